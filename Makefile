@@ -1,0 +1,53 @@
+# Everything is run from .venv, which .ci/prepare makes and keeps at what requirements.lock says.
+BIN := $(CURDIR)/.venv/bin
+AGENTS := .agents/node_modules/.bin
+CLAUDE := @anthropic-ai/claude-code@2.1.197
+CODEX := @openai/codex@0.169.0
+
+export PATH := $(BIN):$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help test check demo bench agents lock
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make test    the tests"
+	@echo "make check   what has to pass before a commit: conventions/gates/, as the line runs them here"
+	@echo "make demo    the line at work, with a scripted agent"
+	@echo "make bench   the line against bare git"
+	@echo "make agents  real agent CLIs from npm into .agents/, for the tests marked agents"
+	@echo "make lock    requirements.lock anew from pyproject.toml"
+
+test: .venv/ready
+	$(BIN)/python -m pytest -q
+
+check: .venv/ready
+	@set -e; for gate in conventions/gates/*.sh; do echo "── $$gate"; sh "$$gate"; done
+
+demo: .venv/ready
+	@test -f examples/demo.py || { echo "not yet: the demo (examples/demo.py)"; exit 1; }
+	@$(BIN)/python examples/demo.py
+
+bench: .venv/ready
+	@test -f benchmarks/run.py || { echo "not yet: the benchmark (benchmarks/run.py)"; exit 1; }
+	@$(BIN)/python benchmarks/run.py
+
+.venv/ready: requirements.lock pyproject.toml .ci/prepare
+	@sh .ci/prepare
+
+agents: .agents/$(subst /,_,$(CLAUDE)_$(CODEX))
+
+.agents/$(subst /,_,$(CLAUDE)_$(CODEX)):
+	@command -v npm > /dev/null || { echo "npm is missing: apt-get install npm, or brew install node"; exit 1; }
+	@HOME="$${HOME:-$(CURDIR)/.agents}" npm install --prefix .agents --no-save --no-audit --no-fund --fetch-retries 1 \
+		$(CLAUDE) $(CODEX)
+	@touch $@
+
+# Nothing of the machine that makes it (index host, paths) is written into the lock.
+lock: .venv/ready
+	@$(BIN)/python -m venv .venv/lock
+	@.venv/lock/bin/pip install --quiet pip-tools
+	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["dev"], sep="\n")' > .venv/dev.in
+	@.venv/lock/bin/pip-compile --quiet --upgrade --generate-hashes --strip-extras --allow-unsafe --no-header --no-annotate \
+		--no-emit-options --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+		--output-file requirements.lock pyproject.toml .venv/dev.in

@@ -1,0 +1,4 @@
+# Lint and format.
+set -e
+ruff check .
+ruff format --check .

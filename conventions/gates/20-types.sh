@@ -1,0 +1,2 @@
+# Types, of the tests too.
+mypy

@@ -1,0 +1,56 @@
+"""Which agents this line can use now: runtime files by name, and whether their programs are there."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from factory.conventions import Conventions
+from factory.errors import ConfigError
+from factory.runtime import Runtime, find, parse_runtime
+
+SHELL = "run"  # the agent of a run: unit
+
+
+@dataclass(frozen=True, slots=True)
+class Agents:
+    """`default` for units that name none ("" = none is installed); `missing`: name → why it cannot be used."""
+
+    default: str
+    missing: Mapping[str, str]
+
+
+def shell_runtime(command: str) -> Runtime:
+    """The runtime of a run: unit: its command, in a shell, from its own task file."""
+    return Runtime(name=SHELL, command=("sh", "-c", command))
+
+
+def the_runtime(name: str, conventions: Conventions) -> Runtime:
+    """The runtime of that name; raise ConfigError where there is none or its file is wrong."""
+    file = conventions.runtimes.get(name)
+    if file is None:
+        raise ConfigError(f"There is no runtime {name!r}; there are {', '.join(sorted(conventions.runtimes))}.")
+    return parse_runtime(name, file.text, where=file.where)
+
+
+def find_agents(conventions: Conventions, *, configured: str, path: str, root: Path) -> Agents:
+    """Look for every runtime's program; the default is the configured one, else the first that is installed."""
+    missing: dict[str, str] = {}
+    for name in conventions.runtimes:
+        if why := _why_missing(name, conventions, path, root):
+            missing[name] = why
+    if configured and configured not in conventions.runtimes:
+        missing[configured] = f"factory.toml names the agent {configured!r}, of which there is no runtime file."
+    installed = [name for name in conventions.runtimes if name not in missing]
+    return Agents(default=configured or next(iter(installed), ""), missing=missing)
+
+
+def _why_missing(name: str, conventions: Conventions, path: str, root: Path) -> str:
+    try:
+        runtime = the_runtime(name, conventions)
+    except ConfigError as error:
+        return str(error)
+    first = runtime.command[0]
+    program = first if isinstance(first, str) else first[0]
+    if find(program, path=path, root=root):
+        return ""
+    return f"The program of agent {name}, {program!r}, is not installed: it is not on PATH as it was at start."

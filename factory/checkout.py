@@ -1,0 +1,203 @@
+"""A working tree of the user's, where a landing may have to change files.
+
+Invariant: a file is written or removed here only when its content is what our own git was writing there.
+"""
+
+import os
+import stat
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import anyio
+
+from factory.errors import GitError
+from factory.git import GITLINK, SYMLINK, Change, Git, Repository, running
+
+_REBASES = ("rebase-merge/head-name", "rebase-apply/head-name", "rebase-merge/update-refs")
+_READERS = frozenset({"cat-file", "log", "diff", "show", "blame"})
+_STATUS = ("status", "--porcelain=v1", "-z", "-uno", "--no-renames", "--ignore-submodules=all")
+
+
+@dataclass(frozen=True, slots=True)
+class Checkout:
+    """One working tree: its folder, its git dir, and the ref that its HEAD named when it was looked at."""
+
+    path: Path
+    git_dir: Path
+    branch: str
+    user: Git
+
+    @property
+    def git(self) -> Git:
+        """Git in this working tree, with its own index."""
+        config = (*self.user.config, "core.quotePath=false")
+        return replace(self.user, git_dir=self.git_dir, work_tree=self.path, config=config)
+
+    async def head(self) -> str:
+        """The ref that HEAD names now; empty when it is detached."""
+        return os.fsdecode((await self.git.run("symbolic-ref", "-q", "HEAD", ok=(0, 1))).out).rstrip("\n")
+
+    def busy_with(self, branch: str) -> str:
+        """A sentence when `branch` must not be moved because of what is in progress here, else empty."""
+        if any(f"refs/heads/{branch}" in _lines(self.git_dir / name) for name in _REBASES):
+            return f"{branch} is being rebased in {self.path}."
+        if branch in _lines(self.git_dir / "BISECT_START"):
+            return f"{branch} is being bisected in {self.path}."
+        if self.branch == f"refs/heads/{branch}" and (self.git_dir / "MERGE_HEAD").exists():
+            return f"A merge into {branch} is not concluded in {self.path}."
+        return ""
+
+    async def uncommitted(self, changes: Sequence[Change]) -> list[str]:
+        """Those of the changed paths where the user has work that no commit holds."""
+        dirty = await self._dirty()
+        gone = [change.path for change in changes if change.status == "D"]
+        folded = {path.casefold() for path in gone}  # Name → name, where the file system sees no difference
+        added = (c.path for c in changes if c.status == "A" and c.path.casefold() not in folded)
+        # A folder that becomes a file is git's to judge: it looks at every file in it.
+        untracked = (path for path in added if _there(self.path / path) and not _holds(path, gone))
+        return sorted({change.path for change in changes if change.path in dirty} | set(untracked))
+
+    async def index_is_at(self, changes: Sequence[Change], *, after: bool) -> bool:
+        """Whether the index has each changed path as it is after the change (or before it)."""
+        index = await self._index()
+        return all(index.get(c.path, ("", "")) == ((c.mode, c.new) if after else (c.old_mode, c.old)) for c in changes)
+
+    async def written(self, changes: Sequence[Change], *, torn: bool) -> list[Change]:
+        """The changes whose file is what our git was writing, while the index still has what was before.
+
+        With `torn`, git was cut short for certain: then a missing or empty file counts too.
+        """
+        index, dirty = await self._index(), await self._dirty()
+        found = []
+        for change in changes:
+            before = index.get(change.path, ("", "")) == (change.old_mode, change.old)
+            seen = change.path in dirty or (change.status == "A" and _there(self.path / change.path))
+            if before and seen and await self._is_ours(change, torn=torn):
+                found.append(change)
+        return found
+
+    async def take_back(self, changes: Sequence[Change]) -> None:
+        """Put those paths back to what the index has, where nobody's file is in the place of a folder or the reverse."""
+        for change in (change for change in changes if not change.old):
+            (self.path / change.path).unlink(missing_ok=True)
+            self._prune((self.path / change.path).parent)
+        tracked = [change.path for change in changes if change.old and self._is_free(change.path)]
+        names = b"".join(os.fsencode(path) + b"\0" for path in tracked)
+        await self.git.run("checkout-index", "-f", "-u", "-z", "--stdin", stdin=names, ok=(0, 1, 128))
+
+    async def put_back(self, to: str, why: str) -> str:
+        """Undo our fast-forward of a branch that is not trunk; a sentence about it."""
+        old, now, head = await self.git.commit("ORIG_HEAD"), await self.git.commit("HEAD"), await self.head()
+        name = head.removeprefix("refs/heads/") or "HEAD"
+        if now != to or not old or old == to or not await self.git.contains(to, old):
+            return ""
+        try:
+            await self.git.run("read-tree", "-m", "-u", to, old)
+            await self.git.run("update-ref", "--no-deref", "-m", why, head or "HEAD", old, to)
+        except GitError as error:
+            return f"{name} in {self.path} went to {to}; `git reset --keep {old}` puts it back, which failed: {error}"
+        return f"{name} was checked out in {self.path} while trunk landed; it is back at {old}."
+
+    async def quiet(self, marker: str, patience: float, *, alone: bool) -> bool:
+        """Wait until no git with `marker` in its arguments runs, nor, if `alone`, another here; False if one stays."""
+        for _ in range(int(patience / 0.05)):
+            busy = await running(self.user.environ)
+            if not any(marker in argv or (alone and self._writes(at, argv)) for at, argv in busy):
+                return True
+            await anyio.sleep(0.05)
+        return False
+
+    def _writes(self, at: Path | None, argv: Sequence[str]) -> bool:
+        here = at is None or at.is_relative_to(self.path)
+        return here and _READERS.isdisjoint(argv)  # a pager or an editor keeps those open for hours
+
+    async def _dirty(self) -> set[str]:
+        return {entry[3:] for entry in await self.git.names(*_STATUS)}
+
+    async def _index(self) -> dict[str, tuple[str, str]]:
+        """Path → mode and blob; an unmerged path has neither of its own."""
+        entries = (entry.partition("\t") for entry in await self.git.names("ls-files", "-s", "-z"))
+        found = {}
+        for facts, _, path in entries:
+            mode, blob, stage = facts.split()
+            found[path] = (mode, blob) if stage == "0" else ("unmerged", "")
+        return found
+
+    async def _is_ours(self, change: Change, *, torn: bool) -> bool:
+        file = self.path / change.path
+        if GITLINK in (change.mode, change.old_mode) or not _plain_parents(self.path, change.path):
+            return False
+        try:
+            kind = file.lstat().st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            return torn
+        if stat.S_ISDIR(kind):
+            return torn and bool(change.old)
+        if not change.new or not (stat.S_ISLNK(kind) or stat.S_ISREG(kind)):
+            return False
+        if stat.S_ISLNK(kind):
+            target = (await self.git.run("cat-file", "blob", change.new)).out
+            return change.mode == SYMLINK and os.fsencode(file.readlink()) == target
+        wanted = (await self.git.run("cat-file", "--filters", f"--path={change.path}", change.new)).out
+        content = file.read_bytes()
+        return wanted.startswith(content) and bool(content or torn or not wanted)
+
+    def _prune(self, folder: Path) -> None:
+        with suppress(OSError):  # not empty: somebody's
+            while folder != self.path:
+                folder.rmdir()
+                folder = folder.parent
+
+    def _is_free(self, path: str) -> bool:
+        """Whether git can write `path` with no loss: it forces its way through folders, links and files."""
+        file = self.path / path
+        if _is_folder(file):
+            for folder, _, _ in os.walk(file, topdown=False):
+                with suppress(OSError):
+                    Path(folder).rmdir()
+        above = [self.path / parent for parent in Path(path).parents]
+        return not _is_folder(file) and all(_is_folder(folder) or not _there(folder) for folder in above)
+
+
+async def checkouts(user: Git, repository: Repository) -> list[Checkout]:
+    """Every working tree of the repository whose folder is there, or is said to be on a medium that comes back."""
+    records = (await user.text("worktree", "list", "--porcelain", "-z")).split("\0\0")
+    places: list[Checkout] = []
+    for record in filter(None, records):
+        facts = dict(line.partition(" ")[::2] for line in record.strip("\0").split("\0"))
+        path = Path(facts["worktree"])
+        if not places and repository.git_dir == repository.common_dir:
+            path = repository.root  # git guesses it from the name of the git dir
+        if "bare" not in facts and "prunable" not in facts:
+            places.append(Checkout(path, _git_dir(path, repository.common_dir), facts.get("branch", ""), user))
+    return places
+
+
+def _git_dir(path: Path, common: Path) -> Path:
+    link = path / ".git"
+    if not link.is_file():
+        return link if link.is_dir() else common
+    return (path / link.read_text(errors="surrogateescape").removeprefix("gitdir:").strip()).resolve()
+
+
+def _lines(file: Path) -> list[str]:
+    return file.read_text(errors="surrogateescape").splitlines() if file.is_file() else []
+
+
+def _there(file: Path) -> bool:
+    return file.exists() or file.is_symlink()
+
+
+def _is_folder(file: Path) -> bool:
+    return file.is_dir() and not file.is_symlink()
+
+
+def _holds(folder: str, paths: Iterable[str]) -> bool:
+    return any(path.startswith(f"{folder}/") for path in paths)
+
+
+def _plain_parents(root: Path, path: str) -> bool:
+    """No folder on the way to `path` is a link that leads elsewhere."""
+    return not any((root / parent).is_symlink() for parent in Path(path).parents)

@@ -1,0 +1,110 @@
+"""Where things lie: the repository's root, found from the current folder, and what the daemon keeps under it.
+
+Invariant: nothing is created here but the mark that wakes the daemon. Paths are strings: importing pathlib would be a
+fifth of the start-up time of `factory status` (engine.md §8).
+"""
+# ruff: noqa: PTH109, PTH110, PTH112, PTH118, PTH120, PTH123
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from factory.cli import say
+from factory.errors import FactoryError, RepositoryError
+from factory.stores import views
+
+TYPE_CHECKING = False  # as in views.py: typing costs more than the query
+if TYPE_CHECKING:
+    from typing import Any
+
+    Seen = dict[str, Any]
+else:
+    Seen = dict
+
+
+def now() -> datetime:
+    """This moment, aware, UTC."""
+    return datetime.now(UTC)
+
+
+def root() -> str:
+    """The repository's folder that holds the factory; raise FactoryError where there is none."""
+    top = repository()
+    if not os.path.isdir(within(top)):
+        raise FactoryError(f"no factory has been started in {top}.\n  start it: factoryd start")
+    return top
+
+
+def repository() -> str:
+    """The top of the git working tree; in a linked one without a factory the main one's. Raises RepositoryError."""
+    top = here = os.getcwd()
+    while not os.path.exists(os.path.join(top, ".git")):
+        parent = os.path.dirname(top)
+        if parent == top:
+            raise RepositoryError(
+                f"{here} is in no git repository.\n  make one: git init && git commit --allow-empty -m new"
+            )
+        top = parent
+    main = _main_worktree(top)
+    return main if main and not os.path.isdir(within(top)) else top
+
+
+def within(top: str, *names: str) -> str:
+    """A path in the factory's own folder."""
+    return os.path.join(top, ".factory", *names)
+
+
+def run_dir(top: str, unit: str, number: int) -> str:
+    """Where that attempt's prompt and output lie."""
+    return within(top, "attempts", unit, str(number))
+
+
+@contextmanager
+def store(top: str, *, write: bool = False) -> Iterator[sqlite3.Connection]:
+    """The open store of that root; raise StoreError where the factory never ran, or the file cannot be used."""
+    con = views.open_store(within(top, "store.sqlite"), write=write)
+    try:
+        yield con
+    finally:
+        con.close()
+
+
+def daemon(top: str) -> Seen:
+    """What is known of the daemon: `state` is running, draining or stopped."""
+    if not os.path.exists(within(top, "store.sqlite")):
+        return {"state": "stopped", "pid": None}
+    with store(top) as con:
+        return views.daemon(con)
+
+
+def unit(con: sqlite3.Connection, name: str, *, refusal: type[FactoryError] = FactoryError) -> Seen:
+    """All about the unit of that id; raise `refusal` where there is none."""
+    found = views.show(con, name)
+    if found is None:
+        raise refusal(f"there is no unit {name!r}{meant(con, name)}\n  the open ones: factory status")
+    return found
+
+
+def meant(con: sqlite3.Connection, name: str) -> str:
+    """A did-you-mean among the units that are open or landed last."""
+    seen = views.status(con, views.now_text())
+    return say.meant(name, [unit["id"] for unit in seen["units_open"]] + [unit["unit"] for unit in seen["last_landed"]])
+
+
+def wake(top: str) -> None:
+    """Tell the daemon that there is something to read."""
+    with open(within(top, "wake"), "a") as mark:
+        os.utime(mark.fileno())
+
+
+def _main_worktree(top: str) -> str:
+    """The main working tree of the repository that `top` is a linked one of, or ""."""
+    try:
+        with open(os.path.join(top, ".git")) as link:
+            git_dir = os.path.join(top, link.read().removeprefix("gitdir:").strip())
+        with open(os.path.join(git_dir, "commondir")) as common:
+            return os.path.dirname(os.path.normpath(os.path.join(git_dir, common.read().strip())))
+    except OSError:
+        return ""

@@ -1,0 +1,132 @@
+"""How things are said on a terminal: colour on a tty only, widths in cells, nothing of an agent's that could steer it.
+
+Invariant: what `clean` returns holds no control character but newline and tab.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from unicodedata import combining, east_asian_width
+
+_ESCAPES = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]|\x9b[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
+    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)"  # OSC, DCS…: titles, links, clipboard
+    r"|\x1b[ -/]*[0-~]"
+)
+# What is left of them, and the marks that turn the reading order round.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_SGR = re.compile(r"\x1b\[[0-9;]*m")
+_STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
+
+
+def clean(text: str) -> str:
+    """The text without terminal escapes and control characters; a carriage return ends a line."""
+    return _CONTROLS.sub("", _ESCAPES.sub("", text).replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def line(text: str) -> str:
+    """The cleaned text on one line."""
+    return " ".join(clean(text).split())
+
+
+def coloured() -> bool:
+    """Whether standard output is a terminal that wants colours."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def paint(text: str, style: str) -> str:
+    """The text in that style, plain where colours are not wanted."""
+    return f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if text and coloured() else text
+
+
+def columns() -> int:
+    """Cells in a line: the terminal's, at most 100; 80 where there is none."""
+    try:
+        return max(40, min(100, os.get_terminal_size(sys.stdout.fileno()).columns))
+    except (OSError, ValueError):
+        return 80
+
+
+def width(text: str) -> int:
+    """Cells that the text takes, colours not counted."""
+    return sum(_cells(char) for char in _SGR.sub("", text))
+
+
+def clip(text: str, room: int) -> str:
+    """One line of at most `room` cells; uncoloured text only."""
+    flat = line(text)
+    if width(flat) <= room:
+        return flat
+    kept, used = "", 1
+    for char in flat:
+        used += _cells(char)
+        if used > room:
+            break
+        kept += char
+    return kept.rstrip() + "…"
+
+
+def wrap(text: str, *, indent: str, room: int) -> list[str]:
+    """The words of the text in lines of at most `room` cells; a longer word has a line of its own."""
+    lines: list[str] = []
+    for word in line(text).split():
+        if lines and width(lines[-1]) + 1 + width(word) <= room:
+            lines[-1] += " " + word
+        else:
+            lines.append(indent + word)
+    return lines
+
+
+def table(rows: Iterable[Sequence[str]], *, indent: str = "  ", most: int = 30) -> list[str]:
+    """Rows as lines with aligned columns; the last column gets what room is left, the others at most `most`."""
+    cut = [[*(clip(cell, most) for cell in row[:-1]), row[-1]] for row in rows]
+    if not cut:
+        return []
+    widths = [max(width(row[at]) for row in cut) for at in range(len(cut[0]) - 1)]
+    room = columns() - len(indent) - sum(widths) - 2 * len(widths)
+    return [
+        (
+            indent
+            + "".join(cell + " " * (wide - width(cell) + 2) for cell, wide in zip(row, widths, strict=False))
+            + clip(row[-1], max(room, 12))
+        ).rstrip()
+        for row in cut
+    ]
+
+
+def ago(stamp: str | None, now: datetime) -> str:
+    """How long since that RFC 3339 time: `40 s`, `12 min`, `3 h`, `2 d`."""
+    return lasted((now - datetime.fromisoformat(stamp)).total_seconds()) if stamp else ""
+
+
+def lasted(seconds: float) -> str:
+    """A duration in one unit."""
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{int(seconds // size)} {unit}"
+    return f"{seconds:.1f} s" if 0 < seconds < 10 else f"{max(0, int(seconds))} s"
+
+
+def moment(stamp: str | None, now: datetime) -> str:
+    """That time on this machine's clock, with the date where it is not today's."""
+    if not stamp:
+        return ""
+    at = datetime.fromisoformat(stamp).astimezone()
+    return f"{at:%H:%M:%S}" if at.date() == now.astimezone().date() else f"{at:%m-%d %H:%M}"
+
+
+def meant(word: str, known: Iterable[str]) -> str:
+    """`; did you mean: …`, or nothing where nothing is near."""
+    from difflib import get_close_matches  # only those who mistype pay for it
+
+    names = {name.lower(): name for name in known}
+    near = get_close_matches(word.lower(), names, n=1, cutoff=0.5)
+    return f"; did you mean: {names[near[0]]}" if near else ""
+
+
+def _cells(char: str) -> int:
+    if combining(char) or char == "\u200d":
+        return 0
+    return 2 if east_asian_width(char) in "WF" else 1

@@ -1,0 +1,99 @@
+"""The conventions of one commit: the files under conventions/ on trunk, laid over the shipped ones of the same name.
+
+Invariant: a value made of texts that were read before; nothing here looks at the user's checkout.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from factory.scope import overlap
+from factory.task_file import loose
+
+FOLDER = "conventions/"
+_PATTERNS = ("runtimes/*.toml", "prompts/*.md")
+
+
+@dataclass(frozen=True, slots=True)
+class Convention:
+    """One file: what it says, and where a complaint about it points."""
+
+    text: str
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One file of knowledge; `paths` are the globs that it is about, () = the whole repository."""
+
+    name: str
+    text: str
+    paths: tuple[str, ...] = ()
+
+    def concerns(self, scope: Sequence[str]) -> bool:
+        """Whether a unit with that scope (empty: the whole repository) should be told."""
+        return not self.paths or not scope or overlap(self.paths, scope)
+
+
+@dataclass(frozen=True, slots=True)
+class Conventions:
+    """Files by their path below conventions/."""
+
+    files: Mapping[str, Convention]
+
+    @property
+    def runtimes(self) -> Mapping[str, Convention]:
+        """Runtime files by name; the repository's own come first, and the first that is installed is the default."""
+        return self._of("runtimes/", ".toml")
+
+    @property
+    def prompts(self) -> Mapping[str, Convention]:
+        """Prompt templates by file name."""
+        return {f"{name}.md": prompt for name, prompt in self._of("prompts/", ".md").items()}
+
+    @property
+    def knowledge(self) -> tuple[Note, ...]:
+        """What everyone here knows, by name."""
+        notes = sorted(self._of("knowledge/", ".md").items())
+        return tuple(_note(name, note.text) for name, note in notes)
+
+    def _of(self, folder: str, suffix: str) -> dict[str, Convention]:
+        names = {path: path.removeprefix(folder).removesuffix(suffix) for path in self.files}
+        return {
+            name: self.files[path]
+            for path, name in names.items()
+            if path == f"{folder}{name}{suffix}" and name and "/" not in name
+        }
+
+
+def overlay(trunk: Mapping[str, str], shipped: Mapping[str, str]) -> Conventions:
+    """The conventions that rule: `trunk` by path in the repository, `shipped` as `read_shipped` gives it."""
+    own = {
+        path.removeprefix(FOLDER): Convention(text, path)
+        for path, text in sorted(trunk.items())
+        if path.startswith(FOLDER)
+    }
+    theirs = {path: Convention(text, f"shipped {path}") for path, text in sorted(shipped.items()) if path not in own}
+    return Conventions(own | theirs)
+
+
+def shipped() -> Path:
+    """The folder of the shipped conventions: in an installed package, else in the project's own checkout."""
+    package = Path(__file__).parent
+    installed = package / "shipped"
+    return installed if installed.is_dir() else package.parent / "conventions"
+
+
+def read_shipped(folder: Path | None = None) -> dict[str, str]:
+    """The shipped runtimes and prompts, by path below conventions/."""
+    root = folder or shipped()
+    paths = [path for pattern in _PATTERNS for path in root.glob(pattern)]
+    return {path.relative_to(root).as_posix(): path.read_text(encoding="utf-8") for path in paths}
+
+
+def _note(name: str, text: str) -> Note:
+    """Front matter that cannot be read concerns everybody: better told too much than kept from a unit."""
+    keys, body = loose(text)
+    paths = keys.get("paths")
+    globs = paths if isinstance(paths, list) else [paths] if isinstance(paths, str) else []
+    return Note(name, body.strip(), tuple(str(glob) for glob in globs))

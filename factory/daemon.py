@@ -1,0 +1,483 @@
+"""Assembly: builds every object of one factory once, runs its loops in one task group, and takes it down in order.
+
+`python -m factory.daemon ROOT` is what `factoryd start` runs. Signals: TERM drains for a minute and then hands back,
+a second one or INT hands back at once, USR1 drains however long it takes, HUP leaves the agents running for the next.
+"""
+
+import fcntl
+import json
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import anyio
+from anyio.abc import TaskGroup
+
+from factory import __version__, settings
+from factory import escalations as words
+from factory.agents import Agents, find_agents
+from factory.conventions import read_shipped
+from factory.endings import Endings
+from factory.environments import Environments
+from factory.errors import ConfigError, FactoryError, RefusedByState, UsageError
+from factory.escalations import Escalations
+from factory.gates import Gates
+from factory.git import Git, Person, Repository, examine, exclude
+from factory.intake import Intake
+from factory.journal import Event
+from factory.judge import Judge
+from factory.live import Live, Stopping, now
+from factory.log import TICK_BROKE, Log, log
+from factory.merge_queue import MergeQueue
+from factory.places import Places, places
+from factory.pool import Pool
+from factory.records import Fact, Hook, Verdict, stamp
+from factory.requests import Requests
+from factory.rescue import Rescue
+from factory.settings import Settings
+from factory.stores.sqlite import SqliteStore
+from factory.trunk import Trunk, make
+from factory.watch import Watch
+from factory.worker import Worker
+from factory.workspaces import Benches, Workspaces
+
+DRAIN_SECONDS = 60.0
+SCAN_SECONDS = 30.0
+EXCLUDED = ("/.factory/", "/inbox/")
+
+
+@dataclass(slots=True)
+class Floor:
+    """Everything that one daemon is made of."""
+
+    store: SqliteStore
+    live: Live
+    repository: Repository
+    trunk: Trunk
+    judge: Judge
+    benches: Benches
+    gates: Gates
+    queue: MergeQueue
+    pool: Pool
+    intake: Intake
+    requests: Requests
+    escalations: Escalations
+    workspaces: Workspaces
+    warnings: dict[str, list[str]] = field(default_factory=dict)
+
+
+async def serve(root: Path, environ: Mapping[str, str]) -> None:
+    """Run the factory of the repository at `root` until told to stop; raise FactoryError where it cannot start."""
+    config = root / "factory.toml"
+    chosen = settings.load(config, environ)
+    repository = await examine(root, environ, trunk=chosen.trunk)
+    where = places(repository.root, repository.common_dir, environ)
+    for folder in (where.home, where.inbox, where.judged, where.index, where.home / "attempts", where.work):
+        folder.mkdir(parents=True, exist_ok=True)
+    exclude(where.common_dir, EXCLUDED)
+    with _locked(where.lock), _logging(where.log, chosen, environ):
+        own = await make(repository, where.git, environ)
+        store = SqliteStore(where.store)
+        try:
+            floor = assemble(store, Live(settings=chosen, places=where, environ=environ), repository, own)
+            await _run(floor)
+        finally:
+            store.close()
+            where.pid.unlink(missing_ok=True)
+
+
+def assemble(store: SqliteStore, live: Live, repository: Repository, own: Git) -> Floor:
+    """Build the floor; the only place where objects meet."""
+    where, environ = live.places, live.environ
+    trunk = Trunk(repository=repository, own=own, environ=environ)
+    environments = Environments(
+        environ=environ,
+        root=where.root,
+        caches=where.work / "caches",
+        logs=where.judged,
+        passed=lambda: live.settings.env.passed,
+    )
+    gates = Gates(store=store, environments=environments, logs=where.judged, limits=lambda: live.settings.gates)
+    benches = Benches(
+        own=own,
+        folder=where.work / "benches",
+        index_dir=where.index,
+        trunk_branch=trunk.branch,
+        size=live.settings.gates.benches,
+    )
+    workspaces = Workspaces(
+        own=own,
+        folder=where.work / "workspaces",
+        index_dir=where.index,
+        trunk_branch=trunk.branch,
+        excludes=repository.excludes,
+    )
+    escalations = Escalations(store=store, repair=lambda title, body, at: hang_repair(intake, title, body, at))
+    judge = Judge(
+        store=store,
+        live=live,
+        trunk=trunk,
+        benches=benches,
+        gates=gates,
+        escalations=escalations,
+        shipped=read_shipped(),
+    )
+    endings = Endings(store=store, live=live, escalations=escalations)
+
+    async def tracked() -> frozenset[str]:
+        found = await repository.git(environ).names("ls-files", "-z", "--", "inbox")
+        return frozenset(path.removeprefix("inbox/") for path in found)
+
+    intake = Intake(inbox=where.inbox, folder=where.intake, store=store, escalations=escalations, tracked=tracked)
+    queue = MergeQueue(store=store, live=live, trunk=trunk, judge=judge, escalations=escalations, endings=endings)
+
+    def make_worker(name: str) -> Worker:
+        return Worker(
+            name,
+            store=store,
+            live=live,
+            judge=judge,
+            workspaces=workspaces,
+            environments=environments,
+            endings=endings,
+        )
+
+    pool = Pool(
+        store=store,
+        live=live,
+        escalations=escalations,
+        judge=judge,
+        make_worker=make_worker,
+        find_agents=lambda: agents_now(judge, live),
+    )
+    return Floor(
+        store=store,
+        live=live,
+        repository=repository,
+        trunk=trunk,
+        judge=judge,
+        benches=benches,
+        gates=gates,
+        queue=queue,
+        pool=pool,
+        intake=intake,
+        requests=Requests(store=store, live=live, escalations=escalations),
+        escalations=escalations,
+        workspaces=workspaces,
+    )
+
+
+def agents_now(judge: Judge, live: Live) -> Agents:
+    """The agents that can be used at this moment."""
+    ruling = judge.current
+    if ruling is None:
+        return Agents(default="", missing={})
+    path = live.environ.get("PATH", os.defpath)
+    return find_agents(ruling.conventions, configured=live.settings.agent, path=path, root=live.places.root)
+
+
+def hang_repair(intake: Intake, title: str, body: str, at: Any) -> str:
+    """Make a unit of priority 0 whose task is the evidence."""
+    fence = "~" * 8
+    task = (
+        f"---\ntitle: {json.dumps(title[:200])}\npriority: 0\n---\nMake it green again.\n\n{fence}\n{body}\n{fence}\n"
+    )
+    return intake.hang("repair-trunk.md", task, now=at)
+
+
+async def _run(floor: Floor) -> None:
+    live, store = floor.live, floor.store
+    paused = store.get(Fact, "paused")
+    live.paused = bool(paused and json.loads(paused.value))
+    _tell_daemon(floor, "running")
+    async with anyio.create_task_group() as group:
+        await Rescue(store=store, trunk=floor.trunk, gates=floor.gates, queue=floor.queue).run(now())
+        seen = await floor.trunk.refresh()
+        if tip := getattr(seen, "tip", ""):
+            await floor.judge.look(tip, group)
+        _tell_config(floor)
+        _tell_inferred(floor)
+        watch = Watch(live.requests.ring)
+        watch.start()
+        git_watch = Watch(live.queue.ring)
+        git_watch.start()
+        try:
+            _watch(floor, watch, git_watch)
+            group.start_soon(_signals, floor, group)
+            group.start_soon(_desk, floor)
+            group.start_soon(floor.queue.run, group)
+            group.start_soon(floor.pool.run, group)
+            live.places.pid.write_text(f"{os.getpid()}\n")
+            await _until_stopped(floor)
+            group.cancel_scope.cancel()
+        finally:
+            watch.stop()
+            git_watch.stop()
+            _tell_daemon(floor, "stopped")
+
+
+def _watch(floor: Floor, watch: Watch, git_watch: Watch) -> None:
+    where, branch = floor.live.places, floor.trunk.branch
+    ref = (where.common_dir / "refs" / "heads" / branch).parent
+    told = [
+        watch.folder(where.inbox, lambda name: True),
+        watch.folder(where.home, lambda name: name == "wake"),
+        watch.folder(where.root, lambda name: name == "factory.toml"),
+        git_watch.folder(floor.repository.git_dir, lambda name: name in ("index", "HEAD", "packed-refs")),
+        git_watch.folder(ref, lambda name: name == Path(branch).name) if ref.is_dir() else "",
+    ]
+    floor.warnings["watch"] = [each for each in told if each]
+
+
+async def _desk(floor: Floor) -> None:
+    """Whatever a person does: requests, the inbox, factory.toml."""
+    live, again = floor.live, 0.0
+    config = _Config(floor)
+    while True:
+        try:
+            config.tick()
+            floor.requests.tick(now())
+            scan = await floor.intake.tick(now())
+        except Exception:  # noqa: BLE001 - a tick that breaks is tried again; its loop goes on
+            log.exception(TICK_BROKE, loop="desk")
+            again = 1.0
+        else:
+            if scan.accepted:
+                live.pool.ring()
+            floor.warnings["inbox"] = scan.warnings
+            again = scan.again_s or SCAN_SECONDS
+        _tell_warnings(floor)
+        await live.requests.wait(again)
+
+
+class _Config:
+    """factory.toml, hot: an edit is taken up, a bad one leaves the last good one in force and raises a card."""
+
+    def __init__(self, floor: Floor) -> None:
+        self._floor = floor
+        self._path = floor.live.places.root / "factory.toml"
+        self._seen = self._signature()
+
+    def tick(self) -> None:
+        """Take up the file if it changed."""
+        signature = self._signature()
+        if signature == self._seen:
+            return
+        self._seen = signature
+        floor, at = self._floor, now()
+        try:
+            fresh = settings.load(self._path, floor.live.environ)
+        except ConfigError as error:
+            floor.store.write(Event.CONFIG_REFUSED, now=at, why=str(error))
+            floor.escalations.raise_card(words.bad_config(str(error)), now=at)
+            floor.warnings["config"] = [f"{error} (the last good one is in force)"]
+            return
+        floor.warnings["config"] = []
+        if fresh.trunk and fresh.trunk != floor.trunk.branch:
+            floor.warnings["config"] = ["trunk was changed in factory.toml: it is in force after `factoryd restart`"]
+        floor.live.settings = fresh
+        floor.benches.resize(fresh.gates.benches)
+        floor.escalations.close("config", now=at, why="factory.toml is good again")
+        _tell_config(floor)
+        floor.live.ring_all()
+
+    def _signature(self) -> tuple[int, ...]:
+        try:
+            about = self._path.stat()
+        except OSError:
+            return ()
+        return (about.st_mtime_ns, about.st_size, about.st_ino)
+
+
+# ── stopping ──
+
+
+async def _signals(floor: Floor, group: TaskGroup) -> None:
+    live = floor.live
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP) as received:
+        async for number in received:
+            if number == signal.SIGHUP:
+                live.stopping = Stopping.LEAVE
+            elif number == signal.SIGINT or (number == signal.SIGTERM and live.stopping is not Stopping.NO):
+                live.stopping = Stopping.HAND_BACK
+            else:
+                live.stopping = Stopping.DRAIN
+                _tell_daemon(floor, "draining")
+                if number == signal.SIGTERM:
+                    group.start_soon(_lose_patience, live)
+            live.ring_all()
+
+
+async def _lose_patience(live: Live) -> None:
+    await anyio.sleep(DRAIN_SECONDS)
+    if live.stopping is Stopping.DRAIN:
+        live.stopping = Stopping.HAND_BACK
+        live.ring_all()
+
+
+async def _until_stopped(floor: Floor) -> None:
+    """Return when the daemon may go: told to leave, or drained, or its root folder is gone."""
+    live, store = floor.live, floor.store
+    while live.places.home.is_dir():
+        match live.stopping:
+            case Stopping.LEAVE:
+                return
+            case Stopping.NO:
+                await live.leaving.wait(SCAN_SECONDS)
+            case _:
+                if not any(hook.unit for hook in store.select(Hook)):
+                    return
+                await live.leaving.wait(0.2)
+
+
+# ── telling ──
+
+
+def _put(floor: Floor, name: str, value: Any, event: Event = Event.FACT_CHANGED) -> None:
+    fact = Fact(name=name, value=json.dumps(value, ensure_ascii=False))
+    if fact != floor.store.get(Fact, name):
+        floor.store.write(event, fact, now=now())
+
+
+def _tell_daemon(floor: Floor, state: str) -> None:
+    known = {
+        "state": state,
+        "pid": os.getpid(),
+        "since": stamp(now()),
+        "version": __version__,
+        "lock": str(floor.live.places.lock),
+    }
+    _put(floor, "daemon", known, Event.DAEMON_STOPPED if state == "stopped" else Event.DAEMON_STARTED)
+
+
+def _tell_config(floor: Floor) -> None:
+    explained = settings.explain(floor.live.settings)
+    values = {key: {"value": value, "source": source} for key, (value, source) in explained.items()}
+    _put(floor, "config", values, Event.CONFIG_CHANGED)
+    _put(floor, "sandbox", {"mode": "off", "says": "unsandboxed: agents and gates run as you, with your rights"})
+
+
+def _tell_inferred(floor: Floor) -> None:
+    ruling, agents = floor.judge.current, agents_now(floor.judge, floor.live)
+    if ruling is None:
+        return
+    installed = [name for name in ruling.conventions.runtimes if name not in agents.missing]
+    setup = ruling.rules.setup
+    told = {
+        "gates": [{"name": gate.name, "command": gate.shown, "reason": gate.reason} for gate in ruling.rules.gates],
+        "setup": {"kind": setup.kind, "reason": setup.reason},
+        "agents": installed,
+        "agent": agents.default,
+    }
+    _put(floor, "inferred", told)
+
+
+def _tell_warnings(floor: Floor) -> None:
+    _put(floor, "warnings", [line for lines in floor.warnings.values() for line in lines])
+
+
+# ── judging without a daemon ──
+
+
+def judge_once(root: Path, *, rev: str | None, here: bool) -> Iterator[tuple[str, bool, float, str]]:
+    """Judge trunk, a revision, or the checkout as it is, and give (gate, green, seconds, end of the output) for each.
+
+    Raises FactoryError where there is nothing to judge by or in. A daemon that runs is not disturbed.
+    """
+    yield from anyio.run(_judge_once, root, rev, here)
+
+
+async def _judge_once(root: Path, rev: str | None, here: bool) -> list[tuple[str, bool, float, str]]:
+    environ = dict(os.environ)
+    chosen = settings.load(root / "factory.toml", environ)
+    repository = await examine(root, environ, trunk=chosen.trunk)
+    known = places(repository.root, repository.common_dir, environ)
+    known.work.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="gate-", dir=known.work) as scratch:
+        where = Places(root=Path(scratch), common_dir=known.common_dir, work=Path(scratch))
+        where.judged.mkdir(parents=True)
+        own = await make(repository, where.git, environ)
+        with closing(SqliteStore(where.store)) as store:
+            live = Live(settings=chosen, places=where, environ=environ)
+            floor = assemble(store, live, repository, own)
+            commit = await _asked_for(floor, repository, environ, rev, here)
+            ruled = await floor.judge.judge(commit, parent=commit if here else await own.commit(floor.trunk.ref))
+            if ruled is None or ruled.setup is not None:
+                raise FactoryError(ruled.setup.question if ruled and ruled.setup else "judging was interrupted")
+            verdicts = sorted(store.select(Verdict), key=lambda verdict: verdict.at)
+            return [(verdict.gate, verdict.ok, verdict.seconds, verdict.tail) for verdict in verdicts]
+
+
+async def _asked_for(
+    floor: Floor, repository: Repository, environ: Mapping[str, str], rev: str | None, here: bool
+) -> str:
+    own, where = floor.trunk.own, floor.live.places
+    tip = await own.commit(floor.trunk.ref)
+    if here:
+        return await _as_it_is(replace(own, work_tree=repository.root, index=where.index / "here"), repository, tip)
+    if rev is None:
+        return tip
+    commit = await repository.git(environ).commit(rev)
+    if not commit:
+        raise UsageError(f"There is no revision {rev!r} here.")
+    # This copy lives for one judging, so that it may look into the user's objects instead of fetching.
+    (own.git_dir / "objects/info/alternates").write_text(f"{repository.common_dir / 'objects'}\n")
+    return commit
+
+
+async def _as_it_is(git: Git, repository: Repository, tip: str) -> str:
+    """The checkout, uncommitted and untracked files included, as a commit on trunk."""
+    assert git.index is not None
+    git.index.parent.mkdir(exist_ok=True)
+    ignored = git.index.with_suffix(".exclude")
+    ignored.write_text("\n".join([*EXCLUDED, repository.excludes]), errors="surrogateescape")
+    git = replace(git, config=(*git.config, f"core.excludesFile={ignored}"))
+    await git.run("read-tree", tip)
+    await git.run("add", "-A")
+    who = Person("factoryd", "factoryd@factoryd.invalid")
+    return await git.commit_tree(await git.text("write-tree"), [tip], "The checkout", author=who, committer=who)
+
+
+# ── around it all ──
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock of the one daemon of this repository; raise RefusedByState where another has it."""
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RefusedByState(f"A factory of this repository is already running (it holds {path}).") from None
+        yield
+
+
+@contextmanager
+def _logging(path: Path, chosen: Settings, environ: Mapping[str, str]) -> Iterator[None]:
+    opened = Log(path)
+    opened.hide(environ[name] for name in chosen.env.passed if name in environ)
+    try:
+        yield
+    finally:
+        opened.close()
+
+
+def main(argv: list[str] | None = None, run: Callable[..., Any] = anyio.run) -> int:
+    """Run the daemon; its exit code."""
+    root = Path((argv or sys.argv[1:])[0])
+    try:
+        run(serve, root, dict(os.environ))
+    except FactoryError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - the daemon's own last word, read by `factoryd start`
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

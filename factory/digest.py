@@ -1,0 +1,79 @@
+"""The digest: what the next attempt is told about why the last one failed.
+
+Invariant: at most 16 KiB, and whatever is cut, the first failure and the command to reproduce it are kept.
+"""
+
+import re
+from collections.abc import Sequence
+
+from factory.records import Verdict
+from factory.unit import EndReason
+
+LIMIT = 16 * 1024
+AROUND = 12  # lines shown from the first failure on
+
+_COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_FAILURES = (
+    re.compile(r"^(E  |FAIL(ED)?\b|ERROR\b|--- FAIL|not ok\b|panic:|error(\[\w+\])?:)"),
+    re.compile(r"^\S+:\d+(:\d+)?:? "),  # file:line: message
+    re.compile(r"\b(\w*Error|Exception|failed|FAILED)\b"),
+)
+_HEADLINES = {
+    EndReason.EMPTY: "The attempt ended without changing anything.",
+    EndReason.GATE_RED: "The change was merged onto trunk and judged; a gate is red.",
+    EndReason.NOT_PROVEN: "An accept command does not pass on the change.",
+    EndReason.CONFLICT: "The change conflicts with what landed meanwhile.",
+    EndReason.OUT_OF_SCOPE: "The change touches paths that the task does not allow.",
+    EndReason.GUARD: "The change touches what judges it.",
+    EndReason.TIMED_OUT: "The attempt ran out of time and was stopped.",
+    EndReason.SILENT: "The attempt said nothing for too long and was stopped.",
+    EndReason.CRASHED: "The agent ended with an error.",
+}
+
+
+def digest(
+    reason: EndReason, *, detail: str = "", red: Sequence[Verdict] = (), said: str = "", notes: Sequence[str] = ()
+) -> str:
+    """What went wrong, the first failure of each red verdict and how to see it again, then the ends of outputs.
+
+    `detail` is one sentence, `said` the agent's last words, `notes` further sentences (nested repositories, …).
+    """
+    head = [_HEADLINES.get(reason, f"The attempt ended: {reason}."), *([detail] if detail else []), *notes]
+    for verdict in red:
+        head += ["", f"Gate {verdict.gate} is red. To see it: {verdict.command}", *first_failure(verdict.tail)]
+    ends = [(f"The end of {verdict.gate}'s output:", verdict.tail) for verdict in red]
+    ends += [("The attempt's last words:", said)] if said.strip() else []
+    text = _cut("\n".join(head), LIMIT // 2)
+    room = (LIMIT - len(text.encode())) // max(len(ends), 1)
+    return text + "".join(_end(title, output, room) for title, output in ends)
+
+
+def first_failure(output: str) -> list[str]:
+    """The lines from the first one that reports a failure; the surest sign is looked for first."""
+    lines = clean(output).splitlines()
+    for sign in _FAILURES:
+        for at, line in enumerate(lines):
+            if sign.search(line):
+                return [line[:400] for line in lines[at : at + AROUND]]
+    return []
+
+
+def clean(output: str) -> str:
+    """Output without colours and without what a progress line wrote over itself."""
+    lines = _COLOUR.sub("", output).replace("\r\n", "\n").split("\n")
+    return "\n".join(line.rsplit("\r", 1)[-1] for line in lines)
+
+
+def _cut(text: str, room: int) -> str:
+    return text.encode()[:room].decode(errors="ignore")
+
+
+def _end(title: str, output: str, room: int) -> str:
+    """A titled section whose output is cut from above, at a line."""
+    head = f"\n\n{title}\n"
+    text = clean(output).strip("\n")
+    space = room - len(head)
+    if len(text.encode()) > space:
+        text = text.encode()[-space + 4 :].decode(errors="ignore").partition("\n")[2]
+        text = f"…\n{text}"
+    return head + text

@@ -1,0 +1,177 @@
+"""The end of an attempt, and what becomes of its unit: the one place that records both.
+
+Invariant: attempt, unit, hook and card change in one transaction, and only for the unit's newest attempt.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from factory import escalations as words
+from factory import triage
+from factory.digest import digest
+from factory.escalations import Ask, Escalations
+from factory.journal import Event
+from factory.live import Live
+from factory.ports import Store
+from factory.records import Attempt, Fact, Hook, Task, Verdict, stamp
+from factory.task_file import parse
+from factory.triage import Move, Next
+from factory.unit import FINAL, SPENDS, EndReason, Unit, UnitState, advance
+
+
+class Endings:
+    """Sends units on: to the queue, to another attempt, into a wait, or to a person."""
+
+    def __init__(self, *, store: Store, live: Live, escalations: Escalations) -> None:
+        self._store, self._live, self._escalations = store, live, escalations
+
+    def finish(
+        self,
+        attempt: Attempt,
+        *,
+        at: datetime,
+        hook: Hook | None = None,
+        ask: Ask | None = None,
+        until: datetime | None = None,
+    ) -> None:
+        """Record that `attempt` ended for its `reason`; `hook` is emptied with it.
+
+        `ask` is the card where the end needs one of its own, `until` the time that a usage limit names.
+        """
+        unit, reason = self._unit(attempt.unit), attempt.reason
+        assert reason is not None, "an attempt ends for a reason"
+        empty = () if hook is None else (replace(hook, unit="", attempt=0, state=_after(hook), phase="", since=at),)
+        with self._store.transaction():
+            if unit.state in FINAL:
+                moved: tuple[Unit, ...] = ()
+            else:
+                spent = replace(unit, spent=unit.spent + SPENDS[reason], submission="", resume=False)
+                move = triage.next_move(
+                    reason, spent, limit=self.limit(unit), lost_in_a_row=self._lost_in_a_row(attempt)
+                )
+                moved = (self._moved(spent, move, attempt, ask, until, at),)
+            self._store.write(
+                Event.ATTEMPT_ENDED,
+                attempt,
+                *moved,
+                *empty,
+                now=at,
+                unit=attempt.unit,
+                attempt=attempt.number,
+                worker=attempt.worker,
+                fence=True,
+                reason=str(reason),
+                why=attempt.detail,
+            )
+        self._live.ring_all()
+
+    def send_back(
+        self,
+        unit: Unit,
+        reason: EndReason,
+        *,
+        detail: str,
+        at: datetime,
+        red: Sequence[Verdict] = (),
+        ask: Ask | None = None,
+    ) -> None:
+        """The judge's word replaces `submitted` as the reason of the unit's newest attempt."""
+        attempt = self._store.get(Attempt, unit.id, unit.attempt)
+        if attempt is None or self._unit(unit.id).state is not UnitState.QUEUED:
+            return  # cancelled meanwhile
+        text = digest(reason, detail=detail, red=red, said=attempt.said)
+        judged = replace(attempt, reason=reason, detail=detail, digest=text)
+        self.finish(judged, at=at, ask=ask)
+
+    def hold(self, unit: Unit, ask: Ask, at: datetime) -> None:
+        """A person is asked; the unit keeps its submission."""
+        with self._store.transaction():
+            card = self._escalations.raise_card(ask, now=at, unit=unit)
+            held = advance(self._unit(unit.id), UnitState.HELD, now=at, why=f"waits for your answer to {card.id}")
+            self._store.write(Event.UNIT_HELD, held, now=at, unit=unit.id, card=card.id)
+        self._live.ring_all()
+
+    def wait(self, unit: Unit, ask: Ask, at: datetime) -> None:
+        """The unit waits for a cause that it shares with others; one card asks."""
+        with self._store.transaction():
+            card = self._escalations.raise_card(ask, now=at, unit=unit)
+            waits = replace(self._unit(unit.id), cause=ask.cause)
+            waits = advance(waits, UnitState.WAITING, now=at, why=f"waits for {card.id}: {card.question}")
+            self._store.write(Event.UNIT_WAITING, waits, now=at, unit=unit.id, card=card.id)
+        self._live.ring_all()
+
+    def note(self, unit: Unit, why: str, at: datetime) -> None:
+        """A new sentence about why the unit is where it is."""
+        fresh = self._unit(unit.id)
+        if fresh.why != why:
+            self._store.write(Event.UNIT_QUEUED, replace(fresh, why=why), now=at, unit=unit.id)
+
+    def remark(self, unit: str, kind: str, text: str, *, at: datetime) -> None:
+        """Write down what an agent said to a person."""
+        self._escalations.remark(unit, kind, text, now=at, who="agent")
+
+    def pause_runtime(self, agent: str, until: datetime, *, at: datetime) -> None:
+        """No unit starts with that agent before its usage limit is reset."""
+        known = self._store.get(Fact, "pauses")
+        pauses = (json.loads(known.value) if known else {}) | {agent: stamp(until)}
+        self._store.write(Event.FACT_CHANGED, Fact(name="pauses", value=json.dumps(pauses)), now=at, agent=agent)
+
+    def limit(self, unit: Unit) -> int:
+        """How many attempts the unit may spend."""
+        task = self._store.get(Task, unit.id)
+        own = parse(task.text, task.name).attempts if task else None
+        return own or self._live.settings.limits.attempts
+
+    def _moved(
+        self, unit: Unit, move: Move, attempt: Attempt, ask: Ask | None, until: datetime | None, at: datetime
+    ) -> Unit:
+        if move.next is Next.QUEUE:
+            queued = replace(unit, submission=attempt.commit, base=attempt.base, fresh=False, cause="")
+            return advance(queued, UnitState.QUEUED, now=at, why="waits to be judged")
+        if move.next is Next.HOLD:
+            asked = ask or self._exhausted(unit, attempt)
+            card = self._escalations.raise_card(asked, now=at, unit=unit)
+            kept = replace(unit, submission=attempt.commit, base=attempt.base) if _may_land(attempt) else unit
+            return advance(kept, UnitState.HELD, now=at, why=f"waits for your answer to {card.id}")
+        if move.next is Next.WAIT and ask is not None:
+            card = self._escalations.raise_card(ask, now=at, unit=unit)
+            return advance(replace(unit, cause=ask.cause), UnitState.WAITING, now=at, why=f"waits for {card.id}")
+        after = until or (at + timedelta(seconds=move.delay) if move.delay else None)
+        again = replace(unit, fresh=move.fresh, not_before=after)
+        why = f"attempt {attempt.number} ended: {attempt.detail or attempt.reason}"
+        return advance(again, UnitState.WAITING if after else UnitState.READY, now=at, why=why)
+
+    def _exhausted(self, unit: Unit, attempt: Attempt) -> Ask:
+        if attempt.reason is EndReason.LOST:
+            return words.crash_loop(unit, attempt.detail)
+        if attempt.reason is EndReason.CONFLICT:
+            return words.conflict(unit, attempt.detail)
+        last = attempt.detail or str(attempt.reason)
+        return words.attempts_exhausted(unit, last=last, evidence=attempt.digest, limit=self.limit(unit))
+
+    def _lost_in_a_row(self, attempt: Attempt) -> int:
+        if attempt.reason is not EndReason.LOST:
+            return 0
+        earlier = [each for each in self._store.select(Attempt, unit=attempt.unit) if each.number < attempt.number]
+        count = 1
+        for each in reversed(earlier):
+            if each.reason is not EndReason.LOST:
+                break
+            count += 1
+        return count
+
+    def _unit(self, name: str) -> Unit:
+        unit = self._store.get(Unit, name)
+        assert unit is not None, f"there is no unit {name}"
+        return unit
+
+
+def _after(hook: Hook) -> str:
+    return "draining" if hook.state == "draining" else "idle"
+
+
+def _may_land(attempt: Attempt) -> bool:
+    """Whether the card that holds the unit may let this very submission land."""
+    return attempt.reason in (EndReason.GUARD, EndReason.OUT_OF_SCOPE)

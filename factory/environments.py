@@ -1,0 +1,432 @@
+"""What setup, gates, `run` and `accept` find around them: a venv and scratch folders beside a tree, and variables.
+
+Invariant: an environment serves only while all that it was made from is unchanged, as is the environment itself; one
+in which a module of the project does not come from the tree beside it is never used.
+"""
+
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import stat
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import anyio
+from anyio import to_thread
+
+from factory import process
+from factory.inference import Setup
+
+SETUP_SECONDS = 1800.0
+TAIL_BYTES = 16 << 10
+_CAPTURED = ("LANG", "LC_ALL", "SHELL", "USER", "LOGNAME")
+_TOOLS = ("python3", "uv", "node", "npm", "pnpm", "yarn", "go", "cargo", "rustc", "make")
+_TOOLCHAINS = {"RUSTUP_HOME": ".rustup", "PYENV_ROOT": ".pyenv", "VOLTA_HOME": ".volta", "ASDF_DATA_DIR": ".asdf"}
+_CACHES = {
+    "PIP_CACHE_DIR": "pip",
+    "UV_CACHE_DIR": "uv",
+    "npm_config_cache": "npm",
+    "YARN_CACHE_FOLDER": "yarn",
+    "GOMODCACHE": "go",
+    "GOCACHE": "go-build",
+    "CARGO_HOME": "cargo",
+}
+_BUILD_CACHES = (".cache", ".vite", ".vitest")  # what node tools write into node_modules while they work
+_PROBE = """\
+import importlib.metadata, importlib.util, json, os, sys
+modules = {}
+for name in sys.argv[1:]:
+    try:
+        spec = importlib.util.find_spec(name)
+    except Exception:
+        spec = None
+    where = spec and (spec.origin or next(iter(spec.submodule_search_locations or ()), None))
+    if where:
+        modules[name] = os.path.realpath(where)
+found = [
+    (dist.metadata["Name"] or "", os.path.realpath(dist.locate_file("")), dist.read_text("direct_url.json") or "{}")
+    for dist in importlib.metadata.distributions()
+]
+print("\\n" + json.dumps({"modules": modules, "found": found}))"""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A tree and what belongs to it, in one folder; `index` keeps the ports of places apart."""
+
+    folder: Path
+    index: int = 0
+
+    @property
+    def tree(self) -> Path:
+        """The checkout."""
+        return self.folder / "tree"
+
+    @property
+    def venv(self) -> Path:
+        """The Python environment, where the setup makes one."""
+        return self.folder / "venv"
+
+    @property
+    def home(self) -> Path:
+        """HOME of what runs here."""
+        return self.folder / "home"
+
+    @property
+    def tmp(self) -> Path:
+        """TMPDIR of what runs here."""
+        return self.folder / "tmp"
+
+    @property
+    def stamp(self) -> Path:
+        """Says what the environment was made from; written last."""
+        return self.folder / "environment.json"
+
+
+Print = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """An environment that may be used; equal keys, equal environments. `built`: just now, so the tree may be dirty."""
+
+    key: str
+    built: bool
+    print: Print = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetupFailed:
+    """There is no environment, and why."""
+
+    sentence: str
+    command: str = ""
+    tail: str = ""
+    log: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ran:
+    """How a command ended and what it said last."""
+
+    exit: process.Exit
+    tail: str
+    log: Path
+
+    @property
+    def ok(self) -> bool:
+        """Whether it exited 0 and nothing of it is left."""
+        return self.exit.cause == "exited" and self.exit.code == 0 and not self.exit.left
+
+
+def ports(index: int) -> dict[str, str]:
+    """The variables that keep what runs at the same time off each other's ports."""
+    first = 20_000 + 100 * index
+    return {"FACTORY_WORKER_INDEX": str(index), "FACTORY_PORT": str(first), "FACTORY_PORT_LAST": str(first + 99)}
+
+
+class Environments:
+    """Builds environments and judges whether one may still be used."""
+
+    def __init__(
+        self,
+        *,
+        environ: Mapping[str, str],  # as captured at start
+        root: Path,  # the user's checkout: nothing in it may be on PATH
+        caches: Path,
+        logs: Path,
+        passed: Callable[[], Sequence[str]],  # [env] pass
+    ) -> None:
+        self._environ, self._root, self._caches, self._logs, self._passed = environ, root, caches, logs, passed
+
+    def variables(self, place: Place, *, judging: bool = False) -> dict[str, str]:
+        """The whole environment of a command at `place`; gates (`judging`) have caches that no setup reads."""
+        caches = self._caches / ("gates" if judging else "setup")
+        home = Path(self._environ.get("HOME", "/nonexistent"))
+        env = {name: str(home / folder) for name, folder in _TOOLCHAINS.items() if (home / folder).is_dir()}
+        env |= {name: self._environ[name] for name in (*_CAPTURED, *_TOOLCHAINS) if name in self._environ}
+        env |= {name: str(caches / folder) for name, folder in _CACHES.items()}
+        env |= self._passing() | ports(place.index)
+        # Copies: in a cache's hard links, a gate that writes into its venv would write into every venv.
+        env |= {"UV_LINK_MODE": "copy", "UV_COMPILE_BYTECODE": "1", "UV_PROJECT_ENVIRONMENT": str(place.venv)}
+        env |= {"HOME": str(place.home), "TMPDIR": str(place.tmp), "PATH": self._path(place)}
+        env |= {"VIRTUAL_ENV": str(place.venv)} if place.venv.is_dir() else {}
+        return env | ({"PYTHONDONTWRITEBYTECODE": "1", "CI": "true"} if judging else {})
+
+    async def ready(self, place: Place, setup: Setup, *, verify: bool = True) -> Ready | SetupFailed:
+        """The environment for the tree as it now stands, made where there is none to use.
+
+        Not `verify`: one that was written into since (by an agent, in its own workspace) will do.
+        """
+        asked = await to_thread.run_sync(self._asked, place, setup)
+        found = await to_thread.run_sync(_stamped, place, setup, asked, verify)
+        return found or await self._build(place, setup, asked)
+
+    async def changed(self, place: Place, setup: Setup, ready: Ready) -> list[str]:
+        """Paths of the environment that differ from what was ready; if any, it is not used again."""
+        now = await to_thread.run_sync(_print, place, setup)
+        paths = [path for path in {**ready.print, **now} if ready.print.get(path) != now.get(path)]
+        if paths:
+            place.stamp.unlink(missing_ok=True)
+        return sorted(paths)
+
+    async def refresh(self, place: Place) -> None:
+        """Empty HOME and TMPDIR: nothing that ran before speaks to what runs next."""
+        await to_thread.run_sync(_empty, (place.home, place.tmp))
+
+    async def run(
+        self, argv: Sequence[str], place: Place, *, name: str, script: str = "", seconds: float, judging: bool = False
+    ) -> Ran:
+        """Run a command, or a script's text from a file outside the tree, under the shim; cancelled, it is ended."""
+        run_dir = self._logs / f"{place.folder.name}-{secrets.token_hex(4)}-{re.sub(r'[^a-z0-9]+', '-', name)[:40]}"
+        await to_thread.run_sync(_make, run_dir)
+        argv = _script(run_dir, script) if script else argv
+        command = process.Command(
+            argv=tuple(argv),
+            cwd=place.tree,
+            env=self.variables(place, judging=judging),
+            run_dir=run_dir,
+            seconds=seconds,
+        )
+        child = await process.start(command)
+        try:
+            ended = await child.wait()
+        except anyio.get_cancelled_exc_class():
+            with anyio.CancelScope(shield=True):  # bounded by the stop ladder
+                await child.stop(grace_s=0)
+            raise
+        return Ran(exit=ended, tail=await to_thread.run_sync(_tail, run_dir), log=run_dir / "output.log")
+
+    async def _build(self, place: Place, setup: Setup, asked: str) -> Ready | SetupFailed:
+        # The stamp goes first and comes last: a build that was killed has none and is made anew.
+        place.stamp.unlink(missing_ok=True)
+        kept = [place.tree / path for path in setup.keeps]
+        await to_thread.run_sync(_remove, [place.venv, *kept])
+        await self.refresh(place)
+        named = {"{venv}": str(place.venv), "{python}": self._python()}
+        orders: list[tuple[tuple[str, ...], str]] = [(_filled(command, named), "") for command in setup.commands]
+        for argv, script in [*orders, *([(("sh", setup.reason), setup.script)] if setup.script else [])]:
+            ran = await self.run(argv, place, name="setup", script=script, seconds=SETUP_SECONDS)
+            if not ran.ok:
+                return _failure(" ".join(argv), ran)
+        if wrong := await self._outside(place):
+            return wrong
+        return await to_thread.run_sync(_seal, place, setup, asked)
+
+    async def _outside(self, place: Place) -> SetupFailed | None:
+        """What of the project would be tested from elsewhere than the tree."""
+        if wrong := await to_thread.run_sync(_outside_node, place.tree):
+            return SetupFailed(sentence=wrong)
+        names = [name for name in _modules(place.tree) if name not in sys.stdlib_module_names | _COMMON]
+        python = str(place.venv / "bin/python") if place.venv.is_dir() else self._which("python3", place)
+        if not python or not (names or place.venv.is_dir()):
+            return None
+        ran = await self.run((python, "-I", "-c", _PROBE, *names), place, name="origins", seconds=SETUP_SECONDS)
+        if not ran.ok:
+            return _failure("a look at where the project's modules come from", ran)
+        facts = json.loads(ran.log.read_bytes().splitlines()[-1])
+        wrong = await to_thread.run_sync(_outside_python, place, facts)
+        return SetupFailed(sentence=wrong, log=str(ran.log)) if wrong else None
+
+    def _asked(self, place: Place, setup: Setup) -> str:
+        """Digest of all that an environment is made from."""
+        parts = [setup.digest, self._python(), *sorted(f"{name}={value}" for name, value in self._passing().items())]
+        parts += [f"{name} {_identity(self._which(name, place, own=False))}" for name in _TOOLS]
+        if any("-e" in command for command in setup.commands) or setup.kind in ("uv", "script"):
+            parts += [name for name in _modules(place.tree) if not name.startswith("test")]  # mapped when installed
+        return _digest(*parts, *_contents(place.tree, setup.inputs))
+
+    def _passing(self) -> dict[str, str]:
+        return {name: self._environ[name] for name in self._passed() if name in self._environ}
+
+    def _path(self, place: Place, *, own: bool = True) -> str:
+        # Not the user's checkout, an activated venv or factoryd's own: a tool there would judge by their modules.
+        barred = [Path(self._environ["VIRTUAL_ENV"])] if self._environ.get("VIRTUAL_ENV") else []
+        barred += [Path(sys.prefix)] if sys.prefix != sys.base_prefix else []
+        folders = [folder for folder in self._environ.get("PATH", os.defpath).split(os.pathsep) if folder[:1] == "/"]
+        roots = [self._root.resolve(), *(folder.resolve() for folder in barred)]
+        kept = [folder for folder in folders if not any(Path(folder).resolve().is_relative_to(root) for root in roots)]
+        return os.pathsep.join([str(place.venv / "bin"), *kept] if own else kept)
+
+    def _which(self, name: str, place: Place, *, own: bool = True) -> str:
+        return shutil.which(name, path=self._path(place, own=own)) or ""
+
+    def _python(self) -> str:
+        """The Python to make venvs with: the user's, whose venv serves for that as well."""
+        return shutil.which("python3", path=self._environ.get("PATH", os.defpath)) or "python3"
+
+
+_COMMON = frozenset({"tests", "docs", "examples", "scripts", "benchmarks", "tools", "setup", "conftest", "noxfile"})
+
+
+def _failure(command: str, ran: Ran) -> SetupFailed:
+    how = {"timeout": f"took longer than {SETUP_SECONDS / 60:.0f} minutes", "unstartable": "could not be started"}
+    said = how.get(ran.exit.cause, f"ended with {ran.exit.signal or ran.exit.code}")
+    detail = f" ({ran.exit.detail})" if ran.exit.detail else ""
+    sentence = f"The setup command `{command[:300]}` {said}{detail}: there is no environment to judge in."
+    return SetupFailed(sentence=sentence, command=command, tail=ran.tail, log=str(ran.log))
+
+
+def _outside_node(tree: Path) -> str:
+    if not (tree / "package.json").is_file():
+        return ""
+    for above in tree.parents:
+        if (above / "node_modules").is_dir():
+            return (
+                f"node looks into {above / 'node_modules'} for what the tree lacks: gates would pass here and fail "
+                "elsewhere. Remove that folder, or set XDG_STATE_HOME to a place that has none above it."
+            )
+    for link in [*(tree / "node_modules").glob("*"), *(tree / "node_modules").glob("@*/*")]:
+        if link.is_symlink() and not link.resolve().is_relative_to(tree.resolve()):
+            return (
+                f"{link.relative_to(tree)} leads out of the tree, to {link.resolve()}: gates would not test the "
+                "candidate. Name the package in package.json by a version or by a path in the repository."
+            )
+    return ""
+
+
+def _outside_python(place: Place, facts: Mapping[str, Any]) -> str:
+    tree, project = place.tree.resolve(), _project(place.tree)
+    for name, where, url in facts["found"]:
+        source = json.loads(url)
+        local = "dir_info" in source and Path(unquote(urlsplit(source.get("url", "")).path)).resolve()
+        if local and not local.is_relative_to(tree):
+            return f"{name} is installed from {local}, outside of the tree{_CURE}"
+        copied = not source.get("dir_info", {}).get("editable") and not Path(where).is_relative_to(tree)
+        if copied and (local or (project and _plain(name) == project)):
+            return f"{name} is installed as a copy{_CURE}"
+    for name, where in facts["modules"].items():
+        if not any(Path(where).is_relative_to(inside) for inside in (tree, place.venv.resolve())):
+            return f"`import {name}` gives {where}, outside of the tree{_CURE}"
+    return ""
+
+
+_NAME = re.compile(r"""(?:^|\()\s*name\s*=\s*["']?([\w.-]+)""", re.MULTILINE)
+_CURE = (
+    ": gates would test that and not the candidate. Install the project editable (pip install -e .), "
+    "e.g. in conventions/workspace/setup.sh."
+)
+
+
+def _project(tree: Path) -> str:
+    for name in ("pyproject.toml", "setup.cfg", "setup.py"):
+        with suppress(OSError):
+            if found := _NAME.search((tree / name).read_text("utf-8", "replace")):
+                return _plain(found[1])
+    return ""
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _modules(tree: Path) -> list[str]:
+    """Names of the project's top-level modules."""
+    found = set()
+    for path in [*tree.glob("*"), *(tree / "src").glob("*")]:
+        if path.suffix == ".py" or (path / "__init__.py").is_file():
+            found.add(path.stem if path.suffix == ".py" else path.name)
+    return sorted(name for name in found if name.isidentifier())
+
+
+def _contents(tree: Path, globs: Iterable[str]) -> Iterator[str]:
+    inner = {glob for glob in globs if not glob.startswith("/") and ".." not in glob.split("/")}
+    for path in sorted({path for glob in inner for path in tree.glob(glob)}):
+        if path.is_file():
+            yield f"{path.relative_to(tree)} {hashlib.sha256(path.read_bytes()).hexdigest()}"
+
+
+def _stamped(place: Place, setup: Setup, asked: str, verify: bool) -> Ready | None:
+    with suppress(OSError, ValueError, KeyError):
+        stamp = json.loads(place.stamp.read_bytes())
+        print_ = _print(place, setup) if verify else {}
+        if stamp["asked"] == asked and (not verify or stamp["print"] == _digest(repr(sorted(print_.items())))):
+            return Ready(key=stamp["key"], built=False, print=print_)
+    return None
+
+
+def _seal(place: Place, setup: Setup, asked: str) -> Ready:
+    print_ = _print(place, setup)
+    key = _digest(asked, *_installed(place, setup))
+    fresh = place.stamp.with_suffix(".new")
+    fresh.write_text(json.dumps({"asked": asked, "key": key, "print": _digest(repr(sorted(print_.items())))}))
+    fresh.replace(place.stamp)
+    return Ready(key=key, built=True, print=print_)
+
+
+def _installed(place: Place, setup: Setup) -> Iterator[str]:
+    """What the installers chose: the same request may give something newer elsewhere."""
+    yield from sorted(path.name for path in place.venv.glob("lib/python*/site-packages/*.dist-info"))
+    for path in (place.venv / "pyvenv.cfg", *(place.tree / kept / ".package-lock.json" for kept in setup.keeps)):
+        with suppress(OSError):
+            yield re.sub(r"(?m)^command = .*$", "", path.read_text("utf-8", "replace"))
+
+
+def _print(place: Place, setup: Setup) -> Print:
+    """Who is who in the environment; the change time tells even of a write that put the times back."""
+    kept = [place.tree / path for path in setup.keeps]
+    _remove([path / cache for path in kept for cache in _BUILD_CACHES])
+    print_ = {"python": _identity(str(place.venv / "bin/python"))}
+    for top in (place.venv, *kept):
+        for folder, folders, files in os.walk(top):
+            for name in (*files, *folders):
+                path = f"{folder}/{name}"
+                about = os.lstat(path)
+                times = (about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino)
+                print_[path] = (about.st_mode, *(() if stat.S_ISDIR(about.st_mode) else times))
+    return print_
+
+
+def _identity(path: str) -> tuple[int, ...]:
+    with suppress(OSError):
+        about = os.stat(path)  # noqa: PTH116  ten tools, each time: no Path for them
+        return (about.st_size, about.st_mtime_ns, about.st_ino) if path else ()
+    return ()
+
+
+def _tail(run_dir: Path) -> str:
+    said = b"".join(
+        path.read_bytes()[-TAIL_BYTES:] for name in ("output.1.log", "output.log") if (path := run_dir / name).is_file()
+    )
+    return said[-TAIL_BYTES:].decode(errors="replace")
+
+
+def _script(run_dir: Path, text: str) -> tuple[str, ...]:
+    path = run_dir / "script"
+    path.write_text(text)
+    path.chmod(0o500)
+    return (str(path),) if text.startswith("#!") else ("sh", str(path))
+
+
+def _filled(command: Sequence[str], named: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(re.sub(r"\{(venv|python)\}", lambda found: named[found[0]], part) for part in command)
+
+
+def _make(path: Path) -> None:
+    path.mkdir(parents=True, exist_ok=True)
+
+
+def _empty(paths: Iterable[Path]) -> None:
+    for path in paths:
+        _remove([path])
+        _make(path)
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    for path in paths:
+        if path.is_symlink() or path.is_file():
+            path.unlink()
+        elif path.is_dir():
+            shutil.rmtree(path)
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()

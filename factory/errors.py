@@ -1,0 +1,68 @@
+"""Everything factoryd raises on purpose, as one tree; `exit_code` is what a command ends with.
+
+A sentence says what happened, what the factory did about it, and what the reader can do.
+"""
+
+
+class FactoryError(Exception):
+    """A refusal or failure with a sentence for a person."""
+
+    exit_code = 1
+
+
+class UsageError(FactoryError):
+    """What was asked for is not of the right form."""
+
+    exit_code = 2
+
+
+class RefusedByState(FactoryError):
+    """A well-formed request that the present state does not allow."""
+
+    exit_code = 3
+
+
+class NotYet(UsageError):
+    """The contract names it and no released version has built it."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"not yet: {what}")
+
+
+class ConfigError(UsageError):
+    """factory.toml, a gate file or a runtime file is wrong: says where and the correct form."""
+
+
+class TaskFileError(UsageError):
+    """A task file is wrong; `line` is 1-based, 0 where no line is to blame."""
+
+    def __init__(self, reason: str, *, line: int = 0, form: str = "") -> None:
+        super().__init__(reason)
+        self.reason, self.line, self.form = reason, line, form
+
+
+class RepositoryError(FactoryError):
+    """The user's repository cannot be worked with; the sentence says what to do."""
+
+
+class GitError(FactoryError):
+    """A git command failed in a way that no rule foresees."""
+
+    def __init__(self, argv: tuple[str, ...], code: int, stderr: str) -> None:
+        super().__init__(f"git {' '.join(argv)[:200]} ended with {code}: {stderr.strip()[:600]}")
+        self.argv, self.code, self.stderr = argv, code, stderr
+
+
+class StoreError(FactoryError):
+    """The store cannot be opened or is damaged."""
+
+
+class Fenced(FactoryError):
+    """An attempt that is no longer the unit's newest tried to change something."""
+
+
+class IllegalTransition(FactoryError):
+    """A state change that the table in unit.py lacks."""
+
+    def __init__(self, unit: str, current: str, to: str) -> None:
+        super().__init__(f"unit {unit} cannot go from {current} to {to}")

@@ -1,0 +1,434 @@
+"""Cards: raised, folded by cause, answered. Every sentence in which the factory asks a person for a decision is here.
+
+Invariant: one cause has at most one open card, a card takes one answer, and neither a worker nor a bench waits for it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from factory.errors import RefusedByState, UsageError
+from factory.journal import Event
+from factory.ports import Store
+from factory.records import Card, CardKind, Option, Remark
+from factory.unit import FINAL, Unit, UnitState, advance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """A card that somebody wants raised; `choices` are (label, effect, action), the first one recommended."""
+
+    kind: CardKind
+    cause: str  # the fingerprint: equal causes fold into one card
+    question: str
+    choices: Sequence[tuple[str, str, str]]
+    evidence: str = ""
+    where: str = ""
+    default: str = ""  # the key of a safe option, taken at the deadline
+    deadline_s: float = 0
+
+
+CANCEL = ("Cancel it", "the unit ends; what its attempts made is kept", "cancel")
+CANCEL_ALL = ("Cancel the units that wait", "they end; what their attempts made is kept", "cancel")
+
+
+def question(unit: Unit, text: str, options: Sequence[str], *, default: str = "", deadline_s: float = 0) -> Ask:
+    """An agent asked something; its option labels are shown as it wrote them."""
+    return Ask(
+        kind=CardKind.QUESTION,
+        cause=f"question:{unit.id}:{unit.attempt}",
+        question=f"{unit.id} asks: {_one_line(text)}",
+        evidence=text,
+        choices=[(label, "the next attempt is told this answer", "answer") for label in options]
+        or [("Decide for yourself", "the next attempt is told to use its own judgement and say why", "answer")],
+        default=default,
+        deadline_s=deadline_s,
+    )
+
+
+def attempts_exhausted(unit: Unit, *, last: str, evidence: str, limit: int) -> Ask:
+    """All attempts are used up."""
+    return Ask(
+        kind=CardKind.ATTEMPTS_EXHAUSTED,
+        cause=f"attempts_exhausted:{unit.id}",
+        question=f"{unit.id} could not be done in {unit.spent} attempt(s); the last one: {_one_line(last)}. What now?",
+        evidence=evidence,
+        where=f"factory show {unit.id}; factory log {unit.id}",
+        choices=[
+            (f"Try {limit} more", "fresh attempts; write a hint instead of a number and they are told it", "retry"),
+            CANCEL,
+        ],
+    )
+
+
+def conflict(unit: Unit, detail: str) -> Ask:
+    """Attempts are used up, and the last one still conflicts with trunk."""
+    return Ask(
+        kind=CardKind.CONFLICT,
+        cause=f"conflict:{unit.id}",
+        question=f"{unit.id} still {_one_line(detail)} after {unit.spent} attempt(s). What now?",
+        evidence=detail,
+        where=f"factory diff {unit.id}",
+        choices=[("Try again on newest trunk", "one more round of attempts, with both intents", "retry"), CANCEL],
+    )
+
+
+def crash_loop(unit: Unit, detail: str) -> Ask:
+    """The attempts of one unit are lost time after time."""
+    return Ask(
+        kind=CardKind.CRASH_LOOP,
+        cause=f"crash_loop:{unit.id}",
+        question=f"{unit.id} was lost three times in a row ({_one_line(detail)}). What now?",
+        evidence=detail,
+        where=f"factory log {unit.id}; .factory/daemon.log",
+        choices=[("Try again", "one more round of attempts", "retry"), CANCEL],
+    )
+
+
+def no_gate() -> Ask:
+    """Nothing judges this repository."""
+    return Ask(
+        kind=CardKind.NO_GATE,
+        cause="no_gate",
+        question="No gate was found: nothing in this repository says how a change is tested. How is work judged here?",
+        evidence="No conventions/gates/*.sh or *.toml on trunk, and no pytest, unittest, package.json script or "
+        "Makefile target `check` or `test` to infer one from.",
+        where="factory config",
+        choices=[
+            (
+                "I add a gate",
+                "commit e.g. conventions/gates/10-test.sh to trunk; the units go on by themselves",
+                "wait",
+            ),
+            ("Land these without a gate", "the units that wait now land unjudged, and the journal says so", "approve"),
+            CANCEL_ALL,
+        ],
+    )
+
+
+def setup_failed(*, sentence: str, tail: str = "", log: str = "") -> Ask:
+    """The environment for gates or agents could not be made."""
+    return Ask(
+        kind=CardKind.SETUP,
+        cause=f"setup:{sentence[:200]}",
+        question=f"{_one_line(sentence)} No attempt was spent; what now?",
+        evidence=tail or sentence,
+        where=log,
+        choices=[("Try again", "setup runs once more; mend it first (trunk, network, tools)", "recheck"), CANCEL_ALL],
+    )
+
+
+def wrong_rules(sentence: str) -> Ask:
+    """A gate file on trunk cannot be used."""
+    return Ask(
+        kind=CardKind.CONFIG,
+        cause="rules",
+        question=f"A file under conventions/ on trunk cannot be used, so nothing is judged: {_one_line(sentence)}",
+        evidence=sentence,
+        where="conventions/gates/; factory config",
+        choices=[("I mend it on trunk", "the units that wait go on by themselves", "wait"), CANCEL_ALL],
+    )
+
+
+def already_accepted(unit: Unit, command: str) -> Ask:
+    """The proof passes before anything was done."""
+    return Ask(
+        kind=CardKind.ACCEPT,
+        cause=f"accept:{unit.id}",
+        question=f"{unit.id}: its proof `{_one_line(command)}` passes on trunk already. Is there anything to do?",
+        evidence=f"`accept` must fail before and pass after the change. It passes on trunk without one:\n{command}",
+        where=f"factory show {unit.id}",
+        choices=[CANCEL, ("Run it all the same", "the unit runs, and accept need not fail before", "approve")],
+    )
+
+
+def trunk_red(*, branch: str, commit: str, gates: Sequence[str], tail: str, log: str) -> Ask:
+    """Trunk itself does not pass."""
+    return Ask(
+        kind=CardKind.TRUNK_RED,
+        cause="trunk_red",
+        question=f"{branch} is red by itself at {commit[:10]} in {_listed(gates)}: nobody's unit did it. What now?",
+        evidence=tail,
+        where=log,
+        choices=[
+            ("Hang a repair unit", "a unit with priority 0 gets this evidence as its task", "repair"),
+            ("Wait", f"you mend {branch}; only priority 0 starts until then, green work still lands", "wait"),
+            (
+                "Land anyway",
+                "units that wait for this and are red in just these gates land, and are shown so",
+                "approve",
+            ),
+        ],
+    )
+
+
+def guard(unit: Unit, kind: CardKind, sentence: str, paths: Sequence[str]) -> Ask:
+    """A diff touches what it should not."""
+    choices = [
+        ("Send it back", "a new attempt from trunk is told; write a comment instead of a number to say more", "retry"),
+        ("Let it land", "this change is judged and lands as it is", "approve"),
+        CANCEL,
+    ]
+    if kind is CardKind.OUT_OF_SCOPE and any(_factory_owned(path) for path in paths):
+        del choices[1]
+    return Ask(
+        kind=kind,
+        cause=f"{kind}:{unit.id}",
+        question=f"{unit.id}: {sentence}. Should it land?",
+        evidence="\n".join(paths),
+        where=f"factory diff {unit.id}",
+        choices=choices,
+    )
+
+
+def review(unit: Unit, *, stat: str, said: str) -> Ask:
+    """A green unit whose task asks for a reader."""
+    return Ask(
+        kind=CardKind.REVIEW,
+        cause=f"review:{unit.id}:{unit.submission}",
+        question=f"{unit.id} is green and waits for your review: {unit.title}",
+        evidence=f"{stat}\n\n{said}".strip(),
+        where=f"factory diff {unit.id}",
+        choices=[
+            ("Approve", "it lands", "approve"),
+            ("Send it back", "a new attempt; write a comment instead of a number and it is told", "retry"),
+            CANCEL,
+        ],
+    )
+
+
+def runtime_trouble(agent: str, sentence: str, *, evidence: str = "") -> Ask:
+    """An agent program is missing, not logged in or at its limit."""
+    return Ask(
+        kind=CardKind.RUNTIME,
+        cause=f"runtime:{agent}",
+        question=sentence,
+        evidence=evidence,
+        where="factory doctor",
+        choices=[("Try again", "mend it first; the units that wait go on", "recheck"), CANCEL_ALL],
+    )
+
+
+def landing_blocked(unit: Unit, reason: str, paths: Sequence[str]) -> Ask:
+    """Landing would touch the user's own uncommitted work."""
+    return Ask(
+        kind=CardKind.LANDING_BLOCKED,
+        cause="landing_blocked:" + (",".join(sorted(paths)) or reason),
+        question=f"{unit.id} is green but cannot land: {reason}. Nothing of yours was touched.",
+        evidence="\n".join(paths),
+        where=f"git status; factory diff {unit.id}",
+        choices=[
+            ("I commit, stash or move it", "the unit lands by itself as soon as your checkout allows", "wait"),
+            CANCEL,
+        ],
+    )
+
+
+def trunk_gone(branch: str) -> Ask:
+    """The branch that units land on was deleted or renamed."""
+    return Ask(
+        kind=CardKind.CONFIG,
+        cause="trunk_gone",
+        question=f"The branch {branch} is gone (deleted or renamed): nothing can land. Where should units land?",
+        where="git branch; factory.toml (trunk = …)",
+        choices=[
+            ("I bring it back, or name another in factory.toml and restart", "the line goes on by itself", "wait")
+        ],
+    )
+
+
+def bad_config(sentence: str) -> Ask:
+    """factory.toml cannot be used."""
+    return Ask(
+        kind=CardKind.CONFIG,
+        cause="config",
+        question=f"factory.toml cannot be used; the last good one is in force: {_one_line(sentence)}",
+        evidence=sentence,
+        where="factory.toml; factory config",
+        choices=[("I mend it", "an edit applies within a second, and this card closes by itself", "wait")],
+    )
+
+
+class Escalations:
+    """The open cards of this line. `repair` makes a unit from a title and a body (the intake's way in)."""
+
+    def __init__(self, *, store: Store, repair: Callable[[str, str, datetime], str]) -> None:
+        self._store = store
+        self._repair = repair
+
+    def raise_card(self, ask: Ask, *, now: datetime, unit: Unit | None = None) -> Card:
+        """Raise the card, or fold it into the open one of the same cause; return it as it stands."""
+        stopped = (unit.id,) if unit else ()
+        open_one = self.open_card(ask.cause)
+        if open_one is None:
+            card = _new_card(f"E{len(self._store.select(Card)) + 1}", ask, stopped, now)
+            self._store.write(Event.CARD_RAISED, card, now=now, unit=card.unit, card=card.id, kind=str(card.kind))
+            return card
+        units = open_one.units + tuple(each for each in stopped if each not in open_one.units)
+        folded = replace(open_one, units=units, count=max(len(units), 1), evidence=ask.evidence or open_one.evidence)
+        if folded != open_one:
+            self._store.write(Event.CARD_FOLDED, folded, now=now, unit=stopped[0] if stopped else "", card=folded.id)
+        return folded
+
+    def open_card(self, cause: str) -> Card | None:
+        """The open card of that cause."""
+        return next((card for card in self._store.open(Card) if card.fingerprint == cause), None)
+
+    def close(self, cause: str, *, now: datetime, why: str) -> None:
+        """Close the card of a cause that is gone; units that waited for it go on by themselves."""
+        card = self.open_card(cause)
+        if card is not None:
+            self._close(card, now=now, why=why)
+
+    def close_kind(self, kind: CardKind, *, now: datetime, why: str) -> None:
+        """Close every open card of a kind whose causes are gone."""
+        for card in self._store.open(Card):
+            if card.kind is kind:
+                self._close(card, now=now, why=why)
+
+    def leave(self, unit: str, *, now: datetime, why: str) -> None:
+        """Take a unit off every open card; a card that stops nobody any more is closed."""
+        for card in self._store.open(Card):
+            if unit in card.units:
+                units = tuple(each for each in card.units if each != unit)
+                rest = replace(card, units=units, count=max(len(units), 1))
+                if units:
+                    self._store.write(Event.CARD_FOLDED, rest, now=now, unit=unit, card=card.id)
+                else:
+                    self._close(rest, now=now, why=why)
+
+    def answer(self, card_id: str, choice: str, *, now: datetime) -> str:
+        """Act on an answer (an option's key, or free text) and return the sentence for the person.
+
+        Raises RefusedByState for a card that is closed or unknown, UsageError for a number that is no option.
+        """
+        card = self._store.get(Card, card_id)
+        if card is None or card.state != "open":
+            raise RefusedByState(f"{card_id} is {'not a card of this line' if card is None else 'closed'}")
+        option = next((each for each in card.options if each.key == choice), None)
+        if option is None and choice.strip().isdigit():
+            raise UsageError(f"{card_id} has no option {choice}; it has {', '.join(each.key for each in card.options)}")
+        said = option.label if option else choice.strip()
+        if option is None or option.action != "wait":
+            answered = replace(card, state="closed", answer=said, closed=now, closed_why="answered")
+        else:  # "I will do that": the card stays until the cause is gone, quietly
+            answered = replace(card, answer=said)
+        with self._store.transaction():
+            self._store.write(Event.CARD_ANSWERED, answered, now=now, unit=card.unit, card=card.id, answer=said)
+            return self._act(answered, option, said, now)
+
+    def overdue(self, now: datetime) -> None:
+        """Take the default of every card whose deadline has passed."""
+        for card in self._store.open(Card):
+            if card.deadline and card.default and card.deadline <= now:
+                self.answer(card.id, card.default, now=now)
+
+    def next_deadline(self) -> datetime | None:
+        """When `overdue` is due next."""
+        return min((card.deadline for card in self._store.open(Card) if card.deadline), default=None)
+
+    def _close(self, card: Card, *, now: datetime, why: str) -> None:
+        closed = replace(card, state="closed", closed=now, closed_why=why)
+        self._store.write(Event.CARD_CLOSED, closed, now=now, unit=card.unit, card=card.id, why=why)
+
+    def _act(self, card: Card, option: Option | None, said: str, now: datetime) -> str:
+        action = option.action if option else _free_text_action(card)
+        if action == "repair":
+            return f"hung repair unit {self._repair(f'Repair {card.question}', card.evidence, now)}"
+        effect = _EFFECTS.get(action)
+        units = [unit for unit in map(self._unit, card.units) if unit is not None and unit.state not in FINAL]
+        if effect is None or not units:
+            return "noted; what waits goes on by itself" if action == "recheck" else "noted"
+        for unit in units:
+            if option is None or action == "answer":
+                self.remark(unit.id, _REMARKS.get(card.kind, "review"), said, now=now)
+            self._store.write(*effect(unit, card, now), now=now, unit=unit.id)
+        return f"{', '.join(unit.id for unit in units)}: {_DONE[action]}"
+
+    def remark(self, unit: str, kind: str, text: str, *, now: datetime, who: str = "person") -> None:
+        """Write down what was said, for the next attempt to read."""
+        seq = len(self._store.select(Remark, unit=unit)) + 1
+        remark = Remark(unit=unit, seq=seq, who=who, kind=kind, text=text, at=now)
+        self._store.write(Event.UNIT_TOLD, remark, now=now, unit=unit, kind=kind)
+
+    def _unit(self, name: str) -> Unit | None:
+        return self._store.get(Unit, name)
+
+
+def _retry(unit: Unit, card: Card, now: datetime) -> tuple[Event, Unit]:
+    fresh = unit.fresh or card.kind in (CardKind.GUARD, CardKind.OUT_OF_SCOPE)
+    again = replace(unit, bonus=max(unit.spent, unit.bonus), fresh=fresh, submission="", cause="")
+    return Event.UNIT_RETRIED, advance(again, UnitState.READY, now=now, why=f"{card.id} was answered: try again")
+
+
+def _answered(unit: Unit, card: Card, now: datetime) -> tuple[Event, Unit]:
+    asked = replace(unit, resume=True)
+    return Event.UNIT_READY, advance(asked, UnitState.READY, now=now, why=f"{card.id} was answered")
+
+
+def _approve(unit: Unit, card: Card, now: datetime) -> tuple[Event, Unit]:
+    approved = replace(unit, approved=(*unit.approved, str(card.kind)), cause="")
+    to = UnitState.QUEUED if unit.submission else UnitState.READY
+    if unit.state is to:
+        return Event.UNIT_QUEUED, replace(approved, why=f"{card.id} was answered: go on")
+    event = Event.UNIT_QUEUED if to is UnitState.QUEUED else Event.UNIT_READY
+    return event, advance(approved, to, now=now, why=f"{card.id} was answered: go on")
+
+
+def _cancel(unit: Unit, card: Card, now: datetime) -> tuple[Event, Unit]:
+    return Event.UNIT_CANCELLED, advance(
+        unit, UnitState.CANCELLED, now=now, why=f"cancelled by the answer to {card.id}"
+    )
+
+
+_EFFECTS: Mapping[str, Callable[[Unit, Card, datetime], tuple[Event, Unit]]] = {
+    "retry": _retry,
+    "answer": _answered,
+    "approve": _approve,
+    "cancel": _cancel,
+}
+_DONE = {"retry": "tried again", "answer": "told, and goes on", "approve": "goes on", "cancel": "cancelled"}
+_REMARKS = {CardKind.QUESTION: "answer", CardKind.REVIEW: "review"}
+_SHARED = frozenset({CardKind.SETUP, CardKind.RUNTIME, CardKind.NO_GATE, CardKind.TRUNK_RED, CardKind.CONFIG})
+
+
+def _free_text_action(card: Card) -> str:
+    if card.kind in _SHARED:
+        raise UsageError(f"{card.id} takes one of its options: {', '.join(each.key for each in card.options)}")
+    return "answer" if card.kind is CardKind.QUESTION else "retry"
+
+
+def _new_card(name: str, ask: Ask, stopped: tuple[str, ...], now: datetime) -> Card:
+    options = tuple(
+        Option(key=str(number), label=label, effect=effect, action=action)
+        for number, (label, effect, action) in enumerate(ask.choices, 1)
+    )
+    return Card(
+        id=name,
+        kind=ask.kind,
+        fingerprint=ask.cause,
+        since=now,
+        question=ask.question,
+        unit=stopped[0] if stopped else "",
+        units=stopped,
+        evidence=ask.evidence[:16384],
+        where=ask.where,
+        options=options,
+        recommended=options[0].key if options else "",
+        default=ask.default,
+        deadline=now + timedelta(seconds=ask.deadline_s) if ask.deadline_s and ask.default else None,
+    )
+
+
+def _factory_owned(path: str) -> bool:
+    return path.lower().split("/")[0] in (".factory", "inbox")
+
+
+def _one_line(text: str) -> str:
+    line = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    return line if len(line) <= 160 else line[:157] + "…"
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"

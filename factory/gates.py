@@ -1,0 +1,280 @@
+"""Gates run on a bench, and their verdicts.
+
+Invariant: a verdict is about a clean checkout of exactly its tree, in an environment that was the same afterwards, by
+the gates that the caller's rules hold (trunk's), and a settled one is not asked for twice.
+"""
+
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from hashlib import sha256
+from itertools import groupby
+from pathlib import Path
+
+import anyio
+from anyio import to_thread
+
+from factory import process
+from factory.environments import Environments, Place, Ran, Ready, SetupFailed
+from factory.inference import Gate, Rules
+from factory.journal import Event
+from factory.ports import Store
+from factory.records import Verdict
+from factory.settings import GateLimits
+from factory.workspaces import Bench
+
+UNMEASURED_SECONDS, LEAST_SECONDS, MEASURED = 1800.0, 60.0, 200
+FIRST_BENCH = 100  # place index of benches: workers have lower ones
+
+
+class Answer(StrEnum):
+    """What judging came to."""
+
+    GREEN = "green"
+    RED = "red"
+    NO_GATE = "no_gate"  # nothing to judge by, which is not green
+    SETUP = "setup"  # no environment to judge in: nobody's verdict
+    UNSETTLED = "unsettled"  # a gate was interrupted: ask again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """The answer and all verdicts behind it, those from the store (`cached`: their keys) included."""
+
+    answer: Answer
+    verdicts: tuple[Verdict, ...] = ()
+    cached: frozenset[str] = frozenset()
+    failed: SetupFailed | None = None
+
+    @property
+    def red(self) -> tuple[Verdict, ...]:
+        """The verdicts to blame."""
+        return tuple(verdict for verdict in self.verdicts if not verdict.ok)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """What is judged, where, by which rules; `reruns` is off where a red is what is hoped for."""
+
+    bench: Bench
+    commit: str
+    tree: str
+    rules: Rules
+    unit: str = ""
+    reruns: bool = True
+
+    @property
+    def place(self) -> Place:
+        """The bench with its environment."""
+        return Place(self.bench.place, FIRST_BENCH + int("".join(filter(str.isdigit, self.bench.name)) or 0))
+
+
+@dataclass(slots=True)
+class Trial:
+    """One gate in one judging: its runs so far, oldest first."""
+
+    gate: Gate
+    key: str
+    runs: list[Ran] = field(default_factory=list)
+
+    @property
+    def last(self) -> Ran:
+        """The run that counts."""
+        return self.runs[-1]
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the last run says nothing about the tree."""
+        return self.last.exit.cause in ("lost", "stopped") or bool(self.last.exit.left)
+
+    @property
+    def missing(self) -> bool:
+        """Whether its command is not there (one with a `/` in it is the tree's own)."""
+        return self.last.exit.cause == "unstartable" and not self.gate.script and "/" not in self.gate.command[0]
+
+
+def accepting(commands: Sequence[str]) -> tuple[Gate, ...]:
+    """Accept commands as gates, each with a clean checkout of its own, before all others."""
+    return tuple(
+        Gate(name=f"accept: {command}", group=at - len(commands), command=("sh", "-c", command), reason="accept")
+        for at, command in enumerate(commands)
+    )
+
+
+def time_limit(measured: Collection[float], *, runs: int) -> float:
+    """Three times the 95th percentile, at least 60 s, doubled for each run so far: it may just have grown."""
+    if not measured:
+        return UNMEASURED_SECONDS
+    p95 = sorted(measured)[round(0.95 * (len(measured) - 1))]
+    return max(LEAST_SECONDS, 3 * p95) * float(2**runs)
+
+
+class Gates:
+    """Judges trees on benches."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        environments: Environments,
+        logs: Path,
+        limits: Callable[[], GateLimits],
+        sandbox: str = "off",
+    ) -> None:
+        self._store, self._environments, self._logs = store, environments, logs
+        self._limits, self._sandbox = limits, sandbox
+        self._seconds: dict[str, deque[float]] = {}
+
+    async def judge(self, case: Case, *, accept: Sequence[str] = ()) -> Judgement:
+        """Run `accept`, then the gates, group by group, up to the first red group."""
+        if not case.rules.gates:
+            return Judgement(answer=Answer.NO_GATE)
+        return await self._judge(case, (*accepting(accept), *case.rules.gates), stop=True)
+
+    async def prove(self, case: Case, accept: Sequence[str]) -> Judgement:
+        """Run each of the `accept` commands where they should fail: RED when all of them do, as verdicts say."""
+        judgement = await self._judge(replace(case, reruns=False), accepting(accept), stop=False)
+        if judgement.answer is Answer.RED and any(verdict.ok for verdict in judgement.verdicts):
+            return replace(judgement, answer=Answer.GREEN)
+        return judgement
+
+    async def end_leftovers(self) -> bool:
+        """End what a dead daemon's gates and setups left running; true when nothing is left of them."""
+        runs = await to_thread.run_sync(_unfinished, self._logs)
+        return all([await process.end(run_dir) for run_dir in runs])
+
+    def limit(self, gate: Gate, runs: int = 0) -> float:
+        """Seconds that the gate may take: as its file says, else as configured, else as measured."""
+        return gate.timeout_s or self._limits().timeout_s or time_limit(self._measured(gate.name), runs=runs)
+
+    async def _judge(self, case: Case, gates: Sequence[Gate], *, stop: bool) -> Judgement:
+        judgement, changed = await self._try(case, gates, stop=stop)
+        if changed:
+            judgement, changed = await self._try(case, gates, stop=stop)
+        if changed and judgement.answer is Answer.GREEN:
+            # Twice, and from a fresh environment: whatever passes here passes in something that nobody prepared.
+            return replace(judgement, answer=Answer.SETUP, failed=_disturbed(judgement.verdicts[-1], changed))
+        return judgement
+
+    async def _try(self, case: Case, gates: Sequence[Gate], *, stop: bool) -> tuple[Judgement, list[str]]:
+        """One pass, and what it changed in the environment: then it ends early."""
+        await case.bench.show(case.commit, keeps=case.rules.setup.keeps)
+        ready = await self._environments.ready(case.place, case.rules.setup)
+        if isinstance(ready, SetupFailed):
+            return Judgement(answer=Answer.SETUP, failed=ready), []
+        verdicts: list[Verdict] = []
+        cached: set[str] = set()
+        for _, group in groupby(sorted(gates, key=lambda gate: gate.group), key=lambda gate: gate.group):
+            trials = [Trial(gate, self._key(case, gate, ready)) for gate in group]
+            known = [verdict for trial in trials if (verdict := self._settled(trial.key))]
+            asked = [trial for trial in trials if trial.key not in {verdict.key for verdict in known}]
+            cached |= {verdict.key for verdict in known}
+            await self._run_group(case, asked)
+            changed = await self._environments.changed(case.place, case.rules.setup, ready) if asked else []
+            verdicts += known
+            if odd := _odd(asked):
+                return replace(odd, verdicts=tuple(verdicts), cached=frozenset(cached)), []
+            verdicts += [self._record(case, trial, disturbed=bool(changed)) for trial in asked]
+            if changed or (stop and not all(verdict.ok for verdict in verdicts)):
+                return _judgement(verdicts, cached), changed
+        return _judgement(verdicts, cached), []
+
+    async def _run_group(self, case: Case, trials: Sequence[Trial]) -> None:
+        """Run them side by side, then the red ones again, each time in a clean checkout."""
+        left = list(trials)
+        while left:
+            await case.bench.show(case.commit, keeps=case.rules.setup.keeps)
+            await self._environments.refresh(case.place)
+            async with anyio.create_task_group() as together:
+                for trial in left:
+                    together.start_soon(self._run, case, trial)
+            left = [trial for trial in left if case.reruns and self._again(trial)]
+
+    async def _run(self, case: Case, trial: Trial) -> None:
+        gate = trial.gate
+        ran = await self._environments.run(
+            gate.command,
+            case.place,
+            name=gate.name,
+            script=gate.script,
+            seconds=self.limit(gate, len(trial.runs)),
+            judging=True,
+        )
+        trial.runs.append(ran)
+
+    def _again(self, trial: Trial) -> bool:
+        reruns = self._limits().flaky_reruns if trial.gate.flaky_reruns is None else trial.gate.flaky_reruns
+        return not (trial.last.ok or trial.interrupted or trial.missing) and len(trial.runs) <= reruns
+
+    def _measured(self, gate: str) -> deque[float]:
+        if gate not in self._seconds:
+            greens = sorted(self._store.select(Verdict, gate=gate, ok=1), key=lambda verdict: verdict.at)
+            self._seconds[gate] = deque((verdict.seconds for verdict in greens), maxlen=MEASURED)
+        return self._seconds[gate]
+
+    def _key(self, case: Case, gate: Gate, ready: Ready) -> str:
+        return sha256("\0".join((case.tree, gate.digest, ready.key, self._sandbox)).encode()).hexdigest()
+
+    def _settled(self, key: str) -> Verdict | None:
+        verdict = self._store.get(Verdict, key)
+        return verdict if verdict and verdict.settled else None
+
+    def _record(self, case: Case, trial: Trial, *, disturbed: bool) -> Verdict:
+        ran, agreed = trial.last, all(run.exit.cause != "timeout" for run in trial.runs) and len(trial.runs) > 1
+        verdict = Verdict(
+            key=trial.key,
+            gate=trial.gate.name,
+            tree=case.tree,
+            ok=ran.ok,
+            settled=not disturbed and (ran.ok or agreed),
+            at=ran.exit.at,
+            flaky=ran.ok and len(trial.runs) > 1,
+            seconds=ran.exit.seconds,
+            command=trial.gate.shown,
+            tail="" if ran.ok else _said(ran),
+            log=str(ran.log),
+        )
+        self._measured(trial.gate.name)  # before it is written, else it would be counted twice
+        self._store.write(
+            Event.VERDICT_GIVEN, verdict, now=verdict.at, unit=case.unit, gate=verdict.gate, ok=verdict.ok
+        )
+        if ran.ok:
+            self._measured(trial.gate.name).append(verdict.seconds)
+        return verdict
+
+
+def _judgement(verdicts: Sequence[Verdict], cached: Iterable[str]) -> Judgement:
+    answer = Answer.GREEN if all(verdict.ok for verdict in verdicts) else Answer.RED
+    return Judgement(answer=answer, verdicts=tuple(verdicts), cached=frozenset(cached))
+
+
+def _odd(trials: Sequence[Trial]) -> Judgement | None:
+    """What makes a group's answer nobody's: a runner that is not there, a run that was broken off."""
+    for trial in trials:
+        if trial.missing:
+            sentence = (
+                f"Gate {trial.gate.name} cannot run: {trial.gate.command[0]} is not in its environment. "
+                "Install it in conventions/workspace/setup.sh."
+            )
+            return Judgement(answer=Answer.SETUP, failed=SetupFailed(sentence=sentence, command=trial.gate.shown))
+    return Judgement(answer=Answer.UNSETTLED) if any(trial.interrupted for trial in trials) else None
+
+
+def _disturbed(last: Verdict, changed: Sequence[str]) -> SetupFailed:
+    sentence = (
+        f"Gate {last.gate} (or one beside it) changes the environment that it runs in, e.g. {changed[0]}: what passes "
+        "afterwards proves nothing. Do that in conventions/workspace/setup.sh."
+    )
+    return SetupFailed(sentence=sentence, command=last.command, log=last.log)
+
+
+def _said(ran: Ran) -> str:
+    how = {"timeout": f"[ended after {ran.exit.seconds:.1f} s: it takes too long]"}
+    end = how.get(ran.exit.cause) or (f"[ended by signal {ran.exit.signal}]" if ran.exit.signal else ran.exit.detail)
+    return f"{ran.tail}\n{end}" if end else ran.tail
+
+
+def _unfinished(logs: Path) -> list[Path]:
+    starts = sorted(logs.glob("*/start.json"))
+    return [path.parent for path in starts if not (path.parent / "exit.json").exists()]

@@ -1,0 +1,383 @@
+"""The only caller of git and the only importer of GitPython.
+
+Invariant: a git dir of the factory's is used with the factory's own configuration only (nothing that an agent or the
+user planted runs), a user's repository with its user's, less hooks, gc, signing and prompts.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import NamedTuple
+
+from factory import process
+from factory.errors import GitError, NotYet, RepositoryError
+
+OLDEST = (2, 41)  # --attr-source
+GITLINK = "160000"
+SYMLINK = "120000"
+_NOTHING = "0" * 6
+
+_QUIET = (
+    "core.hooksPath=/dev/null",
+    "core.fsmonitor=false",
+    "gc.auto=0",
+    "maintenance.auto=false",
+    "commit.gpgSign=false",
+    "advice.detachedHead=false",
+    "submodule.recurse=false",
+    "protocol.ext.allow=never",
+)
+
+
+def clean_environment(source: Mapping[str, str]) -> dict[str, str]:
+    """`source` less every GIT_ variable, with messages in English and no prompts."""
+    kept = {name: value for name, value in source.items() if not name.startswith("GIT_")}
+    return kept | {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0"}
+
+
+class Person(NamedTuple):
+    """Who wrote or committed."""
+
+    name: str
+    email: str
+
+
+class Change(NamedTuple):
+    """One path that differs between two trees: modes and blobs before and after, empty where there is none."""
+
+    status: str  # A, M, D or T
+    path: str
+    old_mode: str
+    mode: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Git:
+    """One git dir, spoken to in plumbing.
+
+    `own`: the factory's (neither the system's nor the user's configuration is read); else the user's, as they have it.
+    With `work_tree`, `index` must be named too: the daemon never uses an index that an agent can write.
+    """
+
+    git_dir: Path
+    own: bool
+    work_tree: Path | None = None
+    index: Path | None = None
+    config: tuple[str, ...] = ()  # further `name=value`, for each call
+    environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+
+    async def run(
+        self,
+        *argv: str,
+        stdin: bytes = b"",
+        ok: tuple[int, ...] = (0,),
+        env: Mapping[str, str] | None = None,
+        started: Callable[[int], None] | None = None,
+    ) -> process.Output:
+        """Run one git command; raise GitError unless its exit code is in `ok`."""
+        done = await process.run(
+            self.command(*argv), cwd=self.work_tree, env=self._env() | dict(env or {}), stdin=stdin, started=started
+        )
+        if done.code not in ok:
+            raise GitError(argv, done.code, done.err.decode(errors="replace"))
+        return done
+
+    async def text(self, *argv: str, stdin: bytes = b"", env: Mapping[str, str] | None = None) -> str:
+        """What one git command prints, stripped of the last newline; raise GitError unless it exits 0."""
+        done = await self.run(*argv, stdin=stdin, env=env)
+        return done.out.decode(errors="surrogateescape").rstrip("\n")
+
+    async def names(self, *argv: str) -> list[str]:
+        """The NUL-separated names that one git command prints (pass its -z)."""
+        done = await self.run(*argv)
+        return [name for name in done.out.decode(errors="surrogateescape").split("\0") if name]
+
+    async def commit(self, rev: str) -> str:
+        """The id of the commit that `rev` names; empty when there is none."""
+        done = await self.run(
+            "rev-parse", "--verify", "--quiet", "--end-of-options", f"{rev}^{{commit}}", ok=(0, 1, 128)
+        )
+        return done.out.decode().strip() if done.code == 0 else ""
+
+    async def contains(self, rev: str, commit: str) -> bool:
+        """Whether `commit` is `rev` or an ancestor of it; a commit that is not here is not."""
+        done = await self.run("merge-base", "--is-ancestor", commit, rev, ok=(0, 1, 128))
+        return done.code == 0
+
+    async def listing(self, rev: str) -> list[str]:
+        """Every path of a tree, sorted as git sorts."""
+        return await self.names("ls-tree", "-r", "-z", "--name-only", "--full-tree", rev)
+
+    async def read_many(self, rev: str, paths: Iterable[str]) -> dict[str, str]:
+        """The content of those of `paths` that are files of the tree, in one process; what is not UTF-8 is replaced."""
+        wanted = list(paths)
+        asked = [os.fsencode(f"{rev}:{path}") for path in wanted]
+        done = await self.run("cat-file", "--batch", "-z", stdin=b"".join(name + b"\0" for name in asked))
+        found = zip(wanted, _batch(done.out, asked), strict=True)
+        return {path: content.decode(errors="replace") for path, content in found if content is not None}
+
+    async def show(self, rev: str, path: str) -> str | None:
+        """The content of one file of a tree; None when the tree has no such file."""
+        return (await self.read_many(rev, [path])).get(path)
+
+    async def changed(self, before: str, after: str) -> list[Change]:
+        """What differs between two trees, by path, renames as a deletion and an addition."""
+        parts = await self.names("diff-tree", "-r", "-z", "--raw", "--no-renames", "--full-index", before, after)
+        return [_change(meta, path) for meta, path in zip(parts[::2], parts[1::2], strict=True)]
+
+    async def commit_tree(
+        self, tree: str, parents: Sequence[str], message: str, *, author: Person, committer: Person
+    ) -> str:
+        """Make a commit object, and return its id."""
+        env = {
+            "GIT_AUTHOR_NAME": author.name,
+            "GIT_AUTHOR_EMAIL": author.email,
+            "GIT_COMMITTER_NAME": committer.name,
+            "GIT_COMMITTER_EMAIL": committer.email,
+        }
+        above = [part for parent in parents for part in ("-p", parent)]
+        return await self.text("commit-tree", tree, *above, "-F", "-", stdin=message.encode(), env=env)
+
+    def command(self, *argv: str) -> list[str]:
+        """The full argument list of a call."""
+        settings = [part for value in (*_QUIET, *self.config) for part in ("-c", value)]
+        return ["git", *settings, *argv]
+
+    def _env(self) -> dict[str, str]:
+        env = clean_environment(self.environ) | {"GIT_DIR": str(self.git_dir)}
+        if self.own:
+            env |= {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}
+        if self.work_tree:
+            env["GIT_WORK_TREE"] = str(self.work_tree)
+        if self.index:
+            env["GIT_INDEX_FILE"] = str(self.index)
+        return env
+
+
+async def running(environ: Mapping[str, str], proc: Path = Path("/proc")) -> list[tuple[Path | None, list[str]]]:
+    """Where each git process of this machine works (None: unknown), and its arguments."""
+    found = _processes(proc)
+    if not found:
+        listed = await process.run(["ps", "-axww", "-o", "command="], env=clean_environment(environ))
+        found = [(None, line.split()) for line in os.fsdecode(listed.out).splitlines()]
+    return [(at, argv) for at, argv in found if argv and argv[0].rpartition("/")[2] == "git"]
+
+
+def _processes(proc: Path) -> list[tuple[Path | None, list[str]]]:
+    return [_process(folder) for folder in proc.glob("[0-9]*")]
+
+
+def _process(folder: Path) -> tuple[Path | None, list[str]]:
+    try:
+        argv = os.fsdecode((folder / "cmdline").read_bytes()).split("\0")
+        return (folder / "cwd").readlink(), argv
+    except OSError:  # ended, or somebody else's
+        return Path("/"), []
+
+
+def _batch(out: bytes, asked: Sequence[bytes]) -> Iterable[bytes | None]:
+    """The contents in what `cat-file --batch` prints, in order; None for what is missing or no file."""
+    at = 0
+    for name in asked:
+        if out.startswith(name + b" missing\n", at):
+            at += len(name) + 9
+            yield None
+            continue
+        end = out.index(b"\n", at)
+        _, kind, size = out[at:end].split()
+        at = end + 1 + int(size) + 1
+        yield out[end + 1 : at - 1] if kind == b"blob" else None
+
+
+def _change(meta: str, path: str) -> Change:
+    old_mode, mode, old, new, status = meta.removeprefix(":").split()
+    return Change(
+        status,
+        path,
+        "" if old_mode == _NOTHING else old_mode,
+        "" if mode == _NOTHING else mode,
+        "" if old_mode == _NOTHING else old,
+        "" if mode == _NOTHING else new,
+    )
+
+
+# ── the user's repository, looked at once at start ──
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repository:
+    """What the factory needs to know of the user's repository; `examine` makes it."""
+
+    root: Path
+    git_dir: Path  # of the checkout at `root`
+    common_dir: Path  # where refs and objects are
+    branch: str  # trunk
+    commit: str  # trunk's at that moment
+    object_format: str  # sha1, sha256
+    ref_format: str  # files, reftable
+    shallow: bool
+    identity: Person
+    excludes: str  # the user's own ignore rules: their excludes file, then info/exclude
+    inbox: tuple[str, ...]  # inbox files that git tracks
+    config: Mapping[str, str]  # settings that decide how files look in a working tree
+
+    def git(self, environ: Mapping[str, str]) -> Git:
+        """The user's git dir, with their configuration."""
+        return Git(git_dir=self.common_dir, own=False, environ=environ)
+
+
+async def examine(root: Path, environ: Mapping[str, str], *, trunk: str = "") -> Repository:
+    """Look at the repository around `root`; refuse with RepositoryError or NotYet what the factory cannot work with.
+
+    `trunk`: the configured branch; empty = the one that is checked out.
+    """
+    await _check_version(environ)
+    top, git_dir, common = _layout(root)
+    await _check_trust(top, environ)
+    git = Git(git_dir=git_dir, own=False, work_tree=top, environ=environ)
+    settings = await _settings(git)
+    branch = trunk or await _checked_out(git)
+    commit = await _tip(git, branch)
+    _check_access(top, common)
+    _check_partial(settings)
+    entries = await git.names("ls-files", "-s", "-z", "--full-name")
+    _check_submodules(top, entries)
+    tracked = [entry.partition("\t")[2] for entry in entries]
+    await _check_filters(git, tracked)
+    return Repository(
+        root=top,
+        git_dir=git_dir,
+        common_dir=common,
+        branch=branch,
+        commit=commit,
+        object_format=settings.get("extensions.objectformat", "sha1"),
+        ref_format=settings.get("extensions.refstorage", "files"),
+        shallow=(common / "shallow").exists(),
+        identity=Person(
+            settings.get("user.name") or "factoryd", settings.get("user.email") or "factoryd@factoryd.invalid"
+        ),
+        excludes=await _excludes(git, common),
+        inbox=tuple(path for path in tracked if path.startswith("inbox/")),
+        config={name: settings[name] for name in _LOOKS if name in settings},
+    )
+
+
+def exclude(common_dir: Path, lines: Sequence[str]) -> None:
+    """Append to info/exclude those of `lines` that it lacks."""
+    file = common_dir / "info" / "exclude"
+    file.parent.mkdir(exist_ok=True)
+    text = file.read_text(errors="surrogateescape") if file.exists() else ""
+    missing = [line for line in lines if line not in text.splitlines()]
+    if missing:
+        with file.open("a", errors="surrogateescape") as end:
+            end.write(("\n" if text and not text.endswith("\n") else "") + "".join(f"{line}\n" for line in missing))
+
+
+_LOOKS = ("core.autocrlf", "core.eol", "core.symlinks", "core.filemode", "core.ignorecase", "core.precomposeunicode")
+
+
+async def _check_version(environ: Mapping[str, str]) -> None:
+    wanted = ".".join(map(str, OLDEST))
+    try:
+        done = await process.run(["git", "version"], env=clean_environment(environ))
+    except FileNotFoundError:
+        raise RepositoryError(f"git is not on PATH. Install git {wanted} or newer, then start again.") from None
+    found = re.search(rb"(\d+)\.(\d+)", done.out)
+    if not found or (int(found[1]), int(found[2])) < OLDEST:
+        said = done.out.decode(errors="replace").strip()
+        raise RepositoryError(f"{said} is too old. Install git {wanted} or newer, then start again.")
+
+
+def _layout(root: Path) -> tuple[Path, Path, Path]:
+    """Top of the working tree, its git dir, and the git dir that all working trees share."""
+    # Imported here because GitPython runs git when it is imported, and fails without one.
+    from git import InvalidGitRepositoryError, NoSuchPathError, Repo
+
+    try:
+        with Repo(root, search_parent_directories=True) as repo:
+            top, git_dir, common = repo.working_tree_dir, Path(repo.git_dir), Path(repo.common_dir)
+    except (InvalidGitRepositoryError, NoSuchPathError):
+        raise RepositoryError(
+            f"{root} is not in a git repository. Run `git init` and commit something first."
+        ) from None
+    if top is None:
+        raise RepositoryError(f"{root} is a bare repository. Start in a checkout of it (`git worktree add`).")
+    return Path(top).resolve(), git_dir.resolve(), common.resolve()
+
+
+async def _settings(git: Git) -> dict[str, str]:
+    """The user's effective configuration, names in lower case."""
+    pairs = (entry.partition("\n") for entry in await git.names("config", "--list", "-z", "--includes"))
+    return {name.lower(): value if sign else "true" for name, sign, value in pairs}
+
+
+async def _check_trust(top: Path, environ: Mapping[str, str]) -> None:
+    # git trusts a git dir that it is told; only what it finds by itself, as fetching does, it asks the owner of.
+    done = await process.run(["git", "rev-parse", "--git-dir"], cwd=top, env=clean_environment(environ))
+    if b"dubious ownership" in done.err:
+        trust = f"git config --global --add safe.directory '{top}'"
+        raise RepositoryError(f"git does not trust {top}, which belongs to someone else. If you do: {trust}")
+
+
+async def _checked_out(git: Git) -> str:
+    done = await git.run("symbolic-ref", "--short", "-q", "HEAD", ok=(0, 1))
+    if done.code:
+        raise RepositoryError(
+            'No branch is checked out (detached HEAD). Check one out, or name trunk in factory.toml: trunk = "main".'
+        )
+    return done.out.decode(errors="surrogateescape").rstrip("\n")
+
+
+async def _tip(git: Git, branch: str) -> str:
+    if commit := await git.commit(f"refs/heads/{branch}"):
+        return commit
+    heads = (await git.text("for-each-ref", "--format=%(refname:short)", "refs/heads")).splitlines()
+    if not heads:
+        raise RepositoryError("The repository has no commit yet. Commit something, then start again.")
+    near = get_close_matches(branch, heads, 1) or heads[:1]
+    raise RepositoryError(f"There is no branch {branch!r}. Did you mean {near[0]!r}? Set `trunk` in factory.toml.")
+
+
+def _check_access(top: Path, common: Path) -> None:
+    for folder in (top, common, common / "objects"):
+        if not os.access(folder, os.W_OK):
+            raise RepositoryError(f"{folder} cannot be written. Give yourself the right to, then start again.")
+
+
+def _check_partial(settings: Mapping[str, str]) -> None:
+    lazy = (name.endswith((".promisor", ".partialclonefilter")) for name in settings if name.startswith("remote."))
+    if "extensions.partialclone" in settings or any(lazy):
+        raise NotYet(
+            "partial clones. Fetch everything (`git fetch --refetch --no-filter`) into a full clone, and start there."
+        )
+
+
+def _check_submodules(top: Path, entries: Sequence[str]) -> None:
+    links = (entry.partition("\t")[2] for entry in entries if entry.startswith(GITLINK))
+    for path in links:
+        if (top / path / ".git").exists():
+            raise NotYet(
+                f"populated submodules ({path}). `git submodule deinit {path}` makes the factory work without it."
+            )
+
+
+async def _check_filters(git: Git, tracked: Sequence[str]) -> None:
+    names = b"".join(os.fsencode(path) + b"\0" for path in tracked)
+    done = await git.run("check-attr", "-z", "--stdin", "filter", stdin=names)
+    parts = os.fsdecode(done.out).split("\0")
+    for path, value in zip(parts[0::3], parts[2::3], strict=False):
+        if value not in ("unspecified", "unset"):
+            raise NotYet(f"`filter={value}` attributes, Git LFS among them ({path} has one).")
+
+
+async def _excludes(git: Git, common: Path) -> str:
+    named = await git.run("config", "--type=path", "--get", "core.excludesFile", ok=(0, 1))
+    home = git.environ.get("XDG_CONFIG_HOME") or f"{git.environ.get('HOME', '')}/.config"
+    chosen = Path(os.fsdecode(named.out.rstrip(b"\n")) or f"{home}/git/ignore")
+    files = [file for file in (chosen, common / "info" / "exclude") if file.is_file()]
+    return "".join(file.read_text(errors="surrogateescape").rstrip("\n") + "\n" for file in files)

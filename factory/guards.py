@@ -1,0 +1,98 @@
+"""What an agent's change may not do by itself: leave its scope, or alter what judges it.
+
+Invariant: pure; a path counts however it is spelled (case) and wherever a changed symlink leads.
+"""
+
+import posixpath
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from factory.scope import within
+from factory.unit import EndReason
+
+OURS = frozenset({".factory", "inbox"})
+RULES = (
+    "factory.toml",
+    "conventions",
+    ".ci",
+    ".github/workflows",
+    ".github/actions",
+    ".gitlab-ci.yml",
+    ".circleci",
+    ".buildkite",
+    ".travis.yml",
+    ".drone.yml",
+    ".woodpecker",
+    "bitbucket-pipelines.yml",
+    "azure-pipelines.yml",
+    "jenkinsfile",
+)
+_SHOWN = 5
+
+
+class Change(Protocol):
+    """One entry of a diff made without rename detection, so that both names of a moved file are there."""
+
+    @property
+    def path(self) -> str:
+        """From the repository's root, with `/`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why a change is not judged; `liftable`: a person may let it land all the same."""
+
+    kind: EndReason  # out_of_scope or guard: also the card's kind
+    paths: tuple[str, ...]
+    sentence: str
+    liftable: bool = True
+
+
+def guard(
+    changes: Iterable[Change],
+    *,
+    sources: Collection[str],
+    allow: Collection[str] = (),
+    scope: Collection[str] = (),
+    links: Mapping[str, str] | None = None,
+) -> Refused | None:
+    """The first objection to the change, or None.
+
+    `sources`: files that gates or setup were read or inferred from. `allow`, `scope`: the task's own; after a person
+    let a guard or a scope pass, call with "edit-gates" or with no scope. `links`: where each changed symlink leads.
+    """
+    paths = sorted({change.path for change in changes})
+    links = links or {}
+    if ours := [path for path in paths if _is_ours(path, links)]:
+        sentence = f"it touches {shown(ours)}: .factory/ and inbox/ are the factory's own, and nothing lifts that"
+        return Refused(EndReason.OUT_OF_SCOPE, tuple(ours), sentence, liftable=False)
+    if scope and (outside := [path for path in paths if not within(path, scope)]):
+        sentence = f"it touches {shown(outside)}, outside its scope ({', '.join(scope)})"
+        return Refused(EndReason.OUT_OF_SCOPE, tuple(outside), sentence)
+    rules = (*RULES, *(source.casefold() for source in sources))
+    if "edit-gates" not in allow and (judges := [path for path in paths if _below(path.casefold(), rules)]):
+        sentence = f"it changes {shown(judges)}, by which the factory judges or sets up work"
+        return Refused(EndReason.GUARD, tuple(judges), sentence)
+    return None
+
+
+def shown(paths: Collection[str]) -> str:
+    """The first few paths for a sentence; unprintable ones escaped."""
+    names = [path if path.isprintable() else ascii(path) for path in list(paths)[:_SHOWN]]
+    return ", ".join(names) + (f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else "")
+
+
+def _is_ours(path: str, links: Mapping[str, str]) -> bool:
+    if path.casefold().split("/")[0] in OURS:
+        return True
+    if path not in links:
+        return False
+    target = posixpath.normpath(posixpath.join(posixpath.dirname(path), links[path])).casefold().split("/")
+    # One that leads out of the tree may come back in by any name: each of its parts counts.
+    return bool(OURS & set(target if target[0] in ("", "..") else target[:1]))
+
+
+def _below(path: str, places: Iterable[str]) -> bool:
+    return any(path == place or path.startswith(f"{place}/") for place in places)

@@ -1,0 +1,285 @@
+"""The judge: what rules at a commit, whether a candidate's tree passes, whether trunk itself does.
+
+Invariant: the gates that judge a candidate are those of the commit below it, never its own; a verdict about trunk is
+about the exact commit that trunk points to.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from anyio.abc import TaskGroup
+
+from factory import escalations as words
+from factory.conventions import FOLDER, Conventions, overlay
+from factory.environments import SetupFailed
+from factory.errors import ConfigError
+from factory.escalations import Ask, Escalations
+from factory.gates import Answer, Case, Gates, Judgement
+from factory.inference import Rules, rules_of, wanted
+from factory.journal import Event
+from factory.live import Live, now
+from factory.ports import Store
+from factory.records import CardKind, Fact, Verdict
+from factory.trunk import Trunk
+from factory.unit import Unit
+from factory.workspaces import Benches
+
+RULINGS_KEPT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """What one commit says about how work is judged, prepared and prompted."""
+
+    rules: Rules
+    conventions: Conventions
+    wrong: str = ""  # why its gate files cannot be used
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ruled:
+    """What the judge says of one commit."""
+
+    ok: bool
+    red: tuple[Verdict, ...] = ()
+    setup: Ask | None = None  # no environment, or rules that are wrong: nobody's fault
+    passed_before: str = ""  # an accept command that passes on the commit below
+    not_proven: bool = False  # red in an accept command
+
+    @property
+    def sentence(self) -> str:
+        """One sentence for a person."""
+        first = self.red[0] if self.red else None
+        if first is None:
+            return "green" if self.ok else "not judged"
+        return f"gate {first.gate} is red" if not self.not_proven else f"`{first.command}` does not pass"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """Whether accept commands fail where nothing was done yet, as they must."""
+
+    commit: str
+    passing: str = ""
+    setup: Ask | None = None
+
+
+class Judge:
+    """Judges commits of the factory repository on benches."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        live: Live,
+        trunk: Trunk,
+        benches: Benches,
+        gates: Gates,
+        escalations: Escalations,
+        shipped: dict[str, str],
+    ) -> None:
+        self._store, self._live, self._trunk, self._benches = store, live, trunk, benches
+        self._gates, self._escalations, self._shipped = gates, escalations, shipped
+        self._rulings: dict[str, Ruling] = {}
+        self._tip = ""
+        self._trunk_ruled: Ruled | None = None
+        self._looking = ""
+        self.missing: list[str] | None = None  # landed units that a rewritten trunk lacks; None = as recorded
+
+    # ── what rules ──
+
+    async def ruling(self, commit: str) -> Ruling:
+        """The rules and conventions of a commit; wrong gate files are a ruling too, one under which nothing passes."""
+        if commit not in self._rulings:
+            listing = await self._trunk.own.listing(commit)
+            names = {*wanted(listing), *(name for name in listing if name.startswith(FOLDER))}
+            contents = await self._trunk.own.read_many(commit, sorted(names))
+            conventions = overlay(contents, self._shipped)
+            try:
+                ruling = Ruling(rules_of(listing, contents), conventions)
+            except ConfigError as error:
+                ruling = Ruling(Rules(), conventions, wrong=str(error))
+            if len(self._rulings) >= RULINGS_KEPT:
+                self._rulings.pop(next(iter(self._rulings)))
+            self._rulings[commit] = ruling
+        return self._rulings[commit]
+
+    @property
+    def current(self) -> Ruling | None:
+        """The ruling of trunk as last looked at."""
+        return self._rulings.get(self._tip)
+
+    @property
+    def obstacle(self) -> Ask | None:
+        """Why nothing can be judged here at present: no gate, or gate files that are wrong."""
+        ruling = self.current
+        if ruling is None:
+            return None
+        if ruling.wrong:
+            return words.wrong_rules(ruling.wrong)
+        return None if ruling.rules.gates else words.no_gate()
+
+    # ── trunk ──
+
+    @property
+    def tip(self) -> str:
+        """Trunk as last looked at."""
+        return self._tip
+
+    @property
+    def branch(self) -> str:
+        """Trunk's name."""
+        return self._trunk.branch
+
+    @property
+    def trunk_red(self) -> bool:
+        """Whether trunk is known not to pass."""
+        return self._trunk_ruled is not None and bool(self._trunk_ruled.red)
+
+    def trunk_ruled(self, tip: str) -> Ruled | None:
+        """What is known about trunk at `tip`."""
+        return self._trunk_ruled if tip == self._tip else None
+
+    async def look(self, tip: str, group: TaskGroup) -> None:
+        """Take `tip` for trunk, and judge it in the background unless that is under way or done."""
+        if tip != self._tip:
+            self._tip, self._trunk_ruled = tip, None
+        ruling = await self.ruling(tip)
+        if ruling.rules.gates and self._trunk_ruled is None and self._looking != tip:
+            self._looking = tip
+            group.start_soon(self._judge_trunk, tip, name="judge trunk")
+        self._tell("judging" if self._looking == tip else "unknown")
+
+    async def landed(self, commit: str, ruled: Ruled | None) -> None:
+        """Trunk moved to a commit that was judged."""
+        self._tip, self._trunk_ruled = commit, ruled
+        await self.ruling(commit)
+        self._settle_trunk()
+
+    def excused(self, ruled: Ruled, unit: Unit) -> bool:
+        """Whether a person let the unit land although trunk is red, and it is red in nothing else."""
+        trunk = self._trunk_ruled
+        if CardKind.TRUNK_RED not in unit.approved or trunk is None or ruled.setup or ruled.passed_before:
+            return False
+        return bool(ruled.red) and _gates(ruled) <= _gates(trunk)
+
+    def trunk_card(self, trunk: Ruled) -> Ask:
+        """The card that says that trunk is red by itself."""
+        first = trunk.red[0]
+        names = [verdict.gate for verdict in trunk.red]
+        return words.trunk_red(branch=self._trunk.branch, commit=self._tip, gates=names, tail=first.tail, log=first.log)
+
+    async def _judge_trunk(self, tip: str) -> None:
+        try:
+            ruled = await self.judge(tip, parent=tip)
+        finally:
+            self._looking = ""
+        if ruled is not None and tip == self._tip:
+            self._trunk_ruled = ruled
+            self._settle_trunk()
+        self._live.ring_all()
+
+    def _settle_trunk(self) -> None:
+        ruled, at = self._trunk_ruled, now()
+        if ruled is None:
+            self._tell("unknown")
+        elif ruled.setup is not None:
+            self._escalations.raise_card(ruled.setup, now=at)
+            self._tell("unknown")
+        elif ruled.red:
+            self._escalations.raise_card(self.trunk_card(ruled), now=at)
+            self._tell("red")
+        else:
+            self._escalations.close("trunk_red", now=at, why=f"{self._trunk.branch} is green")
+            self._escalations.close_kind(CardKind.SETUP, now=at, why="setup works again")
+            self._tell("green")
+
+    def _tell(self, state: str) -> None:
+        red = [verdict.gate for verdict in self._trunk_ruled.red] if self._trunk_ruled else []
+        known = self._store.get(Fact, "trunk")
+        missing = (
+            self.missing if self.missing is not None else json.loads(known.value).get("missing", []) if known else []
+        )
+        told = {
+            "branch": self._trunk.branch,
+            "commit": self._tip,
+            "state": state,
+            "gates_red": red,
+            "missing": missing,
+        }
+        fact = Fact(name="trunk", value=json.dumps(told))
+        if fact != known:
+            self._store.write(Event.TRUNK_JUDGED, fact, now=now(), state=state, commit=self._tip)
+
+    # ── candidates ──
+
+    async def judge(
+        self, commit: str, *, parent: str, unit: Unit | None = None, accept: Sequence[str] = ()
+    ) -> Ruled | None:
+        """Judge a commit by the rules of `parent`; None where the run was disturbed and has to be asked again.
+
+        `accept` must fail on `parent` and pass on `commit`.
+        """
+        ruling = await self.ruling(parent)
+        if ruling.wrong:
+            return Ruled(ok=False, setup=words.wrong_rules(ruling.wrong))
+        async with self._benches.take() as bench:
+            case = Case(bench=bench, commit=commit, tree=await self._tree(commit), rules=ruling.rules)
+            if unit is not None:
+                case = replace(case, unit=unit.id)
+                if accept and CardKind.ACCEPT not in unit.approved:
+                    below = replace(case, commit=parent, tree=await self._tree(parent))
+                    before = await self._gates.prove(below, accept)
+                    if before.answer is not Answer.RED:
+                        return _ruled(before, accepting=True)
+            judgement = await self._gates.judge(case, accept=accept)
+            if judgement.answer is Answer.NO_GATE:
+                return await self._ungated(case, accept, unit)
+            return _ruled(judgement)
+
+    async def prove(self, accept: Sequence[str]) -> Proof:
+        """Run accept commands on trunk, where each of them has to fail."""
+        tip = self._tip
+        ruling = await self.ruling(tip)
+        async with self._benches.take() as bench:
+            case = Case(bench=bench, commit=tip, tree=await self._tree(tip), rules=ruling.rules)
+            judgement = await self._gates.prove(case, accept)
+        if judgement.failed is not None:
+            return Proof(commit=tip, setup=_setup_card(judgement.failed))
+        passing = [verdict.command for verdict in judgement.verdicts if verdict.ok]
+        return Proof(commit=tip, passing=passing[0] if passing else "")
+
+    async def _ungated(self, case: Case, accept: Sequence[str], unit: Unit | None) -> Ruled:
+        """No gate rules: green only where a person said that this unit may land so, and its proof holds."""
+        if unit is None or CardKind.NO_GATE not in unit.approved:
+            return Ruled(ok=False, setup=words.no_gate())
+        if not accept:
+            return Ruled(ok=True)
+        proof = await self._gates.prove(case, accept)
+        red = tuple(verdict for verdict in proof.verdicts if not verdict.ok)
+        setup = _setup_card(proof.failed) if proof.failed else None
+        return Ruled(ok=not red and setup is None, red=red, setup=setup, not_proven=bool(red))
+
+    async def _tree(self, commit: str) -> str:
+        return await self._trunk.own.text("rev-parse", f"{commit}^{{tree}}")
+
+
+def _ruled(judgement: Judgement, *, accepting: bool = False) -> Ruled | None:
+    if judgement.answer is Answer.UNSETTLED:
+        return None
+    if judgement.failed is not None:
+        return Ruled(ok=False, setup=_setup_card(judgement.failed))
+    if accepting:
+        passing = [verdict.command for verdict in judgement.verdicts if verdict.ok]
+        return Ruled(ok=False, passed_before=passing[0] if passing else "")
+    red = judgement.red
+    return Ruled(ok=not red, red=red, not_proven=any(verdict.gate.startswith("accept: ") for verdict in red))
+
+
+def _setup_card(failed: SetupFailed) -> Ask:
+    return words.setup_failed(sentence=failed.sentence, tail=failed.tail, log=failed.log)
+
+
+def _gates(ruled: Ruled) -> set[str]:
+    return {verdict.gate for verdict in ruled.red}

@@ -1,0 +1,48 @@
+"""What may change while the daemon runs: the settings in force, whether the line is paused, how it is stopping."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from factory.bell import Bell
+from factory.places import Places
+from factory.settings import Settings
+
+
+class Stopping(StrEnum):
+    """How the daemon is leaving."""
+
+    NO = "no"
+    DRAIN = "drain"  # takes no more, waits for what runs
+    HAND_BACK = "hand back"  # ends what runs, keeps its tree, uncounted
+    LEAVE = "leave"  # goes at once and lets agents run on: a restart adopts them
+
+
+class Live:
+    """One daemon's changing circumstances; `environ` is the environment as captured at start."""
+
+    def __init__(self, *, settings: Settings, places: Places, environ: Mapping[str, str]) -> None:
+        self.settings = settings
+        self.places = places
+        self.environ = environ
+        self.paused = False
+        self.stopping = Stopping.NO
+        self.pool = Bell()  # units, hooks or runtimes changed
+        self.queue = Bell()  # something was submitted, judged or approved
+        self.leaving = Bell()  # how the daemon stops has changed, or a hook was emptied
+        self.requests = Bell()  # a command asked for something, or a task file was dropped
+
+    @property
+    def takes_work(self) -> bool:
+        """Whether a free worker may be given a unit."""
+        return not self.paused and self.stopping is Stopping.NO
+
+    def ring_all(self) -> None:
+        """Let every loop look again."""
+        for bell in (self.pool, self.queue, self.requests, self.leaving):
+            bell.ring()
+
+
+def now() -> datetime:
+    """The present time, aware UTC."""
+    return datetime.now(UTC)

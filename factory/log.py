@@ -1,0 +1,94 @@
+"""The daemon's log: structlog to one bounded file of JSON lines; the only importer of structlog.
+
+Invariant: `hide`d values never reach the file, and a log that cannot be written never stops the line.
+"""
+
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import Any
+
+import structlog
+from structlog.typing import EventDict
+
+# The table of events: what is logged besides the journal (journal.Event), all of it surprises.
+HOOK_OVERDUE = "hook.overdue"  # a full hook had no trip under way, and was given one
+TRIP_BROKE = "trip.broke"  # a worker's trip ended with a traceback, or was fenced
+TICK_BROKE = "tick.broke"  # a service's pass ended with a traceback; the next one is tried
+LANDING_REFUSED = "landing.refused"
+TRUNK_PUT_BACK = "trunk.put_back"  # somebody switched branches while a landing was under way
+
+CAP_BYTES = 16 * 1024 * 1024
+SHORTEST_SECRET = 6  # "1" or "true" is no secret, and hiding it would make every line unreadable
+
+_SHARED: list[structlog.typing.Processor] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
+    structlog.processors.format_exc_info,
+]
+
+# Silent until a `Log` is open: what a command calls must not print.
+log: structlog.stdlib.BoundLogger = structlog.wrap_logger(
+    logging.getLogger("factory"),
+    processors=[
+        structlog.stdlib.filter_by_level,
+        *_SHARED,
+        structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+    ],
+    wrapper_class=structlog.stdlib.BoundLogger,
+)
+logging.getLogger("factory").addHandler(logging.NullHandler())
+
+bound = structlog.contextvars.bound_contextvars  # `with bound(unit=…, attempt=…, worker=…):` names them on each line
+
+
+class Log:
+    """The open log: lines of `log` and what libraries warn about go to it, until it is closed."""
+
+    def __init__(self, path: Path, *, cap_bytes: int = CAP_BYTES) -> None:
+        """Write to `path`, and its older half to `path`.1: together at most `cap_bytes`."""
+        self._secrets: frozenset[str] = frozenset()
+        self._handler = RotatingFileHandler(
+            path, maxBytes=cap_bytes // 2, backupCount=1, encoding="utf-8", errors="backslashreplace"
+        )
+        self._handler.setFormatter(
+            structlog.stdlib.ProcessorFormatter(
+                foreign_pre_chain=[*_SHARED, structlog.stdlib.add_logger_name],
+                processors=[
+                    structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                    self._without_secrets,
+                    structlog.processors.JSONRenderer(serializer=json.dumps, default=str),
+                ],
+            )
+        )
+        logging.getLogger().addHandler(self._handler)
+        logging.getLogger("factory").setLevel(logging.INFO)
+
+    def hide(self, secrets: Iterable[str]) -> None:
+        """Values (not names) that the file must not show from now on; replaces those of the last call."""
+        self._secrets = frozenset(secret for secret in secrets if len(secret) >= SHORTEST_SECRET)
+
+    def close(self) -> None:
+        """Write no more."""
+        logging.getLogger().removeHandler(self._handler)
+        with suppress(OSError):  # what could not be written is lost, and nothing else
+            self._handler.close()
+
+    def _without_secrets(self, _: Any, __: str, event: EventDict) -> EventDict:
+        return {name: self._clean(value) for name, value in event.items()}
+
+    def _clean(self, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {self._clean(str(name)): self._clean(each) for name, each in value.items()}
+        if isinstance(value, list | tuple | set | frozenset):
+            return [self._clean(each) for each in value]
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        text = str(value)
+        for secret in sorted(self._secrets, key=len, reverse=True):
+            text = text.replace(secret, "***")
+        return text

@@ -1,0 +1,381 @@
+"""The merge queue: candidates are checked, rehearsed as a chain, judged on benches, and landed in order.
+
+Invariant: trunk moves only to a commit whose exact tree was judged green by the gates of the commit below it, or which
+a person let pass; `landed` is recorded after trunk was seen to hold the commit.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import anyio
+from anyio.abc import TaskGroup
+
+from factory import chain
+from factory import escalations as words
+from factory.chain import Link, Standing
+from factory.endings import Endings
+from factory.escalations import Escalations
+from factory.git import Person
+from factory.guards import guard
+from factory.journal import Event
+from factory.judge import Judge, Ruled
+from factory.live import Live, Stopping, now
+from factory.log import LANDING_REFUSED, TRUNK_PUT_BACK, log
+from factory.ports import Store
+from factory.records import Attempt, CardKind, Fact, Step, Task
+from factory.task_file import TaskFile, parse
+from factory.trunk import (
+    Blocked,
+    Conflict,
+    Landed,
+    LandingPlan,
+    Moved,
+    Nothing,
+    Outcome,
+    Rehearsed,
+    Trunk,
+    TrunkGone,
+    message,
+)
+from factory.unit import EndReason, Unit, UnitState
+
+TICK_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A unit rehearsed on a parent: the commit that would land, and what is known about its tree."""
+
+    unit: Unit
+    parent: str
+    commit: str
+    tree: str
+    standing: Standing = Standing.UNKNOWN
+
+
+class MergeQueue:
+    """One lane: nothing else moves trunk."""
+
+    def __init__(
+        self, *, store: Store, live: Live, trunk: Trunk, judge: Judge, escalations: Escalations, endings: Endings
+    ) -> None:
+        self._store, self._live, self._trunk = store, live, trunk
+        self._judge, self._escalations, self._endings = judge, escalations, endings
+        self._tip = ""
+        self._checked: set[tuple[str, str]] = set()
+        self._rehearsals: dict[tuple[str, str], Rehearsed | Conflict | Nothing] = {}
+        self._ruled: dict[str, Ruled] = {}
+        self._running: dict[str, anyio.CancelScope] = {}
+        self._aside: dict[str, str] = {}  # unit → why it is judged and landed apart from the chain
+
+    async def run(self, group: TaskGroup) -> None:
+        """Tick whenever something changed, and at the latest every 30 seconds."""
+        while True:
+            moved = await self.tick(group, now())
+            if not moved:
+                await self._live.queue.wait(TICK_SECONDS)
+
+    async def tick(self, group: TaskGroup, at: datetime) -> bool:
+        """One pass: look at trunk, rehearse, then land, blame or judge; True if it should be followed by another."""
+        if self._live.stopping in (Stopping.HAND_BACK, Stopping.LEAVE) or not await self._look_at_trunk(group, at):
+            return False
+        queue = await self._admitted(at)
+        line = [unit for unit in queue if unit.id not in self._aside]
+        linked = await self._chain(line, at)
+        apart = [one for unit in queue if unit.id in self._aside for one in await self._chain([unit], at)]
+        self._end_useless({each.commit for each in (*linked, *apart)})
+        self._show(linked, apart, at)
+        free = self._live.settings.gates.benches - len(self._running)
+        moves = chain.plan(
+            [Link(each.unit.id, each.standing) for each in linked], free=free, window=self._live.settings.gates.benches
+        )
+        if moves.land:
+            return await self._land(linked[: len(moves.land)], at)
+        if moves.blame:
+            return await self._send_back(linked[0], group, at)
+        for unit in moves.aside:
+            self._aside[unit] = "red behind others: judged alone"
+        for each in linked:
+            if each.unit.id in moves.judge:
+                self._start(each, group)
+        return await self._settle_apart(apart, free - len(moves.judge), group, at) or bool(moves.aside)
+
+    # ── trunk ──
+
+    async def _look_at_trunk(self, group: TaskGroup, at: datetime) -> bool:
+        """Notice what others did to trunk; False when there is none to land on."""
+        seen = await self._trunk.refresh()
+        if isinstance(seen, TrunkGone):
+            self._escalations.raise_card(words.trunk_gone(seen.branch), now=at)
+            return False
+        self._escalations.close("trunk_gone", now=at, why="the branch is there again")
+        if seen.tip != self._tip:
+            known = self._known_tip()
+            if known and known != seen.tip:
+                self._store.write(Event.TRUNK_MOVED, now=at, was=known, to=seen.tip, rewritten=seen.rewritten)
+                if seen.rewritten:
+                    await self._note_rewritten(seen.tip)
+            self._tip = seen.tip
+            self._rehearsals.clear()
+            await self._judge.look(seen.tip, group)
+            self._live.pool.ring()
+        return True
+
+    def _known_tip(self) -> str:
+        fact = self._store.get(Fact, "trunk")
+        return json.loads(fact.value).get("commit", "") if fact else ""
+
+    async def _note_rewritten(self, tip: str) -> None:
+        """Landed units whose commit a person took out of trunk stay landed; they are shown as not on trunk."""
+        landed = self._store.select(Unit, state=UnitState.LANDED)
+        self._judge.missing = [unit.id for unit in landed if not await self._trunk.own.contains(tip, unit.commit)]
+
+    # ── candidates ──
+
+    async def _admitted(self, at: datetime) -> list[Unit]:
+        """The queued units, in order, whose diff breaks no rule."""
+        queued = [unit for unit in self._store.open(Unit) if unit.state is UnitState.QUEUED]
+        self._aside = {name: why for name, why in self._aside.items() if any(unit.id == name for unit in queued)}
+        ordered = sorted(queued, key=lambda unit: (unit.priority, unit.since, unit.id))
+        return [unit for unit in ordered if await self._admit(unit, at)]
+
+    async def _admit(self, unit: Unit, at: datetime) -> bool:
+        key = (unit.submission, ",".join(unit.approved))
+        if key in self._checked:
+            return True
+        task = self._task(unit)
+        changes = await self._trunk.own.changed(unit.base, unit.submission)
+        ruling = await self._judge.ruling(unit.base)
+        links = [change.path for change in changes if change.mode == "120000"]
+        refused = guard(
+            changes,
+            sources=ruling.rules.sources,
+            allow=(*task.allow, *(["edit-gates"] if CardKind.GUARD in unit.approved else [])),
+            scope=() if CardKind.OUT_OF_SCOPE in unit.approved else task.scope,
+            links=await self._trunk.own.read_many(unit.submission, links),
+        )
+        if refused is None:
+            self._checked.add(key)
+            return True
+        ask = words.guard(unit, CardKind(refused.kind), refused.sentence, refused.paths)
+        self._endings.send_back(unit, refused.kind, detail=refused.sentence, at=at, ask=ask)
+        return False
+
+    async def _chain(self, units: Sequence[Unit], at: datetime) -> list[Candidate]:
+        """Rehearse units one on the other; one that conflicts with trunk itself goes back, with others it waits."""
+        links: list[Candidate] = []
+        for unit in units:
+            parent = links[-1].commit if links else self._tip
+            rehearsed = await self._rehearse(unit, parent)
+            if isinstance(rehearsed, Rehearsed):
+                standing = self._standing(unit, rehearsed.commit)
+                links.append(
+                    Candidate(unit=unit, parent=parent, commit=rehearsed.commit, tree=rehearsed.tree, standing=standing)
+                )
+            elif not links:
+                self._refuse(unit, rehearsed, at)
+        return links
+
+    async def _rehearse(self, unit: Unit, parent: str) -> Rehearsed | Conflict | Nothing:
+        key = (parent, unit.submission)
+        if key not in self._rehearsals:
+            attempt = self._attempt(unit)
+            self._rehearsals[key] = await self._trunk.rehearse(
+                base=parent,
+                submission=unit.submission,
+                submission_base=unit.base,
+                text=_message(unit, attempt),
+                author=Person(attempt.agent, "agent@factoryd.invalid"),
+            )
+        return self._rehearsals[key]
+
+    def _refuse(self, unit: Unit, why: Conflict | Nothing, at: datetime) -> None:
+        if isinstance(why, Nothing):
+            detail = "merged onto newest trunk the change is empty: trunk has it already"
+            self._endings.send_back(unit, EndReason.EMPTY, detail=detail, at=at)
+            return
+        detail = f"conflicts with trunk in {', '.join(why.paths[:5])}"
+        self._endings.send_back(unit, EndReason.CONFLICT, detail=detail, at=at)
+
+    def _standing(self, unit: Unit, commit: str) -> Standing:
+        ruled = self._ruled.get(commit)
+        if ruled is None:
+            return Standing.JUDGING if commit in self._running else Standing.UNKNOWN
+        if ruled.ok or self._judge.excused(ruled, unit):
+            return Standing.GREEN
+        return Standing.RED
+
+    # ── judging ──
+
+    def _start(self, candidate: Candidate, group: TaskGroup) -> None:
+        scope = anyio.CancelScope()
+        self._running[candidate.commit] = scope
+        group.start_soon(self._judge_one, candidate, scope, name=f"judge {candidate.unit.id}")
+
+    async def _judge_one(self, candidate: Candidate, scope: anyio.CancelScope) -> None:
+        try:
+            with scope:
+                ruled = await self._judge.judge(
+                    candidate.commit,
+                    parent=candidate.parent,
+                    unit=candidate.unit,
+                    accept=self._task(candidate.unit).accept,
+                )
+                if ruled is not None:  # None: the bench's environment changed meanwhile; it is asked again
+                    self._ruled[candidate.commit] = ruled
+        finally:
+            self._running.pop(candidate.commit, None)
+            self._live.queue.ring()
+
+    def _end_useless(self, wanted: set[str]) -> None:
+        for commit in self._running.keys() - wanted:
+            self._running[commit].cancel()
+        self._ruled = {commit: ruled for commit, ruled in self._ruled.items() if commit in wanted}
+
+    async def _settle_apart(self, apart: Sequence[Candidate], free: int, group: TaskGroup, at: datetime) -> bool:
+        for each in apart:
+            if each.standing is Standing.RED:
+                self._aside.pop(each.unit.id)
+                return await self._send_back(each, group, at)
+            if each.standing is Standing.GREEN and await self._land([each], at):
+                return True
+            if each.standing is Standing.UNKNOWN and free > 0:
+                self._start(each, group)
+                free -= 1
+        return False
+
+    async def _send_back(self, candidate: Candidate, group: TaskGroup, at: datetime) -> bool:
+        """A unit that is red on trunk alone: blamed, unless trunk is red in the same way."""
+        ruled, unit = self._ruled[candidate.commit], candidate.unit
+        if ruled.setup is not None:
+            self._endings.wait(unit, ruled.setup, at)
+            return True
+        if ruled.passed_before:
+            self._endings.hold(unit, words.already_accepted(unit, ruled.passed_before), at)
+            return True
+        if ruled.red and not ruled.not_proven:
+            trunk = self._judge.trunk_ruled(self._tip)
+            if trunk is None:
+                await self._judge.look(self._tip, group)
+                return False
+            if {verdict.gate for verdict in ruled.red} <= {verdict.gate for verdict in trunk.red}:
+                self._endings.wait(unit, self._judge.trunk_card(trunk), at)
+                return True
+        reason = EndReason.NOT_PROVEN if ruled.not_proven else EndReason.GATE_RED
+        self._endings.send_back(unit, reason, detail=ruled.sentence, at=at, red=ruled.red)
+        return True
+
+    # ── landing ──
+
+    async def _land(self, green: Sequence[Candidate], at: datetime) -> bool:
+        """Land as many of the green candidates as may; True if anything changed."""
+        ready = self._reviewed(green, at)
+        if not ready:
+            return len(ready) < len(green)
+        outcome = await self._move(ready, at)
+        if isinstance(outcome, Blocked) and len(ready) > 1:
+            ready = ready[:1]
+            outcome = await self._move(ready, at)
+        return await self._outcome(outcome, ready, now())
+
+    def _reviewed(self, green: Sequence[Candidate], at: datetime) -> Sequence[Candidate]:
+        """The leading ones that need no reader, or have had one."""
+        for position, each in enumerate(green):
+            if self._task(each.unit).review == "required" and CardKind.REVIEW not in each.unit.approved:
+                attempt = self._attempt(each.unit)
+                self._endings.hold(
+                    each.unit, words.review(each.unit, stat="", said=attempt.summary or attempt.said), at
+                )
+                return green[:position]
+        return green
+
+    async def _move(self, ready: Sequence[Candidate], at: datetime) -> Outcome:
+        plan = await self._trunk.plan_landing(ready[-1].commit, now=at)
+        if not isinstance(plan, LandingPlan):
+            return plan
+        units = [(each.unit.id, each.commit) for each in ready]
+        step = Step(id=f"landing:{ready[-1].commit}", kind="landing", data=_data(plan, units), at=at)
+        # The open step is durable before anything moves: the start-up reconcile finds out what became of it.
+        self._store.write(Event.LANDING_OPENED, step, now=at, to=plan.to, units=[unit for unit, _ in units])
+
+        def started(running: LandingPlan) -> None:
+            noted = replace(step, data=_data(running, units))
+            self._store.write(Event.LANDING_OPENED, noted, now=now(), to=running.to, pid=running.pid)
+
+        outcome = await self._trunk.land(plan, started)
+        if not isinstance(outcome, Landed):
+            self._store.write(Event.LANDING_CLOSED, replace(step, done=True), now=now(), outcome=type(outcome).__name__)
+        else:
+            self.record_landed(step, units)
+        return outcome
+
+    def record_landed(self, step: Step, units: Sequence[tuple[str, str]]) -> None:
+        """Trunk was seen to hold the commits: write it down. Also called by the start-up reconcile."""
+        at = now()
+        with self._store.transaction():
+            for name, commit in units:
+                unit = self._store.get(Unit, name)
+                if unit is None or unit.state is UnitState.LANDED:
+                    continue
+                # Not through the table: trunk holds the commit, and no state of the record can undo that.
+                landed = replace(unit, state=UnitState.LANDED, since=at, why="", commit=commit, landed=at, cause="")
+                self._store.write(Event.UNIT_LANDED, landed, now=at, unit=name, attempt=unit.attempt, commit=commit)
+                self._escalations.leave(name, now=at, why=f"{name} has landed")
+            self._store.write(Event.LANDING_CLOSED, replace(step, done=True), now=at, outcome="Landed")
+
+    async def _outcome(self, outcome: Outcome, ready: Sequence[Candidate], at: datetime) -> bool:
+        match outcome:
+            case Landed(commit):
+                self._tip = commit
+                await self._judge.landed(commit, self._ruled.get(commit))
+                for each in ready:
+                    self._aside.pop(each.unit.id, None)
+                self._live.pool.ring()
+                return True
+            case Moved(tip, said):
+                log.info(TRUNK_PUT_BACK if said else LANDING_REFUSED, tip=tip, said=said)
+                return bool(said) or tip != self._tip
+            case Blocked(_, reason, paths):
+                unit = ready[0].unit
+                self._escalations.raise_card(words.landing_blocked(unit, reason, paths), now=at, unit=unit)
+                self._endings.note(unit, f"green, but landing is blocked: {reason}", at)
+                self._aside[unit.id] = reason
+                return False
+
+    # ── showing ──
+
+    def _show(self, linked: Sequence[Candidate], apart: Sequence[Candidate], at: datetime) -> None:
+        rows = [
+            {"unit": each.unit.id, "position": place, "state": str(_shown(each.standing))}
+            for place, each in enumerate((*linked, *apart), 1)
+        ]
+        value = json.dumps(rows)
+        known = self._store.get(Fact, "queue")
+        if value != (known.value if known else "[]"):
+            self._store.write(Event.FACT_CHANGED, Fact(name="queue", value=value), now=at)
+
+    def _attempt(self, unit: Unit) -> Attempt:
+        found = self._store.get(Attempt, unit.id, unit.attempt)
+        assert found is not None, f"{unit.id} was submitted by no attempt"
+        return found
+
+    def _task(self, unit: Unit) -> TaskFile:
+        task = self._store.get(Task, unit.id)
+        assert task is not None, f"{unit.id} has no task"
+        return parse(task.text, task.name)
+
+
+def _shown(standing: Standing) -> Standing:
+    return Standing.UNKNOWN if standing is Standing.RED else standing
+
+
+def _data(plan: LandingPlan, units: Sequence[tuple[str, str]]) -> str:
+    return json.dumps({"plan": plan.data(), "units": units})
+
+
+def _message(unit: Unit, attempt: Attempt) -> str:
+    subject, _, body = attempt.summary.strip().partition("\n")
+    trailers = {"Factory-Unit": unit.id, "Factory-Attempt": str(attempt.number), "Factory-Agent": attempt.agent}
+    return message(subject.lstrip("# ") or unit.title, body, trailers)

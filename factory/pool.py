@@ -1,0 +1,272 @@
+"""The pool: as many workers as the settings say, each with one hook, and what hangs next on a free one.
+
+Invariant (GUPP): a full hook has a trip under way; `tick` checks it and starts what is missing.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from anyio.abc import TaskGroup
+
+from factory import escalations as words
+from factory import scheduling
+from factory.agents import Agents
+from factory.escalations import Escalations
+from factory.journal import Event
+from factory.judge import Judge
+from factory.live import Live, Stopping, now
+from factory.log import HOOK_OVERDUE, log
+from factory.ports import Store
+from factory.records import Attempt, Card, Fact, Hook, Task, from_stamp
+from factory.task_file import TaskFile, parse
+from factory.unit import Unit, UnitState, advance
+
+TICK_SECONDS = 30.0
+OVERDUE = timedelta(seconds=2)  # a full hook whose worker still does nothing
+
+
+class Trips(Protocol):
+    """What the pool needs of a worker (worker.Worker; a scripted one in tests)."""
+
+    async def run(self) -> None:
+        """Work off whatever hangs on the hook, until the hook is gone."""
+        ...
+
+    def wake(self) -> None:
+        """Look at the hook again."""
+        ...
+
+    @property
+    def busy(self) -> bool:
+        """Whether a trip is under way."""
+        ...
+
+
+class Pool:
+    """Keeps workers alive and their hooks full."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        live: Live,
+        escalations: Escalations,
+        judge: Judge,
+        make_worker: Callable[[str], Trips],
+        find_agents: Callable[[], Agents],
+    ) -> None:
+        self._store, self._live, self._escalations, self._judge = store, live, escalations, judge
+        self._make_worker, self._find_agents = make_worker, find_agents
+        self._workers: dict[str, Trips] = {}
+        self._proving: set[str] = set()
+
+    async def run(self, group: TaskGroup) -> None:
+        """Tick whenever something changed, and at the latest every 30 seconds."""
+        while True:
+            self.tick(group, now())
+            await self._live.pool.wait(self._seconds_to_next(now()))
+
+    def tick(self, group: TaskGroup, at: datetime) -> None:
+        """One pass: settle what waits, keep the pool's size, fill free hooks, check the full ones."""
+        self._escalations.overdue(at)
+        self._resize(group, at)
+        if self._live.stopping is Stopping.NO:
+            self._settle(at)
+            self._prove(group, at)
+            if self._live.takes_work:
+                self._fill(at)
+        self._check_hooks(at)
+
+    def _resize(self, group: TaskGroup, at: datetime) -> None:
+        wanted = {f"w{number}": number for number in range(1, self._live.settings.workers + 1)}
+        hooks = {hook.worker: hook for hook in self._store.select(Hook)}
+        for name, number in wanted.items():
+            hook = hooks.get(name)
+            if hook is None or (hook.state in ("gone", "draining")):
+                back = replace(hook, state="running" if hook.unit else "idle") if hook else _new_hook(name, number, at)
+                self._store.write(Event.WORKER_JOINED, back, now=at, worker=name)
+            if name not in self._workers:
+                self._workers[name] = self._make_worker(name)
+                group.start_soon(self._workers[name].run, name=name)
+        for hook in hooks.values():
+            if hook.worker not in wanted and hook.state != "gone":
+                self._shrink(group, hook, at)
+
+    def _shrink(self, group: TaskGroup, hook: Hook, at: datetime) -> None:
+        """A full hook drains first; an empty one goes."""
+        if hook.unit and hook.worker not in self._workers:  # it drained when an earlier daemon died
+            self._workers[hook.worker] = self._make_worker(hook.worker)
+            group.start_soon(self._workers[hook.worker].run, name=hook.worker)
+        state = "draining" if hook.unit else "gone"
+        if hook.state != state:
+            self._store.write(Event.WORKER_LEFT, replace(hook, state=state, since=at), now=at, worker=hook.worker)
+        if state == "gone" and hook.worker in self._workers:
+            self._workers.pop(hook.worker).wake()
+
+    def _settle(self, at: datetime) -> None:
+        units = self._store.open(Unit)
+        causes = {card.fingerprint for card in self._store.open(Card)}
+        for unit in units:
+            if unit.state is UnitState.WAITING and unit.cause and unit.cause not in causes:
+                self._release(unit, at)
+        known = {unit.id: unit.state for unit in units}
+        needed = {need for unit in units for need in unit.needs}
+        known |= {need: state for need in needed if (state := self._state_of(need))}
+        for changed in scheduling.settle(self._store.open(Unit), known, now=at):
+            self._store.write(_EVENTS[changed.state], changed, now=at, unit=changed.id)
+
+    def _release(self, unit: Unit, at: datetime) -> None:
+        to = UnitState.QUEUED if unit.submission else UnitState.READY
+        free = advance(replace(unit, cause=""), to, now=at, why="what it waited for is settled")
+        self._store.write(_EVENTS[to], free, now=at, unit=unit.id)
+        self._live.queue.ring()
+
+    def _state_of(self, need: str) -> UnitState | None:
+        unit = self._store.get(Unit, need)
+        return unit.state if unit else None
+
+    def _prove(self, group: TaskGroup, at: datetime) -> None:
+        """Accept commands are seen to fail on trunk before anybody is sent to make them pass."""
+        for unit in self._store.open(Unit):
+            task = self._task(unit)
+            due = unit.state is UnitState.READY and not unit.proven and "accept" not in unit.approved
+            if due and task.accept and unit.id not in self._proving and not self._live.paused:
+                self._proving.add(unit.id)
+                group.start_soon(self._prove_one, unit.id, task.accept)
+
+    async def _prove_one(self, name: str, accept: tuple[str, ...]) -> None:
+        try:
+            proof = await self._judge.prove(accept)
+        finally:
+            self._proving.discard(name)
+        at, unit = now(), self._store.get(Unit, name)
+        if unit is None or unit.state is not UnitState.READY:
+            return
+        if proof.setup is not None:
+            self._wait(unit, proof.setup, at)
+        elif proof.passing:
+            self._escalations.raise_card(words.already_accepted(unit, proof.passing), now=at, unit=unit)
+            held = advance(unit, UnitState.HELD, now=at, why="its accept command passes on trunk already")
+            self._store.write(Event.UNIT_HELD, held, now=at, unit=name)
+        else:
+            proven = replace(unit, proven=proof.commit)
+            self._store.write(Event.UNIT_READY, proven, now=at, unit=name, proven=proof.commit)
+        self._live.pool.ring()
+
+    def _fill(self, at: datetime) -> None:
+        agents = self._find_agents()
+        self._close_settled_causes(agents, at)
+        units = self._store.open(Unit)
+        choices = scheduling.choose(
+            [unit for unit in units if not self._unproven(unit)],
+            self._store.select(Hook),
+            now=at,
+            agent=agents.default,
+            blocked=self._paused_runtimes(at),
+            trunk_red=self._judge.trunk_red,
+        )
+        for choice in choices:
+            if choice.hook is None:
+                self._say_why(choice.unit, choice.why, at)
+            elif not self._stopped_by_cause(choice.unit, agents, at):
+                self._hang(choice.unit, choice.hook, agents, at)
+
+    def _paused_runtimes(self, at: datetime) -> set[str]:
+        fact = self._store.get(Fact, "pauses")
+        until = json.loads(fact.value) if fact else {}
+        return {name for name, stamp in until.items() if from_stamp(stamp) > at}
+
+    def _unproven(self, unit: Unit) -> bool:
+        waits = unit.state is UnitState.READY and not unit.proven and "accept" not in unit.approved
+        return waits and bool(self._task(unit).accept)
+
+    def _stopped_by_cause(self, unit: Unit, agents: Agents, at: datetime) -> bool:
+        """Whether a cause that it shares with others keeps the unit off the hook; it then waits, and one card asks."""
+        agent = unit.agent or agents.default
+        obstacle = self._judge.obstacle
+        if obstacle is not None and obstacle.kind not in unit.approved:
+            self._wait(unit, obstacle, at)
+            return True
+        sentence = "" if agent == scheduling.NO_AGENT else self._missing(agent, agents)
+        if sentence:
+            self._wait(unit, words.runtime_trouble(agent or "none", sentence), at)
+        return bool(sentence)
+
+    def _missing(self, agent: str, agents: Agents) -> str:
+        if not agent:
+            return "No agent program is installed: install claude or codex, or name another in factory.toml (`agent`)."
+        return agents.missing.get(agent, "")
+
+    def _close_settled_causes(self, agents: Agents, at: datetime) -> None:
+        if self._judge.current and self._judge.obstacle is None:
+            for cause in ("no_gate", "rules"):
+                self._escalations.close(cause, now=at, why="trunk has gates now")
+        for card in self._store.open(Card):
+            name = card.fingerprint.removeprefix("runtime:")
+            found = name != card.fingerprint and name not in agents.missing
+            if found and not card.evidence and (name != "none" or agents.default):
+                self._escalations.close(card.fingerprint, now=at, why="the program is there now")
+
+    def _wait(self, unit: Unit, ask: words.Ask, at: datetime) -> None:
+        with self._store.transaction():
+            card = self._escalations.raise_card(ask, now=at, unit=unit)
+            waits = advance(replace(unit, cause=ask.cause), UnitState.WAITING, now=at, why=f"waits for {card.id}")
+            self._store.write(Event.UNIT_WAITING, waits, now=at, unit=unit.id)
+
+    def _say_why(self, unit: Unit, why: str, at: datetime) -> None:
+        if unit.why != why:
+            self._store.write(Event.UNIT_READY, replace(unit, why=why), now=at, unit=unit.id)
+
+    def _hang(self, unit: Unit, hook: Hook, agents: Agents, at: datetime) -> None:
+        agent = unit.agent or agents.default
+        number = unit.attempt + 1
+        running = advance(
+            replace(unit, attempt=number), UnitState.RUNNING, now=at, why=f"attempt {number} on {hook.worker}"
+        )
+        attempt = Attempt(
+            unit=unit.id,
+            number=number,
+            worker=hook.worker,
+            agent=agent,
+            start=at,
+            run_dir=str(self._live.places.run_dir(unit.id, number)),
+        )
+        full = replace(hook, unit=unit.id, attempt=number, state="running", phase="preparing", since=at)
+        # One transaction: either the unit hangs on this hook under this epoch, or nothing happened.
+        self._store.write(
+            Event.HOOK_FILLED, running, attempt, full, now=at, unit=unit.id, attempt=number, worker=hook.worker
+        )
+        self._workers[hook.worker].wake()
+
+    def _check_hooks(self, at: datetime) -> None:
+        for hook in self._store.select(Hook):
+            worker = self._workers.get(hook.worker)
+            overdue = hook.unit and hook.since and at - hook.since > OVERDUE
+            if overdue and worker and not worker.busy:
+                log.info(HOOK_OVERDUE, worker=hook.worker, unit=hook.unit)
+                worker.wake()
+
+    def _task(self, unit: Unit) -> TaskFile:
+        task = self._store.get(Task, unit.id)
+        assert task is not None, f"unit {unit.id} has no task"
+        return parse(task.text, task.name)
+
+    def _seconds_to_next(self, at: datetime) -> float:
+        times = [scheduling.next_time(self._store.open(Unit), now=at), self._escalations.next_deadline()]
+        soonest = min((time for time in times if time), default=at + timedelta(seconds=TICK_SECONDS))
+        return min(TICK_SECONDS, max(0.05, (soonest - at).total_seconds()))
+
+
+_EVENTS: Mapping[UnitState, Event] = {
+    UnitState.READY: Event.UNIT_READY,
+    UnitState.WAITING: Event.UNIT_WAITING,
+    UnitState.HELD: Event.UNIT_HELD,
+    UnitState.QUEUED: Event.UNIT_QUEUED,
+}
+
+
+def _new_hook(name: str, number: int, at: datetime) -> Hook:
+    return Hook(worker=name, index=number, since=at, workspace=name)

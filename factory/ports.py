@@ -1,0 +1,65 @@
+"""The one port with several implementations: the store. Its contract suite is tests/store_contract.py."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import Any, Protocol
+
+from factory.journal import Entry, Event
+from factory.records import R, Record
+
+
+class Store(Protocol):
+    """Records and the journal; every write is one durable transaction that holds both.
+
+    Calls do not await: a write is 0.1 ms (engine.md §3), and code between two awaits therefore sees and changes
+    one consistent state. One writer: the daemon that holds the lock; commands add `Request` rows only.
+    """
+
+    def write(
+        self,
+        event: Event,
+        *records: Record,
+        now: datetime,
+        unit: str = "",
+        attempt: int = 0,
+        worker: str = "",
+        fence: bool = False,
+        **detail: Any,
+    ) -> int:
+        """Append a journal entry and put the records it changed, durably; return its seq.
+
+        With `fence`, raise Fenced and write nothing unless `attempt` is `unit`'s newest attempt number as stored.
+        Inside `transaction()` it becomes durable with the outermost block.
+        """
+        ...
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """Several writes as one; an exception inside undoes all of them. Nests: an inner block is undone alone.
+
+        A block must not await: what other tasks write meanwhile would become part of it.
+        """
+        ...
+
+    def get(self, kind: type[R], *key: str | int) -> R | None:
+        """The record with that key (in the order of records.KEYS), or None."""
+        ...
+
+    def open(self, kind: type[R]) -> list[R]:
+        """The unfinished ones, by key; all, of a kind that never finishes.
+
+        Units not final, cards open, attempts without end, steps not done, requests pending.
+        """
+        ...
+
+    def select(self, kind: type[R], /, **equal: str | int) -> list[R]:
+        """All records whose columns equal the given values, by key; TypeError for a column that the kind lacks."""
+        ...
+
+    def journal(self, *, after: int = 0, unit: str = "") -> Iterator[Entry]:
+        """Entries with seq > after, oldest first; of one unit where named."""
+        ...
+
+    def close(self) -> None:
+        """Checkpoint and close."""
+        ...

@@ -1,0 +1,358 @@
+"""The only spawner of processes: short commands of the daemon's own, and supervised ones under the shim.
+
+Invariant: whatever is started here runs in its own session, with an environment given in full; and a process is
+signalled only after it was identified by pid, start time and boot, never by pid alone.
+"""
+
+import json
+import marshal
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import anyio
+from anyio import to_thread
+
+from factory import shim
+
+POLL_SECONDS = 0.5  # between two looks, where no pidfd tells that a process has ended
+LADDER_SECONDS = 5.0  # how long a shim may take beyond the grace before it is taken for hung
+_CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
+_SHIM = f"import sys; sys.path.append({str(Path(__file__).parents[1])!r})\nfrom factory.shim import main; main()"
+_FILES = ("start.json", "exit.json", "output.log", "output.1.log")
+
+
+def _pidfds_work() -> bool:
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (AttributeError, OSError):  # another system, an old kernel, a filter around a container
+        return False
+    return True
+
+
+PIDFD = _pidfds_work()
+Cause = Literal["exited", "timeout", "stopped", "lost", "unstartable"]
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a short command printed, and its exit code (negative: the signal that ended it)."""
+
+    code: int
+    out: bytes
+    err: bytes
+
+
+async def run(
+    argv: Sequence[str],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str],
+    stdin: bytes = b"",
+    started: Callable[[int], None] | None = None,
+) -> Output:
+    """Run a short command of the daemon's own (git) to its end, in a thread: a cancelled caller waits for it.
+
+    `started` gets the pid as soon as there is one. Raises FileNotFoundError where the command does not exist.
+    """
+
+    def work() -> Output:
+        with subprocess.Popen(
+            argv,
+            cwd=cwd,
+            env=dict(env),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        ) as child:
+            if started:
+                started(child.pid)
+            out, err = child.communicate(stdin)
+        return Output(child.returncode, out, err)
+
+    return await to_thread.run_sync(work)
+
+
+def detach(argv: Sequence[str], cwd: Path, env: Mapping[str, str], output: Path) -> int:
+    """Start a process that outlives this one, in its own session, its output in a file; return its pid."""
+    with output.open("wb") as said:
+        child = subprocess.Popen(
+            argv, cwd=cwd, env=dict(env), stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True
+        )
+    child.returncode = 0  # it is not waited for, and Popen must not complain of that
+    return child.pid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """What to run under the shim, and within which limits."""
+
+    argv: tuple[str, ...]
+    cwd: Path
+    env: Mapping[str, str]  # the complete environment
+    run_dir: Path  # start.json, output.log and exit.json appear here; made where missing, what an older run left goes
+    stdin: Path | None = None  # a file, else /dev/null
+    seconds: float = 0  # wall limit; 0: none
+    stop_signal: str = "TERM"
+    grace_s: float = 5
+    cap_bytes: int = 32 << 20  # of output kept, the newest
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A process, told apart from whoever gets its pid later."""
+
+    pid: int
+    started: str
+    boot: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exit:
+    """How a supervised command ended."""
+
+    cause: Cause
+    code: int | None = None  # None: by `signal`, or not known
+    signal: int = 0
+    at: datetime
+    seconds: float = 0.0
+    swept: int = 0  # processes that outlived the command and were ended
+    left: int = 0  # processes that could not be ended: whatever they work on must not be used again
+    detail: str = ""
+
+
+class Child:
+    """A command under its shim, whether this daemon started it or an earlier one."""
+
+    def __init__(self, identity: Identity, run_dir: Path, *, grace_s: float, ours: bool) -> None:
+        self.identity, self.run_dir = identity, run_dir
+        self._grace_s = grace_s
+        self._reapable = ours
+
+    async def wait(self) -> Exit:
+        """How it ended, once it has. Several may wait; a cancelled wait changes nothing."""
+        await _ended(self.identity)
+        self._reap()
+        return _exit_of(self.run_dir) or await _lost(self.run_dir)
+
+    async def stop(self, grace_s: float | None = None) -> Exit:
+        """End it and all that it started: its stop signal, after the grace SIGKILL, and if the shim hangs, by force.
+
+        `grace_s` shortens the command's own grace; 0 kills at once.
+        """
+        grace_s = self._grace_s if grace_s is None else min(grace_s, self._grace_s)
+        for number, seconds in ((signal.SIGTERM, grace_s), (signal.SIGINT, LADDER_SECONDS)):
+            if seconds:
+                _signal(self.identity, number)
+                with anyio.move_on_after(seconds):
+                    return await self.wait()
+        gone = await end(self.run_dir)
+        self._reap()
+        return _exit(
+            cause="lost", left=int(not gone), detail="its shim hung and was killed, with all that it had started"
+        )
+
+    def cpu_seconds(self) -> float:
+        """CPU time that the command and its descendants have used; grows while anything works (Linux; elsewhere 0)."""
+        stats = [fields for fields in map(shim.stat, _family([self.identity.pid])) if fields]
+        return sum(int(ticks) for fields in stats for ticks in fields[11:15]) / _CLOCK_TICKS
+
+    def _reap(self) -> None:
+        # Once only: afterwards the pid may be another child's.
+        if self._reapable:
+            self._reapable = False
+            with suppress(ChildProcessError):
+                os.waitpid(self.identity.pid, os.WNOHANG)
+
+
+async def start(command: Command) -> Child:
+    """Start a command under a shim of its own, which goes on when this process dies; does not wait for the command.
+
+    Whatever is wrong with the command itself is an Exit of cause "unstartable".
+    Raises OSError where the machine has no room for a process or a file.
+    """
+    await anyio.lowlevel.checkpoint()  # a cancelled caller starts nothing
+    command.run_dir.mkdir(parents=True, exist_ok=True)
+    for name in _FILES:
+        (command.run_dir / name).unlink(missing_ok=True)
+    pid = _spawn_shim(command)
+    identity = Identity(pid, shim.started(pid), shim.boot())
+    return Child(identity, command.run_dir, grace_s=command.grace_s, ours=True)
+
+
+async def adopt(run_dir: Path) -> Child | Exit:
+    """What became of a run that an earlier daemon started: still alive, or its end."""
+    begun = _read(run_dir / "start.json")
+    if begun:
+        identity = _identity(begun)
+        if _alive(identity):
+            return Child(identity, run_dir, grace_s=float(begun["grace_s"]), ours=False)
+    return _exit_of(run_dir) or await _lost(run_dir)
+
+
+async def end(run_dir: Path) -> bool:
+    """End all that belongs to a run, even if its shim is dead; true when nothing of it is left."""
+    begun = _read(run_dir / "start.json")
+    if begun:
+        # The shim sweeps better than can be done from here: it also knows who shed the marker.
+        _signal(_identity(begun), signal.SIGINT)
+        with anyio.move_on_after(LADDER_SECONDS):
+            await _ended(_identity(begun))
+    with anyio.move_on_after(LADDER_SECONDS):
+        while left := _members(run_dir):
+            for member in left:
+                _signal(member, signal.SIGKILL)
+            await anyio.sleep(0.01)
+        return True
+    return False
+
+
+def _spawn_shim(command: Command) -> int:
+    # The specification has no name on disk, for its environment may hold keys.
+    # Blocked signals are inherited: a stop that comes before the shim can listen waits for it instead of killing it.
+    with tempfile.TemporaryFile() as spec, _blocked(signal.SIGTERM, signal.SIGINT):
+        spec.write(_spec(command))
+        spec.seek(0)
+        child = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _SHIM, str(command.run_dir)],
+            env={shim.MARKER: str(command.run_dir)},
+            stdin=spec,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    child.returncode = 0  # ours to wait for: Popen must neither reap it nor complain when it is dropped
+    return child.pid
+
+
+@contextmanager
+def _blocked(*numbers: signal.Signals) -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _spec(command: Command) -> bytes:
+    return marshal.dumps(
+        {
+            "argv": list(command.argv),
+            "cwd": str(command.cwd),
+            "env": {**command.env, shim.MARKER: str(command.run_dir)},
+            "stdin": str(command.stdin or os.devnull),
+            "seconds": float(command.seconds),
+            "stop_signal": int(signal.Signals[f"SIG{command.stop_signal}"]),
+            "grace_s": float(command.grace_s),
+            "cap_bytes": command.cap_bytes,
+            "unchangeable": [int(signal.SIGKILL), int(signal.SIGSTOP)],
+        }
+    )
+
+
+def _identity(begun: Mapping[str, Any]) -> Identity:
+    return Identity(int(begun["pid"]), str(begun["started"]), str(begun["boot"]))
+
+
+def _alive(who: Identity) -> bool:
+    if who.boot != shim.boot() or not who.started or who.started != shim.started(who.pid):
+        return False
+    return shim.stat(who.pid)[:1] != ["Z"]
+
+
+@contextmanager
+def _pidfd(who: Identity) -> Iterator[int | None]:
+    """A handle that is surely of that process, None where it has ended."""
+    try:
+        fd = os.pidfd_open(who.pid)
+    except ProcessLookupError:
+        yield None
+        return
+    try:
+        # After opening: from now on the pid in the handle cannot change hands.
+        yield fd if _alive(who) else None
+    finally:
+        os.close(fd)
+
+
+async def _ended(who: Identity) -> None:
+    if not PIDFD:
+        while _alive(who):  # noqa: ASYNC110  nothing tells: that is why there is a fallback
+            await anyio.sleep(POLL_SECONDS)
+        return
+    with _pidfd(who) as fd:
+        if fd is not None:
+            await anyio.wait_readable(fd)
+
+
+def _signal(who: Identity, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        if not PIDFD:
+            if _alive(who):
+                os.kill(who.pid, number)
+            return
+        with _pidfd(who) as fd:
+            if fd is not None:
+                signal.pidfd_send_signal(fd, number)
+
+
+def _members(run_dir: Path) -> list[Identity]:
+    """The living processes that carry the run's marker, and their descendants."""
+    marker = f"{shim.MARKER}={run_dir}".encode()
+    marked = [pid for pid in shim.pids() if marker in _environment(pid)]
+    members = [Identity(pid, shim.started(pid), shim.boot()) for pid in _family(marked)]
+    return [member for member in members if _alive(member)]
+
+
+def _environment(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return []
+
+
+def _family(roots: Sequence[int]) -> list[int]:
+    """`roots` and their descendants."""
+    below: dict[int, list[int]] = {}
+    for pid in shim.pids() if roots else ():
+        if fields := shim.stat(pid):
+            below.setdefault(int(fields[1]), []).append(pid)
+    found = list(dict.fromkeys(roots))
+    for pid in found:  # grows while it is walked
+        found += [child for child in below.get(pid, ()) if child not in found]
+    return found
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A file of the shim's; empty where there is none, or only half of one."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _exit_of(run_dir: Path) -> Exit | None:
+    facts = _read(run_dir / "exit.json")
+    try:
+        return Exit(**facts | {"at": datetime.fromtimestamp(facts["at"], UTC)})
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+
+
+async def _lost(run_dir: Path) -> Exit:
+    gone = await end(run_dir)
+    return _exit(cause="lost", left=int(not gone), detail="its shim was killed, or the machine went down")
+
+
+def _exit(*, cause: Cause, left: int, detail: str) -> Exit:
+    return Exit(cause=cause, at=datetime.now(UTC), left=left, detail=detail)

@@ -1,0 +1,99 @@
+"""What an agent is told: strict templates, filled in.
+
+Invariant: what a person, an agent or a gate wrote goes in verbatim and is never read as a template.
+"""
+
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+from jinja2 import FunctionLoader, StrictUndefined, TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from factory.conventions import Convention, Note
+from factory.errors import ConfigError
+from factory.records import Remark
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Brief:
+    """Everything that a prompt may say, by the names that the templates use (listed in conventions/README.md)."""
+
+    unit: str
+    title: str
+    body: str
+    outbox: str  # path of the folder for done.md, question.md and handoff.md
+    trunk: str = ""  # the branch that the work lands on
+    attempt: int = 1
+    attempts: int = 3  # so many may fail before a person is asked
+    minutes: float = 0  # 0: no limit
+    scope: tuple[str, ...] = ()
+    accept: tuple[str, ...] = ()
+    gates: tuple[tuple[str, str], ...] = ()  # name, command
+    knowledge: tuple[Note, ...] = ()
+    remarks: tuple[Remark, ...] = ()  # the dialogue so far, oldest first
+    digest: str = ""  # why the last attempt failed
+    handoff: str = ""  # what the last attempt left for this one
+    carried: bool = False  # the earlier work lies uncommitted in the workspace
+    conflicts: tuple[str, ...] = ()  # paths that conflicted
+    old_diff: str = ""  # file that holds the earlier work where it could not be carried
+    intent: str = ""  # what landed on trunk meanwhile, in its own words
+    resumed: bool = False  # the session continues: it has read everything before
+
+
+def prompt(name: str, brief: Brief, prompts: Mapping[str, Convention]) -> str:
+    """The prompt `name` (unit, retry, conflict, question), filled in; raise ConfigError naming file and line."""
+    template = prompts.get(f"{name}.md")
+    if template is None:
+        raise ConfigError(f"There is no prompt {name}.md in conventions/prompts.")
+    values = {field.name: getattr(brief, field.name) for field in fields(brief)}
+    return render(template.text, where=template.where, includes=prompts, **values)
+
+
+def render(template: str, *, where: str, includes: Mapping[str, Convention] | None = None, **values: object) -> str:
+    """Fill in one template; `includes` are what it may `{% include %}`. Raise ConfigError naming file and line."""
+    others = includes or {}
+    files = {where: where} | {name: other.where for name, other in others.items()}
+
+    def load(name: str) -> tuple[str, str, None] | None:
+        if name == where:
+            return template, where, None
+        return (others[name].text, others[name].where, None) if name in others else None
+
+    environment = ImmutableSandboxedEnvironment(
+        loader=FunctionLoader(load),
+        undefined=StrictUndefined,
+        autoescape=False,  # prompts are text, not HTML
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        cache_size=0,
+    )
+    try:
+        return environment.get_template(where).render(**values)
+    except (
+        TemplateError,
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as error:
+        place = _place(error, frozenset(files.values()), where)
+        raise ConfigError(
+            f"{place}: {_reason(error)}. A prompt is a Jinja2 template; see conventions/README.md."
+        ) from error
+
+
+def _place(error: Exception, files: frozenset[str], where: str) -> str:
+    """File and line of the template that failed."""
+    line = getattr(error, "lineno", None)
+    if line:
+        return f"{getattr(error, 'filename', None) or where}, line {line}"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
+    return f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else where
+
+
+def _reason(error: Exception) -> str:
+    return (str(error) or type(error).__name__).rstrip(".")

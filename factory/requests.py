@@ -1,0 +1,116 @@
+"""What commands asked for, done: each request's effect and its outcome are one transaction.
+
+Invariant: a request is done or refused exactly once, in the order in which requests were made.
+"""
+
+import json
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from factory.errors import FactoryError, NotYet, RefusedByState
+from factory.escalations import Escalations
+from factory.journal import Event
+from factory.live import Live
+from factory.ports import Store
+from factory.records import Fact, Request, Step, stamp
+from factory.unit import FINAL, Unit, UnitState, advance
+
+
+class Requests:
+    """The rows that commands wrote."""
+
+    def __init__(self, *, store: Store, live: Live, escalations: Escalations) -> None:
+        self._store, self._live, self._escalations = store, live, escalations
+        self._do = {
+            "answer": self._answer,
+            "tell": self._tell,
+            "retry": self._retry,
+            "cancel": self._cancel,
+            "pause": self._pause,
+            "resume": self._resume,
+        }
+
+    def tick(self, at: datetime) -> int:
+        """Do what is asked for; return how many requests there were."""
+        pending = self._store.open(Request)
+        for request in pending:
+            try:
+                with self._store.transaction():
+                    outcome = self._act(request, at)
+                    self._close(request, "done", outcome, at)
+            except FactoryError as error:  # undone as a whole, then refused
+                self._close(request, "refused", str(error), at)
+        if pending:
+            self._live.ring_all()
+        return len(pending)
+
+    def _act(self, request: Request, at: datetime) -> str:
+        do = self._do.get(request.kind)
+        if do is None:
+            raise NotYet(f"{request.kind} is asked for by a newer command than this daemon knows; restart it")
+        return do(json.loads(request.args), at)
+
+    def _close(self, request: Request, state: str, outcome: str, at: datetime) -> None:
+        closed = replace(request, state=state, outcome=outcome)
+        self._store.write(Event.REQUEST_DONE, closed, now=at, request=request.id, kind=request.kind, outcome=outcome)
+
+    def _answer(self, args: dict[str, Any], at: datetime) -> str:
+        choice = str(args.get("option") or args.get("text") or "")
+        return self._escalations.answer(str(args["card"]), choice, now=at)
+
+    def _tell(self, args: dict[str, Any], at: datetime) -> str:
+        unit = self._open_unit(args)
+        self._escalations.remark(unit.id, "tell", str(args["text"]), now=at)
+        return f"{unit.id}: its next attempt, or the session's next resume, is told"
+
+    def _retry(self, args: dict[str, Any], at: datetime) -> str:
+        unit = self._open_unit(args)
+        if unit.state in (UnitState.RUNNING, UnitState.QUEUED):
+            raise RefusedByState(f"{unit.id} is {unit.state}: it is being worked on already")
+        again = replace(unit, bonus=max(unit.spent, unit.bonus), submission="", cause="", not_before=None)
+        if unit.state is UnitState.READY:
+            self._store.write(Event.UNIT_RETRIED, again, now=at, unit=unit.id)
+        else:
+            ready = advance(again, UnitState.READY, now=at, why="retried by hand")
+            self._store.write(Event.UNIT_RETRIED, ready, now=at, unit=unit.id)
+        self._escalations.leave(unit.id, now=at, why=f"{unit.id} was retried by hand")
+        return f"{unit.id} is tried again"
+
+    def _cancel(self, args: dict[str, Any], at: datetime) -> str:
+        unit = self._open_unit(args)
+        if self._is_landing(unit.id):
+            raise RefusedByState(f"{unit.id} is landing at this moment: it cannot be cancelled any more")
+        was = unit.state
+        cancelled = advance(unit, UnitState.CANCELLED, now=at, why="cancelled by hand")
+        self._store.write(Event.UNIT_CANCELLED, cancelled, now=at, unit=unit.id)
+        self._escalations.leave(unit.id, now=at, why=f"{unit.id} was cancelled")
+        stops = "; its agent is being ended, what it made is kept" if was is UnitState.RUNNING else ""
+        return f"{unit.id} is cancelled{stops}"
+
+    def _pause(self, _: dict[str, Any], at: datetime) -> str:
+        if self._live.paused:
+            raise RefusedByState("The line is paused already.")
+        self._live.paused = True
+        fact = Fact(name="paused", value=json.dumps({"by": "you", "since": stamp(at)}))
+        self._store.write(Event.LINE_PAUSED, fact, now=at)
+        return "paused: nothing new starts; what runs goes on, and what is green lands"
+
+    def _resume(self, _: dict[str, Any], at: datetime) -> str:
+        if not self._live.paused:
+            raise RefusedByState("The line is not paused.")
+        self._live.paused = False
+        self._store.write(Event.LINE_RESUMED, Fact(name="paused", value="null"), now=at)
+        return "resumed"
+
+    def _open_unit(self, args: dict[str, Any]) -> Unit:
+        name = str(args["unit"])
+        unit = self._store.get(Unit, name)
+        if unit is None:
+            raise RefusedByState(f"There is no unit {name}.")
+        if unit.state in FINAL:
+            raise RefusedByState(f"{name} is {unit.state}: nothing more happens to it.")
+        return unit
+
+    def _is_landing(self, name: str) -> bool:
+        return any(name in [unit for unit, _ in json.loads(step.data)["units"]] for step in self._store.open(Step))

@@ -1,0 +1,285 @@
+"""factory.toml: exceptions to the conventions, each optional, and where each value in force comes from.
+
+Invariant: what `load` returns is wholly valid; else a ConfigError names the place and the correct form.
+"""
+
+import difflib
+import json
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict, SettingsError
+
+from factory.errors import ConfigError
+
+PREFIX = "FACTORY__"
+
+
+def _number(value: object) -> object:
+    """Refuse what pydantic would quietly read as 0 or 1."""
+    if isinstance(value, bool):
+        raise ValueError("true and false are not numbers")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_number)]
+Seconds = Annotated[float, BeforeValidator(_number), Field(ge=0, le=604_800, allow_inf_nan=False)]
+Usd = Annotated[float | None, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False)]
+Name = Annotated[str, Field(pattern=r"^([^-\s]\S*)?$")]
+Names = tuple[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], ...]
+
+
+class Table(BaseModel):
+    """A table of the file; its errors never show a value, which might be a secret in the wrong place."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class Limits(Table):
+    """What an attempt may use."""
+
+    attempts: Whole = Field(default=3, ge=1, le=100, description="attempts a unit may spend before a person is asked")
+    minutes: Seconds = Field(default=45, gt=0, description="per attempt; fractions are fine")
+    first_event_s: Seconds = Field(default=60, gt=0, description="an agent that has said nothing for so long is ended")
+    silence_s: Seconds = Field(default=480, gt=0, description="the same once it has spoken; not while a tool is open")
+
+
+class GateLimits(Table):
+    """How gates run."""
+
+    benches: Whole = Field(default=2, ge=1, le=64, description="clean trees that judge at the same time")
+    flaky_reruns: Whole = Field(default=1, ge=0, le=10, description="how often a red gate is run again on its tree")
+    timeout_s: Seconds = Field(default=0, description="0: three times the measured p95, at least 60; unmeasured: 1800")
+
+
+class Merge(Table):
+    """How the queue lands."""
+
+    judge: Literal["tip", "each"] = Field(default="tip", description='"tip" or "each": which commits are judged')
+    batch: Whole = Field(default=32, ge=1, le=1000, description="at most so many units in one landing")
+    push: str = Field(default="", examples=["origin"], description="a remote's name: the push is the landing")
+
+
+class Review(Table):
+    """How much may wait for a reader."""
+
+    wip: Whole = Field(default=4, ge=1, le=1000, description="reviews that may wait before dispatch slows")
+
+
+class Budget(Table):
+    """Spending caps; absent = none."""
+
+    unit_usd: Usd = Field(default=None, examples=[2.0], description="cap for one unit")
+    day_usd: Usd = Field(default=None, examples=[50.0], description="cap for one day")
+
+
+class Sandbox(Table):
+    """What agents and gates may see and write."""
+
+    mode: Literal["auto", "required", "off"] = Field(default="auto", description='"auto", "required" or "off"')
+
+
+class Env(Table):
+    """What setup, gates and run units find in their environment besides the fixed list."""
+
+    passed: Names = Field(default=(), alias="pass", examples=[["NAME"]], description="names of variables let through")
+
+
+class Notify(Table):
+    """Whom to tell."""
+
+    urls: Names = Field(default=(), examples=[["NAME"]], description="names of variables that hold notification URLs")
+
+
+class Settings(BaseSettings):
+    """The whole of factory.toml, with defaults where it is silent."""
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    workers: Whole = Field(default=3, ge=1, le=64, description="units that are worked on at the same time")
+    agent: Name = Field(default="", examples=["claude"], description="default: the first installed of runtimes/")
+    trunk: Name = Field(default="", examples=["main"], description="default: the branch checked out at first start")
+    limits: Limits = Limits()
+    gates: GateLimits = GateLimits()
+    merge: Merge = Merge()
+    review: Review = Review()
+    budget: Budget = Budget()
+    sandbox: Sandbox = Sandbox()
+    env: Env = Env()
+    notify: Notify = Notify()
+    _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @classmethod
+    def settings_customise_sources(cls, settings_cls: Any, init_settings: Any, *_: Any, **__: Any) -> tuple[Any, ...]:
+        """Only what `load` hands over: it alone knows where a value was written."""
+        return (init_settings,)
+
+
+# Named by the contract, built by a later issue: any value but the default is refused.
+NOT_YET: Mapping[str, str] = {
+    "merge.judge": "judging every single commit",
+    "merge.batch": "another size of landings",
+    "merge.push": "landing by push",
+    "review.wip": "another limit of waiting reviews",
+    "budget.unit_usd": "spending caps",
+    "budget.day_usd": "spending caps",
+    "sandbox.mode": "a required sandbox",
+    "notify.urls": "notifications",
+}
+_BUILT_TOO: Mapping[str, Any] = {"sandbox.mode": "off"}
+
+
+def load(path: Path, env: Mapping[str, str]) -> Settings:
+    """The settings in force by the file (may be missing) and the FACTORY__ variables of `env`, which go first.
+
+    Raises ConfigError with one line for each thing that is wrong.
+    """
+    text = _read(path)
+    written, given = _parsed(path, text), _from_environment(env)
+    origins = {key: path.name + _line(text, key) for key in _flat(written)}
+    origins |= {key: _variable(key) for key in _flat(given)}
+    try:
+        settings = Settings(**_over(written, given))
+    except ValidationError as error:
+        wrong = [(".".join(part for part in each["loc"] if isinstance(part, str)), each) for each in error.errors()]
+        where = {key: origins.get(key) or path.name + _line(text, key) for key, _ in wrong}
+        raise ConfigError("\n".join(_sentence(key, each, where[key]) for key, each in wrong)) from None
+    _refuse_not_yet(settings, origins)
+    settings._origins.update(origins)
+    return settings
+
+
+def explain(settings: Settings) -> dict[str, tuple[Any, str]]:
+    """Each key with its value and where that was written: a line of the file, a variable, or "default"."""
+    values = _flat(settings.model_dump(mode="json", by_alias=True))
+    return {key: (value, settings._origins.get(key, "default")) for key, value in values.items()}
+
+
+def template() -> str:
+    """A factory.toml with every key, its default and its meaning, all of it commented out."""
+    lines = ["# Exceptions to the conventions. Every key is optional; an edit applies within a second.", ""]
+    group = ""
+    for key, field in KEYS.items():
+        table, _, name = key.rpartition(".")
+        if table != group:
+            lines += ["", f"[{table}]"]
+            group = table
+        later = " (not yet)" if key in NOT_YET and key not in _BUILT_TOO else ""
+        lines.append(f"{f'# {name} = {_form(field)}':<28}# {field.description}{later}")
+    return "\n".join(lines) + "\n"
+
+
+def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _fields(field.annotation, f"{name}.")
+        else:
+            yield prefix + (field.alias or name), field
+
+
+KEYS: Mapping[str, FieldInfo] = dict(_fields(Settings))  # every key, by its dotted name
+TABLES = tuple(dict.fromkeys(key.partition(".")[0] for key in KEYS if "." in key))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path.name} cannot be read: {error}; it has to be a text file in UTF-8") from error
+
+
+def _parsed(path: Path, text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path.name} is not TOML: {error}; the form of a line is: key = value") from error
+
+
+def _from_environment(env: Mapping[str, str]) -> dict[str, Any]:
+    """The values of the FACTORY__ variables, as pydantic-settings nests them; names that mean nothing are refused."""
+    mine = {name.upper(): value for name, value in env.items() if name.upper().startswith(PREFIX)}
+    names = {_variable(key): key for key in KEYS}
+    for name in sorted(mine.keys() - names.keys()):
+        raise ConfigError(f"the environment variable {name} names no setting{_did_you_mean(name, names)}")
+    source = EnvSettingsSource(Settings, env_prefix=PREFIX, env_nested_delimiter="__")
+    source.env_vars = {name.lower(): value for name, value in mine.items()}
+    try:
+        return source()
+    except SettingsError:
+        lists = (name for name in sorted(mine) if KEYS[names[name]].default == ())
+        raise ConfigError(
+            "; ".join(f"{name} has to be a list in JSON: {name}='[\"NAME\"]'" for name in lists)
+        ) from None
+
+
+def _variable(key: str) -> str:
+    return PREFIX + key.upper().replace(".", "__")
+
+
+def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Both, table by table; what `above` says wins, but does not hide that `below` has a value in a table's place."""
+    out = dict(below)
+    for name, value in above.items():
+        if not isinstance(value, dict):
+            out[name] = value
+        elif isinstance(below.get(name, {}), dict):
+            out[name] = {**below.get(name, {}), **value}
+    return out
+
+
+def _flat(nested: Mapping[str, Any]) -> dict[str, Any]:
+    out = dict[str, Any]()
+    for name, value in nested.items():
+        out |= {f"{name}.{inner}": at for inner, at in value.items()} if isinstance(value, dict) else {name: value}
+    return out
+
+
+def _line(text: str, key: str) -> str:
+    """Where the file says `key`, or else its table, as far as the lines by themselves tell."""
+    table = near = ""
+    for number, line in enumerate(text.replace('"', "").replace("'", "").splitlines(), start=1):
+        if header := re.match(r"\s*\[([^\[\]]+)\]", line):
+            table = said = header[1].strip()
+        else:
+            said = f"{table}.{line.partition('=')[0].strip()}".removeprefix(".")
+        if said == key:
+            return f" line {number}"
+        if key.startswith(f"{said}."):
+            near = f" line {number}"
+    return near
+
+
+def _sentence(key: str, wrong: ErrorDetails, where: str) -> str:
+    if wrong["type"] == "extra_forbidden":
+        return f"{where}: unknown key {key}{_did_you_mean(key, [*KEYS, *TABLES])}"
+    if key not in KEYS:
+        return f"{where}: {key} is a table; the form is: [{key}] on a line of its own, and its keys below"
+    table, _, name = key.rpartition(".")
+    form = f"{name} = {_form(KEYS[key])}" + (f" below [{table}]" if table else "")
+    reason = wrong["msg"].removeprefix("Value error, ").replace("valid tuple", "list")
+    return f"{where}: {key}: {reason}; the correct form: {form}  # {KEYS[key].description}"
+
+
+def _refuse_not_yet(settings: Settings, origins: Mapping[str, str]) -> None:
+    values = _flat(settings.model_dump(by_alias=True))
+    for key, what in NOT_YET.items():
+        if values[key] not in (KEYS[key].default, _BUILT_TOO.get(key)):
+            raise ConfigError(f"{origins[key]}: not yet: {what} ({key}); leave the key out for now")
+
+
+def _form(field: FieldInfo) -> str:
+    """An example, else the default, as TOML (and JSON) writes it."""
+    return json.dumps(field.examples[0] if field.examples else field.default)
+
+
+def _did_you_mean(word: str, words: Iterable[str]) -> str:
+    words = list(words)
+    near = [name for name in words if name.endswith(f".{word}")] or difflib.get_close_matches(word, words, n=1)
+    return f": did you mean {near[0]}?" if near else f"; known are {', '.join(words)}"

@@ -1,0 +1,269 @@
+"""The store on SQLite: one file, one kept connection, one writer.
+
+Invariant: a record and the journal entry that tells of it become durable in the same transaction.
+"""
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any, get_args
+
+from factory.errors import Fenced, StoreError
+from factory.journal import Entry, Event
+from factory.records import HINTS, KEYS, KINDS, R, Record, from_row, from_stamp, kind_name, stamp, to_row
+from factory.stores import OPEN, SCHEMA, connect, damaged
+
+PAGE = 500  # journal entries read at once: no reader holds the write-ahead log back
+
+JOURNAL = (
+    'CREATE TABLE "journal" ("seq" INTEGER PRIMARY KEY, "at" TEXT NOT NULL, "event" TEXT NOT NULL, '
+    '"unit" TEXT NOT NULL, "attempt" INTEGER NOT NULL, "worker" TEXT NOT NULL, '
+    '"detail" TEXT NOT NULL, "changes" TEXT NOT NULL)',
+    'CREATE INDEX "journal_unit" ON "journal" ("unit")',
+)
+INDEXES = (
+    'CREATE INDEX "unit_state" ON "unit" ("state")',
+    'CREATE INDEX "unit_landed" ON "unit" ("landed") WHERE "landed" IS NOT NULL',
+    'CREATE INDEX "task_source" ON "task" ("source")',
+    'CREATE INDEX "card_fingerprint" ON "card" ("fingerprint")',
+    'CREATE INDEX "verdict_tree" ON "verdict" ("tree")',
+    'CREATE INDEX "verdict_gate" ON "verdict" ("gate")',
+)
+ENTRY = 'SELECT "seq", "at", "event", "unit", "attempt", "worker", "detail", "changes" FROM "journal" WHERE "seq" > ?'
+APPEND = (
+    'INSERT INTO "journal" ("at", "event", "unit", "attempt", "worker", "detail", "changes") '
+    'VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING "seq"'
+)
+COLUMNS: Mapping[type[Record], tuple[str, ...]] = {kind: tuple(hints) for kind, hints in HINTS.items()}
+PER_CONNECTION = ("PRAGMA synchronous = FULL", "PRAGMA journal_size_limit = 16777216")
+
+
+class SqliteStore:
+    """ports.Store over one file. A block of `transaction()` must not await: other tasks' writes would join it."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the store, made anew only where there is none; raise StoreError for one that cannot be trusted."""
+        if not path.exists():
+            _create(path)
+        self._con = connect(str(path), "rw")
+        self._depth = 0
+        try:
+            _verify(self._con, path)
+        except StoreError:
+            self._con.close()
+            raise
+
+    def write(
+        self,
+        event: Event,
+        *records: Record,
+        now: datetime,
+        unit: str = "",
+        attempt: int = 0,
+        worker: str = "",
+        fence: bool = False,
+        **detail: Any,
+    ) -> int:
+        """Append a journal entry with the records it changed; return its seq. Raises Fenced, StoreError."""
+        rows = [(type(record), to_row(record)) for record in records]
+        changes = _json([(kind_name(kind), row) for kind, row in rows])
+        entry = (stamp(now), event, unit, attempt, worker, _json(detail), changes)
+        with self.transaction():
+            if fence:
+                self._check_newest(unit, attempt)
+            for kind, row in rows:
+                self._execute(UPSERT[kind], tuple(row.values()))
+            ((seq,),) = self._execute(APPEND, entry)
+        return int(seq)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Several writes as one; an exception inside undoes all of them. Nests: an inner block is undone alone."""
+        begin, keep, undo = self._steps()
+        self._execute(begin)
+        self._depth += 1
+        try:
+            yield
+            self._execute(keep)
+        except BaseException:
+            self._undo(undo)
+            raise
+        finally:
+            self._depth -= 1
+
+    def get(self, kind: type[R], *key: str | int) -> R | None:
+        """The record with that key, or None."""
+        found = self._records(kind, _where(KEYS[kind]), key)
+        return found[0] if found else None
+
+    def open(self, kind: type[R]) -> list[R]:
+        """The unfinished ones, by key."""
+        condition = OPEN.get(kind_name(kind))
+        return self._records(kind, f" WHERE {condition}" if condition else "")
+
+    def select(self, kind: type[R], /, **equal: str | int) -> list[R]:
+        """All whose columns equal the given values, by key; raise TypeError for a column that the kind lacks."""
+        if unknown := sorted(equal.keys() - COLUMNS[kind]):
+            raise TypeError(f"a {kind_name(kind)} has no {', '.join(unknown)}")
+        return self._records(kind, _where(tuple(equal)), tuple(equal.values()))
+
+    def journal(self, *, after: int = 0, unit: str = "") -> Iterator[Entry]:
+        """Entries with seq > after, oldest first; of one unit where named. Read in pages."""
+        condition, args = (' AND "unit" = ?', (unit,)) if unit else ("", ())
+        query = f'{ENTRY}{condition} ORDER BY "seq" LIMIT {PAGE}'
+        while rows := self._execute(query, (after, *args)):
+            yield from map(_entry, rows)
+            after = rows[-1][0]
+
+    def close(self) -> None:
+        """Checkpoint and close; closing twice is fine."""
+        with suppress(sqlite3.Error):  # what was committed is in the write-ahead log: the next start reads it there
+            self._con.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._con.close()
+
+    def _execute(self, query: str, args: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        try:
+            return self._con.execute(query, args).fetchall()
+        except sqlite3.Error as error:
+            raise StoreError(f"The store could not do its work: {error}. This step was undone.") from error
+
+    def _records(self, kind: type[R], where: str, args: Sequence[Any] = ()) -> list[R]:
+        columns = COLUMNS[kind]
+        query = f"SELECT {_names(columns)} FROM {_name(kind_name(kind))}{where} ORDER BY {_names(KEYS[kind])}"
+        return [from_row(kind, dict(zip(columns, row, strict=True))) for row in self._execute(query, args)]
+
+    def _check_newest(self, unit: str, attempt: int) -> None:
+        newest = self._execute('SELECT "attempt" FROM "unit" WHERE "id" = ?', (unit,))
+        if newest != [(attempt,)]:
+            raise Fenced(f"Attempt {attempt} of {unit} is not its newest: what it asked for was not done.")
+
+    def _steps(self) -> tuple[str, str, tuple[str, ...]]:
+        if not self._depth:
+            return "BEGIN IMMEDIATE", "COMMIT", ("ROLLBACK",)
+        if not self._con.in_transaction:
+            # A full disk makes SQLite end the transaction by itself; a savepoint would silently begin another.
+            raise StoreError("The store has undone this transaction already: nothing more was written in it.")
+        name = f"depth_{self._depth}"
+        return f"SAVEPOINT {name}", f"RELEASE {name}", (f"ROLLBACK TO {name}", f"RELEASE {name}")
+
+    def _undo(self, steps: Sequence[str]) -> None:
+        for step in steps:
+            if self._con.in_transaction:
+                self._execute(step)
+
+
+def _create(path: Path) -> None:
+    """Make an empty store beside its place and move it there: a kill on the way leaves no half-made one."""
+    log = path.with_name(f"{path.name}-wal")
+    if log.exists():
+        raise damaged(str(path), f"it is missing, while {log.name} is there")
+    new = path.with_name(f"{path.name}.new")
+    try:
+        new.unlink(missing_ok=True)
+        _fill(new)
+        new.replace(path)
+        _sync(path.parent)
+    except (OSError, sqlite3.Error) as error:
+        raise StoreError(f"The store {path} cannot be made: {error}.") from error
+
+
+def _fill(path: Path) -> None:
+    con = sqlite3.connect(path, isolation_level=None)
+    try:
+        for statement in ("PRAGMA journal_mode = WAL", *PER_CONNECTION, "BEGIN", *_schema(), "COMMIT"):
+            con.execute(statement)
+    finally:
+        con.close()
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _verify(con: sqlite3.Connection, path: Path) -> None:
+    try:
+        for pragma in PER_CONNECTION:
+            con.execute(pragma)
+        ((found,), *_) = con.execute("PRAGMA quick_check(1)").fetchall()
+    except sqlite3.Error as error:
+        raise damaged(str(path), str(error)) from error
+    if found != "ok":
+        raise damaged(str(path), str(found).partition("\n")[0])
+
+
+def _schema() -> Iterator[str]:
+    yield f"PRAGMA user_version = {SCHEMA}"
+    for kind in KINDS.values():
+        yield _table(kind)
+    for table, condition in OPEN.items():
+        yield f'CREATE INDEX "{table}_open" ON "{table}" ({_names(KEYS[KINDS[table]])}) WHERE {condition}'
+    yield from (*INDEXES, *JOURNAL)
+
+
+def _table(kind: type[Record]) -> str:
+    columns = ", ".join(f"{_name(column)} {_type(hint)}" for column, hint in HINTS[kind].items())
+    return f"CREATE TABLE {_name(kind_name(kind))} ({columns}, PRIMARY KEY ({_names(KEYS[kind])}))"
+
+
+def _type(hint: Any) -> str:
+    if type(None) in get_args(hint):
+        return _type(get_args(hint)[0]).removesuffix(" NOT NULL")
+    return {int: "INTEGER", bool: "INTEGER", float: "REAL"}.get(hint, "TEXT") + " NOT NULL"
+
+
+def _upsert(kind: type[Record]) -> str:
+    columns, keys = COLUMNS[kind], KEYS[kind]
+    marks = ", ".join("?" * len(columns))
+    changes = ", ".join(f"{_name(column)} = excluded.{_name(column)}" for column in columns if column not in keys)
+    return (
+        f"INSERT INTO {_name(kind_name(kind))} ({_names(columns)}) VALUES ({marks}) "
+        f"ON CONFLICT ({_names(keys)}) DO UPDATE SET {changes}"
+    )
+
+
+def _where(columns: Sequence[str]) -> str:
+    return " WHERE " + " AND ".join(f"{_name(column)} = ?" for column in columns) if columns else ""
+
+
+def _names(columns: Sequence[str]) -> str:
+    return ", ".join(map(_name, columns))
+
+
+def _name(word: str) -> str:
+    return f'"{word}"'
+
+
+def _entry(row: Sequence[Any]) -> Entry:
+    seq, at, event, unit, attempt, worker, detail, changes = row
+    return Entry(
+        seq=seq,
+        at=from_stamp(at),
+        event=Event(event),
+        unit=unit,
+        attempt=attempt,
+        worker=worker,
+        detail=json.loads(detail),
+        changes=tuple((table, changed) for table, changed in json.loads(changes)),
+    )
+
+
+def _json(value: Any) -> str:
+    # A path or an output that is not UTF-8 must not stop the line: what cannot be written becomes "?".
+    return json.dumps(value, ensure_ascii=False, default=_moment).encode(errors="replace").decode()
+
+
+def _moment(value: Any) -> str:
+    if isinstance(value, datetime):
+        return stamp(value)
+    raise TypeError(f"the journal cannot hold {type(value).__name__}")
+
+
+UPSERT: Mapping[type[Record], str] = {kind: _upsert(kind) for kind in KEYS}

@@ -1,0 +1,277 @@
+"""What the commands read from the store, as plain values; and the one row that they write, a request.
+
+Invariant: nothing here changes a record; a request and its journal entry are one transaction.
+"""
+
+import fcntl
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from factory.errors import StoreError
+from factory.stores import OPEN, connect
+
+TYPE_CHECKING = False  # importing typing for its constant would cost `factory status` more than the query
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+    from typing import Any
+
+    Json = dict[str, Any]
+
+STATES = ("waiting", "ready", "running", "queued", "held", "landed", "split", "cancelled")
+NEEDS_YOU_FIRST = ("held", "running", "queued", "ready", "waiting")
+LAST_LANDED = 5
+PAGE = 500
+
+
+def open_store(path: str, *, write: bool = False) -> sqlite3.Connection:
+    """The store, read-only unless said otherwise; raise StoreError where it cannot be opened."""
+    if not os.path.exists(path):  # noqa: PTH110 - pathlib costs more than the query
+        raise StoreError(f"There is no store at {path}. Start the factory here first: factoryd start")
+    con = connect(path, "rw" if write else "ro")
+    con.row_factory = sqlite3.Row
+    return con
+
+
+def now_text() -> str:
+    """The present moment, in the form that the store keeps times in."""
+    seconds, rest = divmod(time.time_ns(), 1_000_000_000)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{rest // 1000:06d}Z"
+
+
+def status(con: sqlite3.Connection, now: str) -> "Json":
+    """What `factory status --json` prints (line.md §10), of one moment."""
+    with _one_moment(con):
+        counts = dict(_rows(con, 'SELECT "state", count(*) FROM "unit" GROUP BY "state"'))
+        units = _open_units(con)
+        return {
+            "schema": 1,
+            "at": now,
+            "daemon": daemon(con),
+            "trunk": fact(con, "trunk") or {"branch": None, "commit": None, "state": "unknown", "gates_red": []},
+            "workers": _workers(con),
+            "units": {state: counts.get(state, 0) for state in STATES},
+            "units_open": [
+                _only(unit, "id", "title", "state", "attempt", "why", "since", "priority") for unit in units
+            ],
+            "queue": _queue(con, units),
+            "escalations": [_escalation(card) for card in cards(con, open_only=True)],
+            "budget": fact(con, "budget"),
+            "sandbox": fact(con, "sandbox"),
+            "paused": fact(con, "paused"),
+            "warnings": fact(con, "warnings") or [],
+            "last_landed": _last_landed(con),
+        }
+
+
+def show(con: sqlite3.Connection, unit: str) -> "Json | None":
+    """All that is on record about one unit, or None."""
+    with _one_moment(con):
+        found = _dicts(con, 'SELECT * FROM "unit" WHERE "id" = ?', unit)
+        if not found:
+            return None
+        task = _dicts(con, 'SELECT "name", "text" FROM "task" WHERE "unit" = ?', unit)
+        return {
+            **_lists(_truths(found[0], "resume", "fresh"), "needs", "scope", "approved"),
+            "on_trunk": found[0]["state"] == "landed" and unit not in (fact(con, "trunk") or {}).get("missing", []),
+            "task": task[0] if task else None,
+            "attempts": [_attempt(row) for row in _of_unit(con, "attempt", "number", unit)],
+            "verdicts": _verdicts(con, unit),
+            "escalations": [card for card in cards(con) if unit == card["unit"] or unit in card["units"]],
+            "remarks": _of_unit(con, "remark", "seq", unit),
+        }
+
+
+def log(con: sqlite3.Connection, *, after: int = 0, unit: str = "") -> "Iterator[Json]":
+    """Journal entries with seq > after, oldest first, as `factory log --json` prints them; of one unit where named."""
+    condition, args = (' AND "unit" = ?', (unit,)) if unit else ("", ())
+    query = f'SELECT * FROM "journal" WHERE "seq" > ?{condition} ORDER BY "seq" LIMIT {PAGE}'
+    while rows := _dicts(con, query, after, *args):
+        for row in rows:
+            yield {**json.loads(row["detail"]), **_only(row, "seq", "at", "event", "unit", "attempt", "worker")}
+        after = rows[-1]["seq"]
+
+
+def last_seq(con: sqlite3.Connection) -> int:
+    """The newest journal entry's seq, 0 in an empty journal."""
+    return int(_rows(con, 'SELECT coalesce(max("seq"), 0) FROM "journal"')[0][0])
+
+
+def cards(con: sqlite3.Connection, *, open_only: bool = False) -> "list[Json]":
+    """The cards with all their fields, oldest first."""
+    return _cards(con, OPEN["card"] if open_only else "1")
+
+
+def card(con: sqlite3.Connection, name: str) -> "Json | None":
+    """One card by its id, or None."""
+    return next(iter(_cards(con, '"id" = ?', name)), None)
+
+
+def fact(con: sqlite3.Connection, name: str) -> "Any":
+    """What the daemon last wrote under that name, or None."""
+    rows = _rows(con, 'SELECT "value" FROM "fact" WHERE "name" = ?', name)
+    return json.loads(rows[0][0]) if rows else None
+
+
+def daemon(con: sqlite3.Connection) -> "Json":
+    """The daemon as it is, not as it last said: a dead one is stopped."""
+    said = fact(con, "daemon") or {}
+    if said.get("state") in ("running", "draining") and _alive(said.get("pid") or 0, said.get("lock") or ""):
+        return _only(said, "state", "pid", "since", "version")
+    return {"state": "stopped", "pid": None, "since": None, "version": said.get("version")}
+
+
+@contextmanager
+def writing(con: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
+    """One transaction for checks and the request that rests on them; an exception undoes it. Joins an outer one."""
+    if con.in_transaction:
+        yield
+        return
+    _rows(con, begin)
+    try:
+        yield
+        _rows(con, "COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):  # SQLite ends a transaction by itself where the disk is full
+            con.execute("ROLLBACK")
+        raise
+
+
+def make_request(con: sqlite3.Connection, kind: str, args: "Json", now: str) -> int:
+    """Put a request for the daemon, and its journal entry, inside `writing(con)`; return its id."""
+    if not con.in_transaction:
+        raise StoreError("A request is made inside writing(): its checks and its row are one transaction.")
+    row = {"kind": kind, "args": _json(args), "at": now, "state": "pending", "outcome": ""}
+    insert = 'INSERT INTO "request" ("kind", "args", "at", "state", "outcome") VALUES (?, ?, ?, ?, ?) RETURNING "id"'
+    made = int(_rows(con, insert, *row.values())[0][0])
+    detail, changes = _json({"request": made, "kind": kind, "args": args}), _json([["request", {"id": made, **row}]])
+    append = (
+        'INSERT INTO "journal" ("at", "event", "unit", "attempt", "worker", "detail", "changes") '
+        "VALUES (?, 'request.made', ?, 0, '', ?, ?)"
+    )
+    _rows(con, append, now, args.get("unit", ""), detail, changes)
+    return made
+
+
+def request_outcome(con: sqlite3.Connection, made: int) -> "Json | None":
+    """State (pending, done, refused) and outcome of a request, or None."""
+    rows = _dicts(con, 'SELECT "state", "outcome" FROM "request" WHERE "id" = ?', made)
+    return rows[0] if rows else None
+
+
+def _one_moment(con: sqlite3.Connection) -> "AbstractContextManager[None]":
+    # Several queries see one state; and briefly: a long read lets the write-ahead log grow.
+    return writing(con, "BEGIN")
+
+
+def _rows(con: sqlite3.Connection, query: str, *args: object) -> "list[Any]":
+    try:
+        return con.execute(query, args).fetchall()
+    except sqlite3.Error as error:
+        raise StoreError(f"The store could not be asked: {error}. Nothing was changed.") from error
+
+
+def _dicts(con: sqlite3.Connection, query: str, *args: object) -> "list[Json]":
+    return [dict(row) for row in _rows(con, query, *args)]
+
+
+def _only(row: "Json", *names: str) -> "Json":
+    return {name: row.get(name) for name in names}
+
+
+def _lists(row: "Json", *names: str) -> "Json":
+    return {**row, **{name: json.loads(row[name]) for name in names}}
+
+
+def _truths(row: "Json", *names: str) -> "Json":
+    return {**row, **{name: bool(row[name]) for name in names}}
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False).encode(errors="replace").decode()
+
+
+def _open_units(con: sqlite3.Connection) -> "list[Json]":
+    rows = _dicts(con, f'SELECT * FROM "unit" WHERE {OPEN["unit"]}')
+    return sorted(rows, key=lambda row: (NEEDS_YOU_FIRST.index(row["state"]), row["priority"], row["accepted"]))
+
+
+def _workers(con: sqlite3.Connection) -> "list[Json]":
+    return _dicts(
+        con,
+        """SELECT h."worker" AS "name", h."state", nullif(h."unit", '') AS "unit",
+        nullif(h."attempt", 0) AS "attempt", nullif(h."phase", '') AS "phase", h."since", a."agent"
+        FROM "hook" AS h LEFT JOIN "attempt" AS a ON a."unit" = h."unit" AND a."number" = h."attempt"
+        ORDER BY h."index", h."worker" """,
+    )
+
+
+def _queue(con: sqlite3.Connection, units: "list[Json]") -> "list[Json]":
+    said = {entry["unit"]: entry for entry in fact(con, "queue") or []}
+    # The merge queue says where each stands; what it has not said yet stands behind, in the order of arrival.
+    queued = sorted(
+        (unit for unit in units if unit["state"] == "queued"),
+        key=lambda unit: (said.get(unit["id"], {}).get("position", len(units) + 1), unit["since"]),
+    )
+    return [
+        {"unit": unit["id"], "position": place, "state": said.get(unit["id"], {}).get("state", "waiting")}
+        for place, unit in enumerate(queued, start=1)
+    ]
+
+
+def _cards(con: sqlite3.Connection, where: str, *args: str) -> "list[Json]":
+    rows = _dicts(con, f'SELECT * FROM "card" WHERE {where} ORDER BY "since", "id"', *args)
+    return [_lists(row, "units", "options") for row in rows]
+
+
+def _escalation(row: "Json") -> "Json":
+    shown = _only(row, "id", "kind", "unit", "question", "default", "deadline", "count", "since", "recommended")
+    return {**shown, "options": [_only(option, "key", "label", "effect") for option in row["options"]]}
+
+
+def _last_landed(con: sqlite3.Connection) -> "list[Json]":
+    return _dicts(
+        con,
+        'SELECT "id" AS "unit", "commit", "landed" AS "at" FROM "unit" '
+        f'WHERE "landed" IS NOT NULL ORDER BY "landed" DESC LIMIT {LAST_LANDED}',
+    )
+
+
+def _of_unit(con: sqlite3.Connection, table: str, order: str, unit: str) -> "list[Json]":
+    return _dicts(con, f'SELECT * FROM "{table}" WHERE "unit" = ? ORDER BY "{order}"', unit)
+
+
+def _attempt(row: "Json") -> "Json":
+    tokens = {"input": row.pop("tokens_input"), "output": row.pop("tokens_output")}
+    return {**_truths(row, "resumed"), "tokens": tokens}
+
+
+def _verdicts(con: sqlite3.Connection, unit: str) -> "list[Json]":
+    """Those that the journal names this unit for; `cached` where a settled one was taken and no gate ran."""
+    return [
+        {**_truths(row, "ok", "settled", "flaky"), "cached": bool(json.loads(entry["detail"]).get("cached"))}
+        for entry in _of_unit(con, "journal", "seq", unit)
+        if entry["event"] == "verdict.given"
+        for table, row in json.loads(entry["changes"])
+        if table == "verdict"
+    ]
+
+
+def _alive(pid: int, lock: str) -> bool:
+    # The lock is tried only where the pid answers: a status in the very moment of a start must not hold it.
+    try:
+        with suppress(PermissionError):  # it is there, and another user's
+            os.kill(pid, 0)
+        handle = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+    except (OSError, OverflowError):
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False

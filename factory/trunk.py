@@ -1,0 +1,428 @@
+"""Trunk: the branch that units land on, in the user's repository, and the factory's own copy of it.
+
+Invariant: trunk moves only from the commit that a plan names to the commit that it names, by git's own compare-and-swap
+or fast-forward; whatever the user has not committed, tracked or ignored, is as it was.
+"""
+
+import json
+import math
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+import anyio
+from anyio import from_thread
+
+from factory import process
+from factory.checkout import Checkout, checkouts
+from factory.errors import GitError
+from factory.git import Git, Person, Repository
+
+PATIENCE_S = 3.0  # how long a lock of somebody else's git is waited for
+_FSYNC = ("core.fsync=all",)
+_LANDING = "factoryd: landing"
+_PUT_BACK = "factoryd: put back"
+_MERGE = (
+    *("merge", "--ff-only", "--no-squash", "--no-autostash", "--no-overwrite-ignore", "--no-verify-signatures"),
+    *("--no-stat", "-q"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Refreshed:
+    """Trunk as it is now, and what it was when last looked at; `rewritten`: the old one is no ancestor."""
+
+    tip: str
+    was: str
+    rewritten: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TrunkGone:
+    """The branch is no longer there: deleted or renamed."""
+
+    branch: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsed:
+    """One unit's commit on its base, made in memory."""
+
+    commit: str
+    tree: str
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """The paths that do not merge."""
+
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """Merged onto its base, the submission changes nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LandingPlan:
+    """The open step of a landing: all that recovery needs to know."""
+
+    base: str
+    to: str
+    paths: tuple[str, ...]
+    at: float  # seconds since the epoch: no lock of ours is older
+    checkout: str = ""  # the working tree that has trunk checked out
+    git_dir: str = ""  # its git dir
+    pid: int = 0  # of our git, once it runs
+
+    def data(self) -> str:
+        """The plan as JSON, for the journal."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def of(cls, data: str) -> "LandingPlan":
+        """The plan that `data()` wrote."""
+        fields = json.loads(data)
+        return cls(**fields | {"paths": tuple(fields["paths"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Landed:
+    """Trunk contains, or contained, the commit."""
+
+    commit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """Trunk, or what is checked out, is not as planned: rehearse or plan again. `said`: what was put right."""
+
+    tip: str
+    said: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """Landing would touch what is not ours, or failed; trunk has not moved.
+
+    After `failed` (disk full, git killed) our traces may still be there: the step stays open, and is recovered again.
+    """
+
+    kind: str  # dirty, untracked, busy, locked, failed
+    reason: str
+    paths: tuple[str, ...] = ()
+
+
+Outcome = Landed | Moved | Blocked
+
+
+async def make(repository: Repository, path: Path, environ: Mapping[str, str]) -> Git:
+    """The factory repository at `path`: what is there, else a bare clone with hard links where the disk allows them."""
+    own = Git(git_dir=path, own=True, config=_FSYNC, environ=environ)
+    if await anyio.Path(path).exists():
+        return own
+    fresh = path.with_name(f"{path.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)  # left by a start that was killed
+    # With the user's configuration, for their safe.directory; none of it is kept.
+    clone = Git(git_dir=fresh, own=False, config=_FSYNC, environ=environ)
+    how = ("--bare", "--single-branch", "--no-reject-shallow", "--template=", "-q", "--branch", repository.branch)
+    await clone.run(
+        *("clone", *how, "--", str(repository.common_dir), str(fresh)), env={"GIT_DEFAULT_REF_FORMAT": "files"}
+    )
+    fresh.rename(path)
+    return own
+
+
+def message(subject: str, body: str, trailers: Mapping[str, str]) -> str:
+    """A commit message: one line, the text, and the trailers."""
+    line = " ".join(subject.split()) or "Change"
+    marks = "\n".join(f"{name}: {' '.join(value.split())}" for name, value in trailers.items() if value)
+    return "\n\n".join(part for part in (line, body.strip(), marks) if part) + "\n"
+
+
+class Trunk:
+    """The target branch: read, rehearsed onto, and moved."""
+
+    def __init__(self, *, repository: Repository, own: Git, environ: Mapping[str, str]) -> None:
+        self.branch = repository.branch
+        self.ref = f"refs/heads/{repository.branch}"
+        self.own = own
+        self._repository = repository
+        self._seen = ""  # trunk as last fetched
+        self._user = replace(repository.git(environ), config=(*_FSYNC, "core.logAllRefUpdates=true"))
+
+    # ── reading ──
+
+    async def tip(self) -> str:
+        """The commit that trunk points to now, empty when the branch is gone; read without git where refs are files."""
+        if self._repository.ref_format == "files" and (found := self._read_ref()):
+            return found
+        return await self._user.commit(self.ref)
+
+    async def refresh(self) -> Refreshed | TrunkGone:
+        """Fetch trunk and the tags into the factory repository when trunk has moved; no git runs when it has not."""
+        tip, was = await self.tip(), self._seen or await self.own.commit(self.ref)
+        if not tip:
+            return TrunkGone(self.branch)
+        if tip != was or not self._seen:
+            await self._fetch()
+            tip = self._seen = await self.own.commit(self.ref)
+        return Refreshed(tip, was, rewritten=tip != was and not await self.own.contains(tip, was))
+
+    def _read_ref(self) -> str:
+        """The ref as its loose file, or packed-refs, has it; empty where git must be asked."""
+        common = self._repository.common_dir
+        with suppress(OSError):
+            loose = (common / self.ref).read_text().strip()
+            return "" if loose.startswith("ref:") else loose
+        with suppress(OSError):
+            line = rb"^([0-9a-f]+) %s$" % re.escape(os.fsencode(self.ref))
+            found = re.search(line, (common / "packed-refs").read_bytes(), re.MULTILINE)
+            return found[1].decode() if found else ""
+        return ""
+
+    async def holds(self, commit: str) -> bool:
+        """Whether `commit` is in trunk, or was at some time (its reflog says so)."""
+        if await self._user.contains(self.ref, commit):
+            return True
+        log = await self._user.run("reflog", "show", "--format=%H %gs", self.ref, ok=(0, 128))
+        reads = [line.partition(" ") for line in os.fsdecode(log.out).splitlines()]
+        undone = {at + 1 for at, (_, _, why) in enumerate(reads) if why.startswith(_PUT_BACK)}
+        points = [point for at, (point, _, _) in enumerate(reads) if at not in undone]
+        if not points or not await self._user.commit(commit):
+            return False
+        asked = "\n".join([commit, *(f"^{point}" for point in points)]) + "\n"
+        # Nothing is left of it once all that the points reach is taken away.
+        return not await self._user.text("rev-list", "-1", "--ignore-missing", "--stdin", stdin=asked.encode())
+
+    # ── rehearsing ──
+
+    async def rehearse(
+        self, *, base: str, submission: str, submission_base: str, text: str, author: Person
+    ) -> Rehearsed | Conflict | Nothing:
+        """Merge what `submission` changed since `submission_base` onto `base`, in memory, as one commit."""
+        merged = await self.own.run(
+            *(f"--attr-source={base}", "merge-tree", "--write-tree", "-z", "--name-only", "--no-messages"),
+            *(f"--merge-base={submission_base}", base, submission),
+            ok=(0, 1),
+        )
+        tree, *paths = os.fsdecode(merged.out).rstrip("\0").split("\0")
+        if merged.code:
+            return Conflict(tuple(paths))
+        if tree == await self.own.text("rev-parse", f"{base}^{{tree}}"):
+            return Nothing()
+        committer = self._repository.identity
+        commit = await self.own.commit_tree(tree, [base], text, author=author, committer=committer)
+        return Rehearsed(commit, tree)
+
+    # ── landing ──
+
+    async def plan_landing(self, to: str, *, now: datetime) -> LandingPlan | Outcome:
+        """What it takes to move trunk to `to`, or why it cannot be done now; nothing is touched."""
+        base = await self.tip()
+        if base == to:
+            return Landed(to)
+        if not await self.own.contains(to, base):
+            return Moved(base)
+        places = await checkouts(self._user, self._repository)
+        if busy := next(filter(None, (place.busy_with(self.branch) for place in places)), ""):
+            return Blocked("busy", busy)
+        changes = await self.own.changed(base, to)
+        plan = LandingPlan(base=base, to=to, paths=tuple(change.path for change in changes), at=now.timestamp())
+        holders = [place for place in places if place.branch == self.ref]
+        if not holders:
+            return plan
+        if len(holders) > 1 or not holders[0].path.is_dir():
+            where = " and ".join(str(place.path) for place in holders)
+            return Blocked(
+                "busy", f"{self.branch} is checked out in {where}: the factory can only keep one, that exists."
+            )
+        place = holders[0]
+        if kept := await place.uncommitted(changes):
+            return Blocked("dirty", f"Uncommitted work in {place.path} is in the way.", tuple(kept))
+        return replace(plan, checkout=str(place.path), git_dir=str(place.git_dir))
+
+    async def land(self, plan: LandingPlan, started: Callable[[LandingPlan], None]) -> Outcome:
+        """Move trunk as planned. The plan is journaled already; `started` journals it again with our git's pid.
+
+        `started` is called in the event loop's thread while that git runs.
+        """
+        await self._send(plan.to, plan.base)
+        if plan.checkout:
+            return await self._fast_forward(plan, self._place(plan), started)
+        return await self._swap(plan, started)
+
+    async def recover(self, plan: LandingPlan, started: Callable[[LandingPlan], None], *, now: datetime) -> Outcome:
+        """Find out what became of a landing that was cut short at any instant, and finish it or undo its traces."""
+        place = self._place(plan)
+        locked = any(lock.exists() for lock in self._locks(plan))
+        if not await place.quiet(plan.to, PATIENCE_S, alone=locked):
+            return Blocked("locked", f"A git command is still at work in {place.path}.")
+        if not await self.holds(plan.to) and plan.checkout and place.path.is_dir():
+            await self._mend(plan, place)
+        self._unlock(plan)
+        if await self.holds(plan.to):
+            return Landed(plan.to)
+        again = await self.plan_landing(plan.to, now=now)
+        if isinstance(again, LandingPlan):
+            started(again)  # the journal's open step names the newest plan, before it is carried out
+            return await self.land(again, started)
+        return again
+
+    def _place(self, plan: LandingPlan) -> Checkout:
+        if not plan.checkout:
+            return Checkout(self._repository.root, self._repository.git_dir, self.ref, self._user)
+        return Checkout(Path(plan.checkout), Path(plan.git_dir), self.ref, self._user)
+
+    async def _fast_forward(
+        self, plan: LandingPlan, place: Checkout, started: Callable[[LandingPlan], None]
+    ) -> Outcome:
+        if lock := await _stays(self._locks(plan)):
+            return _locked(lock)
+        if await place.head() != self.ref or await self.tip() != plan.base:
+            return Moved(await self.tip())
+        merge = await place.git.run(
+            *(*_MERGE, plan.to),
+            ok=tuple(range(-64, 256)),
+            # An option of the branch would be added to ours; its name may hold any sign, so not by -c.
+            env={
+                "GIT_CONFIG_COUNT": "1",
+                "GIT_CONFIG_KEY_0": f"branch.{self.branch}.mergeOptions",
+                "GIT_CONFIG_VALUE_0": "",
+                "GIT_REFLOG_ACTION": _LANDING,
+            },
+            started=lambda pid: _tell(started, plan, pid),
+        )
+        if await self.holds(plan.to):
+            return Landed(plan.to)
+        if merge.code == 0:  # they switched to another branch between our look and git's
+            return Moved(await self.tip(), await place.put_back(plan.to, _PUT_BACK))
+        return await self._refused(plan, place, merge)
+
+    async def _refused(self, plan: LandingPlan, place: Checkout, merge: process.Output) -> Outcome:
+        """Why git did not fast-forward; a git that broke off half-way (killed, disk full) has its traces undone."""
+        said = os.fsdecode(merge.err).strip()
+        if "would be overwritten" in said or "would lose untracked" in said:
+            kind = "dirty" if "local changes" in said else "untracked"
+            paths = tuple(line.strip() for line in said.splitlines() if line.startswith("\t"))
+            return Blocked(kind, f"Files in {place.path} are in the way.", paths)
+        if "ot possible to fast-forward" in said:
+            return Moved(await self.tip())
+        if "index.lock" in said and merge.code > 0:
+            return Blocked("locked", said.splitlines()[0])
+        # A git that ends by itself leaves no lock: then no lock is ours, however young.
+        dead = replace(plan, pid=-1, at=plan.at if merge.code < 0 else math.inf)
+        await self._mend(dead, place, torn=True)
+        self._unlock(dead)
+        if await self.holds(plan.to):
+            return Landed(plan.to)
+        return Blocked("failed", f"git merge in {place.path} ended with {merge.code}: {said[-300:]}")
+
+    async def _swap(self, plan: LandingPlan, started: Callable[[LandingPlan], None]) -> Outcome:
+        if lock := await _stays(self._locks(plan)):
+            return _locked(lock)
+        try:
+            await self._move(plan.to, plan.base, _LANDING, lambda pid: _tell(started, plan, pid))
+        except GitError as error:
+            tip = await self.tip()
+            return Moved(tip) if tip != plan.base else Blocked("locked", error.stderr.strip()[-300:])
+        # Whoever checked trunk out between our look and the swap has the old files under the new commit.
+        places = await checkouts(self._user, self._repository)
+        changes = await self.own.changed(plan.base, plan.to)
+        for place in (place for place in places if place.branch == self.ref):
+            if not await place.index_is_at(changes, after=True):
+                await self._move(plan.base, plan.to, _PUT_BACK)
+                return Moved(plan.base, f"{self.branch} was checked out in {place.path} just now.")
+        return Landed(plan.to)
+
+    async def _move(self, to: str, was: str, why: str, started: Callable[[int], None] | None = None) -> None:
+        await self._user.run("update-ref", "--create-reflog", "-m", why, self.ref, to, was, started=started)
+
+    # ── mending ──
+
+    async def _mend(self, plan: LandingPlan, place: Checkout, *, torn: bool = False) -> None:
+        """Complete a landing of which only the ref is missing, else take back what our dead git wrote.
+
+        git holds index.lock while it writes files, then renames it into place, then moves the ref: so with the new
+        index every file is written, and with the lock there files may be missing between removal and creation.
+        """
+        changes = await self.own.changed(plan.base, plan.to)
+        lock = place.git_dir / "index.lock"
+        locked = lock.exists() and _since(lock, plan)
+        if not locked and await place.head() == self.ref and await place.index_is_at(changes, after=True):
+            self._unlock(plan)
+            return await self._follow(plan, place)
+        ours = await place.written(changes, torn=torn or locked)
+        if locked and (plan.pid or ours):
+            lock.unlink(missing_ok=True)
+        if ours and not lock.exists():
+            await place.take_back(ours)
+
+    async def _follow(self, plan: LandingPlan, place: Checkout) -> None:
+        """Move the ref to where index and files are already, else take them back to where it is."""
+        await _stays(self._locks(plan))
+        with suppress(GitError):
+            return await self._move(plan.to, plan.base, _LANDING)
+        if await self.tip() == plan.base:
+            with suppress(GitError):  # edited since: theirs
+                await place.git.run("read-tree", "-m", "-u", plan.to, plan.base)
+
+    def _locks(self, plan: LandingPlan) -> list[Path]:
+        """Every lock that git takes to move trunk as planned."""
+        common, tree = self._repository.common_dir, Path(plan.git_dir)
+        ref = f"{self.ref}.lock" if self._repository.ref_format == "files" else "reftable/tables.list.lock"
+        names = ("index.lock", "HEAD.lock", "ORIG_HEAD.lock") if plan.git_dir else ()
+        return [common / ref, *(tree / name for name in names)]
+
+    def _unlock(self, plan: LandingPlan) -> None:
+        """Remove what locks our dead git left; known by its pid, or by what it was writing into it."""
+        for lock in self._locks(plan):
+            if lock.exists() and _since(lock, plan) and (plan.pid or plan.to.encode() in lock.read_bytes()):
+                lock.unlink(missing_ok=True)
+
+    # ── objects ──
+
+    async def _fetch(self) -> None:
+        user = replace(self.own, own=False)  # their safe.directory; nothing else of theirs matters to these arguments
+        source = str(self._repository.common_dir)
+        how = ("--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--update-shallow", "--no-prune", "-q")
+        specs = (f"+{self.ref}:{self.ref}", "+refs/tags/*:refs/tags/*")
+        await user.run("-c", "fetch.pruneTags=false", "fetch", *how, "--", source, *specs)
+
+    async def _send(self, commit: str, have: str) -> None:
+        """Put the objects of `commit` that `have` lacks into the user's repository, with no ref."""
+        asked = f"{commit}\n^{have}\n".encode()
+        pack = (await self.own.run("pack-objects", "--revs", "--thin", "--stdout", "-q", stdin=asked)).out
+        few = int.from_bytes(pack[8:12]) < 100
+        take: Sequence[str] = ("unpack-objects", "-q") if few else ("index-pack", "--stdin", "--fix-thin")
+        await self._user.run(*take, stdin=pack)
+
+
+def _tell(started: Callable[[LandingPlan], None], plan: LandingPlan, pid: int) -> None:
+    from_thread.run_sync(started, replace(plan, pid=pid))
+
+
+def _since(lock: Path, plan: LandingPlan) -> bool:
+    """Whether a lock is not older than the step (a file system's clock ticks coarser than ours)."""
+    with suppress(FileNotFoundError):
+        return lock.lstat().st_mtime >= plan.at - 0.1
+    return False
+
+
+def _locked(lock: Path) -> Blocked:
+    return Blocked("locked", f"{lock} exists: another git command runs there; if none does, one died: remove it.")
+
+
+async def _stays(locks: Sequence[Path]) -> Path | None:
+    """Wait for locks of somebody else's git; the first that does not go away in time."""
+    for _ in range(int(PATIENCE_S / 0.05)):
+        if not any(lock.exists() for lock in locks):
+            return None
+        await anyio.sleep(0.05)
+    return next((lock for lock in locks if lock.exists()), None)

@@ -1,0 +1,80 @@
+"""The only importer of watchdog: says that something changed in a folder.
+
+Invariant: a hint only. Whoever is woken looks for itself, and looks every 30 s without being woken.
+"""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from watchdog.events import (
+    FileClosedEvent,
+    FileCreatedEvent,
+    FileDeletedEvent,
+    FileModifiedEvent,
+    FileMovedEvent,
+    FileSystemEvent,
+    FileSystemEventHandler,
+)
+from watchdog.observers import Observer
+from watchdog.observers.inotify_move_event_grouper import InotifyMoveEventGrouper
+
+# Not the opening and closing of readers: a scan reads, and would wake itself for ever.
+CHANGES: list[type[FileSystemEvent]] = [
+    FileClosedEvent,
+    FileCreatedEvent,
+    FileDeletedEvent,
+    FileModifiedEvent,
+    FileMovedEvent,
+]
+
+
+class Watch:
+    """Calls `wake` on the event loop, once for however many changes came before it ran."""
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self._wake = wake
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pending = False
+        self._observer = Observer()
+
+    def folder(self, path: Path, wanted: Callable[[str], bool]) -> str:
+        """Watch the files of one folder whose names are wanted; return why that cannot be done, or nothing."""
+        try:
+            self._observer.schedule(_Changes(wanted, self._changed), str(path), event_filter=CHANGES)
+        except OSError as error:
+            return f"{path} is not watched ({error.strerror}): it is looked at every 30 s instead"
+        return ""
+
+    def start(self) -> None:
+        """Begin; call it on the event loop, before `folder`, which says what fails."""
+        # watchdog holds a rename out of a folder back for half a second, to pair it, and all that follows with it;
+        # the intake renames out of the inbox each time that it takes a file.
+        InotifyMoveEventGrouper.delay = 0
+        self._loop = asyncio.get_running_loop()
+        self._observer.start()
+
+    def stop(self) -> None:
+        """End the watching threads."""
+        if self._observer.is_alive():
+            self._observer.stop()
+            self._observer.join()
+
+    def _changed(self) -> None:
+        if self._loop and not self._pending:
+            self._pending = True
+            self._loop.call_soon_threadsafe(self._call)
+
+    def _call(self) -> None:
+        self._pending = False
+        self._wake()
+
+
+class _Changes(FileSystemEventHandler):
+    def __init__(self, wanted: Callable[[str], bool], changed: Callable[[], None]) -> None:
+        self._wanted, self._changed = wanted, changed
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        paths = (str(event.src_path), str(event.dest_path or ""))
+        if any(path and self._wanted(Path(path).name) for path in paths):
+            self._changed()

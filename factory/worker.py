@@ -1,0 +1,521 @@
+"""One worker: whatever hangs on its hook is prepared, run, watched, snapshotted and taken off.
+
+Invariant: the hook is emptied in the transaction that records the attempt's end, after all that the attempt started has
+ended and its tree is kept; a daemon that dies before finds the hook full and goes on from what lies in the run dir.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+
+import anyio
+
+from factory import escalations as words
+from factory import process, triage
+from factory.agents import shell_runtime, the_runtime
+from factory.bell import Bell
+from factory.digest import digest
+from factory.endings import Endings
+from factory.environments import Environments, Place, SetupFailed, ports
+from factory.errors import ConfigError, Fenced, StoreError
+from factory.escalations import Ask
+from factory.journal import Event
+from factory.judge import Judge, Ruling
+from factory.live import Live, Stopping, now
+from factory.log import TRIP_BROKE, bound, log
+from factory.outbox import Outbox, read_outbox
+from factory.ports import Store
+from factory.process import Child, Command, Exit
+from factory.prompts import Brief, prompt
+from factory.records import Attempt, Hook, Remark, Task
+from factory.runtime import OutputReader, Runtime, Seen, Usage, environment, find, invocation
+from factory.task_file import TaskFile, parse
+from factory.unit import EndReason, Unit, UnitState
+from factory.workspaces import Conflict, Workspace, Workspaces
+
+LOOK_SECONDS = 1.0  # how often the output of a running agent is read
+WORK_SHARE = 0.02  # of the silence: CPU that counts as work, above what an idle event loop uses
+LIMIT_PAUSE = timedelta(minutes=15)  # where a usage limit names no reset
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trip:
+    """One attempt under way: what it is about, and what it runs with."""
+
+    hook: Hook
+    unit: Unit
+    attempt: Attempt
+    task: TaskFile
+    ruling: Ruling
+    runtime: Runtime
+    workspace: Workspace
+
+    @property
+    def run_dir(self) -> Path:
+        """Prompt, output, outbox and exit file."""
+        return Path(self.attempt.run_dir)
+
+    @property
+    def outbox(self) -> Path:
+        """Where the agent leaves messages."""
+        return self.run_dir / "outbox"
+
+
+@dataclass(frozen=True, slots=True)
+class NotStarted:
+    """The attempt ends before its agent ran."""
+
+    reason: EndReason
+    detail: str
+    ask: Ask | None = None
+
+
+class Worker:
+    """The loop of one hook."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        store: Store,
+        live: Live,
+        judge: Judge,
+        workspaces: Workspaces,
+        environments: Environments,
+        endings: Endings,
+    ) -> None:
+        self.name = name
+        self._store, self._live, self._judge = store, live, judge
+        self._workspaces, self._environments, self._endings = workspaces, environments, endings
+        self._bell = Bell()
+        self.busy = False
+
+    def wake(self) -> None:
+        """Look at the hook again."""
+        self._bell.ring()
+
+    async def run(self) -> None:
+        """Work off whatever hangs on the hook, until the hook is gone."""
+        while (hook := self._hook()).state != "gone":
+            if hook.unit and self._live.stopping is not Stopping.LEAVE:
+                await self._trip(hook)
+            else:
+                await self._bell.wait()
+
+    async def _trip(self, hook: Hook) -> None:
+        self.busy = True
+        try:
+            with bound(worker=self.name, unit=hook.unit, attempt=hook.attempt):
+                await self._attempt(hook)
+        except Fenced:
+            log.warning(TRIP_BROKE, reason="a newer attempt holds the unit")
+        except Exception:  # noqa: BLE001 - around an agent: whatever breaks ends this attempt and no other
+            log.exception(TRIP_BROKE)
+            await self._give_up(hook)
+        finally:
+            self.busy = False
+
+    async def _attempt(self, hook: Hook) -> None:
+        unit, attempt, task = self._facts(hook)
+        base = attempt.base or self._judge.tip
+        ruling = await self._judge.ruling(base)
+        try:
+            runtime = shell_runtime(task.run) if task.run else the_runtime(attempt.agent, ruling.conventions)
+        except ConfigError as error:
+            runtime = shell_runtime("exit 1")
+            trouble: NotStarted | None = NotStarted(
+                EndReason.HANDED_BACK, str(error), words.runtime_trouble(attempt.agent, str(error))
+            )
+        else:
+            trouble = None
+        workspace = self._workspaces.at(hook.workspace, keeps=ruling.rules.setup.keeps)
+        trip = Trip(
+            hook=hook,
+            unit=unit,
+            attempt=replace(attempt, base=base, workspace=str(workspace.tree)),
+            task=task,
+            ruling=ruling,
+            runtime=runtime,
+            workspace=workspace,
+        )
+        if trouble:
+            self._finish_early(trip, trouble)
+            return
+        running = await self._underway(trip)
+        if running is None:
+            begun = await self._begin(trip)
+            if isinstance(begun, NotStarted):
+                self._finish_early(trip, begun)
+                return
+            trip, running = begun
+        await self._see_through(trip, running)
+
+    # ── before the agent runs ──
+
+    async def _underway(self, trip: Trip) -> Child | Exit | None:
+        """What an earlier daemon started for this very attempt."""
+        if not (trip.run_dir / "start.json").exists():
+            return None
+        found = await process.adopt(trip.run_dir)
+        if isinstance(found, Child):
+            self._store.write(
+                Event.ATTEMPT_ADOPTED, now=now(), unit=trip.unit.id, attempt=trip.attempt.number, worker=self.name
+            )
+        return found
+
+    async def _begin(self, trip: Trip) -> tuple[Trip, Child] | NotStarted:
+        """Prepare the workspace and start the agent."""
+        earlier = self._earlier(trip.attempt)
+        resumed = bool(trip.unit.resume and earlier and self._resumable(trip, earlier))
+        trip.outbox.mkdir(parents=True, exist_ok=True)
+        (trip.run_dir / "tmp").mkdir(exist_ok=True)
+        carried, conflict = await self._carry(trip, earlier)
+        workspace = trip.workspace
+        if not resumed:
+            workspace = await self._workspaces.prepare(
+                trip.hook.workspace,
+                base=trip.attempt.base,
+                tree=carried or None,
+                keeps=trip.ruling.rules.setup.keeps,
+            )
+        place = Place(workspace.place, trip.hook.index)
+        ready = await self._environments.ready(place, trip.ruling.rules.setup, verify=False)
+        if isinstance(ready, SetupFailed):
+            card = words.setup_failed(sentence=ready.sentence, tail=ready.tail, log=ready.log)
+            return NotStarted(EndReason.SETUP_FAILED, ready.sentence, card)
+        attempt = trip.attempt
+        if resumed and earlier:
+            attempt = replace(attempt, session=earlier.session, resumed=True, base=earlier.base)
+        trip = replace(trip, attempt=attempt, workspace=workspace)
+        try:
+            command = self._command(trip, earlier, carried=bool(carried), conflict=conflict, place=place)
+        except ConfigError as error:
+            return NotStarted(EndReason.HANDED_BACK, str(error), words.wrong_rules(str(error)))
+        # World first: a daemon that dies between the two finds start.json in the run dir and adopts.
+        child = await process.start(command)
+        trip = replace(trip, attempt=replace(trip.attempt, pid=child.identity.pid))
+        working = replace(self._hook(), phase="working", since=now())
+        self._note(trip.attempt, Event.ATTEMPT_STARTED, working)
+        return trip, child
+
+    async def _carry(self, trip: Trip, earlier: Attempt | None) -> tuple[str, Conflict | None]:
+        """The tree of the earlier attempt on the newest trunk, where this one goes on from it."""
+        if earlier is None or trip.unit.fresh or not earlier.commit or trip.task.run:
+            return "", None
+        carried = await self._workspaces.carry(
+            earlier.commit, onto=trip.attempt.base, diff=trip.run_dir / "before.diff"
+        )
+        return ("", carried) if isinstance(carried, Conflict) else (carried, None)
+
+    def _resumable(self, trip: Trip, earlier: Attempt) -> bool:
+        """Sessions live where they were born: in the same workspace, with a runtime that can."""
+        same = earlier.workspace == str(trip.workspace.tree) and earlier.agent == trip.attempt.agent
+        return bool(same and earlier.session and trip.runtime.resume and trip.workspace.tree.is_dir())
+
+    def _command(
+        self, trip: Trip, earlier: Attempt | None, *, carried: bool, conflict: Conflict | None, place: Place
+    ) -> Command:
+        text = "" if trip.task.run else self._prompt(trip, earlier, carried=carried, conflict=conflict)
+        prompt_file = trip.run_dir / "prompt.md"
+        prompt_file.write_text(text, encoding="utf-8")
+        argv, stdin = self._invocation(trip, prompt_file)
+        return Command(
+            argv=argv,
+            cwd=trip.workspace.tree,
+            env=self._variables(trip, place),
+            run_dir=trip.run_dir,
+            stdin=stdin,
+            seconds=60 * (trip.task.minutes or self._live.settings.limits.minutes),
+            stop_signal=trip.runtime.stop.signal,
+            grace_s=trip.runtime.stop.grace_s,
+        )
+
+    def _invocation(self, trip: Trip, prompt_file: Path) -> tuple[tuple[str, ...], Path | None]:
+        if trip.task.run:  # a task's own command is no template
+            return ("sh", "-c", trip.task.run), None
+        argv, stdin = invocation(
+            trip.runtime,
+            prompt_file=prompt_file,
+            workspace=trip.workspace.tree,
+            outbox=trip.outbox,
+            run_dir=trip.run_dir,
+            model=trip.task.model,
+            session=trip.attempt.session if trip.attempt.resumed else "",
+        )
+        program = find(argv[0], path=self._live.environ.get("PATH", ""), root=self._live.places.root)
+        return (str(program or argv[0]), *argv[1:]), stdin
+
+    def _variables(self, trip: Trip, place: Place) -> Mapping[str, str]:
+        own = {
+            "TMPDIR": str(trip.run_dir / "tmp"),
+            "FACTORY_OUTBOX": str(trip.outbox),
+            "FACTORY_UNIT": trip.unit.id,
+            "FACTORY_ATTEMPT": str(trip.attempt.number),
+        }
+        around = self._environments.variables(place)
+        if trip.task.run:
+            return around | own
+        # Unsandboxed, an agent's login lies in its user's HOME; the workspace's own tools come first all the same.
+        tools = {name: around[name] for name in ("PATH", "VIRTUAL_ENV") if name in around}
+        return environment(trip.runtime, self._live.environ, tools | ports(trip.hook.index) | own)
+
+    def _prompt(self, trip: Trip, earlier: Attempt | None, *, carried: bool, conflict: Conflict | None) -> str:
+        brief = Brief(
+            unit=trip.unit.id,
+            title=trip.unit.title,
+            body=trip.task.body,
+            outbox=str(trip.outbox),
+            trunk=self._judge.branch,
+            attempt=trip.attempt.number,
+            attempts=self._endings.limit(trip.unit),
+            minutes=trip.task.minutes or self._live.settings.limits.minutes,
+            scope=trip.task.scope,
+            accept=trip.task.accept,
+            gates=tuple((gate.name, gate.shown) for gate in trip.ruling.rules.gates),
+            knowledge=tuple(note for note in trip.ruling.conventions.knowledge if note.concerns(trip.task.scope)),
+            remarks=tuple(self._store.select(Remark, unit=trip.unit.id)),
+            digest=earlier.digest if earlier else "",
+            handoff=earlier.handoff if earlier else "",
+            carried=carried,
+            conflicts=conflict.paths if conflict else (),
+            old_diff=str(conflict.diff) if conflict else "",
+            resumed=trip.attempt.resumed,
+        )
+        return prompt(_prompt_name(trip, earlier, conflict), brief, trip.ruling.conventions.prompts)
+
+    # ── while it runs, and after ──
+
+    async def _see_through(self, trip: Trip, running: Child | Exit) -> None:
+        reader = OutputReader(trip.runtime, trip.run_dir, earlier=self._session_usage(trip.attempt))
+        stopped: EndReason | None = None
+        if isinstance(running, Child):
+            ended, stopped = await self._watch(trip, running, reader)
+        else:
+            ended = running
+        if self._live.stopping is Stopping.LEAVE and stopped is None and ended is None:
+            return
+        assert ended is not None
+        seen = reader.read(now(), ended=True)
+        trip = await self._quarantine(trip, ended)
+        snapshot = await self._workspaces.snapshot(trip.workspace, base=trip.attempt.base, aside=trip.run_dir)
+        box = await anyio.to_thread.run_sync(read_outbox, trip.outbox)
+        kept = await self._workspaces.keep(
+            trip.unit.id,
+            trip.attempt.number,
+            tree=snapshot.tree,
+            base=trip.attempt.base,
+            message=f"{trip.unit.title}\n\nAttempt {trip.attempt.number} of {trip.unit.id}\n",
+        )
+        reason = triage.classify(self._ending(trip, ended, seen, box, stopped, changed=snapshot.changed))
+        notes = [f"{path} was a repository of its own; its files were added plainly" for path in snapshot.nested]
+        notes += [f"{name}/ in the outbox: not yet, it was not acted on" for name in box.not_yet]
+        notes += ["The workspace itself was gone at the end"] if snapshot.gone else []
+        detail = _detail(reason, ended, seen)
+        attempt = replace(
+            trip.attempt,
+            end=now(),
+            reason=reason,
+            detail=detail,
+            digest=digest(reason, detail=detail, said=_last_words(seen), notes=notes),
+            summary=box.done,
+            said=_last_words(seen)[-4000:],
+            handoff=box.handoff,
+            session=seen.session or trip.attempt.session,
+            ref=f"refs/factory/attempts/{trip.unit.id}/{trip.attempt.number}",
+            commit=kept,
+            tree=snapshot.tree,
+            tokens_input=seen.usage.input,
+            tokens_output=seen.usage.output,
+            cost_usd=seen.usage.cost,
+        )
+        self._settle(trip, attempt, box, seen)
+
+    async def _watch(self, trip: Trip, child: Child, reader: OutputReader) -> tuple[Exit | None, EndReason | None]:
+        """Read the output and hold the deadlines until the attempt has ended, by itself or by us."""
+        patience = Patience(trip.attempt.start.timestamp(), child)
+        while True:
+            with anyio.move_on_after(LOOK_SECONDS):
+                return await child.wait(), None
+            if self._live.stopping is Stopping.LEAVE:
+                return None, None
+            seen = reader.read(now())
+            if seen.session and seen.session != trip.attempt.session:
+                trip = replace(trip, attempt=replace(trip.attempt, session=seen.session))
+                self._note(trip.attempt, Event.ATTEMPT_NOTED)
+            if reason := self._stop_reason(trip, seen, patience):
+                return await child.stop(), reason
+
+    def _stop_reason(self, trip: Trip, seen: Seen, patience: "Patience") -> EndReason | None:
+        unit = self._store.get(Unit, trip.unit.id)
+        limits = self._live.settings.limits
+        if unit is None or unit.state is not UnitState.RUNNING or unit.attempt != trip.attempt.number:
+            return EndReason.CANCELLED
+        if self._live.stopping is Stopping.HAND_BACK:
+            return EndReason.HANDED_BACK
+        if seen.limited:
+            return EndReason.LIMIT
+        if trip.task.run:
+            return None
+        if patience.worn_out(seen, first_event_s=limits.first_event_s, silence_s=limits.silence_s):
+            return EndReason.SILENT
+        return None
+
+    def _ending(
+        self, trip: Trip, ended: Exit, seen: Seen, box: Outbox, stopped: EndReason | None, *, changed: bool
+    ) -> triage.Ending:
+        return triage.Ending(
+            stopped=stopped,
+            lost=ended.cause == "lost",
+            clean=ended.cause == "exited" and ended.code == 0 and seen.good,
+            timed_out=ended.cause == "timeout",
+            command_missing=ended.cause == "unstartable",
+            limited=seen.limited,
+            unauthorized=seen.unauthorized,
+            asked=box.question is not None,
+            reported=bool(box.done.strip()),
+            changed=changed,
+            proof=bool(trip.task.accept),
+            scripted=bool(trip.task.run),
+        )
+
+    def _settle(self, trip: Trip, attempt: Attempt, box: Outbox, seen: Seen) -> None:
+        """The one transaction that ends the attempt, with the card where a person is needed."""
+        at, ask, until = now(), None, None
+        with self._store.transaction():
+            if attempt.reason is EndReason.ASKED and box.question:
+                asked = box.question
+                ask = words.question(
+                    trip.unit, asked.text, asked.options, default=asked.default_key, deadline_s=asked.deadline_s
+                )
+                self._endings.remark(trip.unit.id, "question", asked.text, at=at)
+            elif attempt.reason is EndReason.LIMIT:
+                until = seen.reset or at + LIMIT_PAUSE
+                self._endings.pause_runtime(attempt.agent, until, at=at)
+            elif attempt.reason is EndReason.AUTH:
+                sentence = f"{attempt.agent} is not logged in: log it in, then try again."
+                ask = words.runtime_trouble(attempt.agent, sentence, evidence=attempt.said or attempt.detail)
+            self._endings.finish(attempt, hook=self._hook(), at=at, ask=ask, until=until)
+
+    # ── odd ends ──
+
+    def _finish_early(self, trip: Trip, why: NotStarted) -> None:
+        ended = replace(trip.attempt, end=now(), reason=why.reason, detail=why.detail)
+        self._endings.finish(ended, hook=self._hook(), at=now(), ask=why.ask)
+
+    async def _quarantine(self, trip: Trip, ended: Exit) -> Trip:
+        """Where something of the attempt may still run, its workspace is snapshotted and never used again."""
+        if not ended.left:
+            return trip
+        aside = await self._workspaces.abandon(trip.hook.workspace)
+        self._store.write(Event.WORKSPACE_ABANDONED, now=now(), worker=self.name, unit=trip.unit.id, path=str(aside))
+        return replace(trip, workspace=self._workspaces.at(aside.name, keeps=trip.workspace.keeps))
+
+    async def _give_up(self, hook: Hook) -> None:
+        """The trip itself broke: end what it started, keep what there is, and let the unit go on elsewhere."""
+        attempt = self._store.get(Attempt, hook.unit, hook.attempt)
+        if attempt is None or attempt.end is not None:
+            return
+        gone = await process.end(Path(attempt.run_dir))
+        if not gone:
+            await self._workspaces.abandon(hook.workspace)
+        detail = "the factory itself broke on it; the traceback is in .factory/daemon.log"
+        lost = replace(attempt, end=now(), reason=EndReason.LOST, detail=detail)
+        self._endings.finish(lost, hook=self._hook(), at=now())
+
+    # ── records ──
+
+    def _hook(self) -> Hook:
+        hook = self._store.get(Hook, self.name)
+        return hook if hook is not None else Hook(worker=self.name, index=0, state="gone")
+
+    def _facts(self, hook: Hook) -> tuple[Unit, Attempt, TaskFile]:
+        unit, attempt = self._store.get(Unit, hook.unit), self._store.get(Attempt, hook.unit, hook.attempt)
+        task = self._store.get(Task, hook.unit)
+        if unit is None or attempt is None or task is None:
+            raise StoreError(f"hook {self.name} holds {hook.unit}, of which there is no record")
+        return unit, attempt, parse(task.text, task.name)
+
+    def _earlier(self, attempt: Attempt) -> Attempt | None:
+        """The newest attempt before this one that left anything."""
+        before = [each for each in self._store.select(Attempt, unit=attempt.unit) if each.number < attempt.number]
+        return before[-1] if before else None
+
+    def _session_usage(self, attempt: Attempt) -> Usage | None:
+        """What the session that is continued had used before: some runtimes tell totals of the session."""
+        if not attempt.resumed:
+            return None
+        same = [each for each in self._store.select(Attempt, unit=attempt.unit) if each.session == attempt.session]
+        earlier = [each for each in same if each.number < attempt.number]
+        return Usage(
+            sum(each.tokens_input for each in earlier),
+            sum(each.tokens_output for each in earlier),
+            sum(each.cost_usd for each in earlier),
+        )
+
+    def _note(self, attempt: Attempt, event: Event, *hook: Hook) -> None:
+        self._store.write(
+            event,
+            attempt,
+            *hook,
+            now=now(),
+            unit=attempt.unit,
+            attempt=attempt.number,
+            worker=self.name,
+            fence=True,
+        )
+
+
+class Patience:
+    """How long an agent may say nothing: not counted while a tool is open or anything of it uses CPU."""
+
+    def __init__(self, started: float, child: Child) -> None:
+        self._started, self._child = started, child
+        self._quiet_since = started
+        self._cpu = 0.0
+
+    def worn_out(self, seen: Seen, *, first_event_s: float, silence_s: float) -> bool:
+        """Whether it has been silent for too long. A tree that changes is changed by something that uses CPU."""
+        at = now().timestamp()
+        last = seen.last.timestamp() if seen.last else self._started
+        self._quiet_since = max(self._quiet_since, last)
+        allowed = silence_s if seen.first else first_event_s
+        if seen.tools or at - self._quiet_since < allowed:
+            return False
+        cpu = self._child.cpu_seconds()
+        worked, self._cpu = cpu - self._cpu, cpu
+        if worked > WORK_SHARE * allowed and seen.first:
+            self._quiet_since = at
+            return False
+        return True
+
+
+def _prompt_name(trip: Trip, earlier: Attempt | None, conflict: Conflict | None) -> str:
+    if earlier is None:
+        return "unit"
+    if trip.unit.resume:
+        return "question"
+    return "conflict" if conflict and earlier.reason is EndReason.CONFLICT else "retry"
+
+
+def _last_words(seen: Seen) -> str:
+    return seen.result or seen.tail or seen.error
+
+
+def _detail(reason: EndReason, ended: Exit, seen: Seen) -> str:
+    """One sentence for a person about how the attempt ended."""
+    how = f"signal {ended.signal}" if ended.signal else f"exit {ended.code}"
+    last = (seen.error or _last_words(seen)).strip().splitlines()[-1:]
+    words_ = {
+        EndReason.EMPTY: "it changed nothing",
+        EndReason.CRASHED: f"it ended with {how}{f': {last[0][:200]}' if last else ''}",
+        EndReason.SILENT: "it said nothing for too long and was stopped",
+        EndReason.TIMED_OUT: "it ran out of time and was stopped",
+        EndReason.LIMIT: "its usage limit is reached",
+        EndReason.LOST: f"it was lost: {ended.detail}",
+        EndReason.HANDED_BACK: ended.detail or "it was handed back when the daemon stopped",
+        EndReason.ASKED: "it asked a question",
+        EndReason.CANCELLED: "it was cancelled",
+        EndReason.AUTH: "its agent is not logged in",
+    }
+    return words_.get(reason, "")

@@ -1,0 +1,501 @@
+"""Workspaces and benches: pooled trees, each with a private git dir that borrows the factory repository's objects.
+
+Invariant: the daemon's git calls on a tree use the factory repository and an index of the daemon's own, never a git dir
+found in the tree; so what an agent leaves there neither runs nor redirects, nor (ignored files apart) reaches the next.
+"""
+
+import os
+import re
+import secrets
+import shutil
+import stat
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatch
+from itertools import count
+from pathlib import Path
+
+from anyio import CapacityLimiter, to_thread
+
+from factory import process
+from factory.errors import FactoryError, GitError
+from factory.git import Git
+
+# Folders that tools make and nobody means to submit; one that trunk tracks something in is not among them.
+SHIPPED = (
+    *(
+        "__pycache__",
+        ".venv",
+        "node_modules",
+        "*.egg-info",
+        ".eggs",
+        ".tox",
+        ".nox",
+        ".hypothesis",
+        ".direnv",
+        ".gradle",
+    ),
+    *(".pytest_cache", ".mypy_cache", ".ruff_cache"),
+)
+
+# Not the user's global attributes, no questions about line ends, no name that another system would take for `.git`.
+_PLAIN = ("core.attributesFile=/dev/null", "core.safecrlf=false", "core.protectHFS=true", "core.protectNTFS=true")
+# What a kept attempt consists of survives a power failure; the index can be made anew.
+_DURABLE = ("core.fsync=all,-index", "core.fsyncMethod=batch")
+_AUTHOR = {
+    f"GIT_{role}_{part}": value
+    for role in ("AUTHOR", "COMMITTER")
+    for part, value in (("NAME", "factoryd"), ("EMAIL", "factoryd@factoryd.invalid"))
+}
+_EMPTY_TREE = {
+    40: "4b825dc642cb6eb9a060e54bf8d69288fbee4904",
+    64: "6ef19b41225c5369f1c104d45d8d85efa9b057b53b14b4b9b939dd74decc5321",
+}
+_PACKED_REF = "--format=%(objectname) %(refname)%(if)%(*objectname)%(then)%0a^%(*objectname)%(end)"
+_GROUNDS_KEPT = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workspace:
+    """A worker's working tree; what belongs to it (venv, home, tmp) lies beside the tree in `place`."""
+
+    name: str
+    place: Path
+    keeps: tuple[str, ...] = ()  # paths in the tree that setup made: not cleaned, not submitted
+
+    @property
+    def tree(self) -> Path:
+        """The folder that the agent works in."""
+        return self.place / "tree"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """What an agent left, as a tree in the factory repository."""
+
+    tree: str
+    changed: bool  # it differs from the base
+    nested: tuple[str, ...] = ()  # folders that were repositories of their own and are plain files now
+    left_out: str = ""  # git's words about what it could not take
+    gone: bool = False  # the workspace itself was deleted or replaced: the tree is the base's
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """The previous attempt does not merge onto the new base; its diff is in a file."""
+
+    paths: tuple[str, ...]
+    diff: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What the base says about untracked files."""
+
+    excludes: str  # gitignore lines below the tree's own
+    skipped: frozenset[str]  # folders that nothing need look into, as _walk takes them
+
+
+class Checkouts:
+    """Named working trees in one folder, with what workspaces and benches do alike."""
+
+    def __init__(self, *, own: Git, folder: Path, index_dir: Path, trunk_branch: str, excludes: str = "") -> None:
+        self._own = replace(own, config=(*own.config, *_DURABLE))
+        self._folder, self._index_dir = folder, index_dir
+        self._trunk_branch, self._excludes = trunk_branch, excludes
+        self._grounds: dict[str, Ground] = {}
+
+    def place(self, name: str) -> Path:
+        """Where the tree called `name`, and what belongs to it, lies."""
+        return self._folder / name
+
+    def git(self, name: str) -> Git:
+        """Git on that tree, by the factory repository and the daemon's own index."""
+        return replace(
+            self._own,
+            work_tree=self.place(name) / "tree",
+            index=self._index(name),
+            config=(*self._own.config, *_PLAIN, f"core.excludesFile={self._index(name)}.exclude"),
+        )
+
+    async def ground(self, name: str, base: str, keeps: Iterable[str]) -> Ground:
+        """What of the tree's untracked files stays out, written where `git(name)` reads it."""
+        if base not in self._grounds:
+            if len(self._grounds) >= _GROUNDS_KEPT:
+                self._grounds.clear()
+            self._grounds[base] = await self._ask_ground(base)
+        found = self._grounds[base]
+        kept = "".join(f"/{_literal(path)}\n" for path in keeps)
+        await to_thread.run_sync(_write, Path(f"{self._index(name)}.exclude"), found.excludes + kept)
+        return Ground(found.excludes + kept, found.skipped | _anchored(keeps))
+
+    async def reset(self, name: str, rev: str, *, clean: tuple[str, ...], skipped: frozenset[str]) -> None:
+        """Make the tree exactly `rev`, less what `clean` spares; raise FactoryError if not even a new one succeeds.
+
+        First as it stands, then without trusting the index, then in a new folder.
+        """
+        trouble = ""
+        for remedy in (self._enter, self._forget, self._discard):
+            await remedy(name)
+            trouble = await self._reset_once(name, rev, clean=clean, skipped=skipped)
+            if not trouble:
+                return
+        raise FactoryError(f"{self.place(name)} could not be set to {rev}: {trouble}. Nothing else was touched.")
+
+    async def renew_git(self, name: str, head: str, *, excludes: str) -> None:
+        """Replace the tree's own `.git` by a new one: HEAD detached at `head`, trunk's branch, the tags."""
+        refs = await self._own.run("for-each-ref", _PACKED_REF, f"refs/heads/{self._trunk_branch}", "refs/tags")
+        target = self.place(name) / "tree" / ".git"
+        await self._remove(target)
+        await to_thread.run_sync(_write_git, target, self._own.git_dir, head, refs.out, excludes)
+        await to_thread.run_sync(shutil.copy2, self._index(name), target / "index")
+
+    async def abandon(self, name: str) -> Path:
+        """Put everything called `name` out of use under another name, since something may still write to it."""
+        return await self._put_aside(name, self.place(name))
+
+    async def clear_abandoned(self) -> None:
+        """Delete what was put out of use; only for when nothing of the factory's runs in it any more."""
+        for path in await to_thread.run_sync(sorted, self._folder.glob("*.abandoned-*")):
+            await self._remove(path)
+
+    def _index(self, name: str) -> Path:
+        return self._index_dir / f"{self._folder.name}-{name}"
+
+    async def _ask_ground(self, base: str) -> Ground:
+        await to_thread.run_sync(_make_folder, self._index_dir)
+        git = replace(self._own, work_tree=self._index_dir, index=self._index_dir / "none")
+        specs = [f":(glob)**/{pattern}/**" for pattern in SHIPPED]
+        tracked = set(_shipped_folders(await git.names("ls-files", "-z", f"--with-tree={base}", "--", *specs)))
+        lines = [f"{pattern}/" for pattern in SHIPPED] + [f"!/{_literal(path)}/" for path in sorted(tracked)]
+        skipped = frozenset(SHIPPED) - {Path(path).name for path in tracked}
+        return Ground("\n".join([*lines, self._excludes.rstrip("\n"), ""]), skipped)
+
+    async def _enter(self, name: str) -> None:
+        await to_thread.run_sync(_make_real, self.place(name), self.place(name) / "tree")
+        # The index folder is the daemon's alone and a tree has one owner, so this lock is of a git that was killed.
+        await to_thread.run_sync(_unlink, (Path(f"{self._index(name)}.lock"),))
+
+    async def _forget(self, name: str) -> None:
+        await to_thread.run_sync(_unlink, (self._index(name), Path(f"{self._index(name)}.lock")))
+
+    async def _discard(self, name: str) -> None:
+        aside = await self._put_aside(name, self.place(name) / "tree")
+        await self._enter(name)
+        await self._remove(aside)
+
+    async def _put_aside(self, name: str, path: Path) -> Path:
+        aside = self._folder / f"{name}.abandoned-{secrets.token_hex(4)}"
+        await to_thread.run_sync(_rename, path, aside)
+        await self._forget(name)
+        return aside
+
+    async def _reset_once(self, name: str, rev: str, *, clean: tuple[str, ...], skipped: frozenset[str]) -> str:
+        git = self.git(name)
+        tree = self.place(name) / "tree"
+        try:
+            for nested in await to_thread.run_sync(_sweep, tree, skipped):
+                await self._remove(tree / nested)
+            reset = await git.run("read-tree", "-u", "--reset", rev)
+            cleaned = await git.run("clean", "-q", *clean)
+            # A tracked folder that became a link to itself elsewhere passes read-tree and loses its link to clean.
+            lost = await git.run("diff-files", "--name-only", "--diff-filter=DT")
+        except (GitError, OSError) as error:
+            return str(error)
+        return (reset.err + cleaned.err + lost.out).decode(errors="replace")
+
+    async def _remove(self, path: Path) -> None:
+        if not await to_thread.run_sync(_is_real, path):
+            await to_thread.run_sync(_unlink, (path,))
+            return
+        # Not shutil.rmtree: it recurses, and a tree can be deeper than Python's stack or than a path may be long.
+        command, env = ["rm", "-rf", "--", str(path)], {"PATH": self._own.environ.get("PATH", os.defpath)}
+        if (await process.run(command, env=env)).code:
+            await to_thread.run_sync(_sweep, path, frozenset[str]())  # opens what was closed
+            await process.run(command, env=env)
+
+
+class Workspaces(Checkouts):
+    """The workers' trees: prepared for an attempt, snapshotted after it."""
+
+    def at(self, name: str, *, keeps: tuple[str, ...] = ()) -> Workspace:
+        """The workspace called `name`, as it stands."""
+        return Workspace(name=name, place=self.place(name), keeps=keeps)
+
+    async def prepare(
+        self, name: str, *, base: str, tree: str | None = None, renew_git: bool = True, keeps: tuple[str, ...] = ()
+    ) -> Workspace:
+        """Make the workspace show `base`, or `tree` as uncommitted work on it; ignored files stay (warm caches).
+
+        Not `renew_git`: a resumed session keeps its own `.git`, where that is still a folder. Raises FactoryError.
+        """
+        ground = await self.ground(name, base, keeps)
+        workspace = self.at(name, keeps=keeps)
+        renewed = renew_git or not await to_thread.run_sync(_is_real, workspace.tree / ".git")
+        first = base if renewed else tree or base
+        await self.reset(name, first, clean=("-ffd",), skipped=ground.skipped)
+        if renewed:
+            await self.renew_git(name, base, excludes=ground.excludes)
+        if tree and tree != first:
+            # After the copy of the index: the agent's git sees the carried work as changes that it has not committed.
+            await self.git(name).run("read-tree", "-u", "--reset", tree)
+        return workspace
+
+    async def untracked(self, workspace: Workspace) -> tuple[str, ...]:
+        """What is neither tracked nor ignored, folders as one: after setup ran, what setup made."""
+        names = await self.git(workspace.name).names("ls-files", "-z", "-o", "--exclude-standard", "--directory")
+        return tuple(name.rstrip("/") for name in names)
+
+    async def snapshot(self, workspace: Workspace, *, base: str, aside: Path) -> Snapshot:
+        """Write what the agent left as a tree; nothing of the attempt may run any more.
+
+        The git dirs of nested repositories that `base` does not have as submodules are moved to `aside`/nested.
+        """
+        git = self.git(workspace.name)
+        base_tree = await self._own.text("rev-parse", "--verify", f"{base}^{{tree}}")
+        if not await to_thread.run_sync(_all_real, workspace.place, workspace.tree):
+            return Snapshot(tree=base_tree, changed=False, gone=True)
+        ground = await self.ground(workspace.name, base, workspace.keeps)
+        await self._enter(workspace.name)
+        found = await to_thread.run_sync(_sweep, workspace.tree, ground.skipped)
+        nested = await self._foreign(git, base, found) if found else []
+        await to_thread.run_sync(_move_git_dirs, workspace.tree, nested, aside / "nested")
+        left_out = await self._stage(git, workspace.name, base, ground.skipped)
+        tree = await git.text("write-tree")
+        return Snapshot(tree=tree, changed=tree != base_tree, nested=tuple(nested), left_out=left_out)
+
+    async def carry(self, previous: str, *, onto: str, diff: Path) -> str | Conflict:
+        """The tree of attempt commit `previous` merged onto commit `onto`; on conflict its diff, written to `diff`."""
+        done = await self._own.run(
+            f"--attr-source={onto}",
+            *("merge-tree", "--write-tree", "-z", "--name-only", "--no-messages"),
+            *(f"--merge-base={previous}^", onto, previous),
+            ok=(0, 1),
+        )
+        tree, *paths = done.out.decode(errors="surrogateescape").rstrip("\0").split("\0")
+        if done.code == 0:
+            return tree
+        patch = await self._own.run("diff-tree", "-p", "--full-index", "--binary", f"{previous}^", previous)
+        await to_thread.run_sync(_write, diff, patch.out)
+        return Conflict(tuple(paths), diff)
+
+    async def keep(self, unit: str, attempt: int, *, tree: str, base: str, message: str) -> str:
+        """Keep an attempt's tree for good, under refs/factory/attempts/UNIT/N in the factory repository."""
+        commit = await self._own.text("commit-tree", "-p", base, tree, stdin=message.encode(), env=_AUTHOR)
+        await self._own.run("update-ref", f"refs/factory/attempts/{unit}/{attempt}", commit)
+        return commit
+
+    async def _foreign(self, git: Git, base: str, nested: list[str]) -> list[str]:
+        """Those of the nested repositories that are neither ignored nor in a submodule of base."""
+        entries = await self._own.names("ls-tree", "-r", "-z", base)
+        links = [entry.partition("\t")[2] for entry in entries if entry.startswith("160000 ")]
+        ours = [path for path in nested if not any(f"{path}/".startswith(f"{link}/") for link in links)]
+        asked = "".join(f"{path}\0" for path in ours).encode(errors="surrogateescape")
+        done = await git.run("check-ignore", "-z", "--stdin", stdin=asked, ok=(0, 1))
+        ignored = set(done.out.decode(errors="surrogateescape").split("\0"))
+        return [path for path in ours if path not in ignored]
+
+    async def _stage(self, git: Git, name: str, base: str, skipped: frozenset[str]) -> str:
+        """Bring the daemon's index up to the tree; what git still complains of in the end."""
+        if not await to_thread.run_sync(self._index(name).exists):
+            await git.run("read-tree", base)
+        add = ("add", "-A", "--ignore-errors")
+        done = await git.run(*add, ok=(0, 1, 128))
+        if done.err:
+            await to_thread.run_sync(_make_readable, self.place(name) / "tree", skipped)
+            done = await git.run(*add, ok=(0, 1, 128))
+        if done.code == 128:
+            # A damaged index, or an attribute (working-tree-encoding) that the content breaks: the bytes as they are.
+            await self._forget(name)
+            await git.run("read-tree", base)
+            done = await git.run(f"--attr-source={_EMPTY_TREE[len(base)]}", *add, ok=(0, 1))
+        return done.err.decode(errors="replace").strip()[:4000]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """A clean tree for gates, with venv, home and tmp beside it in `place`."""
+
+    name: str
+    place: Path
+    benches: "Benches" = field(repr=False)
+
+    @property
+    def tree(self) -> Path:
+        """The folder that gates run in."""
+        return self.place / "tree"
+
+    async def show(self, commit: str, *, keeps: tuple[str, ...] = ()) -> None:
+        """Make the tree exactly `commit`, ignored files gone but for `keeps`; `.git` new, HEAD at the commit."""
+        await self.benches.show(self.name, commit, keeps=keeps)
+
+
+class Benches(Checkouts):
+    """The pool of benches: each is one taker's at a time."""
+
+    def __init__(self, *, own: Git, folder: Path, index_dir: Path, trunk_branch: str, size: int) -> None:
+        super().__init__(own=own, folder=folder, index_dir=index_dir, trunk_branch=trunk_branch)
+        self._room = CapacityLimiter(size)
+        self._taken: set[str] = set()
+
+    def resize(self, size: int) -> None:
+        """Let `size` benches be in use at once from now on; those in use are not interrupted."""
+        self._room.total_tokens = size
+
+    @asynccontextmanager
+    async def take(self) -> AsyncIterator[Bench]:
+        """Wait for a free bench; it is given back at the end of the block."""
+        token = object()
+        await self._room.acquire_on_behalf_of(token)
+        name = next(name for number in count(1) if (name := f"b{number}") not in self._taken)
+        self._taken.add(name)
+        try:
+            yield Bench(name=name, place=self.place(name), benches=self)
+        finally:
+            self._taken.discard(name)
+            self._room.release_on_behalf_of(token)
+
+    async def show(self, name: str, commit: str, *, keeps: tuple[str, ...]) -> None:
+        """What Bench.show says."""
+        await to_thread.run_sync(_make_folder, self._index_dir)
+        spared = [option for path in keeps for option in ("-e", f"/{_literal(path)}")]
+        await self.reset(name, commit, clean=("-ffdx", *spared), skipped=_anchored(keeps))
+        await self.renew_git(name, commit, excludes="".join(f"/{_literal(path)}\n" for path in keeps))
+
+
+def _shipped_folders(paths: Iterable[str]) -> Iterator[str]:
+    """The folders of the shipped list that these tracked files lie in."""
+    for path in paths:
+        parts = path.split("/")
+        for depth, part in enumerate(parts[:-1], start=1):
+            if any(fnmatch(part, pattern) for pattern in SHIPPED):
+                yield "/".join(parts[:depth])
+
+
+def _literal(path: str) -> str:
+    """The path as a gitignore pattern that matches it alone."""
+    return re.sub(r"[\\*?\[ \t]", r"\\\g<0>", path)
+
+
+def _anchored(paths: Iterable[str]) -> frozenset[str]:
+    return frozenset(f"/{path}" for path in paths)
+
+
+def _walk(root: Path, skipped: frozenset[str]) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Every entry with its folder's path ("" or "/a/b"), parents first; folders that were closed are opened.
+
+    `skipped`: names, and paths that begin with a slash, of folders not entered.
+    """
+    stack = [""]
+    while stack:
+        inside = stack.pop()
+        try:
+            entries = _entries(root / inside[1:])
+        except OSError:
+            continue  # deeper than a path may be long: git and rm say so in their turn
+        for entry in entries:
+            yield inside, entry
+            path = f"{inside}/{entry.name}"
+            if entry.is_dir(follow_symlinks=False) and entry.name not in skipped and path not in skipped:
+                stack.append(path)
+
+
+def _sweep(root: Path, skipped: frozenset[str]) -> list[str]:
+    """Delete fifos, sockets and devices, and list the folders that hold a `.git`.
+
+    A fifo called .gitignore would stop git for ever.
+    """
+    nested = set()
+    for inside, entry in _walk(root, skipped | {"/.git"}):
+        if inside and entry.name.lower() == ".git":
+            nested.add(inside[1:])
+        if not (entry.is_symlink() or entry.is_dir() or entry.is_file()):
+            Path(entry.path).unlink(missing_ok=True)
+    return sorted(nested)
+
+
+def _open(folder: Path) -> None:
+    """Undo a `chmod 0`."""
+    mode = folder.lstat().st_mode
+    if mode & stat.S_IRWXU != stat.S_IRWXU:
+        folder.chmod(stat.S_IMODE(mode) | stat.S_IRWXU)
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    _open(folder)
+    with os.scandir(folder) as found:
+        return list(found)
+
+
+def _make_readable(root: Path, skipped: frozenset[str]) -> None:
+    for _, entry in _walk(root, skipped):
+        with suppress(OSError):  # a name at the very end of a path that is too long
+            mode = entry.stat(follow_symlinks=False).st_mode
+            if stat.S_ISREG(mode) and not mode & stat.S_IRUSR:
+                Path(entry.path).chmod(stat.S_IMODE(mode) | stat.S_IRUSR)
+
+
+def _move_git_dirs(tree: Path, nested: Iterable[str], aside: Path) -> None:
+    for path in nested:
+        for entry in _entries(tree / path):
+            if entry.name.lower() == ".git":
+                _make_folder(aside)
+                shutil.move(entry.path, aside / f"{secrets.token_hex(3)}-{Path(path).name[:100]}")
+
+
+def _write_git(target: Path, own: Path, head: str, packed_refs: bytes, excludes: str) -> None:
+    """A git dir made of files: no process, no template, no hooks."""
+    for folder in ("objects/info", "objects/pack", "refs/heads", "refs/tags", "info"):
+        (target / folder).mkdir(parents=True)
+    version, extensions = (1, "[extensions]\n\tobjectFormat = sha256\n") if len(head) == 64 else (0, "")
+    config = f"[core]\n\trepositoryformatversion = {version}\n\tbare = false\n\tlogAllRefUpdates = true\n{extensions}"
+    config += "[user]\n\tname = agent\n\temail = agent@factoryd.invalid\n[gc]\n\tauto = 0\n"
+    (target / "config").write_text(config)
+    (target / "HEAD").write_text(f"{head}\n")
+    (target / "packed-refs").write_bytes(b"# pack-refs with: peeled fully-peeled sorted \n" + packed_refs)
+    (target / "objects/info/alternates").write_text(f"{own.resolve() / 'objects'}\n")
+    (target / "info/exclude").write_text(excludes)
+    if (own / "shallow").exists():
+        shutil.copyfile(own / "shallow", target / "shallow")
+
+
+def _is_real(path: Path) -> bool:
+    """It is a folder, and no link to one."""
+    try:
+        return stat.S_ISDIR(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
+def _all_real(place: Path, tree: Path) -> bool:
+    if _is_real(place):
+        _open(place)
+    return _is_real(place) and _is_real(tree)
+
+
+def _make_real(place: Path, tree: Path) -> None:
+    for path in (place, tree):
+        if not _is_real(path):
+            path.unlink(missing_ok=True)
+            path.mkdir(parents=True)
+        _open(path)
+
+
+def _make_folder(path: Path) -> None:
+    path.mkdir(parents=True, exist_ok=True)
+
+
+def _unlink(paths: Iterable[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
+
+
+def _rename(path: Path, to: Path) -> None:
+    if os.path.lexists(path):
+        path.rename(to)
+
+
+def _write(path: Path, content: str | bytes) -> None:
+    _make_folder(path.parent)
+    path.write_bytes(content.encode(errors="surrogateescape") if isinstance(content, str) else content)

@@ -1,0 +1,160 @@
+"""A scripted model on 127.0.0.1 for the real agent CLIs: Anthropic messages and OpenAI responses, streamed.
+
+Each step answers one request; which one is told by the model turns in the request's history, so a resumed session
+goes on where it was. Past the end the last step repeats.
+"""
+
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, ClassVar
+
+Step = Mapping[str, Any]
+Events = list[tuple[str, dict[str, Any]]]
+CALLS = ("function_call", "custom_tool_call", "local_shell_call")
+
+
+def say(text: str) -> Step:
+    return {"text": text}
+
+
+def shell(command: str) -> Step:
+    return {"command": command}
+
+
+def write_file(path: str, content: str) -> Step:
+    return shell(f"cat > {path} <<'END'\n{content}END\n")
+
+
+def fail(status: int, *, kind: str = "error", **more: Any) -> Step:
+    return {"status": status, "headers": more.pop("headers", {}), "body": {"type": kind, "message": kind, **more}}
+
+
+def hang() -> Step:
+    return {"hang": True}
+
+
+class FakeModel:
+    """The script, and what was asked so far."""
+
+    def __init__(self, steps: tuple[Step, ...]) -> None:
+        self.steps = steps
+        self.requests: list[dict[str, Any]] = []
+        self.asked = threading.Semaphore(0)  # released at each request
+        self.over = threading.Event()
+        self.url = ""
+
+    def step(self, request: dict[str, Any]) -> Step:
+        if not request.get("tools"):
+            return say("ok")  # a side request, for a title
+        self.requests.append(request)
+        self.asked.release()
+        return self.steps[min(_turns(request), len(self.steps) - 1)]
+
+
+@contextmanager
+def fake_model(*steps: Step) -> Iterator[FakeModel]:
+    model = FakeModel(steps)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"model": model}))
+    model.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield model
+    finally:
+        model.over.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    model: ClassVar[FakeModel]
+
+    def do_HEAD(self) -> None:
+        self._answer(200, b"")
+
+    def do_GET(self) -> None:
+        self._answer(200, b'{"data": [], "models": []}')
+
+    def do_POST(self) -> None:
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if "count_tokens" in self.path:
+            self._answer(200, b'{"input_tokens": 1}')
+            return
+        step = self.model.step(request)
+        if step.get("hang"):
+            self.model.over.wait()
+        elif "status" in step:
+            body = json.dumps({"type": "error", "error": step["body"]}).encode()
+            self._answer(step["status"], body, headers=step["headers"])
+        else:
+            events = _anthropic(step) if "messages" in request else _openai(step, request)
+            lines = "".join(f"event: {name}\ndata: {json.dumps({'type': name} | data)}\n\n" for name, data in events)
+            self._answer(200, lines.encode(), kind="text/event-stream")
+
+    def _answer(self, status: int, body: bytes, *, kind: str = "application/json", headers: Any = None) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Type": kind, "Content-Length": str(len(body)), **(headers or {})}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        return
+
+
+def _turns(request: dict[str, Any]) -> int:
+    items = request.get("messages") or request.get("input") or []
+    return sum(item.get("role") == "assistant" or item.get("type") in CALLS for item in items)
+
+
+def _anthropic(step: Step) -> Events:
+    if "text" in step:
+        reason = "end_turn"
+        start: dict[str, Any] = {"type": "text", "text": ""}
+        delta = {"type": "text_delta", "text": step["text"]}
+    else:
+        reason = "tool_use"
+        start = {"type": "tool_use", "id": f"toolu_{id(step)}", "name": "Bash", "input": {}}
+        delta = {"type": "input_json_delta", "partial_json": json.dumps({"command": step["command"]})}
+    usage = {"input_tokens": 1000, "output_tokens": 1}
+    message = {"id": "msg_1", "type": "message", "role": "assistant", "model": "fake", "content": [], "usage": usage}
+    return [
+        ("message_start", {"message": message | {"stop_reason": None, "stop_sequence": None}}),
+        ("content_block_start", {"index": 0, "content_block": start}),
+        ("content_block_delta", {"index": 0, "delta": delta}),
+        ("content_block_stop", {"index": 0}),
+        ("message_delta", {"delta": {"stop_reason": reason, "stop_sequence": None}, "usage": {"output_tokens": 50}}),
+        ("message_stop", {}),
+    ]
+
+
+def _openai(step: Step, request: dict[str, Any]) -> Events:
+    item: dict[str, Any]
+    if "text" in step:
+        item = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": step["text"]}]}
+    else:
+        name, arguments = _shell_tool({tool.get("name") for tool in request["tools"]}, step["command"])
+        item = {
+            "type": "function_call",
+            "name": name,
+            "arguments": json.dumps(arguments),
+            "call_id": f"call_{id(step)}",
+        }
+    details = {"input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}}
+    usage = {"input_tokens": 1000, "output_tokens": 50, "total_tokens": 1050, **details}
+    return [
+        ("response.created", {"response": {"id": "resp_1"}}),
+        ("response.output_item.done", {"output_index": 0, "item": {"id": "item_1"} | item}),
+        ("response.completed", {"response": {"id": "resp_1", "usage": usage}}),
+    ]
+
+
+def _shell_tool(offered: set[str | None], command: str) -> tuple[str, dict[str, Any]]:
+    for name, key in (("exec_command", "cmd"), ("shell_command", "command")):
+        if name in offered:
+            return name, {key: command}
+    return "shell", {"command": ["sh", "-c", command]}

@@ -1,0 +1,105 @@
+"""The store without a file: what the pure parts are tested on. It passes the contract suite like the real one."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+from factory.errors import Fenced
+from factory.journal import Entry, Event
+from factory.records import HINTS, KEYS, R, Record, Row, Scalar, from_row, from_stamp, key_of, kind_name, stamp, to_row
+from factory.stores import OPEN
+from factory.unit import FINAL, Unit
+
+FINISHED: Mapping[str, Callable[[Row], bool]] = {
+    "unit": lambda row: row["state"] in FINAL,
+    "card": lambda row: row["state"] != "open",
+    "attempt": lambda row: row["end"] is not None,
+    "step": lambda row: bool(row["done"]),
+    "request": lambda row: row["state"] != "pending",
+}
+assert FINISHED.keys() == OPEN.keys()
+
+
+class MemoryStore:
+    """ports.Store in two values: the rows by table and key, and the journal."""
+
+    def __init__(self) -> None:
+        self._rows: dict[tuple[str, tuple[Scalar, ...]], Row] = {}
+        self._journal: list[Entry] = []
+
+    def write(
+        self,
+        event: Event,
+        *records: Record,
+        now: datetime,
+        unit: str = "",
+        attempt: int = 0,
+        worker: str = "",
+        fence: bool = False,
+        **detail: Any,
+    ) -> int:
+        written = _through_json(detail)
+        if fence and ((stored := self.get(Unit, unit)) is None or stored.attempt != attempt):
+            raise Fenced(f"Attempt {attempt} of {unit} is not its newest: what it asked for was not done.")
+        rows = [(kind_name(type(record)), key_of(record), to_row(record)) for record in records]
+        self._rows.update({(table, key): row for table, key, row in rows})
+        entry = Entry(
+            seq=len(self._journal) + 1,
+            at=from_stamp(stamp(now)),
+            event=event,
+            unit=unit,
+            attempt=attempt,
+            worker=worker,
+            detail=written,
+            changes=tuple((table, row) for table, _, row in rows),
+        )
+        self._journal.append(entry)
+        return entry.seq
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        rows, length = dict(self._rows), len(self._journal)
+        try:
+            yield
+        except BaseException:
+            self._rows = rows
+            del self._journal[length:]
+            raise
+
+    def get(self, kind: type[R], *key: str | int) -> R | None:
+        row = self._rows.get((kind_name(kind), key))
+        return None if row is None else from_row(kind, row)
+
+    def open(self, kind: type[R]) -> list[R]:
+        finished = FINISHED.get(kind_name(kind))
+        return [from_row(kind, row) for row in self._of(kind) if not (finished and finished(row))]
+
+    def select(self, kind: type[R], /, **equal: str | int) -> list[R]:
+        if unknown := sorted(equal.keys() - HINTS[kind]):
+            raise TypeError(f"a {kind_name(kind)} has no {', '.join(unknown)}")
+        return [from_row(kind, row) for row in self._of(kind) if all(row[name] == equal[name] for name in equal)]
+
+    def journal(self, *, after: int = 0, unit: str = "") -> Iterator[Entry]:
+        return iter([entry for entry in self._journal if entry.seq > after and unit in ("", entry.unit)])
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def _of(self, kind: type[Record]) -> list[Row]:
+        rows = [row for (table, _), row in self._rows.items() if table == kind_name(kind)]
+        return sorted(rows, key=lambda row: [_sortable(row[name]) for name in KEYS[kind]])
+
+
+def _sortable(key: Scalar) -> Any:
+    return key.encode() if isinstance(key, str) else key  # SQLite sorts text by its bytes
+
+
+def _through_json(detail: dict[str, Any]) -> Any:
+    def moment(value: Any) -> str:
+        if isinstance(value, datetime):
+            return stamp(value)
+        raise TypeError(f"the journal cannot hold {type(value).__name__}")
+
+    return json.loads(json.dumps(detail, ensure_ascii=False, default=moment).encode(errors="replace"))

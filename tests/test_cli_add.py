@@ -1,0 +1,157 @@
+import io
+import sys
+from pathlib import Path
+
+import pytest
+
+from factory.cli import add
+from factory.cli.main import factory
+from factory.unit import UnitState
+from tests.cli_line import Line
+
+
+@pytest.fixture
+def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Line:
+    (tmp_path / "repo").mkdir()
+    monkeypatch.chdir(tmp_path)
+    line = Line(tmp_path / "repo")
+    monkeypatch.chdir(line.root)
+    return line
+
+
+def inbox(line: Line) -> dict[str, str]:
+    return {path.name: path.read_text() for path in (line.root / "inbox").glob("*")}
+
+
+def say_on_stdin(monkeypatch: pytest.MonkeyPatch, raw: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(raw)))
+
+
+def test_a_file_is_dropped_whole_under_its_name(line: Line, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "fix.md").write_text("---\npriority: 1\n---\n# Fix\r\n")
+
+    code = factory(["add", str(tmp_path / "fix.md")])
+
+    assert code == 0
+    assert inbox(line) == {"fix.md": "---\npriority: 1\n---\n# Fix\n"}
+    assert capsys.readouterr().out == "dropped as inbox/fix.md; the next start takes it (factoryd start)\n"
+
+
+def test_a_file_of_another_suffix_becomes_markdown(line: Line, tmp_path: Path) -> None:
+    (tmp_path / "fix.txt").write_text("do it")
+
+    factory(["add", str(tmp_path / "fix.txt")])
+
+    assert inbox(line) == {"fix.txt.md": "do it"}
+
+
+def test_standard_input_is_named_after_its_title_and_replaces_nothing(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line.unit("fix-it", UnitState.READY)
+    (line.root / ".factory" / "intake").mkdir()
+    (line.root / ".factory" / "intake" / "x1-fix-it-2.md").touch()
+
+    for _ in range(2):
+        say_on_stdin(monkeypatch, b"# Fix it\nplease")
+        assert factory(["add", "-"]) == 0
+
+    assert inbox(line) == dict.fromkeys(("fix-it-3.md", "fix-it-4.md"), "# Fix it\nplease")
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (b"---\nprio: 1\n---\nx", "bad.md:2: unknown key"),
+        (b"\xff\xfe", "UTF-8"),
+        (b"---\npriority: 1\n", "never closed"),
+    ],
+)
+def test_a_bad_file_is_refused_with_its_line_and_nothing_is_dropped(
+    raw: bytes, said: str, line: Line, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bad.md").write_bytes(raw)
+
+    code = factory(["add", str(tmp_path / "bad.md")])
+
+    err = capsys.readouterr().err
+    assert code == 2
+    assert said in err
+    assert "the correct form: " in err
+    assert inbox(line) == {}
+
+
+def test_a_missing_file_is_said(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+    assert factory(["add", "nowhere.md"]) == 1
+    assert "No such file" in capsys.readouterr().err
+
+
+def test_with_the_daemon_up_it_says_which_unit_it_became(
+    line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "fix.md").write_text("do it")
+    drop = add._drop
+
+    def drop_and_take(inbox: Path, name: str, text: str) -> None:
+        drop(inbox, name, text)
+        line.unit("other", UnitState.READY)
+        line.unit("fix", UnitState.READY)
+
+    monkeypatch.setattr(add, "_drop", drop_and_take)
+    with line.daemon():
+        code = factory(["add", str(tmp_path / "fix.md")])
+
+    assert (code, capsys.readouterr().out) == (0, "accepted: fix\n")
+
+
+def test_with_a_busy_daemon_it_does_not_wait_for_ever(
+    line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "fix.md").write_text("do it")
+    monkeypatch.setattr(add, "WAIT_S", 0.02)
+
+    with line.daemon():
+        code = factory(["add", str(tmp_path / "fix.md")])
+
+    assert code == 0
+    assert "takes it soon" in capsys.readouterr().out
+
+
+def test_check_says_what_a_file_would_become_and_what_it_would_wait_for(
+    line: Line, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line.unit("add-users", UnitState.READY)
+    (tmp_path / "Fix Login.md").write_text("---\nneeds: [add-users, ad-users]\npriority: 0\n---\n# Fix the login\n")
+
+    code = factory(["check", str(tmp_path / "Fix Login.md")])
+
+    assert code == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "fix-login: Fix the login",
+        "  priority  0",
+        "  needs     add-users, ad-users",
+        "  ! needs ad-users, which is no unit yet; did you mean: add-users: it would wait",
+        "it would be accepted",
+    ]
+
+
+def test_check_says_no_to_a_bad_file_a_link_and_a_missing_one(
+    line: Line, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bad.md").write_text("---\npriority: 9\n---\nx")
+    (tmp_path / "link.md").symlink_to("bad.md")
+
+    codes = [factory(["check", str(tmp_path / name)]) for name in ("bad.md", "link.md", "none.md")]
+
+    assert codes == [1, 1, 1]
+    assert "bad.md:2: priority" in capsys.readouterr().err
+
+
+def test_check_works_without_a_factory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.md").write_text("---\nneeds: b\n---\nx")
+
+    assert factory(["check", "a.md"]) == 0
+    assert capsys.readouterr().out.endswith("it would be accepted\n")

@@ -1,0 +1,240 @@
+import json
+import os
+import subprocess
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from factory.cli.main import factory, factoryd
+from factory.unit import UnitState
+from tests.cli_line import Line
+
+INFERRED = {
+    "gates": [{"name": "test", "command": "pytest -q", "reason": "pyproject.toml configures pytest"}],
+    "setup": {"kind": "uv", "reason": "uv.lock"},
+    "agents": ["claude", "codex"],
+    "agent": "claude",
+}
+CONFIG = {"workers": {"value": 7, "source": "factory.toml line 1"}}
+
+
+@pytest.fixture
+def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Line:
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("FACTORY__")]:
+        monkeypatch.delenv(name)
+    return Line(tmp_path)
+
+
+def rows(out: str) -> list[list[str]]:
+    return [text.split() for text in out.splitlines()]
+
+
+def test_config_shows_each_value_and_where_it_was_written(
+    line: Line, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (line.root / "factory.toml").write_text("workers = 5\n")
+    monkeypatch.setenv("FACTORY__LIMITS__ATTEMPTS", "9")
+
+    code = factory(["config"])
+
+    shown = rows(capsys.readouterr().out)
+    assert code == 0
+    assert ["workers", "5", "factory.toml", "line", "1"] in shown
+    assert ["limits.attempts", "9", "FACTORY__LIMITS__ATTEMPTS"] in shown
+    assert ["gates.benches", "2", "default"] in shown
+
+
+def test_config_shows_what_was_inferred_with_the_reason(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+    line.fact("inferred", INFERRED)
+
+    factory(["config"])
+
+    shown = rows(capsys.readouterr().out)[-4:]
+    assert shown == [
+        ["gate", "test", "pytest", "-q", "pyproject.toml", "configures", "pytest"],
+        ["setup", "uv", "uv.lock"],
+        ["agent", "claude", "default"],
+        ["agent", "codex"],
+    ]
+
+
+def test_config_of_a_running_daemon_is_what_the_daemon_goes_by(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+    line.fact("config", CONFIG)
+
+    with line.daemon():
+        factory(["config", "--json"])
+
+    assert json.loads(capsys.readouterr().out) == {"settings": CONFIG, "inferred": {}, "error": ""}
+
+
+def test_a_bad_edit_is_said_beside_the_last_good_values(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+    line.fact("config", CONFIG)
+    (line.root / "factory.toml").write_text("worker = 5\n")
+
+    with line.daemon():
+        code = factory(["config"])
+
+    out = capsys.readouterr().out
+    assert code == 1
+    assert "workers  7" in out
+    assert "unknown key worker: did you mean workers" in out
+
+
+def test_a_bad_file_with_the_daemon_down_is_a_usage_error(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+    (line.root / "factory.toml").write_text("workers = 'many'\n")
+
+    assert factory(["config"]) == 2
+    assert "the correct form" in capsys.readouterr().err
+
+
+def test_a_key_is_explained(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+    code = factory(["config", "--explain", "limits.attempts"])
+
+    out = capsys.readouterr().out.splitlines()
+    assert code == 0
+    assert out[:3] == ["limits.attempts = 3", "  from     default", "  default  3"]
+    assert out[-1].endswith("FACTORY__LIMITS__ATTEMPTS")
+
+
+def test_an_unknown_key_is_refused_with_a_did_you_mean(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+    assert factory(["config", "--explain", "limits.minute"]) == 2
+    assert "did you mean: limits.minutes" in capsys.readouterr().err
+
+
+def test_init_writes_a_file_that_changes_nothing_and_never_overwrites(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
+    factory(["config"])
+    before = capsys.readouterr().out
+
+    first = factoryd(["init"])
+    capsys.readouterr()
+    factory(["config"])
+    after = capsys.readouterr().out
+    second = factoryd(["init"])
+
+    assert (first, second) == (0, 3)
+    assert before == after
+    assert "left as it is" in capsys.readouterr().err
+
+
+@pytest.fixture
+def judged(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Stands in for the daemon's assembly: the command is tried on what that would yield."""
+    asked: list[object] = []
+    verdicts = {
+        "green": [("lint", True, 0.2, ""), ("test", True, 12.0, "")],
+        "red": [("lint", True, 0.2, ""), ("test", False, 1.0, "E\x1b[31m assert 1 == 2\x1b[0m\n")],
+        None: [],
+    }
+
+    def judge_once(root: Path, *, rev: str | None, here: bool) -> Iterator[tuple[str, bool, float, str]]:
+        asked.append((root, rev, here))
+        yield from verdicts[rev]
+
+    module = types.ModuleType("factory.daemon")
+    module.judge_once = judge_once  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "factory.daemon", module)
+    return asked
+
+
+def test_gate_prints_each_verdict_and_is_fine_when_all_are_green(
+    line: Line, judged: list[object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = factory(["gate", "--tree", "green"])
+
+    assert (code, capsys.readouterr().out) == (0, "green  lint  0.2 s\ngreen  test  12 s\n")
+    assert judged == [(line.root, "green", False)]
+
+
+def test_a_red_gate_shows_the_end_of_its_output_harmlessly(
+    line: Line, judged: list[object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = factory(["gate", "--tree", "red"])
+
+    assert (code, capsys.readouterr().out) == (1, "green  lint  0.2 s\nred    test  1.0 s\n  │ E assert 1 == 2\n")
+
+
+def test_no_gate_is_not_green(line: Line, judged: list[object], capsys: pytest.CaptureFixture[str]) -> None:
+    assert factory(["gate", "--here"]) == 1
+    assert "no gate was found" in capsys.readouterr().err
+    assert judged == [(line.root, None, True)]
+
+
+def test_gate_judges_one_thing_only(line: Line, judged: list[object]) -> None:
+    assert factory(["gate", "--here", "--tree", "green"]) == 2
+    assert judged == []
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A real one, with a commit."""
+    for name, value in (("GIT_CONFIG_GLOBAL", "/dev/null"), ("HOME", str(tmp_path)), ("PATH", os.defpath)):
+        monkeypatch.setenv(name, value)
+    root = tmp_path / "repo"
+    subprocess.run(["git", "init", "-q", "-b", "main", root], check=True)
+    who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run(["git", *who, "commit", "-q", "--allow-empty", "-m", "x"], cwd=root, check=True)
+    monkeypatch.chdir(root)
+    return root
+
+
+def test_doctor_finds_nothing_bad_in_a_plain_repository(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = factory(["doctor"])
+
+    out = capsys.readouterr().out
+    assert code == 0
+    assert "ok    git repository, main at " in out
+    assert "note  no factory has been started here\n      mend: factoryd start\n" in out
+
+
+def test_doctor_names_what_is_bad_and_what_mends_it(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = repository / "conventions" / "runtimes"
+    own.mkdir(parents=True)
+    (own / "mine.toml").write_text('command = ["no-such-agent", "{prompt}"]\n')
+    (own / "broken.toml").write_text("comand = []\n")
+    (repository / "factory.toml").write_text('agent = "mine"\n')
+
+    code = factory(["doctor"])
+
+    out = capsys.readouterr().out
+    assert code == 1
+    assert "bad   agent mine: no command no-such-agent on PATH\n      mend: install no-such-agent" in out
+    assert "mend: edit conventions/runtimes/broken.toml" in out
+
+
+def test_doctor_sees_what_a_dead_daemon_left(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = Line(repository)
+    line.unit("fix", UnitState.RUNNING, attempt=1)
+    line.hook("w1", "fix", 1)
+    line.hook("w2")
+    (repository / ".factory" / "daemon.pid").write_text("1")
+    folder = repository / ".factory" / "attempts" / "fix" / "1"
+    folder.mkdir(parents=True)
+    (folder / "start.json").write_text("{}")
+
+    factory(["doctor"])
+
+    out = capsys.readouterr().out
+    assert "note  the daemon is stopped" in out
+    assert "did not end in order" in out
+    assert "attempt 1 of fix may still run" in out
+
+
+def test_doctor_says_what_is_wrong_with_the_repository_the_settings_and_the_store(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (repository / "factory.toml").write_text("nonsense\n")
+    subprocess.run(["git", "checkout", "-q", "--detach"], check=True)
+    (repository / ".factory").mkdir()
+    (repository / ".factory" / "store.sqlite").write_bytes(b"x" * 4096)
+
+    code = factory(["doctor"])
+
+    out = capsys.readouterr().out
+    assert code == 1
+    assert out.count("bad  ") == 3

@@ -1,0 +1,173 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from factory.cli import log, place
+from factory.cli.main import factory
+from factory.cli.output import LONGEST, Output, readable
+from factory.journal import Event
+from factory.unit import EndReason, UnitState
+from tests.cli_line import NOW, Line
+
+
+@pytest.fixture
+def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Line:
+    monkeypatch.chdir(tmp_path)
+    line = Line(tmp_path)
+    line.fact("trunk", {})
+    line.unit("other", UnitState.READY)
+    line.unit("fix-login", UnitState.RUNNING, attempt=2)
+    line.attempt("fix-login", 1, end=NOW, reason=EndReason.GATE_RED, detail="test was red")
+    line.attempt("fix-login", 2)
+    return line
+
+
+def run_dir(line: Line, number: int) -> Path:
+    folder = line.root / ".factory" / "attempts" / "fix-login" / str(number)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def lines_of(out: str) -> list[str]:
+    return [text.split("  ", 1)[1] for text in out.splitlines()]
+
+
+def test_the_journal_is_told_oldest_first_without_what_no_person_wants(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = factory(["log"])
+
+    assert code == 0
+    assert lines_of(capsys.readouterr().out) == [
+        "other: task accepted: name other.md",
+        "fix-login: task accepted: name fix-login.md",
+        "fix-login: attempt 1 ended: test was red",
+        "fix-login: attempt 2 started",
+    ]
+
+
+def test_of_one_unit_it_also_tells_what_its_agent_is_saying(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+    (run_dir(line, 2) / "output.log").write_bytes(b"\x1b[32mlooking\x1b[0m around\n\x1b]0;evil\x07done\nhalf")
+
+    code = factory(["log", "fix-login"])
+
+    assert code == 0
+    assert lines_of(capsys.readouterr().out)[-2:] == ["│ looking around", "│ done"]
+
+
+def test_as_json_it_is_one_event_a_line(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+    factory(["log", "--json"])
+
+    entries = [json.loads(text) for text in capsys.readouterr().out.splitlines()]
+    assert [entry["seq"] for entry in entries] == [1, 2, 3, 4, 5]
+    assert entries[3] == entries[3] | {"event": "attempt.ended", "unit": "fix-login", "attempt": 1, "worker": ""}
+
+
+def test_an_unknown_unit_is_refused_with_a_did_you_mean(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+    assert factory(["log", "fix-logn"]) == 1
+    assert "did you mean: fix-login" in capsys.readouterr().err
+
+
+def test_following_goes_on_with_events_and_output_until_the_unit_has_ended(line: Line) -> None:
+    output = run_dir(line, 2) / "output.log"
+    output.write_bytes(b"one\n")
+    unit = line.unit("fix-login", UnitState.QUEUED, attempt=2)
+
+    with place.store(str(line.root)) as con:
+        told = log.follow(con, str(line.root), "fix-login", as_json=False, on=True)
+        before = [next(told) for _ in range(5)]
+        with output.open("ab") as file:
+            file.write(b"two\n")
+        after = next(told)
+        landed = replace(unit, state=UnitState.LANDED)
+        line.store.write(Event.UNIT_LANDED, landed, now=NOW, unit="fix-login", commit="c0ffee")
+        rest = list(told)
+
+    assert before[-1] == "  │ one"
+    assert after == "  │ two"
+    assert [text.split("  ")[1] for text in rest] == ["unit landed: commit c0ffee"]
+
+
+def test_following_changes_over_to_the_next_attempt(line: Line) -> None:
+    (run_dir(line, 2) / "output.log").write_bytes(b"second\n")
+
+    with place.store(str(line.root)) as con:
+        told = log.follow(con, str(line.root), "fix-login", as_json=False, on=True)
+        assert "  │ second" in [next(told) for _ in range(4)]
+        (run_dir(line, 3) / "output.log").write_bytes(b"third\n")
+        line.attempt("fix-login", 3)
+        more = [next(told), next(told)]
+
+    assert more[0].endswith("attempt 3 started")
+    assert more[1] == "  │ third"
+
+
+def test_no_line_is_lost_or_told_twice_when_the_output_is_rotated(tmp_path: Path) -> None:
+    path = tmp_path / "output.log"
+    path.write_bytes(b"one\nha")
+    output = Output(str(tmp_path))
+
+    first = list(output.read())
+    with path.open("ab") as file:
+        file.write(b"lf\nlast of the old\n")
+    path.rename(tmp_path / "output.1.log")
+    path.write_bytes(b"first of the new\n")
+    second = list(output.read())
+
+    assert (first, second, list(output.read())) == (["one"], ["half", "last of the old", "first of the new"], [])
+
+
+def test_only_the_end_of_a_long_output_is_told(tmp_path: Path) -> None:
+    (tmp_path / "output.log").write_text("".join(f"line {number}\n" for number in range(5000)))
+
+    told = list(Output(str(tmp_path)).read())
+
+    assert told[-1] == "line 4999"
+    assert len(told) < 1000
+
+
+def test_a_run_that_has_not_spoken_says_nothing_until_it_does(tmp_path: Path) -> None:
+    output = Output(str(tmp_path))
+
+    assert list(output.read()) == []
+    (tmp_path / "output.log").write_bytes("ü🙂\n".encode())
+    assert list(output.read()) == ["ü🙂"]
+
+
+def test_letters_cut_in_two_by_a_read_are_put_together(tmp_path: Path) -> None:
+    path = tmp_path / "output.log"
+    path.write_bytes(b"\xc3")
+    output = Output(str(tmp_path))
+
+    assert list(output.read()) == []
+    with path.open("ab") as file:
+        file.write(b"\xbc\n")
+    assert list(output.read()) == ["ü"]
+
+
+def test_an_endless_line_is_told_in_pieces(tmp_path: Path) -> None:
+    (tmp_path / "output.log").write_bytes(b"")
+    output = Output(str(tmp_path))
+    assert list(output.read()) == []
+
+    (tmp_path / "output.log").write_bytes(b"x" * (LONGEST + 1))
+
+    assert list(map(len, output.read())) == [LONGEST + 1]
+
+
+@pytest.mark.parametrize(
+    ("raw", "told"),
+    [
+        ('{"type":"assistant","message":{"content":[{"type":"text","text":"I see.\\nGo."}]}}', ["I see.", "Go."]),
+        ('{"message":{"content":[{"type":"tool_use","input":{"command":"ls -l"}}]}}', ["$ ls -l"]),
+        ('{"type":"item.completed","item":{"type":"agent_message","text":"\\u001b[2Jdone"}}', ["done"]),
+        ('{"type":"turn.started"}', []),
+        ("{not json", ["{not json"]),
+        ("plain", ["plain"]),
+        ("  ", []),
+    ],
+)
+def test_of_an_agents_events_only_what_was_said_or_run_is_told(raw: str, told: list[str]) -> None:
+    assert list(readable(raw)) == told

@@ -1,0 +1,93 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from factory.cli import say
+
+NOW = datetime(2026, 1, 2, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("raw", "shown"),
+    [
+        ("\x1b[31mred\x1b[0m", "red"),
+        ("\x1b]0;a title\x07text", "text"),
+        ("\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\", "link"),
+        ("\x1b]52;c;ZXZpbA==\x9crest", "rest"),
+        ("\x1bPq#0;1\x1b\\sixel", "sixel"),
+        ("\x9b2Jgone", "gone"),
+        ("a\rb", "a\nb"),
+        ("a\r\nb\tc", "a\nb\tc"),
+        ("bell\x07 nul\x00", "bell nul"),
+        ("turned \u202eround", "turned round"),
+        ("open \x1b]0;never closed", "open 0;never closed"),
+        ("übung 日本 🙂", "übung 日本 🙂"),
+    ],
+)
+def test_escapes_are_taken_out_and_text_stays(raw: str, shown: str) -> None:
+    cleaned = say.clean(raw)
+
+    assert "\x1b" not in cleaned
+    assert cleaned.replace("]", "") == shown.replace("]", "")
+
+
+@given(st.text(st.sampled_from("a\x1b[]P0;m\x07\x9b\x9c\r\n\t\\\u202e")))
+def test_nothing_that_could_steer_a_terminal_is_left(raw: str) -> None:
+    cleaned = say.clean(raw)
+
+    assert set(cleaned) <= set("a[]P0;m\n\t\\")
+    assert say.clean(cleaned) == cleaned
+
+
+@given(st.text(), st.integers(2, 40))
+def test_a_clipped_text_fits_and_is_one_line(text: str, room: int) -> None:
+    clipped = say.clip(text, room)
+
+    assert say.width(clipped) <= room
+    assert "\n" not in clipped
+
+
+def test_wide_letters_take_two_cells() -> None:
+    assert say.clip("日本語の文書", 7) == "日本語…"
+    assert say.width("e\u0301") == 1
+
+
+def test_a_table_is_aligned_and_its_last_column_gets_the_rest() -> None:
+    rows = [("a", "日本", "x" * 200), ("bbb", "c", "short")]
+
+    lines = say.table(rows)
+
+    assert lines[1] == "  bbb  c     short"
+    assert say.width(lines[0]) == 80
+    assert say.table([]) == []
+
+
+def test_words_are_wrapped_with_an_indent_and_a_long_one_stands_alone() -> None:
+    assert say.wrap(f"one two {'y' * 30} three", indent="  ", room=12) == ["  one two", f"  {'y' * 30}", "  three"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0, "0 s"), (0.42, "0.4 s"), (59, "59 s"), (150, "2 min"), (7200, "2 h"), (86400 * 3, "3 d"), (-5, "0 s")],
+)
+def test_durations_are_said_in_one_unit(seconds: float, shown: str) -> None:
+    stamp = (NOW - timedelta(seconds=seconds)).isoformat()
+
+    assert (say.lasted(seconds), say.ago(stamp, NOW), say.ago(None, NOW)) == (shown, shown, "")
+
+
+def test_a_moment_of_another_day_carries_its_date() -> None:
+    assert len(say.moment(NOW.isoformat(), NOW)) == 8
+    assert "-" in say.moment((NOW - timedelta(days=3)).isoformat(), NOW)
+    assert say.moment(None, NOW) == ""
+
+
+def test_only_near_words_are_suggested() -> None:
+    assert say.meant("fix-logn", ["fix-login", "other"]) == "; did you mean: fix-login"
+    assert say.meant("zzz", ["fix-login"]) == ""
+
+
+def test_nothing_is_coloured_when_it_does_not_go_to_a_terminal() -> None:
+    assert say.paint("text", "red") == "text"

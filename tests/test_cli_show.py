@@ -1,0 +1,143 @@
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from factory.cli.main import factory
+from factory.journal import Event
+from factory.records import Verdict
+from factory.unit import EndReason, UnitState
+from tests.cli_line import NOW, Line
+
+ENV = {"PATH": "/usr/bin:/bin:/usr/local/bin", "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1"}
+
+
+@pytest.fixture
+def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Line:
+    monkeypatch.chdir(tmp_path)
+    line = Line(tmp_path)
+    line.unit("fix-login", UnitState.RUNNING, title="Fix \x1b[31mlogin", attempt=2, why="retried")
+    red = {"end": NOW, "reason": EndReason.GATE_RED, "detail": "test was red", "tokens_input": 12, "cost_usd": 0.5}
+    line.attempt("fix-login", 1, **red)
+    line.attempt("fix-login", 2)
+    verdict = Verdict(key="k", gate="test", tree="c" * 40, ok=False, settled=True, at=NOW, seconds=12.5)
+    line.store.write(Event.VERDICT_GIVEN, verdict, now=NOW, unit="fix-login", cached=True)
+    line.unit("docs", UnitState.WAITING, needs=("fix-login", "fix-logn"), why="waits for fix-login")
+    line.card("E7", "docs", evidence="see\x1b]0;x\x07 here", where="factory log docs")
+    return line
+
+
+def test_a_unit_is_shown_with_its_attempts_and_verdicts(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+    code = factory(["show", "fix-login"])
+
+    lines = capsys.readouterr().out.splitlines()
+    assert code == 0
+    assert lines[:3] == ["Fix login", "fix-login · running 5 min", "  retried"]
+    assert lines[5].split()[2:] == ["claude", "gate_red", "12+0", "tokens", "$0.50", "test", "was", "red"]
+    assert lines[6].split()[2:] == ["claude", "running"]
+    assert lines[-1] == "  red  test  cccccccccc  12 s  kept"
+
+
+def test_a_landed_unit_that_trunk_no_longer_holds_is_said_to_be_so(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line.unit("typo", UnitState.LANDED, commit="a" * 40, landed=NOW)
+    line.fact("trunk", {"missing": ["typo"]})
+
+    factory(["show", "typo"])
+
+    assert "not on it" in capsys.readouterr().out
+
+
+def test_json_of_a_unit_is_what_the_contract_promises(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+    factory(["show", "fix-login", "--json"])
+
+    seen = json.loads(capsys.readouterr().out)
+    assert {"id", "title", "state", "commit", "on_trunk", "attempts", "verdicts"} <= seen.keys()
+    assert seen["attempts"][0]["tokens"] == {"input": 12, "output": 0}
+
+
+def test_a_card_is_shown_with_its_evidence_and_how_to_answer(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+    code = factory(["show", "e7"])
+
+    out = capsys.readouterr().out
+    assert code == 0
+    assert "factory answer E7 1" in out
+    assert out.endswith("      stops: docs\n      read: factory log docs\n\nsee here\n")
+
+
+def test_a_closed_card_shows_its_answer(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+    line.card("E8", state="closed", answer="Redis")
+
+    factory(["show", "E8"])
+
+    assert "closed: Redis" in capsys.readouterr().out
+
+
+def test_what_is_neither_unit_nor_card_is_refused(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+    assert factory(["show", "E99"]) == 1
+    assert "there is no unit 'E99'" in capsys.readouterr().err
+
+
+def test_why_tells_what_a_unit_waits_for_and_what_led_there(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+    code = factory(["why", "docs"])
+
+    lines = capsys.readouterr().out.splitlines()
+    assert code == 0
+    assert lines[:5] == [
+        "docs is waiting: waits for fix-login",
+        "  needs fix-login, which is running (retried): factory why fix-login",
+        "  needs fix-logn, which is no unit; did you mean: fix-login",
+        "  E7 waits for your answer: factory show E7",
+        "",
+    ]
+    assert [text.split("  ")[1] for text in lines[5:]] == [
+        "task accepted: name docs.md",
+        "card raised: card E7",
+    ]
+
+
+@pytest.fixture
+def git(line: Line) -> Callable[..., str]:
+    folder = line.root / ".factory" / "git"
+    subprocess.run(["git", "init", "-q", "--bare", folder], env=ENV, check=True)
+
+    def run(*argv: str, stdin: bytes = b"") -> str:
+        who = {f"GIT_{role}_{part}": "a@b" for role in ("AUTHOR", "COMMITTER") for part in ("NAME", "EMAIL")}
+        done = subprocess.run(["git", *argv], cwd=folder, env=ENV | who, input=stdin, capture_output=True, check=True)
+        return done.stdout.decode().strip()
+
+    return run
+
+
+def commit(git: Callable[..., str], content: bytes, *parents: str) -> str:
+    blob = git("hash-object", "-w", "--stdin", stdin=content)
+    tree = git("mktree", stdin=f"100644 blob {blob}\tfile.txt\n".encode())
+    return git("commit-tree", tree, "-m", "m", *(word for parent in parents for word in ("-p", parent)))
+
+
+def test_diff_gives_the_exact_bytes_of_what_landed_is_queued_or_was_left_by_the_last_attempt(
+    line: Line, git: Callable[..., str], capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    base = commit(git, b"old\n")
+    new = commit(git, b"new \x1b[2J\xff\n", base)
+    line.unit("landed", UnitState.LANDED, commit=new)
+    line.unit("queued", UnitState.QUEUED, submission=new, base=base)
+    line.unit("red", UnitState.READY)
+    line.attempt("red", 1, base=base, commit=new, end=NOW)
+    line.attempt("red", 2)
+
+    patches = []
+    for name in ("landed", "queued", "red"):
+        assert factory(["diff", name]) == 0
+        patches.append(capfdbinary.readouterr().out)
+
+    assert b"-old\n+new \x1b[2J\xff\n" in patches[0]
+    assert patches[0] == patches[1] == patches[2]
+
+
+def test_diff_of_a_unit_that_changed_nothing_yet_says_so(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+    assert factory(["diff", "fix-login"]) == 1
+    assert "nothing yet" in capsys.readouterr().err

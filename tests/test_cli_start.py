@@ -1,0 +1,146 @@
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from factory import process
+from factory.cli import place, start, stop
+from factory.cli.main import factoryd
+from factory.errors import FactoryError
+from factory.unit import UnitState
+from tests.cli_line import Line
+
+# A daemon for the commands' sake: it holds the lock, says so, and leaves at a signal, whose number it writes down.
+DAEMON = """
+import fcntl, signal, sys
+lock = open(sys.argv[1], "w")
+fcntl.flock(lock, fcntl.LOCK_EX)
+signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 32))
+print("up", flush=True)
+got = signal.sigwait({signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP})
+print(int(got), flush=True)
+"""
+
+
+@pytest.fixture
+def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Line:
+    monkeypatch.chdir(tmp_path)
+    return Line(tmp_path)
+
+
+def daemon_of(line: Line) -> subprocess.Popen[str]:
+    lock = line.root / ".git" / "factoryd.lock"
+    child = subprocess.Popen([sys.executable, "-c", DAEMON, str(lock)], stdout=subprocess.PIPE, text=True)
+    assert child.stdout
+    assert child.stdout.readline() == "up\n"
+    line.fact("daemon", {"state": "running", "pid": child.pid, "lock": str(lock)})
+    return child
+
+
+@pytest.mark.parametrize(
+    ("argv", "number"),
+    [([], signal.SIGTERM), (["--drain"], signal.SIGUSR1), (["--now"], signal.SIGINT)],
+)
+def test_stop_tells_the_daemon_how_and_returns_when_it_is_gone(
+    argv: list[str], number: signal.Signals, line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with daemon_of(line) as child:
+        code = factoryd(["stop", *argv])
+        assert child.stdout
+        got = child.stdout.read()
+
+    assert (code, capsys.readouterr().out) == (0, "stopped\n")
+    assert got == f"{int(number)}\n"
+
+
+def test_a_daemon_that_does_not_go_is_said(line: Line) -> None:
+    with line.daemon(), pytest.raises(FactoryError, match="has not gone after 0 s"):
+        stop.leave(str(line.root), place.daemon(str(line.root)), 0, seconds=0)
+
+
+def test_drain_and_now_exclude_each_other(line: Line) -> None:
+    assert factoryd(["stop", "--drain", "--now"]) == 2
+
+
+def test_stop_with_no_daemon_and_nothing_on_record_is_fine(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+    line.hook("w1")
+
+    assert factoryd(["stop"]) == 0
+    assert capsys.readouterr().out == "the daemon is not running\n"
+
+
+async def test_stop_with_no_daemon_ends_the_attempts_on_record(line: Line) -> None:
+    line.unit("fix", UnitState.RUNNING, attempt=1)
+    line.hook("w1", "fix", 1)
+    command = process.Command(
+        argv=(sys.executable, "-c", "import time; time.sleep(600)"),
+        cwd=line.root,
+        env={"PATH": os.defpath},
+        run_dir=Path(place.run_dir(str(line.root), "fix", 1)),
+    )
+    child = await process.start(command)
+    program = "import sys; from factory.cli.main import factoryd; sys.exit(factoryd(['stop']))"
+
+    done = await process.run(
+        [sys.executable, "-c", program], cwd=line.root, env={"PYTHONPATH": str(Path(__file__).parents[1])}
+    )
+    ended = await child.wait()
+
+    assert (done.code, done.out) == (0, b"the daemon is not running; ended what was left of 1 attempt(s)\n")
+    assert ended.cause != "exited"
+
+
+def test_a_second_start_says_so_and_leaves_the_first_alone(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+    with line.daemon():
+        code = factoryd(["start"])
+
+    assert (code, capsys.readouterr().out) == (0, f"already running (pid {os.getpid()})\n")
+
+
+def test_workers_takes_a_number(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+    assert factoryd(["start", "--workers", "many"]) == 2
+    assert "takes a number" in capsys.readouterr().err
+
+
+def test_a_repository_that_cannot_be_worked_with_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    monkeypatch.chdir(tmp_path)
+
+    code = factoryd(["start"])
+
+    assert code == 1
+    assert "commit" in capsys.readouterr().err
+    assert not (tmp_path / ".factory").exists()
+
+
+def test_start_returns_when_the_daemon_is_up_and_says_what_was_inferred(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line.fact("trunk", {"branch": "main", "commit": "c0ffee" * 6})
+    line.fact("inferred", {"gates": [{"name": "test", "command": "pytest -q", "reason": "pyproject.toml"}]})
+    line.fact("warnings", ["gates run unsandboxed"])
+    program = f"import os; open({place.within(str(line.root), 'daemon.pid')!r}, 'w').write(str(os.getpid()))"
+
+    code = start.launch(str(line.root), os.environ, [sys.executable, "-c", program])
+
+    out = capsys.readouterr().out.splitlines()
+    assert code == 0
+    assert out[0].endswith("on main c0ffeec0ff")
+    assert out[1].split() == ["gate", "test", "pytest", "-q", "pyproject.toml"]
+    assert out[-2] == "  ! gates run unsandboxed"
+    assert f"{line.root}/inbox/" in out[-1]
+
+
+def test_a_daemon_that_gives_up_is_quoted_and_its_exit_code_kept(line: Line) -> None:
+    program = "import sys; print('the branch \\x1b[31mis gone'); sys.exit(3)"
+
+    with pytest.raises(FactoryError, match="did not start:\n  the branch is gone") as refusal:
+        start.launch(str(line.root), os.environ, [sys.executable, "-c", program])
+
+    assert refusal.value.exit_code == 3

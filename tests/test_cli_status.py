@@ -1,0 +1,181 @@
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from factory.cli import say
+from factory.cli.main import factory
+from factory.records import CardKind
+from factory.unit import UnitState
+from tests.cli_line import NOW, Line
+
+
+@pytest.fixture
+def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Line:
+    monkeypatch.chdir(tmp_path)
+    return Line(tmp_path)
+
+
+@pytest.fixture
+def busy(line: Line) -> Line:
+    line.fact("trunk", {"branch": "main", "commit": "3f2a91c0d1e2f3", "state": "green", "gates_red": []})
+    line.fact("warnings", ["gates run unsandboxed"])
+    line.unit("fix-login", UnitState.HELD, why="it asked", attempt=1)
+    line.unit("add-search", UnitState.RUNNING, title="Add search", attempt=2)
+    line.attempt("add-search", 2)
+    line.hook("w1", "add-search", 2)
+    line.hook("w2")
+    line.unit("speed-up", UnitState.QUEUED, title="Speed up")
+    line.unit("docs", UnitState.WAITING, why="waits for add-search")
+    line.unit("typo", UnitState.LANDED, commit="a" * 40, landed=NOW)
+    line.card("E7", "fix-login", question="fix-login asks: which store?")
+    return line
+
+
+def screen(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    assert factory(["status"]) == 0
+    return capsys.readouterr().out.splitlines()
+
+
+def test_what_needs_a_person_comes_first_then_moving_queue_waiting_landed_and_warnings(
+    busy: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with busy.daemon():
+        lines = screen(capsys)
+
+    assert lines == [
+        "factoryd running · 1 of 2 workers busy · main 3f2a91c0d1 green",
+        "1 waiting · 1 running · 1 queued · 1 held · 1 landed",
+        "",
+        "NEEDS YOU",
+        "  E7  question · 12 min",
+        "      fix-login asks: which store?",
+        "      1  Redis       the next attempt is told",
+        "      2  In-process  the next attempt is told",
+        "      factory answer E7 1",
+        "",
+        "MOVING",
+        "  w1  add-search  working 4 min  attempt 2, claude  Add search",
+        "",
+        "QUEUE",
+        "  1  speed-up  waiting  Speed up",
+        "",
+        "WAITING",
+        "  docs  waiting 5 min  waits for add-search",
+        "",
+        "LANDED LAST",
+        f"  {'a' * 10}  typo  {lines[-4].split('typo')[1].strip()}",
+        "",
+        "! gates run unsandboxed",
+        "! no budget: spending has no cap",
+    ]
+
+
+def test_with_the_daemon_down_it_still_answers_and_says_how_to_start(
+    busy: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = screen(capsys)
+
+    assert lines[0] == "factoryd stopped · start it: factoryd start · main 3f2a91c0d1 green"
+
+
+def test_an_empty_line_says_that_nothing_needs_you_and_where_to_drop(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert screen(capsys)[1:] == [
+        "no units yet: drop a task file into inbox/",
+        "",
+        "Nothing needs you.",
+        "",
+        "! no budget: spending has no cap",
+    ]
+
+
+def test_long_names_wide_letters_and_escapes_stay_in_eighty_columns(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line.unit("x" * 60, UnitState.WAITING, why="waits \x1b[2J" + "日本語" * 60)
+    line.card("E1", "x" * 60, question="\x1b]0;title\x07" + "Should it? " * 30, kind=CardKind.GUARD, count=3)
+    line.fact("warnings", ["w" * 30 + " " + "v" * 70])
+
+    lines = screen(capsys)
+
+    assert max(map(say.width, lines)) <= 80
+    assert "\x1b" not in "".join(lines)
+
+
+def test_many_rows_are_cut_with_a_count(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(20):
+        line.unit(f"unit-{number}", UnitState.READY)
+        line.card(f"E{number}")
+
+    lines = screen(capsys)
+
+    assert [text for text in lines if "more" in text] == [
+        "  … and 9 more (factory status --json has all)",
+        "  … and 12 more (factory status --json has all)",
+    ]
+    assert "  E12  question  Which store?" in lines
+
+
+def test_a_paused_line_and_an_open_sandbox_are_said(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+    line.fact("paused", {"by": "you"})
+    line.fact("sandbox", {"mode": "off", "says": "unsandboxed: gates run as you"})
+
+    with line.daemon():
+        lines = screen(capsys)
+
+    assert lines[0] == "factoryd running, paused · 0 of 0 workers busy"
+    assert "! unsandboxed: gates run as you" in lines
+
+
+def test_json_is_what_the_contract_promises(busy: Line, capsys: pytest.CaptureFixture[str]) -> None:
+    code = factory(["status", "--json"])
+
+    seen = json.loads(capsys.readouterr().out)
+    assert code == 0
+    assert seen["schema"] == 1
+    assert [card["id"] for card in seen["escalations"]] == ["E7"]
+
+
+def test_colours_appear_on_a_terminal_only_and_no_color_is_heeded(busy: Line) -> None:
+    program = "from factory.cli.main import factory; factory(['status'])"
+    shown = {}
+    for setting in ("", "1"):
+        leader, follower = pty.openpty()
+        env = {"PYTHONPATH": str(Path(__file__).parents[1]), "TERM": "xterm", "NO_COLOR": setting}
+        subprocess.run([sys.executable, "-c", program], cwd=busy.root, env=env, stdout=follower, check=True)
+        os.close(follower)
+        shown[setting] = b""
+        while chunk := _read(leader):
+            shown[setting] += chunk
+        os.close(leader)
+
+    assert b"\x1b[1mNEEDS YOU\x1b[0m" in shown[""]
+    assert b"\x1b" not in shown["1"]
+
+
+def test_watching_goes_on_until_interrupted(busy: Line) -> None:
+    program = "import sys; from factory.cli.main import factory; sys.exit(factory(['status', '--watch']))"
+    env = {"PYTHONPATH": str(Path(__file__).parents[1])}
+    with subprocess.Popen(
+        [sys.executable, "-c", program], cwd=busy.root, env=env, stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout
+        heads = [next(text for text in child.stdout if text.startswith("factoryd")) for _ in range(2)]
+        child.send_signal(signal.SIGINT)
+
+    assert heads == ["factoryd stopped · start it: factoryd start · main 3f2a91c0d1 green\n"] * 2
+    assert child.returncode == 130
+
+
+def _read(leader: int) -> bytes:
+    try:
+        return os.read(leader, 65536)
+    except OSError:
+        return b""

@@ -1,0 +1,99 @@
+"""Conventions: trunk's files over the shipped ones."""
+
+from pathlib import Path
+
+from factory.conventions import Convention, Note, overlay, read_shipped, shipped
+
+
+def test_a_file_on_trunk_overrides_the_shipped_one_of_its_name() -> None:
+    shipped_files = {"prompts/unit.md": "shipped", "prompts/retry.md": "shipped too"}
+    trunk = {"conventions/prompts/unit.md": "own", "src/prompts/retry.md": "not a convention"}
+
+    conventions = overlay(trunk, shipped_files)
+
+    assert conventions.prompts == {
+        "unit.md": Convention("own", "conventions/prompts/unit.md"),
+        "retry.md": Convention("shipped too", "shipped prompts/retry.md"),
+    }
+
+
+def test_the_repositorys_own_runtimes_come_first() -> None:
+    conventions = overlay(
+        {"conventions/runtimes/ours.toml": "o", "conventions/runtimes/claude.toml": "c"},
+        {"runtimes/codex.toml": "x", "runtimes/claude.toml": "shipped", "runtimes/aider.toml": "a"},
+    )
+
+    assert list(conventions.runtimes) == ["claude", "ours", "aider", "codex"]
+    assert conventions.runtimes["claude"] == Convention("c", "conventions/runtimes/claude.toml")
+
+
+def test_only_files_of_the_right_kind_count() -> None:
+    conventions = overlay(
+        {
+            "conventions/runtimes/deep/er.toml": "",
+            "conventions/runtimes/notes.txt": "",
+            "conventions/runtimes/.toml": "",
+            "conventions/prompts/.md": "",
+            "conventions/knowledge.md": "",
+        },
+        {},
+    )
+
+    assert (conventions.runtimes, conventions.prompts, conventions.knowledge) == ({}, {}, ())
+
+
+def test_knowledge_says_which_paths_it_is_about() -> None:
+    conventions = overlay(
+        {
+            "conventions/knowledge/z.md": "for all\n",
+            "conventions/knowledge/a.md": "---\npaths: [src/billing/**, docs]\n---\nCents.\n",
+            "conventions/knowledge/b.md": "---\npaths: tests\n---\nFast.\n",
+        },
+        {},
+    )
+
+    assert conventions.knowledge == (
+        Note("a", "Cents.", ("src/billing/**", "docs")),
+        Note("b", "Fast.", ("tests",)),
+        Note("z", "for all"),
+    )
+
+
+def test_knowledge_whose_front_matter_cannot_be_read_is_for_everybody() -> None:
+    texts = [
+        "---\npaths: [\n---\nx",
+        "---\n? [a]: b\n---\nx",
+        "---\npaths: 2026-99-99\n---\nx",
+        "---\npaths: 7\n---\nx",
+    ]
+
+    notes = [overlay({"conventions/knowledge/a.md": text}, {}).knowledge[0] for text in texts]
+
+    assert [note.paths for note in notes] == [(), (), (), ()]
+    assert all(note.text.endswith("x") for note in notes)
+
+
+def test_a_unit_is_told_what_concerns_its_scope() -> None:
+    billing = Note("billing", "Cents.", ("src/billing/**",))
+
+    assert Note("all", "x").concerns(["docs/**"])
+    assert billing.concerns([])
+    assert billing.concerns(["docs/**", "src/**"])
+    assert not billing.concerns(["docs/**"])
+
+
+def test_shipped_conventions_are_this_projects_own() -> None:
+    files = read_shipped()
+
+    assert shipped() == Path(__file__).parent.parent / "conventions"
+    assert {"prompts/unit.md", "prompts/retry.md", "prompts/conflict.md", "prompts/question.md"} <= files.keys()
+    assert all(path.startswith(("prompts/", "runtimes/")) for path in files)
+
+
+def test_only_prompts_and_runtimes_are_shipped(tmp_path: Path) -> None:
+    for name in ("gates/10-lint.sh", "prompts/unit.md", "runtimes/a.toml", "runtimes/a.txt", "knowledge/k.md"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(name)
+
+    assert read_shipped(tmp_path) == {"prompts/unit.md": "prompts/unit.md", "runtimes/a.toml": "runtimes/a.toml"}

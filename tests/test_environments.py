@@ -1,0 +1,374 @@
+"""Environments: what is around a command, when one is made anew, and the traps in which a wrong thing would pass."""
+
+import os
+import sys
+from pathlib import Path
+
+import anyio
+import pytest
+from anyio import to_thread
+
+from factory.environments import TAIL_BYTES, Environments, Place, Ready, SetupFailed, ports
+from factory.inference import Setup
+from tests.git_repo import write
+
+BARE = ("{python}", "-I", "-m", "venv", "--without-pip", "{venv}")
+SITE = 'site=$(echo "$VIRTUAL_ENV"/lib/python*/site-packages)\n'
+NOTHING = Setup()
+
+
+class World:
+    """An Environments with a place of its own, in a temporary folder."""
+
+    def __init__(self, folder: Path, **environ: str) -> None:
+        self.folder = folder
+        self.passed: tuple[str, ...] = ()
+        self.environ = {"PATH": os.environ["PATH"], "HOME": str(folder / "person"), "LANG": "C.UTF-8"} | environ
+        self.environments = Environments(
+            environ=self.environ,
+            root=folder / "checkout",
+            caches=folder / "caches",
+            logs=folder / "judged",
+            passed=lambda: self.passed,
+        )
+        self.place = self.at("b1")
+
+    def at(self, name: str) -> Place:
+        place = Place(self.folder / "benches" / name, 7)
+        place.tree.mkdir(parents=True, exist_ok=True)
+        return place
+
+    async def ready(self, setup: Setup, place: Place | None = None, *, verify: bool = True) -> Ready:
+        made = await self.environments.ready(place or self.place, setup, verify=verify)
+        assert isinstance(made, Ready), made
+        return made
+
+    async def refused(self, setup: Setup) -> SetupFailed:
+        failed = await self.environments.ready(self.place, setup)
+        assert isinstance(failed, SetupFailed)
+        assert not self.place.stamp.exists()
+        return failed
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def scripted(text: str, *, inputs: tuple[str, ...] = (), keeps: tuple[str, ...] = ()) -> Setup:
+    return Setup(kind="script", script=text, inputs=inputs, keeps=keeps, reason="conventions/workspace/setup.sh")
+
+
+def python(text: str, *, inputs: tuple[str, ...] = ()) -> Setup:
+    return Setup(kind="script", commands=(BARE,), script=SITE + text, inputs=inputs, reason="setup.sh")
+
+
+# ── what is around a command ──
+
+
+def test_a_command_sees_what_was_captured_and_passed_and_nothing_else_of_ours(tmp_path: Path) -> None:
+    world = World(tmp_path, SECRET="s", TOKEN="t", PYTHONPATH="/x", USER="ada", TMPDIR="/elsewhere")
+    world.passed = ("TOKEN", "ABSENT")
+
+    env = world.environments.variables(world.place, judging=True)
+
+    assert (env["TOKEN"], env["USER"], env["LANG"]) == ("t", "ada", "C.UTF-8")
+    assert not {"SECRET", "PYTHONPATH", "ABSENT", "VIRTUAL_ENV"} & env.keys()
+    assert (env["HOME"], env["TMPDIR"]) == (str(world.place.home), str(world.place.tmp))
+    assert ports(7).items() <= env.items()
+    assert env["FACTORY_PORT"] == "20700"
+
+
+def test_gates_share_no_cache_with_setups(world: World) -> None:
+    gates = world.environments.variables(world.place, judging=True)
+    setup = world.environments.variables(world.place)
+
+    assert gates["PIP_CACHE_DIR"] != setup["PIP_CACHE_DIR"]
+    assert gates["PYTHONDONTWRITEBYTECODE"] == "1"
+    assert "PYTHONDONTWRITEBYTECODE" not in setup
+
+
+def test_tools_of_the_checkout_of_a_venv_and_of_factoryd_are_not_on_path(tmp_path: Path) -> None:
+    folders = [tmp_path / "checkout/.venv/bin", tmp_path / "active/bin", Path(sys.prefix) / "bin", Path("/usr/bin")]
+    path = os.pathsep.join([*map(str, folders), "node_modules/.bin", "", "."])
+    world = World(tmp_path, PATH=path, VIRTUAL_ENV=str(tmp_path / "active"))
+
+    found = world.environments.variables(world.place)["PATH"].split(os.pathsep)
+
+    own = [str(Path(sys.prefix) / "bin")] if sys.prefix == sys.base_prefix else []
+    assert found == [str(world.place.venv / "bin"), *own, "/usr/bin"]
+
+
+def test_toolchains_in_the_person_s_home_are_found(world: World) -> None:
+    (world.folder / "person/.rustup").mkdir(parents=True)
+
+    env = world.environments.variables(world.place)
+
+    assert env["RUSTUP_HOME"] == str(world.folder / "person/.rustup")
+    assert "VOLTA_HOME" not in env
+
+
+async def test_home_and_tmp_are_empty_after_a_refresh_and_a_link_planted_there_is_not_followed(world: World) -> None:
+    write(world.folder, {"elsewhere/mine": "x", "benches/b1/tmp/old": "x"})
+    world.place.home.symlink_to(world.folder / "elsewhere")
+
+    await world.environments.refresh(world.place)
+
+    assert not world.place.home.is_symlink()
+    assert not [*world.place.home.iterdir(), *world.place.tmp.iterdir()]
+    assert (world.folder / "elsewhere/mine").exists()
+
+
+# ── when it is made ──
+
+
+async def test_an_environment_is_made_once_while_what_it_read_is_unchanged(world: World) -> None:
+    setup = scripted("echo made >> ../made\n", inputs=("deps*.txt",))
+    write(world.place.tree, {"deps.txt": "1", "other.txt": "1"})
+    first = await world.ready(setup)
+    write(world.place.tree, {"other.txt": "2"})
+
+    second = await world.ready(setup)
+
+    assert (first.built, second.built, first.key) == (True, False, second.key)
+    assert (world.place.folder / "made").read_text() == "made\n"
+
+
+@pytest.mark.parametrize("change", ["input", "new input", "setup", "passed value", "stamp", "python"])
+async def test_it_is_made_anew_when_anything_it_was_made_from_changed(world: World, change: str) -> None:
+    world.passed = ("INDEX",)
+    setup = Setup(kind="script", commands=(BARE,), inputs=("deps*.txt", "/etc/x*", "../y*"), reason="r")
+    write(world.place.tree, {"deps.txt": "1"})
+    first = await world.ready(setup)
+    if change.endswith("input"):
+        write(world.place.tree, {"deps.txt" if change == "input" else "deps-dev.txt": "2"})
+    elif change == "setup":
+        setup = Setup(kind="script", commands=(BARE,), script="true", inputs=setup.inputs, reason="r")
+    elif change == "passed value":
+        world.environ["INDEX"] = "https://example.invalid"
+    elif change == "stamp":
+        world.place.stamp.write_text("{")
+    else:
+        (world.place.venv / "bin/python").unlink()
+
+    second = await world.ready(setup)
+
+    assert second.built
+    assert (second.key == first.key) is (change in ("stamp", "python"))
+
+
+async def test_a_new_module_of_an_installed_project_makes_it_anew_a_new_test_does_not(world: World) -> None:
+    await world.ready(scripted("true"))
+    write(world.place.tree, {"test_b.py": ""})
+    same = await world.ready(scripted("true"))
+    write(world.place.tree, {"src/fresh/__init__.py": ""})
+
+    fresh = await world.ready(scripted("true"))
+
+    assert (same.built, fresh.built) == (False, True)
+
+
+async def test_a_setup_that_ended_halfway_leaves_nothing_that_is_taken_for_whole(world: World) -> None:
+    setup = scripted('touch ../half\ncase "$(cat deps)" in bad) exit 3;; esac\n', inputs=("deps",))
+    write(world.place.tree, {"deps": "good"})
+    await world.ready(setup)
+    write(world.place.tree, {"deps": "bad"})
+    await world.refused(setup)
+    write(world.place.tree, {"deps": "good"})
+
+    again = await world.ready(setup)
+
+    assert again.built
+
+
+async def test_a_cancelled_setup_is_ended_with_all_that_it_started(world: World) -> None:
+    os.mkfifo(world.folder / "pid")
+    setup = scripted(f"sleep 1000 &\necho $! > {world.folder / 'pid'}\nwait\n")
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(world.environments.ready, world.place, setup)
+        pid = await to_thread.run_sync((world.folder / "pid").read_text)
+        group.cancel_scope.cancel()
+
+    assert not Path(f"/proc/{pid.strip()}/environ").exists()
+    assert not world.place.stamp.exists()
+
+
+async def test_equal_environments_have_equal_keys_and_what_the_installer_chose_counts(world: World) -> None:
+    setup = python('mkdir -p "$site/a-$(cat ../../chosen).dist-info"\n')
+    write(world.folder, {"benches/chosen": "1"})
+    first, same = await world.ready(setup), await world.ready(setup, world.at("b2"))
+    write(world.folder, {"benches/chosen": "2"})
+
+    newer = await world.ready(setup, world.at("b3"))
+
+    assert first.key == same.key
+    assert first.key != newer.key
+
+
+async def test_a_failed_setup_says_what_failed_and_how_it_ended(world: World) -> None:
+    failed = await world.refused(scripted("seq 10000\necho no such package\nexit 3\n"))
+
+    assert "`sh conventions/workspace/setup.sh` ended with 3" in failed.sentence
+    assert failed.tail.endswith("no such package\n")
+    assert len(failed.tail) == TAIL_BYTES
+    assert Path(failed.log).read_text().startswith("1\n")
+
+
+async def test_a_setup_command_that_is_not_there_is_said(world: World) -> None:
+    failed = await world.refused(Setup(kind="npm", commands=(("no-such-tool", "ci"),), reason="r"))
+
+    assert "`no-such-tool ci` could not be started" in failed.sentence
+
+
+async def test_a_script_runs_under_the_interpreter_that_it_names(world: World) -> None:
+    await world.ready(scripted("#!/usr/bin/env perl\nopen(my $f, '>', '../said'); print $f 'perl';\n"))
+
+    assert (world.place.folder / "said").read_text() == "perl"
+
+
+# ── whether it is still the same ──
+
+
+async def test_a_write_into_the_environment_is_seen_even_if_the_times_are_put_back(world: World) -> None:
+    setup = python('echo x = 1 > "$site/a.py"\n')
+    ready = await world.ready(setup)
+    path = next(world.place.venv.glob("lib/python*/site-packages/a.py"))
+    before = path.stat()
+    path.write_text("x = 2\n")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    changed = await world.environments.changed(world.place, setup, ready)
+
+    assert changed == [str(path)]
+    assert (await world.ready(setup)).built
+    assert path.read_text() == "x = 1\n"
+
+
+async def test_a_change_that_nobody_lived_to_see_is_found_when_it_is_next_asked_for(world: World) -> None:
+    setup = python("true\n")
+    await world.ready(setup)
+    write(world.place.venv, {"bin/pytest": "#!/bin/sh\n"})
+
+    trusting = await world.ready(setup, verify=False)
+    strict = await world.ready(setup)
+
+    assert (trusting.built, strict.built) == (False, True)
+    assert not (world.place.venv / "bin/pytest").exists()
+
+
+async def test_what_a_setup_makes_in_the_tree_belongs_to_the_environment_but_for_build_caches(world: World) -> None:
+    setup = scripted("mkdir node_modules\ntouch node_modules/a\n", keeps=("node_modules",))
+    ready = await world.ready(setup)
+    write(world.place.tree, {"node_modules/.cache/x": "warm"})
+
+    assert await world.environments.changed(world.place, setup, ready) == []
+    assert not (world.place.tree / "node_modules/.cache").exists()
+    write(world.place.tree, {"node_modules/b": ""})
+    assert await world.environments.changed(world.place, setup, ready) == [str(world.place.tree / "node_modules/b")]
+
+
+# ── traps: each would have passed ──
+
+PROVES = ("python", "-I", "-c", "import pkg; assert pkg.right")
+
+
+async def test_a_project_that_resolves_into_another_checkout_is_refused(world: World) -> None:
+    write(
+        world.folder, {"checkout/pkg/__init__.py": "right = True", "benches/b1/tree/pkg/__init__.py": "right = False"}
+    )
+
+    failed = await world.refused(python(f'echo {world.folder / "checkout"} > "$site/a.pth"\n'))
+
+    assert "`import pkg` gives" in failed.sentence
+    assert str(world.folder / "checkout") in failed.sentence
+    assert (await world.environments.run(PROVES, world.place, name="trap", seconds=60)).ok
+
+
+async def test_an_editable_install_of_another_checkout_is_refused_by_its_record(world: World) -> None:
+    url = f'{{"url": "file://{world.folder}/checkout", "dir_info": {{"editable": true}}}}'
+
+    failed = await world.refused(python(_installed("pkg", url)))
+
+    assert f"pkg is installed from {world.folder}/checkout, outside of the tree" in failed.sentence
+
+
+async def test_a_stale_copy_of_the_project_is_refused(world: World) -> None:
+    write(world.place.tree, {"src/pkg/__init__.py": "right = True"})
+    url = f'{{"url": "file://{world.place.tree}", "dir_info": {{}}}}'
+    setup = python(_installed("pkg", url) + 'cp -r src/pkg "$site/"\n')
+
+    failed = await world.refused(setup)
+
+    assert "pkg is installed as a copy" in failed.sentence
+    write(world.place.tree, {"src/pkg/__init__.py": "right = False"})
+    assert (await world.environments.run(PROVES, world.place, name="trap", seconds=60)).ok
+
+
+@pytest.mark.parametrize("file", ["pyproject.toml", "setup.cfg", "setup.py"])
+async def test_a_copy_of_the_project_from_an_index_is_refused_too(world: World, file: str) -> None:
+    text = {"pyproject.toml": '[project]\nname = "My_Pkg"\n', "setup.cfg": "name = my.pkg\n"}
+    write(world.place.tree, {file: text.get(file, "setup(name='my-pkg')\n")})
+
+    failed = await world.refused(python(_installed("my-pkg", "")))
+
+    assert "my-pkg is installed as a copy" in failed.sentence
+
+
+async def test_an_editable_install_of_the_tree_itself_is_what_is_wanted(world: World) -> None:
+    write(world.place.tree, {"pyproject.toml": '[project]\nname = "pkg"\n', "src/pkg/__init__.py": ""})
+    url = f'{{"url": "file://{world.place.tree}", "dir_info": {{"editable": true}}}}'
+
+    ready = await world.ready(python(_installed("pkg", url) + 'echo "$PWD/src" > "$site/a.pth"\n'))
+
+    assert ready.built
+
+
+async def test_a_dependency_that_happens_to_be_called_like_a_folder_is_no_trap(world: World) -> None:
+    write(world.place.tree, {"alembic/__init__.py": "", "tests/__init__.py": "", "types.py": ""})
+
+    ready = await world.ready(python('mkdir "$site/alembic"; touch "$site/alembic/__init__.py"\n'))
+
+    assert ready.built
+
+
+async def test_without_a_venv_the_python_on_path_must_not_know_the_project_from_elsewhere(tmp_path: Path) -> None:
+    write(tmp_path, {"checkout/pkg/__init__.py": "", "benches/b1/tree/pkg/__init__.py": ""})
+    maker = World(tmp_path / "maker")
+    await maker.ready(python(f'echo {tmp_path / "checkout"} > "$site/a.pth"\n'))
+    world = World(tmp_path, PATH=f"{maker.place.venv / 'bin'}:/usr/bin:/bin")
+
+    failed = await world.refused(NOTHING)
+
+    assert "`import pkg` gives" in failed.sentence
+
+
+@pytest.mark.parametrize("above", ["benches/node_modules", "node_modules"])
+async def test_node_modules_above_the_tree_are_refused(world: World, above: str) -> None:
+    write(world.place.tree, {"package.json": "{}"})
+    write(world.folder, {f"{above}/a/index.js": ""})
+
+    failed = await world.refused(NOTHING)
+
+    assert str(world.folder / above) in failed.sentence
+
+
+@pytest.mark.parametrize("link", ["node_modules/a", "node_modules/@b/a"])
+async def test_a_node_package_linked_from_outside_is_refused_one_from_within_is_not(world: World, link: str) -> None:
+    make = f"mkdir -p packages/own {Path(link).parent}; ln -s $PWD/packages/own node_modules/own; ln -s"
+    write(world.place.tree, {"package.json": "{}"})
+    await world.ready(scripted(f"{make} own {Path(link).parent}/own2; mv {Path(link).parent}/own2 node_modules/own3\n"))
+    outside = scripted(f"{make} {world.folder} {link}\n", keeps=("node_modules", "packages"))
+
+    failed = await world.refused(outside)
+
+    assert f"{link} leads out of the tree, to {world.folder}" in failed.sentence
+
+
+def _installed(name: str, direct_url: str) -> str:
+    """A script that records a distribution, as pip does."""
+    folder = f'"$site/{name}-1.dist-info"'
+    record = f"echo '{direct_url}' > {folder}/direct_url.json\n" if direct_url else ""
+    return (
+        f"mkdir {folder}\nprintf 'Metadata-Version: 2.1\\nName: {name}\\nVersion: 1\\n' > {folder}/METADATA\n{record}"
+    )

@@ -1,0 +1,318 @@
+"""The user's repository, examined, and what is read out of git."""
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from factory.errors import GitError, NotYet, RepositoryError
+from factory.git import Change, Git, Person, Repository, clean_environment, examine, exclude, running
+from tests.git_repo import EMAIL, PERSON, commit, environment, git, make_repo, write
+
+
+def user_environment(home: Path) -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], "HOME": str(home), "GIT_DIR": "/somewhere/else"}
+
+
+def own(repo: Path) -> Git:
+    return Git(git_dir=repo / ".git", own=True, environ=environment())
+
+
+async def look(root: Path, trunk: str = "") -> Repository:
+    return await examine(root, user_environment(root.parent), trunk=trunk)
+
+
+async def test_a_plain_repository_is_described_whole(tmp_path: Path) -> None:
+    repo = make_repo(tmp_path / "my repo é", {"a.txt": "a\n"})
+    git(repo, "config", "core.autocrlf", "input")
+
+    found = await look(repo)
+
+    assert found == Repository(
+        root=repo,
+        git_dir=repo / ".git",
+        common_dir=repo / ".git",
+        branch="main",
+        commit=git(repo, "rev-parse", "HEAD"),
+        object_format="sha1",
+        ref_format="files",
+        shallow=False,
+        identity=Person(PERSON, EMAIL),
+        excludes=(repo / ".git/info/exclude").read_text(),
+        inbox=(),
+        config={"core.autocrlf": "input", "core.filemode": "true"},
+    )
+
+
+async def test_a_folder_inside_the_repository_leads_to_its_top(tmp_path: Path) -> None:
+    repo = make_repo(tmp_path / "r", {"deep/er/a.txt": "a\n"})
+
+    assert (await look(repo / "deep/er")).root == repo
+
+
+async def test_a_linked_worktree_knows_where_refs_are(tmp_path: Path) -> None:
+    repo = make_repo(tmp_path / "r", {"a.txt": "a\n"})
+    git(repo, "worktree", "add", "-q", "-b", "side", str(tmp_path / "linked"))
+
+    found = await look(tmp_path / "linked")
+
+    assert (found.root, found.git_dir, found.common_dir, found.branch) == (
+        tmp_path / "linked",
+        repo / ".git/worktrees/linked",
+        repo / ".git",
+        "side",
+    )
+
+
+async def test_a_worktree_of_a_bare_repository_is_a_place_to_start(tmp_path: Path) -> None:
+    repo = make_repo(tmp_path / "r", {"a.txt": "a\n"})
+    git(tmp_path, "clone", "-q", "--bare", str(repo), str(tmp_path / "bare.git"))
+    git(tmp_path / "bare.git", "worktree", "add", "-q", str(tmp_path / "linked"), "main")
+
+    found = await look(tmp_path / "linked")
+
+    assert (found.root, found.common_dir) == (tmp_path / "linked", tmp_path / "bare.git")
+
+
+async def test_sha256_shallow_and_reftable_are_told_apart(tmp_path: Path) -> None:
+    sha256 = make_repo(tmp_path / "sha256", {"a.txt": "a\n"}, "main", "--object-format=sha256")
+    reftable = make_repo(tmp_path / "reftable", {"a.txt": "a\n"}, "main", "--ref-format=reftable")
+    commit(sha256, {"a.txt": "b\n"})
+    git(tmp_path, "clone", "-q", "--depth=1", f"file://{sha256}", "shallow")
+
+    seen = [await look(repo) for repo in (sha256, reftable, tmp_path / "shallow")]
+
+    assert [(found.object_format, found.ref_format, found.shallow) for found in seen] == [
+        ("sha256", "files", False),
+        ("sha1", "reftable", False),
+        ("sha256", "files", True),
+    ]
+
+
+async def test_without_an_identity_the_factory_lends_its_own(tmp_path: Path) -> None:
+    repo = make_repo(tmp_path / "r", {"a.txt": "a\n"})
+    git(repo, "config", "--unset", "user.name")
+    git(repo, "config", "--unset", "user.email")
+
+    assert (await look(repo)).identity == Person("factoryd", "factoryd@factoryd.invalid")
+
+
+async def test_the_users_own_ignore_rules_and_inbox_files_that_git_tracks_are_known(tmp_path: Path) -> None:
+    repo = make_repo(tmp_path / "r", {"inbox/old.md": "do\n", "inbox.md": "no\n"})
+    write(tmp_path, {".config/git/ignore": "*.mine"})
+    (repo / ".git/info/exclude").write_text("here\n")
+
+    found = await look(repo)
+
+    assert (found.excludes, found.inbox) == ("*.mine\nhere\n", ("inbox/old.md",))
+
+
+async def test_a_configured_excludes_file_replaces_the_usual_one(tmp_path: Path) -> None:
+    repo = make_repo(tmp_path / "r", {"a": ""})
+    write(tmp_path, {".config/git/ignore": "*.usual\n", "mine": "*.chosen\n"})
+    git(repo, "config", "core.excludesFile", "~/mine")
+    (repo / ".git/info/exclude").unlink()
+
+    assert (await look(repo)).excludes == "*.chosen\n"
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda root: None, "is not in a git repository"),
+        (lambda root: git(root, "init", "-q", "--bare"), "is a bare repository"),
+        (lambda root: git(root, "init", "-q", "-b", "main"), "has no commit yet"),
+        (lambda root: git(make_repo(root, {"a": ""}), "checkout", "-q", "--detach"), "No branch is checked out"),
+    ],
+)
+async def test_what_cannot_be_worked_with_is_refused_with_a_sentence(
+    tmp_path: Path, make: Callable[[Path], object], sentence: str
+) -> None:
+    root = tmp_path / "r"
+    root.mkdir()
+    make(root)
+
+    with pytest.raises(RepositoryError, match=sentence):
+        await look(root)
+
+
+async def test_a_missing_folder_is_no_repository(tmp_path: Path) -> None:
+    with pytest.raises(RepositoryError, match="not in a git repository"):
+        await look(tmp_path / "gone")
+
+
+async def test_a_detached_head_is_fine_when_trunk_is_named(tmp_path: Path) -> None:
+    repo = make_repo(tmp_path / "r", {"a": ""})
+    git(repo, "checkout", "-q", "--detach")
+
+    assert (await look(repo, "main")).branch == "main"
+
+
+async def test_a_misspelt_trunk_is_answered_with_the_nearest_branch(tmp_path: Path) -> None:
+    repo = make_repo(tmp_path / "r", {"a": ""}, "develop")
+
+    with pytest.raises(RepositoryError, match="Did you mean 'develop'"):
+        await look(repo, "devlop")
+
+
+async def test_git_that_is_missing_or_too_old_is_said(tmp_path: Path) -> None:
+    (tmp_path / "git").write_text("#!/bin/sh\necho git version 2.30.9\n")
+    (tmp_path / "git").chmod(0o755)
+    (tmp_path / "none").mkdir()
+
+    with pytest.raises(RepositoryError, match=r"git version 2\.30\.9 is too old"):
+        await examine(tmp_path, {"PATH": str(tmp_path)})
+    with pytest.raises(RepositoryError, match="git is not on PATH"):
+        await examine(tmp_path, {"PATH": str(tmp_path / "none")})
+
+
+async def test_filters_partial_clones_and_populated_submodules_are_not_yet(tmp_path: Path) -> None:
+    lfs = make_repo(tmp_path / "lfs", {".gitattributes": "*.bin filter=lfs\n", "a.bin": "x"})
+    lazy = make_repo(tmp_path / "lazy", {"a": ""})
+    git(lazy, "config", "remote.origin.promisor", "true")
+    outer = make_repo(tmp_path / "outer", {"a": ""})
+    git(outer, "-c", "protocol.file.allow=always", "submodule", "add", "-q", str(lazy), "sub")
+
+    for repo, sentence in ((lfs, "filter=lfs"), (lazy, "partial clones"), (outer, r"submodules \(sub\)")):
+        with pytest.raises(NotYet, match=sentence):
+            await look(repo)
+
+
+async def test_a_submodule_that_is_not_populated_is_fine(tmp_path: Path) -> None:
+    inner, outer = make_repo(tmp_path / "inner", {"a": ""}), make_repo(tmp_path / "outer", {"a": ""})
+    git(outer, "update-index", "--add", "--cacheinfo", f"160000,{git(inner, 'rev-parse', 'HEAD')},sub")
+
+    assert (await look(outer)).branch == "main"
+
+
+async def test_a_filter_that_touches_no_tracked_file_is_fine(tmp_path: Path) -> None:
+    repo = make_repo(tmp_path / "r", {".gitattributes": "*.bin filter=lfs\n*.txt text\n", "a.txt": "x"})
+
+    assert (await look(repo)).branch == "main"
+
+
+async def test_a_repository_of_someone_else_is_answered_with_the_command_that_trusts_it(tmp_path: Path) -> None:
+    repo = make_repo(tmp_path / "r", {"a": ""})
+    env = user_environment(tmp_path)
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a folder away")
+    for folder in (repo, repo / ".git"):
+        os.chown(folder, 12345, 12345)
+
+    with pytest.raises(RepositoryError, match=r"safe\.directory"):
+        await examine(repo, env)
+
+
+async def test_lines_are_excluded_once(tmp_path: Path) -> None:
+    (tmp_path / "info").mkdir()
+    (tmp_path / "info/exclude").write_text("mine")
+
+    exclude(tmp_path, ["/inbox/", "/.factory/"])
+    exclude(tmp_path, ["/inbox/", "/.factory/"])
+
+    assert (tmp_path / "info/exclude").read_text() == "mine\n/inbox/\n/.factory/\n"
+
+
+async def test_exclude_makes_the_file_where_there_is_none(tmp_path: Path) -> None:
+    exclude(tmp_path, ["/inbox/"])
+
+    assert (tmp_path / "info/exclude").read_text() == "/inbox/\n"
+
+
+async def test_many_files_are_read_in_one_go_and_missing_ones_left_out(tmp_path: Path) -> None:
+    files = {"a b.txt": "one\n", "ü/x": "", "new\nline": "two"}
+    repo = make_repo(tmp_path / "r", files)
+
+    read = await own(repo).read_many("HEAD", [*files, "no such\nfile", "ü"])
+
+    assert read == files
+
+
+async def test_a_listing_has_every_path(tmp_path: Path) -> None:
+    repo = make_repo(tmp_path / "r", {"a b.txt": "", "ü/x": ""})
+
+    assert await own(repo).listing("HEAD") == ["a b.txt", "ü/x"]
+    assert await own(repo).show("HEAD", "none") is None
+
+
+async def test_what_changed_names_modes_and_blobs_on_both_sides(tmp_path: Path) -> None:
+    repo = make_repo(tmp_path / "r", {"gone": "1", "kept": "2", "tool": "3"})
+    (repo / "gone").unlink()
+    (repo / "tool").chmod(0o755)
+    commit(repo, {"new": "1"})
+    one, three = (git(repo, "rev-parse", f"HEAD:{name}") for name in ("new", "tool"))
+
+    changes = await own(repo).changed("HEAD~", "HEAD")
+
+    assert changes == [
+        Change("D", "gone", "100644", "", one, ""),
+        Change("A", "new", "", "100644", "", one),
+        Change("M", "tool", "100644", "100755", three, three),
+    ]
+
+
+async def test_a_commit_is_made_from_a_tree_with_its_author_and_committer(tmp_path: Path) -> None:
+    repo = make_repo(tmp_path / "r", {"a": ""})
+
+    made = await own(repo).commit_tree(
+        "HEAD^{tree}",
+        ["HEAD"],
+        "Subject\n\nFactory-Unit: u\n",
+        author=Person("bot", "b@x"),
+        committer=Person("Ü", "u@x"),
+    )
+
+    assert git(repo, "log", "-1", "--format=%an %ae %cn %ce %s %(trailers:key=Factory-Unit)", made) == (
+        "bot b@x Ü u@x Subject Factory-Unit: u"
+    )
+
+
+async def test_a_name_that_means_no_commit_is_empty_and_no_ancestor(tmp_path: Path) -> None:
+    repo = make_repo(tmp_path / "r", {"a": ""})
+
+    assert await own(repo).commit("refs/heads/none") == ""
+    assert await own(repo).commit("--help") == ""
+    assert not await own(repo).contains("HEAD", "1" * 40)
+
+
+async def test_a_failing_command_says_which_and_why(tmp_path: Path) -> None:
+    repo = make_repo(tmp_path / "r", {"a": ""})
+
+    with pytest.raises(GitError, match=r"git ls-tree .* ended with 128: fatal"):
+        await own(repo).listing("none")
+
+
+def test_no_git_variable_of_the_caller_gets_through() -> None:
+    assert clean_environment({"GIT_DIR": "x", "HOME": "h"}) == {
+        "HOME": "h",
+        "LC_ALL": "C",
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_OPTIONAL_LOCKS": "0",
+    }
+
+
+async def test_what_the_factory_owns_hears_no_configuration_of_the_users(tmp_path: Path) -> None:
+    repo = make_repo(tmp_path / "r", {"a": ""})
+    write(tmp_path, {".gitconfig": "[alias]\n\tx = !echo planted\n"})
+    env = user_environment(tmp_path)
+
+    mine, theirs = (Git(git_dir=repo / ".git", own=flag, environ=env) for flag in (True, False))
+
+    assert await theirs.text("x") == "planted"
+    with pytest.raises(GitError):
+        await mine.text("x")
+
+
+@pytest.mark.parametrize("proc", [Path("/proc"), Path("/nonexistent")])
+async def test_a_git_at_work_is_seen_with_its_arguments(tmp_path: Path, proc: Path) -> None:
+    repo = make_repo(tmp_path / "r", {"a": ""})
+    child = subprocess.Popen(  # noqa: ASYNC220
+        ["git", "cat-file", "--batch"], cwd=repo, env=environment(), stdin=subprocess.PIPE
+    )
+
+    seen = await running(environment(), proc)
+
+    child.communicate(b"")
+    assert any(argv[:3] == ["git", "cat-file", "--batch"] and at in (repo, None) for at, argv in seen)

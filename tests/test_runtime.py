@@ -1,0 +1,477 @@
+"""Runtime files, the command lines they give, and what is read from the output of their agents."""
+
+import json
+import tomllib
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from factory.errors import ConfigError, NotYet
+from factory.runtime import (
+    OutputReader,
+    Runtime,
+    Seen,
+    Usage,
+    environment,
+    find,
+    invocation,
+    parse_runtime,
+    reset_time,
+    selector,
+)
+
+SHIPPED = Path(__file__).parents[1] / "conventions" / "runtimes"
+NOW = datetime(2026, 11, 24, 11, 10, tzinfo=UTC)
+LATER = datetime(2026, 11, 24, 11, 20, tzinfo=UTC)
+
+CLAUDE_BEGINS = (
+    '{"type":"system","subtype":"init","cwd":"/w","session_id":"cf67","tools":["Bash"],"model":"claude-opus-4-8"}',
+    '{"type":"assistant","message":{"id":"msg_e9","role":"assistant","content":[{"type":"tool_use","id":"toolu_12",'
+    '"name":"Bash","input":{"command":"ls"}}],"usage":{"input_tokens":1000,"output_tokens":1}},"session_id":"cf67"}',
+)
+CLAUDE_ENDS = (
+    '{"type":"user","message":{"role":"user","content":[{"tool_use_id":"toolu_12","type":"tool_result",'
+    '"content":"(no output)","is_error":false}]},"session_id":"cf67"}',
+    '{"type":"result","subtype":"success","is_error":false,"api_error_status":null,"num_turns":2,"result":"Done.",'
+    '"session_id":"cf67","total_cost_usd":0.0125,"usage":{"input_tokens":2000,"cache_creation_input_tokens":30,'
+    '"cache_read_input_tokens":4,"output_tokens":100}}',
+)
+CLAUDE_UNAUTHORIZED = (
+    '{"type":"result","subtype":"success","is_error":true,"api_error_status":401,'
+    '"result":"Failed to authenticate. API Error: 401 nope","session_id":"33e1","total_cost_usd":0,"usage":{}}'
+)
+CLAUDE_LOGGED_OUT = (
+    '{"type":"result","subtype":"success","is_error":true,"api_error_status":null,'
+    '"result":"Not logged in · Please run /login","session_id":"27a5"}'
+)
+CLAUDE_LIMIT = (
+    '{"type":"rate_limit_event","rate_limit_info":{"status":"rejected","resetsAt":1795540000,'
+    '"rateLimitType":"five_hour"},"session_id":"3763"}',
+    '{"type":"result","subtype":"success","is_error":true,"api_error_status":429,'
+    '"result":"You\'ve hit your session limit · resets 5:06pm (UTC)","session_id":"3763"}',
+)
+CLAUDE_BUSY = (
+    '{"type":"result","subtype":"success","is_error":true,"api_error_status":529,'
+    '"result":"API Error: 529 overloaded","session_id":"4248"}'
+)
+CLAUDE_POOR = (
+    '{"type":"result","is_error":true,"api_error_status":400,"result":"Credit balance is too low","session_id":"4248"}'
+)
+CODEX_BEGINS = (
+    '{"type":"thread.started","thread_id":"01a2"}',
+    '{"type":"turn.started"}',
+    '{"type":"item.started","item":{"id":"item_1","type":"command_execution","command":"ls","status":"in_progress"}}',
+)
+CODEX_ENDS = (
+    '{"type":"item.completed","item":{"id":"item_1","type":"command_execution","command":"ls","exit_code":0}}',
+    '{"type":"item.completed","item":{"id":"item_2","type":"error","message":"Model metadata not found"}}',
+    '{"type":"item.completed","item":{"id":"item_3","type":"agent_message","text":"Done."}}',
+    '{"type":"turn.completed","usage":{"input_tokens":3000,"cached_input_tokens":0,"output_tokens":150}}',
+)
+CODEX_RECONNECTING = '{"type":"error","message":"Reconnecting... waiting for network (Connection failed)"}'
+CODEX_UNAUTHORIZED = (
+    '{"type":"turn.failed","error":{"message":"unexpected status 401 Unauthorized: nope, url: http://127.0.0.1/v1"}}'
+)
+CODEX_LIMIT = (
+    '{"type":"turn.failed","error":{"message":"You’ve hit your usage limit. Upgrade to Pro '
+    '(https://chatgpt.com/explore/pro) or try again at Nov 27th, 2026 9:44 AM."}}'
+)
+CODEX_BUSY = '{"type":"turn.failed","error":{"message":"exceeded retry limit, last status: 429 Too Many Requests"}}'
+
+
+def shipped(name: str) -> Runtime:
+    return parse_runtime(name, (SHIPPED / f"{name}.toml").read_text(), where=f"{name}.toml")
+
+
+def written(text: str) -> Runtime:
+    return parse_runtime("mine", text, where="mine.toml")
+
+
+def seen(runtime: Runtime, folder: Path, *lines: str, earlier: Usage | None = None, ended: bool = True) -> Seen:
+    (folder / "output.log").write_text("".join(f"{line}\n" for line in lines))
+    return OutputReader(runtime, folder, earlier=earlier).read(NOW, ended=ended)
+
+
+# ── the file
+
+
+@pytest.mark.parametrize("file", sorted(SHIPPED.glob("*.toml")), ids=lambda file: file.stem)
+def test_a_shipped_runtime_is_well_formed_and_can_resume(file: Path) -> None:
+    runtime = parse_runtime(file.stem, file.read_text(), where=file.name)
+
+    assert runtime.name == file.stem
+    assert runtime.resume
+    assert runtime.instructions
+
+
+def test_a_runtime_needs_a_command_only() -> None:
+    runtime = written('command = ["mine"]')
+
+    assert runtime == Runtime(name="mine", command=("mine",))
+    assert (runtime.stop.signal, runtime.stop.grace_s, runtime.output.format) == ("TERM", 5, "text")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("comand = ['x']", "mine.toml: command: Field required"),
+        ("command = ['x']\n[outpt]", "mine.toml: outpt is not known: did you mean output?"),
+        ("command = ['x']\n[output]\nprogres = 'x'", "mine.toml: output.progres is not known: did you mean progress?"),
+        ("command = ['x']\nzzz = 1", "mine.toml: zzz is not known; known are "),
+        ("command = 'x'", "mine.toml: command: Input should be a valid array"),
+        ("command = []", "mine.toml: command: "),
+        ("command = ['x', ['a', 3]]", "mine.toml: command: Input should be a valid string"),
+        ("command = ['x', '{promt}']", "mine.toml: command: {promt} is not known: did you mean prompt?"),
+        ("command = ['x']\nresume = ['{sesion}']", "mine.toml: command: {sesion} is not known: did you mean session?"),
+        ("command = ['x']\nstdin = 'file'", "mine.toml: stdin: Input should be 'prompt' or 'none'"),
+        ("command = ['x']\nstop = {signal = 'STOP'}", "mine.toml: stop.signal: Input should be 'TERM', "),
+        ("command = ['x']\nstop = {grace_s = 3600}", "mine.toml: stop.grace_s: Input should be less than or equal"),
+        ("command = ['x']\nstop = {grace_s = 1979-05-27}", "mine.toml: dates are not used here"),
+        ("command = ['x']\n[output]\nsession = 'a b'", 'mine.toml: output.session: "a b" is not of the form "TYPE['),
+        ("command = ['x']\n[output]\nsession = 3", "mine.toml: output.session: a selector such as "),
+        ("command = ['x']\n[limit]\npatterns = ['(']", "mine.toml: limit.patterns: not a regular expression: "),
+        ("command = ['x']\n[limit]\npatterns = 'x'", "mine.toml: limit.patterns: a list of regular expressions"),
+        ("command =", "mine.toml: Invalid value"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_place_and_form(text: str, reason: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        written(text)
+
+    assert str(refused.value).startswith(reason)
+
+
+def test_files_in_a_home_of_its_own_are_not_yet() -> None:
+    with pytest.raises(NotYet):
+        written("command = ['x']\nfiles = {a = 'b'}")
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_a_runtime_or_a_sentence(text: str) -> None:
+    with suppress(ConfigError, NotYet):
+        assert isinstance(written(text), Runtime)
+    with suppress(ConfigError, NotYet):
+        assert isinstance(written(f"command = ['x']\n{text}"), Runtime)
+
+
+# ── the command line
+
+
+def called(runtime: Runtime, folder: Path, *, text: str = "Do it.", model: str = "", session: str = "") -> list[str]:
+    prompt = folder / "prompt.md"
+    prompt.write_text(text)
+    argv, _ = invocation(
+        runtime,
+        prompt_file=prompt,
+        workspace=Path("/work"),
+        outbox=Path("/out"),
+        run_dir=Path("/run"),
+        model=model,
+        session=session,
+    )
+    return list(argv)
+
+
+def test_a_model_is_named_only_where_one_is_wanted(tmp_path: Path) -> None:
+    claude = shipped("claude")
+
+    assert "--model" not in called(claude, tmp_path)
+    assert called(claude, tmp_path, model="opus")[-2:] == ["--model", "opus"]
+
+
+def test_resume_arguments_follow_the_command(tmp_path: Path) -> None:
+    assert called(shipped("claude"), tmp_path, model="opus", session="cf67")[-4:] == [
+        *("--model", "opus"),
+        *("--resume", "cf67"),
+    ]
+
+
+def test_resume_arguments_go_where_the_command_says(tmp_path: Path) -> None:
+    codex = shipped("codex")
+
+    assert called(codex, tmp_path)[:3] == ["codex", "exec", "--json"]
+    assert called(codex, tmp_path, session="01a2")[:5] == ["codex", "exec", "resume", "01a2", "--json"]
+    assert called(codex, tmp_path, session="01a2")[-1] == "-"
+
+
+def test_every_placeholder_is_filled_and_other_braces_stay(tmp_path: Path) -> None:
+    runtime = written(
+        "command = ['x', '{prompt}', '{workspace}/{outbox}', '{run_dir}', '-c', 'a={b=\"c\"}', '{model}']"
+    )
+
+    assert called(runtime, tmp_path) == ["x", "Do it.", "/work//out", "/run", "-c", 'a={b="c"}', ""]
+
+
+def test_a_task_text_with_braces_is_not_filled_in_again(tmp_path: Path) -> None:
+    assert called(written("command = ['x', '{prompt}']"), tmp_path, text="say {model}") == ["x", "say {model}"]
+
+
+def test_a_prompt_too_long_for_an_argument_becomes_the_request_to_read_its_file(tmp_path: Path) -> None:
+    runtime = written("command = ['x', '{prompt}']")
+
+    assert called(runtime, tmp_path, text="é" * 60_000) == ["x", f"Read {tmp_path / 'prompt.md'} and do what it says."]
+
+
+@pytest.mark.parametrize(("stdin", "given_file"), [("prompt", True), ("none", False)])
+def test_the_prompt_is_stdin_where_the_file_says_so(tmp_path: Path, stdin: str, given_file: bool) -> None:
+    runtime = written(f"command = ['x']\nstdin = '{stdin}'")
+    prompt = tmp_path / "prompt.md"
+    prompt.write_text("Do it.")
+
+    _, file = invocation(runtime, prompt_file=prompt, workspace=tmp_path, outbox=tmp_path, run_dir=tmp_path)
+
+    assert file == (prompt if given_file else None)
+
+
+def test_a_program_is_found_on_the_path_absolutely_or_in_the_repository(tmp_path: Path) -> None:
+    program = tmp_path / "tools" / "agent"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    (tmp_path / "tools" / "notes").write_text("")
+
+    assert find("agent", path=str(program.parent), root=Path("/")) == program
+    assert find("tools/agent", path="", root=tmp_path) == program
+    assert find(str(program), path="", root=Path("/")) == program
+    assert find("agent", path="/nowhere", root=tmp_path) is None
+    assert find("tools/notes", path="", root=tmp_path) is None
+    assert find("tools/none", path="", root=tmp_path) is None
+
+
+def test_an_agent_gets_what_its_file_lets_through_and_nothing_else() -> None:
+    runtime = written("command = ['x']\nenv = ['MY_KEY', 'CLOUD_*']\nset = {QUIET = '1', LANG = 'C'}")
+    source = {"PATH": "/bin", "HOME": "/home/me", "LANG": "de", "MY_KEY": "k", "CLOUD_A": "a", "OTHER": "o", "TZ": "X"}
+
+    env = environment(runtime, source, {"TMPDIR": "/tmp/1"})
+
+    assert env == {
+        **{"PATH": "/bin", "HOME": "/home/me", "LANG": "C", "MY_KEY": "k", "CLOUD_A": "a"},
+        **{"TZ": "UTC", "QUIET": "1", "TMPDIR": "/tmp/1"},
+    }
+
+
+# ── the output: recorded lines
+
+
+def test_a_good_run_of_claude(tmp_path: Path) -> None:
+    assert seen(shipped("claude"), tmp_path, *CLAUDE_BEGINS, *CLAUDE_ENDS) == Seen(
+        first=NOW, last=NOW, session="cf67", usage=Usage(2034, 100, 0.0125), result="Done.", done=True
+    )
+
+
+def test_a_good_run_of_codex(tmp_path: Path) -> None:
+    told = seen(shipped("codex"), tmp_path, "WARNING: no matter", *CODEX_BEGINS, *CODEX_ENDS, earlier=Usage(2000, 100))
+
+    assert told == Seen(
+        first=NOW,
+        last=NOW,
+        session="01a2",
+        usage=Usage(1000, 50),
+        result="Done.",
+        tail="WARNING: no matter",
+        done=True,
+    )
+    assert told.good
+
+
+@pytest.mark.parametrize(
+    ("name", "lines", "call"), [("claude", CLAUDE_BEGINS, "toolu_12"), ("codex", CODEX_BEGINS, "item_1")]
+)
+def test_a_tool_is_open_until_it_is_closed(tmp_path: Path, name: str, lines: tuple[str, ...], call: str) -> None:
+    told = seen(shipped(name), tmp_path, *lines)
+
+    assert (told.tools, told.done, told.good) == (frozenset({call}), False, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "lines", "limited", "unauthorized", "reset"),
+    [
+        ("claude", (CLAUDE_UNAUTHORIZED,), False, True, None),
+        ("claude", (CLAUDE_LOGGED_OUT,), False, True, None),
+        ("claude", CLAUDE_LIMIT, True, False, datetime(2026, 11, 24, 17, 6, 40, tzinfo=UTC)),
+        ("claude", CLAUDE_LIMIT[1:], True, False, datetime(2026, 11, 24, 17, 6, tzinfo=UTC)),
+        ("claude", (CLAUDE_BUSY,), True, False, None),
+        ("claude", (CLAUDE_POOR,), True, False, None),
+        ("codex", (CODEX_UNAUTHORIZED,), False, True, None),
+        ("codex", (CODEX_LIMIT,), True, False, datetime(2026, 11, 27, 9, 44, tzinfo=UTC)),
+        ("codex", (CODEX_BUSY,), True, False, None),
+    ],
+)
+def test_a_limit_and_a_refused_login_are_told_apart_from_failure(
+    tmp_path: Path, name: str, lines: tuple[str, ...], limited: bool, unauthorized: bool, reset: datetime | None
+) -> None:
+    told = seen(shipped(name), tmp_path, *lines)
+
+    assert (told.limited, told.unauthorized, told.reset) == (limited, unauthorized, reset)
+    assert told.failed
+    assert told.error
+    assert not told.good
+
+
+def test_reconnecting_is_no_sign_of_life(tmp_path: Path) -> None:
+    told = seen(shipped("codex"), tmp_path, CODEX_RECONNECTING, CODEX_RECONNECTING)
+
+    assert (told.first, told.last, told.failed) == (None, None, False)
+
+
+def test_what_an_agent_reads_about_limits_is_no_limit(tmp_path: Path) -> None:
+    line = '{"type":"user","message":{"content":[{"type":"tool_result","content":"usage limit reached|1795540000"}]}}'
+
+    assert not seen(shipped("claude"), tmp_path, line, *CLAUDE_ENDS).limited
+
+
+def test_plain_text_about_a_limit_counts_only_once_the_run_has_ended(tmp_path: Path) -> None:
+    runtime = written("command = ['x']\n[limit]\npatterns = ['slow down for (?P<reset>\\d+)s']")
+
+    assert not seen(runtime, tmp_path, "please slow down for 30s", ended=False).limited
+    told = seen(runtime, tmp_path, "please slow down for 30s")
+    assert (told.limited, told.reset) == (True, datetime(2026, 11, 24, 11, 10, 30, tzinfo=UTC))
+
+
+def test_text_output_is_its_own_last_word(tmp_path: Path) -> None:
+    told = seen(written("command = ['x']"), tmp_path, '{"type": "result"}', "bye", ended=False)
+
+    assert told == Seen(first=NOW, last=NOW, tail='{"type": "result"}\nbye', done=True)
+    assert told.good
+
+
+def test_steps_are_summed_where_the_file_says_so(tmp_path: Path) -> None:
+    runtime = written(
+        "command = ['x']\n[output]\nformat = 'jsonl'\nusage = {mode = 'step', input = 'step:in', cost = 'step:usd'}"
+    )
+
+    told = seen(runtime, tmp_path, '{"type":"step","in":5,"usd":0.5}', '{"type":"step","in":7,"usd":0.25}')
+
+    assert told.usage == Usage(12, 0, 0.75)
+
+
+@pytest.mark.parametrize("line", ["{", "[]", '"x"', "null", "{}", '{"type":[]}', "\0", "[" * 5000, '{"type":"result"'])
+def test_a_line_that_is_no_event_does_no_harm(tmp_path: Path, line: str) -> None:
+    told = seen(shipped("claude"), tmp_path, line, *CLAUDE_ENDS)
+
+    assert (told.good, told.result) == (True, "Done.")
+
+
+def test_events_of_another_shape_do_no_harm(tmp_path: Path) -> None:
+    odd = '{"type":"result","result":{"deep":[1]},"usage":"much","is_error":null,"api_error_status":"429"}'
+
+    told = seen(shipped("claude"), tmp_path, '{"type":"assistant","message":"plain"}', odd)
+
+    assert (told.done, told.failed, told.usage) == (True, False, Usage())
+
+
+# ── the output: as it grows
+
+
+def test_only_what_is_new_is_read_and_half_a_line_waits(tmp_path: Path) -> None:
+    reader = OutputReader(shipped("claude"), tmp_path)
+    log = tmp_path / "output.log"
+    text = "".join(f"{line}\n" for line in (*CLAUDE_BEGINS, *CLAUDE_ENDS)).encode()
+
+    assert reader.read(NOW) == Seen()
+    log.write_bytes(text[:150])
+    assert reader.read(NOW).session == "cf67"
+    log.write_bytes(text[:-5])
+    assert not reader.read(NOW).done
+    log.write_bytes(text[:-1])
+    told = reader.read(LATER, ended=True)
+
+    assert (told.first, told.last, told.good) == (NOW, LATER, True)
+
+
+def test_nothing_is_missed_or_read_twice_when_the_file_is_rotated(tmp_path: Path) -> None:
+    runtime = written("command = ['x']\n[output]\nformat = 'jsonl'\nusage = {mode = 'step', input = 'n:n'}")
+    reader, log, older = OutputReader(runtime, tmp_path), tmp_path / "output.log", tmp_path / "output.1.log"
+    numbers = [json.dumps({"type": "n", "n": 10**exponent}) + "\n" for exponent in range(6)]
+
+    log.write_text(numbers[0])
+    reader.read(NOW)
+    log.write_text("".join(numbers[:2]) + numbers[2][:7])
+    log.rename(older)
+    log.write_text(numbers[2][7:] + numbers[3])
+    reader.read(NOW)
+    log.write_text(numbers[2][7:] + numbers[3] + numbers[4])
+    reader.read(NOW)
+
+    assert reader.read(NOW).usage.input == 11111
+
+
+def test_after_an_adoption_both_files_are_read(tmp_path: Path) -> None:
+    (tmp_path / "output.1.log").write_text("".join(f"{line}\n" for line in CLAUDE_BEGINS))
+
+    told = seen(shipped("claude"), tmp_path, *CLAUDE_ENDS)
+
+    assert (told.session, told.tools, told.good) == ("cf67", frozenset(), True)
+
+
+def test_a_line_without_end_does_not_fill_the_memory(tmp_path: Path) -> None:
+    reader = OutputReader(shipped("claude"), tmp_path)
+    (tmp_path / "output.log").write_bytes(b"x" * (9 << 20))
+
+    told = reader.read(NOW)
+
+    assert told.tail == "x" * 4000
+
+
+# ── selectors and times
+
+
+EVENT = {"type": "a.b", "list": [{"k": "x", "v": 1}, {"k": "y", "v": 2}], "deep": {"on": True}, "none": None}
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("a.b:list.v", [1, 2]),
+        ("a.b:list[k=y].v", [2]),
+        ("a.b[deep.on=true]:deep.on", [True]),
+        ("a.b[deep.on=false]:deep.on", []),
+        ("a.b[none=null]", [EVENT]),
+        ("*:deep", [{"on": True}]),
+        ("other:deep", []),
+        ("a.b:none", []),
+        ("a.b:deep.on.more", []),
+    ],
+)
+def test_a_selector_finds(text: str, found: list[object]) -> None:
+    assert selector(text).find(EVENT) == found
+
+
+@pytest.mark.parametrize("text", ["", ":x", "a:b..c", "a:b.", "a[b]:c", "a b", "a:[k=v]"])
+def test_a_selector_of_another_form_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not of the form"):
+        selector(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("1795540000", datetime(2026, 11, 24, 17, 6, 40, tzinfo=UTC)),
+        ("90", datetime(2026, 11, 24, 11, 11, 30, tzinfo=UTC)),
+        ("0.5", datetime(2026, 11, 24, 11, 10, 0, 500_000, tzinfo=UTC)),
+        ("5:06pm (UTC)", datetime(2026, 11, 24, 17, 6, tzinfo=UTC)),
+        ("5:06 PM.", datetime(2026, 11, 24, 17, 6, tzinfo=UTC)),
+        ("10:55am", datetime(2026, 11, 25, 10, 55, tzinfo=UTC)),
+        ("3pm", datetime(2026, 11, 24, 15, 0, tzinfo=UTC)),
+        ("17:00", datetime(2026, 11, 24, 17, 0, tzinfo=UTC)),
+        ("Nov 27th, 2026 9:44 AM", datetime(2026, 11, 27, 9, 44, tzinfo=UTC)),
+        ("Nov 27 at 10am", datetime(2026, 11, 27, 10, 0, tzinfo=UTC)),
+        ("soon", None),
+        ("", None),
+        ("9" * 400, None),
+        ("25:61", None),
+    ],
+)
+def test_a_reset_time_is_understood_or_left_open(text: str, moment: datetime | None) -> None:
+    assert reset_time(text, NOW) == moment
+
+
+def test_the_shipped_files_name_no_provider_and_no_model() -> None:
+    for file in SHIPPED.glob("*.toml"):
+        words = json.dumps(tomllib.loads(file.read_text())["command"])
+        assert "base_url" not in words
+        assert "{model}" in words

@@ -1,0 +1,221 @@
+"""What hangs next, in virtual time."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from factory.records import Hook
+from factory.scheduling import Choice, choose, missing, next_time, rank, settle
+from factory.unit import Unit, UnitState
+
+NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)
+LANDED, CANCELLED, RUNNING = UnitState.LANDED, UnitState.CANCELLED, UnitState.RUNNING
+
+
+def a_unit(id: str, *, minutes_old: float = 0, state: UnitState = UnitState.READY, **fields: Any) -> Unit:
+    accepted = NOW - timedelta(minutes=minutes_old)
+    return Unit(id=id, title=id, state=state, since=accepted, accepted=accepted, **fields)
+
+
+def hooks(count: int) -> list[Hook]:
+    return [Hook(worker=f"w{number}", index=number) for number in range(1, count + 1)]
+
+
+def picked(units: list[Unit], count: int = 9, **facts: Any) -> list[str]:
+    return [choice.unit.id for choice in choose(units, hooks(count), now=NOW, agent="claude", **facts) if choice.hook]
+
+
+def why_not(units: list[Unit], count: int = 9, **facts: Any) -> dict[str, str]:
+    choices = choose(units, hooks(count), now=NOW, agent="claude", **facts)
+    return {choice.unit.id: choice.why for choice in choices if not choice.hook}
+
+
+def test_the_most_urgent_go_first_and_the_rest_is_told_why_it_waits() -> None:
+    urgent, usual, later = a_unit("urgent", priority=0), a_unit("usual"), a_unit("later", priority=4)
+
+    choices = choose([later, usual, urgent], hooks(2), now=NOW, agent="claude")
+
+    assert choices == [
+        Choice(urgent, Hook(worker="w1", index=1)),
+        Choice(usual, Hook(worker="w2", index=2)),
+        Choice(later, None, "waits for a free worker"),
+    ]
+
+
+def test_among_equals_the_first_accepted_goes_first_and_then_the_id_decides() -> None:
+    units = [a_unit("b"), a_unit("old", minutes_old=20), a_unit("a")]
+
+    assert picked(units) == ["old", "a", "b"]
+
+
+def test_each_half_hour_of_waiting_raises_a_unit_by_one() -> None:
+    units = [a_unit("fresh"), a_unit("old-but-whenever", priority=4, minutes_old=61), a_unit("younger", minutes_old=29)]
+
+    assert picked(units) == ["old-but-whenever", "younger", "fresh"]
+
+
+def test_what_is_wanted_now_goes_ahead_of_last_nights_backlog() -> None:
+    backlog = [a_unit(f"night-{hour}", minutes_old=60 * hour) for hour in range(1, 13)]
+
+    assert picked([*backlog, a_unit("hotfix", priority=0)], 1) == ["hotfix"]
+
+
+def test_after_a_day_nothing_goes_ahead_any_more() -> None:
+    assert picked([a_unit("hotfix", priority=0), a_unit("forgotten", priority=4, minutes_old=24 * 60)], 1) == [
+        "forgotten"
+    ]
+
+
+@given(st.integers(0, 4), st.integers(0, 4), st.integers(0, 4000), st.integers(0, 4000))
+def test_nobody_is_overtaken_for_ever(mine: int, theirs: int, my_age: int, their_age: int) -> None:
+    waiting, newcomer = a_unit("waiting", priority=mine, minutes_old=my_age), a_unit("newcomer", priority=theirs)
+    a_day_on = NOW + timedelta(days=1)
+
+    assert rank(waiting, a_day_on) < rank(a_unit("newcomer", priority=theirs, minutes_old=-24 * 60), a_day_on)
+    assert newcomer.accepted > waiting.accepted or my_age == 0
+
+
+def test_only_ready_units_go_on_hooks_that_are_idle_and_empty() -> None:
+    units = [a_unit(state.value, state=state) for state in UnitState]
+    taken = [Hook(worker="w1", index=1, unit="x"), Hook(worker="w2", index=2, state="draining")]
+    free = Hook(worker="w3", index=3)
+
+    choices = choose(units, [*taken, free], now=NOW, agent="claude")
+
+    assert choices == [Choice(a_unit("ready"), free)]
+
+
+def test_a_unit_whose_time_has_not_come_is_not_due() -> None:
+    units = [a_unit("soon", not_before=NOW + timedelta(seconds=1)), a_unit("due", not_before=NOW)]
+
+    assert picked(units) == ["due"]
+
+
+def test_units_whose_runtime_is_stopped_are_passed_over_whether_named_or_configured() -> None:
+    units = [a_unit("default"), a_unit("named", agent="codex"), a_unit("shell", agent="run")]
+
+    assert picked(units, blocked={"claude"}) == ["named", "shell"]
+    assert picked(units, blocked={"codex", "claude", "run"}) == ["shell"]
+    assert why_not(units, blocked={"claude"}) == {"default": "its agent claude is stopped at present"}
+
+
+def test_while_trunk_is_red_only_priority_0_starts_and_age_does_not_help() -> None:
+    units = [a_unit("repair", priority=0), a_unit("old", priority=1, minutes_old=10_000)]
+
+    assert picked(units, trunk_red=True) == ["repair"]
+    assert why_not(units, trunk_red=True) == {
+        "old": "trunk is red: until it is green again only units of priority 0 start"
+    }
+
+
+def test_units_with_overlapping_scopes_do_not_run_beside_each_other() -> None:
+    running = a_unit("running", state=RUNNING, scope=("src/**",))
+    queued = a_unit("queued", state=UnitState.QUEUED, scope=("docs",))
+    units = [
+        running,
+        queued,
+        a_unit("a", scope=("src/a.py",)),
+        a_unit("b", scope=("docs/x.md",)),
+        a_unit("c", scope=("lib",)),
+    ]
+
+    assert picked(units) == ["c"]
+    assert why_not(units) == {
+        "a": "its scope overlaps that of running, which goes first",
+        "b": "its scope overlaps that of queued, which goes first",
+    }
+
+
+def test_two_that_overlap_are_not_both_chosen_in_one_pass() -> None:
+    assert picked([a_unit("a", scope=("src",)), a_unit("b", scope=("src/x.py",))]) == ["a"]
+
+
+def test_units_without_scope_run_beside_everything() -> None:
+    units = [a_unit("running", state=RUNNING, scope=("**",)), a_unit("a"), a_unit("b", state=RUNNING)]
+
+    assert picked(units) == ["a"]
+
+
+def test_a_wide_scope_is_not_starved_by_narrow_ones_that_follow_each_other() -> None:
+    units = [
+        a_unit("running", state=RUNNING, scope=("src/a",)),
+        a_unit("wide", minutes_old=5, scope=("src",)),
+        a_unit("narrow", scope=("src/b",)),
+    ]
+
+    assert picked(units) == []
+    assert picked([units[1], units[2]]) == ["wide"]
+
+
+def test_a_unit_that_cannot_start_anyway_keeps_nobody_off_its_scope() -> None:
+    units = [a_unit("stopped", minutes_old=5, agent="codex", scope=("src",)), a_unit("free", scope=("src/a",))]
+
+    assert picked(units, blocked={"codex"}) == ["free"]
+
+
+def test_a_waiting_unit_becomes_ready_once_all_it_needs_has_landed() -> None:
+    unit = a_unit("b", state=UnitState.WAITING, needs=("a", "x"), why="needs a, which is running")
+
+    settled = settle([unit], {"a": LANDED, "x": LANDED}, now=NOW)
+
+    assert settled == [a_unit("b", needs=("a", "x"))]
+
+
+def test_a_need_that_is_under_way_is_named_with_its_state() -> None:
+    unit = a_unit("b", state=UnitState.WAITING, needs=("a", "x", "y"))
+
+    assert missing(unit, {"a": RUNNING, "x": LANDED, "y": UnitState.HELD}, now=NOW) == (
+        "needs a, which is running; needs y, which is held"
+    )
+
+
+def test_an_unknown_need_is_shown_with_a_did_you_mean() -> None:
+    unit = a_unit("b", state=UnitState.WAITING, needs=("add-logn", "zzz"))
+
+    settled = settle([unit], {"add-login": RUNNING}, now=NOW)
+
+    assert [each.why for each in settled] == [
+        "needs add-logn, which does not exist yet: did you mean add-login?; needs zzz, which does not exist yet"
+    ]
+
+
+def test_a_cancelled_need_holds_the_unit() -> None:
+    unit = a_unit("b", needs=("a",), minutes_old=5)
+
+    (held,) = settle([unit], {"a": CANCELLED}, now=NOW)
+
+    assert (held.state, held.why, held.since) == (UnitState.HELD, "needs a, which was cancelled", NOW)
+
+
+def test_a_ready_unit_that_misses_something_goes_back_to_waiting() -> None:
+    later = NOW + timedelta(minutes=5)
+
+    (waiting,) = settle([a_unit("b", not_before=later)], {}, now=NOW)
+
+    assert (waiting.state, waiting.why) == (UnitState.WAITING, "waits until 2026-01-05 12:05:00 UTC")
+
+
+def test_what_has_not_changed_is_not_written_again() -> None:
+    waiting = a_unit("b", state=UnitState.WAITING, needs=("a",))
+    (told,) = settle([waiting], {"a": RUNNING}, now=NOW)
+
+    assert settle([told, a_unit("c"), a_unit("d", state=RUNNING, needs=("a",))], {"a": RUNNING}, now=NOW) == []
+
+
+def test_a_unit_that_waits_for_a_shared_cause_is_left_to_whoever_closes_it() -> None:
+    assert settle([a_unit("b", state=UnitState.WAITING, cause="setup:1")], {}, now=NOW) == []
+
+
+def test_the_next_time_is_the_earliest_still_to_come_and_none_without_one() -> None:
+    soon, later = NOW + timedelta(seconds=10), NOW + timedelta(hours=1)
+    units = [
+        a_unit("later", state=UnitState.WAITING, not_before=later),
+        a_unit("soon", state=UnitState.WAITING, not_before=soon),
+        a_unit("past", state=UnitState.WAITING, not_before=NOW),
+        a_unit("caused", state=UnitState.WAITING, not_before=NOW + timedelta(seconds=1), cause="setup:1"),
+    ]
+
+    assert next_time(units, now=NOW) == soon
+    assert next_time([], now=NOW) is None

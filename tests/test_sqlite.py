@@ -1,0 +1,330 @@
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from factory.errors import Fenced, StoreError
+from factory.journal import Event, fold
+from factory.ports import Store
+from factory.records import KEYS, KINDS, Attempt, Card, Fact, Hook, Request, Step
+from factory.stores import OPEN, SCHEMA
+from factory.stores.sqlite import SqliteStore
+from factory.unit import FINAL, Unit, UnitState
+from tests.memory_store import MemoryStore
+from tests.store_contract import CARD, NOW, READY, StoreContract, Undone, of_kind, tables
+
+ROOT = Path(__file__).parents[1]
+
+
+class TestSqliteStore(StoreContract):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Iterator[Store]:
+        with closing(SqliteStore(tmp_path / "store.sqlite")) as store:
+            yield store
+
+
+class TestMemoryStore(StoreContract):
+    @pytest.fixture
+    def store(self) -> Store:
+        return MemoryStore()
+
+
+NAMES = st.sampled_from(["a", "b", "c"])
+RECORDS = st.one_of(
+    of_kind(Unit, id=NAMES, attempt=st.integers(0, 2)),
+    of_kind(Attempt, unit=NAMES, number=st.integers(1, 2)),
+    of_kind(Card, id=NAMES, state=st.sampled_from(["open", "closed"])),
+    of_kind(Hook, worker=NAMES),
+    of_kind(Step, id=NAMES),
+    of_kind(Request, id=st.integers(1, 3), state=st.sampled_from(["pending", "done"])),
+    of_kind(Fact, name=NAMES),
+)
+WRITES = st.lists(RECORDS, max_size=3)
+
+
+class StoreModel(RuleBasedStateMachine):
+    """The file and the model, done the same things to, never differ."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp())
+        self.model = MemoryStore()
+        self.real = SqliteStore(self.folder / "store.sqlite")
+
+    def teardown(self) -> None:
+        self.real.close()
+        shutil.rmtree(self.folder)
+
+    @rule(records=WRITES, unit=NAMES)
+    def write(self, records: list[Any], unit: str) -> None:
+        for store in (self.model, self.real):
+            store.write(Event.UNIT_READY, *records, now=NOW, unit=unit)
+
+    @rule(record=RECORDS, unit=NAMES, attempt=st.integers(0, 2))
+    def write_behind_the_fence(self, record: Any, unit: str, attempt: int) -> None:
+        passed = []
+        for store in (self.model, self.real):
+            with suppress(Fenced):
+                passed.append(store.write(Event.ATTEMPT_NOTED, record, now=NOW, unit=unit, attempt=attempt, fence=True))
+
+        assert len(passed) in (0, 2)
+
+    @rule(outer=WRITES, inner=WRITES, undo_inner=st.booleans(), undo_outer=st.booleans())
+    def write_in_transactions(self, outer: list[Any], inner: list[Any], undo_inner: bool, undo_outer: bool) -> None:
+        for store in (self.model, self.real):
+            with suppress(Undone), store.transaction():
+                store.write(Event.UNIT_READY, *outer, now=NOW)
+                with suppress(Undone), store.transaction():
+                    store.write(Event.UNIT_HELD, *inner, now=NOW)
+                    if undo_inner:
+                        raise Undone
+                store.write(Event.UNIT_QUEUED, *outer, now=NOW)
+                if undo_outer:
+                    raise Undone
+
+    @rule()
+    def reopen(self) -> None:
+        self.real.close()
+        self.real = SqliteStore(self.folder / "store.sqlite")
+
+    @invariant()
+    def both_say_the_same(self) -> None:
+        kinds: Any = KEYS
+        assert tables(self.real) == tables(self.model)
+        assert [self.real.open(kind) for kind in kinds] == [self.model.open(kind) for kind in kinds]
+        assert list(self.real.journal()) == list(self.model.journal())
+
+    @invariant()
+    def the_journal_gives_the_tables(self) -> None:
+        assert fold(self.real.journal()) == tables(self.real)
+
+
+TestStoreModel = StoreModel.TestCase
+TestStoreModel.settings = settings(max_examples=15, stateful_step_count=12, deadline=None)
+
+
+def test_the_conditions_of_open_say_what_unit_py_says() -> None:
+    assert OPEN["unit"] == f'"state" NOT IN ({", ".join(sorted(repr(str(state)) for state in FINAL))})'
+    assert OPEN.keys() < KINDS.keys()
+
+
+@pytest.mark.parametrize("table", OPEN)
+def test_what_is_open_is_found_by_its_partial_index(tmp_path: Path, table: str) -> None:
+    SqliteStore(tmp_path / "store.sqlite").close()
+
+    with closing(sqlite3.connect(tmp_path / "store.sqlite")) as con:
+        plan = con.execute(f'EXPLAIN QUERY PLAN SELECT * FROM "{table}" WHERE {OPEN[table]}').fetchall()
+
+    assert f"USING INDEX {table}_open" in str(plan)
+
+
+def test_a_store_is_kept_in_wal_mode_and_synced_at_every_commit(tmp_path: Path) -> None:
+    with closing(SqliteStore(tmp_path / "store.sqlite")) as store:
+        pragmas = [store._con.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")]
+
+    assert pragmas == ["wal", 2]
+
+
+def test_a_closed_store_is_one_file_and_opens_again_as_it_was(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "a ?#%41.sqlite")
+    store.write(Event.TASK_ACCEPTED, READY, now=NOW)
+
+    store.close()
+    store.close()
+
+    assert [path.name for path in tmp_path.iterdir()] == ["a ?#%41.sqlite"]
+    with closing(SqliteStore(tmp_path / "a ?#%41.sqlite")) as again:
+        assert again.select(Unit) == [READY]
+
+
+def test_a_half_made_store_of_a_killed_start_is_made_again(tmp_path: Path) -> None:
+    (tmp_path / "store.sqlite.new").write_bytes(b"half")
+
+    with closing(SqliteStore(tmp_path / "store.sqlite")) as store:
+        assert store.open(Unit) == []
+
+
+def test_a_store_written_by_a_newer_factoryd_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "store.sqlite"
+    SqliteStore(path).close()
+    with closing(sqlite3.connect(path)) as con:
+        con.execute(f"PRAGMA user_version = {SCHEMA + 1}")
+    before = path.read_bytes()
+
+    with pytest.raises(
+        StoreError, match=rf"written by a newer factoryd \(format {SCHEMA + 1}, this one knows {SCHEMA}\)"
+    ):
+        SqliteStore(path)
+
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"", b"not a database at all" * 400, b"SQLite format 3\x00" + bytes(4080)])
+def test_a_file_that_is_no_store_is_refused_and_left_alone(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "store.sqlite"
+    path.write_bytes(content)
+
+    with pytest.raises(StoreError, match=r"cannot be read .* Nothing was changed\. Put back a copy of it, or move it"):
+        SqliteStore(path)
+
+    assert path.read_bytes() == content
+
+
+def test_another_programs_database_is_refused(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "store.sqlite")) as con:
+        con.execute("CREATE TABLE theirs (x)")
+
+    with pytest.raises(StoreError, match="it is not a store of factoryd"):
+        SqliteStore(tmp_path / "store.sqlite")
+
+
+def test_a_damaged_page_is_found_at_open(tmp_path: Path) -> None:
+    path = tmp_path / "store.sqlite"
+    with closing(SqliteStore(path)) as store:
+        store.write(Event.TASK_ACCEPTED, *(replace(READY, id=f"u{n}") for n in range(200)), now=NOW)
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(size // 2)
+        file.write(b"\xff" * (size // 4))
+
+    with pytest.raises(StoreError, match="cannot be read"):
+        SqliteStore(path)
+
+
+def test_a_damaged_schema_is_found_at_open(tmp_path: Path) -> None:
+    path = tmp_path / "store.sqlite"
+    SqliteStore(path).close()
+    with path.open("r+b") as file:
+        file.seek(2000)
+        file.write(b"\xff" * 2096)
+
+    with pytest.raises(StoreError, match="cannot be read"):
+        SqliteStore(path)
+
+
+def test_a_store_cut_short_is_found_at_open(tmp_path: Path) -> None:
+    path = tmp_path / "store.sqlite"
+    SqliteStore(path).close()
+    os.truncate(path, path.stat().st_size // 2)
+
+    with pytest.raises(StoreError, match="cannot be read"):
+        SqliteStore(path)
+
+
+def test_a_lost_file_whose_log_is_still_there_is_not_replaced_by_an_empty_one(tmp_path: Path) -> None:
+    (tmp_path / "store.sqlite-wal").write_bytes(b"what was committed last")
+
+    with pytest.raises(StoreError, match=r"it is missing, while store\.sqlite-wal is there"):
+        SqliteStore(tmp_path / "store.sqlite")
+
+    assert [path.name for path in tmp_path.iterdir()] == ["store.sqlite-wal"]
+
+
+def test_a_place_where_no_file_can_be_made_is_said(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="cannot be made"):
+        SqliteStore(tmp_path / "no such folder" / "store.sqlite")
+
+
+def test_a_folder_in_its_place_is_said(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="cannot be opened"):
+        SqliteStore(tmp_path)
+
+
+def test_a_full_disk_undoes_the_step_and_the_store_goes_on(tmp_path: Path) -> None:
+    with closing(SqliteStore(tmp_path / "store.sqlite")) as store:
+        store.write(Event.TASK_ACCEPTED, READY, now=NOW)
+        pages = store._con.execute("PRAGMA page_count").fetchone()[0]
+        store._con.execute(f"PRAGMA max_page_count = {pages}")
+
+        with pytest.raises(StoreError, match=r"database or disk is full\. This step was undone"):
+            store.write(Event.CARD_RAISED, CARD, Fact(name="big", value="x" * 100_000), now=NOW)
+
+        assert store.select(Card) == []
+        store._con.execute("PRAGMA max_page_count = 100000")
+        store.write(Event.CARD_RAISED, CARD, now=NOW)
+        assert fold(store.journal()) == tables(store)
+
+
+def test_a_transaction_that_sqlite_gave_up_takes_no_more_writes(tmp_path: Path) -> None:
+    with closing(SqliteStore(tmp_path / "store.sqlite")) as store:
+        with suppress(StoreError), store.transaction():
+            store.write(Event.TASK_ACCEPTED, READY, now=NOW)
+            store._con.execute("ROLLBACK")  # what SQLite does by itself after some I/O errors
+            with pytest.raises(StoreError, match="has undone this transaction already"):
+                store.write(Event.CARD_RAISED, CARD, now=NOW)
+
+        assert tables(store) == {}
+        store.write(Event.CARD_RAISED, CARD, now=NOW)
+        assert store.open(Card) == [CARD]
+
+
+def test_a_store_that_someone_else_keeps_locked_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "store.sqlite"
+    with closing(SqliteStore(path)) as store, closing(sqlite3.connect(path, isolation_level=None)) as other:
+        store._con.execute("PRAGMA busy_timeout = 0")
+        other.execute("BEGIN IMMEDIATE")
+
+        with pytest.raises(StoreError, match="locked"):
+            store.write(Event.TASK_ACCEPTED, READY, now=NOW)
+
+        other.execute("ROLLBACK")
+        store.write(Event.TASK_ACCEPTED, READY, now=NOW)
+
+
+CHILD = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from factory.journal import Event
+from factory.stores.sqlite import SqliteStore
+from tests.store_contract import NOW, READY
+
+store = SqliteStore(Path(sys.argv[1]))
+for n in range(int(sys.argv[2])):
+    print(store.write(Event.TASK_ACCEPTED, replace(READY, id=f"u{n}"), now=NOW), flush=True)
+with store.transaction():
+    store.write(Event.TASK_ACCEPTED, replace(READY, id="half"), now=NOW)
+    print("half", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("whole", [0, 20])
+def test_kill_9_loses_nothing_that_was_committed_and_keeps_nothing_that_was_not(tmp_path: Path, whole: int) -> None:
+    path = tmp_path / "store.sqlite"
+    argv = [sys.executable, "-c", CHILD, str(path), str(whole)]
+    env = {"PYTHONPATH": str(ROOT), "PATH": os.defpath}
+    with subprocess.Popen(argv, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout
+        told = [next(child.stdout).strip() for _ in range(whole + 1)]
+
+        child.send_signal(signal.SIGKILL)
+
+    assert told[-1] == "half"
+    with closing(SqliteStore(path)) as store:
+        assert {unit.id for unit in store.open(Unit)} == {f"u{n}" for n in range(whole)}
+        assert [str(entry.seq) for entry in store.journal()] == told[:-1]
+        assert fold(store.journal()) == tables(store)
+
+
+def test_a_row_is_plain_json_in_the_journal(tmp_path: Path) -> None:
+    with closing(SqliteStore(tmp_path / "store.sqlite")) as store:
+        store.write(Event.UNIT_LANDED, replace(READY, state=UnitState.LANDED, title="é"), now=NOW)
+
+        ((changes,),) = store._con.execute('SELECT "changes" FROM "journal"').fetchall()
+
+    assert [(table, row["state"], row["title"]) for table, row in json.loads(changes)] == [("unit", "landed", "é")]

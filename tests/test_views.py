@@ -1,0 +1,545 @@
+import fcntl
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from factory.errors import StoreError
+from factory.journal import Event, fold
+from factory.records import Attempt, Card, Fact, Hook, Option, Remark, Request, Task, Verdict, from_stamp, stamp
+from factory.stores import views
+from factory.stores.sqlite import SqliteStore
+from factory.unit import FINAL, EndReason, Unit, UnitState
+from tests.store_contract import ATTEMPT, CARD, NOW, READY, Undone, tables
+
+ROOT = Path(__file__).parents[1]
+AT = stamp(NOW)
+NO_PID = 2**22 + 1  # above the kernel's highest
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "store.sqlite"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[SqliteStore]:
+    with closing(SqliteStore(path)) as store:
+        yield store
+
+
+@pytest.fixture
+def con(store: SqliteStore, path: Path) -> Iterator[sqlite3.Connection]:
+    with closing(views.open_store(str(path))) as con:
+        yield con
+
+
+@pytest.fixture
+def writer(store: SqliteStore, path: Path) -> Iterator[sqlite3.Connection]:
+    with closing(views.open_store(str(path), write=True)) as con:
+        yield con
+
+
+@pytest.fixture
+def lock(tmp_path: Path) -> Iterator[Path]:
+    """A lock file that somebody holds."""
+    path = tmp_path / "factoryd.lock"
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield path
+
+
+def put(store: SqliteStore, **facts: Any) -> None:
+    store.write(Event.FACT_CHANGED, *(Fact(name=name, value=json.dumps(facts[name])) for name in facts), now=NOW)
+
+
+def unit(name: str, state: UnitState, **more: Any) -> Unit:
+    return replace(READY, id=name, title=name.title(), state=state, **more)
+
+
+def test_the_status_of_an_empty_store_is_complete(con: sqlite3.Connection) -> None:
+    assert views.status(con, AT) == {
+        "schema": 1,
+        "at": AT,
+        "daemon": {"state": "stopped", "pid": None, "since": None, "version": None},
+        "trunk": {"branch": None, "commit": None, "state": "unknown", "gates_red": []},
+        "workers": [],
+        "units": dict.fromkeys((str(state) for state in UnitState), 0),
+        "units_open": [],
+        "queue": [],
+        "escalations": [],
+        "budget": None,
+        "sandbox": None,
+        "paused": None,
+        "warnings": [],
+        "last_landed": [],
+    }
+
+
+def test_the_status_of_a_busy_line_is_that_of_the_contract(
+    store: SqliteStore, con: sqlite3.Connection, lock: Path
+) -> None:
+    trunk = {"branch": "main", "commit": "c0", "state": "green", "gates_red": []}
+    option = Option(key="1", label="left", effect="goes left", action="answer")
+    put(
+        store,
+        daemon={"state": "running", "pid": os.getpid(), "since": AT, "version": "0.1.0", "lock": str(lock)},
+        trunk=trunk,
+        warnings=["gates run unsandboxed"],
+        paused={"by": "you", "since": AT},
+    )
+    store.write(
+        Event.HOOK_FILLED,
+        unit("moving", UnitState.RUNNING, attempt=2),
+        unit("asks", UnitState.HELD, why="asks E1", attempt=1),
+        unit("done", UnitState.LANDED, commit="c0", landed=NOW),
+        replace(ATTEMPT, unit="moving", number=2),
+        Hook(worker="w1", index=0, unit="moving", attempt=2, state="running", phase="working", since=NOW),
+        Hook(worker="w2", index=1),
+        replace(CARD, unit="asks", units=("asks",), options=(option,), recommended="1", deadline=NOW),
+        replace(CARD, id="E2", state="closed"),
+        now=NOW,
+    )
+
+    assert views.status(con, AT) == {
+        "schema": 1,
+        "at": AT,
+        "daemon": {"state": "running", "pid": os.getpid(), "since": AT, "version": "0.1.0"},
+        "trunk": trunk,
+        "workers": [
+            {
+                "name": "w1",
+                "state": "running",
+                "unit": "moving",
+                "attempt": 2,
+                "phase": "working",
+                "since": AT,
+                "agent": "claude",
+            },
+            {"name": "w2", "state": "idle", "unit": None, "attempt": None, "phase": None, "since": None, "agent": None},
+        ],
+        "units": {**dict.fromkeys(map(str, UnitState), 0), "running": 1, "held": 1, "landed": 1},
+        "units_open": [
+            {
+                "id": "asks",
+                "title": "Asks",
+                "state": "held",
+                "attempt": 1,
+                "why": "asks E1",
+                "since": AT,
+                "priority": 2,
+            },
+            {
+                "id": "moving",
+                "title": "Moving",
+                "state": "running",
+                "attempt": 2,
+                "why": "",
+                "since": AT,
+                "priority": 2,
+            },
+        ],
+        "queue": [],
+        "escalations": [
+            {
+                "id": "E1",
+                "kind": "question",
+                "unit": "asks",
+                "question": "Which one?",
+                "options": [{"key": "1", "label": "left", "effect": "goes left"}],
+                "recommended": "1",
+                "default": "",
+                "deadline": AT,
+                "count": 1,
+                "since": AT,
+            }
+        ],
+        "budget": None,
+        "sandbox": None,
+        "paused": {"by": "you", "since": AT},
+        "warnings": ["gates run unsandboxed"],
+        "last_landed": [{"unit": "done", "commit": "c0", "at": AT}],
+    }
+
+
+def test_open_units_stand_with_what_needs_you_first_then_by_priority_and_age(
+    store: SqliteStore, con: sqlite3.Connection
+) -> None:
+    older = NOW - timedelta(hours=1)
+    store.write(
+        Event.TASK_ACCEPTED,
+        unit("young", UnitState.READY),
+        unit("old", UnitState.READY, accepted=older),
+        unit("urgent", UnitState.READY, priority=0),
+        unit("waits", UnitState.WAITING),
+        unit("moves", UnitState.RUNNING),
+        unit("stuck", UnitState.HELD, priority=4),
+        now=NOW,
+    )
+
+    assert [row["id"] for row in views.status(con, AT)["units_open"]] == [
+        "stuck",
+        "moves",
+        "urgent",
+        "old",
+        "young",
+        "waits",
+    ]
+
+
+def test_the_queue_is_as_the_merge_queue_said_and_then_by_arrival(store: SqliteStore, con: sqlite3.Connection) -> None:
+    put(
+        store,
+        queue=[{"unit": "gone", "position": 1, "state": "landing"}, {"unit": "b", "position": 2, "state": "judging"}],
+    )
+    store.write(
+        Event.UNIT_QUEUED,
+        unit("c", UnitState.QUEUED, since=NOW + timedelta(seconds=1)),
+        unit("a", UnitState.QUEUED, since=NOW),
+        unit("b", UnitState.QUEUED, since=NOW + timedelta(seconds=2)),
+        unit("gone", UnitState.LANDED),
+        now=NOW,
+    )
+
+    assert views.status(con, AT)["queue"] == [
+        {"unit": "b", "position": 1, "state": "judging"},
+        {"unit": "a", "position": 2, "state": "waiting"},
+        {"unit": "c", "position": 3, "state": "waiting"},
+    ]
+
+
+def test_the_last_five_landed_are_shown_newest_first(store: SqliteStore, con: sqlite3.Connection) -> None:
+    landed = [unit(f"u{n}", UnitState.LANDED, commit=f"c{n}", landed=NOW + timedelta(seconds=n)) for n in range(7)]
+    store.write(Event.UNIT_LANDED, *landed, now=NOW)
+
+    assert [row["unit"] for row in views.status(con, AT)["last_landed"]] == ["u6", "u5", "u4", "u3", "u2"]
+
+
+@pytest.mark.parametrize("state", ["running", "draining"])
+def test_a_daemon_that_holds_its_lock_is_up(
+    store: SqliteStore, con: sqlite3.Connection, lock: Path, state: str
+) -> None:
+    put(store, daemon={"state": state, "pid": os.getpid(), "since": AT, "version": "0.1.0", "lock": str(lock)})
+
+    assert views.daemon(con) == {"state": state, "pid": os.getpid(), "since": AT, "version": "0.1.0"}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"state": "stopped", "pid": os.getpid(), "lock": "held"},
+        {"state": "running", "pid": NO_PID, "lock": "held"},
+        {"state": "running", "pid": 2**80, "lock": "held"},
+        {"state": "running", "pid": os.getpid(), "lock": "free"},
+        {"state": "running", "pid": os.getpid(), "lock": "missing"},
+        {"state": "running"},
+    ],
+    ids=["said so", "dead", "no pid at all", "its pid is another program's", "repository gone", "nothing known"],
+)
+def test_a_daemon_that_is_not_there_is_stopped_whatever_it_last_said(
+    store: SqliteStore, con: sqlite3.Connection, lock: Path, tmp_path: Path, said: dict[str, Any]
+) -> None:
+    (tmp_path / "free").touch()
+    locks = {"held": str(lock), "free": str(tmp_path / "free"), "missing": str(tmp_path / "missing")}
+    put(store, daemon={**said, "lock": locks.get(said.get("lock", "")), "version": "0.1.0"})
+
+    assert views.daemon(con) == {"state": "stopped", "pid": None, "since": None, "version": "0.1.0"}
+
+
+def test_asking_whether_the_daemon_lives_leaves_its_lock_free(
+    store: SqliteStore, con: sqlite3.Connection, tmp_path: Path
+) -> None:
+    (tmp_path / "free").touch()
+    put(store, daemon={"state": "running", "pid": os.getpid(), "lock": str(tmp_path / "free")})
+
+    views.daemon(con)
+
+    with (tmp_path / "free").open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_show_gives_all_that_is_on_record_about_a_unit(store: SqliteStore, con: sqlite3.Connection) -> None:
+    verdict = Verdict(key="k", gate="20-test", tree="t1", ok=False, settled=True, at=NOW, seconds=1.5, tail="E  no")
+    ended = replace(ATTEMPT, end=NOW, reason=EndReason.GATE_RED, ref="refs/x", tokens_input=7, tokens_output=9)
+    store.write(
+        Event.TASK_ACCEPTED,
+        replace(READY, needs=("first",)),
+        Task(unit="fix-login", name="fix-login.md", text="# Fix", source="k-fix-login.md"),
+        ended,
+        replace(ATTEMPT, unit="other"),
+        replace(CARD, unit="other", units=("other", "fix-login")),
+        replace(CARD, id="E2", unit="other", units=("other",)),
+        Remark(unit="fix-login", seq=1, who="person", kind="tell", text="hurry", at=NOW),
+        now=NOW,
+        unit="fix-login",
+    )
+    store.write(Event.VERDICT_GIVEN, verdict, now=NOW, unit="fix-login")
+    store.write(Event.VERDICT_GIVEN, verdict, now=NOW, unit="fix-login", cached=True)
+    store.write(Event.VERDICT_GIVEN, replace(verdict, key="other"), now=NOW, unit="other")
+
+    shown = views.show(con, "fix-login")
+
+    assert shown
+    assert {name: shown[name] for name in ("id", "title", "state", "commit", "on_trunk", "needs", "resume")} == {
+        "id": "fix-login",
+        "title": "Fix the login",
+        "state": "ready",
+        "commit": "",
+        "on_trunk": False,
+        "needs": ["first"],
+        "resume": False,
+    }
+    assert shown["task"] == {"name": "fix-login.md", "text": "# Fix"}
+    wanted = ("number", "agent", "start", "end", "reason", "tokens", "cost_usd", "ref", "resumed")
+    assert [{name: row[name] for name in wanted} for row in shown["attempts"]] == [
+        {
+            "number": 1,
+            "agent": "claude",
+            "start": AT,
+            "end": AT,
+            "reason": "gate_red",
+            "tokens": {"input": 7, "output": 9},
+            "cost_usd": 0.0,
+            "ref": "refs/x",
+            "resumed": False,
+        }
+    ]
+    assert [(row["gate"], row["tree"], row["ok"], row["seconds"], row["cached"]) for row in shown["verdicts"]] == [
+        ("20-test", "t1", False, 1.5, False),
+        ("20-test", "t1", False, 1.5, True),
+    ]
+    assert [card["id"] for card in shown["escalations"]] == ["E1"]
+    assert [remark["text"] for remark in shown["remarks"]] == ["hurry"]
+
+
+def test_show_of_an_unknown_unit_is_none(con: sqlite3.Connection) -> None:
+    assert views.show(con, "nobody") is None
+
+
+@pytest.mark.parametrize(("missing", "on_trunk"), [([], True), (["fix-login"], False), (["other"], True)])
+def test_a_landed_unit_is_on_trunk_until_a_person_rewrote_it_away(
+    store: SqliteStore, con: sqlite3.Connection, missing: list[str], on_trunk: bool
+) -> None:
+    put(store, trunk={"branch": "main", "missing": missing})
+    store.write(Event.UNIT_LANDED, unit("fix-login", UnitState.LANDED, landed=NOW), now=NOW)
+
+    shown = views.show(con, "fix-login")
+
+    assert shown
+    assert (shown["state"], shown["on_trunk"]) == ("landed", on_trunk)
+
+
+def test_the_log_has_one_flat_event_a_line(store: SqliteStore, con: sqlite3.Connection) -> None:
+    store.write(Event.TASK_ACCEPTED, READY, now=NOW, unit="a", file="a.md", seq="not this")
+    store.write(Event.HOOK_FILLED, now=NOW, unit="b", attempt=1, worker="w1")
+
+    lines = list(views.log(con))
+
+    first = {"seq": 1, "at": AT, "event": "task.accepted", "unit": "a", "attempt": 0, "worker": "", "file": "a.md"}
+    second = {"seq": 2, "at": AT, "event": "hook.filled", "unit": "b", "attempt": 1, "worker": "w1"}
+    assert lines == [first, second]
+    assert list(views.log(con, after=1)) == [second]
+    assert list(views.log(con, unit="a")) == [first]
+    assert list(views.log(con, after=2)) == []
+    assert views.last_seq(con) == 2
+
+
+def test_a_long_log_is_read_whole(store: SqliteStore, con: sqlite3.Connection) -> None:
+    with store.transaction():
+        for _ in range(1101):
+            store.write(Event.UNIT_READY, now=NOW)
+
+    assert [line["seq"] for line in views.log(con)] == list(range(1, 1102))
+
+
+def test_following_the_log_sees_what_came_meanwhile(store: SqliteStore, con: sqlite3.Connection) -> None:
+    store.write(Event.UNIT_READY, now=NOW)
+    seen = views.last_seq(con)
+
+    store.write(Event.UNIT_HELD, now=NOW)
+
+    assert [line["event"] for line in views.log(con, after=seen)] == ["unit.held"]
+
+
+def test_cards_come_oldest_first_with_their_options(store: SqliteStore, con: sqlite3.Connection) -> None:
+    option = Option(key="1", label="left", effect="goes left", action="answer")
+    closed = replace(CARD, id="E9", since=NOW - timedelta(days=1), state="closed", units=("a",))
+    store.write(Event.CARD_RAISED, replace(CARD, options=(option,)), closed, now=NOW)
+
+    assert [(card["id"], card["units"]) for card in views.cards(con)] == [("E9", ["a"]), ("E1", [])]
+    assert [card["id"] for card in views.cards(con, open_only=True)] == ["E1"]
+    card = views.card(con, "E1")
+    assert card
+    assert card["options"] == [{"key": "1", "label": "left", "effect": "goes left", "action": "answer"}]
+    assert views.card(con, "E7") is None
+
+
+def test_a_fact_is_what_the_daemon_last_wrote_or_none(store: SqliteStore, con: sqlite3.Connection) -> None:
+    put(store, config={"workers": {"value": 3, "source": "factory.toml"}})
+
+    assert views.fact(con, "config") == {"workers": {"value": 3, "source": "factory.toml"}}
+    assert views.fact(con, "inferred") is None
+
+
+def test_a_request_is_a_record_for_the_daemon_and_an_entry_in_the_journal(
+    store: SqliteStore, writer: sqlite3.Connection
+) -> None:
+    with views.writing(writer):
+        first = views.make_request(writer, "tell", {"unit": "fix-login", "text": "schnell „jetzt“"}, AT)
+        second = views.make_request(writer, "pause", {}, AT)
+
+    assert (first, second) == (1, 2)
+    assert store.open(Request) == [
+        Request(id=1, kind="tell", args='{"unit": "fix-login", "text": "schnell „jetzt“"}', at=NOW),
+        Request(id=2, kind="pause", args="{}", at=NOW),
+    ]
+    assert [(entry.event, entry.unit, entry.detail["request"]) for entry in store.journal()] == [
+        (Event.REQUEST_MADE, "fix-login", 1),
+        (Event.REQUEST_MADE, "", 2),
+    ]
+    assert fold(store.journal()) == tables(store)
+
+
+def test_what_a_terminal_sent_that_is_not_utf8_is_still_a_request(
+    store: SqliteStore, writer: sqlite3.Connection
+) -> None:
+    with views.writing(writer):
+        views.make_request(writer, "tell", {"unit": "a", "text": "caf\udce9"}, AT)
+
+    assert [json.loads(request.args)["text"] for request in store.open(Request)] == ["caf?"]
+
+
+def test_the_outcome_of_a_request_is_seen_once_the_daemon_wrote_it(
+    store: SqliteStore, writer: sqlite3.Connection
+) -> None:
+    with views.writing(writer):
+        made = views.make_request(writer, "pause", {}, AT)
+    before = views.request_outcome(writer, made)
+
+    store.write(Event.REQUEST_DONE, replace(store.open(Request)[0], state="done", outcome="The line rests."), now=NOW)
+
+    assert before == {"state": "pending", "outcome": ""}
+    assert views.request_outcome(writer, made) == {"state": "done", "outcome": "The line rests."}
+    assert views.request_outcome(writer, 99) is None
+
+
+def test_a_check_that_fails_leaves_no_request(store: SqliteStore, writer: sqlite3.Connection) -> None:
+    with suppress(Undone), views.writing(writer):
+        views.make_request(writer, "pause", {}, AT)
+        raise Undone
+
+    assert store.select(Request) == []
+    assert list(store.journal()) == []
+
+
+def test_checks_and_request_are_one_transaction_that_holds_the_daemon_off(
+    store: SqliteStore, writer: sqlite3.Connection
+) -> None:
+    store.write(Event.CARD_RAISED, CARD, replace(READY, id="fix-login"), now=NOW)
+    store._con.execute("PRAGMA busy_timeout = 0")
+
+    with views.writing(writer):
+        assert views.show(writer, "fix-login")
+        with pytest.raises(StoreError, match="locked"):
+            store.write(Event.CARD_CLOSED, replace(CARD, state="closed"), now=NOW)
+        views.make_request(writer, "answer", {"card": "E1"}, AT)
+
+    assert store.open(Card) == [CARD]
+    assert len(store.open(Request)) == 1
+
+
+def test_a_request_outside_a_transaction_is_refused(store: SqliteStore, writer: sqlite3.Connection) -> None:
+    with pytest.raises(StoreError, match="inside writing"):
+        views.make_request(writer, "pause", {}, AT)
+
+    assert store.select(Request) == []
+
+
+def test_a_reader_cannot_write(store: SqliteStore, con: sqlite3.Connection) -> None:
+    with pytest.raises(StoreError, match=r"readonly database\. Nothing was changed"), views.writing(con):
+        views.make_request(con, "pause", {}, AT)
+
+
+def test_a_status_leaves_no_transaction_open(store: SqliteStore, con: sqlite3.Connection) -> None:
+    views.status(con, AT)
+    views.show(con, "nobody")
+
+    assert not con.in_transaction
+
+
+def test_a_store_whose_daemon_is_gone_is_read_as_well(path: Path) -> None:
+    with closing(SqliteStore(path)) as store:
+        store.write(Event.TASK_ACCEPTED, READY, now=NOW)
+
+    with closing(views.open_store(str(path))) as con:
+        assert views.status(con, AT)["units"]["ready"] == 1
+
+
+def test_no_store_is_said_and_none_is_made(path: Path) -> None:
+    with pytest.raises(StoreError, match=r"There is no store at .*\. Start the factory here first: factoryd start"):
+        views.open_store(str(path))
+
+    assert not path.exists()
+
+
+def test_a_file_that_is_no_store_is_said(path: Path) -> None:
+    path.write_text("hello")
+
+    with pytest.raises(StoreError, match="cannot be read"):
+        views.open_store(str(path))
+
+
+def test_a_store_of_a_newer_factoryd_is_said(path: Path) -> None:
+    SqliteStore(path).close()
+    with closing(sqlite3.connect(path)) as con:
+        con.execute("PRAGMA user_version = 99")
+
+    with pytest.raises(StoreError, match="newer factoryd"):
+        views.open_store(str(path))
+
+
+def test_now_is_a_stamp_like_the_stores() -> None:
+    text = views.now_text()
+
+    assert stamp(from_stamp(text)) == text
+
+
+def test_the_states_that_are_shown_are_all_there_are() -> None:
+    assert tuple(UnitState) == views.STATES
+    assert set(views.NEEDS_YOU_FIRST) == set(UnitState) - FINAL
+
+
+def test_reading_the_store_imports_nothing_heavy() -> None:
+    argv = [sys.executable, "-X", "importtime", "-c", "import factory.stores.views"]
+
+    done = subprocess.run(argv, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True)
+
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    heavy = {"dataclasses", "pathlib", "typing", "asyncio", "anyio", "pydantic", "inspect", "subprocess", "tempfile"}
+    assert "factory.stores.views" in imported
+    assert imported & heavy == set()
+    assert {name for name in imported if name.startswith("factory")} == {
+        "factory",
+        "factory.errors",
+        "factory.stores",
+        "factory.stores.views",
+    }
+
+
+def test_every_attempt_field_reaches_show(store: SqliteStore, con: sqlite3.Connection) -> None:
+    store.write(Event.ATTEMPT_STARTED, READY, ATTEMPT, now=NOW)
+
+    shown = views.show(con, "fix-login")
+
+    assert shown
+    fields = set(Attempt.__slots__) - {"tokens_input", "tokens_output"}
+    assert fields | {"tokens"} == set(shown["attempts"][0])
