@@ -79,7 +79,7 @@ class Checkout:
         return found
 
     async def take_back(self, changes: Sequence[Change]) -> None:
-        """Put those paths back to what the index has, where nobody's file is in the place of a folder or the reverse."""
+        """Put those paths back to what the index has, unless somebody's file or folder stands in the way."""
         for change in (change for change in changes if not change.old):
             (self.path / change.path).unlink(missing_ok=True)
             self._prune((self.path / change.path).parent)

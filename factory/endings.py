@@ -47,7 +47,7 @@ class Endings:
             if unit.state in FINAL:
                 moved: tuple[Unit, ...] = ()
             else:
-                spent = replace(unit, spent=unit.spent + SPENDS[reason], submission="", resume=False)
+                spent = replace(unit, spent=self._spent(attempt), submission="", resume=False)
                 move = triage.next_move(
                     reason, spent, limit=self.limit(unit), lost_in_a_row=self._lost_in_a_row(attempt)
                 )
@@ -150,6 +150,11 @@ class Endings:
             return words.conflict(unit, attempt.detail)
         last = attempt.detail or str(attempt.reason)
         return words.attempts_exhausted(unit, last=last, evidence=attempt.digest, limit=self.limit(unit))
+
+    def _spent(self, attempt: Attempt) -> int:
+        """Attempts that count, this end included: an attempt counts once, however often its reason was replaced."""
+        others = [each for each in self._store.select(Attempt, unit=attempt.unit) if each.number != attempt.number]
+        return sum(each.reason is not None and SPENDS[each.reason] for each in (*others, attempt))
 
     def _lost_in_a_row(self, attempt: Attempt) -> int:
         if attempt.reason is not EndReason.LOST:

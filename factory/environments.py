@@ -23,7 +23,7 @@ import anyio
 from anyio import to_thread
 
 from factory import process
-from factory.inference import Setup
+from factory.inference import Setup, digest
 
 SETUP_SECONDS = 1800.0
 TAIL_BYTES = 16 << 10
@@ -208,8 +208,7 @@ class Environments:
     async def _build(self, place: Place, setup: Setup, asked: str) -> Ready | SetupFailed:
         # The stamp goes first and comes last: a build that was killed has none and is made anew.
         place.stamp.unlink(missing_ok=True)
-        kept = [place.tree / path for path in setup.keeps]
-        await to_thread.run_sync(_remove, [place.venv, *kept])
+        await to_thread.run_sync(_remove, [place.venv, *_kept(place, setup)])
         await self.refresh(place)
         named = {"{venv}": str(place.venv), "{python}": self._python()}
         orders: list[tuple[tuple[str, ...], str]] = [(_filled(command, named), "") for command in setup.commands]
@@ -242,7 +241,7 @@ class Environments:
         parts += [f"{name} {_identity(self._which(name, place, own=False))}" for name in _TOOLS]
         if any("-e" in command for command in setup.commands) or setup.kind in ("uv", "script"):
             parts += [name for name in _modules(place.tree) if not name.startswith("test")]  # mapped when installed
-        return _digest(*parts, *_contents(place.tree, setup.inputs))
+        return digest(*parts, *_contents(place.tree, setup.inputs))
 
     def _passing(self) -> dict[str, str]:
         return {name: self._environ[name] for name in self._passed() if name in self._environ}
@@ -348,16 +347,16 @@ def _stamped(place: Place, setup: Setup, asked: str, verify: bool) -> Ready | No
     with suppress(OSError, ValueError, KeyError):
         stamp = json.loads(place.stamp.read_bytes())
         print_ = _print(place, setup) if verify else {}
-        if stamp["asked"] == asked and (not verify or stamp["print"] == _digest(repr(sorted(print_.items())))):
+        if stamp["asked"] == asked and (not verify or stamp["print"] == digest(repr(sorted(print_.items())))):
             return Ready(key=stamp["key"], built=False, print=print_)
     return None
 
 
 def _seal(place: Place, setup: Setup, asked: str) -> Ready:
     print_ = _print(place, setup)
-    key = _digest(asked, *_installed(place, setup))
+    key = digest(asked, *_installed(place, setup))
     fresh = place.stamp.with_suffix(".new")
-    fresh.write_text(json.dumps({"asked": asked, "key": key, "print": _digest(repr(sorted(print_.items())))}))
+    fresh.write_text(json.dumps({"asked": asked, "key": key, "print": digest(repr(sorted(print_.items())))}))
     fresh.replace(place.stamp)
     return Ready(key=key, built=True, print=print_)
 
@@ -372,10 +371,10 @@ def _installed(place: Place, setup: Setup) -> Iterator[str]:
 
 def _print(place: Place, setup: Setup) -> Print:
     """Who is who in the environment; the change time tells even of a write that put the times back."""
-    kept = [place.tree / path for path in setup.keeps]
-    _remove([path / cache for path in kept for cache in _BUILD_CACHES])
+    tops = [place.venv, *_kept(place, setup)]
+    _remove([top / cache for top in tops[1:] if not top.is_symlink() for cache in _BUILD_CACHES])
     print_ = {"python": _identity(str(place.venv / "bin/python"))}
-    for top in (place.venv, *kept):
+    for top in tops:
         for folder, folders, files in os.walk(top):
             for name in (*files, *folders):
                 path = f"{folder}/{name}"
@@ -383,6 +382,12 @@ def _print(place: Place, setup: Setup) -> Print:
                 times = (about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino)
                 print_[path] = (about.st_mode, *(() if stat.S_ISDIR(about.st_mode) else times))
     return print_
+
+
+def _kept(place: Place, setup: Setup) -> list[Path]:
+    """What the setup makes in the tree, less what a link of the candidate's would have us remove elsewhere."""
+    tree = place.tree.resolve()
+    return [path for name in setup.keeps if (path := place.tree / name).parent.resolve().is_relative_to(tree)]
 
 
 def _identity(path: str) -> tuple[int, ...]:
@@ -426,7 +431,3 @@ def _remove(paths: Iterable[Path]) -> None:
             path.unlink()
         elif path.is_dir():
             shutil.rmtree(path)
-
-
-def _digest(*parts: str) -> str:
-    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()

@@ -79,9 +79,15 @@ class Git:
         env: Mapping[str, str] | None = None,
         started: Callable[[int], None] | None = None,
     ) -> process.Output:
-        """Run one git command; raise GitError unless its exit code is in `ok`."""
+        """Run one git command; raise GitError unless its exit code is in `ok`.
+
+        `started` gets its pid before git does anything: should the daemon die in it, git never runs.
+        """
+        command = self.command(*argv)
+        if started:
+            command, stdin = ["/bin/sh", "-c", 'read -r go && exec "$@"', "sh", *command], b"go\n" + stdin
         done = await process.run(
-            self.command(*argv), cwd=self.work_tree, env=self._env() | dict(env or {}), stdin=stdin, started=started
+            command, cwd=self.work_tree, env=self._env() | dict(env or {}), stdin=stdin, started=started
         )
         if done.code not in ok:
             raise GitError(argv, done.code, done.err.decode(errors="replace"))

@@ -73,7 +73,7 @@ class Gate:
     @property
     def digest(self) -> str:
         """Digest of everything that rules."""
-        return _digest(self.name, self.script, *self.command)
+        return digest(self.name, self.script, *self.command)
 
     @property
     def shown(self) -> str:
@@ -95,7 +95,7 @@ class Setup:
     @property
     def digest(self) -> str:
         """Digest of everything that rules."""
-        return _digest(self.kind, self.script, *map(shlex.join, self.commands), *self.inputs, *self.keeps)
+        return digest(self.kind, self.script, *map(shlex.join, self.commands), *self.inputs, *self.keeps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,16 +146,24 @@ class _Files:
     def pyproject(self) -> dict[str, Any]:
         try:
             return tomllib.loads(self.text("pyproject.toml"))
-        except tomllib.TOMLDecodeError:
+        except (tomllib.TOMLDecodeError, RecursionError):
             return {}  # what reads it next says so better
 
     @cached_property
     def package(self) -> dict[str, Any]:
         try:
             found = json.loads(self.text("package.json"))
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
         return found if isinstance(found, dict) else {}
+
+    @property
+    def extras(self) -> Mapping[str, Any]:
+        return _at(self.pyproject, "project", "optional-dependencies")
+
+    @property
+    def groups(self) -> Mapping[str, Any]:
+        return _at(self.pyproject, "dependency-groups")
 
     @cached_property
     def tests(self) -> list[str]:
@@ -284,14 +292,7 @@ def _script_setup(files: _Files) -> Setup:
     keeps = told.get("keeps", "node_modules .venv").split()
     if wrong := [path for path in keeps if path.startswith("/") or ".." in path.split("/")]:
         raise ConfigError(f"{SETUP}: `# keeps: {wrong[0]}` leads out of the tree. Name paths inside of it.")
-    return Setup(
-        kind="script",
-        commands=venv,
-        script=script,
-        inputs=tuple(inputs),
-        keeps=tuple(keeps),
-        reason=SETUP,
-    )
+    return Setup(kind="script", commands=venv, script=script, inputs=tuple(inputs), keeps=tuple(keeps), reason=SETUP)
 
 
 def _inferred_setup(files: _Files, tools: Sequence[str]) -> Setup:
@@ -321,10 +322,9 @@ def _python_setup(files: _Files, tools: Sequence[str]) -> Setup | None:
 
 
 def _uv_setup(files: _Files, runners: Sequence[str], venv: tuple[str, ...]) -> Setup:
-    extras, groups = _for_tests(files)
-    chosen = [
-        part for flag, names in (("--extra", extras), ("--group", groups)) for name in names for part in (flag, name)
-    ]
+    extras, groups = _for_tests(files.extras, files.groups)
+    chosen = [part for name in extras for part in ("--extra", name)]
+    chosen += [part for name in groups for part in ("--group", name)]
     locked = set(re.findall(r'^name = "([^"]+)"', files.text("uv.lock"), re.MULTILINE))
     more = [tool for tool in runners if tool not in locked]
     commands = (
@@ -355,12 +355,12 @@ def _pip_setup(
 
 def _requirements(files: _Files) -> tuple[list[str], list[str]]:
     """What to install by name, and requirement files to read."""
-    extras, groups = _for_tests(files)
+    extras, groups = _for_tests(files.extras, files.groups)
     wants = []
     if {"project", "build-system"} & files.pyproject.keys() or "setup.py" in files.names:
         wants += ["-e", f".[{','.join(extras)}]" if extras else "."]
     for group in groups:
-        wants += _group(_at(files.pyproject, "dependency-groups"), group, ())
+        wants += _group(files.groups, group, ())
     names = [name for name in files.matching(*_PYTHON_INPUTS) if name.endswith(".txt") and "constraints" not in name]
     kept = [name for name in names if _purpose(name) == "" or _FOR_TESTS.fullmatch(_purpose(name))]
     return wants, kept
@@ -372,18 +372,15 @@ def _purpose(name: str) -> str:
     return "" if rest in ("base", "main") else rest
 
 
-def _for_tests(files: _Files) -> tuple[list[str], list[str]]:
-    """The project's extras and dependency groups that testing needs."""
-    extras = _at(files.pyproject, "project", "optional-dependencies")
-    groups = _at(files.pyproject, "dependency-groups")
-    return [name for name in extras if _FOR_TESTS.fullmatch(name)], [
-        name for name in groups if _FOR_TESTS.fullmatch(name)
-    ]
+def _for_tests(*tables: Mapping[str, Any]) -> list[list[str]]:
+    """The names in each table of extras or dependency groups that testing needs."""
+    return [[name for name in table if _FOR_TESTS.fullmatch(name)] for table in tables]
 
 
 def _group(groups: Mapping[str, Any], name: str, seen: tuple[str, ...]) -> list[str]:
     wants: list[str] = []
-    for item in groups.get(name, []) if name not in seen else []:
+    items = groups.get(name) if name not in seen else None
+    for item in items if isinstance(items, list) else []:
         other = item.get("include-group", "") if isinstance(item, dict) else ""
         wants += _group(groups, other, (*seen, name)) if other else [item] if isinstance(item, str) else []
     return wants
@@ -397,7 +394,7 @@ def _read_too(files: _Files, names: Sequence[str]) -> list[str]:
         found += [f"{folder}/{name}" for name in ("pyproject.toml", "setup.py", "setup.cfg")]
     for source in _at(files.pyproject, "tool", "setuptools", "dynamic").values():
         named = source.get("file", []) if isinstance(source, dict) else []
-        found += [named] if isinstance(named, str) else named
+        found += [str(name) for name in (named if isinstance(named, list) else [named])]
     return sorted({re.sub(r"^(\./)+", "", name) for name in found})
 
 
@@ -449,5 +446,6 @@ def _at(table: Mapping[str, Any], *path: str) -> Mapping[str, Any]:
     return table
 
 
-def _digest(*parts: str) -> str:
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+def digest(*parts: str) -> str:
+    """One digest of all parts, in their order."""
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()

@@ -191,7 +191,7 @@ class Trunk:
         """Whether `commit` is in trunk, or was at some time (its reflog says so)."""
         if await self._user.contains(self.ref, commit):
             return True
-        log = await self._user.run("reflog", "show", "--format=%H %gs", self.ref, ok=(0, 128))
+        log = await self._user.run("reflog", "show", "--no-show-signature", "--format=%H %gs", self.ref, ok=(0, 128))
         reads = [line.partition(" ") for line in os.fsdecode(log.out).splitlines()]
         undone = {at + 1 for at, (_, _, why) in enumerate(reads) if why.startswith(_PUT_BACK)}
         points = [point for at, (point, _, _) in enumerate(reads) if at not in undone]
@@ -251,7 +251,8 @@ class Trunk:
     async def land(self, plan: LandingPlan, started: Callable[[LandingPlan], None]) -> Outcome:
         """Move trunk as planned. The plan is journaled already; `started` journals it again with our git's pid.
 
-        `started` is called in the event loop's thread while that git runs.
+        `started` is called in the event loop's thread, and git does nothing before it returns: without a pid in the
+        journal no git ever ran.
         """
         await self._send(plan.to, plan.base)
         if plan.checkout:
@@ -264,9 +265,10 @@ class Trunk:
         locked = any(lock.exists() for lock in self._locks(plan))
         if not await place.quiet(plan.to, PATIENCE_S, alone=locked):
             return Blocked("locked", f"A git command is still at work in {place.path}.")
-        if not await self.holds(plan.to) and plan.checkout and place.path.is_dir():
+        if plan.pid and plan.checkout and place.path.is_dir() and not await self.holds(plan.to):
             await self._mend(plan, place)
-        self._unlock(plan)
+        if plan.pid:
+            self._unlock(plan)
         if await self.holds(plan.to):
             return Landed(plan.to)
         again = await self.plan_landing(plan.to, now=now)
@@ -317,7 +319,7 @@ class Trunk:
         if "index.lock" in said and merge.code > 0:
             return Blocked("locked", said.splitlines()[0])
         # A git that ends by itself leaves no lock: then no lock is ours, however young.
-        dead = replace(plan, pid=-1, at=plan.at if merge.code < 0 else math.inf)
+        dead = plan if merge.code < 0 else replace(plan, at=math.inf)
         await self._mend(dead, place, torn=True)
         self._unlock(dead)
         if await self.holds(plan.to):
@@ -354,12 +356,14 @@ class Trunk:
         """
         changes = await self.own.changed(plan.base, plan.to)
         lock = place.git_dir / "index.lock"
-        locked = lock.exists() and _since(lock, plan)
+        locked = _since(lock, plan)
+        if await place.head() != self.ref:  # the branch they had switched to may have been moved instead
+            await place.put_back(plan.to, _PUT_BACK)
         if not locked and await place.head() == self.ref and await place.index_is_at(changes, after=True):
             self._unlock(plan)
             return await self._follow(plan, place)
         ours = await place.written(changes, torn=torn or locked)
-        if locked and (plan.pid or ours):
+        if locked:
             lock.unlink(missing_ok=True)
         if ours and not lock.exists():
             await place.take_back(ours)
@@ -381,9 +385,9 @@ class Trunk:
         return [common / ref, *(tree / name for name in names)]
 
     def _unlock(self, plan: LandingPlan) -> None:
-        """Remove what locks our dead git left; known by its pid, or by what it was writing into it."""
+        """Remove what locks our dead git left."""
         for lock in self._locks(plan):
-            if lock.exists() and _since(lock, plan) and (plan.pid or plan.to.encode() in lock.read_bytes()):
+            if _since(lock, plan):
                 lock.unlink(missing_ok=True)
 
     # ── objects ──

@@ -24,19 +24,8 @@ from factory.git import Git
 
 # Folders that tools make and nobody means to submit; one that trunk tracks something in is not among them.
 SHIPPED = (
-    *(
-        "__pycache__",
-        ".venv",
-        "node_modules",
-        "*.egg-info",
-        ".eggs",
-        ".tox",
-        ".nox",
-        ".hypothesis",
-        ".direnv",
-        ".gradle",
-    ),
-    *(".pytest_cache", ".mypy_cache", ".ruff_cache"),
+    *("__pycache__", ".venv", "node_modules", "*.egg-info", ".eggs", ".tox", ".nox"),
+    *(".hypothesis", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".gradle", ".direnv"),
 )
 
 # Not the user's global attributes, no questions about line ends, no name that another system would take for `.git`.
@@ -44,9 +33,8 @@ _PLAIN = ("core.attributesFile=/dev/null", "core.safecrlf=false", "core.protectH
 # What a kept attempt consists of survives a power failure; the index can be made anew.
 _DURABLE = ("core.fsync=all,-index", "core.fsyncMethod=batch")
 _AUTHOR = {
-    f"GIT_{role}_{part}": value
-    for role in ("AUTHOR", "COMMITTER")
-    for part, value in (("NAME", "factoryd"), ("EMAIL", "factoryd@factoryd.invalid"))
+    **{"GIT_AUTHOR_NAME": "factoryd", "GIT_AUTHOR_EMAIL": "factoryd@factoryd.invalid"},
+    **{"GIT_COMMITTER_NAME": "factoryd", "GIT_COMMITTER_EMAIL": "factoryd@factoryd.invalid"},
 }
 _EMPTY_TREE = {
     40: "4b825dc642cb6eb9a060e54bf8d69288fbee4904",
@@ -94,7 +82,7 @@ class Ground:
     """What the base says about untracked files."""
 
     excludes: str  # gitignore lines below the tree's own
-    skipped: frozenset[str]  # folders that nothing need look into, as _walk takes them
+    caches: frozenset[str]  # names of folders in which a repository is not the agent's but a tool's
 
 
 class Checkouts:
@@ -103,6 +91,7 @@ class Checkouts:
     def __init__(self, *, own: Git, folder: Path, index_dir: Path, trunk_branch: str, excludes: str = "") -> None:
         self._own = replace(own, config=(*own.config, *_DURABLE))
         self._folder, self._index_dir = folder, index_dir
+        _make_folder(index_dir)
         self._trunk_branch, self._excludes = trunk_branch, excludes
         self._grounds: dict[str, Ground] = {}
 
@@ -128,17 +117,18 @@ class Checkouts:
         found = self._grounds[base]
         kept = "".join(f"/{_literal(path)}\n" for path in keeps)
         await to_thread.run_sync(_write, Path(f"{self._index(name)}.exclude"), found.excludes + kept)
-        return Ground(found.excludes + kept, found.skipped | _anchored(keeps))
+        return Ground(found.excludes + kept, found.caches.union(keeps))
 
-    async def reset(self, name: str, rev: str, *, clean: tuple[str, ...], skipped: frozenset[str]) -> None:
+    async def reset(self, name: str, rev: str, *, clean: tuple[str, ...], caches: Iterable[str]) -> None:
         """Make the tree exactly `rev`, less what `clean` spares; raise FactoryError if not even a new one succeeds.
 
-        First as it stands, then without trusting the index, then in a new folder.
+        First as it stands, then without trusting the index, then in a new folder. Repositories in it are deleted with
+        their folders (git would leave those in tracked ones), but for those in `caches` (names, or paths).
         """
         trouble = ""
         for remedy in (self._enter, self._forget, self._discard):
             await remedy(name)
-            trouble = await self._reset_once(name, rev, clean=clean, skipped=skipped)
+            trouble = await self._reset_once(name, rev, clean=clean, caches=caches)
             if not trouble:
                 return
         raise FactoryError(f"{self.place(name)} could not be set to {rev}: {trouble}. Nothing else was touched.")
@@ -164,13 +154,12 @@ class Checkouts:
         return self._index_dir / f"{self._folder.name}-{name}"
 
     async def _ask_ground(self, base: str) -> Ground:
-        await to_thread.run_sync(_make_folder, self._index_dir)
         git = replace(self._own, work_tree=self._index_dir, index=self._index_dir / "none")
         specs = [f":(glob)**/{pattern}/**" for pattern in SHIPPED]
         tracked = set(_shipped_folders(await git.names("ls-files", "-z", f"--with-tree={base}", "--", *specs)))
         lines = [f"{pattern}/" for pattern in SHIPPED] + [f"!/{_literal(path)}/" for path in sorted(tracked)]
-        skipped = frozenset(SHIPPED) - {Path(path).name for path in tracked}
-        return Ground("\n".join([*lines, self._excludes.rstrip("\n"), ""]), skipped)
+        excludes = "\n".join([*lines, self._excludes.rstrip("\n"), ""])
+        return Ground(excludes, frozenset(SHIPPED) - {Path(path).name for path in tracked})
 
     async def _enter(self, name: str) -> None:
         await to_thread.run_sync(_make_real, self.place(name), self.place(name) / "tree")
@@ -191,12 +180,13 @@ class Checkouts:
         await self._forget(name)
         return aside
 
-    async def _reset_once(self, name: str, rev: str, *, clean: tuple[str, ...], skipped: frozenset[str]) -> str:
+    async def _reset_once(self, name: str, rev: str, *, clean: tuple[str, ...], caches: Iterable[str]) -> str:
         git = self.git(name)
         tree = self.place(name) / "tree"
         try:
-            for nested in await to_thread.run_sync(_sweep, tree, skipped):
-                await self._remove(tree / nested)
+            for nested in await to_thread.run_sync(_sweep, tree):
+                if not any(f"/{cache}/" in f"/{nested}/" for cache in caches):
+                    await self._remove(tree / nested)
             reset = await git.run("read-tree", "-u", "--reset", rev)
             cleaned = await git.run("clean", "-q", *clean)
             # A tracked folder that became a link to itself elsewhere passes read-tree and loses its link to clean.
@@ -212,7 +202,7 @@ class Checkouts:
         # Not shutil.rmtree: it recurses, and a tree can be deeper than Python's stack or than a path may be long.
         command, env = ["rm", "-rf", "--", str(path)], {"PATH": self._own.environ.get("PATH", os.defpath)}
         if (await process.run(command, env=env)).code:
-            await to_thread.run_sync(_sweep, path, frozenset[str]())  # opens what was closed
+            await to_thread.run_sync(_sweep, path)  # opens what was closed
             await process.run(command, env=env)
 
 
@@ -232,9 +222,10 @@ class Workspaces(Checkouts):
         """
         ground = await self.ground(name, base, keeps)
         workspace = self.at(name, keeps=keeps)
+        await self._enter(name)
         renewed = renew_git or not await to_thread.run_sync(_is_real, workspace.tree / ".git")
         first = base if renewed else tree or base
-        await self.reset(name, first, clean=("-ffd",), skipped=ground.skipped)
+        await self.reset(name, first, clean=("-ffd",), caches=ground.caches)
         if renewed:
             await self.renew_git(name, base, excludes=ground.excludes)
         if tree and tree != first:
@@ -256,12 +247,12 @@ class Workspaces(Checkouts):
         base_tree = await self._own.text("rev-parse", "--verify", f"{base}^{{tree}}")
         if not await to_thread.run_sync(_all_real, workspace.place, workspace.tree):
             return Snapshot(tree=base_tree, changed=False, gone=True)
-        ground = await self.ground(workspace.name, base, workspace.keeps)
+        await self.ground(workspace.name, base, workspace.keeps)
         await self._enter(workspace.name)
-        found = await to_thread.run_sync(_sweep, workspace.tree, ground.skipped)
+        found = await to_thread.run_sync(_sweep, workspace.tree)
         nested = await self._foreign(git, base, found) if found else []
         await to_thread.run_sync(_move_git_dirs, workspace.tree, nested, aside / "nested")
-        left_out = await self._stage(git, workspace.name, base, ground.skipped)
+        left_out = await self._stage(git, workspace.name, base)
         tree = await git.text("write-tree")
         return Snapshot(tree=tree, changed=tree != base_tree, nested=tuple(nested), left_out=left_out)
 
@@ -292,18 +283,18 @@ class Workspaces(Checkouts):
         links = [entry.partition("\t")[2] for entry in entries if entry.startswith("160000 ")]
         ours = [path for path in nested if not any(f"{path}/".startswith(f"{link}/") for link in links)]
         asked = "".join(f"{path}\0" for path in ours).encode(errors="surrogateescape")
-        done = await git.run("check-ignore", "-z", "--stdin", stdin=asked, ok=(0, 1))
+        done = await git.run("check-ignore", "--no-index", "-z", "--stdin", stdin=asked, ok=(0, 1))
         ignored = set(done.out.decode(errors="surrogateescape").split("\0"))
         return [path for path in ours if path not in ignored]
 
-    async def _stage(self, git: Git, name: str, base: str, skipped: frozenset[str]) -> str:
+    async def _stage(self, git: Git, name: str, base: str) -> str:
         """Bring the daemon's index up to the tree; what git still complains of in the end."""
         if not await to_thread.run_sync(self._index(name).exists):
             await git.run("read-tree", base)
         add = ("add", "-A", "--ignore-errors")
         done = await git.run(*add, ok=(0, 1, 128))
         if done.err:
-            await to_thread.run_sync(_make_readable, self.place(name) / "tree", skipped)
+            await to_thread.run_sync(_make_readable, self.place(name) / "tree")
             done = await git.run(*add, ok=(0, 1, 128))
         if done.code == 128:
             # A damaged index, or an attribute (working-tree-encoding) that the content breaks: the bytes as they are.
@@ -358,9 +349,8 @@ class Benches(Checkouts):
 
     async def show(self, name: str, commit: str, *, keeps: tuple[str, ...]) -> None:
         """What Bench.show says."""
-        await to_thread.run_sync(_make_folder, self._index_dir)
         spared = [option for path in keeps for option in ("-e", f"/{_literal(path)}")]
-        await self.reset(name, commit, clean=("-ffdx", *spared), skipped=_anchored(keeps))
+        await self.reset(name, commit, clean=("-ffdx", *spared), caches=keeps)
         await self.renew_git(name, commit, excludes="".join(f"/{_literal(path)}\n" for path in keeps))
 
 
@@ -378,39 +368,31 @@ def _literal(path: str) -> str:
     return re.sub(r"[\\*?\[ \t]", r"\\\g<0>", path)
 
 
-def _anchored(paths: Iterable[str]) -> frozenset[str]:
-    return frozenset(f"/{path}" for path in paths)
-
-
-def _walk(root: Path, skipped: frozenset[str]) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Every entry with its folder's path ("" or "/a/b"), parents first; folders that were closed are opened.
-
-    `skipped`: names, and paths that begin with a slash, of folders not entered.
-    """
+def _walk(root: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Every entry with its folder's path ("" or "a/b"), parents first; folders that were closed are opened."""
     stack = [""]
     while stack:
         inside = stack.pop()
         try:
-            entries = _entries(root / inside[1:])
+            entries = _entries(root / inside)
         except OSError:
             continue  # deeper than a path may be long: git and rm say so in their turn
         for entry in entries:
             yield inside, entry
-            path = f"{inside}/{entry.name}"
-            if entry.is_dir(follow_symlinks=False) and entry.name not in skipped and path not in skipped:
-                stack.append(path)
+            if entry.is_dir(follow_symlinks=False):
+                stack.append(f"{inside}/{entry.name}" if inside else entry.name)
 
 
-def _sweep(root: Path, skipped: frozenset[str]) -> list[str]:
-    """Delete fifos, sockets and devices, and list the folders that hold a `.git`.
+def _sweep(root: Path) -> list[str]:
+    """Delete fifos, sockets and devices, and list the folders that are repositories, ignored ones too.
 
-    A fifo called .gitignore would stop git for ever.
+    Everywhere, since the agent's ignore files decide where git looks, and a fifo called .gitignore stops it for ever.
     """
     nested = set()
-    for inside, entry in _walk(root, skipped | {"/.git"}):
-        if inside and entry.name.lower() == ".git":
-            nested.add(inside[1:])
-        if not (entry.is_symlink() or entry.is_dir() or entry.is_file()):
+    for inside, entry in _walk(root):
+        if inside and entry.name.lower() == ".git" and ".git" not in inside.split("/"):
+            nested.add(inside)
+        if not (entry.is_file(follow_symlinks=False) or entry.is_symlink() or entry.is_dir()):
             Path(entry.path).unlink(missing_ok=True)
     return sorted(nested)
 
@@ -428,8 +410,8 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         return list(found)
 
 
-def _make_readable(root: Path, skipped: frozenset[str]) -> None:
-    for _, entry in _walk(root, skipped):
+def _make_readable(root: Path) -> None:
+    for _, entry in _walk(root):
         with suppress(OSError):  # a name at the very end of a path that is too long
             mode = entry.stat(follow_symlinks=False).st_mode
             if stat.S_ISREG(mode) and not mode & stat.S_IRUSR:
@@ -462,10 +444,7 @@ def _write_git(target: Path, own: Path, head: str, packed_refs: bytes, excludes:
 
 def _is_real(path: Path) -> bool:
     """It is a folder, and no link to one."""
-    try:
-        return stat.S_ISDIR(path.lstat().st_mode)
-    except OSError:
-        return False
+    return path.is_dir() and not path.is_symlink()
 
 
 def _all_real(place: Path, tree: Path) -> bool:

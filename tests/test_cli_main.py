@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from factory import __version__
+from factory.cli import place
 from factory.cli.main import FACTORY, FACTORYD, factory, factoryd
 from tests.cli_line import Line
 
@@ -131,12 +132,25 @@ def test_the_root_is_found_from_a_folder_below_and_from_a_linked_worktree(
     (tmp_path / "linked").mkdir()
     (tmp_path / "linked" / ".git").write_text(f"gitdir: {admin}\n")
 
-    codes = []
+    codes = []  # each asks the same factory
     for folder in (line.root / "src", tmp_path / "linked"):
         monkeypatch.chdir(folder)
         codes.append(factory(["status"]))
 
     assert codes == [0, 0]
+
+
+def test_a_linked_worktree_of_a_repository_without_a_factory_stands_for_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admin = tmp_path / "main" / ".git" / "worktrees" / "linked"
+    admin.mkdir(parents=True)
+    (admin / "commondir").write_text("../..\n")
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / ".git").write_text(f"gitdir: {admin}\n")
+    monkeypatch.chdir(tmp_path / "linked")
+
+    assert place.repository() == str(tmp_path / "linked")
 
 
 def test_a_repository_inside_another_does_not_see_its_factory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

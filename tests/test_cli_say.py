@@ -73,9 +73,13 @@ def test_words_are_wrapped_with_an_indent_and_a_long_one_stands_alone() -> None:
     [(0, "0 s"), (0.42, "0.4 s"), (59, "59 s"), (150, "2 min"), (7200, "2 h"), (86400 * 3, "3 d"), (-5, "0 s")],
 )
 def test_durations_are_said_in_one_unit(seconds: float, shown: str) -> None:
-    stamp = (NOW - timedelta(seconds=seconds)).isoformat()
+    assert say.lasted(seconds) == shown
 
-    assert (say.lasted(seconds), say.ago(stamp, NOW), say.ago(None, NOW)) == (shown, shown, "")
+
+def test_how_long_ago_is_said_in_whole_seconds() -> None:
+    stamp = (NOW - timedelta(seconds=2.7)).isoformat()
+
+    assert (say.ago(stamp, NOW), say.ago(None, NOW)) == ("2 s", "")
 
 
 def test_a_moment_of_another_day_carries_its_date() -> None:

@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,10 @@ def test_stop_tells_the_daemon_how_and_returns_when_it_is_gone(
     argv: list[str], number: signal.Signals, line: Line, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with daemon_of(line) as child:
+        reaper = threading.Thread(target=child.wait)  # or it would stay a zombie, which still answers
+        reaper.start()
         code = factoryd(["stop", *argv])
+        reaper.join()
         assert child.stdout
         got = child.stdout.read()
 
@@ -58,7 +62,7 @@ def test_stop_tells_the_daemon_how_and_returns_when_it_is_gone(
 
 def test_a_daemon_that_does_not_go_is_said(line: Line) -> None:
     with line.daemon(), pytest.raises(FactoryError, match="has not gone after 0 s"):
-        stop.leave(str(line.root), place.daemon(str(line.root)), 0, seconds=0)
+        stop.leave(place.daemon(str(line.root)), 0, seconds=0)
 
 
 def test_drain_and_now_exclude_each_other(line: Line) -> None:
@@ -144,3 +148,12 @@ def test_a_daemon_that_gives_up_is_quoted_and_its_exit_code_kept(line: Line) -> 
         start.launch(str(line.root), os.environ, [sys.executable, "-c", program])
 
     assert refusal.value.exit_code == 3
+
+
+def test_stop_waits_for_the_process_and_not_for_what_it_says(line: Line) -> None:
+    with daemon_of(line) as child:
+        line.fact("daemon", {"state": "stopped", "pid": child.pid})
+
+        with pytest.raises(FactoryError, match="has not gone"):
+            stop.leave({"pid": child.pid}, 0, seconds=0)
+        child.send_signal(signal.SIGTERM)

@@ -181,6 +181,14 @@ async def test_a_setup_that_ended_halfway_leaves_nothing_that_is_taken_for_whole
     assert again.built
 
 
+async def test_a_setup_does_not_read_what_a_gate_left_in_home(world: World) -> None:
+    write(world.place.home, {".config/pip/pip.conf": "[global]\n"})
+
+    ready = await world.ready(scripted("test ! -e ~/.config\n"))
+
+    assert ready.built
+
+
 async def test_a_cancelled_setup_is_ended_with_all_that_it_started(world: World) -> None:
     os.mkfifo(world.folder / "pid")
     setup = scripted(f"sleep 1000 &\necho $! > {world.folder / 'pid'}\nwait\n")
@@ -266,6 +274,19 @@ async def test_what_a_setup_makes_in_the_tree_belongs_to_the_environment_but_for
     assert not (world.place.tree / "node_modules/.cache").exists()
     write(world.place.tree, {"node_modules/b": ""})
     assert await world.environments.changed(world.place, setup, ready) == [str(world.place.tree / "node_modules/b")]
+
+
+async def test_links_that_a_candidate_puts_in_a_kept_path_have_nothing_removed_elsewhere(world: World) -> None:
+    write(world.folder, {"mine/node_modules/.cache/a": "", "mine/node_modules/b": ""})
+    setup = scripted("true", keeps=("pkg/node_modules", "node_modules"))
+    (world.place.tree / "pkg").symlink_to(world.folder / "mine")
+    await world.ready(setup)
+    (world.place.tree / "node_modules").symlink_to(world.folder / "mine/node_modules")
+
+    again = await world.ready(setup)
+
+    assert again.built
+    assert sorted(path.name for path in (world.folder / "mine/node_modules").rglob("*")) == [".cache", "a", "b"]
 
 
 # ── traps: each would have passed ──

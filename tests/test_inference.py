@@ -174,6 +174,12 @@ def test_files_that_dynamic_metadata_reads_are_inputs() -> None:
     assert {"a.in", "R.md"} <= set(found.setup.inputs)
 
 
+def test_tables_of_odd_shape_are_passed_over() -> None:
+    odd = "[project]\n[dependency-groups]\ndev = 'pytest'\n[tool.setuptools.dynamic]\nversion = {file = 5}\n"
+
+    assert installs(of({"pyproject.toml": odd})) == ["-e ."]
+
+
 def test_a_uv_lock_is_synced_as_locked_and_runners_that_it_lacks_are_added() -> None:
     found = of(
         {

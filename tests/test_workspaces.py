@@ -61,23 +61,34 @@ class Line:
         return git(self.own.git_dir, "show", f"{tree}:{path}")
 
 
-def make_line(root: Path, files: dict[str, str], *options: str) -> Line:
+def make_repositories(root: Path, files: dict[str, str], *options: str) -> None:
     user = make_repo(root / "user", files, "main", *options)
     git(user, "tag", "v1")
     git(user, "tag", "-a", "v1.1", "-m", "annotated")
     git(root, "clone", "-q", "--bare", "--local", str(user), "own")
+
+
+def make_line(root: Path) -> Line:
     own = Git(git_dir=root / "own", own=True, environ=environment())
     work, index = root / "work", root / "index"
     workspaces = Workspaces(
         own=own, folder=work / "workspaces", index_dir=index, trunk_branch="main", excludes="*.mine\n"
     )
     benches = Benches(own=own, folder=work / "benches", index_dir=index, trunk_branch="main", size=2)
-    return Line(root, user, own, git(user, "rev-parse", "HEAD"), workspaces, benches)
+    return Line(root, root / "user", own, git(root / "user", "rev-parse", "HEAD"), workspaces, benches)
+
+
+@pytest.fixture(scope="module")
+def seed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("seed")
+    make_repositories(root, FILES)
+    return root
 
 
 @pytest.fixture
-def line(tmp_path: Path) -> Line:
-    return make_line(tmp_path, FILES)
+def line(seed: Path, tmp_path: Path) -> Line:
+    shutil.copytree(seed, tmp_path, dirs_exist_ok=True)
+    return make_line(tmp_path)
 
 
 def content(tree: Path) -> dict[str, str]:
@@ -97,6 +108,11 @@ def content(tree: Path) -> dict[str, str]:
             else:
                 found[key] = "special"
     return found
+
+
+def without_caches(found: dict[str, str]) -> dict[str, str]:
+    """Less what trunk ignores, which a workspace keeps warm."""
+    return {path: value for path, value in found.items() if not path.startswith(("build/", "node_modules/"))}
 
 
 FRESH = {path: f"file False {text}" for path, text in FILES.items()}
@@ -240,6 +256,13 @@ def makes_fifos_and_sockets(tree: Path) -> None:
         os.chdir(here)
 
 
+def hides_a_fifo_and_a_repository_among_dependencies(tree: Path) -> None:
+    with (tree / ".gitignore").open("a") as ignore:
+        ignore.write("!node_modules/\n")
+    make_repo(tree / "node_modules/dep", {"inner.js": "inner\n"})
+    os.mkfifo(tree / "node_modules/.gitignore")
+
+
 def makes_odd_names(tree: Path) -> None:
     for name in (
         "n" * 255,
@@ -265,9 +288,9 @@ def makes_names_that_pass_for_git_dirs(tree: Path) -> None:
 
 def makes_a_folder_deeper_than_a_path_is_long(tree: Path) -> None:
     here = os.open(tree, os.O_RDONLY)
-    for _ in range(2500):
-        os.mkdir("d", dir_fd=here)
-        inner = os.open("d", os.O_RDONLY, dir_fd=here)
+    for _ in range(120):
+        os.mkdir("d" * 40, dir_fd=here)
+        inner = os.open("d" * 40, os.O_RDONLY, dir_fd=here)
         os.close(here)
         here = inner
     os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=here))
@@ -337,6 +360,7 @@ VANDALS: list[Callable[[Path], None]] = [
     makes_unreadable_things,
     closes_its_place,
     makes_fifos_and_sockets,
+    hides_a_fifo_and_a_repository_among_dependencies,
     makes_odd_names,
     makes_names_that_pass_for_git_dirs,
     makes_a_folder_deeper_than_a_path_is_long,
@@ -364,8 +388,7 @@ async def test_nothing_of_what_an_agent_left_reaches_the_next_attempt(
 
     again = await line.workspace()
 
-    left = {path for path in content(again.tree) if path.startswith("build/")}  # ignored by trunk: a warm cache
-    assert {path: value for path, value in content(again.tree).items() if path not in left} == FRESH
+    assert without_caches(content(again.tree)) == FRESH
     assert git(again.tree, "status", "--porcelain") == ""
     assert git(again.tree, "rev-parse", "HEAD", "main") == f"{line.base}\n{line.base}"
     assert git(line.own.git_dir, "for-each-ref") == refs
@@ -373,14 +396,13 @@ async def test_nothing_of_what_an_agent_left_reaches_the_next_attempt(
     assert [path.name for path in (line.root / "work/workspaces").glob("*.abandoned-*")] == []
 
 
-@pytest.mark.parametrize("vandal", VANDALS, ids=ids)
-async def test_a_reset_without_a_snapshot_leaves_nothing_either(line: Line, vandal: Callable[[Path], None]) -> None:
+async def test_a_reset_without_a_snapshot_leaves_nothing_either(line: Line) -> None:
     workspace = await line.workspace()
-    vandal(workspace.tree)
+    moves_a_tracked_folder_and_links_to_it(workspace.tree)
 
     again = await line.workspace()
 
-    assert {path: value for path, value in content(again.tree).items() if not path.startswith("build/")} == FRESH
+    assert without_caches(content(again.tree)) == FRESH
     assert git(again.tree, "status", "--porcelain") == ""
 
 
@@ -416,6 +438,7 @@ CHANGES: list[tuple[Callable[[Path], None], dict[str, str]]] = [
     (makes_unreadable_things, {"closed/file.py": "A"}),
     (closes_its_place, {}),
     (makes_fifos_and_sockets, {"README.md": "D"}),
+    (hides_a_fifo_and_a_repository_among_dependencies, {".gitignore": "M", "node_modules/dep/inner.js": "A"}),
     (makes_binary_executables_and_links, {"blob.bin": "A", "dangling": "A", "out": "A", "src/app.py": "M"}),
     (
         swaps_files_and_folders,
@@ -557,7 +580,7 @@ async def test_modes_bytes_and_links_arrive(line: Line) -> None:
     ("vandal", "word"),
     [
         (makes_names_that_pass_for_git_dirs, "git~1"),
-        (makes_a_folder_deeper_than_a_path_is_long, "unable to access"),
+        (makes_a_folder_deeper_than_a_path_is_long, "warning"),
         (links_its_ignore_files, ".gitignore"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
@@ -703,6 +726,15 @@ async def test_a_resumed_session_finds_its_own_git_dir(line: Line) -> None:
     assert git(workspace.tree, "status", "--porcelain") == ""
 
 
+async def test_a_resumed_session_that_closed_its_folder_finds_it_open_again(line: Line) -> None:
+    workspace = await line.workspace()
+    closes_its_place(workspace.tree)
+
+    await line.workspaces.prepare("w1", base=line.base, renew_git=False)
+
+    assert content(workspace.tree) == FRESH
+
+
 async def test_a_resumed_session_without_a_git_dir_gets_one_at_its_base(line: Line) -> None:
     workspace = await line.workspace()
     (workspace.tree / "src/app.py").write_text("mine\n")
@@ -762,7 +794,8 @@ async def test_an_abandoned_workspace_is_never_used_again(line: Line) -> None:
 
 
 async def test_a_repository_of_sha256_works_as_any_other(tmp_path: Path) -> None:
-    line = make_line(tmp_path, FILES, "--object-format=sha256")
+    make_repositories(tmp_path, FILES, "--object-format=sha256")
+    line = make_line(tmp_path)
     workspace = await line.workspace()
     makes_a_repository_of_a_tracked_folder(workspace.tree)
     breaks_git_by_attributes(workspace.tree)

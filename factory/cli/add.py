@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from factory.cli import place, say
-from factory.cli.check import read
-from factory.errors import FactoryError
+from factory.cli.check import content, read
 from factory.stores import views
 from factory.task_file import decode, numbered, slug
 
@@ -25,7 +24,7 @@ def run(args: Namespace) -> int:
     if args.file == "-":
         raw, name = sys.stdin.buffer.read(), ""
     else:
-        raw, name = _bytes(Path(args.file)), Path(args.file).name
+        raw, name = content(Path(args.file)), Path(args.file).name
     task = read(raw, name or "standard input")
     name = name if name.endswith(".md") else f"{name}.md" if name else _free(top, slug(task.title))
     with place.store(str(top)) as con:
@@ -42,13 +41,6 @@ def run(args: Namespace) -> int:
             time.sleep(0.02)
     print(f"dropped as inbox/{name}; the daemon takes it soon (factory status)")
     return 0
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise FactoryError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _told(entry: Mapping[str, str]) -> int:

@@ -18,14 +18,12 @@ _SHOWN = ("priority", "needs", "scope", "accept", "run", "agent", "model", "atte
 def run(args: Namespace) -> int:
     """Print what it would become, or what is wrong."""
     path = Path(args.file)
+    if path.is_symlink():
+        raise FactoryError(f"{path} is a symbolic link; the inbox takes files only")
     try:
-        if path.is_symlink():
-            raise FactoryError(f"{path} is a symbolic link; the inbox takes files only")
-        task = read(path.read_bytes(), path.name)
+        task = read(content(path), path.name)
     except UsageError as error:
         raise FactoryError(str(error)) from error  # the answer is "no"; the command itself was right
-    except OSError as error:
-        raise FactoryError(f"{path} cannot be read: {error.strerror}") from error
     print(f"{slug(path.name)}: {say.line(task.title)}")
     for row in say.table([(key, _plain(getattr(task, key))) for key in _SHOWN if key in task.lines]):
         print(row)
@@ -33,6 +31,14 @@ def run(args: Namespace) -> int:
         print(f"  ! {doubt}")
     print("it would be accepted")
     return 0
+
+
+def content(path: Path) -> bytes:
+    """The file's bytes; raise FactoryError where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise FactoryError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def read(raw: bytes, name: str) -> TaskFile:

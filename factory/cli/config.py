@@ -48,7 +48,9 @@ def inferred_lines(inferred: Seen) -> list[str]:
     setup = inferred.get("setup") or {"kind": "none", "reason": ""}
     rows.append(("setup", setup["kind"], "", setup["reason"]))
     agents = inferred.get("agents") or ["none"]
-    return say.table(rows + [("agent", name, "", "default" * (name == inferred.get("agent"))) for name in agents])
+    return say.table(
+        rows + [("agent", name, "", "default" * (name == inferred.get("agent"))) for name in agents], most=40
+    )
 
 
 def _kept(top: str) -> tuple[Seen | None, Seen]:

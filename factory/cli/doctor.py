@@ -7,6 +7,7 @@ import os
 import platform
 from argparse import Namespace
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -49,11 +50,8 @@ def _findings(top: Path) -> Iterator[Finding]:
 
 
 def _repository(top: Path, trunk: str) -> Finding:
-    async def look() -> git.Repository:
-        return await git.examine(top, os.environ, trunk=trunk)
-
     try:
-        found = anyio.run(look)
+        found = anyio.run(partial(git.examine, top, os.environ, trunk=trunk))
     except FactoryError as error:
         return BAD, str(error), ""
     return OK, f"git repository, {found.branch} at {found.commit[:10]}", ""

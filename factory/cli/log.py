@@ -66,7 +66,9 @@ def sentence(entry: Seen, now: datetime, *, of_one: bool = False) -> str:
 
 def _details(detail: Mapping[str, Any]) -> Iterator[str]:
     for name, value in detail.items():
-        if value:
+        if isinstance(value, bool):
+            yield name if value else f"not {name}"
+        elif value:
             yield str(value) if name in _SENTENCES else f"{name} {say.clip(str(value), 80)}"
 
 

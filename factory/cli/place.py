@@ -38,7 +38,7 @@ def root() -> str:
 
 
 def repository() -> str:
-    """The top of the git working tree; in a linked one without a factory the main one's. Raises RepositoryError."""
+    """The top of the git working tree, or of its main one if only that has a factory; may raise RepositoryError."""
     top = here = os.getcwd()
     while not os.path.exists(os.path.join(top, ".git")):
         parent = os.path.dirname(top)
@@ -48,7 +48,7 @@ def repository() -> str:
             )
         top = parent
     main = _main_worktree(top)
-    return main if main and not os.path.isdir(within(top)) else top
+    return main if main and os.path.isdir(within(main)) and not os.path.isdir(within(top)) else top
 
 
 def within(top: str, *names: str) -> str:

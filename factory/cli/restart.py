@@ -17,5 +17,5 @@ def run(_: Namespace) -> int:
     top = place.repository()
     seen = place.daemon(top)
     if seen["state"] != "stopped":
-        leave(top, seen, signal.SIGHUP, seconds=60)
+        leave(seen, signal.SIGHUP, seconds=60)
     return launch(top, os.environ)

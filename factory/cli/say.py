@@ -98,7 +98,7 @@ def table(rows: Iterable[Sequence[str]], *, indent: str = "  ", most: int = 30) 
 
 def ago(stamp: str | None, now: datetime) -> str:
     """How long since that RFC 3339 time: `40 s`, `12 min`, `3 h`, `2 d`."""
-    return lasted((now - datetime.fromisoformat(stamp)).total_seconds()) if stamp else ""
+    return lasted(int((now - datetime.fromisoformat(stamp)).total_seconds())) if stamp else ""
 
 
 def lasted(seconds: float) -> str:
@@ -106,7 +106,7 @@ def lasted(seconds: float) -> str:
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * size:
             return f"{int(seconds // size)} {unit}"
-    return f"{seconds:.1f} s" if 0 < seconds < 10 else f"{max(0, int(seconds))} s"
+    return f"{seconds:.1f} s" if isinstance(seconds, float) and 0 < seconds < 10 else f"{max(0, int(seconds))} s"
 
 
 def moment(stamp: str | None, now: datetime) -> str:

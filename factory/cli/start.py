@@ -10,6 +10,7 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -66,11 +67,7 @@ def launch(top: str, environ: Mapping[str, str], argv: Sequence[str] = ()) -> in
 def _examine(top: str, environ: Mapping[str, str]) -> None:
     """Let what the daemon would refuse be refused here, before anything is written."""
     trunk = settings.load(Path(top) / "factory.toml", environ).trunk
-
-    async def look() -> None:
-        await git.examine(Path(top), environ, trunk=trunk)
-
-    anyio.run(look)
+    anyio.run(partial(git.examine, Path(top), environ, trunk=trunk))
 
 
 def _command(top: str) -> list[str]:

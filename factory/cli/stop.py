@@ -29,24 +29,34 @@ def run(args: Namespace) -> int:
     if seen["state"] == "stopped":
         return _end_attempts(top)
     if args.drain:
-        leave(top, seen, signal.SIGUSR1, seconds=float("inf"))
+        leave(seen, signal.SIGUSR1, seconds=float("inf"))
     else:
-        leave(top, seen, signal.SIGINT if args.now else signal.SIGTERM, seconds=30 if args.now else 120)
+        leave(seen, signal.SIGINT if args.now else signal.SIGTERM, seconds=30 if args.now else 120)
     print("stopped")
     return 0
 
 
-def leave(top: str, seen: Seen, number: int, *, seconds: float) -> None:
-    """Signal the daemon and wait until it is gone; raise FactoryError where it is not after so long."""
-    # Its lock was held a moment ago, so the pid on record is its own.
-    os.kill(seen["pid"], number)
+def leave(seen: Seen, number: int, *, seconds: float) -> None:
+    """Signal the daemon and wait until its process is gone; raise FactoryError where it is not after so long."""
+    # Its lock was held a moment ago, so the pid on record is its own. That it says "stopped" is not enough to wait
+    # for: it holds the lock to its end, and a start in between would be refused.
     deadline = time.monotonic() + seconds
-    while place.daemon(top)["state"] != "stopped":
+    while _signal(seen["pid"], number):
+        number = 0
         if time.monotonic() > deadline:
             raise FactoryError(
                 f"the daemon (pid {seen['pid']}) has not gone after {seconds:.0f} s.\n  at once: factoryd stop --now"
             )
         time.sleep(0.05)
+
+
+def _signal(pid: int, number: int) -> bool:
+    """Send it (0: nothing, only look); whether there was a process to get it."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _end_attempts(top: str) -> int:
