@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from factory.conventions import Conventions
-from factory.errors import ConfigError
+from factory.errors import ConfigError, NotYet
 from factory.runtime import Runtime, find, parse_runtime
 
 SHELL = "run"  # the agent of a run: unit
@@ -17,6 +17,19 @@ class Agents:
 
     default: str
     missing: Mapping[str, str]
+    installed: tuple[str, ...] = ()
+
+    def trouble(self, name: str) -> str:
+        """Why units cannot start with the agent of that name ("": none is named); empty where they can."""
+        if not name:
+            return "No agent program is installed: install claude or codex, or name another in factory.toml (`agent`)."
+        if name in self.installed:
+            return ""
+        return self.missing.get(name) or f"There is no runtime {name!r}; there are {', '.join(self._known) or 'none'}."
+
+    @property
+    def _known(self) -> list[str]:
+        return sorted({*self.installed, *self.missing})
 
 
 def shell_runtime(command: str) -> Runtime:
@@ -29,7 +42,10 @@ def the_runtime(name: str, conventions: Conventions) -> Runtime:
     file = conventions.runtimes.get(name)
     if file is None:
         raise ConfigError(f"There is no runtime {name!r}; there are {', '.join(sorted(conventions.runtimes))}.")
-    return parse_runtime(name, file.text, where=file.where)
+    try:
+        return parse_runtime(name, file.text, where=file.where)
+    except NotYet as error:
+        raise ConfigError(str(error)) from error
 
 
 def find_agents(conventions: Conventions, *, configured: str, path: str, root: Path) -> Agents:
@@ -41,7 +57,7 @@ def find_agents(conventions: Conventions, *, configured: str, path: str, root: P
     if configured and configured not in conventions.runtimes:
         missing[configured] = f"factory.toml names the agent {configured!r}, of which there is no runtime file."
     installed = [name for name in conventions.runtimes if name not in missing]
-    return Agents(default=configured or next(iter(installed), ""), missing=missing)
+    return Agents(default=configured or next(iter(installed), ""), missing=missing, installed=tuple(installed))
 
 
 def _why_missing(name: str, conventions: Conventions, path: str, root: Path) -> str:

@@ -46,7 +46,7 @@ def plan(chain: Sequence[Link], *, free: int, window: int) -> Moves:
     red = next((position for position, link in enumerate(rest) if link.standing is Standing.RED), None)
     sound = rest[:red] if red is not None else rest
     aside = (rest[red].unit,) if red is not None else ()
-    judge = [link.unit for link in sound[:window] if link.standing is Standing.UNKNOWN][:free]
+    judge = [link.unit for link in sound[:window] if link.standing is Standing.UNKNOWN][: max(0, free)]
     return Moves(land=land, aside=aside, judge=tuple(judge))
 
 

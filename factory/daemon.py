@@ -379,6 +379,9 @@ def _tell_inferred(floor: Floor) -> None:
 
 
 def _tell_warnings(floor: Floor) -> None:
+    left_out = floor.store.get(Fact, "left_out")
+    names = json.loads(left_out.value) if left_out else []
+    floor.warnings["left_out"] = [f"judged without the inferred gate {name}, by your answer" for name in names]
     _put(floor, "warnings", [line for lines in floor.warnings.values() for line in lines])
 
 

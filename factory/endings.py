@@ -15,7 +15,7 @@ from factory.escalations import Ask, Escalations
 from factory.journal import Event
 from factory.live import Live
 from factory.ports import Store
-from factory.records import Attempt, Fact, Hook, Task, Verdict, stamp
+from factory.records import Attempt, CardKind, Fact, Hook, Task, Verdict, stamp
 from factory.task_file import parse
 from factory.triage import Move, Next
 from factory.unit import FINAL, SPENDS, EndReason, Unit, UnitState, advance
@@ -83,10 +83,14 @@ class Endings:
             return  # cancelled meanwhile
         text = digest(reason, detail=detail, red=red, said=attempt.said)
         judged = replace(attempt, reason=reason, detail=detail, digest=text)
-        self.finish(judged, at=at, ask=ask)
+        with self._store.transaction():
+            self._escalations.leave(unit.id, now=at, why=f"{unit.id} was sent back: {detail}")  # landing_blocked
+            self.finish(judged, at=at, ask=ask)
 
     def hold(self, unit: Unit, ask: Ask, at: datetime) -> None:
         """A person is asked; the unit keeps its submission."""
+        if self._unit(unit.id).state is not UnitState.QUEUED:
+            return  # cancelled meanwhile
         with self._store.transaction():
             card = self._escalations.raise_card(ask, now=at, unit=unit)
             held = advance(self._unit(unit.id), UnitState.HELD, now=at, why=f"waits for your answer to {card.id}")
@@ -95,6 +99,8 @@ class Endings:
 
     def wait(self, unit: Unit, ask: Ask, at: datetime) -> None:
         """The unit waits for a cause that it shares with others; one card asks."""
+        if self._unit(unit.id).state is not UnitState.QUEUED:
+            return  # cancelled meanwhile
         with self._store.transaction():
             card = self._escalations.raise_card(ask, now=at, unit=unit)
             waits = replace(self._unit(unit.id), cause=ask.cause)
@@ -105,7 +111,7 @@ class Endings:
     def note(self, unit: Unit, why: str, at: datetime) -> None:
         """A new sentence about why the unit is where it is."""
         fresh = self._unit(unit.id)
-        if fresh.why != why:
+        if fresh.state is UnitState.QUEUED and fresh.why != why:
             self._store.write(Event.UNIT_QUEUED, replace(fresh, why=why), now=at, unit=unit.id)
 
     def remark(self, unit: str, kind: str, text: str, *, at: datetime) -> None:
@@ -128,18 +134,20 @@ class Endings:
         self, unit: Unit, move: Move, attempt: Attempt, ask: Ask | None, until: datetime | None, at: datetime
     ) -> Unit:
         if move.next is Next.QUEUE:
-            queued = replace(unit, submission=attempt.commit, base=attempt.base, fresh=False, cause="")
+            lasting = tuple(kind for kind in unit.approved if kind not in _ABOUT_ONE_CHANGE)
+            queued = replace(unit, submission=attempt.commit, base=attempt.base, fresh=False, approved=lasting)
             return advance(queued, UnitState.QUEUED, now=at, why="waits to be judged")
         if move.next is Next.HOLD:
             asked = ask or self._exhausted(unit, attempt)
             card = self._escalations.raise_card(asked, now=at, unit=unit)
             kept = replace(unit, submission=attempt.commit, base=attempt.base) if _may_land(attempt) else unit
             return advance(kept, UnitState.HELD, now=at, why=f"waits for your answer to {card.id}")
-        if move.next is Next.WAIT and ask is not None:
+        if ask is not None:  # a cause that it shares with others, whatever the reason
             card = self._escalations.raise_card(ask, now=at, unit=unit)
             return advance(replace(unit, cause=ask.cause), UnitState.WAITING, now=at, why=f"waits for {card.id}")
         after = until or (at + timedelta(seconds=move.delay) if move.delay else None)
-        again = replace(unit, fresh=move.fresh, not_before=after)
+        # What was to start from trunk still is, where this attempt ended before it left anything.
+        again = replace(unit, fresh=move.fresh or (unit.fresh and not attempt.commit), not_before=after)
         why = f"attempt {attempt.number} ended: {attempt.detail or attempt.reason}"
         return advance(again, UnitState.WAITING if after else UnitState.READY, now=at, why=why)
 
@@ -171,6 +179,10 @@ class Endings:
         unit = self._store.get(Unit, name)
         assert unit is not None, f"there is no unit {name}"
         return unit
+
+
+# What a person let pass about one change says nothing about the next one.
+_ABOUT_ONE_CHANGE = frozenset({CardKind.GUARD, CardKind.OUT_OF_SCOPE, CardKind.REVIEW, CardKind.TRUNK_RED})
 
 
 def _after(hook: Hook) -> str:

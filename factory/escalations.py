@@ -3,6 +3,7 @@
 Invariant: one cause has at most one open card, a card takes one answer, and neither a worker nor a bench waits for it.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -10,7 +11,7 @@ from datetime import datetime, timedelta
 from factory.errors import RefusedByState, UsageError
 from factory.journal import Event
 from factory.ports import Store
-from factory.records import Card, CardKind, Option, Remark
+from factory.records import Card, CardKind, Fact, Option, Remark
 from factory.unit import FINAL, Unit, UnitState, advance
 
 
@@ -142,8 +143,12 @@ def already_accepted(unit: Unit, command: str) -> Ask:
     )
 
 
-def trunk_red(*, branch: str, commit: str, gates: Sequence[str], tail: str, log: str) -> Ask:
-    """Trunk itself does not pass."""
+def trunk_red(
+    *, branch: str, commit: str, gates: Sequence[str], tail: str, log: str, inferred: bool = False
+) -> Ask:
+    """Trunk itself does not pass; gates that were only `inferred` may be left out."""
+    names = json.dumps([*gates])
+    leave_out = (f"Judge without {_listed(gates)}", "no file asked for it: it was inferred", f"leave_out {names}")
     return Ask(
         kind=CardKind.TRUNK_RED,
         cause="trunk_red",
@@ -158,6 +163,7 @@ def trunk_red(*, branch: str, commit: str, gates: Sequence[str], tail: str, log:
                 "units that wait for this and are red in just these gates land, and are shown so",
                 "approve",
             ),
+            *([leave_out] if inferred else []),
         ],
     )
 
@@ -259,6 +265,8 @@ class Escalations:
     def raise_card(self, ask: Ask, *, now: datetime, unit: Unit | None = None) -> Card:
         """Raise the card, or fold it into the open one of the same cause; return it as it stands."""
         stopped = (unit.id,) if unit else ()
+        for name in stopped:
+            self._leave(name, lambda card: card.kind is ask.kind and card.fingerprint != ask.cause, now, "it asks anew")
         open_one = self.open_card(ask.cause)
         if open_one is None:
             card = _new_card(f"E{len(self._store.select(Card)) + 1}", ask, stopped, now)
@@ -287,12 +295,15 @@ class Escalations:
                 self._close(card, now=now, why=why)
 
     def leave(self, unit: str, *, now: datetime, why: str) -> None:
-        """Take a unit off every open card; a card that stops nobody any more is closed."""
+        """Take a unit off every open card; one that was raised for units and stops none any more is closed."""
+        self._leave(unit, lambda card: True, now, why)
+
+    def _leave(self, unit: str, which: Callable[[Card], bool], now: datetime, why: str) -> None:
         for card in self._store.open(Card):
-            if unit in card.units:
+            if unit in card.units and which(card):
                 units = tuple(each for each in card.units if each != unit)
                 rest = replace(card, units=units, count=max(len(units), 1))
-                if units:
+                if units or not card.unit:  # no unit was its first: it is about the line itself
                     self._store.write(Event.CARD_FOLDED, rest, now=now, unit=unit, card=card.id)
                 else:
                     self._close(rest, now=now, why=why)
@@ -305,14 +316,13 @@ class Escalations:
         card = self._store.get(Card, card_id)
         if card is None or card.state != "open":
             raise RefusedByState(f"{card_id} is {'not a card of this line' if card is None else 'closed'}")
-        option = next((each for each in card.options if each.key == choice), None)
-        if option is None and choice.strip().isdigit():
-            raise UsageError(f"{card_id} has no option {choice}; it has {', '.join(each.key for each in card.options)}")
-        said = option.label if option else choice.strip()
-        if option is None or option.action != "wait":
-            answered = replace(card, state="closed", answer=said, closed=now, closed_why="answered")
-        else:  # "I will do that": the card stays until the cause is gone, quietly
+        option, said = _chosen(card, choice.strip())
+        if option is not None and option.action in _LEAVES_OPEN:  # the card stays until the cause is gone, quietly
             answered = replace(card, answer=said)
+        else:
+            answered = replace(card, state="closed", answer=said, closed=now, closed_why="answered")
+        if answered == card:
+            raise RefusedByState(f"{card_id} was answered so already: {said}")
         with self._store.transaction():
             self._store.write(Event.CARD_ANSWERED, answered, now=now, unit=card.unit, card=card.id, answer=said)
             return self._act(answered, option, said, now)
@@ -335,6 +345,8 @@ class Escalations:
         action = option.action if option else _free_text_action(card)
         if action == "repair":
             return f"hung repair unit {self._repair(f'Repair {card.question}', card.evidence, now)}"
+        if action.startswith("leave_out "):
+            return self._leave_out(json.loads(action.removeprefix("leave_out ")), now)
         effect = _EFFECTS.get(action)
         units = [unit for unit in map(self._unit, card.units) if unit is not None and unit.state not in FINAL]
         if effect is None or not units:
@@ -344,6 +356,12 @@ class Escalations:
                 self.remark(unit.id, _REMARKS.get(card.kind, "review"), said, now=now)
             self._store.write(*effect(unit, card, now), now=now, unit=unit.id)
         return f"{', '.join(unit.id for unit in units)}: {_DONE[action]}"
+
+    def _leave_out(self, gates: list[str], now: datetime) -> str:
+        known = self._store.get(Fact, "left_out")
+        names = sorted({*(json.loads(known.value) if known else []), *gates})
+        self._store.write(Event.FACT_CHANGED, Fact(name="left_out", value=json.dumps(names)), now=now, left_out=names)
+        return f"judged without {', '.join(names)} from now on; a gate file in conventions/gates brings it back"
 
     def remark(self, unit: str, kind: str, text: str, *, now: datetime, who: str = "person") -> None:
         """Write down what was said, for the next attempt to read."""
@@ -389,7 +407,29 @@ _EFFECTS: Mapping[str, Callable[[Unit, Card, datetime], tuple[Event, Unit]]] = {
 }
 _DONE = {"retry": "tried again", "answer": "told, and goes on", "approve": "goes on", "cancel": "cancelled"}
 _REMARKS = {CardKind.QUESTION: "answer", CardKind.REVIEW: "review"}
-_SHARED = frozenset({CardKind.SETUP, CardKind.RUNTIME, CardKind.NO_GATE, CardKind.TRUNK_RED, CardKind.CONFIG})
+# Cards about circumstances: words there are nothing that an attempt could be told.
+_SHARED = frozenset(
+    {
+        CardKind.SETUP,
+        CardKind.RUNTIME,
+        CardKind.NO_GATE,
+        CardKind.TRUNK_RED,
+        CardKind.CONFIG,
+        CardKind.LANDING_BLOCKED,
+    }
+)
+_LEAVES_OPEN = frozenset({"wait", "repair"})
+
+
+def _chosen(card: Card, choice: str) -> tuple[Option | None, str]:
+    """The option whose key or label the choice is (None: free text), and what was said."""
+    by_key = [each for each in card.options if each.key == choice]
+    by_label = [each for each in card.options if each.label.casefold() == choice.casefold()]
+    for option in (*by_key, *by_label):
+        return option, option.label
+    if not choice or choice.isdigit():
+        raise UsageError(f"{card.id} has no option {choice!r}; it has {', '.join(each.key for each in card.options)}")
+    return None, choice
 
 
 def _free_text_action(card: Card) -> str:

@@ -76,6 +76,11 @@ class Gate:
         return digest(self.name, self.script, *self.command)
 
     @property
+    def inferred(self) -> bool:
+        """Whether no file of the repository's asks for it by name."""
+        return not self.reason.startswith(GATES)
+
+    @property
     def shown(self) -> str:
         """The command that reproduces it in a checkout."""
         return f"sh {self.reason}" if self.script else shlex.join(self.command)

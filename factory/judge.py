@@ -84,7 +84,8 @@ class Judge:
         self._rulings: dict[str, Ruling] = {}
         self._tip = ""
         self._trunk_ruled: Ruled | None = None
-        self._looking = ""
+        self._looking = ""  # the commit that is being judged as trunk
+        self._looked = ("", frozenset[str]())
         self.missing: list[str] | None = None  # landed units that a rewritten trunk lacks; None = as recorded
 
     # ── what rules ──
@@ -103,12 +104,23 @@ class Judge:
             if len(self._rulings) >= RULINGS_KEPT:
                 self._rulings.pop(next(iter(self._rulings)))
             self._rulings[commit] = ruling
-        return self._rulings[commit]
+        return self._less_left_out(self._rulings[commit])
 
     @property
     def current(self) -> Ruling | None:
         """The ruling of trunk as last looked at."""
-        return self._rulings.get(self._tip)
+        known = self._rulings.get(self._tip)
+        return self._less_left_out(known) if known else None
+
+    def _left_out(self) -> frozenset[str]:
+        """Inferred gates that a person left out, by the answer to a card."""
+        fact = self._store.get(Fact, "left_out")
+        return frozenset(json.loads(fact.value)) if fact else frozenset()
+
+    def _less_left_out(self, ruling: Ruling) -> Ruling:
+        left_out = self._left_out()
+        kept = tuple(gate for gate in ruling.rules.gates if not (gate.inferred and gate.name in left_out))
+        return replace(ruling, rules=replace(ruling.rules, gates=kept)) if left_out else ruling
 
     @property
     def obstacle(self) -> Ask | None:
@@ -142,18 +154,24 @@ class Judge:
         return self._trunk_ruled if tip == self._tip else None
 
     async def look(self, tip: str, group: TaskGroup) -> None:
-        """Take `tip` for trunk, and judge it in the background unless that is under way or done."""
-        if tip != self._tip:
-            self._tip, self._trunk_ruled = tip, None
-        ruling = await self.ruling(tip)
-        if ruling.rules.gates and self._trunk_ruled is None and self._looking != tip:
-            self._looking = tip
-            group.start_soon(self._judge_trunk, tip, name="judge trunk")
-        self._tell("judging" if self._looking == tip else "unknown")
+        """Take `tip` for trunk, and judge it in the background when it or what rules there is new."""
+        left_out = self._left_out()
+        if (tip, left_out) != self._looked:
+            self._looked, self._tip, self._trunk_ruled = (tip, left_out), tip, None
+            ruling = await self.ruling(tip)
+            self._tell("judging" if ruling.rules.gates else "unknown")
+            if ruling.rules.gates:
+                self.judge_trunk(group)
+
+    def judge_trunk(self, group: TaskGroup) -> None:
+        """Judge trunk in the background, unless that is under way or done."""
+        if self._trunk_ruled is None and self._looking != self._tip:
+            self._looking = self._tip
+            group.start_soon(self._judge_trunk, self._tip, name="judge trunk")
 
     async def landed(self, commit: str, ruled: Ruled | None) -> None:
         """Trunk moved to a commit that was judged."""
-        self._tip, self._trunk_ruled = commit, ruled
+        self._looked, self._tip, self._trunk_ruled = (commit, self._left_out()), commit, ruled
         await self.ruling(commit)
         self._settle_trunk()
 

@@ -119,8 +119,8 @@ class MergeQueue:
                     await self._note_rewritten(seen.tip)
             self._tip = seen.tip
             self._rehearsals.clear()
-            await self._judge.look(seen.tip, group)
             self._live.pool.ring()
+        await self._judge.look(seen.tip, group)
         return True
 
     def _known_tip(self) -> str:
@@ -258,7 +258,7 @@ class MergeQueue:
         if ruled.red and not ruled.not_proven:
             trunk = self._judge.trunk_ruled(self._tip)
             if trunk is None:
-                await self._judge.look(self._tip, group)
+                self._judge.judge_trunk(group)
                 return False
             if {verdict.gate for verdict in ruled.red} <= {verdict.gate for verdict in trunk.red}:
                 self._endings.wait(unit, self._judge.trunk_card(trunk), at)

@@ -77,6 +77,9 @@ class Places:
 
 def places(root: Path, common_dir: Path, environ: Mapping[str, str]) -> Places:
     """The places of the repository at `root`; the work folder is named after it and a digest of its path."""
-    state = environ.get("XDG_STATE_HOME") or str(Path(environ.get("HOME") or os.path.expanduser("~")) / ".local/state")  # noqa: PTH111
-    digest = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:8]
-    return Places(root=root, common_dir=common_dir, work=Path(state) / "factoryd" / f"{root.name}-{digest}")
+    state = Path(environ.get("XDG_STATE_HOME", ""))
+    if not state.is_absolute():  # unset; or relative, which its specification tells to pass over
+        state = Path(environ.get("HOME") or os.path.expanduser("~")) / ".local/state"  # noqa: PTH111
+    real = root.resolve()
+    digest = hashlib.sha256(os.fsencode(real)).hexdigest()[:8]
+    return Places(root=root, common_dir=common_dir, work=state / "factoryd" / f"{real.name}-{digest}")

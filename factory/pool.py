@@ -18,13 +18,14 @@ from factory.escalations import Escalations
 from factory.journal import Event
 from factory.judge import Judge
 from factory.live import Live, Stopping, now
-from factory.log import HOOK_OVERDUE, log
+from factory.log import HOOK_OVERDUE, TICK_BROKE, log
 from factory.ports import Store
-from factory.records import Attempt, Card, Fact, Hook, Task, from_stamp
+from factory.records import Attempt, Card, CardKind, Fact, Hook, Task, from_stamp
 from factory.task_file import TaskFile, parse
 from factory.unit import Unit, UnitState, advance
 
 TICK_SECONDS = 30.0
+BROKEN_SECONDS = 1.0
 OVERDUE = timedelta(seconds=2)  # a full hook whose worker still does nothing
 
 
@@ -66,18 +67,25 @@ class Pool:
     async def run(self, group: TaskGroup) -> None:
         """Tick whenever something changed, and at the latest every 30 seconds."""
         while True:
-            self.tick(group, now())
-            await self._live.pool.wait(self._seconds_to_next(now()))
+            again = BROKEN_SECONDS
+            try:
+                self.tick(group, now())
+                again = self._seconds_to_next(now())
+            except Exception:  # noqa: BLE001 - a pass that breaks is tried again; the workers go on
+                log.exception(TICK_BROKE, loop="pool")
+            await self._live.pool.wait(again)
 
     def tick(self, group: TaskGroup, at: datetime) -> None:
         """One pass: settle what waits, keep the pool's size, fill free hooks, check the full ones."""
         self._escalations.overdue(at)
         self._resize(group, at)
         if self._live.stopping is Stopping.NO:
+            agents = self._find_agents()
+            self._close_settled_causes(agents, at)
             self._settle(at)
             self._prove(group, at)
-            if self._live.takes_work:
-                self._fill(at)
+            if self._live.takes_work and self._judge.current is not None:
+                self._fill(agents, at)
         self._check_hooks(at)
 
     def _resize(self, group: TaskGroup, at: datetime) -> None:
@@ -130,12 +138,12 @@ class Pool:
 
     def _prove(self, group: TaskGroup, at: datetime) -> None:
         """Accept commands are seen to fail on trunk before anybody is sent to make them pass."""
+        if self._live.paused or self._judge.current is None:
+            return
         for unit in self._store.open(Unit):
-            task = self._task(unit)
-            due = unit.state is UnitState.READY and not unit.proven and "accept" not in unit.approved
-            if due and task.accept and unit.id not in self._proving and not self._live.paused:
+            if unit.id not in self._proving and self._unproven(unit):
                 self._proving.add(unit.id)
-                group.start_soon(self._prove_one, unit.id, task.accept)
+                group.start_soon(self._prove_one, unit.id, self._task(unit).accept)
 
     async def _prove_one(self, name: str, accept: tuple[str, ...]) -> None:
         try:
@@ -148,17 +156,16 @@ class Pool:
         if proof.setup is not None:
             self._wait(unit, proof.setup, at)
         elif proof.passing:
-            self._escalations.raise_card(words.already_accepted(unit, proof.passing), now=at, unit=unit)
-            held = advance(unit, UnitState.HELD, now=at, why="its accept command passes on trunk already")
-            self._store.write(Event.UNIT_HELD, held, now=at, unit=name)
+            with self._store.transaction():
+                self._escalations.raise_card(words.already_accepted(unit, proof.passing), now=at, unit=unit)
+                held = advance(unit, UnitState.HELD, now=at, why="its accept command passes on trunk already")
+                self._store.write(Event.UNIT_HELD, held, now=at, unit=name)
         else:
             proven = replace(unit, proven=proof.commit)
             self._store.write(Event.UNIT_READY, proven, now=at, unit=name, proven=proof.commit)
         self._live.pool.ring()
 
-    def _fill(self, at: datetime) -> None:
-        agents = self._find_agents()
-        self._close_settled_causes(agents, at)
+    def _fill(self, agents: Agents, at: datetime) -> None:
         units = self._store.open(Unit)
         choices = scheduling.choose(
             [unit for unit in units if not self._unproven(unit)],
@@ -190,24 +197,20 @@ class Pool:
         if obstacle is not None and obstacle.kind not in unit.approved:
             self._wait(unit, obstacle, at)
             return True
-        sentence = "" if agent == scheduling.NO_AGENT else self._missing(agent, agents)
+        sentence = "" if agent == scheduling.NO_AGENT else agents.trouble(agent)
         if sentence:
             self._wait(unit, words.runtime_trouble(agent or "none", sentence), at)
         return bool(sentence)
-
-    def _missing(self, agent: str, agents: Agents) -> str:
-        if not agent:
-            return "No agent program is installed: install claude or codex, or name another in factory.toml (`agent`)."
-        return agents.missing.get(agent, "")
 
     def _close_settled_causes(self, agents: Agents, at: datetime) -> None:
         if self._judge.current and self._judge.obstacle is None:
             for cause in ("no_gate", "rules"):
                 self._escalations.close(cause, now=at, why="trunk has gates now")
         for card in self._store.open(Card):
-            name = card.fingerprint.removeprefix("runtime:")
-            found = name != card.fingerprint and name not in agents.missing
-            if found and not card.evidence and (name != "none" or agents.default):
+            agent = card.fingerprint.removeprefix("runtime:")
+            # A card with evidence is about a login or the like, of which nothing can be seen from here.
+            found = card.kind is CardKind.RUNTIME and not agents.trouble(agents.default if agent == "none" else agent)
+            if found and not card.evidence:
                 self._escalations.close(card.fingerprint, now=at, why="the program is there now")
 
     def _wait(self, unit: Unit, ask: words.Ask, at: datetime) -> None:
@@ -215,6 +218,7 @@ class Pool:
             card = self._escalations.raise_card(ask, now=at, unit=unit)
             waits = advance(replace(unit, cause=ask.cause), UnitState.WAITING, now=at, why=f"waits for {card.id}")
             self._store.write(Event.UNIT_WAITING, waits, now=at, unit=unit.id)
+        self._live.pool.ring()  # the hook that it was meant for is free for another
 
     def _say_why(self, unit: Unit, why: str, at: datetime) -> None:
         if unit.why != why:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from factory.errors import FactoryError, NotYet, RefusedByState
+from factory.errors import FactoryError, NotYet, RefusedByState, UsageError
 from factory.escalations import Escalations
 from factory.journal import Event
 from factory.live import Live
@@ -49,7 +49,10 @@ class Requests:
         do = self._do.get(request.kind)
         if do is None:
             raise NotYet(f"{request.kind} is asked for by a newer command than this daemon knows; restart it")
-        return do(json.loads(request.args), at)
+        try:
+            return do(dict(json.loads(request.args)), at)
+        except (KeyError, TypeError, ValueError) as error:  # it must not keep those behind it waiting
+            raise UsageError(f"{request.kind} {request.args[:200]} was not understood: {error!r}") from error
 
     def _close(self, request: Request, state: str, outcome: str, at: datetime) -> None:
         closed = replace(request, state=state, outcome=outcome)

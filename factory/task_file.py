@@ -129,10 +129,13 @@ def did_you_mean(word: str, known: list[str]) -> str:
 
 
 class _Yaml(YAMLHandler):
-    """YAML read in Python: frontmatter's own choice, the loader in C, overflows its stack where nesting is deep."""
+    """YAML read in Python: frontmatter's own choice, the loader in C, overflows its stack where nesting is deep.
+
+    Every scalar is text as it is written: an option `yes` is not True.
+    """
 
     def load(self, fm: str, **kwargs: object) -> Any:
-        return yaml.load(fm, Loader=yaml.SafeLoader)
+        return yaml.load(fm, Loader=yaml.BaseLoader)
 
 
 @dataclass(frozen=True, slots=True)

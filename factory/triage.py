@@ -80,9 +80,11 @@ def next_move(reason: EndReason, unit: Unit, *, limit: int, lost_in_a_row: int =
     """
     if reason is EndReason.SUBMITTED:
         return Move(Next.QUEUE)
-    if reason is EndReason.CANCELLED:
+    if reason in (EndReason.CANCELLED, EndReason.SPLIT):
         return Move(Next.DONE)
-    if reason in HOLDS or (reason is EndReason.LOST and lost_in_a_row >= LOST_IN_A_ROW):
+    # Every third, not from the third on: who answers "try again" gets one more round.
+    loops = reason is EndReason.LOST and lost_in_a_row > 0 and lost_in_a_row % LOST_IN_A_ROW == 0
+    if reason in HOLDS or loops:
         return Move(Next.HOLD)
     if reason in WAITS:
         return Move(Next.WAIT)

@@ -41,7 +41,6 @@ _EMPTY_TREE = {
     64: "6ef19b41225c5369f1c104d45d8d85efa9b057b53b14b4b9b939dd74decc5321",
 }
 _PACKED_REF = "--format=%(objectname) %(refname)%(if)%(*objectname)%(then)%0a^%(*objectname)%(end)"
-_GROUNDS_KEPT = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +110,7 @@ class Checkouts:
     async def ground(self, name: str, base: str, keeps: Iterable[str]) -> Ground:
         """What of the tree's untracked files stays out, written where `git(name)` reads it."""
         if base not in self._grounds:
-            if len(self._grounds) >= _GROUNDS_KEPT:
+            if len(self._grounds) >= 16:  # trunk moves on: old bases are not asked for again
                 self._grounds.clear()
             self._grounds[base] = await self._ask_ground(base)
         found = self._grounds[base]
@@ -149,6 +148,7 @@ class Checkouts:
         """Delete what was put out of use; only for when nothing of the factory's runs in it any more."""
         for path in await to_thread.run_sync(sorted, self._folder.glob("*.abandoned-*")):
             await self._remove(path)
+            await to_thread.run_sync(_unlink, self._index_dir.glob(f"{self._index(path.name).name}*"))
 
     def _index(self, name: str) -> Path:
         return self._index_dir / f"{self._folder.name}-{name}"

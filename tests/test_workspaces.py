@@ -778,19 +778,21 @@ async def test_a_folder_that_cannot_be_written_is_said(line: Line) -> None:
         await line.workspace()
 
 
-async def test_an_abandoned_workspace_is_never_used_again(line: Line) -> None:
+async def test_an_abandoned_workspace_is_snapshotted_and_never_used_again(line: Line) -> None:
     workspace = await line.workspace()
-    (workspace.tree / "late").write_text("late\n")
+    (workspace.tree / "late.py").write_text("late\n")
 
     aside = await line.workspaces.abandon("w1")
+    snapshot = await line.snapshot(line.workspaces.at(aside.name))
     again = await line.workspace()
 
-    assert (aside / "tree/late").exists()
+    assert line.changes(snapshot.tree) == {"late.py": "A"}
     assert content(again.tree) == FRESH
 
     await line.workspaces.clear_abandoned()
 
     assert not aside.exists()
+    assert sorted(path.name for path in (line.root / "index").iterdir()) == ["workspaces-w1", "workspaces-w1.exclude"]
 
 
 async def test_a_repository_of_sha256_works_as_any_other(tmp_path: Path) -> None:

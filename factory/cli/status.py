@@ -78,6 +78,10 @@ def _foot(seen: Seen) -> Iterator[str]:
 
 def _cards(cards: Sequence[Seen], now: datetime) -> Iterator[str]:
     yield ""
+    answered = [card for card in cards if card["answer"]]
+    cards = [card for card in cards if not card["answer"]]
+    for card in answered:  # a cause that is not gone yet, about which everything is said
+        yield say.paint(f"  {card['id']}  {card['kind']}: you said “{say.line(card['answer'])}”", "dim")
     if not cards:
         yield say.paint("Nothing needs you.", "green")
         return

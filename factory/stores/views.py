@@ -228,7 +228,7 @@ def _cards(con: sqlite3.Connection, where: str, *args: str) -> "list[Json]":
 
 
 def _escalation(row: "Json") -> "Json":
-    shown = _only(row, "id", "kind", "unit", "question", "default", "deadline", "count", "since", "recommended")
+    shown = _only(row, "id", "kind", "unit", "question", "default", "deadline", "count", "since", "recommended", "answer")
     return {**shown, "options": [_only(option, "key", "label", "effect") for option in row["options"]]}
 
 
