@@ -116,7 +116,8 @@ def assemble(store: SqliteStore, live: Live, repository: Repository, own: Git) -
         folder=where.work / "workspaces",
         index_dir=where.index,
         trunk_branch=trunk.branch,
-        excludes=repository.excludes,
+        # What an agent puts into our own folders is to be seen by the guard, not passed over.
+        excludes="\n".join(line for line in repository.excludes.splitlines() if line not in EXCLUDED),
     )
     escalations = Escalations(store=store, repair=lambda title, body, at: hang_repair(intake, title, body, at))
     judge = Judge(

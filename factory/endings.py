@@ -75,13 +75,14 @@ class Endings:
         detail: str,
         at: datetime,
         red: Sequence[Verdict] = (),
+        said: str = "",
         ask: Ask | None = None,
     ) -> None:
         """The judge's word replaces `submitted` as the reason of the unit's newest attempt."""
         attempt = self._store.get(Attempt, unit.id, unit.attempt)
         if attempt is None or self._unit(unit.id).state is not UnitState.QUEUED:
             return  # cancelled meanwhile
-        text = digest(reason, detail=detail, red=red, said=attempt.said)
+        text = digest(reason, detail=detail, red=red, said=said or attempt.said)
         judged = replace(attempt, reason=reason, detail=detail, digest=text)
         with self._store.transaction():
             self._escalations.leave(unit.id, now=at, why=f"{unit.id} was sent back: {detail}")  # landing_blocked

@@ -273,7 +273,8 @@ class Escalations:
             self._store.write(Event.CARD_RAISED, card, now=now, unit=card.unit, card=card.id, kind=str(card.kind))
             return card
         units = open_one.units + tuple(each for each in stopped if each not in open_one.units)
-        folded = replace(open_one, units=units, count=max(len(units), 1), evidence=ask.evidence or open_one.evidence)
+        fresh = _new_card(open_one.id, ask, units, open_one.since)  # what can be done about it may have changed
+        folded = replace(fresh, count=max(len(units), 1), answer=open_one.answer, deadline=open_one.deadline)
         if folded != open_one:
             self._store.write(Event.CARD_FOLDED, folded, now=now, unit=stopped[0] if stopped else "", card=folded.id)
         return folded

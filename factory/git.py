@@ -136,6 +136,11 @@ class Git:
         parts = await self.names("diff-tree", "-r", "-z", "--raw", "--no-renames", "--full-index", before, after)
         return [_change(meta, path) for meta, path in zip(parts[::2], parts[1::2], strict=True)]
 
+    async def said(self, since: str, until: str, paths: Sequence[str]) -> str:
+        """The messages of the commits after `since` up to `until` that changed any of the paths, oldest first."""
+        how = ("--reverse", "--no-show-signature", "--format=%B", f"{since}..{until}", "--", *paths)
+        return await self.text("log", *how, env={"GIT_LITERAL_PATHSPECS": "1"})
+
     async def commit_tree(
         self, tree: str, parents: Sequence[str], message: str, *, author: Person, committer: Person
     ) -> str:

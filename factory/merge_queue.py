@@ -250,7 +250,12 @@ class MergeQueue:
         """A unit that is red on trunk alone: blamed, unless trunk is red in the same way."""
         ruled, unit = self._ruled[candidate.commit], candidate.unit
         if ruled.setup is not None:
-            self._endings.wait(unit, ruled.setup, at)
+            trunk = self._judge.trunk_ruled(self._tip)
+            if trunk is not None and trunk.ok:  # where trunk's own environment can be made, the unit broke it
+                evidence = f"{ruled.setup.question}\n\n{ruled.setup.evidence}"
+                self._endings.send_back(unit, EndReason.GATE_RED, detail="its setup fails", at=at, said=evidence)
+            else:
+                self._endings.wait(unit, ruled.setup, at)
             return True
         if ruled.passed_before:
             self._endings.hold(unit, words.already_accepted(unit, ruled.passed_before), at)
@@ -306,7 +311,7 @@ class MergeQueue:
 
         outcome = await self._trunk.land(plan, started)
         if not isinstance(outcome, Landed):
-            self._store.write(Event.LANDING_CLOSED, replace(step, done=True), now=now(), outcome=type(outcome).__name__)
+            self._store.write(Event.LANDING_CLOSED, replace(step, done=True), now=now(), outcome=repr(outcome))
         else:
             self.record_landed(step, units)
         return outcome

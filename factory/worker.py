@@ -280,6 +280,7 @@ class Worker:
             carried=carried,
             conflicts=conflict.paths if conflict else (),
             old_diff=str(conflict.diff) if conflict else "",
+            intent=conflict.intent if conflict else "",
             resumed=trip.attempt.resumed,
         )
         return prompt(_prompt_name(trip, earlier, conflict), brief, trip.ruling.conventions.prompts)
@@ -310,6 +311,7 @@ class Worker:
         reason = triage.classify(self._ending(trip, ended, seen, box, stopped, changed=snapshot.changed))
         notes = [f"{path} was a repository of its own; its files were added plainly" for path in snapshot.nested]
         notes += [f"{name}/ in the outbox: not yet, it was not acted on" for name in box.not_yet]
+        notes += [f"git could not take everything: {snapshot.left_out}"] if snapshot.left_out else []
         notes += ["The workspace itself was gone at the end"] if snapshot.gone else []
         detail = _detail(reason, ended, seen)
         attempt = replace(

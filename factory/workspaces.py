@@ -41,6 +41,7 @@ _EMPTY_TREE = {
     64: "6ef19b41225c5369f1c104d45d8d85efa9b057b53b14b4b9b939dd74decc5321",
 }
 _PACKED_REF = "--format=%(objectname) %(refname)%(if)%(*objectname)%(then)%0a^%(*objectname)%(end)"
+_INTENT_CHARACTERS = 8192
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +75,7 @@ class Conflict:
 
     paths: tuple[str, ...]
     diff: Path
+    intent: str  # what the commits that changed these paths meanwhile say of themselves
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +271,8 @@ class Workspaces(Checkouts):
             return tree
         patch = await self._own.run("diff-tree", "-p", "--full-index", "--binary", f"{previous}^", previous)
         await to_thread.run_sync(_write, diff, patch.out)
-        return Conflict(tuple(paths), diff)
+        said = await self._own.said(f"{previous}^", onto, paths)
+        return Conflict(tuple(paths), diff, said[:_INTENT_CHARACTERS].strip())
 
     async def keep(self, unit: str, attempt: int, *, tree: str, base: str, message: str) -> str:
         """Keep an attempt's tree for good, under refs/factory/attempts/UNIT/N in the factory repository."""

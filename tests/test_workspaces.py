@@ -700,7 +700,7 @@ async def test_work_that_does_not_merge_is_a_conflict_with_the_old_diff_in_a_fil
 
     outcome = await line.workspaces.carry(kept, onto=base, diff=line.root / "attempt" / "old.diff")
 
-    assert outcome == Conflict(("README.md",), line.root / "attempt" / "old.diff")
+    assert outcome == Conflict(("README.md",), line.root / "attempt" / "old.diff", intent="change")
     assert "+mine" in (line.root / "attempt" / "old.diff").read_text()
 
 

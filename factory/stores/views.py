@@ -228,7 +228,8 @@ def _cards(con: sqlite3.Connection, where: str, *args: str) -> "list[Json]":
 
 
 def _escalation(row: "Json") -> "Json":
-    shown = _only(row, "id", "kind", "unit", "question", "default", "deadline", "count", "since", "recommended", "answer")
+    names = ("id", "kind", "unit", "question", "default", "deadline", "count", "since", "recommended", "answer")
+    shown = _only(row, *names)
     return {**shown, "options": [_only(option, "key", "label", "effect") for option in row["options"]]}
 
 
