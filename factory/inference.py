@@ -246,9 +246,10 @@ def _python_gates(files: _Files) -> list[Gate]:
     if why := files.configured("ruff", "ruff.toml", ".ruff.toml"):
         gates.append(Gate(name="ruff", group=10, command=("ruff", "check", "."), reason=why))
     if why := files.configured("mypy", "mypy.ini", ".mypy.ini"):
-        own = files.text("mypy.ini", ".mypy.ini", "setup.cfg")
+        own = re.split(r"^\[", files.text("mypy.ini", ".mypy.ini", "setup.cfg"), flags=re.MULTILINE)
+        section = next((part for part in own if part.startswith("mypy]")), "")
         aimed = {"files", "packages", "modules"} & _at(files.pyproject, "tool", "mypy").keys()
-        named = aimed or re.search(r"^(files|packages|modules)\s*=", own, re.MULTILINE)
+        named = aimed or re.search(r"^(files|packages|modules)\s*=", section, re.MULTILINE)
         gates.append(Gate(name="mypy", group=10, command=("mypy",) if named else ("mypy", "."), reason=why))
     return gates + _python_tests(files)
 

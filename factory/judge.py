@@ -186,7 +186,16 @@ class Judge:
         """The card that says that trunk is red by itself."""
         first = trunk.red[0]
         names = [verdict.gate for verdict in trunk.red]
-        return words.trunk_red(branch=self._trunk.branch, commit=self._tip, gates=names, tail=first.tail, log=first.log)
+        gates = self.current.rules.gates if self.current else ()
+        inferred = {gate.name for gate in gates if gate.inferred}
+        return words.trunk_red(
+            branch=self._trunk.branch,
+            commit=self._tip,
+            gates=names,
+            tail=first.tail,
+            log=first.log,
+            inferred=inferred.issuperset(names),
+        )
 
     async def _judge_trunk(self, tip: str) -> None:
         try:

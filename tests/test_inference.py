@@ -337,3 +337,11 @@ def test_odd_shapes_in_package_json_are_passed_over(value: object) -> None:
     keys = ("scripts", "dependencies", "workspaces")
 
     assert isinstance(of({"package.json": json.dumps(dict.fromkeys(keys, value))}), Rules)
+
+
+def test_mypy_is_aimed_by_its_own_section_of_setup_cfg_alone() -> None:
+    setup_cfg = "[mypy]\nstrict = true\n[options]\npackages = find:\n"
+
+    rules = rules_of(["setup.cfg", "a.py"], {"setup.cfg": setup_cfg})
+
+    assert [gate.command for gate in rules.gates if gate.name == "mypy"] == [("mypy", ".")]

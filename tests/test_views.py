@@ -161,6 +161,7 @@ def test_the_status_of_a_busy_line_is_that_of_the_contract(
                 "deadline": AT,
                 "count": 1,
                 "since": AT,
+                    "answer": "",
             }
         ],
         "budget": None,

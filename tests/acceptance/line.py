@@ -21,13 +21,13 @@ from typing import Any, TypeVar
 
 import factory
 from factory.cli import main
-from factory.git import Git
 from factory.journal import Entry, Event, fold
 from factory.places import Places, places
-from factory.records import KINDS, Attempt, Card, CardKind, Fact, Hook, key_of, kind_name, to_row
+from factory.records import Attempt, Card, CardKind, Fact
 from factory.stores.sqlite import SqliteStore
 from factory.unit import Unit, UnitState
-from tests.git_repo import commit, git, make_repo, write
+from tests.git_repo import git, make_repo, write
+from tests.store_contract import tables
 
 PATIENCE_S = 20.0
 AGENT = Path(__file__).parent / "agents" / "scripted.py"
@@ -270,6 +270,13 @@ class Line:
         """The end reasons of a unit's attempts."""
         return [str(attempt.reason) for attempt in self.store.select(Attempt, unit=name)]
 
+    def attempt(self, name: str, number: int = 1) -> Attempt:
+        """Wait until that attempt's agent is at work."""
+        self.event(Event.ATTEMPT_STARTED, unit=name, attempt=number)
+        found = self.store.get(Attempt, name, number)
+        assert found is not None
+        return found
+
     def prompt(self, name: str, attempt: int) -> str:
         """What the agent was told."""
         return (self.places.run_dir(name, attempt) / "prompt.md").read_text()
@@ -306,8 +313,7 @@ class Line:
 
     def check(self) -> None:
         """The invariants that a finished run can show (line.md §6)."""
-        rows = {(kind_name(k), key_of(r)): to_row(r) for k in KINDS.values() for r in self.store.select(k)}
-        assert fold(self.store.journal()) == rows, "the journal is not the store"
+        assert fold(self.store.journal()) == tables(self.store), "the journal is not the store"
         units = self.store.select(Unit)
         for unit in units:
             if unit.state is UnitState.LANDED:

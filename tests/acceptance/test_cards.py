@@ -1,0 +1,465 @@
+"""What needs a person: one card for one cause, its answers, and what a person says without being asked."""
+
+from pathlib import Path
+
+from factory.journal import Event
+from factory.records import Attempt, Card, CardKind
+from factory.unit import UnitState
+from tests.acceptance.line import Line, files, line_in, task
+from tests.git_repo import git
+
+FINE = "write(f'{os.environ[\"FACTORY_UNIT\"]}.txt', 'fine')"
+BROKEN = "write('bad.txt', 'BROKEN ' + str(attempt))"
+
+
+# ── about one unit ──
+
+
+def test_when_its_attempts_are_used_up_a_unit_waits_for_an_answer_and_goes_on_by_it(shared: Line) -> None:
+    shared.drop("hard", "write('hard.txt', 'eased' if 'ease it' in told else 'BROKEN')", attempts=2)
+    card = shared.card(CardKind.ATTEMPTS_EXHAUSTED)
+    assert shared.attempts("hard") == ["gate_red", "gate_red"]
+    assert "10-whole is red" in card.question
+
+    shared.answer(card, "ease it")
+
+    shared.unit("hard")
+    assert shared.attempts("hard") == ["gate_red", "gate_red", "submitted"]
+
+
+def test_a_unit_whose_attempts_are_used_up_can_be_cancelled_and_keeps_its_trees(shared: Line) -> None:
+    shared.drop("hopeless", BROKEN, attempts=1)
+
+    shared.answer(shared.card(CardKind.ATTEMPTS_EXHAUSTED), "Cancel it")
+
+    shared.unit("hopeless", UnitState.CANCELLED)
+    assert git(shared.places.git, "show", "refs/factory/attempts/hopeless/1:bad.txt") == "BROKEN 1"
+
+
+def test_a_proof_that_passes_already_is_asked_about_before_any_attempt(shared: Line) -> None:
+    shared.drop("nothing-to-do", FINE, accept=["test -e story.txt"])
+    card = shared.card(CardKind.ACCEPT)
+    unit = shared.unit("nothing-to-do", UnitState.HELD)
+    assert (unit.attempt, shared.attempts("nothing-to-do")) == (0, [])
+
+    shared.answer(card, "Run it all the same")
+
+    shared.unit("nothing-to-do")
+    shared.no_card(CardKind.ACCEPT)
+
+
+def test_a_change_of_a_gate_waits_until_a_person_lets_it_land(shared: Line) -> None:
+    shared.drop("weaker", "write('conventions/gates/10-whole.sh', Path('conventions/gates/10-whole.sh').read_text() + '#\\n')")
+    card = shared.card(CardKind.GUARD)
+    assert "conventions/gates/10-whole.sh" in card.evidence
+    assert shared.attempts("weaker") == ["guard"]
+
+    shared.answer(card, "Let it land")
+
+    shared.unit("weaker")
+    assert shared.attempts("weaker") == ["guard"]
+
+
+def test_a_change_of_a_gate_that_is_sent_back_starts_from_trunk(shared: Line) -> None:
+    code = """
+        if 'leave the gate' in told:
+            write('as-told.txt', str(Path('conventions/gates/90-none.sh').exists()))
+        else:
+            write('conventions/gates/90-none.sh', 'true')
+        """
+    shared.drop("sent-back", code)
+
+    shared.answer(shared.card(CardKind.GUARD), "leave the gate alone")
+
+    landed = shared.unit("sent-back")
+    assert shared.git("show", f"{landed.commit}:as-told.txt") == "False"
+    assert shared.git("ls-tree", "--name-only", landed.commit, "conventions/gates/") == "conventions/gates/10-whole.sh"
+
+
+def test_a_gate_that_a_task_allows_to_edit_lands_by_itself(shared: Line) -> None:
+    shared.drop("allowed", "write('conventions/gates/20-more.sh', 'true\\n')", allow=["edit-gates"])
+
+    shared.unit("allowed")
+
+    assert shared.store.open(Card) == []
+
+
+def test_a_change_outside_its_scope_waits_for_a_person(shared: Line) -> None:
+    shared.drop("narrow", "write('src/in.txt', 'fine'); write('out.txt', 'fine')", scope=["src/**"])
+    card = shared.card(CardKind.OUT_OF_SCOPE)
+    assert card.evidence == "out.txt"
+
+    shared.answer(card, "Let it land")
+
+    landed = shared.unit("narrow")
+    assert shared.git("show", "--format=", "--name-only", landed.commit).splitlines() == ["out.txt", "src/in.txt"]
+
+
+def test_nothing_lets_a_change_of_the_factorys_own_folders_land(shared: Line) -> None:
+    shared.drop("intruder", "write('Inbox/new.md', 'do this too')", allow=["edit-gates", "protected"])
+
+    card = shared.card(CardKind.OUT_OF_SCOPE)
+
+    assert [option.label for option in card.options] == ["Send it back", "Cancel it"]
+    shared.answer(card, "Cancel it")
+    shared.unit("intruder", UnitState.CANCELLED)
+
+
+def test_a_required_review_is_approved_and_lands(shared: Line) -> None:
+    shared.drop("read-me", FINE, review="required")
+    card = shared.card(CardKind.REVIEW)
+    shared.unit("read-me", UnitState.HELD)
+    assert "read-me" not in shared.on_trunk()
+
+    shared.answer(card, "Approve")
+
+    shared.unit("read-me")
+    assert shared.attempts("read-me") == ["submitted"]
+
+
+def test_a_review_that_sends_back_is_heard_and_reviewed_again(shared: Line) -> None:
+    shared.drop("again", "write('again.txt', 'shorter' if 'make it shorter' in told else 'longer')", review="required")
+    first = shared.card(CardKind.REVIEW)
+
+    shared.answer(first, "make it shorter")
+
+    second = shared.until("a second review", lambda: next((c for c in shared.store.open(Card) if c.id != first.id), None))
+    shared.answer(second, "Approve")
+    landed = shared.unit("again")
+    assert shared.git("show", f"{landed.commit}:again.txt") == "shorter"
+
+
+def test_units_whose_agent_is_not_installed_share_one_card_that_counts_them(shared: Line) -> None:
+    for number in range(3):
+        shared.drop(f"codex-{number}", FINE, agent="codex")
+
+    card = shared.card(CardKind.RUNTIME, count=3)
+
+    assert "'codex', is not installed" in card.question
+    assert [shared.unit(f"codex-{n}", UnitState.WAITING).attempt for n in range(3)] == [0, 0, 0]
+    shared.answer(card, "Cancel the units")
+    for number in range(3):
+        shared.unit(f"codex-{number}", UnitState.CANCELLED)
+
+
+def test_an_agent_that_nobody_knows_is_said_and_spends_no_attempt(shared: Line) -> None:
+    shared.drop("unknown", FINE, agent="clod")
+
+    card = shared.card(CardKind.RUNTIME)
+
+    assert "'clod'" in card.question
+    unit = shared.unit("unknown", UnitState.WAITING)
+    assert unit.attempt <= 1
+    shared.answer(card, "Cancel the units")
+    shared.unit("unknown", UnitState.CANCELLED)
+
+
+def test_a_program_that_cannot_be_executed_is_one_card_and_no_storm_of_attempts(line: Line) -> None:
+    (line.bin / "ghost").write_text("#!/nonexistent/interpreter\n")
+    (line.bin / "ghost").chmod(0o755)
+    line.commit({"conventions/runtimes/ghost.toml": 'command = ["ghost"]\n'})
+    line.drop("haunted", FINE, agent="ghost")
+
+    card = line.card(CardKind.RUNTIME)
+
+    assert len(line.attempts("haunted")) == 1
+    (line.bin / "ghost").write_text("#!/bin/sh\necho fine > haunted.txt\n")
+    line.answer(card, "Try again")
+    line.unit("haunted")
+
+
+# ── about the line ──
+
+
+def test_without_a_gate_nothing_lands_until_a_person_says_so(tmp_path: Path) -> None:
+    bare = {name: text for name, text in files().items() if "gates" not in name}
+    with line_in(tmp_path, bare) as line:
+        line.drop("one", FINE)
+        line.drop("two", FINE)
+        card = line.card(CardKind.NO_GATE, count=2)
+        assert [line.unit(name, UnitState.WAITING).attempt for name in ("one", "two")] == [0, 0]
+
+        line.answer(card, "Land these without a gate")
+        line.unit("one")
+        line.unit("two")
+
+        line.drop("three", FINE)
+        line.card(CardKind.NO_GATE)
+        line.commit({"conventions/gates/10-any.sh": "true\n"})
+        line.unit("three")
+        line.no_card(CardKind.NO_GATE)
+
+
+def test_a_setup_that_fails_is_one_card_and_no_attempt_is_spent(tmp_path: Path) -> None:
+    with line_in(tmp_path, files() | {"conventions/workspace/setup.sh": "echo no wheel of fortune; exit 3\n"}) as line:
+        line.drop("one", FINE)
+        line.drop("two", FINE)
+
+        card = line.card(CardKind.SETUP, count=2)
+
+        assert "no wheel of fortune" in card.evidence
+        assert [line.unit(name, UnitState.WAITING).spent for name in ("one", "two")] == [0, 0]
+        line.commit({"conventions/workspace/setup.sh": "true\n"})
+        line.unit("one")
+        line.unit("two")
+        line.no_card(CardKind.SETUP)
+
+
+def test_gate_files_that_cannot_be_used_stop_the_line_with_one_card(line: Line) -> None:
+    line.commit({"conventions/gates/20-odd.toml": "comand = 'true'\n"})
+    line.event(Event.TRUNK_MOVED)
+    line.drop("one", FINE)
+
+    card = line.card(CardKind.CONFIG)
+
+    assert "comand" in card.question
+    line.commit({"conventions/gates/20-odd.toml": "command = 'true'\n"})
+    line.unit("one")
+    line.no_card(CardKind.CONFIG)
+
+
+def test_while_trunk_is_red_what_is_red_in_the_same_gate_waits_unblamed_and_what_is_green_lands(line: Line) -> None:
+    go = line.folder / "go"
+    line.drop("bystander", f"hold({str(go)!r}); write('by.txt', 'fine')")
+    line.drop("repairer", f"hold({str(go)!r}); write('bad.txt', 'mended') if 'x' else None", priority=0)
+    for name in ("bystander", "repairer"):
+        line.event(Event.ATTEMPT_STARTED, unit=name)
+    line.commit({"bad.txt": "BROKEN"})
+    card = line.card(CardKind.TRUNK_RED)
+    assert line.status()["trunk"]["state"] == "red"
+    line.drop("patient", FINE)
+    line.unit("patient", UnitState.READY, why="trunk is red")
+
+    line.git("rm", "-q", "--cached", "bad.txt")
+    line.git("commit", "-q", "-m", "no file, so that both can add theirs")
+    go.touch()
+
+    line.no_card(CardKind.TRUNK_RED)
+    for name in ("bystander", "repairer", "patient"):
+        line.unit(name)
+    assert line.attempts("bystander") == ["submitted"]
+    assert card.id == "E1"
+
+
+def test_a_candidate_that_is_red_like_trunk_waits_and_lands_when_trunk_is_mended_from_outside(line: Line) -> None:
+    go = line.folder / "go"
+    line.drop("waits", f"hold({str(go)!r}); write('fine.txt', 'fine')")
+    line.event(Event.ATTEMPT_STARTED, unit="waits")
+    line.commit({"bad.txt": "BROKEN"})
+    line.card(CardKind.TRUNK_RED)
+    go.touch()
+    line.unit("waits", UnitState.WAITING)
+    line.card(CardKind.TRUNK_RED, count=1)
+
+    line.commit({"bad.txt": "mended"})
+
+    line.unit("waits")
+    line.no_card(CardKind.TRUNK_RED)
+    assert line.attempts("waits") == ["submitted"]
+
+
+def test_a_green_candidate_lands_on_a_red_trunk_and_closes_the_card(line: Line) -> None:
+    line.commit({"bad.txt": "BROKEN"})
+    line.card(CardKind.TRUNK_RED)
+
+    line.drop("mender", "write('bad.txt', 'mended')", priority=0)
+
+    line.unit("mender")
+    line.no_card(CardKind.TRUNK_RED)
+    assert line.status()["trunk"]["state"] == "green"
+
+
+def test_a_repair_unit_is_hung_with_the_evidence_and_mends_trunk(tmp_path: Path) -> None:
+    healer = '#!/bin/sh\ngrep -q "bad.txt:1:BROKEN" "$1" && echo mended > bad.txt\n'
+    runtime = 'command = ["healer", "{prompt_file}"]\n'
+    contents = files() | {"bad.txt": "BROKEN", "factory.toml": 'agent = "healer"\n', "conventions/runtimes/healer.toml": runtime}
+    line = Line(tmp_path, contents)
+    (line.bin / "healer").write_text(healer)
+    (line.bin / "healer").chmod(0o755)
+    try:
+        card = line.start().card(CardKind.TRUNK_RED)
+
+        line.answer(card, "Hang a repair unit")
+
+        line.unit("repair-trunk")
+        line.no_card(CardKind.TRUNK_RED)
+    finally:
+        line.close()
+
+
+def test_land_anyway_lets_units_land_that_are_red_like_trunk_and_says_so(line: Line) -> None:
+    go = line.folder / "go"
+    line.drop("anyway", f"hold({str(go)!r}); write('fine.txt', 'fine')")
+    line.event(Event.ATTEMPT_STARTED, unit="anyway")
+    line.commit({"bad.txt": "BROKEN"})
+    line.card(CardKind.TRUNK_RED)
+    go.touch()
+    line.unit("anyway", UnitState.WAITING)
+
+    line.answer(line.card(CardKind.TRUNK_RED), "Land anyway")
+
+    landed = line.unit("anyway")
+    assert landed.approved == ("trunk_red",)
+    assert line.status()["trunk"]["state"] == "red"
+
+
+def test_uncommitted_work_in_the_way_blocks_one_landing_while_others_land(line: Line) -> None:
+    (line.root / "story.txt").write_text("mine\n")
+    line.drop("blocked", "write('story.txt', 'theirs\\n')")
+    card = line.card(CardKind.LANDING_BLOCKED)
+    assert (card.units, card.evidence) == (("blocked",), "story.txt")
+
+    line.drop("free", FINE)
+    line.unit("free")
+    assert (line.root / "story.txt").read_text() == "mine\n"
+    line.git("checkout", "-q", "--", "story.txt")
+
+    line.unit("blocked")
+    line.no_card(CardKind.LANDING_BLOCKED)
+    assert (line.root / "story.txt").read_text() == "theirs\n"
+
+
+def test_of_two_green_units_the_blocked_one_steps_aside_for_the_other(line: Line) -> None:
+    go = line.folder / "go"
+    (line.root / "story.txt").write_text("mine\n")
+    line.drop("aa-blocked", f"hold({str(go)!r}); write('story.txt', 'theirs\\n')", priority=0)
+    line.drop("bb-free", f"hold({str(go)!r}); write('free.txt', 'fine\\n')", priority=4)
+    for name in ("aa-blocked", "bb-free"):
+        line.event(Event.ATTEMPT_STARTED, unit=name)
+    go.touch()
+
+    line.unit("bb-free")
+
+    line.card(CardKind.LANDING_BLOCKED)
+    line.git("stash", "-q")
+    line.unit("aa-blocked")
+    line.git("stash", "drop", "-q")
+
+
+def test_an_untracked_file_in_the_way_blocks_and_moving_it_away_is_enough(line: Line) -> None:
+    (line.root / "new.txt").write_text("mine\n")
+    line.drop("adds", "write('new.txt', 'theirs\\n')")
+    line.card(CardKind.LANDING_BLOCKED)
+
+    (line.root / "new.txt").rename(line.root / "mine.txt")
+
+    line.unit("adds")
+    line.no_card(CardKind.LANDING_BLOCKED)
+    assert (line.root / "mine.txt").read_text() == "mine\n"
+
+
+# ── said without being asked ──
+
+
+def test_cancelling_a_running_unit_ends_its_agent_and_keeps_what_it_made(shared: Line) -> None:
+    shared.drop("cancelled", "write('half.txt', 'half'); hold('/never')")
+    shared.until("it wrote", lambda: (Path(shared.attempt("cancelled").workspace) / "half.txt").exists())
+
+    code, said = shared.factory("cancel", "cancelled")
+
+    assert (code, "its agent is being ended" in said) == (0, True)
+    shared.event(Event.ATTEMPT_ENDED, unit="cancelled")
+    assert shared.attempts("cancelled") == ["cancelled"]
+    assert git(shared.places.git, "show", "refs/factory/attempts/cancelled/1:half.txt") == "half"
+    assert shared.unit("cancelled", UnitState.CANCELLED).spent == 0
+    assert not [argv for argv in shared.left().values() if "scripted.py" in argv]
+
+
+def test_a_need_that_was_cancelled_holds_the_unit(shared: Line) -> None:
+    shared.drop("needed", "hold('/never')")
+    shared.drop("needing", FINE, needs=["needed"])
+    shared.unit("needing", UnitState.WAITING)
+
+    shared.factory("cancel", "needed")
+
+    shared.unit("needing", UnitState.HELD, why="needs needed, which was cancelled")
+    shared.factory("cancel", "needing")
+    shared.unit("needing", UnitState.CANCELLED)
+
+
+def test_what_is_told_reaches_the_next_attempt(shared: Line) -> None:
+    go = shared.folder / "go-told"
+    shared.drop("told", f"hold({str(go)!r}); write('told.txt', 'mind the gap' if 'mind the gap' in told else 'BROKEN')")
+    shared.event(Event.ATTEMPT_STARTED, unit="told")
+
+    assert shared.factory("tell", "told", "mind the gap")[0] == 0
+    go.touch()
+
+    landed = shared.unit("told")
+    assert shared.git("show", f"{landed.commit}:told.txt") == "mind the gap"
+    assert shared.attempts("told") == ["gate_red", "submitted"]
+
+
+def test_a_retry_gives_a_held_unit_its_attempts_again_and_closes_its_card(shared: Line) -> None:
+    shared.drop("retried", "write('retried.txt', 'BROKEN' if attempt < 3 else 'fine')", attempts=2)
+    shared.card(CardKind.ATTEMPTS_EXHAUSTED)
+
+    assert shared.factory("retry", "retried")[0] == 0
+
+    shared.unit("retried")
+    shared.no_card(CardKind.ATTEMPTS_EXHAUSTED)
+
+
+def test_a_paused_line_starts_nothing_new_and_lands_what_runs(shared: Line) -> None:
+    go = shared.folder / "go-paused"
+    shared.drop("runs", f"hold({str(go)!r}); write('runs.txt', 'fine')")
+    shared.event(Event.ATTEMPT_STARTED, unit="runs")
+
+    assert shared.factory("pause")[0] == 0
+    assert shared.factory("pause")[0] == 3
+    shared.drop("later", FINE)
+    shared.event(Event.TASK_ACCEPTED, unit="later")
+    go.touch()
+    shared.unit("runs")
+    assert shared.unit("later", UnitState.READY).attempt == 0
+    assert shared.status()["paused"]
+
+    assert shared.factory("resume")[0] == 0
+    shared.unit("later")
+
+
+def test_what_is_asked_for_with_the_daemon_down_is_done_at_the_next_start(line: Line) -> None:
+    line.drop("asks", "leave('question.md', 'Which?') if attempt == 1 else write('asks.txt', str('that one' in told))")
+    card = line.card(CardKind.QUESTION)
+    line.stop()
+
+    code, said = line.factory("answer", card.id, "that one")
+    line.drop("dropped-while-down", FINE)
+    assert (code, "queued for the next start" in said) == (0, True)
+    line.start()
+
+    landed = line.unit("asks")
+    assert line.git("show", f"{landed.commit}:asks.txt") == "True"
+    line.unit("dropped-while-down")
+
+
+def test_a_question_with_a_deadline_takes_its_default(shared: Line) -> None:
+    head = "---\\noptions: [red, blue]\\ndefault: blue\\ndeadline_s: 0.5\\n---\\nWhich colour?"
+    shared.drop("default", f"leave('question.md', '{head}') if attempt == 1 else write('d.txt', str('blue' in told))")
+
+    landed = shared.unit("default")
+
+    assert shared.git("show", f"{landed.commit}:d.txt") == "True"
+
+
+def test_a_task_file_that_is_wrong_is_rejected_with_its_reason_and_stops_nobody(shared: Line) -> None:
+    shared.drop_text("wrong", "---\npriorty: 1\n---\nDo it.\n")
+    shared.drop("right", FINE)
+
+    entry = shared.event(Event.TASK_REJECTED)
+
+    shared.unit("right")
+    assert "did you mean" in (shared.root / "inbox/rejected/wrong.md.error.txt").read_text()
+    assert entry.detail["name"] == "wrong.md"
+
+
+def test_an_attempt_out_of_time_is_ended_counted_and_its_work_is_there_for_the_next(shared: Line) -> None:
+    code = "Path('late.txt').exists() and sys.exit(); write('late.txt', 'fine'); hold('/never')"
+    shared.drop("late", code, minutes=0.01, attempts=1)
+
+    card = shared.card(CardKind.ATTEMPTS_EXHAUSTED)
+
+    assert shared.attempts("late") == ["timed_out"]
+    shared.answer(card, "Cancel it")
+    (attempt,) = shared.store.select(Attempt, unit="late")
+    assert git(shared.places.git, "show", f"{attempt.ref}:late.txt") == "fine"

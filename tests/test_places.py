@@ -1,0 +1,58 @@
+"""Where things lie."""
+
+from pathlib import Path
+
+import pytest
+
+from factory.places import Places, places
+
+
+def test_the_factory_lies_in_the_checkout_and_its_lock_in_the_common_git_dir() -> None:
+    where = Places(root=Path("/r"), common_dir=Path("/main/.git"), work=Path("/w"))
+
+    assert where.home == Path("/r/.factory")
+    assert where.inbox == Path("/r/inbox")
+    assert where.lock == Path("/main/.git/factoryd.lock")
+    inside = (where.store, where.git, where.index, where.intake, where.judged, where.pid, where.log, where.wake)
+    assert {path.parent for path in inside} == {where.home}
+    assert len(set(inside)) == len(inside)
+
+
+def test_each_attempt_has_a_folder_of_its_own() -> None:
+    where = Places(root=Path("/r"), common_dir=Path("/r/.git"), work=Path("/w"))
+
+    assert where.run_dir("fix-2", 13) == Path("/r/.factory/attempts/fix-2/13")
+
+
+def test_the_work_folder_lies_outside_the_repository_and_is_named_after_it(tmp_path: Path) -> None:
+    root = tmp_path / "shop"
+
+    work = places(root, root / ".git", {"XDG_STATE_HOME": str(tmp_path / "state")}).work
+
+    assert work.parent == tmp_path / "state/factoryd"
+    assert work.name.startswith("shop-")
+    assert len(work.name) == len("shop-") + 8
+
+
+def test_two_repositories_of_one_name_have_two_work_folders(tmp_path: Path) -> None:
+    one, two = tmp_path / "a/shop", tmp_path / "b/shop"
+
+    assert places(one, one, {}).work != places(two, two, {}).work
+
+
+def test_a_repository_reached_through_a_symlink_has_the_same_work_folder(tmp_path: Path) -> None:
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "link").symlink_to("shop")
+
+    seen = {places(tmp_path / name, tmp_path, {"HOME": "/h"}).work for name in ("shop", "link")}
+
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("state", [{}, {"XDG_STATE_HOME": ""}, {"XDG_STATE_HOME": "relative/would-be/in-the-checkout"}])
+def test_without_a_usable_state_folder_it_is_the_one_in_home(state: dict[str, str]) -> None:
+    assert places(Path("/r"), Path("/r"), {"HOME": "/h"} | state).work.parent == Path("/h/.local/state/factoryd")
+
+
+def test_without_a_home_the_users_own_is_asked_for() -> None:
+    assert places(Path("/r"), Path("/r"), {}).work.is_absolute()
