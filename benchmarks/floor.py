@@ -15,10 +15,11 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 
-from scene import MESSAGE, environment, make_repository, quantile
+from scene import MESSAGE, environment, make_repository
 
 GATE = ("sh", "-c", "true")
 
@@ -29,7 +30,7 @@ class Bare:
     def __init__(self, folder: Path, *, files: int, workers: int) -> None:
         self.env = environment(folder)
         self.repo = make_repository(folder / "repo", files=files, env=self.env)
-        self.benches, self.started, self.processes = self._worktree(folder / "bench"), dict[int, float](), 0
+        self.bench, self.processes = self._worktree(folder / "bench"), 0
         self.trees = [self._worktree(folder / f"worker{number}") for number in range(workers)]
         self._counting = threading.Lock()
 
@@ -63,9 +64,9 @@ class Bare:
     def land(self, unit: int, commit: str, tip: str) -> str:
         """The unit merged, judged and on trunk: trunk's new commit."""
         tree = self.git(self.repo, "merge-tree", "--write-tree", "--no-messages", tip, commit)
-        self.git(self.benches, "read-tree", "-u", "--reset", tree)
-        self.git(self.benches, "clean", "-ffdxq")
-        self.run(GATE, self.benches)
+        self.git(self.bench, "read-tree", "-u", "--reset", tree)
+        self.git(self.bench, "clean", "-ffdxq")
+        self.run(GATE, self.bench)
         landing = self.git(self.repo, "commit-tree", tree, "-p", tip, "-m", MESSAGE.format(unit))
         self.git(self.repo, "update-ref", "refs/heads/main", landing, tip)
         return landing
@@ -78,29 +79,23 @@ class Bare:
 def throughput(folder: Path, *, units: int, workers: int, files: int) -> dict[str, float]:
     """Land so many units as fast as bare git can; units a minute and processes a unit."""
     bare = Bare(folder, files=files, workers=workers)
-    todo: SimpleQueue[int] = SimpleQueue()
-    submitted: SimpleQueue[tuple[int, str]] = SimpleQueue()
-    for unit in range(units):
-        todo.put(unit)
+    trees: SimpleQueue[Path] = SimpleQueue()
+    for tree in bare.trees:
+        trees.put(tree)
 
-    def work(tree: Path) -> None:
-        while True:
-            try:
-                unit = todo.get_nowait()
-            except Empty:
-                return
-            submitted.put((unit, bare.submit(tree, unit)))
+    def work(unit: int) -> tuple[int, str]:
+        tree = trees.get()
+        try:
+            return unit, bare.submit(tree, unit)
+        finally:
+            trees.put(tree)
 
     began = time.perf_counter()
-    workers_ = [threading.Thread(target=work, args=(tree,), daemon=True) for tree in bare.trees]
-    for worker in workers_:
-        worker.start()
     tip = bare.git(bare.repo, "rev-parse", "main")
-    for _ in range(units):
-        tip = bare.land(*submitted.get(), tip)
+    with ThreadPoolExecutor(workers) as pool:
+        for submitted in as_completed([pool.submit(work, unit) for unit in range(units)]):
+            tip = bare.land(*submitted.result(), tip)
     seconds = time.perf_counter() - began
-    for worker in workers_:
-        worker.join()
     processes = bare.processes / units
     check(bare.repo, units)
     return {"units_per_min": 60 * units / seconds, "processes_per_unit": processes}

@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-MESSAGE = "Unit {}\n\nFactory-Unit: unit-{0}"
+MESSAGE = "Unit {0}\n\nFactory-Unit: unit-{0}"
 BIN = Path(sys.executable).parent
 PATIENCE_S = 300.0
 

@@ -95,5 +95,5 @@ def _note(name: str, text: str) -> Note:
     """Front matter that cannot be read concerns everybody: better told too much than kept from a unit."""
     keys, body = loose(text)
     paths = keys.get("paths")
-    globs = paths if isinstance(paths, list) else [paths] if isinstance(paths, str) else []
+    globs = paths if isinstance(paths, list) else [paths] if paths and isinstance(paths, str) else []
     return Note(name, body.strip(), tuple(str(glob) for glob in globs))

@@ -32,8 +32,8 @@ from factory.git import Git, Person, Repository, examine, exclude
 from factory.intake import Intake
 from factory.journal import Event
 from factory.judge import Judge
-from factory.live import Live, Stopping, now
-from factory.log import TICK_BROKE, Log, log
+from factory.live import Live, Stopping, guarded, now
+from factory.log import Log
 from factory.merge_queue import MergeQueue
 from factory.places import Places, places
 from factory.pool import Pool
@@ -238,23 +238,23 @@ def _watch(floor: Floor, watch: Watch, git_watch: Watch) -> None:
 
 async def _desk(floor: Floor) -> None:
     """Whatever a person does: requests, the inbox, factory.toml."""
-    live, again = floor.live, 0.0
+    live = floor.live
     config = _Config(floor)
     while True:
-        try:
-            config.tick()
-            floor.requests.tick(now())
-            scan = await floor.intake.tick(now())
-        except Exception:  # noqa: BLE001 - a tick that breaks is tried again; its loop goes on
-            log.exception(TICK_BROKE, loop="desk")
-            again = 1.0
-        else:
-            if scan.accepted:
-                live.pool.ring()
-            floor.warnings["inbox"] = scan.warnings
-            again = scan.again_s or SCAN_SECONDS
-        _tell_warnings(floor)
-        await live.requests.wait(again)
+        again = await guarded("desk", _look_at_desk, floor, config)
+        await live.requests.wait(again or 0)
+
+
+async def _look_at_desk(floor: Floor, config: "_Config") -> float:
+    """One pass; the seconds until the next."""
+    config.tick()
+    floor.requests.tick(now())
+    scan = await floor.intake.tick(now())
+    if scan.accepted:
+        floor.live.pool.ring()
+    floor.warnings["inbox"] = scan.warnings
+    _tell_warnings(floor)
+    return scan.again_s or SCAN_SECONDS
 
 
 class _Config:

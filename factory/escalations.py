@@ -143,9 +143,7 @@ def already_accepted(unit: Unit, command: str) -> Ask:
     )
 
 
-def trunk_red(
-    *, branch: str, commit: str, gates: Sequence[str], tail: str, log: str, inferred: bool = False
-) -> Ask:
+def trunk_red(*, branch: str, commit: str, gates: Sequence[str], tail: str, log: str, inferred: bool = False) -> Ask:
     """Trunk itself does not pass; gates that were only `inferred` may be left out."""
     names = json.dumps([*gates])
     leave_out = (f"Judge without {_listed(gates)}", "no file asked for it: it was inferred", f"leave_out {names}")
@@ -273,8 +271,16 @@ class Escalations:
             self._store.write(Event.CARD_RAISED, card, now=now, unit=card.unit, card=card.id, kind=str(card.kind))
             return card
         units = open_one.units + tuple(each for each in stopped if each not in open_one.units)
-        fresh = _new_card(open_one.id, ask, units, open_one.since)  # what can be done about it may have changed
-        folded = replace(fresh, count=max(len(units), 1), answer=open_one.answer, deadline=open_one.deadline)
+        folded = replace(open_one, units=units, count=max(len(units), 1))
+        if stopped in ((), (open_one.unit,)):  # its words are about the first unit, or the line; they may have changed
+            fresh = _new_card(open_one.id, ask, stopped, open_one.since)
+            folded = replace(
+                folded,
+                question=fresh.question,
+                options=fresh.options,
+                evidence=fresh.evidence or open_one.evidence,
+                where=fresh.where or open_one.where,
+            )
         if folded != open_one:
             self._store.write(Event.CARD_FOLDED, folded, now=now, unit=stopped[0] if stopped else "", card=folded.id)
         return folded

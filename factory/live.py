@@ -1,12 +1,19 @@
 """What may change while the daemon runs: the settings in force, whether the line is paused, how it is stopping."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Any, TypeVar
+
+import anyio
 
 from factory.bell import Bell
+from factory.log import TICK_BROKE, log
 from factory.places import Places
 from factory.settings import Settings
+
+T = TypeVar("T")
+BROKEN_SECONDS = 5.0  # how long what broke is left alone
 
 
 class Stopping(StrEnum):
@@ -41,6 +48,16 @@ class Live:
         """Let every loop look again."""
         for bell in (self.pool, self.queue, self.requests, self.leaving):
             bell.ring()
+
+
+async def guarded(name: str, call: Callable[..., Awaitable[T]], *args: Any) -> T | None:
+    """Run one pass of a loop, or one judging; what breaks in it is logged, and None returned a little later."""
+    try:
+        return await call(*args)
+    except Exception:  # noqa: BLE001 - a service's pass: the others go on, and it is tried again
+        log.exception(TICK_BROKE, loop=name)
+        await anyio.sleep(BROKEN_SECONDS)
+        return None
 
 
 def now() -> datetime:

@@ -5,6 +5,7 @@ a person let pass; `landed` is recorded after trunk was seen to hold the commit.
 """
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -21,7 +22,7 @@ from factory.git import Person
 from factory.guards import guard
 from factory.journal import Event
 from factory.judge import Judge, Ruled
-from factory.live import Live, Stopping, now
+from factory.live import Live, Stopping, guarded, now
 from factory.log import LANDING_REFUSED, TRUNK_PUT_BACK, log
 from factory.ports import Store
 from factory.records import Attempt, CardKind, Fact, Step, Task
@@ -42,6 +43,7 @@ from factory.trunk import (
 from factory.unit import EndReason, Unit, UnitState
 
 TICK_SECONDS = 30.0
+LOOK_SECONDS = 1.0  # how often files that block a landing are looked at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,13 +71,30 @@ class MergeQueue:
         self._ruled: dict[str, Ruled] = {}
         self._running: dict[str, anyio.CancelScope] = {}
         self._aside: dict[str, str] = {}  # unit → why it is judged and landed apart from the chain
+        self._in_the_way: dict[str, tuple[str, ...]] = {}  # unit → the user's files that block its landing
 
     async def run(self, group: TaskGroup) -> None:
         """Tick whenever something changed, and at the latest every 30 seconds."""
         while True:
-            moved = await self.tick(group, now())
+            moved = await guarded("queue", self.tick, group, now())
             if not moved:
-                await self._live.queue.wait(TICK_SECONDS)
+                await self._rest()
+
+    async def _rest(self) -> None:
+        """Wait until rung, or until files that block a landing have changed; at the latest half a minute."""
+        before = self._seen_in_the_way()
+        looks = int(TICK_SECONDS / LOOK_SECONDS) if before else 1
+        for _ in range(looks):
+            rung = await self._live.queue.wait(TICK_SECONDS / looks)
+            if rung or self._seen_in_the_way() != before:
+                return
+
+    def _seen_in_the_way(self) -> list[tuple[str, int, int]]:
+        """What those files look like; no git is run for it, since a person may take a night to move them."""
+        root = self._live.places.root
+        paths = {root / path for paths in self._in_the_way.values() for path in paths}
+        seen = [(str(path), path.lstat()) for path in sorted(paths) if os.path.lexists(path)]
+        return [(path, about.st_mtime_ns, about.st_ino) for path, about in seen]
 
     async def tick(self, group: TaskGroup, at: datetime) -> bool:
         """One pass: look at trunk, rehearse, then land, blame or judge; True if it should be followed by another."""
@@ -137,7 +156,9 @@ class MergeQueue:
     async def _admitted(self, at: datetime) -> list[Unit]:
         """The queued units, in order, whose diff breaks no rule."""
         queued = [unit for unit in self._store.open(Unit) if unit.state is UnitState.QUEUED]
-        self._aside = {name: why for name, why in self._aside.items() if any(unit.id == name for unit in queued)}
+        names = {unit.id for unit in queued}
+        self._aside = {name: why for name, why in self._aside.items() if name in names}
+        self._in_the_way = {name: paths for name, paths in self._in_the_way.items() if name in names}
         ordered = sorted(queued, key=lambda unit: (unit.priority, unit.since, unit.id))
         return [unit for unit in ordered if await self._admit(unit, at)]
 
@@ -217,17 +238,16 @@ class MergeQueue:
     async def _judge_one(self, candidate: Candidate, scope: anyio.CancelScope) -> None:
         try:
             with scope:
-                ruled = await self._judge.judge(
-                    candidate.commit,
-                    parent=candidate.parent,
-                    unit=candidate.unit,
-                    accept=self._task(candidate.unit).accept,
-                )
-                if ruled is not None:  # None: the bench's environment changed meanwhile; it is asked again
+                ruled = await guarded("judge", self._ruling_on, candidate)
+                if ruled is not None:  # None: it was broken off, and is asked again
                     self._ruled[candidate.commit] = ruled
         finally:
             self._running.pop(candidate.commit, None)
             self._live.queue.ring()
+
+    async def _ruling_on(self, candidate: Candidate) -> Ruled | None:
+        accept = self._task(candidate.unit).accept
+        return await self._judge.judge(candidate.commit, parent=candidate.parent, unit=candidate.unit, accept=accept)
 
     def _end_useless(self, wanted: set[str]) -> None:
         for commit in self._running.keys() - wanted:
@@ -346,8 +366,10 @@ class MergeQueue:
                 unit = ready[0].unit
                 self._escalations.raise_card(words.landing_blocked(unit, reason, paths), now=at, unit=unit)
                 self._endings.note(unit, f"green, but landing is blocked: {reason}", at)
+                self._in_the_way[unit.id] = paths
+                first = unit.id not in self._aside
                 self._aside[unit.id] = reason
-                return False
+                return first  # those behind it do not wait
 
     # ── showing ──
 

@@ -4,7 +4,7 @@ Invariant (GUPP): a full hook has a trip under way; `tick` checks it and starts 
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -17,15 +17,14 @@ from factory.agents import Agents
 from factory.escalations import Escalations
 from factory.journal import Event
 from factory.judge import Judge
-from factory.live import Live, Stopping, now
-from factory.log import HOOK_OVERDUE, TICK_BROKE, log
+from factory.live import Live, Stopping, guarded, now
+from factory.log import HOOK_OVERDUE, log
 from factory.ports import Store
 from factory.records import Attempt, Card, CardKind, Fact, Hook, Task, from_stamp
 from factory.task_file import TaskFile, parse
 from factory.unit import Unit, UnitState, advance
 
 TICK_SECONDS = 30.0
-BROKEN_SECONDS = 1.0
 OVERDUE = timedelta(seconds=2)  # a full hook whose worker still does nothing
 
 
@@ -67,13 +66,12 @@ class Pool:
     async def run(self, group: TaskGroup) -> None:
         """Tick whenever something changed, and at the latest every 30 seconds."""
         while True:
-            again = BROKEN_SECONDS
-            try:
-                self.tick(group, now())
-                again = self._seconds_to_next(now())
-            except Exception:  # noqa: BLE001 - a pass that breaks is tried again; the workers go on
-                log.exception(TICK_BROKE, loop="pool")
-            await self._live.pool.wait(again)
+            again = await guarded("pool", self._pass, group)
+            await self._live.pool.wait(again or 0)
+
+    async def _pass(self, group: TaskGroup) -> float:
+        self.tick(group, now())
+        return self._seconds_to_next(now())
 
     def tick(self, group: TaskGroup, at: datetime) -> None:
         """One pass: settle what waits, keep the pool's size, fill free hooks, check the full ones."""
@@ -143,7 +141,7 @@ class Pool:
         for unit in self._store.open(Unit):
             if unit.id not in self._proving and self._unproven(unit):
                 self._proving.add(unit.id)
-                group.start_soon(self._prove_one, unit.id, self._task(unit).accept)
+                group.start_soon(guarded, "prove", self._prove_one, unit.id, self._task(unit).accept)
 
     async def _prove_one(self, name: str, accept: tuple[str, ...]) -> None:
         try:
@@ -174,12 +172,19 @@ class Pool:
             agent=agents.default,
             blocked=self._paused_runtimes(at),
             trunk_red=self._judge.trunk_red,
+            homes=self._homes(units),
         )
         for choice in choices:
             if choice.hook is None:
                 self._say_why(choice.unit, choice.why, at)
             elif not self._stopped_by_cause(choice.unit, agents, at):
                 self._hang(choice.unit, choice.hook, agents, at)
+
+    def _homes(self, units: Sequence[Unit]) -> dict[str, str]:
+        """Where the session of each unit that should continue one was born."""
+        waits = [unit for unit in units if unit.resume and unit.state is UnitState.READY]
+        last = [self._store.get(Attempt, unit.id, unit.attempt) for unit in waits]
+        return {attempt.unit: attempt.worker for attempt in last if attempt}
 
     def _paused_runtimes(self, at: datetime) -> set[str]:
         fact = self._store.get(Fact, "pauses")

@@ -42,11 +42,12 @@ def choose(
     agent: str,
     blocked: Collection[str] = (),
     trunk_red: bool = False,
+    homes: Mapping[str, str] | None = None,
 ) -> list[Choice]:
     """What becomes of each ready unit, in order of rank.
 
     `units`: all that are not final. `agent`: the configured runtime, for units that name none. `blocked`: runtimes
-    that are paused or missing. A unit passed over for its scope keeps later ones off it: else a wide scope would
+    that are paused or missing. `homes`: unit → the worker in whose workspace its session lives. A unit passed over for its scope keeps later ones off it: else a wide scope would
     wait for ever behind narrow ones that follow each other.
     """
     units = list(units)
@@ -60,8 +61,13 @@ def choose(
             under_way.append(unit)
         if not why and not free:
             why = "waits for a free worker"
-        choices.append(Choice(unit, None if why else free.pop(0), why))
+        choices.append(Choice(unit, None if why else _taken(free, (homes or {}).get(unit.id, "")), why))
     return choices
+
+
+def _taken(free: list[Hook], home: str) -> Hook:
+    """The hook of that worker if it is free, else the first; it is free no longer."""
+    return free.pop(next((at for at, hook in enumerate(free) if hook.worker == home), 0))
 
 
 def settle(units: Iterable[Unit], known: Mapping[str, UnitState], *, now: datetime) -> list[Unit]:

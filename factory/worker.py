@@ -125,7 +125,7 @@ class Worker:
         except ConfigError as error:
             runtime = shell_runtime("exit 1")
             trouble: NotStarted | None = NotStarted(
-                EndReason.HANDED_BACK, str(error), words.runtime_trouble(attempt.agent, str(error))
+                EndReason.HANDED_BACK, str(error), words.runtime_trouble(attempt.agent, str(error), evidence=str(error))
             )
         else:
             trouble = None
@@ -167,27 +167,29 @@ class Worker:
     async def _begin(self, trip: Trip) -> tuple[Trip, Child] | NotStarted:
         """Prepare the workspace and start the agent."""
         earlier = self._earlier(trip.attempt)
-        resumed = bool(trip.unit.resume and earlier and self._resumable(trip, earlier))
+        resumed = earlier if earlier and trip.unit.resume and self._resumable(trip, earlier) else None
+        if resumed:
+            trip = replace(
+                trip, attempt=replace(trip.attempt, base=resumed.base, session=resumed.session, resumed=True)
+            )
+        # The base first: whatever happens from here on, the tree in this workspace is a change of that commit.
+        self._note(trip.attempt, Event.ATTEMPT_NOTED)
         trip.outbox.mkdir(parents=True, exist_ok=True)
         (trip.run_dir / "tmp").mkdir(exist_ok=True)
-        carried, conflict = await self._carry(trip, earlier)
-        workspace = trip.workspace
-        if not resumed:
-            workspace = await self._workspaces.prepare(
-                trip.hook.workspace,
-                base=trip.attempt.base,
-                tree=carried or None,
-                keeps=trip.ruling.rules.setup.keeps,
-            )
+        carried, conflict = (resumed.tree, None) if resumed else await self._carry(trip, earlier)
+        workspace = await self._workspaces.prepare(
+            trip.hook.workspace,
+            base=trip.attempt.base,
+            tree=carried or None,
+            renew_git=not (resumed and self._untouched_since(resumed)),
+            keeps=trip.ruling.rules.setup.keeps,
+        )
         place = Place(workspace.place, trip.hook.index)
         ready = await self._environments.ready(place, trip.ruling.rules.setup, verify=False)
         if isinstance(ready, SetupFailed):
             card = words.setup_failed(sentence=ready.sentence, tail=ready.tail, log=ready.log)
             return NotStarted(EndReason.SETUP_FAILED, ready.sentence, card)
-        attempt = trip.attempt
-        if resumed and earlier:
-            attempt = replace(attempt, session=earlier.session, resumed=True, base=earlier.base)
-        trip = replace(trip, attempt=attempt, workspace=workspace)
+        trip = replace(trip, workspace=workspace)
         try:
             command = self._command(trip, earlier, carried=bool(carried), conflict=conflict, place=place)
         except ConfigError as error:
@@ -211,7 +213,13 @@ class Worker:
     def _resumable(self, trip: Trip, earlier: Attempt) -> bool:
         """Sessions live where they were born: in the same workspace, with a runtime that can."""
         same = earlier.workspace == str(trip.workspace.tree) and earlier.agent == trip.attempt.agent
-        return bool(same and earlier.session and trip.runtime.resume and trip.workspace.tree.is_dir())
+        return bool(same and earlier.session and earlier.tree and trip.runtime.resume)
+
+    def _untouched_since(self, earlier: Attempt) -> bool:
+        """Whether nobody else worked in that workspace after `earlier`."""
+        there = self._store.select(Attempt, workspace=earlier.workspace)
+        others = [each for each in there if each.unit != earlier.unit]
+        return not any(each.start >= earlier.start for each in others)
 
     def _command(
         self, trip: Trip, earlier: Attempt | None, *, carried: bool, conflict: Conflict | None, place: Place
@@ -335,7 +343,7 @@ class Worker:
 
     async def _watch(self, trip: Trip, child: Child, reader: OutputReader) -> tuple[Exit | None, EndReason | None]:
         """Read the output and hold the deadlines until the attempt has ended, by itself or by us."""
-        patience = Patience(trip.attempt.start.timestamp(), child)
+        patience = Patience((self._hook().since or now()).timestamp(), child)
         while True:
             with anyio.move_on_after(LOOK_SECONDS):
                 return await child.wait(), None
@@ -397,6 +405,9 @@ class Worker:
             elif attempt.reason is EndReason.AUTH:
                 sentence = f"{attempt.agent} is not logged in: log it in, then try again."
                 ask = words.runtime_trouble(attempt.agent, sentence, evidence=attempt.said or attempt.detail)
+            elif attempt.reason is EndReason.HANDED_BACK and self._live.stopping is Stopping.NO:
+                sentence = f"{attempt.agent} could not be started: {attempt.detail}"
+                ask = words.runtime_trouble(attempt.agent, sentence, evidence=attempt.detail)
             self._endings.finish(attempt, hook=self._hook(), at=at, ask=ask, until=until)
 
     # ── odd ends ──
@@ -418,9 +429,8 @@ class Worker:
         attempt = self._store.get(Attempt, hook.unit, hook.attempt)
         if attempt is None or attempt.end is not None:
             return
-        gone = await process.end(Path(attempt.run_dir))
-        if not gone:
-            await self._workspaces.abandon(hook.workspace)
+        await process.end(Path(attempt.run_dir))
+        await self._workspaces.abandon(hook.workspace)  # put aside as it is: its tree could not be kept
         detail = "the factory itself broke on it; the traceback is in .factory/daemon.log"
         lost = replace(attempt, end=now(), reason=EndReason.LOST, detail=detail)
         self._endings.finish(lost, hook=self._hook(), at=now())

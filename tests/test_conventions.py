@@ -63,8 +63,8 @@ def test_knowledge_whose_front_matter_cannot_be_read_is_for_everybody() -> None:
     texts = [
         "---\npaths: [\n---\nx",
         "---\n? [a]: b\n---\nx",
-        "---\npaths: 2026-99-99\n---\nx",
-        "---\npaths: 7\n---\nx",
+        "---\npaths: {a: b}\n---\nx",
+        "---\npaths:\n---\nx",
     ]
 
     notes = [overlay({"conventions/knowledge/a.md": text}, {}).knowledge[0] for text in texts]

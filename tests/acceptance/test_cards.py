@@ -154,10 +154,23 @@ def test_an_agent_that_nobody_knows_is_said_and_spends_no_attempt(shared: Line) 
     shared.unit("unknown", UnitState.CANCELLED)
 
 
+def test_an_agent_that_is_committed_later_takes_up_what_waited_for_it(line: Line) -> None:
+    (line.bin / "late").write_text("#!/bin/sh\necho fine > late.txt\n")
+    (line.bin / "late").chmod(0o755)
+    line.drop("early", FINE, agent="late")
+    line.card(CardKind.RUNTIME)
+
+    line.commit({"conventions/runtimes/late.toml": 'command = ["late"]\n'})
+
+    line.unit("early")
+    line.no_card(CardKind.RUNTIME)
+
+
 def test_a_program_that_cannot_be_executed_is_one_card_and_no_storm_of_attempts(line: Line) -> None:
     (line.bin / "ghost").write_text("#!/nonexistent/interpreter\n")
     (line.bin / "ghost").chmod(0o755)
     line.commit({"conventions/runtimes/ghost.toml": 'command = ["ghost"]\n'})
+    line.event(Event.TRUNK_MOVED)
     line.drop("haunted", FINE, agent="ghost")
 
     card = line.card(CardKind.RUNTIME)
@@ -218,27 +231,21 @@ def test_gate_files_that_cannot_be_used_stop_the_line_with_one_card(line: Line) 
     line.no_card(CardKind.CONFIG)
 
 
-def test_while_trunk_is_red_what_is_red_in_the_same_gate_waits_unblamed_and_what_is_green_lands(line: Line) -> None:
-    go = line.folder / "go"
-    line.drop("bystander", f"hold({str(go)!r}); write('by.txt', 'fine')")
-    line.drop("repairer", f"hold({str(go)!r}); write('bad.txt', 'mended') if 'x' else None", priority=0)
-    for name in ("bystander", "repairer"):
-        line.event(Event.ATTEMPT_STARTED, unit=name)
+def test_while_trunk_is_red_only_urgent_work_starts_and_nobody_is_blamed(line: Line) -> None:
     line.commit({"bad.txt": "BROKEN"})
     card = line.card(CardKind.TRUNK_RED)
-    assert line.status()["trunk"]["state"] == "red"
     line.drop("patient", FINE)
+    line.drop("urgent", FINE, priority=0)
+
     line.unit("patient", UnitState.READY, why="trunk is red")
+    line.unit("urgent", UnitState.WAITING, why=card.id)
+    assert line.status()["trunk"]["state"] == "red"
+    line.commit({"bad.txt": "mended"})
 
-    line.git("rm", "-q", "--cached", "bad.txt")
-    line.git("commit", "-q", "-m", "no file, so that both can add theirs")
-    go.touch()
-
-    line.no_card(CardKind.TRUNK_RED)
-    for name in ("bystander", "repairer", "patient"):
+    for name in ("patient", "urgent"):
         line.unit(name)
-    assert line.attempts("bystander") == ["submitted"]
-    assert card.id == "E1"
+        assert line.attempts(name) == ["submitted"]
+    line.no_card(CardKind.TRUNK_RED)
 
 
 def test_a_candidate_that_is_red_like_trunk_waits_and_lands_when_trunk_is_mended_from_outside(line: Line) -> None:

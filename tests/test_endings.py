@@ -1,0 +1,405 @@
+"""The end of an attempt: one transaction that moves everything, or nothing."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from factory import escalations as words
+from factory.endings import Endings
+from factory.errors import Fenced
+from factory.journal import Event
+from factory.records import Attempt, CardKind, Fact, Hook, Remark, Verdict
+from factory.unit import FINAL, SPENDS, EndReason, UnitState
+from tests.on_record import NOW, OnRecord, later
+
+R = EndReason
+HELD, WAITING, READY, QUEUED = UnitState.HELD, UnitState.WAITING, UnitState.READY, UnitState.QUEUED
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> OnRecord:
+    return OnRecord(tmp_path)
+
+
+@pytest.fixture
+def endings(line: OnRecord) -> Endings:
+    return Endings(store=line.store, live=line.live, escalations=line.escalations)
+
+
+def ended(attempt: Attempt, reason: EndReason, **fields: Any) -> Attempt:
+    return replace(attempt, end=later(60), reason=reason, **fields)
+
+
+def test_a_submission_is_queued_and_the_hook_is_empty_in_one_transaction(line: OnRecord, endings: Endings) -> None:
+    attempt = line.running(fresh=True, resume=True)
+
+    endings.finish(ended(attempt, R.SUBMITTED, commit="c" * 40), hook=line.the_hook(), at=later(60))
+
+    unit, hook, last = line.the_unit(), line.the_hook(), list(line.store.journal())[-1]
+    assert (unit.state, unit.submission, unit.base) == (QUEUED, "c" * 40, "b" * 40)
+    assert (unit.spent, unit.fresh, unit.resume) == (0, False, False)
+    assert hook == Hook(worker="w1", index=1, state="idle", since=later(60))
+    assert (last.event, [table for table, _ in last.changes]) == (Event.ATTEMPT_ENDED, ["attempt", "unit", "hook"])
+
+
+NEXT = {  # of a unit with attempts left: its state, whether a card asks
+    R.SUBMITTED: (QUEUED, False),
+    R.EMPTY: (READY, False),
+    R.GATE_RED: (READY, False),
+    R.NOT_PROVEN: (READY, False),
+    R.CONFLICT: (READY, False),
+    R.OUT_OF_SCOPE: (HELD, True),
+    R.GUARD: (HELD, True),
+    R.TIMED_OUT: (WAITING, False),
+    R.SILENT: (WAITING, False),
+    R.NO_PROGRESS: (READY, False),
+    R.CRASHED: (WAITING, False),
+    R.OVER_BUDGET: (READY, False),
+    R.ASKED: (HELD, True),
+    R.AUTH: (WAITING, True),
+    R.SETUP_FAILED: (WAITING, True),
+    R.HANDED_BACK: (READY, False),
+    R.LOST: (WAITING, False),
+}
+ASKS = {
+    R.OUT_OF_SCOPE: lambda unit: words.guard(unit, CardKind.OUT_OF_SCOPE, "it touches b", ["b"]),
+    R.GUARD: lambda unit: words.guard(unit, CardKind.GUARD, "it touches a gate", ["Makefile"]),
+    R.ASKED: lambda unit: words.question(unit, "A or B?", ["A", "B"]),
+    R.AUTH: lambda unit: words.runtime_trouble("claude", "not logged in"),
+    R.SETUP_FAILED: lambda unit: words.setup_failed(sentence="pip failed."),
+}
+
+
+@pytest.mark.parametrize("reason", NEXT)
+def test_each_reason_has_its_next_state(line: OnRecord, endings: Endings, reason: EndReason) -> None:
+    attempt = line.running()
+    ask = ASKS[reason](line.the_unit()) if reason in ASKS else None
+
+    endings.finish(ended(attempt, reason, commit="c"), hook=line.the_hook(), at=later(60), ask=ask)
+
+    state, asks = NEXT[reason]
+    unit = line.the_unit()
+    assert (unit.state, bool(line.open_cards())) == (state, asks)
+    assert unit.spent == int(SPENDS[reason])
+    assert unit.why
+    assert line.the_hook().unit == ""
+
+
+@pytest.mark.parametrize("reason", [R.EMPTY, R.GUARD])
+def test_after_nothing_and_after_a_guard_the_next_attempt_starts_from_trunk(
+    line: OnRecord, endings: Endings, reason: EndReason
+) -> None:
+    attempt = line.running()
+    ask = ASKS[reason](line.the_unit()) if reason in ASKS else None
+    endings.finish(ended(attempt, reason, commit="c"), at=NOW, ask=ask)
+    if ask:
+        line.escalations.answer("E1", "1", now=NOW)
+
+    assert line.the_unit().fresh
+
+
+def test_a_start_from_trunk_is_not_forgotten_when_the_attempt_ends_before_it_left_anything(
+    line: OnRecord, endings: Endings
+) -> None:
+    endings.finish(ended(line.running(fresh=True), R.LOST), at=NOW)
+
+    assert line.the_unit().fresh
+
+
+def test_what_is_retried_after_a_failure_waits_a_little_first(line: OnRecord, endings: Endings) -> None:
+    endings.finish(ended(line.running(), R.CRASHED, detail="it ended with exit 3"), at=NOW)
+
+    unit = line.the_unit()
+    assert (unit.state, unit.not_before) == (WAITING, later(10))
+    assert unit.why == "attempt 1 ended: it ended with exit 3"
+
+
+def test_a_usage_limit_waits_for_its_reset_with_no_card_and_no_attempt_spent(line: OnRecord, endings: Endings) -> None:
+    endings.finish(ended(line.running(), R.LIMIT), at=NOW, until=later(3600))
+
+    unit = line.the_unit()
+    assert (unit.state, unit.not_before, unit.spent, line.open_cards()) == (WAITING, later(3600), 0, [])
+
+
+def test_a_card_of_a_shared_cause_makes_the_unit_wait_for_it(line: OnRecord, endings: Endings) -> None:
+    for name, worker in (("a", "w1"), ("b", "w2")):
+        attempt = line.running(name, worker=worker)
+        ask = words.setup_failed(sentence="pip failed.")
+        endings.finish(ended(attempt, R.SETUP_FAILED), hook=line.the_hook(worker), at=NOW, ask=ask)
+
+    assert line.open_cards() == [("E1", CardKind.SETUP, ("a", "b"))]
+    assert {line.the_unit(name).cause for name in "ab"} == {"setup:pip failed."}
+
+
+def test_handed_back_with_a_card_a_unit_waits_for_the_answer_instead_of_starting_over_and_over(
+    line: OnRecord, endings: Endings
+) -> None:
+    ask = words.runtime_trouble("nobody", "There is no runtime 'nobody'.")
+
+    endings.finish(ended(line.running(), R.HANDED_BACK), hook=line.the_hook(), at=NOW, ask=ask)
+
+    unit = line.the_unit()
+    assert (unit.state, unit.cause, unit.spent) == (WAITING, "runtime:nobody", 0)
+
+
+# ── counting ──
+
+
+def test_only_what_counts_is_counted(line: OnRecord, endings: Endings) -> None:
+    history = [R.GATE_RED, R.LOST, R.HANDED_BACK, R.CRASHED, R.ASKED]
+    attempt = line.running(number=6)
+    for number, reason in enumerate(history, 1):
+        line.attempt("fix", number, reason=reason)
+
+    endings.finish(ended(attempt, R.LIMIT), at=NOW, until=later(1))
+
+    assert line.the_unit().spent == 2
+
+
+def test_the_last_attempt_spent_asks_a_person_with_the_digest_as_evidence(line: OnRecord, endings: Endings) -> None:
+    attempt = line.running(number=3)
+    for number in (1, 2):
+        line.attempt("fix", number, reason=R.CRASHED)
+
+    endings.finish(ended(attempt, R.TIMED_OUT, detail="too slow", digest="the digest"), at=NOW)
+
+    unit, card = line.the_unit(), line.the_card()
+    assert (unit.state, unit.spent, unit.why) == (HELD, 3, "waits for your answer to E1")
+    assert (card.kind, card.evidence, card.units) == (CardKind.ATTEMPTS_EXHAUSTED, "the digest", ("fix",))
+    assert "3 attempt(s)" in card.question
+    assert "too slow" in card.question
+
+
+def test_a_unit_has_as_many_attempts_as_its_own_task_says(line: OnRecord, endings: Endings) -> None:
+    attempt = line.running(text="---\nattempts: 1\n---\ndo it")
+
+    endings.finish(ended(attempt, R.CRASHED), at=NOW)
+
+    assert line.the_unit().state is HELD
+    assert line.the_card().options[0].label == "Try 1 more"
+
+
+def test_a_command_that_is_red_is_not_run_again(line: OnRecord, endings: Endings) -> None:
+    endings.finish(ended(line.running(agent="run"), R.CRASHED), at=NOW)
+
+    assert line.open_cards() == [("E1", CardKind.ATTEMPTS_EXHAUSTED, ("fix",))]
+
+
+def lose(line: OnRecord, endings: Endings, number: int, reason: EndReason = R.LOST) -> UnitState:
+    line.change("fix", state=UnitState.RUNNING, attempt=number)
+    endings.finish(ended(line.attempt("fix", number), reason, detail="killed"), at=NOW)
+    return line.the_unit().state
+
+
+def test_lost_three_times_in_a_row_a_person_is_asked(line: OnRecord, endings: Endings) -> None:
+    line.unit()
+
+    states = [lose(line, endings, number) for number in (1, 2, 3)]
+
+    assert states == [WAITING, WAITING, HELD]
+    assert line.open_cards() == [("E1", CardKind.CRASH_LOOP, ("fix",))]
+    assert line.the_unit().spent == 0
+
+
+def test_another_end_in_between_begins_the_count_anew(line: OnRecord, endings: Endings) -> None:
+    line.unit()
+
+    states = [lose(line, endings, number, reason) for number, reason in enumerate([R.LOST, R.LOST, R.EMPTY, R.LOST], 1)]
+
+    assert HELD not in states
+
+
+def test_after_a_crash_loop_try_again_gives_a_whole_round(line: OnRecord, endings: Endings) -> None:
+    line.unit()
+    for number in (1, 2, 3):
+        lose(line, endings, number)
+    line.escalations.answer("E1", "1", now=NOW)
+
+    assert [lose(line, endings, number) for number in (4, 5, 6)] == [WAITING, WAITING, HELD]
+
+
+# ── fencing ──
+
+
+def test_an_older_attempt_changes_nothing_any_more(line: OnRecord, endings: Endings) -> None:
+    old = line.running(number=1)
+    line.change("fix", attempt=2)
+    before = line.the_unit(), line.the_hook(), line.the_attempt(), line.events()
+
+    ask = words.question(line.the_unit(), "A?", [])
+    with pytest.raises(Fenced):
+        endings.finish(ended(old, R.ASKED), hook=line.the_hook(), at=NOW, ask=ask)
+
+    assert (line.the_unit(), line.the_hook(), line.the_attempt(), line.events()) == before
+    assert line.open_cards() == []
+
+
+@pytest.mark.parametrize("state", sorted(FINAL))
+def test_a_unit_that_is_over_stays_as_it_is_and_its_hook_is_emptied(
+    line: OnRecord, endings: Endings, state: UnitState
+) -> None:
+    attempt = line.running()
+    unit = line.change("fix", state=state)
+
+    endings.finish(ended(attempt, R.CANCELLED), hook=line.the_hook(), at=later(60))
+
+    assert line.the_unit() == unit
+    assert line.the_hook().unit == ""
+    assert line.the_attempt().reason is R.CANCELLED
+
+
+def test_a_hook_that_drains_goes_on_draining(line: OnRecord, endings: Endings) -> None:
+    attempt = line.running()
+
+    endings.finish(ended(attempt, R.EMPTY), hook=replace(line.the_hook(), state="draining"), at=NOW)
+
+    assert (line.the_hook().state, line.the_hook().unit) == ("draining", "")
+
+
+async def test_every_loop_is_told(line: OnRecord, endings: Endings) -> None:
+    endings.finish(ended(line.running(), R.EMPTY), at=NOW)
+
+    bells = (line.live.pool, line.live.queue, line.live.requests, line.live.leaving)
+    assert [await bell.wait(0) for bell in bells] == [True] * 4
+
+
+# ── the judge's word ──
+
+
+def queued(line: OnRecord, endings: Endings, **fields: Any) -> None:
+    attempt = line.running(**fields)
+    endings.finish(ended(attempt, R.SUBMITTED, commit="c" * 40, said="last words"), hook=line.the_hook(), at=NOW)
+
+
+RED = Verdict(
+    key="k", gate="test", tree="t", ok=False, settled=True, at=NOW, command="pytest", tail="FAILED test_a - boom"
+)
+
+
+def test_sent_back_red_the_reason_is_replaced_and_the_next_attempt_has_a_digest(
+    line: OnRecord, endings: Endings
+) -> None:
+    queued(line, endings)
+
+    endings.send_back(line.the_unit(), R.GATE_RED, detail="gate test is red", at=later(90), red=[RED])
+
+    unit, attempt = line.the_unit(), line.the_attempt()
+    assert (unit.state, unit.spent, unit.submission) == (READY, 1, "")
+    assert (attempt.reason, attempt.end, attempt.detail) == (R.GATE_RED, later(60), "gate test is red")
+    assert "To see it: pytest" in attempt.digest
+    assert "FAILED test_a - boom" in attempt.digest
+    assert "last words" in attempt.digest
+
+
+def test_an_attempt_counts_once_however_often_it_is_judged(line: OnRecord, endings: Endings) -> None:
+    queued(line, endings)
+    endings.send_back(line.the_unit(), R.GUARD, detail="a gate", at=NOW, ask=ASKS[R.GUARD](line.the_unit()))
+    line.escalations.answer("E1", "2", now=NOW)
+
+    endings.send_back(line.the_unit(), R.GATE_RED, detail="red", at=NOW)
+
+    assert line.the_unit().spent == 1
+
+
+def test_a_guards_card_keeps_the_submission_so_that_it_may_land(line: OnRecord, endings: Endings) -> None:
+    queued(line, endings)
+
+    endings.send_back(line.the_unit(), R.GUARD, detail="a gate", at=NOW, ask=ASKS[R.GUARD](line.the_unit()))
+
+    assert (line.the_unit().state, line.the_unit().submission) == (HELD, "c" * 40)
+    line.escalations.answer("E1", "2", now=NOW)
+    assert (line.the_unit().state, line.the_unit().base) == (QUEUED, "b" * 40)
+
+
+def test_a_conflict_asks_a_person_only_when_attempts_are_used_up(line: OnRecord, endings: Endings) -> None:
+    queued(line, endings, text="---\nattempts: 1\n---\ndo it")
+
+    endings.send_back(line.the_unit(), R.CONFLICT, detail="conflicts with trunk in a.py", at=NOW)
+
+    assert line.open_cards() == [("E1", CardKind.CONFLICT, ("fix",))]
+    assert line.the_unit().submission == ""
+
+
+def test_what_a_person_let_pass_about_one_change_is_asked_again_about_the_next(
+    line: OnRecord, endings: Endings
+) -> None:
+    queued(line, endings, approved=("review", "guard", "out_of_scope", "trunk_red", "no_gate", "accept"))
+
+    assert line.the_unit().approved == ("no_gate", "accept")
+
+
+def test_sent_back_a_unit_is_not_shown_as_waiting_to_land_any_more(line: OnRecord, endings: Endings) -> None:
+    queued(line, endings)
+    line.raise_card(words.landing_blocked(line.the_unit(), "dirty", ["a.py"]), line.the_unit())
+
+    endings.send_back(line.the_unit(), R.CONFLICT, detail="conflicts with trunk in a.py", at=NOW)
+
+    assert line.open_cards() == []
+
+
+def test_what_was_cancelled_while_it_was_judged_stays_cancelled(line: OnRecord, endings: Endings) -> None:
+    queued(line, endings)
+    unit = line.the_unit()
+    line.change("fix", state=UnitState.CANCELLED)
+    before = line.events()
+
+    endings.send_back(unit, R.GATE_RED, detail="red", at=NOW)
+    endings.hold(unit, words.review(unit, stat="", said=""), NOW)
+    endings.wait(unit, words.no_gate(), NOW)
+    endings.note(unit, "green, but landing is blocked", NOW)
+
+    assert line.events() == before
+
+
+def test_held_for_a_person_a_unit_keeps_its_submission(line: OnRecord, endings: Endings) -> None:
+    queued(line, endings)
+
+    endings.hold(line.the_unit(), words.review(line.the_unit(), stat="", said=""), later(5))
+
+    unit = line.the_unit()
+    assert (unit.state, unit.submission, unit.since) == (HELD, "c" * 40, later(5))
+    assert unit.why == "waits for your answer to E1"
+
+
+def test_waiting_for_a_shared_cause_a_unit_keeps_its_submission(line: OnRecord, endings: Endings) -> None:
+    queued(line, endings)
+
+    endings.wait(line.the_unit(), words.no_gate(), NOW)
+
+    unit = line.the_unit()
+    assert (unit.state, unit.submission, unit.cause) == (WAITING, "c" * 40, "no_gate")
+
+
+def test_a_note_is_written_once(line: OnRecord, endings: Endings) -> None:
+    queued(line, endings)
+    count = len(line.events())
+
+    for _ in range(3):
+        endings.note(line.the_unit(), "green, but landing is blocked", NOW)
+
+    assert line.the_unit().why == "green, but landing is blocked"
+    assert len(line.events()) == count + 1
+
+
+def test_pauses_of_several_runtimes_are_kept_side_by_side(line: OnRecord, endings: Endings) -> None:
+    endings.pause_runtime("claude", later(60), at=NOW)
+    endings.pause_runtime("codex", later(90), at=NOW)
+    endings.pause_runtime("claude", later(120), at=NOW)
+
+    fact = line.store.get(Fact, "pauses")
+    assert fact is not None
+    assert json.loads(fact.value) == {
+        "claude": "2026-01-05T12:02:00.000000Z",
+        "codex": "2026-01-05T12:01:30.000000Z",
+    }
+
+
+def test_what_an_agent_said_is_written_down_as_its_own_words(line: OnRecord, endings: Endings) -> None:
+    line.unit()
+
+    endings.remark("fix", "question", "A or B?", at=NOW)
+
+    assert [(each.who, each.text) for each in line.store.select(Remark, unit="fix")] == [("agent", "A or B?")]

@@ -1,0 +1,535 @@
+"""Cards: what they offer, how they fold, what an answer does."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from factory import escalations as words
+from factory.errors import RefusedByState, UsageError
+from factory.escalations import Ask
+from factory.journal import Event
+from factory.records import CardKind, Remark
+from factory.unit import Unit, UnitState
+from tests.on_record import NOW, OnRecord, later
+
+HELD, WAITING, READY, QUEUED = UnitState.HELD, UnitState.WAITING, UnitState.READY, UnitState.QUEUED
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> OnRecord:
+    return OnRecord(tmp_path)
+
+
+def a_unit(**fields: Any) -> Unit:
+    return Unit(id="fix", title="Fix", state=HELD, since=NOW, accepted=NOW, **({"attempt": 3, "spent": 3} | fields))
+
+
+def trunk_red(*gates: str) -> Ask:
+    return words.trunk_red(branch="main", commit="c" * 40, gates=gates, tail="E 1", log="x.log")
+
+
+ASKS: dict[str, tuple[Ask, CardKind, list[str]]] = {
+    "question": (words.question(a_unit(), "A or B?", ["A", "B"]), CardKind.QUESTION, ["answer", "answer"]),
+    "open question": (words.question(a_unit(), "How?", []), CardKind.QUESTION, ["answer"]),
+    "exhausted": (
+        words.attempts_exhausted(a_unit(), last="red", evidence="E", limit=3),
+        CardKind.ATTEMPTS_EXHAUSTED,
+        ["retry", "cancel"],
+    ),
+    "conflict": (words.conflict(a_unit(), "conflicts in a.py"), CardKind.CONFLICT, ["retry", "cancel"]),
+    "crash loop": (words.crash_loop(a_unit(), "killed"), CardKind.CRASH_LOOP, ["retry", "cancel"]),
+    "no gate": (words.no_gate(), CardKind.NO_GATE, ["wait", "approve", "cancel"]),
+    "setup": (words.setup_failed(sentence="pip failed.", tail="E"), CardKind.SETUP, ["recheck", "cancel"]),
+    "rules": (words.wrong_rules("a.toml: nonsense"), CardKind.CONFIG, ["wait", "cancel"]),
+    "accept": (words.already_accepted(a_unit(), "pytest"), CardKind.ACCEPT, ["cancel", "approve"]),
+    "trunk red": (trunk_red("test"), CardKind.TRUNK_RED, ["repair", "wait", "approve"]),
+    "guard": (
+        words.guard(a_unit(), CardKind.GUARD, "it changes a gate", ["Makefile"]),
+        CardKind.GUARD,
+        ["retry", "approve", "cancel"],
+    ),
+    "scope": (
+        words.guard(a_unit(), CardKind.OUT_OF_SCOPE, "it touches b.py", ["b.py"]),
+        CardKind.OUT_OF_SCOPE,
+        ["retry", "approve", "cancel"],
+    ),
+    "ours": (
+        words.guard(a_unit(), CardKind.OUT_OF_SCOPE, "it touches .factory", [".Factory/x"]),
+        CardKind.OUT_OF_SCOPE,
+        ["retry", "cancel"],
+    ),
+    "review": (words.review(a_unit(), stat="1 file", said="done"), CardKind.REVIEW, ["approve", "retry", "cancel"]),
+    "runtime": (words.runtime_trouble("claude", "claude is missing."), CardKind.RUNTIME, ["recheck", "cancel"]),
+    "blocked": (words.landing_blocked(a_unit(), "dirty", ["a.py"]), CardKind.LANDING_BLOCKED, ["wait", "cancel"]),
+    "gone": (words.trunk_gone("main"), CardKind.CONFIG, ["wait"]),
+    "config": (words.bad_config("factory.toml: line 1"), CardKind.CONFIG, ["wait"]),
+}
+SHARED = ["no gate", "setup", "rules", "trunk red", "runtime", "blocked", "gone", "config"]
+
+
+@pytest.mark.parametrize("name", ASKS)
+def test_each_card_has_its_options_of_which_the_first_is_recommended(line: OnRecord, name: str) -> None:
+    ask, kind, actions = ASKS[name]
+
+    card = line.raise_card(ask)
+
+    assert (card.id, card.kind, card.since, card.state) == ("E1", kind, NOW, "open")
+    assert [option.action for option in card.options] == actions
+    assert [option.key for option in card.options] == [str(at) for at in range(1, len(actions) + 1)]
+    assert all(option.label and option.effect for option in card.options)
+    assert card.recommended == "1"
+    assert "\n" not in card.question
+
+
+def test_every_kind_of_card_can_be_raised_by_somebody() -> None:
+    assert {kind for _, kind, _ in ASKS.values()} == set(CardKind)
+
+
+def test_a_long_and_broken_sentence_becomes_one_short_line() -> None:
+    ask = words.question(a_unit(), "\n\n  Which one?" + "!" * 500 + "\nmore", [])
+
+    assert ask.question.startswith("fix asks: Which one?!!!")
+    assert ask.question.endswith("…")
+    assert len(ask.question) < 200
+    assert ask.evidence.endswith("more")
+
+
+# ── folding ──
+
+
+def test_one_cause_is_one_card_that_counts_the_units_it_stopped(line: OnRecord) -> None:
+    units = [line.unit(name, WAITING) for name in ("a", "b", "c")]
+
+    card = line.raise_card(words.no_gate(), *units, units[0])
+
+    assert (card.id, card.unit, card.units, card.count) == ("E1", "a", ("a", "b", "c"), 3)
+    assert line.open_cards() == [("E1", CardKind.NO_GATE, ("a", "b", "c"))]
+
+
+def test_the_same_again_writes_nothing(line: OnRecord) -> None:
+    unit = line.unit("a", WAITING)
+    line.raise_card(words.no_gate(), unit)
+    before = line.events()
+
+    line.raise_card(words.no_gate(), unit)
+
+    assert line.events() == before
+
+
+def test_newer_evidence_replaces_the_older_and_none_does_not(line: OnRecord) -> None:
+    line.raise_card(words.runtime_trouble("claude", "not logged in", evidence="401"))
+    line.raise_card(words.runtime_trouble("claude", "not logged in"))
+    assert line.the_card().evidence == "401"
+
+    line.raise_card(words.runtime_trouble("claude", "not logged in", evidence="403"))
+    assert line.the_card().evidence == "403"
+
+
+def test_a_card_about_the_line_says_what_is_so_now_and_keeps_its_answer(line: OnRecord) -> None:
+    line.raise_card(trunk_red("test"))
+    line.escalations.answer("E1", "2", now=NOW)
+
+    card = line.raise_card(trunk_red("test", "lint"))
+
+    assert "in test, lint" in card.question
+    assert (card.id, card.answer, card.state) == ("E1", "Wait", "open")
+
+
+def test_units_stopped_by_one_cause_in_turn_write_nothing_new(line: OnRecord) -> None:
+    units = [line.unit(name, QUEUED) for name in ("a", "b")]
+    for unit in units:
+        line.raise_card(words.landing_blocked(unit, "dirty", ["x.py"]), unit)
+    before = line.events()
+
+    for unit in (*units, *units):
+        line.raise_card(words.landing_blocked(unit, "dirty", ["x.py"]), unit)
+
+    assert line.events() == before
+    assert line.the_card().question.startswith("a is green")
+
+
+def test_two_causes_are_two_cards_and_a_closed_one_is_not_opened_again(line: OnRecord) -> None:
+    line.raise_card(words.runtime_trouble("claude", "missing"))
+    line.raise_card(words.runtime_trouble("codex", "missing"))
+    line.escalations.close("runtime:claude", now=NOW, why="it is there")
+    line.raise_card(words.runtime_trouble("claude", "missing"))
+
+    assert [name for name, _, _ in line.open_cards()] == ["E2", "E3"]
+
+
+def test_a_unit_that_is_stopped_anew_leaves_the_older_card_of_that_kind(line: OnRecord) -> None:
+    unit, other = line.unit("a", QUEUED), line.unit("b", QUEUED)
+    line.raise_card(words.landing_blocked(unit, "dirty", ["a.py", "b.py"]), unit, other)
+
+    line.raise_card(words.landing_blocked(unit, "dirty", ["a.py"]), unit)
+
+    assert line.open_cards() == [
+        ("E1", CardKind.LANDING_BLOCKED, ("b",)),
+        ("E2", CardKind.LANDING_BLOCKED, ("a",)),
+    ]
+
+
+@given(raised=st.lists(st.tuples(st.sampled_from("xyz"), st.sampled_from("abc")), max_size=20))
+def test_however_often_raised_a_cause_has_one_open_card_and_a_unit_is_on_one(raised: list[tuple[str, str]]) -> None:
+    line = OnRecord(Path("/nowhere"))
+    units = {name: line.unit(name, WAITING) for name in "abc"}
+
+    for cause, name in raised:
+        line.raise_card(words.runtime_trouble(cause, "missing"), units[name])
+
+    stopped = [unit for _, _, on_card in line.open_cards() for unit in on_card]
+    assert sorted(stopped) == sorted({name for _, name in raised})
+
+
+# ── answers ──
+
+
+def held(line: OnRecord, ask: Ask, state: UnitState = HELD, **fields: Any) -> None:
+    line.raise_card(ask, line.unit("fix", state, **fields))
+
+
+def test_an_answer_is_taken_once(line: OnRecord) -> None:
+    held(line, words.conflict(a_unit(), "conflicts"))
+    line.escalations.answer("E1", "1", now=later(5))
+
+    card = line.the_card()
+    assert (card.state, card.answer, card.closed) == ("closed", "Try again on newest trunk", later(5))
+    with pytest.raises(RefusedByState, match="E1 is closed"):
+        line.escalations.answer("E1", "2", now=later(6))
+
+
+def test_a_card_that_never_was_takes_none(line: OnRecord) -> None:
+    with pytest.raises(RefusedByState, match="E9 is not a card of this line"):
+        line.escalations.answer("E9", "1", now=NOW)
+
+
+@pytest.mark.parametrize("choice", ["0", "3", "99", "", "  ", "²"])
+def test_a_number_out_of_range_is_refused_and_nothing_changes(line: OnRecord, choice: str) -> None:
+    held(line, words.question(a_unit(), "A or B?", ["A", "B"]))
+    before = line.events()
+
+    with pytest.raises(UsageError, match="it has 1, 2"):
+        line.escalations.answer("E1", choice, now=NOW)
+
+    assert line.events() == before
+    assert line.the_unit().state is HELD
+
+
+@pytest.mark.parametrize("choice", ["2", " 2 ", "Cancel it", "cancel IT"])
+def test_an_option_is_meant_by_its_number_or_by_its_label(line: OnRecord, choice: str) -> None:
+    held(line, words.conflict(a_unit(), "conflicts"))
+
+    said = line.escalations.answer("E1", choice, now=NOW)
+
+    assert said == "fix: cancelled"
+    assert line.the_unit().state is UnitState.CANCELLED
+
+
+def test_a_number_is_the_options_number_even_where_another_is_labelled_so(line: OnRecord) -> None:
+    held(line, words.question(a_unit(), "How many?", ["2", "1"]))
+
+    line.escalations.answer("E1", "1", now=NOW)
+
+    assert line.the_card().answer == "2"
+
+
+def remarks(line: OnRecord) -> list[tuple[str, str, str]]:
+    return [(each.who, each.kind, each.text) for each in line.store.select(Remark, unit="fix")]
+
+
+def test_the_answer_to_a_question_is_told_and_the_session_goes_on(line: OnRecord) -> None:
+    held(line, words.question(a_unit(), "A or B?", ["A", "B"]))
+
+    said = line.escalations.answer("E1", "2", now=NOW)
+
+    assert said == "fix: told, and goes on"
+    assert remarks(line) == [("person", "answer", "B")]
+    unit = line.the_unit()
+    assert (unit.state, unit.resume, unit.why) == (READY, True, "E1 was answered")
+
+
+def test_free_text_answers_a_question(line: OnRecord) -> None:
+    held(line, words.question(a_unit(), "A or B?", ["A", "B"]))
+
+    line.escalations.answer("E1", " Neither: use C ", now=NOW)
+
+    assert remarks(line) == [("person", "answer", "Neither: use C")]
+    assert line.the_unit().resume
+
+
+def test_the_label_of_an_option_is_kept_as_the_agent_wrote_it(line: OnRecord) -> None:
+    held(line, words.question(a_unit(), "?", ["  Ünïcode & <b>", "x"]))
+
+    line.escalations.answer("E1", "1", now=NOW)
+
+    assert line.the_card().answer == "  Ünïcode & <b>"
+
+
+@pytest.mark.parametrize("name", ["exhausted", "conflict", "crash loop", "guard", "scope", "review"])
+def test_free_text_sends_a_unit_back_with_the_comment(line: OnRecord, name: str) -> None:
+    held(line, ASKS[name][0], attempt=3, spent=3, submission="s")
+
+    said = line.escalations.answer("E1", "Keep the old API", now=NOW)
+
+    assert said == "fix: tried again"
+    assert remarks(line) == [("person", "review", "Keep the old API")]
+    unit = line.the_unit()
+    assert (unit.state, unit.bonus, unit.submission) == (READY, 3, "")
+    assert unit.fresh is (name in ("guard", "scope"))
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_free_text_is_no_answer_where_nobody_could_be_told(line: OnRecord, name: str) -> None:
+    held(line, ASKS[name][0], QUEUED, submission="s")
+
+    with pytest.raises(UsageError, match="E1 takes one of its options"):
+        line.escalations.answer("E1", "I am on it", now=NOW)
+
+    assert line.the_card().state == "open"
+    assert line.the_unit().submission == "s"
+
+
+def test_try_again_grants_as_many_attempts_once_more_and_takes_none_back(line: OnRecord) -> None:
+    held(line, ASKS["exhausted"][0], spent=2, bonus=5)
+
+    line.escalations.answer("E1", "1", now=NOW)
+
+    assert line.the_unit().bonus == 5
+    assert remarks(line) == []
+
+
+@pytest.mark.parametrize("name", ["guard", "scope", "review"])
+def test_approved_the_submission_goes_back_to_the_queue(line: OnRecord, name: str) -> None:
+    ask, kind, actions = ASKS[name]
+    held(line, ask, submission="s")
+
+    line.escalations.answer("E1", str(actions.index("approve") + 1), now=NOW)
+
+    unit = line.the_unit()
+    assert (unit.state, unit.submission, unit.approved) == (QUEUED, "s", (str(kind),))
+
+
+def test_approved_before_its_first_attempt_a_unit_is_ready(line: OnRecord) -> None:
+    held(line, ASKS["accept"][0])
+
+    line.escalations.answer("E1", "2", now=NOW)
+
+    unit = line.the_unit()
+    assert (unit.state, unit.approved) == (READY, ("accept",))
+
+
+def test_an_approval_that_finds_the_unit_queued_is_written_on_it(line: OnRecord) -> None:
+    held(line, ASKS["trunk red"][0], QUEUED, submission="s", cause="trunk_red")
+
+    line.escalations.answer("E1", "3", now=NOW)
+
+    unit = line.the_unit()
+    assert (unit.state, unit.approved, unit.cause) == (QUEUED, ("trunk_red",), "")
+
+
+def test_an_answer_acts_on_every_unit_of_the_card_but_those_that_are_over(line: OnRecord) -> None:
+    units = [line.unit(name, WAITING, cause="no_gate") for name in ("a", "b")]
+    over = line.unit("over", UnitState.LANDED)
+    line.raise_card(words.no_gate(), *units, over)
+
+    said = line.escalations.answer("E1", "3", now=NOW)
+
+    assert said == "a, b: cancelled"
+    assert [line.the_unit(name).state for name in ("a", "b", "over")] == [
+        UnitState.CANCELLED,
+        UnitState.CANCELLED,
+        UnitState.LANDED,
+    ]
+
+
+def test_i_will_see_to_it_leaves_the_card_open_and_the_units_waiting(line: OnRecord) -> None:
+    held(line, words.no_gate(), WAITING, cause="no_gate")
+
+    assert line.escalations.answer("E1", "1", now=NOW) == "noted"
+
+    card = line.the_card()
+    assert (card.state, card.answer) == ("open", "I add a gate")
+    assert line.the_unit().state is WAITING
+    with pytest.raises(RefusedByState, match="answered so already"):
+        line.escalations.answer("E1", "1", now=NOW)
+
+
+def test_who_waits_may_still_decide_otherwise(line: OnRecord) -> None:
+    held(line, words.no_gate(), WAITING, cause="no_gate")
+    line.escalations.answer("E1", "1", now=NOW)
+
+    line.escalations.answer("E1", "2", now=NOW)
+
+    assert line.the_card().state == "closed"
+    assert line.the_unit().approved == ("no_gate",)
+
+
+def test_a_repair_is_hung_once_and_its_card_stays_until_trunk_is_green(line: OnRecord) -> None:
+    held(line, ASKS["trunk red"][0], WAITING, submission="s", cause="trunk_red")
+
+    said = line.escalations.answer("E1", "1", now=NOW)
+
+    assert said == "hung repair unit repair-trunk"
+    assert [body for _, body in line.repairs] == ["E 1"]
+    assert line.the_card().state == "open"
+    with pytest.raises(RefusedByState):
+        line.escalations.answer("E1", "1", now=NOW)
+    assert len(line.repairs) == 1
+
+
+def test_try_again_closes_the_card_of_a_shared_cause_and_lets_the_pool_release(line: OnRecord) -> None:
+    held(line, ASKS["setup"][0], WAITING, cause="setup")
+
+    said = line.escalations.answer("E1", "1", now=NOW)
+
+    assert said == "noted; what waits goes on by itself"
+    assert line.open_cards() == []
+    assert line.the_unit().state is WAITING
+
+
+def test_an_answer_whose_effect_breaks_leaves_no_trace(line: OnRecord) -> None:
+    held(line, ASKS["conflict"][0], UnitState.RUNNING)
+    line.change("fix", state=READY)
+    before = line.events()
+
+    with pytest.raises(Exception, match="cannot go from ready to ready"):
+        line.escalations.answer("E1", "1", now=NOW)
+
+    assert line.events() == before
+    assert line.the_card().state == "open"
+
+
+# ── defaults ──
+
+
+def test_at_the_deadline_the_default_is_taken(line: OnRecord) -> None:
+    held(line, words.question(a_unit(), "A or B?", ["A", "B"], default="2", deadline_s=60))
+    assert line.escalations.next_deadline() == later(60)
+
+    line.escalations.overdue(later(59))
+    assert line.the_card().state == "open"
+    line.escalations.overdue(later(60))
+
+    assert (line.the_card().state, line.the_card().answer) == ("closed", "B")
+    assert line.the_unit().state is READY
+    assert line.escalations.next_deadline() is None
+
+
+def test_a_deadline_without_a_default_and_a_default_without_a_deadline_wait_for_a_person(line: OnRecord) -> None:
+    line.raise_card(words.question(a_unit(), "?", ["A"], deadline_s=60))
+    line.raise_card(words.question(a_unit(attempt=4), "?", ["A"], default="1"))
+
+    line.escalations.overdue(later(1e6))
+
+    assert line.escalations.next_deadline() is None
+    assert len(line.open_cards()) == 2
+
+
+def test_the_earliest_deadline_is_due_next(line: OnRecord) -> None:
+    for attempt, seconds in ((1, 90), (2, 30), (3, 60)):
+        ask = words.question(a_unit(attempt=attempt), "?", ["A"], default="1", deadline_s=seconds)
+        line.raise_card(ask)
+
+    assert line.escalations.next_deadline() == later(30)
+
+
+# ── closing by itself ──
+
+
+def test_a_card_is_closed_when_its_cause_is_gone(line: OnRecord) -> None:
+    line.raise_card(words.trunk_gone("main"))
+
+    line.escalations.close("trunk_gone", now=later(5), why="it is back")
+    line.escalations.close("trunk_gone", now=later(6), why="twice is no harm")
+
+    card = line.the_card()
+    assert (card.state, card.closed, card.closed_why, card.answer) == ("closed", later(5), "it is back", "")
+
+
+def test_all_cards_of_a_kind_close_together(line: OnRecord) -> None:
+    for sentence in ("pip failed", "npm failed"):
+        line.raise_card(words.setup_failed(sentence=sentence))
+    line.raise_card(words.no_gate())
+
+    line.escalations.close_kind(CardKind.SETUP, now=NOW, why="works")
+
+    assert [kind for _, kind, _ in line.open_cards()] == [CardKind.NO_GATE]
+
+
+def test_a_card_that_stops_nobody_any_more_is_closed(line: OnRecord) -> None:
+    units = [line.unit(name, WAITING) for name in ("a", "b")]
+    line.raise_card(words.no_gate(), *units)
+
+    line.escalations.leave("a", now=NOW, why="cancelled")
+    assert (line.the_card().units, line.the_card().count) == (("b",), 1)
+
+    line.escalations.leave("b", now=NOW, why="b was cancelled")
+    assert (line.the_card().state, line.the_card().closed_why) == ("closed", "b was cancelled")
+
+
+def test_a_card_about_the_line_itself_outlives_the_units_that_joined_it(line: OnRecord) -> None:
+    line.raise_card(ASKS["trunk red"][0])
+    line.raise_card(ASKS["trunk red"][0], line.unit("a", WAITING))
+
+    line.escalations.leave("a", now=NOW, why="cancelled")
+
+    assert line.open_cards() == [("E1", CardKind.TRUNK_RED, ())]
+
+
+def test_remarks_are_numbered_as_they_were_said(line: OnRecord) -> None:
+    line.unit("fix")
+    said: Sequence[tuple[str, str]] = [("agent", "A or B?"), ("person", "A"), ("person", "and hurry")]
+
+    for who, text in said:
+        line.escalations.remark("fix", "tell", text, now=NOW, who=who)
+
+    assert [(each.seq, each.who, each.text) for each in line.store.select(Remark, unit="fix")] == [
+        (1, "agent", "A or B?"),
+        (2, "person", "A"),
+        (3, "person", "and hurry"),
+    ]
+
+
+@pytest.mark.parametrize("name", ASKS)
+def test_every_option_of_every_card_can_be_taken(line: OnRecord, name: str) -> None:
+    ask, kind, actions = ASKS[name]
+    queued = kind in (CardKind.LANDING_BLOCKED,)
+    state = QUEUED if queued else WAITING if name in SHARED else HELD
+
+    for at, action in enumerate(actions, 1):
+        unit = f"unit-{at}"
+        own = replace(ask, cause=f"{ask.cause}:{at}")
+        card = line.raise_card(own, line.unit(unit, state, submission="s", cause=own.cause))
+        line.escalations.answer(card.id, str(at), now=NOW)
+
+        assert (line.the_card(card.id).state == "open") == (action in ("wait", "repair"))
+        assert line.the_unit(unit).state is EXPECTED[action](state)
+
+
+EXPECTED: dict[str, Callable[[UnitState], UnitState]] = {
+    "answer": lambda state: READY,
+    "retry": lambda state: READY,
+    "approve": lambda state: QUEUED,
+    "cancel": lambda state: UnitState.CANCELLED,
+    "wait": lambda state: state,
+    "repair": lambda state: state,
+    "recheck": lambda state: state,
+}
+
+
+def test_the_journal_says_what_was_answered(line: OnRecord) -> None:
+    held(line, ASKS["conflict"][0])
+
+    line.escalations.answer("E1", "2", now=NOW)
+
+    assert line.events("fix") == [
+        Event.TASK_ACCEPTED,
+        Event.CARD_RAISED,
+        Event.CARD_ANSWERED,
+        Event.UNIT_CANCELLED,
+    ]

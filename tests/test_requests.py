@@ -1,0 +1,228 @@
+"""What commands asked for: done or refused, once, in order, as a whole."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from factory import escalations as words
+from factory.journal import Event
+from factory.records import Fact, Remark, Request, Step
+from factory.requests import Requests
+from factory.unit import FINAL, UnitState
+from tests.on_record import NOW, OnRecord, later
+
+HELD, WAITING, READY, QUEUED, RUNNING = (
+    UnitState.HELD,
+    UnitState.WAITING,
+    UnitState.READY,
+    UnitState.QUEUED,
+    UnitState.RUNNING,
+)
+
+
+class Asked(OnRecord):
+    """A line with requests."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.requests = Requests(store=self.store, live=self.live, escalations=self.escalations)
+        self._count = 0
+
+    def make(self, kind: str, **args: Any) -> int:
+        """Write a request down, as a command does."""
+        return self.make_raw(kind, json.dumps(args))
+
+    def make_raw(self, kind: str, args: str) -> int:
+        """The same, whatever its arguments look like."""
+        self._count += 1
+        request = Request(id=self._count, kind=kind, args=args, at=NOW)
+        self.store.write(Event.REQUEST_MADE, request, now=NOW)
+        return request.id
+
+    def outcome(self, number: int) -> tuple[str, str]:
+        """(state, sentence)."""
+        request = self.store.get(Request, number)
+        assert request is not None
+        return request.state, request.outcome
+
+    def ask(self, kind: str, **args: Any) -> tuple[str, str]:
+        """Make it, have it done, and return its outcome."""
+        number = self.make(kind, **args)
+        self.requests.tick(later(5))
+        return self.outcome(number)
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> Asked:
+    return Asked(tmp_path)
+
+
+async def test_nothing_asked_for_is_nothing_done_and_nobody_is_woken(line: Asked) -> None:
+    assert line.requests.tick(NOW) == 0
+    assert not await line.live.pool.wait(0)
+
+
+async def test_requests_are_done_in_their_order_and_once_and_then_every_loop_looks(line: Asked) -> None:
+    line.unit()
+    numbers = [line.make("pause"), line.make("pause"), line.make("resume"), line.make("cancel", unit="fix")]
+
+    assert line.requests.tick(NOW) == 4
+    assert line.requests.tick(NOW) == 0
+
+    assert [line.outcome(number)[0] for number in numbers] == ["done", "refused", "done", "done"]
+    assert line.events().count(Event.UNIT_CANCELLED) == 1
+    assert await line.live.pool.wait(0)
+    assert await line.live.queue.wait(0)
+
+
+def test_a_request_of_an_unknown_kind_is_refused(line: Asked) -> None:
+    state, said = line.ask("dance")
+
+    assert state == "refused"
+    assert said.startswith("not yet: dance is asked for by a newer command")
+
+
+@pytest.mark.parametrize("args", ["", "{", "[1]", "null", "7", "{}", '{"card": 1}', '{"unit": null}'])
+@pytest.mark.parametrize("kind", ["answer", "tell", "retry", "cancel"])
+def test_a_request_that_cannot_be_understood_keeps_no_later_one_waiting(line: Asked, kind: str, args: str) -> None:
+    bad = line.make_raw(kind, args)
+    good = line.make("pause")
+
+    line.requests.tick(NOW)
+
+    assert line.outcome(bad)[0] == "refused"
+    assert line.outcome(bad)[1]
+    assert line.outcome(good)[0] == "done"
+
+
+# ── answer ──
+
+
+def test_an_answer_by_number_and_one_by_text(line: Asked) -> None:
+    for name in ("a", "b"):
+        unit = line.unit(name, HELD, attempt=1)
+        line.raise_card(words.question(unit, "?", ["A", "B"]), unit)
+
+    assert line.ask("answer", card="E1", option="2") == ("done", "a: told, and goes on")
+    assert line.ask("answer", card="E2", text="Neither") == ("done", "b: told, and goes on")
+
+    assert [each.text for each in line.store.select(Remark)] == ["B", "Neither"]
+
+
+def test_two_answers_to_one_card_are_one_done_and_one_refused(line: Asked) -> None:
+    unit = line.unit(state=HELD)
+    line.raise_card(words.conflict(unit, "conflicts"), unit)
+    first, second = line.make("answer", card="E1", option="1"), line.make("answer", card="E1", option="2")
+
+    line.requests.tick(NOW)
+
+    assert line.outcome(first) == ("done", "fix: tried again")
+    assert line.outcome(second) == ("refused", "E1 is closed")
+    assert line.the_unit().state is READY
+
+
+def test_a_refused_answer_leaves_no_trace_but_its_refusal(line: Asked) -> None:
+    unit = line.unit(state=HELD)
+    line.raise_card(words.conflict(unit, "conflicts"), unit)
+
+    state, said = line.ask("answer", card="E1", option="9")
+
+    assert (state, said) == ("refused", "E1 has no option '9'; it has 1, 2")
+    assert line.the_card().state == "open"
+    assert line.events()[-2:] == [Event.REQUEST_MADE, Event.REQUEST_DONE]
+
+
+# ── tell, retry, cancel ──
+
+
+def test_what_is_told_is_there_for_the_next_attempt(line: Asked) -> None:
+    line.unit(state=RUNNING)
+
+    assert line.ask("tell", unit="fix", text="mind the cache")[0] == "done"
+
+    assert [(each.who, each.kind, each.text) for each in line.store.select(Remark, unit="fix")] == [
+        ("person", "tell", "mind the cache")
+    ]
+    assert line.the_unit().state is RUNNING
+
+
+@pytest.mark.parametrize("kind", ["tell", "retry", "cancel"])
+def test_an_unknown_unit_is_refused(line: Asked, kind: str) -> None:
+    assert line.ask(kind, unit="nope", text="x") == ("refused", "There is no unit nope.")
+
+
+@pytest.mark.parametrize("kind", ["tell", "retry", "cancel"])
+@pytest.mark.parametrize("state", sorted(FINAL))
+def test_nothing_more_happens_to_a_unit_that_is_over(line: Asked, kind: str, state: UnitState) -> None:
+    line.unit(state=state)
+
+    assert line.ask(kind, unit="fix", text="x") == ("refused", f"fix is {state}: nothing more happens to it.")
+
+
+@pytest.mark.parametrize("state", [HELD, WAITING, READY])
+def test_retried_by_hand_a_unit_is_ready_with_a_new_round_of_attempts(line: Asked, state: UnitState) -> None:
+    unit = line.unit(state=state, spent=3, submission="s", cause="no_gate", not_before=later(99))
+    line.raise_card(words.no_gate(), unit)
+
+    assert line.ask("retry", unit="fix") == ("done", "fix is tried again")
+
+    unit = line.the_unit()
+    assert (unit.state, unit.bonus, unit.submission, unit.cause, unit.not_before) == (READY, 3, "", "", None)
+    assert line.open_cards() == []
+
+
+@pytest.mark.parametrize("state", [RUNNING, QUEUED])
+def test_what_is_being_worked_on_is_not_retried(line: Asked, state: UnitState) -> None:
+    line.unit(state=state)
+
+    assert line.ask("retry", unit="fix") == ("refused", f"fix is {state}: it is being worked on already")
+
+
+@pytest.mark.parametrize("state", [HELD, WAITING, READY, QUEUED, RUNNING])
+def test_cancelled_a_unit_is_over_and_its_cards_are_closed(line: Asked, state: UnitState) -> None:
+    unit = line.unit(state=state)
+    line.raise_card(words.conflict(unit, "conflicts"), unit)
+
+    outcome, said = line.ask("cancel", unit="fix")
+
+    assert outcome == "done"
+    assert ("its agent is being ended" in said) is (state is RUNNING)
+    assert (line.the_unit().state, line.the_unit().why) == (UnitState.CANCELLED, "cancelled by hand")
+    assert line.open_cards() == []
+
+
+def test_what_is_landing_at_this_moment_is_not_cancelled(line: Asked) -> None:
+    line.unit(state=QUEUED)
+    line.unit("other", QUEUED)
+    step = Step(id="landing:c", kind="landing", data=json.dumps({"plan": {}, "units": [["fix", "c"]]}), at=NOW)
+    line.store.write(Event.LANDING_OPENED, step, now=NOW)
+
+    assert line.ask("cancel", unit="fix")[0] == "refused"
+    assert line.ask("cancel", unit="other")[0] == "done"
+
+    assert line.the_unit().state is QUEUED
+
+
+# ── pause ──
+
+
+def paused(line: Asked) -> Any:
+    fact = line.store.get(Fact, "paused")
+    return json.loads(fact.value) if fact else None
+
+
+def test_paused_nothing_new_starts_until_it_is_resumed(line: Asked) -> None:
+    assert line.ask("pause")[0] == "done"
+    assert (line.live.paused, line.live.takes_work) == (True, False)
+    assert paused(line) == {"by": "you", "since": "2026-01-05T12:00:05.000000Z"}
+
+    assert line.ask("resume") == ("done", "resumed")
+    assert (line.live.paused, line.live.takes_work, paused(line)) == (False, True, None)
+
+
+def test_paused_twice_and_resumed_twice_is_said(line: Asked) -> None:
+    assert line.ask("resume") == ("refused", "The line is not paused.")
+    line.ask("pause")
+    assert line.ask("pause") == ("refused", "The line is paused already.")
