@@ -3,15 +3,14 @@
 Invariant: a value made of texts that were read before; nothing here looks at the user's checkout.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from factory.scope import overlap
 from factory.task_file import loose
 
 FOLDER = "conventions/"
-_PATTERNS = ("runtimes/*.toml", "prompts/*.md")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,36 +43,30 @@ class Conventions:
     @property
     def runtimes(self) -> Mapping[str, Convention]:
         """Runtime files by name; the repository's own come first, and the first that is installed is the default."""
-        return self._of("runtimes/", ".toml")
+        return {path.stem: file for path, file in self._in("runtimes", ".toml")}
 
     @property
     def prompts(self) -> Mapping[str, Convention]:
         """Prompt templates by file name."""
-        return {f"{name}.md": prompt for name, prompt in self._of("prompts/", ".md").items()}
+        return {path.name: file for path, file in self._in("prompts", ".md")}
 
     @property
     def knowledge(self) -> tuple[Note, ...]:
         """What everyone here knows, by name."""
-        notes = sorted(self._of("knowledge/", ".md").items())
-        return tuple(_note(name, note.text) for name, note in notes)
+        return tuple(_note(path.stem, file.text) for path, file in sorted(self._in("knowledge", ".md")))
 
-    def _of(self, folder: str, suffix: str) -> dict[str, Convention]:
-        names = {path: path.removeprefix(folder).removesuffix(suffix) for path in self.files}
-        return {
-            name: self.files[path]
-            for path, name in names.items()
-            if path == f"{folder}{name}{suffix}" and name and "/" not in name
-        }
+    def _in(self, folder: str, suffix: str) -> Iterator[tuple[PurePosixPath, Convention]]:
+        for path, file in ((PurePosixPath(name), file) for name, file in self.files.items()):
+            if path.parent == PurePosixPath(folder) and path.suffix == suffix:
+                yield path, file
 
 
 def overlay(trunk: Mapping[str, str], shipped: Mapping[str, str]) -> Conventions:
     """The conventions that rule: `trunk` by path in the repository, `shipped` as `read_shipped` gives it."""
     own = {
-        path.removeprefix(FOLDER): Convention(text, path)
-        for path, text in sorted(trunk.items())
-        if path.startswith(FOLDER)
+        path.removeprefix(FOLDER): Convention(trunk[path], path) for path in sorted(trunk) if path.startswith(FOLDER)
     }
-    theirs = {path: Convention(text, f"shipped {path}") for path, text in sorted(shipped.items()) if path not in own}
+    theirs = {path: Convention(shipped[path], f"shipped {path}") for path in sorted(shipped) if path not in own}
     return Conventions(own | theirs)
 
 
@@ -87,13 +80,13 @@ def shipped() -> Path:
 def read_shipped(folder: Path | None = None) -> dict[str, str]:
     """The shipped runtimes and prompts, by path below conventions/."""
     root = folder or shipped()
-    paths = [path for pattern in _PATTERNS for path in root.glob(pattern)]
+    paths = [*root.glob("runtimes/*.toml"), *root.glob("prompts/*.md")]
     return {path.relative_to(root).as_posix(): path.read_text(encoding="utf-8") for path in paths}
 
 
 def _note(name: str, text: str) -> Note:
     """Front matter that cannot be read concerns everybody: better told too much than kept from a unit."""
     keys, body = loose(text)
-    paths = keys.get("paths")
+    paths = keys.get("paths") or []
     globs = paths if isinstance(paths, list) else [paths] if paths and isinstance(paths, str) else []
-    return Note(name, body.strip(), tuple(str(glob) for glob in globs))
+    return Note(name, body.strip(), tuple(map(str, globs)))

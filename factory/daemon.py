@@ -25,7 +25,7 @@ from factory.agents import Agents, find_agents
 from factory.conventions import read_shipped
 from factory.endings import Endings
 from factory.environments import Environments
-from factory.errors import ConfigError, FactoryError, RefusedByState, UsageError
+from factory.errors import ConfigError, FactoryError, RefusedByState, StoreError, UsageError
 from factory.escalations import Escalations
 from factory.gates import Gates
 from factory.git import Git, Person, Repository, examine, exclude
@@ -41,6 +41,7 @@ from factory.records import Fact, Hook, Verdict, stamp
 from factory.requests import Requests
 from factory.rescue import Rescue
 from factory.settings import Settings
+from factory.stores import views
 from factory.stores.sqlite import SqliteStore
 from factory.trunk import Trunk, make
 from factory.watch import Watch
@@ -76,7 +77,7 @@ async def serve(root: Path, environ: Mapping[str, str]) -> None:
     """Run the factory of the repository at `root` until told to stop; raise FactoryError where it cannot start."""
     config = root / "factory.toml"
     chosen = settings.load(config, environ)
-    repository = await examine(root, environ, trunk=chosen.trunk)
+    repository = await examine(root, environ, trunk=chosen.trunk or remembered_trunk(root))
     where = places(repository.root, repository.common_dir, environ)
     for folder in (where.home, where.inbox, where.judged, where.index, where.home / "attempts", where.work):
         folder.mkdir(parents=True, exist_ok=True)
@@ -90,6 +91,15 @@ async def serve(root: Path, environ: Mapping[str, str]) -> None:
         finally:
             store.close()
             where.pid.unlink(missing_ok=True)
+
+
+def remembered_trunk(root: Path) -> str:
+    """The branch that units landed on before: it stays trunk, whatever is checked out; "" before the first start."""
+    try:
+        with closing(views.open_store(str(root / ".factory/store.sqlite"))) as con:
+            return str((views.fact(con, "trunk") or {}).get("branch", ""))
+    except StoreError:
+        return ""  # none yet, or one that the start says more about
 
 
 def assemble(store: SqliteStore, live: Live, repository: Repository, own: Git) -> Floor:
@@ -253,6 +263,9 @@ async def _look_at_desk(floor: Floor, config: "_Config") -> float:
     if scan.accepted:
         floor.live.pool.ring()
     floor.warnings["inbox"] = scan.warnings
+    rejected = sorted((floor.live.places.inbox / "rejected").glob("*.error.txt"))
+    floor.warnings["rejected"] = [f"not accepted: inbox/rejected/{path.name} says why" for path in rejected[:5]]
+    _tell_inferred(floor)
     _tell_warnings(floor)
     return scan.again_s or SCAN_SECONDS
 
@@ -400,7 +413,7 @@ def judge_once(root: Path, *, rev: str | None, here: bool) -> Iterator[tuple[str
 async def _judge_once(root: Path, rev: str | None, here: bool) -> list[tuple[str, bool, float, str]]:
     environ = dict(os.environ)
     chosen = settings.load(root / "factory.toml", environ)
-    repository = await examine(root, environ, trunk=chosen.trunk)
+    repository = await examine(root, environ, trunk=chosen.trunk or remembered_trunk(root))
     known = places(repository.root, repository.common_dir, environ)
     known.work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="gate-", dir=known.work) as scratch:

@@ -82,7 +82,8 @@ class Endings:
         attempt = self._store.get(Attempt, unit.id, unit.attempt)
         if attempt is None or self._unit(unit.id).state is not UnitState.QUEUED:
             return  # cancelled meanwhile
-        text = digest(reason, detail=detail, red=red, said=said or attempt.said)
+        notes = attempt.digest.splitlines() if attempt.reason is EndReason.SUBMITTED else ()
+        text = digest(reason, detail=detail, red=red, said=said or attempt.said, notes=notes)
         judged = replace(attempt, reason=reason, detail=detail, digest=text)
         with self._store.transaction():
             self._escalations.leave(unit.id, now=at, why=f"{unit.id} was sent back: {detail}")  # landing_blocked

@@ -30,15 +30,7 @@ TAIL_BYTES = 16 << 10
 _CAPTURED = ("LANG", "LC_ALL", "SHELL", "USER", "LOGNAME")
 _TOOLS = ("python3", "uv", "node", "npm", "pnpm", "yarn", "go", "cargo", "rustc", "make")
 _TOOLCHAINS = {"RUSTUP_HOME": ".rustup", "PYENV_ROOT": ".pyenv", "VOLTA_HOME": ".volta", "ASDF_DATA_DIR": ".asdf"}
-_CACHES = {
-    "PIP_CACHE_DIR": "pip",
-    "UV_CACHE_DIR": "uv",
-    "npm_config_cache": "npm",
-    "YARN_CACHE_FOLDER": "yarn",
-    "GOMODCACHE": "go",
-    "GOCACHE": "go-build",
-    "CARGO_HOME": "cargo",
-}
+_CACHES = ("PIP_CACHE_DIR", "UV_CACHE_DIR", "npm_config_cache", "GOMODCACHE", "GOCACHE", "CARGO_HOME")
 _BUILD_CACHES = (".cache", ".vite", ".vitest")  # what node tools write into node_modules while they work
 _PROBE = """\
 import importlib.metadata, importlib.util, json, os, sys
@@ -58,37 +50,14 @@ found = [
 print("\\n" + json.dumps({"modules": modules, "found": found}))"""
 
 
-@dataclass(frozen=True, slots=True)
 class Place:
     """A tree and what belongs to it, in one folder; `index` keeps the ports of places apart."""
 
-    folder: Path
-    index: int = 0
-
-    @property
-    def tree(self) -> Path:
-        """The checkout."""
-        return self.folder / "tree"
-
-    @property
-    def venv(self) -> Path:
-        """The Python environment, where the setup makes one."""
-        return self.folder / "venv"
-
-    @property
-    def home(self) -> Path:
-        """HOME of what runs here."""
-        return self.folder / "home"
-
-    @property
-    def tmp(self) -> Path:
-        """TMPDIR of what runs here."""
-        return self.folder / "tmp"
-
-    @property
-    def stamp(self) -> Path:
-        """Says what the environment was made from; written last."""
-        return self.folder / "environment.json"
+    def __init__(self, folder: Path, index: int = 0) -> None:
+        self.folder, self.index = folder, index
+        self.tree, self.venv = folder / "tree", folder / "venv"
+        self.home, self.tmp = folder / "home", folder / "tmp"  # HOME and TMPDIR of what runs here
+        self.stamp = folder / "environment.json"  # says what the environment was made from; written last
 
 
 Print = Mapping[str, tuple[int, ...]]
@@ -152,9 +121,8 @@ class Environments:
         caches = self._caches / ("gates" if judging else "setup")
         home = Path(self._environ.get("HOME", "/nonexistent"))
         env = {name: str(home / folder) for name, folder in _TOOLCHAINS.items() if (home / folder).is_dir()}
-        env |= {name: self._environ[name] for name in (*_CAPTURED, *_TOOLCHAINS) if name in self._environ}
-        env |= {name: str(caches / folder) for name, folder in _CACHES.items()}
-        env |= self._passing() | ports(place.index)
+        env |= self._captured((*_CAPTURED, *_TOOLCHAINS)) | {name: str(caches / name) for name in _CACHES}
+        env |= self._captured(self._passed()) | ports(place.index)
         # Copies: in a cache's hard links, a gate that writes into its venv would write into every venv.
         env |= {"UV_LINK_MODE": "copy", "UV_COMPILE_BYTECODE": "1", "UV_PROJECT_ENVIRONMENT": str(place.venv)}
         env |= {"HOME": str(place.home), "TMPDIR": str(place.tmp), "PATH": self._path(place)}
@@ -183,19 +151,13 @@ class Environments:
         await to_thread.run_sync(_empty, (place.home, place.tmp))
 
     async def run(
-        self, argv: Sequence[str], place: Place, *, name: str, script: str = "", seconds: float, judging: bool = False
+        self, argv: tuple[str, ...], place: Place, *, name: str, script: str = "", seconds: float, judging: bool = False
     ) -> Ran:
         """Run a command, or a script's text from a file outside the tree, under the shim; cancelled, it is ended."""
         run_dir = self._logs / f"{place.folder.name}-{secrets.token_hex(4)}-{re.sub(r'[^a-z0-9]+', '-', name)[:40]}"
-        await to_thread.run_sync(_make, run_dir)
-        argv = _script(run_dir, script) if script else argv
-        command = process.Command(
-            argv=tuple(argv),
-            cwd=place.tree,
-            env=self.variables(place, judging=judging),
-            run_dir=run_dir,
-            seconds=seconds,
-        )
+        argv = await to_thread.run_sync(_script, run_dir, script) if script else argv
+        env = self.variables(place, judging=judging)
+        command = process.Command(argv=argv, cwd=place.tree, env=env, run_dir=run_dir, seconds=seconds)
         child = await process.start(command)
         try:
             ended = await child.wait()
@@ -211,8 +173,9 @@ class Environments:
         await to_thread.run_sync(_remove, [place.venv, *_kept(place, setup)])
         await self.refresh(place)
         named = {"{venv}": str(place.venv), "{python}": self._python()}
-        orders: list[tuple[tuple[str, ...], str]] = [(_filled(command, named), "") for command in setup.commands]
-        for argv, script in [*orders, *([(("sh", setup.reason), setup.script)] if setup.script else [])]:
+        orders = [(_filled(command, named), "") for command in setup.commands]
+        orders += [(("sh", setup.reason), setup.script)] if setup.script else []
+        for argv, script in orders:
             ran = await self.run(argv, place, name="setup", script=script, seconds=SETUP_SECONDS)
             if not ran.ok:
                 return _failure(" ".join(argv), ran)
@@ -225,8 +188,8 @@ class Environments:
         if wrong := await to_thread.run_sync(_outside_node, place.tree):
             return SetupFailed(sentence=wrong)
         names = [name for name in _modules(place.tree) if name not in sys.stdlib_module_names | _COMMON]
-        python = str(place.venv / "bin/python") if place.venv.is_dir() else self._which("python3", place)
-        if not python or not (names or place.venv.is_dir()):
+        python = str(place.venv / "bin/python") if place.venv.is_dir() else names and self._which("python3", place)
+        if not python:
             return None
         ran = await self.run((python, "-I", "-c", _PROBE, *names), place, name="origins", seconds=SETUP_SECONDS)
         if not ran.ok:
@@ -237,21 +200,21 @@ class Environments:
 
     def _asked(self, place: Place, setup: Setup) -> str:
         """Digest of all that an environment is made from."""
-        parts = [setup.digest, self._python(), *sorted(f"{name}={value}" for name, value in self._passing().items())]
+        parts = [setup.digest, self._python(), repr(sorted(self._captured(self._passed()).items()))]
         parts += [f"{name} {_identity(self._which(name, place, own=False))}" for name in _TOOLS]
         if any("-e" in command for command in setup.commands) or setup.kind in ("uv", "script"):
             parts += [name for name in _modules(place.tree) if not name.startswith("test")]  # mapped when installed
         return digest(*parts, *_contents(place.tree, setup.inputs))
 
-    def _passing(self) -> dict[str, str]:
-        return {name: self._environ[name] for name in self._passed() if name in self._environ}
+    def _captured(self, names: Iterable[str]) -> dict[str, str]:
+        return {name: self._environ[name] for name in names if name in self._environ}
 
     def _path(self, place: Place, *, own: bool = True) -> str:
         # Not the user's checkout, an activated venv or factoryd's own: a tool there would judge by their modules.
-        barred = [Path(self._environ["VIRTUAL_ENV"])] if self._environ.get("VIRTUAL_ENV") else []
+        barred = [self._root, *map(Path, self._captured(["VIRTUAL_ENV"]).values())]
         barred += [Path(sys.prefix)] if sys.prefix != sys.base_prefix else []
+        roots = [folder.resolve() for folder in barred]
         folders = [folder for folder in self._environ.get("PATH", os.defpath).split(os.pathsep) if folder[:1] == "/"]
-        roots = [self._root.resolve(), *(folder.resolve() for folder in barred)]
         kept = [folder for folder in folders if not any(Path(folder).resolve().is_relative_to(root) for root in roots)]
         return os.pathsep.join([str(place.venv / "bin"), *kept] if own else kept)
 
@@ -277,12 +240,11 @@ def _failure(command: str, ran: Ran) -> SetupFailed:
 def _outside_node(tree: Path) -> str:
     if not (tree / "package.json").is_file():
         return ""
-    for above in tree.parents:
-        if (above / "node_modules").is_dir():
-            return (
-                f"node looks into {above / 'node_modules'} for what the tree lacks: gates would pass here and fail "
-                "elsewhere. Remove that folder, or set XDG_STATE_HOME to a place that has none above it."
-            )
+    if above := next((path for folder in tree.parents if (path := folder / "node_modules").is_dir()), None):
+        return (
+            f"node looks into {above} for what the tree lacks: gates would pass here and fail elsewhere. "
+            "Remove that folder, or set XDG_STATE_HOME to a place that has none above it."
+        )
     for link in [*(tree / "node_modules").glob("*"), *(tree / "node_modules").glob("@*/*")]:
         if link.is_symlink() and not link.resolve().is_relative_to(tree.resolve()):
             return (
@@ -316,11 +278,8 @@ _CURE = (
 
 
 def _project(tree: Path) -> str:
-    for name in ("pyproject.toml", "setup.cfg", "setup.py"):
-        with suppress(OSError):
-            if found := _NAME.search((tree / name).read_text("utf-8", "replace")):
-                return _plain(found[1])
-    return ""
+    texts = (_text(tree / name) for name in ("pyproject.toml", "setup.cfg", "setup.py"))
+    return next((_plain(found[1]) for text in texts if (found := _NAME.search(text))), "")
 
 
 def _plain(name: str) -> str:
@@ -329,16 +288,20 @@ def _plain(name: str) -> str:
 
 def _modules(tree: Path) -> list[str]:
     """Names of the project's top-level modules."""
-    found = set()
-    for path in [*tree.glob("*"), *(tree / "src").glob("*")]:
-        if path.suffix == ".py" or (path / "__init__.py").is_file():
-            found.add(path.stem if path.suffix == ".py" else path.name)
-    return sorted(name for name in found if name.isidentifier())
+    paths = [*tree.glob("*"), *(tree / "src").glob("*")]
+    found = {
+        path.name.removesuffix(".py") for path in paths if path.suffix == ".py" or (path / "__init__.py").is_file()
+    }
+    return sorted(filter(str.isidentifier, found))
 
 
 def _contents(tree: Path, globs: Iterable[str]) -> Iterator[str]:
-    inner = {glob for glob in globs if not glob.startswith("/") and ".." not in glob.split("/")}
-    for path in sorted({path for glob in inner for path in tree.glob(glob)}):
+    found = set[Path]()
+    for glob in globs:
+        if not glob.startswith("/") and ".." not in glob.split("/"):
+            with suppress(ValueError, IndexError):  # no glob, so it names nothing
+                found.update(tree.glob(glob))
+    for path in sorted(found):
         if path.is_file():
             yield f"{path.relative_to(tree)} {hashlib.sha256(path.read_bytes()).hexdigest()}"
 
@@ -365,8 +328,7 @@ def _installed(place: Place, setup: Setup) -> Iterator[str]:
     """What the installers chose: the same request may give something newer elsewhere."""
     yield from sorted(path.name for path in place.venv.glob("lib/python*/site-packages/*.dist-info"))
     for path in (place.venv / "pyvenv.cfg", *(place.tree / kept / ".package-lock.json" for kept in setup.keeps)):
-        with suppress(OSError):
-            yield re.sub(r"(?m)^command = .*$", "", path.read_text("utf-8", "replace"))
+        yield re.sub(r"(?m)^command = .*$", "", _text(path))
 
 
 def _print(place: Place, setup: Setup) -> Print:
@@ -397,32 +359,33 @@ def _identity(path: str) -> tuple[int, ...]:
     return ()
 
 
+def _text(path: Path) -> str:
+    with suppress(OSError):
+        return path.read_text("utf-8", "replace")
+    return ""
+
+
 def _tail(run_dir: Path) -> str:
-    said = b"".join(
-        path.read_bytes()[-TAIL_BYTES:] for name in ("output.1.log", "output.log") if (path := run_dir / name).is_file()
-    )
-    return said[-TAIL_BYTES:].decode(errors="replace")
-
-
-def _script(run_dir: Path, text: str) -> tuple[str, ...]:
-    path = run_dir / "script"
-    path.write_text(text)
-    path.chmod(0o500)
-    return (str(path),) if text.startswith("#!") else ("sh", str(path))
+    logs = [path for name in ("output.1.log", "output.log") if (path := run_dir / name).is_file()]
+    return b"".join(path.read_bytes() for path in logs)[-TAIL_BYTES:].decode(errors="replace")
 
 
 def _filled(command: Sequence[str], named: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(re.sub(r"\{(venv|python)\}", lambda found: named[found[0]], part) for part in command)
 
 
-def _make(path: Path) -> None:
-    path.mkdir(parents=True, exist_ok=True)
+def _script(run_dir: Path, text: str) -> tuple[str, ...]:
+    run_dir.mkdir(parents=True, exist_ok=True)
+    path = run_dir / "script"
+    path.write_text(text)
+    path.chmod(0o500)
+    return (str(path),) if text.startswith("#!") else ("sh", str(path))
 
 
-def _empty(paths: Iterable[Path]) -> None:
-    for path in paths:
-        _remove([path])
-        _make(path)
+def _empty(folders: Iterable[Path]) -> None:
+    _remove(folders)
+    for folder in folders:
+        folder.mkdir(parents=True)
 
 
 def _remove(paths: Iterable[Path]) -> None:

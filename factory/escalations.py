@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from factory.errors import RefusedByState, UsageError
 from factory.journal import Event
 from factory.ports import Store
-from factory.records import Card, CardKind, Fact, Option, Remark
+from factory.records import Card, CardKind, Fact, Option, Remark, Step
 from factory.unit import FINAL, Unit, UnitState, advance
 
 
@@ -131,6 +131,18 @@ def wrong_rules(sentence: str) -> Ask:
     )
 
 
+def wrong_prompt(sentence: str) -> Ask:
+    """A prompt file on trunk cannot be used."""
+    return Ask(
+        kind=CardKind.CONFIG,
+        cause="prompts",
+        question=f"A prompt on trunk cannot be used, so no agent starts: {_one_line(sentence)}",
+        evidence=sentence,
+        where="conventions/prompts/",
+        choices=[("Try again", "mend it on trunk first; the units that wait go on", "recheck"), CANCEL_ALL],
+    )
+
+
 def already_accepted(unit: Unit, command: str) -> Ask:
     """The proof passes before anything was done."""
     return Ask(
@@ -140,6 +152,18 @@ def already_accepted(unit: Unit, command: str) -> Ask:
         evidence=f"`accept` must fail before and pass after the change. It passes on trunk without one:\n{command}",
         where=f"factory show {unit.id}",
         choices=[CANCEL, ("Run it all the same", "the unit runs, and accept need not fail before", "approve")],
+    )
+
+
+def need_cancelled(unit: Unit, needs: Sequence[str]) -> Ask:
+    """What the unit needs will never land."""
+    return Ask(
+        kind=CardKind.QUESTION,
+        cause=f"needs:{unit.id}",
+        question=f"{unit.id} needs {_listed(needs)}, which was cancelled. Should it go on without?",
+        evidence="\n".join(needs),
+        where=f"factory show {needs[0]}",
+        choices=[("Go on without", "it no longer waits for what was cancelled", "unneed"), CANCEL],
     )
 
 
@@ -218,8 +242,8 @@ def landing_blocked(unit: Unit, reason: str, paths: Sequence[str]) -> Ask:
     return Ask(
         kind=CardKind.LANDING_BLOCKED,
         cause="landing_blocked:" + (",".join(sorted(paths)) or reason),
-        question=f"{unit.id} is green but cannot land: {reason}. Nothing of yours was touched.",
-        evidence="\n".join(paths),
+        question=f"{unit.id} is green but cannot land: {_one_line(reason).rstrip('.')}. Nothing of yours was touched.",
+        evidence="\n".join(paths) or reason,
         where=f"git status; factory diff {unit.id}",
         choices=[
             ("I commit, stash or move it", "the unit lands by itself as soon as your checkout allows", "wait"),
@@ -355,6 +379,8 @@ class Escalations:
         if action.startswith("leave_out "):
             return self._leave_out(json.loads(action.removeprefix("leave_out ")), now)
         effect = _EFFECTS.get(action)
+        if action == "cancel" and (landing := [name for name in card.units if is_landing(self._store, name)]):
+            raise RefusedByState(f"{landing[0]} is landing at this moment: it cannot be cancelled any more")
         units = [unit for unit in map(self._unit, card.units) if unit is not None and unit.state not in FINAL]
         if effect is None or not units:
             return "noted; what waits goes on by itself" if action == "recheck" else "noted"
@@ -380,6 +406,11 @@ class Escalations:
         return self._store.get(Unit, name)
 
 
+def is_landing(store: Store, unit: str) -> bool:
+    """Whether a landing that holds the unit is under way: it cannot be called back."""
+    return any(unit in [name for name, _ in json.loads(step.data)["units"]] for step in store.open(Step))
+
+
 def _retry(unit: Unit, card: Card, now: datetime) -> tuple[Event, Unit]:
     fresh = unit.fresh or card.kind in (CardKind.GUARD, CardKind.OUT_OF_SCOPE)
     again = replace(unit, bonus=max(unit.spent, unit.bonus), fresh=fresh, submission="", cause="")
@@ -400,6 +431,11 @@ def _approve(unit: Unit, card: Card, now: datetime) -> tuple[Event, Unit]:
     return event, advance(approved, to, now=now, why=f"{card.id} was answered: go on")
 
 
+def _unneed(unit: Unit, card: Card, now: datetime) -> tuple[Event, Unit]:
+    rest = replace(unit, needs=tuple(need for need in unit.needs if need not in card.evidence.split("\n")))
+    return Event.UNIT_READY, advance(rest, UnitState.READY, now=now, why=f"{card.id} was answered: go on without")
+
+
 def _cancel(unit: Unit, card: Card, now: datetime) -> tuple[Event, Unit]:
     return Event.UNIT_CANCELLED, advance(
         unit, UnitState.CANCELLED, now=now, why=f"cancelled by the answer to {card.id}"
@@ -410,21 +446,17 @@ _EFFECTS: Mapping[str, Callable[[Unit, Card, datetime], tuple[Event, Unit]]] = {
     "retry": _retry,
     "answer": _answered,
     "approve": _approve,
+    "unneed": _unneed,
     "cancel": _cancel,
 }
-_DONE = {"retry": "tried again", "answer": "told, and goes on", "approve": "goes on", "cancel": "cancelled"}
+_DONE = {
+    "retry": "tried again",
+    "answer": "told, and goes on",
+    "approve": "goes on",
+    "unneed": "goes on",
+    "cancel": "cancelled",
+}
 _REMARKS = {CardKind.QUESTION: "answer", CardKind.REVIEW: "review"}
-# Cards about circumstances: words there are nothing that an attempt could be told.
-_SHARED = frozenset(
-    {
-        CardKind.SETUP,
-        CardKind.RUNTIME,
-        CardKind.NO_GATE,
-        CardKind.TRUNK_RED,
-        CardKind.CONFIG,
-        CardKind.LANDING_BLOCKED,
-    }
-)
 _LEAVES_OPEN = frozenset({"wait", "repair"})
 
 
@@ -440,9 +472,11 @@ def _chosen(card: Card, choice: str) -> tuple[Option | None, str]:
 
 
 def _free_text_action(card: Card) -> str:
-    if card.kind in _SHARED:
-        raise UsageError(f"{card.id} takes one of its options: {', '.join(each.key for each in card.options)}")
-    return "answer" if card.kind is CardKind.QUESTION else "retry"
+    """Words are told to the unit's next attempt; a card about circumstances has nobody to tell."""
+    for action in ("answer", "retry"):
+        if any(option.action == action for option in card.options):
+            return action
+    raise UsageError(f"{card.id} takes one of its options: {', '.join(each.key for each in card.options)}")
 
 
 def _new_card(name: str, ask: Ask, stopped: tuple[str, ...], now: datetime) -> Card:

@@ -192,14 +192,9 @@ class Gates:
             left = [trial for trial in left if case.reruns and self._again(trial)]
 
     async def _run(self, case: Case, trial: Trial) -> None:
-        gate = trial.gate
+        gate, seconds = trial.gate, self.limit(trial.gate, len(trial.runs))
         ran = await self._environments.run(
-            gate.command,
-            case.place,
-            name=gate.name,
-            script=gate.script,
-            seconds=self.limit(gate, len(trial.runs)),
-            judging=True,
+            gate.command, case.place, name=gate.name, script=gate.script, seconds=seconds, judging=True
         )
         trial.runs.append(ran)
 
@@ -270,8 +265,9 @@ def _disturbed(last: Verdict, changed: Sequence[str]) -> SetupFailed:
 
 
 def _said(ran: Ran) -> str:
-    how = {"timeout": f"[ended after {ran.exit.seconds:.1f} s: it takes too long]"}
-    end = how.get(ran.exit.cause) or (f"[ended by signal {ran.exit.signal}]" if ran.exit.signal else ran.exit.detail)
+    end = f"[ended by signal {ran.exit.signal}]" if ran.exit.signal else ran.exit.detail
+    if ran.exit.cause == "timeout":
+        end = f"[ended after {ran.exit.seconds:.1f} s: it takes too long]"
     return f"{ran.tail}\n{end}" if end else ran.tail
 
 

@@ -6,38 +6,22 @@ Invariant: pure; a path counts however it is spelled (case) and wherever a chang
 import posixpath
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 from factory.scope import within
 from factory.unit import EndReason
 
 OURS = frozenset({".factory", "inbox"})
-RULES = (
-    "factory.toml",
-    "conventions",
-    ".ci",
-    ".github/workflows",
-    ".github/actions",
+_CI_FOLDERS = (".ci", ".github/workflows", ".github/actions", ".circleci", ".buildkite", ".woodpecker")
+_CI_FILES = (
     ".gitlab-ci.yml",
-    ".circleci",
-    ".buildkite",
     ".travis.yml",
     ".drone.yml",
-    ".woodpecker",
     "bitbucket-pipelines.yml",
     "azure-pipelines.yml",
     "jenkinsfile",
 )
+RULES = ("factory.toml", "conventions", *_CI_FOLDERS, *_CI_FILES)
 _SHOWN = 5
-
-
-class Change(Protocol):
-    """One entry of a diff made without rename detection, so that both names of a moved file are there."""
-
-    @property
-    def path(self) -> str:
-        """From the repository's root, with `/`."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,30 +35,29 @@ class Refused:
 
 
 def guard(
-    changes: Iterable[Change],
+    changed: Iterable[str],
     *,
     sources: Collection[str],
     allow: Collection[str] = (),
     scope: Collection[str] = (),
     links: Mapping[str, str] | None = None,
 ) -> Refused | None:
-    """The first objection to the change, or None.
+    """The first objection to a change of these paths (both names of a moved file), or None.
 
     `sources`: files that gates or setup were read or inferred from. `allow`, `scope`: the task's own; after a person
     let a guard or a scope pass, call with "edit-gates" or with no scope. `links`: where each changed symlink leads.
     """
-    paths = sorted({change.path for change in changes})
-    links = links or {}
-    if ours := [path for path in paths if _is_ours(path, links)]:
+    paths = sorted(set(changed))
+    if ours := tuple(path for path in paths if _is_ours(path, links or {})):
         sentence = f"it touches {shown(ours)}: .factory/ and inbox/ are the factory's own, and nothing lifts that"
-        return Refused(EndReason.OUT_OF_SCOPE, tuple(ours), sentence, liftable=False)
-    if scope and (outside := [path for path in paths if not within(path, scope)]):
+        return Refused(EndReason.OUT_OF_SCOPE, ours, sentence, liftable=False)
+    if scope and (outside := tuple(path for path in paths if not within(path, scope))):
         sentence = f"it touches {shown(outside)}, outside its scope ({', '.join(scope)})"
-        return Refused(EndReason.OUT_OF_SCOPE, tuple(outside), sentence)
-    rules = (*RULES, *(source.casefold() for source in sources))
-    if "edit-gates" not in allow and (judges := [path for path in paths if _below(path.casefold(), rules)]):
+        return Refused(EndReason.OUT_OF_SCOPE, outside, sentence)
+    rules = [*RULES, *(source.casefold() for source in sources)]
+    if "edit-gates" not in allow and (judges := tuple(path for path in paths if _below(path.casefold(), rules))):
         sentence = f"it changes {shown(judges)}, by which the factory judges or sets up work"
-        return Refused(EndReason.GUARD, tuple(judges), sentence)
+        return Refused(EndReason.GUARD, judges, sentence)
     return None
 
 

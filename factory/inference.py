@@ -9,11 +9,13 @@ import json
 import re
 import shlex
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from fnmatch import fnmatchcase
-from functools import cached_property
+from fnmatch import translate
+from itertools import pairwise
+from pathlib import PurePosixPath
+from types import NoneType
 from typing import Any
 
 from factory.errors import ConfigError
@@ -38,24 +40,28 @@ _RULED_BY: Mapping[str, tuple[str, ...]] = {
     "cargo": ("Cargo.toml", ".cargo/config.toml", ".cargo/config", "rust-toolchain.toml", "rust-toolchain"),
 }
 _PYTHON_TOOLS = ("pytest", "tox", "ruff", "mypy")
-_PYTHON_INPUTS: tuple[str, ...] = (
+_PYTHON_INPUTS = (
     *("pyproject.toml", "setup.py", "setup.cfg", "requirements*.txt", "*-requirements.txt", "requirements/*.txt"),
-    *("constraints*.txt", ".python-version"),
+    *("constraints*.txt", ".python-version", "uv.lock", "uv.toml"),
 )
-_NODE_LOCKS: Mapping[str, tuple[str, ...]] = {
-    "package-lock.json": ("npm", "ci", "--no-audit", "--no-fund"),
-    "npm-shrinkwrap.json": ("npm", "ci", "--no-audit", "--no-fund"),
-    "pnpm-lock.yaml": ("pnpm", "install", "--frozen-lockfile"),
-    "yarn.lock": ("yarn", "install", "--frozen-lockfile"),
-}
-_NODE_INPUTS = ("package.json", ".npmrc", *_NODE_LOCKS)
-_FOR_TESTS = re.compile(r"tests?|testing|dev|develop|development|checks?|lint|linting|typing|types|typecheck|ci")
+_NPM_LOCKS = ("package-lock.json", "npm-shrinkwrap.json")
+_OTHER_LOCKS = ("pnpm-lock.yaml", "yarn.lock", "bun.lock", "bun.lockb")
+_NODE_INPUTS = ("package.json", ".npmrc", *_NPM_LOCKS)
+_VENV = ("{python}", "-I", "-m", "venv", "{venv}")
+_FOR_TESTS = "(tests?|testing|dev|develop|development|checks?|lint|linting|typing|types|typecheck|ci)"
+_PURPOSE = rf"({_FOR_TESTS}|base|main)"
+_REQUIREMENTS = re.compile(rf"requirements([-_./]?{_PURPOSE})?\.txt|{_PURPOSE}-requirements\.txt")
 _TEST_FILE = re.compile(r"(^|/)(test_[^/]*|[^/]*_test)\.py$")
 _GATE_FILE = re.compile(r"(\d+)-([\w.-]*\w)\.(sh|toml)")
+_GATE_KEYS: dict[str, Any] = {"command": None, "timeout_s": 0.0, "flaky_reruns": None}
+_GATE_FORM = 'the form is: command = "make test" or ["make", "test"]; optional: timeout_s = 600, flaky_reruns = 1'
+_MYPY_AIM = re.compile(r"^\[mypy\](?:\n(?!\[).*)*?\n(files|packages|modules)\s*=", re.MULTILINE)
 _UNITTEST = """\
 import sys, unittest
 done = unittest.main(module=None, argv=["unittest", "discover", {}], exit=False).result
 sys.exit(0 if done.testsRun and done.wasSuccessful() else 1)"""  # before 3.12 no test at all counts as success
+
+_Found = tuple[str, int, tuple[str, ...], str]  # an inferred gate: name, group, command, reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,16 +121,14 @@ class Rules:
 def wanted(listing: Sequence[str]) -> list[str]:
     """The files of a commit whose content `rules_of` needs."""
     ruling = (name for names in _RULED_BY.values() for name in names)
-    globs = (f"{GATES}*", SETUP, *_PYTHON_INPUTS, "uv.lock", "package.json", *ruling)
     tests = [name for name in listing if _TEST_FILE.search(name)]
-    return sorted({name for name in listing if _matches(name, globs)} | set(tests[:20]))
+    return sorted({*_matching(listing, f"{GATES}*", SETUP, *_PYTHON_INPUTS, *ruling), *tests[:20]})
 
 
 def rules_of(listing: Sequence[str], contents: Mapping[str, str]) -> Rules:
-    """The gates and the setup of a commit; raise ConfigError for a gate file that is wrong."""
+    """The gates and the setup of a commit; raise ConfigError for a gate or setup file that is wrong."""
     files = _Files(listing, contents)
-    explicit = _explicit(files)
-    gates = explicit or _inferred(files)
+    gates = _explicit(files) or _inferred(files)
     tools = _tools(gates)
     setup = _script_setup(files) if SETUP in files.names else _inferred_setup(files, tools)
     sources = {name for name in files.names if name.startswith(GATES) or name == SETUP}
@@ -140,56 +144,41 @@ class _Files:
     def __init__(self, listing: Sequence[str], contents: Mapping[str, str]) -> None:
         self.names = frozenset(listing)
         self.contents = contents
+        self.tests = sorted(filter(_TEST_FILE.search, self.names))
+        self.pyproject = _parsed(tomllib.loads, self.text("pyproject.toml"))
+        # Where another client's lock file lies alone, npm would install something else: nothing is inferred.
+        others = self.names.intersection(_OTHER_LOCKS) and not self.names.intersection(_NPM_LOCKS)
+        self.package = {} if others else _parsed(json.loads, self.text("package.json"))
 
     def text(self, *names: str) -> str:
         return "\n".join(self.contents.get(name, "") for name in names)
 
     def matching(self, *globs: str) -> list[str]:
-        return sorted(name for name in self.names if _matches(name, globs))
+        return _matching(self.names, *globs)
 
-    @cached_property
-    def pyproject(self) -> dict[str, Any]:
-        try:
-            return tomllib.loads(self.text("pyproject.toml"))
-        except (tomllib.TOMLDecodeError, RecursionError):
-            return {}  # what reads it next says so better
+    def chosen(self, *table: str) -> list[str]:
+        """The names in a table of extras or dependency groups that testing needs."""
+        return [name for name in _at(self.pyproject, *table) if re.fullmatch(_FOR_TESTS, name)]
 
-    @cached_property
-    def package(self) -> dict[str, Any]:
-        try:
-            found = json.loads(self.text("package.json"))
-        except (ValueError, RecursionError):
-            return {}
-        return found if isinstance(found, dict) else {}
-
-    @property
-    def extras(self) -> Mapping[str, Any]:
-        return _at(self.pyproject, "project", "optional-dependencies")
-
-    @property
-    def groups(self) -> Mapping[str, Any]:
-        return _at(self.pyproject, "dependency-groups")
-
-    @cached_property
-    def tests(self) -> list[str]:
-        return sorted(name for name in self.names if _TEST_FILE.search(name))
-
-    def configured(self, tool: str, *own: str) -> str:
+    def configured(self, tool: str) -> str:
         """Where a Python tool is configured, or nothing."""
         if tool in _at(self.pyproject, "tool"):
             return f"[tool.{tool}] in pyproject.toml"
-        found = [name for name in own if name in self.names]
+        own = [name for name in _RULED_BY[tool] if re.fullmatch(rf"\.?{tool}\.(ini|toml)", name) and name in self.names]
         section = re.compile(rf"^\[(tool:)?{tool}\]", re.MULTILINE)
-        return next(iter(found + [name for name in ("setup.cfg", "tox.ini") if section.search(self.text(name))]), "")
+        return next(iter(own + [name for name in ("setup.cfg", "tox.ini") if section.search(self.text(name))]), "")
+
+
+# ── gates ──
 
 
 def _explicit(files: _Files) -> tuple[Gate, ...]:
     names = [name for name in files.matching(f"{GATES}*") if not name.endswith((".md", ".txt", ".gitkeep"))]
-    gates = [_gate_of(name, files.text(name)) for name in names]
-    twins = {gate.name for gate in gates if sum(other.name == gate.name for other in gates) > 1}
-    if twins:
-        raise ConfigError(f"{GATES}{min(twins)}: there is a .sh and a .toml of this name. Remove one of them.")
-    return tuple(sorted(gates, key=lambda gate: (gate.group, gate.name)))
+    gates = sorted((_gate_of(name, files.text(name)) for name in names), key=lambda gate: (gate.group, gate.name))
+    for one, following in pairwise(gates):
+        if one.name == following.name:
+            raise ConfigError(f"{GATES}{one.name}: there is a .sh and a .toml of this name. Remove one of them.")
+    return tuple(gates)
 
 
 def _gate_of(path: str, text: str) -> Gate:
@@ -198,192 +187,138 @@ def _gate_of(path: str, text: str) -> Gate:
         raise ConfigError(f"{path} is not run: a gate is called NN-name.sh or NN-name.toml, e.g. {GATES}20-test.sh")
     name, group = f"{form[1]}-{form[2]}", int(form[1])
     if form[3] == "toml":
-        return _toml_gate(path, text, name, group)
+        return Gate(name=name, group=group, **_toml_gate(path, text), reason=path)
     if not _code(text):
         raise ConfigError(f"{path} has no command and would pass everything. Write one, or remove the file.")
     return Gate(name=name, group=group, script=text, reason=path)
 
 
-def _toml_gate(path: str, text: str, name: str, group: int) -> Gate:
+def _toml_gate(path: str, text: str) -> dict[str, Any]:
     try:
-        keys = tomllib.loads(text)
+        told = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not TOML: {error}") from error
-    known: dict[str, Any] = {"command": None, "timeout_s": 0.0, "flaky_reruns": None}
-    for key in keys.keys() - known:
-        near = get_close_matches(key, known, n=1)
-        raise ConfigError(f"{path}: unknown key {key!r}{f', did you mean {near[0]!r}?' if near else ''}; {_FORM}")
-    command, timeout, reruns = ((known | keys)[key] for key in known)
-    command = ["sh", "-c", command] if isinstance(command, str) and command.strip() else command
-    good = isinstance(command, list) and command and all(isinstance(part, str) for part in command) and command[0]
-    if not good or not _number(timeout, int, float) or not (reruns is None or _number(reruns, int)):
-        raise ConfigError(f"{path}: {_FORM}")
-    return Gate(
-        name=name, group=group, command=tuple(command), timeout_s=float(timeout), flaky_reruns=reruns, reason=path
-    )
-
-
-_FORM = (
-    'the form is: command = "make test" or ["make", "test"], timeout_s = 600, flaky_reruns = 1 (the last two may miss)'
-)
-
-
-def _number(value: object, *kinds: type) -> bool:
-    return isinstance(value, kinds) and not isinstance(value, bool) and value >= 0  # type: ignore[operator]
+    for key in told.keys() - _GATE_KEYS.keys():
+        near = get_close_matches(key, _GATE_KEYS, n=1)
+        raise ConfigError(f"{path}: unknown key {key!r}{f', did you mean {near[0]!r}?' if near else ''}; {_GATE_FORM}")
+    command, timeout, reruns = (_GATE_KEYS | told).values()
+    if isinstance(command, str) and command.strip():
+        command = ["sh", "-c", command]
+    runs = isinstance(command, list) and all(isinstance(part, str) for part in command) and any(command[:1])
+    typed = type(timeout) in (int, float) and type(reruns) in (int, NoneType)
+    if not runs or not typed or min(timeout, reruns or 0) < 0:
+        raise ConfigError(f"{path}: {_GATE_FORM}")
+    return {"command": tuple(command), "timeout_s": float(timeout), "flaky_reruns": reruns}
 
 
 def _inferred(files: _Files) -> tuple[Gate, ...]:
-    gates = _python_gates(files) + _node_gates(files)
-    if "go.mod" in files.names and any(name.endswith("_test.go") for name in files.names):
-        gates.append(Gate(name="go-test", group=20, command=("go", "test", "./..."), reason="go.mod and *_test.go"))
-    if "Cargo.toml" in files.names:
-        gates.append(Gate(name="cargo-test", group=20, command=("cargo", "test"), reason="Cargo.toml"))
-    return tuple(gates or _make_gates(files))
+    found = [*_python_gates(files), *_node_gates(files)] or _make_gates(files)
+    return tuple(Gate(name=name, group=group, command=command, reason=why) for name, group, command, why in found)
 
 
-def _python_gates(files: _Files) -> list[Gate]:
-    gates = []
-    if why := files.configured("ruff", "ruff.toml", ".ruff.toml"):
-        gates.append(Gate(name="ruff", group=10, command=("ruff", "check", "."), reason=why))
-    if why := files.configured("mypy", "mypy.ini", ".mypy.ini"):
-        own = re.split(r"^\[", files.text("mypy.ini", ".mypy.ini", "setup.cfg"), flags=re.MULTILINE)
-        section = next((part for part in own if part.startswith("mypy]")), "")
+def _python_gates(files: _Files) -> Iterator[_Found]:
+    if why := files.configured("ruff"):
+        yield "ruff", 10, ("ruff", "check", "."), why
+    if why := files.configured("mypy"):
         aimed = {"files", "packages", "modules"} & _at(files.pyproject, "tool", "mypy").keys()
-        named = aimed or re.search(r"^(files|packages|modules)\s*=", section, re.MULTILINE)
-        gates.append(Gate(name="mypy", group=10, command=("mypy",) if named else ("mypy", "."), reason=why))
-    return gates + _python_tests(files)
-
-
-def _python_tests(files: _Files) -> list[Gate]:
-    why = files.configured("pytest", "pytest.ini", ".pytest.ini", "pytest.toml", ".pytest.toml")
-    if not why and not files.tests:
-        why = "tox.ini" if "tox.ini" in files.names else ""
-        return [Gate(name="tox", group=20, command=("python", "-m", "tox"), reason=why)] if why else []
-    tests, told = files.text(*files.tests[:20]), files.text(*files.matching(*_PYTHON_INPUTS, "uv.lock", "tox.ini"))
+        named = aimed or _MYPY_AIM.search(files.text("mypy.ini", ".mypy.ini", "setup.cfg"))
+        yield "mypy", 10, ("mypy",) if named else ("mypy", "."), why
+    why, first = files.configured("pytest"), next(iter(files.tests), "")
+    tests, told = files.text(*files.tests[:20]), files.text(*files.matching(*_PYTHON_INPUTS, "tox.ini"))
     spoken = re.search(r"\bpytest\b", told + tests) or any(name.endswith("conftest.py") for name in files.names)
-    if why or spoken or "unittest" not in tests:
-        why = why or f"test files ({files.tests[0]} …)"
-        return [Gate(name="pytest", group=20, command=("python", "-m", "pytest"), reason=why)]
-    start = files.tests[0].split("/")[0] if "/" in files.tests[0] else "."
-    where = f'"-s", "{start}", "-t", "."' if f"{start}/__init__.py" in files.names else f'"-s", "{start}"'
-    command = ("python", "-c", _UNITTEST.format(where))
-    return [Gate(name="unittest", group=20, command=command, reason=f"unittest cases ({files.tests[0]} …)")]
+    if why or (first and (spoken or "unittest" not in tests)):
+        yield "pytest", 20, ("python", "-m", "pytest"), why or f"test files ({first} …)"
+    elif first:
+        start = first.split("/")[0] if "/" in first else "."
+        where = f'"-s", "{start}", "-t", "."' if f"{start}/__init__.py" in files.names else f'"-s", "{start}"'
+        yield "unittest", 20, ("python", "-c", _UNITTEST.format(where)), f"unittest cases ({first} …)"
 
 
-def _node_gates(files: _Files) -> list[Gate]:
+def _node_gates(files: _Files) -> Iterator[_Found]:
     scripts = _at(files.package, "scripts")
-    client = next((command[0] for lock, command in _NODE_LOCKS.items() if lock in files.names), "npm")
-    gates = []
     if scripts.get("lint"):
-        gates.append(Gate(name="lint", group=10, command=(client, "run", "lint"), reason="package.json, scripts.lint"))
+        yield "lint", 10, ("npm", "run", "lint"), "package.json, scripts.lint"
     if scripts.get("test") and "no test specified" not in str(scripts["test"]):
-        gates.append(Gate(name="test", group=20, command=(client, "test"), reason="package.json, scripts.test"))
-    return gates
+        yield "test", 20, ("npm", "test"), "package.json, scripts.test"
 
 
-def _make_gates(files: _Files) -> list[Gate]:
+def _make_gates(files: _Files) -> list[_Found]:
     name = next((name for name in _RULED_BY["make"] if name in files.names), "")
-    targets = re.findall(r"^(check|test)\s*::?(?!=)", files.text(name), re.MULTILINE)
-    return [
-        Gate(name=target, group=20, command=("make", target), reason=f"{name}, target {target}")
-        for target in sorted(set(targets))[:1]
-    ]
+    targets = sorted(re.findall(r"^(check|test)\s*::?(?!=)", files.text(name), re.MULTILINE))
+    return [(target, 20, ("make", target), f"{name}, target {target}") for target in targets[:1]]
+
+
+# ── setup ──
 
 
 def _script_setup(files: _Files) -> Setup:
     script = files.text(SETUP)
     told = dict(re.findall(r"^#\s*(inputs|keeps):\s*(.+)$", script, re.MULTILINE))
-    venv = (("{python}", "-I", "-m", "venv", "{venv}"),) if files.matching(*_PYTHON_INPUTS) else ()
-    inputs = told.get("inputs", " ".join((*_PYTHON_INPUTS, *_NODE_INPUTS, "uv.lock", "go.*", "Cargo.*"))).split()
-    keeps = told.get("keeps", "node_modules .venv").split()
-    if wrong := [path for path in keeps if path.startswith("/") or ".." in path.split("/")]:
-        raise ConfigError(f"{SETUP}: `# keeps: {wrong[0]}` leads out of the tree. Name paths inside of it.")
-    return Setup(kind="script", commands=venv, script=script, inputs=tuple(inputs), keeps=tuple(keeps), reason=SETUP)
+    every = (*_PYTHON_INPUTS, *_NODE_INPUTS, *_OTHER_LOCKS, "go.*", "Cargo.*")
+    inputs = tuple(told["inputs"].split()) if "inputs" in told else every
+    keeps = tuple(told.get("keeps", "node_modules .venv").split())
+    for path in (*inputs, *keeps):
+        parts = PurePosixPath(path).parts
+        if not parts or path[0] == "/" or any(part == ".." or ("**" in part and part != "**") for part in parts):
+            raise ConfigError(f"{SETUP}: {path} leads out of the tree, or is no glob. Name what lies inside of it.")
+    venv = (_VENV,) if files.matching(*_PYTHON_INPUTS) else ()
+    return Setup(kind="script", commands=venv, script=script, inputs=inputs, keeps=keeps, reason=SETUP)
 
 
 def _inferred_setup(files: _Files, tools: Sequence[str]) -> Setup:
-    parts = [part for part in (_python_setup(files, tools), _node_setup(files)) if part]
-    return Setup(
-        kind="+".join(part.kind for part in parts if part.kind != "none") or "none",
-        commands=tuple(command for part in parts for command in part.commands),
-        inputs=tuple(name for part in parts for name in part.inputs),
-        keeps=tuple(name for part in parts for name in part.keeps),
-        reason="; ".join(part.reason for part in parts) or "nothing to prepare was found",
-    )
-
-
-def _python_setup(files: _Files, tools: Sequence[str]) -> Setup | None:
     runners = [tool for tool in _PYTHON_TOOLS if tool in tools]
-    venv = ("{python}", "-I", "-m", "venv", "{venv}")
+    wants, lists = _requirements(files)
+    setup = Setup()
     if "uv.lock" in files.names:
-        return _uv_setup(files, runners, venv)
-    wants, files_read = _requirements(files)
-    if wants or files_read or runners:
-        return _pip_setup(files, wants, files_read, runners, venv)
-    if "unittest" in tools:  # a venv of its own all the same: the python on PATH may know an editable install
-        return Setup(
-            commands=((*venv, "--without-pip"),), inputs=(".python-version",), reason="Python, no requirements"
-        )
-    return None
+        setup = _uv_setup(files, runners)
+    elif wants or lists or runners:
+        setup = _pip_setup(files, wants, lists, runners)
+    elif "unittest" in tools:  # a venv of its own all the same: the python on PATH may know an editable install
+        bare = (*_VENV, "--without-pip")
+        setup = Setup(commands=(bare,), inputs=(".python-version",), reason="Python, no requirements")
+    return _with_node(files, setup)
 
 
-def _uv_setup(files: _Files, runners: Sequence[str], venv: tuple[str, ...]) -> Setup:
-    extras, groups = _for_tests(files.extras, files.groups)
-    chosen = [part for name in extras for part in ("--extra", name)]
-    chosen += [part for name in groups for part in ("--group", name)]
-    locked = set(re.findall(r'^name = "([^"]+)"', files.text("uv.lock"), re.MULTILINE))
+def _uv_setup(files: _Files, runners: Sequence[str]) -> Setup:
+    locked = re.findall(r'^name = "([^"]+)"', files.text("uv.lock"), re.MULTILINE)
     more = [tool for tool in runners if tool not in locked]
+    chosen = [part for name in files.chosen("project", "optional-dependencies") for part in ("--extra", name)]
+    chosen += [part for name in files.chosen("dependency-groups") for part in ("--group", name)]
     commands = (
-        venv,
+        _VENV,
         ("sh", "-c", "command -v uv || python -I -m pip install uv"),
         ("uv", "sync", "--locked", "--inexact", *chosen),
-        *([("uv", "pip", "install", *more)] if more else []),
+        *([("uv", "pip", "install", *more)] if more else ()),
     )
-    return Setup(
-        kind="uv", commands=commands, inputs=(*_PYTHON_INPUTS, "uv.lock", "uv.toml"), reason="uv.lock is there"
-    )
+    return Setup(kind="uv", commands=commands, inputs=_PYTHON_INPUTS, reason="uv.lock is there")
 
 
-def _pip_setup(
-    files: _Files, wants: list[str], files_read: list[str], runners: list[str], venv: tuple[str, ...]
-) -> Setup:
+def _pip_setup(files: _Files, wants: list[str], lists: list[str], runners: list[str]) -> Setup:
     pip = ("{venv}/bin/python", "-I", "-m", "pip", "install", "--no-input", "--disable-pip-version-check")
-    lists = [part for name in files_read for part in ("-r", name)]
-    hashed = "--hash" in files.text(*files_read)  # a file with hashes refuses company
-    orders = [lists, wants + runners] if hashed else [wants + lists + runners]
+    read = [part for name in lists for part in ("-r", name)]
+    hashed = "--hash" in files.text(*lists)  # a file with hashes refuses company
+    orders = [read, wants + runners] if hashed else [wants + read + runners]
     return Setup(
         kind="pip",
-        commands=(venv, *((*pip, *order) for order in orders if order)),
-        inputs=(*_PYTHON_INPUTS, *_read_too(files, files_read)),
-        reason="a venv with " + " ".join([*wants, *files_read, *runners]),
+        commands=(_VENV, *((*pip, *order) for order in orders if order)),
+        inputs=(*_PYTHON_INPUTS, *_read_too(files, lists)),
+        reason="a venv with " + " ".join([*wants, *lists, *runners]),
     )
 
 
 def _requirements(files: _Files) -> tuple[list[str], list[str]]:
     """What to install by name, and requirement files to read."""
-    extras, groups = _for_tests(files.extras, files.groups)
     wants = []
     if {"project", "build-system"} & files.pyproject.keys() or "setup.py" in files.names:
-        wants += ["-e", f".[{','.join(extras)}]" if extras else "."]
-    for group in groups:
-        wants += _group(files.groups, group, ())
-    names = [name for name in files.matching(*_PYTHON_INPUTS) if name.endswith(".txt") and "constraints" not in name]
-    kept = [name for name in names if _purpose(name) == "" or _FOR_TESTS.fullmatch(_purpose(name))]
-    return wants, kept
-
-
-def _purpose(name: str) -> str:
-    """What a requirements file is for: "test" in requirements-test.txt, requirements/test.txt and such."""
-    rest = re.sub(r"requirements|\.txt$", "", name).strip("-_./")
-    return "" if rest in ("base", "main") else rest
-
-
-def _for_tests(*tables: Mapping[str, Any]) -> list[list[str]]:
-    """The names in each table of extras or dependency groups that testing needs."""
-    return [[name for name in table if _FOR_TESTS.fullmatch(name)] for table in tables]
+        extras = ",".join(files.chosen("project", "optional-dependencies"))
+        wants += ["-e", f".[{extras}]" if extras else "."]
+    for group in files.chosen("dependency-groups"):
+        wants += _group(_at(files.pyproject, "dependency-groups"), group, ())
+    return wants, sorted(filter(_REQUIREMENTS.fullmatch, files.names))
 
 
 def _group(groups: Mapping[str, Any], name: str, seen: tuple[str, ...]) -> list[str]:
+    """A dependency group's requirements, those of the groups that it includes among them."""
     wants: list[str] = []
     items = groups.get(name) if name not in seen else None
     for item in items if isinstance(items, list) else []:
@@ -392,11 +327,11 @@ def _group(groups: Mapping[str, Any], name: str, seen: tuple[str, ...]) -> list[
     return wants
 
 
-def _read_too(files: _Files, names: Sequence[str]) -> list[str]:
+def _read_too(files: _Files, lists: Sequence[str]) -> list[str]:
     """What requirement files and dynamic metadata point to."""
-    text = files.text(*names)
-    found = re.findall(r"^\s*(?:-r|-c|--requirement|--constraint)[\s=]+(\S+)", text, re.MULTILINE)
-    for folder in re.findall(r"^\s*(?:-e\s+|--editable[\s=]+)(?:file:)?(\.?[\w./-]+)", text, re.MULTILINE):
+    text = files.text(*lists)
+    found = re.findall(r"^\s*(?:-[rc]|--requirement|--constraint)[\s=]+(\S+)", text, re.MULTILINE)
+    for folder in re.findall(r"^\s*(?:-e|--editable)[\s=]+(?:file:)?(\.?[\w./-]+)", text, re.MULTILINE):
         found += [f"{folder}/{name}" for name in ("pyproject.toml", "setup.py", "setup.cfg")]
     for source in _at(files.pyproject, "tool", "setuptools", "dynamic").values():
         named = source.get("file", []) if isinstance(source, dict) else []
@@ -404,21 +339,25 @@ def _read_too(files: _Files, names: Sequence[str]) -> list[str]:
     return sorted({re.sub(r"^(\./)+", "", name) for name in found})
 
 
-def _node_setup(files: _Files) -> Setup | None:
-    lock = next((name for name in _NODE_LOCKS if name in files.names), "")
+def _with_node(files: _Files, setup: Setup) -> Setup:
+    lock = next((name for name in _NPM_LOCKS if name in files.names), "")
     needs = any(_at(files.package, kind) for kind in ("dependencies", "devDependencies", "optionalDependencies"))
     if (not lock and not needs) or any(name.startswith("node_modules/") for name in files.names):
-        return None  # tracked modules come with the tree
-    command = _NODE_LOCKS.get(lock, ("npm", "install", "--no-package-lock", "--no-audit", "--no-fund"))
+        return setup  # tracked modules come with the tree
+    install = ("ci",) if lock else ("install", "--no-package-lock")
     folders = [name.removesuffix("package.json") for name in files.names if name.endswith("/package.json")]
-    spread = sorted(folders) if "workspaces" in files.package or lock == "pnpm-lock.yaml" else []
+    spread = sorted(folders) if "workspaces" in files.package else []
+    why = f"{lock} is there" if lock else "package.json has dependencies and no lock file"
     return Setup(
-        kind=command[0],
-        commands=(command,),
-        inputs=(*_NODE_INPUTS, *(f"{folder}package.json" for folder in spread)),
+        kind="npm" if setup.kind == "none" else f"{setup.kind}+npm",
+        commands=(*setup.commands, ("npm", *install, "--no-audit", "--no-fund")),
+        inputs=(*setup.inputs, *_NODE_INPUTS, *(f"{folder}package.json" for folder in spread)),
         keeps=("node_modules", *(f"{folder}node_modules" for folder in spread)),
-        reason=f"{lock} is there" if lock else "package.json has dependencies and no lock file",
+        reason=f"{setup.reason}; {why}" if setup.commands else why,
     )
+
+
+# ── what has a say ──
 
 
 def _tools(gates: Iterable[Gate]) -> list[str]:
@@ -441,8 +380,18 @@ def _code(script: str) -> str:
     return "\n".join(line for line in script.splitlines() if line.strip() and not line.lstrip().startswith("#"))
 
 
-def _matches(name: str, globs: Iterable[str]) -> bool:
-    return any(fnmatchcase(name, glob) and name.count("/") == glob.count("/") for glob in globs)
+def _matching(names: Iterable[str], *globs: str) -> list[str]:
+    """The names that a glob fits, where `*` stays in its folder; in one pass, since a repository may be large."""
+    fits = re.compile("|".join(translate(glob).replace(".*", "[^/]*") for glob in globs))
+    return sorted(filter(fits.match, names))
+
+
+def _parsed(load: Callable[[str], Any], text: str) -> dict[str, Any]:
+    try:
+        found = load(text)
+    except (ValueError, RecursionError):
+        return {}  # what reads it next says so better
+    return found if isinstance(found, dict) else {}
 
 
 def _at(table: Mapping[str, Any], *path: str) -> Mapping[str, Any]:

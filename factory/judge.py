@@ -155,8 +155,9 @@ class Judge:
 
     async def look(self, tip: str, group: TaskGroup) -> None:
         """Take `tip` for trunk, and judge it in the background when it or what rules there is new."""
-        left_out = self._left_out()
-        if (tip, left_out) != self._looked:
+        left_out, failed = self._left_out(), self._trunk_ruled.setup if self._trunk_ruled else None
+        again = failed is not None and self._escalations.open_card(failed.cause) is None  # "try again" was answered
+        if (tip, left_out) != self._looked or again:
             self._looked, self._tip, self._trunk_ruled = (tip, left_out), tip, None
             ruling = await self.ruling(tip)
             self._tell("judging" if ruling.rules.gates else "unknown")

@@ -5,14 +5,12 @@ Invariant: `hide`d values never reach the file, and a log that cannot be written
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import Any
 
 import structlog
-from structlog.typing import EventDict
 
 # The table of events: what is logged besides the journal (journal.Event), all of it surprises.
 HOOK_OVERDUE = "hook.overdue"  # a full hook had no trip under way, and was given one
@@ -34,11 +32,7 @@ _SHARED: list[structlog.typing.Processor] = [
 # Silent until a `Log` is open: what a command calls must not print.
 log: structlog.stdlib.BoundLogger = structlog.wrap_logger(
     logging.getLogger("factory"),
-    processors=[
-        structlog.stdlib.filter_by_level,
-        *_SHARED,
-        structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-    ],
+    processors=[structlog.stdlib.filter_by_level, *_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
     wrapper_class=structlog.stdlib.BoundLogger,
 )
 logging.getLogger("factory").addHandler(logging.NullHandler())
@@ -51,7 +45,7 @@ class Log:
 
     def __init__(self, path: Path, *, cap_bytes: int = CAP_BYTES) -> None:
         """Write to `path`, and its older half to `path`.1: together at most `cap_bytes`."""
-        self._secrets: frozenset[str] = frozenset()
+        self._secrets: list[str] = []  # as they look in JSON, the longest first
         self._handler = RotatingFileHandler(
             path, maxBytes=cap_bytes // 2, backupCount=1, encoding="utf-8", errors="backslashreplace"
         )
@@ -60,8 +54,8 @@ class Log:
                 foreign_pre_chain=[*_SHARED, structlog.stdlib.add_logger_name],
                 processors=[
                     structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                    self._without_secrets,
                     structlog.processors.JSONRenderer(serializer=json.dumps, default=str),
+                    lambda _, __, line: self._cleaned(str(line)),
                 ],
             )
         )
@@ -70,7 +64,8 @@ class Log:
 
     def hide(self, secrets: Iterable[str]) -> None:
         """Values (not names) that the file must not show from now on; replaces those of the last call."""
-        self._secrets = frozenset(secret for secret in secrets if len(secret) >= SHORTEST_SECRET)
+        hidden = {json.dumps(secret)[1:-1] for secret in secrets if len(secret) >= SHORTEST_SECRET}
+        self._secrets = sorted(hidden, key=len, reverse=True)
 
     def close(self) -> None:
         """Write no more."""
@@ -78,17 +73,7 @@ class Log:
         with suppress(OSError):  # what could not be written is lost, and nothing else
             self._handler.close()
 
-    def _without_secrets(self, _: Any, __: str, event: EventDict) -> EventDict:
-        return {name: self._clean(value) for name, value in event.items()}
-
-    def _clean(self, value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {self._clean(str(name)): self._clean(each) for name, each in value.items()}
-        if isinstance(value, list | tuple | set | frozenset):
-            return [self._clean(each) for each in value]
-        if value is None or isinstance(value, bool | int | float):
-            return value
-        text = str(value)
-        for secret in sorted(self._secrets, key=len, reverse=True):
-            text = text.replace(secret, "***")
-        return text
+    def _cleaned(self, line: str) -> str:
+        for secret in self._secrets:
+            line = line.replace(secret, "***")
+        return line

@@ -9,6 +9,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup
@@ -43,6 +44,7 @@ from factory.trunk import (
 from factory.unit import EndReason, Unit, UnitState
 
 TICK_SECONDS = 30.0
+LANDING_SECONDS = 600.0  # git is never broken off; this bounds what comes around it
 LOOK_SECONDS = 1.0  # how often files that block a landing are looked at
 
 
@@ -105,11 +107,11 @@ class MergeQueue:
         linked = await self._chain(line, at)
         apart = [one for unit in queue if unit.id in self._aside for one in await self._chain([unit], at)]
         self._end_useless({each.commit for each in (*linked, *apart)})
-        self._show(linked, apart, at)
         free = self._live.settings.gates.benches - len(self._running)
         moves = chain.plan(
             [Link(each.unit.id, each.standing) for each in linked], free=free, window=self._live.settings.gates.benches
         )
+        self._show(linked, apart, moves.judge, at)
         if moves.land:
             return await self._land(linked[: len(moves.land)], at)
         if moves.blame:
@@ -133,9 +135,10 @@ class MergeQueue:
         if seen.tip != self._tip:
             known = self._known_tip()
             if known and known != seen.tip:
-                self._store.write(Event.TRUNK_MOVED, now=at, was=known, to=seen.tip, rewritten=seen.rewritten)
-                if seen.rewritten:
-                    await self._note_rewritten(seen.tip)
+                # Not by what was fetched last: our own landing may have been taken back before it was ever fetched.
+                rewritten = not await self._trunk.own.contains(seen.tip, known)
+                self._store.write(Event.TRUNK_MOVED, now=at, was=known, to=seen.tip, rewritten=rewritten)
+                await self._note_missing(seen.tip, rewritten=rewritten)
             self._tip = seen.tip
             self._rehearsals.clear()
             self._live.pool.ring()
@@ -143,13 +146,18 @@ class MergeQueue:
         return True
 
     def _known_tip(self) -> str:
-        fact = self._store.get(Fact, "trunk")
-        return json.loads(fact.value).get("commit", "") if fact else ""
+        return str(self._known_trunk().get("commit", ""))
 
-    async def _note_rewritten(self, tip: str) -> None:
+    def _known_trunk(self) -> dict[str, Any]:
+        fact = self._store.get(Fact, "trunk")
+        return dict(json.loads(fact.value)) if fact else {}
+
+    async def _note_missing(self, tip: str, *, rewritten: bool) -> None:
         """Landed units whose commit a person took out of trunk stay landed; they are shown as not on trunk."""
+        missing = self._known_trunk().get("missing", [])
         landed = self._store.select(Unit, state=UnitState.LANDED)
-        self._judge.missing = [unit.id for unit in landed if not await self._trunk.own.contains(tip, unit.commit)]
+        asked = [unit for unit in landed if rewritten or unit.id in missing]
+        self._judge.missing = [unit.id for unit in asked if not await self._trunk.own.contains(tip, unit.commit)]
 
     # ── candidates ──
 
@@ -171,7 +179,7 @@ class MergeQueue:
         ruling = await self._judge.ruling(unit.base)
         links = [change.path for change in changes if change.mode == "120000"]
         refused = guard(
-            changes,
+            [change.path for change in changes],
             sources=ruling.rules.sources,
             allow=(*task.allow, *(["edit-gates"] if CardKind.GUARD in unit.approved else [])),
             scope=() if CardKind.OUT_OF_SCOPE in unit.approved else task.scope,
@@ -282,6 +290,9 @@ class MergeQueue:
             return True
         if ruled.red and not ruled.not_proven:
             trunk = self._judge.trunk_ruled(self._tip)
+            if trunk is not None and trunk.setup is not None:
+                self._endings.wait(unit, trunk.setup, at)
+                return True
             if trunk is None:
                 self._judge.judge_trunk(group)
                 return False
@@ -321,6 +332,8 @@ class MergeQueue:
         if not isinstance(plan, LandingPlan):
             return plan
         units = [(each.unit.id, each.commit) for each in ready]
+        if not all(self._still_queued(each.unit) for each in ready):  # a person took one back while we looked
+            return Moved(self._tip)
         step = Step(id=f"landing:{ready[-1].commit}", kind="landing", data=_data(plan, units), at=at)
         # The open step is durable before anything moves: the start-up reconcile finds out what became of it.
         self._store.write(Event.LANDING_OPENED, step, now=at, to=plan.to, units=[unit for unit, _ in units])
@@ -329,12 +342,18 @@ class MergeQueue:
             noted = replace(step, data=_data(running, units))
             self._store.write(Event.LANDING_OPENED, noted, now=now(), to=running.to, pid=running.pid)
 
-        outcome = await self._trunk.land(plan, started)
-        if not isinstance(outcome, Landed):
-            self._store.write(Event.LANDING_CLOSED, replace(step, done=True), now=now(), outcome=repr(outcome))
-        else:
-            self.record_landed(step, units)
+        # A stop in between would leave trunk moved and nothing on record until the next start.
+        with anyio.fail_after(LANDING_SECONDS, shield=True):
+            outcome = await self._trunk.land(plan, started)
+            if not isinstance(outcome, Landed):
+                self._store.write(Event.LANDING_CLOSED, replace(step, done=True), now=now(), outcome=repr(outcome))
+            else:
+                self.record_landed(step, units)
         return outcome
+
+    def _still_queued(self, unit: Unit) -> bool:
+        fresh = self._store.get(Unit, unit.id)
+        return fresh is not None and fresh.state is UnitState.QUEUED and fresh.submission == unit.submission
 
     def record_landed(self, step: Step, units: Sequence[tuple[str, str]]) -> None:
         """Trunk was seen to hold the commits: write it down. Also called by the start-up reconcile."""
@@ -373,10 +392,15 @@ class MergeQueue:
 
     # ── showing ──
 
-    def _show(self, linked: Sequence[Candidate], apart: Sequence[Candidate], at: datetime) -> None:
+    def _show(
+        self, linked: Sequence[Candidate], apart: Sequence[Candidate], judged_now: Sequence[str], at: datetime
+    ) -> None:
+        shown = [
+            Standing.JUDGING if each.unit.id in judged_now else _shown(each.standing) for each in (*linked, *apart)
+        ]
         rows = [
-            {"unit": each.unit.id, "position": place, "state": str(_shown(each.standing))}
-            for place, each in enumerate((*linked, *apart), 1)
+            {"unit": each.unit.id, "position": place, "state": str(state)}
+            for place, (each, state) in enumerate(zip((*linked, *apart), shown, strict=True), 1)
         ]
         value = json.dumps(rows)
         known = self._store.get(Fact, "queue")

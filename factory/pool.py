@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Protocol
 
 from anyio.abc import TaskGroup
@@ -62,6 +63,7 @@ class Pool:
         self._make_worker, self._find_agents = make_worker, find_agents
         self._workers: dict[str, Trips] = {}
         self._proving: set[str] = set()
+        self._parse = lru_cache(maxsize=4096)(parse)  # each pass asks for the file of every ready unit
 
     async def run(self, group: TaskGroup) -> None:
         """Tick whenever something changed, and at the latest every 30 seconds."""
@@ -122,7 +124,11 @@ class Pool:
         needed = {need for unit in units for need in unit.needs}
         known |= {need: state for need in needed if (state := self._state_of(need))}
         for changed in scheduling.settle(self._store.open(Unit), known, now=at):
-            self._store.write(_EVENTS[changed.state], changed, now=at, unit=changed.id)
+            with self._store.transaction():
+                if changed.state is UnitState.HELD:
+                    gone = [need for need in changed.needs if known.get(need) is UnitState.CANCELLED]
+                    self._escalations.raise_card(words.need_cancelled(changed, gone), now=at, unit=changed)
+                self._store.write(_EVENTS[changed.state], changed, now=at, unit=changed.id)
 
     def _release(self, unit: Unit, at: datetime) -> None:
         to = UnitState.QUEUED if unit.submission else UnitState.READY
@@ -164,9 +170,9 @@ class Pool:
         self._live.pool.ring()
 
     def _fill(self, agents: Agents, at: datetime) -> None:
-        units = self._store.open(Unit)
+        units = self._able(agents, at)
         choices = scheduling.choose(
-            [unit for unit in units if not self._unproven(unit)],
+            units,
             self._store.select(Hook),
             now=at,
             agent=agents.default,
@@ -177,8 +183,18 @@ class Pool:
         for choice in choices:
             if choice.hook is None:
                 self._say_why(choice.unit, choice.why, at)
-            elif not self._stopped_by_cause(choice.unit, agents, at):
+            else:
                 self._hang(choice.unit, choice.hook, agents, at)
+
+    def _able(self, agents: Agents, at: datetime) -> list[Unit]:
+        """The open units without those that may not start: the unproven, and all that a shared cause stops now."""
+        units = [unit for unit in self._store.open(Unit) if not self._unproven(unit)]
+        with self._store.transaction():
+            return [
+                unit
+                for unit in units
+                if unit.state is not UnitState.READY or not self._stopped_by_cause(unit, agents, at)
+            ]
 
     def _homes(self, units: Sequence[Unit]) -> dict[str, str]:
         """Where the session of each unit that should continue one was born."""
@@ -223,7 +239,6 @@ class Pool:
             card = self._escalations.raise_card(ask, now=at, unit=unit)
             waits = advance(replace(unit, cause=ask.cause), UnitState.WAITING, now=at, why=f"waits for {card.id}")
             self._store.write(Event.UNIT_WAITING, waits, now=at, unit=unit.id)
-        self._live.pool.ring()  # the hook that it was meant for is free for another
 
     def _say_why(self, unit: Unit, why: str, at: datetime) -> None:
         if unit.why != why:
@@ -261,7 +276,7 @@ class Pool:
     def _task(self, unit: Unit) -> TaskFile:
         task = self._store.get(Task, unit.id)
         assert task is not None, f"unit {unit.id} has no task"
-        return parse(task.text, task.name)
+        return self._parse(task.text, task.name)
 
     def _seconds_to_next(self, at: datetime) -> float:
         times = [scheduling.next_time(self._store.open(Unit), now=at), self._escalations.next_deadline()]

@@ -8,7 +8,6 @@ import json
 import marshal
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +15,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from subprocess import DEVNULL, PIPE, Popen
+from typing import IO, Any, Literal
 
 import anyio
 from anyio import to_thread
@@ -27,7 +27,6 @@ POLL_SECONDS = 0.5  # between two looks, where no pidfd tells that a process has
 LADDER_SECONDS = 5.0  # how long a shim may take beyond the grace before it is taken for hung
 _CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 _SHIM = f"import sys; sys.path.append({str(Path(__file__).parents[1])!r})\nfrom factory.shim import main; main()"
-_FILES = ("start.json", "exit.json", "output.log", "output.1.log")
 
 
 def _pidfds_work() -> bool:
@@ -40,6 +39,8 @@ def _pidfds_work() -> bool:
 
 PIDFD = _pidfds_work()
 Cause = Literal["exited", "timeout", "stopped", "lost", "unstartable"]
+Stream = int | IO[bytes]
+Told = Callable[[int], None] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +53,7 @@ class Output:
 
 
 async def run(
-    argv: Sequence[str],
-    *,
-    cwd: Path | None = None,
-    env: Mapping[str, str],
-    stdin: bytes = b"",
-    started: Callable[[int], None] | None = None,
+    argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str], stdin: bytes = b"", started: Told = None
 ) -> Output:
     """Run a short command of the daemon's own (git) to its end, in a thread: a cancelled caller waits for it.
 
@@ -65,15 +61,7 @@ async def run(
     """
 
     def work() -> Output:
-        with subprocess.Popen(
-            argv,
-            cwd=cwd,
-            env=dict(env),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        ) as child:
+        with Popen(argv, cwd=cwd, env=env, stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True) as child:
             if started:
                 started(child.pid)
             out, err = child.communicate(stdin)
@@ -85,11 +73,7 @@ async def run(
 def detach(argv: Sequence[str], cwd: Path, env: Mapping[str, str], output: Path) -> int:
     """Start a process that outlives this one, in its own session, its output in a file; return its pid."""
     with output.open("wb") as said:
-        child = subprocess.Popen(
-            argv, cwd=cwd, env=dict(env), stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True
-        )
-    child.returncode = 0  # it is not waited for, and Popen must not complain of that
-    return child.pid
+        return _let_go(argv, cwd=cwd, env=env, stdin=DEVNULL, output=said)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +109,6 @@ class Exit:
     signal: int = 0
     at: datetime
     seconds: float = 0.0
-    swept: int = 0  # processes that outlived the command and were ended
     left: int = 0  # processes that could not be ended: whatever they work on must not be used again
     detail: str = ""
 
@@ -142,7 +125,7 @@ class Child:
         """How it ended, once it has. Several may wait; a cancelled wait changes nothing."""
         await _ended(self.identity)
         self._reap()
-        return _exit_of(self.run_dir) or await _lost(self.run_dir)
+        return await _end_of(self.run_dir)
 
     async def stop(self, grace_s: float | None = None) -> Exit:
         """End it and all that it started: its stop signal, after the grace SIGKILL, and if the shim hangs, by force.
@@ -155,15 +138,13 @@ class Child:
                 _signal(self.identity, number)
                 with anyio.move_on_after(seconds):
                     return await self.wait()
-        gone = await end(self.run_dir)
+        ended = await _lost(self.run_dir, "its shim hung and was killed, with all that it had started")
         self._reap()
-        return _exit(
-            cause="lost", left=int(not gone), detail="its shim hung and was killed, with all that it had started"
-        )
+        return ended
 
     def cpu_seconds(self) -> float:
         """CPU time that the command and its descendants have used; grows while anything works (Linux; elsewhere 0)."""
-        stats = [fields for fields in map(shim.stat, _family([self.identity.pid])) if fields]
+        stats = map(shim.stat, _family([self.identity.pid]))
         return sum(int(ticks) for fields in stats for ticks in fields[11:15]) / _CLOCK_TICKS
 
     def _reap(self) -> None:
@@ -182,31 +163,26 @@ async def start(command: Command) -> Child:
     """
     await anyio.lowlevel.checkpoint()  # a cancelled caller starts nothing
     command.run_dir.mkdir(parents=True, exist_ok=True)
-    for name in _FILES:
+    for name in ("start.json", "exit.json", "output.log", "output.1.log"):
         (command.run_dir / name).unlink(missing_ok=True)
-    pid = _spawn_shim(command)
-    identity = Identity(pid, shim.started(pid), shim.boot())
-    return Child(identity, command.run_dir, grace_s=command.grace_s, ours=True)
+    return Child(_identity(_spawn_shim(command)), command.run_dir, grace_s=command.grace_s, ours=True)
 
 
 async def adopt(run_dir: Path) -> Child | Exit:
     """What became of a run that an earlier daemon started: still alive, or its end."""
     begun = _read(run_dir / "start.json")
-    if begun:
-        identity = _identity(begun)
-        if _alive(identity):
-            return Child(identity, run_dir, grace_s=float(begun["grace_s"]), ours=False)
-    return _exit_of(run_dir) or await _lost(run_dir)
+    if begun and _alive(identity := _recorded(begun)):
+        return Child(identity, run_dir, grace_s=float(begun["grace_s"]), ours=False)
+    return await _end_of(run_dir)
 
 
 async def end(run_dir: Path) -> bool:
     """End all that belongs to a run, even if its shim is dead; true when nothing of it is left."""
-    begun = _read(run_dir / "start.json")
-    if begun:
+    if begun := _read(run_dir / "start.json"):
         # The shim sweeps better than can be done from here: it also knows who shed the marker.
-        _signal(_identity(begun), signal.SIGINT)
+        _signal(_recorded(begun), signal.SIGINT)
         with anyio.move_on_after(LADDER_SECONDS):
-            await _ended(_identity(begun))
+            await _ended(_recorded(begun))
     with anyio.move_on_after(LADDER_SECONDS):
         while left := _members(run_dir):
             for member in left:
@@ -217,21 +193,23 @@ async def end(run_dir: Path) -> bool:
 
 
 def _spawn_shim(command: Command) -> int:
+    spec = {
+        "argv": command.argv,
+        "cwd": str(command.cwd),
+        "env": {**command.env, shim.MARKER: str(command.run_dir)},
+        "stdin": str(command.stdin or os.devnull),
+        "seconds": float(command.seconds),
+        "stop_signal": int(signal.Signals[f"SIG{command.stop_signal}"]),
+        "grace_s": float(command.grace_s),
+        "cap_bytes": command.cap_bytes,
+    }
+    argv = [sys.executable, "-I", "-S", "-c", _SHIM, str(command.run_dir)]
     # The specification has no name on disk, for its environment may hold keys.
     # Blocked signals are inherited: a stop that comes before the shim can listen waits for it instead of killing it.
-    with tempfile.TemporaryFile() as spec, _blocked(signal.SIGTERM, signal.SIGINT):
-        spec.write(_spec(command))
-        spec.seek(0)
-        child = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _SHIM, str(command.run_dir)],
-            env={shim.MARKER: str(command.run_dir)},
-            stdin=spec,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-    child.returncode = 0  # ours to wait for: Popen must neither reap it nor complain when it is dropped
-    return child.pid
+    with tempfile.TemporaryFile() as file, _blocked(signal.SIGTERM, signal.SIGINT):
+        file.write(marshal.dumps(spec))
+        file.seek(0)
+        return _let_go(argv, env={shim.MARKER: str(command.run_dir)}, stdin=file, output=DEVNULL)
 
 
 @contextmanager
@@ -243,74 +221,61 @@ def _blocked(*numbers: signal.Signals) -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _spec(command: Command) -> bytes:
-    return marshal.dumps(
-        {
-            "argv": list(command.argv),
-            "cwd": str(command.cwd),
-            "env": {**command.env, shim.MARKER: str(command.run_dir)},
-            "stdin": str(command.stdin or os.devnull),
-            "seconds": float(command.seconds),
-            "stop_signal": int(signal.Signals[f"SIG{command.stop_signal}"]),
-            "grace_s": float(command.grace_s),
-            "cap_bytes": command.cap_bytes,
-            "unchangeable": [int(signal.SIGKILL), int(signal.SIGSTOP)],
-        }
-    )
+def _let_go(
+    argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str], stdin: Stream, output: Stream
+) -> int:
+    child = Popen(argv, cwd=cwd, env=env, stdin=stdin, stdout=output, stderr=output, start_new_session=True)
+    child.returncode = 0  # Popen must neither reap it nor complain when it is dropped
+    return child.pid
 
 
-def _identity(begun: Mapping[str, Any]) -> Identity:
+def _identity(pid: int) -> Identity:
+    return Identity(pid, shim.started(pid), shim.boot())
+
+
+def _recorded(begun: Mapping[str, Any]) -> Identity:
     return Identity(int(begun["pid"]), str(begun["started"]), str(begun["boot"]))
 
 
 def _alive(who: Identity) -> bool:
-    if who.boot != shim.boot() or not who.started or who.started != shim.started(who.pid):
-        return False
-    return shim.stat(who.pid)[:1] != ["Z"]
+    return bool(who.started) and who == _identity(who.pid)
 
 
 @contextmanager
-def _pidfd(who: Identity) -> Iterator[int | None]:
-    """A handle that is surely of that process, None where it has ended."""
+def _pidfd(who: Identity) -> Iterator[int]:
+    """A handle that is surely of that process; raises ProcessLookupError where it has ended."""
+    fd = os.pidfd_open(who.pid)
     try:
-        fd = os.pidfd_open(who.pid)
-    except ProcessLookupError:
-        yield None
-        return
-    try:
-        # After opening: from now on the pid in the handle cannot change hands.
-        yield fd if _alive(who) else None
+        if not _alive(who):  # after opening: from now on the pid in the handle cannot change hands
+            raise ProcessLookupError
+        yield fd
     finally:
         os.close(fd)
 
 
 async def _ended(who: Identity) -> None:
-    if not PIDFD:
+    if PIDFD:
+        with suppress(ProcessLookupError), _pidfd(who) as fd:
+            await anyio.wait_readable(fd)
+    else:
         while _alive(who):  # noqa: ASYNC110  nothing tells: that is why there is a fallback
             await anyio.sleep(POLL_SECONDS)
-        return
-    with _pidfd(who) as fd:
-        if fd is not None:
-            await anyio.wait_readable(fd)
 
 
 def _signal(who: Identity, number: signal.Signals) -> None:
     with suppress(ProcessLookupError, PermissionError):
-        if not PIDFD:
-            if _alive(who):
-                os.kill(who.pid, number)
-            return
-        with _pidfd(who) as fd:
-            if fd is not None:
+        if PIDFD:
+            with _pidfd(who) as fd:
                 signal.pidfd_send_signal(fd, number)
+        elif _alive(who):
+            os.kill(who.pid, number)
 
 
 def _members(run_dir: Path) -> list[Identity]:
     """The living processes that carry the run's marker, and their descendants."""
     marker = f"{shim.MARKER}={run_dir}".encode()
     marked = [pid for pid in shim.pids() if marker in _environment(pid)]
-    members = [Identity(pid, shim.started(pid), shim.boot()) for pid in _family(marked)]
-    return [member for member in members if _alive(member)]
+    return [member for member in map(_identity, _family(marked)) if _alive(member)]
 
 
 def _environment(pid: int) -> list[bytes]:
@@ -341,18 +306,14 @@ def _read(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _exit_of(run_dir: Path) -> Exit | None:
+async def _end_of(run_dir: Path) -> Exit:
     facts = _read(run_dir / "exit.json")
     try:
         return Exit(**facts | {"at": datetime.fromtimestamp(facts["at"], UTC)})
     except (KeyError, TypeError, ValueError, OverflowError):
-        return None
+        return await _lost(run_dir, "its shim failed or was killed, or the machine went down")
 
 
-async def _lost(run_dir: Path) -> Exit:
+async def _lost(run_dir: Path, why: str) -> Exit:
     gone = await end(run_dir)
-    return _exit(cause="lost", left=int(not gone), detail="its shim was killed, or the machine went down")
-
-
-def _exit(*, cause: Cause, left: int, detail: str) -> Exit:
-    return Exit(cause=cause, at=datetime.now(UTC), left=left, detail=detail)
+    return Exit(cause="lost", at=datetime.now(UTC), left=int(not gone), detail=why)

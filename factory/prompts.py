@@ -4,15 +4,17 @@ Invariant: what a person, an agent or a gate wrote goes in verbatim and is never
 """
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 
-from jinja2 import FunctionLoader, StrictUndefined, TemplateError
+from jinja2 import FunctionLoader, StrictUndefined, TemplateError, TemplateSyntaxError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from factory.conventions import Convention, Note
 from factory.errors import ConfigError
 from factory.records import Remark
+
+_FAILURES = (TemplateError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,13 +54,11 @@ def prompt(name: str, brief: Brief, prompts: Mapping[str, Convention]) -> str:
 
 def render(template: str, *, where: str, includes: Mapping[str, Convention] | None = None, **values: object) -> str:
     """Fill in one template; `includes` are what it may `{% include %}`. Raise ConfigError naming file and line."""
-    others = includes or {}
-    files = {where: where} | {name: other.where for name, other in others.items()}
+    files = {**(includes or {}), where: Convention(template, where)}
 
     def load(name: str) -> tuple[str, str, None] | None:
-        if name == where:
-            return template, where, None
-        return (others[name].text, others[name].where, None) if name in others else None
+        file = files.get(name)
+        return (file.text, file.where, None) if file else None
 
     environment = ImmutableSandboxedEnvironment(
         loader=FunctionLoader(load),
@@ -67,33 +67,18 @@ def render(template: str, *, where: str, includes: Mapping[str, Convention] | No
         keep_trailing_newline=True,
         trim_blocks=True,
         lstrip_blocks=True,
-        cache_size=0,
     )
     try:
         return environment.get_template(where).render(**values)
-    except (
-        TemplateError,
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        RecursionError,
-        TypeError,
-        ValueError,
-    ) as error:
-        place = _place(error, frozenset(files.values()), where)
-        raise ConfigError(
-            f"{place}: {_reason(error)}. A prompt is a Jinja2 template; see conventions/README.md."
-        ) from error
+    except _FAILURES as error:
+        place = _place(error, {file.where for file in files.values()}) or where
+        reason = (str(error) or type(error).__name__).rstrip(".")
+        raise ConfigError(f"{place}: {reason}. A prompt is a Jinja2 template; see conventions/README.md.") from error
 
 
-def _place(error: Exception, files: frozenset[str], where: str) -> str:
-    """File and line of the template that failed."""
-    line = getattr(error, "lineno", None)
-    if line:
-        return f"{getattr(error, 'filename', None) or where}, line {line}"
+def _place(error: Exception, files: Collection[str]) -> str:
+    """File and line of the template that failed, "" where that is not known."""
+    if isinstance(error, TemplateSyntaxError):
+        return f"{error.filename}, line {error.lineno}"
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
-    return f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else where
-
-
-def _reason(error: Exception) -> str:
-    return (str(error) or type(error).__name__).rstrip(".")
+    return f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else ""

@@ -51,7 +51,7 @@ class Attempt:
     handoff: str = ""  # memory for the next attempt
     ref: str = ""  # the ref in the factory repository that keeps its tree
     commit: str = ""
-    tree: str = ""
+    tree: str = ""  # "" where it changed nothing
     tokens_input: int = 0
     tokens_output: int = 0
     cost_usd: float = 0.0

@@ -9,11 +9,11 @@ from datetime import datetime
 from typing import Any
 
 from factory.errors import FactoryError, NotYet, RefusedByState, UsageError
-from factory.escalations import Escalations
+from factory.escalations import Escalations, is_landing
 from factory.journal import Event
 from factory.live import Live
 from factory.ports import Store
-from factory.records import Fact, Request, Step, stamp
+from factory.records import Fact, Request, stamp
 from factory.unit import FINAL, Unit, UnitState, advance
 
 
@@ -82,7 +82,7 @@ class Requests:
 
     def _cancel(self, args: dict[str, Any], at: datetime) -> str:
         unit = self._open_unit(args)
-        if self._is_landing(unit.id):
+        if is_landing(self._store, unit.id):
             raise RefusedByState(f"{unit.id} is landing at this moment: it cannot be cancelled any more")
         was = unit.state
         cancelled = advance(unit, UnitState.CANCELLED, now=at, why="cancelled by hand")
@@ -114,6 +114,3 @@ class Requests:
         if unit.state in FINAL:
             raise RefusedByState(f"{name} is {unit.state}: nothing more happens to it.")
         return unit
-
-    def _is_landing(self, name: str) -> bool:
-        return any(name in [unit for unit, _ in json.loads(step.data)["units"]] for step in self._store.open(Step))

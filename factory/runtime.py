@@ -12,33 +12,25 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from factory.errors import ConfigError, NotYet
+from factory.settings import did_you_mean
 
 PLACEHOLDERS = ("prompt", "prompt_file", "workspace", "session", "model", "outbox", "run_dir", "resume")
-ALWAYS = (
-    "PATH",
-    "HOME",
-    "LANG",
-    "LC_*",
-    "SHELL",
-    "USER",
-    "LOGNAME",
-)  # what every agent gets of the daemon's environment
+ALWAYS = ("PATH", "HOME", "LANG", "LC_*", "SHELL", "USER", "LOGNAME")  # of the daemon's environment, to every agent
 LONG_PROMPT = 100 << 10  # bytes; one argument may have 128 KiB on Linux
 _LONG_LINE = 8 << 20
 _TAIL = 4000  # characters kept of plain text
 _WORDS = re.compile(r"\{([a-z_]+)\}")
-_TYPE = re.compile(r"(\*|[\w./-]+)((?:\[[^\]=]+=[^\]]*\])*)$")
-_STEP = re.compile(r"(\w[\w-]*)((?:\[[^\]=]+=[^\]]*\])*)(?:\.(?=\w)|$)")
-_CONDITION = re.compile(r"\[([^\]=]+)=([^\]]*)\]")
-_CLOCKS = ("%I:%M%p", "%I%p", "%H:%M", "%b %d %Y %I:%M%p", "%b %d %Y %I%p", "%b %d %I:%M%p", "%b %d %I%p")
+_IF = r"((?:\[[^\]=]+=[^\]]*\])*)"
+_STEP = re.compile(rf"(\w[\w-]*){_IF}(?:\.(?=\w)|$)")
+_SELECTOR = re.compile(rf"(\*|[\w./-]+){_IF}(?::((?:{_STEP.pattern})+))?")
+_CLOCKS = ("%b %d %Y %I:%M%p", "%b %d %Y %I%p", "%b %d %Y %H:%M")
 
 Conditions = tuple[tuple[str, str], ...]
 
@@ -62,38 +54,28 @@ class Selector:
         return found
 
 
-def selector(text: str) -> Selector:
+def selector(text: object) -> Selector:
     """The selector that the text says; raises ValueError with the correct form."""
-    head, _, path = text.partition(":")
-    kind, steps = _TYPE.match(head), list(_STEP.finditer(path))
-    if not kind or "".join(step[0] for step in steps) != path:
+    form = isinstance(text, str) and _SELECTOR.fullmatch(text)
+    if not form:
         raise ValueError(f'"{text}" is not of the form "TYPE[key=value]:path.to[key=value].it"')
-    conditions = [tuple(_CONDITION.findall(part)) for part in (kind[2], *(step[2] for step in steps))]
-    return Selector(kind[1], conditions[0], tuple(zip((step[1] for step in steps), conditions[1:], strict=True)))
+    return Selector(form[1], _conditions(form[2]), tuple((n, _conditions(c)) for n, c in _STEP.findall(form[3] or "")))
 
 
-def _selectors(value: object) -> tuple[Selector, ...]:
-    texts = [value] if isinstance(value, str) else value
-    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise ValueError('a selector such as "result:usage.input_tokens", or a list of them')
-    return tuple(map(selector, texts))
+def _conditions(text: str) -> Conditions:
+    return tuple(re.findall(r"\[([^\]=]+)=([^\]]*)\]", text))
 
 
-def _patterns(value: object) -> tuple[re.Pattern[str], ...]:
-    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
-        raise ValueError("a list of regular expressions")
-    try:
-        return tuple(re.compile(text, re.IGNORECASE) for text in value)
-    except re.error as error:
-        raise ValueError(f"not a regular expression: {error}") from None
-
-
-Selectors = Annotated[tuple[Selector, ...], BeforeValidator(_selectors)]
-Patterns = Annotated[tuple[re.Pattern[str], ...], BeforeValidator(_patterns)]
+Selectors = Annotated[
+    tuple[Annotated[Selector, BeforeValidator(selector)], ...],
+    BeforeValidator(lambda value: value if isinstance(value, list) else [value]),
+]
+AnyCase = AfterValidator(lambda pattern: re.compile(pattern.pattern, re.IGNORECASE))
+Patterns = tuple[Annotated[re.Pattern[str], AnyCase], ...]
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class StopRules(_Table):
@@ -160,27 +142,31 @@ def parse_runtime(name: str, text: str, *, where: str) -> Runtime:
     """The runtime that the file says; raises ConfigError that names the place, the key and the correct form."""
     try:
         values = tomllib.loads(text)
+        if "files" in values:
+            raise NotYet(f"{where}: files, for a runtime has no HOME of its own yet")
+        runtime = Runtime.model_validate({"name": name} | values)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{where}: {error}") from None
-    if "files" in values:
-        raise NotYet(f"{where}: files, for a runtime has no HOME of its own yet")
-    try:
-        runtime = Runtime.model_validate_json(json.dumps({"name": name} | values))
-    except (ValidationError, TypeError) as error:
+    except ValidationError as error:
         raise ConfigError(f"{where}: {_sentence(error)}") from None
-    for word in _words(runtime):
-        if word not in PLACEHOLDERS:
-            raise ConfigError(f"{where}: command: {{{word}}} is not known{_meant(word, PLACEHOLDERS)}")
+    words = [word for part in (*runtime.command, runtime.resume) for word in _group(part)]
+    for known in (known for word in words for known in _WORDS.findall(word) if known not in PLACEHOLDERS):
+        raise ConfigError(f"{where}: command: {{{known}}} is not known{did_you_mean(known, PLACEHOLDERS)}")
     return runtime
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors()[0]
+    key = ".".join(part for part in first["loc"] if isinstance(part, str) and "[" not in part and part != "str")
+    if first["type"] == "extra_forbidden":
+        return f"{key} is not known{did_you_mean(str(first['loc'][-1]), _KEYS)}"
+    return f"{key}: {first['msg'].removeprefix('Value error, ').replace('valid tuple', 'list')}"
 
 
 def find(command: str, *, path: str, root: Path) -> Path | None:
     """The program: on `path`, absolute, or relative to `root`; None where there is none that can be run."""
-    if "/" in command:
-        found = root / command
-        return found if found.is_file() and os.access(found, os.X_OK) else None
-    named = shutil.which(command, path=path)
-    return Path(named).absolute() if named else None
+    found = shutil.which(root / command if "/" in command else command, path=path)
+    return Path(found).absolute() if found else None
 
 
 def environment(runtime: Runtime, source: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
@@ -206,20 +192,26 @@ def invocation(
     A group in the command goes when one of its placeholders is empty. A prompt that is too long for an argument
     becomes the request to read its file.
     """
-    values = {
-        "prompt": _argument(prompt_file),
-        "prompt_file": str(prompt_file),
-        "workspace": str(workspace),
-        "session": session,
-        "model": model,
-        "outbox": str(outbox),
-        "run_dir": str(run_dir),
-    }
+    prompt = prompt_file.read_text(encoding="utf-8")
+    if len(prompt.encode()) > LONG_PROMPT:
+        prompt = f"Read {prompt_file} and do what it says."
+    paths = {"prompt_file": prompt_file, "workspace": workspace, "outbox": outbox, "run_dir": run_dir}
+    values = {"prompt": prompt, "session": session, "model": model} | {name: str(at) for name, at in paths.items()}
     command = runtime.command if "{resume}" in runtime.command else (*runtime.command, "{resume}")
-    at = command.index("{resume}")
-    parts = (*command[:at], *(runtime.resume if session else ()), *command[at + 1 :])
-    argv = tuple(word for part in parts for word in _filled(part, values))
+    resume = runtime.resume if session else ()
+    argv = tuple(word for part in command for word in _filled(resume if part == "{resume}" else part, values))
     return argv, prompt_file if runtime.stdin == "prompt" else None
+
+
+def _group(part: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (part,) if isinstance(part, str) else part
+
+
+def _filled(part: str | tuple[str, ...], values: Mapping[str, str]) -> list[str]:
+    words = _group(part)
+    if not isinstance(part, str) and not all(values.get(name) for word in words for name in _WORDS.findall(word)):
+        return []
+    return [_WORDS.sub(lambda found: values.get(found[1], ""), word) for word in words]
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +223,7 @@ class Usage:
     cost: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Seen:
     """What the output has told so far."""
 
@@ -267,7 +259,7 @@ class OutputReader:
         self._at = (0, 0)  # inode and offset of what was read
         self._rest = b""
         self._earlier = earlier or Usage()
-        self.seen = Seen(done=not self._rules.done_if)
+        self._seen = Seen(done=not self._rules.done_if)
 
     def read(self, now: datetime, *, ended: bool = False) -> Seen:
         """What is known now. With `ended`, a last line without its end counts, and what is plain text is judged too:
@@ -279,19 +271,20 @@ class OutputReader:
             lines, self._rest = [*lines, self._rest], b""
         plain = [line for line in lines if not self._event(line, now)]
         if text := b"\n".join(plain)[-4 * _TAIL :].decode(errors="replace").strip():
-            self.seen = replace(self.seen, tail=f"{self.seen.tail}\n{text}"[-_TAIL:].strip())
+            self._seen.tail = f"{self._seen.tail}\n{text}"[-_TAIL:].strip()
             if self._rules.format == "text":
                 self._alive(now)
         if ended:
-            self._trouble(self.seen.tail, now)
-        return self.seen
+            self._trouble(self._seen.tail, now)
+        return replace(self._seen)
 
     def _fresh(self) -> bytes:
-        if (inode := _inode(self._newest)) == self._at[0]:
+        inode = _inode(self._newest)
+        if inode == self._at[0]:
             return self._from(self._newest, self._at[1])
         # Rotated since, or never read: what is left of the older file comes first.
         older = self._from(self._older, self._at[1] if _inode(self._older) == self._at[0] else 0)
-        return older + (self._from(self._newest, 0) if inode else b"")
+        return older + self._from(self._newest, 0)
 
     def _from(self, path: Path, offset: int) -> bytes:
         with suppress(FileNotFoundError), path.open("rb") as file:
@@ -309,79 +302,65 @@ class OutputReader:
             event = json.loads(line)
         except (ValueError, RecursionError):
             return False
-        self._read_event(event, now)
+        self._take(event, now)
         return True
 
-    def _read_event(self, event: Mapping[str, Any], now: datetime) -> None:
-        rules = self._rules
+    def _take(self, event: Mapping[str, Any], now: datetime) -> None:
+        rules, limit, seen = self._rules, self._limit, self._seen
         if not rules.progress or _all(rules.progress, event):
             self._alive(now)
-        opened, closed = ({str(call) for call in _all(part, event)} for part in (rules.tool_open, rules.tool_close))
-        changed: dict[str, Any] = {
-            "session": _last(rules.session, event, self.seen.session),
-            "tools": (self.seen.tools | opened) - closed,
-            "result": _last(rules.result, event, self.seen.result),
-            "failed": bool(_last(rules.failed, event, self.seen.failed)),
-            "done": bool(_last(rules.done_if, event, self.seen.done)),
-        }
-        self.seen = replace(self.seen, usage=self._usage(event), **changed)
-        for text in _all(rules.error, event):
-            self.seen = replace(self.seen, error=str(text)[:_TAIL])
-            self._trouble(str(text), now)
-        statuses = [status for status in _all(self._limit.status, event) if isinstance(status, int)]
-        if any(status in (401, 403) for status in statuses):
-            self.seen = replace(self.seen, unauthorized=True)
-        if any(status == 429 or status >= 500 for status in statuses):
-            self.seen = replace(self.seen, limited=True)
-        for epoch in _all(self._limit.reset, event):
-            self.seen = replace(self.seen, limited=True, reset=reset_time(str(epoch), now) or self.seen.reset)
+        seen.session = _last(rules.session, event, seen.session)
+        opened, closed = (frozenset(map(str, _all(part, event))) for part in (rules.tool_open, rules.tool_close))
+        seen.tools = (seen.tools | opened) - closed
+        seen.usage = self._usage(event)
+        seen.result = _last(rules.result, event, seen.result)
+        seen.failed = bool(_last(rules.failed, event, seen.failed))
+        seen.done = bool(_last(rules.done_if, event, seen.done))
+        for text in map(str, _all(rules.error, event)):
+            seen.error = text[:_TAIL]
+            self._trouble(text, now)
+        for status in _all(limit.status, event):
+            seen.unauthorized |= status in (401, 403)
+            seen.limited |= isinstance(status, int) and (status == 429 or status >= 500)
+        for epoch in _all(limit.reset, event):
+            seen.limited, seen.reset = True, reset_time(str(epoch), now) or seen.reset
 
     def _alive(self, now: datetime) -> None:
-        self.seen = replace(self.seen, first=self.seen.first or now, last=now)
+        self._seen.first, self._seen.last = self._seen.first or now, now
 
     def _trouble(self, text: str, now: datetime) -> None:
-        if any(pattern.search(text) for pattern in self._limit.login):
-            self.seen = replace(self.seen, unauthorized=True)
+        seen = self._seen
+        seen.unauthorized |= any(pattern.search(text) for pattern in self._limit.login)
         for match in filter(None, (pattern.search(text) for pattern in self._limit.patterns)):
-            reset = reset_time(match.groupdict().get("reset") or "", now)
-            self.seen = replace(self.seen, limited=True, reset=self.seen.reset or reset)
+            seen.limited = True
+            seen.reset = seen.reset or reset_time(match.groupdict().get("reset") or "", now)
 
     def _usage(self, event: Mapping[str, Any]) -> Usage:
-        rules, known, past = self._rules.usage, self.seen.usage, self._earlier
+        rules, known = self._rules.usage, self._seen.usage
         found = [_all(part, event) for part in (rules.input, rules.output, rules.cost)]
         if not any(found):
             return known
-        tokens_in, tokens_out, cost = (sum(v for v in values if isinstance(v, int | float)) for values in found)
-        if rules.mode == "step":
-            return Usage(known.input + int(tokens_in), known.output + int(tokens_out), known.cost + cost)
-        if rules.mode == "thread":
-            return Usage(
-                max(0, int(tokens_in) - past.input), max(0, int(tokens_out) - past.output), max(0.0, cost - past.cost)
-            )
-        return Usage(int(tokens_in), int(tokens_out), float(cost))
+        told = [sum(each for each in values if isinstance(each, int | float)) for values in found]
+        sign, other = {"run": (0, known), "step": (1, known), "thread": (-1, self._earlier)}[rules.mode]
+        tokens_in, tokens_out = int(told[0]) + sign * other.input, int(told[1]) + sign * other.output
+        return Usage(max(0, tokens_in), max(0, tokens_out), max(0.0, told[2] + sign * other.cost))
 
 
 def reset_time(text: str, now: datetime) -> datetime | None:
     """The moment that `text` tells: an epoch, seconds from now, or a clock time (UTC, the next); None for others."""
-    text = text.strip()
-    if re.fullmatch(r"\d+(\.\d+)?", text):
+    with suppress(OverflowError, ValueError, OSError):
         seconds = float(text)
-        with suppress(OverflowError, ValueError, OSError):
-            return datetime.fromtimestamp(seconds, UTC) if seconds > 1e9 else now + timedelta(seconds=seconds)
-        return None
-    plain = re.sub(r"\(.*?\)|,|\bat\b|(?<=\d)(st|nd|rd|th)\b|\.$", " ", text)
-    plain = re.sub(r"\s*(?=[ap]m\b)", "", " ".join(plain.split()), flags=re.IGNORECASE)
+        return datetime.fromtimestamp(seconds, UTC) if seconds > 1e9 else now + timedelta(seconds=seconds)
+    plain = " ".join(re.sub(r"\(.*?\)|,|\bat\b|(?<=\d)(st|nd|rd|th)\b|\.$", " ", text.strip()).split())
+    plain = re.sub(r"\s*(?=[ap]m\b)", "", plain, flags=re.IGNORECASE)
+    dated = re.sub(r"^(\w+ \d+) (?!\d{4}\b)", rf"\g<1> {now.year} ", plain)
+    if only_clock := plain[:1].isdigit():
+        dated = f"{now:%b %d %Y} {plain}"
     for form in _CLOCKS:
         with suppress(ValueError):
-            year = "" if "%Y" in form else f"{now.year} "
-            told = datetime.strptime(year + plain, form if "%Y" in form else f"%Y {form}").replace(tzinfo=UTC)
-            return told if "%b" in form else _next(told, now)
+            told = datetime.strptime(dated, form).replace(tzinfo=UTC)
+            return told + timedelta(days=1) if only_clock and told <= now else told
     return None
-
-
-def _next(clock: datetime, now: datetime) -> datetime:
-    today = clock.replace(year=now.year, month=now.month, day=now.day)
-    return today if today > now else today + timedelta(days=1)
 
 
 def _all(selectors: Iterable[Selector], event: Mapping[str, Any]) -> list[Any]:
@@ -389,8 +368,7 @@ def _all(selectors: Iterable[Selector], event: Mapping[str, Any]) -> list[Any]:
 
 
 def _last(selectors: Iterable[Selector], event: Mapping[str, Any], known: Any) -> Any:
-    found = _all(selectors, event)
-    return found[-1] if found else known
+    return [known, *_all(selectors, event)][-1]
 
 
 def _dig(value: Any, path: str) -> Any:
@@ -406,11 +384,8 @@ def _spread(value: Any) -> list[Any]:
 
 
 def _hold(value: Any, conditions: Conditions) -> bool:
-    return all(_word(_dig(value, key)) == wanted for key, wanted in conditions)
-
-
-def _word(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    found = [(_dig(value, key), wanted) for key, wanted in conditions]
+    return all((each if isinstance(each, str) else json.dumps(each)) == wanted for each, wanted in found)
 
 
 def _inode(path: Path) -> int:
@@ -418,36 +393,3 @@ def _inode(path: Path) -> int:
         return path.stat().st_ino
     except FileNotFoundError:
         return 0
-
-
-def _argument(prompt_file: Path) -> str:
-    prompt = prompt_file.read_text()
-    return prompt if len(prompt.encode()) <= LONG_PROMPT else f"Read {prompt_file} and do what it says."
-
-
-def _filled(part: str | tuple[str, ...], values: Mapping[str, str]) -> list[str]:
-    group = (part,) if isinstance(part, str) else part
-    used = {name for word in group for name in _WORDS.findall(word)}
-    if not isinstance(part, str) and not all(values.get(name) for name in used):
-        return []
-    return [_WORDS.sub(lambda found: values.get(found[1], ""), word) for word in group]
-
-
-def _words(runtime: Runtime) -> list[str]:
-    parts = [word for part in runtime.command for word in ((part,) if isinstance(part, str) else part)]
-    return [name for word in (*parts, *runtime.resume) for name in _WORDS.findall(word)]
-
-
-def _sentence(error: ValidationError | TypeError) -> str:
-    if isinstance(error, TypeError):
-        return "dates are not used here"
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"] if isinstance(part, str) and "[" not in part and part != "str")
-    if first["type"] == "extra_forbidden":
-        return f"{key} is not known{_meant(str(first['loc'][-1]), _KEYS)}"
-    return f"{key}: {first['msg'].removeprefix('Value error, ')}"
-
-
-def _meant(word: str, known: Iterable[str]) -> str:
-    close = get_close_matches(word, list(known), n=1)
-    return f": did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"

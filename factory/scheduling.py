@@ -47,7 +47,8 @@ def choose(
     """What becomes of each ready unit, in order of rank.
 
     `units`: all that are not final. `agent`: the configured runtime, for units that name none. `blocked`: runtimes
-    that are paused or missing. `homes`: unit → the worker in whose workspace its session lives. A unit passed over for its scope keeps later ones off it: else a wide scope would
+    that are paused or missing. `homes`: unit → the worker in whose workspace its session
+    lives. A unit passed over for its scope keeps later ones off it: else a wide scope would
     wait for ever behind narrow ones that follow each other.
     """
     units = list(units)
@@ -111,7 +112,7 @@ def _stopped(unit: Unit, *, agent: str, blocked: Collection[str], trunk_red: boo
 
 def _overlap(unit: Unit, others: Iterable[Unit]) -> str:
     """Only where both say what they touch: a unit without scope runs beside all, and rehearsal settles it."""
-    for other in others:
+    for other in others if unit.scope else ():
         if overlap(unit.scope, other.scope):
             return f"its scope overlaps that of {other.id}, which goes first"
     return ""

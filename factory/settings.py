@@ -3,11 +3,11 @@
 Invariant: what `load` returns is wholly valid; else a ConfigError names the place and the correct form.
 """
 
-import difflib
 import json
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,8 +22,7 @@ PREFIX = "FACTORY__"
 
 
 def _number(value: object) -> object:
-    """Refuse what pydantic would quietly read as 0 or 1."""
-    if isinstance(value, bool):
+    if isinstance(value, bool):  # which pydantic would read as 0 or 1
         raise ValueError("true and false are not numbers")
     return value
 
@@ -58,42 +57,30 @@ class GateLimits(Table):
     timeout_s: Seconds = Field(default=0, description="0: three times the measured p95, at least 60; unmeasured: 1800")
 
 
-class Merge(Table):
-    """How the queue lands."""
-
+class _Merge(Table):
     judge: Literal["tip", "each"] = Field(default="tip", description='"tip" or "each": which commits are judged')
     batch: Whole = Field(default=32, ge=1, le=1000, description="at most so many units in one landing")
     push: str = Field(default="", examples=["origin"], description="a remote's name: the push is the landing")
 
 
-class Review(Table):
-    """How much may wait for a reader."""
-
+class _Review(Table):
     wip: Whole = Field(default=4, ge=1, le=1000, description="reviews that may wait before dispatch slows")
 
 
-class Budget(Table):
-    """Spending caps; absent = none."""
-
+class _Budget(Table):
     unit_usd: Usd = Field(default=None, examples=[2.0], description="cap for one unit")
     day_usd: Usd = Field(default=None, examples=[50.0], description="cap for one day")
 
 
-class Sandbox(Table):
-    """What agents and gates may see and write."""
-
+class _Sandbox(Table):
     mode: Literal["auto", "required", "off"] = Field(default="auto", description='"auto", "required" or "off"')
 
 
-class Env(Table):
-    """What setup, gates and run units find in their environment besides the fixed list."""
-
+class _Env(Table):
     passed: Names = Field(default=(), alias="pass", examples=[["NAME"]], description="names of variables let through")
 
 
-class Notify(Table):
-    """Whom to tell."""
-
+class _Notify(Table):
     urls: Names = Field(default=(), examples=[["NAME"]], description="names of variables that hold notification URLs")
 
 
@@ -106,12 +93,12 @@ class Settings(BaseSettings):
     trunk: Name = Field(default="", examples=["main"], description="default: the branch checked out at first start")
     limits: Limits = Limits()
     gates: GateLimits = GateLimits()
-    merge: Merge = Merge()
-    review: Review = Review()
-    budget: Budget = Budget()
-    sandbox: Sandbox = Sandbox()
-    env: Env = Env()
-    notify: Notify = Notify()
+    merge: _Merge = _Merge()
+    review: _Review = _Review()
+    budget: _Budget = _Budget()
+    sandbox: _Sandbox = _Sandbox()
+    env: _Env = _Env()
+    notify: _Notify = _Notify()
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
 
     @classmethod
@@ -120,18 +107,25 @@ class Settings(BaseSettings):
         return (init_settings,)
 
 
-# Named by the contract, built by a later issue: any value but the default is refused.
-NOT_YET: Mapping[str, str] = {
+def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _fields(field.annotation, f"{name}.")
+        else:
+            yield prefix + (field.alias or name), field
+
+
+KEYS: Mapping[str, FieldInfo] = dict(_fields(Settings))  # every key, by its dotted name
+NOT_YET: Mapping[str, str] = {  # named by the contract, built by a later issue: only the default is accepted
     "merge.judge": "judging every single commit",
     "merge.batch": "another size of landings",
     "merge.push": "landing by push",
     "review.wip": "another limit of waiting reviews",
     "budget.unit_usd": "spending caps",
     "budget.day_usd": "spending caps",
-    "sandbox.mode": "a required sandbox",
+    "sandbox.mode": "a required sandbox",  # it may be "off"
     "notify.urls": "notifications",
 }
-_BUILT_TOO: Mapping[str, Any] = {"sandbox.mode": "off"}
 
 
 def load(path: Path, env: Mapping[str, str]) -> Settings:
@@ -139,8 +133,8 @@ def load(path: Path, env: Mapping[str, str]) -> Settings:
 
     Raises ConfigError with one line for each thing that is wrong.
     """
-    text = _read(path)
-    written, given = _parsed(path, text), _from_environment(env)
+    text, written = _written(path)
+    given = _given(env)
     origins = {key: path.name + _line(text, key) for key in _flat(written)}
     origins |= {key: _variable(key) for key in _flat(given)}
     try:
@@ -148,8 +142,10 @@ def load(path: Path, env: Mapping[str, str]) -> Settings:
     except ValidationError as error:
         wrong = [(".".join(part for part in each["loc"] if isinstance(part, str)), each) for each in error.errors()]
         where = {key: origins.get(key) or path.name + _line(text, key) for key, _ in wrong}
-        raise ConfigError("\n".join(_sentence(key, each, where[key]) for key, each in wrong)) from None
-    _refuse_not_yet(settings, origins)
+        raise ConfigError("\n".join(f"{where[key]}: {_sentence(key, each)}" for key, each in wrong)) from None
+    for key, value in _flat(settings.model_dump(by_alias=True)).items():
+        if key in NOT_YET and value != KEYS[key].default and (key, value) != ("sandbox.mode", "off"):
+            raise ConfigError(f"{origins[key]}: not yet: {NOT_YET[key]} ({key}); leave the key out for now")
     settings._origins.update(origins)
     return settings
 
@@ -169,54 +165,43 @@ def template() -> str:
         if table != group:
             lines += ["", f"[{table}]"]
             group = table
-        later = " (not yet)" if key in NOT_YET and key not in _BUILT_TOO else ""
+        later = " (not yet)" if key in NOT_YET and key != "sandbox.mode" else ""
         lines.append(f"{f'# {name} = {_form(field)}':<28}# {field.description}{later}")
     return "\n".join(lines) + "\n"
 
 
-def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from _fields(field.annotation, f"{name}.")
-        else:
-            yield prefix + (field.alias or name), field
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The end of a complaint about an unknown word; empty where nothing is near."""
+    known = list(known)
+    near = [name for name in known if name.endswith(f".{word}")] or get_close_matches(word, known, n=1)
+    return f": did you mean {near[0]}?" if near else ""
 
 
-KEYS: Mapping[str, FieldInfo] = dict(_fields(Settings))  # every key, by its dotted name
-TABLES = tuple(dict.fromkeys(key.partition(".")[0] for key in KEYS if "." in key))
-
-
-def _read(path: Path) -> str:
+def _written(path: Path) -> tuple[str, dict[str, Any]]:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        text = path.read_text(encoding="utf-8-sig")
+        return text, tomllib.loads(text)
     except FileNotFoundError:
-        return ""
+        return "", {}
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path.name} cannot be read: {error}; it has to be a text file in UTF-8") from error
-
-
-def _parsed(path: Path, text: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path.name} is not TOML: {error}; the form of a line is: key = value") from error
 
 
-def _from_environment(env: Mapping[str, str]) -> dict[str, Any]:
+def _given(env: Mapping[str, str]) -> dict[str, Any]:
     """The values of the FACTORY__ variables, as pydantic-settings nests them; names that mean nothing are refused."""
     mine = {name.upper(): value for name, value in env.items() if name.upper().startswith(PREFIX)}
     names = {_variable(key): key for key in KEYS}
     for name in sorted(mine.keys() - names.keys()):
-        raise ConfigError(f"the environment variable {name} names no setting{_did_you_mean(name, names)}")
+        raise ConfigError(f"the environment variable {name} names no setting{did_you_mean(name, names)}")
     source = EnvSettingsSource(Settings, env_prefix=PREFIX, env_nested_delimiter="__")
     source.env_vars = {name.lower(): value for name, value in mine.items()}
     try:
         return source()
     except SettingsError:
-        lists = (name for name in sorted(mine) if KEYS[names[name]].default == ())
-        raise ConfigError(
-            "; ".join(f"{name} has to be a list in JSON: {name}='[\"NAME\"]'" for name in lists)
-        ) from None
+        lists = [f"{name}='[\"NAME\"]'" for name in sorted(mine) if KEYS[names[name]].default == ()]
+        raise ConfigError(f"a list in the environment has to be written in JSON: {', '.join(lists)}") from None
 
 
 def _variable(key: str) -> str:
@@ -229,8 +214,8 @@ def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in above.items():
         if not isinstance(value, dict):
             out[name] = value
-        elif isinstance(below.get(name, {}), dict):
-            out[name] = {**below.get(name, {}), **value}
+        elif isinstance(table := out.get(name, {}), dict):
+            out[name] = table | value
     return out
 
 
@@ -244,11 +229,10 @@ def _flat(nested: Mapping[str, Any]) -> dict[str, Any]:
 def _line(text: str, key: str) -> str:
     """Where the file says `key`, or else its table, as far as the lines by themselves tell."""
     table = near = ""
-    for number, line in enumerate(text.replace('"', "").replace("'", "").splitlines(), start=1):
+    for number, line in enumerate(re.sub("[\"']", "", text).splitlines(), start=1):
+        said = f"{table}.{line.partition('=')[0].strip()}".removeprefix(".")
         if header := re.match(r"\s*\[([^\[\]]+)\]", line):
             table = said = header[1].strip()
-        else:
-            said = f"{table}.{line.partition('=')[0].strip()}".removeprefix(".")
         if said == key:
             return f" line {number}"
         if key.startswith(f"{said}."):
@@ -256,30 +240,18 @@ def _line(text: str, key: str) -> str:
     return near
 
 
-def _sentence(key: str, wrong: ErrorDetails, where: str) -> str:
+def _sentence(key: str, wrong: ErrorDetails) -> str:
+    tables = {name.partition(".")[0] for name in KEYS if "." in name}
     if wrong["type"] == "extra_forbidden":
-        return f"{where}: unknown key {key}{_did_you_mean(key, [*KEYS, *TABLES])}"
-    if key not in KEYS:
-        return f"{where}: {key} is a table; the form is: [{key}] on a line of its own, and its keys below"
+        return f"unknown key {key}{did_you_mean(key, [*KEYS, *sorted(tables)])}"
+    if key in tables:
+        return f"{key} is a table; the form is: [{key}] on a line of its own, and its keys below"
     table, _, name = key.rpartition(".")
     form = f"{name} = {_form(KEYS[key])}" + (f" below [{table}]" if table else "")
     reason = wrong["msg"].removeprefix("Value error, ").replace("valid tuple", "list")
-    return f"{where}: {key}: {reason}; the correct form: {form}  # {KEYS[key].description}"
-
-
-def _refuse_not_yet(settings: Settings, origins: Mapping[str, str]) -> None:
-    values = _flat(settings.model_dump(by_alias=True))
-    for key, what in NOT_YET.items():
-        if values[key] not in (KEYS[key].default, _BUILT_TOO.get(key)):
-            raise ConfigError(f"{origins[key]}: not yet: {what} ({key}); leave the key out for now")
+    return f"{key}: {reason}; the correct form: {form}  # {KEYS[key].description}"
 
 
 def _form(field: FieldInfo) -> str:
     """An example, else the default, as TOML (and JSON) writes it."""
     return json.dumps(field.examples[0] if field.examples else field.default)
-
-
-def _did_you_mean(word: str, words: Iterable[str]) -> str:
-    words = list(words)
-    near = [name for name in words if name.endswith(f".{word}")] or difflib.get_close_matches(word, words, n=1)
-    return f": did you mean {near[0]}?" if near else f"; known are {', '.join(words)}"

@@ -4,11 +4,11 @@ Invariant: a value is taken as it is written (`title: yes` is "yes", `priority: 
 refused is refused with its line and the correct form.
 """
 
-import difflib
 import re
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any
 
 import frontmatter
@@ -22,21 +22,7 @@ MAX_FRONT_MATTER = 64 * 1024
 MAX_ID = 60
 MAX_TITLE = 200
 
-FORMS: Mapping[str, str] = {
-    "title": 'title: "Fix: the login"',
-    "priority": "priority: 2  # 0 now … 4 whenever",
-    "needs": "needs: [add-users, fix-login]  # ids of units",
-    "scope": 'scope: ["src/**", "docs/*.md"]  # globs, relative to the repository',
-    "accept": "accept: ['pytest -q tests/test_login.py']  # shell commands",
-    "run": "run: 'ruff format .'  # a shell command",
-    "agent": "agent: claude  # a file in conventions/runtimes",
-    "model": "model: name-of-the-model",
-    "attempts": "attempts: 3  # 1 … 99",
-    "minutes": "minutes: 45  # per attempt; fractions are fine",
-    "allow": "allow: [edit-tests]  # edit-tests, delete-files, new-dependency, edit-gates, protected",
-    "review": "review: required  # or auto",
-}
-GUARDS = frozenset({"edit-tests", "delete-files", "new-dependency", "edit-gates", "protected"})
+GUARDS = ("edit-tests", "delete-files", "new-dependency", "edit-gates", "protected")
 LATER = {"on": "stacking a unit on another", "until": "loops until a command passes"}
 
 _UNFIT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -71,32 +57,26 @@ def decode(raw: bytes) -> str:
     """The text of a dropped file; raise TaskFileError for anything but UTF-8 text of at most 1 MiB."""
     if len(raw) > MAX_BYTES:
         raise TaskFileError(f"larger than {MAX_BYTES // 1024} KiB", form="put large material into the repository")
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise TaskFileError("UTF-16, not UTF-8", line=1, form="save the file as UTF-8")
     try:
-        text = raw.decode()
+        text, bad, reason = raw.decode(), raw.find(b"\0"), "a NUL byte: not a text file"
     except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise TaskFileError(f"byte 0x{raw[error.start]:02x} is not UTF-8", line=line, form="save as UTF-8") from None
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        raise TaskFileError("a NUL byte: not a text file", line=line, form="Markdown, UTF-8")
+        text, bad, reason = "", error.start, f"byte 0x{raw[error.start]:02x} is not UTF-8"
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        reason = "UTF-16, not UTF-8"
+    if bad >= 0:
+        raise TaskFileError(reason, line=raw.count(b"\n", 0, bad) + 1, form="Markdown, saved as UTF-8")
     return text
 
 
 def parse(text: str, name: str) -> TaskFile:
     """Read the task file that was dropped as `name`; raise TaskFileError with the line and the correct form."""
     head, body, first = _split(text)
-    values = {}
-    lines = {}
-    for value in _values(head, first):
-        lines[value.key] = value.line
-        if not value.left_out:
-            values[value.key] = READERS[value.key](value)
+    written = _values(head, first)
+    values = {value.key: READERS[value.key](value) for value in written if not value.left_out}
     if not body.strip() and not values.keys() & {"title", "run"}:
         raise TaskFileError("says nothing to do", line=first + 1, form="write the task below the front matter")
     values.setdefault("title", _heading(body) or name.removesuffix(".md"))
-    return TaskFile(body=body, lines=lines, **values)
+    return TaskFile(body=body, lines={value.key: value.line for value in written}, **values)
 
 
 def loose(text: str) -> tuple[dict[str, object], str]:
@@ -122,17 +102,8 @@ def numbered(base: str, number: int) -> str:
     return base[: MAX_ID - len(end)].rstrip("-") + end
 
 
-def did_you_mean(word: str, known: list[str]) -> str:
-    """The end of a complaint about an unknown word: empty where nothing is near."""
-    near = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)
-    return f"; did you mean {near[0]}?" if near else ""
-
-
 class _Yaml(YAMLHandler):
-    """YAML read in Python: frontmatter's own choice, the loader in C, overflows its stack where nesting is deep.
-
-    Every scalar is text as it is written: an option `yes` is not True.
-    """
+    """Every scalar as it is written, read in Python: the loader in C overflows its stack where nesting is deep."""
 
     def load(self, fm: str, **kwargs: object) -> Any:
         return yaml.load(fm, Loader=yaml.BaseLoader)
@@ -153,30 +124,30 @@ class _Value:
     def wrong(self, reason: str) -> TaskFileError:
         return TaskFileError(f"{self.key}: {reason}", line=self.line, form=FORMS[self.key])
 
-    def text(self) -> str:
-        return self._scalar(self.node)
-
     def texts(self) -> tuple[str, ...]:
         nodes = self.node.value if isinstance(self.node, yaml.SequenceNode) else [self.node]
-        return tuple(self._scalar(node) for node in nodes)
+        return tuple(self.text(node) for node in nodes)
 
-    def number(self, pattern: str, wanted: str) -> str:
-        text = self.text()
-        if getattr(self.node, "style", None) or not re.fullmatch(pattern, text):
-            raise self.wrong(f"{text!r} is not {wanted}")
-        return text
-
-    def _scalar(self, node: yaml.Node) -> str:
+    def text(self, node: yaml.Node | None = None) -> str:
+        node = node or self.node
         if not isinstance(node, yaml.ScalarNode):
             raise self.wrong("text was expected; a value that holds a colon needs quotes")
         if not node.tag.startswith("tag:yaml.org,2002:"):
             raise self.wrong(f"{node.tag} is read as a YAML tag; put quotes around the value")
         text = str(node.value).strip()
-        if not text:
-            raise self.wrong("empty")
-        if _UNFIT.search(text):
-            raise self.wrong("holds a control character")
+        if not text or _UNFIT.search(text):
+            raise self.wrong("holds a control character" if text else "empty")
         return text
+
+
+def _like(pattern: str, wanted: str, kind: Callable[[str], Any] = str) -> Callable[[_Value], Any]:
+    def read(value: _Value) -> Any:
+        text = value.text()
+        if (kind is not str and getattr(value.node, "style", None)) or not re.fullmatch(pattern, text):
+            raise value.wrong(f"{text!r} is not {wanted}")  # a number in quotes is a text
+        return kind(text)
+
+    return read
 
 
 def _title(value: _Value) -> str:
@@ -201,50 +172,33 @@ def _scope(value: _Value) -> tuple[str, ...]:
     return globs
 
 
-def _one_word(value: _Value) -> str:
-    text = value.text()
-    if not re.fullmatch(r"[A-Za-z0-9][^\s\x00-\x20]*", text) or (value.key == "agent" and "/" in text):
-        raise value.wrong(f"{text!r} is not a name")
-    if value.key == "agent" and text == "run":
-        raise value.wrong("'run' is not an agent; to run a command, write run: 'the command'")
-    return text
-
-
 def _allow(value: _Value) -> tuple[str, ...]:
     for word in value.texts():
         if word not in GUARDS:
-            raise value.wrong(f"no guard is called {word!r}{did_you_mean(word, sorted(GUARDS))}")
+            raise value.wrong(f"no guard is called {word!r}{_did_you_mean(word, GUARDS)}")
     return value.texts()
 
 
-def _review(value: _Value) -> str:
-    text = value.text()
-    if text not in ("required", "auto"):
-        raise value.wrong(f"{text!r} is neither required nor auto")
-    return text
+_AGENT = _like(r"(?!run$)[A-Za-z0-9][^\s/]*", "a name of an agent; to run a command, write run: 'the command'")
+_MINUTES = _like(r"(?![0.]+$)[0-9]{1,5}(\.[0-9]{1,9})?", "a number of minutes, more than 0", float)
 
-
-def _minutes(value: _Value) -> float:
-    minutes = float(value.number(r"[0-9]{1,5}(\.[0-9]{1,9})?", "a number of minutes"))
-    if not minutes:
-        raise value.wrong("more than 0 was expected")
-    return minutes
-
-
-READERS: Mapping[str, Callable[[_Value], Any]] = {
-    "title": _title,
-    "priority": lambda value: int(value.number("[0-4]", "a whole number from 0 to 4")),
-    "needs": _needs,
-    "scope": _scope,
-    "accept": _Value.texts,
-    "run": _Value.text,
-    "agent": _one_word,
-    "model": _one_word,
-    "attempts": lambda value: int(value.number("[1-9][0-9]?", "a whole number from 1 to 99")),
-    "minutes": _minutes,
-    "allow": _allow,
-    "review": _review,
+# Each key: how it is read, and its correct form.
+KEYS: Mapping[str, tuple[Callable[[_Value], Any], str]] = {
+    "title": (_title, 'title: "Fix: the login"'),
+    "priority": (_like("[0-4]", "a whole number from 0 to 4", int), "priority: 2  # 0 now … 4 whenever"),
+    "needs": (_needs, "needs: [add-users, fix-login]  # ids of units"),
+    "scope": (_scope, 'scope: ["src/**", "docs/*.md"]  # globs, relative to the repository'),
+    "accept": (_Value.texts, "accept: ['pytest -q tests/test_login.py']  # shell commands"),
+    "run": (_Value.text, "run: 'ruff format .'  # a shell command"),
+    "agent": (_AGENT, "agent: claude  # a file in conventions/runtimes"),
+    "model": (_like(r"[A-Za-z0-9]\S*", "a name"), "model: name-of-the-model"),
+    "attempts": (_like("[1-9][0-9]?", "a whole number from 1 to 99", int), "attempts: 3  # 1 … 99"),
+    "minutes": (_MINUTES, "minutes: 45  # per attempt; fractions are fine"),
+    "allow": (_allow, f"allow: [edit-tests]  # {', '.join(GUARDS)}"),
+    "review": (_like("required|auto", "required or auto"), "review: required  # or auto"),
 }
+READERS = {key: reader for key, (reader, _) in KEYS.items()}
+FORMS = {key: form for key, (_, form) in KEYS.items()}
 
 
 def _split(text: str) -> tuple[str, str, int]:
@@ -266,52 +220,42 @@ def _split(text: str) -> tuple[str, str, int]:
 
 def _values(head: str, first: int) -> list[_Value]:
     root = _compose(head, first)
-    if root is None:
-        return []
-    if not isinstance(root, yaml.MappingNode):
+    if not isinstance(root, yaml.MappingNode | None):
         raise TaskFileError("front matter is not made of `key: value` lines", line=first + 1, form=FORMS["priority"])
     found: dict[str, _Value] = {}
-    for key_node, node in root.value:
+    for key_node, node in root.value if root else ():
         line = first + key_node.start_mark.line + 1
         key = str(key_node.value) if isinstance(key_node, yaml.ScalarNode) else "a key that is not text"
-        _check_key(key, line, found)
+        if key in LATER:
+            raise TaskFileError(f"not yet: {LATER[key]} (`{key}`)", line=line, form=f"leave {key} out")
+        if key not in READERS:
+            reason = f"unknown key {key!r}{_did_you_mean(key, READERS)}"
+            raise TaskFileError(reason, line=line, form="one of " + ", ".join(READERS))
+        if key in found:
+            raise TaskFileError(f"{key} is given twice, first on line {found[key].line}", line=line, form=FORMS[key])
         found[key] = _Value(key, node, line)
     return list(found.values())
 
 
-def _check_key(key: str, line: int, found: Mapping[str, _Value]) -> None:
-    if key in LATER:
-        raise TaskFileError(f"not yet: {LATER[key]} (`{key}`)", line=line, form=f"leave {key} out")
-    if key not in READERS:
-        reason = f"unknown key {key!r}{did_you_mean(key, list(READERS))}"
-        raise TaskFileError(reason, line=line, form="one of " + ", ".join(READERS))
-    if key in found:
-        raise TaskFileError(f"{key} is given twice, first on line {found[key].line}", line=line, form=FORMS[key])
-
-
 def _compose(head: str, first: int) -> yaml.Node | None:
     try:
-        node: yaml.Node | None = yaml.compose(head, Loader=yaml.SafeLoader)
+        return yaml.compose(head, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        line = first + (mark.line if mark else 0) + 1
-        problem = error.problem or "not YAML"
+        above, problem = mark.line if mark else 0, f"front matter cannot be read: {error.problem or 'not YAML'}"
         form = "indent with spaces, not with tabs" if r"\t" in problem else _QUOTE
-        raise TaskFileError(f"front matter cannot be read: {problem}", line=line, form=form) from None
     except yaml.reader.ReaderError as error:
-        line = first + head.count("\n", 0, int(error.position)) + 1
-        raise TaskFileError("a control character", line=line, form="remove it") from None
+        above, problem, form = head.count("\n", 0, int(error.position)), "a control character", "remove it"
     except (RecursionError, ValueError):
-        raise TaskFileError("front matter cannot be read", line=first + 1, form=FORMS["priority"]) from None
-    return node
+        above, problem, form = 0, "front matter cannot be read", FORMS["priority"]
+    raise TaskFileError(problem, line=first + above + 1, form=form)
 
 
 def _heading(body: str) -> str:
     """The first heading of the Markdown outside of code blocks, as one clean line."""
     fence = before = ""
     for line in body.splitlines():
-        mark = _FENCE.match(line)
-        heading = _HEADING.fullmatch(line)
+        mark, heading = _FENCE.match(line), _HEADING.fullmatch(line)
         if fence:
             fence = "" if mark and mark[1].startswith(fence) else fence
         elif mark:
@@ -326,3 +270,8 @@ def _heading(body: str) -> str:
 
 def _one_line(text: str) -> str:
     return " ".join(_UNFIT.sub(" ", text).split())[:MAX_TITLE]
+
+
+def _did_you_mean(word: str, known: Iterable[str]) -> str:
+    near = get_close_matches(word.lower(), list(known), n=1)
+    return f"; did you mean {near[0]}?" if near else ""

@@ -7,25 +7,14 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
-from watchdog.events import (
-    FileClosedEvent,
-    FileCreatedEvent,
-    FileDeletedEvent,
-    FileModifiedEvent,
-    FileMovedEvent,
-    FileSystemEvent,
-    FileSystemEventHandler,
-)
+from watchdog import events
 from watchdog.observers import Observer
 from watchdog.observers.inotify_move_event_grouper import InotifyMoveEventGrouper
 
 # Not the opening and closing of readers: a scan reads, and would wake itself for ever.
-CHANGES: list[type[FileSystemEvent]] = [
-    FileClosedEvent,
-    FileCreatedEvent,
-    FileDeletedEvent,
-    FileModifiedEvent,
-    FileMovedEvent,
+CHANGES: list[type[events.FileSystemEvent]] = [
+    *(events.FileCreatedEvent, events.FileModifiedEvent, events.FileClosedEvent),
+    *(events.FileMovedEvent, events.FileDeletedEvent),
 ]
 
 
@@ -70,11 +59,11 @@ class Watch:
         self._wake()
 
 
-class _Changes(FileSystemEventHandler):
+class _Changes(events.FileSystemEventHandler):
     def __init__(self, wanted: Callable[[str], bool], changed: Callable[[], None]) -> None:
         self._wanted, self._changed = wanted, changed
 
-    def on_any_event(self, event: FileSystemEvent) -> None:
+    def on_any_event(self, event: events.FileSystemEvent) -> None:
         paths = (str(event.src_path), str(event.dest_path or ""))
         if any(path and self._wanted(Path(path).name) for path in paths):
             self._changed()

@@ -193,7 +193,7 @@ class Worker:
         try:
             command = self._command(trip, earlier, carried=bool(carried), conflict=conflict, place=place)
         except ConfigError as error:
-            return NotStarted(EndReason.HANDED_BACK, str(error), words.wrong_rules(str(error)))
+            return NotStarted(EndReason.HANDED_BACK, str(error), words.wrong_prompt(str(error)))
         # World first: a daemon that dies between the two finds start.json in the run dir and adopts.
         child = await process.start(command)
         trip = replace(trip, attempt=replace(trip.attempt, pid=child.identity.pid))
@@ -203,7 +203,7 @@ class Worker:
 
     async def _carry(self, trip: Trip, earlier: Attempt | None) -> tuple[str, Conflict | None]:
         """The tree of the earlier attempt on the newest trunk, where this one goes on from it."""
-        if earlier is None or trip.unit.fresh or not earlier.commit or trip.task.run:
+        if earlier is None or trip.unit.fresh or not earlier.tree or trip.task.run:
             return "", None
         carried = await self._workspaces.carry(
             earlier.commit, onto=trip.attempt.base, diff=trip.run_dir / "before.diff"
@@ -213,7 +213,7 @@ class Worker:
     def _resumable(self, trip: Trip, earlier: Attempt) -> bool:
         """Sessions live where they were born: in the same workspace, with a runtime that can."""
         same = earlier.workspace == str(trip.workspace.tree) and earlier.agent == trip.attempt.agent
-        return bool(same and earlier.session and earlier.tree and trip.runtime.resume)
+        return bool(same and earlier.session and trip.runtime.resume)
 
     def _untouched_since(self, earlier: Attempt) -> bool:
         """Whether nobody else worked in that workspace after `earlier`."""
@@ -285,7 +285,7 @@ class Worker:
             remarks=tuple(self._store.select(Remark, unit=trip.unit.id)),
             digest=earlier.digest if earlier else "",
             handoff=earlier.handoff if earlier else "",
-            carried=carried,
+            carried=carried and bool(earlier and earlier.tree),
             conflicts=conflict.paths if conflict else (),
             old_diff=str(conflict.diff) if conflict else "",
             intent=conflict.intent if conflict else "",
@@ -327,14 +327,17 @@ class Worker:
             end=now(),
             reason=reason,
             detail=detail,
-            digest=digest(reason, detail=detail, said=_last_words(seen), notes=notes),
+            # Of a submission the judge says what went wrong; what was odd about it is told beside that.
+            digest="\n".join(notes)
+            if reason is EndReason.SUBMITTED
+            else digest(reason, detail=detail, said=_last_words(seen), notes=notes),
             summary=box.done,
             said=_last_words(seen)[-4000:],
             handoff=box.handoff,
             session=seen.session or trip.attempt.session,
             ref=f"refs/factory/attempts/{trip.unit.id}/{trip.attempt.number}",
             commit=kept,
-            tree=snapshot.tree,
+            tree=snapshot.tree if snapshot.changed else "",
             tokens_input=seen.usage.input,
             tokens_output=seen.usage.output,
             cost_usd=seen.usage.cost,
@@ -451,7 +454,7 @@ class Worker:
     def _earlier(self, attempt: Attempt) -> Attempt | None:
         """The newest attempt before this one that left anything."""
         before = [each for each in self._store.select(Attempt, unit=attempt.unit) if each.number < attempt.number]
-        return before[-1] if before else None
+        return next((each for each in reversed(before) if each.commit), before[-1] if before else None)
 
     def _session_usage(self, attempt: Attempt) -> Usage | None:
         """What the session that is continued had used before: some runtimes tell totals of the session."""

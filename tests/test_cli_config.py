@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from factory.cli.main import factory, factoryd
-from factory.unit import UnitState
 from tests.cli_line import Line
 
 INFERRED = {
@@ -189,7 +188,7 @@ def test_doctor_finds_nothing_bad_in_a_plain_repository(repository: Path, capsys
     out = capsys.readouterr().out
     assert code == 0
     assert "ok    git repository, main at " in out
-    assert "note  no factory has been started here\n      mend: factoryd start\n" in out
+    assert "note  the daemon is stopped\n      mend: factoryd start\n" in out
 
 
 def test_doctor_names_what_is_bad_and_what_mends_it(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -203,26 +202,8 @@ def test_doctor_names_what_is_bad_and_what_mends_it(repository: Path, capsys: py
 
     out = capsys.readouterr().out
     assert code == 1
-    assert "bad   agent mine: no command no-such-agent on PATH\n      mend: install no-such-agent" in out
-    assert "mend: edit conventions/runtimes/broken.toml" in out
-
-
-def test_doctor_sees_what_a_dead_daemon_left(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    line = Line(repository)
-    line.unit("fix", UnitState.RUNNING, attempt=1)
-    line.hook("w1", "fix", 1)
-    line.hook("w2")
-    (repository / ".factory" / "daemon.pid").write_text("1")
-    folder = repository / ".factory" / "attempts" / "fix" / "1"
-    folder.mkdir(parents=True)
-    (folder / "start.json").write_text("{}")
-
-    factory(["doctor"])
-
-    out = capsys.readouterr().out
-    assert "note  the daemon is stopped" in out
-    assert "did not end in order" in out
-    assert "attempt 1 of fix may still run" in out
+    assert "bad   The program of agent mine, 'no-such-agent', is not installed" in out
+    assert "note  conventions/runtimes/broken.toml" in out
 
 
 def test_doctor_says_what_is_wrong_with_the_repository_the_settings_and_the_store(

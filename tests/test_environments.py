@@ -137,7 +137,7 @@ async def test_an_environment_is_made_once_while_what_it_read_is_unchanged(world
 @pytest.mark.parametrize("change", ["input", "new input", "setup", "passed value", "stamp", "python"])
 async def test_it_is_made_anew_when_anything_it_was_made_from_changed(world: World, change: str) -> None:
     world.passed = ("INDEX",)
-    setup = Setup(kind="script", commands=(BARE,), inputs=("deps*.txt", "/etc/x*", "../y*"), reason="r")
+    setup = Setup(kind="script", commands=(BARE,), inputs=("deps*.txt", "/etc/x*", "../y*", ".", "a**"), reason="r")
     write(world.place.tree, {"deps.txt": "1"})
     first = await world.ready(setup)
     if change.endswith("input"):

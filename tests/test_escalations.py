@@ -46,7 +46,9 @@ ASKS: dict[str, tuple[Ask, CardKind, list[str]]] = {
     "no gate": (words.no_gate(), CardKind.NO_GATE, ["wait", "approve", "cancel"]),
     "setup": (words.setup_failed(sentence="pip failed.", tail="E"), CardKind.SETUP, ["recheck", "cancel"]),
     "rules": (words.wrong_rules("a.toml: nonsense"), CardKind.CONFIG, ["wait", "cancel"]),
+    "prompt": (words.wrong_prompt("unit.md: line 3"), CardKind.CONFIG, ["recheck", "cancel"]),
     "accept": (words.already_accepted(a_unit(), "pytest"), CardKind.ACCEPT, ["cancel", "approve"]),
+    "need": (words.need_cancelled(a_unit(needs=("base",)), ["base"]), CardKind.QUESTION, ["unneed", "cancel"]),
     "trunk red": (trunk_red("test"), CardKind.TRUNK_RED, ["repair", "wait", "approve"]),
     "guard": (
         words.guard(a_unit(), CardKind.GUARD, "it changes a gate", ["Makefile"]),
@@ -69,7 +71,7 @@ ASKS: dict[str, tuple[Ask, CardKind, list[str]]] = {
     "gone": (words.trunk_gone("main"), CardKind.CONFIG, ["wait"]),
     "config": (words.bad_config("factory.toml: line 1"), CardKind.CONFIG, ["wait"]),
 }
-SHARED = ["no gate", "setup", "rules", "trunk red", "runtime", "blocked", "gone", "config"]
+SHARED = ["no gate", "setup", "rules", "prompt", "trunk red", "runtime", "blocked", "gone", "config", "accept", "need"]
 
 
 @pytest.mark.parametrize("name", ASKS)
@@ -498,8 +500,8 @@ def test_remarks_are_numbered_as_they_were_said(line: OnRecord) -> None:
 @pytest.mark.parametrize("name", ASKS)
 def test_every_option_of_every_card_can_be_taken(line: OnRecord, name: str) -> None:
     ask, kind, actions = ASKS[name]
-    queued = kind in (CardKind.LANDING_BLOCKED,)
-    state = QUEUED if queued else WAITING if name in SHARED else HELD
+    waits = name in SHARED and kind not in (CardKind.ACCEPT, CardKind.QUESTION)
+    state = QUEUED if kind is CardKind.LANDING_BLOCKED else WAITING if waits else HELD
 
     for at, action in enumerate(actions, 1):
         unit = f"unit-{at}"
@@ -514,6 +516,7 @@ def test_every_option_of_every_card_can_be_taken(line: OnRecord, name: str) -> N
 EXPECTED: dict[str, Callable[[UnitState], UnitState]] = {
     "answer": lambda state: READY,
     "retry": lambda state: READY,
+    "unneed": lambda state: READY,
     "approve": lambda state: QUEUED,
     "cancel": lambda state: UnitState.CANCELLED,
     "wait": lambda state: state,

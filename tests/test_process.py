@@ -227,7 +227,7 @@ async def test_output_that_does_not_fit_on_the_disk_is_lost_and_said_but_the_com
 async def test_what_stays_in_the_background_is_swept_and_does_not_delay_the_end(shell: Shell) -> None:
     ended = await ran(shell.script("sleep 100 & echo $!"))
 
-    assert (ended.code, ended.swept, ended.left) == (0, 1, 0)
+    assert (ended.code, ended.left) == (0, 0)
     assert gone(int(shell.output()))
 
 
@@ -240,7 +240,6 @@ async def test_a_daemon_in_a_session_of_its_own_without_the_marker_is_swept(shel
     ended = await child.wait()
 
     assert (ended.cause, ended.left) == ("exited", 0)
-    assert ended.swept >= 1
     assert gone(pid)
 
 

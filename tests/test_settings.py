@@ -113,8 +113,8 @@ def test_an_unknown_key_is_refused_with_its_line_and_a_did_you_mean(file: Path, 
     assert refusal(file, text) == sentence
 
 
-def test_a_key_like_no_other_is_refused_with_all_there_are(file: Path) -> None:
-    assert refusal(file, "xyzzy = 1").startswith("factory.toml line 1: unknown key xyzzy; known are workers, agent, ")
+def test_a_key_like_no_other_is_refused_without_a_guess(file: Path) -> None:
+    assert refusal(file, "xyzzy = 1") == "factory.toml line 1: unknown key xyzzy"
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_a_variable_that_names_no_setting_is_refused(file: Path) -> None:
 
 def test_a_list_in_a_variable_has_to_be_json(file: Path) -> None:
     assert refusal(file, FACTORY__ENV__PASS="A,B") == (
-        """FACTORY__ENV__PASS has to be a list in JSON: FACTORY__ENV__PASS='["NAME"]'"""
+        """a list in the environment has to be written in JSON: FACTORY__ENV__PASS='["NAME"]'"""
     )
 
 

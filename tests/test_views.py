@@ -161,7 +161,7 @@ def test_the_status_of_a_busy_line_is_that_of_the_contract(
                 "deadline": AT,
                 "count": 1,
                 "since": AT,
-                    "answer": "",
+                "answer": "",
             }
         ],
         "budget": None,
@@ -431,6 +431,18 @@ def test_the_outcome_of_a_request_is_seen_once_the_daemon_wrote_it(
     assert before == {"state": "pending", "outcome": ""}
     assert views.request_outcome(writer, made) == {"state": "done", "outcome": "The line rests."}
     assert views.request_outcome(writer, 99) is None
+
+
+def test_what_is_asked_for_and_not_done_yet_is_given_by_its_kind(
+    store: SqliteStore, writer: sqlite3.Connection
+) -> None:
+    with views.writing(writer):
+        for kind, card in (("answer", "E1"), ("answer", "E2"), ("pause", "")):
+            views.make_request(writer, kind, {"card": card}, AT)
+
+    store.write(Event.REQUEST_DONE, replace(store.open(Request)[0], state="done"), now=NOW)
+
+    assert views.pending(writer, "answer") == [{"card": "E2"}]
 
 
 def test_a_check_that_fails_leaves_no_request(store: SqliteStore, writer: sqlite3.Connection) -> None:

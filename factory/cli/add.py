@@ -1,63 +1,79 @@
-"""Drops a task file into the inbox, whole at once; `-` reads it from standard input. Says what became of it.
-
-factory add fix-login.md
-echo "Fix the login redirect" | factory add -
-"""
+"""A task file on its way into the inbox, or only looked at: what `check` refuses, `add` does not drop."""
 
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Mapping
 from pathlib import Path
 
 from factory.cli import place, say
-from factory.cli.check import content, read
+from factory.cli.ask import soon
+from factory.errors import FactoryError, TaskFileError, UsageError
 from factory.stores import views
-from factory.task_file import decode, numbered, slug
-
-WAIT_S = 2.0
+from factory.task_file import TaskFile, decode, numbered, parse, slug
 
 
-def run(args: Namespace) -> int:
-    """Check it, drop it, and where the daemon is up say its unit."""
+def add(args: Namespace) -> int:
+    """Drops a task file into the inbox, whole at once; `-` reads it from standard input. Says what became of it.
+
+    factory add fix-login.md
+    echo "Fix the login redirect" | factory add -
+    """
     top = Path(place.root())
     if args.file == "-":
-        raw, name = sys.stdin.buffer.read(), ""
+        raw = sys.stdin.buffer.read()
+        name = _free(top, slug(_read(raw, "standard input").title))
     else:
-        raw, name = content(Path(args.file)), Path(args.file).name
-    task = read(raw, name or "standard input")
-    name = name if name.endswith(".md") else f"{name}.md" if name else _free(top, slug(task.title))
+        raw = Path(args.file).read_bytes()
+        name = Path(args.file).name.removesuffix(".md") + ".md"
+        _read(raw, Path(args.file).name)
     with place.store(str(top)) as con:
         before = views.last_seq(con)
         _drop(top / "inbox", name, decode(raw))
         if views.daemon(con)["state"] == "stopped":
             print(f"dropped as inbox/{name}; the next start takes it (factoryd start)")
             return 0
-        deadline = time.monotonic() + WAIT_S
-        while time.monotonic() < deadline:
-            for entry in views.log(con, after=before):
-                if entry["event"].startswith("task.") and entry.get("name") == name:
-                    return _told(entry)
-            time.sleep(0.02)
-    print(f"dropped as inbox/{name}; the daemon takes it soon (factory status)")
+        taken = soon(lambda: next((each for each in views.log(con, after=before) if each.get("name") == name), None))
+    if taken is None:
+        print(f"dropped as inbox/{name}; the daemon takes it soon (factory status)")
+        return 0
+    verb = taken["event"].removeprefix("task.")
+    print(f"{verb}: {taken['unit'] or name}" + (f": {say.line(taken['why'])}" if taken.get("why") else ""))
+    return 1 if verb == "rejected" else 0
+
+
+def check(args: Namespace) -> int:
+    """Says whether a task file would be accepted, and as what. Exit code 1: it would not.
+
+    factory check inbox/fix-login.md
+    """
+    path = Path(args.file)
+    if path.is_symlink():
+        raise FactoryError(f"{path} is a symbolic link; the inbox takes files only")
+    try:
+        task = _read(path.read_bytes(), path.name)
+    except UsageError as error:
+        raise FactoryError(str(error)) from error  # the answer is "no"; the command itself was right
+    print(f"{slug(path.name)}: {say.line(task.title)}\nit would be accepted")
     return 0
 
 
-def _told(entry: Mapping[str, str]) -> int:
-    verb = entry["event"].removeprefix("task.")
-    print(f"{verb}: {entry['unit'] or entry['name']}" + (f": {say.line(entry['why'])}" if entry.get("why") else ""))
-    return 1 if verb == "rejected" else 0
+def _read(raw: bytes, name: str) -> TaskFile:
+    """The task file; raise UsageError with place, reason and correct form."""
+    try:
+        return parse(decode(raw), name)
+    except TaskFileError as error:
+        where = f"{name}:{error.line}" if error.line else name
+        form = f"\n  the correct form: {error.form}" if error.form else ""
+        raise UsageError(f"{where}: {error.reason}{form}") from error
 
 
 def _free(top: Path, base: str) -> str:
     """A file name that stands for no other task that waits: standard input never replaces one."""
+    waiting = {path.name for path in (top / "inbox").glob("*.md")}
+    waiting |= {path.name.partition("-")[2] for path in (top / ".factory/intake").glob("*.md")}
     with place.store(str(top)) as con:
         names = (base, *(numbered(base, number) for number in range(2, 10_000)))
-        return next(f"{name}.md" for name in names if not views.show(con, name) and not _waits(top, f"{name}.md"))
-
-
-def _waits(top: Path, name: str) -> bool:
-    return (top / "inbox" / name).exists() or any((top / ".factory" / "intake").glob(f"*-{name}"))
+        return next(f"{name}.md" for name in names if not views.show(con, name) and f"{name}.md" not in waiting)
 
 
 def _drop(inbox: Path, name: str, text: str) -> None:

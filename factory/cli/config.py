@@ -1,36 +1,36 @@
-"""The values in force and where each was written; and what was inferred where nothing was.
-
-factory config
-factory config --explain limits.minutes
-"""
+"""The values in force and where each was written; and what was inferred where nothing was."""
 
 import json
 import os
 from argparse import Namespace
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from factory import settings
 from factory.cli import place, say
-from factory.cli.place import Seen
-from factory.errors import ConfigError, UsageError
+from factory.errors import ConfigError, RefusedByState, UsageError
 from factory.stores import views
+from factory.stores.views import Json
 
 
-def run(args: Namespace) -> int:
-    """Print them; exit code 1 where factory.toml is wrong and the last good one is in force."""
-    top = place.repository()
-    kept, inferred = _kept(top)
+def config(args: Namespace) -> int:
+    """The values in force and where each was written; and what was inferred where nothing was.
+
+    factory config
+    factory config --explain limits.minutes
+    """
+    top = Path(place.repository())
+    kept, inferred = _kept(str(top))
+    wrong = ""
     try:
-        loaded = settings.explain(settings.load(Path(top) / "factory.toml", os.environ))
-        values, wrong = kept or {key: {"value": value, "source": source} for key, (value, source) in loaded.items()}, ""
+        loaded = settings.explain(settings.load(top / "factory.toml", os.environ))
+        values = kept or {key: {"value": value, "source": source} for key, (value, source) in loaded.items()}
     except ConfigError as error:
         if kept is None:
             raise
         values, wrong = kept, str(error)
     if args.explain:
-        print("\n".join(_explained(args.explain, values)))
+        _explain(args.explain, values)
     elif args.json:
         print(json.dumps({"settings": values, "inferred": inferred, "error": wrong}, ensure_ascii=False))
     else:
@@ -41,36 +41,50 @@ def run(args: Namespace) -> int:
     return 1 if wrong else 0
 
 
-def inferred_lines(inferred: Seen) -> list[str]:
+def init(_: Namespace) -> int:
+    """Writes a factory.toml in which every key is explained and commented out. Never needed: defaults are in force.
+
+    factoryd init
+    """
+    path = Path(place.repository()) / "factory.toml"
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(settings.template())
+    except FileExistsError:
+        raise RefusedByState(f"{path} is there already and was left as it is.") from None
+    print(f"wrote {path}: everything in it is commented out and already in force")
+    return 0
+
+
+def inferred_lines(inferred: Json) -> list[str]:
     """What the factory found out by itself, each with the reason."""
     rows = [("gate", gate["name"], gate["command"], gate["reason"]) for gate in inferred.get("gates", [])]
     rows = rows or [("gate", "none", "", "nothing lands before you say how work is judged")]
     setup = inferred.get("setup") or {"kind": "none", "reason": ""}
     rows.append(("setup", setup["kind"], "", setup["reason"]))
-    agents = inferred.get("agents") or ["none"]
-    return say.table(
-        rows + [("agent", name, "", "default" * (name == inferred.get("agent"))) for name in agents], most=40
-    )
+    for name in inferred.get("agents") or ["none"]:
+        rows.append(("agent", name, "", "default" if name == inferred.get("agent") else ""))
+    return say.table(rows, most=40)
 
 
-def _kept(top: str) -> tuple[Seen | None, Seen]:
+def _kept(top: str) -> tuple[Json | None, Json]:
     """What the running daemon goes by (None: it does not run), and what it inferred last."""
-    if not os.path.exists(place.within(top, "store.sqlite")):  # noqa: PTH110 -- see place.py
+    if not Path(place.within(top, "store.sqlite")).exists():
         return None, {}
     with place.store(top) as con:
         running = views.daemon(con)["state"] != "stopped"
         return views.fact(con, "config") if running else None, views.fact(con, "inferred") or {}
 
 
-def _explained(key: str, values: Seen) -> Iterator[str]:
+def _explain(key: str, values: Json) -> None:
     if key not in settings.KEYS:
         raise UsageError(f"there is no key {key!r}{say.meant(key, settings.KEYS)}\n  all of them: factory config")
     field, each = settings.KEYS[key], values[key]
-    yield f"{key} = {_toml(each['value'])}"
-    yield f"  from     {each['source']}"
-    yield f"  default  {_toml(field.default)}"
-    yield f"  meaning  {field.description}"
-    yield f"  change   factory.toml, or the variable {settings.PREFIX}{key.upper().replace('.', '__')}"
+    print(f"{key} = {_toml(each['value'])}")
+    print(f"  from     {each['source']}")
+    print(f"  default  {_toml(field.default)}")
+    print(f"  meaning  {field.description}")
+    print(f"  change   factory.toml, or the variable {settings.PREFIX}{key.upper().replace('.', '__')}")
 
 
 def _toml(value: Any) -> str:

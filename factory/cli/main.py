@@ -1,5 +1,6 @@
-"""The two programs: each finds the command asked for, imports that one only, and turns every outcome into an exit code.
+"""The two programs: each imports the one command asked for and turns every outcome into an exit code.
 
+A command is the function of its name in a module of this package, and its docstring is what --help prints.
 Invariant: 0 fine, 1 no, 2 usage, 3 refused by state; no traceback for anything that factoryd raises on purpose.
 """
 
@@ -15,31 +16,31 @@ from factory import __version__
 from factory.cli import say
 from factory.errors import FactoryError, NotYet, UsageError
 
-Commands = Mapping[str, tuple[str, str]]  # name → (synopsis, what it is for)
+Commands = Mapping[str, tuple[str, str, str]]  # name → (module, synopsis, what it is for)
 
 FACTORY: Commands = {
-    "status": ("[--json] [--watch]", "what needs you, then what is moving"),
-    "add": ("FILE|-", "drop a task file into the inbox"),
-    "show": ("ID [--json]", "all about one unit, or one card"),
-    "log": ("[ID] [-f|--follow] [--json]", "what happened, what an agent says"),
-    "diff": ("ID", "what a unit changes"),
-    "why": ("ID", "why a unit waits, was retried, or landed"),
-    "answer": ("CARD OPTION|TEXT… [--always]", "decide a card"),
-    "tell": ("ID TEXT…", "say something to a unit's agent"),
-    "retry": ("ID", "give a unit another attempt"),
-    "cancel": ("ID", "drop a unit"),
-    "pause": ("", "start nothing new"),
-    "resume": ("", "go on after a pause"),
-    "gate": ("[--tree REV] [--here]", "run the gates as the line would"),
-    "check": ("FILE", "would this task file be accepted?"),
-    "config": ("[--explain KEY] [--json]", "the values in force, and where from"),
-    "doctor": ("", "what is missing, and what mends it"),
+    "status": ("status", "[--json] [--watch]", "what needs you, then what is moving"),
+    "add": ("add", "FILE|-", "drop a task file into the inbox"),
+    "show": ("show", "ID [--json]", "all about one unit, or one card"),
+    "log": ("log", "[ID] [-f|--follow] [--json]", "what happened, what an agent says"),
+    "diff": ("show", "ID", "what a unit changes"),
+    "why": ("show", "ID", "why a unit waits, was retried, or landed"),
+    "answer": ("ask", "CARD OPTION|TEXT… [--always]", "decide a card"),
+    "tell": ("ask", "ID TEXT…", "say something to a unit's agent"),
+    "retry": ("ask", "ID", "give a unit another attempt"),
+    "cancel": ("ask", "ID", "drop a unit"),
+    "pause": ("ask", "", "start nothing new"),
+    "resume": ("ask", "", "go on after a pause"),
+    "gate": ("gate", "[--tree REV] [--here]", "run the gates as the line would"),
+    "check": ("add", "FILE", "would this task file be accepted?"),
+    "config": ("config", "[--explain KEY] [--json]", "the values in force, and where from"),
+    "doctor": ("doctor", "", "what is missing, and what mends it"),
 }
 FACTORYD: Commands = {
-    "start": ("[--foreground] [--workers N]", "start the factory of this repository"),
-    "stop": ("[--drain] [--now]", "stop it; the unfinished is handed back"),
-    "restart": ("", "a new daemon; running agents stay"),
-    "init": ("", "write a commented factory.toml (never needed)"),
+    "start": ("life", "[--foreground] [--workers N]", "start the factory of this repository"),
+    "stop": ("life", "[--drain] [--now]", "stop it; the unfinished is handed back"),
+    "restart": ("life", "", "a new daemon; running agents stay"),
+    "init": ("config", "", "write a commented factory.toml (never needed)"),
 }
 LATER = {"report": "a summary of days", "inbox": "cards in full screen", "top": "a live view"}
 
@@ -59,13 +60,13 @@ def _run(program: str, commands: Commands, argv: Sequence[str]) -> int:
         if isinstance(stream, io.TextIOWrapper):  # a terminal that is not UTF-8 gets question marks, not a traceback
             stream.reconfigure(errors="replace")
     try:
-        code = _command(program, commands, list(argv))
+        code = _command(program, commands, argv)
         sys.stdout.flush()
         return code
     except FactoryError as error:
         print(f"{program}: {say.clean(str(error))}", file=sys.stderr)
         return error.exit_code
-    except SystemExit as end:  # argparse, after --help or a usage error
+    except SystemExit as end:  # argparse, after a usage error
         return int(end.code or 0)
     except KeyboardInterrupt:
         return 130
@@ -73,54 +74,57 @@ def _run(program: str, commands: Commands, argv: Sequence[str]) -> int:
         # What reads us has gone; the interpreter's own flush at exit would complain once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return 1
 
 
-def _command(program: str, commands: Commands, argv: list[str]) -> int:
-    if not argv or argv[0] in ("-h", "--help", "help"):
-        print(_overview(program, commands))
+def _command(program: str, commands: Commands, argv: Sequence[str]) -> int:
+    name, *rest = argv or ["--help"]
+    if name in ("-h", "--help"):
+        print("\n".join(_overview(program, commands)))
         return 0
-    name, *rest = argv
-    if name in ("-V", "--version"):
+    if name == "--version":
         print(f"{program} {__version__}")
         return 0
     if name in LATER and program == "factory":
         raise NotYet(f"factory {name} ({LATER[name]}). Until then: factory status, factory log.")
     if name not in commands:
-        raise UsageError(f"there is no command {name!r}{_meant(program, name, commands)}\n  see: {program} --help")
-    synopsis, _ = commands[name]
-    command = import_module(f"factory.cli.{name}")
+        raise UsageError(f"there is no command {name!r}{_meant(name, commands)}\n  see: {program} --help")
+    module, synopsis, _ = commands[name]
+    command = getattr(import_module(f"factory.cli.{module}"), name)
     usage = f"{program} {name} {synopsis}".rstrip()
     if {"-h", "--help"} & set(rest):
-        what, _, examples = (command.__doc__ or "").strip().partition("\n\n")
-        print("\n  ".join([f"usage: {usage}\n\n{what}\n\nexamples:", *examples.splitlines()]))
+        what, _, examples = str(command.__doc__).partition("\n\n")
+        print(f"usage: {usage}\n\n{what}\n\nexamples:")
+        print("\n".join(f"  {example.strip()}" for example in examples.strip().splitlines()))
         return 0
     parser = argparse.ArgumentParser(prog=f"{program} {name}", usage=usage, add_help=False, allow_abbrev=False)
     _declare(parser, synopsis)
-    return int(command.run(parser.parse_args(rest)))
+    return int(command(parser.parse_args(rest)))
 
 
 def _declare(parser: argparse.ArgumentParser, synopsis: str) -> None:
     for form in re.findall(r"\[[^]]*\]|\S+", synopsis):
         flags, _, value = form.strip("[]").partition(" ")
-        name = flags.split("|")[0].strip("…").lower()
         if value:
             parser.add_argument(flags, metavar=value)
         elif flags.startswith("-"):
             parser.add_argument(*flags.split("|"), action="store_true")
         else:
             nargs = "?" if form.startswith("[") else "+" if form.endswith("…") else None
-            parser.add_argument(name, metavar=flags, nargs=nargs)
+            parser.add_argument(flags.split("|")[0].strip("…").lower(), metavar=flags, nargs=nargs)
 
 
-def _meant(program: str, name: str, commands: Commands) -> str:
-    for other, its in (("factory", FACTORY), ("factoryd", FACTORYD)):
+def _meant(name: str, commands: Commands) -> str:
+    for program, its in (("factory", FACTORY), ("factoryd", FACTORYD)):
         if name in its:
-            return f"; did you mean: {other} {name}"
+            return f"; did you mean: {program} {name}"
     return say.meant(name, commands)
 
 
-def _overview(program: str, commands: Commands) -> str:
+def _overview(program: str, commands: Commands) -> list[str]:
+    rows = [(f"{name} {synopsis}", what) for name, (_, synopsis, what) in commands.items()]
     other = "factoryd start|stop" if program == "factory" else "factory status|add|…"
-    lines = say.table([(f"{name} {synopsis}", what) for name, (synopsis, what) in commands.items()], most=40)
-    head, foot = f"usage: {program} COMMAND [--help]", f"The other half: {other}. Each command's --help has examples."
-    return "\n".join([head, "", *lines, "", foot])
+    foot = f"The other half: {other}. Each command's --help has examples."
+    return [f"usage: {program} COMMAND [--help]", "", *say.table(rows, most=40), "", foot]

@@ -1,32 +1,18 @@
 """Where things lie: the repository's root, found from the current folder, and what the daemon keeps under it.
 
-Invariant: nothing is created here but the mark that wakes the daemon. Paths are strings: importing pathlib would be a
-fifth of the start-up time of `factory status` (engine.md §8).
+Invariant: nothing is written here. Paths are strings: importing pathlib would be a fifth of the start-up time of
+`factory status` (engine.md §8).
 """
 # ruff: noqa: PTH109, PTH110, PTH112, PTH118, PTH120, PTH123
 
 import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from contextlib import closing
 
 from factory.cli import say
 from factory.errors import FactoryError, RepositoryError
 from factory.stores import views
-
-TYPE_CHECKING = False  # as in views.py: typing costs more than the query
-if TYPE_CHECKING:
-    from typing import Any
-
-    Seen = dict[str, Any]
-else:
-    Seen = dict
-
-
-def now() -> datetime:
-    """This moment, aware, UTC."""
-    return datetime.now(UTC)
+from factory.stores.views import Json
 
 
 def root() -> str:
@@ -41,12 +27,10 @@ def repository() -> str:
     """The top of the git working tree, or of its main one if only that has a factory; may raise RepositoryError."""
     top = here = os.getcwd()
     while not os.path.exists(os.path.join(top, ".git")):
-        parent = os.path.dirname(top)
-        if parent == top:
-            raise RepositoryError(
-                f"{here} is in no git repository.\n  make one: git init && git commit --allow-empty -m new"
-            )
-        top = parent
+        if top == os.path.dirname(top):
+            make = "git init && git commit --allow-empty -m new"
+            raise RepositoryError(f"{here} is in no git repository.\n  make one: {make}")
+        top = os.path.dirname(top)
     main = _main_worktree(top)
     return main if main and os.path.isdir(within(main)) and not os.path.isdir(within(top)) else top
 
@@ -61,17 +45,12 @@ def run_dir(top: str, unit: str, number: int) -> str:
     return within(top, "attempts", unit, str(number))
 
 
-@contextmanager
-def store(top: str, *, write: bool = False) -> Iterator[sqlite3.Connection]:
+def store(top: str, *, write: bool = False) -> closing[sqlite3.Connection]:
     """The open store of that root; raise StoreError where the factory never ran, or the file cannot be used."""
-    con = views.open_store(within(top, "store.sqlite"), write=write)
-    try:
-        yield con
-    finally:
-        con.close()
+    return closing(views.open_store(within(top, "store.sqlite"), write=write))
 
 
-def daemon(top: str) -> Seen:
+def daemon(top: str) -> Json:
     """What is known of the daemon: `state` is running, draining or stopped."""
     if not os.path.exists(within(top, "store.sqlite")):
         return {"state": "stopped", "pid": None}
@@ -79,7 +58,7 @@ def daemon(top: str) -> Seen:
         return views.daemon(con)
 
 
-def unit(con: sqlite3.Connection, name: str, *, refusal: type[FactoryError] = FactoryError) -> Seen:
+def unit(con: sqlite3.Connection, name: str, *, refusal: type[FactoryError] = FactoryError) -> Json:
     """All about the unit of that id; raise `refusal` where there is none."""
     found = views.show(con, name)
     if found is None:
@@ -91,12 +70,6 @@ def meant(con: sqlite3.Connection, name: str) -> str:
     """A did-you-mean among the units that are open or landed last."""
     seen = views.status(con, views.now_text())
     return say.meant(name, [unit["id"] for unit in seen["units_open"]] + [unit["unit"] for unit in seen["last_landed"]])
-
-
-def wake(top: str) -> None:
-    """Tell the daemon that there is something to read."""
-    with open(within(top, "wake"), "a") as mark:
-        os.utime(mark.fileno())
 
 
 def _main_worktree(top: str) -> str:

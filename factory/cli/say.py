@@ -8,8 +8,10 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from itertools import accumulate
 from unicodedata import combining, east_asian_width
 
+COLUMNS = 80  # one screen
 _ESCAPES = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]|\x9b[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
     r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)"  # OSC, DCS…: titles, links, clipboard
@@ -17,7 +19,6 @@ _ESCAPES = re.compile(
 )
 # What is left of them, and the marks that turn the reading order round.
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-_SGR = re.compile(r"\x1b\[[0-9;]*m")
 _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
 
@@ -31,44 +32,27 @@ def line(text: str) -> str:
     return " ".join(clean(text).split())
 
 
-def coloured() -> bool:
-    """Whether standard output is a terminal that wants colours."""
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-
-
 def paint(text: str, style: str) -> str:
-    """The text in that style, plain where colours are not wanted."""
-    return f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if text and coloured() else text
-
-
-def columns() -> int:
-    """Cells in a line: the terminal's, at most 100; 80 where there is none."""
-    try:
-        return max(40, min(100, os.get_terminal_size(sys.stdout.fileno()).columns))
-    except (OSError, ValueError):
-        return 80
+    """The text in that style; plain where standard output is no terminal, or one that wants no colours."""
+    wanted = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if text and wanted else text
 
 
 def width(text: str) -> int:
-    """Cells that the text takes, colours not counted."""
-    return sum(_cells(char) for char in _SGR.sub("", text))
+    """Cells that an uncoloured text takes."""
+    return sum(map(_cells, text))
 
 
 def clip(text: str, room: int) -> str:
-    """One line of at most `room` cells; uncoloured text only."""
+    """One line of at most `room` cells."""
     flat = line(text)
     if width(flat) <= room:
         return flat
-    kept, used = "", 1
-    for char in flat:
-        used += _cells(char)
-        if used > room:
-            break
-        kept += char
-    return kept.rstrip() + "…"
+    kept = (char for char, used in zip(flat, accumulate(map(_cells, flat)), strict=True) if used < room)
+    return "".join(kept).rstrip() + "…"
 
 
-def wrap(text: str, *, indent: str, room: int) -> list[str]:
+def wrap(text: str, *, indent: str = "", room: int = COLUMNS) -> list[str]:
     """The words of the text in lines of at most `room` cells; a longer word has a line of its own."""
     lines: list[str] = []
     for word in line(text).split():
@@ -79,21 +63,21 @@ def wrap(text: str, *, indent: str, room: int) -> list[str]:
     return lines
 
 
-def table(rows: Iterable[Sequence[str]], *, indent: str = "  ", most: int = 30) -> list[str]:
+def table(rows: Sequence[Sequence[str]], *, indent: str = "  ", most: int = 30) -> list[str]:
     """Rows as lines with aligned columns; the last column gets what room is left, the others at most `most`."""
-    cut = [[*(clip(cell, most) for cell in row[:-1]), row[-1]] for row in rows]
-    if not cut:
-        return []
-    widths = [max(width(row[at]) for row in cut) for at in range(len(cut[0]) - 1)]
-    room = columns() - len(indent) - sum(widths) - 2 * len(widths)
-    return [
-        (
-            indent
-            + "".join(cell + " " * (wide - width(cell) + 2) for cell, wide in zip(row, widths, strict=False))
-            + clip(row[-1], max(room, 12))
-        ).rstrip()
-        for row in cut
-    ]
+    heads = [[clip(cell, most) for cell in row[:-1]] for row in rows]
+    widths = [max(map(width, column)) for column in zip(*heads, strict=True)]
+    room = max(12, COLUMNS - len(indent) - sum(widths) - 2 * len(widths))
+    lines = []
+    for head, row in zip(heads, rows, strict=True):
+        cells = [cell + " " * (wide - width(cell) + 2) for cell, wide in zip(head, widths, strict=True)]
+        lines.append((indent + "".join(cells) + clip(row[-1], room)).rstrip())
+    return lines
+
+
+def section(title: str, rows: Sequence[Sequence[str]]) -> list[str]:
+    """A titled table with an empty line before it; nothing where there are no rows."""
+    return ["", paint(title, "bold"), *table(rows, most=24)] if rows else []
 
 
 def ago(stamp: str | None, now: datetime) -> str:
@@ -109,10 +93,8 @@ def lasted(seconds: float) -> str:
     return f"{seconds:.1f} s" if isinstance(seconds, float) and 0 < seconds < 10 else f"{max(0, int(seconds))} s"
 
 
-def moment(stamp: str | None, now: datetime) -> str:
+def moment(stamp: str, now: datetime) -> str:
     """That time on this machine's clock, with the date where it is not today's."""
-    if not stamp:
-        return ""
     at = datetime.fromisoformat(stamp).astimezone()
     return f"{at:%H:%M:%S}" if at.date() == now.astimezone().date() else f"{at:%m-%d %H:%M}"
 
@@ -121,9 +103,8 @@ def meant(word: str, known: Iterable[str]) -> str:
     """`; did you mean: …`, or nothing where nothing is near."""
     from difflib import get_close_matches  # only those who mistype pay for it
 
-    names = {name.lower(): name for name in known}
-    near = get_close_matches(word.lower(), names, n=1, cutoff=0.5)
-    return f"; did you mean: {names[near[0]]}" if near else ""
+    near = get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; did you mean: {near[0]}" if near else ""
 
 
 def _cells(char: str) -> int:

@@ -1,23 +1,26 @@
-"""One unit (state, attempts, verdicts) or one card (question, evidence, options), with all that is known of it.
-
-factory show fix-login
-factory show fix-login --json
-factory show E7            a card, with its evidence
-"""
+"""One unit or card, with all that is known of it: what it is, what it changes, and why it is where it is."""
 
 import json
+import sqlite3
+import sys
 from argparse import Namespace
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 
-from factory.cli import place, say, status
-from factory.cli.place import Seen
+from factory.cli import log, place, say, status
+from factory.errors import FactoryError
 from factory.stores import views
+from factory.stores.views import Json
 
 
-def run(args: Namespace) -> int:
-    """Print it."""
-    now = place.now()
+def show(args: Namespace) -> int:
+    """One unit (state, attempts, verdicts) or one card (question, evidence, options), with all that is known of it.
+
+    factory show fix-login
+    factory show fix-login --json
+    factory show E7            a card, with its evidence
+    """
+    now = datetime.now(UTC)
     with place.store(place.root()) as con:
         card = None if views.show(con, args.id) else views.card(con, args.id.upper())
         seen = card or place.unit(con, args.id)
@@ -28,7 +31,42 @@ def run(args: Namespace) -> int:
     return 0
 
 
-def _card(card: Seen, now: datetime) -> Iterator[str]:
+def why(args: Namespace) -> int:
+    """The causal chain of a unit: why it is where it is, what it waits for, and what led there.
+
+    factory why fix-login
+    """
+    with place.store(place.root()) as con:
+        for text in _chain(con, place.unit(con, args.id)):
+            print(text)
+    return 0
+
+
+def diff(args: Namespace) -> int:
+    """What a unit changes: its commit on trunk, what is queued, or what its newest attempt left.
+
+    factory diff fix-login
+    factory diff fix-login | git apply     exact bytes when piped
+    """
+    from pathlib import Path  # here, for the other two commands do without all this
+
+    import anyio
+
+    from factory.git import Git
+
+    top = place.root()
+    with place.store(top) as con:
+        base, commit = _ends(place.unit(con, args.id))
+    own = Git(git_dir=Path(place.within(top, "git")), own=True)
+    patch = anyio.run(own.run, "diff-tree", "-p", "-M", "--no-ext-diff", "--no-textconv", base, commit).out
+    if sys.stdout.isatty():
+        print(say.clean(patch.decode(errors="replace")), end="")
+    else:
+        sys.stdout.buffer.write(patch)
+    return 0
+
+
+def _card(card: Json, now: datetime) -> Iterator[str]:
     yield from status.card_lines(card, now)
     if card["state"] != "open":
         yield f"      closed: {say.line(card['answer'] or card['closed_why'])}"
@@ -37,43 +75,58 @@ def _card(card: Seen, now: datetime) -> Iterator[str]:
     if card["where"]:
         yield f"      read: {say.line(card['where'])}"
     if card["evidence"]:
-        yield ""
-        yield say.clean(card["evidence"])
+        yield f"\n{say.clean(card['evidence'])}"
 
 
-def _unit(unit: Seen, now: datetime) -> Iterator[str]:
+def _unit(unit: Json, now: datetime) -> Iterator[str]:
     yield say.paint(say.line(unit["title"]), "bold")
-    yield f"{unit['id']} · {unit['state']} {say.ago(unit.get('since'), now)}".rstrip()
-    if unit.get("why"):
-        yield from say.wrap(unit["why"], indent="  ", room=say.columns())
+    yield f"{unit['id']} · {unit['state']} {say.ago(unit['since'], now)}"
+    yield from say.wrap(unit["why"], indent="  ")
     if unit["commit"]:
         yield f"commit {unit['commit']}" + ("" if unit["on_trunk"] else " (trunk has been rewritten since: not on it)")
-    yield from _table("ATTEMPTS", [_attempt(attempt, now) for attempt in unit["attempts"]])
-    yield from _table("VERDICTS", [_verdict(verdict) for verdict in unit["verdicts"]])
+    yield from say.section("ATTEMPTS", [_attempt(attempt, now) for attempt in unit["attempts"]])
+    yield from say.section("VERDICTS", [_verdict(verdict) for verdict in unit["verdicts"]])
 
 
-def _table(title: str, rows: list[tuple[str, ...]]) -> Iterator[str]:
-    if rows:
-        yield ""
-        yield say.paint(title, "bold")
-        yield from say.table(rows)
-
-
-def _attempt(attempt: Seen, now: datetime) -> tuple[str, ...]:
+def _attempt(attempt: Json, now: datetime) -> tuple[str, ...]:
     tokens = attempt["tokens"]
     spent = f"{tokens['input']}+{tokens['output']} tokens" if any(tokens.values()) else ""
-    cost = f"${attempt['cost_usd']:.2f}" if attempt["cost_usd"] else ""
-    reason = attempt["reason"] or "running"
+    cost = f" ${attempt['cost_usd']:.2f}" if attempt["cost_usd"] else ""
     started = say.moment(attempt["start"], now)
-    return str(attempt["number"]), started, attempt["agent"], reason, " ".join([spent, cost]), attempt.get("detail", "")
+    reason = attempt["reason"] or "running"
+    return str(attempt["number"]), started, attempt["agent"], reason, spent + cost, attempt["detail"]
 
 
-def _verdict(verdict: Seen) -> tuple[str, ...]:
-    ok = "green" if verdict["ok"] else "red"
-    return (
-        ok,
-        verdict["gate"],
-        verdict["tree"][:10],
-        say.lasted(verdict["seconds"]),
-        "kept" if verdict["cached"] else "",
-    )
+def _verdict(verdict: Json) -> tuple[str, ...]:
+    ok, kept = "green" if verdict["ok"] else "red", "kept" if verdict["cached"] else ""
+    return ok, verdict["gate"], verdict["tree"][:10], say.lasted(verdict["seconds"]), kept
+
+
+def _chain(con: sqlite3.Connection, unit: Json) -> Iterator[str]:
+    because = f": {unit['why']}" if unit["why"] else ""
+    yield from say.wrap(f"{unit['id']} is {unit['state']}{because}")
+    for name in unit["needs"]:
+        need = views.show(con, name)
+        if need is None:
+            yield f"  needs {say.line(name)}, which is no unit{place.meant(con, name)}"
+        elif need["state"] != "landed":
+            because = f" ({say.line(need['why'])})" if need["why"] else ""
+            yield f"  needs {name}, which is {need['state']}{because}: factory why {name}"
+    for card in unit["escalations"]:
+        if card["state"] == "open":
+            yield f"  {card['id']} waits for your answer: factory show {card['id']}"
+    yield ""
+    for entry in views.log(con, unit=unit["id"]):
+        yield from log.told(entry, of_one=True)
+
+
+def _ends(unit: Json) -> tuple[str, str]:
+    ends = [
+        (f"{unit['commit']}^", unit["commit"]),
+        (unit["base"], unit["submission"]),
+        *((attempt["base"], attempt["commit"]) for attempt in reversed(unit["attempts"])),
+    ]
+    for base, commit in ends:
+        if commit:
+            return base, commit
+    raise FactoryError(f"{unit['id']} has changed nothing yet: no attempt of it has ended with a tree.")

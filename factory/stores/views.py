@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     Json = dict[str, Any]
+else:
+    Json = dict  # the commands write it in annotations
 
 STATES = ("waiting", "ready", "running", "queued", "held", "landed", "split", "cancelled")
 NEEDS_YOU_FIRST = ("held", "running", "queued", "ready", "waiting")
@@ -160,6 +162,12 @@ def request_outcome(con: sqlite3.Connection, made: int) -> "Json | None":
     """State (pending, done, refused) and outcome of a request, or None."""
     rows = _dicts(con, 'SELECT "state", "outcome" FROM "request" WHERE "id" = ?', made)
     return rows[0] if rows else None
+
+
+def pending(con: sqlite3.Connection, kind: str) -> "list[Json]":
+    """The arguments of each request of that kind that the daemon has not taken yet."""
+    rows = _rows(con, f'SELECT "args" FROM "request" WHERE {OPEN["request"]} AND "kind" = ?', kind)
+    return [json.loads(args) for (args,) in rows]
 
 
 def _one_moment(con: sqlite3.Connection) -> "AbstractContextManager[None]":

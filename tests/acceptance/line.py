@@ -14,7 +14,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -78,7 +78,7 @@ class Line:
         self.home, self.bin = folder / "home", folder / "bin"
         for each in (self.home, self.bin):
             each.mkdir(exist_ok=True)
-        self.begin = git(self.root, "rev-parse", "HEAD") if not self._bare() else ""
+        self.begin = git(self.root, "rev-parse", "HEAD", ok=False) if not self._bare() else ""
         self.daemon: subprocess.Popen[bytes] | None = None
         self._store: SqliteStore | None = None
 
@@ -176,9 +176,16 @@ class Line:
 
     def factory(self, *argv: str) -> tuple[int, str]:
         """Run a command of `factory` in the checkout: exit code and all that it printed."""
+        return self._say(main.factory, argv)
+
+    def factoryd(self, *argv: str) -> tuple[int, str]:
+        """The same with `factoryd`."""
+        return self._say(main.factoryd, argv)
+
+    def _say(self, program: Callable[[Sequence[str]], int], argv: Sequence[str]) -> tuple[int, str]:
         said = io.StringIO()
         with contextlib.chdir(self.root), contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            code = main.factory(argv)
+            code = program(argv)
         return code, said.getvalue()
 
     def answer(self, card: Card, choice: str) -> str:
@@ -200,6 +207,10 @@ class Line:
         fresh = self.root / ".factory" / "config.new"
         fresh.write_text(text)
         fresh.replace(self.root / "factory.toml")
+
+    def configure_before(self, text: str) -> None:
+        """Save factory.toml before the first start."""
+        (self.root / "factory.toml").write_text(text)
 
     # ── what is seen ──
 

@@ -273,7 +273,7 @@ def test_a_green_candidate_lands_on_a_red_trunk_and_closes_the_card(line: Line) 
 
     line.unit("mender")
     line.no_card(CardKind.TRUNK_RED)
-    assert line.status()["trunk"]["state"] == "green"
+    line.until("trunk is green", lambda: line.status()["trunk"]["state"] == "green")
 
 
 def test_a_repair_unit_is_hung_with_the_evidence_and_mends_trunk(tmp_path: Path) -> None:

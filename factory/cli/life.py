@@ -1,0 +1,146 @@
+"""The daemon's life: started, waited for until it is up, and told to leave.
+
+Invariant: what the daemon would refuse is refused before anything is written; who is signalled has just held the lock.
+"""
+
+import os
+import signal
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import anyio
+
+import factory
+from factory import git, process, settings
+from factory.cli import place, say
+from factory.cli.config import inferred_lines
+from factory.errors import FactoryError, UsageError
+from factory.stores import views
+
+WAIT_S = 120.0
+# `-m` looks in the working folder first, and a repository may well have a package named factory.
+_HOME = Path(factory.__file__).parents[1]
+
+
+def start(args: Namespace) -> int:
+    """Starts the factory of this repository; says what it inferred, for none of it need be configured.
+
+    factoryd start
+    factoryd start --workers 5     in place of factory.toml's
+    factoryd start --foreground    for systemd and containers
+    """
+    top, environ = place.repository(), dict(os.environ)
+    if args.workers is not None:
+        environ["FACTORY__WORKERS"] = args.workers  # refused below where it is no number
+    seen = place.daemon(top)
+    if seen["state"] != "stopped":
+        print(f"already running (pid {seen['pid']})")
+        return 0
+    trunk = settings.load(Path(top) / "factory.toml", environ).trunk
+    anyio.run(partial(git.examine, Path(top), environ, trunk=trunk))
+    if args.foreground:
+        os.chdir(_HOME)
+        os.execve(sys.executable, _command(top), environ)
+    return launch(top, environ, _command(top))
+
+
+def stop(args: Namespace) -> int:
+    """Stops the daemon: it takes no more, waits up to a minute for what runs, and hands the rest back, uncounted.
+
+    factoryd stop            up to 60 s for what runs
+    factoryd stop --drain    however long it takes
+    factoryd stop --now      hand everything back at once
+    """
+    if args.drain and args.now:
+        raise UsageError("--drain and --now exclude each other")
+    top = place.root()
+    seen = place.daemon(top)
+    if seen["state"] == "stopped":
+        return _end_attempts(top)
+    if args.drain:
+        leave(seen["pid"], signal.SIGUSR1, seconds=float("inf"))
+    else:
+        leave(seen["pid"], signal.SIGINT if args.now else signal.SIGTERM, seconds=30 if args.now else 120)
+    print("stopped")
+    return 0
+
+
+def restart(_: Namespace) -> int:
+    """Replaces the daemon by a new one, such as after an upgrade. Running agents stay and are taken over.
+
+    factoryd restart
+    """
+    top = place.repository()
+    seen = place.daemon(top)
+    if seen["state"] != "stopped":
+        leave(seen["pid"], signal.SIGHUP, seconds=60)
+    return launch(top, os.environ, _command(top))
+
+
+def launch(top: str, environ: Mapping[str, str], command: Sequence[str]) -> int:
+    """Start the daemon in the background; return when it is up, raise FactoryError where it gave up."""
+    output, mark = Path(place.within(top, "daemon.out")), Path(place.within(top, "daemon.pid"))
+    output.parent.mkdir(exist_ok=True)
+    pid = process.detach(command, _HOME, environ, output)
+    deadline = time.monotonic() + WAIT_S
+    while not (mark.exists() and mark.read_text().strip() == str(pid)):
+        _refuse_dead(pid, output)
+        if time.monotonic() > deadline:
+            log = output.with_name("daemon.log")
+            raise FactoryError(f"the daemon (pid {pid}) is not up after {WAIT_S:.0f} s.\n  see: {log}")
+        time.sleep(0.02)
+    print("\n".join(_greeting(top, pid)))
+    return 0
+
+
+def leave(pid: int, number: int, *, seconds: float) -> None:
+    """Signal the daemon and wait until its process is gone; raise FactoryError where it is not after so long."""
+    # That it says "stopped" is not enough: it holds the lock to its end, and a start in between would be refused.
+    deadline = time.monotonic() + seconds
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
+        while time.monotonic() < deadline:
+            time.sleep(0.05)
+            os.kill(pid, 0)
+        raise FactoryError(
+            f"the daemon (pid {pid}) has not gone after {seconds:.0f} s.\n  at once: factoryd stop --now"
+        )
+
+
+def _command(top: str) -> list[str]:
+    return [sys.executable, "-m", "factory.daemon", top]
+
+
+def _refuse_dead(pid: int, output: Path) -> None:
+    with suppress(ChildProcessError):
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            said = say.clean(output.read_text(errors="replace")).strip().splitlines()[-15:]
+            failure = FactoryError("the daemon did not start:\n  " + "\n  ".join(said or ["it said nothing"]))
+            failure.exit_code = max(1, os.waitstatus_to_exitcode(status))
+            raise failure
+
+
+def _greeting(top: str, pid: int) -> Iterator[str]:
+    with place.store(top) as con:
+        trunk = views.fact(con, "trunk") or {}
+        yield f"factoryd is running (pid {pid}) on {trunk.get('branch')} {(trunk.get('commit') or '')[:10]}"
+        yield from inferred_lines(views.fact(con, "inferred") or {})
+        for warning in views.fact(con, "warnings") or []:
+            yield say.paint(f"  ! {say.line(warning)}", "yellow")
+    yield f"  drop task files into {top}/inbox/ and look in with: factory status"
+
+
+def _end_attempts(top: str) -> int:
+    with place.store(top) as con:
+        hung = [worker for worker in views.status(con, views.now_text())["workers"] if worker["unit"]]
+    for worker in hung:
+        if not anyio.run(process.end, Path(place.run_dir(top, worker["unit"], worker["attempt"]))):
+            raise FactoryError(f"attempt {worker['attempt']} of {worker['unit']} still runs and could not be ended.")
+    print("the daemon is not running" + (f"; ended what was left of {len(hung)} attempt(s)" if hung else ""))
+    return 0

@@ -1,0 +1,339 @@
+"""Stopped, restarted or killed at any moment: nothing is lost, and nothing lands twice."""
+
+import json
+import os
+import shutil
+import signal
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from factory import shim
+from factory.journal import Event
+from factory.records import Attempt, CardKind, Step
+from factory.unit import UnitState
+from tests.acceptance.line import Line
+
+FINE = "write(f'{os.environ[\"FACTORY_UNIT\"]}.txt', 'fine')"
+
+
+def held(line: Line, name: str, code: str = FINE) -> Path:
+    """Drop a unit whose agent is at work until the file that is returned is there."""
+    go = line.folder / f"go-{name}"
+    line.drop(name, f"write('begun.txt', str(os.getpid())); hold({str(go)!r}); {code}")
+    begun = Path(line.attempt(name).workspace) / "begun.txt"
+    line.until("the agent has begun", lambda: begun.exists() and begun.read_text())
+    return go
+
+
+def agent(line: Line, name: str) -> int:
+    """The pid of the unit's agent, as it told it itself."""
+    return int((Path(line.attempt(name).workspace) / "begun.txt").read_text())
+
+
+def alive(pid: int) -> bool:
+    return shim.stat(pid)[:1] not in ([], ["Z"])
+
+
+def wrap_git(line: Line, *, before: str = "", after: str = "", on: str) -> None:
+    """Put a git on PATH that does something, once, around the first call whose arguments hold `on`."""
+    real, once = shutil.which("git"), line.folder / "once"
+    script = f"""\
+        #!/bin/sh
+        case " $* " in *"{on}"*)
+            if mkdir {once} 2> /dev/null; then
+                {before or ":"}
+                {real} "$@"; code=$?
+                {after or ":"}
+                exit $code
+            fi;;
+        esac
+        exec {real} "$@"
+        """
+    (line.bin / "git").write_text(textwrap.dedent(script))
+    (line.bin / "git").chmod(0o755)
+
+
+# ── agents that outlive the daemon ──
+
+
+def test_after_kill_9_the_next_daemon_adopts_the_same_live_agent_and_it_lands_once(line: Line) -> None:
+    go = held(line, "survivor")
+    pid = agent(line, "survivor")
+
+    line.kill()
+    assert alive(pid)
+    line.start()
+    line.event(Event.ATTEMPT_ADOPTED, unit="survivor")
+    assert alive(pid)
+    go.touch()
+
+    landed = line.unit("survivor")
+    assert line.git("show", f"{landed.commit}:begun.txt") == str(pid)
+    assert line.attempts("survivor") == ["submitted"]
+
+
+def test_an_agent_that_ended_while_no_daemon_ran_is_submitted_at_the_next_start(line: Line) -> None:
+    go = held(line, "alone")
+
+    line.kill()
+    go.touch()
+    line.until("its end is written down", (line.places.run_dir("alone", 1) / "exit.json").exists)
+    line.start()
+
+    line.unit("alone")
+    assert line.attempts("alone") == ["submitted"]
+
+
+def test_an_attempt_whose_supervisor_was_killed_is_lost_uncounted_and_done_again(line: Line) -> None:
+    go = held(line, "orphan")
+    pid = agent(line, "orphan")
+
+    line.kill()
+    os.kill(line.attempt("orphan").pid, signal.SIGKILL)
+    line.start()
+    line.event(Event.ATTEMPT_ENDED, unit="orphan", reason="lost")
+    assert not alive(pid)
+    go.touch()
+    line.factory("retry", "orphan")
+
+    assert line.unit("orphan").spent == 0
+    assert line.attempts("orphan") == ["lost", "submitted"]
+
+
+def test_a_restart_leaves_agents_running_and_takes_them_over(line: Line) -> None:
+    go = held(line, "goes-on")
+    pid = agent(line, "goes-on")
+
+    line.stop(signal.SIGHUP)
+    assert alive(pid)
+    assert line.status()["daemon"]["state"] == "stopped"
+    line.start()
+    go.touch()
+
+    line.unit("goes-on")
+    assert line.attempts("goes-on") == ["submitted"]
+
+
+def test_a_stop_hands_back_uncounted_and_the_work_is_there_for_the_next_attempt(line: Line) -> None:
+    held(line, "handed", "write('new.txt', 'fine')")
+    pid = agent(line, "handed")
+
+    line.stop(signal.SIGINT)
+    assert not alive(pid)
+    assert line.left() == {}
+    assert line.unit("handed", UnitState.READY).spent == 0
+    assert line.attempts("handed") == ["handed_back"]
+    (line.folder / "go-handed").touch()
+    line.start()
+
+    line.unit("handed")
+    assert line.attempts("handed") == ["handed_back", "submitted"]
+    assert line.prompt("handed", 2).startswith("# handed")
+
+
+def test_a_drain_waits_for_what_runs_and_takes_no_more(line: Line) -> None:
+    go = held(line, "last")
+    assert line.daemon is not None
+
+    line.daemon.send_signal(signal.SIGTERM)
+    line.until("it drains", lambda: line.status()["daemon"]["state"] == "draining")
+    line.drop("too-late", FINE)
+    line.event(Event.TASK_ACCEPTED, unit="too-late")
+    go.touch()
+    line.stop(signal.SIGUSR1)
+
+    assert line.attempts("last") == ["submitted"]
+    assert line.unit("too-late", UnitState.READY).attempt == 0
+    line.start()
+    line.unit("last")
+    line.unit("too-late")
+
+
+def test_a_stop_with_no_daemon_ends_the_attempts_on_record(line: Line) -> None:
+    held(line, "stray")
+    pid = agent(line, "stray")
+    line.kill()
+
+    code, said = line.factoryd("stop")
+
+    assert (code, "ended what was left of 1 attempt" in said) == (0, True)
+    assert not alive(pid)
+    assert line.left() == {}
+
+
+def test_a_second_daemon_leaves_the_first_alone(line: Line) -> None:
+    first = line.daemon
+    assert first is not None
+
+    code, said = line.refused()
+
+    assert (code, "already running" in said) == (3, True)
+    assert first.poll() is None
+    line.daemon = first
+    assert line.places.pid.read_text() == f"{first.pid}\n"
+    line.drop("still", FINE)
+    line.unit("still")
+
+
+def test_a_killed_daemon_is_seen_as_stopped(line: Line) -> None:
+    line.kill()
+
+    assert line.status()["daemon"]["state"] == "stopped"
+
+
+# ── killed on the way to trunk ──
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("kill -9 $PPID", ""), ("kill -9 $PPID; exit 1", ""), ("", "kill -9 $PPID")],
+    ids=["while git merges", "before git merges", "after git merged"],
+)
+def test_killed_at_the_merge_a_unit_lands_exactly_once(cold: Line, before: str, after: str) -> None:
+    wrap_git(cold, before=before, after=after, on=" --ff-only ")
+    cold.start()
+    cold.drop("once", FINE)
+
+    cold.gone()
+    cold.start()
+
+    landed = cold.unit("once")
+    assert cold.git("rev-parse", "main") == landed.commit
+    assert cold.git("status", "--porcelain") == ""
+    assert cold.attempts("once") == ["submitted"]
+    assert cold.store.open(Step) == []
+
+
+def test_when_git_itself_is_killed_at_the_merge_the_unit_still_lands(cold: Line) -> None:
+    wrap_git(cold, before="kill -9 $$", on=" --ff-only ")
+    cold.start()
+
+    cold.drop("once", FINE)
+
+    cold.unit("once")
+    assert cold.git("status", "--porcelain") == ""
+
+
+def test_stopped_while_git_merges_the_landing_is_on_record_when_the_daemon_is_gone(cold: Line) -> None:
+    wrap_git(cold, before="kill -INT $PPID; sleep 0.3", on=" --ff-only ")
+    cold.start()
+    cold.drop("once", FINE)
+    assert cold.daemon is not None
+
+    assert cold.daemon.wait(20) == 0
+
+    cold.daemon = None
+    cold.unit("once")
+
+
+@pytest.mark.parametrize("call", [" write-tree ", " commit-tree ", " update-ref refs/factory", " merge-tree ", " fetch "])
+def test_killed_at_any_git_call_the_work_lands_exactly_once(cold: Line, call: str) -> None:
+    cold.start()
+    cold.until("trunk is judged", lambda: cold.status()["trunk"]["state"] == "green")
+    wrap_git(cold, before="kill -9 $PPID", on=call)
+    cold.drop("once", FINE)
+    if call == " fetch ":
+        cold.commit({"theirs.txt": "moves trunk\n"})
+
+    cold.gone()
+    cold.start()
+
+    cold.unit("once")
+    assert cold.git("status", "--porcelain") == ""
+    assert set(cold.attempts("once")) <= {"submitted", "lost"}
+
+
+def test_killed_while_a_gate_runs_nothing_of_the_gate_is_left_and_the_unit_lands(cold: Line) -> None:
+    slow = cold.folder / "slow"
+    cold.commit({"conventions/gates/20-slow.sh": f"touch {slow}.$$\nwhile [ -e {slow} ]; do sleep 0.01; done\n"})
+    cold.start()
+    cold.until("trunk is judged", lambda: cold.status()["trunk"]["state"] == "green")
+    slow.touch()
+    seen = set(cold.folder.glob("slow.*"))
+    cold.drop("judged", FINE)
+    running = cold.until("the gate runs", lambda: set(cold.folder.glob("slow.*")) - seen)
+
+    cold.kill()
+    slow.unlink()
+    cold.start()
+
+    cold.unit("judged")
+    assert not any(alive(int(path.suffix[1:])) for path in running)
+
+
+def test_killed_again_and_again_every_unit_lands_once(line: Line) -> None:
+    names = [f"u{number}" for number in range(6)]
+    for name in names:
+        line.drop(name, f"time.sleep(0.1); {FINE}")
+
+    for done in range(1, 4):
+        line.until(f"{done} landed", lambda done=done: len(line.entries(Event.UNIT_LANDED)) >= done)  # type: ignore[misc]
+        line.kill()
+        line.start()
+
+    for name in names:
+        line.unit(name)
+    assert sorted(line.on_trunk()) == names
+    assert {reason for name in names for reason in line.attempts(name)} <= {"submitted", "lost"}
+
+
+def test_cards_and_held_units_survive_a_kill(line: Line) -> None:
+    line.drop("asks", "leave('question.md', 'Which?') if attempt == 1 else write('asks.txt', str('this' in told))")
+    before = line.card(CardKind.QUESTION)
+
+    line.kill()
+    line.start()
+
+    assert line.card(CardKind.QUESTION) == before
+    line.answer(before, "this")
+    line.unit("asks")
+
+
+def test_what_a_person_rewrote_stays_landed_and_is_not_done_again(line: Line) -> None:
+    line.drop("undone", FINE)
+    landed = line.unit("undone")
+
+    line.git("reset", "-q", "--hard", line.begin)
+
+    line.event(Event.TRUNK_MOVED, to=line.begin, rewritten=True)
+    line.until("it is said", lambda: line.fact("trunk")["missing"] == ["undone"])
+    line.kill()
+    line.start()
+    line.drop("next", FINE)
+    line.unit("next")
+    assert line.unit("undone") == landed
+    assert "undone" not in line.on_trunk()
+    assert json.loads(line.factory("show", "undone", "--json")[1])["on_trunk"] is False
+
+    line.git("merge", "-q", "-m", "back again", landed.commit)
+    line.until("it is back", lambda: line.fact("trunk")["missing"] == [])
+
+
+def test_a_daemon_whose_folder_vanishes_ends_by_itself(line: Line) -> None:
+    assert line.daemon is not None
+
+    shutil.move(line.root / ".factory", line.folder / "taken")
+    (line.root / "inbox" / "nudge.md").write_text("x")
+
+    line.daemon.send_signal(signal.SIGTERM)
+    line.daemon.wait(20)
+    line.daemon = None
+
+
+def test_attempts_of_an_earlier_epoch_have_no_effect(line: Line) -> None:
+    go = held(line, "fenced")
+    pid = agent(line, "fenced")
+    line.kill()
+    line.start()
+    line.event(Event.ATTEMPT_ADOPTED, unit="fenced")
+
+    line.factory("cancel", "fenced")
+    line.event(Event.ATTEMPT_ENDED, unit="fenced")
+
+    assert not alive(pid)
+    go.touch()
+    assert line.unit("fenced", UnitState.CANCELLED).attempt == 1
+    (attempt,) = line.store.select(Attempt, unit="fenced")
+    assert attempt.reason == "cancelled"

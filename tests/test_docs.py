@@ -1,0 +1,246 @@
+"""README.md, conventions/README.md and the code say the same: whatever there is is documented, and the other way round.
+
+A table is found by its heading row; what it is about stands in backticks in the first cell of each of its rows.
+"""
+
+import ast
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import fields
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from factory import environments, escalations, inference, runtime, task_file
+from factory.cli import main
+from factory.errors import ConfigError, FactoryError
+from factory.journal import Event
+from factory.prompts import Brief
+from factory.records import CardKind
+from factory.settings import KEYS, NOT_YET
+from factory.unit import SPENDS, EndReason, UnitState
+
+ROOT = Path(__file__).parent.parent
+CONVENTIONS = Path("conventions/README.md")
+MACHINE = re.compile(r"/(?:home|root|tmp|work|Users|private|mnt)/|https?://(?!github\.com|keepachangelog|semver)")
+
+
+@cache
+def text(name: Path | str = "README.md") -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def table(heading: str, name: Path | str = "README.md") -> dict[str, list[str]]:
+    """What stands in backticks in the first cell → the other cells of its row."""
+    _, found, below = text(name).partition(f"\n| {heading} |\n")
+    assert found, f"{name} has no table headed {heading}"
+    rows = dict[str, list[str]]()
+    for line in below.splitlines()[1:]:
+        if not line.startswith("|"):
+            break
+        first, *others = (cell.strip().replace(r"\|", "|") for cell in re.split(r"(?<!\\)\|", line.strip("|")))
+        rows |= dict.fromkeys(re.findall(r"`([^`]+)`", first), others)
+    return rows
+
+
+def option_labels() -> Iterator[tuple[str, str]]:
+    """Card kind → label of an option, for every card that escalations.py can raise; … for what is filled in."""
+    module = ast.parse(Path(escalations.__file__).read_text(encoding="utf-8"))
+    named = dict(_named_choices(module))
+    for function in (node for node in module.body if isinstance(node, ast.FunctionDef)):
+        kinds = re.findall(r"CardKind\.(\w+)", ast.unparse(function)) if "Ask(" in ast.unparse(function) else []
+        nodes = [named.get(node.id, node) if isinstance(node, ast.Name) else node for node in ast.walk(function)]
+        labels = {_said(node.elts[0]) for node in nodes if isinstance(node, ast.Tuple) and len(node.elts) == 3}
+        shared = {"guard", "out_of_scope"} if function.name == "guard" else {kind.lower() for kind in kinds}
+        yield from ((kind, label) for kind in shared for label in labels if label)
+
+
+def _named_choices(module: ast.Module) -> Iterator[tuple[str, ast.expr]]:
+    for node in module.body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            yield node.targets[0].id, node.value
+
+
+def _said(node: ast.expr) -> str:
+    if isinstance(node, ast.JoinedStr):
+        return "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
+    return str(node.value) if isinstance(node, ast.Constant) else ""
+
+
+def test_every_setting_is_documented_with_its_default() -> None:
+    documented = {key: cells[0] for key, cells in table("key | default | meaning").items()}
+
+    assert documented == {key: f"`{_default(field.default)}`" for key, field in KEYS.items()}
+
+
+def _default(value: object) -> str:
+    return json.dumps(list(value) if isinstance(value, tuple) else value)
+
+
+def test_a_setting_that_is_not_built_says_so_and_no_other_does() -> None:
+    documented = {key for key, cells in table("key | default | meaning").items() if "not yet" in cells[-1]}
+
+    assert documented == set(NOT_YET)
+
+
+def test_every_key_of_a_task_file_is_documented() -> None:
+    documented = table("key | meaning | default")
+
+    assert set(documented) == {*task_file.READERS, *task_file.LATER}
+    assert {key for key, cells in documented.items() if "not yet" in cells[0]} == set(task_file.LATER)
+
+
+def test_every_guard_that_a_task_may_lift_is_documented() -> None:
+    meaning = table("key | meaning | default")["allow"][0]
+
+    assert set(re.findall(r"`([a-z-]+)`", meaning)) == set(task_file.GUARDS)
+
+
+def test_every_kind_of_card_is_documented() -> None:
+    documented = table("kind | raised when | options")
+
+    assert set(documented) == set(CardKind)
+
+
+@pytest.mark.parametrize(("kind", "label"), sorted(set(option_labels())))
+def test_every_option_of_a_card_is_documented(kind: str, label: str) -> None:
+    options = table("kind | raised when | options")[kind][1]
+
+    assert label in options
+
+
+def test_the_options_of_all_kinds_of_cards_were_looked_at() -> None:
+    kinds = {kind for kind, _ in option_labels()}
+
+    assert kinds == set(CardKind)
+
+
+def test_every_state_of_a_unit_is_documented() -> None:
+    assert set(table("state | where the unit is")) == set(UnitState)
+
+
+def test_every_end_of_an_attempt_is_documented_and_whether_it_counts() -> None:
+    documented = {
+        reason: cells[0] for reason, cells in table("reason | counts | what happened, and what comes next").items()
+    }
+
+    assert documented == {str(reason): "yes" if SPENDS[reason] else "no" for reason in EndReason}
+
+
+def test_every_event_of_the_journal_is_documented() -> None:
+    assert set(table("event | when")) == set(Event)
+
+
+def test_every_command_of_both_programs_is_documented_with_its_flags() -> None:
+    documented = table("command | what it does")
+    programs = {"factoryd": main.FACTORYD, "factory": main.FACTORY}
+    built = {
+        f"{program} {name} {its[-2]}".strip()
+        for program, commands in programs.items()
+        for name, its in commands.items()
+    }
+    later = {f"factory {name}" for name in main.LATER}
+
+    assert set(documented) == built | later
+    assert {command for command, cells in documented.items() if cells == ["not yet"]} == later
+
+
+def test_every_exit_code_of_a_command_is_documented() -> None:
+    codes = {kind.exit_code for kind in _below(FactoryError)}
+    said = re.search(r"Exit codes: (.*?)\.\n", text(), re.DOTALL)
+
+    assert said
+    assert {int(code) for code in re.findall(r"\d", said[1])} == {0, *codes}
+
+
+def _below(kind: type[FactoryError]) -> list[type[FactoryError]]:
+    return [kind, *(below for each in kind.__subclasses__() for below in _below(each))]
+
+
+def test_every_key_of_a_gate_file_is_documented() -> None:
+    gate = "conventions/gates/10-g.toml"
+
+    with pytest.raises(ConfigError) as refused:  # says the whole form
+        inference.rules_of([gate], {gate: 'comand = "true"'})
+
+    assert set(re.findall(r"(\w+) = ", str(refused.value))) == set(table("key | meaning | default", CONVENTIONS))
+
+
+def test_the_comments_of_a_setup_script_are_documented() -> None:
+    documented = table("comment | meaning | without it", CONVENTIONS)
+    script = "# inputs: a b\n# keeps: made here\ntrue\n"
+
+    setup = inference.rules_of([inference.SETUP], {inference.SETUP: script}).setup
+
+    assert set(documented) == {"# inputs:", "# keeps:"}
+    assert (setup.inputs, setup.keeps) == (("a", "b"), ("made", "here"))
+
+
+def test_every_variable_that_a_gate_finds_is_documented(tmp_path: Path) -> None:
+    place, caches = environments.Place(tmp_path / "b1"), tmp_path / "caches"
+    place.venv.mkdir(parents=True)
+    around = environments.Environments(environ={}, root=tmp_path, caches=caches, logs=tmp_path, passed=tuple)
+
+    variables = around.variables(place, judging=True)
+
+    named = {name for name, value in variables.items() if not value.startswith(str(caches))}  # caches: by their tools
+    assert {name for name in named if not re.search(rf"\b{name}\b", text(CONVENTIONS))} == set()
+
+
+def test_every_key_of_a_runtime_file_is_documented() -> None:
+    below = text(CONVENTIONS).partition("## runtimes/")[2]
+    tables = (runtime.Runtime, runtime.OutputRules, runtime.UsageRules, runtime.LimitRules, runtime.StopRules)
+    keys = {key for rules in tables for key in rules.model_fields} - {"name"}
+
+    assert {key for key in keys if not re.search(rf"[`\[.]{key}[`\].]|^{key} = ", below, re.MULTILINE)} == set()
+
+
+def test_every_key_of_the_output_table_of_a_runtime_exists() -> None:
+    documented = table("key | what it finds", CONVENTIONS)
+
+    assert set(documented) - set(runtime.UsageRules.model_fields) <= set(runtime.OutputRules.model_fields)
+
+
+def test_every_placeholder_of_a_runtime_is_documented() -> None:
+    below = text(CONVENTIONS).partition("**Command.**")[2].partition("\n\n")[0]
+
+    assert set(re.findall(r"\{(\w+)\}", below)) - {"name"} == set(runtime.PLACEHOLDERS)
+
+
+def test_every_value_of_a_prompt_is_documented_and_exists() -> None:
+    documented = set(table("name | what it is", CONVENTIONS))
+
+    assert documented == {field.name for field in fields(Brief)}
+
+
+def test_every_shipped_prompt_and_folder_is_documented() -> None:
+    prompts = {path.name for path in (ROOT / "conventions/prompts").glob("*.md")}
+    below = text(CONVENTIONS).partition("## prompts/")[2].partition("## ")[0]
+
+    assert prompts - set(re.findall(r"`(\w+\.md)`", below)) == set()
+    assert {f"{path.name}/" for path in (ROOT / "conventions").iterdir() if path.is_dir()} <= set(
+        table("place | what it is", CONVENTIONS)
+    )
+
+
+@pytest.mark.parametrize("name", ["README.md", "conventions/README.md", "CHANGELOG.md"])
+def test_no_path_of_a_machine_and_no_index_host_is_in_the_documents(name: str) -> None:
+    assert MACHINE.findall(text(name)) == []
+
+
+@pytest.mark.parametrize("name", ["README.md", "conventions/README.md"])
+def test_every_link_within_the_documents_leads_somewhere(name: str) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", text(name)):
+        path, _, anchor = target.partition("#")
+        to = (ROOT / name).parent / path if path else ROOT / name
+        headings = re.findall(r"^#+ (.+)$", to.read_text(encoding="utf-8"), re.MULTILINE)
+
+        assert not anchor or anchor in {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings}
+
+
+def test_every_target_of_make_that_the_readme_names_exists() -> None:
+    targets = set(re.findall(r"^(\w+):", text("Makefile"), re.MULTILINE))
+
+    assert set(re.findall(r"^make (\w+) ", text(), re.MULTILINE)) | {"demo", "test"} <= targets

@@ -1,0 +1,653 @@
+"""The pool: as many workers as wanted, a full hook has a trip, and one cause keeps many units off with one card."""
+
+import json
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from anyio.abc import TaskGroup
+
+from factory import escalations as words
+from factory.agents import Agents
+from factory.bell import Bell
+from factory.conventions import Conventions
+from factory.escalations import Ask
+from factory.inference import Gate, Rules
+from factory.journal import Event
+from factory.judge import Judge, Proof, Ruling
+from factory.live import Stopping
+from factory.pool import Pool
+from factory.records import Attempt, Card, CardKind, Fact, Hook, stamp
+from factory.settings import Settings
+from factory.unit import Unit, UnitState, advance
+from tests.on_record import NOW, OnRecord, later
+
+HELD, WAITING, READY, QUEUED, RUNNING = (
+    UnitState.HELD,
+    UnitState.WAITING,
+    UnitState.READY,
+    UnitState.QUEUED,
+    UnitState.RUNNING,
+)
+GATED = Ruling(
+    Rules(gates=(Gate(name="test", group=20, command=("true",), reason="conventions/gates/20-test.sh"),)),
+    Conventions({}),
+)
+CLAUDE = Agents(default="claude", missing={}, installed=("claude", "codex"))
+
+
+class ScriptedJudge(Judge):
+    """What the pool asks a judge for, said by the test."""
+
+    def __init__(self) -> None:
+        self.blocked: Ask | None = None
+        self.red = False
+        self.ruled: Ruling | None = GATED
+        self.proof = Proof(commit="t" * 40)
+        self.meanwhile: Callable[[], object] = lambda: None
+        self.asked: list[Sequence[str]] = []
+
+    @property
+    def current(self) -> Ruling | None:
+        return self.ruled
+
+    @property
+    def obstacle(self) -> Ask | None:
+        return self.blocked
+
+    @property
+    def trunk_red(self) -> bool:
+        return self.red
+
+    async def prove(self, accept: Sequence[str]) -> Proof:
+        self.asked.append(accept)
+        await anyio.lowlevel.checkpoint()
+        self.meanwhile()
+        return self.proof
+
+
+class ScriptedWorker:
+    """A worker that does nothing but count how often it was woken."""
+
+    def __init__(self, name: str, line: OnRecord) -> None:
+        self.name, self._line = name, line
+        self.busy = False
+        self.woken = 0
+        self.state = "new"
+        self._bell = Bell()
+
+    async def run(self) -> None:
+        """Until the hook is gone."""
+        self.state = "running"
+        while self._line.the_hook(self.name).state != "gone":
+            await self._bell.wait()
+        self.state = "gone"
+
+    def wake(self) -> None:
+        """Look at the hook again."""
+        self.woken += 1
+        self._bell.ring()
+
+
+class Floor(OnRecord):
+    """A line with a pool."""
+
+    def __init__(self, folder: Path, group: TaskGroup, **settings: Any) -> None:
+        super().__init__(folder, **settings)
+        self.judge, self.agents = ScriptedJudge(), CLAUDE
+        self.workers: list[ScriptedWorker] = []
+        self.group = group
+        self.pool = Pool(
+            store=self.store,
+            live=self.live,
+            escalations=self.escalations,
+            judge=self.judge,
+            make_worker=self._make_worker,
+            find_agents=lambda: self.agents,
+        )
+
+    async def tick(self, at: datetime = NOW) -> None:
+        """Tick until the pool is quiet, as its loop does."""
+        for _ in range(30):
+            self.pool.tick(self.group, at)
+            await anyio.wait_all_tasks_blocked()
+            if not await self.live.pool.wait(0):
+                return
+        raise AssertionError("the pool never becomes quiet")
+
+    def resize(self, workers: int) -> None:
+        """As an edit of factory.toml does."""
+        self.live.settings = Settings(workers=workers)
+
+    def empty(self, worker: str, state: UnitState = READY) -> None:
+        """What a trip's end does."""
+        hook = self.the_hook(worker)
+        unit = advance(self.the_unit(hook.unit), state, now=NOW)
+        left = replace(hook, unit="", attempt=0, state="draining" if hook.state == "draining" else "idle")
+        self.store.write(Event.ATTEMPT_ENDED, unit, left, now=NOW, unit=unit.id)
+
+    def hooks(self) -> dict[str, tuple[str, str]]:
+        """Worker → (state, unit)."""
+        return {hook.worker: (hook.state, hook.unit) for hook in self.store.select(Hook)}
+
+    def states(self) -> dict[str, str]:
+        """Unit → state."""
+        return {unit.id: str(unit.state) for unit in self.store.select(Unit)}
+
+    def worker(self, name: str) -> ScriptedWorker:
+        """The newest of that name."""
+        return [each for each in self.workers if each.name == name][-1]
+
+    def _make_worker(self, name: str) -> ScriptedWorker:
+        self.workers.append(ScriptedWorker(name, self))
+        return self.workers[-1]
+
+
+@asynccontextmanager
+async def floor_in(folder: Path, **settings: Any) -> AsyncIterator[Floor]:
+    async with anyio.create_task_group() as group:
+        yield Floor(folder, group, **({"workers": 2} | settings))
+        group.cancel_scope.cancel()
+
+
+@pytest.fixture
+async def floor(tmp_path: Path) -> AsyncIterator[Floor]:
+    async with floor_in(tmp_path) as floor:
+        yield floor
+
+
+# ── size ──
+
+
+async def test_there_are_as_many_workers_as_wanted_each_with_a_hook(floor: Floor) -> None:
+    await floor.tick()
+    await floor.tick()
+
+    assert floor.hooks() == {"w1": ("idle", ""), "w2": ("idle", "")}
+    assert [(worker.name, worker.state) for worker in floor.workers] == [("w1", "running"), ("w2", "running")]
+    assert [hook.index for hook in floor.store.select(Hook)] == [1, 2]
+
+
+async def test_a_quiet_pool_writes_nothing(floor: Floor) -> None:
+    floor.unit("waits", READY, needs=("ghost",))
+    await floor.tick()
+    before = floor.events()
+
+    await floor.tick()
+    await floor.tick(later(3600))
+
+    assert floor.events() == before
+
+
+async def test_it_grows_by_as_many_as_are_missing(floor: Floor) -> None:
+    await floor.tick()
+    floor.resize(4)
+
+    await floor.tick()
+
+    assert list(floor.hooks()) == ["w1", "w2", "w3", "w4"]
+    assert [worker.name for worker in floor.workers] == ["w1", "w2", "w3", "w4"]
+
+
+async def test_it_shrinks_at_once_by_those_that_are_free(floor: Floor) -> None:
+    await floor.tick()
+    floor.resize(1)
+
+    await floor.tick()
+
+    assert floor.hooks() == {"w1": ("idle", ""), "w2": ("gone", "")}
+    assert floor.worker("w2").state == "gone"
+
+
+async def test_one_that_works_finishes_first_and_takes_no_more(floor: Floor) -> None:
+    for name in ("a", "b"):
+        floor.unit(name)
+    await floor.tick()
+    floor.resize(1)
+    await floor.tick()
+    assert floor.hooks()["w2"] == ("draining", "b")
+    assert floor.worker("w2").state == "running"
+
+    floor.empty("w2")
+    await floor.tick()
+
+    assert floor.hooks() == {"w1": ("running", "a"), "w2": ("gone", "")}
+    assert floor.worker("w2").state == "gone"
+    assert floor.states()["b"] == "ready"
+
+
+async def test_wanted_again_while_it_drains_it_stays(floor: Floor) -> None:
+    floor.unit("a")
+    floor.unit("b")
+    await floor.tick()
+    floor.resize(1)
+    await floor.tick()
+    floor.resize(2)
+
+    await floor.tick()
+
+    assert floor.hooks()["w2"] == ("running", "b")
+    assert len(floor.workers) == 2
+
+
+async def test_wanted_again_after_it_went_there_is_a_new_one(floor: Floor) -> None:
+    await floor.tick()
+    for workers in (1, 2):
+        floor.resize(workers)
+        await floor.tick()
+
+    assert floor.hooks()["w2"] == ("idle", "")
+    assert [(worker.name, worker.state) for worker in floor.workers] == [
+        ("w1", "running"),
+        ("w2", "gone"),
+        ("w2", "running"),
+    ]
+
+
+async def test_one_that_drained_when_an_earlier_daemon_died_gets_its_worker(floor: Floor) -> None:
+    floor.running("a", worker="w7")
+    floor.store.write(Event.WORKER_LEFT, replace(floor.the_hook("w7"), state="draining"), now=NOW)
+
+    await floor.tick()
+
+    assert floor.worker("w7").state == "running"
+    assert floor.hooks()["w7"] == ("draining", "a")
+
+
+# ── dispatch ──
+
+
+async def test_a_ready_unit_hangs_on_a_free_hook_in_one_transaction(floor: Floor) -> None:
+    floor.unit("fix", attempt=2)
+
+    await floor.tick()
+
+    unit, attempt = floor.the_unit(), floor.the_attempt("fix", 3)
+    assert (unit.state, unit.attempt, unit.why) == (RUNNING, 3, "attempt 3 on w1")
+    assert (attempt.worker, attempt.agent, attempt.start, attempt.end) == ("w1", "claude", NOW, None)
+    assert attempt.run_dir.endswith(".factory/attempts/fix/3")
+    assert floor.the_hook() == Hook(
+        worker="w1", index=1, unit="fix", attempt=3, state="running", phase="preparing", since=NOW, workspace="w1"
+    )
+    filled = next(entry for entry in floor.store.journal() if entry.event is Event.HOOK_FILLED)
+    assert sorted(table for table, _ in filled.changes) == ["attempt", "hook", "unit"]
+    assert floor.worker("w1").woken == 1
+
+
+async def test_one_hook_holds_one_unit_and_the_others_are_told_why(floor: Floor) -> None:
+    for name in ("a", "b", "c"):
+        floor.unit(name)
+
+    await floor.tick()
+
+    assert floor.hooks() == {"w1": ("running", "a"), "w2": ("running", "b")}
+    assert (floor.the_unit("c").state, floor.the_unit("c").why) == (READY, "waits for a free worker")
+
+
+async def test_a_unit_that_names_its_agent_gets_it(floor: Floor) -> None:
+    floor.unit("fix", agent="codex")
+
+    await floor.tick()
+
+    assert floor.the_attempt().agent == "codex"
+
+
+async def test_paused_nothing_starts_and_resumed_it_does(floor: Floor) -> None:
+    floor.unit("fix")
+    floor.live.paused = True
+    await floor.tick()
+    assert floor.states() == {"fix": "ready"}
+
+    floor.live.paused = False
+    await floor.tick()
+
+    assert floor.states() == {"fix": "running"}
+
+
+@pytest.mark.parametrize("how", [Stopping.DRAIN, Stopping.HAND_BACK, Stopping.LEAVE])
+async def test_a_daemon_that_stops_takes_no_more(floor: Floor, how: Stopping) -> None:
+    floor.unit("fix")
+    floor.live.stopping = how
+
+    await floor.tick()
+
+    assert floor.states() == {"fix": "ready"}
+
+
+async def test_before_trunk_was_looked_at_nothing_starts_and_nobody_is_blamed(floor: Floor) -> None:
+    floor.unit("fix")
+    floor.judge.ruled, floor.agents = None, Agents(default="", missing={})
+
+    await floor.tick()
+
+    assert (floor.states(), floor.open_cards()) == ({"fix": "ready"}, [])
+
+
+async def test_while_trunk_is_red_only_what_is_urgent_starts(floor: Floor) -> None:
+    floor.unit("usual")
+    floor.unit("repair", priority=0)
+    floor.judge.red = True
+
+    await floor.tick()
+
+    assert floor.states() == {"repair": "running", "usual": "ready"}
+    assert "trunk is red" in floor.the_unit("usual").why
+
+
+async def test_a_runtime_at_its_limit_starts_nothing_until_its_reset(floor: Floor) -> None:
+    floor.unit("a")
+    floor.unit("b", agent="codex")
+    pauses = {"claude": stamp(later(60))}
+    floor.store.write(Event.FACT_CHANGED, Fact(name="pauses", value=json.dumps(pauses)), now=NOW)
+    await floor.tick()
+    assert floor.states() == {"a": "ready", "b": "running"}
+
+    await floor.tick(later(60))
+
+    assert floor.states() == {"a": "running", "b": "running"}
+
+
+async def test_a_default_at_its_deadline_sends_the_unit_on_in_the_same_pass(floor: Floor) -> None:
+    unit = floor.unit("fix", HELD, attempt=1)
+    floor.raise_card(words.question(unit, "?", ["A"], default="1", deadline_s=60), unit)
+    await floor.tick(later(59))
+    assert floor.states() == {"fix": "held"}
+
+    await floor.tick(later(60))
+
+    assert floor.states() == {"fix": "running"}
+
+
+# ── GUPP ──
+
+
+async def test_a_full_hook_with_nothing_under_way_is_woken_again(floor: Floor) -> None:
+    floor.unit("fix")
+    await floor.tick()
+    assert floor.worker("w1").woken == 1
+
+    await floor.tick(later(1))
+    assert floor.worker("w1").woken == 1
+    await floor.tick(later(3))
+    assert floor.worker("w1").woken == 2
+
+    floor.worker("w1").busy = True
+    await floor.tick(later(6))
+    assert floor.worker("w1").woken == 2
+
+
+async def test_a_hook_that_an_earlier_daemon_filled_gets_its_worker_at_once_and_no_new_attempt(floor: Floor) -> None:
+    floor.running("fix", number=2)
+
+    await floor.tick()
+
+    assert floor.worker("w1").state == "running"
+    assert (floor.the_unit().attempt, floor.store.get(Attempt, "fix", 3)) == (2, None)
+
+
+async def test_a_daemon_that_drains_still_sees_to_full_hooks(floor: Floor) -> None:
+    floor.unit("fix")
+    await floor.tick()
+    floor.live.stopping = Stopping.DRAIN
+
+    await floor.tick(later(3))
+
+    assert floor.worker("w1").woken == 2
+
+
+# ── needs ──
+
+
+async def test_a_unit_waits_until_what_it_needs_has_landed(floor: Floor) -> None:
+    floor.unit("base", QUEUED)
+    floor.unit("fix", needs=("base",))
+    await floor.tick()
+    assert (floor.the_unit().state, floor.the_unit().why) == (WAITING, "needs base, which is queued")
+
+    floor.change("base", state=UnitState.LANDED)
+    await floor.tick()
+
+    assert floor.the_unit().state is RUNNING
+
+
+async def test_a_need_that_was_cancelled_holds_the_unit(floor: Floor) -> None:
+    floor.unit("base", UnitState.CANCELLED)
+    floor.unit("fix", needs=("base",))
+
+    await floor.tick()
+
+    assert (floor.the_unit().state, floor.the_unit().why) == (HELD, "needs base, which was cancelled")
+    assert floor.open_cards() == [("E1", CardKind.QUESTION, ("fix",))]
+
+
+async def test_a_person_may_let_it_go_on_without_but_not_without_the_others(floor: Floor) -> None:
+    floor.unit("gone", UnitState.CANCELLED)
+    floor.unit("base", QUEUED)
+    floor.unit("fix", needs=("gone", "base"))
+    await floor.tick()
+
+    floor.escalations.answer("E1", "1", now=NOW)
+    await floor.tick()
+
+    assert (floor.the_unit().state, floor.the_unit().why) == (WAITING, "needs base, which is queued")
+
+
+async def test_a_unit_waits_for_its_time(floor: Floor) -> None:
+    floor.unit("fix", WAITING, not_before=later(60))
+    await floor.tick(later(59))
+    assert floor.states() == {"fix": "waiting"}
+
+    await floor.tick(later(60))
+
+    assert floor.states() == {"fix": "running"}
+
+
+# ── shared causes ──
+
+
+def units(floor: Floor, names: Iterable[str], **fields: Any) -> None:
+    for name in names:
+        floor.unit(name, **fields)
+
+
+async def test_without_a_gate_all_wait_on_one_card_and_go_on_when_there_is_one(floor: Floor) -> None:
+    units(floor, "abcde")
+    floor.judge.blocked = words.no_gate()
+    await floor.tick()
+    assert floor.open_cards() == [("E1", CardKind.NO_GATE, ("a", "b", "c", "d", "e"))]
+    assert floor.the_card().count == 5
+    assert set(floor.states().values()) == {"waiting"}
+
+    floor.judge.blocked = None
+    await floor.tick()
+
+    assert floor.open_cards() == []
+    assert floor.states() == {"a": "running", "b": "running", "c": "ready", "d": "ready", "e": "ready"}
+
+
+async def test_all_that_a_cause_stops_are_counted_in_one_pass_however_many_workers_there_are(floor: Floor) -> None:
+    units(floor, (f"u{number}" for number in range(50)))
+    floor.judge.blocked = words.no_gate()
+
+    floor.pool.tick(floor.group, NOW)
+
+    assert floor.the_card().count == 50
+
+
+async def test_a_unit_that_may_land_without_a_gate_is_not_stopped(floor: Floor) -> None:
+    units(floor, "a")
+    floor.judge.blocked = words.no_gate()
+    await floor.tick()
+    floor.escalations.answer("E1", "2", now=NOW)
+
+    await floor.tick()
+
+    assert floor.states() == {"a": "running"}
+
+
+async def test_a_missing_program_stops_its_units_only_and_on_one_card(floor: Floor) -> None:
+    units(floor, "abc")
+    floor.unit("d", agent="codex")
+    floor.agents = Agents(default="claude", missing={"claude": "claude is not installed"}, installed=("codex",))
+    await floor.tick()
+    assert floor.open_cards() == [("E1", CardKind.RUNTIME, ("a", "b", "c"))]
+    assert floor.states() == {"a": "waiting", "b": "waiting", "c": "waiting", "d": "running"}
+
+    floor.agents = CLAUDE
+    await floor.tick()
+
+    assert floor.open_cards() == []
+    assert floor.states()["a"] == "running"
+
+
+async def test_with_no_agent_at_all_there_is_one_card_until_one_is_installed(floor: Floor) -> None:
+    units(floor, "ab")
+    floor.agents = Agents(default="", missing={"claude": "claude is not installed"})
+    await floor.tick()
+    assert floor.open_cards() == [("E1", CardKind.RUNTIME, ("a", "b"))]
+    assert floor.the_card().question.startswith("No agent program is installed")
+
+    floor.agents = CLAUDE
+    await floor.tick()
+
+    assert floor.states() == {"a": "running", "b": "running"}
+
+
+async def test_an_agent_that_nobody_knows_is_a_card_and_not_an_endless_round(floor: Floor) -> None:
+    floor.unit("fix", agent="clawde")
+
+    await floor.tick()
+    await floor.tick(later(60))
+
+    assert floor.open_cards() == [("E1", CardKind.RUNTIME, ("fix",))]
+    assert "There is no runtime 'clawde'" in floor.the_card().question
+    assert (floor.states(), len(floor.store.select(Card))) == ({"fix": "waiting"}, 1)
+
+
+async def test_a_login_that_is_missing_cannot_be_seen_so_its_card_stays(floor: Floor) -> None:
+    unit = floor.unit("fix", WAITING, cause="runtime:claude")
+    floor.raise_card(words.runtime_trouble("claude", "claude is not logged in", evidence="401"), unit)
+    await floor.tick()
+    assert floor.states() == {"fix": "waiting"}
+
+    floor.escalations.answer("E1", "1", now=NOW)
+    await floor.tick()
+
+    assert floor.states() == {"fix": "running"}
+
+
+async def test_a_command_needs_no_agent(floor: Floor) -> None:
+    floor.unit("fix", agent="run", text="---\nrun: 'true'\n---\n")
+    floor.agents = Agents(default="", missing={})
+
+    await floor.tick()
+
+    assert (floor.states(), floor.the_attempt().agent) == ({"fix": "running"}, "run")
+
+
+async def test_what_was_submitted_goes_back_to_the_queue_when_its_cause_is_gone(floor: Floor) -> None:
+    unit = floor.unit("fix", WAITING, cause="trunk_red", submission="c" * 40)
+    red = words.trunk_red(branch="main", commit="c" * 40, gates=["test"], tail="", log="")
+    floor.raise_card(red, unit)
+    await floor.tick()
+    assert floor.states() == {"fix": "waiting"}
+
+    floor.escalations.close("trunk_red", now=NOW, why="green")
+    await floor.tick()
+
+    assert (floor.the_unit().state, floor.the_unit().cause) == (QUEUED, "")
+    assert await floor.live.queue.wait(0)
+
+
+# ── accept ──
+
+PROVED = "---\naccept: ['pytest -q']\n---\ndo it"
+
+
+async def test_accept_is_seen_to_fail_before_anybody_is_sent(floor: Floor) -> None:
+    floor.unit("fix", text=PROVED)
+
+    await floor.tick()
+
+    assert floor.judge.asked == [("pytest -q",)]
+    assert (floor.the_unit().state, floor.the_unit().proven) == (RUNNING, "t" * 40)
+
+
+async def test_accept_that_passes_already_is_a_card_and_no_attempt(floor: Floor) -> None:
+    floor.unit("fix", text=PROVED)
+    floor.judge.proof = Proof(commit="t" * 40, passing="pytest -q")
+    await floor.tick()
+    assert (floor.the_unit().state, floor.the_unit().attempt) == (HELD, 0)
+    assert floor.open_cards() == [("E1", CardKind.ACCEPT, ("fix",))]
+
+    floor.escalations.answer("E1", "2", now=NOW)
+    await floor.tick()
+
+    assert (floor.the_unit().state, len(floor.judge.asked)) == (RUNNING, 1)
+
+
+async def test_where_accept_cannot_be_run_the_unit_waits_for_the_setup(floor: Floor) -> None:
+    floor.unit("fix", text=PROVED)
+    floor.judge.proof = Proof(commit="t" * 40, setup=words.setup_failed(sentence="pip failed."))
+
+    await floor.tick()
+
+    assert (floor.the_unit().state, floor.the_unit().cause) == (WAITING, "setup:pip failed.")
+    assert floor.open_cards() == [("E1", CardKind.SETUP, ("fix",))]
+
+
+async def test_a_unit_that_was_cancelled_while_it_was_proved_stays_so(floor: Floor) -> None:
+    floor.unit("fix", text=PROVED)
+    floor.judge.proof = Proof(commit="t" * 40, passing="pytest -q")
+    floor.judge.meanwhile = lambda: floor.change("fix", state=UnitState.CANCELLED)
+
+    await floor.tick()
+
+    assert (floor.states(), floor.open_cards()) == ({"fix": "cancelled"}, [])
+
+
+async def test_paused_nothing_is_proved(floor: Floor) -> None:
+    floor.unit("fix", text=PROVED)
+    floor.live.paused = True
+
+    await floor.tick()
+
+    assert floor.judge.asked == []
+
+
+# ── the loop ──
+
+
+async def test_the_loop_looks_whenever_it_is_rung(tmp_path: Path) -> None:
+    async with floor_in(tmp_path) as floor, anyio.create_task_group() as group:
+        group.start_soon(floor.pool.run, group)
+        await anyio.wait_all_tasks_blocked()
+        floor.unit("fix")
+
+        floor.live.pool.ring()
+        await anyio.wait_all_tasks_blocked()
+
+        assert floor.states() == {"fix": "running"}
+        group.cancel_scope.cancel()
+
+
+async def test_the_loop_wakes_by_itself_when_a_unit_is_due(tmp_path: Path) -> None:
+    async with floor_in(tmp_path) as floor, anyio.create_task_group() as group:
+        floor.unit("fix", WAITING, not_before=later(10**9))
+        group.start_soon(floor.pool.run, group)
+        await anyio.wait_all_tasks_blocked()
+        assert floor.states() == {"fix": "waiting"}
+
+        floor.change("fix", not_before=datetime.now(UTC) + timedelta(seconds=0.1))
+        floor.live.pool.ring()
+        with anyio.fail_after(5):
+            while floor.the_unit().state is WAITING:
+                await anyio.lowlevel.checkpoint()
+
+        assert floor.states() == {"fix": "running"}
+        group.cancel_scope.cancel()
