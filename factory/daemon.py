@@ -20,7 +20,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from factory import __version__, settings
-from factory import escalations as words
+from factory import cards as words
 from factory.agents import Agents, find_agents
 from factory.conventions import read_shipped
 from factory.endings import Endings

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from factory import escalations as words
+from factory import cards as words
 from factory import triage
+from factory.cards import Ask
 from factory.digest import digest
-from factory.escalations import Ask, Escalations
+from factory.escalations import Escalations
 from factory.journal import Event
 from factory.live import Live
 from factory.ports import Store

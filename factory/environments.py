@@ -114,7 +114,8 @@ class Environments:
         logs: Path,
         passed: Callable[[], Sequence[str]],  # [env] pass
     ) -> None:
-        self._environ, self._root, self._caches, self._logs, self._passed = environ, root, caches, logs, passed
+        self._environ, self._caches, self._logs, self._passed = environ, caches, logs, passed
+        self._path = _path(environ, root)
 
     def variables(self, place: Place, *, judging: bool = False) -> dict[str, str]:
         """The whole environment of a command at `place`; gates (`judging`) have caches that no setup reads."""
@@ -125,7 +126,7 @@ class Environments:
         env |= self._captured(self._passed()) | ports(place.index)
         # Copies: in a cache's hard links, a gate that writes into its venv would write into every venv.
         env |= {"UV_LINK_MODE": "copy", "UV_COMPILE_BYTECODE": "1", "UV_PROJECT_ENVIRONMENT": str(place.venv)}
-        env |= {"HOME": str(place.home), "TMPDIR": str(place.tmp), "PATH": self._path(place)}
+        env |= {"HOME": str(place.home), "TMPDIR": str(place.tmp), "PATH": f"{place.venv}/bin{os.pathsep}{self._path}"}
         env |= {"VIRTUAL_ENV": str(place.venv)} if place.venv.is_dir() else {}
         return env | ({"PYTHONDONTWRITEBYTECODE": "1", "CI": "true"} if judging else {})
 
@@ -188,7 +189,7 @@ class Environments:
         if wrong := await to_thread.run_sync(_outside_node, place.tree):
             return SetupFailed(sentence=wrong)
         names = [name for name in _modules(place.tree) if name not in sys.stdlib_module_names | _COMMON]
-        python = str(place.venv / "bin/python") if place.venv.is_dir() else names and self._which("python3", place)
+        python = str(place.venv / "bin/python") if place.venv.is_dir() else names and self._which("python3")
         if not python:
             return None
         ran = await self.run((python, "-I", "-c", _PROBE, *names), place, name="origins", seconds=SETUP_SECONDS)
@@ -201,7 +202,7 @@ class Environments:
     def _asked(self, place: Place, setup: Setup) -> str:
         """Digest of all that an environment is made from."""
         parts = [setup.digest, self._python(), repr(sorted(self._captured(self._passed()).items()))]
-        parts += [f"{name} {_identity(self._which(name, place, own=False))}" for name in _TOOLS]
+        parts += [f"{name} {_identity(self._which(name))}" for name in _TOOLS]
         if any("-e" in command for command in setup.commands) or setup.kind in ("uv", "script"):
             parts += [name for name in _modules(place.tree) if not name.startswith("test")]  # mapped when installed
         return digest(*parts, *_contents(place.tree, setup.inputs))
@@ -209,21 +210,21 @@ class Environments:
     def _captured(self, names: Iterable[str]) -> dict[str, str]:
         return {name: self._environ[name] for name in names if name in self._environ}
 
-    def _path(self, place: Place, *, own: bool = True) -> str:
-        # Not the user's checkout, an activated venv or factoryd's own: a tool there would judge by their modules.
-        barred = [self._root, *map(Path, self._captured(["VIRTUAL_ENV"]).values())]
-        barred += [Path(sys.prefix)] if sys.prefix != sys.base_prefix else []
-        roots = [folder.resolve() for folder in barred]
-        folders = [folder for folder in self._environ.get("PATH", os.defpath).split(os.pathsep) if folder[:1] == "/"]
-        kept = [folder for folder in folders if not any(Path(folder).resolve().is_relative_to(root) for root in roots)]
-        return os.pathsep.join([str(place.venv / "bin"), *kept] if own else kept)
-
-    def _which(self, name: str, place: Place, *, own: bool = True) -> str:
-        return shutil.which(name, path=self._path(place, own=own)) or ""
+    def _which(self, name: str) -> str:
+        return shutil.which(name, path=self._path) or ""
 
     def _python(self) -> str:
         """The Python to make venvs with: the user's, whose venv serves for that as well."""
         return shutil.which("python3", path=self._environ.get("PATH", os.defpath)) or "python3"
+
+
+def _path(environ: Mapping[str, str], root: Path) -> str:
+    """PATH less the checkout, an activated venv and factoryd's own: a tool there would judge by their modules."""
+    own = sys.prefix if sys.prefix != sys.base_prefix else ""
+    barred = [Path(folder).resolve() for folder in (root, environ.get("VIRTUAL_ENV"), own) if folder]
+    folders = [folder for folder in environ.get("PATH", os.defpath).split(os.pathsep) if folder[:1] == "/"]
+    kept = [folder for folder in folders if not any(Path(folder).resolve().is_relative_to(bar) for bar in barred)]
+    return os.pathsep.join(kept)
 
 
 _COMMON = frozenset({"tests", "docs", "examples", "scripts", "benchmarks", "tools", "setup", "conftest", "noxfile"})
@@ -289,10 +290,8 @@ def _plain(name: str) -> str:
 def _modules(tree: Path) -> list[str]:
     """Names of the project's top-level modules."""
     paths = [*tree.glob("*"), *(tree / "src").glob("*")]
-    found = {
-        path.name.removesuffix(".py") for path in paths if path.suffix == ".py" or (path / "__init__.py").is_file()
-    }
-    return sorted(filter(str.isidentifier, found))
+    modules = [path for path in paths if path.suffix == ".py" or (path / "__init__.py").is_file()]
+    return sorted({name for path in modules if (name := path.name.removesuffix(".py")).isidentifier()})
 
 
 def _contents(tree: Path, globs: Iterable[str]) -> Iterator[str]:

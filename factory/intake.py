@@ -29,7 +29,6 @@ from factory.records import Fact, Task
 from factory.unit import Unit, UnitState, advance
 
 STILL_S = 1.0  # unchanged for so long is complete, where the system cannot tell who writes
-FORGET = timedelta(hours=1)
 QUIET_S = 0.02  # a script that appends line by line closes the file in between
 BLANK = b"\xef\xbb\xbf \t\r\n"  # a byte order mark and white space
 PASSED_OVER = re.compile(
@@ -77,7 +76,7 @@ class Intake:
         except OSError as error:
             scan.warnings.append(f"no task file is taken: {error.filename} is no folder to work in ({error.strerror})")
             return scan
-        self._still = {seen: since for seen, since in self._still.items() if now - since < FORGET}
+        self._still = {seen: since for seen, since in self._still.items() if now - since < timedelta(hours=1)}
         for path in sorted(path for path in self._folder.iterdir() if path.suffix.lower() == ".md"):
             self._try(path, scan, now, self._admit)
         names, first = self._look(scan), self._store.get(Fact, "inbox") is None

@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 
 from anyio.abc import TaskGroup
 
-from factory import escalations as words
+from factory import cards as words
+from factory.cards import Ask
 from factory.conventions import FOLDER, Conventions, overlay
 from factory.environments import SetupFailed
 from factory.errors import ConfigError
-from factory.escalations import Ask, Escalations
+from factory.escalations import Escalations
 from factory.gates import Answer, Case, Gates, Judgement
 from factory.inference import Rules, rules_of, wanted
 from factory.journal import Event

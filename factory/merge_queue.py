@@ -14,8 +14,8 @@ from typing import Any
 import anyio
 from anyio.abc import TaskGroup
 
+from factory import cards as words
 from factory import chain
-from factory import escalations as words
 from factory.chain import Link, Standing
 from factory.endings import Endings
 from factory.escalations import Escalations
@@ -188,7 +188,7 @@ class MergeQueue:
         if refused is None:
             self._checked.add(key)
             return True
-        ask = words.guard(unit, CardKind(refused.kind), refused.sentence, refused.paths)
+        ask = words.guard(unit, CardKind(refused.kind), refused.sentence, refused.paths, liftable=refused.liftable)
         self._endings.send_back(unit, refused.kind, detail=refused.sentence, at=at, ask=ask)
         return False
 
@@ -321,9 +321,7 @@ class MergeQueue:
         for position, each in enumerate(green):
             if self._task(each.unit).review == "required" and CardKind.REVIEW not in each.unit.approved:
                 attempt = self._attempt(each.unit)
-                self._endings.hold(
-                    each.unit, words.review(each.unit, stat="", said=attempt.summary or attempt.said), at
-                )
+                self._endings.hold(each.unit, words.review(each.unit, said=attempt.summary or attempt.said), at)
                 return green[:position]
         return green
 

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from anyio.abc import TaskGroup
 
-from factory import escalations as words
+from factory import cards as words
 from factory import scheduling
 from factory.agents import Agents
 from factory.escalations import Escalations

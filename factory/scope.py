@@ -57,5 +57,6 @@ def _covers(glob: list[str], parts: list[str]) -> bool:
 def _ends(glob: str) -> tuple[str, str]:
     """What the paths that it covers begin with, and end with: a last name without a suffix may be a folder."""
     parts = _segments(glob)
-    whole = "/".join(parts if parts and PurePosixPath(parts[-1]).suffix else [*parts, "**"])
+    is_file = PurePosixPath(*parts).suffix and not glob.endswith(("/", "**"))
+    whole = "/".join(parts if is_file else [*parts, "**"])
     return re.split(r"[*?[]", whole)[0], re.split(r"[*?\]]", whole)[-1]

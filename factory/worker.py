@@ -11,15 +11,15 @@ from pathlib import Path
 
 import anyio
 
-from factory import escalations as words
+from factory import cards as words
 from factory import process, triage
 from factory.agents import shell_runtime, the_runtime
 from factory.bell import Bell
+from factory.cards import Ask
 from factory.digest import digest
 from factory.endings import Endings
 from factory.environments import Environments, Place, SetupFailed, ports
 from factory.errors import ConfigError, Fenced, StoreError
-from factory.escalations import Ask
 from factory.journal import Event
 from factory.judge import Judge, Ruling
 from factory.live import Live, Stopping, now

@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from factory.escalations import Ask, Escalations
+from factory.cards import Ask
+from factory.escalations import Escalations
 from factory.journal import Event
 from factory.live import Live
 from factory.places import Places

@@ -188,7 +188,7 @@ def test_doctor_finds_nothing_bad_in_a_plain_repository(repository: Path, capsys
     out = capsys.readouterr().out
     assert code == 0
     assert "ok    git repository, main at " in out
-    assert "note  the daemon is stopped\n      mend: factoryd start\n" in out
+    assert "note  the daemon is stopped; start it: factoryd start\n" in out
 
 
 def test_doctor_names_what_is_bad_and_what_mends_it(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from factory import environments, escalations, inference, runtime, task_file
+from factory import cards, environments, inference, runtime, task_file
 from factory.cli import main
 from factory.errors import ConfigError, FactoryError
 from factory.journal import Event
@@ -46,11 +46,11 @@ def table(heading: str, name: Path | str = "README.md") -> dict[str, list[str]]:
 
 
 def option_labels() -> Iterator[tuple[str, str]]:
-    """Card kind → label of an option, for every card that escalations.py can raise; … for what is filled in."""
-    module = ast.parse(Path(escalations.__file__).read_text(encoding="utf-8"))
+    """Card kind → label of an option, for every card that cards.py can raise; … for what is filled in."""
+    module = ast.parse(Path(cards.__file__).read_text(encoding="utf-8"))
     named = dict(_named_choices(module))
     for function in (node for node in module.body if isinstance(node, ast.FunctionDef)):
-        kinds = re.findall(r"CardKind\.(\w+)", ast.unparse(function)) if "Ask(" in ast.unparse(function) else []
+        kinds = re.findall(r"CardKind\.(\w+)", ast.unparse(function)) if "sk(" in ast.unparse(function) else []
         nodes = [named.get(node.id, node) if isinstance(node, ast.Name) else node for node in ast.walk(function)]
         labels = {_said(node.elts[0]) for node in nodes if isinstance(node, ast.Tuple) and len(node.elts) == 3}
         shared = {"guard", "out_of_scope"} if function.name == "guard" else {kind.lower() for kind in kinds}

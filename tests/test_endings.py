@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from factory import escalations as words
+from factory import cards as words
 from factory.endings import Endings
 from factory.errors import Fenced
 from factory.journal import Event
@@ -347,7 +347,7 @@ def test_what_was_cancelled_while_it_was_judged_stays_cancelled(line: OnRecord, 
     before = line.events()
 
     endings.send_back(unit, R.GATE_RED, detail="red", at=NOW)
-    endings.hold(unit, words.review(unit, stat="", said=""), NOW)
+    endings.hold(unit, words.review(unit, said=""), NOW)
     endings.wait(unit, words.no_gate(), NOW)
     endings.note(unit, "green, but landing is blocked", NOW)
 
@@ -357,7 +357,7 @@ def test_what_was_cancelled_while_it_was_judged_stays_cancelled(line: OnRecord, 
 def test_held_for_a_person_a_unit_keeps_its_submission(line: OnRecord, endings: Endings) -> None:
     queued(line, endings)
 
-    endings.hold(line.the_unit(), words.review(line.the_unit(), stat="", said=""), later(5))
+    endings.hold(line.the_unit(), words.review(line.the_unit(), said=""), later(5))
 
     unit = line.the_unit()
     assert (unit.state, unit.submission, unit.since) == (HELD, "c" * 40, later(5))

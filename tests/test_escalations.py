@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory import escalations as words
+from factory import cards as words
+from factory.cards import Ask
 from factory.errors import RefusedByState, UsageError
-from factory.escalations import Ask
 from factory.journal import Event
 from factory.records import CardKind, Remark
 from factory.unit import Unit, UnitState
@@ -61,11 +61,11 @@ ASKS: dict[str, tuple[Ask, CardKind, list[str]]] = {
         ["retry", "approve", "cancel"],
     ),
     "ours": (
-        words.guard(a_unit(), CardKind.OUT_OF_SCOPE, "it touches .factory", [".Factory/x"]),
+        words.guard(a_unit(), CardKind.OUT_OF_SCOPE, "it touches .factory", [".Factory/x"], liftable=False),
         CardKind.OUT_OF_SCOPE,
         ["retry", "cancel"],
     ),
-    "review": (words.review(a_unit(), stat="1 file", said="done"), CardKind.REVIEW, ["approve", "retry", "cancel"]),
+    "review": (words.review(a_unit(), said="done"), CardKind.REVIEW, ["approve", "retry", "cancel"]),
     "runtime": (words.runtime_trouble("claude", "claude is missing."), CardKind.RUNTIME, ["recheck", "cancel"]),
     "blocked": (words.landing_blocked(a_unit(), "dirty", ["a.py"]), CardKind.LANDING_BLOCKED, ["wait", "cancel"]),
     "gone": (words.trunk_gone("main"), CardKind.CONFIG, ["wait"]),

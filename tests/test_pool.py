@@ -12,11 +12,11 @@ import anyio
 import pytest
 from anyio.abc import TaskGroup
 
-from factory import escalations as words
+from factory import cards as words
 from factory.agents import Agents
 from factory.bell import Bell
+from factory.cards import Ask
 from factory.conventions import Conventions
-from factory.escalations import Ask
 from factory.inference import Gate, Rules
 from factory.journal import Event
 from factory.judge import Judge, Proof, Ruling

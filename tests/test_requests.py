@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from factory import escalations as words
+from factory import cards as words
 from factory.journal import Event
 from factory.records import Fact, Remark, Request, Step
 from factory.requests import Requests

@@ -117,8 +117,8 @@ def _answer(con: sqlite3.Connection, name: str, said: str) -> Json:
         raise RefusedByState(f"{name} has an answer that the daemon takes next. A card takes one answer.")
     keys = [option["key"] for option in card["options"]]
     if not said or (said.isdigit() and said not in keys):
-        known = ", ".join(keys) or "none"
-        raise UsageError(f"{name} has no option {said}; it has {known}, or say it in a few words (factory show {name})")
+        there = ", ".join(keys) or "none"
+        raise UsageError(f"{name} has no option {said}; it has {there}, or say it in a few words (factory show {name})")
     of = {"card": name, "unit": card["unit"], "always": False}
     return of | ({"option": said} if said in keys else {"text": said})
 

@@ -34,10 +34,7 @@ def _findings(top: Path) -> Iterator[tuple[str, str]]:
         chosen = settings.load(top / "factory.toml", os.environ)
         agent, trunk = chosen.agent, chosen.trunk
     except FactoryError as error:
-        yield (
-            BAD,
-            f"{error}\n      mend: edit factory.toml; factoryd init in an empty folder shows what may stand there",
-        )
+        yield BAD, str(error)
     try:
         found = anyio.run(partial(git.examine, top, os.environ, trunk=trunk))
         yield OK, f"git repository, {found.branch} at {found.commit[:10]}"
@@ -53,9 +50,7 @@ def _findings(top: Path) -> Iterator[tuple[str, str]]:
     try:
         state = place.daemon(str(top))["state"]
         yield (
-            (NOTE, "the daemon is stopped\n      mend: factoryd start")
-            if state == "stopped"
-            else (OK, f"the daemon is {state}")
+            (NOTE, "the daemon is stopped; start it: factoryd start") if state == "stopped" else (OK, f"daemon {state}")
         )
     except FactoryError as error:
         yield BAD, str(error)

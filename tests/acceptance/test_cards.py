@@ -5,7 +5,7 @@ from pathlib import Path
 from factory.journal import Event
 from factory.records import Attempt, Card, CardKind
 from factory.unit import UnitState
-from tests.acceptance.line import Line, files, line_in, task
+from tests.acceptance.line import Line, files, line_in
 from tests.git_repo import git
 
 FINE = "write(f'{os.environ[\"FACTORY_UNIT\"]}.txt', 'fine')"
