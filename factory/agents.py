@@ -69,4 +69,4 @@ def _why_missing(name: str, conventions: Conventions, path: str, root: Path) -> 
     program = first if isinstance(first, str) else first[0]
     if find(program, path=path, root=root):
         return ""
-    return f"The program of agent {name}, {program!r}, is not installed: it is not on PATH as it was at start."
+    return f"The program of agent {name}, {program!r}, is not installed: it is not on PATH."

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-from anyio.abc import TaskGroup
+from anyio.abc import TaskGroup, TaskStatus
 
 from factory import __version__, settings
 from factory import cards as words
@@ -25,7 +25,7 @@ from factory.agents import Agents, find_agents
 from factory.conventions import read_shipped
 from factory.endings import Endings
 from factory.environments import Environments
-from factory.errors import ConfigError, FactoryError, RefusedByState, StoreError, UsageError
+from factory.errors import ConfigError, FactoryError, RefusedByState, UsageError
 from factory.escalations import Escalations
 from factory.gates import Gates
 from factory.git import Git, Person, Repository, examine, exclude
@@ -77,7 +77,9 @@ async def serve(root: Path, environ: Mapping[str, str]) -> None:
     """Run the factory of the repository at `root` until told to stop; raise FactoryError where it cannot start."""
     config = root / "factory.toml"
     chosen = settings.load(config, environ)
-    repository = await examine(root, environ, trunk=chosen.trunk or remembered_trunk(root))
+    repository = await examine(
+        root, environ, trunk=chosen.trunk or views.remembered_trunk(str(root / ".factory/store.sqlite"))
+    )
     where = places(repository.root, repository.common_dir, environ)
     for folder in (where.home, where.inbox, where.judged, where.index, where.home / "attempts", where.work):
         folder.mkdir(parents=True, exist_ok=True)
@@ -91,15 +93,6 @@ async def serve(root: Path, environ: Mapping[str, str]) -> None:
         finally:
             store.close()
             where.pid.unlink(missing_ok=True)
-
-
-def remembered_trunk(root: Path) -> str:
-    """The branch that units landed on before: it stays trunk, whatever is checked out; "" before the first start."""
-    try:
-        with closing(views.open_store(str(root / ".factory/store.sqlite"))) as con:
-            return str((views.fact(con, "trunk") or {}).get("branch", ""))
-    except StoreError:
-        return ""  # none yet, or one that the start says more about
 
 
 def assemble(store: SqliteStore, live: Live, repository: Repository, own: Git) -> Floor:
@@ -220,7 +213,7 @@ async def _run(floor: Floor) -> None:
         git_watch.start()
         try:
             _watch(floor, watch, git_watch)
-            group.start_soon(_signals, floor, group)
+            await group.start(_signals, floor, group)  # before the pid is told: whoever reads it may signal at once
             group.start_soon(_desk, floor)
             group.start_soon(floor.queue.run, group)
             group.start_soon(floor.pool.run, group)
@@ -312,9 +305,10 @@ class _Config:
 # ── stopping ──
 
 
-async def _signals(floor: Floor, group: TaskGroup) -> None:
+async def _signals(floor: Floor, group: TaskGroup, *, task_status: TaskStatus[None]) -> None:
     live = floor.live
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP) as received:
+        task_status.started()
         async for number in received:
             if number == signal.SIGHUP:
                 live.stopping = Stopping.LEAVE
@@ -413,7 +407,9 @@ def judge_once(root: Path, *, rev: str | None, here: bool) -> Iterator[tuple[str
 async def _judge_once(root: Path, rev: str | None, here: bool) -> list[tuple[str, bool, float, str]]:
     environ = dict(os.environ)
     chosen = settings.load(root / "factory.toml", environ)
-    repository = await examine(root, environ, trunk=chosen.trunk or remembered_trunk(root))
+    repository = await examine(
+        root, environ, trunk=chosen.trunk or views.remembered_trunk(str(root / ".factory/store.sqlite"))
+    )
     known = places(repository.root, repository.common_dir, environ)
     known.work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="gate-", dir=known.work) as scratch:

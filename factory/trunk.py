@@ -17,6 +17,7 @@ from pathlib import Path
 
 import anyio
 from anyio import from_thread
+from tenacity import AsyncRetrying, retry_if_result, stop_after_delay, wait_fixed
 
 from factory import process
 from factory.checkout import Checkout, checkouts
@@ -425,8 +426,15 @@ def _locked(lock: Path) -> Blocked:
 
 async def _stays(locks: Sequence[Path]) -> Path | None:
     """Wait for locks of somebody else's git; the first that does not go away in time."""
-    for _ in range(int(PATIENCE_S / 0.05)):
-        if not any(lock.exists() for lock in locks):
-            return None
-        await anyio.sleep(0.05)
-    return next((lock for lock in locks if lock.exists()), None)
+
+    async def first_there() -> Path | None:
+        return next((lock for lock in locks if lock.exists()), None)
+
+    waiting = AsyncRetrying(
+        retry=retry_if_result(lambda lock: lock is not None),
+        wait=wait_fixed(0.05),
+        stop=stop_after_delay(PATIENCE_S),
+        retry_error_callback=lambda state: state.outcome and state.outcome.result(),
+        sleep=anyio.sleep,
+    )
+    return await waiting(first_there)

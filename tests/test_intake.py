@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from factory.escalations import Escalations, already_accepted
+from factory.cards import already_accepted
+from factory.escalations import Escalations
 from factory.intake import QUIET_S, STILL_S, Intake, Scan, written_to
 from factory.journal import Event
 from factory.records import Card, Task

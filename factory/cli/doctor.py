@@ -12,6 +12,7 @@ from factory import conventions, git, settings
 from factory.agents import find_agents
 from factory.cli import place, say
 from factory.errors import FactoryError
+from factory.stores import views
 
 OK, NOTE, BAD = "ok", "note", "bad"
 _STYLES = {OK: "green", NOTE: "yellow", BAD: "red"}
@@ -36,6 +37,7 @@ def _findings(top: Path) -> Iterator[tuple[str, str]]:
     except FactoryError as error:
         yield BAD, str(error)
     try:
+        trunk = trunk or views.remembered_trunk(str(top))
         found = anyio.run(partial(git.examine, top, os.environ, trunk=trunk))
         yield OK, f"git repository, {found.branch} at {found.commit[:10]}"
     except FactoryError as error:

@@ -42,6 +42,7 @@ def start(args: Namespace) -> int:
         print(f"already running (pid {seen['pid']})")
         return 0
     trunk = settings.load(Path(top) / "factory.toml", environ).trunk
+    trunk = trunk or views.remembered_trunk(top)
     anyio.run(partial(git.examine, Path(top), environ, trunk=trunk))
     if args.foreground:
         os.chdir(_HOME)

@@ -41,11 +41,21 @@ def card_lines(card: Json, now: datetime) -> Iterator[str]:
     age = say.ago(card["since"], now)
     yield f"  {say.paint(card['id'], 'cyan')}  " + say.paint(f"{card['kind']}{count} · {age}", "dim")
     yield from (say.paint(each, "bold") for each in say.wrap(card["question"], indent="      "))
-    options = [(option["key"], option["label"], option["effect"]) for option in card["options"]]
-    yield from say.table(options, indent="      ")
-    first = card["recommended"] or (options[0][0] if options else '"…"')
+    yield from _options([(option["key"], option["label"], option["effect"]) for option in card["options"]])
+    first = card["recommended"] or (card["options"][0]["key"] if card["options"] else '"…"')
     due = f"   (by itself {card['default']} at {say.moment(card['deadline'], now)})" if card["deadline"] else ""
     yield say.paint(f"      factory answer {card['id']} {first}{due}", "dim")
+
+
+def _options(options: Sequence[tuple[str, str, str]]) -> Iterator[str]:
+    """Labels and effects whole, however long, for a person decides by them: in columns where they fit."""
+    aligned = say.table(options, indent="      ")
+    if not any(line.endswith("…") for line in aligned):
+        yield from aligned
+        return
+    for key, label, effect in options:
+        head, *more = say.wrap(f"{label}: {effect}", indent=" " * 9)
+        yield from (f"      {key:<3}{head[9:]}", *more)
 
 
 def _screen(seen: Json) -> Iterator[str]:

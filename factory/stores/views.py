@@ -9,7 +9,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 
 from factory.errors import StoreError
 from factory.stores import OPEN, connect
@@ -36,6 +36,15 @@ def open_store(path: str, *, write: bool = False) -> sqlite3.Connection:
     con = connect(path, "rw" if write else "ro")
     con.row_factory = sqlite3.Row
     return con
+
+
+def remembered_trunk(root: str) -> str:
+    """The branch that units landed on before: it stays trunk, whatever is checked out; "" before the first start."""
+    try:
+        with closing(open_store(f"{root}/.factory/store.sqlite")) as con:
+            return str((fact(con, "trunk") or {}).get("branch") or "")
+    except (StoreError, sqlite3.Error):
+        return ""  # none yet, or one that the start says more about
 
 
 def now_text() -> str:
