@@ -61,8 +61,6 @@ import sys, unittest
 done = unittest.main(module=None, argv=["unittest", "discover", {}], exit=False).result
 sys.exit(0 if done.testsRun and done.wasSuccessful() else 1)"""  # before 3.12 no test at all counts as success
 
-_Found = tuple[str, int, tuple[str, ...], str]  # an inferred gate: name, group, command, reason
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
@@ -75,6 +73,7 @@ class Gate:
     timeout_s: float = 0.0  # 0: as configured, or measured
     flaky_reruns: int | None = None  # None: as configured
     reason: str  # the gate's file, or why it was inferred
+    said: str = ""  # the command as a person would type it, where it differs
 
     @property
     def digest(self) -> str:
@@ -89,7 +88,7 @@ class Gate:
     @property
     def shown(self) -> str:
         """The command that reproduces it in a checkout."""
-        return f"sh {self.reason}" if self.script else shlex.join(self.command)
+        return self.said or (f"sh {self.reason}" if self.script else shlex.join(self.command))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,40 +211,45 @@ def _toml_gate(path: str, text: str) -> dict[str, Any]:
 
 
 def _inferred(files: _Files) -> tuple[Gate, ...]:
-    found = [*_python_gates(files), *_node_gates(files)] or _make_gates(files)
-    return tuple(Gate(name=name, group=group, command=command, reason=why) for name, group, command, why in found)
+    return tuple([*_python_gates(files), *_node_gates(files)] or _make_gates(files))
 
 
-def _python_gates(files: _Files) -> Iterator[_Found]:
+def _gate(name: str, group: int, command: tuple[str, ...], reason: str, said: str = "") -> Gate:
+    return Gate(name=name, group=group, command=command, reason=reason, said=said)
+
+
+def _python_gates(files: _Files) -> Iterator[Gate]:
     if why := files.configured("ruff"):
-        yield "ruff", 10, ("ruff", "check", "."), why
+        yield _gate("ruff", 10, ("ruff", "check", "."), why)
     if why := files.configured("mypy"):
         aimed = {"files", "packages", "modules"} & _at(files.pyproject, "tool", "mypy").keys()
         named = aimed or _MYPY_AIM.search(files.text("mypy.ini", ".mypy.ini", "setup.cfg"))
-        yield "mypy", 10, ("mypy",) if named else ("mypy", "."), why
+        yield _gate("mypy", 10, ("mypy",) if named else ("mypy", "."), why)
     why, first = files.configured("pytest"), next(iter(files.tests), "")
     tests, told = files.text(*files.tests[:20]), files.text(*files.matching(*_PYTHON_INPUTS, "tox.ini"))
     spoken = re.search(r"\bpytest\b", told + tests) or any(name.endswith("conftest.py") for name in files.names)
     if why or (first and (spoken or "unittest" not in tests)):
-        yield "pytest", 20, ("python", "-m", "pytest"), why or f"test files ({first} …)"
+        yield _gate("pytest", 20, ("python", "-m", "pytest"), why or f"test files ({first} …)")
     elif first:
         start = first.split("/")[0] if "/" in first else "."
-        where = f'"-s", "{start}", "-t", "."' if f"{start}/__init__.py" in files.names else f'"-s", "{start}"'
-        yield "unittest", 20, ("python", "-c", _UNITTEST.format(where)), f"unittest cases ({first} …)"
+        where = ["-s", start, *(["-t", "."] if f"{start}/__init__.py" in files.names else [])]
+        command = ("python", "-c", _UNITTEST.format(", ".join(f'"{part}"' for part in where)))
+        said = " ".join(["python -m unittest discover", *where])
+        yield _gate("unittest", 20, command, f"unittest cases ({first} …)", said)
 
 
-def _node_gates(files: _Files) -> Iterator[_Found]:
+def _node_gates(files: _Files) -> Iterator[Gate]:
     scripts = _at(files.package, "scripts")
     if scripts.get("lint"):
-        yield "lint", 10, ("npm", "run", "lint"), "package.json, scripts.lint"
+        yield _gate("lint", 10, ("npm", "run", "lint"), "package.json, scripts.lint")
     if scripts.get("test") and "no test specified" not in str(scripts["test"]):
-        yield "test", 20, ("npm", "test"), "package.json, scripts.test"
+        yield _gate("test", 20, ("npm", "test"), "package.json, scripts.test")
 
 
-def _make_gates(files: _Files) -> list[_Found]:
+def _make_gates(files: _Files) -> list[Gate]:
     name = next((name for name in _RULED_BY["make"] if name in files.names), "")
     targets = sorted(re.findall(r"^(check|test)\s*::?(?!=)", files.text(name), re.MULTILINE))
-    return [(target, 20, ("make", target), f"{name}, target {target}") for target in targets[:1]]
+    return [_gate(target, 20, ("make", target), f"{name}, target {target}") for target in targets[:1]]
 
 
 # ── setup ──

@@ -18,7 +18,7 @@ from factory.bell import Bell
 from factory.cards import Ask
 from factory.digest import digest
 from factory.endings import Endings
-from factory.environments import Environments, Place, SetupFailed, ports
+from factory.environments import Environments, Place, Ready, SetupFailed, ports
 from factory.errors import ConfigError, Fenced, StoreError
 from factory.journal import Event
 from factory.judge import Judge, Ruling
@@ -185,7 +185,9 @@ class Worker:
             keeps=trip.ruling.rules.setup.keeps,
         )
         place = Place(workspace.place, trip.hook.index)
-        ready = await self._environments.ready(place, trip.ruling.rules.setup, verify=False)
+        ready = await self._set_up(trip, place)
+        if isinstance(ready, EndReason):
+            return NotStarted(ready, "it was ended while its workspace was being prepared")
         if isinstance(ready, SetupFailed):
             card = words.setup_failed(sentence=ready.sentence, tail=ready.tail, log=ready.log)
             return NotStarted(EndReason.SETUP_FAILED, ready.sentence, card)
@@ -200,6 +202,24 @@ class Worker:
         working = replace(self._hook(), phase="working", since=now())
         self._note(trip.attempt, Event.ATTEMPT_STARTED, working)
         return trip, child
+
+    async def _set_up(self, trip: Trip, place: Place) -> Ready | SetupFailed | EndReason:
+        """Make the environment, which can take very long, unless the unit is cancelled or handed back meanwhile."""
+        ready: Ready | SetupFailed | EndReason | None = None
+
+        async def watch() -> None:
+            nonlocal ready
+            while not (told := self._told(trip)):
+                await anyio.sleep(LOOK_SECONDS)
+            ready = told
+            both.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as both:
+            both.start_soon(watch)
+            ready = await self._environments.ready(place, trip.ruling.rules.setup, verify=False)
+            both.cancel_scope.cancel()
+        assert ready is not None, "one of the two has an answer"
+        return ready
 
     async def _carry(self, trip: Trip, earlier: Attempt | None) -> tuple[str, Conflict | None]:
         """The tree of the earlier attempt on the newest trunk, where this one goes on from it."""
@@ -359,13 +379,17 @@ class Worker:
             if reason := self._stop_reason(trip, seen, patience):
                 return await child.stop(), reason
 
-    def _stop_reason(self, trip: Trip, seen: Seen, patience: "Patience") -> EndReason | None:
+    def _told(self, trip: Trip) -> EndReason | None:
+        """Why a person wants it to end, if one does."""
         unit = self._store.get(Unit, trip.unit.id)
-        limits = self._live.settings.limits
         if unit is None or unit.state is not UnitState.RUNNING or unit.attempt != trip.attempt.number:
             return EndReason.CANCELLED
-        if self._live.stopping is Stopping.HAND_BACK:
-            return EndReason.HANDED_BACK
+        return EndReason.HANDED_BACK if self._live.stopping is Stopping.HAND_BACK else None
+
+    def _stop_reason(self, trip: Trip, seen: Seen, patience: "Patience") -> EndReason | None:
+        limits = self._live.settings.limits
+        if told := self._told(trip):
+            return told
         if seen.limited:
             return EndReason.LIMIT
         if trip.task.run:
