@@ -1,8 +1,9 @@
 """The floor under the line: the work that any implementation must do for a unit, and nothing else around it.
 
-No store, no journal, no supervision, no digest, no watching: a pooled worktree is reset to trunk, a shell makes the change, git takes
-it; then, one unit at a time, it is merged onto the newest trunk in memory, judged on a clean bench, and trunk is moved
-by compare-and-swap. What came out is checked before a number is believed.
+No store, no journal, no supervision, no watching: a pooled worktree is reset to trunk, a shell makes the change, git
+takes it; then, one unit at a time, it is merged onto the newest trunk in memory, judged on a clean bench, and trunk is
+moved by compare-and-swap. Nothing is synced to disk beyond git's defaults, no checkout of a user is kept up to date,
+nothing survives a kill. What came out is checked before a number is believed.
 
 python benchmarks/floor.py --units 100 --workers 4 --files 200
 """
@@ -37,7 +38,13 @@ class Bare:
     def run(self, argv: Sequence[str], cwd: Path) -> str:
         """One process, waited for; its output."""
         done = subprocess.run(
-            argv, cwd=cwd, env=self.env, stdin=subprocess.DEVNULL, capture_output=True, text=True, start_new_session=True
+            argv,
+            cwd=cwd,
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            start_new_session=True,
         )
         if done.returncode:
             raise SystemExit(f"floor: {' '.join(argv)} ended with {done.returncode}: {done.stderr.strip()[-300:]}")
@@ -72,7 +79,9 @@ class Bare:
         return landing
 
     def _worktree(self, path: Path) -> Path:
-        subprocess.run(["git", "worktree", "add", "-q", "--detach", path, "main"], cwd=self.repo, env=self.env, check=True)
+        subprocess.run(
+            ["git", "worktree", "add", "-q", "--detach", path, "main"], cwd=self.repo, env=self.env, check=True
+        )
         return path
 
 
@@ -103,8 +112,12 @@ def throughput(folder: Path, *, units: int, workers: int, files: int) -> dict[st
 
 def check(repo: Path, units: int) -> None:
     """Trunk holds every unit once; a number for work that was not done is worth nothing."""
-    names = subprocess.run(["git", "ls-tree", "--name-only", "main"], cwd=repo, check=True, capture_output=True, text=True)
-    commits = subprocess.run(["git", "rev-list", "--count", "main"], cwd=repo, check=True, capture_output=True, text=True)
+    names = subprocess.run(
+        ["git", "ls-tree", "--name-only", "main"], cwd=repo, check=True, capture_output=True, text=True
+    )
+    commits = subprocess.run(
+        ["git", "rev-list", "--count", "main"], cwd=repo, check=True, capture_output=True, text=True
+    )
     made = sum(name.startswith("unit-") for name in names.stdout.splitlines())
     if not made == int(commits.stdout) - 1 == units:
         raise SystemExit(f"{repo}: trunk has {int(commits.stdout) - 1} landings and {made} files for {units} units")

@@ -1,4 +1,4 @@
-"""Four figures about the line, each beside its floor, measured in the same run on the same machine.
+"""Four figures about the line, each beside its floor where it has one, measured in the same run on the same machine.
 
 start       from dropping a task file to the agent's own first look at the clock, on an idle worker
 status      `factory status` over 5,000 finished units, beside `python -c pass`
@@ -19,13 +19,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import floor
-from scene import BIN, Line, environment, make_repository, quantile, scratch
+from scene import BIN, Line, quantile, scratch
 
 from factory.journal import Event
 from factory.records import Attempt, Task
@@ -119,26 +118,15 @@ def remember(path: Path, *, finished: int) -> None:
         for number in range(finished):
             name, at = f"unit-{number}", at + timedelta(seconds=60)
             unit = Unit(id=name, title=f"Unit {number}", state=UnitState.LANDED, since=at, accepted=at)
-            landed = replace_landed(unit, at)
+            landed = replace(unit, attempt=1, commit="0" * 40, landed=at)
             task = Task(unit=name, name=f"{name}.md", text="Do it.\n", source=f"{number}-{name}.md")
             attempt = Attempt(unit=name, number=1, worker="w1", agent="claude", start=at)
             store.write(Event.TASK_ACCEPTED, unit, task, now=at, unit=name)
             store.write(Event.HOOK_FILLED, attempt, now=at, unit=name, attempt=1)
-            store.write(Event.ATTEMPT_ENDED, ended(attempt, at), now=at, unit=name, attempt=1)
+            ended = replace(attempt, end=at, reason=EndReason.SUBMITTED)
+            store.write(Event.ATTEMPT_ENDED, ended, now=at, unit=name, attempt=1)
             store.write(Event.UNIT_LANDED, landed, now=at, unit=name, attempt=1)
     store.close()
-
-
-def replace_landed(unit: Unit, at: datetime) -> Unit:
-    from dataclasses import replace
-
-    return replace(unit, attempt=1, commit="0" * 40, landed=at)
-
-
-def ended(attempt: Attempt, at: datetime) -> Attempt:
-    from dataclasses import replace
-
-    return replace(attempt, end=at, reason=EndReason.SUBMITTED)
 
 
 def seconds(argv: list[object], line: Line) -> float:
@@ -151,7 +139,7 @@ def seconds(argv: list[object], line: Line) -> float:
 
 
 def idle(folder: Path, sizes: Sizes) -> Iterator[Row]:
-    """After one unit, so that everything is loaded; what /proc counts of the daemon and of the children that it reaped."""
+    """After one unit, so that everything is loaded: what /proc says of the daemon and of children that it reaped."""
     line = Line(folder, files=FILES, more=GREEN)
     with line.running() as pid:
         line.drop({"unit-0.md": "---\nrun: echo 0 > unit-0.txt\n---\n"})
@@ -204,7 +192,9 @@ def throughput(folder: Path, sizes: Sizes) -> Iterator[Row]:
         bare.append(floor.throughput(folder / f"floor{number}", units=sizes.units, workers=4, files=FILES))
         ours.append(factory_throughput(folder / f"line{number}", units=sizes.units))
     a, b = statistics.median(ours), statistics.median(found["units_per_min"] for found in bare)
-    yield Row(f"units a minute, {sizes.units} trivial ones, 4 workers", f"{a:.0f}", f"{b:.0f} (bare git)", f"{a / b:.0%}")
+    yield Row(
+        f"units a minute, {sizes.units} trivial ones, 4 workers", f"{a:.0f}", f"{b:.0f} (bare git)", f"{a / b:.0%}"
+    )
     git = count_git(folder / "counted", units=40)
     yield Row("git processes for a landed unit", f"{git:.1f}", f"{bare[0]['processes_per_unit'] - 2:.1f}", "")
 
@@ -284,7 +274,9 @@ def main() -> int:
         with scratch(f"bench-{name}-") as folder:
             rows += FIGURES[name](folder, LONG if args.long else SHORT)
     if args.json:
-        print(json.dumps({"machine": machine(), "figures": [asdict(row) for row in rows]}, indent=1, ensure_ascii=False))
+        print(
+            json.dumps({"machine": machine(), "figures": [asdict(row) for row in rows]}, indent=1, ensure_ascii=False)
+        )
     else:
         print("\n".join([*table(rows), "", machine()]))
     return 0

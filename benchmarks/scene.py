@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -35,9 +36,7 @@ def environment(folder: Path) -> dict[str, str]:
 _WHO = {"NAME": "bench", "EMAIL": "bench@example.invalid"}
 
 
-def make_repository(
-    path: Path, *, files: int, env: Mapping[str, str], more: Mapping[str, str] | None = None
-) -> Path:
+def make_repository(path: Path, *, files: int, env: Mapping[str, str], more: Mapping[str, str] | None = None) -> Path:
     """A repository of so many small files, fifty in a folder, and `more`, in one commit on main."""
     for number in range(files):
         file = path / f"src/part{number // 50}/file{number}.txt"
@@ -117,8 +116,6 @@ def quantile(values: Sequence[float], share: float) -> float:
 @contextmanager
 def scratch(prefix: str) -> Iterator[Path]:
     """A folder that goes with the block."""
-    import tempfile
-
     folder = Path(tempfile.mkdtemp(prefix=prefix))
     try:
         yield folder

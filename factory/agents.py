@@ -7,8 +7,7 @@ from pathlib import Path
 from factory.conventions import Conventions
 from factory.errors import ConfigError, NotYet
 from factory.runtime import Runtime, find, parse_runtime
-
-SHELL = "run"  # the agent of a run: unit
+from factory.scheduling import NO_AGENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,16 +24,13 @@ class Agents:
             return "No agent program is installed: install claude or codex, or name another in factory.toml (`agent`)."
         if name in self.installed:
             return ""
-        return self.missing.get(name) or f"There is no runtime {name!r}; there are {', '.join(self._known) or 'none'}."
-
-    @property
-    def _known(self) -> list[str]:
-        return sorted({*self.installed, *self.missing})
+        known = ", ".join(sorted({*self.installed, *self.missing}))
+        return self.missing.get(name) or f"There is no runtime {name!r}; there are {known or 'none'}."
 
 
 def shell_runtime(command: str) -> Runtime:
     """The runtime of a run: unit: its command, in a shell, from its own task file."""
-    return Runtime(name=SHELL, command=("sh", "-c", command))
+    return Runtime(name=NO_AGENT, command=("sh", "-c", command))
 
 
 def the_runtime(name: str, conventions: Conventions) -> Runtime:
@@ -50,10 +46,7 @@ def the_runtime(name: str, conventions: Conventions) -> Runtime:
 
 def find_agents(conventions: Conventions, *, configured: str, path: str, root: Path) -> Agents:
     """Look for every runtime's program; the default is the configured one, else the first that is installed."""
-    missing: dict[str, str] = {}
-    for name in conventions.runtimes:
-        if why := _why_missing(name, conventions, path, root):
-            missing[name] = why
+    missing = {name: why for name in conventions.runtimes if (why := _why_missing(name, conventions, path, root))}
     if configured and configured not in conventions.runtimes:
         missing[configured] = f"factory.toml names the agent {configured!r}, of which there is no runtime file."
     installed = [name for name in conventions.runtimes if name not in missing]

@@ -4,16 +4,19 @@ Invariant: a file is written or removed here only when its content is what our o
 """
 
 import os
-import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import anyio
+from tenacity import AsyncRetrying, retry_if_result, stop_after_delay, wait_fixed
 
 from factory.errors import GitError
 from factory.git import GITLINK, SYMLINK, Change, Git, Repository, running
+
+T = TypeVar("T")
 
 _REBASES = ("rebase-merge/head-name", "rebase-apply/head-name", "rebase-merge/update-refs")
 _READERS = frozenset({"cat-file", "log", "diff", "show", "blame"})
@@ -37,7 +40,10 @@ class Checkout:
 
     async def head(self) -> str:
         """The ref that HEAD names now; empty when it is detached."""
-        return os.fsdecode((await self.git.run("symbolic-ref", "-q", "HEAD", ok=(0, 1))).out).rstrip("\n")
+        named = _head(self.git_dir, self.user.git_dir)
+        if named is None:
+            named = os.fsdecode((await self.git.run("symbolic-ref", "-q", "HEAD", ok=(0, 1))).out).rstrip("\n")
+        return named
 
     def busy_with(self, branch: str) -> str:
         """A sentence when `branch` must not be moved because of what is in progress here, else empty."""
@@ -56,13 +62,15 @@ class Checkout:
         folded = {path.casefold() for path in gone}  # Name → name, where the file system sees no difference
         added = (c.path for c in changes if c.status == "A" and c.path.casefold() not in folded)
         # A folder that becomes a file is git's to judge: it looks at every file in it.
-        untracked = (path for path in added if _there(self.path / path) and not _holds(path, gone))
-        return sorted({change.path for change in changes if change.path in dirty} | set(untracked))
+        for path in added:
+            if _there(self.path / path) and not any(each.startswith(f"{path}/") for each in gone):
+                dirty.add(path)
+        return sorted(dirty & {change.path for change in changes})
 
-    async def index_is_at(self, changes: Sequence[Change], *, after: bool) -> bool:
-        """Whether the index has each changed path as it is after the change (or before it)."""
+    async def index_shows(self, changes: Sequence[Change]) -> bool:
+        """Whether the index has each changed path as it is after the change."""
         index = await self._index()
-        return all(index.get(c.path, ("", "")) == ((c.mode, c.new) if after else (c.old_mode, c.old)) for c in changes)
+        return all(index.get(change.path, ("", "")) == (change.mode, change.new) for change in changes)
 
     async def written(self, changes: Sequence[Change], *, torn: bool) -> list[Change]:
         """The changes whose file is what our git was writing, while the index still has what was before.
@@ -102,12 +110,12 @@ class Checkout:
 
     async def quiet(self, marker: str, patience: float, *, alone: bool) -> bool:
         """Wait until no git with `marker` in its arguments runs, nor, if `alone`, another here; False if one stays."""
-        for _ in range(int(patience / 0.05)):
-            busy = await running(self.user.environ)
-            if not any(marker in argv or (alone and self._writes(at, argv)) for at, argv in busy):
-                return True
-            await anyio.sleep(0.05)
-        return False
+
+        async def busy() -> bool:
+            found = await running(self.user.environ)
+            return any(marker in argv or (alone and self._writes(at, argv)) for at, argv in found)
+
+        return not await patiently(busy, patience)
 
     def _writes(self, at: Path | None, argv: Sequence[str]) -> bool:
         here = at is None or at.is_relative_to(self.path)
@@ -129,17 +137,15 @@ class Checkout:
         file = self.path / change.path
         if GITLINK in (change.mode, change.old_mode) or not _plain_parents(self.path, change.path):
             return False
-        try:
-            kind = file.lstat().st_mode
-        except (FileNotFoundError, NotADirectoryError):
+        if not _there(file):
             return torn
-        if stat.S_ISDIR(kind):
+        if _is_folder(file):
             return torn and bool(change.old)
-        if not change.new or not (stat.S_ISLNK(kind) or stat.S_ISREG(kind)):
-            return False
-        if stat.S_ISLNK(kind):
+        if file.is_symlink() and change.new:
             target = (await self.git.run("cat-file", "blob", change.new)).out
             return change.mode == SYMLINK and os.fsencode(file.readlink()) == target
+        if not change.new or not file.is_file():
+            return False
         wanted = (await self.git.run("cat-file", "--filters", f"--path={change.path}", change.new)).out
         content = file.read_bytes()
         return wanted.startswith(content) and bool(content or torn or not wanted)
@@ -163,6 +169,9 @@ class Checkout:
 
 async def checkouts(user: Git, repository: Repository) -> list[Checkout]:
     """Every working tree of the repository whose folder is there, or is said to be on a medium that comes back."""
+    if repository.git_dir == repository.common_dir and not _there(repository.common_dir / "worktrees"):
+        only = Checkout(repository.root, repository.git_dir, "", user)
+        return [replace(only, branch=await only.head())]
     records = (await user.text("worktree", "list", "--porcelain", "-z")).split("\0\0")
     places: list[Checkout] = []
     for record in filter(None, records):
@@ -182,6 +191,21 @@ def _git_dir(path: Path, common: Path) -> Path:
     return (path / link.read_text(errors="surrogateescape").removeprefix("gitdir:").strip()).resolve()
 
 
+def _head(git_dir: Path, common: Path) -> str | None:
+    """What HEAD names, empty when it is detached; None where only git can tell."""
+    file = git_dir / "HEAD"
+    try:
+        text = file.read_text(errors="surrogateescape").rstrip("\n")
+    except OSError:
+        return None
+    name = text.removeprefix("ref: ")
+    if file.is_symlink() or name == "refs/heads/.invalid":  # as in old times; refs in tables
+        return None
+    if name == text:
+        return ""
+    return None if any(line.startswith("ref:") for line in _lines(common / name)) else name
+
+
 def _lines(file: Path) -> list[str]:
     return file.read_text(errors="surrogateescape").splitlines() if file.is_file() else []
 
@@ -194,10 +218,18 @@ def _is_folder(file: Path) -> bool:
     return file.is_dir() and not file.is_symlink()
 
 
-def _holds(folder: str, paths: Iterable[str]) -> bool:
-    return any(path.startswith(f"{folder}/") for path in paths)
-
-
 def _plain_parents(root: Path, path: str) -> bool:
     """No folder on the way to `path` is a link that leads elsewhere."""
     return not any((root / parent).is_symlink() for parent in Path(path).parents)
+
+
+async def patiently(look: Callable[[], Awaitable[T]], seconds: float) -> T:
+    """What `look` gives at last: something false, or after so many seconds whatever it is."""
+    waiting = AsyncRetrying(
+        retry=retry_if_result(bool),
+        wait=wait_fixed(0.05),
+        stop=stop_after_delay(seconds),
+        retry_error_callback=lambda state: state.outcome and state.outcome.result(),
+        sleep=anyio.sleep,
+    )
+    return await waiting(look)

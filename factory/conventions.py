@@ -4,6 +4,7 @@ Invariant: a value made of texts that were read before; nothing here looks at th
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -70,6 +71,15 @@ def overlay(trunk: Mapping[str, str], shipped: Mapping[str, str]) -> Conventions
     return Conventions(own | theirs)
 
 
+def differing(root: Path, ruling: Conventions) -> list[str]:
+    """The files under conventions/ that the checkout at `root` has otherwise than the commit that rules."""
+    rules = {file.where: _plain(file.text) for file in ruling.files.values() if file.where.startswith(FOLDER)}
+    files = (path for path in (root / FOLDER).rglob("*") if path.is_symlink() or path.is_file())
+    here = {path.relative_to(root).as_posix(): _plain(_content(path)) for path in files}
+    names = (name for name in rules.keys() | here.keys() if not PurePosixPath(name).name.startswith("."))
+    return sorted(name for name in names if rules.get(name) != here.get(name))
+
+
 def shipped() -> Path:
     """The folder of the shipped conventions: in an installed package, else in the project's own checkout."""
     package = Path(__file__).parent
@@ -82,6 +92,16 @@ def read_shipped(folder: Path | None = None) -> dict[str, str]:
     root = folder or shipped()
     paths = [*root.glob("runtimes/*.toml"), *root.glob("prompts/*.md")]
     return {path.relative_to(root).as_posix(): path.read_text(encoding="utf-8") for path in paths}
+
+
+def _content(path: Path) -> str:
+    with suppress(OSError):  # gone again, or not to be read: it differs
+        return str(path.readlink()) if path.is_symlink() else path.read_bytes().decode(errors="replace")
+    return ""
+
+
+def _plain(text: str) -> str:
+    return text.replace("\r\n", "\n")  # a checkout may have other line ends
 
 
 def _note(name: str, text: str) -> Note:

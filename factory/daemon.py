@@ -22,7 +22,7 @@ from anyio.abc import TaskGroup, TaskStatus
 from factory import __version__, settings
 from factory import cards as words
 from factory.agents import Agents, find_agents
-from factory.conventions import read_shipped
+from factory.conventions import FOLDER, differing, read_shipped
 from factory.endings import Endings
 from factory.environments import Environments
 from factory.errors import ConfigError, FactoryError, RefusedByState, UsageError
@@ -50,6 +50,10 @@ from factory.workspaces import Benches, Workspaces
 
 DRAIN_SECONDS = 60.0
 SCAN_SECONDS = 30.0
+# In a git dir: landing is tried again.
+CHECKOUT_CHANGES = frozenset(
+    {"index", "index.lock", "HEAD", "packed-refs", "rebase-merge", "rebase-apply", "MERGE_HEAD", "BISECT_START"}
+)
 EXCLUDED = ("/.factory/", "/inbox/")
 
 
@@ -65,11 +69,13 @@ class Floor:
     benches: Benches
     gates: Gates
     queue: MergeQueue
+    endings: Endings
     pool: Pool
     intake: Intake
     requests: Requests
     escalations: Escalations
     workspaces: Workspaces
+    log: Log | None = None
     warnings: dict[str, list[str]] = field(default_factory=dict)
 
 
@@ -77,22 +83,27 @@ async def serve(root: Path, environ: Mapping[str, str]) -> None:
     """Run the factory of the repository at `root` until told to stop; raise FactoryError where it cannot start."""
     config = root / "factory.toml"
     chosen = settings.load(config, environ)
-    repository = await examine(
-        root, environ, trunk=chosen.trunk or views.remembered_trunk(str(root / ".factory/store.sqlite"))
-    )
+    repository = await _repository(root, environ, chosen)
     where = places(repository.root, repository.common_dir, environ)
     for folder in (where.home, where.inbox, where.judged, where.index, where.home / "attempts", where.work):
         folder.mkdir(parents=True, exist_ok=True)
     exclude(where.common_dir, EXCLUDED)
-    with _locked(where.lock), _logging(where.log, chosen, environ):
+    with _locked(where.lock), _logging(where.log) as opened:
         own = await make(repository, where.git, environ)
         store = SqliteStore(where.store)
         try:
             floor = assemble(store, Live(settings=chosen, places=where, environ=environ), repository, own)
+            floor.log = opened
+            _hide(floor)
             await _run(floor)
         finally:
             store.close()
             where.pid.unlink(missing_ok=True)
+
+
+async def _repository(root: Path, environ: Mapping[str, str], chosen: Settings) -> Repository:
+    """The user's repository; trunk is the configured branch, else the one that units landed on before."""
+    return await examine(root, environ, trunk=chosen.trunk or views.remembered_trunk(str(root)))
 
 
 def assemble(store: SqliteStore, live: Live, repository: Repository, own: Git) -> Floor:
@@ -169,6 +180,7 @@ def assemble(store: SqliteStore, live: Live, repository: Repository, own: Git) -
         benches=benches,
         gates=gates,
         queue=queue,
+        endings=endings,
         pool=pool,
         intake=intake,
         requests=Requests(store=store, live=live, escalations=escalations),
@@ -189,9 +201,8 @@ def agents_now(judge: Judge, live: Live) -> Agents:
 def hang_repair(intake: Intake, title: str, body: str, at: Any) -> str:
     """Make a unit of priority 0 whose task is the evidence."""
     fence = "~" * 8
-    task = (
-        f"---\ntitle: {json.dumps(title[:200])}\npriority: 0\n---\nMake it green again.\n\n{fence}\n{body}\n{fence}\n"
-    )
+    named = json.dumps(title[:200], ensure_ascii=False)  # YAML knows no pairs of surrogates
+    task = f"---\ntitle: {named}\npriority: 0\n---\nMake it green again.\n\n{fence}\n{body}\n{fence}\n"
     return intake.hang("repair-trunk.md", task, now=at)
 
 
@@ -201,10 +212,8 @@ async def _run(floor: Floor) -> None:
     live.paused = bool(paused and json.loads(paused.value))
     _tell_daemon(floor, "running")
     async with anyio.create_task_group() as group:
-        await Rescue(store=store, trunk=floor.trunk, gates=floor.gates, queue=floor.queue).run(now())
-        seen = await floor.trunk.refresh()
-        if tip := getattr(seen, "tip", ""):
-            await floor.judge.look(tip, group)
+        await Rescue(store=store, gates=floor.gates, queue=floor.queue, endings=floor.endings).run(now())
+        await floor.queue.look_at_trunk(group, now())
         _tell_config(floor)
         _tell_inferred(floor)
         watch = Watch(live.requests.ring)
@@ -232,8 +241,9 @@ def _watch(floor: Floor, watch: Watch, git_watch: Watch) -> None:
     told = [
         watch.folder(where.inbox, lambda name: True),
         watch.folder(where.home, lambda name: name == "wake"),
-        watch.folder(where.root, lambda name: name == "factory.toml"),
-        git_watch.folder(floor.repository.git_dir, lambda name: name in ("index", "HEAD", "packed-refs")),
+        watch.folder(where.root, lambda name: name in ("factory.toml", FOLDER.rstrip("/"))),
+        *(watch.folder(path, lambda name: True) for path in sorted(where.root.glob(f"{FOLDER}*/"))),
+        git_watch.folder(floor.repository.git_dir, lambda name: name in CHECKOUT_CHANGES),
         git_watch.folder(ref, lambda name: name == Path(branch).name) if ref.is_dir() else "",
     ]
     floor.warnings["watch"] = [each for each in told if each]
@@ -259,6 +269,7 @@ async def _look_at_desk(floor: Floor, config: "_Config") -> float:
     rejected = sorted((floor.live.places.inbox / "rejected").glob("*.error.txt"))
     floor.warnings["rejected"] = [f"not accepted: inbox/rejected/{path.name} says why" for path in rejected[:5]]
     _tell_inferred(floor)
+    floor.warnings["conventions"] = _not_trunks(floor)
     _tell_warnings(floor)
     return scan.again_s or SCAN_SECONDS
 
@@ -269,7 +280,7 @@ class _Config:
     def __init__(self, floor: Floor) -> None:
         self._floor = floor
         self._path = floor.live.places.root / "factory.toml"
-        self._seen = self._signature()
+        self._seen: tuple[int, ...] | None = None  # the first pass reads it again: it may have changed since the start
 
     def tick(self) -> None:
         """Take up the file if it changed."""
@@ -289,6 +300,7 @@ class _Config:
         if fresh.trunk and fresh.trunk != floor.trunk.branch:
             floor.warnings["config"] = ["trunk was changed in factory.toml: it is in force after `factoryd restart`"]
         floor.live.settings = fresh
+        _hide(floor)
         floor.benches.resize(fresh.gates.benches)
         floor.escalations.close("config", now=at, why="factory.toml is good again")
         _tell_config(floor)
@@ -371,6 +383,13 @@ def _tell_config(floor: Floor) -> None:
     _put(floor, "sandbox", {"mode": "off", "says": "unsandboxed: agents and gates run as you, with your rights"})
 
 
+def _hide(floor: Floor) -> None:
+    """Keep the values of what `[env] pass` lets through out of the log."""
+    environ = floor.live.environ
+    if floor.log:
+        floor.log.hide(environ[name] for name in floor.live.settings.env.passed if name in environ)
+
+
 def _tell_inferred(floor: Floor) -> None:
     ruling, agents = floor.judge.current, agents_now(floor.judge, floor.live)
     if ruling is None:
@@ -384,6 +403,15 @@ def _tell_inferred(floor: Floor) -> None:
         "agent": agents.default,
     }
     _put(floor, "inferred", told)
+
+
+def _not_trunks(floor: Floor) -> list[str]:
+    """Where the checkout's conventions are not those that rule; read without git, for it is asked on each pass."""
+    ruling = floor.judge.current
+    paths = differing(floor.live.places.root, ruling.conventions) if ruling else []
+    more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+    why = f"in your checkout: not as on {floor.trunk.branch}, whose copy rules until yours is committed there"
+    return [f"{', '.join(paths[:3])}{more} {why}"] if paths else []
 
 
 def _tell_warnings(floor: Floor) -> None:
@@ -407,9 +435,7 @@ def judge_once(root: Path, *, rev: str | None, here: bool) -> Iterator[tuple[str
 async def _judge_once(root: Path, rev: str | None, here: bool) -> list[tuple[str, bool, float, str]]:
     environ = dict(os.environ)
     chosen = settings.load(root / "factory.toml", environ)
-    repository = await examine(
-        root, environ, trunk=chosen.trunk or views.remembered_trunk(str(root / ".factory/store.sqlite"))
-    )
+    repository = await _repository(root, environ, chosen)
     known = places(repository.root, repository.common_dir, environ)
     known.work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="gate-", dir=known.work) as scratch:
@@ -421,8 +447,8 @@ async def _judge_once(root: Path, rev: str | None, here: bool) -> list[tuple[str
             floor = assemble(store, live, repository, own)
             commit = await _asked_for(floor, repository, environ, rev, here)
             ruled = await floor.judge.judge(commit, parent=commit if here else await own.commit(floor.trunk.ref))
-            if ruled is None or ruled.setup is not None:
-                raise FactoryError(ruled.setup.question if ruled and ruled.setup else "judging was interrupted")
+            if ruled.setup is not None:
+                raise FactoryError(ruled.setup.question)
             verdicts = sorted(store.select(Verdict), key=lambda verdict: verdict.at)
             return [(verdict.gate, verdict.ok, verdict.seconds, verdict.tail) for verdict in verdicts]
 
@@ -472,11 +498,10 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _logging(path: Path, chosen: Settings, environ: Mapping[str, str]) -> Iterator[None]:
+def _logging(path: Path) -> Iterator[Log]:
     opened = Log(path)
-    opened.hide(environ[name] for name in chosen.env.passed if name in environ)
     try:
-        yield
+        yield opened
     finally:
         opened.close()
 

@@ -43,7 +43,7 @@ def digest(
         head += ["", f"Gate {verdict.gate} is red. To see it: {verdict.command}", *first_failure(verdict.tail)]
     ends = [(f"The end of {verdict.gate}'s output:", verdict.tail) for verdict in red]
     ends += [("The attempt's last words:", said)] if said.strip() else []
-    text = _cut("\n".join(head), LIMIT // 2)
+    text = "\n".join(head).encode()[: LIMIT // 2].decode(errors="ignore")
     room = (LIMIT - len(text.encode())) // max(len(ends), 1)
     return text + "".join(_end(title, output, room) for title, output in ends)
 
@@ -64,16 +64,10 @@ def clean(output: str) -> str:
     return "\n".join(line.rsplit("\r", 1)[-1] for line in lines)
 
 
-def _cut(text: str, room: int) -> str:
-    return text.encode()[:room].decode(errors="ignore")
-
-
 def _end(title: str, output: str, room: int) -> str:
     """A titled section whose output is cut from above, at a line."""
-    head = f"\n\n{title}\n"
-    text = clean(output).strip("\n")
+    head, text = f"\n\n{title}\n", clean(output).strip("\n")
     space = room - len(head)
     if len(text.encode()) > space:
-        text = text.encode()[-space + 4 :].decode(errors="ignore").partition("\n")[2]
-        text = f"…\n{text}"
+        text = "…\n" + text.encode()[-space + 4 :].decode(errors="ignore").partition("\n")[2]
     return head + text

@@ -43,7 +43,7 @@ class Endings:
         """
         unit, reason = self._unit(attempt.unit), attempt.reason
         assert reason is not None, "an attempt ends for a reason"
-        empty = () if hook is None else (replace(hook, unit="", attempt=0, state=_after(hook), phase="", since=at),)
+        empty = () if hook is None else (_emptied(hook, at),)
         with self._store.transaction():
             if unit.state in FINAL:
                 moved: tuple[Unit, ...] = ()
@@ -66,6 +66,20 @@ class Endings:
                 reason=str(reason),
                 why=attempt.detail,
             )
+        self._live.ring_all()
+
+    def let_go(self, hook: Hook, *ended: Attempt, at: datetime) -> None:
+        """Empty a hook whose attempt is not the unit's newest, or is over: else it would be gone to for ever."""
+        self._store.write(
+            Event.ATTEMPT_ENDED,
+            *ended,
+            _emptied(hook, at),
+            now=at,
+            unit=hook.unit,
+            attempt=hook.attempt,
+            worker=hook.worker,
+            why="a newer attempt holds the unit",
+        )
         self._live.ring_all()
 
     def send_back(
@@ -188,8 +202,9 @@ class Endings:
 _ABOUT_ONE_CHANGE = frozenset({CardKind.GUARD, CardKind.OUT_OF_SCOPE, CardKind.REVIEW, CardKind.TRUNK_RED})
 
 
-def _after(hook: Hook) -> str:
-    return "draining" if hook.state == "draining" else "idle"
+def _emptied(hook: Hook, at: datetime) -> Hook:
+    state = "draining" if hook.state == "draining" else "idle"
+    return replace(hook, unit="", attempt=0, state=state, phase="", since=at)
 
 
 def _may_land(attempt: Attempt) -> bool:

@@ -3,6 +3,8 @@
 A sentence says what happened, what the factory did about it, and what the reader can do.
 """
 
+from collections.abc import Iterable
+
 
 class FactoryError(Exception):
     """A refusal or failure with a sentence for a person."""
@@ -66,3 +68,12 @@ class IllegalTransition(FactoryError):
 
     def __init__(self, unit: str, current: str, to: str) -> None:
         super().__init__(f"unit {unit} cannot go from {current} to {to}")
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The end of a complaint about an unknown word, `: did you mean NAME?`; empty where nothing is near."""
+    from difflib import get_close_matches  # only those who mistype pay for it
+
+    names = {name.casefold(): name for name in known}
+    near = [name for name in names if name.endswith(f".{word}")] or get_close_matches(word.casefold(), names, n=1)
+    return f": did you mean {names[near[0]]}?" if near else ""

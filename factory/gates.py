@@ -7,6 +7,7 @@ the gates that the caller's rules hold (trunk's), and a settled one is not asked
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from enum import StrEnum
 from hashlib import sha256
 from itertools import groupby
@@ -97,7 +98,13 @@ class Trial:
 def accepting(commands: Sequence[str]) -> tuple[Gate, ...]:
     """Accept commands as gates, each with a clean checkout of its own, before all others."""
     return tuple(
-        Gate(name=f"accept: {command}", group=at - len(commands), command=("sh", "-c", command), reason="accept")
+        Gate(
+            name=f"accept: {command}",
+            group=at - len(commands),
+            command=("sh", "-c", command),
+            reason="accept",
+            said=command,
+        )
         for at, command in enumerate(commands)
     )
 
@@ -161,6 +168,7 @@ class Gates:
         """One pass, and what it changed in the environment: then it ends early."""
         await case.bench.show(case.commit, keeps=case.rules.setup.keeps)
         ready = await self._environments.ready(case.place, case.rules.setup)
+        clean = isinstance(ready, Ready) and not ready.built
         if isinstance(ready, SetupFailed):
             return Judgement(answer=Answer.SETUP, failed=ready), []
         verdicts: list[Verdict] = []
@@ -170,9 +178,12 @@ class Gates:
             known = [verdict for trial in trials if (verdict := self._settled(trial.key))]
             asked = [trial for trial in trials if trial.key not in {verdict.key for verdict in known}]
             cached |= {verdict.key for verdict in known}
-            await self._run_group(case, asked)
+            await self._run_group(case, asked, clean=clean)
+            clean = clean and not asked
             changed = await self._environments.changed(case.place, case.rules.setup, ready) if asked else []
             verdicts += known
+            for verdict in known:
+                self._tell(case, verdict, datetime.now(UTC), cached=True)
             if odd := _odd(asked):
                 return replace(odd, verdicts=tuple(verdicts), cached=frozenset(cached)), []
             verdicts += [self._record(case, trial, disturbed=bool(changed)) for trial in asked]
@@ -180,11 +191,13 @@ class Gates:
                 return _judgement(verdicts, cached), changed
         return _judgement(verdicts, cached), []
 
-    async def _run_group(self, case: Case, trials: Sequence[Trial]) -> None:
-        """Run them side by side, then the red ones again, each time in a clean checkout."""
+    async def _run_group(self, case: Case, trials: Sequence[Trial], *, clean: bool) -> None:
+        """Run them side by side, then the red ones again, each time in a checkout that is `clean` or made so."""
         left = list(trials)
         while left:
-            await case.bench.show(case.commit, keeps=case.rules.setup.keeps)
+            if not clean:
+                await case.bench.show(case.commit, keeps=case.rules.setup.keeps)
+            clean = False
             await self._environments.refresh(case.place)
             async with anyio.create_task_group() as together:
                 for trial in left:
@@ -231,12 +244,23 @@ class Gates:
             log=str(ran.log),
         )
         self._measured(trial.gate.name)  # before it is written, else it would be counted twice
-        self._store.write(
-            Event.VERDICT_GIVEN, verdict, now=verdict.at, unit=case.unit, gate=verdict.gate, ok=verdict.ok
-        )
+        self._tell(case, verdict, verdict.at, cached=False)
         if ran.ok:
             self._measured(trial.gate.name).append(verdict.seconds)
         return verdict
+
+    def _tell(self, case: Case, verdict: Verdict, at: datetime, *, cached: bool) -> None:
+        """Journal a verdict; one that was taken from the store only for the unit that it was taken for."""
+        if case.unit or not cached:
+            self._store.write(
+                Event.VERDICT_GIVEN,
+                verdict,
+                now=at,
+                unit=case.unit,
+                gate=verdict.gate,
+                ok=verdict.ok,
+                cached=cached,
+            )
 
 
 def _judgement(verdicts: Sequence[Verdict], cached: Iterable[str]) -> Judgement:

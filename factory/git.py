@@ -6,19 +6,20 @@ user planted runs), a user's repository with its user's, less hooks, gc, signing
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
 from factory import process
-from factory.errors import GitError, NotYet, RepositoryError
+from factory.errors import GitError, NotYet, RepositoryError, did_you_mean
 
 OLDEST = (2, 41)  # --attr-source
 GITLINK = "160000"
 SYMLINK = "120000"
-_NOTHING = "0" * 6
+_TREES_KEPT = 1024
+_PARTIAL = r"extensions\.partialclone|remote\..*\.(promisor|partialclonefilter)"
 
 _QUIET = (
     "core.hooksPath=/dev/null",
@@ -45,6 +46,9 @@ class Person(NamedTuple):
     email: str
 
 
+FACTORY = Person("factoryd", "factoryd@factoryd.invalid")
+
+
 class Change(NamedTuple):
     """One path that differs between two trees: modes and blobs before and after, empty where there is none."""
 
@@ -66,10 +70,11 @@ class Git:
 
     git_dir: Path
     own: bool
+    environ: Mapping[str, str]
     work_tree: Path | None = None
     index: Path | None = None
     config: tuple[str, ...] = ()  # further `name=value`, for each call
-    environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    trees: dict[str, str] = field(default_factory=dict, repr=False, compare=False)  # of commits: they never change
 
     async def run(
         self,
@@ -83,7 +88,8 @@ class Git:
 
         `started` gets its pid before git does anything: should the daemon die in it, git never runs.
         """
-        command = self.command(*argv)
+        settings = [part for value in (*_QUIET, *self.config) for part in ("-c", value)]
+        command = ["git", *settings, *argv]
         if started:
             command, stdin = ["/bin/sh", "-c", 'read -r go && exec "$@"', "sh", *command], b"go\n" + stdin
         done = await process.run(
@@ -95,33 +101,38 @@ class Git:
 
     async def text(self, *argv: str, stdin: bytes = b"", env: Mapping[str, str] | None = None) -> str:
         """What one git command prints, stripped of the last newline; raise GitError unless it exits 0."""
-        done = await self.run(*argv, stdin=stdin, env=env)
-        return done.out.decode(errors="surrogateescape").rstrip("\n")
+        return os.fsdecode((await self.run(*argv, stdin=stdin, env=env)).out).rstrip("\n")
 
     async def names(self, *argv: str) -> list[str]:
         """The NUL-separated names that one git command prints (pass its -z)."""
-        done = await self.run(*argv)
-        return [name for name in done.out.decode(errors="surrogateescape").split("\0") if name]
+        return [name for name in (await self.text(*argv)).split("\0") if name]
 
     async def commit(self, rev: str) -> str:
         """The id of the commit that `rev` names; empty when there is none."""
-        done = await self.run(
-            "rev-parse", "--verify", "--quiet", "--end-of-options", f"{rev}^{{commit}}", ok=(0, 1, 128)
-        )
-        return done.out.decode().strip() if done.code == 0 else ""
+        asked = f"{rev}^{{commit}}"
+        done = await self.run("rev-parse", "--verify", "--quiet", "--end-of-options", asked, ok=(0, 1, 128))
+        return os.fsdecode(done.out).strip()
 
     async def contains(self, rev: str, commit: str) -> bool:
         """Whether `commit` is `rev` or an ancestor of it; a commit that is not here is not."""
-        done = await self.run("merge-base", "--is-ancestor", commit, rev, ok=(0, 1, 128))
-        return done.code == 0
+        return (await self.run("merge-base", "--is-ancestor", commit, rev, ok=(0, 1, 128))).code == 0
 
-    async def listing(self, rev: str) -> list[str]:
-        """Every path of a tree, sorted as git sorts."""
-        return await self.names("ls-tree", "-r", "-z", "--name-only", "--full-tree", rev)
+    async def tree(self, commit: str) -> str:
+        """The tree of the commit with this id; git is asked once."""
+        if commit not in self.trees:
+            self._note_tree(commit, await self.text("rev-parse", "--verify", f"{commit}^{{tree}}"))
+        return self.trees[commit]
+
+    async def listing(self, rev: str) -> dict[str, str]:
+        """Every path of a tree, sorted as git sorts, with the id of what is there."""
+        entries = (entry.partition("\t") for entry in await self.names("ls-tree", "-r", "-z", "--full-tree", rev))
+        return {path: facts.rpartition(" ")[2] for facts, _, path in entries}
 
     async def read_many(self, rev: str, paths: Iterable[str]) -> dict[str, str]:
         """The content of those of `paths` that are files of the tree, in one process; what is not UTF-8 is replaced."""
         wanted = list(paths)
+        if not wanted:
+            return {}
         asked = [os.fsencode(f"{rev}:{path}") for path in wanted]
         done = await self.run("cat-file", "--batch", "-z", stdin=b"".join(name + b"\0" for name in asked))
         found = zip(wanted, _batch(done.out, asked), strict=True)
@@ -136,10 +147,15 @@ class Git:
         parts = await self.names("diff-tree", "-r", "-z", "--raw", "--no-renames", "--full-index", before, after)
         return [_change(meta, path) for meta, path in zip(parts[::2], parts[1::2], strict=True)]
 
-    async def said(self, since: str, until: str, paths: Sequence[str]) -> str:
-        """The messages of the commits after `since` up to `until` that changed any of the paths, oldest first."""
-        how = ("--reverse", "--no-show-signature", "--format=%B", f"{since}..{until}", "--", *paths)
-        return await self.text("log", *how, env={"GIT_LITERAL_PATHSPECS": "1"})
+    async def merge(self, onto: str, change: str, *, since: str) -> tuple[str, tuple[str, ...]]:
+        """The tree of `onto` with what `change` did after `since`, by `onto`'s attributes; or "" and the conflicts."""
+        done = await self.run(
+            *(f"--attr-source={onto}", "merge-tree", "--write-tree", "-z", "--name-only", "--no-messages"),
+            *(f"--merge-base={since}", onto, change),
+            ok=(0, 1),
+        )
+        tree, *conflicts = os.fsdecode(done.out).rstrip("\0").split("\0")
+        return "" if done.code else tree, tuple(conflicts)
 
     async def commit_tree(
         self, tree: str, parents: Sequence[str], message: str, *, author: Person, committer: Person
@@ -152,12 +168,36 @@ class Git:
             "GIT_COMMITTER_EMAIL": committer.email,
         }
         above = [part for parent in parents for part in ("-p", parent)]
-        return await self.text("commit-tree", tree, *above, "-F", "-", stdin=message.encode(), env=env)
+        made = await self.text("commit-tree", tree, *above, "-F", "-", stdin=message.encode(), env=env)
+        self._note_tree(made, tree)
+        return made
 
-    def command(self, *argv: str) -> list[str]:
-        """The full argument list of a call."""
-        settings = [part for value in (*_QUIET, *self.config) for part in ("-c", value)]
-        return ["git", *settings, *argv]
+    def read_ref(self, ref: str) -> str:
+        """What a full ref points to, as its loose file or packed-refs has it; empty where git must be asked.
+
+        Only for a git dir that keeps its refs in files.
+        """
+        with suppress(OSError):
+            loose = (self.git_dir / ref).read_text().strip()
+            return "" if loose.startswith("ref:") else loose
+        with suppress(OSError):
+            line = rb"^([0-9a-f]+) %s$" % re.escape(os.fsencode(ref))
+            found = re.search(line, (self.git_dir / "packed-refs").read_bytes(), re.MULTILINE)
+            return found[1].decode() if found else ""
+        return ""
+
+    def tag_marks(self) -> tuple[tuple[str, int, int], ...]:
+        """Something that differs after a tag was made, moved or deleted. Only where refs are kept in files."""
+        paths = [str(self.git_dir / "packed-refs")]
+        for folder, _, files in os.walk(self.git_dir / "refs/tags"):
+            paths += [folder, *(f"{folder}/{name}" for name in files)]
+        seen = ((path, os.lstat(path)) for path in sorted(paths) if os.path.lexists(path))
+        return tuple((path, about.st_mtime_ns, about.st_ino) for path, about in seen)
+
+    def _note_tree(self, commit: str, tree: str) -> None:
+        if len(self.trees) >= _TREES_KEPT:
+            self.trees.clear()
+        self.trees[commit] = tree
 
     def _env(self) -> dict[str, str]:
         env = clean_environment(self.environ) | {"GIT_DIR": str(self.git_dir)}
@@ -172,23 +212,17 @@ class Git:
 
 async def running(environ: Mapping[str, str], proc: Path = Path("/proc")) -> list[tuple[Path | None, list[str]]]:
     """Where each git process of this machine works (None: unknown), and its arguments."""
-    found = _processes(proc)
+    found: list[tuple[Path | None, list[str]]] = list(_processes(proc))
     if not found:
         listed = await process.run(["ps", "-axww", "-o", "command="], env=clean_environment(environ))
         found = [(None, line.split()) for line in os.fsdecode(listed.out).splitlines()]
     return [(at, argv) for at, argv in found if argv and argv[0].rpartition("/")[2] == "git"]
 
 
-def _processes(proc: Path) -> list[tuple[Path | None, list[str]]]:
-    return [_process(folder) for folder in proc.glob("[0-9]*")]
-
-
-def _process(folder: Path) -> tuple[Path | None, list[str]]:
-    try:
-        argv = os.fsdecode((folder / "cmdline").read_bytes()).split("\0")
-        return (folder / "cwd").readlink(), argv
-    except OSError:  # ended, or somebody else's
-        return Path("/"), []
+def _processes(proc: Path) -> Iterator[tuple[Path, list[str]]]:
+    for folder in proc.glob("[0-9]*"):
+        with suppress(OSError):  # ended, or somebody else's
+            yield (folder / "cwd").readlink(), os.fsdecode((folder / "cmdline").read_bytes()).split("\0")
 
 
 def _batch(out: bytes, asked: Sequence[bytes]) -> Iterable[bytes | None]:
@@ -206,15 +240,9 @@ def _batch(out: bytes, asked: Sequence[bytes]) -> Iterable[bytes | None]:
 
 
 def _change(meta: str, path: str) -> Change:
-    old_mode, mode, old, new, status = meta.removeprefix(":").split()
-    return Change(
-        status,
-        path,
-        "" if old_mode == _NOTHING else old_mode,
-        "" if mode == _NOTHING else mode,
-        "" if old_mode == _NOTHING else old,
-        "" if mode == _NOTHING else new,
-    )
+    facts = meta.removeprefix(":").split()
+    old_mode, mode, old, new, status = (fact if fact.strip("0") else "" for fact in facts)
+    return Change(status, path, old_mode, mode, old, new)
 
 
 # ── the user's repository, looked at once at start ──
@@ -228,14 +256,9 @@ class Repository:
     git_dir: Path  # of the checkout at `root`
     common_dir: Path  # where refs and objects are
     branch: str  # trunk
-    commit: str  # trunk's at that moment
-    object_format: str  # sha1, sha256
     ref_format: str  # files, reftable
-    shallow: bool
     identity: Person
     excludes: str  # the user's own ignore rules: their excludes file, then info/exclude
-    inbox: tuple[str, ...]  # inbox files that git tracks
-    config: Mapping[str, str]  # settings that decide how files look in a working tree
 
     def git(self, environ: Mapping[str, str]) -> Git:
         """The user's git dir, with their configuration."""
@@ -253,28 +276,19 @@ async def examine(root: Path, environ: Mapping[str, str], *, trunk: str = "") ->
     git = Git(git_dir=git_dir, own=False, work_tree=top, environ=environ)
     settings = await _settings(git)
     branch = trunk or await _checked_out(git)
-    commit = await _tip(git, branch)
-    _check_access(top, common)
-    _check_partial(settings)
-    entries = await git.names("ls-files", "-s", "-z", "--full-name")
-    _check_submodules(top, entries)
-    tracked = [entry.partition("\t")[2] for entry in entries]
-    await _check_filters(git, tracked)
+    await _check_branch(git, branch)
+    for folder in (top, common, common / "objects"):
+        if not os.access(folder, os.W_OK):
+            raise RepositoryError(f"{folder} cannot be written. Give yourself the right to, then start again.")
+    await _check_supported(git, top, settings)
     return Repository(
         root=top,
         git_dir=git_dir,
         common_dir=common,
         branch=branch,
-        commit=commit,
-        object_format=settings.get("extensions.objectformat", "sha1"),
         ref_format=settings.get("extensions.refstorage", "files"),
-        shallow=(common / "shallow").exists(),
-        identity=Person(
-            settings.get("user.name") or "factoryd", settings.get("user.email") or "factoryd@factoryd.invalid"
-        ),
+        identity=Person(settings.get("user.name") or FACTORY.name, settings.get("user.email") or FACTORY.email),
         excludes=await _excludes(git, common),
-        inbox=tuple(path for path in tracked if path.startswith("inbox/")),
-        config={name: settings[name] for name in _LOOKS if name in settings},
     )
 
 
@@ -287,9 +301,6 @@ def exclude(common_dir: Path, lines: Sequence[str]) -> None:
     if missing:
         with file.open("a", errors="surrogateescape") as end:
             end.write(("\n" if text and not text.endswith("\n") else "") + "".join(f"{line}\n" for line in missing))
-
-
-_LOOKS = ("core.autocrlf", "core.eol", "core.symlinks", "core.filemode", "core.ignorecase", "core.precomposeunicode")
 
 
 async def _check_version(environ: Mapping[str, str]) -> None:
@@ -341,46 +352,32 @@ async def _checked_out(git: Git) -> str:
         raise RepositoryError(
             'No branch is checked out (detached HEAD). Check one out, or name trunk in factory.toml: trunk = "main".'
         )
-    return done.out.decode(errors="surrogateescape").rstrip("\n")
+    return os.fsdecode(done.out).rstrip("\n")
 
 
-async def _tip(git: Git, branch: str) -> str:
-    if commit := await git.commit(f"refs/heads/{branch}"):
-        return commit
+async def _check_branch(git: Git, branch: str) -> None:
+    if await git.commit(f"refs/heads/{branch}"):
+        return
     heads = (await git.text("for-each-ref", "--format=%(refname:short)", "refs/heads")).splitlines()
     if not heads:
         raise RepositoryError("The repository has no commit yet. Commit something, then start again.")
-    near = get_close_matches(branch, heads, 1) or heads[:1]
-    raise RepositoryError(f"There is no branch {branch!r}. Did you mean {near[0]!r}? Set `trunk` in factory.toml.")
+    hint = did_you_mean(branch, heads) or f"; there is {heads[0]}."
+    raise RepositoryError(f"There is no branch {branch!r}{hint} Set `trunk` in factory.toml.")
 
 
-def _check_access(top: Path, common: Path) -> None:
-    for folder in (top, common, common / "objects"):
-        if not os.access(folder, os.W_OK):
-            raise RepositoryError(f"{folder} cannot be written. Give yourself the right to, then start again.")
-
-
-def _check_partial(settings: Mapping[str, str]) -> None:
-    lazy = (name.endswith((".promisor", ".partialclonefilter")) for name in settings if name.startswith("remote."))
-    if "extensions.partialclone" in settings or any(lazy):
+async def _check_supported(git: Git, top: Path, settings: Iterable[str]) -> None:
+    if any(re.fullmatch(_PARTIAL, name) for name in settings):
         raise NotYet(
             "partial clones. Fetch everything (`git fetch --refetch --no-filter`) into a full clone, and start there."
         )
-
-
-def _check_submodules(top: Path, entries: Sequence[str]) -> None:
-    links = (entry.partition("\t")[2] for entry in entries if entry.startswith(GITLINK))
-    for path in links:
-        if (top / path / ".git").exists():
+    entries = [entry.partition("\t") for entry in await git.names("ls-files", "-s", "-z", "--full-name")]
+    for facts, _, path in entries:
+        if facts.startswith(GITLINK) and (top / path / ".git").exists():
             raise NotYet(
                 f"populated submodules ({path}). `git submodule deinit {path}` makes the factory work without it."
             )
-
-
-async def _check_filters(git: Git, tracked: Sequence[str]) -> None:
-    names = b"".join(os.fsencode(path) + b"\0" for path in tracked)
-    done = await git.run("check-attr", "-z", "--stdin", "filter", stdin=names)
-    parts = os.fsdecode(done.out).split("\0")
+    tracked = b"".join(os.fsencode(path) + b"\0" for _, _, path in entries)
+    parts = (await git.text("check-attr", "-z", "--stdin", "filter", stdin=tracked)).split("\0")
     for path, value in zip(parts[0::3], parts[2::3], strict=False):
         if value not in ("unspecified", "unset"):
             raise NotYet(f"`filter={value}` attributes, Git LFS among them ({path} has one).")

@@ -11,14 +11,13 @@ import shlex
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from fnmatch import translate
 from itertools import pairwise
 from pathlib import PurePosixPath
 from types import NoneType
 from typing import Any
 
-from factory.errors import ConfigError
+from factory.errors import ConfigError, did_you_mean
 
 GATES, SETUP = "conventions/gates/", "conventions/workspace/setup.sh"
 
@@ -198,8 +197,7 @@ def _toml_gate(path: str, text: str) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not TOML: {error}") from error
     for key in told.keys() - _GATE_KEYS.keys():
-        near = get_close_matches(key, _GATE_KEYS, n=1)
-        raise ConfigError(f"{path}: unknown key {key!r}{f', did you mean {near[0]!r}?' if near else ''}; {_GATE_FORM}")
+        raise ConfigError(f"{path}: unknown key {key!r}{did_you_mean(key, _GATE_KEYS)}; {_GATE_FORM}")
     command, timeout, reruns = (_GATE_KEYS | told).values()
     if isinstance(command, str) and command.strip():
         command = ["sh", "-c", command]

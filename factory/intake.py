@@ -26,7 +26,7 @@ from factory.escalations import Escalations
 from factory.journal import Event
 from factory.ports import Store
 from factory.records import Fact, Task
-from factory.unit import Unit, UnitState, advance
+from factory.unit import NO_PROOF, Unit, UnitState, advance
 
 STILL_S = 1.0  # unchanged for so long is complete, where the system cannot tell who writes
 QUIET_S = 0.02  # a script that appends line by line closes the file in between
@@ -209,7 +209,7 @@ class Intake:
             needs=file.needs,
             scope=file.scope,
             agent=scheduling.NO_AGENT if file.run else file.agent,
-            proven="",
+            proven="" if file.accept else NO_PROOF,
             approved=(),
         )
         if circle := _circle(unit.id, {each.id: each.needs for each in (*self._store.open(Unit), unit)}):

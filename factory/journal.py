@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from factory.records import KEYS, KINDS, Record, Row, Scalar
+from factory.records import KEYS, KINDS, Row, Scalar
 
 
 class Event(StrEnum):
@@ -71,11 +71,10 @@ class Entry:
 State = dict[tuple[str, tuple[Scalar, ...]], Row]
 
 
-def fold(entries: Iterable[Entry], state: State | None = None) -> State:
-    """The rows that the entries leave, by table and key; `state` is what to start from (changed in place)."""
-    rows: State = {} if state is None else state
+def fold(entries: Iterable[Entry]) -> State:
+    """The rows that the entries leave, by table and key."""
+    rows: State = {}
     for entry in entries:
         for table, row in entry.changes:
-            kind: type[Record] = KINDS[table]
-            rows[table, tuple(row[name] for name in KEYS[kind])] = row
+            rows[table, tuple(row[name] for name in KEYS[KINDS[table]])] = row
     return rows

@@ -5,8 +5,9 @@ about the exact commit that trunk points to.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from anyio.abc import TaskGroup
 
@@ -27,6 +28,7 @@ from factory.unit import Unit
 from factory.workspaces import Benches
 
 RULINGS_KEPT = 64
+TRIES = 3  # for gates that are broken off: by then it is what is judged that ends them
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,7 @@ class Judge:
         self._store, self._live, self._trunk, self._benches = store, live, trunk, benches
         self._gates, self._escalations, self._shipped = gates, escalations, shipped
         self._rulings: dict[str, Ruling] = {}
+        self._texts: dict[str, str] = {}  # by blob: the files that rule, of the commit asked for last
         self._tip = ""
         self._trunk_ruled: Ruled | None = None
         self._looking = ""  # the commit that is being judged as trunk
@@ -94,18 +97,27 @@ class Judge:
     async def ruling(self, commit: str) -> Ruling:
         """The rules and conventions of a commit; wrong gate files are a ruling too, one under which nothing passes."""
         if commit not in self._rulings:
-            listing = await self._trunk.own.listing(commit)
+            entries = await self._trunk.own.listing(commit)
+            listing = list(entries)
             names = {*wanted(listing), *(name for name in listing if name.startswith(FOLDER))}
-            contents = await self._trunk.own.read_many(commit, sorted(names))
+            contents = await self._contents(commit, {name: entries[name] for name in sorted(names)})
             conventions = overlay(contents, self._shipped)
             try:
                 ruling = Ruling(rules_of(listing, contents), conventions)
             except ConfigError as error:
                 ruling = Ruling(Rules(), conventions, wrong=str(error))
-            if len(self._rulings) >= RULINGS_KEPT:
-                self._rulings.pop(next(iter(self._rulings)))
+            if len(self._rulings) >= RULINGS_KEPT:  # trunk's own stays: the pool asks for it whatever else was judged
+                self._rulings.pop(next(each for each in self._rulings if each != self._tip))
             self._rulings[commit] = ruling
         return self._less_left_out(self._rulings[commit])
+
+    async def _contents(self, commit: str, blobs: Mapping[str, str]) -> dict[str, str]:
+        """Those files of a commit; what the commit asked for before had too is not read again."""
+        fresh = [name for name, blob in blobs.items() if blob not in self._texts]
+        read = await self._trunk.own.read_many(commit, fresh)
+        known = self._texts | {blobs[name]: text for name, text in read.items()}
+        self._texts = {blob: known[blob] for blob in blobs.values() if blob in known}
+        return {name: known[blob] for name, blob in blobs.items() if blob in known}
 
     @property
     def current(self) -> Ruling | None:
@@ -171,11 +183,13 @@ class Judge:
             self._looking = self._tip
             group.start_soon(guarded, "judge trunk", self._judge_trunk, self._tip)
 
-    async def landed(self, commit: str, ruled: Ruled | None) -> None:
-        """Trunk moved to a commit that was judged."""
-        self._looked, self._tip, self._trunk_ruled = (commit, self._left_out()), commit, ruled
-        await self.ruling(commit)
-        self._settle_trunk()
+    async def landed(self, commit: str, ruled: Ruled | None, *, parent: str) -> None:
+        """Trunk moved to a commit that was judged by the rules of `parent`; where its own are others, they judge it."""
+        before, rules = await self.ruling(parent), await self.ruling(commit)
+        self._tip, self._trunk_ruled = commit, None
+        if rules.rules.gates and (rules.rules, rules.wrong) == (before.rules, before.wrong):
+            self._looked, self._trunk_ruled = (commit, self._left_out()), ruled
+            self._settle_trunk()
 
     def excused(self, ruled: Ruled, unit: Unit) -> bool:
         """Whether a person let the unit land although trunk is red, and it is red in nothing else."""
@@ -200,11 +214,14 @@ class Judge:
         )
 
     async def _judge_trunk(self, tip: str) -> None:
+        ruled: Ruled | None = None
         try:
             ruled = await self.judge(tip, parent=tip)
         finally:
-            self._looking = ""
-        if ruled is not None and tip == self._tip:
+            self._looking = "" if self._looking == tip else self._looking
+            if ruled is None:  # it broke: the next look has it judged again
+                self._looked = ("", frozenset())
+        if tip == self._tip:
             self._trunk_ruled = ruled
             self._settle_trunk()
         self._live.ring_all()
@@ -243,26 +260,21 @@ class Judge:
 
     # ── candidates ──
 
-    async def judge(
-        self, commit: str, *, parent: str, unit: Unit | None = None, accept: Sequence[str] = ()
-    ) -> Ruled | None:
-        """Judge a commit by the rules of `parent`; None where the run was disturbed and has to be asked again.
-
-        `accept` must fail on `parent` and pass on `commit`.
-        """
+    async def judge(self, commit: str, *, parent: str, unit: Unit | None = None, accept: Sequence[str] = ()) -> Ruled:
+        """Judge a commit by the rules of `parent`; `accept` must fail on `parent` and pass on `commit`."""
         ruling = await self.ruling(parent)
         if ruling.wrong:
             return Ruled(ok=False, setup=words.wrong_rules(ruling.wrong))
         async with self._benches.take() as bench:
-            case = Case(bench=bench, commit=commit, tree=await self._tree(commit), rules=ruling.rules)
+            case = Case(bench=bench, commit=commit, tree=await self._trunk.own.tree(commit), rules=ruling.rules)
             if unit is not None:
                 case = replace(case, unit=unit.id)
                 if accept and CardKind.ACCEPT not in unit.approved:
-                    below = replace(case, commit=parent, tree=await self._tree(parent))
-                    before = await self._gates.prove(below, accept)
+                    below = replace(case, commit=parent, tree=await self._trunk.own.tree(parent))
+                    before = await _asked(partial(self._gates.prove, below, accept))
                     if before.answer is not Answer.RED:
                         return _ruled(before, accepting=True)
-            judgement = await self._gates.judge(case, accept=accept)
+            judgement = await _asked(partial(self._gates.judge, case, accept=accept))
             if judgement.answer is Answer.NO_GATE:
                 return await self._ungated(case, accept, unit)
             return _ruled(judgement)
@@ -272,8 +284,8 @@ class Judge:
         tip = self._tip
         ruling = await self.ruling(tip)
         async with self._benches.take() as bench:
-            case = Case(bench=bench, commit=tip, tree=await self._tree(tip), rules=ruling.rules)
-            judgement = await self._gates.prove(case, accept)
+            case = Case(bench=bench, commit=tip, tree=await self._trunk.own.tree(tip), rules=ruling.rules)
+            judgement = await _asked(partial(self._gates.prove, case, accept))
         if judgement.failed is not None:
             return Proof(commit=tip, setup=_setup_card(judgement.failed))
         passing = [verdict.command for verdict in judgement.verdicts if verdict.ok]
@@ -285,18 +297,23 @@ class Judge:
             return Ruled(ok=False, setup=words.no_gate())
         if not accept:
             return Ruled(ok=True)
-        proof = await self._gates.prove(case, accept)
+        proof = await _asked(partial(self._gates.prove, case, accept))
         red = tuple(verdict for verdict in proof.verdicts if not verdict.ok)
         setup = _setup_card(proof.failed) if proof.failed else None
         return Ruled(ok=not red and setup is None, red=red, setup=setup, not_proven=bool(red))
 
-    async def _tree(self, commit: str) -> str:
-        return await self._trunk.own.text("rev-parse", f"{commit}^{{tree}}")
+
+async def _asked(ask: Callable[[], Awaitable[Judgement]]) -> Judgement:
+    """The judgement, asked for again where its gates were broken off; but not for ever."""
+    for _ in range(TRIES):
+        judgement = await ask()
+        if judgement.answer is not Answer.UNSETTLED:
+            return judgement
+    sentence = f"Gates were broken off {TRIES} times in a row, by what they ran or from outside: there is no verdict."
+    return Judgement(answer=Answer.SETUP, failed=SetupFailed(sentence=sentence))
 
 
-def _ruled(judgement: Judgement, *, accepting: bool = False) -> Ruled | None:
-    if judgement.answer is Answer.UNSETTLED:
-        return None
+def _ruled(judgement: Judgement, *, accepting: bool = False) -> Ruled:
     if judgement.failed is not None:
         return Ruled(ok=False, setup=_setup_card(judgement.failed))
     if accepting:

@@ -38,7 +38,6 @@ from factory.trunk import (
     Outcome,
     Rehearsed,
     Trunk,
-    TrunkGone,
     message,
 )
 from factory.unit import EndReason, Unit, UnitState
@@ -68,24 +67,25 @@ class MergeQueue:
         self._store, self._live, self._trunk = store, live, trunk
         self._judge, self._escalations, self._endings = judge, escalations, endings
         self._tip = ""
-        self._checked: set[tuple[str, str]] = set()
+        self._checked: set[tuple[str, str, str, frozenset[str]]] = set()  # changes that break no rule, as things stand
         self._rehearsals: dict[tuple[str, str], Rehearsed | Conflict | Nothing] = {}
         self._ruled: dict[str, Ruled] = {}
         self._running: dict[str, anyio.CancelScope] = {}
         self._aside: dict[str, str] = {}  # unit → why it is judged and landed apart from the chain
+        self._behind: list[Candidate] = []  # to be judged while a landing is under way
         self._in_the_way: dict[str, tuple[str, ...]] = {}  # unit → the user's files that block its landing
 
     async def run(self, group: TaskGroup) -> None:
         """Tick whenever something changed, and at the latest every 30 seconds."""
         while True:
+            seen = self._seen_in_the_way()  # before the pass: what changes while it runs is noticed after it
             moved = await guarded("queue", self.tick, group, now())
             if not moved:
-                await self._rest()
+                await self._rest(seen)
 
-    async def _rest(self) -> None:
+    async def _rest(self, before: list[tuple[str, int, int]]) -> None:
         """Wait until rung, or until files that block a landing have changed; at the latest half a minute."""
-        before = self._seen_in_the_way()
-        looks = int(TICK_SECONDS / LOOK_SECONDS) if before else 1
+        looks = int(TICK_SECONDS / LOOK_SECONDS) if self._in_the_way else 1
         for _ in range(looks):
             rung = await self._live.queue.wait(TICK_SECONDS / looks)
             if rung or self._seen_in_the_way() != before:
@@ -100,7 +100,9 @@ class MergeQueue:
 
     async def tick(self, group: TaskGroup, at: datetime) -> bool:
         """One pass: look at trunk, rehearse, then land, blame or judge; True if it should be followed by another."""
-        if self._live.stopping in (Stopping.HAND_BACK, Stopping.LEAVE) or not await self._look_at_trunk(group, at):
+        if self._live.stopping in (Stopping.HAND_BACK, Stopping.LEAVE):
+            return False
+        if not await self.finish_open(at) or not await self.look_at_trunk(group, at):
             return False
         queue = await self._admitted(at)
         line = [unit for unit in queue if unit.id not in self._aside]
@@ -112,38 +114,43 @@ class MergeQueue:
             [Link(each.unit.id, each.standing) for each in linked], free=free, window=self._live.settings.gates.benches
         )
         self._show(linked, apart, moves.judge, at)
+        for each in linked:
+            if each.unit.id in moves.judge:
+                self._start(each, group)
         if moves.land:
-            return await self._land(linked[: len(moves.land)], at)
+            return await self._land_and_judge(linked, len(moves.land), group, at)
         if moves.blame:
             return await self._send_back(linked[0], group, at)
         for unit in moves.aside:
             self._aside[unit] = "red behind others: judged alone"
-        for each in linked:
-            if each.unit.id in moves.judge:
-                self._start(each, group)
         return await self._settle_apart(apart, free - len(moves.judge), group, at) or bool(moves.aside)
 
     # ── trunk ──
 
-    async def _look_at_trunk(self, group: TaskGroup, at: datetime) -> bool:
+    async def look_at_trunk(self, group: TaskGroup, at: datetime) -> bool:
         """Notice what others did to trunk; False when there is none to land on."""
-        seen = await self._trunk.refresh()
-        if isinstance(seen, TrunkGone):
-            self._escalations.raise_card(words.trunk_gone(seen.branch), now=at)
+        tip = await self._trunk.refresh()
+        if not tip:
+            self._escalations.raise_card(words.trunk_gone(self._trunk.branch), now=at)
             return False
         self._escalations.close("trunk_gone", now=at, why="the branch is there again")
-        if seen.tip != self._tip:
+        if tip != self._tip:
             known = self._known_tip()
-            if known and known != seen.tip:
+            if known and known != tip and not await self._is_ours(tip, since=known):
                 # Not by what was fetched last: our own landing may have been taken back before it was ever fetched.
-                rewritten = not await self._trunk.own.contains(seen.tip, known)
-                self._store.write(Event.TRUNK_MOVED, now=at, was=known, to=seen.tip, rewritten=rewritten)
-                await self._note_missing(seen.tip, rewritten=rewritten)
-            self._tip = seen.tip
+                rewritten = not await self._trunk.own.contains(tip, known)
+                self._store.write(Event.TRUNK_MOVED, now=at, was=known, to=tip, rewritten=rewritten)
+                await self._note_missing(tip, rewritten=rewritten)
+            self._tip = tip
             self._rehearsals.clear()
-            self._live.pool.ring()
-        await self._judge.look(seen.tip, group)
+            self._live.ring_all()
+        await self._judge.look(tip, group)
         return True
+
+    async def _is_ours(self, tip: str, *, since: str) -> bool:
+        """Whether trunk moved on by a landing of ours that was only just written down."""
+        landed = self._store.select(Unit, commit=tip)
+        return bool(landed) and await self._trunk.own.contains(tip, since)
 
     def _known_tip(self) -> str:
         return str(self._known_trunk().get("commit", ""))
@@ -168,22 +175,23 @@ class MergeQueue:
         self._aside = {name: why for name, why in self._aside.items() if name in names}
         self._in_the_way = {name: paths for name, paths in self._in_the_way.items() if name in names}
         ordered = sorted(queued, key=lambda unit: (unit.priority, unit.since, unit.id))
-        return [unit for unit in ordered if await self._admit(unit, at)]
+        return [unit for unit in ordered if await self._admit(unit, unit.base, unit.submission, at)]
 
-    async def _admit(self, unit: Unit, at: datetime) -> bool:
-        key = (unit.submission, ",".join(unit.approved))
+    async def _admit(self, unit: Unit, before: str, after: str, at: datetime) -> bool:
+        """Whether what differs between the two commits breaks no rule; else the unit goes back."""
+        ruling, task = await self._judge.ruling(self._tip), self._task(unit)
+        key = (before, after, ",".join(unit.approved), ruling.rules.sources)
         if key in self._checked:
             return True
-        task = self._task(unit)
-        changes = await self._trunk.own.changed(unit.base, unit.submission)
-        ruling = await self._judge.ruling(unit.base)
+        changes = await self._trunk.own.changed(before, after)
         links = [change.path for change in changes if change.mode == "120000"]
         refused = guard(
             [change.path for change in changes],
-            sources=ruling.rules.sources,
+            # What trunk judges by now counts too: the unit may be older than a gate that runs what it changes.
+            sources=ruling.rules.sources | (await self._judge.ruling(unit.base)).rules.sources,
             allow=(*task.allow, *(["edit-gates"] if CardKind.GUARD in unit.approved else [])),
             scope=() if CardKind.OUT_OF_SCOPE in unit.approved else task.scope,
-            links=await self._trunk.own.read_many(unit.submission, links),
+            links=await self._trunk.own.read_many(after, links),
         )
         if refused is None:
             self._checked.add(key)
@@ -196,9 +204,14 @@ class MergeQueue:
         """Rehearse units one on the other; one that conflicts with trunk itself goes back, with others it waits."""
         links: list[Candidate] = []
         for unit in units:
+            if links and self._may_change_rules(links[-1].unit):
+                break  # nobody is judged, or guarded, by rules that have not landed
             parent = links[-1].commit if links else self._tip
             rehearsed = await self._rehearse(unit, parent)
             if isinstance(rehearsed, Rehearsed):
+                # Again for what would land: a merge follows what trunk renamed meanwhile.
+                if not await self._admit(unit, parent, rehearsed.commit, at):
+                    continue
                 standing = self._standing(unit, rehearsed.commit)
                 links.append(
                     Candidate(unit=unit, parent=parent, commit=rehearsed.commit, tree=rehearsed.tree, standing=standing)
@@ -206,6 +219,9 @@ class MergeQueue:
             elif not links:
                 self._refuse(unit, rehearsed, at)
         return links
+
+    def _may_change_rules(self, unit: Unit) -> bool:
+        return CardKind.GUARD in unit.approved or "edit-gates" in self._task(unit).allow
 
     async def _rehearse(self, unit: Unit, parent: str) -> Rehearsed | Conflict | Nothing:
         key = (parent, unit.submission)
@@ -241,9 +257,9 @@ class MergeQueue:
     def _start(self, candidate: Candidate, group: TaskGroup) -> None:
         scope = anyio.CancelScope()
         self._running[candidate.commit] = scope
-        group.start_soon(self._judge_one, candidate, scope, name=f"judge {candidate.unit.id}")
+        group.start_soon(self._judge_one, candidate, scope, group, name=f"judge {candidate.unit.id}")
 
-    async def _judge_one(self, candidate: Candidate, scope: anyio.CancelScope) -> None:
+    async def _judge_one(self, candidate: Candidate, scope: anyio.CancelScope, group: TaskGroup) -> None:
         try:
             with scope:
                 ruled = await guarded("judge", self._ruling_on, candidate)
@@ -252,6 +268,8 @@ class MergeQueue:
         finally:
             self._running.pop(candidate.commit, None)
             self._live.queue.ring()
+        if self._behind:
+            self._start(self._behind.pop(0), group)
 
     async def _ruling_on(self, candidate: Candidate) -> Ruled | None:
         accept = self._task(candidate.unit).accept
@@ -305,6 +323,15 @@ class MergeQueue:
 
     # ── landing ──
 
+    async def _land_and_judge(self, linked: Sequence[Candidate], ready: int, group: TaskGroup, at: datetime) -> bool:
+        """Land the first `ready` ones; a bench that is free, or becomes so meanwhile, goes on along the chain."""
+        self._behind = [each for each in linked[ready:] if each.standing is Standing.UNKNOWN][: chain.AHEAD]
+        self._behind = [each for each in self._behind if each.commit not in self._running]
+        try:
+            return await self._land(linked[:ready], at)
+        finally:
+            self._behind = []
+
     async def _land(self, green: Sequence[Candidate], at: datetime) -> bool:
         """Land as many of the green candidates as may; True if anything changed."""
         ready = self._reviewed(green, at)
@@ -329,6 +356,8 @@ class MergeQueue:
         plan = await self._trunk.plan_landing(ready[-1].commit, now=at)
         if not isinstance(plan, LandingPlan):
             return plan
+        if plan.base != ready[0].parent:  # a person took commits back meanwhile: they are not brought back by the way
+            return Moved(plan.base)
         units = [(each.unit.id, each.commit) for each in ready]
         if not all(self._still_queued(each.unit) for each in ready):  # a person took one back while we looked
             return Moved(self._tip)
@@ -343,18 +372,14 @@ class MergeQueue:
         # A stop in between would leave trunk moved and nothing on record until the next start.
         with anyio.fail_after(LANDING_SECONDS, shield=True):
             outcome = await self._trunk.land(plan, started)
-            if not isinstance(outcome, Landed):
-                self._store.write(Event.LANDING_CLOSED, replace(step, done=True), now=now(), outcome=repr(outcome))
-            else:
-                self.record_landed(step, units)
+            self._record(outcome, step, units)
         return outcome
 
     def _still_queued(self, unit: Unit) -> bool:
         fresh = self._store.get(Unit, unit.id)
         return fresh is not None and fresh.state is UnitState.QUEUED and fresh.submission == unit.submission
 
-    def record_landed(self, step: Step, units: Sequence[tuple[str, str]]) -> None:
-        """Trunk was seen to hold the commits: write it down. Also called by the start-up reconcile."""
+    def _record_landed(self, step: Step, units: Sequence[Sequence[str]]) -> None:
         at = now()
         with self._store.transaction():
             for name, commit in units:
@@ -371,10 +396,10 @@ class MergeQueue:
         match outcome:
             case Landed(commit):
                 self._tip = commit
-                await self._judge.landed(commit, self._ruled.get(commit))
+                await self._judge.landed(commit, self._ruled.get(commit), parent=ready[-1].parent)
                 for each in ready:
                     self._aside.pop(each.unit.id, None)
-                self._live.pool.ring()
+                self._live.ring_all()
                 return True
             case Moved(tip, said):
                 log.info(TRUNK_PUT_BACK if said else LANDING_REFUSED, tip=tip, said=said)
@@ -387,6 +412,36 @@ class MergeQueue:
                 first = unit.id not in self._aside
                 self._aside[unit.id] = reason
                 return first  # those behind it do not wait
+
+    async def finish_open(self, at: datetime) -> bool:
+        """Finish, or undo, each landing that was broken off; False while what becomes of one cannot be said.
+
+        Not at the start alone: where its record failed (disk full), trunk holds units that are queued still.
+        """
+        return all([await self._recover(step, at) for step in self._store.open(Step)])
+
+    async def _recover(self, step: Step, at: datetime) -> bool:
+        data = json.loads(step.data)
+
+        def started(running: LandingPlan) -> None:
+            noted = replace(step, data=_data(running, data["units"]))
+            self._store.write(Event.LANDING_OPENED, noted, now=now(), to=running.to, pid=running.pid)
+
+        with anyio.fail_after(LANDING_SECONDS, shield=True):
+            outcome = await self._trunk.recover(LandingPlan.of(data["plan"]), started, now=at)
+            return self._record(outcome, step, data["units"])
+
+    def _record(self, outcome: Outcome, step: Step, units: Sequence[Sequence[str]]) -> bool:
+        """Write down what became of a landing; False where that is still to be found out."""
+        if isinstance(outcome, Landed):
+            self._record_landed(step, units)
+            return True
+        log.info(LANDING_REFUSED, outcome=repr(outcome))
+        if isinstance(outcome, Blocked) and outcome.kind == "running":
+            return False
+        # Nothing moved, or it was taken back: the units are queued still, and land in their turn.
+        self._store.write(Event.LANDING_CLOSED, replace(step, done=True), now=now(), outcome=repr(outcome))
+        return True
 
     # ── showing ──
 
@@ -420,7 +475,7 @@ def _shown(standing: Standing) -> Standing:
     return Standing.UNKNOWN if standing is Standing.RED else standing
 
 
-def _data(plan: LandingPlan, units: Sequence[tuple[str, str]]) -> str:
+def _data(plan: LandingPlan, units: Sequence[Sequence[str]]) -> str:
     return json.dumps({"plan": plan.data(), "units": units})
 
 

@@ -44,20 +44,16 @@ class Outbox:
 
 def read_outbox(folder: Path) -> Outbox:
     """Read the outbox; what is not a regular file is passed over, a file is cut at 64 KiB."""
-    try:
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    except OSError:
-        return Outbox()
-    try:
-        asked = _text("question.md", handle)
+    with _opened(folder, os.O_DIRECTORY) as box:
+        if box is None:
+            return Outbox()
+        asked = _text("question.md", box)
         return Outbox(
-            done=_text("done.md", handle),
+            done=_text("done.md", box),
             question=_question(asked) if asked.strip() else None,
-            handoff=_text("handoff.md", handle),
-            not_yet=tuple(name for name in ("split", "discovered") if _is_folder(name, handle)),
+            handoff=_text("handoff.md", box),
+            not_yet=tuple(name for name in ("split", "discovered") if _is_folder(name, box)),
         )
-    finally:
-        os.close(handle)
 
 
 def _question(text: str) -> Question:
@@ -79,25 +75,24 @@ def _seconds(value: object) -> float:
 
 
 def _text(name: str, folder: int) -> str:
-    with _opened(name, folder) as handle:
+    with _opened(name, folder=folder) as handle:
         if handle is None or not stat.S_ISREG(os.fstat(handle).st_mode):
             return ""
-        raw = b""
-        while len(raw) < CAP_BYTES and (more := os.read(handle, CAP_BYTES - len(raw))):
-            raw += more
-        return raw.decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}")  # git takes no NUL in a message
+        with open(handle, "rb", closefd=False) as file:
+            raw = file.read(CAP_BYTES)
+    return raw.decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}")  # git takes no NUL in a message
 
 
 def _is_folder(name: str, folder: int) -> bool:
-    with _opened(name, folder) as handle:
-        return handle is not None and stat.S_ISDIR(os.fstat(handle).st_mode)
+    with _opened(name, os.O_DIRECTORY, folder=folder) as handle:
+        return handle is not None
 
 
 @contextmanager
-def _opened(name: str, folder: int) -> Iterator[int | None]:
-    """The file by that name in the folder, opened without following a link and without waiting for a writer."""
+def _opened(path: str | Path, flags: int = 0, *, folder: int | None = None) -> Iterator[int | None]:
+    """The file at `path` (in an open folder), opened without following a link and without waiting for a writer."""
     try:
-        handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | flags, dir_fd=folder)
     except OSError:
         yield None
         return

@@ -4,7 +4,7 @@ Invariant (GUPP): a full hook has a trip under way; `tick` checks it and starts 
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -82,10 +82,11 @@ class Pool:
         if self._live.stopping is Stopping.NO:
             agents = self._find_agents()
             self._close_settled_causes(agents, at)
-            self._settle(at)
-            self._prove(group, at)
-            if self._live.takes_work and self._judge.current is not None:
-                self._fill(agents, at)
+            units = self._settle(at)
+            if self._judge.current is not None and not self._live.paused:
+                self._prove(units, group)
+            if self._judge.current is not None and self._live.takes_work:
+                self._fill(units, agents, at)
         self._check_hooks(at)
 
     def _resize(self, group: TaskGroup, at: datetime) -> None:
@@ -114,37 +115,38 @@ class Pool:
         if state == "gone" and hook.worker in self._workers:
             self._workers.pop(hook.worker).wake()
 
-    def _settle(self, at: datetime) -> None:
-        units = self._store.open(Unit)
+    def _settle(self, at: datetime) -> list[Unit]:
+        """Let go on what waits for nothing any more; the open units, as they stand then."""
         causes = {card.fingerprint for card in self._store.open(Card)}
-        for unit in units:
-            if unit.state is UnitState.WAITING and unit.cause and unit.cause not in causes:
-                self._release(unit, at)
+        units = [self._released(unit, causes, at) for unit in self._store.open(Unit)]
         known = {unit.id: unit.state for unit in units}
         needed = {need for unit in units for need in unit.needs}
         known |= {need: state for need in needed if (state := self._state_of(need))}
-        for changed in scheduling.settle(self._store.open(Unit), known, now=at):
+        changed = {unit.id: unit for unit in scheduling.settle(units, known, now=at)}
+        for unit in changed.values():
             with self._store.transaction():
-                if changed.state is UnitState.HELD:
-                    gone = [need for need in changed.needs if known.get(need) is UnitState.CANCELLED]
-                    self._escalations.raise_card(words.need_cancelled(changed, gone), now=at, unit=changed)
-                self._store.write(_EVENTS[changed.state], changed, now=at, unit=changed.id)
+                if unit.state is UnitState.HELD:
+                    gone = [need for need in unit.needs if known.get(need) is UnitState.CANCELLED]
+                    self._escalations.raise_card(words.need_cancelled(unit, gone), now=at, unit=unit)
+                self._store.write(_EVENTS[unit.state], unit, now=at, unit=unit.id)
+        return [changed.get(unit.id, unit) for unit in units]
 
-    def _release(self, unit: Unit, at: datetime) -> None:
+    def _released(self, unit: Unit, causes: Collection[str], at: datetime) -> Unit:
+        if unit.state is not UnitState.WAITING or not unit.cause or unit.cause in causes:
+            return unit
         to = UnitState.QUEUED if unit.submission else UnitState.READY
         free = advance(replace(unit, cause=""), to, now=at, why="what it waited for is settled")
         self._store.write(_EVENTS[to], free, now=at, unit=unit.id)
         self._live.queue.ring()
+        return free
 
     def _state_of(self, need: str) -> UnitState | None:
         unit = self._store.get(Unit, need)
         return unit.state if unit else None
 
-    def _prove(self, group: TaskGroup, at: datetime) -> None:
+    def _prove(self, units: Sequence[Unit], group: TaskGroup) -> None:
         """Accept commands are seen to fail on trunk before anybody is sent to make them pass."""
-        if self._live.paused or self._judge.current is None:
-            return
-        for unit in self._store.open(Unit):
+        for unit in units:
             if unit.id not in self._proving and self._unproven(unit):
                 self._proving.add(unit.id)
                 group.start_soon(guarded, "prove", self._prove_one, unit.id, self._task(unit).accept)
@@ -155,7 +157,8 @@ class Pool:
         finally:
             self._proving.discard(name)
         at, unit = now(), self._store.get(Unit, name)
-        if unit is None or unit.state is not UnitState.READY:
+        if unit is None or unit.state is not UnitState.READY or self._task(unit).accept != accept:
+            self._live.pool.ring()  # saved anew meanwhile: the new commands are run in their turn
             return
         if proof.setup is not None:
             self._wait(unit, proof.setup, at)
@@ -169,8 +172,8 @@ class Pool:
             self._store.write(Event.UNIT_READY, proven, now=at, unit=name, proven=proof.commit)
         self._live.pool.ring()
 
-    def _fill(self, agents: Agents, at: datetime) -> None:
-        units = self._able(agents, at)
+    def _fill(self, opened: Sequence[Unit], agents: Agents, at: datetime) -> None:
+        units = self._able(opened, agents, at)
         choices = scheduling.choose(
             units,
             self._store.select(Hook),
@@ -186,9 +189,9 @@ class Pool:
             else:
                 self._hang(choice.unit, choice.hook, agents, at)
 
-    def _able(self, agents: Agents, at: datetime) -> list[Unit]:
+    def _able(self, opened: Sequence[Unit], agents: Agents, at: datetime) -> list[Unit]:
         """The open units without those that may not start: the unproven, and all that a shared cause stops now."""
-        units = [unit for unit in self._store.open(Unit) if not self._unproven(unit)]
+        units = [unit for unit in opened if not self._unproven(unit)]
         with self._store.transaction():
             return [
                 unit

@@ -12,8 +12,7 @@ from factory.records import R, Record
 class Store(Protocol):
     """Records and the journal; every write is one durable transaction that holds both.
 
-    Calls do not await: a write is 0.1 ms (engine.md §3), and code between two awaits therefore sees and changes
-    one consistent state. One writer: the daemon that holds the lock; commands add `Request` rows only.
+    Calls do not await (a write is 0.1 ms, engine.md §3): code between two awaits sees and changes one consistent state.
     """
 
     def write(
@@ -27,18 +26,14 @@ class Store(Protocol):
         fence: bool = False,
         **detail: Any,
     ) -> int:
-        """Append a journal entry and put the records it changed, durably; return its seq.
+        """Append a journal entry with the records it changed, durable with the outermost block; return its seq.
 
         With `fence`, raise Fenced and write nothing unless `attempt` is `unit`'s newest attempt number as stored.
-        Inside `transaction()` it becomes durable with the outermost block.
         """
         ...
 
     def transaction(self) -> AbstractContextManager[None]:
-        """Several writes as one; an exception inside undoes all of them. Nests: an inner block is undone alone.
-
-        A block must not await: what other tasks write meanwhile would become part of it.
-        """
+        """Several writes as one, undone by an exception; nests. A block must not await: others' writes would join."""
         ...
 
     def get(self, kind: type[R], *key: str | int) -> R | None:
@@ -46,10 +41,7 @@ class Store(Protocol):
         ...
 
     def open(self, kind: type[R]) -> list[R]:
-        """The unfinished ones, by key; all, of a kind that never finishes.
-
-        Units not final, cards open, attempts without end, steps not done, requests pending.
-        """
+        """The units not final, cards open, attempts without end, steps not done, requests pending, by key; else all."""
         ...
 
     def select(self, kind: type[R], /, **equal: str | int) -> list[R]:

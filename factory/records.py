@@ -5,8 +5,8 @@ Invariant: `from_row(type(r), to_row(r)) == r` for every record; a store need kn
 
 import json
 import types
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -208,11 +208,6 @@ def kind_name(kind: type[Record]) -> str:
     return kind.__name__.lower()
 
 
-def key_of(record: Record) -> tuple[Scalar, ...]:
-    """The values of the record's key fields."""
-    return tuple(getattr(record, name) for name in KEYS[type(record)])
-
-
 def to_row(record: Record) -> dict[str, Scalar]:
     """The record as column → scalar: times as RFC 3339 in UTC, tuples as JSON, booleans as 0 and 1."""
     return {field.name: _plain(getattr(record, field.name)) for field in fields(record)}
@@ -220,7 +215,8 @@ def to_row(record: Record) -> dict[str, Scalar]:
 
 def from_row(kind: type[R], row: Row) -> R:
     """The record that `to_row` wrote; columns that it does not know are passed over."""
-    return kind(**{name: _typed(hint, row[name]) for name, hint in HINTS[kind].items() if name in row})
+    read = _READERS[kind]
+    return kind(**{name: read[name](value) for name, value in row.items() if name in read})
 
 
 def stamp(at: datetime) -> str:
@@ -234,34 +230,26 @@ def from_stamp(text: str) -> datetime:
 
 
 def _plain(value: Any) -> Scalar:
-    match value:
-        case bool():
-            return int(value)
-        case datetime():
-            return stamp(value)
-        case StrEnum():
-            return str(value)
-        case tuple():
-            return json.dumps([_item(item) for item in value], ensure_ascii=False)
-        case str():
-            return value.encode(errors="replace").decode()  # bytes that were not UTF-8 must not stop the line
-        case None | int() | float():
-            return value
+    if isinstance(value, datetime):
+        return stamp(value)
+    if isinstance(value, tuple):
+        value = json.dumps(value, default=asdict, ensure_ascii=False)
+    if isinstance(value, str):
+        return value.encode(errors="replace").decode()  # bytes that were not UTF-8 must not stop the line
+    if value is None or isinstance(value, int | float):
+        return int(value) if isinstance(value, bool) else value
     raise TypeError(f"a record cannot hold {type(value).__name__}")
 
 
-def _item(value: Any) -> Any:
-    if is_dataclass(value):
-        return {field.name: getattr(value, field.name) for field in fields(value)}
-    return value
-
-
-def _typed(hint: Any, value: Any) -> Any:
+def _reader(hint: Any) -> Callable[[Any], Any]:
+    """What makes a field's value of a scalar: found out once a field, for every pass of the pool reads all units."""
     if get_origin(hint) in (Union, types.UnionType):
-        return None if value is None else _typed(get_args(hint)[0], value)
+        given = _reader(get_args(hint)[0])
+        return lambda value: None if value is None else given(value)
     if get_origin(hint) is tuple:
         item = get_args(hint)[0]
-        return tuple(entry if item is str else item(**entry) for entry in json.loads(value))
-    if hint is datetime:
-        return from_stamp(value)
-    return hint(value)
+        return lambda value: tuple(entry if item is str else item(**entry) for entry in json.loads(value))
+    return from_stamp if hint is datetime else hint
+
+
+_READERS = {kind: {name: _reader(hint) for name, hint in hints.items()} for kind, hints in HINTS.items()}

@@ -13,13 +13,13 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from factory.errors import ConfigError, NotYet
-from factory.settings import did_you_mean
+from factory.errors import ConfigError, NotYet, did_you_mean
 
 PLACEHOLDERS = ("prompt", "prompt_file", "workspace", "session", "model", "outbox", "run_dir", "resume")
 ALWAYS = ("PATH", "HOME", "LANG", "LC_*", "SHELL", "USER", "LOGNAME")  # of the daemon's environment, to every agent
@@ -138,6 +138,7 @@ class Runtime(_Table):
 _KEYS = sorted(key for table in _Table.__subclasses__() for key in table.model_fields)
 
 
+@lru_cache(maxsize=64)  # pure, and asked for on every pass of the pool
 def parse_runtime(name: str, text: str, *, where: str) -> Runtime:
     """The runtime that the file says; raises ConfigError that names the place, the key and the correct form."""
     try:

@@ -3,11 +3,11 @@
 Invariant: pure functions of (facts, now); every unit passed over gets a sentence that says why.
 """
 
-import difflib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
+from factory.errors import did_you_mean
 from factory.records import Hook
 from factory.scope import overlap
 from factory.unit import Unit, UnitState, advance
@@ -46,29 +46,29 @@ def choose(
 ) -> list[Choice]:
     """What becomes of each ready unit, in order of rank.
 
-    `units`: all that are not final. `agent`: the configured runtime, for units that name none. `blocked`: runtimes
-    that are paused or missing. `homes`: unit → the worker in whose workspace its session
-    lives. A unit passed over for its scope keeps later ones off it: else a wide scope would
-    wait for ever behind narrow ones that follow each other.
+    `units`: all that are not final. `agent`: for units that name none. `blocked`: runtimes that are paused or missing.
+    `homes`: unit → the worker in whose workspace its session lives. A unit passed over for its scope keeps later ones
+    off it: else a wide scope would wait for ever behind narrow ones that follow each other.
     """
     units = list(units)
     free = [hook for hook in hooks if not hook.unit and hook.state == "idle"]
     under_way = [unit for unit in units if unit.state in (UnitState.RUNNING, UnitState.QUEUED)]
     choices = list[Choice]()
-    for unit in sorted(_due(units, now), key=lambda unit: rank(unit, now)):
+    due = [unit for unit in units if unit.state is UnitState.READY and (unit.not_before or now) <= now]
+    for unit in sorted(due, key=lambda unit: rank(unit, now)):
         why = _stopped(unit, agent=agent, blocked=blocked, trunk_red=trunk_red)
         if not why:
             why = _overlap(unit, under_way)
             under_way.append(unit)
         if not why and not free:
             why = "waits for a free worker"
-        choices.append(Choice(unit, None if why else _taken(free, (homes or {}).get(unit.id, "")), why))
+        hook = None
+        if not why:
+            home = (homes or {}).get(unit.id)
+            hook = min(free, key=lambda hook: hook.worker != home)
+            free.remove(hook)
+        choices.append(Choice(unit, hook, why))
     return choices
-
-
-def _taken(free: list[Hook], home: str) -> Hook:
-    """The hook of that worker if it is free, else the first; it is free no longer."""
-    return free.pop(next((at for at, hook in enumerate(free) if hook.worker == home), 0))
 
 
 def settle(units: Iterable[Unit], known: Mapping[str, UnitState], *, now: datetime) -> list[Unit]:
@@ -95,10 +95,6 @@ def next_time(units: Iterable[Unit], *, now: datetime) -> datetime | None:
     """When `settle` has to be asked again although nothing has happened: no unit is polled for."""
     times = (unit.not_before for unit in units if unit.state is UnitState.WAITING and not unit.cause)
     return min((time for time in times if time and time > now), default=None)
-
-
-def _due(units: Iterable[Unit], now: datetime) -> list[Unit]:
-    return [unit for unit in units if unit.state is UnitState.READY and (unit.not_before or now) <= now]
 
 
 def _stopped(unit: Unit, *, agent: str, blocked: Collection[str], trunk_red: bool) -> str:
@@ -132,8 +128,7 @@ def _settled(unit: Unit, known: Mapping[str, UnitState], now: datetime) -> Unit:
 def _need(need: str, known: Mapping[str, UnitState]) -> str:
     state = known.get(need)
     if state is None:
-        near = difflib.get_close_matches(need, known, n=1)
-        return f"needs {need}, which does not exist yet" + (f": did you mean {near[0]}?" if near else "")
+        return f"needs {need}, which does not exist yet{did_you_mean(need, known)}"
     if state is UnitState.CANCELLED:
         return f"needs {need}, which was cancelled"
     return f"needs {need}, which is {state}"

@@ -6,8 +6,7 @@ Invariant: what `load` returns is wholly valid; else a ConfigError names the pla
 import json
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
-from difflib import get_close_matches
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,7 +15,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict, SettingsError
 
-from factory.errors import ConfigError
+from factory.errors import ConfigError, did_you_mean
 
 PREFIX = "FACTORY__"
 
@@ -168,13 +167,6 @@ def template() -> str:
         later = " (not yet)" if key in NOT_YET and key != "sandbox.mode" else ""
         lines.append(f"{f'# {name} = {_form(field)}':<28}# {field.description}{later}")
     return "\n".join(lines) + "\n"
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The end of a complaint about an unknown word; empty where nothing is near."""
-    known = list(known)
-    near = [name for name in known if name.endswith(f".{word}")] or get_close_matches(word, known, n=1)
-    return f": did you mean {near[0]}?" if near else ""
 
 
 def _written(path: Path) -> tuple[str, dict[str, Any]]:

@@ -6,23 +6,23 @@ refused is refused with its line and the correct form.
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any
 
 import frontmatter
 import yaml
 from frontmatter.default_handlers import YAMLHandler
 
-from factory.errors import TaskFileError
+from factory.errors import TaskFileError, did_you_mean
 
 MAX_BYTES = 1024 * 1024
 MAX_FRONT_MATTER = 64 * 1024
 MAX_ID = 60
 MAX_TITLE = 200
 
-GUARDS = ("edit-tests", "delete-files", "new-dependency", "edit-gates", "protected")
+GUARDS = ("edit-gates",)
+LATER_GUARDS = ("edit-tests", "delete-files", "new-dependency", "protected")
 LATER = {"on": "stacking a unit on another", "until": "loops until a command passes"}
 
 _UNFIT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -174,8 +174,10 @@ def _scope(value: _Value) -> tuple[str, ...]:
 
 def _allow(value: _Value) -> tuple[str, ...]:
     for word in value.texts():
+        if word in LATER_GUARDS:
+            raise value.wrong(f"not yet: there is no guard {word!r} to lift; leave it out")
         if word not in GUARDS:
-            raise value.wrong(f"no guard is called {word!r}{_did_you_mean(word, GUARDS)}")
+            raise value.wrong(f"no guard is called {word!r}{did_you_mean(word, (*GUARDS, *LATER_GUARDS))}")
     return value.texts()
 
 
@@ -194,7 +196,7 @@ KEYS: Mapping[str, tuple[Callable[[_Value], Any], str]] = {
     "model": (_like(r"[A-Za-z0-9]\S*", "a name"), "model: name-of-the-model"),
     "attempts": (_like("[1-9][0-9]?", "a whole number from 1 to 99", int), "attempts: 3  # 1 … 99"),
     "minutes": (_MINUTES, "minutes: 45  # per attempt; fractions are fine"),
-    "allow": (_allow, f"allow: [edit-tests]  # {', '.join(GUARDS)}"),
+    "allow": (_allow, "allow: [edit-gates]  # change what judges"),
     "review": (_like("required|auto", "required or auto"), "review: required  # or auto"),
 }
 READERS = {key: reader for key, (reader, _) in KEYS.items()}
@@ -229,7 +231,7 @@ def _values(head: str, first: int) -> list[_Value]:
         if key in LATER:
             raise TaskFileError(f"not yet: {LATER[key]} (`{key}`)", line=line, form=f"leave {key} out")
         if key not in READERS:
-            reason = f"unknown key {key!r}{_did_you_mean(key, READERS)}"
+            reason = f"unknown key {key!r}{did_you_mean(key, READERS)}"
             raise TaskFileError(reason, line=line, form="one of " + ", ".join(READERS))
         if key in found:
             raise TaskFileError(f"{key} is given twice, first on line {found[key].line}", line=line, form=FORMS[key])
@@ -270,8 +272,3 @@ def _heading(body: str) -> str:
 
 def _one_line(text: str) -> str:
     return " ".join(_UNFIT.sub(" ", text).split())[:MAX_TITLE]
-
-
-def _did_you_mean(word: str, known: Iterable[str]) -> str:
-    near = get_close_matches(word.lower(), list(known), n=1)
-    return f"; did you mean {near[0]}?" if near else ""

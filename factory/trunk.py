@@ -7,7 +7,6 @@ or fast-forward; whatever the user has not committed, tracked or ignored, is as 
 import json
 import math
 import os
-import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -17,10 +16,9 @@ from pathlib import Path
 
 import anyio
 from anyio import from_thread
-from tenacity import AsyncRetrying, retry_if_result, stop_after_delay, wait_fixed
 
 from factory import process
-from factory.checkout import Checkout, checkouts
+from factory.checkout import Checkout, checkouts, patiently
 from factory.errors import GitError
 from factory.git import Git, Person, Repository
 
@@ -28,26 +26,11 @@ PATIENCE_S = 3.0  # how long a lock of somebody else's git is waited for
 _FSYNC = ("core.fsync=all",)
 _LANDING = "factoryd: landing"
 _PUT_BACK = "factoryd: put back"
+_BASES_KEPT = 4096
 _MERGE = (
     *("merge", "--ff-only", "--no-squash", "--no-autostash", "--no-overwrite-ignore", "--no-verify-signatures"),
     *("--no-stat", "-q"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Refreshed:
-    """Trunk as it is now, and what it was when last looked at; `rewritten`: the old one is no ancestor."""
-
-    tip: str
-    was: str
-    rewritten: bool
-
-
-@dataclass(frozen=True, slots=True)
-class TrunkGone:
-    """The branch is no longer there: deleted or renamed."""
-
-    branch: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +93,12 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """Landing would touch what is not ours, or failed; trunk has not moved.
+    """Landing would touch what is not ours, or failed (disk full, git killed); trunk has not moved.
 
-    After `failed` (disk full, git killed) our traces may still be there: the step stays open, and is recovered again.
+    But while our git may still be `running` it may yet move it: then the step stays open, to be recovered again.
     """
 
-    kind: str  # dirty, untracked, busy, locked, failed
+    kind: str  # dirty, untracked, busy, locked, failed, running
     reason: str
     paths: tuple[str, ...] = ()
 
@@ -155,42 +138,33 @@ class Trunk:
         self.ref = f"refs/heads/{repository.branch}"
         self.own = own
         self._repository = repository
-        self._seen = ""  # trunk as last fetched
+        self._in_files = repository.ref_format == "files"
+        self._seen = ""  # trunk as last fetched, or as we moved it
+        self._tags: tuple[object, ...] = ()  # as last fetched
+        self._bases: dict[str, str] = {}  # commits made here, each with the one below it
         self._user = replace(repository.git(environ), config=(*_FSYNC, "core.logAllRefUpdates=true"))
 
     # ── reading ──
 
     async def tip(self) -> str:
         """The commit that trunk points to now, empty when the branch is gone; read without git where refs are files."""
-        if self._repository.ref_format == "files" and (found := self._read_ref()):
+        if self._in_files and (found := self._user.read_ref(self.ref)):
             return found
         return await self._user.commit(self.ref)
 
-    async def refresh(self) -> Refreshed | TrunkGone:
-        """Fetch trunk and the tags into the factory repository when trunk has moved; no git runs when it has not."""
-        tip, was = await self.tip(), self._seen or await self.own.commit(self.ref)
-        if not tip:
-            return TrunkGone(self.branch)
-        if tip != was or not self._seen:
+    async def refresh(self) -> str:
+        """Trunk, fetched with the tags into the factory repository where any moved; empty when it is gone."""
+        tip = await self.tip()
+        tags = self._user.tag_marks() if self._in_files else ()
+        if tip and (tip != self._seen or tags != self._tags):
+            self._tags = tags
             await self._fetch()
             tip = self._seen = await self.own.commit(self.ref)
-        return Refreshed(tip, was, rewritten=tip != was and not await self.own.contains(tip, was))
-
-    def _read_ref(self) -> str:
-        """The ref as its loose file, or packed-refs, has it; empty where git must be asked."""
-        common = self._repository.common_dir
-        with suppress(OSError):
-            loose = (common / self.ref).read_text().strip()
-            return "" if loose.startswith("ref:") else loose
-        with suppress(OSError):
-            line = rb"^([0-9a-f]+) %s$" % re.escape(os.fsencode(self.ref))
-            found = re.search(line, (common / "packed-refs").read_bytes(), re.MULTILINE)
-            return found[1].decode() if found else ""
-        return ""
+        return tip
 
     async def holds(self, commit: str) -> bool:
         """Whether `commit` is in trunk, or was at some time (its reflog says so)."""
-        if await self._user.contains(self.ref, commit):
+        if await self.tip() == commit or await self._user.contains(self.ref, commit):
             return True
         log = await self._user.run("reflog", "show", "--no-show-signature", "--format=%H %gs", self.ref, ok=(0, 128))
         reads = [line.partition(" ") for line in os.fsdecode(log.out).splitlines()]
@@ -208,18 +182,16 @@ class Trunk:
         self, *, base: str, submission: str, submission_base: str, text: str, author: Person
     ) -> Rehearsed | Conflict | Nothing:
         """Merge what `submission` changed since `submission_base` onto `base`, in memory, as one commit."""
-        merged = await self.own.run(
-            *(f"--attr-source={base}", "merge-tree", "--write-tree", "-z", "--name-only", "--no-messages"),
-            *(f"--merge-base={submission_base}", base, submission),
-            ok=(0, 1),
-        )
-        tree, *paths = os.fsdecode(merged.out).rstrip("\0").split("\0")
-        if merged.code:
-            return Conflict(tuple(paths))
-        if tree == await self.own.text("rev-parse", f"{base}^{{tree}}"):
+        tree, conflicts = await self.own.merge(base, submission, since=submission_base)
+        if not tree:
+            return Conflict(conflicts)
+        if tree == await self.own.tree(base):
             return Nothing()
         committer = self._repository.identity
         commit = await self.own.commit_tree(tree, [base], text, author=author, committer=committer)
+        if len(self._bases) >= _BASES_KEPT:
+            self._bases.clear()
+        self._bases[commit] = base
         return Rehearsed(commit, tree)
 
     # ── landing ──
@@ -229,7 +201,7 @@ class Trunk:
         base = await self.tip()
         if base == to:
             return Landed(to)
-        if not await self.own.contains(to, base):
+        if not await self._builds_on(to, base):
             return Moved(base)
         places = await checkouts(self._user, self._repository)
         if busy := next(filter(None, (place.busy_with(self.branch) for place in places)), ""):
@@ -255,17 +227,27 @@ class Trunk:
         `started` is called in the event loop's thread, and git does nothing before it returns: without a pid in the
         journal no git ever ran.
         """
+
+        def begun(pid: int) -> None:
+            from_thread.run_sync(started, replace(plan, pid=pid))
+
         await self._send(plan.to, plan.base)
-        if plan.checkout:
-            return await self._fast_forward(plan, self._place(plan), started)
-        return await self._swap(plan, started)
+        if lock := await _stays(self._locks(plan)):
+            why = f"{lock} exists: another git command runs there; if none does, one died: remove it."
+            return Blocked("locked", why)
+        outcome = await (self._fast_forward(plan, begun) if plan.checkout else self._swap(plan, begun))
+        if isinstance(outcome, Landed) and self._in_files:
+            # It came from here, so it need not be fetched. Died before this line, the next start fetches.
+            await self.own.run("update-ref", self.ref, plan.to)
+            self._seen = plan.to
+        return outcome
 
     async def recover(self, plan: LandingPlan, started: Callable[[LandingPlan], None], *, now: datetime) -> Outcome:
         """Find out what became of a landing that was cut short at any instant, and finish it or undo its traces."""
         place = self._place(plan)
         locked = any(lock.exists() for lock in self._locks(plan))
         if not await place.quiet(plan.to, PATIENCE_S, alone=locked):
-            return Blocked("locked", f"A git command is still at work in {place.path}.")
+            return Blocked("running", f"A git command is still at work in {place.path}.")
         if plan.pid and plan.checkout and place.path.is_dir() and not await self.holds(plan.to):
             await self._mend(plan, place)
         if plan.pid:
@@ -273,21 +255,26 @@ class Trunk:
         if await self.holds(plan.to):
             return Landed(plan.to)
         again = await self.plan_landing(plan.to, now=now)
+        if isinstance(again, LandingPlan) and again.base != plan.base:
+            return Moved(again.base)  # a person took commits back meanwhile: they are not brought back by the way
         if isinstance(again, LandingPlan):
             started(again)  # the journal's open step names the newest plan, before it is carried out
             return await self.land(again, started)
         return again
+
+    async def _builds_on(self, to: str, base: str) -> bool:
+        at = to
+        while at != base and at in self._bases:
+            at = self._bases[at]
+        return at == base or await self.own.contains(to, base)
 
     def _place(self, plan: LandingPlan) -> Checkout:
         if not plan.checkout:
             return Checkout(self._repository.root, self._repository.git_dir, self.ref, self._user)
         return Checkout(Path(plan.checkout), Path(plan.git_dir), self.ref, self._user)
 
-    async def _fast_forward(
-        self, plan: LandingPlan, place: Checkout, started: Callable[[LandingPlan], None]
-    ) -> Outcome:
-        if lock := await _stays(self._locks(plan)):
-            return _locked(lock)
+    async def _fast_forward(self, plan: LandingPlan, begun: Callable[[int], None]) -> Outcome:
+        place = self._place(plan)
         if await place.head() != self.ref or await self.tip() != plan.base:
             return Moved(await self.tip())
         merge = await place.git.run(
@@ -300,7 +287,7 @@ class Trunk:
                 "GIT_CONFIG_VALUE_0": "",
                 "GIT_REFLOG_ACTION": _LANDING,
             },
-            started=lambda pid: _tell(started, plan, pid),
+            started=begun,
         )
         if await self.holds(plan.to):
             return Landed(plan.to)
@@ -327,11 +314,9 @@ class Trunk:
             return Landed(plan.to)
         return Blocked("failed", f"git merge in {place.path} ended with {merge.code}: {said[-300:]}")
 
-    async def _swap(self, plan: LandingPlan, started: Callable[[LandingPlan], None]) -> Outcome:
-        if lock := await _stays(self._locks(plan)):
-            return _locked(lock)
+    async def _swap(self, plan: LandingPlan, begun: Callable[[int], None]) -> Outcome:
         try:
-            await self._move(plan.to, plan.base, _LANDING, lambda pid: _tell(started, plan, pid))
+            await self._move(plan.to, plan.base, _LANDING, begun)
         except GitError as error:
             tip = await self.tip()
             return Moved(tip) if tip != plan.base else Blocked("locked", error.stderr.strip()[-300:])
@@ -339,7 +324,7 @@ class Trunk:
         places = await checkouts(self._user, self._repository)
         changes = await self.own.changed(plan.base, plan.to)
         for place in (place for place in places if place.branch == self.ref):
-            if not await place.index_is_at(changes, after=True):
+            if not await place.index_shows(changes):
                 await self._move(plan.base, plan.to, _PUT_BACK)
                 return Moved(plan.base, f"{self.branch} was checked out in {place.path} just now.")
         return Landed(plan.to)
@@ -360,7 +345,7 @@ class Trunk:
         locked = _since(lock, plan)
         if await place.head() != self.ref:  # the branch they had switched to may have been moved instead
             await place.put_back(plan.to, _PUT_BACK)
-        if not locked and await place.head() == self.ref and await place.index_is_at(changes, after=True):
+        if not locked and await place.head() == self.ref and await place.index_shows(changes):
             self._unlock(plan)
             return await self._follow(plan, place)
         ours = await place.written(changes, torn=torn or locked)
@@ -409,10 +394,6 @@ class Trunk:
         await self._user.run(*take, stdin=pack)
 
 
-def _tell(started: Callable[[LandingPlan], None], plan: LandingPlan, pid: int) -> None:
-    from_thread.run_sync(started, replace(plan, pid=pid))
-
-
 def _since(lock: Path, plan: LandingPlan) -> bool:
     """Whether a lock is not older than the step (a file system's clock ticks coarser than ours)."""
     with suppress(FileNotFoundError):
@@ -420,21 +401,10 @@ def _since(lock: Path, plan: LandingPlan) -> bool:
     return False
 
 
-def _locked(lock: Path) -> Blocked:
-    return Blocked("locked", f"{lock} exists: another git command runs there; if none does, one died: remove it.")
-
-
 async def _stays(locks: Sequence[Path]) -> Path | None:
     """Wait for locks of somebody else's git; the first that does not go away in time."""
 
-    async def first_there() -> Path | None:
+    async def first() -> Path | None:
         return next((lock for lock in locks if lock.exists()), None)
 
-    waiting = AsyncRetrying(
-        retry=retry_if_result(lambda lock: lock is not None),
-        wait=wait_fixed(0.05),
-        stop=stop_after_delay(PATIENCE_S),
-        retry_error_callback=lambda state: state.outcome and state.outcome.result(),
-        sleep=anyio.sleep,
-    )
-    return await waiting(first_there)
+    return await patiently(first, PATIENCE_S)

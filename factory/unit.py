@@ -91,6 +91,9 @@ SPENDS: Mapping[EndReason, bool] = {
 }
 
 
+NO_PROOF = "none"  # a unit without accept commands
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
     """One piece of work, one worker, one commit on trunk. Times are aware UTC."""
@@ -117,7 +120,7 @@ class Unit:
     approved: tuple[str, ...] = ()  # card kinds that a person let pass for this unit
     resume: bool = False  # the next attempt continues the last session, where that can be done
     fresh: bool = False  # the next attempt starts from trunk, not from the previous tree
-    proven: str = ""  # trunk commit on which its accept commands were seen to fail
+    proven: str = ""  # trunk commit on which its accept commands were seen to fail; NO_PROOF where it has none
 
 
 def advance(unit: Unit, to: UnitState, *, now: datetime, why: str = "") -> Unit:

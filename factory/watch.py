@@ -14,7 +14,7 @@ from watchdog.observers.inotify_move_event_grouper import InotifyMoveEventGroupe
 # Not the opening and closing of readers: a scan reads, and would wake itself for ever.
 CHANGES: list[type[events.FileSystemEvent]] = [
     *(events.FileCreatedEvent, events.FileModifiedEvent, events.FileClosedEvent),
-    *(events.FileMovedEvent, events.FileDeletedEvent),
+    *(events.FileMovedEvent, events.FileDeletedEvent, events.DirDeletedEvent),
 ]
 
 

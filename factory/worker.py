@@ -22,7 +22,7 @@ from factory.environments import Environments, Place, Ready, SetupFailed, ports
 from factory.errors import ConfigError, Fenced, StoreError
 from factory.journal import Event
 from factory.judge import Judge, Ruling
-from factory.live import Live, Stopping, now
+from factory.live import Live, Stopping, guarded, now
 from factory.log import TRIP_BROKE, bound, log
 from factory.outbox import Outbox, read_outbox
 from factory.ports import Store
@@ -37,6 +37,7 @@ from factory.workspaces import Conflict, Workspace, Workspaces
 LOOK_SECONDS = 1.0  # how often the output of a running agent is read
 WORK_SHARE = 0.02  # of the silence: CPU that counts as work, above what an idle event loop uses
 LIMIT_PAUSE = timedelta(minutes=15)  # where a usage limit names no reset
+LEAST_PAUSE = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +100,7 @@ class Worker:
         """Work off whatever hangs on the hook, until the hook is gone."""
         while (hook := self._hook()).state != "gone":
             if hook.unit and self._live.stopping is not Stopping.LEAVE:
-                await self._trip(hook)
+                await guarded(f"worker {self.name}", self._trip, hook)  # where even giving up fails (disk full)
             else:
                 await self._bell.wait()
 
@@ -108,8 +109,6 @@ class Worker:
         try:
             with bound(worker=self.name, unit=hook.unit, attempt=hook.attempt):
                 await self._attempt(hook)
-        except Fenced:
-            log.warning(TRIP_BROKE, reason="a newer attempt holds the unit")
         except Exception:  # noqa: BLE001 - around an agent: whatever breaks ends this attempt and no other
             log.exception(TRIP_BROKE)
             await self._give_up(hook)
@@ -156,6 +155,8 @@ class Worker:
     async def _underway(self, trip: Trip) -> Child | Exit | None:
         """What an earlier daemon started for this very attempt."""
         if not (trip.run_dir / "start.json").exists():
+            if trip.run_dir.exists():  # a daemon died here: what it was just starting has not told of itself yet
+                await process.end(trip.run_dir)
             return None
         found = await process.adopt(trip.run_dir)
         if isinstance(found, Child):
@@ -209,7 +210,7 @@ class Worker:
 
         async def watch() -> None:
             nonlocal ready
-            while not (told := self._told(trip)):
+            while not (told := self._told(trip)):  # noqa: ASYNC110 - no bell rings for one unit
                 await anyio.sleep(LOOK_SECONDS)
             ready = told
             both.cancel_scope.cancel()
@@ -427,7 +428,9 @@ class Worker:
                 )
                 self._endings.remark(trip.unit.id, "question", asked.text, at=at)
             elif attempt.reason is EndReason.LIMIT:
+                # A reset that is over already (an old message, another clock) would start it for ever.
                 until = seen.reset or at + LIMIT_PAUSE
+                until = until if until > at else at + LEAST_PAUSE
                 self._endings.pause_runtime(attempt.agent, until, at=at)
             elif attempt.reason is EndReason.AUTH:
                 sentence = f"{attempt.agent} is not logged in: log it in, then try again."
@@ -447,7 +450,7 @@ class Worker:
         """Where something of the attempt may still run, its workspace is snapshotted and never used again."""
         if not ended.left:
             return trip
-        aside = await self._workspaces.abandon(trip.hook.workspace)
+        aside = self._workspaces.abandon(trip.hook.workspace)
         self._store.write(Event.WORKSPACE_ABANDONED, now=now(), worker=self.name, unit=trip.unit.id, path=str(aside))
         return replace(trip, workspace=self._workspaces.at(aside.name, keeps=trip.workspace.keeps))
 
@@ -455,12 +458,16 @@ class Worker:
         """The trip itself broke: end what it started, keep what there is, and let the unit go on elsewhere."""
         attempt = self._store.get(Attempt, hook.unit, hook.attempt)
         if attempt is None or attempt.end is not None:
+            self._endings.let_go(self._hook(), at=now())
             return
         await process.end(Path(attempt.run_dir))
-        await self._workspaces.abandon(hook.workspace)  # put aside as it is: its tree could not be kept
+        self._workspaces.abandon(hook.workspace)  # put aside as it is: its tree could not be kept
         detail = "the factory itself broke on it; the traceback is in .factory/daemon.log"
         lost = replace(attempt, end=now(), reason=EndReason.LOST, detail=detail)
-        self._endings.finish(lost, hook=self._hook(), at=now())
+        try:
+            self._endings.finish(lost, hook=self._hook(), at=now())
+        except Fenced:  # the unit went on without it
+            self._endings.let_go(self._hook(), lost, at=now())
 
     # ── records ──
 

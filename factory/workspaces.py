@@ -9,7 +9,7 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
@@ -20,7 +20,7 @@ from anyio import CapacityLimiter, to_thread
 
 from factory import process
 from factory.errors import FactoryError, GitError
-from factory.git import Git
+from factory.git import FACTORY, GITLINK, Git
 
 # Folders that tools make and nobody means to submit; one that trunk tracks something in is not among them.
 SHIPPED = (
@@ -32,14 +32,6 @@ SHIPPED = (
 _PLAIN = ("core.attributesFile=/dev/null", "core.safecrlf=false", "core.protectHFS=true", "core.protectNTFS=true")
 # What a kept attempt consists of survives a power failure; the index can be made anew.
 _DURABLE = ("core.fsync=all,-index", "core.fsyncMethod=batch")
-_AUTHOR = {
-    **{"GIT_AUTHOR_NAME": "factoryd", "GIT_AUTHOR_EMAIL": "factoryd@factoryd.invalid"},
-    **{"GIT_COMMITTER_NAME": "factoryd", "GIT_COMMITTER_EMAIL": "factoryd@factoryd.invalid"},
-}
-_EMPTY_TREE = {
-    40: "4b825dc642cb6eb9a060e54bf8d69288fbee4904",
-    64: "6ef19b41225c5369f1c104d45d8d85efa9b057b53b14b4b9b939dd74decc5321",
-}
 _PACKED_REF = "--format=%(objectname) %(refname)%(if)%(*objectname)%(then)%0a^%(*objectname)%(end)"
 _INTENT_CHARACTERS = 8192
 
@@ -92,9 +84,10 @@ class Checkouts:
     def __init__(self, *, own: Git, folder: Path, index_dir: Path, trunk_branch: str, excludes: str = "") -> None:
         self._own = replace(own, config=(*own.config, *_DURABLE))
         self._folder, self._index_dir = folder, index_dir
-        _make_folder(index_dir)
+        index_dir.mkdir(parents=True, exist_ok=True)
         self._trunk_branch, self._excludes = trunk_branch, excludes
-        self._grounds: dict[str, Ground] = {}
+        self._tags: tuple[object, bytes] = (None, b"")  # what they were made of, and their lines of packed-refs
+        self._tracked: tuple[str, frozenset[str]] = ("", frozenset())  # the base, its folders of the shipped list
 
     def place(self, name: str) -> Path:
         """Where the tree called `name`, and what belongs to it, lies."""
@@ -106,19 +99,21 @@ class Checkouts:
             self._own,
             work_tree=self.place(name) / "tree",
             index=self._index(name),
-            config=(*self._own.config, *_PLAIN, f"core.excludesFile={self._index(name)}.exclude"),
+            config=(*self._own.config, *_PLAIN, f"core.excludesFile={self._index(name, '.exclude')}"),
         )
 
     async def ground(self, name: str, base: str, keeps: Iterable[str]) -> Ground:
         """What of the tree's untracked files stays out, written where `git(name)` reads it."""
-        if base not in self._grounds:
-            if len(self._grounds) >= 16:  # trunk moves on: old bases are not asked for again
-                self._grounds.clear()
-            self._grounds[base] = await self._ask_ground(base)
-        found = self._grounds[base]
-        kept = "".join(f"/{_literal(path)}\n" for path in keeps)
-        await to_thread.run_sync(_write, Path(f"{self._index(name)}.exclude"), found.excludes + kept)
-        return Ground(found.excludes + kept, found.caches.union(keeps))
+        if base != self._tracked[0]:
+            git = replace(self._own, work_tree=self._index_dir, index=self._index_dir / "none")
+            specs = [f":(glob)**/{pattern}/**" for pattern in SHIPPED]
+            names = await git.names("ls-files", "-z", f"--with-tree={base}", "--", *specs)
+            self._tracked = base, frozenset(_shipped_folders(names))
+        _, tracked = self._tracked
+        lines = [f"{pattern}/" for pattern in SHIPPED] + [f"!/{_literal(path)}/" for path in sorted(tracked)]
+        excludes = "\n".join([*lines, self._excludes.rstrip("\n"), *_patterns(keeps), ""])
+        _write(self._index(name, ".exclude"), excludes)
+        return Ground(excludes, (frozenset(SHIPPED) - {Path(path).name for path in tracked}).union(keeps))
 
     async def reset(self, name: str, rev: str, *, clean: tuple[str, ...], caches: Iterable[str]) -> None:
         """Make the tree exactly `rev`, less what `clean` spares; raise FactoryError if not even a new one succeeds.
@@ -129,58 +124,53 @@ class Checkouts:
         trouble = ""
         for remedy in (self._enter, self._forget, self._discard):
             await remedy(name)
-            trouble = await self._reset_once(name, rev, clean=clean, caches=caches)
-            if not trouble:
+            if not (trouble := await self._reset_once(name, rev, clean=clean, caches=caches)):
                 return
         raise FactoryError(f"{self.place(name)} could not be set to {rev}: {trouble}. Nothing else was touched.")
 
     async def renew_git(self, name: str, head: str, *, excludes: str) -> None:
         """Replace the tree's own `.git` by a new one: HEAD detached at `head`, trunk's branch, the tags."""
-        refs = await self._own.run("for-each-ref", _PACKED_REF, f"refs/heads/{self._trunk_branch}", "refs/tags")
+        refs = await self._refs()
         target = self.place(name) / "tree" / ".git"
         await self._remove(target)
-        await to_thread.run_sync(_write_git, target, self._own.git_dir, head, refs.out, excludes)
+        await to_thread.run_sync(_write_git, target, self._own.git_dir, head, refs, excludes)
         await to_thread.run_sync(shutil.copy2, self._index(name), target / "index")
 
-    async def abandon(self, name: str) -> Path:
+    async def _refs(self) -> bytes:
+        """Trunk's branch and the tags, as packed-refs has them; git is asked only when tags have changed."""
+        marks = self._own.tag_marks()
+        if marks != self._tags[0]:
+            self._tags = marks, (await self._own.run("for-each-ref", _PACKED_REF, "refs/tags")).out
+        trunk = self._own.read_ref(f"refs/heads/{self._trunk_branch}")
+        return (os.fsencode(f"{trunk} refs/heads/{self._trunk_branch}\n") if trunk else b"") + self._tags[1]
+
+    def abandon(self, name: str) -> Path:
         """Put everything called `name` out of use under another name, since something may still write to it."""
-        return await self._put_aside(name, self.place(name))
+        aside = self._folder / f"{name}.abandoned-{secrets.token_hex(4)}"
+        if os.path.lexists(self.place(name)):
+            self.place(name).rename(aside)
+        self._index(name).unlink(missing_ok=True)
+        return aside
 
-    async def clear_abandoned(self) -> None:
-        """Delete what was put out of use; only for when nothing of the factory's runs in it any more."""
-        for path in await to_thread.run_sync(sorted, self._folder.glob("*.abandoned-*")):
-            await self._remove(path)
-            await to_thread.run_sync(_unlink, self._index_dir.glob(f"{self._index(path.name).name}*"))
-
-    def _index(self, name: str) -> Path:
-        return self._index_dir / f"{self._folder.name}-{name}"
-
-    async def _ask_ground(self, base: str) -> Ground:
-        git = replace(self._own, work_tree=self._index_dir, index=self._index_dir / "none")
-        specs = [f":(glob)**/{pattern}/**" for pattern in SHIPPED]
-        tracked = set(_shipped_folders(await git.names("ls-files", "-z", f"--with-tree={base}", "--", *specs)))
-        lines = [f"{pattern}/" for pattern in SHIPPED] + [f"!/{_literal(path)}/" for path in sorted(tracked)]
-        excludes = "\n".join([*lines, self._excludes.rstrip("\n"), ""])
-        return Ground(excludes, frozenset(SHIPPED) - {Path(path).name for path in tracked})
+    def _index(self, name: str, suffix: str = "") -> Path:
+        return self._index_dir / f"{self._folder.name}-{name}{suffix}"
 
     async def _enter(self, name: str) -> None:
-        await to_thread.run_sync(_make_real, self.place(name), self.place(name) / "tree")
+        for path in (self.place(name), self.place(name) / "tree"):
+            if not _is_real(path):
+                path.unlink(missing_ok=True)
+                path.mkdir(parents=True)
+            _open(path)
         # The index folder is the daemon's alone and a tree has one owner, so this lock is of a git that was killed.
-        await to_thread.run_sync(_unlink, (Path(f"{self._index(name)}.lock"),))
+        self._index(name, ".lock").unlink(missing_ok=True)
 
     async def _forget(self, name: str) -> None:
-        await to_thread.run_sync(_unlink, (self._index(name), Path(f"{self._index(name)}.lock")))
+        self._index(name).unlink(missing_ok=True)
 
     async def _discard(self, name: str) -> None:
-        aside = await self._put_aside(name, self.place(name) / "tree")
+        aside = self.abandon(name)
         await self._enter(name)
         await self._remove(aside)
-
-    async def _put_aside(self, name: str, path: Path) -> Path:
-        aside = self._folder / f"{name}.abandoned-{secrets.token_hex(4)}"
-        await to_thread.run_sync(_rename, path, aside)
-        await self._forget(name)
-        return aside
 
     async def _reset_once(self, name: str, rev: str, *, clean: tuple[str, ...], caches: Iterable[str]) -> str:
         git = self.git(name)
@@ -190,6 +180,9 @@ class Checkouts:
                 if not any(f"/{cache}/" in f"/{nested}/" for cache in caches):
                     await self._remove(tree / nested)
             reset = await git.run("read-tree", "-u", "--reset", rev)
+            amiss = await git.run("ls-files", "-z", "-o", "-m", "-d", "--directory", *_shown(clean))
+            if not (reset.err or amiss.out or amiss.err):
+                return ""
             cleaned = await git.run("clean", "-q", *clean)
             # A tracked folder that became a link to itself elsewhere passes read-tree and loses its link to clean.
             lost = await git.run("diff-files", "--name-only", "--diff-filter=DT")
@@ -198,10 +191,11 @@ class Checkouts:
         return (reset.err + cleaned.err + lost.out).decode(errors="replace")
 
     async def _remove(self, path: Path) -> None:
-        if not await to_thread.run_sync(_is_real, path):
-            await to_thread.run_sync(_unlink, (path,))
-            return
-        # Not shutil.rmtree: it recurses, and a tree can be deeper than Python's stack or than a path may be long.
+        if _is_real(path):
+            with suppress(OSError, RecursionError):
+                await to_thread.run_sync(shutil.rmtree, path)
+                return
+        # A tree can be deeper than Python's stack or than a path may be long, or hold closed folders.
         command, env = ["rm", "-rf", "--", str(path)], {"PATH": self._own.environ.get("PATH", os.defpath)}
         if (await process.run(command, env=env)).code:
             await to_thread.run_sync(_sweep, path)  # opens what was closed
@@ -225,7 +219,7 @@ class Workspaces(Checkouts):
         ground = await self.ground(name, base, keeps)
         workspace = self.at(name, keeps=keeps)
         await self._enter(name)
-        renewed = renew_git or not await to_thread.run_sync(_is_real, workspace.tree / ".git")
+        renewed = renew_git or not _is_real(workspace.tree / ".git")
         first = base if renewed else tree or base
         await self.reset(name, first, clean=("-ffd",), caches=ground.caches)
         if renewed:
@@ -235,19 +229,14 @@ class Workspaces(Checkouts):
             await self.git(name).run("read-tree", "-u", "--reset", tree)
         return workspace
 
-    async def untracked(self, workspace: Workspace) -> tuple[str, ...]:
-        """What is neither tracked nor ignored, folders as one: after setup ran, what setup made."""
-        names = await self.git(workspace.name).names("ls-files", "-z", "-o", "--exclude-standard", "--directory")
-        return tuple(name.rstrip("/") for name in names)
-
     async def snapshot(self, workspace: Workspace, *, base: str, aside: Path) -> Snapshot:
         """Write what the agent left as a tree; nothing of the attempt may run any more.
 
         The git dirs of nested repositories that `base` does not have as submodules are moved to `aside`/nested.
         """
         git = self.git(workspace.name)
-        base_tree = await self._own.text("rev-parse", "--verify", f"{base}^{{tree}}")
-        if not await to_thread.run_sync(_all_real, workspace.place, workspace.tree):
+        base_tree = await self._own.tree(base)
+        if not _all_real(workspace.place, workspace.tree):
             return Snapshot(tree=base_tree, changed=False, gone=True)
         await self.ground(workspace.name, base, workspace.keeps)
         await self._enter(workspace.name)
@@ -260,39 +249,34 @@ class Workspaces(Checkouts):
 
     async def carry(self, previous: str, *, onto: str, diff: Path) -> str | Conflict:
         """The tree of attempt commit `previous` merged onto commit `onto`; on conflict its diff, written to `diff`."""
-        done = await self._own.run(
-            f"--attr-source={onto}",
-            *("merge-tree", "--write-tree", "-z", "--name-only", "--no-messages"),
-            *(f"--merge-base={previous}^", onto, previous),
-            ok=(0, 1),
-        )
-        tree, *paths = done.out.decode(errors="surrogateescape").rstrip("\0").split("\0")
-        if done.code == 0:
+        tree, conflicts = await self._own.merge(onto, previous, since=f"{previous}^")
+        if tree:
             return tree
         patch = await self._own.run("diff-tree", "-p", "--full-index", "--binary", f"{previous}^", previous)
-        await to_thread.run_sync(_write, diff, patch.out)
-        said = await self._own.said(f"{previous}^", onto, paths)
-        return Conflict(tuple(paths), diff, said[:_INTENT_CHARACTERS].strip())
+        _write(diff, patch.out)
+        how = ("--reverse", "--no-show-signature", "--format=%B", f"{previous}^..{onto}")
+        said = await self._own.text("log", *how, "--", *conflicts, env={"GIT_LITERAL_PATHSPECS": "1"})
+        return Conflict(conflicts, diff, said[:_INTENT_CHARACTERS].strip())
 
     async def keep(self, unit: str, attempt: int, *, tree: str, base: str, message: str) -> str:
         """Keep an attempt's tree for good, under refs/factory/attempts/UNIT/N in the factory repository."""
-        commit = await self._own.text("commit-tree", "-p", base, tree, stdin=message.encode(), env=_AUTHOR)
+        commit = await self._own.commit_tree(tree, [base], message, author=FACTORY, committer=FACTORY)
         await self._own.run("update-ref", f"refs/factory/attempts/{unit}/{attempt}", commit)
         return commit
 
     async def _foreign(self, git: Git, base: str, nested: list[str]) -> list[str]:
         """Those of the nested repositories that are neither ignored nor in a submodule of base."""
         entries = await self._own.names("ls-tree", "-r", "-z", base)
-        links = [entry.partition("\t")[2] for entry in entries if entry.startswith("160000 ")]
+        links = [entry.partition("\t")[2] for entry in entries if entry.startswith(GITLINK)]
         ours = [path for path in nested if not any(f"{path}/".startswith(f"{link}/") for link in links)]
-        asked = "".join(f"{path}\0" for path in ours).encode(errors="surrogateescape")
+        asked = os.fsencode("".join(f"{path}\0" for path in ours))
         done = await git.run("check-ignore", "--no-index", "-z", "--stdin", stdin=asked, ok=(0, 1))
-        ignored = set(done.out.decode(errors="surrogateescape").split("\0"))
+        ignored = os.fsdecode(done.out).split("\0")
         return [path for path in ours if path not in ignored]
 
     async def _stage(self, git: Git, name: str, base: str) -> str:
         """Bring the daemon's index up to the tree; what git still complains of in the end."""
-        if not await to_thread.run_sync(self._index(name).exists):
+        if not self._index(name).exists():
             await git.run("read-tree", base)
         add = ("add", "-A", "--ignore-errors")
         done = await git.run(*add, ok=(0, 1, 128))
@@ -303,7 +287,8 @@ class Workspaces(Checkouts):
             # A damaged index, or an attribute (working-tree-encoding) that the content breaks: the bytes as they are.
             await self._forget(name)
             await git.run("read-tree", base)
-            done = await git.run(f"--attr-source={_EMPTY_TREE[len(base)]}", *add, ok=(0, 1))
+            no_tree = await git.text("hash-object", "-t", "tree", os.devnull)
+            done = await git.run(f"--attr-source={no_tree}", *add, ok=(0, 1))
         return done.err.decode(errors="replace").strip()[:4000]
 
 
@@ -322,7 +307,9 @@ class Bench:
 
     async def show(self, commit: str, *, keeps: tuple[str, ...] = ()) -> None:
         """Make the tree exactly `commit`, ignored files gone but for `keeps`; `.git` new, HEAD at the commit."""
-        await self.benches.show(self.name, commit, keeps=keeps)
+        spared = [option for pattern in _patterns(keeps) for option in ("-e", pattern)]
+        await self.benches.reset(self.name, commit, clean=("-ffdx", *spared), caches=keeps)
+        await self.benches.renew_git(self.name, commit, excludes="\n".join([*_patterns(keeps), ""]))
 
 
 class Benches(Checkouts):
@@ -350,11 +337,11 @@ class Benches(Checkouts):
             self._taken.discard(name)
             self._room.release_on_behalf_of(token)
 
-    async def show(self, name: str, commit: str, *, keeps: tuple[str, ...]) -> None:
-        """What Bench.show says."""
-        spared = [option for path in keeps for option in ("-e", f"/{_literal(path)}")]
-        await self.reset(name, commit, clean=("-ffdx", *spared), caches=keeps)
-        await self.renew_git(name, commit, excludes="".join(f"/{_literal(path)}\n" for path in keeps))
+
+def _shown(clean: Sequence[str]) -> list[str]:
+    """Options that make `ls-files -o` show what `clean` with its options would delete."""
+    spared = ["-x" if option == "-e" else option for option in clean[1:]]
+    return spared if "x" in clean[0] else ["--exclude-standard"]
 
 
 def _shipped_folders(paths: Iterable[str]) -> Iterator[str]:
@@ -364,6 +351,10 @@ def _shipped_folders(paths: Iterable[str]) -> Iterator[str]:
         for depth, part in enumerate(parts[:-1], start=1):
             if any(fnmatch(part, pattern) for pattern in SHIPPED):
                 yield "/".join(parts[:depth])
+
+
+def _patterns(paths: Iterable[str]) -> list[str]:
+    return [f"/{_literal(path)}" for path in paths]
 
 
 def _literal(path: str) -> str:
@@ -425,13 +416,13 @@ def _move_git_dirs(tree: Path, nested: Iterable[str], aside: Path) -> None:
     for path in nested:
         for entry in _entries(tree / path):
             if entry.name.lower() == ".git":
-                _make_folder(aside)
+                aside.mkdir(parents=True, exist_ok=True)
                 shutil.move(entry.path, aside / f"{secrets.token_hex(3)}-{Path(path).name[:100]}")
 
 
 def _write_git(target: Path, own: Path, head: str, packed_refs: bytes, excludes: str) -> None:
     """A git dir made of files: no process, no template, no hooks."""
-    for folder in ("objects/info", "objects/pack", "refs/heads", "refs/tags", "info"):
+    for folder in ("objects/info", "objects/pack", "refs/heads", "refs/tags"):
         (target / folder).mkdir(parents=True)
     version, extensions = (1, "[extensions]\n\tobjectFormat = sha256\n") if len(head) == 64 else (0, "")
     config = f"[core]\n\trepositoryformatversion = {version}\n\tbare = false\n\tlogAllRefUpdates = true\n{extensions}"
@@ -440,7 +431,7 @@ def _write_git(target: Path, own: Path, head: str, packed_refs: bytes, excludes:
     (target / "HEAD").write_text(f"{head}\n")
     (target / "packed-refs").write_bytes(b"# pack-refs with: peeled fully-peeled sorted \n" + packed_refs)
     (target / "objects/info/alternates").write_text(f"{own.resolve() / 'objects'}\n")
-    (target / "info/exclude").write_text(excludes)
+    _write(target / "info/exclude", excludes)
     if (own / "shallow").exists():
         shutil.copyfile(own / "shallow", target / "shallow")
 
@@ -456,28 +447,6 @@ def _all_real(place: Path, tree: Path) -> bool:
     return _is_real(place) and _is_real(tree)
 
 
-def _make_real(place: Path, tree: Path) -> None:
-    for path in (place, tree):
-        if not _is_real(path):
-            path.unlink(missing_ok=True)
-            path.mkdir(parents=True)
-        _open(path)
-
-
-def _make_folder(path: Path) -> None:
-    path.mkdir(parents=True, exist_ok=True)
-
-
-def _unlink(paths: Iterable[Path]) -> None:
-    for path in paths:
-        path.unlink(missing_ok=True)
-
-
-def _rename(path: Path, to: Path) -> None:
-    if os.path.lexists(path):
-        path.rename(to)
-
-
 def _write(path: Path, content: str | bytes) -> None:
-    _make_folder(path.parent)
-    path.write_bytes(content.encode(errors="surrogateescape") if isinstance(content, str) else content)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(os.fsencode(content))

@@ -8,7 +8,7 @@ from typing import Any
 
 from factory.errors import Fenced
 from factory.journal import Entry, Event
-from factory.records import HINTS, KEYS, R, Record, Row, Scalar, from_row, from_stamp, key_of, kind_name, stamp, to_row
+from factory.records import HINTS, KEYS, R, Record, Row, Scalar, from_row, from_stamp, kind_name, stamp, to_row
 from factory.stores import OPEN
 from factory.unit import FINAL, Unit
 
@@ -20,6 +20,11 @@ FINISHED: Mapping[str, Callable[[Row], bool]] = {
     "request": lambda row: row["state"] != "pending",
 }
 assert FINISHED.keys() == OPEN.keys()
+
+
+def key_of(record: Record) -> tuple[Scalar, ...]:
+    """The values of the record's key fields, in the order of the table."""
+    return tuple(getattr(record, name) for name in KEYS[type(record)])
 
 
 class MemoryStore:

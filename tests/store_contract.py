@@ -26,11 +26,11 @@ from factory.records import (
     Step,
     Task,
     Verdict,
-    key_of,
     kind_name,
     to_row,
 )
 from factory.unit import EndReason, Unit, UnitState
+from tests.memory_store import key_of
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, 891011, tzinfo=UTC)
 READY = Unit(id="fix-login", title="Fix the login", state=UnitState.READY, since=NOW, accepted=NOW)

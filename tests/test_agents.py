@@ -34,9 +34,7 @@ def test_the_default_is_the_first_that_is_installed(tmp_path: Path) -> None:
     agents = found(tmp_path, runtimes(a=runs("first"), b=runs("second"), c=runs("third")))
 
     assert (agents.default, agents.installed) == ("b", ("b", "c"))
-    assert agents.missing == {
-        "a": "The program of agent a, 'first', is not installed: it is not on PATH."
-    }
+    assert agents.missing == {"a": "The program of agent a, 'first', is not installed: it is not on PATH."}
     assert [bool(agents.trouble(name)) for name in "abc"] == [True, False, False]
 
 

@@ -101,7 +101,7 @@ def test_a_key_is_explained(line: Line, capsys: pytest.CaptureFixture[str]) -> N
 
 def test_an_unknown_key_is_refused_with_a_did_you_mean(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
     assert factory(["config", "--explain", "limits.minute"]) == 2
-    assert "did you mean: limits.minutes" in capsys.readouterr().err
+    assert "did you mean limits.minutes?" in capsys.readouterr().err
 
 
 def test_init_writes_a_file_that_changes_nothing_and_never_overwrites(
@@ -187,7 +187,7 @@ def test_doctor_finds_nothing_bad_in_a_plain_repository(repository: Path, capsys
 
     out = capsys.readouterr().out
     assert code == 0
-    assert "ok    git repository, main at " in out
+    assert "ok    git repository, trunk is main" in out
     assert "note  the daemon is stopped; start it: factoryd start\n" in out
 
 

@@ -67,7 +67,7 @@ def test_as_json_it_is_one_event_a_line(line: Line, capsys: pytest.CaptureFixtur
 
 def test_an_unknown_unit_is_refused_with_a_did_you_mean(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
     assert factory(["log", "fix-logn"]) == 1
-    assert "did you mean: fix-login" in capsys.readouterr().err
+    assert "did you mean fix-login?" in capsys.readouterr().err
 
 
 def test_following_goes_on_with_events_and_output_until_the_unit_has_ended(line: Line) -> None:

@@ -58,7 +58,7 @@ def test_a_mistyped_command_is_a_usage_error_with_a_did_you_mean(
     code = factory(argv)
 
     assert code == 2
-    assert f"did you mean: {near}" in capsys.readouterr().err
+    assert f"did you mean {near}?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["report", "inbox", "top"])

@@ -87,10 +87,5 @@ def test_a_moment_of_another_day_carries_its_date() -> None:
     assert "-" in say.moment((NOW - timedelta(days=3)).isoformat(), NOW)
 
 
-def test_only_near_words_are_suggested() -> None:
-    assert say.meant("fix-logn", ["fix-login", "other"]) == "; did you mean: fix-login"
-    assert say.meant("zzz", ["fix-login"]) == ""
-
-
 def test_nothing_is_coloured_when_it_does_not_go_to_a_terminal() -> None:
     assert say.paint("text", "red") == "text"

@@ -89,7 +89,7 @@ def test_why_tells_what_a_unit_waits_for_and_what_led_there(line: Line, capsys: 
     assert lines[:5] == [
         "docs is waiting: waits for fix-login",
         "  needs fix-login, which is running (retried): factory why fix-login",
-        "  needs fix-logn, which is no unit; did you mean: fix-login",
+        "  needs fix-logn, which is no unit: did you mean fix-login?",
         "  E7 waits for your answer: factory show E7",
         "",
     ]

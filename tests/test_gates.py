@@ -125,7 +125,11 @@ async def test_a_green_verdict_is_kept_whole_with_its_journal_entry(court: Court
     assert court.store.get(Verdict, verdict.key) == verdict
     assert Path(verdict.log).read_text() == "good\n"
     (entry,) = court.store.journal()
-    assert (entry.event, entry.unit, entry.detail) == (Event.VERDICT_GIVEN, "u", {"gate": "10-test", "ok": True})
+    assert (entry.event, entry.unit, entry.detail) == (
+        Event.VERDICT_GIVEN,
+        "u",
+        {"gate": "10-test", "ok": True, "cached": False},
+    )
 
 
 async def test_a_red_verdict_has_the_end_of_what_was_said(court: Court) -> None:
@@ -318,7 +322,7 @@ async def test_an_accept_command_that_passes_already_proves_nothing(court: Court
     proof = await court.prove(("false", "grep -q good a.txt"))
 
     assert proof.answer is Answer.GREEN
-    assert [verdict.command for verdict in proof.verdicts if verdict.ok] == ["sh -c 'grep -q good a.txt'"]
+    assert [verdict.command for verdict in proof.verdicts if verdict.ok] == ["grep -q good a.txt"]
 
 
 async def test_each_accept_command_has_a_clean_checkout(court: Court) -> None:

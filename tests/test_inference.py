@@ -63,7 +63,7 @@ def test_gate_files_rule_alone_in_the_order_of_their_numbers() -> None:
         ("10-test.py", "pass", "NN-name.sh"),
         ("10-test.sh", "# later\n\n", "would pass everything"),
         ("10-a.toml", "command = ", "is not TOML"),
-        ("10-a.toml", 'comand = "x"', "did you mean 'command'?"),
+        ("10-a.toml", 'comand = "x"', "did you mean command?"),
         ("10-a.toml", "timeout_s = 1", "the form is"),
         ("10-a.toml", "command = []", "the form is"),
         ("10-a.toml", 'command = " "', "the form is"),

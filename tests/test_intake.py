@@ -18,7 +18,7 @@ from factory.intake import QUIET_S, STILL_S, Intake, Scan, written_to
 from factory.journal import Event
 from factory.records import Card, Task
 from factory.stores.sqlite import SqliteStore
-from factory.unit import Unit, UnitState, advance
+from factory.unit import NO_PROOF, Unit, UnitState, advance
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 NO_REPAIR = "no repair unit in these tests"
@@ -102,6 +102,7 @@ async def test_a_dropped_file_becomes_one_ready_unit_with_its_text(floor: Floor)
         priority=1,
         scope=("src",),
         agent="codex",
+        proven=NO_PROOF,
     )
     task = floor.store.get(Task, "fix-login")
     assert task

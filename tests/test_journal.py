@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from factory.journal import Entry, Event, State, fold
+from factory.journal import Entry, Event, fold
 from factory.records import Record, kind_name, to_row
 from factory.unit import UnitState
 from tests.store_contract import ATTEMPT, CARD, NOW, READY
@@ -38,12 +38,6 @@ def test_two_attempts_of_one_unit_are_two_rows() -> None:
     state = fold(entries((ATTEMPT,), (replace(ATTEMPT, number=2),)))
 
     assert list(state) == [("attempt", ("fix-login", 1)), ("attempt", ("fix-login", 2))]
-
-
-def test_folding_goes_on_from_a_state() -> None:
-    known: State = fold(entries((READY,)))
-
-    assert fold(entries((CARD,), (HELD,)), known) == fold(entries((READY,), (CARD,), (HELD,)))
 
 
 def test_a_table_that_no_record_has_is_refused() -> None:

@@ -18,7 +18,6 @@ from factory.records import (
     Step,
     from_row,
     from_stamp,
-    key_of,
     kind_name,
     stamp,
     to_row,
@@ -57,10 +56,6 @@ def test_the_samples_have_one_of_each_kind() -> None:
 @pytest.mark.parametrize("kind", KEYS, ids=kind_name)
 def test_a_key_is_made_of_the_kinds_own_columns_and_never_null(kind: type[Record]) -> None:
     assert {HINTS[kind][name] for name in KEYS[kind]} <= {str, int}
-
-
-def test_a_key_is_given_in_the_order_of_the_table() -> None:
-    assert [key_of(record) for record in ONE_OF_EACH[:3]] == [("fix-login",), ("fix-login",), ("fix-login", 1)]
 
 
 def test_a_column_that_this_version_does_not_know_is_passed_over() -> None:

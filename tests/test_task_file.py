@@ -38,7 +38,7 @@ agent: claude
 model: opus-4.1
 attempts: 5
 minutes: 0.5
-allow: [edit-tests]
+allow: [edit-gates]
 review: required
 ---
 The body.
@@ -58,7 +58,7 @@ The body.
         model="opus-4.1",
         attempts=5,
         minutes=0.5,
-        allow=("edit-tests",),
+        allow=("edit-gates",),
         review="required",
         lines=file.lines,
     )
@@ -168,6 +168,8 @@ def test_a_byte_order_mark_or_blank_lines_do_not_hide_front_matter(start: str) -
         ("model: a b", "not a name"),
         ("allow: [edit-test]", "did you mean edit-tests"),
         ("allow: everything", "no guard"),
+        ("allow: [edit-gates, edit-tests]", "not yet: there is no guard 'edit-tests'"),
+        ("allow: protected", "not yet: "),
         ("review: maybe", "required"),
         ("prio: 1", "did you mean priority?"),
         ("Title: x", "did you mean title?"),

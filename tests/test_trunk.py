@@ -25,10 +25,8 @@ from factory.trunk import (
     Moved,
     Nothing,
     Outcome,
-    Refreshed,
     Rehearsed,
     Trunk,
-    TrunkGone,
     make,
     message,
 )
@@ -128,26 +126,24 @@ async def test_a_clone_that_was_killed_half_way_is_made_anew(tmp_path: Path) -> 
 
 
 async def test_refresh_follows_trunk_and_its_new_tags(world: World) -> None:
-    before = world.head()
     after = commit(world.repo, {"b": "1"})
     git(world.repo, "tag", "-a", "-m", "two", "v2")
 
-    assert await world.trunk.refresh() == Refreshed(after, before, rewritten=False)
-    assert await world.trunk.refresh() == Refreshed(after, after, rewritten=False)
+    assert await world.trunk.refresh() == after
+    assert await world.trunk.refresh() == after
     assert git(world.own.git_dir, "tag") == "v2"
 
 
-async def test_a_rewritten_trunk_is_noticed(world: World) -> None:
-    before = world.head()
+async def test_a_rewritten_trunk_is_followed(world: World) -> None:
     git(world.repo, "commit", "-q", "--amend", "-m", "other")
 
-    assert await world.trunk.refresh() == Refreshed(world.head(), before, rewritten=True)
+    assert await world.trunk.refresh() == await world.own.commit("refs/heads/main") == world.head()
 
 
 async def test_a_renamed_trunk_is_gone(world: World) -> None:
     git(world.repo, "branch", "-m", "main", "master")
 
-    assert await world.trunk.refresh() == TrunkGone("main")
+    assert await world.trunk.refresh() == ""
 
 
 @pytest.mark.parametrize("option", ["--object-format=sha256", "--ref-format=reftable", "-q"])
@@ -163,7 +159,7 @@ async def test_packed_refs_are_read(world: World) -> None:
     to = await world.candidate()
     git(world.repo, "pack-refs", "--all")
 
-    assert world.trunk._read_ref() == await world.trunk.tip() == world.head()
+    assert world.trunk._user.read_ref(world.trunk.ref) == await world.trunk.tip() == world.head()
     assert await world.land(to) == Landed(to)
 
 
@@ -175,7 +171,7 @@ async def test_a_shallow_clone_is_landed_on(tmp_path: Path) -> None:
 
     assert await world.land(to) == Landed(to)
     commit(world.repo, {"more": "1"})
-    assert isinstance(await world.trunk.refresh(), Refreshed)
+    assert await world.trunk.refresh() == world.head()
     again = await world.candidate({"again": "1"}, ())
     assert await world.land(again) == Landed(again)
 
@@ -573,10 +569,9 @@ async def test_a_landing_of_many_files_arrives_as_a_pack(world: World) -> None:
 async def test_what_once_was_on_trunk_is_held_after_a_rewrite(world: World) -> None:
     first = await world.candidate()
     await world.land(first)
-    last = await world.trunk.refresh()
+    await world.trunk.refresh()
     git(world.repo, "reset", "-q", "--hard", "HEAD~")
 
-    assert isinstance(last, Refreshed)
     assert await world.trunk.holds(first)
     assert not await world.trunk.holds(await world.candidate({"x": ""}, ()))
     assert not await world.trunk.holds("1" * 40)
@@ -745,7 +740,7 @@ async def test_a_git_that_outlived_us_is_waited_for(world: World, monkeypatch: p
     idle = ["git", "hash-object", "--stdin"]
     other = subprocess.Popen(idle, cwd=world.repo, env=environment(), stdin=subprocess.PIPE)  # noqa: ASYNC220
 
-    assert kind(await world.recover(plan)) == "locked"
+    assert kind(await world.recover(plan)) == "running"
     assert lock.exists()
     other.communicate(b"")
     assert await world.recover(plan) == Landed(to)

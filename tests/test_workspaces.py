@@ -636,17 +636,6 @@ async def test_a_shipped_name_that_trunk_tracks_something_in_is_not_left_out(lin
     )
 
 
-async def test_what_setup_made_can_be_listed(line: Line) -> None:
-    workspace = await line.workspace()
-    for path in ("made/by/setup.txt", "one file", "build/ignored"):
-        (workspace.tree / path).parent.mkdir(parents=True, exist_ok=True)
-        (workspace.tree / path).write_text("made\n")
-
-    made = await line.workspaces.untracked(workspace)
-
-    assert sorted(made) == ["made", "one file"]
-
-
 async def test_the_same_name_moves_on_to_a_new_base(line: Line) -> None:
     await line.workspace()
     base = await line.commit({"src/app.py": "moved on\n", "new/file.py": "new\n"})
@@ -782,17 +771,12 @@ async def test_an_abandoned_workspace_is_snapshotted_and_never_used_again(line: 
     workspace = await line.workspace()
     (workspace.tree / "late.py").write_text("late\n")
 
-    aside = await line.workspaces.abandon("w1")
+    aside = line.workspaces.abandon("w1")
     snapshot = await line.snapshot(line.workspaces.at(aside.name))
     again = await line.workspace()
 
     assert line.changes(snapshot.tree) == {"late.py": "A"}
     assert content(again.tree) == FRESH
-
-    await line.workspaces.clear_abandoned()
-
-    assert not aside.exists()
-    assert sorted(path.name for path in (line.root / "index").iterdir()) == ["workspaces-w1", "workspaces-w1.exclude"]
 
 
 async def test_a_repository_of_sha256_works_as_any_other(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from argparse import Namespace
 from collections.abc import Callable
 
 from factory.cli import place, say
-from factory.errors import NotYet, RefusedByState, UsageError
+from factory.errors import NotYet, RefusedByState, UsageError, did_you_mean
 from factory.stores import views
 from factory.stores.views import Json
 
@@ -110,7 +110,7 @@ def _answer(con: sqlite3.Connection, name: str, said: str) -> Json:
     card = views.card(con, name)
     if card is None:
         known = [each["id"] for each in views.cards(con, open_only=True)]
-        raise RefusedByState(f"there is no card {name}{say.meant(name, known)}\n  the open ones: factory status")
+        raise RefusedByState(f"there is no card {name}{did_you_mean(name, known)}\n  the open ones: factory status")
     if card["state"] != "open":
         raise RefusedByState(f"{name} is closed: {card['answer'] or card['closed_why']}. A card takes one answer.")
     if any(asked["card"] == name for asked in views.pending(con, "answer")):

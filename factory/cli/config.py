@@ -8,7 +8,7 @@ from typing import Any
 
 from factory import settings
 from factory.cli import place, say
-from factory.errors import ConfigError, RefusedByState, UsageError
+from factory.errors import ConfigError, RefusedByState, UsageError, did_you_mean
 from factory.stores import views
 from factory.stores.views import Json
 
@@ -78,7 +78,7 @@ def _kept(top: str) -> tuple[Json | None, Json]:
 
 def _explain(key: str, values: Json) -> None:
     if key not in settings.KEYS:
-        raise UsageError(f"there is no key {key!r}{say.meant(key, settings.KEYS)}\n  all of them: factory config")
+        raise UsageError(f"there is no key {key!r}{did_you_mean(key, settings.KEYS)}\n  all of them: factory config")
     field, each = settings.KEYS[key], values[key]
     print(f"{key} = {_toml(each['value'])}")
     print(f"  from     {each['source']}")

@@ -39,7 +39,7 @@ def _findings(top: Path) -> Iterator[tuple[str, str]]:
     try:
         trunk = trunk or views.remembered_trunk(str(top))
         found = anyio.run(partial(git.examine, top, os.environ, trunk=trunk))
-        yield OK, f"git repository, {found.branch} at {found.commit[:10]}"
+        yield OK, f"git repository, trunk is {found.branch}"
     except FactoryError as error:
         yield BAD, str(error)
     own = {path.relative_to(top).as_posix(): path.read_text() for path in top.glob("conventions/runtimes/*.toml")}

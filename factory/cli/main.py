@@ -14,7 +14,7 @@ from importlib import import_module
 
 from factory import __version__
 from factory.cli import say
-from factory.errors import FactoryError, NotYet, UsageError
+from factory.errors import FactoryError, NotYet, UsageError, did_you_mean
 
 Commands = Mapping[str, tuple[str, str, str]]  # name → (module, synopsis, what it is for)
 
@@ -119,8 +119,8 @@ def _declare(parser: argparse.ArgumentParser, synopsis: str) -> None:
 def _meant(name: str, commands: Commands) -> str:
     for program, its in (("factory", FACTORY), ("factoryd", FACTORYD)):
         if name in its:
-            return f"; did you mean: {program} {name}"
-    return say.meant(name, commands)
+            return f": did you mean {program} {name}?"
+    return did_you_mean(name, commands)
 
 
 def _overview(program: str, commands: Commands) -> list[str]:

@@ -9,8 +9,7 @@ import os
 import sqlite3
 from contextlib import closing
 
-from factory.cli import say
-from factory.errors import FactoryError, RepositoryError
+from factory.errors import FactoryError, RepositoryError, did_you_mean
 from factory.stores import views
 from factory.stores.views import Json
 
@@ -69,7 +68,8 @@ def unit(con: sqlite3.Connection, name: str, *, refusal: type[FactoryError] = Fa
 def meant(con: sqlite3.Connection, name: str) -> str:
     """A did-you-mean among the units that are open or landed last."""
     seen = views.status(con, views.now_text())
-    return say.meant(name, [unit["id"] for unit in seen["units_open"]] + [unit["unit"] for unit in seen["last_landed"]])
+    known = [unit["id"] for unit in seen["units_open"]] + [unit["unit"] for unit in seen["last_landed"]]
+    return did_you_mean(name, known)
 
 
 def _main_worktree(top: str) -> str:

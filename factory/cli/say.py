@@ -6,7 +6,7 @@ Invariant: what `clean` returns holds no control character but newline and tab.
 import os
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from itertools import accumulate
 from unicodedata import combining, east_asian_width
@@ -97,14 +97,6 @@ def moment(stamp: str, now: datetime) -> str:
     """That time on this machine's clock, with the date where it is not today's."""
     at = datetime.fromisoformat(stamp).astimezone()
     return f"{at:%H:%M:%S}" if at.date() == now.astimezone().date() else f"{at:%m-%d %H:%M}"
-
-
-def meant(word: str, known: Iterable[str]) -> str:
-    """`; did you mean: …`, or nothing where nothing is near."""
-    from difflib import get_close_matches  # only those who mistype pay for it
-
-    near = get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"; did you mean: {near[0]}" if near else ""
 
 
 def _cells(char: str) -> int:

@@ -1,6 +1,7 @@
 """One unit or card, with all that is known of it: what it is, what it changes, and why it is where it is."""
 
 import json
+import os
 import sqlite3
 import sys
 from argparse import Namespace
@@ -57,7 +58,7 @@ def diff(args: Namespace) -> int:
     top = place.root()
     with place.store(top) as con:
         base, commit = _ends(place.unit(con, args.id))
-    own = Git(git_dir=Path(place.within(top, "git")), own=True)
+    own = Git(git_dir=Path(place.within(top, "git")), own=True, environ=dict(os.environ))
     patch = anyio.run(own.run, "diff-tree", "-p", "-M", "--no-ext-diff", "--no-textconv", base, commit).out
     if sys.stdout.isatty():
         print(say.clean(patch.decode(errors="replace")), end="")

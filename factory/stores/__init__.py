@@ -3,13 +3,16 @@
 What must not live here: anything that `factory status` would have to import and does not need.
 """
 
+import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 from factory.errors import StoreError
 
 SCHEMA = 1  # PRAGMA user_version
 BUSY_S = 5.0
+PAGE = 500  # journal entries read at once: no reader holds the write-ahead log back
 
 # SQLite takes a partial index only for a query that repeats its condition, so both sides take the text from here.
 OPEN: Mapping[str, str] = {
@@ -19,6 +22,10 @@ OPEN: Mapping[str, str] = {
     "step": '"done" = 0',
     "request": "\"state\" = 'pending'",
 }
+APPEND = (
+    'INSERT INTO "journal" ("at", "event", "unit", "attempt", "worker", "detail", "changes") '
+    'VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING "seq"'
+)
 
 
 def connect(path: str, mode: str) -> sqlite3.Connection:
@@ -28,15 +35,26 @@ def connect(path: str, mode: str) -> sqlite3.Connection:
         con = sqlite3.connect(f"{address}?mode={mode}", uri=True, isolation_level=None, timeout=BUSY_S)
     except sqlite3.Error as error:
         raise StoreError(f"The store {path} cannot be opened: {error}. Nothing was changed.") from error
-    try:
-        _check_version(path, con.execute("PRAGMA user_version").fetchone()[0])
-    except sqlite3.Error as error:
-        con.close()
-        raise damaged(path, str(error)) from error
-    except StoreError:
-        con.close()
-        raise
+    with trusted(con, path):
+        ((version,),) = con.execute("PRAGMA user_version").fetchall()
+        if version > SCHEMA:
+            raise StoreError(
+                f"The store {path} was written by a newer factoryd (format {version}, this one knows {SCHEMA}). "
+                "Nothing was changed. Install that version again."
+            )
+        if version < SCHEMA:
+            raise damaged(path, "it is not a store of factoryd")
     return con
+
+
+@contextmanager
+def trusted(con: sqlite3.Connection, path: str) -> Iterator[None]:
+    """Close the connection, and raise StoreError, where what is looked at in the block is not as it should be."""
+    try:
+        yield
+    except (sqlite3.Error, StoreError) as error:
+        con.close()
+        raise error if isinstance(error, StoreError) else damaged(path, str(error)) from error
 
 
 def damaged(path: str, reason: str) -> StoreError:
@@ -47,11 +65,6 @@ def damaged(path: str, reason: str) -> StoreError:
     )
 
 
-def _check_version(path: str, version: int) -> None:
-    if version > SCHEMA:
-        raise StoreError(
-            f"The store {path} was written by a newer factoryd (format {version}, this one knows {SCHEMA}). "
-            "Nothing was changed. Install that version again."
-        )
-    if version < SCHEMA:
-        raise damaged(path, "it is not a store of factoryd")
+def to_json(value: object, default: Callable[[object], object] | None = None) -> str:
+    """The value as JSON that can be stored: a path or an output that is not UTF-8 must not stop the line."""
+    return json.dumps(value, ensure_ascii=False, default=default).encode(errors="replace").decode()

@@ -7,22 +7,19 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from factory.errors import Fenced, StoreError
 from factory.journal import Entry, Event
 from factory.records import HINTS, KEYS, KINDS, R, Record, from_row, from_stamp, kind_name, stamp, to_row
-from factory.stores import OPEN, SCHEMA, connect, damaged
-
-PAGE = 500  # journal entries read at once: no reader holds the write-ahead log back
+from factory.stores import APPEND, OPEN, PAGE, SCHEMA, connect, damaged, to_json, trusted
 
 JOURNAL = (
-    'CREATE TABLE "journal" ("seq" INTEGER PRIMARY KEY, "at" TEXT NOT NULL, "event" TEXT NOT NULL, '
-    '"unit" TEXT NOT NULL, "attempt" INTEGER NOT NULL, "worker" TEXT NOT NULL, '
-    '"detail" TEXT NOT NULL, "changes" TEXT NOT NULL)',
+    'CREATE TABLE "journal" '
+    '("seq" INTEGER PRIMARY KEY, "at", "event", "unit", "attempt", "worker", "detail", "changes")',
     'CREATE INDEX "journal_unit" ON "journal" ("unit")',
 )
 INDEXES = (
@@ -32,11 +29,6 @@ INDEXES = (
     'CREATE INDEX "card_fingerprint" ON "card" ("fingerprint")',
     'CREATE INDEX "verdict_tree" ON "verdict" ("tree")',
     'CREATE INDEX "verdict_gate" ON "verdict" ("gate")',
-)
-ENTRY = 'SELECT "seq", "at", "event", "unit", "attempt", "worker", "detail", "changes" FROM "journal" WHERE "seq" > ?'
-APPEND = (
-    'INSERT INTO "journal" ("at", "event", "unit", "attempt", "worker", "detail", "changes") '
-    'VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING "seq"'
 )
 COLUMNS: Mapping[type[Record], tuple[str, ...]] = {kind: tuple(hints) for kind, hints in HINTS.items()}
 PER_CONNECTION = ("PRAGMA synchronous = FULL", "PRAGMA journal_size_limit = 16777216")
@@ -49,13 +41,13 @@ class SqliteStore:
         """Open the store, made anew only where there is none; raise StoreError for one that cannot be trusted."""
         if not path.exists():
             _create(path)
-        self._con = connect(str(path), "rw")
-        self._depth = 0
-        try:
-            _verify(self._con, path)
-        except StoreError:
-            self._con.close()
-            raise
+        self._con, self._depth = connect(str(path), "rw"), 0
+        with trusted(self._con, str(path)):
+            for pragma in PER_CONNECTION:
+                self._con.execute(pragma)
+            ((found,), *_) = self._con.execute("PRAGMA quick_check(1)").fetchall()
+            if found != "ok":
+                raise damaged(str(path), str(found).partition("\n")[0])
 
     def write(
         self,
@@ -70,8 +62,8 @@ class SqliteStore:
     ) -> int:
         """Append a journal entry with the records it changed; return its seq. Raises Fenced, StoreError."""
         rows = [(type(record), to_row(record)) for record in records]
-        changes = _json([(kind_name(kind), row) for kind, row in rows])
-        entry = (stamp(now), event, unit, attempt, worker, _json(detail), changes)
+        changes = to_json([(kind_name(kind), row) for kind, row in rows])
+        entry = (stamp(now), event, unit, attempt, worker, to_json(detail, _moment), changes)
         with self.transaction():
             if fence:
                 self._check_newest(unit, attempt)
@@ -83,14 +75,18 @@ class SqliteStore:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Several writes as one; an exception inside undoes all of them. Nests: an inner block is undone alone."""
-        begin, keep, undo = self._steps()
-        self._execute(begin)
+        inner = f"depth_{self._depth}" if self._depth else ""
+        if inner and not self._con.in_transaction:
+            # A full disk makes SQLite end the transaction by itself; a savepoint would silently begin another.
+            raise StoreError("The store has undone this transaction already: nothing more was written in it.")
+        self._execute(f"SAVEPOINT {inner}" if inner else "BEGIN IMMEDIATE")
         self._depth += 1
         try:
             yield
-            self._execute(keep)
+            self._execute(f"RELEASE {inner}" if inner else "COMMIT")
         except BaseException:
-            self._undo(undo)
+            if self._con.in_transaction:
+                self._execute(f"ROLLBACK TO {inner}" if inner else "ROLLBACK")
             raise
         finally:
             self._depth -= 1
@@ -114,7 +110,7 @@ class SqliteStore:
     def journal(self, *, after: int = 0, unit: str = "") -> Iterator[Entry]:
         """Entries with seq > after, oldest first; of one unit where named. Read in pages."""
         condition, args = (' AND "unit" = ?', (unit,)) if unit else ("", ())
-        query = f'{ENTRY}{condition} ORDER BY "seq" LIMIT {PAGE}'
+        query = f'SELECT * FROM "journal" WHERE "seq" > ?{condition} ORDER BY "seq" LIMIT {PAGE}'
         while rows := self._execute(query, (after, *args)):
             yield from map(_entry, rows)
             after = rows[-1][0]
@@ -141,20 +137,6 @@ class SqliteStore:
         if newest != [(attempt,)]:
             raise Fenced(f"Attempt {attempt} of {unit} is not its newest: what it asked for was not done.")
 
-    def _steps(self) -> tuple[str, str, tuple[str, ...]]:
-        if not self._depth:
-            return "BEGIN IMMEDIATE", "COMMIT", ("ROLLBACK",)
-        if not self._con.in_transaction:
-            # A full disk makes SQLite end the transaction by itself; a savepoint would silently begin another.
-            raise StoreError("The store has undone this transaction already: nothing more was written in it.")
-        name = f"depth_{self._depth}"
-        return f"SAVEPOINT {name}", f"RELEASE {name}", (f"ROLLBACK TO {name}", f"RELEASE {name}")
-
-    def _undo(self, steps: Sequence[str]) -> None:
-        for step in steps:
-            if self._con.in_transaction:
-                self._execute(step)
-
 
 def _create(path: Path) -> None:
     """Make an empty store beside its place and move it there: a kill on the way leaves no half-made one."""
@@ -164,20 +146,13 @@ def _create(path: Path) -> None:
     new = path.with_name(f"{path.name}.new")
     try:
         new.unlink(missing_ok=True)
-        _fill(new)
+        with closing(sqlite3.connect(new, isolation_level=None)) as con:
+            for statement in ("PRAGMA journal_mode = WAL", *PER_CONNECTION, "BEGIN", *_schema(), "COMMIT"):
+                con.execute(statement)
         new.replace(path)
         _sync(path.parent)
     except (OSError, sqlite3.Error) as error:
         raise StoreError(f"The store {path} cannot be made: {error}.") from error
-
-
-def _fill(path: Path) -> None:
-    con = sqlite3.connect(path, isolation_level=None)
-    try:
-        for statement in ("PRAGMA journal_mode = WAL", *PER_CONNECTION, "BEGIN", *_schema(), "COMMIT"):
-            con.execute(statement)
-    finally:
-        con.close()
 
 
 def _sync(folder: Path) -> None:
@@ -186,17 +161,6 @@ def _sync(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _verify(con: sqlite3.Connection, path: Path) -> None:
-    try:
-        for pragma in PER_CONNECTION:
-            con.execute(pragma)
-        ((found,), *_) = con.execute("PRAGMA quick_check(1)").fetchall()
-    except sqlite3.Error as error:
-        raise damaged(str(path), str(error)) from error
-    if found != "ok":
-        raise damaged(str(path), str(found).partition("\n")[0])
 
 
 def _schema() -> Iterator[str]:
@@ -209,14 +173,9 @@ def _schema() -> Iterator[str]:
 
 
 def _table(kind: type[Record]) -> str:
-    columns = ", ".join(f"{_name(column)} {_type(hint)}" for column, hint in HINTS[kind].items())
+    # A key that is INTEGER is numbered by SQLite; a value of any other type is kept as it is written.
+    columns = ", ".join(_name(name) + (" INTEGER" if hint is int else "") for name, hint in HINTS[kind].items())
     return f"CREATE TABLE {_name(kind_name(kind))} ({columns}, PRIMARY KEY ({_names(KEYS[kind])}))"
-
-
-def _type(hint: Any) -> str:
-    if type(None) in get_args(hint):
-        return _type(get_args(hint)[0]).removesuffix(" NOT NULL")
-    return {int: "INTEGER", bool: "INTEGER", float: "REAL"}.get(hint, "TEXT") + " NOT NULL"
 
 
 def _upsert(kind: type[Record]) -> str:
@@ -242,22 +201,10 @@ def _name(word: str) -> str:
 
 
 def _entry(row: Sequence[Any]) -> Entry:
-    seq, at, event, unit, attempt, worker, detail, changes = row
-    return Entry(
-        seq=seq,
-        at=from_stamp(at),
-        event=Event(event),
-        unit=unit,
-        attempt=attempt,
-        worker=worker,
-        detail=json.loads(detail),
-        changes=tuple((table, changed) for table, changed in json.loads(changes)),
-    )
-
-
-def _json(value: Any) -> str:
-    # A path or an output that is not UTF-8 must not stop the line: what cannot be written becomes "?".
-    return json.dumps(value, ensure_ascii=False, default=_moment).encode(errors="replace").decode()
+    seq, at, event, unit, attempt, worker, detail, changed = row
+    changes = tuple((table, values) for table, values in json.loads(changed))
+    facts = {"unit": unit, "attempt": attempt, "worker": worker, "detail": json.loads(detail), "changes": changes}
+    return Entry(seq=seq, at=from_stamp(at), event=Event(event), **facts)
 
 
 def _moment(value: Any) -> str:

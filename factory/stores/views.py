@@ -12,11 +12,10 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 
 from factory.errors import StoreError
-from factory.stores import OPEN, connect
+from factory.stores import APPEND, OPEN, PAGE, connect, to_json
 
 TYPE_CHECKING = False  # importing typing for its constant would cost `factory status` more than the query
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
     from typing import Any
 
     Json = dict[str, Any]
@@ -25,8 +24,14 @@ else:
 
 STATES = ("waiting", "ready", "running", "queued", "held", "landed", "split", "cancelled")
 NEEDS_YOU_FIRST = ("held", "running", "queued", "ready", "waiting")
-LAST_LANDED = 5
-PAGE = 500
+SHOWN = ("id", "title", "state", "attempt", "why", "since", "priority")
+ASKED = ("id", "kind", "unit", "question", "default", "deadline", "count", "since", "recommended", "answer")
+LANDED = (
+    'SELECT "id" AS "unit", "commit", "landed" AS "at" FROM "unit" '
+    'WHERE "landed" IS NOT NULL ORDER BY "landed" DESC LIMIT 5'
+)
+_LISTS = ("needs", "scope", "approved", "units", "options")  # columns that hold JSON
+_TRUTHS = ("resume", "fresh", "resumed", "ok", "settled", "flaky")  # columns that hold 0 or 1
 
 
 def open_store(path: str, *, write: bool = False) -> sqlite3.Connection:
@@ -55,7 +60,7 @@ def now_text() -> str:
 
 def status(con: sqlite3.Connection, now: str) -> "Json":
     """What `factory status --json` prints (line.md §10), of one moment."""
-    with _one_moment(con):
+    with writing(con, "BEGIN"):  # several queries see one state
         counts = dict(_rows(con, 'SELECT "state", count(*) FROM "unit" GROUP BY "state"'))
         units = _open_units(con)
         return {
@@ -65,28 +70,26 @@ def status(con: sqlite3.Connection, now: str) -> "Json":
             "trunk": fact(con, "trunk") or {"branch": None, "commit": None, "state": "unknown", "gates_red": []},
             "workers": _workers(con),
             "units": {state: counts.get(state, 0) for state in STATES},
-            "units_open": [
-                _only(unit, "id", "title", "state", "attempt", "why", "since", "priority") for unit in units
-            ],
+            "units_open": [_only(unit, *SHOWN) for unit in units],
             "queue": _queue(con, units),
             "escalations": [_escalation(card) for card in cards(con, open_only=True)],
             "budget": fact(con, "budget"),
             "sandbox": fact(con, "sandbox"),
             "paused": fact(con, "paused"),
             "warnings": fact(con, "warnings") or [],
-            "last_landed": _last_landed(con),
+            "last_landed": _dicts(con, LANDED),
         }
 
 
 def show(con: sqlite3.Connection, unit: str) -> "Json | None":
     """All that is on record about one unit, or None."""
-    with _one_moment(con):
+    with writing(con, "BEGIN"):  # several queries see one state
         found = _dicts(con, 'SELECT * FROM "unit" WHERE "id" = ?', unit)
         if not found:
             return None
         task = _dicts(con, 'SELECT "name", "text" FROM "task" WHERE "unit" = ?', unit)
         return {
-            **_lists(_truths(found[0], "resume", "fresh"), "needs", "scope", "approved"),
+            **found[0],
             "on_trunk": found[0]["state"] == "landed" and unit not in (fact(con, "trunk") or {}).get("missing", []),
             "task": task[0] if task else None,
             "attempts": [_attempt(row) for row in _of_unit(con, "attempt", "number", unit)],
@@ -113,12 +116,12 @@ def last_seq(con: sqlite3.Connection) -> int:
 
 def cards(con: sqlite3.Connection, *, open_only: bool = False) -> "list[Json]":
     """The cards with all their fields, oldest first."""
-    return _cards(con, OPEN["card"] if open_only else "1")
+    return _dicts(con, f'SELECT * FROM "card" WHERE {OPEN["card"] if open_only else 1} ORDER BY "since", "id"')
 
 
 def card(con: sqlite3.Connection, name: str) -> "Json | None":
     """One card by its id, or None."""
-    return next(iter(_cards(con, '"id" = ?', name)), None)
+    return next((each for each in cards(con) if each["id"] == name), None)
 
 
 def fact(con: sqlite3.Connection, name: str) -> "Any":
@@ -155,33 +158,24 @@ def make_request(con: sqlite3.Connection, kind: str, args: "Json", now: str) -> 
     """Put a request for the daemon, and its journal entry, inside `writing(con)`; return its id."""
     if not con.in_transaction:
         raise StoreError("A request is made inside writing(): its checks and its row are one transaction.")
-    row = {"kind": kind, "args": _json(args), "at": now, "state": "pending", "outcome": ""}
+    row = {"kind": kind, "args": to_json(args), "at": now, "state": "pending", "outcome": ""}
     insert = 'INSERT INTO "request" ("kind", "args", "at", "state", "outcome") VALUES (?, ?, ?, ?, ?) RETURNING "id"'
     made = int(_rows(con, insert, *row.values())[0][0])
-    detail, changes = _json({"request": made, "kind": kind, "args": args}), _json([["request", {"id": made, **row}]])
-    append = (
-        'INSERT INTO "journal" ("at", "event", "unit", "attempt", "worker", "detail", "changes") '
-        "VALUES (?, 'request.made', ?, 0, '', ?, ?)"
-    )
-    _rows(con, append, now, args.get("unit", ""), detail, changes)
+    detail = to_json({"request": made, "kind": kind, "args": args})
+    changes = to_json([["request", {"id": made, **row}]])
+    _rows(con, APPEND, now, "request.made", args.get("unit", ""), 0, "", detail, changes)
     return made
 
 
 def request_outcome(con: sqlite3.Connection, made: int) -> "Json | None":
     """State (pending, done, refused) and outcome of a request, or None."""
-    rows = _dicts(con, 'SELECT "state", "outcome" FROM "request" WHERE "id" = ?', made)
-    return rows[0] if rows else None
+    return next(iter(_dicts(con, 'SELECT "state", "outcome" FROM "request" WHERE "id" = ?', made)), None)
 
 
 def pending(con: sqlite3.Connection, kind: str) -> "list[Json]":
     """The arguments of each request of that kind that the daemon has not taken yet."""
     rows = _rows(con, f'SELECT "args" FROM "request" WHERE {OPEN["request"]} AND "kind" = ?', kind)
     return [json.loads(args) for (args,) in rows]
-
-
-def _one_moment(con: sqlite3.Connection) -> "AbstractContextManager[None]":
-    # Several queries see one state; and briefly: a long read lets the write-ahead log grow.
-    return writing(con, "BEGIN")
 
 
 def _rows(con: sqlite3.Connection, query: str, *args: object) -> "list[Any]":
@@ -192,23 +186,16 @@ def _rows(con: sqlite3.Connection, query: str, *args: object) -> "list[Any]":
 
 
 def _dicts(con: sqlite3.Connection, query: str, *args: object) -> "list[Json]":
-    return [dict(row) for row in _rows(con, query, *args)]
+    return [_decoded(dict(row)) for row in _rows(con, query, *args)]
+
+
+def _decoded(row: "Json") -> "Json":
+    lists = {name: json.loads(row[name]) for name in _LISTS if name in row}
+    return {**row, **lists, **{name: bool(row[name]) for name in _TRUTHS if name in row}}
 
 
 def _only(row: "Json", *names: str) -> "Json":
     return {name: row.get(name) for name in names}
-
-
-def _lists(row: "Json", *names: str) -> "Json":
-    return {**row, **{name: json.loads(row[name]) for name in names}}
-
-
-def _truths(row: "Json", *names: str) -> "Json":
-    return {**row, **{name: bool(row[name]) for name in names}}
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False).encode(errors="replace").decode()
 
 
 def _open_units(con: sqlite3.Connection) -> "list[Json]":
@@ -239,23 +226,8 @@ def _queue(con: sqlite3.Connection, units: "list[Json]") -> "list[Json]":
     ]
 
 
-def _cards(con: sqlite3.Connection, where: str, *args: str) -> "list[Json]":
-    rows = _dicts(con, f'SELECT * FROM "card" WHERE {where} ORDER BY "since", "id"', *args)
-    return [_lists(row, "units", "options") for row in rows]
-
-
 def _escalation(row: "Json") -> "Json":
-    names = ("id", "kind", "unit", "question", "default", "deadline", "count", "since", "recommended", "answer")
-    shown = _only(row, *names)
-    return {**shown, "options": [_only(option, "key", "label", "effect") for option in row["options"]]}
-
-
-def _last_landed(con: sqlite3.Connection) -> "list[Json]":
-    return _dicts(
-        con,
-        'SELECT "id" AS "unit", "commit", "landed" AS "at" FROM "unit" '
-        f'WHERE "landed" IS NOT NULL ORDER BY "landed" DESC LIMIT {LAST_LANDED}',
-    )
+    return {**_only(row, *ASKED), "options": [_only(option, "key", "label", "effect") for option in row["options"]]}
 
 
 def _of_unit(con: sqlite3.Connection, table: str, order: str, unit: str) -> "list[Json]":
@@ -264,13 +236,13 @@ def _of_unit(con: sqlite3.Connection, table: str, order: str, unit: str) -> "lis
 
 def _attempt(row: "Json") -> "Json":
     tokens = {"input": row.pop("tokens_input"), "output": row.pop("tokens_output")}
-    return {**_truths(row, "resumed"), "tokens": tokens}
+    return {**row, "tokens": tokens}
 
 
 def _verdicts(con: sqlite3.Connection, unit: str) -> "list[Json]":
     """Those that the journal names this unit for; `cached` where a settled one was taken and no gate ran."""
     return [
-        {**_truths(row, "ok", "settled", "flaky"), "cached": bool(json.loads(entry["detail"]).get("cached"))}
+        {**_decoded(row), "cached": bool(json.loads(entry["detail"]).get("cached"))}
         for entry in _of_unit(con, "journal", "seq", unit)
         if entry["event"] == "verdict.given"
         for table, row in json.loads(entry["changes"])

@@ -147,6 +147,8 @@ class Line:
             for pid in left:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+            if self.daemon is not None:
+                self.daemon.wait()
             if self._store:
                 self._store.close()
         assert left == {}, f"left running: {left}"
@@ -211,6 +213,25 @@ class Line:
     def configure_before(self, text: str) -> None:
         """Save factory.toml before the first start."""
         (self.root / "factory.toml").write_text(text)
+
+    def wrap_git(self, *, on: str, before: str = "", after: str = "") -> None:
+        """Put a git on the daemon's PATH that does something, once, around the first call that holds `on`."""
+        real, once = shutil.which("git"), self.folder / "once"
+        script = f"""\
+            #!/bin/sh
+            git={real}
+            case " $* " in *"{on}"*)
+                if mkdir {once} 2> /dev/null; then
+                    {before or ":"}
+                    $git "$@"; code=$?
+                    {after or ":"}
+                    exit $code
+                fi;;
+            esac
+            exec $git "$@"
+            """
+        (self.bin / "git").write_text(textwrap.dedent(script))
+        (self.bin / "git").chmod(0o755)
 
     # ── what is seen ──
 

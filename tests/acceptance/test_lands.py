@@ -1,10 +1,11 @@
 """Work that lands: what a person drops ends as one tested commit on trunk each."""
 
 import subprocess
+import time
 from pathlib import Path
 
 from factory.journal import Event
-from factory.records import Attempt, CardKind, Remark
+from factory.records import Attempt, CardKind, Remark, Verdict
 from factory.unit import UnitState
 from tests.acceptance.line import GATE, Line
 from tests.git_repo import environment, git
@@ -126,6 +127,26 @@ def test_a_question_becomes_a_card_and_its_answer_reaches_a_fresh_context(shared
     ]
 
 
+def test_a_unit_may_ask_twice(shared: Line) -> None:
+    code = """
+        if attempt < 3:
+            leave('question.md', f'Number {attempt}?')
+        else:
+            write('asked.txt', str('first answer' in told and 'second answer' in told))
+        """
+    shared.drop("asks-twice", code)
+    first = shared.card(CardKind.QUESTION)
+    shared.answer(first, "the first answer")
+    shared.event(Event.ATTEMPT_ENDED, unit="asks-twice", attempt=2)
+
+    second = shared.card(CardKind.QUESTION)
+    shared.answer(second, "the second answer")
+
+    landed = shared.unit("asks-twice")
+    assert second.id != first.id
+    assert shared.git("show", f"{landed.commit}:asked.txt") == "True"
+
+
 def test_an_answered_session_is_continued_where_it_was_born(shared: Line) -> None:
     code = """
         if not resumed:
@@ -221,3 +242,79 @@ def test_a_quiet_line_spends_one_run_of_each_gate_on_a_unit(line: Line) -> None:
 
     verdicts = line.entries(Event.VERDICT_GIVEN, after=mark)
     assert [(entry.unit, entry.detail["gate"]) for entry in verdicts] == [("once", "10-whole")]
+
+
+def test_a_gate_that_fails_and_then_passes_on_the_same_tree_is_flaky_and_nobody_is_blamed(line: Line) -> None:
+    line.drop("lucky", f"hold({str(line.folder / 'go')!r}); write('lucky.txt', 'fine')")
+    line.event(Event.ATTEMPT_STARTED, unit="lucky")
+    coin = line.folder / "coin"
+    line.commit({"conventions/gates/20-coin.sh": f"[ -e lucky.txt ] && mkdir {coin} 2> /dev/null && exit 1\nexit 0\n"})
+    line.event(Event.TRUNK_MOVED)
+    (line.folder / "go").touch()
+
+    line.unit("lucky")
+
+    assert line.attempts("lucky") == ["submitted"]
+    verdicts = line.store.select(Verdict, gate="20-coin")
+    assert sorted((verdict.ok, verdict.flaky) for verdict in verdicts) == [(True, False), (True, True)]
+
+
+def test_units_whose_scopes_overlap_do_not_run_at_the_same_time(shared: Line) -> None:
+    go = shared.folder / "go-scopes"
+    shared.drop("scope-a", f"hold({str(go)!r}); write('src/a.txt', 'fine')", scope=["src/**"])
+    shared.event(Event.ATTEMPT_STARTED, unit="scope-a")
+    shared.drop("scope-b", "write('src/b.txt', 'fine')", scope=["src/b.txt"])
+
+    shared.unit("scope-b", UnitState.READY, why="its scope overlaps that of scope-a")
+
+    go.touch()
+    shared.unit("scope-a")
+    shared.unit("scope-b")
+
+
+def test_the_same_file_dropped_again_later_is_a_new_unit(shared: Line) -> None:
+    shared.drop("twice", "write('twice.txt', '1')")
+    shared.unit("twice")
+
+    shared.drop("twice", "write('twice.txt', '2')")
+
+    landed = shared.unit("twice-2")
+    assert shared.git("show", f"{landed.commit}:twice.txt") == "2"
+
+
+def test_what_everyone_here_knows_is_told_to_those_whom_it_concerns(line: Line) -> None:
+    note = "---\npaths: ['billing/**']\n---\nAmounts are in cents.\n"
+    line.commit({"conventions/knowledge/money.md": note, "conventions/knowledge/all.md": "Be brief.\n"})
+    line.event(Event.TRUNK_MOVED)
+
+    for name, scope in (("bills", "billing/**"), ("words", "docs/**")):
+        line.drop(name, f"write('{scope[:-3]}/x.txt', 'fine')", scope=[scope])
+        line.unit(name)
+
+    assert "Amounts are in cents." in line.prompt("bills", 1)
+    assert "Amounts are in cents." not in line.prompt("words", 1)
+    assert "Be brief." in line.prompt("words", 1)
+
+
+def test_an_idle_line_does_nothing(line: Line) -> None:
+    line.drop("one", "write('one.txt', 'fine')")
+    line.unit("one")
+    line.until("all is told", lambda: line.fact("trunk")["state"] == "green" and line.fact("queue") == [])
+    assert line.daemon is not None
+    stat = Path(f"/proc/{line.daemon.pid}/status")
+    settled = line.until("it sleeps", lambda: line.mark() if _still(stat, 0.3) else 0)
+
+    assert _still(stat, 1.0)
+
+    assert line.mark() == settled
+
+
+def _still(status: Path, seconds: float) -> bool:
+    """Whether a process has run at most a few times in a while: the one thing here that only time can show."""
+    before = _switches(status)
+    time.sleep(seconds)
+    return _switches(status) - before <= 4
+
+
+def _switches(status: Path) -> int:
+    return sum(int(line.split()[1]) for line in status.read_text().splitlines() if "ctxt_switches" in line)

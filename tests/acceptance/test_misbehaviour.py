@@ -42,26 +42,23 @@ def test_an_agent_that_ignores_its_end_is_killed_when_its_minutes_are_over(share
     assert not _agents(shared)
 
 
-def test_what_an_agent_left_running_is_ended_before_its_tree_is_taken(shared: Line) -> None:
+def test_what_an_agent_left_running_in_another_session_is_ended_before_its_tree_is_taken(shared: Line) -> None:
     code = """
-        write('early.txt', 'fine')
         if os.fork() == 0:
             os.setsid()
             if os.fork() == 0:
+                os.environ.pop('FACTORY_RUN', None)
                 while True:
-                    write('late.txt', 'BROKEN')
+                    write('late.md', 'x' * 100000)
             os._exit(0)
-        while not Path('late.txt').exists():
+        while not Path('late.md').exists():
             time.sleep(0.01)
-        Path('late.txt').unlink()
         """
-    shared.drop("forks", code, scope=["early.txt", "late.txt"])
+    shared.drop("double-fork", code)
 
-    landed = shared.unit("forks", why="") if shared.attempts("forks") == ["submitted"] else None
+    shared.unit("double-fork")
 
-    shared.event(Event.ATTEMPT_ENDED, unit="forks")
     assert not _agents(shared)
-    shared.factory("cancel", "forks") if landed is None else None
 
 
 def test_an_agent_that_forks_and_exits_lands_what_was_there_when_it_ended(shared: Line) -> None:
@@ -89,7 +86,26 @@ def test_an_agent_that_deletes_its_workspace_has_done_nothing_and_the_next_one_f
     assert shared.git("show", f"{landed.commit}:whole.txt") == "True"
 
 
-def test_an_agent_that_commits_rebases_and_tags_lands_as_one_commit_and_no_ref_of_its_own_gets_out(shared: Line) -> None:
+def test_an_agent_that_deletes_all_workspaces_and_benches_costs_only_its_own_attempt(line: Line) -> None:
+    code = """
+        import shutil
+        if attempt == 1:
+            shutil.rmtree(Path.cwd().parents[2], ignore_errors=True)
+        else:
+            write('after.txt', 'fine')
+        """
+    line.drop("razes", code)
+
+    line.unit("razes")
+
+    line.drop("next", "write('next.txt', 'fine')")
+    line.unit("next")
+    assert line.attempts("next") == ["submitted"]
+
+
+def test_an_agent_that_commits_rebases_and_tags_lands_as_one_commit_and_no_ref_of_its_own_gets_out(
+    shared: Line,
+) -> None:
     before = _refs(shared)
     code = """
         write('one.txt', 'fine'); git('add', '-A'); git('commit', '-qm', 'mine')
@@ -106,7 +122,10 @@ def test_an_agent_that_commits_rebases_and_tags_lands_as_one_commit_and_no_ref_o
 
 
 def test_an_agent_that_switches_its_branch_lands_what_its_tree_holds(shared: Line) -> None:
-    shared.drop("switches", "git('checkout', '-q', '--orphan', 'new'); git('rm', '-rqf', '--cached', '.'); write('s.txt', 'fine')")
+    shared.drop(
+        "switches",
+        "git('checkout', '-q', '--orphan', 'new'); git('rm', '-rqf', '--cached', '.'); write('s.txt', 'fine')",
+    )
 
     landed = shared.unit("switches")
 
@@ -119,12 +138,13 @@ def test_a_repository_that_an_agent_made_lands_as_plain_files_and_the_digest_say
             git('init', '-q', 'inner')
             write('inner/in.txt', 'BROKEN')
         else:
-            write('inner/in.txt', 'fine ' + str('inner was a repository' in told or attempt))
+            write('inner/in.txt', 'fine')
         """
     shared.drop("nests", code)
 
     landed = shared.unit("nests")
 
+    assert "inner was a repository of its own; its files were added plainly" in shared.prompt("nests", 2)
     assert shared.git("ls-tree", "-r", landed.commit, "inner").startswith("100644 blob")
 
 
@@ -151,7 +171,9 @@ def test_what_an_agent_plants_in_its_git_dir_never_runs(shared: Line) -> None:
 def test_a_symlink_out_of_the_tree_is_submitted_as_a_link(shared: Line) -> None:
     secret = shared.folder / "secret"
     secret.write_text("secret")
-    shared.drop("links", f"os.symlink({str(secret)!r}, 'link.md'); os.remove('.git/HEAD'); os.symlink('/etc', '.git/x')")
+    shared.drop(
+        "links", f"os.symlink({str(secret)!r}, 'link.md'); os.remove('.git/HEAD'); os.symlink('/etc', '.git/x')"
+    )
 
     landed = shared.unit("links")
 
@@ -218,13 +240,26 @@ def test_a_kill_9_of_the_agent_itself_is_a_crash_and_the_line_goes_on(shared: Li
 
 
 def test_a_gate_that_forks_and_ignores_its_end_leaves_nothing(line: Line) -> None:
-    line.commit({"conventions/gates/20-fork.sh": "trap '' TERM\n(trap '' TERM; sleep 600) &\nsetsid sleep 600 &\nexit 0\n"})
+    line.commit(
+        {"conventions/gates/20-fork.sh": "trap '' TERM\n(trap '' TERM; sleep 600) &\nsetsid sleep 600 &\nexit 0\n"}
+    )
     line.event(Event.TRUNK_MOVED)
     line.drop("gated", "write('gated.txt', 'fine')")
 
     line.unit("gated")
 
     line.until("nothing sleeps", lambda: not [argv for argv in line.left().values() if argv.startswith("sleep")])
+
+
+def test_a_gate_that_destroys_its_bench_leaves_the_next_judging_whole(line: Line) -> None:
+    line.commit({"conventions/gates/20-raze.sh": "rm -rf .git ../tree/*\nexit 0\n"})
+    line.event(Event.TRUNK_MOVED)
+
+    for name in ("one", "two"):
+        line.drop(name, f"write('{name}.txt', 'BROKEN' if attempt == 1 else 'fine')")
+        line.unit(name)
+
+    assert line.attempts("two") == ["gate_red", "submitted"]
 
 
 def _agents(line: Line) -> list[str]:

@@ -33,7 +33,7 @@ def made(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., Line]:
     return make
 
 
-@pytest.mark.parametrize("name", ["with a space", "ünïcödé 猫", "quo'te$(x)", "-dash", "per%cent?#"])
+@pytest.mark.parametrize("name", ["ünïcödé and 猫", "-quo'te$(x)", "per%cent?#"])
 def test_a_repository_lands_whatever_its_path(made: Callable[..., Line], tmp_path: Path, name: str) -> None:
     lands(made(tmp_path, name))
 
@@ -49,16 +49,15 @@ def test_a_dirty_checkout_is_landed_into_and_stays_dirty(made: Callable[..., Lin
     assert (line.root / "one.txt").read_text() == "fine"
 
 
-def test_file_names_that_git_quotes_land(made: Callable[..., Line]) -> None:
-    line = made().start()
+def test_file_names_that_git_quotes_land(shared: Line) -> None:
     names = ["a b.txt", "ü.txt", 'quo"te.txt', "new\nline.txt", "-dash.txt", ":colon.txt"]
-    line.drop("odd", "".join(f"write({name!r}, 'fine')\n" for name in names))
+    shared.drop("quoted", "".join(f"write({name!r}, 'fine')\n" for name in names))
 
-    landed = line.unit("odd")
+    landed = shared.unit("quoted")
 
-    found = line.git("ls-tree", "-z", "--name-only", landed.commit).split("\0")
+    found = shared.git("ls-tree", "-z", "--name-only", landed.commit).split("\0")
     assert set(names) <= set(found)
-    assert line.git("status", "--porcelain") == ""
+    assert shared.git("status", "--porcelain") == ""
 
 
 def test_a_shallow_clone_works(made: Callable[..., Line], tmp_path: Path) -> None:
@@ -116,31 +115,28 @@ def test_a_branch_that_is_checked_out_while_the_line_runs_is_never_touched(made:
     assert (line.root / "after.txt").read_text() == "fine"
 
 
-def test_trunk_renamed_underneath_is_one_card_and_goes_on_when_it_is_back(made: Callable[..., Line]) -> None:
-    line = made().start()
-    line.until("trunk is judged", lambda: line.fact("trunk")["state"] == "green")
-    line.git("branch", "-m", "main", "trunk")
-    line.drop("one", FINE)
+def test_trunk_renamed_underneath_is_one_card_and_goes_on_when_it_is_back(shared: Line) -> None:
+    shared.git("branch", "-m", "main", "trunk")
+    shared.drop("renamed", FINE)
 
-    card = line.card(CardKind.CONFIG)
+    card = shared.card(CardKind.CONFIG)
 
     assert "main" in card.question
-    line.git("branch", "-m", "trunk", "main")
-    line.unit("one")
-    line.no_card(CardKind.CONFIG)
+    shared.git("branch", "-m", "trunk", "main")
+    shared.unit("renamed")
+    shared.no_card(CardKind.CONFIG)
 
 
-def test_trunk_that_a_person_moved_on_is_what_units_land_on(made: Callable[..., Line]) -> None:
-    line = made().start()
-    go = line.folder / "go"
-    line.drop("one", f"hold({str(go)!r}); {FINE}")
-    line.event(Event.ATTEMPT_STARTED, unit="one")
+def test_trunk_that_a_person_moved_on_is_what_units_land_on(shared: Line) -> None:
+    go = shared.folder / "go-upon"
+    shared.drop("upon", f"hold({str(go)!r}); {FINE}")
+    shared.event(Event.ATTEMPT_STARTED, unit="upon")
 
-    theirs = line.commit({"theirs.txt": "theirs\n"})
+    theirs = shared.commit({"theirs.txt": "theirs\n"})
     go.touch()
 
-    landed = line.unit("one")
-    assert line.git("rev-parse", f"{landed.commit}^") == theirs
+    landed = shared.unit("upon")
+    assert shared.git("rev-parse", f"{landed.commit}^") == theirs
 
 
 def test_a_linked_worktree_shares_the_one_factory(made: Callable[..., Line], tmp_path: Path) -> None:
@@ -155,35 +151,34 @@ def test_a_linked_worktree_shares_the_one_factory(made: Callable[..., Line], tmp
     line.unit("one")
 
 
-def test_a_rebase_of_trunk_in_progress_is_waited_for(made: Callable[..., Line]) -> None:
-    line = made().start()
-    line.until("trunk is judged", lambda: line.fact("trunk")["state"] == "green")
-    line.git("checkout", "-q", "-b", "base")
-    line.commit({"story.txt": "theirs\n"})
-    line.git("checkout", "-q", "main")
-    line.commit({"story.txt": "ours\n"})
-    line.git("rebase", "base", ok=False)
-    line.drop("one", FINE)
+def test_a_rebase_of_trunk_in_progress_is_waited_for(shared: Line) -> None:
+    shared.git("checkout", "-q", "-b", "base")
+    shared.commit({"story.txt": "theirs\n"})
+    shared.git("checkout", "-q", "main")
+    shared.commit({"story.txt": "ours\n"})
+    shared.git("rebase", "base", ok=False)
+    shared.drop("rebased", FINE)
 
-    line.card(CardKind.LANDING_BLOCKED)
+    shared.card(CardKind.LANDING_BLOCKED)
 
-    line.git("rebase", "--abort")
-    line.unit("one")
-    line.no_card(CardKind.LANDING_BLOCKED)
+    shared.git("rebase", "--abort")
+    shared.unit("rebased")
+    shared.no_card(CardKind.LANDING_BLOCKED)
 
 
-def test_a_lock_of_somebody_elses_git_is_waited_for_and_then_said(made: Callable[..., Line]) -> None:
-    line = made().start()
-    lock = line.root / ".git/index.lock"
+def test_a_lock_of_somebody_elses_git_is_waited_for_and_then_said(shared: Line) -> None:
+    lock, mark = shared.root / ".git/index.lock", shared.mark()
     lock.touch()
-    line.drop("one", FINE)
+    shared.drop("locked", FINE)
 
-    card = line.card(CardKind.LANDING_BLOCKED)
+    card = shared.card(CardKind.LANDING_BLOCKED)
 
     assert "index.lock" in card.question
+    shared.until("it rests", lambda: len(shared.entries(Event.LANDING_CLOSED, after=mark)) >= 2)
     assert lock.exists()
     lock.unlink()
-    line.unit("one")
+    shared.unit("locked")
+    shared.no_card(CardKind.LANDING_BLOCKED)
 
 
 def test_git_is_never_left_with_refs_hooks_or_config_of_ours(made: Callable[..., Line]) -> None:
@@ -257,3 +252,62 @@ def test_tracked_inbox_files_of_the_first_start_are_not_taken_and_that_is_said(m
     (line.root / "inbox/old.md").write_text("---\nrun: echo new > news.txt\n---\nNews\n")
     line.unit("old", UnitState.LANDED)
     assert (line.root / "inbox/old.md").exists()
+
+
+# ── a person who does something at the very moment of a landing ──
+
+
+def at_the_merge(line: Line, does: str) -> None:
+    """Let a shell command of the user's run just before git merges, in their checkout and environment."""
+    clean = "env -u GIT_DIR -u GIT_WORK_TREE -u GIT_INDEX_FILE"
+    line.wrap_git(on=" --ff-only ", before=f"(cd {line.root} && {clean} sh -c '{does}') >&2")
+
+
+def test_a_commit_of_theirs_at_that_moment_is_landed_upon(made: Callable[..., Line]) -> None:
+    line = made()
+    at_the_merge(line, "echo theirs > theirs.txt; git add theirs.txt; git commit -qm theirs")
+
+    lands(line)
+
+    assert line.git("log", "--format=%s", "-3").splitlines() == ["one", "theirs", "start"]
+    assert line.git("status", "--porcelain") == ""
+
+
+def test_another_branch_that_they_check_out_at_that_moment_is_put_back(made: Callable[..., Line]) -> None:
+    line = made()
+    at_the_merge(line, "git checkout -q -b mine")
+
+    lands(line)
+
+    assert line.git("rev-parse", "mine") == line.begin
+    assert line.git("rev-parse", "HEAD") == line.begin
+    assert line.git("status", "--porcelain") == ""
+    assert line.on_trunk() == ["one"]
+
+
+def test_an_edit_of_theirs_at_that_moment_stays_and_blocks_the_landing(made: Callable[..., Line]) -> None:
+    line = made()
+    at_the_merge(line, "echo mine > story.txt")
+    line.start()
+    line.drop("one", "write('story.txt', 'theirs\\n')")
+
+    line.card(CardKind.LANDING_BLOCKED)
+
+    assert (line.root / "story.txt").read_text() == "mine\n"
+    assert line.git("rev-parse", "main") == line.begin
+    line.git("checkout", "-q", "story.txt")
+    line.unit("one")
+
+
+def test_a_file_that_they_ignore_is_not_overwritten(made: Callable[..., Line]) -> None:
+    line = made()
+    line.commit({".gitignore": "*.secret\n"})
+    (line.root / "my.secret").write_text("mine\n")
+    line.start()
+    line.drop("one", "git('add', '-f', '.') if Path('.gitignore').unlink() else write('my.secret', 'theirs')")
+
+    line.card(CardKind.LANDING_BLOCKED)
+
+    assert (line.root / "my.secret").read_text() == "mine\n"
+    (line.root / "my.secret").unlink()
+    line.unit("one")

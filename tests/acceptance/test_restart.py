@@ -4,14 +4,16 @@ import json
 import os
 import shutil
 import signal
-import textwrap
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+import factory
 from factory import shim
 from factory.journal import Event
-from factory.records import Attempt, CardKind, Step
+from factory.records import Attempt, CardKind, Hook, Step
 from factory.unit import UnitState
 from tests.acceptance.line import Line
 
@@ -34,25 +36,6 @@ def agent(line: Line, name: str) -> int:
 
 def alive(pid: int) -> bool:
     return shim.stat(pid)[:1] not in ([], ["Z"])
-
-
-def wrap_git(line: Line, *, before: str = "", after: str = "", on: str) -> None:
-    """Put a git on PATH that does something, once, around the first call whose arguments hold `on`."""
-    real, once = shutil.which("git"), line.folder / "once"
-    script = f"""\
-        #!/bin/sh
-        case " $* " in *"{on}"*)
-            if mkdir {once} 2> /dev/null; then
-                {before or ":"}
-                {real} "$@"; code=$?
-                {after or ":"}
-                exit $code
-            fi;;
-        esac
-        exec {real} "$@"
-        """
-    (line.bin / "git").write_text(textwrap.dedent(script))
-    (line.bin / "git").chmod(0o755)
 
 
 # ── agents that outlive the daemon ──
@@ -192,7 +175,7 @@ def test_a_killed_daemon_is_seen_as_stopped(line: Line) -> None:
     ids=["while git merges", "before git merges", "after git merged"],
 )
 def test_killed_at_the_merge_a_unit_lands_exactly_once(cold: Line, before: str, after: str) -> None:
-    wrap_git(cold, before=before, after=after, on=" --ff-only ")
+    cold.wrap_git(before=before, after=after, on=" --ff-only ")
     cold.start()
     cold.drop("once", FINE)
 
@@ -207,7 +190,7 @@ def test_killed_at_the_merge_a_unit_lands_exactly_once(cold: Line, before: str, 
 
 
 def test_when_git_itself_is_killed_at_the_merge_the_unit_still_lands(cold: Line) -> None:
-    wrap_git(cold, before="kill -9 $$", on=" --ff-only ")
+    cold.wrap_git(before="kill -9 $$", on=" --ff-only ")
     cold.start()
 
     cold.drop("once", FINE)
@@ -217,7 +200,7 @@ def test_when_git_itself_is_killed_at_the_merge_the_unit_still_lands(cold: Line)
 
 
 def test_stopped_while_git_merges_the_landing_is_on_record_when_the_daemon_is_gone(cold: Line) -> None:
-    wrap_git(cold, before="kill -INT $PPID; sleep 0.3", on=" --ff-only ")
+    cold.wrap_git(before="kill -INT $PPID; sleep 0.3", on=" --ff-only ")
     cold.start()
     cold.drop("once", FINE)
     assert cold.daemon is not None
@@ -228,11 +211,13 @@ def test_stopped_while_git_merges_the_landing_is_on_record_when_the_daemon_is_go
     cold.unit("once")
 
 
-@pytest.mark.parametrize("call", [" write-tree ", " commit-tree ", " update-ref refs/factory", " merge-tree ", " fetch "])
+@pytest.mark.parametrize(
+    "call", [" write-tree ", " commit-tree ", " update-ref refs/factory", " merge-tree ", " fetch "]
+)
 def test_killed_at_any_git_call_the_work_lands_exactly_once(cold: Line, call: str) -> None:
     cold.start()
     cold.until("trunk is judged", lambda: cold.status()["trunk"]["state"] == "green")
-    wrap_git(cold, before="kill -9 $PPID", on=call)
+    cold.wrap_git(before="kill -9 $PPID", on=call)
     cold.drop("once", FINE)
     if call == " fetch ":
         cold.commit({"theirs.txt": "moves trunk\n"})
@@ -311,15 +296,65 @@ def test_what_a_person_rewrote_stays_landed_and_is_not_done_again(line: Line) ->
     line.until("it is back", lambda: line.fact("trunk")["missing"] == [])
 
 
-def test_a_daemon_whose_folder_vanishes_ends_by_itself(line: Line) -> None:
-    assert line.daemon is not None
+def test_a_stop_at_the_very_moment_that_the_daemon_is_up_is_a_clean_one(cold: Line) -> None:
+    daemon = cold.launch()
+    while not cold.places.pid.exists() or not cold.places.pid.read_text():
+        assert daemon.poll() is None
 
+    cold.stop(signal.SIGTERM)
+
+    assert cold.fact("daemon")["state"] == "stopped"
+    assert not cold.places.pid.exists()
+
+
+def test_a_daemon_whose_folder_was_taken_away_still_ends_when_it_is_told_to(line: Line) -> None:
     shutil.move(line.root / ".factory", line.folder / "taken")
-    (line.root / "inbox" / "nudge.md").write_text("x")
 
-    line.daemon.send_signal(signal.SIGTERM)
-    line.daemon.wait(20)
-    line.daemon = None
+    line.stop(signal.SIGTERM)
+
+    assert not (line.root / ".factory").exists()
+
+
+def test_a_stop_at_once_does_not_wait_for_a_setup_that_hangs(cold: Line) -> None:
+    cold.commit({"conventions/workspace/setup.sh": "echo $$ > $TMPDIR/pid; sleep 600\n"})
+    cold.start()
+    cold.drop("prepared", FINE)
+    cold.event(Event.HOOK_FILLED, unit="prepared")
+    cold.until("setup runs", lambda: any(argv.startswith("sleep 600") for argv in cold.left().values()))
+
+    cold.stop(signal.SIGINT)
+
+    assert cold.left() == {}
+    assert cold.unit("prepared", UnitState.READY).spent == 0
+    assert cold.attempts("prepared") == ["handed_back"]
+
+
+def test_a_unit_that_is_cancelled_while_its_workspace_is_prepared_never_starts(cold: Line) -> None:
+    cold.commit({"conventions/workspace/setup.sh": "sleep 600\n"})
+    cold.start()
+    cold.drop("prepared", FINE)
+    cold.event(Event.HOOK_FILLED, unit="prepared")
+    cold.until("setup runs", lambda: any(argv.startswith("sleep 600") for argv in cold.left().values()))
+
+    cold.factory("cancel", "prepared")
+
+    cold.event(Event.ATTEMPT_ENDED, unit="prepared", reason="cancelled")
+    cold.until("the hook is free", lambda: all(not hook.unit for hook in cold.store.select(Hook)))
+    assert cold.entries(Event.ATTEMPT_STARTED) == []
+
+
+def test_an_attempt_that_is_lost_three_times_in_a_row_is_a_card(line: Line) -> None:
+    line.drop("unlucky", "write('begun.txt', str(os.getpid())); hold('/never')")
+    for number in (1, 2, 3):
+        attempt = line.attempt("unlucky", number)
+        os.kill(attempt.pid, signal.SIGKILL)
+        line.event(Event.ATTEMPT_ENDED, unit="unlucky", attempt=number, reason="lost")
+        line.factory("retry", "unlucky") if number < 3 else None
+
+    card = line.card(CardKind.CRASH_LOOP)
+
+    assert line.unit("unlucky", UnitState.HELD).spent == 0
+    line.answer(card, "Cancel it")
 
 
 def test_attempts_of_an_earlier_epoch_have_no_effect(line: Line) -> None:
@@ -337,3 +372,32 @@ def test_attempts_of_an_earlier_epoch_have_no_effect(line: Line) -> None:
     assert line.unit("fenced", UnitState.CANCELLED).attempt == 1
     (attempt,) = line.store.select(Attempt, unit="fenced")
     assert attempt.reason == "cancelled"
+
+
+def test_by_the_commands_a_line_is_started_fed_restarted_and_stopped(cold: Line) -> None:
+    code, said = command(cold, "factoryd", "start")
+    assert (code, "10-whole" in said, "/inbox" in said) == (0, True, True)
+    pid = cold.places.pid.read_text()
+    code, said = command(cold, "factoryd", "start")
+    assert (code, f"already running (pid {pid.strip()})" in said) == (0, True)
+    go = held(cold, "fed")
+
+    assert command(cold, "factoryd", "restart")[0] == 0
+
+    assert cold.places.pid.read_text() != pid
+    go.touch()
+    cold.unit("fed")
+    assert cold.attempts("fed") == ["submitted"]
+    assert command(cold, "factoryd", "stop")[0] == 0
+    assert not cold.places.pid.exists()
+    assert cold.left() == {}
+
+
+def command(line: Line, program: str, *argv: str) -> tuple[int, str]:
+    """A command as a user runs it: a process of its own, in the checkout."""
+    code = f"import sys; from factory.cli.main import {program}; sys.exit({program}(sys.argv[1:]))"
+    env = line.environment() | {"PYTHONPATH": str(Path(factory.__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *argv], cwd=line.root, env=env, check=False, capture_output=True, text=True
+    )
+    return done.returncode, done.stdout + done.stderr

@@ -1,0 +1,187 @@
+"""A whole factory without its loops: real git, store, benches and processes; the test ticks what it is about."""
+
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, closing
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import anyio
+from anyio.abc import TaskGroup
+
+from factory.daemon import Floor, assemble
+from factory.git import examine
+from factory.journal import Event
+from factory.live import Live
+from factory.places import places
+from factory.records import Attempt, Card, CardKind, Hook, Task
+from factory.settings import Settings
+from factory.stores.sqlite import SqliteStore
+from factory.trunk import make
+from factory.unit import EndReason, Unit, UnitState
+from tests.git_repo import commit, git, make_repo
+
+GATE = "! grep -rn BROKEN --include=*.txt .\n"
+FILES = {"conventions/gates/10-whole.sh": GATE, "story.txt": "once upon a time\n"}
+
+
+def at() -> datetime:
+    """The present time."""
+    return datetime.now(UTC)
+
+
+class Scene:
+    """One factory, and what a test does to it."""
+
+    def __init__(self, folder: Path, floor: Floor, group: TaskGroup) -> None:
+        self.folder, self.floor, self.group = folder, floor, group
+        self.root, self.store = floor.live.places.root, floor.store
+        self.queue, self.judge, self.live = floor.queue, floor.judge, floor.live
+
+    # ── what others do ──
+
+    def commit(self, files: Mapping[str, str]) -> str:
+        """A person commits on trunk."""
+        return commit(self.root, files)
+
+    def head(self) -> str:
+        """Trunk."""
+        return git(self.root, "rev-parse", "main")
+
+    def log(self) -> list[str]:
+        """The subjects on trunk, newest first."""
+        return git(self.root, "log", "--format=%s", "main").splitlines()
+
+    async def made(self, files: Mapping[str, str], *, base: str = "") -> str:
+        """A commit that only the factory repository has."""
+        await self.floor.trunk.refresh()
+        own, clone = self.live.places.git, self.folder / f"agent{len(list(self.folder.glob('agent*')))}"
+        git(self.folder, "clone", "-q", "--no-checkout", str(own), str(clone))
+        git(clone, "checkout", "-q", "--detach", base or "origin/main")
+        made = commit(clone, files, "work")
+        git(clone, "push", "-q", "origin", f"{made}:refs/factory/made/{made}")
+        return made
+
+    async def submit(
+        self, name: str, files: Mapping[str, str], *, head: str = "", base: str = "", **fields: Any
+    ) -> Unit:
+        """A unit whose first attempt was submitted; `head`: its front matter."""
+        made = await self.made(files, base=base)
+        below = git(self.live.places.git, "rev-parse", f"{made}^")
+        unit = Unit(
+            id=name,
+            title=name,
+            state=UnitState.QUEUED,
+            since=at(),
+            accepted=at(),
+            attempt=1,
+            submission=made,
+            base=below,
+            **fields,
+        )
+        attempt = Attempt(
+            unit=name,
+            number=1,
+            worker="w1",
+            agent="scripted",
+            start=at(),
+            end=at(),
+            reason=EndReason.SUBMITTED,
+            commit=made,
+            base=below,
+        )
+        task = Task(unit=name, name=f"{name}.md", text=f"---\n{head}\n---\ndo it", source=f"1-{name}.md")
+        self.store.write(Event.TASK_ACCEPTED, unit, attempt, task, now=at(), unit=name)
+        return unit
+
+    def hang(self, name: str, *, run: str = "", agent: str = "", number: int = 1, **fields: Any) -> Hook:
+        """A unit that was hung on w1's hook just now."""
+        text = f"---\nrun: {run!r}\n---\n" if run else "do it"
+        agent = "run" if run else agent
+        unit = Unit(
+            id=name,
+            title=name,
+            state=UnitState.RUNNING,
+            since=at(),
+            accepted=at(),
+            attempt=number,
+            agent=agent,
+            **fields,
+        )
+        run_dir = str(self.live.places.run_dir(name, number))
+        attempt = Attempt(unit=name, number=number, worker="w1", agent=agent, start=at(), run_dir=run_dir)
+        task = Task(unit=name, name=f"{name}.md", text=text, source=f"1-{name}.md")
+        hook = Hook(worker="w1", index=1, unit=name, attempt=number, state="running", since=at(), workspace="w1")
+        self.store.write(Event.HOOK_FILLED, unit, attempt, task, hook, now=at(), unit=name, attempt=number)
+        return hook
+
+    # ── what the factory does ──
+
+    async def settle(self) -> None:
+        """Tick the queue until it has nothing to do, waiting for what it has judged meanwhile."""
+        for _ in range(60):
+            again = await self.queue.tick(self.group, at()) or await self.live.queue.wait(0.5 if self.busy else 0)
+            if not again and not self.busy:
+                return
+        raise AssertionError(f"the queue never becomes quiet: {[entry.event for entry in self.store.journal()][-20:]}")
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is being judged."""
+        return bool(self.floor.benches._taken)
+
+    # ── what is seen ──
+
+    def unit(self, name: str) -> Unit:
+        """As stored."""
+        found = self.store.get(Unit, name)
+        assert found is not None
+        return found
+
+    def hook(self) -> Hook:
+        """W1's."""
+        found = self.store.get(Hook, "w1")
+        assert found is not None
+        return found
+
+    def change(self, name: str, **fields: Any) -> None:
+        """Another value of a unit's."""
+        self.store.write(Event.UNIT_READY, replace(self.unit(name), **fields), now=at(), unit=name)
+
+    def state(self, name: str) -> str:
+        """The unit's state."""
+        return str(self.unit(name).state)
+
+    def reasons(self, name: str) -> list[str]:
+        """The end reasons of its attempts."""
+        return [str(attempt.reason) for attempt in self.store.select(Attempt, unit=name)]
+
+    def cards(self) -> list[CardKind]:
+        """The open ones."""
+        return [card.kind for card in self.store.open(Card)]
+
+    def count(self, name: str) -> int:
+        """Lines in a file beside the repository, which gates write."""
+        path = self.folder / name
+        return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+@asynccontextmanager
+async def scene_in(folder: Path, files: Mapping[str, str] = FILES, **settings: Any) -> AsyncIterator[Scene]:
+    """A factory in `folder`; whatever it runs is ended with the block."""
+    root = make_repo(folder / "repo", files)
+    environ = {"PATH": os.environ["PATH"], "HOME": str(folder / "home"), "XDG_STATE_HOME": str(folder / "state")}
+    repository = await examine(root, environ)
+    where = places(repository.root, repository.common_dir, environ)
+    for each in (where.home, where.inbox, where.judged, where.index, where.home / "attempts", where.work):
+        each.mkdir(parents=True, exist_ok=True)
+    git(root, "config", "core.excludesFile", str(folder / "ignored"))
+    (folder / "ignored").write_text("/.factory/\n/inbox/\n")
+    own = await make(repository, where.git, environ)
+    with closing(SqliteStore(where.store)) as store:
+        floor = assemble(store, Live(settings=Settings(**settings), places=where, environ=environ), repository, own)
+        async with anyio.create_task_group() as group:
+            yield Scene(folder, floor, group)
+            group.cancel_scope.cancel()

@@ -1,0 +1,157 @@
+"""The daemon's own parts: what it remembers and says between starts, and factory.toml, taken up while it runs."""
+
+import json
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from factory import cards as words
+from factory.daemon import _Config, _hide, _look_at_desk, _repository, hang_repair
+from factory.journal import Event
+from factory.log import TICK_BROKE, Log, log
+from factory.records import CardKind, Fact
+from factory.settings import Settings
+from tests.floor import FILES, GATE, Scene, at, scene_in
+from tests.git_repo import git
+
+
+@pytest.fixture
+async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    async with scene_in(tmp_path) as made:
+        await made.queue.look_at_trunk(made.group, at())
+        yield made
+
+
+async def warnings(scene: Scene) -> list[str]:
+    """What status warns of after a pass."""
+    await _look_at_desk(scene.floor, _Config(scene.floor))
+    fact = scene.store.get(Fact, "warnings")
+    return list(json.loads(fact.value)) if fact else []
+
+
+# ── trunk ──
+
+
+async def test_trunk_is_the_branch_that_units_landed_on_whatever_is_checked_out_at_the_next_start(scene: Scene) -> None:
+    git(scene.root, "switch", "-q", "-c", "elsewhere")
+
+    remembered = await _repository(scene.root, scene.live.environ, Settings())
+    named = await _repository(scene.root, scene.live.environ, Settings(trunk="elsewhere"))
+
+    assert (remembered.branch, named.branch) == ("main", "elsewhere")
+
+
+async def test_a_repair_unit_is_hung_whatever_the_names_in_its_title(scene: Scene) -> None:
+    name = hang_repair(scene.floor.intake, 'Repair "\N{ROCKET}": it\\s red', "--- a\n~~~ b\n", at())
+
+    assert scene.unit(name).title == 'Repair "\N{ROCKET}": it\\s red'
+    assert scene.unit(name).priority == 0
+
+
+# ── factory.toml ──
+
+
+async def test_a_card_about_a_bad_file_that_was_mended_while_no_daemon_ran_is_closed(scene: Scene) -> None:
+    scene.floor.escalations.raise_card(words.bad_config("factory.toml line 1: no"), now=at())
+
+    _Config(scene.floor).tick()
+
+    assert scene.cards() == []
+
+
+async def test_an_edit_between_the_start_and_the_first_pass_is_taken_up(scene: Scene) -> None:
+    (scene.root / "factory.toml").write_text("workers = 7\n")
+
+    _Config(scene.floor).tick()
+
+    assert scene.live.settings.workers == 7
+
+
+async def test_a_bad_edit_keeps_the_last_good_one_and_is_asked_about_once(scene: Scene) -> None:
+    config = _Config(scene.floor)
+    (scene.root / "factory.toml").write_text("workers = 7\n")
+    config.tick()
+    (scene.root / "factory.toml").write_text("workers = none\n")
+    config.tick()
+    config.tick()
+
+    assert (scene.live.settings.workers, scene.cards()) == (7, [CardKind.CONFIG])
+    assert len([entry for entry in scene.store.journal() if entry.event is Event.CONFIG_REFUSED]) == 1
+
+    (scene.root / "factory.toml").unlink()
+    config.tick()
+
+    assert (scene.live.settings.workers, scene.cards()) == (3, [])
+
+
+async def test_a_quiet_file_is_read_once_and_nothing_is_written(scene: Scene) -> None:
+    config = _Config(scene.floor)
+    config.tick()
+    before = len(list(scene.store.journal()))
+
+    config.tick()
+
+    assert len(list(scene.store.journal())) == before
+
+
+async def test_a_variable_that_is_let_through_from_now_on_is_kept_out_of_the_log_from_now_on(scene: Scene) -> None:
+    scene.live.environ = {**scene.live.environ, "TOKEN": "very-secret"}
+    scene.floor.log = Log(scene.live.places.log)
+    try:
+        _hide(scene.floor)
+        (scene.root / "factory.toml").write_text('[env]\npass = ["TOKEN"]\n')
+        _Config(scene.floor).tick()
+        log.info(TICK_BROKE, loop="very-secret")
+    finally:
+        scene.floor.log.close()
+
+    assert "very-secret" not in scene.live.places.log.read_text()
+
+
+# ── the checkout's conventions ──
+
+
+async def test_status_says_where_the_checkouts_conventions_are_not_trunks(scene: Scene) -> None:
+    assert await warnings(scene) == []
+    gate = scene.root / "conventions/gates/10-whole.sh"
+
+    gate.write_text("true\n")
+    (scene.root / "conventions/gates/20-new.sh").write_text("true\n")
+    (edited,) = await warnings(scene)
+    gate.unlink()
+    (deleted,) = await warnings(scene)
+
+    assert edited.startswith("conventions/gates/10-whole.sh, conventions/gates/20-new.sh in your checkout")
+    assert deleted.startswith("conventions/gates/10-whole.sh, conventions/gates/20-new.sh in your checkout")
+    assert "main" in edited
+
+
+async def test_other_line_ends_and_files_of_editors_are_no_difference(scene: Scene) -> None:
+    (scene.root / "conventions/gates/10-whole.sh").write_bytes(GATE.replace("\n", "\r\n").encode())
+    (scene.root / "conventions/gates/.10-whole.sh.swp").write_text("x")
+
+    assert await warnings(scene) == []
+
+
+async def test_once_they_are_committed_there_is_nothing_to_say(scene: Scene) -> None:
+    scene.commit({"conventions/gates/20-new.sh": "true\n"})
+    (before,) = await warnings(scene)
+
+    await scene.queue.look_at_trunk(scene.group, at())
+
+    assert "20-new" in before
+    assert await warnings(scene) == []
+
+
+async def test_to_look_at_the_checkouts_conventions_no_process_is_started(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await warnings(scene)
+    monkeypatch.setitem(os.environ, "PATH", "/nonexistent")
+    monkeypatch.setattr("factory.process.Popen", None)
+    (scene.root / "conventions/gates/10-whole.sh").write_text("true\n")
+
+    assert len(await warnings(scene)) == 1
+    assert FILES["conventions/gates/10-whole.sh"] == GATE

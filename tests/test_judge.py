@@ -1,0 +1,216 @@
+"""The judge: each way to a verdict has the tree, the rules and the environment that it says, or it is none."""
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from factory import cards as words
+from factory.errors import FactoryError
+from factory.gates import Case, Judgement
+from factory.journal import Event
+from factory.judge import Proof
+from factory.records import CardKind, Fact, Verdict
+from factory.unit import Unit, UnitState
+from tests.floor import FILES, Scene, at, scene_in
+
+UNIT = Unit(id="u", title="u", state=UnitState.QUEUED, since=at(), accepted=at())
+
+
+@pytest.fixture
+async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    async with scene_in(tmp_path) as made:
+        yield made
+
+
+async def looked(scene: Scene) -> str:
+    """Trunk, judged."""
+    tip = await scene.floor.trunk.refresh()
+    await scene.judge.look(tip, scene.group)
+    while scene.judge.trunk_ruled(tip) is None and scene.judge.obstacle is None:
+        await scene.live.queue.wait(0.1)
+    return tip
+
+
+def told(scene: Scene) -> str:
+    """Trunk's state, as commands show it."""
+    fact = scene.store.get(Fact, "trunk")
+    assert fact is not None
+    return str(json.loads(fact.value)["state"])
+
+
+# ── what rules ──
+
+
+async def test_the_gates_are_those_of_the_commit_below(scene: Scene) -> None:
+    tip = await looked(scene)
+    weak = await scene.made({"conventions/gates/10-whole.sh": "true\n", "one.txt": "BROKEN\n"})
+
+    assert [verdict.gate for verdict in (await scene.judge.judge(weak, parent=tip)).red] == ["10-whole"]
+    assert (await scene.judge.judge(weak, parent=weak)).ok
+
+
+async def test_a_gate_that_only_the_checkout_has_does_not_rule(scene: Scene) -> None:
+    tip = await looked(scene)
+    (scene.root / "conventions/gates/10-whole.sh").write_text("exit 1\n")
+
+    assert (await scene.judge.judge(tip, parent=tip)).ok
+
+
+async def test_wrong_gate_files_let_nothing_pass(scene: Scene) -> None:
+    tip = await looked(scene)
+    wrong = await scene.made({"conventions/gates/check.sh": "true\n"})
+
+    ruled = await scene.judge.judge(tip, parent=wrong)
+
+    assert (ruled.ok, ruled.setup and ruled.setup.kind) == (False, CardKind.CONFIG)
+
+
+async def test_without_gates_only_a_person_lets_a_unit_pass_and_its_proof_holds_all_the_same(tmp_path: Path) -> None:
+    async with scene_in(tmp_path, {"story.txt": "x\n"}) as scene:
+        tip = await looked(scene)
+        made = await scene.made({"one.txt": "fine\n"})
+        let = Unit(id="u", title="u", state=UnitState.QUEUED, since=at(), accepted=at(), approved=("no_gate",))
+
+        nobody = await scene.judge.judge(made, parent=tip, unit=UNIT)
+        person = await scene.judge.judge(made, parent=tip, unit=let)
+        proven = await scene.judge.judge(made, parent=tip, unit=let, accept=("test -e one.txt",))
+        unproven = await scene.judge.judge(made, parent=tip, unit=let, accept=("test -e two.txt",))
+
+        assert nobody.setup == words.no_gate()
+        assert (person.ok, proven.ok, unproven.ok, unproven.not_proven) == (True, True, False, True)
+
+
+async def test_what_landed_where_nothing_judges_does_not_make_trunk_green(tmp_path: Path) -> None:
+    async with scene_in(tmp_path, {"story.txt": "x\n"}) as scene:
+        await scene.submit("one", {"one.txt": "fine\n"}, approved=("no_gate",))
+
+        await scene.settle()
+
+        assert (scene.state("one"), told(scene)) == ("landed", "unknown")
+
+
+async def test_trunks_rules_are_kept_whatever_else_is_judged(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("factory.judge.RULINGS_KEPT", 2)
+    await looked(scene)
+
+    for number in range(3):
+        await scene.judge.ruling(await scene.made({"n.txt": f"{number}\n"}))
+
+    assert scene.judge.current is not None
+
+
+async def test_an_inferred_gate_that_a_person_left_out_rules_no_more_and_one_from_a_file_does(tmp_path: Path) -> None:
+    async with scene_in(tmp_path, {"Makefile": "test:\n\tfalse\n"}) as scene:
+        tip = await looked(scene)
+        before = [gate.name for gate in (await scene.judge.ruling(tip)).rules.gates]
+        scene.store.write(Event.FACT_CHANGED, Fact(name="left_out", value='["test", "10-whole"]'), now=at())
+        scene.commit(FILES)
+
+        after = [gate.name for gate in (await scene.judge.ruling(tip)).rules.gates]
+        explicit = [gate.name for gate in (await scene.judge.ruling(await looked(scene))).rules.gates]
+
+        assert (before, after, explicit) == (["test"], [], ["10-whole"])
+
+
+# ── accept ──
+
+
+async def test_accept_fails_below_and_passes_above(scene: Scene) -> None:
+    tip = await looked(scene)
+    made = await scene.made({"one.txt": "fine\n"})
+
+    proven = await scene.judge.judge(made, parent=tip, unit=UNIT, accept=("test -e one.txt",))
+    passing = await scene.judge.judge(made, parent=tip, unit=UNIT, accept=("test -e one.txt", "test -e story.txt"))
+    failing = await scene.judge.judge(made, parent=tip, unit=UNIT, accept=("test -e two.txt",))
+
+    assert proven.ok
+    assert (passing.ok, passing.passed_before) == (False, "test -e story.txt")
+    assert (failing.ok, failing.not_proven) == (False, True)
+
+
+async def test_a_proof_says_which_command_passes_on_trunk_already(scene: Scene) -> None:
+    tip = await looked(scene)
+
+    assert await scene.judge.prove(("test -e new.txt", "test -e story.txt")) == Proof(
+        commit=tip, passing="test -e story.txt"
+    )
+    assert await scene.judge.prove(("test -e new.txt",)) == Proof(commit=tip)
+
+
+async def test_a_proof_that_is_broken_off_time_after_time_proves_nothing(scene: Scene) -> None:
+    await looked(scene)
+
+    proof = await scene.judge.prove(("kill -9 $PPID; sleep 5",))
+
+    assert proof.setup is not None
+    assert proof.setup.kind is CardKind.SETUP
+
+
+# ── verdicts ──
+
+
+async def test_a_kept_verdict_is_told_for_the_unit_that_it_serves(scene: Scene) -> None:
+    tip = await looked(scene)
+    made = await scene.made({"one.txt": "fine\n"})
+    await scene.judge.judge(made, parent=tip, unit=UNIT)
+
+    await scene.judge.judge(made, parent=tip, unit=UNIT)
+
+    given = [entry for entry in scene.store.journal(unit="u") if entry.event is Event.VERDICT_GIVEN]
+    assert [entry.detail["cached"] for entry in given] == [False, True]
+    assert len(scene.store.select(Verdict)) == 2
+
+
+async def test_a_gate_that_ends_its_own_supervisor_gives_no_verdict_and_is_not_asked_for_ever(tmp_path: Path) -> None:
+    gate = f"echo x >> {tmp_path}/ran; kill -9 $PPID; sleep 5\n"
+    async with scene_in(tmp_path, {"conventions/gates/10-kills.sh": gate}) as scene:
+        await looked(scene)
+
+        assert scene.count("ran") == 3
+        assert (scene.cards(), told(scene)) == ([CardKind.SETUP], "unknown")
+
+
+async def test_trunk_whose_judging_broke_is_judged_by_the_next_look(scene: Scene, tmp_path: Path) -> None:
+    judging, broke = scene.floor.gates.judge, anyio.Event()
+
+    async def breaks(case: Case, **told: Any) -> Judgement:
+        scene.floor.gates.judge = judging  # type: ignore[method-assign]
+        broke.set()
+        raise FactoryError("no bench")
+
+    scene.floor.gates.judge = breaks  # type: ignore[method-assign]
+    tip = await scene.floor.trunk.refresh()
+    await scene.judge.look(tip, scene.group)
+    await broke.wait()
+    await anyio.wait_all_tasks_blocked()
+
+    await looked(scene)
+
+    assert told(scene) == "green"
+
+
+async def test_the_judging_of_a_trunk_that_moved_on_says_nothing_about_the_new_one(scene: Scene) -> None:
+    old = await scene.floor.trunk.refresh()
+    await scene.judge.look(old, scene.group)
+    scene.commit({"two.txt": "BROKEN\n"})
+
+    await looked(scene)
+    await scene.judge.look(await scene.floor.trunk.refresh(), scene.group)
+
+    assert scene.judge.trunk_red
+    assert scene.judge.trunk_ruled(old) is None
+    assert (scene.cards(), told(scene)) == ([CardKind.TRUNK_RED], "red")
+
+
+async def test_only_what_trunk_is_red_in_is_excused_and_only_for_whom_a_person_said_so(scene: Scene) -> None:
+    scene.commit({"two.txt": "BROKEN\n", "conventions/gates/20-more.sh": "test ! -e bad\n"})
+    tip = await looked(scene)
+    let = Unit(id="u", title="u", state=UnitState.QUEUED, since=at(), accepted=at(), approved=("trunk_red",))
+    same = await scene.judge.judge(await scene.made({"one.txt": "fine\n"}), parent=tip, unit=let)
+
+    assert scene.judge.excused(same, let)
+    assert not scene.judge.excused(same, UNIT)

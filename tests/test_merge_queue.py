@@ -1,0 +1,284 @@
+"""The merge queue on real git and benches: only judged trees land, each once, and nobody is blamed for others."""
+
+import json
+from collections.abc import AsyncIterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from factory.errors import StoreError
+from factory.journal import Event
+from factory.records import CardKind, Fact, Step
+from factory.trunk import LandingPlan, Outcome, Trunk
+from factory.unit import UnitState, advance
+from tests.floor import FILES, GATE, Scene, at, scene_in
+from tests.git_repo import git
+
+
+@pytest.fixture
+async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    async with scene_in(tmp_path) as made:
+        yield made
+
+
+# ── landing ──
+
+
+async def test_a_green_unit_lands_and_is_on_record(scene: Scene) -> None:
+    await scene.submit("one", {"one.txt": "fine\n"})
+
+    await scene.settle()
+
+    unit = scene.unit("one")
+    assert (unit.state, unit.commit) == (UnitState.LANDED, scene.head())
+    assert (scene.root / "one.txt").read_text() == "fine\n"
+    assert scene.store.open(Step) == []
+
+
+async def test_a_red_unit_goes_back_and_trunk_stands_still(scene: Scene) -> None:
+    before = scene.head()
+    await scene.submit("one", {"one.txt": "BROKEN\n"})
+
+    await scene.settle()
+
+    assert (scene.state("one"), scene.reasons("one"), scene.head()) == ("ready", ["gate_red"], before)
+
+
+async def test_two_that_are_green_alone_and_red_together_land_only_one(tmp_path: Path) -> None:
+    files = FILES | {"conventions/gates/20-both.sh": "! { test -e a.txt && test -e b.txt; }\n"}
+    async with scene_in(tmp_path, files) as scene:
+        await scene.submit("a", {"a.txt": "fine\n"})
+        await scene.submit("b", {"b.txt": "fine\n"})
+
+        await scene.settle()
+
+        assert (scene.state("a"), scene.state("b")) == ("landed", "ready")
+        assert (scene.reasons("b"), scene.log()) == (["gate_red"], ["a", "start"])
+
+
+async def test_what_was_green_on_an_older_trunk_is_judged_again_on_the_newest(tmp_path: Path) -> None:
+    files = FILES | {"conventions/gates/20-both.sh": "! { test -e a.txt && test -e b.txt; }\n"}
+    async with scene_in(tmp_path, files) as scene:
+        await scene.submit("a", {"a.txt": "fine\n"}, head="review: required")
+        await scene.settle()
+        assert scene.cards() == [CardKind.REVIEW]
+
+        theirs = scene.commit({"b.txt": "fine\n"})
+        scene.floor.escalations.answer("E1", "1", now=at())
+        await scene.settle()
+
+        assert (scene.head(), scene.reasons("a")) == (theirs, ["gate_red"])
+
+
+async def test_a_unit_that_is_cancelled_while_it_is_judged_does_not_land(tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    slow = f"echo x >> {tmp_path}/began; while [ ! -e {go} ]; do sleep 0.01; done\n"
+    async with scene_in(tmp_path) as scene:
+        await scene.settle()
+        scene.commit({"conventions/gates/20-slow.sh": f"if [ -e one.txt ]; then {slow}fi\n"})
+        await scene.settle()
+        before = scene.head()
+        await scene.submit("one", {"one.txt": "fine\n"})
+        await scene.queue.tick(scene.group, at())
+        while not scene.count("began"):
+            await scene.live.leaving.wait(0.02)
+
+        cancelled = advance(scene.unit("one"), UnitState.CANCELLED, now=at())
+        scene.store.write(Event.UNIT_CANCELLED, cancelled, now=at(), unit="one")
+        go.touch()
+        await scene.settle()
+
+        assert (scene.state("one"), scene.head()) == ("cancelled", before)
+
+
+# ── what judges ──
+
+
+async def test_a_candidate_is_judged_by_trunks_gate_and_never_by_its_own(scene: Scene) -> None:
+    change = {"one.txt": "BROKEN\n", "conventions/gates/10-whole.sh": "true\n"}
+    await scene.submit("one", change, head="allow: edit-gates")
+
+    await scene.settle()
+
+    assert (scene.state("one"), scene.reasons("one"), scene.log()) == ("ready", ["gate_red"], ["start"])
+
+
+async def test_after_a_change_of_the_gates_trunk_is_judged_by_its_own_and_the_next_unit_is_not_blamed(
+    scene: Scene,
+) -> None:
+    stricter = {"conventions/gates/20-more.sh": "! grep -q once story.txt\n"}
+    await scene.submit("stricter", stricter, head="allow: edit-gates")
+    await scene.settle()
+    assert scene.state("stricter") == "landed"
+
+    await scene.submit("next", {"next.txt": "fine\n"})
+    await scene.settle()
+
+    assert scene.judge.trunk_red
+    assert (scene.state("next"), scene.reasons("next")) == ("waiting", ["submitted"])
+    assert scene.cards() == [CardKind.TRUNK_RED]
+
+
+async def test_a_unit_that_is_older_than_the_gate_that_runs_what_it_changes_is_asked_about(scene: Scene) -> None:
+    scene.commit({"check.sh": "! grep -rn BROKEN --include=*.txt .\n"})
+    base = scene.head()
+    scene.commit({"conventions/gates/10-whole.sh": "sh check.sh\n"})
+    await scene.submit("sly", {"check.sh": "true\n", "one.txt": "BROKEN\n"}, base=base)
+
+    await scene.settle()
+
+    assert (scene.state("sly"), scene.reasons("sly")) == ("held", ["guard"])
+
+
+async def test_a_change_that_the_merge_carries_into_a_gate_is_asked_about(scene: Scene) -> None:
+    lines = "".join(f"# line {number}\n" for number in range(20))
+    scene.commit({"old.sh": lines + GATE})
+    base = scene.head()
+    (scene.root / "old.sh").rename(scene.root / "conventions/gates/20-moved.sh")
+    git(scene.root, "rm", "-q", "--cached", "old.sh")
+    scene.commit({})
+    await scene.submit("carried", {"old.sh": lines + "true\n"}, base=base)
+
+    await scene.settle()
+
+    assert (scene.state("carried"), scene.reasons("carried")) == ("held", ["guard"])
+
+
+async def test_behind_a_unit_that_may_change_the_gates_nobody_is_judged_before_it_has_landed(scene: Scene) -> None:
+    await scene.submit(
+        "rules", {"conventions/gates/10-whole.sh": "sh check.sh\n", "check.sh": GATE}, head="allow: edit-gates"
+    )
+    await scene.submit("sly", {"check.sh": "true\n", "one.txt": "BROKEN\n"})
+
+    await scene.settle()
+
+    assert scene.state("rules") == "landed"
+    assert scene.log() == ["rules", "start"]
+    assert scene.state("sly") != "landed"
+
+
+async def test_accept_has_to_fail_on_the_commit_below_and_not_only_on_trunk(scene: Scene) -> None:
+    proof = 'accept: ["test -e shared.txt"]'
+    await scene.submit("first", {"shared.txt": "fine\n", "a.txt": "a\n"}, head=proof)
+    await scene.submit("second", {"b.txt": "b\n"}, head=proof)
+
+    await scene.settle()
+
+    assert (scene.state("first"), scene.state("second")) == ("landed", "held")
+    assert scene.cards() == [CardKind.ACCEPT]
+
+
+async def test_a_unit_whose_gates_never_end_by_themselves_is_not_judged_for_ever(tmp_path: Path) -> None:
+    gate = f"echo x >> {tmp_path}/ran; test ! -e kill.txt || kill -9 $PPID; sleep 0.05\n"
+    async with scene_in(tmp_path, {"conventions/gates/10-whole.sh": gate}) as scene:
+        await scene.settle()
+        assert scene.count("ran") == 1
+        await scene.submit("one", {"kill.txt": "it\n"})
+
+        await scene.settle()
+
+        assert (scene.state("one"), scene.reasons("one")) == ("ready", ["gate_red"])
+        assert scene.count("ran") == 4
+
+
+# ── trunk and record ──
+
+
+class FailsOnce:
+    """A store's `write` that once has no room for one event."""
+
+    def __init__(self, scene: Scene, event: Event) -> None:
+        self._write, self._event = scene.store.write, event
+        scene.store.write = self  # type: ignore[method-assign]
+
+    def __call__(self, event: Event, *records: Any, **told: Any) -> int:
+        if event is self._event:
+            self._event = None  # type: ignore[assignment]
+            raise StoreError("The store could not do its work: disk full.")
+        return self._write(event, *records, **told)
+
+
+@pytest.mark.parametrize("event", [Event.UNIT_LANDED, Event.LANDING_CLOSED])
+async def test_where_trunk_moved_and_the_record_failed_the_next_pass_writes_it_down(scene: Scene, event: Event) -> None:
+    await scene.submit("one", {"one.txt": "fine\n"})
+    FailsOnce(scene, event)
+    with pytest.raises(StoreError):
+        await scene.settle()
+    assert (scene.state("one"), scene.log()) == ("queued", ["one", "start"])
+
+    await scene.settle()
+
+    assert (scene.unit("one").commit, scene.reasons("one")) == (scene.head(), ["submitted"])
+    assert scene.log() == ["one", "start"]
+    assert scene.store.open(Step) == []
+
+
+class Meanwhile(Trunk):
+    """A trunk to which something happens just before a landing is planned."""
+
+    happens: Any = None
+
+    async def plan_landing(self, to: str, *, now: datetime) -> LandingPlan | Outcome:
+        if self.happens:
+            self.happens()
+            self.happens = None
+        return await super().plan_landing(to, now=now)
+
+
+async def test_commits_that_a_person_takes_back_while_a_unit_is_judged_are_not_brought_back_with_it(
+    scene: Scene,
+) -> None:
+    start = scene.head()
+    scene.commit({"regretted.txt": "x\n"})
+    await scene.submit("one", {"one.txt": "fine\n"})
+    scene.floor.trunk.__class__ = Meanwhile
+    scene.floor.trunk.happens = lambda: git(scene.root, "reset", "-q", "--hard", start)  # type: ignore[attr-defined]
+
+    await scene.settle()
+
+    assert (scene.state("one"), scene.log()) == ("landed", ["one", "start"])
+
+
+async def test_what_a_person_did_to_trunk_while_no_daemon_ran_is_noticed(scene: Scene) -> None:
+    start = scene.head()
+    await scene.submit("one", {"one.txt": "fine\n"})
+    await scene.settle()
+    landed = scene.head()
+    git(scene.root, "reset", "-q", "--hard", start)
+    scene.queue._tip = ""
+
+    await scene.queue.look_at_trunk(scene.group, at())
+
+    (moved,) = [entry for entry in scene.store.journal() if entry.event is Event.TRUNK_MOVED]
+    assert moved.detail == {"was": landed, "to": start, "rewritten": True}
+    fact = scene.store.get(Fact, "trunk")
+    assert fact is not None
+    assert '"missing": ["one"]' in fact.value
+
+
+async def test_a_landing_of_our_own_is_nobody_elses_move(scene: Scene) -> None:
+    await scene.settle()
+    known = scene.store.get(Fact, "trunk")
+    assert known is not None
+    await scene.submit("one", {"one.txt": "fine\n"})
+    await scene.settle()
+    scene.store.write(Event.TRUNK_JUDGED, known, now=at())
+    scene.queue._tip = ""
+
+    await scene.queue.look_at_trunk(scene.group, at())
+
+    assert not [entry for entry in scene.store.journal() if entry.event is Event.TRUNK_MOVED]
+
+
+async def test_an_open_step_is_closed_where_trunk_went_another_way(scene: Scene) -> None:
+    made = await scene.made({"one.txt": "fine\n"})
+    plan = LandingPlan(base=scene.head(), to=made, paths=("one.txt",), at=at().timestamp())
+    step = Step(id="landing:x", kind="landing", data=json.dumps({"plan": plan.data(), "units": []}), at=at())
+    scene.store.write(Event.LANDING_OPENED, step, now=at(), to=plan.to, units=[])
+    theirs = scene.commit({"theirs.txt": "x\n"})
+
+    assert await scene.queue.finish_open(at())
+
+    assert (scene.head(), scene.store.open(Step)) == (theirs, [])

@@ -1,0 +1,284 @@
+"""A worker on real workspaces and processes: wherever a daemon dies, nothing is lost and nothing is done twice."""
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from factory import process
+from factory.errors import StoreError
+from factory.journal import Event
+from factory.live import Stopping
+from factory.pool import Trips
+from factory.process import Command
+from factory.records import Attempt, CardKind, Fact
+from factory.unit import Unit, UnitState, advance
+from tests.floor import FILES, Scene, at, scene_in
+from tests.git_repo import git
+
+LIMITED = """
+command = ["sh", "-c", "echo 'limit reached|1000000001'; exit 1"]
+[limit]
+patterns = ['limit reached\\|(?P<reset>\\d+)']
+"""
+
+
+class Killed(BaseException):
+    """Stands for `kill -9`: no handler of ours catches it."""
+
+
+@pytest.fixture
+async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    async with scene_in(tmp_path, FILES | {"conventions/runtimes/limited.toml": LIMITED}) as made:
+        await made.judge.look(await made.floor.trunk.refresh(), made.group)
+        yield made
+
+
+def worker(scene: Scene) -> Trips:
+    """W1, new as after a start."""
+    return scene.floor.pool._make_worker("w1")
+
+
+async def until(look: Callable[[], object]) -> None:
+    """Wait for something to be so."""
+    with anyio.fail_after(15):
+        while not look():  # noqa: ASYNC110 - what is waited for happens outside of this process
+            await anyio.sleep(0.01)
+
+
+async def trip(scene: Scene, one: Trips | None = None) -> None:
+    """A worker runs until its hook is empty."""
+    one = one or worker(scene)
+    async with anyio.create_task_group() as group:
+        group.start_soon(one.run)
+        await until(lambda: not scene.hook().unit)
+        group.cancel_scope.cancel()
+
+
+def command(scene: Scene, then: str = "") -> str:
+    """A command that makes a file, and counts how often it ran."""
+    return f"echo x >> {scene.folder}/ran; echo new > new.txt; {then or 'true'}"
+
+
+def kept(scene: Scene, number: int = 1) -> str:
+    """What the ref of an attempt holds in new.txt."""
+    return git(scene.live.places.git, "show", f"refs/factory/attempts/u/{number}:new.txt")
+
+
+# ── one trip ──
+
+
+async def test_a_command_is_submitted_with_its_tree_kept_and_its_hook_empty(scene: Scene) -> None:
+    scene.hang("u", run=command(scene))
+
+    await trip(scene)
+
+    unit = scene.unit("u")
+    assert (unit.state, unit.base, scene.reasons("u")) == (UnitState.QUEUED, scene.head(), ["submitted"])
+    assert git(scene.live.places.git, "rev-parse", "refs/factory/attempts/u/1") == unit.submission
+    assert kept(scene) == "new"
+
+
+async def test_a_command_that_fails_is_asked_about_at_once_and_what_it_made_is_kept(scene: Scene) -> None:
+    scene.hang("u", run=command(scene, "exit 3"))
+
+    await trip(scene)
+
+    assert (scene.state("u"), scene.reasons("u"), scene.unit("u").submission) == ("held", ["crashed"], "")
+    assert scene.cards() == [CardKind.ATTEMPTS_EXHAUSTED]
+    assert kept(scene) == "new"
+
+
+async def test_handed_back_at_a_stop_it_is_not_counted(scene: Scene) -> None:
+    scene.hang("u", run=command(scene, "sleep 600"))
+    async with anyio.create_task_group() as group:
+        group.start_soon(trip, scene)
+        await until(lambda: scene.count("ran"))
+        scene.live.stopping = Stopping.HAND_BACK
+
+    assert (scene.state("u"), scene.reasons("u"), scene.unit("u").spent) == ("ready", ["handed_back"], 0)
+    assert kept(scene) == "new"
+
+
+async def test_cancelled_while_it_runs_it_is_ended_and_its_tree_is_kept(scene: Scene) -> None:
+    scene.hang("u", run=command(scene, "sleep 600"))
+    async with anyio.create_task_group() as group:
+        group.start_soon(trip, scene)
+        await until(lambda: scene.count("ran"))
+        cancelled = advance(scene.unit("u"), UnitState.CANCELLED, now=at())
+        scene.store.write(Event.UNIT_CANCELLED, cancelled, now=at(), unit="u")
+
+    assert (scene.state("u"), scene.reasons("u")) == ("cancelled", ["cancelled"])
+    assert kept(scene) == "new"
+
+
+async def test_a_limit_whose_reset_is_over_already_does_not_start_the_unit_again_at_once(scene: Scene) -> None:
+    scene.hang("u", agent="limited")
+
+    await trip(scene)
+
+    unit = scene.unit("u")
+    assert (unit.state, scene.reasons("u"), unit.spent) == (UnitState.WAITING, ["limit"], 0)
+    assert unit.not_before is not None
+    assert unit.not_before > at() + timedelta(seconds=50)
+    assert scene.store.get(Fact, "pauses") is not None
+
+
+# ── killed in between ──
+
+
+def strike(scene: Scene, event: Event, *, after: bool) -> None:
+    """Die just before, or just after, the first write of that event."""
+    write = scene.store.write
+
+    def dies(told: Event, *records: Any, **more: Any) -> int:
+        if told is not event:
+            return write(told, *records, **more)
+        scene.store.write = write  # type: ignore[method-assign]
+        if after:
+            write(told, *records, **more)
+        raise Killed
+
+    scene.store.write = dies  # type: ignore[method-assign,assignment]
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("event", [Event.ATTEMPT_NOTED, Event.ATTEMPT_STARTED, Event.ATTEMPT_ENDED])
+async def test_killed_around_any_record_the_command_runs_once_and_is_submitted_once(
+    scene: Scene, event: Event, after: bool
+) -> None:
+    scene.hang("u", run=command(scene))
+    strike(scene, event, after=after)
+    with pytest.raises(Killed):
+        await worker(scene).run()
+    if event is not Event.ATTEMPT_NOTED:  # a start takes longer than a shim
+        await until((scene.live.places.run_dir("u", 1) / "start.json").exists)
+
+    await trip(scene)
+
+    assert (scene.state("u"), scene.reasons("u"), scene.count("ran")) == ("queued", ["submitted"], 1)
+    assert kept(scene) == "new"
+
+
+async def test_what_was_only_just_starting_when_the_daemon_died_is_ended_before_the_next_begins(scene: Scene) -> None:
+    scene.hang("u", run=command(scene))
+    run_dir = scene.live.places.run_dir("u", 1)
+    env = {"PATH": os.environ["PATH"]}
+    early = await process.start(Command(argv=("sleep", "600"), cwd=scene.folder, env=env, run_dir=run_dir))
+    await until((run_dir / "start.json").exists)
+    (run_dir / "start.json").unlink()
+
+    await trip(scene)
+
+    with anyio.fail_after(5):
+        await early.wait()
+    assert (scene.state("u"), scene.count("ran")) == ("queued", 1)
+
+
+@pytest.mark.parametrize("step", ["snapshot", "keep"])
+async def test_killed_while_a_tree_is_taken_it_is_taken_by_the_next_daemon(scene: Scene, step: str) -> None:
+    scene.hang("u", run=command(scene))
+    whole: Callable[..., Awaitable[Any]] = getattr(scene.floor.workspaces, step)
+
+    async def dies(*told: Any, **more: Any) -> Any:
+        setattr(scene.floor.workspaces, step, whole)
+        await whole(*told, **more)
+        raise Killed
+
+    setattr(scene.floor.workspaces, step, dies)
+    with pytest.raises(Killed):
+        await worker(scene).run()
+
+    await trip(scene)
+
+    assert (scene.state("u"), scene.reasons("u"), scene.count("ran")) == ("queued", ["submitted"], 1)
+    assert kept(scene) == "new"
+
+
+async def test_left_by_a_restart_it_runs_on_and_is_taken_over(scene: Scene) -> None:
+    go = scene.folder / "go"
+    scene.hang("u", run=command(scene, f"while [ ! -e {go} ]; do sleep 0.01; done"))
+    async with anyio.create_task_group() as group:
+        group.start_soon(worker(scene).run)
+        await until(lambda: scene.count("ran"))
+        group.cancel_scope.cancel()
+    go.touch()
+
+    await trip(scene)
+
+    assert (scene.state("u"), scene.reasons("u"), scene.count("ran")) == ("queued", ["submitted"], 1)
+
+
+# ── hooks that hold nothing ──
+
+
+async def test_an_attempt_that_is_not_the_newest_changes_nothing_and_its_hook_is_emptied(scene: Scene) -> None:
+    scene.hang("u", run=command(scene))
+    scene.change("u", attempt=2)
+
+    await trip(scene)
+
+    assert (scene.unit("u").attempt, scene.state("u"), scene.count("ran")) == (2, "running", 0)
+    assert scene.reasons("u") == ["lost"]
+
+
+async def test_a_hook_whose_attempt_is_not_on_record_is_emptied(scene: Scene) -> None:
+    hook = scene.hang("u", run=command(scene))
+    scene.store.write(Event.HOOK_FILLED, replace(hook, attempt=7), now=at(), unit="u")
+
+    await trip(scene)
+
+    assert (scene.state("u"), scene.count("ran")) == ("running", 0)
+
+
+async def test_an_attempt_that_is_over_already_is_not_gone_through_again(scene: Scene) -> None:
+    hook = scene.hang("u", run=command(scene))
+    await trip(scene)
+    scene.store.write(Event.HOOK_FILLED, hook, now=at(), unit="u")
+
+    await trip(scene)
+
+    assert (scene.state("u"), scene.reasons("u"), scene.count("ran")) == ("queued", ["submitted"], 1)
+
+
+# ── what breaks ──
+
+
+async def test_a_trip_that_breaks_loses_its_attempt_and_no_other(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def breaks(*_: Any, **__: Any) -> None:
+        raise RuntimeError("the disk is on fire")
+
+    monkeypatch.setattr(scene.floor.workspaces, "snapshot", breaks)
+    scene.hang("u", run=command(scene))
+
+    await trip(scene)
+
+    assert (scene.state("u"), scene.reasons("u"), scene.unit("u").spent) == ("waiting", ["lost"], 0)
+    (aside,) = scene.live.places.work.glob("workspaces/*.abandoned-*")
+    assert (aside / "tree/new.txt").read_text() == "new\n"
+
+
+async def test_where_even_giving_up_fails_the_worker_lives_and_tries_again(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("factory.live.BROKEN_SECONDS", 0.01)
+    write, failures = scene.store.write, [StoreError("disk full")] * 3
+
+    def fails(event: Event, *records: Any, **told: Any) -> int:
+        if event is Event.ATTEMPT_ENDED and failures:
+            raise failures.pop()
+        return write(event, *records, **told)
+
+    monkeypatch.setattr(scene.store, "write", fails)
+    scene.hang("u", run=command(scene))
+
+    await trip(scene)
+
+    assert failures == []
+    assert isinstance(scene.store.get(Unit, "u"), Unit)
+    assert [attempt.end is not None for attempt in scene.store.select(Attempt, unit="u")] == [True]
