@@ -19,7 +19,7 @@ help:
 	@echo "make lock    requirements.lock anew from pyproject.toml"
 
 test: .venv/ready
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto
 
 check: .venv/ready
 	@set -e; for gate in conventions/gates/*.sh; do echo "── $$gate"; sh "$$gate"; done

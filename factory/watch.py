@@ -4,12 +4,15 @@ Invariant: a hint only. Whoever is woken looks for itself, and looks every 30 s 
 """
 
 import asyncio
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from watchdog import events
 from watchdog.observers import Observer
-from watchdog.observers.inotify_move_event_grouper import InotifyMoveEventGrouper
+
+if sys.platform == "linux":
+    from watchdog.observers.inotify_move_event_grouper import InotifyMoveEventGrouper
 
 # Not the opening and closing of readers: a scan reads, and would wake itself for ever.
 CHANGES: list[type[events.FileSystemEvent]] = [
@@ -37,9 +40,10 @@ class Watch:
 
     def start(self) -> None:
         """Begin; call it on the event loop, before `folder`, which says what fails."""
-        # watchdog holds a rename out of a folder back for half a second, to pair it, and all that follows with it;
-        # the intake renames out of the inbox each time that it takes a file.
-        InotifyMoveEventGrouper.delay = 0
+        if sys.platform == "linux":
+            # watchdog holds a rename out of a folder back for half a second, to pair it, and all that follows with
+            # it; the intake renames out of the inbox each time that it takes a file.
+            InotifyMoveEventGrouper.delay = 0
         self._loop = asyncio.get_running_loop()
         self._observer.start()
 

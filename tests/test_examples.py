@@ -4,13 +4,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from factory.stores import views
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SECONDS = 120
 
 
-def run(folder: Path) -> subprocess.CompletedProcess[str]:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("demo")
+
+
+@pytest.fixture(scope="module")
+def demo(folder: Path) -> subprocess.CompletedProcess[str]:
     """The demo as `make demo` runs it, with nothing of this machine but its programs."""
     env = {"PATH": os.environ["PATH"], "HOME": str(folder / "home"), "TMPDIR": str(folder), "LANG": "C.UTF-8"}
     (folder / "home").mkdir()
@@ -25,12 +33,10 @@ def run(folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_demo_shows_a_whole_line_and_leaves_its_shop_behind(tmp_path: Path) -> None:
-    done = run(tmp_path)
-
-    assert done.returncode == 0, done.stdout + done.stderr
-    landed = set(re.findall(r"^ +[\d.]+ s  (\S+) +landed as", done.stdout, re.MULTILINE))
-    asked = set(re.findall(r"^  inbox/(\S+)\.md$", done.stdout, re.MULTILINE))
+def test_the_demo_shows_a_whole_line(demo: subprocess.CompletedProcess[str]) -> None:
+    assert demo.returncode == 0, demo.stdout + demo.stderr
+    landed = set(re.findall(r"^ +[\d.]+ s  (\S+) +landed as", demo.stdout, re.MULTILINE))
+    asked = set(re.findall(r"^  inbox/(\S+)\.md$", demo.stdout, re.MULTILINE))
     assert len(asked) >= 8
     assert asked - landed == {"float-sum"}
     for told in (
@@ -42,21 +48,21 @@ def test_the_demo_shows_a_whole_line_and_leaves_its_shop_behind(tmp_path: Path) 
         r"float-sum +a card for you: float-sum could not be done in 2 attempt",
         r"E2  attempts_exhausted",
     ):
-        assert re.search(told, done.stdout), f"{told} in\n{done.stdout}"
-    assert "\x1b" not in done.stdout
+        assert re.search(told, demo.stdout), f"{told} in\n{demo.stdout}"
+    assert "\x1b" not in demo.stdout
 
 
-def test_the_demo_stops_what_it_started_and_stays_in_its_folder(tmp_path: Path) -> None:
-    done = run(tmp_path)
-
-    assert done.returncode == 0, done.stdout + done.stderr
-    (folder,) = tmp_path.glob("factoryd-demo-*")
-    assert f"kept in {folder}/shop" in done.stdout
-    con = views.open_store(str(folder / "shop/.factory/store.sqlite"))
+def test_the_demo_stops_what_it_started_and_stays_in_its_folder(
+    demo: subprocess.CompletedProcess[str], folder: Path
+) -> None:
+    assert demo.returncode == 0, demo.stdout + demo.stderr
+    (kept,) = folder.glob("factoryd-demo-*")
+    assert f"kept in {kept}/shop" in demo.stdout
+    con = views.open_store(str(kept / "shop/.factory/store.sqlite"))
     assert views.daemon(con)["state"] == "stopped"
     con.close()
-    assert sorted(path.name for path in folder.iterdir()) == ["shop", "state"]
-    assert list((tmp_path / "home").iterdir()) == []
+    assert sorted(path.name for path in kept.iterdir()) == ["shop", "state"]
+    assert list((folder / "home").iterdir()) == []
 
 
 def test_the_demo_says_when_something_did_not_land(tmp_path: Path) -> None:

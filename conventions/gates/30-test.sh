@@ -1,2 +1,2 @@
 # The tests. Those marked agents are skipped where no agent CLI is found.
-python -m pytest -q
+python -m pytest -q -n auto
