@@ -33,7 +33,6 @@ from factory.unit import EndReason, Unit, UnitState
 
 FILES = 200
 GREEN = {"conventions/gates/10-true.sh": "true\n"}
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -172,12 +171,12 @@ class Process:
     def look(cls, pid: int) -> "Process":
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         threads = list(Path(f"/proc/{pid}/task").iterdir())
-        slept = [line for each in threads for line in (each / "status").read_text().splitlines() if "voluntary" in line]
+        lines = (line for each in threads for line in (each / "status").read_text().splitlines())
         return cls(
-            cpu_s=(int(fields[11]) + int(fields[12])) / TICKS,
+            cpu_s=sum(int((each / "schedstat").read_text().split()[0]) for each in threads) / 1e9,
             child_faults=int(fields[8]) + int(fields[10]),
             children=any((each / "children").read_text() for each in threads),
-            wakes=sum(int(line.split()[1]) for line in slept if line.startswith("voluntary")),
+            wakes=sum(int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt_switches")),
             rss_mib=int(fields[21]) * os.sysconf("SC_PAGE_SIZE") / 2**20,
         )
 

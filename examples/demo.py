@@ -205,13 +205,13 @@ class Line:
         told: queue.Queue[dict[str, Any]] = queue.Queue()
         asked = [BIN / "factory", "log", "--json", "--follow"]
         with subprocess.Popen(asked, cwd=self.shop, env=self.env, stdout=subprocess.PIPE, text=True) as following:
-            threading.Thread(
-                target=lambda: [told.put(json.loads(line)) for line in following.stdout], daemon=True
-            ).start()
+            reader = threading.Thread(target=lambda: [told.put(json.loads(line)) for line in following.stdout])
+            reader.start()
             try:
                 yield told
             finally:
                 following.terminate()
+                reader.join()  # before the pipe is closed under it
 
     def drop(self) -> None:
         for name, text in TASKS.items():

@@ -18,7 +18,7 @@ from factory.errors import GitError, NotYet, RepositoryError, did_you_mean
 OLDEST = (2, 41)  # --attr-source
 GITLINK = "160000"
 SYMLINK = "120000"
-_TREES_KEPT = 1024
+_TREES_KEPT, _DIFFS_KEPT = 1024, 32
 _PARTIAL = r"extensions\.partialclone|remote\..*\.(promisor|partialclonefilter)"
 
 _QUIET = (
@@ -75,6 +75,7 @@ class Git:
     index: Path | None = None
     config: tuple[str, ...] = ()  # further `name=value`, for each call
     trees: dict[str, str] = field(default_factory=dict, repr=False, compare=False)  # of commits: they never change
+    diffs: dict[tuple[str, str], list[Change]] = field(default_factory=dict, repr=False, compare=False)  # nor do these
 
     async def run(
         self,
@@ -143,9 +144,13 @@ class Git:
         return (await self.read_many(rev, [path])).get(path)
 
     async def changed(self, before: str, after: str) -> list[Change]:
-        """What differs between two trees, by path, renames as a deletion and an addition."""
-        parts = await self.names("diff-tree", "-r", "-z", "--raw", "--no-renames", "--full-index", before, after)
-        return [_change(meta, path) for meta, path in zip(parts[::2], parts[1::2], strict=True)]
+        """What differs between the commits or trees with these ids, by path; a rename is a deletion and an addition."""
+        if (before, after) not in self.diffs:
+            parts = await self.names("diff-tree", "-r", "-z", "--raw", "--no-renames", "--full-index", before, after)
+            if len(self.diffs) >= _DIFFS_KEPT:
+                self.diffs.clear()
+            self.diffs[before, after] = [_change(*pair) for pair in zip(parts[::2], parts[1::2], strict=True)]
+        return self.diffs[before, after]
 
     async def merge(self, onto: str, change: str, *, since: str) -> tuple[str, tuple[str, ...]]:
         """The tree of `onto` with what `change` did after `since`, by `onto`'s attributes; or "" and the conflicts."""

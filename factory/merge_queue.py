@@ -68,6 +68,7 @@ class MergeQueue:
         self._judge, self._escalations, self._endings = judge, escalations, endings
         self._tip = ""
         self._checked: set[tuple[str, str, str, frozenset[str]]] = set()  # changes that break no rule, as things stand
+        self._compared = set[tuple[str, str]]()  # base and submission of those that were queued at the last pass
         self._rehearsals: dict[tuple[str, str], Rehearsed | Conflict | Nothing] = {}
         self._ruled: dict[str, Ruled] = {}
         self._running: dict[str, anyio.CancelScope] = {}
@@ -175,6 +176,11 @@ class MergeQueue:
         self._aside = {name: why for name, why in self._aside.items() if name in names}
         self._in_the_way = {name: paths for name, paths in self._in_the_way.items() if name in names}
         ordered = sorted(queued, key=lambda unit: (unit.priority, unit.since, unit.id))
+        async with anyio.create_task_group() as together:  # what follows finds them at hand
+            for unit in ordered:
+                if (unit.base, unit.submission) not in self._compared:
+                    together.start_soon(self._trunk.own.changed, unit.base, unit.submission)
+        self._compared = {(unit.base, unit.submission) for unit in ordered}
         return [unit for unit in ordered if await self._admit(unit, unit.base, unit.submission, at)]
 
     async def _admit(self, unit: Unit, before: str, after: str, at: datetime) -> bool:

@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from functools import lru_cache
 from typing import Protocol
 
 from anyio.abc import TaskGroup
@@ -63,7 +62,6 @@ class Pool:
         self._make_worker, self._find_agents = make_worker, find_agents
         self._workers: dict[str, Trips] = {}
         self._proving: set[str] = set()
-        self._parse = lru_cache(maxsize=4096)(parse)  # each pass asks for the file of every ready unit
 
     async def run(self, group: TaskGroup) -> None:
         """Tick whenever something changed, and at the latest every 30 seconds."""
@@ -279,7 +277,7 @@ class Pool:
     def _task(self, unit: Unit) -> TaskFile:
         task = self._store.get(Task, unit.id)
         assert task is not None, f"unit {unit.id} has no task"
-        return self._parse(task.text, task.name)
+        return parse(task.text, task.name)
 
     def _seconds_to_next(self, at: datetime) -> float:
         times = [scheduling.next_time(self._store.open(Unit), now=at), self._escalations.next_deadline()]

@@ -248,7 +248,9 @@ def _reader(hint: Any) -> Callable[[Any], Any]:
         return lambda value: None if value is None else given(value)
     if get_origin(hint) is tuple:
         item = get_args(hint)[0]
-        return lambda value: tuple(entry if item is str else item(**entry) for entry in json.loads(value))
+        return lambda value: (
+            () if value == "[]" else tuple(entry if item is str else item(**entry) for entry in json.loads(value))
+        )
     return from_stamp if hint is datetime else hint
 
 

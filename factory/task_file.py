@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import frontmatter
@@ -68,6 +69,7 @@ def decode(raw: bytes) -> str:
     return text
 
 
+@lru_cache(maxsize=4096)  # each pass of the pool and of the queue asks for the file of every unit that waits there
 def parse(text: str, name: str) -> TaskFile:
     """Read the task file that was dropped as `name`; raise TaskFileError with the line and the correct form."""
     head, body, first = _split(text)

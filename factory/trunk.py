@@ -23,7 +23,7 @@ from factory.errors import GitError
 from factory.git import Git, Person, Repository
 
 PATIENCE_S = 3.0  # how long a lock of somebody else's git is waited for
-_FSYNC = ("core.fsync=all",)
+_FSYNC = ("core.fsync=all,-index",)  # an index can be made anew
 _LANDING = "factoryd: landing"
 _PUT_BACK = "factoryd: put back"
 _BASES_KEPT = 4096

@@ -37,7 +37,7 @@ from factory.workspaces import Conflict, Workspace, Workspaces
 LOOK_SECONDS = 1.0  # how often the output of a running agent is read
 WORK_SHARE = 0.02  # of the silence: CPU that counts as work, above what an idle event loop uses
 LIMIT_PAUSE = timedelta(minutes=15)  # where a usage limit names no reset
-LEAST_PAUSE = timedelta(minutes=1)
+LEAST_PAUSE = timedelta(minutes=1)  # once it named one that was over (an old message, another clock) time after time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -428,9 +428,7 @@ class Worker:
                 )
                 self._endings.remark(trip.unit.id, "question", asked.text, at=at)
             elif attempt.reason is EndReason.LIMIT:
-                # A reset that is over already (an old message, another clock) would start it for ever.
-                until = seen.reset or at + LIMIT_PAUSE
-                until = until if until > at else at + LEAST_PAUSE
+                until = max(seen.reset or at + LIMIT_PAUSE, at + self._least_pause(attempt))
                 self._endings.pause_runtime(attempt.agent, until, at=at)
             elif attempt.reason is EndReason.AUTH:
                 sentence = f"{attempt.agent} is not logged in: log it in, then try again."
@@ -439,6 +437,14 @@ class Worker:
                 sentence = f"{attempt.agent} could not be started: {attempt.detail}"
                 ask = words.runtime_trouble(attempt.agent, sentence, evidence=attempt.detail)
             self._endings.finish(attempt, hook=self._hook(), at=at, ask=ask, until=until)
+
+    def _least_pause(self, attempt: Attempt) -> timedelta:
+        """How long at least a limit holds the unit: twice as long each time in a row, else it would start for ever."""
+        before = [
+            each.reason for each in self._store.select(Attempt, unit=attempt.unit) if each.number < attempt.number
+        ]
+        row = next((at for at, reason in enumerate(reversed(before)) if reason is not EndReason.LIMIT), len(before))
+        return min(LEAST_PAUSE, timedelta(seconds=2 ** min(row, 6)))
 
     # ── odd ends ──
 

@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -344,6 +344,26 @@ async def test_a_gate_that_the_candidate_edits_is_not_the_one_that_judges_it(cou
 
     assert (await court.judge(court.rules())).answer is Answer.GREEN
     assert judgement.answer is Answer.RED
+
+
+async def test_a_bench_is_made_clean_before_each_group_and_not_twice_before_the_first(court: Court) -> None:
+    shown = []
+
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class Counted(Bench):
+        async def show(self, commit: str, *, keeps: tuple[str, ...] = ()) -> None:
+            shown.append(commit)
+            await Bench.show(self, commit, keeps=keeps)
+
+    rules = only(gate("echo x > left.txt\n"), gate("! test -e left.txt\n", "20-clean"))
+    await court.judge(only(gate("true\n", "30-other")))  # the environment is there
+
+    async with court.benches().take() as bench:
+        counted = Counted(name=bench.name, place=bench.place, benches=bench.benches)
+        judgement = await court.gates.judge(court.case(counted, rules))
+
+    assert judgement.answer is Answer.GREEN
+    assert len(shown) == 2
 
 
 async def test_what_a_red_run_left_behind_does_not_make_its_rerun_green(court: Court) -> None:

@@ -304,3 +304,43 @@ async def test_a_git_at_work_is_seen_with_its_arguments(tmp_path: Path, proc: Pa
 
     child.communicate(b"")
     assert any(argv[:3] == ["git", "cat-file", "--batch"] and at in (repo, None) for at, argv in seen)
+
+
+# ── what is asked once ──
+
+
+async def test_the_tree_of_a_commit_and_a_diff_are_asked_for_once(tmp_path: Path) -> None:
+    repo = make_repo(tmp_path / "r", {"a": "old\n"})
+    first, second = git(repo, "rev-parse", "HEAD"), commit(repo, {"a": "new\n"})
+    mine = own(repo)
+    asked = await mine.tree(second), await mine.changed(first, second)
+
+    (repo / ".git").rename(tmp_path / "gone")
+
+    assert (await mine.tree(second), await mine.changed(first, second)) == asked
+    assert asked[0] == git(tmp_path, "--git-dir=gone", "rev-parse", f"{second}^{{tree}}")
+    assert await mine.read_many(second, []) == {}
+
+
+async def test_a_ref_is_read_from_its_file_or_from_packed_refs(tmp_path: Path) -> None:
+    repo = make_repo(tmp_path / "r", {"a": ""})
+    git(repo, "symbolic-ref", "refs/heads/alias", "refs/heads/main")
+    loose = own(repo).read_ref("refs/heads/main")
+
+    git(repo, "pack-refs", "--all")
+
+    assert loose == own(repo).read_ref("refs/heads/main") == git(repo, "rev-parse", "main")
+    assert [own(repo).read_ref(f"refs/heads/{name}") for name in ("alias", "none", "ma.n")] == ["", "", ""]
+
+
+async def test_every_change_of_a_tag_is_seen_in_the_marks(tmp_path: Path) -> None:
+    repo = make_repo(tmp_path / "r", {"a": ""})
+    seen = [own(repo).tag_marks()]
+    second = commit(repo, {"a": "b"})
+
+    for argv in (["v1", "HEAD~"], ["deep/er", "HEAD~"], ["-f", "v1", second], ["-d", "deep/er"]):
+        git(repo, "tag", *argv)
+        seen.append(own(repo).tag_marks())
+
+    assert len(set(seen)) == len(seen)
+    assert own(repo).tag_marks() == seen[-1]

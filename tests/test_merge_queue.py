@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from factory.errors import StoreError
@@ -147,16 +148,17 @@ async def test_a_change_that_the_merge_carries_into_a_gate_is_asked_about(scene:
 
 
 async def test_behind_a_unit_that_may_change_the_gates_nobody_is_judged_before_it_has_landed(scene: Scene) -> None:
-    await scene.submit(
-        "rules", {"conventions/gates/10-whole.sh": "sh check.sh\n", "check.sh": GATE}, head="allow: edit-gates"
-    )
-    await scene.submit("sly", {"check.sh": "true\n", "one.txt": "BROKEN\n"})
+    rules = {"conventions/gates/10-whole.sh": "sh check.sh\n", "check.sh": GATE}
+    await scene.submit("rules", rules, head="allow: edit-gates")
+    await scene.submit("sly", {"sly.sh": "true\n", "one.txt": "BROKEN\n"})
 
+    await scene.queue.tick(scene.group, at())
+
+    queue = scene.store.get(Fact, "queue")
+    assert queue is not None
+    assert [row["unit"] for row in json.loads(queue.value)] == ["rules"]
     await scene.settle()
-
-    assert scene.state("rules") == "landed"
-    assert scene.log() == ["rules", "start"]
-    assert scene.state("sly") != "landed"
+    assert (scene.log(), scene.reasons("sly")) == (["rules", "start"], ["gate_red"])
 
 
 async def test_accept_has_to_fail_on_the_commit_below_and_not_only_on_trunk(scene: Scene) -> None:
@@ -256,6 +258,33 @@ async def test_what_a_person_did_to_trunk_while_no_daemon_ran_is_noticed(scene: 
     fact = scene.store.get(Fact, "trunk")
     assert fact is not None
     assert '"missing": ["one"]' in fact.value
+
+
+class Waits(Trunk):
+    """A trunk that lands only once the last of four was judged."""
+
+    scene: Scene
+
+    async def land(self, plan: LandingPlan, started: Any) -> Outcome:
+        with anyio.fail_after(20):
+            while not any(entry.event is Event.VERDICT_GIVEN for entry in self.scene.store.journal(unit="d")):
+                await self.scene.live.queue.wait(0.1)
+        return await super().land(plan, started)
+
+
+async def test_while_a_landing_is_made_the_benches_go_on_along_the_chain_and_the_next_landing_takes_all(
+    scene: Scene,
+) -> None:
+    for name in "abcd":
+        await scene.submit(name, {f"{name}.txt": "fine\n"})
+    scene.floor.trunk.__class__ = Waits
+    scene.floor.trunk.scene = scene  # type: ignore[attr-defined]
+
+    await scene.settle()
+
+    assert scene.log() == ["d", "c", "b", "a", "start"]
+    landings = [entry for entry in scene.store.journal() if entry.event is Event.LANDING_CLOSED]
+    assert len(landings) == 2
 
 
 async def test_a_landing_of_our_own_is_nobody_elses_move(scene: Scene) -> None:

@@ -22,7 +22,7 @@ from factory.journal import Event
 from factory.judge import Judge, Proof, Ruling
 from factory.live import Stopping
 from factory.pool import Pool
-from factory.records import Attempt, Card, CardKind, Fact, Hook, stamp
+from factory.records import Attempt, Card, CardKind, Fact, Hook, Task, stamp
 from factory.settings import Settings
 from factory.unit import Unit, UnitState, advance
 from tests.on_record import NOW, OnRecord, later
@@ -609,6 +609,22 @@ async def test_a_unit_that_was_cancelled_while_it_was_proved_stays_so(floor: Flo
     await floor.tick()
 
     assert (floor.states(), floor.open_cards()) == ({"fix": "cancelled"}, [])
+
+
+async def test_a_task_that_is_saved_anew_while_it_is_proved_is_proved_by_its_new_commands(floor: Floor) -> None:
+    unit = floor.unit("fix", text=PROVED)
+    floor.judge.proof = Proof(commit="t" * 40, passing="pytest -q")
+
+    def saved() -> None:
+        floor.judge.meanwhile, floor.judge.proof = lambda: None, Proof(commit="t" * 40)
+        task = Task(unit="fix", name="fix.md", text="---\naccept: make check\n---\ndo it", source="2-fix.md")
+        floor.store.write(Event.TASK_REPLACED, unit, task, now=NOW, unit="fix")
+
+    floor.judge.meanwhile = saved
+    await floor.tick()
+
+    assert floor.judge.asked[1:] == [("make check",)]
+    assert (floor.states(), floor.open_cards()) == ({"fix": "running"}, [])
 
 
 async def test_paused_nothing_is_proved(floor: Floor) -> None:

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from factory.checkout import checkouts
 from factory.git import Git, Person, examine
 from factory.trunk import (
     Blocked,
@@ -898,3 +899,43 @@ async def test_daemon_and_git_killed_together_are_both_made_good_by_the_next_sta
     assert await world.recover(plan) == Landed(to)
     assert (world.head(), world.status()) == (to, " M kept")
     assert (world.repo / "x.log").read_text() == "mine\n"
+
+
+# ── what need not be asked again ──
+
+
+async def test_what_landed_from_here_is_in_the_factory_repository_without_a_fetch(world: World) -> None:
+    made = await world.candidate()
+
+    assert await world.land(made) == Landed(made)
+
+    assert await world.own.commit(world.trunk.ref) == made
+    before = sorted(path.name for path in world.own.git_dir.glob("objects/pack/*"))
+    assert await world.trunk.refresh() == made
+    assert sorted(path.name for path in world.own.git_dir.glob("objects/pack/*")) == before
+
+
+async def test_a_tag_is_fetched_although_trunk_has_not_moved(world: World) -> None:
+    git(world.repo, "tag", "-a", "v2", "-m", "two")
+
+    await world.trunk.refresh()
+
+    assert git(world.own.git_dir, "rev-parse", "v2^{commit}") == world.head()
+
+
+@pytest.mark.parametrize("formed", ["ref: refs/heads/main\n", "detached", "alias", "linked"])
+async def test_what_a_checkout_has_checked_out_is_known_without_git_or_by_it(world: World, formed: str) -> None:
+    head = world.repo / ".git/HEAD"
+    if formed == "detached":
+        git(world.repo, "checkout", "-q", "--detach")
+    elif formed == "alias":
+        git(world.repo, "symbolic-ref", "refs/heads/alias", "refs/heads/main")
+        git(world.repo, "symbolic-ref", "HEAD", "refs/heads/alias")
+    elif formed == "linked":
+        head.rename(world.repo / ".git/HEAD.real")
+        head.symlink_to("refs/heads/main")
+    repository = await examine(world.repo, {"PATH": os.environ["PATH"]}, trunk="main")
+
+    (place,) = await checkouts(repository.git({"PATH": os.environ["PATH"]}), repository)
+
+    assert (place.branch, await place.head()) == (("",) * 2 if formed == "detached" else ("refs/heads/main",) * 2)

@@ -117,15 +117,16 @@ async def test_cancelled_while_it_runs_it_is_ended_and_its_tree_is_kept(scene: S
     assert kept(scene) == "new"
 
 
-async def test_a_limit_whose_reset_is_over_already_does_not_start_the_unit_again_at_once(scene: Scene) -> None:
-    scene.hang("u", agent="limited")
+async def test_limits_in_a_row_whose_reset_is_over_already_hold_the_unit_longer_and_longer(scene: Scene) -> None:
+    paused = []
+    for number in range(1, 5):
+        scene.hang("u", agent="limited", number=number)
+        before = at()
+        await trip(scene)
+        paused.append((scene.unit("u").not_before or before) - before)
 
-    await trip(scene)
-
-    unit = scene.unit("u")
-    assert (unit.state, scene.reasons("u"), unit.spent) == (UnitState.WAITING, ["limit"], 0)
-    assert unit.not_before is not None
-    assert unit.not_before > at() + timedelta(seconds=50)
+    assert [pause > timedelta(seconds=2**row) for row, pause in enumerate(paused)] == [True] * 4
+    assert (scene.state("u"), scene.reasons("u"), scene.unit("u").spent) == ("waiting", ["limit"] * 4, 0)
     assert scene.store.get(Fact, "pauses") is not None
 
 

@@ -862,6 +862,32 @@ async def test_a_bench_keeps_what_setup_made_and_nothing_else_that_is_ignored(li
         assert git(bench.tree, "ls-files", "src") == "src/app.py\nsrc/lib/deep.py"
 
 
+@pytest.mark.parametrize("left", ["an/empty/folder/", "debug.log", "new.txt", "src/lib/deep.py"])
+async def test_one_trifle_left_on_a_bench_is_enough_to_have_it_cleaned(line: Line, left: str) -> None:
+    async with line.benches.take() as bench:
+        await bench.show(line.base)
+        if left.endswith("/"):
+            (bench.tree / left).mkdir(parents=True)
+        else:
+            (bench.tree / left).write_text("made\n")
+
+        await bench.show(line.base)
+
+        assert content(bench.tree) == FRESH
+        assert not (bench.tree / "an").exists()
+
+
+async def test_a_tag_that_moved_is_shown_where_it_is(line: Line) -> None:
+    async with line.benches.take() as bench:
+        await bench.show(line.base)
+        moved = await line.commit({"README.md": "later\n"})
+        git(line.own.git_dir, "tag", "-f", "v1", moved)
+
+        await bench.show(moved)
+
+        assert git(bench.tree, "rev-parse", "v1") == moved
+
+
 async def test_a_bench_shows_a_commit_that_no_branch_has(line: Line) -> None:
     workspace = await line.workspace()
     (workspace.tree / "src/app.py").write_text("candidate\n")

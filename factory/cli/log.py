@@ -70,6 +70,6 @@ def told(entry: Json, *, of_one: bool) -> Iterator[str]:
 def _details(entry: Json) -> Iterator[str]:
     for name, value in entry.items():
         if isinstance(value, bool):
-            yield name if value else f"not {name}"
+            yield from [name] if value else [] if name == "cached" else [f"not {name}"]
         elif value and name not in _FRAME:
             yield str(value) if name in _SENTENCES else f"{name} {say.clip(str(value), 80)}"
