@@ -32,7 +32,7 @@ from factory.git import Git, Person, Repository, examine, exclude
 from factory.intake import Intake
 from factory.journal import Event
 from factory.judge import Judge
-from factory.live import Live, Stopping, guarded, now
+from factory.live import Live, Stopping, now
 from factory.log import Log
 from factory.merge_queue import MergeQueue
 from factory.places import Places, places
@@ -254,7 +254,7 @@ async def _desk(floor: Floor) -> None:
     live = floor.live
     config = _Config(floor)
     while True:
-        again = await guarded("desk", _look_at_desk, floor, config)
+        again = await live.guarded("desk", _look_at_desk, floor, config)
         await live.requests.wait(again or 0)
 
 
@@ -417,6 +417,7 @@ def _not_trunks(floor: Floor) -> list[str]:
 def _tell_warnings(floor: Floor) -> None:
     left_out = floor.store.get(Fact, "left_out")
     names = json.loads(left_out.value) if left_out else []
+    floor.warnings["broken"] = list(floor.live.broken.values())
     floor.warnings["left_out"] = [f"judged without the inferred gate {name}, by your answer" for name in names]
     _put(floor, "warnings", [line for lines in floor.warnings.values() for line in lines])
 

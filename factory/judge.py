@@ -20,7 +20,7 @@ from factory.escalations import Escalations
 from factory.gates import Answer, Case, Gates, Judgement
 from factory.inference import Rules, rules_of, wanted
 from factory.journal import Event
-from factory.live import Live, guarded, now
+from factory.live import Live, now
 from factory.ports import Store
 from factory.records import CardKind, Fact, Verdict
 from factory.trunk import Trunk
@@ -181,7 +181,7 @@ class Judge:
         """Judge trunk in the background, unless that is under way or done."""
         if self._trunk_ruled is None and self._looking != self._tip:
             self._looking = self._tip
-            group.start_soon(guarded, "judge trunk", self._judge_trunk, self._tip)
+            group.start_soon(self._live.guarded, "judge trunk", self._judge_trunk, self._tip)
 
     async def landed(self, commit: str, ruled: Ruled | None, *, parent: str) -> None:
         """Trunk moved to a commit that was judged by the rules of `parent`; where its own are others, they judge it."""

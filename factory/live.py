@@ -38,6 +38,7 @@ class Live:
         self.queue = Bell()  # something was submitted, judged or approved
         self.leaving = Bell()  # how the daemon stops has changed, or a hook was emptied
         self.requests = Bell()  # a command asked for something, or a task file was dropped
+        self.broken: dict[str, str] = {}  # passes that break, and how: status warns of them
 
     @property
     def takes_work(self) -> bool:
@@ -49,15 +50,19 @@ class Live:
         for bell in (self.pool, self.queue, self.requests, self.leaving):
             bell.ring()
 
-
-async def guarded(name: str, call: Callable[..., Awaitable[T]], *args: Any) -> T | None:
-    """Run one pass of a loop, or one judging; what breaks in it is logged, and None returned a little later."""
-    try:
-        return await call(*args)
-    except Exception:  # noqa: BLE001 - a service's pass: the others go on, and it is tried again
-        log.exception(TICK_BROKE, loop=name)
-        await anyio.sleep(BROKEN_SECONDS)
-        return None
+    async def guarded(self, name: str, call: Callable[..., Awaitable[T]], *args: Any) -> T | None:
+        """Run one pass of a loop, or one judging; what breaks in it is logged and said, and a little later is None."""
+        try:
+            done = await call(*args)
+        except Exception as error:  # noqa: BLE001 - a service's pass: the others go on, and it is tried again
+            log.exception(TICK_BROKE, loop=name)
+            first = (str(error) or type(error).__name__).splitlines()[0]
+            self.broken[name] = f"{name} breaks and is tried again: {first[:200]} (traceback in .factory/daemon.log)"
+            self.requests.ring()
+            await anyio.sleep(BROKEN_SECONDS)
+            return None
+        self.broken.pop(name, None)
+        return done
 
 
 def now() -> datetime:

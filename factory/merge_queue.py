@@ -23,7 +23,7 @@ from factory.git import Person
 from factory.guards import guard
 from factory.journal import Event
 from factory.judge import Judge, Ruled
-from factory.live import Live, Stopping, guarded, now
+from factory.live import Live, Stopping, now
 from factory.log import LANDING_REFUSED, TRUNK_PUT_BACK, log
 from factory.ports import Store
 from factory.records import Attempt, CardKind, Fact, Step, Task
@@ -80,7 +80,7 @@ class MergeQueue:
         """Tick whenever something changed, and at the latest every 30 seconds."""
         while True:
             seen = self._seen_in_the_way()  # before the pass: what changes while it runs is noticed after it
-            moved = await guarded("queue", self.tick, group, now())
+            moved = await self._live.guarded("queue", self.tick, group, now())
             if not moved:
                 await self._rest(seen)
 
@@ -268,7 +268,7 @@ class MergeQueue:
     async def _judge_one(self, candidate: Candidate, scope: anyio.CancelScope, group: TaskGroup) -> None:
         try:
             with scope:
-                ruled = await guarded("judge", self._ruling_on, candidate)
+                ruled = await self._live.guarded("judge", self._ruling_on, candidate)
                 if ruled is not None:  # None: it was broken off, and is asked again
                     self._ruled[candidate.commit] = ruled
         finally:

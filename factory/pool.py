@@ -17,7 +17,7 @@ from factory.agents import Agents
 from factory.escalations import Escalations
 from factory.journal import Event
 from factory.judge import Judge
-from factory.live import Live, Stopping, guarded, now
+from factory.live import Live, Stopping, now
 from factory.log import HOOK_OVERDUE, log
 from factory.ports import Store
 from factory.records import Attempt, Card, CardKind, Fact, Hook, Task, from_stamp
@@ -66,7 +66,7 @@ class Pool:
     async def run(self, group: TaskGroup) -> None:
         """Tick whenever something changed, and at the latest every 30 seconds."""
         while True:
-            again = await guarded("pool", self._pass, group)
+            again = await self._live.guarded("pool", self._pass, group)
             await self._live.pool.wait(again or 0)
 
     async def _pass(self, group: TaskGroup) -> float:
@@ -147,7 +147,7 @@ class Pool:
         for unit in units:
             if unit.id not in self._proving and self._unproven(unit):
                 self._proving.add(unit.id)
-                group.start_soon(guarded, "prove", self._prove_one, unit.id, self._task(unit).accept)
+                group.start_soon(self._live.guarded, "prove", self._prove_one, unit.id, self._task(unit).accept)
 
     async def _prove_one(self, name: str, accept: tuple[str, ...]) -> None:
         try:

@@ -5,7 +5,7 @@ ended and its tree is kept; a daemon that dies before finds the hook full and go
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,61 +15,28 @@ from factory import cards as words
 from factory import process, triage
 from factory.agents import shell_runtime, the_runtime
 from factory.bell import Bell
-from factory.cards import Ask
 from factory.digest import digest
 from factory.endings import Endings
 from factory.environments import Environments, Place, Ready, SetupFailed, ports
 from factory.errors import ConfigError, Fenced, StoreError
 from factory.journal import Event
-from factory.judge import Judge, Ruling
-from factory.live import Live, Stopping, guarded, now
+from factory.judge import Judge
+from factory.live import Live, Stopping, now
 from factory.log import TRIP_BROKE, bound, log
 from factory.outbox import Outbox, read_outbox
 from factory.ports import Store
 from factory.process import Child, Command, Exit
 from factory.prompts import Brief, prompt
 from factory.records import Attempt, Hook, Remark, Task
-from factory.runtime import OutputReader, Runtime, Seen, Usage, environment, find, invocation
+from factory.runtime import OutputReader, Seen, Usage, environment, find, invocation
 from factory.task_file import TaskFile, parse
+from factory.trip import NotStarted, Patience, Trip, how_it_ended, last_words, prompt_name
 from factory.unit import EndReason, Unit, UnitState
-from factory.workspaces import Conflict, Workspace, Workspaces
+from factory.workspaces import Conflict, Workspaces
 
 LOOK_SECONDS = 1.0  # how often the output of a running agent is read
-WORK_SHARE = 0.02  # of the silence: CPU that counts as work, above what an idle event loop uses
 LIMIT_PAUSE = timedelta(minutes=15)  # where a usage limit names no reset
 LEAST_PAUSE = timedelta(minutes=1)  # once it named one that was over (an old message, another clock) time after time
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trip:
-    """One attempt under way: what it is about, and what it runs with."""
-
-    hook: Hook
-    unit: Unit
-    attempt: Attempt
-    task: TaskFile
-    ruling: Ruling
-    runtime: Runtime
-    workspace: Workspace
-
-    @property
-    def run_dir(self) -> Path:
-        """Prompt, output, outbox and exit file."""
-        return Path(self.attempt.run_dir)
-
-    @property
-    def outbox(self) -> Path:
-        """Where the agent leaves messages."""
-        return self.run_dir / "outbox"
-
-
-@dataclass(frozen=True, slots=True)
-class NotStarted:
-    """The attempt ends before its agent ran."""
-
-    reason: EndReason
-    detail: str
-    ask: Ask | None = None
 
 
 class Worker:
@@ -100,7 +67,7 @@ class Worker:
         """Work off whatever hangs on the hook, until the hook is gone."""
         while (hook := self._hook()).state != "gone":
             if hook.unit and self._live.stopping is not Stopping.LEAVE:
-                await guarded(f"worker {self.name}", self._trip, hook)  # where even giving up fails (disk full)
+                await self._live.guarded(f"worker {self.name}", self._trip, hook)  # even giving up may fail (disk full)
             else:
                 await self._bell.wait()
 
@@ -312,7 +279,7 @@ class Worker:
             intent=conflict.intent if conflict else "",
             resumed=trip.attempt.resumed,
         )
-        return prompt(_prompt_name(trip, earlier, conflict), brief, trip.ruling.conventions.prompts)
+        return prompt(prompt_name(trip, earlier, conflict), brief, trip.ruling.conventions.prompts)
 
     # ── while it runs, and after ──
 
@@ -342,7 +309,7 @@ class Worker:
         notes += [f"{name}/ in the outbox: not yet, it was not acted on" for name in box.not_yet]
         notes += [f"git could not take everything: {snapshot.left_out}"] if snapshot.left_out else []
         notes += ["The workspace itself was gone at the end"] if snapshot.gone else []
-        detail = _detail(reason, ended, seen)
+        detail = how_it_ended(reason, ended, seen)
         attempt = replace(
             trip.attempt,
             end=now(),
@@ -351,9 +318,9 @@ class Worker:
             # Of a submission the judge says what went wrong; what was odd about it is told beside that.
             digest="\n".join(notes)
             if reason is EndReason.SUBMITTED
-            else digest(reason, detail=detail, said=_last_words(seen), notes=notes),
+            else digest(reason, detail=detail, said=last_words(seen), notes=notes),
             summary=box.done,
-            said=_last_words(seen)[-4000:],
+            said=last_words(seen)[-4000:],
             handoff=box.handoff,
             session=seen.session or trip.attempt.session,
             ref=f"refs/factory/attempts/{trip.unit.id}/{trip.attempt.number}",
@@ -516,58 +483,3 @@ class Worker:
             worker=self.name,
             fence=True,
         )
-
-
-class Patience:
-    """How long an agent may say nothing: not counted while a tool is open or anything of it uses CPU."""
-
-    def __init__(self, started: float, child: Child) -> None:
-        self._started, self._child = started, child
-        self._quiet_since = started
-        self._cpu = 0.0
-
-    def worn_out(self, seen: Seen, *, first_event_s: float, silence_s: float) -> bool:
-        """Whether it has been silent for too long. A tree that changes is changed by something that uses CPU."""
-        at = now().timestamp()
-        last = seen.last.timestamp() if seen.last else self._started
-        self._quiet_since = max(self._quiet_since, last)
-        allowed = silence_s if seen.first else first_event_s
-        if seen.tools or at - self._quiet_since < allowed:
-            return False
-        cpu = self._child.cpu_seconds()
-        worked, self._cpu = cpu - self._cpu, cpu
-        if worked > WORK_SHARE * allowed and seen.first:
-            self._quiet_since = at
-            return False
-        return True
-
-
-def _prompt_name(trip: Trip, earlier: Attempt | None, conflict: Conflict | None) -> str:
-    if earlier is None:
-        return "unit"
-    if trip.unit.resume:
-        return "question"
-    return "conflict" if conflict and earlier.reason is EndReason.CONFLICT else "retry"
-
-
-def _last_words(seen: Seen) -> str:
-    return seen.result or seen.tail or seen.error
-
-
-def _detail(reason: EndReason, ended: Exit, seen: Seen) -> str:
-    """One sentence for a person about how the attempt ended."""
-    how = f"signal {ended.signal}" if ended.signal else f"exit {ended.code}"
-    last = (seen.error or _last_words(seen)).strip().splitlines()[-1:]
-    words_ = {
-        EndReason.EMPTY: "it changed nothing",
-        EndReason.CRASHED: f"it ended with {how}{f': {last[0][:200]}' if last else ''}",
-        EndReason.SILENT: "it said nothing for too long and was stopped",
-        EndReason.TIMED_OUT: "it ran out of time and was stopped",
-        EndReason.LIMIT: "its usage limit is reached",
-        EndReason.LOST: f"it was lost: {ended.detail}",
-        EndReason.HANDED_BACK: ended.detail or "it was handed back when the daemon stopped",
-        EndReason.ASKED: "it asked a question",
-        EndReason.CANCELLED: "it was cancelled",
-        EndReason.AUTH: "its agent is not logged in",
-    }
-    return words_.get(reason, "")

@@ -1,0 +1,105 @@
+"""What one attempt carries along, how long it may be silent, and what is said about its end."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from factory.cards import Ask
+from factory.judge import Ruling
+from factory.live import now
+from factory.process import Child, Exit
+from factory.records import Attempt, Hook
+from factory.runtime import Runtime, Seen
+from factory.task_file import TaskFile
+from factory.unit import EndReason, Unit
+from factory.workspaces import Conflict, Workspace
+
+WORK_SHARE = 0.02  # of the silence: CPU that counts as work, above what an idle event loop uses
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trip:
+    """One attempt under way: what it is about, and what it runs with."""
+
+    hook: Hook
+    unit: Unit
+    attempt: Attempt
+    task: TaskFile
+    ruling: Ruling
+    runtime: Runtime
+    workspace: Workspace
+
+    @property
+    def run_dir(self) -> Path:
+        """Prompt, output, outbox and exit file."""
+        return Path(self.attempt.run_dir)
+
+    @property
+    def outbox(self) -> Path:
+        """Where the agent leaves messages."""
+        return self.run_dir / "outbox"
+
+
+@dataclass(frozen=True, slots=True)
+class NotStarted:
+    """The attempt ends before its agent ran."""
+
+    reason: EndReason
+    detail: str
+    ask: Ask | None = None
+
+
+class Patience:
+    """How long an agent may say nothing: not counted while a tool is open or anything of it uses CPU."""
+
+    def __init__(self, started: float, child: Child) -> None:
+        self._started, self._child = started, child
+        self._quiet_since = started
+        self._cpu = 0.0
+
+    def worn_out(self, seen: Seen, *, first_event_s: float, silence_s: float) -> bool:
+        """Whether it has been silent for too long. A tree that changes is changed by something that uses CPU."""
+        at = now().timestamp()
+        last = seen.last.timestamp() if seen.last else self._started
+        self._quiet_since = max(self._quiet_since, last)
+        allowed = silence_s if seen.first else first_event_s
+        if seen.tools or at - self._quiet_since < allowed:
+            return False
+        cpu = self._child.cpu_seconds()
+        worked, self._cpu = cpu - self._cpu, cpu
+        if worked > WORK_SHARE * allowed and seen.first:
+            self._quiet_since = at
+            return False
+        return True
+
+
+def prompt_name(trip: Trip, earlier: Attempt | None, conflict: Conflict | None) -> str:
+    """Which prompt starts it."""
+    if earlier is None:
+        return "unit"
+    if trip.unit.resume:
+        return "question"
+    return "conflict" if conflict and earlier.reason is EndReason.CONFLICT else "retry"
+
+
+def last_words(seen: Seen) -> str:
+    """What the agent said last."""
+    return seen.result or seen.tail or seen.error
+
+
+def how_it_ended(reason: EndReason, ended: Exit, seen: Seen) -> str:
+    """One sentence for a person about how the attempt ended."""
+    how = f"signal {ended.signal}" if ended.signal else f"exit {ended.code}"
+    last = (seen.error or last_words(seen)).strip().splitlines()[-1:]
+    words_ = {
+        EndReason.EMPTY: "it changed nothing",
+        EndReason.CRASHED: f"it ended with {how}{f': {last[0][:200]}' if last else ''}",
+        EndReason.SILENT: "it said nothing for too long and was stopped",
+        EndReason.TIMED_OUT: "it ran out of time and was stopped",
+        EndReason.LIMIT: "its usage limit is reached",
+        EndReason.LOST: f"it was lost: {ended.detail}",
+        EndReason.HANDED_BACK: ended.detail or "it was handed back when the daemon stopped",
+        EndReason.ASKED: "it asked a question",
+        EndReason.CANCELLED: "it was cancelled",
+        EndReason.AUTH: "its agent is not logged in",
+    }
+    return words_.get(reason, "")
