@@ -154,13 +154,7 @@ def assemble(store: SqliteStore, live: Live, repository: Repository, own: Git) -
 
     def make_worker(name: str) -> Worker:
         return Worker(
-            name,
-            store=store,
-            live=live,
-            judge=judge,
-            workspaces=workspaces,
-            environments=environments,
-            endings=endings,
+            name, store=store, live=live, judge=judge, workspaces=workspaces, environments=environments, endings=endings
         )
 
     pool = Pool(

@@ -253,13 +253,7 @@ class Gates:
         """Journal a verdict; one that was taken from the store only for the unit that it was taken for."""
         if case.unit or not cached:
             self._store.write(
-                Event.VERDICT_GIVEN,
-                verdict,
-                now=at,
-                unit=case.unit,
-                gate=verdict.gate,
-                ok=verdict.ok,
-                cached=cached,
+                Event.VERDICT_GIVEN, verdict, now=at, unit=case.unit, gate=verdict.gate, ok=verdict.ok, cached=cached
             )
 
 

@@ -247,13 +247,7 @@ class Judge:
         missing = (
             self.missing if self.missing is not None else json.loads(known.value).get("missing", []) if known else []
         )
-        told = {
-            "branch": self._trunk.branch,
-            "commit": self._tip,
-            "state": state,
-            "gates_red": red,
-            "missing": missing,
-        }
+        told = {"branch": self._trunk.branch, "commit": self._tip, "state": state, "gates_red": red, "missing": missing}
         fact = Fact(name="trunk", value=json.dumps(told))
         if fact != known:
             self._store.write(Event.TRUNK_JUDGED, fact, now=now(), state=state, commit=self._tip)

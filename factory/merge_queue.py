@@ -28,18 +28,7 @@ from factory.log import LANDING_REFUSED, TRUNK_PUT_BACK, log
 from factory.ports import Store
 from factory.records import Attempt, CardKind, Fact, Step, Task
 from factory.task_file import TaskFile, parse
-from factory.trunk import (
-    Blocked,
-    Conflict,
-    Landed,
-    LandingPlan,
-    Moved,
-    Nothing,
-    Outcome,
-    Rehearsed,
-    Trunk,
-    message,
-)
+from factory.trunk import Blocked, Conflict, Landed, LandingPlan, Moved, Nothing, Outcome, Rehearsed, Trunk, message
 from factory.unit import EndReason, Unit, UnitState
 
 TICK_SECONDS = 30.0

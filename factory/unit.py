@@ -30,14 +30,7 @@ LEADS_TO: Mapping[UnitState, frozenset[UnitState]] = {
     UnitState.WAITING: frozenset({UnitState.READY, UnitState.QUEUED, UnitState.HELD, UnitState.CANCELLED}),
     UnitState.READY: frozenset({UnitState.RUNNING, UnitState.WAITING, UnitState.HELD, UnitState.CANCELLED}),
     UnitState.RUNNING: frozenset(
-        {
-            UnitState.QUEUED,
-            UnitState.READY,
-            UnitState.WAITING,
-            UnitState.HELD,
-            UnitState.SPLIT,
-            UnitState.CANCELLED,
-        }
+        {UnitState.QUEUED, UnitState.READY, UnitState.WAITING, UnitState.HELD, UnitState.SPLIT, UnitState.CANCELLED}
     ),
     UnitState.QUEUED: frozenset(
         {UnitState.LANDED, UnitState.READY, UnitState.WAITING, UnitState.HELD, UnitState.CANCELLED}

@@ -474,12 +474,5 @@ class Worker:
 
     def _note(self, attempt: Attempt, event: Event, *hook: Hook) -> None:
         self._store.write(
-            event,
-            attempt,
-            *hook,
-            now=now(),
-            unit=attempt.unit,
-            attempt=attempt.number,
-            worker=self.name,
-            fence=True,
+            event, attempt, *hook, now=now(), unit=attempt.unit, attempt=attempt.number, worker=self.name, fence=True
         )

@@ -123,10 +123,7 @@ def test_check_says_what_a_file_would_become(line: Line, tmp_path: Path, capsys:
     code = factory(["check", str(tmp_path / "Fix Login.md")])
 
     assert code == 0
-    assert capsys.readouterr().out.splitlines() == [
-        "fix-login: Fix the login",
-        "it would be accepted",
-    ]
+    assert capsys.readouterr().out.splitlines() == ["fix-login: Fix the login", "it would be accepted"]
 
 
 def test_check_says_no_to_a_bad_file_a_link_and_a_missing_one(

@@ -42,8 +42,7 @@ def daemon_of(line: Line) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize(
-    ("argv", "number"),
-    [([], signal.SIGTERM), (["--drain"], signal.SIGUSR1), (["--now"], signal.SIGINT)],
+    ("argv", "number"), [([], signal.SIGTERM), (["--drain"], signal.SIGUSR1), (["--now"], signal.SIGINT)]
 )
 def test_stop_tells_the_daemon_how_and_returns_when_it_is_gone(
     argv: list[str], number: signal.Signals, line: Line, capsys: pytest.CaptureFixture[str]

@@ -60,12 +60,7 @@ def test_knowledge_says_which_paths_it_is_about() -> None:
 
 
 def test_knowledge_whose_front_matter_cannot_be_read_is_for_everybody() -> None:
-    texts = [
-        "---\npaths: [\n---\nx",
-        "---\n? [a]: b\n---\nx",
-        "---\npaths: {a: b}\n---\nx",
-        "---\npaths:\n---\nx",
-    ]
+    texts = ["---\npaths: [\n---\nx", "---\n? [a]: b\n---\nx", "---\npaths: {a: b}\n---\nx", "---\npaths:\n---\nx"]
 
     notes = [overlay({"conventions/knowledge/a.md": text}, {}).knowledge[0] for text in texts]
 

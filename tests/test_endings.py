@@ -391,10 +391,7 @@ def test_pauses_of_several_runtimes_are_kept_side_by_side(line: OnRecord, ending
 
     fact = line.store.get(Fact, "pauses")
     assert fact is not None
-    assert json.loads(fact.value) == {
-        "claude": "2026-01-05T12:02:00.000000Z",
-        "codex": "2026-01-05T12:01:30.000000Z",
-    }
+    assert json.loads(fact.value) == {"claude": "2026-01-05T12:02:00.000000Z", "codex": "2026-01-05T12:01:30.000000Z"}
 
 
 def test_what_an_agent_said_is_written_down_as_its_own_words(line: OnRecord, endings: Endings) -> None:

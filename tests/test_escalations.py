@@ -170,10 +170,7 @@ def test_a_unit_that_is_stopped_anew_leaves_the_older_card_of_that_kind(line: On
 
     line.raise_card(words.landing_blocked(unit, "dirty", ["a.py"]), unit)
 
-    assert line.open_cards() == [
-        ("E1", CardKind.LANDING_BLOCKED, ("b",)),
-        ("E2", CardKind.LANDING_BLOCKED, ("a",)),
-    ]
+    assert line.open_cards() == [("E1", CardKind.LANDING_BLOCKED, ("b",)), ("E2", CardKind.LANDING_BLOCKED, ("a",))]
 
 
 @given(raised=st.lists(st.tuples(st.sampled_from("xyz"), st.sampled_from("abc")), max_size=20))
@@ -530,9 +527,4 @@ def test_the_journal_says_what_was_answered(line: OnRecord) -> None:
 
     line.escalations.answer("E1", "2", now=NOW)
 
-    assert line.events("fix") == [
-        Event.TASK_ACCEPTED,
-        Event.CARD_RAISED,
-        Event.CARD_ANSWERED,
-        Event.UNIT_CANCELLED,
-    ]
+    assert line.events("fix") == [Event.TASK_ACCEPTED, Event.CARD_RAISED, Event.CARD_ANSWERED, Event.UNIT_CANCELLED]
