@@ -9,10 +9,9 @@ import json
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +24,19 @@ from factory.agents import Agents, find_agents
 from factory.conventions import FOLDER, differing, read_shipped
 from factory.endings import Endings
 from factory.environments import Environments
-from factory.errors import ConfigError, FactoryError, RefusedByState, UsageError
+from factory.errors import ConfigError, FactoryError, RefusedByState
 from factory.escalations import Escalations
 from factory.gates import Gates
-from factory.git import Git, Person, Repository, examine, exclude
+from factory.git import Git, Repository, examine, exclude
 from factory.intake import Intake
 from factory.journal import Event
 from factory.judge import Judge
 from factory.live import Live, Stopping, now
 from factory.log import Log
 from factory.merge_queue import MergeQueue
-from factory.places import Places, places
+from factory.places import places
 from factory.pool import Pool
-from factory.records import Fact, Hook, Verdict, stamp
+from factory.records import Fact, Hook, stamp
 from factory.requests import Requests
 from factory.rescue import Rescue
 from factory.settings import Settings
@@ -83,7 +82,7 @@ async def serve(root: Path, environ: Mapping[str, str]) -> None:
     """Run the factory of the repository at `root` until told to stop; raise FactoryError where it cannot start."""
     config = root / "factory.toml"
     chosen = settings.load(config, environ)
-    repository = await _repository(root, environ, chosen)
+    repository = await the_repository(root, environ, chosen)
     where = places(repository.root, repository.common_dir, environ)
     for folder in (where.home, where.inbox, where.judged, where.index, where.home / "attempts", where.work):
         folder.mkdir(parents=True, exist_ok=True)
@@ -101,7 +100,7 @@ async def serve(root: Path, environ: Mapping[str, str]) -> None:
             where.pid.unlink(missing_ok=True)
 
 
-async def _repository(root: Path, environ: Mapping[str, str], chosen: Settings) -> Repository:
+async def the_repository(root: Path, environ: Mapping[str, str], chosen: Settings) -> Repository:
     """The user's repository; trunk is the configured branch, else the one that units landed on before."""
     return await examine(root, environ, trunk=chosen.trunk or views.remembered_trunk(str(root)))
 
@@ -414,68 +413,6 @@ def _tell_warnings(floor: Floor) -> None:
     floor.warnings["broken"] = list(floor.live.broken.values())
     floor.warnings["left_out"] = [f"judged without the inferred gate {name}, by your answer" for name in names]
     _put(floor, "warnings", [line for lines in floor.warnings.values() for line in lines])
-
-
-# ── judging without a daemon ──
-
-
-def judge_once(root: Path, *, rev: str | None, here: bool) -> Iterator[tuple[str, bool, float, str]]:
-    """Judge trunk, a revision, or the checkout as it is, and give (gate, green, seconds, end of the output) for each.
-
-    Raises FactoryError where there is nothing to judge by or in. A daemon that runs is not disturbed.
-    """
-    yield from anyio.run(_judge_once, root, rev, here)
-
-
-async def _judge_once(root: Path, rev: str | None, here: bool) -> list[tuple[str, bool, float, str]]:
-    environ = dict(os.environ)
-    chosen = settings.load(root / "factory.toml", environ)
-    repository = await _repository(root, environ, chosen)
-    known = places(repository.root, repository.common_dir, environ)
-    known.work.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="gate-", dir=known.work) as scratch:
-        where = Places(root=Path(scratch), common_dir=known.common_dir, work=Path(scratch))
-        where.judged.mkdir(parents=True)
-        own = await make(repository, where.git, environ)
-        with closing(SqliteStore(where.store)) as store:
-            live = Live(settings=chosen, places=where, environ=environ)
-            floor = assemble(store, live, repository, own)
-            commit = await _asked_for(floor, repository, environ, rev, here)
-            ruled = await floor.judge.judge(commit, parent=commit if here else await own.commit(floor.trunk.ref))
-            if ruled.setup is not None:
-                raise FactoryError(ruled.setup.question)
-            verdicts = sorted(store.select(Verdict), key=lambda verdict: verdict.at)
-            return [(verdict.gate, verdict.ok, verdict.seconds, verdict.tail) for verdict in verdicts]
-
-
-async def _asked_for(
-    floor: Floor, repository: Repository, environ: Mapping[str, str], rev: str | None, here: bool
-) -> str:
-    own, where = floor.trunk.own, floor.live.places
-    tip = await own.commit(floor.trunk.ref)
-    if here:
-        return await _as_it_is(replace(own, work_tree=repository.root, index=where.index / "here"), repository, tip)
-    if rev is None:
-        return tip
-    commit = await repository.git(environ).commit(rev)
-    if not commit:
-        raise UsageError(f"There is no revision {rev!r} here.")
-    # This copy lives for one judging, so that it may look into the user's objects instead of fetching.
-    (own.git_dir / "objects/info/alternates").write_text(f"{repository.common_dir / 'objects'}\n")
-    return commit
-
-
-async def _as_it_is(git: Git, repository: Repository, tip: str) -> str:
-    """The checkout, uncommitted and untracked files included, as a commit on trunk."""
-    assert git.index is not None
-    git.index.parent.mkdir(exist_ok=True)
-    ignored = git.index.with_suffix(".exclude")
-    ignored.write_text("\n".join([*EXCLUDED, repository.excludes]), errors="surrogateescape")
-    git = replace(git, config=(*git.config, f"core.excludesFile={ignored}"))
-    await git.run("read-tree", tip)
-    await git.run("add", "-A")
-    who = Person("factoryd", "factoryd@factoryd.invalid")
-    return await git.commit_tree(await git.text("write-tree"), [tip], "The checkout", author=who, committer=who)
 
 
 # ── around it all ──

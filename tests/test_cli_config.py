@@ -135,9 +135,9 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> list[object]:
         asked.append((root, rev, here))
         yield from verdicts[rev]
 
-    module = types.ModuleType("factory.daemon")
+    module = types.ModuleType("factory.once")
     module.judge_once = judge_once  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "factory.daemon", module)
+    monkeypatch.setitem(sys.modules, "factory.once", module)
     return asked
 
 

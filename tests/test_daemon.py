@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from factory import cards as words
-from factory.daemon import _Config, _hide, _look_at_desk, _repository, hang_repair
+from factory.daemon import _Config, _hide, _look_at_desk, hang_repair, the_repository
 from factory.journal import Event
 from factory.log import TICK_BROKE, Log, log
 from factory.records import CardKind, Fact
@@ -37,8 +37,8 @@ async def warnings(scene: Scene) -> list[str]:
 async def test_trunk_is_the_branch_that_units_landed_on_whatever_is_checked_out_at_the_next_start(scene: Scene) -> None:
     git(scene.root, "switch", "-q", "-c", "elsewhere")
 
-    remembered = await _repository(scene.root, scene.live.environ, Settings())
-    named = await _repository(scene.root, scene.live.environ, Settings(trunk="elsewhere"))
+    remembered = await the_repository(scene.root, scene.live.environ, Settings())
+    named = await the_repository(scene.root, scene.live.environ, Settings(trunk="elsewhere"))
 
     assert (remembered.branch, named.branch) == ("main", "elsewhere")
 

@@ -18,7 +18,7 @@ def gate(args: Namespace) -> int:
     """
     if args.tree and args.here:
         raise UsageError("--tree and --here exclude each other")
-    from factory.daemon import judge_once  # the whole machinery: the help text does not need it
+    from factory.once import judge_once  # the whole machinery: the help text does not need it
 
     verdicts = list(judge_once(Path(place.repository()), rev=args.tree, here=args.here))
     for name, ok, seconds, tail in verdicts:

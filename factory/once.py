@@ -1,0 +1,82 @@
+"""Judging once, without a daemon or beside one: what `factory gate` does.
+
+Invariant: everything happens in a scratch copy that is gone afterwards; no record of the line is read or written.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import anyio
+
+from factory import settings
+from factory.daemon import EXCLUDED, Floor, assemble, the_repository
+from factory.errors import FactoryError, UsageError
+from factory.git import Git, Person, Repository
+from factory.live import Live
+from factory.places import Places, places
+from factory.records import Verdict
+from factory.stores.sqlite import SqliteStore
+from factory.trunk import make
+
+
+def judge_once(root: Path, *, rev: str | None, here: bool) -> Iterator[tuple[str, bool, float, str]]:
+    """Judge trunk, a revision, or the checkout as it is, and give (gate, green, seconds, end of the output) for each.
+
+    Raises FactoryError where there is nothing to judge by or in. A daemon that runs is not disturbed.
+    """
+    yield from anyio.run(_judge_once, root, rev, here)
+
+
+async def _judge_once(root: Path, rev: str | None, here: bool) -> list[tuple[str, bool, float, str]]:
+    environ = dict(os.environ)
+    chosen = settings.load(root / "factory.toml", environ)
+    repository = await the_repository(root, environ, chosen)
+    known = places(repository.root, repository.common_dir, environ)
+    known.work.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="gate-", dir=known.work) as scratch:
+        where = Places(root=Path(scratch), common_dir=known.common_dir, work=Path(scratch))
+        where.judged.mkdir(parents=True)
+        own = await make(repository, where.git, environ)
+        with closing(SqliteStore(where.store)) as store:
+            live = Live(settings=chosen, places=where, environ=environ)
+            floor = assemble(store, live, repository, own)
+            commit = await _asked_for(floor, repository, environ, rev, here)
+            ruled = await floor.judge.judge(commit, parent=commit if here else await own.commit(floor.trunk.ref))
+            if ruled.setup is not None:
+                raise FactoryError(ruled.setup.question)
+            verdicts = sorted(store.select(Verdict), key=lambda verdict: verdict.at)
+            return [(verdict.gate, verdict.ok, verdict.seconds, verdict.tail) for verdict in verdicts]
+
+
+async def _asked_for(
+    floor: Floor, repository: Repository, environ: Mapping[str, str], rev: str | None, here: bool
+) -> str:
+    own, where = floor.trunk.own, floor.live.places
+    tip = await own.commit(floor.trunk.ref)
+    if here:
+        return await _as_it_is(replace(own, work_tree=repository.root, index=where.index / "here"), repository, tip)
+    if rev is None:
+        return tip
+    commit = await repository.git(environ).commit(rev)
+    if not commit:
+        raise UsageError(f"There is no revision {rev!r} here.")
+    # This copy lives for one judging, so that it may look into the user's objects instead of fetching.
+    (own.git_dir / "objects/info/alternates").write_text(f"{repository.common_dir / 'objects'}\n")
+    return commit
+
+
+async def _as_it_is(git: Git, repository: Repository, tip: str) -> str:
+    """The checkout, uncommitted and untracked files included, as a commit on trunk."""
+    assert git.index is not None
+    git.index.parent.mkdir(exist_ok=True)
+    ignored = git.index.with_suffix(".exclude")
+    ignored.write_text("\n".join([*EXCLUDED, repository.excludes]), errors="surrogateescape")
+    git = replace(git, config=(*git.config, f"core.excludesFile={ignored}"))
+    await git.run("read-tree", tip)
+    await git.run("add", "-A")
+    who = Person("factoryd", "factoryd@factoryd.invalid")
+    return await git.commit_tree(await git.text("write-tree"), [tip], "The checkout", author=who, committer=who)
