@@ -86,6 +86,8 @@ async def serve(root: Path, environ: Mapping[str, str]) -> None:
     where = places(repository.root, repository.common_dir, environ)
     for folder in (where.home, where.inbox, where.judged, where.index, where.home / "attempts", where.work):
         folder.mkdir(parents=True, exist_ok=True)
+    for folder in (where.home, where.work):
+        folder.chmod(0o700)  # prompts, outputs and the store hold what agents saw and said
     exclude(where.common_dir, EXCLUDED)
     with _locked(where.lock), _logging(where.log) as opened:
         own = await make(repository, where.git, environ)

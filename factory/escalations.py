@@ -59,9 +59,9 @@ class Escalations:
             self._close(card, now=now, why=why)
 
     def close_kind(self, kind: CardKind, *, now: datetime, why: str) -> None:
-        """Close every open card of a kind that was raised about the line itself and not for a unit."""
+        """Close every open card of a kind whose causes are gone."""
         for card in self._store.open(Card):
-            if card.kind is kind and not card.unit:
+            if card.kind is kind:
                 self._close(card, now=now, why=why)
 
     def leave(self, unit: str, *, now: datetime, why: str) -> None:

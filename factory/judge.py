@@ -189,7 +189,7 @@ class Judge:
         self._tip, self._trunk_ruled = commit, None
         if rules.rules.gates and (rules.rules, rules.wrong) == (before.rules, before.wrong):
             self._looked, self._trunk_ruled = (commit, self._left_out()), ruled
-            self._settle_trunk()
+            self._settle_trunk(anew=False)
 
     def excused(self, ruled: Ruled, unit: Unit) -> bool:
         """Whether a person let the unit land although trunk is red, and it is red in nothing else."""
@@ -223,10 +223,11 @@ class Judge:
                 self._looked = ("", frozenset())
         if tip == self._tip:
             self._trunk_ruled = ruled
-            self._settle_trunk()
+            self._settle_trunk(anew=True)
         self._live.ring_all()
 
-    def _settle_trunk(self) -> None:
+    def _settle_trunk(self, *, anew: bool) -> None:
+        """Tell how trunk stands; judged `anew`, what its environment was asked about is settled as well."""
         ruled, at = self._trunk_ruled, now()
         if ruled is None:
             self._tell("unknown")
@@ -238,7 +239,8 @@ class Judge:
             self._tell("red")
         else:
             self._escalations.close("trunk_red", now=at, why=f"{self._trunk.branch} is green")
-            self._escalations.close_kind(CardKind.SETUP, now=at, why="setup works again")
+            if anew:  # not after each landing: a workspace's setup that fails all the while is asked about once
+                self._escalations.close_kind(CardKind.SETUP, now=at, why="setup works again")
             self._tell("green")
 
     def _tell(self, state: str) -> None:

@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import anyio
@@ -62,6 +62,7 @@ class MergeQueue:
         self._ruled: dict[str, Ruled] = {}
         self._running: dict[str, anyio.CancelScope] = {}
         self._aside: dict[str, str] = {}  # unit → why it is judged and landed apart from the chain
+        self._failed: dict[str, tuple[int, datetime]] = {}  # unit → how often git failed to land it, and when to retry
         self._behind: list[Candidate] = []  # to be judged while a landing is under way
         self._in_the_way: dict[str, tuple[str, ...]] = {}  # unit → the user's files that block its landing
 
@@ -280,7 +281,8 @@ class MergeQueue:
             if each.standing is Standing.RED:
                 self._aside.pop(each.unit.id)
                 return await self._send_back(each, group, at)
-            if each.standing is Standing.GREEN and await self._land([each], at):
+            due = self._failed.get(each.unit.id, (0, at))[1] <= at
+            if each.standing is Standing.GREEN and due and await self._land([each], at):
                 return True
             if each.standing is Standing.UNKNOWN and free > 0:
                 self._start(each, group)
@@ -394,13 +396,17 @@ class MergeQueue:
                 await self._judge.landed(commit, self._ruled.get(commit), parent=ready[-1].parent)
                 for each in ready:
                     self._aside.pop(each.unit.id, None)
+                    self._failed.pop(each.unit.id, None)
                 self._live.ring_all()
                 return True
             case Moved(tip, said):
                 log.info(TRUNK_PUT_BACK if said else LANDING_REFUSED, tip=tip, said=said)
                 return bool(said) or tip != self._tip
-            case Blocked(_, reason, paths):
+            case Blocked(kind, reason, paths):
                 unit = ready[0].unit
+                if kind == "failed":  # git's own failing changes files that we watch: not again at once
+                    failures = self._failed.get(unit.id, (0, at))[0] + 1
+                    self._failed[unit.id] = failures, at + timedelta(seconds=min(300, 2**failures))
                 self._escalations.raise_card(words.landing_blocked(unit, reason, paths), now=at, unit=unit)
                 self._endings.note(unit, f"green, but landing is blocked: {reason}", at)
                 self._in_the_way[unit.id] = paths

@@ -22,6 +22,7 @@ from factory.checkout import Checkout, checkouts, patiently
 from factory.errors import GitError
 from factory.git import Git, Person, Repository
 
+SUBJECT_MOST = 100  # characters of a commit's first line
 PATIENCE_S = 3.0  # how long a lock of somebody else's git is waited for
 _FSYNC = ("core.fsync=all,-index",)  # an index can be made anew
 _LANDING = "factoryd: landing"
@@ -125,9 +126,17 @@ async def make(repository: Repository, path: Path, environ: Mapping[str, str]) -
 
 def message(subject: str, body: str, trailers: Mapping[str, str]) -> str:
     """A commit message: one line, the text, and the trailers."""
-    line = " ".join(subject.split()) or "Change"
+    line, body = _plain(" ".join(subject.split())), _plain(body)
+    if len(line) > SUBJECT_MOST:
+        line, body = f"{line[: SUBJECT_MOST - 1]}…", f"{line}\n\n{body}"
+    line = line or "Change"
     marks = "\n".join(f"{name}: {' '.join(value.split())}" for name, value in trailers.items() if value)
     return "\n\n".join(part for part in (line, body.strip(), marks) if part) + "\n"
+
+
+def _plain(text: str) -> str:
+    """Less what steers a terminal: an agent wrote it, and people read it in their log."""
+    return "".join(sign for sign in text if sign.isprintable() or sign in "\n\t")
 
 
 class Trunk:

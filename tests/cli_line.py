@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -27,6 +28,7 @@ class Line:
         (root / ".factory").mkdir()
         self.root = root
         self.store = SqliteStore(root / ".factory" / "store.sqlite")
+        weakref.finalize(self, self.store.close)
 
     def fact(self, name: str, value: Any) -> None:
         self.store.write(Event.FACT_CHANGED, Fact(name=name, value=json.dumps(value)), now=NOW, fact=name)

@@ -1,6 +1,14 @@
 """What all tests share."""
 
+import os
+import tempfile
+from pathlib import Path
+
 import pytest
+from hypothesis.configuration import set_hypothesis_home_dir
+
+# One for each process: several that fill one at the same time trip over each other.
+set_hypothesis_home_dir(Path(tempfile.gettempdir()) / f"hypothesis-{os.getpid()}")
 
 
 @pytest.fixture

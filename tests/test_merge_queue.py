@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 from factory.errors import StoreError
 from factory.journal import Event
 from factory.records import CardKind, Fact, Step
-from factory.trunk import LandingPlan, Outcome, Trunk
+from factory.trunk import Blocked, LandingPlan, Outcome, Trunk
 from factory.unit import UnitState, advance
 from tests.floor import FILES, GATE, Scene, at, scene_in
 from tests.git_repo import git
@@ -311,3 +311,27 @@ async def test_an_open_step_is_closed_where_trunk_went_another_way(scene: Scene)
     assert await scene.queue.finish_open(at())
 
     assert (scene.head(), scene.store.open(Step)) == (theirs, [])
+
+
+async def test_a_landing_that_git_fails_at_is_tried_again_later_and_later(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+
+    async def fails(self: Trunk, plan: LandingPlan, started: Any) -> Outcome:
+        tried.append(plan.to)
+        return Blocked("failed", "git merge ended with 128: no room")
+
+    monkeypatch.setattr(Trunk, "land", fails)
+    await scene.submit("one", {"one.txt": "fine\n"})
+
+    await scene.settle()
+    for _ in range(5):
+        await scene.queue.tick(scene.group, at())
+
+    assert (scene.state("one"), len(tried)) == ("queued", 1)
+    await scene.queue.tick(scene.group, at() + timedelta(seconds=3))
+    assert len(tried) == 2
+    monkeypatch.undo()
+    await scene.queue.tick(scene.group, at() + timedelta(hours=1))
+    assert scene.state("one") == "landed"
