@@ -31,6 +31,7 @@ CANCEL = ("Cancel it", "the unit ends; what its attempts made is kept", "cancel"
 CANCEL_ALL = ("Cancel the units that wait", "they end; what their attempts made is kept", "cancel")
 AGAIN = ("Try again", "one more round of attempts", "retry")
 SEND_BACK = ("Send it back", "a new attempt; write a comment instead of a number and it is told", "retry")
+RERUN = ("Run it again", "the same command once more, on newest trunk", "rerun")  # it cannot be told anything
 RECHECK = ("Try again", "mend it first; the units that wait go on", "recheck")
 
 
@@ -61,21 +62,23 @@ def attempts_exhausted(unit: Unit, *, last: str, evidence: str, limit: int) -> A
     asks = f"{unit.id} could not be done in {unit.spent} attempt(s); the last one: {_one_line(last)}. What now?"
     more = (f"Try {limit} more", "fresh attempts; write a hint instead of a number and they are told it", "retry")
     where = f"factory show {unit.id}; factory log {unit.id}"
-    return _ask(CardKind.ATTEMPTS_EXHAUSTED, f"attempts_exhausted:{unit.id}", asks, [more, CANCEL], evidence, where)
+    choices = [_for(unit, more), CANCEL]
+    return _ask(CardKind.ATTEMPTS_EXHAUSTED, f"attempts_exhausted:{unit.id}", asks, choices, evidence, where)
 
 
 def conflict(unit: Unit, detail: str) -> Ask:
     """Attempts are used up, and the last one still conflicts with trunk."""
     asks = f"{unit.id} still {_one_line(detail)} after {unit.spent} attempt(s). What now?"
     again = ("Try again on newest trunk", "one more round of attempts, with both intents", "retry")
-    return _ask(CardKind.CONFLICT, f"conflict:{unit.id}", asks, [again, CANCEL], detail, f"factory diff {unit.id}")
+    choices = [_for(unit, again), CANCEL]
+    return _ask(CardKind.CONFLICT, f"conflict:{unit.id}", asks, choices, detail, f"factory diff {unit.id}")
 
 
 def crash_loop(unit: Unit, detail: str) -> Ask:
     """The attempts of one unit are lost time after time."""
     asks = f"{unit.id} was lost three times in a row ({_one_line(detail)}). What now?"
     where = f"factory log {unit.id}; .factory/daemon.log"
-    return _ask(CardKind.CRASH_LOOP, f"crash_loop:{unit.id}", asks, [AGAIN, CANCEL], detail, where)
+    return _ask(CardKind.CRASH_LOOP, f"crash_loop:{unit.id}", asks, [_for(unit, AGAIN), CANCEL], detail, where)
 
 
 def already_accepted(unit: Unit, command: str) -> Ask:
@@ -97,16 +100,17 @@ def guard(unit: Unit, kind: CardKind, sentence: str, paths: Sequence[str], *, li
 def review(unit: Unit, *, said: str) -> Ask:
     """A green unit whose task asks for a reader."""
     asks = f"{unit.id} is green and waits for your review: {unit.title}"
-    choices = [("Approve", "it lands", "approve"), SEND_BACK, CANCEL]
+    choices = [("Approve", "it lands", "approve"), _for(unit, SEND_BACK), CANCEL]
     cause = f"review:{unit.id}:{unit.submission}"
     return _ask(CardKind.REVIEW, cause, asks, choices, said.strip(), f"factory diff {unit.id}")
 
 
 def landing_blocked(unit: Unit, reason: str, paths: Sequence[str]) -> Ask:
     """Landing would touch the user's own uncommitted work."""
-    asks = f"{unit.id} is green but cannot land: {_one_line(reason).rstrip('.')}. Nothing of yours was touched."
+    first = f": {min(paths)}" if paths else ""
+    asks = f"{unit.id} is green but cannot land: {_one_line(reason).rstrip('.')}{first}. Nothing of yours was touched."
     mine = ("I commit, stash or move it", "the unit lands by itself as soon as your checkout allows", "wait")
-    cause = "landing_blocked:" + (",".join(sorted(paths)) or reason)
+    cause = f"landing_blocked:{min(paths, default=reason)}"  # one file, one card, whatever else is in the way of each
     where = f"git status; factory diff {unit.id}"
     return _ask(CardKind.LANDING_BLOCKED, cause, asks, [mine, CANCEL], "\n".join(paths) or reason, where)
 
@@ -184,6 +188,10 @@ def _ask(  # one line of arguments a card
     kind: CardKind, cause: str, question: str, choices: Sequence[Choice], evidence: str, where: str
 ) -> Ask:
     return Ask(kind=kind, cause=cause, question=question, choices=choices, evidence=evidence, where=where)
+
+
+def _for(unit: Unit, choice: Choice) -> Choice:
+    return RERUN if unit.agent == "run" else choice
 
 
 def _one_line(text: str) -> str:

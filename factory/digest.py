@@ -27,7 +27,7 @@ _HEADLINES = {
     EndReason.GUARD: "The change touches what judges it.",
     EndReason.TIMED_OUT: "The attempt ran out of time and was stopped.",
     EndReason.SILENT: "The attempt said nothing for too long and was stopped.",
-    EndReason.CRASHED: "The agent ended with an error.",
+    EndReason.CRASHED: "The attempt ended with an error.",
 }
 
 

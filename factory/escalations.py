@@ -44,6 +44,8 @@ class Escalations:
                 evidence=fresh.evidence or open_one.evidence,
                 where=fresh.where or open_one.where,
             )
+            if ask.kind is CardKind.CONFIG and folded.question != open_one.question:
+                folded = replace(folded, answer="")  # what was answered was about another mistake
         if folded != open_one:
             self._store.write(Event.CARD_FOLDED, folded, now=now, unit=stopped[0] if stopped else "", card=folded.id)
         return folded
@@ -183,6 +185,7 @@ def _cancel(unit: Unit, card: Card, now: datetime) -> tuple[Event, Unit]:
 
 _EFFECTS: Mapping[str, Callable[[Unit, Card, datetime], tuple[Event, Unit]]] = {
     "retry": _retry,
+    "rerun": _retry,
     "answer": _answered,
     "approve": _approve,
     "unneed": _unneed,
@@ -190,6 +193,7 @@ _EFFECTS: Mapping[str, Callable[[Unit, Card, datetime], tuple[Event, Unit]]] = {
 }
 _DONE = {
     "retry": "tried again",
+    "rerun": "run again",
     "answer": "told, and goes on",
     "approve": "goes on",
     "unneed": "goes on",

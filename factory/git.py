@@ -314,9 +314,16 @@ async def _check_version(environ: Mapping[str, str]) -> None:
         done = await process.run(["git", "version"], env=clean_environment(environ))
     except FileNotFoundError:
         raise RepositoryError(f"git is not on PATH. Install git {wanted} or newer, then start again.") from None
+    except OSError as error:
+        raise RepositoryError(f"git could not be run: {error}. Mend or install it, then start again.") from error
+    said = (done.out + done.err).decode(errors="replace").strip()
     found = re.search(rb"(\d+)\.(\d+)", done.out)
-    if not found or (int(found[1]), int(found[2])) < OLDEST:
-        said = done.out.decode(errors="replace").strip()
+    if done.code or not found:
+        raise RepositoryError(
+            f"git could not be run (`git version` ended with {done.code}): {said or 'it said nothing'}\n"
+            "Mend or install it, then start again."
+        )
+    if (int(found[1]), int(found[2])) < OLDEST:
         raise RepositoryError(f"{said} is too old. Install git {wanted} or newer, then start again.")
 
 
@@ -326,14 +333,16 @@ def _layout(root: Path) -> tuple[Path, Path, Path]:
     from git import InvalidGitRepositoryError, NoSuchPathError, Repo
 
     try:
-        with Repo(root, search_parent_directories=True) as repo:
+        with Repo(root, search_parent_directories=True, expand_vars=False) as repo:  # `$` is a letter as any other
             top, git_dir, common = repo.working_tree_dir, Path(repo.git_dir), Path(repo.common_dir)
     except (InvalidGitRepositoryError, NoSuchPathError):
         raise RepositoryError(
             f"{root} is not in a git repository. Run `git init` and commit something first."
         ) from None
     if top is None:
-        raise RepositoryError(f"{root} is a bare repository. Start in a checkout of it (`git worktree add`).")
+        raise RepositoryError(
+            f"{root} is a bare repository. Start in a checkout of it: git worktree add ../NAME BRANCH"
+        )
     return Path(top).resolve(), git_dir.resolve(), common.resolve()
 
 

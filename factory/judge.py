@@ -174,8 +174,11 @@ class Judge:
             self._looked, self._tip, self._trunk_ruled = (tip, left_out), tip, None
             ruling = await self.ruling(tip)
             self._tell("judging" if ruling.rules.gates else "unknown")
+            if ruling.wrong:  # at once, and in its present words, whether or not a unit waits
+                self._escalations.raise_card(words.wrong_rules(ruling.wrong), now=now())
             if ruling.rules.gates:
                 self.judge_trunk(group)
+            self._live.pool.ring()  # which lets go what waited for an obstacle that is gone, or is another now
 
     def judge_trunk(self, group: TaskGroup) -> None:
         """Judge trunk in the background, unless that is under way or done."""

@@ -76,9 +76,11 @@ class MergeQueue:
 
     async def _rest(self, before: list[tuple[str, int, int]]) -> None:
         """Wait until rung, or until files that block a landing have changed; at the latest half a minute."""
-        looks = int(TICK_SECONDS / LOOK_SECONDS) if self._in_the_way else 1
+        due = [(when - now()).total_seconds() for _, when in self._failed.values()]
+        patience = max(0.05, min([TICK_SECONDS, *due]))
+        looks = int(patience / LOOK_SECONDS) or 1 if self._in_the_way else 1
         for _ in range(looks):
-            rung = await self._live.queue.wait(TICK_SECONDS / looks)
+            rung = await self._live.queue.wait(patience / looks)
             if rung or self._seen_in_the_way() != before:
                 return
 
@@ -164,6 +166,7 @@ class MergeQueue:
         queued = [unit for unit in self._store.open(Unit) if unit.state is UnitState.QUEUED]
         names = {unit.id for unit in queued}
         self._aside = {name: why for name, why in self._aside.items() if name in names}
+        self._failed = {name: when for name, when in self._failed.items() if name in names}
         self._in_the_way = {name: paths for name, paths in self._in_the_way.items() if name in names}
         ordered = sorted(queued, key=lambda unit: (unit.priority, unit.since, unit.id))
         async with anyio.create_task_group() as together:  # what follows finds them at hand

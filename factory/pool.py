@@ -225,15 +225,22 @@ class Pool:
         return bool(sentence)
 
     def _close_settled_causes(self, agents: Agents, at: datetime) -> None:
-        if self._judge.current and self._judge.obstacle is None:
+        if self._judge.current:
+            obstacle = self._judge.obstacle
+            why = f"it is another now: {obstacle.question}" if obstacle else "trunk has gates now"
             for cause in ("no_gate", "rules"):
-                self._escalations.close(cause, now=at, why="trunk has gates now")
+                if obstacle is None or obstacle.cause != cause:
+                    self._escalations.close(cause, now=at, why=why)
         for card in self._store.open(Card):
-            agent = card.fingerprint.removeprefix("runtime:")
             # A card with evidence is about a login or the like, of which nothing can be seen from here.
-            found = card.kind is CardKind.RUNTIME and not agents.trouble(agents.default if agent == "none" else agent)
-            if found and not card.evidence:
+            if card.kind is not CardKind.RUNTIME or card.evidence:
+                continue
+            agent = card.fingerprint.removeprefix("runtime:")
+            trouble = agents.trouble(agents.default if agent == "none" else agent)
+            if not trouble:
                 self._escalations.close(card.fingerprint, now=at, why="the program is there now")
+            elif trouble != card.question and agent != "none":
+                self._escalations.raise_card(words.runtime_trouble(agent, trouble), now=at)
 
     def _wait(self, unit: Unit, ask: words.Ask, at: datetime) -> None:
         with self._store.transaction():

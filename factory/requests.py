@@ -14,6 +14,7 @@ from factory.journal import Event
 from factory.live import Live
 from factory.ports import Store
 from factory.records import Fact, Request, stamp
+from factory.scheduling import NO_AGENT
 from factory.unit import FINAL, Unit, UnitState, advance
 
 
@@ -64,6 +65,8 @@ class Requests:
 
     def _tell(self, args: dict[str, Any], at: datetime) -> str:
         unit = self._open_unit(args)
+        if unit.agent == NO_AGENT:
+            raise RefusedByState(f"{unit.id} is a shell command (run:), which cannot be told anything.")
         self._escalations.remark(unit.id, "tell", str(args["text"]), now=at)
         return f"{unit.id}: its next attempt, or the session's next resume, is told"
 

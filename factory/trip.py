@@ -86,12 +86,12 @@ def last_words(seen: Seen) -> str:
     return seen.result or seen.tail or seen.error
 
 
-def how_it_ended(reason: EndReason, ended: Exit, seen: Seen) -> str:
-    """One sentence for a person about how the attempt ended."""
+def how_it_ended(reason: EndReason, ended: Exit, seen: Seen, *, gone: bool = False) -> str:
+    """One sentence for a person about how the attempt ended; `gone`: without its workspace."""
     how = f"signal {ended.signal}" if ended.signal else f"exit {ended.code}"
     last = (seen.error or last_words(seen)).strip().splitlines()[-1:]
     words_ = {
-        EndReason.EMPTY: "it changed nothing",
+        EndReason.EMPTY: "its workspace was gone at the end, and what it did with it" if gone else "it changed nothing",
         EndReason.CRASHED: f"it ended with {how}{f': {last[0][:200]}' if last else ''}",
         EndReason.SILENT: "it said nothing for too long and was stopped",
         EndReason.TIMED_OUT: "it ran out of time and was stopped",

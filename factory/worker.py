@@ -309,7 +309,7 @@ class Worker:
         notes += [f"{name}/ in the outbox: not yet, it was not acted on" for name in box.not_yet]
         notes += [f"git could not take everything: {snapshot.left_out}"] if snapshot.left_out else []
         notes += ["The workspace itself was gone at the end"] if snapshot.gone else []
-        detail = how_it_ended(reason, ended, seen)
+        detail = how_it_ended(reason, ended, seen, gone=snapshot.gone)
         attempt = replace(
             trip.attempt,
             end=now(),

@@ -37,12 +37,17 @@ def test_a_file_is_dropped_whole_under_its_name(line: Line, tmp_path: Path, caps
     assert capsys.readouterr().out == "dropped as inbox/fix.md; the next start takes it (factoryd start)\n"
 
 
-def test_a_file_of_another_suffix_becomes_markdown(line: Line, tmp_path: Path) -> None:
-    (tmp_path / "fix.txt").write_text("do it")
+@pytest.mark.parametrize("name", ["fix.txt", ".fix.md", "~fix.md"])
+def test_a_name_that_the_inbox_does_not_take_is_refused_with_the_form(
+    name: str, line: Line, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / name).write_text("do it")
 
-    factory(["add", str(tmp_path / "fix.txt")])
+    codes = [factory([command, str(tmp_path / name)]) for command in ("add", "check")]
 
-    assert inbox(line) == {"fix.txt.md": "do it"}
+    assert codes == [2, 1]
+    assert capsys.readouterr().err.count("the correct form: fix") == 2
+    assert inbox(line) == {}
 
 
 def test_standard_input_is_named_after_its_title_and_replaces_nothing(
@@ -81,9 +86,27 @@ def test_a_bad_file_is_refused_with_its_line_and_nothing_is_dropped(
     assert inbox(line) == {}
 
 
-def test_a_missing_file_is_said(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
-    assert factory(["add", "nowhere.md"]) == 1
-    assert "No such file" in capsys.readouterr().err
+def test_a_missing_file_and_a_folder_are_said_in_plain_words(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+    (line.root / "folder.md").mkdir()
+
+    codes = [factory([command, name]) for command in ("add", "check") for name in ("nowhere.md", "folder.md")]
+
+    said = ["factory: there is no file nowhere.md", "factory: folder.md is a folder; a task is one file"] * 2
+    assert (codes, capsys.readouterr().err.splitlines()) == ([1] * 4, said)
+
+
+def test_an_inbox_that_cannot_be_written_to_is_said_in_plain_words(
+    line: Line, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "fix.md").write_text("do it")
+    (line.root / "inbox").write_text("no folder")
+
+    code = factory(["add", str(tmp_path / "fix.md")])
+
+    err = capsys.readouterr().err
+    assert code == 1
+    assert "nothing was dropped: " in err
+    assert "Errno" not in err
 
 
 def test_with_the_daemon_up_it_says_which_unit_it_became(

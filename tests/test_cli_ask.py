@@ -29,6 +29,7 @@ def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Line:
     [
         (["answer", "E7", "2"], ("answer", {"card": "E7", "unit": "fix-login", "always": False, "option": "2"})),
         (["answer", "e7", "a", "b"], ("answer", {"card": "E7", "unit": "fix-login", "always": False, "text": "a b"})),
+        (["answer", "E7", "2 a"], ("answer", {"card": "E7", "unit": "fix-login", "always": False, "text": "2 a"})),
         (["tell", "add-search", "hurry up"], ("tell", {"unit": "add-search", "text": "hurry up"})),
         (["retry", "fix-login"], ("retry", {"unit": "fix-login"})),
         (["cancel", "add-search"], ("cancel", {"unit": "add-search"})),
@@ -50,6 +51,7 @@ def test_with_the_daemon_down_a_request_is_queued_for_the_next_start(
     ("argv", "code", "said"),
     [
         (["answer", "E7", "3"], 2, "no option 3; it has 1, 2"),
+        (["answer", "E7", "1", "2"], 2, 'in quotes: factory answer E7 "1 2"'),
         (["answer", "E7", " "], 2, "a few words"),
         (["answer", "E7", "1", "--always"], 2, "not yet"),
         (["answer", "E77", "1"], 3, "did you mean E7?"),

@@ -6,7 +6,7 @@ import pytest
 
 from factory.cli import log, place
 from factory.cli.main import factory
-from factory.cli.output import LONGEST, Output, readable
+from factory.cli.output import LONGEST, SHOWN, Output, readable
 from factory.journal import Event
 from factory.unit import EndReason, UnitState
 from tests.cli_line import NOW, Line
@@ -45,6 +45,24 @@ def test_the_journal_is_told_oldest_first_without_what_no_person_wants(
         "fix-login: task accepted: name fix-login.md",
         "fix-login: attempt 1 ended: test was red",
         "fix-login: attempt 2 started",
+    ]
+
+
+def test_a_landing_is_told_once_with_short_hashes_and_lists_as_words(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line.store.write(Event.LANDING_OPENED, now=NOW, to="b" * 40, units=["fix-login"])
+    line.store.write(Event.UNIT_LANDED, now=NOW, unit="fix-login", attempt=2, commit="b" * 40)
+    line.store.write(Event.LANDING_CLOSED, now=NOW, outcome="Landed")
+    line.store.write(Event.VERDICT_GIVEN, now=NOW, unit="other", gate="test", ok=True, cached=False)
+    line.store.write(Event.CONFIG_CHANGED, now=NOW, keys=["workers", "agent"])
+
+    factory(["log"])
+
+    assert lines_of(capsys.readouterr().out)[-3:] == [
+        f"fix-login: unit landed: commit {'b' * 10}",
+        "other: verdict given: gate test; ok",
+        "config changed: keys workers, agent",
     ]
 
 
@@ -154,7 +172,7 @@ def test_an_endless_line_is_told_in_pieces(tmp_path: Path) -> None:
 
     (tmp_path / "output.log").write_bytes(b"x" * (LONGEST + 1))
 
-    assert list(map(len, output.read())) == [LONGEST + 1]
+    assert list(output.read()) == ["x" * SHOWN + "…"]
 
 
 @pytest.mark.parametrize(

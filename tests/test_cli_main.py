@@ -79,6 +79,20 @@ def test_wrong_arguments_are_a_usage_error(argv: list[str], capsys: pytest.Captu
     assert f"usage: factory {argv[0]}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("output", "code"), [(">&-", 0), ("2>&- >&-", 0), (">/dev/full", 1)])
+def test_output_that_nobody_takes_gives_no_traceback(output: str, code: int, tmp_path: Path) -> None:
+    Line(tmp_path)
+    program = "import sys; from factory.cli.main import factory; sys.exit(factory(['status']))"
+    env = {"PYTHONPATH": str(Path(__file__).parents[1])}
+    argv = ["sh", "-c", f'exec "$0" -c "$1" {output}', sys.executable, program]
+
+    done = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+
+    assert done.returncode == code
+    assert len(done.stderr.splitlines()) == code
+    assert "Errno" not in done.stderr
+
+
 def test_the_version_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert factoryd(["--version"]) == 0
     assert capsys.readouterr().out == f"factoryd {__version__}\n"

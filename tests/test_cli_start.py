@@ -9,10 +9,11 @@ import pytest
 
 from factory import process
 from factory.cli import life, place
-from factory.cli.main import factoryd
+from factory.cli.main import factory, factoryd
 from factory.errors import FactoryError
 from factory.unit import UnitState
 from tests.cli_line import Line
+from tests.git_repo import make_repo
 
 # A daemon for the commands' sake: it holds the lock, says so, and leaves at a signal, whose number it writes down.
 DAEMON = """
@@ -103,9 +104,56 @@ def test_a_second_start_says_so_and_leaves_the_first_alone(line: Line, capsys: p
     assert (code, capsys.readouterr().out) == (0, f"already running (pid {os.getpid()})\n")
 
 
-def test_workers_takes_a_number(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
-    assert factoryd(["start", "--workers", "many"]) == 2
-    assert "FACTORY__WORKERS" in capsys.readouterr().err
+@pytest.mark.parametrize("wrong", ["settings", "trunk"])
+def test_a_restart_that_would_be_refused_leaves_the_daemon_running(
+    wrong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_repo(tmp_path / "repo", {"a.txt": "a\n"})
+    monkeypatch.chdir(root)
+    (root / "factory.toml").write_text("wokers = 3\n" if wrong == "settings" else "trunk = 'gone'\n")
+    with daemon_of(Line(root)) as child:
+        code = factoryd(["restart"])
+        runs = child.poll() is None
+        child.send_signal(signal.SIGTERM)
+
+    assert (code != 0, runs) == (True, True)
+    assert ("wokers" if wrong == "settings" else "gone") in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", ["many", "0", "65"])
+def test_workers_takes_a_number(number: str, line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+    assert factoryd(["start", "--workers", number]) == 2
+    assert capsys.readouterr().err.startswith(f"factoryd: --workers {number}: it takes a whole number from 1 to 64")
+
+
+def test_workers_of_a_second_start_are_said_not_to_be_applied(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+    with line.daemon():
+        code = factoryd(["start", "--workers", "5"])
+
+    assert code == 0
+    assert "--workers 5 was not applied. Write this into factory.toml: workers = 5" in capsys.readouterr().out
+
+
+def test_a_start_that_loses_the_race_says_that_one_is_running(
+    line: Line, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(life, "_examine", lambda *_: None)
+    monkeypatch.setattr(life, "_command", lambda _: [sys.executable, "-c", "import sys; sys.exit(3)"])
+    pids = iter([0, 0, 77])
+    monkeypatch.setattr(life, "_running", lambda _: next(pids))
+
+    code = factoryd(["start"])
+
+    assert (code, capsys.readouterr().out) == (0, "already running (pid 77)\n")
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="told by /proc")
+def test_a_daemon_that_nobody_has_reaped_counts_as_gone() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE) as child:
+        assert child.stdout
+        child.stdout.read()
+
+        life.leave(child.pid, 0, seconds=10)
 
 
 def test_a_repository_that_cannot_be_worked_with_is_refused_before_anything_is_written(
@@ -120,6 +168,33 @@ def test_a_repository_that_cannot_be_worked_with_is_refused_before_anything_is_w
     assert code == 1
     assert "commit" in capsys.readouterr().err
     assert not (tmp_path / ".factory").exists()
+
+
+@pytest.mark.parametrize("command", ["factoryd start", "factoryd restart", "factory status", "factory doctor"])
+@pytest.mark.parametrize("inside", [".", "refs/heads"])
+def test_a_bare_repository_is_called_bare_and_told_what_to_do(
+    command: str, inside: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    subprocess.run(["git", "init", "-q", "--bare", tmp_path / "r"], check=True)
+    monkeypatch.chdir(tmp_path / "r" / inside)
+    program, name = command.split()
+
+    code = {"factoryd": factoryd, "factory": factory}[program]([name])
+
+    said = capsys.readouterr().err
+    assert code == 1
+    assert f"{tmp_path}/r is a bare repository" in said
+    assert "git worktree add" in said
+
+
+def test_within_the_git_dir_of_a_checkout_its_checkout_is_meant(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    git_dir = line.root / ".git"
+    (git_dir / "HEAD").touch()
+    for folder in ("objects", "refs"):
+        (git_dir / folder).mkdir(exist_ok=True)
+    monkeypatch.chdir(git_dir / "refs")
+
+    assert place.repository() == str(line.root)
 
 
 def test_start_returns_when_the_daemon_is_up_and_says_what_was_inferred(

@@ -4,13 +4,16 @@ import pty
 import signal
 import subprocess
 import sys
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from factory.cli import say
 from factory.cli.main import factory
-from factory.records import CardKind
+from factory.journal import Event
+from factory.records import CardKind, Option
 from factory.unit import UnitState
 from tests.cli_line import NOW, Line
 
@@ -121,6 +124,57 @@ def test_many_rows_are_cut_with_a_count(line: Line, capsys: pytest.CaptureFixtur
         "  … and 12 more (factory status --json has all)",
     ]
     assert "  E12  question  Which store?" in lines
+
+
+def test_options_are_told_whole_however_long_their_labels(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+    label = "I bring it back, or name another branch to land on"
+    option = Option(key="1", label=label, effect="it goes on", action="answer")
+    card = line.card("E1")
+    line.store.write(Event.CARD_FOLDED, replace(card, options=(option,)), now=NOW)
+
+    assert f"      1  {label}: it goes on" in screen(capsys)
+
+
+def test_a_unit_that_waits_is_listed_unless_an_open_card_above_is_about_it_alone(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("alone", "first", "second", "answered"):
+        line.unit(name, UnitState.WAITING)
+    line.card("E1", "alone")
+    folded = line.card("E2", "first")
+    line.store.write(Event.CARD_FOLDED, replace(folded, units=("first", "second"), count=2), now=NOW)
+    line.card("E3", "answered", answer="Redis")
+
+    lines = screen(capsys)
+
+    listed = [text.split()[0] for text in lines[lines.index("WAITING") + 1 :] if text.startswith("  ")]
+    assert sorted(listed) == ["answered", "first", "second"]
+    assert "  E1  question · alone · 12 min" in lines
+    assert "  E2  question · 2 units · 12 min" in lines
+
+
+def test_what_landed_and_warnings_are_cut_with_a_count(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(7):
+        line.unit(f"unit-{number}", UnitState.LANDED, commit="a" * 40, landed=NOW)
+    line.fact("warnings", [f"warning {number}" for number in range(11)])
+
+    lines = screen(capsys)
+
+    assert [text for text in lines if "more" in text] == [
+        "  … and 2 more (factory log has all)",
+        "  … and 3 more (factory status --json has all)",
+    ]
+
+
+def test_with_the_daemon_down_what_lies_in_the_inbox_is_counted(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+    (line.root / "inbox").mkdir()
+    for name in ("fix.md", "kept.md", ".half.md", "notes.txt"):
+        (line.root / "inbox" / name).write_text("do it")
+    line.fact("inbox", {f"{sha256(b'do it').hexdigest()[:16]}-kept.md": "taken"})
+
+    assert "1 task file waits in inbox/ for the next start" in screen(capsys)
+    with line.daemon():
+        assert "inbox/ for the next start" not in "".join(screen(capsys))
 
 
 def test_a_paused_line_and_an_open_sandbox_are_said(line: Line, capsys: pytest.CaptureFixture[str]) -> None:

@@ -168,9 +168,50 @@ def test_a_unit_that_is_stopped_anew_leaves_the_older_card_of_that_kind(line: On
     unit, other = line.unit("a", QUEUED), line.unit("b", QUEUED)
     line.raise_card(words.landing_blocked(unit, "dirty", ["a.py", "b.py"]), unit, other)
 
-    line.raise_card(words.landing_blocked(unit, "dirty", ["a.py"]), unit)
+    line.raise_card(words.landing_blocked(unit, "dirty", ["b.py"]), unit)
 
     assert line.open_cards() == [("E1", CardKind.LANDING_BLOCKED, ("b",)), ("E2", CardKind.LANDING_BLOCKED, ("a",))]
+
+
+def test_units_that_the_same_file_keeps_from_landing_are_one_card_that_names_it(line: OnRecord) -> None:
+    unit, other = line.unit("a", QUEUED), line.unit("b", QUEUED)
+    line.raise_card(words.landing_blocked(unit, "Work is in the way.", ["b.py", "a.py"]), unit)
+
+    line.raise_card(words.landing_blocked(other, "Work is in the way.", ["a.py"]), other)
+
+    assert line.open_cards() == [("E1", CardKind.LANDING_BLOCKED, ("a", "b"))]
+    assert "Work is in the way: a.py. Nothing" in line.the_card().question
+
+
+def test_an_answer_about_one_mistake_does_not_stand_for_the_next_one(line: OnRecord) -> None:
+    line.raise_card(words.wrong_rules("a.toml: nonsense"))
+    line.escalations.answer("E1", "1", now=NOW)
+    line.raise_card(words.wrong_rules("a.toml: nonsense"))
+    assert line.the_card().answer == "I mend it on trunk"
+
+    line.raise_card(words.wrong_rules("b.toml: nonsense"))
+
+    assert (line.the_card().answer, "b.toml" in line.the_card().question) == ("", True)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda unit: words.attempts_exhausted(unit, last="exit 1", evidence="", limit=3),
+        lambda unit: words.conflict(unit, "conflicts"),
+        lambda unit: words.crash_loop(unit, "it was lost"),
+    ],
+)
+def test_a_command_is_run_again_and_takes_no_hint(line: OnRecord, ask: Callable[[Unit], Ask]) -> None:
+    unit = line.unit(state=HELD, agent="run", spent=1)
+    card = line.raise_card(ask(unit), unit)
+    assert [option.label for option in card.options] == ["Run it again", "Cancel it"]
+
+    with pytest.raises(UsageError, match="takes one of its options"):
+        line.escalations.answer("E1", "mind the cache", now=NOW)
+
+    assert line.escalations.answer("E1", "1", now=NOW) == "fix: run again"
+    assert (line.the_unit().state, line.the_unit().bonus) == (READY, 1)
 
 
 @given(raised=st.lists(st.tuples(st.sampled_from("xyz"), st.sampled_from("abc")), max_size=20))

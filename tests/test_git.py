@@ -46,6 +46,24 @@ async def test_a_folder_inside_the_repository_leads_to_its_top(tmp_path: Path) -
     assert (await look(repo / "deep/er")).root == repo
 
 
+@pytest.mark.parametrize("name", ["$HOME", "$D", "${D}", "~"])
+async def test_a_variable_in_the_name_of_a_folder_is_not_filled_in(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = make_repo(tmp_path / "other", {"b.txt": "b\n"}, "theirs")
+    repo = make_repo(tmp_path / name, {"a.txt": "a\n"})
+    for variable in ("HOME", "D"):
+        monkeypatch.setenv(variable, "other")
+    make_repo(tmp_path / "above" / name / "r", {"a.txt": "a\n"})
+
+    found = await look(repo)
+    below = await look(tmp_path / "above" / name / "r")
+
+    assert (found.root, found.git_dir, found.branch) == (repo, repo / ".git", "main")
+    assert below.root == tmp_path / "above" / name / "r"
+    assert found.root != other
+
+
 async def test_a_linked_worktree_knows_where_refs_are(tmp_path: Path) -> None:
     repo = make_repo(tmp_path / "r", {"a.txt": "a\n"})
     git(repo, "worktree", "add", "-q", "-b", "side", str(tmp_path / "linked"))
@@ -154,6 +172,30 @@ async def test_git_that_is_missing_or_too_old_is_said(tmp_path: Path) -> None:
         await examine(tmp_path, {"PATH": str(tmp_path)})
     with pytest.raises(RepositoryError, match="git is not on PATH"):
         await examine(tmp_path, {"PATH": str(tmp_path / "none")})
+
+
+@pytest.mark.parametrize(
+    ("program", "sentence"),
+    [
+        ("echo 'libcurl.so.4: cannot open' >&2; exit 127", r"could not be run .* 127\): libcurl\.so\.4: cannot open"),
+        ("exit 1", r"could not be run .* 1\): it said nothing"),
+        ("echo hello", r"could not be run .* 0\): hello"),
+    ],
+)
+async def test_a_git_that_fails_is_quoted_and_not_called_old(tmp_path: Path, program: str, sentence: str) -> None:
+    (tmp_path / "git").write_text(f"#!/bin/sh\n{program}\n")
+    (tmp_path / "git").chmod(0o755)
+
+    with pytest.raises(RepositoryError, match=sentence):
+        await examine(tmp_path, {"PATH": str(tmp_path)})
+
+
+async def test_a_git_that_is_no_program_is_said(tmp_path: Path) -> None:
+    (tmp_path / "git").write_bytes(b"\0\1\2\3")
+    (tmp_path / "git").chmod(0o755)
+
+    with pytest.raises(RepositoryError, match=r"git could not be run: .*Exec format error"):
+        await examine(tmp_path, {"PATH": str(tmp_path)})
 
 
 async def test_filters_partial_clones_and_populated_submodules_are_not_yet(tmp_path: Path) -> None:

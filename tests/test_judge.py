@@ -13,7 +13,7 @@ from factory.errors import FactoryError
 from factory.gates import Case, Judgement
 from factory.journal import Event
 from factory.judge import Proof
-from factory.records import CardKind, Fact, Verdict
+from factory.records import Card, CardKind, Fact, Verdict
 from factory.unit import Unit, UnitState
 from tests.floor import FILES, Scene, at, scene_in
 
@@ -67,6 +67,22 @@ async def test_wrong_gate_files_let_nothing_pass(scene: Scene) -> None:
     ruled = await scene.judge.judge(tip, parent=wrong)
 
     assert (ruled.ok, ruled.setup and ruled.setup.kind) == (False, CardKind.CONFIG)
+
+
+async def test_a_wrong_gate_file_on_trunk_is_asked_about_at_once_in_its_present_words(scene: Scene) -> None:
+    scene.commit({"conventions/gates/20-odd.toml": "comand = 'true'\n"})
+    await looked(scene)
+    scene.floor.escalations.answer("E1", "1", now=at())
+    scene.commit({"conventions/gates/20-odd.toml": "cmd = 'true'\n"})
+    await looked(scene)
+    card = scene.store.open(Card)[0]
+
+    scene.commit({"conventions/gates/20-odd.toml": "command = 'true'\n"})
+    await looked(scene)
+    scene.floor.pool.tick(scene.group, at())
+
+    assert (card.id, card.answer, "cmd" in card.question) == ("E1", "", True)
+    assert scene.cards() == []
 
 
 async def test_without_gates_only_a_person_lets_a_unit_pass_and_its_proof_holds_all_the_same(tmp_path: Path) -> None:

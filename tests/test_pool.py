@@ -470,6 +470,34 @@ async def test_without_a_gate_all_wait_on_one_card_and_go_on_when_there_is_one(f
     assert floor.states() == {"a": "running", "b": "running", "c": "ready", "d": "ready", "e": "ready"}
 
 
+async def test_units_follow_from_an_obstacle_to_the_next_and_the_old_card_is_closed(floor: Floor) -> None:
+    units(floor, "ab")
+    floor.judge.blocked = words.no_gate()
+    await floor.tick()
+
+    floor.judge.blocked = words.wrong_rules("a.toml: nonsense")
+    await floor.tick()
+    wrong = floor.open_cards()
+    floor.judge.blocked = words.no_gate()
+    await floor.tick()
+
+    assert wrong == [("E2", CardKind.CONFIG, ("a", "b"))]
+    assert floor.open_cards() == [("E3", CardKind.NO_GATE, ("a", "b"))]
+    assert floor.the_unit("a").cause == "no_gate"
+
+
+async def test_a_card_about_a_runtime_says_what_is_wrong_with_it_now(floor: Floor) -> None:
+    units(floor, "a")
+    floor.agents = Agents(default="claude", missing={"claude": "It is not on PATH."})
+    await floor.tick()
+
+    floor.agents = Agents(default="claude", missing={"claude": "claude.toml: nonsense"})
+    await floor.tick()
+
+    assert floor.open_cards() == [("E1", CardKind.RUNTIME, ("a",))]
+    assert floor.the_card().question == "claude.toml: nonsense"
+
+
 async def test_all_that_a_cause_stops_are_counted_in_one_pass_however_many_workers_there_are(floor: Floor) -> None:
     units(floor, (f"u{number}" for number in range(50)))
     floor.judge.blocked = words.no_gate()

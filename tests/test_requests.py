@@ -148,6 +148,14 @@ def test_what_is_told_is_there_for_the_next_attempt(line: Asked) -> None:
     assert line.the_unit().state is RUNNING
 
 
+def test_a_command_cannot_be_told_anything(line: Asked) -> None:
+    line.unit(state=RUNNING, agent="run")
+
+    outcome = ("refused", "fix is a shell command (run:), which cannot be told anything.")
+    assert line.ask("tell", unit="fix", text="mind the cache") == outcome
+    assert line.store.select(Remark, unit="fix") == []
+
+
 @pytest.mark.parametrize("kind", ["tell", "retry", "cancel"])
 def test_an_unknown_unit_is_refused(line: Asked, kind: str) -> None:
     assert line.ask(kind, unit="nope", text="x") == ("refused", "There is no unit nope.")

@@ -942,7 +942,9 @@ async def test_what_a_checkout_has_checked_out_is_known_without_git_or_by_it(wor
 
 
 def test_what_an_agent_wrote_reaches_history_without_terminal_signs_and_with_a_short_first_line() -> None:
-    assert message("\x1b[31mred\x1b[0m\x07 fix", "a\x00b\n", {"Factory-Unit": "u"}) == "[31mred[0m fix\n\nab\n\nFactory-Unit: u\n"
+    told = message("\x1b[31mred\x1b[0m\x07 fix", "a\x00b\n", {"Factory-Unit": "u"})
+
+    assert told == "[31mred[0m fix\n\nab\n\nFactory-Unit: u\n"
 
     subject, _, rest = message("x" * 5000, "", {}).partition("\n")
     assert (len(subject), rest.strip()) == (100, "x" * 5000)

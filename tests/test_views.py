@@ -154,6 +154,7 @@ def test_the_status_of_a_busy_line_is_that_of_the_contract(
                 "id": "E1",
                 "kind": "question",
                 "unit": "asks",
+                "units": ["asks"],
                 "question": "Which one?",
                 "options": [{"key": "1", "label": "left", "effect": "goes left"}],
                 "recommended": "1",

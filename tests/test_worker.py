@@ -94,6 +94,16 @@ async def test_a_command_that_fails_is_asked_about_at_once_and_what_it_made_is_k
     assert kept(scene) == "new"
 
 
+async def test_of_a_workspace_that_its_command_deleted_that_is_said(scene: Scene) -> None:
+    scene.hang("u", run=command(scene, 'rm -rf "$PWD"'))
+
+    await trip(scene)
+
+    attempt = scene.store.get(Attempt, "u", 1)
+    assert attempt is not None
+    assert (attempt.reason, attempt.detail) == ("empty", "its workspace was gone at the end, and what it did with it")
+
+
 async def test_handed_back_at_a_stop_it_is_not_counted(scene: Scene) -> None:
     scene.hang("u", run=command(scene, "sleep 600"))
     async with anyio.create_task_group() as group:

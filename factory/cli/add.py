@@ -3,11 +3,13 @@
 import sys
 import time
 from argparse import Namespace
+from contextlib import suppress
 from pathlib import Path
 
 from factory.cli import place, say
 from factory.cli.ask import soon
 from factory.errors import FactoryError, TaskFileError, UsageError
+from factory.intake import PASSED_OVER
 from factory.stores import views
 from factory.task_file import TaskFile, decode, numbered, parse, slug
 
@@ -23,9 +25,9 @@ def add(args: Namespace) -> int:
         raw = sys.stdin.buffer.read()
         name = _free(top, slug(_read(raw, "standard input").title))
     else:
-        raw = Path(args.file).read_bytes()
-        name = Path(args.file).name.removesuffix(".md") + ".md"
-        _read(raw, Path(args.file).name)
+        name = _named(Path(args.file))
+        raw = _bytes(Path(args.file))
+        _read(raw, name)
     with place.store(str(top)) as con:
         before = views.last_seq(con)
         _drop(top / "inbox", name, decode(raw))
@@ -49,8 +51,9 @@ def check(args: Namespace) -> int:
     path = Path(args.file)
     if path.is_symlink():
         raise FactoryError(f"{path} is a symbolic link; the inbox takes files only")
+    raw = _bytes(path)
     try:
-        task = _read(path.read_bytes(), path.name)
+        task = _read(raw, _named(path))
     except UsageError as error:
         raise FactoryError(str(error)) from error  # the answer is "no"; the command itself was right
     print(f"{slug(path.name)}: {say.line(task.title)}\nit would be accepted")
@@ -67,6 +70,27 @@ def _read(raw: bytes, name: str) -> TaskFile:
         raise UsageError(f"{where}: {error.reason}{form}") from error
 
 
+def _named(path: Path) -> str:
+    """The file's name; raise UsageError where the inbox takes none of that name."""
+    if path.suffix.lower() == ".md" and not PASSED_OVER.fullmatch(path.name):
+        return path.name
+    raise UsageError(
+        f"{say.line(path.name) or path} is no name that the inbox takes: it ends in .md, and begins with no . # or ~\n"
+        f"  the correct form: {slug(path.name)}.md"
+    )
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise FactoryError(f"there is no file {path}") from None
+    except IsADirectoryError:
+        raise FactoryError(f"{path} is a folder; a task is one file") from None
+    except OSError as error:
+        raise FactoryError(f"{path} cannot be read ({error.strerror})") from error
+
+
 def _free(top: Path, base: str) -> str:
     """A file name that stands for no other task that waits: standard input never replaces one."""
     waiting = {path.name for path in (top / "inbox").glob("*.md")}
@@ -78,7 +102,12 @@ def _free(top: Path, base: str) -> str:
 
 def _drop(inbox: Path, name: str, text: str) -> None:
     # Renamed into place, so that the daemon never sees half of it; names with a dot in front are not its business.
-    inbox.mkdir(exist_ok=True)
     half = inbox / f".{name}.{time.monotonic_ns()}"
-    half.write_text(text, encoding="utf-8", newline="")
-    half.replace(inbox / name)
+    try:
+        inbox.mkdir(exist_ok=True)
+        half.write_text(text, encoding="utf-8", newline="")
+        half.replace(inbox / name)
+    except OSError as error:
+        with suppress(OSError):
+            half.unlink()
+        raise FactoryError(f"nothing was dropped: {inbox} cannot be written to ({error.strerror})") from error

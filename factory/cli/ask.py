@@ -26,7 +26,7 @@ def answer(args: Namespace) -> int:
     """
     if args.always:
         raise NotYet("answer --always writes no rule so far. Answer without it.")
-    return _ask("answer", lambda con: _answer(con, args.card.upper(), " ".join(args.option).strip()))
+    return _ask("answer", lambda con: _answer(con, args.card.upper(), args.option))
 
 
 def tell(args: Namespace) -> int:
@@ -106,7 +106,8 @@ def _closed(con: sqlite3.Connection, request: int) -> Json | None:
     return seen if seen and seen["state"] != "pending" else None
 
 
-def _answer(con: sqlite3.Connection, name: str, said: str) -> Json:
+def _answer(con: sqlite3.Connection, name: str, words: list[str]) -> Json:
+    said = " ".join(words).strip()
     card = views.card(con, name)
     if card is None:
         known = [each["id"] for each in views.cards(con, open_only=True)]
@@ -119,6 +120,11 @@ def _answer(con: sqlite3.Connection, name: str, said: str) -> Json:
     if not said or (said.isdigit() and said not in keys):
         there = ", ".join(keys) or "none"
         raise UsageError(f"{name} has no option {said}; it has {there}, or say it in a few words (factory show {name})")
+    if len(words) > 1 and words[0] in keys:  # an option, or words that begin with a number? In quotes it is plain
+        raise UsageError(
+            f"{name} takes one option, or words. The option: factory answer {name} {words[0]}\n"
+            f'  words that begin with a number, in quotes: factory answer {name} "{say.line(said)}"'
+        )
     of = {"card": name, "unit": card["unit"], "always": False}
     return of | ({"option": said} if said in keys else {"text": said})
 

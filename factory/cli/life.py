@@ -19,10 +19,11 @@ import factory
 from factory import git, process, settings
 from factory.cli import place, say
 from factory.cli.config import inferred_lines
-from factory.errors import FactoryError, UsageError
+from factory.errors import ConfigError, FactoryError, RefusedByState, StoreError, UsageError
 from factory.stores import views
 
 WAIT_S = 120.0
+OTHER_S = 10.0
 # `-m` looks in the working folder first, and a repository may well have a package named factory.
 _HOME = Path(factory.__file__).parents[1]
 
@@ -36,18 +37,21 @@ def start(args: Namespace) -> int:
     """
     top, environ = place.repository(), dict(os.environ)
     if args.workers is not None:
-        environ["FACTORY__WORKERS"] = args.workers  # refused below where it is no number
-    seen = place.daemon(top)
-    if seen["state"] != "stopped":
-        print(f"already running (pid {seen['pid']})")
-        return 0
-    trunk = settings.load(Path(top) / "factory.toml", environ).trunk
-    trunk = trunk or views.remembered_trunk(top)
-    anyio.run(partial(git.examine, Path(top), environ, trunk=trunk))
+        environ["FACTORY__WORKERS"] = args.workers
+        _check_workers(top, environ)
+    if pid := _running(top):
+        return _already(pid, args.workers)
+    _examine(top, environ)
     if args.foreground:
         os.chdir(_HOME)
         os.execve(sys.executable, _command(top), environ)
-    return launch(top, environ, _command(top))
+    try:
+        return launch(top, environ, _command(top))
+    except FactoryError as error:
+        # Of several starts at once one has the lock; it may not have said yet that it runs.
+        if error.exit_code != RefusedByState.exit_code or not (pid := _other(top)):
+            raise
+        return _already(pid, args.workers)
 
 
 def stop(args: Namespace) -> int:
@@ -78,6 +82,7 @@ def restart(_: Namespace) -> int:
     """
     top = place.repository()
     seen = place.daemon(top)
+    _examine(top, os.environ)  # before the old one goes: what the new one would refuse leaves it running
     if seen["state"] != "stopped":
         leave(seen["pid"], signal.SIGHUP, seconds=60)
     return launch(top, os.environ, _command(top))
@@ -108,9 +113,58 @@ def leave(pid: int, number: int, *, seconds: float) -> None:
         while time.monotonic() < deadline:
             time.sleep(0.05)
             os.kill(pid, 0)
+            if _is_zombie(pid):
+                return
         raise FactoryError(
             f"the daemon (pid {pid}) has not gone after {seconds:.0f} s.\n  at once: factoryd stop --now"
         )
+
+
+def _examine(top: str, environ: Mapping[str, str]) -> None:
+    """Refuse settings and repositories that no daemon can work with."""
+    trunk = settings.load(Path(top) / "factory.toml", environ).trunk
+    trunk = trunk or views.remembered_trunk(top)
+    anyio.run(partial(git.examine, Path(top), environ, trunk=trunk))
+
+
+def _is_zombie(pid: int) -> bool:
+    """Whether it has ended, and only its parent has not asked yet: it holds nothing any more."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0] == "Z"
+    except (OSError, IndexError):
+        return False
+
+
+def _check_workers(top: str, environ: Mapping[str, str]) -> None:
+    """Raise UsageError where the number is none; what else is wrong with factory.toml is not said here."""
+    try:
+        settings.load(Path(top) / "factory.toml", environ)
+    except ConfigError as error:
+        if "FACTORY__WORKERS" in str(error):
+            form = "it takes a whole number from 1 to 64, as in --workers 3"
+            raise UsageError(f"--workers {environ['FACTORY__WORKERS']}: {form}") from error
+
+
+def _running(top: str) -> int:
+    """The daemon's pid, or 0; a store that cannot be read is for the daemon to complain of."""
+    with suppress(StoreError):
+        return int(place.daemon(top)["pid"] or 0)
+    return 0
+
+
+def _other(top: str) -> int:
+    """The pid of the daemon that another start has just brought up, or 0."""
+    deadline = time.monotonic() + OTHER_S
+    while not (pid := _running(top)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return pid
+
+
+def _already(pid: int, workers: str | None) -> int:
+    print(f"already running (pid {pid})")
+    if workers is not None:
+        print(f"--workers {workers} was not applied. Write this into factory.toml: workers = {workers}")
+    return 0
 
 
 def _command(top: str) -> list[str]:

@@ -4,11 +4,13 @@ Invariant: what is followed is told once, in the order in which it happened.
 """
 
 import json
+import re
 import sqlite3
 import time
 from argparse import Namespace
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 from factory.cli import ask, place, say
 from factory.cli.output import Output
@@ -16,7 +18,11 @@ from factory.stores import views
 from factory.stores.views import Json
 
 POLL_S = 0.2
-_NOISE = ("fact.changed", "hook.filled", "attempt.noted", "request.made", "worker.joined")  # of no use to a person
+_NOISE = (  # of no use to a person; a landing is told once, by its unit
+    *("fact.changed", "hook.filled", "attempt.noted", "request.made", "worker.joined"),
+    *("landing.opened", "landing.closed"),
+)
+_HASH = re.compile(r"\b([0-9a-f]{10})[0-9a-f]{30}(?:[0-9a-f]{24})?\b")
 _FRAME = ("seq", "at", "event", "unit", "attempt", "worker")
 _SENTENCES = ("why", "reason", "detail", "sentence", "outcome", "answer")
 
@@ -72,4 +78,13 @@ def _details(entry: Json) -> Iterator[str]:
         if isinstance(value, bool):
             yield from [name] if value else [] if name == "cached" else [f"not {name}"]
         elif value and name not in _FRAME:
-            yield str(value) if name in _SENTENCES else f"{name} {say.clip(str(value), 80)}"
+            yield _plain(value) if name in _SENTENCES else f"{name} {say.clip(_plain(value), 80)}"
+
+
+def _plain(value: Any) -> str:
+    """A value as a person writes it: hashes short, lists with commas."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_plain(each)}" for name, each in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_plain, value))
+    return _HASH.sub(r"\1", str(value))

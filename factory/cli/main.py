@@ -56,9 +56,7 @@ def factoryd(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(program: str, commands: Commands, argv: Sequence[str]) -> int:
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a terminal that is not UTF-8 gets question marks, not a traceback
-            stream.reconfigure(errors="replace")
+    _prepare_streams()
     try:
         code = _command(program, commands, argv)
         sys.stdout.flush()
@@ -71,12 +69,37 @@ def _run(program: str, commands: Commands, argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # What reads us has gone; the interpreter's own flush at exit would complain once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()  # what reads us has gone
         return 141
     except OSError as error:
-        print(f"{program}: {error}", file=sys.stderr)
+        print(f"{program}: {_failed(error)}", file=sys.stderr)
         return 1
+
+
+def _failed(error: OSError) -> str:
+    """What the system refused, in plain words."""
+    where = f"{error.filename}: " if error.filename else ""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _drop_output()
+        where = "what was to be said could not be written: "
+    return f"{where}{error.strerror or error}"
+
+
+def _prepare_streams() -> None:
+    # What the shell closed (`>&-`) leads nowhere: opened in order, so that no store or file gets its number.
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that is not UTF-8 gets question marks, not a traceback
+            stream.reconfigure(errors="replace")
+
+
+def _drop_output() -> None:
+    # The interpreter's own flush at exit would complain once more.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _command(program: str, commands: Commands, argv: Sequence[str]) -> int:

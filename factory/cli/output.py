@@ -13,6 +13,7 @@ from factory.cli import say
 
 BEFORE = 100  # lines of what was said earlier
 LONGEST = 65536  # bytes of a line that does not end
+SHOWN = 2000  # letters of a line that are told
 
 
 class Output:
@@ -59,7 +60,8 @@ def readable(text: str) -> Iterator[str]:
     except (ValueError, RecursionError):
         said = [say.clip(text, 400)]
     for part in said:
-        yield from filter(None, say.clean(part).rstrip().split("\n"))
+        for line in filter(None, say.clean(part).rstrip().split("\n")):
+            yield line if len(line) <= SHOWN else line[:SHOWN] + "…"
 
 
 def _said(value: Any, name: str = "") -> Iterator[str]:

@@ -26,6 +26,9 @@ def repository() -> str:
     """The top of the git working tree, or of its main one if only that has a factory; may raise RepositoryError."""
     top = here = os.getcwd()
     while not os.path.exists(os.path.join(top, ".git")):
+        if _is_bare(top):
+            make = "git worktree add ../NAME BRANCH"
+            raise RepositoryError(f"{top} is a bare repository; the factory works in a checkout.\n  make one: {make}")
         if top == os.path.dirname(top):
             make = "git init && git commit --allow-empty -m new"
             raise RepositoryError(f"{here} is in no git repository.\n  make one: {make}")
@@ -70,6 +73,12 @@ def meant(con: sqlite3.Connection, name: str) -> str:
     seen = views.status(con, views.now_text())
     known = [unit["id"] for unit in seen["units_open"]] + [unit["unit"] for unit in seen["last_landed"]]
     return did_you_mean(name, known)
+
+
+def _is_bare(folder: str) -> bool:
+    """Whether it is a git dir of no working tree, as far as can be told without git."""
+    has_all = all(os.path.exists(os.path.join(folder, name)) for name in ("HEAD", "objects", "refs"))
+    return has_all and "/.git/" not in f"{folder}/"
 
 
 def _main_worktree(top: str) -> str:

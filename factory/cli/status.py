@@ -4,10 +4,12 @@ Invariant: imports next to nothing, for people type it often and scripts in loop
 """
 
 import json
+import os
 import sys
 import time
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 
 from factory.cli import place, say
@@ -25,10 +27,12 @@ def status(args: Namespace) -> int:
     factory status --watch     the same, kept up to date until Ctrl-C
     factory status --json      for programs; "schema": 1, only ever added to
     """
-    with place.store(place.root()) as con:
+    top = place.root()
+    with place.store(top) as con:
         while True:
             seen = views.status(con, views.now_text())
-            shown = json.dumps(seen, ensure_ascii=False) if args.json else "\n".join(_screen(seen))
+            left = _left_in_inbox(top, views.fact(con, "inbox") or {}) if seen["daemon"]["state"] == "stopped" else 0
+            shown = json.dumps(seen, ensure_ascii=False) if args.json else "\n".join(_screen(seen, left))
             print("\x1b[H\x1b[J" + shown if args.watch and sys.stdout.isatty() else shown, flush=True)
             if not args.watch:
                 return 0
@@ -37,9 +41,14 @@ def status(args: Namespace) -> int:
 
 def card_lines(card: Json, now: datetime) -> Iterator[str]:
     """A card as a person reads it: the question, the options with their effects, how to answer."""
-    count = f" · {card['count']} units" if card["count"] > 1 else ""
+    about = f" · {card['count']} units" if card["count"] > 1 else ""
+    if card["count"] <= 1 and card["units"] and card["units"][0] not in map(_bare, card["question"].split()):
+        about = f" · {card['units'][0]}"
     age = say.ago(card["since"], now)
-    yield f"  {say.paint(card['id'], 'cyan')}  " + say.paint(f"{card['kind']}{count} · {age}", "dim")
+    room = say.COLUMNS - say.width(f"  {card['id']}  {card['kind']} · {age}")
+    inline, below = (about, "") if say.width(about) <= room else ("", about.removeprefix(" · "))
+    yield f"  {say.paint(card['id'], 'cyan')}  " + say.paint(f"{card['kind']}{inline} · {age}", "dim")
+    yield from filter(None, [below and say.paint(f"      {below}", "dim")])
     yield from (say.paint(each, "bold") for each in say.wrap(card["question"], indent="      "))
     yield from _options([(option["key"], option["label"], option["effect"]) for option in card["options"]])
     first = card["recommended"] or (card["options"][0]["key"] if card["options"] else '"…"')
@@ -47,21 +56,43 @@ def card_lines(card: Json, now: datetime) -> Iterator[str]:
     yield say.paint(f"      factory answer {card['id']} {first}{due}", "dim")
 
 
+def _bare(word: str) -> str:
+    return word.strip(",.:;?!'\"`()“”")
+
+
 def _options(options: Sequence[tuple[str, str, str]]) -> Iterator[str]:
     """Labels and effects whole, however long, for a person decides by them: in columns where they fit."""
     aligned = say.table(options, indent="      ")
-    if not any(line.endswith("…") for line in aligned):
+    if not any("…" in line for line in aligned):
         yield from aligned
         return
     for key, label, effect in options:
-        head, *more = say.wrap(f"{label}: {effect}", indent=" " * 9)
+        head, *more = say.wrap(": ".join(filter(None, (label, effect))), indent=" " * 9)
         yield from (f"      {key:<3}{head[9:]}", *more)
 
 
-def _screen(seen: Json) -> Iterator[str]:
+def _left_in_inbox(top: str, taken: Json) -> int:
+    """How many task files the next start will find; one that git tracks stays there when it has been taken."""
+    left = 0
+    with suppress(OSError), os.scandir(f"{top}/inbox") as entries:
+        for entry in entries:
+            if entry.name.lower().endswith(".md") and entry.name[0] not in ".#~" and entry.is_file():
+                left += not any(name.endswith(f"-{entry.name}") for name in taken) or not _taken(entry, taken)
+    return left
+
+
+def _taken(entry: os.DirEntry[str], taken: Json) -> bool:
+    from hashlib import sha256  # only where a file of that name was taken before
+
+    with open(entry.path, "rb") as file:  # noqa: PTH123 -- see place.py
+        return f"{sha256(file.read()).hexdigest()[:16]}-{entry.name}" in taken
+
+
+def _screen(seen: Json, left: int) -> Iterator[str]:
     now = datetime.fromisoformat(seen["at"])
     title = {unit["id"]: unit["title"] for unit in seen["units_open"]}
-    asked = {card["unit"] for card in seen["escalations"]}
+    above = [card for card in seen["escalations"] if not card["answer"]][:WHOLE]
+    asked = {card["units"][0] for card in above if len(card["units"]) == 1}  # said there, and of no other
     moving = [_moving(worker, title, now) for worker in seen["workers"] if worker["unit"]]
     queue = [(str(each["position"]), each["unit"], each["state"], title[each["unit"]]) for each in seen["queue"]]
     waiting = [
@@ -71,10 +102,14 @@ def _screen(seen: Json) -> Iterator[str]:
     ]
     landed = [(unit["commit"][:10], unit["unit"], f"{say.ago(unit['at'], now)} ago") for unit in seen["last_landed"]]
     yield from _head(seen)
+    if left:
+        yield say.paint(f"{left} task file{'s wait' if left > 1 else ' waits'} in inbox/ for the next start", "yellow")
     yield from _cards(seen["escalations"], now)
     for heading, rows in (("MOVING", moving), ("QUEUE", queue), ("WAITING", waiting), ("LANDED LAST", landed)):
         yield from say.section(heading, rows[:MOST])
         yield from _more(rows)
+    if 0 < len(landed) < seen["units"]["landed"]:
+        yield f"  … and {seen['units']['landed'] - len(landed)} more (factory log has all)"
     yield from _foot(seen)
 
 
@@ -123,5 +158,6 @@ def _foot(seen: Json) -> Iterator[str]:
     sandbox = (seen["sandbox"] or {}).get("says")
     budget = "" if seen["budget"] else "no budget: spending has no cap"
     yield ""
-    for text in filter(None, [*seen["warnings"], sandbox, budget]):
+    for text in filter(None, [*seen["warnings"][:MOST], sandbox, budget]):
         yield from (say.paint(line, "yellow") for line in say.wrap(f"! {text}"))
+    yield from _more(seen["warnings"])

@@ -25,7 +25,7 @@ else:
 STATES = ("waiting", "ready", "running", "queued", "held", "landed", "split", "cancelled")
 NEEDS_YOU_FIRST = ("held", "running", "queued", "ready", "waiting")
 SHOWN = ("id", "title", "state", "attempt", "why", "since", "priority")
-ASKED = ("id", "kind", "unit", "question", "default", "deadline", "count", "since", "recommended", "answer")
+ASKED = ("id", "kind", "unit", "units", "question", "default", "deadline", "count", "since", "recommended", "answer")
 LANDED = (
     'SELECT "id" AS "unit", "commit", "landed" AS "at" FROM "unit" '
     'WHERE "landed" IS NOT NULL ORDER BY "landed" DESC LIMIT 5'
