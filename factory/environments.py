@@ -258,6 +258,8 @@ def _outside_node(tree: Path) -> str:
 def _outside_python(place: Place, facts: Mapping[str, Any]) -> str:
     tree, project = place.tree.resolve(), _project(place.tree)
     for name, where, url in facts["found"]:
+        if _plain(name) != project and not place.venv.is_dir():
+            continue  # without a venv the machine's Python is asked, and what else it knows is nobody's matter
         source = json.loads(url)
         local = "dir_info" in source and Path(unquote(urlsplit(source.get("url", "")).path)).resolve()
         if local and not local.is_relative_to(tree):
