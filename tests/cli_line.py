@@ -3,7 +3,6 @@
 import fcntl
 import json
 import os
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,6 +17,7 @@ from factory.stores.sqlite import SqliteStore
 from factory.unit import Unit, UnitState
 
 NOW = datetime.now(UTC)
+OPEN: list[SqliteStore] = []  # stores of lines, closed after each test (conftest.py)
 
 
 class Line:
@@ -28,7 +28,7 @@ class Line:
         (root / ".factory").mkdir()
         self.root = root
         self.store = SqliteStore(root / ".factory" / "store.sqlite")
-        weakref.finalize(self, self.store.close)
+        OPEN.append(self.store)
 
     def fact(self, name: str, value: Any) -> None:
         self.store.write(Event.FACT_CHANGED, Fact(name=name, value=json.dumps(value)), now=NOW, fact=name)
