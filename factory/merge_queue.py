@@ -111,7 +111,7 @@ class MergeQueue:
             if each.unit.id in moves.judge:
                 self._start(each, group)
         if moves.land:
-            return await self._land_and_judge(linked, len(moves.land), group, at)
+            return await self._land_and_judge(linked, len(moves.land), at)
         if moves.blame:
             return await self._send_back(linked[0], group, at)
         for unit in moves.aside:
@@ -323,7 +323,7 @@ class MergeQueue:
 
     # ── landing ──
 
-    async def _land_and_judge(self, linked: Sequence[Candidate], ready: int, group: TaskGroup, at: datetime) -> bool:
+    async def _land_and_judge(self, linked: Sequence[Candidate], ready: int, at: datetime) -> bool:
         """Land the first `ready` ones; a bench that is free, or becomes so meanwhile, goes on along the chain."""
         self._behind = [each for each in linked[ready:] if each.standing is Standing.UNKNOWN][: chain.AHEAD]
         self._behind = [each for each in self._behind if each.commit not in self._running]
