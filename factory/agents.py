@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from factory.conventions import Conventions
-from factory.errors import ConfigError, NotYet
+from factory.errors import ConfigError, NotYet, did_you_mean
 from factory.runtime import Runtime, find, parse_runtime
 from factory.scheduling import NO_AGENT
 
@@ -48,7 +48,8 @@ def find_agents(conventions: Conventions, *, configured: str, path: str, root: P
     """Look for every runtime's program; the default is the configured one, else the first that is installed."""
     missing = {name: why for name in conventions.runtimes if (why := _why_missing(name, conventions, path, root))}
     if configured and configured not in conventions.runtimes:
-        missing[configured] = f"factory.toml names the agent {configured!r}, of which there is no runtime file."
+        meant = did_you_mean(configured, conventions.runtimes) or "."
+        missing[configured] = f"factory.toml names the agent {configured!r}, of which there is no runtime file{meant}"
     installed = [name for name in conventions.runtimes if name not in missing]
     return Agents(default=configured or next(iter(installed), ""), missing=missing, installed=tuple(installed))
 

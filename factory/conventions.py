@@ -6,6 +6,7 @@ Invariant: a value made of texts that were read before; nothing here looks at th
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from factory.scope import overlap
@@ -35,23 +36,23 @@ class Note:
         return not self.paths or not scope or overlap(self.paths, scope)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Conventions:
     """Files by their path below conventions/."""
 
     files: Mapping[str, Convention]
 
-    @property
+    @cached_property
     def runtimes(self) -> Mapping[str, Convention]:
         """Runtime files by name; the repository's own come first, and the first that is installed is the default."""
         return {path.stem: file for path, file in self._in("runtimes", ".toml")}
 
-    @property
+    @cached_property
     def prompts(self) -> Mapping[str, Convention]:
         """Prompt templates by file name."""
         return {path.name: file for path, file in self._in("prompts", ".md")}
 
-    @property
+    @cached_property
     def knowledge(self) -> tuple[Note, ...]:
         """What everyone here knows, by name."""
         return tuple(_note(path.stem, file.text) for path, file in sorted(self._in("knowledge", ".md")))

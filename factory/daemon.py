@@ -34,7 +34,7 @@ from factory.judge import Judge
 from factory.live import Live, Stopping, now
 from factory.log import Log
 from factory.merge_queue import MergeQueue
-from factory.places import places
+from factory.places import Places, places
 from factory.pool import Pool
 from factory.records import Fact, Hook, stamp
 from factory.requests import Requests
@@ -84,22 +84,32 @@ async def serve(root: Path, environ: Mapping[str, str]) -> None:
     chosen = settings.load(config, environ)
     repository = await the_repository(root, environ, chosen)
     where = places(repository.root, repository.common_dir, environ)
+    with _locked(where.lock, where.root):
+        _furnish(where)
+        with _logging(where.log) as opened:
+            await _serve(Live(settings=chosen, places=where, environ=environ), repository, opened)
+
+
+async def _serve(live: Live, repository: Repository, opened: Log) -> None:
+    where = live.places
+    own = await make(repository, where.git, live.environ)
+    store = SqliteStore(where.store)
+    try:
+        floor = assemble(store, live, repository, own)
+        floor.log = opened
+        _hide(floor)
+        await _run(floor)
+    finally:
+        store.close()
+        where.pid.unlink(missing_ok=True)
+
+
+def _furnish(where: Places) -> None:
     for folder in (where.home, where.inbox, where.judged, where.index, where.home / "attempts", where.work):
         folder.mkdir(parents=True, exist_ok=True)
     for folder in (where.home, where.work):
         folder.chmod(0o700)  # prompts, outputs and the store hold what agents saw and said
     exclude(where.common_dir, EXCLUDED)
-    with _locked(where.lock), _logging(where.log) as opened:
-        own = await make(repository, where.git, environ)
-        store = SqliteStore(where.store)
-        try:
-            floor = assemble(store, Live(settings=chosen, places=where, environ=environ), repository, own)
-            floor.log = opened
-            _hide(floor)
-            await _run(floor)
-        finally:
-            store.close()
-            where.pid.unlink(missing_ok=True)
 
 
 async def the_repository(root: Path, environ: Mapping[str, str], chosen: Settings) -> Repository:
@@ -389,7 +399,10 @@ def _tell_inferred(floor: Floor) -> None:
     ruling, agents = floor.judge.current, agents_now(floor.judge, floor.live)
     if ruling is None:
         return
-    installed = [name for name in ruling.conventions.runtimes if name not in agents.missing]
+    runtimes = ruling.conventions.runtimes
+    installed = [name for name in runtimes if name not in agents.missing]
+    own = {name for name, file in runtimes.items() if file.where.startswith(FOLDER)} | {floor.live.settings.agent}
+    floor.warnings["agents"] = [why for name, why in agents.missing.items() if name in own]
     setup = ruling.rules.setup
     told = {
         "gates": [{"name": gate.name, "command": gate.shown, "reason": gate.reason} for gate in ruling.rules.gates],
@@ -421,13 +434,18 @@ def _tell_warnings(floor: Floor) -> None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(path: Path, root: Path) -> Iterator[None]:
     """Hold the lock of the one daemon of this repository; raise RefusedByState where another has it."""
-    with path.open("a") as file:
+    with path.open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise RefusedByState(f"A factory of this repository is already running (it holds {path}).") from None
+            file.seek(0)
+            where = file.read().strip() or f"another checkout (it holds {path})"
+            raise RefusedByState(f"The factory of this repository is already running, in {where}.") from None
+        file.truncate(0)
+        file.write(f"{root}\n")
+        file.flush()
         yield
 
 

@@ -131,6 +131,8 @@ class Judge:
         return frozenset(json.loads(fact.value)) if fact else frozenset()
 
     def _less_left_out(self, ruling: Ruling) -> Ruling:
+        if not any(gate.inferred for gate in ruling.rules.gates):
+            return ruling
         left_out = self._left_out()
         kept = tuple(gate for gate in ruling.rules.gates if not (gate.inferred and gate.name in left_out))
         return replace(ruling, rules=replace(ruling.rules, gates=kept)) if left_out else ruling

@@ -231,11 +231,19 @@ class Pool:
             for cause in ("no_gate", "rules"):
                 if obstacle is None or obstacle.cause != cause:
                     self._escalations.close(cause, now=at, why=why)
+        self._close_runtime_cards(agents, at)
+
+    def _close_runtime_cards(self, agents: Agents, at: datetime) -> None:
+        asked = (unit.agent or agents.default or "none" for unit in self._store.open(Unit))
+        wanted = {*asked, agents.default or "none"}
         for card in self._store.open(Card):
             # A card with evidence is about a login or the like, of which nothing can be seen from here.
             if card.kind is not CardKind.RUNTIME or card.evidence:
                 continue
             agent = card.fingerprint.removeprefix("runtime:")
+            if agent not in wanted:  # factory.toml names another now: the units that waited are looked at anew
+                self._escalations.close(card.fingerprint, now=at, why="no unit asks for it any more")
+                continue
             trouble = agents.trouble(agents.default if agent == "none" else agent)
             if not trouble:
                 self._escalations.close(card.fingerprint, now=at, why="the program is there now")

@@ -240,7 +240,9 @@ def _sentence(key: str, wrong: ErrorDetails) -> str:
         return f"{key} is a table; the form is: [{key}] on a line of its own, and its keys below"
     table, _, name = key.rpartition(".")
     form = f"{name} = {_form(KEYS[key])}" + (f" below [{table}]" if table else "")
-    reason = wrong["msg"].removeprefix("Value error, ").replace("valid tuple", "list")
+    reason = (
+        wrong["msg"].removeprefix("Value error, ").replace("Input should", "it has to").replace("valid tuple", "list")
+    )
     return f"{key}: {reason}; the correct form: {form}  # {KEYS[key].description}"
 
 

@@ -77,6 +77,10 @@ def parse(text: str, name: str) -> TaskFile:
     values = {value.key: READERS[value.key](value) for value in written if not value.left_out}
     if not body.strip() and not values.keys() & {"title", "run"}:
         raise TaskFileError("says nothing to do", line=first + 1, form="write the task below the front matter")
+    if "run" in values and (
+        also := next((value for value in written if value.key in values.keys() & {"agent", "model"}), None)
+    ):
+        raise also.wrong("`run` is a task without an agent; keep one of the two")
     values.setdefault("title", _heading(body) or name.removesuffix(".md"))
     return TaskFile(body=body, lines={value.key: value.line for value in written}, **values)
 

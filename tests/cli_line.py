@@ -43,7 +43,7 @@ class Line:
     def attempt(self, unit: str, number: int, **fields: Any) -> Attempt:
         attempt = Attempt(unit=unit, number=number, worker="w1", agent="claude", start=NOW, **fields)
         event = Event.ATTEMPT_ENDED if attempt.end else Event.ATTEMPT_STARTED
-        self.store.write(event, attempt, now=NOW, unit=unit, attempt=number, why=attempt.detail)
+        self.store.write(event, attempt, now=NOW, unit=unit, attempt=number, worker="w1", why=attempt.detail)
         return attempt
 
     def hook(self, worker: str, unit: str = "", attempt: int = 0) -> None:
@@ -60,7 +60,7 @@ class Line:
         plain = Card(id=name, kind=CardKind.QUESTION, fingerprint=name, since=since, question="Which store?")
         units = (unit,) if unit else ()
         card = replace(plain, unit=unit, units=units, options=options, recommended="1", **fields)
-        self.store.write(Event.CARD_RAISED, card, now=since, unit=unit, card=name)
+        self.store.write(Event.CARD_RAISED, card, now=since, unit=unit, card=name, kind=str(card.kind))
         return card
 
     def requests(self) -> list[tuple[str, Any]]:

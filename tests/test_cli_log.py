@@ -41,10 +41,10 @@ def test_the_journal_is_told_oldest_first_without_what_no_person_wants(
 
     assert code == 0
     assert lines_of(capsys.readouterr().out) == [
-        "other: task accepted: name other.md",
-        "fix-login: task accepted: name fix-login.md",
+        "other: accepted as other.md",
+        "fix-login: accepted as fix-login.md",
         "fix-login: attempt 1 ended: test was red",
-        "fix-login: attempt 2 started",
+        "fix-login: attempt 2 started on w1",
     ]
 
 
@@ -60,7 +60,7 @@ def test_a_landing_is_told_once_with_short_hashes_and_lists_as_words(
     factory(["log"])
 
     assert lines_of(capsys.readouterr().out)[-3:] == [
-        f"fix-login: unit landed: commit {'b' * 10}",
+        f"fix-login: landed as {'b' * 10}",
         "other: verdict given: gate test; ok",
         "config changed: keys workers, agent",
     ]
@@ -80,7 +80,7 @@ def test_as_json_it_is_one_event_a_line(line: Line, capsys: pytest.CaptureFixtur
 
     entries = [json.loads(text) for text in capsys.readouterr().out.splitlines()]
     assert [entry["seq"] for entry in entries] == [1, 2, 3, 4, 5]
-    assert entries[3] == entries[3] | {"event": "attempt.ended", "unit": "fix-login", "attempt": 1, "worker": ""}
+    assert entries[3] == entries[3] | {"event": "attempt.ended", "unit": "fix-login", "attempt": 1, "worker": "w1"}
 
 
 def test_an_unknown_unit_is_refused_with_a_did_you_mean(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
@@ -105,7 +105,7 @@ def test_following_goes_on_with_events_and_output_until_the_unit_has_ended(line:
 
     assert before[-1] == "  │ one"
     assert after == "  │ two"
-    assert [text.split("  ")[1] for text in rest] == ["unit landed: commit c0ffee"]
+    assert [text.split("  ")[1] for text in rest] == ["landed as c0ffee"]
 
 
 def test_following_changes_over_to_the_next_attempt(line: Line) -> None:
@@ -118,7 +118,7 @@ def test_following_changes_over_to_the_next_attempt(line: Line) -> None:
         line.attempt("fix-login", 3)
         more = [next(told), next(told)]
 
-    assert more[0].endswith("attempt 3 started")
+    assert more[0].endswith("attempt 3 started on w1")
     assert more[1] == "  │ third"
 
 

@@ -93,7 +93,7 @@ def test_why_tells_what_a_unit_waits_for_and_what_led_there(line: Line, capsys: 
         "  E7 waits for your answer: factory show E7",
         "",
     ]
-    assert [text.split("  ")[1] for text in lines[5:]] == ["task accepted: name docs.md", "card raised: card E7"]
+    assert [text.split("  ")[1] for text in lines[5:]] == ["accepted as docs.md", "E7 asks (question): Which store?"]
 
 
 @pytest.fixture

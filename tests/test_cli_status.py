@@ -223,6 +223,7 @@ def test_watching_goes_on_until_interrupted(busy: Line) -> None:
         assert child.stdout
         heads = [next(text for text in child.stdout if text.startswith("factoryd")) for _ in range(2)]
         child.send_signal(signal.SIGINT)
+        child.communicate(timeout=60)  # to its end: what closes the pipe first would end it otherwise
 
     assert heads == ["factoryd stopped · start it: factoryd start · main 3f2a91c0d1 green\n"] * 2
     assert child.returncode == 130

@@ -557,6 +557,19 @@ async def test_an_agent_that_nobody_knows_is_a_card_and_not_an_endless_round(flo
     assert (floor.states(), len(floor.store.select(Card))) == ({"fix": "waiting"}, 1)
 
 
+async def test_units_are_looked_at_anew_when_another_agent_is_configured(floor: Floor) -> None:
+    units(floor, "a")
+    floor.agents = Agents(default="clde", missing={"clde": "There is no such file."}, installed=("claude",))
+    await floor.tick()
+    assert floor.open_cards() == [("E1", CardKind.RUNTIME, ("a",))]
+
+    floor.agents = CLAUDE
+    await floor.tick()
+
+    assert floor.open_cards() == []
+    assert floor.states() == {"a": "running"}
+
+
 async def test_a_login_that_is_missing_cannot_be_seen_so_its_card_stays(floor: Floor) -> None:
     unit = floor.unit("fix", WAITING, cause="runtime:claude")
     floor.raise_card(words.runtime_trouble("claude", "claude is not logged in", evidence="401"), unit)

@@ -33,7 +33,6 @@ scope: ["src/**", ./docs/a.md]
 accept:
   - pytest -q tests/test_login.py
   - 'grep -q "x: y" a'
-run: ruff format .
 agent: claude
 model: opus-4.1
 attempts: 5
@@ -53,7 +52,6 @@ The body.
         needs=("add-users", "add-tests"),
         scope=("src/**", "docs/a.md"),
         accept=("pytest -q tests/test_login.py", 'grep -q "x: y" a'),
-        run="ruff format .",
         agent="claude",
         model="opus-4.1",
         attempts=5,
@@ -64,7 +62,15 @@ The body.
     )
     assert file.lines["title"] == 2
     assert file.lines["accept"] == 6
-    assert file.lines.keys() == READERS.keys() == FORMS.keys()
+    assert file.lines.keys() | {"run"} == READERS.keys() == FORMS.keys()
+
+
+@pytest.mark.parametrize("key", ["agent", "model"])
+def test_a_command_takes_no_agent_beside_it(key: str) -> None:
+    with pytest.raises(TaskFileError, match="`run` is a task without an agent") as caught:
+        parse(f"---\nrun: ruff format .\n{key}: claude\n---\n", "a.md")
+
+    assert (caught.value.line, caught.value.form) == (3, FORMS[key])
 
 
 def test_one_text_stands_for_a_list_of_one() -> None:

@@ -43,6 +43,7 @@ def start(args: Namespace) -> int:
         return _already(pid, args.workers)
     _examine(top, environ)
     if args.foreground:
+        print(f"factoryd runs here on {top}; look in with: factory status. Ctrl-C stops it.", flush=True)
         os.chdir(_HOME)
         os.execve(sys.executable, _command(top), environ)
     try:
@@ -124,7 +125,12 @@ def _examine(top: str, environ: Mapping[str, str]) -> None:
     """Refuse settings and repositories that no daemon can work with."""
     trunk = settings.load(Path(top) / "factory.toml", environ).trunk
     trunk = trunk or views.remembered_trunk(top)
-    anyio.run(partial(git.examine, Path(top), environ, trunk=trunk))
+    repository = anyio.run(partial(git.examine, Path(top), environ, trunk=trunk))
+    lock = repository.common_dir / "factoryd.lock"
+    where = lock.read_text(errors="replace").strip() if lock.exists() else ""
+    if where not in ("", top) and (pid := _running(where)):
+        look = f"cd {where} && factory status"
+        raise RefusedByState(f"the factory of this repository already runs, in {where} (pid {pid})\n  look in: {look}")
 
 
 def _is_zombie(pid: int) -> bool:

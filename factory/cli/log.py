@@ -8,6 +8,7 @@ import re
 import sqlite3
 import time
 from argparse import Namespace
+from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -25,6 +26,26 @@ _NOISE = (  # of no use to a person; a landing is told once, by its unit
 _HASH = re.compile(r"\b([0-9a-f]{10})[0-9a-f]{30}(?:[0-9a-f]{24})?\b")
 _FRAME = ("seq", "at", "event", "unit", "attempt", "worker")
 _SENTENCES = ("why", "reason", "detail", "sentence", "outcome", "answer")
+_SAYS = {  # an event as a person says it; one that is not here is told by its own name, with its details
+    "task.accepted": "accepted as {name}: {why}",
+    "task.replaced": "its task was saved anew: {name}",
+    "task.rejected": "{name} was not accepted: {why}",
+    "unit.ready": "ready: {why}",
+    "unit.waiting": "{why}",
+    "unit.held": "held: {why}",
+    "unit.queued": "queued: {why}",
+    "unit.cancelled": "cancelled: {why}",
+    "unit.retried": "tried again: {why}",
+    "unit.landed": "landed as {commit}",
+    "attempt.started": "attempt {attempt} started on {worker}",
+    "attempt.adopted": "attempt {attempt} still ran and was taken over by {worker}",
+    "attempt.ended": "attempt {attempt} ended: {reason}: {why}",
+    "card.raised": "{card} asks ({kind}): {question}",
+    "card.answered": "{card} was answered: {answer}",
+    "card.closed": "{card} is closed: {why}",
+    "trunk.judged": "trunk at {commit}: {state}",
+    "trunk.moved": "trunk was moved by others from {was} to {to}",
+}
 
 
 def log(args: Namespace) -> int:
@@ -65,12 +86,17 @@ def told(entry: Json, *, of_one: bool) -> Iterator[str]:
     """A journal event on one line; nothing where no person wants to know."""
     if entry["event"] in _NOISE:
         return
-    noun, verb = entry["event"].split(".")
-    number = f" {entry['attempt']}" if noun == "attempt" else ""
     subject = "" if of_one or not entry["unit"] else f"{entry['unit']}: "
-    details = "; ".join(_details(entry))
     when = say.paint(say.moment(entry["at"], datetime.now(UTC)), "dim")
-    yield f"{when}  " + say.clip(f"{subject}{noun}{number} {verb}" + (f": {details}" if details else ""), 400)
+    yield f"{when}  " + say.clip(subject + _sentence(entry), 400)
+
+
+def _sentence(entry: Json) -> str:
+    if form := _SAYS.get(entry["event"]):
+        plain = {name: _plain(value) for name, value in entry.items()}
+        return form.format_map(defaultdict(str, plain)).replace(": :", ":").rstrip(": ")
+    details = "; ".join(_details(entry))
+    return str(entry["event"]).replace(".", " ") + (f": {details}" if details else "")
 
 
 def _details(entry: Json) -> Iterator[str]:

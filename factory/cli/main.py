@@ -40,7 +40,7 @@ FACTORYD: Commands = {
     "start": ("life", "[--foreground] [--workers N]", "start the factory of this repository"),
     "stop": ("life", "[--drain] [--now]", "stop it; the unfinished is handed back"),
     "restart": ("life", "", "a new daemon; running agents stay"),
-    "init": ("config", "", "write a commented factory.toml (never needed)"),
+    "init": ("config", "", "write a commented factory.toml"),
 }
 LATER = {"report": "a summary of days", "inbox": "cards in full screen", "top": "a live view"}
 

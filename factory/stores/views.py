@@ -105,8 +105,18 @@ def log(con: sqlite3.Connection, *, after: int = 0, unit: str = "") -> "Iterator
     query = f'SELECT * FROM "journal" WHERE "seq" > ?{condition} ORDER BY "seq" LIMIT {PAGE}'
     while rows := _dicts(con, query, after, *args):
         for row in rows:
-            yield {**json.loads(row["detail"]), **_only(row, "seq", "at", "event", "unit", "attempt", "worker")}
+            said = {name: value for name, value in _said(row) if value}
+            yield {**said, **json.loads(row["detail"]), **_only(row, "seq", "at", "event", "unit", "attempt", "worker")}
         after = rows[-1]["seq"]
+
+
+def _said(row: "Json") -> "Iterator[tuple[str, Any]]":
+    """What the records that changed with a journal entry say in words: why a unit is where it is, what a card asks."""
+    for table, changed in json.loads(row["changes"]):
+        if table == "card" and row["event"].startswith("card."):
+            yield "question", changed["question"]
+        elif table == "unit" and row["event"].startswith("unit."):
+            yield "why", changed["why"]
 
 
 def last_seq(con: sqlite3.Connection) -> int:

@@ -146,7 +146,7 @@ def test_a_linked_worktree_shares_the_one_factory(made: Callable[..., Line], tmp
 
     code, said = other.refused()
 
-    assert (code, "already running" in said) == (3, True)
+    assert (code, f"already running, in {line.root}." in said) == (3, True)
     line.drop("one", FINE)
     line.unit("one")
 
