@@ -7,13 +7,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from factory.guards import shown
 from factory.records import CardKind
 from factory.unit import Unit
 
 Choice = tuple[str, str, str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Ask:
     """A card that somebody wants raised."""
 
@@ -39,22 +40,15 @@ def question(unit: Unit, text: str, options: Sequence[str], *, default: str = ""
     """An agent asked something; its option labels are shown as it wrote them."""
     own = [(label, "the next attempt is told this answer", "answer") for label in options]
     free = ("Decide for yourself", "the next attempt is told to use its own judgement and say why", "answer")
-    return Ask(
-        kind=CardKind.QUESTION,
-        cause=f"question:{unit.id}:{unit.attempt}",
-        question=f"{unit.id} asks: {_one_line(text)}",
-        choices=own or [free],
-        evidence=text,
-        default=default,
-        deadline_s=deadline_s,
-    )
+    asks, cause = f"{unit.id} asks: {_one_line(text)}", f"question:{unit.id}:{unit.attempt}"
+    return Ask(CardKind.QUESTION, cause, asks, own or [free], text, default=default, deadline_s=deadline_s)
 
 
 def need_cancelled(unit: Unit, needs: Sequence[str]) -> Ask:
     """What the unit needs will never land."""
-    asks = f"{unit.id} needs {_listed(needs)}, which was cancelled. Should it go on without?"
+    asks = f"{unit.id} needs {shown(needs)}, which was cancelled. Should it go on without?"
     choices = [("Go on without", "it no longer waits for what was cancelled", "unneed"), CANCEL]
-    return _ask(CardKind.QUESTION, f"needs:{unit.id}", asks, choices, "\n".join(needs), f"factory show {needs[0]}")
+    return Ask(CardKind.QUESTION, f"needs:{unit.id}", asks, choices, "\n".join(needs), f"factory show {needs[0]}")
 
 
 def attempts_exhausted(unit: Unit, *, last: str, evidence: str, limit: int) -> Ask:
@@ -63,7 +57,7 @@ def attempts_exhausted(unit: Unit, *, last: str, evidence: str, limit: int) -> A
     more = (f"Try {limit} more", "fresh attempts; write a hint instead of a number and they are told it", "retry")
     where = f"factory show {unit.id}; factory log {unit.id}"
     choices = [_for(unit, more), CANCEL]
-    return _ask(CardKind.ATTEMPTS_EXHAUSTED, f"attempts_exhausted:{unit.id}", asks, choices, evidence, where)
+    return Ask(CardKind.ATTEMPTS_EXHAUSTED, f"attempts_exhausted:{unit.id}", asks, choices, evidence, where)
 
 
 def conflict(unit: Unit, detail: str) -> Ask:
@@ -71,14 +65,14 @@ def conflict(unit: Unit, detail: str) -> Ask:
     asks = f"{unit.id} still {_one_line(detail)} after {unit.spent} attempt(s). What now?"
     again = ("Try again on newest trunk", "one more round of attempts, with both intents", "retry")
     choices = [_for(unit, again), CANCEL]
-    return _ask(CardKind.CONFLICT, f"conflict:{unit.id}", asks, choices, detail, f"factory diff {unit.id}")
+    return Ask(CardKind.CONFLICT, f"conflict:{unit.id}", asks, choices, detail, f"factory diff {unit.id}")
 
 
 def crash_loop(unit: Unit, detail: str) -> Ask:
     """The attempts of one unit are lost time after time."""
     asks = f"{unit.id} was lost three times in a row ({_one_line(detail)}). What now?"
     where = f"factory log {unit.id}; .factory/daemon.log"
-    return _ask(CardKind.CRASH_LOOP, f"crash_loop:{unit.id}", asks, [_for(unit, AGAIN), CANCEL], detail, where)
+    return Ask(CardKind.CRASH_LOOP, f"crash_loop:{unit.id}", asks, [_for(unit, AGAIN), CANCEL], detail, where)
 
 
 def already_accepted(unit: Unit, command: str) -> Ask:
@@ -86,7 +80,7 @@ def already_accepted(unit: Unit, command: str) -> Ask:
     asks = f"{unit.id}: its proof `{_one_line(command)}` passes on trunk already. Is there anything to do?"
     told = f"`accept` must fail before and pass after the change. It passes on trunk without one:\n{command}"
     run = ("Run it all the same", "the unit runs, and accept need not fail before", "approve")
-    return _ask(CardKind.ACCEPT, f"accept:{unit.id}", asks, [CANCEL, run], told, f"factory show {unit.id}")
+    return Ask(CardKind.ACCEPT, f"accept:{unit.id}", asks, [CANCEL, run], told, f"factory show {unit.id}")
 
 
 def guard(unit: Unit, kind: CardKind, sentence: str, paths: Sequence[str], *, liftable: bool = True) -> Ask:
@@ -94,7 +88,7 @@ def guard(unit: Unit, kind: CardKind, sentence: str, paths: Sequence[str], *, li
     land = ("Let it land", "this change is judged and lands as it is", "approve")
     choices = [*([SEND_BACK] if unit.agent != "run" else []), *([land] if liftable else []), CANCEL]
     asks = f"{unit.id}: {sentence}. Should it land?" if liftable else f"{unit.id}: {sentence}. What now?"
-    return _ask(kind, f"{kind}:{unit.id}", asks, choices, "\n".join(paths), f"factory diff {unit.id}")
+    return Ask(kind, f"{kind}:{unit.id}", asks, choices, "\n".join(paths), f"factory diff {unit.id}")
 
 
 def review(unit: Unit, *, said: str) -> Ask:
@@ -102,7 +96,7 @@ def review(unit: Unit, *, said: str) -> Ask:
     asks = f"{unit.id} is green and waits for your review: {unit.title}"
     choices = [("Approve", "it lands", "approve"), _for(unit, SEND_BACK), CANCEL]
     cause = f"review:{unit.id}:{unit.submission}"
-    return _ask(CardKind.REVIEW, cause, asks, choices, said.strip(), f"factory diff {unit.id}")
+    return Ask(CardKind.REVIEW, cause, asks, choices, said.strip(), f"factory diff {unit.id}")
 
 
 def landing_blocked(unit: Unit, reason: str, paths: Sequence[str]) -> Ask:
@@ -112,7 +106,7 @@ def landing_blocked(unit: Unit, reason: str, paths: Sequence[str]) -> Ask:
     mine = ("I commit, stash or move it", "the unit lands by itself as soon as your checkout allows", "wait")
     cause = f"landing_blocked:{min(paths, default=reason)}"  # one file, one card, whatever else is in the way of each
     where = f"git status; factory diff {unit.id}"
-    return _ask(CardKind.LANDING_BLOCKED, cause, asks, [mine, CANCEL], "\n".join(paths) or reason, where)
+    return Ask(CardKind.LANDING_BLOCKED, cause, asks, [mine, CANCEL], "\n".join(paths) or reason, where)
 
 
 # ── causes that units share ──
@@ -126,68 +120,60 @@ def no_gate() -> Ask:
     choices = [("I add a gate", add, "wait"), ("Land these without a gate", without, "approve"), CANCEL_ALL]
     told = "Neither conventions/gates/*.sh or *.toml on trunk, nor pytest, unittest, a package.json script or a "
     told += "Makefile target `check` or `test` to infer one from."
-    return _ask(CardKind.NO_GATE, "no_gate", asks, choices, told, "factory config")
+    return Ask(CardKind.NO_GATE, "no_gate", asks, choices, told, "factory config")
 
 
 def setup_failed(*, sentence: str, tail: str = "", log: str = "") -> Ask:
     """The environment for gates or agents could not be made."""
     again = ("Try again", "setup runs once more; mend it first (trunk, network, tools)", "recheck")
     asks = f"{_one_line(sentence)} No attempt was spent; what now?"
-    return _ask(CardKind.SETUP, f"setup:{sentence[:200]}", asks, [again, CANCEL_ALL], tail or sentence, log)
+    return Ask(CardKind.SETUP, f"setup:{sentence[:200]}", asks, [again, CANCEL_ALL], tail or sentence, log)
 
 
 def runtime_trouble(agent: str, sentence: str, *, evidence: str = "") -> Ask:
     """An agent program is missing, not logged in, or its file is wrong."""
-    return _ask(CardKind.RUNTIME, f"runtime:{agent}", sentence, [RECHECK, CANCEL_ALL], evidence, "factory doctor")
+    return Ask(CardKind.RUNTIME, f"runtime:{agent}", sentence, [RECHECK, CANCEL_ALL], evidence, "factory doctor")
 
 
 def trunk_red(*, branch: str, commit: str, gates: Sequence[str], tail: str, log: str, inferred: bool = False) -> Ask:
     """Trunk itself does not pass; gates that were only `inferred` may be left out."""
-    asks = f"{branch} is red by itself at {commit[:10]} in {_listed(gates)}: nobody's unit did it. What now?"
+    asks = f"{branch} is red by itself at {commit[:10]} in {shown(gates)}: nobody's unit did it. What now?"
     choices = [
         ("Hang a repair unit", "a unit with priority 0 gets this evidence as its task", "repair"),
         ("Wait", f"you mend {branch}; only priority 0 starts until then, green work still lands", "wait"),
         ("Land anyway", "units that wait and are red in just these gates land, and are shown so", "approve"),
     ]
     if inferred:
-        names = json.dumps([*gates])
-        choices.append(
-            (f"Judge without {_listed(gates)}", "it was inferred: no file asks for it", f"leave_out {names}")
-        )
-    return _ask(CardKind.TRUNK_RED, "trunk_red", asks, choices, tail, log)
+        action = f"leave_out {json.dumps([*gates])}"
+        choices.append((f"Judge without {shown(gates)}", "it was inferred: no file asks for it", action))
+    return Ask(CardKind.TRUNK_RED, "trunk_red", asks, choices, tail, log)
 
 
 def trunk_gone(branch: str) -> Ask:
     """The branch that units land on was deleted or renamed."""
     asks = f"The branch {branch} is gone (deleted or renamed): nothing can land. Where should units land?"
     mine = ("I bring it back, or name another in factory.toml and restart", "the line goes on by itself", "wait")
-    return _ask(CardKind.CONFIG, "trunk_gone", asks, [mine], "", "git branch; factory.toml (trunk = …)")
+    return Ask(CardKind.CONFIG, "trunk_gone", asks, [mine], "", "git branch; factory.toml (trunk = …)")
 
 
 def wrong_rules(sentence: str) -> Ask:
     """A gate file on trunk cannot be used."""
     asks = f"A file under conventions/ on trunk cannot be used, so nothing is judged: {_one_line(sentence)}"
     mine = ("I mend it on trunk", "the units that wait go on by themselves", "wait")
-    return _ask(CardKind.CONFIG, "rules", asks, [mine, CANCEL_ALL], sentence, "conventions/gates/; factory config")
+    return Ask(CardKind.CONFIG, "rules", asks, [mine, CANCEL_ALL], sentence, "conventions/gates/; factory config")
 
 
 def wrong_prompt(sentence: str) -> Ask:
     """A prompt file on trunk cannot be used."""
     asks = f"A prompt on trunk cannot be used, so no agent starts: {_one_line(sentence)}"
-    return _ask(CardKind.CONFIG, "prompts", asks, [RECHECK, CANCEL_ALL], sentence, "conventions/prompts/")
+    return Ask(CardKind.CONFIG, "prompts", asks, [RECHECK, CANCEL_ALL], sentence, "conventions/prompts/")
 
 
 def bad_config(sentence: str) -> Ask:
     """factory.toml cannot be used."""
     asks = f"factory.toml cannot be used; the last good one is in force: {_one_line(sentence)}"
     mine = ("I mend it", "an edit applies within a second, and this card closes by itself", "wait")
-    return _ask(CardKind.CONFIG, "config", asks, [mine], sentence, "factory.toml; factory config")
-
-
-def _ask(  # one line of arguments a card
-    kind: CardKind, cause: str, question: str, choices: Sequence[Choice], evidence: str, where: str
-) -> Ask:
-    return Ask(kind=kind, cause=cause, question=question, choices=choices, evidence=evidence, where=where)
+    return Ask(CardKind.CONFIG, "config", asks, [mine], sentence, "factory.toml; factory config")
 
 
 def _for(unit: Unit, choice: Choice) -> Choice:
@@ -197,8 +183,3 @@ def _for(unit: Unit, choice: Choice) -> Choice:
 def _one_line(text: str) -> str:
     line = next((line.strip() for line in text.splitlines() if line.strip()), "")
     return line if len(line) <= 160 else line[:157] + "…"
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:3])
-    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"

@@ -19,15 +19,11 @@ _FAILURES = (
     re.compile(r"\b(\w*Error|Exception|failed|FAILED)\b"),
 )
 _HEADLINES = {
-    EndReason.EMPTY: "The attempt ended without changing anything.",
     EndReason.GATE_RED: "The change was merged onto trunk and judged; a gate is red.",
     EndReason.NOT_PROVEN: "An accept command does not pass on the change.",
     EndReason.CONFLICT: "The change conflicts with what landed meanwhile.",
     EndReason.OUT_OF_SCOPE: "The change touches paths that the task does not allow.",
     EndReason.GUARD: "The change touches what judges it.",
-    EndReason.TIMED_OUT: "The attempt ran out of time and was stopped.",
-    EndReason.SILENT: "The attempt said nothing for too long and was stopped.",
-    EndReason.CRASHED: "The attempt ended with an error.",
 }
 
 

@@ -11,16 +11,11 @@ from factory.scope import within
 from factory.unit import EndReason
 
 OURS = frozenset({".factory", "inbox"})
-_CI_FOLDERS = (".ci", ".github/workflows", ".github/actions", ".circleci", ".buildkite", ".woodpecker")
-_CI_FILES = (
-    ".gitlab-ci.yml",
-    ".travis.yml",
-    ".drone.yml",
-    "bitbucket-pipelines.yml",
-    "azure-pipelines.yml",
-    "jenkinsfile",
+RULES = (
+    *("factory.toml", "conventions", ".ci", ".github/workflows", ".github/actions", ".circleci", ".buildkite"),
+    *(".woodpecker", ".gitlab-ci.yml", ".travis.yml", ".drone.yml", "bitbucket-pipelines.yml"),
+    *("azure-pipelines.yml", "jenkinsfile"),
 )
-RULES = ("factory.toml", "conventions", *_CI_FOLDERS, *_CI_FILES)
 _SHOWN = 5
 
 

@@ -2,8 +2,7 @@
 
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from factory.task_file import loose
 
 CAP_BYTES = 65536
 LONGEST_S = 366 * 86400.0  # a later deadline is none
+_SAFELY = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # neither following a link nor waiting for a writer
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +44,11 @@ class Outbox:
 
 def read_outbox(folder: Path) -> Outbox:
     """Read the outbox; what is not a regular file is passed over, a file is cut at 64 KiB."""
-    with _opened(folder, os.O_DIRECTORY) as box:
-        if box is None:
-            return Outbox()
+    try:
+        box = os.open(folder, _SAFELY | os.O_DIRECTORY)
+    except OSError:
+        return Outbox()
+    try:
         asked = _text("question.md", box)
         return Outbox(
             done=_text("done.md", box),
@@ -54,6 +56,8 @@ def read_outbox(folder: Path) -> Outbox:
             handoff=_text("handoff.md", box),
             not_yet=tuple(name for name in ("split", "discovered") if _is_folder(name, box)),
         )
+    finally:
+        os.close(box)
 
 
 def _question(text: str) -> Question:
@@ -74,29 +78,15 @@ def _seconds(value: object) -> float:
     return 0
 
 
-def _text(name: str, folder: int) -> str:
-    with _opened(name, folder=folder) as handle:
-        if handle is None or not stat.S_ISREG(os.fstat(handle).st_mode):
-            return ""
-        with open(handle, "rb", closefd=False) as file:
-            raw = file.read(CAP_BYTES)
-    return raw.decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}")  # git takes no NUL in a message
+def _text(name: str, box: int) -> str:
+    with suppress(OSError), open(name, "rb", opener=lambda path, _: os.open(path, _SAFELY, dir_fd=box)) as file:
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            # git takes no NUL in a message
+            return file.read(CAP_BYTES).decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
+    return ""
 
 
-def _is_folder(name: str, folder: int) -> bool:
-    with _opened(name, os.O_DIRECTORY, folder=folder) as handle:
-        return handle is not None
-
-
-@contextmanager
-def _opened(path: str | Path, flags: int = 0, *, folder: int | None = None) -> Iterator[int | None]:
-    """The file at `path` (in an open folder), opened without following a link and without waiting for a writer."""
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | flags, dir_fd=folder)
-    except OSError:
-        yield None
-        return
-    try:
-        yield handle
-    finally:
-        os.close(handle)
+def _is_folder(name: str, box: int) -> bool:
+    with suppress(OSError):
+        return stat.S_ISDIR(os.stat(name, dir_fd=box, follow_symlinks=False).st_mode)
+    return False

@@ -3,72 +3,27 @@
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 
-@dataclass(frozen=True, slots=True)
 class Places:
     """The folders and files of the factory of one repository."""
 
-    root: Path  # the user's checkout
-    common_dir: Path  # the common git dir: holds the lock, one factory per repository
-    work: Path  # workspaces and benches: outside the repository, so that nothing resolves upwards into it
-
-    @property
-    def home(self) -> Path:
-        """`.factory/`."""
-        return self.root / ".factory"
-
-    @property
-    def store(self) -> Path:
-        """The SQLite file."""
-        return self.home / "store.sqlite"
-
-    @property
-    def git(self) -> Path:
-        """The factory repository."""
-        return self.home / "git"
-
-    @property
-    def index(self) -> Path:
-        """The daemon's own index files, one a workspace or bench."""
-        return self.home / "index"
-
-    @property
-    def inbox(self) -> Path:
-        """Where task files are dropped."""
-        return self.root / "inbox"
-
-    @property
-    def intake(self) -> Path:
-        """Task files between the inbox and the store."""
-        return self.home / "intake"
-
-    @property
-    def judged(self) -> Path:
-        """Logs of gates."""
-        return self.home / "judged"
-
-    @property
-    def pid(self) -> Path:
-        """Readable once the daemon is up."""
-        return self.home / "daemon.pid"
-
-    @property
-    def log(self) -> Path:
-        """The daemon's own log."""
-        return self.home / "daemon.log"
-
-    @property
-    def wake(self) -> Path:
-        """Touched by commands after they wrote a request."""
-        return self.home / "wake"
-
-    @property
-    def lock(self) -> Path:
-        """Held by the one daemon of this repository."""
-        return self.common_dir / "factoryd.lock"
+    def __init__(self, root: Path, common_dir: Path, work: Path) -> None:
+        self.root = root  # the user's checkout
+        self.common_dir = common_dir  # the common git dir
+        self.work = work  # workspaces and benches: outside the repository, so that nothing resolves upwards into it
+        self.inbox = root / "inbox"  # where task files are dropped
+        self.lock = common_dir / "factoryd.lock"  # held by the one daemon of this repository
+        self.home = root / ".factory"
+        self.store = self.home / "store.sqlite"
+        self.git = self.home / "git"  # the factory repository
+        self.index = self.home / "index"  # the daemon's own index files, one a workspace or bench
+        self.intake = self.home / "intake"  # task files between the inbox and the store
+        self.judged = self.home / "judged"  # logs of gates
+        self.pid = self.home / "daemon.pid"  # readable once the daemon is up
+        self.log = self.home / "daemon.log"
+        self.wake = self.home / "wake"  # touched by commands after they wrote a request
 
     def run_dir(self, unit: str, attempt: int) -> Path:
         """Prompt, output, outbox and exit file of one attempt."""

@@ -38,20 +38,13 @@ def _segments(glob: str) -> list[str]:
 
 
 def _covers(glob: list[str], parts: list[str]) -> bool:
-    """Walk both at once, each `**` either ending or taking in one more folder."""
-    seen, todo = set[tuple[int, int]](), [(0, 0)]
-    while todo:
-        at = wanted, here = todo.pop()
-        if wanted == len(glob):
-            return True
-        if at in seen or here == len(parts):
-            continue
-        seen.add(at)
-        if glob[wanted] == "**":
-            todo += [(wanted + 1, here), (wanted, here + 1)]
-        elif fnmatchcase(parts[here], glob[wanted]):
-            todo.append((wanted + 1, here + 1))
-    return False
+    reached = {0}  # how many segments of the path what was read of the glob may stand for
+    for segment in glob:
+        if segment == "**":
+            reached = set(range(min(reached, default=len(parts)), len(parts)))
+        else:
+            reached = {at + 1 for at in reached if at < len(parts) and fnmatchcase(parts[at], segment)}
+    return bool(reached)
 
 
 def _ends(glob: str) -> tuple[str, str]:

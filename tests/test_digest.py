@@ -38,7 +38,7 @@ def test_detail_notes_and_last_words_are_told() -> None:
     )
 
     assert text == (
-        "The attempt ended with an error.\nExit code 3.\nA nested repository was added plainly.\n"
+        "The attempt ended: crashed.\nExit code 3.\nA nested repository was added plainly.\n"
         "\n"
         "The attempt's last words:\nI …"
     )
