@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from factory import process
 from factory.errors import GitError, NotYet, RepositoryError, did_you_mean
@@ -18,7 +18,7 @@ from factory.errors import GitError, NotYet, RepositoryError, did_you_mean
 OLDEST = (2, 41)  # --attr-source
 GITLINK = "160000"
 SYMLINK = "120000"
-_TREES_KEPT, _DIFFS_KEPT = 1024, 32
+_TREES_KEPT, _DIFFS_KEPT, _LISTINGS_KEPT = 4096, 256, 16
 _PARTIAL = r"extensions\.partialclone|remote\..*\.(promisor|partialclonefilter)"
 
 _QUIET = (
@@ -76,6 +76,8 @@ class Git:
     config: tuple[str, ...] = ()  # further `name=value`, for each call
     trees: dict[str, str] = field(default_factory=dict, repr=False, compare=False)  # of commits: they never change
     diffs: dict[tuple[str, str], list[Change]] = field(default_factory=dict, repr=False, compare=False)  # nor do these
+    bases: dict[str, str] = field(default_factory=dict, repr=False, compare=False)  # commits made here, with the parent
+    listings: dict[str, Mapping[str, str]] = field(default_factory=dict, repr=False, compare=False)  # of commits
 
     async def run(
         self,
@@ -124,10 +126,21 @@ class Git:
             self._note_tree(commit, await self.text("rev-parse", "--verify", f"{commit}^{{tree}}"))
         return self.trees[commit]
 
-    async def listing(self, rev: str) -> dict[str, str]:
-        """Every path of a tree, sorted as git sorts, with the id of what is there."""
-        entries = (entry.partition("\t") for entry in await self.names("ls-tree", "-r", "-z", "--full-tree", rev))
-        return {path: facts.rpartition(" ")[2] for facts, _, path in entries}
+    async def listing(self, commit: str) -> Mapping[str, str]:
+        """Every path of the commit with this id, sorted, with the id of what is there."""
+        if commit not in self.listings:
+            base = self.bases.get(commit, "")
+            if below := self.listings.get(base):  # made here on a known one: git need not be asked
+                changes = await self.changed(base, commit)
+                after = {**below, **{change.path: change.new for change in changes}}
+                known = {path: after[path] for path in sorted(after) if after[path]}
+            else:
+                entries = await self.names("ls-tree", "-r", "-z", "--full-tree", commit)
+                parts = (entry.partition("\t") for entry in entries)
+                known = {path: facts.rpartition(" ")[2] for facts, _, path in parts}
+            _make_room(self.listings, _LISTINGS_KEPT)
+            self.listings[commit] = known
+        return self.listings[commit]
 
     async def read_many(self, rev: str, paths: Iterable[str]) -> dict[str, str]:
         """The content of those of `paths` that are files of the tree, in one process; what is not UTF-8 is replaced."""
@@ -145,12 +158,12 @@ class Git:
 
     async def changed(self, before: str, after: str) -> list[Change]:
         """What differs between the commits or trees with these ids, by path; a rename is a deletion and an addition."""
-        if (before, after) not in self.diffs:
-            parts = await self.names("diff-tree", "-r", "-z", "--raw", "--no-renames", "--full-index", before, after)
-            if len(self.diffs) >= _DIFFS_KEPT:
-                self.diffs.clear()
-            self.diffs[before, after] = [_change(*pair) for pair in zip(parts[::2], parts[1::2], strict=True)]
-        return self.diffs[before, after]
+        ends = self.trees.get(before, before), self.trees.get(after, after)
+        if ends not in self.diffs:
+            parts = await self.names("diff-tree", "-r", "-z", "--raw", "--no-renames", "--full-index", *ends)
+            _make_room(self.diffs, _DIFFS_KEPT)
+            self.diffs[ends] = [_change(*pair) for pair in zip(parts[::2], parts[1::2], strict=True)]
+        return self.diffs[ends]
 
     async def merge(self, onto: str, change: str, *, since: str) -> tuple[str, tuple[str, ...]]:
         """The tree of `onto` with what `change` did after `since`, by `onto`'s attributes; or "" and the conflicts."""
@@ -175,6 +188,9 @@ class Git:
         above = [part for parent in parents for part in ("-p", parent)]
         made = await self.text("commit-tree", tree, *above, "-F", "-", stdin=message.encode(), env=env)
         self._note_tree(made, tree)
+        if parents:
+            _make_room(self.bases, _TREES_KEPT)
+            self.bases[made] = parents[0]
         return made
 
     def read_ref(self, ref: str) -> str:
@@ -200,8 +216,7 @@ class Git:
         return tuple((path, about.st_mtime_ns, about.st_ino) for path, about in seen)
 
     def _note_tree(self, commit: str, tree: str) -> None:
-        if len(self.trees) >= _TREES_KEPT:
-            self.trees.clear()
+        _make_room(self.trees, _TREES_KEPT)
         self.trees[commit] = tree
 
     def _env(self) -> dict[str, str]:
@@ -213,6 +228,12 @@ class Git:
         if self.index:
             env["GIT_INDEX_FILE"] = str(self.index)
         return env
+
+
+def _make_room(kept: dict[Any, Any], most: int) -> None:
+    """Forget the oldest where there are so many."""
+    if len(kept) >= most:
+        del kept[next(iter(kept))]
 
 
 async def running(environ: Mapping[str, str], proc: Path = Path("/proc")) -> list[tuple[Path | None, list[str]]]:

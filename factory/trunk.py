@@ -27,7 +27,6 @@ PATIENCE_S = 3.0  # how long a lock of somebody else's git is waited for
 _FSYNC = ("core.fsync=all,-index",)  # an index can be made anew
 _LANDING = "factoryd: landing"
 _PUT_BACK = "factoryd: put back"
-_BASES_KEPT = 4096
 _MERGE = (
     *("merge", "--ff-only", "--no-squash", "--no-autostash", "--no-overwrite-ignore", "--no-verify-signatures"),
     *("--no-stat", "-q"),
@@ -150,7 +149,6 @@ class Trunk:
         self._in_files = repository.ref_format == "files"
         self._seen = ""  # trunk as last fetched, or as we moved it
         self._tags: tuple[object, ...] = ()  # as last fetched
-        self._bases: dict[str, str] = {}  # commits made here, each with the one below it
         self._user = replace(repository.git(environ), config=(*_FSYNC, "core.logAllRefUpdates=true"))
 
     # ── reading ──
@@ -198,9 +196,6 @@ class Trunk:
             return Nothing()
         committer = self._repository.identity
         commit = await self.own.commit_tree(tree, [base], text, author=author, committer=committer)
-        if len(self._bases) >= _BASES_KEPT:
-            self._bases.clear()
-        self._bases[commit] = base
         return Rehearsed(commit, tree)
 
     # ── landing ──
@@ -273,8 +268,8 @@ class Trunk:
 
     async def _builds_on(self, to: str, base: str) -> bool:
         at = to
-        while at != base and at in self._bases:
-            at = self._bases[at]
+        while at != base and at in self.own.bases:
+            at = self.own.bases[at]
         return at == base or await self.own.contains(to, base)
 
     def _place(self, plan: LandingPlan) -> Checkout:

@@ -12,7 +12,6 @@ import stat
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatch
 from itertools import count
 from pathlib import Path
 
@@ -27,6 +26,8 @@ SHIPPED = (
     *("__pycache__", ".venv", "node_modules", "*.egg-info", ".eggs", ".tox", ".nox"),
     *(".hypothesis", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".gradle", ".direnv"),
 )
+
+_SHIPPED = re.compile(rf"(?<![^/])(?:{'|'.join(re.escape(name).replace(chr(92) + '*', '[^/]*') for name in SHIPPED)})/")
 
 # Not the user's global attributes, no questions about line ends, no name that another system would take for `.git`.
 _PLAIN = ("core.attributesFile=/dev/null", "core.safecrlf=false", "core.protectHFS=true", "core.protectNTFS=true")
@@ -105,10 +106,7 @@ class Checkouts:
     async def ground(self, name: str, base: str, keeps: Iterable[str]) -> Ground:
         """What of the tree's untracked files stays out, written where `git(name)` reads it."""
         if base != self._tracked[0]:
-            git = replace(self._own, work_tree=self._index_dir, index=self._index_dir / "none")
-            specs = [f":(glob)**/{pattern}/**" for pattern in SHIPPED]
-            names = await git.names("ls-files", "-z", f"--with-tree={base}", "--", *specs)
-            self._tracked = base, frozenset(_shipped_folders(names))
+            self._tracked = base, frozenset(_shipped_folders(await self._own.listing(base)))
         _, tracked = self._tracked
         lines = [f"{pattern}/" for pattern in SHIPPED] + [f"!/{_literal(path)}/" for path in sorted(tracked)]
         excludes = "\n".join([*lines, self._excludes.rstrip("\n"), *_patterns(keeps), ""])
@@ -347,10 +345,8 @@ def _shown(clean: Sequence[str]) -> list[str]:
 def _shipped_folders(paths: Iterable[str]) -> Iterator[str]:
     """The folders of the shipped list that these tracked files lie in."""
     for path in paths:
-        parts = path.split("/")
-        for depth, part in enumerate(parts[:-1], start=1):
-            if any(fnmatch(part, pattern) for pattern in SHIPPED):
-                yield "/".join(parts[:depth])
+        for found in _SHIPPED.finditer(path):
+            yield path[: found.end() - 1]
 
 
 def _patterns(paths: Iterable[str]) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from factory.errors import GitError, NotYet, RepositoryError
-from factory.git import Change, Git, Person, Repository, clean_environment, examine, exclude, running
+from factory.git import FACTORY, Change, Git, Person, Repository, clean_environment, examine, exclude, running
 from tests.git_repo import EMAIL, PERSON, commit, environment, git, make_repo, write
 
 
@@ -265,6 +265,23 @@ async def test_a_listing_has_every_path(tmp_path: Path) -> None:
 
     assert list(await own(repo).listing("HEAD")) == ["a b.txt", "ü/x"]
     assert await own(repo).show("HEAD", "none") is None
+
+
+async def test_the_listing_of_a_commit_made_here_is_as_git_has_it(tmp_path: Path) -> None:
+    repo = make_repo(tmp_path / "r", {"a": "", "b/c": "", "b-d": "", "z": ""})
+    ours, before = own(repo), (await own(repo).commit("HEAD"))
+    await ours.listing(before)
+    (repo / "b-d").unlink()
+    (repo / "z").write_text("other")
+    (repo / "b" / "ä").write_text("new")
+    (repo / "a").unlink()
+    (repo / "a").symlink_to("z")
+    git(repo, "add", "-A")
+
+    made = await ours.commit_tree(git(repo, "write-tree").strip(), [before], "m", author=FACTORY, committer=FACTORY)
+
+    assert await ours.listing(made) == await own(repo).listing(made)
+    assert list(await ours.listing(made)) == ["a", "b/c", "b/ä", "z"]
 
 
 async def test_what_changed_names_modes_and_blobs_on_both_sides(tmp_path: Path) -> None:
