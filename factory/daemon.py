@@ -31,7 +31,7 @@ from factory.git import Git, Repository, examine, exclude
 from factory.intake import Intake
 from factory.journal import Event
 from factory.judge import Judge
-from factory.live import Live, Stopping, now
+from factory.live import DRAIN_SECONDS, Live, Stopping, now
 from factory.log import Log
 from factory.merge_queue import MergeQueue
 from factory.places import Places, places
@@ -47,7 +47,6 @@ from factory.watch import Watch
 from factory.worker import Worker
 from factory.workspaces import Benches, Workspaces
 
-DRAIN_SECONDS = 60.0
 SCAN_SECONDS = 30.0
 # In a git dir: landing is tried again.
 CHECKOUT_CHANGES = frozenset(

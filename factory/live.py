@@ -13,6 +13,7 @@ from factory.places import Places
 from factory.settings import Settings
 
 T = TypeVar("T")
+DRAIN_SECONDS = 60.0  # how long a plain stop waits for what runs
 BROKEN_SECONDS = 5.0  # how long what broke is left alone
 
 

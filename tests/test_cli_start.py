@@ -15,15 +15,15 @@ from factory.unit import UnitState
 from tests.cli_line import Line
 from tests.git_repo import make_repo
 
-# A daemon for the commands' sake: it holds the lock, says so, and leaves at a signal, whose number it writes down.
+# A daemon for the commands' sake: it holds the lock, says so, and leaves at the n-th signal; their numbers it says.
 DAEMON = """
 import fcntl, signal, sys
 lock = open(sys.argv[1], "w")
 fcntl.flock(lock, fcntl.LOCK_EX)
 signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 32))
 print("up", flush=True)
-got = signal.sigwait({signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP})
-print(int(got), flush=True)
+for _ in range(int(sys.argv[2])):
+    print(int(signal.sigwait({signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP})), flush=True)
 """
 
 
@@ -33,9 +33,10 @@ def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Line:
     return Line(tmp_path)
 
 
-def daemon_of(line: Line) -> subprocess.Popen[str]:
+def daemon_of(line: Line, *, patient: bool = False) -> subprocess.Popen[str]:
     lock = line.root / ".git" / "factoryd.lock"
-    child = subprocess.Popen([sys.executable, "-c", DAEMON, str(lock)], stdout=subprocess.PIPE, text=True)
+    argv = [sys.executable, "-c", DAEMON, str(lock), "2" if patient else "1"]
+    child = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
     assert child.stdout
     assert child.stdout.readline() == "up\n"
     line.fact("daemon", {"state": "running", "pid": child.pid, "lock": str(lock)})
@@ -67,6 +68,28 @@ def test_a_daemon_that_does_not_go_is_said(line: Line) -> None:
 
 def test_drain_and_now_exclude_each_other(line: Line) -> None:
     assert factoryd(["stop", "--drain", "--now"]) == 2
+
+
+def test_a_stop_says_for_whom_it_waits_and_ctrl_c_hands_back_at_once(line: Line) -> None:
+    line.unit("fix-login", UnitState.RUNNING, attempt=1)
+    line.hook("w1", "fix-login", 1)
+    stop = "import sys; from factory.cli.main import factoryd; sys.exit(factoryd(['stop']))"
+    env = {"PYTHONPATH": str(Path(__file__).parents[1])}
+    with daemon_of(line, patient=True) as child:
+        with subprocess.Popen(
+            [sys.executable, "-c", stop], cwd=line.root, env=env, stdout=subprocess.PIPE, text=True
+        ) as stopping:
+            assert stopping.stdout
+            said = stopping.stdout.readline()
+            stopping.send_signal(signal.SIGINT)
+            child.wait(timeout=30)
+            rest = stopping.stdout.read()
+        assert child.stdout
+        got = child.stdout.read().split()
+
+    assert said == "waiting for fix-login\n"
+    assert rest == "\nhanding back at once what still runs\nstopped\n"
+    assert (stopping.returncode, got) == (0, [str(int(signal.SIGTERM)), str(int(signal.SIGINT))])
 
 
 def test_stop_with_no_daemon_and_nothing_on_record_is_fine(line: Line, capsys: pytest.CaptureFixture[str]) -> None:

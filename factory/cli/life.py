@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from factory import git, process, settings
 from factory.cli import place, say
 from factory.cli.config import inferred_lines
 from factory.errors import ConfigError, FactoryError, RefusedByState, StoreError, UsageError
+from factory.live import DRAIN_SECONDS
 from factory.stores import views
 
 WAIT_S = 120.0
@@ -68,12 +69,36 @@ def stop(args: Namespace) -> int:
     seen = place.daemon(top)
     if seen["state"] == "stopped":
         return _end_attempts(top)
-    if args.drain:
-        leave(seen["pid"], signal.SIGUSR1, seconds=float("inf"))
-    else:
-        leave(seen["pid"], signal.SIGINT if args.now else signal.SIGTERM, seconds=30 if args.now else 120)
+    number = signal.SIGUSR1 if args.drain else signal.SIGINT if args.now else signal.SIGTERM
+    grace = float("inf") if args.drain else 0 if args.now else DRAIN_SECONDS
+    try:
+        leave(seen["pid"], number, seconds=grace + 60, tell=_countdown(top, grace))
+    except KeyboardInterrupt:
+        print("\nhanding back at once what still runs")
+        leave(seen["pid"], signal.SIGINT, seconds=60)
     print("stopped")
     return 0
+
+
+def _countdown(top: str, grace: float) -> Callable[[float], None]:
+    """Says once a second for whom a stop waits, and how long it still may; where nobody watches, only what is new."""
+    end, told = time.monotonic() + grace, ""
+
+    def tell(at: float) -> None:
+        nonlocal told
+        with place.store(top) as con:
+            busy = [worker["unit"] for worker in views.status(con, views.now_text())["workers"] if worker["unit"]]
+        text = f"waiting for {', '.join(busy)}" if busy else ""
+        if busy and sys.stdout.isatty():
+            left = "" if grace == float("inf") else f" · {max(0, end - at):.0f} s left"
+            print(f"\r\x1b[K{say.clip(text, 40)}{left} · Ctrl-C hands back at once", end="", flush=True)
+        elif text not in ("", told):
+            print(text, flush=True)
+        elif told and sys.stdout.isatty():
+            print("\r\x1b[K", end="")
+        told = text
+
+    return tell
 
 
 def restart(_: Namespace) -> int:
@@ -105,13 +130,20 @@ def launch(top: str, environ: Mapping[str, str], command: Sequence[str]) -> int:
     return 0
 
 
-def leave(pid: int, number: int, *, seconds: float) -> None:
-    """Signal the daemon and wait until its process is gone; raise FactoryError where it is not after so long."""
+def leave(pid: int, number: int, *, seconds: float, tell: Callable[[float], None] | None = None) -> None:
+    """Signal the daemon and wait until its process is gone; raise FactoryError where it is not after so long.
+
+    `tell` is called about once a second with the monotonic time.
+    """
     # That it says "stopped" is not enough: it holds the lock to its end, and a start in between would be refused.
-    deadline = time.monotonic() + seconds
+    begun = time.monotonic()
+    due = begun + 0.5
     with suppress(ProcessLookupError):
         os.kill(pid, number)
-        while time.monotonic() < deadline:
+        while (at := time.monotonic()) < begun + seconds:
+            if tell and at >= due:
+                tell(at)
+                due = at + 1
             time.sleep(0.05)
             os.kill(pid, 0)
             if _is_zombie(pid):
