@@ -61,7 +61,7 @@ def test_a_landing_is_told_once_with_short_hashes_and_lists_as_words(
 
     assert lines_of(capsys.readouterr().out)[-3:] == [
         f"fix-login: landed as {'b' * 10}",
-        "other: verdict given: gate test; ok",
+        "other: test is green",
         "config changed: keys workers, agent",
     ]
 

@@ -40,6 +40,7 @@ _SAYS = {  # an event as a person says it; one that is not here is told by its o
     "attempt.started": "attempt {attempt} started on {worker}",
     "attempt.adopted": "attempt {attempt} still ran and was taken over by {worker}",
     "attempt.ended": "attempt {attempt} ended: {reason}: {why}",
+    "verdict.given": "{gate} is {verdict}",
     "card.raised": "{card} asks ({kind}): {question}",
     "card.answered": "{card} was answered: {answer}",
     "card.closed": "{card} is closed: {why}",
@@ -94,6 +95,8 @@ def told(entry: Json, *, of_one: bool) -> Iterator[str]:
 def _sentence(entry: Json) -> str:
     if form := _SAYS.get(entry["event"]):
         plain = {name: _plain(value) for name, value in entry.items()}
+        known = ", as known before" if entry.get("cached") else ""
+        plain["verdict"] = ("green" if entry.get("ok") else "red") + known
         return form.format_map(defaultdict(str, plain)).replace(": :", ":").rstrip(": ")
     details = "; ".join(_details(entry))
     return str(entry["event"]).replace(".", " ") + (f": {details}" if details else "")
