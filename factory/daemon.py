@@ -92,6 +92,7 @@ async def serve(root: Path, environ: Mapping[str, str]) -> None:
 async def _serve(live: Live, repository: Repository, opened: Log) -> None:
     where = live.places
     own = await make(repository, where.git, live.environ)
+    await own.seize()
     store = SqliteStore(where.store)
     try:
         floor = assemble(store, live, repository, own)
@@ -217,7 +218,7 @@ async def _run(floor: Floor) -> None:
     _tell_daemon(floor, "running")
     async with anyio.create_task_group() as group:
         await Rescue(store=store, gates=floor.gates, queue=floor.queue, endings=floor.endings).run(now())
-        await floor.queue.look_at_trunk(group, now())
+        await floor.live.guarded("queue", floor.queue.look_at_trunk, group, now())
         _tell_config(floor)
         _tell_inferred(floor)
         watch = Watch(live.requests.ring)

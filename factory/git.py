@@ -14,11 +14,13 @@ from typing import Any, NamedTuple
 
 from factory import process
 from factory.errors import GitError, NotYet, RepositoryError, did_you_mean
+from factory.shim import MARKER
 
 OLDEST = (2, 41)  # --attr-source
 GITLINK = "160000"
 SYMLINK = "120000"
 _TREES_KEPT, _DIFFS_KEPT, _LISTINGS_KEPT = 4096, 256, 16
+_TRIES = 3  # of a command of our own that a signal ends
 _PARTIAL = r"extensions\.partialclone|remote\..*\.(promisor|partialclonefilter)"
 
 _QUIET = (
@@ -64,13 +66,15 @@ class Change(NamedTuple):
 class Git:
     """One git dir, spoken to in plumbing.
 
-    `own`: the factory's (neither the system's nor the user's configuration is read); else the user's, as they have it.
+    `own`: the factory's (neither the system's nor the user's configuration is read, unless `configured`); else the
+    user's, as they have it. A command on our own that a signal ended is run again: all of them can be.
     With `work_tree`, `index` must be named too: the daemon never uses an index that an agent can write.
     """
 
     git_dir: Path
     own: bool
     environ: Mapping[str, str]
+    configured: bool = False  # for their safe.directory
     work_tree: Path | None = None
     index: Path | None = None
     config: tuple[str, ...] = ()  # further `name=value`, for each call
@@ -95,12 +99,30 @@ class Git:
         command = ["git", *settings, *argv]
         if started:
             command, stdin = ["/bin/sh", "-c", 'read -r go && exec "$@"', "sh", *command], b"go\n" + stdin
-        done = await process.run(
-            command, cwd=self.work_tree, env=self._env() | dict(env or {}), stdin=stdin, started=started
-        )
+        env = self._env() | dict(env or {})
+        for _ in range(_TRIES if self.own else 1):
+            done = await process.run(command, cwd=self.work_tree, env=env, stdin=stdin, started=started)
+            if not self.own or done.code >= 0:
+                break
+            self._unlock(argv)  # killed, by whomever: nobody else writes what it wrote
         if done.code not in ok:
             raise GitError(argv, done.code, done.err.decode(errors="replace"))
         return done
+
+    async def seize(self) -> None:
+        """End what a dead daemon's git still does in our own git dir, and remove every lock in it."""
+        await process.end(self.git_dir)
+        for lock in self.git_dir.rglob("*.lock"):
+            lock.unlink(missing_ok=True)
+
+    def _unlock(self, argv: Sequence[str]) -> None:
+        """Remove the locks of a command of ours that is dead: of its index, and of the refs that it names."""
+        refs = {ref for word in argv for ref in word.lstrip("+").split(":") if ref.startswith("refs/")}
+        locks = [self.git_dir / f"{name}.lock" for name in ("shallow", "packed-refs", *refs)]
+        locks += [Path(f"{self.index}.lock")] if self.index else []
+        folders = [(self.git_dir / ref).parent for ref in refs if ref.endswith("/*")]
+        for lock in (*locks, *(path for folder in folders for path in folder.rglob("*.lock"))):
+            lock.unlink(missing_ok=True)
 
     async def text(self, *argv: str, stdin: bytes = b"", env: Mapping[str, str] | None = None) -> str:
         """What one git command prints, stripped of the last newline; raise GitError unless it exits 0."""
@@ -222,6 +244,8 @@ class Git:
     def _env(self) -> dict[str, str]:
         env = clean_environment(self.environ) | {"GIT_DIR": str(self.git_dir)}
         if self.own:
+            env[MARKER] = str(self.git_dir)  # known again by `seize`
+        if self.own and not self.configured:
             env |= {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}
         if self.work_tree:
             env["GIT_WORK_TREE"] = str(self.work_tree)

@@ -4,6 +4,7 @@ Invariant: whatever is started here runs in its own session, with an environment
 signalled only after it was identified by pid, start time and boot, never by pid alone.
 """
 
+import errno
 import json
 import marshal
 import os
@@ -244,7 +245,12 @@ def _alive(who: Identity) -> bool:
 @contextmanager
 def _pidfd(who: Identity) -> Iterator[int]:
     """A handle that is surely of that process; raises ProcessLookupError where it has ended."""
-    fd = os.pidfd_open(who.pid)
+    try:
+        fd = os.pidfd_open(who.pid)
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.ENOENT):  # older and newer kernels: by now some thread has that number
+            raise ProcessLookupError from error
+        raise
     try:
         if not _alive(who):  # after opening: from now on the pid in the handle cannot change hands
             raise ProcessLookupError

@@ -322,8 +322,11 @@ class Trunk:
         try:
             await self._move(plan.to, plan.base, _LANDING, begun)
         except GitError as error:
+            if error.code < 0:  # killed: the lock that it may have left is in nobody's hands
+                self._unlock(plan)
             tip = await self.tip()
-            return Moved(tip) if tip != plan.base else Blocked("locked", error.stderr.strip()[-300:])
+            kind = "failed" if error.code < 0 else "locked"
+            return Moved(tip) if tip != plan.base else Blocked(kind, error.stderr.strip()[-300:] or str(error))
         # Whoever checked trunk out between our look and the swap has the old files under the new commit.
         places = await checkouts(self._user, self._repository)
         changes = await self.own.changed(plan.base, plan.to)
@@ -383,7 +386,7 @@ class Trunk:
     # ── objects ──
 
     async def _fetch(self) -> None:
-        user = replace(self.own, own=False)  # their safe.directory; nothing else of theirs matters to these arguments
+        user = replace(self.own, configured=True)  # nothing but safe.directory of theirs matters to these arguments
         source = str(self._repository.common_dir)
         how = ("--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--update-shallow", "--no-prune", "-q")
         specs = (f"+{self.ref}:{self.ref}", "+refs/tags/*:refs/tags/*")

@@ -1,6 +1,8 @@
 """The user's repository, examined, and what is read out of git."""
 
 import os
+import shutil
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -403,3 +405,68 @@ async def test_every_change_of_a_tag_is_seen_in_the_marks(tmp_path: Path) -> Non
 
     assert len(set(seen)) == len(seen)
     assert own(repo).tag_marks() == seen[-1]
+
+
+def dies_once(folder: Path, locks: str) -> dict[str, str]:
+    """An environment whose git, the first time, makes a lock as git does and is killed."""
+    (folder / "bin").mkdir()
+    real, once = shutil.which("git"), folder / "died"
+    script = f'#!/bin/sh\n[ -e {once} ] && exec {real} "$@"\ntouch {once} {locks}\nkill -9 $$\n'
+    (folder / "bin/git").write_text(script)
+    (folder / "bin/git").chmod(0o755)
+    return environment() | {"PATH": f"{folder}/bin:{os.environ['PATH']}"}
+
+
+@pytest.mark.parametrize(
+    ("lock", "argv"),
+    [
+        ("refs/heads/new.lock", ("update-ref", "refs/heads/new", "HEAD")),
+        ("index.lock", ("read-tree", "HEAD")),
+        ("refs/tags/one.lock", ("fetch", "-q", ".", "+refs/tags/*:refs/tags/*", "+refs/heads/main:refs/heads/new")),
+        ("packed-refs.lock", ("pack-refs", "--all")),
+    ],
+)
+async def test_a_command_of_our_own_that_was_killed_is_unlocked_and_run_again(
+    lock: str, argv: tuple[str, ...], tmp_path: Path
+) -> None:
+    repo = make_repo(tmp_path / "r", {"a.txt": "a\n"})
+    git(repo, "tag", "one")
+    environ = dies_once(tmp_path, str(repo / ".git" / lock))
+    ours = Git(git_dir=repo / ".git", own=True, environ=environ, work_tree=repo, index=repo / ".git/index")
+
+    done = await ours.run(*argv)
+
+    assert (done.code, (repo / ".git" / lock).exists()) == (0, False)
+
+
+async def test_a_command_on_the_users_repository_that_was_killed_leaves_their_locks_alone(tmp_path: Path) -> None:
+    repo = make_repo(tmp_path / "r", {"a.txt": "a\n"})
+    lock = repo / ".git/refs/heads/new.lock"
+
+    with pytest.raises(GitError, match="ended with -9"):
+        await Git(git_dir=repo / ".git", own=False, environ=dies_once(tmp_path, str(lock))).run(
+            "update-ref", "refs/heads/new", "HEAD"
+        )
+
+    assert lock.exists()
+
+
+async def test_seizing_our_own_ends_what_a_dead_daemons_git_does_there_and_removes_every_lock(tmp_path: Path) -> None:
+    repo = make_repo(tmp_path / "r", {"a.txt": "a\n"})
+    ours = own(repo)
+    locks = [repo / ".git" / name for name in ("refs/heads/main.lock", "packed-refs.lock", "config.lock")]
+    survivor = stuck(ours)
+    for lock in locks:
+        lock.touch()
+
+    await ours.seize()
+
+    assert survivor.wait(10) == -signal.SIGKILL
+    assert [lock for lock in locks if lock.exists()] == []
+
+
+def stuck(ours: Git) -> subprocess.Popen[bytes]:
+    """A git on that git dir which a daemon of ours started before it died."""
+    environ = {"FACTORY_RUN": str(ours.git_dir), "PATH": os.environ["PATH"], "GIT_DIR": str(ours.git_dir)}
+    never, _ = os.pipe()
+    return subprocess.Popen(["git", "cat-file", "--batch"], stdin=never, env=environ)

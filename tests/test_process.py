@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -521,6 +522,21 @@ async def test_a_pid_that_changed_hands_is_neither_trusted_nor_signalled(
         assert isinstance(ended, Exit)
         assert (ended.cause, nothing_left, innocent.poll()) == ("lost", True, None)
         innocent.kill()
+
+
+async def test_a_pid_that_is_a_threads_by_now_is_neither_trusted_nor_signalled(shell: Shell, waiter: None) -> None:
+    go = threading.Event()
+    thread = threading.Thread(target=go.wait)
+    thread.start()
+    known = {"pid": thread.native_id, "started": "1", "boot": shim.boot(), "grace_s": 1}
+    shell.run_dir.mkdir()
+    (shell.run_dir / "start.json").write_text(json.dumps(known))
+
+    nothing_left = await end(shell.run_dir)
+
+    assert (nothing_left, thread.is_alive()) == (True, True)
+    go.set()
+    await to_thread.run_sync(thread.join)
 
 
 @pytest.mark.skipif(shutil.which("ps") is None, reason="ps is not installed")

@@ -849,6 +849,22 @@ async def test_a_landing_whose_git_is_killed_leaves_nothing_behind_and_lands_nex
     assert (world.head(), world.status()) == (to, " M kept")
 
 
+async def test_a_swap_whose_git_is_killed_leaves_no_lock_and_lands_next_time(world: World) -> None:
+    to, before = await world.candidate(), world.head()
+    git(world.repo, "switch", "-q", "-c", "side")
+    lock = world.repo / ".git/refs/heads/main.lock"
+
+    def killed(plan: LandingPlan) -> None:
+        os.kill(plan.pid, signal.SIGKILL)
+        lock.write_text(f"{to}\n")
+
+    outcome = await world.trunk.land(await world.plan(to), killed)
+
+    assert (kind(outcome), world.head("main"), lock.exists()) == ("failed", before, False)
+    assert await world.land(to) == Landed(to)
+    assert world.head("main") == to
+
+
 DAEMON = """
 import os, signal, sys, threading
 from pathlib import Path

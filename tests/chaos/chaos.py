@@ -1,0 +1,273 @@
+"""Chaos: a line at work, a person beside it, and SIGKILL for the daemon, agents, shims, gates and git, from a seed.
+
+`python -m tests.chaos.chaos --units 200 --kills 1000 --seed 7` is `make chaos`. A kill counts only while a step is
+open or an attempt is alive, as the store says at that very moment: the daemon is stopped, looked at, and then killed.
+The seed decides what is tried; what is hit, time does too.
+"""
+
+import argparse
+import contextlib
+import itertools
+import json
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+from factory.journal import fold
+from tests.acceptance.line import AGENT, RUNTIME, Line
+from tests.chaos import procs
+from tests.chaos.checker import Checker, Found
+from tests.chaos.person import MINE, Person
+from tests.chaos.work import GATE, Work, works
+from tests.store_contract import tables
+
+AT_ONCE = 18  # units that are open while the run lasts: many wait for the pause after a crash
+HIT_S = 0.5  # how long a process is waited for that lives for milliseconds
+SETTLE_S = 240.0
+EXPECTED = {"attempts_exhausted", "conflict", "crash_loop", "question", "landing_blocked"}
+KILLS = {"daemon": 6, "git": 5, "gate": 4, "agent": 3, "shim": 2}
+
+
+class Chaos:
+    """One run in `folder`."""
+
+    def __init__(self, folder: Path, *, seed: int, units: int, kills: int, workers: int, seconds: float) -> None:
+        self._rng = random.Random(seed)
+        self._units, self._wanted = units, kills
+        self._deadline = time.monotonic() + seconds
+        contents = {
+            "conventions/gates/10-whole.sh": GATE,
+            "conventions/runtimes/scripted.toml": RUNTIME.format(python=sys.executable, agent=AGENT),
+            "factory.toml": f'agent = "scripted"\nworkers = {workers}\n',
+            "story.txt": "".join(f"line {number}\n" for number in range(1, 10)),
+            MINE: "what was committed\n",
+        }
+        self.line = Line(folder, contents)
+        self._person = Person(self.line.root, random.Random(seed + 1))
+        self._checker = Checker(folder, self.line.root)
+        self._works = works(random.Random(seed + 2))
+        self.dropped: dict[str, Work] = {}
+        self.found = Found()
+        self.kills = Counter[str]()
+        self.steps = Counter[str]()
+        self.uncounted = 0
+        self.odd_cards: list[str] = []
+        self._gate_hit = 0.0
+
+    def run(self) -> None:
+        """Until all units are over and enough was killed, or time is up; then let the line settle, and judge."""
+        self.line.start()
+        while self._goes_on():
+            self._feed()
+            time.sleep(self._rng.uniform(0, 0.15))
+            self._turn()
+        self._settle()
+        self.line.stop(signal.SIGTERM)
+        self._judge()
+
+    def _goes_on(self) -> bool:
+        missing = len(self.dropped) < self._units or self.kills.total() < self._wanted
+        return missing and time.monotonic() < self._deadline
+
+    def _turn(self) -> None:
+        deeds: dict[Callable[[], None], int] = {self._person.act: 4, self._answer: 2, self._hurry: 1}
+        if self.kills.total() < self._wanted:
+            deeds |= {self._kill: 10}
+        (deed,) = self._rng.choices([*deeds], [*deeds.values()])
+        deed()
+
+    # ── the killing ──
+
+    def _kill(self) -> None:
+        (kind,) = self._rng.choices([*KILLS], [*KILLS.values()])
+        if kind == "daemon":
+            self._kill_daemon()
+        elif kind == "git":
+            self._kill_one(kind, self._git_child)
+        elif kind != "gate" or time.monotonic() - self._gate_hit > 1.5:
+            # Two gates in a row would be two reds on one tree: that is a verdict, and rightly so.
+            self._kill_one(kind, lambda: self._marked(kind))
+
+    def _kill_one(self, kind: str, find: Callable[[], procs.Process | None]) -> None:
+        deadline = time.monotonic() + HIT_S
+        while not (target := find()):
+            if time.monotonic() > deadline:
+                return
+        open_now = self._open()
+        if procs.kill(target):
+            self._count(f"git {target.git}" if kind == "git" else kind, open_now)
+            self._gate_hit = time.monotonic() if kind == "gate" else self._gate_hit
+
+    def _git_child(self) -> procs.Process | None:
+        assert self.line.daemon is not None
+        found = filter(None, map(procs.look, procs.children(self.line.daemon.pid)))
+        return next((each for each in found if each.git), None)
+
+    def _marked(self, kind: str) -> procs.Process | None:
+        place = self.line.root / ".factory" / ("judged" if kind == "gate" else "attempts")
+        found = [each for each in procs.marked(place) if kind == "gate" or each.is_shim == (kind == "shim")]
+        return self._rng.choice(found) if found else None
+
+    def _kill_daemon(self) -> None:
+        assert self.line.daemon is not None
+        if self._rng.random() < 0.5:  # a landing takes a hundredth of a second: without help it would hardly be met
+            deadline = time.monotonic() + HIT_S
+            while "landing" not in self._open() and time.monotonic() < deadline:
+                pass
+            time.sleep(self._rng.uniform(0, 0.01))
+        os.kill(self.line.daemon.pid, signal.SIGSTOP)
+        self._count("daemon", self._open())
+        self.line.kill()
+        self._while_it_is_dead()
+        self.line.start()
+
+    def _while_it_is_dead(self) -> None:
+        chance = self._rng.random()
+        if chance < 0.3:
+            self._person.act()
+        elif chance < 0.4:
+            self._feed(1)
+        elif chance < 0.5:
+            self._kill_one("agent", lambda: self._marked("agent"))
+        elif chance < 0.55:
+            self._checker.look(self.found, self._marks())
+
+    def _count(self, kind: str, open_now: list[str]) -> None:
+        if not open_now:
+            self.uncounted += 1
+            return
+        self.kills[kind] += 1
+        self.steps.update({f"{kind.partition(' ')[0]} in {step}" for step in open_now})
+
+    def _open(self) -> list[str]:
+        """Open steps and live attempts, as the store has them now."""
+        path = self.line.root / ".factory/store.sqlite"
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as con:
+            query = "SELECT kind FROM step WHERE done = 0 UNION ALL SELECT phase FROM hook WHERE unit != ''"
+            return [step for (step,) in con.execute(query)]
+
+    # ── the line's people ──
+
+    def _feed(self, count: int = 0) -> None:
+        if not count and self._count_open() >= AT_ONCE:
+            return
+        for work in itertools.islice(self._works, count or self._rng.randrange(1, 5)):
+            self.line.drop_text(work.name, work.text)
+            self.dropped[work.name] = work
+
+    def _count_open(self) -> int:
+        over = self._select("SELECT count(*) FROM unit WHERE state IN ('landed', 'cancelled')")
+        return len(self.dropped) - int(over[0][0])
+
+    def _answer(self) -> None:
+        """Decide every open card, mostly as is recommended."""
+        for name, kind, options, answer in self._select(
+            "SELECT id, kind, options, answer FROM card WHERE state = 'open'"
+        ):
+            if kind not in EXPECTED:
+                self.odd_cards.append(f"{name} {kind}")
+            elif kind == "landing_blocked":
+                with contextlib.suppress(Exception):
+                    self._person.out_of_the_way()
+            elif not answer:
+                keys = {option["action"]: option["key"] for option in json.loads(options)}
+                cancel = "cancel" in keys and self._rng.random() < 0.05
+                self.line.factory("answer", name, keys["cancel"] if cancel else next(iter(keys.values())))
+
+    def _hurry(self) -> None:
+        """Somebody does not want to wait until a crash is forgiven."""
+        waiting = self._select("SELECT id FROM unit WHERE state = 'waiting' AND not_before IS NOT NULL LIMIT 3")
+        for (name,) in waiting:
+            self.line.factory("retry", name)
+
+    def _settle(self) -> None:
+        """No more killing; the person goes home, answers what is asked, and the line comes to its end."""
+        self._person.home()
+        deadline = time.monotonic() + SETTLE_S
+        while self._count_open() and time.monotonic() < deadline:
+            self._answer()
+            self._hurry()
+            time.sleep(0.2)
+
+    def _select(self, query: str) -> list[tuple[str, ...]]:
+        with closing(sqlite3.connect(f"file:{self.line.root}/.factory/store.sqlite?mode=ro", uri=True)) as con:
+            return con.execute(query).fetchall()
+
+    # ── the judging ──
+
+    def _marks(self) -> dict[str, tuple[str, str]]:
+        return {name: work.marks for name, work in self.dropped.items()}
+
+    def _judge(self) -> None:
+        theirs = self._person.theirs
+        self._person.look()
+        self._checker.settled(
+            self.found, self._marks(), files=theirs.files, commits=theirs.commits, branches=theirs.branches
+        )
+        self.found.changed += theirs.changed
+        if fold(self.line.store.journal()) != tables(self.line.store):
+            self.found.lost.append("the journal folded from empty is not the store")
+
+    def report(self, seconds: float) -> str:
+        """What was done, and what was found."""
+        tables = ("state FROM unit", "coalesce(reason, 'open') FROM attempt", "kind FROM card")
+        states, reasons, cards = (Counter(each for (each,) in self._select(f"SELECT {table}")) for table in tables)
+        lines = [
+            f"units {len(self.dropped)} ({_listed(states)}); attempts {_listed(reasons)}; cards {_listed(cards)}",
+            f"kills {self.kills.total()} ({_listed(self.kills)}); not counted {self.uncounted}",
+            f"per open step: {_listed(self.steps)}",
+            f"person: {_listed(self._person.did)}; trunk by hand judged with {self._checker.gates_run} gate runs",
+            f"wall time {seconds:.0f} s",
+            str(self.found),
+            *(f"odd card {each}" for each in self.odd_cards),
+            *self.found.all,
+        ]
+        return "\n".join(lines)
+
+    @property
+    def good(self) -> bool:
+        """Whether everything was as promised."""
+        return not self.found.all and not self.odd_cards
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.most_common()) or "none"
+
+
+def main() -> int:
+    """Run chaos as asked; 0 where nothing was found."""
+    asked = argparse.ArgumentParser(prog="make chaos")
+    asked.add_argument("--units", type=int, default=200)
+    asked.add_argument("--kills", type=int, default=1000)
+    asked.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    asked.add_argument("--workers", type=int, default=4)
+    asked.add_argument("--minutes", type=float, default=60)
+    args = asked.parse_args()
+    print(f"seed {args.seed}: {args.units} units, {args.kills} kills, {args.workers} workers", flush=True)
+    folder = Path(tempfile.mkdtemp(prefix="chaos-"))
+    began = time.monotonic()
+    chaos = Chaos(
+        folder, seed=args.seed, units=args.units, kills=args.kills, workers=args.workers, seconds=60 * args.minutes
+    )
+    try:
+        chaos.run()
+    finally:
+        print(chaos.report(time.monotonic() - began), flush=True)
+        chaos.line.close()
+        print(f"seed {args.seed}: {'all as promised' if chaos.good else f'see {folder}'}", flush=True)
+    if chaos.good:
+        shutil.rmtree(folder)
+    return 0 if chaos.good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
