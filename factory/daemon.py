@@ -31,6 +31,7 @@ from factory.git import Git, Repository, examine, exclude
 from factory.intake import Intake
 from factory.journal import Event
 from factory.judge import Judge
+from factory.keeper import Keeper
 from factory.live import DRAIN_SECONDS, Live, Stopping, now
 from factory.log import Log
 from factory.merge_queue import MergeQueue
@@ -73,6 +74,7 @@ class Floor:
     requests: Requests
     escalations: Escalations
     workspaces: Workspaces
+    keeper: Keeper
     log: Log | None = None
     warnings: dict[str, list[str]] = field(default_factory=dict)
 
@@ -191,6 +193,7 @@ def assemble(store: SqliteStore, live: Live, repository: Repository, own: Git) -
         requests=Requests(store=store, live=live, escalations=escalations),
         escalations=escalations,
         workspaces=workspaces,
+        keeper=Keeper(store=store, live=live, own=own, trunk_ref=trunk.ref, workspaces=workspaces),
     )
 
 
@@ -217,6 +220,7 @@ async def _run(floor: Floor) -> None:
     live.paused = bool(paused and json.loads(paused.value))
     _tell_daemon(floor, "running")
     async with anyio.create_task_group() as group:
+        floor.keeper.unlock()  # before git is needed: a lock of one that was killed would stop the start
         await Rescue(store=store, gates=floor.gates, queue=floor.queue, endings=floor.endings).run(now())
         await floor.live.guarded("queue", floor.queue.look_at_trunk, group, now())
         _tell_config(floor)
@@ -231,6 +235,7 @@ async def _run(floor: Floor) -> None:
             group.start_soon(_desk, floor)
             group.start_soon(floor.queue.run, group)
             group.start_soon(floor.pool.run, group)
+            group.start_soon(floor.keeper.run)
             live.places.pid.write_text(f"{os.getpid()}\n")
             await _until_stopped(floor)
             group.cancel_scope.cancel()

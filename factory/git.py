@@ -260,6 +260,14 @@ def _make_room(kept: dict[Any, Any], most: int) -> None:
         del kept[next(iter(kept))]
 
 
+def locks(git_dir: Path) -> Iterator[tuple[Path, int]]:
+    """Every lock in a git dir that keeps its refs in files, with its inode."""
+    folders = [str(git_dir), *(folder for folder, _, _ in os.walk(git_dir / "refs"))]
+    for path in (path for folder in folders for path in Path(folder).glob("*.lock")):
+        with suppress(FileNotFoundError):
+            yield path, path.lstat().st_ino
+
+
 async def running(environ: Mapping[str, str], proc: Path = Path("/proc")) -> list[tuple[Path | None, list[str]]]:
     """Where each git process of this machine works (None: unknown), and its arguments."""
     found: list[tuple[Path | None, list[str]]] = list(_processes(proc))

@@ -90,7 +90,10 @@ class Intake:
 
     def hang(self, name: str, text: str, *, now: datetime) -> str:
         """Accept a task that the factory itself wrote, and return the unit's id; raise TaskFileError."""
-        return self._accept(Task(unit="", name=name, text=text, source=f"factory-{secrets.token_hex(8)}"), now)
+        file = self._folder / "taken" / f"{secrets.token_hex(8)}-{name}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")  # before the record: of each unfinished unit the file lies there
+        return self._accept(Task(unit="", name=name, text=text, source=file.name), now)
 
     def _look(self, scan: Scan) -> list[str]:
         """The names in the inbox that may be task files, in order."""

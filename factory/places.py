@@ -25,9 +25,13 @@ class Places:
         self.log = self.home / "daemon.log"
         self.wake = self.home / "wake"  # touched by commands after they wrote a request
 
+    def unit_dir(self, unit: str) -> Path:
+        """The task file of one unit, named as its source, and the run dirs of its attempts."""
+        return self.home / "attempts" / unit
+
     def run_dir(self, unit: str, attempt: int) -> Path:
         """Prompt, output, outbox and exit file of one attempt."""
-        return self.home / "attempts" / unit / str(attempt)
+        return self.unit_dir(unit) / str(attempt)
 
 
 def places(root: Path, common_dir: Path, environ: Mapping[str, str]) -> Places:

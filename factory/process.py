@@ -193,6 +193,25 @@ async def end(run_dir: Path) -> bool:
     return False
 
 
+def living(prefix: str) -> dict[Identity, str]:
+    """The processes with an entry of their environment that begins so, each with the rest of it (Linux; else none)."""
+    sought, found = os.fsencode(prefix), dict[Identity, str]()
+    for pid in shim.pids():
+        for entry in _environment(pid):
+            if entry.startswith(sought):
+                found[_identity(pid)] = os.fsdecode(entry.removeprefix(sought))
+    return found
+
+
+def works_in(folder: Path) -> bool:
+    """Whether a process of this machine has its working directory in the folder (Linux; else no)."""
+    for pid in shim.pids():
+        with suppress(OSError):  # ended, or somebody else's
+            if Path(f"/proc/{pid}/cwd").readlink().is_relative_to(folder):
+                return True
+    return False
+
+
 def _spawn_shim(command: Command) -> int:
     spec = {
         "argv": command.argv,

@@ -79,6 +79,12 @@ class _Env(Table):
     passed: Names = Field(default=(), alias="pass", examples=[["NAME"]], description="names of variables let through")
 
 
+class _Keep(Table):
+    days: Whole = Field(
+        default=30, ge=0, le=36_500, description="what finished units leave is kept so long; 0: for ever"
+    )
+
+
 class _Notify(Table):
     urls: Names = Field(default=(), examples=[["NAME"]], description="names of variables that hold notification URLs")
 
@@ -98,6 +104,7 @@ class Settings(BaseSettings):
     sandbox: _Sandbox = _Sandbox()
     env: _Env = _Env()
     notify: _Notify = _Notify()
+    keep: _Keep = _Keep()
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
 
     @classmethod

@@ -14,6 +14,7 @@ import anyio
 from factory import cards as words
 from factory import process, triage
 from factory.agents import shell_runtime, the_runtime
+from factory.archive import ATTEMPTS
 from factory.bell import Bell
 from factory.digest import digest
 from factory.endings import Endings
@@ -32,7 +33,7 @@ from factory.runtime import OutputReader, Seen, Usage, environment, find, invoca
 from factory.task_file import TaskFile, parse
 from factory.trip import NotStarted, Patience, Trip, how_it_ended, last_words, prompt_name
 from factory.unit import EndReason, Unit, UnitState
-from factory.workspaces import Conflict, Workspaces
+from factory.workspaces import Conflict, Snapshot, Workspace, Workspaces, is_real
 
 LOOK_SECONDS = 1.0  # how often the output of a running agent is read
 LIMIT_PAUSE = timedelta(minutes=15)  # where a usage limit names no reset
@@ -143,6 +144,7 @@ class Worker:
         # The base first: whatever happens from here on, the tree in this workspace is a change of that commit.
         self._note(trip.attempt, Event.ATTEMPT_NOTED)
         trip.outbox.mkdir(parents=True, exist_ok=True)
+        self._copy_task(trip)
         (trip.run_dir / "tmp").mkdir(exist_ok=True)
         carried, conflict = (resumed.tree, None) if resumed else await self._carry(trip, earlier)
         workspace = await self._workspaces.prepare(
@@ -295,15 +297,8 @@ class Worker:
         assert ended is not None
         seen = reader.read(now(), ended=True)
         trip = await self._quarantine(trip, ended)
-        snapshot = await self._workspaces.snapshot(trip.workspace, base=trip.attempt.base, aside=trip.run_dir)
+        kept, snapshot = await self._kept(trip.attempt, trip.workspace, trip.unit.title)
         box = await anyio.to_thread.run_sync(read_outbox, trip.outbox)
-        kept = await self._workspaces.keep(
-            trip.unit.id,
-            trip.attempt.number,
-            tree=snapshot.tree,
-            base=trip.attempt.base,
-            message=f"{trip.unit.title}\n\nAttempt {trip.attempt.number} of {trip.unit.id}\n",
-        )
         reason = triage.classify(self._ending(trip, ended, seen, box, stopped, changed=snapshot.changed))
         notes = [f"{path} was a repository of its own; its files were added plainly" for path in snapshot.nested]
         notes += [f"{name}/ in the outbox: not yet, it was not acted on" for name in box.not_yet]
@@ -311,7 +306,7 @@ class Worker:
         notes += ["The workspace itself was gone at the end"] if snapshot.gone else []
         detail = how_it_ended(reason, ended, seen, gone=snapshot.gone)
         attempt = replace(
-            trip.attempt,
+            kept,
             end=now(),
             reason=reason,
             detail=detail,
@@ -323,9 +318,6 @@ class Worker:
             said=last_words(seen)[-4000:],
             handoff=box.handoff,
             session=seen.session or trip.attempt.session,
-            ref=f"refs/factory/attempts/{trip.unit.id}/{trip.attempt.number}",
-            commit=kept,
-            tree=snapshot.tree if snapshot.changed else "",
             tokens_input=seen.usage.input,
             tokens_output=seen.usage.output,
             cost_usd=seen.usage.cost,
@@ -434,19 +426,42 @@ class Worker:
             self._endings.let_go(self._hook(), at=now())
             return
         await process.end(Path(attempt.run_dir))
-        self._workspaces.abandon(hook.workspace)  # put aside as it is: its tree could not be kept
+        aside = self._workspaces.at(self._workspaces.abandon(hook.workspace).name)
         detail = "the factory itself broke on it; the traceback is in .factory/daemon.log"
         lost = replace(attempt, end=now(), reason=EndReason.LOST, detail=detail)
+        # Where this breaks too, the tree lies there as it is, and the keeper takes it before it deletes anything.
+        lost = await self._live.guarded(f"worker {self.name}", self._rescued, lost, aside) or lost
         try:
             self._endings.finish(lost, hook=self._hook(), at=now())
         except Fenced:  # the unit went on without it
             self._endings.let_go(self._hook(), lost, at=now())
+
+    async def _rescued(self, lost: Attempt, aside: Workspace) -> Attempt:
+        """The attempt with what lies in its workspace; without where its agent never ran: that is another one's."""
+        theirs = bool(lost.pid) and is_real(aside.tree)
+        return (await self._kept(lost, aside, "Rescued"))[0] if theirs else lost
+
+    async def _kept(self, attempt: Attempt, workspace: Workspace, title: str) -> tuple[Attempt, Snapshot]:
+        """The attempt with its tree, which a ref keeps from now on."""
+        snapshot = await self._workspaces.snapshot(workspace, base=attempt.base, aside=Path(attempt.run_dir))
+        message = f"{title}\n\nAttempt {attempt.number} of {attempt.unit}\n"
+        commit = await self._workspaces.keep(
+            attempt.unit, attempt.number, tree=snapshot.tree, base=attempt.base, message=message
+        )
+        ref, tree = f"{ATTEMPTS}{attempt.unit}/{attempt.number}", snapshot.tree if snapshot.changed else ""
+        return replace(attempt, ref=ref, commit=commit, tree=tree), snapshot
 
     # ── records ──
 
     def _hook(self) -> Hook:
         hook = self._store.get(Hook, self.name)
         return hook if hook is not None else Hook(worker=self.name, index=0, state="gone")
+
+    def _copy_task(self, trip: Trip) -> None:
+        """Whose the run dirs are can be told without the store: the unit's folder names its task's source."""
+        task = self._store.get(Task, trip.unit.id)
+        if task is not None and not (copy := trip.run_dir.parent / task.source).exists():
+            copy.write_text(task.text, encoding="utf-8", newline="")
 
     def _facts(self, hook: Hook) -> tuple[Unit, Attempt, TaskFile]:
         unit, attempt = self._store.get(Unit, hook.unit), self._store.get(Attempt, hook.unit, hook.attempt)

@@ -35,6 +35,7 @@ _PLAIN = ("core.attributesFile=/dev/null", "core.safecrlf=false", "core.protectH
 _DURABLE = ("core.fsync=all,-index", "core.fsyncMethod=batch")
 _PACKED_REF = "--format=%(objectname) %(refname)%(if)%(*objectname)%(then)%0a^%(*objectname)%(end)"
 _INTENT_CHARACTERS = 8192
+ABANDONED = ".abandoned-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +131,7 @@ class Checkouts:
         """Replace the tree's own `.git` by a new one: HEAD detached at `head`, trunk's branch, the tags."""
         refs = await self._refs()
         target = self.place(name) / "tree" / ".git"
-        await self._remove(target)
+        await self.remove(target)
         await to_thread.run_sync(_write_git, target, self._own.git_dir, head, refs, excludes)
         await to_thread.run_sync(shutil.copy2, self._index(name), target / "index")
 
@@ -142,20 +143,30 @@ class Checkouts:
         trunk = self._own.read_ref(f"refs/heads/{self._trunk_branch}")
         return (os.fsencode(f"{trunk} refs/heads/{self._trunk_branch}\n") if trunk else b"") + self._tags[1]
 
+    def names(self) -> list[str]:
+        """Everything in the folder, whatever put it there."""
+        return sorted(path.name for path in self._folder.iterdir()) if is_real(self._folder) else []
+
     def abandon(self, name: str) -> Path:
         """Put everything called `name` out of use under another name, since something may still write to it."""
-        aside = self._folder / f"{name}.abandoned-{secrets.token_hex(4)}"
+        aside = self._folder / f"{name}{ABANDONED}{secrets.token_hex(4)}"
         if os.path.lexists(self.place(name)):
             self.place(name).rename(aside)
         self._index(name).unlink(missing_ok=True)
         return aside
+
+    async def drop(self, name: str) -> None:
+        """Delete everything called `name`."""
+        await self.remove(self.place(name))
+        for suffix in ("", ".exclude", ".lock"):
+            self._index(name, suffix).unlink(missing_ok=True)
 
     def _index(self, name: str, suffix: str = "") -> Path:
         return self._index_dir / f"{self._folder.name}-{name}{suffix}"
 
     async def _enter(self, name: str) -> None:
         for path in (self.place(name), self.place(name) / "tree"):
-            if not _is_real(path):
+            if not is_real(path):
                 path.unlink(missing_ok=True)
                 path.mkdir(parents=True)
             _open(path)
@@ -168,7 +179,7 @@ class Checkouts:
     async def _discard(self, name: str) -> None:
         aside = self.abandon(name)
         await self._enter(name)
-        await self._remove(aside)
+        await self.remove(aside)
 
     async def _reset_once(self, name: str, rev: str, *, clean: tuple[str, ...], caches: Iterable[str]) -> str:
         git = self.git(name)
@@ -176,7 +187,7 @@ class Checkouts:
         try:
             for nested in await to_thread.run_sync(_sweep, tree):
                 if not any(f"/{cache}/" in f"/{nested}/" for cache in caches):
-                    await self._remove(tree / nested)
+                    await self.remove(tree / nested)
             reset = await git.run("read-tree", "-u", "--reset", rev)
             amiss = await git.run("ls-files", "-z", "-o", "-m", "-d", "--directory", *_shown(clean))
             if not (reset.err or amiss.out or amiss.err):
@@ -188,8 +199,9 @@ class Checkouts:
             return str(error)
         return (reset.err + cleaned.err + lost.out).decode(errors="replace")
 
-    async def _remove(self, path: Path) -> None:
-        if _is_real(path):
+    async def remove(self, path: Path) -> None:
+        """Delete a file, a link (never what it leads to) or a whole folder; what cannot be deleted stays."""
+        if is_real(path):
             with suppress(OSError, RecursionError):
                 await to_thread.run_sync(shutil.rmtree, path)
                 return
@@ -217,7 +229,7 @@ class Workspaces(Checkouts):
         ground = await self.ground(name, base, keeps)
         workspace = self.at(name, keeps=keeps)
         await self._enter(name)
-        renewed = renew_git or not _is_real(workspace.tree / ".git")
+        renewed = renew_git or not is_real(workspace.tree / ".git")
         first = base if renewed else tree or base
         await self.reset(name, first, clean=("-ffd",), caches=ground.caches)
         if renewed:
@@ -258,9 +270,13 @@ class Workspaces(Checkouts):
 
     async def keep(self, unit: str, attempt: int, *, tree: str, base: str, message: str) -> str:
         """Keep an attempt's tree for good, under refs/factory/attempts/UNIT/N in the factory repository."""
-        commit = await self._own.commit_tree(tree, [base], message, author=FACTORY, committer=FACTORY)
+        commit = await self.commit(tree, base=base, message=message)
         await self._own.run("update-ref", f"refs/factory/attempts/{unit}/{attempt}", commit)
         return commit
+
+    async def commit(self, tree: str, *, base: str, message: str) -> str:
+        """A commit of the factory's in its own repository, which no ref keeps yet."""
+        return await self._own.commit_tree(tree, [base], message, author=FACTORY, committer=FACTORY)
 
     async def _foreign(self, git: Git, base: str, nested: list[str]) -> list[str]:
         """Those of the nested repositories that are neither ignored nor in a submodule of base."""
@@ -432,15 +448,15 @@ def _write_git(target: Path, own: Path, head: str, packed_refs: bytes, excludes:
         shutil.copyfile(own / "shallow", target / "shallow")
 
 
-def _is_real(path: Path) -> bool:
+def is_real(path: Path) -> bool:
     """It is a folder, and no link to one."""
     return path.is_dir() and not path.is_symlink()
 
 
 def _all_real(place: Path, tree: Path) -> bool:
-    if _is_real(place):
+    if is_real(place):
         _open(place)
-    return _is_real(place) and _is_real(tree)
+    return is_real(place) and is_real(tree)
 
 
 def _write(path: Path, content: str | bytes) -> None:

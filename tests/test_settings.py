@@ -40,6 +40,7 @@ def test_without_a_file_the_defaults_of_the_contract_are_in_force(file: Path) ->
         "sandbox": {"mode": "auto"},
         "env": {"pass": ()},
         "notify": {"urls": ()},
+        "keep": {"days": 30},
     }
     assert {source for _, source in explain(settings).values()} == {"default"}
 

@@ -264,6 +264,7 @@ async def test_a_trip_that_breaks_loses_its_attempt_and_no_other(scene: Scene, m
     async def breaks(*_: Any, **__: Any) -> None:
         raise RuntimeError("the disk is on fire")
 
+    monkeypatch.setattr("factory.live.BROKEN_SECONDS", 0.01)
     monkeypatch.setattr(scene.floor.workspaces, "snapshot", breaks)
     scene.hang("u", run=command(scene))
 
@@ -272,6 +273,50 @@ async def test_a_trip_that_breaks_loses_its_attempt_and_no_other(scene: Scene, m
     assert (scene.state("u"), scene.reasons("u"), scene.unit("u").spent) == ("waiting", ["lost"], 0)
     (aside,) = scene.live.places.work.glob("workspaces/*.abandoned-*")
     assert (aside / "tree/new.txt").read_text() == "new\n"
+
+
+async def test_what_the_agent_of_a_trip_that_broke_had_made_is_kept(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_: Any) -> None:
+        raise RuntimeError("what it said cannot be read")
+
+    monkeypatch.setattr("factory.worker.OutputReader", breaks)
+    scene.hang("u", run=command(scene, "sleep 600"))
+    broken = worker(scene)
+    async with anyio.create_task_group() as group:
+        group.start_soon(broken.run)
+        await until(lambda: not scene.hook().unit)
+        group.cancel_scope.cancel()
+
+    attempt = scene.store.get(Attempt, "u", 1)
+    assert attempt is not None
+    assert (scene.reasons("u"), attempt.ref) == (["lost"], "refs/factory/attempts/u/1")
+    assert git(scene.live.places.git, "rev-parse", attempt.ref) == attempt.commit
+
+
+async def test_before_its_agent_ran_a_broken_trip_keeps_nothing_for_the_workspace_is_half_prepared(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def breaks(*_: Any, **__: Any) -> None:
+        raise RuntimeError("half-way")
+
+    monkeypatch.setattr(scene.floor.workspaces, "renew_git", breaks)
+    scene.hang("u", run=command(scene))
+
+    await trip(scene)
+
+    attempt = scene.store.get(Attempt, "u", 1)
+    assert attempt is not None
+    assert (attempt.reason, attempt.ref, attempt.tree) == ("lost", "", "")
+
+
+async def test_whose_a_run_dir_is_can_be_told_by_the_task_in_its_units_folder(scene: Scene) -> None:
+    scene.hang("u", run=command(scene))
+
+    await trip(scene)
+
+    assert "echo new > new.txt" in (scene.live.places.unit_dir("u") / "1-u.md").read_text()
 
 
 async def test_where_even_giving_up_fails_the_worker_lives_and_tries_again(

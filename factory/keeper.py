@@ -1,0 +1,149 @@
+"""The keeper: moves what finished units leave out of the way, and deletes it when it is older than `keep.days`.
+
+Invariant: a tree that an attempt made is never deleted; anything else only in folders of the factory's own, of final
+units, when nothing works there any more.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import anyio
+
+from factory import process, shim
+from factory.archive import AT_ONCE, RESCUE, Archive, Kept
+from factory.errors import GitError
+from factory.git import Git, locks
+from factory.journal import Event
+from factory.live import Live, now
+from factory.ports import Store
+from factory.process import Identity
+from factory.records import Attempt, Task
+from factory.unit import FINAL, Unit
+from factory.workspaces import ABANDONED, Workspaces, is_real
+
+LOOK_SECONDS = 60.0
+PRUNE_EVERY = timedelta(hours=6)
+
+
+class Keeper:
+    """Off the hot path: a look a minute, in which no process is started where no unit has ended."""
+
+    def __init__(self, *, store: Store, live: Live, own: Git, trunk_ref: str, workspaces: Workspaces) -> None:
+        self._store, self._live, self._own, self._trunk_ref = store, live, own, trunk_ref
+        self._workspaces, self.archive = workspaces, Archive(own)
+        self._suspects: dict[tuple[Path, int], frozenset[Identity]] = {}  # lock → who may hold it
+        self._caught_up, self._pruned = False, datetime.min.replace(tzinfo=UTC)
+
+    async def run(self) -> None:
+        """Tick once a minute."""
+        while True:
+            await self._live.guarded("keeper", self.tick, now())
+            await anyio.sleep(LOOK_SECONDS)
+
+    async def tick(self, at: datetime) -> None:
+        """One pass."""
+        self.unlock()
+        await self._move_refs(at)
+        await self._move_tasks()
+        if at - self._pruned >= PRUNE_EVERY:
+            await self._prune(at)
+            self._pruned = at
+
+    def unlock(self) -> list[Path]:
+        """Remove the locks of killed gits in the factory repository: nobody who may hold one lives."""
+        found = list(locks(self._own.git_dir)) if shim.PROC else []
+        users = frozenset(process.living(f"GIT_DIR={self._own.git_dir}")) if found else frozenset()
+        self._suspects = {lock: self._suspects.get(lock, users) & users for lock in found}
+        dead = [path for (path, _), suspects in self._suspects.items() if not suspects]
+        for path in dead:
+            path.unlink(missing_ok=True)
+        return dead
+
+    def strays(self) -> list[Path]:
+        """The run dirs of attempts that are over and of which something still runs."""
+        folder = self._live.places.home / "attempts"
+        found = {str(folder / name) for name in process.living(f"{shim.MARKER}={folder}/").values()}
+        return sorted(map(Path, found - {attempt.run_dir for attempt in self._store.open(Attempt)}))
+
+    async def put_away(self, name: str, at: datetime) -> bool:
+        """Delete a workspace that no hook names, its tree kept in the archive; False where it must stay."""
+        place = self._workspaces.place(name)
+        if process.works_in(place) or not all([await process.end(run_dir) for run_dir in self.strays()]):
+            return False
+        base = await self._own.commit(self._trunk_ref)
+        try:
+            snapshot = await self._workspaces.snapshot(self._workspaces.at(name), base=base, aside=place)
+        except (GitError, OSError):
+            return False
+        if snapshot.changed:  # kept first: killed in between, it is kept twice
+            made = await self._workspaces.commit(snapshot.tree, base=base, message=f"Rescue {name}\n")
+            await self.archive.put({f"{RESCUE}{name}": made}, at)
+        if not snapshot.left_out:
+            await self._workspaces.drop(name)
+        return not snapshot.left_out
+
+    # ── what has ended ──
+
+    async def _move_refs(self, at: datetime) -> None:
+        if not self._caught_up:  # a daemon may have died between a chain and the record of it
+            self._note(await self.archive.entries(newest=True), at)
+        if not self._caught_up or any(map(self._is_over, self.archive.units())):
+            refs = await self.archive.refs()
+            names = [name for name in refs if self._is_over(name.partition("/")[0])]
+            for first in range(0, len(names), AT_ONCE):
+                some = {name: refs[name].commit for name in names[first : first + AT_ONCE]}
+                # World first: the ref on record is only where to look; the commit can be found by either.
+                self._note(await self.archive.put(some, at), at)
+        self._caught_up = True
+
+    def _note(self, kept: Mapping[str, Kept], at: datetime) -> None:
+        moved = []
+        for name, (commit, ref) in kept.items():
+            unit, _, number = name.partition("/")
+            attempt = self._store.get(Attempt, unit, int(number)) if number.isdigit() else None
+            if attempt and attempt.commit == commit and attempt.ref != ref:
+                moved.append(replace(attempt, ref=ref))
+        if moved:
+            self._store.write(Event.ATTEMPTS_ARCHIVED, *moved, now=at, count=len(moved))
+
+    async def _move_tasks(self) -> None:
+        """The file of a unit that has ended goes into its folder; so what lies among the taken ones is unfinished."""
+        taken = self._live.places.intake / "taken"
+        for path in sorted(taken.iterdir()) if taken.is_dir() else ():
+            task = next(iter(self._store.select(Task, source=path.name)), None)
+            if task is None or self._is_over(task.unit):  # none: another text took its place before it was begun
+                folder = self._live.places.unit_dir(task.unit) if task else taken.with_name("replaced")
+                folder.mkdir(exist_ok=True)
+                path.rename(folder / path.name)
+            await anyio.lowlevel.checkpoint()  # thousands may wait
+
+    def _is_over(self, name: str, before: datetime | None = None) -> bool:
+        unit = self._store.get(Unit, name)
+        final = unit is not None and unit.state in FINAL and (before is None or unit.since < before)
+        return final and all(attempt.end for attempt in self._store.select(Attempt, unit=name))
+
+    # ── what is old ──
+
+    async def _prune(self, at: datetime) -> None:
+        where, days = self._live.places, self._live.settings.keep.days
+        if not days:
+            return
+        before = at - timedelta(days=days)
+        begun = min((unit.accepted for unit in self._store.open(Unit)), default=at)
+        runs = [path for path in _older(where.home / "attempts", before) if self._is_over(path.name, before)]
+        logs = [path for path in _older(where.judged, min(before, begun)) if (path / "exit.json").exists()]
+        for path in (*runs, *logs):
+            await self._workspaces.remove(path)
+        aside = [path.name for path in _older(where.work / "workspaces", before) if ABANDONED in path.name]
+        away = [name for name in aside if await self.put_away(name, at)]
+        if runs or logs or away:
+            self._store.write(Event.KEPT_PRUNED, now=at, runs=len(runs), logs=len(logs), workspaces=away)
+
+
+def _older(folder: Path, before: datetime) -> Iterator[Path]:
+    """What lies in a folder of ours and has not changed since."""
+    for path in sorted(folder.iterdir()) if is_real(folder) else ():
+        if path.lstat().st_ctime < before.timestamp():
+            yield path

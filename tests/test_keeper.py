@@ -1,0 +1,388 @@
+"""The keeper on a real repository, store and workspaces: what attempts made is never lost, and refs do not grow."""
+
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import anyio
+import pytest
+
+from factory import process
+from factory.archive import AT_ONCE, CHAINS
+from factory.errors import GitError
+from factory.journal import Event
+from factory.keeper import Keeper
+from factory.process import Command
+from factory.records import Attempt, Task
+from factory.settings import Settings
+from factory.shim import MARKER
+from factory.unit import EndReason, Unit, UnitState
+from tests.floor import Scene, at, scene_in
+from tests.git_repo import git
+
+MONTH = f"{at():%Y-%m}"
+LATER = timedelta(days=31)
+
+
+@pytest.fixture
+async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    async with scene_in(tmp_path) as made:
+        yield made
+
+
+def own(scene: Scene, *argv: str) -> str:
+    """What git says of the factory repository."""
+    return git(scene.live.places.git, *argv)
+
+
+def refs(scene: Scene) -> list[str]:
+    """The factory's refs."""
+    return own(scene, "for-each-ref", "--format=%(refname)", "refs/factory").splitlines()
+
+
+async def made(scene: Scene, name: str, state: UnitState, *, attempts: int = 1, source: str = "") -> list[str]:
+    """A unit with attempts that each left a tree, kept as a worker keeps it; the commits."""
+    base = await scene.floor.trunk.refresh()
+    workspaces, commits = scene.floor.workspaces, []
+    unit = Unit(id=name, title=name, state=state, since=at(), accepted=at(), attempt=attempts)
+    task = Task(unit=name, name=f"{name}.md", text="do it", source=source or f"1-{name}.md")
+    scene.store.write(Event.TASK_ACCEPTED, unit, task, now=at(), unit=name)
+    for number in range(1, attempts + 1):
+        blob = subprocess.run(
+            ["git", "hash-object", "-w", "--stdin"],
+            cwd=scene.live.places.git,
+            input=f"{name} {number}".encode(),
+            capture_output=True,
+            check=True,
+        ).stdout.decode()
+        tree = subprocess.run(
+            ["git", "mktree"],
+            cwd=scene.live.places.git,
+            input=f"100644 blob {blob.strip()}\tmade.txt\n".encode(),
+            capture_output=True,
+            check=True,
+        ).stdout.decode()
+        commits.append(await workspaces.keep(name, number, tree=tree.strip(), base=base, message=f"{name} {number}"))
+        run_dir = scene.live.places.run_dir(name, number)
+        run_dir.mkdir(parents=True)
+        attempt = Attempt(
+            unit=name,
+            number=number,
+            worker="w1",
+            agent="a",
+            start=at(),
+            end=at(),
+            reason=EndReason.GATE_RED,
+            base=base,
+            commit=commits[-1],
+            ref=f"refs/factory/attempts/{name}/{number}",
+            run_dir=str(run_dir),
+        )
+        scene.store.write(Event.ATTEMPT_ENDED, attempt, now=at(), unit=name)
+    return commits
+
+
+def attempt(scene: Scene, name: str, number: int = 1) -> Attempt:
+    found = scene.store.get(Attempt, name, number)
+    assert found is not None
+    return found
+
+
+def again(scene: Scene) -> Keeper:
+    """The keeper of the next daemon."""
+    keeper = scene.floor.keeper
+    return Keeper(
+        store=scene.store,
+        live=scene.live,
+        own=scene.floor.trunk.own,
+        trunk_ref="refs/heads/main",
+        workspaces=keeper._workspaces,
+    )
+
+
+# ── the archive ──
+
+
+async def test_the_attempts_of_final_units_move_into_the_months_chain_and_those_of_open_ones_stay(scene: Scene) -> None:
+    landed = await made(scene, "landed", UnitState.LANDED, attempts=2)
+    await made(scene, "open", UnitState.HELD)
+
+    await scene.floor.keeper.tick(at())
+
+    assert refs(scene) == [f"{CHAINS}{MONTH}", "refs/factory/attempts/open/1"]
+    assert own(scene, "log", "-1", "--format=%P", f"{CHAINS}{MONTH}").split()[1:] == landed
+    assert f"landed/1 {landed[0]}\nlanded/2 {landed[1]}" in own(scene, "log", "-1", "--format=%B", f"{CHAINS}{MONTH}")
+    assert [attempt(scene, "landed", number).ref for number in (1, 2)] == [f"{CHAINS}{MONTH}"] * 2
+    assert own(scene, "show", f"{landed[1]}:made.txt") == "landed 2"
+
+
+async def test_each_pass_adds_a_link_to_the_chain_and_everything_survives_a_gc_by_hand(scene: Scene) -> None:
+    first = await made(scene, "one", UnitState.LANDED)
+    await scene.floor.keeper.tick(at())
+    second = await made(scene, "two", UnitState.CANCELLED)
+    await scene.floor.keeper.tick(at())
+
+    own(scene, "gc", "-q", "--prune=now")
+
+    assert [own(scene, "show", f"{commit}:made.txt") for commit in (*first, *second)] == ["one 1", "two 1"]
+    assert len(own(scene, "log", "--first-parent", "--format=%s", f"{CHAINS}{MONTH}").split("\n")) == 3
+    assert set(await scene.floor.keeper.archive.entries()) == {"one/1", "two/1"}
+
+
+async def test_more_attempts_than_one_commit_takes_go_in_several_and_leave_no_ref(scene: Scene) -> None:
+    base = await scene.floor.trunk.refresh()
+    count = AT_ONCE + 3
+    orders = "".join(f"create refs/factory/attempts/u{number}/1 {base}\n" for number in range(count))
+    subprocess.run(["git", "update-ref", "--stdin"], cwd=scene.live.places.git, input=orders.encode(), check=True)
+    units = [
+        Unit(id=f"u{number}", title="u", state=UnitState.LANDED, since=at(), accepted=at()) for number in range(count)
+    ]
+    scene.store.write(Event.TASK_ACCEPTED, *units, now=at())
+
+    await scene.floor.keeper.tick(at())
+
+    assert refs(scene) == [f"{CHAINS}{MONTH}"]
+    assert len(await scene.floor.keeper.archive.entries()) == count
+
+
+async def test_a_quiet_line_with_open_units_starts_no_process(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    await made(scene, "open", UnitState.READY)
+    await made(scene, "over", UnitState.LANDED)
+    await scene.floor.keeper.tick(at())
+    monkeypatch.setattr("factory.process.Popen", None)
+
+    await scene.floor.keeper.tick(at() + timedelta(days=8))
+
+    assert len(refs(scene)) == 2
+
+
+async def test_an_attempt_that_still_runs_after_its_unit_was_cancelled_is_waited_for(scene: Scene) -> None:
+    await made(scene, "u", UnitState.CANCELLED)
+    ended = attempt(scene, "u")
+    scene.store.write(Event.ATTEMPT_NOTED, replace(ended, end=None), now=at(), unit="u")
+    await scene.floor.keeper.tick(at())
+    assert refs(scene) == ["refs/factory/attempts/u/1"]
+    scene.store.write(Event.ATTEMPT_ENDED, ended, now=at(), unit="u")
+
+    await scene.floor.keeper.tick(at())
+
+    assert refs(scene) == [f"{CHAINS}{MONTH}"]
+
+
+async def test_died_between_the_chain_and_the_record_the_next_daemon_writes_it_down(scene: Scene) -> None:
+    (commit,) = await made(scene, "u", UnitState.LANDED)
+    await scene.floor.keeper.archive.put({"u/1": commit}, at())
+    assert attempt(scene, "u").ref == "refs/factory/attempts/u/1"
+
+    await again(scene).tick(at())
+
+    assert attempt(scene, "u").ref == f"{CHAINS}{MONTH}"
+
+
+async def test_a_chain_that_was_written_while_its_refs_stayed_is_no_harm(scene: Scene) -> None:
+    (commit,) = await made(scene, "u", UnitState.LANDED)
+    await scene.floor.keeper.archive.put({"u/1": commit}, at())
+    own(scene, "update-ref", "refs/factory/attempts/u/1", commit)  # as if killed before the deletion
+
+    await again(scene).tick(at())
+
+    assert refs(scene) == [f"{CHAINS}{MONTH}"]
+    assert own(scene, "show", f"{commit}:made.txt") == "u 1"
+
+
+async def test_a_ref_that_moved_meanwhile_is_not_deleted(scene: Scene) -> None:
+    (commit,) = await made(scene, "u", UnitState.LANDED)
+    own(scene, "update-ref", "refs/factory/attempts/u/1", scene.head())
+
+    with pytest.raises(GitError):
+        await scene.floor.keeper.archive.put({"u/1": commit}, at())
+
+    assert refs(scene) == ["refs/factory/attempts/u/1"]
+
+
+# ── locks ──
+
+
+async def test_a_lock_that_a_killed_git_left_is_removed_at_once(scene: Scene) -> None:
+    lock = scene.live.places.git / "refs/heads/main.lock"
+    lock.touch()
+
+    assert again(scene).unlock() == [lock]
+    assert not lock.exists()
+
+
+async def test_a_lock_that_a_living_git_may_hold_is_left_until_that_git_has_ended(scene: Scene) -> None:
+    git_dir = scene.live.places.git
+    lock, keeper = git_dir / "packed-refs.lock", again(scene)
+    lock.touch()
+    env = {"PATH": os.environ["PATH"], "GIT_DIR": str(git_dir)}
+    holds = ["git", "hash-object", "--stdin"]
+    with subprocess.Popen(holds, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as older:  # noqa: ASYNC220
+        assert keeper.unlock() == []
+        with subprocess.Popen(holds, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as younger:  # noqa: ASYNC220
+            assert keeper.unlock() == []
+            older.kill()
+            older.wait()
+
+            assert keeper.unlock() == [lock]
+            younger.kill()
+
+
+# ── task files ──
+
+
+async def test_what_lies_among_the_taken_files_is_unfinished_the_others_go_to_their_units(scene: Scene) -> None:
+    taken = scene.live.places.intake / "taken"
+    taken.mkdir(parents=True)
+    for source in ("1-open.md", "1-over.md", "0-over.md"):
+        (taken / source).write_text(source)
+    await made(scene, "open", UnitState.READY)
+    await made(scene, "over", UnitState.LANDED)
+
+    await scene.floor.keeper.tick(at())
+
+    assert [path.name for path in taken.iterdir()] == ["1-open.md"]
+    assert (scene.live.places.unit_dir("over") / "1-over.md").read_text() == "1-over.md"
+    assert (scene.live.places.intake / "replaced" / "0-over.md").read_text() == "0-over.md"
+
+
+# ── retention ──
+
+
+async def test_run_dirs_of_final_units_go_after_the_set_days_and_their_trees_stay(scene: Scene) -> None:
+    (commit,) = await made(scene, "over", UnitState.LANDED)
+    await made(scene, "open", UnitState.HELD)
+    attempts = scene.live.places.home / "attempts"
+    await scene.floor.keeper.tick(at() + timedelta(days=29))
+    assert sorted(path.name for path in attempts.iterdir()) == ["open", "over"]
+
+    await scene.floor.keeper.tick(at() + LATER)
+
+    assert [path.name for path in attempts.iterdir()] == ["open"]
+    assert own(scene, "show", f"{commit}:made.txt") == "over 1"
+    (told,) = [entry for entry in scene.store.journal() if entry.event is Event.KEPT_PRUNED]
+    assert told.detail == {"runs": 1, "logs": 0, "workspaces": []}
+
+
+async def test_with_nought_days_nothing_is_ever_deleted(tmp_path: Path) -> None:
+    async with scene_in(tmp_path, keep={"days": 0}) as scene:
+        await made(scene, "over", UnitState.LANDED)
+
+        await scene.floor.keeper.tick(at() + timedelta(days=9999))
+
+        assert scene.live.places.run_dir("over", 1).is_dir()
+
+
+async def test_logs_of_gates_stay_while_a_unit_that_may_ask_for_them_is_open(scene: Scene) -> None:
+    log = scene.live.places.judged / "b1-0000-test"
+    log.mkdir()
+    (log / "exit.json").touch()
+    await made(scene, "open", UnitState.HELD)
+    scene.change("open", accepted=at() - timedelta(days=3))
+    await scene.floor.keeper.tick(at() + LATER)
+    assert log.exists()
+    scene.change("open", state=UnitState.CANCELLED)
+
+    await scene.floor.keeper.tick(at() + 2 * LATER)
+
+    assert not log.exists()
+
+
+async def test_links_among_what_is_old_are_removed_and_never_followed(scene: Scene) -> None:
+    theirs = scene.folder / "theirs"
+    theirs.mkdir()
+    (theirs / "diary.txt").write_text("mine")
+    await made(scene, "over", UnitState.LANDED)
+    (scene.live.places.run_dir("over", 1) / "link").symlink_to(theirs)
+    (scene.live.places.work / "workspaces").mkdir()
+    (scene.live.places.work / "workspaces/w1.abandoned-0").symlink_to(theirs)
+
+    await scene.floor.keeper.tick(at() + LATER)
+
+    assert (theirs / "diary.txt").read_text() == "mine"
+    assert not scene.live.places.unit_dir("over").exists()
+    assert not os.path.lexists(scene.live.places.work / "workspaces/w1.abandoned-0")
+
+
+async def test_a_folder_of_ours_that_became_a_link_is_not_looked_into(scene: Scene) -> None:
+    await made(scene, "over", UnitState.LANDED)
+    attempts, theirs = scene.live.places.home / "attempts", scene.folder / "theirs"
+    attempts.rename(theirs)
+    attempts.symlink_to(theirs)
+
+    await scene.floor.keeper.tick(at() + LATER)
+
+    assert (theirs / "over/1").is_dir()
+
+
+# ── workspaces ──
+
+
+async def aside(scene: Scene, text: str = "left\n") -> Path:
+    """A workspace with work in it that was put out of use."""
+    workspace = await scene.floor.workspaces.prepare("w1", base=await scene.floor.trunk.refresh())
+    (workspace.tree / "left.txt").write_text(text)
+    return scene.floor.workspaces.abandon("w1")
+
+
+async def test_an_abandoned_workspace_is_kept_as_a_tree_before_it_goes(scene: Scene) -> None:
+    place = await aside(scene)
+    await scene.floor.keeper.tick(at())
+    assert place.exists()
+
+    await scene.floor.keeper.tick(at() + LATER)
+
+    ((name, kept),) = (await scene.floor.keeper.archive.entries()).items()
+    assert (place.exists(), name) == (False, f"rescue/{place.name}")
+    assert own(scene, "show", f"{kept.commit}:left.txt") == "left"
+    assert list(scene.live.places.index.glob("*abandoned*")) == []
+
+
+async def test_where_somebody_still_works_in_it_it_stays(scene: Scene) -> None:
+    place = await aside(scene)
+    with subprocess.Popen([sys.executable, "-c", "input()"], cwd=place / "tree", stdin=subprocess.PIPE) as child:  # noqa: ASYNC220
+        await scene.floor.keeper.tick(at() + LATER)
+        child.kill()
+
+    assert place.exists()
+
+
+async def test_what_still_runs_of_an_attempt_that_is_over_is_ended_first(scene: Scene) -> None:
+    place = await aside(scene)
+    run_dir = scene.live.places.run_dir("gone", 1)
+    env = {"PATH": os.environ["PATH"]}
+    child = await process.start(Command(argv=("sleep", "600"), cwd=scene.folder, env=env, run_dir=run_dir))
+    while not process.living(f"{MARKER}={run_dir}"):  # noqa: ASYNC110 - another process's environment
+        await anyio.sleep(0.01)
+    assert scene.floor.keeper.strays() == [run_dir]
+
+    await scene.floor.keeper.tick(at() + LATER)
+
+    with anyio.fail_after(5):
+        await child.wait()
+    assert not place.exists()
+
+
+async def test_what_git_cannot_take_is_not_deleted(scene: Scene) -> None:
+    place = await aside(scene)
+    long = place / "tree" / "/".join(["d" * 200] * 19)
+    long.mkdir(parents=True)
+    os.chdir(long)
+    try:
+        Path("e" * 200).mkdir()
+        os.chdir("e" * 200)
+        Path("f" * 200).write_text("too deep for a path")
+    finally:
+        os.chdir(scene.folder)
+
+    await scene.floor.keeper.tick(at() + LATER)
+
+    assert place.exists()
+
+
+async def test_settings_say_what_is_kept() -> None:
+    assert Settings().keep.days == 30
