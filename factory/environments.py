@@ -32,6 +32,12 @@ _TOOLS = ("python3", "uv", "node", "npm", "pnpm", "yarn", "go", "cargo", "rustc"
 _TOOLCHAINS = {"RUSTUP_HOME": ".rustup", "PYENV_ROOT": ".pyenv", "VOLTA_HOME": ".volta", "ASDF_DATA_DIR": ".asdf"}
 _CACHES = ("PIP_CACHE_DIR", "UV_CACHE_DIR", "npm_config_cache", "GOMODCACHE", "GOCACHE", "CARGO_HOME")
 _BUILD_CACHES = (".cache", ".vite", ".vitest")  # what node tools write into node_modules while they work
+_COMMON = frozenset({"tests", "docs", "examples", "scripts", "benchmarks", "tools", "setup", "conftest", "noxfile"})
+_NAME = re.compile(r"""(?:^|\()\s*name\s*=\s*["']?([\w.-]+)""", re.MULTILINE)  # of a project, in any of its manifests
+_CURE = (
+    ": gates would test that and not the candidate. Install the project editable (pip install -e .), "
+    "e.g. in conventions/workspace/setup.sh."
+)
 _PROBE = """\
 import importlib.metadata, importlib.util, json, os, sys
 modules = {}
@@ -149,7 +155,9 @@ class Environments:
 
     async def refresh(self, place: Place) -> None:
         """Empty HOME and TMPDIR: nothing that ran before speaks to what runs next."""
-        await to_thread.run_sync(_empty, (place.home, place.tmp))
+        await to_thread.run_sync(_remove, (place.home, place.tmp))
+        for folder in (place.home, place.tmp):
+            folder.mkdir(parents=True)
 
     async def run(
         self, argv: tuple[str, ...], place: Place, *, name: str, script: str = "", seconds: float, judging: bool = False
@@ -173,10 +181,12 @@ class Environments:
         place.stamp.unlink(missing_ok=True)
         await to_thread.run_sync(_remove, [place.venv, *_kept(place, setup)])
         await self.refresh(place)
-        named = {"{venv}": str(place.venv), "{python}": self._python()}
-        orders = [(_filled(command, named), "") for command in setup.commands]
+        orders = [(command, "") for command in setup.commands]
         orders += [(("sh", setup.reason), setup.script)] if setup.script else []
-        for argv, script in orders:
+        for command, script in orders:
+            argv = tuple(
+                part.replace("{venv}", str(place.venv)).replace("{python}", self._python()) for part in command
+            )
             ran = await self.run(argv, place, name="setup", script=script, seconds=SETUP_SECONDS)
             if not ran.ok:
                 return _failure(" ".join(argv), ran)
@@ -223,11 +233,9 @@ def _path(environ: Mapping[str, str], root: Path) -> str:
     own = sys.prefix if sys.prefix != sys.base_prefix else ""
     barred = [Path(folder).resolve() for folder in (root, environ.get("VIRTUAL_ENV"), own) if folder]
     folders = [folder for folder in environ.get("PATH", os.defpath).split(os.pathsep) if folder[:1] == "/"]
-    kept = [folder for folder in folders if not any(Path(folder).resolve().is_relative_to(bar) for bar in barred)]
-    return os.pathsep.join(kept)
-
-
-_COMMON = frozenset({"tests", "docs", "examples", "scripts", "benchmarks", "tools", "setup", "conftest", "noxfile"})
+    return os.pathsep.join(
+        folder for folder in folders if not any(Path(folder).resolve().is_relative_to(bar) for bar in barred)
+    )
 
 
 def _failure(command: str, ran: Ran) -> SetupFailed:
@@ -273,13 +281,6 @@ def _outside_python(place: Place, facts: Mapping[str, Any]) -> str:
     return ""
 
 
-_NAME = re.compile(r"""(?:^|\()\s*name\s*=\s*["']?([\w.-]+)""", re.MULTILINE)
-_CURE = (
-    ": gates would test that and not the candidate. Install the project editable (pip install -e .), "
-    "e.g. in conventions/workspace/setup.sh."
-)
-
-
 def _project(tree: Path) -> str:
     texts = (_text(tree / name) for name in ("pyproject.toml", "setup.cfg", "setup.py"))
     return next((_plain(found[1]) for text in texts if (found := _NAME.search(text))), "")
@@ -298,13 +299,11 @@ def _modules(tree: Path) -> list[str]:
 
 def _contents(tree: Path, globs: Iterable[str]) -> Iterator[str]:
     found = set[Path]()
-    for glob in globs:
-        if not glob.startswith("/") and ".." not in glob.split("/"):
-            with suppress(ValueError, IndexError):  # no glob, so it names nothing
-                found.update(tree.glob(glob))
-    for path in sorted(found):
-        if path.is_file():
-            yield f"{path.relative_to(tree)} {hashlib.sha256(path.read_bytes()).hexdigest()}"
+    for glob in (glob for glob in globs if glob[:1] != "/" and ".." not in glob.split("/")):
+        with suppress(ValueError, IndexError):  # no glob, so it names nothing
+            found.update(tree.glob(glob))
+    for path in sorted(filter(Path.is_file, found)):
+        yield f"{path.relative_to(tree)} {hashlib.sha256(path.read_bytes()).hexdigest()}"
 
 
 def _stamped(place: Place, setup: Setup, asked: str, verify: bool) -> Ready | None:
@@ -337,13 +336,11 @@ def _print(place: Place, setup: Setup) -> Print:
     tops = [place.venv, *_kept(place, setup)]
     _remove([top / cache for top in tops[1:] if not top.is_symlink() for cache in _BUILD_CACHES])
     print_ = {"python": _identity(str(place.venv / "bin/python"))}
-    for top in tops:
-        for folder, folders, files in os.walk(top):
-            for name in (*files, *folders):
-                path = f"{folder}/{name}"
-                about = os.lstat(path)
-                times = (about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino)
-                print_[path] = (about.st_mode, *(() if stat.S_ISDIR(about.st_mode) else times))
+    for folder, folders, files in (below for top in tops for below in os.walk(top)):
+        for name in (*files, *folders):
+            about = os.lstat(f"{folder}/{name}")
+            times = (about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino)
+            print_[f"{folder}/{name}"] = (about.st_mode, *(() if stat.S_ISDIR(about.st_mode) else times))
     return print_
 
 
@@ -371,22 +368,12 @@ def _tail(run_dir: Path) -> str:
     return b"".join(path.read_bytes() for path in logs)[-TAIL_BYTES:].decode(errors="replace")
 
 
-def _filled(command: Sequence[str], named: Mapping[str, str]) -> tuple[str, ...]:
-    return tuple(re.sub(r"\{(venv|python)\}", lambda found: named[found[0]], part) for part in command)
-
-
 def _script(run_dir: Path, text: str) -> tuple[str, ...]:
     run_dir.mkdir(parents=True, exist_ok=True)
     path = run_dir / "script"
     path.write_text(text)
     path.chmod(0o500)
     return (str(path),) if text.startswith("#!") else ("sh", str(path))
-
-
-def _empty(folders: Iterable[Path]) -> None:
-    _remove(folders)
-    for folder in folders:
-        folder.mkdir(parents=True)
 
 
 def _remove(paths: Iterable[Path]) -> None:

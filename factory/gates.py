@@ -5,11 +5,10 @@ the gates that the caller's rules hold (trunk's), and a settled one is not asked
 """
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from anyio import to_thread
 
 from factory import process
 from factory.environments import Environments, Place, Ran, Ready, SetupFailed
-from factory.inference import Gate, Rules
+from factory.inference import Gate, Rules, digest
 from factory.journal import Event
 from factory.ports import Store
 from factory.records import Verdict
@@ -27,6 +26,7 @@ from factory.workspaces import Bench
 
 UNMEASURED_SECONDS, LEAST_SECONDS, MEASURED = 1800.0, 60.0, 200
 FIRST_BENCH = 100  # place index of benches: workers have lower ones
+Limits = Callable[[], GateLimits]
 
 
 class Answer(StrEnum):
@@ -98,13 +98,7 @@ class Trial:
 def accepting(commands: Sequence[str]) -> tuple[Gate, ...]:
     """Accept commands as gates, each with a clean checkout of its own, before all others."""
     return tuple(
-        Gate(
-            name=f"accept: {command}",
-            group=at - len(commands),
-            command=("sh", "-c", command),
-            reason="accept",
-            said=command,
-        )
+        Gate(f"accept: {command}", at - len(commands), ("sh", "-c", command), "accept", said=command)
         for at, command in enumerate(commands)
     )
 
@@ -121,13 +115,7 @@ class Gates:
     """Judges trees on benches."""
 
     def __init__(
-        self,
-        *,
-        store: Store,
-        environments: Environments,
-        logs: Path,
-        limits: Callable[[], GateLimits],
-        sandbox: str = "off",
+        self, *, store: Store, environments: Environments, logs: Path, limits: Limits, sandbox: str = "off"
     ) -> None:
         self._store, self._environments, self._logs = store, environments, logs
         self._limits, self._sandbox = limits, sandbox
@@ -148,8 +136,8 @@ class Gates:
 
     async def end_leftovers(self) -> bool:
         """End what a dead daemon's gates and setups left running; true when nothing is left of them."""
-        runs = await to_thread.run_sync(_unfinished, self._logs)
-        return all([await process.end(run_dir) for run_dir in runs])
+        starts = await to_thread.run_sync(lambda: sorted(self._logs.glob("*/start.json")))
+        return all([await process.end(at.parent) for at in starts if not at.with_name("exit.json").exists()])
 
     def limit(self, gate: Gate, runs: int = 0) -> float:
         """Seconds that the gate may take: as its file says, else as configured, else as measured."""
@@ -171,11 +159,11 @@ class Gates:
         clean = isinstance(ready, Ready) and not ready.built
         if isinstance(ready, SetupFailed):
             return Judgement(answer=Answer.SETUP, failed=ready), []
-        verdicts: list[Verdict] = []
-        cached: set[str] = set()
+        verdicts, cached, changed = list[Verdict](), set[str](), list[str]()
         for _, group in groupby(sorted(gates, key=lambda gate: gate.group), key=lambda gate: gate.group):
-            trials = [Trial(gate, self._key(case, gate, ready)) for gate in group]
-            known = [verdict for trial in trials if (verdict := self._settled(trial.key))]
+            trials = [Trial(gate, digest(case.tree, gate.digest, ready.key, self._sandbox)) for gate in group]
+            found = [self._store.get(Verdict, trial.key) for trial in trials]
+            known = [verdict for verdict in found if verdict and verdict.settled]
             asked = [trial for trial in trials if trial.key not in {verdict.key for verdict in known}]
             cached |= {verdict.key for verdict in known}
             await self._run_group(case, asked, clean=clean)
@@ -188,8 +176,9 @@ class Gates:
                 return replace(odd, verdicts=tuple(verdicts), cached=frozenset(cached)), []
             verdicts += [self._record(case, trial, disturbed=bool(changed)) for trial in asked]
             if changed or (stop and not all(verdict.ok for verdict in verdicts)):
-                return _judgement(verdicts, cached), changed
-        return _judgement(verdicts, cached), []
+                break
+        answer = Answer.GREEN if all(verdict.ok for verdict in verdicts) else Answer.RED
+        return Judgement(answer=answer, verdicts=tuple(verdicts), cached=frozenset(cached)), changed
 
     async def _run_group(self, case: Case, trials: Sequence[Trial], *, clean: bool) -> None:
         """Run them side by side, then the red ones again, each time in a checkout that is `clean` or made so."""
@@ -221,13 +210,6 @@ class Gates:
             self._seconds[gate] = deque((verdict.seconds for verdict in greens), maxlen=MEASURED)
         return self._seconds[gate]
 
-    def _key(self, case: Case, gate: Gate, ready: Ready) -> str:
-        return sha256("\0".join((case.tree, gate.digest, ready.key, self._sandbox)).encode()).hexdigest()
-
-    def _settled(self, key: str) -> Verdict | None:
-        verdict = self._store.get(Verdict, key)
-        return verdict if verdict and verdict.settled else None
-
     def _record(self, case: Case, trial: Trial, *, disturbed: bool) -> Verdict:
         ran, agreed = trial.last, all(run.exit.cause != "timeout" for run in trial.runs) and len(trial.runs) > 1
         verdict = Verdict(
@@ -257,11 +239,6 @@ class Gates:
             )
 
 
-def _judgement(verdicts: Sequence[Verdict], cached: Iterable[str]) -> Judgement:
-    answer = Answer.GREEN if all(verdict.ok for verdict in verdicts) else Answer.RED
-    return Judgement(answer=answer, verdicts=tuple(verdicts), cached=frozenset(cached))
-
-
 def _odd(trials: Sequence[Trial]) -> Judgement | None:
     """What makes a group's answer nobody's: a runner that is not there, a run that was broken off."""
     for trial in trials:
@@ -287,8 +264,3 @@ def _said(ran: Ran) -> str:
     if ran.exit.cause == "timeout":
         end = f"[ended after {ran.exit.seconds:.1f} s: it takes too long]"
     return f"{ran.tail}\n{end}" if end else ran.tail
-
-
-def _unfinished(logs: Path) -> list[Path]:
-    starts = sorted(logs.glob("*/start.json"))
-    return [path.parent for path in starts if not (path.parent / "exit.json").exists()]

@@ -61,18 +61,18 @@ done = unittest.main(module=None, argv=["unittest", "discover", {}], exit=False)
 sys.exit(0 if done.testsRun and done.wasSuccessful() else 1)"""  # before 3.12 no test at all counts as success
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Gate:
     """A judge of a clean checkout: exit 0 is green. Same group in parallel, lower groups first."""
 
     name: str
     group: int
     command: tuple[str, ...] = ()
+    reason: str = ""  # the gate's file, or why it was inferred
+    said: str = ""  # the command as a person would type it, where it differs
     script: str = ""  # the text of a *.sh gate, written outside the bench before it runs
     timeout_s: float = 0.0  # 0: as configured, or measured
     flaky_reruns: int | None = None  # None: as configured
-    reason: str  # the gate's file, or why it was inferred
-    said: str = ""  # the command as a person would type it, where it differs
 
     @property
     def digest(self) -> str:
@@ -126,7 +126,7 @@ def wanted(listing: Sequence[str]) -> list[str]:
 def rules_of(listing: Sequence[str], contents: Mapping[str, str]) -> Rules:
     """The gates and the setup of a commit; raise ConfigError for a gate or setup file that is wrong."""
     files = _Files(listing, contents)
-    gates = _explicit(files) or _inferred(files)
+    gates = _explicit(files) or tuple([*_python_gates(files), *_node_gates(files)] or _make_gates(files))
     tools = _tools(gates)
     setup = _script_setup(files) if SETUP in files.names else _inferred_setup(files, tools)
     sources = {name for name in files.names if name.startswith(GATES) or name == SETUP}
@@ -185,13 +185,13 @@ def _gate_of(path: str, text: str) -> Gate:
         raise ConfigError(f"{path} is not run: a gate is called NN-name.sh or NN-name.toml, e.g. {GATES}20-test.sh")
     name, group = f"{form[1]}-{form[2]}", int(form[1])
     if form[3] == "toml":
-        return Gate(name=name, group=group, **_toml_gate(path, text), reason=path)
+        return _toml_gate(name, group, path, text)
     if not _code(text):
         raise ConfigError(f"{path} has no command and would pass everything. Write one, or remove the file.")
-    return Gate(name=name, group=group, script=text, reason=path)
+    return Gate(name, group, (), path, script=text)
 
 
-def _toml_gate(path: str, text: str) -> dict[str, Any]:
+def _toml_gate(name: str, group: int, path: str, text: str) -> Gate:
     try:
         told = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -205,49 +205,41 @@ def _toml_gate(path: str, text: str) -> dict[str, Any]:
     typed = type(timeout) in (int, float) and type(reruns) in (int, NoneType)
     if not runs or not typed or min(timeout, reruns or 0) < 0:
         raise ConfigError(f"{path}: {_GATE_FORM}")
-    return {"command": tuple(command), "timeout_s": float(timeout), "flaky_reruns": reruns}
-
-
-def _inferred(files: _Files) -> tuple[Gate, ...]:
-    return tuple([*_python_gates(files), *_node_gates(files)] or _make_gates(files))
-
-
-def _gate(name: str, group: int, command: tuple[str, ...], reason: str, said: str = "") -> Gate:
-    return Gate(name=name, group=group, command=command, reason=reason, said=said)
+    return Gate(name, group, tuple(command), path, timeout_s=float(timeout), flaky_reruns=reruns)
 
 
 def _python_gates(files: _Files) -> Iterator[Gate]:
     if why := files.configured("ruff"):
-        yield _gate("ruff", 10, ("ruff", "check", "."), why)
+        yield Gate("ruff", 10, ("ruff", "check", "."), why)
     if why := files.configured("mypy"):
         aimed = {"files", "packages", "modules"} & _at(files.pyproject, "tool", "mypy").keys()
         named = aimed or _MYPY_AIM.search(files.text("mypy.ini", ".mypy.ini", "setup.cfg"))
-        yield _gate("mypy", 10, ("mypy",) if named else ("mypy", "."), why)
+        yield Gate("mypy", 10, ("mypy",) if named else ("mypy", "."), why)
     why, first = files.configured("pytest"), next(iter(files.tests), "")
     tests, told = files.text(*files.tests[:20]), files.text(*files.matching(*_PYTHON_INPUTS, "tox.ini"))
     spoken = re.search(r"\bpytest\b", told + tests) or any(name.endswith("conftest.py") for name in files.names)
     if why or (first and (spoken or "unittest" not in tests)):
-        yield _gate("pytest", 20, ("python", "-m", "pytest"), why or f"test files ({first} …)")
+        yield Gate("pytest", 20, ("python", "-m", "pytest"), why or f"test files ({first} …)")
     elif first:
         start = first.split("/")[0] if "/" in first else "."
         where = ["-s", start, *(["-t", "."] if f"{start}/__init__.py" in files.names else [])]
         command = ("python", "-c", _UNITTEST.format(", ".join(f'"{part}"' for part in where)))
         said = " ".join(["python -m unittest discover", *where])
-        yield _gate("unittest", 20, command, f"unittest cases ({first} …)", said)
+        yield Gate("unittest", 20, command, f"unittest cases ({first} …)", said)
 
 
 def _node_gates(files: _Files) -> Iterator[Gate]:
     scripts = _at(files.package, "scripts")
     if scripts.get("lint"):
-        yield _gate("lint", 10, ("npm", "run", "lint"), "package.json, scripts.lint")
+        yield Gate("lint", 10, ("npm", "run", "lint"), "package.json, scripts.lint")
     if scripts.get("test") and "no test specified" not in str(scripts["test"]):
-        yield _gate("test", 20, ("npm", "test"), "package.json, scripts.test")
+        yield Gate("test", 20, ("npm", "test"), "package.json, scripts.test")
 
 
 def _make_gates(files: _Files) -> list[Gate]:
     name = next((name for name in _RULED_BY["make"] if name in files.names), "")
     targets = sorted(re.findall(r"^(check|test)\s*::?(?!=)", files.text(name), re.MULTILINE))
-    return [_gate(target, 20, ("make", target), f"{name}, target {target}") for target in targets[:1]]
+    return [Gate(target, 20, ("make", target), f"{name}, target {target}") for target in targets[:1]]
 
 
 # ── setup ──

@@ -4,7 +4,6 @@ Invariant: nothing here knows an agent by name; what differs between two of them
 """
 
 import json
-import os
 import re
 import shutil
 import tomllib
@@ -20,11 +19,11 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from factory.errors import ConfigError, NotYet, did_you_mean
+from factory.tail import Tail
 
 PLACEHOLDERS = ("prompt", "prompt_file", "workspace", "session", "model", "outbox", "run_dir", "resume")
 ALWAYS = ("PATH", "HOME", "LANG", "LC_*", "SHELL", "USER", "LOGNAME")  # of the daemon's environment, to every agent
 LONG_PROMPT = 100 << 10  # bytes; one argument may have 128 KiB on Linux
-_LONG_LINE = 8 << 20
 _TAIL = 4000  # characters kept of plain text
 _WORDS = re.compile(r"\{([a-z_]+)\}")
 _IF = r"((?:\[[^\]=]+=[^\]]*\])*)"
@@ -255,10 +254,7 @@ class OutputReader:
     """
 
     def __init__(self, runtime: Runtime, run_dir: Path, *, earlier: Usage | None = None) -> None:
-        self._rules, self._limit = runtime.output, runtime.limit
-        self._newest, self._older = run_dir / "output.log", run_dir / "output.1.log"
-        self._at = (0, 0)  # inode and offset of what was read
-        self._rest = b""
+        self._rules, self._limit, self._tail = runtime.output, runtime.limit, Tail(str(run_dir))
         self._earlier = earlier or Usage()
         self._seen = Seen(done=not self._rules.done_if)
 
@@ -267,10 +263,7 @@ class OutputReader:
 
         while it runs, a line on stderr about a limit may well be followed by a retry that works.
         """
-        *lines, self._rest = (self._rest + self._fresh()).split(b"\n")
-        if ended or len(self._rest) > _LONG_LINE:
-            lines, self._rest = [*lines, self._rest], b""
-        plain = [line for line in lines if not self._event(line, now)]
+        plain = [line for line in self._tail.lines(ended=ended) if not self._event(line, now)]
         if text := b"\n".join(plain)[-4 * _TAIL :].decode(errors="replace").strip():
             self._seen.tail = f"{self._seen.tail}\n{text}"[-_TAIL:].strip()
             if self._rules.format == "text":
@@ -278,22 +271,6 @@ class OutputReader:
         if ended:
             self._trouble(self._seen.tail, now)
         return replace(self._seen)
-
-    def _fresh(self) -> bytes:
-        inode = _inode(self._newest)
-        if inode == self._at[0]:
-            return self._from(self._newest, self._at[1])
-        # Rotated since, or never read: what is left of the older file comes first.
-        older = self._from(self._older, self._at[1] if _inode(self._older) == self._at[0] else 0)
-        return older + self._from(self._newest, 0)
-
-    def _from(self, path: Path, offset: int) -> bytes:
-        with suppress(FileNotFoundError), path.open("rb") as file:
-            file.seek(offset)
-            fresh = file.read()
-            self._at = (os.fstat(file.fileno()).st_ino, file.tell())
-            return fresh
-        return b""
 
     def _event(self, line: bytes, now: datetime) -> bool:
         """Read a line as an event; false where it is none."""
@@ -387,10 +364,3 @@ def _spread(value: Any) -> list[Any]:
 def _hold(value: Any, conditions: Conditions) -> bool:
     found = [(_dig(value, key), wanted) for key, wanted in conditions]
     return all((each if isinstance(each, str) else json.dumps(each)) == wanted for each, wanted in found)
-
-
-def _inode(path: Path) -> int:
-    try:
-        return path.stat().st_ino
-    except FileNotFoundError:
-        return 0

@@ -6,8 +6,9 @@ import pytest
 
 from factory.cli import log, place
 from factory.cli.main import factory
-from factory.cli.output import LONGEST, SHOWN, Output, readable
+from factory.cli.output import SHOWN, Output, readable
 from factory.journal import Event
+from factory.tail import LONGEST
 from factory.unit import EndReason, UnitState
 from tests.cli_line import NOW, Line
 
