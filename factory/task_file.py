@@ -11,9 +11,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-import frontmatter
 import yaml
-from frontmatter.default_handlers import YAMLHandler
 
 from factory.errors import TaskFileError, did_you_mean
 
@@ -62,8 +60,6 @@ def decode(raw: bytes) -> str:
         text, bad, reason = raw.decode(), raw.find(b"\0"), "a NUL byte: not a text file"
     except UnicodeDecodeError as error:
         text, bad, reason = "", error.start, f"byte 0x{raw[error.start]:02x} is not UTF-8"
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        reason = "UTF-16, not UTF-8"
     if bad >= 0:
         raise TaskFileError(reason, line=raw.count(b"\n", 0, bad) + 1, form="Markdown, saved as UTF-8")
     return text
@@ -87,12 +83,12 @@ def parse(text: str, name: str) -> TaskFile:
 
 def loose(text: str) -> tuple[dict[str, object], str]:
     """Front matter and body of a file that need not be right: where the one cannot be read, all is body."""
-    if not text.lstrip("\ufeff \t\r\n").startswith("---"):
-        return {}, text
     try:
-        return frontmatter.parse(text.removeprefix("\ufeff"), handler=_Yaml())
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError):
+        head, body, _ = _split(text)
+        keys = yaml.load(head, Loader=yaml.BaseLoader)
+    except (TaskFileError, yaml.YAMLError, ValueError, TypeError, RecursionError):
         return {}, text
+    return keys if isinstance(keys, dict) else {}, body
 
 
 def slug(name: str) -> str:
@@ -106,13 +102,6 @@ def numbered(base: str, number: int) -> str:
     """The id to try after `base` is taken: `base-2`, still at most 60."""
     end = f"-{number}"
     return base[: MAX_ID - len(end)].rstrip("-") + end
-
-
-class _Yaml(YAMLHandler):
-    """Every scalar as it is written, read in Python: the loader in C overflows its stack where nesting is deep."""
-
-    def load(self, fm: str, **kwargs: object) -> Any:
-        return yaml.load(fm, Loader=yaml.BaseLoader)
 
 
 @dataclass(frozen=True, slots=True)

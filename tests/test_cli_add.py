@@ -91,7 +91,7 @@ def test_a_missing_file_and_a_folder_are_said_in_plain_words(line: Line, capsys:
 
     codes = [factory([command, name]) for command in ("add", "check") for name in ("nowhere.md", "folder.md")]
 
-    said = ["factory: there is no file nowhere.md", "factory: folder.md is a folder; a task is one file"] * 2
+    said = ["factory: nowhere.md: No such file or directory", "factory: folder.md: Is a directory"] * 2
     assert (codes, capsys.readouterr().err.splitlines()) == ([1] * 4, said)
 
 

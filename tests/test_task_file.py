@@ -233,7 +233,7 @@ def test_a_title_or_a_command_is_something_to_do(key: str) -> None:
     ("raw", "word", "line"),
     [
         (b"ok\n\xff\xfea\0", "not UTF-8", 2),
-        ("hallo".encode("utf-16"), "UTF-16", 1),
+        ("hallo".encode("utf-16"), "not UTF-8", 1),
         (b"a\nb\nc\0", "NUL", 3),
         (b"x" * (MAX_BYTES + 1), "larger", 0),
     ],
@@ -253,7 +253,7 @@ def test_text_of_the_largest_size_is_read() -> None:
 @pytest.mark.parametrize(
     ("text", "keys", "body"),
     [
-        ("---\noptions: [a, b]\n---\nWhich?\n", {"options": ["a", "b"]}, "Which?"),
+        ("---\noptions: [a, b]\n---\nWhich?\n", {"options": ["a", "b"]}, "Which?\n"),
         ("\ufeff---\nx: 1\n---\ny", {"x": "1"}, "y"),
         ("No front matter\n\n---\nx: 1\n---\n", {}, None),
         ("{\n}\n", {}, None),

@@ -26,7 +26,7 @@ def add(args: Namespace) -> int:
         name = _free(top, slug(_read(raw, "standard input").title))
     else:
         name = _named(Path(args.file))
-        raw = _bytes(Path(args.file))
+        raw = Path(args.file).read_bytes()
         _read(raw, name)
     with place.store(str(top)) as con:
         before = views.last_seq(con)
@@ -51,7 +51,7 @@ def check(args: Namespace) -> int:
     path = Path(args.file)
     if path.is_symlink():
         raise FactoryError(f"{path} is a symbolic link; the inbox takes files only")
-    raw = _bytes(path)
+    raw = path.read_bytes()
     try:
         task = _read(raw, _named(path))
     except UsageError as error:
@@ -78,17 +78,6 @@ def _named(path: Path) -> str:
         f"{say.line(path.name) or path} is no name that the inbox takes: it ends in .md, and begins with no . # or ~\n"
         f"  the correct form: {slug(path.name)}.md"
     )
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise FactoryError(f"there is no file {path}") from None
-    except IsADirectoryError:
-        raise FactoryError(f"{path} is a folder; a task is one file") from None
-    except OSError as error:
-        raise FactoryError(f"{path} cannot be read ({error.strerror})") from error
 
 
 def _free(top: Path, base: str) -> str:

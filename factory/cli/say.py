@@ -6,6 +6,7 @@ Invariant: what `clean` returns holds no control character but newline and tab.
 import os
 import re
 import sys
+import textwrap
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import accumulate
@@ -53,14 +54,15 @@ def clip(text: str, room: int) -> str:
 
 
 def wrap(text: str, *, indent: str = "", room: int = COLUMNS) -> list[str]:
-    """The words of the text in lines of at most `room` cells; a longer word has a line of its own."""
-    lines: list[str] = []
-    for word in line(text).split():
-        if lines and width(lines[-1]) + 1 + width(word) <= room:
-            lines[-1] += " " + word
-        else:
-            lines.append(indent + word)
-    return lines
+    """The words of the text in lines of at most `room` letters; a longer word has a line of its own."""
+    return textwrap.wrap(
+        line(text),
+        room,
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def table(rows: Sequence[Sequence[str]], *, indent: str = "  ", most: int = 30) -> list[str]:

@@ -5,6 +5,7 @@ Invariant: imports next to nothing, for people type it often and scripts in loop
 
 import json
 import os
+import re
 import sys
 import time
 from argparse import Namespace
@@ -31,7 +32,7 @@ def status(args: Namespace) -> int:
     with place.store(top) as con:
         while True:
             seen = views.status(con, views.now_text())
-            left = _left_in_inbox(top, views.fact(con, "inbox") or {}) if seen["daemon"]["state"] == "stopped" else 0
+            left = _left_in_inbox(top) if seen["daemon"]["state"] == "stopped" else 0
             shown = json.dumps(seen, ensure_ascii=False) if args.json else "\n".join(_screen(seen, left))
             print("\x1b[H\x1b[J" + shown if args.watch and sys.stdout.isatty() else shown, flush=True)
             if not args.watch:
@@ -42,22 +43,15 @@ def status(args: Namespace) -> int:
 def card_lines(card: Json, now: datetime) -> Iterator[str]:
     """A card as a person reads it: the question, the options with their effects, how to answer."""
     about = f" · {card['count']} units" if card["count"] > 1 else ""
-    if card["count"] <= 1 and card["units"] and card["units"][0] not in map(_bare, card["question"].split()):
-        about = f" · {card['units'][0]}"
-    age = say.ago(card["since"], now)
-    room = say.COLUMNS - say.width(f"  {card['id']}  {card['kind']} · {age}")
-    inline, below = (about, "") if say.width(about) <= room else ("", about.removeprefix(" · "))
-    yield f"  {say.paint(card['id'], 'cyan')}  " + say.paint(f"{card['kind']}{inline} · {age}", "dim")
-    yield from filter(None, [below and say.paint(f"      {below}", "dim")])
+    if card["count"] <= 1 and card["units"] and card["units"][0] not in re.findall(r"[\w-]+", card["question"]):
+        about = f" · {say.clip(card['units'][0], 40)}"
+    head = f"{card['kind']}{about} · {say.ago(card['since'], now)}"
+    yield f"  {say.paint(card['id'], 'cyan')}  " + say.paint(head, "dim")
     yield from (say.paint(each, "bold") for each in say.wrap(card["question"], indent="      "))
     yield from _options([(option["key"], option["label"], option["effect"]) for option in card["options"]])
     first = card["recommended"] or (card["options"][0]["key"] if card["options"] else '"…"')
     due = f"   (by itself {card['default']} at {say.moment(card['deadline'], now)})" if card["deadline"] else ""
     yield say.paint(f"      factory answer {card['id']} {first}{due}", "dim")
-
-
-def _bare(word: str) -> str:
-    return word.strip(",.:;?!'\"`()“”")
 
 
 def _options(options: Sequence[tuple[str, str, str]]) -> Iterator[str]:
@@ -71,21 +65,11 @@ def _options(options: Sequence[tuple[str, str, str]]) -> Iterator[str]:
         yield from (f"      {key:<3}{head[9:]}", *more)
 
 
-def _left_in_inbox(top: str, taken: Json) -> int:
-    """How many task files the next start will find; one that git tracks stays there when it has been taken."""
-    left = 0
+def _left_in_inbox(top: str) -> int:
+    """How many task files the next start will look at."""
     with suppress(OSError), os.scandir(f"{top}/inbox") as entries:
-        for entry in entries:
-            if entry.name.lower().endswith(".md") and entry.name[0] not in ".#~" and entry.is_file():
-                left += not any(name.endswith(f"-{entry.name}") for name in taken) or not _taken(entry, taken)
-    return left
-
-
-def _taken(entry: os.DirEntry[str], taken: Json) -> bool:
-    from hashlib import sha256  # only where a file of that name was taken before
-
-    with open(entry.path, "rb") as file:  # noqa: PTH123 -- see place.py
-        return f"{sha256(file.read()).hexdigest()[:16]}-{entry.name}" in taken
+        return sum(entry.name.lower().endswith(".md") and entry.name[0] not in ".#~" for entry in entries)
+    return 0
 
 
 def _screen(seen: Json, left: int) -> Iterator[str]:
@@ -103,7 +87,7 @@ def _screen(seen: Json, left: int) -> Iterator[str]:
     landed = [(unit["commit"][:10], unit["unit"], f"{say.ago(unit['at'], now)} ago") for unit in seen["last_landed"]]
     yield from _head(seen)
     if left:
-        yield say.paint(f"{left} task file{'s wait' if left > 1 else ' waits'} in inbox/ for the next start", "yellow")
+        yield say.paint(f"the next start looks at what lies in inbox/: {left} task file(s)", "yellow")
     yield from _cards(seen["escalations"], now)
     for heading, rows in (("MOVING", moving), ("QUEUE", queue), ("WAITING", waiting), ("LANDED LAST", landed)):
         yield from say.section(heading, rows[:MOST])
