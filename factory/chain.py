@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-AHEAD = 8  # prefixes judged beyond a landing that is under way: they are landed together after it
-
 
 class Standing(StrEnum):
     """What is known about the tree of one prefix."""

@@ -63,7 +63,8 @@ class MergeQueue:
         self._running: dict[str, anyio.CancelScope] = {}
         self._aside: dict[str, str] = {}  # unit → why it is judged and landed apart from the chain
         self._failed: dict[str, tuple[int, datetime]] = {}  # unit → how often git failed to land it, and when to retry
-        self._behind: list[Candidate] = []  # to be judged while a landing is under way
+        self._landing = frozenset[str]()  # units whose landing is under way: trunk and open steps are its business
+        self._passed_over = False  # something was left alone meanwhile
         self._in_the_way: dict[str, tuple[str, ...]] = {}  # unit → the user's files that block its landing
 
     async def run(self, group: TaskGroup) -> None:
@@ -92,10 +93,14 @@ class MergeQueue:
         return [(path, about.st_mtime_ns, about.st_ino) for path, about in seen]
 
     async def tick(self, group: TaskGroup, at: datetime) -> bool:
-        """One pass: look at trunk, rehearse, then land, blame or judge; True if it should be followed by another."""
+        """One pass: look at trunk, rehearse, judge, then land or blame; True if it should be followed by another.
+
+        While a landing is under way it only judges on along the chain; what that leaves out is made good afterwards.
+        """
         if self._live.stopping in (Stopping.HAND_BACK, Stopping.LEAVE):
             return False
-        if not await self.finish_open(at) or not await self.look_at_trunk(group, at):
+        landing = self._passed_over = bool(self._landing)
+        if not landing and not (await self.finish_open(at) and await self.look_at_trunk(group, at)):
             return False
         queue = await self._admitted(at)
         line = [unit for unit in queue if unit.id not in self._aside]
@@ -110,13 +115,24 @@ class MergeQueue:
         for each in linked:
             if each.unit.id in moves.judge:
                 self._start(each, group)
+        return not landing and await self._move_on(linked, apart, moves, group, at)
+
+    async def _move_on(
+        self,
+        linked: Sequence[Candidate],
+        apart: Sequence[Candidate],
+        moves: chain.Moves,
+        group: TaskGroup,
+        at: datetime,
+    ) -> bool:
         if moves.land:
-            return await self._land_and_judge(linked, len(moves.land), at)
+            self._begin_landing([linked[: len(moves.land)]], group, at)
+            return False
         if moves.blame:
             return await self._send_back(linked[0], group, at)
         for unit in moves.aside:
             self._aside[unit] = "red behind others: judged alone"
-        return await self._settle_apart(apart, free - len(moves.judge), group, at) or bool(moves.aside)
+        return await self._settle_apart(apart, group, at) or bool(moves.aside)
 
     # ── trunk ──
 
@@ -128,7 +144,7 @@ class MergeQueue:
             return False
         self._escalations.close("trunk_gone", now=at, why="the branch is there again")
         if tip != self._tip:
-            known = self._known_tip()
+            known = str(self._known_trunk().get("commit", ""))
             if known and known != tip and not await self._is_ours(tip, since=known):
                 # Not by what was fetched last: our own landing may have been taken back before it was ever fetched.
                 rewritten = not await self._trunk.own.contains(tip, known)
@@ -145,12 +161,9 @@ class MergeQueue:
         landed = self._store.select(Unit, commit=tip)
         return bool(landed) and await self._trunk.own.contains(tip, since)
 
-    def _known_tip(self) -> str:
-        return str(self._known_trunk().get("commit", ""))
-
     def _known_trunk(self) -> dict[str, Any]:
         fact = self._store.get(Fact, "trunk")
-        return dict(json.loads(fact.value)) if fact else {}
+        return json.loads(fact.value) if fact else {}
 
     async def _note_missing(self, tip: str, *, rewritten: bool) -> None:
         """Landed units whose commit a person took out of trunk stay landed; they are shown as not on trunk."""
@@ -226,11 +239,12 @@ class MergeQueue:
         key = (parent, unit.submission)
         if key not in self._rehearsals:
             attempt = self._attempt(unit)
+            trailers = {"Factory-Unit": unit.id, "Factory-Attempt": str(unit.attempt), "Factory-Agent": attempt.agent}
             self._rehearsals[key] = await self._trunk.rehearse(
                 base=parent,
                 submission=unit.submission,
                 submission_base=unit.base,
-                text=_message(unit, attempt),
+                text=message(attempt.summary, title=unit.title, trailers=trailers),
                 author=Person(attempt.agent, "agent@factoryd.invalid"),
             )
         return self._rehearsals[key]
@@ -267,8 +281,6 @@ class MergeQueue:
         finally:
             self._running.pop(candidate.commit, None)
             self._live.queue.ring()
-        if self._behind:
-            self._start(self._behind.pop(0), group)
 
     async def _ruling_on(self, candidate: Candidate) -> Ruled | None:
         accept = self._task(candidate.unit).accept
@@ -279,17 +291,17 @@ class MergeQueue:
             self._running[commit].cancel()
         self._ruled = {commit: ruled for commit, ruled in self._ruled.items() if commit in wanted}
 
-    async def _settle_apart(self, apart: Sequence[Candidate], free: int, group: TaskGroup, at: datetime) -> bool:
+    async def _settle_apart(self, apart: Sequence[Candidate], group: TaskGroup, at: datetime) -> bool:
+        free = self._live.settings.gates.benches - len(self._running)
         for each in apart:
             if each.standing is Standing.RED:
                 self._aside.pop(each.unit.id)
                 return await self._send_back(each, group, at)
-            due = self._failed.get(each.unit.id, (0, at))[1] <= at
-            if each.standing is Standing.GREEN and due and await self._land([each], at):
-                return True
             if each.standing is Standing.UNKNOWN and free > 0:
                 self._start(each, group)
                 free -= 1
+        due = [each for each in apart if self._failed.get(each.unit.id, (0, at))[1] <= at]
+        self._begin_landing([[each] for each in due if each.standing is Standing.GREEN], group, at)
         return False
 
     async def _send_back(self, candidate: Candidate, group: TaskGroup, at: datetime) -> bool:
@@ -323,25 +335,34 @@ class MergeQueue:
 
     # ── landing ──
 
-    async def _land_and_judge(self, linked: Sequence[Candidate], ready: int, at: datetime) -> bool:
-        """Land the first `ready` ones; a bench that is free, or becomes so meanwhile, goes on along the chain."""
-        self._behind = [each for each in linked[ready:] if each.standing is Standing.UNKNOWN][: chain.AHEAD]
-        self._behind = [each for each in self._behind if each.commit not in self._running]
-        try:
-            return await self._land(linked[:ready], at)
-        finally:
-            self._behind = []
+    def _begin_landing(self, choices: Sequence[Sequence[Candidate]], group: TaskGroup, at: datetime) -> None:
+        """Land the first of the choices that may, beside the passes of this queue."""
+        if choices:
+            self._landing = frozenset(each.unit.id for green in choices for each in green)
+            group.start_soon(self._see_landed, choices, at, name="landing")
 
-    async def _land(self, green: Sequence[Candidate], at: datetime) -> bool:
-        """Land as many of the green candidates as may; True if anything changed."""
-        ready = self._reviewed(green, at)
-        if not ready:
-            return len(ready) < len(green)
-        outcome = await self._move(ready, at)
-        if isinstance(outcome, Blocked) and len(ready) > 1:
-            ready = ready[:1]
+    async def _see_landed(self, choices: Sequence[Sequence[Candidate]], at: datetime) -> None:
+        changed = True
+        try:
+            changed = await self._live.guarded("landing", self._land, choices, at) is not False
+        finally:
+            self._landing = frozenset()
+            if changed or self._passed_over:
+                self._live.queue.ring()
+
+    async def _land(self, choices: Sequence[Sequence[Candidate]], at: datetime) -> bool:
+        """Land as many of the first choice's as may; where none may, the next one's; True if anything changed."""
+        for green in choices:
+            ready = self._reviewed(green, at)
+            if not ready:
+                return len(ready) < len(green)
             outcome = await self._move(ready, at)
-        return await self._outcome(outcome, ready, now())
+            if isinstance(outcome, Blocked) and len(ready) > 1:
+                ready = ready[:1]
+                outcome = await self._move(ready, at)
+            if await self._outcome(outcome, ready, now()):
+                return True
+        return False
 
     def _reviewed(self, green: Sequence[Candidate], at: datetime) -> Sequence[Candidate]:
         """The leading ones that need no reader, or have had one."""
@@ -452,17 +473,21 @@ class MergeQueue:
     def _show(
         self, linked: Sequence[Candidate], apart: Sequence[Candidate], judged_now: Sequence[str], at: datetime
     ) -> None:
-        shown = [
-            Standing.JUDGING if each.unit.id in judged_now else _shown(each.standing) for each in (*linked, *apart)
-        ]
         rows = [
-            {"unit": each.unit.id, "position": place, "state": str(state)}
-            for place, (each, state) in enumerate(zip((*linked, *apart), shown, strict=True), 1)
+            {"unit": each.unit.id, "position": place, "state": self._shown(each, judged_now)}
+            for place, each in enumerate((*linked, *apart), 1)
         ]
         value = json.dumps(rows)
         known = self._store.get(Fact, "queue")
         if value != (known.value if known else "[]"):
             self._store.write(Event.FACT_CHANGED, Fact(name="queue", value=value), now=at)
+
+    def _shown(self, candidate: Candidate, judged_now: Sequence[str]) -> str:
+        if candidate.unit.id in self._landing:
+            return "landing"
+        if candidate.unit.id in judged_now:
+            return Standing.JUDGING
+        return Standing.UNKNOWN if candidate.standing is Standing.RED else candidate.standing
 
     def _attempt(self, unit: Unit) -> Attempt:
         found = self._store.get(Attempt, unit.id, unit.attempt)
@@ -475,15 +500,5 @@ class MergeQueue:
         return parse(task.text, task.name)
 
 
-def _shown(standing: Standing) -> Standing:
-    return Standing.UNKNOWN if standing is Standing.RED else standing
-
-
 def _data(plan: LandingPlan, units: Sequence[Sequence[str]]) -> str:
     return json.dumps({"plan": plan.data(), "units": units})
-
-
-def _message(unit: Unit, attempt: Attempt) -> str:
-    subject, _, body = attempt.summary.strip().partition("\n")
-    trailers = {"Factory-Unit": unit.id, "Factory-Attempt": str(attempt.number), "Factory-Agent": attempt.agent}
-    return message(subject.lstrip("# ") or unit.title, body, trailers)

@@ -123,9 +123,10 @@ async def make(repository: Repository, path: Path, environ: Mapping[str, str]) -
     return own
 
 
-def message(subject: str, body: str, trailers: Mapping[str, str]) -> str:
-    """A commit message: one line, the text, and the trailers."""
-    line, body = _plain(" ".join(subject.split())), _plain(body)
+def message(said: str, *, title: str, trailers: Mapping[str, str]) -> str:
+    """A commit message of what an agent said of its work (its first line, else `title`; the rest) and the trailers."""
+    subject, _, body = _plain(said).strip().partition("\n")
+    line = " ".join((subject.lstrip("# ") or _plain(title)).split())
     if len(line) > SUBJECT_MOST:
         line, body = f"{line[: SUBJECT_MOST - 1]}…", f"{line}\n\n{body}"
     line = line or "Change"

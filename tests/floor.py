@@ -129,8 +129,8 @@ class Scene:
 
     @property
     def busy(self) -> bool:
-        """Whether something is being judged."""
-        return bool(self.floor.benches._taken)
+        """Whether something is being judged or landed."""
+        return bool(self.floor.benches._taken or self.queue._landing)
 
     # ── what is seen ──
 

@@ -226,10 +226,13 @@ async def test_merge_attributes_of_trunk_are_heeded(tmp_path: Path) -> None:
 
 
 def test_a_message_is_one_line_its_text_and_trailers() -> None:
-    assert message(" Fix\nit ", "Because.\n", {"Factory-Unit": "u", "Factory-Agent": ""}) == (
+    trailers = {"Factory-Unit": "u", "Factory-Agent": ""}
+
+    assert message("# Fix  it \n\nBecause.\n", title="t", trailers=trailers) == (
         "Fix it\n\nBecause.\n\nFactory-Unit: u\n"
     )
-    assert message("", "", {}) == "Change\n"
+    assert message(" \n", title="The\ntitle", trailers={}) == "The title\n"
+    assert message("", title="", trailers={}) == "Change\n"
 
 
 # ── landing ──
@@ -959,9 +962,9 @@ async def test_what_a_checkout_has_checked_out_is_known_without_git_or_by_it(wor
 
 
 def test_what_an_agent_wrote_reaches_history_without_terminal_signs_and_with_a_short_first_line() -> None:
-    told = message("\x1b[31mred\x1b[0m\x07 fix", "a\x00b\n", {"Factory-Unit": "u"})
+    told = message("\x1b[31mred\x1b[0m\x07 fix\na\x00b\n", title="", trailers={"Factory-Unit": "u"})
 
     assert told == "[31mred[0m fix\n\nab\n\nFactory-Unit: u\n"
 
-    subject, _, rest = message("x" * 5000, "", {}).partition("\n")
+    subject, _, rest = message("x" * 5000, title="", trailers={}).partition("\n")
     assert (len(subject), rest.strip()) == (100, "x" * 5000)
