@@ -74,9 +74,9 @@ def overlay(trunk: Mapping[str, str], shipped: Mapping[str, str]) -> Conventions
 
 def differing(root: Path, ruling: Conventions) -> list[str]:
     """The files under conventions/ that the checkout at `root` has otherwise than the commit that rules."""
-    rules = {file.where: _plain(file.text) for file in ruling.files.values() if file.where.startswith(FOLDER)}
+    rules = {file.where: file.text.splitlines() for file in ruling.files.values() if file.where.startswith(FOLDER)}
     files = (path for path in (root / FOLDER).rglob("*") if path.is_symlink() or path.is_file())
-    here = {path.relative_to(root).as_posix(): _plain(_content(path)) for path in files}
+    here = {path.relative_to(root).as_posix(): _lines(path) for path in files}
     names = (name for name in rules.keys() | here.keys() if not PurePosixPath(name).name.startswith("."))
     return sorted(name for name in names if rules.get(name) != here.get(name))
 
@@ -95,14 +95,10 @@ def read_shipped(folder: Path | None = None) -> dict[str, str]:
     return {path.relative_to(root).as_posix(): path.read_text(encoding="utf-8") for path in paths}
 
 
-def _content(path: Path) -> str:
+def _lines(path: Path) -> list[str]:  # and not the text: a checkout may have other line ends
     with suppress(OSError):  # gone again, or not to be read: it differs
-        return str(path.readlink()) if path.is_symlink() else path.read_bytes().decode(errors="replace")
-    return ""
-
-
-def _plain(text: str) -> str:
-    return text.replace("\r\n", "\n")  # a checkout may have other line ends
+        return [str(path.readlink())] if path.is_symlink() else path.read_text("utf-8", "replace").splitlines()
+    return []
 
 
 def _note(name: str, text: str) -> Note:

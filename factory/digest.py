@@ -18,13 +18,6 @@ _FAILURES = (
     re.compile(r"^\S+:\d+(:\d+)?:? "),  # file:line: message
     re.compile(r"\b(\w*Error|Exception|failed|FAILED)\b"),
 )
-_HEADLINES = {
-    EndReason.GATE_RED: "The change was merged onto trunk and judged; a gate is red.",
-    EndReason.NOT_PROVEN: "An accept command does not pass on the change.",
-    EndReason.CONFLICT: "The change conflicts with what landed meanwhile.",
-    EndReason.OUT_OF_SCOPE: "The change touches paths that the task does not allow.",
-    EndReason.GUARD: "The change touches what judges it.",
-}
 
 
 def digest(
@@ -34,7 +27,7 @@ def digest(
 
     `detail` is one sentence, `said` the agent's last words, `notes` further sentences (nested repositories, …).
     """
-    head = [_HEADLINES.get(reason, f"The attempt ended: {reason}."), *([detail] if detail else []), *notes]
+    head = [f"The attempt ended: {reason}.", *([detail] if detail else []), *notes]
     for verdict in red:
         head += ["", f"Gate {verdict.gate} is red. To see it: {verdict.command}", *first_failure(verdict.tail)]
     ends = [(f"The end of {verdict.gate}'s output:", verdict.tail) for verdict in red]

@@ -49,8 +49,10 @@ def guard(
     if scope and (outside := tuple(path for path in paths if not within(path, scope))):
         sentence = f"it touches {shown(outside)}, outside its scope ({', '.join(scope)})"
         return Refused(EndReason.OUT_OF_SCOPE, outside, sentence)
-    rules = [*RULES, *(source.casefold() for source in sources)]
-    if "edit-gates" not in allow and (judges := tuple(path for path in paths if _below(path.casefold(), rules))):
+    rules = tuple(f"{place}/" for place in (*RULES, *map(str.casefold, sources)))
+    if "edit-gates" not in allow and (
+        judges := tuple(path for path in paths if f"{path.casefold()}/".startswith(rules))
+    ):
         sentence = f"it changes {shown(judges)}, by which the factory judges or sets up work"
         return Refused(EndReason.GUARD, judges, sentence)
     return None
@@ -70,7 +72,3 @@ def _is_ours(path: str, links: Mapping[str, str]) -> bool:
     target = posixpath.normpath(posixpath.join(posixpath.dirname(path), links[path])).casefold().split("/")
     # One that leads out of the tree may come back in by any name: each of its parts counts.
     return bool(OURS & set(target if target[0] in ("", "..") else target[:1]))
-
-
-def _below(path: str, places: Iterable[str]) -> bool:
-    return any(path == place or path.startswith(f"{place}/") for place in places)

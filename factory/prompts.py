@@ -4,7 +4,7 @@ Invariant: what a person, an agent or a gate wrote goes in verbatim and is never
 """
 
 import traceback
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 from jinja2 import FunctionLoader, StrictUndefined, TemplateError, TemplateSyntaxError
@@ -71,14 +71,10 @@ def render(template: str, *, where: str, includes: Mapping[str, Convention] | No
     try:
         return environment.get_template(where).render(**values)
     except _FAILURES as error:
-        place = _place(error, {file.where for file in files.values()}) or where
+        templates = {file.where for file in files.values()}
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in templates]
+        place = f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else where
+        if isinstance(error, TemplateSyntaxError):
+            place = f"{error.filename}, line {error.lineno}"
         reason = (str(error) or type(error).__name__).rstrip(".")
         raise ConfigError(f"{place}: {reason}. A prompt is a Jinja2 template; see conventions/README.md.") from error
-
-
-def _place(error: Exception, files: Collection[str]) -> str:
-    """File and line of the template that failed, "" where that is not known."""
-    if isinstance(error, TemplateSyntaxError):
-        return f"{error.filename}, line {error.lineno}"
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
-    return f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else ""

@@ -178,24 +178,18 @@ def environment(runtime: Runtime, source: Mapping[str, str], own: Mapping[str, s
 
 
 def invocation(
-    runtime: Runtime,
-    *,
-    prompt_file: Path,
-    workspace: Path,
-    outbox: Path,
-    run_dir: Path,
-    model: str = "",
-    session: str = "",
+    runtime: Runtime, *, run_dir: Path, workspace: Path, model: str = "", session: str = ""
 ) -> tuple[tuple[str, ...], Path | None]:
-    """The command line and its stdin; with `session`, the command that continues it.
+    """The command line and its stdin, for the prompt.md in `run_dir`; with `session`, the command that continues it.
 
     A group in the command goes when one of its placeholders is empty. A prompt that is too long for an argument
     becomes the request to read its file.
     """
+    prompt_file = run_dir / "prompt.md"
     prompt = prompt_file.read_text(encoding="utf-8")
     if len(prompt.encode()) > LONG_PROMPT:
         prompt = f"Read {prompt_file} and do what it says."
-    paths = {"prompt_file": prompt_file, "workspace": workspace, "outbox": outbox, "run_dir": run_dir}
+    paths = {"prompt_file": prompt_file, "workspace": workspace, "outbox": run_dir / "outbox", "run_dir": run_dir}
     values = {"prompt": prompt, "session": session, "model": model} | {name: str(at) for name, at in paths.items()}
     command = runtime.command if "{resume}" in runtime.command else (*runtime.command, "{resume}")
     resume = runtime.resume if session else ()

@@ -215,9 +215,8 @@ class Worker:
         self, trip: Trip, earlier: Attempt | None, *, carried: bool, conflict: Conflict | None, place: Place
     ) -> Command:
         text = "" if trip.task.run else self._prompt(trip, earlier, carried=carried, conflict=conflict)
-        prompt_file = trip.run_dir / "prompt.md"
-        prompt_file.write_text(text, encoding="utf-8")
-        argv, stdin = self._invocation(trip, prompt_file)
+        (trip.run_dir / "prompt.md").write_text(text, encoding="utf-8")
+        argv, stdin = self._invocation(trip)
         return Command(
             argv=argv,
             cwd=trip.workspace.tree,
@@ -229,15 +228,13 @@ class Worker:
             grace_s=trip.runtime.stop.grace_s,
         )
 
-    def _invocation(self, trip: Trip, prompt_file: Path) -> tuple[tuple[str, ...], Path | None]:
+    def _invocation(self, trip: Trip) -> tuple[tuple[str, ...], Path | None]:
         if trip.task.run:  # a task's own command is no template
             return ("sh", "-c", trip.task.run), None
         argv, stdin = invocation(
             trip.runtime,
-            prompt_file=prompt_file,
-            workspace=trip.workspace.tree,
-            outbox=trip.outbox,
             run_dir=trip.run_dir,
+            workspace=trip.workspace.tree,
             model=trip.task.model,
             session=trip.attempt.session if trip.attempt.resumed else "",
         )

@@ -39,16 +39,9 @@ class Agent:
         self.runs += 1
         run_dir = self.folder / f"run{self.runs}"
         run_dir.mkdir()
-        prompt = run_dir / "prompt.md"
-        prompt.write_text("Do it.\n")
+        (run_dir / "prompt.md").write_text("Do it.\n")
         argv, stdin = invocation(
-            self.runtime,
-            prompt_file=prompt,
-            workspace=self.workspace,
-            outbox=run_dir / "outbox",
-            run_dir=run_dir,
-            model="fake-model",
-            session=session,
+            self.runtime, run_dir=run_dir, workspace=self.workspace, model="fake-model", session=session
         )
         program = find(argv[0], path=PATH, root=ROOT)
         own = {"HOME": str(self.folder / "home"), "PATH": PATH, **self.own}

@@ -22,7 +22,7 @@ def test_the_digest_of_a_red_gate_has_the_first_failure_the_command_and_the_tail
     text = digest(EndReason.GATE_RED, red=[red("test", tail)])
 
     assert text == (
-        "The change was merged onto trunk and judged; a gate is red.\n"
+        "The attempt ended: gate_red.\n"
         "\n"
         "Gate test is red. To see it: make test\n"
         "E   assert 1 == 2\na.py:3: AssertionError\n1 failed\n"

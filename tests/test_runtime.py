@@ -165,17 +165,8 @@ def test_any_text_is_a_runtime_or_a_sentence(text: str) -> None:
 
 
 def called(runtime: Runtime, folder: Path, *, text: str = "Do it.", model: str = "", session: str = "") -> list[str]:
-    prompt = folder / "prompt.md"
-    prompt.write_text(text)
-    argv, _ = invocation(
-        runtime,
-        prompt_file=prompt,
-        workspace=Path("/work"),
-        outbox=Path("/out"),
-        run_dir=Path("/run"),
-        model=model,
-        session=session,
-    )
+    (folder / "prompt.md").write_text(text)
+    argv, _ = invocation(runtime, run_dir=folder, workspace=Path("/work"), model=model, session=session)
     return list(argv)
 
 
@@ -206,7 +197,9 @@ def test_every_placeholder_is_filled_and_other_braces_stay(tmp_path: Path) -> No
         "command = ['x', '{prompt}', '{workspace}/{outbox}', '{run_dir}', '-c', 'a={b=\"c\"}', '{model}']"
     )
 
-    assert called(runtime, tmp_path) == ["x", "Do it.", "/work//out", "/run", "-c", 'a={b="c"}', ""]
+    assert called(runtime, tmp_path) == [
+        *("x", "Do it.", f"/work/{tmp_path}/outbox", str(tmp_path), "-c", 'a={b="c"}', "")
+    ]
 
 
 def test_a_task_text_with_braces_is_not_filled_in_again(tmp_path: Path) -> None:
@@ -225,7 +218,7 @@ def test_the_prompt_is_stdin_where_the_file_says_so(tmp_path: Path, stdin: str, 
     prompt = tmp_path / "prompt.md"
     prompt.write_text("Do it.")
 
-    _, file = invocation(runtime, prompt_file=prompt, workspace=tmp_path, outbox=tmp_path, run_dir=tmp_path)
+    _, file = invocation(runtime, run_dir=tmp_path, workspace=tmp_path)
 
     assert file == (prompt if given_file else None)
 
