@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import NamedTuple
 
+from factory import faults
 from factory.git import FACTORY, Git
 
 ATTEMPTS, CHAINS = "refs/factory/attempts/", "refs/factory/archive/"
@@ -39,6 +40,7 @@ class Archive:
         told = (line.partition(" ") for line in (await self._own.text("for-each-ref", _FORM, ATTEMPTS)).splitlines())
         return {ref.removeprefix(ATTEMPTS): Kept(commit, ref) for commit, _, ref in told}
 
+    @faults.during("archive.put")
     async def put(self, entries: Mapping[str, str], at: datetime) -> dict[str, Kept]:
         """Move these (name → commit, AT_ONCE at most) into the month's chain; raise GitError where one was moved."""
         ref = f"{CHAINS}{at:%Y-%m}"

@@ -13,6 +13,7 @@ from typing import TypeVar
 import anyio
 from tenacity import AsyncRetrying, retry_if_result, stop_after_delay, wait_fixed
 
+from factory import faults
 from factory.errors import GitError
 from factory.git import GITLINK, SYMLINK, Change, Git, Repository, running
 
@@ -95,6 +96,7 @@ class Checkout:
         names = b"".join(os.fsencode(path) + b"\0" for path in tracked)
         await self.git.run("checkout-index", "-f", "-u", "-z", "--stdin", stdin=names, ok=(0, 1, 128))
 
+    @faults.during("landing.put_back")
     async def put_back(self, to: str, why: str) -> str:
         """Undo our fast-forward of a branch that is not trunk; a sentence about it."""
         old, now, head = await self.git.commit("ORIG_HEAD"), await self.git.commit("HEAD"), await self.head()

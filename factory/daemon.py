@@ -7,6 +7,7 @@ a second one or INT hands back at once, USR1 drains however long it takes, HUP l
 import fcntl
 import json
 import os
+import secrets
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -18,13 +19,13 @@ from typing import Any
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
-from factory import __version__, settings
+from factory import __version__, faults, settings
 from factory import cards as words
 from factory.agents import Agents, find_agents
 from factory.conventions import FOLDER, differing, read_shipped
 from factory.endings import Endings
 from factory.environments import Environments
-from factory.errors import ConfigError, FactoryError, RefusedByState
+from factory.errors import ConfigError, Deposed, FactoryError, RefusedByState
 from factory.escalations import Escalations
 from factory.gates import Gates
 from factory.git import Git, Repository, examine, exclude
@@ -97,15 +98,20 @@ async def _serve(live: Live, repository: Repository, opened: Log) -> None:
     await own.seize()
     store = SqliteStore(where.store)
     try:
+        # The lock says that we are alone; on a file system where it says so to each of two, the newer one is.
+        store.own(secrets.token_hex(8), now=now())
         floor = assemble(store, live, repository, own)
         floor.log = opened
         _hide(floor)
         await _run(floor)
     finally:
         store.close()
-        where.pid.unlink(missing_ok=True)
+        if where.pid.exists() and where.pid.read_text() == _pid():
+            with faults.step("pid.remove"):
+                where.pid.unlink()
 
 
+@faults.during("folders.make")
 def _furnish(where: Places) -> None:
     for folder in (where.home, where.inbox, where.judged, where.index, where.home / "attempts", where.work):
         folder.mkdir(parents=True, exist_ok=True)
@@ -236,7 +242,8 @@ async def _run(floor: Floor) -> None:
             group.start_soon(floor.queue.run, group)
             group.start_soon(floor.pool.run, group)
             group.start_soon(floor.keeper.run)
-            live.places.pid.write_text(f"{os.getpid()}\n")
+            with faults.step("pid.write"):
+                live.places.pid.write_text(_pid())
             await _until_stopped(floor)
             group.cancel_scope.cancel()
         finally:
@@ -438,6 +445,10 @@ def _tell_warnings(floor: Floor) -> None:
 # ── around it all ──
 
 
+def _pid() -> str:
+    return f"{os.getpid()}\n"
+
+
 @contextmanager
 def _locked(path: Path, root: Path) -> Iterator[None]:
     """Hold the lock of the one daemon of this repository; raise RefusedByState where another has it."""
@@ -471,6 +482,11 @@ def main(argv: list[str] | None = None, run: Callable[..., Any] = anyio.run) -> 
     except FactoryError as error:
         print(error, file=sys.stderr)  # noqa: T201 - the daemon's own last word, read by `factoryd start`
         return error.exit_code
+    except (Deposed, BaseExceptionGroup) as error:
+        if isinstance(error, BaseExceptionGroup) and error.subgroup(Deposed) is None:
+            raise
+        print("A newer factoryd of this repository has taken over: this one went.", file=sys.stderr)  # noqa: T201
+        return Deposed.exit_code
     return 0
 
 

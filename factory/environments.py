@@ -22,7 +22,7 @@ from urllib.parse import unquote, urlsplit
 import anyio
 from anyio import to_thread
 
-from factory import process
+from factory import faults, process
 from factory.inference import Setup, digest
 
 SETUP_SECONDS = 1800.0
@@ -150,9 +150,11 @@ class Environments:
         now = await to_thread.run_sync(_print, place, setup)
         paths = [path for path in {**ready.print, **now} if ready.print.get(path) != now.get(path)]
         if paths:
-            place.stamp.unlink(missing_ok=True)
+            with faults.step("environment.distrust"):
+                place.stamp.unlink(missing_ok=True)
         return sorted(paths)
 
+    @faults.during("place.empty")
     async def refresh(self, place: Place) -> None:
         """Empty HOME and TMPDIR: nothing that ran before speaks to what runs next."""
         await to_thread.run_sync(_remove, (place.home, place.tmp))
@@ -164,18 +166,20 @@ class Environments:
     ) -> Ran:
         """Run a command, or a script's text from a file outside the tree, under the shim; cancelled, it is ended."""
         run_dir = self._logs / f"{place.folder.name}-{secrets.token_hex(4)}-{re.sub(r'[^a-z0-9]+', '-', name)[:40]}"
-        argv = await to_thread.run_sync(_script, run_dir, script) if script else argv
         env = self.variables(place, judging=judging)
-        command = process.Command(argv=argv, cwd=place.tree, env=env, run_dir=run_dir, seconds=seconds)
-        child = await process.start(command)
+        with faults.step("command.start"):
+            argv = await to_thread.run_sync(_script, run_dir, script) if script else argv
+            command = process.Command(argv=argv, cwd=place.tree, env=env, run_dir=run_dir, seconds=seconds)
+            child = await process.start(command)
         try:
             ended = await child.wait()
         except anyio.get_cancelled_exc_class():
-            with anyio.CancelScope(shield=True):  # bounded by the stop ladder
+            with anyio.CancelScope(shield=True), faults.step("command.stop"):  # bounded by the stop ladder
                 await child.stop(grace_s=0)
             raise
         return Ran(exit=ended, tail=await to_thread.run_sync(_tail, run_dir), log=run_dir / "output.log")
 
+    @faults.during("environment.build")
     async def _build(self, place: Place, setup: Setup, asked: str) -> Ready | SetupFailed:
         # The stamp goes first and comes last: a build that was killed has none and is made anew.
         place.stamp.unlink(missing_ok=True)
@@ -331,6 +335,7 @@ def _installed(place: Place, setup: Setup) -> Iterator[str]:
         yield re.sub(r"(?m)^command = .*$", "", _text(path))
 
 
+@faults.during("environment.print")
 def _print(place: Place, setup: Setup) -> Print:
     """Who is who in the environment; the change time tells even of a write that put the times back."""
     tops = [place.venv, *_kept(place, setup)]

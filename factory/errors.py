@@ -63,6 +63,12 @@ class Fenced(FactoryError):
     """An attempt that is no longer the unit's newest tried to change something."""
 
 
+class Deposed(BaseException):
+    """A newer daemon owns the store. No Exception: no broad `except` may keep the older one going."""
+
+    exit_code = 3
+
+
 class IllegalTransition(FactoryError):
     """A state change that the table in unit.py lacks."""
 

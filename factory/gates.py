@@ -15,7 +15,7 @@ from pathlib import Path
 import anyio
 from anyio import to_thread
 
-from factory import process
+from factory import faults, process
 from factory.environments import Environments, Place, Ran, Ready, SetupFailed
 from factory.inference import Gate, Rules, digest
 from factory.journal import Event
@@ -137,7 +137,8 @@ class Gates:
     async def end_leftovers(self) -> bool:
         """End what a dead daemon's gates and setups left running; true when nothing is left of them."""
         starts = await to_thread.run_sync(lambda: sorted(self._logs.glob("*/start.json")))
-        return all([await process.end(at.parent) for at in starts if not at.with_name("exit.json").exists()])
+        with faults.step("command.end"):
+            return all([await process.end(at.parent) for at in starts if not at.with_name("exit.json").exists()])
 
     def limit(self, gate: Gate, runs: int = 0) -> float:
         """Seconds that the gate may take: as its file says, else as configured, else as measured."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from factory import process
+from factory import faults, process
 from factory.errors import GitError, NotYet, RepositoryError, did_you_mean
 from factory.shim import MARKER
 
@@ -109,6 +109,7 @@ class Git:
             raise GitError(argv, done.code, done.err.decode(errors="replace"))
         return done
 
+    @faults.during("clone.seize")
     async def seize(self) -> None:
         """End what a dead daemon's git still does in our own git dir, and remove every lock in it."""
         await process.end(self.git_dir)
@@ -353,12 +354,13 @@ async def examine(root: Path, environ: Mapping[str, str], *, trunk: str = "") ->
 def exclude(common_dir: Path, lines: Sequence[str]) -> None:
     """Append to info/exclude those of `lines` that it lacks."""
     file = common_dir / "info" / "exclude"
-    file.parent.mkdir(exist_ok=True)
     text = file.read_text(errors="surrogateescape") if file.exists() else ""
     missing = [line for line in lines if line not in text.splitlines()]
     if missing:
-        with file.open("a", errors="surrogateescape") as end:
-            end.write(("\n" if text and not text.endswith("\n") else "") + "".join(f"{line}\n" for line in missing))
+        with faults.step("exclude.write"):
+            file.parent.mkdir(exist_ok=True)
+            with file.open("a", errors="surrogateescape") as end:
+                end.write(("\n" if text and not text.endswith("\n") else "") + "".join(f"{line}\n" for line in missing))
 
 
 async def _check_version(environ: Mapping[str, str]) -> None:

@@ -20,7 +20,7 @@ from datetime import datetime, timedelta
 from itertools import chain, count
 from pathlib import Path
 
-from factory import scheduling, task_file
+from factory import faults, scheduling, task_file
 from factory.errors import TaskFileError
 from factory.escalations import Escalations
 from factory.journal import Event
@@ -71,8 +71,9 @@ class Intake:
         """Finish what lies in the intake folder, then take what is complete in the inbox."""
         scan = Scan()
         try:
-            for folder in (self._inbox, self._folder, self._folder / "taken", self._inbox / "rejected"):
-                folder.mkdir(exist_ok=True)
+            with faults.step("folders.make"):
+                for folder in (self._inbox, self._folder, self._folder / "taken", self._inbox / "rejected"):
+                    folder.mkdir(exist_ok=True)
         except OSError as error:
             scan.warnings.append(f"no task file is taken: {error.filename} is no folder to work in ({error.strerror})")
             return scan
@@ -150,7 +151,8 @@ class Intake:
         # The file moves before the record: a crash between the two leaves it where the next scan looks first.
         # Only then is it read, and only if still nobody writes to it, so that no writer is overtaken.
         moved = self._folder / f"{secrets.token_hex(8)}-{path.name}"
-        path.rename(moved)
+        with self._store.transaction(), faults.step("inbox.take"):  # which only the daemon that owns the store begins
+            path.rename(moved)
         self._try(moved, scan, now, self._admit)
 
     # ── files that git tracks: copied, once for each content ──
@@ -164,8 +166,9 @@ class Intake:
         elif not seen:
             copy = self._folder / name
             part = copy.with_suffix(".part")
-            part.write_bytes(_read(path))
-            part.rename(copy)
+            with faults.step("inbox.copy"):
+                part.write_bytes(_read(path))
+                part.rename(copy)
             self._remember({name: "taken"}, now)
             self._admit(copy, scan, now)
 
@@ -199,7 +202,8 @@ class Intake:
             self._reject(path, name, error, now)
             scan.rejected.append(_shown(Path(name)))
         else:
-            path.rename(self._folder / "taken" / path.name)
+            with faults.step("inbox.settle"):
+                path.rename(self._folder / "taken" / path.name)
 
     def _accept(self, task: Task, now: datetime) -> str:
         file = task_file.parse(task.text, task.name)
@@ -255,8 +259,10 @@ class Intake:
             f"{_shown(whole)} was not accepted, and lies in inbox/rejected now.\n\n{why}\n"
             f"correct form: {error.form or 'see the README'}\n\nMend it and move it back into inbox/.\n"
         )
-        target.with_name(target.name + ".error.txt").write_text(text, encoding="utf-8")
-        path.rename(target)
+        with faults.step("inbox.explain"):
+            target.with_name(target.name + ".error.txt").write_text(text, encoding="utf-8")
+        with faults.step("inbox.reject"):
+            path.rename(target)
         self._store.write(Event.TASK_REJECTED, now=now, name=_shown(whole), why=why)
 
 

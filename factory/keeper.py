@@ -11,7 +11,7 @@ from pathlib import Path
 
 import anyio
 
-from factory import process, shim
+from factory import faults, process, shim
 from factory.archive import AT_ONCE, RESCUE, Archive, Kept
 from factory.errors import GitError
 from factory.git import Git, locks
@@ -57,8 +57,9 @@ class Keeper:
         users = frozenset(process.living(f"GIT_DIR={self._own.git_dir}")) if found else frozenset()
         self._suspects = {lock: self._suspects.get(lock, users) & users for lock in found}
         dead = [path for (path, _), suspects in self._suspects.items() if not suspects]
-        for path in dead:
-            path.unlink(missing_ok=True)
+        with faults.step("clone.seize"):
+            for path in dead:
+                path.unlink(missing_ok=True)
         return dead
 
     def strays(self) -> list[Path]:
@@ -115,8 +116,9 @@ class Keeper:
             task = next(iter(self._store.select(Task, source=path.name)), None)
             if task is None or self._is_over(task.unit):  # none: another text took its place before it was begun
                 folder = self._live.places.unit_dir(task.unit) if task else taken.with_name("replaced")
-                folder.mkdir(exist_ok=True)
-                path.rename(folder / path.name)
+                with faults.step("archive.task"):
+                    folder.mkdir(exist_ok=True)
+                    path.rename(folder / path.name)
             await anyio.lowlevel.checkpoint()  # thousands may wait
 
     def _is_over(self, name: str, before: datetime | None = None) -> bool:
@@ -134,10 +136,11 @@ class Keeper:
         begun = min((unit.accepted for unit in self._store.open(Unit)), default=at)
         runs = [path for path in _older(where.home / "attempts", before) if self._is_over(path.name, before)]
         logs = [path for path in _older(where.judged, min(before, begun)) if (path / "exit.json").exists()]
-        for path in (*runs, *logs):
-            await self._workspaces.remove(path)
         aside = [path.name for path in _older(where.work / "workspaces", before) if ABANDONED in path.name]
-        away = [name for name in aside if await self.put_away(name, at)]
+        with faults.step("archive.prune"):
+            for path in (*runs, *logs):
+                await self._workspaces.remove(path)
+            away = [name for name in aside if await self.put_away(name, at)]
         if runs or logs or away:
             self._store.write(Event.KEPT_PRUNED, now=at, runs=len(runs), logs=len(logs), workspaces=away)
 

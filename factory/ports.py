@@ -36,6 +36,13 @@ class Store(Protocol):
         """Several writes as one, undone by an exception; nests. A block must not await: others' writes would join."""
         ...
 
+    def own(self, owner: str, *, now: datetime) -> None:
+        """Be the one owner: from now on a transaction that an earlier owner begins raises Deposed, and writes nothing.
+
+        Whoever never owned it (a command) is not asked.
+        """
+        ...
+
     def get(self, kind: type[R], *key: str | int) -> R | None:
         """The record with that key (in the order of records.KEYS), or None."""
         ...

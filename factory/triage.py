@@ -16,6 +16,7 @@ class Ending:
 
     stopped: EndReason | None = None  # the factory ended it, for this reason
     lost: bool = False  # no exit is on record
+    handed_back: bool = False  # somebody ended it, and died before it could say why
     clean: bool  # exit 0, and the output's own final word is good
     timed_out: bool = False
     command_missing: bool = False
@@ -37,6 +38,7 @@ def classify(seen: Ending) -> EndReason:
         (seen.command_missing, EndReason.HANDED_BACK),
         (seen.limited and not seen.clean, EndReason.LIMIT),
         (seen.unauthorized and not seen.clean, EndReason.AUTH),
+        (seen.handed_back, EndReason.HANDED_BACK),
         (seen.lost and not (seen.changed and seen.reported), EndReason.LOST),
         (seen.scripted and not seen.clean, EndReason.CRASHED),
         (not seen.clean and not seen.changed, EndReason.CRASHED),

@@ -17,7 +17,7 @@ from pathlib import Path
 import anyio
 from anyio import from_thread
 
-from factory import process
+from factory import faults, process
 from factory.checkout import Checkout, checkouts, patiently
 from factory.errors import GitError
 from factory.git import Git, Person, Repository
@@ -111,6 +111,12 @@ async def make(repository: Repository, path: Path, environ: Mapping[str, str]) -
     own = Git(git_dir=path, own=True, config=_FSYNC, environ=environ)
     if await anyio.Path(path).exists():
         return own
+    await _clone(repository, path, environ)
+    return own
+
+
+@faults.during("clone.make")
+async def _clone(repository: Repository, path: Path, environ: Mapping[str, str]) -> None:
     fresh = path.with_name(f"{path.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)  # left by a start that was killed
     # With the user's configuration, for their safe.directory; none of it is kept.
@@ -120,7 +126,6 @@ async def make(repository: Repository, path: Path, environ: Mapping[str, str]) -
         *("clone", *how, "--", str(repository.common_dir), str(fresh)), env={"GIT_DEFAULT_REF_FORMAT": "files"}
     )
     fresh.rename(path)
-    return own
 
 
 def message(said: str, *, title: str, trailers: Mapping[str, str]) -> str:
@@ -186,6 +191,7 @@ class Trunk:
 
     # ── rehearsing ──
 
+    @faults.during("trunk.rehearse")
     async def rehearse(
         self, *, base: str, submission: str, submission_base: str, text: str, author: Person
     ) -> Rehearsed | Conflict | Nothing:
@@ -243,7 +249,8 @@ class Trunk:
         outcome = await (self._fast_forward(plan, begun) if plan.checkout else self._swap(plan, begun))
         if isinstance(outcome, Landed) and self._in_files:
             # It came from here, so it need not be fetched. Died before this line, the next start fetches.
-            await self.own.run("update-ref", self.ref, plan.to)
+            with faults.step("landing.follow"):
+                await self.own.run("update-ref", self.ref, plan.to)
             self._seen = plan.to
         return outcome
 
@@ -282,18 +289,11 @@ class Trunk:
         place = self._place(plan)
         if await place.head() != self.ref or await self.tip() != plan.base:
             return Moved(await self.tip())
-        merge = await place.git.run(
-            *(*_MERGE, plan.to),
-            ok=tuple(range(-64, 256)),
-            # An option of the branch would be added to ours; its name may hold any sign, so not by -c.
-            env={
-                "GIT_CONFIG_COUNT": "1",
-                "GIT_CONFIG_KEY_0": f"branch.{self.branch}.mergeOptions",
-                "GIT_CONFIG_VALUE_0": "",
-                "GIT_REFLOG_ACTION": _LANDING,
-            },
-            started=begun,
-        )
+        # An option of the branch would be added to ours; its name may hold any sign, so not by -c.
+        less = {"GIT_CONFIG_KEY_0": f"branch.{self.branch}.mergeOptions", "GIT_CONFIG_VALUE_0": ""}
+        env = less | {"GIT_CONFIG_COUNT": "1", "GIT_REFLOG_ACTION": _LANDING}
+        with faults.step("landing.merge"):
+            merge = await place.git.run(*_MERGE, plan.to, ok=tuple(range(-64, 256)), env=env, started=begun)
         if await self.holds(plan.to):
             return Landed(plan.to)
         if merge.code == 0:  # they switched to another branch between our look and git's
@@ -337,11 +337,13 @@ class Trunk:
                 return Moved(plan.base, f"{self.branch} was checked out in {place.path} just now.")
         return Landed(plan.to)
 
+    @faults.during("landing.move")
     async def _move(self, to: str, was: str, why: str, started: Callable[[int], None] | None = None) -> None:
         await self._user.run("update-ref", "--create-reflog", "-m", why, self.ref, to, was, started=started)
 
     # ── mending ──
 
+    @faults.during("landing.mend")
     async def _mend(self, plan: LandingPlan, place: Checkout, *, torn: bool = False) -> None:
         """Complete a landing of which only the ref is missing, else take back what our dead git wrote.
 
@@ -378,6 +380,7 @@ class Trunk:
         names = ("index.lock", "HEAD.lock", "ORIG_HEAD.lock") if plan.git_dir else ()
         return [common / ref, *(tree / name for name in names)]
 
+    @faults.during("landing.unlock")
     def _unlock(self, plan: LandingPlan) -> None:
         """Remove what locks our dead git left."""
         for lock in self._locks(plan):
@@ -386,6 +389,7 @@ class Trunk:
 
     # ── objects ──
 
+    @faults.during("trunk.fetch")
     async def _fetch(self) -> None:
         user = replace(self.own, configured=True)  # nothing but safe.directory of theirs matters to these arguments
         source = str(self._repository.common_dir)
@@ -393,6 +397,7 @@ class Trunk:
         specs = (f"+{self.ref}:{self.ref}", "+refs/tags/*:refs/tags/*")
         await user.run("-c", "fetch.pruneTags=false", "fetch", *how, "--", source, *specs)
 
+    @faults.during("landing.send")
     async def _send(self, commit: str, have: str) -> None:
         """Put the objects of `commit` that `have` lacks into the user's repository, with no ref."""
         asked = f"{commit}\n^{have}\n".encode()

@@ -12,7 +12,7 @@ from pathlib import Path
 import anyio
 
 from factory import cards as words
-from factory import process, triage
+from factory import faults, process, triage
 from factory.agents import shell_runtime, the_runtime
 from factory.archive import ATTEMPTS
 from factory.bell import Bell
@@ -124,7 +124,7 @@ class Worker:
         """What an earlier daemon started for this very attempt."""
         if not (trip.run_dir / "start.json").exists():
             if trip.run_dir.exists():  # a daemon died here: what it was just starting has not told of itself yet
-                await process.end(trip.run_dir)
+                await _end(trip.run_dir)
             return None
         found = await process.adopt(trip.run_dir)
         if isinstance(found, Child):
@@ -143,9 +143,10 @@ class Worker:
             )
         # The base first: whatever happens from here on, the tree in this workspace is a change of that commit.
         self._note(trip.attempt, Event.ATTEMPT_NOTED)
-        trip.outbox.mkdir(parents=True, exist_ok=True)
-        self._copy_task(trip)
-        (trip.run_dir / "tmp").mkdir(exist_ok=True)
+        with faults.step("attempt.files"):
+            trip.outbox.mkdir(parents=True, exist_ok=True)
+            self._copy_task(trip)
+            (trip.run_dir / "tmp").mkdir(exist_ok=True)
         carried, conflict = (resumed.tree, None) if resumed else await self._carry(trip, earlier)
         workspace = await self._workspaces.prepare(
             trip.hook.workspace,
@@ -167,7 +168,9 @@ class Worker:
         except ConfigError as error:
             return NotStarted(EndReason.HANDED_BACK, str(error), words.wrong_prompt(str(error)))
         # World first: a daemon that dies between the two finds start.json in the run dir and adopts.
-        child = await process.start(command)
+        self._still_ours()
+        with faults.step("agent.start"):
+            child = await process.start(command)
         trip = replace(trip, attempt=replace(trip.attempt, pid=child.identity.pid))
         working = replace(self._hook(), phase="working", since=now())
         self._note(trip.attempt, Event.ATTEMPT_STARTED, working)
@@ -215,7 +218,8 @@ class Worker:
         self, trip: Trip, earlier: Attempt | None, *, carried: bool, conflict: Conflict | None, place: Place
     ) -> Command:
         text = "" if trip.task.run else self._prompt(trip, earlier, carried=carried, conflict=conflict)
-        (trip.run_dir / "prompt.md").write_text(text, encoding="utf-8")
+        with faults.step("attempt.files"):
+            (trip.run_dir / "prompt.md").write_text(text, encoding="utf-8")
         argv, stdin = self._invocation(trip)
         return Command(
             argv=argv,
@@ -293,6 +297,7 @@ class Worker:
             return
         assert ended is not None
         seen = reader.read(now(), ended=True)
+        self._still_ours()
         trip = await self._quarantine(trip, ended)
         kept, snapshot = await self._kept(trip.attempt, trip.workspace, trip.unit.title)
         box = await anyio.to_thread.run_sync(read_outbox, trip.outbox)
@@ -319,7 +324,7 @@ class Worker:
             tokens_output=seen.usage.output,
             cost_usd=seen.usage.cost,
         )
-        self._settle(trip, attempt, box, seen)
+        self._settle(trip, attempt, box, seen, missing=ended.cause == "unstartable")
 
     async def _watch(self, trip: Trip, child: Child, reader: OutputReader) -> tuple[Exit | None, EndReason | None]:
         """Read the output and hold the deadlines until the attempt has ended, by itself or by us."""
@@ -334,7 +339,9 @@ class Worker:
                 trip = replace(trip, attempt=replace(trip.attempt, session=seen.session))
                 self._note(trip.attempt, Event.ATTEMPT_NOTED)
             if reason := self._stop_reason(trip, seen, patience):
-                return await child.stop(), reason
+                self._still_ours()
+                with faults.step("agent.stop"):
+                    return await child.stop(), reason
 
     def _told(self, trip: Trip) -> EndReason | None:
         """Why a person wants it to end, if one does."""
@@ -362,6 +369,7 @@ class Worker:
             stopped=stopped,
             lost=ended.cause == "lost",
             clean=ended.cause == "exited" and ended.code == 0 and seen.good,
+            handed_back=ended.cause == "stopped",
             timed_out=ended.cause == "timeout",
             command_missing=ended.cause == "unstartable",
             limited=seen.limited,
@@ -373,7 +381,7 @@ class Worker:
             scripted=bool(trip.task.run),
         )
 
-    def _settle(self, trip: Trip, attempt: Attempt, box: Outbox, seen: Seen) -> None:
+    def _settle(self, trip: Trip, attempt: Attempt, box: Outbox, seen: Seen, *, missing: bool) -> None:
         """The one transaction that ends the attempt, with the card where a person is needed."""
         at, ask, until = now(), None, None
         with self._store.transaction():
@@ -389,7 +397,7 @@ class Worker:
             elif attempt.reason is EndReason.AUTH:
                 sentence = f"{attempt.agent} is not logged in: log it in, then try again."
                 ask = words.runtime_trouble(attempt.agent, sentence, evidence=attempt.said or attempt.detail)
-            elif attempt.reason is EndReason.HANDED_BACK and self._live.stopping is Stopping.NO:
+            elif attempt.reason is EndReason.HANDED_BACK and missing:
                 sentence = f"{attempt.agent} could not be started: {attempt.detail}"
                 ask = words.runtime_trouble(attempt.agent, sentence, evidence=attempt.detail)
             self._endings.finish(attempt, hook=self._hook(), at=at, ask=ask, until=until)
@@ -422,7 +430,7 @@ class Worker:
         if attempt is None or attempt.end is not None:
             self._endings.let_go(self._hook(), at=now())
             return
-        await process.end(Path(attempt.run_dir))
+        await _end(Path(attempt.run_dir))
         aside = self._workspaces.at(self._workspaces.abandon(hook.workspace).name)
         detail = "the factory itself broke on it; the traceback is in .factory/daemon.log"
         lost = replace(attempt, end=now(), reason=EndReason.LOST, detail=detail)
@@ -450,6 +458,11 @@ class Worker:
 
     # ── records ──
 
+    def _still_ours(self) -> None:
+        """Raise Deposed where a newer daemon has taken over: it looks after the attempt now."""
+        with self._store.transaction():
+            pass
+
     def _hook(self) -> Hook:
         hook = self._store.get(Hook, self.name)
         return hook if hook is not None else Hook(worker=self.name, index=0, state="gone")
@@ -458,7 +471,9 @@ class Worker:
         """Whose the run dirs are can be told without the store: the unit's folder names its task's source."""
         task = self._store.get(Task, trip.unit.id)
         if task is not None and not (copy := trip.run_dir.parent / task.source).exists():
-            copy.write_text(task.text, encoding="utf-8", newline="")
+            half = copy.with_suffix(".new")
+            half.write_text(task.text, encoding="utf-8", newline="")
+            half.rename(copy)
 
     def _facts(self, hook: Hook) -> tuple[Unit, Attempt, TaskFile]:
         unit, attempt = self._store.get(Unit, hook.unit), self._store.get(Attempt, hook.unit, hook.attempt)
@@ -488,3 +503,8 @@ class Worker:
         self._store.write(
             event, attempt, *hook, now=now(), unit=attempt.unit, attempt=attempt.number, worker=self.name, fence=True
         )
+
+
+@faults.during("agent.end")
+async def _end(run_dir: Path) -> None:
+    await process.end(run_dir)

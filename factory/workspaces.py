@@ -17,7 +17,7 @@ from pathlib import Path
 
 from anyio import CapacityLimiter, to_thread
 
-from factory import process
+from factory import faults, process
 from factory.errors import FactoryError, GitError
 from factory.git import FACTORY, GITLINK, Git
 
@@ -86,7 +86,8 @@ class Checkouts:
     def __init__(self, *, own: Git, folder: Path, index_dir: Path, trunk_branch: str, excludes: str = "") -> None:
         self._own = replace(own, config=(*own.config, *_DURABLE))
         self._folder, self._index_dir = folder, index_dir
-        index_dir.mkdir(parents=True, exist_ok=True)
+        with faults.step("folders.make"):
+            index_dir.mkdir(parents=True, exist_ok=True)
         self._trunk_branch, self._excludes = trunk_branch, excludes
         self._tags: tuple[object, bytes] = (None, b"")  # what they were made of, and their lines of packed-refs
         self._tracked: tuple[str, frozenset[str]] = ("", frozenset())  # the base, its folders of the shipped list
@@ -111,9 +112,11 @@ class Checkouts:
         _, tracked = self._tracked
         lines = [f"{pattern}/" for pattern in SHIPPED] + [f"!/{_literal(path)}/" for path in sorted(tracked)]
         excludes = "\n".join([*lines, self._excludes.rstrip("\n"), *_patterns(keeps), ""])
-        _write(self._index(name, ".exclude"), excludes)
+        with faults.step("tree.excludes"):
+            _write(self._index(name, ".exclude"), excludes)
         return Ground(excludes, (frozenset(SHIPPED) - {Path(path).name for path in tracked}).union(keeps))
 
+    @faults.during("tree.reset")
     async def reset(self, name: str, rev: str, *, clean: tuple[str, ...], caches: Iterable[str]) -> None:
         """Make the tree exactly `rev`, less what `clean` spares; raise FactoryError if not even a new one succeeds.
 
@@ -127,6 +130,7 @@ class Checkouts:
                 return
         raise FactoryError(f"{self.place(name)} could not be set to {rev}: {trouble}. Nothing else was touched.")
 
+    @faults.during("tree.git")
     async def renew_git(self, name: str, head: str, *, excludes: str) -> None:
         """Replace the tree's own `.git` by a new one: HEAD detached at `head`, trunk's branch, the tags."""
         refs = await self._refs()
@@ -147,6 +151,7 @@ class Checkouts:
         """Everything in the folder, whatever put it there."""
         return sorted(path.name for path in self._folder.iterdir()) if is_real(self._folder) else []
 
+    @faults.during("tree.abandon")
     def abandon(self, name: str) -> Path:
         """Put everything called `name` out of use under another name, since something may still write to it."""
         aside = self._folder / f"{name}{ABANDONED}{secrets.token_hex(4)}"
@@ -164,6 +169,7 @@ class Checkouts:
     def _index(self, name: str, suffix: str = "") -> Path:
         return self._index_dir / f"{self._folder.name}-{name}{suffix}"
 
+    @faults.during("tree.enter")
     async def _enter(self, name: str) -> None:
         for path in (self.place(name), self.place(name) / "tree"):
             if not is_real(path):
@@ -236,7 +242,8 @@ class Workspaces(Checkouts):
             await self.renew_git(name, base, excludes=ground.excludes)
         if tree and tree != first:
             # After the copy of the index: the agent's git sees the carried work as changes that it has not committed.
-            await self.git(name).run("read-tree", "-u", "--reset", tree)
+            with faults.step("tree.carry"):
+                await self.git(name).run("read-tree", "-u", "--reset", tree)
         return workspace
 
     async def snapshot(self, workspace: Workspace, *, base: str, aside: Path) -> Snapshot:
@@ -249,14 +256,17 @@ class Workspaces(Checkouts):
         if not _all_real(workspace.place, workspace.tree):
             return Snapshot(tree=base_tree, changed=False, gone=True)
         await self.ground(workspace.name, base, workspace.keeps)
-        await self._enter(workspace.name)
-        found = await to_thread.run_sync(_sweep, workspace.tree)
-        nested = await self._foreign(git, base, found) if found else []
-        await to_thread.run_sync(_move_git_dirs, workspace.tree, nested, aside / "nested")
-        left_out = await self._stage(git, workspace.name, base)
-        tree = await git.text("write-tree")
+        with faults.step("attempt.stage"):
+            await self._enter(workspace.name)
+            found = await to_thread.run_sync(_sweep, workspace.tree)
+            nested = await self._foreign(git, base, found) if found else []
+            with faults.step("attempt.nested"):
+                await to_thread.run_sync(_move_git_dirs, workspace.tree, nested, aside / "nested")
+            left_out = await self._stage(git, workspace.name, base)
+            tree = await git.text("write-tree")
         return Snapshot(tree=tree, changed=tree != base_tree, nested=tuple(nested), left_out=left_out)
 
+    @faults.during("attempt.carry")
     async def carry(self, previous: str, *, onto: str, diff: Path) -> str | Conflict:
         """The tree of attempt commit `previous` merged onto commit `onto`; on conflict its diff, written to `diff`."""
         tree, conflicts = await self._own.merge(onto, previous, since=f"{previous}^")
@@ -268,6 +278,7 @@ class Workspaces(Checkouts):
         said = await self._own.text("log", *how, "--", *conflicts, env={"GIT_LITERAL_PATHSPECS": "1"})
         return Conflict(conflicts, diff, said[:_INTENT_CHARACTERS].strip())
 
+    @faults.during("attempt.keep")
     async def keep(self, unit: str, attempt: int, *, tree: str, base: str, message: str) -> str:
         """Keep an attempt's tree for good, under refs/factory/attempts/UNIT/N in the factory repository."""
         commit = await self.commit(tree, base=base, message=message)

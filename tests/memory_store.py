@@ -8,7 +8,7 @@ from typing import Any
 
 from factory.errors import Fenced
 from factory.journal import Entry, Event
-from factory.records import HINTS, KEYS, R, Record, Row, Scalar, from_row, from_stamp, kind_name, stamp, to_row
+from factory.records import HINTS, KEYS, Fact, R, Record, Row, Scalar, from_row, from_stamp, kind_name, stamp, to_row
 from factory.stores import OPEN
 from factory.unit import FINAL, Unit
 
@@ -72,6 +72,10 @@ class MemoryStore:
             self._rows = rows
             del self._journal[length:]
             raise
+
+    def own(self, owner: str, *, now: datetime) -> None:
+        """It is nobody else's."""
+        self.write(Event.FACT_CHANGED, Fact(name="owner", value=json.dumps(owner)), now=now)
 
     def get(self, kind: type[R], *key: str | int) -> R | None:
         row = self._rows.get((kind_name(kind), key))

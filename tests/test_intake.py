@@ -142,7 +142,7 @@ async def test_an_inbox_that_is_no_folder_is_said(floor: Floor, broken: str) -> 
 
 
 async def test_a_run_unit_needs_no_agent(floor: Floor) -> None:
-    floor.drop("format.md", "---\nrun: ruff format .\nagent: codex\n---\n")
+    floor.drop("format.md", "---\nrun: ruff format .\n---\n")
 
     await floor.scan()
 

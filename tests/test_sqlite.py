@@ -17,7 +17,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from factory.errors import Fenced, StoreError
+from factory.errors import Deposed, Fenced, StoreError
 from factory.journal import Event, fold
 from factory.ports import Store
 from factory.records import KEYS, KINDS, Attempt, Card, Fact, Hook, Request, Step
@@ -115,6 +115,29 @@ class StoreModel(RuleBasedStateMachine):
 
 TestStoreModel = StoreModel.TestCase
 TestStoreModel.settings = settings(max_examples=15, stateful_step_count=12, deadline=None)
+
+
+def test_whoever_owned_the_store_before_writes_nothing_more_and_who_never_did_may(tmp_path: Path) -> None:
+    path = tmp_path / "store.sqlite"
+    with (
+        closing(SqliteStore(path)) as older,
+        closing(SqliteStore(path)) as newer,
+        closing(SqliteStore(path)) as command,
+    ):
+        older.own("older", now=NOW)
+        older.write(Event.TASK_ACCEPTED, READY, now=NOW)
+        newer.own("newer", now=NOW)
+
+        for write in (lambda: older.write(Event.UNIT_READY, CARD, now=NOW), older.transaction().__enter__):
+            with pytest.raises(Deposed):
+                write()
+
+        newer.write(Event.UNIT_READY, READY, now=NOW)
+        command.write(Event.REQUEST_MADE, now=NOW)
+        assert older.select(Card) == []
+        assert [entry.event for entry in newer.journal()] == [
+            *(Event.FACT_CHANGED, Event.TASK_ACCEPTED, Event.FACT_CHANGED, Event.UNIT_READY, Event.REQUEST_MADE)
+        ]
 
 
 def test_the_conditions_of_open_say_what_unit_py_says() -> None:

@@ -40,6 +40,8 @@ NOTHING = {"clean": False, "changed": False}
         (HALF | {"limited": True, "reported": True}, R.LIMIT),
         (NOTHING | {"limited": True, "unauthorized": True}, R.LIMIT),
         (NOTHING | {"unauthorized": True}, R.AUTH),
+        (HALF | {"handed_back": True, "reported": True}, R.HANDED_BACK),  # a daemon ended it, and died
+        (NOTHING | {"handed_back": True, "limited": True}, R.LIMIT),
         (NOTHING | {"lost": True}, R.LOST),
         (HALF | {"lost": True}, R.LOST),
         (NOTHING | {"lost": True, "reported": True}, R.LOST),

@@ -12,9 +12,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from factory.errors import Fenced, StoreError
+from factory import faults
+from factory.errors import Deposed, Fenced, StoreError
 from factory.journal import Entry, Event
-from factory.records import HINTS, KEYS, KINDS, R, Record, from_row, from_stamp, kind_name, stamp, to_row
+from factory.records import HINTS, KEYS, KINDS, Fact, R, Record, from_row, from_stamp, kind_name, stamp, to_row
 from factory.stores import APPEND, OPEN, PAGE, SCHEMA, connect, damaged, to_json, trusted
 
 JOURNAL = (
@@ -42,6 +43,8 @@ class SqliteStore:
         if not path.exists():
             _create(path)
         self._con, self._depth = connect(str(path), "rw"), 0
+        self._told: list[str] = []  # what the open transaction journals
+        self._owner = ""  # as this connection took it over, in JSON
         with trusted(self._con, str(path)):
             for pragma in PER_CONNECTION:
                 self._con.execute(pragma)
@@ -65,6 +68,7 @@ class SqliteStore:
         changes = to_json([(kind_name(kind), row) for kind, row in rows])
         entry = (stamp(now), event, unit, attempt, worker, to_json(detail, _moment), changes)
         with self.transaction():
+            self._told.append(f"store.{event}")
             if fence:
                 self._check_newest(unit, attempt)
             for kind, row in rows:
@@ -82,14 +86,28 @@ class SqliteStore:
         self._execute(f"SAVEPOINT {inner}" if inner else "BEGIN IMMEDIATE")
         self._depth += 1
         try:
+            if self._owner and not inner:
+                self._check_owner()
             yield
-            self._execute(f"RELEASE {inner}" if inner else "COMMIT")
+            if inner:
+                self._execute(f"RELEASE {inner}")
+            else:
+                with faults.step(*self._told):
+                    self._execute("COMMIT")
         except BaseException:
             if self._con.in_transaction:
                 self._execute(f"ROLLBACK TO {inner}" if inner else "ROLLBACK")
             raise
         finally:
             self._depth -= 1
+            if not inner:
+                self._told.clear()
+
+    def own(self, owner: str, *, now: datetime) -> None:
+        """Be the one owner: whoever was it before gets Deposed from its next transaction."""
+        self._owner, value = "", json.dumps(owner)
+        self.write(Event.FACT_CHANGED, Fact(name="owner", value=value), now=now)
+        self._owner = value
 
     def get(self, kind: type[R], *key: str | int) -> R | None:
         """The record with that key, or None."""
@@ -132,12 +150,17 @@ class SqliteStore:
         query = f"SELECT {_names(columns)} FROM {_name(kind_name(kind))}{where} ORDER BY {_names(KEYS[kind])}"
         return [from_row(kind, dict(zip(columns, row, strict=True))) for row in self._execute(query, args)]
 
+    def _check_owner(self) -> None:
+        if self._execute('SELECT "value" FROM "fact" WHERE "name" = \'owner\'') != [(self._owner,)]:
+            raise Deposed
+
     def _check_newest(self, unit: str, attempt: int) -> None:
         newest = self._execute('SELECT "attempt" FROM "unit" WHERE "id" = ?', (unit,))
         if newest != [(attempt,)]:
             raise Fenced(f"Attempt {attempt} of {unit} is not its newest: what it asked for was not done.")
 
 
+@faults.during("store.make")
 def _create(path: Path) -> None:
     """Make an empty store beside its place and move it there: a kill on the way leaves no half-made one."""
     log = path.with_name(f"{path.name}-wal")

@@ -80,6 +80,7 @@ class Line:
             each.mkdir(exist_ok=True)
         self.begin = git(self.root, "rev-parse", "HEAD", ok=False) if not self._bare() else ""
         self.daemon: subprocess.Popen[bytes] | None = None
+        self.program: tuple[str, ...] = ("-m", "factory.daemon", str(self.root))
         self._store: SqliteStore | None = None
 
     # ── the daemon ──
@@ -100,7 +101,7 @@ class Line:
         """Start the daemon and do not wait for it."""
         with (self.folder / "daemon.out").open("wb") as said:
             self.daemon = subprocess.Popen(
-                [sys.executable, "-m", "factory.daemon", str(self.root)],
+                [sys.executable, *self.program],
                 cwd=Path(factory.__file__).parents[1],
                 env=self.environment() | environ,
                 stdin=subprocess.DEVNULL,

@@ -13,9 +13,9 @@ import pytest
 import factory
 from factory import shim
 from factory.journal import Event
-from factory.records import Attempt, CardKind, Hook, Step
+from factory.records import Attempt, Card, CardKind, Hook, Step
 from factory.unit import UnitState
-from tests.acceptance.line import Line
+from tests.acceptance.line import PATIENCE_S, Line
 
 FINE = "write(f'{os.environ[\"FACTORY_UNIT\"]}.txt', 'fine')"
 
@@ -144,6 +144,11 @@ def test_a_stop_with_no_daemon_ends_the_attempts_on_record(line: Line) -> None:
     assert (code, "ended what was left of 1 attempt" in said) == (0, True)
     assert not alive(pid)
     assert line.left() == {}
+    (line.folder / "go-stray").touch()
+    line.start()
+    assert line.unit("stray").spent == 0
+    assert line.attempts("stray") == ["handed_back", "submitted"]
+    assert line.store.select(Card) == []
 
 
 def test_a_second_daemon_leaves_the_first_alone(line: Line) -> None:
@@ -158,6 +163,45 @@ def test_a_second_daemon_leaves_the_first_alone(line: Line) -> None:
     assert line.places.pid.read_text() == f"{first.pid}\n"
     line.drop("still", FINE)
     line.unit("still")
+
+
+def test_where_the_lock_lets_two_in_the_newer_daemon_takes_over_and_the_older_one_goes(line: Line) -> None:
+    go = held(line, "shared")
+    pid, older = agent(line, "shared"), line.daemon
+    assert older is not None
+
+    line.places.lock.unlink()
+    line.start()
+    line.event(Event.ATTEMPT_ADOPTED, unit="shared")
+    line.drop("more", FINE)
+    line.unit("more")
+    go.touch()
+
+    assert older.wait(PATIENCE_S) == 3
+    line.unit("shared")
+    assert line.git("show", "main:begun.txt") == str(pid)
+    assert (line.attempts("shared"), line.attempts("more")) == (["submitted"], ["submitted"])
+    assert line.daemon is not None
+    assert line.places.pid.read_text() == f"{line.daemon.pid}\n"
+
+
+def test_a_daemon_that_was_stopped_for_hours_lands_nothing_that_a_newer_one_has_in_hand(cold: Line) -> None:
+    cold.wrap_git(on=" --ff-only ", before="kill -STOP $PPID")
+    older = cold.start().daemon
+    assert older is not None
+    cold.drop("once", FINE)
+    cold.until("it stopped", lambda: shim.stat(older.pid)[:1] == ["T"])
+
+    cold.places.lock.unlink()
+    cold.start()
+    landed = cold.unit("once")
+    cold.drop("next", FINE)
+    cold.unit("next")
+    older.send_signal(signal.SIGCONT)
+
+    assert older.wait(PATIENCE_S) == 3
+    assert cold.on_trunk() == ["once", "next"]
+    assert cold.unit("once") == landed
 
 
 def test_a_killed_daemon_is_seen_as_stopped(line: Line) -> None:

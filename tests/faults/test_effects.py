@@ -1,0 +1,40 @@
+"""Every mutating call of a daemon at work is inside a bracket that the table of effects names."""
+
+import json
+from pathlib import Path
+
+from tests.faults.day import Day
+
+# What is no effect of the line, and why.
+ALLOWED = {
+    "/.factory/daemon.log": "the daemon's own log, which nothing depends on",
+    "/.git/factoryd.lock": "the lock: empty, and never removed",
+    "/dev/null": "no file",
+}
+
+
+def test_whatever_a_daemon_changes_it_changes_inside_a_bracket(tmp_path: Path) -> None:
+    day, told = Day(tmp_path), tmp_path / "told"
+    day.line.program = ("-m", "tests.faults.recorder", str(day.line.root), str(told))
+    try:
+        day.ends(FACTORY_FAULT="record")
+        day.check()
+    finally:
+        day.close()
+
+    calls = [json.loads(line) for line in told.read_text().splitlines()]
+    loose = [(event, what) for event, what, brackets in calls if not brackets and not _allowed(what)]
+    assert loose == []
+    assert {event for event, _, _ in calls} >= {
+        "open",
+        "os.rename",
+        "os.remove",
+        "os.mkdir",
+        "subprocess.Popen",
+        "sqlite",
+    }
+    assert len(calls) > 300
+
+
+def _allowed(what: str) -> bool:
+    return any(part in what for part in ALLOWED)
