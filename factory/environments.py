@@ -109,16 +109,14 @@ def ports(index: int) -> dict[str, str]:
 
 
 class Environments:
-    """Builds environments and judges whether one may still be used."""
+    """Builds environments and judges whether one may still be used.
+
+    `environ` is as captured at start, of which `passed` ([env] pass) names what goes through; nothing in `root`, the
+    user's checkout, may be on PATH.
+    """
 
     def __init__(
-        self,
-        *,
-        environ: Mapping[str, str],  # as captured at start
-        root: Path,  # the user's checkout: nothing in it may be on PATH
-        caches: Path,
-        logs: Path,
-        passed: Callable[[], Sequence[str]],  # [env] pass
+        self, *, environ: Mapping[str, str], root: Path, caches: Path, logs: Path, passed: Callable[[], Sequence[str]]
     ) -> None:
         self._environ, self._caches, self._logs, self._passed = environ, caches, logs, passed
         self._path = _path(environ, root)
@@ -268,7 +266,9 @@ def _outside_node(tree: Path) -> str:
 
 
 def _outside_python(place: Place, facts: Mapping[str, Any]) -> str:
-    tree, project = place.tree.resolve(), _project(place.tree)
+    tree = place.tree.resolve()
+    texts = (_text(tree / name) for name in ("pyproject.toml", "setup.cfg", "setup.py"))
+    project = next((_plain(found[1]) for text in texts if (found := _NAME.search(text))), "")
     for name, where, url in facts["found"]:
         if _plain(name) != project and not place.venv.is_dir():
             continue  # without a venv the machine's Python is asked, and what else it knows is nobody's matter
@@ -283,11 +283,6 @@ def _outside_python(place: Place, facts: Mapping[str, Any]) -> str:
         if not any(Path(where).is_relative_to(inside) for inside in (tree, place.venv.resolve())):
             return f"`import {name}` gives {where}, outside of the tree{_CURE}"
     return ""
-
-
-def _project(tree: Path) -> str:
-    texts = (_text(tree / name) for name in ("pyproject.toml", "setup.cfg", "setup.py"))
-    return next((_plain(found[1]) for text in texts if (found := _NAME.search(text))), "")
 
 
 def _plain(name: str) -> str:

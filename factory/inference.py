@@ -127,10 +127,14 @@ def rules_of(listing: Sequence[str], contents: Mapping[str, str]) -> Rules:
     """The gates and the setup of a commit; raise ConfigError for a gate or setup file that is wrong."""
     files = _Files(listing, contents)
     gates = _explicit(files) or tuple([*_python_gates(files), *_node_gates(files)] or _make_gates(files))
-    tools = _tools(gates)
+    texts = [*map(_text, gates)]
+    tools = [tool for tool in _RULED_BY if re.search(rf"(?<![\w./=-]){tool}(?![\w.=-])", "\n".join(texts))]
     setup = _script_setup(files) if SETUP in files.names else _inferred_setup(files, tools)
+    said = {word for text in (*texts, _code(setup.script)) for word in re.split(r"[\s'\"`;&|()<>=]+", text)}
+    # Whoever edits a file that a gate runs edits the gate; tests are judged otherwise.
+    run = {name for name in files.names & _bare(said) if not re.search(r"(^|/)test_|[._](test|spec)\.\w+$", name)}
     sources = {name for name in files.names if name.startswith(GATES) or name == SETUP}
-    sources |= {name for tool in tools for name in _RULED_BY[tool]} | _named(files, [*map(_text, gates), setup.script])
+    sources |= {name for tool in tools for name in _RULED_BY[tool]} | run
     if setup.kind not in ("none", "script"):
         sources |= set(files.matching(*setup.inputs))
     return Rules(gates=gates, setup=setup, sources=frozenset(sources))
@@ -330,7 +334,7 @@ def _read_too(files: _Files, lists: Sequence[str]) -> list[str]:
     for source in _at(files.pyproject, "tool", "setuptools", "dynamic").values():
         named = source.get("file", []) if isinstance(source, dict) else []
         found += [str(name) for name in (named if isinstance(named, list) else [named])]
-    return sorted({re.sub(r"^(\./)+", "", name) for name in found})
+    return sorted(_bare(found))
 
 
 def _with_node(files: _Files, setup: Setup) -> Setup:
@@ -351,19 +355,8 @@ def _with_node(files: _Files, setup: Setup) -> Setup:
     )
 
 
-# ── what has a say ──
-
-
-def _tools(gates: Iterable[Gate]) -> list[str]:
-    """The known tools that gates run."""
-    text = "\n".join(map(_text, gates))
-    return [tool for tool in _RULED_BY if re.search(rf"(?<![\w./=-]){tool}(?![\w.=-])", text)]
-
-
-def _named(files: _Files, texts: Iterable[str]) -> set[str]:
-    """The repository's files that gates run: whoever edits those edits the gate. Tests are judged otherwise."""
-    words = {re.sub(r"^(\./)+", "", word) for text in texts for word in re.split(r"[\s'\"`;&|()<>=]+", _code(text))}
-    return {name for name in words & files.names if not re.search(r"(^|/)test_|[._](test|spec)\.\w+$", name)}
+def _bare(paths: Iterable[str]) -> set[str]:
+    return {re.sub(r"^(\./)+", "", path) for path in paths}
 
 
 def _text(gate: Gate) -> str:

@@ -145,26 +145,14 @@ def _like(pattern: str, wanted: str, kind: Callable[[str], Any] = str) -> Callab
     return read
 
 
-def _title(value: _Value) -> str:
-    text = value.text()
-    if len(text.splitlines()) > 1 or len(text) > MAX_TITLE:
-        raise value.wrong(f"one line of at most {MAX_TITLE} characters was expected")
-    return text
+def _each(pattern: str, wanted: str) -> Callable[[_Value], tuple[str, ...]]:
+    def read(value: _Value) -> tuple[str, ...]:
+        for text in value.texts():
+            if not re.fullmatch(pattern, text):
+                raise value.wrong(f"{text!r} is not {wanted.format(slug(text))}")
+        return tuple(dict.fromkeys(value.texts()))
 
-
-def _needs(value: _Value) -> tuple[str, ...]:
-    for need in value.texts():
-        if not re.fullmatch(rf"[a-z0-9-]{{1,{MAX_ID}}}", need):
-            raise value.wrong(f"{need!r} is not the id of a unit; did you mean {slug(need)}?")
-    return tuple(dict.fromkeys(value.texts()))
-
-
-def _scope(value: _Value) -> tuple[str, ...]:
-    globs = tuple(glob.removeprefix("./") for glob in value.texts())
-    for glob in globs:
-        if not glob or glob[0] in "~!" or "\\" in glob or ".." in glob.split("/"):
-            raise value.wrong(f"{glob!r} does not name paths inside the repository")
-    return globs
+    return read
 
 
 def _allow(value: _Value) -> tuple[str, ...]:
@@ -176,15 +164,20 @@ def _allow(value: _Value) -> tuple[str, ...]:
     return value.texts()
 
 
+_TITLE = _like(rf"[^\n\u2028\u2029]{{1,{MAX_TITLE}}}", f"one line of at most {MAX_TITLE} characters")
+_SCOPE = _each(r"(?![~!])(?!(.*/)?\.\.(/|$))[^\\]+", "a glob of paths inside the repository")
 _AGENT = _like(r"(?!run$)[A-Za-z0-9][^\s/]*", "a name of an agent; to run a command, write run: 'the command'")
 _MINUTES = _like(r"(?![0.]+$)[0-9]{1,5}(\.[0-9]{1,9})?", "a number of minutes, more than 0", float)
 
 # Each key: how it is read, and its correct form.
 KEYS: Mapping[str, tuple[Callable[[_Value], Any], str]] = {
-    "title": (_title, 'title: "Fix: the login"'),
+    "title": (_TITLE, 'title: "Fix: the login"'),
     "priority": (_like("[0-4]", "a whole number from 0 to 4", int), "priority: 2  # 0 now … 4 whenever"),
-    "needs": (_needs, "needs: [add-users, fix-login]  # ids of units"),
-    "scope": (_scope, 'scope: ["src/**", "docs/*.md"]  # globs, relative to the repository'),
+    "needs": (
+        _each(rf"[a-z0-9-]{{1,{MAX_ID}}}", "the id of a unit; did you mean {}?"),
+        "needs: [add-users, fix-login]  # ids of units",
+    ),
+    "scope": (_SCOPE, 'scope: ["src/**", "docs/*.md"]  # globs, relative to the repository'),
     "accept": (_Value.texts, "accept: ['pytest -q tests/test_login.py']  # shell commands"),
     "run": (_Value.text, "run: 'ruff format .'  # a shell command"),
     "agent": (_AGENT, "agent: claude  # a file in conventions/runtimes"),
