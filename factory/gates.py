@@ -150,7 +150,13 @@ class Gates:
             judgement, changed = await self._try(case, gates, stop=stop)
         if changed and judgement.answer is Answer.GREEN:
             # Twice, and from a fresh environment: whatever passes here passes in something that nobody prepared.
-            return replace(judgement, answer=Answer.SETUP, failed=_disturbed(judgement.verdicts[-1], changed))
+            last = judgement.verdicts[-1]
+            sentence = (
+                f"Gate {last.gate} (or one beside it) changes the environment that it runs in, e.g. {changed[0]}: what "
+                "passes afterwards proves nothing. Do that in conventions/workspace/setup.sh."
+            )
+            failed = SetupFailed(sentence=sentence, command=last.command, log=last.log)
+            return replace(judgement, answer=Answer.SETUP, failed=failed)
         return judgement
 
     async def _try(self, case: Case, gates: Sequence[Gate], *, stop: bool) -> tuple[Judgement, list[str]]:
@@ -250,14 +256,6 @@ def _odd(trials: Sequence[Trial]) -> Judgement | None:
             )
             return Judgement(answer=Answer.SETUP, failed=SetupFailed(sentence=sentence, command=trial.gate.shown))
     return Judgement(answer=Answer.UNSETTLED) if any(trial.interrupted for trial in trials) else None
-
-
-def _disturbed(last: Verdict, changed: Sequence[str]) -> SetupFailed:
-    sentence = (
-        f"Gate {last.gate} (or one beside it) changes the environment that it runs in, e.g. {changed[0]}: what passes "
-        "afterwards proves nothing. Do that in conventions/workspace/setup.sh."
-    )
-    return SetupFailed(sentence=sentence, command=last.command, log=last.log)
 
 
 def _said(ran: Ran) -> str:

@@ -62,20 +62,15 @@ def read_outbox(folder: Path) -> Outbox:
 
 def _question(text: str) -> Question:
     keys, body = loose(text)
-    options = keys.get("options")
+    options, deadline = keys.get("options"), 0.0
+    with suppress(ValueError):
+        deadline = float(str(keys.get("deadline_s")))
     return Question(
         text=body.strip() or "(the agent asked without a text)",
         options=tuple(str(option) for option in options if option) if isinstance(options, list) else (),
         default=str(keys.get("default", "")),
-        deadline_s=_seconds(keys.get("deadline_s")),
+        deadline_s=deadline if 0 < deadline <= LONGEST_S else 0,
     )
-
-
-def _seconds(value: object) -> float:
-    with suppress(ValueError):
-        seconds = float(str(value))
-        return seconds if 0 < seconds <= LONGEST_S else 0
-    return 0
 
 
 def _text(name: str, box: int) -> str:

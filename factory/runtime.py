@@ -48,8 +48,9 @@ class Selector:
             return []
         found: list[Any] = [event] if _hold(event, self.conditions) else []
         for name, conditions in self.steps:
-            below = (part for value in found for part in _spread(_dig(value, name)))
-            found = [part for part in below if _hold(part, conditions)]
+            below = (_dig(value, name) for value in found)
+            parts = [part for each in below for part in (each if isinstance(each, list) else [each])]
+            found = [part for part in parts if part is not None and _hold(part, conditions)]
         return found
 
 
@@ -347,12 +348,6 @@ def _dig(value: Any, path: str) -> Any:
     for name in path.split("."):
         value = value.get(name) if isinstance(value, dict) else None
     return value
-
-
-def _spread(value: Any) -> list[Any]:
-    if isinstance(value, list):
-        return value
-    return [] if value is None else [value]
 
 
 def _hold(value: Any, conditions: Conditions) -> bool:

@@ -27,8 +27,8 @@ LATER = {"on": "stacking a unit on another", "until": "loops until a command pas
 _UNFIT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _OPENING = re.compile(r"(?:[ \t]*\r?\n)*---[ \t]*(?:\r?\n|\Z)")
 _CLOSING = re.compile(r"^---[ \t]*\r?(?:\n|\Z)", re.MULTILINE)
-_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
-_HEADING = re.compile(r" {0,3}#{1,6}[ \t]+(.*?)[ \t]*#*[ \t]*")
+_FENCED = re.compile(r"^ {0,3}(`{3,}|~{3,}).*?(^ {0,3}\1|\Z)", re.MULTILINE | re.DOTALL)
+_HEADING = re.compile(r"^ {0,3}#{1,6}[ \t]+(\S.*)$|^[ \t]*(\S.*)\n=+[ \r]*$", re.MULTILINE)
 _QUOTE = 'put quotes around a value that starts with a sign or holds a colon: title: "Fix: the login"'
 
 
@@ -165,6 +165,7 @@ def _allow(value: _Value) -> tuple[str, ...]:
 
 
 _TITLE = _like(rf"[^\n\u2028\u2029]{{1,{MAX_TITLE}}}", f"one line of at most {MAX_TITLE} characters")
+_NEEDS = _each(rf"[a-z0-9-]{{1,{MAX_ID}}}", "the id of a unit; did you mean {}?")
 _SCOPE = _each(r"(?![~!])(?!(.*/)?\.\.(/|$))[^\\]+", "a glob of paths inside the repository")
 _AGENT = _like(r"(?!run$)[A-Za-z0-9][^\s/]*", "a name of an agent; to run a command, write run: 'the command'")
 _MINUTES = _like(r"(?![0.]+$)[0-9]{1,5}(\.[0-9]{1,9})?", "a number of minutes, more than 0", float)
@@ -173,10 +174,7 @@ _MINUTES = _like(r"(?![0.]+$)[0-9]{1,5}(\.[0-9]{1,9})?", "a number of minutes, m
 KEYS: Mapping[str, tuple[Callable[[_Value], Any], str]] = {
     "title": (_TITLE, 'title: "Fix: the login"'),
     "priority": (_like("[0-4]", "a whole number from 0 to 4", int), "priority: 2  # 0 now … 4 whenever"),
-    "needs": (
-        _each(rf"[a-z0-9-]{{1,{MAX_ID}}}", "the id of a unit; did you mean {}?"),
-        "needs: [add-users, fix-login]  # ids of units",
-    ),
+    "needs": (_NEEDS, "needs: [add-users, fix-login]  # ids of units"),
     "scope": (_SCOPE, 'scope: ["src/**", "docs/*.md"]  # globs, relative to the repository'),
     "accept": (_Value.texts, "accept: ['pytest -q tests/test_login.py']  # shell commands"),
     "run": (_Value.text, "run: 'ruff format .'  # a shell command"),
@@ -243,19 +241,8 @@ def _compose(head: str, first: int) -> yaml.Node | None:
 
 def _heading(body: str) -> str:
     """The first heading of the Markdown outside of code blocks, as one clean line."""
-    fence = before = ""
-    for line in body.splitlines():
-        mark, heading = _FENCE.match(line), _HEADING.fullmatch(line)
-        if fence:
-            fence = "" if mark and mark[1].startswith(fence) else fence
-        elif mark:
-            fence = mark[1]
-        elif heading and heading[1]:
-            return _one_line(heading[1])
-        elif before and re.fullmatch("=+ *", line):
-            return _one_line(before)
-        before = line.strip()
-    return ""
+    found = _HEADING.search(_FENCED.sub("", body))
+    return _one_line(re.sub(r"(^|\s)#+\s*$", "", found[1] or found[2])) if found else ""
 
 
 def _one_line(text: str) -> str:

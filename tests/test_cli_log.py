@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from factory.cli import log, place
+from factory.cli.log import SHOWN, Output, readable
 from factory.cli.main import factory
-from factory.cli.output import SHOWN, Output, readable
 from factory.journal import Event
 from factory.tail import LONGEST
 from factory.unit import EndReason, UnitState

@@ -14,11 +14,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from factory.cli import ask, place, say
-from factory.cli.output import Output
 from factory.stores import views
 from factory.stores.views import Json
+from factory.tail import Tail
 
 POLL_S = 0.2
+BEFORE = 100  # lines of what an agent said earlier
+SHOWN = 2000  # letters of a line that are told
 _NOISE = (  # of no use to a person; a landing is told once, by its unit
     *("fact.changed", "hook.filled", "attempt.noted", "request.made", "worker.joined"),
     *("landing.opened", "landing.closed"),
@@ -90,6 +92,41 @@ def told(entry: Json, *, of_one: bool) -> Iterator[str]:
     subject = "" if of_one or not entry["unit"] else f"{entry['unit']}: "
     when = say.paint(say.moment(entry["at"], datetime.now(UTC)), "dim")
     yield f"{when}  " + say.clip(subject + _sentence(entry), 400)
+
+
+class Output(Tail):
+    """The output file of one run folder; "" is one that never says anything."""
+
+    def read(self) -> Iterator[str]:
+        """The lines that are new since the last call, readable and harmless."""
+        earlier = 0 if self._inode else -BEFORE
+        for text in self.lines()[earlier:]:
+            yield from readable(text.decode(errors="replace"))
+
+
+def readable(text: str) -> Iterator[str]:
+    """An agent's line for a person: of a JSON event only what was said or run, of anything else all."""
+    try:
+        said = list(_words(json.loads(text))) if text.lstrip().startswith("{") else [text]
+    except (ValueError, RecursionError):
+        said = [say.clip(text, 400)]
+    for part in said:
+        for line in filter(None, say.clean(part).rstrip().split("\n")):
+            yield line if len(line) <= SHOWN else line[:SHOWN] + "…"
+
+
+def _words(value: Any, name: str = "") -> Iterator[str]:
+    match name, value:
+        case "text", str():
+            yield value
+        case "command", str():
+            yield f"$ {value}"
+        case _, dict():
+            for key, item in value.items():
+                yield from _words(item, key)
+        case _, list():
+            for item in value:
+                yield from _words(item)
 
 
 def _sentence(entry: Json) -> str:
