@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from factory.disk import LEAST
 from factory.guards import shown
 from factory.records import CardKind
 from factory.unit import Unit
@@ -154,6 +155,13 @@ def trunk_gone(branch: str) -> Ask:
     asks = f"The branch {branch} is gone (deleted or renamed): nothing can land. Where should units land?"
     mine = ("I bring it back, or name another in factory.toml and restart", "the line goes on by itself", "wait")
     return Ask(CardKind.CONFIG, "trunk_gone", asks, [mine], "", "git branch; factory.toml (trunk = …)")
+
+
+def disk_full(where: str) -> Ask:
+    """There is too little room to go on."""
+    asks = f"The disk of {where} is full: the line needs {LEAST >> 20} MiB there, and starts nothing new without them."
+    mine = ("I make room", "the line goes on by itself as soon as there is", "wait")
+    return Ask(CardKind.DISK, "disk", asks, [mine], "", f"df -h {where}")
 
 
 def wrong_rules(sentence: str) -> Ask:

@@ -11,7 +11,7 @@ import secrets
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from factory.agents import Agents, find_agents
 from factory.conventions import FOLDER, differing, read_shipped
 from factory.endings import Endings
 from factory.environments import Environments
-from factory.errors import ConfigError, Deposed, FactoryError, RefusedByState
+from factory.errors import ConfigError, Deposed, FactoryError, RefusedByState, StoreError
 from factory.escalations import Escalations
 from factory.gates import Gates
 from factory.git import Git, Repository, examine, exclude
@@ -249,7 +249,8 @@ async def _run(floor: Floor) -> None:
         finally:
             watch.stop()
             git_watch.stop()
-            _tell_daemon(floor, "stopped")
+            with suppress(StoreError):  # a full disk; the lock says it too
+                _tell_daemon(floor, "stopped")
 
 
 def _watch(floor: Floor, watch: Watch, git_watch: Watch) -> None:
@@ -345,7 +346,8 @@ async def _signals(floor: Floor, group: TaskGroup, *, task_status: TaskStatus[No
                 live.stopping = Stopping.HAND_BACK
             else:
                 live.stopping = Stopping.DRAIN
-                _tell_daemon(floor, "draining")
+                with suppress(StoreError):
+                    _tell_daemon(floor, "draining")
                 if number == signal.SIGTERM:
                     group.start_soon(_lose_patience, live)
             live.ring_all()
@@ -368,7 +370,9 @@ async def _until_stopped(floor: Floor) -> None:
             case Stopping.NO:
                 await live.leaving.wait(SCAN_SECONDS)
             case _:
-                if not any(hook.unit for hook in store.select(Hook)):
+                full = {f"worker {hook.worker}" for hook in store.select(Hook) if hook.unit}
+                # What has ended and cannot be kept (a full disk) stays on its hook: the next start goes on from there.
+                if not full - (live.broken.keys() if live.stopping is Stopping.HAND_BACK else set()):
                     return
                 await live.leaving.wait(0.2)
 

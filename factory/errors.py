@@ -59,6 +59,10 @@ class StoreError(FactoryError):
     """The store cannot be opened or is damaged."""
 
 
+class NoRoom(FactoryError):
+    """A disk is full, and what was to be kept waits until there is room."""
+
+
 class Fenced(FactoryError):
     """An attempt that is no longer the unit's newest tried to change something."""
 

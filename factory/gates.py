@@ -16,6 +16,7 @@ import anyio
 from anyio import to_thread
 
 from factory import faults, process
+from factory.disk import lacking
 from factory.environments import Environments, Place, Ran, Ready, SetupFailed
 from factory.inference import Gate, Rules, digest
 from factory.journal import Event
@@ -255,7 +256,10 @@ def _odd(trials: Sequence[Trial]) -> Judgement | None:
                 "Install it in conventions/workspace/setup.sh."
             )
             return Judgement(answer=Answer.SETUP, failed=SetupFailed(sentence=sentence, command=trial.gate.shown))
-    return Judgement(answer=Answer.UNSETTLED) if any(trial.interrupted for trial in trials) else None
+    # A red for want of room is nobody's either.
+    red = [trial for trial in trials if not trial.last.ok]
+    cramped = bool(red) and bool(lacking([red[0].last.log.parent]))
+    return Judgement(answer=Answer.UNSETTLED) if cramped or any(trial.interrupted for trial in trials) else None
 
 
 def _said(ran: Ran) -> str:

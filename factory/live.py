@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import anyio
 
+from factory import disk
 from factory.bell import Bell
 from factory.log import TICK_BROKE, log
 from factory.places import Places
@@ -15,6 +16,7 @@ from factory.settings import Settings
 T = TypeVar("T")
 DRAIN_SECONDS = 60.0  # how long a plain stop waits for what runs
 BROKEN_SECONDS = 5.0  # how long what broke is left alone
+FULL_SECONDS = 2 * BROKEN_SECONDS  # how long a disk counts as full after a write failed: meanwhile it is tried again
 
 
 class Stopping(StrEnum):
@@ -40,11 +42,34 @@ class Live:
         self.leaving = Bell()  # how the daemon stops has changed, or a hook was emptied
         self.requests = Bell()  # a command asked for something, or a task file was dropped
         self.broken: dict[str, str] = {}  # passes that break, and how: status warns of them
+        self._full_at = self._failed_at = datetime.min.replace(tzinfo=UTC)  # when there was last no room, or said so
 
     @property
     def takes_work(self) -> bool:
         """Whether a free worker may be given a unit."""
         return not self.paused and self.stopping is Stopping.NO
+
+    def no_room(self) -> str:
+        """The folder on whose disk there is too little room, empty where there is enough."""
+        where = self.places
+        if found := disk.lacking((where.home, where.work, where.common_dir)):
+            self._full_at = now()
+        return found
+
+    def cramped(self) -> str:
+        """The same, also where writing failed just now although there seems to be room (a quota)."""
+        lately = (now() - self._failed_at).total_seconds() < FULL_SECONDS
+        return self.no_room() or (str(self.places.home) if lately else "")
+
+    def is_full(self, error: Exception) -> bool:
+        """Whether something broke for want of room."""
+        if said := disk.full(error):
+            self._failed_at = self._full_at = now()
+        return said or bool(self.no_room())
+
+    def was_full(self, since: datetime) -> bool:
+        """Whether a disk had no room at some time since then."""
+        return bool(self.no_room()) or self._full_at >= since
 
     def ring_all(self) -> None:
         """Let every loop look again."""
@@ -60,6 +85,8 @@ class Live:
             first = (str(error) or type(error).__name__).splitlines()[0]
             self.broken[name] = f"{name} breaks and is tried again: {first[:200]} (traceback in .factory/daemon.log)"
             self.requests.ring()
+            if self.is_full(error):
+                self.pool.ring()
             await anyio.sleep(BROKEN_SECONDS)
             return None
         self.broken.pop(name, None)

@@ -97,7 +97,7 @@ class MergeQueue:
 
         While a landing is under way it only judges on along the chain; what that leaves out is made good afterwards.
         """
-        if self._live.stopping in (Stopping.HAND_BACK, Stopping.LEAVE):
+        if self._live.stopping in (Stopping.HAND_BACK, Stopping.LEAVE) or self._live.no_room():
             return False
         landing = self._passed_over = bool(self._landing)
         if not landing and not (await self.finish_open(at) and await self.look_at_trunk(group, at)):

@@ -25,6 +25,7 @@ from factory.task_file import TaskFile, parse
 from factory.unit import Unit, UnitState, advance
 
 TICK_SECONDS = 30.0
+ROOM_SECONDS = 3.0  # how often a full disk is looked at
 OVERDUE = timedelta(seconds=2)  # a full hook whose worker still does nothing
 
 
@@ -62,6 +63,7 @@ class Pool:
         self._make_worker, self._find_agents = make_worker, find_agents
         self._workers: dict[str, Trips] = {}
         self._proving: set[str] = set()
+        self._full: words.Ask | None = None  # while a disk has no room
 
     async def run(self, group: TaskGroup) -> None:
         """Tick whenever something changed, and at the latest every 30 seconds."""
@@ -75,13 +77,15 @@ class Pool:
 
     def tick(self, group: TaskGroup, at: datetime) -> None:
         """One pass: settle what waits, keep the pool's size, fill free hooks, check the full ones."""
+        where = self._live.cramped()
+        self._full = words.disk_full(where) if where else None
         self._escalations.overdue(at)
         self._resize(group, at)
         if self._live.stopping is Stopping.NO:
             agents = self._find_agents()
             self._close_settled_causes(agents, at)
             units = self._settle(at)
-            if self._judge.current is not None and not self._live.paused:
+            if self._judge.current is not None and not self._live.paused and not self._full:
                 self._prove(units, group)
             if self._judge.current is not None and self._live.takes_work:
                 self._fill(units, agents, at)
@@ -215,7 +219,7 @@ class Pool:
     def _stopped_by_cause(self, unit: Unit, agents: Agents, at: datetime) -> bool:
         """Whether a cause that it shares with others keeps the unit off the hook; it then waits, and one card asks."""
         agent = unit.agent or agents.default
-        obstacle = self._judge.obstacle
+        obstacle = self._full or self._judge.obstacle
         if obstacle is not None and obstacle.kind not in unit.approved:
             self._wait(unit, obstacle, at)
             return True
@@ -225,6 +229,11 @@ class Pool:
         return bool(sentence)
 
     def _close_settled_causes(self, agents: Agents, at: datetime) -> None:
+        if self._full:
+            self._escalations.raise_card(self._full, now=at)
+        elif self._escalations.open_card("disk"):
+            self._escalations.close("disk", now=at, why="there is room again")
+            self._live.ring_all()
         if self._judge.current:
             obstacle = self._judge.obstacle
             why = f"it is another now: {obstacle.question}" if obstacle else "trunk has gates now"
@@ -296,6 +305,7 @@ class Pool:
 
     def _seconds_to_next(self, at: datetime) -> float:
         times = [scheduling.next_time(self._store.open(Unit), now=at), self._escalations.next_deadline()]
+        times += [at + timedelta(seconds=ROOM_SECONDS)] if self._full else []
         soonest = min((time for time in times if time), default=at + timedelta(seconds=TICK_SECONDS))
         return min(TICK_SECONDS, max(0.05, (soonest - at).total_seconds()))
 

@@ -86,6 +86,7 @@ class CardKind(StrEnum):
     REVIEW = "review"
     RUNTIME = "runtime"
     LANDING_BLOCKED = "landing_blocked"
+    DISK = "disk"
     CONFIG = "config"
     CRASH_LOOP = "crash_loop"
 

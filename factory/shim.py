@@ -25,6 +25,7 @@ MARKER = "FACTORY_RUN"  # in the environment of all that a run starts: its run d
 PROC = os.path.exists("/proc/self/stat")
 _PR_SET_CHILD_SUBREAPER = 36
 _SWEEP_SECONDS = 5.0
+_ROOM = 4096  # bytes of start.json and exit.json, blanks at the end
 _CHUNK = 1 << 20  # a whole pipe: what is in one is read at once
 _NEVER = float("inf")
 
@@ -44,6 +45,7 @@ def _supervise(run_dir: str) -> None:
     _become_subreaper()
     pid, began = os.getpid(), time.monotonic()
     who = f'{{"pid": {pid}, "started": "{started(pid)}", "boot": "{boot()}", "grace_s": {spec["grace_s"]}}}'
+    _fill(run_dir, "exit.json")  # its room is taken now: a full disk must not make the end a lost one
     _write(run_dir, "start.json", who)
     try:
         leader, output = _spawn(spec)
@@ -268,6 +270,11 @@ def _json(value: object) -> str:
 
 def _write(run_dir: str, name: str, text: str) -> None:
     # Not synced: a power cut may tear it, and then the run reads as lost.
-    with open(f"{run_dir}/{name}.new", "w") as file:
-        file.write(text)
+    _fill(run_dir, name, text)
     os.replace(f"{run_dir}/{name}.new", f"{run_dir}/{name}")
+
+
+def _fill(run_dir: str, name: str, text: str = "") -> None:
+    fd = os.open(f"{run_dir}/{name}.new", os.O_WRONLY | os.O_CREAT, 0o600)  # not truncated: that would give up its room
+    os.write(fd, text.encode().ljust(_ROOM))
+    os.close(fd)

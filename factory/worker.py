@@ -19,7 +19,7 @@ from factory.bell import Bell
 from factory.digest import digest
 from factory.endings import Endings
 from factory.environments import Environments, Place, Ready, SetupFailed, ports
-from factory.errors import ConfigError, Fenced, StoreError
+from factory.errors import ConfigError, Fenced, NoRoom, StoreError
 from factory.journal import Event
 from factory.judge import Judge
 from factory.live import Live, Stopping, now
@@ -77,7 +77,9 @@ class Worker:
         try:
             with bound(worker=self.name, unit=hook.unit, attempt=hook.attempt):
                 await self._attempt(hook)
-        except Exception:  # noqa: BLE001 - around an agent: whatever breaks ends this attempt and no other
+        except Exception as error:
+            if self._live.is_full(error):
+                raise  # nothing is given up: once there is room, the trip goes on from what lies in the run dir
             log.exception(TRIP_BROKE)
             await self._give_up(hook)
         finally:
@@ -159,6 +161,8 @@ class Worker:
         ready = await self._set_up(trip, place)
         if isinstance(ready, EndReason):
             return NotStarted(ready, "it was ended while its workspace was being prepared")
+        if isinstance(ready, SetupFailed) and self._live.no_room():
+            raise NoRoom(ready.sentence)
         if isinstance(ready, SetupFailed):
             card = words.setup_failed(sentence=ready.sentence, tail=ready.tail, log=ready.log)
             return NotStarted(EndReason.SETUP_FAILED, ready.sentence, card)
@@ -296,6 +300,8 @@ class Worker:
         if self._live.stopping is Stopping.LEAVE and stopped is None and ended is None:
             return
         assert ended is not None
+        if ended.cause == "exited" and ended.code and self._live.was_full(trip.attempt.start):
+            ended = replace(ended, cause="lost", detail="the disk was full while it ran")  # which is not its fault
         seen = reader.read(now(), ended=True)
         self._still_ours()
         trip = await self._quarantine(trip, ended)
@@ -449,6 +455,8 @@ class Worker:
     async def _kept(self, attempt: Attempt, workspace: Workspace, title: str) -> tuple[Attempt, Snapshot]:
         """The attempt with its tree, which a ref keeps from now on."""
         snapshot = await self._workspaces.snapshot(workspace, base=attempt.base, aside=Path(attempt.run_dir))
+        if snapshot.left_out and self._live.no_room():
+            raise NoRoom(snapshot.left_out)
         message = f"{title}\n\nAttempt {attempt.number} of {attempt.unit}\n"
         commit = await self._workspaces.keep(
             attempt.unit, attempt.number, tree=snapshot.tree, base=attempt.base, message=message

@@ -253,6 +253,14 @@ async def test_an_interrupted_gate_is_nobody_s_verdict(court: Court) -> None:
     assert court.store.select(Verdict) == []
 
 
+async def test_a_red_on_a_full_disk_is_nobody_s_verdict(court: Court, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("factory.disk.LEAST", 1 << 60)
+
+    red, green = await court.judge(only(gate("exit 1\n"))), await court.judge(only(gate("true\n")))
+
+    assert (red, green.answer) == (Judgement(answer=Answer.UNSETTLED), Answer.GREEN)
+
+
 async def test_a_runner_that_is_not_there_is_a_setup_failure_a_script_of_the_tree_s_is_red(court: Court) -> None:
     missing = Gate(name="lint", group=1, command=("no-such-linter", "."), reason="r")
     deleted = Gate(name="lint", group=1, command=("./check.sh",), reason="r")

@@ -1,5 +1,6 @@
 """The pool: as many workers as wanted, a full hook has a trip, and one cause keeps many units off with one card."""
 
+import errno
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -468,6 +469,39 @@ async def test_without_a_gate_all_wait_on_one_card_and_go_on_when_there_is_one(f
 
     assert floor.open_cards() == []
     assert floor.states() == {"a": "running", "b": "running", "c": "ready", "d": "ready", "e": "ready"}
+
+
+async def test_on_a_full_disk_nothing_starts_and_one_card_asks_until_there_is_room(
+    floor: Floor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    units(floor, "ab")
+    floor.live.places.home.mkdir()
+    monkeypatch.setattr("factory.disk.LEAST", 1 << 60)
+    await floor.tick()
+    mark = len(list(floor.store.journal()))
+    await floor.tick()
+    assert floor.open_cards() == [("E1", CardKind.DISK, ("a", "b"))]
+    assert set(floor.states().values()) == {"waiting"}
+    assert len(list(floor.store.journal())) == mark, "on a full disk nothing is written that says nothing new"
+
+    monkeypatch.setattr("factory.disk.LEAST", 0)
+    await floor.tick()
+
+    assert floor.open_cards() == []
+    assert floor.states() == {"a": "running", "b": "running"}
+
+
+async def test_where_writing_failed_for_want_of_room_the_card_stays_while_it_is_tried_again(
+    floor: Floor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert floor.live.is_full(OSError(errno.EDQUOT, "used up"))
+    await floor.tick()
+    assert floor.open_cards() == [("E1", CardKind.DISK, ())]
+
+    monkeypatch.setattr("factory.live.FULL_SECONDS", 0)
+    await floor.tick()
+
+    assert floor.open_cards() == []
 
 
 async def test_units_follow_from_an_obstacle_to_the_next_and_the_old_card_is_closed(floor: Floor) -> None:

@@ -457,6 +457,13 @@ async def test_an_end_that_came_while_no_daemon_lived_is_told(shell: Shell) -> N
     assert (ended.cause, ended.code) == ("exited", 5)
 
 
+async def test_the_room_for_its_end_is_taken_before_the_command_starts(shell: Shell) -> None:
+    ended = await ran(shell.script(f"cd {shell.run_dir}; wc -c < exit.json.new; cp exit.json.new kept"))
+
+    assert (ended.code, shell.output().strip()) == (0, b"4096")
+    assert len((shell.run_dir / "exit.json").read_bytes()) == len((shell.run_dir / "kept").read_bytes())
+
+
 async def start_of(shell: Shell) -> Child:
     """The run as the test may wait for it, ended or not."""
     begun = json.loads((shell.run_dir / "start.json").read_text())

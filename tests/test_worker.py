@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from factory import process
-from factory.errors import StoreError
+from factory.errors import GitError, StoreError
 from factory.journal import Event
 from factory.live import Stopping
 from factory.pool import Trips
@@ -317,6 +317,62 @@ async def test_whose_a_run_dir_is_can_be_told_by_the_task_in_its_units_folder(sc
     await trip(scene)
 
     assert "echo new > new.txt" in (scene.live.places.unit_dir("u") / "1-u.md").read_text()
+
+
+@pytest.mark.parametrize("step", ["prepare", "snapshot", "keep"])
+async def test_a_trip_that_breaks_on_a_full_disk_goes_on_when_there_is_room(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    monkeypatch.setattr("factory.live.BROKEN_SECONDS", 0.01)
+    whole: Callable[..., Awaitable[Any]] = getattr(scene.floor.workspaces, step)
+    failures = [GitError(("add",), 128, "fatal: No space left on device")] * 3
+
+    async def fails(*told: Any, **more: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return await whole(*told, **more)
+
+    monkeypatch.setattr(scene.floor.workspaces, step, fails)
+    scene.hang("u", run=command(scene))
+
+    await trip(scene)
+
+    assert (scene.state("u"), scene.reasons("u"), scene.count("ran")) == ("queued", ["submitted"], 1)
+    assert kept(scene) == "new"
+
+
+async def test_a_tree_that_a_full_disk_could_not_take_whole_is_taken_again(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("factory.live.BROKEN_SECONDS", 0.01)
+    whole = scene.floor.workspaces.snapshot
+
+    async def half(*told: Any, **more: Any) -> Any:
+        monkeypatch.setattr("factory.disk.LEAST", 1 << 60)
+        monkeypatch.setattr(scene.floor.workspaces, "snapshot", then)
+        return replace(await whole(*told, **more), tree=git(scene.root, "rev-parse", "main^{tree}"), left_out="error")
+
+    async def then(*told: Any, **more: Any) -> Any:
+        monkeypatch.setattr("factory.disk.LEAST", 0)
+        return await whole(*told, **more)
+
+    monkeypatch.setattr(scene.floor.workspaces, "snapshot", half)
+    scene.hang("u", run=command(scene))
+
+    await trip(scene)
+
+    assert (scene.state("u"), kept(scene)) == ("queued", "new")
+
+
+async def test_a_command_that_failed_while_the_disk_was_full_is_lost_and_not_counted(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("factory.disk.LEAST", 1 << 60)
+    scene.hang("u", run=command(scene, "exit 3"))
+
+    await trip(scene)
+
+    assert (scene.reasons("u"), scene.unit("u").spent, kept(scene)) == (["lost"], 0, "new")
 
 
 async def test_where_even_giving_up_fails_the_worker_lives_and_tries_again(

@@ -18,8 +18,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from factory.journal import fold
@@ -52,7 +52,7 @@ class Chaos:
             MINE: "what was committed\n",
         }
         self.line = Line(folder, contents)
-        self._person = Person(self.line.root, random.Random(seed + 1))
+        self._person = Person(self.line.root, random.Random(seed + 1), self._still)
         self._checker = Checker(folder, self.line.root)
         self._works = works(random.Random(seed + 2))
         self.dropped: dict[str, Work] = {}
@@ -156,6 +156,20 @@ class Chaos:
             return [step for (step,) in con.execute(query)]
 
     # ── the line's people ──
+
+    @contextmanager
+    def _still(self) -> Iterator[None]:
+        """Hold the daemon, and see that no git which it started is at work."""
+        daemon = self.line.daemon
+        if daemon:
+            daemon.send_signal(signal.SIGSTOP)
+        try:
+            while any(procs.at_work_in(self.line.root)):
+                time.sleep(0.01)
+            yield
+        finally:
+            if daemon:
+                daemon.send_signal(signal.SIGCONT)
 
     def _feed(self, count: int = 0) -> None:
         if not count and self._count_open() >= AT_ONCE:

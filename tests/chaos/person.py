@@ -5,12 +5,12 @@ and then leave an edit where a landing has to go. A git that finds a lock fails 
 try again a moment later, and let it be for now if it still fails.
 """
 
-import hashlib
 import random
 import subprocess
 import time
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,10 +35,12 @@ class Theirs:
 
 
 class Person:
-    """Acts on `root`; `theirs` is their memory."""
+    """Acts on `root`; `theirs` is their memory. While `still()` is held, nobody else's git is at work there."""
 
-    def __init__(self, root: Path, rng: random.Random) -> None:
-        self.root, self._rng, self.theirs = root, rng, Theirs()
+    def __init__(
+        self, root: Path, rng: random.Random, still: Callable[[], AbstractContextManager[None]] = nullcontext
+    ) -> None:
+        self.root, self._rng, self._still, self.theirs = root, rng, still, Theirs()
         self._count = 0
         self.did = Counter[str]()
         for name in (MINE, NOTES):
@@ -90,9 +92,11 @@ class Person:
         """Leave an edit in a file that units change, or take it back."""
         if STORY in self.theirs.files:
             self.out_of_the_way()
-        elif self._branch() == "main" and not self._git("status", "--porcelain", "--", STORY):
-            self.theirs.files[STORY] = (self.root / STORY).read_bytes() + b"a thought of mine\n"
-            (self.root / STORY).write_bytes(self.theirs.files[STORY])
+            return
+        with self._still():  # git itself checks a file first and writes it then: nobody can keep that apart
+            if self._branch() == "main":
+                self.theirs.files[STORY] = (self.root / STORY).read_bytes() + b"a thought of mine\n"
+                (self.root / STORY).write_bytes(self.theirs.files[STORY])
 
     def out_of_the_way(self) -> None:
         """Take that edit back."""
@@ -120,11 +124,10 @@ class Person:
         with suppress(FileNotFoundError):
             if (self.root / name).read_bytes() == self.theirs.files[name]:
                 return
-        self.theirs.changed.append(f"{name} is not as it was left (sha256 {self._digest(name)})")
-
-    def _digest(self, name: str) -> str:
-        path = self.root / name
-        return hashlib.sha256(path.read_bytes()).hexdigest()[:12] if path.exists() else "gone"
+        now = (self.root / name).read_bytes()[-200:] if (self.root / name).exists() else b"gone"
+        self.theirs.changed.append(
+            f"{time.strftime('%T')} {name} is not as it was left: {now!r}, not {self.theirs.files[name][-200:]!r}"
+        )
 
     def _edit(self, name: str) -> None:
         if name in self.theirs.files:

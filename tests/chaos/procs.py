@@ -77,6 +77,16 @@ def marked(folder: Path) -> Iterator[Process]:
             yield process
 
 
+def at_work_in(root: Path) -> Iterator[int]:
+    """The living git processes that work in the tree of `root`, or on its git dir."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            argv, environ = (entry / "cmdline").read_bytes(), (entry / "environ").read_bytes()
+            here = os.fsencode(f"{root}/.git") in environ or (entry / "cwd").readlink() == root
+            if here and (b"git\0" in argv or b"/git" in argv) and started(int(entry.name)):
+                yield int(entry.name)
+
+
 def kill(process: Process, number: int = signal.SIGKILL) -> bool:
     """Signal it, if it still is who it was."""
     with suppress(OSError):  # ended; or its number is a thread's by now
