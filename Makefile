@@ -7,13 +7,14 @@ CODEX := @openai/codex@0.169.0
 export PATH := $(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help test check demo bench bench-long agents lock
+.PHONY: help test check demo chaos bench bench-long agents lock
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make test    the tests"
 	@echo "make check   what has to pass before a commit: conventions/gates/, as the line runs them here"
 	@echo "make demo    the line at work, with a scripted agent"
+	@echo "make chaos   the line, killed at every turn: UNITS=200 KILLS=1000 SEED=… (an hour; far less with fewer)"
 	@echo "make bench   the line against bare git, in three minutes; bench-long: in half an hour"
 	@echo "make agents  real agent CLIs from npm into .agents/, for the tests marked agents"
 	@echo "make lock    requirements.lock anew from pyproject.toml"
@@ -26,6 +27,10 @@ check: .venv/ready
 
 demo: .venv/ready
 	@$(BIN)/python examples/demo.py
+
+chaos: .venv/ready
+	@$(BIN)/python -m tests.chaos.chaos $(if $(UNITS),--units $(UNITS)) $(if $(KILLS),--kills $(KILLS)) \
+		$(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))
 
 bench: .venv/ready
 	@$(BIN)/python benchmarks/run.py

@@ -144,7 +144,9 @@ class Line:
             if (self.root / ".factory/store.sqlite").exists() and not self._bare():
                 self.check()
         finally:
-            left = self.left()
+            deadline = time.monotonic() + 2
+            while (left := self.left()) and time.monotonic() < deadline:
+                time.sleep(0.01)  # a git that a killed daemon had just started comes to its end
             for pid in left:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from factory.journal import fold
 from tests.acceptance.line import AGENT, RUNTIME, Line
-from tests.chaos import procs
+from tests.chaos import disk, procs
 from tests.chaos.checker import Checker, Found
 from tests.chaos.person import MINE, Person
 from tests.chaos.work import GATE, Work, works
@@ -257,6 +257,13 @@ def _listed(counts: Counter[str]) -> str:
     return ", ".join(f"{name} {count}" for name, count in counts.most_common()) or "none"
 
 
+def _full_disk(folder: Path) -> str:
+    how = "tmpfs" if disk.tmpfs_works() else "injected"
+    folder.mkdir()
+    wrong = disk.run(folder, how)
+    return f"full disk ({how}): {wrong or 'one card, nothing lost, went on by itself'}"
+
+
 def main() -> int:
     """Run chaos as asked; 0 where nothing was found."""
     asked = argparse.ArgumentParser(prog="make chaos")
@@ -274,6 +281,7 @@ def main() -> int:
     )
     try:
         chaos.run()
+        print(_full_disk(folder / "disk"), flush=True)
     finally:
         print(chaos.report(time.monotonic() - began), flush=True)
         chaos.line.close()
