@@ -7,12 +7,13 @@ CODEX := @openai/codex@0.169.0
 export PATH := $(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help test check demo chaos bench bench-long agents lock
+.PHONY: help test faults check demo chaos bench bench-long agents lock
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make test    the tests"
 	@echo "make check   what has to pass before a commit: conventions/gates/, as the line runs them here"
+	@echo "make faults  the daemon killed at every fault point, each side by itself, at its first and second passage"
 	@echo "make demo    the line at work, with a scripted agent"
 	@echo "make chaos   the line, killed at every turn: UNITS=200 KILLS=1000 SEED=… (an hour; far less with fewer)"
 	@echo "make bench   the line against bare git, in three minutes; bench-long: in half an hour"
@@ -24,6 +25,9 @@ test: .venv/ready
 
 check: .venv/ready
 	@set -e; for gate in conventions/gates/*.sh; do echo "── $$gate"; sh "$$gate"; done
+
+faults: .venv/ready
+	FACTORY_FAULTS=all $(BIN)/python -m pytest -q -n auto tests/faults
 
 demo: .venv/ready
 	@$(BIN)/python examples/demo.py

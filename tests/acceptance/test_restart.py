@@ -15,7 +15,8 @@ from factory import shim
 from factory.journal import Event
 from factory.records import Attempt, Card, CardKind, Hook, Step
 from factory.unit import UnitState
-from tests.acceptance.line import PATIENCE_S, Line
+from tests.acceptance.line import CONFIG, PATIENCE_S, Line
+from tests.git_repo import git
 
 FINE = "write(f'{os.environ[\"FACTORY_UNIT\"]}.txt', 'fine')"
 
@@ -97,6 +98,64 @@ def test_a_restart_leaves_agents_running_and_takes_them_over(line: Line) -> None
 
     line.unit("goes-on")
     assert line.attempts("goes-on") == ["submitted"]
+
+
+TEN = [f"u{number}" for number in range(10)]
+
+
+@pytest.fixture
+def ten(cold: Line) -> dict[str, int]:
+    """Ten agents at work, by the pids that they told, in a line of ten workers."""
+    cold.configure_before(CONFIG.replace("workers = 2", "workers = 10"))
+    cold.start()
+    for name in TEN:
+        cold.drop(name, f"write('{name}.txt', str(os.getpid())); hold({str(cold.folder / 'go')!r})")
+    begun = {name: Path(cold.attempt(name).workspace) / f"{name}.txt" for name in TEN}
+    cold.until("all have begun", lambda: all(path.exists() and path.read_text() for path in begun.values()))
+    return {name: int(path.read_text()) for name, path in begun.items()}
+
+
+def test_a_restart_with_ten_agents_at_work_loses_none_and_restarts_none(
+    cold: Line, ten: dict[str, int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = cold.daemon
+    cold.daemon = None
+
+    assert command(cold, "factoryd", "restart")[0] == 0
+    cold.until("all are adopted", lambda: len(cold.entries(Event.ATTEMPT_ADOPTED)) == len(TEN))
+
+    assert before is not None
+    assert before.wait(PATIENCE_S) == 0
+    assert all(alive(pid) for pid in ten.values())
+    (left,) = cold.entries(Event.DAEMON_STOPPED)
+    alone = [(entry.at - left.at).total_seconds() for entry in cold.entries(Event.ATTEMPT_ADOPTED)]
+    with capsys.disabled():
+        print(f"\nrestart with {len(TEN)} agents at work: {min(alone):.2f} to {max(alone):.2f} s without supervision")
+    (cold.folder / "go").touch()
+    for name, pid in ten.items():
+        assert cold.git("show", f"{cold.unit(name).commit}:{name}.txt") == str(pid)
+        assert cold.attempts(name) == ["submitted"]
+    assert command(cold, "factoryd", "stop")[0] == 0
+
+
+def test_after_a_reboot_all_that_ran_runs_again_under_the_next_number(cold: Line, ten: dict[str, int]) -> None:
+    cold.kill()
+    for pid in cold.left():
+        os.kill(pid, signal.SIGKILL)
+    cold.until("nothing lives", lambda: not cold.left())
+    for name in TEN:  # the pids have gone to others: to this very test
+        told = {"pid": os.getpid(), "started": shim.started(os.getpid()), "boot": "before", "grace_s": 0.3}
+        (cold.places.run_dir(name, 1) / "start.json").write_text(json.dumps(told))
+
+    cold.start()
+    (cold.folder / "go").touch()
+    for name in TEN:
+        cold.event(Event.ATTEMPT_ENDED, unit=name, attempt=1, reason="lost")
+        cold.factory("retry", name)
+
+    for name in TEN:
+        assert (cold.unit(name).spent, cold.attempts(name)) == (0, ["lost", "submitted"])
+        assert git(cold.places.git, "log", "--all", "--format=%s", f"--grep=Attempt 1 of {name}")
 
 
 def test_a_stop_hands_back_uncounted_and_the_work_is_there_for_the_next_attempt(line: Line) -> None:

@@ -3,20 +3,27 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.faults.day import Day
+from tests.faults.scenes import Scene, disturbed, elsewhere, some_landed, switched, torn
 
 # What is no effect of the line, and why.
 ALLOWED = {
     "/.factory/daemon.log": "the daemon's own log, which nothing depends on",
-    "/.git/factoryd.lock": "the lock: empty, and never removed",
+    "/.git/factoryd.lock": "the lock: it holds where the factory is, for whoever is refused",
     "/dev/null": "no file",
 }
+KINDS = {"open", "os.rename", "os.remove", "os.mkdir", "subprocess.Popen", "sqlite"}
 
 
-def test_whatever_a_daemon_changes_it_changes_inside_a_bracket(tmp_path: Path) -> None:
+@pytest.mark.parametrize("scene", [None, elsewhere, torn, switched, disturbed, some_landed])
+def test_whatever_a_daemon_changes_it_changes_inside_a_bracket(tmp_path: Path, scene: Scene | None) -> None:
     day, told = Day(tmp_path), tmp_path / "told"
-    day.line.program = ("-m", "tests.faults.recorder", str(day.line.root), str(told))
     try:
+        if scene:
+            scene(day)
+        day.line.program = ("-m", "tests.faults.recorder", str(day.line.root), str(told))
         day.ends(FACTORY_FAULT="record")
         day.check()
     finally:
@@ -25,14 +32,7 @@ def test_whatever_a_daemon_changes_it_changes_inside_a_bracket(tmp_path: Path) -
     calls = [json.loads(line) for line in told.read_text().splitlines()]
     loose = [(event, what) for event, what, brackets in calls if not brackets and not _allowed(what)]
     assert loose == []
-    assert {event for event, _, _ in calls} >= {
-        "open",
-        "os.rename",
-        "os.remove",
-        "os.mkdir",
-        "subprocess.Popen",
-        "sqlite",
-    }
+    assert {event for event, _, _ in calls} >= KINDS
     assert len(calls) > 300
 
 

@@ -1,0 +1,196 @@
+"""What has to happen on a day besides, so that a certain fault point is passed: one function for each kind of trouble.
+
+A person's turn is a function that is called again and again, with daemons dying in between; it acts once it is due.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.acceptance.line import task
+from tests.faults.day import CONFIG, Day
+from tests.git_repo import git, write
+
+Scene = Callable[[Day], None]
+MANY = 1500
+
+
+# ── where trunk is, and what git is doing there ──
+
+
+def elsewhere(day: Day) -> None:
+    """They work on another branch: trunk is checked out nowhere."""
+    git(day.line.root, "checkout", "-q", "-b", "theirs")
+    day.stays_on("theirs")
+
+
+def torn(day: Day) -> None:
+    """Our git and the daemon are killed together while files of the checkout are being written."""
+    day.put("many.md", task(f"for n in range({MANY}): write(f'many/{{n:04}}.txt', 'fine' * 99)"), alone=True)
+    half = f"many/{MANY // 2:04}.txt"
+    strike = f'$git "$@" & p=$!; until [ -e {half} ]; do kill -0 $p || exit 1; done; kill -9 $p $PPID; wait; exit 1'
+    day.line.wrap_git(on=" --ff-only ", before=strike)
+    day.dies()
+    written = list((day.line.root / "many").iterdir())
+    assert len(written) < MANY, "git was not caught half-way"
+    assert (day.line.root / ".git/index.lock").exists()
+    assert git(day.line.root, "rev-parse", "main") == day.begin
+    day.drop()
+
+
+def switched(day: Day) -> None:
+    """They switch to a new branch between the daemon's look and its git's, and the daemon dies with it."""
+    day.line.wrap_git(on=" --ff-only ", before="$git checkout -q -b theirs", after="kill -9 $PPID")
+    day.stays_on("theirs")
+    day.dies()
+    assert git(day.line.root, "rev-parse", "theirs") != day.begin
+
+
+# ── what runs when the daemon dies, or is ended by it ──
+
+
+def outlived(day: Day) -> None:
+    """An agent is at work when the daemon is killed."""
+    day.hurry = lambda: day.told("attempt.adopted")
+    day.turns.append(lambda: day.line.daemon.kill() if day.begun and day.line.daemon else None)
+    day.dies()
+    day.turns.clear()
+
+
+def some_landed(day: Day) -> None:
+    """The daemon dies when a unit has just landed: what it left is put away at the next start."""
+    day.dies("store.unit.landed:after")
+
+
+def half_started(day: Day) -> None:
+    """The daemon dies when all is ready for an agent and none runs."""
+    day.dies("agent.start:before")
+
+
+def handed_back(day: Day) -> None:
+    """Each daemon but the last is stopped while an agent is at work."""
+    day.hurry = lambda: not day.armed
+    day.turns.append(lambda: day.stops() if day.armed and day.begun and day.up else None)
+
+
+def judged(day: Day) -> None:
+    """Each daemon but the last is stopped while a gate runs."""
+    begun, slow = day.line.folder / "judging", day.line.folder / "slow"
+    day.gate(f"touch {begun}; while [ -e {slow} ]; do sleep 0.01; done")
+    slow.touch()
+    day.turns.append(lambda: _stop_once(day, begun) if day.armed else slow.unlink(missing_ok=True))
+
+
+def _stop_once(day: Day, begun: Path) -> None:
+    if begun.exists() and day.up:
+        begun.unlink()
+        day.stops()
+
+
+def disturbed(day: Day) -> None:
+    """A gate writes into the environment that it runs in, once for each daemon."""
+    done = day.line.folder / "disturbed"
+    day.gate(f"[ -e {done} ] || {{ touch {done}; mkdir -p ../venv; touch ../venv/$$; }}")
+    day.launches.append(lambda: done.unlink(missing_ok=True))
+
+
+def broken(day: Day) -> None:
+    """The folder of an attempt cannot be made: its worker gives it up, until the cause is gone."""
+    way = day.line.places.home / "attempts" / "plain"
+    way.parent.mkdir(parents=True)
+    way.touch()
+    day.launches.append(lambda: None if day.armed else way.unlink(missing_ok=True))
+
+
+# ── what a person asks for ──
+
+
+def paused(day: Day) -> None:
+    """The line is paused, and resumed."""
+    day.then(lambda: day.up, lambda: day.line.factory("pause"))
+    day.then(day.paused, lambda: day.line.factory("resume"))
+
+
+def misconfigured(day: Day) -> None:
+    """factory.toml is saved with a mistake, and saved again without."""
+    day.launches.append(lambda: (day.line.root / "factory.toml").write_text(CONFIG))
+    day.then(lambda: day.up, lambda: day.line.configure("workers = 'many'\n"))
+    day.then(lambda: day.card("config"), lambda: day.line.configure(CONFIG.replace("2", "1")))
+    day.then(lambda: day.told("worker.left"), lambda: day.line.configure(CONFIG))
+
+
+def needing(day: Day) -> None:
+    """A unit waits for another, is saved again, and one like it is cancelled."""
+    needs = "needs: [clash]\n"
+    day.put("later.md", f"---\nrun: echo old > later.txt\n{needs}---\nLater.\n")
+    day.put("never.md", f"---\nrun: echo never > never.txt\n{needs}---\nNever.\n", lands=False)
+    again = f"---\nrun: echo made > later.txt\n{needs}---\nLater.\n"
+    day.hurry = lambda: day.told("task.replaced") and day.told("unit.cancelled")
+    day.once(lambda: day.unit("later"), lambda: day.put("later.md", again))
+    day.then(lambda: day.unit("never"), lambda: day.line.factory("cancel", "never"))
+
+
+def reviewed(day: Day) -> None:
+    """A green unit waits for its reader."""
+    day.put("reviewed.md", task("write('reviewed.txt', 'fine')", review="required"))
+    day.then(lambda: day.card("review"), lambda: day.line.factory("answer", day.card("review"), "1"))
+
+
+def absent(day: Day) -> None:
+    """Two units name an agent that is not installed yet: one card."""
+    for name in ("absent-a", "absent-b"):
+        day.put(f"{name}.md", task("", agent="absent"))
+    program = day.line.bin / "absent"
+
+    def install() -> None:
+        program.with_suffix(".new").write_text('#!/bin/sh\necho fine > "$FACTORY_UNIT.txt"\n')
+        program.with_suffix(".new").chmod(0o755)
+        program.with_suffix(".new").rename(program)
+        os.utime(day.line.root / "inbox")
+
+    day.then(lambda: day.rows("card", "kind = 'runtime' AND count = 2"), install)
+
+
+def hopeless(day: Day) -> None:
+    """A unit fails until a person has mended something and asks for it again."""
+    mended = day.line.folder / "mended"
+    day.put("hopeless.md", f"---\nrun: test -e {mended} && echo fine > hopeless.txt\n---\nTry.\n")
+    day.then(lambda: day.card("attempts_exhausted") or mended.exists(), mended.touch)
+    day.then(mended.exists, lambda: day.line.factory("retry", "hopeless"))
+
+
+def blocked(day: Day) -> None:
+    """A file of theirs that no commit holds is in the way of a landing, until they move it."""
+    write(day.line.root, {"way.txt": "mine\n"})
+    day.put("way.md", task("write('way.txt', 'fine')"))
+    way = day.line.root / "way.txt"
+    day.then(lambda: day.told("unit.queued"), lambda: way.exists() and way.rename(day.line.folder / "way"))
+
+
+SCENES: dict[str, Scene] = {
+    "landing.move": elsewhere,
+    "landing.mend": torn,
+    "landing.unlock": torn,
+    "landing.put_back": switched,
+    "agent.end": half_started,
+    "agent.stop": handed_back,
+    "command.stop": judged,
+    "environment.distrust": disturbed,
+    "tree.abandon": broken,
+    "archive.put": some_landed,
+    "archive.task": some_landed,
+    "store.attempts.archived": some_landed,
+    "store.attempt.adopted": outlived,
+    "store.line.paused": paused,
+    "store.line.resumed": paused,
+    "store.config.refused": misconfigured,
+    "store.worker.left": misconfigured,
+    "store.card.closed": misconfigured,
+    "store.task.replaced": needing,
+    "store.unit.cancelled": needing,
+    "store.unit.waiting": absent,
+    "store.card.folded": absent,
+    "store.unit.held": reviewed,
+    "store.unit.queued": blocked,
+    "store.unit.retried": hopeless,
+}

@@ -1,0 +1,68 @@
+"""Killed at every fault point: the next start makes it good, by all nine invariants (tests/faults/day.py).
+
+Each point is died at on both sides, one after the other: the daemon that comes after the first death dies on the other
+side of the same effect, and the third one finishes the day. `make faults` (FACTORY_FAULTS=all) does more: each side by
+itself, at its first and its second passage.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from factory.faults import EFFECTS
+from factory.journal import Event
+from tests.faults.day import Day
+from tests.faults.scenes import SCENES, torn
+
+ALL = os.environ.get("FACTORY_FAULTS") == "all"
+EVENTS = {f"store.{event}" for event in Event}
+PLACES = {*EFFECTS, *EVENTS} - {"store.EVENT"}
+NOWHERE = {
+    "store.workspace.abandoned": "needs a process that SIGKILL does not end",
+    "store.request.made": "written by the commands, not by the daemon",
+    "store.kept.pruned": "needs folders that are `keep.days` old",
+}
+# What is not passed again by the daemon that comes after a death before it: the two sides are died at apart.
+APART = {"store.task.rejected": "the file is in inbox/rejected with its reason; only the journal lacks the line"}
+ONCE = {"clone.make", "store.make", "exclude.write"}
+
+
+def cases() -> Iterator[tuple[str, ...]]:
+    for name in sorted(PLACES - NOWHERE.keys()):
+        if not ALL and name not in APART:
+            yield f"{name}:before", f"{name}:after"
+        else:
+            for number in (1, 2) if ALL and name not in ONCE else (1,):
+                yield (f"{name}:before:{number}",)
+                yield (f"{name}:after:{number}",)
+
+
+@pytest.fixture
+def day(tmp_path: Path) -> Iterator[Day]:
+    day = Day(tmp_path)
+    try:
+        yield day
+    finally:
+        day.close()
+
+
+@pytest.mark.parametrize("faults", list(cases()), ids=" ".join)
+def test_killed_at_that_place_the_day_ends_as_any_other(day: Day, faults: tuple[str, ...]) -> None:
+    if scene := SCENES.get(faults[0].partition(":")[0]):
+        scene(day)
+    for fault in faults:
+        day.dies(fault)
+
+    day.ends()
+
+    day.check()
+
+
+def test_killed_with_its_git_half_way_through_the_files_of_a_landing_it_is_completed(day: Day) -> None:
+    torn(day)
+
+    day.ends()
+
+    day.check()
