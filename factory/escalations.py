@@ -119,17 +119,17 @@ class Escalations:
             return f"hung repair unit {self._repair(f'Repair {card.question}', card.evidence, now)}"
         if action.startswith("leave_out "):
             return self._leave_out(json.loads(action.removeprefix("leave_out ")), now)
-        effect = _EFFECTS.get(action)
         if action == "cancel" and (landing := [name for name in card.units if is_landing(self._store, name)]):
             raise RefusedByState(f"{landing[0]} is landing at this moment: it cannot be cancelled any more")
         units = [unit for unit in map(self._unit, card.units) if unit is not None and unit.state not in FINAL]
-        if effect is None or not units:
+        if action not in _EFFECTS or not units:
             return "noted; what waits goes on by itself" if action == "recheck" else "noted"
+        effect, done = _EFFECTS[action]
         for unit in units:
             if option is None or action == "answer":
                 self.remark(unit.id, _REMARKS.get(card.kind, "review"), said, now=now)
             self._store.write(*effect(unit, card, now), now=now, unit=unit.id)
-        return f"{', '.join(unit.id for unit in units)}: {_DONE[action]}"
+        return f"{', '.join(unit.id for unit in units)}: {done}"
 
     def _leave_out(self, gates: list[str], now: datetime) -> str:
         known = self._store.get(Fact, "left_out")
@@ -178,26 +178,18 @@ def _unneed(unit: Unit, card: Card, now: datetime) -> tuple[Event, Unit]:
 
 
 def _cancel(unit: Unit, card: Card, now: datetime) -> tuple[Event, Unit]:
-    return Event.UNIT_CANCELLED, advance(
-        unit, UnitState.CANCELLED, now=now, why=f"cancelled by the answer to {card.id}"
-    )
+    why = f"cancelled by the answer to {card.id}"
+    return Event.UNIT_CANCELLED, advance(unit, UnitState.CANCELLED, now=now, why=why)
 
 
-_EFFECTS: Mapping[str, Callable[[Unit, Card, datetime], tuple[Event, Unit]]] = {
-    "retry": _retry,
-    "rerun": _retry,
-    "answer": _answered,
-    "approve": _approve,
-    "unneed": _unneed,
-    "cancel": _cancel,
-}
-_DONE = {
-    "retry": "tried again",
-    "rerun": "run again",
-    "answer": "told, and goes on",
-    "approve": "goes on",
-    "unneed": "goes on",
-    "cancel": "cancelled",
+# What an action does to each unit that the card is about, and how that is said.
+_EFFECTS: Mapping[str, tuple[Callable[[Unit, Card, datetime], tuple[Event, Unit]], str]] = {
+    "retry": (_retry, "tried again"),
+    "rerun": (_retry, "run again"),
+    "answer": (_answered, "told, and goes on"),
+    "approve": (_approve, "goes on"),
+    "unneed": (_unneed, "goes on"),
+    "cancel": (_cancel, "cancelled"),
 }
 _REMARKS = {CardKind.QUESTION: "answer", CardKind.REVIEW: "review"}
 _LEAVES_OPEN = frozenset({"wait", "repair"})

@@ -69,9 +69,23 @@ ASKS: dict[str, tuple[Ask, CardKind, list[str]]] = {
     "runtime": (words.runtime_trouble("claude", "claude is missing."), CardKind.RUNTIME, ["recheck", "cancel"]),
     "blocked": (words.landing_blocked(a_unit(), "dirty", ["a.py"]), CardKind.LANDING_BLOCKED, ["wait", "cancel"]),
     "gone": (words.trunk_gone("main"), CardKind.CONFIG, ["wait"]),
+    "disk": (words.disk_full("/d"), CardKind.DISK, ["wait"]),
     "config": (words.bad_config("factory.toml: line 1"), CardKind.CONFIG, ["wait"]),
 }
-SHARED = ["no gate", "setup", "rules", "prompt", "trunk red", "runtime", "blocked", "gone", "config", "accept", "need"]
+SHARED = [
+    "no gate",
+    "setup",
+    "rules",
+    "prompt",
+    "trunk red",
+    "runtime",
+    "blocked",
+    "gone",
+    "disk",
+    "config",
+    "accept",
+    "need",
+]
 
 
 @pytest.mark.parametrize("name", ASKS)

@@ -127,7 +127,6 @@ def _ends(unit: Json) -> tuple[str, str]:
         (unit["base"], unit["submission"]),
         *((attempt["base"], attempt["commit"]) for attempt in reversed(unit["attempts"])),
     ]
-    for base, commit in ends:
-        if commit:
-            return base, commit
+    if made := [(base, commit) for base, commit in ends if commit]:
+        return made[0]
     raise FactoryError(f"{unit['id']} has changed nothing yet: no attempt of it has ended with a tree.")
