@@ -62,6 +62,7 @@ class Chaos:
         self.uncounted = 0
         self.odd_cards: list[str] = []
         self._gate_hit = 0.0
+        self._judged = False
 
     def run(self) -> None:
         """Until all units are over and enough was killed, or time is up; then let the line settle, and judge."""
@@ -228,6 +229,7 @@ class Chaos:
             self.found, self._marks(), files=theirs.files, commits=theirs.commits, branches=theirs.branches
         )
         self.found.changed += theirs.changed
+        self._judged = True
         if fold(self.line.store.journal()) != tables(self.line.store):
             self.found.lost.append("the journal folded from empty is not the store")
 
@@ -250,7 +252,7 @@ class Chaos:
     @property
     def good(self) -> bool:
         """Whether everything was as promised."""
-        return not self.found.all and not self.odd_cards
+        return self._judged and not self.found.all and not self.odd_cards
 
 
 def _listed(counts: Counter[str]) -> str:
