@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from factory.cards import already_accepted
+from factory.errors import Deposed
 from factory.escalations import Escalations
 from factory.intake import QUIET_S, STILL_S, Intake, Scan, written_to
 from factory.journal import Event
@@ -139,6 +140,20 @@ async def test_an_inbox_that_is_no_folder_is_said(floor: Floor, broken: str) -> 
 
     assert len(scan.warnings) == 1
     assert "is no folder to work in" in scan.warnings[0]
+
+
+async def test_where_a_newer_daemon_took_over_a_file_is_left_to_it(floor: Floor) -> None:
+    path = floor.drop("fix.md")
+    floor.store.own("older", now=NOW)
+    await floor.scan(after=1)
+    again = floor.drop("again.md")
+    with closing(SqliteStore(floor.root / "store.sqlite")) as newer:
+        newer.own("newer", now=NOW)
+
+        with pytest.raises(Deposed):
+            await floor.scan(after=1)
+
+    assert (path.exists(), again.exists()) == (False, True)
 
 
 async def test_a_run_unit_needs_no_agent(floor: Floor) -> None:
@@ -287,6 +302,7 @@ from pathlib import Path
 import anyio
 from factory.escalations import Escalations
 from factory.intake import Intake
+from factory.errors import Deposed
 from factory.journal import Event
 from factory.stores.sqlite import SqliteStore
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -11,12 +12,13 @@ import anyio
 import pytest
 
 from factory import process
-from factory.errors import GitError, StoreError
+from factory.errors import Deposed, GitError, StoreError
 from factory.journal import Event
 from factory.live import Stopping
 from factory.pool import Trips
 from factory.process import Command
 from factory.records import Attempt, CardKind, Fact
+from factory.stores.sqlite import SqliteStore
 from factory.unit import Unit, UnitState, advance
 from tests.floor import FILES, Scene, at, scene_in
 from tests.git_repo import git
@@ -102,6 +104,44 @@ async def test_of_a_workspace_that_its_command_deleted_that_is_said(scene: Scene
     attempt = scene.store.get(Attempt, "u", 1)
     assert attempt is not None
     assert (attempt.reason, attempt.detail) == ("empty", "its workspace was gone at the end, and what it did with it")
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["while it is prepared", "while it runs"])
+async def test_where_a_newer_daemon_took_over_nothing_is_started_ended_or_kept(scene: Scene, late: bool) -> None:
+    await until(lambda: scene.judge.trunk_ruled(scene.judge.tip))
+    scene.floor.store.own("older", now=at())
+    scene.hang("u", run=command(scene, "sleep 0.3"))
+
+    async def take_over() -> None:
+        await until(lambda: scene.count("ran") if late else scene.live.places.run_dir("u", 1).exists())
+        with closing(SqliteStore(scene.live.places.store)) as newer:
+            newer.own("newer", now=at())
+
+    async def both() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(worker(scene).run)
+            await take_over()
+
+    with pytest.raises(BaseExceptionGroup) as raised:
+        await both()
+
+    assert raised.value.subgroup(Deposed)
+    assert (scene.count("ran"), scene.reasons("u"), scene.hook().unit) == (int(late), ["None"], "u")
+    assert git(scene.live.places.git, "for-each-ref", "refs/factory/attempts") == ""
+
+
+async def test_what_a_daemon_ended_and_died_before_it_could_say_so_is_handed_back(scene: Scene) -> None:
+    scene.hang("u", run=command(scene, "sleep 600"))
+    async with anyio.create_task_group() as group:
+        group.start_soon(worker(scene).run)
+        await until(lambda: scene.count("ran"))
+        group.cancel_scope.cancel()
+    await process.end(scene.live.places.run_dir("u", 1))
+
+    await trip(scene)
+
+    assert (scene.reasons("u"), scene.unit("u").spent, scene.state("u")) == (["handed_back"], 0, "ready")
+    assert (kept(scene), scene.cards()) == ("new", [])
 
 
 async def test_handed_back_at_a_stop_it_is_not_counted(scene: Scene) -> None:
