@@ -36,7 +36,7 @@ from factory.keeper import Keeper
 from factory.live import DRAIN_SECONDS, Live, Stopping, now
 from factory.log import Log
 from factory.merge_queue import MergeQueue
-from factory.places import Places, places
+from factory.places import Places, check_writable, places
 from factory.pool import Pool
 from factory.records import Fact, Hook, stamp
 from factory.requests import Requests
@@ -86,20 +86,20 @@ async def serve(root: Path, environ: Mapping[str, str]) -> None:
     chosen = settings.load(config, environ)
     repository = await the_repository(root, environ, chosen)
     where = places(repository.root, repository.common_dir, environ)
-    with _locked(where.lock, where.root):
-        _furnish(where)
+    with locked(where.lock, where.root):
+        furnish(where)
         with _logging(where.log) as opened:
             await _serve(Live(settings=chosen, places=where, environ=environ), repository, opened)
 
 
 async def _serve(live: Live, repository: Repository, opened: Log) -> None:
     where = live.places
-    own = await make(repository, where.git, live.environ)
-    await own.seize()
-    store = SqliteStore(where.store)
+    store = SqliteStore(where.store, new=not where.worked)  # first: a start that dies here leaves no sign of work
     try:
         # The lock says that we are alone; on a file system where it says so to each of two, the newer one is.
         store.own(secrets.token_hex(8), now=now())
+        own = await make(repository, where.git, live.environ)
+        await own.seize()
         floor = assemble(store, live, repository, own)
         floor.log = opened
         _hide(floor)
@@ -112,8 +112,10 @@ async def _serve(live: Live, repository: Repository, opened: Log) -> None:
 
 
 @faults.during("folders.make")
-def _furnish(where: Places) -> None:
-    for folder in (where.home, where.inbox, where.judged, where.index, where.home / "attempts", where.work):
+def furnish(where: Places) -> None:
+    """Make the folders; raise RepositoryError where that cannot be done."""
+    check_writable(where)
+    for folder in where.folders:
         folder.mkdir(parents=True, exist_ok=True)
     for folder in (where.home, where.work):
         folder.chmod(0o700)  # prompts, outputs and the store hold what agents saw and said
@@ -226,8 +228,9 @@ async def _run(floor: Floor) -> None:
     live.paused = bool(paused and json.loads(paused.value))
     _tell_daemon(floor, "running")
     async with anyio.create_task_group() as group:
-        floor.keeper.unlock()  # before git is needed: a lock of one that was killed would stop the start
-        await Rescue(store=store, gates=floor.gates, queue=floor.queue, endings=floor.endings).run(now())
+        await Rescue(store=store, gates=floor.gates, queue=floor.queue, endings=floor.endings, own=floor.trunk.own).run(
+            now()
+        )
         await floor.live.guarded("queue", floor.queue.look_at_trunk, group, now())
         _tell_config(floor)
         _tell_inferred(floor)
@@ -454,7 +457,7 @@ def _pid() -> str:
 
 
 @contextmanager
-def _locked(path: Path, root: Path) -> Iterator[None]:
+def locked(path: Path, root: Path) -> Iterator[None]:
     """Hold the lock of the one daemon of this repository; raise RefusedByState where another has it."""
     with path.open("a+") as file:
         try:

@@ -63,6 +63,10 @@ class NoRoom(FactoryError):
     """A disk is full, and what was to be kept waits until there is room."""
 
 
+class DamagedStore(StoreError):
+    """The store's file is damaged, missing or somebody else's: `factory doctor --rebuild` is the way back."""
+
+
 class Fenced(FactoryError):
     """An attempt that is no longer the unit's newest tried to change something."""
 

@@ -64,6 +64,12 @@ EFFECTS: Mapping[str, Effect] = {
         "its unit is on record: only the file is moved",
         _NOTHING,
     ),
+    "inbox.hang": Effect(
+        "the file of a task that the factory itself wrote",
+        "world first",
+        "the card is open still: asked again",
+        "no unit has it: the card is open still, and the file goes to intake/replaced",
+    ),
     "inbox.explain": Effect("rejected/NAME.error.txt", "world first", "rejected again", "written again, the same"),
     "inbox.reject": Effect(
         "a refused file goes to inbox/rejected",

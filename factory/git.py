@@ -104,7 +104,8 @@ class Git:
             done = await process.run(command, cwd=self.work_tree, env=env, stdin=stdin, started=started)
             if not self.own or done.code >= 0:
                 break
-            self._unlock(argv)  # killed, by whomever: nobody else writes what it wrote
+            # Killed, by whomever: nobody else writes what it wrote.
+            self._unlock([*argv, *os.fsdecode(stdin).split()] if argv[0] == "update-ref" else argv)
         if done.code not in ok:
             raise GitError(argv, done.code, done.err.decode(errors="replace"))
         return done
@@ -115,6 +116,19 @@ class Git:
         await process.end(self.git_dir)
         for lock in self.git_dir.rglob("*.lock"):
             lock.unlink(missing_ok=True)
+
+    async def missing(self, objects: Iterable[str]) -> set[str]:
+        """Those of the objects that are not there."""
+        asked = "".join(f"{each}\n" for each in objects)
+        told = await self.text("cat-file", "--batch-check", "--buffer", stdin=asked.encode()) if asked else ""
+        return {line.split()[0] for line in told.splitlines() if line.endswith(" missing")}
+
+    async def damage(self, seconds: float) -> str:
+        """What is wrong with the links between objects; empty where nothing is, or it cannot be told in time."""
+        command = ["git", "fsck", "--connectivity-only", "--no-dangling", "--no-progress"]
+        done = await process.run(command, env=self._env(), seconds=seconds)
+        said = (done.err + done.out).decode(errors="replace").splitlines()
+        return "; ".join(said[:3]) or "it says nothing" if done.code > 0 else ""
 
     def _unlock(self, argv: Sequence[str]) -> None:
         """Remove the locks of a command of ours that is dead: of its index, and of the refs that it names."""
@@ -259,14 +273,6 @@ def _make_room(kept: dict[Any, Any], most: int) -> None:
     """Forget the oldest where there are so many."""
     if len(kept) >= most:
         del kept[next(iter(kept))]
-
-
-def locks(git_dir: Path) -> Iterator[tuple[Path, int]]:
-    """Every lock in a git dir that keeps its refs in files, with its inode."""
-    folders = [str(git_dir), *(folder for folder, _, _ in os.walk(git_dir / "refs"))]
-    for path in (path for folder in folders for path in Path(folder).glob("*.lock")):
-        with suppress(FileNotFoundError):
-            yield path, path.lstat().st_ino
 
 
 async def running(environ: Mapping[str, str], proc: Path = Path("/proc")) -> list[tuple[Path | None, list[str]]]:

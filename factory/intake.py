@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import chain, count
 from pathlib import Path
+from typing import Any
 
 from factory import faults, scheduling, task_file
 from factory.errors import TaskFileError
@@ -92,8 +93,9 @@ class Intake:
     def hang(self, name: str, text: str, *, now: datetime) -> str:
         """Accept a task that the factory itself wrote, and return the unit's id; raise TaskFileError."""
         file = self._folder / "taken" / f"{secrets.token_hex(8)}-{name}"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding="utf-8")  # before the record: of each unfinished unit the file lies there
+        with faults.step("inbox.hang"):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
         return self._accept(Task(unit="", name=name, text=text, source=file.name), now)
 
     def _look(self, scan: Scan) -> list[str]:
@@ -209,16 +211,7 @@ class Intake:
         file = task_file.parse(task.text, task.name)
         before = self._unstarted(task.name)
         base = before or Unit(id=self._free_id(task.name), title="", state=UnitState.WAITING, since=now, accepted=now)
-        unit = replace(
-            base,
-            title=file.title,
-            priority=file.priority,
-            needs=file.needs,
-            scope=file.scope,
-            agent=scheduling.NO_AGENT if file.run else file.agent,
-            proven="" if file.accept else NO_PROOF,
-            approved=(),
-        )
+        unit = replace(base, **wished(file), approved=())
         if circle := _circle(unit.id, {each.id: each.needs for each in (*self._store.open(Unit), unit)}):
             reason = f"needs: they go in a circle, so none could ever start: {' → '.join(circle)}"
             raise TaskFileError(reason, line=file.lines["needs"], form=task_file.FORMS["needs"])
@@ -264,6 +257,14 @@ class Intake:
         with faults.step("inbox.reject"):
             path.rename(target)
         self._store.write(Event.TASK_REJECTED, now=now, name=_shown(whole), why=why)
+
+
+def wished(file: task_file.TaskFile) -> dict[str, Any]:
+    """What its task file says of a unit."""
+    agent = scheduling.NO_AGENT if file.run else file.agent
+    proven = "" if file.accept else NO_PROOF
+    names = ("title", "priority", "needs", "scope")
+    return {name: getattr(file, name) for name in names} | {"agent": agent, "proven": proven}
 
 
 def written_to(path: Path) -> bool | None:

@@ -4,6 +4,7 @@ Invariant: a tree that an attempt made is never deleted; anything else only in f
 units, when nothing works there any more.
 """
 
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -14,11 +15,10 @@ import anyio
 from factory import faults, process, shim
 from factory.archive import AT_ONCE, RESCUE, Archive, Kept
 from factory.errors import GitError
-from factory.git import Git, locks
+from factory.git import Git
 from factory.journal import Event
 from factory.live import Live, now
 from factory.ports import Store
-from factory.process import Identity
 from factory.records import Attempt, Task
 from factory.unit import FINAL, Unit
 from factory.workspaces import ABANDONED, Workspaces, is_real
@@ -33,7 +33,6 @@ class Keeper:
     def __init__(self, *, store: Store, live: Live, own: Git, trunk_ref: str, workspaces: Workspaces) -> None:
         self._store, self._live, self._own, self._trunk_ref = store, live, own, trunk_ref
         self._workspaces, self.archive = workspaces, Archive(own)
-        self._suspects: dict[tuple[Path, int], frozenset[Identity]] = {}  # lock → who may hold it
         self._caught_up, self._pruned = False, datetime.min.replace(tzinfo=UTC)
 
     async def run(self) -> None:
@@ -44,23 +43,11 @@ class Keeper:
 
     async def tick(self, at: datetime) -> None:
         """One pass."""
-        self.unlock()
+        await self._move_tasks()  # first: of what is in the archive no file lies among the unfinished ones
         await self._move_refs(at)
-        await self._move_tasks()
         if at - self._pruned >= PRUNE_EVERY:
             await self._prune(at)
             self._pruned = at
-
-    def unlock(self) -> list[Path]:
-        """Remove the locks of killed gits in the factory repository: nobody who may hold one lives."""
-        found = list(locks(self._own.git_dir)) if shim.PROC else []
-        users = frozenset(process.living(f"GIT_DIR={self._own.git_dir}")) if found else frozenset()
-        self._suspects = {lock: self._suspects.get(lock, users) & users for lock in found}
-        dead = [path for (path, _), suspects in self._suspects.items() if not suspects]
-        with faults.step("clone.seize"):
-            for path in dead:
-                path.unlink(missing_ok=True)
-        return dead
 
     def strays(self) -> list[Path]:
         """The run dirs of attempts that are over and of which something still runs."""
@@ -110,15 +97,20 @@ class Keeper:
             self._store.write(Event.ATTEMPTS_ARCHIVED, *moved, now=at, count=len(moved))
 
     async def _move_tasks(self) -> None:
-        """The file of a unit that has ended goes into its folder; so what lies among the taken ones is unfinished."""
+        """Each unit's folder gets its task file, so that whose it is can be told without the store (rebuild.py).
+
+        A copy while the unit is unfinished, then the file itself: what lies among the taken ones is unfinished.
+        """
         taken = self._live.places.intake / "taken"
         for path in sorted(taken.iterdir()) if taken.is_dir() else ():
-            task = next(iter(self._store.select(Task, source=path.name)), None)
-            if task is None or self._is_over(task.unit):  # none: another text took its place before it was begun
-                folder = self._live.places.unit_dir(task.unit) if task else taken.with_name("replaced")
-                with faults.step("archive.task"):
+            task = next(iter(self._store.select(Task, source=path.name)), None)  # none: its unit has another text now
+            folder = self._live.places.unit_dir(task.unit) if task else taken.with_name("replaced")
+            with faults.step("archive.task"):
+                if task is None or self._is_over(task.unit):
                     folder.mkdir(exist_ok=True)
                     path.rename(folder / path.name)
+                elif folder.is_dir() and not (folder / path.name).exists():
+                    shutil.copyfile(path, folder / path.name)
             await anyio.lowlevel.checkpoint()  # thousands may wait
 
     def _is_over(self, name: str, before: datetime | None = None) -> bool:

@@ -28,7 +28,19 @@ from factory.log import LANDING_REFUSED, TRUNK_PUT_BACK, log
 from factory.ports import Store
 from factory.records import Attempt, CardKind, Fact, Step, Task
 from factory.task_file import TaskFile, parse
-from factory.trunk import Blocked, Conflict, Landed, LandingPlan, Moved, Nothing, Outcome, Rehearsed, Trunk, message
+from factory.trunk import (
+    AGENT_EMAIL,
+    Blocked,
+    Conflict,
+    Landed,
+    LandingPlan,
+    Moved,
+    Nothing,
+    Outcome,
+    Rehearsed,
+    Trunk,
+    message,
+)
 from factory.unit import EndReason, Unit, UnitState
 
 TICK_SECONDS = 30.0
@@ -245,7 +257,7 @@ class MergeQueue:
                 submission=unit.submission,
                 submission_base=unit.base,
                 text=message(attempt.summary, title=unit.title, trailers=trailers),
-                author=Person(attempt.agent, "agent@factoryd.invalid"),
+                author=Person(attempt.agent, AGENT_EMAIL),
             )
         return self._rehearsals[key]
 

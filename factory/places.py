@@ -5,6 +5,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from factory.errors import RepositoryError
+
 
 class Places:
     """The folders and files of the factory of one repository."""
@@ -25,6 +27,16 @@ class Places:
         self.log = self.home / "daemon.log"
         self.wake = self.home / "wake"  # touched by commands after they wrote a request
 
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """All that have to be there before a daemon can work."""
+        return self.home, self.inbox, self.judged, self.index, self.home / "attempts", self.work
+
+    @property
+    def worked(self) -> bool:
+        """Whether a daemon has worked here: then there was a store."""
+        return self.git.exists() or any((self.home / "attempts").glob("*"))
+
     def unit_dir(self, unit: str) -> Path:
         """The task file of one unit, named as its source, and the run dirs of its attempts."""
         return self.home / "attempts" / unit
@@ -32,6 +44,16 @@ class Places:
     def run_dir(self, unit: str, attempt: int) -> Path:
         """Prompt, output, outbox and exit file of one attempt."""
         return self.unit_dir(unit) / str(attempt)
+
+
+def check_writable(where: Places) -> None:
+    """Raise RepositoryError, with nothing made, where one of the folders cannot be made or written."""
+    for folder in where.folders:
+        there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+        if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+            needs = "It has to be a folder that you can write" + (f", for {folder}" if folder != there else "")
+            more = "; or let XDG_STATE_HOME name another place" if folder == where.work else ""
+            raise RepositoryError(f"{there} is none, or cannot be written. {needs}{more}. Then start again.")
 
 
 def places(root: Path, common_dir: Path, environ: Mapping[str, str]) -> Places:

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from subprocess import DEVNULL, PIPE, Popen
+from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired
 from typing import IO, Any, Literal
 
 import anyio
@@ -54,18 +54,29 @@ class Output:
 
 
 async def run(
-    argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str], stdin: bytes = b"", started: Told = None
+    argv: Sequence[str],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str],
+    stdin: bytes = b"",
+    started: Told = None,
+    seconds: float | None = None,
 ) -> Output:
     """Run a short command of the daemon's own (git) to its end, in a thread: a cancelled caller waits for it.
 
-    `started` gets the pid as soon as there is one. Raises FileNotFoundError where the command does not exist.
+    `started` gets the pid as soon as there is one; after so many `seconds` it is killed. Raises FileNotFoundError where
+    the command does not exist.
     """
 
     def work() -> Output:
         with Popen(argv, cwd=cwd, env=env, stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True) as child:
             if started:
                 started(child.pid)
-            out, err = child.communicate(stdin)
+            try:
+                out, err = child.communicate(stdin, timeout=seconds)
+            except TimeoutExpired:
+                child.kill()
+                out, err = child.communicate()
         return Output(child.returncode, out, err)
 
     return await to_thread.run_sync(work)

@@ -5,7 +5,9 @@ Invariant: what a person, an agent or a gate wrote goes in verbatim and is never
 
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from datetime import datetime
+from typing import Any
 
 from jinja2 import FunctionLoader, StrictUndefined, TemplateError, TemplateSyntaxError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -50,6 +52,17 @@ def prompt(name: str, brief: Brief, prompts: Mapping[str, Convention]) -> str:
         raise ConfigError(f"There is no prompt {name}.md in conventions/prompts.")
     values = {field.name: getattr(brief, field.name) for field in fields(brief)}
     return render(template.text, where=template.where, includes=prompts, **values)
+
+
+def check_prompt(name: str, prompts: Mapping[str, Convention]) -> None:
+    """Raise ConfigError where the prompt file cannot be filled in with little, or with all that there may be to say."""
+    little = Brief(unit="u", title="t", body="b", outbox="o")
+    remark = Remark(unit="u", seq=1, who="person", kind="tell", text="t", at=datetime.min)
+    much: dict[str, Any] = {"gates": (("g", "c"),), "knowledge": (Note("n", "t"),), "remarks": (remark,)}
+    much |= dict.fromkeys(("scope", "accept", "conflicts"), ("x",)) | {"carried": True, "minutes": 1.0}
+    much |= dict.fromkeys(("trunk", "digest", "handoff", "old_diff", "intent"), "x")
+    for brief in (little, replace(little, **much), replace(little, **much, resumed=True)):
+        prompt(name.removesuffix(".md"), brief, prompts)
 
 
 def render(template: str, *, where: str, includes: Mapping[str, Convention] | None = None, **values: object) -> str:

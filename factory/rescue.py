@@ -8,18 +8,21 @@ from datetime import datetime
 
 from factory.endings import Endings
 from factory.gates import Gates
+from factory.git import Git
 from factory.journal import Event
 from factory.merge_queue import MergeQueue
 from factory.ports import Store
 from factory.records import Attempt, Hook
 from factory.unit import EndReason, Unit, UnitState
 
+GONE = "what it had made is not in the factory repository any more"
+
 
 class Rescue:
     """Runs once, before any loop."""
 
-    def __init__(self, *, store: Store, gates: Gates, queue: MergeQueue, endings: Endings) -> None:
-        self._store, self._gates, self._queue, self._endings = store, gates, queue, endings
+    def __init__(self, *, store: Store, gates: Gates, queue: MergeQueue, endings: Endings, own: Git) -> None:
+        self._store, self._gates, self._queue, self._endings, self._own = store, gates, queue, endings, own
 
     async def run(self, at: datetime) -> None:
         """End what gates left running, finish or undo open landings, send on what no hook holds."""
@@ -34,6 +37,21 @@ class Rescue:
             if (attempt.unit, attempt.number) not in held:
                 lost = _lost(attempt, at)
                 self._store.write(Event.ATTEMPT_ENDED, lost, now=at, unit=attempt.unit, attempt=attempt.number)
+        await self._forget_what_is_gone(at)
+
+    async def _forget_what_is_gone(self, at: datetime) -> None:
+        """Where the factory repository was lost, open units begin anew instead of failing on what it held."""
+        units = self._store.open(Unit)
+        attempts = [each for unit in units for each in self._store.select(Attempt, unit=unit.id) if each.commit]
+        gone = await self._own.missing({each.commit for each in attempts})
+        for attempt in (each for each in attempts if each.commit in gone):
+            empty = replace(attempt, commit="", tree="", ref="")
+            self._store.write(Event.ATTEMPT_NOTED, empty, now=at, unit=attempt.unit, attempt=attempt.number, why=GONE)
+        for unit in (each for each in units if each.submission in gone):
+            if unit.state is UnitState.QUEUED:
+                self._endings.send_back(unit, EndReason.LOST, detail=GONE, at=at)
+            else:  # what a card might let land
+                self._store.write(Event.ATTEMPT_NOTED, replace(unit, submission=""), now=at, unit=unit.id, why=GONE)
 
 
 def _lost(attempt: Attempt, at: datetime) -> Attempt:

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import anyio
 from anyio import from_thread
@@ -26,6 +27,11 @@ SUBJECT_MOST = 100  # characters of a commit's first line
 PATIENCE_S = 3.0  # how long a lock of somebody else's git is waited for
 _FSYNC = ("core.fsync=all,-index",)  # an index can be made anew
 _LANDING = "factoryd: landing"
+AGENT_EMAIL = "agent@factoryd.invalid"
+_LANDING_FORM = (
+    "%ae%x00%(trailers:key=Factory-Unit,valueonly,separator=%x2C)"
+    "%x00%(trailers:key=Factory-Attempt,valueonly,separator=%x2C)%x00%H%x00%ct%x00%s"
+)
 _PUT_BACK = "factoryd: put back"
 _MERGE = (
     *("merge", "--ff-only", "--no-squash", "--no-autostash", "--no-overwrite-ignore", "--no-verify-signatures"),
@@ -39,6 +45,15 @@ class Rehearsed:
 
     commit: str
     tree: str
+
+
+class Landing(NamedTuple):
+    """A commit that landed a unit, as its trailers say."""
+
+    commit: str
+    at: float  # seconds since the epoch
+    attempt: int
+    subject: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,15 +194,30 @@ class Trunk:
         """Whether `commit` is in trunk, or was at some time (its reflog says so)."""
         if await self.tip() == commit or await self._user.contains(self.ref, commit):
             return True
-        log = await self._user.run("reflog", "show", "--no-show-signature", "--format=%H %gs", self.ref, ok=(0, 128))
-        reads = [line.partition(" ") for line in os.fsdecode(log.out).splitlines()]
-        undone = {at + 1 for at, (_, _, why) in enumerate(reads) if why.startswith(_PUT_BACK)}
-        points = [point for at, (point, _, _) in enumerate(reads) if at not in undone]
+        points = await self._points()
         if not points or not await self._user.commit(commit):
             return False
         asked = "\n".join([commit, *(f"^{point}" for point in points)]) + "\n"
         # Nothing is left of it once all that the points reach is taken away.
         return not await self._user.text("rev-list", "-1", "--ignore-missing", "--stdin", stdin=asked.encode())
+
+    async def landings(self) -> dict[str, Landing]:
+        """The newest commit of each unit that trunk holds or held at some time, by the trailers of our commits."""
+        how = ("log", "--no-show-signature", "--ignore-missing", f"--format={_LANDING_FORM}", "--stdin")
+        told = await self._user.text(*how, stdin="\n".join([self.ref, *await self._points(), ""]).encode())
+        found = dict[str, Landing]()
+        for author, unit, number, *rest in (line.split("\0") for line in told.split("\n") if line):
+            if author == AGENT_EMAIL and unit and number.isdigit():
+                commit, at, subject = rest
+                found.setdefault(unit, Landing(commit, float(at), int(number), subject))
+        return found
+
+    async def _points(self) -> list[str]:
+        """Every commit that trunk has pointed to, as its reflog says, less landings that were put back."""
+        log = await self._user.run("reflog", "show", "--no-show-signature", "--format=%H %gs", self.ref, ok=(0, 128))
+        reads = [line.partition(" ") for line in os.fsdecode(log.out).splitlines()]
+        undone = {at + 1 for at, (_, _, why) in enumerate(reads) if why.startswith(_PUT_BACK)}
+        return [point for at, (point, _, _) in enumerate(reads) if at not in undone]
 
     # ── rehearsing ──
 

@@ -147,7 +147,6 @@ class Worker:
         self._note(trip.attempt, Event.ATTEMPT_NOTED)
         with faults.step("attempt.files"):
             trip.outbox.mkdir(parents=True, exist_ok=True)
-            self._copy_task(trip)
             (trip.run_dir / "tmp").mkdir(exist_ok=True)
         carried, conflict = (resumed.tree, None) if resumed else await self._carry(trip, earlier)
         workspace = await self._workspaces.prepare(
@@ -449,8 +448,7 @@ class Worker:
 
     async def _rescued(self, lost: Attempt, aside: Workspace) -> Attempt:
         """The attempt with what lies in its workspace; without where its agent never ran: that is another one's."""
-        theirs = bool(lost.pid) and is_real(aside.tree)
-        return (await self._kept(lost, aside, "Rescued"))[0] if theirs else lost
+        return (await self._kept(lost, aside, "Rescued"))[0] if lost.pid and is_real(aside.tree) else lost
 
     async def _kept(self, attempt: Attempt, workspace: Workspace, title: str) -> tuple[Attempt, Snapshot]:
         """The attempt with its tree, which a ref keeps from now on."""
@@ -474,14 +472,6 @@ class Worker:
     def _hook(self) -> Hook:
         hook = self._store.get(Hook, self.name)
         return hook if hook is not None else Hook(worker=self.name, index=0, state="gone")
-
-    def _copy_task(self, trip: Trip) -> None:
-        """Whose the run dirs are can be told without the store: the unit's folder names its task's source."""
-        task = self._store.get(Task, trip.unit.id)
-        if task is not None and not (copy := trip.run_dir.parent / task.source).exists():
-            half = copy.with_suffix(".new")
-            half.write_text(task.text, encoding="utf-8", newline="")
-            half.rename(copy)
 
     def _facts(self, hook: Hook) -> tuple[Unit, Attempt, TaskFile]:
         unit, attempt = self._store.get(Unit, hook.unit), self._store.get(Attempt, hook.unit, hook.attempt)

@@ -34,7 +34,7 @@ class Line:
         self.store.write(Event.FACT_CHANGED, Fact(name=name, value=json.dumps(value)), now=NOW, fact=name)
 
     def unit(self, name: str, state: UnitState, *, minutes: int = 5, title: str = "", **fields: Any) -> Unit:
-        since = NOW - timedelta(minutes=minutes)
+        since = datetime.now(UTC) - timedelta(minutes=minutes)  # a slow run lies between NOW and this
         unit = Unit(id=name, title=title or f"Title of {name}", state=state, since=since, accepted=since, **fields)
         task = Task(unit=name, name=f"{name}.md", text="do it", source=f"1-{name}.md")
         self.store.write(Event.TASK_ACCEPTED, unit, task, now=since, unit=name, name=task.name)

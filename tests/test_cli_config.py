@@ -10,6 +10,7 @@ import pytest
 
 from factory.cli.main import factory, factoryd
 from tests.cli_line import Line
+from tests.git_repo import write
 
 INFERRED = {
     "gates": [{"name": "test", "command": "pytest -q", "reason": "pyproject.toml configures pytest"}],
@@ -203,7 +204,47 @@ def test_doctor_names_what_is_bad_and_what_mends_it(repository: Path, capsys: py
     out = capsys.readouterr().out
     assert code == 1
     assert "bad   The program of agent mine, 'no-such-agent', is not installed" in out
-    assert "note  conventions/runtimes/broken.toml" in out
+    assert "bad   conventions/runtimes/broken.toml" in out
+
+
+def test_doctor_finds_prompts_gates_and_knowledge_in_the_checkout_that_cannot_be_used(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(
+        repository / "conventions",
+        {
+            "prompts/unit.md": "{{ titel }}\n",
+            "prompts/retry.md": "{% if digest %}{{ digets }}{% endif %}\n",
+            "gates/10-x.toml": "comand = 'true'\n",
+            "knowledge/a.md": "---\npaths: [\n---\nx\n",
+            "knowledge/b.md": "---\npaths: [src/**]\n---\nx\n",
+        },
+    )
+
+    code = factory(["doctor"])
+
+    bad = [text.split()[1].rstrip(",:") for text in capsys.readouterr().out.splitlines() if text.startswith("bad")]
+    assert code == 1
+    assert sorted(bad) == [
+        *("conventions/gates/10-x.toml", "conventions/knowledge/a.md"),
+        *("conventions/prompts/retry.md", "conventions/prompts/unit.md"),
+    ]
+
+
+def test_doctor_and_start_say_in_one_sentence_where_the_state_folder_cannot_be_written(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (repository.parent / "state").write_text("a file, for no right stops root")
+    monkeypatch.setenv("XDG_STATE_HOME", str(repository.parent / "state"))
+
+    codes = factory(["doctor"]), factoryd(["start"])
+
+    told = capsys.readouterr()
+    assert codes == (1, 1)
+    assert f"bad   {repository.parent}/state is none, or cannot be written." in told.out
+    assert told.err.count("\n") == 1
+    assert "let XDG_STATE_HOME name another place" in told.err
+    assert not (repository / ".factory").exists()
 
 
 def test_doctor_says_what_is_wrong_with_the_repository_the_settings_and_the_store(

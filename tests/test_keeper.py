@@ -204,34 +204,6 @@ async def test_a_ref_that_moved_meanwhile_is_not_deleted(scene: Scene) -> None:
     assert refs(scene) == ["refs/factory/attempts/u/1"]
 
 
-# ── locks ──
-
-
-async def test_a_lock_that_a_killed_git_left_is_removed_at_once(scene: Scene) -> None:
-    lock = scene.live.places.git / "refs/heads/main.lock"
-    lock.touch()
-
-    assert again(scene).unlock() == [lock]
-    assert not lock.exists()
-
-
-async def test_a_lock_that_a_living_git_may_hold_is_left_until_that_git_has_ended(scene: Scene) -> None:
-    git_dir = scene.live.places.git
-    lock, keeper = git_dir / "packed-refs.lock", again(scene)
-    lock.touch()
-    env = {"PATH": os.environ["PATH"], "GIT_DIR": str(git_dir)}
-    holds = ["git", "hash-object", "--stdin"]
-    with subprocess.Popen(holds, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as older:  # noqa: ASYNC220
-        assert keeper.unlock() == []
-        with subprocess.Popen(holds, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as younger:  # noqa: ASYNC220
-            assert keeper.unlock() == []
-            older.kill()
-            older.wait()
-
-            assert keeper.unlock() == [lock]
-            younger.kill()
-
-
 # ── task files ──
 
 
@@ -248,6 +220,21 @@ async def test_what_lies_among_the_taken_files_is_unfinished_the_others_go_to_th
     assert [path.name for path in taken.iterdir()] == ["1-open.md"]
     assert (scene.live.places.unit_dir("over") / "1-over.md").read_text() == "1-over.md"
     assert (scene.live.places.intake / "replaced" / "0-over.md").read_text() == "0-over.md"
+
+
+async def test_whose_a_run_dir_is_can_be_told_by_the_task_in_its_units_folder(scene: Scene) -> None:
+    taken = scene.live.places.intake / "taken"
+    taken.mkdir(parents=True)
+    (taken / "1-open.md").write_text("do it")
+    await made(scene, "open", UnitState.READY)
+
+    await scene.floor.keeper.tick(at())
+    copied = (scene.live.places.unit_dir("open") / "1-open.md").read_text()
+    scene.change("open", state=UnitState.CANCELLED)
+    await scene.floor.keeper.tick(at())
+
+    assert (copied, list(taken.iterdir())) == ("do it", [])
+    assert (scene.live.places.unit_dir("open") / "1-open.md").read_text() == "do it"
 
 
 # ── retention ──

@@ -28,7 +28,8 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
 async def rescue(scene: Scene) -> None:
     """What a start does first."""
     floor = scene.floor
-    await Rescue(store=floor.store, gates=floor.gates, queue=floor.queue, endings=floor.endings).run(at())
+    own = floor.trunk.own
+    await Rescue(store=floor.store, gates=floor.gates, queue=floor.queue, endings=floor.endings, own=own).run(at())
 
 
 async def opened(scene: Scene, *, sent: bool = True) -> LandingPlan:
@@ -163,6 +164,25 @@ async def test_a_full_hook_is_left_to_its_worker(scene: Scene) -> None:
     assert (scene.state("held"), scene.hook(), len(scene.store.open(Attempt))) == ("running", hook, 1)
     assert scene.store.select(Hook) == [hook]
     assert EndReason.LOST not in scene.reasons("held")
+
+
+async def test_what_the_factory_repository_has_lost_is_begun_anew_uncounted(scene: Scene) -> None:
+    unit = await scene.submit("one", {"one.txt": "fine\n"})
+    await scene.submit("held", {"two.txt": "fine\n"})
+    scene.change("held", state=UnitState.HELD)
+    for name in ("one", "held"):
+        attempt = scene.store.get(Attempt, name, 1)
+        assert attempt is not None
+        scene.store.write(Event.ATTEMPT_NOTED, replace(attempt, commit="1" * 40, tree="2" * 40), now=at())
+    for name in ("one", "held"):
+        scene.change(name, submission="1" * 40)
+
+    await rescue(scene)
+
+    kept = [(each.unit, each.reason, each.commit, each.tree) for each in scene.store.select(Attempt)]
+    assert kept == [("held", "submitted", "", ""), ("one", "lost", "", "")]
+    assert (scene.state("one"), scene.unit("one").spent, scene.unit("one").attempt) == ("waiting", 0, unit.attempt)
+    assert (scene.state("held"), scene.unit("held").submission) == ("held", "")
 
 
 async def test_a_second_start_finds_nothing_to_do(tmp_path: Path) -> None:

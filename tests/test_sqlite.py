@@ -17,12 +17,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from factory.errors import Deposed, Fenced, StoreError
+from factory import stores
+from factory.errors import DamagedStore, Deposed, Fenced, StoreError
 from factory.journal import Event, fold
 from factory.ports import Store
 from factory.records import KEYS, KINDS, Attempt, Card, Fact, Hook, Request, Step
-from factory.stores import OPEN, SCHEMA
-from factory.stores.sqlite import SqliteStore
+from factory.stores import MIGRATIONS, OPEN, SCHEMA
+from factory.stores.sqlite import SqliteStore, migrate
 from factory.unit import FINAL, Unit, UnitState
 from tests.memory_store import MemoryStore
 from tests.store_contract import CARD, NOW, READY, StoreContract, Undone, of_kind, tables
@@ -196,12 +197,69 @@ def test_a_store_written_by_a_newer_factoryd_is_refused_and_left_alone(tmp_path:
     assert path.read_bytes() == before
 
 
+def test_an_older_store_is_brought_up_to_date_in_one_step_with_a_copy_of_it_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "store.sqlite"
+    with closing(SqliteStore(path)) as store:
+        store.write(Event.TASK_ACCEPTED, READY, now=NOW)
+    steps = {
+        SCHEMA: ('ALTER TABLE "unit" ADD COLUMN "colour" DEFAULT \'none\'',),
+        SCHEMA + 1: ('UPDATE "unit" SET "colour" = \'red\'', 'CREATE INDEX "by_colour" ON "unit" ("colour")'),
+    }
+
+    with closing(sqlite3.connect(path, isolation_level=None)) as con:
+        migrate(con, path, to=SCHEMA + 2, steps=steps)
+
+    kept = path.with_name(f"store.sqlite.format-{SCHEMA}")
+    with closing(sqlite3.connect(path)) as con, closing(SqliteStore(kept)) as before:
+        assert con.execute('SELECT "id", "colour" FROM "unit"').fetchall() == [("fix-login", "red")]
+        assert con.execute("PRAGMA user_version").fetchone() == (SCHEMA + 2,)
+        assert before.select(Unit) == [READY]
+
+
+def test_a_migration_that_fails_leaves_the_store_as_it_was_and_can_be_tried_again(tmp_path: Path) -> None:
+    path = tmp_path / "store.sqlite"
+    SqliteStore(path).close()
+    path.with_name(f"store.sqlite.format-{SCHEMA}.new").write_bytes(b"half a copy of a killed start")
+    broken = {SCHEMA: ('ALTER TABLE "unit" ADD COLUMN "colour"', "not SQL")}
+
+    with closing(sqlite3.connect(path, isolation_level=None)) as con, pytest.raises(sqlite3.OperationalError):
+        migrate(con, path, to=SCHEMA + 1, steps=broken)
+
+    with closing(SqliteStore(path)) as store:
+        assert "colour" not in str(store._con.execute('SELECT sql FROM sqlite_master WHERE name = "unit"').fetchall())
+
+
+def test_there_is_a_way_from_each_older_format_to_this_one() -> None:
+    assert set(MIGRATIONS) == set(range(1, SCHEMA))
+
+
+def test_a_command_does_not_read_an_older_format_and_says_what_mends_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    SqliteStore(tmp_path / "store.sqlite").close()
+    monkeypatch.setattr(stores, "SCHEMA", SCHEMA + 1)
+
+    with pytest.raises(StoreError, match=r"older format\. A start of the daemon brings it up to date"):
+        stores.connect(str(tmp_path / "store.sqlite"), "ro")
+
+
+def test_another_programs_database_with_our_number_is_refused(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "store.sqlite")) as con:
+        con.execute("CREATE TABLE theirs (x)")
+        con.execute(f"PRAGMA user_version = {SCHEMA}")
+
+    with pytest.raises(DamagedStore, match="no such table: journal"):
+        SqliteStore(tmp_path / "store.sqlite")
+
+
 @pytest.mark.parametrize("content", [b"", b"not a database at all" * 400, b"SQLite format 3\x00" + bytes(4080)])
 def test_a_file_that_is_no_store_is_refused_and_left_alone(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "store.sqlite"
     path.write_bytes(content)
 
-    with pytest.raises(StoreError, match=r"cannot be read .* Nothing was changed\. Put back a copy of it, or move it"):
+    with pytest.raises(
+        StoreError, match=r"cannot be read .* Nothing was changed\. Put back .* factory doctor --rebuild"
+    ):
         SqliteStore(path)
 
     assert path.read_bytes() == content

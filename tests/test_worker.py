@@ -351,14 +351,6 @@ async def test_before_its_agent_ran_a_broken_trip_keeps_nothing_for_the_workspac
     assert (attempt.reason, attempt.ref, attempt.tree) == ("lost", "", "")
 
 
-async def test_whose_a_run_dir_is_can_be_told_by_the_task_in_its_units_folder(scene: Scene) -> None:
-    scene.hang("u", run=command(scene))
-
-    await trip(scene)
-
-    assert "echo new > new.txt" in (scene.live.places.unit_dir("u") / "1-u.md").read_text()
-
-
 @pytest.mark.parametrize("step", ["prepare", "snapshot", "keep"])
 async def test_a_trip_that_breaks_on_a_full_disk_goes_on_when_there_is_room(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, step: str

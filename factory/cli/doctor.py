@@ -1,58 +1,181 @@
-"""What is missing on this machine or wrong in this repository; looks only, and names what mends it."""
+"""What is missing on this machine, wrong in this repository, or stray; and what mends it.
+
+Invariant: without an option it looks only; what it does with one, it does in the daemon's place, under its lock.
+"""
 
 import os
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import closing, nullcontext
 from functools import partial
 from pathlib import Path
 
 import anyio
 
-from factory import conventions, git, settings
+from factory import conventions, settings
 from factory.agents import find_agents
 from factory.cli import place, say
-from factory.errors import FactoryError
-from factory.stores import views
+from factory.daemon import assemble, furnish, locked, the_repository
+from factory.errors import ConfigError, DamagedStore, FactoryError, RefusedByState, StoreError, UsageError
+from factory.git import examine
+from factory.inference import rules_of
+from factory.live import Live, now
+from factory.places import check_writable, places
+from factory.prompts import check_prompt
+from factory.rebuild import Rebuild
+from factory.settings import Settings
+from factory.stores.sqlite import SqliteStore, making_anew
+from factory.strays import Finding, Strays
+from factory.trunk import make
 
 OK, NOTE, BAD = "ok", "note", "bad"
 _STYLES = {OK: "green", NOTE: "yellow", BAD: "red"}
 
 
-def doctor(_: Namespace) -> int:
-    """Looks for what is missing or wrong, and names what mends it. Exit code 1: something has to be mended.
+def doctor(args: Namespace) -> int:
+    """Looks for what is missing, wrong or stray, and names what mends it. Exit code 1: something has to be mended.
 
     factory doctor
+    factory doctor --fix        mends what is safe to mend: ends and removes strays (trees are kept), removes locks
+    factory doctor --rebuild    a new store from git and the unit folders, where the old one is damaged or lost
     """
-    findings = list(_findings(Path(place.repository())))
-    for grade, what in findings:
-        print(say.paint(f"{grade:<5}", _STYLES[grade]), say.clean(what))
-    return 1 if any(grade == BAD for grade, _ in findings) else 0
+    if args.fix and args.rebuild:
+        raise UsageError("--fix and --rebuild exclude each other")
+    top = Path(place.repository())
+    return anyio.run(_rebuild, top) if args.rebuild else anyio.run(_doctor, top, args.fix)
 
 
-def _findings(top: Path) -> Iterator[tuple[str, str]]:
-    agent = trunk = ""
+async def _doctor(top: Path, fix: bool) -> int:
+    told = [_tell(grade, what) for grade, what in _plain(top)]
     try:
-        chosen = settings.load(top / "factory.toml", os.environ)
-        agent, trunk = chosen.agent, chosen.trunk
+        async for each in _look(top, fix=fix):
+            hint = " To mend it, while the daemon is stopped: factory doctor --fix" if each.mend else ""
+            told.append(_tell(BAD if each.matters else NOTE, each.said + hint))
+    except RefusedByState:
+        raise
+    except FactoryError as error:
+        told.append(_tell(BAD, str(error)))
+    return int(BAD in told)
+
+
+def _tell(grade: str, what: str) -> str:
+    print(say.paint(f"{grade:<5}", _STYLES[grade]), say.clean(what))
+    return grade
+
+
+def _plain(top: Path) -> Iterator[tuple[str, str]]:
+    """What can be told without the factory's own records."""
+    agent = ""
+    try:
+        agent = settings.load(top / "factory.toml", os.environ).agent
     except FactoryError as error:
         yield BAD, str(error)
-    try:
-        trunk = trunk or views.remembered_trunk(str(top))
-        found = anyio.run(partial(git.examine, top, os.environ, trunk=trunk))
-        yield OK, f"git repository, trunk is {found.branch}"
-    except FactoryError as error:
-        yield BAD, str(error)
-    own = {path.relative_to(top).as_posix(): path.read_text() for path in top.glob("conventions/runtimes/*.toml")}
+    paths = (path for path in sorted(top.glob("conventions/**/*")) if path.is_file())
+    own = {path.relative_to(top).as_posix(): path.read_text(errors="replace") for path in paths}
     ruling = conventions.overlay(own, conventions.read_shipped())
     agents = find_agents(ruling, configured=agent, path=os.environ.get("PATH", ""), root=top)
+    wrong = {name for name, file in ruling.runtimes.items() if agents.missing.get(name, "").startswith(file.where)}
     yield from ((OK, f"agent {name} is installed") for name in agents.installed)
-    yield from ((BAD if name == agent else NOTE, why) for name, why in agents.missing.items())
+    yield from ((BAD if name in {agent, *wrong} else NOTE, why) for name, why in agents.missing.items())
     if not agents.installed:
         yield NOTE, "no agent is installed: only units with `run:` can be done"
+    checks: list[Callable[[], object]] = [partial(check_prompt, name, ruling.prompts) for name in ruling.prompts]
+    checks.append(partial(rules_of, [*own], own))
+    for check in checks:
+        try:
+            check()
+        except FactoryError as error:
+            yield BAD, str(error)
+    unread = [note.name for note in ruling.knowledge if note.text.startswith("---")]
+    yield from ((BAD, f"conventions/knowledge/{name}.md: its front matter is not YAML") for name in unread)
     try:
         state = place.daemon(str(top))["state"]
-        yield (
-            (NOTE, "the daemon is stopped; start it: factoryd start") if state == "stopped" else (OK, f"daemon {state}")
-        )
-    except FactoryError as error:
+        stopped = (NOTE, "the daemon is stopped; start it: factoryd start")
+        yield stopped if state == "stopped" else (OK, f"daemon {state}")
+    except StoreError as error:
         yield BAD, str(error)
+
+
+async def _look(top: Path, *, fix: bool) -> AsyncIterator[Finding]:
+    """What the factory's own records and folders tell, after what is safe was mended; raise FactoryError."""
+    environ = dict(os.environ)
+    repository = await the_repository(top, environ, _settings(top))
+    _tell(OK, f"git repository, trunk is {repository.branch}")
+    where = places(repository.root, repository.common_dir, environ)
+    check_writable(where)
+    if not (where.store.exists() or where.worked):
+        return  # never started
+    try:
+        runs = place.daemon(str(top))["state"] != "stopped"
+    except StoreError:
+        return  # said already
+    with locked(where.lock, where.root) if fix else nullcontext():
+        if not where.git.exists() and not fix:
+            yield Finding(f"The factory repository {where.git} is missing, with what attempts made.", _later)
+            return
+        with closing(SqliteStore(where.store, new=False)) as store:
+            live = Live(settings=_settings(top), places=where, environ=environ)
+            floor = assemble(store, live, repository, await make(repository, where.git, environ))
+            strays = Strays(
+                store=store,
+                live=live,
+                trunk=floor.trunk,
+                keeper=floor.keeper,
+                workspaces=floor.workspaces,
+                benches=floor.benches,
+            )
+            if fix:
+                await floor.trunk.refresh()
+                await _mend([each async for each in strays.find(daemon=False)])
+            async for each in strays.find(daemon=runs):
+                yield each
+
+
+async def _mend(found: Sequence[Finding]) -> None:
+    for each in found:
+        if each.mend is not None and await each.mend() is not False:
+            _tell(OK, f"mended: {each.said}")
+
+
+async def _later() -> None:
+    """With --fix the factory repository is made anew before anything else."""
+
+
+async def _rebuild(top: Path) -> int:
+    environ, chosen = dict(os.environ), settings.load(top / "factory.toml", os.environ)
+    repository = await examine(top, environ, trunk=chosen.trunk or _branch_of(top / ".factory/git/HEAD"))
+    where = places(repository.root, repository.common_dir, environ)
+    with locked(where.lock, where.root):
+        if where.store.exists() and _is_whole(where.store):
+            raise RefusedByState(f"The store {where.store} is whole: there is nothing to rebuild. Nothing was changed.")
+        furnish(where)
+        own = await make(repository, where.git, environ)
+        await own.seize()
+        with making_anew(where.store, now()) as (new, aside):
+            live = Live(settings=chosen, places=where, environ=environ)
+            floor = assemble(new, live, repository, own)
+            await floor.trunk.refresh()
+            counts = await Rebuild(store=new, where=where, trunk=floor.trunk, workspaces=floor.workspaces).run(now())
+    told = ", ".join(f"{count} {state}" for state, count in counts.items()) or "no units"
+    print(f"a new store: {told}; the old one, where there was one, is {aside.name} now\n  go on: factoryd start")
+    return 0
+
+
+def _settings(top: Path) -> Settings:
+    try:
+        return settings.load(top / "factory.toml", os.environ)
+    except ConfigError:
+        return Settings()  # said already
+
+
+def _branch_of(head: Path) -> str:
+    """The branch that the factory repository was made for: what the damaged store remembered."""
+    return head.read_text().strip().removeprefix("ref: refs/heads/") if head.exists() else ""
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        SqliteStore(path).close()
+    except DamagedStore:
+        return False
+    return True

@@ -21,6 +21,7 @@ from factory.cli import place, say
 from factory.cli.config import inferred_lines
 from factory.errors import ConfigError, FactoryError, RefusedByState, StoreError, UsageError
 from factory.live import DRAIN_SECONDS
+from factory.places import check_writable, places
 from factory.stores import views
 
 WAIT_S = 120.0
@@ -158,6 +159,7 @@ def _examine(top: str, environ: Mapping[str, str]) -> None:
     trunk = settings.load(Path(top) / "factory.toml", environ).trunk
     trunk = trunk or views.remembered_trunk(top)
     repository = anyio.run(partial(git.examine, Path(top), environ, trunk=trunk))
+    check_writable(places(repository.root, repository.common_dir, environ))
     lock = repository.common_dir / "factoryd.lock"
     where = lock.read_text(errors="replace").strip() if lock.exists() else ""
     if where not in ("", top) and (pid := _running(where)):

@@ -21,9 +21,9 @@ Commands = Mapping[str, tuple[str, str, str]]  # name → (module, synopsis, wha
 FACTORY: Commands = {
     "status": ("status", "[--json] [--watch]", "what needs you, then what is moving"),
     "add": ("add", "FILE|-", "drop a task file into the inbox"),
-    "show": ("show", "ID [--json]", "all about one unit, or one card"),
+    "show": ("show", "ID [--prompt] [--json]", "all about one unit, or one card"),
     "log": ("log", "[ID] [-f|--follow] [--json]", "what happened, what an agent says"),
-    "diff": ("show", "ID", "what a unit changes"),
+    "diff": ("show", "ID [--attempt N]", "what a unit changes"),
     "why": ("show", "ID", "why a unit waits, was retried, or landed"),
     "answer": ("ask", "CARD OPTION|TEXT… [--always]", "decide a card"),
     "tell": ("ask", "ID TEXT…", "say something to a unit's agent"),
@@ -34,7 +34,7 @@ FACTORY: Commands = {
     "gate": ("gate", "[--tree REV] [--here]", "run the gates as the line would"),
     "check": ("add", "FILE", "would this task file be accepted?"),
     "config": ("config", "[--explain KEY] [--json]", "the values in force, and where from"),
-    "doctor": ("doctor", "", "what is missing, and what mends it"),
+    "doctor": ("doctor", "[--fix] [--rebuild]", "what is wrong or stray, and mending it"),
 }
 FACTORYD: Commands = {
     "start": ("life", "[--foreground] [--workers N]", "start the factory of this repository"),

@@ -9,15 +9,16 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from factory.cli import log, place, say, status
-from factory.errors import FactoryError
+from factory.errors import FactoryError, UsageError
 from factory.stores import views
 from factory.stores.views import Json
 
 
 def show(args: Namespace) -> int:
-    """One unit (state, attempts, verdicts) or one card (question, evidence, options), with all that is known of it.
+    """One unit (state, attempts, verdicts, what is kept) or one card (question, evidence, options).
 
     factory show fix-login
+    factory show fix-login --prompt    what its last attempt was told
     factory show fix-login --json
     factory show E7            a card, with its evidence
     """
@@ -25,7 +26,9 @@ def show(args: Namespace) -> int:
     with place.store(place.root()) as con:
         card = None if views.show(con, args.id) else views.card(con, args.id.upper())
         seen = card or place.unit(con, args.id)
-    if args.json:
+    if args.prompt:
+        print(_prompt(seen), end="")
+    elif args.json:
         print(json.dumps(seen, ensure_ascii=False))
     else:
         print("\n".join(_card(seen, now) if card else _unit(seen, now)))
@@ -47,6 +50,7 @@ def diff(args: Namespace) -> int:
     """What a unit changes: its commit on trunk, what is queued, or what its newest attempt left.
 
     factory diff fix-login
+    factory diff fix-login --attempt 2     what that attempt left, also of a unit that has ended
     factory diff fix-login | git apply     exact bytes when piped
     """
     from pathlib import Path  # here, for the other two commands do without all this
@@ -57,7 +61,7 @@ def diff(args: Namespace) -> int:
 
     top = place.root()
     with place.store(top) as con:
-        base, commit = _ends(place.unit(con, args.id))
+        base, commit = _ends(place.unit(con, args.id), args.attempt)
     own = Git(git_dir=Path(place.within(top, "git")), own=True, environ=dict(os.environ))
     patch = anyio.run(own.run, "diff-tree", "-p", "-M", "--no-ext-diff", "--no-textconv", base, commit).out
     if sys.stdout.isatty():
@@ -86,6 +90,7 @@ def _unit(unit: Json, now: datetime) -> Iterator[str]:
     if unit["commit"]:
         yield f"commit {unit['commit']}" + ("" if unit["on_trunk"] else " (trunk has been rewritten since: not on it)")
     yield from say.section("ATTEMPTS", [_attempt(attempt, now) for attempt in unit["attempts"]])
+    yield from say.section("KEPT", [_kept(attempt) for attempt in unit["attempts"] if attempt["end"]])
     yield from say.section("VERDICTS", [_verdict(verdict) for verdict in unit["verdicts"]])
 
 
@@ -121,12 +126,35 @@ def _chain(con: sqlite3.Connection, unit: Json) -> Iterator[str]:
         yield from log.told(entry, of_one=True)
 
 
-def _ends(unit: Json) -> tuple[str, str]:
-    ends = [
-        (f"{unit['commit']}^", unit["commit"]),
-        (unit["base"], unit["submission"]),
-        *((attempt["base"], attempt["commit"]) for attempt in reversed(unit["attempts"])),
-    ]
-    if made := [(base, commit) for base, commit in ends if commit]:
-        return made[0]
+def _ends(unit: Json, number: str | None) -> tuple[str, str]:
+    attempts = [(attempt["base"], attempt["commit"]) for attempt in reversed(unit["attempts"])]
+    ends = [(f"{unit['commit']}^", unit["commit"]), (unit["base"], unit["submission"]), *attempts]
+    if number is not None:
+        ends = [(each["base"], each["commit"]) for each in unit["attempts"] if str(each["number"]) == number]
+        if not ends:
+            numbers = ", ".join(str(each["number"]) for each in unit["attempts"])
+            raise UsageError(f"{unit['id']} has no attempt {number}; it has {numbers or 'none yet'}")
+    for base, commit in ends:
+        if commit:
+            return base, commit
+    if number is not None:
+        raise FactoryError(f"attempt {number} of {unit['id']} left no tree.\n  what is kept: factory show {unit['id']}")
     raise FactoryError(f"{unit['id']} has changed nothing yet: no attempt of it has ended with a tree.")
+
+
+def _kept(attempt: Json) -> tuple[str, ...]:
+    """Where the tree of an attempt is, and what else is left of it."""
+    kind, _, month = attempt["ref"].removeprefix("refs/factory/").partition("/")
+    held = {"attempts": "ref", "archive": f"archive {month}"}.get(kind, "no tree")
+    tree = f"tree {attempt['tree'][:10]}" if attempt["tree"] else ""
+    folder = attempt["run_dir"] if os.path.isdir(attempt["run_dir"]) else "run dir pruned"  # noqa: PTH112
+    return str(attempt["number"]), held, attempt["commit"][:10], tree, folder
+
+
+def _prompt(seen: Json) -> str:
+    last = (seen.get("attempts") or [{"run_dir": ""}])[-1]["run_dir"]
+    try:
+        with open(f"{last}/prompt.md", encoding="utf-8") as file:  # noqa: PTH123
+            return say.clean(file.read())
+    except OSError:
+        raise FactoryError(f"of {seen['id']} there is no prompt: not begun yet, pruned, or a card") from None

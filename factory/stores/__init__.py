@@ -8,9 +8,10 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from factory.errors import StoreError
+from factory.errors import DamagedStore, StoreError
 
 SCHEMA = 1  # PRAGMA user_version
+MIGRATIONS: Mapping[int, tuple[str, ...]] = {}  # format → the statements that lead to the next one
 BUSY_S = 5.0
 PAGE = 500  # journal entries read at once: no reader holds the write-ahead log back
 
@@ -28,8 +29,11 @@ APPEND = (
 )
 
 
-def connect(path: str, mode: str) -> sqlite3.Connection:
-    """Open an existing store in mode ro or rw; raise StoreError where it is missing, foreign, newer or damaged."""
+def connect(path: str, mode: str, *, migrates: bool = False) -> sqlite3.Connection:
+    """Open an existing store in mode ro or rw; raise StoreError where it is missing, foreign, newer or damaged.
+
+    Of an older format only for who `migrates`.
+    """
     address = "file:" + path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
     try:
         con = sqlite3.connect(f"{address}?mode={mode}", uri=True, isolation_level=None, timeout=BUSY_S)
@@ -42,8 +46,10 @@ def connect(path: str, mode: str) -> sqlite3.Connection:
                 f"The store {path} was written by a newer factoryd (format {version}, this one knows {SCHEMA}). "
                 "Nothing was changed. Install that version again."
             )
-        if version < SCHEMA:
+        if version < 1:
             raise damaged(path, "it is not a store of factoryd")
+        if version < SCHEMA and not migrates:
+            raise StoreError(f"The store {path} is of an older format. A start of the daemon brings it up to date.")
     return con
 
 
@@ -57,11 +63,11 @@ def trusted(con: sqlite3.Connection, path: str) -> Iterator[None]:
         raise error if isinstance(error, StoreError) else damaged(path, str(error)) from error
 
 
-def damaged(path: str, reason: str) -> StoreError:
+def damaged(path: str, reason: str) -> DamagedStore:
     """The refusal to work on a file that cannot be trusted."""
-    return StoreError(
-        f"The store {path} cannot be read ({reason}). Nothing was changed. "
-        "Put back a copy of it, or move it and its -wal and -shm files aside to begin with an empty one."
+    return DamagedStore(
+        f"The store {path} cannot be read ({reason}). Nothing was changed. Put back a copy of it; or have a new one "
+        "made of what git and the unit folders hold, with this one kept aside: factory doctor --rebuild"
     )
 
 

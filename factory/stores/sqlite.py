@@ -16,7 +16,7 @@ from factory import faults
 from factory.errors import Deposed, Fenced, StoreError
 from factory.journal import Entry, Event
 from factory.records import HINTS, KEYS, KINDS, Fact, R, Record, from_row, from_stamp, kind_name, stamp, to_row
-from factory.stores import APPEND, OPEN, PAGE, SCHEMA, connect, damaged, to_json, trusted
+from factory.stores import APPEND, MIGRATIONS, OPEN, PAGE, SCHEMA, connect, damaged, to_json, trusted
 
 JOURNAL = (
     'CREATE TABLE "journal" '
@@ -32,17 +32,20 @@ INDEXES = (
     'CREATE INDEX "verdict_gate" ON "verdict" ("gate")',
 )
 COLUMNS: Mapping[type[Record], tuple[str, ...]] = {kind: tuple(hints) for kind, hints in HINTS.items()}
+_FILES = ("", "-wal", "-shm")
 PER_CONNECTION = ("PRAGMA synchronous = FULL", "PRAGMA journal_size_limit = 16777216")
 
 
 class SqliteStore:
     """ports.Store over one file. A block of `transaction()` must not await: other tasks' writes would join it."""
 
-    def __init__(self, path: Path) -> None:
-        """Open the store, made anew only where there is none; raise StoreError for one that cannot be trusted."""
+    def __init__(self, path: Path, *, new: bool = True) -> None:
+        """Open the store, made where there is none and `new` lets; raise StoreError for one that cannot be trusted."""
         if not path.exists():
+            if not new:
+                raise damaged(str(path), "it is missing, while what attempts made is there")
             _create(path)
-        self._con, self._depth = connect(str(path), "rw"), 0
+        self._con, self._depth = connect(str(path), "rw", migrates=True), 0
         self._told: list[str] = []  # what the open transaction journals
         self._owner = ""  # as this connection took it over, in JSON
         with trusted(self._con, str(path)):
@@ -51,6 +54,8 @@ class SqliteStore:
             ((found,), *_) = self._con.execute("PRAGMA quick_check(1)").fetchall()
             if found != "ok":
                 raise damaged(str(path), str(found).partition("\n")[0])
+            migrate(self._con, path)
+            self._con.execute('SELECT "seq" FROM "journal" LIMIT 1')  # another program may count formats as we do
 
     def write(
         self,
@@ -176,6 +181,41 @@ def _create(path: Path) -> None:
         _sync(path.parent)
     except (OSError, sqlite3.Error) as error:
         raise StoreError(f"The store {path} cannot be made: {error}.") from error
+
+
+@contextmanager
+def making_anew(path: Path, at: datetime) -> Iterator[tuple[SqliteStore, Path]]:
+    """An empty store that takes the place of a damaged one when the block is done, and where that one goes."""
+    new, aside = path.with_name(f"{path.name}.rebuilt"), path.with_name(f"{path.name}.damaged-{at:%Y%m%dT%H%M%S}")
+    for suffix in _FILES:  # left by one that was killed
+        new.with_name(new.name + suffix).unlink(missing_ok=True)
+    with closing(SqliteStore(new)) as store:
+        yield store, aside
+    for suffix in _FILES:  # killed in between, there is no store, and no start makes one
+        with suppress(FileNotFoundError):
+            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
+    new.rename(path)
+    _sync(path.parent)
+
+
+def migrate(
+    con: sqlite3.Connection, path: Path, *, to: int = SCHEMA, steps: Mapping[int, Sequence[str]] = MIGRATIONS
+) -> None:
+    """Bring a store of an older format up to date in one transaction, after a copy was made beside it."""
+    ((version,),) = con.execute("PRAGMA user_version").fetchall()
+    if version == to:
+        return
+    copy = path.with_name(f"{path.name}.format-{version}")
+    part = copy.with_name(f"{copy.name}.new")
+    part.unlink(missing_ok=True)
+    con.execute("VACUUM INTO ?", (str(part),))
+    part.replace(copy)
+    _sync(copy.parent)
+    con.execute("BEGIN IMMEDIATE")
+    for statement in (each for number in range(version, to) for each in steps[number]):
+        con.execute(statement)
+    con.execute(f"PRAGMA user_version = {to}")
+    con.execute("COMMIT")
 
 
 def _sync(folder: Path) -> None:
