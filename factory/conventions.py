@@ -81,16 +81,10 @@ def differing(root: Path, ruling: Conventions) -> list[str]:
     return sorted(name for name in names if rules.get(name) != here.get(name))
 
 
-def shipped() -> Path:
-    """The folder of the shipped conventions: in an installed package, else in the project's own checkout."""
-    package = Path(__file__).parent
-    installed = package / "shipped"
-    return installed if installed.is_dir() else package.parent / "conventions"
-
-
 def read_shipped(folder: Path | None = None) -> dict[str, str]:
-    """The shipped runtimes and prompts, by path below conventions/."""
-    root = folder or shipped()
+    """The shipped runtimes and prompts, by path below conventions/: an installed package's, else the checkout's own."""
+    installed = Path(__file__).with_name("shipped")
+    root = folder or (installed if installed.is_dir() else installed.parents[1] / "conventions")
     paths = [*root.glob("runtimes/*.toml"), *root.glob("prompts/*.md")]
     return {path.relative_to(root).as_posix(): path.read_text(encoding="utf-8") for path in paths}
 

@@ -83,7 +83,6 @@ class SetupFailed:
     """There is no environment, and why."""
 
     sentence: str
-    command: str = ""
     tail: str = ""
     log: str = ""
 
@@ -245,7 +244,7 @@ def _failure(command: str, ran: Ran) -> SetupFailed:
     said = how.get(ran.exit.cause, f"ended with {ran.exit.signal or ran.exit.code}")
     detail = f" ({ran.exit.detail})" if ran.exit.detail else ""
     sentence = f"The setup command `{command[:300]}` {said}{detail}: there is no environment to judge in."
-    return SetupFailed(sentence=sentence, command=command, tail=ran.tail, log=str(ran.log))
+    return SetupFailed(sentence=sentence, tail=ran.tail, log=str(ran.log))
 
 
 def _outside_node(tree: Path) -> str:

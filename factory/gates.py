@@ -42,11 +42,10 @@ class Answer(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """The answer and all verdicts behind it, those from the store (`cached`: their keys) included."""
+    """The answer and all verdicts behind it, those from the store included."""
 
     answer: Answer
     verdicts: tuple[Verdict, ...] = ()
-    cached: frozenset[str] = frozenset()
     failed: SetupFailed | None = None
 
     @property
@@ -156,8 +155,7 @@ class Gates:
                 f"Gate {last.gate} (or one beside it) changes the environment that it runs in, e.g. {changed[0]}: what "
                 "passes afterwards proves nothing. Do that in conventions/workspace/setup.sh."
             )
-            failed = SetupFailed(sentence=sentence, command=last.command, log=last.log)
-            return replace(judgement, answer=Answer.SETUP, failed=failed)
+            return replace(judgement, answer=Answer.SETUP, failed=SetupFailed(sentence=sentence, log=last.log))
         return judgement
 
     async def _try(self, case: Case, gates: Sequence[Gate], *, stop: bool) -> tuple[Judgement, list[str]]:
@@ -167,13 +165,12 @@ class Gates:
         clean = isinstance(ready, Ready) and not ready.built
         if isinstance(ready, SetupFailed):
             return Judgement(answer=Answer.SETUP, failed=ready), []
-        verdicts, cached, changed = list[Verdict](), set[str](), list[str]()
+        verdicts, changed = list[Verdict](), list[str]()
         for _, group in groupby(sorted(gates, key=lambda gate: gate.group), key=lambda gate: gate.group):
             trials = [Trial(gate, digest(case.tree, gate.digest, ready.key, self._sandbox)) for gate in group]
             found = [self._store.get(Verdict, trial.key) for trial in trials]
             known = [verdict for verdict in found if verdict and verdict.settled]
             asked = [trial for trial in trials if trial.key not in {verdict.key for verdict in known}]
-            cached |= {verdict.key for verdict in known}
             await self._run_group(case, asked, clean=clean)
             clean = clean and not asked
             changed = await self._environments.changed(case.place, case.rules.setup, ready) if asked else []
@@ -181,12 +178,12 @@ class Gates:
             for verdict in known:
                 self._tell(case, verdict, datetime.now(UTC), cached=True)
             if odd := _odd(asked):
-                return replace(odd, verdicts=tuple(verdicts), cached=frozenset(cached)), []
+                return replace(odd, verdicts=tuple(verdicts)), []
             verdicts += [self._record(case, trial, disturbed=bool(changed)) for trial in asked]
             if changed or (stop and not all(verdict.ok for verdict in verdicts)):
                 break
         answer = Answer.GREEN if all(verdict.ok for verdict in verdicts) else Answer.RED
-        return Judgement(answer=answer, verdicts=tuple(verdicts), cached=frozenset(cached)), changed
+        return Judgement(answer=answer, verdicts=tuple(verdicts)), changed
 
     async def _run_group(self, case: Case, trials: Sequence[Trial], *, clean: bool) -> None:
         """Run them side by side, then the red ones again, each time in a checkout that is `clean` or made so."""
@@ -255,7 +252,7 @@ def _odd(trials: Sequence[Trial]) -> Judgement | None:
                 f"Gate {trial.gate.name} cannot run: {trial.gate.command[0]} is not in its environment. "
                 "Install it in conventions/workspace/setup.sh."
             )
-            return Judgement(answer=Answer.SETUP, failed=SetupFailed(sentence=sentence, command=trial.gate.shown))
+            return Judgement(answer=Answer.SETUP, failed=SetupFailed(sentence=sentence))
     # A red for want of room is nobody's either.
     red = [trial for trial in trials if not trial.last.ok]
     cramped = bool(red) and bool(lacking([red[0].last.log.parent]))

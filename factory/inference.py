@@ -12,7 +12,6 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import translate
-from itertools import pairwise
 from pathlib import PurePosixPath
 from types import NoneType
 from typing import Any
@@ -176,11 +175,7 @@ class _Files:
 
 def _explicit(files: _Files) -> tuple[Gate, ...]:
     names = [name for name in files.matching(f"{GATES}*") if not name.endswith((".md", ".txt", ".gitkeep"))]
-    gates = sorted((_gate_of(name, files.text(name)) for name in names), key=lambda gate: (gate.group, gate.name))
-    for one, following in pairwise(gates):
-        if one.name == following.name:
-            raise ConfigError(f"{GATES}{one.name}: there is a .sh and a .toml of this name. Remove one of them.")
-    return tuple(gates)
+    return tuple(sorted((_gate_of(name, files.text(name)) for name in names), key=lambda gate: (gate.group, gate.name)))
 
 
 def _gate_of(path: str, text: str) -> Gate:

@@ -50,11 +50,12 @@ def read_outbox(folder: Path) -> Outbox:
         return Outbox()
     try:
         asked = _text("question.md", box)
+        folders = {entry.name for entry in os.scandir(box) if entry.is_dir(follow_symlinks=False)}
         return Outbox(
             done=_text("done.md", box),
             question=_question(asked) if asked.strip() else None,
             handoff=_text("handoff.md", box),
-            not_yet=tuple(name for name in ("split", "discovered") if _is_folder(name, box)),
+            not_yet=tuple(name for name in ("split", "discovered") if name in folders),
         )
     finally:
         os.close(box)
@@ -79,9 +80,3 @@ def _text(name: str, box: int) -> str:
             # git takes no NUL in a message
             return file.read(CAP_BYTES).decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
     return ""
-
-
-def _is_folder(name: str, box: int) -> bool:
-    with suppress(OSError):
-        return stat.S_ISDIR(os.stat(name, dir_fd=box, follow_symlinks=False).st_mode)
-    return False

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from factory.conventions import Convention, Note, overlay, read_shipped, shipped
+from factory.conventions import Convention, Note, overlay, read_shipped
 
 
 def test_a_file_on_trunk_overrides_the_shipped_one_of_its_name() -> None:
@@ -80,7 +80,8 @@ def test_a_unit_is_told_what_concerns_its_scope() -> None:
 def test_shipped_conventions_are_this_projects_own() -> None:
     files = read_shipped()
 
-    assert shipped() == Path(__file__).parent.parent / "conventions"
+    own = Path(__file__).parent.parent / "conventions"
+    assert files == read_shipped(own)
     assert {"prompts/unit.md", "prompts/retry.md", "prompts/conflict.md", "prompts/question.md"} <= files.keys()
     assert all(path.startswith(("prompts/", "runtimes/")) for path in files)
 

@@ -82,11 +82,6 @@ def test_a_wrong_gate_file_is_refused_rather_than_passed_over(name: str, text: s
     assert says in str(refused.value)
 
 
-def test_two_gates_of_one_name_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"10-a: there is a \.sh and a \.toml"):
-        of({f"{GATES}10-a.sh": "true", f"{GATES}10-a.toml": 'command = "true"'})
-
-
 def test_a_gate_s_digest_is_of_its_text_and_not_of_its_time_limit() -> None:
     gate = Gate(name="a", group=1, script="x", reason="r")
 
