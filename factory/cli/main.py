@@ -72,19 +72,13 @@ def _run(program: str, commands: Commands, argv: Sequence[str]) -> int:
         _drop_output()  # what reads us has gone
         return 141
     except OSError as error:
-        print(f"{program}: {_failed(error)}", file=sys.stderr)
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _drop_output()
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"{program}: {where}{error.strerror or error}", file=sys.stderr)
         return 1
-
-
-def _failed(error: OSError) -> str:
-    """What the system refused, in plain words."""
-    where = f"{error.filename}: " if error.filename else ""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        _drop_output()
-        where = "what was to be said could not be written: "
-    return f"{where}{error.strerror or error}"
 
 
 def _prepare_streams() -> None:
