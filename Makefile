@@ -7,7 +7,7 @@ CODEX := @openai/codex@0.169.0
 export PATH := $(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help test faults check demo chaos bench bench-long agents lock
+.PHONY: help test faults check demo chaos bench bench-long agents lock simulation
 .DEFAULT_GOAL := help
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo "make demo    the line at work, with a scripted agent"
 	@echo "make chaos   the line, killed at every turn: UNITS=200 KILLS=1000 SEED=… (an hour; far less with fewer)"
 	@echo "make bench   the line against bare git, in three minutes; bench-long: in half an hour"
+	@echo "make simulation  thousands of histories in virtual time: HISTORIES=5000 SEED=first, or SEED=n HISTORIES=1 for one"
 	@echo "make agents  real agent CLIs from npm into .agents/, for the tests marked agents"
 	@echo "make lock    requirements.lock anew from pyproject.toml"
 
@@ -41,6 +42,9 @@ bench: .venv/ready
 
 bench-long: .venv/ready
 	@$(BIN)/python benchmarks/run.py --long
+
+simulation: .venv/ready
+	@HISTORIES=$${HISTORIES:-5000} $(BIN)/python -m pytest -q -s tests/simulation
 
 .venv/ready: requirements.lock pyproject.toml .ci/prepare
 	@sh .ci/prepare

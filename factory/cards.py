@@ -107,7 +107,15 @@ def landing_blocked(unit: Unit, reason: str, paths: Sequence[str]) -> Ask:
     mine = ("I commit, stash or move it", "the unit lands by itself as soon as your checkout allows", "wait")
     cause = f"landing_blocked:{min(paths, default=reason)}"  # one file, one card, whatever else is in the way of each
     where = f"git status; factory diff {unit.id}"
-    return Ask(CardKind.LANDING_BLOCKED, cause, asks, [mine, CANCEL], "\n".join(paths) or reason, where)
+    return Ask(CardKind.LANDING_BLOCKED, cause, asks, [mine, CANCEL_ALL], "\n".join(paths) or reason, where)
+
+
+def unreadable(unit: Unit, sentence: str) -> Ask:
+    """Something about one unit cannot be read, so nothing can be done with it."""
+    asks = f"{unit.id} stands still, its work is kept: {_one_line(sentence)} What now?"
+    afresh = ("Start again from trunk", "a new attempt; what was made before is kept, but not used", "afresh")
+    cause = f"unreadable:{unit.id}"
+    return Ask(CardKind.CRASH_LOOP, cause, asks, [RECHECK, afresh, CANCEL], sentence, ".factory/daemon.log")
 
 
 # ── causes that units share ──
@@ -134,6 +142,14 @@ def setup_failed(*, sentence: str, tail: str = "", log: str = "") -> Ask:
 def runtime_trouble(agent: str, sentence: str, *, evidence: str = "") -> Ask:
     """An agent program is missing, not logged in, or its file is wrong."""
     return Ask(CardKind.RUNTIME, f"runtime:{agent}", sentence, [RECHECK, CANCEL_ALL], evidence, "factory doctor")
+
+
+def runtime_failing(agent: str, detail: str, *, evidence: str) -> Ask:
+    """Unit after unit ends at once and did nothing."""
+    asks = f"{agent} ends at once and does nothing, unit after unit ({_one_line(detail)}): it rests longer and longer."
+    mine = ("I look into it", "it is tried again by itself; this card closes when an attempt works", "wait")
+    dismiss = ("Dismiss", "it is said again should it go on", "recheck")
+    return Ask(CardKind.RUNTIME, f"failing:{agent}", asks, [mine, dismiss], evidence or detail, "factory doctor")
 
 
 def trunk_red(*, branch: str, commit: str, gates: Sequence[str], tail: str, log: str, inferred: bool = False) -> Ask:

@@ -3,8 +3,8 @@
 Invariant: attempt, unit, hook and card change in one transaction, and only for the unit's newest attempt.
 """
 
-import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -12,11 +12,13 @@ from factory import cards as words
 from factory import triage
 from factory.cards import Ask
 from factory.digest import digest
+from factory.errors import TaskFileError
 from factory.escalations import Escalations
 from factory.journal import Event
-from factory.live import Live
+from factory.live import Live, Stopping
+from factory.pauses import note_end
 from factory.ports import Store
-from factory.records import Attempt, CardKind, Fact, Hook, Task, Verdict, stamp
+from factory.records import Attempt, CardKind, Hook, Task, Verdict
 from factory.task_file import parse
 from factory.triage import Move, Next
 from factory.unit import FINAL, SPENDS, EndReason, Unit, UnitState, advance
@@ -35,16 +37,19 @@ class Endings:
         at: datetime,
         hook: Hook | None = None,
         ask: Ask | None = None,
-        until: datetime | None = None,
+        reset: datetime | None = None,
     ) -> None:
         """Record that `attempt` ended for its `reason`; `hook` is emptied with it.
 
-        `ask` is the card where the end needs one of its own, `until` the time that a usage limit names.
+        `ask` is the card where the end needs one of its own, `reset` the time that a usage limit names.
         """
         unit, reason = self._unit(attempt.unit), attempt.reason
         assert reason is not None, "an attempt ends for a reason"
         empty = () if hook is None else (_emptied(hook, at),)
         with self._store.transaction():
+            until = None
+            if hook is not None and self._live.stopping is Stopping.NO:
+                until = note_end(self._store, self._escalations, attempt, reset=reset, now=at)
             if unit.state in FINAL:
                 moved: tuple[Unit, ...] = ()
             else:
@@ -135,16 +140,11 @@ class Endings:
         """Write down what an agent said to a person."""
         self._escalations.remark(unit, kind, text, now=at, who="agent")
 
-    def pause_runtime(self, agent: str, until: datetime, *, at: datetime) -> None:
-        """No unit starts with that agent before its usage limit is reset."""
-        known = self._store.get(Fact, "pauses")
-        pauses = (json.loads(known.value) if known else {}) | {agent: stamp(until)}
-        self._store.write(Event.FACT_CHANGED, Fact(name="pauses", value=json.dumps(pauses)), now=at, agent=agent)
-
     def limit(self, unit: Unit) -> int:
         """How many attempts the unit may spend."""
-        task = self._store.get(Task, unit.id)
-        own = parse(task.text, task.name).attempts if task else None
+        task, own = self._store.get(Task, unit.id), None
+        with suppress(TaskFileError):  # what cannot be read (any more) is told where the unit would start
+            own = parse(task.text, task.name).attempts if task else None
         return own or self._live.settings.limits.attempts
 
     def _moved(

@@ -13,6 +13,7 @@ from factory.errors import RefusedByState, UsageError
 from factory.journal import Event
 from factory.ports import Store
 from factory.records import Card, CardKind, Fact, Option, Remark, Step
+from factory.scheduling import as_of
 from factory.unit import FINAL, Unit, UnitState, advance
 
 
@@ -27,7 +28,7 @@ class Escalations:
         """Raise the card, or fold it into the open one of the same cause; return it as it stands."""
         stopped = (unit.id,) if unit else ()
         for name in stopped:
-            self._leave(name, lambda card: card.kind is ask.kind and card.fingerprint != ask.cause, now, "it asks anew")
+            self._leave(name, lambda card: card.fingerprint != ask.cause, now, f"{name} waits for something else")
         open_one = self.open_card(ask.cause)
         if open_one is None:
             card = _new_card(f"E{len(self._store.select(Card)) + 1}", ask, stopped, now)
@@ -102,8 +103,14 @@ class Escalations:
     def overdue(self, now: datetime) -> None:
         """Take the default of every card whose deadline has passed."""
         for card in self._store.open(Card):
-            if card.deadline and card.default and card.deadline <= now:
+            if card.deadline is None:
+                continue
+            since, deadline = as_of(card.since, card.deadline, now)
+            if deadline <= now:
                 self.answer(card.id, card.default, now=now)
+            elif deadline != card.deadline:
+                again = replace(card, since=since, deadline=deadline)
+                self._store.write(Event.CARD_FOLDED, again, now=now, unit=card.unit, card=card.id)
 
     def next_deadline(self) -> datetime | None:
         """When `overdue` is due next."""
@@ -129,6 +136,7 @@ class Escalations:
             if option is None or action == "answer":
                 self.remark(unit.id, _REMARKS.get(card.kind, "review"), said, now=now)
             self._store.write(*effect(unit, card, now), now=now, unit=unit.id)
+            self.leave(unit.id, now=now, why=f"{card.id} was answered: {said}")
         return f"{', '.join(unit.id for unit in units)}: {done}"
 
     def _leave_out(self, gates: list[str], now: datetime) -> str:
@@ -156,6 +164,10 @@ def _retry(unit: Unit, card: Card, now: datetime) -> tuple[Event, Unit]:
     fresh = unit.fresh or card.kind in (CardKind.GUARD, CardKind.OUT_OF_SCOPE)
     again = replace(unit, bonus=max(unit.spent, unit.bonus), fresh=fresh, submission="", cause="")
     return Event.UNIT_RETRIED, advance(again, UnitState.READY, now=now, why=f"{card.id} was answered: try again")
+
+
+def _afresh(unit: Unit, card: Card, now: datetime) -> tuple[Event, Unit]:
+    return _retry(replace(unit, fresh=True), card, now)
 
 
 def _answered(unit: Unit, card: Card, now: datetime) -> tuple[Event, Unit]:
@@ -186,6 +198,7 @@ def _cancel(unit: Unit, card: Card, now: datetime) -> tuple[Event, Unit]:
 _EFFECTS: Mapping[str, tuple[Callable[[Unit, Card, datetime], tuple[Event, Unit]], str]] = {
     "retry": (_retry, "tried again"),
     "rerun": (_retry, "run again"),
+    "afresh": (_afresh, "tried again from trunk"),
     "answer": (_answered, "told, and goes on"),
     "approve": (_approve, "goes on"),
     "unneed": (_unneed, "goes on"),

@@ -1,6 +1,9 @@
 """What may change while the daemon runs: the settings in force, whether the line is paused, how it is stopping."""
 
+import math
+import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -17,6 +20,7 @@ T = TypeVar("T")
 DRAIN_SECONDS = 60.0  # how long a plain stop waits for what runs
 BROKEN_SECONDS = 5.0  # how long what broke is left alone
 FULL_SECONDS = 2 * BROKEN_SECONDS  # how long a disk counts as full after a write failed: meanwhile it is tried again
+CLOCK = ContextVar[Callable[[], datetime]]("clock", default=lambda: datetime.now(UTC))  # another one in simulations
 
 
 class Stopping(StrEnum):
@@ -42,7 +46,8 @@ class Live:
         self.leaving = Bell()  # how the daemon stops has changed, or a hook was emptied
         self.requests = Bell()  # a command asked for something, or a task file was dropped
         self.broken: dict[str, str] = {}  # passes that break, and how: status warns of them
-        self._full_at = self._failed_at = datetime.min.replace(tzinfo=UTC)  # when there was last no room, or said so
+        self._full_at = datetime.min.replace(tzinfo=UTC)  # when there was last no room, or said so
+        self._failed_at = -math.inf  # the same, said by a write; by a clock that does not jump
 
     @property
     def takes_work(self) -> bool:
@@ -58,13 +63,13 @@ class Live:
 
     def cramped(self) -> str:
         """The same, also where writing failed just now although there seems to be room (a quota)."""
-        lately = (now() - self._failed_at).total_seconds() < FULL_SECONDS
+        lately = time.monotonic() - self._failed_at < FULL_SECONDS
         return self.no_room() or (str(self.places.home) if lately else "")
 
     def is_full(self, error: Exception) -> bool:
         """Whether something broke for want of room."""
         if said := disk.full(error):
-            self._failed_at = self._full_at = now()
+            self._full_at, self._failed_at = now(), time.monotonic()
         return said or bool(self.no_room())
 
     def was_full(self, since: datetime) -> bool:
@@ -94,5 +99,5 @@ class Live:
 
 
 def now() -> datetime:
-    """The present time, aware UTC."""
-    return datetime.now(UTC)
+    """The present time, aware UTC. It may jump (a clock that is set right): what lasts is measured by the loop's."""
+    return CLOCK.get()()

@@ -6,10 +6,11 @@ a person let pass; `landed` is recorded after trunk was seen to hold the commit.
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import datetime
+from typing import Any, TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
@@ -18,13 +19,14 @@ from factory import cards as words
 from factory import chain
 from factory.chain import Link, Standing
 from factory.endings import Endings
+from factory.errors import GitError, TaskFileError
 from factory.escalations import Escalations
 from factory.git import Person
 from factory.guards import guard
 from factory.journal import Event
 from factory.judge import Judge, Ruled
 from factory.live import Live, Stopping, now
-from factory.log import LANDING_REFUSED, TRUNK_PUT_BACK, log
+from factory.log import LANDING_REFUSED, TICK_BROKE, TRUNK_PUT_BACK, log
 from factory.ports import Store
 from factory.records import Attempt, CardKind, Fact, Step, Task
 from factory.task_file import TaskFile, parse
@@ -46,6 +48,9 @@ from factory.unit import EndReason, Unit, UnitState
 TICK_SECONDS = 30.0
 LANDING_SECONDS = 600.0  # git is never broken off; this bounds what comes around it
 LOOK_SECONDS = 1.0  # how often files that block a landing are looked at
+BREAKS = 5  # how often, in about a minute, a step about one unit may break before a person is asked
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +79,7 @@ class MergeQueue:
         self._ruled: dict[str, Ruled] = {}
         self._running: dict[str, anyio.CancelScope] = {}
         self._aside: dict[str, str] = {}  # unit → why it is judged and landed apart from the chain
-        self._failed: dict[str, tuple[int, datetime]] = {}  # unit → how often git failed to land it, and when to retry
+        self._failed: dict[str, tuple[int, float]] = {}  # unit → how often git failed at it, and when to retry
         self._landing = frozenset[str]()  # units whose landing is under way: trunk and open steps are its business
         self._passed_over = False  # something was left alone meanwhile
         self._in_the_way: dict[str, tuple[str, ...]] = {}  # unit → the user's files that block its landing
@@ -89,8 +94,8 @@ class MergeQueue:
 
     async def _rest(self, before: list[tuple[str, int, int]]) -> None:
         """Wait until rung, or until files that block a landing have changed; at the latest half a minute."""
-        due = [(when - now()).total_seconds() for _, when in self._failed.values()]
-        patience = max(0.05, min([TICK_SECONDS, *due]))
+        due = [when - anyio.current_time() for _, when in self._failed.values()]
+        patience = max(0.05, min([TICK_SECONDS, *(seconds for seconds in due if seconds > 0)]))
         looks = int(patience / LOOK_SECONDS) or 1 if self._in_the_way else 1
         for _ in range(looks):
             rung = await self._live.queue.wait(patience / looks)
@@ -197,9 +202,40 @@ class MergeQueue:
         async with anyio.create_task_group() as together:  # what follows finds them at hand
             for unit in ordered:
                 if (unit.base, unit.submission) not in self._compared:
-                    together.start_soon(self._trunk.own.changed, unit.base, unit.submission)
+                    together.start_soon(self._compare, unit)
         self._compared = {(unit.base, unit.submission) for unit in ordered}
-        return [unit for unit in ordered if await self._admit(unit, unit.base, unit.submission, at)]
+        there = [unit for unit in ordered if unit.id in self._aside or self._due(unit)]
+        return [
+            unit for unit in there if await self._tried(unit, self._admit(unit, unit.base, unit.submission, at), at)
+        ]
+
+    async def _compare(self, unit: Unit) -> None:
+        with suppress(GitError):  # whoever asks next meets it
+            await self._trunk.own.changed(unit.base, unit.submission)
+
+    async def _tried(self, unit: Unit, step: Awaitable[T], at: datetime) -> T | None:
+        """What a step about one unit gives; None where it breaks: that unit is tried again later, the others go on."""
+        try:
+            return await step
+        except (GitError, TaskFileError) as error:
+            if self._live.is_full(error):
+                raise  # which is not about this unit
+            log.exception(TICK_BROKE, loop="queue", unit=unit.id)
+            self._aside.pop(unit.id, None)
+            if self._fail(unit) >= BREAKS:
+                del self._failed[unit.id]
+                self._endings.wait(unit, words.unreadable(unit, str(error)), at)
+            else:
+                self._endings.note(unit, f"cannot be judged, and is tried again: {error}", at)
+            return None
+
+    def _fail(self, unit: Unit) -> int:
+        failures = self._failed.get(unit.id, (0, 0.0))[0] + 1
+        self._failed[unit.id] = failures, anyio.current_time() + min(300, 2**failures)
+        return failures
+
+    def _due(self, unit: Unit) -> bool:
+        return self._failed.get(unit.id, (0, 0.0))[1] <= anyio.current_time()
 
     async def _admit(self, unit: Unit, before: str, after: str, at: datetime) -> bool:
         """Whether what differs between the two commits breaks no rule; else the unit goes back."""
@@ -231,16 +267,16 @@ class MergeQueue:
             if links and self._may_change_rules(links[-1].unit):
                 break  # nobody is judged, or guarded, by rules that have not landed
             parent = links[-1].commit if links else self._tip
-            rehearsed = await self._rehearse(unit, parent)
+            rehearsed = await self._tried(unit, self._rehearse(unit, parent), at)
             if isinstance(rehearsed, Rehearsed):
                 # Again for what would land: a merge follows what trunk renamed meanwhile.
-                if not await self._admit(unit, parent, rehearsed.commit, at):
+                if not await self._tried(unit, self._admit(unit, parent, rehearsed.commit, at), at):
                     continue
                 standing = self._standing(unit, rehearsed.commit)
                 links.append(
                     Candidate(unit=unit, parent=parent, commit=rehearsed.commit, tree=rehearsed.tree, standing=standing)
                 )
-            elif not links:
+            elif rehearsed is not None and not links:
                 self._refuse(unit, rehearsed, at)
         return links
 
@@ -312,8 +348,8 @@ class MergeQueue:
             if each.standing is Standing.UNKNOWN and free > 0:
                 self._start(each, group)
                 free -= 1
-        due = [each for each in apart if self._failed.get(each.unit.id, (0, at))[1] <= at]
-        self._begin_landing([[each] for each in due if each.standing is Standing.GREEN], group, at)
+        green = [each for each in apart if each.standing is Standing.GREEN and self._due(each.unit)]
+        self._begin_landing([[each] for each in green], group, at)
         return False
 
     async def _send_back(self, candidate: Candidate, group: TaskGroup, at: datetime) -> bool:
@@ -441,8 +477,7 @@ class MergeQueue:
             case Blocked(kind, reason, paths):
                 unit = ready[0].unit
                 if kind == "failed":  # git's own failing changes files that we watch: not again at once
-                    failures = self._failed.get(unit.id, (0, at))[0] + 1
-                    self._failed[unit.id] = failures, at + timedelta(seconds=min(300, 2**failures))
+                    self._fail(unit)
                 self._escalations.raise_card(words.landing_blocked(unit, reason, paths), now=at, unit=unit)
                 self._endings.note(unit, f"green, but landing is blocked: {reason}", at)
                 self._in_the_way[unit.id] = paths

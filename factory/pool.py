@@ -3,7 +3,6 @@
 Invariant (GUPP): a full hook has a trip under way; `tick` checks it and starts what is missing.
 """
 
-import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -14,13 +13,15 @@ from anyio.abc import TaskGroup
 from factory import cards as words
 from factory import scheduling
 from factory.agents import Agents
+from factory.errors import TaskFileError
 from factory.escalations import Escalations
 from factory.journal import Event
 from factory.judge import Judge
 from factory.live import Live, Stopping, now
 from factory.log import HOOK_OVERDUE, log
+from factory.pauses import resting
 from factory.ports import Store
-from factory.records import Attempt, Card, CardKind, Fact, Hook, Task, from_stamp
+from factory.records import Attempt, Card, Hook, Task
 from factory.task_file import TaskFile, parse
 from factory.unit import Unit, UnitState, advance
 
@@ -84,7 +85,7 @@ class Pool:
         if self._live.stopping is Stopping.NO:
             agents = self._find_agents()
             self._close_settled_causes(agents, at)
-            units = self._settle(at)
+            units = [unit for unit in self._settle(at) if self._readable(unit, at)]
             if self._judge.current is not None and not self._live.paused and not self._full:
                 self._prove(units, group)
             if self._judge.current is not None and self._live.takes_work:
@@ -146,6 +147,14 @@ class Pool:
         unit = self._store.get(Unit, need)
         return unit.state if unit else None
 
+    def _readable(self, unit: Unit, at: datetime) -> bool:
+        """Whether the task of a unit that might start can be read: what another release took may be wrong for this."""
+        try:
+            return unit.state is not UnitState.READY or bool(self._task(unit))
+        except TaskFileError as error:
+            self._wait(unit, words.unreadable(unit, str(error)), at)
+            return False
+
     def _prove(self, units: Sequence[Unit], group: TaskGroup) -> None:
         """Accept commands are seen to fail on trunk before anybody is sent to make them pass."""
         for unit in units:
@@ -181,7 +190,7 @@ class Pool:
             self._store.select(Hook),
             now=at,
             agent=agents.default,
-            blocked=self._paused_runtimes(at),
+            blocked=resting(self._store, at),
             trunk_red=self._judge.trunk_red,
             homes=self._homes(units),
         )
@@ -206,11 +215,6 @@ class Pool:
         waits = [unit for unit in units if unit.resume and unit.state is UnitState.READY]
         last = [self._store.get(Attempt, unit.id, unit.attempt) for unit in waits]
         return {attempt.unit: attempt.worker for attempt in last if attempt}
-
-    def _paused_runtimes(self, at: datetime) -> set[str]:
-        fact = self._store.get(Fact, "pauses")
-        until = json.loads(fact.value) if fact else {}
-        return {name for name, stamp in until.items() if from_stamp(stamp) > at}
 
     def _unproven(self, unit: Unit) -> bool:
         waits = unit.state is UnitState.READY and not unit.proven and "accept" not in unit.approved
@@ -247,7 +251,7 @@ class Pool:
         wanted = {*asked, agents.default or "none"}
         for card in self._store.open(Card):
             # A card with evidence is about a login or the like, of which nothing can be seen from here.
-            if card.kind is not CardKind.RUNTIME or card.evidence:
+            if not card.fingerprint.startswith("runtime:") or card.evidence:
                 continue
             agent = card.fingerprint.removeprefix("runtime:")
             if agent not in wanted:  # factory.toml names another now: the units that waited are looked at anew
@@ -293,7 +297,7 @@ class Pool:
     def _check_hooks(self, at: datetime) -> None:
         for hook in self._store.select(Hook):
             worker = self._workers.get(hook.worker)
-            overdue = hook.unit and hook.since and at - hook.since > OVERDUE
+            overdue = hook.unit and hook.since and abs(at - hook.since) > OVERDUE  # a clock may be set back
             if overdue and worker and not worker.busy:
                 log.info(HOOK_OVERDUE, worker=hook.worker, unit=hook.unit)
                 worker.wake()
@@ -306,6 +310,7 @@ class Pool:
     def _seconds_to_next(self, at: datetime) -> float:
         times = [scheduling.next_time(self._store.open(Unit), now=at), self._escalations.next_deadline()]
         times += [at + timedelta(seconds=ROOM_SECONDS)] if self._full else []
+        times += resting(self._store, at).values()
         soonest = min((time for time in times if time), default=at + timedelta(seconds=TICK_SECONDS))
         return min(TICK_SECONDS, max(0.05, (soonest - at).total_seconds()))
 

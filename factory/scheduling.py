@@ -18,6 +18,9 @@ AGE_TO_NOW = timedelta(days=1)  # … but to 0 only after so long: "now" goes ah
 NO_AGENT = "run"  # the agent of a `run` unit: a shell command, which no runtime's pause stops
 
 
+CLOCK_SLACK = timedelta(seconds=1)
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """A ready unit and the hook it gets, or why it gets none."""
@@ -29,7 +32,7 @@ class Choice:
 
 def rank(unit: Unit, now: datetime) -> tuple[int, datetime, str]:
     """The unit's place in the order, smallest first: priority raised by age, then the time it was accepted."""
-    waited = now - unit.accepted
+    waited = max(now - unit.accepted, timedelta())
     raised = max(unit.priority - waited // AGE_STEP, 1) if unit.priority else 0
     return 0 if waited >= AGE_TO_NOW else raised, unit.accepted, unit.id
 
@@ -83,6 +86,11 @@ def settle(units: Iterable[Unit], known: Mapping[str, UnitState], *, now: dateti
     return [after for before, after in settled if after != before]
 
 
+def as_of(since: datetime, until: datetime, now: datetime) -> tuple[datetime, datetime]:
+    """A wait's begin and end by the clock of now: one that begins in the future begins now (the clock was set back)."""
+    return (now, now + (until - since)) if since > now + CLOCK_SLACK else (since, until)
+
+
 def missing(unit: Unit, known: Mapping[str, UnitState], *, now: datetime) -> str:
     """The sentence that says what the unit still waits for; empty when it is ready."""
     sentences = [_need(need, known) for need in unit.needs if known.get(need) is not UnitState.LANDED]
@@ -115,6 +123,9 @@ def _overlap(unit: Unit, others: Iterable[Unit]) -> str:
 
 
 def _settled(unit: Unit, known: Mapping[str, UnitState], now: datetime) -> Unit:
+    if unit.not_before:
+        since, until = as_of(unit.since, unit.not_before, now)
+        unit = replace(unit, since=since, not_before=until)
     why = missing(unit, known, now=now)
     if any(known.get(need) is UnitState.CANCELLED for need in unit.needs):
         return advance(unit, UnitState.HELD, now=now, why=why)

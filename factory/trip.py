@@ -1,11 +1,13 @@
 """What one attempt carries along, how long it may be silent, and what is said about its end."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+
+import anyio
 
 from factory.cards import Ask
 from factory.judge import Ruling
-from factory.live import now
 from factory.process import Child, Exit
 from factory.records import Attempt, Hook
 from factory.runtime import Runtime, Seen
@@ -51,16 +53,18 @@ class NotStarted:
 class Patience:
     """How long an agent may say nothing: not counted while a tool is open or anything of it uses CPU."""
 
-    def __init__(self, started: float, child: Child) -> None:
-        self._started, self._child = started, child
-        self._quiet_since = started
+    def __init__(self, child: Child) -> None:
+        self._child = child
+        # By the loop's clock: one that somebody sets must not end a healthy agent, nor let a silent one go on.
+        self._quiet_since = anyio.current_time()
+        self._last: datetime | None = None
         self._cpu = 0.0
 
     def worn_out(self, seen: Seen, *, first_event_s: float, silence_s: float) -> bool:
         """Whether it has been silent for too long. A tree that changes is changed by something that uses CPU."""
-        at = now().timestamp()
-        last = seen.last.timestamp() if seen.last else self._started
-        self._quiet_since = max(self._quiet_since, last)
+        at = anyio.current_time()
+        if seen.last != self._last:
+            self._last, self._quiet_since = seen.last, at
         allowed = silence_s if seen.first else first_event_s
         if seen.tools or at - self._quiet_since < allowed:
             return False

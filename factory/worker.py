@@ -6,7 +6,6 @@ ended and its tree is kept; a daemon that dies before finds the hook full and go
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 
 import anyio
@@ -36,8 +35,6 @@ from factory.unit import EndReason, Unit, UnitState
 from factory.workspaces import Conflict, Snapshot, Workspace, Workspaces, is_real
 
 LOOK_SECONDS = 1.0  # how often the output of a running agent is read
-LIMIT_PAUSE = timedelta(minutes=15)  # where a usage limit names no reset
-LEAST_PAUSE = timedelta(minutes=1)  # once it named one that was over (an old message, another clock) time after time
 
 
 class Worker:
@@ -333,7 +330,7 @@ class Worker:
 
     async def _watch(self, trip: Trip, child: Child, reader: OutputReader) -> tuple[Exit | None, EndReason | None]:
         """Read the output and hold the deadlines until the attempt has ended, by itself or by us."""
-        patience = Patience((self._hook().since or now()).timestamp(), child)
+        patience = Patience(child)
         while True:
             with anyio.move_on_after(LOOK_SECONDS):
                 return await child.wait(), None
@@ -388,7 +385,7 @@ class Worker:
 
     def _settle(self, trip: Trip, attempt: Attempt, box: Outbox, seen: Seen, *, missing: bool) -> None:
         """The one transaction that ends the attempt, with the card where a person is needed."""
-        at, ask, until = now(), None, None
+        at, ask = now(), None
         with self._store.transaction():
             if attempt.reason is EndReason.ASKED and box.question:
                 asked = box.question
@@ -396,24 +393,13 @@ class Worker:
                     trip.unit, asked.text, asked.options, default=asked.default_key, deadline_s=asked.deadline_s
                 )
                 self._endings.remark(trip.unit.id, "question", asked.text, at=at)
-            elif attempt.reason is EndReason.LIMIT:
-                until = max(seen.reset or at + LIMIT_PAUSE, at + self._least_pause(attempt))
-                self._endings.pause_runtime(attempt.agent, until, at=at)
             elif attempt.reason is EndReason.AUTH:
                 sentence = f"{attempt.agent} is not logged in: log it in, then try again."
                 ask = words.runtime_trouble(attempt.agent, sentence, evidence=attempt.said or attempt.detail)
             elif attempt.reason is EndReason.HANDED_BACK and missing:
                 sentence = f"{attempt.agent} could not be started: {attempt.detail}"
                 ask = words.runtime_trouble(attempt.agent, sentence, evidence=attempt.detail)
-            self._endings.finish(attempt, hook=self._hook(), at=at, ask=ask, until=until)
-
-    def _least_pause(self, attempt: Attempt) -> timedelta:
-        """How long at least a limit holds the unit: twice as long each time in a row, else it would start for ever."""
-        before = [
-            each.reason for each in self._store.select(Attempt, unit=attempt.unit) if each.number < attempt.number
-        ]
-        row = next((at for at, reason in enumerate(reversed(before)) if reason is not EndReason.LIMIT), len(before))
-        return min(LEAST_PAUSE, timedelta(seconds=2 ** min(row, 6)))
+            self._endings.finish(attempt, hook=self._hook(), at=at, ask=ask, reset=seen.reset)
 
     # ── odd ends ──
 

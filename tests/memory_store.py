@@ -8,7 +8,21 @@ from typing import Any
 
 from factory.errors import Fenced
 from factory.journal import Entry, Event
-from factory.records import HINTS, KEYS, Fact, R, Record, Row, Scalar, from_row, from_stamp, kind_name, stamp, to_row
+from factory.records import (
+    HINTS,
+    KEYS,
+    KINDS,
+    Fact,
+    R,
+    Record,
+    Row,
+    Scalar,
+    from_row,
+    from_stamp,
+    kind_name,
+    stamp,
+    to_row,
+)
 from factory.stores import OPEN
 from factory.unit import FINAL, Unit
 
@@ -28,10 +42,10 @@ def key_of(record: Record) -> tuple[Scalar, ...]:
 
 
 class MemoryStore:
-    """ports.Store in two values: the rows by table and key, and the journal."""
+    """ports.Store in two values: the rows by table and key, each with the record that it reads as, and the journal."""
 
     def __init__(self) -> None:
-        self._rows: dict[tuple[str, tuple[Scalar, ...]], Row] = {}
+        self._rows: dict[str, dict[tuple[Scalar, ...], tuple[Row, Any]]] = {table: {} for table in KINDS}
         self._journal: list[Entry] = []
 
     def write(
@@ -49,7 +63,9 @@ class MemoryStore:
         if fence and ((stored := self.get(Unit, unit)) is None or stored.attempt != attempt):
             raise Fenced(f"Attempt {attempt} of {unit} is not its newest: what it asked for was not done.")
         rows = [(kind_name(type(record)), key_of(record), to_row(record)) for record in records]
-        self._rows.update({(table, key): row for table, key, row in rows})
+        for table, key, row in rows:
+            kind: Any = KINDS[table]
+            self._rows[table][key] = row, from_row(kind, row)
         entry = Entry(
             seq=len(self._journal) + 1,
             at=from_stamp(stamp(now)),
@@ -65,7 +81,7 @@ class MemoryStore:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        rows, length = dict(self._rows), len(self._journal)
+        rows, length = {table: dict(rows) for table, rows in self._rows.items()}, len(self._journal)
         try:
             yield
         except BaseException:
@@ -78,27 +94,27 @@ class MemoryStore:
         self.write(Event.FACT_CHANGED, Fact(name="owner", value=json.dumps(owner)), now=now)
 
     def get(self, kind: type[R], *key: str | int) -> R | None:
-        row = self._rows.get((kind_name(kind), key))
-        return None if row is None else from_row(kind, row)
+        found = self._rows[kind_name(kind)].get(key)
+        return None if found is None else found[1]
 
     def open(self, kind: type[R]) -> list[R]:
         finished = FINISHED.get(kind_name(kind))
-        return [from_row(kind, row) for row in self._of(kind) if not (finished and finished(row))]
+        return [record for row, record in self._of(kind) if not (finished and finished(row))]
 
     def select(self, kind: type[R], /, **equal: str | int) -> list[R]:
         if unknown := sorted(equal.keys() - HINTS[kind]):
             raise TypeError(f"a {kind_name(kind)} has no {', '.join(unknown)}")
-        return [from_row(kind, row) for row in self._of(kind) if all(row[name] == equal[name] for name in equal)]
+        return [record for row, record in self._of(kind) if all(row[name] == equal[name] for name in equal)]
 
     def journal(self, *, after: int = 0, unit: str = "") -> Iterator[Entry]:
-        return iter([entry for entry in self._journal if entry.seq > after and unit in ("", entry.unit)])
+        return iter([entry for entry in self._journal[after:] if unit in ("", entry.unit)])  # the first has seq 1
 
     def close(self) -> None:
         """Nothing to close."""
 
-    def _of(self, kind: type[Record]) -> list[Row]:
-        rows = [row for (table, _), row in self._rows.items() if table == kind_name(kind)]
-        return sorted(rows, key=lambda row: [_sortable(row[name]) for name in KEYS[kind]])
+    def _of(self, kind: type[Record]) -> list[tuple[Row, Any]]:
+        rows = self._rows[kind_name(kind)]
+        return [rows[key] for key in sorted(rows, key=lambda key: [_sortable(part) for part in key])]
 
 
 def _sortable(key: Scalar) -> Any:

@@ -1,6 +1,5 @@
 """The end of an attempt: one transaction that moves everything, or nothing."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from factory import cards as words
 from factory.endings import Endings
 from factory.errors import Fenced
 from factory.journal import Event
-from factory.records import Attempt, CardKind, Fact, Hook, Remark, Verdict
+from factory.records import Attempt, CardKind, Hook, Remark, Verdict
 from factory.unit import FINAL, SPENDS, EndReason, UnitState
 from tests.on_record import NOW, OnRecord, later
 
@@ -118,7 +117,7 @@ def test_what_is_retried_after_a_failure_waits_a_little_first(line: OnRecord, en
 
 
 def test_a_usage_limit_waits_for_its_reset_with_no_card_and_no_attempt_spent(line: OnRecord, endings: Endings) -> None:
-    endings.finish(ended(line.running(), R.LIMIT), at=NOW, until=later(3600))
+    endings.finish(ended(line.running(), R.LIMIT), hook=line.the_hook(), at=NOW, reset=later(3600))
 
     unit = line.the_unit()
     assert (unit.state, unit.not_before, unit.spent, line.open_cards()) == (WAITING, later(3600), 0, [])
@@ -154,7 +153,7 @@ def test_only_what_counts_is_counted(line: OnRecord, endings: Endings) -> None:
     for number, reason in enumerate(history, 1):
         line.attempt("fix", number, reason=reason)
 
-    endings.finish(ended(attempt, R.LIMIT), at=NOW, until=later(1))
+    endings.finish(ended(attempt, R.LIMIT), at=NOW, reset=later(1))
 
     assert line.the_unit().spent == 2
 
@@ -382,16 +381,6 @@ def test_a_note_is_written_once(line: OnRecord, endings: Endings) -> None:
 
     assert line.the_unit().why == "green, but landing is blocked"
     assert len(line.events()) == count + 1
-
-
-def test_pauses_of_several_runtimes_are_kept_side_by_side(line: OnRecord, endings: Endings) -> None:
-    endings.pause_runtime("claude", later(60), at=NOW)
-    endings.pause_runtime("codex", later(90), at=NOW)
-    endings.pause_runtime("claude", later(120), at=NOW)
-
-    fact = line.store.get(Fact, "pauses")
-    assert fact is not None
-    assert json.loads(fact.value) == {"claude": "2026-01-05T12:02:00.000000Z", "codex": "2026-01-05T12:01:30.000000Z"}
 
 
 def test_what_an_agent_said_is_written_down_as_its_own_words(line: OnRecord, endings: Endings) -> None:

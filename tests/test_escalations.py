@@ -48,6 +48,8 @@ ASKS: dict[str, tuple[Ask, CardKind, list[str]]] = {
     "rules": (words.wrong_rules("a.toml: nonsense"), CardKind.CONFIG, ["wait", "cancel"]),
     "prompt": (words.wrong_prompt("unit.md: line 3"), CardKind.CONFIG, ["recheck", "cancel"]),
     "accept": (words.already_accepted(a_unit(), "pytest"), CardKind.ACCEPT, ["cancel", "approve"]),
+    "unreadable": (words.unreadable(a_unit(), "bad object."), CardKind.CRASH_LOOP, ["recheck", "afresh", "cancel"]),
+    "failing": (words.runtime_failing("claude", "exit 1", evidence="E"), CardKind.RUNTIME, ["wait", "recheck"]),
     "need": (words.need_cancelled(a_unit(needs=("base",)), ["base"]), CardKind.QUESTION, ["unneed", "cancel"]),
     "trunk red": (trunk_red("test"), CardKind.TRUNK_RED, ["repair", "wait", "approve"]),
     "guard": (
@@ -386,6 +388,31 @@ def test_an_approval_that_finds_the_unit_queued_is_written_on_it(line: OnRecord)
     assert (unit.state, unit.approved, unit.cause) == (QUEUED, ("trunk_red",), "")
 
 
+@pytest.mark.parametrize("answer", ["Cancel the units that wait", "Try again"])
+def test_a_unit_that_asks_anew_or_is_answered_elsewhere_is_on_no_older_card_any_more(
+    line: OnRecord, answer: str
+) -> None:
+    unit = line.unit(state=QUEUED, submission="c" * 40)
+    line.raise_card(words.landing_blocked(unit, "Uncommitted work is in the way.", ["a.py"]), unit)
+    waiting = line.change("fix", state=WAITING, cause="setup:pip failed.")
+
+    setup = line.raise_card(words.setup_failed(sentence="pip failed."), waiting)
+    assert line.open_cards() == [("E2", CardKind.SETUP, ("fix",))]
+    line.escalations.answer(setup.id, answer, now=NOW)
+
+    assert line.open_cards() == []
+
+
+def test_starting_again_from_trunk_is_a_fresh_attempt(line: OnRecord) -> None:
+    unit = line.unit(state=WAITING, cause="unreadable:fix", submission="c" * 40)
+    card = line.raise_card(words.unreadable(unit, "bad object."), unit)
+
+    line.escalations.answer(card.id, "Start again from trunk", now=NOW)
+
+    unit = line.the_unit()
+    assert (unit.state, unit.fresh, unit.submission, line.open_cards()) == (READY, True, "", [])
+
+
 def test_an_answer_acts_on_every_unit_of_the_card_but_those_that_are_over(line: OnRecord) -> None:
     units = [line.unit(name, WAITING, cause="no_gate") for name in ("a", "b")]
     over = line.unit("over", UnitState.LANDED)
@@ -472,6 +499,16 @@ def test_at_the_deadline_the_default_is_taken(line: OnRecord) -> None:
     assert (line.the_card().state, line.the_card().answer) == ("closed", "B")
     assert line.the_unit().state is READY
     assert line.escalations.next_deadline() is None
+
+
+def test_a_clock_that_is_set_back_a_day_does_not_put_a_deadline_off_by_one(line: OnRecord) -> None:
+    held(line, words.question(a_unit(), "A or B?", ["A", "B"], default="2", deadline_s=60))
+
+    line.escalations.overdue(later(-86_400))
+    assert line.escalations.next_deadline() == later(-86_340)
+    line.escalations.overdue(later(-86_340))
+
+    assert line.open_cards() == []
 
 
 def test_a_deadline_without_a_default_and_a_default_without_a_deadline_wait_for_a_person(line: OnRecord) -> None:
@@ -568,6 +605,7 @@ def test_every_option_of_every_card_can_be_taken(line: OnRecord, name: str) -> N
 EXPECTED: dict[str, Callable[[UnitState], UnitState]] = {
     "answer": lambda state: READY,
     "retry": lambda state: READY,
+    "afresh": lambda state: READY,
     "unneed": lambda state: READY,
     "approve": lambda state: QUEUED,
     "cancel": lambda state: UnitState.CANCELLED,

@@ -332,10 +332,46 @@ async def test_a_landing_that_git_fails_at_is_tried_again_later_and_later(
         await scene.queue.tick(scene.group, at())
 
     assert (scene.state("one"), len(tried)) == ("queued", 1)
-    await scene.queue.tick(scene.group, at() + timedelta(seconds=3))
+    later(monkeypatch, 3)
+    await scene.queue.tick(scene.group, at() - timedelta(days=1))  # somebody set the clock back: not for a day
     await scene.settle()
     assert len(tried) == 2
     monkeypatch.undo()
-    await scene.queue.tick(scene.group, at() + timedelta(hours=1))
+    later(monkeypatch, 3600)
+    await scene.queue.tick(scene.group, at())
     await scene.settle()
     assert scene.state("one") == "landed"
+
+
+def later(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """So many seconds pass."""
+    present = anyio.current_time()
+    monkeypatch.setattr(anyio, "current_time", lambda: present + seconds)
+
+
+async def test_a_unit_of_which_git_cannot_read_is_asked_about_in_the_end_and_the_others_land_meanwhile(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = await scene.submit("lost", {"lost.txt": "fine\n"})
+    await scene.submit("one", {"one.txt": "fine\n"})
+    objects = scene.live.places.git / "objects"
+    (objects / lost.submission[:2] / lost.submission[2:]).unlink()
+
+    await scene.settle()
+    assert (scene.state("lost"), scene.state("one")) == ("queued", "landed")
+    for row in range(1, 5):
+        later(monkeypatch, 2**row + 1)
+        await scene.queue.tick(scene.group, at())
+
+    assert (scene.state("lost"), scene.cards()) == ("waiting", [CardKind.CRASH_LOOP])
+    assert scene.unit("lost").submission == lost.submission
+
+
+async def test_a_queued_unit_whose_task_this_release_refuses_does_not_stop_the_others(scene: Scene) -> None:
+    await scene.submit("odd", {"odd.txt": "fine\n"}, head="colour: red")
+    await scene.submit("one", {"one.txt": "fine\n"})
+
+    await scene.settle()
+
+    assert (scene.state("odd"), scene.state("one")) == ("queued", "landed")
+    assert scene.unit("odd").why.startswith("cannot be judged, and is tried again: ")

@@ -343,10 +343,11 @@ async def test_while_trunk_is_red_only_what_is_urgent_starts(floor: Floor) -> No
 async def test_a_runtime_at_its_limit_starts_nothing_until_its_reset(floor: Floor) -> None:
     floor.unit("a")
     floor.unit("b", agent="codex")
-    pauses = {"claude": stamp(later(60))}
+    pauses = {"claude": {"since": stamp(NOW), "until": stamp(later(60)), "row": 0, "units": []}}
     floor.store.write(Event.FACT_CHANGED, Fact(name="pauses", value=json.dumps(pauses)), now=NOW)
     await floor.tick()
     assert floor.states() == {"a": "ready", "b": "running"}
+    assert floor.pool._seconds_to_next(later(45)) == 15
 
     await floor.tick(later(60))
 
@@ -700,6 +701,31 @@ async def test_a_task_that_is_saved_anew_while_it_is_proved_is_proved_by_its_new
 
     assert floor.judge.asked[1:] == [("make check",)]
     assert (floor.states(), floor.open_cards()) == ({"fix": "running"}, [])
+
+
+async def test_a_task_that_this_release_refuses_stops_its_own_unit_and_no_other(floor: Floor) -> None:
+    floor.unit("odd", text="---\ncolour: red\n---\ndo it", proven="")
+    floor.unit("fine")
+
+    await floor.tick()
+
+    assert floor.states() == {"odd": "waiting", "fine": "running"}
+    assert floor.open_cards() == [("E1", CardKind.CRASH_LOOP, ("odd",))]
+
+
+async def test_a_clock_that_was_set_back_a_day_delays_nothing_by_a_day(floor: Floor) -> None:
+    floor.unit("waits", WAITING, not_before=later(300))
+    floor.unit("hangs")
+    await floor.tick()
+    woken = sum(worker.woken for worker in floor.workers)
+    yesterday = later(-86_400)
+
+    await floor.tick(yesterday)
+
+    assert floor.the_unit("waits").not_before == yesterday + timedelta(seconds=300)
+    assert sum(worker.woken for worker in floor.workers) == woken + 1
+    await floor.tick(yesterday + timedelta(seconds=300))
+    assert floor.states()["waits"] == "running"
 
 
 async def test_paused_nothing_is_proved(floor: Floor) -> None:

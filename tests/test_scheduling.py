@@ -62,6 +62,12 @@ def test_what_is_wanted_now_goes_ahead_of_last_nights_backlog() -> None:
     assert picked([*backlog, a_unit("hotfix", priority=0)], 1) == ["hotfix"]
 
 
+def test_a_unit_of_the_future_is_not_put_behind_others_when_the_clock_was_set_back() -> None:
+    tomorrow = a_unit("tomorrow", minutes_old=-1440)
+
+    assert rank(tomorrow, NOW)[0] == 2
+
+
 def test_after_a_day_nothing_goes_ahead_any_more() -> None:
     assert picked([a_unit("hotfix", priority=0), a_unit("forgotten", priority=4, minutes_old=24 * 60)], 1) == [
         "forgotten"

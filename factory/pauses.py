@@ -1,0 +1,79 @@
+"""Runtimes that rest: at their usage limit, or because one unit's agent after the other ends at once and did nothing.
+
+Invariant: whatever goes wrong, no runtime is started in a tight loop; the longer it fails, the longer it rests.
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from factory import cards as words
+from factory.escalations import Escalations
+from factory.journal import Event
+from factory.ports import Store
+from factory.records import Attempt, Fact, from_stamp, stamp
+from factory.scheduling import NO_AGENT, as_of
+from factory.triage import backoff
+from factory.unit import EndReason
+
+LIMIT_PAUSE = timedelta(minutes=15)  # where a usage limit names no reset
+AT_ONCE = timedelta(seconds=30)
+UNITS = 3  # in a row: then it is not the unit
+NOTHING = frozenset(
+    {*(EndReason.EMPTY, EndReason.CRASHED, EndReason.LOST), *(EndReason.LIMIT, EndReason.AUTH, EndReason.HANDED_BACK)}
+)
+NO_SIGN = frozenset({EndReason.SETUP_FAILED, EndReason.CANCELLED})
+
+
+def resting(store: Store, now: datetime) -> dict[str, datetime]:
+    """Until when each runtime that rests now does; where the clock was set back, that is written anew."""
+    known, times = _known(store), dict[str, datetime]()
+    for name, row in known.items():
+        since, times[name] = as_of(from_stamp(row["since"]), from_stamp(row["until"]), now)
+        known[name] = {**row, "since": stamp(since), "until": stamp(times[name])}
+    if known != _known(store):
+        _write(store, known, now)
+    return {name: until for name, until in times.items() if until > now}
+
+
+def note_end(
+    store: Store, escalations: Escalations, attempt: Attempt, *, reset: datetime | None, now: datetime
+) -> datetime | None:
+    """Take an attempt's end for what it says about its runtime; for a usage limit, until when its unit waits."""
+    agent, limited = attempt.agent, attempt.reason is EndReason.LIMIT
+    if agent == NO_AGENT or attempt.reason in NO_SIGN:
+        return None
+    known = _known(store)
+    before = known.get(agent, {"row": 0, "units": []})
+    if not limited and not _did_nothing(attempt, now):
+        if agent in known:
+            _write(store, {name: row for name, row in known.items() if name != agent}, now)
+            for cause in ("failing", "runtime"):
+                escalations.close(f"{cause}:{agent}", now=now, why=f"an attempt of {agent} worked")
+        return None
+    row, units = int(before["row"]), list(before["units"])
+    if not limited or (reset is not None and reset <= now):  # else it is told when it may go on
+        row, units = row + 1, [*(each for each in units if each != attempt.unit), attempt.unit][-UNITS:]
+    rest = timedelta(seconds=backoff(max(1, row - UNITS + 1)) if len(units) >= UNITS else 0)
+    if limited:
+        rest = max((reset or now + LIMIT_PAUSE) - now, timedelta(seconds=backoff(max(1, row))))
+    until = max(now + rest, resting(store, now).get(agent, now))
+    known[agent] = {"since": stamp(now), "until": stamp(until), "row": row, "units": units}
+    _write(store, known, now)
+    if len(units) >= UNITS and escalations.open_card(f"runtime:{agent}") is None:
+        escalations.raise_card(words.runtime_failing(agent, attempt.detail, evidence=attempt.said), now=now)
+    return until if limited else None
+
+
+def _did_nothing(attempt: Attempt, now: datetime) -> bool:
+    return attempt.reason in NOTHING and not attempt.tree and (attempt.end or now) - attempt.start < AT_ONCE
+
+
+def _known(store: Store) -> dict[str, Mapping[str, Any]]:
+    fact = store.get(Fact, "pauses")
+    return dict(json.loads(fact.value)) if fact else {}
+
+
+def _write(store: Store, pauses: Mapping[str, Mapping[str, Any]], now: datetime) -> None:
+    store.write(Event.FACT_CHANGED, Fact(name="pauses", value=json.dumps(pauses)), now=now)

@@ -1,0 +1,87 @@
+"""Scripted agents: what each kind leaves behind when it ends, and when."""
+
+from datetime import timedelta
+from random import Random
+
+from factory.process import Exit
+from factory.records import Attempt
+from factory.runtime import Seen
+from factory.trip import Trip
+from tests.simulation.world import Agent, World
+
+KINDS = (
+    *("honest", "honest", "honest", "red", "lint", "lazy", "gates", "outside", "timed out", "silent", "crashing"),
+    *("half done", "chatty", "limited", "stale limit", "no login", "asking", "asking with default", "lost"),
+    *("unstartable", "conflicting", "own folder"),
+)
+
+
+def begin(world: World, trip: Trip, earlier: Attempt | None) -> None:
+    """Start the agent that the unit's script has for this attempt; when the script is over it is honest."""
+    script = next((line for line in trip.task.body.splitlines() if line.startswith("script: ")), "script: ")
+    kinds = [kind for kind in script.removeprefix("script: ").split(", ") if kind]
+    number = trip.attempt.number
+    kind = kinds[number - 1] if number <= len(kinds) and not world.calm else "honest"
+    agent = _agent(world, trip, kind, carried=bool(earlier and earlier.tree and not trip.unit.fresh))
+    world.agents[trip.attempt.run_dir] = agent
+    world.started.append((world.clock.elapsed, trip.attempt.agent, trip.attempt.run_dir))
+
+
+def _agent(world: World, trip: Trip, kind: str, *, carried: bool) -> Agent:
+    chance, now = world.chance, world.clock.wall()
+    files = dict(world.commits[trip.attempt.base].files)
+    agent = Agent(
+        ends=world.clock.elapsed + chance.choice([1.0, 20.0, 200.0]),
+        exit=Exit(cause="exited", code=0, at=now),
+        seen=Seen(first=now, last=now, done=True, result="I did it"),
+        files=files,
+        done="did it",
+    )
+    _work(files, trip, chance, kind, carried=carried)
+    _end(agent, world, kind)
+    return agent
+
+
+def _work(files: dict[str, str], trip: Trip, chance: Random, kind: str, *, carried: bool) -> None:
+    unit = trip.unit.id
+    own = f"{trip.unit.scope[0].rstrip('*')}{unit}.txt" if trip.unit.scope else f"{unit}.txt"
+    quick = ("lazy", "crashing", "limited", "stale limit", "no login", "unstartable", "lost")
+    if kind in quick and not carried:
+        return
+    words = {"red": "BROKEN", "lint": "LINT"}
+    files[own] = f"{unit} {trip.attempt.number} {words.get(kind, 'fine')}\n"
+    files |= {each.removeprefix("test -e "): "proof\n" for each in trip.task.accept}
+    if trip.unit.title == "Repair":
+        for name, text in list(files.items()):
+            files[name] = text.replace("BROKEN", "mended") if name.endswith(".txt") else text
+    strays = {
+        "gates": {"conventions/gates/20-test.sh": "true\n"},
+        "outside": {"elsewhere.txt": unit},
+        "conflicting": {"shared.txt": f"{unit} {trip.attempt.number}\n"},
+        "own folder": {".factory/x": unit},
+    }
+    files |= strays.get(kind, {})
+
+
+def _end(agent: Agent, world: World, kind: str) -> None:
+    now, soon = world.clock.wall(), world.clock.elapsed + 1
+    failed = Exit(cause="exited", code=1, at=now)
+    exits = {
+        "timed out": Exit(cause="timeout", signal=15, at=now),
+        "silent": Exit(cause="exited", code=0, at=now, detail="silent"),
+        "lost": Exit(cause="lost", at=now, detail="its supervisor vanished"),
+        "unstartable": Exit(cause="unstartable", at=now, detail="no such file"),
+        **dict.fromkeys(("crashing", "half done", "limited", "stale limit", "no login"), failed),
+    }
+    agent.exit = exits.get(kind, agent.exit)
+    agent.done = "" if kind in exits else agent.done
+    ends = {"timed out": soon + 2700, "silent": soon + 480}
+    agent.ends = ends.get(kind, soon if kind in exits and world.chance.random() < 0.7 else agent.ends)
+    agent.seen.limited = kind in ("limited", "stale limit")
+    ahead = {"limited": world.chance.choice([600, 18_000]), "stale limit": -3600}
+    agent.seen.reset = now + timedelta(seconds=ahead[kind]) if kind in ahead else None
+    agent.seen.unauthorized = kind == "no login"
+    agent.seen.result = "word " * 20_000 if kind == "chatty" else agent.seen.result
+    if kind.startswith("asking"):
+        default = ("left", world.chance.choice([1.0, 600.0])) if kind == "asking with default" else ("", 0.0)
+        agent.question = ("left or right?", ("left", "right"), *default)

@@ -1,0 +1,122 @@
+"""What must hold after every single step of every history, and what at its end."""
+
+import json
+from collections import Counter
+
+from factory.journal import fold
+from factory.records import Attempt, Card, CardKind, Hook, Step
+from factory.settings import Settings
+from factory.unit import FINAL, SPENDS, Unit, UnitState
+from tests.memory_store import MemoryStore
+from tests.simulation.world import World
+from tests.store_contract import tables
+
+MOST_WRITES = 400  # in one virtual second: more is a loop that spins
+
+
+class Broken(AssertionError):
+    """A law does not hold."""
+
+
+class Laws:
+    """Looks at store and world after each write; what it has seen of the journal it does not read again."""
+
+    def __init__(self, store: MemoryStore, world: World) -> None:
+        self._store, self._world = store, world
+        self._seen = 0
+        self._writes: Counter[int] = Counter()
+        self.steps = 0
+
+    def look(self) -> None:
+        """Raise Broken for the first law that does not hold now."""
+        self.steps += 1
+        changed = self._read_on()
+        units = {unit.id: unit for unit in self._store.select(Unit)}
+        self._hooks(units)
+        self._landings(units)
+        self._cards(units)
+        for name in changed:
+            self._count(units[name])
+
+    def at_the_end(self) -> None:
+        """The whole journal gives the whole store."""
+        _hold(fold(self._store.journal()) == tables(self._store), "the journal folded from empty is not the store")
+
+    def stuck(self) -> str:
+        """The units that are not final, and why; empty where all are."""
+        return "; ".join(f"{unit.id} is {unit.state} ({unit.why})" for unit in self._store.open(Unit))
+
+    def _read_on(self) -> set[str]:
+        """The units that the new entries of the journal are about."""
+        changed = set[str]()
+        for entry in self._store.journal(after=self._seen):
+            self._seen = entry.seq
+            second = int(self._world.clock.elapsed)
+            self._writes[second] += 1
+            _hold(self._writes[second] < MOST_WRITES, f"{MOST_WRITES} writes in one second: {entry.event}")
+            changed |= {str(row["id"]) for table, row in entry.changes if table == "unit"}
+        return changed
+
+    def _count(self, unit: Unit) -> None:
+        """Attempts are spent as they ended, and not more than are allowed."""
+        attempts = self._store.select(Attempt, unit=unit.id)
+        _hold(unit.attempt == max((each.number for each in attempts), default=0), f"{unit.id} has another epoch")
+        limit = Settings().limits.attempts
+        _hold(unit.spent <= limit + unit.bonus, f"{unit.id} spent {unit.spent} of {limit} + {unit.bonus}")
+        if unit.state not in FINAL:
+            truly = sum(each.reason is not None and SPENDS[each.reason] for each in attempts)
+            _hold(truly == unit.spent, f"{unit.id}: {unit.spent} spent on record, {truly} in truth")
+
+    def _hooks(self, units: dict[str, Unit]) -> None:
+        held = Counter[str]()
+        for hook in self._store.select(Hook):
+            if not hook.unit:
+                continue
+            unit, attempt = units[hook.unit], self._store.get(Attempt, hook.unit, hook.attempt)
+            held[hook.unit] += 1
+            _hold(attempt is not None and attempt.worker == hook.worker, f"{hook.worker} holds no attempt of its own")
+            if unit.state is UnitState.CANCELLED:
+                continue  # its worker is ending the agent
+            _hold(unit.state is UnitState.RUNNING, f"{hook.worker} holds {unit.id}, which is {unit.state}")
+            _hold(unit.attempt == hook.attempt, f"{hook.worker} holds an old epoch of {unit.id}")
+            _hold(attempt is not None and attempt.end is None, f"{hook.worker} holds an attempt that ended")
+        for unit in units.values():
+            if unit.state is UnitState.RUNNING:
+                _hold(held[unit.id] == 1, f"{unit.id} runs on {held[unit.id]} hooks")
+
+    def _landings(self, units: dict[str, Unit]) -> None:
+        _hold(not self._world.noted, "; ".join(self._world.noted))
+        times = Counter(self._world.landed)
+        open_ones = {name for step in self._store.open(Step) for name, _ in json.loads(step.data)["units"]}
+        for unit in units.values():
+            _hold(times[unit.id] <= 1, f"{unit.id} landed {times[unit.id]} times")
+            if unit.state is UnitState.LANDED:
+                _hold(times[unit.id] == 1 or unit.id in open_ones, f"{unit.id} is said to have landed, and has not")
+                _hold(self._world.holds(unit.commit), f"{unit.id}: trunk never held its commit")
+            elif times[unit.id]:
+                _hold(unit.id in open_ones, f"{unit.id} is on trunk, and no open step says so")
+
+    def _cards(self, units: dict[str, Unit]) -> None:
+        cards = self._store.open(Card)
+        causes = Counter(card.fingerprint for card in cards)
+        _hold(all(count == 1 for count in causes.values()), f"two open cards of one cause: {causes.most_common(1)}")
+        for card in cards:
+            idle = [name for name in card.units if not _waits_for(card, units[name])]
+            _hold(
+                not idle, f"{card.id} ({card.kind}) asks about {idle}, which is {units[idle[0]].state if idle else ''}"
+            )
+        asked = {name for card in cards for name in card.units}
+        for unit in units.values():
+            if unit.state is UnitState.HELD:
+                _hold(unit.id in asked, f"{unit.id} is held, and no card asks")
+
+
+def _waits_for(card: Card, unit: Unit) -> bool:
+    if unit.state is UnitState.WAITING:
+        return unit.cause == card.fingerprint
+    return unit.state is (UnitState.QUEUED if card.kind is CardKind.LANDING_BLOCKED else UnitState.HELD)
+
+
+def _hold(law: bool, otherwise: str) -> None:
+    if not law:
+        raise Broken(otherwise)

@@ -1,0 +1,270 @@
+"""One daemon over a simulated world: the real pool, workers' records, judge, queue, endings, cards, requests, rescue.
+
+Only what touches the world is replaced: what an agent does, git, benches and the store's file.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, cast
+
+import anyio
+
+from factory import cards as words
+from factory import triage
+from factory.agents import Agents, shell_runtime
+from factory.conventions import read_shipped
+from factory.endings import Endings
+from factory.escalations import Escalations
+from factory.intake import Intake
+from factory.journal import Entry, Event
+from factory.judge import Judge
+from factory.live import Live, Stopping, now
+from factory.merge_queue import MergeQueue
+from factory.outbox import Outbox, Question
+from factory.places import Places
+from factory.pool import Pool
+from factory.process import Exit
+from factory.records import Fact, Hook, R, Record
+from factory.requests import Requests
+from factory.rescue import Rescue
+from factory.settings import Settings
+from factory.trip import NotStarted, Trip, how_it_ended
+from factory.unit import EndReason
+from factory.worker import Worker
+from tests.memory_store import MemoryStore
+from tests.simulation.agents import begin
+from tests.simulation.world import AGENTS, Benches, Branch, Gates, Hand, Life, World
+
+ROOT = Path("/sim")
+SHIPPED = read_shipped()
+
+
+class MortalStore:
+    """The store as one daemon has it: each write is a point at which it may die, and is looked at by the laws."""
+
+    def __init__(self, store: MemoryStore, life: Life, look: Callable[[], None]) -> None:
+        self._store, self._life, self._look = store, life, look
+        self._depth = 0
+
+    def write(
+        self,
+        event: Event,
+        *records: Record,
+        now: datetime,
+        unit: str = "",
+        attempt: int = 0,
+        worker: str = "",
+        fence: bool = False,
+        **detail: Any,
+    ) -> int:
+        self._life.point()
+        seq = self._store.write(
+            event, *records, now=now, unit=unit, attempt=attempt, worker=worker, fence=fence, **detail
+        )
+        self._written()
+        return seq
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        self._life.point()
+        self._depth += 1
+        try:
+            with self._store.transaction():
+                yield
+        finally:
+            self._depth -= 1
+        self._written()
+
+    def _written(self) -> None:
+        if not self._depth:
+            self._look()
+            self._life.point()
+
+    def own(self, owner: str, *, now: datetime) -> None:
+        """There is one daemon at a time: the dead do not write."""
+
+    def get(self, kind: type[R], *key: str | int) -> R | None:
+        return self._store.get(kind, *key)
+
+    def open(self, kind: type[R]) -> list[R]:
+        return self._store.open(kind)
+
+    def select(self, kind: type[R], /, **equal: str | int) -> list[R]:
+        return self._store.select(kind, **equal)
+
+    def journal(self, *, after: int = 0, unit: str = "") -> Iterator[Entry]:
+        return self._store.journal(after=after, unit=unit)
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class SimulatedWorker(Worker):
+    """A worker whose agents, workspaces and run dirs are the world's; what it records is the real one's."""
+
+    hand: Hand
+
+    async def _attempt(self, hook: Hook) -> None:
+        unit, attempt, task = self._facts(hook)
+        base = attempt.base or self._judge.tip
+        trip = Trip(
+            hook=hook,
+            unit=unit,
+            attempt=replace(attempt, base=base, workspace=hook.workspace),
+            task=task,
+            ruling=await self._judge.ruling(base),
+            runtime=shell_runtime("true"),
+            workspace=cast("Any", None),
+        )
+        world = self.hand.world
+        if attempt.run_dir not in world.agents:
+            self._note(trip.attempt, Event.ATTEMPT_NOTED)
+            await self.hand.step(1)
+            if told := self._told(trip):
+                self._finish_early(trip, NotStarted(told, "it was ended while its workspace was being prepared"))
+                return
+            if world.setup_broken:
+                card = words.setup_failed(sentence="Nothing can be installed.")
+                self._finish_early(trip, NotStarted(EndReason.SETUP_FAILED, "Nothing can be installed.", card))
+                return
+            self.hand.life.point()
+            begin(world, trip, self._earlier(trip.attempt))
+            self.hand.life.point()
+            trip = replace(trip, attempt=replace(trip.attempt, pid=1))
+            self._note(trip.attempt, Event.ATTEMPT_STARTED, replace(self._hook(), phase="working", since=now()))
+        await self._see_it_through(trip)
+
+    async def _see_it_through(self, trip: Trip) -> None:
+        world, agent, stopped = self.hand.world, self.hand.world.agents[trip.attempt.run_dir], None
+        while world.clock.elapsed < agent.ends and not agent.stopped:
+            await anyio.sleep(min(5.0, agent.ends - world.clock.elapsed))
+            if self._live.stopping is Stopping.LEAVE:
+                return
+            if stopped := self._told(trip):
+                self.hand.life.point()
+                agent.stopped = True
+        ended, seen = agent.exit, agent.seen
+        if agent.stopped:
+            ended = Exit(cause="stopped", signal=15, at=now())
+        elif ended.detail == "silent":
+            stopped = EndReason.SILENT
+        await self.hand.step(0.2)
+        base = world.commits[trip.attempt.base]
+        changed = agent.files != base.files
+        box = Outbox(done=agent.done, question=Question(*agent.question) if agent.question else None)
+        reason = triage.classify(self._ending(trip, ended, seen, box, stopped, changed=changed))
+        made = world.commit(base.id, agent.files, said=trip.attempt.run_dir)
+        attempt = replace(
+            trip.attempt,
+            end=now(),
+            reason=reason,
+            detail=how_it_ended(reason, ended, seen),
+            commit=made.id,
+            tree=made.tree if changed else "",
+            said=seen.result,
+            session="s",
+        )
+        self.hand.life.point()
+        self._settle(trip, attempt, box, seen, missing=ended.cause == "unstartable")
+
+
+class Line:
+    """All the objects of one daemon; a new one for each start."""
+
+    def __init__(
+        self, store: MemoryStore, world: World, life: Life, settings: Mapping[str, Any], look: Callable[[], None]
+    ) -> None:
+        self.life, self.world = life, world
+        self.store = MortalStore(store, life, look)
+        hand = Hand(world, life)
+        self.live = Live(
+            settings=Settings.model_validate(settings),
+            places=Places(root=ROOT, common_dir=ROOT / ".git", work=ROOT / "work"),
+            environ={},
+        )
+        self.escalations = Escalations(store=self.store, repair=self._repair)
+        trunk, gates = cast("Any", Branch(hand)), cast("Any", Gates(hand))
+        judge = Judge(
+            store=self.store,
+            live=self.live,
+            trunk=trunk,
+            benches=cast("Any", Benches(self.live.settings.gates.benches)),
+            gates=gates,
+            escalations=self.escalations,
+            shipped=SHIPPED,
+        )
+        endings = Endings(store=self.store, live=self.live, escalations=self.escalations)
+        self.queue = MergeQueue(
+            store=self.store, live=self.live, trunk=trunk, judge=judge, escalations=self.escalations, endings=endings
+        )
+        self.intake = Intake(
+            inbox=ROOT / "inbox", folder=ROOT, store=self.store, escalations=self.escalations, tracked=cast("Any", None)
+        )
+
+        def make_worker(name: str) -> SimulatedWorker:
+            nowhere = cast("Any", _Nowhere())
+            made = SimulatedWorker(
+                name,
+                store=self.store,
+                live=self.live,
+                judge=judge,
+                workspaces=nowhere,
+                environments=nowhere,
+                endings=endings,
+            )
+            made.hand = hand
+            return made
+
+        self.pool = Pool(
+            store=self.store,
+            live=self.live,
+            escalations=self.escalations,
+            judge=judge,
+            make_worker=make_worker,
+            find_agents=self._agents,
+        )
+        self.requests = Requests(store=self.store, live=self.live, escalations=self.escalations)
+        self.rescue = Rescue(store=self.store, gates=gates, queue=self.queue, endings=endings, own=trunk.own)
+
+    async def run(self) -> None:
+        """From start to stop, or to its death."""
+        paused = self.store.get(Fact, "paused")
+        self.live.paused = bool(paused and json.loads(paused.value))
+        async with anyio.create_task_group() as group:
+            await self.rescue.run(now())
+            await self.queue.look_at_trunk(group, now())
+            group.start_soon(self._desk)
+            group.start_soon(self.queue.run, group)
+            group.start_soon(self.pool.run, group)
+            while self.live.stopping is Stopping.NO or (
+                self.live.stopping is not Stopping.LEAVE and any(hook.unit for hook in self.store.select(Hook))
+            ):
+                await self.live.leaving.wait(30)
+            group.cancel_scope.cancel()
+        self.life.end()
+
+    async def _desk(self) -> None:
+        while True:
+            await self.live.guarded("desk", self._look)
+            await self.live.requests.wait(30)
+
+    async def _look(self) -> None:
+        self.requests.tick(now())
+
+    def _agents(self) -> Agents:
+        there = tuple(name for name in AGENTS if name not in self.world.missing)
+        return Agents("claude", {name: f"{name} is not installed" for name in self.world.missing}, there)
+
+    def _repair(self, title: str, body: str, at: datetime) -> str:
+        return self.intake.hang("repair-trunk.md", f"---\ntitle: Repair\npriority: 0\n---\n{body or title}", now=at)
+
+
+class _Nowhere:
+    """Workspaces and environments, of which nothing is asked here but to put one aside."""
+
+    def abandon(self, name: str) -> Path:
+        return ROOT / name
