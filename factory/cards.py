@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from factory.disk import LEAST
+from factory.disk import complaint
 from factory.guards import shown
 from factory.records import CardKind
 from factory.unit import Unit
@@ -175,7 +175,7 @@ def trunk_gone(branch: str) -> Ask:
 
 def disk_full(where: str) -> Ask:
     """There is too little room to go on."""
-    asks = f"The disk of {where} is full: the line needs {LEAST >> 20} MiB there, and starts nothing new without them."
+    asks = complaint(where) or f"Writing to {where} failed for want of room (a quota?): the line starts nothing new."
     mine = ("I make room", "the line goes on by itself as soon as there is", "wait")
     return Ask(CardKind.DISK, "disk", asks, [mine], "", f"df -h {where}")
 

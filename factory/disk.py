@@ -20,6 +20,14 @@ def lacking(folders: Iterable[str | os.PathLike[str]]) -> str:
     return ""
 
 
+def complaint(*folders: str) -> str:
+    """One sentence where one of the folders lacks room, else empty."""
+    full = lacking(folders)
+    return (
+        f"The disk of {full} is full: the line needs {LEAST >> 20} MiB there, and starts nothing new." if full else ""
+    )
+
+
 def full(error: BaseException) -> bool:
     """Whether an error says that a disk is full or a quota is used up, itself or by what it came from."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -198,8 +198,10 @@ class Trunk:
         if not points or not await self._user.commit(commit):
             return False
         asked = "\n".join([commit, *(f"^{point}" for point in points)]) + "\n"
-        # Nothing is left of it once all that the points reach is taken away.
-        return not await self._user.text("rev-list", "-1", "--ignore-missing", "--stdin", stdin=asked.encode())
+        # Nothing is left of it once all that the points reach is taken away. What git cannot walk arrived only in part
+        # before we died, and never was on trunk.
+        left = await self._user.run("rev-list", "-1", "--ignore-missing", "--stdin", stdin=asked.encode(), ok=(0, 128))
+        return not (left.code or left.out)
 
     async def landings(self) -> dict[str, Landing]:
         """The newest commit of each unit that trunk holds or held at some time, by the trailers of our commits."""

@@ -22,7 +22,7 @@ from factory.errors import DamagedStore, Deposed, Fenced, StoreError
 from factory.journal import Event, fold
 from factory.ports import Store
 from factory.records import KEYS, KINDS, Attempt, Card, Fact, Hook, Request, Step
-from factory.stores import MIGRATIONS, OPEN, SCHEMA
+from factory.stores import MIGRATIONS, OPEN, SCHEMA, connect
 from factory.stores.sqlite import SqliteStore, migrate
 from factory.unit import FINAL, Unit, UnitState
 from tests.memory_store import MemoryStore
@@ -263,6 +263,29 @@ def test_a_file_that_is_no_store_is_refused_and_left_alone(tmp_path: Path, conte
         SqliteStore(path)
 
     assert path.read_bytes() == content
+
+
+def test_where_the_disk_is_full_that_is_said_and_nobody_is_told_to_put_the_store_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("factory.disk.LEAST", 1 << 60)
+    (tmp_path / "store.sqlite").write_bytes(b"")
+
+    with pytest.raises(StoreError, match=r"is full: .* Nothing was changed: make room first\.$"):
+        SqliteStore(tmp_path / "store.sqlite")
+
+
+def test_on_a_full_disk_a_store_at_rest_is_read_without_making_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("factory.disk.LEAST", 1 << 60)
+    with closing(SqliteStore(tmp_path / "store.sqlite")) as store:
+        store.write(Event.TASK_ACCEPTED, READY, now=NOW)
+
+    with closing(connect(str(tmp_path / "store.sqlite"), "ro")) as con:
+        found = con.execute('SELECT "id" FROM "unit"').fetchall()
+
+        assert (found, [path.name for path in tmp_path.iterdir()]) == ([(READY.id,)], ["store.sqlite"])
 
 
 def test_another_programs_database_is_refused(tmp_path: Path) -> None:

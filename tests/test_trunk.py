@@ -608,6 +608,20 @@ async def test_a_landing_that_never_began_is_done(world: World) -> None:
     assert [step.pid > 0 for step in begun] == [False, True]
 
 
+async def test_a_landing_whose_objects_arrived_only_in_part_is_done(world: World) -> None:
+    below = await world.candidate()
+    tree = git(world.own.git_dir, "rev-parse", f"{below}^{{tree}}")
+    to = git(world.own.git_dir, "commit-tree", tree, "-p", below, "-m", "the next one")
+    plan = await world.plan(to)
+    told = subprocess.run(["git", "cat-file", "commit", to], cwd=world.own.git_dir, capture_output=True).stdout
+    write = ["git", "hash-object", "-t", "commit", "-w", "--stdin"]
+    subprocess.run(write, cwd=world.repo, input=told, check=True, capture_output=True)
+
+    assert git(world.repo, "cat-file", "-t", to) == "commit"
+    assert await world.recover(plan) == Landed(to)
+    assert (world.head(), world.status()) == (to, "")
+
+
 async def test_a_landing_that_was_over_is_only_told(world: World) -> None:
     to = await world.candidate()
     plan = await sent(world, to)

@@ -16,7 +16,7 @@ from pathlib import Path
 import anyio
 
 import factory
-from factory import git, process, settings
+from factory import disk, git, process, settings
 from factory.cli import place, say
 from factory.cli.config import inferred_lines
 from factory.errors import ConfigError, FactoryError, RefusedByState, StoreError, UsageError
@@ -216,7 +216,8 @@ def _refuse_dead(pid: int, output: Path) -> None:
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
             said = say.clean(output.read_text(errors="replace")).strip().splitlines()[-15:]
-            failure = FactoryError("the daemon did not start:\n  " + "\n  ".join(said or ["it said nothing"]))
+            said = said or [disk.complaint(str(output.parent)) or "it said nothing"]
+            failure = FactoryError("the daemon did not start:\n  " + "\n  ".join(said))
             failure.exit_code = max(1, os.waitstatus_to_exitcode(status))
             raise failure
 

@@ -33,19 +33,14 @@ def status(args: Namespace) -> int:
     with place.store(top) as con:
         while True:
             seen = views.status(con, views.now_text())
-            seen["warnings"] = [*_no_room(top), *seen["warnings"]]
+            # Said here too: the store may have no room for the daemon to say so.
+            seen["warnings"] = [*filter(None, [disk.complaint(place.within(top))]), *seen["warnings"]]
             left = _left_in_inbox(top) if seen["daemon"]["state"] == "stopped" else 0
             shown = json.dumps(seen, ensure_ascii=False) if args.json else "\n".join(_screen(seen, left))
             print("\x1b[H\x1b[J" + shown if args.watch and sys.stdout.isatty() else shown, flush=True)
             if not args.watch:
                 return 0
             time.sleep(1)
-
-
-def _no_room(top: str) -> Iterator[str]:
-    """Said here too, for the store may have no room for the daemon to say so."""
-    if disk.lacking([place.within(top)]):
-        yield f"the disk of {place.within(top)} is full: the line starts nothing new without {disk.LEAST >> 20} MiB"
 
 
 def card_lines(card: Json, now: datetime) -> Iterator[str]:

@@ -2,12 +2,15 @@
 
 What must not live here: anything that `factory status` would have to import and does not need.
 """
+# ruff: noqa: PTH110, PTH120, PTH202 - pathlib costs more than a query
 
 import json
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from os.path import dirname, exists, getsize
 
+from factory.disk import complaint
 from factory.errors import DamagedStore, StoreError
 
 SCHEMA = 1  # PRAGMA user_version
@@ -36,7 +39,10 @@ def connect(path: str, mode: str, *, migrates: bool = False) -> sqlite3.Connecti
     """
     address = "file:" + path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
     try:
-        con = sqlite3.connect(f"{address}?mode={mode}", uri=True, isolation_level=None, timeout=BUSY_S)
+        # On a full disk SQLite cannot make the files that readers share with a writer; with an empty log there is none.
+        log = getsize(f"{path}-wal") if exists(f"{path}-wal") else 0
+        address += f"?mode={mode}" + ("&immutable=1" if mode == "ro" and not log and complaint(dirname(path)) else "")
+        con = sqlite3.connect(address, uri=True, isolation_level=None, timeout=BUSY_S)
     except sqlite3.Error as error:
         raise StoreError(f"The store {path} cannot be opened: {error}. Nothing was changed.") from error
     with trusted(con, path):
@@ -63,8 +69,10 @@ def trusted(con: sqlite3.Connection, path: str) -> Iterator[None]:
         raise error if isinstance(error, StoreError) else damaged(path, str(error)) from error
 
 
-def damaged(path: str, reason: str) -> DamagedStore:
+def damaged(path: str, reason: str) -> StoreError:
     """The refusal to work on a file that cannot be trusted."""
+    if full := complaint(dirname(path)):
+        return StoreError(f"{full} The store {path} cannot be opened ({reason}). Nothing was changed: make room first.")
     return DamagedStore(
         f"The store {path} cannot be read ({reason}). Nothing was changed. Put back a copy of it; or have a new one "
         "made of what git and the unit folders hold, with this one kept aside: factory doctor --rebuild"

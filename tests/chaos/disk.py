@@ -142,6 +142,12 @@ def _play(line: Line, disk: Tmpfs | Injected) -> None:
         line.unit(name)
     line.no_card(CardKind.DISK)
     assert [each.kind for each in line.store.select(Card)] == [CardKind.DISK], "one cause, one card"
+    line.stop()
+    disk.fill(leave_mb=0)
+    code, said = line.factory("status")
+    assert (code, "is full" in said) == (0, isinstance(disk, Tmpfs)), said  # the command looks at the real one
+    disk.free()
+    line.start(**disk.environ)
     assert line.attempts("under-way") == ["submitted"], f"it had ended, and its work was kept\n{line.story()}"
 
 
