@@ -31,14 +31,14 @@ class Keeper:
     """Off the hot path: a look a minute, in which no process is started where no unit has ended."""
 
     def __init__(self, *, store: Store, live: Live, own: Git, trunk_ref: str, workspaces: Workspaces) -> None:
-        self._store, self._live, self._own, self._trunk_ref = store, live, own, trunk_ref
-        self._workspaces, self.archive = workspaces, Archive(own)
+        self.store, self.live, self.workspaces, self.archive = store, live, workspaces, Archive(own)
+        self._own, self._trunk_ref = own, trunk_ref
         self._caught_up, self._pruned = False, datetime.min.replace(tzinfo=UTC)
 
     async def run(self) -> None:
         """Tick once a minute."""
         while True:
-            await self._live.guarded("keeper", self.tick, now())
+            await self.live.guarded("keeper", self.tick, now())
             await anyio.sleep(LOOK_SECONDS)
 
     async def tick(self, at: datetime) -> None:
@@ -51,25 +51,25 @@ class Keeper:
 
     def strays(self) -> list[Path]:
         """The run dirs of attempts that are over and of which something still runs."""
-        folder = self._live.places.home / "attempts"
+        folder = self.live.places.home / "attempts"
         found = {str(folder / name) for name in process.living(f"{shim.MARKER}={folder}/").values()}
-        return sorted(map(Path, found - {attempt.run_dir for attempt in self._store.open(Attempt)}))
+        return sorted(map(Path, found - {attempt.run_dir for attempt in self.store.open(Attempt)}))
 
     async def put_away(self, name: str, at: datetime) -> bool:
         """Delete a workspace that no hook names, its tree kept in the archive; False where it must stay."""
-        place = self._workspaces.place(name)
+        place = self.workspaces.place(name)
         if process.works_in(place) or not all([await process.end(run_dir) for run_dir in self.strays()]):
             return False
         base = await self._own.commit(self._trunk_ref)
         try:
-            snapshot = await self._workspaces.snapshot(self._workspaces.at(name), base=base, aside=place)
+            snapshot = await self.workspaces.snapshot(self.workspaces.at(name), base=base, aside=place)
         except (GitError, OSError):
             return False
         if snapshot.changed:  # kept first: killed in between, it is kept twice
-            made = await self._workspaces.commit(snapshot.tree, base=base, message=f"Rescue {name}\n")
+            made = await self.workspaces.commit(snapshot.tree, base=base, message=f"Rescue {name}\n")
             await self.archive.put({f"{RESCUE}{name}": made}, at)
         if not snapshot.left_out:
-            await self._workspaces.drop(name)
+            await self.workspaces.drop(name)
         return not snapshot.left_out
 
     # ── what has ended ──
@@ -90,21 +90,21 @@ class Keeper:
         moved = []
         for name, (commit, ref) in kept.items():
             unit, _, number = name.partition("/")
-            attempt = self._store.get(Attempt, unit, int(number)) if number.isdigit() else None
+            attempt = self.store.get(Attempt, unit, int(number)) if number.isdigit() else None
             if attempt and attempt.commit == commit and attempt.ref != ref:
                 moved.append(replace(attempt, ref=ref))
         if moved:
-            self._store.write(Event.ATTEMPTS_ARCHIVED, *moved, now=at, count=len(moved))
+            self.store.write(Event.ATTEMPTS_ARCHIVED, *moved, now=at, count=len(moved))
 
     async def _move_tasks(self) -> None:
         """Each unit's folder gets its task file, so that whose it is can be told without the store (rebuild.py).
 
         A copy while the unit is unfinished, then the file itself: what lies among the taken ones is unfinished.
         """
-        taken = self._live.places.intake / "taken"
+        taken = self.live.places.intake / "taken"
         for path in sorted(taken.iterdir()) if taken.is_dir() else ():
-            task = next(iter(self._store.select(Task, source=path.name)), None)  # none: its unit has another text now
-            folder = self._live.places.unit_dir(task.unit) if task else taken.with_name("replaced")
+            task = next(iter(self.store.select(Task, source=path.name)), None)  # none: its unit has another text now
+            folder = self.live.places.unit_dir(task.unit) if task else taken.with_name("replaced")
             with faults.step("archive.task"):
                 if task is None or self._is_over(task.unit):
                     folder.mkdir(exist_ok=True)
@@ -114,27 +114,27 @@ class Keeper:
             await anyio.lowlevel.checkpoint()  # thousands may wait
 
     def _is_over(self, name: str, before: datetime | None = None) -> bool:
-        unit = self._store.get(Unit, name)
+        unit = self.store.get(Unit, name)
         final = unit is not None and unit.state in FINAL and (before is None or unit.since < before)
-        return final and all(attempt.end for attempt in self._store.select(Attempt, unit=name))
+        return final and all(attempt.end for attempt in self.store.select(Attempt, unit=name))
 
     # ── what is old ──
 
     async def _prune(self, at: datetime) -> None:
-        where, days = self._live.places, self._live.settings.keep.days
+        where, days = self.live.places, self.live.settings.keep.days
         if not days:
             return
         before = at - timedelta(days=days)
-        begun = min((unit.accepted for unit in self._store.open(Unit)), default=at)
+        begun = min((unit.accepted for unit in self.store.open(Unit)), default=at)
         runs = [path for path in _older(where.home / "attempts", before) if self._is_over(path.name, before)]
         logs = [path for path in _older(where.judged, min(before, begun)) if (path / "exit.json").exists()]
         aside = [path.name for path in _older(where.work / "workspaces", before) if ABANDONED in path.name]
         with faults.step("archive.prune"):
             for path in (*runs, *logs):
-                await self._workspaces.remove(path)
+                await self.workspaces.remove(path)
             away = [name for name in aside if await self.put_away(name, at)]
         if runs or logs or away:
-            self._store.write(Event.KEPT_PRUNED, now=at, runs=len(runs), logs=len(logs), workspaces=away)
+            self.store.write(Event.KEPT_PRUNED, now=at, runs=len(runs), logs=len(logs), workspaces=away)
 
 
 def _older(folder: Path, before: datetime) -> Iterator[Path]:

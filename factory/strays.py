@@ -13,8 +13,7 @@ from typing import NamedTuple
 from factory import process
 from factory.archive import ATTEMPTS, CHAINS
 from factory.keeper import Keeper
-from factory.live import Live, now
-from factory.ports import Store
+from factory.live import now
 from factory.rebuild import SLACK_S
 from factory.records import Attempt, Fact, Hook
 from factory.shim import MARKER
@@ -37,12 +36,9 @@ class Finding(NamedTuple):
 class Strays:
     """Looks at one factory, whether its daemon runs or not; mends only while none does."""
 
-    def __init__(
-        self, *, store: Store, live: Live, trunk: Trunk, keeper: Keeper, workspaces: Checkouts, benches: Checkouts
-    ) -> None:
-        self._store, self._live, self._trunk, self._keeper = store, live, trunk, keeper
-        self._workspaces, self._benches = workspaces, benches
-        self._own = trunk.own
+    def __init__(self, *, keeper: Keeper, trunk: Trunk, benches: Checkouts) -> None:
+        self._keeper, self._trunk, self._benches = keeper, trunk, benches
+        self._store, self._where, self._own = keeper.store, keeper.live.places, trunk.own
 
     async def find(self, *, daemon: bool) -> AsyncIterator[Finding]:
         """Everything; what a running daemon does at this moment is no stray."""
@@ -60,8 +56,8 @@ class Strays:
     # ── strays ──
 
     def _processes(self, *, daemon: bool) -> Iterator[Finding]:
-        judged = process.living(f"{MARKER}={self._live.places.judged}/") if not daemon else {}
-        runs = {self._live.places.judged / name for name in judged.values()} | {*self._keeper.strays()}
+        judged = process.living(f"{MARKER}={self._where.judged}/") if not daemon else {}
+        runs = {self._where.judged / name for name in judged.values()} | {*self._keeper.strays()}
         for run_dir in sorted(runs):
             what = "/".join(run_dir.parts[-2:])
             yield Finding(f"Something of {what}, which is over, still runs.", partial(process.end, run_dir))
@@ -73,19 +69,19 @@ class Strays:
 
     def _folders(self, at: datetime) -> Iterator[Finding]:
         named = {hook.workspace for hook in self._store.select(Hook)}
-        for name in self._workspaces.names():
+        for name in self._keeper.workspaces.names():
             if name not in named:
-                said = f"No worker uses the workspace {self._workspaces.place(name)}."
+                said = f"No worker uses the workspace {self._keeper.workspaces.place(name)}."
                 yield Finding(said, partial(self._keeper.put_away, name, at), matters=False)
-        most = self._live.settings.gates.benches
+        most = self._keeper.live.settings.gates.benches
         for name in self._benches.names():
             if not re.fullmatch(r"b\d+", name) or int(name[1:]) > most:
                 said = f"No gate uses the bench {self._benches.place(name)}."
                 yield Finding(said, partial(self._benches.drop, name), matters=False)
-        for path in sorted(self._live.places.work.glob("gate-*")):
+        for path in sorted(self._where.work.glob("gate-*")):
             if path.lstat().st_ctime < (at - SCRATCH_AGE).timestamp() and not process.works_in(path):
                 said = f"{path} was left by a `factory gate` that was killed."
-                yield Finding(said, partial(self._workspaces.remove, path), matters=False)
+                yield Finding(said, partial(self._keeper.workspaces.remove, path), matters=False)
 
     async def _refs(self) -> AsyncIterator[Finding]:
         nobodys = {

@@ -138,3 +138,54 @@ def test_diff_gives_the_exact_bytes_of_what_landed_is_queued_or_was_left_by_the_
 def test_diff_of_a_unit_that_changed_nothing_yet_says_so(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
     assert factory(["diff", "fix-login"]) == 1
     assert "nothing yet" in capsys.readouterr().err
+
+
+def test_diff_of_one_attempt_is_what_that_one_left_also_once_it_is_archived(
+    line: Line, git: Callable[..., str], capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    base = commit(git, b"old\n")
+    first, second = commit(git, b"first\n", base), commit(git, b"second\n", base)
+    line.unit("over", UnitState.LANDED, commit=second)
+    line.attempt("over", 1, base=base, commit=first, ref="refs/factory/archive/2026-11", end=NOW)
+    line.attempt("over", 2, base=base, commit=second, end=NOW)
+    line.attempt("over", 3, base=base, end=NOW)
+
+    codes = [factory(["diff", "over", "--attempt", number]) for number in ("1", "3", "4")]
+
+    told = capfdbinary.readouterr()
+    assert codes == [0, 1, 2]
+    assert b"-old\n+first\n" in told.out
+    assert b"attempt 3 of over left no tree" in told.err
+    assert b"over has no attempt 4; it has 1, 2, 3" in told.err
+
+
+def test_a_unit_is_shown_with_what_is_kept_of_each_attempt(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = line.root / ".factory/attempts/over/2"
+    folder.mkdir(parents=True)
+    line.unit("over", UnitState.LANDED, commit="c" * 40, landed=NOW)
+    old = {"commit": "a" * 40, "tree": "b" * 40, "ref": "refs/factory/archive/2026-10", "run_dir": "/nowhere"}
+    line.attempt("over", 1, **old, end=NOW)
+    line.attempt("over", 2, commit="d" * 40, ref="refs/factory/attempts/over/2", run_dir=str(folder), end=NOW)
+    line.attempt("over", 3, run_dir="/nowhere", end=NOW)
+
+    factory(["show", "over"])
+
+    lines = [text.split() for text in capsys.readouterr().out.partition("KEPT\n")[2].splitlines()]
+    assert lines[0] == ["1", "archive", "2026-10", "a" * 10, "tree", "b" * 10, "run", "dir", "pruned"]
+    assert lines[1][:3] == ["2", "ref", "d" * 10]
+    assert lines[2] == ["3", "no", "tree", "run", "dir", "pruned"]
+
+
+def test_what_the_last_attempt_was_told_is_shown_harmlessly_while_it_is_there(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = line.root / ".factory/attempts/docs/1"
+    folder.mkdir(parents=True)
+    (folder / "prompt.md").write_text("Do \x1b[2Jit.\n")
+    line.attempt("docs", 1, run_dir=str(folder), end=NOW)
+
+    codes = factory(["show", "docs", "--prompt"]), factory(["show", "fix-login", "--prompt"])
+
+    told = capsys.readouterr()
+    assert (codes, told.out) == ((0, 1), "Do it.\n")
+    assert "of fix-login there is no prompt" in told.err

@@ -439,6 +439,18 @@ async def test_a_command_of_our_own_that_was_killed_is_unlocked_and_run_again(
     assert (done.code, (repo / ".git" / lock).exists()) == (0, False)
 
 
+async def test_a_transaction_of_our_own_that_was_killed_is_unlocked_and_run_again(tmp_path: Path) -> None:
+    repo = make_repo(tmp_path / "r", {"a.txt": "a\n"})
+    (repo / ".git/refs/factory").mkdir()
+    environ = dies_once(tmp_path, str(repo / ".git/refs/factory/new.lock"))
+
+    await Git(git_dir=repo / ".git", own=True, environ=environ).run(
+        "update-ref", "--stdin", stdin=f"create refs/factory/new {git(repo, 'rev-parse', 'HEAD')}\n".encode()
+    )
+
+    assert git(repo, "rev-parse", "refs/factory/new") == git(repo, "rev-parse", "HEAD")
+
+
 async def test_a_command_on_the_users_repository_that_was_killed_leaves_their_locks_alone(tmp_path: Path) -> None:
     repo = make_repo(tmp_path / "r", {"a.txt": "a\n"})
     lock = repo / ".git/refs/heads/new.lock"

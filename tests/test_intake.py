@@ -672,3 +672,30 @@ async def test_ids_stay_short_when_they_are_taken(floor: Floor) -> None:
     scan = await floor.scan()
 
     assert scan.accepted == ["x" * 60, "x" * 58 + "-2"]
+
+
+async def test_a_task_of_the_factorys_own_has_its_file_among_those_of_unfinished_units(floor: Floor) -> None:
+    name = floor.intake.hang("repair.md", "# Mend it\n", now=NOW)
+
+    (task,) = floor.store.select(Task, unit=name)
+    assert (floor.folder / "taken" / task.source).read_text() == task.text == "# Mend it\n"
+    assert (await floor.scan()).accepted == []
+
+
+@pytest.mark.parametrize("side", ["before", "after"])
+def test_killed_while_such_a_task_is_hung_nothing_is_on_record_and_the_card_can_be_answered_again(
+    tmp_path: Path, side: str
+) -> None:
+    program = (
+        "import sys; from pathlib import Path; from contextlib import closing; from tests.test_intake import *\n"
+        "with closing(SqliteStore(Path(sys.argv[1]) / 'store.sqlite')) as store:\n"
+        "    Floor(Path(sys.argv[1]), store).intake.hang('repair.md', '# Mend it', now=NOW)"
+    )
+    env = {"PATH": os.environ["PATH"], "FACTORY_FAULT": f"inbox.hang:{side}", "PYTHONPATH": str(Path.cwd())}
+
+    died = subprocess.run([sys.executable, "-c", program, tmp_path], env=env, check=False)
+
+    with closing(SqliteStore(tmp_path / "store.sqlite")) as store:
+        assert (died.returncode, store.select(Unit)) == (-signal.SIGKILL, [])
+        floor = Floor(tmp_path, store)
+        assert floor.unit(floor.intake.hang("repair.md", "# Mend it", now=NOW)).id == "repair"

@@ -100,7 +100,7 @@ def again(scene: Scene) -> Keeper:
         live=scene.live,
         own=scene.floor.trunk.own,
         trunk_ref="refs/heads/main",
-        workspaces=keeper._workspaces,
+        workspaces=keeper.workspaces,
     )
 
 

@@ -116,14 +116,7 @@ async def _look(top: Path, *, fix: bool) -> AsyncIterator[Finding]:
         with closing(SqliteStore(where.store, new=False)) as store:
             live = Live(settings=_settings(top), places=where, environ=environ)
             floor = assemble(store, live, repository, await make(repository, where.git, environ))
-            strays = Strays(
-                store=store,
-                live=live,
-                trunk=floor.trunk,
-                keeper=floor.keeper,
-                workspaces=floor.workspaces,
-                benches=floor.benches,
-            )
+            strays = Strays(keeper=floor.keeper, trunk=floor.trunk, benches=floor.benches)
             if fix:
                 await floor.trunk.refresh()
                 await _mend([each async for each in strays.find(daemon=False)])

@@ -207,10 +207,11 @@ def migrate(
         return
     copy = path.with_name(f"{path.name}.format-{version}")
     part = copy.with_name(f"{copy.name}.new")
-    part.unlink(missing_ok=True)
-    con.execute("VACUUM INTO ?", (str(part),))
-    part.replace(copy)
-    _sync(copy.parent)
+    with faults.step("store.make"):
+        part.unlink(missing_ok=True)
+        con.execute("VACUUM INTO ?", (str(part),))
+        part.replace(copy)
+        _sync(copy.parent)
     con.execute("BEGIN IMMEDIATE")
     for statement in (each for number in range(version, to) for each in steps[number]):
         con.execute(statement)
