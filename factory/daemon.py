@@ -227,10 +227,9 @@ async def _run(floor: Floor) -> None:
     paused = store.get(Fact, "paused")
     live.paused = bool(paused and json.loads(paused.value))
     _tell_daemon(floor, "running")
+    rescue = Rescue(store=store, gates=floor.gates, queue=floor.queue, endings=floor.endings, own=floor.trunk.own)
+    await rescue.run(now())
     async with anyio.create_task_group() as group:
-        await Rescue(store=store, gates=floor.gates, queue=floor.queue, endings=floor.endings, own=floor.trunk.own).run(
-            now()
-        )
         await floor.live.guarded("queue", floor.queue.look_at_trunk, group, now())
         _tell_config(floor)
         _tell_inferred(floor)

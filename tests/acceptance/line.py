@@ -94,7 +94,7 @@ class Line:
     def start(self, **environ: str) -> "Line":
         """Start the daemon, and return when it is up."""
         self.launch(**environ)
-        self.until("the daemon is up", self._is_up)
+        self.until("the daemon is up", self.is_up)
         return self
 
     def launch(self, **environ: str) -> subprocess.Popen[bytes]:
@@ -367,7 +367,8 @@ class Line:
             broken = self.git("grep", "-l", "BROKEN", unit.commit, "--", "*.txt", ok=False)
             assert broken == "", f"trunk was not green at {unit.id}: {broken}"
 
-    def _is_up(self) -> bool:
+    def is_up(self) -> bool:
+        """Whether the daemon that was launched last has told its pid."""
         assert self.daemon is not None
         with contextlib.suppress(FileNotFoundError):
             return self.places.pid.read_text().strip() == str(self.daemon.pid)

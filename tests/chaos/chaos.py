@@ -33,7 +33,7 @@ from tests.store_contract import tables
 AT_ONCE = 18  # units that are open while the run lasts: many wait for the pause after a crash
 HIT_S = 0.5  # how long a process is waited for that lives for milliseconds
 SETTLE_S = 240.0
-EXPECTED = {"attempts_exhausted", "conflict", "crash_loop", "question", "landing_blocked"}
+EXPECTED = {"attempts_exhausted", "conflict", "crash_loop", "question", "landing_blocked", "runtime"}
 KILLS = {"daemon": 6, "git": 5, "gate": 4, "agent": 3, "shim": 2}
 
 
@@ -125,11 +125,32 @@ class Chaos:
             while "landing" not in self._open() and time.monotonic() < deadline:
                 pass
             time.sleep(self._rng.uniform(0, 0.01))
-        os.kill(self.line.daemon.pid, signal.SIGSTOP)
-        self._count("daemon", self._open())
-        self.line.kill()
+        self._shoot("daemon")
         self._while_it_is_dead()
-        self.line.start()
+        while self._rng.random() < 0.2:
+            self.line.launch()
+            time.sleep(self._rng.uniform(0.1, 0.9))
+            self._shoot("starting daemon")
+        self._start()
+
+    def _shoot(self, kind: str) -> None:
+        assert self.line.daemon is not None
+        os.kill(self.line.daemon.pid, signal.SIGSTOP)
+        self._count(kind, self._open())
+        self.line.kill()
+
+    def _start(self) -> None:
+        """Start the daemon, sometimes against the death of a git that it starts with: it may say so and go."""
+        daemon = self.line.launch()
+        if self._rng.random() < 0.2:
+            self._kill_one("git", self._git_child)
+        while not self.line.is_up():
+            if daemon.poll() is not None:
+                said = (self.line.folder / "daemon.out").read_text()
+                if "Traceback" in said or "ended with -9" not in said:
+                    self.found.lost.append(f"a start that failed: {said}")
+                daemon = self.line.launch()
+            time.sleep(0.02)
 
     def _while_it_is_dead(self) -> None:
         chance = self._rng.random()

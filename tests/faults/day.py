@@ -178,7 +178,7 @@ class Day:
     @property
     def up(self) -> bool:
         """Whether the daemon that was started last can be told to stop."""
-        return self.line._is_up()
+        return self.line.is_up()
 
     def ends(self, **environ: str) -> None:
         """Run a daemon till all is done, and stop it."""
