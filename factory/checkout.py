@@ -19,6 +19,7 @@ from factory.git import GITLINK, SYMLINK, Change, Git, Repository, running
 
 T = TypeVar("T")
 
+_MARKS = ("index", "index.lock", "HEAD", "MERGE_HEAD", "BISECT_START", "rebase-merge", "rebase-apply")
 _REBASES = ("rebase-merge/head-name", "rebase-apply/head-name", "rebase-merge/update-refs")
 _READERS = frozenset({"cat-file", "log", "diff", "show", "blame"})
 _STATUS = ("status", "--porcelain=v1", "-z", "-uno", "--no-renames", "--ignore-submodules=all")
@@ -55,6 +56,10 @@ class Checkout:
         if self.branch == f"refs/heads/{branch}" and (self.git_dir / "MERGE_HEAD").exists():
             return f"A merge into {branch} is not concluded in {self.path}."
         return ""
+
+    def marks(self, paths: Sequence[str] = ()) -> tuple[Path, ...]:
+        """The files, of them and of their git's, that show when what `paths` or git are busy with is over."""
+        return (*(self.path / path for path in paths), *(self.git_dir / name for name in _MARKS))
 
     async def uncommitted(self, changes: Sequence[Change]) -> list[str]:
         """Those of the changed paths where the user has work that no commit holds."""

@@ -50,10 +50,6 @@ from factory.worker import Worker
 from factory.workspaces import Benches, Workspaces
 
 SCAN_SECONDS = 30.0
-# In a git dir: landing is tried again.
-CHECKOUT_CHANGES = frozenset(
-    {"index", "index.lock", "HEAD", "packed-refs", "rebase-merge", "rebase-apply", "MERGE_HEAD", "BISECT_START"}
-)
 EXCLUDED = ("/.factory/", "/inbox/")
 
 
@@ -257,14 +253,15 @@ async def _run(floor: Floor) -> None:
 
 def _watch(floor: Floor, watch: Watch, git_watch: Watch) -> None:
     where, branch = floor.live.places, floor.trunk.branch
-    ref = (where.common_dir / "refs" / "heads" / branch).parent
+    tables, loose = where.common_dir / "reftable", (where.common_dir / "refs" / "heads" / branch).parent
+    ref = tables if tables.is_dir() else loose
     told = [
         watch.folder(where.inbox, lambda name: True),
         watch.folder(where.home, lambda name: name == "wake"),
         watch.folder(where.root, lambda name: name in ("factory.toml", FOLDER.rstrip("/"))),
         *(watch.folder(path, lambda name: True) for path in sorted(where.root.glob(f"{FOLDER}*/"))),
-        git_watch.folder(floor.repository.git_dir, lambda name: name in CHECKOUT_CHANGES),
-        git_watch.folder(ref, lambda name: name == Path(branch).name) if ref.is_dir() else "",
+        git_watch.folder(where.common_dir, lambda name: name == "packed-refs"),
+        git_watch.folder(ref, lambda name: name in (Path(branch).name, "tables.list")) if ref.is_dir() else "",
     ]
     floor.warnings["watch"] = [each for each in told if each]
 

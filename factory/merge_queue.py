@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
@@ -82,7 +83,7 @@ class MergeQueue:
         self._failed: dict[str, tuple[int, float]] = {}  # unit → how often git failed at it, and when to retry
         self._landing = frozenset[str]()  # units whose landing is under way: trunk and open steps are its business
         self._passed_over = False  # something was left alone meanwhile
-        self._in_the_way: dict[str, tuple[str, ...]] = {}  # unit → the user's files that block its landing
+        self._in_the_way: dict[str, tuple[Path, ...]] = {}  # unit → what to look at while its landing is blocked
 
     async def run(self, group: TaskGroup) -> None:
         """Tick whenever something changed, and at the latest every 30 seconds."""
@@ -104,8 +105,7 @@ class MergeQueue:
 
     def _seen_in_the_way(self) -> list[tuple[str, int, int]]:
         """What those files look like; no git is run for it, since a person may take a night to move them."""
-        root = self._live.places.root
-        paths = {root / path for paths in self._in_the_way.values() for path in paths}
+        paths = {path for paths in self._in_the_way.values() for path in paths}
         seen = [(str(path), path.lstat()) for path in sorted(paths) if os.path.lexists(path)]
         return [(path, about.st_mtime_ns, about.st_ino) for path, about in seen]
 
@@ -476,11 +476,13 @@ class MergeQueue:
                 return bool(said) or tip != self._tip
             case Blocked(kind, reason, paths):
                 unit = ready[0].unit
+                if not self._still_queued(unit):  # a person took it back while we looked
+                    return True
                 if kind == "failed":  # git's own failing changes files that we watch: not again at once
                     self._fail(unit)
                 self._escalations.raise_card(words.landing_blocked(unit, reason, paths), now=at, unit=unit)
                 self._endings.note(unit, f"green, but landing is blocked: {reason}", at)
-                self._in_the_way[unit.id] = paths
+                self._in_the_way[unit.id] = outcome.look
                 first = unit.id not in self._aside
                 self._aside[unit.id] = reason
                 return first  # those behind it do not wait

@@ -10,7 +10,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -33,6 +33,7 @@ _LANDING_FORM = (
     "%x00%(trailers:key=Factory-Attempt,valueonly,separator=%x2C)%x00%H%x00%ct%x00%s"
 )
 _PUT_BACK = "factoryd: put back"
+_SERVED = ("--upload-pack", "git -c uploadpack.hideRefs=!refs upload-pack")  # whatever they hide from others
 _MERGE = (
     *("merge", "--ff-only", "--no-squash", "--no-autostash", "--no-overwrite-ignore", "--no-verify-signatures"),
     *("--no-stat", "-q"),
@@ -116,6 +117,7 @@ class Blocked:
     kind: str  # dirty, untracked, busy, locked, failed, running
     reason: str
     paths: tuple[str, ...] = ()
+    look: tuple[Path, ...] = field(default=(), compare=False)  # it may be over once one of these has changed
 
 
 Outcome = Landed | Moved | Blocked
@@ -138,7 +140,8 @@ async def _clone(repository: Repository, path: Path, environ: Mapping[str, str])
     clone = Git(git_dir=fresh, own=False, config=_FSYNC, environ=environ)
     how = ("--bare", "--single-branch", "--no-reject-shallow", "--template=", "-q", "--branch", repository.branch)
     await clone.run(
-        *("clone", *how, "--", str(repository.common_dir), str(fresh)), env={"GIT_DEFAULT_REF_FORMAT": "files"}
+        *("clone", *how, *_SERVED, "--", str(repository.common_dir), str(fresh)),
+        env={"GIT_DEFAULT_REF_FORMAT": "files"},
     )
     fresh.rename(path)
 
@@ -247,8 +250,9 @@ class Trunk:
         if not await self._builds_on(to, base):
             return Moved(base)
         places = await checkouts(self._user, self._repository)
-        if busy := next(filter(None, (place.busy_with(self.branch) for place in places)), ""):
-            return Blocked("busy", busy)
+        for place in places:
+            if busy := place.busy_with(self.branch):
+                return Blocked("busy", busy, look=place.marks())
         changes = await self.own.changed(base, to)
         plan = LandingPlan(base=base, to=to, paths=tuple(change.path for change in changes), at=now.timestamp())
         holders = [place for place in places if place.branch == self.ref]
@@ -256,12 +260,11 @@ class Trunk:
             return plan
         if len(holders) > 1 or not holders[0].path.is_dir():
             where = " and ".join(str(place.path) for place in holders)
-            return Blocked(
-                "busy", f"{self.branch} is checked out in {where}: the factory can only keep one, that exists."
-            )
+            why = f"{self.branch} is checked out in {where}: the factory can only keep one, that exists."
+            return Blocked("busy", why, look=tuple(mark for place in holders for mark in place.marks()))
         place = holders[0]
         if kept := await place.uncommitted(changes):
-            return Blocked("dirty", f"Uncommitted work in {place.path} is in the way.", tuple(kept))
+            return Blocked("dirty", f"Uncommitted work in {place.path} is in the way.", tuple(kept), place.marks(kept))
         return replace(plan, checkout=str(place.path), git_dir=str(place.git_dir))
 
     async def land(self, plan: LandingPlan, started: Callable[[LandingPlan], None]) -> Outcome:
@@ -277,7 +280,7 @@ class Trunk:
         await self._send(plan.to, plan.base)
         if lock := await _stays(self._locks(plan)):
             why = f"{lock} exists: another git command runs there; if none does, one died: remove it."
-            return Blocked("locked", why)
+            return Blocked("locked", why, look=(lock,))
         outcome = await (self._fast_forward(plan, begun) if plan.checkout else self._swap(plan, begun))
         if isinstance(outcome, Landed) and self._in_files:
             # It came from here, so it need not be fetched. Died before this line, the next start fetches.
@@ -338,11 +341,11 @@ class Trunk:
         if "would be overwritten" in said or "would lose untracked" in said:
             kind = "dirty" if "local changes" in said else "untracked"
             paths = tuple(line.strip() for line in said.splitlines() if line.startswith("\t"))
-            return Blocked(kind, f"Files in {place.path} are in the way.", paths)
+            return Blocked(kind, f"Files in {place.path} are in the way.", paths, place.marks(paths))
         if "ot possible to fast-forward" in said:
             return Moved(await self.tip())
         if "index.lock" in said and merge.code > 0:
-            return Blocked("locked", said.splitlines()[0])
+            return Blocked("locked", said.splitlines()[0], look=place.marks())
         # A git that ends by itself leaves no lock: then no lock is ours, however young.
         dead = plan if merge.code < 0 else replace(plan, at=math.inf)
         await self._mend(dead, place, torn=True)
@@ -359,7 +362,11 @@ class Trunk:
                 self._unlock(plan)
             tip = await self.tip()
             kind = "failed" if error.code < 0 else "locked"
-            return Moved(tip) if tip != plan.base else Blocked(kind, error.stderr.strip()[-300:] or str(error))
+            return (
+                Moved(tip)
+                if tip != plan.base
+                else Blocked(kind, error.stderr.strip()[-300:] or str(error), look=tuple(self._locks(plan)))
+            )
         # Whoever checked trunk out between our look and the swap has the old files under the new commit.
         places = await checkouts(self._user, self._repository)
         changes = await self.own.changed(plan.base, plan.to)
@@ -427,7 +434,7 @@ class Trunk:
         source = str(self._repository.common_dir)
         how = ("--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--update-shallow", "--no-prune", "-q")
         specs = (f"+{self.ref}:{self.ref}", "+refs/tags/*:refs/tags/*")
-        await user.run("-c", "fetch.pruneTags=false", "fetch", *how, "--", source, *specs)
+        await user.run("-c", "fetch.pruneTags=false", "fetch", *how, *_SERVED, "--", source, *specs)
 
     @faults.during("landing.send")
     async def _send(self, commit: str, have: str) -> None:

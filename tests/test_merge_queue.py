@@ -315,6 +315,41 @@ async def test_an_open_step_is_closed_where_trunk_went_another_way(scene: Scene)
     assert (scene.head(), scene.store.open(Step)) == (theirs, [])
 
 
+async def test_what_blocks_in_a_linked_working_tree_that_holds_trunk_is_looked_at_there(scene: Scene) -> None:
+    linked = scene.folder / "linked"
+    git(scene.root, "checkout", "-q", "-b", "mine")
+    git(scene.root, "worktree", "add", "-q", str(linked), "main")
+    (linked / "story.txt").write_text("mine\n")
+    await scene.submit("one", {"story.txt": "theirs\n"})
+    await scene.settle()
+    assert scene.cards() == [CardKind.LANDING_BLOCKED]
+    seen = scene.queue._seen_in_the_way()
+
+    git(linked, "checkout", "-q", "story.txt")
+
+    assert {Path(path).parent for path, *_ in seen} == {linked, Path(git(linked, "rev-parse", "--absolute-git-dir"))}
+    with anyio.fail_after(5):
+        await scene.queue._rest(seen)
+    await scene.settle()
+    assert (scene.state("one"), scene.cards()) == ("landed", [])
+
+
+async def test_a_unit_that_is_cancelled_while_its_blocked_landing_is_planned_is_asked_about_no_more(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await scene.submit("one", {"story.txt": "theirs\n"})
+
+    async def cancelled_meanwhile(self: Trunk, to: str, *, now: datetime) -> Outcome:
+        unit = advance(scene.unit("one"), UnitState.CANCELLED, now=now)
+        scene.store.write(Event.UNIT_CANCELLED, unit, now=now, unit="one")
+        return Blocked("dirty", "Uncommitted work is in the way.", ("story.txt",))
+
+    monkeypatch.setattr(Trunk, "plan_landing", cancelled_meanwhile)
+    await scene.settle()
+
+    assert (scene.state("one"), scene.cards()) == ("cancelled", [])
+
+
 async def test_a_landing_that_git_fails_at_is_tried_again_later_and_later(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
