@@ -3,6 +3,10 @@ BIN := $(CURDIR)/.venv/bin
 AGENTS := .agents/node_modules/.bin
 CLAUDE := @anthropic-ai/claude-code@2.1.197
 CODEX := @openai/codex@0.169.0
+OPENCODE := opencode-ai@1.18.33
+GEMINI := @google/gemini-cli@0.61.0
+MINI := mini-swe-agent==2.4.6
+AIDER := aider-chat==0.86.2
 
 export PATH := $(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -18,7 +22,7 @@ help:
 	@echo "make chaos   the line, killed at every turn: UNITS=200 KILLS=1000 SEED=… (an hour; far less with fewer)"
 	@echo "make bench   the line against bare git, in three minutes; bench-long: in half an hour"
 	@echo "make simulation  thousands of histories in virtual time: HISTORIES=5000 SEED=first, or SEED=n HISTORIES=1 for one"
-	@echo "make agents  real agent CLIs from npm into .agents/, for the tests marked agents"
+	@echo "make agents  real agent CLIs from npm and PyPI into .agents/, for the tests marked agents"
 	@echo "make lock    requirements.lock anew from pyproject.toml"
 
 test: .venv/ready
@@ -49,12 +53,20 @@ simulation: .venv/ready
 .venv/ready: requirements.lock pyproject.toml .ci/prepare
 	@sh .ci/prepare
 
-agents: .agents/$(subst /,_,$(CLAUDE)_$(CODEX))
+agents: .agents/$(subst /,_,$(CLAUDE)_$(CODEX)_$(OPENCODE)_$(GEMINI)_$(MINI)_$(AIDER))
 
-.agents/$(subst /,_,$(CLAUDE)_$(CODEX)):
+.agents/$(subst /,_,$(CLAUDE)_$(CODEX)_$(OPENCODE)_$(GEMINI)_$(MINI)_$(AIDER)): .venv/ready
 	@command -v npm > /dev/null || { echo "npm is missing: apt-get install npm, or brew install node"; exit 1; }
 	@HOME="$${HOME:-$(CURDIR)/.agents}" npm install --prefix .agents --no-save --no-audit --no-fund --fetch-retries 1 \
-		$(CLAUDE) $(CODEX)
+		$(CLAUDE) $(CODEX) $(OPENCODE) $(GEMINI)
+	@$(BIN)/python -m venv .agents/mini && .agents/mini/bin/pip install --quiet $(MINI) mcp
+	@ln -sf ../../mini/bin/mini $(AGENTS)/mini
+	@for python in python3.12 python3.11; do \
+		if $$python -c 'import ensurepip' > /dev/null 2>&1; then \
+			$$python -m venv .agents/aider && .agents/aider/bin/pip install --quiet $(AIDER) && \
+				ln -sf ../../aider/bin/aider $(AGENTS)/aider; exit; \
+		fi; \
+	done; echo "no aider: it needs Python 3.11 or 3.12"
 	@touch $@
 
 # Nothing of the machine that makes it (index host, paths) is written into the lock.

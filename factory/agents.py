@@ -50,7 +50,11 @@ def find_agents(conventions: Conventions, *, configured: str, path: str, root: P
     if configured and configured not in conventions.runtimes:
         meant = did_you_mean(configured, conventions.runtimes) or "."
         missing[configured] = f"factory.toml names the agent {configured!r}, of which there is no runtime file{meant}"
-    installed = [name for name in conventions.runtimes if name not in missing]
+
+    def rank(name: str) -> bool:  # a shipped one that cannot continue a session comes last
+        return conventions.runtimes[name].where.startswith("shipped") and not the_runtime(name, conventions).resume
+
+    installed = sorted((name for name in conventions.runtimes if name not in missing), key=rank)
     return Agents(default=configured or next(iter(installed), ""), missing=missing, installed=tuple(installed))
 
 

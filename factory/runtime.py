@@ -104,6 +104,9 @@ class OutputRules(_Table):
     tool_close: Selectors = ()
     usage: UsageRules = UsageRules()
     result: Selectors = ()
+    joined: bool = False  # the result comes in pieces: those after the last tool call, put together
+    report: str = ""  # a JSON file in its run dir that it writes at the end: read as one more event
+    done_text: Patterns = ()  # in the end of its plain text: without it, it failed, and only then is trouble looked for
     failed: Selectors = ()  # a true value, or an event that is there
     done_if: Selectors = ()  # the final word: without it the run was cut off
     error: Selectors = ()
@@ -250,7 +253,7 @@ class OutputReader:
 
     def __init__(self, runtime: Runtime, run_dir: Path, *, earlier: Usage | None = None) -> None:
         self._rules, self._limit, self._tail = runtime.output, runtime.limit, Tail(str(run_dir))
-        self._earlier = earlier or Usage()
+        self._earlier, self._report = earlier or Usage(), run_dir / runtime.output.report
         self._seen = Seen(done=not self._rules.done_if)
 
     def read(self, now: datetime, *, ended: bool = False) -> Seen:
@@ -264,8 +267,18 @@ class OutputReader:
             if self._rules.format == "text":
                 self._alive(now)
         if ended:
-            self._trouble(self._seen.tail, now)
+            self._end(now)
         return replace(self._seen)
+
+    def _end(self, now: datetime) -> None:
+        """What only the end of the run tells: its report, and how its plain text ends."""
+        with suppress(OSError, ValueError, RecursionError):
+            if self._rules.report and isinstance(event := json.loads(self._report.read_bytes()), dict):
+                self._take(event, now)
+        if self._rules.done_text:
+            self._seen.done = any(pattern.search(self._seen.tail) for pattern in self._rules.done_text)
+        if not (self._rules.done_text and self._seen.done):
+            self._trouble(self._seen.tail, now)
 
     def _event(self, line: bytes, now: datetime) -> bool:
         """Read a line as an event; false where it is none."""
@@ -286,7 +299,11 @@ class OutputReader:
         opened, closed = (frozenset(map(str, _all(part, event))) for part in (rules.tool_open, rules.tool_close))
         seen.tools = (seen.tools | opened) - closed
         seen.usage = self._usage(event)
-        seen.result = _last(rules.result, event, seen.result)
+        if rules.joined:
+            said = "" if opened or closed else seen.result
+            seen.result = said + "".join(map(str, _all(rules.result, event)))
+        else:
+            seen.result = _last(rules.result, event, seen.result)
         seen.failed = bool(_last(rules.failed, event, seen.failed))
         seen.done = bool(_last(rules.done_if, event, seen.done))
         for text in map(str, _all(rules.error, event)):

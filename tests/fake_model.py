@@ -1,4 +1,4 @@
-"""A scripted model on 127.0.0.1 for the real agent CLIs: Anthropic messages and OpenAI responses, streamed.
+"""A scripted model on 127.0.0.1 for the real agent CLIs: Anthropic messages, OpenAI chat and responses, Gemini.
 
 Each step answers one request; which one is told by the model turns in the request's history, so a resumed session
 goes on where it was. Past the end the last step repeats.
@@ -29,7 +29,8 @@ def write_file(path: str, content: str) -> Step:
 
 
 def fail(status: int, *, kind: str = "error", **more: Any) -> Step:
-    return {"status": status, "headers": more.pop("headers", {}), "body": {"type": kind, "message": kind, **more}}
+    body = {"type": kind, "message": kind, "code": status, "status": kind.upper(), **more}
+    return {"status": status, "headers": more.pop("headers", {}), "body": body}
 
 
 def hang() -> Step:
@@ -47,7 +48,7 @@ class FakeModel:
         self.url = ""
 
     def step(self, request: dict[str, Any]) -> Step:
-        if not request.get("tools"):
+        if not request.get("tools") and "file listing" not in json.dumps(request):  # aider's way to have files edited
             return say("ok")  # a side request, for a title
         self.requests.append(request)
         self.asked.release()
@@ -81,8 +82,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if "count_tokens" in self.path:
-            self._answer(200, b'{"input_tokens": 1}')
+        if "count_tokens" in self.path or "countTokens" in self.path:
+            self._answer(200, b'{"input_tokens": 1, "totalTokens": 1}')
             return
         step = self.model.step(request)
         if step.get("hang"):
@@ -91,9 +92,21 @@ class _Handler(BaseHTTPRequestHandler):
             body = json.dumps({"type": "error", "error": step["body"]}).encode()
             self._answer(step["status"], body, headers=step["headers"])
         else:
-            events = _anthropic(step) if "messages" in request else _openai(step, request)
-            lines = "".join(f"event: {name}\ndata: {json.dumps({'type': name} | data)}\n\n" for name, data in events)
-            self._answer(200, lines.encode(), kind="text/event-stream")
+            kind, told = self._told(step, request)
+            self._answer(200, told.encode(), kind=kind)
+
+    def _told(self, step: Step, request: dict[str, Any]) -> tuple[str, str]:
+        if self.path.endswith("/chat/completions"):
+            chunks = _chat(step, request)
+            if not request.get("stream"):
+                return "application/json", json.dumps(_whole(chunks))
+            return "text/event-stream", "".join(f"data: {json.dumps(each)}\n\n" for each in chunks) + "data: [DONE]\n\n"
+        if "contents" in request:
+            told = json.dumps(_gemini(step))
+            return ("text/event-stream", f"data: {told}\n\n") if "alt=sse" in self.path else ("application/json", told)
+        events = _anthropic(step) if "messages" in request else _openai(step, request)
+        lines = (f"event: {name}\ndata: {json.dumps({'type': name} | data)}\n\n" for name, data in events)
+        return "text/event-stream", "".join(lines)
 
     def _answer(self, status: int, body: bytes, *, kind: str = "application/json", headers: Any = None) -> None:
         self.send_response(status)
@@ -107,8 +120,46 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _turns(request: dict[str, Any]) -> int:
-    items = request.get("messages") or request.get("input") or []
-    return sum(item.get("role") == "assistant" or item.get("type") in CALLS for item in items)
+    if not request.get("tools"):
+        return 0  # aider: its examples look like turns
+    items = request.get("messages") or request.get("input") or request.get("contents") or []
+    return sum(item.get("role") in ("assistant", "model") or item.get("type") in CALLS for item in items)
+
+
+def _chat(step: Step, request: dict[str, Any]) -> list[dict[str, Any]]:
+    """One answer in pieces, the last of them its usage."""
+    names = {tool["function"]["name"] for tool in request.get("tools") or ()}
+    delta: dict[str, Any] = {"role": "assistant", "content": step.get("text", "")}
+    command = step.get("command", "")
+    if names == {"bash"} and "text" in step:  # mini-swe-agent has no other way to end
+        command = f"echo COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT; echo '{step['text']}'"
+    if command and names:
+        arguments = json.dumps({"command": command, "description": "work"})
+        call = {"name": "bash", "arguments": arguments}
+        delta["tool_calls"] = [{"index": 0, "id": f"call_{id(step)}", "type": "function", "function": call}]
+    elif command:
+        delta["content"] = "hello.txt\n```\nhi\n```\n"  # no tools: a listing of the file
+    reason = "tool_calls" if "tool_calls" in delta else "stop"
+    head = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "fake-model"}
+    usage = {"prompt_tokens": 1000, "completion_tokens": 50, "total_tokens": 1050}
+    return [
+        head | {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]},
+        head | {"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]},
+        head | {"choices": [], "usage": usage},
+    ]
+
+
+def _whole(chunks: list[dict[str, Any]]) -> dict[str, Any]:
+    said, end, last = chunks
+    choice = {"index": 0, "message": said["choices"][0]["delta"], "finish_reason": end["choices"][0]["finish_reason"]}
+    return last | {"object": "chat.completion", "choices": [choice]}
+
+
+def _gemini(step: Step) -> dict[str, Any]:
+    call = {"functionCall": {"name": "run_shell_command", "args": {"command": step.get("command", "")}}}
+    content = {"role": "model", "parts": [{"text": step["text"]} if "text" in step else call]}
+    usage = {"promptTokenCount": 1000, "candidatesTokenCount": 50, "totalTokenCount": 1050}
+    return {"candidates": [{"content": content, "finishReason": "STOP", "index": 0}], "usageMetadata": usage}
 
 
 def _anthropic(step: Step) -> Events:

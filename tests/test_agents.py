@@ -102,12 +102,13 @@ def test_a_runtime_that_is_not_there_is_refused_with_those_that_are() -> None:
 
 
 def test_the_shipped_runtimes_are_good_and_nothing_else_is_needed_for_them(tmp_path: Path) -> None:
-    for name in ("claude", "codex"):
+    names = ("claude", "codex", "gemini", "opencode", "aider", "mini")
+    for name in names:
         program(tmp_path / "bin", name)
 
     agents = found(tmp_path, overlay({}, read_shipped()))
 
-    assert agents == Agents(default="claude", missing={}, installed=("claude", "codex"))
+    assert agents == Agents(default="claude", missing={}, installed=names)
 
 
 def test_a_repositorys_own_runtime_comes_before_the_shipped_ones(tmp_path: Path) -> None:

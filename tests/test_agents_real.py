@@ -3,6 +3,7 @@
 FACTORY_TEST_AGENTS names the folder that has the CLIs, unless they are on PATH.
 """
 
+import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -17,13 +18,14 @@ from anyio import to_thread
 from factory.process import Child, Command, Exit, start
 from factory.runtime import OutputReader, Runtime, Seen, Usage, environment, find, invocation, parse_runtime
 from tests.fake_model import FakeModel, Step, fail, fake_model, hang, say, shell, write_file
+from tests.git_repo import make_repo
 
 pytestmark = pytest.mark.agents
 
 ROOT = Path(__file__).parents[1]
 PATH = os.pathsep.join([os.environ.get("FACTORY_TEST_AGENTS", ""), os.environ["PATH"]])
 EPOCH = 1_900_000_000
-NAMES = ("claude", "codex")
+NAMES = ("claude", "codex", "opencode", "gemini", "mini", "aider")
 
 
 @dataclass
@@ -41,7 +43,11 @@ class Agent:
         run_dir.mkdir()
         (run_dir / "prompt.md").write_text("Do it.\n")
         argv, stdin = invocation(
-            self.runtime, run_dir=run_dir, workspace=self.workspace, model="fake-model", session=session
+            self.runtime,
+            run_dir=run_dir,
+            workspace=self.workspace,
+            model=MODELS.get(self.runtime.name, "fake-model"),
+            session=session,
         )
         program = find(argv[0], path=PATH, root=ROOT)
         own = {"HOME": str(self.folder / "home"), "PATH": PATH, **self.own}
@@ -72,15 +78,44 @@ class Agent:
         return self.folder / "workspace"
 
     def _provider(self, model: FakeModel) -> dict[str, str]:
-        if "ANTHROPIC_*" in self.runtime.env:
-            return {"ANTHROPIC_BASE_URL": model.url}
-        settings = self.folder / "home" / ".codex" / "config.toml"
-        settings.parent.mkdir(exist_ok=True)
-        settings.write_text(
-            'model_provider = "fake"\n[model_providers.fake]\nname = "fake"\nenv_key = "OPENAI_API_KEY"\n'
-            f'wire_api = "responses"\nbase_url = "{model.url}/v1"\nrequest_max_retries = 0\nstream_max_retries = 0\n'
-        )
-        return {}
+        """What tells it where its model is."""
+        home = self.folder / "home"
+        match self.runtime.name:
+            case "codex":
+                _write(
+                    home / ".codex/config.toml",
+                    'model_provider = "fake"\n[model_providers.fake]\nname = "fake"\nenv_key = "OPENAI_API_KEY"\n'
+                    f'wire_api = "responses"\nbase_url = "{model.url}/v1"\n'
+                    "request_max_retries = 0\nstream_max_retries = 0\n",
+                )
+            case "opencode":
+                options = {"baseURL": f"{model.url}/v1", "apiKey": "dummy"}
+                models = {"fake-model": {"limit": {"context": 200000, "output": 8000}}}
+                provider = {"npm": "@ai-sdk/openai-compatible", "options": options, "models": models}
+                settings = {"autoupdate": False, "share": "disabled", "provider": {"fake": provider}}
+                _write(home / ".config/opencode/opencode.json", json.dumps(settings))
+            case "gemini":
+                general = {"enableAutoUpdate": False, "maxAttempts": 1}
+                auth = {"auth": {"selectedType": "gemini-api-key"}}
+                quiet = {"usageStatisticsEnabled": False}
+                _write(
+                    home / ".gemini/settings.json", json.dumps({"security": auth, "general": general, "privacy": quiet})
+                )
+        return {
+            "ANTHROPIC_BASE_URL": model.url,
+            "OPENAI_API_BASE": f"{model.url}/v1",
+            "GOOGLE_GEMINI_BASE_URL": model.url,
+            "npm_config_registry": "http://127.0.0.1:9",  # nothing is fetched
+        }
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+MODELS = {"opencode": "fake/fake-model", "mini": "openai/fake-model", "aider": "openai/fake-model"}
+KEYS = {f"{name}_API_KEY": "dummy" for name in ("ANTHROPIC", "OPENAI", "GEMINI")}
 
 
 def agent_named(name: str, folder: Path) -> Agent:
@@ -89,10 +124,9 @@ def agent_named(name: str, folder: Path) -> Agent:
     if shutil.which(str(runtime.command[0]), path=PATH) is None:
         pytest.skip(f"{name} is neither in FACTORY_TEST_AGENTS nor on PATH")
     (folder / "home").mkdir()
-    (folder / "workspace").mkdir()
-    return Agent(
-        runtime, folder, {"ANTHROPIC_API_KEY": "dummy", "OPENAI_API_KEY": "dummy", "CLAUDE_CODE_MAX_RETRIES": "0"}
-    )
+    make_repo(folder / "workspace", {"README": "here\n"})
+    fewer = {"CLAUDE_CODE_MAX_RETRIES": "0", "MSWEA_MODEL_RETRY_STOP_AFTER_ATTEMPT": "1"}
+    return Agent(runtime, folder, KEYS | fewer)
 
 
 @pytest.fixture(params=NAMES)
@@ -103,15 +137,18 @@ def agent(request: pytest.FixtureRequest, tmp_path: Path) -> Agent:
 async def test_a_run_does_its_work_and_says_so(agent: Agent) -> None:
     ended, seen = await agent.run(write_file("hello.txt", "hi\n"), say("All done."))
 
-    assert (ended.code, seen.good, seen.result) == (0, True, "All done.")
+    assert (ended.code, seen.good) == (0, True)
     assert (agent.workspace / "hello.txt").read_text() == "hi\n"
-    assert (seen.usage.input, seen.usage.output) == (2000, 100)
     assert (seen.tools, seen.limited, seen.unauthorized) == (frozenset(), False, False)
     assert seen.first
-    assert seen.session
+    if agent.runtime.output.result:  # aider gives one answer, and tells no number that could be added
+        assert (seen.result.strip(), seen.usage.input, seen.usage.output) == ("All done.", 2000, 100)
+    assert bool(seen.session) is bool(agent.runtime.resume)
 
 
 async def test_a_session_is_resumed_and_only_its_own_use_is_counted(agent: Agent) -> None:
+    if not agent.runtime.resume:
+        pytest.skip(f"{agent.runtime.name} cannot continue a session")
     _, before = await agent.run(say("First."), say("Second."))
 
     ended, seen = await agent.run(say("First."), say("Second."), session=before.session, earlier=before.usage)
@@ -121,17 +158,20 @@ async def test_a_session_is_resumed_and_only_its_own_use_is_counted(agent: Agent
 
 
 async def test_a_refused_login_is_seen(agent: Agent) -> None:
-    ended, seen = await agent.run(fail(401, kind="authentication_error"))
+    _, seen = await agent.run(fail(401, kind="authentication_error"))
 
-    assert (ended.code, seen.good, seen.unauthorized, seen.limited) == (1, False, True, False)
+    assert (seen.good, seen.unauthorized, seen.limited) == (False, True, False)
 
 
 @pytest.mark.parametrize("status", [429, 500, 529])
 async def test_a_busy_server_is_a_limit_and_not_a_failed_attempt(agent: Agent, status: int) -> None:
-    ended, seen = await agent.run(fail(status, kind="overloaded_error"))
+    if agent.runtime.name in ("opencode", "aider"):
+        pytest.skip(f"{agent.runtime.name} tries again by itself for more than a minute")
 
-    assert (ended.code, seen.good, seen.limited, seen.unauthorized) == (1, False, True, False)
-    assert seen.error
+    _, seen = await agent.run(fail(status, kind="overloaded_error"))
+
+    assert (seen.good, seen.limited, seen.unauthorized) == (False, True, False)
+    assert seen.error or seen.tail
 
 
 async def test_the_reset_of_a_usage_limit_is_told_by_claude(tmp_path: Path) -> None:
@@ -165,6 +205,8 @@ async def test_a_run_that_waits_for_its_model_is_stopped(agent: Agent) -> None:
 
 
 async def test_a_run_that_is_killed_in_a_tool_leaves_nothing_behind(agent: Agent) -> None:
+    if agent.runtime.name == "aider":
+        pytest.skip("aider runs no tools")
     signs = agent.workspace / "signs"
     os.mkfifo(signs)
     with fake_model(shell("echo $$ > signs; sleep 300"), say("never")) as model:
@@ -177,4 +219,6 @@ async def test_a_run_that_is_killed_in_a_tool_leaves_nothing_behind(agent: Agent
 
     assert (ended.cause, ended.left, seen.good) == ("stopped", 0, False)
     assert not Path(f"/proc/{pid}").exists()
-    assert seen.session
+    assert bool(seen.session) is (
+        agent.runtime.name not in ("mini", "opencode")
+    )  # the one has none, the other tells late

@@ -100,12 +100,14 @@ def seen(runtime: Runtime, folder: Path, *lines: str, earlier: Usage | None = No
 
 
 @pytest.mark.parametrize("file", sorted(SHIPPED.glob("*.toml")), ids=lambda file: file.stem)
-def test_a_shipped_runtime_is_well_formed_and_can_resume(file: Path) -> None:
+def test_a_shipped_runtime_is_well_formed(file: Path) -> None:
     runtime = parse_runtime(file.stem, file.read_text(), where=file.name)
 
     assert runtime.name == file.stem
-    assert runtime.resume
-    assert runtime.instructions
+    assert bool(runtime.resume) is bool(runtime.output.session)
+    assert runtime.limit.patterns
+    assert runtime.limit.login
+    assert runtime.exit
 
 
 def test_a_runtime_needs_a_command_only() -> None:
@@ -337,6 +339,45 @@ def test_steps_are_summed_where_the_file_says_so(tmp_path: Path) -> None:
     told = seen(runtime, tmp_path, '{"type":"step","in":5,"usd":0.5}', '{"type":"step","in":7,"usd":0.25}')
 
     assert told.usage == Usage(12, 0, 0.75)
+
+
+def test_a_result_in_pieces_is_what_was_said_after_the_last_tool(tmp_path: Path) -> None:
+    said = '{"type":"message","role":"assistant","content":"%s"}'
+    tool = ('{"type":"tool_use","tool_id":"t1"}', '{"type":"tool_result","tool_id":"t1"}')
+    result = '{"type":"result","status":"success","stats":{"input_tokens":3}}'
+
+    told = seen(shipped("gemini"), tmp_path, said % "Let me look.", *tool, said % "All ", said % "done.", result)
+
+    assert (told.result, told.good, told.usage.input, told.tools) == ("All done.", True, 3, frozenset())
+
+
+def test_the_report_that_a_program_leaves_at_its_end_is_read_as_an_event(tmp_path: Path) -> None:
+    reply = {"response": {"usage": {"prompt_tokens": 10, "completion_tokens": 2}}}
+    info = {"exit_status": "Submitted", "submission": "Fixed.", "model_stats": {"instance_cost": 0.5}}
+    report = {"info": info, "messages": [{"extra": reply}, {"extra": {}}, {"extra": reply}]}
+
+    without = seen(shipped("mini"), tmp_path, "step 1")
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    told = seen(shipped("mini"), tmp_path, "step 1")
+
+    assert (without.good, told.good, told.result) == (False, True, "Fixed.")
+    assert told.usage == Usage(20, 4, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("end", "good", "limited"),
+    [
+        ("litellm.RateLimitError: busy\nRetrying in 0.2 seconds\nDone.\nTokens: 593 sent, 3 received.", True, False),
+        ("litellm.RateLimitError: busy", False, True),
+        ("Nothing of the kind", False, False),
+    ],
+)
+def test_a_program_that_ends_with_0_whatever_happened_is_judged_by_how_its_text_ends(
+    tmp_path: Path, end: str, good: bool, limited: bool
+) -> None:
+    told = seen(shipped("aider"), tmp_path, "Aider v0", end)
+
+    assert (told.good, told.limited) == (good, limited)
 
 
 @pytest.mark.parametrize("line", ["{", "[]", '"x"', "null", "{}", '{"type":[]}', "\0", "[" * 5000, '{"type":"result"'])
