@@ -35,7 +35,7 @@ class Places:
     @property
     def worked(self) -> bool:
         """Whether a daemon has worked here: then there was a store."""
-        return self.git.exists() or any((self.home / "attempts").glob("*"))
+        return self.git.exists() or any((self.home / "attempts").glob("*/*"))
 
     def unit_dir(self, unit: str) -> Path:
         """The task file of one unit, named as its source, and the run dirs of its attempts."""

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from factory.places import Places, places
+from factory.errors import RepositoryError
+from factory.places import Places, check_writable, places
 
 
 def test_the_factory_lies_in_the_checkout_and_its_lock_in_the_common_git_dir() -> None:
@@ -56,3 +57,25 @@ def test_without_a_usable_state_folder_it_is_the_one_in_home(state: dict[str, st
 
 def test_without_a_home_the_users_own_is_asked_for() -> None:
     assert places(Path("/r"), Path("/r"), {}).work.is_absolute()
+
+
+@pytest.mark.parametrize(
+    ("made", "worked"), [("attempts/stray", False), ("attempts/fix/1", True), ("git", True), ("judged/x", False)]
+)
+def test_a_factory_has_worked_where_it_has_a_repository_or_a_run_dir(tmp_path: Path, made: str, worked: bool) -> None:
+    where = Places(root=tmp_path, common_dir=tmp_path / ".git", work=tmp_path / "work")
+
+    (where.home / made).mkdir(parents=True)
+
+    assert where.worked is worked
+
+
+@pytest.mark.parametrize("name", ["work", "inbox"])
+def test_what_stands_in_the_way_of_a_folder_is_said_and_nothing_is_made(tmp_path: Path, name: str) -> None:
+    where = Places(root=tmp_path, common_dir=tmp_path / ".git", work=tmp_path / "work" / "shop")
+    (tmp_path / name).touch()
+
+    with pytest.raises(RepositoryError, match=f"{tmp_path}/{name} is none, or cannot be written"):
+        check_writable(where)
+
+    assert [path.name for path in tmp_path.iterdir()] == [name]
