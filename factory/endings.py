@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import takewhile
 
 from factory import cards as words
 from factory import triage
@@ -22,6 +23,8 @@ from factory.records import Attempt, CardKind, Hook, Task, Verdict
 from factory.task_file import parse
 from factory.triage import Move, Next
 from factory.unit import FINAL, SPENDS, EndReason, Unit, UnitState, advance
+
+DEFAULTS_IN_A_ROW = 3  # questions that may answer themselves: asking costs no attempt, so more could go on for ever
 
 
 class Endings:
@@ -54,9 +57,10 @@ class Endings:
                 moved: tuple[Unit, ...] = ()
             else:
                 spent = replace(unit, spent=self._spent(attempt), submission="", resume=False)
-                move = triage.next_move(
-                    reason, spent, limit=self.limit(unit), lost_in_a_row=self._lost_in_a_row(attempt)
-                )
+                row = self._in_a_row(attempt)
+                if ask and reason is EndReason.ASKED and row > DEFAULTS_IN_A_ROW:
+                    ask = replace(ask, default="", deadline_s=0)
+                move = triage.next_move(reason, spent, limit=self.limit(unit), lost_in_a_row=row)
                 moved = (self._moved(spent, move, attempt, ask, until, at),)
             self._store.write(
                 Event.ATTEMPT_ENDED,
@@ -181,16 +185,10 @@ class Endings:
         others = [each for each in self._store.select(Attempt, unit=attempt.unit) if each.number != attempt.number]
         return sum(each.reason is not None and SPENDS[each.reason] for each in (*others, attempt))
 
-    def _lost_in_a_row(self, attempt: Attempt) -> int:
-        if attempt.reason is not EndReason.LOST:
-            return 0
+    def _in_a_row(self, attempt: Attempt) -> int:
+        """How many attempts, this one the last, ended for the same reason."""
         earlier = [each for each in self._store.select(Attempt, unit=attempt.unit) if each.number < attempt.number]
-        count = 1
-        for each in reversed(earlier):
-            if each.reason is not EndReason.LOST:
-                break
-            count += 1
-        return count
+        return 1 + sum(1 for _ in takewhile(lambda each: each.reason is attempt.reason, reversed(earlier)))
 
     def _unit(self, name: str) -> Unit:
         unit = self._store.get(Unit, name)

@@ -44,14 +44,13 @@ def note_end(
     agent, limited = attempt.agent, attempt.reason is EndReason.LIMIT
     if agent == NO_AGENT or attempt.reason in NO_SIGN:
         return None
+    if not limited and (attempt.tree or attempt.reason not in NOTHING):
+        _worked(store, escalations, agent, now)
+        return None
+    if not limited and (attempt.end or now) - attempt.start >= AT_ONCE:
+        return None  # neither: it took its time
     known = _known(store)
     before = known.get(agent, {"row": 0, "units": []})
-    if not limited and not _did_nothing(attempt, now):
-        if agent in known:
-            _write(store, {name: row for name, row in known.items() if name != agent}, now)
-            for cause in ("failing", "runtime"):
-                escalations.close(f"{cause}:{agent}", now=now, why=f"an attempt of {agent} worked")
-        return None
     row, units = int(before["row"]), list(before["units"])
     if not limited or (reset is not None and reset <= now):  # else it is told when it may go on
         row, units = row + 1, [*(each for each in units if each != attempt.unit), attempt.unit][-UNITS:]
@@ -66,8 +65,12 @@ def note_end(
     return until if limited else None
 
 
-def _did_nothing(attempt: Attempt, now: datetime) -> bool:
-    return attempt.reason in NOTHING and not attempt.tree and (attempt.end or now) - attempt.start < AT_ONCE
+def _worked(store: Store, escalations: Escalations, agent: str, now: datetime) -> None:
+    known = _known(store)
+    if known.pop(agent, None):
+        _write(store, known, now)
+    for cause in ("failing", "runtime"):
+        escalations.close(f"{cause}:{agent}", now=now, why=f"an attempt of {agent} worked")
 
 
 def _known(store: Store) -> dict[str, Mapping[str, Any]]:

@@ -10,7 +10,7 @@ from factory import cards as words
 from factory.endings import Endings
 from factory.errors import Fenced
 from factory.journal import Event
-from factory.records import Attempt, CardKind, Hook, Remark, Verdict
+from factory.records import Attempt, Card, CardKind, Hook, Remark, Verdict
 from factory.unit import FINAL, SPENDS, EndReason, UnitState
 from tests.on_record import NOW, OnRecord, later
 
@@ -209,6 +209,16 @@ def test_another_end_in_between_begins_the_count_anew(line: OnRecord, endings: E
     states = [lose(line, endings, number, reason) for number, reason in enumerate([R.LOST, R.LOST, R.EMPTY, R.LOST], 1)]
 
     assert HELD not in states
+
+
+def test_a_fourth_question_in_a_row_waits_for_a_person_whatever_its_default(line: OnRecord, endings: Endings) -> None:
+    for number in range(1, 5):
+        attempt = line.running(number=number)
+        asked = words.question(line.the_unit(), "A or B?", ["A", "B"], default="1", deadline_s=1)
+        endings.finish(ended(attempt, R.ASKED), hook=line.the_hook(), at=NOW, ask=asked)
+
+    assert [card.default for card in line.store.select(Card)] == ["1", "1", "1", ""]
+    assert line.store.select(Card)[-1].deadline is None
 
 
 def test_after_a_crash_loop_try_again_gives_a_whole_round(line: OnRecord, endings: Endings) -> None:

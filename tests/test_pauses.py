@@ -71,7 +71,7 @@ def test_one_unit_that_fails_all_the_time_is_that_units_affair(line: Line) -> No
     assert (line.rests(), line.open_cards()) == ({}, [])
 
 
-@pytest.mark.parametrize("how", [{"reason": "gate_red", "tree": "t"}, {"reason": "crashed", "took": 300}])
+@pytest.mark.parametrize("how", [{"reason": "gate_red", "tree": "t"}, {"tree": "t"}, {"reason": "asked"}])
 def test_an_attempt_that_works_ends_the_row_and_closes_the_card(line: Line, how: dict[str, object]) -> None:
     for name in "abc":
         line.ends(name)
@@ -87,6 +87,7 @@ def test_what_says_nothing_about_the_runtime_is_not_counted(line: Line, reason: 
     for name in ("a", "b"):
         line.ends(name)
     line.ends("c", reason)
+    line.ends("c", "crashed", took=300)
     assert line.rests() == {}
 
     line.ends("d")

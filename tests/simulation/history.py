@@ -100,11 +100,18 @@ class Told:
 
 def play(plan: Plan) -> Told:
     """Play one history; raise Broken (or whatever broke) where a law did not hold."""
+    return history_of(plan).told()
+
+
+def history_of(plan: Plan) -> "History":
+    """The history, played."""
     clock = Clock()
+    history = History(plan, clock)
     set_clock = CLOCK.set(clock.wall)
     kept, process.end = process.end, _ended
     try:
-        return anyio.run(_History(plan, clock).play, backend_options={"loop_factory": clock.loop})
+        anyio.run(history.play, backend_options={"loop_factory": clock.loop})
+        return history
     except BaseExceptionGroup as group:
         raise _first(group) from group
     finally:
@@ -124,7 +131,9 @@ def _first(group: BaseException) -> BaseException:
     return group
 
 
-class _History:
+class History:
+    """What is played."""
+
     def __init__(self, plan: Plan, clock: Clock) -> None:
         self.plan, self.clock = plan, clock
         self.store = MemoryStore()
@@ -136,7 +145,8 @@ class _History:
         self.downtime = 0.5
         self.names: list[str] = []
 
-    async def play(self) -> Told:
+    async def play(self) -> None:
+        """From the first start until all units are final."""
         async with anyio.create_task_group() as group:
             group.start_soon(self._daemons)
             async with anyio.create_task_group() as busy:
@@ -145,6 +155,9 @@ class _History:
             await self._calm()
             group.cancel_scope.cancel()
         self.laws.at_the_end()
+
+    def told(self) -> Told:
+        """How much it was."""
         started, landed = len(self.world.started), len(self.world.landed)
         return Told(self.laws.steps, started, landed, self.deaths, int(self.clock.elapsed))
 
@@ -241,18 +254,18 @@ def _some(things: Sequence[Any], which: int) -> Any:
     return things[which % len(things)] if things else None
 
 
-def _answer(history: _History, which: int) -> None:
+def _answer(history: History, which: int) -> None:
     if card := _some(history.store.open(Card), which):
         history.ask("answer", card=card.id, option=_some(card.options, which // 7).key)
 
 
-def _say(history: _History, which: int) -> None:
+def _say(history: History, which: int) -> None:
     if card := _some(history.store.open(Card), which):
         history.ask("answer", card=card.id, text="do it the other way")
 
 
 def _to_a_unit(kind: str, **more: str) -> Any:
-    def deed(history: _History, which: int) -> None:
+    def deed(history: History, which: int) -> None:
         if unit := _some(history.store.select(Unit), which):
             history.ask(kind, unit=unit.id, **more)
 
@@ -264,7 +277,7 @@ def _asks(kind: str) -> Any:
 
 
 def _commits(**files: str) -> Any:
-    def deed(history: _History, which: int) -> None:
+    def deed(history: History, which: int) -> None:
         world = history.world
         if not world.gone:
             below = world.commits[world.reflog[-1]]
@@ -273,7 +286,7 @@ def _commits(**files: str) -> Any:
     return deed
 
 
-def _mend_trunk(history: _History, which: int) -> None:
+def _mend_trunk(history: History, which: int) -> None:
     world = history.world
     if not world.gone:
         below = world.commits[world.reflog[-1]]
@@ -284,46 +297,46 @@ def _mend_trunk(history: _History, which: int) -> None:
         world.reflog.append(world.commit(below.id, files, said=str(world.clock.elapsed)).id)
 
 
-def _take_back(history: _History, which: int) -> None:
+def _take_back(history: History, which: int) -> None:
     world = history.world
     if not world.gone and (below := world.commits[world.reflog[-1]].parent):
         world.reflog.append(below)
 
 
 def _sets(**values: Any) -> Any:
-    def deed(history: _History, which: int) -> None:
+    def deed(history: History, which: int) -> None:
         for name, value in values.items():
             setattr(history.world, name, value)
 
     return deed
 
 
-def _dirty(history: _History, which: int) -> None:
+def _dirty(history: History, which: int) -> None:
     history.world.dirty.add(_some(["shared.txt", "u0.txt", "u1.txt", "u2.txt"], which))
 
 
-def _workers(history: _History, which: int) -> None:
+def _workers(history: History, which: int) -> None:
     history.settings |= {"workers": which % 4 + 1}
     if history.line:
         history.line.live.settings = replace_settings(history, which % 4 + 1)
         history.line.live.ring_all()
 
 
-def replace_settings(history: _History, workers: int) -> Any:
+def replace_settings(history: History, workers: int) -> Any:
     assert history.line is not None
     return history.line.live.settings.model_copy(update={"workers": workers})
 
 
-def _jump(history: _History, which: int) -> None:
+def _jump(history: History, which: int) -> None:
     history.clock.jump([-86_400, 86_400, -3600, 3600, -90, 90, -1, 1][which % 8])
 
 
-def _damage(history: _History, which: int) -> None:
+def _damage(history: History, which: int) -> None:
     if unit := _some(history.store.select(Unit, state="queued"), which):
         history.world.damaged.add(unit.submission)
 
 
-def _spoil(history: _History, which: int) -> None:
+def _spoil(history: History, which: int) -> None:
     """Another release comes that refuses a task file which the one before took."""
     if unit := _some(history.store.open(Unit), which):
         task = history.store.get(records.Task, unit.id)
@@ -333,7 +346,7 @@ def _spoil(history: _History, which: int) -> None:
 
 
 def _stops(how: Stopping) -> Any:
-    def deed(history: _History, which: int) -> None:
+    def deed(history: History, which: int) -> None:
         if history.line:
             history.downtime = [0.5, 60.0, 3600.0][which % 3]
             history.line.live.stopping = how
@@ -342,7 +355,7 @@ def _stops(how: Stopping) -> Any:
     return deed
 
 
-def _reboot(history: _History, which: int) -> None:
+def _reboot(history: History, which: int) -> None:
     world = history.world
     for agent in world.agents.values():
         if agent.ends > world.clock.elapsed:

@@ -28,7 +28,7 @@ from factory.outbox import Outbox, Question
 from factory.places import Places
 from factory.pool import Pool
 from factory.process import Exit
-from factory.records import Fact, Hook, R, Record
+from factory.records import Attempt, Fact, Hook, R, Record
 from factory.requests import Requests
 from factory.rescue import Rescue
 from factory.settings import Settings
@@ -171,6 +171,10 @@ class SimulatedWorker(Worker):
         self.hand.life.point()
         self._settle(trip, attempt, box, seen, missing=ended.cause == "unstartable")
 
+    async def _rescued(self, lost: Attempt, aside: Any) -> Attempt:
+        await self.hand.step(0.2)
+        return lost
+
 
 class Line:
     """All the objects of one daemon; a new one for each start."""
@@ -268,3 +272,6 @@ class _Nowhere:
 
     def abandon(self, name: str) -> Path:
         return ROOT / name
+
+    def at(self, name: str) -> Any:
+        return name

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.simulation.agents import KINDS
-from tests.simulation.history import DEEDS, HEADS, Deed, Plan, Task, fails, plan_of, play, shrink
+from tests.simulation.history import DEEDS, HEADS, Deed, Plan, Task, fails, history_of, plan_of, play, shrink
 
 HISTORIES = int(os.environ.get("HISTORIES", "25"))
 FIRST = int(os.environ.get("SEED", "1"))
@@ -63,3 +63,21 @@ def test_whatever_a_seed_stands_for_the_laws_hold_after_every_step() -> None:
 
     seconds = time.monotonic() - began
     print(f"\n{60 * told['histories'] / seconds:.0f} histories a minute: {dict(told)}")
+
+
+@pytest.mark.parametrize("kind", ["crashing", "lazy", "no login", "unstartable", "lost", "stale limit"])
+def test_agents_that_do_nothing_are_started_ever_more_rarely_while_nobody_looks(kind: str) -> None:
+    tasks = tuple(Task(0.0, "", (kind,) * 200) for _ in range(30))
+
+    history = history_of(Plan(1, tasks, (Deed(6 * 3600.0, "mend setup", 0),), workers=3))
+
+    starts = [at for at, *_ in history.world.started if at < 6 * 3600]
+    in_any_ten_minutes = [sum(at <= other < at + 600 for other in starts) for at in starts if at > 600]
+    assert max(in_any_ten_minutes) <= 3 * 2 + 3
+    assert history.world.landed
+
+
+def test_an_agent_that_asks_for_ever_and_answers_itself_is_stopped_by_a_card() -> None:
+    history = history_of(Plan(1, (Task(0.0, "", ("asking with default",) * 50),), (Deed(36_000.0, "mend setup", 0),)))
+
+    assert len([at for at, *_ in history.world.started if at < 36_000]) == 4
