@@ -9,8 +9,8 @@ import sqlite3
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,8 @@ Step = tuple[Callable[[], object], Callable[[], object]]
 class Day:
     """One repository, its person, and the units of the day."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, twice: bool = False) -> None:
+        """`twice`: whatever happens on a day happens two times, for the second passages."""
         more = {
             "conventions__workspace__setup.sh": SETUP,
             "conventions__runtimes__absent.toml": 'command = ["absent"]\n',
@@ -49,25 +50,36 @@ class Day:
         self._steps: list[Step] = []
         self._left: list[Step] = []  # of the steps, with this daemon
         self._dropped: dict[str, list[str]] = {}
-        self._never = {"wrong"}
+        self.twice = twice
+        self._never = set(self.names("wrong"))
         self._branch = "main"
         self._config = (self.line.root / ".git/config").read_bytes()
         self.drop()
+        if twice:
+            self.once(lambda: self.told("trunk.moved"), lambda: self._commit("line 9", "tracked-too"))
 
     # ── the person ──
+
+    def names(self, name: str) -> list[str]:
+        """The units that take the place of one."""
+        return [name, f"{name}-too"] if self.twice else [name]
 
     def drop(self) -> None:
         """The tasks of every day."""
         folder = self.line.folder
+        for name in self.names("again"):
+            again = f"more = Path('{name}.txt').exists(); write('{name}.txt', 'fine' if more else 'BROKEN')"
+            self._task(name, f"{again}\nmore and write('{name}-more.txt', 'fine')")
+        for name in self.names("asks"):
+            answered = f"write('{name}.txt', 'fine')"
+            self._task(name, f"leave('question.md', 'Which?') if 'this one' not in told else {answered}")
+        for name in self.names("wrong"):
+            self.put(f"{name}.md", WRONG)
         self._task("plain", "write('plain.txt', 'fine'); git('init', '-q', 'sub'); write('sub/plain.txt', 'fine')")
-        again = "more = Path('again.txt').exists(); write('again.txt', 'fine' if more else 'BROKEN')"
-        self._task("again", f"{again}\nmore and write('more.txt', 'fine')")
-        self._task("asks", "leave('question.md', 'Which?') if 'this one' not in told else write('asks.txt', 'fine')")
         waits = f"Path({str(folder / 'begun')!r}).touch(); hold({str(folder / 'go')!r})"
         changes = "write('story.txt', Path('story.txt').read_text().replace('line 1\\n', 'line 1 of an agent\\n'))"
         self._task("clash", f"{waits}\n{changes}; write('clash.txt', 'fine')")
         self.put("script.md", "---\nrun: echo made > made.txt\naccept: test -e made.txt\n---\nRun it.\n")
-        self.put("wrong.md", WRONG)
 
     def _task(self, name: str, code: str) -> None:
         self.put(f"{name}.md", task(code))
@@ -111,8 +123,11 @@ class Day:
     @property
     def units(self) -> set[str]:
         """What has to land."""
-        tracked = {"tracked"} if self._branch == "main" else set()
-        return {name.removesuffix(".md") for name in self._dropped} - self._never | tracked
+        return {name.removesuffix(".md") for name in self._dropped} - self._never | set(self._tracked)
+
+    @property
+    def _tracked(self) -> list[str]:
+        return self.names("tracked") if self._branch == "main" else []
 
     @property
     def begun(self) -> bool:
@@ -126,38 +141,44 @@ class Day:
         if self._left and self._left[0][0]():
             self._left.pop(0)[1]()
         if self.begun and self.hurry():
-            self._commit()
+            self._commit("line 1", "tracked")
             (self.line.folder / "go").touch()
         if card := self.card("question"):
             self.line.factory("answer", card, "this one")
 
-    def _commit(self) -> None:
-        """The line that `clash` changes too, and a task file, which is in the inbox once git tracks it."""
-        root, tracked = self.line.root, {"tracked.md": task("write('tracked.txt', 'fine')")}
+    def _commit(self, line: str, name: str) -> None:
+        """A line (`clash` changes the first one too), and a task file, which is in the inbox once git tracks it."""
+        root, tracked = self.line.root, {f"{name}.md": task(f"write('{name}.txt', 'fine')")}
         write(self.line.folder, tracked)
-        blob = git(root, "hash-object", "-w", str(self.line.folder / "tracked.md"))
-        story = (root / "story.txt").read_text().replace("line 1\n", "line 1 of a person\n")
+        blob = git(root, "hash-object", "-w", str(self.line.folder / f"{name}.md"))
+        story = (root / "story.txt").read_text().replace(f"{line}\n", f"{line} of a person\n")
         write(root, {"story.txt": story})
-        self._git("update-index", "--add", "--cacheinfo", f"100644,{blob},inbox/tracked.md")
-        self._git("commit", "-q", "-m", "by hand", "--include", "story.txt")
+        with self._between_landings():
+            git(root, "update-index", "--add", "--cacheinfo", f"100644,{blob},inbox/{name}.md")
+            git(root, "commit", "-q", "-m", "by hand", "--include", "story.txt")
         write(root / "inbox", tracked)
 
-    def _git(self, *argv: str) -> None:
-        """As a person does who is told of a lock: the same again, a moment later."""
-        while True:
-            try:
-                git(self.line.root, *argv)
-            except AssertionError as error:
-                if ".lock" not in str(error):
-                    raise
-                time.sleep(0.05)
-            else:
-                return
+    @contextmanager
+    def _between_landings(self) -> Iterator[None]:
+        """Nothing lands meanwhile: between a merge's index and its ref, a commit of theirs would take in what lands."""
+        daemon = self.line.daemon
+        if daemon is None or daemon.poll() is not None:
+            yield
+            return
+        daemon.send_signal(signal.SIGSTOP)
+        while self.rows("step", "done = 0"):
+            daemon.send_signal(signal.SIGCONT)
+            time.sleep(0.02)
+            daemon.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            daemon.send_signal(signal.SIGCONT)
 
     def done(self) -> bool:
         """Whether everything has landed and nothing is asked."""
         landed = {row["id"] for row in self.rows("unit", "state = 'landed'")}
-        rejected = (self.line.root / "inbox/rejected/wrong.md").exists()
+        rejected = all((self.line.root / f"inbox/rejected/{name}.md").exists() for name in self.names("wrong"))
         return landed == self.units and rejected and not self._left and not self.rows("card", "state = 'open'")
 
     # ── daemons ──
@@ -220,9 +241,9 @@ class Day:
         """Whether there is a unit of that name."""
         return bool(self.rows("unit", f"id = '{name}'"))
 
-    def told(self, event: str) -> bool:
-        """Whether the journal has such an event."""
-        return bool(self.rows("journal", f"event = '{event}'"))
+    def told(self, event: str, times: int = 1) -> bool:
+        """Whether the journal has such an event, so many times."""
+        return len(self.rows("journal", f"event = '{event}'")) >= times
 
     def paused(self) -> bool:
         """Whether the line is paused."""
@@ -264,14 +285,16 @@ class Day:
         home = self.line.places.home  # taken, replaced, or in the folder of a unit that has ended: never deleted
         found = {path.name for path in (*home.glob("intake/*/*.md"), *home.glob("attempts/*/*.md"))}
         taken = Counter(name.partition("-")[2] for name in found)
-        wanted = {name: len(texts) for name, texts in self._dropped.items() if name != "wrong.md"}
-        tracked = ["tracked.md"] if self._branch == "main" else []
+        wrong = [f"{name}.md" for name in self.names("wrong")]
+        wanted = {name: len(texts) for name, texts in self._dropped.items() if name not in wrong}
+        tracked = [f"{name}.md" for name in self._tracked]
         assert taken == wanted | dict.fromkeys(tracked, 1)
-        assert _names(self.line.root / "inbox/rejected") == ["wrong.md", "wrong.md.error.txt"]
-        assert (self.line.root / "inbox/rejected/wrong.md").read_text() == WRONG
-        assert _names(self.line.root / "inbox") == ["rejected", *tracked]
+        rejected = self.line.root / "inbox/rejected"
+        assert _names(rejected) == sorted([*wrong, *(f"{name}.error.txt" for name in wrong)])
+        assert {(rejected / name).read_text() for name in wrong} == {WRONG}
+        assert _names(self.line.root / "inbox") == sorted(["rejected", *tracked])
         reasons = {(row["unit"], row["reason"]) for row in self.rows("attempt")}
-        spent = {(unit, reason) for unit, reason in reasons if SPENDS[EndReason(reason)]}
+        spent = {(unit.removesuffix("-too"), reason) for unit, reason in reasons if SPENDS[EndReason(reason)]}
         assert spent <= {("again", "gate_red"), ("clash", "conflict"), ("hopeless", "crashed")}
         assert git(own, "fsck", "--connectivity-only", "--no-dangling") == ""
 

@@ -5,6 +5,7 @@ A person's turn is a function that is called again and again, with daemons dying
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from tests.acceptance.line import task
@@ -51,10 +52,18 @@ def switched(day: Day) -> None:
 
 def outlived(day: Day) -> None:
     """An agent is at work when the daemon is killed."""
-    day.hurry = lambda: day.told("attempt.adopted")
-    day.turns.append(lambda: day.line.daemon.kill() if day.begun and day.line.daemon else None)
+    more, go = day.line.folder / "begun-too", day.line.folder / "go"
+    if day.twice:
+        day.put("outlives.md", task(f"Path({str(more)!r}).touch(); hold({str(go)!r}); write('outlives.txt', 'fine')"))
+    day.hurry = lambda: day.told("attempt.adopted", 1 + day.twice)
+
+    def kill() -> None:
+        if day.line.daemon and day.begun and more.exists() is day.twice:
+            day.line.daemon.kill()
+
+    day.turns.append(kill)
     day.dies()
-    day.turns.clear()
+    day.turns.remove(kill)
 
 
 def some_landed(day: Day) -> None:
@@ -107,33 +116,40 @@ def broken(day: Day) -> None:
 
 def paused(day: Day) -> None:
     """The line is paused, and resumed."""
-    day.then(lambda: day.up, lambda: day.line.factory("pause"))
-    day.then(day.paused, lambda: day.line.factory("resume"))
+    for times, _ in enumerate(day.names("")):
+        due = partial(day.told, "line.resumed", times)
+        day.then(lambda due=due: day.up and due(), lambda: day.paused() or day.line.factory("pause"))  # type: ignore[misc]
+        day.then(day.paused, lambda: day.line.factory("resume"))
 
 
 def misconfigured(day: Day) -> None:
     """factory.toml is saved with a mistake, and saved again without."""
     day.launches.append(lambda: (day.line.root / "factory.toml").write_text(CONFIG))
-    day.then(lambda: day.up, lambda: day.line.configure("workers = 'many'\n"))
-    day.then(lambda: day.card("config"), lambda: day.line.configure(CONFIG.replace("2", "1")))
-    day.then(lambda: day.told("worker.left"), lambda: day.line.configure(CONFIG))
+    for times, _ in enumerate(day.names(""), 1):
+        day.then(lambda: day.up and not day.card("config"), lambda: day.line.configure("workers = 'many'\n"))
+        day.then(lambda: day.card("config"), lambda: day.line.configure(CONFIG.replace("2", "1")))
+        day.then(partial(day.told, "worker.left", times), lambda: day.line.configure(CONFIG))
+        day.then(partial(day.told, "worker.joined", 2 + times), lambda: None)
 
 
 def needing(day: Day) -> None:
     """A unit waits for another, is saved again, and one like it is cancelled."""
     needs = "needs: [clash]\n"
-    day.put("later.md", f"---\nrun: echo old > later.txt\n{needs}---\nLater.\n")
-    day.put("never.md", f"---\nrun: echo never > never.txt\n{needs}---\nNever.\n", lands=False)
-    again = f"---\nrun: echo made > later.txt\n{needs}---\nLater.\n"
-    day.hurry = lambda: day.told("task.replaced") and day.told("unit.cancelled")
-    day.once(lambda: day.unit("later"), lambda: day.put("later.md", again))
-    day.then(lambda: day.unit("never"), lambda: day.line.factory("cancel", "never"))
+    count = len(day.names(""))
+    day.hurry = lambda: day.told("task.replaced", count) and day.told("unit.cancelled", count)
+    for later, never in zip(day.names("later"), day.names("never"), strict=True):
+        again = f"---\nrun: echo made > {later}.txt\n{needs}---\nLater.\n"
+        day.put(f"{later}.md", again.replace("made", "old"))
+        day.put(f"{never}.md", f"---\nrun: echo never > {never}.txt\n{needs}---\nNever.\n", lands=False)
+        day.once(partial(day.unit, later), partial(day.put, f"{later}.md", again))
+        day.then(partial(day.unit, never), partial(day.line.factory, "cancel", never))
 
 
 def reviewed(day: Day) -> None:
     """A green unit waits for its reader."""
-    day.put("reviewed.md", task("write('reviewed.txt', 'fine')", review="required"))
-    day.then(lambda: day.card("review"), lambda: day.line.factory("answer", day.card("review"), "1"))
+    for name in day.names("reviewed"):
+        day.put(f"{name}.md", task(f"write('{name}.txt', 'fine')", review="required"))
+    day.turns.append(lambda: (card := day.card("review")) and day.line.factory("answer", card, "1"))
 
 
 def absent(day: Day) -> None:
@@ -148,23 +164,36 @@ def absent(day: Day) -> None:
         program.with_suffix(".new").rename(program)
         os.utime(day.line.root / "inbox")
 
-    day.then(lambda: day.rows("card", "kind = 'runtime' AND count = 2"), install)
+    if day.twice:
+        day.once(lambda: day.rows("card", "count = 2"), lambda: day.put("absent-c.md", task("", agent="absent")))
+    day.then(lambda: day.rows("card", f"kind = 'runtime' AND count = {2 + day.twice}"), install)
 
 
 def hopeless(day: Day) -> None:
     """A unit fails until a person has mended something and asks for it again."""
-    mended = day.line.folder / "mended"
-    day.put("hopeless.md", f"---\nrun: test -e {mended} && echo fine > hopeless.txt\n---\nTry.\n")
-    day.then(lambda: day.card("attempts_exhausted") or mended.exists(), mended.touch)
-    day.then(mended.exists, lambda: day.line.factory("retry", "hopeless"))
+    for name in day.names("hopeless"):
+        mended = day.line.folder / f"mended-{name}"
+        day.put(f"{name}.md", f"---\nrun: test -e {mended} && echo fine > {name}.txt\n---\nTry.\n")
+        day.then(partial(_exhausted, day, name, mended), mended.touch)
+        day.then(mended.exists, partial(day.line.factory, "retry", name))
 
 
 def blocked(day: Day) -> None:
     """A file of theirs that no commit holds is in the way of a landing, until they move it."""
-    write(day.line.root, {"way.txt": "mine\n"})
-    day.put("way.md", task("write('way.txt', 'fine')"))
-    way = day.line.root / "way.txt"
-    day.then(lambda: day.told("unit.queued"), lambda: way.exists() and way.rename(day.line.folder / "way"))
+    for times, name in enumerate(day.names("way"), 1):
+        way = day.line.root / f"{name}.txt"
+        write(day.line.root, {way.name: "mine\n"})
+        day.put(f"{name}.md", task(f"write('{name}.txt', 'fine')"))
+        day.then(partial(day.told, "unit.queued", times), partial(_move_away, way, day.line.folder / name))
+
+
+def _exhausted(day: Day, name: str, mended: Path) -> object:
+    return mended.exists() or day.rows("card", f"kind = 'attempts_exhausted' AND unit = '{name}' AND state = 'open'")
+
+
+def _move_away(path: Path, to: Path) -> None:
+    if path.exists():
+        path.rename(to)
 
 
 SCENES: dict[str, Scene] = {

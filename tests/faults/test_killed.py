@@ -27,22 +27,31 @@ NOWHERE = {
 }
 # What is not passed again by the daemon that comes after a death before it: the two sides are died at apart.
 APART = {"store.task.rejected": "the file is in inbox/rejected with its reason; only the journal lacks the line"}
-ONCE = {"clone.make", "store.make", "exclude.write"}
+ONCE = {"clone.make", "store.make", "exclude.write"}  # in the life of a repository
+EACH = {  # passed once by each daemon that has to: the second passage is the next daemon's
+    *("pid.write", "pid.remove", "store.daemon.started", "store.daemon.stopped", "archive.prune"),
+    *("agent.stop", "command.stop", "command.end", "archive.put", "archive.task"),
+    *("landing.mend", "landing.unlock", "landing.put_back", "environment.distrust", "store.attempts.archived"),
+}
+DONE = {  # then, and not by the next daemon again
+    *("store.attempts.archived:after", "archive.put:after", "archive.task:after", "agent.stop:after")
+}
 
 
 def cases() -> Iterator[tuple[str, ...]]:
     for name in sorted(PLACES - NOWHERE.keys()):
+        sides = f"{name}:before", f"{name}:after"
         if not ALL and name not in APART:
-            yield f"{name}:before", f"{name}:after"
-        else:
-            for number in (1, 2) if ALL and name not in ONCE else (1,):
-                yield (f"{name}:before:{number}",)
-                yield (f"{name}:after:{number}",)
+            yield sides
+            continue
+        yield from zip(sides)
+        if ALL and name not in ONCE:
+            yield from ((side, side) if name in EACH else (f"{side}:2",) for side in sides if side not in DONE)
 
 
 @pytest.fixture
-def day(tmp_path: Path) -> Iterator[Day]:
-    day = Day(tmp_path)
+def day(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Day]:
+    day = Day(tmp_path, twice=":2" in request.node.name)
     try:
         yield day
     finally:
