@@ -178,6 +178,19 @@ def hopeless(day: Day) -> None:
         day.then(mended.exists, partial(day.line.factory, "retry", name))
 
 
+def red(day: Day) -> None:
+    """Trunk is red: a person has a unit hung to repair it, and then mends it all the same."""
+    day.begin = day.line.commit({"bad.txt": "BROKEN\n"})
+    day.then(lambda: day.card("trunk_red") or day.unit("repair-trunk"), partial(_repair, day))
+    day.then(partial(day.unit, "repair-trunk"), lambda: day.line.factory("cancel", "repair-trunk"))
+    day.once(lambda: day.told("unit.cancelled"), day.mends)
+
+
+def _repair(day: Day) -> None:
+    if card := day.card("trunk_red"):
+        day.line.factory("answer", card, "1")
+
+
 def blocked(day: Day) -> None:
     """A file of theirs that no commit holds is in the way of a landing, until they move it."""
     for times, name in enumerate(day.names("way"), 1):
@@ -206,6 +219,7 @@ SCENES: dict[str, Scene] = {
     "command.stop": judged,
     "environment.distrust": disturbed,
     "tree.abandon": broken,
+    "inbox.hang": red,
     "archive.put": some_landed,
     "archive.task": some_landed,
     "store.attempts.archived": some_landed,

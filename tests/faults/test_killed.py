@@ -23,7 +23,6 @@ NOWHERE = {
     "store.workspace.abandoned": "needs a process that SIGKILL does not end",
     "store.request.made": "written by the commands, not by the daemon",
     "store.kept.pruned": "needs folders that are `keep.days` old",
-    "inbox.hang": "needs a red trunk and an answer: tests/test_intake.py dies there",
 }
 # What is not passed again by the daemon that comes after a death before it: the two sides are died at apart.
 APART = {"store.task.rejected": "the file is in inbox/rejected with its reason; only the journal lacks the line"}
