@@ -10,7 +10,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,7 @@ class Day:
         self._steps: list[Step] = []
         self._left: list[Step] = []  # of the steps, with this daemon
         self._dropped: dict[str, list[str]] = {}
+        self._con: sqlite3.Connection | None = None
         self.twice = twice
         self._never = set(self.names("wrong"))
         self._branch = "main"
@@ -226,16 +227,15 @@ class Day:
             died = alive and self.line.daemon is not None and self.line.daemon.poll() is not None
             assert not died, f"the daemon died before: {what}\n{self.line.story()}"
             self.act()
-            time.sleep(0.01)
+            time.sleep(0.02)
 
     def rows(self, table: str, where: str = "1") -> list[dict[str, Any]]:
         """Rows of the store's file."""
         path = self.line.places.store
-        if not path.exists():
-            return []
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)) as con:
-            con.row_factory = sqlite3.Row
-            return [dict(row) for row in con.execute(f"SELECT * FROM {table} WHERE {where}")]
+        if self._con is None and path.exists():
+            self._con = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)
+            self._con.row_factory = sqlite3.Row
+        return [dict(row) for row in self._con.execute(f"SELECT * FROM {table} WHERE {where}")] if self._con else []
 
     def card(self, kind: str) -> str:
         """The open card of that kind that nobody has answered, or ""."""
@@ -337,6 +337,8 @@ class Day:
 
     def close(self) -> None:
         """Stop whatever runs."""
+        if self._con:
+            self._con.close()
         self.line.close()
 
 

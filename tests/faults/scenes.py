@@ -105,8 +105,8 @@ def disturbed(day: Day) -> None:
 
 def broken(day: Day) -> None:
     """The folder of an attempt cannot be made: its worker gives it up, until the cause is gone."""
+    day.dies("store.daemon.started:after")
     way = day.line.places.home / "attempts" / "plain"
-    way.parent.mkdir(parents=True)
     way.touch()
     day.launches.append(lambda: None if day.armed else way.unlink(missing_ok=True))
 
