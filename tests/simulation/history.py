@@ -230,7 +230,7 @@ class History:
         world.dirty.clear()
         world.missing.clear()
         for task in self.store.select(records.Task):
-            mended = replace(task, text=task.text.removeprefix("---\ncolour: red\n---\n"))
+            mended = replace(task, text=task.text.replace("---\ncolour: red\n---\n", ""))
             if mended != task:
                 self.store.write(Event.TASK_REPLACED, mended, now=self.clock.wall(), unit=task.unit)
         for what in ("rewrite gates", "mend trunk", "resume"):
