@@ -33,6 +33,7 @@ from factory.intake import Intake
 from factory.journal import Event
 from factory.judge import Judge
 from factory.keeper import Keeper
+from factory.landings import Landings
 from factory.live import DRAIN_SECONDS, Live, Stopping, now
 from factory.log import Log
 from factory.merge_queue import MergeQueue
@@ -167,7 +168,8 @@ def assemble(store: SqliteStore, live: Live, repository: Repository, own: Git) -
         return frozenset(path.removeprefix("inbox/") for path in found)
 
     intake = Intake(inbox=where.inbox, folder=where.intake, store=store, escalations=escalations, tracked=tracked)
-    queue = MergeQueue(store=store, live=live, trunk=trunk, judge=judge, escalations=escalations, endings=endings)
+    landings = Landings(store=store, trunk=trunk, escalations=escalations)
+    queue = MergeQueue(store=store, live=live, landings=landings, judge=judge, escalations=escalations, endings=endings)
 
     def make_worker(name: str) -> Worker:
         return Worker(
@@ -223,7 +225,7 @@ async def _run(floor: Floor) -> None:
     paused = store.get(Fact, "paused")
     live.paused = bool(paused and json.loads(paused.value))
     _tell_daemon(floor, "running")
-    rescue = Rescue(store=store, gates=floor.gates, queue=floor.queue, endings=floor.endings, own=floor.trunk.own)
+    rescue = Rescue(store=store, gates=floor.gates, landings=floor.queue.landings, endings=floor.endings)
     await rescue.run(now())
     async with anyio.create_task_group() as group:
         await floor.live.guarded("queue", floor.queue.look_at_trunk, group, now())

@@ -1,14 +1,14 @@
 """The merge queue: candidates are checked, rehearsed as a chain, judged on benches, and landed in order.
 
 Invariant: trunk moves only to a commit whose exact tree was judged green by the gates of the commit below it, or which
-a person let pass; `landed` is recorded after trunk was seen to hold the commit.
+a person let pass.
 """
 
 import json
 import os
 from collections.abc import Awaitable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,28 +26,16 @@ from factory.git import Person
 from factory.guards import guard
 from factory.journal import Event
 from factory.judge import Judge, Ruled
+from factory.landings import Landings
 from factory.live import Live, Stopping, now
 from factory.log import LANDING_REFUSED, TICK_BROKE, TRUNK_PUT_BACK, log
 from factory.ports import Store
-from factory.records import Attempt, CardKind, Fact, Step, Task
+from factory.records import Attempt, CardKind, Fact, Task
 from factory.task_file import TaskFile, parse
-from factory.trunk import (
-    AGENT_EMAIL,
-    Blocked,
-    Conflict,
-    Landed,
-    LandingPlan,
-    Moved,
-    Nothing,
-    Outcome,
-    Rehearsed,
-    Trunk,
-    message,
-)
+from factory.trunk import AGENT_EMAIL, Blocked, Conflict, Landed, Moved, Nothing, Outcome, Rehearsed, message
 from factory.unit import EndReason, Unit, UnitState
 
 TICK_SECONDS = 30.0
-LANDING_SECONDS = 600.0  # git is never broken off; this bounds what comes around it
 LOOK_SECONDS = 1.0  # how often files that block a landing are looked at
 BREAKS = 5  # how often, in about a minute, a step about one unit may break before a person is asked
 
@@ -69,9 +57,9 @@ class MergeQueue:
     """One lane: nothing else moves trunk."""
 
     def __init__(
-        self, *, store: Store, live: Live, trunk: Trunk, judge: Judge, escalations: Escalations, endings: Endings
+        self, *, store: Store, live: Live, landings: Landings, judge: Judge, escalations: Escalations, endings: Endings
     ) -> None:
-        self._store, self._live, self._trunk = store, live, trunk
+        self._store, self._live, self.landings, self._trunk = store, live, landings, landings.trunk
         self._judge, self._escalations, self._endings = judge, escalations, endings
         self._tip = ""
         self._checked: set[tuple[str, str, str, frozenset[str]]] = set()  # changes that break no rule, as things stand
@@ -117,7 +105,7 @@ class MergeQueue:
         if self._live.stopping in (Stopping.HAND_BACK, Stopping.LEAVE) or self._live.no_room():
             return False
         landing = self._passed_over = bool(self._landing)
-        if not landing and not (await self.finish_open(at) and await self.look_at_trunk(group, at)):
+        if not landing and not (await self.landings.finish_open(at) and await self.look_at_trunk(group, at)):
             return False
         queue = await self._admitted(at)
         line = [unit for unit in queue if unit.id not in self._aside]
@@ -422,44 +410,8 @@ class MergeQueue:
         return green
 
     async def _move(self, ready: Sequence[Candidate], at: datetime) -> Outcome:
-        plan = await self._trunk.plan_landing(ready[-1].commit, now=at)
-        if not isinstance(plan, LandingPlan):
-            return plan
-        if plan.base != ready[0].parent:  # a person took commits back meanwhile: they are not brought back by the way
-            return Moved(plan.base)
-        units = [(each.unit.id, each.commit) for each in ready]
-        if not all(self._still_queued(each.unit) for each in ready):  # a person took one back while we looked
-            return Moved(self._tip)
-        step = Step(id=f"landing:{ready[-1].commit}", kind="landing", data=_data(plan, units), at=at)
-        # The open step is durable before anything moves: the start-up reconcile finds out what became of it.
-        self._store.write(Event.LANDING_OPENED, step, now=at, to=plan.to, units=[unit for unit, _ in units])
-
-        def started(running: LandingPlan) -> None:
-            noted = replace(step, data=_data(running, units))
-            self._store.write(Event.LANDING_OPENED, noted, now=now(), to=running.to, pid=running.pid)
-
-        # A stop in between would leave trunk moved and nothing on record until the next start.
-        with anyio.fail_after(LANDING_SECONDS, shield=True):
-            outcome = await self._trunk.land(plan, started)
-            self._record(outcome, step, units)
-        return outcome
-
-    def _still_queued(self, unit: Unit) -> bool:
-        fresh = self._store.get(Unit, unit.id)
-        return fresh is not None and fresh.state is UnitState.QUEUED and fresh.submission == unit.submission
-
-    def _record_landed(self, step: Step, units: Sequence[Sequence[str]]) -> None:
-        at = now()
-        with self._store.transaction():
-            for name, commit in units:
-                unit = self._store.get(Unit, name)
-                if unit is None or unit.state is UnitState.LANDED:
-                    continue
-                # Not through the table: trunk holds the commit, and no state of the record can undo that.
-                landed = replace(unit, state=UnitState.LANDED, since=at, why="", commit=commit, landed=at, cause="")
-                self._store.write(Event.UNIT_LANDED, landed, now=at, unit=name, attempt=unit.attempt, commit=commit)
-                self._escalations.leave(name, now=at, why=f"{name} has landed")
-            self._store.write(Event.LANDING_CLOSED, replace(step, done=True), now=at, outcome="Landed")
+        units = [(each.unit, each.commit) for each in ready]
+        return await self.landings.land(units, parent=ready[0].parent, at=at)
 
     async def _outcome(self, outcome: Outcome, ready: Sequence[Candidate], at: datetime) -> bool:
         match outcome:
@@ -476,7 +428,7 @@ class MergeQueue:
                 return bool(said) or tip != self._tip
             case Blocked(kind, reason, paths):
                 unit = ready[0].unit
-                if not self._still_queued(unit):  # a person took it back while we looked
+                if not self.landings.still_queued(unit):  # a person took it back while we looked
                     return True
                 if kind == "failed":  # git's own failing changes files that we watch: not again at once
                     self._fail(unit)
@@ -486,36 +438,6 @@ class MergeQueue:
                 first = unit.id not in self._aside
                 self._aside[unit.id] = reason
                 return first  # those behind it do not wait
-
-    async def finish_open(self, at: datetime) -> bool:
-        """Finish, or undo, each landing that was broken off; False while what becomes of one cannot be said.
-
-        Not at the start alone: where its record failed (disk full), trunk holds units that are queued still.
-        """
-        return all([await self._recover(step, at) for step in self._store.open(Step)])
-
-    async def _recover(self, step: Step, at: datetime) -> bool:
-        data = json.loads(step.data)
-
-        def started(running: LandingPlan) -> None:
-            noted = replace(step, data=_data(running, data["units"]))
-            self._store.write(Event.LANDING_OPENED, noted, now=now(), to=running.to, pid=running.pid)
-
-        with anyio.fail_after(LANDING_SECONDS, shield=True):
-            outcome = await self._trunk.recover(LandingPlan.of(data["plan"]), started, now=at)
-            return self._record(outcome, step, data["units"])
-
-    def _record(self, outcome: Outcome, step: Step, units: Sequence[Sequence[str]]) -> bool:
-        """Write down what became of a landing; False where that is still to be found out."""
-        if isinstance(outcome, Landed):
-            self._record_landed(step, units)
-            return True
-        log.info(LANDING_REFUSED, outcome=repr(outcome))
-        if isinstance(outcome, Blocked) and outcome.kind == "running":
-            return False
-        # Nothing moved, or it was taken back: the units are queued still, and land in their turn.
-        self._store.write(Event.LANDING_CLOSED, replace(step, done=True), now=now(), outcome=repr(outcome))
-        return True
 
     # ── showing ──
 
@@ -547,7 +469,3 @@ class MergeQueue:
         task = self._store.get(Task, unit.id)
         assert task is not None, f"{unit.id} has no task"
         return parse(task.text, task.name)
-
-
-def _data(plan: LandingPlan, units: Sequence[Sequence[str]]) -> str:
-    return json.dumps({"plan": plan.data(), "units": units})

@@ -8,9 +8,8 @@ from datetime import datetime
 
 from factory.endings import Endings
 from factory.gates import Gates
-from factory.git import Git
 from factory.journal import Event
-from factory.merge_queue import MergeQueue
+from factory.landings import Landings
 from factory.ports import Store
 from factory.records import Attempt, Hook
 from factory.unit import EndReason, Unit, UnitState
@@ -21,13 +20,13 @@ GONE = "what it had made is not in the factory repository any more"
 class Rescue:
     """Runs once, before any loop."""
 
-    def __init__(self, *, store: Store, gates: Gates, queue: MergeQueue, endings: Endings, own: Git) -> None:
-        self._store, self._gates, self._queue, self._endings, self._own = store, gates, queue, endings, own
+    def __init__(self, *, store: Store, gates: Gates, landings: Landings, endings: Endings) -> None:
+        self._store, self._gates, self._landings, self._endings = store, gates, landings, endings
 
     async def run(self, at: datetime) -> None:
         """End what gates left running, finish or undo open landings, send on what no hook holds."""
         await self._gates.end_leftovers()
-        await self._queue.finish_open(at)
+        await self._landings.finish_open(at)
         held = {(hook.unit, hook.attempt) for hook in self._store.select(Hook) if hook.unit}
         for unit in self._store.select(Unit, state=UnitState.RUNNING):
             newest = self._store.get(Attempt, unit.id, unit.attempt)
@@ -43,7 +42,7 @@ class Rescue:
         """Where the factory repository was lost, open units begin anew instead of failing on what it held."""
         units = self._store.open(Unit)
         attempts = [each for unit in units for each in self._store.select(Attempt, unit=unit.id) if each.commit]
-        gone = await self._own.missing({each.commit for each in attempts})
+        gone = await self._landings.trunk.own.missing({each.commit for each in attempts})
         for attempt in (each for each in attempts if each.commit in gone):
             empty = replace(attempt, commit="", tree="", ref="")
             self._store.write(Event.ATTEMPT_NOTED, empty, now=at, unit=attempt.unit, attempt=attempt.number, why=GONE)

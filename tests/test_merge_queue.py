@@ -310,7 +310,7 @@ async def test_an_open_step_is_closed_where_trunk_went_another_way(scene: Scene)
     scene.store.write(Event.LANDING_OPENED, step, now=at(), to=plan.to, units=[])
     theirs = scene.commit({"theirs.txt": "x\n"})
 
-    assert await scene.queue.finish_open(at())
+    assert await scene.queue.landings.finish_open(at())
 
     assert (scene.head(), scene.store.open(Step)) == (theirs, [])
 

@@ -28,8 +28,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
 async def rescue(scene: Scene) -> None:
     """What a start does first."""
     floor = scene.floor
-    own = floor.trunk.own
-    await Rescue(store=floor.store, gates=floor.gates, queue=floor.queue, endings=floor.endings, own=own).run(at())
+    await Rescue(store=floor.store, gates=floor.gates, landings=floor.queue.landings, endings=floor.endings).run(at())
 
 
 async def opened(scene: Scene, *, sent: bool = True) -> LandingPlan:

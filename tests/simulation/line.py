@@ -22,6 +22,7 @@ from factory.escalations import Escalations
 from factory.intake import Intake
 from factory.journal import Entry, Event
 from factory.judge import Judge
+from factory.landings import Landings
 from factory.live import Live, Stopping, now
 from factory.merge_queue import MergeQueue
 from factory.outbox import Outbox, Question
@@ -202,8 +203,14 @@ class Line:
             shipped=SHIPPED,
         )
         endings = Endings(store=self.store, live=self.live, escalations=self.escalations)
+        landings = Landings(store=self.store, trunk=trunk, escalations=self.escalations)
         self.queue = MergeQueue(
-            store=self.store, live=self.live, trunk=trunk, judge=judge, escalations=self.escalations, endings=endings
+            store=self.store,
+            live=self.live,
+            landings=landings,
+            judge=judge,
+            escalations=self.escalations,
+            endings=endings,
         )
         self.intake = Intake(
             inbox=ROOT / "inbox", folder=ROOT, store=self.store, escalations=self.escalations, tracked=cast("Any", None)
@@ -232,7 +239,7 @@ class Line:
             find_agents=self._agents,
         )
         self.requests = Requests(store=self.store, live=self.live, escalations=self.escalations)
-        self.rescue = Rescue(store=self.store, gates=gates, queue=self.queue, endings=endings, own=trunk.own)
+        self.rescue = Rescue(store=self.store, gates=gates, landings=landings, endings=endings)
 
     async def run(self) -> None:
         """From start to stop, or to its death."""
