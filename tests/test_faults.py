@@ -11,6 +11,7 @@ import pytest
 
 import factory
 from factory import faults
+from tests.faults import effects
 
 CODE = Path(factory.__file__).parent
 
@@ -41,13 +42,13 @@ def named() -> list[str]:
 
 
 def test_the_table_holds_every_bracket_of_the_code_and_no_other() -> None:
-    assert set(named()) == {name for name in faults.EFFECTS if name != "store.EVENT"}
+    assert set(named()) == {name for name in effects() if name != "store.EVENT"}
 
 
 def test_every_effect_says_what_comes_first_and_what_a_start_makes_of_either_side() -> None:
-    for name, effect in faults.EFFECTS.items():
-        assert effect.order in ("world first", "record first", "cache", "the record itself"), name
-        assert all(effect), name
+    for name, (what, order, before, after) in effects().items():
+        assert order in ("world first", "record first", "cache", "the record itself"), name
+        assert all((what, before, after)), name
 
 
 @pytest.mark.parametrize(

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from factory.faults import EFFECTS
 from factory.journal import Event
+from tests.faults import effects
 from tests.faults.day import Day
 from tests.faults.scenes import SCENES, torn
 
 ALL = os.environ.get("FACTORY_FAULTS") == "all"
 EVENTS = {f"store.{event}" for event in Event}
-PLACES = {*EFFECTS, *EVENTS} - {"store.EVENT"}
+PLACES = {*effects(), *EVENTS} - {"store.EVENT"}
 NOWHERE = {
     "store.workspace.abandoned": "needs a process that SIGKILL does not end",
     "store.request.made": "written by the commands, not by the daemon",
