@@ -24,6 +24,7 @@ from factory.errors import GitError
 from factory.git import Git, Person, Repository
 
 SUBJECT_MOST = 100  # characters of a commit's first line
+SWITCH_S = 1.0  # how long a switch of branches is waited for; an editor that git waits for stays for hours
 PATIENCE_S = 3.0  # how long a lock of somebody else's git is waited for
 _FSYNC = ("core.fsync=all,-index",)  # an index can be made anew
 _LANDING = "factoryd: landing"
@@ -355,6 +356,8 @@ class Trunk:
         return Blocked("failed", f"git merge in {place.path} ended with {merge.code}: {said[-300:]}")
 
     async def _swap(self, plan: LandingPlan, begun: Callable[[int], None]) -> Outcome:
+        for place in await self._holders(plan):
+            return Moved(plan.base, f"{self.branch} was checked out in {place.path} just now.")
         try:
             await self._move(plan.to, plan.base, _LANDING, begun)
         except GitError as error:
@@ -368,13 +371,18 @@ class Trunk:
                 else Blocked(kind, error.stderr.strip()[-300:] or str(error), look=tuple(self._locks(plan)))
             )
         # Whoever checked trunk out between our look and the swap has the old files under the new commit.
-        places = await checkouts(self._user, self._repository)
         changes = await self.own.changed(plan.base, plan.to)
-        for place in (place for place in places if place.branch == self.ref):
+        for place in await self._holders(plan):
             if not await place.index_shows(changes):
                 await self._move(plan.base, plan.to, _PUT_BACK)
                 return Moved(plan.base, f"{self.branch} was checked out in {place.path} just now.")
         return Landed(plan.to)
+
+    async def _holders(self, plan: LandingPlan) -> list[Checkout]:
+        """Where trunk is checked out, once no git is at work there: a switch reads the branch first and HEAD last."""
+        for place in await checkouts(self._user, self._repository):
+            await place.quiet(plan.to, SWITCH_S, alone=True)
+        return [place for place in await checkouts(self._user, self._repository) if place.branch == self.ref]
 
     @faults.during("landing.move")
     async def _move(self, to: str, was: str, why: str, started: Callable[[int], None] | None = None) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -493,6 +494,34 @@ async def test_a_trunk_that_was_checked_out_meanwhile_is_put_back_and_lands_ther
     assert not await world.trunk.holds(to)
     assert await world.land(to) == Landed(to)
     assert await world.trunk.holds(to)
+
+
+@pytest.mark.parametrize("when", ["before the swap", "after the swap"])
+async def test_a_switch_to_trunk_that_is_half_done_is_waited_for(world: World, when: str) -> None:
+    git(world.repo, "checkout", "-q", "-b", "side")
+    to, before = await world.candidate(), world.head()
+    plan, switches, at_work = await world.plan(to), list[threading.Thread](), threading.Event()
+
+    def switch() -> None:
+        """What a git that switches does last, its files and index being those of the old trunk."""
+        with subprocess.Popen(["git", "0.3"], executable=shutil.which("sleep"), cwd=world.repo):
+            at_work.set()
+            time.sleep(0.2)
+            git(world.repo, "symbolic-ref", "HEAD", "refs/heads/main")
+
+    def begun(_: LandingPlan) -> None:
+        switches.append(threading.Thread(target=switch))
+        switches[0].start()
+        assert at_work.wait(10)
+
+    if when == "before the swap":
+        begun(plan)
+    outcome = await world.trunk.land(plan, begun if not switches else lambda _: None)
+    switches[0].join()
+
+    assert isinstance(outcome, Moved)
+    assert (world.head(), world.status()) == (before, "")
+    assert await world.land(to) == Landed(to)
 
 
 async def test_an_own_git_configuration_of_the_users_changes_nothing(world: World) -> None:
