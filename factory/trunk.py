@@ -331,6 +331,8 @@ class Trunk:
         with faults.step("landing.merge"):
             merge = await place.git.run(*_MERGE, plan.to, ok=tuple(range(-64, 256)), env=env, started=begun)
         if await self.holds(plan.to):
+            if merge.code < 0:  # killed when it had moved the ref and not let go of all that it had locked
+                self._unlock(plan)
             return Landed(plan.to)
         if merge.code == 0:  # they switched to another branch between our look and git's
             return Moved(await self.tip(), await place.put_back(plan.to, _PUT_BACK))
@@ -361,15 +363,8 @@ class Trunk:
         try:
             await self._move(plan.to, plan.base, _LANDING, begun)
         except GitError as error:
-            if error.code < 0:  # killed: the lock that it may have left is in nobody's hands
-                self._unlock(plan)
-            tip = await self.tip()
-            kind = "failed" if error.code < 0 else "locked"
-            return (
-                Moved(tip)
-                if tip != plan.base
-                else Blocked(kind, error.stderr.strip()[-300:] or str(error), look=tuple(self._locks(plan)))
-            )
+            if failed := await self._unmoved(plan, error):
+                return failed
         # Whoever checked trunk out between our look and the swap has the old files under the new commit.
         changes = await self.own.changed(plan.base, plan.to)
         for place in await self._holders(plan):
@@ -377,6 +372,17 @@ class Trunk:
                 await self._move(plan.base, plan.to, _PUT_BACK)
                 return Moved(plan.base, f"{self.branch} was checked out in {place.path} just now.")
         return Landed(plan.to)
+
+    async def _unmoved(self, plan: LandingPlan, error: GitError) -> Outcome | None:
+        """Why a swap that failed did not move trunk; None where it did all the same."""
+        if error.code < 0:  # killed, before it moved the ref or after: what it locked is in nobody's hands
+            self._unlock(plan)
+        if await self.holds(plan.to):
+            return None
+        if (tip := await self.tip()) != plan.base:
+            return Moved(tip)
+        kind = "failed" if error.code < 0 else "locked"
+        return Blocked(kind, error.stderr.strip()[-300:] or str(error), look=tuple(self._locks(plan)))
 
     async def _holders(self, plan: LandingPlan) -> list[Checkout]:
         """Where trunk is checked out, once no git is at work there: a switch reads the branch first and HEAD last."""
@@ -425,7 +431,7 @@ class Trunk:
         common, tree = self._repository.common_dir, Path(plan.git_dir)
         ref = f"{self.ref}.lock" if self._repository.ref_format == "files" else "reftable/tables.list.lock"
         names = ("index.lock", "HEAD.lock", "ORIG_HEAD.lock") if plan.git_dir else ()
-        return [common / ref, *(tree / name for name in names)]
+        return [common / ref, common / "HEAD.lock", *(tree / name for name in names)]
 
     @faults.during("landing.unlock")
     def _unlock(self, plan: LandingPlan) -> None:

@@ -895,6 +895,26 @@ async def test_a_landing_whose_git_is_killed_leaves_nothing_behind_and_lands_nex
     assert (world.head(), world.status()) == (to, " M kept")
 
 
+@pytest.mark.parametrize(("checked_out", "call"), [(True, "--ff-only"), (False, "update-ref --create-reflog")])
+async def test_a_git_that_is_killed_when_trunk_has_moved_has_landed_and_its_locks_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checked_out: bool, call: str
+) -> None:
+    repo, real = make_repo(tmp_path / "r", BEFORE), shutil.which("git")
+    lock = repo / ".git/HEAD.lock"
+    (tmp_path / "bin").mkdir()
+    dies = f'case " $* " in *" {call} "*) {real} "$@"; touch {lock}; kill -9 $$;; esac'
+    (tmp_path / "bin/git").write_text(f'#!/bin/sh\n{dies}\nexec {real} "$@"\n')
+    (tmp_path / "bin/git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    world = await begin(repo)
+    to = await world.candidate()
+    if not checked_out:
+        git(repo, "switch", "-q", "-c", "side")
+
+    assert await world.land(to) == Landed(to)
+    assert (world.head(), lock.exists(), world.status()) == (to, False, "")
+
+
 async def test_a_swap_whose_git_is_killed_leaves_no_lock_and_lands_next_time(world: World) -> None:
     to, before = await world.candidate(), world.head()
     git(world.repo, "switch", "-q", "-c", "side")
