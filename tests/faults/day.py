@@ -314,7 +314,8 @@ class Day:
     def _check_manners(self) -> None:
         root = self.line.root
         assert {name: (root / name).read_text() for name in THEIRS} == THEIRS
-        assert git(root, "status", "--porcelain").splitlines() == [" M kept.txt", "?? notes.txt"]
+        status = git(root, "status", "--porcelain").splitlines()
+        assert status == [" M kept.txt", "?? notes.txt"], status
         branches = git(root, "for-each-ref", "--format=%(refname:short)").splitlines()
         assert branches == sorted({"main", self._branch})
         assert git(root, "symbolic-ref", "--short", "HEAD") == self._branch

@@ -197,16 +197,11 @@ def blocked(day: Day) -> None:
         way = day.line.root / f"{name}.txt"
         write(day.line.root, {way.name: "mine\n"})
         day.put(f"{name}.md", task(f"write('{name}.txt', 'fine')"))
-        day.then(partial(day.told, "unit.queued", times), partial(_move_away, way, day.line.folder / name))
+        day.once(partial(day.told, "unit.queued", times), partial(way.rename, day.line.folder / name))
 
 
 def _exhausted(day: Day, name: str, mended: Path) -> object:
     return mended.exists() or day.rows("card", f"kind = 'attempts_exhausted' AND unit = '{name}' AND state = 'open'")
-
-
-def _move_away(path: Path, to: Path) -> None:
-    if path.exists():
-        path.rename(to)
 
 
 SCENES: dict[str, Scene] = {
@@ -227,6 +222,7 @@ SCENES: dict[str, Scene] = {
     "store.line.paused": paused,
     "store.line.resumed": paused,
     "store.config.refused": misconfigured,
+    "store.config.changed": misconfigured,
     "store.worker.left": misconfigured,
     "store.card.closed": misconfigured,
     "store.task.replaced": needing,

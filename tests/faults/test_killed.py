@@ -29,6 +29,7 @@ APART = {"store.task.rejected": "the file is in inbox/rejected with its reason; 
 ONCE = {"clone.make", "store.make", "exclude.write"}  # in the life of a repository
 EACH = {  # passed once by each daemon that has to: the second passage is the next daemon's
     *("pid.write", "pid.remove", "store.daemon.started", "store.daemon.stopped", "archive.prune"),
+    *("clone.seize", "inbox.hang"),
     *("agent.stop", "command.stop", "command.end", "archive.put", "archive.task"),
     *("landing.mend", "landing.unlock", "landing.put_back", "environment.distrust", "store.attempts.archived"),
 }
