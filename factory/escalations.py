@@ -136,7 +136,6 @@ class Escalations:
             if option is None or action == "answer":
                 self.remark(unit.id, _REMARKS.get(card.kind, "review"), said, now=now)
             self._store.write(*effect(unit, card, now), now=now, unit=unit.id)
-            self.leave(unit.id, now=now, why=f"{card.id} was answered: {said}")
         return f"{', '.join(unit.id for unit in units)}: {done}"
 
     def _leave_out(self, gates: list[str], now: datetime) -> str:

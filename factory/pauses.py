@@ -65,10 +65,15 @@ def note_end(
     return until if limited else None
 
 
-def _worked(store: Store, escalations: Escalations, agent: str, now: datetime) -> None:
+def lift(store: Store, agent: str, now: datetime) -> None:
+    """A person wants the runtime to be tried at once."""
     known = _known(store)
     if known.pop(agent, None):
         _write(store, known, now)
+
+
+def _worked(store: Store, escalations: Escalations, agent: str, now: datetime) -> None:
+    lift(store, agent, now)
     for cause in ("failing", "runtime"):
         escalations.close(f"{cause}:{agent}", now=now, why=f"an attempt of {agent} worked")
 

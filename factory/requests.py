@@ -12,8 +12,9 @@ from factory.errors import FactoryError, NotYet, RefusedByState, UsageError
 from factory.escalations import Escalations, is_landing
 from factory.journal import Event
 from factory.live import Live
+from factory.pauses import lift
 from factory.ports import Store
-from factory.records import Fact, Request, stamp
+from factory.records import Attempt, Fact, Request, stamp
 from factory.scheduling import NO_AGENT
 from factory.unit import FINAL, Unit, UnitState, advance
 
@@ -80,6 +81,8 @@ class Requests:
         else:
             ready = advance(again, UnitState.READY, now=at, why="retried by hand")
             self._store.write(Event.UNIT_RETRIED, ready, now=at, unit=unit.id)
+        if last := self._store.get(Attempt, unit.id, unit.attempt):
+            lift(self._store, last.agent, at)
         self._escalations.leave(unit.id, now=at, why=f"{unit.id} was retried by hand")
         return f"{unit.id} is tried again"
 

@@ -73,7 +73,8 @@ class Worker:
         self.busy = True
         try:
             with bound(worker=self.name, unit=hook.unit, attempt=hook.attempt):
-                await self._attempt(hook)
+                if not self._handed_back(hook):
+                    await self._attempt(hook)
         except Exception as error:
             if self._live.is_full(error):
                 raise  # nothing is given up: once there is room, the trip goes on from what lies in the run dir
@@ -81,6 +82,16 @@ class Worker:
             await self._give_up(hook)
         finally:
             self.busy = False
+
+    def _handed_back(self, hook: Hook) -> bool:
+        """End an attempt that cannot begin, since trunk was renamed away while no daemon ran."""
+        attempt = self._store.get(Attempt, hook.unit, hook.attempt)
+        if attempt is None or attempt.end or attempt.base or self._judge.tip:
+            return False
+        why = "there was no trunk to start from"
+        ended = replace(attempt, end=now(), reason=EndReason.HANDED_BACK, detail=why)
+        self._endings.finish(ended, hook=self._hook(), at=now())
+        return True
 
     async def _attempt(self, hook: Hook) -> None:
         unit, attempt, task = self._facts(hook)

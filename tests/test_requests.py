@@ -1,6 +1,7 @@
 """What commands asked for: done or refused, once, in order, as a whole."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,10 @@ import pytest
 
 from factory import cards as words
 from factory.journal import Event
+from factory.pauses import note_end, resting
 from factory.records import Fact, Remark, Request, Step
 from factory.requests import Requests
-from factory.unit import FINAL, UnitState
+from factory.unit import FINAL, EndReason, UnitState
 from tests.on_record import NOW, OnRecord, later
 
 HELD, WAITING, READY, QUEUED, RUNNING = (
@@ -167,6 +169,19 @@ def test_nothing_more_happens_to_a_unit_that_is_over(line: Asked, kind: str, sta
     line.unit(state=state)
 
     assert line.ask(kind, unit="fix", text="x") == ("refused", f"fix is {state}: nothing more happens to it.")
+
+
+def test_retried_by_hand_the_rest_of_its_agent_is_over(line: Asked) -> None:
+    line.unit(state=WAITING, attempt=1, not_before=later(9e5))
+    line.attempt("fix", 1)
+    limited = replace(line.the_attempt(), end=NOW, reason=EndReason.LIMIT)
+    note_end(line.store, line.escalations, limited, reset=later(9e5), now=NOW)
+    assert resting(line.store, NOW) != {}
+
+    line.make("retry", unit="fix")
+    line.requests.tick(NOW)
+
+    assert (line.the_unit().state, line.the_unit().not_before, resting(line.store, NOW)) == (READY, None, {})
 
 
 @pytest.mark.parametrize("state", [HELD, WAITING, READY])

@@ -96,6 +96,15 @@ async def test_a_command_that_fails_is_asked_about_at_once_and_what_it_made_is_k
     assert kept(scene) == "new"
 
 
+async def test_hung_just_before_a_kill_it_is_handed_back_where_trunk_is_gone_by_the_next_start(scene: Scene) -> None:
+    scene.hang("u", run=command(scene))
+    scene.judge._tip = ""
+
+    await trip(scene)
+
+    assert (scene.state("u"), scene.reasons("u"), scene.unit("u").spent) == ("ready", ["handed_back"], 0)
+
+
 async def test_of_a_workspace_that_its_command_deleted_that_is_said(scene: Scene) -> None:
     scene.hang("u", run=command(scene, 'rm -rf "$PWD"'))
 

@@ -1,6 +1,5 @@
 """Scripted agents: what each kind leaves behind when it ends, and when."""
 
-from datetime import timedelta
 from random import Random
 
 from factory.process import Exit
@@ -48,7 +47,7 @@ def _work(files: dict[str, str], trip: Trip, chance: Random, kind: str, *, carri
     quick = ("lazy", "crashing", "limited", "stale limit", "no login", "unstartable", "lost")
     if kind in quick and not carried:
         return
-    words = {"red": "BROKEN", "lint": "LINT"}
+    words = {"red": "BROKEN", "lint": "LINT", "gates": chance.choice(["BROKEN", "fine"])}
     files[own] = f"{unit} {trip.attempt.number} {words.get(kind, 'fine')}\n"
     files |= {each.removeprefix("test -e "): "proof\n" for each in trip.task.accept}
     if trip.unit.title == "Repair":
@@ -79,7 +78,7 @@ def _end(agent: Agent, world: World, kind: str) -> None:
     agent.ends = ends.get(kind, soon if kind in exits and world.chance.random() < 0.7 else agent.ends)
     agent.seen.limited = kind in ("limited", "stale limit")
     ahead = {"limited": world.chance.choice([600, 18_000]), "stale limit": -3600}
-    agent.seen.reset = now + timedelta(seconds=ahead[kind]) if kind in ahead else None
+    agent.reset_in = ahead.get(kind)
     agent.seen.unauthorized = kind == "no login"
     agent.seen.result = "word " * 20_000 if kind == "chatty" else agent.seen.result
     if kind.startswith("asking"):

@@ -8,14 +8,10 @@ from factory.records import Attempt, Card, CardKind, Hook, Step
 from factory.settings import Settings
 from factory.unit import FINAL, SPENDS, Unit, UnitState
 from tests.memory_store import MemoryStore
-from tests.simulation.world import World
+from tests.simulation.world import Violated, World
 from tests.store_contract import tables
 
 MOST_WRITES = 400  # in one virtual second: more is a loop that spins
-
-
-class Broken(AssertionError):
-    """A law does not hold."""
 
 
 class Laws:
@@ -25,10 +21,11 @@ class Laws:
         self._store, self._world = store, world
         self._seen = 0
         self._writes: Counter[int] = Counter()
+        self._final: dict[str, UnitState] = {}
         self.steps = 0
 
     def look(self) -> None:
-        """Raise Broken for the first law that does not hold now."""
+        """Raise Violated for the first law that does not hold now."""
         self.steps += 1
         changed = self._read_on()
         units = {unit.id: unit for unit in self._store.select(Unit)}
@@ -37,6 +34,9 @@ class Laws:
         self._cards(units)
         for name in changed:
             self._count(units[name])
+            _hold(self._final.get(name, units[name].state) is units[name].state, f"{name} was final, and moved on")
+            if units[name].state in FINAL:
+                self._final[name] = units[name].state
 
     def at_the_end(self) -> None:
         """The whole journal gives the whole store."""
@@ -119,4 +119,4 @@ def _waits_for(card: Card, unit: Unit) -> bool:
 
 def _hold(law: bool, otherwise: str) -> None:
     if not law:
-        raise Broken(otherwise)
+        raise Violated(otherwise)

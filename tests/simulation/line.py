@@ -4,12 +4,12 @@ Only what touches the world is replaced: what an agent does, git, benches and th
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import anyio
 
@@ -18,6 +18,7 @@ from factory import triage
 from factory.agents import Agents, shell_runtime
 from factory.conventions import read_shipped
 from factory.endings import Endings
+from factory.errors import GitError, TaskFileError
 from factory.escalations import Escalations
 from factory.intake import Intake
 from factory.journal import Entry, Event
@@ -38,8 +39,9 @@ from factory.unit import EndReason
 from factory.worker import Worker
 from tests.memory_store import MemoryStore
 from tests.simulation.agents import begin
-from tests.simulation.world import AGENTS, Benches, Branch, Gates, Hand, Life, World
+from tests.simulation.world import AGENTS, Benches, Branch, Gates, Hand, Life, Violated, World
 
+T = TypeVar("T")
 ROOT = Path("/sim")
 SHIPPED = read_shipped()
 
@@ -104,12 +106,34 @@ class MortalStore:
         """Nothing to close."""
 
 
+class StrictLive(Live):
+    """Only what the world does may break a pass: a damaged object, a task file that is refused."""
+
+    async def guarded(self, name: str, call: Callable[..., Awaitable[T]], *args: Any) -> T | None:
+        return await super().guarded(name, _strict(name, call), *args)
+
+
+def _strict(name: str, call: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T]]:
+    async def strictly(*args: Any) -> T:
+        try:
+            return await call(*args)
+        except (GitError, TaskFileError):
+            raise
+        except Exception as error:
+            raise Violated(f"{name} broke: {error!r}") from error
+
+    return strictly
+
+
 class SimulatedWorker(Worker):
     """A worker whose agents, workspaces and run dirs are the world's; what it records is the real one's."""
 
     hand: Hand
 
     async def _attempt(self, hook: Hook) -> None:
+        await _strict("a trip", self._go)(hook)
+
+    async def _go(self, hook: Hook) -> None:
         unit, attempt, task = self._facts(hook)
         base = attempt.base or self._judge.tip
         trip = Trip(
@@ -170,6 +194,8 @@ class SimulatedWorker(Worker):
             session="s",
         )
         self.hand.life.point()
+        if agent.reset_in is not None:
+            seen.reset = now() + timedelta(seconds=agent.reset_in)
         self._settle(trip, attempt, box, seen, missing=ended.cause == "unstartable")
 
     async def _rescued(self, lost: Attempt, aside: Any) -> Attempt:
@@ -186,7 +212,7 @@ class Line:
         self.life, self.world = life, world
         self.store = MortalStore(store, life, look)
         hand = Hand(world, life)
-        self.live = Live(
+        self.live = StrictLive(
             settings=Settings.model_validate(settings),
             places=Places(root=ROOT, common_dir=ROOT / ".git", work=ROOT / "work"),
             environ={},

@@ -33,6 +33,10 @@ class Died(BaseException):
     """The daemon is killed at this point, as by kill -9: no handler of its own may do anything about it."""
 
 
+class Violated(BaseException):
+    """A law does not hold. Not an Exception: nothing that is played may catch it and go on."""
+
+
 class Life:
     """One daemon's: it ends at a chosen point, and what its tasks still try afterwards has no effect."""
 
@@ -80,6 +84,7 @@ class Agent:
     files: Mapping[str, str]  # what the workspace holds at its end
     done: str = ""
     question: tuple[str, tuple[str, ...], str, float] | None = None  # text, options, default, deadline_s
+    reset_in: float | None = None  # what its usage limit says: so many seconds from its end
     stopped: bool = False
 
 
@@ -166,7 +171,8 @@ class Hand:
     async def step(self, seconds: float = 0.05) -> None:
         """Something that takes about so long."""
         self.life.point()
-        await anyio.sleep(self.world.chance.uniform(0, 2 * seconds))
+        slow = 40 if self.world.chance.random() < 0.1 else 1  # long enough for a person to come in between
+        await anyio.sleep(slow * self.world.chance.uniform(0, 2 * seconds))
         self.life.point()
 
 
