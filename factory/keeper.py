@@ -110,7 +110,9 @@ class Keeper:
                     folder.mkdir(exist_ok=True)
                     path.rename(folder / path.name)
                 elif folder.is_dir() and not (folder / path.name).exists():
-                    shutil.copyfile(path, folder / path.name)
+                    part = folder / f".{path.name}.part"
+                    shutil.copyfile(path, part)
+                    part.replace(folder / path.name)
             await anyio.lowlevel.checkpoint()  # thousands may wait
 
     def _is_over(self, name: str, before: datetime | None = None) -> bool:

@@ -237,6 +237,24 @@ async def test_whose_a_run_dir_is_can_be_told_by_the_task_in_its_units_folder(sc
     assert (scene.live.places.unit_dir("open") / "1-open.md").read_text() == "do it"
 
 
+async def test_a_copy_of_a_task_that_was_cut_short_is_made_again(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = scene.live.places.intake / "taken"
+    taken.mkdir(parents=True)
+    (taken / "1-open.md").write_text("do it")
+    await made(scene, "open", UnitState.READY)
+
+    def cut_short(_: Path, to: Path) -> None:
+        to.write_text("do")
+        raise OSError("no room")
+
+    with monkeypatch.context() as broken, pytest.raises(OSError, match="no room"):
+        broken.setattr("shutil.copyfile", cut_short)
+        await scene.floor.keeper.tick(at())
+    await scene.floor.keeper.tick(at())
+
+    assert (scene.live.places.unit_dir("open") / "1-open.md").read_text() == "do it"
+
+
 # ── retention ──
 
 
