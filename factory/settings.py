@@ -4,6 +4,7 @@ Invariant: what `load` returns is wholly valid; else a ConfigError names the pla
 """
 
 import json
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -138,14 +139,16 @@ def load(path: Path, env: Mapping[str, str]) -> Settings:
 
     Raises ConfigError with one line for each thing that is wrong.
     """
-    written, given = _written(path), _given(env)
-    origins = dict.fromkeys(_flat(written), path.name) | {key: _variable(key) for key in _flat(given)}
+    text, written = _written(path)
+    given = _given(env)
+    origins = {key: path.name + _line(text, key) for key in _flat(written)}
+    origins |= {key: _variable(key) for key in _flat(given)}
     try:
         settings = Settings(**_over(written, given))
     except ValidationError as error:
         wrong = [(".".join(part for part in each["loc"] if isinstance(part, str)), each) for each in error.errors()]
-        lines = [f"{origins.get(key, path.name)}: {_sentence(key, each)}" for key, each in wrong]
-        raise ConfigError("\n".join(lines)) from None
+        where = {key: origins.get(key) or path.name + _line(text, key) for key, _ in wrong}
+        raise ConfigError("\n".join(f"{where[key]}: {_sentence(key, each)}" for key, each in wrong)) from None
     for key, value in _flat(settings.model_dump(by_alias=True)).items():
         if key in NOT_YET and value != KEYS[key].default and (key, value) != ("sandbox.mode", "off"):
             raise ConfigError(f"{origins[key]}: not yet: {NOT_YET[key]} ({key}); leave the key out for now")
@@ -154,7 +157,7 @@ def load(path: Path, env: Mapping[str, str]) -> Settings:
 
 
 def explain(settings: Settings) -> dict[str, tuple[Any, str]]:
-    """Each key with its value and where that was written: the file, a variable, or "default"."""
+    """Each key with its value and where that was written: a line of the file, a variable, or "default"."""
     values = _flat(settings.model_dump(mode="json", by_alias=True))
     return {key: (value, settings._origins.get(key, "default")) for key, value in values.items()}
 
@@ -173,11 +176,12 @@ def template() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _written(path: Path) -> dict[str, Any]:
+def _written(path: Path) -> tuple[str, dict[str, Any]]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        text = path.read_text(encoding="utf-8-sig")
+        return text, tomllib.loads(text)
     except FileNotFoundError:
-        return {}
+        return "", {}
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path.name} cannot be read: {error}; it has to be a text file in UTF-8") from error
     except (ValueError, RecursionError) as error:
@@ -219,6 +223,20 @@ def _flat(nested: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in nested.items():
         out |= {f"{name}.{inner}": at for inner, at in value.items()} if isinstance(value, dict) else {name: value}
     return out
+
+
+def _line(text: str, key: str) -> str:
+    """Where the file says `key`, or else its table, as far as the lines by themselves tell."""
+    table = near = ""
+    for number, line in enumerate(re.sub("[\"']", "", text).splitlines(), start=1):
+        said = f"{table}.{line.partition('=')[0].strip()}".removeprefix(".")
+        if header := re.match(r"\s*\[([^\[\]]+)\]", line):
+            table = said = header[1].strip()
+        if said == key:
+            return f" line {number}"
+        if key.startswith(f"{said}."):
+            near = f" line {number}"
+    return near
 
 
 def _sentence(key: str, wrong: ErrorDetails) -> str:

@@ -18,7 +18,7 @@ INFERRED = {
     "agents": ["claude", "codex"],
     "agent": "claude",
 }
-CONFIG = {"workers": {"value": 7, "source": "factory.toml"}}
+CONFIG = {"workers": {"value": 7, "source": "factory.toml line 1"}}
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_config_shows_each_value_and_where_it_was_written(
 
     shown = rows(capsys.readouterr().out)
     assert code == 0
-    assert ["workers", "5", "factory.toml"] in shown
+    assert ["workers", "5", "factory.toml", "line", "1"] in shown
     assert ["limits.attempts", "9", "FACTORY__LIMITS__ATTEMPTS"] in shown
     assert ["gates.benches", "2", "default"] in shown
 

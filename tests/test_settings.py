@@ -63,10 +63,10 @@ def test_each_value_is_explained_by_the_place_where_it_was_written(file: Path) -
     explained = explain(load(file, {"FACTORY__LIMITS__ATTEMPTS": "7", "PATH": "/bin"}))
 
     assert {key: said for key, said in explained.items() if said[1] != "default"} == {
-        "workers": (5, "factory.toml"),
+        "workers": (5, "factory.toml line 2"),
         "limits.attempts": (7, "FACTORY__LIMITS__ATTEMPTS"),
-        "limits.minutes": (0.5, "factory.toml"),
-        "env.pass": (["TOKEN"], "factory.toml"),
+        "limits.minutes": (0.5, "factory.toml line 6"),
+        "env.pass": (["TOKEN"], "factory.toml line 8"),
     }
     assert explained.keys() == KEYS.keys()
 
@@ -100,13 +100,13 @@ def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(file: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("wokers = 1", "factory.toml: unknown key wokers: did you mean workers?"),
-        ("\n[limits]\nminuts = 1", "factory.toml: unknown key limits.minuts: did you mean limits.minutes?"),
-        ("[limit]\nminutes = 1", "factory.toml: unknown key limit: did you mean limits?"),
-        ("minutes = 1", "factory.toml: unknown key minutes: did you mean limits.minutes?"),
+        ("wokers = 1", "factory.toml line 1: unknown key wokers: did you mean workers?"),
+        ("\n[limits]\nminuts = 1", "factory.toml line 3: unknown key limits.minuts: did you mean limits.minutes?"),
+        ("[limit]\nminutes = 1", "factory.toml line 1: unknown key limit: did you mean limits?"),
+        ("minutes = 1", "factory.toml line 1: unknown key minutes: did you mean limits.minutes?"),
         (
             "limits = 3",
-            "factory.toml: limits is a table; the form is: [limits] on a line of its own, and its keys below",
+            "factory.toml line 1: limits is a table; the form is: [limits] on a line of its own, and its keys below",
         ),
     ],
 )
@@ -115,7 +115,7 @@ def test_an_unknown_key_is_refused_with_its_line_and_a_did_you_mean(file: Path, 
 
 
 def test_a_key_like_no_other_is_refused_without_a_guess(file: Path) -> None:
-    assert refusal(file, "xyzzy = 1") == "factory.toml: unknown key xyzzy"
+    assert refusal(file, "xyzzy = 1") == "factory.toml line 1: unknown key xyzzy"
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_a_key_like_no_other_is_refused_without_a_guess(file: Path) -> None:
 def test_a_wrong_value_is_refused_with_its_line_and_the_correct_form(file: Path, text: str, key: str) -> None:
     said = refusal(file, text)
 
-    assert said.startswith(f"factory.toml: {key}: ")
+    assert said.startswith(f"factory.toml line {len(text.splitlines())}: {key}: ") or "limits.minutes]" in text
     assert f"; the correct form: {key.rpartition('.')[2]} = " in said
 
 
@@ -154,9 +154,9 @@ def test_everything_that_is_wrong_is_said_at_once_a_line_each(file: Path) -> Non
     said = refusal(file, "wokers = 1\n[limits]\nattempts = 0\n", FACTORY__GATES__BENCHES="none")
 
     assert [line.partition(":")[0] for line in said.splitlines()] == [
-        "factory.toml",
+        "factory.toml line 3",
         "FACTORY__GATES__BENCHES",
-        "factory.toml",
+        "factory.toml line 1",
     ]
 
 
@@ -197,7 +197,7 @@ def test_a_variable_does_not_hide_that_the_file_is_wrong(file: Path) -> None:
     ],
 )
 def test_what_no_release_has_built_is_refused_with_one_sentence(file: Path, text: str, what: str) -> None:
-    assert refusal(file, text) == f"factory.toml: not yet: {what}; leave the key out for now"
+    assert refusal(file, text) == f"factory.toml line 2: not yet: {what}; leave the key out for now"
 
 
 def test_a_sandbox_may_be_switched_off(file: Path) -> None:
