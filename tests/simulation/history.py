@@ -142,6 +142,7 @@ class History:
         self.plan, self.clock = plan, clock
         self.store = MemoryStore()
         self.world = World(clock, Random(plan.seed), let_through=self._let_through)
+        self.world.interrupt = self._interrupt
         self.laws = Laws(self.store, self.world)
         self.settings = {"workers": plan.workers, "gates": {"benches": plan.benches}}
         self.line: Line | None = None
@@ -222,6 +223,11 @@ class History:
         if self.line:
             self.line.live.requests.ring()
             self.line.live.queue.ring()
+
+    def _interrupt(self) -> None:
+        for unit in self.store.select(Unit, state="queued"):
+            self.ask("cancel", unit=unit.id)
+        self._ring()
 
     def _let_through(self, unit: str) -> bool:
         found = self.store.get(Unit, unit)

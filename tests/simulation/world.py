@@ -108,6 +108,7 @@ class World:
     damaged: set[str] = field(default_factory=set)  # commits whose objects cannot be read any more
     calm: bool = False  # nothing goes wrong any more
     let_through: Callable[[str], bool] = lambda unit: False  # whether a person let the unit land although red
+    interrupt: Callable[[], None] = lambda: None  # what a person does just when a landing is planned
     noted: list[str] = field(default_factory=list)  # broken laws that only the world can see
 
     def __post_init__(self) -> None:
@@ -258,6 +259,8 @@ class Branch:
         return Rehearsed(made.id, made.tree)
 
     async def plan_landing(self, to: str, *, now: datetime) -> LandingPlan | Outcome:
+        if not self._world.calm and self._world.chance.random() < 0.05:
+            self._world.interrupt()
         await self._hand.step()
         base = self._world.tip
         if base == to:
