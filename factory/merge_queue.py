@@ -62,6 +62,7 @@ class MergeQueue:
         self._store, self._live, self.landings, self._trunk = store, live, landings, landings.trunk
         self._judge, self._escalations, self._endings = judge, escalations, endings
         self._tip = ""
+        self._tasks: dict[str, TaskFile] = {}  # of those that are queued: nobody writes them anew
         self._checked: set[tuple[str, str, str, frozenset[str]]] = set()  # changes that break no rule, as things stand
         self._compared = set[tuple[str, str]]()  # base and submission of those that were queued at the last pass
         self._rehearsals: dict[tuple[str, str], Rehearsed | Conflict | Nothing] = {}
@@ -184,6 +185,7 @@ class MergeQueue:
         queued = [unit for unit in self._store.open(Unit) if unit.state is UnitState.QUEUED]
         names = {unit.id for unit in queued}
         self._aside = {name: why for name, why in self._aside.items() if name in names}
+        self._tasks = {name: task for name, task in self._tasks.items() if name in names}
         self._failed = {name: when for name, when in self._failed.items() if name in names}
         self._in_the_way = {name: paths for name, paths in self._in_the_way.items() if name in names}
         ordered = sorted(queued, key=lambda unit: (unit.priority, unit.since, unit.id))
@@ -466,6 +468,8 @@ class MergeQueue:
         return found
 
     def _task(self, unit: Unit) -> TaskFile:
-        task = self._store.get(Task, unit.id)
-        assert task is not None, f"{unit.id} has no task"
-        return parse(task.text, task.name)
+        if unit.id not in self._tasks:
+            task = self._store.get(Task, unit.id)
+            assert task is not None, f"{unit.id} has no task"
+            self._tasks[unit.id] = parse(task.text, task.name)
+        return self._tasks[unit.id]
