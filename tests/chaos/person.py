@@ -73,6 +73,8 @@ class Person:
         self._count += 1
         name = f"idea-{self._count}"
         self._git("switch", "-q", "-c", name)
+        # Not what it points to now: a landing that met the switch may just be about to be put back.
+        self.theirs.branches[name] = self._git("log", "-g", "--format=%H", name).splitlines()[-1]
         self.theirs.branches[name] = self._commit(name)
 
     def rebase(self) -> None:
