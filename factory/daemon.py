@@ -285,8 +285,9 @@ async def _look_at_desk(floor: Floor, config: "_Config") -> float:
     if scan.accepted:
         floor.live.pool.ring()
     floor.warnings["inbox"] = scan.warnings
-    rejected = sorted((floor.live.places.inbox / "rejected").glob("*.error.txt"))
-    floor.warnings["rejected"] = [f"not accepted: inbox/rejected/{path.name} says why" for path in rejected[:5]]
+    names = sorted(path.name for path in (floor.live.places.inbox / "rejected").glob("*.error.txt"))
+    more = [f"and {len(names) - 5} more in inbox/rejected/"] if len(names) > 5 else []
+    floor.warnings["rejected"] = [*(f"not accepted: inbox/rejected/{name} says why" for name in names[:5]), *more]
     _tell_inferred(floor)
     floor.warnings["conventions"] = _not_trunks(floor)
     _tell_warnings(floor)
@@ -362,9 +363,9 @@ async def _lose_patience(live: Live) -> None:
 
 
 async def _until_stopped(floor: Floor) -> None:
-    """Return when the daemon may go: told to leave, or drained, or its root folder is gone."""
+    """Return when the daemon may go: told to leave, or drained, or its store or root folder is gone."""
     live, store = floor.live, floor.store
-    while live.places.home.is_dir():
+    while store.is_there():
         match live.stopping:
             case Stopping.LEAVE:
                 return
@@ -490,7 +491,7 @@ def main(argv: list[str] | None = None, run: Callable[..., Any] = anyio.run) -> 
     except (Deposed, BaseExceptionGroup) as error:
         if isinstance(error, BaseExceptionGroup) and error.subgroup(Deposed) is None:
             raise
-        print("A newer factoryd of this repository has taken over: this one went.", file=sys.stderr)  # noqa: T201
+        print("A newer factoryd took over, or its store was taken away: it went.", file=sys.stderr)  # noqa: T201
         return Deposed.exit_code
     return 0
 

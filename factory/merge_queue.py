@@ -427,6 +427,8 @@ class MergeQueue:
                 return True
             case Moved(tip, said):
                 log.info(TRUNK_PUT_BACK if said else LANDING_REFUSED, tip=tip, said=said)
+                if said:
+                    self._endings.note(ready[0].unit, said, at)
                 return bool(said) or tip != self._tip
             case Blocked(kind, reason, paths):
                 unit = ready[0].unit

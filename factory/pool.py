@@ -255,7 +255,8 @@ class Pool:
                 continue
             agent = card.fingerprint.removeprefix("runtime:")
             if agent not in wanted:  # factory.toml names another now: the units that waited are looked at anew
-                self._escalations.close(card.fingerprint, now=at, why="no unit asks for it any more")
+                why = "there is an agent now" if agent == "none" else "no unit asks for it any more"
+                self._escalations.close(card.fingerprint, now=at, why=why)
                 continue
             trouble = agents.trouble(agents.default if agent == "none" else agent)
             if not trouble:

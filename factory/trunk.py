@@ -37,7 +37,7 @@ _PUT_BACK = "factoryd: put back"
 _SERVED = ("--upload-pack", "git -c uploadpack.hideRefs=!refs upload-pack")  # whatever they hide from others
 _MERGE = (
     *("merge", "--ff-only", "--no-squash", "--no-autostash", "--no-overwrite-ignore", "--no-verify-signatures"),
-    *("--no-stat", "-q"),
+    *("--no-stat", "--no-progress", "-q"),
 )
 
 

@@ -432,3 +432,17 @@ def test_a_row_is_plain_json_in_the_journal(tmp_path: Path) -> None:
         ((changes,),) = store._con.execute('SELECT "changes" FROM "journal"').fetchall()
 
     assert [(table, row["state"], row["title"]) for table, row in json.loads(changes)] == [("unit", "landed", "é")]
+
+
+def test_who_owns_a_store_whose_file_was_taken_away_or_replaced_writes_nothing_more(tmp_path: Path) -> None:
+    path = tmp_path / "store.sqlite"
+    with closing(SqliteStore(path)) as store:
+        store.own("it", now=NOW)
+        before = store.is_there()
+        for name in ("store.sqlite", "store.sqlite-wal", "store.sqlite-shm"):
+            (tmp_path / name).rename(tmp_path / f"{name}.away")
+
+        with pytest.raises(Deposed):
+            store.write(Event.TASK_ACCEPTED, READY, now=NOW)
+
+        assert (before, store.is_there(), path.exists()) == (True, False, False)

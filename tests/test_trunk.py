@@ -938,6 +938,8 @@ import anyio
 from factory.git import Git, examine
 from factory.trunk import LandingPlan, Trunk, make
 
+CPU = {min(os.sched_getaffinity(0))}
+
 async def main(repo, to, steps, mark):
     env = {"PATH": os.environ["PATH"], "HOME": "/nonexistent"}
     repository = await examine(Path(repo), env)
@@ -948,8 +950,12 @@ async def main(repo, to, steps, mark):
     def started(plan):
         Path(steps).write_text(plan.data())
         if not mark: os.kill(os.getpid(), signal.SIGKILL)
+        # Both on one processor, git with next to no share of it: it is seen half-way on any machine.
+        os.sched_setaffinity(plan.pid, CPU)
+        os.setpriority(os.PRIO_PROCESS, plan.pid, 19)
         threading.Thread(target=kill, args=(plan.pid,)).start()
     def kill(pid):
+        os.sched_setaffinity(0, CPU)
         while not os.path.lexists(os.path.join(repo, mark)): pass
         os.kill(pid, signal.SIGKILL)
         os.kill(os.getpid(), signal.SIGKILL)

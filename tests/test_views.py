@@ -498,6 +498,15 @@ def test_a_store_whose_daemon_is_gone_is_read_as_well(path: Path) -> None:
         assert views.status(con, AT)["units"]["ready"] == 1
 
 
+def test_of_a_trunk_of_which_little_is_known_every_key_is_there(store: SqliteStore, path: Path) -> None:
+    store.write(Event.FACT_CHANGED, Fact(name="trunk", value='{"branch": "main"}'), now=NOW)
+
+    with closing(views.open_store(str(path))) as con:
+        trunk = views.status(con, AT)["trunk"]
+
+    assert trunk == {"branch": "main", "commit": None, "state": "unknown", "gates_red": []}
+
+
 def test_no_store_is_said_and_none_is_made(path: Path) -> None:
     with pytest.raises(StoreError, match=r"There is no store at .*\. Start the factory here first: factoryd start"):
         views.open_store(str(path))
@@ -543,6 +552,7 @@ def test_reading_the_store_imports_nothing_heavy() -> None:
     assert imported & heavy == set()
     assert {name for name in imported if name.startswith("factory")} == {
         "factory",
+        "factory.disk",
         "factory.errors",
         "factory.stores",
         "factory.stores.views",

@@ -118,6 +118,8 @@ def _chain(con: sqlite3.Connection, unit: Json) -> Iterator[str]:
         elif need["state"] != "landed":
             because = f" ({say.line(need['why'])})" if need["why"] else ""
             yield f"  needs {name}, which is {need['state']}{because}: factory why {name}"
+    if unit["state"] == "ready" and views.fact(con, "paused"):
+        yield "  the line is paused: factory resume"
     for card in unit["escalations"]:
         if card["state"] == "open":
             yield f"  {card['id']} waits for your answer: factory show {card['id']}"

@@ -46,6 +46,7 @@ class SqliteStore:
                 raise damaged(str(path), "it is missing, while what attempts made is there")
             _create(path)
         self._con, self._depth = connect(str(path), "rw", migrates=True), 0
+        self._path, self._inode = path, path.stat().st_ino
         self._told: list[str] = []  # what the open transaction journals
         self._owner = ""  # as this connection took it over, in JSON
         with trusted(self._con, str(path)):
@@ -155,8 +156,16 @@ class SqliteStore:
         query = f"SELECT {_names(columns)} FROM {_name(kind_name(kind))}{where} ORDER BY {_names(KEYS[kind])}"
         return [from_row(kind, dict(zip(columns, row, strict=True))) for row in self._execute(query, args)]
 
+    def is_there(self) -> bool:
+        """Whether the file that this connection writes to still lies at its place."""
+        with suppress(OSError):
+            return self._path.stat().st_ino == self._inode
+        return False
+
     def _check_owner(self) -> None:
-        if self._execute('SELECT "value" FROM "fact" WHERE "name" = \'owner\'') != [(self._owner,)]:
+        if not self.is_there() or self._execute('SELECT "value" FROM "fact" WHERE "name" = \'owner\'') != [
+            (self._owner,)
+        ]:
             raise Deposed
 
     def _check_newest(self, unit: str, attempt: int) -> None:

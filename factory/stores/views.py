@@ -37,7 +37,8 @@ _TRUTHS = ("resume", "fresh", "resumed", "ok", "settled", "flaky")  # columns th
 def open_store(path: str, *, write: bool = False) -> sqlite3.Connection:
     """The store, read-only unless said otherwise; raise StoreError where it cannot be opened."""
     if not os.path.exists(path):  # noqa: PTH110 - pathlib costs more than the query
-        raise StoreError(f"There is no store at {path}. Start the factory here first: factoryd start")
+        lost = "or, where it was lost, make it anew: factory doctor --rebuild"
+        raise StoreError(f"There is no store at {path}. Start the factory here first: factoryd start\n  {lost}")
     con = connect(path, "rw" if write else "ro")
     con.row_factory = sqlite3.Row
     return con
@@ -67,7 +68,7 @@ def status(con: sqlite3.Connection, now: str) -> "Json":
             "schema": 1,
             "at": now,
             "daemon": daemon(con),
-            "trunk": fact(con, "trunk") or {"branch": None, "commit": None, "state": "unknown", "gates_red": []},
+            "trunk": {"branch": None, "commit": None, "state": "unknown", "gates_red": []} | (fact(con, "trunk") or {}),
             "workers": _workers(con),
             "units": {state: counts.get(state, 0) for state in STATES},
             "units_open": [_only(unit, *SHOWN) for unit in units],
@@ -192,7 +193,9 @@ def _rows(con: sqlite3.Connection, query: str, *args: object) -> "list[Any]":
     try:
         return con.execute(query, args).fetchall()
     except sqlite3.Error as error:
-        raise StoreError(f"The store could not be asked: {error}. Nothing was changed.") from error
+        raise StoreError(
+            f"The store could not be asked: {error}. Nothing was changed.\n  see: factory doctor"
+        ) from error
 
 
 def _dicts(con: sqlite3.Connection, query: str, *args: object) -> "list[Json]":
@@ -219,7 +222,7 @@ def _workers(con: sqlite3.Connection) -> "list[Json]":
         """SELECT h."worker" AS "name", h."state", nullif(h."unit", '') AS "unit",
         nullif(h."attempt", 0) AS "attempt", nullif(h."phase", '') AS "phase", h."since", a."agent"
         FROM "hook" AS h LEFT JOIN "attempt" AS a ON a."unit" = h."unit" AND a."number" = h."attempt"
-        ORDER BY h."index", h."worker" """,
+        WHERE h."state" <> 'gone' ORDER BY h."index", h."worker" """,
     )
 
 
