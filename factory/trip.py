@@ -6,8 +6,10 @@ from pathlib import Path
 
 import anyio
 
+from factory import triage
 from factory.cards import Ask
 from factory.judge import Ruling
+from factory.outbox import Outbox
 from factory.process import Child, Exit
 from factory.records import Attempt, Hook
 from factory.runtime import Runtime, Seen
@@ -74,6 +76,27 @@ class Patience:
             self._quiet_since = at
             return False
         return True
+
+
+def ending(
+    trip: Trip, ended: Exit, seen: Seen, box: Outbox, stopped: EndReason | None, *, changed: bool
+) -> triage.Ending:
+    """The facts by which an end is classified; `stopped`: why the worker itself ended it."""
+    return triage.Ending(
+        stopped=stopped,
+        lost=ended.cause == "lost",
+        clean=ended.cause == "exited" and ended.code == 0 and seen.good,
+        handed_back=ended.cause == "stopped",
+        timed_out=ended.cause == "timeout",
+        command_missing=ended.cause == "unstartable",
+        limited=seen.limited,
+        unauthorized=seen.unauthorized,
+        asked=box.question is not None,
+        reported=bool(box.done.strip()),
+        changed=changed,
+        proof=bool(trip.task.accept),
+        scripted=bool(trip.task.run),
+    )
 
 
 def prompt_name(trip: Trip, earlier: Attempt | None, conflict: Conflict | None) -> str:

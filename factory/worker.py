@@ -30,7 +30,7 @@ from factory.prompts import Brief, prompt
 from factory.records import Attempt, Hook, Remark, Task
 from factory.runtime import OutputReader, Seen, Usage, environment, find, invocation
 from factory.task_file import TaskFile, parse
-from factory.trip import NotStarted, Patience, Trip, how_it_ended, last_words, prompt_name
+from factory.trip import NotStarted, Patience, Trip, ending, how_it_ended, last_words, prompt_name
 from factory.unit import EndReason, Unit, UnitState
 from factory.workspaces import Conflict, Snapshot, Workspace, Workspaces, is_real
 
@@ -314,7 +314,7 @@ class Worker:
         trip = await self._quarantine(trip, ended)
         kept, snapshot = await self._kept(trip.attempt, trip.workspace, trip.unit.title)
         box = await anyio.to_thread.run_sync(read_outbox, trip.outbox)
-        reason = triage.classify(self._ending(trip, ended, seen, box, stopped, changed=snapshot.changed))
+        reason = triage.classify(ending(trip, ended, seen, box, stopped, changed=snapshot.changed))
         notes = [f"{path} was a repository of its own; its files were added plainly" for path in snapshot.nested]
         notes += [f"{name}/ in the outbox: not yet, it was not acted on" for name in box.not_yet]
         notes += [f"git could not take everything: {snapshot.left_out}"] if snapshot.left_out else []
@@ -374,25 +374,6 @@ class Worker:
         if patience.worn_out(seen, first_event_s=limits.first_event_s, silence_s=limits.silence_s):
             return EndReason.SILENT
         return None
-
-    def _ending(
-        self, trip: Trip, ended: Exit, seen: Seen, box: Outbox, stopped: EndReason | None, *, changed: bool
-    ) -> triage.Ending:
-        return triage.Ending(
-            stopped=stopped,
-            lost=ended.cause == "lost",
-            clean=ended.cause == "exited" and ended.code == 0 and seen.good,
-            handed_back=ended.cause == "stopped",
-            timed_out=ended.cause == "timeout",
-            command_missing=ended.cause == "unstartable",
-            limited=seen.limited,
-            unauthorized=seen.unauthorized,
-            asked=box.question is not None,
-            reported=bool(box.done.strip()),
-            changed=changed,
-            proof=bool(trip.task.accept),
-            scripted=bool(trip.task.run),
-        )
 
     def _settle(self, trip: Trip, attempt: Attempt, box: Outbox, seen: Seen, *, missing: bool) -> None:
         """The one transaction that ends the attempt, with the card where a person is needed."""

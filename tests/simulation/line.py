@@ -34,7 +34,7 @@ from factory.records import Attempt, Fact, Hook, R, Record
 from factory.requests import Requests
 from factory.rescue import Rescue
 from factory.settings import Settings
-from factory.trip import NotStarted, Trip, how_it_ended
+from factory.trip import NotStarted, Trip, ending, how_it_ended
 from factory.unit import EndReason
 from factory.worker import Worker
 from tests.memory_store import MemoryStore
@@ -181,7 +181,7 @@ class SimulatedWorker(Worker):
         base = world.commits[trip.attempt.base]
         changed = agent.files != base.files
         box = Outbox(done=agent.done, question=Question(*agent.question) if agent.question else None)
-        reason = triage.classify(self._ending(trip, ended, seen, box, stopped, changed=changed))
+        reason = triage.classify(ending(trip, ended, seen, box, stopped, changed=changed))
         made = world.commit(base.id, agent.files, said=trip.attempt.run_dir)
         attempt = replace(
             trip.attempt,
