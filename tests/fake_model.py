@@ -29,8 +29,7 @@ def write_file(path: str, content: str) -> Step:
 
 
 def fail(status: int, *, kind: str = "error", **more: Any) -> Step:
-    body = {"type": kind, "message": kind, "code": status, "status": kind.upper(), **more}
-    return {"status": status, "headers": more.pop("headers", {}), "body": body}
+    return {"status": status, "headers": more.pop("headers", {}), "body": {"type": kind, "message": kind, **more}}
 
 
 def hang() -> Step:
@@ -89,11 +88,12 @@ class _Handler(BaseHTTPRequestHandler):
         if step.get("hang"):
             self.model.over.wait()
         elif "status" in step:
-            body = json.dumps({"type": "error", "error": step["body"]}).encode()
+            told = step["body"] | ({"code": step["status"], "status": "ERROR"} if "contents" in request else {})
+            body = json.dumps({"type": "error", "error": told}).encode()
             self._answer(step["status"], body, headers=step["headers"])
         else:
-            kind, told = self._told(step, request)
-            self._answer(200, told.encode(), kind=kind)
+            kind, text = self._told(step, request)
+            self._answer(200, text.encode(), kind=kind)
 
     def _told(self, step: Step, request: dict[str, Any]) -> tuple[str, str]:
         if self.path.endswith("/chat/completions"):

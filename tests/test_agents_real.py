@@ -219,6 +219,5 @@ async def test_a_run_that_is_killed_in_a_tool_leaves_nothing_behind(agent: Agent
 
     assert (ended.cause, ended.left, seen.good) == ("stopped", 0, False)
     assert not Path(f"/proc/{pid}").exists()
-    assert bool(seen.session) is (
-        agent.runtime.name not in ("mini", "opencode")
-    )  # the one has none, the other tells late
+    if agent.runtime.name != "opencode":  # it tells its session with the first step that has ended
+        assert bool(seen.session) is bool(agent.runtime.resume)
