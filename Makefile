@@ -26,13 +26,13 @@ help:
 	@echo "make lock    requirements.lock anew from pyproject.toml"
 
 test: .venv/ready
-	$(BIN)/python -m pytest -q -n auto
+	$(BIN)/python -m pytest -q -n auto --dist worksteal
 
 check: .venv/ready
 	@set -e; for gate in conventions/gates/*.sh; do echo "── $$gate"; sh "$$gate"; done
 
 faults: .venv/ready
-	FACTORY_FAULTS=all $(BIN)/python -m pytest -q -n auto tests/faults
+	FACTORY_FAULTS=all $(BIN)/python -m pytest -q -n auto --dist worksteal tests/faults
 
 demo: .venv/ready
 	@$(BIN)/python examples/demo.py
