@@ -48,7 +48,8 @@ class Line:
 
     def hook(self, worker: str, unit: str = "", attempt: int = 0) -> None:
         hook = Hook(worker=worker, index=int(worker[1:]), unit=unit, attempt=attempt)
-        hook = replace(hook, state="running", phase="working", since=NOW - timedelta(minutes=4)) if unit else hook
+        since = datetime.now(UTC) - timedelta(minutes=4)
+        hook = replace(hook, state="running", phase="working", since=since) if unit else hook
         self.store.write(Event.HOOK_FILLED, hook, now=NOW, unit=unit, attempt=attempt, worker=worker)
 
     def card(self, name: str, unit: str = "", **fields: Any) -> Card:
@@ -56,7 +57,7 @@ class Line:
             Option(key="1", label="Redis", effect="the next attempt is told", action="answer"),
             Option(key="2", label="In-process", effect="the next attempt is told", action="answer"),
         )
-        since = NOW - timedelta(minutes=12)
+        since = datetime.now(UTC) - timedelta(minutes=12)
         plain = Card(id=name, kind=CardKind.QUESTION, fingerprint=name, since=since, question="Which store?")
         units = (unit,) if unit else ()
         card = replace(plain, unit=unit, units=units, options=options, recommended="1", **fields)

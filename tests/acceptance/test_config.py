@@ -46,9 +46,11 @@ def test_a_bad_edit_that_is_saved_twice_is_one_card(line: Line) -> None:
 
 def test_workers_grow_at_once_and_shrink_by_draining(line: Line) -> None:
     go = line.folder / "go"
-    for name in ("a", "b", "c"):
+    for name in ("a", "b"):
         line.drop(name, f"hold({str(go)!r}); {FINE}")
-    line.event(Event.ATTEMPT_STARTED, unit="b")
+        line.event(Event.ATTEMPT_STARTED, unit=name)
+    line.drop("c", f"hold({str(go)!r}); {FINE}")
+    line.event(Event.TASK_ACCEPTED, unit="c")
     assert line.unit("c", UnitState.READY, why="free worker").attempt == 0
 
     line.configure(CONFIG.replace("workers = 2", "workers = 3"))

@@ -413,8 +413,11 @@ def test_a_stop_at_the_very_moment_that_the_daemon_is_up_is_a_clean_one(cold: Li
 def test_a_daemon_whose_folder_was_taken_away_still_ends_when_it_is_told_to(line: Line) -> None:
     shutil.move(line.root / ".factory", line.folder / "taken")
 
-    line.stop(signal.SIGTERM)
+    assert line.daemon is not None
+    line.daemon.send_signal(signal.SIGTERM)
+    code, line.daemon = line.daemon.wait(20), None
 
+    assert code == 3  # its last word cannot be written down any more
     assert not (line.root / ".factory").exists()
 
 
