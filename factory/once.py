@@ -13,7 +13,7 @@ from pathlib import Path
 import anyio
 
 from factory import settings
-from factory.daemon import EXCLUDED, Floor, assemble, the_repository
+from factory.assembly import EXCLUDED, Floor, assemble, the_repository
 from factory.errors import FactoryError, UsageError
 from factory.git import Git, Person, Repository
 from factory.live import Live

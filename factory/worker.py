@@ -4,7 +4,6 @@ Invariant: the hook is emptied in the transaction that records the attempt's end
 ended and its tree is kept; a daemon that dies before finds the hook full and goes on from what lies in the run dir.
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,20 +16,20 @@ from factory.archive import ATTEMPTS
 from factory.bell import Bell
 from factory.digest import digest
 from factory.endings import Endings
-from factory.environments import Environments, Place, Ready, SetupFailed, ports
+from factory.environments import Place, Ready, SetupFailed
 from factory.errors import ConfigError, Fenced, NoRoom, StoreError
 from factory.journal import Event
 from factory.judge import Judge
+from factory.launch import Launch
 from factory.live import Live, Stopping, now
 from factory.log import TRIP_BROKE, bound, log
 from factory.outbox import Outbox, read_outbox
 from factory.ports import Store
-from factory.process import Child, Command, Exit
-from factory.prompts import Brief, prompt
-from factory.records import Attempt, Hook, Remark, Task
-from factory.runtime import OutputReader, Seen, Usage, environment, find, invocation
+from factory.process import Child, Exit
+from factory.records import Attempt, Hook, Task
+from factory.runtime import OutputReader, Seen, Usage
 from factory.task_file import TaskFile, parse
-from factory.trip import NotStarted, Patience, Trip, ending, how_it_ended, last_words, prompt_name
+from factory.trip import NotStarted, Patience, Trip, ending, how_it_ended, last_words
 from factory.unit import EndReason, Unit, UnitState
 from factory.workspaces import Conflict, Snapshot, Workspace, Workspaces, is_real
 
@@ -48,12 +47,12 @@ class Worker:
         live: Live,
         judge: Judge,
         workspaces: Workspaces,
-        environments: Environments,
+        launch: Launch,
         endings: Endings,
     ) -> None:
         self.name = name
         self._store, self._live, self._judge = store, live, judge
-        self._workspaces, self._environments, self._endings = workspaces, environments, endings
+        self._workspaces, self._launch, self._endings = workspaces, launch, endings
         self._bell = Bell()
         self.busy = False
 
@@ -175,7 +174,7 @@ class Worker:
             return NotStarted(EndReason.SETUP_FAILED, ready.sentence, card)
         trip = replace(trip, workspace=workspace)
         try:
-            command = self._command(trip, earlier, carried=bool(carried), conflict=conflict, place=place)
+            command = self._launch.command(trip, earlier, carried=bool(carried), conflict=conflict, place=place)
         except ConfigError as error:
             return NotStarted(EndReason.HANDED_BACK, str(error), words.wrong_prompt(str(error)))
         # World first: a daemon that dies between the two finds start.json in the run dir and adopts.
@@ -200,7 +199,7 @@ class Worker:
 
         async with anyio.create_task_group() as both:
             both.start_soon(watch)
-            ready = await self._environments.ready(place, trip.ruling.rules.setup, verify=False)
+            ready = await self._launch.environments.ready(place, trip.ruling.rules.setup, verify=False)
             both.cancel_scope.cancel()
         assert ready is not None, "one of the two has an answer"
         return ready
@@ -224,76 +223,6 @@ class Worker:
         there = self._store.select(Attempt, workspace=earlier.workspace)
         others = [each for each in there if each.unit != earlier.unit]
         return not any(each.start >= earlier.start for each in others)
-
-    def _command(
-        self, trip: Trip, earlier: Attempt | None, *, carried: bool, conflict: Conflict | None, place: Place
-    ) -> Command:
-        text = "" if trip.task.run else self._prompt(trip, earlier, carried=carried, conflict=conflict)
-        with faults.step("attempt.files"):
-            (trip.run_dir / "prompt.md").write_text(text, encoding="utf-8")
-        argv, stdin = self._invocation(trip)
-        return Command(
-            argv=argv,
-            cwd=trip.workspace.tree,
-            env=self._variables(trip, place),
-            run_dir=trip.run_dir,
-            stdin=stdin,
-            seconds=60 * (trip.task.minutes or self._live.settings.limits.minutes),
-            stop_signal=trip.runtime.stop.signal,
-            grace_s=trip.runtime.stop.grace_s,
-        )
-
-    def _invocation(self, trip: Trip) -> tuple[tuple[str, ...], Path | None]:
-        if trip.task.run:  # a task's own command is no template
-            return ("sh", "-c", trip.task.run), None
-        argv, stdin = invocation(
-            trip.runtime,
-            run_dir=trip.run_dir,
-            workspace=trip.workspace.tree,
-            model=trip.task.model,
-            session=trip.attempt.session if trip.attempt.resumed else "",
-        )
-        program = find(argv[0], path=self._live.environ.get("PATH", ""), root=self._live.places.root)
-        return (str(program or argv[0]), *argv[1:]), stdin
-
-    def _variables(self, trip: Trip, place: Place) -> Mapping[str, str]:
-        own = {
-            "TMPDIR": str(trip.run_dir / "tmp"),
-            "FACTORY_OUTBOX": str(trip.outbox),
-            "FACTORY_UNIT": trip.unit.id,
-            "FACTORY_ATTEMPT": str(trip.attempt.number),
-        }
-        around = self._environments.variables(place)
-        if trip.task.run:
-            return around | own
-        # Unsandboxed, an agent's login lies in its user's HOME; the workspace's own tools come first all the same.
-        tools = {name: around[name] for name in ("PATH", "VIRTUAL_ENV") if name in around}
-        return environment(trip.runtime, self._live.environ, tools | ports(trip.hook.index) | own)
-
-    def _prompt(self, trip: Trip, earlier: Attempt | None, *, carried: bool, conflict: Conflict | None) -> str:
-        brief = Brief(
-            unit=trip.unit.id,
-            title=trip.unit.title,
-            body=trip.task.body,
-            outbox=str(trip.outbox),
-            trunk=self._judge.branch,
-            attempt=trip.attempt.number,
-            attempts=self._endings.limit(trip.unit),
-            minutes=trip.task.minutes or self._live.settings.limits.minutes,
-            scope=trip.task.scope,
-            accept=trip.task.accept,
-            gates=tuple((gate.name, gate.shown) for gate in trip.ruling.rules.gates),
-            knowledge=tuple(note for note in trip.ruling.conventions.knowledge if note.concerns(trip.task.scope)),
-            remarks=tuple(self._store.select(Remark, unit=trip.unit.id)),
-            digest=earlier.digest if earlier else "",
-            handoff=earlier.handoff if earlier else "",
-            carried=carried and bool(earlier and earlier.tree),
-            conflicts=conflict.paths if conflict else (),
-            old_diff=str(conflict.diff) if conflict else "",
-            intent=conflict.intent if conflict else "",
-            resumed=trip.attempt.resumed,
-        )
-        return prompt(prompt_name(trip, earlier, conflict), brief, trip.ruling.conventions.prompts)
 
     # ── while it runs, and after ──
 

@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 from anyio.abc import TaskGroup
 
-from factory.daemon import Floor, assemble
+from factory.assembly import Floor, assemble
 from factory.git import examine
 from factory.journal import Event
 from factory.live import Live

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from factory import cards as words
-from factory.daemon import _Config, _hide, _look_at_desk, hang_repair, the_repository
+from factory.assembly import hang_repair, the_repository
+from factory.daemon import _Config, _hide, _look_at_desk
 from factory.journal import Event
 from factory.log import TICK_BROKE, Log, log
 from factory.records import CardKind, Fact

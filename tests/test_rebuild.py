@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from factory import process
-from factory.daemon import assemble
+from factory.assembly import assemble
 from factory.journal import fold
 from factory.live import now
 from factory.process import Command

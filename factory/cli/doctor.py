@@ -14,8 +14,9 @@ import anyio
 
 from factory import conventions, settings
 from factory.agents import find_agents
+from factory.assembly import assemble, the_repository
 from factory.cli import place, say
-from factory.daemon import assemble, furnish, locked, the_repository
+from factory.daemon import furnish, locked
 from factory.errors import ConfigError, DamagedStore, FactoryError, RefusedByState, StoreError, UsageError
 from factory.git import examine
 from factory.inference import rules_of

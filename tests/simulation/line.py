@@ -245,13 +245,7 @@ class Line:
         def make_worker(name: str) -> SimulatedWorker:
             nowhere = cast("Any", _Nowhere())
             made = SimulatedWorker(
-                name,
-                store=self.store,
-                live=self.live,
-                judge=judge,
-                workspaces=nowhere,
-                environments=nowhere,
-                endings=endings,
+                name, store=self.store, live=self.live, judge=judge, workspaces=nowhere, launch=nowhere, endings=endings
             )
             made.hand = hand
             return made

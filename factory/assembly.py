@@ -1,0 +1,160 @@
+"""Assembly: builds every object of one factory once. The only place where objects meet.
+
+Invariant: building starts nothing and writes nothing: a command may assemble a floor beside a daemon that runs.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from factory.agents import Agents, find_agents
+from factory.conventions import read_shipped
+from factory.endings import Endings
+from factory.environments import Environments
+from factory.escalations import Escalations
+from factory.gates import Gates
+from factory.git import Git, Repository, examine
+from factory.intake import Intake
+from factory.judge import Judge
+from factory.keeper import Keeper
+from factory.landings import Landings
+from factory.launch import Launch
+from factory.live import Live
+from factory.log import Log
+from factory.merge_queue import MergeQueue
+from factory.pool import Pool
+from factory.requests import Requests
+from factory.settings import Settings
+from factory.stores import views
+from factory.stores.sqlite import SqliteStore
+from factory.trunk import Trunk
+from factory.worker import Worker
+from factory.workspaces import Benches, Workspaces
+
+EXCLUDED = ("/.factory/", "/inbox/")
+
+
+@dataclass(slots=True)
+class Floor:
+    """Everything that one daemon is made of."""
+
+    store: SqliteStore
+    live: Live
+    repository: Repository
+    trunk: Trunk
+    judge: Judge
+    benches: Benches
+    gates: Gates
+    queue: MergeQueue
+    endings: Endings
+    pool: Pool
+    intake: Intake
+    requests: Requests
+    escalations: Escalations
+    workspaces: Workspaces
+    keeper: Keeper
+    log: Log | None = None
+    warnings: dict[str, list[str]] = field(default_factory=dict)
+
+
+async def the_repository(root: Path, environ: Mapping[str, str], chosen: Settings) -> Repository:
+    """The user's repository; trunk is the configured branch, else the one that units landed on before."""
+    return await examine(root, environ, trunk=chosen.trunk or views.remembered_trunk(str(root)))
+
+
+def assemble(store: SqliteStore, live: Live, repository: Repository, own: Git) -> Floor:
+    """Build the floor; the only place where objects meet."""
+    where, environ = live.places, live.environ
+    trunk = Trunk(repository=repository, own=own, environ=environ)
+    environments = Environments(
+        environ=environ,
+        root=where.root,
+        caches=where.work / "caches",
+        logs=where.judged,
+        passed=lambda: live.settings.env.passed,
+    )
+    gates = Gates(store=store, environments=environments, logs=where.judged, limits=lambda: live.settings.gates)
+    benches = Benches(
+        own=own,
+        folder=where.work / "benches",
+        index_dir=where.index,
+        trunk_branch=trunk.branch,
+        size=live.settings.gates.benches,
+    )
+    workspaces = Workspaces(
+        own=own,
+        folder=where.work / "workspaces",
+        index_dir=where.index,
+        trunk_branch=trunk.branch,
+        # What an agent puts into our own folders is to be seen by the guard, not passed over.
+        excludes="\n".join(line for line in repository.excludes.splitlines() if line not in EXCLUDED),
+    )
+    escalations = Escalations(store=store, repair=lambda title, body, at: hang_repair(intake, title, body, at))
+    judge = Judge(
+        store=store,
+        live=live,
+        trunk=trunk,
+        benches=benches,
+        gates=gates,
+        escalations=escalations,
+        shipped=read_shipped(),
+    )
+    endings = Endings(store=store, live=live, escalations=escalations)
+    launch = Launch(store=store, live=live, judge=judge, environments=environments, endings=endings)
+
+    async def tracked() -> frozenset[str]:
+        found = await repository.git(environ).names("ls-files", "-z", "--", "inbox")
+        return frozenset(path.removeprefix("inbox/") for path in found)
+
+    intake = Intake(inbox=where.inbox, folder=where.intake, store=store, escalations=escalations, tracked=tracked)
+    landings = Landings(store=store, trunk=trunk, escalations=escalations)
+    queue = MergeQueue(store=store, live=live, landings=landings, judge=judge, escalations=escalations, endings=endings)
+
+    def make_worker(name: str) -> Worker:
+        return Worker(name, store=store, live=live, judge=judge, workspaces=workspaces, launch=launch, endings=endings)
+
+    pool = Pool(
+        store=store,
+        live=live,
+        escalations=escalations,
+        judge=judge,
+        make_worker=make_worker,
+        find_agents=lambda: agents_now(judge, live),
+    )
+    return Floor(
+        store=store,
+        live=live,
+        repository=repository,
+        trunk=trunk,
+        judge=judge,
+        benches=benches,
+        gates=gates,
+        queue=queue,
+        endings=endings,
+        pool=pool,
+        intake=intake,
+        requests=Requests(store=store, live=live, escalations=escalations),
+        escalations=escalations,
+        workspaces=workspaces,
+        keeper=Keeper(store=store, live=live, own=own, trunk_ref=trunk.ref, workspaces=workspaces),
+    )
+
+
+def agents_now(judge: Judge, live: Live) -> Agents:
+    """The agents that can be used at this moment."""
+    ruling = judge.current
+    if ruling is None:
+        return Agents(default="", missing={})
+    path = live.environ.get("PATH", os.defpath)
+    return find_agents(ruling.conventions, configured=live.settings.agent, path=path, root=live.places.root)
+
+
+def hang_repair(intake: Intake, title: str, body: str, at: Any) -> str:
+    """Make a unit of priority 0 whose task is the evidence."""
+    fence = "~" * 8
+    named = json.dumps(title[:200], ensure_ascii=False)  # YAML knows no pairs of surrogates
+    task = f"---\ntitle: {named}\npriority: 0\n---\nMake it green again.\n\n{fence}\n{body}\n{fence}\n"
+    return intake.hang("repair-trunk.md", task, now=at)
