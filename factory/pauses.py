@@ -21,7 +21,8 @@ LIMIT_PAUSE = timedelta(minutes=15)  # where a usage limit names no reset
 AT_ONCE = timedelta(seconds=30)
 UNITS = 3  # in a row: then it is not the unit
 NOTHING = frozenset(
-    {*(EndReason.EMPTY, EndReason.CRASHED, EndReason.LOST), *(EndReason.LIMIT, EndReason.AUTH, EndReason.HANDED_BACK)}
+    {EndReason.EMPTY, EndReason.CRASHED, EndReason.LOST, EndReason.LIMIT, EndReason.AUTH}
+    | {EndReason.HANDED_BACK, EndReason.NO_PROGRESS}
 )
 NO_SIGN = frozenset({EndReason.SETUP_FAILED, EndReason.CANCELLED})
 

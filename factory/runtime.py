@@ -9,7 +9,7 @@ import shutil
 import tomllib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -24,6 +24,9 @@ from factory.tail import Tail
 PLACEHOLDERS = ("prompt", "prompt_file", "workspace", "session", "model", "outbox", "run_dir", "resume")
 ALWAYS = ("PATH", "HOME", "LANG", "LC_*", "SHELL", "USER", "LOGNAME")  # of the daemon's environment, to every agent
 LONG_PROMPT = 100 << 10  # bytes; one argument may have 128 KiB on Linux
+# A loop: so many steps in a row, no more than so many of them different. A model that goes round makes 8 to 20 steps a
+# second and costs money with each; of who tests and edits in turn every edit is another, and who waits sleeps longer.
+LOOP_STEPS, LOOP_KINDS = 40, 3
 _TAIL = 4000  # characters kept of plain text
 _WORDS = re.compile(r"\{([a-z_]+)\}")
 _IF = r"((?:\[[^\]=]+=[^\]]*\])*)"
@@ -103,6 +106,9 @@ class OutputRules(_Table):
     tool_open: Selectors = ()  # a tool call's id
     tool_close: Selectors = ()
     usage: UsageRules = UsageRules()
+    step: Selectors = ()  # what it does, without numbers that grow: the same again and again is a loop
+    step_text: Patterns = ()  # the same in plain text
+    looped: Selectors = ()  # it says so itself
     result: Selectors = ()
     joined: bool = False  # the result comes in pieces: those after the last tool call, put together
     report: str = ""  # a JSON file in its run dir that it writes at the end: read as one more event
@@ -229,6 +235,8 @@ class Seen:
     last: datetime | None = None
     session: str = ""
     tools: frozenset[str] = frozenset()  # calls that are open
+    steps: tuple[int, ...] = field(default=(), compare=False)  # the newest, each as a number for what it did
+    looped: bool = False  # it said that it stopped because it went round
     usage: Usage = Usage()
     result: str = ""  # its last words
     tail: str = ""  # the end of what it printed besides events: all of it for text, else its stderr
@@ -242,7 +250,12 @@ class Seen:
     @property
     def good(self) -> bool:
         """Whether the output's own final word is that all went well."""
-        return self.done and not self.failed
+        return self.done and not self.failed and not self.looped
+
+    @property
+    def looping(self) -> bool:
+        """Whether it does the same again and again."""
+        return self.looped or (len(self.steps) == LOOP_STEPS and len(set(self.steps)) <= LOOP_KINDS)
 
 
 class OutputReader:
@@ -264,6 +277,7 @@ class OutputReader:
         plain = [line for line in self._tail.lines(ended=ended) if not self._event(line, now)]
         if text := b"\n".join(plain)[-4 * _TAIL :].decode(errors="replace").strip():
             self._seen.tail = f"{self._seen.tail}\n{text}"[-_TAIL:].strip()
+            self._step(*(found for each in self._rules.step_text for found in each.findall(text)))
             if self._rules.format == "text":
                 self._alive(now)
         if ended:
@@ -298,6 +312,9 @@ class OutputReader:
         seen.session = _last(rules.session, event, seen.session)
         opened, closed = (frozenset(map(str, _all(part, event))) for part in (rules.tool_open, rules.tool_close))
         seen.tools = (seen.tools | opened) - closed
+        if did := _all(rules.step, event):
+            self._step(json.dumps(did, sort_keys=True))
+        seen.looped |= bool(_all(rules.looped, event))
         seen.usage = self._usage(event)
         if rules.joined:
             said = "" if opened or closed else seen.result
@@ -314,6 +331,9 @@ class OutputReader:
             seen.limited |= isinstance(status, int) and (status == 429 or status >= 500)
         for epoch in _all(limit.reset, event):
             seen.limited, seen.reset = True, reset_time(str(epoch), now) or seen.reset
+
+    def _step(self, *did: str) -> None:
+        self._seen.steps = (*self._seen.steps, *map(hash, did))[-LOOP_STEPS:]
 
     def _alive(self, now: datetime) -> None:
         self._seen.first, self._seen.last = self._seen.first or now, now

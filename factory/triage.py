@@ -22,6 +22,7 @@ class Ending:
     command_missing: bool = False
     limited: bool = False
     unauthorized: bool = False
+    looping: bool = False  # the same again and again, to the end
     asked: bool = False  # question.md is there
     reported: bool = False  # done.md is there
     changed: bool = False  # the tree differs from what the attempt was given
@@ -40,6 +41,7 @@ def classify(seen: Ending) -> EndReason:
         (seen.unauthorized and not seen.clean, EndReason.AUTH),
         (seen.handed_back, EndReason.HANDED_BACK),
         (seen.lost and not (seen.changed and seen.reported), EndReason.LOST),
+        (seen.looping and not seen.clean, EndReason.NO_PROGRESS),
         (seen.scripted and not seen.clean, EndReason.CRASHED),
         (not seen.clean and not seen.changed, EndReason.CRASHED),
         (not seen.clean and not (seen.reported or seen.proof), EndReason.CRASHED),
@@ -69,7 +71,7 @@ class Move:
 
 WAITS = frozenset({EndReason.LIMIT, EndReason.AUTH, EndReason.SETUP_FAILED})
 HOLDS = frozenset({EndReason.ASKED, EndReason.GUARD, EndReason.OUT_OF_SCOPE})
-BACKS_OFF = frozenset({EndReason.CRASHED, EndReason.SILENT, EndReason.LOST, EndReason.TIMED_OUT})
+BACKS_OFF = frozenset({EndReason.CRASHED, EndReason.SILENT, EndReason.LOST, EndReason.TIMED_OUT, EndReason.NO_PROGRESS})
 DETERMINISTIC = frozenset({EndReason.CRASHED, EndReason.EMPTY, EndReason.GATE_RED, EndReason.NOT_PROVEN})
 FRESH = frozenset({EndReason.EMPTY, EndReason.GUARD})
 LOST_IN_A_ROW = 3

@@ -300,6 +300,8 @@ class Worker:
             return EndReason.LIMIT
         if trip.task.run:
             return None
+        if seen.looping:
+            return EndReason.NO_PROGRESS
         if patience.worn_out(seen, first_event_s=limits.first_event_s, silence_s=limits.silence_s):
             return EndReason.SILENT
         return None

@@ -1,19 +1,21 @@
 """A scripted model on 127.0.0.1 for the real agent CLIs: Anthropic messages, OpenAI chat and responses, Gemini.
 
 Each step answers one request; which one is told by the model turns in the request's history, so a resumed session
-goes on where it was. Past the end the last step repeats.
+goes on where it was. Past the end the last step repeats. `choose` may take other steps for what a request says.
 """
 
+import itertools
 import json
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 
 Step = Mapping[str, Any]
 Events = list[tuple[str, dict[str, Any]]]
 CALLS = ("function_call", "custom_tool_call", "local_shell_call")
+_NUMBERS = itertools.count(1)
 
 
 def say(text: str) -> Step:
@@ -25,7 +27,7 @@ def shell(command: str) -> Step:
 
 
 def write_file(path: str, content: str) -> Step:
-    return shell(f"cat > {path} <<'END'\n{content}END\n")
+    return {"file": (path, content), **shell(f"cat > {path} <<'END'\n{content}END\n")}
 
 
 def fail(status: int, *, kind: str = "error", **more: Any) -> Step:
@@ -36,27 +38,39 @@ def hang() -> Step:
     return {"hang": True}
 
 
+def stall() -> Step:
+    """An answer that begins and never goes on."""
+    return {"text": "Well", "stall": True}
+
+
+def garbage() -> Step:
+    """A proxy that answers for the model, as if all were well."""
+    return {"garbage": True}
+
+
 class FakeModel:
     """The script, and what was asked so far."""
 
-    def __init__(self, steps: tuple[Step, ...]) -> None:
-        self.steps = steps
+    def __init__(self, steps: Sequence[Step], choose: Callable[[str], Sequence[Step]] | None = None) -> None:
+        self.choose = choose or (lambda _: steps)
         self.requests: list[dict[str, Any]] = []
         self.asked = threading.Semaphore(0)  # released at each request
         self.over = threading.Event()
         self.url = ""
 
     def step(self, request: dict[str, Any]) -> Step:
-        if not request.get("tools") and "file listing" not in json.dumps(request):  # aider's way to have files edited
+        text = json.dumps(request)
+        if not request.get("tools") and "file listing" not in text:  # aider's way to have files edited
             return say("ok")  # a side request, for a title
         self.requests.append(request)
         self.asked.release()
-        return self.steps[min(_turns(request), len(self.steps) - 1)]
+        steps = self.choose(text)
+        return steps[min(_turns(request), len(steps) - 1)]
 
 
 @contextmanager
-def fake_model(*steps: Step) -> Iterator[FakeModel]:
-    model = FakeModel(steps)
+def fake_model(*steps: Step, choose: Callable[[str], Sequence[Step]] | None = None) -> Iterator[FakeModel]:
+    model = FakeModel(steps, choose)
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"model": model}))
     model.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever)
@@ -91,9 +105,11 @@ class _Handler(BaseHTTPRequestHandler):
             told = step["body"] | ({"code": step["status"], "status": "ERROR"} if "contents" in request else {})
             body = json.dumps({"type": "error", "error": told}).encode()
             self._answer(step["status"], body, headers=step["headers"])
+        elif "garbage" in step:
+            self._answer(200, b"<html>Please log in to the proxy.</html>", kind="text/html")
         else:
             kind, text = self._told(step, request)
-            self._answer(200, text.encode(), kind=kind)
+            self._answer(200, text.encode(), kind=kind, stall=bool(step.get("stall")))
 
     def _told(self, step: Step, request: dict[str, Any]) -> tuple[str, str]:
         if self.path.endswith("/chat/completions"):
@@ -108,12 +124,19 @@ class _Handler(BaseHTTPRequestHandler):
         lines = (f"event: {name}\ndata: {json.dumps({'type': name} | data)}\n\n" for name, data in events)
         return "text/event-stream", "".join(lines)
 
-    def _answer(self, status: int, body: bytes, *, kind: str = "application/json", headers: Any = None) -> None:
+    def _answer(
+        self, status: int, body: bytes, *, kind: str = "application/json", headers: Any = None, stall: bool = False
+    ) -> None:
         self.send_response(status)
         for name, value in {"Content-Type": kind, "Content-Length": str(len(body)), **(headers or {})}.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body)
+        if stall:
+            self.wfile.write(body[: body.find(b"\n\n") + 2])
+            self.model.over.wait()
+            return
+        with suppress(BrokenPipeError, ConnectionResetError):  # a client that was stopped
+            self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
         return
@@ -136,9 +159,10 @@ def _chat(step: Step, request: dict[str, Any]) -> list[dict[str, Any]]:
     if command and names:
         arguments = json.dumps({"command": command, "description": "work"})
         call = {"name": "bash", "arguments": arguments}
-        delta["tool_calls"] = [{"index": 0, "id": f"call_{id(step)}", "type": "function", "function": call}]
+        delta["tool_calls"] = [{"index": 0, "id": f"call_{next(_NUMBERS)}", "type": "function", "function": call}]
     elif command:
-        delta["content"] = "hello.txt\n```\nhi\n```\n"  # no tools: a listing of the file
+        path, content = step.get("file", ("hello.txt", "hi\n"))
+        delta["content"] = f"{path}\n```\n{content}```\n"  # no tools: a listing of the file
     reason = "tool_calls" if "tool_calls" in delta else "stop"
     head = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "fake-model"}
     usage = {"prompt_tokens": 1000, "completion_tokens": 50, "total_tokens": 1050}
@@ -169,7 +193,7 @@ def _anthropic(step: Step) -> Events:
         delta = {"type": "text_delta", "text": step["text"]}
     else:
         reason = "tool_use"
-        start = {"type": "tool_use", "id": f"toolu_{id(step)}", "name": "Bash", "input": {}}
+        start = {"type": "tool_use", "id": f"toolu_{next(_NUMBERS)}", "name": "Bash", "input": {}}
         delta = {"type": "input_json_delta", "partial_json": json.dumps({"command": step["command"]})}
     usage = {"input_tokens": 1000, "output_tokens": 1}
     message = {"id": "msg_1", "type": "message", "role": "assistant", "model": "fake", "content": [], "usage": usage}
@@ -193,7 +217,7 @@ def _openai(step: Step, request: dict[str, Any]) -> Events:
             "type": "function_call",
             "name": name,
             "arguments": json.dumps(arguments),
-            "call_id": f"call_{id(step)}",
+            "call_id": f"call_{next(_NUMBERS)}",
         }
     details = {"input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}}
     usage = {"input_tokens": 1000, "output_tokens": 50, "total_tokens": 1050, **details}

@@ -54,7 +54,7 @@ NEXT = {  # of a unit with attempts left: its state, whether a card asks
     R.GUARD: (HELD, True),
     R.TIMED_OUT: (WAITING, False),
     R.SILENT: (WAITING, False),
-    R.NO_PROGRESS: (READY, False),
+    R.NO_PROGRESS: (WAITING, False),
     R.CRASHED: (WAITING, False),
     R.OVER_BUDGET: (READY, False),
     R.ASKED: (HELD, True),

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from factory.errors import ConfigError, NotYet
 from factory.runtime import (
+    LOOP_KINDS,
+    LOOP_STEPS,
     OutputReader,
     Runtime,
     Seen,
@@ -341,6 +343,65 @@ def test_steps_are_summed_where_the_file_says_so(tmp_path: Path) -> None:
     assert told.usage == Usage(12, 0, 0.75)
 
 
+STEPS = {  # one step as each of them tells it; the number is one that grows
+    "claude": '{{"type":"assistant","message":{{"id":"m{0}","content":[{{"type":"tool_use","id":"t{0}","name":"Bash",'
+    '"input":{{"command":"{1}"}}}}]}}}}',
+    "codex": '{{"type":"item.started","item":{{"id":"i{0}","type":"command_execution","command":"{1}"}}}}',
+    "gemini": '{{"type":"tool_use","tool_name":"shell","tool_id":"t{0}","parameters":{{"command":"{1}"}}}}',
+    "opencode": '{{"type":"tool_use","part":{{"tool":"bash","callID":"c{0}","state":{{"input":{{"c":"{1}"}}}}}}}}',
+    "mini": "mini-swe-agent (step {0}, $0.00):\n```\n{1}\n```\n\nTool:\n<returncode>\n{0}",
+}
+
+
+def steps(name: str, *commands: str) -> list[str]:
+    return [line for at, each in enumerate(commands) for line in STEPS[name].format(at, each).splitlines()]
+
+
+@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize(
+    ("commands", "looping"),
+    [
+        (["ls"] * LOOP_STEPS, True),
+        (["make test", "ls", "cat x"] * LOOP_STEPS, True),
+        (["ls"] * (LOOP_STEPS - 1), False),
+        ([f"ls {at}" for at in range(LOOP_KINDS + 1)] * LOOP_STEPS, False),
+        ([each for at in range(LOOP_STEPS) for each in ("make test", f"sed -i {at}d x")], False),
+        (["ls"] * LOOP_STEPS + ["make", "vi", "git diff", "rm x"], False),  # it came out of it
+    ],
+)
+def test_the_same_steps_again_and_again_are_a_loop(
+    tmp_path: Path, name: str, commands: list[str], looping: bool
+) -> None:
+    told = seen(shipped(name), tmp_path, *steps(name, *commands), ended=False)
+
+    assert told.looping is looping
+
+
+def test_edits_of_which_the_content_is_not_told_are_never_a_loop(tmp_path: Path) -> None:
+    edit = '{"type":"item.started","item":{"id":"i%d","type":"file_change","changes":[{"path":"x","kind":"update"}]}}'
+
+    told = seen(shipped("codex"), tmp_path, *(edit % at for at in range(LOOP_STEPS)))
+
+    assert not told.looping
+
+
+def test_empty_answers_again_and_again_are_a_loop(tmp_path: Path) -> None:
+    asked = (
+        '{"type":"step_start","part":{}}',
+        '{"type":"step_finish","part":{"reason":"unknown","tokens":{"input":0}}}',
+    )
+
+    assert seen(shipped("opencode"), tmp_path, *asked * LOOP_STEPS).looping
+
+
+def test_who_says_that_it_went_round_has_not_ended_well(tmp_path: Path) -> None:
+    loop = '{"type":"error","severity":"warning","message":"Loop detected, stopping execution"}'
+
+    told = seen(shipped("gemini"), tmp_path, loop, '{"type":"result","status":"success","stats":{}}')
+
+    assert (told.looping, told.good) == (True, False)
+
+
 def test_a_result_in_pieces_is_what_was_said_after_the_last_tool(tmp_path: Path) -> None:
     said = '{"type":"message","role":"assistant","content":"%s"}'
     tool = ('{"type":"tool_use","tool_id":"t1"}', '{"type":"tool_result","tool_id":"t1"}')
@@ -370,6 +431,7 @@ def test_the_report_that_a_program_leaves_at_its_end_is_read_as_an_event(tmp_pat
         ("litellm.RateLimitError: busy\nRetrying in 0.2 seconds\nDone.\nTokens: 593 sent, 3 received.", True, False),
         ("litellm.RateLimitError: busy", False, True),
         ("Nothing of the kind", False, False),
+        ("Empty response received from LLM.\n\nTokens: 765 sent, 0 received.", False, False),
     ],
 )
 def test_a_program_that_ends_with_0_whatever_happened_is_judged_by_how_its_text_ends(

@@ -46,6 +46,9 @@ NOTHING = {"clean": False, "changed": False}
         (HALF | {"lost": True}, R.LOST),
         (NOTHING | {"lost": True, "reported": True}, R.LOST),
         (HALF | {"lost": True, "reported": True}, R.SUBMITTED),  # it had said that it was done
+        (HALF | {"looping": True, "proof": True}, R.NO_PROGRESS),  # it stopped itself, half-way
+        (NOTHING | {"looping": True, "unauthorized": True}, R.AUTH),
+        (DONE | {"looping": True}, R.SUBMITTED),  # it came out of it
         (NOTHING, R.CRASHED),
         (HALF, R.CRASHED),
         (NOTHING | {"reported": True, "proof": True}, R.CRASHED),
@@ -71,7 +74,7 @@ NEXT: Mapping[EndReason, Move] = {  # with attempts left, after the first failur
     R.GUARD: Move(Next.HOLD),
     R.TIMED_OUT: Move(Next.RETRY, delay=10),
     R.SILENT: Move(Next.RETRY, delay=10),
-    R.NO_PROGRESS: Move(Next.RETRY),
+    R.NO_PROGRESS: Move(Next.RETRY, delay=10),
     R.CRASHED: Move(Next.RETRY, delay=10),
     R.OVER_BUDGET: Move(Next.RETRY),
     R.ASKED: Move(Next.HOLD),

@@ -192,6 +192,26 @@ def test_an_agent_that_only_sleeps_is_silent_and_stopped(line: Line) -> None:
     assert not _agents(line)
 
 
+def test_an_agent_that_goes_round_and_round_is_stopped_and_its_work_is_kept(line: Line) -> None:
+    text = line.root.joinpath("conventions/runtimes/sessions.toml").read_text()
+    line.commit({"conventions/runtimes/round.toml": text + 'step = "tool:command"\n'})
+    code = """
+        write('before.txt', 'before')
+        for number in range(100):
+            print('{"type": "tool", "id": %d, "command": "ls"}' % number, flush=True)
+        hold('/never')
+        """
+    line.drop("round", code, agent="round", attempts=1)
+
+    card = line.card(CardKind.ATTEMPTS_EXHAUSTED)
+
+    assert "the same again and again" in card.question
+    assert line.attempts("round") == ["no_progress"]
+    assert git(line.places.git, "show", "refs/factory/attempts/round/1:before.txt") == "before"
+    assert not _agents(line)
+    line.answer(card, "Cancel it")
+
+
 def test_an_agent_that_crashes_is_tried_again_later_and_what_it_left_is_kept(shared: Line) -> None:
     shared.drop("crashes", "write('half.txt', 'half'); sys.exit('out of luck')", attempts=1)
 
