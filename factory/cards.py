@@ -118,7 +118,27 @@ def unreadable(unit: Unit, sentence: str) -> Ask:
     return Ask(CardKind.CRASH_LOOP, cause, asks, [RECHECK, afresh, CANCEL], sentence, ".factory/daemon.log")
 
 
+def unit_spent(unit: Unit, *, used: str, cap: str) -> Ask:
+    """The unit has used up what it may spend, or so much of it that another attempt makes no sense."""
+    asks = f"{unit.id} has used {used} of the {cap} that it may spend; its work is kept. What now?"
+    more = (
+        "Give it as much again",
+        "its cap is raised by that, for this unit alone; it goes on from its work",
+        "approve",
+    )
+    told = "Every attempt of it: factory show. What all units may spend: factory.toml, [budget]."
+    return Ask(CardKind.BUDGET, f"budget:{unit.id}", asks, [more, CANCEL], told, f"factory show {unit.id}")
+
+
 # ── causes that units share ──
+
+
+def day_spent(cause: str, *, used: str, cap: str) -> Ask:
+    """What is left of the day's money does not pay for another attempt."""
+    asks = f"{used} of today's {cap} are spent; the rest does not pay for another attempt, so none starts. What now?"
+    effect = "the units go on by themselves after midnight (UTC), or as soon as factory.toml has a higher cap"
+    on = ("Go on today regardless", "today has no cap any more; tomorrow it holds again", "spend_on")
+    return Ask(CardKind.BUDGET, cause, asks, [("Wait", effect, "wait"), on, CANCEL_ALL], "", "factory status")
 
 
 def no_gate() -> Ask:

@@ -9,8 +9,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import takewhile
 
+from factory import budget, triage
 from factory import cards as words
-from factory import triage
 from factory.cards import Ask
 from factory.digest import digest
 from factory.errors import TaskFileError
@@ -46,6 +46,7 @@ class Endings:
 
         `ask` is the card where the end needs one of its own, `reset` the time that a usage limit names.
         """
+        attempt = budget.settle(attempt)
         unit, reason = self._unit(attempt.unit), attempt.reason
         assert reason is not None, "an attempt ends for a reason"
         empty = () if hook is None else (_emptied(hook, at),)
@@ -81,7 +82,7 @@ class Endings:
         """Empty a hook whose attempt is not the unit's newest, or is over: else it would be gone to for ever."""
         self._store.write(
             Event.ATTEMPT_ENDED,
-            *ended,
+            *map(budget.settle, ended),
             _emptied(hook, at),
             now=at,
             unit=hook.unit,

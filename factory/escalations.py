@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from factory.cards import Ask
 from factory.errors import RefusedByState, UsageError
 from factory.journal import Event
+from factory.ledger import went_on
 from factory.ports import Store
 from factory.records import Card, CardKind, Fact, Option, Remark, Step
 from factory.scheduling import as_of
@@ -126,6 +127,9 @@ class Escalations:
             return f"hung repair unit {self._repair(f'Repair {card.question}', card.evidence, now)}"
         if action.startswith("leave_out "):
             return self._leave_out(json.loads(action.removeprefix("leave_out ")), now)
+        if action == "spend_on":
+            self._store.write(Event.FACT_CHANGED, went_on(now), now=now, card=card.id)
+            return "today goes on without a cap; what waited goes on by itself"
         if action == "cancel" and (landing := [name for name in card.units if is_landing(self._store, name)]):
             raise RefusedByState(f"{landing[0]} is landing at this moment: it cannot be cancelled any more")
         units = [unit for unit in map(self._unit, card.units) if unit is not None and unit.state not in FINAL]

@@ -55,6 +55,7 @@ class Launch:
             workspace=trip.workspace.tree,
             model=trip.task.model,
             session=trip.attempt.session if trip.attempt.resumed else "",
+            budget=f"{trip.attempt.reserved_usd:.4f}" if trip.attempt.reserved_usd else "",
         )
         program = find(argv[0], path=self._live.environ.get("PATH", ""), root=self._live.places.root)
         return (str(program or argv[0]), *argv[1:]), stdin

@@ -13,10 +13,12 @@ from anyio.abc import TaskGroup
 from factory import cards as words
 from factory import scheduling
 from factory.agents import Agents
+from factory.budget import Short
 from factory.errors import TaskFileError
 from factory.escalations import Escalations
 from factory.journal import Event
 from factory.judge import Judge
+from factory.ledger import DAY, Ledger
 from factory.live import Live, Stopping, now
 from factory.log import HOOK_OVERDUE, log
 from factory.pauses import resting
@@ -174,17 +176,16 @@ class Pool:
         if proof.setup is not None:
             self._wait(unit, proof.setup, at)
         elif proof.passing:
-            with self._store.transaction():
-                self._escalations.raise_card(words.already_accepted(unit, proof.passing), now=at, unit=unit)
-                held = advance(unit, UnitState.HELD, now=at, why="its accept command passes on trunk already")
-                self._store.write(Event.UNIT_HELD, held, now=at, unit=name)
+            why = "its accept command passes on trunk already"
+            self._hold(unit, words.already_accepted(unit, proof.passing), at, why)
         else:
             proven = replace(unit, proven=proof.commit)
             self._store.write(Event.UNIT_READY, proven, now=at, unit=name, proven=proof.commit)
         self._live.pool.ring()
 
     def _fill(self, opened: Sequence[Unit], agents: Agents, at: datetime) -> None:
-        units = self._able(opened, agents, at)
+        ledger = Ledger(self._store, self._live.settings.budget, at)
+        units = [unit for unit in self._able(opened, agents, at) if not self._short(unit, agents, ledger, at)]
         choices = scheduling.choose(
             units,
             self._store.select(Hook),
@@ -198,7 +199,7 @@ class Pool:
             if choice.hook is None:
                 self._say_why(choice.unit, choice.why, at)
             else:
-                self._hang(choice.unit, choice.hook, agents, at)
+                self._hang(choice.unit, choice.hook, agents, ledger, at)
 
     def _able(self, opened: Sequence[Unit], agents: Agents, at: datetime) -> list[Unit]:
         """The open units without those that may not start: the unproven, and all that a shared cause stops now."""
@@ -209,6 +210,17 @@ class Pool:
                 for unit in units
                 if unit.state is not UnitState.READY or not self._stopped_by_cause(unit, agents, at)
             ]
+
+    def _short(self, unit: Unit, agents: Agents, ledger: Ledger, at: datetime) -> bool:
+        """Whether no money is left for a ready unit's next attempt; it is then held, waits for it, or is told why."""
+        granted = ledger.reserve(unit, unit.agent or agents.default) if unit.state is UnitState.READY else None
+        if granted is Short.UNIT:
+            self._hold(unit, ledger.ask(unit, granted), at, "it has used up what it may spend")
+        elif granted is Short.DAY:
+            self._wait(unit, ledger.ask(unit, granted), at)
+        elif granted is Short.LATER:
+            self._say_why(unit, "what is left of today's budget is held back for attempts that run", at)
+        return isinstance(granted, Short)
 
     def _homes(self, units: Sequence[Unit]) -> dict[str, str]:
         """Where the session of each unit that should continue one was born."""
@@ -245,6 +257,10 @@ class Pool:
                 if obstacle is None or obstacle.cause != cause:
                     self._escalations.close(cause, now=at, why=why)
         self._close_runtime_cards(agents, at)
+        today = Ledger(self._store, self._live.settings.budget, at).day_cause
+        for cause in {card.fingerprint for card in self._store.open(Card)} - {today}:
+            if cause.startswith(DAY):
+                self._escalations.close(cause, now=at, why="there is money again: another day, or another cap")
 
     def _close_runtime_cards(self, agents: Agents, at: datetime) -> None:
         asked = (unit.agent or agents.default or "none" for unit in self._store.open(Unit))
@@ -270,12 +286,21 @@ class Pool:
             waits = advance(replace(unit, cause=ask.cause), UnitState.WAITING, now=at, why=f"waits for {card.id}")
             self._store.write(Event.UNIT_WAITING, waits, now=at, unit=unit.id)
 
+    def _hold(self, unit: Unit, ask: words.Ask, at: datetime, why: str) -> None:
+        with self._store.transaction():
+            self._escalations.raise_card(ask, now=at, unit=unit)
+            self._store.write(Event.UNIT_HELD, advance(unit, UnitState.HELD, now=at, why=why), now=at, unit=unit.id)
+
     def _say_why(self, unit: Unit, why: str, at: datetime) -> None:
         if unit.why != why:
             self._store.write(Event.UNIT_READY, replace(unit, why=why), now=at, unit=unit.id)
 
-    def _hang(self, unit: Unit, hook: Hook, agents: Agents, at: datetime) -> None:
+    def _hang(self, unit: Unit, hook: Hook, agents: Agents, ledger: Ledger, at: datetime) -> None:
         agent = unit.agent or agents.default
+        granted = ledger.reserve(unit, agent)
+        if isinstance(granted, Short):  # those that were hung just now have what is left: the next pass says so
+            self._live.pool.ring()
+            return
         number = unit.attempt + 1
         running = advance(
             replace(unit, attempt=number), UnitState.RUNNING, now=at, why=f"attempt {number} on {hook.worker}"
@@ -287,6 +312,8 @@ class Pool:
             agent=agent,
             start=at,
             run_dir=str(self._live.places.run_dir(unit.id, number)),
+            reserved_usd=granted.usd,
+            reserved_tokens=int(granted.tokens),
         )
         full = replace(hook, unit=unit.id, attempt=number, state="running", phase="preparing", since=at)
         # One transaction: either the unit hangs on this hook under this epoch, or nothing happened.

@@ -55,6 +55,10 @@ class Attempt:
     tokens_input: int = 0
     tokens_output: int = 0
     cost_usd: float = 0.0
+    estimated: bool = False  # the cost is reckoned from tokens
+    reserved_usd: float = 0.0  # held back; after the end: what it is charged with where it did not tell all
+    reserved_tokens: int = 0
+    day: str = ""  # of its end, in UTC: on whose account it is
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +88,7 @@ class CardKind(StrEnum):
     OUT_OF_SCOPE = "out_of_scope"
     CONFLICT = "conflict"
     REVIEW = "review"
+    BUDGET = "budget"
     RUNTIME = "runtime"
     LANDING_BLOCKED = "landing_blocked"
     DISK = "disk"

@@ -6,6 +6,7 @@ Attempts are not here: a full hook is picked up by its worker, which adopts what
 from dataclasses import replace
 from datetime import datetime
 
+from factory import budget
 from factory.endings import Endings
 from factory.gates import Gates
 from factory.journal import Event
@@ -34,7 +35,7 @@ class Rescue:
                 self._endings.finish(_lost(newest, at), at=at)
         for attempt in self._store.open(Attempt):
             if (attempt.unit, attempt.number) not in held:
-                lost = _lost(attempt, at)
+                lost = budget.settle(_lost(attempt, at))
                 self._store.write(Event.ATTEMPT_ENDED, lost, now=at, unit=attempt.unit, attempt=attempt.number)
         await self._forget_what_is_gone(at)
 

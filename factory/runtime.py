@@ -21,7 +21,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from factory.errors import ConfigError, NotYet, did_you_mean
 from factory.tail import Tail
 
-PLACEHOLDERS = ("prompt", "prompt_file", "workspace", "session", "model", "outbox", "run_dir", "resume")
+PLACEHOLDERS = ("prompt", "prompt_file", "workspace", "session", "model", "outbox", "run_dir", "resume", "budget")
 ALWAYS = ("PATH", "HOME", "LANG", "LC_*", "SHELL", "USER", "LOGNAME")  # of the daemon's environment, to every agent
 LONG_PROMPT = 100 << 10  # bytes; one argument may have 128 KiB on Linux
 # A loop: so many steps in a row, no more than so many of them different. A model that goes round makes 8 to 20 steps a
@@ -95,6 +95,7 @@ class UsageRules(_Table):
     input: Selectors = ()
     output: Selectors = ()
     cost: Selectors = ()
+    price: Mapping[str, tuple[float, float]] = Field(default_factory=dict)  # of a million tokens in and out, by model
 
 
 class OutputRules(_Table):
@@ -188,7 +189,7 @@ def environment(runtime: Runtime, source: Mapping[str, str], own: Mapping[str, s
 
 
 def invocation(
-    runtime: Runtime, *, run_dir: Path, workspace: Path, model: str = "", session: str = ""
+    runtime: Runtime, *, run_dir: Path, workspace: Path, model: str = "", session: str = "", budget: str = ""
 ) -> tuple[tuple[str, ...], Path | None]:
     """The command line and its stdin, for the prompt.md in `run_dir`; with `session`, the command that continues it.
 
@@ -200,7 +201,8 @@ def invocation(
     if len(prompt.encode()) > LONG_PROMPT:
         prompt = f"Read {prompt_file} and do what it says."
     paths = {"prompt_file": prompt_file, "workspace": workspace, "outbox": run_dir / "outbox", "run_dir": run_dir}
-    values = {"prompt": prompt, "session": session, "model": model} | {name: str(at) for name, at in paths.items()}
+    values = {"prompt": prompt, "session": session, "model": model, "budget": budget}
+    values |= {name: str(at) for name, at in paths.items()}
     command = runtime.command if "{resume}" in runtime.command else (*runtime.command, "{resume}")
     resume = runtime.resume if session else ()
     argv = tuple(word for part in command for word in _filled(resume if part == "{resume}" else part, values))
@@ -225,6 +227,8 @@ class Usage:
     input: int = 0
     output: int = 0
     cost: float = 0.0
+    estimated: bool = False  # the cost is reckoned from tokens
+    priced: bool = field(default=False, compare=False)  # the cost is known, even if it is nothing
 
 
 @dataclass(slots=True, kw_only=True)
@@ -262,12 +266,15 @@ class OutputReader:
     """Reads the output of one run as it grows, across the rotation of its file and from its start after an adoption.
 
     `earlier`: what the same session had used before this run (for runtimes that tell totals of the session).
+    `model`: the one that its task names, for its price.
     """
 
-    def __init__(self, runtime: Runtime, run_dir: Path, *, earlier: Usage | None = None) -> None:
+    def __init__(self, runtime: Runtime, run_dir: Path, *, earlier: Usage | None = None, model: str = "") -> None:
         self._rules, self._limit, self._tail = runtime.output, runtime.limit, Tail(str(run_dir))
         self._earlier, self._report = earlier or Usage(), run_dir / runtime.output.report
         self._seen = Seen(done=not self._rules.done_if)
+        prices = runtime.output.usage.price.items()
+        self._price = next((price for pattern, price in prices if fnmatchcase(model, pattern)), None)
 
     def read(self, now: datetime, *, ended: bool = False) -> Seen:
         """What is known now. With `ended`, a last line without its end counts, and what is plain text is judged too:
@@ -353,7 +360,12 @@ class OutputReader:
         told = [sum(each for each in values if isinstance(each, int | float)) for values in found]
         sign, other = {"run": (0, known), "step": (1, known), "thread": (-1, self._earlier)}[rules.mode]
         tokens_in, tokens_out = int(told[0]) + sign * other.input, int(told[1]) + sign * other.output
-        return Usage(max(0, tokens_in), max(0, tokens_out), max(0.0, told[2] + sign * other.cost))
+        tokens_in, tokens_out = max(0, tokens_in), max(0, tokens_out)
+        if not rules.cost and self._price:
+            reckoned = (tokens_in * self._price[0] + tokens_out * self._price[1]) / 1e6
+            return Usage(tokens_in, tokens_out, reckoned, estimated=True, priced=True)
+        cost = max(0.0, told[2] + sign * other.cost)
+        return Usage(tokens_in, tokens_out, cost, priced=bool(found[2]) or known.priced)
 
 
 def reset_time(text: str, now: datetime) -> datetime | None:

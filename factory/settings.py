@@ -29,6 +29,7 @@ def _number(value: object) -> object:
 Whole = Annotated[int, BeforeValidator(_number)]
 Seconds = Annotated[float, BeforeValidator(_number), Field(ge=0, le=604_800, allow_inf_nan=False)]
 Usd = Annotated[float | None, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False)]
+Tokens = Annotated[int | None, BeforeValidator(_number), Field(gt=0)]
 Name = Annotated[str, Field(pattern=r"^([^-\s]\S*)?$")]
 Names = tuple[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], ...]
 
@@ -66,9 +67,15 @@ class _Review(Table):
     wip: Whole = Field(default=4, ge=1, le=1000, description="reviews that may wait before dispatch slows")
 
 
-class _Budget(Table):
-    unit_usd: Usd = Field(default=None, examples=[2.0], description="cap for one unit")
-    day_usd: Usd = Field(default=None, examples=[50.0], description="cap for one day")
+class Budget(Table):
+    """What may be spent; without a key, no cap."""
+
+    attempt_usd: Usd = Field(default=None, examples=[1.0], description="cap for one attempt, in dollars")
+    unit_usd: Usd = Field(default=None, examples=[2.0], description="cap for all attempts of one unit")
+    day_usd: Usd = Field(default=None, examples=[50.0], description="cap for one day (UTC)")
+    attempt_tokens: Tokens = Field(default=None, examples=[2_000_000], description="the same in tokens, in and out")
+    unit_tokens: Tokens = Field(default=None, examples=[5_000_000], description="for all attempts of one unit")
+    day_tokens: Tokens = Field(default=None, examples=[100_000_000], description="for one day")
 
 
 class _Sandbox(Table):
@@ -100,7 +107,7 @@ class Settings(BaseSettings):
     gates: GateLimits = GateLimits()
     merge: _Merge = _Merge()
     review: _Review = _Review()
-    budget: _Budget = _Budget()
+    budget: Budget = Budget()
     sandbox: _Sandbox = _Sandbox()
     env: _Env = _Env()
     notify: _Notify = _Notify()
@@ -127,8 +134,6 @@ NOT_YET: Mapping[str, str] = {  # named by the contract, built by a later issue:
     "merge.batch": "another size of landings",
     "merge.push": "landing by push",
     "review.wip": "another limit of waiting reviews",
-    "budget.unit_usd": "spending caps",
-    "budget.day_usd": "spending caps",
     "sandbox.mode": "a required sandbox",  # it may be "off"
     "notify.urls": "notifications",
 }

@@ -22,6 +22,7 @@ class Ending:
     command_missing: bool = False
     limited: bool = False
     unauthorized: bool = False
+    overspent: bool = False  # it used all that was held back for it
     looping: bool = False  # the same again and again, to the end
     asked: bool = False  # question.md is there
     reported: bool = False  # done.md is there
@@ -39,6 +40,7 @@ def classify(seen: Ending) -> EndReason:
         (seen.command_missing, EndReason.HANDED_BACK),
         (seen.limited and not seen.clean, EndReason.LIMIT),
         (seen.unauthorized and not seen.clean, EndReason.AUTH),
+        (seen.overspent and not seen.clean, EndReason.OVER_BUDGET),
         (seen.handed_back, EndReason.HANDED_BACK),
         (seen.lost and not (seen.changed and seen.reported), EndReason.LOST),
         (seen.looping and not seen.clean, EndReason.NO_PROGRESS),

@@ -21,6 +21,7 @@ from factory.errors import ConfigError, Fenced, NoRoom, StoreError
 from factory.journal import Event
 from factory.judge import Judge
 from factory.launch import Launch
+from factory.ledger import Ledger, Meter, metered
 from factory.live import Live, Stopping, now
 from factory.log import TRIP_BROKE, bound, log
 from factory.outbox import Outbox, read_outbox
@@ -227,7 +228,8 @@ class Worker:
     # ── while it runs, and after ──
 
     async def _see_through(self, trip: Trip, running: Child | Exit) -> None:
-        reader = OutputReader(trip.runtime, trip.run_dir, earlier=self._session_usage(trip.attempt))
+        earlier = self._session_usage(trip.attempt)
+        reader = OutputReader(trip.runtime, trip.run_dir, earlier=earlier, model=trip.task.model)
         stopped: EndReason | None = None
         if isinstance(running, Child):
             ended, stopped = await self._watch(trip, running, reader)
@@ -250,7 +252,7 @@ class Worker:
         notes += ["The workspace itself was gone at the end"] if snapshot.gone else []
         detail = how_it_ended(reason, ended, seen, gone=snapshot.gone)
         attempt = replace(
-            kept,
+            metered(kept, seen.usage),
             end=now(),
             reason=reason,
             detail=detail,
@@ -262,25 +264,31 @@ class Worker:
             said=last_words(seen)[-4000:],
             handoff=box.handoff,
             session=seen.session or trip.attempt.session,
-            tokens_input=seen.usage.input,
-            tokens_output=seen.usage.output,
-            cost_usd=seen.usage.cost,
+            # What it has not told is charged as it was held back: nobody knows that it was less.
+            reserved_usd=0.0 if seen.usage.priced else kept.reserved_usd,
+            reserved_tokens=0 if seen.usage.input or seen.usage.output else kept.reserved_tokens,
         )
         self._settle(trip, attempt, box, seen, missing=ended.cause == "unstartable")
 
     async def _watch(self, trip: Trip, child: Child, reader: OutputReader) -> tuple[Exit | None, EndReason | None]:
         """Read the output and hold the deadlines until the attempt has ended, by itself or by us."""
-        patience = Patience(child)
+        patience, meter = Patience(child), Meter()
         while True:
             with anyio.move_on_after(LOOK_SECONDS):
                 return await child.wait(), None
             if self._live.stopping is Stopping.LEAVE:
                 return None, None
             seen = reader.read(now())
-            if seen.session and seen.session != trip.attempt.session:
-                trip = replace(trip, attempt=replace(trip.attempt, session=seen.session))
+            known = replace(trip.attempt, session=seen.session or trip.attempt.session)
+            known, over = meter.read(Ledger(self._store, self._live.settings.budget, now()), known, seen.usage)
+            if known != trip.attempt:
+                trip = replace(trip, attempt=known)
                 self._note(trip.attempt, Event.ATTEMPT_NOTED)
-            if reason := self._stop_reason(trip, seen, patience):
+            finished = bool(trip.runtime.output.done_if) and seen.done  # then it uses nothing more
+            reason = self._stop_reason(trip, seen, patience) or (
+                EndReason.OVER_BUDGET if over and not finished else None
+            )
+            if reason:
                 self._still_ours()
                 with faults.step("agent.stop"):
                     return await child.stop(), reason
@@ -327,7 +335,9 @@ class Worker:
     # ── odd ends ──
 
     def _finish_early(self, trip: Trip, why: NotStarted) -> None:
-        ended = replace(trip.attempt, end=now(), reason=why.reason, detail=why.detail)
+        ended = replace(
+            trip.attempt, end=now(), reason=why.reason, detail=why.detail, reserved_usd=0.0, reserved_tokens=0
+        )
         self._endings.finish(ended, hook=self._hook(), at=now(), ask=why.ask)
 
     async def _quarantine(self, trip: Trip, ended: Exit) -> Trip:

@@ -267,7 +267,13 @@ def test_a_good_run_of_codex(tmp_path: Path) -> None:
     told = seen(shipped("codex"), tmp_path, "WARNING: no matter", *CODEX_BEGINS, *CODEX_ENDS, earlier=Usage(2000, 100))
 
     assert told == Seen(
-        first=NOW, last=NOW, session="01a2", usage=Usage(1000, 50), result="Done.", tail="WARNING: no matter", done=True
+        first=NOW,
+        last=NOW,
+        session="01a2",
+        usage=Usage(1000, 50, 0.00245, estimated=True),  # by the price in its file
+        result="Done.",
+        tail="WARNING: no matter",
+        done=True,
     )
     assert told.good
 

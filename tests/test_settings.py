@@ -25,6 +25,9 @@ def refusal(file: Path, text: str = "", **env: str) -> str:
     return str(caught.value)
 
 
+OF = ("attempt", "unit", "day")
+
+
 def test_without_a_file_the_defaults_of_the_contract_are_in_force(file: Path) -> None:
     settings = load(file, {})
 
@@ -36,7 +39,9 @@ def test_without_a_file_the_defaults_of_the_contract_are_in_force(file: Path) ->
         "gates": {"benches": 2, "flaky_reruns": 1, "timeout_s": 0},
         "merge": {"judge": "tip", "batch": 32, "push": ""},
         "review": {"wip": 4},
-        "budget": {"unit_usd": None, "day_usd": None},
+        "budget": dict.fromkeys(
+            f"{whose}_{what}" for what in ("usd", "tokens") for whose in ("attempt", "unit", "day")
+        ),
         "sandbox": {"mode": "auto"},
         "env": {"pass": ()},
         "notify": {"urls": ()},
@@ -139,6 +144,7 @@ def test_a_key_like_no_other_is_refused_without_a_guess(file: Path) -> None:
         ("[merge]\njudge = 'all'", "merge.judge"),
         ("[sandbox]\nmode = 'on'", "sandbox.mode"),
         ("[budget]\nunit_usd = 0", "budget.unit_usd"),
+        ("[budget]\nday_tokens = 1.5", "budget.day_tokens"),
         ("[env]\npass = 'TOKEN'", "env.pass"),
         ("[limits.minutes]\nx = 1", "limits.minutes"),
     ],
@@ -190,8 +196,6 @@ def test_a_variable_does_not_hide_that_the_file_is_wrong(file: Path) -> None:
         ("[merge]\nbatch = 8", "another size of landings (merge.batch)"),
         ("[merge]\npush = 'origin'", "landing by push (merge.push)"),
         ("[review]\nwip = 2", "another limit of waiting reviews (review.wip)"),
-        ("[budget]\nunit_usd = 2", "spending caps (budget.unit_usd)"),
-        ("[budget]\nday_usd = 50.0", "spending caps (budget.day_usd)"),
         ("[sandbox]\nmode = 'required'", "a required sandbox (sandbox.mode)"),
         ("[notify]\nurls = ['NTFY_URL']", "notifications (notify.urls)"),
     ],

@@ -24,9 +24,9 @@ from factory.ports import Store
 from factory.records import KEYS, KINDS, Attempt, Card, Fact, Hook, Request, Step
 from factory.stores import MIGRATIONS, OPEN, SCHEMA, connect
 from factory.stores.sqlite import SqliteStore, migrate
-from factory.unit import FINAL, Unit, UnitState
+from factory.unit import FINAL, EndReason, Unit, UnitState
 from tests.memory_store import MemoryStore
-from tests.store_contract import CARD, NOW, READY, StoreContract, Undone, of_kind, tables
+from tests.store_contract import ATTEMPT, CARD, NOW, READY, StoreContract, Undone, of_kind, tables
 
 ROOT = Path(__file__).parents[1]
 
@@ -227,6 +227,21 @@ def test_a_migration_that_fails_leaves_the_store_as_it_was_and_can_be_tried_agai
 
     with closing(SqliteStore(path)) as store:
         assert "colour" not in str(store._con.execute('SELECT sql FROM sqlite_master WHERE name = "unit"').fetchall())
+
+
+def test_a_store_of_the_first_format_gets_the_accounts_of_its_attempts(tmp_path: Path) -> None:
+    path, over = tmp_path / "store.sqlite", replace(ATTEMPT, end=NOW, reason=EndReason.EMPTY, cost_usd=0.5)
+    with closing(SqliteStore(path)) as store:
+        store.write(Event.ATTEMPT_ENDED, over, replace(ATTEMPT, number=2), now=NOW)
+    with closing(sqlite3.connect(path)) as con:
+        con.execute('DROP INDEX "attempt_day"')
+        for column in ("estimated", "reserved_usd", "reserved_tokens", "day"):
+            con.execute(f'ALTER TABLE "attempt" DROP COLUMN "{column}"')
+        con.execute("PRAGMA user_version = 1")
+
+    with closing(SqliteStore(path)) as store:
+        assert store.select(Attempt) == [replace(over, day=f"{NOW:%Y-%m-%d}"), replace(ATTEMPT, number=2)]
+        assert store.select(Attempt, day=f"{NOW:%Y-%m-%d}") == [replace(over, day=f"{NOW:%Y-%m-%d}")]
 
 
 def test_there_is_a_way_from_each_older_format_to_this_one() -> None:

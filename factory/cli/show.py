@@ -97,7 +97,10 @@ def _unit(unit: Json, now: datetime) -> Iterator[str]:
 def _attempt(attempt: Json, now: datetime) -> tuple[str, ...]:
     tokens = attempt["tokens"]
     spent = f"{tokens['input']}+{tokens['output']} tokens" if any(tokens.values()) else ""
-    cost = f" ${attempt['cost_usd']:.2f}" if attempt["cost_usd"] else ""
+    # What it did not tell is charged as it was held back.
+    charged = max(attempt["cost_usd"], attempt["reserved_usd"] if attempt["end"] else 0)
+    about = "≈ " if attempt["estimated"] or charged > attempt["cost_usd"] else ""
+    cost = f" {about}${charged:.2f}" if charged else ""
     started = say.moment(attempt["start"], now)
     reason = attempt["reason"] or "running"
     return str(attempt["number"]), started, attempt["agent"], reason, spent + cost, attempt["detail"]

@@ -141,10 +141,28 @@ def _more(rows: Sequence[object]) -> Iterator[str]:
         yield f"  … and {len(rows) - MOST} more (factory status --json has all)"
 
 
+def _money(budget: Json) -> Iterator[str]:
+    """What is spent and held back today, and the caps."""
+    about = "≈" if budget["estimated"] else ""
+    rest = ", no cap today, by your answer" if budget["regardless"] else ""
+    caps = budget["day_usd"], budget["day_tokens"]
+    for kind, cap, form in (("usd", caps[0], "${:.2f}"), ("tokens", caps[1], "{:,} tokens")):
+        if cap or (kind == "usd" and not any(caps)):
+            spent, held = (form.format(budget[f"{name}_{kind}"]) for name in ("spent", "reserved"))
+            of = f" of {form.format(cap)}" if cap else ""
+            yield f"today {about}{spent}{of} spent, {held} held back{rest}"
+    unit = [f"${budget['unit_usd']:.2f}"] if budget["unit_usd"] else []
+    unit += [f"{budget['unit_tokens']:,} tokens"] if budget["unit_tokens"] else []
+    if unit:
+        yield f"a unit may use {' and '.join(unit)}"
+
+
 def _foot(seen: Json) -> Iterator[str]:
     sandbox = (seen["sandbox"] or {}).get("says")
     budget = "" if seen["budget"] else "no budget: spending has no cap"
     yield ""
+    if seen["budget"]:
+        yield say.paint(" · ".join(_money(seen["budget"])), "dim")
     for text in filter(None, [*seen["warnings"][:MOST], sandbox, budget]):
         yield from (say.paint(line, "yellow") for line in say.wrap(f"! {text}"))
     yield from _more(seen["warnings"])

@@ -13,8 +13,18 @@ from os.path import dirname, exists, getsize
 from factory.disk import complaint
 from factory.errors import DamagedStore, StoreError
 
-SCHEMA = 1  # PRAGMA user_version
-MIGRATIONS: Mapping[int, tuple[str, ...]] = {}  # format → the statements that lead to the next one
+SCHEMA = 2  # PRAGMA user_version
+ATTEMPT_DAY = 'CREATE INDEX "attempt_day" ON "attempt" ("day")'
+MIGRATIONS: Mapping[int, tuple[str, ...]] = {  # format → the statements that lead to the next one
+    1: (
+        'ALTER TABLE "attempt" ADD COLUMN "estimated" DEFAULT 0',
+        'ALTER TABLE "attempt" ADD COLUMN "reserved_usd" DEFAULT 0.0',
+        'ALTER TABLE "attempt" ADD COLUMN "reserved_tokens" INTEGER DEFAULT 0',
+        'ALTER TABLE "attempt" ADD COLUMN "day" DEFAULT \'\'',
+        'UPDATE "attempt" SET "day" = substr("end", 1, 10) WHERE "end" IS NOT NULL',
+        ATTEMPT_DAY,
+    )
+}
 BUSY_S = 5.0
 PAGE = 500  # journal entries read at once: no reader holds the write-ahead log back
 

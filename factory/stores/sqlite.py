@@ -16,7 +16,7 @@ from factory import faults
 from factory.errors import Deposed, Fenced, StoreError
 from factory.journal import Entry, Event
 from factory.records import HINTS, KEYS, KINDS, Fact, R, Record, from_row, from_stamp, kind_name, stamp, to_row
-from factory.stores import APPEND, MIGRATIONS, OPEN, PAGE, SCHEMA, connect, damaged, to_json, trusted
+from factory.stores import APPEND, ATTEMPT_DAY, MIGRATIONS, OPEN, PAGE, SCHEMA, connect, damaged, to_json, trusted
 
 JOURNAL = (
     'CREATE TABLE "journal" '
@@ -30,6 +30,7 @@ INDEXES = (
     'CREATE INDEX "card_fingerprint" ON "card" ("fingerprint")',
     'CREATE INDEX "verdict_tree" ON "verdict" ("tree")',
     'CREATE INDEX "verdict_gate" ON "verdict" ("gate")',
+    ATTEMPT_DAY,
 )
 COLUMNS: Mapping[type[Record], tuple[str, ...]] = {kind: tuple(hints) for kind, hints in HINTS.items()}
 _FILES = ("", "-wal", "-shm")

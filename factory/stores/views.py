@@ -31,7 +31,7 @@ LANDED = (
     'WHERE "landed" IS NOT NULL ORDER BY "landed" DESC LIMIT 5'
 )
 _LISTS = ("needs", "scope", "approved", "units", "options")  # columns that hold JSON
-_TRUTHS = ("resume", "fresh", "resumed", "ok", "settled", "flaky")  # columns that hold 0 or 1
+_TRUTHS = ("resume", "fresh", "resumed", "estimated", "ok", "settled", "flaky")  # columns that hold 0 or 1
 
 
 def open_store(path: str, *, write: bool = False) -> sqlite3.Connection:
@@ -74,7 +74,7 @@ def status(con: sqlite3.Connection, now: str) -> "Json":
             "units_open": [_only(unit, *SHOWN) for unit in units],
             "queue": _queue(con, units),
             "escalations": [_escalation(card) for card in cards(con, open_only=True)],
-            "budget": fact(con, "budget"),
+            "budget": _budget(con, now[:10]),
             "sandbox": fact(con, "sandbox"),
             "paused": fact(con, "paused"),
             "warnings": fact(con, "warnings") or [],
@@ -224,6 +224,28 @@ def _workers(con: sqlite3.Connection) -> "list[Json]":
         FROM "hook" AS h LEFT JOIN "attempt" AS a ON a."unit" = h."unit" AND a."number" = h."attempt"
         WHERE h."state" <> 'gone' ORDER BY h."index", h."worker" """,
     )
+
+
+def _budget(con: sqlite3.Connection, day: str) -> "Json | None":
+    """What is spent today and held back for what runs, beside the caps; None without any."""
+    config = fact(con, "config") or {}
+    caps = {key.removeprefix("budget."): each["value"] for key, each in config.items() if key.startswith("budget.")}
+    if not any(caps.values()):
+        return None
+    tokens = '"tokens_input" + "tokens_output"'
+    ((usd, held_usd, used, held, estimated),) = _rows(
+        con,
+        f"""SELECT total(iif("day" <> '', max("cost_usd", "reserved_usd"), "cost_usd")),
+        total(iif("day" <> '', 0, max("reserved_usd" - "cost_usd", 0))),
+        total(iif("day" <> '', max({tokens}, "reserved_tokens"), {tokens})),
+        total(iif("day" <> '', 0, max("reserved_tokens" - ({tokens}), 0))),
+        total("estimated" OR ("day" <> '' AND "reserved_usd" > "cost_usd"))
+        FROM (SELECT * FROM "attempt" WHERE "day" = ? UNION ALL SELECT * FROM "attempt" WHERE {OPEN["attempt"]})""",
+        day,
+    )
+    spent = {"spent_usd": round(usd, 6), "reserved_usd": round(held_usd, 6), "estimated": bool(estimated)}
+    spent |= {"spent_tokens": int(used), "reserved_tokens": int(held)}
+    return {"day": day, **spent, **caps, "regardless": fact(con, "regardless") == day}
 
 
 def _queue(con: sqlite3.Connection, units: "list[Json]") -> "list[Json]":

@@ -97,7 +97,7 @@ def test_a_daemon_does_not_start_on_a_bad_file_and_says_where_it_is_wrong(cold: 
 
 
 def test_what_is_not_built_yet_is_refused_by_name(cold: Line) -> None:
-    (cold.root / "factory.toml").write_text("[budget]\nday_usd = 5.0\n")
+    (cold.root / "factory.toml").write_text("[notify]\nurls = ['NTFY']\n")
 
     code, said = cold.refused()
 
