@@ -1,7 +1,8 @@
 """Which agents this line can use now: runtime files by name, and whether their programs are there."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 from factory.conventions import Conventions
@@ -12,11 +13,29 @@ from factory.scheduling import NO_AGENT
 
 @dataclass(frozen=True, slots=True)
 class Agents:
-    """`default` for units that name none ("" = none is installed); `missing`: name → why it cannot be used."""
+    """`default` for units that name none ("" = none is installed); `missing`: name → why it cannot be used.
+
+    `fallback`: those that take the default's units in turn while it cannot; `deputy`: the one that does at present,
+    `because` of something.
+    """
 
     default: str
     missing: Mapping[str, str]
     installed: tuple[str, ...] = ()
+    fallback: tuple[str, ...] = ()
+    deputy: str = ""
+    because: str = ""
+
+    @property
+    def acting(self) -> str:
+        """Who takes the units that name no agent."""
+        return self.deputy or self.default
+
+    def deputized(self, stopped: Mapping[str, datetime], at: datetime) -> "Agents":
+        """These, where some are `stopped` until a time: the first that can work acts, else who can soonest."""
+        able = [name for name in (self.default, *self.fallback) if not self.trouble(name)]
+        first = min(able, key=lambda name: stopped.get(name, at), default=self.default)
+        return replace(self, deputy="" if first == self.default else first)
 
     def trouble(self, name: str) -> str:
         """Why units cannot start with the agent of that name ("": none is named); empty where they can."""
@@ -44,18 +63,21 @@ def the_runtime(name: str, conventions: Conventions) -> Runtime:
         raise ConfigError(str(error)) from error
 
 
-def find_agents(conventions: Conventions, *, configured: str, path: str, root: Path) -> Agents:
+def find_agents(
+    conventions: Conventions, *, configured: str, path: str, root: Path, fallback: Sequence[str] = ()
+) -> Agents:
     """Look for every runtime's program; the default is the configured one, else the first that is installed."""
     missing = {name: why for name in conventions.runtimes if (why := _why_missing(name, conventions, path, root))}
-    if configured and configured not in conventions.runtimes:
-        meant = did_you_mean(configured, conventions.runtimes) or "."
-        missing[configured] = f"factory.toml names the agent {configured!r}, of which there is no runtime file{meant}"
+    for name in {configured, *fallback} - conventions.runtimes.keys() - {""}:
+        meant = did_you_mean(name, conventions.runtimes) or "."
+        missing[name] = f"factory.toml names the agent {name!r}, of which there is no runtime file{meant}"
 
     def rank(name: str) -> bool:  # a shipped one that cannot continue a session comes last
         return conventions.runtimes[name].where.startswith("shipped") and not the_runtime(name, conventions).resume
 
     installed = sorted((name for name in conventions.runtimes if name not in missing), key=rank)
-    return Agents(default=configured or next(iter(installed), ""), missing=missing, installed=tuple(installed))
+    default = configured or next(iter(installed), "")
+    return Agents(default=default, missing=missing, installed=tuple(installed), fallback=tuple(fallback))
 
 
 def _why_missing(name: str, conventions: Conventions, path: str, root: Path) -> str:

@@ -149,7 +149,10 @@ def agents_now(judge: Judge, live: Live) -> Agents:
     if ruling is None:
         return Agents(default="", missing={})
     path = live.environ.get("PATH", os.defpath)
-    return find_agents(ruling.conventions, configured=live.settings.agent, path=path, root=live.places.root)
+    chosen = live.settings
+    return find_agents(
+        ruling.conventions, configured=chosen.agent, path=path, root=live.places.root, fallback=chosen.fallback
+    )
 
 
 def hang_repair(intake: Intake, title: str, body: str, at: Any) -> str:

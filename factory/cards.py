@@ -159,9 +159,12 @@ def setup_failed(*, sentence: str, tail: str = "", log: str = "") -> Ask:
     return Ask(CardKind.SETUP, f"setup:{sentence[:200]}", asks, [again, CANCEL_ALL], tail or sentence, log)
 
 
+RUNTIME = "runtime:"  # begins the cause of a card about one agent
+
+
 def runtime_trouble(agent: str, sentence: str, *, evidence: str = "") -> Ask:
     """An agent program is missing, not logged in, or its file is wrong."""
-    return Ask(CardKind.RUNTIME, f"runtime:{agent}", sentence, [RECHECK, CANCEL_ALL], evidence, "factory doctor")
+    return Ask(CardKind.RUNTIME, f"{RUNTIME}{agent}", sentence, [RECHECK, CANCEL_ALL], evidence, "factory doctor")
 
 
 def runtime_failing(agent: str, detail: str, *, evidence: str) -> Ask:

@@ -278,7 +278,8 @@ def _tell_inferred(floor: Floor) -> None:
         return
     runtimes = ruling.conventions.runtimes
     installed = [name for name in runtimes if name not in agents.missing]
-    own = {name for name, file in runtimes.items() if file.where.startswith(FOLDER)} | {floor.live.settings.agent}
+    named = {floor.live.settings.agent, *agents.fallback}
+    own = {name for name, file in runtimes.items() if file.where.startswith(FOLDER)} | named
     floor.warnings["agents"] = [why for name, why in agents.missing.items() if name in own]
     setup = ruling.rules.setup
     told = {
@@ -302,6 +303,7 @@ def _not_trunks(floor: Floor) -> list[str]:
 def _tell_warnings(floor: Floor) -> None:
     left_out = floor.store.get(Fact, "left_out")
     names = json.loads(left_out.value) if left_out else []
+    floor.warnings["rests"] = floor.pool.notices
     floor.warnings["broken"] = list(floor.live.broken.values())
     floor.warnings["left_out"] = [f"judged without the inferred gate {name}, by your answer" for name in names]
     _put(floor, "warnings", [line for lines in floor.warnings.values() for line in lines])

@@ -72,6 +72,14 @@ class Escalations:
         """Take a unit off every open card; one that was raised for units and stops none any more is closed."""
         self._leave(unit, lambda card: True, now, why)
 
+    def spare(self, unit: str, cause: str, *, now: datetime, why: str) -> None:
+        """Take a unit that went on otherwise off a card of which the cause is still there: the card stays."""
+        card = self.open_card(cause)
+        if card is not None:
+            line = replace(card, unit="") if card.units == (unit,) else card
+            self._store.write(Event.CARD_FOLDED, line, now=now, unit=unit, card=card.id)
+            self._leave(unit, lambda each: each.fingerprint == cause, now, why)
+
     def _leave(self, unit: str, which: Callable[[Card], bool], now: datetime, why: str) -> None:
         for card in self._store.open(Card):
             if unit in card.units and which(card):

@@ -13,7 +13,7 @@ from factory.escalations import Escalations
 from factory.journal import Event
 from factory.ports import Store
 from factory.records import Attempt, Fact, from_stamp, stamp
-from factory.scheduling import NO_AGENT, as_of
+from factory.scheduling import NO_AGENT, as_of, clock
 from factory.triage import backoff
 from factory.unit import EndReason
 
@@ -25,6 +25,12 @@ NOTHING = frozenset(
     | {EndReason.HANDED_BACK, EndReason.NO_PROGRESS}
 )
 NO_SIGN = frozenset({EndReason.SETUP_FAILED, EndReason.CANCELLED})
+
+
+def told(store: Store, now: datetime) -> dict[str, str]:
+    """Of each runtime that rests now, until when and why, to follow its name."""
+    known, until = _known(store), resting(store, now)
+    return {name: f"rests until {clock(until[name])}: {known[name].get('why', '')}".rstrip(": ") for name in until}
 
 
 def resting(store: Store, now: datetime) -> dict[str, datetime]:
@@ -59,7 +65,8 @@ def note_end(
     if limited:
         rest = max((reset or now + LIMIT_PAUSE) - now, timedelta(seconds=backoff(max(1, row))))
     until = max(now + rest, resting(store, now).get(agent, now))
-    known[agent] = {"since": stamp(now), "until": stamp(until), "row": row, "units": units}
+    why = attempt.detail if limited else "its attempts end at once and do nothing"
+    known[agent] = {"since": stamp(now), "until": stamp(until), "row": row, "units": units, "why": why}
     _write(store, known, now)
     if len(units) >= UNITS and escalations.open_card(f"runtime:{agent}") is None:
         escalations.raise_card(words.runtime_failing(agent, attempt.detail, evidence=attempt.said), now=now)

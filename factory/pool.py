@@ -4,8 +4,9 @@ Invariant (GUPP): a full hook has a trip under way; `tick` checks it and starts 
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from anyio.abc import TaskGroup
@@ -21,14 +22,15 @@ from factory.judge import Judge
 from factory.ledger import DAY, Ledger
 from factory.live import Live, Stopping, now
 from factory.log import HOOK_OVERDUE, log
-from factory.pauses import resting
+from factory.pauses import resting, told
 from factory.ports import Store
 from factory.records import Attempt, Card, Hook, Task
 from factory.task_file import TaskFile, parse
-from factory.unit import Unit, UnitState, advance
+from factory.unit import EndReason, Unit, UnitState, advance
 
 TICK_SECONDS = 30.0
 ROOM_SECONDS = 3.0  # how often a full disk is looked at
+NEVER = datetime.max.replace(tzinfo=UTC)
 OVERDUE = timedelta(seconds=2)  # a full hook whose worker still does nothing
 
 
@@ -67,6 +69,7 @@ class Pool:
         self._workers: dict[str, Trips] = {}
         self._proving: set[str] = set()
         self._full: words.Ask | None = None  # while a disk has no room
+        self.notices: list[str] = []  # which runtimes rest, and who takes their units
 
     async def run(self, group: TaskGroup) -> None:
         """Tick whenever something changed, and at the latest every 30 seconds."""
@@ -85,9 +88,9 @@ class Pool:
         self._escalations.overdue(at)
         self._resize(group, at)
         if self._live.stopping is Stopping.NO:
-            agents = self._find_agents()
+            agents = self._deputized(at)
             self._close_settled_causes(agents, at)
-            units = [unit for unit in self._settle(at) if self._readable(unit, at)]
+            units = [unit for unit in self._settle(agents, at) if self._readable(unit, at)]
             if self._judge.current is not None and not self._live.paused and not self._full:
                 self._prove(units, group)
             if self._judge.current is not None and self._live.takes_work:
@@ -120,10 +123,39 @@ class Pool:
         if state == "gone" and hook.worker in self._workers:
             self._workers.pop(hook.worker).wake()
 
-    def _settle(self, at: datetime) -> list[Unit]:
+    def _deputized(self, at: datetime) -> Agents:
+        """The agents as they can be used now; who stands in for the default, and why, is said once."""
+        cards = (card for card in self._store.open(Card) if card.evidence)
+        broken = {
+            card.fingerprint.removeprefix(words.RUNTIME): card
+            for card in cards
+            if card.fingerprint.startswith(words.RUNTIME)
+        }
+        agents = self._find_agents().deputized(dict.fromkeys(broken, NEVER) | resting(self._store, at), at)
+        rests = {name: f"{name} {why}" for name, why in told(self._store, at).items()}
+        if agents.deputy:
+            why = rests.pop(agents.default, "") or agents.trouble(agents.default)
+            why = why or f"{agents.default} waits for {broken[agents.default].id}"
+            agents = replace(agents, because=f"{agents.deputy} stands in: {why}")
+        notices = [*filter(None, [agents.because]), *rests.values()]
+        if notices != self.notices:
+            self.notices = notices
+            self._live.requests.ring()
+        return agents
+
+    def _agent(self, unit: Unit, agents: Agents) -> str:
+        """Who takes the unit; a model that it names is the default's."""
+        if unit.agent or not agents.deputy:
+            return unit.agent or agents.default
+        with suppress(TaskFileError):
+            return agents.default if self._task(unit).model else agents.deputy
+        return agents.deputy
+
+    def _settle(self, agents: Agents, at: datetime) -> list[Unit]:
         """Let go on what waits for nothing any more; the open units, as they stand then."""
         causes = {card.fingerprint for card in self._store.open(Card)}
         units = [self._released(unit, causes, at) for unit in self._store.open(Unit)]
+        units = [self._handed_over(unit, agents, at) for unit in units]
         known = {unit.id: unit.state for unit in units}
         needed = {need for unit in units for need in unit.needs}
         known |= {need: state for need in needed if (state := self._state_of(need))}
@@ -144,6 +176,23 @@ class Pool:
         self._store.write(_EVENTS[to], free, now=at, unit=unit.id)
         self._live.queue.ring()
         return free
+
+    def _handed_over(self, unit: Unit, agents: Agents, at: datetime) -> Unit:
+        """Let a unit that waits for one agent go on with the one that takes it now, as soon as that can."""
+        agent = self._agent(unit, agents)
+        last = self._store.get(Attempt, unit.id, unit.attempt) if unit.not_before and not unit.cause else None
+        limited = last is not None and last.reason is EndReason.LIMIT and last.agent != agent
+        elsewhere = unit.cause.startswith(words.RUNTIME) and agent == agents.deputy != unit.agent
+        until = resting(self._store, at).get(agent) if limited else None
+        if unit.state is not UnitState.WAITING or not (limited or elsewhere) or (until and until == unit.not_before):
+            return unit
+        freed, why = replace(unit, cause="", not_before=until), agents.because or f"{agent} can take it"
+        freed = freed if until else advance(freed, UnitState.READY, now=at, why=why)
+        with self._store.transaction():
+            if elsewhere:
+                self._escalations.spare(unit.id, unit.cause, now=at, why=why)
+            self._store.write(_EVENTS[freed.state], freed, now=at, unit=unit.id)
+        return freed
 
     def _state_of(self, need: str) -> UnitState | None:
         unit = self._store.get(Unit, need)
@@ -190,8 +239,8 @@ class Pool:
             units,
             self._store.select(Hook),
             now=at,
-            agent=agents.default,
-            blocked=resting(self._store, at),
+            agent=lambda unit: self._agent(unit, agents),
+            blocked=told(self._store, at),
             trunk_red=self._judge.trunk_red,
             homes=self._homes(units),
         )
@@ -213,7 +262,7 @@ class Pool:
 
     def _short(self, unit: Unit, agents: Agents, ledger: Ledger, at: datetime) -> bool:
         """Whether no money is left for a ready unit's next attempt; it is then held, waits for it, or is told why."""
-        granted = ledger.reserve(unit, unit.agent or agents.default) if unit.state is UnitState.READY else None
+        granted = ledger.reserve(unit, self._agent(unit, agents)) if unit.state is UnitState.READY else None
         if granted is Short.UNIT:
             self._hold(unit, ledger.ask(unit, granted), at, "it has used up what it may spend")
         elif granted is Short.DAY:
@@ -234,7 +283,7 @@ class Pool:
 
     def _stopped_by_cause(self, unit: Unit, agents: Agents, at: datetime) -> bool:
         """Whether a cause that it shares with others keeps the unit off the hook; it then waits, and one card asks."""
-        agent = unit.agent or agents.default
+        agent = self._agent(unit, agents)
         obstacle = self._full or self._judge.obstacle
         if obstacle is not None and obstacle.kind not in unit.approved:
             self._wait(unit, obstacle, at)
@@ -263,13 +312,13 @@ class Pool:
                 self._escalations.close(cause, now=at, why="there is money again: another day, or another cap")
 
     def _close_runtime_cards(self, agents: Agents, at: datetime) -> None:
-        asked = (unit.agent or agents.default or "none" for unit in self._store.open(Unit))
-        wanted = {*asked, agents.default or "none"}
+        asked = (self._agent(unit, agents) or "none" for unit in self._store.open(Unit))
+        wanted = {*asked, agents.acting or "none"}
         for card in self._store.open(Card):
             # A card with evidence is about a login or the like, of which nothing can be seen from here.
-            if not card.fingerprint.startswith("runtime:") or card.evidence:
+            if not card.fingerprint.startswith(words.RUNTIME) or card.evidence:
                 continue
-            agent = card.fingerprint.removeprefix("runtime:")
+            agent = card.fingerprint.removeprefix(words.RUNTIME)
             if agent not in wanted:  # factory.toml names another now: the units that waited are looked at anew
                 why = "there is an agent now" if agent == "none" else "no unit asks for it any more"
                 self._escalations.close(card.fingerprint, now=at, why=why)
@@ -296,15 +345,15 @@ class Pool:
             self._store.write(Event.UNIT_READY, replace(unit, why=why), now=at, unit=unit.id)
 
     def _hang(self, unit: Unit, hook: Hook, agents: Agents, ledger: Ledger, at: datetime) -> None:
-        agent = unit.agent or agents.default
+        agent = self._agent(unit, agents)
         granted = ledger.reserve(unit, agent)
         if isinstance(granted, Short):  # those that were hung just now have what is left: the next pass says so
             self._live.pool.ring()
             return
         number = unit.attempt + 1
-        running = advance(
-            replace(unit, attempt=number), UnitState.RUNNING, now=at, why=f"attempt {number} on {hook.worker}"
-        )
+        because = f": {agents.because}" if agent == agents.deputy and not unit.agent else ""
+        why = f"attempt {number} on {hook.worker}{because}"
+        running = advance(replace(unit, attempt=number), UnitState.RUNNING, now=at, why=why)
         attempt = Attempt(
             unit=unit.id,
             number=number,

@@ -3,7 +3,7 @@
 Invariant: pure functions of (facts, now); every unit passed over gets a sentence that says why.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -42,14 +42,14 @@ def choose(
     hooks: Iterable[Hook],
     *,
     now: datetime,
-    agent: str,
-    blocked: Collection[str] = (),
+    agent: Callable[[Unit], str],
+    blocked: Mapping[str, str] | None = None,
     trunk_red: bool = False,
     homes: Mapping[str, str] | None = None,
 ) -> list[Choice]:
     """What becomes of each ready unit, in order of rank.
 
-    `units`: all that are not final. `agent`: for units that name none. `blocked`: runtimes that are paused or missing.
+    `units`: all that are not final. `agent`: who takes a unit. `blocked`: runtimes that rest, and how that is said.
     `homes`: unit → the worker in whose workspace its session lives. A unit passed over for its scope keeps later ones
     off it: else a wide scope would wait for ever behind narrow ones that follow each other.
     """
@@ -59,7 +59,7 @@ def choose(
     choices = list[Choice]()
     due = [unit for unit in units if unit.state is UnitState.READY and (unit.not_before or now) <= now]
     for unit in sorted(due, key=lambda unit: rank(unit, now)):
-        why = _stopped(unit, agent=agent, blocked=blocked, trunk_red=trunk_red)
+        why = _stopped(unit, agent(unit), blocked or {}, trunk_red=trunk_red)
         if not why:
             why = _overlap(unit, under_way)
             under_way.append(unit)
@@ -91,11 +91,16 @@ def as_of(since: datetime, until: datetime, now: datetime) -> tuple[datetime, da
     return (now, now + (until - since)) if since > now + CLOCK_SLACK else (since, until)
 
 
+def clock(at: datetime) -> str:
+    """A time as sentences tell it."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
 def missing(unit: Unit, known: Mapping[str, UnitState], *, now: datetime) -> str:
     """The sentence that says what the unit still waits for; empty when it is ready."""
     sentences = [_need(need, known) for need in unit.needs if known.get(need) is not UnitState.LANDED]
     if unit.not_before and unit.not_before > now:
-        sentences.append(f"waits until {unit.not_before.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC")
+        sentences.append(f"waits until {clock(unit.not_before)}")
     return "; ".join(sentences)
 
 
@@ -105,12 +110,11 @@ def next_time(units: Iterable[Unit], *, now: datetime) -> datetime | None:
     return min((time for time in times if time and time > now), default=None)
 
 
-def _stopped(unit: Unit, *, agent: str, blocked: Collection[str], trunk_red: bool) -> str:
-    runtime = unit.agent or agent
+def _stopped(unit: Unit, agent: str, blocked: Mapping[str, str], *, trunk_red: bool) -> str:
     if trunk_red and unit.priority > 0:
         return "trunk is red: until it is green again only units of priority 0 start"
-    if runtime != NO_AGENT and runtime in blocked:
-        return f"its agent {runtime} is stopped at present"
+    if agent != NO_AGENT and agent in blocked:
+        return f"its agent {agent} {blocked[agent]}"
     return ""
 
 

@@ -6,6 +6,7 @@ Invariant: what `load` returns is wholly valid; else a ConfigError names the pla
 import json
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -31,6 +32,7 @@ Seconds = Annotated[float, BeforeValidator(_number), Field(ge=0, le=604_800, all
 Usd = Annotated[float | None, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False)]
 Tokens = Annotated[int | None, BeforeValidator(_number), Field(gt=0)]
 Name = Annotated[str, Field(pattern=r"^([^-\s]\S*)?$")]
+Agents = tuple[Annotated[str, Field(pattern=r"^[^-\s]\S*$")], ...]
 Names = tuple[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], ...]
 
 
@@ -102,6 +104,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
     workers: Whole = Field(default=3, ge=1, le=64, description="units that are worked on at the same time")
     agent: Name = Field(default="", examples=["claude"], description="default: the first installed of runtimes/")
+    fallback: Agents = Field(
+        default=(), examples=[["codex"]], description="agents that take over, in this order, while `agent` cannot work"
+    )
     trunk: Name = Field(default="", examples=["main"], description="default: the branch checked out at first start")
     limits: Limits = Limits()
     gates: GateLimits = GateLimits()
@@ -157,6 +162,11 @@ def load(path: Path, env: Mapping[str, str]) -> Settings:
     for key, value in _flat(settings.model_dump(by_alias=True)).items():
         if key in NOT_YET and value != KEYS[key].default and (key, value) != ("sandbox.mode", "off"):
             raise ConfigError(f"{origins[key]}: not yet: {NOT_YET[key]} ({key}); leave the key out for now")
+    twice = [name for name, times in Counter([settings.agent, *settings.fallback]).items() if times > 1]
+    if twice:
+        raise ConfigError(
+            f"{origins['fallback']}: fallback: {twice[0]} would stand in for itself; name each agent once"
+        )
     settings._origins.update(origins)
     return settings
 

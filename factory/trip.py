@@ -118,14 +118,14 @@ def last_words(seen: Seen) -> str:
 def how_it_ended(reason: EndReason, ended: Exit, seen: Seen, *, gone: bool = False) -> str:
     """One sentence for a person about how the attempt ended; `gone`: without its workspace."""
     how = f"signal {ended.signal}" if ended.signal else f"exit {ended.code}"
-    last = (seen.error or last_words(seen)).strip().splitlines()[-1:]
+    said = "".join(f": {line[:200]}" for line in (seen.error or last_words(seen)).strip().splitlines()[-1:])
     words_ = {
         EndReason.EMPTY: "its workspace was gone at the end, and what it did with it" if gone else "it changed nothing",
-        EndReason.CRASHED: f"it ended with {how}{f': {last[0][:200]}' if last else ''}",
+        EndReason.CRASHED: f"it ended with {how}{said}",
         EndReason.SILENT: "it said nothing for too long and was stopped",
         EndReason.NO_PROGRESS: "it did the same again and again, and was stopped",
         EndReason.TIMED_OUT: "it ran out of time and was stopped",
-        EndReason.LIMIT: "its usage limit is reached",
+        EndReason.LIMIT: f"its usage limit is reached, or its provider is overloaded{said}",
         EndReason.OVER_BUDGET: "it had used up what it may spend ([budget] in factory.toml) and was stopped",
         EndReason.LOST: f"it was lost: {ended.detail}",
         EndReason.HANDED_BACK: ended.detail or "it was handed back when the daemon stopped",

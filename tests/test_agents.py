@@ -7,6 +7,7 @@ import pytest
 from factory.agents import Agents, find_agents, shell_runtime, the_runtime
 from factory.conventions import Conventions, overlay, read_shipped
 from factory.errors import ConfigError
+from tests.on_record import NOW, later
 
 
 def runtimes(**commands: str) -> Conventions:
@@ -124,3 +125,33 @@ def test_a_run_unit_is_a_shell_with_its_command() -> None:
     runtime = shell_runtime("ruff format . && echo '{done}'")
 
     assert (runtime.name, runtime.command) == ("run", ("sh", "-c", "ruff format . && echo '{done}'"))
+
+
+def test_while_the_default_cannot_work_the_first_of_the_fallback_that_can_acts_else_who_can_soonest(
+    tmp_path: Path,
+) -> None:
+    for name in ("one", "two", "three"):
+        program(tmp_path / "bin", name)
+    every = runtimes(a=runs("one"), b=runs("two"), c=runs("three"), d=runs("none"))
+    agents = find_agents(every, configured="a", path=str(tmp_path / "bin"), root=tmp_path, fallback=("d", "b", "c"))
+
+    def acting(**minutes: float) -> str:
+        return agents.deputized({name: later(60 * until) for name, until in minutes.items()}, NOW).acting
+
+    assert [acting(), acting(a=9), acting(a=9, b=9), acting(a=9, b=8, c=7), acting(a=5, b=8, c=7)] == list("abcca")
+
+
+def test_a_default_that_is_not_installed_is_stood_in_for(tmp_path: Path) -> None:
+    program(tmp_path / "bin", "two")
+    every = runtimes(a=runs("one"), b=runs("two"))
+
+    agents = find_agents(every, configured="a", path=str(tmp_path / "bin"), root=tmp_path, fallback=("b",))
+
+    assert agents.deputized({}, NOW).deputy == "b"
+
+
+def test_a_fallback_that_nobody_knows_is_said_with_what_was_meant(tmp_path: Path) -> None:
+    agents = find_agents(runtimes(codex=runs("x")), configured="codex", path="", root=tmp_path, fallback=("codx",))
+
+    why = "factory.toml names the agent 'codx', of which there is no runtime file: did you mean codex?"
+    assert agents.missing["codx"] == why

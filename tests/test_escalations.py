@@ -70,6 +70,8 @@ ASKS: dict[str, tuple[Ask, CardKind, list[str]]] = {
     "review": (words.review(a_unit(), said="done"), CardKind.REVIEW, ["approve", "retry", "cancel"]),
     "runtime": (words.runtime_trouble("claude", "claude is missing."), CardKind.RUNTIME, ["recheck", "cancel"]),
     "blocked": (words.landing_blocked(a_unit(), "dirty", ["a.py"]), CardKind.LANDING_BLOCKED, ["wait", "cancel"]),
+    "spent": (words.unit_spent(a_unit(), used="$1", cap="$1"), CardKind.BUDGET, ["approve", "cancel"]),
+    "day": (words.day_spent("day:d:$1", used="$1", cap="$1"), CardKind.BUDGET, ["wait", "spend_on", "cancel"]),
     "gone": (words.trunk_gone("main"), CardKind.CONFIG, ["wait"]),
     "disk": (words.disk_full("/d"), CardKind.DISK, ["wait"]),
     "config": (words.bad_config("factory.toml: line 1"), CardKind.CONFIG, ["wait"]),
@@ -82,6 +84,7 @@ SHARED = [
     "trunk red",
     "runtime",
     "blocked",
+    "day",
     "gone",
     "disk",
     "config",
@@ -603,6 +606,7 @@ def test_every_option_of_every_card_can_be_taken(line: OnRecord, name: str) -> N
 
 
 EXPECTED: dict[str, Callable[[UnitState], UnitState]] = {
+    "spend_on": lambda state: state,
     "answer": lambda state: READY,
     "retry": lambda state: READY,
     "afresh": lambda state: READY,

@@ -25,7 +25,7 @@ from factory.live import Stopping
 from factory.pool import Pool
 from factory.records import Attempt, Card, CardKind, Fact, Hook, Task, stamp
 from factory.settings import Settings
-from factory.unit import Unit, UnitState, advance
+from factory.unit import EndReason, Unit, UnitState, advance
 from tests.on_record import NOW, OnRecord, later
 
 HELD, WAITING, READY, QUEUED, RUNNING = (
@@ -352,6 +352,92 @@ async def test_a_runtime_at_its_limit_starts_nothing_until_its_reset(floor: Floo
     await floor.tick(later(60))
 
     assert floor.states() == {"a": "running", "b": "running"}
+
+
+def rest(floor: Floor, **seconds: float) -> None:
+    pauses = {
+        name: {"since": stamp(NOW), "until": stamp(later(until)), "row": 0, "units": [], "why": "its limit is reached"}
+        for name, until in seconds.items()
+    }
+    floor.store.write(Event.FACT_CHANGED, Fact(name="pauses", value=json.dumps(pauses)), now=NOW)
+
+
+def agents_of(floor: Floor) -> dict[str, str]:
+    return {each.unit: each.agent for each in floor.store.select(Attempt)}
+
+
+STANDS_IN = "codex stands in: claude rests until 2026-01-05 12:01:00 UTC: its limit is reached"
+
+
+async def test_while_a_runtime_rests_the_next_takes_what_names_no_agent_or_model_and_then_it_returns(
+    floor: Floor,
+) -> None:
+    floor.resize(9)
+    floor.agents = replace(CLAUDE, fallback=("codex",))
+    rest(floor, claude=60)
+    floor.unit("any")
+    floor.unit("named", agent="claude")
+    floor.unit("model", text="---\nmodel: opus\n---\nDo it.\n")
+    await floor.tick()
+
+    assert floor.states() == {"any": "running", "named": "ready", "model": "ready"}
+    assert (agents_of(floor), floor.pool.notices) == ({"any": "codex"}, [STANDS_IN])
+    assert floor.the_unit("any").why == f"attempt 1 on w1: {STANDS_IN}"
+    assert floor.the_unit("named").why == "its agent claude " + STANDS_IN.partition("claude ")[2]
+
+    floor.unit("later")
+    await floor.tick(later(60))
+
+    assert agents_of(floor) == {"any": "codex", "named": "claude", "model": "claude", "later": "claude"}
+    assert (floor.pool.notices, floor.open_cards()) == ([], [])
+
+
+async def test_who_waits_for_one_runtimes_reset_goes_on_with_the_one_that_can_first(floor: Floor) -> None:
+    limited = floor.unit("a", WAITING, attempt=1, not_before=later(60))
+    ended = Attempt(unit="a", number=1, worker="w1", agent="claude", start=NOW, end=NOW, reason=EndReason.LIMIT)
+    floor.store.write(Event.ATTEMPT_ENDED, limited, ended, now=NOW)
+    rest(floor, claude=60, codex=30)
+    floor.agents = replace(CLAUDE, fallback=("codex",))
+    await floor.tick()
+    assert floor.the_unit("a").not_before == later(30)
+    before = len(list(floor.store.journal()))
+    await floor.tick(later(1))
+    assert len(list(floor.store.journal())) == before
+
+    await floor.tick(later(30))
+
+    assert (floor.states(), floor.store.select(Attempt)[-1].agent) == ({"a": "running"}, "codex")
+
+
+async def test_a_login_that_is_missing_stays_one_card_while_another_works(floor: Floor) -> None:
+    floor.agents = replace(CLAUDE, fallback=("codex",))
+    unit = floor.unit("a", WAITING, cause="runtime:claude")
+    floor.raise_card(words.runtime_trouble("claude", "claude is not logged in", evidence="401"), unit)
+    await floor.tick()
+    floor.unit("b")
+    await floor.tick()
+    assert agents_of(floor) == {"a": "codex", "b": "codex"}
+    assert floor.open_cards() == [("E1", CardKind.RUNTIME, ())]
+    assert floor.pool.notices == ["codex stands in: claude waits for E1"]
+
+    floor.escalations.answer("E1", "1", now=NOW)
+    floor.empty("w1")
+    await floor.tick()
+
+    assert floor.store.get(Attempt, "a", 2) == replace(floor.store.select(Attempt, unit="a")[-1], agent="claude")
+
+
+async def test_a_program_that_is_missing_is_no_card_while_another_works(floor: Floor) -> None:
+    floor.agents = Agents(default="claude", missing={"claude": "It is gone."}, installed=("codex",))
+    floor.unit("a")
+    await floor.tick()
+    assert floor.states() == {"a": "waiting"}
+
+    floor.agents = replace(floor.agents, fallback=("codex",))
+    await floor.tick()
+
+    assert (agents_of(floor), floor.open_cards()) == ({"a": "codex"}, [])
+    assert floor.pool.notices == ["codex stands in: It is gone."]
 
 
 async def test_a_default_at_its_deadline_sends_the_unit_on_in_the_same_pass(floor: Floor) -> None:

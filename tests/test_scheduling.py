@@ -19,23 +19,27 @@ def a_unit(id: str, *, minutes_old: float = 0, state: UnitState = UnitState.READ
     return Unit(id=id, title=id, state=state, since=accepted, accepted=accepted, **fields)
 
 
+def takes(unit: Unit) -> str:
+    return unit.agent or "claude"
+
+
 def hooks(count: int) -> list[Hook]:
     return [Hook(worker=f"w{number}", index=number) for number in range(1, count + 1)]
 
 
 def picked(units: list[Unit], count: int = 9, **facts: Any) -> list[str]:
-    return [choice.unit.id for choice in choose(units, hooks(count), now=NOW, agent="claude", **facts) if choice.hook]
+    return [choice.unit.id for choice in choose(units, hooks(count), now=NOW, agent=takes, **facts) if choice.hook]
 
 
 def why_not(units: list[Unit], count: int = 9, **facts: Any) -> dict[str, str]:
-    choices = choose(units, hooks(count), now=NOW, agent="claude", **facts)
+    choices = choose(units, hooks(count), now=NOW, agent=takes, **facts)
     return {choice.unit.id: choice.why for choice in choices if not choice.hook}
 
 
 def test_the_most_urgent_go_first_and_the_rest_is_told_why_it_waits() -> None:
     urgent, usual, later = a_unit("urgent", priority=0), a_unit("usual"), a_unit("later", priority=4)
 
-    choices = choose([later, usual, urgent], hooks(2), now=NOW, agent="claude")
+    choices = choose([later, usual, urgent], hooks(2), now=NOW, agent=takes)
 
     assert choices == [
         Choice(urgent, Hook(worker="w1", index=1)),
@@ -88,7 +92,7 @@ def test_only_ready_units_go_on_hooks_that_are_idle_and_empty() -> None:
     taken = [Hook(worker="w1", index=1, unit="x"), Hook(worker="w2", index=2, state="draining")]
     free = Hook(worker="w3", index=3)
 
-    choices = choose(units, [*taken, free], now=NOW, agent="claude")
+    choices = choose(units, [*taken, free], now=NOW, agent=takes)
 
     assert choices == [Choice(a_unit("ready"), free)]
 
@@ -102,9 +106,9 @@ def test_a_unit_whose_time_has_not_come_is_not_due() -> None:
 def test_units_whose_runtime_is_stopped_are_passed_over_whether_named_or_configured() -> None:
     units = [a_unit("default"), a_unit("named", agent="codex"), a_unit("shell", agent="run")]
 
-    assert picked(units, blocked={"claude"}) == ["named", "shell"]
-    assert picked(units, blocked={"codex", "claude", "run"}) == ["shell"]
-    assert why_not(units, blocked={"claude"}) == {"default": "its agent claude is stopped at present"}
+    assert picked(units, blocked={"claude": "rests"}) == ["named", "shell"]
+    assert picked(units, blocked=dict.fromkeys(("codex", "claude", "run"), "rests")) == ["shell"]
+    assert why_not(units, blocked={"claude": "rests"}) == {"default": "its agent claude rests"}
 
 
 def test_while_trunk_is_red_only_priority_0_starts_and_age_does_not_help() -> None:
@@ -158,7 +162,7 @@ def test_a_wide_scope_is_not_starved_by_narrow_ones_that_follow_each_other() -> 
 def test_a_unit_that_cannot_start_anyway_keeps_nobody_off_its_scope() -> None:
     units = [a_unit("stopped", minutes_old=5, agent="codex", scope=("src",)), a_unit("free", scope=("src/a",))]
 
-    assert picked(units, blocked={"codex"}) == ["free"]
+    assert picked(units, blocked={"codex": "rests"}) == ["free"]
 
 
 def test_a_waiting_unit_becomes_ready_once_all_it_needs_has_landed() -> None:

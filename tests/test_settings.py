@@ -34,6 +34,7 @@ def test_without_a_file_the_defaults_of_the_contract_are_in_force(file: Path) ->
     assert settings.model_dump(by_alias=True) == {
         "workers": 3,
         "agent": "",
+        "fallback": (),
         "trunk": "",
         "limits": {"attempts": 3, "minutes": 45, "first_event_s": 60, "silence_s": 480},
         "gates": {"benches": 2, "flaky_reruns": 1, "timeout_s": 0},
@@ -187,6 +188,14 @@ def test_a_list_in_a_variable_has_to_be_json(file: Path) -> None:
 
 def test_a_variable_does_not_hide_that_the_file_is_wrong(file: Path) -> None:
     assert "limits is a table" in refusal(file, "limits = 3", FACTORY__LIMITS__MINUTES="1")
+
+
+@pytest.mark.parametrize(
+    ("text", "name"), [("agent = 'a'\nfallback = ['b', 'a']", "a"), ("agent = 'a'\nfallback = ['b', 'c', 'b']", "b")]
+)
+def test_a_circle_of_agents_that_stand_in_for_each_other_is_refused(file: Path, text: str, name: str) -> None:
+    complaint = f"factory.toml line 2: fallback: {name} would stand in for itself; name each agent once"
+    assert refusal(file, text) == complaint
 
 
 @pytest.mark.parametrize(

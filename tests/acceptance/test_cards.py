@@ -499,7 +499,7 @@ def test_at_its_usage_limit_an_agent_rests_until_the_reset_and_no_attempt_is_spe
     line.drop("first", FINE, agent="limited")
     line.event(Event.ATTEMPT_ENDED, unit="first", reason="limit")
     line.drop("second", FINE, agent="limited")
-    line.unit("second", UnitState.READY, why="limited is stopped")
+    line.unit("second", UnitState.READY, why="limited rests until")
 
     for name in ("first", "second"):
         line.unit(name)
@@ -507,6 +507,32 @@ def test_at_its_usage_limit_an_agent_rests_until_the_reset_and_no_attempt_is_spe
     assert line.attempts("first") == ["limit", "submitted"]
     assert line.attempts("second") == ["submitted"]
     assert line.unit("first").spent == 0
+
+
+def test_while_an_agent_is_at_its_limit_the_next_of_the_fallback_order_lands_its_units(line: Line) -> None:
+    reset = line.folder / "reset"
+    limited(
+        line,
+        f'[ -e {reset} ] && exec sh -c "echo fine > $FACTORY_UNIT.txt"\ntouch {reset}\n'
+        "echo limit reached until $(($(date +%s) + 4)); exit 1\n",
+    )
+    line.configure('agent = "limited"\nfallback = ["nobody", "scripted"]\n')
+    line.until("in force", lambda: line.fact("config")["agent"]["value"] == "limited")
+    line.drop("first", FINE)
+    line.unit("first")
+    line.drop("second", FINE)
+    line.until("it is said", lambda: "scripted stands in: limited rests until" in line.factory("status")[1])
+    line.unit("second")
+    assert "scripted stands in: limited rests until" in line.factory("why", "first")[1]
+    assert "names the agent 'nobody', of which there is no runtime file" in line.factory("status")[1]
+
+    line.until("the pause is over", lambda: "stands in" not in line.factory("status")[1])
+    line.drop("third", FINE)
+    line.unit("third")
+
+    took = [(each.agent, str(each.reason)) for each in line.store.select(Attempt)]
+    assert took == [("limited", "limit"), *[("scripted", "submitted")] * 2, ("limited", "submitted")]
+    assert (line.unit("first").spent, line.store.select(Card)) == (0, [])
 
 
 def test_an_agent_that_is_not_logged_in_is_one_card_for_all_its_units(line: Line) -> None:
