@@ -130,9 +130,9 @@ def extend(caps: Caps, held: Amount, want: Amount, *, unit: Amount, day: Amount)
     `unit` and `day`: charged to the unit and to the day by others.
     """
     want = caps.counted(want)
-    if want.within(held):
-        return held
     limit = least(caps.attempt, caps.unit - unit, caps.day - day)
+    if want.within(least(held, limit)):  # what was held back may be more than caps that were lowered since
+        return held
     return most(held, least(want * 1.5, limit)) if want.within(limit) else None
 
 

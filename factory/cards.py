@@ -118,6 +118,9 @@ def unreadable(unit: Unit, sentence: str) -> Ask:
     return Ask(CardKind.CRASH_LOOP, cause, asks, [RECHECK, afresh, CANCEL], sentence, ".factory/daemon.log")
 
 
+UNIT_SPENT = "budget:"  # begins the cause of the card of a unit at its cap
+
+
 def unit_spent(unit: Unit, *, used: str, cap: str) -> Ask:
     """The unit has used up what it may spend, or so much of it that another attempt makes no sense."""
     asks = f"{unit.id} has used {used} of the {cap} that it may spend; its work is kept. What now?"
@@ -127,7 +130,7 @@ def unit_spent(unit: Unit, *, used: str, cap: str) -> Ask:
         "approve",
     )
     told = "Every attempt of it: factory show. What all units may spend: factory.toml, [budget]."
-    return Ask(CardKind.BUDGET, f"budget:{unit.id}", asks, [more, CANCEL], told, f"factory show {unit.id}")
+    return Ask(CardKind.BUDGET, f"{UNIT_SPENT}{unit.id}", asks, [more, CANCEL], told, f"factory show {unit.id}")
 
 
 # ── causes that units share ──

@@ -26,7 +26,7 @@ class Ledger:
     """The accounts at one moment: asked without an await in between, answers and the records agree."""
 
     def __init__(self, store: Store, table: Budget, at: datetime) -> None:
-        self._store, self._table, self._at = store, table, at
+        self._store, self.table, self._at = store, table, at
         self._needs: dict[str, Amount] = {}
 
     def reserve(self, unit: Unit, agent: str) -> Amount | Short:
@@ -62,11 +62,11 @@ class Ledger:
     @cached_property
     def _day_cap(self) -> Amount:
         regardless = self._store.get(Fact, "regardless") == went_on(self._at)
-        return budget.caps(self._table, regardless=regardless).day
+        return budget.caps(self.table, regardless=regardless).day
 
     def _caps(self, unit: Unit) -> Caps:
         raised = unit.approved.count(CardKind.BUDGET)
-        return replace(budget.caps(self._table, raised=raised), day=self._day_cap)
+        return replace(budget.caps(self.table, raised=raised), day=self._day_cap)
 
     def _spent(self) -> Amount:
         return self._ended + budget.total(map(budget.used, self._store.open(Attempt)))
@@ -94,16 +94,19 @@ class Meter:
     """Reads what a running attempt uses against what is held back for it."""
 
     def __init__(self) -> None:
+        self._caps: Budget | None = None
         self._step: Amount | None = None  # the most that it used between two looks: what it may use until the next
 
     def read(self, ledger: Ledger, attempt: Attempt, usage: Usage) -> tuple[Attempt, bool]:
         """The attempt as it stands now, and whether no cap pays for it to go on."""
         now = metered(attempt, usage)
         grown = budget.used(now) - budget.used(attempt)
-        if grown == Amount():
+        edited, self._caps = self._caps not in (None, ledger.table), ledger.table
+        if grown == Amount() and not edited:
             return now, False
-        self._step = Amount() if self._step is None else budget.most(self._step, grown)
-        granted = ledger.extend(now, budget.used(now) + self._step)
+        if grown != Amount():
+            self._step = Amount() if self._step is None else budget.most(self._step, grown)
+        granted = ledger.extend(now, budget.used(now) + (self._step or Amount()))
         if granted is None:
             return now, True
         return replace(now, reserved_usd=granted.usd, reserved_tokens=int(granted.tokens)), False

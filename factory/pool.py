@@ -306,10 +306,20 @@ class Pool:
                 if obstacle is None or obstacle.cause != cause:
                     self._escalations.close(cause, now=at, why=why)
         self._close_runtime_cards(agents, at)
-        today = Ledger(self._store, self._live.settings.budget, at).day_cause
-        for cause in {card.fingerprint for card in self._store.open(Card)} - {today}:
-            if cause.startswith(DAY):
-                self._escalations.close(cause, now=at, why="there is money again: another day, or another cap")
+        self._close_budget_cards(agents, at)
+
+    def _close_budget_cards(self, agents: Agents, at: datetime) -> None:
+        ledger = Ledger(self._store, self._live.settings.budget, at)
+        for card in self._store.open(Card):
+            if card.fingerprint.startswith(DAY) and card.fingerprint != ledger.day_cause:
+                why = "there is money again: another day, or another cap"
+                self._escalations.close(card.fingerprint, now=at, why=why)
+            unit = self._store.get(Unit, card.unit) if card.fingerprint == f"{words.UNIT_SPENT}{card.unit}" else None
+            if unit and ledger.reserve(unit, self._agent(unit, agents)) is not Short.UNIT:
+                ready = advance(unit, UnitState.READY, now=at, why="its cap in factory.toml was raised")
+                with self._store.transaction():
+                    self._escalations.close(card.fingerprint, now=at, why=ready.why)
+                    self._store.write(Event.UNIT_READY, ready, now=at, unit=unit.id)
 
     def _close_runtime_cards(self, agents: Agents, at: datetime) -> None:
         asked = (self._agent(unit, agents) or "none" for unit in self._store.open(Unit))

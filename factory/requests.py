@@ -14,7 +14,7 @@ from factory.journal import Event
 from factory.live import Live
 from factory.pauses import lift
 from factory.ports import Store
-from factory.records import Attempt, Fact, Request, stamp
+from factory.records import Attempt, Card, CardKind, Fact, Request, stamp
 from factory.scheduling import NO_AGENT
 from factory.unit import FINAL, Unit, UnitState, advance
 
@@ -75,6 +75,9 @@ class Requests:
         unit = self._open_unit(args)
         if unit.state in (UnitState.RUNNING, UnitState.QUEUED):
             raise RefusedByState(f"{unit.id} is {unit.state}: it is being worked on already")
+        for card in self._store.open(Card):
+            if card.kind is CardKind.BUDGET and unit.id in card.units:
+                raise RefusedByState(f"{unit.id} waits for money, which another try does not bring: answer {card.id}")
         again = replace(unit, bonus=max(unit.spent, unit.bonus), submission="", cause="", not_before=None)
         if unit.state is UnitState.READY:
             self._store.write(Event.UNIT_RETRIED, again, now=at, unit=unit.id)

@@ -246,6 +246,7 @@ class Worker:
         kept, snapshot = await self._kept(trip.attempt, trip.workspace, trip.unit.title)
         box = await anyio.to_thread.run_sync(read_outbox, trip.outbox)
         reason = triage.classify(ending(trip, ended, seen, box, stopped, changed=snapshot.changed))
+        missing = ended.cause == "unstartable"
         notes = [f"{path} was a repository of its own; its files were added plainly" for path in snapshot.nested]
         notes += [f"{name}/ in the outbox: not yet, it was not acted on" for name in box.not_yet]
         notes += [f"git could not take everything: {snapshot.left_out}"] if snapshot.left_out else []
@@ -265,10 +266,10 @@ class Worker:
             handoff=box.handoff,
             session=seen.session or trip.attempt.session,
             # What it has not told is charged as it was held back: nobody knows that it was less.
-            reserved_usd=0.0 if seen.usage.priced else kept.reserved_usd,
-            reserved_tokens=0 if seen.usage.input or seen.usage.output else kept.reserved_tokens,
+            reserved_usd=0.0 if seen.usage.priced or missing else kept.reserved_usd,
+            reserved_tokens=0 if seen.usage.input or seen.usage.output or missing else kept.reserved_tokens,
         )
-        self._settle(trip, attempt, box, seen, missing=ended.cause == "unstartable")
+        self._settle(trip, attempt, box, seen, missing=missing)
 
     async def _watch(self, trip: Trip, child: Child, reader: OutputReader) -> tuple[Exit | None, EndReason | None]:
         """Read the output and hold the deadlines until the attempt has ended, by itself or by us."""

@@ -188,6 +188,38 @@ def test_an_attempt_that_tells_nothing_is_charged_with_what_was_held_back_for_it
     assert "≈ $1.00" in cold.factory("show", landed)[1]
 
 
+def test_a_program_that_never_started_is_charged_with_nothing(cold: Line) -> None:
+    (cold.bin / "prog").write_text("#!/no/such/interpreter\n")
+    (cold.bin / "prog").chmod(0o755)
+    cold.commit({"conventions/runtimes/prog.toml": 'command = ["prog"]\n'})
+    cold.configure_before('agent = "prog"\n[budget]\nday_usd = 5\n')
+    cold.start()
+    cold.drop("never", "pass")
+
+    cold.card(CardKind.RUNTIME)
+
+    assert charged(cold) == 0
+
+
+def test_a_cap_that_is_lowered_ends_what_has_used_more_and_one_that_is_raised_lets_it_go_on(cold: Line) -> None:
+    metered(cold, "unit_usd = 9\n")
+    go = cold.folder / "go"
+    cold.drop("dear", uses(1.0, f"write('dear.txt', 'half'); hold({str(go)!r}); write('dear.txt', 'whole')"))
+    cold.until("it told", lambda: cold.status()["budget"]["spent_usd"] == 1.0)
+
+    cold.configure('agent = "metered"\n[budget]\nunit_usd = 0.5\n')
+    card = cold.card(CardKind.BUDGET)
+
+    assert cold.attempts("dear") == ["over_budget"]
+    code, said = cold.factory("retry", "dear")
+    assert (code, f"answer {card.id}" in said) == (3, True)
+    go.touch()
+    cold.configure('agent = "metered"\n[budget]\nunit_usd = 9\n')
+    landed = cold.unit("dear")
+    assert cold.git("show", f"{landed.commit}:dear.txt") == "whole"
+    assert cold.store.open(Card) == []
+
+
 def test_a_command_needs_no_money(cold: Line) -> None:
     metered(cold, "day_usd = 0.1\n")
     cold.drop("agent", uses(0.1, "write('a.txt', 'fine')"))
