@@ -1,10 +1,10 @@
-"""Money and tokens: what an attempt may have, and what it is charged with in the end.
+"""Money, tokens and minutes: what an attempt may have, and what it is charged with in the end.
 
 Invariant: what is granted is within what each cap leaves, so grants made one after the other never add up to more.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -13,33 +13,35 @@ from factory.records import Attempt, stamp
 from factory.settings import Budget
 from factory.unit import EndReason
 
-SLACK = 1e-6  # dollars: sums of cents are not exact
+SLACK = 1e-6  # dollars, minutes: sums of cents are not exact
 GENEROUS = 3  # times what is needed is held back, where there is as much: not every attempt can be given more later
 NOT_WORKED = frozenset({EndReason.LIMIT, EndReason.AUTH, EndReason.SETUP_FAILED})
 
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """So many dollars and so many tokens."""
+    """So many dollars, so many tokens, and so many minutes of an agent."""
 
     usd: float = 0.0
     tokens: float = 0
+    minutes: float = 0.0
 
     def __add__(self, other: "Amount") -> "Amount":
-        return Amount(self.usd + other.usd, self.tokens + other.tokens)
+        return Amount(self.usd + other.usd, self.tokens + other.tokens, self.minutes + other.minutes)
 
     def __sub__(self, other: "Amount") -> "Amount":
-        return Amount(self.usd - other.usd, self.tokens - other.tokens)
+        return Amount(self.usd - other.usd, self.tokens - other.tokens, self.minutes - other.minutes)
 
     def __mul__(self, factor: float) -> "Amount":
-        return Amount(self.usd * factor, self.tokens * factor)
+        return Amount(self.usd * factor, self.tokens * factor, self.minutes * factor)
 
     def within(self, other: "Amount") -> bool:
         """Whether `other` pays for it."""
-        return self.usd <= other.usd + SLACK and self.tokens <= other.tokens
+        money = self.usd <= other.usd + SLACK and self.tokens <= other.tokens
+        return money and self.minutes <= other.minutes + SLACK
 
 
-NO_CAP = Amount(math.inf, math.inf)
+NO_CAP = Amount(math.inf, math.inf, math.inf)
 UNKNOWN = Amount(2.0, 2_000_000)  # what an attempt is thought to need where none of its runtime has told yet
 
 
@@ -54,7 +56,11 @@ class Caps:
     def counted(self, amount: Amount) -> Amount:
         """Of the amount what any of the caps is about."""
         cap = least(self.attempt, self.unit, self.day)
-        return Amount(amount.usd if cap.usd < math.inf else 0, amount.tokens if cap.tokens < math.inf else 0)
+        return Amount(
+            amount.usd if cap.usd < math.inf else 0,
+            amount.tokens if cap.tokens < math.inf else 0,
+            amount.minutes if cap.minutes < math.inf else 0,
+        )
 
 
 class Short(StrEnum):
@@ -67,19 +73,19 @@ class Short(StrEnum):
 
 def caps(table: Budget, *, raised: int = 0, regardless: bool = False) -> Caps:
     """The caps of factory.toml; a person `raised` the unit's so many times, or lets the day go on `regardless`."""
-    unit = _cap(table.unit_usd, table.unit_tokens) * (1 + raised)
-    day = NO_CAP if regardless else _cap(table.day_usd, table.day_tokens)
+    unit = _cap(table.unit_usd, table.unit_tokens, table.unit_minutes) * (1 + raised)
+    day = NO_CAP if regardless else _cap(table.day_usd, table.day_tokens, table.day_minutes)
     return Caps(_cap(table.attempt_usd, table.attempt_tokens), unit, day)
 
 
 def least(*amounts: Amount) -> Amount:
     """The smaller of each."""
-    return Amount(min(each.usd for each in amounts), min(each.tokens for each in amounts))
+    return _each(min, amounts)
 
 
 def most(*amounts: Amount) -> Amount:
     """The larger of each."""
-    return Amount(max(each.usd for each in amounts), max(each.tokens for each in amounts))
+    return _each(max, amounts)
 
 
 def total(amounts: Iterable[Amount]) -> Amount:
@@ -89,12 +95,13 @@ def total(amounts: Iterable[Amount]) -> Amount:
 
 def used(attempt: Attempt) -> Amount:
     """What the attempt has told of."""
-    return Amount(attempt.cost_usd, attempt.tokens_input + attempt.tokens_output)
+    minutes = attempt.reserved_minutes if attempt.end else 0
+    return Amount(attempt.cost_usd, attempt.tokens_input + attempt.tokens_output, minutes)
 
 
 def held(attempt: Attempt) -> Amount:
     """What is held back for the attempt."""
-    return Amount(attempt.reserved_usd, attempt.reserved_tokens)
+    return Amount(attempt.reserved_usd, attempt.reserved_tokens, attempt.reserved_minutes)
 
 
 def charge(attempt: Attempt) -> Amount:
@@ -130,7 +137,7 @@ def extend(caps: Caps, held: Amount, want: Amount, *, unit: Amount, day: Amount)
     `unit` and `day`: charged to the unit and to the day by others.
     """
     want = caps.counted(want)
-    limit = least(caps.attempt, caps.unit - unit, caps.day - day)
+    limit = replace(least(caps.attempt, caps.unit - unit, caps.day - day), minutes=math.inf)  # its shim holds these
     if want.within(least(held, limit)):  # what was held back may be more than caps that were lowered since
         return held
     return most(held, least(want * 1.5, limit)) if want.within(limit) else None
@@ -140,9 +147,11 @@ def settle(attempt: Attempt) -> Attempt:
     """The attempt that has ended, on the account of the day of its end; nothing is held back where no model worked."""
     if attempt.end is None:
         return attempt
-    idle = not attempt.workspace or (attempt.reason in NOT_WORKED and not attempt.tree)
-    free = replace(attempt, reserved_usd=0.0, reserved_tokens=0) if idle else attempt
-    return replace(free, day=attempt.day or day_of(attempt.end))
+    day = attempt.day or day_of(attempt.end)
+    if not attempt.workspace or (attempt.reason in NOT_WORKED and not attempt.tree):
+        return replace(attempt, day=day, reserved_usd=0.0, reserved_tokens=0, reserved_minutes=0.0)
+    took = max(0.0, (attempt.end - attempt.start).total_seconds() / 60)  # also what was prepared, within what was held
+    return replace(attempt, day=day, reserved_minutes=min(took, attempt.reserved_minutes))
 
 
 def day_of(at: datetime) -> str:
@@ -153,11 +162,18 @@ def day_of(at: datetime) -> str:
 def said(amount: Amount, cap: Amount) -> str:
     """How much, in the units in which `cap` limits it."""
     dollars = [f"${amount.usd:.2f}"] if cap.usd < math.inf else []
-    return " and ".join([*dollars, *([f"{amount.tokens:,.0f} tokens"] if cap.tokens < math.inf else [])])
+    tokens = [f"{amount.tokens:,.0f} tokens"] if cap.tokens < math.inf else []
+    minutes = [f"{amount.minutes:,.1f} minutes"] if cap.minutes < math.inf else []
+    return " and ".join(dollars + tokens + minutes)
 
 
-def _cap(usd: float | None, tokens: int | None) -> Amount:
-    return Amount(usd or math.inf, tokens or math.inf)
+def _cap(usd: float | None, tokens: int | None, minutes: float | None = None) -> Amount:
+    return Amount(usd or math.inf, tokens or math.inf, minutes or math.inf)
+
+
+def _each(pick: Callable[..., float], amounts: Sequence[Amount]) -> Amount:
+    usd = pick(each.usd for each in amounts)
+    return Amount(usd, pick(each.tokens for each in amounts), pick(each.minutes for each in amounts))
 
 
 def _p90(values: Iterable[float]) -> float:

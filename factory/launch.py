@@ -41,10 +41,14 @@ class Launch:
             env=self._variables(trip, place),
             run_dir=trip.run_dir,
             stdin=stdin,
-            seconds=60 * (trip.task.minutes or self._live.settings.limits.minutes),
+            seconds=60 * self._minutes(trip),
             stop_signal=trip.runtime.stop.signal,
             grace_s=trip.runtime.stop.grace_s,
         )
+
+    def _minutes(self, trip: Trip) -> float:
+        """What it may take: what was held back for it, where minutes have a cap."""
+        return trip.attempt.reserved_minutes or trip.task.minutes or self._live.settings.limits.minutes
 
     def _invocation(self, trip: Trip) -> tuple[tuple[str, ...], Path | None]:
         if trip.task.run:  # a task's own command is no template
@@ -83,7 +87,7 @@ class Launch:
             trunk=self._judge.branch,
             attempt=trip.attempt.number,
             attempts=self._endings.limit(trip.unit),
-            minutes=trip.task.minutes or self._live.settings.limits.minutes,
+            minutes=self._minutes(trip),
             scope=trip.task.scope,
             accept=trip.task.accept,
             gates=tuple((gate.name, gate.shown) for gate in trip.ruling.rules.gates),

@@ -29,13 +29,17 @@ class Ledger:
         self._store, self.table, self._at = store, table, at
         self._needs: dict[str, Amount] = {}
 
-    def reserve(self, unit: Unit, agent: str) -> Amount | Short:
-        """What an attempt that starts now has to hold back; nothing where there is no cap."""
+    def reserve(self, unit: Unit, agent: str, minutes: float) -> Amount | Short:
+        """What an attempt of at most so many minutes has to hold back now; nothing where there is no cap."""
         caps = self._caps(unit)
         if agent == NO_AGENT or caps == Caps():
             return Amount()
         beyond = budget.total(budget.charge(each) - budget.used(each) for each in self._store.open(Attempt))
-        return budget.reserve(caps, self._need(agent), unit=self._charged(unit.id), spent=self._spent(), running=beyond)
+        need, caps = (
+            replace(self._need(agent), minutes=minutes),
+            replace(caps, attempt=replace(caps.attempt, minutes=minutes)),
+        )
+        return budget.reserve(caps, need, unit=self._charged(unit.id), spent=self._spent(), running=beyond)
 
     def extend(self, attempt: Attempt, want: Amount) -> Amount | None:
         """What to hold back for a running attempt that is about to have used `want`; None: no cap pays for it."""

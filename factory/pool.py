@@ -14,7 +14,7 @@ from anyio.abc import TaskGroup
 from factory import cards as words
 from factory import scheduling
 from factory.agents import Agents
-from factory.budget import Short
+from factory.budget import Amount, Short
 from factory.errors import TaskFileError
 from factory.escalations import Escalations
 from factory.journal import Event
@@ -260,9 +260,13 @@ class Pool:
                 if unit.state is not UnitState.READY or not self._stopped_by_cause(unit, agents, at)
             ]
 
+    def _granted(self, unit: Unit, agents: Agents, ledger: Ledger) -> Amount | Short:
+        minutes = self._task(unit).minutes or self._live.settings.limits.minutes
+        return ledger.reserve(unit, self._agent(unit, agents), minutes)
+
     def _short(self, unit: Unit, agents: Agents, ledger: Ledger, at: datetime) -> bool:
         """Whether no money is left for a ready unit's next attempt; it is then held, waits for it, or is told why."""
-        granted = ledger.reserve(unit, self._agent(unit, agents)) if unit.state is UnitState.READY else None
+        granted = self._granted(unit, agents, ledger) if unit.state is UnitState.READY else None
         if granted is Short.UNIT:
             self._hold(unit, ledger.ask(unit, granted), at, "it has used up what it may spend")
         elif granted is Short.DAY:
@@ -315,7 +319,7 @@ class Pool:
                 why = "there is money again: another day, or another cap"
                 self._escalations.close(card.fingerprint, now=at, why=why)
             unit = self._store.get(Unit, card.unit) if card.fingerprint == f"{words.UNIT_SPENT}{card.unit}" else None
-            if unit and ledger.reserve(unit, self._agent(unit, agents)) is not Short.UNIT:
+            if unit and self._granted(unit, agents, ledger) is not Short.UNIT:
                 ready = advance(unit, UnitState.READY, now=at, why="its cap in factory.toml was raised")
                 with self._store.transaction():
                     self._escalations.close(card.fingerprint, now=at, why=ready.why)
@@ -356,7 +360,7 @@ class Pool:
 
     def _hang(self, unit: Unit, hook: Hook, agents: Agents, ledger: Ledger, at: datetime) -> None:
         agent = self._agent(unit, agents)
-        granted = ledger.reserve(unit, agent)
+        granted = self._granted(unit, agents, ledger)
         if isinstance(granted, Short):  # those that were hung just now have what is left: the next pass says so
             self._live.pool.ring()
             return
@@ -373,6 +377,7 @@ class Pool:
             run_dir=str(self._live.places.run_dir(unit.id, number)),
             reserved_usd=granted.usd,
             reserved_tokens=int(granted.tokens),
+            reserved_minutes=granted.minutes,
         )
         full = replace(hook, unit=unit.id, attempt=number, state="running", phase="preparing", since=at)
         # One transaction: either the unit hangs on this hook under this epoch, or nothing happened.

@@ -58,6 +58,7 @@ class Attempt:
     estimated: bool = False  # the cost is reckoned from tokens
     reserved_usd: float = 0.0  # held back; after the end: what it is charged with where it did not tell all
     reserved_tokens: int = 0
+    reserved_minutes: float = 0.0  # after the end: what it is charged with
     day: str = ""  # of its end, in UTC: on whose account it is
 
 

@@ -30,6 +30,7 @@ def _number(value: object) -> object:
 Whole = Annotated[int, BeforeValidator(_number)]
 Seconds = Annotated[float, BeforeValidator(_number), Field(ge=0, le=604_800, allow_inf_nan=False)]
 Usd = Annotated[float | None, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False)]
+Minutes = Usd
 Tokens = Annotated[int | None, BeforeValidator(_number), Field(gt=0)]
 Name = Annotated[str, Field(pattern=r"^([^-\s]\S*)?$")]
 Agents = tuple[Annotated[str, Field(pattern=r"^[^-\s]\S*$")], ...]
@@ -78,6 +79,8 @@ class Budget(Table):
     attempt_tokens: Tokens = Field(default=None, examples=[2_000_000], description="the same in tokens, in and out")
     unit_tokens: Tokens = Field(default=None, examples=[5_000_000], description="for all attempts of one unit")
     day_tokens: Tokens = Field(default=None, examples=[100_000_000], description="for one day")
+    unit_minutes: Minutes = Field(default=None, examples=[120], description="what its agents may work, all attempts")
+    day_minutes: Minutes = Field(default=None, examples=[600], description="what all agents may work in one day")
 
 
 class _Sandbox(Table):

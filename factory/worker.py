@@ -336,9 +336,8 @@ class Worker:
     # ── odd ends ──
 
     def _finish_early(self, trip: Trip, why: NotStarted) -> None:
-        ended = replace(
-            trip.attempt, end=now(), reason=why.reason, detail=why.detail, reserved_usd=0.0, reserved_tokens=0
-        )
+        free = replace(trip.attempt, reserved_usd=0.0, reserved_tokens=0, reserved_minutes=0.0)
+        ended = replace(free, end=now(), reason=why.reason, detail=why.detail)
         self._endings.finish(ended, hook=self._hook(), at=now(), ask=why.ask)
 
     async def _quarantine(self, trip: Trip, ended: Exit) -> Trip:

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -35,7 +35,7 @@ NOTHING = Amount()
 
 
 def usd(amount: float) -> Amount:
-    return Amount(amount, math.inf)
+    return Amount(amount, math.inf, math.inf)
 
 
 def test_without_a_key_there_is_no_cap() -> None:
@@ -45,7 +45,7 @@ def test_without_a_key_there_is_no_cap() -> None:
 def test_a_person_raises_the_cap_of_a_unit_by_itself_and_lets_a_day_go_on() -> None:
     table = Budget(unit_usd=2, day_usd=50, day_tokens=1000)
 
-    assert caps(table) == Caps(NO_CAP, usd(2), Amount(50, 1000))
+    assert caps(table) == Caps(NO_CAP, usd(2), Amount(50, 1000, math.inf))
     assert caps(table, raised=2, regardless=True) == Caps(NO_CAP, usd(6), NO_CAP)
 
 
@@ -106,6 +106,19 @@ def test_whatever_starts_and_wants_more_no_cap_is_exceeded(
     assert all(each.within(attempt) and each.within(unit) for each in granted)
 
 
+def test_minutes_are_held_back_as_a_whole_and_charged_as_they_were_used() -> None:
+    held = Caps(attempt=Amount(9, 9, 45), day=replace(NO_CAP, minutes=100))
+
+    granted = reserve(held, Amount(1, 1, 45), unit=NOTHING, spent=NOTHING, running=Amount(0, 0, 55))
+    ended = replace(
+        ATTEMPT, reserved_minutes=45, workspace="/w", reason=EndReason.EMPTY, end=NOON + timedelta(minutes=9)
+    )
+
+    assert granted == Amount(3, 3, 45)
+    assert reserve(held, Amount(1, 1, 45), unit=NOTHING, spent=NOTHING, running=Amount(0, 0, 56)) is Short.LATER
+    assert charge(settle(settle(ended))).minutes == 9
+
+
 def test_an_attempt_is_charged_with_what_was_held_back_until_it_has_told_more() -> None:
     running = replace(ATTEMPT, reserved_usd=2.0, reserved_tokens=100, cost_usd=0.5, tokens_input=80, tokens_output=40)
 
@@ -133,5 +146,5 @@ def test_at_its_end_nothing_is_charged_for_what_never_worked(ended: dict[str, ob
 
 
 def test_an_amount_is_said_in_what_its_cap_is_about() -> None:
-    assert said(Amount(1.5, 20_000), Amount(2, 50_000)) == "$1.50 and 20,000 tokens"
+    assert said(Amount(1.5, 20_000), Amount(2, 50_000, math.inf)) == "$1.50 and 20,000 tokens"
     assert said(Amount(1.5, 20_000), NO_CAP) == ""

@@ -40,9 +40,8 @@ def test_without_a_file_the_defaults_of_the_contract_are_in_force(file: Path) ->
         "gates": {"benches": 2, "flaky_reruns": 1, "timeout_s": 0},
         "merge": {"judge": "tip", "batch": 32, "push": ""},
         "review": {"wip": 4},
-        "budget": dict.fromkeys(
-            f"{whose}_{what}" for what in ("usd", "tokens") for whose in ("attempt", "unit", "day")
-        ),
+        "budget": dict.fromkeys(f"{whose}_{what}" for what in ("usd", "tokens") for whose in ("attempt", "unit", "day"))
+        | {"unit_minutes": None, "day_minutes": None},
         "sandbox": {"mode": "auto"},
         "env": {"pass": ()},
         "notify": {"urls": ()},

@@ -235,7 +235,7 @@ def test_a_store_of_the_first_format_gets_the_accounts_of_its_attempts(tmp_path:
         store.write(Event.ATTEMPT_ENDED, over, replace(ATTEMPT, number=2), now=NOW)
     with closing(sqlite3.connect(path)) as con:
         con.execute('DROP INDEX "attempt_day"')
-        for column in ("estimated", "reserved_usd", "reserved_tokens", "day"):
+        for column in ("estimated", "reserved_usd", "reserved_tokens", "reserved_minutes", "day"):
             con.execute(f'ALTER TABLE "attempt" DROP COLUMN "{column}"')
         con.execute("PRAGMA user_version = 1")
 

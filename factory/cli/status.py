@@ -141,18 +141,20 @@ def _more(rows: Sequence[object]) -> Iterator[str]:
         yield f"  … and {len(rows) - MOST} more (factory status --json has all)"
 
 
+_FORMS = {"usd": "${:.2f}", "tokens": "{:,} tokens", "minutes": "{:,.1f} minutes"}
+
+
 def _money(budget: Json) -> Iterator[str]:
     """What is spent and held back today, and the caps."""
     about = "≈" if budget["estimated"] else ""
     rest = ", no cap today, by your answer" if budget["regardless"] else ""
-    caps = budget["day_usd"], budget["day_tokens"]
-    for kind, cap, form in (("usd", caps[0], "${:.2f}"), ("tokens", caps[1], "{:,} tokens")):
-        if cap or (kind == "usd" and not any(caps)):
+    caps = [(kind, budget[f"day_{kind}"], form) for kind, form in _FORMS.items()]
+    for kind, cap, form in caps:
+        if cap or (kind == "usd" and not any(each for _, each, _ in caps)):
             spent, held = (form.format(budget[f"{name}_{kind}"]) for name in ("spent", "reserved"))
             of = f" of {form.format(cap)}" if cap else ""
-            yield f"today {about}{spent}{of} spent, {held} held back{rest}"
-    unit = [f"${budget['unit_usd']:.2f}"] if budget["unit_usd"] else []
-    unit += [f"{budget['unit_tokens']:,} tokens"] if budget["unit_tokens"] else []
+            yield f"today {about if kind == 'usd' else ''}{spent}{of} spent, {held} held back{rest}"
+    unit = [form.format(budget[f"unit_{kind}"]) for kind, form in _FORMS.items() if budget[f"unit_{kind}"]]
     if unit:
         yield f"a unit may use {' and '.join(unit)}"
 

@@ -13,7 +13,7 @@ from os.path import dirname, exists, getsize
 from factory.disk import complaint
 from factory.errors import DamagedStore, StoreError
 
-SCHEMA = 2  # PRAGMA user_version
+SCHEMA = 3  # PRAGMA user_version
 ATTEMPT_DAY = 'CREATE INDEX "attempt_day" ON "attempt" ("day")'
 MIGRATIONS: Mapping[int, tuple[str, ...]] = {  # format → the statements that lead to the next one
     1: (
@@ -23,7 +23,8 @@ MIGRATIONS: Mapping[int, tuple[str, ...]] = {  # format → the statements that 
         'ALTER TABLE "attempt" ADD COLUMN "day" DEFAULT \'\'',
         'UPDATE "attempt" SET "day" = substr("end", 1, 10) WHERE "end" IS NOT NULL',
         ATTEMPT_DAY,
-    )
+    ),
+    2: ('ALTER TABLE "attempt" ADD COLUMN "reserved_minutes" DEFAULT 0.0',),
 }
 BUSY_S = 5.0
 PAGE = 500  # journal entries read at once: no reader holds the write-ahead log back

@@ -233,18 +233,20 @@ def _budget(con: sqlite3.Connection, day: str) -> "Json | None":
     if not any(caps.values()):
         return None
     tokens = '"tokens_input" + "tokens_output"'
-    ((usd, held_usd, used, held, estimated),) = _rows(
+    ((usd, held_usd, used, held, minutes, held_minutes, estimated),) = _rows(
         con,
         f"""SELECT total(iif("day" <> '', max("cost_usd", "reserved_usd"), "cost_usd")),
         total(iif("day" <> '', 0, max("reserved_usd" - "cost_usd", 0))),
         total(iif("day" <> '', max({tokens}, "reserved_tokens"), {tokens})),
         total(iif("day" <> '', 0, max("reserved_tokens" - ({tokens}), 0))),
+        total(iif("day" <> '', "reserved_minutes", 0)), total(iif("day" <> '', 0, "reserved_minutes")),
         total("estimated" OR ("day" <> '' AND "reserved_usd" > "cost_usd"))
         FROM (SELECT * FROM "attempt" WHERE "day" = ? UNION ALL SELECT * FROM "attempt" WHERE {OPEN["attempt"]})""",
         day,
     )
     spent = {"spent_usd": round(usd, 6), "reserved_usd": round(held_usd, 6), "estimated": bool(estimated)}
     spent |= {"spent_tokens": int(used), "reserved_tokens": int(held)}
+    spent |= {"spent_minutes": round(minutes, 3), "reserved_minutes": round(held_minutes, 3)}
     return {"day": day, **spent, **caps, "regardless": fact(con, "regardless") == day}
 
 

@@ -10,7 +10,7 @@ import pytest
 from factory import budget
 from factory.journal import Event
 from factory.records import Attempt, Card, CardKind
-from factory.unit import UnitState
+from factory.unit import Unit, UnitState
 from tests.acceptance.line import AGENT, Line
 from tests.git_repo import git
 
@@ -70,6 +70,8 @@ def test_of_eight_workers_against_a_cap_that_pays_for_three_and_a_half_units_thr
         **{"day": "", "spent_usd": 3.0, "reserved_usd": 0.0, "estimated": False, "spent_tokens": 0},
         **{"reserved_tokens": 0, "attempt_usd": None, "unit_usd": None, "day_usd": 3.5, "attempt_tokens": None},
         **{"unit_tokens": None, "day_tokens": None, "regardless": False},
+        **{"spent_minutes": pytest.approx(0.05, abs=0.05), "reserved_minutes": 0.0},
+        **{"unit_minutes": None, "day_minutes": None},
     }
     assert "today $3.00 of $3.50 spent, $0.00 held back" in cold.factory("status")[1]
 
@@ -218,6 +220,37 @@ def test_a_cap_that_is_lowered_ends_what_has_used_more_and_one_that_is_raised_le
     landed = cold.unit("dear")
     assert cold.git("show", f"{landed.commit}:dear.txt") == "whole"
     assert cold.store.open(Card) == []
+
+
+def test_a_unit_that_has_used_its_minutes_is_ended_and_held_with_its_work(cold: Line) -> None:
+    metered(cold, "unit_minutes = 0.05\nday_minutes = 60\n")
+    cold.drop("slow", uses(0.1, "write('slow.txt', 'half' if attempt == 1 else 'whole'); attempt == 1 and hold('/no')"))
+
+    card = cold.card(CardKind.BUDGET)
+
+    assert cold.attempts("slow") == ["timed_out"]
+    assert card.question.startswith("slow has used 0.1 minutes of the 0.1 minutes")
+    assert "0.1 minutes of 60.0 minutes spent, 0.0 minutes held back" in cold.factory("status")[1]
+    assert git(cold.places.git, "show", "refs/factory/attempts/slow/1:slow.txt") == "half"
+    cold.answer(card, "Give it as much again")
+    landed = cold.unit("slow")
+    assert cold.git("show", f"{landed.commit}:slow.txt") == "whole"
+
+
+def test_agents_that_start_together_stay_within_the_minutes_of_the_day(cold: Line) -> None:
+    metered(cold, "day_minutes = 100\n")
+    go = cold.folder / "go"
+    for name in ("one", "two", "three"):
+        cold.drop(name, uses(0.1, f"hold({str(go)!r}); write('{name}.txt', 'fine')"))
+    cold.until("two run", lambda: cold.status()["budget"]["reserved_minutes"] == 90.0)
+
+    waits = [unit.why for unit in cold.store.select(Unit, state=UnitState.READY)]
+
+    assert waits == ["what is left of today's budget is held back for attempts that run"]
+    go.touch()
+    for name in ("one", "two", "three"):
+        cold.unit(name)
+    assert cold.status()["budget"]["spent_minutes"] < 3
 
 
 def test_a_command_needs_no_money(cold: Line) -> None:
