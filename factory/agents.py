@@ -1,6 +1,6 @@
 """Which agents this line can use now: runtime files by name, and whether their programs are there."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -16,13 +16,14 @@ class Agents:
     """`default` for units that name none ("" = none is installed); `missing`: name → why it cannot be used.
 
     `fallback`: those that take the default's units in turn while it cannot; `deputy`: the one that does at present,
-    `because` of something.
+    `because` of something. `modelless`: those whose command has no place for a model's name.
     """
 
     default: str
     missing: Mapping[str, str]
     installed: tuple[str, ...] = ()
     fallback: tuple[str, ...] = ()
+    modelless: frozenset[str] = frozenset()
     deputy: str = ""
     because: str = ""
 
@@ -43,8 +44,7 @@ class Agents:
             return "No agent program is installed: install claude or codex, or name another in factory.toml (`agent`)."
         if name in self.installed:
             return ""
-        known = ", ".join(sorted({*self.installed, *self.missing}))
-        return self.missing.get(name) or f"There is no runtime {name!r}; there are {known or 'none'}."
+        return self.missing.get(name) or _unknown(name, {*self.installed, *self.missing})
 
 
 def shell_runtime(command: str) -> Runtime:
@@ -56,7 +56,7 @@ def the_runtime(name: str, conventions: Conventions) -> Runtime:
     """The runtime of that name; raise ConfigError where there is none or its file is wrong."""
     file = conventions.runtimes.get(name)
     if file is None:
-        raise ConfigError(f"There is no runtime {name!r}; there are {', '.join(sorted(conventions.runtimes))}.")
+        raise ConfigError(_unknown(name, conventions.runtimes))
     try:
         return parse_runtime(name, file.text, where=file.where)
     except NotYet as error:
@@ -77,7 +77,16 @@ def find_agents(
 
     installed = sorted((name for name in conventions.runtimes if name not in missing), key=rank)
     default = configured or next(iter(installed), "")
-    return Agents(default=default, missing=missing, installed=tuple(installed), fallback=tuple(fallback))
+    runtimes = {name: the_runtime(name, conventions) for name in installed}
+    modelless = frozenset(name for name, each in runtimes.items() if "{model}" not in str(each.command))
+    return Agents(
+        default=default, missing=missing, installed=tuple(installed), fallback=tuple(fallback), modelless=modelless
+    )
+
+
+def _unknown(name: str, known: Iterable[str]) -> str:
+    names = sorted(known)
+    return f"There is no runtime {name!r}{did_you_mean(name, names) or '.'} There are {', '.join(names) or 'none'}."
 
 
 def _why_missing(name: str, conventions: Conventions, path: str, root: Path) -> str:

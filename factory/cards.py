@@ -45,6 +45,14 @@ def question(unit: Unit, text: str, options: Sequence[str], *, default: str = ""
     return Ask(CardKind.QUESTION, cause, asks, own or [free], text, default=default, deadline_s=deadline_s)
 
 
+def no_model(unit: Unit, agent: str, model: str) -> Ask:
+    """The unit names a model, and its agent's command has no place for one."""
+    asks = f"{unit.id} asks for the model {model}, which agent {agent} cannot be told: its command has no {{model}}."
+    run = ("Run it all the same", "with the model that the agent takes by itself", "approve")
+    where = f"conventions/runtimes/{agent}.toml; factory show {unit.id}"
+    return Ask(CardKind.RUNTIME, f"model:{unit.id}", asks, [run, CANCEL], "", where)
+
+
 def need_cancelled(unit: Unit, needs: Sequence[str]) -> Ask:
     """What the unit needs will never land."""
     asks = f"{unit.id} needs {shown(needs)}, which was cancelled. Should it go on without?"

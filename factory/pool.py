@@ -24,7 +24,7 @@ from factory.live import Live, Stopping, now
 from factory.log import HOOK_OVERDUE, log
 from factory.pauses import resting, told
 from factory.ports import Store
-from factory.records import Attempt, Card, Hook, Task
+from factory.records import Attempt, Card, CardKind, Hook, Task
 from factory.task_file import TaskFile, parse
 from factory.unit import EndReason, Unit, UnitState, advance
 
@@ -295,6 +295,9 @@ class Pool:
         sentence = "" if agent == scheduling.NO_AGENT else agents.trouble(agent)
         if sentence:
             self._wait(unit, words.runtime_trouble(agent or "none", sentence), at)
+        elif agent in agents.modelless and (model := self._task(unit).model) and CardKind.RUNTIME not in unit.approved:
+            self._hold(unit, words.no_model(unit, agent, model), at, f"{agent} cannot be told its model")
+            return True
         return bool(sentence)
 
     def _close_settled_causes(self, agents: Agents, at: datetime) -> None:

@@ -60,7 +60,8 @@ def test_an_agent_that_only_a_task_names_and_that_nobody_knows_is_trouble_too(tm
 
     agents = found(tmp_path, runtimes(a=runs("first"), b=runs("second")))
 
-    assert agents.trouble("clawde") == "There is no runtime 'clawde'; there are a, b."
+    assert agents.trouble("clawde") == "There is no runtime 'clawde'. There are a, b."
+    assert agents.trouble("bb") == "There is no runtime 'bb': did you mean b? There are a, b."
 
 
 def test_nothing_installed_is_no_default(tmp_path: Path) -> None:
@@ -98,7 +99,7 @@ def test_a_runtime_file_that_is_wrong_makes_one_agent_unusable_and_no_other(tmp_
 
 
 def test_a_runtime_that_is_not_there_is_refused_with_those_that_are() -> None:
-    with pytest.raises(ConfigError, match="no runtime 'c'; there are a, b"):
+    with pytest.raises(ConfigError, match=r"no runtime 'c'\. There are a, b\."):
         the_runtime("c", runtimes(b=runs("b"), a=runs("a")))
 
 

@@ -50,6 +50,7 @@ ASKS: dict[str, tuple[Ask, CardKind, list[str]]] = {
     "accept": (words.already_accepted(a_unit(), "pytest"), CardKind.ACCEPT, ["cancel", "approve"]),
     "unreadable": (words.unreadable(a_unit(), "bad object."), CardKind.CRASH_LOOP, ["recheck", "afresh", "cancel"]),
     "failing": (words.runtime_failing("claude", "exit 1", evidence="E"), CardKind.RUNTIME, ["wait", "recheck"]),
+    "model": (words.no_model(a_unit(), "claude", "opus"), CardKind.RUNTIME, ["approve", "cancel"]),
     "need": (words.need_cancelled(a_unit(needs=("base",)), ["base"]), CardKind.QUESTION, ["unneed", "cancel"]),
     "trunk red": (trunk_red("test"), CardKind.TRUNK_RED, ["repair", "wait", "approve"]),
     "guard": (

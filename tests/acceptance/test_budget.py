@@ -15,7 +15,7 @@ from tests.acceptance.line import AGENT, Line
 from tests.git_repo import git
 
 METERED = f"""
-command = ["{sys.executable}", "-I", "-S", "{AGENT}", "{{prompt_file}}"]
+command = ["{sys.executable}", "-I", "-S", ["-X", "model={{model}}"], "{AGENT}", "{{prompt_file}}"]
 stop = {{ grace_s = 0.3 }}
 [set]
 SCRIPTED_JSONL = "1"

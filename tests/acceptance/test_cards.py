@@ -482,6 +482,9 @@ def test_an_attempt_out_of_time_is_ended_counted_and_its_work_is_there_for_the_n
 
 # ── about an agent's account ──
 
+TOLD = """
+command = ["sh", "-c", "echo $1 > $FACTORY_UNIT.txt", "sh", "{model}", "{prompt_file}"]
+"""
 LIMITED = """
 command = ["limited", "{prompt_file}"]
 [limit]
@@ -507,6 +510,25 @@ def test_at_its_usage_limit_an_agent_rests_until_the_reset_and_no_attempt_is_spe
     assert line.attempts("first") == ["limit", "submitted"]
     assert line.attempts("second") == ["submitted"]
     assert line.unit("first").spent == 0
+
+
+def test_a_unit_gets_the_runtime_and_the_model_that_it_names_or_a_card_says_why_not(line: Line) -> None:
+    line.commit({"conventions/runtimes/told.toml": TOLD})
+    line.drop("role", FINE, agent="told", model="opus-9")
+    line.drop("deaf", FINE, agent="scripted", model="opus-9")
+    line.drop("typo", FINE, agent="scriptd")
+
+    landed = line.unit("role")
+    line.unit("deaf", UnitState.HELD)
+    line.unit("typo", UnitState.WAITING)
+
+    assert line.git("show", f"{landed.commit}:role.txt") == "opus-9"
+    asked = {card.units[0]: card for card in line.store.open(Card)}
+    assert "There is no runtime 'scriptd': did you mean scripted?" in asked["typo"].question
+    assert asked["deaf"].question.startswith("deaf asks for the model opus-9, which agent scripted cannot be told")
+    line.answer(asked["deaf"], "Run it all the same")
+    line.answer(asked["typo"], "Cancel the units")
+    line.unit("deaf")
 
 
 def test_while_an_agent_is_at_its_limit_the_next_of_the_fallback_order_lands_its_units(line: Line) -> None:
