@@ -94,8 +94,6 @@ def _why_missing(name: str, conventions: Conventions, path: str, root: Path) -> 
         runtime = the_runtime(name, conventions)
     except ConfigError as error:
         return str(error)
-    first = runtime.command[0]
-    program = first if isinstance(first, str) else first[0]
-    if find(program, path=path, root=root):
+    if find(runtime.program, path=path, root=root):
         return ""
-    return f"The program of agent {name}, {program!r}, is not installed: it is not on PATH."
+    return f"The program of agent {name}, {runtime.program!r}, is not installed: it is not on PATH."

@@ -128,6 +128,16 @@ class LimitRules(_Table):
     login: Patterns = ()
 
 
+class DoctorRules(_Table):
+    """What `factory doctor --agent` looks at, and what it tells a person to do."""
+
+    install: str = ""  # a command line
+    version: tuple[str, ...] = ("--version",)
+    known_good: Annotated[str, Field(pattern=r"^(\d+(\.\d+)*)?$")] = ""  # the newest version that was tried
+    login: str = ""  # how a person logs in
+    logged_in: tuple[str, ...] = ()  # signs of a login: files in HOME (with a slash), variables (`*` allowed)
+
+
 class Runtime(_Table):
     """One runtime file."""
 
@@ -143,6 +153,12 @@ class Runtime(_Table):
     output: OutputRules = OutputRules()
     limit: LimitRules = LimitRules()
     exit: Mapping[str, str] = Field(default_factory=dict)  # code → what it means, for people
+    doctor: DoctorRules = DoctorRules()
+
+    @property
+    def program(self) -> str:
+        """What has to be there."""
+        return _group(self.command[0])[0]
 
 
 _KEYS = sorted(key for table in _Table.__subclasses__() for key in table.model_fields)

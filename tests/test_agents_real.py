@@ -1,11 +1,6 @@
-"""The shipped runtime files with the real CLIs and a scripted model at the other end.
+"""The shipped runtime files with the real CLIs and a scripted model at the other end."""
 
-FACTORY_TEST_AGENTS names the folder that has the CLIs, unless they are on PATH.
-"""
-
-import json
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,16 +11,15 @@ import pytest
 from anyio import to_thread
 
 from factory.process import Child, Command, Exit, start
-from factory.runtime import OutputReader, Runtime, Seen, Usage, environment, find, invocation, parse_runtime
+from factory.runtime import OutputReader, Runtime, Seen, Usage, environment, invocation, parse_runtime
 from tests.fake_model import FakeModel, Step, fail, fake_model, hang, say, shell, write_file
 from tests.git_repo import make_repo
+from tests.real_agents import FEWER, KEYS, MODELS, NAMES, PATH, program, provide
 
 pytestmark = pytest.mark.agents
 
 ROOT = Path(__file__).parents[1]
-PATH = os.pathsep.join([os.environ.get("FACTORY_TEST_AGENTS", ""), os.environ["PATH"]])
 EPOCH = 1_900_000_000
-NAMES = ("claude", "codex", "opencode", "gemini", "mini", "aider")
 
 
 @dataclass
@@ -49,13 +43,13 @@ class Agent:
             model=MODELS.get(self.runtime.name, "fake-model"),
             session=session,
         )
-        program = find(argv[0], path=PATH, root=ROOT)
         own = {"HOME": str(self.folder / "home"), "PATH": PATH, **self.own}
+        where = provide(self.runtime.name, model.url, self.folder / "home")
         return await start(
             Command(
-                argv=(str(program), *argv[1:]),
+                argv=(str(program(argv[0])), *argv[1:]),
                 cwd=self.workspace,
-                env=environment(self.runtime, {"LANG": "C.UTF-8"}, own) | self._provider(model),
+                env=environment(self.runtime, {"LANG": "C.UTF-8"}, own) | where,
                 run_dir=run_dir,
                 stdin=stdin,
                 seconds=60,
@@ -77,56 +71,14 @@ class Agent:
     def workspace(self) -> Path:
         return self.folder / "workspace"
 
-    def _provider(self, model: FakeModel) -> dict[str, str]:
-        """What tells it where its model is."""
-        home = self.folder / "home"
-        match self.runtime.name:
-            case "codex":
-                _write(
-                    home / ".codex/config.toml",
-                    'model_provider = "fake"\n[model_providers.fake]\nname = "fake"\nenv_key = "OPENAI_API_KEY"\n'
-                    f'wire_api = "responses"\nbase_url = "{model.url}/v1"\n'
-                    "request_max_retries = 0\nstream_max_retries = 0\n",
-                )
-            case "opencode":
-                options = {"baseURL": f"{model.url}/v1", "apiKey": "dummy"}
-                models = {"fake-model": {"limit": {"context": 200000, "output": 8000}}}
-                provider = {"npm": "@ai-sdk/openai-compatible", "options": options, "models": models}
-                settings = {"autoupdate": False, "share": "disabled", "provider": {"fake": provider}}
-                _write(home / ".config/opencode/opencode.json", json.dumps(settings))
-            case "gemini":
-                general = {"enableAutoUpdate": False, "maxAttempts": 1}
-                auth = {"auth": {"selectedType": "gemini-api-key"}}
-                quiet = {"usageStatisticsEnabled": False}
-                _write(
-                    home / ".gemini/settings.json", json.dumps({"security": auth, "general": general, "privacy": quiet})
-                )
-        return {
-            "ANTHROPIC_BASE_URL": model.url,
-            "OPENAI_API_BASE": f"{model.url}/v1",
-            "GOOGLE_GEMINI_BASE_URL": model.url,
-            "npm_config_registry": "http://127.0.0.1:9",  # nothing is fetched
-        }
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-
-
-MODELS = {"opencode": "fake/fake-model", "mini": "openai/fake-model", "aider": "openai/fake-model"}
-KEYS = {f"{name}_API_KEY": "dummy" for name in ("ANTHROPIC", "OPENAI", "GEMINI")}
-
 
 def agent_named(name: str, folder: Path) -> Agent:
     file = ROOT / "conventions" / "runtimes" / f"{name}.toml"
     runtime = parse_runtime(name, file.read_text(), where=file.name)
-    if shutil.which(str(runtime.command[0]), path=PATH) is None:
-        pytest.skip(f"{name} is neither in FACTORY_TEST_AGENTS nor on PATH")
+    program(name)
     (folder / "home").mkdir()
     make_repo(folder / "workspace", {"README": "here\n"})
-    fewer = {"CLAUDE_CODE_MAX_RETRIES": "0", "MSWEA_MODEL_RETRY_STOP_AFTER_ATTEMPT": "1"}
-    return Agent(runtime, folder, KEYS | fewer)
+    return Agent(runtime, folder, KEYS | FEWER)
 
 
 @pytest.fixture(params=NAMES)

@@ -161,7 +161,7 @@ def test_a_start_that_loses_the_race_says_that_one_is_running(
     line: Line, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(life, "_examine", lambda *_: None)
-    monkeypatch.setattr(life, "_command", lambda _: [sys.executable, "-c", "import sys; sys.exit(3)"])
+    monkeypatch.setattr(life, "command", lambda _: [sys.executable, "-c", "import sys; sys.exit(3)"])
     pids = iter([0, 0, 77])
     monkeypatch.setattr(life, "_running", lambda _: next(pids))
 

@@ -16,6 +16,7 @@ from factory import conventions, settings
 from factory.agents import find_agents
 from factory.assembly import assemble, the_repository
 from factory.cli import place, say
+from factory.cli.smoke import BAD, NOTE, OK, STYLES, check_agent
 from factory.daemon import furnish, locked
 from factory.errors import ConfigError, DamagedStore, FactoryError, RefusedByState, StoreError, UsageError
 from factory.git import examine
@@ -29,9 +30,6 @@ from factory.stores.sqlite import SqliteStore, making_anew
 from factory.strays import Finding, Strays
 from factory.trunk import make
 
-OK, NOTE, BAD = "ok", "note", "bad"
-_STYLES = {OK: "green", NOTE: "yellow", BAD: "red"}
-
 
 def doctor(args: Namespace) -> int:
     """Looks for what is missing, wrong or stray, and names what mends it. Exit code 1: something has to be mended.
@@ -39,9 +37,14 @@ def doctor(args: Namespace) -> int:
     factory doctor
     factory doctor --fix        mends what is safe to mend: ends and removes strays (trees are kept), removes locks
     factory doctor --rebuild    a new store from git and the unit folders, where the old one is damaged or lost
+    factory doctor --agent claude   its program, version, login, and a unit that it has to land in a scratch repository
     """
-    if args.fix and args.rebuild:
-        raise UsageError("--fix and --rebuild exclude each other")
+    if sum(map(bool, (args.fix, args.rebuild, args.agent))) > 1:
+        raise UsageError("--fix, --rebuild and --agent exclude each other")
+    if args.agent:
+        return check_agent(args)
+    if args.json:
+        raise UsageError("--json goes with --agent")
     top = Path(place.repository())
     return anyio.run(_rebuild, top) if args.rebuild else anyio.run(_doctor, top, args.fix)
 
@@ -60,7 +63,7 @@ async def _doctor(top: Path, fix: bool) -> int:
 
 
 def _tell(grade: str, what: str) -> str:
-    print(say.paint(f"{grade:<5}", _STYLES[grade]), say.clean(what))
+    print(say.paint(f"{grade:<5}", STYLES[grade]), say.clean(what))
     return grade
 
 

@@ -47,9 +47,9 @@ def start(args: Namespace) -> int:
     if args.foreground:
         print(f"factoryd runs here on {top}; look in with: factory status. Ctrl-C stops it.", flush=True)
         os.chdir(_HOME)
-        os.execve(sys.executable, _command(top), environ)
+        os.execve(sys.executable, command(top), environ)
     try:
-        return launch(top, environ, _command(top))
+        return launch(top, environ, command(top))
     except FactoryError as error:
         # Of several starts at once one has the lock; it may not have said yet that it runs.
         if error.exit_code != RefusedByState.exit_code or not (pid := _other(top)):
@@ -112,14 +112,20 @@ def restart(_: Namespace) -> int:
     _examine(top, os.environ)  # before the old one goes: what the new one would refuse leaves it running
     if seen["state"] != "stopped":
         leave(seen["pid"], signal.SIGHUP, seconds=60)
-    return launch(top, os.environ, _command(top))
+    return launch(top, os.environ, command(top))
 
 
-def launch(top: str, environ: Mapping[str, str], command: Sequence[str]) -> int:
-    """Start the daemon in the background; return when it is up, raise FactoryError where it gave up."""
+def launch(top: str, environ: Mapping[str, str], argv: Sequence[str]) -> int:
+    """Start the daemon in the background and say so when it is up; raise FactoryError where it gave up."""
+    print("\n".join(_greeting(top, bring_up(top, environ, argv))))
+    return 0
+
+
+def bring_up(top: str, environ: Mapping[str, str], argv: Sequence[str]) -> int:
+    """Start the daemon in the background; its pid when it is up."""
     output, mark = Path(place.within(top, "daemon.out")), Path(place.within(top, "daemon.pid"))
     output.parent.mkdir(exist_ok=True)
-    pid = process.detach(command, _HOME, environ, output)
+    pid = process.detach(argv, _HOME, environ, output)
     deadline = time.monotonic() + WAIT_S
     while not (mark.exists() and mark.read_text().strip() == str(pid)):
         _refuse_dead(pid, output)
@@ -127,8 +133,7 @@ def launch(top: str, environ: Mapping[str, str], command: Sequence[str]) -> int:
             log = output.with_name("daemon.log")
             raise FactoryError(f"the daemon (pid {pid}) is not up after {WAIT_S:.0f} s.\n  see: {log}")
         time.sleep(0.02)
-    print("\n".join(_greeting(top, pid)))
-    return 0
+    return pid
 
 
 def leave(pid: int, number: int, *, seconds: float, tell: Callable[[float], None] | None = None) -> None:
@@ -207,7 +212,8 @@ def _already(pid: int, workers: str | None) -> int:
     return 0
 
 
-def _command(top: str) -> list[str]:
+def command(top: str) -> list[str]:
+    """What runs the daemon of that repository."""
     return [sys.executable, "-m", "factory.daemon", top]
 
 

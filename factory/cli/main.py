@@ -34,7 +34,7 @@ FACTORY: Commands = {
     "gate": ("gate", "[--tree REV] [--here]", "run the gates as the line would"),
     "check": ("add", "FILE", "would this task file be accepted?"),
     "config": ("config", "[--explain KEY] [--json]", "the values in force, and where from"),
-    "doctor": ("doctor", "[--fix] [--rebuild]", "what is wrong or stray, and mending it"),
+    "doctor": ("doctor", "[--fix] [--rebuild] [--agent NAME] [--json]", "what is wrong or stray, and mending it"),
 }
 FACTORYD: Commands = {
     "start": ("life", "[--foreground] [--workers N]", "start the factory of this repository"),
@@ -141,7 +141,8 @@ def _meant(name: str, commands: Commands) -> str:
 
 
 def _overview(program: str, commands: Commands) -> list[str]:
-    rows = [(f"{name} {synopsis}", what) for name, (_, synopsis, what) in commands.items()]
+    shown = {name: synopsis if len(synopsis) < 34 else "[OPTION…]" for name, (_, synopsis, _) in commands.items()}
+    rows = [(f"{name} {shown[name]}", what) for name, (_, _, what) in commands.items()]
     other = "factoryd start|stop" if program == "factory" else "factory status|add|…"
     foot = f"The other half: {other}. Each command's --help has examples."
     return [f"usage: {program} COMMAND [--help]", "", *say.table(rows, most=40), "", foot]

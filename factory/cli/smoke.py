@@ -1,0 +1,203 @@
+"""Whether an agent works here: its program, its version, its login, and one unit landed in a scratch repository.
+
+Invariant: nothing of the repository or its line is written; the scratch line is gone afterwards, with all it started.
+"""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import tempfile
+import time
+from argparse import Namespace
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from fnmatch import fnmatchcase
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import anyio
+
+from factory import conventions, process, settings
+from factory.agents import the_runtime
+from factory.cli import life, place, say
+from factory.errors import FactoryError
+from factory.git import FACTORY, clean_environment
+from factory.places import places
+from factory.runtime import Runtime, environment, find
+from factory.stores import views
+from factory.stores.views import Json
+
+OK, NOTE, BAD = "ok", "note", "bad"
+STYLES = {OK: "green", NOTE: "yellow", BAD: "red"}
+MINUTES, MOST_S = 3, 240  # for the agent; for all of it
+UNIT = "smoke"
+_GATE = "#!/bin/sh\ntest ! -e hello.txt || grep -qi hello hello.txt\n"
+_TASK = f"""---
+agent: %s
+attempts: 1
+minutes: {MINUTES}
+accept: ["grep -qi hello hello.txt"]
+---
+# Say hello
+
+Write the file hello.txt here, with one line in it: hello
+
+Nothing else is to be done.
+"""
+
+
+class Check(NamedTuple):
+    """One thing that was looked at."""
+
+    check: str
+    grade: str
+    says: str
+    fix: str = ""
+    last_words: str = ""
+
+
+def check_agent(args: Namespace) -> int:
+    """Look at the agent and tell it line by line; exit code 1 where something has to be mended."""
+    told = []
+    for each in _look(Path(place.repository()), args.agent, dict(os.environ)):
+        told.append(each)
+        if not args.json:
+            print("\n".join(_lines(each)), flush=True)
+    good = all(each.grade != BAD for each in told)
+    if args.json:
+        checks = [each._asdict() for each in told]
+        print(json.dumps({"schema": 1, "agent": args.agent, "ok": good, "checks": checks}, ensure_ascii=False))
+    return int(not good)
+
+
+def _lines(each: Check) -> Iterator[str]:
+    yield f"{say.paint(f'{each.grade:<5}', STYLES[each.grade])} {each.check}: {say.clean(each.says)}"
+    yield from (f"      | {text}" for text in say.clean(each.last_words).strip().splitlines()[-10:])
+    if each.fix:
+        yield f"      mend it: {say.clean(each.fix)}"
+
+
+def _look(top: Path, name: str, environ: Mapping[str, str]) -> Iterator[Check]:
+    settings.load(top / "factory.toml", environ)  # refused as a daemon would refuse it
+    paths = (path for path in sorted(top.glob("conventions/*/*")) if path.parent.name in ("runtimes", "prompts"))
+    own = {path.relative_to(top).as_posix(): path.read_text(errors="replace") for path in paths if path.is_file()}
+    runtime = the_runtime(name, conventions.overlay(own, conventions.read_shipped()))
+    first = runtime.program
+    program = find(first, path=environ.get("PATH", ""), root=top)
+    if program is None:
+        yield Check("program", BAD, f"{first} is not on PATH", runtime.doctor.install or f"install {first}")
+        return
+    yield Check("program", OK, str(program))
+    if runtime.doctor.known_good:
+        yield _version(runtime, program, environ)
+    if runtime.doctor.logged_in:
+        yield _login(runtime, environ)
+    if "/" in first and not Path(first).is_absolute():
+        own[first] = ""  # it lies in the repository
+    with tempfile.TemporaryDirectory(prefix="factory-doctor-", ignore_cleanup_errors=True) as folder:
+        yield _smoke(Path(folder) / "scratch", runtime, top, own, environ)
+
+
+def _version(runtime: Runtime, program: Path, environ: Mapping[str, str]) -> Check:
+    known, install = runtime.doctor.known_good, runtime.doctor.install
+    argv = [str(program), *runtime.doctor.version]
+    done = anyio.run(partial(process.run, argv, env=environment(runtime, environ, {}), seconds=30))
+    said = (done.out + done.err).decode(errors="replace")
+    found = re.search(r"\d+(\.\d+)+", said)
+    if done.code or not found:
+        return Check("version", BAD, f"{shlex.join(argv)} told none (exit {done.code})", install, said)
+    if _numbers(found[0]) == _numbers(known):
+        return Check("version", OK, found[0])
+    if _numbers(found[0]) > _numbers(known):
+        return Check("version", NOTE, f"{found[0]} is newer than the one that was tried, {known}")
+    return Check("version", NOTE, f"{found[0]} is older than the one that was tried, {known}", install)
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in version.split(".")]
+
+
+def _login(runtime: Runtime, environ: Mapping[str, str]) -> Check:
+    """Whether there is any sign of a login. None is no error: there are ways that no file of ours knows."""
+    home = Path(environ.get("HOME") or Path.home())
+
+    def there(sign: str) -> bool:
+        if "/" in sign:
+            return (home / sign).exists()
+        return any(fnmatchcase(name, sign) for name, value in environ.items() if value)
+
+    seen = {sign: f"~/{sign}" if "/" in sign else sign for sign in runtime.doctor.logged_in}
+    if found := next(filter(there, seen), ""):
+        return Check("login", OK, seen[found])
+    return Check("login", NOTE, f"none was seen: no {', '.join(seen.values())}", runtime.doctor.login)
+
+
+def _smoke(root: Path, runtime: Runtime, top: Path, own: Mapping[str, str], environ: Mapping[str, str]) -> Check:
+    """One unit on a line of its own, landed or not."""
+    _make(root, top, own)
+    begun, environ = time.monotonic(), {**environ, "FACTORY__TRUNK": "main"}
+    where = places(root, root / ".git", environ)
+    try:
+        pid = life.bring_up(str(root), environ, life.command(str(root)))
+        try:
+            (root / "inbox" / f"{UNIT}.md").write_text(_TASK % runtime.name)
+            unit = _ended(str(root), begun + MOST_S)
+        finally:
+            life.leave(pid, signal.SIGINT, seconds=60)
+    finally:
+        shutil.rmtree(where.work, ignore_errors=True)
+    return _green(unit, time.monotonic() - begun) if unit.get("state") == "landed" else _red(unit, runtime)
+
+
+def _green(unit: Json, seconds: float) -> Check:
+    used = unit["attempts"][-1]
+    told = [f"a unit landed in {say.lasted(seconds)}"]
+    if used["tokens"]["input"]:
+        told.append(f"{used['tokens']['input']} tokens in, {used['tokens']['output']} out")
+    if used["cost_usd"]:
+        told.append(f"${used['cost_usd']:.4f}")
+    return Check(UNIT, OK, ", ".join(told))
+
+
+def _red(unit: Json, runtime: Runtime) -> Check:
+    attempt: Json = next(iter(unit.get("attempts", [])[-1:]), {})
+    reason = attempt.get("reason") or "it has not ended"
+    why = attempt.get("detail") or unit.get("why") or f"nothing was seen of it in {MOST_S} s"
+    alone = shlex.join(part for part in runtime.command if isinstance(part, str) and part != "{resume}")
+    fix = {"auth": runtime.doctor.login, "limit": f"it rests by itself until it may go on; {unit.get('why', '')}"}.get(
+        reason
+    ) or f"see what it says by itself, in an empty repository: {say.clip(alone, 200)}"
+    return Check(UNIT, BAD, f"a unit did not land: {reason}: {why}", fix, attempt.get("said") or "")
+
+
+def _ended(root: str, deadline: float) -> Json:
+    """What became of the unit, or is known of it at the deadline."""
+    unit: Json = {}
+    while time.monotonic() < deadline and unit.get("state") not in ("landed", "held", "waiting", "cancelled"):
+        time.sleep(0.1)
+        with suppress(FactoryError), place.store(root) as con:
+            unit = views.show(con, UNIT) or {}
+    return unit
+
+
+def _make(root: Path, top: Path, own: Mapping[str, str]) -> None:
+    """A repository with one commit: a gate, the agent's own files, and the settings that rule here."""
+    for name, text in {**own, "conventions/gates/10-hello.sh": _GATE, "README": "A scratch repository.\n"}.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        if text:
+            (root / name).write_text(text)
+        else:
+            (root / name).symlink_to(top / name)
+    with suppress(FileNotFoundError):
+        shutil.copyfile(top / "factory.toml", root / "factory.toml")
+    who = ("-c", f"user.name={FACTORY.name}", "-c", f"user.email={FACTORY.email}")
+    quiet = ("-c", "commit.gpgSign=false", "-c", "core.hooksPath=/dev/null", "-c", "core.excludesFile=/dev/null")
+    for argv in (("init", "-q", "-b", "main"), ("add", "-A"), (*who, "commit", "-q", "-m", "Begin")):
+        command = ["git", *quiet, *argv]
+        done = anyio.run(partial(process.run, command, cwd=root, env=clean_environment(os.environ)))
+        if done.code:
+            raise FactoryError(f"{shlex.join(command)} failed in a scratch folder: {say.line(done.err.decode())}")
