@@ -20,6 +20,7 @@ from factory.live import Live, Stopping
 from factory.pauses import note_end
 from factory.ports import Store
 from factory.records import Attempt, CardKind, Hook, Task, Verdict
+from factory.scheduling import clock
 from factory.task_file import parse
 from factory.triage import Move, Next
 from factory.unit import FINAL, SPENDS, EndReason, Unit, UnitState, advance
@@ -171,6 +172,7 @@ class Endings:
         # What was to start from trunk still is, where this attempt ended before it left anything.
         again = replace(unit, fresh=move.fresh or (unit.fresh and not attempt.commit), not_before=after)
         why = f"attempt {attempt.number} ended: {attempt.detail or attempt.reason}"
+        why += f"; again at {clock(after)}" if after else ""
         return advance(again, UnitState.WAITING if after else UnitState.READY, now=at, why=why)
 
     def _exhausted(self, unit: Unit, attempt: Attempt) -> Ask:

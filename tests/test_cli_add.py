@@ -89,10 +89,13 @@ def test_a_bad_file_is_refused_with_its_line_and_nothing_is_dropped(
 def test_a_missing_file_and_a_folder_are_said_in_plain_words(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
     (line.root / "folder.md").mkdir()
 
-    codes = [factory([command, name]) for command in ("add", "check") for name in ("nowhere.md", "folder.md")]
+    names = ("nowhere", "nowhere.md", "folder.md")
 
-    said = ["factory: nowhere.md: No such file or directory", "factory: folder.md: Is a directory"] * 2
-    assert (codes, capsys.readouterr().err.splitlines()) == ([1] * 4, said)
+    codes = [factory([command, name]) for command in ("add", "check") for name in names]
+
+    missing = [f"factory: {name}: No such file or directory" for name in names[:2]]
+    said = [*missing, "factory: folder.md: Is a directory"] * 2
+    assert (codes, capsys.readouterr().err.splitlines()) == ([1] * 6, said)
 
 
 def test_an_inbox_that_cannot_be_written_to_is_said_in_plain_words(

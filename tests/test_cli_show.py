@@ -78,7 +78,12 @@ def test_a_closed_card_shows_its_answer(line: Line, capsys: pytest.CaptureFixtur
 
 def test_what_is_neither_unit_nor_card_is_refused(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
     assert factory(["show", "E99"]) == 1
-    assert "there is no unit 'E99'" in capsys.readouterr().err
+    assert factory(["show", "nobody"]) == 1
+    assert factory(["log", "e7"]) == 1
+
+    none, unknown, card = capsys.readouterr().err.splitlines()[::2]
+    assert (none, unknown) == ("factory: there is no card E99", "factory: there is no unit 'nobody'")
+    assert card == "factory: E7 is a card, not a unit"
 
 
 def test_why_tells_what_a_unit_waits_for_and_what_led_there(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
@@ -138,6 +143,18 @@ def test_diff_gives_the_exact_bytes_of_what_landed_is_queued_or_was_left_by_the_
 def test_diff_of_a_unit_that_changed_nothing_yet_says_so(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
     assert factory(["diff", "fix-login"]) == 1
     assert "nothing yet" in capsys.readouterr().err
+
+
+def test_diff_of_a_unit_of_which_an_attempt_changed_nothing_says_so_beside_the_empty_patch(
+    line: Line, git: Callable[..., str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    base = commit(git, b"old\n")
+    line.unit("empty", UnitState.HELD)
+    line.attempt("empty", 1, base=base, commit=commit(git, b"old\n", base), end=NOW)
+
+    assert factory(["diff", "empty"]) == 0
+
+    assert capfd.readouterr() == ("", "empty: nothing was changed\n")
 
 
 def test_diff_of_one_attempt_is_what_that_one_left_also_once_it_is_archived(

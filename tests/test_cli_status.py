@@ -87,6 +87,18 @@ def test_with_the_daemon_down_it_still_answers_and_says_how_to_start(
     assert lines[0] == "factoryd stopped · start it: factoryd start · main 3f2a91c0d1 green"
 
 
+def test_with_the_daemon_down_what_has_ended_does_not_move_and_what_works_on_does(
+    busy: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
+    over = screen(capsys)
+    busy.attempt("add-search", 2, pid=os.getpid())
+    alive = screen(capsys)
+
+    begin = over.index("ENDED, AND TAKEN UP BY THE NEXT START")
+    assert (over[begin + 1], "MOVING" in over) == ("  add-search  attempt 2, claude", False)
+    assert "  w1  add-search  working 4 min  attempt 2, claude  Add search" in alive
+
+
 def test_an_empty_line_says_that_nothing_needs_you_and_where_to_drop(
     line: Line, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from factory import cards as words
+from factory import scheduling
 from factory.endings import Endings
 from factory.errors import Fenced
 from factory.journal import Event
@@ -113,7 +114,10 @@ def test_what_is_retried_after_a_failure_waits_a_little_first(line: OnRecord, en
 
     unit = line.the_unit()
     assert (unit.state, unit.not_before) == (WAITING, later(10))
-    assert unit.why == "attempt 1 ended: it ended with exit 3"
+    assert unit.why == "attempt 1 ended: it ended with exit 3; again at 2026-01-05 12:00:10 UTC"
+    assert scheduling.settle([unit], {}, now=later(5)) == []
+    (again,) = scheduling.settle([unit], {}, now=later(10))
+    assert again.state is READY
 
 
 def test_a_usage_limit_waits_for_its_reset_with_no_card_and_no_attempt_spent(line: OnRecord, endings: Endings) -> None:

@@ -25,8 +25,8 @@ def add(args: Namespace) -> int:
         raw = sys.stdin.buffer.read()
         name = _free(top, slug(_read(raw, "standard input").title))
     else:
-        name = _named(Path(args.file))
         raw = Path(args.file).read_bytes()
+        name = _named(Path(args.file))
         _read(raw, name)
     with place.store(str(top)) as con:
         before = views.last_seq(con)

@@ -63,6 +63,11 @@ def daemon(top: str) -> Json:
 def unit(con: sqlite3.Connection, name: str, *, refusal: type[FactoryError] = FactoryError) -> Json:
     """All about the unit of that id; raise `refusal` where there is none."""
     found = views.show(con, name)
+    if found is None and name[:1] in "Ee" and name[1:].isdigit():
+        card = views.card(con, name.upper())
+        if card:
+            raise refusal(f"{card['id']} is a card, not a unit\n  see: factory show {card['id']}")
+        raise refusal(f"there is no card {name.upper()}\n  the open ones: factory status")
     if found is None:
         raise refusal(f"there is no unit {name!r}{meant(con, name)}\n  the open ones: factory status")
     return found

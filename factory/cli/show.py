@@ -64,7 +64,9 @@ def diff(args: Namespace) -> int:
         base, commit = _ends(place.unit(con, args.id), args.attempt)
     own = Git(git_dir=Path(place.within(top, "git")), own=True, environ=dict(os.environ))
     patch = anyio.run(own.run, "diff-tree", "-p", "-M", "--no-ext-diff", "--no-textconv", base, commit).out
-    if sys.stdout.isatty():
+    if not patch:
+        print(f"{args.id}: nothing was changed", file=sys.stderr)
+    elif sys.stdout.isatty():
         print(say.clean(patch.decode(errors="replace")), end="")
     else:
         sys.stdout.buffer.write(patch)

@@ -19,6 +19,7 @@ from factory.stores import views
 from factory.stores.views import Json
 
 MOST = 8  # rows of one section
+ENDED = "ENDED, AND TAKEN UP BY THE NEXT START"
 WHOLE = 3  # cards shown with their options
 
 
@@ -80,7 +81,8 @@ def _screen(seen: Json, left: int) -> Iterator[str]:
     title = {unit["id"]: unit["title"] for unit in seen["units_open"]}
     above = [card for card in seen["escalations"] if not card["answer"]][:WHOLE]
     asked = {card["units"][0] for card in above if len(card["units"]) == 1}  # said there, and of no other
-    moving = [_moving(worker, title, now) for worker in seen["workers"] if worker["unit"]]
+    moving = [_moving(worker, title, now) for worker in seen["workers"] if worker["alive"]]
+    ended = [(each["unit"], _of(each)) for each in seen["workers"] if each["unit"] and not each["alive"]]
     queue = [(str(each["position"]), each["unit"], each["state"], title[each["unit"]]) for each in seen["queue"]]
     waiting = [
         (unit["id"], f"{unit['state']} {say.ago(unit['since'], now)}", unit["why"] or unit["title"])
@@ -92,7 +94,13 @@ def _screen(seen: Json, left: int) -> Iterator[str]:
     if left:
         yield say.paint(f"the next start looks at what lies in inbox/: {left} task file(s)", "yellow")
     yield from _cards(seen["escalations"], now)
-    for heading, rows in (("MOVING", moving), ("QUEUE", queue), ("WAITING", waiting), ("LANDED LAST", landed)):
+    for heading, rows in (
+        ("MOVING", moving),
+        (ENDED, ended),
+        ("QUEUE", queue),
+        ("WAITING", waiting),
+        ("LANDED LAST", landed),
+    ):
         yield from say.section(heading, rows[:MOST])
         yield from _more(rows)
     if 0 < len(landed) < seen["units"]["landed"]:
@@ -132,8 +140,11 @@ def _cards(cards: Sequence[Json], now: datetime) -> Iterator[str]:
 
 def _moving(worker: Json, title: Json, now: datetime) -> Sequence[str]:
     go = f"{worker['phase'] or worker['state']} {say.ago(worker['since'], now)}"
-    attempt = f"attempt {worker['attempt']}, {worker['agent']}"
-    return worker["name"], worker["unit"], go, attempt, title.get(worker["unit"], "")
+    return worker["name"], worker["unit"], go, _of(worker), title.get(worker["unit"], "")
+
+
+def _of(worker: Json) -> str:
+    return f"attempt {worker['attempt']}, {worker['agent']}"
 
 
 def _more(rows: Sequence[object]) -> Iterator[str]:

@@ -63,13 +63,13 @@ def status(con: sqlite3.Connection, now: str) -> "Json":
     """What `factory status --json` prints (line.md §10), of one moment."""
     with writing(con, "BEGIN"):  # several queries see one state
         counts = dict(_rows(con, 'SELECT "state", count(*) FROM "unit" GROUP BY "state"'))
-        units = _open_units(con)
+        units, up = _open_units(con), daemon(con)
         return {
             "schema": 1,
             "at": now,
-            "daemon": daemon(con),
+            "daemon": up,
             "trunk": {"branch": None, "commit": None, "state": "unknown", "gates_red": []} | (fact(con, "trunk") or {}),
-            "workers": _workers(con),
+            "workers": _workers(con, up=up["state"] != "stopped"),
             "units": {state: counts.get(state, 0) for state in STATES},
             "units_open": [_only(unit, *SHOWN) for unit in units],
             "queue": _queue(con, units),
@@ -216,14 +216,19 @@ def _open_units(con: sqlite3.Connection) -> "list[Json]":
     return sorted(rows, key=lambda row: (NEEDS_YOU_FIRST.index(row["state"]), row["priority"], row["accepted"]))
 
 
-def _workers(con: sqlite3.Connection) -> "list[Json]":
-    return _dicts(
+def _workers(con: sqlite3.Connection, *, up: bool) -> "list[Json]":
+    rows = _dicts(
         con,
         """SELECT h."worker" AS "name", h."state", nullif(h."unit", '') AS "unit",
-        nullif(h."attempt", 0) AS "attempt", nullif(h."phase", '') AS "phase", h."since", a."agent"
+        nullif(h."attempt", 0) AS "attempt", nullif(h."phase", '') AS "phase", h."since", a."agent", a."pid"
         FROM "hook" AS h LEFT JOIN "attempt" AS a ON a."unit" = h."unit" AND a."number" = h."attempt"
         WHERE h."state" <> 'gone' ORDER BY h."index", h."worker" """,
     )
+    # Without a daemon an attempt may have ended, and nobody has written that down yet.
+    for row in rows:
+        pid = row.pop("pid")
+        row["alive"] = row["unit"] is not None and (up or _answers(pid or 0))
+    return rows
 
 
 def _budget(con: sqlite3.Connection, day: str) -> "Json | None":
@@ -285,6 +290,15 @@ def _verdicts(con: sqlite3.Connection, unit: str) -> "list[Json]":
         for table, row in json.loads(entry["changes"])
         if table == "verdict"
     ]
+
+
+def _answers(pid: int) -> bool:
+    try:
+        with suppress(PermissionError):  # it is there, and another user's
+            os.kill(pid, 0)
+    except (OSError, OverflowError):
+        return False
+    return pid > 0
 
 
 def _alive(pid: int, lock: str) -> bool:
