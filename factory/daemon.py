@@ -287,6 +287,7 @@ def _tell_inferred(floor: Floor) -> None:
         "gates": [{"name": gate.name, "command": gate.shown, "reason": gate.reason} for gate in ruling.rules.gates],
         "setup": {"kind": setup.kind, "reason": setup.reason},
         "agents": installed,
+        "runtimes": sorted(runtimes),
         "agent": agents.default,
     }
     _put(floor, "inferred", told)

@@ -152,6 +152,20 @@ def test_check_says_what_a_file_would_become(line: Line, tmp_path: Path, capsys:
     assert capsys.readouterr().out.splitlines() == ["fix-login: Fix the login", "it would be accepted"]
 
 
+def test_an_agent_that_nobody_knows_is_remarked_on(
+    line: Line, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line.fact("inferred", {"runtimes": ["claude", "codex"]})
+    for name in ("claud", "codex"):
+        (tmp_path / f"{name}.md").write_text(f"---\nagent: {name}\n---\nx\n")
+
+    asked = [(command, str(tmp_path / f"{name}.md")) for command in ("check", "add") for name in ("claud", "codex")]
+    codes = [factory(each) for each in asked]
+
+    remark = "! there is no runtime 'claud' yet: did you mean claude?"
+    assert (codes, capsys.readouterr().out.splitlines().count(remark)) == ([0] * 4, 2)
+
+
 def test_check_says_no_to_a_bad_file_a_link_and_a_missing_one(
     line: Line, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

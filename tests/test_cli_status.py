@@ -88,11 +88,14 @@ def test_with_the_daemon_down_it_still_answers_and_says_how_to_start(
 
 
 def test_with_the_daemon_down_what_has_ended_does_not_move_and_what_works_on_does(
-    busy: Line, capsys: pytest.CaptureFixture[str]
+    busy: Line, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     over = screen(capsys)
     busy.attempt("add-search", 2, pid=os.getpid())
     alive = screen(capsys)
+    busy.attempt("add-search", 2, pid=os.getpid(), run_dir=str(tmp_path))
+    (tmp_path / "exit.json").touch()
+    assert screen(capsys) == over
 
     begin = over.index("ENDED, AND TAKEN UP BY THE NEXT START")
     assert (over[begin + 1], "MOVING" in over) == ("  add-search  attempt 2, claude", False)

@@ -440,6 +440,24 @@ async def test_a_program_that_is_missing_is_no_card_while_another_works(floor: F
     assert floor.pool.notices == ["codex stands in: It is gone."]
 
 
+async def test_after_midnight_what_waited_for_the_days_money_goes_on_by_itself(tmp_path: Path) -> None:
+    async with floor_in(tmp_path, budget={"day_usd": 1, "day_minutes": 90}) as floor:
+        spent = {"cost_usd": 1.0, "day": f"{NOW:%Y-%m-%d}", "end": NOW, "reason": EndReason.SUBMITTED}
+        done = floor.unit("done", UnitState.LANDED)
+        ended = Attempt(unit="done", number=1, worker="w1", agent="claude", start=NOW, **spent)  # type: ignore[arg-type]
+        floor.store.write(Event.ATTEMPT_ENDED, done, ended, now=NOW)
+        floor.unit("a")
+        await floor.tick()
+        assert (floor.states()["a"], [kind for _, kind, _ in floor.open_cards()]) == ("waiting", [CardKind.BUDGET])
+        midnight = NOW.replace(hour=0, minute=0) + timedelta(days=1)
+
+        await floor.tick(midnight - timedelta(seconds=1))
+        assert floor.states()["a"] == "waiting"
+        await floor.tick(midnight)
+
+        assert (floor.states()["a"], floor.open_cards()) == ("running", [])
+
+
 async def test_a_default_at_its_deadline_sends_the_unit_on_in_the_same_pass(floor: Floor) -> None:
     unit = floor.unit("fix", HELD, attempt=1)
     floor.raise_card(words.question(unit, "?", ["A"], default="1", deadline_s=60), unit)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from factory.cli import place, say
 from factory.cli.ask import soon
-from factory.errors import FactoryError, TaskFileError, UsageError
+from factory.errors import FactoryError, TaskFileError, UsageError, did_you_mean
 from factory.intake import PASSED_OVER
 from factory.stores import views
 from factory.task_file import TaskFile, decode, numbered, parse, slug
@@ -23,23 +23,25 @@ def add(args: Namespace) -> int:
     top = Path(place.root())
     if args.file == "-":
         raw = sys.stdin.buffer.read()
-        name = _free(top, slug(_read(raw, "standard input").title))
+        task = _read(raw, "standard input")
+        name = _free(top, slug(task.title))
     else:
         raw = Path(args.file).read_bytes()
         name = _named(Path(args.file))
-        _read(raw, name)
+        task = _read(raw, name)
+    remark = _unknown_agent(task)
     with place.store(str(top)) as con:
         before = views.last_seq(con)
         _drop(top / "inbox", name, decode(raw))
         if views.daemon(con)["state"] == "stopped":
-            print(f"dropped as inbox/{name}; the next start takes it (factoryd start)")
+            print(f"dropped as inbox/{name}; the next start takes it (factoryd start){remark}")
             return 0
         taken = soon(lambda: next((each for each in views.log(con, after=before) if each.get("name") == name), None))
     if taken is None:
-        print(f"dropped as inbox/{name}; the daemon takes it soon (factory status)")
+        print(f"dropped as inbox/{name}; the daemon takes it soon (factory status){remark}")
         return 0
     verb = taken["event"].removeprefix("task.")
-    print(f"{verb}: {taken['unit'] or name}" + (f": {say.line(taken['why'])}" if taken.get("why") else ""))
+    print(f"{verb}: {taken['unit'] or name}" + (f": {say.line(taken['why'])}" if taken.get("why") else "") + remark)
     return 1 if verb == "rejected" else 0
 
 
@@ -56,8 +58,17 @@ def check(args: Namespace) -> int:
         task = _read(raw, _named(path))
     except UsageError as error:
         raise FactoryError(str(error)) from error  # the answer is "no"; the command itself was right
-    print(f"{slug(path.name)}: {say.line(task.title)}\nit would be accepted")
+    print(f"{slug(path.name)}: {say.line(task.title)}\nit would be accepted{_unknown_agent(task)}")
     return 0
+
+
+def _unknown_agent(task: TaskFile) -> str:
+    """A remark about an agent that the line does not know: no reason to refuse, for it may come with a commit."""
+    with suppress(FactoryError), place.store(place.root()) as con:
+        known = (views.fact(con, "inferred") or {}).get("runtimes") or [task.agent]
+        if task.agent and task.agent not in known:
+            return f"\n! there is no runtime {task.agent!r} yet{did_you_mean(task.agent, known)}"
+    return ""
 
 
 def _read(raw: bytes, name: str) -> TaskFile:

@@ -69,18 +69,20 @@ def _tell(grade: str, what: str) -> str:
 
 def _plain(top: Path) -> Iterator[tuple[str, str]]:
     """What can be told without the factory's own records."""
-    agent = ""
+    agent, fallback = "", tuple[str, ...]()
     try:
-        agent = settings.load(top / "factory.toml", os.environ).agent
+        chosen = settings.load(top / "factory.toml", os.environ)
+        agent, fallback = chosen.agent, chosen.fallback
     except FactoryError as error:
         yield BAD, str(error)
     paths = (path for path in sorted(top.glob("conventions/**/*")) if path.is_file())
     own = {path.relative_to(top).as_posix(): path.read_text(errors="replace") for path in paths}
     ruling = conventions.overlay(own, conventions.read_shipped())
-    agents = find_agents(ruling, configured=agent, path=os.environ.get("PATH", ""), root=top)
+    path = os.environ.get("PATH", "")
+    agents = find_agents(ruling, configured=agent, path=path, root=top, fallback=fallback)
     wrong = {name for name, file in ruling.runtimes.items() if agents.missing.get(name, "").startswith(file.where)}
     yield from ((OK, f"agent {name} is installed") for name in agents.installed)
-    yield from ((BAD if name in {agent, *wrong} else NOTE, why) for name, why in agents.missing.items())
+    yield from ((BAD if name in {agent, *fallback, *wrong} else NOTE, why) for name, why in agents.missing.items())
     if not agents.installed:
         yield NOTE, "no agent is installed: only units with `run:` can be done"
     checks: list[Callable[[], object]] = [partial(check_prompt, name, ruling.prompts) for name in ruling.prompts]

@@ -220,14 +220,15 @@ def _workers(con: sqlite3.Connection, *, up: bool) -> "list[Json]":
     rows = _dicts(
         con,
         """SELECT h."worker" AS "name", h."state", nullif(h."unit", '') AS "unit",
-        nullif(h."attempt", 0) AS "attempt", nullif(h."phase", '') AS "phase", h."since", a."agent", a."pid"
+        nullif(h."attempt", 0) AS "attempt", nullif(h."phase", '') AS "phase", h."since",
+        a."agent", a."pid", a."run_dir"
         FROM "hook" AS h LEFT JOIN "attempt" AS a ON a."unit" = h."unit" AND a."number" = h."attempt"
         WHERE h."state" <> 'gone' ORDER BY h."index", h."worker" """,
     )
     # Without a daemon an attempt may have ended, and nobody has written that down yet.
     for row in rows:
-        pid = row.pop("pid")
-        row["alive"] = row["unit"] is not None and (up or _answers(pid or 0))
+        pid, folder = row.pop("pid"), row.pop("run_dir")
+        row["alive"] = row["unit"] is not None and (up or (_answers(pid or 0) and not _over(folder)))
     return rows
 
 
@@ -290,6 +291,10 @@ def _verdicts(con: sqlite3.Connection, unit: str) -> "list[Json]":
         for table, row in json.loads(entry["changes"])
         if table == "verdict"
     ]
+
+
+def _over(run_dir: str) -> bool:
+    return os.path.exists(f"{run_dir}/exit.json")  # noqa: PTH110 - a shim that nobody reaps still answers
 
 
 def _answers(pid: int) -> bool:
