@@ -172,7 +172,7 @@ class Endings:
         # What was to start from trunk still is, where this attempt ended before it left anything.
         again = replace(unit, fresh=move.fresh or (unit.fresh and not attempt.commit), not_before=after)
         why = f"attempt {attempt.number} ended: {attempt.detail or attempt.reason}"
-        why += f"; again at {clock(after)}" if after else ""
+        why = f"waits until {clock(after)}: {why}" if after else why
         return advance(again, UnitState.WAITING if after else UnitState.READY, now=at, why=why)
 
     def _exhausted(self, unit: Unit, attempt: Attempt) -> Ask:

@@ -133,7 +133,7 @@ class Pool:
         }
         agents = self._find_agents().deputized(dict.fromkeys(broken, NEVER) | resting(self._store, at), at)
         rests = {name: f"{name} {why}" for name, why in told(self._store, at).items()}
-        if agents.deputy:
+        if agents.deputy and agents.deputy not in rests:
             why = rests.pop(agents.default, "") or agents.trouble(agents.default)
             why = why or f"{agents.default} waits for {broken[agents.default].id}"
             agents = replace(agents, because=f"{agents.deputy} stands in: {why}")

@@ -129,7 +129,7 @@ def _overlap(unit: Unit, others: Iterable[Unit]) -> str:
 def _settled(unit: Unit, known: Mapping[str, UnitState], now: datetime) -> Unit:
     if unit.not_before:
         since, until = as_of(unit.since, unit.not_before, now)
-        told = until == unit.not_before and unit.why.endswith(clock(until)) and not unit.needs
+        told = until == unit.not_before and clock(until) in unit.why and not unit.needs
         unit = replace(unit, since=since, not_before=until)
         if told and until > now:  # what it waits for is said already, and why
             return unit

@@ -265,8 +265,16 @@ def _sentence(key: str, wrong: ErrorDetails) -> str:
         return f"{key} is a table; the form is: [{key}] on a line of its own, and its keys below"
     table, _, name = key.rpartition(".")
     form = f"{name} = {_form(KEYS[key])}" + (f" below [{table}]" if table else "")
+    name_wanted = wrong["type"] == "string_pattern_mismatch"
     reason = (
-        wrong["msg"].removeprefix("Value error, ").replace("Input should", "it has to").replace("valid tuple", "list")
+        "a name was expected, without blanks"
+        if name_wanted
+        else (
+            wrong["msg"]
+            .removeprefix("Value error, ")
+            .replace("Input should", "it has to")
+            .replace("valid tuple", "list")
+        )
     )
     return f"{key}: {reason}; the correct form: {form}  # {KEYS[key].description}"
 

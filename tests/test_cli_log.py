@@ -45,7 +45,7 @@ def test_the_journal_is_told_oldest_first_without_what_no_person_wants(
         "other: accepted as other.md",
         "fix-login: accepted as fix-login.md",
         "fix-login: attempt 1 ended: test was red",
-        "fix-login: attempt 2 started on w1",
+        "fix-login: attempt 2 started on w1: claude",
     ]
 
 
@@ -119,7 +119,7 @@ def test_following_changes_over_to_the_next_attempt(line: Line) -> None:
         line.attempt("fix-login", 3)
         more = [next(told), next(told)]
 
-    assert more[0].endswith("attempt 3 started on w1")
+    assert more[0].endswith("attempt 3 started on w1: claude")
     assert more[1] == "  │ third"
 
 

@@ -114,7 +114,7 @@ def test_what_is_retried_after_a_failure_waits_a_little_first(line: OnRecord, en
 
     unit = line.the_unit()
     assert (unit.state, unit.not_before) == (WAITING, later(10))
-    assert unit.why == "attempt 1 ended: it ended with exit 3; again at 2026-01-05 12:00:10 UTC"
+    assert unit.why == "waits until 2026-01-05 12:00:10 UTC: attempt 1 ended: it ended with exit 3"
     assert scheduling.settle([unit], {}, now=later(5)) == []
     (again,) = scheduling.settle([unit], {}, now=later(10))
     assert again.state is READY

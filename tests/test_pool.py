@@ -400,6 +400,7 @@ async def test_who_waits_for_one_runtimes_reset_goes_on_with_the_one_that_can_fi
     floor.agents = replace(CLAUDE, fallback=("codex",))
     await floor.tick()
     assert floor.the_unit("a").not_before == later(30)
+    assert [notice.split(" until")[0] for notice in floor.pool.notices] == ["claude rests", "codex rests"]
     before = len(list(floor.store.journal()))
     await floor.tick(later(1))
     assert len(list(floor.store.journal())) == before

@@ -39,7 +39,7 @@ _SAYS = {  # an event as a person says it; one that is not here is told by its o
     "unit.cancelled": "cancelled: {why}",
     "unit.retried": "tried again: {why}",
     "unit.landed": "landed as {commit}",
-    "attempt.started": "attempt {attempt} started on {worker}",
+    "attempt.started": "attempt {attempt} started on {worker}: {agent}",
     "attempt.adopted": "attempt {attempt} still ran and was taken over by {worker}",
     "attempt.ended": "attempt {attempt} ended: {reason}: {why}",
     "verdict.given": "{gate} is {verdict}",

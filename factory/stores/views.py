@@ -112,12 +112,14 @@ def log(con: sqlite3.Connection, *, after: int = 0, unit: str = "") -> "Iterator
 
 
 def _said(row: "Json") -> "Iterator[tuple[str, Any]]":
-    """What the records that changed with a journal entry say in words: why a unit is where it is, what a card asks."""
+    """What the records that changed with an entry say: why a unit is where it is, what a card asks, who starts."""
     for table, changed in json.loads(row["changes"]):
         if table == "card" and row["event"].startswith("card."):
             yield "question", changed["question"]
         elif table == "unit" and row["event"].startswith("unit."):
             yield "why", changed["why"]
+        elif table == "attempt" and row["event"] == "attempt.started":
+            yield "agent", changed["agent"]
 
 
 def last_seq(con: sqlite3.Connection) -> int:
