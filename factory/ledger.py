@@ -105,7 +105,7 @@ class Meter:
         """The attempt as it stands now, and whether no cap pays for it to go on."""
         now = metered(attempt, usage)
         grown = budget.used(now) - budget.used(attempt)
-        edited, self._caps = self._caps not in (None, ledger.table), ledger.table
+        edited, self._caps = self._caps != ledger.table, ledger.table  # perhaps while no daemon ran
         if grown == Amount() and not edited:
             return now, False
         if grown != Amount():
