@@ -26,7 +26,9 @@ from factory.live import Live
 from factory.log import Log
 from factory.merge_queue import MergeQueue
 from factory.pool import Pool
+from factory.process import Limits
 from factory.requests import Requests
+from factory.sandbox import Sandbox
 from factory.settings import Settings
 from factory.stores import views
 from factory.stores.sqlite import SqliteStore
@@ -56,6 +58,7 @@ class Floor:
     escalations: Escalations
     workspaces: Workspaces
     keeper: Keeper
+    sandbox: Sandbox
     log: Log | None = None
     warnings: dict[str, list[str]] = field(default_factory=dict)
 
@@ -69,12 +72,20 @@ def assemble(store: SqliteStore, live: Live, repository: Repository, own: Git) -
     """Build the floor; the only place where objects meet."""
     where, environ = live.places, live.environ
     trunk = Trunk(repository=repository, own=own, environ=environ)
+    sandbox = Sandbox(
+        environ=environ,
+        hidden=(where.root, where.common_dir, where.work),
+        objects=where.git / "objects",
+        mode=lambda: live.settings.sandbox.mode,
+    )
     environments = Environments(
         environ=environ,
         root=where.root,
         caches=where.work / "caches",
         logs=where.judged,
         passed=lambda: live.settings.env.passed,
+        sandbox=sandbox,
+        limits=lambda: _limits(live.settings),
     )
     gates = Gates(store=store, environments=environments, logs=where.judged, limits=lambda: live.settings.gates)
     benches = Benches(
@@ -139,8 +150,15 @@ def assemble(store: SqliteStore, live: Live, repository: Repository, own: Git) -
         requests=Requests(store=store, live=live, escalations=escalations),
         escalations=escalations,
         workspaces=workspaces,
+        sandbox=sandbox,
         keeper=Keeper(store=store, live=live, own=own, trunk_ref=trunk.ref, workspaces=workspaces),
     )
+
+
+def _limits(chosen: Settings) -> Limits:
+    gb, machine = 10**9, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    memory = int(chosen.limits.memory_gb * gb) or machine * 3 // 4
+    return Limits(memory=memory, processes=chosen.limits.processes, disk=int(chosen.limits.disk_gb * gb))
 
 
 def agents_now(judge: Judge, live: Live) -> Agents:

@@ -60,6 +60,8 @@ async def _serve(live: Live, repository: Repository, opened: Log) -> None:
         await own.seize()
         floor = assemble(store, live, repository, own)
         floor.log = opened
+        await floor.sandbox.look()
+        floor.sandbox.check(live.settings.sandbox.mode)
         _hide(floor)
         await _run(floor)
     finally:
@@ -171,6 +173,7 @@ class _Config:
         floor, at = self._floor, now()
         try:
             fresh = settings.load(self._path, floor.live.environ)
+            floor.sandbox.check(fresh.sandbox.mode)
         except ConfigError as error:
             floor.store.write(Event.CONFIG_REFUSED, now=at, why=str(error))
             floor.escalations.raise_card(words.bad_config(str(error)), now=at)
@@ -263,7 +266,7 @@ def _tell_config(floor: Floor) -> None:
     explained = settings.explain(floor.live.settings)
     values = {key: {"value": value, "source": source} for key, (value, source) in explained.items()}
     _put(floor, "config", values, Event.CONFIG_CHANGED)
-    _put(floor, "sandbox", {"mode": "off", "says": "unsandboxed: agents and gates run as you, with your rights"})
+    _put(floor, "sandbox", {"mode": floor.sandbox.name, "says": floor.sandbox.says})
 
 
 def _hide(floor: Floor) -> None:

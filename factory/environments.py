@@ -14,7 +14,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -24,12 +24,12 @@ from anyio import to_thread
 
 from factory import faults, process
 from factory.inference import Setup, digest
+from factory.sandbox import TOOLCHAINS, Confines, Sandbox
 
 SETUP_SECONDS = 1800.0
 TAIL_BYTES = 16 << 10
 _CAPTURED = ("LANG", "LC_ALL", "SHELL", "USER", "LOGNAME")
 _TOOLS = ("python3", "uv", "node", "npm", "pnpm", "yarn", "go", "cargo", "rustc", "make")
-_TOOLCHAINS = {"RUSTUP_HOME": ".rustup", "PYENV_ROOT": ".pyenv", "VOLTA_HOME": ".volta", "ASDF_DATA_DIR": ".asdf"}
 _CACHES = ("PIP_CACHE_DIR", "UV_CACHE_DIR", "npm_config_cache", "GOMODCACHE", "GOCACHE", "CARGO_HOME")
 _BUILD_CACHES = (".cache", ".vite", ".vitest")  # what node tools write into node_modules while they work
 _COMMON = frozenset({"tests", "docs", "examples", "scripts", "benchmarks", "tools", "setup", "conftest", "noxfile"})
@@ -57,10 +57,23 @@ print("\\n" + json.dumps({"modules": modules, "found": found}))"""
 
 
 class Place:
-    """A tree and what belongs to it, in one folder; `index` keeps the ports of places apart."""
+    """A tree and what belongs to it, in one folder; `index` keeps the ports of places apart.
 
-    def __init__(self, folder: Path, index: int = 0) -> None:
-        self.folder, self.index = folder, index
+    `keeps`: what setup makes in the tree. `caches`: which of the factory's caches serve here, where only what is
+    `trusted` adds to them: what else a candidate could put there, a later one's verdict would rest on.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        index: int = 0,
+        *,
+        keeps: Sequence[str] = (),
+        caches: str = "workspaces",
+        trusted: bool = True,
+    ) -> None:
+        self.folder, self.index, self.caches, self.trusted = folder, index, caches, trusted
+        self.keeps = tuple(keeps)
         self.tree, self.venv = folder / "tree", folder / "venv"
         self.home, self.tmp = folder / "home", folder / "tmp"  # HOME and TMPDIR of what runs here
         self.stamp = folder / "environment.json"  # says what the environment was made from; written last
@@ -115,23 +128,48 @@ class Environments:
     """
 
     def __init__(
-        self, *, environ: Mapping[str, str], root: Path, caches: Path, logs: Path, passed: Callable[[], Sequence[str]]
+        self,
+        *,
+        environ: Mapping[str, str],
+        root: Path,
+        caches: Path,
+        logs: Path,
+        passed: Callable[[], Sequence[str]],
+        sandbox: Sandbox,
+        limits: Callable[[], process.Limits] = process.Limits,
     ) -> None:
         self._environ, self._caches, self._logs, self._passed = environ, caches, logs, passed
+        self.sandbox, self._limits = sandbox, limits
         self._path = _path(environ, root)
 
     def variables(self, place: Place, *, judging: bool = False) -> dict[str, str]:
         """The whole environment of a command at `place`; gates (`judging`) have caches that no setup reads."""
-        caches = self._caches / ("gates" if judging else "setup")
+        caches = self._caches_of(place, judging)
         home = Path(self._environ.get("HOME", "/nonexistent"))
-        env = {name: str(home / folder) for name, folder in _TOOLCHAINS.items() if (home / folder).is_dir()}
-        env |= self._captured((*_CAPTURED, *_TOOLCHAINS)) | {name: str(caches / name) for name in _CACHES}
+        env = {name: str(home / folder) for name, folder in TOOLCHAINS.items() if (home / folder).is_dir()}
+        env |= self._captured((*_CAPTURED, *TOOLCHAINS)) | {name: str(caches / name) for name in _CACHES}
         env |= self._captured(self._passed()) | ports(place.index)
         # Copies: in a cache's hard links, a gate that writes into its venv would write into every venv.
         env |= {"UV_LINK_MODE": "copy", "UV_COMPILE_BYTECODE": "1", "UV_PROJECT_ENVIRONMENT": str(place.venv)}
         env |= {"HOME": str(place.home), "TMPDIR": str(place.tmp), "PATH": f"{place.venv}/bin{os.pathsep}{self._path}"}
-        env |= {"VIRTUAL_ENV": str(place.venv)} if place.venv.is_dir() else {}
+        env |= {"VIRTUAL_ENV": str(place.venv)} if (place.venv / "bin").is_dir() else {}
         return env | ({"PYTHONDONTWRITEBYTECODE": "1", "CI": "true"} if judging else {})
+
+    def confines(self, place: Place, *, judging: bool = False) -> Confines:
+        """What a command at `place` may write; gates leave the environment and, unless trusted, caches as they were."""
+        caches = self._caches_of(place, judging)
+        caches.mkdir(parents=True, exist_ok=True)
+        made = [path for path in (place.venv, *_kept(place)) if path.is_dir() and not path.is_symlink()]
+        kept = [*(made if judging else ()), *(() if place.trusted else (caches,))]
+        writes = [place.tree, place.home, place.tmp, *(() if judging else made), *((caches,) if place.trusted else ())]
+        return Confines(writes=tuple(writes), scratch=tuple(kept))
+
+    def limits(self, *folders: Path) -> process.Limits:
+        """What a command may use, of the disk in these folders."""
+        return replace(self._limits(), folders=folders)
+
+    def _caches_of(self, place: Place, judging: bool) -> Path:
+        return self._caches / ("gates" if judging else place.caches)
 
     async def ready(self, place: Place, setup: Setup, *, verify: bool = True) -> Ready | SetupFailed:
         """The environment for the tree as it now stands, made where there is none to use.
@@ -142,9 +180,9 @@ class Environments:
         found = await to_thread.run_sync(_stamped, place, setup, asked, verify)
         return found or await self._build(place, setup, asked)
 
-    async def changed(self, place: Place, setup: Setup, ready: Ready) -> list[str]:
+    async def changed(self, place: Place, ready: Ready) -> list[str]:
         """Paths of the environment that differ from what was ready; if any, it is not used again."""
-        now = await to_thread.run_sync(_print, place, setup)
+        now = await to_thread.run_sync(_print, place)
         paths = [path for path in {**ready.print, **now} if ready.print.get(path) != now.get(path)]
         if paths:
             with faults.step("environment.distrust"):
@@ -166,7 +204,16 @@ class Environments:
         env = self.variables(place, judging=judging)
         with faults.step("command.start"):
             argv = await to_thread.run_sync(_script, run_dir, script) if script else argv
-            command = process.Command(argv=argv, cwd=place.tree, env=env, run_dir=run_dir, seconds=seconds)
+            confines = replace(self.confines(place, judging=judging), reads=(run_dir,) if script else ())
+            command = process.Command(
+                argv=argv,
+                cwd=place.tree,
+                env=env,
+                run_dir=run_dir,
+                seconds=seconds,
+                within=self.sandbox.confined(argv, env, confines),
+                limits=self.limits(place.folder),
+            )
             child = await process.start(command)
         try:
             ended = await child.wait()
@@ -180,8 +227,9 @@ class Environments:
     async def _build(self, place: Place, setup: Setup, asked: str) -> Ready | SetupFailed:
         # The stamp goes first and comes last: a build that was killed has none and is made anew.
         place.stamp.unlink(missing_ok=True)
-        await to_thread.run_sync(_remove, [place.venv, *_kept(place, setup)])
+        await to_thread.run_sync(_remove, [place.venv, *_kept(place)])
         await self.refresh(place)
+        place.venv.mkdir()  # it alone may be written, not what else lies beside the tree
         orders = [(command, "") for command in setup.commands]
         orders += [(("sh", setup.reason), setup.script)] if setup.script else []
         for command, script in orders:
@@ -191,6 +239,8 @@ class Environments:
             ran = await self.run(argv, place, name="setup", script=script, seconds=SETUP_SECONDS)
             if not ran.ok:
                 return _failure(" ".join(argv), ran)
+        with suppress(OSError):
+            place.venv.rmdir()  # nobody made one
         if wrong := await self._outside(place):
             return wrong
         return await to_thread.run_sync(_seal, place, setup, asked)
@@ -240,7 +290,11 @@ def _path(environ: Mapping[str, str], root: Path) -> str:
 
 
 def _failure(command: str, ran: Ran) -> SetupFailed:
-    how = {"timeout": f"took longer than {SETUP_SECONDS / 60:.0f} minutes", "unstartable": "could not be started"}
+    how = {
+        "timeout": f"took longer than {SETUP_SECONDS / 60:.0f} minutes",
+        "unstartable": "could not be started",
+        "overran": "used too much and was ended",
+    }
     said = how.get(ran.exit.cause, f"ended with {ran.exit.signal or ran.exit.code}")
     detail = f" ({ran.exit.detail})" if ran.exit.detail else ""
     sentence = f"The setup command `{command[:300]}` {said}{detail}: there is no environment to judge in."
@@ -307,14 +361,14 @@ def _contents(tree: Path, globs: Iterable[str]) -> Iterator[str]:
 def _stamped(place: Place, setup: Setup, asked: str, verify: bool) -> Ready | None:
     with suppress(OSError, ValueError, KeyError):
         stamp = json.loads(place.stamp.read_bytes())
-        print_ = _print(place, setup) if verify else {}
+        print_ = _print(place) if verify else {}
         if stamp["asked"] == asked and (not verify or stamp["print"] == digest(repr(sorted(print_.items())))):
             return Ready(key=stamp["key"], built=False, print=print_)
     return None
 
 
 def _seal(place: Place, setup: Setup, asked: str) -> Ready:
-    print_ = _print(place, setup)
+    print_ = _print(place)
     key = digest(asked, *_installed(place, setup))
     fresh = place.stamp.with_suffix(".new")
     fresh.write_text(json.dumps({"asked": asked, "key": key, "print": digest(repr(sorted(print_.items())))}))
@@ -330,9 +384,9 @@ def _installed(place: Place, setup: Setup) -> Iterator[str]:
 
 
 @faults.during("environment.print")
-def _print(place: Place, setup: Setup) -> Print:
+def _print(place: Place) -> Print:
     """Who is who in the environment; the change time tells even of a write that put the times back."""
-    tops = [place.venv, *_kept(place, setup)]
+    tops = [place.venv, *_kept(place)]
     _remove([top / cache for top in tops[1:] if not top.is_symlink() for cache in _BUILD_CACHES])
     print_ = {"python": _identity(str(place.venv / "bin/python"))}
     for folder, folders, files in (below for top in tops for below in os.walk(top)):
@@ -343,10 +397,10 @@ def _print(place: Place, setup: Setup) -> Print:
     return print_
 
 
-def _kept(place: Place, setup: Setup) -> list[Path]:
+def _kept(place: Place) -> list[Path]:
     """What the setup makes in the tree, less what a link of the candidate's would have us remove elsewhere."""
     tree = place.tree.resolve()
-    return [path for name in setup.keeps if (path := place.tree / name).parent.resolve().is_relative_to(tree)]
+    return [path for name in place.keeps if (path := place.tree / name).parent.resolve().is_relative_to(tree)]
 
 
 def _identity(path: str) -> tuple[int, ...]:

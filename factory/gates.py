@@ -64,11 +64,13 @@ class Case:
     rules: Rules
     unit: str = ""
     reruns: bool = True
+    trusted: bool = False  # trunk by itself: what it leaves in caches serves others
 
     @property
     def place(self) -> Place:
         """The bench with its environment."""
-        return Place(self.bench.place, FIRST_BENCH + int("".join(filter(str.isdigit, self.bench.name)) or 0))
+        index = FIRST_BENCH + int("".join(filter(str.isdigit, self.bench.name)) or 0)
+        return Place(self.bench.place, index, keeps=self.rules.setup.keeps, caches="benches", trusted=self.trusted)
 
 
 @dataclass(slots=True)
@@ -114,11 +116,8 @@ def time_limit(measured: Collection[float], *, runs: int) -> float:
 class Gates:
     """Judges trees on benches."""
 
-    def __init__(
-        self, *, store: Store, environments: Environments, logs: Path, limits: Limits, sandbox: str = "off"
-    ) -> None:
-        self._store, self._environments, self._logs = store, environments, logs
-        self._limits, self._sandbox = limits, sandbox
+    def __init__(self, *, store: Store, environments: Environments, logs: Path, limits: Limits) -> None:
+        self._store, self._environments, self._logs, self._limits = store, environments, logs, limits
         self._seconds: dict[str, deque[float]] = {}
 
     async def judge(self, case: Case, *, accept: Sequence[str] = ()) -> Judgement:
@@ -165,15 +164,15 @@ class Gates:
         clean = isinstance(ready, Ready) and not ready.built
         if isinstance(ready, SetupFailed):
             return Judgement(answer=Answer.SETUP, failed=ready), []
-        verdicts, changed = list[Verdict](), list[str]()
+        verdicts, changed, sandbox = list[Verdict](), list[str](), self._environments.sandbox.name
         for _, group in groupby(sorted(gates, key=lambda gate: gate.group), key=lambda gate: gate.group):
-            trials = [Trial(gate, digest(case.tree, gate.digest, ready.key, self._sandbox)) for gate in group]
+            trials = [Trial(gate, digest(case.tree, gate.digest, ready.key, sandbox)) for gate in group]
             found = [self._store.get(Verdict, trial.key) for trial in trials]
             known = [verdict for verdict in found if verdict and verdict.settled]
             asked = [trial for trial in trials if trial.key not in {verdict.key for verdict in known}]
             await self._run_group(case, asked, clean=clean)
             clean = clean and not asked
-            changed = await self._environments.changed(case.place, case.rules.setup, ready) if asked else []
+            changed = await self._environments.changed(case.place, ready) if asked else []
             verdicts += known
             for verdict in known:
                 self._tell(case, verdict, datetime.now(UTC), cached=True)
@@ -261,6 +260,8 @@ def _odd(trials: Sequence[Trial]) -> Judgement | None:
 
 def _said(ran: Ran) -> str:
     end = f"[ended by signal {ran.exit.signal}]" if ran.exit.signal else ran.exit.detail
+    if ran.exit.cause == "overran":
+        end = f"[ended: it uses too much: {ran.exit.detail}]"
     if ran.exit.cause == "timeout":
         end = f"[ended after {ran.exit.seconds:.1f} s: it takes too long]"
     return f"{ran.tail}\n{end}" if end else ran.tail

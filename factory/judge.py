@@ -268,6 +268,7 @@ class Judge:
             return Ruled(ok=False, setup=words.wrong_rules(ruling.wrong))
         async with self._benches.take() as bench:
             case = Case(bench=bench, commit=commit, tree=await self._trunk.own.tree(commit), rules=ruling.rules)
+            case = replace(case, trusted=unit is None and commit == parent)
             if unit is not None:
                 case = replace(case, unit=unit.id)
                 if accept and CardKind.ACCEPT not in unit.approved:

@@ -3,7 +3,9 @@
 Invariant: nothing of a task's text becomes part of a command line but the prompt, as one argument or on stdin.
 """
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from factory import faults
@@ -15,7 +17,8 @@ from factory.ports import Store
 from factory.process import Command
 from factory.prompts import Brief, prompt
 from factory.records import Attempt, Remark
-from factory.runtime import environment, find, invocation
+from factory.runtime import environment, find, invocation, logins
+from factory.sandbox import TOOLCHAINS, Confines
 from factory.trip import Trip, prompt_name
 from factory.workspaces import Conflict
 
@@ -34,13 +37,17 @@ class Launch:
         text = "" if trip.task.run else self._prompt(trip, earlier, carried=carried, conflict=conflict)
         with faults.step("attempt.files"):
             (trip.run_dir / "prompt.md").write_text(text, encoding="utf-8")
-        argv, stdin = self._invocation(trip)
+            home = self._home(trip)
+            confines = self._confines(trip, place, home)
+        (argv, stdin), env = self._invocation(trip), self._variables(trip, place, home)
         return Command(
             argv=argv,
             cwd=trip.workspace.tree,
-            env=self._variables(trip, place),
+            env=env,
             run_dir=trip.run_dir,
             stdin=stdin,
+            within=self.environments.sandbox.confined(argv, env, confines),
+            limits=self.environments.limits(place.folder, trip.run_dir, *((home,) if home else ())),
             seconds=60 * self._minutes(trip),
             stop_signal=trip.runtime.stop.signal,
             grace_s=trip.runtime.stop.grace_s,
@@ -64,7 +71,39 @@ class Launch:
         program = find(argv[0], path=self._live.environ.get("PATH", ""), root=self._live.places.root)
         return (str(program or argv[0]), *argv[1:]), stdin
 
-    def _variables(self, trip: Trip, place: Place) -> Mapping[str, str]:
+    def _home(self, trip: Trip) -> Path | None:
+        """The HOME of this worker and runtime, kept from attempt to attempt; without a sandbox the user's serves."""
+        if trip.task.run or not self.environments.sandbox.on:
+            return None
+        home = self._live.places.work / "homes" / f"{trip.hook.worker}-{trip.runtime.name}"
+        home.mkdir(parents=True, exist_ok=True)
+        return home
+
+    def _confines(self, trip: Trip, place: Place, home: Path | None) -> Confines:
+        base = self.environments.confines(place)
+        mine = (trip.run_dir / "tmp", trip.outbox, trip.own)
+        if home is None:
+            return replace(base, writes=(*base.writes, *mine), reads=(trip.run_dir,))
+        shared = logins(trip.runtime, self._live.environ, home)
+        for seen in shared.values():
+            _real_folders(seen, below=home)
+        words = [word for part in trip.runtime.command for word in ((part,) if isinstance(part, str) else part)]
+        reads = (trip.run_dir, *(Path(word) for word in words if word[:1] == "/"), *self._files(trip))
+        return Confines(
+            writes=(place.tree, *((place.venv,) if place.venv.is_dir() else ()), *mine, home),
+            reads=reads,
+            shared=shared,
+            network=trip.runtime.network == "open",
+        )
+
+    def _files(self, trip: Trip) -> Iterator[Path]:
+        """Files of the user's that the variables let through for this runtime name, such as certificates."""
+        for name in environment(trip.runtime, self._live.environ, {}).keys() - {"PATH"}:
+            path = Path(self._live.environ.get(name, ""))
+            if path.is_absolute() and path.is_file():
+                yield path
+
+    def _variables(self, trip: Trip, place: Place, home: Path | None) -> Mapping[str, str]:
         own = {
             "TMPDIR": str(trip.run_dir / "tmp"),
             "FACTORY_OUTBOX": str(trip.outbox),
@@ -74,9 +113,22 @@ class Launch:
         around = self.environments.variables(place)
         if trip.task.run:
             return around | own
-        # Unsandboxed, an agent's login lies in its user's HOME; the workspace's own tools come first all the same.
-        tools = {name: around[name] for name in ("PATH", "VIRTUAL_ENV") if name in around}
-        return environment(trip.runtime, self._live.environ, tools | ports(trip.hook.index) | own)
+        # The workspace's own tools come first; without a sandbox the agent's login lies in its user's HOME.
+        names = ("PATH", "VIRTUAL_ENV", *(TOOLCHAINS if home else ()))
+        own |= {name: around[name] for name in names if name in around} | ports(trip.hook.index)
+        env = environment(trip.runtime, self._live.environ, own | ({"HOME": str(home)} if home else {}))
+        if home is None:
+            return env
+        # What names a folder of the user's that it does not see would send its sessions into nothing.
+        seen = (*logins(trip.runtime, self._live.environ, home).values(), home, trip.run_dir)
+        return {name: value for name, value in env.items() if not self._vain(name, value, seen)}
+
+    def _vain(self, name: str, value: str, seen: tuple[Path, ...]) -> bool:
+        if name not in self._live.environ or value != self._live.environ[name] or name in ("PATH", *TOOLCHAINS):
+            return False
+        path = Path(value)
+        hidden = path.is_absolute() and not path.is_file() and self.environments.sandbox.is_hidden(path)
+        return hidden and not any(each.is_relative_to(path) for each in seen)
 
     def _prompt(self, trip: Trip, earlier: Attempt | None, *, carried: bool, conflict: Conflict | None) -> str:
         brief = Brief(
@@ -102,3 +154,13 @@ class Launch:
             resumed=trip.attempt.resumed,
         )
         return prompt(prompt_name(trip, earlier, conflict), brief, trip.ruling.conventions.prompts)
+
+
+def _real_folders(path: Path, *, below: Path) -> None:
+    """Make the folders down to `path`; what an agent left in their place, a link that leads out, goes."""
+    if not path.is_relative_to(below):
+        return
+    for folder in (*reversed([each for each in path.parents if each != below and each.is_relative_to(below)]), path):
+        if os.path.islink(folder) or (folder.exists() and not folder.is_dir()):  # noqa: PTH114
+            folder.unlink()
+        folder.mkdir(exist_ok=True)

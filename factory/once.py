@@ -44,6 +44,8 @@ async def _judge_once(root: Path, rev: str | None, here: bool) -> list[tuple[str
         with closing(SqliteStore(where.store)) as store:
             live = Live(settings=chosen, places=where, environ=environ)
             floor = assemble(store, live, repository, own)
+            await floor.sandbox.look()
+            floor.sandbox.check(chosen.sandbox.mode)
             commit = await _asked_for(floor, repository, environ, rev, here)
             ruled = await floor.judge.judge(commit, parent=commit if here else await own.commit(floor.trunk.ref))
             if ruled.setup is not None:

@@ -61,6 +61,18 @@ def read_outbox(folder: Path) -> Outbox:
         os.close(box)
 
 
+def regular(folder: Path, name: str, most: int) -> bytes:
+    """The first `most` bytes of a file that an agent may have left in the folder; none of what is no plain file."""
+    try:
+        box = os.open(folder, _SAFELY | os.O_DIRECTORY)
+    except OSError:
+        return b""
+    try:
+        return _bytes(name, box, most)
+    finally:
+        os.close(box)
+
+
 def _question(text: str) -> Question:
     keys, body = loose(text)
     options, deadline = keys.get("options"), 0.0
@@ -75,8 +87,12 @@ def _question(text: str) -> Question:
 
 
 def _text(name: str, box: int) -> str:
+    # git takes no NUL in a message
+    return _bytes(name, box, CAP_BYTES).decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def _bytes(name: str, box: int, most: int) -> bytes:
     with suppress(OSError), open(name, "rb", opener=lambda path, _: os.open(path, _SAFELY, dir_fd=box)) as file:
         if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            # git takes no NUL in a message
-            return file.read(CAP_BYTES).decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
-    return ""
+            return file.read(most)
+    return b""

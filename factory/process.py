@@ -39,7 +39,7 @@ def _pidfds_work() -> bool:
 
 
 PIDFD = _pidfds_work()
-Cause = Literal["exited", "timeout", "stopped", "lost", "unstartable"]
+Cause = Literal["exited", "timeout", "stopped", "overran", "lost", "unstartable"]
 Stream = int | IO[bytes]
 Told = Callable[[int], None] | None
 
@@ -89,6 +89,16 @@ def detach(argv: Sequence[str], cwd: Path, env: Mapping[str, str], output: Path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a command and all that it started may use together, looked at every two seconds; 0: no limit."""
+
+    memory: int = 0  # bytes that are theirs alone (Linux)
+    processes: int = 0  # threads not counted (Linux)
+    disk: int = 0  # bytes in `folders`, and of any one file
+    folders: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
     """What to run under the shim, and within which limits."""
 
@@ -101,6 +111,8 @@ class Command:
     stop_signal: str = "TERM"
     grace_s: float = 5
     cap_bytes: int = 32 << 20  # of output kept, the newest
+    within: tuple[str, ...] = ()  # what confines it, put before its own words
+    limits: Limits = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +168,7 @@ class Child:
 
     def cpu_seconds(self) -> float:
         """CPU time that the command and its descendants have used; grows while anything works (Linux; elsewhere 0)."""
-        stats = map(shim.stat, _family([self.identity.pid]))
+        stats = map(shim.stat, shim.family([self.identity.pid]))
         return sum(int(ticks) for fields in stats for ticks in fields[11:15]) / _CLOCK_TICKS
 
     def _reap(self) -> None:
@@ -233,6 +245,11 @@ def _spawn_shim(command: Command) -> int:
         "stop_signal": int(signal.Signals[f"SIG{command.stop_signal}"]),
         "grace_s": float(command.grace_s),
         "cap_bytes": command.cap_bytes,
+        "within": command.within,
+        "memory": command.limits.memory,
+        "processes": command.limits.processes,
+        "disk": command.limits.disk,
+        "folders": tuple(map(str, command.limits.folders)),
     }
     argv = [sys.executable, "-I", "-S", "-c", _SHIM, str(command.run_dir)]
     # The specification has no name on disk, for its environment may hold keys.
@@ -311,7 +328,7 @@ def _members(run_dir: Path) -> list[Identity]:
     """The living processes that carry the run's marker, and their descendants."""
     marker = f"{shim.MARKER}={run_dir}".encode()
     marked = [pid for pid in shim.pids() if marker in _environment(pid)]
-    return [member for member in map(_identity, _family(marked)) if _alive(member)]
+    return [member for member in map(_identity, shim.family(marked)) if _alive(member)]
 
 
 def _environment(pid: int) -> list[bytes]:
@@ -319,18 +336,6 @@ def _environment(pid: int) -> list[bytes]:
         return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:
         return []
-
-
-def _family(roots: Sequence[int]) -> list[int]:
-    """`roots` and their descendants."""
-    below: dict[int, list[int]] = {}
-    for pid in shim.pids() if roots else ():
-        if fields := shim.stat(pid):
-            below.setdefault(int(fields[1]), []).append(pid)
-    found = list(dict.fromkeys(roots))
-    for pid in found:  # grows while it is walked
-        found += [child for child in below.get(pid, ()) if child not in found]
-    return found
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -19,14 +19,17 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from factory.errors import ConfigError, NotYet, did_you_mean
+from factory.outbox import regular
 from factory.tail import Tail
 
 PLACEHOLDERS = ("prompt", "prompt_file", "workspace", "session", "model", "outbox", "run_dir", "resume", "budget")
 ALWAYS = ("PATH", "HOME", "LANG", "LC_*", "SHELL", "USER", "LOGNAME")  # of the daemon's environment, to every agent
+REPORT_BYTES = 256 << 20  # a report may hold the whole session
 LONG_PROMPT = 100 << 10  # bytes; one argument may have 128 KiB on Linux
 # A loop: so many steps in a row, no more than so many of them different. A model that goes round makes 8 to 20 steps a
 # second and costs money with each; of who tests and edits in turn every edit is another, and who waits sleeps longer.
 LOOP_STEPS, LOOP_KINDS = 40, 3
+OWN = "own"  # the folder of the run dir that the agent's program may write to: {run_dir}, where its report is read
 _TAIL = 4000  # characters kept of plain text
 _WORDS = re.compile(r"\{([a-z_]+)\}")
 _IF = r"((?:\[[^\]=]+=[^\]]*\])*)"
@@ -75,6 +78,15 @@ Selectors = Annotated[
 ]
 AnyCase = AfterValidator(lambda pattern: re.compile(pattern.pattern, re.IGNORECASE))
 Patterns = tuple[Annotated[re.Pattern[str], AnyCase], ...]
+
+
+def _below(said: str) -> str:
+    if said[:1] == "/" or ".." in said.split("/") or not said.strip("$"):
+        raise ValueError(f'"{said}" has to be a folder in HOME, such as ".claude", or "$NAME/folder"')
+    return said
+
+
+Folder = Annotated[str, AfterValidator(_below)]
 
 
 class _Table(BaseModel):
@@ -147,7 +159,8 @@ class Runtime(_Table):
     resume: tuple[str, ...] = ()  # none: its sessions cannot be continued
     env: tuple[str, ...] = ()  # names let through, `*` allowed
     set: Mapping[str, str] = Field(default_factory=dict)
-    home: tuple[str, ...] = ()  # folders of the user's HOME that hold its login
+    home: tuple[Folder, ...] = ()  # that hold its login: in the user's HOME, or below one that a `$NAME` tells
+    network: Literal["open", "none"] = "open"
     stop: StopRules = StopRules()
     instructions: str = ""  # the file it reads by itself
     output: OutputRules = OutputRules()
@@ -204,6 +217,22 @@ def environment(runtime: Runtime, source: Mapping[str, str], own: Mapping[str, s
     return {**passed, "TZ": "UTC", **runtime.set, **own}
 
 
+def logins(runtime: Runtime, environ: Mapping[str, str], home: Path) -> dict[Path, Path]:
+    """The user's folders that hold its login and are there, and where it finds them when its HOME is `home`."""
+    found = dict[Path, Path]()
+    for said in runtime.home:
+        name, _, rest = said.removeprefix("$").partition("/")
+        if said[:1] != "$":
+            source, seen = Path(environ.get("HOME", "/nonexistent"), said), home / said
+        elif environ.get(name, "")[:1] == "/":
+            source = seen = Path(environ[name], rest)
+        else:
+            continue
+        if source.is_dir():
+            found[source] = seen
+    return found
+
+
 def invocation(
     runtime: Runtime, *, run_dir: Path, workspace: Path, model: str = "", session: str = "", budget: str = ""
 ) -> tuple[tuple[str, ...], Path | None]:
@@ -216,7 +245,7 @@ def invocation(
     prompt = prompt_file.read_text(encoding="utf-8")
     if len(prompt.encode()) > LONG_PROMPT:
         prompt = f"Read {prompt_file} and do what it says."
-    paths = {"prompt_file": prompt_file, "workspace": workspace, "outbox": run_dir / "outbox", "run_dir": run_dir}
+    paths = {"prompt_file": prompt_file, "workspace": workspace, "outbox": run_dir / "outbox", "run_dir": run_dir / OWN}
     values = {"prompt": prompt, "session": session, "model": model, "budget": budget}
     values |= {name: str(at) for name, at in paths.items()}
     command = runtime.command if "{resume}" in runtime.command else (*runtime.command, "{resume}")
@@ -287,7 +316,7 @@ class OutputReader:
 
     def __init__(self, runtime: Runtime, run_dir: Path, *, earlier: Usage | None = None, model: str = "") -> None:
         self._rules, self._limit, self._tail = runtime.output, runtime.limit, Tail(str(run_dir))
-        self._earlier, self._report = earlier or Usage(), run_dir / runtime.output.report
+        self._earlier, self._own = earlier or Usage(), run_dir / OWN
         self._seen = Seen(done=not self._rules.done_if)
         prices = runtime.output.usage.price.items()
         self._price = next((price for pattern, price in prices if fnmatchcase(model, pattern)), None)
@@ -309,8 +338,9 @@ class OutputReader:
 
     def _end(self, now: datetime) -> None:
         """What only the end of the run tells: its report, and how its plain text ends."""
-        with suppress(OSError, ValueError, RecursionError):
-            if self._rules.report and isinstance(event := json.loads(self._report.read_bytes()), dict):
+        with suppress(ValueError, RecursionError):
+            report = self._rules.report and regular(self._own, self._rules.report, REPORT_BYTES)
+            if report and isinstance(event := json.loads(report), dict):
                 self._take(event, now)
         if self._rules.done_text:
             self._seen.done = any(pattern.search(self._seen.tail) for pattern in self._rules.done_text)

@@ -29,6 +29,7 @@ def _number(value: object) -> object:
 
 Whole = Annotated[int, BeforeValidator(_number)]
 Seconds = Annotated[float, BeforeValidator(_number), Field(ge=0, le=604_800, allow_inf_nan=False)]
+Size = Annotated[float, BeforeValidator(_number), Field(ge=0, le=1e6, allow_inf_nan=False)]
 Usd = Annotated[float | None, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False)]
 Minutes = Usd
 Tokens = Annotated[int | None, BeforeValidator(_number), Field(gt=0)]
@@ -50,6 +51,9 @@ class Limits(Table):
     minutes: Seconds = Field(default=45, gt=0, description="per attempt; fractions are fine")
     first_event_s: Seconds = Field(default=60, gt=0, description="an agent that has said nothing for so long is ended")
     silence_s: Seconds = Field(default=480, gt=0, description="the same once it has spoken; not while a tool is open")
+    memory_gb: Size = Field(default=0, description="of one attempt, gate or setup; 0: three quarters of the machine's")
+    processes: Whole = Field(default=1000, ge=1, description="that one attempt, gate or setup may have at a time")
+    disk_gb: Size = Field(default=20, gt=0, description="that its folders may take")
 
 
 class GateLimits(Table):
@@ -84,7 +88,9 @@ class Budget(Table):
 
 
 class _Sandbox(Table):
-    mode: Literal["auto", "required", "off"] = Field(default="auto", description='"auto", "required" or "off"')
+    mode: Literal["auto", "required", "off"] = Field(
+        default="auto", description='"auto": where bubblewrap works; "required" or "off"'
+    )
 
 
 class _Env(Table):
@@ -142,7 +148,6 @@ NOT_YET: Mapping[str, str] = {  # named by the contract, built by a later issue:
     "merge.batch": "another size of landings",
     "merge.push": "landing by push",
     "review.wip": "another limit of waiting reviews",
-    "sandbox.mode": "a required sandbox",  # it may be "off"
     "notify.urls": "notifications",
 }
 
@@ -163,7 +168,7 @@ def load(path: Path, env: Mapping[str, str]) -> Settings:
         where = {key: origins.get(key) or path.name + _line(text, key) for key, _ in wrong}
         raise ConfigError("\n".join(f"{where[key]}: {_sentence(key, each)}" for key, each in wrong)) from None
     for key, value in _flat(settings.model_dump(by_alias=True)).items():
-        if key in NOT_YET and value != KEYS[key].default and (key, value) != ("sandbox.mode", "off"):
+        if key in NOT_YET and value != KEYS[key].default:
             raise ConfigError(f"{origins[key]}: not yet: {NOT_YET[key]} ({key}); leave the key out for now")
     twice = [name for name, times in Counter([settings.agent, *settings.fallback]).items() if times > 1]
     if twice:
@@ -189,7 +194,7 @@ def template() -> str:
         if table != group:
             lines += ["", f"[{table}]"]
             group = table
-        later = " (not yet)" if key in NOT_YET and key != "sandbox.mode" else ""
+        later = " (not yet)" if key in NOT_YET else ""
         lines.append(f"{f'# {name} = {_form(field)}':<28}# {field.description}{later}")
     return "\n".join(lines) + "\n"
 

@@ -25,6 +25,7 @@ MARKER = "FACTORY_RUN"  # in the environment of all that a run starts: its run d
 PROC = os.path.exists("/proc/self/stat")
 _PR_SET_CHILD_SUBREAPER = 36
 _SWEEP_SECONDS = 5.0
+_LOOK_SECONDS = 2.0  # between two looks at what the command uses
 _ROOM = 4096  # bytes of start.json and exit.json, blanks at the end
 _CHUNK = 1 << 20  # a whole pipe: what is in one is read at once
 _NEVER = float("inf")
@@ -91,12 +92,25 @@ def pids() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()] if PROC else []
 
 
+def family(roots: list[int]) -> list[int]:
+    """`roots` and their descendants."""
+    below: dict[int, list[int]] = {}
+    for pid in pids() if roots else ():
+        if fields := stat(pid):
+            below.setdefault(int(fields[1]), []).append(pid)
+    found = list(dict.fromkeys(roots))
+    for pid in found:  # grows while it is walked
+        found += [child for child in below.get(pid, ()) if child not in found]
+    return found
+
+
 class _Run:
     """The command while it runs: its output, its limit and the ladder that ends it."""
 
     def __init__(self, run_dir: str, spec: dict[str, Any], leader: int, output: int) -> None:
         self._spec, self._leader, self._output = spec, leader, output
         self._log = _Log(run_dir, spec["cap_bytes"] // 2)
+        self._use, self._over = _Use(spec), ""
         self._status: int | None = None  # the leader's, once it has ended
         self._cause = "exited"
         self._due = time.monotonic() + spec["seconds"] if spec["seconds"] else _NEVER  # the next rung of the ladder
@@ -108,13 +122,18 @@ class _Run:
             self._turn()
             if time.monotonic() >= self._due:
                 self._climb()
+            if self._cause == "exited" and time.monotonic() >= self._use.due and (over := self._use.look()):
+                self._cause, self._over = "overran", over
+                self._kill()
         if not PROC:
             _send(os.killpg, self._leader, signal.SIGKILL)
         left = _sweep()
         self._pump()  # what escaped may still hold the pipe: what is in it now is all that is waited for
         code = os.waitstatus_to_exitcode(self._status)
+        if self._spec["within"] and code == 1 and (why := self._log.only_line()).startswith("bwrap: "):
+            return {"cause": "lost", "left": left, "detail": f"it could not be confined: {why}"}
         told = {"code": code} if code >= 0 else {"signal": -code}
-        return {"cause": self._cause, "left": left, "detail": self._log.lost, **told}
+        return {"cause": self._cause, "left": left, "detail": self._over or self._log.lost, **told}
 
     def _listen(self) -> None:
         import select
@@ -133,7 +152,7 @@ class _Run:
         self._reap()
 
     def _turn(self) -> None:
-        patience = max(0.0, self._due - time.monotonic())
+        patience = max(0.0, min(self._due, self._use.due) - time.monotonic())
         for fd, _ in self._poll.poll(None if patience == _NEVER else int(patience * 1000) + 1):
             if fd == self._heard:
                 os.read(self._heard, _CHUNK)
@@ -162,13 +181,71 @@ class _Run:
     def _stop(self, cause: str) -> None:
         if self._status is None and self._cause == "exited":
             self._cause, self._due = cause, time.monotonic() + self._spec["grace_s"]
-            _send(os.killpg, self._leader, self._spec["stop_signal"])
+            if self._spec["within"]:
+                _tell_inner(self._leader, self._spec["stop_signal"])
+            else:
+                _send(os.killpg, self._leader, self._spec["stop_signal"])
 
     def _kill(self) -> None:
         if self._status is None:
             self._cause = "stopped" if self._cause == "exited" else self._cause
             self._due = _NEVER
             _send(os.killpg, self._leader, signal.SIGKILL)
+
+
+class _Use:
+    """What the command and all that it started use, against its limits."""
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        self._spec, self._disk_due = spec, time.monotonic() + _LOOK_SECONDS
+        limited = spec["memory"] or spec["processes"] or spec["disk"]
+        self.due = self._disk_due if limited else _NEVER  # when to look next
+
+    def look(self) -> str:
+        """What it uses too much of; empty while there is nothing."""
+        over, limits = self._processes(), self._spec
+        if not over and limits["disk"] and time.monotonic() >= self._disk_due:
+            began = time.monotonic()
+            used = sum(map(_disk, limits["folders"]))
+            over = _beyond("GB of disk", used / 1e9, limits["disk"] / 1e9)
+            self._disk_due = began + max(_LOOK_SECONDS, 20 * (time.monotonic() - began))
+        self.due = time.monotonic() + _LOOK_SECONDS
+        return over
+
+    def _processes(self) -> str:
+        of = family([os.getpid()])[1:]
+        memory = sum(map(_memory, of)) if self._spec["memory"] else 0
+        return _beyond("GB of memory", memory / 1e9, self._spec["memory"] / 1e9) or _beyond(
+            "processes", len(of), self._spec["processes"]
+        )
+
+
+def _beyond(what: str, used: float, limit: float) -> str:
+    return f"{used:.3g} {what}, of {limit:.3g} allowed" if 0 < limit < used else ""
+
+
+def _memory(pid: int) -> int:
+    """Bytes of it that it does not share."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as file:
+            _, resident, shared = map(int, file.read().split()[:3])
+    except (OSError, ValueError):
+        return 0
+    return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _disk(folder: str) -> int:
+    used, left = 0, [folder]
+    while left:
+        try:
+            with os.scandir(left.pop()) as entries:
+                for entry in entries:
+                    used += 512 * entry.stat(follow_symlinks=False).st_blocks
+                    if entry.is_dir(follow_symlinks=False):
+                        left.append(entry.path)
+        except OSError:  # it went meanwhile
+            continue
+    return used
 
 
 class _Log:
@@ -191,6 +268,12 @@ class _Log:
         except OSError as error:  # a full disk must neither block the command nor end it
             self.lost = f"output was lost: {error.strerror}"
 
+    def only_line(self) -> str:
+        """What was said, where that was one short line."""
+        with open(self._path, "rb") as file:
+            said = file.read(1000).decode(errors="replace").strip()
+        return said if self._size < 1000 and "\n" not in said else ""
+
     def _open(self) -> None:
         self._fd, self._size = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), 0
 
@@ -204,8 +287,31 @@ def _become_subreaper() -> None:
     call_function(dlsym(this_program, "prctl"), (_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
 
 
+def _limit(disk: int) -> None:
+    if disk:
+        import resource
+
+        for kind, most in ((resource.RLIMIT_FSIZE, disk), (resource.RLIMIT_CORE, 0)):
+            hard = resource.getrlimit(kind)[1]
+            most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+            resource.setrlimit(kind, (most, most))
+
+
+def _check(program: str, path: str) -> None:
+    """Raise what a start would raise where the program is not there: what confines it would say so in its own way."""
+    from errno import ENOENT
+
+    folders = [""] if "/" in program else path.split(":")
+    if not any(os.path.lexists(os.path.join(folder, program)) for folder in folders):  # noqa: PTH118
+        raise FileNotFoundError(ENOENT, os.strerror(ENOENT), program)
+
+
 def _spawn(spec: dict[str, Any]) -> tuple[int, int]:
     os.chdir(spec["cwd"])
+    argv = [*spec["within"], *spec["argv"]]
+    if spec["within"]:
+        _check(spec["argv"][0], spec["env"].get("PATH", os.defpath))
+    _limit(spec["disk"])
     stdin = os.open(spec["stdin"], os.O_RDONLY)
     os.dup2(stdin, 0)
     if stdin > 0:
@@ -215,8 +321,8 @@ def _spawn(spec: dict[str, Any]) -> tuple[int, int]:
     os.environ.update({name: value for name, value in spec["env"].items() if name == "PATH"})
     output, told = os.pipe()
     leader = os.posix_spawnp(
-        spec["argv"][0],
-        spec["argv"],
+        argv[0],
+        argv,
         spec["env"],
         file_actions=[(os.POSIX_SPAWN_DUP2, told, 1), (os.POSIX_SPAWN_DUP2, told, 2)],
         setsid=True,
@@ -250,6 +356,22 @@ def _sweep() -> int:
             _send(os.kill, pid, signal.SIGKILL)
         time.sleep(0.01)
     return 0
+
+
+def _tell_inner(leader: int, number: int) -> None:
+    """Signal the group, less what confines it: that would take all the others down at once."""
+    for pid in pids():
+        try:
+            handle = os.pidfd_open(pid)
+        except OSError:
+            continue
+        try:
+            if (fields := stat(pid)) and fields[2] == str(leader) and pid != leader and fields[1] != str(leader):
+                signal.pidfd_send_signal(handle, number)
+        except OSError:
+            continue  # it has just ended
+        finally:
+            os.close(handle)
 
 
 def _send(send: Callable[[int, int], None], target: int, number: int) -> None:

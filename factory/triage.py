@@ -19,6 +19,7 @@ class Ending:
     handed_back: bool = False  # somebody ended it, and died before it could say why
     clean: bool  # exit 0, and the output's own final word is good
     timed_out: bool = False
+    overran: bool = False  # it used more memory, processes or disk than it may
     command_missing: bool = False
     limited: bool = False
     unauthorized: bool = False
@@ -36,6 +37,7 @@ def classify(seen: Ending) -> EndReason:
     rules = (
         (seen.stopped is not None, seen.stopped),
         (seen.timed_out, EndReason.TIMED_OUT),
+        (seen.overran, EndReason.CRASHED),
         (seen.asked, EndReason.ASKED),
         (seen.command_missing, EndReason.HANDED_BACK),
         (seen.limited and not seen.clean, EndReason.LIMIT),

@@ -12,7 +12,7 @@ from factory.judge import Ruling
 from factory.outbox import Outbox
 from factory.process import Child, Exit
 from factory.records import Attempt, Hook
-from factory.runtime import Runtime, Seen
+from factory.runtime import OWN, Runtime, Seen
 from factory.task_file import TaskFile
 from factory.unit import EndReason, Unit
 from factory.workspaces import Conflict, Workspace
@@ -36,6 +36,11 @@ class Trip:
     def run_dir(self) -> Path:
         """Prompt, output, outbox and exit file."""
         return Path(self.attempt.run_dir)
+
+    @property
+    def own(self) -> Path:
+        """Where the agent's program may write for itself: reports, histories."""
+        return self.run_dir / OWN
 
     @property
     def outbox(self) -> Path:
@@ -88,6 +93,7 @@ def ending(
         clean=ended.cause == "exited" and ended.code == 0 and seen.good,
         handed_back=ended.cause == "stopped",
         timed_out=ended.cause == "timeout",
+        overran=ended.cause == "overran",
         command_missing=ended.cause == "unstartable",
         limited=seen.limited,
         unauthorized=seen.unauthorized,
@@ -121,7 +127,9 @@ def how_it_ended(reason: EndReason, ended: Exit, seen: Seen, *, gone: bool = Fal
     said = "".join(f": {line[:200]}" for line in (seen.error or last_words(seen)).strip().splitlines()[-1:])
     words_ = {
         EndReason.EMPTY: "its workspace was gone at the end, and what it did with it" if gone else "it changed nothing",
-        EndReason.CRASHED: f"it ended with {how}{said}",
+        EndReason.CRASHED: f"it used too much and was ended ({ended.detail})"
+        if ended.cause == "overran"
+        else f"it ended with {how}{said}",
         EndReason.SILENT: "it said nothing for too long and was stopped",
         EndReason.NO_PROGRESS: "it did the same again and again, and was stopped",
         EndReason.TIMED_OUT: "it ran out of time and was stopped",

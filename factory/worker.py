@@ -156,6 +156,7 @@ class Worker:
         with faults.step("attempt.files"):
             trip.outbox.mkdir(parents=True, exist_ok=True)
             (trip.run_dir / "tmp").mkdir(exist_ok=True)
+            trip.own.mkdir(exist_ok=True)
         carried, conflict = (resumed.tree, None) if resumed else await self._carry(trip, earlier)
         workspace = await self._workspaces.prepare(
             trip.hook.workspace,
@@ -164,7 +165,7 @@ class Worker:
             renew_git=not (resumed and self._untouched_since(resumed)),
             keeps=trip.ruling.rules.setup.keeps,
         )
-        place = Place(workspace.place, trip.hook.index)
+        place = Place(workspace.place, trip.hook.index, keeps=trip.ruling.rules.setup.keeps)
         ready = await self._set_up(trip, place)
         if isinstance(ready, EndReason):
             return NotStarted(ready, "it was ended while its workspace was being prepared")

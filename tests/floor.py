@@ -17,6 +17,7 @@ from factory.journal import Event
 from factory.live import Live
 from factory.places import places
 from factory.records import Attempt, Card, CardKind, Hook, Task
+from factory.sandbox import Sandbox
 from factory.settings import Settings
 from factory.stores.sqlite import SqliteStore
 from factory.trunk import make
@@ -25,6 +26,11 @@ from tests.git_repo import commit, git, make_repo
 
 GATE = "! grep -rn BROKEN --include=*.txt .\n"
 FILES = {"conventions/gates/10-whole.sh": GATE, "story.txt": "once upon a time\n"}
+
+
+def unconfined() -> Sandbox:
+    """No sandbox."""
+    return Sandbox(environ={}, hidden=(), objects=Path("/nonexistent"), mode=lambda: "off")
 
 
 def at() -> datetime:

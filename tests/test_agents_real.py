@@ -34,7 +34,7 @@ class Agent:
     async def start(self, model: FakeModel, *, session: str = "") -> Child:
         self.runs += 1
         run_dir = self.folder / f"run{self.runs}"
-        run_dir.mkdir()
+        (run_dir / "own").mkdir(parents=True)
         (run_dir / "prompt.md").write_text("Do it.\n")
         argv, stdin = invocation(
             self.runtime,

@@ -21,6 +21,7 @@ from factory.prompts import Brief
 from factory.records import CardKind
 from factory.settings import KEYS, NOT_YET
 from factory.unit import SPENDS, EndReason, UnitState
+from tests.floor import unconfined
 
 ROOT = Path(__file__).parent.parent
 CONVENTIONS = Path("conventions/README.md")
@@ -180,8 +181,10 @@ def test_the_comments_of_a_setup_script_are_documented() -> None:
 
 def test_every_variable_that_a_gate_finds_is_documented(tmp_path: Path) -> None:
     place, caches = environments.Place(tmp_path / "b1"), tmp_path / "caches"
-    place.venv.mkdir(parents=True)
-    around = environments.Environments(environ={}, root=tmp_path, caches=caches, logs=tmp_path, passed=tuple)
+    (place.venv / "bin").mkdir(parents=True)
+    around = environments.Environments(
+        environ={}, root=tmp_path, caches=caches, logs=tmp_path, passed=tuple, sandbox=unconfined()
+    )
 
     variables = around.variables(place, judging=True)
 

@@ -10,6 +10,7 @@ from anyio import to_thread
 
 from factory.environments import TAIL_BYTES, Environments, Place, Ready, SetupFailed, ports
 from factory.inference import Setup
+from tests.floor import unconfined
 from tests.git_repo import write
 
 BARE = ("{python}", "-I", "-m", "venv", "--without-pip", "{venv}")
@@ -30,6 +31,7 @@ class World:
             caches=folder / "caches",
             logs=folder / "judged",
             passed=lambda: self.passed,
+            sandbox=unconfined(),
         )
         self.place = self.at("b1")
 
@@ -39,11 +41,13 @@ class World:
         return place
 
     async def ready(self, setup: Setup, place: Place | None = None, *, verify: bool = True) -> Ready:
+        (place or self.place).keeps = setup.keeps
         made = await self.environments.ready(place or self.place, setup, verify=verify)
         assert isinstance(made, Ready), made
         return made
 
     async def refused(self, setup: Setup) -> SetupFailed:
+        self.place.keeps = setup.keeps
         failed = await self.environments.ready(self.place, setup)
         assert isinstance(failed, SetupFailed)
         assert not self.place.stamp.exists()
@@ -246,7 +250,7 @@ async def test_a_write_into_the_environment_is_seen_even_if_the_times_are_put_ba
     path.write_text("x = 2\n")
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
-    changed = await world.environments.changed(world.place, setup, ready)
+    changed = await world.environments.changed(world.place, ready)
 
     assert changed == [str(path)]
     assert (await world.ready(setup)).built
@@ -270,10 +274,10 @@ async def test_what_a_setup_makes_in_the_tree_belongs_to_the_environment_but_for
     ready = await world.ready(setup)
     write(world.place.tree, {"node_modules/.cache/x": "warm"})
 
-    assert await world.environments.changed(world.place, setup, ready) == []
+    assert await world.environments.changed(world.place, ready) == []
     assert not (world.place.tree / "node_modules/.cache").exists()
     write(world.place.tree, {"node_modules/b": ""})
-    assert await world.environments.changed(world.place, setup, ready) == [str(world.place.tree / "node_modules/b")]
+    assert await world.environments.changed(world.place, ready) == [str(world.place.tree / "node_modules/b")]
 
 
 async def test_links_that_a_candidate_puts_in_a_kept_path_have_nothing_removed_elsewhere(world: World) -> None:

@@ -17,10 +17,20 @@ from factory.git import Git
 from factory.inference import Gate, Rules, Setup, rules_of, wanted
 from factory.journal import Event
 from factory.records import Verdict
+from factory.sandbox import Sandbox
 from factory.settings import GateLimits
 from factory.workspaces import Bench, Benches
+from tests.floor import unconfined
 from tests.git_repo import commit, environment, git, make_repo
 from tests.memory_store import MemoryStore
+
+
+class Another(Sandbox):
+    """None, by another name."""
+
+    @property
+    def name(self) -> str:
+        return "another"
 
 
 class Court:
@@ -37,16 +47,13 @@ class Court:
             caches=folder / "work/caches",
             logs=folder / "judged",
             passed=tuple,
+            sandbox=unconfined(),
         )
         self.gates = self.courtroom()
 
-    def courtroom(self, sandbox: str = "off") -> Gates:
+    def courtroom(self) -> Gates:
         return Gates(
-            store=self.store,
-            environments=self.environments,
-            logs=self.folder / "judged",
-            limits=lambda: self.limits,
-            sandbox=sandbox,
+            store=self.store, environments=self.environments, logs=self.folder / "judged", limits=lambda: self.limits
         )
 
     def benches(self) -> Benches:
@@ -186,7 +193,7 @@ async def test_another_gate_text_tree_environment_or_sandbox_is_judged_anew(cour
     if change == "tree":
         court.change({"a.txt": "other\n"})
     if change == "sandbox":
-        court.gates = court.courtroom("auto")
+        court.environments.sandbox = Another(environ={}, hidden=(), objects=court.folder, mode=lambda: "off")
 
     await court.judge(rules)
 

@@ -1,6 +1,7 @@
 """Runtime files, the command lines they give, and what is read from the output of their agents."""
 
 import json
+import os
 import tomllib
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ from factory.runtime import (
     environment,
     find,
     invocation,
+    logins,
     parse_runtime,
     reset_time,
     selector,
@@ -202,7 +204,7 @@ def test_every_placeholder_is_filled_and_other_braces_stay(tmp_path: Path) -> No
     )
 
     assert called(runtime, tmp_path) == [
-        *("x", "Do it.", f"/work/{tmp_path}/outbox", str(tmp_path), "-c", 'a={b="c"}', "")
+        *("x", "Do it.", f"/work/{tmp_path}/outbox", f"{tmp_path}/own", "-c", 'a={b="c"}', "")
     ]
 
 
@@ -424,11 +426,41 @@ def test_the_report_that_a_program_leaves_at_its_end_is_read_as_an_event(tmp_pat
     report = {"info": info, "messages": [{"extra": reply}, {"extra": {}}, {"extra": reply}]}
 
     without = seen(shipped("mini"), tmp_path, "step 1")
-    (tmp_path / "report.json").write_text(json.dumps(report))
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/report.json").write_text(json.dumps(report))
     told = seen(shipped("mini"), tmp_path, "step 1")
 
     assert (without.good, told.good, told.result) == (False, True, "Fixed.")
     assert told.usage == Usage(20, 4, 0.5)
+
+
+def test_a_report_that_is_no_plain_file_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "elsewhere.json").write_text(json.dumps({"info": {"exit_status": "Submitted"}}))
+    (tmp_path / "own/report.json").symlink_to(tmp_path / "elsewhere.json")
+    linked = seen(shipped("mini"), tmp_path, "step 1")
+    (tmp_path / "own/report.json").unlink()
+    os.mkfifo(tmp_path / "own/report.json")
+    waiting = seen(shipped("mini"), tmp_path, "step 1")
+
+    assert (linked.good, waiting.good) == (False, False)
+
+
+@pytest.mark.parametrize("folder", ["/etc", "..", ".a/../../b", "$", ""])
+def test_a_login_folder_lies_in_home_or_below_a_variable(folder: str) -> None:
+    with pytest.raises(ConfigError, match="has to be a folder in HOME"):
+        written(f"command = ['x']\nhome = ['{folder}']")
+
+
+def test_login_folders_are_those_that_are_there(tmp_path: Path) -> None:
+    runtime = written("command = ['x']\nhome = ['.a', '.b', '$D/c', '$E', '$F']")
+    for name in ("user/.a", "data/c"):
+        (tmp_path / name).mkdir(parents=True)
+    environ = {"HOME": str(tmp_path / "user"), "D": str(tmp_path / "data"), "E": "relative", "F": ""}
+
+    found = logins(runtime, environ, Path("/home/own"))
+
+    assert found == {tmp_path / "user/.a": Path("/home/own/.a"), tmp_path / "data/c": tmp_path / "data/c"}
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,15 @@ def test_without_a_file_the_defaults_of_the_contract_are_in_force(file: Path) ->
         "agent": "",
         "fallback": (),
         "trunk": "",
-        "limits": {"attempts": 3, "minutes": 45, "first_event_s": 60, "silence_s": 480},
+        "limits": {
+            "attempts": 3,
+            "minutes": 45,
+            "first_event_s": 60,
+            "silence_s": 480,
+            "memory_gb": 0,
+            "processes": 1000,
+            "disk_gb": 20,
+        },
         "gates": {"benches": 2, "flaky_reruns": 1, "timeout_s": 0},
         "merge": {"judge": "tip", "batch": 32, "push": ""},
         "review": {"wip": 4},
@@ -204,18 +212,11 @@ def test_a_circle_of_agents_that_stand_in_for_each_other_is_refused(file: Path, 
         ("[merge]\nbatch = 8", "another size of landings (merge.batch)"),
         ("[merge]\npush = 'origin'", "landing by push (merge.push)"),
         ("[review]\nwip = 2", "another limit of waiting reviews (review.wip)"),
-        ("[sandbox]\nmode = 'required'", "a required sandbox (sandbox.mode)"),
         ("[notify]\nurls = ['NTFY_URL']", "notifications (notify.urls)"),
     ],
 )
 def test_what_no_release_has_built_is_refused_with_one_sentence(file: Path, text: str, what: str) -> None:
     assert refusal(file, text) == f"factory.toml line 2: not yet: {what}; leave the key out for now"
-
-
-def test_a_sandbox_may_be_switched_off(file: Path) -> None:
-    file.write_text("[sandbox]\nmode = 'off'")
-
-    assert load(file, {}).sandbox.mode == "off"
 
 
 def test_a_file_that_is_not_toml_says_where(file: Path) -> None:
@@ -249,7 +250,7 @@ def test_the_template_with_its_comment_signs_taken_off_is_valid_but_for_what_is_
 
     said = {key for key, (_, source) in explain(load(file, {})).items() if source != "default"}
 
-    assert said == KEYS.keys() - NOT_YET.keys() | {"sandbox.mode"}
+    assert said == KEYS.keys() - NOT_YET.keys()
 
 
 def test_every_key_has_a_meaning() -> None:

@@ -122,6 +122,8 @@ async def _look(top: Path, *, fix: bool) -> AsyncIterator[Finding]:
         with closing(SqliteStore(where.store, new=False)) as store:
             live = Live(settings=_settings(top), places=where, environ=environ)
             floor = assemble(store, live, repository, await make(repository, where.git, environ))
+            await floor.sandbox.look()
+            _tell(NOTE if floor.sandbox.says else OK, floor.sandbox.protections)
             strays = Strays(keeper=floor.keeper, trunk=floor.trunk, benches=floor.benches)
             if fix:
                 await floor.trunk.refresh()

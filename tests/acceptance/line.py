@@ -70,8 +70,15 @@ def files(**more: str) -> dict[str, str]:
 class Line:
     """The factory of one repository, and the daemon that runs it at present."""
 
-    def __init__(self, folder: Path, contents: Mapping[str, str] | None = None, *, name: str = "repo") -> None:
-        self.folder = folder
+    def __init__(
+        self,
+        folder: Path,
+        contents: Mapping[str, str] | None = None,
+        *,
+        name: str = "repo",
+        sandbox: str = "off",  # what an agent of a test does is to be seen, and lies in the test's own folder
+    ) -> None:
+        self.folder, self.environ = folder, {"FACTORY__SANDBOX__MODE": sandbox}
         self.root = folder / name
         if not self.root.exists():
             make_repo(self.root, contents if contents is not None else files())
@@ -89,7 +96,12 @@ class Line:
         """All that a daemon of the tests knows of this machine: where git and a shell are."""
         tools = [Path(found).parent for tool in ("git", "sh") if (found := shutil.which(tool))]
         path = os.pathsep.join(map(str, dict.fromkeys([self.bin, *tools, Path("/usr/bin"), Path("/bin")])))
-        return {"PATH": path, "HOME": str(self.home), "XDG_STATE_HOME": str(self.folder / "state"), "LANG": "C.UTF-8"}
+        return {
+            "PATH": path,
+            "HOME": str(self.home),
+            "XDG_STATE_HOME": str(self.folder / "state"),
+            "LANG": "C.UTF-8",
+        } | self.environ
 
     def start(self, **environ: str) -> "Line":
         """Start the daemon, and return when it is up."""
@@ -384,9 +396,11 @@ def _tells(entry: Entry, told: Mapping[str, object]) -> bool:
 
 
 @contextmanager
-def line_in(folder: Path, contents: Mapping[str, str] | None = None, **environ: str) -> Iterator[Line]:
+def line_in(
+    folder: Path, contents: Mapping[str, str] | None = None, *, sandbox: str = "off", **environ: str
+) -> Iterator[Line]:
     """A line whose daemon runs until the end of the block."""
-    line = Line(folder, contents)
+    line = Line(folder, contents, sandbox=sandbox)
     try:
         yield line.start(**environ)
     finally:

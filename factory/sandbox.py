@@ -1,0 +1,196 @@
+"""What a command may see and change: bubblewrap on Linux, where a trial shows that it works.
+
+Invariant: in it nothing of the user's HOME, repository or other workspaces is to be seen but what is named here, all
+else of the disk is read-only, and no process outside can be seen; where it is off, `says` tells so.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from factory import process
+from factory.errors import ConfigError
+
+HIDDEN = ("/home", "/root", "/tmp", "/var/tmp", "/run", "/mnt", "/media")
+# Programs of a user's own, by the variable that tells where they are and where they are without it.
+TOOLCHAINS = {
+    "RUSTUP_HOME": ".rustup",
+    "PYENV_ROOT": ".pyenv",
+    "VOLTA_HOME": ".volta",
+    "ASDF_DATA_DIR": ".asdf",
+    "NVM_DIR": ".nvm",
+    "UV_PYTHON_INSTALL_DIR": ".local/share/uv/python",
+}
+SCRATCH_BYTES = 512 << 20  # of /tmp, which is memory, beside TMPDIR, which is disk
+_KERNEL = ("sys", "sysrq-trigger", "irq", "bus", "fs")  # of /proc: root without a capability may write to them
+_BARE = (".local", ".cargo", ".config", "share")  # no prefix of one program: much else lies beside its `bin`
+_TRIAL_SECONDS = 10.0
+_OFF = "agents and gates run as you, with your rights"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confines:
+    """What one command may see of what is hidden: folders and files that are there."""
+
+    writes: tuple[Path, ...] = ()
+    reads: tuple[Path, ...] = ()
+    scratch: tuple[Path, ...] = ()  # it may write there, and what it writes is gone when it has ended
+    shared: Mapping[Path, Path] = field(default_factory=dict)  # written through: where it lies → where it is seen
+    network: bool = True
+
+
+class Sandbox:
+    """Confines commands. `hidden`: the factory's and the user's own folders; `objects`: what workspaces borrow."""
+
+    def __init__(
+        self, *, environ: Mapping[str, str], hidden: Sequence[Path], objects: Path, mode: Callable[[], str]
+    ) -> None:
+        self._environ, self._objects, self._mode = environ, objects, mode
+        self._home = Path(environ.get("HOME") or os.path.expanduser("~")).resolve()  # noqa: PTH111
+        self._private = [self._home, *(path.resolve() for path in hidden)]
+        self._program = shutil.which("bwrap", path=environ.get("PATH", os.defpath)) or ""
+        self._why, self._overlays = "it was not tried yet", False
+        self._known: dict[tuple[str, tuple[int, ...]], list[Path]] = {}
+
+    async def look(self) -> None:
+        """Try it: what is installed need not work (a container, a kernel without user namespaces)."""
+        self._why, self._overlays = "bubblewrap is not installed", False
+        if not self._program:
+            return
+        overlay = ["--overlay-src", str(self._private[-1]), "--tmp-overlay", str(self._private[-1])]
+        self._overlays = not await self._tried(overlay)
+        self._why = "" if self._overlays else await self._tried([])
+
+    async def _tried(self, more: Sequence[str]) -> str:
+        argv = [self._program, *self._base(network=False), *more, "--", "true"]
+        env = {"PATH": self._environ.get("PATH", os.defpath)}
+        tried = await process.run(argv, env=env, seconds=_TRIAL_SECONDS)
+        last = tried.err.decode(errors="replace").strip().splitlines()[-1:]
+        return f"bubblewrap does not work here ({last[0] if last else f'exit {tried.code}'})" if tried.code else ""
+
+    @property
+    def on(self) -> bool:
+        """Whether commands are confined now."""
+        return self._mode() != "off" and not self._why
+
+    @property
+    def name(self) -> str:
+        """What confines, as part of a verdict's key."""
+        return "bwrap" if self.on else "off"
+
+    @property
+    def says(self) -> str:
+        """What a person has to know on every screen; empty where all is confined."""
+        if self.on:
+            return ""
+        return f"unsandboxed: {_OFF}" if self._mode() == "off" else f"unsandboxed, {self._why}: {_OFF}"
+
+    @property
+    def protections(self) -> str:
+        """What is really on, in one line."""
+        kept = "" if self._overlays else "; without overlays: what gates change is compared afterwards"
+        return self.says or f"sandbox: bubblewrap, files, processes and terminal apart, network open{kept}"
+
+    def check(self, mode: str) -> None:
+        """Raise ConfigError where the settings require what does not work."""
+        if mode == "required" and self._why:
+            raise ConfigError(f'sandbox.mode is "required", but {self._why}. Install bubblewrap, or set it to "auto".')
+
+    def confined(self, argv: Sequence[str], env: Mapping[str, str], confines: Confines) -> tuple[str, ...]:
+        """The words to put before a command line so that it runs confined; none where the sandbox is off."""
+        if not self.on:
+            return ()
+        shown = [*self._tools(env), *self._own(Path(argv[0]) if argv[0][:1] == "/" else None), *self._borrowed()]
+        options = list(self._base(network=confines.network))
+        reads = _sorted(map(_placed, [*shown, *confines.reads]))
+        for at, path in enumerate(reads):
+            if not any(Path(path).is_relative_to(each) for each in reads[:at]):
+                options += ["--ro-bind", path, path]
+        for path in _sorted(each.resolve() for each in confines.writes):
+            options += ["--bind", path, path]
+        for path in _sorted(each.resolve() for each in confines.scratch):
+            options += ["--overlay-src", path, "--tmp-overlay", path] if self._overlays else ["--bind", path, path]
+        for source, seen in confines.shared.items():
+            options += ["--bind", str(source.resolve()), str(seen.resolve())]
+        return (self._program, *options, "--")
+
+    def is_hidden(self, path: Path) -> bool:
+        """Whether nothing of it is to be seen unless it is named."""
+        return self._lies_hidden(path.resolve())
+
+    def _lies_hidden(self, path: Path) -> bool:
+        return any(path.is_relative_to(each) for each in (*map(Path, HIDDEN), *self._private))
+
+    def _base(self, *, network: bool) -> Iterator[str]:
+        yield from ("--die-with-parent", "--unshare-user", "--unshare-pid", "--unshare-ipc", "--cap-drop", "ALL")
+        yield from () if network else ("--unshare-net",)
+        yield from ("--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc")
+        for name in _KERNEL:
+            yield from ("--ro-bind-try", f"/proc/{name}", f"/proc/{name}")
+        hidden = list[Path]()
+        for path in sorted({each.resolve() for each in (*map(Path, HIDDEN), *self._private)}):
+            if path.is_dir() and not any(path.is_relative_to(each) for each in hidden):
+                hidden.append(path)
+                yield from ("--size", str(SCRATCH_BYTES if path.name == "tmp" else 1 << 20), "--tmpfs", str(path))
+        if self.is_hidden(resolver := Path("/etc/resolv.conf").resolve()):
+            yield from ("--ro-bind-try", str(resolver), str(resolver))
+
+    # ── the user's programs in what is hidden ──
+
+    def _borrowed(self) -> Iterator[Path]:
+        """The object folders that workspaces and benches borrow from."""
+        yield self._objects
+        with suppress(OSError):
+            yield from map(Path, (self._objects / "info/alternates").read_text().splitlines())
+
+    def _tools(self, env: Mapping[str, str]) -> list[Path]:
+        """What of the hidden the programs on PATH consist of, with the toolchains that `env` names."""
+        path = env.get("PATH", os.defpath)
+        folders = [Path(each) for each in path.split(os.pathsep) if each[:1] == "/" and os.path.isdir(each)]  # noqa: PTH112
+        key = (path, tuple(folder.stat().st_mtime_ns for folder in folders))
+        if key not in self._known:
+            self._known = {key: self._own(*folders, *(link for folder in folders for link in _links(folder)))}
+        named = (Path(env[name]) for name in TOOLCHAINS if name in env)
+        return [*self._known[key], *(path for path in named if path.is_dir())]
+
+    def _own(self, *begin: Path | None) -> list[Path]:
+        """What of the hidden these folders and programs consist of: their prefixes, and those that they lead to."""
+        left, found = [path for path in begin if path], list[Path]()
+        for path in map(_placed, left):  # grows while it is walked
+            if path.is_symlink():
+                left.append(path.parent / path.readlink())
+            if not self._lies_hidden(path) or not path.exists() or any(path.is_relative_to(each) for each in found):
+                continue
+            shown = self._prefix(path)
+            found.append(shown)
+            with suppress(OSError):  # a venv's Python is elsewhere
+                lines = (shown / "pyvenv.cfg").read_text().splitlines()
+                left += [Path(line.partition("=")[2].strip()) for line in lines if line.startswith("home ")]
+        return found
+
+    def _prefix(self, path: Path) -> Path:
+        """The folder that holds all of a program, or the path itself where that would show more than it."""
+        if "node_modules" in path.parts:
+            return Path(*path.parts[: path.parts.index("node_modules") + 1])
+        folder = path if path.is_dir() else path.parent
+        prefix = folder.parent if folder.name in ("bin", "shims") else folder
+        too_much = prefix.name in _BARE or any(each.is_relative_to(prefix) for each in self._private)
+        return path if too_much or not self._lies_hidden(prefix) or str(prefix) in HIDDEN else prefix
+
+
+def _placed(path: Path) -> Path:
+    """Where it lies; what it leads to, where it is a link, is another matter."""
+    return path.resolve() if path.is_dir() and not path.is_symlink() else path.parent.resolve() / path.name
+
+
+def _sorted(paths: Iterable[Path]) -> list[str]:
+    """Those that are there, what lies in another after it."""
+    return [str(path) for path in sorted(set(paths)) if path.exists()]
+
+
+def _links(folder: Path) -> Iterator[Path]:
+    with suppress(OSError):
+        yield from (Path(entry.path) for entry in os.scandir(folder) if entry.is_symlink())

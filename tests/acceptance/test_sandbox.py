@@ -1,0 +1,440 @@
+"""What agents, setups and gates can do, tried: with bubblewrap and without, judged from outside."""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from factory.records import CardKind, Verdict
+from factory.unit import UnitState
+from tests.acceptance.line import AGENT, RUNTIME, Line, files, line_in
+from tests.git_repo import git
+
+HOSTILE = Path(__file__).parent / "agents" / "hostile.py"
+ROLES = ("agent", "setup", "gate")
+NAPTIME = 86_399
+GATE = """\
+for each in checks/*.py; do
+    test ! -e "$each" || { python3 -I "$each" gate "$PWD/checks/targets.json"; exit 1; }
+done
+"""
+SETUP = """\
+# inputs: prepare/*
+for each in prepare/*.py; do
+    test ! -e "$each" || python3 -I "$each" setup "$PWD/prepare/targets.json"
+done
+"""
+CONFIG = 'agent = "hostile"\n[limits]\nattempts = 1\n[gates]\nflaky_reruns = 0\n'
+
+# What gets through with bubblewrap: the network is open, and a setup is there to make an environment.
+THROUGH = {"agent": {"reach_the_loopback"}, "setup": {"reach_the_loopback", "change_the_environment"}}
+THROUGH["gate"] = THROUGH["agent"]
+# What never does: nothing of these needs a sandbox.
+NEVER = {"read_a_variable_of_the_daemons", "outlive", "outlive_without_a_mark", "plant_a_submodule"}
+NEVER |= {"plant_a_hook", "plant_a_file_monitor", "plant_a_filter", "plant_a_diff_driver", "plant_hooks_elsewhere"}
+# What depends on the machine and on who runs it, where there is no sandbox.
+MAY = {"trace_a_stranger", "enter_the_daemons_namespace", "set_something_of_the_kernels", "reach_the_magic_keys"}
+MAY |= {"make_a_device", "write_to_the_system", "make_the_disk_writable", "change_the_environment"}
+MAY |= {"poison_the_caches", "poison_its_own_cache", "read_the_daemons_memory"}
+
+
+def bubblewrap() -> bool:
+    """Whether it works on this machine."""
+    argv = ["bwrap", "--unshare-user", "--unshare-pid", "--ro-bind", "/", "/", "true"]
+    return bool(shutil.which("bwrap")) and subprocess.run(argv, capture_output=True).returncode == 0
+
+
+confined = pytest.mark.skipif(not bubblewrap(), reason="bubblewrap is not installed, or does not work here")
+MODES = [pytest.param("required", marks=confined), "off"]
+
+
+def on_path(line: Line) -> None:
+    """Let the line find this Python, wherever it lies, by its real name."""
+    line.environ["PATH"] = os.pathsep.join([line.environment()["PATH"], str(Path(sys.base_prefix) / "bin")])
+
+
+@dataclass
+class Attacked:
+    """What came of all attacks in one mode: role → name → whether it got through, with what the attacker said."""
+
+    line: Line
+    got: dict[str, dict[str, bool]]
+    said: dict[str, dict[str, str]]
+
+
+@pytest.fixture(scope="module", params=MODES)
+def attacked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attacked]:
+    """A line whose agent is hostile, and leaves its attacks to setup and gate as well."""
+    folder = tmp_path_factory.mktemp("hostile")
+    targets = folder / "targets.json"
+    contents = {
+        "conventions/gates/10-check.sh": GATE,
+        "conventions/workspace/setup.sh": SETUP,
+        "conventions/runtimes/hostile.toml": f'command = ["python3", "-I", "{HOSTILE}", "agent", "{targets}"]\n',
+        "factory.toml": CONFIG,
+        "requirements.txt": "",
+        "a.txt": "a\n",
+    }
+    line = Line(folder, contents, sandbox=request.param)
+    on_path(line)
+    with closing(socket.create_server(("127.0.0.1", 0))) as tcp, closing(socket.socket(socket.AF_UNIX)) as unix:
+        unix.bind(str(folder / "socket"))
+        unix.listen()
+        stranger = subprocess.Popen(["sleep", "600"])
+        try:
+            line.start(SECRET_OF_THE_DAEMON="secret")
+            targets.write_text(json.dumps(furnish(line, stranger.pid, tcp.getsockname()[1])))
+            line.drop_text("attack", "Attack.\n")
+            line.unit("attack", UnitState.HELD)
+            said = {role: told(line, role) for role in ROLES}
+            yield Attacked(line, {role: outcome(line, role, said[role]) for role in ROLES}, said)
+        finally:
+            stranger.kill()
+            stranger.wait()
+            line.close()
+
+
+def furnish(line: Line, stranger: int, port: int) -> dict[str, object]:
+    """Lay out what is to be attacked."""
+    secrets = [line.home / ".ssh/id", line.root / "uncommitted.txt", line.folder / "other/secret"]
+    work = line.places.work
+    secrets += [work / "workspaces/w9/tree/secret", work / "benches/b9/tree/secret", work / "homes/w9-other/secret"]
+    secrets += [line.places.run_dir("other", 1) / "output.log"]
+    for path in secrets:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("secret\n")
+    for path in (line.home / "linked", line.root / ".git/hooks", line.folder / "sprung"):
+        path.mkdir(exist_ok=True)
+    return {
+        "home": str(line.home),
+        "root": str(line.root),
+        "work": str(work),
+        "other": str(line.folder / "other"),
+        "sprung": str(line.folder / "sprung"),
+        "socket": str(line.folder / "socket"),
+        "object": git(line.root, "hash-object", "-w", "uncommitted.txt"),
+        "commit": line.begin,
+        "pid": line.daemon.pid if line.daemon else 0,
+        "stranger": stranger,
+        "port": port,
+        "naptime": NAPTIME,
+    }
+
+
+def told(line: Line, role: str) -> dict[str, str]:
+    """What the attacker says of each of its attacks."""
+    judged = line.places.judged
+    logs = {
+        "agent": [line.places.run_dir("attack", 1) / "output.log"],
+        "setup": sorted(judged.glob("b*-setup/output.log")),
+        "gate": sorted(judged.glob("b*-10-check/output.log")),
+    }
+    lines = "".join(path.read_text() for path in logs[role]).splitlines()
+    return {found[2]: found[1] for each in lines if (found := re.match(r"((?:got|not) (\w+).*)", each))}
+
+
+def outcome(line: Line, role: str, said: dict[str, str]) -> dict[str, bool]:
+    """What really came of them: what could leave something is looked for where that would lie."""
+    known = {name: sentence.startswith("got ") for name, sentence in said.items()}
+    work, own = line.places.work, line.places.git
+    folders = {
+        "write_to_the_users_home": line.home,
+        "write_to_the_checkout": line.root,
+        "write_a_hook_of_the_users": line.root / ".git/hooks",
+        "write_to_the_inbox": line.root / "inbox",
+        "write_beside_the_store": line.places.home,
+        "write_objects_of_the_factory": own / "objects/info",
+        "write_to_another_workspace": work / "workspaces/w9/tree",
+        "write_to_another_bench": work / "benches/b9/tree",
+        "write_to_tmp": line.folder / "other",
+        "write_through_a_link": line.home / "linked",
+        "write_beside_its_own_tree": work / ("workspaces/w1" if role == "agent" else "benches/b1"),
+        "change_the_environment": work / "benches/b1/venv/bin",
+    }
+    planted = {name: (folder / f"planted-by-{role}").exists() for name, folder in folders.items()}
+    caches = {path.relative_to(work / "caches").parts[0] for path in work.glob(f"caches/*/*/planted-by-{role}")}
+    planted["poison_the_caches"] = bool(caches - {"workspaces"})  # those of benches and gates
+    planted["poison_its_own_cache"] = bool(caches - {"workspaces"})
+    planted["write_the_users_git_config"] = f"by-{role}" in (line.root / ".git/config").read_text()
+    users, factorys = (git(at, "for-each-ref", "--format=%(refname)") for at in (line.root, own))
+    planted["move_a_ref_of_the_users"] = f"moved-{role}" in users
+    planted["push_to_the_users_repository"] = f"pushed-{role}" in users
+    planted["move_a_ref_of_the_factorys"] = f"refs/planted/{role}" in factorys
+    sprung = {path.name for path in (line.folder / "sprung").iterdir()}
+    traps = {"hook": "plant_a_hook", "monitor": "plant_a_file_monitor", "filter": "plant_a_filter"}
+    traps |= {"differ": "plant_a_diff_driver", "hookspath": "plant_hooks_elsewhere", "submodule": "plant_a_submodule"}
+    planted |= {name: bool(sprung & {trap, f"{trap}-{role}"}) for trap, name in traps.items()}
+    planted["outlive"] = planted["outlive_without_a_mark"] = sleepers()
+    return known | {name: there for name, there in planted.items() if name in known}
+
+
+def sleepers() -> bool:
+    """Whether anything sleeps that an attack began."""
+    sought = f"sleep\0{NAPTIME}.".encode()
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            found.append(path.read_bytes().startswith(sought))
+        except OSError:
+            continue
+    return any(found)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_what_gets_through(attacked: Attacked, role: str) -> None:
+    tried = set(re.findall(r"^@attack\ndef (\w+)", HOSTILE.read_text(), re.MULTILINE))
+    got = {name for name, through in attacked.got[role].items() if through}
+
+    assert attacked.got[role].keys() == tried
+    assert len(tried) >= 40
+    if attacked.line.environ["FACTORY__SANDBOX__MODE"] == "off":
+        assert tried - NEVER - MAY <= got <= tried - NEVER, attacked.said[role]
+    else:
+        assert got == THROUGH[role], [attacked.said[role][name] for name in got]
+
+
+def test_what_is_on_is_said(attacked: Attacked) -> None:
+    on = attacked.line.environ["FACTORY__SANDBOX__MODE"] != "off"
+
+    assert attacked.line.fact("sandbox")["mode"] == ("bwrap" if on else "off")
+    assert ("! unsandboxed" in attacked.line.factory("status")[1]) is not on
+
+
+# ── one line, confined ──
+
+
+@pytest.fixture(scope="module")
+def shut(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
+    """A confined line with scripted agents."""
+    folder = tmp_path_factory.mktemp("shut")
+    contents = files(factory__toml="") | {
+        "factory.toml": 'agent = "scripted"\nworkers = 1\n[limits]\nattempts = 1\n',
+        "conventions/runtimes/alone.toml": RUNTIME.format(python=sys.executable, agent=AGENT) + 'network = "none"\n',
+        "conventions/runtimes/member.toml": RUNTIME.format(python=sys.executable, agent=AGENT)
+        + 'home = [".member", "$MEMBER_HOME", ".absent"]\nenv = ["MEMBER_*", "XDG_*", "A_FILE"]\n',
+    }
+    line = Line(folder, contents, sandbox="required")
+    for name in ("home/.member", "elsewhere/member"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "token").write_text("1")
+    (folder / "certificate").write_text("c")
+    elsewhere = {"MEMBER_HOME": str(folder / "elsewhere/member"), "A_FILE": str(folder / "certificate")}
+    try:
+        yield line.start(**elsewhere, XDG_DATA_HOME=str(folder / "home/.data"))
+    finally:
+        line.close()
+
+
+@confined
+def test_a_login_that_is_replaced_is_the_user_s_and_all_else_of_its_home_is_its_own(shut: Line) -> None:
+    code = """
+        home = Path.home()
+        for folder in (home / ".member", Path(os.environ["MEMBER_HOME"])):
+            (folder / "new").write_text(str(int((folder / "token").read_text()) + 1))
+            (folder / "new").replace(folder / "token")
+        assert Path(os.environ["A_FILE"]).read_text() == "c"
+        assert "XDG_DATA_HOME" not in os.environ
+        seen = home / "seen"
+        seen.write_text(seen.read_text() + "+" if seen.exists() else "+")
+        write(f"seen-{attempt}-{len(seen.read_text())}.txt", "x")
+    """
+    shut.drop("first", code, agent="member")
+    shut.unit("first")
+    shut.drop("second", code, agent="member")
+    shut.unit("second")
+
+    assert [(shut.folder / name / "token").read_text() for name in ("home/.member", "elsewhere/member")] == ["3", "3"]
+    assert sorted(path.name for path in shut.root.glob("seen-*")) == ["seen-1-1.txt", "seen-1-2.txt"]
+    assert not (shut.home / "seen").exists()
+    assert not (shut.home / ".absent").exists()
+
+
+@confined
+def test_a_link_that_an_agent_leaves_in_place_of_a_login_leads_nowhere(shut: Line) -> None:
+    victim = shut.home / "victim"
+    victim.mkdir()
+    shut.drop(
+        "links", f"Path.home().joinpath('.absent').symlink_to({str(victim)!r}); write('l.txt', 'x')", agent="member"
+    )
+    shut.unit("links")
+    (shut.home / ".absent").mkdir()
+    shut.drop("follows", "(Path.home() / '.absent/x').write_text('x'); write('f.txt', 'x')", agent="member")
+    shut.unit("follows")
+
+    assert [path.name for path in (shut.home / ".absent").iterdir()] == ["x"]
+    assert list(victim.iterdir()) == []
+
+
+@confined
+def test_without_a_network_nothing_is_reached(shut: Line) -> None:
+    code = "import socket; socket.create_connection(('127.0.0.1', {port}), timeout=2); write('{name}.txt', 'x')"
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        port = listener.getsockname()[1]
+        shut.drop("open", code.format(port=port, name="open"))
+        shut.drop("alone", code.format(port=port, name="alone"), agent="alone")
+        shut.unit("open")
+        held = shut.unit("alone", UnitState.HELD)
+
+    assert shut.attempts(held.id) == ["crashed"]
+    shut.answer(shut.card(CardKind.ATTEMPTS_EXHAUSTED), "Cancel")
+
+
+@confined
+def test_its_stop_signal_reaches_a_confined_agent(shut: Line) -> None:
+    code = """
+        import signal
+        def leave_in_order(*_):
+            write("last.txt", "tidy")
+            sys.exit(0)
+        signal.signal(signal.SIGTERM, leave_in_order)
+        print("ready", flush=True)
+        time.sleep(30)
+    """
+    shut.drop("orderly", code)
+    log = shut.places.run_dir("orderly", 1) / "output.log"
+    shut.until("it is ready", lambda: log.exists() and "ready" in log.read_text())
+    assert shut.factory("cancel", "orderly")[0] == 0
+    shut.unit("orderly", UnitState.CANCELLED)
+    shut.until("its end is on record", lambda: shut.attempts("orderly") == ["cancelled"])
+
+    assert shut.git("--git-dir", str(shut.places.git), "show", "refs/factory/attempts/orderly/1:last.txt") == "tidy"
+
+
+@confined
+def test_a_program_that_is_not_there_is_as_little_there_when_confined(shut: Line) -> None:
+    shut.drop_text("no-shell", "---\nrun: no-such-program-anywhere\n---\nx\n")
+    shut.unit("no-shell", UnitState.HELD)
+
+    assert "not found" in (shut.places.run_dir("no-shell", 1) / "output.log").read_text()
+    shut.answer(shut.card(CardKind.ATTEMPTS_EXHAUSTED), "Cancel")
+
+
+@confined
+def test_a_command_that_cannot_be_confined_has_no_verdict(tmp_path: Path) -> None:
+    """What says that is bubblewrap's own line: it must not be taken for the gate's."""
+    with line_in(tmp_path, sandbox="auto") as line:
+        assert line.fact("sandbox")["mode"] == "bwrap"
+        (line.folder / "state/factoryd").chmod(0o700)
+        real = shutil.which("bwrap")
+        (line.bin / "bwrap").write_text(
+            f'#!/bin/sh\ncase "$*" in *caches/gates*) echo \'bwrap: no\'; exit 1;; esac\nexec {real} "$@"\n'
+        )
+        (line.bin / "bwrap").chmod(0o755)
+        line.stop()
+        line.start()
+        line.drop("one", "write('one.txt', 'x')")
+        card = line.card(CardKind.SETUP)
+        line.unit("one", UnitState.QUEUED)
+
+    assert "no verdict" in card.question
+
+
+@confined
+def test_what_a_gate_writes_into_its_environment_is_gone(tmp_path: Path) -> None:
+    gate = '#!/bin/sh\ntest ! -e "$VIRTUAL_ENV/bin/left" && touch "$VIRTUAL_ENV/bin/left" node_modules/left\n'
+    contents = files() | {
+        "requirements.txt": "",
+        "conventions/gates/10-whole.sh": gate,
+        "conventions/workspace/setup.sh": "# keeps: node_modules\nmkdir node_modules\n",
+        "conventions/runtimes/scripted.toml": RUNTIME.format(python=sys.executable, agent=AGENT),
+    }
+    line = Line(tmp_path, contents, sandbox="required")
+    on_path(line)
+    try:
+        line.start()
+        for name in ("one", "two"):
+            line.drop(name, f"write('{name}.txt', 'x')")
+            line.unit(name)
+        assert not list(line.places.work.glob("benches/*/venv/bin/left"))
+        assert not list(line.places.work.glob("benches/*/tree/node_modules/left"))
+    finally:
+        line.close()
+
+
+# ── where it does not work ──
+
+
+def test_a_sandbox_that_does_not_work_is_said_and_one_that_is_required_refuses_to_start(tmp_path: Path) -> None:
+    line = Line(tmp_path, sandbox="required")
+    (line.bin / "bwrap").write_text("#!/bin/sh\necho 'No permissions to create a namespace' >&2\nexit 1\n")
+    (line.bin / "bwrap").chmod(0o755)
+    try:
+        code, said = line.refused()
+        line.environ["FACTORY__SANDBOX__MODE"] = "auto"
+        line.start()
+        says = line.fact("sandbox")["says"]
+        line.environ.pop("FACTORY__SANDBOX__MODE")
+        line.stop()
+        line.start()
+        line.configure(f"{CONFIG}[sandbox]\nmode = 'required'\n")
+        card = line.card(CardKind.CONFIG)
+    finally:
+        line.close()
+
+    assert code == 2
+    assert 'sandbox.mode is "required", but bubblewrap does not work here (No permissions to create a' in said
+    assert says.startswith("unsandboxed, bubblewrap does not work here (No permissions")
+    assert 'sandbox.mode is "required"' in card.question + card.evidence
+
+
+# ── limits ──
+
+USES = {
+    "memory": ("x = bytearray(400_000_000); time.sleep(30)", "GB of memory, of 0.2 allowed"),
+    "disk": ("for n in range(30): write(f'{n}.bin', 'x' * 10_000_000)\ntime.sleep(30)", "GB of disk, of 0.1 allowed"),
+    "processes": (
+        "import subprocess; all = [subprocess.Popen(['sleep', '30']) for _ in range(150)]; time.sleep(30)",
+        "processes, of 60 allowed",
+    ),
+}
+
+
+@pytest.fixture(scope="module", params=MODES)
+def narrow(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
+    """A line with little room."""
+    limits = "attempts = 1\nmemory_gb = 0.2\ndisk_gb = 0.1\nprocesses = 60\n"
+    contents = files(factory__toml="") | {"factory.toml": f'agent = "scripted"\n[limits]\n{limits}'}
+    with line_in(tmp_path_factory.mktemp("narrow"), contents, sandbox=request.param) as line:
+        yield line
+
+
+@pytest.mark.parametrize("what", USES)
+def test_who_uses_too_much_is_ended_and_told_so(narrow: Line, what: str) -> None:
+    code, why = USES[what]
+    narrow.drop(what, code)
+    held = narrow.unit(what, UnitState.HELD)
+    attempt = narrow.attempt(what)
+
+    assert narrow.attempts(held.id) == ["crashed"]
+    assert re.fullmatch(rf"it used too much and was ended \([\d.]+ {re.escape(why)}\)", attempt.detail)
+    assert attempt.end
+    assert (attempt.end - attempt.start).total_seconds() < 15
+    narrow.factory("cancel", what)
+
+
+def test_a_file_that_is_too_large_is_not_written(narrow: Line) -> None:
+    narrow.drop("large", "with open('large', 'wb') as f: f.truncate(150_000_000)")
+    narrow.unit("large", UnitState.HELD)
+
+    assert "File too large" in (narrow.places.run_dir("large", 1) / "output.log").read_text()
+    narrow.factory("cancel", "large")
+
+
+def test_a_gate_that_uses_too_much_is_red_and_says_why(narrow: Line) -> None:
+    narrow.commit(
+        {"conventions/gates/20-hungry.sh": "test ! -e hungry || tail -c 400000000 /dev/zero | tail | sleep 30\n"}
+    )
+    narrow.drop("hungry", "write('hungry', 'x')")
+    narrow.unit("hungry", UnitState.HELD)
+
+    (verdict,) = [each for each in narrow.store.select(Verdict, gate="20-hungry") if not each.ok]
+    assert "[ended: it uses too much: " in verdict.tail
