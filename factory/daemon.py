@@ -147,7 +147,7 @@ async def _look_at_desk(floor: Floor, config: "_Config") -> float:
     if scan.accepted:
         floor.live.pool.ring()
     floor.warnings["inbox"] = scan.warnings
-    names = sorted(path.name for path in (floor.live.places.inbox / "rejected").glob("*.error.txt"))
+    names = floor.intake.refused()
     more = [f"and {len(names) - 5} more in inbox/rejected/"] if len(names) > 5 else []
     floor.warnings["rejected"] = [*(f"not accepted: inbox/rejected/{name} says why" for name in names[:5]), *more]
     _tell_inferred(floor)

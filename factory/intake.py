@@ -243,6 +243,11 @@ class Intake:
         settled = next(iter(scheduling.settle([unit], known, now=now)), unit)
         return unit if settled.state is UnitState.HELD else settled  # the pool holds it, with a card
 
+    def refused(self) -> list[str]:
+        """The notes on files in rejected/; one whose file was taken back or deleted is of the past."""
+        notes = (self._inbox / "rejected").glob("*.error.txt")
+        return sorted(note.name for note in notes if os.path.lexists(note.with_name(note.name[: -len(".error.txt")])))
+
     def _reject(self, path: Path, name: str, error: TaskFileError, now: datetime) -> None:
         whole = Path(name)
         names = chain([name], (f"{whole.stem}-{number}{whole.suffix}" for number in count(2)))

@@ -550,9 +550,11 @@ async def test_a_mended_file_is_accepted(floor: Floor) -> None:
     await floor.scan()
     rejected = floor.inbox / "rejected" / "a.md"
     rejected.write_text("---\npriority: 1\n---\n# A\n")
+    assert floor.intake.refused() == ["a.md.error.txt"]
     rejected.rename(floor.inbox / "a.md")
 
     assert (await floor.scan()).accepted == ["a"]
+    assert floor.intake.refused() == []
 
 
 async def test_symlinks_and_special_files_are_refused_and_not_followed(floor: Floor) -> None:
