@@ -10,6 +10,7 @@ from factory.records import Verdict
 from factory.unit import EndReason
 
 LIMIT = 16 * 1024
+SHORT = 2048  # bytes of outputs that are never cut, whatever else is told
 AROUND = 12  # lines shown from the first failure on
 
 _COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -29,7 +30,9 @@ def digest(
     """
     head = [f"The attempt ended: {reason}.", *([detail] if detail else []), *notes]
     for verdict in red:
-        head += ["", f"Gate {verdict.gate} is red. To see it: {verdict.command}", *first_failure(verdict.tail)]
+        whole = len(verdict.tail.encode()) * len(red) < SHORT  # it is read below
+        first = [] if whole else first_failure(verdict.tail)
+        head += ["", f"Gate {verdict.gate} is red. To see it: {verdict.command}", *first]
     ends = [(f"The end of {verdict.gate}'s output:", verdict.tail) for verdict in red]
     ends += [("The attempt's last words:", said)] if said.strip() else []
     text = "\n".join(head).encode()[: LIMIT // 2].decode(errors="ignore")

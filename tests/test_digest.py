@@ -17,7 +17,8 @@ def red(gate: str, tail: str) -> Verdict:
 
 
 def test_the_digest_of_a_red_gate_has_the_first_failure_the_command_and_the_tail() -> None:
-    tail = "collected 2\nE   assert 1 == 2\na.py:3: AssertionError\n1 failed\n"
+    dots = "." * 2048
+    tail = f"collected 2\nE   assert 1 == 2\na.py:3: AssertionError\n1 failed\n{dots}"
 
     text = digest(EndReason.GATE_RED, red=[red("test", tail)])
 
@@ -25,10 +26,19 @@ def test_the_digest_of_a_red_gate_has_the_first_failure_the_command_and_the_tail
         "The attempt ended: gate_red.\n"
         "\n"
         "Gate test is red. To see it: make test\n"
-        "E   assert 1 == 2\na.py:3: AssertionError\n1 failed\n"
+        f"E   assert 1 == 2\na.py:3: AssertionError\n1 failed\n{dots[:400]}\n"
         "\n"
         "The end of test's output:\n"
-        "collected 2\nE   assert 1 == 2\na.py:3: AssertionError\n1 failed"
+        f"collected 2\nE   assert 1 == 2\na.py:3: AssertionError\n1 failed\n{dots}"
+    )
+
+
+def test_a_short_output_is_told_once() -> None:
+    text = digest(EndReason.GATE_RED, red=[red("test", "collected 2\nE   assert 1 == 2\n")])
+
+    assert text == (
+        "The attempt ended: gate_red.\n\nGate test is red. To see it: make test\n\n"
+        "The end of test's output:\ncollected 2\nE   assert 1 == 2"
     )
 
 
