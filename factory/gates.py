@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import anyio
 from anyio import to_thread
@@ -238,9 +239,9 @@ class Gates:
     def _tell(self, case: Case, verdict: Verdict, at: datetime, *, cached: bool) -> None:
         """Journal a verdict; one that was taken from the store only for the unit that it was taken for."""
         if case.unit or not cached:
-            self._store.write(
-                Event.VERDICT_GIVEN, verdict, now=at, unit=case.unit, gate=verdict.gate, ok=verdict.ok, cached=cached
-            )
+            told: dict[str, Any] = {"gate": verdict.gate, "ok": verdict.ok, "cached": cached}
+            told |= {} if case.reruns else {"before": True}  # asked without the change, where it must fail
+            self._store.write(Event.VERDICT_GIVEN, verdict, now=at, unit=case.unit, **told)
 
 
 def _odd(trials: Sequence[Trial]) -> Judgement | None:

@@ -56,13 +56,17 @@ def test_a_landing_is_told_once_with_short_hashes_and_lists_as_words(
     line.store.write(Event.UNIT_LANDED, now=NOW, unit="fix-login", attempt=2, commit="b" * 40)
     line.store.write(Event.LANDING_CLOSED, now=NOW, outcome="Landed")
     line.store.write(Event.VERDICT_GIVEN, now=NOW, unit="other", gate="test", ok=True, cached=False)
+    line.store.write(Event.VERDICT_GIVEN, now=NOW, unit="other", gate="accept: x", ok=False, cached=False, before=True)
+    line.store.write(Event.REQUEST_DONE, now=NOW, request=1, kind="answer", outcome="other: cancelled")
     line.store.write(Event.CONFIG_CHANGED, now=NOW, keys=["workers", "agent"])
 
     factory(["log"])
 
-    assert lines_of(capsys.readouterr().out)[-3:] == [
+    assert lines_of(capsys.readouterr().out)[-5:] == [
         f"fix-login: landed as {'b' * 10}",
         "other: test is green",
+        "other: accept: x is red without the change",
+        "by factory answer: other: cancelled",
         "config changed: keys workers, agent",
     ]
 

@@ -328,6 +328,8 @@ async def test_accept_commands_fail_before_and_pass_after_ahead_of_the_gates(cou
 
     assert (before.answer, [verdict.ok for verdict in before.verdicts]) == (Answer.RED, [False, False])
     assert after.answer is Answer.GREEN
+    given = [entry.detail for entry in court.store.journal() if entry.event is Event.VERDICT_GIVEN]
+    assert [told.get("before", False) for told in given] == [True, True, False, False, False]
     names = [verdict.gate for verdict in after.verdicts]
     assert names == ["accept: grep -q fixed a.txt", "accept: test -f b.txt", "10-test"]
 

@@ -46,6 +46,7 @@ _SAYS = {  # an event as a person says it; one that is not here is told by its o
     "card.raised": "{card} asks ({kind}): {question}",
     "card.answered": "{card} was answered: {answer}",
     "card.closed": "{card} is closed: {why}",
+    "request.done": "by factory {kind}: {outcome}",
     "trunk.judged": "trunk at {commit}: {state}",
     "trunk.moved": "trunk was moved by others from {was} to {to}",
 }
@@ -133,7 +134,8 @@ def _sentence(entry: Json) -> str:
     if form := _SAYS.get(entry["event"]):
         plain = {name: _plain(value) for name, value in entry.items()}
         known = ", as known before" if entry.get("cached") else ""
-        plain["verdict"] = ("green" if entry.get("ok") else "red") + known
+        without = " without the change" if entry.get("before") else ""
+        plain["verdict"] = ("green" if entry.get("ok") else "red") + without + known
         return form.format_map(defaultdict(str, plain)).replace(": :", ":").rstrip(": ")
     details = "; ".join(_details(entry))
     return str(entry["event"]).replace(".", " ") + (f": {details}" if details else "")
