@@ -62,7 +62,7 @@ def need_cancelled(unit: Unit, needs: Sequence[str]) -> Ask:
 
 def attempts_exhausted(unit: Unit, *, last: str, evidence: str, limit: int) -> Ask:
     """All attempts are used up."""
-    asks = f"{unit.id} could not be done in {unit.spent} attempt(s); the last one: {_one_line(last)}. What now?"
+    asks = f"{unit.id} could not be done in {_attempts(unit)}; the last one: {_one_line(last)}. What now?"
     more = (f"Try {limit} more", "fresh attempts; write a hint instead of a number and they are told it", "retry")
     where = f"factory show {unit.id}; factory log {unit.id}"
     choices = [_for(unit, more), CANCEL]
@@ -71,7 +71,7 @@ def attempts_exhausted(unit: Unit, *, last: str, evidence: str, limit: int) -> A
 
 def conflict(unit: Unit, detail: str) -> Ask:
     """Attempts are used up, and the last one still conflicts with trunk."""
-    asks = f"{unit.id} still {_one_line(detail)} after {unit.spent} attempt(s). What now?"
+    asks = f"{unit.id} still {_one_line(detail)} after {_attempts(unit)}. What now?"
     again = ("Try again on newest trunk", "one more round of attempts, with both intents", "retry")
     choices = [_for(unit, again), CANCEL]
     return Ask(CardKind.CONFLICT, f"conflict:{unit.id}", asks, choices, detail, f"factory diff {unit.id}")
@@ -236,6 +236,10 @@ def bad_config(sentence: str) -> Ask:
 
 def _for(unit: Unit, choice: Choice) -> Choice:
     return RERUN if unit.agent == "run" else choice
+
+
+def _attempts(unit: Unit) -> str:
+    return f"{unit.spent} attempt" + ("" if unit.spent == 1 else "s")
 
 
 def _one_line(text: str) -> str:

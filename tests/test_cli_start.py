@@ -116,7 +116,7 @@ async def test_stop_with_no_daemon_ends_the_attempts_on_record(line: Line) -> No
     )
     ended = await child.wait()
 
-    assert (done.code, done.out) == (0, b"the daemon is not running; ended what was left of 1 attempt(s)\n")
+    assert (done.code, done.out) == (0, b"the daemon is not running; ended attempts that it left: 1\n")
     assert ended.cause != "exited"
 
 

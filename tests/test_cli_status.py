@@ -186,7 +186,7 @@ def test_with_the_daemon_down_what_lies_in_the_inbox_is_counted(line: Line, caps
     for name in ("fix.md", ".half.md", "notes.txt"):
         (line.root / "inbox" / name).write_text("do it")
 
-    assert "the next start looks at what lies in inbox/: 1 task file(s)" in screen(capsys)
+    assert "task files in inbox/, taken by the next start: 1" in screen(capsys)
     with line.daemon():
         assert "inbox/" not in "".join(screen(capsys)[2:])
 

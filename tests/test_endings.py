@@ -172,7 +172,7 @@ def test_the_last_attempt_spent_asks_a_person_with_the_digest_as_evidence(line: 
     unit, card = line.the_unit(), line.the_card()
     assert (unit.state, unit.spent, unit.why) == (HELD, 3, "waits for your answer to E1")
     assert (card.kind, card.evidence, card.units) == (CardKind.ATTEMPTS_EXHAUSTED, "the digest", ("fix",))
-    assert "3 attempt(s)" in card.question
+    assert "3 attempts" in card.question
     assert "too slow" in card.question
 
 

@@ -244,5 +244,5 @@ def _end_attempts(top: str) -> int:
     for worker in hung:
         if not anyio.run(process.end, Path(place.run_dir(top, worker["unit"], worker["attempt"]))):
             raise FactoryError(f"attempt {worker['attempt']} of {worker['unit']} still runs and could not be ended.")
-    print("the daemon is not running" + (f"; ended what was left of {len(hung)} attempt(s)" if hung else ""))
+    print("the daemon is not running" + (f"; ended attempts that it left: {len(hung)}" if hung else ""))
     return 0

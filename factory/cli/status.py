@@ -92,7 +92,7 @@ def _screen(seen: Json, left: int) -> Iterator[str]:
     landed = [(unit["commit"][:10], unit["unit"], f"{say.ago(unit['at'], now)} ago") for unit in seen["last_landed"]]
     yield from _head(seen)
     if left:
-        yield say.paint(f"the next start looks at what lies in inbox/: {left} task file(s)", "yellow")
+        yield say.paint(f"task files in inbox/, taken by the next start: {left}", "yellow")
     yield from _cards(seen["escalations"], now)
     for heading, rows in (
         ("MOVING", moving),
