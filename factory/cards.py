@@ -181,9 +181,19 @@ def runtime_trouble(agent: str, sentence: str, *, evidence: str = "") -> Ask:
 def runtime_failing(agent: str, detail: str, *, evidence: str) -> Ask:
     """Unit after unit ends at once and did nothing."""
     asks = f"{agent} ends at once and does nothing, unit after unit ({_one_line(detail)}): it rests longer and longer."
+    return _resting(agent, asks, evidence or detail)
+
+
+def runtime_limited(agent: str, detail: str, *, evidence: str) -> Ask:
+    """It is at a limit, or its provider in trouble, for long already."""
+    asks = f"{agent} cannot go on and does not say for how long ({_one_line(detail)}): it is tried every 15 minutes."
+    return _resting(agent, asks, evidence or detail)
+
+
+def _resting(agent: str, asks: str, evidence: str) -> Ask:
     mine = ("I look into it", "it is tried again by itself; this card closes when an attempt works", "wait")
     dismiss = ("Dismiss", "it is said again should it go on", "recheck")
-    return Ask(CardKind.RUNTIME, f"failing:{agent}", asks, [mine, dismiss], evidence or detail, "factory doctor")
+    return Ask(CardKind.RUNTIME, f"failing:{agent}", asks, [mine, dismiss], evidence, "factory doctor")
 
 
 def trunk_red(*, branch: str, commit: str, gates: Sequence[str], tail: str, log: str, inferred: bool = False) -> Ask:

@@ -17,7 +17,7 @@ from factory.scheduling import NO_AGENT, as_of, clock
 from factory.triage import backoff
 from factory.unit import EndReason
 
-LIMIT_PAUSE = timedelta(minutes=15)  # where a usage limit names no reset
+LIMIT_PAUSE = timedelta(minutes=15)  # at most, where a limit names no reset
 AT_ONCE = timedelta(seconds=30)
 UNITS = 3  # in a row: then it is not the unit
 NOTHING = frozenset(
@@ -47,7 +47,10 @@ def resting(store: Store, now: datetime) -> dict[str, datetime]:
 def note_end(
     store: Store, escalations: Escalations, attempt: Attempt, *, reset: datetime | None, now: datetime
 ) -> datetime | None:
-    """Take an attempt's end for what it says about its runtime; for a usage limit, until when its unit waits."""
+    """Take an attempt's end for what it says about its runtime; for a usage limit, until when its unit waits.
+
+    A limit (or an overloaded server) that names no reset is tried again after 10 s, then after twice as long each time.
+    """
     agent, limited = attempt.agent, attempt.reason is EndReason.LIMIT
     if agent == NO_AGENT or attempt.reason in NO_SIGN:
         return None
@@ -56,21 +59,33 @@ def note_end(
         return None
     if not limited and (attempt.end or now) - attempt.start >= AT_ONCE:
         return None  # neither: it took its time
-    known = _known(store)
+    known, rests = _known(store), resting(store, now).get(agent, now)
     before = known.get(agent, {"row": 0, "units": []})
-    row, units = int(before["row"]), list(before["units"])
-    if not limited or (reset is not None and reset <= now):  # else it is told when it may go on
-        row, units = row + 1, [*(each for each in units if each != attempt.unit), attempt.unit][-UNITS:]
-    rest = timedelta(seconds=backoff(max(1, row - UNITS + 1)) if len(units) >= UNITS else 0)
+    row, units, until, card = int(before["row"]), list(before["units"]), rests, None
     if limited:
-        rest = max((reset or now + LIMIT_PAUSE) - now, timedelta(seconds=backoff(max(1, row))))
-    until = max(now + rest, resting(store, now).get(agent, now))
+        row, until = _limited(row, reset, rests, now)
+        if row > before["row"] and until - now == LIMIT_PAUSE:
+            card = words.runtime_limited(agent, attempt.detail, evidence=attempt.said)
+    else:
+        row, units = row + 1, [*(each for each in units if each != attempt.unit), attempt.unit][-UNITS:]
+        if len(units) >= UNITS:
+            until = now + timedelta(seconds=backoff(row - UNITS + 1))
+            card = words.runtime_failing(agent, attempt.detail, evidence=attempt.said)
+    until = max(until, rests)
     why = attempt.detail if limited else "its attempts end at once and do nothing"
     known[agent] = {"since": stamp(now), "until": stamp(until), "row": row, "units": units, "why": why}
     _write(store, known, now)
-    if len(units) >= UNITS and escalations.open_card(f"runtime:{agent}") is None:
-        escalations.raise_card(words.runtime_failing(agent, attempt.detail, evidence=attempt.said), now=now)
+    if card and escalations.open_card(f"runtime:{agent}") is None:
+        escalations.raise_card(card, now=now)
     return until if limited else None
+
+
+def _limited(row: int, reset: datetime | None, rests: datetime, now: datetime) -> tuple[int, datetime]:
+    """How often it met a limit that names no reset, and until when it rests."""
+    if reset is not None and reset > now:
+        return row, reset
+    row += rests <= now  # who meets it while it rests had been started before
+    return row, now + timedelta(seconds=backoff(row, at_most=LIMIT_PAUSE.total_seconds()))
 
 
 def lift(store: Store, agent: str, now: datetime) -> None:

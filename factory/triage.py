@@ -103,6 +103,6 @@ def next_move(reason: EndReason, unit: Unit, *, limit: int, lost_in_a_row: int =
     return Move(Next.RETRY, delay=delay, fresh=reason in FRESH)
 
 
-def backoff(failures: int) -> float:
+def backoff(failures: int, *, at_most: float = 300) -> float:
     """Seconds to wait after so many failures: 10 × 2^(n-1), at most 300 (field.md §4)."""
-    return float(min(300, 10 * 2 ** (failures - 1)))
+    return float(min(at_most, 10 * 2 ** (failures - 1)))

@@ -49,6 +49,7 @@ ASKS: dict[str, tuple[Ask, CardKind, list[str]]] = {
     "prompt": (words.wrong_prompt("unit.md: line 3"), CardKind.CONFIG, ["recheck", "cancel"]),
     "accept": (words.already_accepted(a_unit(), "pytest"), CardKind.ACCEPT, ["cancel", "approve"]),
     "unreadable": (words.unreadable(a_unit(), "bad object."), CardKind.CRASH_LOOP, ["recheck", "afresh", "cancel"]),
+    "limited": (words.runtime_limited("claude", "529", evidence="E"), CardKind.RUNTIME, ["wait", "recheck"]),
     "failing": (words.runtime_failing("claude", "exit 1", evidence="E"), CardKind.RUNTIME, ["wait", "recheck"]),
     "model": (words.no_model(a_unit(), "claude", "opus"), CardKind.RUNTIME, ["approve", "cancel"]),
     "need": (words.need_cancelled(a_unit(needs=("base",)), ["base"]), CardKind.QUESTION, ["unneed", "cancel"]),

@@ -108,21 +108,39 @@ def test_a_usage_limit_rests_until_its_reset_and_is_no_card_however_many_meet_it
     assert (until, line.rests(), line.open_cards()) == ([later(3600)] * 4, {"claude": 3600}, [])
 
 
-def test_a_limit_without_a_reset_rests_a_quarter_of_an_hour_and_a_shorter_one_does_not_cut_it(line: Line) -> None:
-    line.ends("a", "limit")
-    line.ends("b", "limit", reset=later(1))
+def test_a_limit_without_a_reset_is_tried_again_soon_and_then_ever_later_and_a_person_is_told_once(line: Line) -> None:
+    rested, told, at = [], [], NOW
+    for _ in range(9):
+        line.ends("u", "limit", at=at)
+        rested.append(line.rests(at)["claude"])
+        told.append(len(line.open_cards()))
+        at += timedelta(seconds=rested[-1])
 
-    assert line.rests() == {"claude": 900}
+    assert rested == [10, 20, 40, 80, 160, 320, 640, 900, 900]
+    assert told == [0, 0, 0, 0, 0, 0, 0, 1, 1]
+    line.ends("u", "gate_red", at=at, tree="t")
+    assert (line.rests(at), line.open_cards()) == ({}, [])
+
+
+def test_units_that_meet_a_limit_together_do_not_make_it_longer_and_a_reset_does(line: Line) -> None:
+    for name in "abcd":
+        line.ends(name, "limit")
+    assert line.rests() == {"claude": 10}
+
+    line.ends("e", "limit", reset=later(1))
+    assert line.rests() == {"claude": 10}
+    line.ends("f", "limit", reset=later(900))
+    assert (line.rests(), line.open_cards()) == ({"claude": 900}, [])
 
 
 def test_a_limit_that_is_over_already_rests_longer_each_time(line: Line) -> None:
     rested, at = [], NOW
-    for _ in range(7):
+    for _ in range(4):
         line.ends("u", "limit", at=at, reset=later(-60))
         rested.append(line.rests(at)["claude"])
         at += timedelta(seconds=rested[-1])
 
-    assert rested == [10, 20, 40, 80, 160, 300, 300]
+    assert rested == [10, 20, 40, 80]
 
 
 def test_where_a_card_about_the_login_is_open_there_is_no_second_one(line: Line) -> None:

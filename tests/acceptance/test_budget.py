@@ -244,9 +244,11 @@ def test_agents_that_start_together_stay_within_the_minutes_of_the_day(cold: Lin
         cold.drop(name, uses(0.1, f"hold({str(go)!r}); write('{name}.txt', 'fine')"))
     cold.until("two run", lambda: cold.status()["budget"]["reserved_minutes"] == 90.0)
 
-    waits = [unit.why for unit in cold.store.select(Unit, state=UnitState.READY)]
+    def waits() -> bool:
+        whys = [unit.why for unit in cold.store.select(Unit, state=UnitState.READY)]
+        return whys == ["what is left of today's budget is held back for attempts that run"]
 
-    assert waits == ["what is left of today's budget is held back for attempts that run"]
+    cold.until("the third waits, and says why", waits)
     go.touch()
     for name in ("one", "two", "three"):
         cold.unit(name)
