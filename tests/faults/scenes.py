@@ -116,10 +116,17 @@ def broken(day: Day) -> None:
 
 def paused(day: Day) -> None:
     """The line is paused, and resumed."""
-    for times, _ in enumerate(day.names("")):
-        due = partial(day.told, "line.resumed", times)
-        day.then(lambda due=due: day.up and due(), lambda: day.paused() or day.line.factory("pause"))  # type: ignore[misc]
-        day.then(day.paused, lambda: day.line.factory("resume"))
+    for times, _ in enumerate(day.names(""), 1):
+        _paused(day, times)
+
+
+def _paused(day: Day, times: int) -> None:
+    def over() -> object:  # perhaps by a request that an earlier daemon had left
+        return day.told("line.resumed", times)
+
+    due = partial(day.told, "line.resumed", times - 1)
+    day.then(lambda: day.up and due(), lambda: over() or day.paused() or day.line.factory("pause"))
+    day.then(lambda: over() or day.paused(), lambda: over() or day.line.factory("resume"))
 
 
 def misconfigured(day: Day) -> None:
