@@ -259,10 +259,11 @@ class Workspaces(Checkouts):
         with faults.step("attempt.stage"):
             await self._enter(workspace.name)
             found = await to_thread.run_sync(_sweep, workspace.tree)
-            nested = await self._foreign(git, base, found) if found else []
+            links = await self._gitlinks(base) if found else []
+            nested = await self._foreign(git, links, found) if found else []
             with faults.step("attempt.nested"):
                 await to_thread.run_sync(_move_git_dirs, workspace.tree, nested, aside / "nested")
-            left_out = await self._stage(git, workspace.name, base)
+            left_out = await self._stage(git, workspace.name, base, [link for link in links if link in found])
             tree = await git.text("write-tree")
         return Snapshot(tree=tree, changed=tree != base_tree, nested=tuple(nested), left_out=left_out)
 
@@ -289,21 +290,27 @@ class Workspaces(Checkouts):
         """A commit of the factory's in its own repository, which no ref keeps yet."""
         return await self._own.commit_tree(tree, [base], message, author=FACTORY, committer=FACTORY)
 
-    async def _foreign(self, git: Git, base: str, nested: list[str]) -> list[str]:
-        """Those of the nested repositories that are neither ignored nor in a submodule of base."""
+    async def _gitlinks(self, base: str) -> list[str]:
         entries = await self._own.names("ls-tree", "-r", "-z", base)
-        links = [entry.partition("\t")[2] for entry in entries if entry.startswith(GITLINK)]
+        return [entry.partition("\t")[2] for entry in entries if entry.startswith(GITLINK)]
+
+    async def _foreign(self, git: Git, links: list[str], nested: list[str]) -> list[str]:
+        """Those of the nested repositories that are neither ignored nor in a submodule of base."""
         ours = [path for path in nested if not any(f"{path}/".startswith(f"{link}/") for link in links)]
         asked = os.fsencode("".join(f"{path}\0" for path in ours))
         done = await git.run("check-ignore", "--no-index", "-z", "--stdin", stdin=asked, ok=(0, 1))
         ignored = os.fsdecode(done.out).split("\0")
         return [path for path in ours if path not in ignored]
 
-    async def _stage(self, git: Git, name: str, base: str) -> str:
-        """Bring the daemon's index up to the tree; what git still complains of in the end."""
+    async def _stage(self, git: Git, name: str, base: str, modules: list[str]) -> str:
+        """Bring the daemon's index up to the tree; what git still complains of in the end.
+
+        `modules`: submodules that the agent populated. `add` would run git in them, by the configuration that lies there.
+        """
         if not self._index(name).exists():
             await git.run("read-tree", base)
-        add = ("add", "-A", "--ignore-errors")
+        spared = ("--", ".", *(f":(exclude,literal){path}" for path in modules)) if modules else ()
+        add = ("add", "-A", "--ignore-errors", *spared)
         done = await git.run(*add, ok=(0, 1, 128))
         if done.err:
             await to_thread.run_sync(_make_readable, self.place(name) / "tree")
@@ -314,6 +321,8 @@ class Workspaces(Checkouts):
             await git.run("read-tree", base)
             no_tree = await git.text("hash-object", "-t", "tree", os.devnull)
             done = await git.run(f"--attr-source={no_tree}", *add, ok=(0, 1))
+        if modules:  # only what their HEAD names
+            await git.run("update-index", "-z", "--stdin", stdin=os.fsencode("".join(f"{path}\0" for path in modules)))
         return done.err.decode(errors="replace").strip()[:4000]
 
 

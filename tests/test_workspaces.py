@@ -547,6 +547,27 @@ async def test_a_submodule_of_trunk_stays_one(line: Line) -> None:
     assert list((again.tree / "sub").iterdir()) == []
 
 
+async def test_in_a_submodule_that_the_agent_populates_nothing_of_its_runs(line: Line) -> None:
+    source = make_repo(line.root / "source", {"inner.py": "inner\n", ".gitattributes": "*.py filter=trap\n"})
+    git(line.user, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(source), "sub")
+    base = await line.commit({})
+    workspace = await line.workspaces.prepare("w1", base=base)
+    sub = workspace.tree / "sub"
+    git(workspace.tree, "clone", "--quiet", str(source), str(sub))
+    for key in ("core.fsmonitor", "filter.trap.clean"):
+        git(sub, "config", key, f"touch {line.root}/sprung; cat")
+    (sub / "inner.py").write_text("other\n")
+
+    same = await line.workspaces.snapshot(workspace, base=base, aside=line.aside)
+    sprung = (line.root / "sprung").exists()
+    git(sub, "commit", "-qam", "more")
+    moved = await line.workspaces.snapshot(workspace, base=base, aside=line.aside)
+
+    assert not sprung
+    assert not same.changed
+    assert git(line.own.git_dir, "ls-tree", "--object-only", moved.tree, "sub") == git(sub, "rev-parse", "HEAD")
+
+
 async def test_odd_names_arrive_byte_for_byte(line: Line) -> None:
     workspace = await line.workspace()
     makes_odd_names(workspace.tree)
