@@ -88,14 +88,19 @@ class Pool:
         self._escalations.overdue(at)
         self._resize(group, at)
         if self._live.stopping is Stopping.NO:
-            agents = self._deputized(at)
-            self._close_settled_causes(agents, at)
-            units = [unit for unit in self._settle(agents, at) if self._readable(unit, at)]
-            if self._judge.current is not None and not self._live.paused and not self._full:
-                self._prove(units, group)
-            if self._judge.current is not None and self._live.takes_work:
-                self._fill(units, agents, at)
+            self._tell_room(at)
+            if self._judge.current is not None:  # until trunk's rules are read, nobody knows which agents there are
+                self._dispatch(group, at)
         self._check_hooks(at)
+
+    def _dispatch(self, group: TaskGroup, at: datetime) -> None:
+        agents = self._deputized(at)
+        self._close_settled_causes(agents, at)
+        units = [unit for unit in self._settle(agents, at) if self._readable(unit, at)]
+        if not self._live.paused and not self._full:
+            self._prove(units, group)
+        if self._live.takes_work:
+            self._fill(units, agents, at)
 
     def _resize(self, group: TaskGroup, at: datetime) -> None:
         wanted = {f"w{number}": number for number in range(1, self._live.settings.workers + 1)}
@@ -300,18 +305,19 @@ class Pool:
             return True
         return bool(sentence)
 
-    def _close_settled_causes(self, agents: Agents, at: datetime) -> None:
+    def _tell_room(self, at: datetime) -> None:
         if self._full:
             self._escalations.raise_card(self._full, now=at)
         elif self._escalations.open_card("disk"):
             self._escalations.close("disk", now=at, why="there is room again")
             self._live.ring_all()
-        if self._judge.current:
-            obstacle = self._judge.obstacle
-            why = f"it is another now: {obstacle.question}" if obstacle else "trunk has gates now"
-            for cause in ("no_gate", "rules"):
-                if obstacle is None or obstacle.cause != cause:
-                    self._escalations.close(cause, now=at, why=why)
+
+    def _close_settled_causes(self, agents: Agents, at: datetime) -> None:
+        obstacle = self._judge.obstacle
+        why = f"it is another now: {obstacle.question}" if obstacle else "trunk has gates now"
+        for cause in ("no_gate", "rules"):
+            if obstacle is None or obstacle.cause != cause:
+                self._escalations.close(cause, now=at, why=why)
         self._close_runtime_cards(agents, at)
         self._close_budget_cards(agents, at)
 

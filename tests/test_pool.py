@@ -673,6 +673,20 @@ async def test_a_missing_program_stops_its_units_only_and_on_one_card(floor: Flo
     assert floor.states()["a"] == "running"
 
 
+async def test_while_trunks_rules_are_being_read_no_card_about_an_agent_changes(floor: Floor) -> None:
+    floor.unit("a")
+    floor.unit("b", agent="ghost")
+    floor.agents = Agents(default="claude", missing={"claude": "claude is not installed"}, installed=("codex",))
+    await floor.tick()
+    cards = floor.store.select(Card)
+
+    floor.judge.ruled, floor.agents = None, Agents(default="", missing={})  # as after each commit to trunk
+    await floor.tick(later(60))
+
+    assert len(cards) == 2
+    assert floor.store.select(Card) == cards
+
+
 async def test_with_no_agent_at_all_there_is_one_card_until_one_is_installed(floor: Floor) -> None:
     units(floor, "ab")
     floor.agents = Agents(default="", missing={"claude": "claude is not installed"})
