@@ -199,8 +199,9 @@ def _resting(agent: str, asks: str, evidence: str) -> Ask:
 def trunk_red(*, branch: str, commit: str, gates: Sequence[str], tail: str, log: str, inferred: bool = False) -> Ask:
     """Trunk itself does not pass; gates that were only `inferred` may be left out."""
     asks = f"{branch} is red by itself at {commit[:10]} in {shown(gates)}: nobody's unit did it. What now?"
+    title = f"Make {shown(gates)} green on {branch} again"
     choices = [
-        ("Hang a repair unit", "a unit with priority 0 gets this evidence as its task", "repair"),
+        ("Hang a repair unit", "a unit with priority 0 gets this evidence as its task", f"repair {title}"),
         ("Wait", f"you mend {branch}; only priority 0 starts until then, green work still lands", "wait"),
         ("Land anyway", "units that wait and are red in just these gates land, and are shown so", "approve"),
     ]

@@ -99,7 +99,7 @@ class Escalations:
         if card is None or card.state != "open":
             raise RefusedByState(f"{card_id} is {'not a card of this line' if card is None else 'closed'}")
         option, said = _chosen(card, choice.strip())
-        if option is not None and option.action in _LEAVES_OPEN:  # the card stays until the cause is gone, quietly
+        if option is not None and option.action.partition(" ")[0] in _LEAVES_OPEN:  # it stays, quietly
             answered = replace(card, answer=said)
         else:
             answered = replace(card, state="closed", answer=said, closed=now, closed_why="answered")
@@ -131,8 +131,9 @@ class Escalations:
 
     def _act(self, card: Card, option: Option | None, said: str, now: datetime) -> str:
         action = option.action if option else _free_text_action(card)
-        if action == "repair":
-            return f"hung repair unit {self._repair(f'Repair {card.question}', card.evidence, now)}"
+        if action.startswith("repair"):
+            title = action.removeprefix("repair").strip() or "Make trunk green again"
+            return f"hung repair unit {self._repair(title, card.evidence, now)}"
         if action.startswith("leave_out "):
             return self._leave_out(json.loads(action.removeprefix("leave_out ")), now)
         if action == "spend_on":
@@ -160,7 +161,7 @@ class Escalations:
         """Write down what was said, for the next attempt to read."""
         seq = len(self._store.select(Remark, unit=unit)) + 1
         remark = Remark(unit=unit, seq=seq, who=who, kind=kind, text=text, at=now)
-        self._store.write(Event.UNIT_TOLD, remark, now=now, unit=unit, kind=kind)
+        self._store.write(Event.UNIT_TOLD, remark, now=now, unit=unit, kind=kind, who=who, text=text[:400])
 
     def _unit(self, name: str) -> Unit | None:
         return self._store.get(Unit, name)

@@ -53,7 +53,7 @@ ASKS: dict[str, tuple[Ask, CardKind, list[str]]] = {
     "failing": (words.runtime_failing("claude", "exit 1", evidence="E"), CardKind.RUNTIME, ["wait", "recheck"]),
     "model": (words.no_model(a_unit(), "claude", "opus"), CardKind.RUNTIME, ["approve", "cancel"]),
     "need": (words.need_cancelled(a_unit(needs=("base",)), ["base"]), CardKind.QUESTION, ["unneed", "cancel"]),
-    "trunk red": (trunk_red("test"), CardKind.TRUNK_RED, ["repair", "wait", "approve"]),
+    "trunk red": (trunk_red("test"), CardKind.TRUNK_RED, ["repair Make test green on main again", "wait", "approve"]),
     "guard": (
         words.guard(a_unit(), CardKind.GUARD, "it changes a gate", ["Makefile"]),
         CardKind.GUARD,
@@ -461,7 +461,7 @@ def test_a_repair_is_hung_once_and_its_card_stays_until_trunk_is_green(line: OnR
     said = line.escalations.answer("E1", "1", now=NOW)
 
     assert said == "hung repair unit repair-trunk"
-    assert [body for _, body in line.repairs] == ["E 1"]
+    assert line.repairs == [("Make test green on main again", "E 1")]
     assert line.the_card().state == "open"
     with pytest.raises(RefusedByState):
         line.escalations.answer("E1", "1", now=NOW)
@@ -603,8 +603,9 @@ def test_every_option_of_every_card_can_be_taken(line: OnRecord, name: str) -> N
         card = line.raise_card(own, line.unit(unit, state, submission="s", cause=own.cause))
         line.escalations.answer(card.id, str(at), now=NOW)
 
-        assert (line.the_card(card.id).state == "open") == (action in ("wait", "repair"))
-        assert line.the_unit(unit).state is EXPECTED[action](state)
+        verb = action.partition(" ")[0]
+        assert (line.the_card(card.id).state == "open") == (verb in ("wait", "repair"))
+        assert line.the_unit(unit).state is EXPECTED[verb](state)
 
 
 EXPECTED: dict[str, Callable[[UnitState], UnitState]] = {
