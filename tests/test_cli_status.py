@@ -139,6 +139,7 @@ def test_many_rows_are_cut_with_a_count(line: Line, capsys: pytest.CaptureFixtur
         "  … and 12 more (factory status --json has all)",
     ]
     assert "  E10  question  Which store?" in lines
+    assert "  each with its options: factory show E3" in lines
 
 
 def test_options_are_told_whole_however_long_their_labels(line: Line, capsys: pytest.CaptureFixture[str]) -> None:

@@ -46,6 +46,9 @@ _SAYS = {  # an event as a person says it; one that is not here is told by its o
     "card.raised": "{card} asks ({kind}): {question}",
     "card.answered": "{card} was answered: {answer}",
     "card.closed": "{card} is closed: {why}",
+    "unit.told": "{who}: {text}",
+    "card.folded": "{card} asks now: {question}",
+    "attempts.archived": "trees of {count} attempts went into the archive",
     "request.done": "by factory {kind}: {outcome}",
     "trunk.judged": "trunk at {commit}: {state}",
     "trunk.moved": "trunk was moved by others from {was} to {to}",
@@ -88,7 +91,7 @@ def follow(con: sqlite3.Connection, top: str, unit: str, *, as_json: bool, on: b
 
 def told(entry: Json, *, of_one: bool) -> Iterator[str]:
     """A journal event on one line; nothing where no person wants to know."""
-    if entry["event"] in _NOISE:
+    if entry["event"] in _NOISE or (entry["event"] == "card.folded" and entry["unit"]):
         return
     subject = "" if of_one or not entry["unit"] else f"{entry['unit']}: "
     when = say.paint(say.moment(entry["at"], datetime.now(UTC)), "dim")

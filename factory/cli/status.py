@@ -136,6 +136,8 @@ def _cards(cards: Sequence[Json], now: datetime) -> Iterator[str]:
     rest = [(card["id"], card["kind"], card["question"]) for card in cards[WHOLE:]]
     yield from say.table(rest[:MOST])
     yield from _more(rest)
+    if rest:
+        yield say.paint(f"  each with its options: factory show {rest[0][0]}", "dim")
 
 
 def _moving(worker: Json, title: Json, now: datetime) -> Sequence[str]:
