@@ -352,7 +352,7 @@ async def _end_of(run_dir: Path) -> Exit:
     try:
         return Exit(**facts | {"at": datetime.fromtimestamp(facts["at"], UTC)})
     except (KeyError, TypeError, ValueError, OverflowError):
-        return await _lost(run_dir, "its shim failed or was killed, or the machine went down")
+        return await _lost(run_dir, "it was killed together with what watched it, or the machine went down")
 
 
 async def _lost(run_dir: Path, why: str) -> Exit:

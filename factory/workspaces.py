@@ -305,7 +305,7 @@ class Workspaces(Checkouts):
     async def _stage(self, git: Git, name: str, base: str, modules: list[str]) -> str:
         """Bring the daemon's index up to the tree; what git still complains of in the end.
 
-        `modules`: submodules that the agent populated. `add` would run git in them, by the configuration that lies there.
+        `modules`: submodules that the agent populated. `add` would run git in them, by the configuration there.
         """
         if not self._index(name).exists():
             await git.run("read-tree", base)
