@@ -74,7 +74,8 @@ def assemble(store: SqliteStore, live: Live, repository: Repository, own: Git) -
     trunk = Trunk(repository=repository, own=own, environ=environ)
     sandbox = Sandbox(
         environ=environ,
-        hidden=(where.root, where.common_dir, where.work),
+        hidden=(where.root, repository.root, where.common_dir),
+        work=where.work,
         objects=where.git / "objects",
         mode=lambda: live.settings.sandbox.mode,
     )

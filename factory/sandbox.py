@@ -43,14 +43,14 @@ class Confines:
 
 
 class Sandbox:
-    """Confines commands. `hidden`: the factory's and the user's own folders; `objects`: what workspaces borrow."""
+    """Confines commands. `hidden`: the user's folders; `work`: where commands work; `objects`: what they borrow."""
 
     def __init__(
-        self, *, environ: Mapping[str, str], hidden: Sequence[Path], objects: Path, mode: Callable[[], str]
+        self, *, environ: Mapping[str, str], hidden: Sequence[Path], work: Path, objects: Path, mode: Callable[[], str]
     ) -> None:
-        self._environ, self._objects, self._mode = environ, objects, mode
-        self._home = Path(environ.get("HOME") or os.path.expanduser("~")).resolve()  # noqa: PTH111
-        self._private = [self._home, *(path.resolve() for path in hidden)]
+        self._environ, self._objects, self._mode, self._work = environ, objects, mode, work.resolve()
+        home = Path(environ.get("HOME") or os.path.expanduser("~"))  # noqa: PTH111
+        self._private = [path.resolve() for path in (home, *hidden, work)]
         self._program = shutil.which("bwrap", path=environ.get("PATH", os.defpath)) or ""
         self._why, self._overlays = "it was not tried yet", False
         self._known: dict[tuple[str, tuple[int, ...]], list[Path]] = {}
@@ -60,7 +60,7 @@ class Sandbox:
         self._why, self._overlays = "bubblewrap is not installed", False
         if not self._program:
             return
-        overlay = ["--overlay-src", str(self._private[-1]), "--tmp-overlay", str(self._private[-1])]
+        overlay = ["--overlay-src", str(self._work), "--tmp-overlay", str(self._work)]
         self._overlays = not await self._tried(overlay)
         self._why = "" if self._overlays else await self._tried([])
 
@@ -152,7 +152,9 @@ class Sandbox:
         folders = [Path(each) for each in path.split(os.pathsep) if each[:1] == "/" and os.path.isdir(each)]  # noqa: PTH112
         key = (path, tuple(folder.stat().st_mtime_ns for folder in folders))
         if key not in self._known:
-            self._known = {key: self._own(*folders, *(link for folder in folders for link in _links(folder)))}
+            python = shutil.which("python3", path=self._environ.get("PATH", os.defpath))  # what venvs are made with
+            links = (link for folder in folders for link in _links(folder))
+            self._known = {key: self._own(*folders, *links, Path(python) if python else None)}
         named = (Path(env[name]) for name in TOOLCHAINS if name in env)
         return [*self._known[key], *(path for path in named if path.is_dir())]
 
@@ -160,6 +162,8 @@ class Sandbox:
         """What of the hidden these folders and programs consist of: their prefixes, and those that they lead to."""
         left, found = [path for path in begin if path], list[Path]()
         for path in map(_placed, left):  # grows while it is walked
+            if path.is_relative_to(self._work) or self._holds_private(path):
+                continue  # what a command can change has no say in what the next one sees
             if path.is_symlink():
                 left.append(path.parent / path.readlink())
             if not self._lies_hidden(path) or not path.exists() or any(path.is_relative_to(each) for each in found):
@@ -177,8 +181,11 @@ class Sandbox:
             return Path(*path.parts[: path.parts.index("node_modules") + 1])
         folder = path if path.is_dir() else path.parent
         prefix = folder.parent if folder.name in ("bin", "shims") else folder
-        too_much = prefix.name in _BARE or any(each.is_relative_to(prefix) for each in self._private)
-        return path if too_much or not self._lies_hidden(prefix) or str(prefix) in HIDDEN else prefix
+        too_much = prefix.name in _BARE or self._holds_private(prefix)
+        return path if too_much or not self._lies_hidden(prefix) else prefix
+
+    def _holds_private(self, path: Path) -> bool:
+        return any(each.is_relative_to(path) for each in (*map(Path, HIDDEN), *self._private))
 
 
 def _placed(path: Path) -> Path:

@@ -30,7 +30,7 @@ FILES = {"conventions/gates/10-whole.sh": GATE, "story.txt": "once upon a time\n
 
 def unconfined() -> Sandbox:
     """No sandbox."""
-    return Sandbox(environ={}, hidden=(), objects=Path("/nonexistent"), mode=lambda: "off")
+    return Sandbox(environ={}, hidden=(), work=Path("/nonexistent"), objects=Path("/nonexistent"), mode=lambda: "off")
 
 
 def at() -> datetime:

@@ -193,7 +193,9 @@ async def test_another_gate_text_tree_environment_or_sandbox_is_judged_anew(cour
     if change == "tree":
         court.change({"a.txt": "other\n"})
     if change == "sandbox":
-        court.environments.sandbox = Another(environ={}, hidden=(), objects=court.folder, mode=lambda: "off")
+        court.environments.sandbox = Another(
+            environ={}, hidden=(), work=court.folder, objects=court.folder, mode=lambda: "off"
+        )
 
     await court.judge(rules)
 

@@ -86,6 +86,7 @@ def attacked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     }
     line = Line(folder, contents, sandbox=request.param)
     on_path(line)
+    line.environ["PATH"] += f":{line.home}"  # a program of the user's there does not show all of it
     with closing(socket.create_server(("127.0.0.1", 0))) as tcp, closing(socket.socket(socket.AF_UNIX)) as unix:
         unix.bind(str(folder / "socket"))
         unix.listen()

@@ -138,6 +138,15 @@ def read_through_a_link() -> object:
 
 
 @attack
+def read_by_a_link_among_its_programs() -> object:
+    """What the programs on PATH lead to is shown: a setup's link would open it to the gate, an agent's to the next."""
+    link = Path(os.environ["VIRTUAL_ENV"]) / "bin/linked"
+    link.unlink(missing_ok=True)
+    link.symlink_to(HOME / ".ssh/id")
+    return link.read_text()
+
+
+@attack
 def read_by_borrowed_objects() -> object:
     """An object that only the user's repository has."""
     alternates = Path(git("rev-parse", "--git-path", "objects/info/alternates").strip())
