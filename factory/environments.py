@@ -1,7 +1,8 @@
 """What setup, gates, `run` and `accept` find around them: a venv and scratch folders beside a tree, and variables.
 
-Invariant: an environment serves only while all that it was made from is unchanged, as is the environment itself; one
-in which a module of the project does not come from the tree beside it is never used.
+Invariant: an environment serves only while all that it was made from is unchanged, as is the environment itself, and
+one that a candidate's code made only that candidate; one in which a module of the project does not come from the tree
+beside it is never used.
 """
 
 import hashlib
@@ -59,8 +60,9 @@ print("\\n" + json.dumps({"modules": modules, "found": found}))"""
 class Place:
     """A tree and what belongs to it, in one folder; `index` keeps the ports of places apart.
 
-    `keeps`: what setup makes in the tree. `caches`: which of the factory's caches serve here, where only what is
-    `trusted` adds to them: what else a candidate could put there, a later one's verdict would rest on.
+    `keeps`: what setup makes in the tree. `caches`: which of the factory's caches serve here. `candidate`: the tree's
+    id, where it is not trunk's: its code adds to no cache, and an environment that it made serves that tree alone, for
+    a later one's verdict would rest on it.
     """
 
     def __init__(
@@ -70,9 +72,9 @@ class Place:
         *,
         keeps: Sequence[str] = (),
         caches: str = "workspaces",
-        trusted: bool = True,
+        candidate: str = "",
     ) -> None:
-        self.folder, self.index, self.caches, self.trusted = folder, index, caches, trusted
+        self.folder, self.index, self.caches, self.candidate = folder, index, caches, candidate
         self.keeps = tuple(keeps)
         self.tree, self.venv = folder / "tree", folder / "venv"
         self.home, self.tmp = folder / "home", folder / "tmp"  # HOME and TMPDIR of what runs here
@@ -156,12 +158,18 @@ class Environments:
         return env | ({"PYTHONDONTWRITEBYTECODE": "1", "CI": "true"} if judging else {})
 
     def confines(self, place: Place, *, judging: bool = False) -> Confines:
-        """What a command at `place` may write; gates leave the environment and, unless trusted, caches as they were."""
+        """What a command at `place` may write; gates leave the environment, and candidates caches, as they were."""
         caches = self._caches_of(place, judging)
         caches.mkdir(parents=True, exist_ok=True)
         made = [path for path in (place.venv, *_kept(place)) if path.is_dir() and not path.is_symlink()]
-        kept = [*(made if judging else ()), *(() if place.trusted else (caches,))]
-        writes = [place.tree, place.home, place.tmp, *(() if judging else made), *((caches,) if place.trusted else ())]
+        kept = [*(made if judging else ()), *((caches,) if place.candidate else ())]
+        writes = [
+            place.tree,
+            place.home,
+            place.tmp,
+            *(() if judging else made),
+            *(() if place.candidate else (caches,)),
+        ]
         return Confines(writes=tuple(writes), scratch=tuple(kept))
 
     def limits(self, *folders: Path) -> process.Limits:
@@ -179,6 +187,11 @@ class Environments:
         asked = await to_thread.run_sync(self._asked, place, setup)
         found = await to_thread.run_sync(_stamped, place, setup, asked, verify)
         return found or await self._build(place, setup, asked)
+
+    async def lacking(self, place: Place, setup: Setup) -> str:
+        """What an environment for the tree as it now stands would be made from; empty where there is one to use."""
+        asked = await to_thread.run_sync(self._asked, place, setup)
+        return "" if await to_thread.run_sync(_stamped, place, setup, asked, True) else asked
 
     async def changed(self, place: Place, ready: Ready) -> list[str]:
         """Paths of the environment that differ from what was ready; if any, it is not used again."""
@@ -362,6 +375,8 @@ def _stamped(place: Place, setup: Setup, asked: str, verify: bool) -> Ready | No
     with suppress(OSError, ValueError, KeyError):
         stamp = json.loads(place.stamp.read_bytes())
         print_ = _print(place) if verify else {}
+        if stamp["candidate"] not in ("", place.candidate):
+            return None
         if stamp["asked"] == asked and (not verify or stamp["print"] == digest(repr(sorted(print_.items())))):
             return Ready(key=stamp["key"], built=False, print=print_)
     return None
@@ -371,7 +386,8 @@ def _seal(place: Place, setup: Setup, asked: str) -> Ready:
     print_ = _print(place)
     key = digest(asked, *_installed(place, setup))
     fresh = place.stamp.with_suffix(".new")
-    fresh.write_text(json.dumps({"asked": asked, "key": key, "print": digest(repr(sorted(print_.items())))}))
+    stamp = {"asked": asked, "key": key, "print": digest(repr(sorted(print_.items()))), "candidate": place.candidate}
+    fresh.write_text(json.dumps(stamp))
     fresh.replace(place.stamp)
     return Ready(key=key, built=True, print=print_)
 

@@ -65,13 +65,14 @@ class Case:
     rules: Rules
     unit: str = ""
     reruns: bool = True
-    trusted: bool = False  # trunk by itself: what it leaves in caches serves others
+    trunk: str = ""  # the commit whose code may make what serves others
 
     @property
     def place(self) -> Place:
         """The bench with its environment."""
         index = FIRST_BENCH + int("".join(filter(str.isdigit, self.bench.name)) or 0)
-        return Place(self.bench.place, index, keeps=self.rules.setup.keeps, caches="benches", trusted=self.trusted)
+        candidate = "" if self.commit == self.trunk else self.tree
+        return Place(self.bench.place, index, keeps=self.rules.setup.keeps, caches="benches", candidate=candidate)
 
 
 @dataclass(slots=True)
@@ -161,6 +162,7 @@ class Gates:
     async def _try(self, case: Case, gates: Sequence[Gate], *, stop: bool) -> tuple[Judgement, list[str]]:
         """One pass, and what it changed in the environment: then it ends early."""
         await case.bench.show(case.commit, keeps=case.rules.setup.keeps)
+        await self._prepare_by_trunk(case)
         ready = await self._environments.ready(case.place, case.rules.setup)
         clean = isinstance(ready, Ready) and not ready.built
         if isinstance(ready, SetupFailed):
@@ -184,6 +186,17 @@ class Gates:
                 break
         answer = Answer.GREEN if all(verdict.ok for verdict in verdicts) else Answer.RED
         return Judgement(answer=answer, verdicts=tuple(verdicts)), changed
+
+    async def _prepare_by_trunk(self, case: Case) -> None:
+        """Let trunk's code make a candidate's environment where both ask for the same: then it serves others too."""
+        setup, trunk = case.rules.setup, replace(case, commit=case.trunk)
+        if not case.trunk or not case.place.candidate:
+            return
+        if asked := await self._environments.lacking(case.place, setup):
+            await case.bench.show(case.trunk, keeps=setup.keeps)
+            if await self._environments.lacking(trunk.place, setup) == asked:
+                await self._environments.ready(trunk.place, setup)  # a failure shows where the candidate is prepared
+            await case.bench.show(case.commit, keeps=setup.keeps)
 
     async def _run_group(self, case: Case, trials: Sequence[Trial], *, clean: bool) -> None:
         """Run them side by side, then the red ones again, each time in a checkout that is `clean` or made so."""

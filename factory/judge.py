@@ -268,7 +268,7 @@ class Judge:
             return Ruled(ok=False, setup=words.wrong_rules(ruling.wrong))
         async with self._benches.take() as bench:
             case = Case(bench=bench, commit=commit, tree=await self._trunk.own.tree(commit), rules=ruling.rules)
-            case = replace(case, trusted=unit is None and commit == parent)
+            case = replace(case, trunk=parent if unit is None and commit == parent else self._tip)
             if unit is not None:
                 case = replace(case, unit=unit.id)
                 if accept and CardKind.ACCEPT not in unit.approved:
@@ -286,7 +286,7 @@ class Judge:
         tip = self._tip
         ruling = await self.ruling(tip)
         async with self._benches.take() as bench:
-            case = Case(bench=bench, commit=tip, tree=await self._trunk.own.tree(tip), rules=ruling.rules)
+            case = Case(bench=bench, commit=tip, tree=await self._trunk.own.tree(tip), rules=ruling.rules, trunk=tip)
             judgement = await _asked(partial(self._gates.prove, case, accept))
         if judgement.failed is not None:
             return Proof(commit=tip, setup=_setup_card(judgement.failed))

@@ -76,13 +76,15 @@ class Court:
         listing = git(self.repo, "ls-tree", "-r", "--name-only", rev).splitlines()
         return rules_of(listing, {name: git(self.repo, "show", f"{rev}:{name}") for name in wanted(listing)})
 
-    def case(self, bench: Bench, rules: Rules, rev: str = "HEAD") -> Case:
-        found = git(self.repo, "rev-parse", rev, f"{rev}^{{tree}}").split()
-        return Case(bench=bench, commit=found[0], tree=found[1], rules=rules, unit="u")
+    def case(self, bench: Bench, rules: Rules, rev: str = "HEAD", trunk: str = "HEAD") -> Case:
+        commit, tree, below = git(self.repo, "rev-parse", rev, f"{rev}^{{tree}}", trunk).split()
+        return Case(bench=bench, commit=commit, tree=tree, rules=rules, unit="u", trunk=below)
 
-    async def judge(self, rules: Rules, rev: str = "HEAD", *, accept: tuple[str, ...] = ()) -> Judgement:
+    async def judge(
+        self, rules: Rules, rev: str = "HEAD", *, trunk: str = "HEAD", accept: tuple[str, ...] = ()
+    ) -> Judgement:
         async with self.benches().take() as bench:
-            return await self.gates.judge(self.case(bench, rules, rev), accept=accept)
+            return await self.gates.judge(self.case(bench, rules, rev, trunk), accept=accept)
 
     async def prove(self, accept: tuple[str, ...], rev: str = "HEAD") -> Judgement:
         async with self.benches().take() as bench:
@@ -442,6 +444,24 @@ async def test_a_verdict_in_one_environment_says_nothing_about_a_newer_one(court
     assert (judgement.answer, court.count()) == (Answer.GREEN, 2)
 
 
+async def test_an_environment_that_a_candidate_s_code_made_serves_nobody_else(court: Court) -> None:
+    setup = replace(VENV, script='sh more.sh "$VIRTUAL_ENV"\n', inputs=("asked.txt",))
+    rules = only(gate('test -e "$VIRTUAL_ENV/poison"\n'), setup=setup)
+    court.change({"more.sh": ":\n", "asked.txt": "1"})
+    poison = {"more.sh": "touch $1/poison\n"}
+
+    court.change(poison)
+    asks_the_same = await court.judge(rules, trunk="HEAD~1")
+    court.change(poison | {"asked.txt": "2"})
+    asks_for_more = await court.judge(rules, trunk="HEAD~2")
+    court.change({"more.sh": ":\n"})
+    another = await court.judge(rules, trunk="HEAD~3")
+    on_trunk = await court.judge(rules)
+
+    answers = [judgement.answer for judgement in (asks_the_same, asks_for_more, another, on_trunk)]
+    assert answers == [Answer.RED, Answer.GREEN, Answer.RED, Answer.RED]
+
+
 # ── the real thing, over the network: one of each ──
 
 
@@ -459,7 +479,7 @@ async def test_network_a_python_project_is_judged_as_the_candidate_has_it_withou
     stamp = (court.folder / "work/benches/b1/environment.json").read_bytes()
     court.change({"src/pkg/__init__.py": "right = False\n"})
 
-    bad = await court.judge(rules)
+    bad = await court.judge(rules, trunk="HEAD~1")
 
     assert good.answer is Answer.GREEN, good
     assert [verdict.gate for verdict in bad.red] == ["pytest"]
@@ -480,7 +500,7 @@ async def test_network_node_packages_are_installed_as_locked_and_serve_the_next_
     good = await court.judge(rules)
     court.change({"t.js": "process.exit(require('isarray')({}) ? 0 : 1)\n"})
 
-    bad = await court.judge(rules)
+    bad = await court.judge(rules, trunk="HEAD~1")
 
     assert good.answer is Answer.GREEN, good
     assert [verdict.gate for verdict in bad.red] == ["test"]
