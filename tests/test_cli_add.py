@@ -37,7 +37,7 @@ def test_a_file_is_dropped_whole_under_its_name(line: Line, tmp_path: Path, caps
     assert capsys.readouterr().out == "dropped as inbox/fix.md; the next start takes it (factoryd start)\n"
 
 
-@pytest.mark.parametrize("name", ["fix.txt", ".fix.md", "~fix.md"])
+@pytest.mark.parametrize("name", ["fix.txt", ".fix.md", "~fix.md", "fix\x1b[2J.md", "fix\u202e.md"])
 def test_a_name_that_the_inbox_does_not_take_is_refused_with_the_form(
     name: str, line: Line, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -93,6 +93,17 @@ def test_output_that_nobody_takes_gives_no_traceback(output: str, code: int, tmp
     assert "Errno" not in done.stderr
 
 
+def test_a_files_name_that_is_said_does_not_steer_the_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Line(tmp_path)
+    monkeypatch.chdir(tmp_path)
+
+    assert factory(["add", "no\x1b[2J\x9bpe"]) == 1
+
+    assert capsys.readouterr().err == "factory: nope: No such file or directory\n"
+
+
 def test_the_version_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert factoryd(["--version"]) == 0
     assert capsys.readouterr().out == f"factoryd {__version__}\n"

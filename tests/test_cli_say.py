@@ -1,3 +1,4 @@
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -22,6 +23,7 @@ NOW = datetime(2026, 1, 2, 12, tzinfo=UTC)
         ("a\r\nb\tc", "a\nb\tc"),
         ("bell\x07 nul\x00", "bell nul"),
         ("turned \u202eround", "turned round"),
+        ("\u061cmarked\u2028", "marked"),
         ("open \x1b]0;never closed", "open 0;never closed"),
         ("übung 日本 🙂", "übung 日本 🙂"),
     ],
@@ -39,6 +41,14 @@ def test_nothing_that_could_steer_a_terminal_is_left(raw: str) -> None:
 
     assert set(cleaned) <= set("a[]P0;m\n\t\\")
     assert say.clean(cleaned) == cleaned
+
+
+@given(st.text(st.sampled_from('aü\x1b\x07\x7f\x9b\n\u061c\u2028\u202e\u2066"\\')))
+def test_json_holds_the_same_and_nothing_that_could_steer_a_terminal(raw: str) -> None:
+    told = say.as_json({"said": raw})
+
+    assert json.loads(told) == {"said": raw}
+    assert say.clean(told) == told
 
 
 @given(st.text(), st.integers(2, 40))

@@ -83,10 +83,12 @@ def _read(raw: bytes, name: str) -> TaskFile:
 
 def _named(path: Path) -> str:
     """The file's name; raise UsageError where the inbox takes none of that name."""
-    if path.suffix.lower() == ".md" and not PASSED_OVER.fullmatch(path.name):
+    taken = path.suffix.lower() == ".md" and not PASSED_OVER.fullmatch(path.name)
+    if taken and path.name.isprintable():
         return path.name
     raise UsageError(
-        f"{say.line(path.name) or path} is no name that the inbox takes: it ends in .md, and begins with no . # or ~\n"
+        f"{say.line(path.name) or path} is no name that the inbox takes: it ends in .md, begins with no . # or ~, and "
+        "has only signs that can be shown\n"
         f"  the correct form: {slug(path.name)}.md"
     )
 

@@ -1,6 +1,5 @@
 """The values in force and where each was written; and what was inferred where nothing was."""
 
-import json
 import os
 from argparse import Namespace
 from pathlib import Path
@@ -32,12 +31,12 @@ def config(args: Namespace) -> int:
     if args.explain:
         _explain(args.explain, values)
     elif args.json:
-        print(json.dumps({"settings": values, "inferred": inferred, "error": wrong}, ensure_ascii=False))
+        print(say.as_json({"settings": values, "inferred": inferred, "error": wrong}))
     else:
         print("\n".join(say.table([(key, _toml(each["value"]), each["source"]) for key, each in values.items()])))
         print("\n".join(inferred_lines(inferred)))
     if wrong and not args.json:
-        print(f"! factory.toml is wrong, the last good one is in force:\n  {wrong}")
+        print(f"! factory.toml is wrong, the last good one is in force:\n  {say.clean(wrong)}")
     return 1 if wrong else 0
 
 
@@ -81,11 +80,11 @@ def _explain(key: str, values: Json) -> None:
         raise UsageError(f"there is no key {key!r}{did_you_mean(key, settings.KEYS)}\n  all of them: factory config")
     field, each = settings.KEYS[key], values[key]
     print(f"{key} = {_toml(each['value'])}")
-    print(f"  from     {each['source']}")
+    print(f"  from     {say.line(each['source'])}")
     print(f"  default  {_toml(field.default)}")
     print(f"  meaning  {field.description}")
     print(f"  change   factory.toml, or the variable {settings.PREFIX}{key.upper().replace('.', '__')}")
 
 
 def _toml(value: Any) -> str:
-    return "" if value is None else json.dumps(value, ensure_ascii=False)
+    return "" if value is None else say.as_json(value)

@@ -22,7 +22,8 @@ def gate(args: Namespace) -> int:
 
     verdicts = list(judge_once(Path(place.repository()), rev=args.tree, here=args.here))
     for name, ok, seconds, tail in verdicts:
-        print(f"{say.paint('green', 'green') if ok else say.paint('red  ', 'red')}  {name}  {say.lasted(seconds)}")
+        answer = say.paint("green", "green") if ok else say.paint("red  ", "red")
+        print(f"{answer}  {say.line(name)}  {say.lasted(seconds)}")
         if not ok:
             print("\n".join(f"  │ {line}" for line in say.clean(tail).splitlines()[-TAIL:]))
     if not verdicts:

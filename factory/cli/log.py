@@ -78,7 +78,7 @@ def follow(con: sqlite3.Connection, top: str, unit: str, *, as_json: bool, on: b
         over = not on or (bool(unit) and place.unit(con, unit)["state"] in ask.FINAL)
         for entry in views.log(con, after=seen, unit=unit):
             seen = entry["seq"]
-            yield from [json.dumps(entry, ensure_ascii=False)] if as_json else told(entry, of_one=bool(unit))
+            yield from [say.as_json(entry)] if as_json else told(entry, of_one=bool(unit))
         if unit and not as_json:
             attempts = place.unit(con, unit)["attempts"]
             folder = place.run_dir(top, unit, attempts[-1]["number"]) if attempts else ""

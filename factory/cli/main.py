@@ -77,7 +77,7 @@ def _run(program: str, commands: Commands, argv: Sequence[str]) -> int:
         except OSError:
             _drop_output()
         where = f"{error.filename}: " if error.filename else ""
-        print(f"{program}: {where}{error.strerror or error}", file=sys.stderr)
+        print(f"{program}: {say.clean(f'{where}{error.strerror or error}')}", file=sys.stderr)
         return 1
 
 

@@ -3,6 +3,7 @@
 Invariant: what `clean` returns holds no control character but newline and tab.
 """
 
+import json
 import os
 import re
 import sys
@@ -18,14 +19,19 @@ _ESCAPES = re.compile(
     r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)"  # OSC, DCS…: titles, links, clipboard
     r"|\x1b[ -/]*[0-~]"
 )
-# What is left of them, and the marks that turn the reading order round.
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# What is left of them, the marks that turn the reading order round, and the lines' ends that are no newline.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
 
 def clean(text: str) -> str:
     """The text without terminal escapes and control characters; a carriage return ends a line."""
     return _CONTROLS.sub("", _ESCAPES.sub("", text).replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def as_json(value: object) -> str:
+    """One line of JSON, readable, in which what could steer a terminal is escaped."""
+    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
 
 
 def line(text: str) -> str:

@@ -1,6 +1,5 @@
 """One unit or card, with all that is known of it: what it is, what it changes, and why it is where it is."""
 
-import json
 import os
 import sqlite3
 import sys
@@ -29,7 +28,7 @@ def show(args: Namespace) -> int:
     if args.prompt:
         print(_prompt(seen), end="")
     elif args.json:
-        print(json.dumps(seen, ensure_ascii=False))
+        print(say.as_json(seen))
     else:
         print("\n".join(_card(seen, now) if card else _unit(seen, now)))
     return 0

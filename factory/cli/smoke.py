@@ -3,7 +3,6 @@
 Invariant: nothing of the repository or its line is written; the scratch line is gone afterwards, with all it started.
 """
 
-import json
 import os
 import re
 import shlex
@@ -70,7 +69,7 @@ def check_agent(args: Namespace) -> int:
     good = all(each.grade != BAD for each in told)
     if args.json:
         checks = [each._asdict() for each in told]
-        print(json.dumps({"schema": 1, "agent": args.agent, "ok": good, "checks": checks}, ensure_ascii=False))
+        print(say.as_json({"schema": 1, "agent": args.agent, "ok": good, "checks": checks}))
     return int(not good)
 
 

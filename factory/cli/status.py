@@ -3,7 +3,6 @@
 Invariant: imports next to nothing, for people type it often and scripts in loops.
 """
 
-import json
 import os
 import re
 import sys
@@ -37,7 +36,7 @@ def status(args: Namespace) -> int:
             # Said here too: the store may have no room for the daemon to say so.
             seen["warnings"] = [*filter(None, [disk.complaint(place.within(top))]), *seen["warnings"]]
             left = _left_in_inbox(top) if seen["daemon"]["state"] == "stopped" else 0
-            shown = json.dumps(seen, ensure_ascii=False) if args.json else "\n".join(_screen(seen, left))
+            shown = say.as_json(seen) if args.json else "\n".join(_screen(seen, left))
             print("\x1b[H\x1b[J" + shown if args.watch and sys.stdout.isatty() else shown, flush=True)
             if not args.watch:
                 return 0
