@@ -99,7 +99,7 @@ def test_a_files_name_that_is_said_does_not_steer_the_terminal(
     Line(tmp_path)
     monkeypatch.chdir(tmp_path)
 
-    assert factory(["add", "no\x1b[2J\x9bpe"]) == 1
+    assert factory(["add", "no\x1b[2J\x9b2Jpe"]) == 1
 
     assert capsys.readouterr().err == "factory: nope: No such file or directory\n"
 

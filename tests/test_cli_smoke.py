@@ -168,7 +168,7 @@ def test_programs_read_the_same(line: Line, capsys: pytest.CaptureFixture[str]) 
 
 def test_what_cannot_be_looked_at_is_refused(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
     assert factory(["doctor", "--agent", "clod"]) == 2
-    assert "There is no runtime 'clod'; there are aider, claude," in capsys.readouterr().err
+    assert "There is no runtime 'clod': did you mean codex? There are aider, claude," in capsys.readouterr().err
     assert factory(["doctor", "--agent", "claude", "--fix"]) == 2
     assert factory(["doctor", "--json"]) == 2
 
