@@ -45,6 +45,7 @@ _PYTHON_INPUTS = (
 _NPM_LOCKS = ("package-lock.json", "npm-shrinkwrap.json")
 _OTHER_LOCKS = ("pnpm-lock.yaml", "yarn.lock", "bun.lock", "bun.lockb")
 _NODE_INPUTS = ("package.json", ".npmrc", *_NPM_LOCKS)
+_SETUP_INPUTS = (*_PYTHON_INPUTS, *_NODE_INPUTS, *_OTHER_LOCKS)
 _VENV = ("{python}", "-I", "-m", "venv", "{venv}")
 _FOR_TESTS = "(tests?|testing|dev|develop|development|checks?|lint|linting|typing|types|typecheck|ci)"
 _PURPOSE = rf"({_FOR_TESTS}|base|main)"
@@ -113,6 +114,11 @@ class Rules:
     gates: tuple[Gate, ...] = ()
     setup: Setup = Setup()
     sources: frozenset[str] = frozenset()
+
+    def sources_among(self, changed: Iterable[str]) -> frozenset[str]:
+        """`sources`, and those of the changed paths that an inferred setup would read, new ones too."""
+        inferred = self.setup.kind not in ("none", "script")
+        return self.sources.union(_matching(changed, *_SETUP_INPUTS, *self.setup.inputs) if inferred else ())
 
 
 def wanted(listing: Sequence[str]) -> list[str]:

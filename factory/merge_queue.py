@@ -24,6 +24,7 @@ from factory.errors import GitError, TaskFileError
 from factory.escalations import Escalations
 from factory.git import Person
 from factory.guards import guard
+from factory.inference import Rules
 from factory.journal import Event
 from factory.judge import Judge, Ruled
 from factory.landings import Landings
@@ -63,7 +64,7 @@ class MergeQueue:
         self._judge, self._escalations, self._endings = judge, escalations, endings
         self._tip = ""
         self._tasks: dict[str, TaskFile] = {}  # of those that are queued: nobody writes them anew
-        self._checked: set[tuple[str, str, str, frozenset[str]]] = set()  # changes that break no rule, as things stand
+        self._checked: set[tuple[str, str, str, Rules]] = set()  # changes that break no rule, as things stand
         self._compared = set[tuple[str, str]]()  # base and submission of those that were queued at the last pass
         self._rehearsals: dict[tuple[str, str], Rehearsed | Conflict | Nothing] = {}
         self._ruled: dict[str, Ruled] = {}
@@ -229,16 +230,17 @@ class MergeQueue:
 
     async def _admit(self, unit: Unit, before: str, after: str, at: datetime) -> bool:
         """Whether what differs between the two commits breaks no rule; else the unit goes back."""
-        ruling, task = await self._judge.ruling(self._tip), self._task(unit)
-        key = (before, after, ",".join(unit.approved), ruling.rules.sources)
+        rules, task = (await self._judge.ruling(self._tip)).rules, self._task(unit)
+        key = (before, after, ",".join(unit.approved), rules)
         if key in self._checked:
             return True
         changes = await self._trunk.own.changed(before, after)
+        changed = [change.path for change in changes]
         links = [change.path for change in changes if change.mode == "120000"]
         refused = guard(
-            [change.path for change in changes],
+            changed,
             # What trunk judges by now counts too: the unit may be older than a gate that runs what it changes.
-            sources=ruling.rules.sources | (await self._judge.ruling(unit.base)).rules.sources,
+            sources=rules.sources_among(changed) | (await self._judge.ruling(unit.base)).rules.sources_among(changed),
             allow=(*task.allow, *(["edit-gates"] if CardKind.GUARD in unit.approved else [])),
             scope=() if CardKind.OUT_OF_SCOPE in unit.approved else task.scope,
             links=await self._trunk.own.read_many(after, links),

@@ -286,6 +286,14 @@ def test_files_that_would_overrule_a_gate_if_they_appeared_are_sources_too() -> 
     assert "ruff.toml" not in found.sources
 
 
+def test_files_that_an_inferred_setup_would_read_if_they_appeared_are_sources_too() -> None:
+    changed = ["requirements-dev.txt", "setup.py", "package.json", "src/app.py", "docs/requirements.txt"]
+    inferred, written = of({"requirements.txt": "attrs\n"}), of({SETUP: "pip install -r a.txt\n"})
+
+    assert inferred.sources_among(changed) == inferred.sources | {"requirements-dev.txt", "setup.py", "package.json"}
+    assert written.sources_among(changed) == written.sources
+
+
 def test_files_that_a_gate_runs_are_sources_but_the_tests_it_names_are_not() -> None:
     found = of(
         {
