@@ -368,7 +368,11 @@ def _contents(tree: Path, globs: Iterable[str]) -> Iterator[str]:
         with suppress(ValueError, IndexError):  # no glob, so it names nothing
             found.update(tree.glob(glob))
     for path in sorted(filter(Path.is_file, found)):
-        yield f"{path.relative_to(tree)} {hashlib.sha256(path.read_bytes()).hexdigest()}"
+        content = os.fsencode(real := path.resolve())
+        if real.is_relative_to(tree.resolve()):  # a candidate's link leads anywhere: to what never ends, or is closed
+            with suppress(OSError):
+                content = real.read_bytes()
+        yield f"{path.relative_to(tree)} {hashlib.sha256(content).hexdigest()}"
 
 
 def _stamped(place: Place, setup: Setup, asked: str, verify: bool) -> Ready | None:

@@ -126,6 +126,20 @@ async def test_home_and_tmp_are_empty_after_a_refresh_and_a_link_planted_there_i
 # ── when it is made ──
 
 
+async def test_an_input_that_leads_out_of_the_tree_is_not_read(world: World) -> None:
+    write(world.place.tree, {"deps.txt": "1"})
+    setup = scripted("echo made >> ../made\n", inputs=("*.txt", "folder/*"))
+    (world.place.tree / "closed.txt").symlink_to("/proc/self/mem")
+    (world.place.tree / "folder").symlink_to("/proc/self")
+
+    first = await world.environments.ready(world.place, setup)
+    again = await world.environments.ready(world.place, setup)
+
+    assert isinstance(first, Ready)
+    assert isinstance(again, Ready)
+    assert (world.place.folder / "made").read_text() == "made\n"
+
+
 async def test_an_environment_is_made_once_while_what_it_read_is_unchanged(world: World) -> None:
     setup = scripted("echo made >> ../made\n", inputs=("deps*.txt",))
     write(world.place.tree, {"deps.txt": "1", "other.txt": "1"})
