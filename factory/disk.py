@@ -1,4 +1,4 @@
-"""Room on the disks that the factory writes to.
+"""Room on the disks that the factory writes to, and what goes from them.
 
 Invariant: looking writes nothing, and imports next to nothing: `factory status` looks too.
 """
@@ -6,6 +6,8 @@ Invariant: looking writes nothing, and imports next to nothing: `factory status`
 import errno
 import os
 from collections.abc import Iterable
+from contextlib import suppress
+from itertools import count
 
 LEAST = 64 << 20  # bytes that must be free before anything new is started
 _SAYS = ("No space left on device", "Disk quota exceeded", "disk is full", "Out of diskspace")
@@ -34,3 +36,39 @@ def full(error: BaseException) -> bool:
         return True
     below = (*getattr(error, "exceptions", ()), error.__cause__, error.__context__)
     return any(sign in str(error) for sign in _SAYS) or any(full(each) for each in below if each)
+
+
+def remove(path: str | os.PathLike[str]) -> None:
+    """Delete a file, a link (never what it leads to) or a whole folder; what cannot be deleted stays.
+
+    Whatever left it there has ended. Folders may be closed, or deeper than a stack or a path may be: those in a folder
+    are moved up into `path` before it is deleted.
+    """
+    top, names = os.fspath(path), count()
+    with suppress(OSError):
+        if os.path.islink(top) or not os.path.isdir(top):  # noqa: PTH112, PTH114
+            os.unlink(top)  # noqa: PTH108
+            return
+        left = _empty(top)
+        while left:
+            folder = left.pop()
+            for below in _empty(folder):
+                while os.path.lexists(fresh := f"{top}/{next(names)}"):
+                    pass
+                os.rename(below, fresh)  # noqa: PTH104
+                left.append(fresh)
+            os.rmdir(folder)  # noqa: PTH106
+        os.rmdir(top)  # noqa: PTH106
+
+
+def _empty(folder: str) -> list[str]:
+    """Delete what is no folder in this one; its folders, opened."""
+    os.chmod(folder, 0o700)  # noqa: PTH101
+    with os.scandir(folder) as found:
+        entries = [(entry.path, entry.is_dir(follow_symlinks=False)) for entry in found]
+    for path, is_folder in entries:
+        if is_folder:
+            os.chmod(path, 0o700)  # noqa: PTH101  it could not be moved otherwise
+        else:
+            os.unlink(path)  # noqa: PTH108
+    return [path for path, is_folder in entries if is_folder]

@@ -23,7 +23,7 @@ from urllib.parse import unquote, urlsplit
 import anyio
 from anyio import to_thread
 
-from factory import faults, process
+from factory import disk, faults, process
 from factory.inference import Setup, digest
 from factory.sandbox import TOOLCHAINS, Confines, Sandbox
 
@@ -205,8 +205,8 @@ class Environments:
     @faults.during("place.empty")
     async def refresh(self, place: Place) -> None:
         """Empty HOME and TMPDIR: nothing that ran before speaks to what runs next."""
-        await to_thread.run_sync(_remove, (place.home, place.tmp))
         for folder in (place.home, place.tmp):
+            await to_thread.run_sync(disk.remove, folder)
             folder.mkdir(parents=True)
 
     async def run(
@@ -240,7 +240,8 @@ class Environments:
     async def _build(self, place: Place, setup: Setup, asked: str) -> Ready | SetupFailed:
         # The stamp goes first and comes last: a build that was killed has none and is made anew.
         place.stamp.unlink(missing_ok=True)
-        await to_thread.run_sync(_remove, [place.venv, *_kept(place)])
+        for path in (place.venv, *_kept(place)):
+            await to_thread.run_sync(disk.remove, path)
         await self.refresh(place)
         place.venv.mkdir()  # it alone may be written, not what else lies beside the tree
         orders = [(command, "") for command in setup.commands]
@@ -407,7 +408,8 @@ def _installed(place: Place, setup: Setup) -> Iterator[str]:
 def _print(place: Place) -> Print:
     """Who is who in the environment; the change time tells even of a write that put the times back."""
     tops = [place.venv, *_kept(place)]
-    _remove([top / cache for top in tops[1:] if not top.is_symlink() for cache in _BUILD_CACHES])
+    for cache in [top / name for top in tops[1:] if not top.is_symlink() for name in _BUILD_CACHES]:
+        disk.remove(cache)
     print_ = {"python": _identity(str(place.venv / "bin/python"))}
     for folder, folders, files in (below for top in tops for below in os.walk(top)):
         for name in (*files, *folders):
@@ -447,11 +449,3 @@ def _script(run_dir: Path, text: str) -> tuple[str, ...]:
     path.write_text(text)
     path.chmod(0o500)
     return (str(path),) if text.startswith("#!") else ("sh", str(path))
-
-
-def _remove(paths: Iterable[Path]) -> None:
-    for path in paths:
-        if path.is_symlink() or path.is_file():
-            path.unlink()
-        elif path.is_dir():
-            shutil.rmtree(path)

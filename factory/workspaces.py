@@ -17,7 +17,7 @@ from pathlib import Path
 
 from anyio import CapacityLimiter, to_thread
 
-from factory import faults, process
+from factory import disk, faults
 from factory.errors import FactoryError, GitError
 from factory.git import FACTORY, GITLINK, Git
 
@@ -207,15 +207,7 @@ class Checkouts:
 
     async def remove(self, path: Path) -> None:
         """Delete a file, a link (never what it leads to) or a whole folder; what cannot be deleted stays."""
-        if is_real(path):
-            with suppress(OSError, RecursionError):
-                await to_thread.run_sync(shutil.rmtree, path)
-                return
-        # A tree can be deeper than Python's stack or than a path may be long, or hold closed folders.
-        command, env = ["rm", "-rf", "--", str(path)], {"PATH": self._own.environ.get("PATH", os.defpath)}
-        if (await process.run(command, env=env)).code:
-            await to_thread.run_sync(_sweep, path)  # opens what was closed
-            await process.run(command, env=env)
+        await to_thread.run_sync(disk.remove, path)
 
 
 class Workspaces(Checkouts):

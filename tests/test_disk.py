@@ -1,6 +1,7 @@
 """When a disk counts as full: by what is free, and by what an error says."""
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -46,3 +47,49 @@ def test_the_first_folder_with_too_little_room_is_named_and_one_that_is_gone_pas
     after = disk.lacking([tmp_path / "gone", tmp_path])
 
     assert (before, after) == ("", str(tmp_path))
+
+
+# ── what goes ──
+
+
+def test_a_folder_goes_however_it_was_left_and_what_its_links_lead_to_stays(tmp_path: Path) -> None:
+    folder, kept = tmp_path / "folder", tmp_path / "kept"
+    kept.mkdir()
+    (kept / "mine").write_text("x")
+    (folder / "closed/in it").mkdir(parents=True)
+    (folder / "closed/in it/0").write_text("x")
+    (folder / "0/0/1").mkdir(parents=True)
+    (folder / "1").symlink_to(kept)
+    os.mkfifo(folder / "fifo")
+    for closed in (folder / "closed/in it", folder / "closed", folder):
+        closed.chmod(0)
+
+    disk.remove(folder)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+    assert (kept / "mine").exists()
+
+
+def test_a_folder_goes_that_is_deeper_than_a_path_may_be_long(tmp_path: Path) -> None:
+    top = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("deeper", dir_fd=top)
+        top, above = os.open("deeper", os.O_RDONLY, dir_fd=top), top
+        os.close(above)
+    os.close(top)
+
+    disk.remove(tmp_path / "deeper")
+
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_no_folder_goes_alone(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (tmp_path / "link").symlink_to(kept)
+    (tmp_path / "file").touch()
+
+    for name in ("link", "file", "nothing"):
+        disk.remove(tmp_path / name)
+
+    assert list(tmp_path.iterdir()) == [kept]
