@@ -170,6 +170,7 @@ def setup_failed(*, sentence: str, tail: str = "", log: str = "") -> Ask:
     return Ask(CardKind.SETUP, f"setup:{sentence[:200]}", asks, [again, CANCEL_ALL], tail or sentence, log)
 
 
+PROMPTS = "prompts:"  # before the key of those that cannot be used
 RUNTIME = "runtime:"  # begins the cause of a card about one agent
 
 
@@ -232,10 +233,11 @@ def wrong_rules(sentence: str) -> Ask:
     return Ask(CardKind.CONFIG, "rules", asks, [mine, CANCEL_ALL], sentence, "conventions/gates/; factory config")
 
 
-def wrong_prompt(sentence: str) -> Ask:
-    """A prompt file on trunk cannot be used."""
+def wrong_prompt(sentence: str, key: str) -> Ask:
+    """A prompt file on trunk cannot be used; `key` says which prompts these were."""
     asks = f"A prompt on trunk cannot be used, so no agent starts: {_one_line(sentence)}"
-    return Ask(CardKind.CONFIG, "prompts", asks, [RECHECK, CANCEL_ALL], sentence, "conventions/prompts/")
+    mine = ("I mend it on trunk", "the units that wait go on by themselves", "wait")
+    return Ask(CardKind.CONFIG, f"{PROMPTS}{key}", asks, [mine, CANCEL_ALL], sentence, "conventions/prompts/")
 
 
 def bad_config(sentence: str) -> Ask:

@@ -3,6 +3,8 @@
 Invariant: a value made of texts that were read before; nothing here looks at the user's checkout.
 """
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -51,6 +53,12 @@ class Conventions:
     def prompts(self) -> Mapping[str, Convention]:
         """Prompt templates by file name."""
         return {path.name: file for path, file in self._in("prompts", ".md")}
+
+    @cached_property
+    def prompts_key(self) -> str:
+        """Which prompts these are: another one where any text among them is another."""
+        texts = sorted((name, file.text) for name, file in self.prompts.items())
+        return hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:16]
 
     @cached_property
     def knowledge(self) -> tuple[Note, ...]:

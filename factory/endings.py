@@ -53,7 +53,8 @@ class Endings:
         empty = () if hook is None else (_emptied(hook, at),)
         with self._store.transaction():
             until = None
-            if hook is not None and self._live.stopping is Stopping.NO:
+            blamed = ask is None or ask.kind is not CardKind.CONFIG  # a prompt's fault is no agent's
+            if hook is not None and blamed and self._live.stopping is Stopping.NO:
                 until = note_end(self._store, self._escalations, attempt, reset=reset, now=at)
             if unit.state in FINAL:
                 moved: tuple[Unit, ...] = ()

@@ -297,6 +297,9 @@ class Pool:
         if obstacle is not None and obstacle.kind not in unit.approved:
             self._wait(unit, obstacle, at)
             return True
+        if agent != scheduling.NO_AGENT and (wrong := self._wrong_prompt()):
+            self._wait(unit, wrong, at)
+            return True
         sentence = "" if agent == scheduling.NO_AGENT else agents.trouble(agent)
         if sentence:
             self._wait(unit, words.runtime_trouble(agent or "none", sentence), at)
@@ -304,6 +307,16 @@ class Pool:
             self._hold(unit, words.no_model(unit, agent, model), at, f"{agent} cannot be told its model")
             return True
         return bool(sentence)
+
+    def _wrong_prompt(self) -> words.Ask | None:
+        """What the open card says of the prompts that rule now."""
+        key = self._prompts_key()
+        card = self._escalations.open_card(f"{words.PROMPTS}{key}")
+        return words.wrong_prompt(card.evidence, key) if card else None
+
+    def _prompts_key(self) -> str:
+        ruling = self._judge.current
+        return ruling.conventions.prompts_key if ruling else ""
 
     def _tell_room(self, at: datetime) -> None:
         if self._full:
@@ -318,8 +331,14 @@ class Pool:
         for cause in ("no_gate", "rules"):
             if obstacle is None or obstacle.cause != cause:
                 self._escalations.close(cause, now=at, why=why)
+        self._close_prompt_cards(at)
         self._close_runtime_cards(agents, at)
         self._close_budget_cards(agents, at)
+
+    def _close_prompt_cards(self, at: datetime) -> None:
+        for card in self._store.open(Card):
+            if card.fingerprint.startswith(words.PROMPTS) and not card.fingerprint.endswith(self._prompts_key()):
+                self._escalations.close(card.fingerprint, now=at, why="trunk has other prompts now")
 
     def _close_budget_cards(self, agents: Agents, at: datetime) -> None:
         ledger = Ledger(self._store, self._live.settings.budget, at)

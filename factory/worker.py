@@ -178,7 +178,8 @@ class Worker:
         try:
             command = self._launch.command(trip, earlier, carried=bool(carried), conflict=conflict, place=place)
         except ConfigError as error:
-            return NotStarted(EndReason.HANDED_BACK, str(error), words.wrong_prompt(str(error)))
+            card = words.wrong_prompt(str(error), trip.ruling.conventions.prompts_key)
+            return NotStarted(EndReason.HANDED_BACK, str(error), card)
         # World first: a daemon that dies between the two finds start.json in the run dir and adopts.
         self._still_ours()
         with faults.step("agent.start"):

@@ -53,6 +53,7 @@ def test_a_configured_agent_without_a_file_is_said(tmp_path: Path) -> None:
 
     assert agents.default == "nobody"
     assert agents.trouble("nobody") == "factory.toml names the agent 'nobody', of which there is no runtime file."
+    assert agents.trouble("somebody") == "There is no runtime 'somebody'. There are a."
 
 
 def test_an_agent_that_only_a_task_names_and_that_nobody_knows_is_trouble_too(tmp_path: Path) -> None:

@@ -77,6 +77,14 @@ def test_a_unit_is_told_what_concerns_its_scope() -> None:
     assert not billing.concerns(["docs/**"])
 
 
+def test_prompts_have_another_key_when_one_of_them_is_another() -> None:
+    def key(**texts: str) -> str:
+        return overlay({f"conventions/prompts/{name}.md": text for name, text in texts.items()}, {}).prompts_key
+
+    assert key(unit="a", retry="b") == key(retry="b", unit="a")
+    assert len({key(), key(unit="a"), key(unit="b"), key(retry="a")}) == 4
+
+
 def test_shipped_conventions_are_this_projects_own() -> None:
     files = read_shipped()
 

@@ -45,6 +45,14 @@ def test_a_submission_is_queued_and_the_hook_is_empty_in_one_transaction(line: O
     assert (last.event, [table for table, _ in last.changes]) == (Event.ATTEMPT_ENDED, ["attempt", "unit", "hook"])
 
 
+def test_a_prompts_fault_is_no_agents(line: OnRecord, endings: Endings) -> None:
+    for name in "abc":
+        attempt = replace(line.running(name), end=NOW, reason=R.HANDED_BACK)
+        endings.finish(attempt, hook=line.the_hook(), at=NOW, ask=words.wrong_prompt("unit.md, line 1: no", "k"))
+
+    assert [(card.kind, card.units) for card in line.store.open(Card)] == [(CardKind.CONFIG, ("a", "b", "c"))]
+
+
 NEXT = {  # of a unit with attempts left: its state, whether a card asks
     R.SUBMITTED: (QUEUED, False),
     R.EMPTY: (READY, False),

@@ -46,7 +46,7 @@ ASKS: dict[str, tuple[Ask, CardKind, list[str]]] = {
     "no gate": (words.no_gate(), CardKind.NO_GATE, ["wait", "approve", "cancel"]),
     "setup": (words.setup_failed(sentence="pip failed.", tail="E"), CardKind.SETUP, ["recheck", "cancel"]),
     "rules": (words.wrong_rules("a.toml: nonsense"), CardKind.CONFIG, ["wait", "cancel"]),
-    "prompt": (words.wrong_prompt("unit.md: line 3"), CardKind.CONFIG, ["recheck", "cancel"]),
+    "prompt": (words.wrong_prompt("unit.md: line 3", "k"), CardKind.CONFIG, ["wait", "cancel"]),
     "accept": (words.already_accepted(a_unit(), "pytest"), CardKind.ACCEPT, ["cancel", "approve"]),
     "unreadable": (words.unreadable(a_unit(), "bad object."), CardKind.CRASH_LOOP, ["recheck", "afresh", "cancel"]),
     "limited": (words.runtime_limited("claude", "529", evidence="E"), CardKind.RUNTIME, ["wait", "recheck"]),

@@ -17,7 +17,7 @@ from factory import cards as words
 from factory.agents import Agents
 from factory.bell import Bell
 from factory.cards import Ask
-from factory.conventions import Conventions
+from factory.conventions import Convention, Conventions
 from factory.inference import Gate, Rules
 from factory.journal import Event
 from factory.judge import Judge, Proof, Ruling
@@ -743,6 +743,21 @@ async def test_a_command_needs_no_agent(floor: Floor) -> None:
     await floor.tick()
 
     assert (floor.states(), floor.the_attempt().agent) == ({"fix": "running"}, "run")
+
+
+async def test_units_wait_on_one_card_about_a_prompt_until_trunk_has_another(floor: Floor) -> None:
+    floor.raise_card(words.wrong_prompt("unit.md, line 1: no", GATED.conventions.prompts_key), floor.unit("a"))
+    units(floor, "bc")
+    await floor.tick()
+    assert floor.open_cards() == [("E1", CardKind.CONFIG, ("a", "b", "c"))]
+    assert set(floor.states().values()) == {"waiting"}
+
+    mended = Conventions({"prompts/unit.md": Convention("x", "conventions/prompts/unit.md")})
+    floor.judge.ruled = replace(GATED, conventions=mended)
+    await floor.tick()
+
+    assert floor.open_cards() == []
+    assert sorted(floor.states().values()) == ["ready", "running", "running"]
 
 
 async def test_what_was_submitted_goes_back_to_the_queue_when_its_cause_is_gone(floor: Floor) -> None:
