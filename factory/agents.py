@@ -15,6 +15,7 @@ from factory.scheduling import NO_AGENT
 class Agents:
     """`default` for units that name none ("" = none is installed); `missing`: name → why it cannot be used.
 
+    `unknown`: names in factory.toml of which there is no runtime file (they are among the missing).
     `fallback`: those that take the default's units in turn while it cannot; `deputy`: the one that does at present,
     `because` of something. `modelless`: those whose command has no place for a model's name.
     """
@@ -22,6 +23,7 @@ class Agents:
     default: str
     missing: Mapping[str, str]
     installed: tuple[str, ...] = ()
+    unknown: frozenset[str] = frozenset()
     fallback: tuple[str, ...] = ()
     modelless: frozenset[str] = frozenset()
     deputy: str = ""
@@ -44,7 +46,7 @@ class Agents:
             return "No agent program is installed: install claude or codex, or name another in factory.toml (`agent`)."
         if name in self.installed:
             return ""
-        return self.missing.get(name) or _unknown(name, {*self.installed, *self.missing})
+        return self.missing.get(name) or _unknown(name, {*self.installed, *self.missing} - self.unknown)
 
 
 def shell_runtime(command: str) -> Runtime:
@@ -68,7 +70,8 @@ def find_agents(
 ) -> Agents:
     """Look for every runtime's program; the default is the configured one, else the first that is installed."""
     missing = {name: why for name in conventions.runtimes if (why := _why_missing(name, conventions, path, root))}
-    for name in {configured, *fallback} - conventions.runtimes.keys() - {""}:
+    unknown = frozenset({configured, *fallback} - conventions.runtimes.keys() - {""})
+    for name in unknown:
         meant = did_you_mean(name, conventions.runtimes) or "."
         missing[name] = f"factory.toml names the agent {name!r}, of which there is no runtime file{meant}"
 
@@ -80,7 +83,12 @@ def find_agents(
     runtimes = {name: the_runtime(name, conventions) for name in installed}
     modelless = frozenset(name for name, each in runtimes.items() if "{model}" not in str(each.command))
     return Agents(
-        default=default, missing=missing, installed=tuple(installed), fallback=tuple(fallback), modelless=modelless
+        default=default,
+        missing=missing,
+        installed=tuple(installed),
+        unknown=unknown,
+        fallback=tuple(fallback),
+        modelless=modelless,
     )
 
 

@@ -183,7 +183,7 @@ def parse_runtime(name: str, text: str, *, where: str) -> Runtime:
     try:
         values = tomllib.loads(text)
         if "files" in values:
-            raise NotYet(f"{where}: files, for a runtime has no HOME of its own yet")
+            raise NotYet(f"{where}: files (what lies in HOME as a file). Until then: folders, by home")
         runtime = Runtime.model_validate({"name": name} | values)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{where}: {error}") from None
