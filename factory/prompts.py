@@ -9,13 +9,14 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any
 
-from jinja2 import FunctionLoader, StrictUndefined, TemplateError, TemplateSyntaxError
+from jinja2 import FunctionLoader, StrictUndefined, TemplateError, TemplateNotFound, TemplateSyntaxError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from factory.conventions import Convention, Note
 from factory.errors import ConfigError
 from factory.records import Remark
 
+BEGIN = ("unit", "retry", "conflict", "question")  # an attempt begins with one of these
 _FAILURES = (TemplateError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
@@ -51,7 +52,10 @@ def prompt(name: str, brief: Brief, prompts: Mapping[str, Convention]) -> str:
     if template is None:
         raise ConfigError(f"There is no prompt {name}.md in conventions/prompts.")
     values = {field.name: getattr(brief, field.name) for field in fields(brief)}
-    return render(template.text, where=template.where, includes=prompts, **values)
+    text = render(template.text, where=template.where, includes=prompts, **values)
+    if name in BEGIN and not text.strip():  # a part of others may be empty now and then
+        raise ConfigError(f"{template.where} says nothing. Write a prompt, or remove the file to have the shipped one.")
+    return text
 
 
 def check_prompt(name: str, prompts: Mapping[str, Convention]) -> None:
@@ -90,4 +94,6 @@ def render(template: str, *, where: str, includes: Mapping[str, Convention] | No
         if isinstance(error, TemplateSyntaxError):
             place = f"{error.filename}, line {error.lineno}"
         reason = (str(error) or type(error).__name__).rstrip(".")
+        if isinstance(error, TemplateNotFound):
+            reason = f"there is no {error.name} in conventions/prompts to include"
         raise ConfigError(f"{place}: {reason}. A prompt is a Jinja2 template; see conventions/README.md.") from error

@@ -402,8 +402,9 @@ class Worker:
         return unit, attempt, parse(task.text, task.name)
 
     def _earlier(self, attempt: Attempt) -> Attempt | None:
-        """The newest attempt before this one that left anything."""
-        before = [each for each in self._store.select(Attempt, unit=attempt.unit) if each.number < attempt.number]
+        """The newest attempt before this one that left anything; one whose agent never ran is none."""
+        every = self._store.select(Attempt, unit=attempt.unit)
+        before = [each for each in every if each.number < attempt.number and each.pid]
         return next((each for each in reversed(before) if each.commit), before[-1] if before else None)
 
     def _session_usage(self, attempt: Attempt) -> Usage | None:

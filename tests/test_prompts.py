@@ -97,6 +97,15 @@ def test_a_prompt_that_is_not_there_is_named() -> None:
         prompt("simplify", LEAST, SHIPPED)
 
 
+@pytest.mark.parametrize("template", ["", " \n", "{# for later #}\n", "{% if resumed %}only then{% endif %}"])
+def test_a_prompt_that_says_nothing_is_refused_and_a_part_of_one_is_not(template: str) -> None:
+    prompts = {name: Convention(template, f"conventions/prompts/{name}") for name in ("unit.md", "part.md")}
+
+    with pytest.raises(ConfigError, match=r"conventions/prompts/unit\.md says nothing"):
+        prompt("unit", LEAST, prompts)
+    assert prompt("part", LEAST, prompts).strip() == ""
+
+
 @pytest.mark.parametrize(
     ("template", "line", "reason"),
     [
@@ -104,7 +113,7 @@ def test_a_prompt_that_is_not_there_is_named() -> None:
         ("a\n\n{% if nobody %}{% endif %}", 3, "'nobody' is undefined"),
         ("{{ x.secret }}", 1, "no attribute 'secret'"),
         ("a\n{% for %}", 2, "Expected an expression"),
-        ("{% include 'gone.md' %}", 1, "gone.md"),
+        ("{% include 'gone.md' %}", 1, "there is no gone.md in conventions/prompts to include"),
         ("a\n{{ 1 / 0 }}", 2, "division by zero"),
         ("\n\n{{ x + 1 }}", 3, "concatenate"),
         ("{{ x.__class__.__mro__ }}", 1, "unsafe"),

@@ -235,6 +235,20 @@ def test_gate_files_that_cannot_be_used_stop_the_line_with_one_card(line: Line) 
     line.no_card(CardKind.CONFIG)
 
 
+def test_a_prompt_that_is_wrong_stops_agents_on_one_card_until_trunk_has_another(line: Line) -> None:
+    wrong = line.commit({"conventions/prompts/unit.md": "{{ nobody }}\n"})
+    line.until("trunk is looked at", lambda: line.fact("trunk")["commit"] == wrong)
+    line.drop("one", "write('one.txt', 'x')")
+    assert "unit.md, line 1: 'nobody' is undefined" in line.card(CardKind.CONFIG).question
+
+    line.commit({"conventions/prompts/unit.md": "First: {% include 'task.md' %}\n"})
+
+    line.unit("one")
+    line.no_card(CardKind.CONFIG)
+    assert line.attempts("one") == ["handed_back", "submitted"]
+    assert line.prompt("one", 2).startswith("First: ")
+
+
 def test_while_trunk_is_red_only_urgent_work_starts_and_nobody_is_blamed(line: Line) -> None:
     line.commit({"bad.txt": "BROKEN"})
     card = line.card(CardKind.TRUNK_RED)
