@@ -64,6 +64,7 @@ class Case:
     tree: str
     rules: Rules
     unit: str = ""
+    stacked: bool = False  # below it are units that have not landed: a red may be theirs
     reruns: bool = True
     trunk: str = ""  # the commit whose code may make what serves others
 
@@ -254,6 +255,7 @@ class Gates:
         if case.unit or not cached:
             told: dict[str, Any] = {"gate": verdict.gate, "ok": verdict.ok, "cached": cached}
             told |= {} if case.reruns else {"before": True}  # asked without the change, where it must fail
+            told |= {"stacked": True} if case.stacked else {}
             self._store.write(Event.VERDICT_GIVEN, verdict, now=at, unit=case.unit, **told)
 
 

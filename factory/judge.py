@@ -270,7 +270,7 @@ class Judge:
             case = Case(bench=bench, commit=commit, tree=await self._trunk.own.tree(commit), rules=ruling.rules)
             case = replace(case, trunk=parent if unit is None and commit == parent else self._tip)
             if unit is not None:
-                case = replace(case, unit=unit.id)
+                case = replace(case, unit=unit.id, stacked=parent != self._tip)
                 if accept and CardKind.ACCEPT not in unit.approved:
                     below = replace(case, commit=parent, tree=await self._trunk.own.tree(parent))
                     before = await _asked(partial(self._gates.prove, below, accept))

@@ -57,16 +57,18 @@ def test_a_landing_is_told_once_with_short_hashes_and_lists_as_words(
     line.store.write(Event.LANDING_CLOSED, now=NOW, outcome="Landed")
     line.store.write(Event.VERDICT_GIVEN, now=NOW, unit="other", gate="test", ok=True, cached=False)
     line.store.write(Event.VERDICT_GIVEN, now=NOW, unit="other", gate="accept: x", ok=False, cached=False, before=True)
+    line.store.write(Event.VERDICT_GIVEN, now=NOW, unit="other", gate="test", ok=False, cached=False, stacked=True)
     line.store.write(Event.UNIT_TOLD, now=NOW, unit="other", kind="tell", who="person", text="use Redis")
     line.store.write(Event.REQUEST_DONE, now=NOW, request=1, kind="answer", outcome="other: cancelled")
     line.store.write(Event.CONFIG_CHANGED, now=NOW, keys=["workers", "agent"])
 
     factory(["log"])
 
-    assert lines_of(capsys.readouterr().out)[-6:] == [
+    assert lines_of(capsys.readouterr().out)[-7:] == [
         f"fix-login: landed as {'b' * 10}",
         "other: test is green",
         "other: accept: x is red without the change",
+        "other: test is red on top of units that had not landed",
         "other: person: use Redis",
         "by factory answer: other: cancelled",
         "config changed: keys workers, agent",

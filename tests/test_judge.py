@@ -181,6 +181,17 @@ async def test_a_kept_verdict_is_told_for_the_unit_that_it_serves(scene: Scene) 
     assert len(scene.store.select(Verdict)) == 2
 
 
+async def test_a_verdict_on_top_of_what_has_not_landed_is_told_as_one(scene: Scene) -> None:
+    tip = await looked(scene)
+    first = await scene.made({"one.txt": "fine\n"})
+    await scene.judge.judge(first, parent=tip, unit=UNIT)
+
+    await scene.judge.judge(await scene.made({"two.txt": "fine\n"}), parent=first, unit=UNIT)
+
+    given = [entry for entry in scene.store.journal(unit="u") if entry.event is Event.VERDICT_GIVEN]
+    assert [entry.detail.get("stacked", False) for entry in given] == [False, True]
+
+
 async def test_a_gate_that_ends_its_own_supervisor_gives_no_verdict_and_is_not_asked_for_ever(tmp_path: Path) -> None:
     gate = f"echo x >> {tmp_path}/ran; kill -9 $PPID; sleep 5\n"
     async with scene_in(tmp_path, {"conventions/gates/10-kills.sh": gate}) as scene:
