@@ -5,6 +5,7 @@ Invariant: looking writes nothing, and imports next to nothing: `factory status`
 
 import errno
 import os
+import stat
 from collections.abc import Iterable
 from contextlib import suppress
 from itertools import count
@@ -36,6 +37,13 @@ def full(error: BaseException) -> bool:
         return True
     below = (*getattr(error, "exceptions", ()), error.__cause__, error.__context__)
     return any(sign in str(error) for sign in _SAYS) or any(full(each) for each in below if each)
+
+
+def reopen(folder: str | os.PathLike[str]) -> None:
+    """Undo a `chmod 0`."""
+    mode = os.lstat(folder).st_mode
+    if mode & stat.S_IRWXU != stat.S_IRWXU:
+        os.chmod(folder, stat.S_IMODE(mode) | stat.S_IRWXU)  # noqa: PTH101
 
 
 def remove(path: str | os.PathLike[str]) -> None:

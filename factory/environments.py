@@ -234,6 +234,8 @@ class Environments:
             with anyio.CancelScope(shield=True), faults.step("command.stop"):  # bounded by the stop ladder
                 await child.stop(grace_s=0)
             raise
+        with suppress(OSError), faults.step("tree.enter"):
+            disk.reopen(place.tree)
         return Ran(exit=ended, tail=await to_thread.run_sync(_tail, run_dir), log=run_dir / "output.log")
 
     @faults.during("environment.build")
@@ -359,7 +361,7 @@ def _plain(name: str) -> str:
 def _modules(tree: Path) -> list[str]:
     """Names of the project's top-level modules."""
     paths = [*tree.glob("*"), *(tree / "src").glob("*")]
-    modules = [path for path in paths if path.suffix == ".py" or (path / "__init__.py").is_file()]
+    modules = [path for path in paths if path.suffix == ".py" or os.path.isfile(path / "__init__.py")]  # noqa: PTH113
     return sorted({name for path in modules if (name := path.name.removesuffix(".py")).isidentifier()})
 
 

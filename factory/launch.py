@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from factory import faults
+from factory import disk, faults
 from factory.endings import Endings
 from factory.environments import Environments, Place, ports
 from factory.judge import Judge
@@ -77,6 +77,7 @@ class Launch:
             return None
         home = self._live.places.work / "homes" / f"{trip.hook.worker}-{trip.runtime.name}"
         home.mkdir(parents=True, exist_ok=True)
+        disk.reopen(home)
         return home
 
     def _confines(self, trip: Trip, place: Place, home: Path | None) -> Confines:
@@ -157,10 +158,11 @@ class Launch:
 
 
 def _real_folders(path: Path, *, below: Path) -> None:
-    """Make the folders down to `path`; what an agent left in their place, a link that leads out, goes."""
+    """Make and open the folders down to `path`; what an agent left in their place, a link that leads out, goes."""
     if not path.is_relative_to(below):
         return
     for folder in (*reversed([each for each in path.parents if each != below and each.is_relative_to(below)]), path):
         if os.path.islink(folder) or (folder.exists() and not folder.is_dir()):  # noqa: PTH114
             folder.unlink()
         folder.mkdir(exist_ok=True)
+        disk.reopen(folder)

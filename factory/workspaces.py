@@ -175,7 +175,7 @@ class Checkouts:
             if not is_real(path):
                 path.unlink(missing_ok=True)
                 path.mkdir(parents=True)
-            _open(path)
+            disk.reopen(path)
         # The index folder is the daemon's alone and a tree has one owner, so this lock is of a git that was killed.
         self._index(name, ".lock").unlink(missing_ok=True)
 
@@ -415,15 +415,8 @@ def _sweep(root: Path) -> list[str]:
     return sorted(nested)
 
 
-def _open(folder: Path) -> None:
-    """Undo a `chmod 0`."""
-    mode = folder.lstat().st_mode
-    if mode & stat.S_IRWXU != stat.S_IRWXU:
-        folder.chmod(stat.S_IMODE(mode) | stat.S_IRWXU)
-
-
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    _open(folder)
+    disk.reopen(folder)
     with os.scandir(folder) as found:
         return list(found)
 
@@ -467,7 +460,7 @@ def is_real(path: Path) -> bool:
 
 def _all_real(place: Path, tree: Path) -> bool:
     if is_real(place):
-        _open(place)
+        disk.reopen(place)
     return is_real(place) and is_real(tree)
 
 

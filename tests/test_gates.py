@@ -434,6 +434,14 @@ async def test_a_green_in_an_environment_that_changed_once_is_judged_again_in_a_
     assert (court.count(), judgement.verdicts[0].settled) == (2, True)
 
 
+async def test_a_gate_that_closes_its_checkout_stops_no_later_one(court: Court) -> None:
+    rules = only(gate("mkdir -p pkg/in; chmod 0 pkg .\n"), setup=replace(VENV, keeps=("node_modules",)))
+    first = await court.judge(rules)
+    court.change({"a.txt": "better\n"})
+
+    assert [first.answer, (await court.judge(rules)).answer] == [Answer.GREEN, Answer.GREEN]
+
+
 async def test_a_verdict_in_one_environment_says_nothing_about_a_newer_one(court: Court) -> None:
     setup = replace(VENV, inputs=("requirements.txt",))
     await court.judge(only(gate(court.counting()), setup=setup))

@@ -263,9 +263,8 @@ def test_a_login_that_is_replaced_is_the_user_s_and_all_else_of_its_home_is_its_
 def test_a_link_that_an_agent_leaves_in_place_of_a_login_leads_nowhere(shut: Line) -> None:
     victim = shut.home / "victim"
     victim.mkdir()
-    shut.drop(
-        "links", f"Path.home().joinpath('.absent').symlink_to({str(victim)!r}); write('l.txt', 'x')", agent="member"
-    )
+    code = f"(Path.home() / '.absent').symlink_to({str(victim)!r}); write('l.txt', 'x'); Path.home().chmod(0)"
+    shut.drop("links", code, agent="member")
     shut.unit("links")
     (shut.home / ".absent").mkdir()
     shut.drop("follows", "(Path.home() / '.absent/x').write_text('x'); write('f.txt', 'x')", agent="member")
