@@ -126,8 +126,8 @@ LANDS = sorted(name.removesuffix(".md") for name in TASKS if name != f"{NEVER}.m
 
 WORDS = {
     "submitted": "handed in; now it is judged",
-    "gate_red": "a gate is red; the next attempt is told why",
-    "not_proven": "its accept command does not pass; the next attempt is told",
+    "gate_red": "a gate is red; whoever goes on is told why",
+    "not_proven": "its accept command does not pass; whoever goes on is told",
     "conflict": "conflicts with what landed meanwhile; the next attempt starts from the newest trunk",
     "asked": "asked a question, and holds no worker while it waits",
 }

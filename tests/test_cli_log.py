@@ -56,7 +56,9 @@ def test_a_landing_is_told_once_with_short_hashes_and_lists_as_words(
     line.store.write(Event.UNIT_LANDED, now=NOW, unit="fix-login", attempt=2, commit="b" * 40)
     line.store.write(Event.LANDING_CLOSED, now=NOW, outcome="Landed")
     line.store.write(Event.VERDICT_GIVEN, now=NOW, unit="other", gate="test", ok=True, cached=False)
-    line.store.write(Event.VERDICT_GIVEN, now=NOW, unit="other", gate="accept: x", ok=False, cached=False, before=True)
+    line.store.write(
+        Event.VERDICT_GIVEN, now=NOW, unit="other", gate="accept: x", ok=False, cached=False, before=True, stacked=True
+    )
     line.store.write(Event.VERDICT_GIVEN, now=NOW, unit="other", gate="test", ok=False, cached=False, stacked=True)
     line.store.write(Event.UNIT_TOLD, now=NOW, unit="other", kind="tell", who="person", text="use Redis")
     line.store.write(Event.REQUEST_DONE, now=NOW, request=1, kind="answer", outcome="other: cancelled")

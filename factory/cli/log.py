@@ -137,9 +137,9 @@ def _sentence(entry: Json) -> str:
     if form := _SAYS.get(entry["event"]):
         plain = {name: _plain(value) for name, value in entry.items()}
         known = ", as known before" if entry.get("cached") else ""
-        without = " without the change" if entry.get("before") else ""
-        without += " on top of units that had not landed" if entry.get("stacked") and not entry.get("ok") else ""
-        plain["verdict"] = ("green" if entry.get("ok") else "red") + without + known
+        below = " on top of units that had not landed" if entry.get("stacked") and not entry.get("ok") else ""
+        below = " without the change" if entry.get("before") else below
+        plain["verdict"] = ("green" if entry.get("ok") else "red") + below + known
         return form.format_map(defaultdict(str, plain)).replace(": :", ":").rstrip(": ")
     details = "; ".join(_details(entry))
     return str(entry["event"]).replace(".", " ") + (f": {details}" if details else "")
