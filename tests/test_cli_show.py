@@ -200,6 +200,7 @@ def test_what_the_last_attempt_was_told_is_shown_harmlessly_while_it_is_there(
     folder.mkdir(parents=True)
     (folder / "prompt.md").write_text("Do \x1b[2Jit.\n")
     line.attempt("docs", 1, run_dir=str(folder), end=NOW)
+    line.attempt("docs", 2, run_dir=str(folder.with_name("2")), end=NOW)  # it never began
 
     codes = factory(["show", "docs", "--prompt"]), factory(["show", "fix-login", "--prompt"])
 

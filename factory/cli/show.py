@@ -5,6 +5,7 @@ import sqlite3
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from factory.cli import log, place, say, status
@@ -158,9 +159,7 @@ def _kept(attempt: Json) -> tuple[str, ...]:
 
 
 def _prompt(seen: Json) -> str:
-    last = (seen.get("attempts") or [{"run_dir": ""}])[-1]["run_dir"]
-    try:
-        with open(f"{last}/prompt.md", encoding="utf-8") as file:  # noqa: PTH123
+    for attempt in reversed(seen.get("attempts") or []):  # the last may have ended before it was told anything
+        with suppress(OSError), open(f"{attempt['run_dir']}/prompt.md", encoding="utf-8") as file:  # noqa: PTH123
             return say.clean(file.read())
-    except OSError:
-        raise FactoryError(f"of {seen['id']} there is no prompt: not begun yet, pruned, or a card") from None
+    raise FactoryError(f"of {seen['id']} there is no prompt: not begun yet, pruned, or a card")
