@@ -200,7 +200,7 @@ def test_a_stop_with_no_daemon_ends_the_attempts_on_record(line: Line) -> None:
 
     code, said = line.factoryd("stop")
 
-    assert (code, "ended what was left of 1 attempt" in said) == (0, True)
+    assert (code, "ended attempts that it left: 1" in said) == (0, True)
     assert not alive(pid)
     assert line.left() == {}
     (line.folder / "go-stray").touch()
