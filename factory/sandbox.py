@@ -24,7 +24,7 @@ TOOLCHAINS = {
     "NVM_DIR": ".nvm",
     "UV_PYTHON_INSTALL_DIR": ".local/share/uv/python",
 }
-SCRATCH_BYTES = 512 << 20  # of /tmp, which is memory, beside TMPDIR, which is disk
+SCRATCH_BYTES = 512 << 20  # of /tmp and of /dev/shm, which are memory, beside TMPDIR, which is disk
 _KERNEL = ("sys", "sysrq-trigger", "irq", "bus", "fs")  # of /proc: root without a capability may write to them
 _BARE = (".local", ".cargo", ".config", "share")  # no prefix of one program: much else lies beside its `bin`
 _TRIAL_SECONDS = 10.0
@@ -127,7 +127,15 @@ class Sandbox:
     def _base(self, *, network: bool) -> Iterator[str]:
         yield from ("--die-with-parent", "--unshare-user", "--unshare-pid", "--unshare-ipc", "--cap-drop", "ALL")
         yield from () if network else ("--unshare-net",)
-        yield from ("--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc")
+        yield from ("--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev")
+        yield from (
+            "--size",
+            str(SCRATCH_BYTES),
+            "--tmpfs",
+            "/dev/shm",
+            "--remount-ro",
+            "/dev",
+        )  # half the machine's else
         for name in _KERNEL:
             yield from ("--ro-bind-try", f"/proc/{name}", f"/proc/{name}")
         hidden = list[Path]()

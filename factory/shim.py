@@ -214,7 +214,7 @@ class _Use:
 
     def _processes(self) -> str:
         of = family([os.getpid()])[1:]
-        memory = sum(map(_memory, of)) if self._spec["memory"] else 0
+        memory = _memory(of, self._spec["memory"]) if self._spec["memory"] else 0
         return _beyond("GB of memory", memory / 1e9, self._spec["memory"] / 1e9) or _beyond(
             "processes", len(of), self._spec["processes"]
         )
@@ -224,14 +224,36 @@ def _beyond(what: str, used: float, limit: float) -> str:
     return f"{used:.3g} {what}, of {limit:.3g} allowed" if 0 < limit < used else ""
 
 
-def _memory(pid: int) -> int:
-    """Bytes of it that it does not share."""
+def _memory(of: list[int], limit: int) -> int:
+    """Bytes that these processes have together, files less; what they share is gone into only where it could matter."""
+    sizes = {pid: _resident(pid) for pid in of}
+    alone = sum(resident - shared for resident, shared in sizes.values())
+    if alone > limit or sum(resident for resident, _ in sizes.values()) <= limit:
+        return alone
+    return sum(_share(pid, resident) for pid, (resident, _) in sizes.items())
+
+
+def _resident(pid: int) -> tuple[int, int]:
+    """Bytes that it has in memory, and how many of them are shared or a file's."""
     try:
         with open(f"/proc/{pid}/statm", "rb") as file:
             _, resident, shared = map(int, file.read().split()[:3])
     except (OSError, ValueError):
+        return 0, 0
+    page = os.sysconf("SC_PAGE_SIZE")
+    return page * resident, page * shared
+
+
+def _share(pid: int, resident: int) -> int:
+    """Its own bytes and its part of those that it shares; all that it has where it hides them."""
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
+            told = [line.split() for line in file if line.startswith((b"Pss_Anon:", b"Pss_Shmem:"))]
+    except FileNotFoundError:
         return 0
-    return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return resident
+    return sum(int(fields[1]) << 10 for fields in told)
 
 
 def _disk(folder: str) -> int:

@@ -29,6 +29,8 @@ done
 """
 SETUP = """\
 # inputs: prepare/*
+export VIRTUAL_ENV="$UV_PROJECT_ENVIRONMENT"
+python3 -m venv --without-pip "$VIRTUAL_ENV"
 for each in prepare/*.py; do
     test ! -e "$each" || python3 -I "$each" setup "$PWD/prepare/targets.json"
 done
@@ -36,8 +38,8 @@ done
 CONFIG = 'agent = "hostile"\n[limits]\nattempts = 1\n[gates]\nflaky_reruns = 0\n'
 
 # What gets through with bubblewrap: the network is open, and a setup is there to make an environment.
-THROUGH = {"agent": {"reach_the_loopback"}, "setup": {"reach_the_loopback", "change_the_environment"}}
-THROUGH["gate"] = THROUGH["agent"]
+THROUGH = {"agent": {"reach_the_loopback", "reach_an_abstract_socket"}}
+THROUGH |= {"gate": THROUGH["agent"], "setup": THROUGH["agent"] | {"change_the_environment"}}
 # What never does: nothing of these needs a sandbox.
 NEVER = {"read_a_variable_of_the_daemons", "outlive", "outlive_without_a_mark", "plant_a_submodule"}
 NEVER |= {"plant_a_hook", "plant_a_file_monitor", "plant_a_filter", "plant_a_diff_driver", "plant_hooks_elsewhere"}
@@ -81,15 +83,16 @@ def attacked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         "conventions/workspace/setup.sh": SETUP,
         "conventions/runtimes/hostile.toml": f'command = ["python3", "-I", "{HOSTILE}", "agent", "{targets}"]\n',
         "factory.toml": CONFIG,
-        "requirements.txt": "",
         "a.txt": "a\n",
     }
     line = Line(folder, contents, sandbox=request.param)
     on_path(line)
     line.environ["PATH"] += f":{line.home}"  # a program of the user's there does not show all of it
-    with closing(socket.create_server(("127.0.0.1", 0))) as tcp, closing(socket.socket(socket.AF_UNIX)) as unix:
-        unix.bind(str(folder / "socket"))
-        unix.listen()
+    unix, abstract = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
+    with closing(socket.create_server(("127.0.0.1", 0))) as tcp, closing(unix), closing(abstract):
+        for each, name in ((unix, str(folder / "socket")), (abstract, f"\0{folder}")):
+            each.bind(name)
+            each.listen()
         stranger = subprocess.Popen(["sleep", "600"])
         try:
             line.start(SECRET_OF_THE_DAEMON="secret")
@@ -122,6 +125,7 @@ def furnish(line: Line, stranger: int, port: int) -> dict[str, object]:
         "other": str(line.folder / "other"),
         "sprung": str(line.folder / "sprung"),
         "socket": str(line.folder / "socket"),
+        "abstract": str(line.folder),
         "object": git(line.root, "hash-object", "-w", "uncommitted.txt"),
         "commit": line.begin,
         "pid": line.daemon.pid if line.daemon else 0,
@@ -289,6 +293,19 @@ def test_without_a_network_nothing_is_reached(shut: Line) -> None:
 
 
 @confined
+def test_memory_that_is_a_disk_has_an_end(shut: Line) -> None:
+    code = """
+        for name in ("/tmp", "/dev/shm"):
+            about = os.statvfs(name)
+            assert about.f_blocks * about.f_frsize <= 512 << 20
+        assert not os.access("/dev", os.W_OK)
+        write("bounded.txt", "x")
+    """
+    shut.drop("bounded", code)
+    shut.unit("bounded")
+
+
+@confined
 def test_its_stop_signal_reaches_a_confined_agent(shut: Line) -> None:
     code = """
         import signal
@@ -342,9 +359,9 @@ def test_a_command_that_cannot_be_confined_has_no_verdict(tmp_path: Path) -> Non
 def test_what_a_gate_writes_into_its_environment_is_gone(tmp_path: Path) -> None:
     gate = '#!/bin/sh\ntest ! -e "$VIRTUAL_ENV/bin/left" && touch "$VIRTUAL_ENV/bin/left" node_modules/left\n'
     contents = files() | {
-        "requirements.txt": "",
         "conventions/gates/10-whole.sh": gate,
-        "conventions/workspace/setup.sh": "# keeps: node_modules\nmkdir node_modules\n",
+        "conventions/workspace/setup.sh": "# keeps: node_modules\n"
+        'python3 -m venv --without-pip "$UV_PROJECT_ENVIRONMENT"\nmkdir node_modules\n',
         "conventions/runtimes/scripted.toml": RUNTIME.format(python=sys.executable, agent=AGENT),
     }
     line = Line(tmp_path, contents, sandbox="required")
@@ -390,6 +407,10 @@ def test_a_sandbox_that_does_not_work_is_said_and_one_that_is_required_refuses_t
 
 USES = {
     "memory": ("x = bytearray(400_000_000); time.sleep(30)", "GB of memory, of 0.2 allowed"),
+    "shared memory": (
+        "import mmap; x = mmap.mmap(-1, 400_000_000)\nfor _ in range(40): x.write(b'x' * 10_000_000)\ntime.sleep(30)",
+        "GB of memory, of 0.2 allowed",
+    ),
     "disk": ("for n in range(30): write(f'{n}.bin', 'x' * 10_000_000)\ntime.sleep(30)", "GB of disk, of 0.1 allowed"),
     "processes": (
         "import subprocess; all = [subprocess.Popen(['sleep', '30']) for _ in range(150)]; time.sleep(30)",
@@ -410,15 +431,15 @@ def narrow(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 @pytest.mark.parametrize("what", USES)
 def test_who_uses_too_much_is_ended_and_told_so(narrow: Line, what: str) -> None:
     code, why = USES[what]
-    narrow.drop(what, code)
-    held = narrow.unit(what, UnitState.HELD)
-    attempt = narrow.attempt(what)
+    name = narrow.drop(what.replace(" ", "-"), code)
+    held = narrow.unit(name, UnitState.HELD)
+    attempt = narrow.attempt(name)
 
     assert narrow.attempts(held.id) == ["crashed"]
     assert re.fullmatch(rf"it used too much and was ended \([\d.]+ {re.escape(why)}\)", attempt.detail)
     assert attempt.end
     assert (attempt.end - attempt.start).total_seconds() < 15
-    narrow.factory("cancel", what)
+    narrow.factory("cancel", name)
 
 
 def test_a_file_that_is_too_large_is_not_written(narrow: Line) -> None:

@@ -446,6 +446,14 @@ def reach_a_socket_of_the_users() -> object:
 
 
 @attack
+def reach_an_abstract_socket() -> object:
+    """It belongs to the network, which is open."""
+    with socket.socket(socket.AF_UNIX) as link:
+        link.connect(f"\0{TARGETS['abstract']}")
+        return True
+
+
+@attack
 def reach_the_loopback() -> object:
     with socket.create_connection(("127.0.0.1", TARGETS["port"]), timeout=2):
         return True
