@@ -11,13 +11,14 @@ AIDER := aider-chat==0.86.2
 export PATH := $(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help test faults check demo chaos bench bench-long agents lock simulation
+.PHONY: help test faults matrix check demo chaos bench bench-long agents lock simulation
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make test    the tests"
 	@echo "make check   what has to pass before a commit: conventions/gates/, as the line runs them here"
 	@echo "make faults  the daemon killed at every fault point, each side by itself, at its first and second passage"
+	@echo "make matrix  each real agent CLI in a whole line, in good and bad hours; a quarter of an hour"
 	@echo "make demo    the line at work, with a scripted agent"
 	@echo "make chaos   the line, killed at every turn: UNITS=200 KILLS=1000 SEED=… (an hour; far less with fewer)"
 	@echo "make bench   the line against bare git, in three minutes; bench-long: in half an hour"
@@ -33,6 +34,10 @@ check: .venv/ready
 
 faults: .venv/ready
 	FACTORY_FAULTS=all $(BIN)/python -m pytest -q -n auto --dist worksteal tests/faults
+
+matrix: agents
+	FACTORY_MATRIX=all FACTORY_TEST_AGENTS=$(CURDIR)/$(AGENTS) $(BIN)/python -m pytest -q -rs -n auto --dist worksteal \
+		tests/acceptance/test_matrix.py tests/test_agents_real.py
 
 demo: .venv/ready
 	@$(BIN)/python examples/demo.py

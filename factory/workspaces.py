@@ -24,7 +24,7 @@ from factory.git import FACTORY, GITLINK, Git
 # Folders that tools make and nobody means to submit; one that trunk tracks something in is not among them.
 SHIPPED = (
     *("__pycache__", ".venv", "node_modules", "*.egg-info", ".eggs", ".tox", ".nox"),
-    *(".hypothesis", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".gradle", ".direnv"),
+    *(".hypothesis", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".gradle", ".direnv", ".aider.tags.cache.*"),
 )
 
 _SHIPPED = re.compile(rf"(?<![^/])(?:{'|'.join(re.escape(name).replace(chr(92) + '*', '[^/]*') for name in SHIPPED)})/")

@@ -164,7 +164,7 @@ def _chat(step: Step, request: dict[str, Any]) -> list[dict[str, Any]]:
         path, content = step.get("file", ("hello.txt", "hi\n"))
         delta["content"] = f"{path}\n```\n{content}```\n"  # no tools: a listing of the file
     reason = "tool_calls" if "tool_calls" in delta else "stop"
-    head = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "fake-model"}
+    head = {"id": f"chat_{next(_NUMBERS)}", "object": "chat.completion.chunk", "created": 1, "model": "fake-model"}
     usage = {"prompt_tokens": 1000, "completion_tokens": 50, "total_tokens": 1050}
     return [
         head | {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]},
@@ -196,7 +196,14 @@ def _anthropic(step: Step) -> Events:
         start = {"type": "tool_use", "id": f"toolu_{next(_NUMBERS)}", "name": "Bash", "input": {}}
         delta = {"type": "input_json_delta", "partial_json": json.dumps({"command": step["command"]})}
     usage = {"input_tokens": 1000, "output_tokens": 1}
-    message = {"id": "msg_1", "type": "message", "role": "assistant", "model": "fake", "content": [], "usage": usage}
+    message = {
+        "id": f"msg_{next(_NUMBERS)}",
+        "type": "message",
+        "role": "assistant",
+        "model": "fake",
+        "content": [],
+        "usage": usage,
+    }
     return [
         ("message_start", {"message": message | {"stop_reason": None, "stop_sequence": None}}),
         ("content_block_start", {"index": 0, "content_block": start}),
@@ -219,12 +226,13 @@ def _openai(step: Step, request: dict[str, Any]) -> Events:
             "arguments": json.dumps(arguments),
             "call_id": f"call_{next(_NUMBERS)}",
         }
+    identity = f"resp_{next(_NUMBERS)}"
     details = {"input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}}
     usage = {"input_tokens": 1000, "output_tokens": 50, "total_tokens": 1050, **details}
     return [
-        ("response.created", {"response": {"id": "resp_1"}}),
-        ("response.output_item.done", {"output_index": 0, "item": {"id": "item_1"} | item}),
-        ("response.completed", {"response": {"id": "resp_1", "usage": usage}}),
+        ("response.created", {"response": {"id": identity}}),
+        ("response.output_item.done", {"output_index": 0, "item": {"id": f"item_{next(_NUMBERS)}"} | item}),
+        ("response.completed", {"response": {"id": identity, "usage": usage}}),
     ]
 
 
