@@ -30,6 +30,7 @@ LONG_PROMPT = 100 << 10  # bytes; one argument may have 128 KiB on Linux
 # second and costs money with each; of who tests and edits in turn every edit is another, and who waits sleeps longer.
 LOOP_STEPS, LOOP_KINDS = 40, 3
 OWN = "own"  # the folder of the run dir that the agent's program may write to: {run_dir}, where its report is read
+_MOST = 1e12  # tokens or dollars: what says more, or less than nothing, tells nothing
 _TAIL = 4000  # characters kept of plain text
 _WORDS = re.compile(r"\{([a-z_]+)\}")
 _IF = r"((?:\[[^\]=]+=[^\]]*\])*)"
@@ -362,7 +363,8 @@ class OutputReader:
         rules, limit, seen = self._rules, self._limit, self._seen
         if not rules.progress or _all(rules.progress, event):
             self._alive(now)
-        seen.session = _last(rules.session, event, seen.session)
+        named = (each for each in _all(rules.session, event) if isinstance(each, str))
+        seen.session = [seen.session, *(each for each in named if each.isprintable() and each[:1] != "-")][-1]
         opened, closed = (frozenset(map(str, _all(part, event))) for part in (rules.tool_open, rules.tool_close))
         seen.tools = (seen.tools | opened) - closed
         if did := _all(rules.step, event):
@@ -400,10 +402,10 @@ class OutputReader:
 
     def _usage(self, event: Mapping[str, Any]) -> Usage:
         rules, known = self._rules.usage, self._seen.usage
-        found = [_all(part, event) for part in (rules.input, rules.output, rules.cost)]
+        found = [_numbers(part, event) for part in (rules.input, rules.output, rules.cost)]
         if not any(found):
             return known
-        told = [sum(each for each in values if isinstance(each, int | float)) for values in found]
+        told = list(map(sum, found))
         sign, other = {"run": (0, known), "step": (1, known), "thread": (-1, self._earlier)}[rules.mode]
         tokens_in, tokens_out = int(told[0]) + sign * other.input, int(told[1]) + sign * other.output
         tokens_in, tokens_out = max(0, tokens_in), max(0, tokens_out)
@@ -433,6 +435,10 @@ def reset_time(text: str, now: datetime) -> datetime | None:
 
 def _all(selectors: Iterable[Selector], event: Mapping[str, Any]) -> list[Any]:
     return [value for each in selectors for value in each.find(event)]
+
+
+def _numbers(selectors: Iterable[Selector], event: Mapping[str, Any]) -> list[float]:
+    return [each for each in _all(selectors, event) if isinstance(each, int | float) and 0 <= each <= _MOST]
 
 
 def _last(selectors: Iterable[Selector], event: Mapping[str, Any], known: Any) -> Any:

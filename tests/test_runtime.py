@@ -498,6 +498,24 @@ def test_events_of_another_shape_do_no_harm(tmp_path: Path) -> None:
 # ── the output: as it grows
 
 
+@pytest.mark.parametrize("number", ["Infinity", "NaN", "-5", "1e300", "9" * 30, '"7"'])
+def test_a_count_that_is_none_tells_nothing(tmp_path: Path, number: str) -> None:
+    lines = "command = ['x']\n[output]\nformat = 'jsonl'\nusage = {input = 'n:in', cost = 'n:usd'}"
+
+    told = seen(written(lines), tmp_path, f'{{"type":"n","in":{number},"usd":{number}}}')
+
+    assert (told.usage, told.usage.priced) == (Usage(), False)
+
+
+@pytest.mark.parametrize("session", ['{"a":1}', '"--yes"', '"a\\u0000b"', '"\\ud800"'])
+def test_a_session_that_is_no_name_is_none(tmp_path: Path, session: str) -> None:
+    lines = "command = ['x']\n[output]\nformat = 'jsonl'\nsession = 's:id'"
+
+    told = seen(written(lines), tmp_path, '{"type":"s","id":"good"}', f'{{"type":"s","id":{session}}}')
+
+    assert told.session == "good"
+
+
 def test_only_what_is_new_is_read_and_half_a_line_waits(tmp_path: Path) -> None:
     reader = OutputReader(shipped("claude"), tmp_path)
     log = tmp_path / "output.log"
