@@ -184,14 +184,17 @@ class Environments:
 
         Not `verify`: one that was written into since (by an agent, in its own workspace) will do.
         """
-        asked = await to_thread.run_sync(self._asked, place, setup)
+        asked = await self.asked(place, setup)
         found = await to_thread.run_sync(_stamped, place, setup, asked, verify)
         return found or await self._build(place, setup, asked)
 
-    async def lacking(self, place: Place, setup: Setup) -> str:
-        """What an environment for the tree as it now stands would be made from; empty where there is one to use."""
-        asked = await to_thread.run_sync(self._asked, place, setup)
-        return "" if await to_thread.run_sync(_stamped, place, setup, asked, True) else asked
+    async def found(self, place: Place, setup: Setup) -> Ready | None:
+        """The environment for the tree as it now stands, where there is one to use."""
+        return await to_thread.run_sync(_stamped, place, setup, await self.asked(place, setup), True)
+
+    async def asked(self, place: Place, setup: Setup) -> str:
+        """Digest of all that an environment for the tree as it now stands is made from."""
+        return await to_thread.run_sync(self._asked, place, setup)
 
     async def changed(self, place: Place, ready: Ready) -> list[str]:
         """Paths of the environment that differ from what was ready; if any, it is not used again."""
@@ -277,7 +280,6 @@ class Environments:
         return SetupFailed(sentence=wrong, log=str(ran.log)) if wrong else None
 
     def _asked(self, place: Place, setup: Setup) -> str:
-        """Digest of all that an environment is made from."""
         parts = [setup.digest, self._python(), repr(sorted(self._captured(self._passed()).items()))]
         parts += [f"{name} {_identity(self._which(name))}" for name in _TOOLS]
         if any("-e" in command for command in setup.commands) or setup.kind in ("uv", "script"):

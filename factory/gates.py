@@ -163,8 +163,7 @@ class Gates:
     async def _try(self, case: Case, gates: Sequence[Gate], *, stop: bool) -> tuple[Judgement, list[str]]:
         """One pass, and what it changed in the environment: then it ends early."""
         await case.bench.show(case.commit, keeps=case.rules.setup.keeps)
-        await self._prepare_by_trunk(case)
-        ready = await self._environments.ready(case.place, case.rules.setup)
+        ready = await self._environments.found(case.place, case.rules.setup) or await self._make_environment(case)
         clean = isinstance(ready, Ready) and not ready.built
         if isinstance(ready, SetupFailed):
             return Judgement(answer=Answer.SETUP, failed=ready), []
@@ -180,7 +179,8 @@ class Gates:
             verdicts += known
             for verdict in known:
                 self._tell(case, verdict, datetime.now(UTC), cached=True)
-            if odd := _odd(asked):
+            switched = self._environments.sandbox.name != sandbox  # an edit of factory.toml counts at once
+            if odd := Judgement(answer=Answer.UNSETTLED) if switched else _odd(asked):
                 return replace(odd, verdicts=tuple(verdicts)), []
             verdicts += [self._record(case, trial, disturbed=bool(changed)) for trial in asked]
             if changed or (stop and not all(verdict.ok for verdict in verdicts)):
@@ -188,16 +188,16 @@ class Gates:
         answer = Answer.GREEN if all(verdict.ok for verdict in verdicts) else Answer.RED
         return Judgement(answer=answer, verdicts=tuple(verdicts)), changed
 
-    async def _prepare_by_trunk(self, case: Case) -> None:
-        """Let trunk's code make a candidate's environment where both ask for the same: then it serves others too."""
-        setup, trunk = case.rules.setup, replace(case, commit=case.trunk)
-        if not case.trunk or not case.place.candidate:
-            return
-        if asked := await self._environments.lacking(case.place, setup):
+    async def _make_environment(self, case: Case) -> Ready | SetupFailed:
+        """By trunk's code where trunk asks for the same one, so that it serves others too; else by the case's own."""
+        environments, setup, trunk = self._environments, case.rules.setup, replace(case, commit=case.trunk)
+        if case.trunk and case.place.candidate:
+            asked = await environments.asked(case.place, setup)
             await case.bench.show(case.trunk, keeps=setup.keeps)
-            if await self._environments.lacking(trunk.place, setup) == asked:
-                await self._environments.ready(trunk.place, setup)  # a failure shows where the candidate is prepared
+            if await environments.asked(trunk.place, setup) == asked:
+                await environments.ready(trunk.place, setup)  # a failure shows where the case's own is made
             await case.bench.show(case.commit, keeps=setup.keeps)
+        return await environments.ready(case.place, setup)
 
     async def _run_group(self, case: Case, trials: Sequence[Trial], *, clean: bool) -> None:
         """Run them side by side, then the red ones again, each time in a checkout that is `clean` or made so."""

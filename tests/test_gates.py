@@ -186,6 +186,19 @@ async def test_a_settled_verdict_is_not_asked_for_twice_a_red_one_neither(court:
     assert second.verdicts == first.verdicts
 
 
+async def test_a_gate_during_which_the_sandbox_was_switched_gives_no_verdict(court: Court) -> None:
+    names = iter(["bwrap", "off"])
+    switched = type("Switched", (Sandbox,), {"name": property(lambda _: next(names))})
+    court.environments.sandbox = switched(
+        environ={}, hidden=(), work=court.folder, objects=court.folder, mode=lambda: "off"
+    )
+
+    judgement = await court.judge(only(gate("true\n")))
+
+    assert judgement == Judgement(answer=Answer.UNSETTLED)
+    assert court.store.select(Verdict) == []
+
+
 @pytest.mark.parametrize("change", ["gate", "tree", "setup", "sandbox"])
 async def test_another_gate_text_tree_environment_or_sandbox_is_judged_anew(court: Court, change: str) -> None:
     await court.judge(only(gate(court.counting())))
