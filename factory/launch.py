@@ -122,9 +122,9 @@ class Launch:
             return env
         # What names a folder of the user's that it does not see would send its sessions into nothing.
         seen = (*logins(trip.runtime, self._live.environ, home).values(), home, trip.run_dir)
-        return {name: value for name, value in env.items() if not self._vain(name, value, seen)}
+        return {name: value for name, value in env.items() if not self._leads_nowhere(name, value, seen)}
 
-    def _vain(self, name: str, value: str, seen: tuple[Path, ...]) -> bool:
+    def _leads_nowhere(self, name: str, value: str, seen: tuple[Path, ...]) -> bool:
         if name not in self._live.environ or value != self._live.environ[name] or name in ("PATH", *TOOLCHAINS):
             return False
         path = Path(value)

@@ -154,8 +154,8 @@ def test_a_wrong_file_is_refused_with_place_and_form(text: str, reason: str) -> 
     assert str(refused.value).startswith(reason)
 
 
-def test_files_in_a_home_of_its_own_are_not_yet() -> None:
-    with pytest.raises(NotYet):
+def test_files_in_its_home_are_not_yet() -> None:
+    with pytest.raises(NotYet, match="files in its HOME"):
         written("command = ['x']\nfiles = {a = 'b'}")
 
 
