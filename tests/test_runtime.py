@@ -155,7 +155,7 @@ def test_a_wrong_file_is_refused_with_place_and_form(text: str, reason: str) -> 
 
 
 def test_files_in_its_home_are_not_yet() -> None:
-    with pytest.raises(NotYet, match="files in its HOME"):
+    with pytest.raises(NotYet, match="what lies in HOME as a file"):
         written("command = ['x']\nfiles = {a = 'b'}")
 
 
