@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 MARKER = "FACTORY_RUN"  # in the environment of all that a run starts: its run directory
 PROC = os.path.exists("/proc/self/stat")
 _PR_SET_CHILD_SUBREAPER = 36
+_KEYCTL, _KEYCTL_JOIN_SESSION_KEYRING = {"x86_64": 250, "aarch64": 219, "riscv64": 219}, 1  # libc has no name for it
 _SWEEP_SECONDS = 5.0
 _LOOK_SECONDS = 2.0  # between two looks at what the command uses
 _ROOM = 4096  # bytes of start.json and exit.json, blanks at the end
@@ -301,12 +302,22 @@ class _Log:
 
 
 def _become_subreaper() -> None:
+    _call("prctl", _PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _leave_keyring() -> None:
+    """Join a new one: keys of the user's session are inherited, and no namespace hides them."""
+    if keyctl := _KEYCTL.get(os.uname().machine):
+        _call("syscall", keyctl, _KEYCTL_JOIN_SESSION_KEYRING, 0)
+
+
+def _call(function: str, *args: int) -> None:
     if sys.platform != "linux":
         return
     from _ctypes import call_function, dlopen, dlsym  # ctypes itself: 3 ms more
 
     this_program = dlopen(None, 0)  # type: ignore[arg-type]
-    call_function(dlsym(this_program, "prctl"), (_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+    call_function(dlsym(this_program, function), args)
 
 
 def _limit(disk: int) -> None:
@@ -333,6 +344,7 @@ def _spawn(spec: dict[str, Any]) -> tuple[int, int]:
     argv = [*spec["within"], *spec["argv"]]
     if spec["within"]:
         _check(spec["argv"][0], spec["env"].get("PATH", os.defpath))
+        _leave_keyring()
     _limit(spec["disk"])
     stdin = os.open(spec["stdin"], os.O_RDONLY)
     os.dup2(stdin, 0)

@@ -1,5 +1,6 @@
 """What agents, setups and gates can do, tried: with bubblewrap and without, judged from outside."""
 
+import ctypes
 import json
 import os
 import re
@@ -46,7 +47,18 @@ NEVER |= {"plant_a_hook", "plant_a_file_monitor", "plant_a_filter", "plant_a_dif
 # What depends on the machine and on who runs it, where there is no sandbox.
 MAY = {"trace_a_stranger", "enter_the_daemons_namespace", "set_something_of_the_kernels", "reach_the_magic_keys"}
 MAY |= {"make_a_device", "write_to_the_system", "make_the_disk_writable", "change_the_environment"}
-MAY |= {"poison_the_caches", "poison_its_own_cache", "read_the_daemons_memory"}
+MAY |= {"poison_the_caches", "poison_its_own_cache", "read_the_daemons_memory", "read_a_key_of_the_users"}
+
+
+# Calls by number, since libc has no names for them.
+KEY_CALLS = {"add_key": 248, "keyctl": 250} if os.uname().machine == "x86_64" else {"add_key": 217, "keyctl": 219}
+
+
+def keep_a_key() -> None:
+    """Put a key into a session keyring of this process, which a daemon started from it inherits, where that works."""
+    libc, join, session = ctypes.CDLL(None), 1, -3
+    libc.syscall(KEY_CALLS["keyctl"], join, None)
+    libc.syscall(KEY_CALLS["add_key"], b"user", b"factoryd-test", b"secret", 6, session)
 
 
 def bubblewrap() -> bool:
@@ -87,6 +99,7 @@ def attacked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     }
     line = Line(folder, contents, sandbox=request.param)
     on_path(line)
+    keep_a_key()
     line.environ["PATH"] += f":{line.home}"  # a program of the user's there does not show all of it
     unix, abstract = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
     with closing(socket.create_server(("127.0.0.1", 0))) as tcp, closing(unix), closing(abstract):
@@ -132,6 +145,7 @@ def furnish(line: Line, stranger: int, port: int) -> dict[str, object]:
         "stranger": stranger,
         "port": port,
         "naptime": NAPTIME,
+        "keyctl": KEY_CALLS["keyctl"],
     }
 
 

@@ -164,6 +164,14 @@ def read_a_variable_of_the_daemons() -> object:
 
 
 @attack
+def read_a_key_of_the_users() -> object:
+    """From the session's keyring, which processes inherit."""
+    keyctl, search, read, session = TARGETS["keyctl"], 10, 11, -3
+    key = LIBC.syscall(keyctl, search, session, b"user", b"factoryd-test", 0)
+    return called(key) and called(LIBC.syscall(keyctl, read, key, None, 0))
+
+
+@attack
 def read_the_daemons_environment() -> object:
     return b"SECRET_OF_THE_DAEMON" in Path(f"/proc/{DAEMON}/environ").read_bytes()
 
