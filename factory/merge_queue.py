@@ -237,10 +237,11 @@ class MergeQueue:
         changes = await self._trunk.own.changed(before, after)
         changed = [change.path for change in changes]
         links = [change.path for change in changes if change.mode == "120000"]
+        # What trunk judges by now counts too: the unit may be older than a gate that runs what it changes.
+        sources = rules.sources_among(changed) | (await self._judge.ruling(unit.base)).rules.sources_among(changed)
         refused = guard(
             changed,
-            # What trunk judges by now counts too: the unit may be older than a gate that runs what it changes.
-            sources=rules.sources_among(changed) | (await self._judge.ruling(unit.base)).rules.sources_among(changed),
+            sources=sources.union(await self._filters(after, changed)),
             allow=(*task.allow, *(["edit-gates"] if CardKind.GUARD in unit.approved else [])),
             scope=() if CardKind.OUT_OF_SCOPE in unit.approved else task.scope,
             links=await self._trunk.own.read_many(after, links),
@@ -251,6 +252,12 @@ class MergeQueue:
         ask = words.guard(unit, CardKind(refused.kind), refused.sentence, refused.paths, liftable=refused.liftable)
         self._endings.send_back(unit, refused.kind, detail=refused.sentence, at=at, ask=ask)
         return False
+
+    async def _filters(self, after: str, changed: Sequence[str]) -> list[str]:
+        """Attribute files that call for filters: a checkout runs them, a bench does not, and the next start refuses."""
+        named = [path for path in changed if path.rpartition("/")[2].casefold() == ".gitattributes"]
+        texts = await self._trunk.own.read_many(after, named)
+        return [path for path, text in texts.items() if "filter" in text]
 
     async def _chain(self, units: Sequence[Unit], at: datetime) -> list[Candidate]:
         """Rehearse units one on the other; one that conflicts with trunk itself goes back, with others it waits."""

@@ -147,6 +147,16 @@ async def test_a_change_that_the_merge_carries_into_a_gate_is_asked_about(scene:
     assert (scene.state("carried"), scene.reasons("carried")) == ("held", ["guard"])
 
 
+async def test_attributes_are_asked_about_where_they_call_for_filters(scene: Scene) -> None:
+    await scene.submit("filters", {"docs/.gitattributes": "*.txt filter=lfs\n"})
+    await scene.submit("plain", {".gitattributes": "*.txt text\n"})
+
+    await scene.settle()
+
+    assert (scene.state("filters"), scene.reasons("filters")) == ("held", ["guard"])
+    assert scene.state("plain") == "landed"
+
+
 async def test_behind_a_unit_that_may_change_the_gates_nobody_is_judged_before_it_has_landed(scene: Scene) -> None:
     rules = {"conventions/gates/10-whole.sh": "sh check.sh\n", "check.sh": GATE}
     await scene.submit("rules", rules, head="allow: edit-gates")
