@@ -157,20 +157,19 @@ class Environments:
         env |= {"VIRTUAL_ENV": str(place.venv)} if (place.venv / "bin").is_dir() else {}
         return env | ({"PYTHONDONTWRITEBYTECODE": "1", "CI": "true"} if judging else {})
 
-    def confines(self, place: Place, *, judging: bool = False) -> Confines:
-        """What a command at `place` may write; gates leave the environment, and candidates caches, as they were."""
+    def confines(self, place: Place, *, judging: bool = False, beside: bool = False) -> Confines:
+        """What a command at `place` may write; gates leave the environment, and candidates caches, as they were.
+
+        `beside` others: what it writes at `place` it sees alone, for the code that one gate runs must not decide what
+        another looks at.
+        """
         caches = self._caches_of(place, judging)
         caches.mkdir(parents=True, exist_ok=True)
         made = [path for path in (place.venv, *_kept(place)) if path.is_dir() and not path.is_symlink()]
         kept = [*(made if judging else ()), *((caches,) if place.candidate else ())]
-        writes = [
-            place.tree,
-            place.home,
-            place.tmp,
-            *(() if judging else made),
-            *(() if place.candidate else (caches,)),
-        ]
-        return Confines(writes=tuple(writes), scratch=tuple(kept))
+        own = (place.tree, place.home, place.tmp)
+        writes = (*(() if beside else own), *(() if judging else made), *(() if place.candidate else (caches,)))
+        return Confines(writes=writes, scratch=(*kept, *(own if beside else ())))
 
     def limits(self, *folders: Path) -> process.Limits:
         """What a command may use, of the disk in these folders."""
@@ -213,14 +212,23 @@ class Environments:
             folder.mkdir(parents=True)
 
     async def run(
-        self, argv: tuple[str, ...], place: Place, *, name: str, script: str = "", seconds: float, judging: bool = False
+        self,
+        argv: tuple[str, ...],
+        place: Place,
+        *,
+        name: str,
+        script: str = "",
+        seconds: float,
+        judging: bool = False,
+        beside: bool = False,
     ) -> Ran:
         """Run a command, or a script's text from a file outside the tree, under the shim; cancelled, it is ended."""
         run_dir = self._logs / f"{place.folder.name}-{secrets.token_hex(4)}-{re.sub(r'[^a-z0-9]+', '-', name)[:40]}"
         env = self.variables(place, judging=judging)
         with faults.step("command.start"):
             argv = await to_thread.run_sync(_script, run_dir, script) if script else argv
-            confines = replace(self.confines(place, judging=judging), reads=(run_dir,) if script else ())
+            confines = self.confines(place, judging=judging, beside=beside)
+            confines = replace(confines, reads=(run_dir,) if script else ())
             command = process.Command(
                 argv=argv,
                 cwd=place.tree,

@@ -209,13 +209,13 @@ class Gates:
             await self._environments.refresh(case.place)
             async with anyio.create_task_group() as together:
                 for trial in left:
-                    together.start_soon(self._run, case, trial)
+                    together.start_soon(self._run, case, trial, len(left) > 1)
             left = [trial for trial in left if case.reruns and self._again(trial)]
 
-    async def _run(self, case: Case, trial: Trial) -> None:
+    async def _run(self, case: Case, trial: Trial, beside: bool) -> None:
         gate, seconds = trial.gate, self.limit(trial.gate, len(trial.runs))
         ran = await self._environments.run(
-            gate.command, case.place, name=gate.name, script=gate.script, seconds=seconds, judging=True
+            gate.command, case.place, name=gate.name, script=gate.script, seconds=seconds, judging=True, beside=beside
         )
         trial.runs.append(ran)
 

@@ -18,6 +18,7 @@ import pytest
 from factory.records import CardKind, Verdict
 from factory.unit import UnitState
 from tests.acceptance.line import AGENT, RUNTIME, Line, files, line_in
+from tests.acceptance.line import GATE as GATE_OF_TEXTS
 from tests.git_repo import git
 
 HOSTILE = Path(__file__).parent / "agents" / "hostile.py"
@@ -389,6 +390,20 @@ def test_what_a_gate_writes_into_its_environment_is_gone(tmp_path: Path) -> None
         assert not list(line.places.work.glob("benches/*/tree/node_modules/left"))
     finally:
         line.close()
+
+
+@confined
+def test_what_the_code_of_one_gate_does_to_the_checkout_no_gate_beside_it_sees(tmp_path: Path) -> None:
+    gates = {
+        "conventions/gates/10-tests.sh": 'for each in t*.sh; do test ! -e "$each" || sh "$each"; done\n',
+        "conventions/gates/10-whole.sh": f"for _ in $(seq 100); do test -e done || sleep 0.01; done\n{GATE_OF_TEXTS}",
+    }
+    with line_in(tmp_path, files() | gates, sandbox="required") as line:
+        line.drop("hides", "write('bad.txt', 'BROKEN'); write('t.sh', 'rm bad.txt; touch done\\n')", attempts=1)
+        line.unit("hides", UnitState.HELD)
+        (verdict,) = [each for each in line.store.select(Verdict) if not each.ok]
+
+    assert verdict.gate == "10-whole"
 
 
 # ── where it does not work ──
