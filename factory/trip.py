@@ -17,8 +17,6 @@ from factory.task_file import TaskFile
 from factory.unit import EndReason, Unit
 from factory.workspaces import Conflict, Workspace
 
-WORK_SHARE = 0.02  # of the silence: CPU that counts as work, above what an idle event loop uses
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trip:
@@ -58,10 +56,13 @@ class NotStarted:
 
 
 class Patience:
-    """How long an agent may say nothing: not counted while a tool is open or anything of it uses CPU."""
+    """How long an agent may say nothing: not counted while a tool is open or anything of it uses CPU.
 
-    def __init__(self, child: Child) -> None:
-        self._child = child
+    `idle_cpu`: seconds of CPU that it uses in a second while it waits.
+    """
+
+    def __init__(self, child: Child, *, idle_cpu: float) -> None:
+        self._child, self._idle_cpu = child, idle_cpu
         # By the loop's clock: one that somebody sets must not end a healthy agent, nor let a silent one go on.
         self._quiet_since = anyio.current_time()
         self._last: datetime | None = None
@@ -77,7 +78,7 @@ class Patience:
             return False
         cpu = self._child.cpu_seconds()
         worked, self._cpu = cpu - self._cpu, cpu
-        if worked > WORK_SHARE * allowed and seen.first:
+        if worked > self._idle_cpu * allowed and seen.first:
             self._quiet_since = at
             return False
         return True

@@ -275,7 +275,7 @@ class Worker:
 
     async def _watch(self, trip: Trip, child: Child, reader: OutputReader) -> tuple[Exit | None, EndReason | None]:
         """Read the output and hold the deadlines until the attempt has ended, by itself or by us."""
-        patience, meter = Patience(child), Meter()
+        patience, meter = Patience(child, idle_cpu=trip.runtime.output.idle_cpu), Meter()
         while True:
             with anyio.move_on_after(LOOK_SECONDS):
                 return await child.wait(), None

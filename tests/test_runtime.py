@@ -301,6 +301,8 @@ def test_a_tool_is_open_until_it_is_closed(tmp_path: Path, name: str, lines: tup
         ("codex", (CODEX_UNAUTHORIZED,), False, True, None),
         ("codex", (CODEX_LIMIT,), True, False, datetime(2026, 11, 27, 9, 44, tzinfo=UTC)),
         ("codex", (CODEX_BUSY,), True, False, None),
+        ("gemini", ("  cause: { code: 503, message: 'busy', details: [] },", "  status: 503"), True, False, None),
+        ("gemini", ("  cause: { code: 403, message: 'no', details: [] },", "  status: 403"), False, True, None),
     ],
 )
 def test_a_limit_and_a_refused_login_are_told_apart_from_failure(
@@ -309,7 +311,7 @@ def test_a_limit_and_a_refused_login_are_told_apart_from_failure(
     told = seen(shipped(name), tmp_path, *lines)
 
     assert (told.limited, told.unauthorized, told.reset) == (limited, unauthorized, reset)
-    assert told.failed
+    assert not told.good
     assert told.error
     assert not told.good
 
