@@ -60,7 +60,8 @@ class Sandbox:
         self._why, self._overlays = "bubblewrap is not installed", False
         if not self._program:
             return
-        overlay = ["--overlay-src", str(self._work), "--tmp-overlay", str(self._work)]
+        there = str(next(path for path in (self._work, *self._work.parents) if path.is_dir()))  # before the first start
+        overlay = ["--overlay-src", there, "--tmp-overlay", there]
         self._overlays = not await self._tried(overlay)
         self._why = "" if self._overlays else await self._tried([])
 

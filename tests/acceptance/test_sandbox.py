@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from factory.records import CardKind, Verdict
+from factory.sandbox import Sandbox
 from factory.unit import UnitState
 from tests.acceptance.line import AGENT, RUNTIME, Line, files, line_in
 from tests.acceptance.line import GATE as GATE_OF_TEXTS
@@ -407,6 +408,18 @@ def test_what_the_code_of_one_gate_does_to_the_checkout_no_gate_beside_it_sees(t
 
 
 # ── where it does not work ──
+
+
+@confined
+async def test_whether_there_are_overlays_is_known_before_the_first_start(tmp_path: Path) -> None:
+    environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    told = []
+    for work in (tmp_path, tmp_path / "later/work"):
+        sandbox = Sandbox(environ=environ, hidden=(), work=work, objects=tmp_path, mode=lambda: "auto")
+        await sandbox.look()
+        told.append(sandbox.protections)
+
+    assert told[0] == told[1]
 
 
 def test_a_sandbox_that_does_not_work_is_said_and_one_that_is_required_refuses_to_start(tmp_path: Path) -> None:
