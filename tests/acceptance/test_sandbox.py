@@ -112,7 +112,7 @@ def attacked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         try:
             line.start(SECRET_OF_THE_DAEMON="secret")
             targets.write_text(json.dumps(furnish(line, stranger.pid, tcp.getsockname()[1])))
-            line.drop_text("attack", "Attack.\n")
+            line.drop_text("attack", "---\nallow: edit-gates\n---\nAttack.\n")  # its filter would be asked about
             line.unit("attack", UnitState.HELD)
             said = {role: told(line, role) for role in ROLES}
             yield Attacked(line, {role: outcome(line, role, said[role]) for role in ROLES}, said)
