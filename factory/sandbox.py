@@ -4,6 +4,9 @@ Invariant: in it nothing of the user's HOME, repository or other workspaces is t
 else of the disk is read-only, and no process outside can be seen; where it is off, `says` tells so.
 """
 
+# os.path asks where pathlib raises: a link on PATH may well lead into another user's HOME.
+# ruff: noqa: PTH110, PTH112, PTH114
+
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -158,14 +161,14 @@ class Sandbox:
     def _tools(self, env: Mapping[str, str]) -> list[Path]:
         """What of the hidden the programs on PATH consist of, with the toolchains that `env` names."""
         path = env.get("PATH", os.defpath)
-        folders = [Path(each) for each in path.split(os.pathsep) if each[:1] == "/" and os.path.isdir(each)]  # noqa: PTH112
+        folders = [Path(each) for each in path.split(os.pathsep) if each[:1] == "/" and os.path.isdir(each)]
         key = (path, tuple(folder.stat().st_mtime_ns for folder in folders))
         if key not in self._known:
             python = shutil.which("python3", path=self._environ.get("PATH", os.defpath))  # what venvs are made with
             links = (link for folder in folders for link in _links(folder))
             self._known = {key: self._own(*folders, *links, Path(python) if python else None)}
         named = (Path(env[name]) for name in TOOLCHAINS if name in env)
-        return [*self._known[key], *(path for path in named if path.is_dir())]
+        return [*self._known[key], *(path for path in named if os.path.isdir(path))]
 
     def _own(self, *begin: Path | None) -> list[Path]:
         """What of the hidden these folders and programs consist of: their prefixes, and those that they lead to."""
@@ -173,9 +176,10 @@ class Sandbox:
         for path in map(_placed, left):  # grows while it is walked
             if path.is_relative_to(self._work) or self._holds_private(path):
                 continue  # what a command can change has no say in what the next one sees
-            if path.is_symlink():
+            if os.path.islink(path):
                 left.append(path.parent / path.readlink())
-            if not self._lies_hidden(path) or not path.exists() or any(path.is_relative_to(each) for each in found):
+            shown_already = any(path.is_relative_to(each) for each in found)
+            if shown_already or not self._lies_hidden(path) or not os.path.exists(path):
                 continue
             shown = self._prefix(path)
             found.append(shown)
@@ -188,7 +192,7 @@ class Sandbox:
         """The folder that holds all of a program, or the path itself where that would show more than it."""
         if "node_modules" in path.parts:
             return Path(*path.parts[: path.parts.index("node_modules") + 1])
-        folder = path if path.is_dir() else path.parent
+        folder = path if os.path.isdir(path) else path.parent
         prefix = folder.parent if folder.name in ("bin", "shims") else folder
         too_much = prefix.name in _BARE or self._holds_private(prefix)
         return path if too_much or not self._lies_hidden(prefix) else prefix
@@ -199,12 +203,12 @@ class Sandbox:
 
 def _placed(path: Path) -> Path:
     """Where it lies; what it leads to, where it is a link, is another matter."""
-    return path.resolve() if path.is_dir() and not path.is_symlink() else path.parent.resolve() / path.name
+    return path.resolve() if os.path.isdir(path) and not os.path.islink(path) else path.parent.resolve() / path.name
 
 
 def _sorted(paths: Iterable[Path]) -> list[str]:
     """Those that are there, what lies in another after it."""
-    return [str(path) for path in sorted(set(paths)) if path.exists()]
+    return [str(path) for path in sorted(set(paths)) if os.path.exists(path)]
 
 
 def _links(folder: Path) -> Iterator[Path]:

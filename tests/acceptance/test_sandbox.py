@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from factory.records import CardKind, Verdict
-from factory.sandbox import Sandbox
+from factory.sandbox import Confines, Sandbox
 from factory.unit import UnitState
 from tests.acceptance.line import AGENT, RUNTIME, Line, files, line_in
 from tests.acceptance.line import GATE as GATE_OF_TEXTS
@@ -405,6 +405,21 @@ def test_what_the_code_of_one_gate_does_to_the_checkout_no_gate_beside_it_sees(t
         (verdict,) = [each for each in line.store.select(Verdict) if not each.ok]
 
     assert verdict.gate == "10-whole"
+
+
+@confined
+async def test_a_program_that_cannot_even_be_looked_at_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/odd").symlink_to(
+        tmp_path / ("x" * 300)
+    )  # as one that leads into another user's HOME is, for a user
+    environ = {"PATH": os.pathsep.join([os.environ["PATH"], str(tmp_path / "bin")]), "HOME": str(tmp_path / "home")}
+    sandbox = Sandbox(environ=environ, hidden=(), work=tmp_path / "work", objects=tmp_path, mode=lambda: "auto")
+    await sandbox.look()
+
+    words = sandbox.confined(["true"], environ, Confines())
+
+    assert subprocess.run([*words, "true"], env=environ).returncode == 0
 
 
 # ── where it does not work ──
