@@ -4,6 +4,7 @@ Invariant: nothing here knows an agent by name; what differs between two of them
 """
 
 import json
+import os
 import re
 import shutil
 import tomllib
@@ -233,6 +234,13 @@ def logins(runtime: Runtime, environ: Mapping[str, str], home: Path) -> dict[Pat
         if source.is_dir():
             found[source] = seen
     return found
+
+
+def check_home(runtime: Runtime, environ: Mapping[str, str]) -> None:
+    """Raise ConfigError where the first of its login folders, which holds its sessions too, cannot be written."""
+    folder = next(iter(logins(runtime, environ, Path("/"))), None)
+    if folder and not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigError(f"{runtime.name} has to write to {folder}, and may not: make that folder yours and writable.")
 
 
 def invocation(

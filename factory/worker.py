@@ -28,7 +28,7 @@ from factory.outbox import Outbox, read_outbox
 from factory.ports import Store
 from factory.process import Child, Exit
 from factory.records import Attempt, Hook, Task
-from factory.runtime import OutputReader, Seen, Usage
+from factory.runtime import OutputReader, Seen, Usage, check_home
 from factory.task_file import TaskFile, parse
 from factory.trip import NotStarted, Patience, Trip, ending, how_it_ended, last_words
 from factory.unit import EndReason, Unit, UnitState
@@ -99,6 +99,7 @@ class Worker:
         ruling = await self._judge.ruling(base)
         try:
             runtime = shell_runtime(task.run) if task.run else the_runtime(attempt.agent, ruling.conventions)
+            check_home(runtime, self._live.environ)
         except ConfigError as error:
             runtime = shell_runtime("exit 1")
             trouble: NotStarted | None = NotStarted(

@@ -19,6 +19,7 @@ from factory.runtime import (
     Runtime,
     Seen,
     Usage,
+    check_home,
     environment,
     find,
     invocation,
@@ -462,6 +463,22 @@ def test_login_folders_are_those_that_are_there(tmp_path: Path) -> None:
     found = logins(runtime, environ, Path("/home/own"))
 
     assert found == {tmp_path / "user/.a": Path("/home/own/.a"), tmp_path / "data/c": tmp_path / "data/c"}
+
+
+def test_where_a_program_cannot_keep_its_sessions_it_is_not_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime, environ = written("command = ['x']\nhome = ['.none', '.a', '.b']"), {"HOME": str(tmp_path)}
+    check_home(runtime, environ)
+    for name in (".a", ".b"):
+        (tmp_path / name).mkdir()
+    closed = tmp_path / ".b"
+    monkeypatch.setattr(os, "access", lambda path, _: path != closed)  # root may write to what is read-only
+    check_home(runtime, environ)
+
+    closed = tmp_path / ".a"
+    with pytest.raises(ConfigError, match=r"mine has to write to /.*/\.a, and may not: make that folder yours"):
+        check_home(runtime, environ)
 
 
 @pytest.mark.parametrize(
