@@ -120,7 +120,7 @@ class OutputRules(_Table):
     session: Selectors = ()
     tool_open: Selectors = ()  # a tool call's id
     tool_close: Selectors = ()
-    idle_cpu: float = Field(default=0.02, ge=0, le=64)  # of a core, while it waits: what uses more is at work
+    idle_cpu: float = Field(default=0.1, ge=0, le=64)  # of a core, while it waits: what uses more is at work
     usage: UsageRules = UsageRules()
     step: Selectors = ()  # what it does, without numbers that grow: the same again and again is a loop
     step_text: Patterns = ()  # the same in plain text
