@@ -159,7 +159,7 @@ def test_what_an_agent_plants_in_its_git_dir_never_runs(shared: Line) -> None:
         write('.git/config', Path('.git/config').read_text() + '[filter "evil"]\\n\\tclean = touch {planted}; cat\\n')
         write('plain.txt', 'BROKEN' if attempt == 1 else 'fine')
         """
-    shared.drop("plants", code)
+    shared.drop("plants", code, allow=["edit-gates"])  # else a card asks first
 
     shared.unit("plants")
 
