@@ -123,7 +123,7 @@ def check(repo: Path, units: int) -> None:
         raise SystemExit(f"{repo}: trunk has {int(commits.stdout) - 1} landings and {made} files for {units} units")
 
 
-def starts(folder: Path, *, times: int, files: int, agent: Sequence[str], stamp: Path) -> list[float]:
+def starts(folder: Path, *, times: int, files: int, agent: Sequence[str], stamp: str) -> list[float]:
     """Seconds from the decision to the agent's own first look at the clock: a clean worktree, then one spawn."""
     bare = Bare(folder, files=files, workers=1)
     found = []
@@ -131,7 +131,7 @@ def starts(folder: Path, *, times: int, files: int, agent: Sequence[str], stamp:
         began = time.time()
         bare.reset(bare.trees[0])
         bare.run(agent, bare.trees[0])
-        found.append(float(stamp.read_text()) - began)
+        found.append(float((bare.trees[0] / stamp).read_text()) - began)
     return found
 
 

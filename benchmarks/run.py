@@ -4,6 +4,7 @@ start       from dropping a task file to the agent's own first look at the clock
 status      `factory status` over 5,000 finished units, beside `python -c pass`
 idle        a running daemon with nothing to do: processes started, CPU, memory
 throughput  100 units whose work and gate cost nothing, on 4 workers, beside the same units by bare git (floor.py)
+confined    start and throughput with the sandbox on, beside the same without (which the figures above are)
 
 python benchmarks/run.py            about three minutes
 python benchmarks/run.py --long     ten minutes of idling, more of everything
@@ -32,6 +33,8 @@ from factory.stores.sqlite import SqliteStore
 from factory.unit import EndReason, Unit, UnitState
 
 FILES = 200
+MODES = ("off", "required")
+STAMP = "stamp.txt"  # in the tree that the agent works in
 GREEN = {"conventions/gates/10-true.sh": "true\n"}
 
 
@@ -64,31 +67,31 @@ LONG = Sizes(drops=500, looks=40, idle_s=600, units=400, rounds=5)
 
 
 def start(folder: Path, sizes: Sizes) -> Iterator[Row]:
-    """Each drop waits until the one before has landed, so that all workers are idle and nothing is being judged."""
-    stamp = folder / "stamp"
-    agent = stamping(stamp)
-    runtime = f"command = {json.dumps(agent)}\n"
-    line = Line(folder, files=FILES, more=GREEN | {"conventions/runtimes/stamp.toml": runtime}, workers=1)
-    found = []
-    with line.running():
-        for number in range(sizes.drops + 1):
-            began = line.drop({f"unit-{number}.md": f"---\nagent: stamp\n---\nChange file {number}.\n"})
-            line.until(lambda least=number: line.landed() > least, "landing")
-            found.append(float(stamp.read_text()) - began)
-    ours = found[1:]  # the first makes the workspace
-    bare = floor.starts(folder / "floor", times=sizes.drops, files=FILES, agent=agent, stamp=stamp)
+    ours = starts(folder, sizes.drops)
+    bare = floor.starts(folder / "floor", times=sizes.drops, files=FILES, agent=stamping(), stamp=STAMP)
     for name, share in (("p50", 0.5), ("p99", 0.99)):
         a, b = quantile(ours, share), quantile(bare, share)
         yield Row(f"drop → agent started, {name} of {len(ours)}", ms(a), ms(b), f"{a / b:.1f} ×")
 
 
-def stamping(stamp: Path) -> list[str]:
-    """A program that writes down the time as the first thing it does, and changes something."""
-    bash = f"echo $EPOCHREALTIME > {stamp}; echo $RANDOM $EPOCHREALTIME > changed.txt"
+def starts(folder: Path, drops: int, *, sandbox: str = "off") -> list[float]:
+    """Each drop waits until the one before has landed, so that all workers are idle and nothing is being judged."""
+    more = GREEN | {"conventions/runtimes/stamp.toml": f"command = {json.dumps(stamping())}\n"}
+    line = Line(folder, files=FILES, more=more, workers=1, sandbox=sandbox)
+    found = []
+    with line.running():
+        for number in range(drops + 1):
+            began = line.drop({f"unit-{number}.md": f"---\nagent: stamp\n---\nChange file {number}.\n"})
+            line.until(lambda least=number: line.landed() > least, "landing")
+            found.append(float((line.root / STAMP).read_text()) - began)
+    return found[1:]  # the first makes the workspace
+
+
+def stamping() -> list[str]:
+    """A program that writes down the time as the first thing it does."""
     if subprocess.run(["bash", "-c", "test -n $EPOCHREALTIME"], check=False).returncode == 0:
-        return ["bash", "-c", bash]
-    code = f"import time; n = repr(time.time()); open({str(stamp)!r}, 'w').write(n); open('changed.txt', 'w').write(n)"
-    return [sys.executable, "-I", "-S", "-c", code]
+        return ["bash", "-c", f"echo $EPOCHREALTIME > {STAMP}"]
+    return [sys.executable, "-I", "-S", "-c", f"import time; n = repr(time.time()); open({STAMP!r}, 'w').write(n)"]
 
 
 # ── status ──
@@ -198,9 +201,9 @@ def throughput(folder: Path, sizes: Sizes) -> Iterator[Row]:
     yield Row("git processes for a landed unit", f"{git:.1f}", f"{bare[0]['processes_per_unit'] - 2:.1f}", "")
 
 
-def factory_throughput(folder: Path, *, units: int) -> float:
+def factory_throughput(folder: Path, *, units: int, sandbox: str = "off") -> float:
     """Units a minute, from the first drop to the last landing, workers and bench warm."""
-    line = Line(folder, files=FILES, more=GREEN, workers=4)
+    line = Line(folder, files=FILES, more=GREEN, workers=4, sandbox=sandbox)
     with line.running():
         return 60 * units / land(line, units)
 
@@ -237,6 +240,22 @@ def count_git(folder: Path, *, units: int) -> float:
         return (len(calls.read_text().splitlines()) - before) / units
 
 
+# ── confined ──
+
+
+def confined(folder: Path, sizes: Sizes) -> Iterator[Row]:
+    """Turn and turn about; where bubblewrap does not work, there is nothing to compare, and this fails."""
+    begun = {mode: starts(folder / f"start-{mode}", sizes.drops // 2, sandbox=mode) for mode in MODES}
+    units: dict[str, list[float]] = {mode: [] for mode in MODES}
+    for number in range(sizes.rounds):
+        for mode in MODES:
+            units[mode].append(factory_throughput(folder / f"{mode}{number}", units=sizes.units, sandbox=mode))
+    off, on = (quantile(begun[mode], 0.5) for mode in MODES)
+    yield Row("in the sandbox: drop → agent started, p50", ms(on), f"{ms(off)} (without)", f"{on / off:.1f} ×")
+    off, on = (statistics.median(units[mode]) for mode in MODES)
+    yield Row("in the sandbox: units a minute", f"{on:.0f}", f"{off:.0f} (without)", f"{on / off:.0%}")
+
+
 # ── showing ──
 
 
@@ -245,6 +264,7 @@ FIGURES: Mapping[str, Callable[[Path, Sizes], Iterator[Row]]] = {
     "status": status,
     "idle": idle,
     "throughput": throughput,
+    "confined": confined,
 }
 
 

@@ -54,8 +54,10 @@ def make_repository(path: Path, *, files: int, env: Mapping[str, str], more: Map
 class Line:
     """A factory's repository with its daemon, spoken to as a user does: files, commands, and the store to read from."""
 
-    def __init__(self, folder: Path, *, files: int, more: Mapping[str, str], workers: int = 3) -> None:
-        self.env = environment(folder) | {"FACTORY__WORKERS": str(workers)}
+    def __init__(
+        self, folder: Path, *, files: int, more: Mapping[str, str], workers: int = 3, sandbox: str = "off"
+    ) -> None:
+        self.env = environment(folder) | {"FACTORY__WORKERS": str(workers), "FACTORY__SANDBOX__MODE": sandbox}
         self.root = make_repository(folder / "repo", files=files, env=self.env, more=more)
         self._drops = folder / "drops"
         self._drops.mkdir()

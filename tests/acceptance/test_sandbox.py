@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from factory import sandbox as sandbox_module
 from factory.records import CardKind, Verdict
 from factory.sandbox import Confines, Sandbox
 from factory.unit import UnitState
@@ -24,7 +25,7 @@ from tests.git_repo import git
 
 HOSTILE = Path(__file__).parent / "agents" / "hostile.py"
 ROLES = ("agent", "setup", "gate")
-NAPTIME = 86_399
+NAPTIME = 100_000 + os.getpid()  # told apart from those of the tests beside
 GATE = """\
 for each in checks/*.py; do
     test ! -e "$each" || { python3 -I "$each" gate "$PWD/checks/targets.json"; exit 1; }
@@ -420,6 +421,34 @@ async def test_a_program_that_cannot_even_be_looked_at_is_passed_over(tmp_path: 
     words = sandbox.confined(["true"], environ, Confines())
 
     assert subprocess.run([*words, "true"], env=environ).returncode == 0
+
+
+@confined
+async def test_a_folder_of_programs_is_looked_through_once_and_again_when_it_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked, links = list[str](), sandbox_module._links
+
+    def look(folder: Path) -> Iterator[Path]:
+        looked.append(folder.name)
+        return links(folder)
+
+    monkeypatch.setattr(sandbox_module, "_links", look)
+    for name in ("one", "two", "all"):
+        (tmp_path / name).mkdir()
+    sandbox = Sandbox(environ={"PATH": "/usr/bin"}, hidden=(), work=tmp_path, objects=tmp_path, mode=lambda: "auto")
+    await sandbox.look()
+
+    def confine() -> list[str]:
+        looked.clear()
+        for name in ("one", "two"):
+            sandbox.confined(["true"], {"PATH": f"{tmp_path / name}:{tmp_path / 'all'}"}, Confines())
+        return [name for name in looked if name in ("one", "two", "all")]
+
+    assert confine() == ["one", "all", "two"]
+    assert confine() == []
+    (tmp_path / "all/new").symlink_to("/nowhere")
+    assert confine() == ["all"]
 
 
 # ── where it does not work ──
