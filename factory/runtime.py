@@ -44,7 +44,10 @@ Conditions = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """Takes from events: `TYPE` or `TYPE:path.to.it`; `*` is any type, `[key=value]` picks in both parts."""
+    """Takes from events: `TYPE` or `TYPE:path.to.it`; `*` is any type, `[key=value]` picks in both parts.
+
+    `*` in such a value is anything.
+    """
 
     type: str
     conditions: Conditions
@@ -462,4 +465,4 @@ def _dig(value: Any, path: str) -> Any:
 
 def _hold(value: Any, conditions: Conditions) -> bool:
     found = [(_dig(value, key), wanted) for key, wanted in conditions]
-    return all((each if isinstance(each, str) else json.dumps(each)) == wanted for each, wanted in found)
+    return all(fnmatchcase(each if isinstance(each, str) else json.dumps(each), wanted) for each, wanted in found)

@@ -66,6 +66,7 @@ CLAUDE_BUSY = (
 CLAUDE_POOR = (
     '{"type":"result","is_error":true,"api_error_status":400,"result":"Credit balance is too low","session_id":"4248"}'
 )
+CLAUDE_CUT_OFF = '{"type":"result","is_error":true,"result":"API Error: Unable to connect to API (ConnectionRefused)"}'
 CODEX_BEGINS = (
     '{"type":"thread.started","thread_id":"01a2"}',
     '{"type":"turn.started"}',
@@ -302,6 +303,9 @@ def test_a_tool_is_open_until_it_is_closed(tmp_path: Path, name: str, lines: tup
         ("codex", (CODEX_UNAUTHORIZED,), False, True, None),
         ("codex", (CODEX_LIMIT,), True, False, datetime(2026, 11, 27, 9, 44, tzinfo=UTC)),
         ("codex", (CODEX_BUSY,), True, False, None),
+        ("claude", (CLAUDE_CUT_OFF,), True, False, None),
+        ("codex", (CODEX_RECONNECTING,), True, False, None),
+        ("gemini", ("[API Error: exception TypeError: fetch failed sending request]",), True, False, None),
         ("gemini", ("  cause: { code: 503, message: 'busy', details: [] },", "  status: 503"), True, False, None),
         ("gemini", ("  cause: { code: 403, message: 'no', details: [] },", "  status: 403"), False, True, None),
     ],

@@ -96,8 +96,10 @@ class Bench:
 
 
 @contextmanager
-def bench(folder: Path, name: str, script: Script, *, settings: str = "", **environ: str) -> Iterator[Bench]:
-    """`settings` follow the workers and the agent in factory.toml."""
+def bench(
+    folder: Path, name: str, script: Script, *, settings: str = "", url: str = "", **environ: str
+) -> Iterator[Bench]:
+    """`settings` follow the agent in factory.toml; `url`: where the agent looks for the model instead."""
     program(name)
     contents = files(
         **{"conventions__gates__10-whole.sh": GATE, "fine.txt": "", "factory.toml": f'agent = "{name}"\n{settings}'}
@@ -106,7 +108,7 @@ def bench(folder: Path, name: str, script: Script, *, settings: str = "", **envi
     with fake_model(choose=script) as model:
         line = Line(folder, contents, sandbox=SANDBOX)
         line.environ |= {"PATH": os.pathsep.join([line.environment()["PATH"], PATH])}
-        line.environ |= KEYS | FEWER | provide(name, model.url, line.home) | environ
+        line.environ |= KEYS | FEWER | provide(name, url or model.url, line.home) | environ
         try:
             yield Bench(line.start(), name, model)
         finally:
@@ -248,6 +250,22 @@ def test_trouble_of_the_provider_costs_no_attempt_and_no_card(name: str, tmp_pat
             print(f"\n{name} {status}: {ended}")
             assert {*ended} <= {"limit", "submitted"}
             assert (it.spent("one"), it.line.store.select(Card)) == (0, [])
+
+
+@long
+def test_a_network_that_is_down_costs_no_attempt(name: str, tmp_path: Path) -> None:
+    if name == "opencode":
+        pytest.skip("opencode says nothing while it tries again, and is ended as silent")
+    nobody = "http://127.0.0.1:9"
+    with bench(tmp_path, name, lambda _: DONE, url=nobody) as it:
+        it.drop("one")
+
+        ended = it.ends("one")
+
+        print(f"\n{name}: {ended.detail}")
+        assert (ended.reason, it.spent("one"), it.model.requests) == ("limit", 0, [])
+        it.line.factory("cancel", "one")
+        it.line.unit("one", UnitState.CANCELLED)
 
 
 LIMITS: dict[str, Callable[[float], tuple[Step, dict[str, str]]]] = {
