@@ -141,11 +141,13 @@ def seconds(argv: list[object], line: Line) -> float:
 
 
 def idle(folder: Path, sizes: Sizes) -> Iterator[Row]:
-    """After one unit, so that everything is loaded: what /proc says of the daemon and of children that it reaped."""
+    """What /proc says of the daemon, and of children that it reaped, once one unit has landed and is put away."""
     line = Line(folder, files=FILES, more=GREEN)
     with line.running() as pid:
         line.drop({"unit-0.md": "---\nrun: echo 0 > unit-0.txt\n---\n"})
         line.until(lambda: line.landed() > 0, "landing")
+        archived = "SELECT 1 FROM journal WHERE event = 'attempts.archived'"
+        line.until(lambda: bool(line.ask(archived)), "archive of what it left, which is made within a minute")
         time.sleep(3)
         before = Process.look(pid)
         time.sleep(sizes.idle_s)
