@@ -172,7 +172,7 @@ class Day:
             yield
             return
         daemon.send_signal(signal.SIGSTOP)
-        while self.rows("step", "done = 0"):
+        while daemon.poll() is None and self.rows("step", "done = 0"):  # one that dies with a step leaves it open
             daemon.send_signal(signal.SIGCONT)
             time.sleep(0.02)
             daemon.send_signal(signal.SIGSTOP)
