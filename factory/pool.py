@@ -69,6 +69,7 @@ class Pool:
         self._workers: dict[str, Trips] = {}
         self._proving: set[str] = set()
         self._full: words.Ask | None = None  # while a disk has no room
+        self._misprompted: words.Ask | None = None  # while the prompts on trunk cannot be used
         self.notices: list[str] = []  # which runtimes rest, and who takes their units
 
     async def run(self, group: TaskGroup) -> None:
@@ -96,6 +97,7 @@ class Pool:
     def _dispatch(self, group: TaskGroup, at: datetime) -> None:
         agents = self._deputized(at)
         self._close_settled_causes(agents, at)
+        self._misprompted = self._wrong_prompt()
         units = [unit for unit in self._settle(agents, at) if self._readable(unit, at)]
         if not self._live.paused and not self._full:
             self._prove(units, group)
@@ -297,8 +299,8 @@ class Pool:
         if obstacle is not None and obstacle.kind not in unit.approved:
             self._wait(unit, obstacle, at)
             return True
-        if agent != scheduling.NO_AGENT and (wrong := self._wrong_prompt()):
-            self._wait(unit, wrong, at)
+        if agent != scheduling.NO_AGENT and self._misprompted:
+            self._wait(unit, self._misprompted, at)
             return True
         sentence = "" if agent == scheduling.NO_AGENT else agents.trouble(agent)
         if sentence:

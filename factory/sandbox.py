@@ -51,7 +51,7 @@ class Sandbox:
     def __init__(
         self, *, environ: Mapping[str, str], hidden: Sequence[Path], work: Path, objects: Path, mode: Callable[[], str]
     ) -> None:
-        self._environ, self._objects, self._mode, self._work = environ, objects, mode, work.resolve()
+        self._objects, self._mode, self._work = objects, mode, work.resolve()
         home = Path(environ.get("HOME") or os.path.expanduser("~"))  # noqa: PTH111
         self._hidden = [*map(Path, HIDDEN), *(path.resolve() for path in (home, *hidden, work))]
         self._prefixes = tuple(map(_prefix, self._hidden))
@@ -72,7 +72,7 @@ class Sandbox:
 
     async def _tried(self, more: Sequence[str]) -> str:
         argv = [self._program, *self._base(network=False), *more, "--", "true"]
-        env = {"PATH": self._environ.get("PATH", os.defpath)}
+        env = {"PATH": self._path}
         tried = await process.run(argv, env=env, seconds=_TRIAL_SECONDS)
         last = tried.err.decode(errors="replace").strip().splitlines()[-1:]
         return f"bubblewrap does not work here ({last[0] if last else f'exit {tried.code}'})" if tried.code else ""
@@ -134,14 +134,8 @@ class Sandbox:
         yield from ("--die-with-parent", "--unshare-user", "--unshare-pid", "--unshare-ipc", "--cap-drop", "ALL")
         yield from () if network else ("--unshare-net",)
         yield from ("--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev")
-        yield from (
-            "--size",
-            str(SCRATCH_BYTES),
-            "--tmpfs",
-            "/dev/shm",
-            "--remount-ro",
-            "/dev",
-        )  # half the machine's else
+        # It would be half of the machine's memory else.
+        yield from ("--size", str(SCRATCH_BYTES), "--tmpfs", "/dev/shm", "--remount-ro", "/dev")
         for name in _KERNEL:
             yield from ("--ro-bind-try", f"/proc/{name}", f"/proc/{name}")
         hidden = list[Path]()
