@@ -111,7 +111,8 @@ class Sandbox:
             return ()
         shown = [*self._tools(env), *self._own(Path(argv[0]) if argv[0][:1] == "/" else None), *self._borrowed()]
         options = list(self._base(network=confines.network))
-        reads = _sorted(map(_placed, [*shown, *confines.reads]))
+        # What is not hidden is there already, and bubblewrap mounts nothing upon a link that it sees.
+        reads = _sorted(filter(self._lies_hidden, map(_placed, [*shown, *confines.reads])))
         for at, path in enumerate(reads):
             if not any(Path(path).is_relative_to(each) for each in reads[:at]):
                 options += ["--ro-bind", path, path]

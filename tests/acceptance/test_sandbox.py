@@ -424,6 +424,18 @@ async def test_a_program_that_cannot_even_be_looked_at_is_passed_over(tmp_path: 
 
 
 @confined
+async def test_a_linked_program_that_is_not_hidden_needs_no_mount(tmp_path: Path) -> None:
+    link = next(each for each in Path("/usr/bin").iterdir() if each.is_symlink() and each.is_file())
+    environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    sandbox = Sandbox(environ=environ, hidden=(), work=tmp_path / "work", objects=tmp_path, mode=lambda: "auto")
+    await sandbox.look()
+
+    words = sandbox.confined(["true"], environ, Confines(reads=(link,)))
+
+    assert subprocess.run([*words, "test", "-e", str(link)], env=environ).returncode == 0
+
+
+@confined
 async def test_a_folder_of_programs_is_looked_through_once_and_again_when_it_has_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
