@@ -159,7 +159,8 @@ def assemble(store: SqliteStore, live: Live, repository: Repository, own: Git) -
 def _limits(chosen: Settings) -> Limits:
     gb, machine = 10**9, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     memory = int(chosen.limits.memory_gb * gb) or machine * 3 // 4
-    return Limits(memory=memory, processes=chosen.limits.processes, disk=int(chosen.limits.disk_gb * gb))
+    limits = chosen.limits
+    return Limits(memory=memory, processes=limits.processes, cpu=limits.cpu_minutes * 60, disk=int(limits.disk_gb * gb))
 
 
 def agents_now(judge: Judge, live: Live) -> Agents:

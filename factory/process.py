@@ -26,7 +26,6 @@ from factory import shim
 
 POLL_SECONDS = 0.5  # between two looks, where no pidfd tells that a process has ended
 LADDER_SECONDS = 5.0  # how long a shim may take beyond the grace before it is taken for hung
-_CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 _SHIM = f"import sys; sys.path.append({str(Path(__file__).parents[1])!r})\nfrom factory.shim import main; main()"
 
 
@@ -94,6 +93,7 @@ class Limits:
 
     memory: int = 0  # bytes that are theirs alone (Linux)
     processes: int = 0  # threads not counted (Linux)
+    cpu: float = 0  # seconds of CPU time, together and since the start (Linux)
     disk: int = 0  # bytes in `folders`, and of any one file
     folders: tuple[Path, ...] = ()
 
@@ -168,8 +168,7 @@ class Child:
 
     def cpu_seconds(self) -> float:
         """CPU time that the command and its descendants have used; grows while anything works (Linux; elsewhere 0)."""
-        stats = map(shim.stat, shim.family([self.identity.pid]))
-        return sum(int(ticks) for fields in stats for ticks in fields[11:15]) / _CLOCK_TICKS
+        return shim.cpu_seconds(shim.family([self.identity.pid]))
 
     def _reap(self) -> None:
         # Once only: afterwards the pid may be another child's.
@@ -248,6 +247,7 @@ def _spawn_shim(command: Command) -> int:
         "within": command.within,
         "memory": command.limits.memory,
         "processes": command.limits.processes,
+        "cpu": float(command.limits.cpu),
         "disk": command.limits.disk,
         "folders": tuple(map(str, command.limits.folders)),
     }

@@ -53,6 +53,7 @@ class Limits(Table):
     silence_s: Seconds = Field(default=480, gt=0, description="the same once it has spoken; not while a tool is open")
     memory_gb: Size = Field(default=0, description="of one attempt, gate or setup; 0: three quarters of the machine's")
     processes: Whole = Field(default=1000, ge=1, description="that one attempt, gate or setup may have at a time")
+    cpu_minutes: Seconds = Field(default=0, description="CPU time since its start, all its processes together; 0: any")
     disk_gb: Size = Field(default=20, gt=0, description="that its folders may take")
 
 

@@ -105,6 +105,12 @@ def family(roots: list[int]) -> list[int]:
     return found
 
 
+def cpu_seconds(of: list[int]) -> float:
+    """CPU time that these processes have used, and those of their children that they have seen end."""
+    ticks = sum(int(ticks) for pid in of for ticks in stat(pid)[11:15])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 class _Run:
     """The command while it runs: its output, its limit and the ladder that ends it."""
 
@@ -199,7 +205,7 @@ class _Use:
 
     def __init__(self, spec: dict[str, Any]) -> None:
         self._spec, self._disk_due = spec, time.monotonic() + _LOOK_SECONDS
-        limited = spec["memory"] or spec["processes"] or spec["disk"]
+        limited = spec["memory"] or spec["processes"] or spec["disk"] or spec["cpu"]
         self.due = self._disk_due if limited else _NEVER  # when to look next
 
     def look(self) -> str:
@@ -214,10 +220,12 @@ class _Use:
         return over
 
     def _processes(self) -> str:
-        of = family([os.getpid()])[1:]
+        me, *of = family([os.getpid()])
         memory = _memory(of, self._spec["memory"]) if self._spec["memory"] else 0
-        return _beyond("GB of memory", memory / 1e9, self._spec["memory"] / 1e9) or _beyond(
-            "processes", len(of), self._spec["processes"]
+        return (
+            _beyond("GB of memory", memory / 1e9, self._spec["memory"] / 1e9)
+            or _beyond("processes", len(of), self._spec["processes"])
+            or _beyond("minutes of CPU time", cpu_seconds([me, *of]) / 60, self._spec["cpu"] / 60)
         )
 
 

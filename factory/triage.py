@@ -19,7 +19,7 @@ class Ending:
     handed_back: bool = False  # somebody ended it, and died before it could say why
     clean: bool  # exit 0, and the output's own final word is good
     timed_out: bool = False
-    overran: bool = False  # it used more memory, processes or disk than it may
+    overran: bool = False  # it used more memory, processes, CPU time or disk than it may
     command_missing: bool = False
     limited: bool = False
     unauthorized: bool = False

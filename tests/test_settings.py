@@ -43,6 +43,7 @@ def test_without_a_file_the_defaults_of_the_contract_are_in_force(file: Path) ->
             "silence_s": 480,
             "memory_gb": 0,
             "processes": 1000,
+            "cpu_minutes": 0,
             "disk_gb": 20,
         },
         "gates": {"benches": 2, "flaky_reruns": 1, "timeout_s": 0},

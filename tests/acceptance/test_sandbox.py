@@ -514,13 +514,17 @@ USES = {
         "import subprocess; all = [subprocess.Popen(['sleep', '30']) for _ in range(150)]; time.sleep(30)",
         "processes, of 60 allowed",
     ),
+    "cpu": (  # most of it by children that have ended
+        "import subprocess\nwhile True: subprocess.run(['sh', '-c', 'i=0; until [ $i = 99999 ]; do i=$((i+1)); done'])",
+        "minutes of CPU time, of 0.05 allowed",
+    ),
 }
 
 
 @pytest.fixture(scope="module", params=MODES)
 def narrow(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
     """A line with little room."""
-    limits = "attempts = 1\nmemory_gb = 0.2\ndisk_gb = 0.1\nprocesses = 60\n"
+    limits = "attempts = 1\nmemory_gb = 0.2\ndisk_gb = 0.1\nprocesses = 60\ncpu_minutes = 0.05\n"
     contents = files(factory__toml="") | {"factory.toml": f'agent = "scripted"\n[limits]\n{limits}'}
     with line_in(tmp_path_factory.mktemp("narrow"), contents, sandbox=request.param) as line:
         yield line
