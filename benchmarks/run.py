@@ -285,7 +285,7 @@ def table(rows: list[Row]) -> Iterator[str]:
 def main() -> int:
     """Measure what is asked for, and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("figure", nargs="*", choices=[[], *FIGURES], help="which ones; default: all")
+    parser.add_argument("figure", nargs="*", metavar="FIGURE", choices=[[], *FIGURES], help="which ones; default: all")
     parser.add_argument("--long", action="store_true", help="ten minutes of idling, more of everything")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of the table")
     args = parser.parse_args()
