@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from factory.conventions import Conventions
-from factory.errors import ConfigError, NotYet, did_you_mean
+from factory.errors import ConfigError, did_you_mean
 from factory.runtime import Runtime, find, parse_runtime
 from factory.scheduling import NO_AGENT
 
@@ -59,10 +59,7 @@ def the_runtime(name: str, conventions: Conventions) -> Runtime:
     file = conventions.runtimes.get(name)
     if file is None:
         raise ConfigError(_unknown(name, conventions.runtimes))
-    try:
-        return parse_runtime(name, file.text, where=file.where)
-    except NotYet as error:
-        raise ConfigError(str(error)) from error
+    return parse_runtime(name, file.text, where=file.where)
 
 
 def find_agents(

@@ -78,6 +78,11 @@ class Launch:
         home = self._live.places.work / "homes" / f"{trip.hook.worker}-{trip.runtime.name}"
         home.mkdir(parents=True, exist_ok=True)
         disk.reopen(home)
+        for name, text in trip.runtime.files.items():
+            path = home / name
+            _real_folders(path.parent, below=home)
+            disk.remove(path)  # whatever the last attempt made of it
+            path.write_text(text, encoding="utf-8")
         return home
 
     def _confines(self, trip: Trip, place: Place, home: Path | None) -> Confines:

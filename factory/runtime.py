@@ -14,12 +14,13 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from itertools import product
+from pathlib import Path, PurePath
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from factory.errors import ConfigError, NotYet, did_you_mean
+from factory.errors import ConfigError, did_you_mean
 from factory.outbox import regular
 from factory.tail import Tail
 
@@ -89,6 +90,13 @@ def _below(said: str) -> str:
     if said[:1] == "/" or ".." in said.split("/") or not said.strip("$"):
         raise ValueError(f'"{said}" has to be a folder in HOME, such as ".claude", or "$NAME/folder"')
     return said
+
+
+def _in_home(files: Mapping[str, str]) -> Mapping[str, str]:
+    for said in files:
+        if said[:1] in ("", "/", "~", "$") or "\0" in said or {"", ".."} & set(said.split("/")):
+            raise ValueError(f'"{said}" has to be a file in HOME, such as ".config/tool/settings.json"')
+    return files
 
 
 Folder = Annotated[str, AfterValidator(_below)]
@@ -165,6 +173,7 @@ class Runtime(_Table):
     resume: tuple[str, ...] = ()  # none: its sessions cannot be continued
     env: tuple[str, ...] = ()  # names let through, `*` allowed
     set: Mapping[str, str] = Field(default_factory=dict)
+    files: Annotated[Mapping[str, str], AfterValidator(_in_home)] = Field(default_factory=dict)  # in a HOME of its own
     home: tuple[Folder, ...] = ()  # that hold its login: in the user's HOME, or below one that a `$NAME` tells
     network: Literal["open", "none"] = "open"
     stop: StopRules = StopRules()
@@ -173,6 +182,13 @@ class Runtime(_Table):
     limit: LimitRules = LimitRules()
     exit: Mapping[str, str] = Field(default_factory=dict)  # code → what it means, for people
     doctor: DoctorRules = DoctorRules()
+
+    @model_validator(mode="after")
+    def _own_files_only(self) -> Self:
+        for folder, name in product(map(PurePath, self.home), self.files):
+            if folder.is_relative_to(name) or PurePath(name).is_relative_to(folder):
+                raise ValueError(f'files: "{name}" would be written into the user\'s own {folder}, which home names')
+        return self
 
     @property
     def program(self) -> str:
@@ -188,8 +204,6 @@ def parse_runtime(name: str, text: str, *, where: str) -> Runtime:
     """The runtime that the file says; raises ConfigError that names the place, the key and the correct form."""
     try:
         values = tomllib.loads(text)
-        if "files" in values:
-            raise NotYet(f"{where}: files (what lies in HOME as a file). Until then: folders, by home")
         runtime = Runtime.model_validate({"name": name} | values)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{where}: {error}") from None
@@ -203,6 +217,8 @@ def parse_runtime(name: str, text: str, *, where: str) -> Runtime:
 
 def _sentence(error: ValidationError) -> str:
     first = error.errors()[0]
+    if not first["loc"]:  # of more than one key
+        return first["msg"].removeprefix("Value error, ")
     key = ".".join(part for part in first["loc"] if isinstance(part, str) and "[" not in part and part != "str")
     if first["type"] == "extra_forbidden":
         return f"{key} is not known{did_you_mean(str(first['loc'][-1]), _KEYS)}"

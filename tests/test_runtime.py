@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory.errors import ConfigError, NotYet
+from factory.errors import ConfigError
 from factory.runtime import (
     LOOP_KINDS,
     LOOP_STEPS,
@@ -147,6 +147,17 @@ def test_a_runtime_needs_a_command_only() -> None:
         ),
         ("command = ['x']\n[limit]\npatterns = 'x'", "mine.toml: limit.patterns: Input should be a list"),
         ("command =", "mine.toml: Invalid value"),
+        ("command = ['x']\nfiles = {'../a' = ''}", 'mine.toml: files: "../a" has to be a file in HOME, such as ".con'),
+        ("command = ['x']\nfiles = {'/etc/a' = ''}", 'mine.toml: files: "/etc/a" has to be a file in HOME'),
+        ("command = ['x']\nfiles = {a = 3}", "mine.toml: files.a: Input should be a valid string"),
+        (
+            "command = ['x']\nhome = ['.x']\nfiles = {'.x/a' = ''}",
+            'mine.toml: files: ".x/a" would be written into the user\'s own .x, which home names',
+        ),
+        (
+            "command = ['x']\nhome = ['.x/y']\nfiles = {'.x' = ''}",
+            'mine.toml: files: ".x" would be written into the user\'s own .x/y, which home names',
+        ),
     ],
 )
 def test_a_wrong_file_is_refused_with_place_and_form(text: str, reason: str) -> None:
@@ -156,16 +167,11 @@ def test_a_wrong_file_is_refused_with_place_and_form(text: str, reason: str) -> 
     assert str(refused.value).startswith(reason)
 
 
-def test_files_in_its_home_are_not_yet() -> None:
-    with pytest.raises(NotYet, match="what lies in HOME as a file"):
-        written("command = ['x']\nfiles = {a = 'b'}")
-
-
 @given(st.text(max_size=60))
 def test_any_text_is_a_runtime_or_a_sentence(text: str) -> None:
-    with suppress(ConfigError, NotYet):
+    with suppress(ConfigError):
         assert isinstance(written(text), Runtime)
-    with suppress(ConfigError, NotYet):
+    with suppress(ConfigError):
         assert isinstance(written(f"command = ['x']\n{text}"), Runtime)
 
 

@@ -242,7 +242,8 @@ def shut(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
         "factory.toml": 'agent = "scripted"\nworkers = 1\n[limits]\nattempts = 1\n',
         "conventions/runtimes/alone.toml": RUNTIME.format(python=sys.executable, agent=AGENT) + 'network = "none"\n',
         "conventions/runtimes/member.toml": RUNTIME.format(python=sys.executable, agent=AGENT)
-        + 'home = [".member", "$MEMBER_HOME", ".absent"]\nenv = ["MEMBER_*", "XDG_*", "A_FILE"]\n',
+        + 'home = [".member", "$MEMBER_HOME", ".absent"]\nenv = ["MEMBER_*", "XDG_*", "A_FILE"]\n'
+        + 'files = { ".tool/settings" = "as told" }\n',
     }
     line = Line(folder, contents, sandbox="required")
     for name in ("home/.member", "elsewhere/member"):
@@ -293,6 +294,25 @@ def test_a_link_that_an_agent_leaves_in_place_of_a_login_leads_nowhere(shut: Lin
 
     assert [path.name for path in (shut.home / ".absent").iterdir()] == ["x"]
     assert list(victim.iterdir()) == []
+
+
+@confined
+def test_the_files_of_a_runtime_are_in_its_home_at_each_start_and_nowhere_else(shut: Line) -> None:
+    victim = shut.home / "settled"
+    victim.mkdir()
+    code = f"""
+        folder = Path.home() / ".tool"
+        write("{{0}}.txt", (folder / "settings").read_text())
+        folder.rename(Path.home() / "{{0}}")
+        folder.symlink_to({str(victim)!r})
+    """
+    for name in ("settles", "settles-again"):
+        shut.drop(name, code.replace("{0}", name), agent="member")
+        shut.unit(name)
+
+    assert [(shut.root / f"{name}.txt").read_text() for name in ("settles", "settles-again")] == ["as told"] * 2
+    assert list(victim.iterdir()) == []
+    assert not (shut.home / ".tool").exists()
 
 
 @confined
