@@ -397,6 +397,7 @@ def test_cancelling_a_running_unit_ends_its_agent_and_keeps_what_it_made(shared:
 def test_a_need_that_was_cancelled_holds_the_unit(shared: Line) -> None:
     shared.drop("needed", "hold('/never')")
     shared.drop("needing", FINE, needs=["needed"])
+    shared.unit("needed", UnitState.RUNNING)
     shared.unit("needing", UnitState.WAITING)
 
     shared.factory("cancel", "needed")
