@@ -2,7 +2,8 @@
 
 start       from dropping a task file to the agent's own first look at the clock, on an idle worker
 status      `factory status` over 5,000 finished units, beside `python -c pass`
-idle        a running daemon with nothing to do: processes started, CPU, memory
+idle        a running daemon with nothing to do: processes started, CPU, memory; beside a process that has imported the
+            same, wakes up as often and only looks at all that it has (machines differ in what they take from who sleeps)
 throughput  100 units whose work and gate cost nothing, on 4 workers, beside the same units by bare git (floor.py)
 confined    start and throughput with the sandbox on, beside the same without (which the figures above are)
 
@@ -27,6 +28,7 @@ from pathlib import Path
 import floor
 from scene import BIN, Line, quantile, scratch
 
+from factory.daemon import SCAN_SECONDS
 from factory.journal import Event
 from factory.records import Attempt, Task
 from factory.stores.sqlite import SqliteStore
@@ -34,6 +36,7 @@ from factory.unit import EndReason, Unit, UnitState
 
 FILES = 200
 MODES = ("off", "required")
+SLEEPER = f"import gc, time, factory.daemon\nwhile True: time.sleep({SCAN_SECONDS}); gc.collect()"
 STAMP = "stamp.txt"  # in the tree that the agent works in
 GREEN = {"conventions/gates/10-true.sh": "true\n"}
 
@@ -148,16 +151,20 @@ def idle(folder: Path, sizes: Sizes) -> Iterator[Row]:
         line.until(lambda: line.landed() > 0, "landing")
         archived = "SELECT 1 FROM journal WHERE event = 'attempts.archived'"
         line.until(lambda: bool(line.ask(archived)), "archive of what it left, which is made within a minute")
-        time.sleep(3)
-        before = Process.look(pid)
-        time.sleep(sizes.idle_s)
-        after = Process.look(pid)
+        with subprocess.Popen([sys.executable, "-c", SLEEPER]) as sleeper:
+            time.sleep(3)
+            before, slept_before = Process.look(pid), Process.look(sleeper.pid)
+            time.sleep(sizes.idle_s)
+            after, slept = Process.look(pid), Process.look(sleeper.pid)
+            sleeper.kill()
     per_hour = 3600 / sizes.idle_s
-    cpu = (after.cpu_s - before.cpu_s) * per_hour
+    cpu, floor_cpu = (after.cpu_s - before.cpu_s) * per_hour, (slept.cpu_s - slept_before.cpu_s) * per_hour
     wakes = (after.wakes - before.wakes) / sizes.idle_s
     started = "none" if after.child_faults == before.child_faults and not after.children else "some"
     yield Row(f"idle {sizes.idle_s:.0f} s: processes started", started, "none", "")
-    yield Row("idle: CPU seconds an hour", f"{cpu:.2f}", "0", "")
+    yield Row(
+        "idle: CPU seconds an hour", f"{cpu:.2f}", f"{floor_cpu:.2f} (wakes up as often)", f"{cpu / floor_cpu:.1f} ×"
+    )
     yield Row("idle: wake-ups a second", f"{wakes:.2f}", "0", "")
     yield Row("idle: memory (RSS)", f"{after.rss_mib:.0f} MiB", "", "")
 
