@@ -3,7 +3,7 @@
 start       from dropping a task file to the agent's own first look at the clock, on an idle worker
 status      `factory status` over 5,000 finished units, beside `python -c pass`
 idle        a running daemon with nothing to do: processes started, CPU, memory; beside a process that has imported the
-            same, wakes up as often and only looks at all that it has (machines differ in what they take from who sleeps)
+            same, wakes up as often and only looks at all that it has (some machines take memory from who sleeps)
 throughput  100 units whose work and gate cost nothing, on 4 workers, beside the same units by bare git (floor.py)
 confined    start and throughput with the sandbox on, beside the same without (which the figures above are)
 
