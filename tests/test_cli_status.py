@@ -188,6 +188,14 @@ def test_with_the_daemon_down_what_lies_in_the_inbox_is_counted(line: Line, caps
         (line.root / "inbox" / name).write_text("do it")
 
     assert "task files in inbox/, taken by the next start: 1" in screen(capsys)
+
+
+def test_a_first_file_that_was_dropped_this_moment_is_seen(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+    (line.root / "inbox").mkdir()
+    (line.root / "inbox/fix.md").write_text("do it")
+
+    with line.daemon():
+        assert "no units yet: what lies in inbox/ is looked at" in screen(capsys)
     with line.daemon():
         assert "inbox/" not in "".join(screen(capsys)[2:])
 

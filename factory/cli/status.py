@@ -35,8 +35,7 @@ def status(args: Namespace) -> int:
             seen = views.status(con, views.now_text())
             # Said here too: the store may have no room for the daemon to say so.
             seen["warnings"] = [*filter(None, [disk.complaint(place.within(top))]), *seen["warnings"]]
-            left = _left_in_inbox(top) if seen["daemon"]["state"] == "stopped" else 0
-            shown = say.as_json(seen) if args.json else "\n".join(_screen(seen, left))
+            shown = say.as_json(seen) if args.json else "\n".join(_screen(seen, _left_in_inbox(top)))
             print("\x1b[H\x1b[J" + shown if args.watch and sys.stdout.isatty() else shown, flush=True)
             if not args.watch:
                 return 0
@@ -69,7 +68,7 @@ def _options(options: Sequence[tuple[str, str, str]]) -> Iterator[str]:
 
 
 def _left_in_inbox(top: str) -> int:
-    """How many task files the next start will look at."""
+    """How many task files lie there, those that git tracks and that were taken among them."""
     with suppress(OSError), os.scandir(f"{top}/inbox") as entries:
         return sum(entry.name.lower().endswith(".md") and entry.name[0] not in ".#~" for entry in entries)
     return 0
@@ -89,8 +88,8 @@ def _screen(seen: Json, left: int) -> Iterator[str]:
         if unit["state"] in ("waiting", "ready", "held") and unit["id"] not in asked
     ]
     landed = [(unit["commit"][:10], unit["unit"], f"{say.ago(unit['at'], now)} ago") for unit in seen["last_landed"]]
-    yield from _head(seen)
-    if left:
+    yield from _head(seen, left)
+    if left and seen["daemon"]["state"] == "stopped":
         yield say.paint(f"task files in inbox/, taken by the next start: {left}", "yellow")
     yield from _cards(seen["escalations"], now)
     for heading, rows in (
@@ -107,7 +106,7 @@ def _screen(seen: Json, left: int) -> Iterator[str]:
     yield from _foot(seen)
 
 
-def _head(seen: Json) -> Iterator[str]:
+def _head(seen: Json, left: int) -> Iterator[str]:
     daemon, trunk = seen["daemon"], seen["trunk"]
     state = daemon["state"] + (", paused" if seen["paused"] else "")
     parts = [say.paint("factoryd", "bold") + " " + say.paint(state, "green" if state == "running" else "yellow")]
@@ -120,7 +119,8 @@ def _head(seen: Json) -> Iterator[str]:
         parts.append(f"{say.line(trunk['branch'])} {trunk['commit'][:10]} {trunk['state']}")
     yield " · ".join(parts)
     numbers = [f"{count} {state}" for state, count in seen["units"].items() if count]
-    yield say.paint(" · ".join(numbers) or "no units yet: drop a task file into inbox/", "dim")
+    none = "no units yet: what lies in inbox/ is looked at" if left else "no units yet: drop a task file into inbox/"
+    yield say.paint(" · ".join(numbers) or none, "dim")
 
 
 def _cards(cards: Sequence[Json], now: datetime) -> Iterator[str]:
