@@ -94,7 +94,7 @@ def _below(said: str) -> str:
 
 def _in_home(files: Mapping[str, str]) -> Mapping[str, str]:
     for said in files:
-        if said[:1] in ("", "/", "~", "$") or "\0" in said or {"", ".."} & set(said.split("/")):
+        if said[:1] in ("", "/", "~", "$") or "\0" in said or {"", ".", ".."} & set(said.split("/")):
             raise ValueError(f'"{said}" has to be a file in HOME, such as ".config/tool/settings.json"')
     return files
 

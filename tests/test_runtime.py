@@ -148,6 +148,7 @@ def test_a_runtime_needs_a_command_only() -> None:
         ("command = ['x']\n[limit]\npatterns = 'x'", "mine.toml: limit.patterns: Input should be a list"),
         ("command =", "mine.toml: Invalid value"),
         ("command = ['x']\nfiles = {'../a' = ''}", 'mine.toml: files: "../a" has to be a file in HOME, such as ".con'),
+        ("command = ['x']\nfiles = {'.' = ''}", 'mine.toml: files: "." has to be a file in HOME'),
         ("command = ['x']\nfiles = {'/etc/a' = ''}", 'mine.toml: files: "/etc/a" has to be a file in HOME'),
         ("command = ['x']\nfiles = {a = 3}", "mine.toml: files.a: Input should be a valid string"),
         (
