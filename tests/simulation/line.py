@@ -3,12 +3,14 @@
 Only what touches the world is replaced: what an agent does, git, benches and the store's file.
 """
 
+import atexit
 import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar, cast
 
 import anyio
@@ -42,7 +44,9 @@ from tests.simulation.agents import begin
 from tests.simulation.world import AGENTS, Benches, Branch, Gates, Hand, Life, Violated, World
 
 T = TypeVar("T")
-ROOT = Path("/sim")
+ROOT = Path("/sim")  # of which nothing is there but in the minds of its objects
+_HUNG = TemporaryDirectory(prefix="simulation-")  # the one thing that a history writes: the files of hung tasks
+atexit.register(_HUNG.cleanup)
 SHIPPED = read_shipped()
 
 
@@ -239,7 +243,11 @@ class Line:
             endings=endings,
         )
         self.intake = Intake(
-            inbox=ROOT / "inbox", folder=ROOT, store=self.store, escalations=self.escalations, tracked=cast("Any", None)
+            inbox=ROOT / "inbox",
+            folder=Path(_HUNG.name),
+            store=self.store,
+            escalations=self.escalations,
+            tracked=cast("Any", None),
         )
 
         def make_worker(name: str) -> SimulatedWorker:
