@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from factory import process
@@ -53,12 +54,12 @@ class Sandbox:
     ) -> None:
         self._objects, self._mode, self._work = objects, mode, work.resolve()
         home = Path(environ.get("HOME") or os.path.expanduser("~"))  # noqa: PTH111
-        self._hidden = [*map(Path, HIDDEN), *(path.resolve() for path in (home, *hidden, work))]
+        self._hidden = [path.resolve() for path in (*map(Path, HIDDEN), home, *hidden, work)]
         self._prefixes = tuple(map(_prefix, self._hidden))
         self._path = environ.get("PATH", os.defpath)
         self._program = shutil.which("bwrap", path=self._path) or ""
         self._why, self._overlays = "it was not tried yet", False
-        self._known: dict[Path, tuple[int, list[Path]]] = {}
+        self._known: dict[Path, tuple[tuple[int, int], list[Path]]] = {}
 
     async def look(self) -> None:
         """Try it: what is installed need not work (a container, a kernel without user namespaces)."""
@@ -109,13 +110,18 @@ class Sandbox:
         """The words to put before a command line so that it runs confined; none where the sandbox is off."""
         if not self.on:
             return ()
-        shown = [*self._tools(env), *self._own(Path(argv[0]) if argv[0][:1] == "/" else None), *self._borrowed()]
+        programs = [*self._tools(env), *self._own(*map(Path, argv[:1] if argv[0][:1] == "/" else ()))]
+        named = [*_toolchains(env), *self._borrowed(), *confines.reads]
+        written = (*confines.writes, *confines.scratch, *confines.shared.values())
+        ways = (link for path in (*named, *written) for link in self._ways(path))
         options = list(self._base(network=confines.network))
         # What is not hidden is there already, and bubblewrap mounts nothing upon a link that it sees.
-        reads = _sorted(filter(self._lies_hidden, map(_placed, [*shown, *confines.reads])))
+        shown = map(_placed, (*programs, *named, *(path.resolve() for path in named), *ways))
+        reads = _sorted(filter(self._lies_hidden, shown))
         for at, path in enumerate(reads):
             if not any(Path(path).is_relative_to(each) for each in reads[:at]):
-                options += ["--ro-bind", path, path]
+                link = os.path.islink(path)
+                options += ["--symlink", os.path.realpath(path), path] if link else ["--ro-bind", path, path]
         for path in _sorted(each.resolve() for each in confines.writes):
             options += ["--bind", path, path]
         for path in _sorted(each.resolve() for each in confines.scratch):
@@ -140,7 +146,7 @@ class Sandbox:
         for name in _KERNEL:
             yield from ("--ro-bind-try", f"/proc/{name}", f"/proc/{name}")
         hidden = list[Path]()
-        for path in sorted({each.resolve() for each in self._hidden}):
+        for path in sorted(set(self._hidden)):
             if path.is_dir() and not any(path.is_relative_to(each) for each in hidden):
                 hidden.append(path)
                 yield from ("--size", str(SCRATCH_BYTES if path.name == "tmp" else 1 << 20), "--tmpfs", str(path))
@@ -156,43 +162,47 @@ class Sandbox:
             yield from map(Path, (self._objects / "info/alternates").read_text().splitlines())
 
     def _tools(self, env: Mapping[str, str]) -> list[Path]:
-        """What of the hidden the programs on PATH consist of, with the toolchains that `env` names."""
+        """What of the hidden the programs on PATH consist of."""
         path, python = env.get("PATH", os.defpath), shutil.which("python3", path=self._path)  # what venvs are made with
         begin = [*path.split(os.pathsep), *((python,) if python else ())]
-        found = [each for begun in begin if begun[:1] == "/" for each in self._programs(Path(begun))]
-        named = (Path(env[name]) for name in TOOLCHAINS if name in env)
-        return [*found, *(path for path in named if os.path.isdir(path))]
+        return [each for begun in begin if begun[:1] == "/" for each in self._programs(Path(begun))]
 
     def _programs(self, begin: Path) -> list[Path]:
         """What a folder of programs, or one program, consists of: looked up anew when it has changed."""
         try:
-            changed = begin.stat().st_mtime_ns
+            about = begin.stat()
         except OSError:
             return []
-        known = self._known.get(begin)
-        if known is None or known[0] != changed:
-            self._known[begin] = known = changed, self._own(begin, *_links(begin))
+        known, is_now = self._known.get(begin), (about.st_ino, about.st_mtime_ns)
+        if known is None or known[0] != is_now:
+            self._known[begin] = known = is_now, self._own(begin, *_links(begin))
         return known[1]
 
-    def _own(self, *begin: Path | None) -> list[Path]:
-        """What of the hidden these folders and programs consist of: their prefixes, and those that they lead to."""
-        left, found = [path for path in begin if path], list[Path]()
+    def _own(self, *begin: Path) -> list[Path]:
+        """What of the hidden these folders and programs consist of: their prefixes, those that they lead to, the ways.
+
+        What a command can change has no say in what the next one sees.
+        """
+        left, found, ways, seen = list(begin), list[Path](), dict[Path, list[Path]](), set[Path]()
         work = _prefix(self._work)
-        for path in map(_placed, left):  # grows while it is walked
-            if _prefix(path).startswith(work) or self._holds_private(path):
-                continue  # what a command can change has no say in what the next one sees
-            if os.path.islink(path):
-                left.append(path.parent / path.readlink())
-            if not self._lies_hidden(path) or not os.path.exists(path):
+        for named in left:  # grows while it is walked
+            path = _placed(named)
+            if path in seen or _prefix(path).startswith(work) or self._holds_private(path):
                 continue
-            if any(path.is_relative_to(each) for each in found):
-                continue
-            shown = self._whole(path)
-            found.append(shown)
-            with suppress(OSError):  # a venv's Python is elsewhere
-                lines = (shown / "pyvenv.cfg").read_text().splitlines()
-                left += [Path(line.partition("=")[2].strip()) for line in lines if line.startswith("home ")]
-        return found
+            seen.add(path)
+            if named.parent not in ways:
+                ways[named.parent] = list(self._ways(named))
+            hidden = self._lies_hidden(path)
+            left += _leads_to(path) if hidden or os.path.islink(path) or named is begin[0] else ()
+            if hidden and os.path.exists(path) and not any(map(path.is_relative_to, found)):
+                found.append(self._whole(path))
+                left += _home_of_venv(found[-1])
+        return [*found, *chain.from_iterable(ways.values())]
+
+    def _ways(self, path: Path) -> Iterator[Path]:
+        """The hidden links on the way to it: without them it is not found by its name."""
+        links = (_placed(folder) for folder in path.parents if os.path.islink(folder))
+        return (link for link in links if self._lies_hidden(link))
 
     def _whole(self, path: Path) -> Path:
         """The folder that holds all of a program, or the path itself where that would show more than it."""
@@ -216,6 +226,30 @@ def _prefix(path: Path) -> str:
 def _placed(path: Path) -> Path:
     """Where it lies; what it leads to, where it is a link, is another matter."""
     return path.resolve() if os.path.isdir(path) and not os.path.islink(path) else path.parent.resolve() / path.name
+
+
+def _leads_to(path: Path) -> Iterator[Path]:
+    """Where a link leads, or what interprets a script."""
+    with suppress(OSError):
+        if os.path.islink(path):
+            yield path.parent / path.readlink()
+        elif path.is_file():
+            with path.open("rb") as file:
+                first = file.readline(256)
+            if first.startswith(b"#!/"):
+                yield Path(os.fsdecode(first[2:].split()[0]))
+
+
+def _home_of_venv(prefix: Path) -> list[Path]:
+    """Where the Python of a venv is: elsewhere."""
+    with suppress(OSError):
+        lines = (prefix / "pyvenv.cfg").read_text().splitlines()
+        return [Path(line.partition("=")[2].strip()) for line in lines if line.startswith("home ")]
+    return []
+
+
+def _toolchains(env: Mapping[str, str]) -> list[Path]:
+    return [Path(env[name]) for name in TOOLCHAINS if os.path.isdir(env.get(name, ""))]
 
 
 def _sorted(paths: Iterable[Path]) -> list[str]:

@@ -21,6 +21,7 @@ from factory.sandbox import Confines, Sandbox
 from factory.unit import UnitState
 from tests.acceptance.line import AGENT, RUNTIME, Line, files, line_in
 from tests.acceptance.line import GATE as GATE_OF_TEXTS
+from tests.floor import scene_in
 from tests.git_repo import git
 
 HOSTILE = Path(__file__).parent / "agents" / "hostile.py"
@@ -453,6 +454,72 @@ async def test_a_linked_program_that_is_not_hidden_needs_no_mount(tmp_path: Path
     words = sandbox.confined(["true"], environ, Confines(reads=(link,)))
 
     assert subprocess.run([*words, "test", "-e", str(link)], env=environ).returncode == 0
+
+
+@confined
+async def test_links_on_the_way_to_what_is_hidden_lead_there_inside(tmp_path: Path) -> None:
+    (tmp_path / "disk/state/work").mkdir(parents=True)
+    (tmp_path / "disk/user/tools-1/bin").mkdir(parents=True)
+    (tmp_path / "user").symlink_to("disk/user")
+    (tmp_path / "user/state").symlink_to(tmp_path / "disk/state")
+    (tmp_path / "user/tools").symlink_to("tools-1")
+    program, work = tmp_path / "user/tools/bin/agent", tmp_path / "user/state/work"
+    program.write_text("#!/bin/sh\necho written > $HOME/said\n")
+    program.chmod(0o700)
+    environ = {"PATH": f"{program.parent}:{os.environ['PATH']}", "HOME": str(tmp_path / "user")}
+    sandbox = Sandbox(environ=environ, hidden=(), work=work, objects=tmp_path / "none", mode=lambda: "auto")
+    await sandbox.look()
+
+    for argv in (["agent"], [str(program)]):
+        words = sandbox.confined(argv, environ, Confines(writes=(work,)))
+
+        assert subprocess.run([*words, *argv], env=environ | {"HOME": str(work)}).returncode == 0
+        assert (work / "said").read_text() == "written\n"
+
+
+async def test_the_store_is_hidden_where_a_link_leads_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox_module, "HIDDEN", ())
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "repo").mkdir()
+    (tmp_path / "repo/.factory").symlink_to(tmp_path / "disk")
+
+    async with scene_in(tmp_path) as scene:
+        assert scene.floor.sandbox.is_hidden(tmp_path / "disk/store.sqlite")
+        assert not scene.floor.sandbox.is_hidden(tmp_path)
+
+
+@confined
+async def test_a_script_finds_what_interprets_it(tmp_path: Path) -> None:
+    (tmp_path / "hidden/bin").mkdir(parents=True)
+    (tmp_path / "hidden/bin/shell").symlink_to("/bin/sh")
+    program = tmp_path / "scripts/agent"
+    program.parent.mkdir()
+    program.write_text(f"#!{tmp_path}/hidden/bin/shell -e\nexit 3\n")
+    program.chmod(0o700)
+    environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    sandbox = Sandbox(
+        environ=environ, hidden=(), work=tmp_path / "work", objects=tmp_path / "none", mode=lambda: "auto"
+    )
+    await sandbox.look()
+
+    words = sandbox.confined([str(program)], environ, Confines())
+
+    assert subprocess.run([*words, program], env=environ).returncode == 3
+
+
+@confined
+async def test_links_that_lead_round_end(tmp_path: Path) -> None:
+    (tmp_path / "one").symlink_to("two")
+    (tmp_path / "two").symlink_to("one")
+    environ = {"PATH": f"{os.environ['PATH']}:{tmp_path}", "HOME": "/nowhere"}
+    sandbox = Sandbox(
+        environ=environ, hidden=(), work=tmp_path / "work", objects=tmp_path / "none", mode=lambda: "auto"
+    )
+    await sandbox.look()
+
+    words = sandbox.confined(["true"], environ, Confines())
+
+    assert subprocess.run([*words, "true"], env=environ).returncode == 0
 
 
 @confined
