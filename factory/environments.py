@@ -25,6 +25,7 @@ from anyio import to_thread
 
 from factory import disk, faults, process
 from factory.inference import Setup, digest
+from factory.places import home
 from factory.sandbox import TOOLCHAINS, Confines, Sandbox
 
 SETUP_SECONDS = 1800.0
@@ -147,8 +148,8 @@ class Environments:
     def variables(self, place: Place, *, judging: bool = False) -> dict[str, str]:
         """The whole environment of a command at `place`; gates (`judging`) have caches that no setup reads."""
         caches = self._caches_of(place, judging)
-        home = Path(self._environ.get("HOME", "/nonexistent"))
-        env = {name: str(home / folder) for name, folder in TOOLCHAINS.items() if (home / folder).is_dir()}
+        own = {name: home(self._environ) / folder for name, folder in TOOLCHAINS.items()}
+        env = {name: str(folder) for name, folder in own.items() if folder.is_dir()}
         env |= self._captured((*_CAPTURED, *TOOLCHAINS)) | {name: str(caches / name) for name in _CACHES}
         env |= self._captured(self._passed()) | ports(place.index)
         # Copies: in a cache's hard links, a gate that writes into its venv would write into every venv.

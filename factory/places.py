@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import pwd
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -47,7 +48,12 @@ class Places:
 
 
 def check_writable(where: Places) -> None:
-    """Raise RepositoryError, with nothing made, where one of the folders cannot be made or written."""
+    """Raise RepositoryError, with nothing made, where one of the folders cannot be made or written, or is misplaced."""
+    if where.work.resolve().is_relative_to(where.root.resolve()):
+        raise RepositoryError(
+            f"{where.work} lies in {where.root}: what runs in the workspaces there would find your checkout above it. "
+            "Let XDG_STATE_HOME name a folder outside of the repository. Then start again."
+        )
     for folder in where.folders:
         there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
         if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
@@ -56,11 +62,20 @@ def check_writable(where: Places) -> None:
             raise RepositoryError(f"{there} is none, or cannot be written. {needs}{more}. Then start again.")
 
 
+def home(environ: Mapping[str, str]) -> Path:
+    """The user's HOME; the one that the system knows where none is told, or one that is nobody's (relative)."""
+    told = Path(environ.get("HOME", ""))
+    try:
+        return told if told.is_absolute() else Path(pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError:
+        return Path("/nonexistent")
+
+
 def places(root: Path, common_dir: Path, environ: Mapping[str, str]) -> Places:
     """The places of the repository at `root`; the work folder is named after it and a digest of its path."""
     state = Path(environ.get("XDG_STATE_HOME", ""))
     if not state.is_absolute():  # unset; or relative, which its specification tells to pass over
-        state = Path(environ.get("HOME") or os.path.expanduser("~")) / ".local/state"  # noqa: PTH111
+        state = home(environ) / ".local/state"
     real = root.resolve()
     digest = hashlib.sha256(os.fsencode(real)).hexdigest()[:8]
     return Places(root=root, common_dir=common_dir, work=state / "factoryd" / f"{real.name}-{digest}")

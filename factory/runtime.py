@@ -22,6 +22,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from factory.errors import ConfigError, did_you_mean
 from factory.outbox import regular
+from factory.places import home
 from factory.tail import Tail
 
 PLACEHOLDERS = ("prompt", "prompt_file", "workspace", "session", "model", "outbox", "run_dir", "resume", "budget")
@@ -239,13 +240,13 @@ def environment(runtime: Runtime, source: Mapping[str, str], own: Mapping[str, s
     return {**passed, "TZ": "UTC", **runtime.set, **own}
 
 
-def logins(runtime: Runtime, environ: Mapping[str, str], home: Path) -> dict[Path, Path]:
-    """The user's folders that hold its login and are there, and where it finds them when its HOME is `home`."""
+def logins(runtime: Runtime, environ: Mapping[str, str], own: Path) -> dict[Path, Path]:
+    """The user's folders that hold its login and are there, and where it finds them when its HOME is `own`."""
     found = dict[Path, Path]()
     for said in runtime.home:
         name, _, rest = said.removeprefix("$").partition("/")
         if said[:1] != "$":
-            source, seen = Path(environ.get("HOME", "/nonexistent"), said), home / said
+            source, seen = home(environ) / said, own / said
         elif environ.get(name, "")[:1] == "/":
             source = seen = Path(environ[name], rest)
         else:

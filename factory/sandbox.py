@@ -17,6 +17,7 @@ from pathlib import Path
 
 from factory import process
 from factory.errors import ConfigError
+from factory.places import home
 
 HIDDEN = ("/home", "/root", "/tmp", "/var/tmp", "/run", "/mnt", "/media")
 # Programs of a user's own, by the variable that tells where they are and where they are without it.
@@ -53,8 +54,7 @@ class Sandbox:
         self, *, environ: Mapping[str, str], hidden: Sequence[Path], work: Path, objects: Path, mode: Callable[[], str]
     ) -> None:
         self._objects, self._mode, self._work = objects, mode, work.resolve()
-        home = Path(environ.get("HOME") or os.path.expanduser("~"))  # noqa: PTH111
-        self._hidden = [path.resolve() for path in (*map(Path, HIDDEN), home, *hidden, work)]
+        self._hidden = [path.resolve() for path in (*map(Path, HIDDEN), home(environ), *hidden, work)]
         self._prefixes = tuple(map(_prefix, self._hidden))
         self._path = environ.get("PATH", os.defpath)
         self._program = shutil.which("bwrap", path=self._path) or ""
@@ -63,8 +63,10 @@ class Sandbox:
 
     async def look(self) -> None:
         """Try it: what is installed need not work (a container, a kernel without user namespaces)."""
-        self._why, self._overlays = "bubblewrap is not installed", False
-        if not self._program:
+        all_hidden = Path("/") in self._hidden
+        self._why = "HOME is /, which cannot be hidden" if all_hidden else "bubblewrap is not installed"
+        self._overlays = False
+        if all_hidden or not self._program:
             return
         there = str(next(path for path in (self._work, *self._work.parents) if path.is_dir()))  # before the first start
         overlay = ["--overlay-src", there, "--tmp-overlay", there]
@@ -104,7 +106,7 @@ class Sandbox:
     def check(self, mode: str) -> None:
         """Raise ConfigError where the settings require what does not work."""
         if mode == "required" and self._why:
-            raise ConfigError(f'sandbox.mode is "required", but {self._why}. Install bubblewrap, or set it to "auto".')
+            raise ConfigError(f'sandbox.mode is "required", but {self._why}. Mend that, or set it to "auto".')
 
     def confined(self, argv: Sequence[str], env: Mapping[str, str], confines: Confines) -> tuple[str, ...]:
         """The words to put before a command line so that it runs confined; none where the sandbox is off."""

@@ -183,7 +183,7 @@ def test_every_variable_that_a_gate_finds_is_documented(tmp_path: Path) -> None:
     place, caches = environments.Place(tmp_path / "b1"), tmp_path / "caches"
     (place.venv / "bin").mkdir(parents=True)
     around = environments.Environments(
-        environ={}, root=tmp_path, caches=caches, logs=tmp_path, passed=tuple, sandbox=unconfined()
+        environ={"HOME": "/none"}, root=tmp_path, caches=caches, logs=tmp_path, passed=tuple, sandbox=unconfined()
     )
 
     variables = around.variables(place, judging=True)

@@ -1,11 +1,13 @@
 """Where things lie."""
 
+import os
+import pwd
 from pathlib import Path
 
 import pytest
 
 from factory.errors import RepositoryError
-from factory.places import Places, check_writable, places
+from factory.places import Places, check_writable, home, places
 
 
 def test_the_factory_lies_in_the_checkout_and_its_lock_in_the_common_git_dir() -> None:
@@ -55,8 +57,23 @@ def test_without_a_usable_state_folder_it_is_the_one_in_home(state: dict[str, st
     assert places(Path("/r"), Path("/r"), {"HOME": "/h"} | state).work.parent == Path("/h/.local/state/factoryd")
 
 
-def test_without_a_home_the_users_own_is_asked_for() -> None:
-    assert places(Path("/r"), Path("/r"), {}).work.is_absolute()
+@pytest.mark.parametrize("told", [{}, {"HOME": ""}, {"HOME": "relative"}])
+def test_without_a_usable_home_the_users_own_is_asked_for(told: dict[str, str]) -> None:
+    known = Path(pwd.getpwuid(os.getuid()).pw_dir)
+
+    assert home(told) == known
+    assert places(Path("/r"), Path("/r"), told).work.is_relative_to(known / ".local/state")
+
+
+def test_workspaces_in_the_repository_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "shop/.git").mkdir(parents=True)
+    (tmp_path / "state").symlink_to("shop/state")
+
+    for environ in ({"HOME": str(tmp_path / "shop")}, {"XDG_STATE_HOME": str(tmp_path / "state")}):
+        with pytest.raises(RepositoryError, match="outside of the repository"):
+            check_writable(places(tmp_path / "shop", tmp_path / "shop/.git", environ))
+
+    assert [path.name for path in (tmp_path / "shop").iterdir()] == [".git"]
 
 
 @pytest.mark.parametrize(
@@ -72,10 +89,12 @@ def test_a_factory_has_worked_where_it_has_a_repository_or_a_run_dir(tmp_path: P
 
 @pytest.mark.parametrize("name", ["work", "inbox"])
 def test_what_stands_in_the_way_of_a_folder_is_said_and_nothing_is_made(tmp_path: Path, name: str) -> None:
-    where = Places(root=tmp_path, common_dir=tmp_path / ".git", work=tmp_path / "work" / "shop")
-    (tmp_path / name).touch()
+    where = Places(root=tmp_path / "repo", common_dir=tmp_path / "repo/.git", work=tmp_path / "work" / "shop")
+    stands = {"work": tmp_path / "work", "inbox": where.inbox}[name]
+    where.root.mkdir()
+    stands.touch()
 
-    with pytest.raises(RepositoryError, match=f"{tmp_path}/{name} is none, or cannot be written"):
+    with pytest.raises(RepositoryError, match=f"{stands} is none, or cannot be written"):
         check_writable(where)
 
-    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert {*tmp_path.iterdir(), *where.root.iterdir()} == {where.root, stands}

@@ -25,7 +25,7 @@ from factory.agents import the_runtime
 from factory.cli import life, place, say
 from factory.errors import FactoryError
 from factory.git import FACTORY, clean_environment
-from factory.places import places
+from factory.places import home, places
 from factory.runtime import Runtime, environment, find
 from factory.stores import views
 from factory.stores.views import Json
@@ -122,11 +122,10 @@ def _numbers(version: str) -> list[int]:
 
 def _login(runtime: Runtime, environ: Mapping[str, str]) -> Check:
     """Whether there is any sign of a login. None is no error: there are ways that no file of ours knows."""
-    home = Path(environ.get("HOME") or Path.home())
 
     def there(sign: str) -> bool:
         if "/" in sign:
-            return (home / sign).exists()
+            return (home(environ) / sign).exists()
         return any(fnmatchcase(name, sign) for name, value in environ.items() if value)
 
     seen = {sign: f"~/{sign}" if "/" in sign else sign for sign in runtime.doctor.logged_in}

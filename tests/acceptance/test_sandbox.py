@@ -553,6 +553,14 @@ async def test_a_folder_of_programs_is_looked_through_once_and_again_when_it_has
 # ── where it does not work ──
 
 
+async def test_where_all_would_be_hidden_that_is_said(tmp_path: Path) -> None:
+    environ = {"PATH": os.environ["PATH"], "HOME": "/"}
+    sandbox = Sandbox(environ=environ, hidden=(), work=tmp_path, objects=tmp_path, mode=lambda: "auto")
+    await sandbox.look()
+
+    assert sandbox.says.startswith("unsandboxed, HOME is /, which cannot be hidden: ")
+
+
 @confined
 async def test_whether_there_are_overlays_is_known_before_the_first_start(tmp_path: Path) -> None:
     environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
