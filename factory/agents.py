@@ -101,4 +101,5 @@ def _why_missing(name: str, conventions: Conventions, path: str, root: Path) -> 
         return str(error)
     if find(runtime.program, path=path, root=root):
         return ""
-    return f"The program of agent {name}, {runtime.program!r}, is not installed: it is not on PATH."
+    where = "that file is not there, or may not be run" if "/" in runtime.program else "it is not on PATH"
+    return f"The program of agent {name}, {runtime.program!r}, is not installed: {where}."

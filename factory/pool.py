@@ -304,7 +304,7 @@ class Pool:
             return True
         sentence = "" if agent == scheduling.NO_AGENT else agents.trouble(agent)
         if sentence:
-            self._wait(unit, words.runtime_trouble(agent or "none", sentence), at)
+            self._wait(unit, words.runtime_trouble(agent, sentence), at)
         elif agent in agents.modelless and (model := self._task(unit).model) and CardKind.RUNTIME not in unit.approved:
             self._hold(unit, words.no_model(unit, agent, model), at, f"{agent} cannot be told its model")
             return True
@@ -356,21 +356,20 @@ class Pool:
                     self._store.write(Event.UNIT_READY, ready, now=at, unit=unit.id)
 
     def _close_runtime_cards(self, agents: Agents, at: datetime) -> None:
-        asked = (self._agent(unit, agents) or "none" for unit in self._store.open(Unit))
-        wanted = {*asked, agents.acting or "none"}
+        wanted = {*(self._agent(unit, agents) for unit in self._store.open(Unit)), agents.acting}
         for card in self._store.open(Card):
             # A card with evidence is about a login or the like, of which nothing can be seen from here.
             if not card.fingerprint.startswith(words.RUNTIME) or card.evidence:
                 continue
             agent = card.fingerprint.removeprefix(words.RUNTIME)
             if agent not in wanted:  # factory.toml names another now: the units that waited are looked at anew
-                why = "there is an agent now" if agent == "none" else "no unit asks for it any more"
+                why = "there is an agent now" if not agent else "no unit asks for it any more"
                 self._escalations.close(card.fingerprint, now=at, why=why)
                 continue
-            trouble = agents.trouble(agents.default if agent == "none" else agent)
+            trouble = agents.trouble(agent or agents.default)
             if not trouble:
                 self._escalations.close(card.fingerprint, now=at, why="the program is there now")
-            elif trouble != card.question and agent != "none":
+            elif trouble != card.question and agent:
                 self._escalations.raise_card(words.runtime_trouble(agent, trouble), now=at)
 
     def _wait(self, unit: Unit, ask: words.Ask, at: datetime) -> None:

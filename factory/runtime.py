@@ -33,6 +33,7 @@ LONG_PROMPT = 100 << 10  # bytes; one argument may have 128 KiB on Linux
 # second and costs money with each; of who tests and edits in turn every edit is another, and who waits sleeps longer.
 LOOP_STEPS, LOOP_KINDS = 40, 3
 OWN = "own"  # the folder of the run dir that the agent's program may write to: {run_dir}, where its report is read
+_LONG_NAME = 255  # bytes that Linux lets a file's name have
 _MOST = 1e12  # tokens or dollars: what says more, or less than nothing, tells nothing
 _TAIL = 4000  # characters kept of plain text
 _WORDS = re.compile(r"\{([a-z_]+)\}")
@@ -95,8 +96,12 @@ def _below(said: str) -> str:
 
 def _in_home(files: Mapping[str, str]) -> Mapping[str, str]:
     for said in files:
-        if said[:1] in ("", "/", "~", "$") or "\0" in said or {"", ".", ".."} & set(said.split("/")):
+        parts = said.split("/")
+        odd = said[:1] in ("", "/", "~", "$") or "\0" in said or {"", ".", ".."} & set(parts)
+        if odd or max(len(part.encode()) for part in parts) > _LONG_NAME:
             raise ValueError(f'"{said}" has to be a file in HOME, such as ".config/tool/settings.json"')
+        if above := next((other for other in files if said.startswith(f"{other}/")), ""):
+            raise ValueError(f'"{above}" cannot be a file and the folder of "{said}"')
     return files
 
 
@@ -228,7 +233,9 @@ def _sentence(error: ValidationError) -> str:
 
 def find(command: str, *, path: str, root: Path) -> Path | None:
     """The program: on `path`, absolute, or relative to `root`; None where there is none that can be run."""
-    found = shutil.which(root / command if "/" in command else command, path=path)
+    # A relative folder is another one for who starts the daemon, for the daemon, and in a workspace.
+    fixed = os.pathsep.join(folder for folder in path.split(os.pathsep) if folder[:1] == "/")
+    found = shutil.which(root / command if "/" in command else command, path=fixed)
     return Path(found).absolute() if found else None
 
 

@@ -28,6 +28,12 @@ def found(root: Path, conventions: Conventions, configured: str = "") -> Agents:
     return find_agents(conventions, configured=configured, path=str(root / "bin"), root=root)
 
 
+def test_a_program_that_is_named_by_its_path_is_not_said_to_be_missing_on_the_other(tmp_path: Path) -> None:
+    why = found(tmp_path, runtimes(a=runs("tools/agent"))).missing["a"]
+
+    assert why.endswith("'tools/agent', is not installed: that file is not there, or may not be run.")
+
+
 def test_the_default_is_the_first_that_is_installed(tmp_path: Path) -> None:
     program(tmp_path / "bin", "second")
     program(tmp_path / "bin", "third")

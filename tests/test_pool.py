@@ -700,14 +700,15 @@ async def test_with_no_agent_at_all_there_is_one_card_until_one_is_installed(flo
     assert floor.states() == {"a": "running", "b": "running"}
 
 
-async def test_an_agent_that_nobody_knows_is_a_card_and_not_an_endless_round(floor: Floor) -> None:
-    floor.unit("fix", agent="clawde")
+@pytest.mark.parametrize("agent", ["clawde", "none"])
+async def test_an_agent_that_nobody_knows_is_a_card_and_not_an_endless_round(floor: Floor, agent: str) -> None:
+    floor.unit("fix", agent=agent)
 
     await floor.tick()
     await floor.tick(later(60))
 
     assert floor.open_cards() == [("E1", CardKind.RUNTIME, ("fix",))]
-    assert "There is no runtime 'clawde'" in floor.the_card().question
+    assert f"There is no runtime {agent!r}" in floor.the_card().question
     assert (floor.states(), len(floor.store.select(Card))) == ({"fix": "waiting"}, 1)
 
 

@@ -149,6 +149,11 @@ def test_a_runtime_needs_a_command_only() -> None:
         ("command =", "mine.toml: Invalid value"),
         ("command = ['x']\nfiles = {'../a' = ''}", 'mine.toml: files: "../a" has to be a file in HOME, such as ".con'),
         ("command = ['x']\nfiles = {'.' = ''}", 'mine.toml: files: "." has to be a file in HOME'),
+        (f"command = ['x']\nfiles = {{'a/{'x' * 256}' = ''}}", 'mine.toml: files: "a/xxx'),
+        (
+            "command = ['x']\nfiles = {'a/b' = '', a = ''}",
+            'mine.toml: files: "a" cannot be a file and the folder of "a',
+        ),
         ("command = ['x']\nfiles = {'/etc/a' = ''}", 'mine.toml: files: "/etc/a" has to be a file in HOME'),
         ("command = ['x']\nfiles = {a = 3}", "mine.toml: files.a: Input should be a valid string"),
         (
@@ -238,7 +243,10 @@ def test_the_prompt_is_stdin_where_the_file_says_so(tmp_path: Path, stdin: str, 
     assert file == (prompt if given_file else None)
 
 
-def test_a_program_is_found_on_the_path_absolutely_or_in_the_repository(tmp_path: Path) -> None:
+def test_a_program_is_found_on_the_path_absolutely_or_in_the_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     program = tmp_path / "tools" / "agent"
     program.parent.mkdir()
     program.write_text("#!/bin/sh\n")
@@ -249,6 +257,7 @@ def test_a_program_is_found_on_the_path_absolutely_or_in_the_repository(tmp_path
     assert find("tools/agent", path="", root=tmp_path) == program
     assert find(str(program), path="", root=Path("/")) == program
     assert find("agent", path="/nowhere", root=tmp_path) is None
+    assert find("agent", path="tools", root=tmp_path) is None
     assert find("tools/notes", path="", root=tmp_path) is None
     assert find("tools/none", path="", root=tmp_path) is None
 

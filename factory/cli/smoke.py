@@ -88,7 +88,8 @@ def _look(top: Path, name: str, environ: Mapping[str, str]) -> Iterator[Check]:
     first = runtime.program
     program = find(first, path=environ.get("PATH", ""), root=top)
     if program is None:
-        yield Check("program", BAD, f"{first} is not on PATH", runtime.doctor.install or f"install {first}")
+        where = "is not there, or may not be run" if "/" in first else "is not on PATH"
+        yield Check("program", BAD, f"{first} {where}", runtime.doctor.install or f"install {first}")
         return
     yield Check("program", OK, str(program))
     if runtime.doctor.known_good:
