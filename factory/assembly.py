@@ -74,7 +74,7 @@ def assemble(store: SqliteStore, live: Live, repository: Repository, own: Git) -
     trunk = Trunk(repository=repository, own=own, environ=environ)
     sandbox = Sandbox(
         environ=environ,
-        hidden=(where.root, where.home, repository.root, where.common_dir),
+        hidden=(where.root, where.home, repository.root, where.common_dir, where.work.parent),  # and other factories
         work=where.work,
         objects=where.git / "objects",
         mode=lambda: live.settings.sandbox.mode,

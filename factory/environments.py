@@ -266,7 +266,7 @@ class Environments:
             )
             ran = await self.run(argv, place, name="setup", script=script, seconds=SETUP_SECONDS)
             if not ran.ok:
-                return _failure(" ".join(argv), ran)
+                return _failure(" ".join(argv), ran, place)
         with suppress(OSError):
             place.venv.rmdir()  # nobody made one
         if wrong := await self._outside(place):
@@ -283,7 +283,7 @@ class Environments:
             return None
         ran = await self.run((python, "-I", "-c", _PROBE, *names), place, name="origins", seconds=SETUP_SECONDS)
         if not ran.ok:
-            return _failure("a look at where the project's modules come from", ran)
+            return _failure("a look at where the project's modules come from", ran, place)
         facts = json.loads(ran.log.read_bytes().splitlines()[-1])
         wrong = await to_thread.run_sync(_outside_python, place, facts)
         return SetupFailed(sentence=wrong, log=str(ran.log)) if wrong else None
@@ -316,7 +316,7 @@ def _path(environ: Mapping[str, str], root: Path) -> str:
     )
 
 
-def _failure(command: str, ran: Ran) -> SetupFailed:
+def _failure(command: str, ran: Ran, place: Place) -> SetupFailed:
     how = {
         "timeout": f"took longer than {SETUP_SECONDS / 60:.0f} minutes",
         "unstartable": "could not be started",
@@ -324,6 +324,8 @@ def _failure(command: str, ran: Ran) -> SetupFailed:
     }
     said = how.get(ran.exit.cause, f"ended with {ran.exit.signal or ran.exit.code}")
     detail = f" ({ran.exit.detail})" if ran.exit.detail else ""
+    # Without the place: what fails in each of them is one cause, and one card.
+    command, detail = (text.replace(f"{place.folder}/", "") for text in (command, detail))
     sentence = f"The setup command `{command[:300]}` {said}{detail}: there is no environment to judge in."
     return SetupFailed(sentence=sentence, tail=ran.tail, log=str(ran.log))
 

@@ -78,4 +78,5 @@ def places(root: Path, common_dir: Path, environ: Mapping[str, str]) -> Places:
         state = home(environ) / ".local/state"
     real = root.resolve()
     digest = hashlib.sha256(os.fsencode(real)).hexdigest()[:8]
-    return Places(root=root, common_dir=common_dir, work=state / "factoryd" / f"{real.name}-{digest}")
+    name = real.name.replace(os.pathsep, "-")  # no folder with one can be on PATH, nor hold a venv
+    return Places(root=root, common_dir=common_dir, work=state / "factoryd" / f"{name}-{digest}")

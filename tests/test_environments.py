@@ -46,11 +46,12 @@ class World:
         assert isinstance(made, Ready), made
         return made
 
-    async def refused(self, setup: Setup) -> SetupFailed:
-        self.place.keeps = setup.keeps
-        failed = await self.environments.ready(self.place, setup)
+    async def refused(self, setup: Setup, place: Place | None = None) -> SetupFailed:
+        place = place or self.place
+        place.keeps = setup.keeps
+        failed = await self.environments.ready(place, setup)
         assert isinstance(failed, SetupFailed)
-        assert not self.place.stamp.exists()
+        assert not place.stamp.exists()
         return failed
 
 
@@ -239,6 +240,15 @@ async def test_a_failed_setup_says_what_failed_and_how_it_ended(world: World) ->
     assert failed.tail.endswith("no such package\n")
     assert len(failed.tail) == TAIL_BYTES
     assert Path(failed.log).read_text().startswith("1\n")
+
+
+async def test_a_setup_that_fails_says_the_same_wherever_it_does(world: World) -> None:
+    setup = Setup(kind="pip", commands=(("{venv}/bin/python", "-m", "pip"),), reason="requirements.txt")
+
+    said = {await world.refused(setup, world.at(name)) for name in ("b1", "w1")}
+
+    assert {each.sentence.partition("`")[2].partition("`")[0] for each in said} == {"venv/bin/python -m pip"}
+    assert len({each.sentence[:200] for each in said}) == 1
 
 
 async def test_a_setup_command_that_is_not_there_is_said(world: World) -> None:

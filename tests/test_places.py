@@ -37,6 +37,10 @@ def test_the_work_folder_lies_outside_the_repository_and_is_named_after_it(tmp_p
     assert len(work.name) == len("shop-") + 8
 
 
+def test_the_work_folder_of_a_repository_with_a_colon_in_its_name_can_be_on_path(tmp_path: Path) -> None:
+    assert ":" not in places(tmp_path / "shop:2", tmp_path, {"HOME": "/h"}).work.name
+
+
 def test_two_repositories_of_one_name_have_two_work_folders(tmp_path: Path) -> None:
     one, two = tmp_path / "a/shop", tmp_path / "b/shop"
 

@@ -477,7 +477,9 @@ async def test_links_on_the_way_to_what_is_hidden_lead_there_inside(tmp_path: Pa
         assert (work / "said").read_text() == "written\n"
 
 
-async def test_the_store_is_hidden_where_a_link_leads_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_store_is_hidden_where_a_link_leads_to_it_and_so_are_other_factories(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sandbox_module, "HIDDEN", ())
     (tmp_path / "disk").mkdir()
     (tmp_path / "repo").mkdir()
@@ -485,6 +487,7 @@ async def test_the_store_is_hidden_where_a_link_leads_to_it(tmp_path: Path, monk
 
     async with scene_in(tmp_path) as scene:
         assert scene.floor.sandbox.is_hidden(tmp_path / "disk/store.sqlite")
+        assert scene.floor.sandbox.is_hidden(scene.live.places.work.parent / "other/homes")
         assert not scene.floor.sandbox.is_hidden(tmp_path)
 
 
