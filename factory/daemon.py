@@ -258,6 +258,7 @@ def _tell_daemon(floor: Floor, state: str) -> None:
         "since": stamp(now()),
         "version": __version__,
         "lock": str(floor.live.places.lock),
+        "work": str(floor.live.places.work),
     }
     _put(floor, "daemon", known, Event.DAEMON_STOPPED if state == "stopped" else Event.DAEMON_STARTED)
 

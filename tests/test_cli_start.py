@@ -143,6 +143,25 @@ def test_a_restart_that_would_be_refused_leaves_the_daemon_running(
     assert ("wokers" if wrong == "settings" else "gone") in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["start", "restart"])
+def test_what_runs_in_another_work_folder_is_not_lost_sight_of(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(root := make_repo(tmp_path / "repo", {"a.txt": "a\n"}))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "new"))
+    (was := tmp_path / "old state/factoryd/repo-1").mkdir(parents=True)
+    line = Line(root)
+    line.unit("fix", UnitState.RUNNING)
+    line.hook("w1", "fix", 1)
+    line.fact("daemon", {"state": "running", "pid": 0, "lock": "", "work": str(was)})
+
+    assert factoryd([command]) == 3
+
+    said = capsys.readouterr().err
+    assert said.startswith(f"factoryd: fix ran in {was}, and with this HOME")
+    assert f"XDG_STATE_HOME='{tmp_path}/old state', the same" in said
+
+
 @pytest.mark.parametrize("number", ["many", "0", "65"])
 def test_workers_takes_a_number(number: str, line: Line, capsys: pytest.CaptureFixture[str]) -> None:
     assert factoryd(["start", "--workers", number]) == 2

@@ -4,6 +4,7 @@ Invariant: what the daemon would refuse is refused before anything is written; w
 """
 
 import os
+import shlex
 import signal
 import sys
 import time
@@ -21,7 +22,7 @@ from factory.cli import place, say
 from factory.cli.config import inferred_lines
 from factory.errors import ConfigError, FactoryError, RefusedByState, StoreError, UsageError
 from factory.live import DRAIN_SECONDS
-from factory.places import check_writable, places
+from factory.places import Places, check_writable, places
 from factory.stores import views
 
 WAIT_S = 120.0
@@ -164,12 +165,29 @@ def _examine(top: str, environ: Mapping[str, str]) -> None:
     trunk = settings.load(Path(top) / "factory.toml", environ).trunk
     trunk = trunk or views.remembered_trunk(top)
     repository = anyio.run(partial(git.examine, Path(top), environ, trunk=trunk))
-    check_writable(places(repository.root, repository.common_dir, environ))
+    ours = places(repository.root, repository.common_dir, environ)
+    check_writable(ours)
+    _check_work(top, ours)
     lock = repository.common_dir / "factoryd.lock"
     where = lock.read_text(errors="replace").strip() if lock.exists() else ""
     if where not in ("", top) and (pid := _running(where)):
         look = f"cd {where} && factory status"
         raise RefusedByState(f"the factory of this repository already runs, in {where} (pid {pid})\n  look in: {look}")
+
+
+def _check_work(top: str, where: Places) -> None:
+    """Raise RefusedByState where units run in another work folder: from here, what they made would be lost."""
+    if not where.store.exists():
+        return
+    with suppress(StoreError), place.store(top) as con:
+        was = (views.fact(con, "daemon") or {}).get("work")
+        busy = [worker["unit"] for worker in views.status(con, views.now_text())["workers"] if worker["unit"]]
+        if busy and was and Path(was).is_dir() and Path(was).resolve() != where.work.resolve():
+            state = shlex.quote(str(Path(was).parents[1]))
+            raise RefusedByState(
+                f"{', '.join(busy)} ran in {was}, and with this HOME or XDG_STATE_HOME would be looked for in "
+                f"{where.work}.\n  go on there: XDG_STATE_HOME={state}, the same command again"
+            )
 
 
 def _is_zombie(pid: int) -> bool:
