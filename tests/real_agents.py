@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-PATH = os.pathsep.join([os.environ.get("FACTORY_TEST_AGENTS", ""), os.environ["PATH"]])
+FOLDER = os.environ.get("FACTORY_TEST_AGENTS", "")
+PATH = os.pathsep.join([FOLDER, os.environ["PATH"]])
 NAMES = ("claude", "codex", "opencode", "gemini", "mini", "aider")
 MODELS = {"opencode": "fake/fake-model", "mini": "openai/fake-model", "aider": "openai/fake-model"}
 KEYS = {f"{name}_API_KEY": "dummy" for name in ("ANTHROPIC", "OPENAI", "GEMINI")}
@@ -18,10 +19,12 @@ FEWER = {"CLAUDE_CODE_MAX_RETRIES": "0", "MSWEA_MODEL_RETRY_STOP_AFTER_ATTEMPT":
 
 
 def program(name: str) -> Path:
-    """The CLI of that name; the test is skipped where there is none."""
+    """The CLI of that name; without it the test is skipped, and fails where FACTORY_TEST_AGENTS promises it."""
     found = shutil.which(name, path=PATH)
+    if found is None and FOLDER:
+        pytest.fail(f"{name} is not in FACTORY_TEST_AGENTS ({FOLDER}): make agents")
     if found is None:
-        pytest.skip(f"{name} is neither in FACTORY_TEST_AGENTS nor on PATH")
+        pytest.skip(f"{name} is not on PATH, and FACTORY_TEST_AGENTS names no folder that has it")
     return Path(found).absolute()
 
 
