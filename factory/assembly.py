@@ -5,7 +5,7 @@ Invariant: building starts nothing and writes nothing: a command may assemble a 
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from factory.launch import Launch
 from factory.live import Live
 from factory.log import Log
 from factory.merge_queue import MergeQueue
+from factory.places import Places
 from factory.pool import Pool
 from factory.process import Limits
 from factory.requests import Requests
@@ -68,17 +69,22 @@ async def the_repository(root: Path, environ: Mapping[str, str], chosen: Setting
     return await examine(root, environ, trunk=chosen.trunk or views.remembered_trunk(str(root)))
 
 
-def assemble(store: SqliteStore, live: Live, repository: Repository, own: Git) -> Floor:
-    """Build the floor; the only place where objects meet."""
-    where, environ = live.places, live.environ
-    trunk = Trunk(repository=repository, own=own, environ=environ)
-    sandbox = Sandbox(
+def the_sandbox(where: Places, repository: Repository, environ: Mapping[str, str], mode: Callable[[], str]) -> Sandbox:
+    """What confines here; its folders need not be there yet."""
+    return Sandbox(
         environ=environ,
         hidden=(where.root, where.home, repository.root, where.common_dir, where.work.parent),  # and other factories
         work=where.work,
         objects=where.git / "objects",
-        mode=lambda: live.settings.sandbox.mode,
+        mode=mode,
     )
+
+
+def assemble(store: SqliteStore, live: Live, repository: Repository, own: Git) -> Floor:
+    """Build the floor; the only place where objects meet."""
+    where, environ = live.places, live.environ
+    trunk = Trunk(repository=repository, own=own, environ=environ)
+    sandbox = the_sandbox(where, repository, environ, lambda: live.settings.sandbox.mode)
     environments = Environments(
         environ=environ,
         root=where.root,

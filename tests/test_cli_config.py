@@ -247,6 +247,22 @@ def test_doctor_and_start_say_in_one_sentence_where_the_state_folder_cannot_be_w
     assert not (repository / ".factory").exists()
 
 
+def test_doctor_says_before_the_first_start_what_is_on_and_that_a_start_would_be_refused(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(repository.parent / "state"))
+    monkeypatch.setenv("HOME", "/")
+    codes = [factory(["doctor"])]
+    (repository / "factory.toml").write_text('[sandbox]\nmode = "required"\n')
+    codes.append(factory(["doctor"]))
+
+    out = capsys.readouterr().out
+    assert codes == [0, 1]
+    assert out.count("note  unsandboxed, HOME is /, which cannot be hidden: ") == 2
+    assert out.count('bad   sandbox.mode is "required", but HOME is /') == 1
+    assert not (repository / ".factory").exists()
+
+
 def test_doctor_says_what_is_wrong_with_the_repository_the_settings_and_the_store(
     repository: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

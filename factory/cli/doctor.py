@@ -14,7 +14,7 @@ import anyio
 
 from factory import conventions, settings
 from factory.agents import find_agents
-from factory.assembly import assemble, the_repository
+from factory.assembly import assemble, the_repository, the_sandbox
 from factory.cli import place, say
 from factory.cli.smoke import BAD, NOTE, OK, STYLES, check_agent
 from factory.daemon import furnish, locked
@@ -107,8 +107,15 @@ async def _look(top: Path, *, fix: bool) -> AsyncIterator[Finding]:
     environ = dict(os.environ)
     repository = await the_repository(top, environ, _settings(top))
     _tell(OK, f"git repository, trunk is {repository.branch}")
-    where = places(repository.root, repository.common_dir, environ)
+    where, chosen = places(repository.root, repository.common_dir, environ), _settings(top)
     check_writable(where)
+    sandbox = the_sandbox(where, repository, environ, lambda: chosen.sandbox.mode)
+    await sandbox.look()
+    _tell(NOTE if sandbox.says else OK, sandbox.protections)
+    try:
+        sandbox.check(chosen.sandbox.mode)
+    except ConfigError as error:  # a start would be refused
+        yield Finding(str(error))
     if not (where.store.exists() or where.worked):
         return  # never started
     try:
@@ -120,10 +127,8 @@ async def _look(top: Path, *, fix: bool) -> AsyncIterator[Finding]:
             yield Finding(f"The factory repository {where.git} is missing, with what attempts made.", _later)
             return
         with closing(SqliteStore(where.store, new=False)) as store:
-            live = Live(settings=_settings(top), places=where, environ=environ)
+            live = Live(settings=chosen, places=where, environ=environ)
             floor = assemble(store, live, repository, await make(repository, where.git, environ))
-            await floor.sandbox.look()
-            _tell(NOTE if floor.sandbox.says else OK, floor.sandbox.protections)
             strays = Strays(keeper=floor.keeper, trunk=floor.trunk, benches=floor.benches)
             if fix:
                 await floor.trunk.refresh()
