@@ -17,7 +17,7 @@ from factory.assembly import EXCLUDED, Floor, assemble, the_repository
 from factory.errors import FactoryError, UsageError
 from factory.git import Git, Person, Repository
 from factory.live import Live
-from factory.places import Places, places
+from factory.places import Places, check_writable, places
 from factory.records import Verdict
 from factory.stores.sqlite import SqliteStore
 from factory.trunk import make
@@ -36,6 +36,7 @@ async def _judge_once(root: Path, rev: str | None, here: bool) -> list[tuple[str
     chosen = settings.load(root / "factory.toml", environ)
     repository = await the_repository(root, environ, chosen)
     known = places(repository.root, repository.common_dir, environ)
+    check_writable(known, known.work)
     known.work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="gate-", dir=known.work) as scratch:
         where = Places(root=Path(scratch), common_dir=known.common_dir, work=Path(scratch))

@@ -47,14 +47,17 @@ class Places:
         return self.unit_dir(unit) / str(attempt)
 
 
-def check_writable(where: Places) -> None:
-    """Raise RepositoryError, with nothing made, where one of the folders cannot be made or written, or is misplaced."""
+def check_writable(where: Places, *folders: Path) -> None:
+    """Raise RepositoryError, with nothing made, where one of the folders cannot be made or written, or is misplaced.
+
+    None named: all that a daemon needs.
+    """
     if where.work.resolve().is_relative_to(where.root.resolve()):
         raise RepositoryError(
             f"{where.work} lies in {where.root}: what runs in the workspaces there would find your checkout above it. "
             "Let XDG_STATE_HOME name a folder outside of the repository. Then start again."
         )
-    for folder in where.folders:
+    for folder in folders or where.folders:
         there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
         if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
             needs = "It has to be a folder that you can write" + (f", for {folder}" if folder != there else "")

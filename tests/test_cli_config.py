@@ -183,6 +183,16 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
+def test_config_says_nothing_of_gates_that_nobody_has_looked_for_yet(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert factory(["config"]) == 0
+
+    out = capsys.readouterr().out
+    assert "gates, setup and agents are looked for at the first start: factoryd start" in out
+    assert "gate   none" not in out
+
+
 def test_doctor_finds_nothing_bad_in_a_plain_repository(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = factory(["doctor"])
 

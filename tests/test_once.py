@@ -54,6 +54,16 @@ def test_what_cannot_be_judged_is_refused_with_a_sentence(repo: Path) -> None:
         answers(repo)
 
 
+def test_a_state_folder_that_cannot_be_used_is_said(
+    repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    for state, says in ((tmp_path / "file", "file is none, or cannot be written"), (repo / "state", "outside of the")):
+        monkeypatch.setenv("XDG_STATE_HOME", str(state))
+        with pytest.raises(FactoryError, match=says):
+            answers(repo)
+
+
 def test_nothing_of_it_is_left(repo: Path, tmp_path: Path) -> None:
     answers(repo)
 

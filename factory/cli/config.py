@@ -11,6 +11,8 @@ from factory.errors import ConfigError, RefusedByState, UsageError, did_you_mean
 from factory.stores import views
 from factory.stores.views import Json
 
+_UNSEEN = "gates, setup and agents are looked for at the first start: factoryd start"
+
 
 def config(args: Namespace) -> int:
     """The values in force and where each was written; and what was inferred where nothing was.
@@ -34,7 +36,7 @@ def config(args: Namespace) -> int:
         print(say.as_json({"settings": values, "inferred": inferred, "error": wrong}))
     else:
         print("\n".join(say.table([(key, _toml(each["value"]), each["source"]) for key, each in values.items()])))
-        print("\n".join(inferred_lines(inferred)))
+        print("\n".join(inferred_lines(inferred)) if inferred else _UNSEEN)
     if wrong and not args.json:
         print(f"! factory.toml is wrong, the last good one is in force:\n  {say.clean(wrong)}")
     return 1 if wrong else 0
