@@ -138,6 +138,9 @@ class _Run:
         self._pump()  # what escaped may still hold the pipe: what is in it now is all that is waited for
         code = os.waitstatus_to_exitcode(self._status)
         if self._spec["within"] and code == 1 and (why := self._log.only_line()).startswith("bwrap: "):
+            said = why.removeprefix("bwrap: execvp ")
+            if said != why:  # such as a script whose interpreter is not there
+                return {"cause": "unstartable", "left": left, "detail": said}
             return {"cause": "lost", "left": left, "detail": f"it could not be confined: {why}"}
         told = {"code": code} if code >= 0 else {"signal": -code}
         return {"cause": self._cause, "left": left, "detail": self._over or self._log.lost, **told}

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from factory import process
 from factory import sandbox as sandbox_module
 from factory.records import CardKind, Verdict
 from factory.sandbox import Confines, Sandbox
@@ -371,6 +372,23 @@ def test_a_program_that_is_not_there_is_as_little_there_when_confined(shut: Line
 
     assert "not found" in (shut.places.run_dir("no-shell", 1) / "output.log").read_text()
     shut.answer(shut.card(CardKind.ATTEMPTS_EXHAUSTED), "Cancel")
+
+
+@confined
+async def test_a_script_whose_interpreter_is_not_there_cannot_be_started_when_confined_either(tmp_path: Path) -> None:
+    program = tmp_path / "agent"
+    program.write_text("#!/no/such\n")
+    program.chmod(0o755)
+    sandbox = Sandbox(environ={**os.environ}, hidden=(), work=tmp_path, objects=tmp_path, mode=lambda: "auto")
+    await sandbox.look()
+    within = sandbox.confined([str(program)], {}, Confines(reads=(program,)))
+
+    child = await process.start(
+        process.Command(argv=(str(program),), cwd=tmp_path, env={}, run_dir=tmp_path / "run", within=within)
+    )
+    ended = await child.wait()
+
+    assert (ended.cause, ended.detail) == ("unstartable", f"{program}: No such file or directory")
 
 
 @confined
