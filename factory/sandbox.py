@@ -113,7 +113,9 @@ class Sandbox:
         if not self.on:
             return ()
         programs = [*self._tools(env), *self._own(*map(Path, argv[:1] if argv[0][:1] == "/" else ()))]
-        named = [*_toolchains(env), *self._borrowed(), *confines.reads]
+        # A word of a command may name HOME or /tmp itself: that is no file of it to be seen.
+        asked = (*_toolchains(env), *self._borrowed(), *confines.reads)
+        named = [path for path in asked if not self._holds_private(path.resolve())]
         written = (*confines.writes, *confines.scratch, *confines.shared.values())
         ways = (link for path in (*named, *written) for link in self._ways(path))
         options = list(self._base(network=confines.network))

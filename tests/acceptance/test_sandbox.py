@@ -529,6 +529,20 @@ async def test_a_script_finds_what_interprets_it(tmp_path: Path) -> None:
 
 
 @confined
+async def test_what_holds_all_that_is_private_is_not_shown_whoever_names_it(tmp_path: Path) -> None:
+    (tmp_path / "secret").touch()
+    (tmp_path / "link").symlink_to(tmp_path)
+    environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "NVM_DIR": str(tmp_path)}
+    objects, work = tmp_path / "none", tmp_path / "work"
+    sandbox = Sandbox(environ=environ, hidden=(), work=work, objects=objects, mode=lambda: "auto")
+    await sandbox.look()
+
+    words = sandbox.confined(["true"], environ, Confines(reads=(Path("/tmp"), tmp_path, tmp_path / "link")))
+
+    assert subprocess.run([*words, "test", "-e", tmp_path / "secret"], env=environ).returncode == 1
+
+
+@confined
 async def test_links_that_lead_round_end(tmp_path: Path) -> None:
     (tmp_path / "one").symlink_to("two")
     (tmp_path / "two").symlink_to("one")
