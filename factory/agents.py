@@ -59,6 +59,8 @@ def the_runtime(name: str, conventions: Conventions) -> Runtime:
     file = conventions.runtimes.get(name)
     if file is None:
         raise ConfigError(_unknown(name, conventions.runtimes))
+    if name == NO_AGENT:
+        raise ConfigError(f"{file.where}: {name} stands for units with a command of their own; give it another name")
     return parse_runtime(name, file.text, where=file.where)
 
 

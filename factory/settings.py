@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict, SettingsError
@@ -27,6 +27,12 @@ def _number(value: object) -> object:
     return value
 
 
+def _agent(name: str) -> str:
+    if name == "run":
+        raise ValueError("run is no agent: it stands for units with a command of their own")
+    return name
+
+
 Whole = Annotated[int, BeforeValidator(_number)]
 Seconds = Annotated[float, BeforeValidator(_number), Field(ge=0, le=604_800, allow_inf_nan=False)]
 Size = Annotated[float, BeforeValidator(_number), Field(ge=0, le=1e6, allow_inf_nan=False)]
@@ -34,7 +40,8 @@ Usd = Annotated[float | None, BeforeValidator(_number), Field(gt=0, allow_inf_na
 Minutes = Usd
 Tokens = Annotated[int | None, BeforeValidator(_number), Field(gt=0)]
 Name = Annotated[str, Field(pattern=r"^([^-\s]\S*)?$")]
-Agents = tuple[Annotated[str, Field(pattern=r"^[^-\s]\S*$")], ...]
+Agent = Annotated[Name, AfterValidator(_agent)]
+Agents = tuple[Annotated[str, Field(pattern=r"^[^-\s]\S*$"), AfterValidator(_agent)], ...]
 Names = tuple[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], ...]
 
 
@@ -113,7 +120,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
     workers: Whole = Field(default=3, ge=1, le=64, description="units that are worked on at the same time")
-    agent: Name = Field(default="", examples=["claude"], description="default: the first installed of runtimes/")
+    agent: Agent = Field(default="", examples=["claude"], description="default: the first installed of runtimes/")
     fallback: Agents = Field(
         default=(), examples=[["codex"]], description="agents that take over, in this order, while `agent` cannot work"
     )

@@ -105,6 +105,11 @@ def test_a_runtime_file_that_is_wrong_makes_one_agent_unusable_and_no_other(tmp_
         the_runtime("a", runtimes(a=text))
 
 
+def test_a_runtime_that_is_called_as_units_with_a_command_are_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"conventions/runtimes/run.toml: run stands for units with a command"):
+        the_runtime("run", runtimes(run=runs("x")))
+
+
 def test_a_runtime_that_is_not_there_is_refused_with_those_that_are() -> None:
     with pytest.raises(ConfigError, match=r"no runtime 'c'\. There are a, b\."):
         the_runtime("c", runtimes(b=runs("b"), a=runs("a")))

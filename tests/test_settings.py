@@ -117,6 +117,11 @@ def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(file: Path) -> None:
         ("wokers = 1", "factory.toml line 1: unknown key wokers: did you mean workers?"),
         ("\n[limits]\nminuts = 1", "factory.toml line 3: unknown key limits.minuts: did you mean limits.minutes?"),
         ("[limit]\nminutes = 1", "factory.toml line 1: unknown key limit: did you mean limits?"),
+        (
+            "agent = 'run'",
+            "factory.toml line 1: agent: run is no agent: it stands for units with a command of their own; the",
+        ),
+        ("fallback = ['run']", "factory.toml line 1: fallback: run is no agent"),
         ("minutes = 1", "factory.toml line 1: unknown key minutes: did you mean limits.minutes?"),
         (
             "limits = 3",
@@ -196,6 +201,11 @@ def test_a_list_in_a_variable_has_to_be_json(file: Path) -> None:
 
 def test_a_variable_does_not_hide_that_the_file_is_wrong(file: Path) -> None:
     assert "limits is a table" in refusal(file, "limits = 3", FACTORY__LIMITS__MINUTES="1")
+
+
+@pytest.mark.parametrize(("text", "key"), [("agent = 'run'", "agent"), ("fallback = ['run']", "fallback")])
+def test_the_name_of_units_with_a_command_is_no_agent(file: Path, text: str, key: str) -> None:
+    assert refusal(file, text).startswith(f"factory.toml line 1: {key}: run is no agent: it stands for units with")
 
 
 @pytest.mark.parametrize(
