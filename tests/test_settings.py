@@ -117,11 +117,6 @@ def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(file: Path) -> None:
         ("wokers = 1", "factory.toml line 1: unknown key wokers: did you mean workers?"),
         ("\n[limits]\nminuts = 1", "factory.toml line 3: unknown key limits.minuts: did you mean limits.minutes?"),
         ("[limit]\nminutes = 1", "factory.toml line 1: unknown key limit: did you mean limits?"),
-        (
-            "agent = 'run'",
-            "factory.toml line 1: agent: run is no agent: it stands for units with a command of their own; the",
-        ),
-        ("fallback = ['run']", "factory.toml line 1: fallback: run is no agent"),
         ("minutes = 1", "factory.toml line 1: unknown key minutes: did you mean limits.minutes?"),
         (
             "limits = 3",
