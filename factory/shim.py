@@ -148,6 +148,7 @@ class _Run:
     def _listen(self) -> None:
         import select
 
+        _widen(self._output)
         self._heard, told = os.pipe()
         for fd in (self._heard, told, self._output):
             os.set_blocking(fd, False)
@@ -376,6 +377,16 @@ def _spawn(spec: dict[str, Any]) -> tuple[int, int]:
     )
     os.close(told)
     return leader, output
+
+
+def _widen(pipe: int) -> None:
+    """As much room as a user may have: a program that writes without blocking and exits loses what finds none."""
+    import fcntl
+
+    try:
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _CHUNK)
+    except (AttributeError, OSError):  # another system; or the user's pipes together have too much already
+        return
 
 
 def _reap() -> tuple[dict[int, int], bool]:

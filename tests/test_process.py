@@ -1,5 +1,6 @@
 """Children for real: what they print, how they end, what they leave behind, and who may be signalled."""
 
+import fcntl
 import json
 import os
 import resource
@@ -103,6 +104,19 @@ async def test_output_and_exit_code_are_kept(shell: Shell) -> None:
 
     assert replace(ended, at=ended.at, seconds=0) == Exit(cause="exited", code=7, at=ended.at)
     assert shell.output() == b"\0\xffoops\n"
+
+
+@pytest.mark.skipif(not hasattr(fcntl, "F_SETPIPE_SZ"), reason="pipes are as large as the system makes them")
+async def test_what_is_written_at_once_and_not_waited_for_is_kept(shell: Shell) -> None:
+    code = [
+        "import fcntl, os, time; end = time.monotonic() + 10",
+        "while fcntl.fcntl(1, fcntl.F_GETPIPE_SZ) < 1 << 20 and time.monotonic() < end: time.sleep(0.001)",
+        "os.set_blocking(1, False); os.write(1, b'x' * 900_000)",
+    ]
+
+    await ran(shell.python("\n".join(code)))
+
+    assert len(shell.output()) == 900_000
 
 
 async def test_a_signal_that_ended_the_command_is_told(shell: Shell) -> None:
