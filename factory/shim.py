@@ -291,7 +291,11 @@ class _Log:
         self._size, self.lost = 0, ""  # why output was lost
         self._open()
 
-    def write(self, chunk: bytes) -> None:
+    def write(self, said: bytes) -> None:
+        for at in range(0, len(said), self._half):
+            self._add(said[at : at + self._half])
+
+    def _add(self, chunk: bytes) -> None:
         try:
             if self._size and self._size + len(chunk) > self._half:
                 os.close(self._fd)
