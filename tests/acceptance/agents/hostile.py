@@ -285,7 +285,7 @@ def poison_the_caches() -> object:
 
 @attack
 def poison_its_own_cache() -> object:
-    folder = Path(os.environ.get("PIP_CACHE_DIR", "/nonexistent"))
+    folder = Path(os.environ.get("PIP_CACHE_DIR") or os.environ["TMPDIR"])  # an agent has none
     folder.mkdir(parents=True, exist_ok=True)
     return plant(folder)
 
