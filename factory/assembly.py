@@ -163,9 +163,9 @@ def assemble(store: SqliteStore, live: Live, repository: Repository, own: Git) -
 
 
 def _limits(chosen: Settings) -> Limits:
-    gb, machine = 10**9, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    memory = int(chosen.limits.memory_gb * gb) or machine * 3 // 4
     limits = chosen.limits
+    gb, machine = 10**9, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    memory = int(limits.memory_gb * gb) or machine * 3 // 4
     return Limits(memory=memory, processes=limits.processes, cpu=limits.cpu_minutes * 60, disk=int(limits.disk_gb * gb))
 
 

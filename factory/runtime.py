@@ -223,12 +223,13 @@ def parse_runtime(name: str, text: str, *, where: str) -> Runtime:
 
 def _sentence(error: ValidationError) -> str:
     first = error.errors()[0]
+    told = first["msg"].removeprefix("Value error, ")
     if not first["loc"]:  # of more than one key
-        return first["msg"].removeprefix("Value error, ")
+        return told
     key = ".".join(part for part in first["loc"] if isinstance(part, str) and "[" not in part and part != "str")
     if first["type"] == "extra_forbidden":
         return f"{key} is not known{did_you_mean(str(first['loc'][-1]), _KEYS)}"
-    return f"{key}: {first['msg'].removeprefix('Value error, ').replace('valid tuple', 'list')}"
+    return f"{key}: {told.replace('valid tuple', 'list')}"
 
 
 def find(command: str, *, path: str, root: Path) -> Path | None:

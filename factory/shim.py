@@ -226,10 +226,11 @@ class _Use:
     def _processes(self) -> str:
         me, *of = family([os.getpid()])
         memory = _memory(of, self._spec["memory"]) if self._spec["memory"] else 0
+        cpu = cpu_seconds([me, *of]) if self._spec["cpu"] else 0
         return (
             _beyond("GB of memory", memory / 1e9, self._spec["memory"] / 1e9)
             or _beyond("processes", len(of), self._spec["processes"])
-            or _beyond("minutes of CPU time", cpu_seconds([me, *of]) / 60, self._spec["cpu"] / 60)
+            or _beyond("minutes of CPU time", cpu / 60, self._spec["cpu"] / 60)
         )
 
 

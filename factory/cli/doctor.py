@@ -105,9 +105,10 @@ def _plain(top: Path) -> Iterator[tuple[str, str]]:
 async def _look(top: Path, *, fix: bool) -> AsyncIterator[Finding]:
     """What the factory's own records and folders tell, after what is safe was mended; raise FactoryError."""
     environ = dict(os.environ)
-    repository = await the_repository(top, environ, _settings(top))
+    chosen = _settings(top)
+    repository = await the_repository(top, environ, chosen)
     _tell(OK, f"git repository, trunk is {repository.branch}")
-    where, chosen = places(repository.root, repository.common_dir, environ), _settings(top)
+    where = places(repository.root, repository.common_dir, environ)
     check_writable(where)
     sandbox = the_sandbox(where, repository, environ, lambda: chosen.sandbox.mode)
     await sandbox.look()

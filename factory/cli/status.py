@@ -35,7 +35,9 @@ def status(args: Namespace) -> int:
             seen = views.status(con, views.now_text())
             # Said here too: the store may have no room for the daemon to say so.
             seen["warnings"] = [*filter(None, [disk.complaint(place.within(top))]), *seen["warnings"]]
-            shown = say.as_json(seen) if args.json else "\n".join(_screen(seen, _left_in_inbox(top)))
+            asked = seen["daemon"]["state"] == "stopped" or not any(seen["units"].values())
+            left = _left_in_inbox(top) if asked and not args.json else 0
+            shown = say.as_json(seen) if args.json else "\n".join(_screen(seen, left))
             print("\x1b[H\x1b[J" + shown if args.watch and sys.stdout.isatty() else shown, flush=True)
             if not args.watch:
                 return 0
