@@ -91,8 +91,11 @@ class Launch:
         if home is None:
             return replace(base, writes=(*base.writes, *mine), reads=(trip.run_dir,))
         shared = logins(trip.runtime, self._live.environ, home)
-        for seen in shared.values():
-            _real_folders(seen, below=home)
+        for source, seen in shared.items():
+            if self.environments.sandbox.links:
+                _link(source, seen, below=home)
+            else:
+                _real_folders(seen, below=home)
         words = [word for part in trip.runtime.command for word in ((part,) if isinstance(part, str) else part)]
         reads = (trip.run_dir, *(Path(word) for word in words if word[:1] == "/"), *self._files(trip))
         return Confines(
@@ -171,3 +174,12 @@ def _real_folders(path: Path, *, below: Path) -> None:
             folder.unlink()
         folder.mkdir(exist_ok=True)
         disk.reopen(folder)
+
+
+def _link(source: Path, seen: Path, *, below: Path) -> None:
+    """Let `seen` lead to `source`, whatever lies there, unless it is in what leads there already."""
+    real = os.path.realpath(source)
+    if seen.is_relative_to(below) and os.path.realpath(seen) != real:  # which, other than pathlib, bears a loop
+        _real_folders(seen.parent, below=below)
+        disk.remove(seen)
+        seen.symlink_to(real)

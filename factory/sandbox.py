@@ -1,7 +1,7 @@
-"""What a command may see and change: bubblewrap on Linux, where a trial shows that it works.
+"""What a command may see and change: bubblewrap or Seatbelt, where a trial shows that it works.
 
 Invariant: in it nothing of the user's HOME, repository or other workspaces is to be seen but what is named here, all
-else of the disk is read-only, and no process outside can be seen; where it is off, `says` tells so.
+else of the disk is read-only, and no process outside can be signalled; where it is off, `says` tells so.
 """
 
 # os.path asks where pathlib raises: a link on PATH may well lead into another user's HOME.
@@ -14,12 +14,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
+from typing import Protocol
 
-from factory import process
+from factory.bubblewrap import Bubblewrap
 from factory.errors import ConfigError
 from factory.places import home
+from factory.seatbelt import Seatbelt
 
-HIDDEN = ("/home", "/root", "/tmp", "/var/tmp", "/run", "/mnt", "/media")
+_OF_A_MAC = ("/Users", "/Volumes", "/private/tmp", "/private/var/tmp", "/private/var/folders")
+HIDDEN = ("/home", "/root", "/tmp", "/var/tmp", "/run", "/mnt", "/media", *_OF_A_MAC)
 # Programs of a user's own, by the variable that tells where they are and where they are without it.
 TOOLCHAINS = {
     "RUSTUP_HOME": ".rustup",
@@ -29,10 +32,7 @@ TOOLCHAINS = {
     "NVM_DIR": ".nvm",
     "UV_PYTHON_INSTALL_DIR": ".local/share/uv/python",
 }
-SCRATCH_BYTES = 512 << 20  # of /tmp and of /dev/shm, which are memory, beside TMPDIR, which is disk
-_KERNEL = ("sys", "sysrq-trigger", "irq", "bus", "fs")  # of /proc: root without a capability may write to them
 _BARE = (".local", ".cargo", ".config", "share")  # no prefix of one program: much else lies beside its `bin`
-_TRIAL_SECONDS = 10.0
 _OFF = "agents and gates run as you, with your rights"
 
 
@@ -47,6 +47,35 @@ class Confines:
     network: bool = True
 
 
+class Confiner(Protocol):
+    """What confines a command. `links`: what is `shared` has to be a link where it is seen, for it mounts nothing."""
+
+    @property
+    def name(self) -> str:
+        """Part of a verdict's key, and what it is called on PATH."""
+
+    @property
+    def links(self) -> bool: ...  # noqa: D102
+
+    @property
+    def protections(self) -> str:
+        """What is really on, in one line."""
+
+    async def look(self, reads: Sequence[str]) -> str:
+        """Try it, with what programs consist of; why it does not work, empty where it does."""
+
+    def words(
+        self,
+        *,
+        reads: Sequence[str],
+        writes: Sequence[str],
+        scratch: Sequence[str],
+        shared: Sequence[tuple[str, str]],
+        network: bool,
+    ) -> tuple[str, ...]:
+        """The words to put before a command line, for paths that are there."""
+
+
 class Sandbox:
     """Confines commands. `hidden`: the user's folders; `work`: where commands work; `objects`: what they borrow."""
 
@@ -57,28 +86,21 @@ class Sandbox:
         self._hidden = [path.resolve() for path in (*map(Path, HIDDEN), home(environ), *hidden, work)]
         self._prefixes = tuple(map(_prefix, self._hidden))
         self._path = environ.get("PATH", os.defpath)
-        self._program = shutil.which("bwrap", path=self._path) or ""
-        self._why, self._overlays = "it was not tried yet", False
+        kinds = (("bwrap", Bubblewrap), ("sandbox-exec", Seatbelt))
+        there = ((kind, program) for name, kind in kinds if (program := shutil.which(name, path=self._path)))
+        confiners = (kind(program, self._path, hidden=self._hidden, work=self._work) for kind, program in there)
+        self._confiner: Confiner | None = next(confiners, None)
+        self._why = "it was not tried yet"
         self._known: dict[Path, tuple[tuple[int, int], list[Path]]] = {}
 
     async def look(self) -> None:
         """Try it: what is installed need not work (a container, a kernel without user namespaces)."""
-        all_hidden = Path("/") in self._hidden
-        self._why = "HOME is /, which cannot be hidden" if all_hidden else "bubblewrap is not installed"
-        self._overlays = False
-        if all_hidden or not self._program:
-            return
-        there = str(next(path for path in (self._work, *self._work.parents) if path.is_dir()))  # before the first start
-        overlay = ["--overlay-src", there, "--tmp-overlay", there]
-        self._overlays = not await self._tried(overlay)
-        self._why = "" if self._overlays else await self._tried([])
-
-    async def _tried(self, more: Sequence[str]) -> str:
-        argv = [self._program, *self._base(network=False), *more, "--", "true"]
-        env = {"PATH": self._path}
-        tried = await process.run(argv, env=env, seconds=_TRIAL_SECONDS)
-        last = tried.err.decode(errors="replace").strip().splitlines()[-1:]
-        return f"bubblewrap does not work here ({last[0] if last else f'exit {tried.code}'})" if tried.code else ""
+        if Path("/") in self._hidden:
+            self._why = "HOME is /, which cannot be hidden"
+        elif not self._confiner:
+            self._why = "bubblewrap is not installed"
+        else:
+            self._why = await self._confiner.look(self._reads(self._tools({"PATH": self._path})))
 
     @property
     def on(self) -> bool:
@@ -88,7 +110,12 @@ class Sandbox:
     @property
     def name(self) -> str:
         """What confines, as part of a verdict's key."""
-        return "bwrap" if self.on else "off"
+        return self._confiner.name if self._confiner and self.on else "off"
+
+    @property
+    def links(self) -> bool:
+        """Whether what is shared has to be a link where it is seen."""
+        return bool(self._confiner and self._confiner.links)
 
     @property
     def says(self) -> str:
@@ -100,8 +127,7 @@ class Sandbox:
     @property
     def protections(self) -> str:
         """What is really on, in one line."""
-        kept = "" if self._overlays else "; without overlays: what gates change is compared afterwards"
-        return self.says or f"sandbox: bubblewrap, files, processes and terminal apart, network open{kept}"
+        return self.says or (self._confiner.protections if self._confiner else "")
 
     def check(self, mode: str) -> None:
         """Raise ConfigError where the settings require what does not work."""
@@ -110,7 +136,7 @@ class Sandbox:
 
     def confined(self, argv: Sequence[str], env: Mapping[str, str], confines: Confines) -> tuple[str, ...]:
         """The words to put before a command line so that it runs confined; none where the sandbox is off."""
-        if not self.on:
+        if not self._confiner or not self.on:
             return ()
         programs = [*self._tools(env), *self._own(*map(Path, argv[:1] if argv[0][:1] == "/" else ()))]
         # A word of a command may name HOME or /tmp itself: that is no file of it to be seen.
@@ -118,21 +144,20 @@ class Sandbox:
         named = [path for path in asked if not self._holds_private(path.resolve())]
         written = (*confines.writes, *confines.scratch, *confines.shared.values())
         ways = (link for path in (*named, *written) for link in self._ways(path))
-        options = list(self._base(network=confines.network))
+        return self._confiner.words(
+            reads=self._reads((*programs, *named, *(path.resolve() for path in named), *ways)),
+            writes=_sorted(each.resolve() for each in confines.writes),
+            scratch=_sorted(each.resolve() for each in confines.scratch),
+            shared=[(str(source.resolve()), str(seen.resolve())) for source, seen in confines.shared.items()],
+            network=confines.network,
+        )
+
+    def _reads(self, shown: Iterable[Path]) -> list[str]:
+        """What of these has to be shown: nothing where it is not hidden, and none that lies in another."""
         # What is not hidden is there already, and bubblewrap mounts nothing upon a link that it sees.
-        shown = map(_placed, (*programs, *named, *(path.resolve() for path in named), *ways))
-        reads = _sorted(filter(self._lies_hidden, shown))
-        for at, path in enumerate(reads):
-            if not any(Path(path).is_relative_to(each) for each in reads[:at]):
-                link = os.path.islink(path)
-                options += ["--symlink", os.path.realpath(path), path] if link else ["--ro-bind", path, path]
-        for path in _sorted(each.resolve() for each in confines.writes):
-            options += ["--bind", path, path]
-        for path in _sorted(each.resolve() for each in confines.scratch):
-            options += ["--overlay-src", path, "--tmp-overlay", path] if self._overlays else ["--bind", path, path]
-        for source, seen in confines.shared.items():
-            options += ["--bind", str(source.resolve()), str(seen.resolve())]
-        return (self._program, *options, "--")
+        reads = _sorted(filter(self._lies_hidden, map(_placed, shown)))
+        inner = (any(Path(path).is_relative_to(each) for each in reads[:at]) for at, path in enumerate(reads))
+        return [path for path, lies_in_another in zip(reads, inner, strict=True) if not lies_in_another]
 
     def is_hidden(self, path: Path) -> bool:
         """Whether nothing of it is to be seen unless it is named."""
@@ -140,22 +165,6 @@ class Sandbox:
 
     def _lies_hidden(self, path: Path) -> bool:
         return _prefix(path).startswith(self._prefixes)
-
-    def _base(self, *, network: bool) -> Iterator[str]:
-        yield from ("--die-with-parent", "--unshare-user", "--unshare-pid", "--unshare-ipc", "--cap-drop", "ALL")
-        yield from () if network else ("--unshare-net",)
-        yield from ("--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev")
-        # It would be half of the machine's memory else.
-        yield from ("--size", str(SCRATCH_BYTES), "--tmpfs", "/dev/shm", "--remount-ro", "/dev")
-        for name in _KERNEL:
-            yield from ("--ro-bind-try", f"/proc/{name}", f"/proc/{name}")
-        hidden = list[Path]()
-        for path in sorted(set(self._hidden)):
-            if path.is_dir() and not any(path.is_relative_to(each) for each in hidden):
-                hidden.append(path)
-                yield from ("--size", str(SCRATCH_BYTES if path.name == "tmp" else 1 << 20), "--tmpfs", str(path))
-        if self.is_hidden(resolver := Path("/etc/resolv.conf").resolve()):
-            yield from ("--ro-bind-try", str(resolver), str(resolver))
 
     # ── the user's programs in what is hidden ──
 

@@ -30,6 +30,8 @@ _LOOK_SECONDS = 2.0  # between two looks at what the command uses
 _ROOM = 4096  # bytes of start.json and exit.json, blanks at the end
 _CHUNK = 1 << 20  # a whole pipe: what is in one is read at once
 _NEVER = float("inf")
+# With which codes what confines a command ends where it could not, and how it says that there was nothing to start.
+_REFUSALS = {"bwrap": ((1,), "execvp "), "sandbox-exec": ((64, 65, 71), "execvp() of ")}
 
 
 def main() -> None:
@@ -117,6 +119,7 @@ class _Run:
     def __init__(self, run_dir: str, spec: dict[str, Any], leader: int, output: int) -> None:
         self._spec, self._leader, self._output = spec, leader, output
         self._log = _Log(run_dir, spec["cap_bytes"] // 2)
+        self._within = os.path.basename(spec["within"][0]) if spec["within"] else ""  # noqa: PTH119
         self._use, self._over = _Use(spec), ""
         self._status: int | None = None  # the leader's, once it has ended
         self._cause = "exited"
@@ -137,13 +140,20 @@ class _Run:
         left = _sweep()
         self._pump()  # what escaped may still hold the pipe: what is in it now is all that is waited for
         code = os.waitstatus_to_exitcode(self._status)
-        if self._spec["within"] and code == 1 and (why := self._log.only_line()).startswith("bwrap: "):
-            said = why.removeprefix("bwrap: execvp ")
-            if said != why:  # such as a script whose interpreter is not there
-                return {"cause": "unstartable", "left": left, "detail": said}
-            return {"cause": "lost", "left": left, "detail": f"it could not be confined: {why}"}
+        if refused := self._refused(code):
+            return refused | {"left": left}
         told = {"code": code} if code >= 0 else {"signal": -code}
         return {"cause": self._cause, "left": left, "detail": self._over or self._log.lost, **told}
+
+    def _refused(self, code: int) -> dict[str, object]:
+        """How it ended where what confines it did not start it; empty where it did."""
+        codes, no_start = _REFUSALS.get(self._within, ((), ""))
+        if code not in codes or not (why := self._log.only_line()).startswith(f"{self._within}: "):
+            return {}
+        said = why.removeprefix(f"{self._within}: {no_start}")
+        if said != why:  # such as a script whose interpreter is not there
+            return {"cause": "unstartable", "detail": said}
+        return {"cause": "lost", "detail": f"it could not be confined: {why}"}
 
     def _listen(self) -> None:
         import select
@@ -192,7 +202,7 @@ class _Run:
     def _stop(self, cause: str) -> None:
         if self._status is None and self._cause == "exited":
             self._cause, self._due = cause, time.monotonic() + self._spec["grace_s"]
-            if self._spec["within"]:
+            if self._within == "bwrap":
                 _tell_inner(self._leader, self._spec["stop_signal"])
             else:
                 _send(os.killpg, self._leader, self._spec["stop_signal"])

@@ -18,11 +18,11 @@ import pytest
 from factory import process
 from factory import sandbox as sandbox_module
 from factory.records import CardKind, Verdict
-from factory.sandbox import Confines, Sandbox
+from factory.sandbox import Confines
 from factory.unit import UnitState
 from tests.acceptance.line import AGENT, RUNTIME, Line, files, line_in
 from tests.acceptance.line import GATE as GATE_OF_TEXTS
-from tests.floor import scene_in
+from tests.floor import scene_in, tried
 from tests.git_repo import git
 
 HOSTILE = Path(__file__).parent / "agents" / "hostile.py"
@@ -379,8 +379,7 @@ async def test_a_script_whose_interpreter_is_not_there_cannot_be_started_when_co
     program = tmp_path / "agent"
     program.write_text("#!/no/such\n")
     program.chmod(0o755)
-    sandbox = Sandbox(environ={**os.environ}, hidden=(), work=tmp_path, objects=tmp_path, mode=lambda: "auto")
-    await sandbox.look()
+    sandbox = await tried({**os.environ}, tmp_path)
     within = sandbox.confined([str(program)], {}, Confines(reads=(program,)))
 
     child = await process.start(
@@ -454,8 +453,7 @@ async def test_a_program_that_cannot_even_be_looked_at_is_passed_over(tmp_path: 
         tmp_path / ("x" * 300)
     )  # as one that leads into another user's HOME is, for a user
     environ = {"PATH": os.pathsep.join([os.environ["PATH"], str(tmp_path / "bin")]), "HOME": str(tmp_path / "home")}
-    sandbox = Sandbox(environ=environ, hidden=(), work=tmp_path / "work", objects=tmp_path, mode=lambda: "auto")
-    await sandbox.look()
+    sandbox = await tried(environ, tmp_path / "work")
 
     words = sandbox.confined(["true"], environ, Confines())
 
@@ -466,8 +464,7 @@ async def test_a_program_that_cannot_even_be_looked_at_is_passed_over(tmp_path: 
 async def test_a_linked_program_that_is_not_hidden_needs_no_mount(tmp_path: Path) -> None:
     link = next(each for each in Path("/usr/bin").iterdir() if each.is_symlink() and each.is_file())
     environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
-    sandbox = Sandbox(environ=environ, hidden=(), work=tmp_path / "work", objects=tmp_path, mode=lambda: "auto")
-    await sandbox.look()
+    sandbox = await tried(environ, tmp_path / "work")
 
     words = sandbox.confined(["true"], environ, Confines(reads=(link,)))
 
@@ -485,8 +482,7 @@ async def test_links_on_the_way_to_what_is_hidden_lead_there_inside(tmp_path: Pa
     program.write_text("#!/bin/sh\necho written > $HOME/said\n")
     program.chmod(0o700)
     environ = {"PATH": f"{program.parent}:{os.environ['PATH']}", "HOME": str(tmp_path / "user")}
-    sandbox = Sandbox(environ=environ, hidden=(), work=work, objects=tmp_path / "none", mode=lambda: "auto")
-    await sandbox.look()
+    sandbox = await tried(environ, work)
 
     for argv in (["agent"], [str(program)]):
         words = sandbox.confined(argv, environ, Confines(writes=(work,)))
@@ -518,10 +514,7 @@ async def test_a_script_finds_what_interprets_it(tmp_path: Path) -> None:
     program.write_text(f"#!{tmp_path}/hidden/bin/shell -e\nexit 3\n")
     program.chmod(0o700)
     environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
-    sandbox = Sandbox(
-        environ=environ, hidden=(), work=tmp_path / "work", objects=tmp_path / "none", mode=lambda: "auto"
-    )
-    await sandbox.look()
+    sandbox = await tried(environ, tmp_path / "work")
 
     words = sandbox.confined([str(program)], environ, Confines())
 
@@ -533,9 +526,7 @@ async def test_what_holds_all_that_is_private_is_not_shown_whoever_names_it(tmp_
     (tmp_path / "secret").touch()
     (tmp_path / "link").symlink_to(tmp_path)
     environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "NVM_DIR": str(tmp_path)}
-    objects, work = tmp_path / "none", tmp_path / "work"
-    sandbox = Sandbox(environ=environ, hidden=(), work=work, objects=objects, mode=lambda: "auto")
-    await sandbox.look()
+    sandbox = await tried(environ, tmp_path / "work")
 
     words = sandbox.confined(["true"], environ, Confines(reads=(Path("/tmp"), tmp_path, tmp_path / "link")))
 
@@ -547,10 +538,7 @@ async def test_links_that_lead_round_end(tmp_path: Path) -> None:
     (tmp_path / "one").symlink_to("two")
     (tmp_path / "two").symlink_to("one")
     environ = {"PATH": f"{os.environ['PATH']}:{tmp_path}", "HOME": "/nowhere"}
-    sandbox = Sandbox(
-        environ=environ, hidden=(), work=tmp_path / "work", objects=tmp_path / "none", mode=lambda: "auto"
-    )
-    await sandbox.look()
+    sandbox = await tried(environ, tmp_path / "work")
 
     words = sandbox.confined(["true"], environ, Confines())
 
@@ -570,8 +558,7 @@ async def test_a_folder_of_programs_is_looked_through_once_and_again_when_it_has
     monkeypatch.setattr(sandbox_module, "_links", look)
     for name in ("one", "two", "all"):
         (tmp_path / name).mkdir()
-    sandbox = Sandbox(environ={"PATH": "/usr/bin"}, hidden=(), work=tmp_path, objects=tmp_path, mode=lambda: "auto")
-    await sandbox.look()
+    sandbox = await tried({"PATH": "/usr/bin"}, tmp_path)
 
     def confine() -> list[str]:
         looked.clear()
@@ -590,8 +577,7 @@ async def test_a_folder_of_programs_is_looked_through_once_and_again_when_it_has
 
 async def test_where_all_would_be_hidden_that_is_said(tmp_path: Path) -> None:
     environ = {"PATH": os.environ["PATH"], "HOME": "/"}
-    sandbox = Sandbox(environ=environ, hidden=(), work=tmp_path, objects=tmp_path, mode=lambda: "auto")
-    await sandbox.look()
+    sandbox = await tried(environ, tmp_path)
 
     assert sandbox.says.startswith("unsandboxed, HOME is /, which cannot be hidden: ")
 
@@ -601,8 +587,7 @@ async def test_whether_there_are_overlays_is_known_before_the_first_start(tmp_pa
     environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
     told = []
     for work in (tmp_path, tmp_path / "later/work"):
-        sandbox = Sandbox(environ=environ, hidden=(), work=work, objects=tmp_path, mode=lambda: "auto")
-        await sandbox.look()
+        sandbox = await tried(environ, work)
         told.append(sandbox.protections)
 
     assert told[0] == told[1]

@@ -1,0 +1,87 @@
+"""Bubblewrap, which confines on Linux: a file system, processes and a terminal of its own.
+
+Invariant: the disk is read-only, and what is hidden is empty, but for what is named.
+"""
+
+# os.path asks where pathlib raises: a link may well lead into another user's HOME.
+# ruff: noqa: PTH114
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from factory import process
+
+SCRATCH_BYTES = 512 << 20  # of /tmp and of /dev/shm, which are memory, beside TMPDIR, which is disk
+_KERNEL = ("sys", "sysrq-trigger", "irq", "bus", "fs")  # of /proc: root without a capability may write to them
+_TRIAL_SECONDS = 10.0
+
+
+class Bubblewrap:
+    """One of what `sandbox.Confiner` says. `work`: where commands work."""
+
+    name = "bwrap"
+    links = False
+
+    def __init__(self, program: str, path: str, *, hidden: Sequence[Path], work: Path) -> None:
+        self._program, self._path, self._hidden, self._work = program, path, hidden, work
+        self._overlays = False
+
+    @property
+    def protections(self) -> str:
+        """What is really on, in one line."""
+        kept = "" if self._overlays else "; without overlays: what gates change is compared afterwards"
+        return f"sandbox: bubblewrap, files, processes and terminal apart, network open{kept}"
+
+    async def look(self, reads: Sequence[str]) -> str:
+        """Try it; why it does not work, empty where it does."""
+        there = str(next(path for path in (self._work, *self._work.parents) if path.is_dir()))  # before the first start
+        overlay = ["--overlay-src", there, "--tmp-overlay", there]
+        self._overlays = not await self._tried(overlay)
+        return "" if self._overlays else await self._tried([])
+
+    async def _tried(self, more: Sequence[str]) -> str:
+        argv = [self._program, *self._base(network=False), *more, "--", "true"]
+        env = {"PATH": self._path}
+        tried = await process.run(argv, env=env, seconds=_TRIAL_SECONDS)
+        last = tried.err.decode(errors="replace").strip().splitlines()[-1:]
+        return f"bubblewrap does not work here ({last[0] if last else f'exit {tried.code}'})" if tried.code else ""
+
+    def words(
+        self,
+        *,
+        reads: Sequence[str],
+        writes: Sequence[str],
+        scratch: Sequence[str],
+        shared: Sequence[tuple[str, str]],
+        network: bool,
+    ) -> tuple[str, ...]:
+        """The words to put before a command line."""
+        options = list(self._base(network=network))
+        for path in reads:
+            link = os.path.islink(path)
+            options += ["--symlink", os.path.realpath(path), path] if link else ["--ro-bind", path, path]
+        for path in writes:
+            options += ["--bind", path, path]
+        for path in scratch:
+            options += ["--overlay-src", path, "--tmp-overlay", path] if self._overlays else ["--bind", path, path]
+        for source, seen in shared:
+            options += ["--bind", source, seen]
+        return (self._program, *options, "--")
+
+    def _base(self, *, network: bool) -> Iterator[str]:
+        yield from ("--die-with-parent", "--unshare-user", "--unshare-pid", "--unshare-ipc", "--cap-drop", "ALL")
+        yield from () if network else ("--unshare-net",)
+        yield from ("--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev")
+        # It would be half of the machine's memory else.
+        yield from ("--size", str(SCRATCH_BYTES), "--tmpfs", "/dev/shm", "--remount-ro", "/dev")
+        for name in _KERNEL:
+            yield from ("--ro-bind-try", f"/proc/{name}", f"/proc/{name}")
+        hidden = list[Path]()
+        for path in sorted(set(self._hidden)):
+            if path.is_dir() and not any(path.is_relative_to(each) for each in hidden):
+                hidden.append(path)
+                yield from ("--size", str(SCRATCH_BYTES if path.name == "tmp" else 1 << 20), "--tmpfs", str(path))
+        resolver = Path("/etc/resolv.conf").resolve()
+        if any(resolver.is_relative_to(each) for each in self._hidden):
+            yield from ("--ro-bind-try", str(resolver), str(resolver))
