@@ -120,7 +120,9 @@ def assemble(store: SqliteStore, live: Live, repository: Repository, own: Git) -
         escalations=escalations,
         shipped=read_shipped(),
     )
-    endings = Endings(store=store, live=live, escalations=escalations)
+    endings = Endings(
+        store=store, live=live, escalations=escalations, hang=lambda name, text, at: intake.hang(name, text, now=at)
+    )
     launch = Launch(store=store, live=live, judge=judge, environments=environments, endings=endings)
 
     async def tracked() -> frozenset[str]:

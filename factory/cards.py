@@ -33,6 +33,8 @@ CANCEL = ("Cancel it", "the unit ends; what its attempts made is kept", "cancel"
 CANCEL_ALL = ("Cancel the units that wait", "they end; what their attempts made is kept", "cancel")
 AGAIN = ("Try again", "one more round of attempts", "retry")
 SEND_BACK = ("Send it back", "a new attempt; write a comment instead of a number and it is told", "retry")
+SMALLER = ("Have it made smaller", "a new attempt that only takes away; it comes back to you", "simplify")
+SPLIT = ("Have it split", "a new attempt writes smaller tasks, which take its place", "split")
 RERUN = ("Run it again", "the same command once more, on newest trunk", "rerun")  # it cannot be told anything
 RECHECK = ("Try again", "mend it first; the units that wait go on", "recheck")
 
@@ -60,12 +62,12 @@ def need_cancelled(unit: Unit, needs: Sequence[str]) -> Ask:
     return Ask(CardKind.QUESTION, f"needs:{unit.id}", asks, choices, "\n".join(needs), f"factory show {needs[0]}")
 
 
-def attempts_exhausted(unit: Unit, *, last: str, evidence: str, limit: int) -> Ask:
-    """All attempts are used up."""
+def attempts_exhausted(unit: Unit, *, last: str, evidence: str, limit: int, is_part: bool = False) -> Ask:
+    """All attempts are used up; what `is_part` of a unit that was split is not split again."""
     asks = f"{unit.id} could not be done in {_attempts(unit)}; the last one: {_one_line(last)}. What now?"
     more = (f"Try {limit} more", "fresh attempts; write a hint instead of a number and they are told it", "retry")
     where = f"factory show {unit.id}; factory log {unit.id}"
-    choices = [_for(unit, more), CANCEL]
+    choices = [_for(unit, more), *([] if unit.agent == "run" or is_part else [SPLIT]), CANCEL]
     return Ask(CardKind.ATTEMPTS_EXHAUSTED, f"attempts_exhausted:{unit.id}", asks, choices, evidence, where)
 
 
@@ -103,7 +105,8 @@ def guard(unit: Unit, kind: CardKind, sentence: str, paths: Sequence[str], *, li
 def review(unit: Unit, *, said: str) -> Ask:
     """A green unit whose task asks for a reader."""
     asks = f"{unit.id} is green and waits for your review: {unit.title}"
-    choices = [("Approve", "it lands", "approve"), _for(unit, SEND_BACK), CANCEL]
+    smaller = [] if unit.agent == "run" else [SMALLER]
+    choices = [("Approve", "it lands", "approve"), _for(unit, SEND_BACK), *smaller, CANCEL]
     cause = f"review:{unit.id}:{unit.submission}"
     return Ask(CardKind.REVIEW, cause, asks, choices, said.strip(), f"factory diff {unit.id}")
 

@@ -35,7 +35,6 @@ from factory.trunk import make
 from factory.watch import Watch
 
 SCAN_SECONDS = 30.0
-LATER_PROMPTS = frozenset({"split.md", "simplify.md", "review.md"})
 
 
 async def serve(root: Path, environ: Mapping[str, str]) -> None:
@@ -151,7 +150,7 @@ async def _look_at_desk(floor: Floor, config: "_Config") -> float:
     more = [f"and {len(names) - 5} more in inbox/rejected/"] if len(names) > 5 else []
     floor.warnings["rejected"] = [*(f"not accepted: inbox/rejected/{name} says why" for name in names[:5]), *more]
     _tell_inferred(floor)
-    floor.warnings["conventions"] = [*_not_trunks(floor), *_not_yet(floor)]
+    floor.warnings["conventions"] = _not_trunks(floor)
     _tell_warnings(floor)
     return scan.again_s or SCAN_SECONDS
 
@@ -304,12 +303,6 @@ def _not_trunks(floor: Floor) -> list[str]:
     more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
     why = f"in your checkout: not as on {floor.trunk.branch}, whose copy rules until yours is committed there"
     return [f"{', '.join(paths[:3])}{more} {why}"] if paths else []
-
-
-def _not_yet(floor: Floor) -> list[str]:
-    ruling = floor.judge.current
-    names = sorted(LATER_PROMPTS & ruling.conventions.prompts.keys()) if ruling else []
-    return [f"not yet: no agent is told conventions/prompts/{name}" for name in names]
 
 
 def _tell_warnings(floor: Floor) -> None:

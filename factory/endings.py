@@ -3,7 +3,7 @@
 Invariant: attempt, unit, hook and card change in one transaction, and only for the unit's newest attempt.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -21,6 +21,7 @@ from factory.pauses import note_end
 from factory.ports import Store
 from factory.records import Attempt, CardKind, Hook, Task, Verdict
 from factory.scheduling import clock
+from factory.split import Part, replaced
 from factory.task_file import parse
 from factory.triage import Move, Next
 from factory.unit import FINAL, SPENDS, EndReason, Unit, UnitState, advance
@@ -31,8 +32,11 @@ DEFAULTS_IN_A_ROW = 3  # questions that may answer themselves: asking costs no a
 class Endings:
     """Sends units on: to the queue, to another attempt, into a wait, or to a person."""
 
-    def __init__(self, *, store: Store, live: Live, escalations: Escalations) -> None:
-        self._store, self._live, self._escalations = store, live, escalations
+    def __init__(
+        self, *, store: Store, live: Live, escalations: Escalations, hang: Callable[[str, str, datetime], str]
+    ) -> None:
+        """`hang` makes a unit of a task file's name and text, and returns its id (the intake's way in)."""
+        self._store, self._live, self._escalations, self._hang = store, live, escalations, hang
 
     def finish(
         self,
@@ -42,10 +46,12 @@ class Endings:
         hook: Hook | None = None,
         ask: Ask | None = None,
         reset: datetime | None = None,
+        parts: Sequence[Part] = (),
     ) -> None:
         """Record that `attempt` ended for its `reason`; `hook` is emptied with it.
 
-        `ask` is the card where the end needs one of its own, `reset` the time that a usage limit names.
+        `ask` is the card where the end needs one of its own, `reset` the time that a usage limit names, `parts` what a
+        unit that was split becomes.
         """
         attempt = budget.settle(attempt)
         unit, reason = self._unit(attempt.unit), attempt.reason
@@ -64,7 +70,8 @@ class Endings:
                 if ask and reason is EndReason.ASKED and row > DEFAULTS_IN_A_ROW:
                     ask = replace(ask, default="", deadline_s=0)
                 move = triage.next_move(reason, spent, limit=self.limit(unit), lost_in_a_row=row)
-                moved = (self._moved(spent, move, attempt, ask, until, at),)
+                moved = self._split(spent, parts, at) if reason is EndReason.SPLIT else ()
+                moved = moved or (self._moved(spent, move, attempt, ask, until, at),)
             self._store.write(
                 Event.ATTEMPT_ENDED,
                 attempt,
@@ -176,13 +183,21 @@ class Endings:
         why = f"waits until {clock(after)}: {why}" if after else why
         return advance(again, UnitState.WAITING if after else UnitState.READY, now=at, why=why)
 
+    def _split(self, unit: Unit, parts: Sequence[Part], at: datetime) -> tuple[Unit, ...]:
+        """Its parts are units now; it, and whoever needed it, needs them."""
+        ids = tuple(self._hang(f"{part.id}.md", part.text, at) for part in parts)
+        assert ids == tuple(part.id for part in parts), "nobody takes an id between plan and record"
+        waiting = [each for each in self._store.open(Unit) if unit.id in each.needs]
+        after = tuple(replace(each, needs=replaced(each.needs, unit.id, ids)) for each in waiting)
+        return advance(replace(unit, needs=ids), UnitState.SPLIT, now=at, why=f"its parts: {', '.join(ids)}"), *after
+
     def _exhausted(self, unit: Unit, attempt: Attempt) -> Ask:
         if attempt.reason is EndReason.LOST:
             return words.crash_loop(unit, attempt.detail)
         if attempt.reason is EndReason.CONFLICT:
             return words.conflict(unit, attempt.detail)
-        last = attempt.detail or str(attempt.reason)
-        return words.attempts_exhausted(unit, last=last, evidence=attempt.digest, limit=self.limit(unit))
+        last, part = attempt.detail or str(attempt.reason), is_part(self._store, unit.id)
+        return words.attempts_exhausted(unit, last=last, evidence=attempt.digest, limit=self.limit(unit), is_part=part)
 
     def _spent(self, attempt: Attempt) -> int:
         """Attempts that count, this end included: an attempt counts once, however often its reason was replaced."""
@@ -212,3 +227,8 @@ def _emptied(hook: Hook, at: datetime) -> Hook:
 def _may_land(attempt: Attempt) -> bool:
     """Whether the card that holds the unit may let this very submission land."""
     return attempt.reason in (EndReason.GUARD, EndReason.OUT_OF_SCOPE)
+
+
+def is_part(store: Store, unit: str) -> bool:
+    """Whether it came of a unit that was split."""
+    return any(unit in whole.needs for whole in store.select(Unit, state=UnitState.SPLIT))

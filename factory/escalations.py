@@ -146,8 +146,8 @@ class Escalations:
             return "noted; what waits goes on by itself" if action == "recheck" else "noted"
         effect, done = _EFFECTS[action]
         for unit in units:
-            if option is None or action == "answer":
-                self.remark(unit.id, _REMARKS.get(card.kind, "review"), said, now=now)
+            if option is None or action in _TOLD:
+                self.remark(unit.id, _TOLD.get(action) or _REMARKS.get(card.kind, "review"), said, now=now)
             self._store.write(*effect(unit, card, now), now=now, unit=unit.id)
         return f"{', '.join(unit.id for unit in units)}: {done}"
 
@@ -210,6 +210,8 @@ def _cancel(unit: Unit, card: Card, now: datetime) -> tuple[Event, Unit]:
 _EFFECTS: Mapping[str, tuple[Callable[[Unit, Card, datetime], tuple[Event, Unit]], str]] = {
     "retry": (_retry, "tried again"),
     "rerun": (_retry, "run again"),
+    "split": (_retry, "asked for smaller tasks"),
+    "simplify": (_retry, "asked for less"),
     "afresh": (_afresh, "tried again from trunk"),
     "answer": (_answered, "told, and goes on"),
     "approve": (_approve, "goes on"),
@@ -217,6 +219,7 @@ _EFFECTS: Mapping[str, tuple[Callable[[Unit, Card, datetime], tuple[Event, Unit]
     "cancel": (_cancel, "cancelled"),
 }
 _REMARKS = {CardKind.QUESTION: "answer", CardKind.REVIEW: "review"}
+_TOLD = {"answer": "", "split": "split", "simplify": "simplify"}  # options of which the agent hears, and as what
 _LEAVES_OPEN = frozenset({"wait", "repair"})
 
 

@@ -13,7 +13,7 @@ import secrets
 import signal
 import stat
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -212,7 +212,8 @@ class Intake:
         before = self._unstarted(task.name)
         base = before or Unit(id=self._free_id(task.name), title="", state=UnitState.WAITING, since=now, accepted=now)
         unit = replace(base, **wished(file), approved=())
-        if circle := _circle(unit.id, {each.id: each.needs for each in (*self._store.open(Unit), unit)}):
+        unit = replace(unit, needs=tuple(dict.fromkeys(self._now_needed(unit.needs))))
+        if circle := scheduling.circle(unit.id, {each.id: each.needs for each in (*self._store.open(Unit), unit)}):
             reason = f"needs: they go in a circle, so none could ever start: {' → '.join(circle)}"
             raise TaskFileError(reason, line=file.lines["needs"], form=task_file.FORMS["needs"])
         with self._store.transaction():
@@ -242,6 +243,12 @@ class Intake:
         known = {each.id: each.state for each in (*self._store.open(Unit), *needed) if each}
         settled = next(iter(scheduling.settle([unit], known, now=now)), unit)
         return unit if settled.state is UnitState.HELD else settled  # the pool holds it, with a card
+
+    def _now_needed(self, needs: Iterable[str]) -> Iterator[str]:
+        """A unit that was split stands for its parts."""
+        for need in needs:
+            unit = self._store.get(Unit, need)
+            yield from self._now_needed(unit.needs) if unit and unit.state is UnitState.SPLIT else (need,)
 
     def refused(self) -> list[str]:
         """The notes on files in rejected/; one whose file was taken back or deleted is of the past."""
@@ -302,20 +309,6 @@ def _read(path: Path) -> bytes:
             return file.read(task_file.MAX_BYTES + 1)
     except PermissionError:
         raise TaskFileError("the file cannot be read", form="chmod u+r") from None
-
-
-def _circle(start: str, needs: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """The shortest way of needs that leads from a unit back to it; () where there is none."""
-    ways: list[tuple[str, ...]] = [(start,)]
-    seen = set[str]()
-    for way in ways:  # it grows meanwhile
-        for need in needs.get(way[-1], ()):
-            if need == start:
-                return (*way, need)
-            if need not in seen:
-                seen.add(need)
-                ways.append((*way, need))
-    return ()
 
 
 def _blob_name(path: Path) -> str:

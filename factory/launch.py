@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from factory import disk, faults
-from factory.endings import Endings
+from factory.endings import Endings, is_part
 from factory.environments import Environments, Place, ports
 from factory.judge import Judge
 from factory.live import Live
@@ -140,6 +140,7 @@ class Launch:
         return hidden and not any(each.is_relative_to(path) for each in seen)
 
     def _prompt(self, trip: Trip, earlier: Attempt | None, *, carried: bool, conflict: Conflict | None) -> str:
+        remarks = self._store.select(Remark, unit=trip.unit.id)
         brief = Brief(
             unit=trip.unit.id,
             title=trip.unit.title,
@@ -153,16 +154,17 @@ class Launch:
             accept=trip.task.accept,
             gates=tuple((gate.name, gate.shown) for gate in trip.ruling.rules.gates),
             knowledge=tuple(note for note in trip.ruling.conventions.knowledge if note.concerns(trip.task.scope)),
-            remarks=tuple(self._store.select(Remark, unit=trip.unit.id)),
+            remarks=tuple(remarks),
             digest=earlier.digest if earlier else "",
             handoff=earlier.handoff if earlier else "",
             carried=carried and bool(earlier and earlier.tree),
             conflicts=conflict.paths if conflict else (),
             old_diff=str(conflict.diff) if conflict else "",
             intent=conflict.intent if conflict else "",
+            may_split=not is_part(self._store, trip.unit.id),
             resumed=trip.attempt.resumed,
         )
-        return prompt(prompt_name(trip, earlier, conflict), brief, trip.ruling.conventions.prompts)
+        return prompt(prompt_name(trip, earlier, conflict, remarks), brief, trip.ruling.conventions.prompts)
 
 
 def _real_folders(path: Path, *, below: Path) -> None:

@@ -2,13 +2,15 @@
 
 import os
 import stat
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from factory.task_file import loose
+from factory.task_file import MAX_BYTES, loose
 
 CAP_BYTES = 65536
+MOST_FILES = 30  # that are read of split/: more than any split may have
 LONGEST_S = 366 * 86400.0  # a later deadline is none
 _SAFELY = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # neither following a link nor waiting for a writer
 
@@ -39,6 +41,7 @@ class Outbox:
     done: str = ""
     question: Question | None = None
     handoff: str = ""
+    split: Mapping[str, bytes] = field(default_factory=dict)  # task files of the parts, by name
     not_yet: tuple[str, ...] = ()  # names that the contract knows and no released version acts on
 
 
@@ -55,10 +58,22 @@ def read_outbox(folder: Path) -> Outbox:
             done=_text("done.md", box),
             question=_question(asked) if asked.strip() else None,
             handoff=_text("handoff.md", box),
-            not_yet=tuple(name for name in ("split", "discovered") if name in folders),
+            split=_task_files(box) if "split" in folders else {},
+            not_yet=tuple({"discovered"} & folders),
         )
     finally:
         os.close(box)
+
+
+def _task_files(box: int) -> dict[str, bytes]:
+    """What lies in split/, of each file a byte more than it may have."""
+    folder = os.open("split", _SAFELY | os.O_DIRECTORY, dir_fd=box)
+    try:
+        names = [entry.name for entry in os.scandir(folder) if entry.is_file(follow_symlinks=False)]
+        files = sorted(name for name in names if name.lower().endswith(".md") and name[0] not in ".#~")
+        return {name: _bytes(name, folder, MAX_BYTES + 1) for name in files[:MOST_FILES]}
+    finally:
+        os.close(folder)
 
 
 def regular(folder: Path, name: str, most: int) -> bytes:

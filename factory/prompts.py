@@ -16,7 +16,7 @@ from factory.conventions import Convention, Note
 from factory.errors import ConfigError
 from factory.records import Remark
 
-BEGIN = ("unit", "retry", "conflict", "question")  # an attempt begins with one of these
+BEGIN = ("unit", "retry", "conflict", "question", "review", "simplify", "split")  # an attempt begins with one of these
 _FAILURES = (TemplateError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
@@ -43,11 +43,12 @@ class Brief:
     conflicts: tuple[str, ...] = ()  # paths that conflicted
     old_diff: str = ""  # file that holds the earlier work where it could not be carried
     intent: str = ""  # what landed on trunk meanwhile, in its own words
+    may_split: bool = False  # smaller tasks in its place are taken
     resumed: bool = False  # the session continues: it has read everything before
 
 
 def prompt(name: str, brief: Brief, prompts: Mapping[str, Convention]) -> str:
-    """The prompt `name` (unit, retry, conflict, question), filled in; raise ConfigError naming file and line."""
+    """The prompt `name` (one of BEGIN, or a part), filled in; raise ConfigError naming file and line."""
     template = prompts.get(f"{name}.md")
     if template is None:
         raise ConfigError(f"There is no prompt {name}.md in conventions/prompts.")
@@ -63,7 +64,12 @@ def check_prompt(name: str, prompts: Mapping[str, Convention]) -> None:
     little = Brief(unit="u", title="t", body="b", outbox="o")
     remark = Remark(unit="u", seq=1, who="person", kind="tell", text="t", at=datetime.min)
     much: dict[str, Any] = {"gates": (("g", "c"),), "knowledge": (Note("n", "t"),), "remarks": (remark,)}
-    much |= dict.fromkeys(("scope", "accept", "conflicts"), ("x",)) | {"carried": True, "minutes": 1.0}
+    much |= dict.fromkeys(("scope", "accept", "conflicts"), ("x",)) | {
+        "carried": True,
+        "may_split": True,
+        "minutes": 1.0,
+    }
+    much |= dict.fromkeys(("carried", "may_split"), True)
     much |= dict.fromkeys(("trunk", "digest", "handoff", "old_diff", "intent"), "x")
     for brief in (little, replace(little, **much), replace(little, **much, resumed=True)):
         prompt(name.removesuffix(".md"), brief, prompts)

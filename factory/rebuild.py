@@ -24,6 +24,7 @@ from factory.places import Places
 from factory.ports import Store
 from factory.records import Attempt, Fact, Task
 from factory.shim import MARKER
+from factory.split import FEWEST, part_id
 from factory.trunk import Landing, Trunk
 from factory.unit import EndReason, Unit, UnitState
 from factory.workspaces import ABANDONED, Workspaces, is_real
@@ -40,6 +41,7 @@ class Trace:
     kept: dict[int, Kept | None] = field(default_factory=dict)  # number → commit; None: only a run dir is left
     landing: Landing | None = None
     task: Task | None = None
+    parts: tuple[str, ...] = ()  # what took its place
     taken: float = 0  # since when its file lies among those of unfinished units
 
 
@@ -60,6 +62,7 @@ class Rebuild:
             fact = Fact(name="trunk", value=json.dumps({"branch": self._trunk.branch}))
             self._store.write(Event.FACT_CHANGED, fact, now=at)
             for name, trace in sorted(traces.items()):
+                trace.parts = self._parts(name, traces)
                 attempts = [self._attempt(name, number, kept, commits, at) for number, kept in trace.kept.items()]
                 unit = _unit(name, trace, at)
                 told = [trace.task] if trace.task else []
@@ -126,6 +129,12 @@ class Rebuild:
 
     # ── what it was ──
 
+    def _parts(self, name: str, traces: Mapping[str, Trace]) -> tuple[str, ...]:
+        """What its last attempt wrote in its place, where all of that became units."""
+        last = self._where.run_dir(name, max(traces[name].kept, default=0))
+        parts = tuple(part_id(name, file) for file in read_outbox(last / "outbox").split)
+        return parts if len(set(parts)) >= FEWEST and traces.keys() >= set(parts) else ()
+
     def _attempt(
         self, unit: str, number: int, kept: Kept | None, commits: Mapping[str, tuple[str, str, float]], at: datetime
     ) -> Attempt:
@@ -164,6 +173,8 @@ def _unit(name: str, trace: Trace, at: datetime) -> Unit:
     if landing and landing.at >= trace.taken - SLACK_S:
         when = datetime.fromtimestamp(landing.at, UTC)
         fields |= {"state": UnitState.LANDED, "commit": landing.commit, "landed": when, "title": landing.subject}
+    elif trace.parts:
+        fields |= {"state": UnitState.SPLIT, "needs": trace.parts, "why": f"its parts: {', '.join(trace.parts)}"}
     elif trace.taken:
         state = UnitState.WAITING if fields["needs"] else UnitState.READY
         fields |= {"state": state, "why": "the store was rebuilt"}

@@ -138,7 +138,7 @@ class Remark:
     unit: str
     seq: int
     who: str  # agent, person
-    kind: str  # question, answer, tell, review
+    kind: str  # question, answer, tell, review, split, simplify
     text: str
     at: datetime
 

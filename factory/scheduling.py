@@ -110,6 +110,20 @@ def next_time(units: Iterable[Unit], *, now: datetime) -> datetime | None:
     return min((time for time in times if time and time > now), default=None)
 
 
+def circle(start: str, needs: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """The shortest way of needs that leads from a unit back to it; () where there is none."""
+    ways: list[tuple[str, ...]] = [(start,)]
+    seen = set[str]()
+    for way in ways:  # it grows meanwhile
+        for need in needs.get(way[-1], ()):
+            if need == start:
+                return (*way, need)
+            if need not in seen:
+                seen.add(need)
+                ways.append((*way, need))
+    return ()
+
+
 def _stopped(unit: Unit, agent: str, blocked: Mapping[str, str], *, trunk_red: bool) -> str:
     if trunk_red and unit.priority > 0:
         return "trunk is red: until it is green again only units of priority 0 start"

@@ -6,7 +6,7 @@ is not).
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 from itertools import product
 from pathlib import PurePosixPath
@@ -16,6 +16,12 @@ def within(path: str, globs: Iterable[str]) -> bool:
     """Whether one of the globs covers the path."""
     parts = path.split("/")
     return any(_covers(_segments(glob), parts) for glob in globs)
+
+
+def covers(globs: Iterable[str], glob: str) -> bool:
+    """Whether every path that `glob` covers is covered by one of the globs; when in doubt, no."""
+    parts = _segments(glob)
+    return any(_covers(_segments(each), parts, _surely) for each in globs)
 
 
 def overlap(some: Iterable[str], others: Iterable[str]) -> bool:
@@ -37,14 +43,21 @@ def _segments(glob: str) -> list[str]:
     return parts
 
 
-def _covers(glob: list[str], parts: list[str]) -> bool:
+def _covers(glob: list[str], parts: list[str], match: Callable[[str, str], bool] = fnmatchcase) -> bool:
     reached = {0}  # how many segments of the path what was read of the glob may stand for
     for segment in glob:
         if segment == "**":
             reached = set(range(min(reached, default=len(parts)), len(parts)))
         else:
-            reached = {at + 1 for at in reached if at < len(parts) and fnmatchcase(parts[at], segment)}
+            reached = {at + 1 for at in reached if at < len(parts) and match(parts[at], segment)}
     return bool(reached)
+
+
+def _surely(part: str, segment: str) -> bool:
+    """Whether a glob's segment covers all that `part`, another glob's, may stand for."""
+    if re.search(r"[*?[]", part):
+        return part == segment or (segment == "*" and part != "**")
+    return fnmatchcase(part, segment)
 
 
 def _ends(glob: str) -> tuple[str, str]:

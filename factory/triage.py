@@ -26,6 +26,7 @@ class Ending:
     overspent: bool = False  # it used all that was held back for it
     looping: bool = False  # the same again and again, to the end
     asked: bool = False  # question.md is there
+    split: bool = False  # task files that can take the unit's place are there
     reported: bool = False  # done.md is there
     changed: bool = False  # the tree differs from what the attempt was given
     proof: bool = False  # the unit has accept commands, which catch half-done work
@@ -39,6 +40,7 @@ def classify(seen: Ending) -> EndReason:
         (seen.timed_out, EndReason.TIMED_OUT),
         (seen.overran, EndReason.CRASHED),
         (seen.asked, EndReason.ASKED),
+        (seen.split and seen.clean, EndReason.SPLIT),
         (seen.command_missing, EndReason.HANDED_BACK),
         (seen.limited and not seen.clean, EndReason.LIMIT),
         (seen.unauthorized and not seen.clean, EndReason.AUTH),

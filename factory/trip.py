@@ -1,5 +1,6 @@
 """What one attempt carries along, how long it may be silent, and what is said about its end."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -11,7 +12,7 @@ from factory.cards import Ask
 from factory.judge import Ruling
 from factory.outbox import Outbox
 from factory.process import Child, Exit
-from factory.records import Attempt, Hook
+from factory.records import Attempt, Hook, Remark
 from factory.runtime import OWN, Runtime, Seen
 from factory.task_file import TaskFile
 from factory.unit import EndReason, Unit
@@ -85,7 +86,7 @@ class Patience:
 
 
 def ending(
-    trip: Trip, ended: Exit, seen: Seen, box: Outbox, stopped: EndReason | None, *, changed: bool
+    trip: Trip, ended: Exit, seen: Seen, box: Outbox, stopped: EndReason | None, *, changed: bool, split: bool
 ) -> triage.Ending:
     """The facts by which an end is classified; `stopped`: why the worker itself ended it."""
     return triage.Ending(
@@ -101,6 +102,7 @@ def ending(
         overspent=0 < trip.attempt.reserved_usd <= seen.usage.cost,
         looping=seen.looping,
         asked=box.question is not None,
+        split=split,
         reported=bool(box.done.strip()),
         changed=changed,
         proof=bool(trip.task.accept),
@@ -108,13 +110,19 @@ def ending(
     )
 
 
-def prompt_name(trip: Trip, earlier: Attempt | None, conflict: Conflict | None) -> str:
-    """Which prompt starts it."""
+def prompt_name(trip: Trip, earlier: Attempt | None, conflict: Conflict | None, remarks: Sequence[Remark] = ()) -> str:
+    """Which prompt starts it; `remarks`: the dialogue so far, of which a person's last word may ask for something."""
     if earlier is None:
         return "unit"
     if trip.unit.resume:
         return "question"
-    return "conflict" if conflict and earlier.reason is EndReason.CONFLICT else "retry"
+    if conflict and earlier.reason is EndReason.CONFLICT:
+        return "conflict"
+    last = next((each for each in reversed(remarks) if each.who == "person"), None)
+    if last is None or (earlier.end and last.at < earlier.end):
+        return "retry"
+    good = earlier.reason in (EndReason.SUBMITTED, EndReason.GUARD, EndReason.OUT_OF_SCOPE)
+    return last.kind if last.kind in ("split", "simplify") or (last.kind == "review" and good) else "retry"
 
 
 def last_words(seen: Seen) -> str:
@@ -122,7 +130,7 @@ def last_words(seen: Seen) -> str:
     return seen.result or seen.tail or seen.error
 
 
-def how_it_ended(reason: EndReason, ended: Exit, seen: Seen, *, gone: bool = False) -> str:
+def how_it_ended(reason: EndReason, ended: Exit, seen: Seen, *, gone: bool = False, parts: str = "") -> str:
     """One sentence for a person about how the attempt ended; `gone`: without its workspace."""
     how = f"signal {ended.signal}" if ended.signal else f"exit {ended.code}"
     said = "".join(f": {line[:200]}" for line in (seen.error or last_words(seen)).strip().splitlines()[-1:])
@@ -139,6 +147,7 @@ def how_it_ended(reason: EndReason, ended: Exit, seen: Seen, *, gone: bool = Fal
         EndReason.LOST: f"it was lost: {ended.detail}",
         EndReason.HANDED_BACK: ended.detail or "it was handed back when the daemon stopped",
         EndReason.ASKED: "it asked a question",
+        EndReason.SPLIT: f"it wrote smaller tasks in its place: {parts}",
         EndReason.CANCELLED: "it was cancelled",
         EndReason.AUTH: "its agent is not logged in",
     }

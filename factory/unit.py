@@ -97,7 +97,7 @@ class Unit:
     since: datetime  # in this state
     accepted: datetime
     priority: int = 2  # 0 now … 4 whenever
-    needs: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()  # of one that was split: its parts
     scope: tuple[str, ...] = ()
     agent: str = ""  # the runtime that its task names; "" = the configured one; "run" = a run: unit
     why: str = ""  # one sentence: why it is in this state

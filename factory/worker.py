@@ -4,6 +4,7 @@ Invariant: the hook is emptied in the transaction that records the attempt's end
 ended and its tree is kept; a daemon that dies before finds the hook full and goes on from what lies in the run dir.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +16,9 @@ from factory.agents import shell_runtime, the_runtime
 from factory.archive import ATTEMPTS
 from factory.bell import Bell
 from factory.digest import digest
-from factory.endings import Endings
+from factory.endings import Endings, is_part
 from factory.environments import Place, Ready, SetupFailed
-from factory.errors import ConfigError, Fenced, NoRoom, StoreError
+from factory.errors import ConfigError, Fenced, NoRoom, StoreError, TaskFileError
 from factory.journal import Event
 from factory.judge import Judge
 from factory.launch import Launch
@@ -29,6 +30,7 @@ from factory.ports import Store
 from factory.process import Child, Exit
 from factory.records import Attempt, Hook, Task
 from factory.runtime import OutputReader, Seen, Usage, check_home
+from factory.split import Part, plan, told
 from factory.task_file import TaskFile, parse
 from factory.trip import NotStarted, Patience, Trip, ending, how_it_ended, last_words
 from factory.unit import EndReason, Unit, UnitState
@@ -248,13 +250,16 @@ class Worker:
         trip = await self._quarantine(trip, ended)
         kept, snapshot = await self._kept(trip.attempt, trip.workspace, trip.unit.title)
         box = await anyio.to_thread.run_sync(read_outbox, trip.outbox)
-        reason = triage.classify(ending(trip, ended, seen, box, stopped, changed=snapshot.changed))
+        parts, no_split = self._parts(trip, box)
+        end = ending(trip, ended, seen, box, stopped, changed=snapshot.changed, split=bool(parts))
+        reason = triage.classify(end)
         missing = ended.cause == "unstartable"
         notes = [f"{path} was a repository of its own; its files were added plainly" for path in snapshot.nested]
         notes += [f"{name}/ in the outbox: not yet, it was not acted on" for name in box.not_yet]
+        notes += [f"It was not split. {no_split}"] if no_split else []
         notes += [f"git could not take everything: {snapshot.left_out}"] if snapshot.left_out else []
         notes += ["The workspace itself was gone at the end"] if snapshot.gone else []
-        detail = how_it_ended(reason, ended, seen, gone=snapshot.gone)
+        detail = how_it_ended(reason, ended, seen, gone=snapshot.gone, parts=told(parts))
         attempt = replace(
             metered(kept, seen.usage),
             end=now(),
@@ -272,7 +277,25 @@ class Worker:
             reserved_usd=0.0 if seen.usage.priced or missing else kept.reserved_usd,
             reserved_tokens=0 if seen.usage.input or seen.usage.output or missing else kept.reserved_tokens,
         )
-        self._settle(trip, attempt, box, seen, missing=missing)
+        self._settle(trip, attempt, box, seen, missing=missing, parts=parts)
+
+    def _parts(self, trip: Trip, box: Outbox) -> tuple[tuple[Part, ...], str]:
+        """What is to take the unit's place, or why that cannot be; both empty where the agent left it whole."""
+        if not box.split:
+            return (), ""
+        try:
+            parts = plan(
+                trip.unit,
+                trip.task,
+                box.split,
+                units=self._store.open(Unit),
+                taken=lambda name: self._store.get(Unit, name) is not None,
+                is_part=is_part(self._store, trip.unit.id),
+            )
+        except TaskFileError as error:
+            line = f", line {error.line}" if error.line else ""
+            return (), f"{error.reason}{line}; correct form: {error.form}"
+        return parts, ""
 
     async def _watch(self, trip: Trip, child: Child, reader: OutputReader) -> tuple[Exit | None, EndReason | None]:
         """Read the output and hold the deadlines until the attempt has ended, by itself or by us."""
@@ -318,7 +341,9 @@ class Worker:
             return EndReason.SILENT
         return None
 
-    def _settle(self, trip: Trip, attempt: Attempt, box: Outbox, seen: Seen, *, missing: bool) -> None:
+    def _settle(
+        self, trip: Trip, attempt: Attempt, box: Outbox, seen: Seen, *, missing: bool, parts: Sequence[Part]
+    ) -> None:
         """The one transaction that ends the attempt, with the card where a person is needed."""
         at, ask = now(), None
         with self._store.transaction():
@@ -334,7 +359,7 @@ class Worker:
             elif attempt.reason is EndReason.HANDED_BACK and missing:
                 sentence = f"{attempt.agent} could not be started: {attempt.detail}"
                 ask = words.runtime_trouble(attempt.agent, sentence, evidence=attempt.detail)
-            self._endings.finish(attempt, hook=self._hook(), at=at, ask=ask, reset=seen.reset)
+            self._endings.finish(attempt, hook=self._hook(), at=at, ask=ask, reset=seen.reset, parts=parts)
 
     # ── odd ends ──
 

@@ -12,6 +12,7 @@ from factory.live import Live
 from factory.places import Places
 from factory.records import Attempt, Card, CardKind, Hook, Task
 from factory.settings import Settings
+from factory.task_file import parse
 from factory.unit import EndReason, Unit, UnitState
 from tests.memory_store import MemoryStore
 
@@ -99,6 +100,11 @@ class OnRecord:
     def events(self, unit: str = "") -> list[Event]:
         """What the journal tells."""
         return [entry.event for entry in self.store.journal(unit=unit)]
+
+    def hang(self, name: str, text: str, now: datetime) -> str:
+        """What the intake does with a task that the factory itself wrote."""
+        unit = self.unit(name.removesuffix(".md"), UnitState.WAITING, text=text, needs=parse(text, name).needs)
+        return unit.id
 
     def _repair(self, title: str, body: str, now: datetime) -> str:
         self.repairs.append((title, body))

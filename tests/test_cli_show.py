@@ -86,6 +86,19 @@ def test_what_is_neither_unit_nor_card_is_refused(line: Line, capsys: pytest.Cap
     assert card == "factory: E7 is a card, not a unit"
 
 
+def test_why_tells_where_the_parts_of_a_split_unit_are(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+    line.unit("big-a", UnitState.LANDED)
+    line.unit("big-b", UnitState.READY, why="waits for a free worker")
+    line.unit("big", UnitState.SPLIT, needs=("big-a", "big-b"), why="its parts: big-a, big-b")
+
+    factory(["why", "big"])
+
+    assert capsys.readouterr().out.splitlines()[:2] == [
+        "big is split: its parts: big-a, big-b",
+        "  its part big-b, which is ready (waits for a free worker): factory why big-b",
+    ]
+
+
 def test_why_tells_what_a_unit_waits_for_and_what_led_there(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
     code = factory(["why", "docs"])
 

@@ -129,14 +129,6 @@ async def test_status_says_where_the_checkouts_conventions_are_not_trunks(scene:
     assert "main" in edited
 
 
-async def test_a_prompt_that_no_release_uses_yet_is_said_and_not_passed_over(scene: Scene) -> None:
-    scene.commit({"conventions/prompts/split.md": "Split it.\n"})
-
-    await scene.queue.look_at_trunk(scene.group, at())
-
-    assert await warnings(scene) == ["not yet: no agent is told conventions/prompts/split.md"]
-
-
 async def test_other_line_ends_and_files_of_editors_are_no_difference(scene: Scene) -> None:
     (scene.root / "conventions/gates/10-whole.sh").write_bytes(GATE.replace("\n", "\r\n").encode())
     (scene.root / "conventions/gates/.10-whole.sh.swp").write_text("x")

@@ -8,11 +8,12 @@ import pytest
 
 from factory import cards as words
 from factory import scheduling
-from factory.endings import Endings
+from factory.endings import Endings, is_part
 from factory.errors import Fenced
 from factory.journal import Event
 from factory.records import Attempt, Card, CardKind, Hook, Remark, Verdict
-from factory.unit import FINAL, SPENDS, EndReason, UnitState
+from factory.split import Part
+from factory.unit import FINAL, SPENDS, EndReason, Unit, UnitState
 from tests.on_record import NOW, OnRecord, later
 
 R = EndReason
@@ -26,7 +27,7 @@ def line(tmp_path: Path) -> OnRecord:
 
 @pytest.fixture
 def endings(line: OnRecord) -> Endings:
-    return Endings(store=line.store, live=line.live, escalations=line.escalations)
+    return Endings(store=line.store, live=line.live, escalations=line.escalations, hang=line.hang)
 
 
 def ended(attempt: Attempt, reason: EndReason, **fields: Any) -> Attempt:
@@ -411,3 +412,68 @@ def test_what_an_agent_said_is_written_down_as_its_own_words(line: OnRecord, end
     endings.remark("fix", "question", "A or B?", at=NOW)
 
     assert [(each.who, each.text) for each in line.store.select(Remark, unit="fix")] == [("agent", "A or B?")]
+
+
+PARTS = (Part("fix-a", "do a", ()), Part("fix-b", "---\nneeds: fix-a\n---\ndo b", ("fix-a",)))
+
+
+def test_a_unit_that_was_split_is_final_and_its_parts_stand_for_it_in_one_transaction(
+    line: OnRecord, endings: Endings
+) -> None:
+    attempt = line.running()
+    line.unit("later", WAITING, needs=("x", "fix"))
+    line.unit("other", WAITING, needs=("x",))
+
+    endings.finish(ended(attempt, R.SPLIT, commit="c" * 40), hook=line.the_hook(), at=later(60), parts=PARTS)
+
+    unit, last = line.the_unit(), list(line.store.journal())[-1]
+    assert (unit.state, unit.needs, unit.why, unit.spent) == (
+        UnitState.SPLIT,
+        ("fix-a", "fix-b"),
+        "its parts: fix-a, fix-b",
+        0,
+    )
+    assert [line.the_unit(name).needs for name in ("later", "other", "fix-b")] == [
+        ("x", "fix-a", "fix-b"),
+        ("x",),
+        ("fix-a",),
+    ]
+    assert line.the_hook().unit == ""
+    assert (last.event, [table for table, _ in last.changes]) == (
+        Event.ATTEMPT_ENDED,
+        ["attempt", "unit", "unit", "hook"],
+    )
+    assert is_part(line.store, "fix-a")
+    assert not is_part(line.store, "later")
+
+
+def test_a_split_by_an_attempt_that_is_not_the_newest_has_no_effect(line: OnRecord, endings: Endings) -> None:
+    attempt = line.running()
+    line.attempt("fix", 2)
+    line.change("fix", attempt=2)
+
+    with pytest.raises(Fenced):
+        endings.finish(ended(attempt, R.SPLIT), hook=line.the_hook(), at=later(60), parts=PARTS)
+
+    assert {unit.id for unit in line.store.select(Unit)} == {"fix"}
+
+
+def test_a_unit_that_was_cancelled_while_it_was_split_has_no_parts(line: OnRecord, endings: Endings) -> None:
+    attempt = line.running()
+    line.change("fix", state=UnitState.CANCELLED)
+
+    endings.finish(ended(attempt, R.SPLIT), hook=line.the_hook(), at=later(60), parts=PARTS)
+
+    assert [(unit.id, unit.state) for unit in line.store.select(Unit)] == [("fix", UnitState.CANCELLED)]
+
+
+def test_a_part_whose_attempts_are_used_up_is_not_offered_to_be_split(line: OnRecord, endings: Endings) -> None:
+    line.unit("big", UnitState.SPLIT, needs=("fix", "more"))
+    attempt = line.running(spent=2)
+    for number in (1, 2, 3):
+        attempt = line.attempt("fix", number, reason=R.GATE_RED)
+    line.change("fix", attempt=3)
+
+    endings.finish(ended(attempt, R.GATE_RED), at=later(60))
+
+    assert [option.action for option in line.the_card().options] == ["retry", "cancel"]

@@ -39,7 +39,7 @@ ASKS: dict[str, tuple[Ask, CardKind, list[str]]] = {
     "exhausted": (
         words.attempts_exhausted(a_unit(), last="red", evidence="E", limit=3),
         CardKind.ATTEMPTS_EXHAUSTED,
-        ["retry", "cancel"],
+        ["retry", "split", "cancel"],
     ),
     "conflict": (words.conflict(a_unit(), "conflicts in a.py"), CardKind.CONFLICT, ["retry", "cancel"]),
     "crash loop": (words.crash_loop(a_unit(), "killed"), CardKind.CRASH_LOOP, ["retry", "cancel"]),
@@ -69,7 +69,7 @@ ASKS: dict[str, tuple[Ask, CardKind, list[str]]] = {
         CardKind.OUT_OF_SCOPE,
         ["retry", "cancel"],
     ),
-    "review": (words.review(a_unit(), said="done"), CardKind.REVIEW, ["approve", "retry", "cancel"]),
+    "review": (words.review(a_unit(), said="done"), CardKind.REVIEW, ["approve", "retry", "simplify", "cancel"]),
     "runtime": (words.runtime_trouble("claude", "claude is missing."), CardKind.RUNTIME, ["recheck", "cancel"]),
     "blocked": (words.landing_blocked(a_unit(), "dirty", ["a.py"]), CardKind.LANDING_BLOCKED, ["wait", "cancel"]),
     "spent": (words.unit_spent(a_unit(), used="$1", cap="$1"), CardKind.BUDGET, ["approve", "cancel"]),
@@ -344,6 +344,35 @@ def test_free_text_sends_a_unit_back_with_the_comment(line: OnRecord, name: str)
     assert unit.fresh is (name in ("guard", "scope"))
 
 
+@pytest.mark.parametrize(
+    ("name", "option", "kind"), [("exhausted", "Have it split", "split"), ("review", "3", "simplify")]
+)
+def test_what_a_person_asks_the_next_attempt_for_is_told_to_it(
+    line: OnRecord, name: str, option: str, kind: str
+) -> None:
+    held(line, ASKS[name][0], attempt=3, spent=3, submission="s")
+
+    line.escalations.answer("E1", option, now=NOW)
+
+    ((who, told, _),) = remarks(line)
+    unit = line.the_unit()
+    assert (who, told) == ("person", kind)
+    assert (unit.state, unit.bonus, unit.submission, unit.fresh) == (READY, 3, "", False)
+
+
+def test_neither_a_run_unit_nor_a_part_is_asked_to_be_split_and_a_run_unit_is_not_made_smaller() -> None:
+    script = a_unit(agent="run")
+
+    asks = [
+        words.attempts_exhausted(script, last="red", evidence="E", limit=3),
+        words.attempts_exhausted(a_unit(), last="red", evidence="E", limit=3, is_part=True),
+        words.review(script, said=""),
+    ]
+
+    actions = {action for ask in asks for _, _, action in ask.choices}
+    assert actions == {"rerun", "retry", "approve", "cancel"}
+
+
 @pytest.mark.parametrize("name", SHARED)
 def test_free_text_is_no_answer_where_nobody_could_be_told(line: OnRecord, name: str) -> None:
     held(line, ASKS[name][0], QUEUED, submission="s")
@@ -611,6 +640,8 @@ def test_every_option_of_every_card_can_be_taken(line: OnRecord, name: str) -> N
 EXPECTED: dict[str, Callable[[UnitState], UnitState]] = {
     "spend_on": lambda state: state,
     "answer": lambda state: READY,
+    "split": lambda state: READY,
+    "simplify": lambda state: READY,
     "retry": lambda state: READY,
     "afresh": lambda state: READY,
     "unneed": lambda state: READY,

@@ -701,3 +701,14 @@ def test_killed_while_such_a_task_is_hung_nothing_is_on_record_and_the_card_can_
         assert (died.returncode, store.select(Unit)) == (-signal.SIGKILL, [])
         floor = Floor(tmp_path, store)
         assert floor.unit(floor.intake.hang("repair.md", "# Mend it", now=NOW)).id == "repair"
+
+
+async def test_whoever_needs_a_unit_that_was_split_already_needs_what_stands_for_it(floor: Floor) -> None:
+    for name, parts in (("big", ("big-a", "x")), ("x", ("x-1", "big-a"))):
+        unit = Unit(id=name, title=name, state=UnitState.SPLIT, since=NOW, accepted=NOW, needs=parts)
+        floor.store.write(Event.ATTEMPT_ENDED, unit, now=NOW, unit=name)
+    floor.drop("later.md", "---\nneeds: [other, big]\n---\nLater\n")
+
+    await floor.scan()
+
+    assert floor.unit("later").needs == ("other", "big-a", "x-1")

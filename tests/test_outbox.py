@@ -167,8 +167,31 @@ def test_bytes_that_are_no_text_come_out_as_text_that_git_takes(tmp_path: Path) 
     assert read_outbox(tmp_path).done == "caf\ufffd\ufffd and \ufffd\ufffd"
 
 
-def test_children_and_proposals_are_named_as_not_yet_acted_on(tmp_path: Path) -> None:
-    (tmp_path / "split").mkdir()
-    (tmp_path / "discovered").write_text("no folder")
+def test_the_task_files_in_split_are_read_and_nothing_else_of_it(tmp_path: Path) -> None:
+    folder = tmp_path / "split"
+    (folder / "more").mkdir(parents=True)
+    (folder / "b.md").write_bytes(b"B \xff")
+    (folder / "A.MD").write_text("A")
+    for name in (".a.md", "#a.md", "~a.md", "notes.txt", "more/c.md"):
+        (folder / name).write_text("no task")
+    (folder / "secret.md").symlink_to(tmp_path / "split/notes.txt")
+    os.mkfifo(folder / "pipe.md")
 
-    assert read_outbox(tmp_path).not_yet == ("split",)
+    assert read_outbox(tmp_path).split == {"A.MD": b"A", "b.md": b"B \xff"}
+
+
+def test_more_task_files_than_any_split_may_have_are_not_read(tmp_path: Path) -> None:
+    (tmp_path / "split").mkdir()
+    for number in range(50):
+        (tmp_path / f"split/{number}.md").write_text("x")
+
+    assert len(read_outbox(tmp_path).split) == 30
+
+
+def test_proposals_are_named_as_not_yet_acted_on(tmp_path: Path) -> None:
+    (tmp_path / "discovered").mkdir()
+    (tmp_path / "split").write_text("no folder")
+
+    box = read_outbox(tmp_path)
+
+    assert (box.not_yet, box.split) == (("discovered",), {})

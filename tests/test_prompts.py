@@ -9,7 +9,7 @@ import pytest
 
 from factory.conventions import Convention, Note, overlay, read_shipped
 from factory.errors import ConfigError
-from factory.prompts import Brief, prompt, render
+from factory.prompts import BEGIN, Brief, prompt, render
 from factory.records import Remark
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -39,7 +39,7 @@ FULL = Brief(
     old_diff="/run/old.diff",
     intent="Rename z",
 )
-NAMES = ("unit", "retry", "conflict", "question")
+NAMES = BEGIN
 
 
 def refusal(template: str, x: str) -> str:
@@ -71,6 +71,16 @@ def test_each_kind_of_prompt_brings_its_own_evidence() -> None:
     assert "/run/old.diff" in prompt("retry", replace(FULL, carried=False), SHIPPED)
     assert all(word in prompt("conflict", FULL, SHIPPED) for word in ("a.py", "/run/old.diff", "Rename z"))
     assert "git diff" in prompt("question", FULL, SHIPPED)
+    for name in ("review", "simplify", "split"):
+        assert "git diff" in prompt(name, FULL, SHIPPED)
+        assert "/run/old.diff" in prompt(name, replace(FULL, carried=False), SHIPPED)
+    assert "E   assert {{ x }}" in prompt("split", FULL, SHIPPED)
+    assert "/run/outbox/split/NAME.md" in prompt("split", FULL, SHIPPED)
+
+
+def test_only_who_may_split_is_told_how() -> None:
+    assert "split/NAME.md" in prompt("unit", replace(LEAST, may_split=True), SHIPPED)
+    assert "split/" not in prompt("unit", LEAST, SHIPPED)
 
 
 def test_a_session_that_continues_is_told_the_answer_and_not_the_task_again() -> None:
@@ -93,8 +103,8 @@ def test_a_part_may_be_overridden_by_itself() -> None:
 
 
 def test_a_prompt_that_is_not_there_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"no prompt simplify\.md"):
-        prompt("simplify", LEAST, SHIPPED)
+    with pytest.raises(ConfigError, match=r"no prompt nothing\.md"):
+        prompt("nothing", LEAST, SHIPPED)
 
 
 @pytest.mark.parametrize("template", ["", " \n", "{# for later #}\n", "{% if resumed %}only then{% endif %}"])

@@ -144,6 +144,21 @@ async def test_what_was_cancelled_is_not_begun_again(scene: Scene) -> None:
     assert await states(scene) == {"begun": ("cancelled", 1), "never": ("cancelled", 0)}
 
 
+async def test_what_was_split_stays_split_and_only_its_parts_go_on(scene: Scene) -> None:
+    unit = await dropped(scene, "big", "all of it")
+    await worked(scene, unit, "true")
+    folder = scene.live.places.run_dir("big", 1) / "outbox/split"
+    folder.mkdir(parents=True)
+    for name in ("a", "b c"):
+        (folder / f"{name}.md").write_text(f"Do {name}.")
+    alone = await states(scene)  # not one that only tried to
+    scene.floor.intake.hang("big-a.md", "Do a.", now=now())
+    scene.floor.intake.hang("big-b-c.md", "Do b c.", now=now())
+
+    assert alone == {"big": ("ready", 1)}
+    assert await states(scene) == {"big": ("split", 1), "big-a": ("ready", 0), "big-b-c": ("ready", 0)}
+
+
 async def test_after_its_folder_was_pruned_a_landed_unit_is_landed_still(scene: Scene) -> None:
     unit = await dropped(scene, "fix", run("'echo made > made.txt'"))
     await worked(scene, unit, "echo made > made.txt")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory.scope import overlap, within
+from factory.scope import covers, overlap, within
 
 
 @pytest.mark.parametrize(
@@ -82,6 +82,44 @@ def test_scopes_that_share_a_path_overlap_whichever_comes_first(one: str, two: s
 )
 def test_scopes_that_share_no_path_do_not_overlap(one: str, two: str) -> None:
     assert (overlap([one], [two]), overlap([two], [one])) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("glob", "inner"),
+    [
+        ("**", "anything/*"),
+        ("src/**", "src/api/**"),
+        ("src", "src/*.py"),
+        ("src/**", "src"),
+        ("*.md", "docs/*.md"),
+        ("*.md", "*.md"),
+        ("src/*", "src/*.py"),
+        ("src/*/x", "src/[ab]/x"),
+        ("**/x.py", "a/**/x.py"),
+        ("app/[id]/**", "app/[id]/page.tsx"),
+    ],
+)
+def test_a_glob_that_stays_inside_is_covered(glob: str, inner: str) -> None:
+    assert covers(["other/*", glob], inner)
+
+
+@pytest.mark.parametrize(
+    ("glob", "wider"),
+    [
+        ("src/**", "**"),
+        ("src/**", "lib/x"),
+        ("src/a*", "src/*"),
+        ("src/?", "src/*"),
+        ("*/x", "**/x"),
+        ("src/*/x", "src/**/x"),
+        ("src/*.py", "src"),
+        ("**/a/x", "**/x"),
+        ("/*.md", "*.md"),
+        ("[ab].py", "[a-z].py"),
+    ],
+)
+def test_a_glob_that_reaches_beyond_is_not_covered(glob: str, wider: str) -> None:
+    assert not covers([glob], wider)
 
 
 def test_a_unit_without_scope_overlaps_none() -> None:

@@ -36,6 +36,12 @@ NOTHING = {"clean": False, "changed": False}
         (HALF | {"timed_out": True, "asked": True}, R.TIMED_OUT),
         (DONE | {"asked": True}, R.ASKED),
         (NOTHING | {"asked": True, "limited": True}, R.ASKED),
+        (DONE | {"split": True}, R.SPLIT),
+        ({"clean": True, "changed": False, "split": True}, R.SPLIT),
+        (DONE | {"split": True, "asked": True}, R.ASKED),  # what it asks may be whether to
+        (HALF | {"split": True, "reported": True}, R.SUBMITTED),  # it may have died between two files
+        (NOTHING | {"split": True, "limited": True}, R.LIMIT),
+        (HALF | {"split": True, "timed_out": True}, R.TIMED_OUT),
         (NOTHING | {"command_missing": True}, R.HANDED_BACK),
         (HALF | {"limited": True, "reported": True}, R.LIMIT),
         (NOTHING | {"limited": True, "unauthorized": True}, R.LIMIT),

@@ -1,15 +1,20 @@
-"""How long an agent may be silent, in virtual time."""
+"""How long an agent may be silent, in virtual time; and what it is told first."""
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import anyio
 import pytest
 
 from factory.process import Child
+from factory.records import Attempt, Remark
 from factory.runtime import Seen
-from factory.trip import Patience
+from factory.trip import Patience, Trip, prompt_name
+from factory.unit import EndReason, Unit, UnitState
+from factory.workspaces import Conflict
 from tests.simulation.clock import START, Clock
 
 IDLE = 0.4
@@ -72,3 +77,46 @@ def test_who_uses_more_than_it_does_while_it_waits_is_at_work() -> None:
     assert look(Working(share=0.5), spoke) == 0
     assert look(Working(share=0.3), spoke) == 480
     assert look(Working(cpu=300), spoke) == 960, "what it had used before is known from the second look on"
+
+
+def remark(kind: str, *, who: str = "person", at: datetime = START) -> Remark:
+    return Remark(unit="fix", seq=1, who=who, kind=kind, text="t", at=at)
+
+
+def name_after(reason: EndReason, *remarks: Remark, conflict: bool = False, resume: bool = False) -> str:
+    unit = Unit(id="fix", title="Fix", state=UnitState.RUNNING, since=START, accepted=START, resume=resume)
+    earlier = Attempt(unit="fix", number=1, worker="w1", agent="a", start=START, end=START, reason=reason)
+    trip = cast("Trip", SimpleNamespace(unit=unit))
+    met = Conflict(paths=("a",), diff=Path("d"), intent="") if conflict else None
+    return prompt_name(trip, earlier, met, remarks)
+
+
+R = EndReason
+
+
+@pytest.mark.parametrize(
+    ("reason", "remarks", "name"),
+    [
+        (R.GATE_RED, (), "retry"),
+        (R.GATE_RED, (remark("split"),), "split"),
+        (R.GATE_RED, (remark("review"),), "retry"),  # a hint on the card of a unit whose attempts are used up
+        (R.GATE_RED, (remark("tell"),), "retry"),
+        (R.SUBMITTED, (remark("review"),), "review"),
+        (R.GUARD, (remark("review"),), "review"),
+        (R.OUT_OF_SCOPE, (remark("review"),), "review"),
+        (R.SUBMITTED, (remark("simplify"),), "simplify"),
+        (R.SUBMITTED, (remark("simplify"), remark("tell")), "retry"),  # the last word counts
+        (R.SUBMITTED, (remark("simplify"), remark("question", who="agent")), "simplify"),
+        (R.GATE_RED, (remark("split", at=START - timedelta(seconds=1)),), "retry"),  # it was asked before already
+    ],
+)
+def test_what_a_person_asked_for_last_chooses_the_prompt(
+    reason: EndReason, remarks: tuple[Remark, ...], name: str
+) -> None:
+    assert name_after(reason, *remarks) == name
+
+
+def test_an_answer_and_a_conflict_go_before_what_a_person_asked_for() -> None:
+    assert name_after(R.ASKED, remark("answer"), resume=True) == "question"
+    assert name_after(R.CONFLICT, remark("split"), conflict=True) == "conflict"
+    assert name_after(R.SUBMITTED, remark("review"), conflict=True) == "review"

@@ -116,13 +116,14 @@ def _verdict(verdict: Json) -> tuple[str, ...]:
 def _chain(con: sqlite3.Connection, unit: Json) -> Iterator[str]:
     because = f": {unit['why']}" if unit["why"] else ""
     yield from say.wrap(f"{unit['id']} is {unit['state']}{because}")
+    what = "its part" if unit["state"] == "split" else "needs"
     for name in unit["needs"]:
         need = views.show(con, name)
         if need is None:
-            yield f"  needs {say.line(name)}, which is no unit{place.meant(con, name)}"
+            yield f"  {what} {say.line(name)}, which is no unit{place.meant(con, name)}"
         elif need["state"] != "landed":
             because = f" ({say.line(need['why'])})" if need["why"] else ""
-            yield f"  needs {name}, which is {need['state']}{because}: factory why {name}"
+            yield f"  {what} {name}, which is {need['state']}{because}: factory why {name}"
     if unit["state"] == "ready" and views.fact(con, "paused"):
         yield "  the line is paused: factory resume"
     for card in unit["escalations"]:

@@ -3,12 +3,19 @@
 from pathlib import Path
 
 from factory.journal import Event
-from factory.records import Attempt, Card, CardKind
+from factory.records import Attempt, Card, CardKind, Verdict
 from factory.unit import UnitState
 from tests.acceptance.line import Line, files, line_in
 from tests.git_repo import git
 
 FINE = "write(f'{os.environ[\"FACTORY_UNIT\"]}.txt', 'fine')"
+# An agent's way to write smaller tasks: name=(front matter, code).
+SPLIT = """
+        def split(**parts):
+            Path(os.environ['FACTORY_OUTBOX'], 'split').mkdir()
+            for name, (head, code) in parts.items():
+                leave(f'split/{name}.md', f"---\\n{head}\\n---\\nDo it.\\n\\n{'`' * 3}python\\n{code}\\n{'`' * 3}\\n")
+"""
 BROKEN = "write('bad.txt', 'BROKEN ' + str(attempt))"
 
 
@@ -131,6 +138,49 @@ def test_a_review_that_sends_back_is_heard_and_reviewed_again(shared: Line) -> N
     shared.answer(second, "Approve")
     landed = shared.unit("again")
     assert shared.git("show", f"{landed.commit}:again.txt") == "shorter"
+
+
+def test_a_green_change_is_made_smaller_and_reviewed_again(shared: Line) -> None:
+    code = "write('lean.txt', 'less' if 'make it smaller' in told else 'more' * 9)"
+    shared.drop("lean", code, review="required")
+    first = shared.card(CardKind.REVIEW)
+
+    said = shared.answer(first, "Have it made smaller")
+
+    second = shared.until(
+        "a second review", lambda: next((c for c in shared.store.open(Card) if c.id != first.id), None)
+    )
+    assert said == "lean: asked for less\n"
+    shared.answer(second, "Approve")
+    landed = shared.unit("lean")
+    assert shared.git("show", f"{landed.commit}:lean.txt") == "less"
+    assert shared.attempts("lean") == ["submitted", "submitted"]
+
+
+def test_a_unit_that_nobody_could_do_is_split_on_request_and_its_parts_land(shared: Line) -> None:
+    code = f"""
+        {SPLIT}
+        if 'write smaller tasks' in told:
+            split(first=('', "write('first.txt', 'fine')"), second=('needs: first', "write('second.txt', 'fine')"))
+        else:
+            write('huge.txt', 'BROKEN')
+        """
+    shared.drop("huge", code, attempts=1, accept=["test -e first.txt && test -e second.txt"])
+    shared.drop("after-huge", "write('after.txt', Path('second.txt').read_text())", needs=["huge"])
+    card = shared.card(CardKind.ATTEMPTS_EXHAUSTED)
+
+    said = shared.answer(card, "Have it split")
+
+    whole = shared.unit("huge", UnitState.SPLIT)
+    shared.unit("after-huge")
+    assert said == "huge: asked for smaller tasks\n"
+    assert (whole.needs, whole.why) == (("huge-first", "huge-second"), "its parts: huge-first, huge-second")
+    assert shared.attempts("huge") == ["not_proven", "split"]
+    order = [name for name in shared.on_trunk() if "huge" in name]
+    assert order == ["huge-first", "huge-second", "after-huge"]
+    judged = [verdict.gate for verdict in shared.store.select(Verdict) if verdict.gate.startswith("accept")]
+    assert judged
+    assert "huge is split: its parts: huge-first, huge-second" in shared.factory("why", "huge")[1]
 
 
 def test_units_whose_agent_is_not_installed_share_one_card_that_counts_them(shared: Line) -> None:

@@ -46,6 +46,7 @@ class Day:
         self.armed = ""  # the fault of the daemon that runs
         self.turns: list[Callable[[], object]] = []
         self.launches: list[Callable[[], object]] = []
+        self._parts: dict[str, list[str]] = {}  # of units that are split
         self.hurry: Callable[[], object] = lambda: True  # whether what holds `clash` back may be over
         self._steps: list[Step] = []
         self._left: list[Step] = []  # of the steps, with this daemon
@@ -97,6 +98,18 @@ class Day:
         if not lands:
             self._never.add(name.removesuffix(".md"))
 
+    def splits(self, name: str, *parts: str) -> None:
+        """Drop a task whose agent writes others in its place; of these each needs the one before."""
+        files = {}
+        for before, part in zip(("", *parts), parts, strict=False):
+            needs = f"needs: {before}\n" if before else ""
+            files[f"{part}.md"] = f"---\n{needs}---\nDo it.\n\n~~~python\nwrite('{name}-{part}.txt', 'fine')\n~~~\n"
+        folder = "Path(os.environ['FACTORY_OUTBOX'], 'split').mkdir()"
+        self._task(
+            name, f"{folder}\nfor name, text in {files!r}.items(): leave(f'split/{{name}}', text.replace('~', '`'))"
+        )
+        self._parts[name] = [f"{name}-{part}" for part in parts]
+
     def gate(self, script: str) -> None:
         """One more gate, before the first start."""
         self.begin = self.line.commit({"conventions/gates/20-more.sh": f"{script}\n"})
@@ -124,7 +137,8 @@ class Day:
     @property
     def units(self) -> set[str]:
         """What has to land."""
-        return {name.removesuffix(".md") for name in self._dropped} - self._never | set(self._tracked)
+        dropped = {name.removesuffix(".md") for name in self._dropped} - self._never - self._parts.keys()
+        return dropped.union(self._tracked, *self._parts.values())
 
     @property
     def _tracked(self) -> list[str]:
@@ -279,7 +293,11 @@ class Day:
         assert sorted(landed) == sorted(self.units)
         assert git(self.line.root, "rev-list", "--merges", "main") == ""
         for unit in self.rows("unit", "state != 'cancelled'"):
-            assert (unit["state"], unit["commit"] in self._trunk()) == ("landed", True)
+            was_split = unit["id"] in self._parts
+            assert (unit["state"], unit["commit"] in self._trunk()) == (
+                "split" if was_split else "landed",
+                not was_split,
+            )
 
     def _check_nothing_is_lost(self) -> None:
         own = self.line.places.git
@@ -289,7 +307,9 @@ class Day:
             assert f"Attempt {number} of {unit}" in said, f"the tree of attempt {number} of {unit} is in no ref"
         home = self.line.places.home  # taken, replaced, or in the folder of a unit that has ended: never deleted
         found = {path.name for path in (*home.glob("intake/*/*.md"), *home.glob("attempts/*/*.md"))}
-        taken = Counter(name.partition("-")[2] for name in found if "-repair-" not in name)
+        hung = {"repair-trunk.md"}.union(f"{part}.md" for parts in self._parts.values() for part in parts)
+        names = (name.partition("-")[2] for name in found)
+        taken = Counter(name for name in names if name not in hung)
         wrong = [f"{name}.md" for name in self.names("wrong")]
         wanted = {name: len(texts) for name, texts in self._dropped.items() if name not in wrong}
         tracked = [f"{name}.md" for name in self._tracked]

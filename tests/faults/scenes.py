@@ -159,6 +159,12 @@ def reviewed(day: Day) -> None:
     day.turns.append(lambda: (card := day.card("review")) and day.line.factory("answer", card, "1"))
 
 
+def split(day: Day) -> None:
+    """A unit is too big for its agent, and another one needs it."""
+    day.splits("big", "a", "b", "c")
+    day.put("after-big.md", "---\nneeds: big\nrun: test -e big-c.txt && echo made > after-big.txt\n---\nThen.\n")
+
+
 def absent(day: Day) -> None:
     """Two units name an agent that is not installed yet: one card."""
     for name in ("absent-a", "absent-b"):

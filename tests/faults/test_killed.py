@@ -14,7 +14,7 @@ import pytest
 from factory.journal import Event
 from tests.faults import effects
 from tests.faults.day import Day
-from tests.faults.scenes import SCENES, torn
+from tests.faults.scenes import SCENES, split, torn
 
 ALL = os.environ.get("FACTORY_FAULTS") == "all"
 EVENTS = {f"store.{event}" for event in Event}
@@ -62,6 +62,17 @@ def day(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Day]:
 def test_killed_at_that_place_the_day_ends_as_any_other(day: Day, faults: tuple[str, ...]) -> None:
     if scene := SCENES.get(faults[0].partition(":")[0]):
         scene(day)
+    for fault in faults:
+        day.dies(fault)
+
+    day.ends()
+
+    day.check()
+
+
+@pytest.mark.parametrize("faults", [("inbox.hang:before", "inbox.hang:after"), ("inbox.hang:after:3",)], ids=" ".join)
+def test_killed_while_a_unit_is_split_it_is_split_once(day: Day, faults: tuple[str, ...]) -> None:
+    split(day)
     for fault in faults:
         day.dies(fault)
 

@@ -11,7 +11,7 @@ from tests.simulation.world import Agent, World
 KINDS = (
     *("honest", "honest", "honest", "red", "lint", "lazy", "gates", "outside", "timed out", "silent", "crashing"),
     *("half done", "chatty", "limited", "stale limit", "no login", "asking", "asking with default", "lost"),
-    *("unstartable", "conflicting", "own folder"),
+    *("unstartable", "conflicting", "own folder", "splitting", "splitting badly"),
 )
 
 
@@ -76,6 +76,13 @@ def _end(agent: Agent, world: World, kind: str) -> None:
     agent.done = "" if kind in exits else agent.done
     ends = {"timed out": soon + 2700, "silent": soon + 480}
     agent.ends = ends.get(kind, soon if kind in exits and world.chance.random() < 0.7 else agent.ends)
+    if kind.startswith("splitting"):
+        last = (
+            b"---\nneeds: [a, never-heard-of]\n---\nDo it.\n"
+            if kind == "splitting badly"
+            else b"---\nneeds: a\n---\nDo it.\n"
+        )
+        agent.split = {"a.md": b"Do it.\nscript: splitting\n", "b.md": last}
     agent.seen.limited = kind in ("limited", "stale limit")
     ahead = {"limited": world.chance.choice([600, 18_000]), "stale limit": -3600}
     agent.reset_in = ahead.get(kind)

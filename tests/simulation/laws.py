@@ -32,6 +32,7 @@ class Laws:
         self._hooks(units)
         self._landings(units)
         self._cards(units)
+        self._parts(units)
         for name in changed:
             self._count(units[name])
             _hold(self._final.get(name, units[name].state) is units[name].state, f"{name} was final, and moved on")
@@ -95,6 +96,16 @@ class Laws:
                 _hold(self._world.holds(unit.commit), f"{unit.id}: trunk never held its commit")
             elif times[unit.id]:
                 _hold(unit.id in open_ones, f"{unit.id} is on trunk, and no open step says so")
+
+    def _parts(self, units: dict[str, Unit]) -> None:
+        """What stands for a unit that was split is there, and nobody waits for the unit itself."""
+        wholes = {unit.id: unit for unit in units.values() if unit.state is UnitState.SPLIT}
+        for whole in wholes.values():
+            lost = [part for part in whole.needs if part not in units]
+            _hold(len(whole.needs) > 1 and not lost, f"{whole.id} was split into {whole.needs}; not there: {lost}")
+            _hold(not wholes.keys() & set(whole.needs), f"a part of {whole.id} was split again")
+        for unit in self._store.open(Unit):
+            _hold(not wholes.keys() & set(unit.needs), f"{unit.id} needs {unit.needs}, of which one was split")
 
     def _cards(self, units: dict[str, Unit]) -> None:
         cards = self._store.open(Card)

@@ -184,8 +184,11 @@ class SimulatedWorker(Worker):
         await self.hand.step(0.2)
         base = world.commits[trip.attempt.base]
         changed = agent.files != base.files
-        box = Outbox(done=agent.done, question=Question(*agent.question) if agent.question else None)
-        reason = triage.classify(ending(trip, ended, seen, box, stopped, changed=changed))
+        asked = Question(*agent.question) if agent.question else None
+        box = Outbox(done=agent.done, question=asked, split=agent.split)
+        parts, _ = self._parts(trip, box)
+        end = ending(trip, ended, seen, box, stopped, changed=changed, split=bool(parts))
+        reason = triage.classify(end)
         made = world.commit(base.id, agent.files, said=trip.attempt.run_dir)
         attempt = replace(
             trip.attempt,
@@ -200,7 +203,7 @@ class SimulatedWorker(Worker):
         self.hand.life.point()
         if agent.reset_in is not None:
             seen.reset = now() + timedelta(seconds=agent.reset_in)
-        self._settle(trip, attempt, box, seen, missing=ended.cause == "unstartable")
+        self._settle(trip, attempt, box, seen, missing=ended.cause == "unstartable", parts=parts)
 
     async def _rescued(self, lost: Attempt, aside: Any) -> Attempt:
         await self.hand.step(0.2)
@@ -232,7 +235,12 @@ class Line:
             escalations=self.escalations,
             shipped=SHIPPED,
         )
-        endings = Endings(store=self.store, live=self.live, escalations=self.escalations)
+        endings = Endings(
+            store=self.store,
+            live=self.live,
+            escalations=self.escalations,
+            hang=lambda name, text, at: self.intake.hang(name, text, now=at),
+        )
         landings = Landings(store=self.store, trunk=trunk, escalations=self.escalations)
         self.queue = MergeQueue(
             store=self.store,

@@ -84,6 +84,7 @@ class Agent:
     files: Mapping[str, str]  # what the workspace holds at its end
     done: str = ""
     question: tuple[str, tuple[str, ...], str, float] | None = None  # text, options, default, deadline_s
+    split: dict[str, bytes] = field(default_factory=dict)  # task files in place of the work
     reset_in: float | None = None  # what its usage limit says: so many seconds from its end
     stopped: bool = False
 
