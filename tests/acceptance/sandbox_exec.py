@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from tests.sbpl import allows, filters
@@ -18,16 +19,17 @@ BWRAP = "/usr/bin/bwrap"
 def install(folder: Path, *, before: str = "") -> Path:
     """Put it into a folder of programs, with all of this machine's but bubblewrap; `before`: what it does first."""
     folder.mkdir(exist_ok=True)
-    for program in (*Path("/usr/bin").iterdir(), *Path("/bin").iterdir()):
+    folders = (Path(sys.base_prefix, "bin"), Path("/usr/bin"), Path("/bin"))
+    for program in chain.from_iterable(map(Path.iterdir, folders)):
         link = folder / program.name
-        if program.name != "bwrap" and not link.is_symlink() and not link.exists():
+        if program.name != "bwrap" and not link.is_symlink():
             link.symlink_to(program)
     stand_in = folder / "sandbox-exec"
     lines = ["import sys", f"sys.path[:0] = [{str(REPOSITORY)!r}]", before]
     lines += ["from tests.acceptance.sandbox_exec import main", "main(sys.argv[1:])"]
     stand_in.write_text(f"#!{sys.executable} -I\n" + "\n".join(lines) + "\n")
     stand_in.chmod(0o755)
-    return stand_in
+    return folder
 
 
 def main(argv: list[str]) -> None:
@@ -44,6 +46,7 @@ def options(profile: str) -> Iterator[str]:
     yield from ("--die-with-parent", "--unshare-user", "--unshare-pid", "--cap-drop", "ALL")
     yield from () if allows(profile, "network-outbound", "ip") else ("--unshare-net",)
     yield from ("--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev")
+    yield from () if allows(profile, "sysctl-write", "kern.any") else ("--ro-bind", "/proc/sys", "/proc/sys")
     hidden = _folders(profile, "deny", "file-read-data")
     shown = _folders(profile, "allow", "file-read-data")
     for path in hidden:

@@ -22,6 +22,7 @@ from factory.sandbox import Confines
 from factory.unit import UnitState
 from tests.acceptance.line import AGENT, RUNTIME, Line, files, line_in
 from tests.acceptance.line import GATE as GATE_OF_TEXTS
+from tests.acceptance.sandbox_exec import install
 from tests.floor import scene_in, tried
 from tests.git_repo import git
 
@@ -46,6 +47,8 @@ CONFIG = 'agent = "hostile"\n[limits]\nattempts = 1\n[gates]\nflaky_reruns = 0\n
 # What gets through with bubblewrap: the network is open, and a setup is there to make an environment.
 THROUGH = {"agent": {"reach_the_loopback", "reach_an_abstract_socket"}}
 THROUGH |= {"gate": THROUGH["agent"], "setup": THROUGH["agent"] | {"change_the_environment"}}
+# With sandbox-exec, which has no overlays, also what is written for good; a gate's environment is compared afterwards.
+FOR_GOOD = {"poison_the_caches", "poison_its_own_cache", "change_the_environment"}
 # What never does: nothing of these needs a sandbox.
 NEVER = {"read_a_variable_of_the_daemons", "outlive", "outlive_without_a_mark", "plant_a_submodule"}
 NEVER |= {"plant_a_hook", "plant_a_file_monitor", "plant_a_filter", "plant_a_diff_driver", "plant_hooks_elsewhere"}
@@ -74,6 +77,7 @@ def bubblewrap() -> bool:
 
 confined = pytest.mark.skipif(not bubblewrap(), reason="bubblewrap is not installed, or does not work here")
 MODES = [pytest.param("required", marks=confined), "off"]
+CONFINERS = [pytest.param(name, marks=confined) for name in ("bwrap", "sandbox-exec")]
 
 
 def on_path(line: Line) -> None:
@@ -86,11 +90,12 @@ class Attacked:
     """What came of all attacks in one mode: role → name → whether it got through, with what the attacker said."""
 
     line: Line
+    by: str  # what confines
     got: dict[str, dict[str, bool]]
     said: dict[str, dict[str, str]]
 
 
-@pytest.fixture(scope="module", params=MODES)
+@pytest.fixture(scope="module", params=[*CONFINERS, "off"])
 def attacked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attacked]:
     """A line whose agent is hostile, and leaves its attacks to setup and gate as well."""
     folder = tmp_path_factory.mktemp("hostile")
@@ -102,8 +107,10 @@ def attacked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         "factory.toml": CONFIG,
         "a.txt": "a\n",
     }
-    line = Line(folder, contents, sandbox=request.param)
+    line = Line(folder, contents, sandbox="off" if request.param == "off" else "required")
     on_path(line)
+    if request.param == "sandbox-exec":
+        line.environ["PATH"] = str(install(folder / "tools"))
     keep_a_key()
     line.environ["PATH"] += f":{line.home}"  # a program of the user's there does not show all of it
     unix, abstract = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
@@ -118,7 +125,7 @@ def attacked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
             line.drop_text("attack", "---\nallow: edit-gates\n---\nAttack.\n")  # its filter would be asked about
             line.unit("attack", UnitState.HELD)
             said = {role: told(line, role) for role in ROLES}
-            yield Attacked(line, {role: outcome(line, role, said[role]) for role in ROLES}, said)
+            yield Attacked(line, request.param, {role: outcome(line, role, said[role]) for role in ROLES}, said)
         finally:
             stranger.kill()
             stranger.wait()
@@ -220,24 +227,23 @@ def test_what_gets_through(attacked: Attacked, role: str) -> None:
 
     assert attacked.got[role].keys() == tried
     assert len(tried) >= 40
-    if attacked.line.environ["FACTORY__SANDBOX__MODE"] == "off":
+    if attacked.by == "off":
         assert tried - NEVER - MAY <= got <= tried - NEVER, attacked.said[role]
     else:
-        assert got == THROUGH[role], [attacked.said[role][name] for name in got]
+        for_good = FOR_GOOD if attacked.by == "sandbox-exec" and role != "agent" else set()
+        assert got == THROUGH[role] | for_good, [attacked.said[role][name] for name in got]
 
 
 def test_what_is_on_is_said(attacked: Attacked) -> None:
-    on = attacked.line.environ["FACTORY__SANDBOX__MODE"] != "off"
-
-    assert attacked.line.fact("sandbox")["mode"] == ("bwrap" if on else "off")
-    assert ("! unsandboxed" in attacked.line.factory("status")[1]) is not on
+    assert attacked.line.fact("sandbox")["mode"] == attacked.by
+    assert ("! unsandboxed" in attacked.line.factory("status")[1]) is (attacked.by == "off")
 
 
 # ── one line, confined ──
 
 
-@pytest.fixture(scope="module")
-def shut(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
+@pytest.fixture(scope="module", params=["bwrap", "sandbox-exec"])
+def shut(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
     """A confined line with scripted agents."""
     folder = tmp_path_factory.mktemp("shut")
     contents = files(factory__toml="") | {
@@ -248,6 +254,8 @@ def shut(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
         + 'files = { ".tool/settings" = "as told" }\n',
     }
     line = Line(folder, contents, sandbox="required")
+    if request.param == "sandbox-exec":
+        line.environ["PATH"] = str(install(folder / "tools"))
     for name in ("home/.member", "elsewhere/member"):
         (folder / name).mkdir(parents=True)
         (folder / name / "token").write_text("1")
@@ -332,6 +340,7 @@ def test_without_a_network_nothing_is_reached(shut: Line) -> None:
 
 
 @confined
+@pytest.mark.parametrize("shut", ["bwrap"], indirect=True)
 def test_memory_that_is_a_disk_has_an_end(shut: Line) -> None:
     code = """
         for name in ("/tmp", "/dev/shm"):
