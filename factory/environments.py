@@ -155,6 +155,7 @@ class Environments:
         # Copies: in a cache's hard links, a gate that writes into its venv would write into every venv.
         env |= {"UV_LINK_MODE": "copy", "UV_COMPILE_BYTECODE": "1", "UV_PROJECT_ENVIRONMENT": str(place.venv)}
         env |= {"HOME": str(place.home), "TMPDIR": str(place.tmp), "PATH": f"{place.venv}/bin{os.pathsep}{self._path}"}
+        env |= {"TMPPREFIX": f"{place.tmp}/zsh"}  # else it writes into /tmp for each here-document
         env |= {"VIRTUAL_ENV": str(place.venv)} if (place.venv / "bin").is_dir() else {}
         return env | ({"PYTHONDONTWRITEBYTECODE": "1", "CI": "true"} if judging else {})
 

@@ -115,6 +115,7 @@ class Launch:
     def _variables(self, trip: Trip, place: Place, home: Path | None) -> Mapping[str, str]:
         own = {
             "TMPDIR": str(trip.run_dir / "tmp"),
+            "TMPPREFIX": str(trip.run_dir / "tmp/zsh"),  # zsh writes into /tmp without it
             "FACTORY_OUTBOX": str(trip.outbox),
             "FACTORY_UNIT": trip.unit.id,
             "FACTORY_ATTEMPT": str(trip.attempt.number),

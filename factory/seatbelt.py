@@ -8,6 +8,7 @@ run on a Mac so far: a mistake in a profile has to end as "it does not work here
 # ruff: noqa: PTH112, PTH114, PTH115
 
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -24,6 +25,7 @@ from factory.errors import ConfigError
 
 _DATA = "/System/Volumes/Data"  # where /Users and others lie once more
 _TRIAL_SECONDS = 20.0
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _BASE = r"""(version 1)
 (deny default)
 (deny process-info* nvram*)
@@ -66,6 +68,16 @@ def use(name, how="r"):
     open(name, how).close()
 def see(name):
     os.listdir(name)
+def write():
+    use(folder + "/mine/new", "w")
+    os.unlink(folder + "/mine/new")
+def take(make, name):
+    link = f"{folder}/mine/{make.__name__}"
+    make(f"{folder}/{name}", link)
+    try:
+        use(link, "a")
+    finally:
+        os.unlink(link)
 def reach(family, where):
     with socket.socket(family) as client:
         client.settimeout(5)
@@ -76,20 +88,23 @@ def ask():
     return ctypes.CDLL(None).sysctl(what, 3, said, ctypes.byref(size), None, 0) or None
 tried = (
     (True, can(use, folder + "/shown/file"), "a file that is shown could not be read"),
-    (True, can(use, folder + "/mine/new", "w"), "its own folder could not be written"),
+    (True, can(write), "its own folder could not be written"),
     (True, os.system("exit 3") == 3 << 8, "a shell could not be started"),
     (False, can(use, folder + "/file"), "a hidden file could be read"),
     (False, can(use, "DATA" + folder + "/file"), "a hidden file could be read by its other name"),
     (False, can(see, folder), "a hidden folder could be listed"),
     (False, can(use, folder + "/file", "a") or can(use, folder + "/new", "w"), "what is hidden could be written"),
     (False, can(use, folder + "/shown/file", "a"), "what is only shown could be written"),
+    (False, any(can(take, make, name) for make in (os.link, os.symlink) for name in ("file", "shown/file")),
+     "what is not its own could be written by way of a link"),
+    (False, can(os.rmdir, folder + "/mine"), "its own folder could be replaced"),
     (False, can(os.kill, pid, 0), "the daemon could be signalled"),
     (False, can(ask), "the daemon's variables could be read"),
     (False, can(reach, socket.AF_UNIX, folder + "/socket"), "a hidden socket could be reached"),
     (bool(network), can(reach, socket.AF_INET, ("127.0.0.1", port)),
      "the network could not be reached" if network else "the network could be reached without leave"),
 )
-print(next((wrong for wanted, got, wrong in tried if got is not wanted), "confined"))
+print(", ".join(wrong for wanted, got, wrong in tried if got is not wanted) or "confined")
 """
 
 
@@ -146,7 +161,7 @@ class Seatbelt:
         answer, last = tried.out.decode(errors="replace").strip(), tried.err.decode(errors="replace").split("\n")
         if (tried.code, answer) == (0, "confined"):
             return ""
-        return answer[-300:] or next((line for line in reversed(last) if line), f"exit {tried.code}")[-300:]
+        return answer[:900] or next((line for line in reversed(last) if line), f"exit {tried.code}")[-300:]
 
     def words(
         self,
@@ -160,7 +175,7 @@ class Seatbelt:
         """The words to put before a command line. Raises ConfigError where a path cannot be said in a profile."""
         own = [*writes, *scratch]
         written = [*own, *(source for source, _ in shared)]
-        reads = [path for path in reads if path.isprintable()]  # what cannot be named is not seen
+        reads = [path for path in reads if not _CONTROL.search(path)]  # what cannot be named is not seen
         ways = list(dict.fromkeys(way for path in (*reads, *written) for way in _ways(path)))
         links = {path for path in (*ways, *reads) if os.path.islink(path)}
         folders = [path for path in reads if path not in links and os.path.isdir(path)]
@@ -173,6 +188,8 @@ class Seatbelt:
             _rule("allow file-read*", "literal", sorted({*links, *reads}.difference(folders))),
             _rule("allow file-read*", "subpath", folders),
             _rule("allow file-read* file-write*", "subpath", written),
+            # A link in place of its folder would lead the daemon, which nothing confines.
+            _rule("deny file-write-unlink", "literal", written),
             # Sockets of the user's own programs may lie in a login folder.
             _rule("allow network-bind", "local unix-socket (subpath", own),
             _rule("allow network-outbound", "remote unix-socket (subpath", own),
@@ -188,7 +205,7 @@ def _rule(what: str, fits: str, paths: Iterable[str]) -> str:
 
 
 def _quoted(path: str) -> str:
-    if not path.isprintable():
+    if _CONTROL.search(path):
         raise ConfigError(f"no profile can name {path!r}")
     escaped = path.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'

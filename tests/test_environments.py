@@ -80,6 +80,7 @@ def test_a_command_sees_what_was_captured_and_passed_and_nothing_else_of_ours(tm
     assert (env["TOKEN"], env["USER"], env["LANG"]) == ("t", "ada", "C.UTF-8")
     assert not {"SECRET", "PYTHONPATH", "ABSENT", "VIRTUAL_ENV"} & env.keys()
     assert (env["HOME"], env["TMPDIR"]) == (str(world.place.home), str(world.place.tmp))
+    assert env["TMPPREFIX"] == f"{world.place.tmp}/zsh"
     assert ports(7).items() <= env.items()
     assert env["FACTORY_PORT"] == "20700"
 

@@ -47,7 +47,7 @@ def mac(tmp_path: Path) -> Mac:
     return Mac(tmp_path, environ, anyio.run(tried, environ, tmp_path / "work"))
 
 
-READ, STAT, WRITE = "file-read-data", "file-read-metadata", "file-write-create"
+READ, STAT, WRITE, UNLINK = "file-read-data", "file-read-metadata", "file-write-create", "file-write-unlink"
 
 
 @pytest.mark.parametrize(
@@ -55,6 +55,9 @@ READ, STAT, WRITE = "file-read-data", "file-read-metadata", "file-write-create"
     [
         (READ, "/usr/lib/libSystem.dylib", True),
         (WRITE, "/usr/lib/libSystem.dylib", False),
+        (UNLINK, "{}/work/tree/a.txt", True),
+        (UNLINK, "{}/work/tree", False),
+        (UNLINK, "{}/home/.member", False),
         (READ, "/", True),
         (READ, "{}/home/.ssh/id", False),
         (READ, "/System/Volumes/Data{}/home/.ssh/id", False),
@@ -226,12 +229,17 @@ async def test_the_stop_signal_goes_to_the_command_which_nothing_stands_before(t
 # ── the trial ──
 
 PASSES_ON = '#!/bin/sh\nshift 3\nexec "$@"\n'
+ALL_WRONG = (  # less what only a Mac can show
+    "a hidden file could be read, a hidden folder could be listed, what is hidden could be written, what is only shown "
+    "could be written, what is not its own could be written by way of a link, its own folder could be replaced, the "
+    "daemon could be signalled, a hidden socket could be reached"
+)
 
 
 @pytest.mark.parametrize(
     ("script", "why"),
     [
-        (PASSES_ON, "a hidden file could be read"),
+        (PASSES_ON, ALL_WRONG),
         ("#!/bin/sh\necho 'sandbox-exec: denied' >&2\nexit 71\n", "sandbox-exec: denied"),
         ("#!/bin/sh\nexit 65\n", "exit 65"),
         ("#!/bin/sh\necho confined\nexit 1\n", "confined"),
