@@ -5,12 +5,10 @@ run on a Mac so far: a mistake in a profile has to end as "it does not work here
 """
 
 # os.path asks where pathlib raises, and often: a link may well lead into another user's HOME.
-# ruff: noqa: PTH112, PTH114, PTH115
+# ruff: noqa: PTH112, PTH114, PTH115, PTH118
 
 import os
 import re
-import shutil
-import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -58,7 +56,8 @@ _NETWORK = """(allow network-outbound (remote ip "*:*"))
 # Says what is not as it has to be, or that all is. 1, 49: the variables of another process, asked of the kernel.
 _PROBE = """
 import ctypes, os, socket, sys
-folder, pid, port, network = sys.argv[1], *map(int, sys.argv[2:])
+pid, port, network = map(int, sys.argv[1:4])
+folder, *hidden = sys.argv[4:]
 def can(do, *args):
     try:
         return do(*args) is None
@@ -86,13 +85,15 @@ def ask():
     what, size = (ctypes.c_int * 3)(1, 49, pid), ctypes.c_size_t(1 << 20)
     said = ctypes.create_string_buffer(size.value)
     return ctypes.CDLL(None).sysctl(what, 3, said, ctypes.byref(size), None, 0) or None
+open_to_all = [name for name in hidden if can(see, name)]
 tried = (
     (True, can(use, folder + "/shown/file"), "a file that is shown could not be read"),
     (True, can(write), "its own folder could not be written"),
     (True, os.system("exit 3") == 3 << 8, "a shell could not be started"),
     (False, can(use, folder + "/file"), "a hidden file could be read"),
-    (False, can(use, "DATA" + folder + "/file"), "a hidden file could be read by its other name"),
-    (False, can(see, folder), "a hidden folder could be listed"),
+    (False, can(use, "DATA" + folder + "/file") or can(use, folder.swapcase() + "/file"),
+     "a hidden file could be read by another name"),
+    (False, bool(open_to_all), f"{open_to_all and open_to_all[0]} could be listed"),
     (False, can(use, folder + "/file", "a") or can(use, folder + "/new", "w"), "what is hidden could be written"),
     (False, can(use, folder + "/shown/file", "a"), "what is only shown could be written"),
     (False, any(can(take, make, name) for make in (os.link, os.symlink) for name in ("file", "shown/file")),
@@ -147,7 +148,6 @@ class Seatbelt:
             return await within._answer(folder, reads, port, 1) or await within._answer(folder, reads, port, 0)
 
     async def _answer(self, folder: Path, reads: Sequence[str], port: int, network: int) -> str:
-        python = shutil.which("python3", path=self._path) or sys.executable
         words = self.words(
             reads=[*reads, str(folder / "shown")],
             writes=[str(folder / "mine")],
@@ -155,8 +155,8 @@ class Seatbelt:
             shared=(),
             network=bool(network),
         )
-        asked = [python, "-I", "-S", "-c", _PROBE.replace("DATA", _DATA), str(folder)]
-        argv = [*words, *asked, *map(str, (os.getpid(), port, network))]
+        asked = ("python3", "-I", "-S", "-c", _PROBE.replace("DATA", _DATA))  # any program of the user's would do
+        argv = [*words, *asked, *map(str, (os.getpid(), port, network, folder, *self._hidden))]
         tried = await process.run(argv, env={"PATH": self._path}, seconds=_TRIAL_SECONDS)
         answer, last = tried.out.decode(errors="replace").strip(), tried.err.decode(errors="replace").split("\n")
         if (tried.code, answer) == (0, "confined"):
@@ -213,13 +213,13 @@ def _quoted(path: str) -> str:
 
 def _ways(path: str) -> Iterator[str]:
     """What the system passes on the way to it: folders, and links with the way to what they lead to."""
-    at, left = "", path.split("/")[:0:-1]
+    at, left = "/", path.split("/")[:0:-1]
     for _ in range(200):  # links may lead round
         if not left:
             return
-        above, at = at, os.path.normpath(f"{at}/{left.pop()}")
+        above, at = at, os.path.normpath(os.path.join(at, left.pop()))
         yield at
         if os.path.islink(at):
             with suppress(OSError):
                 to = os.readlink(at)
-                at, left = "" if to[:1] == "/" else above, left + to.strip("/").split("/")[::-1]
+                at, left = "/" if to[:1] == "/" else above, left + to.strip("/").split("/")[::-1]

@@ -97,7 +97,7 @@ class Budget(Table):
 
 class _Sandbox(Table):
     mode: Literal["auto", "required", "off"] = Field(
-        default="auto", description='"auto": where bubblewrap works; "required" or "off"'
+        default="auto", description='"auto": where bubblewrap or sandbox-exec works; "required" or "off"'
     )
 
 

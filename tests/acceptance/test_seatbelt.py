@@ -13,7 +13,7 @@ from tests.acceptance.line import AGENT, RUNTIME, Line, files
 from tests.acceptance.sandbox_exec import install
 from tests.acceptance.test_sandbox import confined
 from tests.floor import tried
-from tests.test_seatbelt import ALL_WRONG
+from tests.test_seatbelt import ALL_WRONG, FIRST
 
 DIFFERENT = """
 from pathlib import Path
@@ -34,7 +34,7 @@ LINKED = "what is not its own could be written by way of a link"
     ("does", "why"),
     [
         ("['--dev-bind', '/', '/']", ALL_WRONG),
-        ("words(profile, {'0111': '0511'})", "a hidden folder could be listed"),
+        ("words(profile, {'0111': '0511'})", f"{FIRST} could be listed"),
         ("words(profile, {'0111': '0311', '--remount-ro': '--chdir'})", f"what is hidden could be written, {LINKED}"),
         ("words(profile, {'--ro-bind': '--bind'})", f"what is only shown could be written, {LINKED}"),
         ("words(profile, {'--bind': '--ro-bind'})", "its own folder could not be written"),
