@@ -7,7 +7,7 @@ Invariant: the disk is read-only, and what is hidden is empty, but for what is n
 # ruff: noqa: PTH114
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from factory import process
@@ -33,7 +33,7 @@ class Bubblewrap:
         kept = "" if self._overlays else "; without overlays: what gates change is compared afterwards"
         return f"sandbox: bubblewrap, files, processes and terminal apart, network open{kept}"
 
-    async def look(self, reads: Sequence[str]) -> str:
+    async def look(self, programs: Callable[[], Sequence[str]]) -> str:
         """Try it; why it does not work, empty where it does."""
         there = str(next(path for path in (self._work, *self._work.parents) if path.is_dir()))  # before the first start
         overlay = ["--overlay-src", there, "--tmp-overlay", there]

@@ -61,8 +61,8 @@ class Confiner(Protocol):
     def protections(self) -> str:
         """What is really on, in one line."""
 
-    async def look(self, reads: Sequence[str]) -> str:
-        """Try it, with what programs consist of; why it does not work, empty where it does."""
+    async def look(self, programs: Callable[[], Sequence[str]]) -> str:
+        """Try it, with what the user's programs consist of; why it does not work, empty where it does."""
 
     def words(
         self,
@@ -100,7 +100,7 @@ class Sandbox:
         elif not self._confiner:
             self._why = "bubblewrap is not installed"
         else:
-            self._why = await self._confiner.look(self._reads(self._tools({"PATH": self._path})))
+            self._why = await self._confiner.look(lambda: self._reads(self._tools({"PATH": self._path})))
 
     @property
     def on(self) -> bool:

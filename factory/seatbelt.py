@@ -10,7 +10,7 @@ run on a Mac so far: a mistake in a profile has to end as "it does not work here
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,9 +24,12 @@ from factory.errors import ConfigError
 _DATA = "/System/Volumes/Data"  # where /Users and others lie once more
 _TRIAL_SECONDS = 20.0
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# Existence may be asked for: who looks for a file in all folders above its own takes a refusal for a failure.
 _BASE = r"""(version 1)
 (deny default)
-(deny process-info* nvram*)
+(deny process-info*)
+(if (defined? 'nvram*) (deny nvram*))
+(if (defined? 'file-test-existence) (allow file-test-existence))
 (allow process-exec* process-fork file-map-executable file-ioctl pseudo-tty system-socket ipc-posix-sem ipc-posix-shm)
 (allow process-info* (target same-sandbox))
 (allow signal (target same-sandbox))
@@ -124,12 +127,12 @@ class Seatbelt:
         self._program, self._path = program, path
         self._hidden = sorted({*hidden, work})
 
-    async def look(self, reads: Sequence[str]) -> str:
+    async def look(self, programs: Callable[[], Sequence[str]]) -> str:
         """Try what it must stop and what it must let through; what is not so, empty where all is."""
         try:
             # No effect of the line: nothing looks for this folder, whatever becomes of it.
             with tempfile.TemporaryDirectory() as name:
-                wrong = await self._tried(Path(name), reads)
+                wrong = await self._tried(Path(name), programs())
         except (OSError, ConfigError) as error:
             wrong = str(error)
         return wrong and f"sandbox-exec does not work here ({wrong})"

@@ -32,7 +32,7 @@ def parse(profile: str) -> list[Form]:
     (rules,) = stack
     if rules[:2] != [["version", "1"], ["deny", "default"]]:
         raise ValueError("it does not deny what it does not name")
-    return rules[2:]
+    return [rule[2] if rule[0] == "if" and rule[1][0] == "defined?" else rule for rule in rules[2:]]
 
 
 def allows(profile: str, operation: str, what: str = "") -> bool:

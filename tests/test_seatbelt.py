@@ -63,6 +63,7 @@ READ, STAT, WRITE, UNLINK = "file-read-data", "file-read-metadata", "file-write-
         (READ, "/System/Volumes/Data{}/home/.ssh/id", False),
         (STAT, "{}/home/.ssh/id", False),
         (STAT, "{}/home", True),
+        ("file-test-existence", "{}/home/.ssh/id", True),
         (READ, "{}/home", False),
         (WRITE, "{}/home/.ssh/id", False),
         (READ, "{}/home/.member/token", True),
