@@ -47,7 +47,8 @@ def plan(
 ) -> tuple[Part, ...]:
     """The parts of `whole`, in the order of their names; raise TaskFileError, naming the file, for what is no split.
 
-    `files`: name → content; `units`: all that are not final; `taken`: whether a unit has that id already.
+    `files`: name → content; `units`: all that are not final, and those that were split, with their parts as needs;
+    `taken`: whether a unit has that id already.
     """
     if task.run or is_part:
         why = (
@@ -105,6 +106,7 @@ class _Split:
             raise TaskFileError("says nothing to do", form="write the task below the front matter")
         given = {key: json.dumps(value, ensure_ascii=False) for key, value in keys.items() if value or value == 0}
         text = "".join(["---\n", *(f"{key}: {value}\n" for key, value in given.items()), "---\n", file.body])
+        parse(text, f"{part}.md")  # all together may be too much, or a heading no title
         return Part(part, text, needs, tuple(name for name in file.lines if name not in OWN))
 
     def _need(self, need: str, file: TaskFile) -> str:

@@ -288,7 +288,7 @@ class Worker:
                 trip.unit,
                 trip.task,
                 box.split,
-                units=self._store.open(Unit),
+                units=(*self._store.open(Unit), *self._store.select(Unit, state=UnitState.SPLIT)),
                 taken=lambda name: self._store.get(Unit, name) is not None,
                 is_part=is_part(self._store, trip.unit.id),
             )

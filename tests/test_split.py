@@ -131,15 +131,24 @@ def test_a_long_name_keeps_the_ids_apart() -> None:
         ({"a.md": "---\nneeds: a\n---\nA", "b.md": "B"}, "split/a.md: needs: they go in a circle"),
         ({"a.md": "---\nneeds: b\n---\nA", "b.md": "---\nneeds: a\n---\nB"}, "split/a.md: needs: they go in a circle"),
         ({"a.md": "---\nneeds: waits\n---\nA", "b.md": "B"}, "split/a.md: needs: they go in a circle"),
+        ({"a.md": "---\nneeds: older\n---\nA", "b.md": "B"}, "split/a.md: needs: they go in a circle"),
+        ({"a.md": "A", "b.md": "# B \ufffe\n"}, "split/b.md: a control character"),
     ],
 )
 def test_what_is_no_split_is_refused_with_the_file_and_the_reason(given: dict[str, str], says: str) -> None:
-    others = (a_unit("waits", needs=("big",)),)
+    others = (a_unit("waits", needs=("big",)), a_unit("older", needs=("waits",)))  # which was split into `waits`
     with pytest.raises(TaskFileError) as caught:
         split(given, others=others)
 
     assert caught.value.reason.startswith(says)
     assert caught.value.form
+
+
+def test_what_the_whole_and_the_part_say_may_be_too_much_together() -> None:
+    scope, proof = "x" * 40_000, "y" * 40_000
+
+    with pytest.raises(TaskFileError, match=r"split/b\.md: front matter is larger"):
+        split({"a.md": "A", "b.md": f"---\nscope: {scope}\n---\nB"}, text=f"---\naccept: {proof}\n---\nAll.")
 
 
 def test_the_circle_is_seen_where_the_proof_makes_one() -> None:

@@ -28,6 +28,11 @@ command = ["sh", "-c", "echo 'limit reached|1000000001'; exit 1"]
 [limit]
 patterns = ['limit reached\\|(?P<reset>\\d+)']
 """
+SPLITTER = r"""
+command = ["sh", "-c", '''mkdir $FACTORY_OUTBOX/split && cd $FACTORY_OUTBOX/split
+printf -- '---\nneeds: older\n---\nA' > a.md; echo B > b.md''']
+"""
+RUNTIMES = FILES | {"conventions/runtimes/limited.toml": LIMITED, "conventions/runtimes/splitter.toml": SPLITTER}
 
 
 class Killed(BaseException):
@@ -36,7 +41,7 @@ class Killed(BaseException):
 
 @pytest.fixture
 async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
-    async with scene_in(tmp_path, FILES | {"conventions/runtimes/limited.toml": LIMITED}) as made:
+    async with scene_in(tmp_path, RUNTIMES) as made:
         await made.judge.look(await made.floor.trunk.refresh(), made.group)
         yield made
 
@@ -103,6 +108,19 @@ async def test_hung_just_before_a_kill_it_is_handed_back_where_trunk_is_gone_by_
     await trip(scene)
 
     assert (scene.state("u"), scene.reasons("u"), scene.unit("u").spent) == ("ready", ["handed_back"], 0)
+
+
+async def test_a_circle_by_way_of_a_unit_that_was_split_before_is_no_split(scene: Scene) -> None:
+    for name, state, needs in (("older", UnitState.SPLIT, ("older-a",)), ("older-a", UnitState.WAITING, ("u",))):
+        unit = Unit(id=name, title=name, state=state, since=at(), accepted=at(), needs=needs)
+        scene.store.write(Event.TASK_ACCEPTED, unit, now=at(), unit=name)
+    scene.hang("u", agent="splitter")
+
+    await trip(scene)
+
+    (attempt,) = scene.store.select(Attempt, unit="u")
+    assert (scene.state("u"), attempt.reason) == ("ready", "empty")
+    assert "split/a.md: needs: they go in a circle, so none could ever start: u-a → older → older-a" in attempt.digest
 
 
 async def test_of_a_workspace_that_its_command_deleted_that_is_said(scene: Scene) -> None:
