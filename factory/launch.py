@@ -19,7 +19,7 @@ from factory.prompts import Brief, prompt
 from factory.records import Attempt, Remark
 from factory.runtime import environment, find, invocation, logins
 from factory.sandbox import TOOLCHAINS, Confines
-from factory.trip import Trip, prompt_name
+from factory.trip import Trip, asked_for, prompt_name
 from factory.workspaces import Conflict
 
 
@@ -142,6 +142,7 @@ class Launch:
 
     def _prompt(self, trip: Trip, earlier: Attempt | None, *, carried: bool, conflict: Conflict | None) -> str:
         remarks = self._store.select(Remark, unit=trip.unit.id)
+        wish = asked_for(remarks, self._store.select(Attempt, unit=trip.unit.id))
         brief = Brief(
             unit=trip.unit.id,
             title=trip.unit.title,
@@ -165,7 +166,7 @@ class Launch:
             may_split=not is_part(self._store, trip.unit.id),
             resumed=trip.attempt.resumed,
         )
-        return prompt(prompt_name(trip, earlier, conflict, remarks), brief, trip.ruling.conventions.prompts)
+        return prompt(prompt_name(trip, earlier, conflict, wish), brief, trip.ruling.conventions.prompts)
 
 
 def _real_folders(path: Path, *, below: Path) -> None:

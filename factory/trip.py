@@ -110,19 +110,31 @@ def ending(
     )
 
 
-def prompt_name(trip: Trip, earlier: Attempt | None, conflict: Conflict | None, remarks: Sequence[Remark] = ()) -> str:
-    """Which prompt starts it; `remarks`: the dialogue so far, of which a person's last word may ask for something."""
+# Attempts that were broken off: what was asked of one is asked of the next.
+BROKEN_OFF = frozenset({EndReason.HANDED_BACK, EndReason.LOST, EndReason.LIMIT, EndReason.AUTH, EndReason.SETUP_FAILED})
+
+
+def prompt_name(trip: Trip, earlier: Attempt | None, conflict: Conflict | None, wish: str = "") -> str:
+    """Which prompt starts it; `wish`: the one that a person asked for."""
     if earlier is None:
         return "unit"
     if trip.unit.resume:
         return "question"
-    if conflict and earlier.reason is EndReason.CONFLICT:
-        return "conflict"
-    last = next((each for each in reversed(remarks) if each.who == "person"), None)
-    if last is None or (earlier.end and last.at < earlier.end):
-        return "retry"
-    good = earlier.reason in (EndReason.SUBMITTED, EndReason.GUARD, EndReason.OUT_OF_SCOPE)
-    return last.kind if last.kind in ("split", "simplify") or (last.kind == "review" and good) else "retry"
+    return "conflict" if conflict and earlier.reason is EndReason.CONFLICT else wish or "retry"
+
+
+def asked_for(remarks: Sequence[Remark], attempts: Sequence[Attempt]) -> str:
+    """The prompt that a person asked for since the last attempt that was seen through; "" for none.
+
+    What they `tell` besides is told besides.
+    """
+    last = next((each for each in reversed(attempts) if each.end and each.reason not in BROKEN_OFF), None)
+    if last is None or last.end is None:
+        return ""
+    kinds = [each.kind for each in remarks if each.who == "person" and each.kind != "tell" and each.at >= last.end]
+    good = last.reason in (EndReason.SUBMITTED, EndReason.GUARD, EndReason.OUT_OF_SCOPE)
+    known = ("split", "simplify", "review") if good else ("split", "simplify")
+    return kinds[-1] if kinds and kinds[-1] in known else ""
 
 
 def last_words(seen: Seen) -> str:

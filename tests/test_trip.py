@@ -12,7 +12,7 @@ import pytest
 from factory.process import Child
 from factory.records import Attempt, Remark
 from factory.runtime import Seen
-from factory.trip import Patience, Trip, prompt_name
+from factory.trip import Patience, Trip, asked_for, prompt_name
 from factory.unit import EndReason, Unit, UnitState
 from factory.workspaces import Conflict
 from tests.simulation.clock import START, Clock
@@ -83,40 +83,57 @@ def remark(kind: str, *, who: str = "person", at: datetime = START) -> Remark:
     return Remark(unit="fix", seq=1, who=who, kind=kind, text="t", at=at)
 
 
-def name_after(reason: EndReason, *remarks: Remark, conflict: bool = False, resume: bool = False) -> str:
+def attempt(number: int, reason: EndReason | None) -> Attempt:
+    """Each takes a second, and the first ends at START."""
+    end = START + timedelta(seconds=number - 1)
+    return Attempt(
+        unit="fix", number=number, worker="w1", agent="a", start=end, end=end if reason else None, reason=reason
+    )
+
+
+def name_after(reason: EndReason, wish: str = "", *, conflict: bool = False, resume: bool = False) -> str:
     unit = Unit(id="fix", title="Fix", state=UnitState.RUNNING, since=START, accepted=START, resume=resume)
-    earlier = Attempt(unit="fix", number=1, worker="w1", agent="a", start=START, end=START, reason=reason)
     trip = cast("Trip", SimpleNamespace(unit=unit))
     met = Conflict(paths=("a",), diff=Path("d"), intent="") if conflict else None
-    return prompt_name(trip, earlier, met, remarks)
+    return prompt_name(trip, attempt(1, reason), met, wish)
 
 
 R = EndReason
 
 
 @pytest.mark.parametrize(
-    ("reason", "remarks", "name"),
+    ("reason", "remarks", "wish"),
     [
-        (R.GATE_RED, (), "retry"),
+        (R.GATE_RED, (), ""),
         (R.GATE_RED, (remark("split"),), "split"),
-        (R.GATE_RED, (remark("review"),), "retry"),  # a hint on the card of a unit whose attempts are used up
-        (R.GATE_RED, (remark("tell"),), "retry"),
+        (R.GATE_RED, (remark("review"),), ""),  # a hint on the card of a unit whose attempts are used up
+        (R.GATE_RED, (remark("tell"),), ""),
         (R.SUBMITTED, (remark("review"),), "review"),
         (R.GUARD, (remark("review"),), "review"),
         (R.OUT_OF_SCOPE, (remark("review"),), "review"),
         (R.SUBMITTED, (remark("simplify"),), "simplify"),
-        (R.SUBMITTED, (remark("simplify"), remark("tell")), "retry"),  # the last word counts
+        (R.SUBMITTED, (remark("simplify"), remark("tell")), "simplify"),  # how, in the person's words
+        (R.SUBMITTED, (remark("simplify"), remark("review")), "review"),  # the last word counts
         (R.SUBMITTED, (remark("simplify"), remark("question", who="agent")), "simplify"),
-        (R.GATE_RED, (remark("split", at=START - timedelta(seconds=1)),), "retry"),  # it was asked before already
+        (R.GATE_RED, (remark("split", at=START - timedelta(seconds=1)),), ""),  # it was asked before already
     ],
 )
-def test_what_a_person_asked_for_last_chooses_the_prompt(
-    reason: EndReason, remarks: tuple[Remark, ...], name: str
+def test_what_a_person_asked_for_last_is_asked_of_the_next_attempt(
+    reason: EndReason, remarks: tuple[Remark, ...], wish: str
 ) -> None:
-    assert name_after(reason, *remarks) == name
+    assert asked_for(remarks, [attempt(1, reason), attempt(2, None)]) == wish
+
+
+@pytest.mark.parametrize("reason", [R.HANDED_BACK, R.LOST, R.LIMIT, R.AUTH, R.SETUP_FAILED])
+def test_an_attempt_that_was_broken_off_leaves_to_the_next_what_was_asked_of_it(reason: EndReason) -> None:
+    assert asked_for([remark("split")], [attempt(1, R.GATE_RED), attempt(2, reason), attempt(3, None)]) == "split"
+    assert asked_for([remark("review")], [attempt(1, R.SUBMITTED), attempt(2, reason), attempt(3, None)]) == "review"
+    gone = [attempt(1, R.GATE_RED), attempt(2, R.EMPTY), attempt(3, reason), attempt(4, None)]
+    assert asked_for([remark("split")], gone) == "", "one was seen through"
 
 
 def test_an_answer_and_a_conflict_go_before_what_a_person_asked_for() -> None:
-    assert name_after(R.ASKED, remark("answer"), resume=True) == "question"
-    assert name_after(R.CONFLICT, remark("split"), conflict=True) == "conflict"
-    assert name_after(R.SUBMITTED, remark("review"), conflict=True) == "review"
+    assert name_after(R.ASKED, "split", resume=True) == "question"
+    assert name_after(R.CONFLICT, "split", conflict=True) == "conflict"
+    assert name_after(R.SUBMITTED, "review", conflict=True) == "review"
+    assert name_after(R.GATE_RED) == "retry"
