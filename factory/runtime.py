@@ -435,6 +435,7 @@ class OutputReader:
         seen.unauthorized |= any(pattern.search(text) for pattern in self._limit.login)
         for match in filter(None, (pattern.search(text) for pattern in self._limit.patterns)):
             seen.limited = True
+            seen.error = seen.error or text[match.start() :].partition("\n")[0]
             seen.reset = seen.reset or reset_time(match.groupdict().get("reset") or "", now)
 
     def _usage(self, event: Mapping[str, Any]) -> Usage:

@@ -36,6 +36,7 @@ class Ending:
 def classify(seen: Ending) -> EndReason:
     """Return why the attempt ended; the first rule that applies."""
     rules = (
+        (seen.stopped is EndReason.SILENT and seen.limited, EndReason.LIMIT),  # it waits for its provider, in silence
         (seen.stopped is not None, seen.stopped),
         (seen.timed_out, EndReason.TIMED_OUT),
         (seen.overran, EndReason.CRASHED),

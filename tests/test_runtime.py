@@ -432,6 +432,29 @@ def test_who_says_that_it_went_round_has_not_ended_well(tmp_path: Path) -> None:
     assert (told.looping, told.good) == (True, False)
 
 
+@pytest.mark.parametrize(
+    ("error", "limited"),
+    [  # as opencode 1.18.33 writes them to its log
+        ("AI_APICallError: Cannot connect to API: Unable to connect. Is the computer able to access the url?", True),
+        ("AI_APICallError: rate_limit_exceeded", True),
+        ("AI_APICallError: overloaded", True),
+        ("AI_APICallError: invalid_api_key", False),
+    ],
+)
+def test_what_a_program_tries_again_in_silence_is_known_from_its_log_when_it_has_ended(
+    tmp_path: Path, error: str, limited: bool
+) -> None:
+    line = f'timestamp=2026-11-26T19:57:52.670Z level=ERROR message="stream error" agent=build error.error="{error}'
+    session = '{"type":"step_start","sessionID":"ses_1","part":{}}'
+
+    running = seen(shipped("opencode"), tmp_path, session, line, line, ended=False)
+    told = seen(shipped("opencode"), tmp_path, session, line, line)
+
+    assert (running.limited, told.limited, told.unauthorized) == (False, limited, False)
+    assert told.error in error
+    assert bool(told.error) is limited
+
+
 def test_a_result_in_pieces_is_what_was_said_after_the_last_tool(tmp_path: Path) -> None:
     said = '{"type":"message","role":"assistant","content":"%s"}'
     tool = ('{"type":"tool_use","tool_id":"t1"}', '{"type":"tool_result","tool_id":"t1"}')

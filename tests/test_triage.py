@@ -31,6 +31,8 @@ NOTHING = {"clean": False, "changed": False}
         ({"clean": True, "changed": False, "reported": True}, R.EMPTY),  # "done" with an empty diff is not done
         (DONE | {"stopped": R.CANCELLED}, R.CANCELLED),
         (DONE | {"stopped": R.SILENT, "timed_out": True}, R.SILENT),
+        (HALF | {"stopped": R.SILENT, "limited": True}, R.LIMIT),  # it tries again and again, and does not say so
+        (HALF | {"stopped": R.CANCELLED, "limited": True}, R.CANCELLED),
         (HALF | {"stopped": R.HANDED_BACK, "lost": True}, R.HANDED_BACK),
         (HALF | {"timed_out": True, "reported": True}, R.TIMED_OUT),
         (HALF | {"timed_out": True, "asked": True}, R.TIMED_OUT),

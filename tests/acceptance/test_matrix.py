@@ -254,8 +254,6 @@ def test_trouble_of_the_provider_costs_no_attempt_and_no_card(name: str, tmp_pat
 
 @long
 def test_a_network_that_is_down_costs_no_attempt(name: str, tmp_path: Path) -> None:
-    if name == "opencode":
-        pytest.skip("opencode says nothing while it tries again, and is ended as silent")
     nobody = "http://127.0.0.1:9"
     with bench(tmp_path, name, lambda _: DONE, url=nobody) as it:
         it.drop("one")
