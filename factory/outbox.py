@@ -66,8 +66,11 @@ def read_outbox(folder: Path) -> Outbox:
 
 
 def _task_files(box: int) -> dict[str, bytes]:
-    """What lies in split/, of each file a byte more than it may have."""
-    folder = os.open("split", _SAFELY | os.O_DIRECTORY, dir_fd=box)
+    """What lies in split/, of each file a byte more than it may have; nothing of a folder that may not be read."""
+    try:
+        folder = os.open("split", _SAFELY | os.O_DIRECTORY, dir_fd=box)
+    except OSError:
+        return {}
     try:
         names = [entry.name for entry in os.scandir(folder) if entry.is_file(follow_symlinks=False)]
         files = sorted(name for name in names if name.lower().endswith(".md") and name[0] not in ".#~")

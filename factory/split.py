@@ -57,7 +57,8 @@ def plan(
         raise TaskFileError(f"split/: {why}", form="one change that does it, or a question.md")
     if not FEWEST <= len(files) <= MOST:
         form = f"from {FEWEST} to {MOST} files split/NAME.md"
-        raise TaskFileError(f"split/: holds {len(files)} task file{'s' * (len(files) != 1)}", form=form)
+        held = f"more than {MOST} task files" if len(files) > MOST else f"{len(files)} task file{'s' * (not files)}"
+        raise TaskFileError(f"split/: holds {held}", form=form)
     split = _Split(whole, task, _ids(whole.id, sorted(files), taken), taken)
     parts = {name: split.part(name, files[name]) for name in split.ids}
     ways = {each.id: replaced(each.needs, whole.id, split.ids.values()) for each in units}

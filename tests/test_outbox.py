@@ -180,6 +180,15 @@ def test_the_task_files_in_split_are_read_and_nothing_else_of_it(tmp_path: Path)
     assert read_outbox(tmp_path).split == {"A.MD": b"A", "b.md": b"B \xff"}
 
 
+def test_a_folder_that_may_not_be_read_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "split").mkdir(mode=0)
+    (tmp_path / "done.md").write_text("read all the same")
+    if os.access(tmp_path / "split", os.R_OK):
+        pytest.skip("root reads everything")
+
+    assert read_outbox(tmp_path) == Outbox(done="read all the same")
+
+
 def test_more_task_files_than_any_split_may_have_are_not_read(tmp_path: Path) -> None:
     (tmp_path / "split").mkdir()
     for number in range(50):
