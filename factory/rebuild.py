@@ -8,7 +8,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import chain, count
 from pathlib import Path
@@ -24,7 +24,7 @@ from factory.places import Places
 from factory.ports import Store
 from factory.records import Attempt, Fact, Task
 from factory.shim import MARKER
-from factory.split import FEWEST, part_id
+from factory.split import FEWEST, part_ids
 from factory.trunk import Landing, Trunk
 from factory.unit import EndReason, Unit, UnitState
 from factory.workspaces import ABANDONED, Workspaces, is_real
@@ -61,10 +61,15 @@ class Rebuild:
         with self._store.transaction():
             fact = Fact(name="trunk", value=json.dumps({"branch": self._trunk.branch}))
             self._store.write(Event.FACT_CHANGED, fact, now=at)
-            for name, trace in sorted(traces.items()):
+            for name, trace in traces.items():
                 trace.parts = self._parts(name, traces)
+            units = {name: _unit(name, trace, at) for name, trace in sorted(traces.items())}
+            split = {name: unit.needs for name, unit in units.items() if unit.state is UnitState.SPLIT}
+            for name, unit in units.items():
+                trace = traces[name]
                 attempts = [self._attempt(name, number, kept, commits, at) for number, kept in trace.kept.items()]
-                unit = _unit(name, trace, at)
+                needs = chain.from_iterable(split.get(need, (need,)) for need in unit.needs)
+                unit = replace(unit, needs=tuple(dict.fromkeys(needs)))
                 told = [trace.task] if trace.task else []
                 self._store.write(Event.TASK_ACCEPTED, unit, *told, *attempts, now=at, unit=name, why=unit.why)
                 counts[unit.state] = counts.get(unit.state, 0) + 1
@@ -132,8 +137,8 @@ class Rebuild:
     def _parts(self, name: str, traces: Mapping[str, Trace]) -> tuple[str, ...]:
         """What its last attempt wrote in its place, where all of that became units."""
         last = self._where.run_dir(name, max(traces[name].kept, default=0))
-        parts = tuple(part_id(name, file) for file in read_outbox(last / "outbox").split)
-        return parts if len(set(parts)) >= FEWEST and traces.keys() >= set(parts) else ()
+        parts = tuple(part_ids(name, sorted(read_outbox(last / "outbox").split), lambda _: False).values())
+        return parts if len(parts) >= FEWEST and traces.keys() >= set(parts) else ()
 
     def _attempt(
         self, unit: str, number: int, kept: Kept | None, commits: Mapping[str, tuple[str, str, float]], at: datetime

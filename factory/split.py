@@ -31,9 +31,14 @@ class Part:
     left_out: tuple[str, ...] = ()
 
 
-def part_id(whole: str, name: str) -> str:
-    """The id that a part gets where nobody has it: of the unit's and the file's name."""
-    return slug(f"{whole}-{name}")
+def part_ids(whole: str, names: Sequence[str], taken: Callable[[str], bool]) -> dict[str, str]:
+    """File name → the id that its part gets, of the unit's and the file's name; none that is `taken`."""
+    found = dict[str, str]()
+    for name in names:
+        base = slug(f"{whole}-{name}")
+        ways = chain([base], (numbered(base, number) for number in count(2)))
+        found[name] = next(each for each in ways if not taken(each) and each not in found.values())
+    return found
 
 
 def plan(
@@ -59,7 +64,7 @@ def plan(
         form = f"from {FEWEST} to {MOST} files split/NAME.md"
         held = f"more than {MOST} task files" if len(files) > MOST else f"{len(files)} task file{'s' * (not files)}"
         raise TaskFileError(f"split/: holds {held}", form=form)
-    split = _Split(whole, task, _ids(whole.id, sorted(files), taken), taken)
+    split = _Split(whole, task, part_ids(whole.id, sorted(files), taken), taken)
     parts = {name: split.part(name, files[name]) for name in split.ids}
     ways = {each.id: replaced(each.needs, whole.id, split.ids.values()) for each in units}
     ways |= {part.id: part.needs for part in parts.values()}
@@ -125,15 +130,6 @@ class _Split:
             reason = f"scope: {beyond[0]} reaches beyond that of {self.whole.id} ({', '.join(scope)})"
             raise TaskFileError(reason, line=file.lines["scope"], form=FORMS["scope"])
         return file.scope or scope
-
-
-def _ids(whole: str, names: Sequence[str], taken: Callable[[str], bool]) -> dict[str, str]:
-    found = dict[str, str]()
-    for name in names:
-        base = part_id(whole, name)
-        ways = chain([base], (numbered(base, number) for number in count(2)))
-        found[name] = next(each for each in ways if not taken(each) and each not in found.values())
-    return found
 
 
 def _in(name: str, error: TaskFileError) -> TaskFileError:

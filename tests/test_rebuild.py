@@ -149,14 +149,19 @@ async def test_what_was_split_stays_split_and_only_its_parts_go_on(scene: Scene)
     await worked(scene, unit, "true")
     folder = scene.live.places.run_dir("big", 1) / "outbox/split"
     folder.mkdir(parents=True)
-    for name in ("a", "b c"):
+    for name in ("a", "b c", "b-c"):
         (folder / f"{name}.md").write_text(f"Do {name}.")
     alone = await states(scene)  # not one that only tried to
-    scene.floor.intake.hang("big-a.md", "Do a.", now=now())
-    scene.floor.intake.hang("big-b-c.md", "Do b c.", now=now())
+    parts = ("big-a", "big-b-c", "big-b-c-2")
+    for name in parts:
+        scene.floor.intake.hang(f"{name}.md", "Do it.", now=now())
+    await dropped(scene, "after", "---\nneeds: [other, big]\n---\nThen.")
 
     assert alone == {"big": ("ready", 1)}
-    assert await states(scene) == {"big": ("split", 1), "big-a": ("ready", 0), "big-b-c": ("ready", 0)}
+    ready = dict.fromkeys(parts, ("ready", 0))
+    assert await states(scene) == {"after": ("waiting", 0), "big": ("split", 1), **ready}
+    with closing(await rebuilt(scene, scene.folder / "again.sqlite")) as store:
+        assert [unit.needs for unit in store.select(Unit) if unit.id in ("after", "big")] == [("other", *parts), parts]
 
 
 async def test_after_its_folder_was_pruned_a_landed_unit_is_landed_still(scene: Scene) -> None:
