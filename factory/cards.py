@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from factory.disk import complaint
 from factory.guards import shown
 from factory.records import CardKind
-from factory.unit import Unit
+from factory.unit import NO_AGENT, Unit
 
 Choice = tuple[str, str, str]
 
@@ -67,7 +67,7 @@ def attempts_exhausted(unit: Unit, *, last: str, evidence: str, limit: int, is_p
     asks = f"{unit.id} could not be done in {_attempts(unit)}; the last one: {_one_line(last)}. What now?"
     more = (f"Try {limit} more", "fresh attempts; write a hint instead of a number and they are told it", "retry")
     where = f"factory show {unit.id}; factory log {unit.id}"
-    choices = [_for(unit, more), *([] if unit.agent == "run" or is_part else [SPLIT]), CANCEL]
+    choices = [_for(unit, more), *([] if unit.agent == NO_AGENT or is_part else [SPLIT]), CANCEL]
     return Ask(CardKind.ATTEMPTS_EXHAUSTED, f"attempts_exhausted:{unit.id}", asks, choices, evidence, where)
 
 
@@ -97,7 +97,7 @@ def already_accepted(unit: Unit, command: str) -> Ask:
 def guard(unit: Unit, kind: CardKind, sentence: str, paths: Sequence[str], *, liftable: bool = True) -> Ask:
     """A diff touches what it should not; a run: unit would only do it again."""
     land = ("Let it land", "this change is judged and lands as it is", "approve")
-    choices = [*([SEND_BACK] if unit.agent != "run" else []), *([land] if liftable else []), CANCEL]
+    choices = [*([SEND_BACK] if unit.agent != NO_AGENT else []), *([land] if liftable else []), CANCEL]
     asks = f"{unit.id}: {sentence}. Should it land?" if liftable else f"{unit.id}: {sentence}. What now?"
     return Ask(kind, f"{kind}:{unit.id}", asks, choices, "\n".join(paths), f"factory diff {unit.id}")
 
@@ -105,7 +105,7 @@ def guard(unit: Unit, kind: CardKind, sentence: str, paths: Sequence[str], *, li
 def review(unit: Unit, *, said: str) -> Ask:
     """A green unit whose task asks for a reader."""
     asks = f"{unit.id} is green and waits for your review: {unit.title}"
-    smaller = [] if unit.agent == "run" else [SMALLER]
+    smaller = [] if unit.agent == NO_AGENT else [SMALLER]
     choices = [("Approve", "it lands", "approve"), _for(unit, SEND_BACK), *smaller, CANCEL]
     cause = f"review:{unit.id}:{unit.submission}"
     return Ask(CardKind.REVIEW, cause, asks, choices, said.strip(), f"factory diff {unit.id}")
@@ -251,7 +251,7 @@ def bad_config(sentence: str) -> Ask:
 
 
 def _for(unit: Unit, choice: Choice) -> Choice:
-    return RERUN if unit.agent == "run" else choice
+    return RERUN if unit.agent == NO_AGENT else choice
 
 
 def _attempts(unit: Unit) -> str:

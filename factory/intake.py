@@ -27,7 +27,7 @@ from factory.escalations import Escalations
 from factory.journal import Event
 from factory.ports import Store
 from factory.records import Fact, Task
-from factory.unit import NO_PROOF, Unit, UnitState, advance
+from factory.unit import NO_AGENT, NO_PROOF, Unit, UnitState, advance
 
 STILL_S = 1.0  # unchanged for so long is complete, where the system cannot tell who writes
 QUIET_S = 0.02  # a script that appends line by line closes the file in between
@@ -273,7 +273,7 @@ class Intake:
 
 def wished(file: task_file.TaskFile) -> dict[str, Any]:
     """What its task file says of a unit."""
-    agent = scheduling.NO_AGENT if file.run else file.agent
+    agent = NO_AGENT if file.run else file.agent
     proven = "" if file.accept else NO_PROOF
     names = ("title", "priority", "needs", "scope")
     return {name: getattr(file, name) for name in names} | {"agent": agent, "proven": proven}

@@ -14,9 +14,8 @@ from factory.cards import Ask
 from factory.ports import Store
 from factory.records import Attempt, CardKind, Fact
 from factory.runtime import Usage
-from factory.scheduling import NO_AGENT
 from factory.settings import Budget
-from factory.unit import Unit
+from factory.unit import NO_AGENT, Unit
 
 DAY = "day:"  # begins the cause of the card of a day
 LOOK_BACK = 7  # days: what attempts of a runtime used lately says what the next one will need

@@ -13,9 +13,9 @@ from factory.escalations import Escalations
 from factory.journal import Event
 from factory.ports import Store
 from factory.records import Attempt, Fact, from_stamp, stamp
-from factory.scheduling import NO_AGENT, as_of, clock
+from factory.scheduling import as_of, clock
 from factory.triage import backoff
-from factory.unit import EndReason
+from factory.unit import NO_AGENT, EndReason
 
 LIMIT_PAUSE = timedelta(minutes=15)  # at most, where a limit names no reset
 AT_ONCE = timedelta(seconds=30)

@@ -26,7 +26,7 @@ from factory.pauses import resting, told
 from factory.ports import Store
 from factory.records import Attempt, Card, CardKind, Hook, Task
 from factory.task_file import TaskFile, parse
-from factory.unit import EndReason, Unit, UnitState, advance
+from factory.unit import NO_AGENT, EndReason, Unit, UnitState, advance
 
 TICK_SECONDS = 30.0
 ROOM_SECONDS = 3.0  # how often a full disk is looked at
@@ -299,10 +299,10 @@ class Pool:
         if obstacle is not None and obstacle.kind not in unit.approved:
             self._wait(unit, obstacle, at)
             return True
-        if agent != scheduling.NO_AGENT and self._misprompted:
+        if agent != NO_AGENT and self._misprompted:
             self._wait(unit, self._misprompted, at)
             return True
-        sentence = "" if agent == scheduling.NO_AGENT else agents.trouble(agent)
+        sentence = "" if agent == NO_AGENT else agents.trouble(agent)
         if sentence:
             self._wait(unit, words.runtime_trouble(agent, sentence), at)
         elif agent in agents.modelless and (model := self._task(unit).model) and CardKind.RUNTIME not in unit.approved:

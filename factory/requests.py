@@ -15,8 +15,7 @@ from factory.live import Live
 from factory.pauses import lift
 from factory.ports import Store
 from factory.records import Attempt, Card, CardKind, Fact, Request, stamp
-from factory.scheduling import NO_AGENT
-from factory.unit import FINAL, Unit, UnitState, advance
+from factory.unit import FINAL, NO_AGENT, Unit, UnitState, advance
 
 
 class Requests:

@@ -10,13 +10,10 @@ from datetime import UTC, datetime, timedelta
 from factory.errors import did_you_mean
 from factory.records import Hook
 from factory.scope import overlap
-from factory.unit import Unit, UnitState, advance
+from factory.unit import NO_AGENT, Unit, UnitState, advance
 
 AGE_STEP = timedelta(minutes=30)  # each raises a waiting unit by one priority …
 AGE_TO_NOW = timedelta(days=1)  # … but to 0 only after so long: "now" goes ahead of last night's backlog
-
-NO_AGENT = "run"  # the agent of a `run` unit: a shell command, which no runtime's pause stops
-
 
 CLOCK_SLACK = timedelta(seconds=1)
 

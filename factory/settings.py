@@ -17,6 +17,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict, SettingsError
 
 from factory.errors import ConfigError, did_you_mean
+from factory.unit import NO_AGENT
 
 PREFIX = "FACTORY__"
 
@@ -28,7 +29,7 @@ def _number(value: object) -> object:
 
 
 def _agent(name: str) -> str:
-    if name == "run":
+    if name == NO_AGENT:
         raise ValueError("run is no agent: it stands for units with a command of their own")
     return name
 

@@ -7,7 +7,7 @@ that the work was cut off half-way.
 from dataclasses import dataclass
 from enum import StrEnum
 
-from factory.unit import SPENDS, EndReason, Unit
+from factory.unit import NO_AGENT, SPENDS, EndReason, Unit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +99,7 @@ def next_move(reason: EndReason, unit: Unit, *, limit: int, lost_in_a_row: int =
         return Move(Next.HOLD)
     if reason in WAITS:
         return Move(Next.WAIT)
-    exhausted = unit.spent >= limit + unit.bonus or (unit.agent == "run" and reason in DETERMINISTIC)
+    exhausted = unit.spent >= limit + unit.bonus or (unit.agent == NO_AGENT and reason in DETERMINISTIC)
     if SPENDS[reason] and exhausted:
         return Move(Next.HOLD)
     delay = backoff(max(1, unit.spent)) if reason in BACKS_OFF else 0

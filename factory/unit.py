@@ -84,6 +84,7 @@ SPENDS: Mapping[EndReason, bool] = {
 }
 
 
+NO_AGENT = "run"  # the agent of a `run` unit: a shell command, which no runtime's pause stops
 NO_PROOF = "none"  # a unit without accept commands
 
 
@@ -99,7 +100,7 @@ class Unit:
     priority: int = 2  # 0 now … 4 whenever
     needs: tuple[str, ...] = ()  # of one that was split: its parts
     scope: tuple[str, ...] = ()
-    agent: str = ""  # the runtime that its task names; "" = the configured one; "run" = a run: unit
+    agent: str = ""  # the runtime that its task names; "" = the configured one; NO_AGENT: a run: unit
     why: str = ""  # one sentence: why it is in this state
     attempt: int = 0  # number of its newest attempt: the fencing epoch
     spent: int = 0  # attempts that count against the limit
