@@ -16,14 +16,14 @@ from tests.floor import tried
 from tests.test_seatbelt import ALL_WRONG, FIRST
 
 DIFFERENT = """
-from pathlib import Path
+import os
 import tests.acceptance.sandbox_exec as stand_in
 confines, filters = stand_in.options, stand_in.filters
 def words(profile, swaps={{}}, less="", more=()):
     return [*(swaps.get(word, word) for word in confines(profile) if word != less), *more]
 def sockets(profile):
     found = [f"{{path}}/socket" for path in filters(profile, "deny", "file-read-data", "subpath")]
-    return [word for path in found if Path(path).exists() for word in ("--ro-bind", path, path)]
+    return [word for path in found if os.path.exists(path) for word in ("--ro-bind", path, path)]
 stand_in.options = lambda profile: {}
 """
 LINKED = "what is not its own could be written by way of a link"
