@@ -82,8 +82,8 @@ class Sandbox:
     def __init__(
         self, *, environ: Mapping[str, str], hidden: Sequence[Path], work: Path, objects: Path, mode: Callable[[], str]
     ) -> None:
-        self._objects, self._mode, self._work = objects, mode, work.resolve()
-        self._hidden = [path.resolve() for path in (*map(Path, HIDDEN), home(environ), *hidden, work)]
+        self._objects, self._mode, self._work = objects, mode, _real(work)
+        self._hidden = [_real(path) for path in (*map(Path, HIDDEN), home(environ), *hidden, work)]
         self._prefixes = tuple(map(_prefix, self._hidden))
         self._path = environ.get("PATH", os.defpath)
         kinds = (("bwrap", Bubblewrap), ("sandbox-exec", Seatbelt))
@@ -141,14 +141,14 @@ class Sandbox:
         programs = [*self._tools(env), *self._own(*map(Path, argv[:1] if argv[0][:1] == "/" else ()))]
         # A word of a command may name HOME or /tmp itself: that is no file of it to be seen.
         asked = (*_toolchains(env), *self._borrowed(), *confines.reads)
-        named = [path for path in asked if not self._holds_private(path.resolve())]
+        named = [path for path in asked if not self._holds_private(_real(path))]
         written = (*confines.writes, *confines.scratch, *confines.shared.values())
         ways = (link for path in (*named, *written) for link in self._ways(path))
         return self._confiner.words(
-            reads=self._reads((*programs, *named, *(path.resolve() for path in named), *ways)),
-            writes=_sorted(each.resolve() for each in confines.writes),
-            scratch=_sorted(each.resolve() for each in confines.scratch),
-            shared=[(str(source.resolve()), str(seen.resolve())) for source, seen in confines.shared.items()],
+            reads=self._reads((*programs, *named, *(_real(path) for path in named), *ways)),
+            writes=_sorted(_real(each) for each in confines.writes),
+            scratch=_sorted(_real(each) for each in confines.scratch),
+            shared=[(str(_real(source)), str(_real(seen))) for source, seen in confines.shared.items()],
             network=confines.network,
         )
 
@@ -161,7 +161,7 @@ class Sandbox:
 
     def is_hidden(self, path: Path) -> bool:
         """Whether nothing of it is to be seen unless it is named."""
-        return self._lies_hidden(path.resolve())
+        return self._lies_hidden(_real(path))
 
     def _lies_hidden(self, path: Path) -> bool:
         return _prefix(path).startswith(self._prefixes)
@@ -231,6 +231,11 @@ class Sandbox:
         return any(each.startswith(below) for each in self._prefixes)
 
 
+def _real(path: Path) -> Path:
+    """Where it is in the end; other than pathlib before Python 3.13 this bears links that lead round."""
+    return Path(os.path.realpath(path))
+
+
 def _prefix(path: Path) -> str:
     """What all paths below it, and it itself with a slash, begin with: quicker than pathlib, for thousands."""
     return f"{path}/".replace("//", "/")
@@ -238,7 +243,7 @@ def _prefix(path: Path) -> str:
 
 def _placed(path: Path) -> Path:
     """Where it lies; what it leads to, where it is a link, is another matter."""
-    return path.resolve() if os.path.isdir(path) and not os.path.islink(path) else path.parent.resolve() / path.name
+    return _real(path) if os.path.isdir(path) and not os.path.islink(path) else _real(path.parent) / path.name
 
 
 def _leads_to(path: Path) -> Iterator[Path]:

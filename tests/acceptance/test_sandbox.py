@@ -549,7 +549,7 @@ async def test_links_that_lead_round_end(tmp_path: Path) -> None:
     environ = {"PATH": f"{os.environ['PATH']}:{tmp_path}", "HOME": "/nowhere"}
     sandbox = await tried(environ, tmp_path / "work")
 
-    words = sandbox.confined(["true"], environ, Confines())
+    words = sandbox.confined(["true"], environ, Confines(reads=(tmp_path / "one",)))
 
     assert subprocess.run([*words, "true"], env=environ).returncode == 0
 
