@@ -63,13 +63,13 @@ def check_prompt(name: str, prompts: Mapping[str, Convention]) -> None:
     """Raise ConfigError where the prompt file cannot be filled in with little, or with all that there may be to say."""
     little = Brief(unit="u", title="t", body="b", outbox="o")
     remark = Remark(unit="u", seq=1, who="person", kind="tell", text="t", at=datetime.min)
-    much: dict[str, Any] = {"gates": (("g", "c"),), "knowledge": (Note("n", "t"),), "remarks": (remark,)}
-    much |= dict.fromkeys(("scope", "accept", "conflicts"), ("x",)) | {
-        "carried": True,
-        "may_split": True,
+    much: dict[str, Any] = {
         "minutes": 1.0,
+        "gates": (("g", "c"),),
+        "knowledge": (Note("n", "t"),),
+        "remarks": (remark,),
     }
-    much |= dict.fromkeys(("carried", "may_split"), True)
+    much |= dict.fromkeys(("scope", "accept", "conflicts"), ("x",)) | dict.fromkeys(("carried", "may_split"), True)
     much |= dict.fromkeys(("trunk", "digest", "handoff", "old_diff", "intent"), "x")
     for brief in (little, replace(little, **much), replace(little, **much, resumed=True)):
         prompt(name.removesuffix(".md"), brief, prompts)

@@ -68,10 +68,11 @@ def plan(
     parts = {name: split.part(name, files[name]) for name in split.ids}
     ways = {each.id: replaced(each.needs, whole.id, split.ids.values()) for each in units}
     ways |= {part.id: part.needs for part in parts.values()}
+    form = "the last by name, which proves the whole, waits for all others" if task.accept else FORMS["needs"]
     for name, part in parts.items():
         if way := circle(part.id, ways):
             reason = f"needs: they go in a circle, so none could ever start: {' → '.join(way)}"
-            raise _in(name, TaskFileError(reason, form=FORMS["needs"]))
+            raise _in(name, TaskFileError(reason, form=form))
     return tuple(parts.values())
 
 

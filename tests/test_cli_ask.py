@@ -72,6 +72,17 @@ def test_what_the_state_or_the_form_refuses_is_said_and_not_queued(
     assert line.requests() == []
 
 
+@pytest.mark.parametrize("argv", [["cancel", "big"], ["retry", "big"], ["tell", "big", "x"]])
+def test_who_asks_something_of_a_unit_that_was_split_hears_of_its_parts(
+    argv: list[str], line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line.unit("big", UnitState.SPLIT, needs=("big-a", "big-b"))
+
+    assert factory(argv) == 3
+    assert "big is split: what it was to do its parts do now: big-a, big-b." in capsys.readouterr().err
+    assert line.requests() == []
+
+
 def test_a_card_takes_one_answer_also_before_the_daemon_has_read_it(
     line: Line, capsys: pytest.CaptureFixture[str]
 ) -> None:

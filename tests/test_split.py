@@ -152,8 +152,10 @@ def test_what_the_whole_and_the_part_say_may_be_too_much_together() -> None:
 
 
 def test_the_circle_is_seen_where_the_proof_makes_one() -> None:
-    with pytest.raises(TaskFileError, match="circle"):
+    with pytest.raises(TaskFileError, match="circle") as caught:
         split({"a.md": "---\nneeds: b\n---\nA", "b.md": "B"}, text="---\naccept: 'false'\n---\nAll.")
+
+    assert caught.value.form == "the last by name, which proves the whole, waits for all others"
 
 
 @pytest.mark.parametrize("scope", ["**", "src", "lib/x.py", "sr*/x", "src/../lib"])

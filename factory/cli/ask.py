@@ -131,7 +131,10 @@ def _answer(con: sqlite3.Connection, name: str, words: list[str]) -> Json:
 
 def _open_unit(con: sqlite3.Connection, name: str, *, idle: bool = False) -> str:
     """The id, where the unit has not ended (`idle`: and nobody works on it); else raise RefusedByState."""
-    state = place.unit(con, name, refusal=RefusedByState)["state"]
+    unit = place.unit(con, name, refusal=RefusedByState)
+    state = unit["state"]
+    if state == "split":
+        raise RefusedByState(f"{name} is split: what it was to do its parts do now: {', '.join(unit['needs'])}.")
     if state in FINAL:
         raise RefusedByState(f"{name} is {state}: nothing more happens to it. To have more done, add a new task.")
     if idle and state in ("running", "queued"):
