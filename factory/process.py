@@ -326,8 +326,8 @@ def _signal(who: Identity, number: signal.Signals) -> None:
 
 def _members(run_dir: Path) -> list[Identity]:
     """The living processes that carry the run's marker, and their descendants."""
-    marker = f"{shim.MARKER}={run_dir}".encode()
-    marked = [pid for pid in shim.pids() if marker in _environment(pid)]
+    marker = f"{shim.MARKER}={run_dir}"
+    marked = [pid for pid in shim.pids() if marker.encode() in _environment(pid)] if shim.PROC else shim.marked(marker)
     return [member for member in map(_identity, shim.family(marked)) if _alive(member)]
 
 

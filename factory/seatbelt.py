@@ -119,8 +119,7 @@ class Seatbelt:
     links = True
     protections = (
         "sandbox: sandbox-exec, files and signals apart, network open; not: a list of processes of its own, limits of "
-        "memory, processes and CPU time, an end of what leaves its process group; what gates change is compared "
-        "afterwards"
+        "memory, processes and CPU time; what gates change is compared afterwards"
     )
 
     def __init__(self, program: str, path: str, *, hidden: Sequence[Path], work: Path) -> None:

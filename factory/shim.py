@@ -1,6 +1,7 @@
 """The parent of one supervised command: a small process that outlives the daemon.
 
-Invariant: when exit.json appears, nothing that the command started is alive (Linux; elsewhere: nothing of its group).
+Invariant: when exit.json appears, nothing that the command started is alive (Linux; elsewhere: nothing of its group,
+nor what still has the run's marker in its environment).
 
 Runs as `python -I -S`, standard library only, and imports what is dear only once the command has been started.
 SIGTERM starts the stop ladder, SIGINT is its last rung.
@@ -93,6 +94,25 @@ def boot() -> str:
 def pids() -> list[int]:
     """All processes of the machine."""
     return [int(name) for name in os.listdir("/proc") if name.isdigit()] if PROC else []
+
+
+def marked(entry: str) -> list[int]:
+    """Other processes with that entry in their environment, as `ps` tells where there is no /proc."""
+    found = []
+    for line in _ps("-axEww" if sys.platform == "darwin" else "axeww", "pid=,command="):
+        pid, _, said = line.strip().partition(" ")
+        if f" {entry} " in f"{said} " and pid != str(os.getpid()):
+            # The environment is told behind the words of the command, which may hold the entry for another reason.
+            words = "".join(_ps(f"-ww -p {pid}", "command=")).strip()
+            around = said[len(words) :] if words and said.startswith(words) else ""
+            found += [int(pid)] if f" {entry} " in f"{around} " else []
+    return found
+
+
+def _ps(which: str, what: str) -> list[str]:
+    # By absolute names, for PATH is the command's by now; and without the marker of this process.
+    with os.popen(f"exec /usr/bin/env -i LC_ALL=C /bin/ps {which} -o {what}") as ps:
+        return ps.read().splitlines()
 
 
 def family(roots: list[int]) -> list[int]:
@@ -419,8 +439,10 @@ def _sweep() -> int:
     """End every child; return how many would not go."""
     # Only direct children are killed: until reaped, their pids cannot change hands. Theirs become ours in turn.
     me, until = [str(os.getpid())], time.monotonic() + _SWEEP_SECONDS
-    while _reap()[1]:
-        left = [pid for pid in pids() if stat(pid)[1:2] == me]
+    while _reap()[1] or not PROC:
+        left = [pid for pid in pids() if stat(pid)[1:2] == me] if PROC else marked(f"{MARKER}={sys.argv[1]}")
+        if not PROC and not left:
+            return 0
         if time.monotonic() >= until:
             return len(left)
         for pid in left:

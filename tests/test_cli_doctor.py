@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from factory import process
+from factory import process, shim
 from factory.cli.main import factory, factoryd
 from factory.journal import Event
 from factory.process import Command
@@ -60,6 +60,17 @@ def said(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, list[str]
 
 def test_of_a_factory_that_worked_there_is_nothing_to_say(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
     assert said(capsys) == (0, [])
+
+
+@pytest.mark.parametrize("proc", [True, False])
+def test_what_is_missing_without_proc_is_said(
+    line: Line, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *, proc: bool
+) -> None:
+    monkeypatch.setattr(shim, "PROC", proc)
+
+    factory(["doctor"])
+
+    assert ("no /proc: what leaves its process group" in capsys.readouterr().out) is not proc
 
 
 def test_strays_are_found_and_mended_and_no_tree_is_lost(line: Line, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -570,6 +571,71 @@ def test_without_proc_the_start_of_a_living_process_is_told_by_ps(monkeypatch: p
         assert shim.started(zombie.pid) == ""
         assert shim.started(99_999_999) == ""
         assert shim.pids() == []
+
+
+@pytest.fixture
+def no_proc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a system without /proc, in this process and in the shims."""
+    if shutil.which("ps") is None:
+        pytest.skip("ps is not installed")
+    monkeypatch.setattr(shim, "PROC", False)
+    monkeypatch.setattr(process, "PIDFD", False)
+    monkeypatch.setattr(process, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(
+        process, "_SHIM", process._SHIM.replace("main; main()", "main; main.__globals__['PROC'] = False; main()")
+    )
+
+
+AWAY = "setsid sh -c 'echo $$ > signs; exec sleep 100' &"
+
+
+@pytest.mark.usefixtures("no_proc")
+async def test_without_proc_what_left_its_group_is_ended_by_the_marker_in_its_environment(shell: Shell) -> None:
+    planted = shell.folder / "ps"
+    planted.write_text("#!/bin/sh\n: > planted\n")
+    planted.chmod(0o755)
+    command = shell.script(f"{AWAY} cat go > sign; exit 3")
+    child = await start(replace(command, env=ENV | {"PATH": f"{shell.folder}:{ENV['PATH']}"}))
+    pid = int(await shell.sign())
+    await shell.let_go()
+
+    ended = await child.wait()
+
+    assert (ended.cause, ended.code, ended.left, gone_without_proc(pid)) == ("exited", 3, 0, True)
+    assert not (shell.folder / "planted").exists()  # the shim's own ps is not the command's
+
+
+def test_who_only_speaks_of_the_marker_or_has_another_one_is_not_marked(tmp_path: Path) -> None:
+    entry = f"{shim.MARKER}={tmp_path / 'run'}"
+    wait = ("sh", "-c", "read line; exit")
+    with ExitStack() as stack:
+
+        def waits(*argv: str, marker: str = "") -> int:
+            env = ENV | ({shim.MARKER: marker} if marker else {})
+            child: subprocess.Popen[bytes] = subprocess.Popen(argv, env=env, stdin=subprocess.PIPE)
+            return stack.enter_context(child).pid
+
+        own = waits(*wait, marker=str(tmp_path / "run"))
+        others = {waits(*wait, entry), waits(*wait, marker=f"{tmp_path / 'run'}-2"), os.getpid()}
+        found = shim.marked(entry)
+
+    assert own in found
+    assert not others & set(found)
+
+
+@pytest.mark.usefixtures("no_proc")
+async def test_without_proc_a_run_whose_shim_was_killed_is_ended_by_the_marker(shell: Shell) -> None:
+    child = await start(shell.script(f"{AWAY} sleep 100"))
+    pid = int(await shell.sign())
+    os.kill(child.identity.pid, signal.SIGKILL)
+
+    ended = await child.wait()
+
+    assert (ended.cause, ended.left, gone_without_proc(pid)) == ("lost", 0, True)
+
+
+def gone_without_proc(pid: int) -> bool:
+    return shim.started(pid) == ""
 
 
 async def test_a_run_whose_folder_was_removed_is_lost(shell: Shell) -> None:

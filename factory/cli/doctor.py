@@ -12,7 +12,7 @@ from pathlib import Path
 
 import anyio
 
-from factory import conventions, settings
+from factory import conventions, settings, shim
 from factory.agents import find_agents
 from factory.assembly import assemble, the_repository, the_sandbox
 from factory.cli import place, say
@@ -113,6 +113,8 @@ async def _look(top: Path, *, fix: bool) -> AsyncIterator[Finding]:
     sandbox = the_sandbox(where, repository, environ, lambda: chosen.sandbox.mode)
     await sandbox.look()
     _tell(NOTE if sandbox.says else OK, sandbox.protections)
+    if not shim.PROC:
+        _tell(NOTE, "no /proc: what leaves its process group and sheds the marker in its environment is not ended")
     try:
         sandbox.check(chosen.sandbox.mode)
     except ConfigError as error:  # a start would be refused
