@@ -159,7 +159,7 @@ class Seatbelt:
         )
         asked = ("python3", "-I", "-S", "-c", _PROBE.replace("DATA", _DATA))  # any program of the user's would do
         argv = [*words, *asked, *map(str, (os.getpid(), port, network, folder, *self._hidden))]
-        tried = await process.run(argv, env={"PATH": self._path}, seconds=_TRIAL_SECONDS)
+        tried = await process.run(argv, cwd=folder / "mine", env={"PATH": self._path}, seconds=_TRIAL_SECONDS)
         answer, last = tried.out.decode(errors="replace").strip(), tried.err.decode(errors="replace").split("\n")
         if (tried.code, answer) == (0, "confined"):
             return ""
