@@ -654,10 +654,13 @@ def narrow(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         yield line
 
 
+BEGINS = "write('begun.txt', 'fine')"  # an agent that ends at once and does nothing, unit after unit, would rest
+
+
 @pytest.mark.parametrize("what", USES)
 def test_who_uses_too_much_is_ended_and_told_so(narrow: Line, what: str) -> None:
     code, why = USES[what]
-    name = narrow.drop(what.replace(" ", "-"), code)
+    name = narrow.drop(what.replace(" ", "-"), f"{BEGINS}\n{code}")
     held = narrow.unit(name, UnitState.HELD)
     attempt = narrow.attempt(name)
 
@@ -669,7 +672,7 @@ def test_who_uses_too_much_is_ended_and_told_so(narrow: Line, what: str) -> None
 
 
 def test_a_file_that_is_too_large_is_not_written(narrow: Line) -> None:
-    narrow.drop("large", "with open('large', 'wb') as f: f.truncate(150_000_000)")
+    narrow.drop("large", f"{BEGINS}\nwith open('large', 'wb') as f: f.truncate(150_000_000)")
     narrow.unit("large", UnitState.HELD)
 
     assert "File too large" in (narrow.places.run_dir("large", 1) / "output.log").read_text()
