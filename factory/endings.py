@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
+from graphlib import TopologicalSorter
 from itertools import takewhile
 
 from factory import budget, triage
@@ -185,8 +186,11 @@ class Endings:
 
     def _split(self, unit: Unit, parts: Sequence[Part], at: datetime) -> tuple[Unit, ...]:
         """Its parts are units now; it, and whoever needed it, needs them."""
-        ids = tuple(self._hang(f"{part.id}.md", part.text, at) for part in parts)
-        assert ids == tuple(part.id for part in parts), "nobody takes an id between plan and record"
+        ids, texts = tuple(part.id for part in parts), {part.id: part.text for part in parts}
+        needed_first = TopologicalSorter({part.id: part.needs for part in parts}).static_order()
+        order = [name for name in needed_first if name in texts]  # the others are units that were there before
+        hung = [self._hang(f"{name}.md", texts[name], at) for name in order]
+        assert hung == order, "nobody takes an id between plan and record"
         waiting = [each for each in self._store.open(Unit) if unit.id in each.needs]
         after = tuple(replace(each, needs=replaced(each.needs, unit.id, ids)) for each in waiting)
         return advance(replace(unit, needs=ids), UnitState.SPLIT, now=at, why=f"its parts: {', '.join(ids)}"), *after

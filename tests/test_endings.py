@@ -447,6 +447,16 @@ def test_a_unit_that_was_split_is_final_and_its_parts_stand_for_it_in_one_transa
     assert not is_part(line.store, "later")
 
 
+def test_a_part_is_accepted_after_those_that_it_needs(line: OnRecord, endings: Endings) -> None:
+    attempt = line.running()
+    parts = (Part("fix-a", "---\nneeds: [fix-b, other]\n---\ndo a", ("fix-b", "other")), Part("fix-b", "do b", ()))
+
+    endings.finish(ended(attempt, R.SPLIT), hook=line.the_hook(), at=later(60), parts=parts)
+
+    accepted = [entry.unit for entry in line.store.journal() if entry.event is Event.TASK_ACCEPTED]
+    assert (accepted, line.the_unit().needs) == (["fix", "fix-b", "fix-a"], ("fix-a", "fix-b"))
+
+
 def test_a_split_by_an_attempt_that_is_not_the_newest_has_no_effect(line: OnRecord, endings: Endings) -> None:
     attempt = line.running()
     line.attempt("fix", 2)
