@@ -137,7 +137,8 @@ class Rebuild:
     def _parts(self, name: str, traces: Mapping[str, Trace]) -> tuple[str, ...]:
         """What its last attempt wrote in its place, where all of that became units."""
         last = self._where.run_dir(name, max(traces[name].kept, default=0))
-        parts = tuple(part_ids(name, sorted(read_outbox(last / "outbox").split), lambda _: False).values())
+        files = sorted(read_outbox(last / "outbox").split)
+        parts = tuple(part_ids(name, files, lambda taken: taken == name).values())
         return parts if len(parts) >= FEWEST and traces.keys() >= set(parts) else ()
 
     def _attempt(

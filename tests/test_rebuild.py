@@ -144,24 +144,30 @@ async def test_what_was_cancelled_is_not_begun_again(scene: Scene) -> None:
     assert await states(scene) == {"begun": ("cancelled", 1), "never": ("cancelled", 0)}
 
 
-async def test_what_was_split_stays_split_and_only_its_parts_go_on(scene: Scene) -> None:
-    unit = await dropped(scene, "big", "all of it")
+@pytest.mark.parametrize(
+    ("big", "parts"),
+    [("big", ("big-a", "big-b-c", "big-b-c-2")), ("z" * 60, (f"{'z' * 58}-2", f"{'z' * 58}-3", f"{'z' * 58}-4"))],
+    ids=["short", "long"],
+)
+async def test_what_was_split_stays_split_and_only_its_parts_go_on(
+    scene: Scene, big: str, parts: tuple[str, ...]
+) -> None:
+    unit = await dropped(scene, big, "all of it")
     await worked(scene, unit, "true")
-    folder = scene.live.places.run_dir("big", 1) / "outbox/split"
+    folder = scene.live.places.run_dir(big, 1) / "outbox/split"
     folder.mkdir(parents=True)
     for name in ("a", "b c", "b-c"):
         (folder / f"{name}.md").write_text(f"Do {name}.")
     alone = await states(scene)  # not one that only tried to
-    parts = ("big-a", "big-b-c", "big-b-c-2")
     for name in parts:
         scene.floor.intake.hang(f"{name}.md", "Do it.", now=now())
-    await dropped(scene, "after", "---\nneeds: [other, big]\n---\nThen.")
+    await dropped(scene, "after", f"---\nneeds: [other, {big}]\n---\nThen.")
 
-    assert alone == {"big": ("ready", 1)}
+    assert alone == {big: ("ready", 1)}
     ready = dict.fromkeys(parts, ("ready", 0))
-    assert await states(scene) == {"after": ("waiting", 0), "big": ("split", 1), **ready}
+    assert await states(scene) == {"after": ("waiting", 0), big: ("split", 1), **ready}
     with closing(await rebuilt(scene, scene.folder / "again.sqlite")) as store:
-        assert [unit.needs for unit in store.select(Unit) if unit.id in ("after", "big")] == [("other", *parts), parts]
+        assert [unit.needs for unit in store.select(Unit) if unit.id in ("after", big)] == [("other", *parts), parts]
 
 
 async def test_after_its_folder_was_pruned_a_landed_unit_is_landed_still(scene: Scene) -> None:
