@@ -123,6 +123,19 @@ async def test_a_circle_by_way_of_a_unit_that_was_split_before_is_no_split(scene
     assert "split/a.md: needs: they go in a circle, so none could ever start: u-a → older → older-a" in attempt.digest
 
 
+@pytest.mark.parametrize(("parts", "may"), [(("u", "more"), False), (("more",), True)], ids=["part", "whole"])
+async def test_only_what_is_no_part_hears_that_it_may_be_split(scene: Scene, parts: tuple[str, ...], may: bool) -> None:
+    big = Unit(id="big", title="big", state=UnitState.SPLIT, since=at(), accepted=at(), needs=parts)
+    scene.store.write(Event.TASK_ACCEPTED, big, now=at(), unit="big")
+    scene.hang("u", agent="splitter")
+
+    await trip(scene)
+
+    (attempt,) = scene.store.select(Attempt, unit="u")
+    told = (Path(attempt.run_dir) / "prompt.md").read_text()
+    assert ("split/NAME.md" in told, "u is a part already" in attempt.digest) == (may, not may)
+
+
 async def test_of_a_workspace_that_its_command_deleted_that_is_said(scene: Scene) -> None:
     scene.hang("u", run=command(scene, 'rm -rf "$PWD"'))
 
