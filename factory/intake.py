@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from factory import faults, scheduling, task_file
+from factory.endings import is_part
 from factory.errors import TaskFileError
 from factory.escalations import Escalations
 from factory.journal import Event
@@ -227,10 +228,11 @@ class Intake:
         return unit.id
 
     def _unstarted(self, name: str) -> Unit | None:
-        """The newest unit of a file of that name, if no attempt of it has begun."""
+        """The newest unit of a file of that name, if no attempt of it has begun; not a part, which nobody dropped."""
         units = [self._store.get(Unit, task.unit) for task in self._store.select(Task, name=name)]
         waiting = (UnitState.WAITING, UnitState.READY, UnitState.HELD)
         unstarted = [unit for unit in units if unit and unit.state in waiting and not unit.attempt]
+        unstarted = [unit for unit in unstarted if not is_part(self._store, unit.id)]
         return max(unstarted, key=lambda unit: unit.accepted, default=None)
 
     def _free_id(self, name: str) -> str:

@@ -420,6 +420,17 @@ async def test_the_same_name_after_an_attempt_began_is_a_new_unit(floor: Floor) 
     assert titles == {"a": "First", "a-2": "Third", "a-3": "Fourth"}
 
 
+async def test_the_name_of_a_part_is_a_new_unit_for_the_part_may_hold_the_proof_of_the_whole(floor: Floor) -> None:
+    floor.intake.hang("big-b.md", "---\naccept: 'false'\n---\n# The part\n", now=NOW)
+    floor.put(Unit(id="big", title="Big", state=UnitState.SPLIT, since=NOW, accepted=NOW, needs=("big-a", "big-b")))
+    floor.drop("big-b.md", "# Somebody's own\n")
+
+    await floor.scan()
+
+    titles = {unit.id: unit.title for unit in floor.store.open(Unit)}
+    assert titles == {"big-b": "The part", "big-b-2": "Somebody's own"}
+
+
 async def test_another_name_with_the_same_slug_is_a_new_unit(floor: Floor) -> None:
     floor.drop("fix it.md")
     floor.drop("fix-it.md")
