@@ -17,6 +17,7 @@ from factory.task_file import FORMS, TaskFile, decode, numbered, parse, slug
 from factory.unit import Unit
 
 FEWEST, MOST = 2, 20  # parts
+MOST_GLOBS = 50  # of a part: each pass of the pool compares those of one unit with those of another
 OWN = ("title", "priority", "needs", "scope")  # what a part may say for itself (line.md §5)
 INHERITED = ("agent", "model", "attempts", "minutes", "allow", "review")
 
@@ -127,6 +128,9 @@ class _Split:
 
     def _scope(self, file: TaskFile) -> tuple[str, ...]:
         scope = self.task.scope
+        if len(file.scope) > MOST_GLOBS:
+            form = f"at most {MOST_GLOBS} globs; folder/** is all of a folder"
+            raise TaskFileError(f"scope: holds {len(file.scope)} globs", line=file.lines["scope"], form=form)
         if beyond := [glob for glob in file.scope if scope and not covers(scope, glob)]:
             reason = f"scope: {beyond[0]} reaches beyond that of {self.whole.id} ({', '.join(scope)})"
             raise TaskFileError(reason, line=file.lines["scope"], form=FORMS["scope"])

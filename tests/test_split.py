@@ -164,6 +164,14 @@ def test_a_scope_beyond_that_of_the_whole_is_refused(scope: str) -> None:
         split({"a.md": f"---\nscope: '{scope}'\n---\nA", "b.md": "B"}, text="---\nscope: src/api/**\n---\nAll.")
 
 
+def test_a_scope_of_so_many_globs_that_comparing_them_would_stop_the_line_is_refused() -> None:
+    scopes = [f"---\nscope: [{', '.join(f'a{number}' for number in range(many))}]\n---\nA" for many in (50, 51)]
+
+    assert split({"a.md": scopes[0], "b.md": "B"})
+    with pytest.raises(TaskFileError, match=r"split/a\.md: scope: holds 51 globs"):
+        split({"a.md": scopes[1], "b.md": "B"})
+
+
 @pytest.mark.parametrize(
     ("raw", "says"), [(b"\xff", "not UTF-8"), (b"a\0", "NUL"), (b"x" * (1 << 20) + b"x", "larger")]
 )
