@@ -210,7 +210,7 @@ def _cancel(unit: Unit, card: Card, now: datetime) -> tuple[Event, Unit]:
 _EFFECTS: Mapping[str, tuple[Callable[[Unit, Card, datetime], tuple[Event, Unit]], str]] = {
     "retry": (_retry, "tried again"),
     "rerun": (_retry, "run again"),
-    "split": (_retry, "asked for smaller tasks"),
+    "split": (_afresh, "asked for smaller tasks"),
     "simplify": (_retry, "asked for less"),
     "afresh": (_afresh, "tried again from trunk"),
     "answer": (_answered, "told, and goes on"),

@@ -88,7 +88,11 @@ class Patience:
 def ending(
     trip: Trip, ended: Exit, seen: Seen, box: Outbox, stopped: EndReason | None, *, changed: bool, split: bool
 ) -> triage.Ending:
-    """The facts by which an end is classified; `stopped`: why the worker itself ended it."""
+    """The facts by which an end is classified; `stopped`: why the worker itself ended it.
+
+    `split`: what it wrote in place of a change is taken. Where it is refused, the tree is no submission for that.
+    """
+    reported = bool(box.done.strip())
     return triage.Ending(
         stopped=stopped,
         lost=ended.cause == "lost",
@@ -103,8 +107,8 @@ def ending(
         looping=seen.looping,
         asked=box.question is not None,
         split=split,
-        reported=bool(box.done.strip()),
-        changed=changed,
+        reported=reported,
+        changed=changed and (reported or split or not box.split),
         proof=bool(trip.task.accept),
         scripted=bool(trip.task.run),
     )
@@ -143,11 +147,18 @@ def last_words(seen: Seen) -> str:
 
 
 def how_it_ended(reason: EndReason, ended: Exit, seen: Seen, *, gone: bool = False, parts: str = "") -> str:
-    """One sentence for a person about how the attempt ended; `gone`: without its workspace."""
+    """One sentence for a person about how the attempt ended; `gone`: without its workspace.
+
+    `parts`: what it wrote in place of a change, or why that is not taken.
+    """
     how = f"signal {ended.signal}" if ended.signal else f"exit {ended.code}"
     said = "".join(f": {line[:200]}" for line in (seen.error or last_words(seen)).strip().splitlines()[-1:])
     words_ = {
-        EndReason.EMPTY: "its workspace was gone at the end, and what it did with it" if gone else "it changed nothing",
+        EndReason.EMPTY: "its workspace was gone at the end, and what it did with it"
+        if gone
+        else f"it was not split: {parts}"
+        if parts
+        else "it changed nothing",
         EndReason.CRASHED: f"it used too much and was ended ({ended.detail})"
         if ended.cause == "overran"
         else f"it ended with {how}{said}",

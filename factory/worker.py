@@ -256,10 +256,10 @@ class Worker:
         missing = ended.cause == "unstartable"
         notes = [f"{path} was a repository of its own; its files were added plainly" for path in snapshot.nested]
         notes += [f"{name}/ in the outbox: not yet, it was not acted on" for name in box.not_yet]
-        notes += [f"It was not split. {no_split}"] if no_split else []
+        notes += [f"It was not split. {no_split}"] if no_split and reason is not EndReason.EMPTY else []
         notes += [f"git could not take everything: {snapshot.left_out}"] if snapshot.left_out else []
         notes += ["The workspace itself was gone at the end"] if snapshot.gone else []
-        detail = how_it_ended(reason, ended, seen, gone=snapshot.gone, parts=told(parts))
+        detail = how_it_ended(reason, ended, seen, gone=snapshot.gone, parts=told(parts) or no_split)
         attempt = replace(
             metered(kept, seen.usage),
             end=now(),

@@ -357,7 +357,7 @@ def test_what_a_person_asks_the_next_attempt_for_is_told_to_it(
     ((who, told, _),) = remarks(line)
     unit = line.the_unit()
     assert (who, told) == ("person", kind)
-    assert (unit.state, unit.bonus, unit.submission, unit.fresh) == (READY, 3, "", False)
+    assert (unit.state, unit.bonus, unit.submission, unit.fresh) == (READY, 3, "", kind == "split")
 
 
 def test_neither_a_run_unit_nor_a_part_is_asked_to_be_split_and_a_run_unit_is_not_made_smaller() -> None:

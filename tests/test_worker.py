@@ -29,7 +29,7 @@ command = ["sh", "-c", "echo 'limit reached|1000000001'; exit 1"]
 patterns = ['limit reached\\|(?P<reset>\\d+)']
 """
 SPLITTER = r"""
-command = ["sh", "-c", '''mkdir $FACTORY_OUTBOX/split && cd $FACTORY_OUTBOX/split
+command = ["sh", "-c", '''echo half > new.txt; mkdir $FACTORY_OUTBOX/split && cd $FACTORY_OUTBOX/split
 printf -- '---\nneeds: older\n---\nA' > a.md; echo B > b.md''']
 """
 RUNTIMES = FILES | {"conventions/runtimes/limited.toml": LIMITED, "conventions/runtimes/splitter.toml": SPLITTER}
@@ -119,8 +119,10 @@ async def test_a_circle_by_way_of_a_unit_that_was_split_before_is_no_split(scene
     await trip(scene)
 
     (attempt,) = scene.store.select(Attempt, unit="u")
-    assert (scene.state("u"), attempt.reason) == ("ready", "empty")
-    assert "split/a.md: needs: they go in a circle, so none could ever start: u-a → older → older-a" in attempt.digest
+    assert (scene.state("u"), attempt.reason) == ("ready", "empty"), "nor is the change a submission, without done.md"
+    circle = "needs: they go in a circle, so none could ever start: u-a → older → older-a → u-a"
+    assert attempt.detail.startswith(f"it was not split: split/a.md: {circle}")
+    assert kept(scene) == "half"
 
 
 @pytest.mark.parametrize(("parts", "may"), [(("u", "more"), False), (("more",), True)], ids=["part", "whole"])
