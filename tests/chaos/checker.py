@@ -20,7 +20,7 @@ from pathlib import Path
 from tests.chaos import procs
 
 GATES = "conventions/gates"
-FINAL = ("landed", "cancelled")
+FINAL = ("landed", "split", "cancelled")
 LOCK_OF_THE_DAEMON = "factoryd.lock"  # a file that is held, not a lock that is left
 
 
@@ -108,6 +108,11 @@ class Checker:
         found.lost += [f"{unit} is on trunk and not on record" for unit in sorted(on_trunk - landed)]
         known = {unit for (unit,) in self._claimed("SELECT unit FROM task")}
         found.lost += [f"{name} never became a unit" for name in dropped if name not in known]
+        for whole, needs in self._claimed("SELECT id, needs FROM unit WHERE state = 'split'"):
+            parts = set(json.loads(needs))
+            found.lost += [f"{part}, a part of {whole}, is no unit" for part in sorted(parts - known)]
+            again = sorted(name for name in known - parts if name.startswith(f"{whole}-"))
+            found.twice += [f"{whole} was split twice: {again}"] if again or len(parts) < 2 else []
 
     def _attempts(self, found: Found) -> None:
         """The tree of each attempt that is over can be reached from a ref of the factory repository."""

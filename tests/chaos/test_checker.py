@@ -138,6 +138,16 @@ def test_each_damage_is_found(scene: Scene, damage: Callable[[Scene], None], pro
     assert getattr(scene.judge(), promise) != []
 
 
+def test_a_part_that_is_no_unit_and_one_too_many_are_found(scene: Scene) -> None:
+    scene.sql("UPDATE unit SET state = 'split', needs = '[\"one\", \"two-a\"]' WHERE id = 'two'")
+    scene.sql("INSERT INTO task (unit, name) VALUES ('two-a-2', 'two-a-2.md')")
+
+    found = scene.judge()
+
+    assert "two-a, a part of two, is no unit" in found.lost
+    assert found.twice == ["two was split twice: ['two-a-2']"]
+
+
 def test_a_process_that_carries_the_mark_is_a_stray(scene: Scene) -> None:
     environ = {"PATH": os.environ["PATH"], "FACTORY_RUN": f"{scene.line.folder}/repo/.factory/attempts/one/1"}
     with subprocess.Popen(["sleep", "100"], env=environ) as stray:

@@ -29,6 +29,13 @@ TEMPERS = {
     "conflicting": 'text = Path("story.txt").read_text().splitlines()\ntext[{line}] += " {name}"\n'
     'time.sleep({s}); write("story.txt", "\\n".join(text) + "\\n"); {done}',
     "claiming": 'write("claims/{name}.txt", "{claim}\\n" if attempt == 1 else "{name}\\n"); {done}',
+    "splitting": """
+os.mkdir(os.environ["FACTORY_OUTBOX"] + "/split")
+for part, needs in (("a", ""), ("b", "needs: a")):
+    code = f"write('units/{name}-{{part}}.txt', 'fine')"
+    leave(f"split/{{part}}.md", f"---\\n{{needs}}\\n---\\nDo it.\\n\\n{{'`' * 3}}python\\n{{code}}\\n{{'`' * 3}}\\n")
+    time.sleep({s})
+""",
     "leaving": 'os.system("setsid sleep 1000 > /dev/null 2>&1 &"); time.sleep({s}); {done}',
 }
 
@@ -52,7 +59,7 @@ def works(rng: random.Random) -> Iterator[Work]:
     number = 0
     while True:
         number += 1
-        temper = rng.choices(["run", *TEMPERS], [4, 5, 2, 1, 1, 1, 1, 3, 2, 2])[0]
+        temper = rng.choices(["run", *TEMPERS], [4, 5, 2, 1, 1, 1, 1, 3, 2, 2, 2])[0]
         name = f"u{number:03}-{temper}"
         front: dict[str, object] = {}
         if names and rng.random() < 0.12:
