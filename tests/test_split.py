@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from factory.errors import TaskFileError
-from factory.split import MOST, Part, plan, replaced, told
-from factory.task_file import TaskFile, parse
+from factory.split import INHERITED, MOST, OWN, Part, plan, replaced, told
+from factory.task_file import KEYS, TaskFile, parse
 from factory.unit import Unit, UnitState
 from tests.on_record import NOW
 
@@ -62,6 +62,10 @@ def test_all_that_a_part_may_not_say_is_inherited() -> None:
             ("src/**", "*.md"),
             1,
         )
+
+
+def test_of_every_key_that_there_is_it_is_said_what_becomes_of_it_in_a_part() -> None:
+    assert {*OWN, *INHERITED, "accept", "run"} == set(KEYS)
 
 
 def test_the_proof_is_asked_of_the_last_part_which_waits_for_all_others() -> None:
