@@ -163,7 +163,8 @@ class Launch:
             conflicts=conflict.paths if conflict else (),
             old_diff=str(conflict.diff) if conflict else "",
             intent=conflict.intent if conflict else "",
-            may_split=not is_part(self._store, trip.unit.id),
+            # A change that a person has read is not to be replaced by parts.
+            may_split=wish not in ("review", "simplify") and not is_part(self._store, trip.unit.id),
             resumed=trip.attempt.resumed,
         )
         return prompt(prompt_name(trip, earlier, conflict, wish), brief, trip.ruling.conventions.prompts)

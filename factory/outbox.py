@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from factory.task_file import MAX_BYTES, loose
+from factory.task_file import loose
 
 CAP_BYTES = 65536
 MOST_FILES = 30  # that are read of split/: more than any split may have
@@ -66,7 +66,7 @@ def read_outbox(folder: Path) -> Outbox:
 
 
 def _task_files(box: int) -> dict[str, bytes]:
-    """What lies in split/, of each file a byte more than it may have; nothing of a folder that may not be read."""
+    """What lies in split/, of each file a byte more than all may have; nothing of a folder that may not be read."""
     try:
         folder = os.open("split", _SAFELY | os.O_DIRECTORY, dir_fd=box)
     except OSError:
@@ -74,7 +74,7 @@ def _task_files(box: int) -> dict[str, bytes]:
     try:
         names = [entry.name for entry in os.scandir(folder) if entry.is_file(follow_symlinks=False)]
         files = sorted(name for name in names if name.lower().endswith(".md") and name[0] not in ".#~")
-        return {name: _bytes(name, folder, MAX_BYTES + 1) for name in files[:MOST_FILES]}
+        return {name: _bytes(name, folder, CAP_BYTES * 2 + 1) for name in files[:MOST_FILES]}
     finally:
         os.close(folder)
 

@@ -17,8 +17,9 @@ from factory.task_file import FORMS, TaskFile, decode, numbered, parse, slug
 from factory.unit import Unit
 
 FEWEST, MOST = 2, 20  # parts
+MOST_BYTES = 128 << 10  # of all their files: they are read while the line waits
 MOST_GLOBS = 50  # of a part: each pass of the pool compares those of one unit with those of another
-OWN = ("title", "priority", "needs", "scope")  # what a part may say for itself (line.md §5)
+SETTABLE = ("title", "priority", "needs", "scope")  # what a part may say for itself (line.md §5)
 INHERITED = ("agent", "model", "attempts", "minutes", "allow", "review")
 
 
@@ -65,6 +66,8 @@ def plan(
         form = f"from {FEWEST} to {MOST} files split/NAME.md"
         held = f"more than {MOST} task files" if len(files) > MOST else f"{len(files)} task file{'s' * (not files)}"
         raise TaskFileError(f"split/: holds {held}", form=form)
+    if sum(map(len, files.values())) > MOST_BYTES:
+        raise TaskFileError("split/: is too large", form=f"at most {MOST_BYTES >> 10} KiB in all its files")
     split = _Split(whole, task, part_ids(whole.id, sorted(files), taken), taken)
     parts = {name: split.part(name, files[name]) for name in split.ids}
     ways = {each.id: replaced(each.needs, whole.id, split.ids.values()) for each in units}
@@ -112,10 +115,10 @@ class _Split:
         keys |= {name: getattr(self.task, name) for name in INHERITED} | {"accept": self.task.accept * proves}
         if not file.body.strip() and "title" not in file.lines:  # it said `run`, perhaps
             raise TaskFileError("says nothing to do", form="write the task below the front matter")
-        given = {key: json.dumps(value, ensure_ascii=False) for key, value in keys.items() if value or value == 0}
+        given = {key: _written(value) for key, value in keys.items() if value or value == 0}
         text = "".join(["---\n", *(f"{key}: {value}\n" for key, value in given.items()), "---\n", file.body])
         parse(text, f"{part}.md")  # all together may be too much, or a heading no title
-        return Part(part, text, needs, tuple(name for name in file.lines if name not in OWN))
+        return Part(part, text, needs, tuple(name for name in file.lines if name not in SETTABLE))
 
     def _need(self, need: str, file: TaskFile) -> str:
         siblings = {slug(name): each for name, each in self.ids.items()}
@@ -135,6 +138,11 @@ class _Split:
             reason = f"scope: {beyond[0]} reaches beyond that of {self.whole.id} ({', '.join(scope)})"
             raise TaskFileError(reason, line=file.lines["scope"], form=FORMS["scope"])
         return file.scope or scope
+
+
+def _written(value: object) -> str:
+    """As YAML and the task file take it, who know no 1e-05."""
+    return f"{value:.9f}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
 
 
 def _in(name: str, error: TaskFileError) -> TaskFileError:

@@ -71,7 +71,7 @@ def test_each_kind_of_prompt_brings_its_own_evidence() -> None:
     assert "/run/old.diff" in prompt("retry", replace(FULL, carried=False), SHIPPED)
     assert all(word in prompt("conflict", FULL, SHIPPED) for word in ("a.py", "/run/old.diff", "Rename z"))
     assert "git diff" in prompt("question", FULL, SHIPPED)
-    for name in ("review", "simplify", "split"):
+    for name in ("review", "simplify"):
         assert "git diff" in prompt(name, FULL, SHIPPED)
         assert "/run/old.diff" in prompt(name, replace(FULL, carried=False), SHIPPED)
     assert "E   assert {{ x }}" in prompt("split", FULL, SHIPPED)

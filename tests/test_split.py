@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from factory.errors import TaskFileError
-from factory.split import INHERITED, MOST, OWN, Part, plan, replaced, told
+from factory.split import INHERITED, MOST, MOST_BYTES, SETTABLE, Part, plan, replaced, told
 from factory.task_file import KEYS, TaskFile, parse
 from factory.unit import Unit, UnitState
 from tests.on_record import NOW
@@ -65,7 +65,7 @@ def test_all_that_a_part_may_not_say_is_inherited() -> None:
 
 
 def test_of_every_key_that_there_is_it_is_said_what_becomes_of_it_in_a_part() -> None:
-    assert {*OWN, *INHERITED, "accept", "run"} == set(KEYS)
+    assert {*SETTABLE, *INHERITED, "accept", "run"} == set(KEYS)
 
 
 def test_the_proof_is_asked_of_the_last_part_which_waits_for_all_others() -> None:
@@ -177,7 +177,7 @@ def test_a_scope_of_so_many_globs_that_comparing_them_would_stop_the_line_is_ref
 
 
 @pytest.mark.parametrize(
-    ("raw", "says"), [(b"\xff", "not UTF-8"), (b"a\0", "NUL"), (b"x" * (1 << 20) + b"x", "larger")]
+    ("raw", "says"), [(b"\xff", "not UTF-8"), (b"a\0", "NUL"), (b"x" * (MOST_BYTES + 1), "is too large")]
 )
 def test_a_file_that_is_no_text_is_refused(raw: bytes, says: str) -> None:
     with pytest.raises(TaskFileError, match=says):
@@ -210,3 +210,10 @@ def test_a_part_is_not_split_again_nor_a_run_unit() -> None:
 def test_whoever_needs_a_unit_that_was_split_needs_its_parts() -> None:
     assert replaced(("x", "big", "a", "y"), "big", ("a", "b")) == ("x", "a", "b", "y")
     assert replaced(("x",), "big", ("a", "b")) == ("x",)
+
+
+@pytest.mark.parametrize("minutes", ["0.000000001", "0.5", "45", "99999.999999999"])
+def test_a_part_may_take_as_long_as_the_whole(minutes: str) -> None:
+    (first, _) = files(split({"a.md": "A", "b.md": "B"}, text=f"---\nminutes: {minutes}\n---\nAll."))
+
+    assert first.minutes == float(minutes)

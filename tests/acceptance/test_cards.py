@@ -151,6 +151,8 @@ def test_a_green_change_is_made_smaller_and_reviewed_again(shared: Line) -> None
         "a second review", lambda: next((c for c in shared.store.open(Card) if c.id != first.id), None)
     )
     assert said == "lean: asked for less\n"
+    told = [shared.prompt("lean", number) for number in (1, 2)]
+    assert ["split/NAME.md" in each for each in told] == [True, False]  # what was read is not to become parts
     shared.answer(second, "Approve")
     landed = shared.unit("lean")
     assert shared.git("show", f"{landed.commit}:lean.txt") == "less"
