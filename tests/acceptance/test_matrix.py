@@ -266,6 +266,22 @@ def test_a_network_that_is_down_costs_no_attempt(name: str, tmp_path: Path) -> N
         it.line.unit("one", UnitState.CANCELLED)
 
 
+@long
+def test_an_hour_that_it_would_wait_for_in_silence_costs_no_attempt(tmp_path: Path) -> None:
+    good = time.monotonic() + 30
+
+    def script(_: str) -> Sequence[Step]:
+        limited = fail(429, kind="rate_limit_exceeded", headers={"retry-after": "3600"})
+        return DONE if time.monotonic() > good else (limited,)
+
+    with bench(tmp_path, "opencode", script) as it:
+        it.drop("one")
+
+        ended = it.lands("one", "limit", "submitted")
+
+        assert (it.spent("one"), ended[0].detail.endswith('rate_limit_exceeded"')) == (0, True)
+
+
 LIMITS: dict[str, Callable[[float], tuple[Step, dict[str, str]]]] = {
     "claude": lambda reset: (
         fail(
