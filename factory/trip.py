@@ -165,7 +165,7 @@ def how_it_ended(reason: EndReason, ended: Exit, seen: Seen, *, gone: bool = Fal
         EndReason.SILENT: "it said nothing for too long and was stopped",
         EndReason.NO_PROGRESS: "it did the same again and again, and was stopped",
         EndReason.TIMED_OUT: "it ran out of time and was stopped",
-        EndReason.LIMIT: f"its usage limit is reached, or its provider is overloaded{said}",
+        EndReason.LIMIT: f"its usage limit is reached, or its provider is overloaded or out of reach{said}",
         EndReason.OVER_BUDGET: "it had used up what it may spend ([budget] in factory.toml) and was stopped",
         EndReason.LOST: f"it was lost: {ended.detail}",
         EndReason.HANDED_BACK: ended.detail or "it was handed back when the daemon stopped",

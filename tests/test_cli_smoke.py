@@ -131,6 +131,16 @@ def test_an_agent_that_is_not_logged_in_is_told_how_to_log_in(line: Line, capsys
     ]
 
 
+def test_one_that_fails_without_any_sign_of_a_login_is_told_how_to_log_in_too(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd(line, "echo what model; exit 1")
+
+    assert told(capsys, 1)[-1] == (
+        "      mend it: odd login; or see what it says by itself, in an empty repository: odd work"
+    )
+
+
 def test_an_agent_that_never_ends_is_ended(
     line: Line, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -53,6 +53,17 @@ CLAUDE_LOGGED_OUT = (
     '{"type":"result","subtype":"success","is_error":true,"api_error_status":null,'
     '"result":"Not logged in · Please run /login","session_id":"27a5"}'
 )
+GEMINI_LOGGED_OUT = (
+    "Please set an Auth method in your /home/me/.gemini/settings.json or specify one of the following environment "
+    "variables before running: GEMINI_API_KEY, GOOGLE_GENAI_USE_VERTEXAI, GOOGLE_GENAI_USE_GCA"
+)
+AIDER_LOGGED_OUT = (
+    "No LLM model was specified and no API keys were provided.",
+    "OpenRouter provides free and paid access to many LLMs.",
+    "Waiting up to 5 minutes for you to finish in the browser...",
+    "Authentication with OpenRouter failed.",
+    "OpenRouter authentication did not complete successfully.",
+)
 CLAUDE_LIMIT = (
     '{"type":"rate_limit_event","rate_limit_info":{"status":"rejected","resetsAt":1795540000,'
     '"rateLimitType":"five_hour"},"session_id":"3763"}',
@@ -324,6 +335,15 @@ def test_a_tool_is_open_until_it_is_closed(tmp_path: Path, name: str, lines: tup
         ("gemini", ("[API Error: exception TypeError: fetch failed sending request]",), True, False, None),
         ("gemini", ("  cause: { code: 503, message: 'busy', details: [] },", "  status: 503"), True, False, None),
         ("gemini", ("  cause: { code: 403, message: 'no', details: [] },", "  status: 403"), False, True, None),
+        ("gemini", ("YOLO mode is enabled.", GEMINI_LOGGED_OUT), False, True, None),
+        (
+            "mini",
+            ("ValueError: No default model set. Please run `mini-extra config setup` to set ", "one."),
+            False,
+            True,
+            None,
+        ),
+        ("aider", AIDER_LOGGED_OUT, False, True, None),
     ],
 )
 def test_a_limit_and_a_refused_login_are_told_apart_from_failure(

@@ -94,12 +94,15 @@ def _look(top: Path, name: str, environ: Mapping[str, str]) -> Iterator[Check]:
     yield Check("program", OK, str(program))
     if runtime.doctor.known_good:
         yield _version(runtime, program, environ)
+    login = ""
     if runtime.doctor.logged_in:
-        yield _login(runtime, environ)
+        seen = _login(runtime, environ)
+        yield seen
+        login = seen.fix
     if "/" in first and not Path(first).is_absolute():
         own[first] = ""  # it lies in the repository
     with tempfile.TemporaryDirectory(prefix="factory-doctor-", ignore_cleanup_errors=True) as folder:
-        yield _smoke(Path(folder) / "scratch", runtime, top, own, environ)
+        yield _smoke(Path(folder) / "scratch", runtime, top, own, environ, login)
 
 
 def _version(runtime: Runtime, program: Path, environ: Mapping[str, str]) -> Check:
@@ -135,8 +138,10 @@ def _login(runtime: Runtime, environ: Mapping[str, str]) -> Check:
     return Check("login", NOTE, f"none was seen: no {', '.join(seen.values())}", runtime.doctor.login)
 
 
-def _smoke(root: Path, runtime: Runtime, top: Path, own: Mapping[str, str], environ: Mapping[str, str]) -> Check:
-    """One unit on a line of its own, landed or not."""
+def _smoke(
+    root: Path, runtime: Runtime, top: Path, own: Mapping[str, str], environ: Mapping[str, str], login: str
+) -> Check:
+    """One unit on a line of its own, landed or not; `login`: how one logs in, where no sign of a login was seen."""
     _make(root, top, own)
     begun, environ = time.monotonic(), {**environ, "FACTORY__TRUNK": "main"}
     where = places(root, root / ".git", environ)
@@ -149,7 +154,7 @@ def _smoke(root: Path, runtime: Runtime, top: Path, own: Mapping[str, str], envi
             life.leave(pid, signal.SIGINT, seconds=60)
     finally:
         shutil.rmtree(where.work, ignore_errors=True)
-    return _green(unit, time.monotonic() - begun) if unit.get("state") == "landed" else _red(unit, runtime)
+    return _green(unit, time.monotonic() - begun) if unit.get("state") == "landed" else _red(unit, runtime, login)
 
 
 def _green(unit: Json, seconds: float) -> Check:
@@ -162,14 +167,15 @@ def _green(unit: Json, seconds: float) -> Check:
     return Check(UNIT, OK, ", ".join(told))
 
 
-def _red(unit: Json, runtime: Runtime) -> Check:
+def _red(unit: Json, runtime: Runtime, login: str) -> Check:
     attempt: Json = next(iter(unit.get("attempts", [])[-1:]), {})
     reason = attempt.get("reason") or "it has not ended"
     why = attempt.get("detail") or unit.get("why") or f"nothing was seen of it in {MOST_S} s"
     alone = shlex.join(part for part in runtime.command if isinstance(part, str) and part != "{resume}")
-    fix = {"auth": runtime.doctor.login, "limit": f"it rests by itself until it may go on; {unit.get('why', '')}"}.get(
-        reason
-    ) or f"see what it says by itself, in an empty repository: {say.clip(alone, 200)}"
+    # Not every program says that it wants a login: some wait for one, some say it in words that nobody knows yet.
+    look = f"{login and f'{login}; or '}see what it says by itself, in an empty repository: {say.clip(alone, 200)}"
+    rests = f"it rests by itself until it may go on; {unit.get('why', '')}"
+    fix = {"auth": runtime.doctor.login, "limit": rests}.get(reason) or look
     return Check(UNIT, BAD, f"a unit did not land: {reason}: {why}", fix, attempt.get("said") or "")
 
 
