@@ -120,16 +120,14 @@ def assemble(store: SqliteStore, live: Live, repository: Repository, own: Git) -
         escalations=escalations,
         shipped=read_shipped(),
     )
-    endings = Endings(
-        store=store, live=live, escalations=escalations, hang=lambda name, text, at: intake.hang(name, text, now=at)
-    )
-    launch = Launch(store=store, live=live, judge=judge, environments=environments, endings=endings)
 
     async def tracked() -> frozenset[str]:
         found = await repository.git(environ).names("ls-files", "-z", "--", "inbox")
         return frozenset(path.removeprefix("inbox/") for path in found)
 
     intake = Intake(inbox=where.inbox, folder=where.intake, store=store, escalations=escalations, tracked=tracked)
+    endings = Endings(store=store, live=live, escalations=escalations, hang=intake.hang)
+    launch = Launch(store=store, live=live, judge=judge, environments=environments, endings=endings)
     landings = Landings(store=store, trunk=trunk, escalations=escalations)
     queue = MergeQueue(store=store, live=live, landings=landings, judge=judge, escalations=escalations, endings=endings)
 

@@ -91,7 +91,7 @@ class Intake:
             self._try(self._inbox / name, scan, now, self._copy if name in self._tracked else self._take)
         return scan
 
-    def hang(self, name: str, text: str, *, now: datetime) -> str:
+    def hang(self, name: str, text: str, now: datetime) -> str:
         """Accept a task that the factory itself wrote, and return the unit's id; raise TaskFileError."""
         file = self._folder / "taken" / f"{secrets.token_hex(8)}-{name}"
         with faults.step("inbox.hang"):
