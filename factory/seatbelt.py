@@ -129,8 +129,9 @@ class Seatbelt:
     async def look(self, programs: Callable[[], Sequence[str]]) -> str:
         """Try what it must stop and what it must let through; what is not so, empty where all is."""
         try:
-            # No effect of the line: nothing looks for this folder, whatever becomes of it.
-            with tempfile.TemporaryDirectory() as name:
+            # No effect of the line: nothing looks for this folder, whatever becomes of it. TMPDIR may be too long a
+            # path for a socket.
+            with tempfile.TemporaryDirectory(dir="/tmp") as name:
                 wrong = await self._tried(Path(name), programs())
         except (OSError, ConfigError) as error:
             wrong = str(error)
