@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -114,14 +115,15 @@ def attacked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     keep_a_key()
     line.environ["PATH"] += f":{line.home}"  # a program of the user's there does not show all of it
     unix, abstract = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
-    with closing(socket.create_server(("127.0.0.1", 0))) as tcp, closing(unix), closing(abstract):
-        for each, name in ((unix, str(folder / "socket")), (abstract, f"\0{folder}")):
+    short = tempfile.TemporaryDirectory(dir="/tmp")  # a socket's path is, and `folder` may lie deep
+    with closing(socket.create_server(("127.0.0.1", 0))) as tcp, closing(unix), closing(abstract), short as sockets:
+        for each, name in ((unix, f"{sockets}/socket"), (abstract, f"\0{sockets}")):
             each.bind(name)
             each.listen()
         stranger = subprocess.Popen(["sleep", "600"])
         try:
             line.start(SECRET_OF_THE_DAEMON="secret")
-            targets.write_text(json.dumps(furnish(line, stranger.pid, tcp.getsockname()[1])))
+            targets.write_text(json.dumps(furnish(line, stranger.pid, tcp.getsockname()[1], sockets)))
             line.drop_text("attack", "---\nallow: edit-gates\n---\nAttack.\n")  # its filter would be asked about
             line.unit("attack", UnitState.HELD)
             said = {role: told(line, role) for role in ROLES}
@@ -132,7 +134,7 @@ def attacked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
             line.close()
 
 
-def furnish(line: Line, stranger: int, port: int) -> dict[str, object]:
+def furnish(line: Line, stranger: int, port: int, sockets: str) -> dict[str, object]:
     """Lay out what is to be attacked."""
     secrets = [line.home / ".ssh/id", line.root / "uncommitted.txt", line.folder / "other/secret"]
     work = line.places.work
@@ -149,8 +151,8 @@ def furnish(line: Line, stranger: int, port: int) -> dict[str, object]:
         "work": str(work),
         "other": str(line.folder / "other"),
         "sprung": str(line.folder / "sprung"),
-        "socket": str(line.folder / "socket"),
-        "abstract": str(line.folder),
+        "socket": f"{sockets}/socket",
+        "abstract": sockets,
         "object": git(line.root, "hash-object", "-w", "uncommitted.txt"),
         "commit": line.begin,
         "pid": line.daemon.pid if line.daemon else 0,
