@@ -99,19 +99,21 @@ def pids() -> list[int]:
 def marked(entry: str) -> list[int]:
     """Other processes with that entry in their environment, as `ps` tells where there is no /proc."""
     found = []
-    for line in _ps("-axEww" if sys.platform == "darwin" else "axeww", "pid=,command="):
+    for line in _ps("-axEww" if sys.platform == "darwin" else "axeww", "pid", "command"):
         pid, _, said = line.strip().partition(" ")
         if f" {entry} " in f"{said} " and pid != str(os.getpid()):
             # The environment is told behind the words of the command, which may hold the entry for another reason.
-            words = "".join(_ps(f"-ww -p {pid}", "command=")).strip()
+            words = "".join(_ps(f"-ww -p {pid}", "command")).strip()
             around = said[len(words) :] if words and said.startswith(words) else ""
             found += [int(pid)] if f" {entry} " in f"{around} " else []
     return found
 
 
-def _ps(which: str, what: str) -> list[str]:
-    # By absolute names, for PATH is the command's by now; and without the marker of this process.
-    with os.popen(f"exec /usr/bin/env -i LC_ALL=C /bin/ps {which} -o {what}") as ps:
+def _ps(which: str, *columns: str) -> list[str]:
+    # By absolute names, for PATH is the command's by now; and without the marker of this process. Each column by
+    # itself: all behind the first = is its header, to POSIX and to the ps of FreeBSD.
+    asked = " ".join(f"-o {column}=" for column in columns)
+    with os.popen(f"exec /usr/bin/env -i LC_ALL=C /bin/ps {which} {asked}") as ps:
         return ps.read().splitlines()
 
 

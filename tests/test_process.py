@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -621,6 +622,19 @@ def test_who_only_speaks_of_the_marker_or_has_another_one_is_not_marked(tmp_path
 
     assert own in found
     assert not others & set(found)
+
+
+def test_ps_is_asked_for_each_column_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, popen = list[str](), os.popen
+
+    def noted(command: str) -> os._wrap_close:
+        asked.append(command)
+        return popen(command)
+
+    monkeypatch.setattr(os, "popen", noted)
+    shim.marked(f"{shim.MARKER}=none")
+
+    assert re.findall("-o ([^ ]+)", asked[0]) == ["pid=", "command="]  # `pid=,command=` is one, with a header
 
 
 @pytest.mark.usefixtures("no_proc")
