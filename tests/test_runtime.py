@@ -57,6 +57,14 @@ GEMINI_LOGGED_OUT = (
     "Please set an Auth method in your /home/me/.gemini/settings.json or specify one of the following environment "
     "variables before running: GEMINI_API_KEY, GOOGLE_GENAI_USE_VERTEXAI, GOOGLE_GENAI_USE_GCA"
 )
+OPENCODE_NO_LIST = (
+    'timestamp=2026-11-26T20:36:11.295Z level=ERROR message="Failed to fetch models.dev" cause="Cause([Fail('
+    "HttpClientError: Transport error (GET https://models.opencode.ai/api.json) (cause: Error: Unable to connect. "
+    'Is the computer able to access the url?))])"'
+)
+OPENCODE_UNAUTHORIZED = (
+    '{"type":"error","sessionID":"ses_1","error":{"name":"APIError","data":{"message":"nope","statusCode":401}}}'
+)
 AIDER_LOGGED_OUT = (
     "No LLM model was specified and no API keys were provided.",
     "OpenRouter provides free and paid access to many LLMs.",
@@ -335,6 +343,8 @@ def test_a_tool_is_open_until_it_is_closed(tmp_path: Path, name: str, lines: tup
         ("gemini", ("[API Error: exception TypeError: fetch failed sending request]",), True, False, None),
         ("gemini", ("  cause: { code: 503, message: 'busy', details: [] },", "  status: 503"), True, False, None),
         ("gemini", ("  cause: { code: 403, message: 'no', details: [] },", "  status: 403"), False, True, None),
+        ("opencode", (OPENCODE_NO_LIST, OPENCODE_UNAUTHORIZED), False, True, None),
+        ("opencode", (OPENCODE_NO_LIST,), False, False, None),
         ("gemini", ("YOLO mode is enabled.", GEMINI_LOGGED_OUT), False, True, None),
         (
             "mini",
