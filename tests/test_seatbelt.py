@@ -1,6 +1,7 @@
 """Seatbelt's profiles, judged by what they say; and the trial, against stand-ins that confine too little."""
 
 import os
+import re
 import shlex
 import sys
 import tempfile
@@ -13,7 +14,7 @@ import pytest
 
 from factory import process
 from factory.errors import ConfigError
-from factory.sandbox import HIDDEN, Confines, Sandbox
+from factory.sandbox import Confines, Sandbox
 from factory.seatbelt import Seatbelt
 from tests.floor import tried
 from tests.sbpl import allows, parse
@@ -230,12 +231,16 @@ async def test_the_stop_signal_goes_to_the_command_which_nothing_stands_before(t
 # ── the trial ──
 
 PASSES_ON = '#!/bin/sh\nshift 3\nexec "$@"\n'
-FIRST = next(path for path in sorted(map(Path, HIDDEN)) if path.is_dir())
 ALL_WRONG = (  # less what only a Mac can show
-    f"a hidden file could be read, {FIRST} could be listed, what is hidden could be written, what is only shown could "
-    "be written, what is not its own could be written by way of a link, its own folder could be replaced, the "
-    "daemon could be signalled, a hidden socket could be reached"
+    "a hidden file could be read, FOLDER could be listed, what is hidden could be written, what is only shown could be "
+    "written, what is not its own could be written by way of a link, its own folder could be replaced, the daemon "
+    "could be signalled, a hidden socket could be reached"
 )
+
+
+def says(sandbox: Sandbox) -> str:
+    """What a person is told, whichever folder comes first on this machine."""
+    return re.sub(r"/\S+ could be listed", "FOLDER could be listed", sandbox.says)
 
 
 @pytest.mark.parametrize(
@@ -272,7 +277,7 @@ async def test_a_trial_that_does_not_answer_as_it_must_is_no_sandbox(
 
     assert not sandbox.on
     whole = f"unsandboxed, sandbox-exec does not work here ({why.format(stand_in=stand_in)}): "
-    assert sandbox.says.startswith(whole)
+    assert says(sandbox).startswith(whole)
     with pytest.raises(ConfigError, match="sandbox-exec does not work here"):
         sandbox.check("required")
     assert [os.path.exists(folder) for folder in made] == [False]  # noqa: PTH110
