@@ -115,28 +115,29 @@ def attacked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     keep_a_key()
     line.environ["PATH"] += f":{line.home}"  # a program of the user's there does not show all of it
     unix, abstract = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
-    short = tempfile.TemporaryDirectory(dir="/tmp")  # a socket's path is, and `folder` may lie deep
-    with closing(socket.create_server(("127.0.0.1", 0))) as tcp, closing(unix), closing(abstract), short as sockets:
-        for each, name in ((unix, f"{sockets}/socket"), (abstract, f"\0{sockets}")):
-            each.bind(name)
+    short = tempfile.TemporaryDirectory(dir="/tmp")  # `folder` may lie elsewhere, and too deep for a socket
+    with closing(socket.create_server(("127.0.0.1", 0))) as tcp, closing(unix), closing(abstract), short as name:
+        tmp = Path(name)
+        for each, address in ((unix, f"{tmp}/socket"), (abstract, f"\0{tmp}")):
+            each.bind(address)
             each.listen()
         stranger = subprocess.Popen(["sleep", "600"])
         try:
             line.start(SECRET_OF_THE_DAEMON="secret")
-            targets.write_text(json.dumps(furnish(line, stranger.pid, tcp.getsockname()[1], sockets)))
+            targets.write_text(json.dumps(furnish(line, stranger.pid, tcp.getsockname()[1], tmp)))
             line.drop_text("attack", "---\nallow: edit-gates\n---\nAttack.\n")  # its filter would be asked about
             line.unit("attack", UnitState.HELD)
             said = {role: told(line, role) for role in ROLES}
-            yield Attacked(line, request.param, {role: outcome(line, role, said[role]) for role in ROLES}, said)
+            yield Attacked(line, request.param, {role: outcome(line, role, said[role], tmp) for role in ROLES}, said)
         finally:
             stranger.kill()
             stranger.wait()
             line.close()
 
 
-def furnish(line: Line, stranger: int, port: int, sockets: str) -> dict[str, object]:
+def furnish(line: Line, stranger: int, port: int, tmp: Path) -> dict[str, object]:
     """Lay out what is to be attacked."""
-    secrets = [line.home / ".ssh/id", line.root / "uncommitted.txt", line.folder / "other/secret"]
+    secrets = [line.home / ".ssh/id", line.root / "uncommitted.txt", tmp / "secret"]
     work = line.places.work
     secrets += [work / "workspaces/w9/tree/secret", work / "benches/b9/tree/secret", work / "homes/w9-other/secret"]
     secrets += [line.places.run_dir("other", 1) / "output.log"]
@@ -149,10 +150,10 @@ def furnish(line: Line, stranger: int, port: int, sockets: str) -> dict[str, obj
         "home": str(line.home),
         "root": str(line.root),
         "work": str(work),
-        "other": str(line.folder / "other"),
+        "other": str(tmp),
         "sprung": str(line.folder / "sprung"),
-        "socket": f"{sockets}/socket",
-        "abstract": sockets,
+        "socket": f"{tmp}/socket",
+        "abstract": str(tmp),
         "object": git(line.root, "hash-object", "-w", "uncommitted.txt"),
         "commit": line.begin,
         "pid": line.daemon.pid if line.daemon else 0,
@@ -175,7 +176,7 @@ def told(line: Line, role: str) -> dict[str, str]:
     return {found[2]: found[1] for each in lines if (found := re.match(r"((?:got|not) (\w+).*)", each))}
 
 
-def outcome(line: Line, role: str, said: dict[str, str]) -> dict[str, bool]:
+def outcome(line: Line, role: str, said: dict[str, str], tmp: Path) -> dict[str, bool]:
     """What really came of them: what could leave something is looked for where that would lie."""
     known = {name: sentence.startswith("got ") for name, sentence in said.items()}
     work, own = line.places.work, line.places.git
@@ -188,7 +189,7 @@ def outcome(line: Line, role: str, said: dict[str, str]) -> dict[str, bool]:
         "write_objects_of_the_factory": own / "objects/info",
         "write_to_another_workspace": work / "workspaces/w9/tree",
         "write_to_another_bench": work / "benches/b9/tree",
-        "write_to_tmp": line.folder / "other",
+        "write_to_tmp": tmp,
         "write_through_a_link": line.home / "linked",
         "write_beside_its_own_tree": work / ("workspaces/w1" if role == "agent" else "benches/b1"),
         "change_the_environment": work / "benches/b1/venv/bin",
