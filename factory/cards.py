@@ -5,7 +5,7 @@ A choice is (label, effect, action); the first is the recommended one. escalatio
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from factory.disk import complaint
 from factory.guards import shown
@@ -180,6 +180,13 @@ RUNTIME = "runtime:"  # begins the cause of a card about one agent
 def runtime_trouble(agent: str, sentence: str, *, evidence: str = "") -> Ask:
     """An agent program is missing, not logged in, or its file is wrong."""
     return Ask(CardKind.RUNTIME, f"{RUNTIME}{agent}", sentence, [RECHECK, CANCEL_ALL], evidence, "factory doctor")
+
+
+def not_logged_in(agent: str, login: str, *, evidence: str) -> Ask:
+    """Its program wants a login; `login`: how one logs in, where its runtime file says so."""
+    asks = f"{agent} is not logged in: log it in{login and f' ({login})'}, then try again."
+    asks += " A variable that was set since is seen after factoryd restart."
+    return replace(runtime_trouble(agent, asks, evidence=evidence), where=f"factory doctor --agent {agent}")
 
 
 def runtime_failing(agent: str, detail: str, *, evidence: str) -> Ask:

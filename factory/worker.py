@@ -354,8 +354,8 @@ class Worker:
                 )
                 self._endings.remark(trip.unit.id, "question", asked.text, at=at)
             elif attempt.reason is EndReason.AUTH:
-                sentence = f"{attempt.agent} is not logged in: log it in, then try again."
-                ask = words.runtime_trouble(attempt.agent, sentence, evidence=attempt.said or attempt.detail)
+                login = trip.runtime.doctor.login
+                ask = words.not_logged_in(attempt.agent, login, evidence=attempt.said or attempt.detail)
             elif attempt.reason is EndReason.HANDED_BACK and missing:
                 sentence = f"{attempt.agent} could not be started: {attempt.detail}"
                 ask = words.runtime_trouble(attempt.agent, sentence, evidence=attempt.detail)

@@ -71,6 +71,7 @@ ASKS: dict[str, tuple[Ask, CardKind, list[str]]] = {
     ),
     "review": (words.review(a_unit(), said="done"), CardKind.REVIEW, ["approve", "retry", "simplify", "cancel"]),
     "runtime": (words.runtime_trouble("claude", "claude is missing."), CardKind.RUNTIME, ["recheck", "cancel"]),
+    "login": (words.not_logged_in("claude", "/login", evidence="401"), CardKind.RUNTIME, ["recheck", "cancel"]),
     "blocked": (words.landing_blocked(a_unit(), "dirty", ["a.py"]), CardKind.LANDING_BLOCKED, ["wait", "cancel"]),
     "spent": (words.unit_spent(a_unit(), used="$1", cap="$1"), CardKind.BUDGET, ["approve", "cancel"]),
     "day": (words.day_spent("day:d:$1", used="$1", cap="$1"), CardKind.BUDGET, ["wait", "spend_on", "cancel"]),
@@ -93,6 +94,14 @@ SHARED = [
     "accept",
     "need",
 ]
+
+
+def test_who_is_not_logged_in_is_told_how_to() -> None:
+    known, unknown = (words.not_logged_in("odd", login, evidence="401") for login in ("odd login", ""))
+
+    assert known.question.startswith("odd is not logged in: log it in (odd login), then try again. A variable")
+    assert unknown.question.startswith("odd is not logged in: log it in, then try again. A variable")
+    assert known.where == "factory doctor --agent odd"
 
 
 @pytest.mark.parametrize("name", ASKS)
