@@ -149,20 +149,32 @@ async def test_of_a_workspace_that_its_command_deleted_that_is_said(scene: Scene
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["while it is prepared", "while it runs"])
-async def test_where_a_newer_daemon_took_over_nothing_is_started_ended_or_kept(scene: Scene, late: bool) -> None:
+async def test_where_a_newer_daemon_took_over_nothing_is_started_ended_or_kept(
+    scene: Scene, late: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await until(lambda: scene.judge.trunk_ruled(scene.judge.tip))
     scene.floor.store.own("older", now=at())
-    scene.hang("u", run=command(scene, "sleep 0.3"))
+    scene.hang("u", run=command(scene, f"until test -e {scene.folder}/go; do sleep 0.05; done"))
+    prepare = scene.floor.workspaces.prepare
 
-    async def take_over() -> None:
-        await until(lambda: scene.count("ran") if late else scene.live.places.run_dir("u", 1).exists())
+    def take_over() -> None:
         with closing(SqliteStore(scene.live.places.store)) as newer:
             newer.own("newer", now=at())
+
+    async def prepared(*args: Any, **named: Any) -> Any:
+        if not late:
+            take_over()
+        return await prepare(*args, **named)
+
+    monkeypatch.setattr(scene.floor.workspaces, "prepare", prepared)
 
     async def both() -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(worker(scene).run)
-            await take_over()
+            if late:
+                await until(lambda: scene.count("ran"))
+                take_over()
+                await anyio.Path(scene.folder, "go").touch()
 
     with pytest.raises(BaseExceptionGroup) as raised:
         await both()
