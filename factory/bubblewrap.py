@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from factory import process
+from factory.confines import Confines
 
 SCRATCH_BYTES = 512 << 20  # of /tmp and of /dev/shm, which are memory, beside TMPDIR, which is disk
 _KERNEL = ("sys", "sysrq-trigger", "irq", "bus", "fs")  # of /proc: root without a capability may write to them
@@ -18,7 +19,7 @@ _TRIAL_SECONDS = 10.0
 
 
 class Bubblewrap:
-    """One of what `sandbox.Confiner` says. `work`: where commands work."""
+    """A Confiner. `work`: where commands work."""
 
     name = "bwrap"
     links = False
@@ -33,7 +34,7 @@ class Bubblewrap:
         kept = "" if self._overlays else "; without overlays: what gates change is compared afterwards"
         return f"sandbox: bubblewrap, files, processes and terminal apart, network open{kept}"
 
-    async def look(self, programs: Callable[[], Sequence[str]]) -> str:
+    async def look(self, programs: Callable[[], Sequence[Path]]) -> str:
         """Try it; why it does not work, empty where it does."""
         there = str(next(path for path in (self._work, *self._work.parents) if path.is_dir()))  # before the first start
         overlay = ["--overlay-src", there, "--tmp-overlay", there]
@@ -47,26 +48,18 @@ class Bubblewrap:
         last = tried.err.decode(errors="replace").strip().splitlines()[-1:]
         return f"bubblewrap does not work here ({last[0] if last else f'exit {tried.code}'})" if tried.code else ""
 
-    def words(
-        self,
-        *,
-        reads: Sequence[str],
-        writes: Sequence[str],
-        scratch: Sequence[str],
-        shared: Sequence[tuple[str, str]],
-        network: bool,
-    ) -> tuple[str, ...]:
+    def words(self, confines: Confines) -> tuple[str, ...]:
         """The words to put before a command line."""
-        options = list(self._base(network=network))
-        for path in reads:
+        options = list(self._base(network=confines.network))
+        for path in map(str, confines.reads):
             link = os.path.islink(path)
             options += ["--symlink", os.path.realpath(path), path] if link else ["--ro-bind", path, path]
-        for path in writes:
+        for path in map(str, confines.writes):
             options += ["--bind", path, path]
-        for path in scratch:
+        for path in map(str, confines.scratch):
             options += ["--overlay-src", path, "--tmp-overlay", path] if self._overlays else ["--bind", path, path]
-        for source, seen in shared:
-            options += ["--bind", source, seen]
+        for source, seen in confines.shared.items():
+            options += ["--bind", str(source), str(seen)]
         return (self._program, *options, "--")
 
     def _base(self, *, network: bool) -> Iterator[str]:

@@ -71,8 +71,10 @@ class Endings:
                 if ask and reason is EndReason.ASKED and row > DEFAULTS_IN_A_ROW:
                     ask = replace(ask, default="", deadline_s=0)
                 move = triage.next_move(reason, spent, limit=self.limit(unit), lost_in_a_row=row)
-                moved = self._split(spent, parts, at) if reason is EndReason.SPLIT else ()
-                moved = moved or (self._moved(spent, move, attempt, ask, until, at),)
+                if reason is EndReason.SPLIT:
+                    moved = self._split(spent, parts, at)
+                else:
+                    moved = (self._moved(spent, move, attempt, ask, until, at),)
             self._store.write(
                 Event.ATTEMPT_ENDED,
                 attempt,
@@ -192,7 +194,7 @@ class Endings:
         hung = [self._hang(f"{name}.md", texts[name], at) for name in order]
         assert hung == order, "nobody takes an id between plan and record"
         waiting = [each for each in self._store.open(Unit) if unit.id in each.needs]
-        after = tuple(replace(each, needs=replaced(each.needs, unit.id, ids)) for each in waiting)
+        after = tuple(replace(each, needs=replaced(each.needs, {unit.id: ids})) for each in waiting)
         return advance(replace(unit, needs=ids), UnitState.SPLIT, now=at, why=f"its parts: {', '.join(ids)}"), *after
 
     def _exhausted(self, unit: Unit, attempt: Attempt) -> Ask:

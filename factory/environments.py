@@ -24,9 +24,10 @@ import anyio
 from anyio import to_thread
 
 from factory import disk, faults, process
+from factory.confines import Confines
 from factory.inference import Setup, digest
 from factory.places import home
-from factory.sandbox import TOOLCHAINS, Confines, Sandbox
+from factory.sandbox import TOOLCHAINS, Sandbox
 
 SETUP_SECONDS = 1800.0
 TAIL_BYTES = 16 << 10

@@ -147,7 +147,7 @@ class Escalations:
         effect, done = _EFFECTS[action]
         for unit in units:
             if option is None or action in _TOLD:
-                self.remark(unit.id, _TOLD.get(action) or _REMARKS.get(card.kind, "review"), said, now=now)
+                self.remark(unit.id, "review" if action == "retry" else action, said, now=now)
             self._store.write(*effect(unit, card, now), now=now, unit=unit.id)
         return f"{', '.join(unit.id for unit in units)}: {done}"
 
@@ -218,8 +218,7 @@ _EFFECTS: Mapping[str, tuple[Callable[[Unit, Card, datetime], tuple[Event, Unit]
     "unneed": (_unneed, "goes on"),
     "cancel": (_cancel, "cancelled"),
 }
-_REMARKS = {CardKind.QUESTION: "answer", CardKind.REVIEW: "review"}
-_TOLD = {"answer": "", "split": "split", "simplify": "simplify"}  # options of which the agent hears, and as what
+_TOLD = frozenset({"answer", "split", "simplify"})  # options of which the next attempt hears
 _LEAVES_OPEN = frozenset({"wait", "repair"})
 
 

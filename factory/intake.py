@@ -13,7 +13,7 @@ import secrets
 import signal
 import stat
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -28,6 +28,7 @@ from factory.escalations import Escalations
 from factory.journal import Event
 from factory.ports import Store
 from factory.records import Fact, Task
+from factory.split import replaced
 from factory.unit import NO_AGENT, NO_PROOF, Unit, UnitState, advance
 
 STILL_S = 1.0  # unchanged for so long is complete, where the system cannot tell who writes
@@ -212,8 +213,9 @@ class Intake:
         file = task_file.parse(task.text, task.name)
         before = self._unstarted(task.name)
         base = before or Unit(id=self._free_id(task.name), title="", state=UnitState.WAITING, since=now, accepted=now)
-        unit = replace(base, **wished(file), approved=())
-        unit = replace(unit, needs=tuple(dict.fromkeys(self._now_needed(unit.needs))))
+        wholes = self._store.select(Unit, state=UnitState.SPLIT) if file.needs else []
+        split = {each.id: each.needs for each in wholes}
+        unit = replace(base, **wished(file) | {"needs": replaced(file.needs, split)}, approved=())
         if circle := scheduling.circle(unit.id, {each.id: each.needs for each in (*self._store.open(Unit), unit)}):
             reason = f"needs: they go in a circle, so none could ever start: {' → '.join(circle)}"
             raise TaskFileError(reason, line=file.lines["needs"], form=task_file.FORMS["needs"])
@@ -231,26 +233,18 @@ class Intake:
         """The newest unit of a file of that name, if no attempt of it has begun; not a part, which nobody dropped."""
         units = [self._store.get(Unit, task.unit) for task in self._store.select(Task, name=name)]
         waiting = (UnitState.WAITING, UnitState.READY, UnitState.HELD)
-        unstarted = [unit for unit in units if unit and unit.state in waiting and not unit.attempt]
-        unstarted = [unit for unit in unstarted if not is_part(self._store, unit.id)]
-        return max(unstarted, key=lambda unit: unit.accepted, default=None)
+        begun_by_nobody = (unit for unit in units if unit and unit.state in waiting and not unit.attempt)
+        dropped = [unit for unit in begun_by_nobody if not is_part(self._store, unit.id)]
+        return max(dropped, key=lambda unit: unit.accepted, default=None)
 
     def _free_id(self, name: str) -> str:
-        base = task_file.slug(name)
-        names = chain([base], (task_file.numbered(base, number) for number in count(2)))
-        return next(name for name in names if self._store.get(Unit, name) is None)
+        return next(each for each in task_file.ids(name) if self._store.get(Unit, each) is None)
 
     def _settled(self, unit: Unit, now: datetime) -> Unit:
         needed = (self._store.get(Unit, need) for need in unit.needs)
         known = {each.id: each.state for each in (*self._store.open(Unit), *needed) if each}
         settled = next(iter(scheduling.settle([unit], known, now=now)), unit)
         return unit if settled.state is UnitState.HELD else settled  # the pool holds it, with a card
-
-    def _now_needed(self, needs: Iterable[str]) -> Iterator[str]:
-        """A unit that was split stands for its parts."""
-        for need in needs:
-            unit = self._store.get(Unit, need)
-            yield from self._now_needed(unit.needs) if unit and unit.state is UnitState.SPLIT else (need,)
 
     def refused(self) -> list[str]:
         """The notes on files in rejected/; one whose file was taken back or deleted is of the past."""

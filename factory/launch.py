@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from factory import disk, faults
+from factory.confines import Confines
 from factory.endings import Endings, is_part
 from factory.environments import Environments, Place, ports
 from factory.judge import Judge
@@ -18,7 +19,7 @@ from factory.process import Command
 from factory.prompts import Brief, prompt
 from factory.records import Attempt, Remark
 from factory.runtime import environment, find, invocation, logins
-from factory.sandbox import TOOLCHAINS, Confines
+from factory.sandbox import TOOLCHAINS
 from factory.trip import Trip, asked_for, prompt_name
 from factory.workspaces import Conflict
 

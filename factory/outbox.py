@@ -11,6 +11,7 @@ from factory.task_file import loose
 
 CAP_BYTES = 65536
 MOST_FILES = 30  # that are read of split/: more than any split may have
+PARTS_BYTES = 128 << 10  # of all files in split/: they are understood while the line waits
 LONGEST_S = 366 * 86400.0  # a later deadline is none
 _SAFELY = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # neither following a link nor waiting for a writer
 
@@ -74,7 +75,7 @@ def _task_files(box: int) -> dict[str, bytes]:
     try:
         names = [entry.name for entry in os.scandir(folder) if entry.is_file(follow_symlinks=False)]
         files = sorted(name for name in names if name.lower().endswith(".md") and name[0] not in ".#~")
-        return {name: _bytes(name, folder, CAP_BYTES * 2 + 1) for name in files[:MOST_FILES]}
+        return {name: _bytes(name, folder, PARTS_BYTES + 1) for name in files[:MOST_FILES]}
     finally:
         os.close(folder)
 

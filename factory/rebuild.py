@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from factory.places import Places
 from factory.ports import Store
 from factory.records import Attempt, Fact, Task
 from factory.shim import MARKER
-from factory.split import FEWEST, part_ids
+from factory.split import FEWEST, part_ids, replaced
 from factory.trunk import Landing, Trunk
 from factory.unit import EndReason, Unit, UnitState
 from factory.workspaces import ABANDONED, Workspaces, is_real
@@ -68,8 +67,7 @@ class Rebuild:
             for name, unit in units.items():
                 trace = traces[name]
                 attempts = [self._attempt(name, number, kept, commits, at) for number, kept in trace.kept.items()]
-                needs = chain.from_iterable(split.get(need, (need,)) for need in unit.needs)
-                unit = replace(unit, needs=tuple(dict.fromkeys(needs)))
+                unit = replace(unit, needs=replaced(unit.needs, split))
                 told = [trace.task] if trace.task else []
                 self._store.write(Event.TASK_ACCEPTED, unit, *told, *attempts, now=at, unit=name, why=unit.why)
                 counts[unit.state] = counts.get(unit.state, 0) + 1
@@ -118,10 +116,11 @@ class Rebuild:
         rest = sorted((path for path in taken.values() if path.parent.name == "taken"), key=_since)
         newest = {path.name.partition("-")[2]: path for path in rest}  # what was saved anew before it was begun
         for name, path in newest.items():
-            slug, since = task_file.slug(name), _since(path)
-            ids = chain([slug], (task_file.numbered(slug, number) for number in count(2)))
+            since = _since(path)
             # The id of a unit that had ended before was not free; one that has landed since is this very unit.
-            unit = next(each for each in ids if each not in used and ended.get(each, since) >= since - SLACK_S)
+            unit = next(
+                each for each in task_file.ids(name) if each not in used and ended.get(each, since) >= since - SLACK_S
+            )
             used.add(unit)
             yield _task(unit, path, since)
 

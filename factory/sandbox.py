@@ -11,12 +11,11 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Protocol
 
 from factory.bubblewrap import Bubblewrap
+from factory.confines import Confiner, Confines
 from factory.errors import ConfigError
 from factory.places import home
 from factory.seatbelt import Seatbelt
@@ -36,46 +35,6 @@ _BARE = (".local", ".cargo", ".config", "share")  # no prefix of one program: mu
 _OFF = "agents and gates run as you, with your rights"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Confines:
-    """What one command may see of what is hidden: folders and files that are there."""
-
-    writes: tuple[Path, ...] = ()
-    reads: tuple[Path, ...] = ()
-    scratch: tuple[Path, ...] = ()  # it may write there, and what it writes is gone when it has ended
-    shared: Mapping[Path, Path] = field(default_factory=dict)  # written through: where it lies → where it is seen
-    network: bool = True
-
-
-class Confiner(Protocol):
-    """What confines a command. `links`: what is `shared` has to be a link where it is seen, for it mounts nothing."""
-
-    @property
-    def name(self) -> str:
-        """Part of a verdict's key, and what it is called on PATH."""
-
-    @property
-    def links(self) -> bool: ...  # noqa: D102
-
-    @property
-    def protections(self) -> str:
-        """What is really on, in one line."""
-
-    async def look(self, programs: Callable[[], Sequence[str]]) -> str:
-        """Try it, with what the user's programs consist of; why it does not work, empty where it does."""
-
-    def words(
-        self,
-        *,
-        reads: Sequence[str],
-        writes: Sequence[str],
-        scratch: Sequence[str],
-        shared: Sequence[tuple[str, str]],
-        network: bool,
-    ) -> tuple[str, ...]:
-        """The words to put before a command line, for paths that are there."""
-
-
 class Sandbox:
     """Confines commands. `hidden`: the user's folders; `work`: where commands work; `objects`: what they borrow."""
 
@@ -86,8 +45,8 @@ class Sandbox:
         self._hidden = [_real(path) for path in (*map(Path, HIDDEN), home(environ), *hidden, work)]
         self._prefixes = tuple(map(_prefix, self._hidden))
         self._path = environ.get("PATH", os.defpath)
-        kinds = (("bwrap", Bubblewrap), ("sandbox-exec", Seatbelt))
-        there = ((kind, program) for name, kind in kinds if (program := shutil.which(name, path=self._path)))
+        kinds = (Bubblewrap, Seatbelt)
+        there = ((kind, program) for kind in kinds if (program := shutil.which(kind.name, path=self._path)))
         confiners = (kind(program, self._path, hidden=self._hidden, work=self._work) for kind, program in there)
         self._confiner: Confiner | None = next(confiners, None)
         self._why = "it was not tried yet"
@@ -144,20 +103,20 @@ class Sandbox:
         named = [path for path in asked if not self._holds_private(_real(path))]
         written = (*confines.writes, *confines.scratch, *confines.shared.values())
         ways = (link for path in (*named, *written) for link in self._ways(path))
-        return self._confiner.words(
-            reads=self._reads((*programs, *named, *(_real(path) for path in named), *ways)),
-            writes=_sorted(_real(each) for each in confines.writes),
-            scratch=_sorted(_real(each) for each in confines.scratch),
-            shared=[(str(_real(source)), str(_real(seen))) for source, seen in confines.shared.items()],
+        seen = Confines(
+            reads=self._reads((*programs, *named, *map(_real, named), *ways)),
+            writes=_sorted(map(_real, confines.writes)),
+            scratch=_sorted(map(_real, confines.scratch)),
+            shared={_real(source): _real(seen) for source, seen in confines.shared.items()},
             network=confines.network,
         )
+        return self._confiner.words(seen)
 
-    def _reads(self, shown: Iterable[Path]) -> list[str]:
+    def _reads(self, shown: Iterable[Path]) -> tuple[Path, ...]:
         """What of these has to be shown: nothing where it is not hidden, and none that lies in another."""
         # What is not hidden is there already, and bubblewrap mounts nothing upon a link that it sees.
         reads = _sorted(filter(self._lies_hidden, map(_placed, shown)))
-        inner = (any(Path(path).is_relative_to(each) for each in reads[:at]) for at, path in enumerate(reads))
-        return [path for path, lies_in_another in zip(reads, inner, strict=True) if not lies_in_another]
+        return tuple(path for at, path in enumerate(reads) if not any(map(path.is_relative_to, reads[:at])))
 
     def is_hidden(self, path: Path) -> bool:
         """Whether nothing of it is to be seen unless it is named."""
@@ -270,9 +229,9 @@ def _toolchains(env: Mapping[str, str]) -> list[Path]:
     return [Path(env[name]) for name in TOOLCHAINS if os.path.isdir(env.get(name, ""))]
 
 
-def _sorted(paths: Iterable[Path]) -> list[str]:
+def _sorted(paths: Iterable[Path]) -> tuple[Path, ...]:
     """Those that are there, what lies in another after it."""
-    return [str(path) for path in sorted(set(paths)) if os.path.exists(path)]
+    return tuple(path for path in sorted(set(paths)) if os.path.exists(path))
 
 
 def _links(folder: Path) -> Iterator[Path]:

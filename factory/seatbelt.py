@@ -19,6 +19,7 @@ from anyio import to_thread
 from anyio.abc import SocketAttribute
 
 from factory import process
+from factory.confines import Confines
 from factory.errors import ConfigError
 
 _DATA = "/System/Volumes/Data"  # where /Users and others lie once more
@@ -113,7 +114,7 @@ print(", ".join(wrong for wanted, got, wrong in tried if got is not wanted) or "
 
 
 class Seatbelt:
-    """One of what `sandbox.Confiner` says: the command itself is what is confined, with no process in between."""
+    """A Confiner: the command itself is what is confined, with no process in between."""
 
     name = "sandbox-exec"
     links = True
@@ -126,7 +127,7 @@ class Seatbelt:
         self._program, self._path = program, path
         self._hidden = sorted({*hidden, work})
 
-    async def look(self, programs: Callable[[], Sequence[str]]) -> str:
+    async def look(self, programs: Callable[[], Sequence[Path]]) -> str:
         """Try what it must stop and what it must let through; what is not so, empty where all is."""
         try:
             # No effect of the line: nothing looks for this folder, whatever becomes of it. TMPDIR may be too long a
@@ -137,7 +138,7 @@ class Seatbelt:
             wrong = str(error)
         return wrong and f"sandbox-exec does not work here ({wrong})"
 
-    async def _tried(self, named: Path, reads: Sequence[str]) -> str:
+    async def _tried(self, named: Path, reads: Sequence[Path]) -> str:
         folder = await to_thread.run_sync(named.resolve)  # a profile knows real paths only
         for below in ("shown", "mine"):
             (folder / below).mkdir()
@@ -150,42 +151,28 @@ class Seatbelt:
             port = tcp.extra(SocketAttribute.local_port)
             return await within._answer(folder, reads, port, 1) or await within._answer(folder, reads, port, 0)
 
-    async def _answer(self, folder: Path, reads: Sequence[str], port: int, network: int) -> str:
-        words = self.words(
-            reads=[*reads, str(folder / "shown")],
-            writes=[str(folder / "mine")],
-            scratch=(),
-            shared=(),
-            network=bool(network),
-        )
+    async def _answer(self, folder: Path, reads: Sequence[Path], port: int, network: int) -> str:
+        confines = Confines(reads=(*reads, folder / "shown"), writes=(folder / "mine",), network=bool(network))
         asked = ("python3", "-I", "-S", "-c", _PROBE.replace("DATA", _DATA))  # any program of the user's would do
-        argv = [*words, *asked, *map(str, (os.getpid(), port, network, folder, *self._hidden))]
+        argv = [*self.words(confines), *asked, *map(str, (os.getpid(), port, network, folder, *self._hidden))]
         tried = await process.run(argv, cwd=folder / "mine", env={"PATH": self._path}, seconds=_TRIAL_SECONDS)
         answer, last = tried.out.decode(errors="replace").strip(), tried.err.decode(errors="replace").split("\n")
         if (tried.code, answer) == (0, "confined"):
             return ""
         return answer[:900] or next((line for line in reversed(last) if line), f"exit {tried.code}")[-300:]
 
-    def words(
-        self,
-        *,
-        reads: Sequence[str],
-        writes: Sequence[str],
-        scratch: Sequence[str],
-        shared: Sequence[tuple[str, str]],
-        network: bool,
-    ) -> tuple[str, ...]:
+    def words(self, confines: Confines) -> tuple[str, ...]:
         """The words to put before a command line. Raises ConfigError where a path cannot be said in a profile."""
-        own = [*writes, *scratch]
-        written = [*own, *(source for source, _ in shared)]
-        reads = [path for path in reads if not _CONTROL.search(path)]  # what cannot be named is not seen
+        own = [*map(str, confines.writes), *map(str, confines.scratch)]
+        written = [*own, *map(str, confines.shared)]
+        reads = [path for path in map(str, confines.reads) if not _CONTROL.search(path)]  # else it is not seen
         ways = list(dict.fromkeys(way for path in (*reads, *written) for way in _ways(path)))
         links = {path for path in (*ways, *reads) if os.path.islink(path)}
         folders = [path for path in reads if path not in links and os.path.isdir(path)]
         hidden = [f"{data}{path}" for path in self._hidden for data in ("", _DATA)]
         rules = (
             _BASE,
-            *((_NETWORK,) if network else ()),
+            *((_NETWORK,) if confines.network else ()),
             _rule("deny file-read* file-write*", "subpath", hidden),
             _rule("allow file-read-metadata", "literal", ways),
             _rule("allow file-read*", "literal", sorted({*links, *reads}.difference(folders))),

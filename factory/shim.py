@@ -77,8 +77,7 @@ def started(pid: int) -> str:
     if PROC:
         state, *_, start = stat(pid)[:20] or ("Z", "")
     else:
-        with os.popen(f"LC_ALL=C ps -o state= -o lstart= -p {int(pid)}") as ps:
-            state, _, start = ps.read().strip().partition(" ")
+        state, _, start = "".join(_ps(f"-p {int(pid)}", "state", "lstart")).strip().partition(" ")
     return "" if state.startswith("Z") else start.strip()
 
 

@@ -7,17 +7,16 @@ lost: the last part has it, and needs all the others.
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, count
 from pathlib import PurePosixPath
 
 from factory.errors import TaskFileError, did_you_mean
+from factory.outbox import PARTS_BYTES
 from factory.scheduling import circle
 from factory.scope import covers
-from factory.task_file import FORMS, TaskFile, decode, numbered, parse, slug
-from factory.unit import Unit
+from factory.task_file import FORMS, TaskFile, decode, ids, parse, slug
+from factory.unit import Unit, UnitState
 
 FEWEST, MOST = 2, 20  # parts
-MOST_BYTES = 128 << 10  # of all their files: they are read while the line waits
 MOST_GLOBS = 50  # of a part: each pass of the pool compares those of one unit with those of another
 SETTABLE = ("title", "priority", "needs", "scope")  # what a part may say for itself (line.md §5)
 INHERITED = ("agent", "model", "attempts", "minutes", "allow", "review")
@@ -37,26 +36,20 @@ def part_ids(whole: str, names: Sequence[str], taken: Callable[[str], bool]) -> 
     """File name → the id that its part gets, of the unit's and the file's name; none that is `taken`."""
     found = dict[str, str]()
     for name in names:
-        base = slug(f"{whole}-{name}")
-        ways = chain([base], (numbered(base, number) for number in count(2)))
-        found[name] = next(each for each in ways if not taken(each) and each not in found.values())
+        free = (each for each in ids(f"{whole}-{name}") if not taken(each) and each not in found.values())
+        found[name] = next(free)
     return found
 
 
 def plan(
-    whole: Unit,
-    task: TaskFile,
-    files: Mapping[str, bytes],
-    *,
-    units: Sequence[Unit],
-    taken: Callable[[str], bool],
-    is_part: bool,
+    whole: Unit, task: TaskFile, files: Mapping[str, bytes], *, units: Sequence[Unit], taken: Callable[[str], bool]
 ) -> tuple[Part, ...]:
     """The parts of `whole`, in the order of their names; raise TaskFileError, naming the file, for what is no split.
 
     `files`: name → content; `units`: all that are not final, and those that were split, with their parts as needs;
     `taken`: whether a unit has that id already.
     """
+    is_part = any(each.state is UnitState.SPLIT and whole.id in each.needs for each in units)
     if task.run or is_part:
         why = (
             "a `run` unit is not split" if task.run else f"{whole.id} is a part already, and parts are not split again"
@@ -66,11 +59,11 @@ def plan(
         form = f"from {FEWEST} to {MOST} files split/NAME.md"
         held = f"more than {MOST} task files" if len(files) > MOST else f"{len(files)} task file{'s' * (not files)}"
         raise TaskFileError(f"split/: holds {held}", form=form)
-    if sum(map(len, files.values())) > MOST_BYTES:
-        raise TaskFileError("split/: is too large", form=f"at most {MOST_BYTES >> 10} KiB in all its files")
+    if sum(map(len, files.values())) > PARTS_BYTES:
+        raise TaskFileError("split/: is too large", form=f"at most {PARTS_BYTES >> 10} KiB in all its files")
     split = _Split(whole, task, part_ids(whole.id, sorted(files), taken), taken)
     parts = {name: split.part(name, files[name]) for name in split.ids}
-    ways = {each.id: replaced(each.needs, whole.id, split.ids.values()) for each in units}
+    ways = {each.id: replaced(each.needs, {whole.id: split.ids.values()}) for each in units}
     ways |= {part.id: part.needs for part in parts.values()}
     form = "the last by name, which proves the whole, waits for all others" if task.accept else FORMS["needs"]
     for name, part in parts.items():
@@ -87,9 +80,13 @@ def told(parts: Iterable[Part]) -> str:
     return ", ".join(part.id for part in parts) + more
 
 
-def replaced(needs: Iterable[str], whole: str, parts: Iterable[str]) -> tuple[str, ...]:
-    """`needs`, in which a unit that was split stands for its parts."""
-    return tuple(dict.fromkeys(chain.from_iterable(parts if need == whole else (need,) for need in needs)))
+def replaced(needs: Iterable[str], parts: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
+    """`needs`, in which its `parts` stand for each unit that was split, and theirs for them."""
+    found = dict[str, None]()
+    for need in needs:
+        rest = {name: each for name, each in parts.items() if name != need}
+        found |= dict.fromkeys(replaced(parts[need], rest) if need in parts else (need,))
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,10 @@ refused is refused with its line and the correct form.
 
 import re
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import chain, count
 from typing import Any
 
 import yaml
@@ -96,6 +97,12 @@ def slug(name: str) -> str:
     stem = re.sub(r"\.md$", "", name, flags=re.IGNORECASE).casefold()
     plain = "".join(sign for sign in unicodedata.normalize("NFKD", stem) if not unicodedata.combining(sign))
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:MAX_ID].strip("-") or "unit"
+
+
+def ids(name: str) -> Iterator[str]:
+    """The ids to try for a file's name, of which the first that is free is taken: its slug, then with a number."""
+    base = slug(name)
+    return chain([base], (numbered(base, number) for number in count(2)))
 
 
 def numbered(base: str, number: int) -> str:

@@ -153,12 +153,9 @@ def how_it_ended(reason: EndReason, ended: Exit, seen: Seen, *, gone: bool = Fal
     """
     how = f"signal {ended.signal}" if ended.signal else f"exit {ended.code}"
     said = "".join(f": {line[:200]}" for line in (seen.error or last_words(seen)).strip().splitlines()[-1:])
+    nothing = f"it was not split: {parts}" if parts else "it changed nothing"
     words_ = {
-        EndReason.EMPTY: "its workspace was gone at the end, and what it did with it"
-        if gone
-        else f"it was not split: {parts}"
-        if parts
-        else "it changed nothing",
+        EndReason.EMPTY: "its workspace was gone at the end, and what it did with it" if gone else nothing,
         EndReason.CRASHED: f"it used too much and was ended ({ended.detail})"
         if ended.cause == "overran"
         else f"it ended with {how}{said}",

@@ -16,7 +16,7 @@ from factory.agents import shell_runtime, the_runtime
 from factory.archive import ATTEMPTS
 from factory.bell import Bell
 from factory.digest import digest
-from factory.endings import Endings, is_part
+from factory.endings import Endings
 from factory.environments import Place, Ready, SetupFailed
 from factory.errors import ConfigError, Fenced, NoRoom, StoreError, TaskFileError
 from factory.journal import Event
@@ -290,7 +290,6 @@ class Worker:
                 box.split,
                 units=(*self._store.open(Unit), *self._store.select(Unit, state=UnitState.SPLIT)),
                 taken=lambda name: self._store.get(Unit, name) is not None,
-                is_part=is_part(self._store, trip.unit.id),
             )
         except TaskFileError as error:
             line = f", line {error.line}" if error.line else ""

@@ -13,8 +13,9 @@ import anyio
 import pytest
 
 from factory import process
+from factory.confines import Confines
 from factory.errors import ConfigError
-from factory.sandbox import Confines, Sandbox
+from factory.sandbox import Sandbox
 from factory.seatbelt import Seatbelt
 from tests.floor import tried
 from tests.sbpl import allows, parse

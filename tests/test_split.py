@@ -1,11 +1,13 @@
 """What an agent wrote in place of a change too big for one: smaller tasks, none of which goes beyond the whole."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from factory.errors import TaskFileError
-from factory.split import INHERITED, MOST, MOST_BYTES, SETTABLE, Part, plan, replaced, told
+from factory.outbox import PARTS_BYTES
+from factory.split import INHERITED, MOST, SETTABLE, Part, plan, replaced, told
 from factory.task_file import KEYS, TaskFile, parse
 from factory.unit import Unit, UnitState
 from tests.on_record import NOW
@@ -27,13 +29,14 @@ def split(
     is_part: bool = False,
 ) -> tuple[Part, ...]:
     task = parse(text, "big.md")
+    whole = a_unit("whole", needs=("big", "more"))
+    others += (replace(whole, state=UnitState.SPLIT),) if is_part else ()
     return plan(
         a_unit(priority=task.priority, scope=task.scope),
         task,
         {name: text.encode() for name, text in files.items()},
         units=(a_unit(), *others),
         taken=lambda name: name in {"big", *taken, *(each.id for each in others)},
-        is_part=is_part,
     )
 
 
@@ -177,18 +180,11 @@ def test_a_scope_of_so_many_globs_that_comparing_them_would_stop_the_line_is_ref
 
 
 @pytest.mark.parametrize(
-    ("raw", "says"), [(b"\xff", "not UTF-8"), (b"a\0", "NUL"), (b"x" * (MOST_BYTES + 1), "is too large")]
+    ("raw", "says"), [(b"\xff", "not UTF-8"), (b"a\0", "NUL"), (b"x" * (PARTS_BYTES + 1), "is too large")]
 )
 def test_a_file_that_is_no_text_is_refused(raw: bytes, says: str) -> None:
     with pytest.raises(TaskFileError, match=says):
-        plan(
-            a_unit(),
-            parse("All.", "big.md"),
-            {"a.md": raw, "b\n.md": b"B"},
-            units=(),
-            taken=lambda name: False,
-            is_part=False,
-        )
+        plan(a_unit(), parse("All.", "big.md"), {"a.md": raw, "b\n.md": b"B"}, units=(), taken=lambda name: False)
 
 
 def test_a_name_that_could_steer_a_terminal_is_shown_harmless() -> None:
@@ -208,8 +204,8 @@ def test_a_part_is_not_split_again_nor_a_run_unit() -> None:
 
 
 def test_whoever_needs_a_unit_that_was_split_needs_its_parts() -> None:
-    assert replaced(("x", "big", "a", "y"), "big", ("a", "b")) == ("x", "a", "b", "y")
-    assert replaced(("x",), "big", ("a", "b")) == ("x",)
+    assert replaced(("x", "big", "a", "y"), {"big": ("a", "b")}) == ("x", "a", "b", "y")
+    assert replaced(("x",), {"big": ("a", "b")}) == ("x",)
 
 
 @pytest.mark.parametrize("minutes", ["0.000000001", "0.5", "45", "99999.999999999"])

@@ -11,7 +11,7 @@ from factory.cli.ask import soon
 from factory.errors import FactoryError, TaskFileError, UsageError, did_you_mean
 from factory.intake import PASSED_OVER
 from factory.stores import views
-from factory.task_file import TaskFile, decode, numbered, parse, slug
+from factory.task_file import TaskFile, decode, ids, parse, slug
 
 
 def add(args: Namespace) -> int:
@@ -98,8 +98,7 @@ def _free(top: Path, base: str) -> str:
     waiting = {path.name for path in (top / "inbox").glob("*.md")}
     waiting |= {path.name.partition("-")[2] for path in (top / ".factory/intake").glob("*.md")}
     with place.store(str(top)) as con:
-        names = (base, *(numbered(base, number) for number in range(2, 10_000)))
-        return next(f"{name}.md" for name in names if not views.show(con, name) and f"{name}.md" not in waiting)
+        return next(f"{name}.md" for name in ids(base) if not views.show(con, name) and f"{name}.md" not in waiting)
 
 
 def _drop(inbox: Path, name: str, text: str) -> None:

@@ -18,8 +18,8 @@ import pytest
 
 from factory import process
 from factory import sandbox as sandbox_module
+from factory.confines import Confines
 from factory.records import CardKind, Verdict
-from factory.sandbox import Confines
 from factory.unit import UnitState
 from tests.acceptance.line import AGENT, RUNTIME, Line, files, line_in
 from tests.acceptance.line import GATE as GATE_OF_TEXTS
