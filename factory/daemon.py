@@ -4,7 +4,6 @@
 a second one or INT hands back at once, USR1 drains however long it takes, HUP leaves the agents running for the next.
 """
 
-import fcntl
 import json
 import os
 import secrets
@@ -12,6 +11,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,9 @@ from factory import __version__, faults, settings
 from factory import cards as words
 from factory.assembly import EXCLUDED, Floor, agents_now, assemble, the_repository
 from factory.conventions import FOLDER, differing
-from factory.errors import ConfigError, Deposed, FactoryError, RefusedByState, StoreError
+from factory.errors import ConfigError, Deposed, FactoryError, StoreError
 from factory.git import Repository, exclude
+from factory.ground.lock import Lock, locked
 from factory.journal import Event
 from factory.live import DRAIN_SECONDS, Live, Stopping, now
 from factory.log import Log
@@ -43,13 +44,13 @@ async def serve(root: Path, environ: Mapping[str, str]) -> None:
     chosen = settings.load(config, environ)
     repository = await the_repository(root, environ, chosen)
     where = places(repository.root, repository.common_dir, environ)
-    with locked(where.lock, where.root):
+    with locked(where.lock, where.root) as lock:
         furnish(where)
         with _logging(where.log) as opened:
-            await _serve(Live(settings=chosen, places=where, environ=environ), repository, opened)
+            await _serve(Live(settings=chosen, places=where, environ=environ), repository, opened, lock)
 
 
-async def _serve(live: Live, repository: Repository, opened: Log) -> None:
+async def _serve(live: Live, repository: Repository, opened: Log, lock: Lock) -> None:
     where = live.places
     store = SqliteStore(where.store, new=not where.worked)  # first: a start that dies here leaves no sign of work
     try:
@@ -62,7 +63,7 @@ async def _serve(live: Live, repository: Repository, opened: Log) -> None:
         await floor.sandbox.look()
         floor.sandbox.check(live.settings.sandbox.mode)
         _hide(floor)
-        await _run(floor)
+        await _run(floor, lock)
     finally:
         store.close()
         if where.pid.exists() and where.pid.read_text() == _pid():
@@ -81,7 +82,7 @@ def furnish(where: Places) -> None:
     exclude(where.common_dir, EXCLUDED)
 
 
-async def _run(floor: Floor) -> None:
+async def _run(floor: Floor, lock: Lock) -> None:
     live, store = floor.live, floor.store
     paused = store.get(Fact, "paused")
     live.paused = bool(paused and json.loads(paused.value))
@@ -94,7 +95,7 @@ async def _run(floor: Floor) -> None:
         _tell_inferred(floor)
         watch = Watch(live.requests.ring)
         watch.start()
-        git_watch = Watch(live.queue.ring)
+        git_watch = Watch(partial(_git_changed, live))
         git_watch.start()
         try:
             _watch(floor, watch, git_watch)
@@ -105,13 +106,18 @@ async def _run(floor: Floor) -> None:
             group.start_soon(floor.keeper.run)
             with faults.step("pid.write"):
                 live.places.pid.write_text(_pid())
-            await _until_stopped(floor)
+            await _until_stopped(floor, lock)
             group.cancel_scope.cancel()
         finally:
             watch.stop()
             git_watch.stop()
             with suppress(StoreError):  # a full disk; the lock says it too
                 _tell_daemon(floor, "stopped")
+
+
+def _git_changed(live: Live) -> None:
+    live.queue.ring()
+    live.leaving.ring()  # the lock lies there
 
 
 def _watch(floor: Floor, watch: Watch, git_watch: Watch) -> None:
@@ -123,7 +129,7 @@ def _watch(floor: Floor, watch: Watch, git_watch: Watch) -> None:
         watch.folder(where.home, lambda name: name == "wake"),
         watch.folder(where.root, lambda name: name in ("factory.toml", FOLDER.rstrip("/"))),
         *(watch.folder(path, lambda name: True) for path in sorted(where.root.glob(f"{FOLDER}*/"))),
-        git_watch.folder(where.common_dir, lambda name: name == "packed-refs"),
+        git_watch.folder(where.common_dir, lambda name: name in ("packed-refs", where.lock.name)),
         git_watch.folder(ref, lambda name: name in (Path(branch).name, "tables.list")) if ref.is_dir() else "",
     ]
     floor.warnings["watch"] = [each for each in told if each]
@@ -224,10 +230,15 @@ async def _lose_patience(live: Live) -> None:
         live.ring_all()
 
 
-async def _until_stopped(floor: Floor) -> None:
-    """Return when the daemon may go: told to leave, or drained, or its store or root folder is gone."""
+async def _until_stopped(floor: Floor, lock: Lock) -> None:
+    """Return when the daemon may go: told to leave, or drained, or its store or root folder is gone.
+
+    Raises Deposed where another process has the lock.
+    """
     live, store = floor.live, floor.store
     while store.is_there():
+        if not lock.is_ours():
+            raise Deposed(f"Another process holds {floor.live.places.lock}: this daemon stops, its agents run on.")
         match live.stopping:
             case Stopping.LEAVE:
                 return
@@ -256,8 +267,8 @@ def _tell_daemon(floor: Floor, state: str) -> None:
         "pid": os.getpid(),
         "since": stamp(now()),
         "version": __version__,
-        "lock": str(floor.live.places.lock),
-        "work": str(floor.live.places.work),
+        # Relative, so that in a copy of the repository it is the copy's.
+        "lock": os.path.relpath(floor.live.places.lock, floor.live.places.root),
     }
     _put(floor, "daemon", known, Event.DAEMON_STOPPED if state == "stopped" else Event.DAEMON_STARTED)
 
@@ -322,22 +333,6 @@ def _pid() -> str:
 
 
 @contextmanager
-def locked(path: Path, root: Path) -> Iterator[None]:
-    """Hold the lock of the one daemon of this repository; raise RefusedByState where another has it."""
-    with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            where = file.read().strip() or f"another checkout (it holds {path})"
-            raise RefusedByState(f"The factory of this repository is already running, in {where}.") from None
-        file.truncate(0)
-        file.write(f"{root}\n")
-        file.flush()
-        yield
-
-
-@contextmanager
 def _logging(path: Path) -> Iterator[Log]:
     opened = Log(path)
     try:
@@ -357,9 +352,16 @@ def main(argv: list[str] | None = None, run: Callable[..., Any] = anyio.run) -> 
     except (Deposed, BaseExceptionGroup) as error:
         if isinstance(error, BaseExceptionGroup) and error.subgroup(Deposed) is None:
             raise
-        print("A newer factoryd took over, or its store was taken away: it went.", file=sys.stderr)  # noqa: T201
+        print(_first(error), file=sys.stderr)  # noqa: T201
         return Deposed.exit_code
     return 0
+
+
+def _first(error: BaseException) -> BaseException:
+    """The first error in a group of groups."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 if __name__ == "__main__":

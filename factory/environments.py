@@ -111,6 +111,7 @@ class Ran:
     exit: process.Exit
     tail: str
     log: Path
+    where: str  # the same for a person, and for the store: relative to the checkout where it lies in it
 
     @property
     def ok(self) -> bool:
@@ -142,7 +143,7 @@ class Environments:
         sandbox: Sandbox,
         limits: Callable[[], process.Limits] = process.Limits,
     ) -> None:
-        self._environ, self._caches, self._logs, self._passed = environ, caches, logs, passed
+        self._environ, self._root, self._caches, self._logs, self._passed = environ, root, caches, logs, passed
         self.sandbox, self._limits = sandbox, limits
         self._path = _path(environ, root)
 
@@ -250,7 +251,9 @@ class Environments:
             raise
         with suppress(OSError), faults.step("tree.enter"):
             disk.reopen(place.tree)
-        return Ran(exit=ended, tail=await to_thread.run_sync(_tail, run_dir), log=run_dir / "output.log")
+        log = run_dir / "output.log"
+        where = log.relative_to(self._root) if log.is_relative_to(self._root) else log
+        return Ran(exit=ended, tail=await to_thread.run_sync(_tail, run_dir), log=log, where=str(where))
 
     @faults.during("environment.build")
     async def _build(self, place: Place, setup: Setup, asked: str) -> Ready | SetupFailed:
@@ -288,7 +291,7 @@ class Environments:
             return _failure("a look at where the project's modules come from", ran, place)
         facts = json.loads(ran.log.read_bytes().splitlines()[-1])
         wrong = await to_thread.run_sync(_outside_python, place, facts)
-        return SetupFailed(sentence=wrong, log=str(ran.log)) if wrong else None
+        return SetupFailed(sentence=wrong, log=ran.where) if wrong else None
 
     def _asked(self, place: Place, setup: Setup) -> str:
         parts = [setup.digest, self._python(), repr(sorted(self._captured(self._passed()).items()))]
@@ -329,7 +332,7 @@ def _failure(command: str, ran: Ran, place: Place) -> SetupFailed:
     # Without the place: what fails in each of them is one cause, and one card.
     command, detail = (text.replace(f"{place.folder}/", "") for text in (command, detail))
     sentence = f"The setup command `{command[:300]}` {said}{detail}: there is no environment to judge in."
-    return SetupFailed(sentence=sentence, tail=ran.tail, log=str(ran.log))
+    return SetupFailed(sentence=sentence, tail=ran.tail, log=ran.where)
 
 
 def _outside_node(tree: Path) -> str:

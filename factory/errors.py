@@ -72,9 +72,12 @@ class Fenced(FactoryError):
 
 
 class Deposed(BaseException):
-    """A newer daemon owns the store. No Exception: no broad `except` may keep the older one going."""
+    """Another daemon goes on in place of this one. No Exception: no broad `except` may keep this one going."""
 
     exit_code = 3
+
+    def __init__(self, why: str = "Another factoryd uses the store, or the store is gone: this daemon stops.") -> None:
+        super().__init__(why)
 
 
 class IllegalTransition(FactoryError):

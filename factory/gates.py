@@ -242,7 +242,7 @@ class Gates:
             seconds=ran.exit.seconds,
             command=trial.gate.shown,
             tail="" if ran.ok else _said(ran),
-            log=str(ran.log),
+            log=ran.where,
         )
         self._measured(trial.gate.name)  # before it is written, else it would be counted twice
         self._tell(case, verdict, verdict.at, cached=False)

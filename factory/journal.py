@@ -54,6 +54,7 @@ class Event(StrEnum):
     REQUEST_MADE = "request.made"
     REQUEST_DONE = "request.done"
     FACT_CHANGED = "fact.changed"
+    STORE_MIGRATED = "store.migrated"  # every row, as it stood after a change of the store's format
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

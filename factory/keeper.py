@@ -53,7 +53,9 @@ class Keeper:
         """The run dirs of attempts that are over and of which something still runs."""
         folder = self.live.places.home / "attempts"
         found = {str(folder / name) for name in process.living(f"{shim.MARKER}={folder}/").values()}
-        return sorted(map(Path, found - {attempt.run_dir for attempt in self.store.open(Attempt)}))
+        where = self.live.places
+        current = {str(where.run_dir(each.unit, each.number)) for each in self.store.open(Attempt)}
+        return sorted(map(Path, found - current))
 
     async def put_away(self, name: str, at: datetime) -> bool:
         """Delete a workspace that no hook names, its tree kept in the archive; False where it must stay."""

@@ -52,6 +52,7 @@ class Launch:
             seconds=60 * self._minutes(trip),
             stop_signal=trip.runtime.stop.signal,
             grace_s=trip.runtime.stop.grace_s,
+            nonce=trip.attempt.nonce,
         )
 
     def _minutes(self, trip: Trip) -> float:

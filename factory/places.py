@@ -17,7 +17,7 @@ class Places:
         self.common_dir = common_dir  # the common git dir
         self.work = work  # workspaces and benches: outside the repository, so that nothing resolves upwards into it
         self.inbox = root / "inbox"  # where task files are dropped
-        self.lock = common_dir / "factoryd.lock"  # held by the one daemon of this repository
+        self.lock = common_dir / "factoryd-lock"  # held by the one daemon of this repository
         self.home = root / ".factory"
         self.store = self.home / "store.sqlite"
         self.git = self.home / "git"  # the factory repository

@@ -25,6 +25,7 @@ from factory.log import HOOK_OVERDUE, log
 from factory.pauses import resting, told
 from factory.ports import Store
 from factory.records import Attempt, Card, CardKind, Hook, Task
+from factory.store.identity import new_nonce
 from factory.task_file import TaskFile, parse
 from factory.unit import NO_AGENT, EndReason, Unit, UnitState, advance
 
@@ -403,7 +404,7 @@ class Pool:
             worker=hook.worker,
             agent=agent,
             start=at,
-            run_dir=str(self._live.places.run_dir(unit.id, number)),
+            nonce=new_nonce(self._store),
             reserved_usd=granted.usd,
             reserved_tokens=int(granted.tokens),
             reserved_minutes=granted.minutes,

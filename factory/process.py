@@ -113,6 +113,7 @@ class Command:
     cap_bytes: int = 32 << 20  # of output kept, the newest
     within: tuple[str, ...] = ()  # what confines it, put before its own words
     limits: Limits = Limits()
+    nonce: str = ""  # repeated in start.json and exit.json: whose run it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +141,8 @@ class Exit:
 class Child:
     """A command under its shim, whether this daemon started it or an earlier one."""
 
-    def __init__(self, identity: Identity, run_dir: Path, *, grace_s: float, ours: bool) -> None:
-        self.identity, self.run_dir = identity, run_dir
+    def __init__(self, identity: Identity, run_dir: Path, *, grace_s: float, ours: bool, nonce: str = "") -> None:
+        self.identity, self.run_dir, self._nonce = identity, run_dir, nonce
         self._grace_s = grace_s
         self._reapable = ours
 
@@ -149,7 +150,7 @@ class Child:
         """How it ended, once it has. Several may wait; a cancelled wait changes nothing."""
         await _ended(self.identity)
         self._reap()
-        return await _end_of(self.run_dir)
+        return await _end_of(self.run_dir, self._nonce)
 
     async def stop(self, grace_s: float | None = None) -> Exit:
         """End it and all that it started: its stop signal, after the grace SIGKILL, and if the shim hangs, by force.
@@ -188,20 +189,25 @@ async def start(command: Command) -> Child:
     command.run_dir.mkdir(parents=True, exist_ok=True)
     for name in ("start.json", "exit.json", "output.log", "output.1.log"):
         (command.run_dir / name).unlink(missing_ok=True)
-    return Child(_identity(_spawn_shim(command)), command.run_dir, grace_s=command.grace_s, ours=True)
+    identity = _identity(_spawn_shim(command))
+    return Child(identity, command.run_dir, grace_s=command.grace_s, ours=True, nonce=command.nonce)
 
 
-async def adopt(run_dir: Path) -> Child | Exit:
-    """What became of a run that an earlier daemon started: still alive, or its end."""
-    begun = _read(run_dir / "start.json")
-    if begun and _alive(identity := _recorded(begun)):
-        return Child(identity, run_dir, grace_s=float(begun["grace_s"]), ours=False)
-    return await _end_of(run_dir)
+async def adopt(run_dir: Path, nonce: str = "") -> Child | Exit:
+    """What became of a run that an earlier daemon started: still alive, or its end.
+
+    A run with another nonce is another attempt's: it is ended, and this one is lost.
+    """
+    begun = _begun(run_dir)
+    is_ours = begun.get("nonce", "") == nonce
+    if begun and is_ours and _alive(identity := _recorded(begun)):
+        return Child(identity, run_dir, grace_s=float(begun["grace_s"]), ours=False, nonce=nonce)
+    return await _end_of(run_dir, nonce)
 
 
 async def end(run_dir: Path) -> bool:
     """End all that belongs to a run, even if its shim is dead; true when nothing of it is left."""
-    if begun := _read(run_dir / "start.json"):
+    if begun := _begun(run_dir):
         # The shim sweeps better than can be done from here: it also knows who shed the marker.
         _signal(_recorded(begun), signal.SIGINT)
         with anyio.move_on_after(LADDER_SECONDS):
@@ -239,6 +245,7 @@ def _spawn_shim(command: Command) -> int:
         "argv": command.argv,
         "cwd": str(command.cwd),
         "env": {**command.env, shim.MARKER: str(command.run_dir)},
+        "nonce": command.nonce,
         "stdin": str(command.stdin or os.devnull),
         "seconds": float(command.seconds),
         "stop_signal": int(signal.Signals[f"SIG{command.stop_signal}"]),
@@ -338,6 +345,12 @@ def _environment(pid: int) -> list[bytes]:
         return []
 
 
+def _begun(run_dir: Path) -> dict[str, Any]:
+    """What the shim of this run told at its start; empty for a file that was copied here from elsewhere."""
+    begun = _read(run_dir / "start.json")
+    return begun if begun.get("run_dir", str(run_dir)) == str(run_dir) else {}
+
+
 def _read(path: Path) -> dict[str, Any]:
     """A file of the shim's; empty where there is none, or only half of one."""
     try:
@@ -347,8 +360,10 @@ def _read(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-async def _end_of(run_dir: Path) -> Exit:
+async def _end_of(run_dir: Path, nonce: str = "") -> Exit:
     facts = _read(run_dir / "exit.json")
+    if facts and facts.pop("nonce", "") != nonce:
+        return await _lost(run_dir, "what lies in its folder belongs to another attempt")
     try:
         return Exit(**facts | {"at": datetime.fromtimestamp(facts["at"], UTC)})
     except (KeyError, TypeError, ValueError, OverflowError):

@@ -156,7 +156,6 @@ class Rebuild:
             end=end,
             reason=EndReason.HANDED_BACK,
             detail=HOW_IT_ENDED,
-            run_dir=str(run_dir),
             summary=box.done,
             handoff=box.handoff,
             base=base,

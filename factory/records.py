@@ -36,9 +36,10 @@ class Attempt:
     worker: str
     agent: str
     start: datetime
-    workspace: str = ""  # the workspace's path
+    nonce: str = ""  # the store's identity and a random part: run dir, shim and commits repeat it
+    workspace: str = ""  # the working tree, relative to the work folder
     base: str = ""  # trunk commit that it started from
-    run_dir: str = ""  # prompt, output, outbox and exit file of this attempt
+    heard: int = 0  # the newest remark that its prompt held
     session: str = ""
     resumed: bool = False
     pid: int = 0  # the shim's; 0 = not started yet
@@ -157,7 +158,7 @@ class Verdict:
     seconds: float = 0.0
     command: str = ""  # to reproduce
     tail: str = ""  # at most 16 KiB of the output's end
-    log: str = ""
+    log: str = ""  # the whole output; relative to the checkout where it lies in it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

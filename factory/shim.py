@@ -49,9 +49,10 @@ def _supervise(run_dir: str) -> None:
         spec = marshal.load(stdin)
     _become_subreaper()
     pid, began = os.getpid(), time.monotonic()
-    who = f'{{"pid": {pid}, "started": "{started(pid)}", "boot": "{boot()}", "grace_s": {spec["grace_s"]}}}'
+    mine = {"run_dir": run_dir, "nonce": spec["nonce"]}  # a copy of this file elsewhere tells of nobody
+    who = {"pid": pid, "started": started(pid), "boot": boot(), "grace_s": spec["grace_s"], **mine}
     _fill(run_dir, "exit.json")  # its room is taken now: a full disk must not make the end a lost one
-    _write(run_dir, "start.json", who)
+    _write(run_dir, "start.json", _object(who))
     try:
         leader, output = _spawn(spec)
     except (OSError, ValueError) as error:
@@ -59,8 +60,8 @@ def _supervise(run_dir: str) -> None:
         facts: dict[str, object] = {"cause": "unstartable", "detail": reason[:600]}
     else:
         facts = _Run(run_dir, spec, leader, output).facts()
-    facts |= {"at": time.time(), "seconds": time.monotonic() - began}
-    _write(run_dir, "exit.json", f"{{{', '.join(f'{_json(name)}: {_json(value)}' for name, value in facts.items())}}}")
+    facts |= {"at": time.time(), "seconds": time.monotonic() - began, "nonce": spec["nonce"]}
+    _write(run_dir, "exit.json", _object(facts))
 
 
 def stat(pid: int) -> list[str]:
@@ -473,6 +474,10 @@ def _send(send: Callable[[int, int], None], target: int, number: int) -> None:
         send(target, number)
     except (ProcessLookupError, PermissionError):
         return
+
+
+def _object(facts: dict[str, object]) -> str:
+    return f"{{{', '.join(f'{_json(name)}: {_json(value)}' for name, value in facts.items())}}}"
 
 
 def _json(value: object) -> str:

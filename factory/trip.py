@@ -30,11 +30,7 @@ class Trip:
     ruling: Ruling
     runtime: Runtime
     workspace: Workspace
-
-    @property
-    def run_dir(self) -> Path:
-        """Prompt, output, outbox and exit file."""
-        return Path(self.attempt.run_dir)
+    run_dir: Path  # prompt, output, outbox and exit file
 
     @property
     def own(self) -> Path:

@@ -113,11 +113,12 @@ class Worker:
         trip = Trip(
             hook=hook,
             unit=unit,
-            attempt=replace(attempt, base=base, workspace=str(workspace.tree)),
+            attempt=replace(attempt, base=base, workspace=self._named(workspace)),
             task=task,
             ruling=ruling,
             runtime=runtime,
             workspace=workspace,
+            run_dir=self._run_dir(attempt),
         )
         if trouble:
             self._finish_early(trip, trouble)
@@ -139,7 +140,7 @@ class Worker:
             if trip.run_dir.exists():  # a daemon died here: what it was just starting has not told of itself yet
                 await _end(trip.run_dir)
             return None
-        found = await process.adopt(trip.run_dir)
+        found = await process.adopt(trip.run_dir, trip.attempt.nonce)
         if isinstance(found, Child):
             self._store.write(
                 Event.ATTEMPT_ADOPTED, now=now(), unit=trip.unit.id, attempt=trip.attempt.number, worker=self.name
@@ -221,7 +222,7 @@ class Worker:
 
     def _resumable(self, trip: Trip, earlier: Attempt) -> bool:
         """Sessions live where they were born: in the same workspace, with a runtime that can."""
-        same = earlier.workspace == str(trip.workspace.tree) and earlier.agent == trip.attempt.agent
+        same = earlier.workspace == trip.attempt.workspace and earlier.agent == trip.attempt.agent
         return bool(same and earlier.session and trip.runtime.resume)
 
     def _untouched_since(self, earlier: Attempt) -> bool:
@@ -381,7 +382,7 @@ class Worker:
         if attempt is None or attempt.end is not None:
             self._endings.let_go(self._hook(), at=now())
             return
-        await _end(Path(attempt.run_dir))
+        await _end(self._run_dir(attempt))
         aside = self._workspaces.at(self._workspaces.abandon(hook.workspace).name)
         detail = "the factory itself broke on it; the traceback is in .factory/daemon.log"
         lost = replace(attempt, end=now(), reason=EndReason.LOST, detail=detail)
@@ -398,7 +399,7 @@ class Worker:
 
     async def _kept(self, attempt: Attempt, workspace: Workspace, title: str) -> tuple[Attempt, Snapshot]:
         """The attempt with its tree, which a ref keeps from now on."""
-        snapshot = await self._workspaces.snapshot(workspace, base=attempt.base, aside=Path(attempt.run_dir))
+        snapshot = await self._workspaces.snapshot(workspace, base=attempt.base, aside=self._run_dir(attempt))
         if snapshot.left_out and self._live.no_room():
             raise NoRoom(snapshot.left_out)
         message = f"{title}\n\nAttempt {attempt.number} of {attempt.unit}\n"
@@ -409,6 +410,12 @@ class Worker:
         return replace(attempt, ref=ref, commit=commit, tree=tree), snapshot
 
     # ── records ──
+
+    def _run_dir(self, attempt: Attempt) -> Path:
+        return self._live.places.run_dir(attempt.unit, attempt.number)
+
+    def _named(self, workspace: Workspace) -> str:
+        return str(workspace.tree.relative_to(self._live.places.work))
 
     def _still_ours(self) -> None:
         """Raise Deposed where a newer daemon has taken over: it looks after the attempt now."""

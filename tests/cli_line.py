@@ -70,8 +70,14 @@ class Line:
     @contextmanager
     def daemon(self) -> Iterator[None]:
         """As if a daemon ran: this process, holding the lock."""
-        lock = self.root / ".git" / "factoryd.lock"
-        said = {"state": "running", "pid": os.getpid(), "since": views.now_text(), "version": "0", "lock": str(lock)}
+        lock = self.root / ".git" / "factoryd-lock"
+        said = {
+            "state": "running",
+            "pid": os.getpid(),
+            "since": views.now_text(),
+            "version": "0",
+            "lock": ".git/factoryd-lock",
+        }
         self.fact("daemon", said)
         with lock.open("w") as held:
             fcntl.flock(held, fcntl.LOCK_EX)

@@ -123,8 +123,7 @@ class Scene:
             agent=agent,
             **fields,
         )
-        run_dir = str(self.live.places.run_dir(name, number))
-        attempt = Attempt(unit=name, number=number, worker="w1", agent=agent, start=at(), run_dir=run_dir)
+        attempt = Attempt(unit=name, number=number, worker="w1", agent=agent, start=at())
         task = Task(unit=name, name=f"{name}.md", text=text, source=f"1-{name}.md")
         hook = Hook(worker="w1", index=1, unit=name, attempt=number, state="running", since=at(), workspace="w1")
         self.store.write(Event.HOOK_FILLED, unit, attempt, task, hook, now=at(), unit=name, attempt=number)

@@ -193,10 +193,10 @@ def test_a_unit_is_shown_with_what_is_kept_of_each_attempt(line: Line, capsys: p
     folder = line.root / ".factory/attempts/over/2"
     folder.mkdir(parents=True)
     line.unit("over", UnitState.LANDED, commit="c" * 40, landed=NOW)
-    old = {"commit": "a" * 40, "tree": "b" * 40, "ref": "refs/factory/archive/2026-10", "run_dir": "/nowhere"}
+    old = {"commit": "a" * 40, "tree": "b" * 40, "ref": "refs/factory/archive/2026-10"}
     line.attempt("over", 1, **old, end=NOW)
-    line.attempt("over", 2, commit="d" * 40, ref="refs/factory/attempts/over/2", run_dir=str(folder), end=NOW)
-    line.attempt("over", 3, run_dir="/nowhere", end=NOW)
+    line.attempt("over", 2, commit="d" * 40, ref="refs/factory/attempts/over/2", end=NOW)
+    line.attempt("over", 3, end=NOW)
 
     factory(["show", "over"])
 
@@ -212,8 +212,8 @@ def test_what_the_last_attempt_was_told_is_shown_harmlessly_while_it_is_there(
     folder = line.root / ".factory/attempts/docs/1"
     folder.mkdir(parents=True)
     (folder / "prompt.md").write_text("Do \x1b[2Jit.\n")
-    line.attempt("docs", 1, run_dir=str(folder), end=NOW)
-    line.attempt("docs", 2, run_dir=str(folder.with_name("2")), end=NOW)  # it never began
+    line.attempt("docs", 1, end=NOW)
+    line.attempt("docs", 2, end=NOW)  # it never began
 
     codes = factory(["show", "docs", "--prompt"]), factory(["show", "fix-login", "--prompt"])
 

@@ -34,12 +34,12 @@ def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Line:
 
 
 def daemon_of(line: Line, *, patient: bool = False) -> subprocess.Popen[str]:
-    lock = line.root / ".git" / "factoryd.lock"
+    lock = line.root / ".git" / "factoryd-lock"
     argv = [sys.executable, "-c", DAEMON, str(lock), "2" if patient else "1"]
     child = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
     assert child.stdout
     assert child.stdout.readline() == "up\n"
-    line.fact("daemon", {"state": "running", "pid": child.pid, "lock": str(lock)})
+    line.fact("daemon", {"state": "running", "pid": child.pid, "lock": ".git/factoryd-lock"})
     return child
 
 

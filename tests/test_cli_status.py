@@ -88,13 +88,14 @@ def test_with_the_daemon_down_it_still_answers_and_says_how_to_start(
 
 
 def test_with_the_daemon_down_what_has_ended_does_not_move_and_what_works_on_does(
-    busy: Line, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    busy: Line, capsys: pytest.CaptureFixture[str]
 ) -> None:
     over = screen(capsys)
     busy.attempt("add-search", 2, pid=os.getpid())
     alive = screen(capsys)
-    busy.attempt("add-search", 2, pid=os.getpid(), run_dir=str(tmp_path))
-    (tmp_path / "exit.json").touch()
+    folder = busy.root / ".factory/attempts/add-search/2"
+    folder.mkdir(parents=True)
+    (folder / "exit.json").touch()
     assert screen(capsys) == over
 
     begin = over.index("ENDED, AND TAKEN UP BY THE NEXT START")

@@ -80,7 +80,6 @@ async def made(scene: Scene, name: str, state: UnitState, *, attempts: int = 1, 
             base=base,
             commit=commits[-1],
             ref=f"refs/factory/attempts/{name}/{number}",
-            run_dir=str(run_dir),
         )
         scene.store.write(Event.ATTEMPT_ENDED, attempt, now=at(), unit=name)
     return commits

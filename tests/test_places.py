@@ -15,7 +15,7 @@ def test_the_factory_lies_in_the_checkout_and_its_lock_in_the_common_git_dir() -
 
     assert where.home == Path("/r/.factory")
     assert where.inbox == Path("/r/inbox")
-    assert where.lock == Path("/main/.git/factoryd.lock")
+    assert where.lock == Path("/main/.git/factoryd-lock")
     inside = (where.store, where.git, where.index, where.intake, where.judged, where.pid, where.log, where.wake)
     assert {path.parent for path in inside} == {where.home}
     assert len(set(inside)) == len(inside)

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -271,7 +272,7 @@ async def test_a_ready_unit_hangs_on_a_free_hook_in_one_transaction(floor: Floor
     unit, attempt = floor.the_unit(), floor.the_attempt("fix", 3)
     assert (unit.state, unit.attempt, unit.why) == (RUNNING, 3, "attempt 3 on w1")
     assert (attempt.worker, attempt.agent, attempt.start, attempt.end) == ("w1", "claude", NOW, None)
-    assert attempt.run_dir.endswith(".factory/attempts/fix/3")
+    assert re.fullmatch("00000000-[0-9a-f]{8}", attempt.nonce)
     assert floor.the_hook() == Hook(
         worker="w1", index=1, unit="fix", attempt=3, state="running", phase="preparing", since=NOW, workspace="w1"
     )

@@ -5,6 +5,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -21,7 +22,7 @@ from factory import stores
 from factory.errors import DamagedStore, Deposed, Fenced, StoreError
 from factory.journal import Event, fold
 from factory.ports import Store
-from factory.records import KEYS, KINDS, Attempt, Card, Fact, Hook, Request, Step
+from factory.records import KEYS, KINDS, Attempt, Card, Fact, Hook, Request, Step, Verdict
 from factory.stores import MIGRATIONS, OPEN, SCHEMA, connect
 from factory.stores.sqlite import SqliteStore, migrate
 from factory.unit import FINAL, EndReason, Unit, UnitState
@@ -29,6 +30,8 @@ from tests.memory_store import MemoryStore
 from tests.store_contract import ATTEMPT, CARD, NOW, READY, StoreContract, Undone, of_kind, tables
 
 ROOT = Path(__file__).parents[1]
+
+STORES = Path(__file__).parent / "stores"
 
 
 class TestSqliteStore(StoreContract):
@@ -235,7 +238,8 @@ def test_a_store_of_the_first_format_gets_the_accounts_of_its_attempts(tmp_path:
         store.write(Event.ATTEMPT_ENDED, over, replace(ATTEMPT, number=2), now=NOW)
     with closing(sqlite3.connect(path)) as con:
         con.execute('DROP INDEX "attempt_day"')
-        for column in ("estimated", "reserved_usd", "reserved_tokens", "reserved_minutes", "day"):
+        con.execute('ALTER TABLE "attempt" ADD COLUMN "run_dir" DEFAULT \'\'')
+        for column in ("estimated", "reserved_usd", "reserved_tokens", "reserved_minutes", "day", "nonce", "heard"):
             con.execute(f'ALTER TABLE "attempt" DROP COLUMN "{column}"')
         con.execute("PRAGMA user_version = 1")
 
@@ -461,3 +465,39 @@ def test_who_owns_a_store_whose_file_was_taken_away_or_replaced_writes_nothing_m
             store.write(Event.TASK_ACCEPTED, READY, now=NOW)
 
         assert (before, store.is_there(), path.exists()) == (True, False, False)
+
+
+@pytest.mark.parametrize("side", ["before", "after"])
+def test_killed_while_the_format_changes_the_next_start_opens_a_store_of_today(tmp_path: Path, side: str) -> None:
+    with tarfile.open(STORES / "format-3.tar.gz") as packed:
+        packed.extractall(tmp_path, filter="data")
+    path = tmp_path / "repo/.factory/store.sqlite"
+    program = (
+        f"from pathlib import Path; from factory.stores.sqlite import SqliteStore; SqliteStore(Path({str(path)!r}))"
+    )
+    env = {"FACTORY_FAULT": f"store.migrate:{side}", "PATH": os.environ["PATH"]}
+
+    died = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=env, check=False)
+
+    assert died.returncode == -signal.SIGKILL
+    with closing(SqliteStore(path)) as store:
+        assert fold(store.journal()) == tables(store)
+
+
+def test_a_store_that_an_older_daemon_left_in_every_state_becomes_one_of_today(tmp_path: Path) -> None:
+    with tarfile.open(STORES / "format-3.tar.gz") as packed:
+        packed.extractall(tmp_path, filter="data")
+    path = tmp_path / "repo/.factory/store.sqlite"
+    with closing(sqlite3.connect(path)) as con:
+        before = dict(con.execute('SELECT "id", "state" FROM "unit"').fetchall())
+
+    with closing(SqliteStore(path)) as store:
+        attempts = store.select(Attempt)
+        assert {unit.id: unit.state for unit in store.select(Unit)} == before
+        assert {attempt.workspace for attempt in attempts} == {f"workspaces/w{n}/tree" for n in (1, 2)}
+        assert {(attempt.nonce, attempt.heard) for attempt in attempts} == {("", 0)}
+        logs = [verdict.log for verdict in store.select(Verdict)]
+        assert logs
+        assert all((tmp_path / "repo" / log).is_file() for log in logs), logs
+        assert not [card.where for card in store.select(Card) if card.where.startswith("/")]
+        assert fold(store.journal()) == tables(store)

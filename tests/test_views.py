@@ -576,7 +576,7 @@ def test_every_attempt_field_reaches_show(store: SqliteStore, con: sqlite3.Conne
 
     assert shown
     fields = set(Attempt.__slots__) - {"tokens_input", "tokens_output"}
-    assert fields | {"tokens"} == set(shown["attempts"][0])
+    assert fields | {"tokens", "run_dir"} == set(shown["attempts"][0])
 
 
 def test_the_trunk_of_earlier_starts_is_remembered_and_without_any_there_is_none(tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ async def test_only_what_is_no_part_hears_that_it_may_be_split(scene: Scene, par
     await trip(scene)
 
     (attempt,) = scene.store.select(Attempt, unit="u")
-    told = (Path(attempt.run_dir) / "prompt.md").read_text()
+    told = (scene.live.places.run_dir("u", attempt.number) / "prompt.md").read_text()
     assert ("split/NAME.md" in told, "u is a part already" in attempt.digest) == (may, not may)
 
 

@@ -17,9 +17,10 @@ from factory.agents import find_agents
 from factory.assembly import assemble, the_repository, the_sandbox
 from factory.cli import place, say
 from factory.cli.smoke import BAD, NOTE, OK, STYLES, check_agent
-from factory.daemon import furnish, locked
+from factory.daemon import furnish
 from factory.errors import ConfigError, DamagedStore, FactoryError, RefusedByState, StoreError, UsageError
 from factory.git import examine
+from factory.ground.lock import locked
 from factory.inference import rules_of
 from factory.live import Live, now
 from factory.places import check_writable, places

@@ -168,7 +168,7 @@ def _examine(top: str, environ: Mapping[str, str]) -> None:
     ours = places(repository.root, repository.common_dir, environ)
     check_writable(ours)
     _check_work(top, ours)
-    lock = repository.common_dir / "factoryd.lock"
+    lock = ours.lock
     where = lock.read_text(errors="replace").strip() if lock.exists() else ""
     if where not in ("", top) and (pid := _running(where)):
         look = f"cd {where} && factory status"

@@ -2,6 +2,7 @@
 
 Invariant: nothing here changes a record; a request and its journal entry are one transaction.
 """
+# ruff: noqa: PTH118, PTH120 - pathlib costs more than a query
 
 import fcntl
 import json
@@ -10,6 +11,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from os.path import dirname
 
 from factory.errors import StoreError
 from factory.stores import APPEND, OPEN, PAGE, connect, to_json
@@ -93,7 +95,7 @@ def show(con: sqlite3.Connection, unit: str) -> "Json | None":
             **found[0],
             "on_trunk": found[0]["state"] == "landed" and unit not in (fact(con, "trunk") or {}).get("missing", []),
             "task": task[0] if task else None,
-            "attempts": [_attempt(row) for row in _of_unit(con, "attempt", "number", unit)],
+            "attempts": [_attempt(con, row) for row in _of_unit(con, "attempt", "number", unit)],
             "verdicts": _verdicts(con, unit),
             "escalations": [card for card in cards(con) if unit == card["unit"] or unit in card["units"]],
             "remarks": _of_unit(con, "remark", "seq", unit),
@@ -146,7 +148,8 @@ def fact(con: sqlite3.Connection, name: str) -> "Any":
 def daemon(con: sqlite3.Connection) -> "Json":
     """The daemon as it is, not as it last said: a dead one is stopped."""
     said = fact(con, "daemon") or {}
-    if said.get("state") in ("running", "draining") and _alive(said.get("pid") or 0, said.get("lock") or ""):
+    lock = os.path.join(dirname(_home(con)), said.get("lock") or "")
+    if said.get("state") in ("running", "draining") and _alive(said.get("pid") or 0, lock):
         return _only(said, "state", "pid", "since", "version")
     return {"state": "stopped", "pid": None, "since": None, "version": said.get("version")}
 
@@ -223,13 +226,14 @@ def _workers(con: sqlite3.Connection, *, up: bool) -> "list[Json]":
         con,
         """SELECT h."worker" AS "name", h."state", nullif(h."unit", '') AS "unit",
         nullif(h."attempt", 0) AS "attempt", nullif(h."phase", '') AS "phase", h."since",
-        a."agent", a."pid", a."run_dir"
+        a."agent", a."pid", a."number"
         FROM "hook" AS h LEFT JOIN "attempt" AS a ON a."unit" = h."unit" AND a."number" = h."attempt"
         WHERE h."state" <> 'gone' ORDER BY h."index", h."worker" """,
     )
     # Without a daemon an attempt may have ended, and nobody has written that down yet.
     for row in rows:
-        pid, folder = row.pop("pid"), row.pop("run_dir")
+        pid, number = row.pop("pid"), row.pop("number")
+        folder = f"{_home(con)}/attempts/{row['unit']}/{number}"
         row["alive"] = row["unit"] is not None and (up or (_answers(pid or 0) and not _over(folder)))
     return rows
 
@@ -279,9 +283,20 @@ def _of_unit(con: sqlite3.Connection, table: str, order: str, unit: str) -> "lis
     return _dicts(con, f'SELECT * FROM "{table}" WHERE "unit" = ? ORDER BY "{order}"', unit)
 
 
-def _attempt(row: "Json") -> "Json":
+def _attempt(con: sqlite3.Connection, row: "Json") -> "Json":
+    """An attempt with its folders as they lie now: the store keeps no path that a move would break."""
     tokens = {"input": row.pop("tokens_input"), "output": row.pop("tokens_output")}
-    return {**row, "tokens": tokens}
+    work = (fact(con, "identity") or {}).get("work", "")
+    folders = {
+        "workspace": f"{work}/{row['workspace']}" if row["workspace"] else "",
+        "run_dir": f"{_home(con)}/attempts/{row['unit']}/{row['number']}",
+    }
+    return {**row, **folders, "tokens": tokens}
+
+
+def _home(con: sqlite3.Connection) -> str:
+    """The factory's own folder, in which the store lies."""
+    return dirname(str(_rows(con, "PRAGMA database_list")[0][2]))
 
 
 def _verdicts(con: sqlite3.Connection, unit: str) -> "list[Json]":

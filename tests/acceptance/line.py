@@ -324,6 +324,10 @@ class Line:
         assert found is not None
         return found
 
+    def workspace(self, name: str, number: int = 1) -> Path:
+        """Where that attempt's agent works, once it does."""
+        return self.places.work / self.attempt(name, number).workspace
+
     def prompt(self, name: str, attempt: int) -> str:
         """What the agent was told."""
         return (self.places.run_dir(name, attempt) / "prompt.md").read_text()

@@ -435,7 +435,7 @@ def test_an_untracked_file_in_the_way_blocks_and_moving_it_away_is_enough(line: 
 
 def test_cancelling_a_running_unit_ends_its_agent_and_keeps_what_it_made(shared: Line) -> None:
     shared.drop("cancelled", "write('half.txt', 'half'); hold('/never')")
-    shared.until("it wrote", lambda: (Path(shared.attempt("cancelled").workspace) / "half.txt").exists())
+    shared.until("it wrote", lambda: (shared.workspace("cancelled") / "half.txt").exists())
 
     code, said = shared.factory("cancel", "cancelled")
 

@@ -25,14 +25,14 @@ def held(line: Line, name: str, code: str = FINE) -> Path:
     """Drop a unit whose agent is at work until the file that is returned is there."""
     go = line.folder / f"go-{name}"
     line.drop(name, f"write('begun.txt', str(os.getpid())); hold({str(go)!r}); {code}")
-    begun = Path(line.attempt(name).workspace) / "begun.txt"
+    begun = line.workspace(name) / "begun.txt"
     line.until("the agent has begun", lambda: begun.exists() and begun.read_text())
     return go
 
 
 def agent(line: Line, name: str) -> int:
     """The pid of the unit's agent, as it told it itself."""
-    return int((Path(line.attempt(name).workspace) / "begun.txt").read_text())
+    return int((line.workspace(name) / "begun.txt").read_text())
 
 
 def alive(pid: int) -> bool:
@@ -110,7 +110,7 @@ def ten(cold: Line) -> dict[str, int]:
     cold.start()
     for name in TEN:
         cold.drop(name, f"write('{name}.txt', str(os.getpid())); hold({str(cold.folder / 'go')!r})")
-    begun = {name: Path(cold.attempt(name).workspace) / f"{name}.txt" for name in TEN}
+    begun = {name: cold.workspace(name) / f"{name}.txt" for name in TEN}
     cold.until("all have begun", lambda: all(path.exists() and path.read_text() for path in begun.values()))
     return {name: int(path.read_text()) for name, path in begun.items()}
 
@@ -224,13 +224,28 @@ def test_a_second_daemon_leaves_the_first_alone(line: Line) -> None:
     line.unit("still")
 
 
-def test_where_the_lock_lets_two_in_the_newer_daemon_takes_over_and_the_older_one_goes(line: Line) -> None:
+def test_a_lock_that_was_deleted_is_made_again_and_a_second_daemon_is_refused(line: Line) -> None:
+    first = line.daemon
+
+    line.places.lock.unlink()
+    line.until("the lock is there again", line.places.lock.exists)
+    code, said = line.refused()
+
+    assert (code, "already running" in said) == (3, True)
+    line.daemon = first
+    line.drop("still", FINE)
+    line.unit("still")
+
+
+def test_a_daemon_whose_lock_another_one_has_steps_down_and_its_agents_run_on(line: Line) -> None:
     go = held(line, "shared")
     pid, older = agent(line, "shared"), line.daemon
     assert older is not None
 
+    older.send_signal(signal.SIGSTOP)
     line.places.lock.unlink()
     line.start()
+    older.send_signal(signal.SIGCONT)
     line.event(Event.ATTEMPT_ADOPTED, unit="shared")
     line.drop("more", FINE)
     line.unit("more")

@@ -21,7 +21,6 @@ from tests.chaos import procs
 
 GATES = "conventions/gates"
 FINAL = ("landed", "split", "cancelled")
-LOCK_OF_THE_DAEMON = "factoryd.lock"  # a file that is held, not a lock that is left
 
 
 @dataclass(slots=True)
@@ -178,7 +177,7 @@ class Checker:
         for process in procs.marked(self._folder):
             found.strays.append(f"process {process.pid} of {process.run} lives: {' '.join(process.argv)[:120]}")
         for place in (self._root / ".git", self._home):
-            locks = [path for path in place.rglob("*.lock") if path.name != LOCK_OF_THE_DAEMON]
+            locks = list(place.rglob("*.lock"))
             found.strays += [f"lock {path.relative_to(self._root)}" for path in locks]
         for name in ("MERGE_HEAD", "rebase-merge", "rebase-apply", "AUTO_MERGE"):
             if (self._root / ".git" / name).exists():

@@ -342,7 +342,7 @@ class Day:
         assert self._branch == "main" or git(root, "rev-parse", "HEAD") == self.begin
         assert git(root, "stash", "list") == ""
         assert (root / ".git/config").read_bytes() == self._config
-        assert list((root / ".git").glob("**/*.lock")) == [root / ".git/factoryd.lock"]
+        assert list((root / ".git").glob("**/*.lock")) == []
         assert git(root, "fsck", "--connectivity-only", "--no-dangling") == ""
 
     def _check_one_voice(self) -> None:

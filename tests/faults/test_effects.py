@@ -11,7 +11,7 @@ from tests.faults.scenes import Scene, disturbed, elsewhere, some_landed, switch
 # What is no effect of the line, and why.
 ALLOWED = {
     "/.factory/daemon.log": "the daemon's own log, which nothing depends on",
-    "/.git/factoryd.lock": "the lock: it holds where the factory is, for whoever is refused",
+    "/.git/factoryd-lock": "the lock: it holds where the factory is, for whoever is refused",
     "/dev/null": "no file",
     "/bwrap --die-with-parent": "the sandbox's trial at start: `true`, which sees all and may change nothing",
 }

@@ -23,6 +23,8 @@ NOWHERE = {
     "store.workspace.abandoned": "needs a process that SIGKILL does not end",
     "store.request.made": "written by the commands, not by the daemon",
     "store.kept.pruned": "needs folders that are `keep.days` old",
+    "store.migrate": "needs a store of an older format: tests/test_sqlite.py dies there",
+    "store.store.migrated": "written with `store.migrate`",
 }
 # What is not passed again by the daemon that comes after a death before it: the two sides are died at apart.
 APART = {"store.task.rejected": "the file is in inbox/rejected with its reason; only the journal lacks the line"}

@@ -22,8 +22,8 @@ def begin(world: World, trip: Trip, earlier: Attempt | None) -> None:
     number = trip.attempt.number
     kind = kinds[number - 1] if number <= len(kinds) and not world.calm else "honest"
     agent = _agent(world, trip, kind, carried=bool(earlier and earlier.tree and not trip.unit.fresh))
-    world.agents[trip.attempt.run_dir] = agent
-    world.started.append((world.clock.elapsed, trip.attempt.agent, trip.attempt.run_dir))
+    world.agents[str(trip.run_dir)] = agent
+    world.started.append((world.clock.elapsed, trip.attempt.agent, str(trip.run_dir)))
 
 
 def _agent(world: World, trip: Trip, kind: str, *, carried: bool) -> Agent:

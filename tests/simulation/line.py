@@ -148,9 +148,10 @@ class SimulatedWorker(Worker):
             ruling=await self._judge.ruling(base),
             runtime=shell_runtime("true"),
             workspace=cast("Any", None),
+            run_dir=self._run_dir(attempt),
         )
         world = self.hand.world
-        if attempt.run_dir not in world.agents:
+        if str(trip.run_dir) not in world.agents:
             self._note(trip.attempt, Event.ATTEMPT_NOTED)
             await self.hand.step(1)
             if told := self._told(trip):
@@ -168,7 +169,7 @@ class SimulatedWorker(Worker):
         await self._see_it_through(trip)
 
     async def _see_it_through(self, trip: Trip) -> None:
-        world, agent, stopped = self.hand.world, self.hand.world.agents[trip.attempt.run_dir], None
+        world, agent, stopped = self.hand.world, self.hand.world.agents[str(trip.run_dir)], None
         while world.clock.elapsed < agent.ends and not agent.stopped:
             await anyio.sleep(min(5.0, agent.ends - world.clock.elapsed))
             if self._live.stopping is Stopping.LEAVE:
@@ -189,7 +190,7 @@ class SimulatedWorker(Worker):
         parts, _ = self._parts(trip, box)
         end = ending(trip, ended, seen, box, stopped, changed=changed, split=bool(parts))
         reason = triage.classify(end)
-        made = world.commit(base.id, agent.files, said=trip.attempt.run_dir)
+        made = world.commit(base.id, agent.files, said=str(trip.run_dir))
         attempt = replace(
             trip.attempt,
             end=now(),

@@ -85,7 +85,7 @@ def make(folder: Path) -> None:
     line.drop("behind", 'write("behind.txt", "x")')
     line.unit("behind", UnitState.READY)
     for name in ("works", "works-too"):
-        begun = Path(line.attempt(name).workspace) / f"{name}.txt"
+        begun = line.workspace(name) / f"{name}.txt"
         line.until(f"{name} has begun", begun.exists)
     line.factory("tell", "works", "Mind the gap.")
 
