@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ from factory.process import Limits
 from factory.requests import Requests
 from factory.sandbox import Sandbox
 from factory.settings import Settings
+from factory.store.high_water import HighWater
+from factory.store.names import is_taken
 from factory.stores import views
 from factory.stores.sqlite import SqliteStore
 from factory.trunk import Trunk
@@ -110,7 +113,11 @@ def assemble(store: SqliteStore, live: Live, repository: Repository, own: Git) -
         # What an agent puts into our own folders is to be seen by the guard, not passed over.
         excludes="\n".join(line for line in repository.excludes.splitlines() if line not in EXCLUDED),
     )
-    escalations = Escalations(store=store, repair=lambda title, body, at: hang_repair(intake, title, body, at))
+    escalations = Escalations(
+        store=store,
+        repair=lambda title, body, at: hang_repair(intake, title, body, at),
+        next_card=HighWater(where.high_water).next_card,
+    )
     judge = Judge(
         store=store,
         live=live,
@@ -125,7 +132,14 @@ def assemble(store: SqliteStore, live: Live, repository: Repository, own: Git) -
         found = await repository.git(environ).names("ls-files", "-z", "--", "inbox")
         return frozenset(path.removeprefix("inbox/") for path in found)
 
-    intake = Intake(inbox=where.inbox, folder=where.intake, store=store, escalations=escalations, tracked=tracked)
+    intake = Intake(
+        inbox=where.inbox,
+        folder=where.intake,
+        store=store,
+        escalations=escalations,
+        tracked=tracked,
+        is_taken=partial(is_taken, store, where),
+    )
     endings = Endings(store=store, live=live, escalations=escalations, hang=intake.hang)
     launch = Launch(store=store, live=live, judge=judge, environments=environments, endings=endings)
     landings = Landings(store=store, trunk=trunk, escalations=escalations)
@@ -154,7 +168,7 @@ def assemble(store: SqliteStore, live: Live, repository: Repository, own: Git) -
         endings=endings,
         pool=pool,
         intake=intake,
-        requests=Requests(store=store, live=live, escalations=escalations),
+        requests=Requests(store=store, live=live, escalations=escalations, hang=intake.hang),
         escalations=escalations,
         workspaces=workspaces,
         sandbox=sandbox,

@@ -29,8 +29,13 @@ from factory.journal import Event
 from factory.live import DRAIN_SECONDS, Live, Stopping, now
 from factory.log import Log
 from factory.places import Places, check_writable, places
+from factory.rebuild import Rebuild
 from factory.records import Fact, Hook, stamp
+from factory.repair.catch_up import CatchUp
+from factory.repair.takeover import take_over
 from factory.rescue import Rescue
+from factory.store.high_water import HighWater
+from factory.stores import views
 from factory.stores.sqlite import SqliteStore
 from factory.trunk import make
 from factory.watch import Watch
@@ -56,15 +61,20 @@ async def _serve(live: Live, repository: Repository, opened: Log, lock: Lock) ->
     try:
         # The lock says that we are alone; on a file system where it says so to each of two, the newer one is.
         store.own(secrets.token_hex(8), now=now())
+        # Before anything is reused: nothing of an earlier life works on.
+        taken_over = await take_over(store, where, identity_at=views.identity_at, now=now())
         own = await make(repository, where.git, live.environ)
         await own.seize()
         floor = assemble(store, live, repository, own)
         floor.log = opened
+        floor.warnings["start"] = taken_over.lines
         await floor.sandbox.look()
         floor.sandbox.check(live.settings.sandbox.mode)
         _hide(floor)
         await _run(floor, lock)
     finally:
+        with suppress(StoreError):
+            HighWater(where.high_water).note_seq(store.last_seq())
         store.close()
         if where.pid.exists() and where.pid.read_text() == _pid():
             with faults.step("pid.remove"):
@@ -87,8 +97,7 @@ async def _run(floor: Floor, lock: Lock) -> None:
     paused = store.get(Fact, "paused")
     live.paused = bool(paused and json.loads(paused.value))
     _tell_daemon(floor, "running")
-    rescue = Rescue(store=store, gates=floor.gates, landings=floor.queue.landings, endings=floor.endings)
-    await rescue.run(now())
+    await _reconcile(floor)
     async with anyio.create_task_group() as group:
         await floor.live.guarded("queue", floor.queue.look_at_trunk, group, now())
         _tell_config(floor)
@@ -104,6 +113,7 @@ async def _run(floor: Floor, lock: Lock) -> None:
             group.start_soon(floor.queue.run, group)
             group.start_soon(floor.pool.run, group)
             group.start_soon(floor.keeper.run)
+            _tell_warnings(floor)  # `factoryd start` shows them
             with faults.step("pid.write"):
                 live.places.pid.write_text(_pid())
             await _until_stopped(floor, lock)
@@ -113,6 +123,16 @@ async def _run(floor: Floor, lock: Lock) -> None:
             git_watch.stop()
             with suppress(StoreError):  # a full disk; the lock says it too
                 _tell_daemon(floor, "stopped")
+
+
+async def _reconcile(floor: Floor) -> None:
+    """Bring the records up to what the world shows, before any loop runs."""
+    store, where = floor.store, floor.live.places
+    rebuild = Rebuild(store=store, where=where, trunk=floor.trunk, workspaces=floor.workspaces)
+    catching_up = CatchUp(store=store, where=where, rebuild=rebuild, watch=floor.queue.watch)
+    floor.warnings["start"] += await catching_up.run(now())
+    rescue = Rescue(store=store, gates=floor.gates, landings=floor.queue.landings, endings=floor.endings)
+    await rescue.run(now())
 
 
 def _git_changed(live: Live) -> None:

@@ -19,11 +19,18 @@ from factory.unit import FINAL, Unit, UnitState, advance
 
 
 class Escalations:
-    """The open cards of this line. `repair` makes a unit from a title and a body (the intake's way in)."""
+    """The open cards of this line.
 
-    def __init__(self, *, store: Store, repair: Callable[[str, str, datetime], str]) -> None:
+    `repair` makes a unit from a title and a body (the intake's way in). `next_card` gives a number that no card had,
+    when so many are on record.
+    """
+
+    def __init__(
+        self, *, store: Store, repair: Callable[[str, str, datetime], str], next_card: Callable[[int], int]
+    ) -> None:
         self._store = store
         self._repair = repair
+        self._next_card = next_card
 
     def raise_card(self, ask: Ask, *, now: datetime, unit: Unit | None = None) -> Card:
         """Raise the card, or fold it into the open one of the same cause; return it as it stands."""
@@ -32,7 +39,8 @@ class Escalations:
             self._leave(name, lambda card: card.fingerprint != ask.cause, now, f"{name} waits for something else")
         open_one = self.open_card(ask.cause)
         if open_one is None:
-            card = _new_card(f"E{len(self._store.select(Card)) + 1}", ask, stopped, now)
+            number = self._next_card(len(self._store.select(Card)))
+            card = _new_card(f"E{number}", ask, stopped, now)
             self._store.write(Event.CARD_RAISED, card, now=now, unit=card.unit, card=card.id, kind=str(card.kind))
             return card
         units = open_one.units + tuple(each for each in stopped if each not in open_one.units)

@@ -33,6 +33,7 @@ from factory.unit import NO_AGENT, NO_PROOF, Unit, UnitState, advance
 
 STILL_S = 1.0  # unchanged for so long is complete, where the system cannot tell who writes
 QUIET_S = 0.02  # a script that appends line by line closes the file in between
+OWN = "own."  # begins the intake name of a task that the factory itself wrote
 BLANK = b"\xef\xbb\xbf \t\r\n"  # a byte order mark and white space
 PASSED_OVER = re.compile(
     r"[.#~].*|.*(~|#|\.(tmp|temp|swp|swo|swx|bak|orig|part)|_jb_(tmp|old)___)|4913|rejected", re.DOTALL
@@ -52,7 +53,10 @@ class Scan:
 
 
 class Intake:
-    """The inbox and the intake folder; `tracked` gives the names in the inbox that git tracks."""
+    """The inbox and the intake folder.
+
+    `tracked` gives the names in the inbox that git tracks; `is_taken` tells whether a new unit must not have an id.
+    """
 
     def __init__(
         self,
@@ -62,10 +66,12 @@ class Intake:
         store: Store,
         escalations: Escalations,
         tracked: Callable[[], Awaitable[frozenset[str]]],
+        is_taken: Callable[[str], bool],
         ask_writers: Callable[[Path], bool | None] | None = None,
     ) -> None:
         self._inbox, self._folder, self._store = inbox, folder, store
         self._escalations, self._ask_git = escalations, tracked
+        self._is_taken = is_taken
         self._tracked = frozenset[str]()  # as git last said
         self._written_to = ask_writers or written_to
         self._still: dict[tuple[int, int, int], datetime] = {}  # since when a file has stood like that
@@ -94,7 +100,7 @@ class Intake:
 
     def hang(self, name: str, text: str, now: datetime) -> str:
         """Accept a task that the factory itself wrote, and return the unit's id; raise TaskFileError."""
-        file = self._folder / "taken" / f"{secrets.token_hex(8)}-{name}"
+        file = self._folder / "taken" / f"{OWN}{secrets.token_hex(8)}-{name}"
         with faults.step("inbox.hang"):
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text, encoding="utf-8")
@@ -238,7 +244,7 @@ class Intake:
         return max(dropped, key=lambda unit: unit.accepted, default=None)
 
     def _free_id(self, name: str) -> str:
-        return next(each for each in task_file.ids(name) if self._store.get(Unit, each) is None)
+        return next(each for each in task_file.ids(name) if not self._is_taken(each))
 
     def _settled(self, unit: Unit, now: datetime) -> Unit:
         needed = (self._store.get(Unit, need) for need in unit.needs)

@@ -45,6 +45,7 @@ class Event(StrEnum):
     LANDING_OPENED = "landing.opened"
     LANDING_CLOSED = "landing.closed"
     UNIT_LANDED = "unit.landed"
+    UNIT_FOLLOWED = "unit.followed"  # trunk was rewritten, and the unit's commit is another one now
     TRUNK_MOVED = "trunk.moved"
     TRUNK_JUDGED = "trunk.judged"
     CARD_RAISED = "card.raised"
@@ -54,6 +55,7 @@ class Event(StrEnum):
     REQUEST_MADE = "request.made"
     REQUEST_DONE = "request.done"
     FACT_CHANGED = "fact.changed"
+    STORE_COPIED = "store.copied"  # this repository is a copy: what was open was left to the original
     STORE_MIGRATED = "store.migrated"  # every row, as it stood after a change of the store's format
 
 

@@ -14,12 +14,14 @@ import anyio
 
 from factory import faults, process, shim
 from factory.archive import AT_ONCE, RESCUE, Archive, Kept
+from factory.child.users import users
 from factory.errors import GitError
 from factory.git import Git
 from factory.journal import Event
 from factory.live import Live, now
 from factory.ports import Store
 from factory.records import Attempt, Task
+from factory.store.high_water import HighWater
 from factory.unit import FINAL, Unit
 from factory.workspaces import ABANDONED, Workspaces, is_real
 
@@ -45,6 +47,7 @@ class Keeper:
         """One pass."""
         await self._move_tasks()  # first: of what is in the archive no file lies among the unfinished ones
         await self._move_refs(at)
+        HighWater(self.live.places.high_water).note_seq(self.store.last_seq())
         if at - self._pruned >= PRUNE_EVERY:
             await self._prune(at)
             self._pruned = at
@@ -60,7 +63,7 @@ class Keeper:
     async def put_away(self, name: str, at: datetime) -> bool:
         """Delete a workspace that no hook names, its tree kept in the archive; False where it must stay."""
         place = self.workspaces.place(name)
-        if process.works_in(place) or not all([await process.end(run_dir) for run_dir in self.strays()]):
+        if users(place) or not all([await process.end(run_dir) for run_dir in self.strays()]):
             return False
         base = await self._own.commit(self._trunk_ref)
         try:

@@ -31,9 +31,11 @@ from factory.landings import Landings
 from factory.live import Live, Stopping, now
 from factory.log import LANDING_REFUSED, TICK_BROKE, TRUNK_PUT_BACK, log
 from factory.ports import Store
+from factory.queue.trunk_watch import TrunkWatch
 from factory.records import Attempt, CardKind, Fact, Task
+from factory.repo.message import AGENT, ATTEMPT, RUN, UNIT, compose
 from factory.task_file import TaskFile, parse
-from factory.trunk import AGENT_EMAIL, Blocked, Conflict, Landed, Moved, Nothing, Outcome, Rehearsed, message
+from factory.trunk import AGENT_EMAIL, Blocked, Conflict, Landed, Moved, Nothing, Outcome, Rehearsed
 from factory.unit import EndReason, Unit, UnitState
 
 TICK_SECONDS = 30.0
@@ -62,6 +64,7 @@ class MergeQueue:
     ) -> None:
         self._store, self._live, self.landings, self._trunk = store, live, landings, landings.trunk
         self._judge, self._escalations, self._endings = judge, escalations, endings
+        self.watch = TrunkWatch(store=store, trunk=landings.trunk, escalations=escalations)
         self._tip = ""
         self._tasks: dict[str, TaskFile] = {}  # of those that are queued: nobody writes them anew
         self._checked: set[tuple[str, str, str, Rules]] = set()  # changes that break no rule, as things stand
@@ -156,7 +159,9 @@ class MergeQueue:
                 # Not by what was fetched last: our own landing may have been taken back before it was ever fetched.
                 rewritten = not await self._trunk.own.contains(tip, known)
                 self._store.write(Event.TRUNK_MOVED, now=at, was=known, to=tip, rewritten=rewritten)
-                await self._note_missing(tip, rewritten=rewritten)
+                await self.watch.recognize(at)
+                if rewritten or self._known_trunk().get("missing"):
+                    self._judge.missing = await self.watch.follow(at)
             self._tip = tip
             self._rehearsals.clear()
             self._live.ring_all()
@@ -171,13 +176,6 @@ class MergeQueue:
     def _known_trunk(self) -> dict[str, Any]:
         fact = self._store.get(Fact, "trunk")
         return json.loads(fact.value) if fact else {}
-
-    async def _note_missing(self, tip: str, *, rewritten: bool) -> None:
-        """Landed units whose commit a person took out of trunk stay landed; they are shown as not on trunk."""
-        missing = self._known_trunk().get("missing", [])
-        landed = self._store.select(Unit, state=UnitState.LANDED)
-        asked = [unit for unit in landed if rewritten or unit.id in missing]
-        self._judge.missing = [unit.id for unit in asked if not await self._trunk.own.contains(tip, unit.commit)]
 
     # ── candidates ──
 
@@ -286,12 +284,14 @@ class MergeQueue:
         key = (parent, unit.submission)
         if key not in self._rehearsals:
             attempt = self._attempt(unit)
-            trailers = {"Factory-Unit": unit.id, "Factory-Attempt": str(unit.attempt), "Factory-Agent": attempt.agent}
+            task = self._task(unit)
+            trailers = {UNIT: unit.id, ATTEMPT: str(unit.attempt), AGENT: attempt.agent, RUN: attempt.nonce}
+            text = compose(attempt.summary, title=unit.title, trailers=trailers, task=f"{task.title}\n{task.body}")
             self._rehearsals[key] = await self._trunk.rehearse(
                 base=parent,
                 submission=unit.submission,
                 submission_base=unit.base,
-                text=message(attempt.summary, title=unit.title, trailers=trailers),
+                text=text,
                 author=Person(attempt.agent, AGENT_EMAIL),
             )
         return self._rehearsals[key]

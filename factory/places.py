@@ -26,6 +26,7 @@ class Places:
         self.judged = self.home / "judged"  # logs of gates
         self.pid = self.home / "daemon.pid"  # readable once the daemon is up
         self.log = self.home / "daemon.log"
+        self.high_water = self.home / "high-water"  # numbers that were given out last
         self.wake = self.home / "wake"  # touched by commands after they wrote a request
 
     @property

@@ -3,10 +3,12 @@
 Invariant (GUPP): a full hook has a trip under way; `tick` checks it and starts what is missing.
 """
 
+import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Protocol
 
 from anyio.abc import TaskGroup
@@ -14,6 +16,7 @@ from anyio.abc import TaskGroup
 from factory import cards as words
 from factory import scheduling
 from factory.agents import Agents
+from factory.archive import ATTEMPTS
 from factory.budget import Amount, Short
 from factory.errors import TaskFileError
 from factory.escalations import Escalations
@@ -394,7 +397,7 @@ class Pool:
         if isinstance(granted, Short):  # those that were hung just now have what is left: the next pass says so
             self._live.pool.ring()
             return
-        number = unit.attempt + 1
+        number = 1 + max(unit.attempt, self._newest_number(unit.id))
         because = f": {agents.because}" if agent == agents.deputy and not unit.agent else ""
         why = f"attempt {number} on {hook.worker}{because}"
         running = advance(replace(unit, attempt=number), UnitState.RUNNING, now=at, why=why)
@@ -415,6 +418,13 @@ class Pool:
             Event.HOOK_FILLED, running, attempt, full, now=at, unit=unit.id, attempt=number, worker=hook.worker
         )
         self._workers[hook.worker].wake()
+
+    def _newest_number(self, unit: str) -> int:
+        """The highest number that an attempt of the unit ever had, as far as anything is left of it."""
+        where = self._live.places
+        on_record = [attempt.number for attempt in self._store.select(Attempt, unit=unit)]
+        left = (*_numbers(where.unit_dir(unit)), *_numbers(where.git / ATTEMPTS / unit))
+        return max((*on_record, *left), default=0)
 
     def _check_hooks(self, at: datetime) -> None:
         for hook in self._store.select(Hook):
@@ -443,6 +453,13 @@ _EVENTS: Mapping[UnitState, Event] = {
     UnitState.HELD: Event.UNIT_HELD,
     UnitState.QUEUED: Event.UNIT_QUEUED,
 }
+
+
+def _numbers(folder: Path) -> list[int]:
+    """The names in the folder that are numbers; none where there is no folder."""
+    with suppress(OSError):
+        return [int(name) for name in os.listdir(folder) if name.isdecimal()]  # noqa: PTH208
+    return []
 
 
 def _new_hook(name: str, number: int, at: datetime) -> Hook:

@@ -59,6 +59,10 @@ class Store(Protocol):
         """Entries with seq > after, oldest first; of one unit where named."""
         ...
 
+    def last_seq(self) -> int:
+        """The seq of the newest journal entry; 0 in an empty journal."""
+        ...
+
     def close(self) -> None:
         """Checkpoint and close."""
         ...

@@ -205,6 +205,21 @@ async def adopt(run_dir: Path, nonce: str = "") -> Child | Exit:
     return await _end_of(run_dir, nonce)
 
 
+def nonce_of(run_dir: Path, *, anywhere: bool = False) -> str | None:
+    """The nonce that the run's shim told; None where it has told nothing.
+
+    Nor what a run in another folder told, of which this one holds a copy, unless it may have run `anywhere`.
+    """
+    begun = _read(run_dir / "start.json") if anywhere else _begun(run_dir)
+    return str(begun.get("nonce", "")) if begun else None
+
+
+def is_running(run_dir: Path) -> bool:
+    """Whether the shim of that run is alive."""
+    begun = _begun(run_dir)
+    return bool(begun) and _alive(_recorded(begun))
+
+
 async def end(run_dir: Path) -> bool:
     """End all that belongs to a run, even if its shim is dead; true when nothing of it is left."""
     if begun := _begun(run_dir):
@@ -229,15 +244,6 @@ def living(prefix: str) -> dict[Identity, str]:
             if entry.startswith(sought):
                 found[_identity(pid)] = os.fsdecode(entry.removeprefix(sought))
     return found
-
-
-def works_in(folder: Path) -> bool:
-    """Whether a process of this machine has its working directory in the folder (Linux; else no)."""
-    for pid in shim.pids():
-        with suppress(OSError):  # ended, or somebody else's
-            if Path(f"/proc/{pid}/cwd").readlink().is_relative_to(folder):
-                return True
-    return False
 
 
 def _spawn_shim(command: Command) -> int:

@@ -21,15 +21,20 @@ from factory.journal import Event
 from factory.outbox import read_outbox
 from factory.places import Places
 from factory.ports import Store
+from factory.queue.trunk_watch import SLACK_S, by_unit
 from factory.records import Attempt, Fact, Task
+from factory.repo.message import RUN, Landing
 from factory.shim import MARKER
 from factory.split import FEWEST, part_ids, replaced
-from factory.trunk import Landing, Trunk
+from factory.store import names
+from factory.store.identity import is_nonce_of, recorded
+from factory.trunk import Trunk
 from factory.unit import EndReason, Unit, UnitState
 from factory.workspaces import ABANDONED, Workspaces, is_real
 
 ID = re.compile(r"[a-z0-9-]+")
-SLACK_S = 1.0  # commits have whole seconds
+_MADE_FORM = "%H%x00%T%x00%ct%x00%P%x00%B"
+_RUN = re.compile(rf"^{RUN}: (\S+)$", re.MULTILINE)
 HOW_IT_ENDED = "how it ended was lost with the store"
 
 
@@ -38,40 +43,78 @@ class Trace:
     """What is left of one unit."""
 
     kept: dict[int, Kept | None] = field(default_factory=dict)  # number → commit; None: only a run dir is left
-    landing: Landing | None = None
+    landings: list[Landing] = field(default_factory=list)  # by commits with its name, newest first
     task: Task | None = None
     parts: tuple[str, ...] = ()  # what took its place
     taken: float = 0  # since when its file lies among those of unfinished units
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """What the commit of an attempt says."""
+
+    tree: str
+    base: str
+    at: float  # seconds since the epoch
+    run: str  # the attempt's nonce; "" in commits of older releases
+
+
 class Rebuild:
-    """Works on an empty store, while no daemon runs."""
+    """Writes down what outlived a store, or its last writes; while no attempt runs."""
 
     def __init__(self, *, store: Store, where: Places, trunk: Trunk, workspaces: Workspaces) -> None:
         self._store, self._where, self._trunk, self._workspaces = store, where, trunk, workspaces
 
     async def run(self, at: datetime) -> dict[str, int]:
-        """Write down what can be known; how many units are in which state."""
+        """Write down what can be known, into an empty store; how many units are in which state."""
         await self._stop()
         traces = await self._traces()
-        kept = [each.commit for trace in traces.values() for each in trace.kept.values() if each]
-        commits = await self._commits(kept)
-        counts = dict[str, int]()
+        made = await self._made(traces)
+        counts: dict[str, int] = {}
         with self._store.transaction():
             fact = Fact(name="trunk", value=json.dumps({"branch": self._trunk.branch}))
             self._store.write(Event.FACT_CHANGED, fact, now=at)
-            for name, trace in traces.items():
-                trace.parts = self._parts(name, traces)
-            units = {name: _unit(name, trace, at) for name, trace in sorted(traces.items())}
-            split = {name: unit.needs for name, unit in units.items() if unit.state is UnitState.SPLIT}
-            for name, unit in units.items():
-                trace = traces[name]
-                attempts = [self._attempt(name, number, kept, commits, at) for number, kept in trace.kept.items()]
-                unit = replace(unit, needs=replaced(unit.needs, split))
-                told = [trace.task] if trace.task else []
-                self._store.write(Event.TASK_ACCEPTED, unit, *told, *attempts, now=at, unit=name, why=unit.why)
+            for unit in self._write_units(traces, made, at):
                 counts[unit.state] = counts.get(unit.state, 0) + 1
         return counts
+
+    async def complete(self, at: datetime) -> list[str]:
+        """Add what a store lacks that is older than what has happened; the ids of the units that it concerns."""
+        traces = await self._traces()
+        made = await self._made(traces)
+        unknown = {name: trace for name, trace in traces.items() if self._store.get(Unit, name) is None}
+        ours = {name: trace for name, trace in unknown.items() if trace.task or _has_tree(trace)}
+        with self._store.transaction():
+            names.add(self._store, unknown.keys() - ours.keys(), now=at)
+            found = [unit.id for unit in self._write_units(ours, made, at)]
+            for unit in self._store.open(Unit):
+                if unit.id in traces and self._add_attempts(unit, traces[unit.id], made, at):
+                    found.append(unit.id)
+        return sorted(set(found))
+
+    def _write_units(self, traces: Mapping[str, Trace], made: Mapping[str, Made], at: datetime) -> Iterator[Unit]:
+        for name, trace in traces.items():
+            trace.parts = self._parts(name, traces)
+        units = {}
+        for name, trace in sorted(traces.items()):
+            units[name] = _unit(name, trace, self._landing(name, trace, made), at)
+        split = {name: unit.needs for name, unit in units.items() if unit.state is UnitState.SPLIT}
+        for name, unit in units.items():
+            trace = traces[name]
+            attempts = [self._attempt(name, number, made, kept, at) for number, kept in trace.kept.items()]
+            whole = replace(unit, needs=replaced(unit.needs, split))
+            told = [trace.task] if trace.task else []
+            self._store.write(Event.TASK_ACCEPTED, whole, *told, *attempts, now=at, unit=name, why=unit.why)
+            yield whole
+
+    def _add_attempts(self, unit: Unit, trace: Trace, made: Mapping[str, Made], at: datetime) -> bool:
+        """Record the attempts of a unit on record that the store has lost; whether there were any."""
+        known = {attempt.number for attempt in self._store.select(Attempt, unit=unit.id)}
+        missing = {number: kept for number, kept in trace.kept.items() if number not in known}
+        for number, kept in missing.items():
+            attempt = self._attempt(unit.id, number, made, kept, at)
+            self._store.write(Event.ATTEMPT_NOTED, attempt, now=at, unit=unit.id, attempt=number)
+        return bool(missing)
 
     async def _stop(self) -> None:
         """End what still runs, and put every workspace aside: whose work is in it cannot be told any more."""
@@ -91,10 +134,9 @@ class Rebuild:
             if number.isdigit():  # else it is a rescued tree
                 found[unit].kept[int(number)] = kept
         ended = {name: 0.0 for name, trace in found.items() if all(map(_archived, trace.kept.values()))}
-        for name, landing in (await self._trunk.landings()).items():
-            found[name].landing = landing
-            found[name].kept.setdefault(landing.attempt, None)
-            ended[name] = landing.at
+        for name, landings in by_unit(await self._trunk.landings()).items():
+            found[name].landings = landings
+            ended[name] = landings[0].at
         for path in (path for folder in self._units() for path in _folders(folder) if path.name.isdigit()):
             found[path.parent.name].kept.setdefault(int(path.name), None)
         for unit, task, taken in self._tasks(ended):
@@ -124,12 +166,20 @@ class Rebuild:
             used.add(unit)
             yield _task(unit, path, since)
 
-    async def _commits(self, names: list[str]) -> dict[str, tuple[str, str, float]]:
-        """Tree, base and time of each of the commits that is there."""
-        how = ("log", "--no-walk=unsorted", "--ignore-missing", "--format=%H %T %ct %P", "--stdin")
-        told = await self._trunk.own.text(*how, stdin="".join(f"{name}\n" for name in names).encode()) if names else ""
-        lines = (line.split() for line in told.splitlines())
-        return {commit: (tree, base, float(at)) for commit, tree, at, base, *_ in lines}
+    async def _made(self, traces: Mapping[str, Trace]) -> dict[str, Made]:
+        """What is said by those of the kept commits that are there; read in one process."""
+        names = [kept.commit for trace in traces.values() for kept in trace.kept.values() if kept]
+        if not names:
+            return {}
+        how = ("log", "-z", "--no-walk=unsorted", "--ignore-missing", f"--format={_MADE_FORM}", "--stdin")
+        told = await self._trunk.own.run(*how, stdin="".join(f"{name}\n" for name in names).encode())
+        fields = iter(told.out.decode(errors="replace").split("\0"))
+        made = {}
+        for commit, tree, at, parents, body in zip(fields, fields, fields, fields, fields, strict=False):
+            run = _RUN.search(body)
+            base = parents.partition(" ")[0]
+            made[commit] = Made(tree=tree, base=base, at=float(at), run=run[1] if run else "")
+        return made
 
     # ── what it was ──
 
@@ -140,14 +190,34 @@ class Rebuild:
         parts = tuple(part_ids(name, files, lambda taken: taken == name).values())
         return parts if len(parts) >= FEWEST and traces.keys() >= set(parts) else ()
 
-    def _attempt(
-        self, unit: str, number: int, kept: Kept | None, commits: Mapping[str, tuple[str, str, float]], at: datetime
-    ) -> Attempt:
-        run_dir = self._where.run_dir(unit, number)
-        box = read_outbox(run_dir / "outbox")
-        tree, base, ended = commits.get(kept.commit if kept else "", ("", "", at.timestamp()))
-        end = datetime.fromtimestamp(ended, UTC)
-        return Attempt(
+    def _landing(self, name: str, trace: Trace, made: Mapping[str, Made]) -> Landing | None:
+        """The newest of the landings with the unit's name that is its own: its attempt's nonce says so.
+
+        Where no nonce is known, by time, since an id may be used again in another life of the factory.
+        """
+        known = recorded(self._store)
+        for landing in trace.landings:
+            nonce = self._nonce(name, landing.attempt, trace, made)
+            is_its_own = landing.run == nonce or bool(known and is_nonce_of(known.id, landing.run))
+            if not landing.run or not nonce:
+                is_its_own = is_its_own or landing.at >= trace.taken - SLACK_S
+            if is_its_own:
+                return landing
+        return None
+
+    def _nonce(self, name: str, number: int, trace: Trace, made: Mapping[str, Made]) -> str:
+        """The nonce of an attempt, as its commit or its run dir says; "" where neither does."""
+        kept = trace.kept.get(number)
+        known = made.get(kept.commit) if kept else None
+        if known and known.run:
+            return known.run
+        return process.nonce_of(self._where.run_dir(name, number), anywhere=True) or ""
+
+    def _attempt(self, unit: str, number: int, made: Mapping[str, Made], kept: Kept | None, at: datetime) -> Attempt:
+        box = read_outbox(self._where.run_dir(unit, number) / "outbox")
+        known = made.get(kept.commit) if kept else None
+        end = datetime.fromtimestamp(known.at, UTC) if known else at
+        attempt = Attempt(
             unit=unit,
             number=number,
             worker="",
@@ -158,23 +228,22 @@ class Rebuild:
             detail=HOW_IT_ENDED,
             summary=box.done,
             handoff=box.handoff,
-            base=base,
-            tree=tree,
-            **(kept._asdict() if kept and tree else {}),
         )
+        if kept is None or known is None:
+            return attempt
+        return replace(attempt, nonce=known.run, base=known.base, tree=known.tree, commit=kept.commit, ref=kept.ref)
 
 
-def _unit(name: str, trace: Trace, at: datetime) -> Unit:
+def _unit(name: str, trace: Trace, landing: Landing | None, at: datetime) -> Unit:
     begun = datetime.fromtimestamp(trace.taken, UTC) if trace.taken else at
-    landing, why = trace.landing, "it had ended before the store was rebuilt"
+    why = "it had ended before the store was rebuilt"
     fields: dict[str, Any] = {"title": name}
     if trace.task:
         try:
             fields = wished(task_file.parse(trace.task.text, trace.task.name))
         except TaskFileError as error:  # of an older version
             trace.taken, why = 0, f"its task file is not right any more ({error}): drop it again"
-    # An id may be used again in another life of the factory: what trunk held before was another unit.
-    if landing and landing.at >= trace.taken - SLACK_S:
+    if landing:
         when = datetime.fromtimestamp(landing.at, UTC)
         fields |= {"state": UnitState.LANDED, "commit": landing.commit, "landed": when, "title": landing.subject}
     elif trace.parts:
@@ -184,7 +253,12 @@ def _unit(name: str, trace: Trace, at: datetime) -> Unit:
         fields |= {"state": state, "why": "the store was rebuilt"}
     else:
         fields |= {"state": UnitState.CANCELLED, "why": why}
-    return Unit(id=name, since=at, accepted=begun, attempt=max(trace.kept, default=0), **fields)
+    newest = max((*trace.kept, landing.attempt if landing else 0))
+    return Unit(id=name, since=at, accepted=begun, attempt=newest, **fields)
+
+
+def _has_tree(trace: Trace) -> bool:
+    return any(kept is not None for kept in trace.kept.values())
 
 
 def _task(unit: str, path: Path, taken: float) -> tuple[str, Task, float]:

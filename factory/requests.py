@@ -4,6 +4,7 @@ Invariant: a request is done or refused exactly once, in the order in which requ
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -14,15 +15,18 @@ from factory.journal import Event
 from factory.live import Live
 from factory.pauses import lift
 from factory.ports import Store
-from factory.records import Attempt, Card, CardKind, Fact, Request, stamp
+from factory.records import Attempt, Card, CardKind, Fact, Request, Task, stamp
 from factory.unit import FINAL, NO_AGENT, Unit, UnitState, advance
 
 
 class Requests:
     """The rows that commands wrote."""
 
-    def __init__(self, *, store: Store, live: Live, escalations: Escalations) -> None:
-        self._store, self._live, self._escalations = store, live, escalations
+    def __init__(
+        self, *, store: Store, live: Live, escalations: Escalations, hang: Callable[[str, str, datetime], str]
+    ) -> None:
+        """`hang` makes a unit of a task file's name and text, and returns its id (the intake's way in)."""
+        self._store, self._live, self._escalations, self._hang = store, live, escalations, hang
         self._do = {
             "answer": self._answer,
             "tell": self._tell,
@@ -71,6 +75,9 @@ class Requests:
         return f"{unit.id}: its next attempt, or the session's next resume, is told"
 
     def _retry(self, args: dict[str, Any], at: datetime) -> str:
+        over = self._store.get(Unit, str(args["unit"]))
+        if over is not None and self._may_begin_anew(over):
+            return self._begin_anew(over, at)
         unit = self._open_unit(args)
         if unit.state in (UnitState.RUNNING, UnitState.QUEUED):
             raise RefusedByState(f"{unit.id} is {unit.state}: it is being worked on already")
@@ -87,6 +94,21 @@ class Requests:
             lift(self._store, last.agent, at)
         self._escalations.leave(unit.id, now=at, why=f"{unit.id} was retried by hand")
         return f"{unit.id} is tried again"
+
+    def _may_begin_anew(self, unit: Unit) -> bool:
+        """Whether the unit was cancelled, or landed in a commit that trunk does not hold any more."""
+        if unit.state is UnitState.CANCELLED:
+            return True
+        trunk = self._store.get(Fact, "trunk")
+        missing = json.loads(trunk.value).get("missing", []) if trunk else []
+        return unit.state is UnitState.LANDED and unit.id in missing
+
+    def _begin_anew(self, over: Unit, at: datetime) -> str:
+        task = self._store.get(Task, over.id)
+        if task is None:
+            raise RefusedByState(f"The task file of {over.id} is not on record any more: drop it again.")
+        fresh = self._hang(task.name, task.text, at)
+        return f"{over.id} is {over.state}; a new unit of the same text: {fresh}"
 
     def _cancel(self, args: dict[str, Any], at: datetime) -> str:
         unit = self._open_unit(args)

@@ -12,10 +12,12 @@ from typing import NamedTuple
 
 from factory import process
 from factory.archive import ATTEMPTS, CHAINS
+from factory.child.users import users
 from factory.keeper import Keeper
 from factory.live import now
-from factory.rebuild import SLACK_S
+from factory.queue.trunk_watch import by_unit, newest
 from factory.records import Attempt, Fact, Hook
+from factory.repair.catch_up import is_behind
 from factory.shim import MARKER
 from factory.trunk import Trunk
 from factory.unit import FINAL, Unit, UnitState
@@ -23,6 +25,10 @@ from factory.workspaces import Checkouts
 
 SCRATCH_AGE = timedelta(days=1)  # of a folder that `factory gate` makes and removes itself
 FSCK_SECONDS = 60.0
+BEHIND = (
+    "The store is older than what has happened here: a copy of it was put back, or its last writes were lost in a "
+    "power cut. The next start adds what git and the unit folders tell. Next: factoryd start"
+)
 
 
 class Finding(NamedTuple):
@@ -44,6 +50,8 @@ class Strays:
         """Everything; what a running daemon does at this moment is no stray."""
         for found in (*self._processes(daemon=daemon), *self._locks(daemon=daemon), *self._folders(now())):
             yield found
+        if not daemon and is_behind(self._store, self._where):
+            yield Finding(BEHIND)
         if wrong := await self._own.damage(FSCK_SECONDS):
             mend = f"factoryd stop, move {self._own.git_dir} aside, factoryd start: it is made anew, without attempts"
             yield Finding(f"The factory repository is damaged ({wrong}). To go on: {mend}.")
@@ -79,7 +87,7 @@ class Strays:
                 said = f"No gate uses the bench {self._benches.place(name)}."
                 yield Finding(said, partial(self._benches.drop, name), matters=False)
         for path in sorted(self._where.work.glob("gate-*")):
-            if path.lstat().st_ctime < (at - SCRATCH_AGE).timestamp() and not process.works_in(path):
+            if path.lstat().st_ctime < (at - SCRATCH_AGE).timestamp() and not users(path):
                 said = f"{path} was left by a `factory gate` that was killed."
                 yield Finding(said, partial(self._keeper.workspaces.remove, path), matters=False)
 
@@ -102,21 +110,21 @@ class Strays:
 
     async def _disagreements(self) -> AsyncIterator[Finding]:
         units = {unit.id: unit for unit in self._store.select(Unit)}
-        landings = await self._trunk.landings()
+        landings = by_unit(await self._trunk.landings())
         fact = self._store.get(Fact, "trunk")
         taken_out = set(json.loads(fact.value).get("missing", [])) if fact else set()
         for unit in units.values():
-            landing = landings.get(unit.id)
+            landing = newest(self._store, unit, landings.get(unit.id, []))
             if unit.state is UnitState.LANDED and landing is None and unit.id not in taken_out:
                 again = f"factory diff {unit.id} | git apply"
                 yield Finding(
                     f"{unit.id} has landed on record, but neither {self._trunk.branch} nor its reflog holds "
                     f"{unit.commit[:10]}. To have its change again: {again}"
                 )
-            if unit.state not in FINAL and landing and landing.at >= unit.accepted.timestamp() - SLACK_S:
+            if unit.state is not UnitState.LANDED and landing:
                 yield Finding(
                     f"{self._trunk.branch} holds {unit.id} ({landing.commit[:10]}), which is {unit.state} on record. "
-                    f"A restart finishes a landing; if it does not: factory cancel {unit.id}"
+                    "The next start records the landing: factoryd restart"
                 )
         attempts = {attempt.commit: attempt for attempt in self._store.select(Attempt) if attempt.commit}
         missing = await self._own.missing([*attempts, *(unit.submission for unit in units.values() if unit.submission)])

@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
 
 import anyio
 from anyio import from_thread
@@ -22,16 +21,18 @@ from factory import faults, process
 from factory.checkout import Checkout, checkouts, patiently
 from factory.errors import GitError
 from factory.git import Git, Person, Repository
+from factory.repo.message import Landing, read
 
-SUBJECT_MOST = 100  # characters of a commit's first line
 SWITCH_S = 1.0  # how long a switch of branches is waited for; an editor that git waits for stays for hours
 PATIENCE_S = 3.0  # how long a lock of somebody else's git is waited for
 _FSYNC = ("core.fsync=all,-index",)  # an index can be made anew
 _LANDING = "factoryd: landing"
 AGENT_EMAIL = "agent@factoryd.invalid"
-_LANDING_FORM = (
-    "%ae%x00%(trailers:key=Factory-Unit,valueonly,separator=%x2C)"
-    "%x00%(trailers:key=Factory-Attempt,valueonly,separator=%x2C)%x00%H%x00%ct%x00%s"
+_LANDING_FORM = "%H%x00%ct%x00%B"
+# All that the user's configuration could change about it is said; the filter spares the formatting of other commits.
+_LOG = (
+    *("-c", "i18n.logOutputEncoding=UTF-8", "log", "-z", "--no-show-signature", "--no-mailmap", "--ignore-missing"),
+    *("--fixed-strings", f"--author=<{AGENT_EMAIL}>", f"--format={_LANDING_FORM}"),
 )
 _PUT_BACK = "factoryd: put back"
 _SERVED = ("--upload-pack", "git -c uploadpack.hideRefs=!refs upload-pack")  # whatever they hide from others
@@ -47,15 +48,6 @@ class Rehearsed:
 
     commit: str
     tree: str
-
-
-class Landing(NamedTuple):
-    """A commit that landed a unit, as its trailers say."""
-
-    commit: str
-    at: float  # seconds since the epoch
-    attempt: int
-    subject: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,22 +139,6 @@ async def _clone(repository: Repository, path: Path, environ: Mapping[str, str])
     fresh.rename(path)
 
 
-def message(said: str, *, title: str, trailers: Mapping[str, str]) -> str:
-    """A commit message of what an agent said of its work (its first line, else `title`; the rest) and the trailers."""
-    subject, _, body = _plain(said).strip().partition("\n")
-    line = " ".join((subject.lstrip("# ") or _plain(title)).split())
-    if len(line) > SUBJECT_MOST:
-        line, body = f"{line[: SUBJECT_MOST - 1]}…", f"{line}\n\n{body}"
-    line = line or "Change"
-    marks = "\n".join(f"{name}: {' '.join(value.split())}" for name, value in trailers.items() if value)
-    return "\n\n".join(part for part in (line, body.strip(), marks) if part) + "\n"
-
-
-def _plain(text: str) -> str:
-    """Less what steers a terminal: an agent wrote it, and people read it in their log."""
-    return "".join(sign for sign in text if sign.isprintable() or sign in "\n\t")
-
-
 class Trunk:
     """The target branch: read, rehearsed onto, and moved."""
 
@@ -207,16 +183,21 @@ class Trunk:
         left = await self._user.run("rev-list", "-1", "--ignore-missing", "--stdin", stdin=asked.encode(), ok=(0, 128))
         return not (left.code or left.out)
 
-    async def landings(self) -> dict[str, Landing]:
-        """The newest commit of each unit that trunk holds or held at some time, by the trailers of our commits."""
-        how = ("log", "--no-show-signature", "--ignore-missing", f"--format={_LANDING_FORM}", "--stdin")
-        told = await self._user.text(*how, stdin="\n".join([self.ref, *await self._points(), ""]).encode())
-        found = dict[str, Landing]()
-        for author, unit, number, *rest in (line.split("\0") for line in told.split("\n") if line):
-            if author == AGENT_EMAIL and unit and number.isdigit():
-                commit, at, subject = rest
-                found.setdefault(unit, Landing(commit, float(at), int(number), subject))
-        return found
+    async def landings(self, *, since: str = "", history: bool = True) -> list[Landing]:
+        """The landings that trunk holds, newest first, as the trailers of commits say; read in one process.
+
+        With `history` also those that it held at some time. `since`: a commit; what it can reach is left out.
+        """
+        points = await self._points() if history else []
+        asked = [self.ref, *points, *([f"^{since}"] if since else [])]
+        told = await self._user.run(*_LOG, "--stdin", stdin="\n".join([*asked, ""]).encode())
+        fields = iter(told.out.decode(errors="replace").split("\0"))
+        landings = []
+        for commit, at, body in zip(fields, fields, fields, strict=False):
+            if found := read(body):
+                subject = body.partition("\n")[0]
+                landings.append(Landing(commit=commit, at=float(at), subject=subject, **found._asdict()))
+        return landings
 
     async def _points(self) -> list[str]:
         """Every commit that trunk has pointed to, as its reflog says, less landings that were put back."""

@@ -4,8 +4,10 @@ Invariant: the hook is emptied in the transaction that records the attempt's end
 ended and its tree is kept; a daemon that dies before finds the hook full and goes on from what lies in the run dir.
 """
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -15,6 +17,7 @@ from factory import faults, process, triage
 from factory.agents import shell_runtime, the_runtime
 from factory.archive import ATTEMPTS
 from factory.bell import Bell
+from factory.child.users import users
 from factory.digest import digest
 from factory.endings import Endings
 from factory.environments import Place, Ready, SetupFailed
@@ -29,13 +32,16 @@ from factory.outbox import Outbox, read_outbox
 from factory.ports import Store
 from factory.process import Child, Exit
 from factory.records import Attempt, Hook, Task
+from factory.repo.message import RUN
 from factory.runtime import OutputReader, Seen, Usage, check_home
 from factory.split import Part, plan, told
+from factory.store.names import is_taken
 from factory.task_file import TaskFile, parse
 from factory.trip import NotStarted, Patience, Trip, ending, how_it_ended, last_words
 from factory.unit import EndReason, Unit, UnitState
 from factory.workspaces import Conflict, Snapshot, Workspace, Workspaces, is_real
 
+ELSEWHERE = "another attempt has worked in its workspace since"
 LOOK_SECONDS = 1.0  # how often the output of a running agent is read
 
 
@@ -161,10 +167,12 @@ class Worker:
             trip.outbox.mkdir(parents=True, exist_ok=True)
             (trip.run_dir / "tmp").mkdir(exist_ok=True)
             trip.own.mkdir(exist_ok=True)
+            self._copy_task(trip.unit.id)
         carried, conflict = (resumed.tree, None) if resumed else await self._carry(trip, earlier)
         workspace = await self._workspaces.prepare(
             trip.hook.workspace,
             base=trip.attempt.base,
+            nonce=trip.attempt.nonce,
             tree=carried or None,
             renew_git=not (resumed and self._untouched_since(resumed)),
             keeps=trip.ruling.rules.setup.keeps,
@@ -249,7 +257,11 @@ class Worker:
         seen = reader.read(now(), ended=True)
         self._still_ours()
         trip = await self._quarantine(trip, ended)
-        kept, snapshot = await self._kept(trip.attempt, trip.workspace, trip.unit.title)
+        if self._workspaces.claimed_by(trip.workspace.name) != trip.attempt.nonce:
+            ended = replace(ended, cause="lost", detail=ELSEWHERE)
+            kept, snapshot = await self._kept_before(trip.attempt)
+        else:
+            kept, snapshot = await self._kept(trip.attempt, trip.workspace, trip.unit.title)
         box = await anyio.to_thread.run_sync(read_outbox, trip.outbox)
         parts, no_split = self._parts(trip, box)
         end = ending(trip, ended, seen, box, stopped, changed=snapshot.changed, split=bool(parts))
@@ -290,7 +302,7 @@ class Worker:
                 trip.task,
                 box.split,
                 units=(*self._store.open(Unit), *self._store.select(Unit, state=UnitState.SPLIT)),
-                taken=lambda name: self._store.get(Unit, name) is not None,
+                taken=partial(is_taken, self._store, self._live.places),
             )
         except TaskFileError as error:
             line = f", line {error.line}" if error.line else ""
@@ -370,7 +382,9 @@ class Worker:
 
     async def _quarantine(self, trip: Trip, ended: Exit) -> Trip:
         """Where something of the attempt may still run, its workspace is snapshotted and never used again."""
-        if not ended.left:
+        # Who watched it is dead: what left its group and shed its marker can still be seen at work.
+        unseen = ended.cause == "lost" and await anyio.to_thread.run_sync(_is_used, trip.workspace)
+        if not (ended.left or unseen):
             return trip
         aside = self._workspaces.abandon(trip.hook.workspace)
         self._store.write(Event.WORKSPACE_ABANDONED, now=now(), worker=self.name, unit=trip.unit.id, path=str(aside))
@@ -402,12 +416,35 @@ class Worker:
         snapshot = await self._workspaces.snapshot(workspace, base=attempt.base, aside=self._run_dir(attempt))
         if snapshot.left_out and self._live.no_room():
             raise NoRoom(snapshot.left_out)
-        message = f"{title}\n\nAttempt {attempt.number} of {attempt.unit}\n"
+        mark = f"\n{RUN}: {attempt.nonce}\n" if attempt.nonce else ""
+        message = f"{title}\n\nAttempt {attempt.number} of {attempt.unit}\n{mark}"
         commit = await self._workspaces.keep(
             attempt.unit, attempt.number, tree=snapshot.tree, base=attempt.base, message=message
         )
         ref, tree = f"{ATTEMPTS}{attempt.unit}/{attempt.number}", snapshot.tree if snapshot.changed else ""
         return replace(attempt, ref=ref, commit=commit, tree=tree), snapshot
+
+    async def _kept_before(self, attempt: Attempt) -> tuple[Attempt, Snapshot]:
+        """The attempt with the tree that a ref keeps of it: another attempt works in its workspace by now."""
+        base_tree = await self._workspaces.tree_of(attempt.base)
+        commit = await self._workspaces.kept(attempt.unit, attempt.number, nonce=attempt.nonce)
+        if not commit:
+            return attempt, Snapshot(tree=base_tree, changed=False)
+        tree = await self._workspaces.tree_of(commit)
+        ref = f"{ATTEMPTS}{attempt.unit}/{attempt.number}"
+        changed = tree != base_tree
+        known = replace(attempt, ref=ref, commit=commit, tree=tree if changed else "")
+        return known, Snapshot(tree=tree, changed=changed)
+
+    def _copy_task(self, unit: str) -> None:
+        """Lay the task file beside the run dir, so that whose attempt it is can be told without the store."""
+        where, task = self._live.places, self._store.get(Task, unit)
+        taken = where.intake / "taken" / (task.source if task else "")
+        copy = where.unit_dir(unit) / taken.name
+        if taken.is_file() and not copy.exists():
+            part = copy.with_name(f".{copy.name}.part")
+            shutil.copyfile(taken, part)
+            part.replace(copy)
 
     # ── records ──
 
@@ -436,7 +473,7 @@ class Worker:
     def _earlier(self, attempt: Attempt) -> Attempt | None:
         """The newest attempt before this one that left anything; one whose agent never ran is none."""
         every = self._store.select(Attempt, unit=attempt.unit)
-        before = [each for each in every if each.number < attempt.number and each.pid]
+        before = [each for each in every if each.number < attempt.number and (each.pid or each.tree)]
         return next((each for each in reversed(before) if each.commit), before[-1] if before else None)
 
     def _session_usage(self, attempt: Attempt) -> Usage | None:
@@ -455,6 +492,10 @@ class Worker:
         self._store.write(
             event, attempt, *hook, now=now(), unit=attempt.unit, attempt=attempt.number, worker=self.name, fence=True
         )
+
+
+def _is_used(workspace: Workspace) -> bool:
+    return bool(users(workspace.place))
 
 
 @faults.during("agent.end")

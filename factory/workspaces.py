@@ -20,6 +20,7 @@ from anyio import CapacityLimiter, to_thread
 from factory import disk, faults
 from factory.errors import FactoryError, GitError
 from factory.git import FACTORY, GITLINK, Git
+from factory.repo.message import RUN
 
 # Folders that tools make and nobody means to submit; one that trunk tracks something in is not among them.
 SHIPPED = (
@@ -36,6 +37,7 @@ _DURABLE = ("core.fsync=all,-index", "core.fsyncMethod=batch")
 _PACKED_REF = "--format=%(objectname) %(refname)%(if)%(*objectname)%(then)%0a^%(*objectname)%(end)"
 _INTENT_CHARACTERS = 8192
 ABANDONED = ".abandoned-"
+CLAIM = "attempt"  # in a workspace's place: the nonce of the attempt that it was prepared for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,15 +220,24 @@ class Workspaces(Checkouts):
         return Workspace(name=name, place=self.place(name), keeps=keeps)
 
     async def prepare(
-        self, name: str, *, base: str, tree: str | None = None, renew_git: bool = True, keeps: tuple[str, ...] = ()
+        self,
+        name: str,
+        *,
+        base: str,
+        nonce: str = "",
+        tree: str | None = None,
+        renew_git: bool = True,
+        keeps: tuple[str, ...] = (),
     ) -> Workspace:
         """Make the workspace show `base`, or `tree` as uncommitted work on it; ignored files stay (warm caches).
 
-        Not `renew_git`: a resumed session keeps its own `.git`, where that is still a folder. Raises FactoryError.
+        `nonce`: of the attempt, whose the workspace is from now on. Not `renew_git`: a resumed session keeps its own
+        `.git`, where that is still a folder. Raises FactoryError.
         """
         ground = await self.ground(name, base, keeps)
         workspace = self.at(name, keeps=keeps)
         await self._enter(name)
+        self._claim(name, nonce)
         renewed = renew_git or not is_real(workspace.tree / ".git")
         first = base if renewed else tree or base
         await self.reset(name, first, clean=("-ffd",), caches=ground.caches)
@@ -237,6 +248,33 @@ class Workspaces(Checkouts):
             with faults.step("tree.carry"):
                 await self.git(name).run("read-tree", "-u", "--reset", tree)
         return workspace
+
+    @faults.during("tree.claim")
+    def _claim(self, name: str, nonce: str) -> None:
+        # Before anything in the tree changes: what lies there from now on is of this attempt.
+        path = self.place(name) / CLAIM
+        disk.remove(path)
+        path.write_text(nonce)
+
+    def claimed_by(self, name: str) -> str:
+        """The nonce of the attempt that the workspace was prepared for last; "" where nothing says so."""
+        path = self.place(name) / CLAIM
+        with suppress(OSError):
+            if not path.is_symlink():
+                return path.read_text(errors="replace")[:200].strip()
+        return ""
+
+    async def tree_of(self, commit: str) -> str:
+        """The tree of a commit of the factory repository."""
+        return await self._own.tree(commit)
+
+    async def kept(self, unit: str, attempt: int, *, nonce: str) -> str:
+        """The commit that keeps what an attempt made; "" where there is none, or it is of another attempt."""
+        commit = await self._own.commit(f"refs/factory/attempts/{unit}/{attempt}")
+        if not commit:
+            return ""
+        said = await self._own.text("log", "-1", "--no-show-signature", "--format=%B", commit)
+        return commit if f"\n{RUN}: {nonce}\n" in f"\n{said}\n" else ""
 
     async def snapshot(self, workspace: Workspace, *, base: str, aside: Path) -> Snapshot:
         """Write what the agent left as a tree; nothing of the attempt may run any more.

@@ -106,6 +106,10 @@ class MemoryStore:
             raise TypeError(f"a {kind_name(kind)} has no {', '.join(unknown)}")
         return [record for row, record in self._of(kind) if all(row[name] == equal[name] for name in equal)]
 
+    def last_seq(self) -> int:
+        """The seq of the newest journal entry."""
+        return max((entry.seq for entry in self.journal()), default=0)
+
     def journal(self, *, after: int = 0, unit: str = "") -> Iterator[Entry]:
         return iter([entry for entry in self._journal[after:] if unit in ("", entry.unit)])  # the first has seq 1
 

@@ -32,7 +32,7 @@ class OnRecord:
         where = Places(root=folder, common_dir=folder / ".git", work=folder / "work")
         self.live = Live(settings=Settings(**settings), places=where, environ={})
         self.repairs: list[tuple[str, str]] = []
-        self.escalations = Escalations(store=self.store, repair=self._repair)
+        self.escalations = Escalations(store=self.store, repair=self._repair, next_card=lambda count: count + 1)
 
     def unit(
         self, name: str = "fix", state: UnitState = UnitState.READY, *, text: str = "do it", **fields: Any

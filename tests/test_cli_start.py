@@ -153,7 +153,8 @@ def test_what_runs_in_another_work_folder_is_not_lost_sight_of(
     line = Line(root)
     line.unit("fix", UnitState.RUNNING)
     line.hook("w1", "fix", 1)
-    line.fact("daemon", {"state": "running", "pid": 0, "lock": "", "work": str(was)})
+    line.fact("daemon", {"state": "running", "pid": 0, "lock": ""})
+    line.fact("identity", {"id": "aa", "root": str(root), "git_dir": str(root / ".git"), "work": str(was)})
 
     assert factoryd([command]) == 3
 

@@ -36,11 +36,14 @@ class Floor:
         self.tracked = frozenset[str]()
         self.asked = 0
         self.now = NOW
-        self.escalations = Escalations(store=store, repair=lambda title, evidence, now: NO_REPAIR)
+        self.escalations = Escalations(
+            store=store, repair=lambda title, evidence, now: NO_REPAIR, next_card=lambda count: count + 1
+        )
         self.restart()
 
     def restart(self, writers: Callable[[Path], bool | None] | None = None) -> None:
         self.intake = Intake(
+            is_taken=lambda name: self.store.get(Unit, name) is not None,
             inbox=self.inbox,
             folder=self.folder,
             store=self.store,
@@ -329,7 +332,8 @@ class Fatal(Intake):
 store = Mortal(root / "store.sqlite")
 intake = Fatal(
     inbox=root / "inbox", folder=root / ".factory" / "intake", store=store, tracked=tracked,
-    escalations=Escalations(store=store, repair=lambda *a: ""), ask_writers=lambda path: False,
+    escalations=Escalations(store=store, repair=lambda *a: "", next_card=lambda count: count + 1),
+    is_taken=lambda name: False, ask_writers=lambda path: False,
 )
 original = Path.rename
 def rename(self, target):

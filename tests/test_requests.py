@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from factory.journal import Event
 from factory.pauses import note_end, resting
 from factory.records import Fact, Remark, Request, Step
 from factory.requests import Requests
-from factory.unit import FINAL, EndReason, UnitState
+from factory.unit import FINAL, EndReason, Unit, UnitState
 from tests.on_record import NOW, OnRecord, later
 
 HELD, WAITING, READY, QUEUED, RUNNING = (
@@ -29,8 +30,13 @@ class Asked(OnRecord):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.requests = Requests(store=self.store, live=self.live, escalations=self.escalations)
+        self.hung: list[tuple[str, str]] = []
+        self.requests = Requests(store=self.store, live=self.live, escalations=self.escalations, hang=self._hang)
         self._count = 0
+
+    def _hang(self, name: str, text: str, at: datetime) -> str:
+        self.hung.append((name, text))
+        return "fix-2"
 
     def make(self, kind: str, **args: Any) -> int:
         """Write a request down, as a command does."""
@@ -163,12 +169,43 @@ def test_an_unknown_unit_is_refused(line: Asked, kind: str) -> None:
     assert line.ask(kind, unit="nope", text="x") == ("refused", "There is no unit nope.")
 
 
-@pytest.mark.parametrize("kind", ["tell", "retry", "cancel"])
-@pytest.mark.parametrize("state", sorted(FINAL))
+OVER = [(kind, state) for kind in ("tell", "retry", "cancel") for state in sorted(FINAL)]
+
+
+@pytest.mark.parametrize(("kind", "state"), [each for each in OVER if each != ("retry", "cancelled")])
 def test_nothing_more_happens_to_a_unit_that_is_over(line: Asked, kind: str, state: UnitState) -> None:
     line.unit(state=state)
 
     assert line.ask(kind, unit="fix", text="x") == ("refused", f"fix is {state}: nothing more happens to it.")
+
+
+def test_retried_by_hand_a_cancelled_unit_is_done_again_as_a_new_one(line: Asked) -> None:
+    line.unit(state=UnitState.CANCELLED, text="do it well")
+
+    told = line.ask("retry", unit="fix")
+
+    assert told == ("done", "fix is cancelled; a new unit of the same text: fix-2")
+    assert line.hung == [("fix.md", "do it well")]
+    assert line.the_unit().state is UnitState.CANCELLED
+
+
+@pytest.mark.parametrize(("missing", "state"), [(["fix"], "done"), (["other"], "refused")])
+def test_a_landed_unit_is_done_again_only_where_trunk_lacks_it(line: Asked, missing: list[str], state: str) -> None:
+    line.unit(state=UnitState.LANDED, text="do it well")
+    fact = Fact(name="trunk", value=json.dumps({"missing": missing}))
+    line.store.write(Event.FACT_CHANGED, fact, now=NOW)
+
+    assert line.ask("retry", unit="fix")[0] == state
+    assert len(line.hung) == (state == "done")
+
+
+def test_a_cancelled_unit_without_a_task_on_record_cannot_be_done_again(line: Asked) -> None:
+    over = Unit(id="fix", title="Fix", state=UnitState.CANCELLED, since=NOW, accepted=NOW)
+    line.store.write(Event.UNIT_CANCELLED, over, now=NOW, unit="fix")
+
+    told = line.ask("retry", unit="fix")
+
+    assert told == ("refused", "The task file of fix is not on record any more: drop it again.")
 
 
 def test_retried_by_hand_the_rest_of_its_agent_is_over(line: Asked) -> None:

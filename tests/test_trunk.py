@@ -19,19 +19,7 @@ from hypothesis import strategies as st
 
 from factory.checkout import checkouts
 from factory.git import Git, Person, examine
-from factory.trunk import (
-    Blocked,
-    Conflict,
-    Landed,
-    LandingPlan,
-    Moved,
-    Nothing,
-    Outcome,
-    Rehearsed,
-    Trunk,
-    make,
-    message,
-)
+from factory.trunk import Blocked, Conflict, Landed, LandingPlan, Moved, Nothing, Outcome, Rehearsed, Trunk, make
 from tests.git_repo import commit, environment, git, make_repo, write
 
 AGENT = Person("claude", "claude@factoryd.invalid")
@@ -224,16 +212,6 @@ async def test_merge_attributes_of_trunk_are_heeded(tmp_path: Path) -> None:
 
     assert isinstance(made, Rehearsed)
     assert await world.own.show(made.commit, "list") == "a\ntheirs\nmine\n"
-
-
-def test_a_message_is_one_line_its_text_and_trailers() -> None:
-    trailers = {"Factory-Unit": "u", "Factory-Agent": ""}
-
-    assert message("# Fix  it \n\nBecause.\n", title="t", trailers=trailers) == (
-        "Fix it\n\nBecause.\n\nFactory-Unit: u\n"
-    )
-    assert message(" \n", title="The\ntitle", trailers={}) == "The title\n"
-    assert message("", title="", trailers={}) == "Change\n"
 
 
 # ── landing ──
@@ -1033,12 +1011,3 @@ async def test_what_a_checkout_has_checked_out_is_known_without_git_or_by_it(wor
     (place,) = await checkouts(repository.git({"PATH": os.environ["PATH"]}), repository)
 
     assert (place.branch, await place.head()) == (("",) * 2 if formed == "detached" else ("refs/heads/main",) * 2)
-
-
-def test_what_an_agent_wrote_reaches_history_without_terminal_signs_and_with_a_short_first_line() -> None:
-    told = message("\x1b[31mred\x1b[0m\x07 fix\na\x00b\n", title="", trailers={"Factory-Unit": "u"})
-
-    assert told == "[31mred[0m fix\n\nab\n\nFactory-Unit: u\n"
-
-    subject, _, rest = message("x" * 5000, title="", trailers={}).partition("\n")
-    assert (len(subject), rest.strip()) == (100, "x" * 5000)

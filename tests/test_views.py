@@ -179,7 +179,7 @@ def test_the_status_of_a_busy_line_is_that_of_the_contract(
         "sandbox": None,
         "paused": {"by": "you", "since": AT},
         "warnings": ["gates run unsandboxed"],
-        "last_landed": [{"unit": "done", "commit": "c0", "at": AT}],
+        "last_landed": [{"unit": "done", "commit": "c0", "at": AT, "on_trunk": True}],
     }
 
 

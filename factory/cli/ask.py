@@ -43,9 +43,11 @@ def tell(args: Namespace) -> int:
 def retry(args: Namespace) -> int:
     """Gives a unit that is held, or waits, another attempt, with a fresh context.
 
+    A unit that was cancelled, or that landed and is not on trunk any more, is done again as a new unit.
+
     factory retry fix-login
     """
-    return _ask("retry", lambda con: {"unit": _open_unit(con, args.id, idle=True)})
+    return _ask("retry", lambda con: {"unit": _again(con, args.id)})
 
 
 def cancel(args: Namespace) -> int:
@@ -83,6 +85,11 @@ def soon(look: Callable[[], Json | None]) -> Json | None:
 def _ask(kind: str, check: Callable[[sqlite3.Connection], Json]) -> int:
     """Ask with the arguments that `check` gives, or raise its refusal; where the daemon is up, say the outcome."""
     top = place.root()
+    if original := place.copied_from(top):
+        raise RefusedByState(
+            f"this repository is a copy of {original}, and its factory was never started here: nothing was asked.\n"
+            "  to have a factory here: factoryd start"
+        )
     with place.store(top, write=True) as con:
         with views.writing(con):
             request = views.make_request(con, kind, check(con), views.now_text())
@@ -127,6 +134,15 @@ def _answer(con: sqlite3.Connection, name: str, words: list[str]) -> Json:
         )
     of = {"card": name, "unit": card["unit"], "always": False}
     return of | ({"option": said} if said in keys else {"text": said})
+
+
+def _again(con: sqlite3.Connection, name: str) -> str:
+    """The id, where the unit may be tried again; else raise RefusedByState."""
+    unit = place.unit(con, name, refusal=RefusedByState)
+    is_gone = unit["state"] == "landed" and not unit["on_trunk"]
+    if unit["state"] == "cancelled" or is_gone:
+        return name
+    return _open_unit(con, name, idle=True)
 
 
 def _open_unit(con: sqlite3.Connection, name: str, *, idle: bool = False) -> str:

@@ -27,6 +27,7 @@ from factory.places import check_writable, places
 from factory.prompts import check_prompt
 from factory.rebuild import Rebuild
 from factory.settings import Settings
+from factory.store.high_water import HighWater
 from factory.stores.sqlite import SqliteStore, making_anew
 from factory.strays import Finding, Strays
 from factory.trunk import make
@@ -166,6 +167,7 @@ async def _rebuild(top: Path) -> int:
             floor = assemble(new, live, repository, own)
             await floor.trunk.refresh()
             counts = await Rebuild(store=new, where=where, trunk=floor.trunk, workspaces=floor.workspaces).run(now())
+    HighWater(where.high_water).note_seq(0)  # the new store counts anew
     told = ", ".join(f"{count} {state}" for state, count in counts.items()) or "no units"
     print(f"a new store: {told}; the old one, where there was one, is {aside.name} now\n  go on: factoryd start")
     return 0

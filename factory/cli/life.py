@@ -68,6 +68,9 @@ def stop(args: Namespace) -> int:
     if args.drain and args.now:
         raise UsageError("--drain and --now exclude each other")
     top = place.root()
+    if original := place.copied_from(top):
+        print(f"the daemon is not running: this is a copy of {original}, whose daemon and agents were left alone")
+        return 0
     seen = place.daemon(top)
     if seen["state"] == "stopped":
         return _end_attempts(top)
@@ -180,7 +183,9 @@ def _check_work(top: str, where: Places) -> None:
     if not where.store.exists():
         return
     with suppress(StoreError), place.store(top) as con:
-        was = (views.fact(con, "daemon") or {}).get("work")
+        was = (views.fact(con, "identity") or {}).get("work")
+        if views.used_in(con):
+            return  # the repository was moved or copied: the start sees to that
         busy = [worker["unit"] for worker in views.status(con, views.now_text())["workers"] if worker["unit"]]
         if busy and was and Path(was).is_dir() and Path(was).resolve() != where.work.resolve():
             state = shlex.quote(str(Path(was).parents[1]))
@@ -259,8 +264,10 @@ def _greeting(top: str, pid: int) -> Iterator[str]:
 def _end_attempts(top: str) -> int:
     with place.store(top) as con:
         hung = [worker for worker in views.status(con, views.now_text())["workers"] if worker["unit"]]
-    for worker in hung:
-        if not anyio.run(process.end, Path(place.run_dir(top, worker["unit"], worker["attempt"]))):
+        roots = dict.fromkeys([top, views.used_in(con) or top])  # they run on under the path that they were started in
+    runs = [(worker, place.run_dir(root, worker["unit"], worker["attempt"])) for worker in hung for root in roots]
+    for worker, folder in runs:
+        if not anyio.run(process.end, Path(folder)):
             raise FactoryError(f"attempt {worker['attempt']} of {worker['unit']} still runs and could not be ended.")
     print("the daemon is not running" + (f"; ended attempts that it left: {len(hung)}" if hung else ""))
     return 0

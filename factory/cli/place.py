@@ -60,6 +60,25 @@ def daemon(top: str) -> Json:
         return views.daemon(con)
 
 
+def copied_from(top: str) -> str:
+    """The checkout of the original, where the store in `top` came with a copy and was never started here; else ""."""
+    if not os.path.exists(within(top, "store.sqlite")):
+        return ""
+    with store(top) as con:
+        known = views.fact(con, "identity")
+        if not known or not views.used_in(con):
+            return ""
+    from pathlib import Path  # only for a store that was used elsewhere
+
+    from factory.store.identity import Found, Identity, compare, here
+
+    git_dir = Path(_common_dir(top))
+    before = Identity(**known)
+    now = here(Path(top), git_dir, Path(), identity=before.id)
+    is_copy = compare(before, now, other=views.identity_at(before.root)) is Found.COPIED
+    return before.root if is_copy else ""
+
+
 def unit(con: sqlite3.Connection, name: str, *, refusal: type[FactoryError] = FactoryError) -> Json:
     """All about the unit of that id; raise `refusal` where there is none."""
     found = views.show(con, name)
@@ -84,6 +103,12 @@ def _is_bare(folder: str) -> bool:
     """Whether it is a git dir of no working tree, as far as can be told without git."""
     has_all = all(os.path.exists(os.path.join(folder, name)) for name in ("HEAD", "objects", "refs"))
     return has_all and "/.git/" not in f"{folder}/"
+
+
+def _common_dir(top: str) -> str:
+    """The git dir that all working trees of the repository share."""
+    main = _main_worktree(top)
+    return os.path.join(main or top, ".git")
 
 
 def _main_worktree(top: str) -> str:

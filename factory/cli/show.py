@@ -116,14 +116,10 @@ def _verdict(verdict: Json) -> tuple[str, ...]:
 def _chain(con: sqlite3.Connection, unit: Json) -> Iterator[str]:
     because = f": {unit['why']}" if unit["why"] else ""
     yield from say.wrap(f"{unit['id']} is {unit['state']}{because}")
-    what = "its part" if unit["state"] == "split" else "needs"
-    for name in unit["needs"]:
-        need = views.show(con, name)
-        if need is None:
-            yield f"  {what} {say.line(name)}, which is no unit{place.meant(con, name)}"
-        elif need["state"] != "landed":
-            because = f" ({say.line(need['why'])})" if need["why"] else ""
-            yield f"  {what} {name}, which is {need['state']}{because}: factory why {name}"
+    if unit["state"] == "landed" and not unit["on_trunk"]:
+        again = f"again: factory retry {unit['id']}"
+        yield f"  trunk was rewritten and does not hold {unit['commit'][:10]} any more; {again}"
+    yield from _needs(con, unit)
     if unit["state"] == "ready" and views.fact(con, "paused"):
         yield "  the line is paused: factory resume"
     for card in unit["escalations"]:
@@ -132,6 +128,17 @@ def _chain(con: sqlite3.Connection, unit: Json) -> Iterator[str]:
     yield ""
     for entry in views.log(con, unit=unit["id"]):
         yield from log.told(entry, of_one=True)
+
+
+def _needs(con: sqlite3.Connection, unit: Json) -> Iterator[str]:
+    what = "its part" if unit["state"] == "split" else "needs"
+    for name in unit["needs"]:
+        need = views.show(con, name)
+        if need is None:
+            yield f"  {what} {say.line(name)}, which is no unit{place.meant(con, name)}"
+        elif need["state"] != "landed":
+            because = f" ({say.line(need['why'])})" if need["why"] else ""
+            yield f"  {what} {name}, which is {need['state']}{because}: factory why {name}"
 
 
 def _ends(unit: Json, number: str | None) -> tuple[str, str]:

@@ -89,7 +89,7 @@ def _screen(seen: Json, left: int) -> Iterator[str]:
         for unit in seen["units_open"]
         if unit["state"] in ("waiting", "ready", "held") and unit["id"] not in asked
     ]
-    landed = [(unit["commit"][:10], unit["unit"], f"{say.ago(unit['at'], now)} ago") for unit in seen["last_landed"]]
+    landed = [_landed(unit, now) for unit in seen["last_landed"]]
     yield from _head(seen, left)
     if left and seen["daemon"]["state"] == "stopped":
         yield say.paint(f"task files in inbox/, taken by the next start: {left}", "yellow")
@@ -148,6 +148,11 @@ def _moving(worker: Json, title: Json, now: datetime) -> Sequence[str]:
 
 def _of(worker: Json) -> str:
     return f"attempt {worker['attempt']}, {worker['agent']}"
+
+
+def _landed(unit: Json, now: datetime) -> Sequence[str]:
+    gone = "" if unit["on_trunk"] else f"not on trunk any more; again: factory retry {unit['unit']}"
+    return unit["commit"][:10], unit["unit"], f"{say.ago(unit['at'], now)} ago", gone
 
 
 def _more(rows: Sequence[object]) -> Iterator[str]:

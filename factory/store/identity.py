@@ -21,10 +21,11 @@ UNKNOWN = "00000000"  # in nonces that a store without an identity makes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """A store's identity, and where it was last used."""
+    """A store's identity, and where it was last used; paths with links resolved."""
 
     id: str
-    git_dir: str  # the common git dir, with links resolved
+    root: str  # the checkout
+    git_dir: str  # the common git dir
     device: int = 0  # of that folder
     inode: int = 0
     work: str = ""  # the work folder
@@ -55,11 +56,17 @@ def is_nonce_of(identity: str, nonce: str) -> bool:
     return bool(identity) and nonce.partition("-")[0] == identity
 
 
-def here(git_dir: Path, work: Path, *, identity: str) -> Identity:
+def here(root: Path, git_dir: Path, work: Path, *, identity: str) -> Identity:
     """The identity of the store that is used with these folders now."""
-    real = git_dir.resolve()
-    about = real.stat()
-    return Identity(id=identity, git_dir=str(real), device=about.st_dev, inode=about.st_ino, work=str(work))
+    about = git_dir.stat()
+    return Identity(
+        id=identity,
+        root=str(root.resolve()),
+        git_dir=str(git_dir.resolve()),
+        device=about.st_dev,
+        inode=about.st_ino,
+        work=str(work),
+    )
 
 
 def recorded(store: Store) -> Identity | None:
@@ -75,19 +82,20 @@ def record(store: Store, identity: Identity, *, now: datetime) -> None:
         store.write(Event.FACT_CHANGED, fact, now=now, identity=identity.id)
 
 
-def compare(known: Identity | None, now: Identity, *, other: str | None) -> Found:
-    """Whether a store that was last used as `known` is used in the same place `now`.
+def is_same_place(known: Identity, now: Identity) -> bool:
+    """Whether a store is used where it was used before; a restored folder has another inode and is the same place."""
+    return (known.root, known.git_dir) == (now.root, now.git_dir)
 
-    `other`: the identity of the store at the recorded path, "" where there is no repository with a store any more,
-    None where that path cannot be looked at.
+
+def compare(known: Identity, now: Identity, *, other: str | None) -> Found:
+    """Whether a store that was last used elsewhere was moved here, or copied.
+
+    `other`: the identity of the store that lies where this one was used before; "" where there is none any more, None
+    where nobody can tell.
     """
-    if known is None:
-        return Found.NEW
-    if known.git_dir == now.git_dir:
-        return Found.SAME
-    same_folder = known.inode and (known.device, known.inode) == (now.device, now.inode)
-    if same_folder:
+    same_inode = known.inode and (known.device, known.inode) == (now.device, now.inode)
+    if other == "" or (same_inode and known.git_dir != now.git_dir):
         return Found.MOVED
-    if other is None or other == known.id:
-        return Found.COPIED
-    return Found.MOVED
+    # Stores of older releases have no identity: one that is there may be the original.
+    is_original = other in (None, known.id) or not known.id
+    return Found.COPIED if is_original else Found.MOVED

@@ -94,8 +94,9 @@ def damaged(path: str, reason: str) -> StoreError:
     if full := complaint(dirname(path)):
         return StoreError(f"{full} The store {path} cannot be opened ({reason}). Nothing was changed: make room first.")
     return DamagedStore(
-        f"The store {path} cannot be read ({reason}). Nothing was changed. Put back a copy of it; or have a new one "
-        "made of what git and the unit folders hold, with this one kept aside: factory doctor --rebuild"
+        f"The store {path} cannot be read ({reason}). Nothing was changed. To go on, have a new one made of what git "
+        "and the unit folders hold, with this one kept aside: factory doctor --rebuild. A copy from earlier can be "
+        "put back as well: the next start adds what has happened since."
     )
 
 

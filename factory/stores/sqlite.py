@@ -146,6 +146,11 @@ class SqliteStore:
             yield from map(_entry, rows)
             after = rows[-1][0]
 
+    def last_seq(self) -> int:
+        """The seq of the newest journal entry; 0 in an empty journal."""
+        ((newest,),) = self._execute('SELECT coalesce(max("seq"), 0) FROM "journal"')
+        return int(newest)
+
     def close(self) -> None:
         """Checkpoint and close; closing twice is fine."""
         with suppress(sqlite3.Error):  # what was committed is in the write-ahead log: the next start reads it there

@@ -55,6 +55,22 @@ def remembered_trunk(root: str) -> str:
         return ""  # none yet, or one that the start says more about
 
 
+def identity_at(root: str) -> "str | None":
+    """The identity of the store in the checkout at `root`: "" where there is none, None where nobody can tell."""
+    path = f"{root}/.factory/store.sqlite"
+    try:
+        os.stat(path)  # noqa: PTH116 - it tells "no such file" from "you may not look"
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except OSError:
+        return None
+    try:
+        with closing(open_store(path)) as con:
+            return str((fact(con, "identity") or {}).get("id") or "") or None
+    except (StoreError, sqlite3.Error):
+        return None
+
+
 def now_text() -> str:
     """The present moment, in the form that the store keeps times in."""
     seconds, rest = divmod(time.time_ns(), 1_000_000_000)
@@ -65,13 +81,13 @@ def status(con: sqlite3.Connection, now: str) -> "Json":
     """What `factory status --json` prints (line.md §10), of one moment."""
     with writing(con, "BEGIN"):  # several queries see one state
         counts = dict(_rows(con, 'SELECT "state", count(*) FROM "unit" GROUP BY "state"'))
-        units, up = _open_units(con), daemon(con)
+        units, up, elsewhere = _open_units(con), daemon(con), used_in(con)
         return {
             "schema": 1,
             "at": now,
             "daemon": up,
             "trunk": {"branch": None, "commit": None, "state": "unknown", "gates_red": []} | (fact(con, "trunk") or {}),
-            "workers": _workers(con, up=up["state"] != "stopped"),
+            "workers": _workers(con, up=up["state"] != "stopped", elsewhere=bool(elsewhere)),
             "units": {state: counts.get(state, 0) for state in STATES},
             "units_open": [_only(unit, *SHOWN) for unit in units],
             "queue": _queue(con, units),
@@ -79,9 +95,27 @@ def status(con: sqlite3.Connection, now: str) -> "Json":
             "budget": _budget(con, now[:10]),
             "sandbox": fact(con, "sandbox"),
             "paused": fact(con, "paused"),
-            "warnings": fact(con, "warnings") or [],
-            "last_landed": _dicts(con, LANDED),
+            "warnings": [*_of_place(elsewhere), *(fact(con, "warnings") or [])],
+            "last_landed": _last_landed(con),
         }
+
+
+def used_in(con: sqlite3.Connection) -> str:
+    """The checkout that this store was last used in, where that is another one than it lies in now; else ""."""
+    root = str((fact(con, "identity") or {}).get("root") or "")
+    here = os.path.realpath(dirname(_home(con)))
+    return root if root not in ("", here) else ""
+
+
+def _of_place(elsewhere: str) -> "list[str]":
+    if not elsewhere:
+        return []
+    return [f"This store was last used in {elsewhere}. What it says is about that place until: factoryd start"]
+
+
+def _last_landed(con: sqlite3.Connection) -> "list[Json]":
+    missing = (fact(con, "trunk") or {}).get("missing", [])
+    return [{**row, "on_trunk": row["unit"] not in missing} for row in _dicts(con, LANDED)]
 
 
 def show(con: sqlite3.Connection, unit: str) -> "Json | None":
@@ -221,7 +255,7 @@ def _open_units(con: sqlite3.Connection) -> "list[Json]":
     return sorted(rows, key=lambda row: (NEEDS_YOU_FIRST.index(row["state"]), row["priority"], row["accepted"]))
 
 
-def _workers(con: sqlite3.Connection, *, up: bool) -> "list[Json]":
+def _workers(con: sqlite3.Connection, *, up: bool, elsewhere: bool) -> "list[Json]":
     rows = _dicts(
         con,
         """SELECT h."worker" AS "name", h."state", nullif(h."unit", '') AS "unit",
@@ -234,7 +268,8 @@ def _workers(con: sqlite3.Connection, *, up: bool) -> "list[Json]":
     for row in rows:
         pid, number = row.pop("pid"), row.pop("number")
         folder = f"{_home(con)}/attempts/{row['unit']}/{number}"
-        row["alive"] = row["unit"] is not None and (up or (_answers(pid or 0) and not _over(folder)))
+        is_at_work = up or (_answers(pid or 0) and not _over(folder) and not elsewhere)
+        row["alive"] = row["unit"] is not None and is_at_work
     return rows
 
 

@@ -352,6 +352,13 @@ class Line:
         log = self.git("log", "--reverse", "--format=%(trailers:key=Factory-Unit,valueonly,separator=)", branch)
         return [name for name in log.splitlines() if name]
 
+    def ours_on_trunk(self, branch: str = "main") -> list[str]:
+        """The same, less what other factories, and earlier lives of this one, have landed."""
+        form = "%(trailers:key=Factory-Run,valueonly,separator=)/%(trailers:key=Factory-Unit,valueonly,separator=)"
+        pairs = [line.partition("/") for line in self.git("log", f"--format={form}", branch).splitlines()]
+        mine = self.fact("identity")["id"]
+        return [unit for run, _, unit in pairs if run.startswith(mine)]
+
     def story(self) -> str:
         """What happened, for whoever reads a failure."""
         said = (self.folder / "daemon.out").read_text(errors="replace")
@@ -372,7 +379,7 @@ class Line:
         branch = (self.fact("trunk") or {}).get("branch", "")
         if branch and self.git("branch", "--list", branch):
             landed = {unit.id for unit in units if unit.state is UnitState.LANDED}
-            found = self.on_trunk(branch)
+            found = self.ours_on_trunk(branch)
             assert len(found) == len(set(found)), f"landed twice: {found}"
             assert set(found) <= landed, f"on trunk, not on record: {set(found) - landed}"
 

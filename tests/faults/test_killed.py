@@ -25,6 +25,10 @@ NOWHERE = {
     "store.kept.pruned": "needs folders that are `keep.days` old",
     "store.migrate": "needs a store of an older format: tests/test_sqlite.py dies there",
     "store.store.migrated": "written with `store.migrate`",
+    **dict.fromkeys(
+        ("copy.aside", "copy.forget", "move.work", "inbox.again", "store.store.copied", "store.unit.followed"),
+        "needs a copy, a move, a lost write or a rewritten trunk: tests/acceptance/test_one_life.py dies there",
+    ),
 }
 # What is not passed again by the daemon that comes after a death before it: the two sides are died at apart.
 APART = {"store.task.rejected": "the file is in inbox/rejected with its reason; only the journal lacks the line"}

@@ -37,7 +37,7 @@ from factory.requests import Requests
 from factory.rescue import Rescue
 from factory.settings import Settings
 from factory.trip import NotStarted, Trip, ending, how_it_ended
-from factory.unit import EndReason
+from factory.unit import EndReason, Unit
 from factory.worker import Worker
 from tests.memory_store import MemoryStore
 from tests.simulation.agents import begin
@@ -105,6 +105,9 @@ class MortalStore:
 
     def journal(self, *, after: int = 0, unit: str = "") -> Iterator[Entry]:
         return self._store.journal(after=after, unit=unit)
+
+    def last_seq(self) -> int:
+        return self._store.last_seq()
 
     def close(self) -> None:
         """Nothing to close."""
@@ -225,7 +228,7 @@ class Line:
             places=Places(root=ROOT, common_dir=ROOT / ".git", work=ROOT / "work"),
             environ={},
         )
-        self.escalations = Escalations(store=self.store, repair=self._repair)
+        self.escalations = Escalations(store=self.store, repair=self._repair, next_card=lambda count: count + 1)
         trunk, gates = cast("Any", Branch(hand)), cast("Any", Gates(hand))
         judge = Judge(
             store=self.store,
@@ -252,6 +255,7 @@ class Line:
             endings=endings,
         )
         self.intake = Intake(
+            is_taken=self._is_taken,
             inbox=ROOT / "inbox",
             folder=Path(_HUNG.name),
             store=self.store,
@@ -275,7 +279,12 @@ class Line:
             make_worker=make_worker,
             find_agents=self._agents,
         )
-        self.requests = Requests(store=self.store, live=self.live, escalations=self.escalations)
+        self.requests = Requests(
+            store=self.store,
+            live=self.live,
+            escalations=self.escalations,
+            hang=lambda name, text, at: self.intake.hang(name, text, now=at),
+        )
         self.rescue = Rescue(store=self.store, gates=gates, landings=landings, endings=endings)
 
     async def run(self) -> None:
@@ -306,6 +315,9 @@ class Line:
     def _agents(self) -> Agents:
         there = tuple(name for name in AGENTS if name not in self.world.missing)
         return Agents("claude", {name: f"{name} is not installed" for name in self.world.missing}, there)
+
+    def _is_taken(self, name: str) -> bool:
+        return self.store.get(Unit, name) is not None
 
     def _repair(self, title: str, body: str, at: datetime) -> str:
         return self.intake.hang("repair-trunk.md", f"---\ntitle: Repair\npriority: 0\n---\n{body or title}", now=at)

@@ -20,6 +20,7 @@ from factory.git import Change, Person
 from factory.inference import Gate
 from factory.process import Exit
 from factory.records import Verdict
+from factory.repo.message import Landing, read
 from factory.runtime import Seen
 from factory.trunk import Blocked, Conflict, Landed, LandingPlan, Moved, Nothing, Outcome, Rehearsed
 from tests.simulation.clock import START, Clock
@@ -67,6 +68,8 @@ class Commit:
     parent: str
     files: Mapping[str, str]
     unit: str = ""
+    text: str = ""
+    at: float = 0  # seconds since the epoch
 
     @property
     def tree(self) -> str:
@@ -123,7 +126,7 @@ class World:
 
     def commit(self, parent: str, files: Mapping[str, str], *, unit: str = "", said: str = "") -> Commit:
         """A commit object."""
-        made = Commit("", parent, dict(files), unit)
+        made = Commit("", parent, dict(files), unit, said, self.clock.wall().timestamp())
         made = replace(made, id=_digest("commit", parent, made.tree, unit, said))
         return self.commits.setdefault(made.id, made)
 
@@ -232,6 +235,17 @@ class Branch:
     async def refresh(self) -> str:
         await self._hand.step()
         return self._world.tip
+
+    async def landings(self, *, since: str = "", history: bool = True) -> list[Landing]:
+        await self._hand.step(0.01)
+        points = self._world.reflog[::-1] if history else [self._world.tip]
+        known = {each.id for each in self._world.history(since)}
+        found = {}
+        for commit in (each for point in points for each in self._world.history(point)):
+            said = read(commit.text)
+            if said and commit.id not in known:
+                found[commit.id] = Landing(commit=commit.id, at=commit.at, subject=commit.unit, **said._asdict())
+        return list(found.values())
 
     async def rehearse(
         self, *, base: str, submission: str, submission_base: str, text: str, author: Person

@@ -1,0 +1,105 @@
+"""Brings a store up to what has happened where it is older: a backup was put back, or its last writes were lost.
+
+Invariant: runs before anything is dispatched, so nothing is done a second time; it only adds to the records.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+from factory import faults
+from factory.intake import OWN
+from factory.places import Places
+from factory.ports import Store
+from factory.queue.trunk_watch import TrunkWatch
+from factory.rebuild import Rebuild
+from factory.records import Task
+from factory.store import names
+from factory.store.high_water import HighWater
+from factory.unit import Unit
+from factory.workspaces import is_real
+
+RESTORED = (
+    "The store is older than what has happened here: a copy of it was put back, or its last writes were lost. "
+    "What git and the unit folders tell was added."
+)
+
+
+class CatchUp:
+    """Compares the store with trunk, the factory repository, the unit folders and the taken files."""
+
+    def __init__(self, *, store: Store, where: Places, rebuild: Rebuild, watch: TrunkWatch) -> None:
+        self._store, self._where, self._rebuild, self._watch = store, where, rebuild, watch
+        self._high_water = HighWater(where.high_water)
+
+    async def run(self, at: datetime) -> list[str]:
+        """Add what is missing; sentences for a person about what that was."""
+        lines = []
+        if is_behind(self._store, self._where):
+            found = await self._rebuild.complete(at)
+            lines.append(f"{RESTORED}{_listed(' It concerned', found)}")
+        for path in self._lost_acceptances():
+            with faults.step("inbox.again"):
+                path.rename(path.parents[1] / path.name)
+        landed = await self._watch.recognize(at)
+        if landed:
+            lines.append(f"Trunk holds units that the store did not know as landed:{_listed('', landed)}")
+        self._high_water.note_seq(self._store.last_seq())
+        return lines
+
+    def _lost_acceptances(self) -> list[Path]:
+        """Taken task files of which no unit is on record; what was replaced, or never accepted, is none of them."""
+        lost = []
+        for path in _taken(self._where):
+            known = self._store.select(Task, source=path.name)
+            if not known and not path.name.startswith(OWN) and not self._is_replaced(path):
+                lost.append(path)
+        return lost
+
+    def _is_replaced(self, path: Path) -> bool:
+        """Whether a file of the same name that was taken later is on record."""
+        name = path.name.partition("-")[2]
+        for task in self._store.select(Task, name=name):
+            later = _find(self._where, task)
+            if later is not None and later.lstat().st_ctime >= path.lstat().st_ctime:
+                return True
+        return False
+
+
+def is_behind(store: Store, where: Places) -> bool:
+    """Whether something is there that only a store with later writes could have made."""
+    mark = HighWater(where.high_water).read()
+    return mark.seq > store.last_seq() or any(_strange_units(store, where))
+
+
+def _strange_units(store: Store, where: Places) -> Iterator[str]:
+    """Units with a run dir of which the store knows nothing."""
+    for path in _folders(where.home / "attempts"):
+        if store.get(Unit, path.name) is None and not names.was_here(store, path.name):
+            yield path.name
+
+
+def _taken(where: Places) -> list[Path]:
+    folder = where.intake / "taken"
+    return sorted(folder.glob("*.md")) if is_real(folder) else []
+
+
+def _find(where: Places, task: Task) -> Path | None:
+    """The file that the task was read from, where it lies now."""
+    for folder in (where.intake / "taken", where.unit_dir(task.unit)):
+        if (folder / task.source).is_file():
+            return folder / task.source
+    return None
+
+
+def _folders(folder: Path) -> list[Path]:
+    found = sorted(folder.iterdir()) if is_real(folder) else []
+    return [path for path in found if is_real(path)]
+
+
+def _listed(before: str, found: list[str]) -> str:
+    if not found:
+        return ""
+    shown = ", ".join(found[:5])
+    more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+    return f"{before} {shown}{more}."

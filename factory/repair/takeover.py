@@ -1,0 +1,288 @@
+"""What a start does about earlier lives of this factory, before it uses anything that they left.
+
+Invariant: no process of an earlier life of this repository works on when the first attempt starts, and what belongs to
+another repository (of which this one is a copy) is never signalled.
+"""
+
+import json
+import secrets
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+
+from anyio import to_thread
+
+from factory import faults, process
+from factory.child.users import users
+from factory.journal import Event
+from factory.places import Places
+from factory.ports import Store
+from factory.records import Attempt, Card, Fact, Hook, Request, Step
+from factory.shim import MARKER, family
+from factory.store.identity import Found, Identity, compare, here, is_same_place, new_id, record, recorded
+from factory.unit import EndReason, Unit, UnitState, advance
+from factory.workspaces import ABANDONED, is_real
+
+WORKSPACES = "workspaces"
+BENCHES = "benches"
+STAMP = "environment.json"  # says what a place's environment was made from; paths in it do not survive a move
+SET_ASIDE = "set-aside"  # in .factory: task files that came with a copy
+
+
+@dataclass(slots=True)
+class Told:
+    """What a start found, and the sentences about it for a person."""
+
+    found: Found
+    lines: list[str] = field(default_factory=list)
+
+
+async def take_over(store: Store, where: Places, *, identity_at: Callable[[str], str | None], now: datetime) -> Told:
+    """Find out whose the store is, and leave nothing of an earlier life at work.
+
+    `identity_at` gives the identity of the store in that checkout: "" where there is none, None where nobody can tell.
+    """
+    known = recorded(store) or _of_older_release(store)
+    identity = here(where.root, where.common_dir, where.work, identity=known.id if known else "")
+    told = Told(_compare(known, identity, identity_at))
+    identity = replace(identity, id=identity.id or new_id())
+    if known and told.found is Found.COPIED:
+        identity = replace(identity, id=new_id())
+        told.lines += _leave_to_original(store, where, known, now)
+    if known and told.found is Found.MOVED:
+        told.lines += await _move(store, where, known, now)
+    record(store, identity, now=now)
+    told.lines += await _end_earlier(store, where, was=known)
+    told.lines += await _put_aside(store, where, told.found)
+    return told
+
+
+# ── whose the store is ──
+
+
+def _compare(known: Identity | None, identity: Identity, identity_at: Callable[[str], str | None]) -> Found:
+    if known is None:
+        return Found.NEW
+    if is_same_place(known, identity):
+        return Found.SAME
+    return compare(known, identity, other=identity_at(known.root))
+
+
+def _of_older_release(store: Store) -> Identity | None:
+    """What a store of format 3 says of itself: where its lock and its work folder were."""
+    fact = store.get(Fact, "daemon")
+    said = json.loads(fact.value) if fact else {}
+    lock = Path(said.get("lock") or "")
+    if not lock.is_absolute():
+        return None
+    git_dir = lock.parent
+    return Identity(id="", root=str(git_dir.parent), git_dir=str(git_dir), work=str(said.get("work") or ""))
+
+
+# ── a copy ──
+
+
+def _leave_to_original(store: Store, where: Places, known: Identity, now: datetime) -> list[str]:
+    """Forget what the original goes on with: its processes, hooks, cards and open units."""
+    original = known.root
+    # World first: killed in between, the next start finds a copy again and does the rest.
+    files = _set_aside(where)
+    with faults.step("copy.forget"):
+        _forget_runs(where)
+    units = store.open(Unit)
+    why = f"left to the original in {original}"
+    with store.transaction():
+        for unit in units:
+            left = advance(unit, UnitState.CANCELLED, now=now, why=why)
+            store.write(Event.UNIT_CANCELLED, left, now=now, unit=unit.id)
+        _close_all(store, why, now)
+    lines = [
+        f"This repository is a copy of {original}: {len(units)} open units were left to the original; "
+        "`factory retry ID` does one here."
+    ]
+    if files:
+        lines.append(f"{files} task files that came with it lie in .factory/{SET_ASIDE}/: drop again what is meant.")
+    return lines
+
+
+def _close_all(store: Store, why: str, now: datetime) -> None:
+    """Empty hooks, and end attempts, cards, steps and requests that belong to the original."""
+    records: list[Hook | Attempt | Card | Step | Request | Fact] = []
+    for hook in store.select(Hook):
+        records.append(Hook(worker=hook.worker, index=hook.index, since=now, workspace=hook.worker))
+    for attempt in store.open(Attempt):
+        free = replace(attempt, reserved_usd=0.0, reserved_tokens=0, reserved_minutes=0.0)
+        records.append(replace(free, end=now, reason=EndReason.HANDED_BACK, detail=why))
+    for card in store.open(Card):
+        records.append(replace(card, state="closed", closed=now, closed_why=why))
+    for step in store.open(Step):
+        records.append(replace(step, done=True))
+    for request in store.open(Request):
+        records.append(replace(request, state="refused", outcome=why))
+    for name, value in (("pauses", "{}"), ("paused", "null"), ("queue", "[]")):
+        records.append(Fact(name=name, value=value))
+    store.write(Event.STORE_COPIED, *records, now=now, why=why)
+
+
+def _set_aside(where: Places) -> int:
+    """Move task files that nobody has taken out of the inbox; how many there are."""
+    target = where.home / SET_ASIDE
+    waiting = [path for folder in (where.inbox, where.intake) for path in _task_files(folder)]
+    with faults.step("copy.aside"):
+        for path in waiting:
+            target.mkdir(exist_ok=True)
+            path.rename(_free(target / path.name))
+    return len(waiting)
+
+
+def _task_files(folder: Path) -> list[Path]:
+    found = sorted(folder.iterdir()) if is_real(folder) else []
+    return [path for path in found if path.suffix.lower() == ".md" and path.is_file()]
+
+
+def _free(path: Path) -> Path:
+    """The path, or one beside it that is free."""
+    number, free = 1, path
+    while free.exists():
+        number += 1
+        free = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    return free
+
+
+def _forget_runs(where: Places) -> None:
+    """Remove what names processes of the original; their output stays."""
+    for start in (*where.home.glob("attempts/*/*/start.json"), *where.judged.glob("*/start.json")):
+        if not start.with_name("exit.json").exists():
+            start.unlink(missing_ok=True)
+
+
+# ── a move ──
+
+
+async def _move(store: Store, where: Places, known: Identity, now: datetime) -> list[str]:
+    """Take the work folder along, and what the journal's open steps say about the checkout."""
+    await _end_all(_runs_of(Path(known.root) / ".factory"))
+    moved = await to_thread.run_sync(_move_work, Path(known.work or "/nonexistent"), where.work)
+    with store.transaction():
+        for step in store.open(Step):
+            data = _renamed(step.data, known.root, str(where.root))
+            store.write(Event.LANDING_OPENED, replace(step, data=data), now=now, moved=True)
+        for unit in store.open(Unit):
+            if unit.resume:  # sessions are found by the path that they were born in
+                store.write(Event.ATTEMPT_NOTED, replace(unit, resume=False), now=now, unit=unit.id)
+    more = "" if moved else "; its workspaces were not found and are made again"
+    return [f"This repository was in {known.root} before{more}."]
+
+
+def _move_work(old: Path, new: Path) -> bool:
+    """Rename the work folder; whether it is in its new place."""
+    if not is_real(old) or old == new:
+        return old == new
+    with suppress(OSError), faults.step("move.work"):
+        if is_real(new) and any(new.iterdir()):  # of a repository that was here before
+            new.rename(new.with_name(f"{new.name}{ABANDONED}{secrets.token_hex(4)}"))
+        elif is_real(new):
+            new.rmdir()
+        old.rename(new)
+        for stamp in new.glob(f"*/*/{STAMP}"):
+            stamp.unlink(missing_ok=True)
+        return True
+    return False
+
+
+def _renamed(data: str, old: str, new: str) -> str:
+    """A step's JSON with the checkout at its new path."""
+    told = json.loads(data)
+    plan = json.loads(told.get("plan") or "{}")
+    for key in ("checkout", "git_dir"):
+        path = str(plan.get(key) or "")
+        if path == old or path.startswith(f"{old}/"):
+            plan[key] = new + path.removeprefix(old)
+    return json.dumps(told | {"plan": json.dumps(plan)})
+
+
+# ── processes of an earlier life ──
+
+
+async def _end_earlier(store: Store, where: Places, *, was: Identity | None) -> list[str]:
+    """End every run that no hook of this store holds."""
+    runs = _runs_of(where.home)
+    held = {where.run_dir(hook.unit, hook.attempt) for hook in store.select(Hook) if hook.unit}
+    known = {run for run in held if _is_known(store, where, run)}
+    judged = {run for run in runs if run.is_relative_to(where.judged)} if was else set[Path]()
+    ours = {run: count for run, count in runs.items() if run not in known and run not in judged}
+    ended = await _end_all(ours)
+    if not ended:
+        return []
+    names = ", ".join(sorted("/".join(run.parts[-2:]) for run in ours))
+    return [f"{ended} processes that an earlier life of this factory had left behind were ended ({names})."]
+
+
+def _is_known(store: Store, where: Places, run: Path) -> bool:
+    """Whether what runs there is the attempt that the store has on record."""
+    attempt = store.get(Attempt, run.parent.name, int(run.name))
+    return attempt is not None and process.nonce_of(run) in (None, attempt.nonce)
+
+
+def _runs_of(home: Path) -> dict[Path, int]:
+    """The run dirs below a `.factory` of which processes are alive, and how many."""
+    found: dict[Path, int] = {}
+    for rest in process.living(f"{MARKER}={home}/").values():
+        run = home / rest
+        if run != home / "git":
+            found[run] = found.get(run, 0) + 1
+    return found
+
+
+async def _end_all(runs: Mapping[Path, int]) -> int:
+    """End what runs there; how many processes there were."""
+    for run in runs:
+        with faults.step("command.end"):
+            await process.end(run)
+    return sum(runs.values())
+
+
+# ── folders of an earlier life ──
+
+
+async def _put_aside(store: Store, where: Places, found: Found) -> list[str]:
+    """Put folders out of use that an earlier life may still write to, or whose work no record names."""
+    is_strange = found in (Found.NEW, Found.COPIED)
+    hooks = {hook.workspace: hook for hook in store.select(Hook)}
+    aside = []
+    for place in _in_use(where.work / WORKSPACES):
+        hook = hooks.get(place.name)
+        # What a filled hook's attempt left there is its worker's matter.
+        if is_strange or hook is None or (not hook.unit and await _users(place)):
+            aside.append(_abandon(place))
+    gates = _marked(where) if not is_strange else set[int]()
+    for place in _in_use(where.work / BENCHES):
+        if await _users(place) - gates:
+            aside.append(_abandon(place))
+    if not aside:
+        return []
+    lost = " The store that knew their units is gone." if found is Found.NEW else ""
+    return [f"An earlier life worked in {', '.join(aside)}: put aside, their trees are kept.{lost}"]
+
+
+async def _users(place: Path) -> set[int]:
+    return set(await to_thread.run_sync(lambda: users(place)))
+
+
+@faults.during("tree.abandon")
+def _abandon(place: Path) -> str:
+    place.rename(place.with_name(f"{place.name}{ABANDONED}{secrets.token_hex(4)}"))
+    return place.name
+
+
+def _marked(where: Places) -> set[int]:
+    """The processes of gates and setups, which judging takes care of."""
+    begun = [identity.pid for identity in process.living(f"{MARKER}={where.judged}/")]
+    return set(family(begun))
+
+
+def _in_use(folder: Path) -> list[Path]:
+    found = sorted(folder.iterdir()) if is_real(folder) else []
+    return [path for path in found if ABANDONED not in path.name]

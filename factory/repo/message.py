@@ -1,0 +1,123 @@
+"""The message of a commit that lands a unit: what the agent said, then the factory's trailers.
+
+Invariant: the trailers are the last paragraph, and nothing that an agent wrote is ever read as one of them. They are
+read here and not by git, whose reader stops at a scissors line.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+SUBJECT_MOST = 100  # characters of a commit's first line
+UNIT, ATTEMPT, AGENT, RUN = "Factory-Unit", "Factory-Attempt", "Factory-Agent", "Factory-Run"
+
+_TRAILER = re.compile(r"([A-Za-z][A-Za-z0-9-]*): (.*)")
+_OURS = re.compile(r"\s*factory-[a-z-]+\s*:", re.IGNORECASE)
+_SCISSORS = re.compile(r"[\s#;*-]*(>8|8<|>%|%<)[\s#;*-]*")
+_AUTOSQUASH = re.compile(r"((fixup|squash|amend)! )+")
+_SIGNATURE = re.compile(
+    r"\s*(signed-off|co-authored|acked|reviewed|tested|reported|suggested|helped|approved)-by\s*:.*", re.IGNORECASE
+)
+# What hosts act on: CI that is skipped (GitHub, GitLab, Azure, AppVeyor) and issues that are closed.
+_SKIPS = re.compile(
+    r"\[(skip ci|ci skip|no ci|skip actions|actions skip|skip azp|azp skip|skip netlify|skip vercel)\]"
+    r"|\*\*\*NO_CI\*\*\*"
+    r"|^\s*skip-checks\s*:\s*true\s*$",
+    re.IGNORECASE | re.MULTILINE,
+)
+_CLOSES = re.compile(
+    r"\b(close[sd]?|fix(?:e[sd])?|resolve[sd]?|implement(?:s|ed)?)\b(\s*:)?\s+"
+    r"((?:[\w.-]+/[\w.-]+)?#\d+|gh-\d+|https?://\S+/(?:issues|pull|merge_requests|work_items)/\d+\S*)",
+    re.IGNORECASE,
+)
+
+
+class Found(NamedTuple):
+    """A commit that landed a unit, as its trailers say."""
+
+    unit: str
+    attempt: int
+    run: str  # the attempt's nonce; "" in commits of older releases
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Landing:
+    """A commit on trunk that landed a unit."""
+
+    commit: str
+    at: float  # seconds since the epoch
+    subject: str
+    unit: str
+    attempt: int
+    run: str = ""
+
+
+def compose(said: str, *, title: str, trailers: Mapping[str, str], task: str = "") -> str:
+    """The message: what the agent said (its first line, else `title`; the rest), then the trailers.
+
+    `task`: the text of the task file. What a host would act on stays only where the task has it too.
+    """
+    cleaned = clean(said, task=task)
+    subject, _, body = cleaned.strip().partition("\n")
+    subject = _AUTOSQUASH.sub("", subject.lstrip("# "))
+    line = " ".join((subject or printable(title)).split())
+    if len(line) > SUBJECT_MOST:
+        body = f"{line}\n\n{body}"
+        line = f"{line[: SUBJECT_MOST - 1]}…"
+    line = line or "Change"
+    marks = "\n".join(f"{name}: {' '.join(value.split())}" for name, value in trailers.items() if value)
+    parts = (line, body.strip(), marks)
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def clean(said: str, *, task: str = "") -> str:
+    """An agent's text without what git, a host or the factory would act on."""
+    kept = [line for line in printable(said).splitlines() if _may_stay(line, task)]
+    text = _SKIPS.sub(lambda found: _if_in(task, found[0]), "\n".join(kept))
+    return _CLOSES.sub(lambda found: _if_in(task, found[0]) or _unlinked(found), text)
+
+
+def read(message: str) -> Found | None:
+    """What the last paragraph of a message says about a landing; None where it is none of ours."""
+    values = dict(_trailers(message))
+    number = values.get(ATTEMPT, "")
+    if not values.get(UNIT) or not number.isdigit():
+        return None
+    return Found(values[UNIT], int(number), values.get(RUN, ""))
+
+
+def printable(text: str) -> str:
+    """The text less what steers a terminal: an agent wrote it, and people read it in their log."""
+    return "".join(sign for sign in text if sign.isprintable() or sign in "\n\t")
+
+
+def _trailers(message: str) -> Iterator[tuple[str, str]]:
+    last = message.rstrip().rpartition("\n\n")[2]
+    for line in last.splitlines():
+        found = _TRAILER.fullmatch(line.rstrip())
+        if found:
+            yield found[1], found[2].strip()
+
+
+def _may_stay(line: str, task: str) -> bool:
+    if _OURS.match(line) or (_SCISSORS.fullmatch(line) and "-" in line):
+        return False
+    if _SIGNATURE.fullmatch(line):
+        return bool(_if_in(task, line.strip()))
+    return not _is_only_closing(line) or bool(_if_in(task, line.strip()))
+
+
+def _is_only_closing(line: str) -> bool:
+    return bool(_CLOSES.fullmatch(line.strip().rstrip(".")))
+
+
+def _if_in(task: str, words: str) -> str:
+    """The words, if the task has them too."""
+    return words if words.casefold() in task.casefold() else ""
+
+
+def _unlinked(found: re.Match[str]) -> str:
+    """The same words for a reader, in a form that no host acts on."""
+    verb, colon, target = found.groups()
+    return f"{verb}{colon or ''} no. {re.split(r'[#/-]', target.rstrip('/'))[-1]}"
