@@ -32,6 +32,8 @@ _QUIET = (
     "advice.detachedHead=false",
     "submodule.recurse=false",
     "protocol.ext.allow=never",
+    "i18n.logOutputEncoding=UTF-8",
+    "i18n.commitEncoding=UTF-8",
 )
 
 

@@ -31,7 +31,7 @@ AGENT_EMAIL = "agent@factoryd.invalid"
 _LANDING_FORM = "%H%x00%ct%x00%B"
 # All that the user's configuration could change about it is said; the filter spares the formatting of other commits.
 _LOG = (
-    *("-c", "i18n.logOutputEncoding=UTF-8", "log", "-z", "--no-show-signature", "--no-mailmap", "--ignore-missing"),
+    *("log", "-z", "--no-show-signature", "--no-mailmap", "--ignore-missing"),
     *("--fixed-strings", f"--author=<{AGENT_EMAIL}>", f"--format={_LANDING_FORM}"),
 )
 _PUT_BACK = "factoryd: put back"

@@ -277,7 +277,7 @@ def test_a_file_that_is_no_store_is_refused_and_left_alone(tmp_path: Path, conte
     path.write_bytes(content)
 
     with pytest.raises(
-        StoreError, match=r"cannot be read .* Nothing was changed\. Put back .* factory doctor --rebuild"
+        StoreError, match=r"cannot be read .* Nothing was changed\. .* factory doctor --rebuild\. A copy from earlier"
     ):
         SqliteStore(path)
 

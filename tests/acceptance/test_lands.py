@@ -27,6 +27,7 @@ def test_what_an_agent_wrote_lands_as_one_commit_with_its_words(shared: Line) ->
     landed = shared.unit("hello")
 
     shown = shared.git("log", "-1", "--format=%an <%ae>%n%cn%n%s%n%b", landed.commit)
+    run = shared.attempt("hello").nonce
     assert shown.splitlines() == [
         "scripted <agent@factoryd.invalid>",
         "Ada Tester",
@@ -36,6 +37,7 @@ def test_what_an_agent_wrote_lands_as_one_commit_with_its_words(shared: Line) ->
         "Factory-Unit: hello",
         "Factory-Attempt: 1",
         "Factory-Agent: scripted",
+        f"Factory-Run: {run}",
     ]
 
 

@@ -28,7 +28,10 @@ AT = "{reset}"
 patterns = ["limit reached, resets (?P<reset>[0-9]+)"]
 """
 SCRIPTED = 'command = ["scripted", "{prompt_file}"]\nstop = { grace_s = 0.3 }\n'  # on PATH: no path of a machine
-SLOW_GATE = f"{GATE.rstrip()} || exit 1\nif [ -e slow.txt ]; then sleep 30; fi\n"
+GO = 'os.environ["HOME"] + "/go"'  # where agents wait for a file; gates wait for one beside all work folders
+SLOW_GATE = f"""{GATE.rstrip()} || exit 1
+n=0; while [ -e slow.txt ] && [ ! -e ../../../../../../go ] && [ $n -lt 300 ]; do n=$((n+1)); sleep 0.1; done
+"""
 YEAR_3000 = 32503680000
 OPEN = {
     "asks": UnitState.HELD,
@@ -78,9 +81,9 @@ def make(folder: Path) -> None:
     line.drop("after", 'write("after.txt", "x")', needs=["queues"])
     for name in ("asks", "meddles", "rests", "rests-for-ever", "unable", "queues", "after"):
         line.unit(name, OPEN[name])
-    line.drop("works", f'write("works.txt", "x"); hold({str(folder / "go")!r})')
+    line.drop("works", f'write("works.txt", "x"); hold({GO})')
     line.unit("works", UnitState.RUNNING)
-    line.drop("works-too", f'write("works-too.txt", "x"); hold({str(folder / "go")!r})')
+    line.drop("works-too", f'write("works-too.txt", "x"); hold({GO})')
     line.unit("works-too", UnitState.RUNNING)
     line.drop("behind", 'write("behind.txt", "x")')
     line.unit("behind", UnitState.READY)
