@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from factory.errors import Fenced
-from factory.journal import Entry, Event
+from factory.journal import Entry, Event, fold
 from factory.records import (
     HINTS,
     KEYS,
@@ -47,6 +47,8 @@ class MemoryStore:
     def __init__(self) -> None:
         self._rows: dict[str, dict[tuple[Scalar, ...], tuple[Row, Any]]] = {table: {} for table in KINDS}
         self._journal: list[Entry] = []
+        self._depth = 0
+        self._ends: list[int] = []  # how long the journal was after each transaction
 
     def write(
         self,
@@ -77,17 +79,39 @@ class MemoryStore:
             changes=tuple((table, row) for table, _, row in rows),
         )
         self._journal.append(entry)
+        self._end()
         return entry.seq
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         rows, length = {table: dict(rows) for table, rows in self._rows.items()}, len(self._journal)
+        self._depth += 1
         try:
             yield
         except BaseException:
             self._rows = rows
             del self._journal[length:]
             raise
+        finally:
+            self._depth -= 1
+        self._end()
+
+    def lose(self, transactions: int, *, keep: int = 0) -> None:
+        """Be as before the last so many transactions, of those that lie behind the first `keep` journal entries."""
+        ends = [end for end in self._ends if end >= keep]
+        if not ends:
+            return
+        length = ends[max(0, len(ends) - 1 - transactions)]
+        self._ends = [end for end in self._ends if end <= length]
+        del self._journal[length:]
+        self._rows = {table: {} for table in KINDS}
+        for (table, key), row in fold(self._journal).items():
+            kind: Any = KINDS[table]
+            self._rows[table][key] = row, from_row(kind, row)
+
+    def _end(self) -> None:
+        if not self._depth:
+            self._ends.append(len(self._journal))
 
     def own(self, owner: str, *, now: datetime) -> None:
         """It is nobody else's."""

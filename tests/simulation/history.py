@@ -16,7 +16,7 @@ from factory import process, records
 from factory.journal import Event
 from factory.live import CLOCK, Stopping
 from factory.process import Exit
-from factory.records import Card, Request
+from factory.records import Card, Hook, Request
 from factory.unit import FINAL, Unit
 from tests.memory_store import MemoryStore
 from tests.simulation.agents import KINDS
@@ -30,7 +30,7 @@ DEEDS = (
     *("answer", "answer", "answer", "say", "cancel", "retry", "tell", "pause", "resume"),
     *("commit", "break trunk", "mend trunk", "take back", "rewrite gates", "rename trunk", "dirty", "clean", "rebase"),
     *("workers", "uninstall", "install", "break setup", "mend setup", "jump", "stop", "restart", "drain", "reboot"),
-    *("damage", "spoil"),
+    *("damage", "spoil", "lose writes", "put back a copy", "pull with rebase", "pull a colleague's"),
 )
 HEADS = (
     *("", "", "", "", "needs: [{earlier}]", "scope: [src/**]", "scope: [lib/*]", "accept: test -e proof-{name}"),
@@ -149,6 +149,7 @@ class History:
         self.deaths = 0
         self.downtime = 0.5
         self.names: list[str] = []
+        self.lost: int | None = None  # so many of the store's last transactions go with the daemon that runs
 
     async def play(self) -> None:
         """From the first start until all units are final."""
@@ -171,8 +172,13 @@ class History:
     async def _daemons(self) -> None:
         deaths = iter(self.plan.deaths)
         while True:
+            if self.lost is not None:
+                self._lose(self.lost)
+                self.lost = None
             life = Life(0 if self.world.calm else next(deaths, 0))
-            self.line = Line(self.store, self.world, life, self.settings, self.laws.look)
+            self.line = Line(
+                self.store, self.world, life, self.settings, look=self.laws.look, caught_up=self.laws.caught_up
+            )
             try:
                 await self.line.run()
             except* Died:
@@ -184,6 +190,17 @@ class History:
             self.laws.at_the_end()
             await anyio.sleep(self.downtime)
             self.downtime = 0.5
+
+    def _lose(self, transactions: int) -> None:
+        """Writes are lost, but no acceptance: the taken file is found by another test. Nobody's agents are ended."""
+        accepted = [entry.seq for entry in self.store.journal() if entry.event is Event.TASK_ACCEPTED]
+        self.store.lose(transactions, keep=max(accepted, default=2))
+        held = {(hook.unit, hook.attempt) for hook in self.store.select(Hook)}
+        for name, agent in self.world.agents.items():
+            unit, number = Path(name).parts[-2:]
+            if (unit, int(number)) not in held and agent.ends > self.clock.elapsed:
+                agent.ends, agent.stopped = self.clock.elapsed, True
+        self.laws.lost_writes()
 
     # ── units ──
 
@@ -235,6 +252,8 @@ class History:
 
     async def _calm(self) -> None:
         """Nothing goes wrong any more and the person answers: all units must become final."""
+        while self.lost is not None:  # noqa: ASYNC110 - virtual time
+            await anyio.sleep(1)
         world, ends = self.world, self.clock.elapsed + CALM_SECONDS
         self.clock.jump(world.chance.choice([0, 0, -86_400, 86_400]))
         world.calm, world.gone, world.busy, world.setup_broken = True, False, "", False
@@ -306,6 +325,41 @@ def _mend_trunk(history: History, which: int) -> None:
             for name, text in below.files.items()
         }
         world.reflog.append(world.commit(below.id, files, said=str(world.clock.elapsed)).id)
+
+
+def _rebase(history: History, which: int) -> None:
+    """What a pull with rebase does: the same commits, with their messages, on something that others committed."""
+    world = history.world
+    if world.gone:
+        return
+    ours = list(world.history(world.reflog[-1]))
+    depth = min(1 + which % 3, len(ours) - 1)
+    below = world.commits[ours[depth].id]
+    fresh = world.commit(below.id, {**below.files, "theirs.txt": str(which)}, said="theirs")
+    for each in reversed(ours[:depth]):
+        files = {**each.files, "theirs.txt": str(which)}
+        fresh = world.commit(fresh.id, files, unit=each.unit, said=each.text)
+    world.reflog.append(fresh.id)
+
+
+def _colleague(history: History, which: int) -> None:
+    """A commit of another factory, for a unit that is called like one of ours."""
+    world, unit = history.world, _some(history.store.select(Unit), which)
+    if unit is None or world.gone:
+        return
+    below = world.commits[world.reflog[-1]]
+    marks = f"Factory-Unit: {unit.id}\nFactory-Attempt: {max(1, unit.attempt)}\nFactory-Run: c011ea61-{which}"
+    files = {**below.files, "colleague.txt": str(which)}
+    world.reflog.append(world.commit(below.id, files, said=f"theirs\n\n{marks}\n").id)
+
+
+def _loses(most: int) -> Any:
+    def deed(history: History, which: int) -> None:
+        history.lost = which % most
+        if history.line:
+            history.line.life.end()
+
+    return deed
 
 
 def _take_back(history: History, which: int) -> None:
@@ -405,6 +459,10 @@ _DEEDS: dict[str, Any] = {
     "reboot": _reboot,
     "damage": _damage,
     "spoil": _spoil,
+    "lose writes": _loses(20),
+    "put back a copy": _loses(300),
+    "pull with rebase": _rebase,
+    "pull a colleague's": _colleague,
 }
 assert _DEEDS.keys() == set(DEEDS)
 

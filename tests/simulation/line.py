@@ -36,6 +36,7 @@ from factory.records import Attempt, Fact, Hook, R, Record
 from factory.requests import Requests
 from factory.rescue import Rescue
 from factory.settings import Settings
+from factory.store.identity import Identity, record, recorded
 from factory.trip import NotStarted, Trip, ending, how_it_ended
 from factory.unit import EndReason, Unit
 from factory.worker import Worker
@@ -214,13 +215,31 @@ class SimulatedWorker(Worker):
         return lost
 
 
+class SimulatedPool(Pool):
+    """A pool that looks for earlier attempts in the world, where the real one looks into folders."""
+
+    world: World
+
+    def _newest_number(self, unit: str) -> int:
+        begun = [Path(name) for name in self.world.agents]
+        numbers = [int(path.name) for path in begun if path.parent.name == unit]
+        return max((super()._newest_number(unit), *numbers))
+
+
 class Line:
     """All the objects of one daemon; a new one for each start."""
 
     def __init__(
-        self, store: MemoryStore, world: World, life: Life, settings: Mapping[str, Any], look: Callable[[], None]
+        self,
+        store: MemoryStore,
+        world: World,
+        life: Life,
+        settings: Mapping[str, Any],
+        *,
+        look: Callable[[], None],
+        caught_up: Callable[[], None],
     ) -> None:
-        self.life, self.world = life, world
+        self.life, self.world, self.caught_up = life, world, caught_up
         self.store = MortalStore(store, life, look)
         hand = Hand(world, life)
         self.live = StrictLive(
@@ -271,7 +290,7 @@ class Line:
             made.hand = hand
             return made
 
-        self.pool = Pool(
+        self.pool = SimulatedPool(
             store=self.store,
             live=self.live,
             escalations=self.escalations,
@@ -279,6 +298,7 @@ class Line:
             make_worker=make_worker,
             find_agents=self._agents,
         )
+        self.pool.world = world
         self.requests = Requests(
             store=self.store,
             live=self.live,
@@ -291,7 +311,11 @@ class Line:
         """From start to stop, or to its death."""
         paused = self.store.get(Fact, "paused")
         self.live.paused = bool(paused and json.loads(paused.value))
+        if recorded(self.store) is None:
+            record(self.store, Identity(id="51b01a7e", root="/sim", git_dir="/sim/.git"), now=now())
         async with anyio.create_task_group() as group:
+            await self.queue.watch.recognize(now())
+            self.caught_up()
             await self.rescue.run(now())
             await self.queue.look_at_trunk(group, now())
             group.start_soon(self._desk)
