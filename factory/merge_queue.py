@@ -156,17 +156,22 @@ class MergeQueue:
         if tip != self._tip:
             known = str(self._known_trunk().get("commit", ""))
             if known and known != tip and not await self._is_ours(tip, since=known):
-                # Not by what was fetched last: our own landing may have been taken back before it was ever fetched.
-                rewritten = not await self._trunk.own.contains(tip, known)
-                self._store.write(Event.TRUNK_MOVED, now=at, was=known, to=tip, rewritten=rewritten)
+                await self._moved_from_outside(known, tip, at)
+            elif not known:  # a store that lost what it knew of trunk, while trunk was not there to be read
                 await self.watch.recognize(at)
-                if rewritten or self._known_trunk().get("missing"):
-                    self._judge.missing = await self.watch.follow(at)
             self._tip = tip
             self._rehearsals.clear()
             self._live.ring_all()
         await self._judge.look(tip, group)
         return True
+
+    async def _moved_from_outside(self, known: str, tip: str, at: datetime) -> None:
+        # Not by what was fetched last: our own landing may have been taken back before it was ever fetched.
+        rewritten = not await self._trunk.own.contains(tip, known)
+        self._store.write(Event.TRUNK_MOVED, now=at, was=known, to=tip, rewritten=rewritten)
+        await self.watch.recognize(at)
+        if rewritten or self._known_trunk().get("missing"):
+            self._judge.missing = await self.watch.follow(at)
 
     async def _is_ours(self, tip: str, *, since: str) -> bool:
         """Whether trunk moved on by a landing of ours that was only just written down."""

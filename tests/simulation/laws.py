@@ -36,7 +36,8 @@ class Laws:
         self._parts(units)
         for name in changed:
             self._count(units[name])
-            _hold(self._final.get(name, units[name].state) is units[name].state, f"{name} was final, and moved on")
+            was = self._final.get(name, units[name].state)
+            _hold(self._catching_up or was is units[name].state, f"{name} was final, and moved on")
             if units[name].state in FINAL:
                 self._final[name] = units[name].state
 
@@ -87,8 +88,8 @@ class Laws:
             unit, attempt = units[hook.unit], self._store.get(Attempt, hook.unit, hook.attempt)
             held[hook.unit] += 1
             _hold(attempt is not None and attempt.worker == hook.worker, f"{hook.worker} holds no attempt of its own")
-            if unit.state is UnitState.CANCELLED:
-                continue  # its worker is ending the agent
+            if unit.state in (UnitState.CANCELLED, UnitState.LANDED):
+                continue  # its worker is ending the agent: cancelled, or seen to have landed after writes were lost
             _hold(unit.state is UnitState.RUNNING, f"{hook.worker} holds {unit.id}, which is {unit.state}")
             _hold(unit.attempt == hook.attempt, f"{hook.worker} holds an old epoch of {unit.id}")
             _hold(attempt is not None and attempt.end is None, f"{hook.worker} holds an attempt that ended")

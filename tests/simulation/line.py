@@ -315,9 +315,10 @@ class Line:
             record(self.store, Identity(id="51b01a7e", root="/sim", git_dir="/sim/.git"), now=now())
         async with anyio.create_task_group() as group:
             await self.queue.watch.recognize(now())
-            self.caught_up()
             await self.rescue.run(now())
-            await self.queue.look_at_trunk(group, now())
+            if await self.queue.look_at_trunk(group, now()):
+                self.caught_up()
+            group.start_soon(self._catch_up)
             group.start_soon(self._desk)
             group.start_soon(self.queue.run, group)
             group.start_soon(self.pool.run, group)
@@ -335,6 +336,12 @@ class Line:
 
     async def _look(self) -> None:
         self.requests.tick(now())
+
+    async def _catch_up(self) -> None:
+        """While trunk is renamed away, nothing of it can be read; nor is anything dispatched."""
+        while not self.queue._tip:  # noqa: ASYNC110 - virtual time
+            await anyio.sleep(1)
+        self.caught_up()
 
     def _agents(self) -> Agents:
         there = tuple(name for name in AGENTS if name not in self.world.missing)
