@@ -26,6 +26,8 @@ from factory.places import home
 from factory.tail import Tail
 
 PLACEHOLDERS = ("prompt", "prompt_file", "workspace", "session", "model", "outbox", "run_dir", "resume", "budget")
+_THE_PROMPT = frozenset({"prompt", "prompt_file"})
+_NEVER_EMPTY = _THE_PROMPT | {"workspace", "outbox", "run_dir"}
 ALWAYS = ("PATH", "HOME", "LANG", "LC_*", "SHELL", "USER", "LOGNAME")  # of the daemon's environment, to every agent
 REPORT_BYTES = 256 << 20  # a report may hold the whole session
 LONG_PROMPT = 100 << 10  # bytes; one argument may have 128 KiB on Linux
@@ -175,7 +177,7 @@ class Runtime(_Table):
 
     name: str
     command: tuple[str | tuple[str, ...], ...] = Field(min_length=1)
-    stdin: Literal["prompt", "none"] = "none"
+    stdin: Literal["prompt", "none"] | None = None  # None: the prompt, unless the command names it
     resume: tuple[str, ...] = ()  # none: its sessions cannot be continued
     env: tuple[str, ...] = ()  # names let through, `*` allowed
     set: Mapping[str, str] = Field(default_factory=dict)
@@ -195,6 +197,25 @@ class Runtime(_Table):
             if folder.is_relative_to(name) or PurePath(name).is_relative_to(folder):
                 raise ValueError(f'files: "{name}" would be written into the user\'s own {folder}, which home names')
         return self
+
+    @model_validator(mode="after")
+    def _is_told(self) -> Self:
+        if self.stdin == "none" and not self._names_the_prompt:
+            raise ValueError(
+                'stdin = "none", and the command names neither {prompt} nor {prompt_file}: the agent would not get '
+                'its task. Write stdin = "prompt", or name one of them in the command.'
+            )
+        return self
+
+    @property
+    def reads_stdin(self) -> bool:
+        """Whether the prompt is its standard input."""
+        return self.stdin == "prompt" or (self.stdin is None and not self._names_the_prompt)
+
+    @property
+    def _names_the_prompt(self) -> bool:
+        """Whether each command line has the prompt, or its file: a group may be left out."""
+        return any(_is_told_by(part) for part in self.command)
 
     @property
     def program(self) -> str:
@@ -289,7 +310,13 @@ def invocation(
     command = runtime.command if "{resume}" in runtime.command else (*runtime.command, "{resume}")
     resume = runtime.resume if session else ()
     argv = tuple(word for part in command for word in _filled(resume if part == "{resume}" else part, values))
-    return argv, prompt_file if runtime.stdin == "prompt" else None
+    return argv, prompt_file if runtime.reads_stdin else None
+
+
+def _is_told_by(part: str | tuple[str, ...]) -> bool:
+    named = {name for word in _group(part) for name in _WORDS.findall(word)}
+    stays = isinstance(part, str) or named <= _NEVER_EMPTY
+    return stays and not named.isdisjoint(_THE_PROMPT)
 
 
 def _group(part: str | tuple[str, ...]) -> tuple[str, ...]:

@@ -251,15 +251,40 @@ def test_a_prompt_too_long_for_an_argument_becomes_the_request_to_read_its_file(
     assert called(runtime, tmp_path, text="é" * 60_000) == ["x", f"Read {tmp_path / 'prompt.md'} and do what it says."]
 
 
-@pytest.mark.parametrize(("stdin", "given_file"), [("prompt", True), ("none", False)])
-def test_the_prompt_is_stdin_where_the_file_says_so(tmp_path: Path, stdin: str, given_file: bool) -> None:
-    runtime = written(f"command = ['x']\nstdin = '{stdin}'")
+@pytest.mark.parametrize(
+    ("text", "given_file"),
+    [
+        ("command = ['x']\nstdin = 'prompt'", True),
+        ("command = ['x']", True),
+        ("command = ['x', ['--model', '{model}'], '{workspace}']", True),
+        ("command = ['x', '{prompt}']", False),
+        ("command = ['x', '--message-file={prompt_file}']", False),
+        ("command = ['x', ['--in', '{workspace}', '--task', '{prompt}']]", False),
+        ("command = ['x', '{prompt}']\nstdin = 'none'", False),
+        ("command = ['x', '{prompt}']\nstdin = 'prompt'", True),
+        # What goes when a placeholder is empty, or is there in a resumed session alone, tells nothing.
+        ("command = ['x', ['--model', '{model}', '{prompt}']]", True),
+        ("command = ['x']\nresume = ['{session}', '{prompt}']", True),
+    ],
+)
+def test_the_prompt_is_stdin_unless_the_command_names_it(tmp_path: Path, text: str, given_file: bool) -> None:
     prompt = tmp_path / "prompt.md"
     prompt.write_text("Do it.")
 
-    _, file = invocation(runtime, run_dir=tmp_path, workspace=tmp_path)
+    _, file = invocation(written(text), run_dir=tmp_path, workspace=tmp_path)
 
     assert file == (prompt if given_file else None)
+
+
+@pytest.mark.parametrize("command", ["['x']", "['x', '{workspace}']", "['x', ['--model', '{model}', '{prompt}']]"])
+def test_a_runtime_that_is_told_nothing_is_refused(command: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        written(f"command = {command}\nstdin = 'none'")
+
+    assert str(refused.value) == (
+        'mine.toml: stdin = "none", and the command names neither {prompt} nor {prompt_file}: the agent would not '
+        'get its task. Write stdin = "prompt", or name one of them in the command.'
+    )
 
 
 def test_a_program_is_found_on_the_path_absolutely_or_in_the_repository(

@@ -21,7 +21,6 @@ from tests.acceptance.line import AGENT, CONFIG, GATE, Line
 
 LIMITED = """\
 command = ["sh", "-c", "echo limit reached, resets $AT; exit 1"]
-stdin = "none"
 [set]
 AT = "{reset}"
 [limit]
