@@ -65,6 +65,7 @@ class Floor:
     sandbox: Sandbox
     log: Log | None = None
     warnings: dict[str, list[str]] = field(default_factory=dict)
+    prompts_key: str = ""  # the prompts of which the warnings tell what they leave out
 
 
 async def the_repository(root: Path, environ: Mapping[str, str], chosen: Settings) -> Repository:

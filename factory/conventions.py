@@ -15,6 +15,7 @@ from factory.scope import overlap
 from factory.task_file import loose
 
 FOLDER = "conventions/"
+_SHIPPED = "shipped "  # begins where a complaint about the factory's own file points
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,11 @@ class Convention:
 
     text: str
     where: str
+
+    @property
+    def is_shipped(self) -> bool:
+        """Whether it is the factory's own, and not the repository's."""
+        return self.where.startswith(_SHIPPED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +82,7 @@ def overlay(trunk: Mapping[str, str], shipped: Mapping[str, str]) -> Conventions
     own = {
         path.removeprefix(FOLDER): Convention(trunk[path], path) for path in sorted(trunk) if path.startswith(FOLDER)
     }
-    theirs = {path: Convention(shipped[path], f"shipped {path}") for path in sorted(shipped) if path not in own}
+    theirs = {path: Convention(shipped[path], f"{_SHIPPED}{path}") for path in sorted(shipped) if path not in own}
     return Conventions(own | theirs)
 
 

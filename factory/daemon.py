@@ -21,7 +21,7 @@ from anyio.abc import TaskGroup, TaskStatus
 from factory import __version__, faults, settings
 from factory import cards as words
 from factory.assembly import EXCLUDED, Floor, agents_now, assemble, the_repository
-from factory.conventions import FOLDER, differing
+from factory.conventions import FOLDER, differing, read_shipped
 from factory.errors import ConfigError, Deposed, FactoryError, StoreError
 from factory.git import Repository, exclude
 from factory.ground.lock import Lock, locked
@@ -29,6 +29,7 @@ from factory.journal import Event
 from factory.live import DRAIN_SECONDS, Live, Stopping, now
 from factory.log import Log
 from factory.places import Places, check_writable, places
+from factory.prompts import left_out
 from factory.rebuild import Rebuild
 from factory.records import Fact, Hook, stamp
 from factory.repair.catch_up import CatchUp
@@ -102,6 +103,7 @@ async def _run(floor: Floor, lock: Lock) -> None:
         await floor.live.guarded("queue", floor.queue.look_at_trunk, group, now())
         _tell_config(floor)
         _tell_inferred(floor)
+        await _tell_prompts(floor)
         watch = Watch(live.requests.ring)
         watch.start()
         git_watch = Watch(partial(_git_changed, live))
@@ -177,6 +179,7 @@ async def _look_at_desk(floor: Floor, config: "_Config") -> float:
     floor.warnings["rejected"] = [*(f"not accepted: inbox/rejected/{name} says why" for name in names[:5]), *more]
     _tell_inferred(floor)
     floor.warnings["conventions"] = _not_trunks(floor)
+    await _tell_prompts(floor)
     _tell_warnings(floor)
     return scan.again_s or SCAN_SECONDS
 
@@ -334,6 +337,18 @@ def _not_trunks(floor: Floor) -> list[str]:
     more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
     why = f"in your checkout: not as on {floor.trunk.branch}, whose copy rules until yours is committed there"
     return [f"{', '.join(paths[:3])}{more} {why}"] if paths else []
+
+
+async def _tell_prompts(floor: Floor) -> None:
+    """Say what the repository's own prompts leave out, once for each version of them."""
+    ruling = floor.judge.current
+    key = ruling.conventions.prompts_key if ruling else ""
+    if ruling is None or key == floor.prompts_key:
+        return
+    prompts = ruling.conventions.prompts
+    # In a thread: with many files it fills in prompts for longer than one turn of the loop may take.
+    said = await anyio.to_thread.run_sync(left_out, prompts, read_shipped())
+    floor.prompts_key, floor.warnings["prompts"] = key, said
 
 
 def _tell_warnings(floor: Floor) -> None:

@@ -241,6 +241,34 @@ def test_doctor_finds_prompts_gates_and_knowledge_in_the_checkout_that_cannot_be
     ]
 
 
+def test_doctor_notes_what_an_override_of_a_prompt_leaves_out(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = repository / "conventions/prompts"
+    own.mkdir(parents=True)
+    (own / "footer.md").write_text("Use tabs.\n")
+
+    code = factory(["doctor"])
+
+    told = capsys.readouterr().out
+    assert code == 0
+    assert "note  conventions/prompts/footer.md leaves out what was said so far, knowledge, gates, " in told
+
+
+def test_doctor_says_once_that_a_prompt_does_not_tell_the_task(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = repository / "conventions/prompts"
+    own.mkdir(parents=True)
+    (own / "unit.md").write_text("Do something.\n")
+
+    code = factory(["doctor"])
+
+    told = capsys.readouterr().out
+    assert code == 1
+    assert told.count("conventions/prompts/unit.md does not tell the task.") == 1
+
+
 def test_doctor_and_start_say_in_one_sentence_where_the_state_folder_cannot_be_written(
     repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -286,3 +314,27 @@ def test_doctor_says_what_is_wrong_with_the_repository_the_settings_and_the_stor
     out = capsys.readouterr().out
     assert code == 1
     assert out.count("bad  ") == 3
+
+
+@pytest.mark.parametrize("name", ["footer", "footer.md", "house"])
+def test_config_writes_the_shipped_text_of_a_prompt(line: Line, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    write(line.root, {"conventions/prompts/footer.md": "Ours."})
+
+    code = factory(["config", "--prompt", name])
+
+    shipped = Path(__file__).parents[1] / "conventions/prompts" / f"{name.removesuffix('.md')}.md"
+    assert (code, capsys.readouterr().out) == (0, shipped.read_text())
+
+
+def test_config_knows_no_other_prompt(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+    code = factory(["config", "--prompt", "foter"])
+
+    said = capsys.readouterr().err
+    assert code == 2
+    assert "there is no shipped prompt 'foter': did you mean footer?" in said
+    assert "there are: conflict, dialogue, footer, house," in said
+
+
+def test_config_shows_one_thing_at_a_time(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+    assert factory(["config", "--prompt", "unit", "--json"]) == 2
+    assert "--explain, --prompt and --json exclude each other" in capsys.readouterr().err

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from factory import cards as words
+from factory import daemon
 from factory.assembly import hang_repair, the_repository
+from factory.conventions import read_shipped
 from factory.daemon import _Config, _hide, _look_at_desk
 from factory.journal import Event
 from factory.log import TICK_BROKE, Log, log
@@ -144,6 +146,30 @@ async def test_once_they_are_committed_there_is_nothing_to_say(scene: Scene) -> 
 
     assert "20-new" in before
     assert await warnings(scene) == []
+
+
+async def test_status_says_what_a_prompt_on_trunk_leaves_out_until_it_is_put_back(scene: Scene) -> None:
+    scene.commit({"conventions/prompts/footer.md": "Use tabs.\n"})
+    await scene.queue.look_at_trunk(scene.group, at())
+    (lost,) = await warnings(scene)
+
+    scene.commit({"conventions/prompts/footer.md": read_shipped()["prompts/footer.md"]})
+    await scene.queue.look_at_trunk(scene.group, at())
+
+    assert lost.startswith("conventions/prompts/footer.md leaves out what was said so far, knowledge, gates, ")
+    assert await warnings(scene) == []
+
+
+async def test_prompts_are_looked_at_once_for_each_version_of_them(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.commit({"conventions/prompts/footer.md": "Use tabs.\n"})
+    await scene.queue.look_at_trunk(scene.group, at())
+    first = await warnings(scene)
+
+    monkeypatch.setattr(daemon, "left_out", lambda *_: pytest.fail("they were looked at again"))
+
+    assert await warnings(scene) == first
 
 
 async def test_to_look_at_the_checkouts_conventions_no_process_is_started(

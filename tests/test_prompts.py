@@ -1,6 +1,7 @@
 """Prompts: strict, and nobody's words are read as a template."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 from factory.conventions import Convention, Note, overlay, read_shipped
 from factory.errors import ConfigError
-from factory.prompts import BEGIN, Brief, prompt, render
+from factory.prompts import BEGIN, Brief, check_prompt, left_out, prompt, render
 from factory.records import Remark
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -40,6 +41,13 @@ FULL = Brief(
     intent="Rename z",
 )
 NAMES = BEGIN
+PUT_BACK = "Put it back (the shipped text: factory config --prompt {}). For rules that only add, there is house.md."
+
+
+def overridden(**own: str) -> Mapping[str, Convention]:
+    """The prompts of a repository with these files of its own."""
+    files = {f"conventions/prompts/{name}.md": text for name, text in own.items()}
+    return overlay(files, read_shipped()).prompts
 
 
 def refusal(template: str, x: str) -> str:
@@ -97,9 +105,115 @@ def test_a_prompt_of_the_repository_may_include_shipped_parts() -> None:
 
 
 def test_a_part_may_be_overridden_by_itself() -> None:
-    prompts = overlay({"conventions/prompts/task.md": "Ours: {{ unit }}\n"}, read_shipped()).prompts
+    prompts = overridden(task="Ours: {{ body }}\n")
 
-    assert "Ours: fix" in prompt("unit", LEAST, prompts)
+    assert "Ours: Body." in prompt("unit", LEAST, prompts)
+
+
+# ── what an override may not lose
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("brief", [LEAST, FULL, replace(LEAST, body="\n")])
+def test_a_prompt_without_the_task_is_refused(name: str, brief: Brief) -> None:
+    prompts = overridden(**{name: "Do what has to be done in {{ trunk }}.\n"})
+
+    with pytest.raises(ConfigError) as refused:
+        prompt(name, brief, prompts)
+
+    needs = "{{ body }}" if brief.body.strip() else "{{ title }}"
+    assert str(refused.value) == (
+        f"conventions/prompts/{name}.md does not tell the task. Write {needs} where the task should stand, or remove "
+        "the file to have the shipped one."
+    )
+
+
+def test_a_part_without_the_task_is_the_one_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^conventions/prompts/task\.md does not tell the task\."):
+        prompt("unit", LEAST, overridden(task="Think.\n"))
+
+
+@pytest.mark.parametrize(
+    "shown", ["{{ body | indent(4) }}", "{{ body.splitlines() | join(' ') }}", "{{ body | upper }}"]
+)
+def test_the_task_may_be_told_in_another_shape(shown: str) -> None:
+    brief = replace(LEAST, body="One.\nTwo.\n")
+
+    assert "TWO." in prompt("unit", brief, overridden(unit=shown)).upper()
+
+
+def test_a_session_that_continues_need_not_be_told_the_task_again() -> None:
+    assert "Left." in prompt("question", replace(FULL, resumed=True), overridden(task="{{ body }}"))
+
+
+def test_shipped_prompts_leave_out_nothing() -> None:
+    assert left_out(SHIPPED, read_shipped()) == []
+
+
+def test_what_an_override_leaves_out_is_said() -> None:
+    prompts = overridden(footer="Use tabs.\n")
+
+    assert left_out(prompts, read_shipped()) == [
+        "conventions/prompts/footer.md leaves out what was said so far, knowledge, gates, accept, scope, the outbox, "
+        f"done.md, question.md, handoff.md. {PUT_BACK.format('footer')}"
+    ]
+
+
+def test_each_file_is_said_by_itself_and_what_it_does_not_lose_is_not() -> None:
+    retry = '{{ title }} {{ handoff }} {{ old_diff }} {% include "task.md" %}{% include "footer.md" %}'
+    said = left_out(overridden(retry=retry, dialogue="Nothing.", task="{{ body }}"), read_shipped())
+
+    assert said == [
+        f"conventions/prompts/dialogue.md leaves out what was said so far. {PUT_BACK.format('dialogue')}",
+        f"conventions/prompts/retry.md leaves out why the last attempt failed. {PUT_BACK.format('retry')}",
+    ]
+
+
+def test_what_another_file_of_the_repository_tells_is_not_left_out() -> None:
+    footer = read_shipped()["prompts/footer.md"]
+    lean = re.sub(r"{% if gates %}.*?{% endif %}\n", "", footer, flags=re.DOTALL)
+    told = '{% for name, command in gates %}`{{ command }}` {% endfor %}{% include "task-text.md" %}'
+    own = {"footer": lean, "task": told, "task-text": "{{ body }}"}
+
+    assert lean != footer
+    assert left_out(overridden(**own), read_shipped()) == []
+    assert "leaves out gates." in left_out(overridden(footer=lean), read_shipped())[0]
+
+
+def test_the_outbox_may_be_named_by_its_variable() -> None:
+    footer = read_shipped()["prompts/footer.md"].replace("{{ outbox }}", "$FACTORY_OUTBOX")
+
+    assert left_out(overridden(footer=footer), read_shipped()) == []
+
+
+def test_a_prompt_that_cannot_be_used_is_said_too() -> None:
+    said = left_out(overridden(unit="{{ nobody }}", retry="Go on."), read_shipped())
+
+    assert "conventions/prompts/unit.md, line 1: 'nobody' is undefined" in said[0]
+    assert "conventions/prompts/retry.md does not tell the task." in said[1]
+
+
+# ── house rules
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_house_rules_are_added_whatever_the_other_files_say(name: str) -> None:
+    house = "Use tabs in {{ unit }}.\n"
+    for own in ({}, {"footer": "", name: "{{ body }}"}):
+        text = prompt(name, FULL, overridden(house=house, **own))
+
+        assert text == f"{prompt(name, FULL, overridden(**own)).rstrip()}\n\n## House rules\n\nUse tabs in fix.\n"
+
+
+def test_a_session_that_continues_is_not_told_the_house_rules_again() -> None:
+    assert "tabs" not in prompt("question", replace(FULL, resumed=True), overridden(house="Use tabs."))
+
+
+def test_house_rules_are_a_template_like_the_others() -> None:
+    with pytest.raises(ConfigError, match=r"^conventions/prompts/house\.md, line 2: 'nobody' is undefined"):
+        prompt("unit", LEAST, overridden(house="a\n{{ nobody }}"))
+    with pytest.raises(ConfigError, match=r"house\.md, line 1: "):
+        check_prompt("house.md", overridden(house="{% if %}"))
 
 
 def test_a_prompt_that_is_not_there_is_named() -> None:

@@ -5,7 +5,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from factory import settings
+from factory import conventions, settings
 from factory.cli import place, say
 from factory.errors import ConfigError, RefusedByState, UsageError, did_you_mean
 from factory.stores import views
@@ -19,7 +19,12 @@ def config(args: Namespace) -> int:
 
     factory config
     factory config --explain limits.minutes
+    factory config --prompt footer       the shipped text of a prompt, to start an override from
     """
+    if sum(map(bool, (args.explain, args.prompt, args.json))) > 1:
+        raise UsageError("--explain, --prompt and --json exclude each other")
+    if args.prompt:
+        return _write_prompt(args.prompt)
     top = Path(place.repository())
     kept, inferred = _kept(str(top))
     wrong = ""
@@ -86,6 +91,19 @@ def _explain(key: str, values: Json) -> None:
     print(f"  default  {_toml(field.default)}")
     print(f"  meaning  {field.description}")
     print(f"  change   factory.toml, or the variable {settings.PREFIX}{key.upper().replace('.', '__')}")
+
+
+def _write_prompt(name: str) -> int:
+    """Write the shipped text, byte for byte: `>` makes a file of it."""
+    folder = "prompts/"
+    shipped = conventions.read_shipped()
+    names = [path.removeprefix(folder).removesuffix(".md") for path in sorted(shipped) if path.startswith(folder)]
+    asked = name.removesuffix(".md")
+    if asked not in names:
+        there = ", ".join(names)
+        raise UsageError(f"there is no shipped prompt {name!r}{did_you_mean(asked, names)}\n  there are: {there}")
+    print(shipped[f"{folder}{asked}.md"], end="")
+    return 0
 
 
 def _toml(value: Any) -> str:

@@ -24,7 +24,7 @@ from factory.ground.lock import locked
 from factory.inference import rules_of
 from factory.live import Live, now
 from factory.places import check_writable, places
-from factory.prompts import check_prompt
+from factory.prompts import check_prompt, left_out
 from factory.rebuild import Rebuild
 from factory.settings import Settings
 from factory.store.high_water import HighWater
@@ -79,7 +79,8 @@ def _plain(top: Path) -> Iterator[tuple[str, str]]:
         yield BAD, str(error)
     paths = (path for path in sorted(top.glob("conventions/**/*")) if path.is_file())
     own = {path.relative_to(top).as_posix(): path.read_text(errors="replace") for path in paths}
-    ruling = conventions.overlay(own, conventions.read_shipped())
+    shipped = conventions.read_shipped()
+    ruling = conventions.overlay(own, shipped)
     path = os.environ.get("PATH", "")
     agents = find_agents(ruling, configured=agent, path=path, root=top, fallback=fallback)
     wrong = {name for name, file in ruling.runtimes.items() if agents.missing.get(name, "").startswith(file.where)}
@@ -89,11 +90,14 @@ def _plain(top: Path) -> Iterator[tuple[str, str]]:
         yield NOTE, "no agent is installed: only units with `run:` can be done"
     checks: list[Callable[[], object]] = [partial(check_prompt, name, ruling.prompts) for name in ruling.prompts]
     checks.append(partial(rules_of, [*own], own))
+    refused = set[str]()
     for check in checks:
         try:
             check()
         except FactoryError as error:
+            refused.add(str(error))
             yield BAD, str(error)
+    yield from ((NOTE, said) for said in left_out(ruling.prompts, shipped) if said not in refused)
     unread = [note.name for note in ruling.knowledge if note.text.startswith("---")]
     yield from ((BAD, f"conventions/knowledge/{name}.md: its front matter is not YAML") for name in unread)
     try:

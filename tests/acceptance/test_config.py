@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from factory.journal import Event
 from factory.records import CardKind, Hook
 from factory.unit import UnitState
@@ -122,3 +124,19 @@ def test_a_variable_that_is_let_through_reaches_gates_and_run_units_and_others_d
 
 def _states(line: Line) -> list[str]:
     return [hook.state for hook in line.store.select(Hook)]
+
+
+def test_a_start_says_which_of_the_repositorys_prompts_leaves_out_what_agents_need(
+    cold: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cold.commit({"conventions/prompts/footer.md": "Use tabs.\n"})
+    for name, value in cold.environment().items():
+        monkeypatch.setenv(name, value)
+
+    try:
+        code, said = cold.factoryd("start")
+    finally:
+        cold.factoryd("stop", "--now")
+
+    assert code == 0
+    assert "! conventions/prompts/footer.md leaves out what was said so far, knowledge, gates, accept" in said
