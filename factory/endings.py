@@ -12,6 +12,7 @@ from itertools import takewhile
 
 from factory import budget, triage
 from factory import cards as words
+from factory.attempt.remarks import NOT_READ, unread
 from factory.cards import Ask
 from factory.digest import digest
 from factory.errors import TaskFileError
@@ -20,7 +21,7 @@ from factory.journal import Event
 from factory.live import Live, Stopping
 from factory.pauses import note_end
 from factory.ports import Store
-from factory.records import Attempt, CardKind, Hook, Task, Verdict
+from factory.records import Attempt, CardKind, Hook, Remark, Task, Verdict
 from factory.scheduling import clock
 from factory.split import Part, replaced
 from factory.task_file import parse
@@ -54,7 +55,7 @@ class Endings:
         `ask` is the card where the end needs one of its own, `reset` the time that a usage limit names, `parts` what a
         unit that was split becomes.
         """
-        attempt = budget.settle(attempt)
+        attempt = self._unless_told(budget.settle(attempt), submits=hook is not None)
         unit, reason = self._unit(attempt.unit), attempt.reason
         assert reason is not None, "an attempt ends for a reason"
         empty = () if hook is None else (_emptied(hook, at),)
@@ -66,13 +67,14 @@ class Endings:
             if unit.state in FINAL:
                 moved: tuple[Unit, ...] = ()
             else:
-                spent = replace(unit, spent=self._spent(attempt), submission="", resume=False)
+                spent = replace(unit, spent=self._spent(attempt), submission="", resume=reason is EndReason.TOLD)
                 row = self._in_a_row(attempt)
                 if ask and reason is EndReason.ASKED and row > DEFAULTS_IN_A_ROW:
                     ask = replace(ask, default="", deadline_s=0)
                 move = triage.next_move(reason, spent, limit=self.limit(unit), lost_in_a_row=row)
                 if reason is EndReason.SPLIT:
                     moved = self._split(spent, parts, at)
+                    self._pass_on(attempt, parts, at)
                 else:
                     moved = (self._moved(spent, move, attempt, ask, until, at),)
             self._store.write(
@@ -125,6 +127,15 @@ class Endings:
         with self._store.transaction():
             self._escalations.leave(unit.id, now=at, why=f"{unit.id} was sent back: {detail}")  # landing_blocked
             self.finish(judged, at=at, ask=ask)
+
+    def tell(self, unit: Unit, *, at: datetime) -> None:
+        """Take a submitted unit out of the queue, or out of its wait, since a person said something to it."""
+        last = self._store.get(Attempt, unit.id, unit.attempt)
+        assert last is not None, f"{unit.id} was submitted by no attempt"
+        put_off = replace(last, reason=EndReason.TOLD, detail=NOT_READ)
+        with self._store.transaction():
+            self._escalations.leave(unit.id, now=at, why=f"{unit.id} was told something")
+            self.finish(put_off, at=at)
 
     def hold(self, unit: Unit, ask: Ask, at: datetime) -> None:
         """A person is asked; the unit keeps its submission."""
@@ -181,10 +192,24 @@ class Endings:
             return advance(replace(unit, cause=ask.cause), UnitState.WAITING, now=at, why=f"waits for {card.id}")
         after = until or (at + timedelta(seconds=move.delay) if move.delay else None)
         # What was to start from trunk still is, where this attempt ended before it left anything.
-        again = replace(unit, fresh=move.fresh or (unit.fresh and not attempt.commit), not_before=after)
+        again = replace(unit, cause="", fresh=move.fresh or (unit.fresh and not attempt.commit), not_before=after)
         why = f"attempt {attempt.number} ended: {attempt.detail or attempt.reason}"
         why = f"waits until {clock(after)}: {why}" if after else why
         return advance(again, UnitState.WAITING if after else UnitState.READY, now=at, why=why)
+
+    def _unless_told(self, attempt: Attempt, *, submits: bool) -> Attempt:
+        """The end as it stands, or `told` where a submission comes from an agent that has not read all."""
+        if not submits or attempt.reason is not EndReason.SUBMITTED:
+            return attempt
+        if not unread(self._store.select(Remark, unit=attempt.unit), attempt):
+            return attempt
+        return replace(attempt, reason=EndReason.TOLD, detail=NOT_READ)
+
+    def _pass_on(self, attempt: Attempt, parts: Sequence[Part], at: datetime) -> None:
+        """Tell the parts what the agent that wrote them had not read."""
+        for remark in unread(self._store.select(Remark, unit=attempt.unit), attempt):
+            for part in parts:
+                self._escalations.remark(part.id, remark.kind, remark.text, now=at)
 
     def _split(self, unit: Unit, parts: Sequence[Part], at: datetime) -> tuple[Unit, ...]:
         """Its parts are units now; it, and whoever needed it, needs them."""

@@ -143,7 +143,8 @@ class Launch:
         return hidden and not any(each.is_relative_to(path) for each in seen)
 
     def _prompt(self, trip: Trip, earlier: Attempt | None, *, carried: bool, conflict: Conflict | None) -> str:
-        remarks = self._store.select(Remark, unit=trip.unit.id)
+        said = self._store.select(Remark, unit=trip.unit.id)
+        remarks = [each for each in said if each.seq <= trip.attempt.heard]
         wish = asked_for(remarks, self._store.select(Attempt, unit=trip.unit.id))
         brief = Brief(
             unit=trip.unit.id,

@@ -18,7 +18,16 @@ from factory.conventions import Convention, Note, overlay
 from factory.errors import ConfigError
 from factory.records import Remark
 
-BEGIN = ("unit", "retry", "conflict", "question", "review", "simplify", "split")  # an attempt begins with one of these
+BEGIN = (
+    "unit",
+    "retry",
+    "conflict",
+    "question",
+    "review",
+    "simplify",
+    "split",
+    "told",
+)  # an attempt begins with one of these
 HOUSE = "house.md"  # the repository's own rules: added to each of those, whatever else the prompts say
 _MARK = "the-mark-that-stands-for-it"
 _FAILURES = (TemplateError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)

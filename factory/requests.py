@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from factory.endings import Endings
 from factory.errors import FactoryError, NotYet, RefusedByState, UsageError
 from factory.escalations import Escalations, is_landing
 from factory.journal import Event
@@ -23,10 +24,17 @@ class Requests:
     """The rows that commands wrote."""
 
     def __init__(
-        self, *, store: Store, live: Live, escalations: Escalations, hang: Callable[[str, str, datetime], str]
+        self,
+        *,
+        store: Store,
+        live: Live,
+        escalations: Escalations,
+        endings: Endings,
+        hang: Callable[[str, str, datetime], str],
     ) -> None:
         """`hang` makes a unit of a task file's name and text, and returns its id (the intake's way in)."""
-        self._store, self._live, self._escalations, self._hang = store, live, escalations, hang
+        self._store, self._live, self._hang = store, live, hang
+        self._escalations, self._endings = escalations, endings
         self._do = {
             "answer": self._answer,
             "tell": self._tell,
@@ -71,8 +79,20 @@ class Requests:
         unit = self._open_unit(args)
         if unit.agent == NO_AGENT:
             raise RefusedByState(f"{unit.id} is a shell command (run:), which cannot be told anything.")
+        if is_landing(self._store, unit.id):
+            raise RefusedByState(
+                f"{unit.id} is landing at this moment: it cannot be told anything any more. "
+                "Add a new task for what is left to do."
+            )
         self._escalations.remark(unit.id, "tell", str(args["text"]), now=at)
-        return f"{unit.id}: its next attempt, or the session's next resume, is told"
+        if unit.state is UnitState.QUEUED or (unit.state is UnitState.WAITING and unit.submission):
+            self._endings.tell(unit, at=at)
+            return f"{unit.id}: was taken out of the queue; it goes on with what you said, then it is judged"
+        if unit.state is UnitState.RUNNING:
+            return f"{unit.id}: its agent is told before its work is submitted"
+        if unit.state is UnitState.HELD:
+            return f"{unit.id}: its next attempt is told. If your answer lets it land as it is, nobody reads this"
+        return f"{unit.id}: its next attempt is told"
 
     def _retry(self, args: dict[str, Any], at: datetime) -> str:
         over = self._store.get(Unit, str(args["unit"]))

@@ -118,7 +118,7 @@ def prompt_name(trip: Trip, earlier: Attempt | None, conflict: Conflict | None, 
     """Which prompt starts it; `wish`: the one that a person asked for."""
     if earlier is None:
         return "unit"
-    if trip.unit.resume:
+    if trip.unit.resume and wish != "told":
         return "question"
     return "conflict" if conflict and earlier.reason is EndReason.CONFLICT else wish or "retry"
 
@@ -126,11 +126,15 @@ def prompt_name(trip: Trip, earlier: Attempt | None, conflict: Conflict | None, 
 def asked_for(remarks: Sequence[Remark], attempts: Sequence[Attempt]) -> str:
     """The prompt that a person asked for since the last attempt that was seen through; "" for none.
 
+    `told`: that attempt had done its work, and goes on with what was said.
+
     What they `tell` besides is told besides.
     """
     last = next((each for each in reversed(attempts) if each.end and each.reason not in BROKEN_OFF), None)
     if last is None or last.end is None:
         return ""
+    if last.reason is EndReason.TOLD:
+        return "told"
     kinds = [each.kind for each in remarks if each.who == "person" and each.kind != "tell" and each.at >= last.end]
     good = last.reason in (EndReason.SUBMITTED, EndReason.GUARD, EndReason.OUT_OF_SCOPE)
     known = ("split", "simplify", "review") if good else ("split", "simplify")

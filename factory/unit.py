@@ -58,6 +58,7 @@ class EndReason(StrEnum):
     CRASHED = "crashed"
     OVER_BUDGET = "over_budget"
     ASKED = "asked"
+    TOLD = "told"
     SPLIT = "split"
     LIMIT = "limit"
     AUTH = "auth"
@@ -72,6 +73,7 @@ SPENDS: Mapping[EndReason, bool] = {
     not in {
         EndReason.SUBMITTED,  # provisional: the judge replaces it once
         EndReason.ASKED,
+        EndReason.TOLD,
         EndReason.SPLIT,
         EndReason.LIMIT,
         EndReason.AUTH,

@@ -16,6 +16,7 @@ from factory import cards as words
 from factory import faults, process, triage
 from factory.agents import shell_runtime, the_runtime
 from factory.archive import ATTEMPTS
+from factory.attempt import remarks
 from factory.bell import Bell
 from factory.child.users import users
 from factory.digest import digest
@@ -31,7 +32,7 @@ from factory.log import TRIP_BROKE, bound, log
 from factory.outbox import Outbox, read_outbox
 from factory.ports import Store
 from factory.process import Child, Exit
-from factory.records import Attempt, Hook, Task
+from factory.records import Attempt, Hook, Remark, Task
 from factory.repo.message import RUN
 from factory.runtime import OutputReader, Seen, Usage, check_home
 from factory.split import Part, plan, told
@@ -186,7 +187,11 @@ class Worker:
         if isinstance(ready, SetupFailed):
             card = words.setup_failed(sentence=ready.sentence, tail=ready.tail, log=ready.log)
             return NotStarted(EndReason.SETUP_FAILED, ready.sentence, card)
-        trip = replace(trip, workspace=workspace)
+        # What is said from here on is not in the prompt. Noted first: a daemon that dies after the start adopts it so.
+        heard = remarks.newest(self._store.select(Remark, unit=trip.unit.id))
+        trip = replace(trip, workspace=workspace, attempt=replace(trip.attempt, heard=heard))
+        if heard:
+            self._note(trip.attempt, Event.ATTEMPT_NOTED)
         try:
             command = self._launch.command(trip, earlier, carried=bool(carried), conflict=conflict, place=place)
         except ConfigError as error:
@@ -264,7 +269,10 @@ class Worker:
             kept, snapshot = await self._kept(trip.attempt, trip.workspace, trip.unit.title)
         box = await anyio.to_thread.run_sync(read_outbox, trip.outbox)
         parts, no_split = self._parts(trip, box)
-        end = ending(trip, ended, seen, box, stopped, changed=snapshot.changed, split=bool(parts))
+        first = self._put_off(trip)
+        idle = first is not None and await self._is_idle(trip, kept, first, snapshot)
+        changed = snapshot.changed and not idle
+        end = ending(trip, ended, seen, box, stopped, changed=changed, split=bool(parts))
         reason = triage.classify(end)
         missing = ended.cause == "unstartable"
         notes = [f"{path} was a repository of its own; its files were added plainly" for path in snapshot.nested]
@@ -290,7 +298,29 @@ class Worker:
             reserved_usd=0.0 if seen.usage.priced or missing else kept.reserved_usd,
             reserved_tokens=0 if seen.usage.input or seen.usage.output or missing else kept.reserved_tokens,
         )
+        if first:
+            attempt = await self._after_a_remark(attempt, first, trip.unit.title, idle=idle)
         self._settle(trip, attempt, box, seen, missing=missing, parts=parts)
+
+    def _put_off(self, trip: Trip) -> Attempt | None:
+        """The attempt whose work this one goes on with, because a person said something."""
+        if trip.unit.fresh:
+            return None
+        return remarks.put_off(self._store.select(Attempt, unit=trip.unit.id), before=trip.attempt.number)
+
+    async def _is_idle(self, trip: Trip, attempt: Attempt, first: Attempt, snapshot: Snapshot) -> bool:
+        """Whether the attempt left the work of `first` as it was given it."""
+        diff = trip.run_dir / "before.diff"
+        return await remarks.is_unchanged(first, attempt, snapshot, workspaces=self._workspaces, diff=diff)
+
+    async def _after_a_remark(self, attempt: Attempt, first: Attempt, title: str, *, idle: bool) -> Attempt:
+        """The end of an attempt that went on with the work of `first`; `idle`: it changed nothing."""
+        if not idle:
+            return replace(attempt, summary=attempt.summary or first.summary)
+        ended = remarks.unchanged(attempt, first)
+        if ended.reason is not EndReason.SUBMITTED:
+            return ended
+        return replace(ended, commit=await self._keep(ended, title))
 
     def _parts(self, trip: Trip, box: Outbox) -> tuple[tuple[Part, ...], str]:
         """What is to take the unit's place, or why that cannot be; both empty where the agent left it whole."""
@@ -416,13 +446,17 @@ class Worker:
         snapshot = await self._workspaces.snapshot(workspace, base=attempt.base, aside=self._run_dir(attempt))
         if snapshot.left_out and self._live.no_room():
             raise NoRoom(snapshot.left_out)
-        mark = f"\n{RUN}: {attempt.nonce}\n" if attempt.nonce else ""
-        message = f"{title}\n\nAttempt {attempt.number} of {attempt.unit}\n{mark}"
-        commit = await self._workspaces.keep(
-            attempt.unit, attempt.number, tree=snapshot.tree, base=attempt.base, message=message
-        )
+        commit = await self._keep(replace(attempt, tree=snapshot.tree), title)
         ref, tree = f"{ATTEMPTS}{attempt.unit}/{attempt.number}", snapshot.tree if snapshot.changed else ""
         return replace(attempt, ref=ref, commit=commit, tree=tree), snapshot
+
+    async def _keep(self, attempt: Attempt, title: str) -> str:
+        """Let the attempt's ref hold its tree; the commit."""
+        mark = f"\n{RUN}: {attempt.nonce}\n" if attempt.nonce else ""
+        message = f"{title}\n\nAttempt {attempt.number} of {attempt.unit}\n{mark}"
+        return await self._workspaces.keep(
+            attempt.unit, attempt.number, tree=attempt.tree, base=attempt.base, message=message
+        )
 
     async def _kept_before(self, attempt: Attempt) -> tuple[Attempt, Snapshot]:
         """The attempt with the tree that a ref keeps of it: another attempt works in its workspace by now."""

@@ -68,6 +68,7 @@ NEXT = {  # of a unit with attempts left: its state, whether a card asks
     R.CRASHED: (WAITING, False),
     R.OVER_BUDGET: (READY, False),
     R.ASKED: (HELD, True),
+    R.TOLD: (READY, False),
     R.AUTH: (WAITING, True),
     R.SETUP_FAILED: (WAITING, True),
     R.HANDED_BACK: (READY, False),
@@ -487,3 +488,81 @@ def test_a_part_whose_attempts_are_used_up_is_not_offered_to_be_split(line: OnRe
     endings.finish(ended(attempt, R.GATE_RED), at=later(60))
 
     assert [option.action for option in line.the_card().options] == ["retry", "cancel"]
+
+
+# ── told ──
+
+
+def said(line: OnRecord, *texts: str, who: str = "person") -> None:
+    for text in texts:
+        line.escalations.remark("fix", "tell", text, now=NOW, who=who)
+
+
+def test_a_submission_whose_agent_has_not_read_all_that_was_said_goes_on_with_it(
+    line: OnRecord, endings: Endings
+) -> None:
+    attempt = line.running(spent=1)
+    said(line, "read", "not read")
+
+    submitted = ended(attempt, R.SUBMITTED, heard=1, commit="c" * 40, tree="t" * 40)
+    endings.finish(submitted, hook=line.the_hook(), at=later(60))
+
+    unit, last = line.the_unit(), line.the_attempt()
+    assert (last.reason, last.commit, last.tree) == (R.TOLD, "c" * 40, "t" * 40)
+    assert (unit.state, unit.resume, unit.fresh, unit.submission, unit.spent) == (READY, True, False, "", 0)
+    assert unit.why == "attempt 1 ended: you said something that it had not read; it goes on with that"
+    assert line.the_hook().unit == ""
+    assert line.open_cards() == []
+
+
+def test_what_was_read_and_what_an_agent_said_puts_no_submission_off(line: OnRecord, endings: Endings) -> None:
+    attempt = line.running()
+    said(line, "read")
+    said(line, "what now?", who="agent")
+
+    endings.finish(ended(attempt, R.SUBMITTED, heard=1, commit="c" * 40), hook=line.the_hook(), at=later(60))
+
+    assert (line.the_unit().state, line.the_attempt().reason) == (QUEUED, R.SUBMITTED)
+
+
+@pytest.mark.parametrize("reason", [R.EMPTY, R.CRASHED, R.ASKED, R.LOST, R.HANDED_BACK])
+def test_any_other_end_leaves_it_to_the_next_prompt(line: OnRecord, endings: Endings, reason: EndReason) -> None:
+    attempt = line.running()
+    said(line, "not read")
+
+    ask = ASKS[reason](line.the_unit()) if reason in ASKS else None
+    endings.finish(ended(attempt, reason), hook=line.the_hook(), at=later(60), ask=ask)
+
+    assert line.the_attempt().reason is reason
+
+
+def test_what_the_agent_of_a_unit_that_was_split_had_not_read_is_told_to_the_parts(
+    line: OnRecord, endings: Endings
+) -> None:
+    attempt = line.running()
+    said(line, "read", "not read")
+
+    endings.finish(ended(attempt, R.SPLIT, heard=1), hook=line.the_hook(), at=later(60), parts=PARTS)
+
+    told = [(each.unit, each.who, each.kind, each.text) for each in line.store.select(Remark) if each.unit != "fix"]
+    assert told == [(part.id, "person", "tell", "not read") for part in PARTS]
+
+
+@pytest.mark.parametrize(("state", "cause"), [(QUEUED, ""), (WAITING, "trunk_red")])
+def test_a_unit_that_is_told_something_leaves_the_queue_and_its_cards(
+    line: OnRecord, endings: Endings, state: UnitState, cause: str
+) -> None:
+    unit = line.unit(state=state, attempt=1, submission="c" * 40, cause=cause)
+    attempt = line.attempt("fix", 1, reason=R.SUBMITTED)
+    kept = replace(attempt, commit="c" * 40, tree="t" * 40, digest="a note")
+    line.store.write(Event.ATTEMPT_ENDED, kept, now=NOW, unit="fix")
+    ask = words.landing_blocked(unit, "b.txt is not committed", ["b.txt"])
+    line.raise_card(replace(ask, cause=cause or ask.cause), unit)
+    said(line, "one more thing")
+
+    endings.tell(unit, at=later(5))
+
+    unit, last = line.the_unit(), line.the_attempt()
+    assert (unit.state, unit.resume, unit.submission, unit.cause, unit.spent) == (READY, True, "", "", 0)
+    assert (last.reason, last.end, last.digest) == (R.TOLD, NOW, "a note")
+    assert line.open_cards() == []

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from factory import cards as words
+from factory.endings import Endings
 from factory.journal import Event
 from factory.pauses import note_end, resting
 from factory.records import Fact, Remark, Request, Step
@@ -31,7 +32,10 @@ class Asked(OnRecord):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.hung: list[tuple[str, str]] = []
-        self.requests = Requests(store=self.store, live=self.live, escalations=self.escalations, hang=self._hang)
+        endings = Endings(store=self.store, live=self.live, escalations=self.escalations, hang=self._hang)
+        self.requests = Requests(
+            store=self.store, live=self.live, escalations=self.escalations, endings=endings, hang=self._hang
+        )
         self._count = 0
 
     def _hang(self, name: str, text: str, at: datetime) -> str:
@@ -145,15 +149,52 @@ def test_a_refused_answer_leaves_no_trace_but_its_refusal(line: Asked) -> None:
 # ── tell, retry, cancel ──
 
 
-def test_what_is_told_is_there_for_the_next_attempt(line: Asked) -> None:
-    line.unit(state=RUNNING)
+@pytest.mark.parametrize(
+    ("state", "sentence"),
+    [
+        (READY, "fix: its next attempt is told"),
+        (WAITING, "fix: its next attempt is told"),
+        (RUNNING, "fix: its agent is told before its work is submitted"),
+        (HELD, "fix: its next attempt is told. If your answer lets it land as it is, nobody reads this"),
+    ],
+)
+def test_what_is_told_is_there_for_the_next_attempt(line: Asked, state: UnitState, sentence: str) -> None:
+    line.unit(state=state)
 
-    assert line.ask("tell", unit="fix", text="mind the cache")[0] == "done"
+    assert line.ask("tell", unit="fix", text="mind the cache") == ("done", sentence)
 
     assert [(each.who, each.kind, each.text) for each in line.store.select(Remark, unit="fix")] == [
         ("person", "tell", "mind the cache")
     ]
-    assert line.the_unit().state is RUNNING
+    assert line.the_unit().state is state
+
+
+@pytest.mark.parametrize(("state", "cause"), [(QUEUED, ""), (WAITING, "trunk_red")])
+def test_what_was_submitted_is_taken_back_to_be_told(line: Asked, state: UnitState, cause: str) -> None:
+    line.unit(state=state, attempt=1, submission="s", cause=cause)
+    line.attempt("fix", 1, reason=EndReason.SUBMITTED)
+
+    sentence = "fix: was taken out of the queue; it goes on with what you said, then it is judged"
+    assert line.ask("tell", unit="fix", text="mind the cache") == ("done", sentence)
+
+    assert (line.the_unit().state, line.the_attempt().reason) == (READY, EndReason.TOLD)
+    assert [each.text for each in line.store.select(Remark, unit="fix")] == ["mind the cache"]
+
+
+def test_what_lands_at_this_moment_cannot_be_told_any_more(line: Asked) -> None:
+    line.unit(state=QUEUED, attempt=1, submission="s")
+    line.attempt("fix", 1, reason=EndReason.SUBMITTED)
+    step = Step(id="landing:c", kind="landing", data=json.dumps({"units": [["fix", "c"]]}), at=NOW)
+    line.store.write(Event.LANDING_OPENED, step, now=NOW)
+
+    outcome = line.ask("tell", unit="fix", text="mind the cache")
+
+    assert outcome == (
+        "refused",
+        "fix is landing at this moment: it cannot be told anything any more. Add a new task for what is left to do.",
+    )
+    assert line.store.select(Remark, unit="fix") == []
+    assert line.the_unit().state is QUEUED
 
 
 def test_a_command_cannot_be_told_anything(line: Asked) -> None:

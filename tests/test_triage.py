@@ -86,6 +86,7 @@ NEXT: Mapping[EndReason, Move] = {  # with attempts left, after the first failur
     R.CRASHED: Move(Next.RETRY, delay=10),
     R.OVER_BUDGET: Move(Next.RETRY),
     R.ASKED: Move(Next.HOLD),
+    R.TOLD: Move(Next.RETRY),
     R.SPLIT: Move(Next.DONE),
     R.LIMIT: Move(Next.WAIT),
     R.AUTH: Move(Next.WAIT),
@@ -108,7 +109,7 @@ def test_when_the_last_attempt_is_spent_a_person_is_asked(reason: EndReason) -> 
     assert next_move(reason, a_unit(spent=4), limit=3) == Move(Next.HOLD)
 
 
-@pytest.mark.parametrize("reason", [R.LIMIT, R.AUTH, R.SETUP_FAILED, R.HANDED_BACK, R.LOST])
+@pytest.mark.parametrize("reason", [R.TOLD, R.LIMIT, R.AUTH, R.SETUP_FAILED, R.HANDED_BACK, R.LOST])
 def test_what_spends_no_attempt_never_asks_because_attempts_are_used_up(reason: EndReason) -> None:
     assert next_move(reason, a_unit(spent=3), limit=3, lost_in_a_row=1).next is NEXT[reason].next
 

@@ -132,6 +132,16 @@ def test_an_attempt_that_was_broken_off_leaves_to_the_next_what_was_asked_of_it(
     assert asked_for([remark("split")], gone) == "", "one was seen through"
 
 
+def test_an_attempt_that_goes_on_with_what_was_said_has_a_prompt_of_its_own_until_one_is_seen_through() -> None:
+    broken_off = [attempt(1, R.TOLD), attempt(2, R.HANDED_BACK), attempt(3, None)]
+
+    assert asked_for([remark("tell")], [attempt(1, R.TOLD), attempt(2, None)]) == "told"
+    assert asked_for([remark("tell")], broken_off) == "told"
+    assert asked_for([remark("tell")], [attempt(1, R.TOLD), attempt(2, R.GATE_RED), attempt(3, None)]) == ""
+    assert name_after(R.TOLD, "told", resume=True) == "told"
+    assert name_after(R.TOLD, "told", conflict=True) == "told"
+
+
 def test_an_answer_and_a_conflict_go_before_what_a_person_asked_for() -> None:
     assert name_after(R.ASKED, "split", resume=True) == "question"
     assert name_after(R.CONFLICT, "split", conflict=True) == "conflict"

@@ -30,7 +30,7 @@ def answer(args: Namespace) -> int:
 
 
 def tell(args: Namespace) -> int:
-    """Says something to a unit's agent: in the session's next resume, or at the start of the next attempt.
+    """Says something to a unit's agent: its next prompt has it. Work that is done goes back to it before it lands.
 
     factory tell fix-login "keep the old cookie name"
     """

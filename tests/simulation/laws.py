@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 
-from factory.journal import fold
+from factory.journal import Entry, Event, fold
 from factory.records import Attempt, Card, CardKind, Hook, Step
 from factory.settings import Settings
 from factory.unit import FINAL, SPENDS, Unit, UnitState
@@ -23,6 +23,8 @@ class Laws:
         self._writes: Counter[int] = Counter()
         self._final: dict[str, UnitState] = {}
         self._catching_up = False  # writes were lost, and the next start has not made that good yet
+        self._states: dict[str, str] = {}  # as the journal told last
+        self._told: dict[str, int] = {}  # unit → the newest remark that its work must have heard before it lands
         self.steps = 0
 
     def look(self) -> None:
@@ -67,8 +69,17 @@ class Laws:
             second = int(self._world.clock.elapsed)
             self._writes[second] += 1
             _hold(self._writes[second] < MOST_WRITES, f"{MOST_WRITES} writes in one second: {entry.event}")
+            self._hear(entry)
             changed |= {str(row["id"]) for table, row in entry.changes if table == "unit"}
         return changed
+
+    def _hear(self, entry: Entry) -> None:
+        """Whoever tells a unit that is held can let it land unheard, by the answer to its card."""
+        if entry.event is Event.UNIT_TOLD and entry.detail["kind"] == "tell" and entry.unit in self._states:
+            said = max(int(str(row["seq"])) for table, row in entry.changes if table == "remark")
+            if self._states[entry.unit] != UnitState.HELD:
+                self._told[entry.unit] = said
+        self._states |= {str(row["id"]): str(row["state"]) for table, row in entry.changes if table == "unit"}
 
     def _count(self, unit: Unit) -> None:
         """Attempts are spent as they ended, and not more than are allowed."""
@@ -76,6 +87,9 @@ class Laws:
         _hold(unit.attempt == max((each.number for each in attempts), default=0), f"{unit.id} has another epoch")
         limit = Settings().limits.attempts
         _hold(unit.spent <= limit + unit.bonus, f"{unit.id} spent {unit.spent} of {limit} + {unit.bonus}")
+        if unit.state is UnitState.LANDED:
+            heard = next(each.heard for each in attempts if each.number == unit.attempt)
+            _hold(heard >= self._told.get(unit.id, 0), f"{unit.id} landed and had not read all that was said")
         if unit.state not in FINAL:
             truly = sum(each.reason is not None and SPENDS[each.reason] for each in attempts)
             _hold(truly == unit.spent, f"{unit.id}: {unit.spent} spent on record, {truly} in truth")

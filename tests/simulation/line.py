@@ -18,6 +18,7 @@ import anyio
 from factory import cards as words
 from factory import triage
 from factory.agents import Agents, shell_runtime
+from factory.attempt.remarks import newest
 from factory.conventions import read_shipped
 from factory.endings import Endings
 from factory.errors import GitError, TaskFileError
@@ -32,7 +33,7 @@ from factory.outbox import Outbox, Question
 from factory.places import Places
 from factory.pool import Pool
 from factory.process import Exit
-from factory.records import Attempt, Fact, Hook, R, Record
+from factory.records import Attempt, Fact, Hook, R, Record, Remark
 from factory.requests import Requests
 from factory.rescue import Rescue
 from factory.settings import Settings
@@ -166,6 +167,9 @@ class SimulatedWorker(Worker):
                 self._finish_early(trip, NotStarted(EndReason.SETUP_FAILED, "Nothing can be installed.", card))
                 return
             self.hand.life.point()
+            heard = newest(self._store.select(Remark, unit=unit.id))
+            trip = replace(trip, attempt=replace(trip.attempt, heard=heard))
+            self._note(trip.attempt, Event.ATTEMPT_NOTED)
             begin(world, trip, self._earlier(trip.attempt))
             self.hand.life.point()
             trip = replace(trip, attempt=replace(trip.attempt, pid=1))
@@ -303,6 +307,7 @@ class Line:
             store=self.store,
             live=self.live,
             escalations=self.escalations,
+            endings=endings,
             hang=lambda name, text, at: self.intake.hang(name, text, now=at),
         )
         self.rescue = Rescue(store=self.store, gates=gates, landings=landings, endings=endings)

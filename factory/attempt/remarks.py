@@ -1,0 +1,92 @@
+"""What a person says to a unit while its agent works, or after it has submitted.
+
+Invariant: what an agent has read is known by number, never by a clock: the attempt notes the newest remark that its
+prompt holds (`heard`). No submission is judged while something newer was said.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from factory.records import Attempt, Remark
+from factory.unit import SPENDS, EndReason
+from factory.workspaces import Snapshot, Workspaces
+
+NOT_READ = "you said something that it had not read; it goes on with that"
+# The ends of attempts whose work went to the judge: such an end replaces any earlier submission.
+_JUDGED = frozenset(
+    {
+        EndReason.SUBMITTED,
+        EndReason.GATE_RED,
+        EndReason.NOT_PROVEN,
+        EndReason.CONFLICT,
+        EndReason.GUARD,
+        EndReason.OUT_OF_SCOPE,
+    }
+)
+
+
+def newest(remarks: Iterable[Remark]) -> int:
+    """Return the number of the newest remark, 0 for none."""
+    return max((each.seq for each in remarks), default=0)
+
+
+def unread(remarks: Iterable[Remark], attempt: Attempt) -> list[Remark]:
+    """Return what a person said that the prompt of the attempt did not hold."""
+    return [each for each in remarks if each.who == "person" and each.seq > attempt.heard]
+
+
+def put_off(attempts: Sequence[Attempt], *, before: int) -> Attempt | None:
+    """Return the attempt whose submission was put off by a remark, and is replaced by none yet.
+
+    `attempts`: all of one unit, oldest first; those from number `before` on do not count.
+    """
+    for each in reversed(attempts):
+        if each.number >= before:
+            continue
+        if each.reason is EndReason.TOLD:
+            return each
+        if each.reason in _JUDGED:
+            return None
+    return None
+
+
+async def is_unchanged(
+    first: Attempt, attempt: Attempt, snapshot: Snapshot, *, workspaces: Workspaces, diff: Path
+) -> bool:
+    """Whether the attempt left just what `first`, whose submission was put off, had handed it.
+
+    `diff` is written where that conflicted with trunk, as it was when the attempt began.
+    """
+    if snapshot.gone:  # with the workspace went what it had done, if anything
+        return True
+    if attempt.resumed:
+        return snapshot.tree == first.tree
+    carried = await workspaces.carry(first.commit, onto=attempt.base, diff=diff)
+    if isinstance(carried, str):
+        return snapshot.tree == carried
+    return not snapshot.changed  # it conflicted with newest trunk, from which the attempt started
+
+
+def unchanged(attempt: Attempt, first: Attempt) -> Attempt:
+    """Return the end of an attempt that was told something, and changed nothing.
+
+    The work was done before: however the attempt failed, that work is submitted as it was. Only a session that
+    could not be continued has not been told yet.
+    """
+    assert attempt.reason is not None, "an attempt ends for a reason"
+    if attempt.resumed and attempt.reason is EndReason.CRASHED:
+        detail = f"its session could not be continued: {attempt.detail}"
+        return replace(attempt, reason=EndReason.HANDED_BACK, detail=detail)
+    if not SPENDS[attempt.reason]:
+        return attempt
+    return replace(
+        attempt,
+        reason=EndReason.SUBMITTED,
+        detail=f"it changed nothing: the work of attempt {first.number} is submitted as it was",
+        base=first.base,
+        tree=first.tree,
+        digest=first.digest,
+        summary=attempt.summary or first.summary,
+        said=attempt.said or first.said,
+    )
