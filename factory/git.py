@@ -84,6 +84,7 @@ class Git:
     diffs: dict[tuple[str, str], list[Change]] = field(default_factory=dict, repr=False, compare=False)  # nor do these
     bases: dict[str, str] = field(default_factory=dict, repr=False, compare=False)  # commits made here, with the parent
     listings: dict[str, Mapping[str, str]] = field(default_factory=dict, repr=False, compare=False)  # of commits
+    symlinks: dict[str, frozenset[str]] = field(default_factory=dict, repr=False, compare=False)  # of the same ones
 
     async def run(
         self,
@@ -173,13 +174,22 @@ class Git:
                 changes = await self.changed(base, commit)
                 after = {**below, **{change.path: change.new for change in changes}}
                 known = {path: after[path] for path in sorted(after) if after[path]}
+                links = self.symlinks[base].difference(change.path for change in changes)
+                links = links.union(change.path for change in changes if change.mode == SYMLINK)
             else:
                 entries = await self.names("ls-tree", "-r", "-z", "--full-tree", commit)
-                parts = (entry.partition("\t") for entry in entries)
+                parts = [entry.partition("\t") for entry in entries]
+                links = frozenset(path for facts, _, path in parts if facts.startswith(SYMLINK))
                 known = {path: facts.rpartition(" ")[2] for facts, _, path in parts}
-            _make_room(self.listings, _LISTINGS_KEPT)
-            self.listings[commit] = known
+            for kept in (self.listings, self.symlinks):
+                _make_room(kept, _LISTINGS_KEPT)
+            self.listings[commit], self.symlinks[commit] = known, links
         return self.listings[commit]
+
+    async def links(self, commit: str) -> frozenset[str]:
+        """The paths of the symbolic links of the commit with this id."""
+        await self.listing(commit)
+        return self.symlinks[commit]
 
     async def read_many(self, rev: str, paths: Iterable[str]) -> dict[str, str]:
         """The content of those of `paths` that are files of the tree, in one process; what is not UTF-8 is replaced."""

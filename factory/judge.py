@@ -6,7 +6,7 @@ about the exact commit that trunk points to.
 
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from anyio.abc import TaskGroup
@@ -18,6 +18,7 @@ from factory.environments import SetupFailed
 from factory.errors import ConfigError
 from factory.escalations import Escalations
 from factory.gates import Answer, Case, Gates, Judgement
+from factory.guards import Guards, in_the_way, led_to
 from factory.inference import Rules, rules_of, wanted
 from factory.journal import Event
 from factory.live import Live, now
@@ -38,6 +39,7 @@ class Ruling:
     rules: Rules
     conventions: Conventions
     wrong: str = ""  # why its gate files cannot be used
+    reached: Mapping[str, str] = field(default_factory=dict)  # where its guarded symlinks lead (guards.led_to)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,10 +108,23 @@ class Judge:
                 ruling = Ruling(rules_of(listing, contents), conventions)
             except ConfigError as error:
                 ruling = Ruling(Rules(), conventions, wrong=str(error))
+            ruling = replace(ruling, reached=await self._reached(commit, ruling.rules))
             if len(self._rulings) >= RULINGS_KEPT:  # trunk's own stays: the pool asks for it whatever else was judged
                 self._rulings.pop(next(each for each in self._rulings if each != self._tip))
             self._rulings[commit] = ruling
         return self._less_left_out(self._rulings[commit])
+
+    async def _reached(self, commit: str, rules: Rules) -> Mapping[str, str]:
+        """Where the guarded symlinks of a commit lead, and the links in whose way that lies."""
+        guards, links = Guards(rules.sources), await self._trunk.own.links(commit)
+        found = dict[str, str]()
+        following = {link: link for link in links if guards.of_link(link)}
+        while following:
+            links = links.difference(following)
+            fresh = led_to(await self._trunk.own.read_many(commit, following), following)
+            following = in_the_way(links, fresh)
+            found = fresh | found
+        return found
 
     async def _contents(self, commit: str, blobs: Mapping[str, str]) -> dict[str, str]:
         """Those files of a commit; what the commit asked for before had too is not read again."""

@@ -23,7 +23,7 @@ from factory.endings import Endings
 from factory.errors import GitError, TaskFileError
 from factory.escalations import Escalations
 from factory.git import Person
-from factory.guards import guard
+from factory.guards import AGENTS, GATES, guard
 from factory.inference import Rules
 from factory.journal import Event
 from factory.judge import Judge, Ruled
@@ -67,7 +67,9 @@ class MergeQueue:
         self.watch = TrunkWatch(store=store, trunk=landings.trunk, escalations=escalations)
         self._tip = ""
         self._tasks: dict[str, TaskFile] = {}  # of those that are queued: nobody writes them anew
-        self._checked: set[tuple[str, str, str, Rules]] = set()  # changes that break no rule, as things stand
+        self._checked: set[tuple[str, str, str, Rules, frozenset[tuple[str, str]]]] = (
+            set()
+        )  # changes that break no rule, as things stand
         self._compared = set[tuple[str, str]]()  # base and submission of those that were queued at the last pass
         self._rehearsals: dict[tuple[str, str], Rehearsed | Conflict | Nothing] = {}
         self._ruled: dict[str, Ruled] = {}
@@ -233,26 +235,29 @@ class MergeQueue:
 
     async def _admit(self, unit: Unit, before: str, after: str, at: datetime) -> bool:
         """Whether what differs between the two commits breaks no rule; else the unit goes back."""
-        rules, task = (await self._judge.ruling(self._tip)).rules, self._task(unit)
-        key = (before, after, ",".join(unit.approved), rules)
+        ruling, own, task = await self._judge.ruling(self._tip), await self._judge.ruling(unit.base), self._task(unit)
+        rules, reached = ruling.rules, {**own.reached, **ruling.reached}
+        key = (before, after, ",".join(unit.approved), rules, frozenset(reached.items()))
         if key in self._checked:
             return True
         changes = await self._trunk.own.changed(before, after)
         changed = [change.path for change in changes]
         links = [change.path for change in changes if change.mode == "120000"]
         # What trunk judges by now counts too: the unit may be older than a gate that runs what it changes.
-        sources = rules.sources_among(changed) | (await self._judge.ruling(unit.base)).rules.sources_among(changed)
+        sources = rules.sources_among(changed) | own.rules.sources_among(changed)
         refused = guard(
             changed,
             sources=sources.union(await self._filters(after, changed)),
-            allow=(*task.allow, *(["edit-gates"] if CardKind.GUARD in unit.approved else [])),
+            allow=(*task.allow, *([GATES, AGENTS] if CardKind.GUARD in unit.approved else [])),
             scope=() if CardKind.OUT_OF_SCOPE in unit.approved else task.scope,
             links=await self._trunk.own.read_many(after, links),
+            reached=reached,
         )
         if refused is None:
             self._checked.add(key)
             return True
-        ask = words.guard(unit, CardKind(refused.kind), refused.sentence, refused.paths, liftable=refused.liftable)
+        evidence = refused.evidence or refused.paths
+        ask = words.guard(unit, CardKind(refused.kind), refused.sentence, evidence, liftable=refused.liftable)
         self._endings.send_back(unit, refused.kind, detail=refused.sentence, at=at, ask=ask)
         return False
 
@@ -283,7 +288,7 @@ class MergeQueue:
         return links
 
     def _may_change_rules(self, unit: Unit) -> bool:
-        return CardKind.GUARD in unit.approved or "edit-gates" in self._task(unit).allow
+        return CardKind.GUARD in unit.approved or GATES in self._task(unit).allow
 
     async def _rehearse(self, unit: Unit, parent: str) -> Rehearsed | Conflict | Nothing:
         key = (parent, unit.submission)

@@ -53,6 +53,7 @@ class Attempt:
     ref: str = ""  # the ref in the factory repository that keeps its tree
     commit: str = ""
     tree: str = ""  # "" where it changed nothing
+    left_out: tuple[str, ...] = ()  # paths that git could not take into it
     tokens_input: int = 0
     tokens_output: int = 0
     cost_usd: float = 0.0

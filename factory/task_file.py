@@ -21,8 +21,8 @@ MAX_FRONT_MATTER = 64 * 1024
 MAX_ID = 60
 MAX_TITLE = 200
 
-GUARDS = ("edit-gates",)
-LATER_GUARDS = ("edit-tests", "delete-files", "new-dependency", "protected")
+GUARDS = ("edit-gates", "edit-agents")
+LATER_GUARDS = ("edit-tests", "delete-files", "new-dependency", "large", "protected")
 LATER = {"on": "stacking a unit on another", "until": "loops until a command passes"}
 
 _UNFIT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -189,7 +189,7 @@ KEYS: Mapping[str, tuple[Callable[[_Value], Any], str]] = {
     "model": (_like(r"[A-Za-z0-9]\S*", "a name"), "model: name-of-the-model"),
     "attempts": (_like("[1-9][0-9]?", "a whole number from 1 to 99", int), "attempts: 3  # 1 … 99"),
     "minutes": (_MINUTES, "minutes: 45  # per attempt; fractions are fine"),
-    "allow": (_allow, "allow: [edit-gates]  # change what judges"),
+    "allow": (_allow, "allow: [edit-gates, edit-agents]  # change what judges, what runs on your machine"),
     "review": (_like("required|auto", "required or auto"), "review: required  # or auto"),
 }
 READERS = {key: reader for key, (reader, _) in KEYS.items()}

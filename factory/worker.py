@@ -23,6 +23,7 @@ from factory.digest import digest
 from factory.endings import Endings
 from factory.environments import Place, Ready, SetupFailed
 from factory.errors import ConfigError, Fenced, NoRoom, StoreError, TaskFileError
+from factory.guards import shown
 from factory.journal import Event
 from factory.judge import Judge
 from factory.launch import Launch
@@ -278,6 +279,7 @@ class Worker:
         notes = [f"{path} was a repository of its own; its files were added plainly" for path in snapshot.nested]
         notes += [f"{name}/ in the outbox: not yet, it was not acted on" for name in box.not_yet]
         notes += [f"It was not split. {no_split}"] if no_split and reason is not EndReason.EMPTY else []
+        notes += [f"Left out of what was submitted: {shown(snapshot.missed)}"] if snapshot.missed else []
         notes += [f"git could not take everything: {snapshot.left_out}"] if snapshot.left_out else []
         notes += ["The workspace itself was gone at the end"] if snapshot.gone else []
         detail = how_it_ended(reason, ended, seen, gone=snapshot.gone, parts=told(parts) or no_split)
@@ -448,7 +450,7 @@ class Worker:
             raise NoRoom(snapshot.left_out)
         commit = await self._keep(replace(attempt, tree=snapshot.tree), title)
         ref, tree = f"{ATTEMPTS}{attempt.unit}/{attempt.number}", snapshot.tree if snapshot.changed else ""
-        return replace(attempt, ref=ref, commit=commit, tree=tree), snapshot
+        return replace(attempt, ref=ref, commit=commit, tree=tree, left_out=snapshot.missed), snapshot
 
     async def _keep(self, attempt: Attempt, title: str) -> str:
         """Let the attempt's ref hold its tree; the commit."""

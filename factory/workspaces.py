@@ -38,6 +38,7 @@ _PACKED_REF = "--format=%(objectname) %(refname)%(if)%(*objectname)%(then)%0a^%(
 _INTENT_CHARACTERS = 8192
 ABANDONED = ".abandoned-"
 CLAIM = "attempt"  # in a workspace's place: the nonce of the attempt that it was prepared for
+MOST_MISSED = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +63,7 @@ class Snapshot:
     changed: bool  # it differs from the base
     nested: tuple[str, ...] = ()  # folders that were repositories of their own and are plain files now
     left_out: str = ""  # git's words about what it could not take
+    missed: tuple[str, ...] = ()  # the paths that it did not take, at most MOST_MISSED
     gone: bool = False  # the workspace itself was deleted or replaced: the tree is the base's
 
 
@@ -292,10 +294,12 @@ class Workspaces(Checkouts):
             links = await self._gitlinks(base) if found else []
             nested = await self._foreign(git, links, found) if found else []
             with faults.step("attempt.nested"):
-                await to_thread.run_sync(_move_git_dirs, workspace.tree, nested, aside / "nested")
-            left_out = await self._stage(git, workspace.name, base, [link for link in links if link in found])
+                odd = await to_thread.run_sync(_move_git_dirs, workspace.tree, nested, aside / "nested")
+            modules = [link for link in links if link in found]
+            left_out = await self._stage(git, workspace.name, base, modules)
+            missed = (*(await self._missed(git, modules) if left_out else ()), *odd)
             tree = await git.text("write-tree")
-        return Snapshot(tree=tree, changed=tree != base_tree, nested=tuple(nested), left_out=left_out)
+        return Snapshot(tree=tree, changed=tree != base_tree, nested=tuple(nested), left_out=left_out, missed=missed)
 
     @faults.during("attempt.carry")
     async def carry(self, previous: str, *, onto: str, diff: Path) -> str | Conflict:
@@ -354,6 +358,13 @@ class Workspaces(Checkouts):
         if modules:  # only what their HEAD names
             await git.run("update-index", "-z", "--stdin", stdin=os.fsencode("".join(f"{path}\0" for path in modules)))
         return done.err.decode(errors="replace").strip()[:4000]
+
+    async def _missed(self, git: Git, modules: Sequence[str]) -> tuple[str, ...]:
+        """The paths of the tree that are not in the index as they are."""
+        shown = await git.run("ls-files", "-z", "-o", "-m", "--exclude-standard", ok=(0, 1, 128))
+        paths = dict.fromkeys(os.fsdecode(shown.out).split("\0")[:-1])
+        inside = tuple(f"{path}/" for path in modules)
+        return tuple(path for path in paths if not f"{path}/".startswith(inside))[:MOST_MISSED]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -467,12 +478,17 @@ def _make_readable(root: Path) -> None:
                 Path(entry.path).chmod(stat.S_IMODE(mode) | stat.S_IRUSR)
 
 
-def _move_git_dirs(tree: Path, nested: Iterable[str], aside: Path) -> None:
+def _move_git_dirs(tree: Path, nested: Iterable[str], aside: Path) -> list[str]:
+    """Move them; the paths of those that git calls by another name, and takes nothing of all the same."""
+    odd = []
     for path in nested:
         for entry in _entries(tree / path):
             if entry.name.lower() == ".git":
                 aside.mkdir(parents=True, exist_ok=True)
                 shutil.move(entry.path, aside / f"{secrets.token_hex(3)}-{Path(path).name[:100]}")
+                if entry.name != ".git":
+                    odd.append(f"{path}/{entry.name}")
+    return odd
 
 
 def _write_git(target: Path, own: Path, head: str, packed_refs: bytes, excludes: str) -> None:

@@ -4,11 +4,13 @@ import subprocess
 import sys
 import types
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from factory.cli.main import factory, factoryd
+from factory.guards import RULES
 from tests.cli_line import Line
 from tests.git_repo import write
 
@@ -336,5 +338,35 @@ def test_config_knows_no_other_prompt(line: Line, capsys: pytest.CaptureFixture[
 
 
 def test_config_shows_one_thing_at_a_time(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+    assert factory(["config", "--prompt", "unit", "--guards"]) == 2
+    assert "--explain, --prompt and --guards exclude each other" in capsys.readouterr().err
     assert factory(["config", "--prompt", "unit", "--json"]) == 2
-    assert "--explain, --prompt and --json exclude each other" in capsys.readouterr().err
+    assert "--json goes with --guards, or alone" in capsys.readouterr().err
+
+
+def test_config_shows_each_guarded_path_with_what_it_runs_and_what_lifts_it(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = factory(["config", "--guards"])
+
+    out = capsys.readouterr().out
+    assert code == 0
+    assert "\nyour CI and your forge: allow: [edit-gates]\n  GitHub Actions\n    /.github/workflows /.github" in out
+    assert "\nagents on your machine: allow: [edit-agents]\n" in out
+    assert "\nthe factory's own, which nothing lifts\n    /.factory /inbox\n" in out
+    assert {rule.path for rule in RULES} <= set(out.split())
+    assert max(map(len, out.splitlines())) <= 100
+
+
+def test_config_tells_programs_the_table_of_guards(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+    code = factory(["config", "--guards", "--json"])
+
+    told = json.loads(capsys.readouterr().out)
+    assert (code, told["schema"], told["never"]) == (0, 1, [".factory", "inbox"])
+    assert told["guards"] == [asdict(rule) for rule in RULES]
+    assert told["guards"][0] == {
+        "path": "/factory.toml",
+        "runs": "settings of the factory",
+        "where": "the factory",
+        "allow": "edit-gates",
+    }

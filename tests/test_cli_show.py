@@ -40,6 +40,21 @@ def test_a_unit_is_shown_with_its_attempts_and_verdicts(line: Line, capsys: pyte
     assert lines[-1] == "  red  test  cccccccccc  12 s  kept"
 
 
+def test_paths_that_an_attempt_could_not_submit_are_shown_whole(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+    long = f"{'deep/' * 30}.GIT/x"
+    line.unit("odd", UnitState.LANDED, commit="a" * 40, landed=NOW)
+    line.attempt("odd", 1, end=NOW, reason=EndReason.SUBMITTED, left_out=(long, "git~1/\x1b[31mx"))
+
+    factory(["show", "odd"])
+    out = capsys.readouterr().out
+    factory(["show", "odd", "--json"])
+
+    assert f"  1  {long}\n  1  git~1/x\n" in out
+    assert json.loads(capsys.readouterr().out)["attempts"][0]["left_out"] == [long, "git~1/\x1b[31mx"]
+    factory(["show", "fix-login"])
+    assert "LEFT OUT" not in capsys.readouterr().out
+
+
 def test_a_landed_unit_that_trunk_no_longer_holds_is_said_to_be_so(
     line: Line, capsys: pytest.CaptureFixture[str]
 ) -> None:

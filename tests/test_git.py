@@ -283,6 +283,8 @@ async def test_the_listing_of_a_commit_made_here_is_as_git_has_it(tmp_path: Path
     made = await ours.commit_tree(git(repo, "write-tree").strip(), [before], "m", author=FACTORY, committer=FACTORY)
 
     assert await ours.listing(made) == await own(repo).listing(made)
+    assert await ours.links(made) == await own(repo).links(made) == {"a"}
+    assert await ours.links(before) == frozenset()
     assert list(await ours.listing(made)) == ["a", "b/c", "b/ä", "z"]
 
 

@@ -1,8 +1,10 @@
 """Which changes are refused before anything is judged."""
 
+import time
+
 import pytest
 
-from factory.guards import Refused, guard, shown
+from factory.guards import RULES, Guards, Refused, guard, in_the_way, led_to, shown
 from factory.unit import EndReason
 
 SOURCES = frozenset({"pyproject.toml", "Makefile"})
@@ -75,9 +77,9 @@ def test_a_change_outside_the_scope_names_what_lies_outside() -> None:
 def test_what_judges_or_sets_up_work_is_guarded(path: str) -> None:
     refused = guard(["a.py", path], sources=SOURCES)
 
-    assert refused == Refused(
-        EndReason.GUARD, (path,), f"it changes {path}, by which the factory judges or sets up work"
-    )
+    assert refused
+    assert (refused.kind, refused.paths, refused.liftable) == (EndReason.GUARD, (path,), True)
+    assert f"it changes {path}, " in refused.sentence
 
 
 def test_a_task_that_allows_edit_gates_may_change_them() -> None:
@@ -92,7 +94,175 @@ def test_allowing_edit_gates_does_not_widen_the_scope() -> None:
 
 
 def test_names_that_only_begin_alike_are_not_guarded() -> None:
-    assert guard(["conventions.md", "src/factory.toml", "Makefile.md", ".github/CODEOWNERS"], sources=SOURCES) is None
+    alike = ["conventions.md", "src/factory.toml", "Makefile.md", "src/conventions/a.py", "src/.github/workflows/a.yml"]
+    alike += [
+        "my.claude/a",
+        "claude.md.txt",
+        "docs/claude.md.j2",
+        "src/mise/a.py",
+        "a.vscode",
+        ".git-blame-ignore-revs",
+    ]
+    alike += [
+        "src/agents.py",
+        "agents/a.py",
+        "src/hooks/a.py",
+        "justfile",
+        ".github/ISSUE_TEMPLATE/bug.md",
+        ".editorconfig",
+    ]
+
+    assert guard(alike, sources=SOURCES) is None
+
+
+# ── what runs in CI, and on the user's machine
+
+
+CI = [
+    *(".gitea/workflows/a.yml", ".forgejo/workflows/a.yml", "appveyor.yml", ".appveyor.yml", ".cirrus.yml"),
+    *("cloudbuild.yaml", "deploy/cloudbuild.json", ".github/workflows/ci.yml", ".circleci/config.yml", "Jenkinsfile"),
+    *("ci/Jenkinsfile.release", "azure-pipelines-nightly.yml", ".woodpecker/a.yml", ".drone.yml", ".travis.yml"),
+    *("bitbucket-pipelines.yml", ".gitlab-ci.yml", ".gitlab/ci/a.yml", "buildspec.yml", ".semaphore/semaphore.yml"),
+    *("CODEOWNERS", ".github/CODEOWNERS", "docs/CODEOWNERS", ".github/dependabot.yml", "renovate.json", ".mergify.yml"),
+]
+MACHINE = [
+    *(".claude/settings.json", "sub/.claude/hooks/a.sh", ".mcp.json", "CLAUDE.md", "src/CLAUDE.local.md", "AGENTS.md"),
+    *("sub/AGENTS.md", "a/b/agents.md", "GEMINI.md", ".codex/config.toml", ".gemini/settings.json", "opencode.json"),
+    *(".opencode/agent/a.md", ".cursor/rules/a.mdc", ".cursorrules", ".github/copilot-instructions.md", ".junie/a.md"),
+    *(".github/instructions/a.instructions.md", ".windsurfrules", ".clinerules/a.md", ".aider.conf.yml", ".kiro/a"),
+    *(".envrc", "sub/.envrc", ".tool-versions", "mise.toml", ".mise.local.toml", ".config/mise/config.toml"),
+    *(".husky/pre-commit", "web/.husky/pre-push", ".githooks/post-merge", "lefthook.yml", ".lefthook-local.yml"),
+    *(".pre-commit-config.yaml", ".lintstagedrc.mjs", "commitlint.config.js", ".gitmodules", ".lfsconfig"),
+    *(".vscode/tasks.json", "sub/.vscode/settings.json", "a.code-workspace", ".idea/runConfigurations/a.xml", ".run/a"),
+    *(".zed/tasks.json", ".exrc", ".dir-locals.el", ".devcontainer/devcontainer.json", ".devcontainer.json"),
+    *("web/.npmrc", ".yarnrc.yml", ".yarn/releases/yarn.cjs", ".pnpmfile.cjs", "bunfig.toml", ".cargo/config.toml"),
+    *("rust-toolchain.toml", ".mvn/extensions.xml", "gradle/wrapper/gradle-wrapper.properties", ".bazelrc"),
+    *(".gdbinit", ".Rprofile", ".pdbrc"),
+]
+
+
+@pytest.mark.parametrize("path", CI)
+def test_what_runs_in_ci_or_rules_the_forge_is_lifted_by_edit_gates(path: str) -> None:
+    for spelled in (path, path.upper()):
+        refused = guard(["a.py", spelled], sources=SOURCES, allow=["edit-agents"])
+
+        assert refused
+        assert (refused.kind, refused.paths) == (EndReason.GUARD, (spelled,))
+        assert refused.sentence == f"it changes {spelled}, which your CI or your forge obeys"
+        assert guard([spelled], sources=SOURCES, allow=["edit-gates"]) is None
+
+
+@pytest.mark.parametrize("path", MACHINE)
+def test_what_runs_on_the_users_machine_is_lifted_by_edit_agents(path: str) -> None:
+    for spelled in (path, path.upper(), f"deep/er/{path}"):
+        refused = guard(["a.py", spelled], sources=SOURCES, allow=["edit-gates"])
+
+        assert refused
+        assert (refused.kind, refused.paths) == (EndReason.GUARD, (spelled,))
+        assert refused.sentence == f"it changes {spelled}, which agents, editors or tools on your machine obey"
+        assert guard([spelled], sources=SOURCES, allow=["edit-agents"]) is None
+
+
+def test_a_link_or_a_file_in_place_of_a_guarded_folder_is_guarded() -> None:
+    refused = guard([".claude", "sub/.husky", ".github/workflows"], sources=(), links={".claude": "docs"})
+
+    assert refused
+    assert refused.paths == (".claude", "sub/.husky", ".github/workflows")
+
+
+def test_all_guards_are_named_at_once_with_what_each_path_runs() -> None:
+    refused = guard([".envrc", "Makefile", ".github/workflows/a.yml", "b.py"], sources=SOURCES)
+
+    assert refused
+    assert refused.paths == (".envrc", ".github/workflows/a.yml", "Makefile")
+    assert refused.sentence == (
+        "it changes .envrc, which agents, editors or tools on your machine obey; "
+        "it changes .github/workflows/a.yml, which your CI or your forge obeys; "
+        "it changes Makefile, by which the factory judges or sets up work"
+    )
+    assert refused.evidence == (
+        ".envrc: direnv, when somebody enters the folder (shells and git on your machine)",
+        ".github/workflows/a.yml: GitHub Actions (your CI and your forge)",
+        "Makefile: gates or setup are read from it (the factory)",
+    )
+
+
+def test_a_path_that_is_guarded_twice_needs_both_lifted() -> None:
+    twice = frozenset({".npmrc"})
+
+    assert guard([".npmrc"], sources=twice, allow=["edit-gates"])
+    assert guard([".npmrc"], sources=twice, allow=["edit-agents"])
+    assert guard([".npmrc"], sources=twice, allow=["edit-gates", "edit-agents"]) is None
+
+
+def test_what_a_guarded_link_of_trunk_leads_to_is_guarded() -> None:
+    links = {
+        "CLAUDE.md": "docs/Agents.txt",
+        "web/.husky": "../tools/hooks",
+        "Makefile": "build/Makefile",
+        ".github": "gh",
+    }
+    reached = led_to(links, {link: link for link in links})
+
+    assert reached == {
+        "docs/agents.txt": "CLAUDE.md",
+        "tools/hooks": "web/.husky",
+        "build/makefile": "Makefile",
+        "gh": ".github",
+    }
+    for path in ("docs/Agents.txt", "tools/hooks/pre-commit", "tools/HOOKS", "build/Makefile", "gh/workflows/a.yml"):
+        refused = guard([path], sources=SOURCES, reached=reached)
+
+        assert refused
+        assert refused.paths == (path,)
+        assert " leads there: " in refused.evidence[0]
+    assert guard(["docs/other.txt", "tools/a", "build/b"], sources=SOURCES, reached=reached) is None
+    assert guard(["docs/Agents.txt"], sources=SOURCES, reached=reached, allow=["edit-agents"]) is None
+
+
+def test_what_leads_out_of_the_repository_leads_to_nothing_in_it() -> None:
+    links = {".claude": "/etc", "AGENTS.md": "../elsewhere/AGENTS.md", "CLAUDE.md": "."}
+
+    assert led_to(links, {link: link for link in links}) == {}
+
+
+@pytest.mark.parametrize(
+    ("link", "guarded"),
+    [
+        *((".github", True), ("sub/.claude", True), ("x/gradle", True), ("Makefile", True), ("build", True)),
+        *(("src", False), ("sub/workflows", False), ("x/.github/workflows", False), ("mise", True)),
+    ],
+)
+def test_a_link_is_followed_where_something_guarded_is_or_can_be_below_it(link: str, guarded: bool) -> None:
+    assert bool(Guards({"Makefile", "build/rules.mk"}).of_link(link)) is guarded
+
+
+def test_links_at_above_and_below_a_path_are_in_its_way() -> None:
+    links = ["conf", "conf/a", "conf/a/b", "Conf/A", "config", "other/conf/a"]
+
+    assert in_the_way(links, {"conf/a": ".claude"}) == dict.fromkeys(
+        ["conf", "conf/a", "conf/a/b", "Conf/A"], ".claude"
+    )
+
+
+def test_each_rule_names_what_runs_where_and_what_lifts_it_and_guards_its_own_path() -> None:
+    assert len({rule.path for rule in RULES}) == len(RULES)
+    assert {rule.allow for rule in RULES} == {"edit-gates", "edit-agents"}
+    for rule in RULES:
+        assert rule.runs
+        assert rule.where
+        assert rule in Guards().of(rule.path.removeprefix("/").replace("*", "x"))
+        assert rule.path == rule.path.casefold()
+
+
+def test_a_change_of_very_many_files_is_looked_at_in_no_time() -> None:
+    many = [f"src/some/package/of/{number % 100}/file{number}.py" for number in range(20_000)]
+    reached = {"docs/agents.md": "CLAUDE.md"}
+    begun = time.process_time()
+
+    assert guard(many, sources=SOURCES, reached=reached) is None
+
+    assert time.process_time() - begun < 0.5, "measured: 0.1 s"
 
 
 def test_a_long_list_is_cut_and_an_unprintable_name_is_escaped() -> None:

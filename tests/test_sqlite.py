@@ -239,7 +239,17 @@ def test_a_store_of_the_first_format_gets_the_accounts_of_its_attempts(tmp_path:
     with closing(sqlite3.connect(path)) as con:
         con.execute('DROP INDEX "attempt_day"')
         con.execute('ALTER TABLE "attempt" ADD COLUMN "run_dir" DEFAULT \'\'')
-        for column in ("estimated", "reserved_usd", "reserved_tokens", "reserved_minutes", "day", "nonce", "heard"):
+        younger = (
+            "estimated",
+            "reserved_usd",
+            "reserved_tokens",
+            "reserved_minutes",
+            "day",
+            "nonce",
+            "heard",
+            "left_out",
+        )
+        for column in younger:
             con.execute(f'ALTER TABLE "attempt" DROP COLUMN "{column}"')
         con.execute("PRAGMA user_version = 1")
 

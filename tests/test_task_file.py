@@ -37,7 +37,7 @@ agent: claude
 model: opus-4.1
 attempts: 5
 minutes: 0.5
-allow: [edit-gates]
+allow: [edit-gates, edit-agents]
 review: required
 ---
 The body.
@@ -56,7 +56,7 @@ The body.
         model="opus-4.1",
         attempts=5,
         minutes=0.5,
-        allow=("edit-gates",),
+        allow=("edit-gates", "edit-agents"),
         review="required",
         lines=file.lines,
     )
@@ -177,6 +177,8 @@ def test_a_byte_order_mark_or_blank_lines_do_not_hide_front_matter(start: str) -
         ("allow: [edit-test]", "did you mean edit-tests"),
         ("allow: everything", "no guard"),
         ("allow: [edit-gates, edit-tests]", "not yet: there is no guard 'edit-tests'"),
+        ("allow: [large]", "not yet: there is no guard 'large'"),
+        ("allow: [edit-agent]", "did you mean edit-agents"),
         ("allow: protected", "not yet: "),
         ("review: maybe", "required"),
         ("prio: 1", "did you mean priority?"),

@@ -234,6 +234,17 @@ async def test_limits_in_a_row_whose_reset_is_over_already_hold_the_unit_longer_
     assert scene.store.get(Fact, "pauses") is not None
 
 
+async def test_paths_that_git_does_not_take_are_named_on_record_and_in_the_digest(scene: Scene) -> None:
+    scene.hang("u", run=command(scene, "mkdir .GIT 'git~1' && echo x > .GIT/x && echo x > 'git~1/x'"))
+
+    await trip(scene)
+
+    attempt = scene.store.get(Attempt, "u", 1)
+    assert attempt is not None
+    assert (attempt.reason, attempt.left_out) == ("submitted", (".GIT/x", "git~1/x"))
+    assert attempt.digest.startswith("Left out of what was submitted: .GIT/x, git~1/x\n")
+
+
 # ── killed in between ──
 
 

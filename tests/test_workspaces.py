@@ -284,6 +284,8 @@ def makes_names_that_pass_for_git_dirs(tree: Path) -> None:
     (tree / "src/.GIT").mkdir()
     (tree / "src/.GIT/config").write_text("[core]\n")
     (tree / "git~1").write_text("no\n")
+    (tree / ".GIT").mkdir()
+    (tree / ".GIT/x").write_text("no\n")
 
 
 def makes_a_folder_deeper_than_a_path_is_long(tree: Path) -> None:
@@ -598,15 +600,17 @@ async def test_modes_bytes_and_links_arrive(line: Line) -> None:
 
 
 @pytest.mark.parametrize(
-    ("vandal", "word"),
+    ("vandal", "word", "missed"),
     [
-        (makes_names_that_pass_for_git_dirs, "git~1"),
-        (makes_a_folder_deeper_than_a_path_is_long, "warning"),
-        (links_its_ignore_files, ".gitignore"),
+        (makes_names_that_pass_for_git_dirs, "git~1", (".GIT/x", "git~1", "src/.GIT")),
+        (makes_a_folder_deeper_than_a_path_is_long, "warning", ()),
+        (links_its_ignore_files, ".gitignore", ()),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-async def test_what_git_cannot_take_is_said(line: Line, vandal: Callable[[Path], None], word: str) -> None:
+async def test_what_git_cannot_take_is_said(
+    line: Line, vandal: Callable[[Path], None], word: str, missed: tuple[str, ...]
+) -> None:
     workspace = await line.workspace()
     (workspace.tree / "fine.py").write_text("fine\n")
     vandal(workspace.tree)
@@ -615,6 +619,7 @@ async def test_what_git_cannot_take_is_said(line: Line, vandal: Callable[[Path],
     await line.workspace()  # pytest itself cannot delete a tree that deep
 
     assert word in snapshot.left_out
+    assert snapshot.missed == missed
     assert line.changes(snapshot.tree)["fine.py"] == "A"
 
 

@@ -2,10 +2,12 @@
 
 import os
 from argparse import Namespace
+from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from factory import conventions, settings
+from factory import conventions, guards, settings
 from factory.cli import place, say
 from factory.errors import ConfigError, RefusedByState, UsageError, did_you_mean
 from factory.stores import views
@@ -19,12 +21,14 @@ def config(args: Namespace) -> int:
 
     factory config
     factory config --explain limits.minutes
+    factory config --guards              the paths that wait for a person, and which allow lifts that
     factory config --prompt footer       the shipped text of a prompt, to start an override from
     """
-    if sum(map(bool, (args.explain, args.prompt, args.json))) > 1:
-        raise UsageError("--explain, --prompt and --json exclude each other")
+    _check_alone(args)
     if args.prompt:
         return _write_prompt(args.prompt)
+    if args.guards:
+        return _show_guards(as_json=args.json)
     top = Path(place.repository())
     kept, inferred = _kept(str(top))
     wrong = ""
@@ -91,6 +95,34 @@ def _explain(key: str, values: Json) -> None:
     print(f"  default  {_toml(field.default)}")
     print(f"  meaning  {field.description}")
     print(f"  change   factory.toml, or the variable {settings.PREFIX}{key.upper().replace('.', '__')}")
+
+
+def _check_alone(args: Namespace) -> None:
+    """Raise UsageError where more is asked for than one answer can hold."""
+    if sum(map(bool, (args.explain, args.prompt, args.guards))) > 1:
+        raise UsageError("--explain, --prompt and --guards exclude each other")
+    if args.json and (args.explain or args.prompt):
+        raise UsageError("--json goes with --guards, or alone")
+
+
+def _show_guards(*, as_json: bool) -> int:
+    """The table of guards, by what lifts each."""
+    if as_json:
+        rows = [asdict(rule) for rule in guards.RULES]
+        print(say.as_json({"schema": 1, "never": sorted(guards.OURS), "guards": rows}))
+        return 0
+    print("A change of these paths waits for a person, unless the task allows it as it says here.")
+    print("A path that begins with / is at the root, any other at any depth. Case does not count.")
+    groups = groupby(guards.RULES, key=lambda rule: (rule.allow, rule.where))
+    for (allow, where), rules in groups:
+        print(f"\n{say.paint(f'{where}: allow: [{allow}]', 'bold')}")
+        for runs, same in groupby(rules, key=lambda rule: rule.runs):
+            print(f"  {runs}")
+            print("\n".join(say.wrap(" ".join(rule.path for rule in same), indent="    ")))
+    print(f"\n{say.paint(f'files that gates and setup are read from: allow: [{guards.GATES}]', 'bold')}")
+    print("\n" + say.paint("the factory's own, which nothing lifts", "bold"))
+    print(f"    {' '.join(f'/{name}' for name in sorted(guards.OURS))}")
+    return 0
 
 
 def _write_prompt(name: str) -> int:

@@ -33,7 +33,7 @@ FACTORY: Commands = {
     "resume": ("ask", "", "go on after a pause"),
     "gate": ("gate", "[--tree REV] [--here]", "run the gates as the line would"),
     "check": ("add", "FILE", "would this task file be accepted?"),
-    "config": ("config", "[--explain KEY] [--prompt NAME] [--json]", "the values in force, and where from"),
+    "config": ("config", "[--explain KEY] [--prompt NAME] [--guards] [--json]", "the values in force, and where from"),
     "doctor": ("doctor", "[--fix] [--rebuild] [--agent NAME] [--json]", "what is wrong or stray, and mending it"),
 }
 FACTORYD: Commands = {

@@ -4,7 +4,7 @@ import os
 import sqlite3
 import sys
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -93,6 +93,7 @@ def _unit(unit: Json, now: datetime) -> Iterator[str]:
         yield f"commit {unit['commit']}" + ("" if unit["on_trunk"] else " (trunk has been rewritten since: not on it)")
     yield from say.section("ATTEMPTS", [_attempt(attempt, now) for attempt in unit["attempts"]])
     yield from say.section("KEPT", [_kept(attempt) for attempt in unit["attempts"] if attempt["end"]])
+    yield from _left_out(unit["attempts"])
     yield from say.section("VERDICTS", [_verdict(verdict) for verdict in unit["verdicts"]])
 
 
@@ -106,6 +107,15 @@ def _attempt(attempt: Json, now: datetime) -> tuple[str, ...]:
     started = say.moment(attempt["start"], now)
     reason = attempt["reason"] or "running"
     return str(attempt["number"]), started, attempt["agent"], reason, spent + cost, attempt["detail"]
+
+
+def _left_out(attempts: Sequence[Json]) -> Iterator[str]:
+    """The paths that git could not take, whole: a reader looks for them in the agent's words."""
+    rows = [(attempt["number"], path) for attempt in attempts for path in attempt["left_out"]]
+    if rows:
+        yield ""
+        yield say.paint("LEFT OUT (git takes no such path, or could not read it)", "bold")
+        yield from (f"  {number}  {say.line(path)}" for number, path in rows)
 
 
 def _verdict(verdict: Json) -> tuple[str, ...]:

@@ -204,6 +204,10 @@ class Objects:
         await self._hand.step(0.01)
         return {name: _digest(text) for name, text in sorted(self._world.commits[rev].files.items())}
 
+    async def links(self, rev: str) -> frozenset[str]:
+        """No symbolic links."""
+        return frozenset()
+
     async def read_many(self, rev: str, paths: Sequence[str]) -> dict[str, str]:
         files = self._world.commits[rev].files
         return {path: files[path] for path in paths if path in files}
