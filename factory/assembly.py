@@ -18,6 +18,8 @@ from factory.environments import Environments
 from factory.escalations import Escalations
 from factory.gates import Gates
 from factory.git import Git, Repository, examine
+from factory.ground import packaging
+from factory.ground.names import ALL, HIDDEN, INBOX, Layout, Names, choose, layout, packaged
 from factory.intake import Intake
 from factory.judge import Judge
 from factory.keeper import Keeper
@@ -26,7 +28,7 @@ from factory.launch import Launch
 from factory.live import Live
 from factory.log import Log
 from factory.merge_queue import MergeQueue
-from factory.places import Places
+from factory.places import Places, holding, there
 from factory.pool import Pool
 from factory.process import Limits
 from factory.requests import Requests
@@ -40,7 +42,8 @@ from factory.trunk import Trunk
 from factory.worker import Worker
 from factory.workspaces import Benches, Workspaces
 
-EXCLUDED = ("/.factory/", "/inbox/")
+HOME = "/.factory/"
+EXCLUDED = (HOME, *(f"/{name}/" for name in (INBOX, HIDDEN[INBOX])))  # all that any start writes into info/exclude
 
 
 @dataclass(slots=True)
@@ -71,6 +74,24 @@ class Floor:
 async def the_repository(root: Path, environ: Mapping[str, str], chosen: Settings) -> Repository:
     """The user's repository; trunk is the configured branch, else the one that units landed on before."""
     return await examine(root, environ, trunk=chosen.trunk or views.remembered_trunk(str(root)))
+
+
+def their_excludes(repository: Repository) -> list[str]:
+    """The user's own ignore rules, less what a start wrote there."""
+    return [line for line in repository.excludes.splitlines() if line not in EXCLUDED]
+
+
+async def the_names(repository: Repository, environ: Mapping[str, str]) -> Names:
+    """What the factory's folders are called there; raise RepositoryError where both of a pair hold something."""
+    git = repository.git(environ)
+    commit = await git.commit(f"refs/heads/{repository.branch}")
+    found = Layout()
+    if commit:
+        top = await git.names("ls-tree", "-z", "--name-only", commit)
+        inside = await git.names("ls-tree", "-r", "-z", "--name-only", commit, "--", *ALL)
+        texts = await git.read_many(commit, [name for name in packaging.FILES if name in top])
+        found = packaged(layout([*top, *inside]), texts)
+    return choose(found, there=there(repository.root), holding=holding(repository.root))
 
 
 def the_sandbox(where: Places, repository: Repository, environ: Mapping[str, str], mode: Callable[[], str]) -> Sandbox:
@@ -112,7 +133,7 @@ def assemble(store: SqliteStore, live: Live, repository: Repository, own: Git) -
         index_dir=where.index,
         trunk_branch=trunk.branch,
         # What an agent puts into our own folders is to be seen by the guard, not passed over.
-        excludes="\n".join(line for line in repository.excludes.splitlines() if line not in EXCLUDED),
+        excludes="\n".join(their_excludes(repository)),
     )
     escalations = Escalations(
         store=store,
@@ -130,8 +151,9 @@ def assemble(store: SqliteStore, live: Live, repository: Repository, own: Git) -
     )
 
     async def tracked() -> frozenset[str]:
-        found = await repository.git(environ).names("ls-files", "-z", "--", "inbox")
-        return frozenset(path.removeprefix("inbox/") for path in found)
+        inbox = where.inbox.name
+        found = await repository.git(environ).names("ls-files", "-z", "--", inbox)
+        return frozenset(path.removeprefix(f"{inbox}/") for path in found)
 
     intake = Intake(
         inbox=where.inbox,

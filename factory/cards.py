@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from factory.disk import complaint
+from factory.ground.names import advice
 from factory.guards import shown
 from factory.records import CardKind
 from factory.unit import NO_AGENT, Unit
@@ -169,7 +170,8 @@ def no_gate() -> Ask:
 def setup_failed(*, sentence: str, tail: str = "", log: str = "") -> Ask:
     """The environment for gates or agents could not be made."""
     again = ("Try again", "setup runs once more; mend it first (trunk, network, tools)", "recheck")
-    asks = f"{_one_line(sentence)} No attempt was spent; what now?"
+    what = " ".join(filter(None, [_one_line(sentence), advice(tail)]))
+    asks = f"{what} No attempt was spent; what now?"
     return Ask(CardKind.SETUP, f"setup:{sentence[:200]}", asks, [again, CANCEL_ALL], tail or sentence, log)
 
 

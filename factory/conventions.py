@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
+from factory.ground.names import CONVENTIONS, HIDDEN, KNOWN, folder_of, layout
 from factory.scope import overlap
 from factory.task_file import loose
 
-FOLDER = "conventions/"
 _SHIPPED = "shipped "  # begins where a complaint about the factory's own file points
 
 
@@ -49,6 +49,7 @@ class Conventions:
     """Files by their path below conventions/."""
 
     files: Mapping[str, Convention]
+    folder: str = CONVENTIONS  # what the repository calls its own
 
     @cached_property
     def runtimes(self) -> Mapping[str, Convention]:
@@ -77,22 +78,37 @@ class Conventions:
                 yield path, file
 
 
-def overlay(trunk: Mapping[str, str], shipped: Mapping[str, str]) -> Conventions:
+def overlay(trunk: Mapping[str, str], shipped: Mapping[str, str], folder: str = CONVENTIONS) -> Conventions:
     """The conventions that rule: `trunk` by path in the repository, `shipped` as `read_shipped` gives it."""
-    own = {
-        path.removeprefix(FOLDER): Convention(trunk[path], path) for path in sorted(trunk) if path.startswith(FOLDER)
-    }
+    top = f"{folder}/"
+    own = {path.removeprefix(top): Convention(trunk[path], path) for path in sorted(trunk) if path.startswith(top)}
     theirs = {path: Convention(shipped[path], f"{_SHIPPED}{path}") for path in sorted(shipped) if path not in own}
-    return Conventions(own | theirs)
+    return Conventions(own | theirs, folder)
 
 
 def differing(root: Path, ruling: Conventions) -> list[str]:
-    """The files under conventions/ that the checkout at `root` has otherwise than the commit that rules."""
-    rules = {file.where: file.text.splitlines() for file in ruling.files.values() if file.where.startswith(FOLDER)}
-    files = (path for path in (root / FOLDER).rglob("*") if path.is_symlink() or path.is_file())
-    here = {path.relative_to(root).as_posix(): _lines(path) for path in files}
+    """The conventions that the checkout at `root` has otherwise than the commit that rules."""
+    rules = {file.where: file.text.splitlines() for file in ruling.files.values() if not file.is_shipped}
+    here = {path.relative_to(root).as_posix(): _lines(path) for path in _own_files(root, ruling.folder)}
     names = (name for name in rules.keys() | here.keys() if not PurePosixPath(name).name.startswith("."))
     return sorted(name for name in names if rules.get(name) != here.get(name))
+
+
+def _own_files(root: Path, folder: str) -> Iterator[Path]:
+    """The files of the folder that rules, and what counts of the one with the other name."""
+    other = next(name for name in (CONVENTIONS, HIDDEN[CONVENTIONS]) if name != folder)
+    for top in (root / folder, *(root / other / name.rstrip("/") for name in KNOWN)):
+        inside = [top] if top.is_file() else top.rglob("*")
+        yield from (path for path in inside if path.is_symlink() or path.is_file())
+
+
+def read_own(root: Path) -> tuple[dict[str, str], str]:
+    """What the checkout at `root` has, by path in it, and the name of the folder that it is read from."""
+    names = (CONVENTIONS, HIDDEN[CONVENTIONS])
+    found = sorted(path for name in names for path in (root / name).rglob("*") if path.is_file())
+    texts = {path.relative_to(root).as_posix(): path.read_text(errors="replace") for path in found}
+    folder = folder_of(layout(texts))
+    return {path: text for path, text in texts.items() if path.startswith(f"{folder}/")}, folder
 
 
 def read_shipped(folder: Path | None = None) -> dict[str, str]:

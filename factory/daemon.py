@@ -20,15 +20,16 @@ from anyio.abc import TaskGroup, TaskStatus
 
 from factory import __version__, faults, settings
 from factory import cards as words
-from factory.assembly import EXCLUDED, Floor, agents_now, assemble, the_repository
-from factory.conventions import FOLDER, differing, read_shipped
-from factory.errors import ConfigError, Deposed, FactoryError, StoreError
+from factory.assembly import HOME, Floor, agents_now, assemble, the_names, the_repository
+from factory.conventions import differing, read_shipped
+from factory.errors import ConfigError, Deposed, FactoryError, RepositoryError, StoreError
 from factory.git import Repository, exclude
 from factory.ground.lock import Lock, locked
+from factory.ground.names import ALL, CONVENTIONS, HIDDEN, INBOX, choose
 from factory.journal import Event
 from factory.live import DRAIN_SECONDS, Live, Stopping, now
 from factory.log import Log
-from factory.places import Places, check_writable, places
+from factory.places import Places, check_writable, holding, places, there
 from factory.prompts import left_out
 from factory.rebuild import Rebuild
 from factory.records import Fact, Hook, stamp
@@ -49,7 +50,8 @@ async def serve(root: Path, environ: Mapping[str, str]) -> None:
     config = root / "factory.toml"
     chosen = settings.load(config, environ)
     repository = await the_repository(root, environ, chosen)
-    where = places(repository.root, repository.common_dir, environ)
+    names = await the_names(repository, environ)
+    where = places(repository.root, repository.common_dir, environ, names)
     with locked(where.lock, where.root) as lock:
         furnish(where)
         with _logging(where.log) as opened:
@@ -90,7 +92,19 @@ def furnish(where: Places) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     for folder in (where.home, where.work):
         folder.chmod(0o700)  # prompts, outputs and the store hold what agents saw and said
-    exclude(where.common_dir, EXCLUDED)
+    inbox = where.inbox.name
+    if inbox != INBOX and INBOX not in where.names.theirs:
+        _take_away(where.root / INBOX)
+    theirs = [f"/{INBOX}/"] if INBOX in where.names.theirs else []
+    exclude(where.common_dir, (HOME, f"/{inbox}/"), never=theirs)
+
+
+def _take_away(folder: Path) -> None:
+    """Remove an inbox that an earlier start made, and that is not used any more, where nothing lies in it."""
+    with suppress(OSError):  # something lies in it
+        (folder / "rejected").rmdir()
+    with suppress(OSError):
+        folder.rmdir()
 
 
 async def _run(floor: Floor, lock: Lock) -> None:
@@ -104,6 +118,7 @@ async def _run(floor: Floor, lock: Lock) -> None:
         _tell_config(floor)
         _tell_inferred(floor)
         await _tell_prompts(floor)
+        _tell_names(floor)
         watch = Watch(live.requests.ring)
         watch.start()
         git_watch = Watch(partial(_git_changed, live))
@@ -149,12 +164,17 @@ def _watch(floor: Floor, watch: Watch, git_watch: Watch) -> None:
     told = [
         watch.folder(where.inbox, lambda name: True),
         watch.folder(where.home, lambda name: name == "wake"),
-        watch.folder(where.root, lambda name: name in ("factory.toml", FOLDER.rstrip("/"))),
-        *(watch.folder(path, lambda name: True) for path in sorted(where.root.glob(f"{FOLDER}*/"))),
+        watch.folder(where.root, lambda name: name == "factory.toml" or name in ALL),
+        *(watch.folder(path, lambda name: True) for path in _convention_folders(where.root)),
         git_watch.folder(where.common_dir, lambda name: name in ("packed-refs", where.lock.name)),
         git_watch.folder(ref, lambda name: name in (Path(branch).name, "tables.list")) if ref.is_dir() else "",
     ]
     floor.warnings["watch"] = [each for each in told if each]
+
+
+def _convention_folders(root: Path) -> list[Path]:
+    names = (CONVENTIONS, HIDDEN[CONVENTIONS])
+    return sorted(path for name in names for path in root.glob(f"{name}/*/"))
 
 
 async def _desk(floor: Floor) -> None:
@@ -174,12 +194,13 @@ async def _look_at_desk(floor: Floor, config: "_Config") -> float:
     if scan.accepted:
         floor.live.pool.ring()
     floor.warnings["inbox"] = scan.warnings
-    names = floor.intake.refused()
-    more = [f"and {len(names) - 5} more in inbox/rejected/"] if len(names) > 5 else []
-    floor.warnings["rejected"] = [*(f"not accepted: inbox/rejected/{name} says why" for name in names[:5]), *more]
+    inbox, names = floor.live.places.inbox.name, floor.intake.refused()
+    more = [f"and {len(names) - 5} more in {inbox}/rejected/"] if len(names) > 5 else []
+    floor.warnings["rejected"] = [*(f"not accepted: {inbox}/rejected/{name} says why" for name in names[:5]), *more]
     _tell_inferred(floor)
     floor.warnings["conventions"] = _not_trunks(floor)
     await _tell_prompts(floor)
+    _tell_names(floor)
     _tell_warnings(floor)
     return scan.again_s or SCAN_SECONDS
 
@@ -317,7 +338,7 @@ def _tell_inferred(floor: Floor) -> None:
     runtimes = ruling.conventions.runtimes
     installed = [name for name in runtimes if name not in agents.missing]
     named = {floor.live.settings.agent, *agents.fallback}
-    own = {name for name, file in runtimes.items() if file.where.startswith(FOLDER)} | named
+    own = {name for name, file in runtimes.items() if not file.is_shipped} | named
     floor.warnings["agents"] = [why for name, why in agents.missing.items() if name in own]
     setup = ruling.rules.setup
     told = {
@@ -337,6 +358,23 @@ def _not_trunks(floor: Floor) -> list[str]:
     more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
     why = f"in your checkout: not as on {floor.trunk.branch}, whose copy rules until yours is committed there"
     return [f"{', '.join(paths[:3])}{more} {why}"] if paths else []
+
+
+def _tell_names(floor: Floor) -> None:
+    """Say which folders are in use, and what of their names is wrong by now."""
+    where, ruling = floor.live.places, floor.judge.current
+    _put(floor, "names", {"inbox": where.inbox.name, "why": where.names.why})
+    if ruling is None:
+        return
+    try:
+        names = choose(ruling.layout, there=there(where.root), holding=holding(where.root))
+    except RepositoryError as error:  # made since the start
+        floor.warnings["names"] = [
+            f"{error} Until then {where.inbox.name}/ and {ruling.conventions.folder}/ are in force."
+        ]
+        return
+    other = f"{names.inbox}/ is used after factoryd restart; until then task files go into {where.inbox.name}/."
+    floor.warnings["names"] = [*names.warnings, *([other] if names.inbox != where.inbox.name else [])]
 
 
 async def _tell_prompts(floor: Floor) -> None:

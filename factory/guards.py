@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase, translate
 from functools import cache
 
+from factory.ground.names import HIDDEN, INBOX
 from factory.scope import within
 from factory.unit import EndReason
 
-OURS = frozenset({".factory", "inbox"})
+OURS = frozenset({".factory", INBOX, HIDDEN[INBOX]})
 GATES, AGENTS = "edit-gates", "edit-agents"  # what a task may `allow`, and a person's answer allows
 _SHOWN = 5
 
@@ -54,6 +55,10 @@ RULES: Sequence[Rule] = (
         {
             "settings of the factory": "/factory.toml",
             "gates, setup, prompts, runtimes, knowledge": "/conventions /.conventions",
+            "the same, where conventions/ is the project's own": (
+                "/conventions/gates /conventions/workspace /conventions/prompts /conventions/runtimes "
+                "/conventions/knowledge /conventions/policy.toml"
+            ),
             "checks that are run by hand and in CI": "/.ci",
         },
     ),
@@ -189,21 +194,23 @@ def guard(
     scope: Collection[str] = (),
     links: Mapping[str, str] | None = None,
     reached: Mapping[str, str] | None = None,
+    theirs: Collection[str] = (),
 ) -> Refused | None:
     """The first objection to a change of these paths (both names of a moved file), or None.
 
     `sources`: files that gates or setup were read or inferred from. `allow`, `scope`: the task's own; after a person
     let a guard or a scope pass, call with all guards allowed or with no scope. `links`: where each changed symlink
-    leads. `reached`: the paths to which guarded symlinks of trunk lead, each with its link (see `led_to`).
+    leads. `reached`: the paths to which guarded symlinks of trunk lead, each with its link (see `led_to`). `theirs`:
+    folders that are the project's own, though they are called as the factory's are (see ground/names.py).
     """
     paths = sorted(set(changed))
-    if ours := tuple(path for path in paths if _is_ours(path, links or {})):
-        sentence = f"it touches {shown(ours)}: .factory/ and inbox/ are the factory's own, and nothing lifts that"
+    if ours := tuple(path for path in paths if _is_ours(path, links or {}, OURS.difference(theirs))):
+        sentence = f"it touches {shown(ours)}: .factory/ and the inbox are the factory's own, and nothing lifts that"
         return Refused(EndReason.OUT_OF_SCOPE, ours, sentence, liftable=False)
     if scope and (outside := tuple(path for path in paths if not within(path, scope))):
         sentence = f"it touches {shown(outside)}, outside its scope ({', '.join(scope)})"
         return Refused(EndReason.OUT_OF_SCOPE, outside, sentence)
-    return _guarded(paths, Guards(sources), allow, reached or {})
+    return _guarded(paths, Guards(sources, theirs), allow, reached or {})
 
 
 def _guarded(
@@ -228,8 +235,9 @@ def _guarded(
 class Guards:
     """Which rules guard a path: those of the table, and the files that gates and setup were read from."""
 
-    def __init__(self, sources: Collection[str] = ()) -> None:
+    def __init__(self, sources: Collection[str] = (), theirs: Collection[str] = ()) -> None:
         self._sources = frozenset(map(str.casefold, sources))
+        self._theirs = frozenset(f"/{name}" for name in theirs)
         self._above = frozenset(above for path in self._sources for above in _parents(path))
 
     def of(self, path: str) -> list[Rule]:
@@ -241,7 +249,7 @@ class Guards:
         parts = plain.split("/")
         for at, part in enumerate(parts):
             found += [row.rule for row in _rows_for(part) if row.fits(parts, at)]
-        return found
+        return [rule for rule in found if rule.path not in self._theirs]
 
     def of_link(self, path: str) -> list[Rule]:
         """The rules for what a symbolic link at that path leads to: those for it, and for what can lie below it."""
@@ -341,14 +349,14 @@ def shown(paths: Collection[str]) -> str:
     return ", ".join(names) + (f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else "")
 
 
-def _is_ours(path: str, links: Mapping[str, str]) -> bool:
-    if path.casefold().split("/")[0] in OURS:
+def _is_ours(path: str, links: Mapping[str, str], ours: frozenset[str]) -> bool:
+    if path.casefold().split("/")[0] in ours:
         return True
     if path not in links:
         return False
     target = posixpath.normpath(posixpath.join(posixpath.dirname(path), links[path])).casefold().split("/")
     # One that leads out of the tree may come back in by any name: each of its parts counts.
-    return bool(OURS & set(target if target[0] in ("", "..") else target[:1]))
+    return bool(ours & set(target if target[0] in ("", "..") else target[:1]))
 
 
 def _parents(path: str) -> Iterator[str]:

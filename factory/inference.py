@@ -17,8 +17,12 @@ from types import NoneType
 from typing import Any
 
 from factory.errors import ConfigError, did_you_mean
+from factory.ground.names import CONVENTIONS, HIDDEN
 
-GATES, SETUP = "conventions/gates/", "conventions/workspace/setup.sh"
+GATES, SETUP = "conventions/gates/", "conventions/workspace/setup.sh"  # of the visible folder
+_EXPLICIT = tuple(
+    f"{name}/gates/" for name in (CONVENTIONS, HIDDEN[CONVENTIONS])
+)  # a gate of a file is read from there
 
 # What decides how a tool judges, present or not; a module of the runner's name at the root would run in its place.
 _RULED_BY: Mapping[str, tuple[str, ...]] = {
@@ -82,7 +86,7 @@ class Gate:
     @property
     def inferred(self) -> bool:
         """Whether no file of the repository's asks for it by name."""
-        return not self.reason.startswith(GATES)
+        return not self.reason.startswith(_EXPLICIT)
 
     @property
     def shown(self) -> str:
@@ -121,34 +125,44 @@ class Rules:
         return self.sources.union(_matching(changed, *_SETUP_INPUTS, *self.setup.inputs) if inferred else ())
 
 
-def wanted(listing: Sequence[str]) -> list[str]:
-    """The files of a commit whose content `rules_of` needs."""
+def wanted(listing: Sequence[str], folder: str = CONVENTIONS) -> list[str]:
+    """The files of a commit whose content `rules_of` needs; `folder`: the name of the one with the conventions."""
+    gates, setup = _named(folder)
     ruling = (name for names in _RULED_BY.values() for name in names)
     tests = [name for name in listing if _TEST_FILE.search(name)]
-    return sorted({*_matching(listing, f"{GATES}*", SETUP, *_PYTHON_INPUTS, *ruling), *tests[:20]})
+    return sorted({*_matching(listing, f"{gates}*", setup, *_PYTHON_INPUTS, *ruling), *tests[:20]})
 
 
-def rules_of(listing: Sequence[str], contents: Mapping[str, str]) -> Rules:
-    """The gates and the setup of a commit; raise ConfigError for a gate or setup file that is wrong."""
-    files = _Files(listing, contents)
+def rules_of(listing: Sequence[str], contents: Mapping[str, str], folder: str = CONVENTIONS) -> Rules:
+    """The gates and the setup of a commit; raise ConfigError for a gate or setup file that is wrong.
+
+    `folder`: the name of the one with the conventions.
+    """
+    files = _Files(listing, contents, folder)
     gates = _explicit(files) or tuple([*_python_gates(files), *_node_gates(files)] or _make_gates(files))
     texts = [*map(_text, gates)]
     tools = [tool for tool in _RULED_BY if re.search(rf"(?<![\w./=-]){tool}(?![\w.=-])", "\n".join(texts))]
-    setup = _script_setup(files) if SETUP in files.names else _inferred_setup(files, tools)
+    setup = _script_setup(files) if files.setup in files.names else _inferred_setup(files, tools)
     said = {word for text in (*texts, _code(setup.script)) for word in re.split(r"[\s'\"`;&|()<>=]+", text)}
     # Whoever edits a file that a gate runs edits the gate; tests are judged otherwise.
     run = {name for name in files.names & _bare(said) if not re.search(r"(^|/)test_|[._](test|spec)\.\w+$", name)}
-    sources = {name for name in files.names if name.startswith(GATES) or name == SETUP}
+    sources = {name for name in files.names if name.startswith(files.gates) or name == files.setup}
     sources |= {name for tool in tools for name in _RULED_BY[tool]} | run
     if setup.kind not in ("none", "script"):
         sources |= set(files.matching(*setup.inputs))
     return Rules(gates=gates, setup=setup, sources=frozenset(sources))
 
 
+def _named(folder: str) -> tuple[str, str]:
+    """Where gates, and where the setup script, lie in the folder with the conventions."""
+    return f"{folder}/gates/", f"{folder}/workspace/setup.sh"
+
+
 class _Files:
     """A commit's names, and the content of those that were wanted."""
 
-    def __init__(self, listing: Sequence[str], contents: Mapping[str, str]) -> None:
+    def __init__(self, listing: Sequence[str], contents: Mapping[str, str], folder: str) -> None:
+        self.gates, self.setup = _named(folder)
         self.names = frozenset(listing)
         self.contents = contents
         self.tests = sorted(filter(_TEST_FILE.search, self.names))
@@ -180,14 +194,18 @@ class _Files:
 
 
 def _explicit(files: _Files) -> tuple[Gate, ...]:
-    names = [name for name in files.matching(f"{GATES}*") if not name.endswith((".md", ".txt", ".gitkeep"))]
-    return tuple(sorted((_gate_of(name, files.text(name)) for name in names), key=lambda gate: (gate.group, gate.name)))
+    names = [name for name in files.matching(f"{files.gates}*") if not name.endswith((".md", ".txt", ".gitkeep"))]
+    return tuple(
+        sorted(
+            (_gate_of(name, files.text(name), files.gates) for name in names), key=lambda gate: (gate.group, gate.name)
+        )
+    )
 
 
-def _gate_of(path: str, text: str) -> Gate:
-    form = _GATE_FILE.fullmatch(path.removeprefix(GATES))
+def _gate_of(path: str, text: str, gates: str) -> Gate:
+    form = _GATE_FILE.fullmatch(path.removeprefix(gates))
     if not form:
-        raise ConfigError(f"{path} is not run: a gate is called NN-name.sh or NN-name.toml, e.g. {GATES}20-test.sh")
+        raise ConfigError(f"{path} is not run: a gate is called NN-name.sh or NN-name.toml, e.g. {gates}20-test.sh")
     name, group = f"{form[1]}-{form[2]}", int(form[1])
     if form[3] == "toml":
         return _toml_gate(name, group, path, text)
@@ -251,7 +269,7 @@ def _make_gates(files: _Files) -> list[Gate]:
 
 
 def _script_setup(files: _Files) -> Setup:
-    script = files.text(SETUP)
+    script = files.text(files.setup)
     told = dict(re.findall(r"^#\s*(inputs|keeps):\s*(.+)$", script, re.MULTILINE))
     every = (*_PYTHON_INPUTS, *_NODE_INPUTS, *_OTHER_LOCKS, "go.*", "Cargo.*")
     inputs = tuple(told["inputs"].split()) if "inputs" in told else every
@@ -259,9 +277,11 @@ def _script_setup(files: _Files) -> Setup:
     for path in (*inputs, *keeps):
         parts = PurePosixPath(path).parts
         if not parts or path[0] == "/" or any(part == ".." or ("**" in part and part != "**") for part in parts):
-            raise ConfigError(f"{SETUP}: {path} leads out of the tree, or is no glob. Name what lies inside of it.")
+            raise ConfigError(
+                f"{files.setup}: {path} leads out of the tree, or is no glob. Name what lies inside of it."
+            )
     venv = (_VENV,) if files.matching(*_PYTHON_INPUTS) else ()
-    return Setup(kind="script", commands=venv, script=script, inputs=inputs, keeps=keeps, reason=SETUP)
+    return Setup(kind="script", commands=venv, script=script, inputs=inputs, keeps=keeps, reason=files.setup)
 
 
 def _inferred_setup(files: _Files, tools: Sequence[str]) -> Setup:

@@ -70,6 +70,7 @@ class Intake:
         ask_writers: Callable[[Path], bool | None] | None = None,
     ) -> None:
         self._inbox, self._folder, self._store = inbox, folder, store
+        self._name = inbox.name  # inbox or .inbox
         self._escalations, self._ask_git = escalations, tracked
         self._is_taken = is_taken
         self._tracked = frozenset[str]()  # as git last said
@@ -113,9 +114,9 @@ class Intake:
             if PASSED_OVER.fullmatch(path.name):
                 continue
             if path.is_dir() and not path.is_symlink():
-                scan.warnings.append(f"not yet: batches. The folder inbox/{_shown(path)} is left where it is.")
+                scan.warnings.append(f"not yet: batches. The folder {self._name}/{_shown(path)} is left where it is.")
             elif path.suffix.lower() != ".md":
-                scan.warnings.append(f"inbox/{_shown(path)} is not taken: the name of a task file ends in .md")
+                scan.warnings.append(f"{self._name}/{_shown(path)} is not taken: the name of a task file ends in .md")
             else:
                 names.append(path.name)
         return names
@@ -172,7 +173,7 @@ class Intake:
         seen = self._seen().get(name)
         if seen == "first":
             what = "is tracked by git and was there at the first start, so it is not taken"
-            scan.warnings.append(f"inbox/{_shown(path)} {what}")
+            scan.warnings.append(f"{self._name}/{_shown(path)} {what}")
         elif not seen:
             copy = self._folder / name
             part = copy.with_suffix(".part")
@@ -263,8 +264,8 @@ class Intake:
         target = next(to for to in (self._inbox / "rejected" / each for each in names) if not os.path.lexists(to))
         why = f"line {error.line}: {error.reason}" if error.line else error.reason
         text = (
-            f"{_shown(whole)} was not accepted, and lies in inbox/rejected now.\n\n{why}\n"
-            f"correct form: {error.form or 'see the README'}\n\nMend it and move it back into inbox/.\n"
+            f"{_shown(whole)} was not accepted, and lies in {self._name}/rejected now.\n\n{why}\n"
+            f"correct form: {error.form or 'see the README'}\n\nMend it and move it back into {self._name}/.\n"
         )
         with faults.step("inbox.explain"):
             target.with_name(target.name + ".error.txt").write_text(text, encoding="utf-8")

@@ -13,11 +13,12 @@ from anyio.abc import TaskGroup
 
 from factory import cards as words
 from factory.cards import Ask
-from factory.conventions import FOLDER, Conventions, overlay
+from factory.conventions import Conventions, overlay
 from factory.environments import SetupFailed
 from factory.errors import ConfigError
 from factory.escalations import Escalations
 from factory.gates import Answer, Case, Gates, Judgement
+from factory.ground.names import CONVENTIONS, Layout, folder_of, layout, packaged
 from factory.guards import Guards, in_the_way, led_to
 from factory.inference import Rules, rules_of, wanted
 from factory.journal import Event
@@ -39,6 +40,7 @@ class Ruling:
     rules: Rules
     conventions: Conventions
     wrong: str = ""  # why its gate files cannot be used
+    layout: Layout = field(default_factory=Layout)  # what its folders are called
     reached: Mapping[str, str] = field(default_factory=dict)  # where its guarded symlinks lead (guards.led_to)
 
 
@@ -89,6 +91,7 @@ class Judge:
         self._rulings: dict[str, Ruling] = {}
         self._texts: dict[str, str] = {}  # by blob: the files that rule, of the commit asked for last
         self._tip = ""
+        self._folder = CONVENTIONS  # what trunk calls it, where it has one
         self._trunk_ruled: Ruled | None = None
         self._looking = ""  # the commit that is being judged as trunk
         self._looked = ("", frozenset[str]())
@@ -101,14 +104,17 @@ class Judge:
         if commit not in self._rulings:
             entries = await self._trunk.own.listing(commit)
             listing = list(entries)
-            names = {*wanted(listing), *(name for name in listing if name.startswith(FOLDER))}
+            found = layout(listing)
+            folder = folder_of(found, known=self._folder)
+            names = {*wanted(listing, folder), *(name for name in listing if name.startswith(f"{folder}/"))}
             contents = await self._contents(commit, {name: entries[name] for name in sorted(names)})
-            conventions = overlay(contents, self._shipped)
+            conventions = overlay(contents, self._shipped, folder)
             try:
-                ruling = Ruling(rules_of(listing, contents), conventions)
+                ruling = Ruling(rules_of(listing, contents, folder), conventions)
             except ConfigError as error:
                 ruling = Ruling(Rules(), conventions, wrong=str(error))
-            ruling = replace(ruling, reached=await self._reached(commit, ruling.rules))
+            reached = await self._reached(commit, ruling.rules)
+            ruling = replace(ruling, reached=reached, layout=packaged(found, contents))
             if len(self._rulings) >= RULINGS_KEPT:  # trunk's own stays: the pool asks for it whatever else was judged
                 self._rulings.pop(next(each for each in self._rulings if each != self._tip))
             self._rulings[commit] = ruling
@@ -190,6 +196,7 @@ class Judge:
         if (tip, left_out) != self._looked or again:
             self._looked, self._tip, self._trunk_ruled = (tip, left_out), tip, None
             ruling = await self.ruling(tip)
+            self._folder = folder_of(ruling.layout, known=self._folder)
             self._tell("judging" if ruling.rules.gates else "unknown")
             if ruling.wrong:  # at once, and in its present words, whether or not a unit waits
                 self._escalations.raise_card(words.wrong_rules(ruling.wrong), now=now())

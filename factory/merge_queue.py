@@ -252,6 +252,7 @@ class MergeQueue:
             scope=() if CardKind.OUT_OF_SCOPE in unit.approved else task.scope,
             links=await self._trunk.own.read_many(after, links),
             reached=reached,
+            theirs=ruling.layout.theirs,
         )
         if refused is None:
             self._checked.add(key)

@@ -5,7 +5,7 @@ Invariant: everything happens in a scratch copy that is gone afterwards; no reco
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from pathlib import Path
 import anyio
 
 from factory import settings
-from factory.assembly import EXCLUDED, Floor, assemble, the_repository
+from factory.assembly import HOME, Floor, assemble, the_names, the_repository, their_excludes
 from factory.errors import FactoryError, UsageError
 from factory.git import Git, Person, Repository
 from factory.live import Live
@@ -35,11 +35,11 @@ async def _judge_once(root: Path, rev: str | None, here: bool) -> list[tuple[str
     environ = dict(os.environ)
     chosen = settings.load(root / "factory.toml", environ)
     repository = await the_repository(root, environ, chosen)
-    known = places(repository.root, repository.common_dir, environ)
+    known = places(repository.root, repository.common_dir, environ, await the_names(repository, environ))
     check_writable(known, known.work)
     known.work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="gate-", dir=known.work) as scratch:
-        where = Places(root=Path(scratch), common_dir=known.common_dir, work=Path(scratch))
+        where = Places(root=Path(scratch), common_dir=known.common_dir, work=Path(scratch), names=known.names)
         where.judged.mkdir(parents=True)
         own = await make(repository, where.git, environ)
         with closing(SqliteStore(where.store)) as store:
@@ -61,7 +61,8 @@ async def _asked_for(
     own, where = floor.trunk.own, floor.live.places
     tip = await own.commit(floor.trunk.ref)
     if here:
-        return await _as_it_is(replace(own, work_tree=repository.root, index=where.index / "here"), repository, tip)
+        ignored = [HOME, f"/{where.inbox.name}/", *their_excludes(repository)]
+        return await _as_it_is(replace(own, work_tree=repository.root, index=where.index / "here"), ignored, tip)
     if rev is None:
         return tip
     commit = await repository.git(environ).commit(rev)
@@ -72,12 +73,12 @@ async def _asked_for(
     return commit
 
 
-async def _as_it_is(git: Git, repository: Repository, tip: str) -> str:
+async def _as_it_is(git: Git, excludes: Sequence[str], tip: str) -> str:
     """The checkout, uncommitted and untracked files included, as a commit on trunk."""
     assert git.index is not None
     git.index.parent.mkdir(exist_ok=True)
     ignored = git.index.with_suffix(".exclude")
-    ignored.write_text("\n".join([*EXCLUDED, repository.excludes]), errors="surrogateescape")
+    ignored.write_text("\n".join([*excludes, ""]), errors="surrogateescape")
     git = replace(git, config=(*git.config, f"core.excludesFile={ignored}"))
     await git.run("read-tree", tip)
     await git.run("add", "-A")

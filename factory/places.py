@@ -7,16 +7,18 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from factory.errors import RepositoryError
+from factory.ground.names import ALL, HIDDEN, INBOX, Names
 
 
 class Places:
     """The folders and files of the factory of one repository."""
 
-    def __init__(self, root: Path, common_dir: Path, work: Path) -> None:
+    def __init__(self, root: Path, common_dir: Path, work: Path, names: Names | None = None) -> None:
         self.root = root  # the user's checkout
         self.common_dir = common_dir  # the common git dir
         self.work = work  # workspaces and benches: outside the repository, so that nothing resolves upwards into it
-        self.inbox = root / "inbox"  # where task files are dropped
+        self.names = names or Names()
+        self.inbox = root / self.names.inbox  # where task files are dropped
         self.lock = common_dir / "factoryd-lock"  # held by the one daemon of this repository
         self.home = root / ".factory"
         self.store = self.home / "store.sqlite"
@@ -66,6 +68,28 @@ def check_writable(where: Places, *folders: Path) -> None:
             raise RepositoryError(f"{there} is none, or cannot be written. {needs}{more}. Then start again.")
 
 
+def there(root: Path) -> frozenset[str]:
+    """The names of the factory's folders (see ground/names.py) that are in the checkout."""
+    return frozenset(name for name in ALL if (root / name).is_dir())
+
+
+def holding(root: Path) -> frozenset[str]:
+    """The names of those in which something lies, less what the factory itself makes in an inbox."""
+    return frozenset(name for name in there(root) if any(map(_counts, _entries(root / name))))
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []  # what has to be read there says so better
+
+
+def _counts(path: Path) -> bool:
+    made = path.name == "rejected" and path.parent.name in (INBOX, HIDDEN[INBOX])
+    return not path.name.startswith(".") and not (made and not _entries(path))
+
+
 def home(environ: Mapping[str, str]) -> Path:
     """The user's HOME; the one that the system knows where none is told, or one that is nobody's (relative)."""
     told = Path(environ.get("HOME", ""))
@@ -75,7 +99,7 @@ def home(environ: Mapping[str, str]) -> Path:
         return Path("/nonexistent")
 
 
-def places(root: Path, common_dir: Path, environ: Mapping[str, str]) -> Places:
+def places(root: Path, common_dir: Path, environ: Mapping[str, str], names: Names | None = None) -> Places:
     """The places of the repository at `root`; the work folder is named after it and a digest of its path."""
     state = Path(environ.get("XDG_STATE_HOME", ""))
     if not state.is_absolute():  # unset; or relative, which its specification tells to pass over
@@ -83,4 +107,4 @@ def places(root: Path, common_dir: Path, environ: Mapping[str, str]) -> Places:
     real = root.resolve()
     digest = hashlib.sha256(os.fsencode(real)).hexdigest()[:8]
     name = real.name.replace(os.pathsep, "-")  # no folder with one can be on PATH, nor hold a venv
-    return Places(root=root, common_dir=common_dir, work=state / "factoryd" / f"{name}-{digest}")
+    return Places(root=root, common_dir=common_dir, work=state / "factoryd" / f"{name}-{digest}", names=names)

@@ -353,7 +353,7 @@ def test_config_shows_each_guarded_path_with_what_it_runs_and_what_lifts_it(
     assert code == 0
     assert "\nyour CI and your forge: allow: [edit-gates]\n  GitHub Actions\n    /.github/workflows /.github" in out
     assert "\nagents on your machine: allow: [edit-agents]\n" in out
-    assert "\nthe factory's own, which nothing lifts\n    /.factory /inbox\n" in out
+    assert "\nthe factory's own, which nothing lifts\n    /.factory /.inbox /inbox\n" in out
     assert {rule.path for rule in RULES} <= set(out.split())
     assert max(map(len, out.splitlines())) <= 100
 
@@ -362,7 +362,7 @@ def test_config_tells_programs_the_table_of_guards(line: Line, capsys: pytest.Ca
     code = factory(["config", "--guards", "--json"])
 
     told = json.loads(capsys.readouterr().out)
-    assert (code, told["schema"], told["never"]) == (0, 1, [".factory", "inbox"])
+    assert (code, told["schema"], told["never"]) == (0, 1, [".factory", ".inbox", "inbox"])
     assert told["guards"] == [asdict(rule) for rule in RULES]
     assert told["guards"][0] == {
         "path": "/factory.toml",

@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
-from factory.conventions import Convention, Note, overlay, read_shipped
+import pytest
+
+from factory.conventions import Convention, Note, differing, overlay, read_own, read_shipped
+from tests.git_repo import write
 
 
 def test_a_file_on_trunk_overrides_the_shipped_one_of_its_name() -> None:
@@ -15,6 +18,34 @@ def test_a_file_on_trunk_overrides_the_shipped_one_of_its_name() -> None:
         "unit.md": Convention("own", "conventions/prompts/unit.md"),
         "retry.md": Convention("shipped too", "shipped prompts/retry.md"),
     }
+
+
+def test_the_folder_may_have_the_hidden_name() -> None:
+    trunk = {".conventions/prompts/unit.md": "own", "conventions/prompts/retry.md": "the project's"}
+
+    conventions = overlay(trunk, {"prompts/unit.md": "shipped"}, ".conventions")
+
+    assert conventions.prompts == {"unit.md": Convention("own", ".conventions/prompts/unit.md")}
+    assert not conventions.prompts["unit.md"].is_shipped
+    assert conventions.folder == ".conventions"
+
+
+@pytest.mark.parametrize(("folder", "other"), [("conventions", ".conventions"), (".conventions", "conventions")])
+def test_a_checkout_differs_in_the_folder_that_rules_and_in_what_counts_of_the_other(
+    tmp_path: Path, folder: str, other: str
+) -> None:
+    ruling = overlay({f"{folder}/gates/10-a.sh": "true\n", f"{folder}/gates/20-b.sh": "true\n"}, {}, folder)
+    write(tmp_path, {f"{folder}/gates/10-a.sh": "true\n", f"{folder}/gates/20-b.sh": "false\n"})
+    write(tmp_path, {f"{other}/gates/10-a.sh": "true\n", f"{other}/naming.md": "not ours\n"})
+
+    assert differing(tmp_path, ruling) == sorted([f"{folder}/gates/20-b.sh", f"{other}/gates/10-a.sh"])
+
+
+def test_a_checkouts_own_are_read_from_the_folder_that_is_ours(tmp_path: Path) -> None:
+    write(tmp_path, {"conventions/naming.md": "the project's", ".conventions/gates/10-a.sh": "true\n"})
+
+    assert read_own(tmp_path) == ({".conventions/gates/10-a.sh": "true\n"}, ".conventions")
+    assert read_own(tmp_path / "nowhere") == ({}, "conventions")
 
 
 def test_the_repositorys_own_runtimes_come_first() -> None:

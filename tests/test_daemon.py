@@ -172,6 +172,36 @@ async def test_prompts_are_looked_at_once_for_each_version_of_them(
     assert await warnings(scene) == first
 
 
+async def test_a_second_folder_of_the_same_meaning_is_said_until_it_is_gone(scene: Scene) -> None:
+    (scene.live.places.inbox / "a.md.swp").write_text("x")
+    (scene.root / ".inbox").mkdir()
+    (scene.root / ".inbox/task.md").write_text("do it")
+
+    (said,) = await warnings(scene)
+    (scene.root / ".inbox/task.md").unlink()
+    (scene.live.places.inbox / "a.md.swp").unlink()
+    (other,) = await warnings(scene)
+    (scene.root / ".inbox").rmdir()
+
+    assert said.startswith("Both inbox/ and .inbox/ hold files in the checkout, and they are two names of one folder.")
+    assert said.endswith("Until then inbox/ and conventions/ are in force.")
+    assert other == ".inbox/ is used after factoryd restart; until then task files go into inbox/."
+    assert await warnings(scene) == []
+
+
+async def test_visible_conventions_that_setuptools_packages_are_said_until_they_are_renamed(scene: Scene) -> None:
+    scene.commit({"pyproject.toml": '[project]\nname = "p"\nversion = "1"\n', "p/__init__.py": ""})
+    await scene.queue.look_at_trunk(scene.group, at())
+    said = await warnings(scene)
+
+    git(scene.root, "mv", "conventions", ".conventions")
+    scene.commit({})
+    await scene.queue.look_at_trunk(scene.group, at())
+
+    assert "Rename it: git mv conventions .conventions, and commit." in said[0]
+    assert await warnings(scene) == [".inbox/ is used after factoryd restart; until then task files go into inbox/."]
+
+
 async def test_to_look_at_the_checkouts_conventions_no_process_is_started(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -96,6 +96,18 @@ SHARED = [
 ]
 
 
+def test_a_setup_that_fails_for_a_folder_that_setuptools_takes_for_a_package_says_what_to_do() -> None:
+    tail = "error: Multiple top-level packages discovered in a flat-layout: ['conventions', 'shop']."
+
+    asked = words.setup_failed(sentence="The setup of this repository failed.", tail=tail)
+
+    assert asked.question == (
+        "The setup of this repository failed. setuptools takes conventions/ for a package. Rename it (git mv "
+        "conventions .conventions), or list the project's packages in pyproject.toml ([tool.setuptools] packages). "
+        "No attempt was spent; what now?"
+    )
+
+
 def test_who_is_not_logged_in_is_told_how_to() -> None:
     known, unknown = (words.not_logged_in("odd", login, evidence="401") for login in ("odd login", ""))
 

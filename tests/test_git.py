@@ -262,6 +262,17 @@ async def test_many_files_are_read_in_one_go_and_missing_ones_left_out(tmp_path:
     assert read == files
 
 
+async def test_a_line_that_is_never_to_be_excluded_is_taken_out_and_the_users_own_stay(tmp_path: Path) -> None:
+    file = tmp_path / "info/exclude"
+    file.parent.mkdir()
+    file.write_bytes(b"mine\xff\r\n/inbox/\n/inbox/x\n")
+
+    exclude(tmp_path, ["/.inbox/"], never=["/inbox/"])
+
+    assert file.read_bytes() == b"mine\xff\r\n/inbox/x\n/.inbox/\n"
+    assert [path.name for path in file.parent.iterdir()] == ["exclude"]
+
+
 async def test_a_listing_has_every_path(tmp_path: Path) -> None:
     repo = make_repo(tmp_path / "r", {"a b.txt": "", "ü/x": ""})
 

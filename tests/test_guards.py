@@ -15,7 +15,8 @@ def test_a_change_of_ordinary_files_is_let_through() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["inbox/x.md", "INBOX/x.md", ".factory/store.sqlite", ".Factory/x", "inbox", ".factory"]
+    "path",
+    ["inbox/x.md", "INBOX/x.md", ".inbox/x.md", ".Inbox", ".factory/store.sqlite", ".Factory/x", "inbox", ".factory"],
 )
 def test_the_factorys_own_folders_are_refused_in_any_case_and_nothing_lifts_it(path: str) -> None:
     refused = guard(["a.py", path], sources=SOURCES, allow=["edit-gates", "protected"], scope=["**"])
@@ -23,7 +24,7 @@ def test_the_factorys_own_folders_are_refused_in_any_case_and_nothing_lifts_it(p
     assert refused == Refused(
         EndReason.OUT_OF_SCOPE,
         (path,),
-        f"it touches {path}: .factory/ and inbox/ are the factory's own, and nothing lifts that",
+        f"it touches {path}: .factory/ and the inbox are the factory's own, and nothing lifts that",
         liftable=False,
     )
 
@@ -113,6 +114,21 @@ def test_names_that_only_begin_alike_are_not_guarded() -> None:
     ]
 
     assert guard(alike, sources=SOURCES) is None
+
+
+def test_folders_of_the_projects_own_are_no_concern_of_the_guard_but_what_would_rule_is() -> None:
+    theirs = frozenset({"inbox", "conventions"})
+
+    assert guard(["inbox/models.py", "conventions/naming.md"], sources=(), theirs=theirs) is None
+    assert guard(["conventions/naming.md"], sources=())
+    for path in ("conventions/gates/10-true.sh", "Conventions/policy.toml", "conventions/workspace/setup.sh"):
+        refused = guard([path], sources=(), theirs=theirs)
+
+        assert refused
+        assert refused.kind is EndReason.GUARD
+    refused = guard([".inbox/x.md"], sources=(), theirs=theirs)
+    assert refused
+    assert not refused.liftable
 
 
 # ── what runs in CI, and on the user's machine

@@ -351,3 +351,28 @@ def test_mypy_is_aimed_by_its_own_section_of_setup_cfg_alone() -> None:
     rules = rules_of(["setup.cfg", "a.py"], {"setup.cfg": setup_cfg})
 
     assert [gate.command for gate in rules.gates if gate.name == "mypy"] == [("mypy", ".")]
+
+
+def test_gates_and_setup_are_read_from_the_hidden_folder_where_that_one_rules() -> None:
+    files = {
+        ".conventions/gates/10-test.sh": "pytest -q\n",
+        ".conventions/workspace/setup.sh": "make deps\n",
+        "conventions/gates/10-other.sh": "true\n",
+    }
+
+    found = rules_of([*files], files, ".conventions")
+
+    assert [(gate.name, gate.inferred, gate.shown) for gate in found.gates] == [
+        ("10-test", False, "sh .conventions/gates/10-test.sh")
+    ]
+    assert found.setup.reason == ".conventions/workspace/setup.sh"
+    assert {".conventions/gates/10-test.sh", ".conventions/workspace/setup.sh"} <= found.sources
+    assert "conventions/gates/10-other.sh" not in wanted([*files], ".conventions")
+    assert ".conventions/gates/10-test.sh" in wanted([*files], ".conventions")
+
+
+def test_a_wrong_file_of_the_hidden_folder_is_named_as_it_is_called() -> None:
+    with pytest.raises(
+        ConfigError, match=r"^\.conventions/gates/test\.sh is not run: .* e\.g\. \.conventions/gates/20-"
+    ):
+        rules_of([".conventions/gates/test.sh"], {".conventions/gates/test.sh": "true\n"}, ".conventions")

@@ -15,7 +15,8 @@ from factory.journal import Event
 from factory.judge import Proof
 from factory.records import Card, CardKind, Fact, Verdict
 from factory.unit import Unit, UnitState
-from tests.floor import FILES, Scene, at, scene_in
+from tests.floor import FILES, GATE, Scene, at, scene_in
+from tests.git_repo import git
 
 UNIT = Unit(id="u", title="u", state=UnitState.QUEUED, since=at(), accepted=at())
 
@@ -58,6 +59,42 @@ async def test_a_gate_that_only_the_checkout_has_does_not_rule(scene: Scene) -> 
     (scene.root / "conventions/gates/10-whole.sh").write_text("exit 1\n")
 
     assert (await scene.judge.judge(tip, parent=tip)).ok
+
+
+async def test_hidden_conventions_rule_like_visible_ones(tmp_path: Path) -> None:
+    files = {".conventions/gates/10-whole.sh": GATE, "conventions/naming.md": "the project's own\n"}
+    async with scene_in(tmp_path, files) as scene:
+        await scene.queue.look_at_trunk(scene.group, at())
+        await scene.submit("red", {"one.txt": "BROKEN\n"})
+        await scene.submit("green", {"conventions/naming.md": "other\n"})
+        await scene.submit("gate", {".conventions/gates/20-x.sh": "true\n"})
+        await scene.submit("sly", {"conventions/gates/20-x.sh": "true\n"})
+
+        await scene.settle()
+
+        assert scene.judge.current is not None
+        assert [gate.name for gate in scene.judge.current.rules.gates] == ["10-whole"]
+        assert (scene.reasons("red"), scene.state("green")) == (["gate_red"], "landed")
+        assert (scene.reasons("gate"), scene.reasons("sly")) == (["guard"], ["guard"])
+
+
+async def test_of_two_folders_with_conventions_the_one_rules_that_ruled_before(scene: Scene) -> None:
+    await scene.queue.look_at_trunk(scene.group, at())
+    for name in ("one", "two"):
+        scene.commit({f".conventions/gates/20-{name}.sh": "false\n"})
+        await scene.queue.look_at_trunk(scene.group, at())
+
+        assert scene.judge.current is not None
+        assert [gate.name for gate in scene.judge.current.rules.gates] == ["10-whole"]
+
+    git(scene.root, "rm", "-q", "-r", "conventions")
+    scene.commit({})
+    await scene.queue.look_at_trunk(scene.group, at())
+    scene.commit({"conventions/gates/30-back.sh": "true\n"})
+    await scene.queue.look_at_trunk(scene.group, at())
+
+    assert scene.judge.current is not None
+    assert [gate.name for gate in scene.judge.current.rules.gates] == ["20-one", "20-two"]
 
 
 async def test_wrong_gate_files_let_nothing_pass(scene: Scene) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from factory.errors import RepositoryError
-from factory.places import Places, check_writable, home, places
+from factory.ground.names import Names
+from factory.places import Places, check_writable, holding, home, places, there
 
 
 def test_the_factory_lies_in_the_checkout_and_its_lock_in_the_common_git_dir() -> None:
@@ -19,6 +20,25 @@ def test_the_factory_lies_in_the_checkout_and_its_lock_in_the_common_git_dir() -
     inside = (where.store, where.git, where.index, where.intake, where.judged, where.pid, where.log, where.wake)
     assert {path.parent for path in inside} == {where.home}
     assert len(set(inside)) == len(inside)
+
+
+def test_the_inbox_has_the_name_that_was_chosen() -> None:
+    where = places(Path("/r"), Path("/r/.git"), {"HOME": "/h"}, Names(inbox=".inbox"))
+
+    assert where.inbox == Path("/r/.inbox")
+    assert Path("/r/.inbox") in where.folders
+
+
+def test_a_folder_holds_something_unless_only_the_factory_made_it(tmp_path: Path) -> None:
+    for name in ("inbox/rejected", ".inbox/rejected", "conventions", ".conventions/gates", "other"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "inbox/.gitkeep").touch()
+
+    assert there(tmp_path) == {"inbox", ".inbox", "conventions", ".conventions"}
+    assert holding(tmp_path) == {".conventions"}
+    (tmp_path / "inbox/rejected/a.md").touch()
+    (tmp_path / ".inbox/b.md").touch()
+    assert holding(tmp_path) == {".conventions", "inbox", ".inbox"}
 
 
 def test_each_attempt_has_a_folder_of_its_own() -> None:

@@ -82,6 +82,7 @@ def test_the_status_of_an_empty_store_is_complete(con: sqlite3.Connection) -> No
         "paused": None,
         "warnings": [],
         "last_landed": [],
+        "inbox": "inbox",
     }
 
 
@@ -180,6 +181,7 @@ def test_the_status_of_a_busy_line_is_that_of_the_contract(
         "paused": {"by": "you", "since": AT},
         "warnings": ["gates run unsandboxed"],
         "last_landed": [{"unit": "done", "commit": "c0", "at": AT, "on_trunk": True}],
+        "inbox": "inbox",
     }
 
 

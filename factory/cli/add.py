@@ -32,13 +32,14 @@ def add(args: Namespace) -> int:
     remark = _unknown_agent(task)
     with place.store(str(top)) as con:
         before = views.last_seq(con)
-        _drop(top / "inbox", name, decode(raw))
+        inbox = views.inbox(con)
+        _drop(top / inbox, name, decode(raw))
         if views.daemon(con)["state"] == "stopped":
-            print(f"dropped as inbox/{name}; the next start takes it (factoryd start){remark}")
+            print(f"dropped as {inbox}/{name}; the next start takes it (factoryd start){remark}")
             return 0
         taken = soon(lambda: next((each for each in views.log(con, after=before) if each.get("name") == name), None))
     if taken is None:
-        print(f"dropped as inbox/{name}; the daemon takes it soon (factory status){remark}")
+        print(f"dropped as {inbox}/{name}; the daemon takes it soon (factory status){remark}")
         return 0
     verb = taken["event"].removeprefix("task.")
     print(f"{verb}: {taken['unit'] or name}" + (f": {say.line(taken['why'])}" if taken.get("why") else "") + remark)
@@ -95,9 +96,9 @@ def _named(path: Path) -> str:
 
 def _free(top: Path, base: str) -> str:
     """A file name that stands for no other task that waits: standard input never replaces one."""
-    waiting = {path.name for path in (top / "inbox").glob("*.md")}
-    waiting |= {path.name.partition("-")[2] for path in (top / ".factory/intake").glob("*.md")}
+    waiting = {path.name.partition("-")[2] for path in (top / ".factory/intake").glob("*.md")}
     with place.store(str(top)) as con:
+        waiting |= {path.name for path in (top / views.inbox(con)).glob("*.md")}
         return next(f"{name}.md" for name in ids(base) if not views.show(con, name) and f"{name}.md" not in waiting)
 
 

@@ -14,7 +14,7 @@ import anyio
 
 from factory import conventions, settings, shim
 from factory.agents import find_agents
-from factory.assembly import assemble, the_repository, the_sandbox
+from factory.assembly import assemble, the_names, the_repository, the_sandbox
 from factory.cli import place, say
 from factory.cli.smoke import BAD, NOTE, OK, STYLES, check_agent
 from factory.daemon import furnish
@@ -69,6 +69,11 @@ def _tell(grade: str, what: str) -> str:
     return grade
 
 
+def _tell_all(grade: str, sentences: Sequence[str]) -> None:
+    for what in sentences:
+        _tell(grade, what)
+
+
 def _plain(top: Path) -> Iterator[tuple[str, str]]:
     """What can be told without the factory's own records."""
     agent, fallback = "", tuple[str, ...]()
@@ -77,10 +82,9 @@ def _plain(top: Path) -> Iterator[tuple[str, str]]:
         agent, fallback = chosen.agent, chosen.fallback
     except FactoryError as error:
         yield BAD, str(error)
-    paths = (path for path in sorted(top.glob("conventions/**/*")) if path.is_file())
-    own = {path.relative_to(top).as_posix(): path.read_text(errors="replace") for path in paths}
+    own, folder = conventions.read_own(top)
     shipped = conventions.read_shipped()
-    ruling = conventions.overlay(own, shipped)
+    ruling = conventions.overlay(own, shipped, folder)
     path = os.environ.get("PATH", "")
     agents = find_agents(ruling, configured=agent, path=path, root=top, fallback=fallback)
     wrong = {name for name, file in ruling.runtimes.items() if agents.missing.get(name, "").startswith(file.where)}
@@ -89,7 +93,7 @@ def _plain(top: Path) -> Iterator[tuple[str, str]]:
     if not agents.installed:
         yield NOTE, "no agent is installed: only units with `run:` can be done"
     checks: list[Callable[[], object]] = [partial(check_prompt, name, ruling.prompts) for name in ruling.prompts]
-    checks.append(partial(rules_of, [*own], own))
+    checks.append(partial(rules_of, [*own], own, folder))
     refused = set[str]()
     for check in checks:
         try:
@@ -99,7 +103,7 @@ def _plain(top: Path) -> Iterator[tuple[str, str]]:
             yield BAD, str(error)
     yield from ((NOTE, said) for said in left_out(ruling.prompts, shipped) if said not in refused)
     unread = [note.name for note in ruling.knowledge if note.text.startswith("---")]
-    yield from ((BAD, f"conventions/knowledge/{name}.md: its front matter is not YAML") for name in unread)
+    yield from ((BAD, f"{folder}/knowledge/{name}.md: its front matter is not YAML") for name in unread)
     try:
         state = place.daemon(str(top))["state"]
         stopped = (NOTE, "the daemon is stopped; start it: factoryd start")
@@ -114,7 +118,9 @@ async def _look(top: Path, *, fix: bool) -> AsyncIterator[Finding]:
     chosen = _settings(top)
     repository = await the_repository(top, environ, chosen)
     _tell(OK, f"git repository, trunk is {repository.branch}")
-    where = places(repository.root, repository.common_dir, environ)
+    names = await the_names(repository, environ)
+    _tell_all(NOTE, names.warnings)
+    where = places(repository.root, repository.common_dir, environ, names)
     check_writable(where)
     sandbox = the_sandbox(where, repository, environ, lambda: chosen.sandbox.mode)
     await sandbox.look()
@@ -159,7 +165,7 @@ async def _later() -> None:
 async def _rebuild(top: Path) -> int:
     environ, chosen = dict(os.environ), settings.load(top / "factory.toml", os.environ)
     repository = await examine(top, environ, trunk=chosen.trunk or _branch_of(top / ".factory/git/HEAD"))
-    where = places(repository.root, repository.common_dir, environ)
+    where = places(repository.root, repository.common_dir, environ, await the_names(repository, environ))
     with locked(where.lock, where.root):
         if where.store.exists() and _is_whole(where.store):
             raise RefusedByState(f"The store {where.store} is whole: there is nothing to rebuild. Nothing was changed.")

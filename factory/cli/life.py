@@ -168,7 +168,10 @@ def _examine(top: str, environ: Mapping[str, str]) -> None:
     trunk = settings.load(Path(top) / "factory.toml", environ).trunk
     trunk = trunk or views.remembered_trunk(top)
     repository = anyio.run(partial(git.examine, Path(top), environ, trunk=trunk))
-    ours = places(repository.root, repository.common_dir, environ)
+    from factory.assembly import the_names  # the whole machinery: the help text does not need it
+
+    names = anyio.run(the_names, repository, environ)
+    ours = places(repository.root, repository.common_dir, environ, names)
     check_writable(ours)
     _check_work(top, ours)
     lock = ours.lock
@@ -258,7 +261,10 @@ def _greeting(top: str, pid: int) -> Iterator[str]:
         yield from inferred_lines(views.fact(con, "inferred") or {})
         for warning in views.fact(con, "warnings") or []:
             yield say.paint(f"  ! {say.line(warning)}", "yellow")
-    yield f"  drop task files into {top}/inbox/ and look in with: factory status"
+        if why := (views.fact(con, "names") or {}).get("why"):
+            yield f"  {say.line(why)}"
+        inbox = views.inbox(con)
+    yield f"  drop task files into {top}/{inbox}/ and look in with: factory status"
 
 
 def _end_attempts(top: str) -> int:

@@ -82,9 +82,10 @@ def _lines(each: Check) -> Iterator[str]:
 
 def _look(top: Path, name: str, environ: Mapping[str, str]) -> Iterator[Check]:
     settings.load(top / "factory.toml", environ)  # refused as a daemon would refuse it
-    paths = (path for path in sorted(top.glob("conventions/*/*")) if path.parent.name in ("runtimes", "prompts"))
-    own = {path.relative_to(top).as_posix(): path.read_text(errors="replace") for path in paths if path.is_file()}
-    runtime = the_runtime(name, conventions.overlay(own, conventions.read_shipped()))
+    texts, folder = conventions.read_own(top)
+    mine = tuple(f"{folder}/{kind}/" for kind in ("runtimes", "prompts"))
+    own = {path: text for path, text in texts.items() if path.startswith(mine)}
+    runtime = the_runtime(name, conventions.overlay(own, conventions.read_shipped(), folder))
     first = runtime.program
     program = find(first, path=environ.get("PATH", ""), root=top)
     if program is None:
@@ -101,8 +102,9 @@ def _look(top: Path, name: str, environ: Mapping[str, str]) -> Iterator[Check]:
         login = seen.fix
     if "/" in first and not Path(first).is_absolute():
         own[first] = ""  # it lies in the repository
-    with tempfile.TemporaryDirectory(prefix="factory-doctor-", ignore_cleanup_errors=True) as folder:
-        yield _smoke(Path(folder) / "scratch", runtime, top, own, environ, login)
+    own[f"{folder}/gates/10-hello.sh"] = _GATE
+    with tempfile.TemporaryDirectory(prefix="factory-doctor-", ignore_cleanup_errors=True) as scratch:
+        yield _smoke(Path(scratch) / "scratch", runtime, top, own, environ, login)
 
 
 def _version(runtime: Runtime, program: Path, environ: Mapping[str, str]) -> Check:
@@ -190,8 +192,8 @@ def _ended(root: str, deadline: float) -> Json:
 
 
 def _make(root: Path, top: Path, own: Mapping[str, str]) -> None:
-    """A repository with one commit: a gate, the agent's own files, and the settings that rule here."""
-    for name, text in {**own, "conventions/gates/10-hello.sh": _GATE, "README": "A scratch repository.\n"}.items():
+    """A repository with one commit: the agent's own files, and the settings that rule here."""
+    for name, text in {**own, "README": "A scratch repository.\n"}.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         if text:
             (root / name).write_text(text)

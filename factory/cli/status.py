@@ -36,7 +36,7 @@ def status(args: Namespace) -> int:
             # Said here too: the store may have no room for the daemon to say so.
             seen["warnings"] = [*filter(None, [disk.complaint(place.within(top))]), *seen["warnings"]]
             asked = seen["daemon"]["state"] == "stopped" or not any(seen["units"].values())
-            left = _left_in_inbox(top) if asked and not args.json else 0
+            left = _left_in_inbox(f"{top}/{seen['inbox']}") if asked and not args.json else 0
             shown = say.as_json(seen) if args.json else "\n".join(_screen(seen, left))
             print("\x1b[H\x1b[J" + shown if args.watch and sys.stdout.isatty() else shown, flush=True)
             if not args.watch:
@@ -69,9 +69,9 @@ def _options(options: Sequence[tuple[str, str, str]]) -> Iterator[str]:
         yield from (f"      {key:<3}{head[9:]}", *more)
 
 
-def _left_in_inbox(top: str) -> int:
+def _left_in_inbox(folder: str) -> int:
     """How many task files lie there, those that git tracks and that were taken among them."""
-    with suppress(OSError), os.scandir(f"{top}/inbox") as entries:
+    with suppress(OSError), os.scandir(folder) as entries:
         return sum(entry.name.lower().endswith(".md") and entry.name[0] not in ".#~" for entry in entries)
     return 0
 
@@ -92,7 +92,7 @@ def _screen(seen: Json, left: int) -> Iterator[str]:
     landed = [_landed(unit, now) for unit in seen["last_landed"]]
     yield from _head(seen, left)
     if left and seen["daemon"]["state"] == "stopped":
-        yield say.paint(f"task files in inbox/, taken by the next start: {left}", "yellow")
+        yield say.paint(f"task files in {seen['inbox']}/, taken by the next start: {left}", "yellow")
     yield from _cards(seen["escalations"], now)
     for heading, rows in (
         ("MOVING", moving),
@@ -121,7 +121,10 @@ def _head(seen: Json, left: int) -> Iterator[str]:
         parts.append(f"{say.line(trunk['branch'])} {trunk['commit'][:10]} {trunk['state']}")
     yield " · ".join(parts)
     numbers = [f"{count} {state}" for state, count in seen["units"].items() if count]
-    none = "no units yet: what lies in inbox/ is looked at" if left else "no units yet: drop a task file into inbox/"
+    inbox = f"{seen['inbox']}/"
+    none = (
+        f"no units yet: what lies in {inbox} is looked at" if left else f"no units yet: drop a task file into {inbox}"
+    )
     yield say.paint(" · ".join(numbers) or none, "dim")
 
 

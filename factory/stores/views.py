@@ -97,6 +97,7 @@ def status(con: sqlite3.Connection, now: str) -> "Json":
             "paused": fact(con, "paused"),
             "warnings": [*_of_place(elsewhere), *(fact(con, "warnings") or [])],
             "last_landed": _last_landed(con),
+            "inbox": inbox(con),
         }
 
 
@@ -177,6 +178,11 @@ def fact(con: sqlite3.Connection, name: str) -> "Any":
     """What the daemon last wrote under that name, or None."""
     rows = _rows(con, 'SELECT "value" FROM "fact" WHERE "name" = ?', name)
     return json.loads(rows[0][0]) if rows else None
+
+
+def inbox(con: sqlite3.Connection) -> str:
+    """The name of the folder that task files are dropped into, as the daemon said at its start."""
+    return str((fact(con, "names") or {}).get("inbox") or "inbox")
 
 
 def daemon(con: sqlite3.Connection) -> "Json":
