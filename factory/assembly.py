@@ -191,9 +191,7 @@ def assemble(store: SqliteStore, live: Live, repository: Repository, own: Git) -
         endings=endings,
         pool=pool,
         intake=intake,
-        requests=Requests(
-            store=store, live=live, escalations=escalations, endings=endings, hang=intake.hang
-        ),
+        requests=Requests(store=store, live=live, escalations=escalations, endings=endings, hang=intake.hang),
         escalations=escalations,
         workspaces=workspaces,
         sandbox=sandbox,

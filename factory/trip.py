@@ -9,6 +9,7 @@ import anyio
 
 from factory import triage
 from factory.cards import Ask
+from factory.guards import shown
 from factory.judge import Ruling
 from factory.outbox import Outbox
 from factory.process import Child, Exit
@@ -16,7 +17,7 @@ from factory.records import Attempt, Hook, Remark
 from factory.runtime import OWN, Runtime, Seen
 from factory.task_file import TaskFile
 from factory.unit import EndReason, Unit
-from factory.workspaces import Conflict, Workspace
+from factory.workspaces import Conflict, Snapshot, Workspace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +145,21 @@ def asked_for(remarks: Sequence[Remark], attempts: Sequence[Attempt]) -> str:
 def last_words(seen: Seen) -> str:
     """What the agent said last."""
     return seen.result or seen.tail or seen.error
+
+
+def odd_about(snapshot: Snapshot, box: Outbox, *, no_split: str) -> list[str]:
+    """Sentences about what the attempt left that cannot be taken as it is; `no_split`: why it was not split."""
+    notes = [f"{path} was a repository of its own; its files were added plainly" for path in snapshot.nested]
+    notes += [f"{name}/ in the outbox: not yet, it was not acted on" for name in box.not_yet]
+    if no_split:
+        notes.append(f"It was not split. {no_split}")
+    if snapshot.missed:
+        notes.append(f"Left out of what was submitted: {shown(snapshot.missed)}")
+    if snapshot.left_out:
+        notes.append(f"git could not take everything: {snapshot.left_out}")
+    if snapshot.gone:
+        notes.append("The workspace itself was gone at the end")
+    return notes
 
 
 def how_it_ended(reason: EndReason, ended: Exit, seen: Seen, *, gone: bool = False, parts: str = "") -> str:

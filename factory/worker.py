@@ -23,7 +23,6 @@ from factory.digest import digest
 from factory.endings import Endings
 from factory.environments import Place, Ready, SetupFailed
 from factory.errors import ConfigError, Fenced, NoRoom, StoreError, TaskFileError
-from factory.guards import shown
 from factory.journal import Event
 from factory.judge import Judge
 from factory.launch import Launch
@@ -39,7 +38,7 @@ from factory.runtime import OutputReader, Seen, Usage, check_home
 from factory.split import Part, plan, told
 from factory.store.names import is_taken
 from factory.task_file import TaskFile, parse
-from factory.trip import NotStarted, Patience, Trip, ending, how_it_ended, last_words
+from factory.trip import NotStarted, Patience, Trip, ending, how_it_ended, last_words, odd_about
 from factory.unit import EndReason, Unit, UnitState
 from factory.workspaces import Conflict, Snapshot, Workspace, Workspaces, is_real
 
@@ -270,18 +269,12 @@ class Worker:
             kept, snapshot = await self._kept(trip.attempt, trip.workspace, trip.unit.title)
         box = await anyio.to_thread.run_sync(read_outbox, trip.outbox)
         parts, no_split = self._parts(trip, box)
-        first = self._put_off(trip)
-        idle = first is not None and await self._is_idle(trip, kept, first, snapshot)
-        changed = snapshot.changed and not idle
+        put_off = None if trip.unit.fresh else await self._put_off(trip, kept, snapshot)
+        changed = snapshot.changed and not (put_off and put_off.idle)
         end = ending(trip, ended, seen, box, stopped, changed=changed, split=bool(parts))
         reason = triage.classify(end)
         missing = ended.cause == "unstartable"
-        notes = [f"{path} was a repository of its own; its files were added plainly" for path in snapshot.nested]
-        notes += [f"{name}/ in the outbox: not yet, it was not acted on" for name in box.not_yet]
-        notes += [f"It was not split. {no_split}"] if no_split and reason is not EndReason.EMPTY else []
-        notes += [f"Left out of what was submitted: {shown(snapshot.missed)}"] if snapshot.missed else []
-        notes += [f"git could not take everything: {snapshot.left_out}"] if snapshot.left_out else []
-        notes += ["The workspace itself was gone at the end"] if snapshot.gone else []
+        notes = odd_about(snapshot, box, no_split="" if reason is EndReason.EMPTY else no_split)
         detail = how_it_ended(reason, ended, seen, gone=snapshot.gone, parts=told(parts) or no_split)
         attempt = replace(
             metered(kept, seen.usage),
@@ -300,29 +293,15 @@ class Worker:
             reserved_usd=0.0 if seen.usage.priced or missing else kept.reserved_usd,
             reserved_tokens=0 if seen.usage.input or seen.usage.output or missing else kept.reserved_tokens,
         )
-        if first:
-            attempt = await self._after_a_remark(attempt, first, trip.unit.title, idle=idle)
+        if put_off:
+            attempt = put_off.end(attempt)
+            if put_off.idle and attempt.reason is EndReason.SUBMITTED:
+                attempt = replace(attempt, commit=await self._keep(attempt, trip.unit.title))
         self._settle(trip, attempt, box, seen, missing=missing, parts=parts)
 
-    def _put_off(self, trip: Trip) -> Attempt | None:
-        """The attempt whose work this one goes on with, because a person said something."""
-        if trip.unit.fresh:
-            return None
-        return remarks.put_off(self._store.select(Attempt, unit=trip.unit.id), before=trip.attempt.number)
-
-    async def _is_idle(self, trip: Trip, attempt: Attempt, first: Attempt, snapshot: Snapshot) -> bool:
-        """Whether the attempt left the work of `first` as it was given it."""
-        diff = trip.run_dir / "before.diff"
-        return await remarks.is_unchanged(first, attempt, snapshot, workspaces=self._workspaces, diff=diff)
-
-    async def _after_a_remark(self, attempt: Attempt, first: Attempt, title: str, *, idle: bool) -> Attempt:
-        """The end of an attempt that went on with the work of `first`; `idle`: it changed nothing."""
-        if not idle:
-            return replace(attempt, summary=attempt.summary or first.summary)
-        ended = remarks.unchanged(attempt, first)
-        if ended.reason is not EndReason.SUBMITTED:
-            return ended
-        return replace(ended, commit=await self._keep(ended, title))
+    async def _put_off(self, trip: Trip, attempt: Attempt, snapshot: Snapshot) -> remarks.PutOff | None:
+        before, diff = self._store.select(Attempt, unit=trip.unit.id), trip.run_dir / "before.diff"
+        return await remarks.work_put_off(before, attempt, snapshot, workspaces=self._workspaces, diff=diff)
 
     def _parts(self, trip: Trip, box: Outbox) -> tuple[tuple[Part, ...], str]:
         """What is to take the unit's place, or why that cannot be; both empty where the agent left it whole."""

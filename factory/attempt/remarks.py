@@ -5,7 +5,7 @@ prompt holds (`heard`). No submission is judged while something newer was said.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from factory.records import Attempt, Remark
@@ -51,13 +51,37 @@ def put_off(attempts: Sequence[Attempt], *, before: int) -> Attempt | None:
     return None
 
 
-async def is_unchanged(
-    first: Attempt, attempt: Attempt, snapshot: Snapshot, *, workspaces: Workspaces, diff: Path
-) -> bool:
-    """Whether the attempt left just what `first`, whose submission was put off, had handed it.
+@dataclass(frozen=True, slots=True)
+class PutOff:
+    """Work that was done and put off; an attempt was told the remark, and is `idle` if it changed nothing."""
 
-    `diff` is written where that conflicted with trunk, as it was when the attempt began.
+    first: Attempt
+    idle: bool
+
+    def end(self, attempt: Attempt) -> Attempt:
+        """Return the end of that attempt; its tree is the first one's where it is submitted and idle."""
+        if self.idle:
+            return unchanged(attempt, self.first)
+        return replace(attempt, summary=attempt.summary or self.first.summary)
+
+
+async def work_put_off(
+    attempts: Sequence[Attempt], attempt: Attempt, snapshot: Snapshot, *, workspaces: Workspaces, diff: Path
+) -> PutOff | None:
+    """Return the work that the attempt went on with, where a remark had put it off.
+
+    `attempts`: all of the unit. `diff` is written where that work conflicts with trunk, as when the attempt began.
     """
+    first = put_off(attempts, before=attempt.number)
+    if first is None:
+        return None
+    return PutOff(first, idle=await _is_unchanged(first, attempt, snapshot, workspaces, diff))
+
+
+async def _is_unchanged(
+    first: Attempt, attempt: Attempt, snapshot: Snapshot, workspaces: Workspaces, diff: Path
+) -> bool:
+    """Whether the attempt left just what `first` had handed it."""
     if snapshot.gone:  # with the workspace went what it had done, if anything
         return True
     if attempt.resumed:
@@ -86,6 +110,7 @@ def unchanged(attempt: Attempt, first: Attempt) -> Attempt:
         detail=f"it changed nothing: the work of attempt {first.number} is submitted as it was",
         base=first.base,
         tree=first.tree,
+        left_out=first.left_out,
         digest=first.digest,
         summary=attempt.summary or first.summary,
         said=attempt.said or first.said,
