@@ -125,7 +125,8 @@ def attacked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         try:
             line.start(SECRET_OF_THE_DAEMON="secret")
             targets.write_text(json.dumps(furnish(line, stranger.pid, tcp.getsockname()[1], tmp)))
-            line.drop_text("attack", "---\nallow: edit-gates\n---\nAttack.\n")  # its filter would be asked about
+            allowed = "---\nallow: [edit-gates, edit-agents]\n---\n"  # else the files of its traps are asked about
+            line.drop_text("attack", f"{allowed}Attack.\n")
             line.unit("attack", UnitState.HELD)
             said = {role: told(line, role) for role in ROLES}
             yield Attacked(line, request.param, {role: outcome(line, role, said[role], tmp) for role in ROLES}, said)
