@@ -46,7 +46,8 @@ class Laws:
     def lost_writes(self) -> None:
         """The store is older than what has happened."""
         self._seen = self._store.last_seq()
-        self._final.clear()
+        for known in (self._final, self._states, self._told):
+            known.clear()
         self._catching_up = True
 
     def caught_up(self) -> None:
@@ -88,7 +89,7 @@ class Laws:
         limit = Settings().limits.attempts
         _hold(unit.spent <= limit + unit.bonus, f"{unit.id} spent {unit.spent} of {limit} + {unit.bonus}")
         if unit.state is UnitState.LANDED:
-            heard = next(each.heard for each in attempts if each.number == unit.attempt)
+            heard = max((each.heard for each in attempts if each.number == unit.attempt), default=0)
             _hold(heard >= self._told.get(unit.id, 0), f"{unit.id} landed and had not read all that was said")
         if unit.state not in FINAL:
             truly = sum(each.reason is not None and SPENDS[each.reason] for each in attempts)
