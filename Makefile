@@ -20,7 +20,7 @@ help:
 	@echo "make faults  the daemon killed at every fault point, each side by itself, at its first and second passage"
 	@echo "make matrix  each real agent CLI in a whole line, in good and bad hours; a quarter of an hour"
 	@echo "make demo    the line at work, with a scripted agent"
-	@echo "make chaos   the line, killed at every turn: UNITS=200 KILLS=1000 SEED=… (an hour; far less with fewer)"
+	@echo "make chaos   the line, killed at every turn: UNITS=200 KILLS=1000 DISASTERS=500 SEED=… (an hour; far less with fewer)"
 	@echo "make bench   the line against bare git, in three minutes; bench-long: in half an hour"
 	@echo "make simulation  thousands of histories in virtual time: HISTORIES=5000 SEED=first, or SEED=n HISTORIES=1 for one"
 	@echo "make agents  real agent CLIs from npm and PyPI into .agents/, for the tests marked agents"
@@ -43,7 +43,7 @@ demo: .venv/ready
 	@$(BIN)/python examples/demo.py
 
 chaos: .venv/ready
-	@$(BIN)/python -m tests.chaos.chaos $(if $(UNITS),--units $(UNITS)) $(if $(KILLS),--kills $(KILLS)) \
+	@$(BIN)/python -m tests.chaos.chaos $(if $(UNITS),--units $(UNITS)) $(if $(KILLS),--kills $(KILLS)) $(if $(DISASTERS),--disasters $(DISASTERS)) \
 		$(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))
 
 bench: .venv/ready

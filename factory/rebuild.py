@@ -7,7 +7,7 @@ no attempt ever had; and a unit whose file lies no more among the taken ones had
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -90,7 +90,19 @@ class Rebuild:
             for unit in self._store.open(Unit):
                 if unit.id in traces and self._add_attempts(unit, traces[unit.id], made, at):
                     found.append(unit.id)
+                if self._note_split(unit, traces, ours.keys(), at):
+                    found.append(unit.id)
         return sorted(set(found))
+
+    def _note_split(self, unit: Unit, traces: Mapping[str, Trace], new: Collection[str], at: datetime) -> bool:
+        """Record that a unit was split whose parts are units, though the store had lost them; whether it was."""
+        parts = self._parts(unit.id, traces) if unit.id in traces else ()
+        if not any(part in new for part in parts):
+            return False
+        # Not through the table: its parts are there, and stand for it. A hook that holds it is emptied by its worker.
+        split = replace(unit, state=UnitState.SPLIT, since=at, needs=parts, why=f"its parts: {', '.join(parts)}")
+        self._store.write(Event.ATTEMPT_NOTED, split, now=at, unit=unit.id)
+        return True
 
     def _write_units(self, traces: Mapping[str, Trace], made: Mapping[str, Made], at: datetime) -> Iterator[Unit]:
         for name, trace in traces.items():

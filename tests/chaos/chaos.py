@@ -26,6 +26,7 @@ from factory.journal import fold
 from tests.acceptance.line import AGENT, RUNTIME, Line
 from tests.chaos import disk, procs
 from tests.chaos.checker import FINAL, Checker, Found
+from tests.chaos.disasters import Disasters
 from tests.chaos.person import MINE, Busy, Person
 from tests.chaos.work import GATE, Work, works
 from tests.store_contract import tables
@@ -41,8 +42,11 @@ KILLS = {"daemon": 4, "git": 5, "gate": 4, "agent": 4, "shim": 3}
 class Chaos:
     """One run in `folder`."""
 
-    def __init__(self, folder: Path, *, seed: int, units: int, kills: int, workers: int, seconds: float) -> None:
+    def __init__(
+        self, folder: Path, *, seed: int, units: int, kills: int, workers: int, seconds: float, disasters: int = 0
+    ) -> None:
         self._rng = random.Random(seed)
+        self._disasters_wanted = disasters
         self._units, self._wanted = units, kills
         self._deadline = time.monotonic() + seconds
         contents = {
@@ -58,6 +62,7 @@ class Chaos:
         self._works = works(random.Random(seed + 2))
         self.dropped: dict[str, Work] = {}
         self.found = Found()
+        self.disasters = Disasters(self.line, random.Random(seed + 3), self.found.lost)
         self.kills = Counter[str]()
         self.steps = Counter[str]()
         self.uncounted = 0
@@ -81,15 +86,51 @@ class Chaos:
         self._judge()
 
     def _goes_on(self) -> bool:
-        missing = len(self.dropped) < self._units or self.kills.total() < self._wanted
+        done = self.disasters.hit.events.total()
+        missing = len(self.dropped) < self._units or self.kills.total() < self._wanted or done < self._disasters_wanted
         return missing and time.monotonic() < self._deadline
 
     def _turn(self) -> None:
         deeds: dict[Callable[[], None], int] = {self._person.act: 4, self._answer: 2, self._hurry: 1}
         if self.kills.total() < self._wanted:
             deeds |= {self._kill: 10}
+        if self.disasters.hit.events.total() < self._disasters_wanted:
+            deeds |= {self._strike: 6, self.disasters.back_up: 1}
         (deed,) = self._rng.choices([*deeds], [*deeds.values()])
         deed()
+
+    def _strike(self) -> None:
+        """The disaster that was met least so far, or that had the fewest states under way."""
+        todo = self.disasters.all()
+        counts = self.disasters.hit.events
+        name = min(todo, key=lambda name: (counts[name], self._rng.random()))
+        if self._rng.random() < 0.5:
+            name = self._rng.choice([*todo])
+        self._await_some_state()
+        if not todo[name]():
+            return
+        if self.line.daemon is None:
+            self._start()
+        if name == "delete":
+            self._drop_again()
+
+    def _await_some_state(self) -> None:
+        """Landings are short: now and then one is waited for."""
+        wanted = self._rng.choice(["agent", "judging", "landing"])
+        deadline = time.monotonic() + HIT_S
+        while wanted not in self.disasters.states() and time.monotonic() < deadline:
+            pass
+
+    def _drop_again(self) -> None:
+        """What had not landed when the factory was deleted is dropped again, as its person would."""
+        forgotten = self.disasters.forgotten
+        # Of a unit that was split, parts may have landed: to drop it again would ask for them a second time.
+        forgotten |= {name for name in self.dropped if any(part.startswith(f"{name}-") for part in forgotten)}
+        self._checker.forgotten = forgotten
+        for name, work in self.dropped.items():
+            if name not in forgotten:
+                text = _without_needs(work.text, self.disasters.forgotten)
+                self.line.drop_text(work.name, text)
 
     # ── the killing ──
 
@@ -223,7 +264,8 @@ class Chaos:
                     self._person.out_of_the_way()
             elif not answer:
                 keys = {option["action"]: option["key"] for option in json.loads(options)}
-                cancel = "cancel" in keys and self._rng.random() < 0.05
+                often = 0.3 if kind == "attempts_exhausted" else 0.05
+                cancel = "cancel" in keys and self._rng.random() < often
                 self.line.factory("answer", name, keys["cancel"] if cancel else next(iter(keys.values())))
 
     def _hurry(self) -> None:
@@ -272,6 +314,7 @@ class Chaos:
             f"units {len(self.dropped)} ({_listed(states)}); attempts {_listed(reasons)}; cards {_listed(cards)}",
             f"kills {self.kills.total()} ({_listed(self.kills)}); not counted {self.uncounted}",
             f"per open step: {_listed(self.steps)}",
+            f"disasters {self.disasters.hit.events.total()}: {self.disasters.hit}",
             f"person: {_listed(self._person.did)}; trunk by hand judged with {self._checker.gates_run} gate runs",
             f"wall time {seconds:.0f} s",
             str(self.found),
@@ -284,6 +327,13 @@ class Chaos:
     def good(self) -> bool:
         """Whether everything was as promised."""
         return self._judged and not self.found.all and not self.odd_cards
+
+
+def _without_needs(text: str, names: set[str]) -> str:
+    """The task file less what it needs of those units: the new life of the factory does not know them."""
+    return "\n".join(
+        line for line in text.split("\n") if not (line.startswith("needs:") and any(name in line for name in names))
+    )
 
 
 def _listed(counts: Counter[str]) -> str:
@@ -302,15 +352,23 @@ def main() -> int:
     asked = argparse.ArgumentParser(prog="make chaos")
     asked.add_argument("--units", type=int, default=200)
     asked.add_argument("--kills", type=int, default=1000)
+    asked.add_argument("--disasters", type=int, default=0)
     asked.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     asked.add_argument("--workers", type=int, default=4)
     asked.add_argument("--minutes", type=float, default=60)
     args = asked.parse_args()
-    print(f"seed {args.seed}: {args.units} units, {args.kills} kills, {args.workers} workers", flush=True)
+    what = f"{args.units} units, {args.kills} kills, {args.disasters} disasters, {args.workers} workers"
+    print(f"seed {args.seed}: {what}", flush=True)
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
     began = time.monotonic()
     chaos = Chaos(
-        folder, seed=args.seed, units=args.units, kills=args.kills, workers=args.workers, seconds=60 * args.minutes
+        folder,
+        seed=args.seed,
+        units=args.units,
+        kills=args.kills,
+        workers=args.workers,
+        seconds=60 * args.minutes,
+        disasters=args.disasters,
     )
     try:
         chaos.run()

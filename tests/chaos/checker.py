@@ -52,6 +52,7 @@ class Checker:
         self._folder, self._root, self._branch = folder, root, branch
         self._home = root / ".factory"
         self._green = set[str]()  # trees whose gates passed by hand
+        self.forgotten = set[str]()  # units that landed in an earlier life of the factory: no record tells of them
         self.gates_run = 0
 
     def look(self, found: Found, dropped: Mapping[str, tuple[str, str]]) -> None:
@@ -87,6 +88,7 @@ class Checker:
         there = {path.stem for path in (self._root / "inbox").glob("*.md")}
         there |= {path.stem.partition("-")[2] for path in (self._home / "intake").glob("*.md")}
         units = {Path(name).stem for (name,) in self._claimed("SELECT name FROM task")}
+        there |= self.forgotten
         found.lost += [f"task file {name} is gone and no unit" for name in dropped if name not in there | units]
 
     def _claims(self, found: Found, dropped: Iterable[str]) -> None:
@@ -103,14 +105,15 @@ class Checker:
                     found.lost.append(f"{unit} says that it landed as {commit[:10]}, which trunk never was")
             elif state not in FINAL and unit not in asked:
                 found.lost.append(f"{unit} is {state} and no card says why ({why})")
-        on_trunk = {unit for _, unit in self._landings()}
+        on_trunk = {unit for _, unit in self._landings()} - self.forgotten
         found.lost += [f"{unit} is on trunk and not on record" for unit in sorted(on_trunk - landed)]
-        known = {unit for (unit,) in self._claimed("SELECT unit FROM task")}
+        known = {unit for (unit,) in self._claimed("SELECT unit FROM task")} | self.forgotten
         found.lost += [f"{name} never became a unit" for name in dropped if name not in known]
         for whole, needs in self._claimed("SELECT id, needs FROM unit WHERE state = 'split'"):
             parts = set(json.loads(needs))
             found.lost += [f"{part}, a part of {whole}, is no unit" for part in sorted(parts - known)]
-            again = sorted(name for name in known - parts if name.startswith(f"{whole}-"))
+            others = known - parts - self.forgotten
+            again = sorted(name for name in others if name.startswith(f"{whole}-"))
             found.twice += [f"{whole} was split twice: {again}"] if again or len(parts) < 2 else []
 
     def _attempts(self, found: Found) -> None:

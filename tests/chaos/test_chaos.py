@@ -26,3 +26,14 @@ def test_a_full_disk_is_one_card_loses_nothing_and_goes_on_by_itself(how: str, t
         pytest.skip("no file system can be mounted here in a name space of one's own")
 
     assert disk.run(tmp_path, how) == ""
+
+
+def test_whatever_is_done_to_the_factory_from_outside_it_keeps_its_promises(tmp_path: Path) -> None:
+    chaos = Chaos(tmp_path, seed=31, units=8, kills=4, workers=2, seconds=25, disasters=9)
+    try:
+        chaos.run()
+    finally:
+        chaos.line.close()
+
+    print(chaos.report(0))
+    assert (chaos.found.all, chaos.odd_cards) == ([], [])
