@@ -55,6 +55,14 @@ class GitError(FactoryError):
         self.argv, self.code, self.stderr = argv, code, stderr
 
 
+class TooLong(GitError):
+    """A git command took longer than it may, and was ended; `left`: it could not be ended and may go on."""
+
+    def __init__(self, argv: tuple[str, ...], code: int, stderr: str, *, left: bool = False) -> None:
+        super().__init__(argv, code, stderr)
+        self.left = left
+
+
 class StoreError(FactoryError):
     """The store cannot be opened or is damaged."""
 

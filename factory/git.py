@@ -8,12 +8,14 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from factory import faults, process
-from factory.errors import GitError, NotYet, RepositoryError, did_you_mean
+from factory.errors import GitError, NotYet, RepositoryError, TooLong, did_you_mean
+from factory.ground.commands import Commands
 from factory.shim import MARKER
 
 OLDEST = (2, 41)  # --attr-source
@@ -85,6 +87,7 @@ class Git:
     bases: dict[str, str] = field(default_factory=dict, repr=False, compare=False)  # commits made here, with the parent
     listings: dict[str, Mapping[str, str]] = field(default_factory=dict, repr=False, compare=False)  # of commits
     symlinks: dict[str, frozenset[str]] = field(default_factory=dict, repr=False, compare=False)  # of the same ones
+    commands: Commands = field(default_factory=Commands, repr=False, compare=False)  # which run now
 
     async def run(
         self,
@@ -93,10 +96,12 @@ class Git:
         ok: tuple[int, ...] = (0,),
         env: Mapping[str, str] | None = None,
         started: Callable[[int], None] | None = None,
+        seconds: float = 0,
     ) -> process.Output:
-        """Run one git command; raise GitError unless its exit code is in `ok`.
+        """Run one git command; raise GitError unless its exit code is in `ok`, TooLong where it was ended at its limit.
 
-        `started` gets its pid before git does anything: should the daemon die in it, git never runs.
+        `started` gets its pid before git does anything: should the daemon die in it, git never runs. `seconds` is the
+        limit; 0 stands for that of its kind. A command that was ended has a negative exit code.
         """
         settings = [part for value in (*_QUIET, *self.config) for part in ("-c", value)]
         command = ["git", *settings, *argv]
@@ -104,13 +109,27 @@ class Git:
             command, stdin = ["/bin/sh", "-c", 'read -r go && exec "$@"', "sh", *command], b"go\n" + stdin
         env = self._env() | dict(env or {})
         for _ in range(_TRIES if self.own else 1):
-            done = await process.run(command, cwd=self.work_tree, env=env, stdin=stdin, started=started)
-            if not self.own or done.code >= 0:
+            with self.commands.running(argv, seconds) as one:
+                done = await process.run(
+                    command,
+                    cwd=self.work_tree,
+                    env=env,
+                    stdin=stdin,
+                    started=one.started(started),
+                    left=partial(self.commands.left, one),
+                )
+            if not self.own or done.code >= 0 or done.left:
                 break
             # Killed, by whomever: nobody else writes what it wrote.
             self._unlock([*argv, *os.fsdecode(stdin).split()] if argv[0] == "update-ref" else argv)
-        if done.code not in ok:
-            raise GitError(argv, done.code, done.err.decode(errors="replace"))
+            if done.over:
+                break
+        if done.over:
+            done = replace(done, err=one.ended.encode() + done.err)
+        # A git that was asked to end may end with an exit code that stands for something else.
+        if done.code not in ok or (done.over and done.code > 0):
+            said = done.err.decode(errors="replace")
+            raise TooLong(argv, done.code, said, left=done.left) if done.over else GitError(argv, done.code, said)
         return done
 
     @faults.during("clone.seize")

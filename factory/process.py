@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,10 +21,13 @@ from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired
 from typing import IO, Any, Literal
 
 import anyio
-from anyio import to_thread
+from anyio import from_thread, to_thread
 
 from factory import shim
 
+SHORT_SECONDS = 60.0  # that a short command may take where nobody says otherwise
+TICK_SECONDS = 1.0  # between two looks at how long a short command may still take
+TIDY_SECONDS = 2.0  # that one has to remove its locks before it is killed
 POLL_SECONDS = 0.5  # between two looks, where no pidfd tells that a process has ended
 LADDER_SECONDS = 5.0  # how long a shim may take beyond the grace before it is taken for hung
 _SHIM = f"import sys; sys.path.append({str(Path(__file__).parents[1])!r})\nfrom factory.shim import main; main()"
@@ -41,6 +45,7 @@ PIDFD = _pidfds_work()
 Cause = Literal["exited", "timeout", "stopped", "overran", "lost", "unstartable"]
 Stream = int | IO[bytes]
 Told = Callable[[int], None] | None
+Left = Callable[[], float] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,8 @@ class Output:
     code: int
     out: bytes
     err: bytes
+    over: bool = False  # it took too long and was ended
+    left: bool = False  # it could not be ended: it may still do something
 
 
 async def run(
@@ -59,26 +66,75 @@ async def run(
     env: Mapping[str, str],
     stdin: bytes = b"",
     started: Told = None,
-    seconds: float | None = None,
+    seconds: float = SHORT_SECONDS,
+    left: Left = None,
 ) -> Output:
     """Run a short command of the daemon's own (git) to its end, in a thread: a cancelled caller waits for it.
 
-    `started` gets the pid as soon as there is one; after so many `seconds` it is killed. Raises FileNotFoundError where
+    `started` gets the pid as soon as there is one; after so many `seconds` its process group is ended. `left` says in
+    their place how many are left: it is asked once a second, in the event loop's thread. Raises FileNotFoundError where
     the command does not exist.
     """
+    due = time.monotonic() + seconds
+
+    def still() -> float:
+        return from_thread.run_sync(left) if left else due - time.monotonic()
 
     def work() -> Output:
-        with Popen(argv, cwd=cwd, env=env, stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True) as child:
+        child = Popen(argv, cwd=cwd, env=env, stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True)
+        try:
             if started:
                 started(child.pid)
-            try:
-                out, err = child.communicate(stdin, timeout=seconds)
-            except TimeoutExpired:
-                child.kill()
-                out, err = child.communicate()
-        return Output(child.returncode, out, err)
+            return _seen_through(child, stdin, still)
+        except BaseException:
+            _broken_off(child)
+            raise
 
     return await to_thread.run_sync(work)
+
+
+def _seen_through(child: "Popen[bytes]", stdin: bytes, left: Callable[[], float]) -> Output:
+    first: bytes | None = stdin
+    while (seconds := left()) > 0:
+        try:
+            out, err = child.communicate(first, timeout=min(seconds, TICK_SECONDS))
+        except TimeoutExpired:
+            first = None  # it has been handed over: communicate() goes on with it
+        else:
+            return Output(child.returncode, out, err)
+    return _broken_off(child)
+
+
+def _broken_off(child: "Popen[bytes]") -> Output:
+    """End a short command and its process group: asked to, so that git removes its locks, then killed.
+
+    What left the group, and holds its pipes, is not waited for.
+    """
+    out, err = b"", b""
+    for number, seconds in ((signal.SIGTERM, TIDY_SECONDS), (signal.SIGKILL, LADDER_SECONDS)):
+        _end_group(child, number)
+        try:
+            out, err = child.communicate(timeout=seconds)
+            break
+        except TimeoutExpired as late:
+            out, err = late.output or b"", late.stderr or b""
+        except ValueError:  # its pipes are closed: it had ended
+            break
+    for pipe in (child.stdin, child.stdout, child.stderr):
+        if pipe:
+            with suppress(OSError):  # a broken pipe
+                pipe.close()
+    left = child.poll() is None
+    if left:
+        child.returncode = -signal.SIGKILL  # Popen must not complain when it is dropped
+    return Output(child.returncode, out, err, over=True, left=left)
+
+
+def _end_group(child: "Popen[bytes]", number: signal.Signals) -> None:
+    """Signal a group whose leader was not reaped yet: so its number is nobody else's."""
+    if child.returncode is None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, number)
 
 
 def detach(argv: Sequence[str], cwd: Path, env: Mapping[str, str], output: Path) -> int:

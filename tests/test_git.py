@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from factory.errors import GitError, NotYet, RepositoryError
+from factory.errors import GitError, NotYet, RepositoryError, TooLong
 from factory.git import FACTORY, Change, Git, Person, Repository, clean_environment, examine, exclude, running
 from tests.git_repo import EMAIL, PERSON, commit, environment, git, make_repo, write
 
@@ -474,6 +474,47 @@ async def test_a_command_on_the_users_repository_that_was_killed_leaves_their_lo
         )
 
     assert lock.exists()
+
+
+def hangs(tmp_path: Path, lock: Path) -> dict[str, str]:
+    """An environment whose git makes a lock and then does nothing for ever."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/git").write_text(f"#!/bin/sh\ntouch {lock}\necho busy >&2\nexec sleep 60\n")
+    (tmp_path / "bin/git").chmod(0o755)
+    return {**environment(), "PATH": f"{tmp_path}/bin{os.pathsep}{os.environ['PATH']}"}
+
+
+async def test_a_command_that_hangs_is_ended_at_its_limit_and_the_error_names_it_and_its_pid(tmp_path: Path) -> None:
+    repo, pids = make_repo(tmp_path / "r", {"a.txt": "a\n"}), list[int]()
+    lock = repo / ".git/refs/heads/new.lock"
+    environ = hangs(tmp_path, lock)
+    ours = Git(git_dir=repo / ".git", own=True, environ=environ)
+
+    with pytest.raises(TooLong) as caught:
+        await ours.run("update-ref", "refs/heads/new", "HEAD", seconds=0.3, started=pids.append)
+
+    sentence = f"it took too long, so the factory ended it (pid {pids[0]}). busy"
+    assert str(caught.value) == f"git update-ref refs/heads/new HEAD ended with -15: {sentence}"
+    assert (lock.exists(), ours.commands.slow) == (False, [])
+
+
+async def test_a_command_on_the_users_repository_that_hangs_leaves_their_locks_alone(tmp_path: Path) -> None:
+    repo = make_repo(tmp_path / "r", {"a.txt": "a\n"})
+    lock = repo / ".git/refs/heads/new.lock"
+    users = Git(git_dir=repo / ".git", own=False, environ=hangs(tmp_path, lock))
+
+    done = await users.run("update-ref", "refs/heads/new", "HEAD", seconds=0.3, ok=(-signal.SIGTERM,))
+
+    assert (done.over, lock.exists()) == (True, True)
+
+
+async def test_a_command_that_was_asked_to_end_and_exits_is_none_that_said_no(tmp_path: Path) -> None:
+    repo = make_repo(tmp_path / "r", {"a.txt": "a\n"})
+    environ = hangs(tmp_path, tmp_path / "lock")
+    (tmp_path / "bin/git").write_text("#!/bin/sh\ntrap 'exit 1' TERM\nsleep 60 & wait\n")
+
+    with pytest.raises(TooLong):
+        await Git(git_dir=repo / ".git", own=True, environ=environ).run("diff", ok=(0, 1), seconds=0.3)
 
 
 async def test_seizing_our_own_ends_what_a_dead_daemons_git_does_there_and_removes_every_lock(tmp_path: Path) -> None:

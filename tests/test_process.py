@@ -98,6 +98,71 @@ async def test_a_short_command_that_does_not_exist_is_an_error() -> None:
         await run(["no-such-command"], env=ENV)
 
 
+async def test_a_short_command_that_takes_too_long_is_ended_with_all_of_its_group(shell: Shell) -> None:
+    script = f"echo half; sleep 60 & echo $! > {shell.folder}/child; wait"
+
+    done = await run(["sh", "-c", script], env=ENV, seconds=0.2)
+
+    assert done == process.Output(-signal.SIGTERM, b"half\n", b"", over=True)
+    assert gone(int((shell.folder / "child").read_text()))
+
+
+async def test_one_that_does_not_end_when_it_is_asked_to_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "TIDY_SECONDS", 0.05)
+
+    done = await run(["sh", "-c", "trap '' TERM; while :; do sleep 1; done"], env=ENV, seconds=0.1)
+
+    assert (done.code, done.over, done.left) == (-signal.SIGKILL, True, False)
+
+
+async def test_what_left_the_group_with_its_pipes_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TIDY_SECONDS", "LADDER_SECONDS"):
+        monkeypatch.setattr(process, name, 0.05)
+    code = "import os, time; pid = os.fork(); pid or os.setsid(); pid and print(pid, flush=True); time.sleep(60)"
+
+    done = await run([sys.executable, "-I", "-S", "-c", code], env=ENV, seconds=0.5)
+    outside = int(done.out)
+
+    assert (done.code, done.over) == (-signal.SIGTERM, True)
+    assert not gone(outside)
+    os.kill(outside, signal.SIGKILL)
+
+
+async def test_one_that_cannot_be_ended_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    pids: list[int] = []
+    monkeypatch.setattr("factory.process._end_group", lambda child, number: None)  # as with one that waits for a disk
+    for name in ("TIDY_SECONDS", "LADDER_SECONDS"):
+        monkeypatch.setattr(process, name, 0.05)
+
+    done = await run(["sleep", "60"], env=ENV, seconds=0.1, started=pids.append)
+
+    assert (done.over, done.left) == (True, True)
+    os.kill(pids[0], signal.SIGKILL)
+    await to_thread.run_sync(os.waitpid, pids[0], 0)
+
+
+async def test_its_limit_may_be_brought_forward_while_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "TICK_SECONDS", 0.01)
+    left = [60.0, 60.0, 0.0]
+
+    done = await run(["sleep", "60"], env=ENV, left=lambda: left.pop(0))
+
+    assert (done.over, left) == (True, [])
+
+
+async def test_where_its_start_cannot_be_told_it_is_ended_at_once() -> None:
+    pids: list[int] = []
+
+    def started(pid: int) -> None:
+        pids.append(pid)
+        raise RuntimeError("no room for the record")
+
+    with pytest.raises(RuntimeError, match="no room"):
+        await run(["sleep", "60"], env=ENV, started=started)
+
+    assert gone(pids[0])
+
+
 # ── how a supervised command ends
 
 
