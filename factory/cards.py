@@ -122,6 +122,35 @@ def landing_blocked(unit: Unit, reason: str, paths: Sequence[str]) -> Ask:
     return Ask(CardKind.LANDING_BLOCKED, cause, asks, [mine, CANCEL_ALL], "\n".join(paths) or reason, where)
 
 
+def landing_refused(unit: Unit, said: str, mend: str) -> Ask:
+    """Git refused a landing, and nothing moved; `mend`: the command that helps, where it is known."""
+    asks = f"{unit.id} is green, but git refused to land it: {_one_line(said).rstrip('.')}. Trunk has not moved."
+    cause = f"landing_refused:{mend or _one_line(said)}"
+    mine = ("I mend it", "the factory tries again, and lands the unit by itself", "wait")
+    told = _with_remedy(said, mend)
+    return Ask(CardKind.LANDING_BLOCKED, cause, asks, [mine, CANCEL_ALL], told, "factory doctor")
+
+
+def landing_unknown(unit: str, step: str, said: str, mend: str) -> Ask:
+    """A landing was broken off, and git does not say whether trunk moved."""
+    asks = f"The factory cannot find out whether {unit} landed: {_one_line(said).rstrip('.')}."
+    effect = "the factory looks again by itself; until then nothing else lands, and other work goes on"
+    told = _with_remedy(said, mend)
+    cause = f"landing_unknown:{step}"
+    return Ask(CardKind.LANDING_BLOCKED, cause, asks, [("I mend it", effect, "wait")], told, "factory doctor")
+
+
+def trunk_unreadable(branch: str, said: str, mend: str) -> Ask:
+    """Git cannot read trunk, or cannot bring it into the factory repository."""
+    asks = f"git cannot read {branch}, so nothing is judged and nothing lands: {_one_line(said).rstrip('.')}."
+    mine = ("I mend it", "the factory tries again by itself, and the line goes on", "wait")
+    return Ask(CardKind.CONFIG, "trunk_unreadable", asks, [mine], _with_remedy(said, mend), "factory doctor")
+
+
+def _with_remedy(said: str, mend: str) -> str:
+    return f"{said}\n\nTo mend it: {mend}" if mend else said
+
+
 def unreadable(unit: Unit, sentence: str) -> Ask:
     """Something about one unit cannot be read, so nothing can be done with it."""
     asks = f"{unit.id} stands still, its work is kept: {_one_line(sentence)} What now?"

@@ -5,12 +5,10 @@ a person let pass.
 """
 
 import json
-import os
 from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
@@ -27,10 +25,12 @@ from factory.guards import AGENTS, GATES, guard
 from factory.inference import Rules
 from factory.journal import Event
 from factory.judge import Judge, Ruled
-from factory.landings import Landings
+from factory.landings import Landings, asks
 from factory.live import Live, Stopping, now
 from factory.log import LANDING_REFUSED, TICK_BROKE, TRUNK_PUT_BACK, log
 from factory.ports import Store
+from factory.queue.in_the_way import InTheWay, Look
+from factory.queue.retries import Retries
 from factory.queue.trunk_watch import TrunkWatch
 from factory.records import Attempt, CardKind, Fact, Task
 from factory.repo.message import AGENT, ATTEMPT, RUN, UNIT, compose
@@ -75,34 +75,33 @@ class MergeQueue:
         self._ruled: dict[str, Ruled] = {}
         self._running: dict[str, anyio.CancelScope] = {}
         self._aside: dict[str, str] = {}  # unit → why it is judged and landed apart from the chain
-        self._failed: dict[str, tuple[int, float]] = {}  # unit → how often git failed at it, and when to retry
+        self._failed = Retries()  # units that git failed at
         self._landing = frozenset[str]()  # units whose landing is under way: trunk and open steps are its business
         self._passed_over = False  # something was left alone meanwhile
-        self._in_the_way: dict[str, tuple[Path, ...]] = {}  # unit → what to look at while its landing is blocked
+        self._in_the_way = InTheWay()
 
     async def run(self, group: TaskGroup) -> None:
         """Tick whenever something changed, and at the latest every 30 seconds."""
         while True:
-            seen = self._seen_in_the_way()  # before the pass: what changes while it runs is noticed after it
+            seen = self._in_the_way.look()  # before the pass: what changes while it runs is noticed after it
             moved = await self._live.guarded("queue", self.tick, group, now())
             if not moved:
                 await self._rest(seen)
 
-    async def _rest(self, before: list[tuple[str, int, int]]) -> None:
+    async def _rest(self, before: Look) -> None:
         """Wait until rung, or until files that block a landing have changed; at the latest half a minute."""
-        due = [when - anyio.current_time() for _, when in self._failed.values()]
-        patience = max(0.05, min([TICK_SECONDS, *(seconds for seconds in due if seconds > 0)]))
+        patience = max(0.05, min([TICK_SECONDS, *self._failed.waits(), *self.landings.looks.waits()]))
         looks = int(patience / LOOK_SECONDS) or 1 if self._in_the_way else 1
         for _ in range(looks):
             rung = await self._live.queue.wait(patience / looks)
-            if rung or self._seen_in_the_way() != before:
+            if self._noticed(before) or rung:
                 return
 
-    def _seen_in_the_way(self) -> list[tuple[str, int, int]]:
-        """What those files look like; no git is run for it, since a person may take a night to move them."""
-        paths = {path for paths in self._in_the_way.values() for path in paths}
-        seen = [(str(path), path.lstat()) for path in sorted(paths) if os.path.lexists(path)]
-        return [(path, about.st_mtime_ns, about.st_ino) for path, about in seen]
+    def _noticed(self, before: Look) -> bool:
+        """Whether files that block a landing have changed; those units are tried again at once."""
+        changed = self._in_the_way.changed(before)
+        self._failed.forget(*changed)
+        return bool(changed)
 
     async def tick(self, group: TaskGroup, at: datetime) -> bool:
         """One pass: look at trunk, rehearse, judge, then land or blame; True if it should be followed by another.
@@ -112,8 +111,10 @@ class MergeQueue:
         if self._live.stopping in (Stopping.HAND_BACK, Stopping.LEAVE) or self._live.no_room():
             return False
         landing = self._passed_over = bool(self._landing)
-        if not landing and not (await self.landings.finish_open(at) and await self.look_at_trunk(group, at)):
-            return False
+        if not landing:
+            landing = not await self.landings.finish_open(at)  # as long as one is open, nothing else lands
+            if not (landing and self._tip) and not await self.look_at_trunk(group, at):
+                return False
         queue = await self._admitted(at)
         line = [unit for unit in queue if unit.id not in self._aside]
         linked = await self._chain(line, at)
@@ -150,7 +151,9 @@ class MergeQueue:
 
     async def look_at_trunk(self, group: TaskGroup, at: datetime) -> bool:
         """Notice what others did to trunk; False when there is none to land on."""
-        tip = await self._trunk.refresh()
+        tip = await self.landings.refresh(at)
+        if tip is None:
+            return False
         if not tip:
             self._escalations.raise_card(words.trunk_gone(self._trunk.branch), now=at)
             return False
@@ -188,19 +191,21 @@ class MergeQueue:
 
     async def _admitted(self, at: datetime) -> list[Unit]:
         """The queued units, in order, whose diff breaks no rule."""
-        queued = [unit for unit in self._store.open(Unit) if unit.state is UnitState.QUEUED]
+        unknown = set[str]() if self._landing else self.landings.open_units()
+        units = [unit for unit in self._store.open(Unit) if unit.id not in unknown]
+        queued = [unit for unit in units if unit.state is UnitState.QUEUED]
         names = {unit.id for unit in queued}
         self._aside = {name: why for name, why in self._aside.items() if name in names}
         self._tasks = {name: task for name, task in self._tasks.items() if name in names}
-        self._failed = {name: when for name, when in self._failed.items() if name in names}
-        self._in_the_way = {name: paths for name, paths in self._in_the_way.items() if name in names}
+        self._failed.keep(names)
+        self._in_the_way.keep(names)
         ordered = sorted(queued, key=lambda unit: (unit.priority, unit.since, unit.id))
         async with anyio.create_task_group() as together:  # what follows finds them at hand
             for unit in ordered:
                 if (unit.base, unit.submission) not in self._compared:
                     together.start_soon(self._compare, unit)
         self._compared = {(unit.base, unit.submission) for unit in ordered}
-        there = [unit for unit in ordered if unit.id in self._aside or self._due(unit)]
+        there = [unit for unit in ordered if unit.id in self._aside or self._failed.is_due(unit.id)]
         return [
             unit for unit in there if await self._tried(unit, self._admit(unit, unit.base, unit.submission, at), at)
         ]
@@ -218,20 +223,12 @@ class MergeQueue:
                 raise  # which is not about this unit
             log.exception(TICK_BROKE, loop="queue", unit=unit.id)
             self._aside.pop(unit.id, None)
-            if self._fail(unit) >= BREAKS:
-                del self._failed[unit.id]
+            if self._failed.fail(unit.id) >= BREAKS:
+                self._failed.forget(unit.id)
                 self._endings.wait(unit, words.unreadable(unit, str(error)), at)
             else:
                 self._endings.note(unit, f"cannot be judged, and is tried again: {error}", at)
             return None
-
-    def _fail(self, unit: Unit) -> int:
-        failures = self._failed.get(unit.id, (0, 0.0))[0] + 1
-        self._failed[unit.id] = failures, anyio.current_time() + min(300, 2**failures)
-        return failures
-
-    def _due(self, unit: Unit) -> bool:
-        return self._failed.get(unit.id, (0, 0.0))[1] <= anyio.current_time()
 
     async def _admit(self, unit: Unit, before: str, after: str, at: datetime) -> bool:
         """Whether what differs between the two commits breaks no rule; else the unit goes back."""
@@ -358,7 +355,7 @@ class MergeQueue:
             if each.standing is Standing.UNKNOWN and free > 0:
                 self._start(each, group)
                 free -= 1
-        green = [each for each in apart if each.standing is Standing.GREEN and self._due(each.unit)]
+        green = [each for each in apart if each.standing is Standing.GREEN and self._failed.is_due(each.unit.id)]
         self._begin_landing([[each] for each in green], group, at)
         return False
 
@@ -415,7 +412,7 @@ class MergeQueue:
             if not ready:
                 return len(ready) < len(green)
             outcome = await self._move(ready, at)
-            if isinstance(outcome, Blocked) and len(ready) > 1:
+            if isinstance(outcome, Blocked) and not outcome.is_open and len(ready) > 1:
                 ready = ready[:1]
                 outcome = await self._move(ready, at)
             if await self._outcome(outcome, ready, now()):
@@ -442,7 +439,7 @@ class MergeQueue:
                 await self._judge.landed(commit, self._ruled.get(commit), parent=ready[-1].parent)
                 for each in ready:
                     self._aside.pop(each.unit.id, None)
-                    self._failed.pop(each.unit.id, None)
+                    self._failed.forget(each.unit.id)
                 self._live.ring_all()
                 return True
             case Moved(tip, said):
@@ -450,18 +447,21 @@ class MergeQueue:
                 if said:
                     self._endings.note(ready[0].unit, said, at)
                 return bool(said) or tip != self._tip
-            case Blocked(kind, reason, paths):
-                unit = ready[0].unit
-                if not self.landings.still_queued(unit):  # a person took it back while we looked
-                    return True
-                if kind == "failed":  # git's own failing changes files that we watch: not again at once
-                    self._fail(unit)
-                self._escalations.raise_card(words.landing_blocked(unit, reason, paths), now=at, unit=unit)
-                self._endings.note(unit, f"green, but landing is blocked: {reason}", at)
-                self._in_the_way[unit.id] = outcome.look
-                first = unit.id not in self._aside
-                self._aside[unit.id] = reason
-                return first  # those behind it do not wait
+            case Blocked():
+                return self._step_aside(outcome, ready[0].unit, at)
+
+    def _step_aside(self, blocked: Blocked, unit: Unit, at: datetime) -> bool:
+        """Ask about a landing that is blocked; True where that is new: those behind it do not wait."""
+        if blocked.is_open or not self.landings.still_queued(unit):  # a person took it back while we looked
+            return True
+        if blocked.kind in ("failed", "refused"):  # not again at once
+            self._failed.fail(unit.id)
+        self._escalations.raise_card(asks(unit, blocked), now=at, unit=unit)
+        self._endings.note(unit, f"green, but landing is blocked: {blocked.reason.splitlines()[0]}", at)
+        self._in_the_way.put(unit.id, blocked.look)
+        first = unit.id not in self._aside
+        self._aside[unit.id] = blocked.reason
+        return first
 
     # ── showing ──
 

@@ -137,6 +137,18 @@ def _end_group(child: "Popen[bytes]", number: signal.Signals) -> None:
             os.killpg(child.pid, number)
 
 
+def end_left_behind(pid: int, word: str) -> bool:
+    """Kill a short command that an earlier daemon started, with its group; no where `word` is not among its arguments.
+
+    Its start time was never written down: an argument that nobody else's command has stands for it.
+    """
+    with suppress(ProcessLookupError, PermissionError):
+        if word in _arguments(pid) and os.getpgid(pid) == pid:
+            os.killpg(pid, signal.SIGKILL)
+            return True
+    return False
+
+
 def detach(argv: Sequence[str], cwd: Path, env: Mapping[str, str], output: Path) -> int:
     """Start a process that outlives this one, in its own session, its output in a file; return its pid."""
     with output.open("wb") as said:
@@ -398,6 +410,14 @@ def _members(run_dir: Path) -> list[Identity]:
     marker = f"{shim.MARKER}={run_dir}"
     marked = [pid for pid in shim.pids() if marker.encode() in _environment(pid)] if shim.PROC else shim.marked(marker)
     return [member for member in map(_identity, shim.family(marked)) if _alive(member)]
+
+
+def _arguments(pid: int) -> list[str]:
+    """The arguments of a process; none where there is no such process, or no /proc to tell them."""
+    try:
+        return os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes()).split("\0")
+    except OSError:
+        return []
 
 
 def _environment(pid: int) -> list[bytes]:

@@ -8,9 +8,11 @@ from datetime import datetime
 
 from factory import budget
 from factory.endings import Endings
+from factory.errors import GitError
 from factory.gates import Gates
 from factory.journal import Event
 from factory.landings import Landings
+from factory.log import TICK_BROKE, log
 from factory.ports import Store
 from factory.records import Attempt, Hook
 from factory.unit import EndReason, Unit, UnitState
@@ -37,7 +39,10 @@ class Rescue:
             if (attempt.unit, attempt.number) not in held:
                 lost = budget.settle(_lost(attempt, at))
                 self._store.write(Event.ATTEMPT_ENDED, lost, now=at, unit=attempt.unit, attempt=attempt.number)
-        await self._forget_what_is_gone(at)
+        try:
+            await self._forget_what_is_gone(at)
+        except GitError:  # what cannot be asked is not forgotten; whoever needs it says so
+            log.exception(TICK_BROKE, loop="rescue")
 
     async def _forget_what_is_gone(self, at: datetime) -> None:
         """Where the factory repository was lost, open units begin anew instead of failing on what it held."""

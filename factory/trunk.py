@@ -19,12 +19,14 @@ from anyio import from_thread
 
 from factory import faults, process
 from factory.checkout import Checkout, checkouts, patiently
-from factory.errors import GitError
+from factory.errors import GitError, TooLong
 from factory.git import Git, Person, Repository
 from factory.repo.message import Landing, read
 
 SWITCH_S = 1.0  # how long a switch of branches is waited for; an editor that git waits for stays for hours
 PATIENCE_S = 3.0  # how long a lock of somebody else's git is waited for
+GIT_S = 300.0  # what one git command of a landing may take
+FETCH_S, CLONE_S = 600.0, 3600.0  # and one that brings the factory repository what the user's has
 _FSYNC = ("core.fsync=all,-index",)  # an index can be made anew
 _LANDING = "factoryd: landing"
 AGENT_EMAIL = "agent@factoryd.invalid"
@@ -104,13 +106,19 @@ class Moved:
 class Blocked:
     """Landing would touch what is not ours, or failed (disk full, git killed); trunk has not moved.
 
-    But while our git may still be `running` it may yet move it: then the step stays open, to be recovered again.
+    But a git of ours that is `running` may move it yet, and one whose work is `unknown` may have: the step stays open.
     """
 
-    kind: str  # dirty, untracked, busy, locked, failed, running
+    kind: str  # dirty, untracked, busy, locked, failed, refused, running, unknown
     reason: str
     paths: tuple[str, ...] = ()
     look: tuple[Path, ...] = field(default=(), compare=False)  # it may be over once one of these has changed
+    mend: str = ""  # the command that mends it, where one is known
+
+    @property
+    def is_open(self) -> bool:
+        """Whether our git may have moved trunk, or may yet."""
+        return self.kind in ("running", "unknown")
 
 
 Outcome = Landed | Moved | Blocked
@@ -135,6 +143,7 @@ async def _clone(repository: Repository, path: Path, environ: Mapping[str, str])
     await clone.run(
         *("clone", *how, *_SERVED, "--", str(repository.common_dir), str(fresh)),
         env={"GIT_DEFAULT_REF_FORMAT": "files"},
+        seconds=CLONE_S,
     )
     fresh.rename(path)
 
@@ -146,11 +155,12 @@ class Trunk:
         self.branch = repository.branch
         self.ref = f"refs/heads/{repository.branch}"
         self.own = own
-        self._repository = repository
+        self._repository, self.common_dir = repository, repository.common_dir
         self._in_files = repository.ref_format == "files"
         self._seen = ""  # trunk as last fetched, or as we moved it
         self._tags: tuple[object, ...] = ()  # as last fetched
-        self._user = replace(repository.git(environ), config=(*_FSYNC, "core.logAllRefUpdates=true"))
+        settings = (*_FSYNC, "core.logAllRefUpdates=true")
+        self._user = replace(repository.git(environ), config=settings, commands=own.commands)
 
     # ── reading ──
 
@@ -266,9 +276,9 @@ class Trunk:
         outcome = await (self._fast_forward(plan, begun) if plan.checkout else self._swap(plan, begun))
         if isinstance(outcome, Landed) and self._in_files:
             # It came from here, so it need not be fetched. Died before this line, the next start fetches.
-            with faults.step("landing.follow"):
+            with faults.step("landing.follow"), suppress(GitError):  # else it is fetched
                 await self.own.run("update-ref", self.ref, plan.to)
-            self._seen = plan.to
+                self._seen = plan.to
         return outcome
 
     async def recover(self, plan: LandingPlan, started: Callable[[LandingPlan], None], *, now: datetime) -> Outcome:
@@ -276,6 +286,9 @@ class Trunk:
         place = self._place(plan)
         locked = any(lock.exists() for lock in self._locks(plan))
         if not await place.quiet(plan.to, PATIENCE_S, alone=locked):
+            if plan.pid and now.timestamp() - plan.at > GIT_S:  # what limited it died with its daemon
+                with faults.step("landing.mend"):
+                    process.end_left_behind(plan.pid, plan.to)
             return Blocked("running", f"A git command is still at work in {place.path}.")
         if plan.pid and plan.checkout and place.path.is_dir() and not await self.holds(plan.to):
             await self._mend(plan, place)
@@ -310,7 +323,11 @@ class Trunk:
         less = {"GIT_CONFIG_KEY_0": f"branch.{self.branch}.mergeOptions", "GIT_CONFIG_VALUE_0": ""}
         env = less | {"GIT_CONFIG_COUNT": "1", "GIT_REFLOG_ACTION": _LANDING}
         with faults.step("landing.merge"):
-            merge = await place.git.run(*_MERGE, plan.to, ok=tuple(range(-64, 256)), env=env, started=begun)
+            merge = await place.git.run(
+                *_MERGE, plan.to, ok=tuple(range(-64, 256)), env=env, started=begun, seconds=GIT_S
+            )
+        if merge.left:
+            return Blocked("running", os.fsdecode(merge.err).strip())
         if await self.holds(plan.to):
             if merge.code < 0:  # killed when it had moved the ref and not let go of all that it had locked
                 self._unlock(plan)
@@ -344,6 +361,8 @@ class Trunk:
         try:
             await self._move(plan.to, plan.base, _LANDING, begun)
         except GitError as error:
+            if isinstance(error, TooLong) and error.left:
+                return Blocked("running", error.stderr)
             if failed := await self._unmoved(plan, error):
                 return failed
         # Whoever checked trunk out between our look and the swap has the old files under the new commit.
@@ -362,8 +381,10 @@ class Trunk:
             return None
         if (tip := await self.tip()) != plan.base:
             return Moved(tip)
-        kind = "failed" if error.code < 0 else "locked"
-        return Blocked(kind, error.stderr.strip()[-300:] or str(error), look=tuple(self._locks(plan)))
+        said = error.stderr.strip()[-300:] or str(error)
+        if error.code < 0:
+            return Blocked("failed", said)
+        return Blocked("locked", said, look=tuple(self._locks(plan)))
 
     async def _holders(self, plan: LandingPlan) -> list[Checkout]:
         """Where trunk is checked out, once no git is at work there: a switch reads the branch first and HEAD last."""
@@ -429,16 +450,18 @@ class Trunk:
         source = str(self._repository.common_dir)
         how = ("--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--update-shallow", "--no-prune", "-q")
         specs = (f"+{self.ref}:{self.ref}", "+refs/tags/*:refs/tags/*")
-        await user.run("-c", "fetch.pruneTags=false", "fetch", *how, *_SERVED, "--", source, *specs)
+        command = ("-c", "fetch.pruneTags=false", "fetch", *how, *_SERVED, "--", source, *specs)
+        await user.run(*command, seconds=FETCH_S)
 
     @faults.during("landing.send")
     async def _send(self, commit: str, have: str) -> None:
         """Put the objects of `commit` that `have` lacks into the user's repository, with no ref."""
         asked = f"{commit}\n^{have}\n".encode()
-        pack = (await self.own.run("pack-objects", "--revs", "--thin", "--stdout", "-q", stdin=asked)).out
+        how = ("--revs", "--thin", "--stdout", "-q")
+        pack = (await self.own.run("pack-objects", *how, stdin=asked, seconds=GIT_S)).out
         few = int.from_bytes(pack[8:12]) < 100
         take: Sequence[str] = ("unpack-objects", "-q") if few else ("index-pack", "--stdin", "--fix-thin")
-        await self._user.run(*take, stdin=pack)
+        await self._user.run(*take, stdin=pack, seconds=GIT_S)
 
 
 def _since(lock: Path, plan: LandingPlan) -> bool:

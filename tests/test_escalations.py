@@ -73,6 +73,13 @@ ASKS: dict[str, tuple[Ask, CardKind, list[str]]] = {
     "runtime": (words.runtime_trouble("claude", "claude is missing."), CardKind.RUNTIME, ["recheck", "cancel"]),
     "login": (words.not_logged_in("claude", "/login", evidence="401"), CardKind.RUNTIME, ["recheck", "cancel"]),
     "blocked": (words.landing_blocked(a_unit(), "dirty", ["a.py"]), CardKind.LANDING_BLOCKED, ["wait", "cancel"]),
+    "refused": (
+        words.landing_refused(a_unit(), "git add\nended with 1", "chown"),
+        CardKind.LANDING_BLOCKED,
+        ["wait", "cancel"],
+    ),
+    "unknown": (words.landing_unknown("fix", "landing:c", "git died", ""), CardKind.LANDING_BLOCKED, ["wait"]),
+    "unread": (words.trunk_unreadable("main", "git fetch ended with 1", ""), CardKind.CONFIG, ["wait"]),
     "spent": (words.unit_spent(a_unit(), used="$1", cap="$1"), CardKind.BUDGET, ["approve", "cancel"]),
     "day": (words.day_spent("day:d:$1", used="$1", cap="$1"), CardKind.BUDGET, ["wait", "spend_on", "cancel"]),
     "gone": (words.trunk_gone("main"), CardKind.CONFIG, ["wait"]),

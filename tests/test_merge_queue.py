@@ -397,11 +397,11 @@ async def test_what_blocks_in_a_linked_working_tree_that_holds_trunk_is_looked_a
     await scene.submit("one", {"story.txt": "theirs\n"})
     await scene.settle()
     assert scene.cards() == [CardKind.LANDING_BLOCKED]
-    seen = scene.queue._seen_in_the_way()
+    seen = scene.queue._in_the_way.look()
 
     git(linked, "checkout", "-q", "story.txt")
 
-    assert {Path(path).parent for path, *_ in seen} == {linked, Path(git(linked, "rev-parse", "--absolute-git-dir"))}
+    assert {path.parent for path in seen} == {linked, Path(git(linked, "rev-parse", "--absolute-git-dir"))}
     with anyio.fail_after(5):
         await scene.queue._rest(seen)
     await scene.settle()

@@ -17,9 +17,22 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from factory import process
 from factory.checkout import checkouts
 from factory.git import Git, Person, examine
-from factory.trunk import Blocked, Conflict, Landed, LandingPlan, Moved, Nothing, Outcome, Rehearsed, Trunk, make
+from factory.trunk import (
+    GIT_S,
+    Blocked,
+    Conflict,
+    Landed,
+    LandingPlan,
+    Moved,
+    Nothing,
+    Outcome,
+    Rehearsed,
+    Trunk,
+    make,
+)
 from tests.git_repo import commit, environment, git, make_repo, write
 
 AGENT = Person("claude", "claude@factoryd.invalid")
@@ -638,6 +651,35 @@ async def test_a_landing_that_was_over_is_only_told(world: World) -> None:
     assert await world.recover(plan) == Landed(to)
     assert not (world.repo / ".git/HEAD.lock").exists()
     assert (world.head(), world.status()) == (to, "")
+
+
+async def test_a_git_of_ours_that_outlived_its_daemon_and_hangs_is_ended_after_its_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("factory.trunk.PATIENCE_S", 0.1)
+    to = await world.candidate({"added": str(world.repo)})  # no other test's commit: its git is known by it
+    plan = await sent(world, to)
+    hung = subprocess.Popen(  # noqa: ASYNC220
+        ["git", "hash-object", "--stdin", plan.to], stdin=subprocess.PIPE, env=environment(), start_new_session=True
+    )
+    plan = replace(plan, pid=hung.pid, at=plan.at - GIT_S)
+
+    assert kind(await world.trunk.recover(plan, lambda _: None, now=datetime.fromtimestamp(plan.at, UTC))) == "running"
+    assert hung.poll() is None
+    assert kind(await world.recover(plan)) == "running"
+    hung.communicate()
+    assert hung.returncode == -signal.SIGKILL
+
+    assert await world.recover(plan) == Landed(to)
+
+
+async def test_somebody_elses_process_under_its_pid_is_left_alone(world: World) -> None:
+    to = await world.candidate()
+    plan = await sent(world, to)
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as theirs:  # noqa: ASYNC220
+        assert not process.end_left_behind(theirs.pid, plan.to)
+        assert theirs.poll() is None
+        theirs.kill()
 
 
 async def test_with_everything_but_the_ref_written_the_ref_follows(world: World) -> None:

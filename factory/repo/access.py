@@ -1,0 +1,163 @@
+"""Whether a user can read and write what git keeps in a git dir, and what mends it where they cannot.
+
+Invariant: looking changes nothing and starts no process.
+"""
+
+import os
+import pwd
+import re
+import shlex
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+FOLDER, APPENDED, READ = "folder", "appended", "read"  # what git does to a path
+_NEEDS = {FOLDER: os.R_OK | os.W_OK | os.X_OK, APPENDED: os.R_OK | os.W_OK, READ: os.R_OK}
+_FAN_OUT = re.compile("[0-9a-f]{2}|info|pack")
+_FILES = ("HEAD", "config", "packed-refs", "shallow", "index")  # replaced by a rename: the folder has to be writable
+
+
+class User(NamedTuple):
+    """Whose rights are looked at."""
+
+    uid: int
+    groups: frozenset[int]
+
+    @property
+    def name(self) -> str:
+        """As a command takes it."""
+        try:
+            return pwd.getpwuid(self.uid).pw_name
+        except KeyError:
+            return str(self.uid)
+
+
+class Unusable(NamedTuple):
+    """A path that git needs and the user cannot use."""
+
+    path: Path
+    trouble: str
+    mend: str  # a command
+
+    @property
+    def said(self) -> str:
+        """One sentence for a person."""
+        return f"{self.path} {self.trouble}. To mend it: {self.mend}"
+
+
+def me() -> User:
+    """Whoever runs this process."""
+    return User(os.geteuid(), frozenset({os.getegid(), *os.getgroups()}))
+
+
+def owner(folder: Path) -> User:
+    """The user whom a folder belongs to: the daemon's, though root may be the one who asks."""
+    about = folder.stat()
+    if about.st_uid == os.geteuid():
+        return me()
+    try:
+        name = pwd.getpwuid(about.st_uid).pw_name
+    except KeyError:
+        return User(about.st_uid, frozenset({about.st_gid}))
+    return User(about.st_uid, frozenset(os.getgrouplist(name, about.st_gid)))
+
+
+def first_unusable(git_dir: Path, user: User) -> Unusable | None:
+    """The first path in a common git dir, or in the git dir of a worktree of it, that `user` cannot use."""
+    for path, use in _paths(git_dir):
+        with suppress(FileNotFoundError):  # a git at work took it away
+            if wrong := _trouble(path, use, user):
+                trouble, mend = wrong
+                return Unusable(path, trouble, mend.format(path=shlex.quote(str(path)), all=shlex.quote(str(git_dir))))
+    return None
+
+
+def _paths(git_dir: Path) -> Iterator[tuple[Path, str]]:
+    """What git needs, the folders before what lies in them."""
+    yield git_dir, FOLDER
+    yield from _top(git_dir)
+    yield from _objects(git_dir / "objects")
+    for name in ("refs", "reftable"):
+        yield from _below(git_dir / name, READ)
+    yield from _below(git_dir / "logs", APPENDED)
+    for worktree in _entries(git_dir / "worktrees"):
+        yield worktree, FOLDER
+        yield from _top(worktree)
+        yield from _below(worktree / "logs", APPENDED)
+
+
+def _top(git_dir: Path) -> Iterator[tuple[Path, str]]:
+    for name in _FILES:
+        yield git_dir / name, READ
+
+
+def _objects(objects: Path) -> Iterator[tuple[Path, str]]:
+    yield objects, FOLDER
+    for folder in _entries(objects):
+        if _FAN_OUT.fullmatch(folder.name):
+            yield folder, FOLDER
+            for file in _entries(folder):
+                yield file, READ
+
+
+def _below(folder: Path, use: str) -> Iterator[tuple[Path, str]]:
+    """A folder that may be missing, and all in it."""
+    if os.path.lexists(folder):
+        yield folder, FOLDER
+    for path in _entries(folder):
+        if path.is_dir() and not path.is_symlink():
+            yield from _below(path, use)
+        else:
+            yield path, use
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What lies in a folder; nothing where it cannot be read, which was said of the folder itself."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
+
+
+def _trouble(path: Path, use: str, user: User) -> tuple[str, str] | None:
+    """What is wrong with a path, and the command that mends it."""
+    try:
+        about = path.stat()
+    except PermissionError:
+        return "cannot be looked at", "ls -ld {path}"
+    is_folder = stat.S_ISDIR(about.st_mode)
+    if is_folder != (use == FOLDER):
+        kind = "a folder" if use == FOLDER else "a file"
+        return f"is in the place of {kind}", "mv {path} {path}.aside"
+    if _may(path, about, use, user):
+        return None
+    cannot = "be read" if use == READ else "be written"
+    if about.st_uid != user.uid:
+        trouble = f"cannot {cannot} by {user.name}: it belongs to {User(about.st_uid, frozenset()).name}"
+        return trouble, f"sudo chown -R {shlex.quote(user.name)} {{all}}"
+    if not _bits_allow(about, _NEEDS[use], user):
+        return f"cannot {cannot} by {user.name}, who owns it", "chmod -R u+rwX {all}"
+    return f"cannot {cannot}: its disk or an access list refuses it", "ls -ld {path}; df {path}"
+
+
+def _may(path: Path, about: os.stat_result, use: str, user: User) -> bool:
+    wanted = _NEEDS[use]
+    if user.uid != os.geteuid():
+        return _bits_allow(about, wanted, user)
+    effective = os.access in os.supports_effective_ids
+    return os.access(path, wanted, effective_ids=effective)
+
+
+def _bits_allow(about: os.stat_result, wanted: int, user: User) -> bool:
+    """Whether the mode lets the user do that. R_OK, W_OK and X_OK are the bits of one digit of it."""
+    if user.uid == 0:
+        return True
+    if about.st_uid == user.uid:
+        digit = about.st_mode >> 6
+    elif about.st_gid in user.groups:
+        digit = about.st_mode >> 3
+    else:
+        digit = about.st_mode
+    return digit & wanted == wanted
