@@ -367,7 +367,7 @@ async def examine(root: Path, environ: Mapping[str, str], *, trunk: str = "") ->
     `trunk`: the configured branch; empty = the one that is checked out.
     """
     await _check_version(environ)
-    top, git_dir, common = _layout(root)
+    top, git_dir, common = layout(root)
     await _check_trust(top, environ)
     git = Git(git_dir=git_dir, own=False, work_tree=top, environ=environ)
     settings = await _settings(git)
@@ -425,7 +425,7 @@ async def _check_version(environ: Mapping[str, str]) -> None:
         raise RepositoryError(f"{said} is too old. Install git {wanted} or newer, then start again.")
 
 
-def _layout(root: Path) -> tuple[Path, Path, Path]:
+def layout(root: Path) -> tuple[Path, Path, Path]:
     """Top of the working tree, its git dir, and the git dir that all working trees share."""
     # Imported here because GitPython runs git when it is imported, and fails without one.
     from git import InvalidGitRepositoryError, NoSuchPathError, Repo

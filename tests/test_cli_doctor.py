@@ -177,6 +177,36 @@ def test_a_damaged_factory_repository_is_said(line: Line, capsys: pytest.Capture
     assert "The factory repository is damaged" in found[0]
 
 
+def test_what_git_cannot_use_is_named_with_the_command_that_mends_it(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
+    objects = line.root / ".git/objects"
+    taken = next(path for path in (objects / f"{number:02x}" for number in range(256)) if not path.exists())
+    taken.touch()
+    assert said(capsys) == (1, [f"bad   {taken} is in the place of a folder. To mend it: mv {taken} {taken}.aside"])
+
+    taken.unlink()
+    theirs = line.places.git / "objects/pack"
+    if os.geteuid() == 0:  # who may use everything: asked about is the owner of .factory
+        os.chown(line.places.home, 65534, 65534)
+        for path in (line.root / ".git", *(line.root / ".git").rglob("*"), *line.places.git.rglob("*")):
+            os.chown(path, 65534, 65534)
+        os.chown(theirs, 0, 0)
+        trouble = "cannot be written by nobody: it belongs to root"
+        mend = f"sudo chown -R nobody {line.places.git}"
+    else:
+        theirs.chmod(0o500)
+        trouble, mend = "cannot be written by", f"chmod -R u+rwX {line.places.git}"
+    code, found = said(capsys)
+
+    assert code == 1
+    assert (trouble in found[0], mend in found[0]) == (True, True)
+    for path in (line.places.home, *(line.root / ".git").rglob("*"), line.root / ".git", *line.places.git.rglob("*")):
+        os.chown(path, os.geteuid(), os.getegid())
+    theirs.chmod(0o700)
+    assert said(capsys) == (0, [])
+
+
 def test_nothing_is_mended_behind_the_back_of_a_daemon(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
     line.start()
 

@@ -19,13 +19,14 @@ from factory.cli import place, say
 from factory.cli.smoke import BAD, NOTE, OK, STYLES, check_agent
 from factory.daemon import furnish
 from factory.errors import ConfigError, DamagedStore, FactoryError, RefusedByState, StoreError, UsageError
-from factory.git import examine
+from factory.git import examine, layout
 from factory.ground.lock import locked
 from factory.inference import rules_of
 from factory.live import Live, now
 from factory.places import check_writable, places
 from factory.prompts import check_prompt, left_out
 from factory.rebuild import Rebuild
+from factory.repo.access import first_unusable, me, owner
 from factory.settings import Settings
 from factory.store.high_water import HighWater
 from factory.stores.sqlite import SqliteStore, making_anew
@@ -54,6 +55,7 @@ def doctor(args: Namespace) -> int:
 async def _doctor(top: Path, fix: bool) -> int:
     told = [_tell(grade, what) for grade, what in _plain(top)]
     try:
+        told += [_tell(BAD, sentence) for sentence in _unusable(top)]
         async for each in _look(top, fix=fix):
             hint = " To mend it, while the daemon is stopped: factory doctor --fix" if each.mend else ""
             told.append(_tell(BAD if each.matters else NOTE, each.said + hint))
@@ -150,6 +152,17 @@ async def _look(top: Path, *, fix: bool) -> AsyncIterator[Finding]:
                 await _mend([each async for each in strays.find(daemon=False)])
             async for each in strays.find(daemon=runs):
                 yield each
+
+
+def _unusable(top: Path) -> Iterator[str]:
+    """What git needs and the daemon's user cannot use; without git, which might say less."""
+    home = Path(place.within(str(top)))
+    user = owner(home) if home.is_dir() else me()
+    _, _, common_dir = layout(top)
+    for git_dir in (common_dir, home / "git"):
+        found = first_unusable(git_dir, user) if git_dir.is_dir() else None
+        if found is not None:
+            yield found.said
 
 
 async def _mend(found: Sequence[Finding]) -> None:
