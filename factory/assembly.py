@@ -6,7 +6,7 @@ Invariant: building starts nothing and writes nothing: a command may assemble a 
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -152,7 +152,8 @@ def assemble(store: SqliteStore, live: Live, repository: Repository, own: Git) -
 
     async def tracked() -> frozenset[str]:
         inbox = where.inbox.name
-        found = await repository.git(environ).names("ls-files", "-z", "--", inbox)
+        users = replace(repository.git(environ), commands=own.commands)
+        found = await users.names("ls-files", "-z", "--", inbox)
         return frozenset(path.removeprefix(f"{inbox}/") for path in found)
 
     intake = Intake(

@@ -43,6 +43,8 @@ from factory.trunk import make
 from factory.watch import Watch
 
 SCAN_SECONDS = 30.0
+START_GIT_S = 20.0  # what one git command may take before the daemon is up
+STOP_GIT_S, LEAVE_GIT_S = 10.0, 20.0  # and while it goes: handing back, or leaving agents to the next daemon
 
 
 async def serve(root: Path, environ: Mapping[str, str]) -> None:
@@ -112,9 +114,14 @@ async def _run(floor: Floor, lock: Lock) -> None:
     paused = store.get(Fact, "paused")
     live.paused = bool(paused and json.loads(paused.value))
     _tell_daemon(floor, "running")
-    await _reconcile(floor)
+    commands = floor.trunk.own.commands
+    commands.tell = partial(_tell_commands, floor)
+    _tell_commands(floor)
+    with commands.hurried(START_GIT_S):
+        await _reconcile(floor)
     async with anyio.create_task_group() as group:
-        await floor.live.guarded("queue", floor.queue.look_at_trunk, group, now())
+        with commands.hurried(START_GIT_S):
+            await floor.live.guarded("queue", floor.queue.look_at_trunk, group, now())
         _tell_config(floor)
         _tell_inferred(floor)
         await _tell_prompts(floor)
@@ -136,6 +143,7 @@ async def _run(floor: Floor, lock: Lock) -> None:
             await _until_stopped(floor, lock)
             group.cancel_scope.cancel()
         finally:
+            _hurry(floor)
             watch.stop()
             git_watch.stop()
             with suppress(StoreError):  # a full disk; the lock says it too
@@ -263,15 +271,25 @@ async def _signals(floor: Floor, group: TaskGroup, *, task_status: TaskStatus[No
                 with suppress(StoreError):
                     _tell_daemon(floor, "draining")
                 if number == signal.SIGTERM:
-                    group.start_soon(_lose_patience, live)
+                    group.start_soon(_lose_patience, floor)
+            if live.stopping is not Stopping.DRAIN:
+                _hurry(floor)
             live.ring_all()
 
 
-async def _lose_patience(live: Live) -> None:
+async def _lose_patience(floor: Floor) -> None:
+    live = floor.live
     await anyio.sleep(DRAIN_SECONDS)
     if live.stopping is Stopping.DRAIN:
         live.stopping = Stopping.HAND_BACK
+        _hurry(floor)
         live.ring_all()
+
+
+def _hurry(floor: Floor) -> None:
+    """Let no git command keep the daemon from going: what one had begun is finished, or undone, at the next start."""
+    leaving = floor.live.stopping is Stopping.LEAVE
+    floor.trunk.own.commands.hurry(LEAVE_GIT_S if leaving else STOP_GIT_S)
 
 
 async def _until_stopped(floor: Floor, lock: Lock) -> None:
@@ -387,6 +405,14 @@ async def _tell_prompts(floor: Floor) -> None:
     # In a thread: with many files it fills in prompts for longer than one turn of the loop may take.
     said = await anyio.to_thread.run_sync(left_out, prompts, read_shipped())
     floor.prompts_key, floor.warnings["prompts"] = key, said
+
+
+def _tell_commands(floor: Floor) -> None:
+    """Say which git commands take long, whatever else may hang."""
+    floor.warnings["git"] = floor.trunk.own.commands.slow
+    with suppress(StoreError):  # the next one that is slow, or ends, says it
+        _put(floor, "slow", floor.warnings["git"])
+        _tell_warnings(floor)
 
 
 def _tell_warnings(floor: Floor) -> None:

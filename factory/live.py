@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -12,6 +12,7 @@ import anyio
 
 from factory import disk
 from factory.bell import Bell
+from factory.errors import StoreError, TooLong
 from factory.log import TICK_BROKE, log
 from factory.places import Places
 from factory.settings import Settings
@@ -72,6 +73,17 @@ class Live:
             self._full_at, self._failed_at = now(), time.monotonic()
         return said or bool(self.no_room())
 
+    def is_passing(self, error: BaseException) -> bool:
+        """Whether something broke for a reason that says nothing about the unit, so that nothing is given up.
+
+        There is no room, the store could not do its work, or git was ended because the daemon goes.
+        """
+        if isinstance(error, Exception) and self.is_full(error):
+            return True
+        goes = self.stopping in (Stopping.HAND_BACK, Stopping.LEAVE)
+        reasons = (StoreError, TooLong) if goes else (StoreError,)
+        return any(isinstance(each, reasons) for each in _causes(error))
+
     def was_full(self, since: datetime) -> bool:
         """Whether a disk had no room at some time since then."""
         return bool(self.no_room()) or self._full_at >= since
@@ -96,6 +108,15 @@ class Live:
             return None
         self.broken.pop(name, None)
         return done
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error, those in a group of them, and what each came of."""
+    yield error
+    below = (*getattr(error, "exceptions", ()), error.__cause__, error.__context__)
+    for each in below:
+        if each is not None:
+            yield from _causes(each)
 
 
 def now() -> datetime:

@@ -21,6 +21,9 @@ CHANGES: list[type[events.FileSystemEvent]] = [
 ]
 
 
+JOIN_SECONDS = 5.0  # a file system that does not answer must not keep the daemon
+
+
 class Watch:
     """Calls `wake` on the event loop, once for however many changes came before it ran."""
 
@@ -51,7 +54,7 @@ class Watch:
         """End the watching threads."""
         if self._observer.is_alive():
             self._observer.stop()
-            self._observer.join()
+            self._observer.join(JOIN_SECONDS)
 
     def _changed(self) -> None:
         if self._loop and not self._pending:

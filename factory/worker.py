@@ -22,7 +22,7 @@ from factory.child.users import users
 from factory.digest import digest
 from factory.endings import Endings
 from factory.environments import Place, Ready, SetupFailed
-from factory.errors import ConfigError, Fenced, NoRoom, StoreError, TaskFileError
+from factory.errors import ConfigError, FactoryError, Fenced, NoRoom, TaskFileError
 from factory.journal import Event
 from factory.judge import Judge
 from factory.launch import Launch
@@ -85,8 +85,8 @@ class Worker:
                 if not self._handed_back(hook):
                     await self._attempt(hook)
         except Exception as error:
-            if self._live.is_full(error):
-                raise  # nothing is given up: once there is room, the trip goes on from what lies in the run dir
+            if self._live.is_passing(error):
+                raise  # nothing is given up: once that has passed, the trip goes on from what lies in the run dir
             log.exception(TRIP_BROKE)
             await self._give_up(hook)
         finally:
@@ -263,8 +263,8 @@ class Worker:
         self._still_ours()
         trip = await self._quarantine(trip, ended)
         if self._workspaces.claimed_by(trip.workspace.name) != trip.attempt.nonce:
-            ended = replace(ended, cause="lost", detail=ELSEWHERE)
             kept, snapshot = await self._kept_before(trip.attempt)
+            ended = ended if kept.ref else replace(ended, cause="lost", detail=ELSEWHERE)
         else:
             kept, snapshot = await self._kept(trip.attempt, trip.workspace, trip.unit.title)
         box = await anyio.to_thread.run_sync(read_outbox, trip.outbox)
@@ -392,13 +392,19 @@ class Worker:
         self._endings.finish(ended, hook=self._hook(), at=now(), ask=why.ask)
 
     async def _quarantine(self, trip: Trip, ended: Exit) -> Trip:
-        """Where something of the attempt may still run, its workspace is snapshotted and never used again."""
+        """Where something of the attempt may still run, its workspace is snapshotted and never used again.
+
+        One that was put aside already, by a trip that was broken off then, is snapshotted where it lies.
+        """
+        name = self._workspaces.where(trip.hook.workspace, trip.attempt.nonce)
+        trip = replace(trip, workspace=self._workspaces.at(name, keeps=trip.workspace.keeps))
         # Who watched it is dead: what left its group and shed its marker can still be seen at work.
         unseen = ended.cause == "lost" and await anyio.to_thread.run_sync(_is_used, trip.workspace)
-        if not (ended.left or unseen):
+        if not (ended.left or unseen) or name != trip.hook.workspace:
             return trip
-        aside = self._workspaces.abandon(trip.hook.workspace)
-        self._store.write(Event.WORKSPACE_ABANDONED, now=now(), worker=self.name, unit=trip.unit.id, path=str(aside))
+        aside = self._workspaces.abandon(name)
+        event, unit = Event.WORKSPACE_ABANDONED, trip.unit.id
+        self._store.write(event, now=now(), worker=self.name, unit=unit, path=str(aside))
         return replace(trip, workspace=self._workspaces.at(aside.name, keeps=trip.workspace.keeps))
 
     async def _give_up(self, hook: Hook) -> None:
@@ -407,24 +413,40 @@ class Worker:
         if attempt is None or attempt.end is not None:
             self._endings.let_go(self._hook(), at=now())
             return
-        await _end(self._run_dir(attempt))
-        aside = self._workspaces.at(self._workspaces.abandon(hook.workspace).name)
+        run_dir = self._run_dir(attempt)
+        await _end(run_dir)
+        ran = attempt.pid or (run_dir / "start.json").exists()
+        # Broken off from here on, the next trip finds it by the claim in it.
+        name = self._workspaces.where(hook.workspace, attempt.nonce)
+        name = self._workspaces.abandon(name).name if name == hook.workspace else name
+        aside = self._workspaces.at(name)
         detail = "the factory itself broke on it; the traceback is in .factory/daemon.log"
         lost = replace(attempt, end=now(), reason=EndReason.LOST, detail=detail)
         # Where this breaks too, the tree lies there as it is, and the keeper takes it before it deletes anything.
-        lost = await self._live.guarded(f"worker {self.name}", self._rescued, lost, aside) or lost
+        if ran and is_real(aside.tree):  # else the tree is another attempt's
+            lost = await self._rescued(lost, aside)
         try:
             self._endings.finish(lost, hook=self._hook(), at=now())
         except Fenced:  # the unit went on without it
             self._endings.let_go(self._hook(), lost, at=now())
 
     async def _rescued(self, lost: Attempt, aside: Workspace) -> Attempt:
-        """The attempt with what lies in its workspace; without where its agent never ran: that is another one's."""
-        return (await self._kept(lost, aside, "Rescued"))[0] if lost.pid and is_real(aside.tree) else lost
+        """The attempt with what lies in its workspace, where that can be taken."""
+        try:
+            return (await self._kept(lost, aside, "Rescued"))[0]
+        except Exception as error:
+            if self._live.is_passing(error):
+                raise
+            log.exception(TRIP_BROKE)
+            return lost
 
     async def _kept(self, attempt: Attempt, workspace: Workspace, title: str) -> tuple[Attempt, Snapshot]:
         """The attempt with its tree, which a ref keeps from now on."""
         snapshot = await self._workspaces.snapshot(workspace, base=attempt.base, aside=self._run_dir(attempt))
+        if snapshot.gone:
+            before = await self._kept_before(attempt)  # by a trip that was broken off then
+            if before[1].changed:
+                return before
         if snapshot.left_out and self._live.no_room():
             raise NoRoom(snapshot.left_out)
         commit = await self._keep(replace(attempt, tree=snapshot.tree), title)
@@ -482,7 +504,7 @@ class Worker:
         unit, attempt = self._store.get(Unit, hook.unit), self._store.get(Attempt, hook.unit, hook.attempt)
         task = self._store.get(Task, hook.unit)
         if unit is None or attempt is None or task is None:
-            raise StoreError(f"hook {self.name} holds {hook.unit}, of which there is no record")
+            raise FactoryError(f"hook {self.name} holds {hook.unit}, of which there is no record")
         return unit, attempt, parse(task.text, task.name)
 
     def _earlier(self, attempt: Attempt) -> Attempt | None:

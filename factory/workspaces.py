@@ -20,7 +20,7 @@ from anyio import CapacityLimiter, to_thread
 from factory import disk, faults
 from factory.errors import FactoryError, GitError
 from factory.git import FACTORY, GITLINK, Git
-from factory.repo.message import RUN
+from factory.repo import kept
 
 # Folders that tools make and nobody means to submit; one that trunk tracks something in is not among them.
 SHIPPED = (
@@ -270,13 +270,17 @@ class Workspaces(Checkouts):
         """The tree of a commit of the factory repository."""
         return await self._own.tree(commit)
 
+    def where(self, name: str, nonce: str) -> str:
+        """What the workspace of an attempt is called now: `name`, or as it was put aside by a trip that broke off."""
+        if not nonce or self.claimed_by(name) == nonce:
+            return name
+        asides = [each for each in self.names() if each.startswith(f"{name}{ABANDONED}")]
+        return next((each for each in asides if self.claimed_by(each) == nonce), name)
+
     async def kept(self, unit: str, attempt: int, *, nonce: str) -> str:
         """The commit that keeps what an attempt made; "" where there is none, or it is of another attempt."""
-        commit = await self._own.commit(f"refs/factory/attempts/{unit}/{attempt}")
-        if not commit:
-            return ""
-        said = await self._own.text("log", "-1", "--no-show-signature", "--format=%B", commit)
-        return commit if f"\n{RUN}: {nonce}\n" in f"\n{said}\n" else ""
+        work = await kept.read(self._own, _ref(unit, attempt))
+        return work.commit if work and nonce and work.run == nonce else ""
 
     async def snapshot(self, workspace: Workspace, *, base: str, aside: Path) -> Snapshot:
         """Write what the agent left as a tree; nothing of the attempt may run any more.
@@ -315,9 +319,16 @@ class Workspaces(Checkouts):
 
     @faults.during("attempt.keep")
     async def keep(self, unit: str, attempt: int, *, tree: str, base: str, message: str) -> str:
-        """Keep an attempt's tree for good, under refs/factory/attempts/UNIT/N in the factory repository."""
+        """Keep an attempt's tree for good, under refs/factory/attempts/UNIT/N in the factory repository.
+
+        Kept already, it is the same commit; another tree that was kept there before is kept under a second name.
+        """
+        ref = _ref(unit, attempt)
+        before = await kept.read(self._own, ref)
+        if before and (before.tree, before.base, before.run) == (tree, base, kept.run_in(message)):
+            return before.commit
         commit = await self.commit(tree, base=base, message=message)
-        await self._own.run("update-ref", f"refs/factory/attempts/{unit}/{attempt}", commit)
+        await kept.put(self._own, ref, commit, before)
         return commit
 
     async def commit(self, tree: str, *, base: str, message: str) -> str:
@@ -411,6 +422,10 @@ class Benches(Checkouts):
         finally:
             self._taken.discard(name)
             self._room.release_on_behalf_of(token)
+
+
+def _ref(unit: str, attempt: int) -> str:
+    return f"refs/factory/attempts/{unit}/{attempt}"
 
 
 def _shown(clean: Sequence[str]) -> list[str]:

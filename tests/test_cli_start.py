@@ -66,6 +66,11 @@ def test_a_daemon_that_does_not_go_is_said(line: Line) -> None:
         life.leave(os.getpid(), 0, seconds=0)
 
 
+def test_a_daemon_that_does_not_even_go_at_once_can_be_killed(line: Line) -> None:
+    with line.daemon(), pytest.raises(FactoryError, match=rf"end it: kill -9 {os.getpid()}\. The next start goes on"):
+        life.leave(os.getpid(), 0, seconds=0, otherwise=life.BY_FORCE)
+
+
 def test_drain_and_now_exclude_each_other(line: Line) -> None:
     assert factoryd(["stop", "--drain", "--now"]) == 2
 
@@ -73,6 +78,7 @@ def test_drain_and_now_exclude_each_other(line: Line) -> None:
 def test_a_stop_says_for_whom_it_waits_and_ctrl_c_hands_back_at_once(line: Line) -> None:
     line.unit("fix-login", UnitState.RUNNING, attempt=1)
     line.hook("w1", "fix-login", 1)
+    line.fact("slow", ["git add (pid 7) has run for 12 s; the factory ends it after 60 s: git add -A"])
     stop = "import sys; from factory.cli.main import factoryd; sys.exit(factoryd(['stop']))"
     env = {"PYTHONPATH": str(Path(__file__).parents[1])}
     with daemon_of(line, patient=True) as child:
@@ -87,7 +93,8 @@ def test_a_stop_says_for_whom_it_waits_and_ctrl_c_hands_back_at_once(line: Line)
         assert child.stdout
         got = child.stdout.read().split()
 
-    assert said == "waiting for fix-login\n"
+    slow = "git add (pid 7) has run for 12 s; the factory ends it after 60 s: git add -A"
+    assert said == f"waiting for fix-login; waiting: {slow}\n"
     assert rest == "\nhanding back at once what still runs\nstopped\n"
     assert (stopping.returncode, got) == (0, [str(int(signal.SIGTERM)), str(int(signal.SIGINT))])
 

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from factory import cards as words
 from factory import daemon
 from factory.assembly import hang_repair, the_repository
 from factory.conventions import read_shipped
-from factory.daemon import _Config, _hide, _look_at_desk
+from factory.daemon import _Config, _hide, _look_at_desk, _tell_commands
 from factory.journal import Event
 from factory.log import TICK_BROKE, Log, log
 from factory.records import CardKind, Fact
@@ -51,6 +52,36 @@ async def test_a_repair_unit_is_hung_whatever_the_names_in_its_title(scene: Scen
 
     assert scene.unit(name).title == 'Repair "\N{ROCKET}": it\\s red'
     assert scene.unit(name).priority == 0
+
+
+# ── git commands that take long ──
+
+
+async def test_a_git_command_that_takes_long_is_warned_of_until_it_ends(scene: Scene) -> None:
+    commands = scene.floor.trunk.own.commands
+    commands.tell = partial(_tell_commands, scene.floor)
+
+    def told() -> list[list[str]]:
+        facts = [scene.store.get(Fact, name) for name in ("slow", "warnings")]
+        return [json.loads(fact.value) if fact else [] for fact in facts]
+
+    with commands.running(["add", "-A"]) as one:
+        one.started(None)(4711)
+        one.begun -= 12
+        commands.left(one)
+        said = "git add (pid 4711) has run for 12 s; the factory ends it after 60 s: git add -A"
+        assert told() == [[said], [said]]
+
+    assert told() == [[], []]
+
+
+async def test_all_git_commands_of_a_daemon_are_looked_after_together(scene: Scene) -> None:
+    floor = scene.floor
+    commands = floor.trunk.own.commands
+
+    gits = (floor.trunk._user, floor.workspaces._own, floor.benches._own, floor.keeper._own, floor.workspaces.git("w1"))
+
+    assert all(git.commands is commands for git in gits)
 
 
 # ── factory.toml ──

@@ -20,19 +20,7 @@ from hypothesis import strategies as st
 from factory import process
 from factory.checkout import checkouts
 from factory.git import Git, Person, examine
-from factory.trunk import (
-    GIT_S,
-    Blocked,
-    Conflict,
-    Landed,
-    LandingPlan,
-    Moved,
-    Nothing,
-    Outcome,
-    Rehearsed,
-    Trunk,
-    make,
-)
+from factory.trunk import GIT_S, Blocked, Conflict, Landed, LandingPlan, Moved, Nothing, Outcome, Rehearsed, Trunk, make
 from tests.git_repo import commit, environment, git, make_repo, write
 
 AGENT = Person("claude", "claude@factoryd.invalid")

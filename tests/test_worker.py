@@ -1,8 +1,10 @@
 """A worker on real workspaces and processes: wherever a daemon dies, nothing is lost and nothing is done twice."""
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import closing
+import shutil
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -12,14 +14,16 @@ import anyio
 import pytest
 
 from factory import process
-from factory.errors import Deposed, GitError, StoreError
+from factory.errors import Deposed, GitError, StoreError, TooLong
 from factory.journal import Event
 from factory.live import Stopping
 from factory.pool import Trips
 from factory.process import Command
 from factory.records import Attempt, CardKind, Fact
+from factory.runtime import OutputReader
 from factory.stores.sqlite import SqliteStore
 from factory.unit import Unit, UnitState, advance
+from factory.worker import Worker
 from tests.floor import FILES, Scene, at, scene_in
 from tests.git_repo import git
 
@@ -491,3 +495,162 @@ async def test_where_even_giving_up_fails_the_worker_lives_and_tries_again(
     assert failures == []
     assert isinstance(scene.store.get(Unit, "u"), Unit)
     assert [attempt.end is not None for attempt in scene.store.select(Attempt, unit="u")] == [True]
+
+
+# ── the store is locked by another program ──
+
+
+@contextmanager
+def locked(scene: Scene) -> Iterator[None]:
+    """Another program holds the store; the line gives up soon, where it waits for five seconds."""
+    scene.store._con.execute("PRAGMA busy_timeout = 20")
+    with closing(sqlite3.connect(scene.live.places.store, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        yield
+        other.execute("ROLLBACK")
+
+
+async def breaks_once(scene: Scene) -> None:
+    """One trip that breaks."""
+    with pytest.raises(StoreError, match="locked"):
+        await worker(scene)._trip(scene.hook())  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("factory.live.BROKEN_SECONDS", 0.01)
+
+
+async def test_an_attempt_that_ends_while_the_store_is_locked_is_submitted_afterwards(
+    scene: Scene, patient: None
+) -> None:
+    go = scene.folder / "go"
+    scene.hang("u", run=command(scene, f"until [ -e {go} ]; do sleep 0.01; done"))
+    running = worker(scene)
+    async with anyio.create_task_group() as group:
+        group.start_soon(running.run)
+        await until(lambda: scene.hook().phase == "working")
+        with locked(scene):
+            go.touch()
+            await until(lambda: "worker w1" in scene.live.broken)
+            hook = scene.hook()
+            assert (hook.unit, scene.state("u"), scene.reasons("u")) == ("u", "running", ["None"])
+        await until(lambda: not scene.hook().unit)
+        group.cancel_scope.cancel()
+
+    assert (scene.state("u"), scene.reasons("u"), scene.unit("u").spent) == ("queued", ["submitted"], 0)
+    assert (kept(scene), scene.count("ran")) == ("new", 1)
+    refs = git(scene.live.places.git, "for-each-ref", "--format=%(refname)", "refs/factory/attempts")
+    assert refs == "refs/factory/attempts/u/1"
+    assert list(scene.live.places.work.glob("workspaces/*.abandoned-*")) == []
+
+
+async def test_an_agent_that_runs_while_the_store_is_locked_runs_on(scene: Scene, patient: None) -> None:
+    go = scene.folder / "go"
+    scene.hang("u", run=command(scene, f"until [ -e {go} ]; do sleep 0.01; done"))
+    one = worker(scene)
+    async with anyio.create_task_group() as group:
+        group.start_soon(one.run)
+        await until(lambda: scene.hook().phase == "working")
+        group.cancel_scope.cancel()
+
+    with locked(scene):
+        await breaks_once(scene)  # it takes the agent over, and cannot write that down
+    go.touch()
+    await trip(scene)
+
+    assert (scene.reasons("u"), scene.count("ran"), kept(scene)) == (["submitted"], 1, "new")
+
+
+async def test_a_store_that_is_locked_when_an_agent_is_just_started_costs_nothing(
+    scene: Scene, patient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, locks = process.start, ExitStack()
+
+    async def then_locked(told: Command) -> process.Child:
+        child = await start(told)
+        locks.enter_context(locked(scene))
+        return child
+
+    monkeypatch.setattr("factory.process.start", then_locked)
+    scene.hang("u", run=command(scene))
+    await breaks_once(scene)
+    locks.close()
+    monkeypatch.setattr("factory.process.start", start)
+
+    await trip(scene)
+
+    assert (scene.reasons("u"), scene.count("ran"), kept(scene)) == (["submitted"], 1, "new")
+
+
+async def test_given_up_and_not_written_down_its_tree_is_taken_from_where_it_was_put(
+    scene: Scene, patient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locks = ExitStack()
+
+    def breaks(*_: Any) -> None:
+        raise RuntimeError("what it said cannot be read")
+
+    rescued = Worker._rescued
+
+    async def then_locked(self: Worker, *told: Any) -> Attempt:
+        done = await rescued(self, *told)
+        locks.enter_context(locked(scene))
+        return done
+
+    monkeypatch.setattr("factory.worker.OutputReader", breaks)
+    monkeypatch.setattr(Worker, "_rescued", then_locked)
+    scene.hang("u", run=command(scene))
+    await breaks_once(scene)
+    locks.close()
+    (aside,) = scene.live.places.work.glob("workspaces/*.abandoned-*")
+    assert ((aside / "tree/new.txt").exists(), kept(scene)) == (True, "new")
+
+    monkeypatch.setattr("factory.worker.OutputReader", OutputReader)
+    await trip(scene)
+
+    assert (scene.state("u"), scene.reasons("u"), kept(scene)) == ("queued", ["submitted"], "new")
+
+
+async def test_a_workspace_that_vanished_after_its_tree_was_kept_has_not_done_nothing(
+    scene: Scene, patient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle, locks = Worker._settle, ExitStack()
+
+    def locked_first(self: Worker, *told: Any, **more: Any) -> None:
+        if not (scene.folder / "locked").exists():
+            (scene.folder / "locked").touch()
+            locks.enter_context(locked(scene))
+        settle(self, *told, **more)
+
+    monkeypatch.setattr(Worker, "_settle", locked_first)
+    scene.hang("u", run=command(scene))
+    await breaks_once(scene)
+    locks.close()
+    shutil.rmtree(scene.live.places.work / "workspaces/w1")
+
+    await trip(scene)
+
+    assert (scene.state("u"), scene.reasons("u"), kept(scene)) == ("queued", ["submitted"], "new")
+
+
+async def test_a_git_that_is_ended_because_the_daemon_goes_gives_nothing_up(
+    scene: Scene, patient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot = scene.floor.workspaces.snapshot
+
+    async def ended(*_: Any, **__: Any) -> None:
+        scene.live.stopping = Stopping.HAND_BACK
+        raise TooLong(("add", "-A"), -15, "it took too long")
+
+    monkeypatch.setattr(scene.floor.workspaces, "snapshot", ended)
+    scene.hang("u", run=command(scene))
+    with pytest.raises(TooLong):
+        await worker(scene)._trip(scene.hook())  # type: ignore[attr-defined]
+    assert scene.hook().unit == "u"
+    scene.live.stopping = Stopping.NO
+    monkeypatch.setattr(scene.floor.workspaces, "snapshot", snapshot)
+
+    await trip(scene)
+
+    assert (scene.reasons("u"), kept(scene)) == (["submitted"], "new")

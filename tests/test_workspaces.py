@@ -729,6 +729,64 @@ async def test_a_kept_attempt_is_a_ref_on_its_base(line: Line) -> None:
     assert git(line.own.git_dir, "log", "-1", "--format=%P %T %an %s", kept) == f"{line.base} {tree} factoryd subject"
 
 
+async def test_a_tree_that_is_kept_again_is_the_same_commit(line: Line) -> None:
+    tree = git(line.own.git_dir, "rev-parse", f"{line.base}^{{tree}}")
+    kept = await line.workspaces.keep("fix", 3, tree=tree, base=line.base, message="first")
+
+    again = await line.workspaces.keep("fix", 3, tree=tree, base=line.base, message="second")
+
+    assert again == kept
+
+
+@pytest.mark.parametrize("packed", [False, True])
+async def test_a_ref_that_keeps_work_is_never_overwritten_both_trees_are_kept(line: Line, packed: bool) -> None:
+    workspace = await line.workspace()
+    (workspace.tree / "new.py").write_text("work\n")
+    work = (await line.snapshot(workspace)).tree
+    nothing = git(line.own.git_dir, "rev-parse", f"{line.base}^{{tree}}")
+    first = await line.workspaces.keep("fix", 3, tree=work, base=line.base, message="work")
+    if packed:
+        git(line.own.git_dir, "pack-refs", "--all")
+
+    second = await line.workspaces.keep("fix", 3, tree=nothing, base=line.base, message="gone")
+    third = await line.workspaces.keep("fix", 3, tree=work, base=second, message="on another base")
+
+    refs = git(line.own.git_dir, "for-each-ref", "--format=%(refname) %(objectname)", "refs/factory").splitlines()
+    ref = "refs/factory/attempts/fix/3"
+    assert sorted(refs) == sorted([f"{ref} {third}", f"{ref}-{first[:12]} {first}", f"{ref}-{second[:12]} {second}"])
+
+
+async def test_the_same_tree_of_another_attempt_is_another_commit(line: Line) -> None:
+    tree = git(line.own.git_dir, "rev-parse", f"{line.base}^{{tree}}")
+    first = await line.workspaces.keep("fix", 3, tree=tree, base=line.base, message="m\n\nFactory-Run: one\n")
+
+    second = await line.workspaces.keep("fix", 3, tree=tree, base=line.base, message="m\n\nFactory-Run: two\n")
+
+    assert await line.workspaces.kept("fix", 3, nonce="two") == second != first
+    assert await line.workspaces.kept("fix", 3, nonce="one") == ""
+    assert git(line.own.git_dir, "rev-parse", f"refs/factory/attempts/fix/3-{first[:12]}") == first
+
+
+async def test_two_that_keep_the_same_attempt_at_once_lose_nothing(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = await line.workspace()
+    (workspace.tree / "new.py").write_text("work\n")
+    work = (await line.snapshot(workspace)).tree
+    nothing = git(line.own.git_dir, "rev-parse", f"{line.base}^{{tree}}")
+    commit = Workspaces.commit
+
+    async def meanwhile(self: Workspaces, tree: str, *, base: str, message: str) -> str:
+        made = await commit(self, tree, base=base, message=message)
+        monkeypatch.undo()
+        await self.keep("fix", 3, tree=work, base=base, message="the other one's")
+        return made
+
+    monkeypatch.setattr(Workspaces, "commit", meanwhile)
+    with pytest.raises(GitError, match="update-ref"):
+        await line.workspaces.keep("fix", 3, tree=nothing, base=line.base, message="m")
+
+    assert git(line.own.git_dir, "rev-parse", "refs/factory/attempts/fix/3^{tree}") == work
+
+
 async def test_a_resumed_session_finds_its_own_git_dir(line: Line) -> None:
     workspace = await line.workspace()
     commits_by_itself(workspace.tree)
@@ -803,6 +861,18 @@ async def test_an_abandoned_workspace_is_snapshotted_and_never_used_again(line: 
 
     assert line.changes(snapshot.tree) == {"late.py": "A"}
     assert content(again.tree) == FRESH
+
+
+async def test_the_workspace_of_an_attempt_is_found_where_it_was_put_aside(line: Line) -> None:
+    await line.workspaces.prepare("w1", base=line.base, nonce="mine")
+    assert line.workspaces.where("w1", "mine") == "w1"
+    aside = line.workspaces.abandon("w1")
+    assert line.workspaces.where("w1", "mine") == aside.name
+
+    await line.workspaces.prepare("w1", base=line.base, nonce="theirs")
+
+    assert line.workspaces.where("w1", "mine") == aside.name
+    assert [line.workspaces.where("w1", nonce) for nonce in ("theirs", "nobody's", "")] == ["w1", "w1", "w1"]
 
 
 async def test_a_repository_of_sha256_works_as_any_other(tmp_path: Path) -> None:

@@ -27,6 +27,9 @@ from factory.stores import views
 
 WAIT_S = 120.0
 OTHER_S = 10.0
+# What helps where a daemon does not go.
+AT_ONCE = "at once: factoryd stop --now"
+BY_FORCE = "end it: kill -9 {pid}. The next start goes on from what it left."
 # `-m` looks in the working folder first, and a repository may well have a package named factory.
 _HOME = Path(factory.__file__).parents[1]
 
@@ -76,11 +79,12 @@ def stop(args: Namespace) -> int:
         return _end_attempts(top)
     number = signal.SIGUSR1 if args.drain else signal.SIGINT if args.now else signal.SIGTERM
     grace = float("inf") if args.drain else 0 if args.now else DRAIN_SECONDS
+    tell = _countdown(top, grace)
     try:
-        leave(seen["pid"], number, seconds=grace + 60, tell=_countdown(top, grace))
+        leave(seen["pid"], number, seconds=grace + 60, tell=tell, otherwise=BY_FORCE if args.now else AT_ONCE)
     except KeyboardInterrupt:
         print("\nhanding back at once what still runs")
-        leave(seen["pid"], signal.SIGINT, seconds=60)
+        leave(seen["pid"], signal.SIGINT, seconds=60, tell=tell, otherwise=BY_FORCE)
     print("stopped")
     return 0
 
@@ -91,10 +95,8 @@ def _countdown(top: str, grace: float) -> Callable[[float], None]:
 
     def tell(at: float) -> None:
         nonlocal told
-        with place.store(top) as con:
-            busy = [worker["unit"] for worker in views.status(con, views.now_text())["workers"] if worker["unit"]]
-        text = f"waiting for {', '.join(busy)}" if busy else ""
-        if busy and sys.stdout.isatty():
+        text = _waits_for(top)
+        if text and sys.stdout.isatty():
             left = "" if grace == float("inf") else f" · {max(0, end - at):.0f} s left"
             print(f"\r\x1b[K{say.clip(text, 40)}{left} · Ctrl-C hands back at once", end="", flush=True)
         elif text not in ("", told):
@@ -104,6 +106,19 @@ def _countdown(top: str, grace: float) -> Callable[[float], None]:
         told = text
 
     return tell
+
+
+def _waits_for(top: str) -> str:
+    """The units that workers hold, and the git commands that take long; empty where there is neither."""
+    try:
+        with place.store(top) as con:
+            workers = views.status(con, views.now_text())["workers"]
+            slow = views.fact(con, "slow") or []
+    except StoreError:  # a daemon that goes closes it
+        return ""
+    busy = [worker["unit"] for worker in workers if worker["unit"]]
+    units = [f"waiting for {', '.join(busy)}"] if busy else []
+    return "; ".join([*units, *(f"waiting: {sentence}" for sentence in slow)])
 
 
 def restart(_: Namespace) -> int:
@@ -140,10 +155,12 @@ def bring_up(top: str, environ: Mapping[str, str], argv: Sequence[str]) -> int:
     return pid
 
 
-def leave(pid: int, number: int, *, seconds: float, tell: Callable[[float], None] | None = None) -> None:
+def leave(
+    pid: int, number: int, *, seconds: float, tell: Callable[[float], None] | None = None, otherwise: str = AT_ONCE
+) -> None:
     """Signal the daemon and wait until its process is gone; raise FactoryError where it is not after so long.
 
-    `tell` is called about once a second with the monotonic time.
+    `tell` is called about once a second with the monotonic time; `otherwise` says what helps then.
     """
     # That it says "stopped" is not enough: it holds the lock to its end, and a start in between would be refused.
     begun = time.monotonic()
@@ -158,9 +175,7 @@ def leave(pid: int, number: int, *, seconds: float, tell: Callable[[float], None
             os.kill(pid, 0)
             if _is_zombie(pid):
                 return
-        raise FactoryError(
-            f"the daemon (pid {pid}) has not gone after {seconds:.0f} s.\n  at once: factoryd stop --now"
-        )
+        raise FactoryError(f"the daemon (pid {pid}) has not gone after {seconds:.0f} s.\n  {otherwise.format(pid=pid)}")
 
 
 def _examine(top: str, environ: Mapping[str, str]) -> None:

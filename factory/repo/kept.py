@@ -1,0 +1,52 @@
+"""What the ref of an attempt keeps, and how it is moved.
+
+Invariant: a commit that such a ref held is reachable for good: by that ref, or by a second one that is named after it.
+"""
+
+from typing import NamedTuple
+
+from factory.errors import GitError
+from factory.git import Git
+from factory.repo.message import RUN
+
+
+class Work(NamedTuple):
+    """A tree that an attempt left, as a commit on its base."""
+
+    commit: str
+    tree: str
+    base: str
+    run: str  # the nonce of the attempt
+
+
+async def read(own: Git, ref: str) -> Work | None:
+    """What a ref keeps, if there is one."""
+    if not own.read_ref(ref):  # without a process: most have none yet
+        return None
+    told = await own.text("log", "-1", "--no-show-signature", "--format=%H %T %P%n%B", ref, "--")
+    head, _, said = told.partition("\n")
+    commit, tree, base = head.split()
+    return Work(commit, tree, base, run_in(said))
+
+
+def run_in(message: str) -> str:
+    """The nonce that the message of such a commit names."""
+    lines = message.splitlines()
+    marks = [line.removeprefix(f"{RUN}: ") for line in lines if line.startswith(f"{RUN}: ")]
+    return marks[-1].strip() if marks else ""
+
+
+async def put(own: Git, ref: str, commit: str, before: Work | None) -> None:
+    """Let a ref keep a commit; what it kept `before` is kept under `REF-COMMIT`.
+
+    Raises GitError where it keeps something else by now.
+    """
+    moves = [f"create {ref} {commit}"]
+    if before is not None:
+        second = f"{ref}-{before.commit[:12]}"
+        moves = [f"update {second} {before.commit}", f"update {ref} {commit} {before.commit}"]
+    try:
+        await own.run("update-ref", "--stdin", stdin="".join(f"{move}\n" for move in moves).encode())
+    except GitError:
+        if own.read_ref(ref) != commit:  # else a git that was killed had moved it, and was run again
+            raise
