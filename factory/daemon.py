@@ -43,6 +43,7 @@ from factory.trunk import make
 from factory.watch import Watch
 
 SCAN_SECONDS = 30.0
+STORE_S = 60.0  # how long a start waits for a store that another program holds
 START_GIT_S = 20.0  # what one git command may take before the daemon is up
 STOP_GIT_S, LEAVE_GIT_S = 10.0, 20.0  # and while it goes: handing back, or leaving agents to the next daemon
 
@@ -65,7 +66,7 @@ async def _serve(live: Live, repository: Repository, opened: Log, lock: Lock) ->
     store = SqliteStore(where.store, new=not where.worked)  # first: a start that dies here leaves no sign of work
     try:
         # The lock says that we are alone; on a file system where it says so to each of two, the newer one is.
-        store.own(secrets.token_hex(8), now=now())
+        await _own(store)
         # Before anything is reused: nothing of an earlier life works on.
         taken_over = await take_over(store, where, identity_at=views.identity_at, now=now())
         own = await make(repository, where.git, live.environ)
@@ -84,6 +85,19 @@ async def _serve(live: Live, repository: Repository, opened: Log, lock: Lock) ->
         if where.pid.exists() and where.pid.read_text() == _pid():
             with faults.step("pid.remove"):
                 where.pid.unlink()
+
+
+async def _own(store: SqliteStore) -> None:
+    """Take the store over; another program that holds it (a backup) is waited for."""
+    deadline = anyio.current_time() + STORE_S
+    while True:
+        try:
+            store.own(secrets.token_hex(8), now=now())
+            return
+        except StoreError as error:
+            if "locked" not in str(error) or anyio.current_time() > deadline:
+                raise
+        await anyio.sleep(0.1)
 
 
 @faults.during("folders.make")
@@ -224,9 +238,11 @@ class _Config:
     def tick(self) -> None:
         """Take up the file if it changed."""
         signature = self._signature()
-        if signature == self._seen:
-            return
-        self._seen = signature
+        if signature != self._seen:
+            self._take_up()
+            self._seen = signature  # only now: what the store could not take is taken up again
+
+    def _take_up(self) -> None:
         floor, at = self._floor, now()
         try:
             fresh = settings.load(self._path, floor.live.environ)

@@ -19,14 +19,17 @@ from anyio import to_thread
 from factory import faults, process
 from factory.disk import lacking
 from factory.environments import Environments, Place, Ran, Ready, SetupFailed
+from factory.errors import StoreError
 from factory.inference import Gate, Rules, digest
 from factory.journal import Event
+from factory.log import TICK_BROKE, log
 from factory.ports import Store
 from factory.records import Verdict
 from factory.settings import GateLimits
 from factory.workspaces import Bench
 
 UNMEASURED_SECONDS, LEAST_SECONDS, MEASURED = 1800.0, 60.0, 200
+RECORD_SECONDS = 1.0  # between two tries to write a verdict down
 FIRST_BENCH = 100  # place index of benches: workers have lower ones
 Limits = Callable[[], GateLimits]
 
@@ -182,7 +185,8 @@ class Gates:
             switched = self._environments.sandbox.name != sandbox  # an edit of factory.toml counts at once
             if odd := Judgement(answer=Answer.UNSETTLED) if switched else _odd(asked):
                 return replace(odd, verdicts=tuple(verdicts)), []
-            verdicts += [self._record(case, trial, disturbed=bool(changed)) for trial in asked]
+            for trial in asked:
+                verdicts.append(await self._recorded(case, trial, disturbed=bool(changed)))
             if changed or (stop and not all(verdict.ok for verdict in verdicts)):
                 break
         answer = Answer.GREEN if all(verdict.ok for verdict in verdicts) else Answer.RED
@@ -228,6 +232,15 @@ class Gates:
             greens = sorted(self._store.select(Verdict, gate=gate, ok=1), key=lambda verdict: verdict.at)
             self._seconds[gate] = deque((verdict.seconds for verdict in greens), maxlen=MEASURED)
         return self._seconds[gate]
+
+    async def _recorded(self, case: Case, trial: Trial, *, disturbed: bool) -> Verdict:
+        """The verdict, once the store has taken it: a gate that ran for an hour does not run again for a lock."""
+        while True:
+            try:
+                return self._record(case, trial, disturbed=disturbed)
+            except StoreError:
+                log.exception(TICK_BROKE, loop="judge", unit=case.unit)
+            await anyio.sleep(RECORD_SECONDS)
 
     def _record(self, case: Case, trial: Trial, *, disturbed: bool) -> Verdict:
         ran, agreed = trial.last, all(run.exit.cause != "timeout" for run in trial.runs) and len(trial.runs) > 1

@@ -94,6 +94,7 @@ class Judge:
         self._folder = CONVENTIONS  # what trunk calls it, where it has one
         self._trunk_ruled: Ruled | None = None
         self._looking = ""  # the commit that is being judged as trunk
+        self._unsettled: bool | None = None  # what was judged of it, and is not written down yet, was judged anew
         self._looked = ("", frozenset[str]())
         self.missing: list[str] | None = None  # landed units that a rewritten trunk lacks; None = as recorded
 
@@ -192,6 +193,8 @@ class Judge:
     async def look(self, tip: str, group: TaskGroup) -> None:
         """Take `tip` for trunk, and judge it in the background when it or what rules there is new."""
         left_out, failed = self._left_out(), self._trunk_ruled.setup if self._trunk_ruled else None
+        if self._unsettled is not None and tip == self._tip:  # the store failed then
+            self._settle_trunk(anew=self._unsettled)
         again = failed is not None and self._escalations.open_card(failed.cause) is None  # "try again" was answered
         if (tip, left_out) != self._looked or again:
             self._looked, self._tip, self._trunk_ruled = (tip, left_out), tip, None
@@ -256,6 +259,7 @@ class Judge:
     def _settle_trunk(self, *, anew: bool) -> None:
         """Tell how trunk stands; judged `anew`, what its environment was asked about is settled as well."""
         ruled, at = self._trunk_ruled, now()
+        self._unsettled = anew
         if ruled is None:
             self._tell("unknown")
         elif ruled.setup is not None:
@@ -269,6 +273,7 @@ class Judge:
             if anew:  # not after each landing: a workspace's setup that fails all the while is asked about once
                 self._escalations.close_kind(CardKind.SETUP, now=at, why="setup works again")
             self._tell("green")
+        self._unsettled = None
 
     def _tell(self, state: str) -> None:
         red = [verdict.gate for verdict in self._trunk_ruled.red] if self._trunk_ruled else []

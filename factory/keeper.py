@@ -83,6 +83,7 @@ class Keeper:
         if not self._caught_up:  # a daemon may have died between a chain and the record of it
             self._note(await self.archive.entries(newest=True), at)
         if not self._caught_up or any(map(self._is_over, self.archive.units())):
+            self._caught_up = False  # until all of it is on record
             refs = await self.archive.refs()
             names = [name for name in refs if self._is_over(name.partition("/")[0])]
             for first in range(0, len(names), AT_ONCE):

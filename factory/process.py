@@ -7,6 +7,7 @@ signalled only after it was identified by pid, start time and boot, never by pid
 import errno
 import json
 import marshal
+import math
 import os
 import signal
 import sys
@@ -29,6 +30,7 @@ SHORT_SECONDS = 60.0  # that a short command may take where nobody says otherwis
 TICK_SECONDS = 1.0  # between two looks at how long a short command may still take
 TIDY_SECONDS = 2.0  # that one has to remove its locks before it is killed
 POLL_SECONDS = 0.5  # between two looks, where no pidfd tells that a process has ended
+OVERDUE_SECONDS = 30.0  # how much longer than limit and grace a run may take before its shim is taken for hung
 LADDER_SECONDS = 5.0  # how long a shim may take beyond the grace before it is taken for hung
 _SHIM = f"import sys; sys.path.append({str(Path(__file__).parents[1])!r})\nfrom factory.shim import main; main()"
 
@@ -209,16 +211,35 @@ class Exit:
 class Child:
     """A command under its shim, whether this daemon started it or an earlier one."""
 
-    def __init__(self, identity: Identity, run_dir: Path, *, grace_s: float, ours: bool, nonce: str = "") -> None:
+    def __init__(
+        self, identity: Identity, run_dir: Path, *, grace_s: float, ours: bool, nonce: str = "", seconds: float = 0
+    ) -> None:
         self.identity, self.run_dir, self._nonce = identity, run_dir, nonce
         self._grace_s = grace_s
         self._reapable = ours
+        # Its shim ends it after so long; only one that hangs does not.
+        self._due = time.monotonic() + seconds + grace_s + OVERDUE_SECONDS if seconds else math.inf
 
     async def wait(self) -> Exit:
-        """How it ended, once it has. Several may wait; a cancelled wait changes nothing."""
+        """How it ended, once it has. Several may wait; a cancelled wait changes nothing.
+
+        A shim that hangs, and so holds no limit, is killed with all that it started.
+        """
+        with anyio.move_on_after(max(0.0, self._due - time.monotonic())):
+            return await self._end()
+        with anyio.CancelScope(shield=True):  # begun, it is seen through
+            ended = await self._by_force()
+        return ended
+
+    async def _end(self) -> Exit:
         await _ended(self.identity)
         self._reap()
         return await _end_of(self.run_dir, self._nonce)
+
+    async def _by_force(self) -> Exit:
+        ended = await _lost(self.run_dir, "its shim hung and was killed, with all that it had started")
+        self._reap()
+        return ended
 
     async def stop(self, grace_s: float | None = None) -> Exit:
         """End it and all that it started: its stop signal, after the grace SIGKILL, and if the shim hangs, by force.
@@ -230,10 +251,8 @@ class Child:
             if seconds:
                 _signal(self.identity, number)
                 with anyio.move_on_after(seconds):
-                    return await self.wait()
-        ended = await _lost(self.run_dir, "its shim hung and was killed, with all that it had started")
-        self._reap()
-        return ended
+                    return await self._end()
+        return await self._by_force()
 
     def cpu_seconds(self) -> float:
         """CPU time that the command and its descendants have used; grows while anything works (Linux; elsewhere 0)."""
@@ -258,7 +277,8 @@ async def start(command: Command) -> Child:
     for name in ("start.json", "exit.json", "output.log", "output.1.log"):
         (command.run_dir / name).unlink(missing_ok=True)
     identity = _identity(_spawn_shim(command))
-    return Child(identity, command.run_dir, grace_s=command.grace_s, ours=True, nonce=command.nonce)
+    grace_s, seconds, nonce = command.grace_s, command.seconds, command.nonce
+    return Child(identity, command.run_dir, grace_s=grace_s, seconds=seconds, ours=True, nonce=nonce)
 
 
 async def adopt(run_dir: Path, nonce: str = "") -> Child | Exit:
@@ -269,7 +289,11 @@ async def adopt(run_dir: Path, nonce: str = "") -> Child | Exit:
     begun = _begun(run_dir)
     is_ours = begun.get("nonce", "") == nonce
     if begun and is_ours and _alive(identity := _recorded(begun)):
-        return Child(identity, run_dir, grace_s=float(begun["grace_s"]), ours=False, nonce=nonce)
+        ours = _parent(identity.pid) == os.getpid()  # of this daemon's own, where a trip was broken off
+        grace_s, seconds = float(begun["grace_s"]), float(begun.get("seconds", 0))
+        return Child(identity, run_dir, grace_s=grace_s, seconds=seconds, ours=ours, nonce=nonce)
+    if begun:
+        _bury(_recorded(begun))
     return await _end_of(run_dir, nonce)
 
 
@@ -368,6 +392,20 @@ def _recorded(begun: Mapping[str, Any]) -> Identity:
 
 def _alive(who: Identity) -> bool:
     return bool(who.started) and who == _identity(who.pid)
+
+
+def _parent(pid: int) -> int:
+    """The parent of a process; 0 where there is none, or no /proc to tell."""
+    facts = shim.stat(pid)
+    return int(facts[1]) if len(facts) > 1 else 0
+
+
+def _bury(who: Identity) -> None:
+    """Reap a child of this process that has ended and that nobody waits for."""
+    facts = shim.stat(who.pid)
+    if facts[:1] == ["Z"] and facts[19] == who.started and _parent(who.pid) == os.getpid():
+        with suppress(ChildProcessError):
+            os.waitpid(who.pid, os.WNOHANG)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from factory.endings import Endings
-from factory.errors import FactoryError, NotYet, RefusedByState, UsageError
+from factory.errors import FactoryError, NotYet, RefusedByState, StoreError, UsageError
 from factory.escalations import Escalations, is_landing
 from factory.journal import Event
 from factory.live import Live
@@ -45,13 +45,20 @@ class Requests:
         }
 
     def tick(self, at: datetime) -> int:
-        """Do what is asked for; return how many requests there were."""
-        pending = self._store.open(Request)
+        """Do what is asked for; return how many requests there were.
+
+        Raises StoreError where the store fails: what was asked for is asked for still.
+        """
+        pending, paused = self._store.open(Request), self._live.paused
         for request in pending:
             try:
                 with self._store.transaction():
                     outcome = self._act(request, at)
                     self._close(request, "done", outcome, at)
+                paused = self._live.paused
+            except StoreError:
+                self._live.paused = paused
+                raise
             except FactoryError as error:  # undone as a whole, then refused
                 self._close(request, "refused", str(error), at)
         if pending:

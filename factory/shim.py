@@ -49,7 +49,7 @@ def _supervise(run_dir: str) -> None:
         spec = marshal.load(stdin)
     _become_subreaper()
     pid, began = os.getpid(), time.monotonic()
-    mine = {"run_dir": run_dir, "nonce": spec["nonce"]}  # a copy of this file elsewhere tells of nobody
+    mine = {"run_dir": run_dir, "nonce": spec["nonce"], "seconds": spec["seconds"]}  # no copy's elsewhere
     who = {"pid": pid, "started": started(pid), "boot": boot(), "grace_s": spec["grace_s"], **mine}
     _fill(run_dir, "exit.json")  # its room is taken now: a full disk must not make the end a lost one
     _write(run_dir, "start.json", _object(who))

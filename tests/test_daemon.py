@@ -6,19 +6,22 @@ from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 
+import anyio
 import pytest
 
 from factory import cards as words
 from factory import daemon
 from factory.assembly import hang_repair, the_repository
 from factory.conventions import read_shipped
-from factory.daemon import _Config, _hide, _look_at_desk, _tell_commands
+from factory.daemon import _Config, _hide, _look_at_desk, _own, _tell_commands
+from factory.errors import StoreError
 from factory.journal import Event
 from factory.log import TICK_BROKE, Log, log
 from factory.records import CardKind, Fact
 from factory.settings import Settings
 from tests.floor import FILES, GATE, Scene, at, scene_in
 from tests.git_repo import git
+from tests.locked_store import locked
 
 
 @pytest.fixture
@@ -101,6 +104,39 @@ async def test_an_edit_between_the_start_and_the_first_pass_is_taken_up(scene: S
     _Config(scene.floor).tick()
 
     assert scene.live.settings.workers == 7
+
+
+@pytest.mark.parametrize("text", ["workers = 7\n", "workers = none\n"])
+async def test_an_edit_that_the_store_could_not_take_is_taken_up_by_the_next_pass(scene: Scene, text: str) -> None:
+    config = _Config(scene.floor)
+    config.tick()
+    (scene.root / "factory.toml").write_text(text)
+
+    with locked(scene.store), pytest.raises(StoreError, match="locked"):
+        config.tick()
+    config.tick()
+
+    fact = scene.store.get(Fact, "config")
+    assert fact is not None
+    workers = json.loads(fact.value)["workers"]["value"]
+    assert (workers, scene.cards()) == ((7, []) if "7" in text else (3, [CardKind.CONFIG]))
+
+
+async def test_a_start_waits_for_a_store_that_another_program_holds(scene: Scene) -> None:
+    async with anyio.create_task_group() as group:
+        with locked(scene.store):
+            group.start_soon(_own, scene.store)
+            await anyio.wait_all_tasks_blocked()
+            assert scene.store.get(Fact, "owner") is None
+
+    assert scene.store.get(Fact, "owner") is not None
+
+
+async def test_a_start_does_not_wait_for_ever(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("factory.daemon.STORE_S", 0.0)
+
+    with locked(scene.store), pytest.raises(StoreError, match="locked"):
+        await _own(scene.store)
 
 
 async def test_a_bad_edit_keeps_the_last_good_one_and_is_asked_about_once(scene: Scene) -> None:

@@ -9,14 +9,15 @@ import anyio
 import pytest
 
 from factory import cards as words
-from factory.errors import FactoryError
+from factory.errors import FactoryError, StoreError
 from factory.gates import Case, Judgement
 from factory.journal import Event
-from factory.judge import Proof
+from factory.judge import Proof, Ruled
 from factory.records import Card, CardKind, Fact, Verdict
 from factory.unit import Unit, UnitState
 from tests.floor import FILES, GATE, Scene, at, scene_in
 from tests.git_repo import git
+from tests.locked_store import locked
 
 UNIT = Unit(id="u", title="u", state=UnitState.QUEUED, since=at(), accepted=at())
 
@@ -278,3 +279,53 @@ async def test_only_what_trunk_is_red_in_is_excused_and_only_for_whom_a_person_s
 
     assert scene.judge.excused(same, let)
     assert not scene.judge.excused(same, UNIT)
+
+
+# ── the store fails ──
+
+
+async def test_a_verdict_that_the_store_could_not_take_is_taken_when_it_can_and_its_gate_runs_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("factory.gates.RECORD_SECONDS", 0.01)
+    ran, go = tmp_path / "ran", tmp_path / "go"
+    gate = f"echo x >> {ran}; until [ -e {go} ]; do sleep 0.01; done\n"
+    async with scene_in(tmp_path, {"conventions/gates/10-slow.sh": gate}) as scene:
+        tip = await scene.floor.trunk.refresh()
+        ruled = list[Ruled]()
+
+        async def judge() -> None:
+            ruled.append(await scene.judge.judge(tip, parent=tip))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(judge)
+            with anyio.fail_after(15):
+                while not ran.exists():  # noqa: ASYNC110 - a gate rings no bell
+                    await anyio.sleep(0.01)
+            tried = list[str]()
+            write = scene.store.write
+
+            def tries(event: Event, *records: Any, **more: Any) -> int:
+                tried.append(event)
+                return write(event, *records, **more)
+
+            monkeypatch.setattr(scene.store, "write", tries)
+            with locked(scene.store):
+                go.touch()
+                with anyio.fail_after(15):
+                    while len(tried) < 2:  # noqa: ASYNC110
+                        await anyio.sleep(0.01)
+
+        assert (ruled[0].ok, scene.count("ran"), len(scene.store.select(Verdict))) == (True, 1, 1)
+
+
+async def test_what_was_judged_of_trunk_and_could_not_be_written_down_is_told_by_the_next_look(scene: Scene) -> None:
+    tip = await looked(scene)
+    scene.judge._tell("judging")
+
+    with locked(scene.store), pytest.raises(StoreError, match="locked"):
+        scene.judge._settle_trunk(anew=True)
+    assert told(scene) != "green"
+    await scene.judge.look(tip, scene.group)
+
+    assert told(scene) == "green"

@@ -13,7 +13,7 @@ import pytest
 
 from factory import process
 from factory.archive import AT_ONCE, CHAINS
-from factory.errors import GitError
+from factory.errors import GitError, StoreError
 from factory.journal import Event
 from factory.keeper import Keeper
 from factory.process import Command
@@ -23,6 +23,7 @@ from factory.shim import MARKER
 from factory.unit import EndReason, Unit, UnitState
 from tests.floor import Scene, at, scene_in
 from tests.git_repo import git
+from tests.locked_store import locked
 
 MONTH = f"{at():%Y-%m}"
 LATER = timedelta(days=31)
@@ -234,6 +235,33 @@ async def test_whose_a_run_dir_is_can_be_told_by_the_task_in_its_units_folder(sc
 
     assert (copied, list(taken.iterdir())) == ("do it", [])
     assert (scene.live.places.unit_dir("open") / "1-open.md").read_text() == "do it"
+
+
+async def test_refs_whose_move_the_store_could_not_take_are_noted_by_the_next_look(scene: Scene) -> None:
+    await made(scene, "landed", UnitState.LANDED)
+    keeper = scene.floor.keeper
+    await keeper._move_refs(at())
+    await made(scene, "later", UnitState.LANDED)
+
+    with locked(scene.store), pytest.raises(StoreError, match="locked"):
+        await keeper._move_refs(at())
+    assert attempt(scene, "later").ref == "refs/factory/attempts/later/1"
+    await keeper._move_refs(at())
+
+    assert attempt(scene, "later").ref == f"refs/factory/archive/{at():%Y-%m}"
+
+
+async def test_both_trees_that_an_attempt_kept_move_into_the_chain(scene: Scene) -> None:
+    (first,) = await made(scene, "landed", UnitState.LANDED)
+    base = git(scene.live.places.git, "rev-parse", f"{first}^")
+    tree = git(scene.live.places.git, "rev-parse", f"{base}^{{tree}}")
+    second = await scene.floor.workspaces.keep("landed", 1, tree=tree, base=base, message="another")
+
+    await scene.floor.keeper.tick(at())
+
+    kept = await scene.floor.keeper.archive.entries()
+    assert {name: each.commit for name, each in kept.items()} == {"landed/1": second, f"landed/1-{first[:12]}": first}
+    assert git(scene.live.places.git, "for-each-ref", "refs/factory/attempts") == ""
 
 
 async def test_a_copy_of_a_task_that_was_cut_short_is_made_again(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

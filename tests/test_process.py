@@ -426,6 +426,28 @@ async def test_a_hung_shim_is_killed_with_all_that_it_started(
     assert gone(child.identity.pid)
 
 
+@pytest.mark.parametrize("adopted", [False, True])
+async def test_a_hung_shim_that_holds_no_limit_is_not_waited_for_for_ever(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, *, adopted: bool
+) -> None:
+    for name in ("LADDER_SECONDS", "OVERDUE_SECONDS"):
+        monkeypatch.setattr(process, name, 0.3)
+    child = await start(replace(shell.script("echo $$ > signs; sleep 100"), seconds=0.5))
+    pid = int(await shell.sign())
+    os.kill(child.identity.pid, signal.SIGSTOP)
+    found = await adopt(shell.run_dir) if adopted else child
+    assert isinstance(found, Child)
+
+    with anyio.fail_after(10):
+        while True:
+            with anyio.move_on_after(0.05):  # as a worker waits: a look at a time
+                ended = await found.wait()
+                break
+
+    assert (ended.cause, ended.left) == ("lost", 0)
+    assert (gone(pid), gone(child.identity.pid)) == (True, True)
+
+
 async def test_what_cannot_be_ended_is_said(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     child = await start(shell.script("echo > signs; sleep 100"))
     await shell.sign()
@@ -515,6 +537,33 @@ async def test_a_run_survives_kill_9_of_its_daemon_and_is_adopted(shell: Shell, 
     ended = await child.wait()
 
     assert (ended.cause, ended.code, shell.output()) == ("exited", 5, b"done\n")
+
+
+@pytest.mark.skipif(not shim.PROC, reason="without /proc nobody tells whose child it is")
+@pytest.mark.parametrize("ended", [False, True], ids=["while it runs", "after its end"])
+async def test_a_run_of_this_very_process_that_is_adopted_leaves_no_zombie(shell: Shell, *, ended: bool) -> None:
+    first = await start(shell.script(f"cat {shell.go}"))
+    pid = first.identity.pid
+    assert json.loads(await waited_for(shell.run_dir / "start.json"))["pid"] == pid
+    if ended:
+        await shell.let_go()
+        while shim.stat(pid)[:1] != ["Z"]:  # noqa: ASYNC110
+            await anyio.sleep(0.01)
+
+    found = await adopt(shell.run_dir)
+    if isinstance(found, Child):
+        await shell.let_go()
+        found = await found.wait()
+
+    assert (found.cause, found.code, shim.stat(pid)) == ("exited", 0, [])
+
+
+async def waited_for(path: Path) -> str:
+    """What a file holds, once it holds something."""
+    with anyio.fail_after(10):
+        while not (path.exists() and path.read_text().strip()):  # noqa: ASYNC110
+            await anyio.sleep(0.01)
+    return path.read_text()
 
 
 async def test_an_adopted_run_can_be_stopped(shell: Shell, waiter: None) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from factory import cards as words
 from factory.endings import Endings
+from factory.errors import StoreError
 from factory.journal import Event
 from factory.pauses import note_end, resting
 from factory.records import Fact, Remark, Request, Step
@@ -327,3 +328,27 @@ def test_paused_twice_and_resumed_twice_is_said(line: Asked) -> None:
     assert line.ask("resume") == ("refused", "The line is not paused.")
     line.ask("pause")
     assert line.ask("pause") == ("refused", "The line is paused already.")
+
+
+# ── the store fails ──
+
+
+def test_a_request_that_the_store_fails_at_is_neither_done_nor_refused_and_is_done_later(
+    line: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, failures = line.store.write, [StoreError("disk full")]
+
+    def fails(event: Event, *records: Any, **told: Any) -> int:
+        if event is Event.REQUEST_DONE and failures:
+            raise failures.pop()
+        return write(event, *records, **told)
+
+    monkeypatch.setattr(line.store, "write", fails)
+    number = line.make("pause")
+
+    with pytest.raises(StoreError):
+        line.requests.tick(later(5))
+    assert (line.outcome(number), line.live.paused) == (("pending", ""), False)
+    line.requests.tick(later(6))
+
+    assert (line.outcome(number)[0], line.live.paused) == ("done", True)

@@ -2,9 +2,9 @@
 
 import os
 import shutil
-import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -26,6 +26,7 @@ from factory.unit import Unit, UnitState, advance
 from factory.worker import Worker
 from tests.floor import FILES, Scene, at, scene_in
 from tests.git_repo import git
+from tests.locked_store import locked
 
 LIMITED = """
 command = ["sh", "-c", "echo 'limit reached|1000000001'; exit 1"]
@@ -500,16 +501,6 @@ async def test_where_even_giving_up_fails_the_worker_lives_and_tries_again(
 # ── the store is locked by another program ──
 
 
-@contextmanager
-def locked(scene: Scene) -> Iterator[None]:
-    """Another program holds the store; the line gives up soon, where it waits for five seconds."""
-    scene.store._con.execute("PRAGMA busy_timeout = 20")
-    with closing(sqlite3.connect(scene.live.places.store, isolation_level=None)) as other:
-        other.execute("BEGIN EXCLUSIVE")
-        yield
-        other.execute("ROLLBACK")
-
-
 async def breaks_once(scene: Scene) -> None:
     """One trip that breaks."""
     with pytest.raises(StoreError, match="locked"):
@@ -530,7 +521,7 @@ async def test_an_attempt_that_ends_while_the_store_is_locked_is_submitted_after
     async with anyio.create_task_group() as group:
         group.start_soon(running.run)
         await until(lambda: scene.hook().phase == "working")
-        with locked(scene):
+        with locked(scene.store):
             go.touch()
             await until(lambda: "worker w1" in scene.live.broken)
             hook = scene.hook()
@@ -551,10 +542,10 @@ async def test_an_agent_that_runs_while_the_store_is_locked_runs_on(scene: Scene
     one = worker(scene)
     async with anyio.create_task_group() as group:
         group.start_soon(one.run)
-        await until(lambda: scene.hook().phase == "working")
+        await until(lambda: scene.hook().phase == "working" and scene.count("ran"))
         group.cancel_scope.cancel()
 
-    with locked(scene):
+    with locked(scene.store):
         await breaks_once(scene)  # it takes the agent over, and cannot write that down
     go.touch()
     await trip(scene)
@@ -569,12 +560,13 @@ async def test_a_store_that_is_locked_when_an_agent_is_just_started_costs_nothin
 
     async def then_locked(told: Command) -> process.Child:
         child = await start(told)
-        locks.enter_context(locked(scene))
+        locks.enter_context(locked(scene.store))
         return child
 
     monkeypatch.setattr("factory.process.start", then_locked)
     scene.hang("u", run=command(scene))
     await breaks_once(scene)
+    await until(lambda: scene.count("ran"))
     locks.close()
     monkeypatch.setattr("factory.process.start", start)
 
@@ -588,14 +580,16 @@ async def test_given_up_and_not_written_down_its_tree_is_taken_from_where_it_was
 ) -> None:
     locks = ExitStack()
 
-    def breaks(*_: Any) -> None:
+    def breaks(_: object, run_dir: Path, **__: object) -> None:
+        while not process._read(run_dir / "exit.json"):
+            time.sleep(0.01)  # its command comes to its end
         raise RuntimeError("what it said cannot be read")
 
     rescued = Worker._rescued
 
     async def then_locked(self: Worker, *told: Any) -> Attempt:
         done = await rescued(self, *told)
-        locks.enter_context(locked(scene))
+        locks.enter_context(locked(scene.store))
         return done
 
     monkeypatch.setattr("factory.worker.OutputReader", breaks)
@@ -620,7 +614,7 @@ async def test_a_workspace_that_vanished_after_its_tree_was_kept_has_not_done_no
     def locked_first(self: Worker, *told: Any, **more: Any) -> None:
         if not (scene.folder / "locked").exists():
             (scene.folder / "locked").touch()
-            locks.enter_context(locked(scene))
+            locks.enter_context(locked(scene.store))
         settle(self, *told, **more)
 
     monkeypatch.setattr(Worker, "_settle", locked_first)
