@@ -17,7 +17,7 @@ from factory.endings import Endings
 from factory.environments import Environments
 from factory.escalations import Escalations
 from factory.gates import Gates
-from factory.git import Git, Repository, examine
+from factory.git import Git, Repository
 from factory.ground import packaging
 from factory.ground.names import ALL, HIDDEN, INBOX, Layout, Names, choose, layout, packaged
 from factory.intake import Intake
@@ -31,6 +31,7 @@ from factory.merge_queue import MergeQueue
 from factory.places import Places, holding, there
 from factory.pool import Pool
 from factory.process import Limits
+from factory.repo.opened import opened
 from factory.requests import Requests
 from factory.sandbox import Sandbox
 from factory.settings import Settings
@@ -73,7 +74,7 @@ class Floor:
 
 async def the_repository(root: Path, environ: Mapping[str, str], chosen: Settings) -> Repository:
     """The user's repository; trunk is the configured branch, else the one that units landed on before."""
-    return await examine(root, environ, trunk=chosen.trunk or views.remembered_trunk(str(root)))
+    return await opened(root, environ, trunk=chosen.trunk or views.remembered_trunk(str(root)))
 
 
 def their_excludes(repository: Repository) -> list[str]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from anyio import CapacityLimiter, to_thread
 
 from factory import disk, faults
-from factory.errors import FactoryError, GitError
+from factory.errors import FactoryError, GitError, TooLong
 from factory.git import FACTORY, GITLINK, Git
 from factory.repo import kept
 
@@ -39,6 +39,7 @@ _INTENT_CHARACTERS = 8192
 ABANDONED = ".abandoned-"
 CLAIM = "attempt"  # in a workspace's place: the nonce of the attempt that it was prepared for
 MOST_MISSED = 100
+CHECKOUT_S = 600.0  # what writing a whole tree may take
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,13 +199,15 @@ class Checkouts:
             for nested in await to_thread.run_sync(_sweep, tree):
                 if not any(f"/{cache}/" in f"/{nested}/" for cache in caches):
                     await self.remove(tree / nested)
-            reset = await git.run("read-tree", "-u", "--reset", rev)
+            reset = await git.run("read-tree", "-u", "--reset", rev, seconds=CHECKOUT_S)
             amiss = await git.run("ls-files", "-z", "-o", "-m", "-d", "--directory", *_shown(clean))
             if not (reset.err or amiss.out or amiss.err):
                 return ""
             cleaned = await git.run("clean", "-q", *clean)
             # A tracked folder that became a link to itself elsewhere passes read-tree and loses its link to clean.
             lost = await git.run("diff-files", "--name-only", "--diff-filter=DT")
+        except TooLong:
+            raise  # the tree is not to blame: another remedy would take as long
         except (GitError, OSError) as error:
             return str(error)
         return (reset.err + cleaned.err + lost.out).decode(errors="replace")
@@ -248,7 +251,7 @@ class Workspaces(Checkouts):
         if tree and tree != first:
             # After the copy of the index: the agent's git sees the carried work as changes that it has not committed.
             with faults.step("tree.carry"):
-                await self.git(name).run("read-tree", "-u", "--reset", tree)
+                await self.git(name).run("read-tree", "-u", "--reset", tree, seconds=CHECKOUT_S)
         return workspace
 
     @faults.during("tree.claim")

@@ -7,13 +7,15 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 
-from factory.errors import FactoryError, GitError
+from factory import process
+from factory.errors import FactoryError, GitError, TooLong
 from factory.git import Git
-from factory.workspaces import Benches, Conflict, Snapshot, Workspace, Workspaces
+from factory.workspaces import CHECKOUT_S, Benches, Conflict, Snapshot, Workspace, Workspaces
 from tests.git_repo import commit, environment, git, make_repo
 
 FILES = {
@@ -717,6 +719,28 @@ async def test_work_that_does_not_merge_is_a_conflict_with_the_old_diff_in_a_fil
 
     assert outcome == Conflict(("README.md",), line.root / "attempt" / "old.diff", intent="change")
     assert "+mine" in (line.root / "attempt" / "old.diff").read_text()
+
+
+async def test_a_git_that_takes_too_long_is_no_fault_of_the_tree_which_stays(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = await line.workspace()
+    (workspace.tree / "build").mkdir()
+    (workspace.tree / "build/kept").write_text("warm\n")
+    run, tried = Git.run, list[float]()
+
+    async def hangs(self: Git, *argv: str, seconds: float = 0, **more: Any) -> process.Output:
+        if argv[0] == "read-tree":
+            tried.append(seconds)
+            raise TooLong(argv, -15, "it took too long")
+        return await run(self, *argv, seconds=seconds, **more)
+
+    monkeypatch.setattr(Git, "run", hangs)
+    with pytest.raises(TooLong):
+        await line.workspace()
+
+    assert tried == [CHECKOUT_S]
+    assert (workspace.tree / "build/kept").exists()
 
 
 async def test_a_kept_attempt_is_a_ref_on_its_base(line: Line) -> None:

@@ -17,12 +17,13 @@ from pathlib import Path
 import anyio
 
 import factory
-from factory import disk, git, process, settings
+from factory import disk, process, settings
 from factory.cli import place, say
 from factory.cli.config import inferred_lines
 from factory.errors import ConfigError, FactoryError, RefusedByState, StoreError, UsageError
 from factory.live import DRAIN_SECONDS
 from factory.places import Places, check_writable, places
+from factory.repo.opened import opened
 from factory.stores import views
 
 WAIT_S = 120.0
@@ -182,7 +183,7 @@ def _examine(top: str, environ: Mapping[str, str]) -> None:
     """Refuse settings and repositories that no daemon can work with."""
     trunk = settings.load(Path(top) / "factory.toml", environ).trunk
     trunk = trunk or views.remembered_trunk(top)
-    repository = anyio.run(partial(git.examine, Path(top), environ, trunk=trunk))
+    repository = anyio.run(partial(opened, Path(top), environ, trunk=trunk))
     from factory.assembly import the_names  # the whole machinery: the help text does not need it
 
     names = anyio.run(the_names, repository, environ)

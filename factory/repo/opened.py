@@ -1,0 +1,23 @@
+"""The user's repository, examined; where git refuses to read it, with what mends that.
+
+What must not live here: what makes a repository unfit for the factory (git.py says that).
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from factory.errors import GitError, RepositoryError
+from factory.git import Repository, examine, layout
+from factory.repo.access import first_unusable, me
+
+
+async def opened(root: Path, environ: Mapping[str, str], *, trunk: str) -> Repository:
+    """What `git.examine` gives; raise RepositoryError with the remedy where git cannot read something."""
+    try:
+        return await examine(root, environ, trunk=trunk)
+    except GitError as error:
+        _, _, common_dir = layout(root)
+        found = first_unusable(common_dir, me())
+        if found is None:
+            raise
+        raise RepositoryError(f"{error}\n{found.said}. Then start again.") from error
