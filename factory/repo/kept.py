@@ -41,12 +41,13 @@ async def put(own: Git, ref: str, commit: str, before: Work | None) -> None:
 
     Raises GitError where it keeps something else by now.
     """
-    moves = [f"create {ref} {commit}"]
-    if before is not None:
-        second = f"{ref}-{before.commit[:12]}"
-        moves = [f"update {second} {before.commit}", f"update {ref} {commit} {before.commit}"]
     try:
-        await own.run("update-ref", "--stdin", stdin="".join(f"{move}\n" for move in moves).encode())
+        if before is None:
+            await own.run("update-ref", ref, commit, "0" * len(commit))  # only where there is none
+        else:
+            second = f"{ref}-{before.commit[:12]}"
+            moves = f"update {second} {before.commit}\nupdate {ref} {commit} {before.commit}\n"
+            await own.run("update-ref", "--stdin", stdin=moves.encode())
     except GitError:
         if own.read_ref(ref) != commit:  # else a git that was killed had moved it, and was run again
             raise
