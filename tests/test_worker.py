@@ -501,6 +501,14 @@ async def test_where_even_giving_up_fails_the_worker_lives_and_tries_again(
 # ── the store is locked by another program ──
 
 
+def hang(scene: Scene, run: str) -> None:
+    """The unit, hung by the pool: its attempt has a nonce."""
+    scene.hang("u", run=run)
+    hung = scene.store.get(Attempt, "u", 1)
+    assert hung is not None
+    scene.store.write(Event.ATTEMPT_NOTED, replace(hung, nonce="it.1"), now=at(), unit="u")
+
+
 async def breaks_once(scene: Scene) -> None:
     """One trip that breaks."""
     with pytest.raises(StoreError, match="locked"):
@@ -516,7 +524,7 @@ async def test_an_attempt_that_ends_while_the_store_is_locked_is_submitted_after
     scene: Scene, patient: None
 ) -> None:
     go = scene.folder / "go"
-    scene.hang("u", run=command(scene, f"until [ -e {go} ]; do sleep 0.01; done"))
+    hang(scene, command(scene, f"until [ -e {go} ]; do sleep 0.01; done"))
     running = worker(scene)
     async with anyio.create_task_group() as group:
         group.start_soon(running.run)
@@ -538,7 +546,7 @@ async def test_an_attempt_that_ends_while_the_store_is_locked_is_submitted_after
 
 async def test_an_agent_that_runs_while_the_store_is_locked_runs_on(scene: Scene, patient: None) -> None:
     go = scene.folder / "go"
-    scene.hang("u", run=command(scene, f"until [ -e {go} ]; do sleep 0.01; done"))
+    hang(scene, command(scene, f"until [ -e {go} ]; do sleep 0.01; done"))
     one = worker(scene)
     async with anyio.create_task_group() as group:
         group.start_soon(one.run)
@@ -564,7 +572,7 @@ async def test_a_store_that_is_locked_when_an_agent_is_just_started_costs_nothin
         return child
 
     monkeypatch.setattr("factory.process.start", then_locked)
-    scene.hang("u", run=command(scene))
+    hang(scene, command(scene))
     await breaks_once(scene)
     await until(lambda: scene.count("ran"))
     locks.close()
@@ -594,7 +602,7 @@ async def test_given_up_and_not_written_down_its_tree_is_taken_from_where_it_was
 
     monkeypatch.setattr("factory.worker.OutputReader", breaks)
     monkeypatch.setattr(Worker, "_rescued", then_locked)
-    scene.hang("u", run=command(scene))
+    hang(scene, command(scene))
     await breaks_once(scene)
     locks.close()
     (aside,) = scene.live.places.work.glob("workspaces/*.abandoned-*")
@@ -618,7 +626,7 @@ async def test_a_workspace_that_vanished_after_its_tree_was_kept_has_not_done_no
         settle(self, *told, **more)
 
     monkeypatch.setattr(Worker, "_settle", locked_first)
-    scene.hang("u", run=command(scene))
+    hang(scene, command(scene))
     await breaks_once(scene)
     locks.close()
     shutil.rmtree(scene.live.places.work / "workspaces/w1")
@@ -638,7 +646,7 @@ async def test_a_git_that_is_ended_because_the_daemon_goes_gives_nothing_up(
         raise TooLong(("add", "-A"), -15, "it took too long")
 
     monkeypatch.setattr(scene.floor.workspaces, "snapshot", ended)
-    scene.hang("u", run=command(scene))
+    hang(scene, command(scene))
     with pytest.raises(TooLong):
         await worker(scene)._trip(scene.hook())  # type: ignore[attr-defined]
     assert scene.hook().unit == "u"
