@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,13 @@ from factory import __version__, faults, settings
 from factory import cards as words
 from factory.assembly import HOME, Floor, agents_now, assemble, the_names, the_repository
 from factory.conventions import differing, read_shipped
-from factory.errors import ConfigError, Deposed, FactoryError, RepositoryError, StoreError
+from factory.errors import ConfigError, Deposed, FactoryError, GitError, RepositoryError, StoreError
 from factory.git import Repository, exclude
 from factory.ground.lock import Lock, locked
 from factory.ground.names import ALL, CONVENTIONS, HIDDEN, INBOX, choose
 from factory.journal import Event
 from factory.live import DRAIN_SECONDS, Live, Stopping, now
-from factory.log import Log
+from factory.log import TICK_BROKE, Log, log
 from factory.places import Places, check_writable, holding, places, there
 from factory.prompts import left_out
 from factory.rebuild import Rebuild
@@ -169,7 +170,15 @@ async def _reconcile(floor: Floor) -> None:
     store, where = floor.store, floor.live.places
     rebuild = Rebuild(store=store, where=where, trunk=floor.trunk, workspaces=floor.workspaces)
     catching_up = CatchUp(store=store, where=where, rebuild=rebuild, watch=floor.queue.watch)
-    floor.warnings["start"] += await catching_up.run(now())
+
+    async def catch_up(at: datetime) -> None:
+        floor.warnings["start"] += await catching_up.run(at)
+
+    try:
+        await catch_up(now())
+    except GitError:  # until it succeeds, trunk is not looked at, and so nothing is dispatched
+        log.exception(TICK_BROKE, loop="start")
+        floor.queue.before_trunk = catch_up
     rescue = Rescue(store=store, gates=floor.gates, landings=floor.queue.landings, endings=floor.endings)
     await rescue.run(now())
 

@@ -110,9 +110,14 @@ class Landings:
         began = noted is not None and LandingPlan.of(json.loads(noted.data)["plan"]).pid
         return replace(refused, kind="unknown") if began else refused
 
-    async def refresh(self, at: datetime) -> str | None:
-        """Trunk, fetched; empty when it is gone, None while git cannot read it: the third time is told to a person."""
+    async def refresh(self, at: datetime, *, first: Callable[[datetime], Awaitable[None]] | None = None) -> str | None:
+        """Trunk, fetched; empty when it is gone, None while git cannot read it: the third time is told to a person.
+
+        `first` is done before, and may fail likewise.
+        """
         try:
+            if first is not None:
+                await first(at)
             tip = await self.trunk.refresh()
         except (GitError, OSError) as error:
             refused = await self._refused(error)

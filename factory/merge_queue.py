@@ -5,7 +5,7 @@ a person let pass.
 """
 
 import json
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -79,6 +79,7 @@ class MergeQueue:
         self._landing = frozenset[str]()  # units whose landing is under way: trunk and open steps are its business
         self._passed_over = False  # something was left alone meanwhile
         self._in_the_way = InTheWay()
+        self.before_trunk: Callable[[datetime], Awaitable[None]] | None = None  # what has to succeed first
 
     async def run(self, group: TaskGroup) -> None:
         """Tick whenever something changed, and at the latest every 30 seconds."""
@@ -151,9 +152,10 @@ class MergeQueue:
 
     async def look_at_trunk(self, group: TaskGroup, at: datetime) -> bool:
         """Notice what others did to trunk; False when there is none to land on."""
-        tip = await self.landings.refresh(at)
+        tip = await self.landings.refresh(at, first=self.before_trunk)
         if tip is None:
             return False
+        self.before_trunk = None
         if not tip:
             self._escalations.raise_card(words.trunk_gone(self._trunk.branch), now=at)
             return False

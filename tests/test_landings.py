@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -226,3 +227,19 @@ async def test_a_trunk_that_cannot_be_read_is_a_card_at_the_third_time_and_close
     monkeypatch.undo()
     assert await scene.queue.look_at_trunk(scene.group, at())
     assert scene.cards() == []
+
+
+async def test_what_has_to_be_known_of_trunk_first_is_tried_again_and_nothing_is_looked_at_before(scene: Scene) -> None:
+    failures = [GitError(("log",), 128, "fatal: bad object")]
+
+    async def catch_up(_: datetime) -> None:
+        if failures:
+            raise failures.pop()
+
+    scene.queue.before_trunk = catch_up
+    assert not await scene.queue.look_at_trunk(scene.group, at())
+    assert scene.judge.tip == ""
+
+    assert await scene.queue.look_at_trunk(scene.group, at())
+    assert scene.judge.tip == scene.head()
+    assert failures == []
