@@ -17,12 +17,14 @@ from factory import faults, process, triage
 from factory.agents import shell_runtime, the_runtime
 from factory.archive import ATTEMPTS
 from factory.attempt import remarks
+from factory.attempt.parts import parts_of
+from factory.attempt.usage import of_session
 from factory.bell import Bell
 from factory.child.users import users
 from factory.digest import digest
 from factory.endings import Endings
 from factory.environments import Place, Ready, SetupFailed
-from factory.errors import ConfigError, FactoryError, Fenced, NoRoom, TaskFileError
+from factory.errors import ConfigError, FactoryError, Fenced, NoRoom
 from factory.journal import Event
 from factory.judge import Judge
 from factory.launch import Launch
@@ -34,8 +36,8 @@ from factory.ports import Store
 from factory.process import Child, Exit
 from factory.records import Attempt, Hook, Remark, Task
 from factory.repo.message import RUN
-from factory.runtime import OutputReader, Seen, Usage, check_home
-from factory.split import Part, plan, told
+from factory.runtime import OutputReader, Seen, check_home
+from factory.split import Part, told
 from factory.store.names import is_taken
 from factory.task_file import TaskFile, parse
 from factory.trip import NotStarted, Patience, Trip, ending, how_it_ended, last_words, odd_about
@@ -247,7 +249,7 @@ class Worker:
     # ── while it runs, and after ──
 
     async def _see_through(self, trip: Trip, running: Child | Exit) -> None:
-        earlier = self._session_usage(trip.attempt)
+        earlier = of_session(self._store, trip.attempt)
         reader = OutputReader(trip.runtime, trip.run_dir, earlier=earlier, model=trip.task.model)
         stopped: EndReason | None = None
         if isinstance(running, Child):
@@ -268,7 +270,8 @@ class Worker:
         else:
             kept, snapshot = await self._kept(trip.attempt, trip.workspace, trip.unit.title)
         box = await anyio.to_thread.run_sync(read_outbox, trip.outbox)
-        parts, no_split = self._parts(trip, box)
+        taken = partial(is_taken, self._store, self._live.places)
+        parts, no_split = parts_of(trip.unit, trip.task, box.split, store=self._store, taken=taken)
         put_off = None if trip.unit.fresh else await self._put_off(trip, kept, snapshot)
         changed = snapshot.changed and not (put_off and put_off.idle)
         end = ending(trip, ended, seen, box, stopped, changed=changed, split=bool(parts))
@@ -302,23 +305,6 @@ class Worker:
     async def _put_off(self, trip: Trip, attempt: Attempt, snapshot: Snapshot) -> remarks.PutOff | None:
         before, diff = self._store.select(Attempt, unit=trip.unit.id), trip.run_dir / "before.diff"
         return await remarks.work_put_off(before, attempt, snapshot, workspaces=self._workspaces, diff=diff)
-
-    def _parts(self, trip: Trip, box: Outbox) -> tuple[tuple[Part, ...], str]:
-        """What is to take the unit's place, or why that cannot be; both empty where the agent left it whole."""
-        if not box.split:
-            return (), ""
-        try:
-            parts = plan(
-                trip.unit,
-                trip.task,
-                box.split,
-                units=(*self._store.open(Unit), *self._store.select(Unit, state=UnitState.SPLIT)),
-                taken=partial(is_taken, self._store, self._live.places),
-            )
-        except TaskFileError as error:
-            line = f", line {error.line}" if error.line else ""
-            return (), f"{error.reason}{line}; correct form: {error.form}"
-        return parts, ""
 
     async def _watch(self, trip: Trip, child: Child, reader: OutputReader) -> tuple[Exit | None, EndReason | None]:
         """Read the output and hold the deadlines until the attempt has ended, by itself or by us."""
@@ -512,18 +498,6 @@ class Worker:
         every = self._store.select(Attempt, unit=attempt.unit)
         before = [each for each in every if each.number < attempt.number and (each.pid or each.tree)]
         return next((each for each in reversed(before) if each.commit), before[-1] if before else None)
-
-    def _session_usage(self, attempt: Attempt) -> Usage | None:
-        """What the session that is continued had used before: some runtimes tell totals of the session."""
-        if not attempt.resumed:
-            return None
-        same = [each for each in self._store.select(Attempt, unit=attempt.unit) if each.session == attempt.session]
-        earlier = [each for each in same if each.number < attempt.number]
-        return Usage(
-            sum(each.tokens_input for each in earlier),
-            sum(each.tokens_output for each in earlier),
-            sum(each.cost_usd for each in earlier),
-        )
 
     def _note(self, attempt: Attempt, event: Event, *hook: Hook) -> None:
         self._store.write(

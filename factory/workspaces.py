@@ -20,7 +20,7 @@ from anyio import CapacityLimiter, to_thread
 from factory import disk, faults
 from factory.errors import FactoryError, GitError, TooLong
 from factory.git import FACTORY, GITLINK, Git
-from factory.repo import kept
+from factory.repo import kept, private_git
 
 # Folders that tools make and nobody means to submit; one that trunk tracks something in is not among them.
 SHIPPED = (
@@ -141,7 +141,7 @@ class Checkouts:
         refs = await self._refs()
         target = self.place(name) / "tree" / ".git"
         await self.remove(target)
-        await to_thread.run_sync(_write_git, target, self._own.git_dir, head, refs, excludes)
+        await to_thread.run_sync(private_git.write, target, self._own.git_dir, head, refs, excludes)
         await to_thread.run_sync(shutil.copy2, self._index(name), target / "index")
 
     async def _refs(self) -> bytes:
@@ -507,22 +507,6 @@ def _move_git_dirs(tree: Path, nested: Iterable[str], aside: Path) -> list[str]:
                 if entry.name != ".git":
                     odd.append(f"{path}/{entry.name}")
     return odd
-
-
-def _write_git(target: Path, own: Path, head: str, packed_refs: bytes, excludes: str) -> None:
-    """A git dir made of files: no process, no template, no hooks."""
-    for folder in ("objects/info", "objects/pack", "refs/heads", "refs/tags"):
-        (target / folder).mkdir(parents=True)
-    version, extensions = (1, "[extensions]\n\tobjectFormat = sha256\n") if len(head) == 64 else (0, "")
-    config = f"[core]\n\trepositoryformatversion = {version}\n\tbare = false\n\tlogAllRefUpdates = true\n{extensions}"
-    config += "[user]\n\tname = agent\n\temail = agent@factoryd.invalid\n[gc]\n\tauto = 0\n"
-    (target / "config").write_text(config)
-    (target / "HEAD").write_text(f"{head}\n")
-    (target / "packed-refs").write_bytes(b"# pack-refs with: peeled fully-peeled sorted \n" + packed_refs)
-    (target / "objects/info/alternates").write_text(f"{own.resolve() / 'objects'}\n")
-    _write(target / "info/exclude", excludes)
-    if (own / "shallow").exists():
-        shutil.copyfile(own / "shallow", target / "shallow")
 
 
 def is_real(path: Path) -> bool:

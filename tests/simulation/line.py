@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar, cast
@@ -18,6 +19,7 @@ import anyio
 from factory import cards as words
 from factory import triage
 from factory.agents import Agents, shell_runtime
+from factory.attempt.parts import parts_of
 from factory.attempt.remarks import newest
 from factory.conventions import read_shipped
 from factory.endings import Endings
@@ -38,6 +40,7 @@ from factory.requests import Requests
 from factory.rescue import Rescue
 from factory.settings import Settings
 from factory.store.identity import Identity, record, recorded
+from factory.store.names import is_taken
 from factory.trip import NotStarted, Trip, ending, how_it_ended
 from factory.unit import EndReason, Unit
 from factory.worker import Worker
@@ -195,7 +198,8 @@ class SimulatedWorker(Worker):
         changed = agent.files != base.files
         asked = Question(*agent.question) if agent.question else None
         box = Outbox(done=agent.done, question=asked, split=agent.split)
-        parts, _ = self._parts(trip, box)
+        taken = partial(is_taken, self._store, self._live.places)
+        parts, _ = parts_of(trip.unit, trip.task, box.split, store=self._store, taken=taken)
         end = ending(trip, ended, seen, box, stopped, changed=changed, split=bool(parts))
         reason = triage.classify(end)
         made = world.commit(base.id, agent.files, said=str(trip.run_dir))

@@ -1,0 +1,26 @@
+"""What an agent wrote in a unit's place, where that can take it."""
+
+from collections.abc import Callable, Mapping
+
+from factory.errors import TaskFileError
+from factory.ports import Store
+from factory.split import Part, plan
+from factory.task_file import TaskFile
+from factory.unit import Unit, UnitState
+
+
+def parts_of(
+    unit: Unit, task: TaskFile, split: Mapping[str, bytes], *, store: Store, taken: Callable[[str], bool]
+) -> tuple[tuple[Part, ...], str]:
+    """The parts, or why they cannot take its place; both empty where the agent left the unit whole.
+
+    `taken`: whether an id is another unit's.
+    """
+    if not split:
+        return (), ""
+    known = (*store.open(Unit), *store.select(Unit, state=UnitState.SPLIT))
+    try:
+        return plan(unit, task, split, units=known, taken=taken), ""
+    except TaskFileError as error:
+        line = f", line {error.line}" if error.line else ""
+        return (), f"{error.reason}{line}; correct form: {error.form}"

@@ -1,0 +1,18 @@
+"""What the session of an attempt had used before the attempt began."""
+
+from factory.ports import Store
+from factory.records import Attempt
+from factory.runtime import Usage
+
+
+def of_session(store: Store, attempt: Attempt) -> Usage | None:
+    """What earlier attempts used in the session that is continued: some runtimes tell totals of the session."""
+    if not attempt.resumed:
+        return None
+    total = Usage()
+    for each in store.select(Attempt, unit=attempt.unit):
+        if each.session == attempt.session and each.number < attempt.number:
+            total = Usage(
+                total.input + each.tokens_input, total.output + each.tokens_output, total.cost + each.cost_usd
+            )
+    return total
