@@ -8,9 +8,11 @@ from factory.split import Part, plan
 from factory.task_file import TaskFile
 from factory.unit import Unit, UnitState
 
+Files = Mapping[str, bytes]  # task files, by name
+
 
 def parts_of(
-    unit: Unit, task: TaskFile, split: Mapping[str, bytes], *, store: Store, taken: Callable[[str], bool]
+    unit: Unit, task: TaskFile, split: Files, *, store: Store, taken: Callable[[str], bool]
 ) -> tuple[tuple[Part, ...], str]:
     """The parts, or why they cannot take its place; both empty where the agent left the unit whole.
 

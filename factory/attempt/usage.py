@@ -6,13 +6,12 @@ from factory.runtime import Usage
 
 
 def of_session(store: Store, attempt: Attempt) -> Usage | None:
-    """What earlier attempts used in the session that is continued: some runtimes tell totals of the session."""
+    """What earlier attempts used in the same session: some runtimes tell totals of the session."""
     if not attempt.resumed:
         return None
     total = Usage()
     for each in store.select(Attempt, unit=attempt.unit):
         if each.session == attempt.session and each.number < attempt.number:
-            total = Usage(
-                total.input + each.tokens_input, total.output + each.tokens_output, total.cost + each.cost_usd
-            )
+            read, written = total.input + each.tokens_input, total.output + each.tokens_output
+            total = Usage(read, written, total.cost + each.cost_usd)
     return total

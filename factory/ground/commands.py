@@ -82,7 +82,7 @@ class Commands:
         return min(left, hurried)
 
     def hurry(self, seconds: float) -> None:
-        """Let no command take longer than so many seconds from now on, and say at once which ones run."""
+        """Let no command take longer than so many seconds from now on, and say which ones run."""
         self._since = self._clock()
         self._hurried = seconds
         for one in self._running:
@@ -123,7 +123,7 @@ class Commands:
 
 
 def kind_of(argv: Sequence[str]) -> str:
-    """The subcommand: the first word that is neither an option of git's own nor the value of one."""
+    """The subcommand: the first word that is no option of git's own, nor the value of one."""
     words = iter(argv)
     for word in words:
         if word == "-c":

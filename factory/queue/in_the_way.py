@@ -25,21 +25,31 @@ class InTheWay:
 
     def keep(self, units: Collection[str]) -> None:
         """Forget all other units."""
-        self._paths = {name: paths for name, paths in self._paths.items() if name in units}
+        for name in self._paths.keys() - set(units):
+            del self._paths[name]
 
     def look(self) -> Look:
         """What the files look like now; one that is not there has no entry."""
-        seen = dict[Path, tuple[int, ...]]()
+        seen: dict[Path, tuple[int, ...]] = {}
         for paths in self._paths.values():
             for path in paths:
                 with suppress(OSError):
-                    about = path.lstat()
-                    # Content, replacement, owner and mode: each of them changes one of the three.
-                    seen[path] = (about.st_mtime_ns, about.st_ino, about.st_ctime_ns)
+                    seen[path] = _marks(path)
         return seen
 
     def changed(self, before: Look) -> list[str]:
         """The units of which a file looks otherwise than before."""
         now = self.look()
-        different = {path for path in before.keys() | now.keys() if before.get(path) != now.get(path)}
-        return [name for name, paths in self._paths.items() if not different.isdisjoint(paths)]
+        paths = before.keys() | now.keys()
+        different = {path for path in paths if before.get(path) != now.get(path)}
+        units = []
+        for name, waited_for in self._paths.items():
+            if not different.isdisjoint(waited_for):
+                units.append(name)
+        return units
+
+
+def _marks(path: Path) -> tuple[int, ...]:
+    """What differs after a change of content, a replacement, or another owner or mode."""
+    about = path.lstat()
+    return about.st_mtime_ns, about.st_ino, about.st_ctime_ns

@@ -1,4 +1,4 @@
-"""Whether a user can read and write what git keeps in a git dir, and what mends it where they cannot.
+"""Whether a user can read and write what git keeps in a git dir, and what mends it if not.
 
 Invariant: looking changes nothing and starts no process.
 """
@@ -16,7 +16,8 @@ from typing import NamedTuple
 FOLDER, APPENDED, READ = "folder", "appended", "read"  # what git does to a path
 _NEEDS = {FOLDER: os.R_OK | os.W_OK | os.X_OK, APPENDED: os.R_OK | os.W_OK, READ: os.R_OK}
 _FAN_OUT = re.compile("[0-9a-f]{2}|info|pack")
-_FILES = ("HEAD", "config", "packed-refs", "shallow", "index")  # replaced by a rename: the folder has to be writable
+# git replaces these by a rename: only the folder has to be writable.
+_FILES = ("HEAD", "config", "packed-refs", "shallow", "index")
 
 
 class User(NamedTuple):
@@ -65,12 +66,13 @@ def owner(folder: Path) -> User:
 
 
 def first_unusable(git_dir: Path, user: User) -> Unusable | None:
-    """The first path in a common git dir, or in the git dir of a worktree of it, that `user` cannot use."""
+    """The first path in a common git dir, or in one of its worktrees' git dirs, that `user` cannot use."""
     for path, use in _paths(git_dir):
         with suppress(FileNotFoundError):  # a git at work took it away
             if wrong := _trouble(path, use, user):
                 trouble, mend = wrong
-                return Unusable(path, trouble, mend.format(path=shlex.quote(str(path)), all=shlex.quote(str(git_dir))))
+                names = {"path": shlex.quote(str(path)), "all": shlex.quote(str(git_dir))}
+                return Unusable(path, trouble, mend.format(**names))
     return None
 
 
@@ -114,7 +116,7 @@ def _below(folder: Path, use: str) -> Iterator[tuple[Path, str]]:
 
 
 def _entries(folder: Path) -> list[Path]:
-    """What lies in a folder; nothing where it cannot be read, which was said of the folder itself."""
+    """What lies in a folder; nothing if it cannot be read: that was found out before."""
     try:
         return sorted(folder.iterdir())
     except OSError:
@@ -135,7 +137,8 @@ def _trouble(path: Path, use: str, user: User) -> tuple[str, str] | None:
         return None
     cannot = "be read" if use == READ else "be written"
     if about.st_uid != user.uid:
-        trouble = f"cannot {cannot} by {user.name}: it belongs to {User(about.st_uid, frozenset()).name}"
+        theirs = User(about.st_uid, frozenset()).name
+        trouble = f"cannot {cannot} by {user.name}: it belongs to {theirs}"
         return trouble, f"sudo chown -R {shlex.quote(user.name)} {{all}}"
     if not _bits_allow(about, _NEEDS[use], user):
         return f"cannot {cannot} by {user.name}, who owns it", "chmod -R u+rwX {all}"
@@ -151,7 +154,7 @@ def _may(path: Path, about: os.stat_result, use: str, user: User) -> bool:
 
 
 def _bits_allow(about: os.stat_result, wanted: int, user: User) -> bool:
-    """Whether the mode lets the user do that. R_OK, W_OK and X_OK are the bits of one digit of it."""
+    """Whether the mode lets the user do that; R_OK, W_OK and X_OK are bits of one octal digit."""
     if user.uid == 0:
         return True
     if about.st_uid == user.uid:

@@ -1,6 +1,7 @@
 """What the ref of an attempt keeps, and how it is moved.
 
-Invariant: a commit that such a ref held is reachable for good: by that ref, or by a second one that is named after it.
+Invariant: a commit that such a ref held stays reachable: by that ref, or by a second one that is
+named after it.
 """
 
 from typing import NamedTuple
@@ -49,5 +50,6 @@ async def put(own: Git, ref: str, commit: str, before: Work | None) -> None:
             moves = f"update {second} {before.commit}\nupdate {ref} {commit} {before.commit}\n"
             await own.run("update-ref", "--stdin", stdin=moves.encode())
     except GitError:
-        if own.read_ref(ref) != commit:  # else a git that was killed had moved it, and was run again
+        # A git that was killed after it had moved the ref is run again, and refuses.
+        if own.read_ref(ref) != commit:
             raise

@@ -12,7 +12,7 @@ from factory.repo.access import first_unusable, me
 
 
 async def opened(root: Path, environ: Mapping[str, str], *, trunk: str) -> Repository:
-    """What `git.examine` gives; raise RepositoryError with the remedy where git cannot read something."""
+    """What `git.examine` gives; raise RepositoryError with the remedy where git fails."""
     try:
         return await examine(root, environ, trunk=trunk)
     except GitError as error:
