@@ -19,7 +19,7 @@ from typing import Any
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
-from factory import __version__, faults, settings
+from factory import __version__, faults, process, settings
 from factory import cards as words
 from factory.assembly import HOME, Floor, agents_now, assemble, the_names, the_repository
 from factory.conventions import differing, read_shipped
@@ -156,6 +156,8 @@ async def _run(floor: Floor, lock: Lock) -> None:
             with faults.step("pid.write"):
                 live.places.pid.write_text(_pid())
             await _until_stopped(floor, lock)
+            if live.stopping is Stopping.HAND_BACK:
+                await _end_rest(floor)
             group.cancel_scope.cancel()
         finally:
             _hurry(floor)
@@ -337,6 +339,14 @@ async def _until_stopped(floor: Floor, lock: Lock) -> None:
                 if not full - (live.broken.keys() if live.stopping is Stopping.HAND_BACK else set()):
                     return
                 await live.leaving.wait(0.2)
+
+
+async def _end_rest(floor: Floor) -> None:
+    """End what trips that break (a full disk, a locked store) left running: the next start goes on from there."""
+    for hook in floor.store.select(Hook):
+        if hook.unit:
+            with faults.step("agent.end"):
+                await process.end(floor.live.places.run_dir(hook.unit, hook.attempt))
 
 
 # ── telling ──
