@@ -27,6 +27,7 @@ from factory.errors import ConfigError, Deposed, FactoryError, GitError, Reposit
 from factory.git import Repository, exclude
 from factory.ground.lock import Lock, locked
 from factory.ground.names import ALL, CONVENTIONS, HIDDEN, INBOX, choose
+from factory.ground.unlocked import once_unlocked
 from factory.journal import Event
 from factory.live import DRAIN_SECONDS, Live, Stopping, now
 from factory.log import TICK_BROKE, Log, log
@@ -67,7 +68,7 @@ async def _serve(live: Live, repository: Repository, opened: Log, lock: Lock) ->
     store = SqliteStore(where.store, new=not where.worked)  # first: a start that dies here leaves no sign of work
     try:
         # The lock says that we are alone; on a file system where it says so to each of two, the newer one is.
-        await _own(store)
+        await once_unlocked(lambda: store.own(secrets.token_hex(8), now=now()), seconds=STORE_S)
         # Before anything is reused: nothing of an earlier life works on.
         taken_over = await take_over(store, where, identity_at=views.identity_at, now=now())
         own = await make(repository, where.git, live.environ)
@@ -86,19 +87,6 @@ async def _serve(live: Live, repository: Repository, opened: Log, lock: Lock) ->
         if where.pid.exists() and where.pid.read_text() == _pid():
             with faults.step("pid.remove"):
                 where.pid.unlink()
-
-
-async def _own(store: SqliteStore) -> None:
-    """Take the store over; another program that holds it (a backup) is waited for."""
-    deadline = anyio.current_time() + STORE_S
-    while True:
-        try:
-            store.own(secrets.token_hex(8), now=now())
-            return
-        except StoreError as error:
-            if "locked" not in str(error) or anyio.current_time() > deadline:
-                raise
-        await anyio.sleep(0.1)
 
 
 @faults.during("folders.make")

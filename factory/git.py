@@ -6,7 +6,7 @@ user planted runs), a user's repository with its user's, less hooks, gc, signing
 
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -304,21 +304,6 @@ def _make_room(kept: dict[Any, Any], most: int) -> None:
     """Forget the oldest where there are so many."""
     if len(kept) >= most:
         del kept[next(iter(kept))]
-
-
-async def running(environ: Mapping[str, str], proc: Path = Path("/proc")) -> list[tuple[Path | None, list[str]]]:
-    """Where each git process of this machine works (None: unknown), and its arguments."""
-    found: list[tuple[Path | None, list[str]]] = list(_processes(proc))
-    if not found:
-        listed = await process.run(["ps", "-axww", "-o", "command="], env=clean_environment(environ))
-        found = [(None, line.split()) for line in os.fsdecode(listed.out).splitlines()]
-    return [(at, argv) for at, argv in found if argv and argv[0].rpartition("/")[2] == "git"]
-
-
-def _processes(proc: Path) -> Iterator[tuple[Path, list[str]]]:
-    for folder in proc.glob("[0-9]*"):
-        with suppress(OSError):  # ended, or somebody else's
-            yield (folder / "cwd").readlink(), os.fsdecode((folder / "cmdline").read_bytes()).split("\0")
 
 
 def _batch(out: bytes, asked: Sequence[bytes]) -> Iterable[bytes | None]:

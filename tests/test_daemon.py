@@ -6,14 +6,13 @@ from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 
-import anyio
 import pytest
 
 from factory import cards as words
 from factory import daemon
 from factory.assembly import hang_repair, the_repository
 from factory.conventions import read_shipped
-from factory.daemon import _Config, _hide, _look_at_desk, _own, _tell_commands
+from factory.daemon import _Config, _hide, _look_at_desk, _tell_commands
 from factory.errors import StoreError
 from factory.journal import Event
 from factory.log import TICK_BROKE, Log, log
@@ -120,23 +119,6 @@ async def test_an_edit_that_the_store_could_not_take_is_taken_up_by_the_next_pas
     assert fact is not None
     workers = json.loads(fact.value)["workers"]["value"]
     assert (workers, scene.cards()) == ((7, []) if "7" in text else (3, [CardKind.CONFIG]))
-
-
-async def test_a_start_waits_for_a_store_that_another_program_holds(scene: Scene) -> None:
-    async with anyio.create_task_group() as group:
-        with locked(scene.store):
-            group.start_soon(_own, scene.store)
-            await anyio.wait_all_tasks_blocked()
-            assert scene.store.get(Fact, "owner") is None
-
-    assert scene.store.get(Fact, "owner") is not None
-
-
-async def test_a_start_does_not_wait_for_ever(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("factory.daemon.STORE_S", 0.0)
-
-    with locked(scene.store), pytest.raises(StoreError, match="locked"):
-        await _own(scene.store)
 
 
 async def test_a_bad_edit_keeps_the_last_good_one_and_is_asked_about_once(scene: Scene) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from factory.errors import GitError, NotYet, RepositoryError, TooLong
-from factory.git import FACTORY, Change, Git, Person, Repository, clean_environment, examine, exclude, running
+from factory.git import FACTORY, Change, Git, Person, Repository, clean_environment, examine, exclude
+from factory.repo.processes import running
 from tests.git_repo import EMAIL, PERSON, commit, environment, git, make_repo, write
 
 

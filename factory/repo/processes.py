@@ -1,0 +1,29 @@
+"""The git processes of this machine, whoever started them."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from factory import process
+from factory.git import clean_environment
+
+PROC = Path("/proc")
+Running = tuple[Path | None, list[str]]
+
+
+async def running(environ: Mapping[str, str], proc: Path = PROC) -> list[Running]:
+    """Where each git process of this machine works (None: unknown), and its arguments."""
+    found: list[Running] = list(_processes(proc))
+    if not found:
+        command = ["ps", "-axww", "-o", "command="]
+        listed = await process.run(command, env=clean_environment(environ))
+        found = [(None, line.split()) for line in os.fsdecode(listed.out).splitlines()]
+    return [(at, argv) for at, argv in found if argv and argv[0].rpartition("/")[2] == "git"]
+
+
+def _processes(proc: Path) -> Iterator[Running]:
+    for folder in proc.glob("[0-9]*"):
+        with suppress(OSError):  # ended, or somebody else's
+            arguments = os.fsdecode((folder / "cmdline").read_bytes()).split("\0")
+            yield (folder / "cwd").readlink(), arguments
