@@ -44,6 +44,7 @@ from factory.store.names import is_taken
 from factory.trip import NotStarted, Trip, ending, how_it_ended
 from factory.unit import EndReason, Unit
 from factory.worker import Worker
+from factory.workspaces import Workspace
 from tests.memory_store import MemoryStore
 from tests.simulation.agents import begin
 from tests.simulation.world import AGENTS, Benches, Branch, Gates, Hand, Life, Violated, World
@@ -369,5 +370,8 @@ class _Nowhere:
     def abandon(self, name: str) -> Path:
         return ROOT / name
 
-    def at(self, name: str) -> Any:
+    def where(self, name: str, nonce: str) -> str:
         return name
+
+    def at(self, name: str) -> Workspace:
+        return Workspace(name=name, place=ROOT / name)
