@@ -105,7 +105,7 @@ def disturbed(day: Day) -> None:
 
 def broken(day: Day) -> None:
     """The folder of an attempt cannot be made: its worker gives it up, until the cause is gone."""
-    day.dies("store.daemon.started:after")
+    day.dies("store.hook.filled:after")  # all units have their ids by then
     way = day.line.places.home / "attempts" / "plain"
     way.touch()
     day.launches.append(lambda: None if day.armed else way.unlink(missing_ok=True))
