@@ -11,11 +11,11 @@ import os
 import re
 import secrets
 import shutil
-import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -26,6 +26,9 @@ from anyio import to_thread
 from factory import disk, faults, process
 from factory.confines import Confines
 from factory.inference import Setup, digest
+from factory.judging.layers import Print, copy_that_serves, differing, remove_newer, text_of
+from factory.judging.place import Place, Stamp
+from factory.judging.standing import Asked, Ready, clear, identity, lay, made_in, print_place, restored, seal, standing
 from factory.places import home
 from factory.sandbox import TOOLCHAINS, Sandbox
 
@@ -34,7 +37,6 @@ TAIL_BYTES = 16 << 10
 _CAPTURED = ("LANG", "LC_ALL", "SHELL", "USER", "LOGNAME")
 _TOOLS = ("python3", "uv", "node", "npm", "pnpm", "yarn", "go", "cargo", "rustc", "make")
 _CACHES = ("PIP_CACHE_DIR", "UV_CACHE_DIR", "npm_config_cache", "GOMODCACHE", "GOCACHE", "CARGO_HOME")
-_BUILD_CACHES = (".cache", ".vite", ".vitest")  # what node tools write into node_modules while they work
 _COMMON = frozenset({"tests", "docs", "examples", "scripts", "benchmarks", "tools", "setup", "conftest", "noxfile"})
 _NAME = re.compile(r"""(?:^|\()\s*name\s*=\s*["']?([\w.-]+)""", re.MULTILINE)  # of a project, in any of its manifests
 _CURE = (
@@ -57,42 +59,6 @@ found = [
     for dist in importlib.metadata.distributions()
 ]
 print("\\n" + json.dumps({"modules": modules, "found": found}))"""
-
-
-class Place:
-    """A tree and what belongs to it, in one folder; `index` keeps the ports of places apart.
-
-    `keeps`: what setup makes in the tree. `caches`: which of the factory's caches serve here. `candidate`: the tree's
-    id, where it is not trunk's: its code adds to no cache, and an environment that it made serves that tree alone, for
-    a later one's verdict would rest on it.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        index: int = 0,
-        *,
-        keeps: Sequence[str] = (),
-        caches: str = "workspaces",
-        candidate: str = "",
-    ) -> None:
-        self.folder, self.index, self.caches, self.candidate = folder, index, caches, candidate
-        self.keeps = tuple(keeps)
-        self.tree, self.venv = folder / "tree", folder / "venv"
-        self.home, self.tmp = folder / "home", folder / "tmp"  # HOME and TMPDIR of what runs here
-        self.stamp = folder / "environment.json"  # says what the environment was made from; written last
-
-
-Print = Mapping[str, tuple[int, ...]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ready:
-    """An environment that may be used; equal keys, equal environments. `built`: just now, so the tree may be dirty."""
-
-    key: str
-    built: bool
-    print: Print = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +135,7 @@ class Environments:
         """
         caches = self._caches_of(place, judging)
         caches.mkdir(parents=True, exist_ok=True)
-        made = [path for path in (place.venv, *_kept(place)) if path.is_dir() and not path.is_symlink()]
+        made = [path for path in place.installed if path.is_dir() and not path.is_symlink()]
         kept = [*(made if judging else ()), *((caches,) if place.candidate else ())]
         own = (place.tree, place.home, place.tmp)
         writes = (*(() if beside else own), *(() if judging else made), *(() if place.candidate else (caches,)))
@@ -188,25 +154,41 @@ class Environments:
         Not `verify`: one that was written into since (by an agent, in its own workspace) will do.
         """
         asked = await self.asked(place, setup)
-        found = await to_thread.run_sync(_stamped, place, setup, asked, verify)
-        return found or await self._build(place, setup, asked)
+        found = await to_thread.run_sync(partial(standing, place, asked, verify=verify))
+        return found or await self._make(place, setup, asked)
 
     async def found(self, place: Place, setup: Setup) -> Ready | None:
         """The environment for the tree as it now stands, where there is one to use."""
-        return await to_thread.run_sync(_stamped, place, setup, await self.asked(place, setup), True)
+        asked = await self.asked(place, setup)
+        return await to_thread.run_sync(partial(standing, place, asked, verify=True))
 
-    async def asked(self, place: Place, setup: Setup) -> str:
-        """Digest of all that an environment for the tree as it now stands is made from."""
+    async def lacks_only_its_build(self, place: Place, setup: Setup) -> bool:
+        """Whether the dependencies are there, and nothing is to be built but what each tree builds for itself."""
+        asked = await self.asked(place, setup)
+        copied = await to_thread.run_sync(copy_that_serves, place, asked.dependencies)
+        return copied is not None and not setup.made_from
+
+    async def asked(self, place: Place, setup: Setup) -> Asked:
+        """What an environment for the tree as it now stands is made from."""
         return await to_thread.run_sync(self._asked, place, setup)
 
     async def changed(self, place: Place, ready: Ready) -> list[str]:
         """Paths of the environment that differ from what was ready; if any, it is not used again."""
-        now = await to_thread.run_sync(_print, place)
-        paths = [path for path in {**ready.print, **now} if ready.print.get(path) != now.get(path)]
+        paths = differing(ready.print, await to_thread.run_sync(print_place, place))
         if paths:
             with faults.step("environment.distrust"):
                 place.stamp.unlink(missing_ok=True)
-        return sorted(paths)
+        return paths
+
+    async def lay(self, place: Place, ready: Ready) -> None:
+        """Put back what setup built in the tree, where a checkout or a gate changed it."""
+        await to_thread.run_sync(lay, place, ready)
+
+    @faults.during("environment.tidy")
+    async def tidy(self, place: Place) -> None:
+        """Delete what was added to the environment since it was made; what was changed in it is found by `ready`."""
+        if place.stamp.is_file():
+            await to_thread.run_sync(remove_newer, place.installed, place.stamp)
 
     @faults.during("place.empty")
     async def refresh(self, place: Place) -> None:
@@ -230,7 +212,7 @@ class Environments:
         run_dir = self._logs / f"{place.folder.name}-{secrets.token_hex(4)}-{re.sub(r'[^a-z0-9]+', '-', name)[:40]}"
         env = self.variables(place, judging=judging)
         with faults.step("command.start"):
-            argv = await to_thread.run_sync(_script, run_dir, script) if script else argv
+            argv = (*await to_thread.run_sync(_script, run_dir, script), *argv[2:]) if script else argv
             confines = self.confines(place, judging=judging, beside=beside)
             confines = replace(confines, reads=(run_dir,) if script else ())
             command = process.Command(
@@ -255,16 +237,63 @@ class Environments:
         where = log.relative_to(self._root) if log.is_relative_to(self._root) else log
         return Ran(exit=ended, tail=await to_thread.run_sync(_tail, run_dir), log=log, where=str(where))
 
+    async def _make(self, place: Place, setup: Setup, asked: Asked) -> Ready | SetupFailed:
+        """Build what the tree builds on dependencies that are there, or all of it."""
+        copied = await to_thread.run_sync(copy_that_serves, place, asked.dependencies)
+        if copied is None or not (setup.rebuild or setup.script):
+            return await self._build(place, setup, asked)
+        made = await self._build_on(place, setup, asked, copied)
+        if made is None or (isinstance(made, SetupFailed) and setup.script):  # a script need not bear to be run twice
+            return await self._build(place, setup, asked)
+        return made
+
     @faults.during("environment.build")
-    async def _build(self, place: Place, setup: Setup, asked: str) -> Ready | SetupFailed:
+    async def _build(self, place: Place, setup: Setup, asked: Asked) -> Ready | SetupFailed:
         # The stamp goes first and comes last: a build that was killed has none and is made anew.
+        await to_thread.run_sync(clear, place, setup)
         place.stamp.unlink(missing_ok=True)
-        for path in (place.venv, *_kept(place)):
+        for path in place.installed:
             await to_thread.run_sync(disk.remove, path)
         await self.refresh(place)
         place.venv.mkdir()  # it alone may be written, not what else lies beside the tree
-        orders = [(command, "") for command in setup.commands]
-        orders += [(("sh", setup.reason), setup.script)] if setup.script else []
+        stamp = Stamp(asked=asked.dependencies, candidate=place.candidate, key="")
+        return await self._prepared(place, setup, asked, stamp)
+
+    @faults.during("environment.build")
+    async def _build_on(self, place: Place, setup: Setup, asked: Asked, copied: Stamp) -> Ready | SetupFailed | None:
+        """Build on the dependencies that were copied; None where that copy is of no use."""
+        await to_thread.run_sync(clear, place, setup)
+        before = await to_thread.run_sync(restored, place, copied)
+        if before is None:
+            return None
+        await self.refresh(place)
+        return await self._prepared(place, setup, asked, copied, before=before)
+
+    async def _prepared(
+        self, place: Place, setup: Setup, asked: Asked, stamp: Stamp, *, before: Print | None = None
+    ) -> Ready | SetupFailed:
+        """Run setup, and stamp what came of it; `before`: how the dependencies stood that it runs on."""
+        ignored = await place.ignored() if place.ignored else ()
+        failed = await self._run_setup(place, setup, again=before is not None) or await self._outside(place)
+        after = await place.ignored() if place.ignored else ()
+        made = made_in(place, setup, before=ignored, after=after)
+        if failed:
+            for path in place.inside(made):
+                await to_thread.run_sync(disk.remove, path)
+            return failed
+        try:
+            sealing = partial(seal, place, setup, asked, replace(stamp, made=made), before=before)
+            return await to_thread.run_sync(sealing)
+        except OSError as error:
+            if disk.full(error):
+                raise
+            return SetupFailed(sentence=f"What setup made could not be copied: {error}.")
+
+    async def _run_setup(self, place: Place, setup: Setup, *, again: bool) -> SetupFailed | None:
+        """Run its commands and its script; `again`: only what builds in the tree."""
+        orders = [(command, "") for command in (setup.rebuild if again else setup.commands)]
+        if setup.script:
+            orders.append((("sh", setup.reason, *(("build",) if again else ())), setup.script))
         for command, script in orders:
             argv = tuple(
                 part.replace("{venv}", str(place.venv)).replace("{python}", self._python()) for part in command
@@ -274,9 +303,7 @@ class Environments:
                 return _failure(" ".join(argv), ran, place)
         with suppress(OSError):
             place.venv.rmdir()  # nobody made one
-        if wrong := await self._outside(place):
-            return wrong
-        return await to_thread.run_sync(_seal, place, setup, asked)
+        return None
 
     async def _outside(self, place: Place) -> SetupFailed | None:
         """What of the project would be tested from elsewhere than the tree."""
@@ -293,12 +320,13 @@ class Environments:
         wrong = await to_thread.run_sync(_outside_python, place, facts)
         return SetupFailed(sentence=wrong, log=ran.where) if wrong else None
 
-    def _asked(self, place: Place, setup: Setup) -> str:
+    def _asked(self, place: Place, setup: Setup) -> Asked:
         parts = [setup.digest, self._python(), repr(sorted(self._captured(self._passed()).items()))]
-        parts += [f"{name} {_identity(self._which(name))}" for name in _TOOLS]
+        parts += [f"{name} {identity(self._which(name))}" for name in _TOOLS]
         if any("-e" in command for command in setup.commands) or setup.kind in ("uv", "script"):
             parts += [name for name in _modules(place.tree) if not name.startswith("test")]  # mapped when installed
-        return digest(*parts, *_contents(place.tree, setup.inputs))
+        build = ("made from", *_contents(place.tree, setup.made_from)) if setup.made_from else ("tree", place.shows)
+        return Asked(digest(*parts, *_contents(place.tree, setup.inputs)), digest(*build))
 
     def _captured(self, names: Iterable[str]) -> dict[str, str]:
         return {name: self._environ[name] for name in names if name in self._environ}
@@ -354,7 +382,7 @@ def _outside_node(tree: Path) -> str:
 
 def _outside_python(place: Place, facts: Mapping[str, Any]) -> str:
     tree = place.tree.resolve()
-    texts = (_text(tree / name) for name in ("pyproject.toml", "setup.cfg", "setup.py"))
+    texts = (text_of(tree / name) for name in ("pyproject.toml", "setup.cfg", "setup.py"))
     project = next((_plain(found[1]) for text in texts if (found := _NAME.search(text))), "")
     for name, where, url in facts["found"]:
         if _plain(name) != project and not place.venv.is_dir():
@@ -394,68 +422,6 @@ def _contents(tree: Path, globs: Iterable[str]) -> Iterator[str]:
             with suppress(OSError):
                 content = real.read_bytes()
         yield f"{path.relative_to(tree)} {hashlib.sha256(content).hexdigest()}"
-
-
-def _stamped(place: Place, setup: Setup, asked: str, verify: bool) -> Ready | None:
-    with suppress(OSError, ValueError, KeyError):
-        stamp = json.loads(place.stamp.read_bytes())
-        print_ = _print(place) if verify else {}
-        if stamp["candidate"] not in ("", place.candidate):
-            return None
-        if stamp["asked"] == asked and (not verify or stamp["print"] == digest(repr(sorted(print_.items())))):
-            return Ready(key=stamp["key"], built=False, print=print_)
-    return None
-
-
-def _seal(place: Place, setup: Setup, asked: str) -> Ready:
-    print_ = _print(place)
-    key = digest(asked, *_installed(place, setup))
-    fresh = place.stamp.with_suffix(".new")
-    stamp = {"asked": asked, "key": key, "print": digest(repr(sorted(print_.items()))), "candidate": place.candidate}
-    fresh.write_text(json.dumps(stamp))
-    fresh.replace(place.stamp)
-    return Ready(key=key, built=True, print=print_)
-
-
-def _installed(place: Place, setup: Setup) -> Iterator[str]:
-    """What the installers chose: the same request may give something newer elsewhere."""
-    yield from sorted(path.name for path in place.venv.glob("lib/python*/site-packages/*.dist-info"))
-    for path in (place.venv / "pyvenv.cfg", *(place.tree / kept / ".package-lock.json" for kept in setup.keeps)):
-        yield re.sub(r"(?m)^command = .*$", "", _text(path))
-
-
-@faults.during("environment.print")
-def _print(place: Place) -> Print:
-    """Who is who in the environment; the change time tells even of a write that put the times back."""
-    tops = [place.venv, *_kept(place)]
-    for cache in [top / name for top in tops[1:] if not top.is_symlink() for name in _BUILD_CACHES]:
-        disk.remove(cache)
-    print_ = {"python": _identity(str(place.venv / "bin/python"))}
-    for folder, folders, files in (below for top in tops for below in os.walk(top)):
-        for name in (*files, *folders):
-            about = os.lstat(f"{folder}/{name}")
-            times = (about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino)
-            print_[f"{folder}/{name}"] = (about.st_mode, *(() if stat.S_ISDIR(about.st_mode) else times))
-    return print_
-
-
-def _kept(place: Place) -> list[Path]:
-    """What the setup makes in the tree, less what a link of the candidate's would have us remove elsewhere."""
-    tree = place.tree.resolve()
-    return [path for name in place.keeps if (path := place.tree / name).parent.resolve().is_relative_to(tree)]
-
-
-def _identity(path: str) -> tuple[int, ...]:
-    with suppress(OSError):
-        about = os.stat(path)  # noqa: PTH116  ten tools, each time: no Path for them
-        return (about.st_size, about.st_mtime_ns, about.st_ino) if path else ()
-    return ()
-
-
-def _text(path: Path) -> str:
-    with suppress(OSError):
-        return path.read_text("utf-8", "replace")
-    return ""
 
 
 def _tail(run_dir: Path) -> str:

@@ -18,10 +18,12 @@ from anyio import to_thread
 
 from factory import faults, process
 from factory.disk import lacking
-from factory.environments import Environments, Place, Ran, Ready, SetupFailed
+from factory.environments import Environments, Ran, SetupFailed
 from factory.errors import StoreError
 from factory.inference import Gate, Rules, digest
 from factory.journal import Event
+from factory.judging.place import Place
+from factory.judging.standing import Ready
 from factory.log import TICK_BROKE, log
 from factory.ports import Store
 from factory.records import Verdict
@@ -30,6 +32,7 @@ from factory.workspaces import Bench
 
 UNMEASURED_SECONDS, LEAST_SECONDS, MEASURED = 1800.0, 60.0, 200
 RECORD_SECONDS = 1.0  # between two tries to write a verdict down
+SPARED = 100  # paths that setup built, which git is told to leave in a checkout: more are copied into it
 FIRST_BENCH = 100  # place index of benches: workers have lower ones
 Limits = Callable[[], GateLimits]
 
@@ -76,7 +79,15 @@ class Case:
         """The bench with its environment."""
         index = FIRST_BENCH + int("".join(filter(str.isdigit, self.bench.name)) or 0)
         candidate = "" if self.commit == self.trunk else self.tree
-        return Place(self.bench.place, index, keeps=self.rules.setup.keeps, caches="benches", candidate=candidate)
+        return Place(
+            self.bench.place,
+            index,
+            keeps=self.rules.setup.dependencies,
+            caches="benches",
+            candidate=candidate,
+            shows=self.tree,
+            ignored=self.bench.ignored,
+        )
 
 
 @dataclass(slots=True)
@@ -165,7 +176,7 @@ class Gates:
 
     async def _try(self, case: Case, gates: Sequence[Gate], *, stop: bool) -> tuple[Judgement, list[str]]:
         """One pass, and what it changed in the environment: then it ends early."""
-        await case.bench.show(case.commit, keeps=case.rules.setup.keeps)
+        await case.bench.show(case.commit, keeps=case.rules.setup.dependencies)
         ready = await self._environments.found(case.place, case.rules.setup) or await self._make_environment(case)
         clean = isinstance(ready, Ready) and not ready.built
         if isinstance(ready, SetupFailed):
@@ -176,7 +187,7 @@ class Gates:
             found = [self._store.get(Verdict, trial.key) for trial in trials]
             known = [verdict for verdict in found if verdict and verdict.settled]
             asked = [trial for trial in trials if trial.key not in {verdict.key for verdict in known}]
-            await self._run_group(case, asked, clean=clean)
+            await self._run_group(case, asked, ready, clean=clean)
             clean = clean and not asked
             changed = await self._environments.changed(case.place, ready) if asked else []
             verdicts += known
@@ -194,21 +205,24 @@ class Gates:
 
     async def _make_environment(self, case: Case) -> Ready | SetupFailed:
         """By trunk's code where trunk asks for the same one, so that it serves others too; else by the case's own."""
-        environments, setup, trunk = self._environments, case.rules.setup, replace(case, commit=case.trunk)
-        if case.trunk and case.place.candidate:
+        environments, setup, keeps = self._environments, case.rules.setup, case.rules.setup.dependencies
+        another = bool(case.trunk and case.place.candidate)
+        if another and not await environments.lacks_only_its_build(case.place, setup):
+            trunk = replace(case, commit=case.trunk, tree=await case.bench.benches.tree_of(case.trunk))
             asked = await environments.asked(case.place, setup)
-            await case.bench.show(case.trunk, keeps=setup.keeps)
-            if await environments.asked(trunk.place, setup) == asked:
+            await case.bench.show(case.trunk, keeps=keeps)
+            if (await environments.asked(trunk.place, setup)).dependencies == asked.dependencies:
                 await environments.ready(trunk.place, setup)  # a failure shows where the case's own is made
-            await case.bench.show(case.commit, keeps=setup.keeps)
+            await case.bench.show(case.commit, keeps=keeps)
         return await environments.ready(case.place, setup)
 
-    async def _run_group(self, case: Case, trials: Sequence[Trial], *, clean: bool) -> None:
+    async def _run_group(self, case: Case, trials: Sequence[Trial], ready: Ready, *, clean: bool) -> None:
         """Run them side by side, then the red ones again, each time in a checkout that is `clean` or made so."""
         left = list(trials)
         while left:
             if not clean:
-                await case.bench.show(case.commit, keeps=case.rules.setup.keeps)
+                await case.bench.show(case.commit, keeps=(*case.rules.setup.dependencies, *ready.made[:SPARED]))
+                await self._environments.lay(case.place, ready)
             clean = False
             await self._environments.refresh(case.place)
             async with anyio.create_task_group() as together:

@@ -10,7 +10,7 @@ import re
 import shlex
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import translate
 from pathlib import PurePosixPath
 from types import NoneType
@@ -50,6 +50,7 @@ _NPM_LOCKS = ("package-lock.json", "npm-shrinkwrap.json")
 _OTHER_LOCKS = ("pnpm-lock.yaml", "yarn.lock", "bun.lock", "bun.lockb")
 _NODE_INPUTS = ("package.json", ".npmrc", *_NPM_LOCKS)
 _SETUP_INPUTS = (*_PYTHON_INPUTS, *_NODE_INPUTS, *_OTHER_LOCKS)
+_DEPENDENCIES = ("node_modules", ".venv")
 _VENV = ("{python}", "-I", "-m", "venv", "{venv}")
 _FOR_TESTS = "(tests?|testing|dev|develop|development|checks?|lint|linting|typing|types|typecheck|ci)"
 _PURPOSE = rf"({_FOR_TESTS}|base|main)"
@@ -103,12 +104,26 @@ class Setup:
     script: str = ""  # runs after the commands
     inputs: tuple[str, ...] = ()  # globs of what it reads: an environment serves while their content is unchanged
     keeps: tuple[str, ...] = ()  # what it makes inside the tree
+    rebuild: tuple[tuple[str, ...], ...] = ()  # builds once more what a tree builds, on dependencies that are there
+    made_from: tuple[str, ...] = ()  # globs of what that build reads; none: the whole tree
     reason: str = "nothing to prepare was found"
 
     @property
     def digest(self) -> str:
         """Digest of everything that rules."""
-        return digest(self.kind, self.script, *map(shlex.join, self.commands), *self.inputs, *self.keeps)
+        commands = map(shlex.join, (*self.commands, *self.rebuild))
+        return digest(self.kind, self.script, *commands, *self.inputs, *self.keeps, *self.made_from)
+
+    @property
+    def dependencies(self) -> tuple[str, ...]:
+        """Where it installs dependencies inside the tree: they serve while `inputs` are unchanged."""
+        always = _DEPENDENCIES if self.kind == "script" else ()
+        return tuple(dict.fromkeys((*always, *filter(_is_dependencies, self.keeps))))
+
+    @property
+    def builds(self) -> tuple[str, ...]:
+        """What else it says to make inside the tree: built from each tree, and never carried to another."""
+        return tuple(path for path in self.keeps if not _is_dependencies(path))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,18 +285,24 @@ def _make_gates(files: _Files) -> list[Gate]:
 
 def _script_setup(files: _Files) -> Setup:
     script = files.text(files.setup)
-    told = dict(re.findall(r"^#\s*(inputs|keeps):\s*(.+)$", script, re.MULTILINE))
+    told = dict(re.findall(r"^#\s*(inputs|keeps|made-from):\s*(.+)$", script, re.MULTILINE))
     every = (*_PYTHON_INPUTS, *_NODE_INPUTS, *_OTHER_LOCKS, "go.*", "Cargo.*")
     inputs = tuple(told["inputs"].split()) if "inputs" in told else every
-    keeps = tuple(told.get("keeps", "node_modules .venv").split())
-    for path in (*inputs, *keeps):
+    keeps = tuple(told.get("keeps", " ".join(_DEPENDENCIES)).split())
+    made_from = tuple(told.get("made-from", "").split())
+    for path in (*inputs, *keeps, *made_from):
         parts = PurePosixPath(path).parts
         if not parts or path[0] == "/" or any(part == ".." or ("**" in part and part != "**") for part in parts):
             raise ConfigError(
                 f"{files.setup}: {path} leads out of the tree, or is no glob. Name what lies inside of it."
             )
     venv = (_VENV,) if files.matching(*_PYTHON_INPUTS) else ()
-    return Setup(kind="script", commands=venv, script=script, inputs=inputs, keeps=keeps, reason=files.setup)
+    setup = Setup(kind="script", commands=venv, script=script, inputs=inputs, keeps=keeps, reason=files.setup)
+    return replace(setup, made_from=made_from)
+
+
+def _is_dependencies(path: str) -> bool:
+    return PurePosixPath(path).name in _DEPENDENCIES
 
 
 def _inferred_setup(files: _Files, tools: Sequence[str]) -> Setup:

@@ -11,8 +11,9 @@ from pathlib import Path
 from factory import disk, faults
 from factory.confines import Confines
 from factory.endings import Endings, is_part
-from factory.environments import Environments, Place, ports
+from factory.environments import Environments, ports
 from factory.judge import Judge
+from factory.judging.place import Place
 from factory.live import Live
 from factory.ports import Store
 from factory.process import Command

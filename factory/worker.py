@@ -23,10 +23,12 @@ from factory.bell import Bell
 from factory.child.users import users
 from factory.digest import digest
 from factory.endings import Endings
-from factory.environments import Place, Ready, SetupFailed
+from factory.environments import SetupFailed
 from factory.errors import ConfigError, FactoryError, Fenced, NoRoom
 from factory.journal import Event
 from factory.judge import Judge
+from factory.judging.place import Place
+from factory.judging.standing import Ready
 from factory.launch import Launch
 from factory.ledger import Ledger, Meter, metered
 from factory.live import Live, Stopping, now

@@ -152,6 +152,21 @@ class Checkouts:
         trunk = self._own.read_ref(f"refs/heads/{self._trunk_branch}")
         return (os.fsencode(f"{trunk} refs/heads/{self._trunk_branch}\n") if trunk else b"") + self._tags[1]
 
+    async def ignored(self, name: str) -> list[str]:
+        """What git ignores in the tree, whole folders as one, less what tools make everywhere."""
+        await to_thread.run_sync(_sweep, self.place(name) / "tree")  # a fifo called .gitignore would stop git for ever
+        asked = ("ls-files", "-z", "-o", "-i", "--exclude-standard", "--directory")
+        found = sorted(path.rstrip("/") for path in await self.git(name).names(*asked))
+        tops = list[str]()
+        for path in found:
+            if not _SHIPPED.search(f"{path}/") and not f"{path}/".startswith(tuple(f"{top}/" for top in tops)):
+                tops.append(path)
+        return tops
+
+    async def tree_of(self, commit: str) -> str:
+        """The id of a commit's tree."""
+        return await self._own.tree(commit)
+
     def names(self) -> list[str]:
         """Everything in the folder, whatever put it there."""
         return sorted(path.name for path in self._folder.iterdir()) if is_real(self._folder) else []
@@ -399,6 +414,10 @@ class Bench:
         spared = [option for pattern in _patterns(keeps) for option in ("-e", pattern)]
         await self.benches.reset(self.name, commit, clean=("-ffdx", *spared), caches=keeps)
         await self.benches.renew_git(self.name, commit, excludes="\n".join([*_patterns(keeps), ""]))
+
+    async def ignored(self) -> list[str]:
+        """What git ignores in the tree, less what tools make everywhere."""
+        return await self.benches.ignored(self.name)
 
 
 class Benches(Checkouts):

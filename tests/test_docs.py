@@ -17,6 +17,7 @@ from factory import cards, environments, inference, runtime, task_file
 from factory.cli import main
 from factory.errors import ConfigError, FactoryError
 from factory.journal import Event
+from factory.judging.place import Place
 from factory.prompts import Brief
 from factory.records import CardKind
 from factory.settings import KEYS, NOT_YET
@@ -171,16 +172,16 @@ def test_every_key_of_a_gate_file_is_documented() -> None:
 
 def test_the_comments_of_a_setup_script_are_documented() -> None:
     documented = table("comment | meaning | without it", CONVENTIONS)
-    script = "# inputs: a b\n# keeps: made here\ntrue\n"
+    script = "# inputs: a b\n# keeps: made here\n# made-from: c\ntrue\n"
 
     setup = inference.rules_of([inference.SETUP], {inference.SETUP: script}).setup
 
-    assert set(documented) == {"# inputs:", "# keeps:"}
-    assert (setup.inputs, setup.keeps) == (("a", "b"), ("made", "here"))
+    assert set(documented) == {"# inputs:", "# keeps:", "# made-from:"}
+    assert (setup.inputs, setup.keeps, setup.made_from) == (("a", "b"), ("made", "here"), ("c",))
 
 
 def test_every_variable_that_a_gate_finds_is_documented(tmp_path: Path) -> None:
-    place, caches = environments.Place(tmp_path / "b1"), tmp_path / "caches"
+    place, caches = Place(tmp_path / "b1"), tmp_path / "caches"
     (place.venv / "bin").mkdir(parents=True)
     around = environments.Environments(
         environ={"HOME": "/none"}, root=tmp_path, caches=caches, logs=tmp_path, passed=tuple, sandbox=unconfined()

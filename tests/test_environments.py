@@ -8,8 +8,10 @@ import anyio
 import pytest
 from anyio import to_thread
 
-from factory.environments import TAIL_BYTES, Environments, Place, Ready, SetupFailed, ports
+from factory.environments import TAIL_BYTES, Environments, SetupFailed, ports
 from factory.inference import Setup
+from factory.judging.place import Place
+from factory.judging.standing import Ready
 from tests.floor import unconfined
 from tests.git_repo import write
 
@@ -41,14 +43,14 @@ class World:
         return place
 
     async def ready(self, setup: Setup, place: Place | None = None, *, verify: bool = True) -> Ready:
-        (place or self.place).keeps = setup.keeps
+        (place or self.place).keeps = setup.dependencies
         made = await self.environments.ready(place or self.place, setup, verify=verify)
         assert isinstance(made, Ready), made
         return made
 
     async def refused(self, setup: Setup, place: Place | None = None) -> SetupFailed:
         place = place or self.place
-        place.keeps = setup.keeps
+        place.keeps = setup.dependencies
         failed = await self.environments.ready(place, setup)
         assert isinstance(failed, SetupFailed)
         assert not place.stamp.exists()

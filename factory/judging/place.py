@@ -1,0 +1,84 @@
+"""A tree, and what lies beside it: the environment that setup made, scratch folders, and copies.
+
+Invariant: a stamp is removed before anything that it describes is changed, and written after all
+of it is in place.
+"""
+
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+Ignored = Callable[[], Awaitable[Sequence[str]]]
+
+
+class Place:
+    """A tree and what belongs to it, in one folder; `index` keeps the ports of places apart.
+
+    `keeps`: the dependencies that setup installs in the tree (node_modules). `caches`: which of
+    the factory's caches serve here. `shows`: the id of the tree; what is built in it is cached by
+    that. `ignored`: lists what git ignores in the tree. `candidate`: the tree's id, where it is not
+    trunk's: its code adds to no cache, and an environment that it made serves that tree alone, for
+    a later one's verdict would rest on it.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        index: int = 0,
+        *,
+        keeps: Sequence[str] = (),
+        caches: str = "workspaces",
+        candidate: str = "",
+        shows: str = "",
+        ignored: Ignored | None = None,
+    ) -> None:
+        self.folder, self.index, self.caches = folder, index, caches
+        self.candidate, self.shows, self.ignored = candidate, shows, ignored
+        self.keeps = tuple(keeps)
+        self.tree, self.venv = folder / "tree", folder / "venv"
+        self.home, self.tmp = folder / "home", folder / "tmp"  # HOME and TMPDIR of what runs here
+        self.kept = folder / "copies/dependencies"  # as trunk's code installed them
+        self.made = folder / "copies/build"  # what setup built in the tree
+        self.stamp = folder / "environment.json"  # says what the environment was made from; written last
+
+    @property
+    def installed(self) -> tuple[Path, ...]:
+        """Where the dependencies are: the venv, and those folders in the tree that no link leads out of it."""
+        return (self.venv, *self.inside(self.keeps))
+
+    def inside(self, paths: Sequence[str]) -> list[Path]:
+        """These paths of the tree, less those that a link of the candidate's would lead elsewhere."""
+        tree, named = self.tree.resolve(), [self.tree / path for path in paths]
+        return [path for path in named if path.parent.resolve().is_relative_to(tree)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stamp:
+    """What stands at a place, in its two layers: the dependencies, and what setup built in the tree."""
+
+    asked: str  # digest of all that the dependencies were made from
+    candidate: str  # the tree whose code installed them; "" for trunk's
+    key: str  # equal keys, equal dependencies
+    print: str = ""  # digest of how every file of the dependencies stood
+    copy: str = ""  # names the copy that they are, but for what the build touched; "" for none
+    build: str = ""  # digest of all that the build was made from; "" where setup builds nothing
+    builder: str = ""  # the tree whose code built it; "" for trunk's
+    made: tuple[str, ...] = ()  # what it consists of, as paths in the tree
+    touched: tuple[str, ...] = ()  # files of the dependencies that the build changed
+
+
+def read_stamp(path: Path) -> Stamp | None:
+    """The stamp in that file; None where there is none, or one that another version wrote."""
+    with suppress(OSError, ValueError, TypeError):
+        told = json.loads(path.read_bytes())
+        return Stamp(**(told | {"made": tuple(told["made"]), "touched": tuple(told["touched"])}))
+    return None
+
+
+def write_stamp(path: Path, stamp: Stamp) -> None:
+    """Write the stamp, whole or not at all."""
+    fresh = path.with_suffix(".new")
+    fresh.write_text(json.dumps(asdict(stamp)), encoding="utf-8", errors="surrogateescape")
+    fresh.replace(path)
