@@ -51,6 +51,7 @@ _OTHER_LOCKS = ("pnpm-lock.yaml", "yarn.lock", "bun.lock", "bun.lockb")
 _NODE_INPUTS = ("package.json", ".npmrc", *_NPM_LOCKS)
 _SETUP_INPUTS = (*_PYTHON_INPUTS, *_NODE_INPUTS, *_OTHER_LOCKS)
 _DEPENDENCIES = ("node_modules", ".venv")
+_LIFECYCLE = ("preinstall", "install", "postinstall", "prepublish", "preprepare", "prepare", "postprepare")
 _VENV = ("{python}", "-I", "-m", "venv", "{venv}")
 _FOR_TESTS = "(tests?|testing|dev|develop|development|checks?|lint|linting|typing|types|typecheck|ci)"
 _PURPOSE = rf"({_FOR_TESTS}|base|main)"
@@ -324,13 +325,18 @@ def _uv_setup(files: _Files, runners: Sequence[str]) -> Setup:
     more = [tool for tool in runners if tool not in locked]
     chosen = [part for name in files.chosen("project", "optional-dependencies") for part in ("--extra", name)]
     chosen += [part for name in files.chosen("dependency-groups") for part in ("--group", name)]
+    sync = ("uv", "sync", "--locked", "--inexact", *chosen)
     commands = (
         _VENV,
         ("sh", "-c", "command -v uv || python -I -m pip install uv"),
-        ("uv", "sync", "--locked", "--inexact", *chosen),
+        sync,
         *([("uv", "pip", "install", *more)] if more else ()),
     )
-    return Setup(kind="uv", commands=commands, inputs=_PYTHON_INPUTS, reason="uv.lock is there")
+    name = _at(files.pyproject, "project").get("name")
+    # It would take its last build of the same version for this one.
+    rebuild = ((*sync, "--reinstall-package", name),) if isinstance(name, str) else ()
+    setup = Setup(kind="uv", commands=commands, inputs=_PYTHON_INPUTS, reason="uv.lock is there")
+    return replace(setup, rebuild=rebuild)
 
 
 def _pip_setup(files: _Files, wants: list[str], lists: list[str], runners: list[str]) -> Setup:
@@ -338,10 +344,12 @@ def _pip_setup(files: _Files, wants: list[str], lists: list[str], runners: list[
     read = [part for name in lists for part in ("-r", name)]
     hashed = "--hash" in files.text(*lists)  # a file with hashes refuses company
     orders = [read, wants + runners] if hashed else [wants + read + runners]
+    installs = tuple((*pip, *order) for order in orders if order)
     return Setup(
         kind="pip",
-        commands=(_VENV, *((*pip, *order) for order in orders if order)),
+        commands=(_VENV, *installs),
         inputs=(*_PYTHON_INPUTS, *_read_too(files, lists)),
+        rebuild=installs,  # which finds everything installed but what is editable
         reason="a venv with " + " ".join([*wants, *lists, *runners]),
     )
 
@@ -382,6 +390,7 @@ def _read_too(files: _Files, lists: Sequence[str]) -> list[str]:
 def _with_node(files: _Files, setup: Setup) -> Setup:
     lock = next((name for name in _NPM_LOCKS if name in files.names), "")
     needs = any(_at(files.package, kind) for kind in ("dependencies", "devDependencies", "optionalDependencies"))
+    needs = needs or "prepare" in _at(files.package, "scripts")
     if (not lock and not needs) or any(name.startswith("node_modules/") for name in files.names):
         return setup  # tracked modules come with the tree
     install = ("ci",) if lock else ("install", "--no-package-lock")
@@ -389,12 +398,22 @@ def _with_node(files: _Files, setup: Setup) -> Setup:
     spread = sorted(folders) if "workspaces" in files.package else []
     why = f"{lock} is there" if lock else "package.json has dependencies and no lock file"
     return Setup(
+        rebuild=(*setup.rebuild, *_lifecycle(files)),
         kind="npm" if setup.kind == "none" else f"{setup.kind}+npm",
         commands=(*setup.commands, ("npm", *install, "--no-audit", "--no-fund")),
         inputs=(*setup.inputs, *_NODE_INPUTS, *(f"{folder}package.json" for folder in spread)),
         keeps=("node_modules", *(f"{folder}node_modules" for folder in spread)),
         reason=f"{setup.reason}; {why}" if setup.commands else why,
     )
+
+
+def _lifecycle(files: _Files) -> Iterator[tuple[str, ...]]:
+    """What npm runs of the project's own scripts when it installs."""
+    every = ("--workspaces", "--include-workspace-root", "--if-present") if "workspaces" in files.package else ()
+    scripts = _at(files.package, "scripts")
+    for name in _LIFECYCLE:
+        if every or name in scripts:
+            yield ("npm", "run", "--ignore-scripts", *every, name)  # and not what has its name with pre or post
 
 
 def _bare(paths: Iterable[str]) -> set[str]:

@@ -1,6 +1,7 @@
 """What is read from a commit's files: gates, setup, and who must not edit what."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -219,6 +220,25 @@ def test_node_packages_are_installed_as_locked(lock: str, install: str) -> None:
     assert commands(found) == {"test": "npm test"}
 
 
+def test_only_what_builds_from_the_tree_is_run_again_for_each_tree() -> None:
+    pip = of({"pyproject.toml": '[project]\nname = "a"\n', "requirements.txt": "b\n", "test_a.py": "import pytest"})
+    uv = of({"pyproject.toml": '[project]\nname = "a"\n', "uv.lock": ""})
+    npm = of({"package.json": '{"scripts": {"prepare": "tsc", "postinstall": "x", "test": "y"}}'})
+    many = of({"package-lock.json": "", "package.json": '{"workspaces": ["p/*"]}'})
+
+    assert pip.setup.rebuild == pip.setup.commands[1:]
+    assert [command[-2:] for command in uv.setup.rebuild] == [("--reinstall-package", "a")]
+    assert [" ".join(command) for command in npm.setup.rebuild] == [
+        "npm run --ignore-scripts postinstall",
+        "npm run --ignore-scripts prepare",
+    ]
+    assert "--workspaces" in many.setup.rebuild[0]
+
+
+def test_a_package_that_is_only_prepared_has_a_setup() -> None:
+    assert of({"package.json": '{"scripts": {"prepare": "tsc"}}'}).setup.kind == "npm"
+
+
 @pytest.mark.parametrize("lock", ["pnpm-lock.yaml", "yarn.lock", "bun.lock"])
 def test_npm_does_not_stand_in_for_another_client(lock: str) -> None:
     package = '{"scripts": {"test": "x"}, "dependencies": {"a": "1"}}'
@@ -265,6 +285,16 @@ def test_a_setup_script_rules_alone_and_says_what_it_reads_and_makes() -> None:
     assert found.setup.reason == SETUP
 
 
+def test_a_setup_script_tells_dependencies_from_what_each_tree_builds_for_itself() -> None:
+    found = of({SETUP: "# keeps: dist web/node_modules src/_version.py\n# made-from: pyproject.toml src/**\nmake\n"})
+
+    assert found.setup.dependencies == ("node_modules", ".venv", "web/node_modules")
+    assert found.setup.builds == ("dist", "src/_version.py")
+    assert found.setup.made_from == ("pyproject.toml", "src/**")
+    assert of({SETUP: "make\n"}).setup.builds == ()
+    assert found.setup.digest != replace(found.setup, made_from=()).digest
+
+
 def test_a_setup_script_that_says_nothing_is_thought_to_read_every_manifest() -> None:
     found = of({SETUP: "make deps\n"})
 
@@ -273,7 +303,9 @@ def test_a_setup_script_that_says_nothing_is_thought_to_read_every_manifest() ->
     assert found.setup.keeps == ("node_modules", ".venv")
 
 
-@pytest.mark.parametrize("says", ["keeps: ../x", "keeps: /x", "keeps: a/../../x", "inputs: .", "inputs: src/**.lock"])
+@pytest.mark.parametrize(
+    "says", ["keeps: ../x", "keeps: /x", "keeps: a/../../x", "inputs: .", "inputs: src/**.lock", "made-from: ../x"]
+)
 def test_a_setup_script_cannot_keep_what_lies_outside_or_read_what_is_no_glob(says: str) -> None:
     with pytest.raises(ConfigError, match="leads out of the tree, or is no glob"):
         of({SETUP: f"# {says}\ntrue\n"})

@@ -3,13 +3,14 @@
 Each unit here changes src/, and its gate looks at what was built from that: trunk's build would be a false green.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from factory.environments import SetupFailed
 from factory.gates import Answer, Judgement
-from factory.inference import SETUP, Rules, rules_of
+from factory.inference import SETUP, Gate, Rules, rules_of
 from tests.test_gates import Court, gate
 
 BUILD = """\
@@ -169,3 +170,67 @@ async def test_a_build_that_leads_out_of_the_tree_takes_nothing_with_it(court: C
 
     assert judgement.answer is Answer.RED
     assert sorted(path.name for path in victim.iterdir()) == ["dist", "mine"]
+
+
+# ── inferred ──
+
+BACKEND = """\
+import os, pathlib, subprocess, zipfile
+
+def _wheel(folder):
+    made = pathlib.Path("src/pkg/_version.py")
+    made.write_text(f"text = {pathlib.Path('src/pkg/text').read_text()!r}")
+    info = "pkg-1.dist-info"
+    with zipfile.ZipFile(pathlib.Path(folder, "pkg-1-py3-none-any.whl"), "w") as wheel:
+        wheel.writestr("pkg.pth", str(pathlib.Path("src").resolve()))
+        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\\nName: pkg\\nVersion: 1\\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        wheel.writestr(f"{info}/RECORD", "")
+    return "pkg-1-py3-none-any.whl"
+
+def build_editable(wheel_directory, config_settings=None, metadata_directory=None):
+    return _wheel(wheel_directory)
+
+def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
+    return _wheel(wheel_directory)
+"""
+VERSIONED = {
+    "pyproject.toml": '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    '[project]\nname = "pkg"\nversion = "1"\n',
+    "backend.py": BACKEND,
+    "src/pkg/__init__.py": "from pkg._version import text\n",
+    "src/pkg/text": "one",
+    ".gitignore": "_version.py\n__pycache__/\n",
+}
+
+
+async def test_a_package_that_makes_a_file_when_it_is_installed_has_its_own_for_each_tree_and_bench(
+    court: Court,
+) -> None:
+    court.change(VERSIONED)
+    look = ("python", "-c", "import pkg; print(pkg.text, pkg.__file__, flush=True); assert pkg.text != 'bad'")
+    rules = replace(court.rules(), gates=(Gate("look", 10, look),))
+    good = await court.judge(rules)
+    first = {path.name for path in court.folder.glob("judged/*-setup")}
+    court.change({"src/pkg/text": "bad"})
+
+    bad = await court.judge(rules, trunk="HEAD~1")
+    again = {path.name for path in court.folder.glob("judged/*-setup")} - first
+    benches = court.benches()
+    async with benches.take(), benches.take() as second:
+        more = replace(rules, gates=(Gate("look more", 10, look),))
+        elsewhere = await court.gates.judge(court.case(second, more, rev="HEAD~1", trunk="HEAD~1"))
+
+    assert good.answer is Answer.GREEN, said(good)
+    assert bad.answer is Answer.RED, said(bad)
+    assert (len(first), len(again)) == (2, 1), "a venv is made once, the tree's own build for each tree"
+    assert elsewhere.answer is Answer.GREEN, said(elsewhere)
+    path = f"{court.folder}/work/benches/{{}}/tree/src/pkg/__init__.py"
+    seen = [printed(judgement) for judgement in (good, bad, elsewhere)]
+    assert seen == [f"one {path.format('b1')}", f"bad {path.format('b1')}", f"one {path.format('b2')}"]
+
+
+def printed(judgement: Judgement) -> str:
+    """The first line that its only gate printed."""
+    (verdict,) = judgement.verdicts
+    return Path(verdict.log).read_text().splitlines()[0]
