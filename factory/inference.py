@@ -325,18 +325,17 @@ def _uv_setup(files: _Files, runners: Sequence[str]) -> Setup:
     more = [tool for tool in runners if tool not in locked]
     chosen = [part for name in files.chosen("project", "optional-dependencies") for part in ("--extra", name)]
     chosen += [part for name in files.chosen("dependency-groups") for part in ("--group", name)]
-    sync = ("uv", "sync", "--locked", "--inexact", *chosen)
+    name = _at(files.pyproject, "project").get("name")
+    # Its cache would give an earlier build of the project, made from another tree.
+    own = ("--reinstall-package", name) if isinstance(name, str) else ()
+    sync = ("uv", "sync", "--locked", "--inexact", *chosen, *own)
     commands = (
         _VENV,
         ("sh", "-c", "command -v uv || python -I -m pip install uv"),
         sync,
         *([("uv", "pip", "install", *more)] if more else ()),
     )
-    name = _at(files.pyproject, "project").get("name")
-    # It would take its last build of the same version for this one.
-    rebuild = ((*sync, "--reinstall-package", name),) if isinstance(name, str) else ()
-    setup = Setup(kind="uv", commands=commands, inputs=_PYTHON_INPUTS, reason="uv.lock is there")
-    return replace(setup, rebuild=rebuild)
+    return Setup(kind="uv", commands=commands, inputs=_PYTHON_INPUTS, rebuild=(sync,), reason="uv.lock is there")
 
 
 def _pip_setup(files: _Files, wants: list[str], lists: list[str], runners: list[str]) -> Setup:
