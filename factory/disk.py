@@ -6,7 +6,7 @@ Invariant: looking writes nothing, and imports next to nothing: `factory status`
 import errno
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import count
 
@@ -44,6 +44,49 @@ def reopen(folder: str | os.PathLike[str]) -> None:
     mode = os.lstat(folder).st_mode
     if mode & stat.S_IRWXU != stat.S_IRWXU:
         os.chmod(folder, stat.S_IMODE(mode) | stat.S_IRWXU)  # noqa: PTH101
+
+
+def below(top: str | os.PathLike[str], *, opened: bool = False) -> Iterator[str]:
+    """Every path below a folder, a folder before what lies in it; links are not followed.
+
+    `opened`: folders that were closed are opened. What cannot be read is passed over.
+    """
+    left = [os.fspath(top)]
+    while left:
+        folder = left.pop()
+        try:
+            if opened:
+                reopen(folder)
+            entries = _entries(folder)
+        except OSError:
+            continue
+        for path, is_folder in entries:
+            yield path
+            if is_folder:
+                left.append(path)
+
+
+def _entries(folder: str) -> list[tuple[str, bool]]:
+    with os.scandir(folder) as found:
+        return [(entry.path, entry.is_dir(follow_symlinks=False)) for entry in found]
+
+
+def disarm(*folders: str | os.PathLike[str]) -> None:
+    """Clear the bits by which a file there would run as its owner or its group.
+
+    Whatever could set them again has ended. Of a file that has another name elsewhere, this name goes.
+    """
+    special = stat.S_ISUID | stat.S_ISGID
+    for folder in folders:
+        for path in below(folder, opened=True):
+            with suppress(OSError):
+                about = os.lstat(path)
+                if not about.st_mode & special or stat.S_ISLNK(about.st_mode):
+                    continue
+                if stat.S_ISREG(about.st_mode) and about.st_nlink > 1:
+                    os.unlink(path)  # noqa: PTH108
+                else:
+                    os.chmod(path, stat.S_IMODE(about.st_mode) & ~special)  # noqa: PTH101
 
 
 def remove(path: str | os.PathLike[str]) -> None:

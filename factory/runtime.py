@@ -21,6 +21,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from factory.errors import ConfigError, did_you_mean
+from factory.ground.configuration import kept
 from factory.outbox import regular
 from factory.places import home
 from factory.tail import Tail
@@ -183,6 +184,7 @@ class Runtime(_Table):
     set: Mapping[str, str] = Field(default_factory=dict)
     files: Annotated[Mapping[str, str], AfterValidator(_in_home)] = Field(default_factory=dict)  # in a HOME of its own
     home: tuple[Folder, ...] = ()  # that hold its login: in the user's HOME, or below one that a `$NAME` tells
+    keep: Annotated[tuple[str, ...], AfterValidator(kept)] = ()  # globs in its own HOME: what outlives a unit
     network: Literal["open", "none"] = "open"
     stop: StopRules = StopRules()
     instructions: str = ""  # the file it reads by itself

@@ -10,6 +10,7 @@ import anyio
 import pytest
 from anyio import to_thread
 
+from factory.attempt.homes import empty
 from factory.process import Child, Command, Exit, start
 from factory.runtime import OutputReader, Runtime, Seen, Usage, environment, invocation, parse_runtime
 from tests.fake_model import FakeModel, Step, fail, fake_model, hang, say, shell, write_file
@@ -107,6 +108,17 @@ async def test_a_session_is_resumed_and_only_its_own_use_is_counted(agent: Agent
 
     assert (ended.code, seen.result, seen.session) == (0, "Second.", before.session)
     assert (seen.usage.input, seen.usage.output) == (1000, 50)
+
+
+async def test_a_session_is_resumed_after_its_home_was_emptied_but_for_what_its_file_keeps(agent: Agent) -> None:
+    if not agent.runtime.resume:
+        pytest.skip(f"{agent.runtime.name} cannot continue a session")
+    _, before = await agent.run(say("First."), say("Second."))
+    empty(agent.folder / "home", agent.runtime.keep)
+
+    ended, seen = await agent.run(say("First."), say("Second."), session=before.session)
+
+    assert (ended.code, seen.result, seen.session) == (0, "Second.", before.session)
 
 
 async def test_a_refused_login_is_seen(agent: Agent) -> None:

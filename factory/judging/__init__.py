@@ -1,4 +1,4 @@
-"""Judging: what an environment consists of and how it is put back as it was, for benches and workspaces alike.
+"""What a verdict rests on: which files a gate changed, where the project's modules come from.
 
-Not here: which commits are judged and in which order (queue/), and what an agent may do (attempt/).
+What must not live here: who is judged when (queue), and what becomes of a unit that is red.
 """

@@ -32,10 +32,8 @@ def print_of(tops: Iterable[Path]) -> dict[str, tuple[int, ...]]:
     for top in tops:
         if os.path.lexists(top):
             found[os.fspath(top)] = _standing(os.fspath(top))
-        for folder, folders, files in os.walk(top):
-            for name in (*files, *folders):
-                path = f"{folder}/{name}"
-                found[path] = _standing(path)
+        if is_real(top):
+            found |= {path: _standing(path) for path in disk.below(top)}
     return found
 
 
@@ -60,21 +58,24 @@ def differing(before: Print, after: Print) -> list[str]:
 def remove_newer(tops: Iterable[Path], than: Path) -> None:
     """Delete files that were made or changed after the file `than`, and the folders that this empties."""
     since = than.lstat().st_ctime_ns
-    for top in tops:
-        for folder, folders, files in os.walk(top, topdown=False):
-            for name in (*files, *folders):
-                path = f"{folder}/{name}"
-                if os.lstat(path).st_ctime_ns > since:
-                    _remove_emptied(path)
+    for top in filter(is_real, tops):
+        for path in reversed(list(disk.below(top, opened=True))):
+            if os.lstat(path).st_ctime_ns > since:
+                _remove_emptied(Path(path))
 
 
-def _remove_emptied(path: str) -> None:
+def _remove_emptied(path: Path) -> None:
     """Delete a file or a link; a folder only where nothing is left in it."""
     with suppress(OSError):
-        if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114
-            os.rmdir(path)  # noqa: PTH106
+        if is_real(path):
+            path.rmdir()
         else:
-            os.unlink(path)  # noqa: PTH108
+            path.unlink()
+
+
+def is_real(path: Path) -> bool:
+    """Whether it is a folder, and no link to one."""
+    return path.is_dir() and not path.is_symlink()
 
 
 # ── copies ──
@@ -122,7 +123,7 @@ def put_back(live: Path, copied: Path, paths: Iterable[str]) -> None:
     for path in sorted(paths):
         below = os.path.relpath(path, live)
         kept = copied if below == "." else copied / below
-        if kept.is_dir() and not kept.is_symlink():
+        if is_real(kept):
             _put_back_folder(Path(path), kept)
         elif os.path.lexists(kept):
             copy(kept, Path(path))
@@ -132,7 +133,7 @@ def put_back(live: Path, copied: Path, paths: Iterable[str]) -> None:
 
 def _put_back_folder(path: Path, kept: Path) -> None:
     """The folder alone: what lies in it has paths of its own."""
-    if path.is_symlink() or not path.is_dir():
+    if not is_real(path):
         disk.remove(path)
         path.mkdir(parents=True)
     path.chmod(stat.S_IMODE(kept.lstat().st_mode))

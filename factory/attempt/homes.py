@@ -1,0 +1,80 @@
+"""What a worker's folders carry from one unit to the next: only what `keep` of a runtime names.
+
+Invariant: what is kept is data: regular files that nothing runs and no tool reads as configuration.
+"""
+
+import os
+import stat
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from factory import disk, faults
+from factory.ground.configuration import is_configuration
+from factory.scope import within
+from factory.unit import Unit
+
+_PROGRAM = (b"#!", b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe", b"MZ")
+_RUNS = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH | stat.S_ISUID | stat.S_ISGID
+
+
+# ── whose it is ──
+
+
+def owner(unit: Unit) -> str:
+    """What tells a unit from every other, also from one of the same name in an earlier store."""
+    return f"{unit.id} {unit.accepted.isoformat()}"
+
+
+def belongs_to(folder: Path, name: str) -> bool:
+    """Whether that owner was the last one to work in the folder."""
+    with suppress(OSError):
+        return _mark(folder).read_text(encoding="utf-8") == name
+    return False
+
+
+@faults.during("home.claim")
+def claim(folder: Path, name: str) -> None:
+    """Note the owner that works in the folder from now on; "" for nobody."""
+    if name:
+        _mark(folder).write_text(name, encoding="utf-8")
+    else:
+        _mark(folder).unlink(missing_ok=True)
+
+
+def _mark(folder: Path) -> Path:
+    """Beside the folder: what works in the folder does not see it."""
+    return folder.with_name(f"{folder.name}.unit")
+
+
+# ── emptying ──
+
+
+@faults.during("home.empty")
+def empty(home: Path, keep: Sequence[str]) -> None:
+    """Delete everything in a HOME but the data that `keep` names."""
+    disk.reopen(home)
+    files = [os.path.relpath(path, home) for path in disk.below(home, opened=True)]
+    kept = {path for path in files if within(path, keep) and _is_data(home, path)}
+    above = {str(folder) for path in kept for folder in Path(path).parents}
+    for folder in sorted(above | {"."}):
+        for name in os.listdir(home / folder):  # noqa: PTH208
+            path = os.path.normpath(f"{folder}/{name}")
+            if path not in above and path not in kept:
+                disk.remove(home / path)
+
+
+def _is_data(home: Path, path: str) -> bool:
+    """Whether it is a file that nothing runs and no tool reads as its configuration."""
+    if is_configuration(path):
+        return False
+    with suppress(OSError):  # a path that is too long is none that a CLI made
+        about = (home / path).lstat()
+        if stat.S_ISREG(about.st_mode) and about.st_nlink == 1 and not about.st_mode & _RUNS:
+            return not _first_bytes(home / path).startswith(_PROGRAM)
+    return False
+
+
+def _first_bytes(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(4)

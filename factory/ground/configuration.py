@@ -1,0 +1,74 @@
+"""Which files of a HOME are more than data: a program runs them, or takes its configuration from them.
+
+Invariant: a glob that could stand for one of these keeps nothing from one unit to the next.
+"""
+
+import re
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+
+from factory.scope import within
+
+# One of each kind, as it lies in a HOME: what a shell, git, a package manager, an interpreter, an
+# editor or an agent reads at its start, and where programs lie.
+_EXAMPLES = (
+    *(".bashrc", ".bash_profile", ".bash_login", ".bash_logout", ".profile", ".inputrc"),
+    *(".zshrc", ".zshenv", ".zprofile", ".zlogin", ".zlogout", ".kshrc", ".cshrc", ".tcshrc"),
+    *(".config/fish/config.fish", ".config/fish/functions/ls.fish", ".config/tool/config.json"),
+    *(".gitconfig", ".config/git/config", ".config/git/attributes", ".config/git/hooks/pre-commit"),
+    *(".npmrc", ".yarnrc", ".yarnrc.yml", ".bunfig.toml", ".cargo/config.toml", ".gemrc"),
+    *(".pip/pip.conf", ".config/pip/pip.conf", ".config/uv/uv.toml", ".pypirc", ".pdbrc"),
+    *(".local/lib/python3/site-packages/x.pth", ".local/lib/python3/site-packages/x.py"),
+    *(".local/bin/sed", ".cargo/bin/sed", "bin/sed", ".npm-global/bin/sed", "node_modules/.bin/sed"),
+    *(".ssh/config", ".ssh/authorized_keys", ".gnupg/gpg.conf", ".netrc", ".curlrc", ".wgetrc"),
+    *(".vimrc", ".vim/plugin/x.vim", ".config/nvim/init.lua", ".emacs", ".editorconfig"),
+    *(".docker/config.json", ".aws/config", ".kube/config", ".m2/settings.xml", ".gradle/init.gradle"),
+    *(".claude.json", ".claude/settings.json", ".claude/settings.local.json", ".claude/CLAUDE.md"),
+    *(".claude/agents/x.md", ".claude/commands/x.md", ".claude/hooks/x", ".claude/plugins/x/y"),
+    *(".claude/skills/x/SKILL.md", ".claude/projects/x/memory/MEMORY.md"),
+    *(".codex/config.toml", ".codex/AGENTS.md", ".codex/prompts/x.md", ".codex/skills/x/SKILL.md"),
+    *(".codex/hooks.json", ".codex/rules/x.rules"),
+    *(".gemini/settings.json", ".gemini/GEMINI.md", ".gemini/commands/x.toml"),
+    *(".gemini/extensions/x/gemini-extension.json", ".gemini/trustedFolders.json"),
+    *(".config/opencode/opencode.json", ".config/opencode/plugin/x.js", ".opencode/opencode.json"),
+    *(".cursor/mcp.json", ".vscode/settings.json", ".aider.conf.yml", ".env", ".envrc"),
+)
+# Names that stand for configuration or code in any folder.
+_NAMES = (
+    *("*rc", "*rc.*", "*profile", "*.toml", "*.ini", "*.cfg", "*.conf", "*.config", "*.properties"),
+    *("*.yaml", "*.yml", "config", "config.*", "settings*.json", "mcp*.json", "hooks.json"),
+    *("package.json", "*.sh", "*.bash", "*.zsh", "*.fish", "*.py", "*.pyc", "*.pth", "*.so"),
+    *("*.js", "*.cjs", "*.mjs", "*.ts", "*.rb", "*.pl", "*.lua", "*.vim", "*.dylib", "*.node"),
+    *("*.jar", "*.wasm", "*.md", "*.rules", ".env*", ".git*", "hooks", "bin"),
+)
+_WILD = re.compile(r"\*+|\?|\[[^]]*\]")
+
+
+def is_configuration(path: str) -> bool:
+    """Whether a path in a HOME is one that a program runs, or takes configuration from."""
+    if path in _EXAMPLES:
+        return True
+    parts = path.split("/")
+    return parts[0] == ".config" or any(_is_named_so(part) for part in parts)
+
+
+def _is_named_so(part: str) -> bool:
+    return any(fnmatchcase(part.lower(), name) for name in _NAMES)
+
+
+def kept(globs: Iterable[str]) -> tuple[str, ...]:
+    """The globs of what outlives a unit in a HOME; raises ValueError for one that is no data."""
+    return tuple(map(_kept, globs))
+
+
+def _kept(glob: str) -> str:
+    parts = glob.split("/")
+    form = 'such as ".tool/sessions/*.jsonl"'
+    if not glob or glob[0] in "/~$" or ".." in parts or "\0" in glob:
+        raise ValueError(f'"{glob}" has to be a glob of files in HOME, {form}')
+    example = next((path for path in _EXAMPLES if within(path, [glob])), "")
+    if example or any(_is_named_so(_WILD.sub("x", part)) for part in parts):
+        names = example or glob
+        why = "configuration and programs do not outlive a unit"
+        raise ValueError(f'"{glob}" would keep {names}: {why}. Name its sessions alone, {form}')
+    return glob
