@@ -8,7 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from anyio import to_thread
+
 from factory import disk, faults
+from factory.attempt import homes
 from factory.confines import Confines
 from factory.endings import Endings, is_part
 from factory.environments import Environments, ports
@@ -31,6 +34,16 @@ class Launch:
     def __init__(self, *, store: Store, live: Live, judge: Judge, environments: Environments, endings: Endings) -> None:
         self.environments = environments
         self._store, self._live, self._judge, self._endings = store, live, judge, endings
+
+    async def ready_home(self, trip: Trip, owner: str) -> None:
+        """Empty HOME, where the last one to work in it was another unit, but for what its runtime keeps."""
+        home = self._home_of(trip)
+        if home and not homes.belongs_to(home, owner):
+            with faults.step("attempt.files"):
+                home.mkdir(parents=True, exist_ok=True)
+            homes.claim(home, "")
+            await to_thread.run_sync(homes.empty, home, trip.runtime.keep)
+            homes.claim(home, owner)
 
     def command(
         self, trip: Trip, earlier: Attempt | None, *, carried: bool, conflict: Conflict | None, place: Place
@@ -74,11 +87,17 @@ class Launch:
         program = find(argv[0], path=self._live.environ.get("PATH", ""), root=self._live.places.root)
         return (str(program or argv[0]), *argv[1:]), stdin
 
-    def _home(self, trip: Trip) -> Path | None:
-        """The HOME of this worker and runtime, kept from attempt to attempt; without a sandbox the user's serves."""
+    def _home_of(self, trip: Trip) -> Path | None:
+        """Where the HOME of this worker and runtime is; without a sandbox the user's serves."""
         if trip.task.run or not self.environments.sandbox.on:
             return None
-        home = self._live.places.work / "homes" / f"{trip.hook.worker}-{trip.runtime.name}"
+        return homes.place(self._live.places.work, trip.hook.worker, trip.runtime.name)
+
+    def _home(self, trip: Trip) -> Path | None:
+        """Its HOME with the files that its runtime insists on."""
+        home = self._home_of(trip)
+        if home is None:
+            return None
         home.mkdir(parents=True, exist_ok=True)
         disk.reopen(home)
         for name, text in trip.runtime.files.items():

@@ -13,10 +13,11 @@ from pathlib import Path
 import anyio
 
 from factory import cards as words
-from factory import faults, process, triage
+from factory import disk, faults, process, triage
 from factory.agents import shell_runtime, the_runtime
 from factory.archive import ATTEMPTS
-from factory.attempt import remarks
+from factory.attempt import homes, remarks
+from factory.attempt.homes import owner
 from factory.attempt.parts import parts_of
 from factory.attempt.usage import of_session
 from factory.bell import Bell
@@ -27,7 +28,7 @@ from factory.environments import SetupFailed
 from factory.errors import ConfigError, FactoryError, Fenced, NoRoom
 from factory.journal import Event
 from factory.judge import Judge
-from factory.judging.place import Place
+from factory.judging.place import STAMP, Place, read_stamp
 from factory.judging.standing import Ready
 from factory.launch import Launch
 from factory.ledger import Ledger, Meter, metered
@@ -174,16 +175,7 @@ class Worker:
             trip.own.mkdir(exist_ok=True)
             self._copy_task(trip.unit.id)
         carried, conflict = (resumed.tree, None) if resumed else await self._carry(trip, earlier)
-        workspace = await self._workspaces.prepare(
-            trip.hook.workspace,
-            base=trip.attempt.base,
-            nonce=trip.attempt.nonce,
-            tree=carried or None,
-            renew_git=not (resumed and self._untouched_since(resumed)),
-            keeps=trip.ruling.rules.setup.keeps,
-        )
-        place = Place(workspace.place, trip.hook.index, keeps=trip.ruling.rules.setup.keeps)
-        ready = await self._set_up(trip, place)
+        workspace, place, ready = await self._prepare(trip, carried)
         if isinstance(ready, EndReason):
             return NotStarted(ready, "it was ended while its workspace was being prepared")
         if isinstance(ready, SetupFailed) and self._live.no_room():
@@ -191,6 +183,9 @@ class Worker:
         if isinstance(ready, SetupFailed):
             card = words.setup_failed(sentence=ready.sentence, tail=ready.tail, log=ready.log)
             return NotStarted(EndReason.SETUP_FAILED, ready.sentence, card)
+        await self._launch.ready_home(trip, owner(trip.unit))
+        homes.claim(workspace.tree, owner(trip.unit))
+        place.candidate = owner(trip.unit)  # from now on its own code runs there: it adds to no cache
         # What is said from here on is not in the prompt. Noted first: a daemon that dies after the start adopts it so.
         heard = remarks.newest(self._store.select(Remark, unit=trip.unit.id))
         trip = replace(trip, workspace=workspace, attempt=replace(trip.attempt, heard=heard))
@@ -210,7 +205,36 @@ class Worker:
         self._note(trip.attempt, Event.ATTEMPT_STARTED, working)
         return trip, child
 
-    async def _set_up(self, trip: Trip, place: Place) -> Ready | SetupFailed | EndReason:
+    async def _prepare(self, trip: Trip, carried: str) -> tuple[Workspace, Place, Ready | SetupFailed | EndReason]:
+        """The workspace with its environment; what another unit left there is gone."""
+        mine, setup, name = owner(trip.unit), trip.ruling.rules.setup, trip.hook.workspace
+        warm = homes.belongs_to(self._workspaces.at(name).tree, mine)
+        if not warm:
+            homes.claim(self._workspaces.at(name).tree, "")
+        workspace = await self._workspaces.prepare(
+            name,
+            base=trip.attempt.base,
+            nonce=trip.attempt.nonce,
+            tree=carried or None,
+            renew_git=not (trip.attempt.resumed and warm),
+            keeps=setup.keeps,
+            dependencies=setup.dependencies,
+            warm=warm,
+        )
+        place = Place(
+            workspace.place,
+            trip.hook.index,
+            keeps=setup.dependencies,
+            candidate=mine if carried else "",
+            shows=carried or await self._workspaces.tree_of(trip.attempt.base),
+            ignored=partial(self._workspaces.ignored, name),
+        )
+        await self._launch.environments.refresh(place)
+        if not warm:
+            await self._launch.environments.tidy(place)
+        return workspace, place, await self._set_up(trip, place, verify=not warm)
+
+    async def _set_up(self, trip: Trip, place: Place, *, verify: bool) -> Ready | SetupFailed | EndReason:
         """Make the environment, which can take very long, unless the unit is cancelled or handed back meanwhile."""
         ready: Ready | SetupFailed | EndReason | None = None
 
@@ -223,7 +247,7 @@ class Worker:
 
         async with anyio.create_task_group() as both:
             both.start_soon(watch)
-            ready = await self._launch.environments.ready(place, trip.ruling.rules.setup, verify=False)
+            ready = await self._launch.environments.ready(place, trip.ruling.rules.setup, verify=verify)
             both.cancel_scope.cancel()
         assert ready is not None, "one of the two has an answer"
         return ready
@@ -241,12 +265,6 @@ class Worker:
         """Sessions live where they were born: in the same workspace, with a runtime that can."""
         same = earlier.workspace == trip.attempt.workspace and earlier.agent == trip.attempt.agent
         return bool(same and earlier.session and trip.runtime.resume)
-
-    def _untouched_since(self, earlier: Attempt) -> bool:
-        """Whether nobody else worked in that workspace after `earlier`."""
-        there = self._store.select(Attempt, workspace=earlier.workspace)
-        others = [each for each in there if each.unit != earlier.unit]
-        return not any(each.start >= earlier.start for each in others)
 
     # ── while it runs, and after ──
 
@@ -430,7 +448,13 @@ class Worker:
 
     async def _kept(self, attempt: Attempt, workspace: Workspace, title: str) -> tuple[Attempt, Snapshot]:
         """The attempt with its tree, which a ref keeps from now on."""
-        snapshot = await self._workspaces.snapshot(workspace, base=attempt.base, aside=self._run_dir(attempt))
+        run_dir, home = self._run_dir(attempt), homes.place(self._live.places.work, attempt.worker, attempt.agent)
+        with faults.step("attempt.disarm"):
+            await anyio.to_thread.run_sync(disk.disarm, workspace.place, run_dir, home)
+        stamp = await anyio.to_thread.run_sync(read_stamp, workspace.place / STAMP)
+        made = stamp.made if stamp else ()  # which stays out, whatever the agent's own .gitignore says
+        workspace = replace(workspace, keeps=(*workspace.keeps, *made))
+        snapshot = await self._workspaces.snapshot(workspace, base=attempt.base, aside=run_dir)
         if snapshot.gone:
             before = await self._kept_before(attempt)  # by a trip that was broken off then
             if before[1].changed:

@@ -1,7 +1,7 @@
 """Workspaces and benches: pooled trees, each with a private git dir that borrows the factory repository's objects.
 
 Invariant: the daemon's git calls on a tree use the factory repository and an index of the daemon's own, never a git dir
-found in the tree; so what an agent leaves there neither runs nor redirects, nor (ignored files apart) reaches the next.
+found in the tree; so what an agent leaves there neither runs nor redirects, nor reaches the next unit.
 """
 
 import os
@@ -248,11 +248,14 @@ class Workspaces(Checkouts):
         tree: str | None = None,
         renew_git: bool = True,
         keeps: tuple[str, ...] = (),
+        dependencies: tuple[str, ...] = (),
+        warm: bool = False,
     ) -> Workspace:
-        """Make the workspace show `base`, or `tree` as uncommitted work on it; ignored files stay (warm caches).
+        """Make the workspace show `base`, or `tree` as uncommitted work on it.
 
-        `nonce`: of the attempt, whose the workspace is from now on. Not `renew_git`: a resumed session keeps its own
-        `.git`, where that is still a folder. Raises FactoryError.
+        `nonce`: of the attempt, whose the workspace is from now on. `warm`: ignored files stay, since no other unit was
+        there; else only `dependencies` do. Not `renew_git`: a resumed session keeps its own `.git`, where that is still
+        a folder. Raises FactoryError.
         """
         ground = await self.ground(name, base, keeps)
         workspace = self.at(name, keeps=keeps)
@@ -260,7 +263,10 @@ class Workspaces(Checkouts):
         self._claim(name, nonce)
         renewed = renew_git or not is_real(workspace.tree / ".git")
         first = base if renewed else tree or base
-        await self.reset(name, first, clean=("-ffd",), caches=ground.caches)
+        if warm:
+            await self.reset(name, first, clean=("-ffd",), caches=ground.caches)
+        else:
+            await self.reset(name, first, clean=_all_but(dependencies), caches=dependencies)
         if renewed:
             await self.renew_git(name, base, excludes=ground.excludes)
         if tree and tree != first:
@@ -283,10 +289,6 @@ class Workspaces(Checkouts):
             if not path.is_symlink():
                 return path.read_text(errors="replace")[:200].strip()
         return ""
-
-    async def tree_of(self, commit: str) -> str:
-        """The tree of a commit of the factory repository."""
-        return await self._own.tree(commit)
 
     def where(self, name: str, nonce: str) -> str:
         """What the workspace of an attempt is called now: `name`, or as it was put aside by a trip that broke off."""
@@ -411,8 +413,7 @@ class Bench:
 
     async def show(self, commit: str, *, keeps: tuple[str, ...] = ()) -> None:
         """Make the tree exactly `commit`, ignored files gone but for `keeps`; `.git` new, HEAD at the commit."""
-        spared = [option for pattern in _patterns(keeps) for option in ("-e", pattern)]
-        await self.benches.reset(self.name, commit, clean=("-ffdx", *spared), caches=keeps)
+        await self.benches.reset(self.name, commit, clean=_all_but(keeps), caches=keeps)
         await self.benches.renew_git(self.name, commit, excludes="\n".join([*_patterns(keeps), ""]))
 
     async def ignored(self) -> list[str]:
@@ -448,6 +449,11 @@ class Benches(Checkouts):
 
 def _ref(unit: str, attempt: int) -> str:
     return f"refs/factory/attempts/{unit}/{attempt}"
+
+
+def _all_but(paths: Iterable[str]) -> tuple[str, ...]:
+    """Options for git to clean away all that is not tracked, ignored files too, but for these paths."""
+    return ("-ffdx", *(option for pattern in _patterns(paths) for option in ("-e", pattern)))
 
 
 def _shown(clean: Sequence[str]) -> list[str]:

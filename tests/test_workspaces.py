@@ -112,11 +112,6 @@ def content(tree: Path) -> dict[str, str]:
     return found
 
 
-def without_caches(found: dict[str, str]) -> dict[str, str]:
-    """Less what trunk ignores, which a workspace keeps warm."""
-    return {path: value for path, value in found.items() if not path.startswith(("build/", "node_modules/"))}
-
-
 FRESH = {path: f"file False {text}" for path, text in FILES.items()}
 
 
@@ -392,7 +387,7 @@ async def test_nothing_of_what_an_agent_left_reaches_the_next_attempt(
 
     again = await line.workspace()
 
-    assert without_caches(content(again.tree)) == FRESH
+    assert content(again.tree) == FRESH
     assert git(again.tree, "status", "--porcelain") == ""
     assert git(again.tree, "rev-parse", "HEAD", "main") == f"{line.base}\n{line.base}"
     assert git(line.own.git_dir, "for-each-ref") == refs
@@ -406,7 +401,7 @@ async def test_a_reset_without_a_snapshot_leaves_nothing_either(line: Line) -> N
 
     again = await line.workspace()
 
-    assert without_caches(content(again.tree)) == FRESH
+    assert content(again.tree) == FRESH
     assert git(again.tree, "status", "--porcelain") == ""
 
 
@@ -640,12 +635,14 @@ async def test_what_tools_and_setup_made_stays_out(line: Line) -> None:
         (workspace.tree / path).write_text("made\n")
 
     snapshot = await line.snapshot(workspace)
-    again = await line.workspaces.prepare("w1", base=line.base, keeps=("generated", "we[i]rd"))
+    keeps = ("generated", "we[i]rd")
+    again = await line.workspaces.prepare("w1", base=line.base, keeps=keeps, dependencies=("we[i]rd",), warm=True)
+    warm = content(again.tree)
+    again = await line.workspaces.prepare("w1", base=line.base, keeps=keeps, dependencies=("we[i]rd",))
 
     assert not snapshot.changed
-    assert (again.tree / "generated/x").exists()
-    assert (again.tree / "we[i]rd/x").exists()
-    assert (again.tree / "node_modules/a/x.js").exists()
+    assert {"generated/x", "we[i]rd/x", "node_modules/a/x.js", "a.log"} <= warm.keys()
+    assert content(again.tree) == FRESH | {"we[i]rd/x": "file False made\n"}
     assert git(again.tree, "status", "--porcelain") == ""
 
 
@@ -940,7 +937,7 @@ async def test_line_ends_that_attributes_would_change_do_not_make_a_fresh_tree_d
     marker.parent.mkdir()
     marker.touch()
 
-    await line.workspaces.prepare("w1", base=base)
+    await line.workspaces.prepare("w1", base=base, warm=True)
 
     assert marker.exists()
 

@@ -21,6 +21,11 @@ _RUNS = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH | stat.S_ISUID | stat.S_ISGID
 # ── whose it is ──
 
 
+def place(work: Path, worker: str, runtime: str) -> Path:
+    """Where the HOME of one worker and runtime is, below the work folder."""
+    return work / "homes" / f"{worker}-{runtime}"
+
+
 def owner(unit: Unit) -> str:
     """What tells a unit from every other, also from one of the same name in an earlier store."""
     return f"{unit.id} {unit.accepted.isoformat()}"
@@ -36,10 +41,10 @@ def belongs_to(folder: Path, name: str) -> bool:
 @faults.during("home.claim")
 def claim(folder: Path, name: str) -> None:
     """Note the owner that works in the folder from now on; "" for nobody."""
+    mark = _mark(folder)
+    disk.remove(mark)  # whatever was made of it, also a link
     if name:
-        _mark(folder).write_text(name, encoding="utf-8")
-    else:
-        _mark(folder).unlink(missing_ok=True)
+        mark.write_text(name, encoding="utf-8")
 
 
 def _mark(folder: Path) -> Path:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+STAMP = "environment.json"
 Ignored = Callable[[], Awaitable[Sequence[str]]]
 
 
@@ -41,7 +42,7 @@ class Place:
         self.home, self.tmp = folder / "home", folder / "tmp"  # HOME and TMPDIR of what runs here
         self.kept = folder / "copies/dependencies"  # as trunk's code installed them
         self.made = folder / "copies/build"  # what setup built in the tree
-        self.stamp = folder / "environment.json"  # says what the environment was made from; written last
+        self.stamp = folder / STAMP  # says what the environment was made from; written last
 
     @property
     def installed(self) -> tuple[Path, ...]:
