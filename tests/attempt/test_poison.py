@@ -1,6 +1,7 @@
 """What one unit leaves in a workspace: nothing of it runs in the next unit, or lands under its name."""
 
 import os
+import shutil
 import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -134,8 +135,8 @@ async def test_what_the_code_of_a_unit_installed_serves_no_other_unit(scene: Sce
     scene.commit({"conventions/workspace/setup.sh": "# inputs: asks\nmkdir -p node_modules\nsh -e more.sh\n"})
     scene.commit({"more.sh": ":\n", "asks": "1"})
     await scene.judge.look(await scene.floor.trunk.refresh(), scene.group)
-    plant = "echo 'echo x > node_modules/planted' > more.sh; echo 2 > asks; exit 1"
-    await run(scene, "first", plant, agent="shell")
+    await run(scene, "first", "echo 'echo x > node_modules/planted' > more.sh; exit 1", agent="shell")
+    shutil.rmtree(scene.floor.workspaces.place("w1"))  # as in another workspace, where nothing is prepared
     look = "test -e node_modules/planted && echo x > new.txt"
     again = await run(scene, "first", look, number=2, agent="shell")
 
