@@ -255,7 +255,7 @@ def shut(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         "conventions/runtimes/alone.toml": RUNTIME.format(python=sys.executable, agent=AGENT) + 'network = "none"\n',
         "conventions/runtimes/member.toml": RUNTIME.format(python=sys.executable, agent=AGENT)
         + 'home = [".member", "$MEMBER_HOME", ".absent"]\nenv = ["MEMBER_*", "XDG_*", "A_FILE"]\n'
-        + 'files = { ".tool/settings" = "as told" }\n',
+        + 'files = { ".tool/settings" = "as told" }\nkeep = [".tool/sessions/*"]\n',
     }
     line = Line(folder, contents, sandbox="required")
     if request.param == "sandbox-exec":
@@ -280,9 +280,11 @@ def test_a_login_that_is_replaced_is_the_user_s_and_all_else_of_its_home_is_its_
             (folder / "new").replace(folder / "token")
         assert Path(os.environ["A_FILE"]).read_text() == "c"
         assert "XDG_DATA_HOME" not in os.environ
-        seen = home / "seen"
-        seen.write_text(seen.read_text() + "+" if seen.exists() else "+")
-        write(f"seen-{attempt}-{len(seen.read_text())}.txt", "x")
+        (home / ".tool/sessions").mkdir(parents=True, exist_ok=True)
+        counts = [home / name for name in ("seen", ".tool/sessions/seen")]
+        for each in counts:
+            each.write_text(each.read_text() + "+" if each.exists() else "+")
+        write(f"seen-{len(counts[0].read_text())}-{len(counts[1].read_text())}.txt", "x")
     """
     shut.drop("first", code, agent="member")
     shut.unit("first")
