@@ -20,6 +20,7 @@ from factory.attempt import homes, remarks
 from factory.attempt.homes import owner
 from factory.attempt.parts import parts_of
 from factory.attempt.usage import of_session
+from factory.attempt.workplace import Start, Workplace, hand_over, prepare, without_builds
 from factory.bell import Bell
 from factory.child.users import users
 from factory.digest import digest
@@ -28,7 +29,6 @@ from factory.environments import SetupFailed
 from factory.errors import ConfigError, FactoryError, Fenced, NoRoom
 from factory.journal import Event
 from factory.judge import Judge
-from factory.judging.place import STAMP, Place, read_stamp
 from factory.judging.standing import Ready
 from factory.launch import Launch
 from factory.ledger import Ledger, Meter, metered
@@ -175,7 +175,19 @@ class Worker:
             trip.own.mkdir(exist_ok=True)
             self._copy_task(trip.unit.id)
         carried, conflict = (resumed.tree, None) if resumed else await self._carry(trip, earlier)
-        workspace, place, ready = await self._prepare(trip, carried)
+        mine = owner(trip.unit)
+        start = Start(
+            workspace=trip.hook.workspace,
+            index=trip.hook.index,
+            owner=mine,
+            base=trip.attempt.base,
+            nonce=trip.attempt.nonce,
+            carried=carried,
+            resumed=trip.attempt.resumed,
+            setup=trip.ruling.rules.setup,
+        )
+        workplace = await prepare(start, self._workspaces, self._launch.environments)
+        ready = await self._set_up(trip, workplace)
         if isinstance(ready, EndReason):
             return NotStarted(ready, "it was ended while its workspace was being prepared")
         if isinstance(ready, SetupFailed) and self._live.no_room():
@@ -183,12 +195,12 @@ class Worker:
         if isinstance(ready, SetupFailed):
             card = words.setup_failed(sentence=ready.sentence, tail=ready.tail, log=ready.log)
             return NotStarted(EndReason.SETUP_FAILED, ready.sentence, card)
-        await self._launch.ready_home(trip, owner(trip.unit))
-        homes.claim(workspace.tree, owner(trip.unit))
-        place.candidate = owner(trip.unit)  # from now on its own code runs there: it adds to no cache
+        await self._launch.ready_home(trip, mine)
+        hand_over(workplace, mine)
+        place = workplace.place
         # What is said from here on is not in the prompt. Noted first: a daemon that dies after the start adopts it so.
         heard = remarks.newest(self._store.select(Remark, unit=trip.unit.id))
-        trip = replace(trip, workspace=workspace, attempt=replace(trip.attempt, heard=heard))
+        trip = replace(trip, workspace=workplace.workspace, attempt=replace(trip.attempt, heard=heard))
         if heard:
             self._note(trip.attempt, Event.ATTEMPT_NOTED)
         try:
@@ -205,36 +217,7 @@ class Worker:
         self._note(trip.attempt, Event.ATTEMPT_STARTED, working)
         return trip, child
 
-    async def _prepare(self, trip: Trip, carried: str) -> tuple[Workspace, Place, Ready | SetupFailed | EndReason]:
-        """The workspace with its environment; what another unit left there is gone."""
-        mine, setup, name = owner(trip.unit), trip.ruling.rules.setup, trip.hook.workspace
-        warm = homes.belongs_to(self._workspaces.at(name).tree, mine)
-        if not warm:
-            homes.claim(self._workspaces.at(name).tree, "")
-        workspace = await self._workspaces.prepare(
-            name,
-            base=trip.attempt.base,
-            nonce=trip.attempt.nonce,
-            tree=carried or None,
-            renew_git=not (trip.attempt.resumed and warm),
-            keeps=setup.keeps,
-            dependencies=setup.dependencies,
-            warm=warm,
-        )
-        place = Place(
-            workspace.place,
-            trip.hook.index,
-            keeps=setup.dependencies,
-            candidate=mine if carried else "",
-            shows=carried or await self._workspaces.tree_of(trip.attempt.base),
-            ignored=partial(self._workspaces.ignored, name),
-        )
-        await self._launch.environments.refresh(place)
-        if not warm:
-            await self._launch.environments.tidy(place)
-        return workspace, place, await self._set_up(trip, place, verify=not warm)
-
-    async def _set_up(self, trip: Trip, place: Place, *, verify: bool) -> Ready | SetupFailed | EndReason:
+    async def _set_up(self, trip: Trip, workplace: Workplace) -> Ready | SetupFailed | EndReason:
         """Make the environment, which can take very long, unless the unit is cancelled or handed back meanwhile."""
         ready: Ready | SetupFailed | EndReason | None = None
 
@@ -247,7 +230,8 @@ class Worker:
 
         async with anyio.create_task_group() as both:
             both.start_soon(watch)
-            ready = await self._launch.environments.ready(place, trip.ruling.rules.setup, verify=verify)
+            setup, verify = trip.ruling.rules.setup, not workplace.warm
+            ready = await self._launch.environments.ready(workplace.place, setup, verify=verify)
             both.cancel_scope.cancel()
         assert ready is not None, "one of the two has an answer"
         return ready
@@ -451,9 +435,7 @@ class Worker:
         run_dir, home = self._run_dir(attempt), homes.place(self._live.places.work, attempt.worker, attempt.agent)
         with faults.step("attempt.disarm"):
             await anyio.to_thread.run_sync(disk.disarm, workspace.place, run_dir, home)
-        stamp = await anyio.to_thread.run_sync(read_stamp, workspace.place / STAMP)
-        made = stamp.made if stamp else ()  # which stays out, whatever the agent's own .gitignore says
-        workspace = replace(workspace, keeps=(*workspace.keeps, *made))
+        workspace = await without_builds(workspace)
         snapshot = await self._workspaces.snapshot(workspace, base=attempt.base, aside=run_dir)
         if snapshot.gone:
             before = await self._kept_before(attempt)  # by a trip that was broken off then

@@ -1,0 +1,81 @@
+"""Where an attempt works: its workspace with the environment, ready for it and free of other units.
+
+Invariant: what a unit left stays for its own next attempt, and for no other unit.
+"""
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+from anyio import to_thread
+
+from factory.attempt import homes
+from factory.environments import Environments
+from factory.inference import Setup
+from factory.judging.place import STAMP, Place, read_stamp
+from factory.workspaces import Workspace, Workspaces
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """What an attempt starts from."""
+
+    workspace: str
+    index: int
+    owner: str  # the unit
+    base: str
+    nonce: str
+    carried: str  # the tree of earlier work; "" for none
+    resumed: bool
+    setup: Setup
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """A workspace and its place; `warm`: the same unit was there last."""
+
+    workspace: Workspace
+    place: Place
+    warm: bool
+
+
+async def prepare(start: Start, workspaces: Workspaces, environments: Environments) -> Workplace:
+    """Show what the attempt starts from, and delete what another unit left; raises FactoryError."""
+    setup, name = start.setup, start.workspace
+    tree = workspaces.at(name).tree
+    warm = homes.belongs_to(tree, start.owner)
+    if not warm:
+        homes.claim(tree, "")  # a daemon that dies before it is clean finds it nobody's
+    workspace = await workspaces.prepare(
+        name,
+        base=start.base,
+        nonce=start.nonce,
+        tree=start.carried or None,
+        renew_git=not (start.resumed and warm),
+        keeps=setup.keeps,
+        dependencies=setup.dependencies,
+        warm=warm,
+    )
+    place = Place(
+        workspace.place,
+        start.index,
+        keeps=setup.dependencies,
+        candidate=start.owner if start.carried else "",
+        shows=start.carried or await workspaces.tree_of(start.base),
+        ignored=partial(workspaces.ignored, name),
+    )
+    await environments.refresh(place)
+    if not warm:
+        await environments.tidy(place)
+    return Workplace(workspace, place, warm)
+
+
+def hand_over(workplace: Workplace, owner: str) -> None:
+    """From now on the unit's own code runs there: it adds to no cache."""
+    homes.claim(workplace.workspace.tree, owner)
+    workplace.place.candidate = owner
+
+
+async def without_builds(workspace: Workspace) -> Workspace:
+    """The workspace, of which what setup built is not submitted, whatever its .gitignore says now."""
+    stamp = await to_thread.run_sync(read_stamp, workspace.place / STAMP)
+    return replace(workspace, keeps=(*workspace.keeps, *stamp.made)) if stamp else workspace
