@@ -26,7 +26,8 @@ from anyio import to_thread
 from factory import disk, faults, process
 from factory.confines import Confines
 from factory.inference import Setup, digest
-from factory.judging.layers import Print, copy_that_serves, differing, remove_newer, text_of
+from factory.judging.layers import Print, copy_that_serves, differing, remove_newer
+from factory.judging.payload import text_of
 from factory.judging.place import Place, Stamp
 from factory.judging.standing import Asked, Ready, clear, identity, lay, made_in, print_place, restored, seal, standing
 from factory.places import home
@@ -276,7 +277,7 @@ class Environments:
         ignored = await place.ignored() if place.ignored else ()
         failed = await self._run_setup(place, setup, again=before is not None) or await self._outside(place)
         after = await place.ignored() if place.ignored else ()
-        made = made_in(place, setup, before=ignored, after=after)
+        made = made_in(place, setup, [path for path in after if path not in ignored])
         if failed:
             for path in place.inside(made):
                 await to_thread.run_sync(disk.remove, path)

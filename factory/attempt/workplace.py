@@ -76,6 +76,6 @@ def hand_over(workplace: Workplace, owner: str) -> None:
 
 
 async def without_builds(workspace: Workspace) -> Workspace:
-    """The workspace, of which what setup built is not submitted, whatever its .gitignore says now."""
+    """The workspace, of which nothing that setup built is submitted, ignored now or not."""
     stamp = await to_thread.run_sync(read_stamp, workspace.place / STAMP)
     return replace(workspace, keeps=(*workspace.keeps, *stamp.made)) if stamp else workspace

@@ -1,4 +1,4 @@
-"""Which files of a HOME are more than data: a program runs them, or takes its configuration from them.
+"""Which files of a HOME are more than data: a program runs them, or is configured by them.
 
 Invariant: a glob that could stand for one of these keeps nothing from one unit to the next.
 """
@@ -11,36 +11,36 @@ from factory.scope import within
 
 # One of each kind, as it lies in a HOME: what a shell, git, a package manager, an interpreter, an
 # editor or an agent reads at its start, and where programs lie.
-_EXAMPLES = (
-    *(".bashrc", ".bash_profile", ".bash_login", ".bash_logout", ".profile", ".inputrc"),
-    *(".zshrc", ".zshenv", ".zprofile", ".zlogin", ".zlogout", ".kshrc", ".cshrc", ".tcshrc"),
-    *(".config/fish/config.fish", ".config/fish/functions/ls.fish", ".config/tool/config.json"),
-    *(".gitconfig", ".config/git/config", ".config/git/attributes", ".config/git/hooks/pre-commit"),
-    *(".npmrc", ".yarnrc", ".yarnrc.yml", ".bunfig.toml", ".cargo/config.toml", ".gemrc"),
-    *(".pip/pip.conf", ".config/pip/pip.conf", ".config/uv/uv.toml", ".pypirc", ".pdbrc"),
-    *(".local/lib/python3/site-packages/x.pth", ".local/lib/python3/site-packages/x.py"),
-    *(".local/bin/sed", ".cargo/bin/sed", "bin/sed", ".npm-global/bin/sed", "node_modules/.bin/sed"),
-    *(".ssh/config", ".ssh/authorized_keys", ".gnupg/gpg.conf", ".netrc", ".curlrc", ".wgetrc"),
-    *(".vimrc", ".vim/plugin/x.vim", ".config/nvim/init.lua", ".emacs", ".editorconfig"),
-    *(".docker/config.json", ".aws/config", ".kube/config", ".m2/settings.xml", ".gradle/init.gradle"),
-    *(".claude.json", ".claude/settings.json", ".claude/settings.local.json", ".claude/CLAUDE.md"),
-    *(".claude/agents/x.md", ".claude/commands/x.md", ".claude/hooks/x", ".claude/plugins/x/y"),
-    *(".claude/skills/x/SKILL.md", ".claude/projects/x/memory/MEMORY.md"),
-    *(".codex/config.toml", ".codex/AGENTS.md", ".codex/prompts/x.md", ".codex/skills/x/SKILL.md"),
-    *(".codex/hooks.json", ".codex/rules/x.rules"),
-    *(".gemini/settings.json", ".gemini/GEMINI.md", ".gemini/commands/x.toml"),
-    *(".gemini/extensions/x/gemini-extension.json", ".gemini/trustedFolders.json"),
-    *(".config/opencode/opencode.json", ".config/opencode/plugin/x.js", ".opencode/opencode.json"),
-    *(".cursor/mcp.json", ".vscode/settings.json", ".aider.conf.yml", ".env", ".envrc"),
-)
+_FILES = """
+.bashrc .bash_profile .bash_login .bash_logout .profile .inputrc .env .envrc
+.zshrc .zshenv .zprofile .zlogin .zlogout .kshrc .cshrc .tcshrc
+.config/fish/config.fish .config/fish/functions/ls.fish .config/tool/config.json
+.gitconfig .config/git/config .config/git/attributes .config/git/hooks/pre-commit
+.npmrc .yarnrc .yarnrc.yml .bunfig.toml .cargo/config.toml .gemrc .m2/settings.xml
+.pip/pip.conf .config/pip/pip.conf .config/uv/uv.toml .pypirc .pdbrc .gradle/init.gradle
+.local/lib/python3/site-packages/x.pth .local/lib/python3/site-packages/x.py
+.local/bin/sed .cargo/bin/sed bin/sed .npm-global/bin/sed node_modules/.bin/sed
+.ssh/config .ssh/authorized_keys .gnupg/gpg.conf .netrc .curlrc .wgetrc
+.docker/config.json .aws/config .kube/config .editorconfig .vscode/settings.json
+.vimrc .vim/plugin/x.vim .config/nvim/init.lua .emacs .cursor/mcp.json .aider.conf.yml
+.claude.json .claude/settings.json .claude/settings.local.json .claude/CLAUDE.md
+.claude/agents/x.md .claude/commands/x.md .claude/hooks/x .claude/plugins/x/y
+.claude/skills/x/SKILL.md .claude/projects/x/memory/MEMORY.md
+.codex/config.toml .codex/AGENTS.md .codex/prompts/x.md .codex/skills/x/SKILL.md
+.codex/hooks.json .codex/rules/x.rules
+.gemini/settings.json .gemini/GEMINI.md .gemini/commands/x.toml .gemini/trustedFolders.json
+.gemini/extensions/x/gemini-extension.json
+.config/opencode/opencode.json .config/opencode/plugin/x.js .opencode/opencode.json
+"""
 # Names that stand for configuration or code in any folder.
-_NAMES = (
-    *("*rc", "*rc.*", "*profile", "*.toml", "*.ini", "*.cfg", "*.conf", "*.config", "*.properties"),
-    *("*.yaml", "*.yml", "config", "config.*", "settings*.json", "mcp*.json", "hooks.json"),
-    *("package.json", "*.sh", "*.bash", "*.zsh", "*.fish", "*.py", "*.pyc", "*.pth", "*.so"),
-    *("*.js", "*.cjs", "*.mjs", "*.ts", "*.rb", "*.pl", "*.lua", "*.vim", "*.dylib", "*.node"),
-    *("*.jar", "*.wasm", "*.md", "*.rules", ".env*", ".git*", "hooks", "bin"),
-)
+_KINDS = """
+*rc *rc.* *profile *.toml *.ini *.cfg *.conf *.config *.properties *.yaml *.yml
+config config.* settings*.json mcp*.json hooks.json package.json *.rules .env* .git*
+*.sh *.bash *.zsh *.fish *.py *.pyc *.pth *.so *.dylib *.node *.jar *.wasm
+*.js *.cjs *.mjs *.ts *.rb *.pl *.lua *.vim *.md hooks bin
+"""
+_EXAMPLES = tuple(_FILES.split())
+_NAMES = tuple(_KINDS.split())
 _WILD = re.compile(r"\*+|\?|\[[^]]*\]")
 
 

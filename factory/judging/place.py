@@ -39,25 +39,26 @@ class Place:
         self.candidate, self.shows, self.ignored = candidate, shows, ignored
         self.keeps = tuple(keeps)
         self.tree, self.venv = folder / "tree", folder / "venv"
-        self.home, self.tmp = folder / "home", folder / "tmp"  # HOME and TMPDIR of what runs here
+        # HOME and TMPDIR of what runs here.
+        self.home, self.tmp = folder / "home", folder / "tmp"
         self.kept = folder / "copies/dependencies"  # as trunk's code installed them
         self.made = folder / "copies/build"  # what setup built in the tree
-        self.stamp = folder / STAMP  # says what the environment was made from; written last
+        self.stamp = folder / STAMP  # what the environment was made from; written last
 
     @property
     def installed(self) -> tuple[Path, ...]:
-        """Where the dependencies are: the venv, and those folders in the tree that no link leads out of it."""
+        """Where the dependencies are: the venv, and folders that really lie in the tree."""
         return (self.venv, *self.inside(self.keeps))
 
     def inside(self, paths: Sequence[str]) -> list[Path]:
-        """These paths of the tree, less those that a link of the candidate's would lead elsewhere."""
+        """These paths of the tree, less those that a candidate's link would lead elsewhere."""
         tree, named = self.tree.resolve(), [self.tree / path for path in paths]
         return [path for path in named if path.parent.resolve().is_relative_to(tree)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stamp:
-    """What stands at a place, in its two layers: the dependencies, and what setup built in the tree."""
+    """What stands at a place: the dependencies, and what setup built in the tree."""
 
     asked: str  # digest of all that the dependencies were made from
     candidate: str  # the tree whose code installed them; "" for trunk's
@@ -72,9 +73,11 @@ class Stamp:
 
 def read_stamp(path: Path) -> Stamp | None:
     """The stamp in that file; None where there is none, or one that another version wrote."""
-    with suppress(OSError, ValueError, TypeError):
+    with suppress(OSError, ValueError, TypeError, KeyError):
         told = json.loads(path.read_bytes())
-        return Stamp(**(told | {"made": tuple(told["made"]), "touched": tuple(told["touched"])}))
+        told["made"] = tuple(told["made"])
+        told["touched"] = tuple(told["touched"])
+        return Stamp(**told)
     return None
 
 

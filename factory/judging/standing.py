@@ -10,27 +10,18 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from factory import disk, faults
 from factory.inference import Setup, digest
-from factory.judging.layers import (
-    Print,
-    below,
-    built_into,
-    copy,
-    differing,
-    digest_of,
-    is_editable,
-    keep_copy,
-    print_of,
-    put_back,
-    restore,
-    text_of,
-)
+from factory.judging import layers
+from factory.judging.layers import Print, differing, digest_of, print_of
+from factory.judging.payload import built_into, is_editable, text_of
 from factory.judging.place import Place, Stamp, read_stamp, write_stamp
 
 # What node tools write into node_modules while they work.
 BUILD_CACHES = (".cache", ".vite", ".vitest")
+_COMMAND = re.compile(r"(?m)^command = .*$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +105,12 @@ def lay(place: Place, ready: Ready) -> Print:
     tops = place.inside(ready.made)
     changed = differing(ready.laid, print_of(tops))
     for top in tops:
-        copied = place.made / top.relative_to(place.tree)
+        copied = _copy_of(place, top)
         if ready.laid:
-            put_back(top, copied, below(top, changed))
+            paths = layers.below(top, changed)
+            layers.put_back(top, copied, paths)
         else:
-            copy(copied, top)
+            layers.copy(copied, top)
     return print_of(tops)
 
 
@@ -133,7 +125,7 @@ def clear(place: Place, setup: Setup) -> None:
 def restored(place: Place, copied: Stamp) -> Print | None:
     """How the dependencies stand when they are what was copied; None if the copy cannot be read."""
     try:
-        restore(place, copied, print_place(place))
+        layers.restore(place, copied, print_place(place))
     except OSError as error:
         if disk.full(error):
             raise
@@ -144,12 +136,12 @@ def restored(place: Place, copied: Stamp) -> Print | None:
 # ── after setup ──
 
 
-def made_in(place: Place, setup: Setup, *, before: Sequence[str], after: Sequence[str]) -> tuple[str, ...]:
-    """What setup built in the tree: what it names, and what git ignores and was not there before."""
+def made_in(place: Place, setup: Setup, fresh: Sequence[str]) -> tuple[str, ...]:
+    """What setup built in the tree: what it names, and the ignored paths that are new."""
     named = [path for path in setup.builds if os.path.lexists(place.tree / path)]
     known = tuple(f"{path}/" for path in (*place.keeps, *named))
-    fresh = [path for path in after if path not in before]
-    return (*named, *(path for path in fresh if not f"{path}/".startswith(known)))
+    found = [path for path in fresh if not f"{path}/".startswith(known)]
+    return (*named, *found)
 
 
 def seal(place: Place, setup: Setup, asked: Asked, stamp: Stamp, *, before: Print | None) -> Ready:
@@ -161,17 +153,21 @@ def seal(place: Place, setup: Setup, asked: Asked, stamp: Stamp, *, before: Prin
     key = stamp.key or digest(asked.dependencies, *_installed(place, setup))
     stamp = replace(stamp, key=key, print=digest_of(print_))
     if before is not None:
-        touched = tuple(differing(before, print_))
-        stamp = replace(stamp, build=asked.build, builder=place.candidate, touched=touched)
+        touched = differing(before, print_)
+        stamp = replace(_of_build(place, asked, stamp), touched=tuple(touched))
     elif stamp.made or setup.builds or built_into(place.venv):
-        stamp = replace(stamp, build=asked.build, builder=place.candidate)
-        stamp = _with_copy(place, stamp)
+        stamp = _with_copy(place, _of_build(place, asked, stamp))
     disk.remove(place.made)
     tops = place.inside(stamp.made)
     for top in tops:
-        copy(top, place.made / top.relative_to(place.tree))
+        layers.copy(top, _copy_of(place, top))
     write_stamp(place.stamp, stamp)
-    return Ready(key=key, built=True, print=print_, made=stamp.made, laid=print_of(tops))
+    laid = print_of(tops)
+    return Ready(key=key, built=True, print=print_, made=stamp.made, laid=laid)
+
+
+def _of_build(place: Place, asked: Asked, stamp: Stamp) -> Stamp:
+    return replace(stamp, build=asked.build, builder=place.candidate)
 
 
 def _with_copy(place: Place, stamp: Stamp) -> Stamp:
@@ -179,8 +175,13 @@ def _with_copy(place: Place, stamp: Stamp) -> Stamp:
     if place.candidate:
         return stamp
     stamp = replace(stamp, copy=secrets.token_hex(8))
-    keep_copy(place, stamp)
+    layers.keep_copy(place, stamp)
     return stamp
+
+
+def _copy_of(place: Place, top: Path) -> Path:
+    """Where the copy of something that was built in the tree is."""
+    return place.made / top.relative_to(place.tree)
 
 
 def _installed(place: Place, setup: Setup) -> Iterator[str]:
@@ -190,6 +191,6 @@ def _installed(place: Place, setup: Setup) -> Iterator[str]:
     """
     found = place.venv.glob("lib/python*/site-packages/*.dist-info")
     yield from sorted(path.name for path in found if not is_editable(path))
-    locks = [place.tree / path / ".package-lock.json" for path in setup.keeps]
-    for path in (place.venv / "pyvenv.cfg", *locks):
-        yield re.sub(r"(?m)^command = .*$", "", text_of(path))
+    yield _COMMAND.sub("", text_of(place.venv / "pyvenv.cfg"))  # less the path of the bench
+    for path in setup.keeps:
+        yield text_of(place.tree / path / ".package-lock.json")

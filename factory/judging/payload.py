@@ -1,0 +1,66 @@
+"""What an editable installation put into a venv beside the way to the tree.
+
+Invariant: nothing of the candidate's is run, and of each file no more than a bound is read.
+"""
+
+import csv
+import json
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+_MOST_BYTES = 16 << 20
+_METADATA = "lib/python*/site-packages/*.dist-info"
+_LOADER = re.compile(r"editable|\.pth$", re.IGNORECASE)  # by its name it only leads to the tree
+_COMMAND = re.compile(r"(?m)^\s*([\w.-]+)\s*=")
+
+
+def built_into(venv: Path) -> list[str]:
+    """Files that an editable installation built or copied from the tree, by its own record.
+
+    Its metadata and the modules that lead to the tree are none, nor are commands that only call
+    a function.
+    """
+    found: list[str] = []
+    for info in sorted(venv.glob(_METADATA)):
+        if is_editable(info):
+            found += _built(info)
+    return found
+
+
+def is_editable(info: Path) -> bool:
+    """Whether that metadata is of a package which is used from where its sources are."""
+    with suppress(ValueError, TypeError, KeyError):
+        told = json.loads(text_of(info / "direct_url.json"))
+        return bool(told["dir_info"]["editable"])
+    return False
+
+
+def _built(info: Path) -> Iterator[str]:
+    entries = text_of(info / "entry_points.txt")
+    commands = {found[1] for found in _COMMAND.finditer(entries)}
+    record = text_of(info / "RECORD")
+    with suppress(csv.Error):
+        for row in csv.reader(record.splitlines()):
+            if row and _is_built(row[0], info.name, commands):
+                yield row[0]
+
+
+def _is_built(path: str, info: str, commands: set[str]) -> bool:
+    first, _, rest = path.partition("/")
+    if first == "..":
+        name = path.rpartition("/")[2]
+        return name.removesuffix(".exe") not in commands
+    if first in (info, "__pycache__"):
+        return False
+    return bool(rest) or not _LOADER.search(first)
+
+
+def text_of(path: Path) -> str:
+    """How a file begins; empty if there is none."""
+    with suppress(OSError):
+        if path.is_file():
+            with path.open("rb") as file:
+                return file.read(_MOST_BYTES).decode(errors="replace")
+    return ""
