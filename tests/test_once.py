@@ -69,3 +69,13 @@ def test_nothing_of_it_is_left(repo: Path, tmp_path: Path) -> None:
 
     assert [path for path in (tmp_path / "state").rglob("*") if path.is_file()] == []
     assert not (repo / ".factory").exists()
+
+
+def test_the_checkout_is_judged_by_a_build_of_its_own_and_not_by_the_one_that_lies_in_it(repo: Path) -> None:
+    setup = "# keeps: dist\nmkdir -p dist && cp a.txt dist/\n"
+    gate = {"conventions/gates/10-whole.sh": "grep -q a dist/a.txt\n"}
+    commit(repo, {"conventions/workspace/setup.sh": setup, ".gitignore": "dist\n"} | gate, "Build")
+    trunk = answers(repo)
+    write(repo, {"dist/a.txt": "a\n", "a.txt": "b\n"})
+
+    assert (trunk, answers(repo, here=True)) == ([("10-whole", True)], [("10-whole", False)])

@@ -3,6 +3,7 @@
 Each unit here changes src/, and its gate looks at what was built from that: trunk's build would be a false green.
 """
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -234,3 +235,40 @@ def printed(judgement: Judgement) -> str:
     """The first line that its only gate printed."""
     (verdict,) = judgement.verdicts
     return Path(verdict.log).read_text().splitlines()[0]
+
+
+async def test_what_npm_prepares_is_prepared_from_each_tree(court: Court) -> None:
+    copies = "require('fs').cpSync('src', 'dist', {recursive: true})"
+    scripts = {"prepare": f'node -e "{copies}"', "test": "grep -q good dist/app.txt"}
+    court.change({"package.json": json.dumps({"name": "a", "version": "1.0.0", "scripts": scripts})})
+    rules = court.rules()
+    good = await court.judge(rules)
+    court.change({"src/app.txt": "bad\n"})
+
+    bad = await court.judge(rules, trunk="HEAD~1")
+
+    assert good.answer is Answer.GREEN, said(good)
+    assert [verdict.gate for verdict in bad.red] == ["test"]
+
+
+INTO_THE_VENV = """\
+test "$1" = build || python3 -m venv --without-pip "$UV_PROJECT_ENVIRONMENT"
+site=$(echo "$UV_PROJECT_ENVIRONMENT"/lib/python*/site-packages)
+mkdir -p "$site/pkg-1.dist-info"
+echo '{{"url": "file://'$PWD'", "dir_info": {{"editable": true}}}}' > "$site/pkg-1.dist-info/direct_url.json"
+printf 'Metadata-Version: 2.1\\nName: pkg\\nVersion: 1\\n' > "$site/pkg-1.dist-info/METADATA"
+echo "compiled.txt,," > "$site/pkg-1.dist-info/RECORD"
+cp src/app.txt "$site/compiled.txt"
+"""
+
+
+async def test_what_an_installation_compiles_into_the_venv_is_compiled_from_each_tree(court: Court) -> None:
+    judge = 'grep -q good "$VIRTUAL_ENV"/lib/python*/site-packages/compiled.txt\n'
+    rules = building(court, script=INTO_THE_VENV, judge=judge)
+    good = await court.judge(rules)
+    court.change({"src/app.txt": "bad\n"})
+
+    bad = await court.judge(rules, trunk="HEAD~1")
+
+    assert good.answer is Answer.GREEN, said(good)
+    assert [verdict.gate for verdict in bad.red] == ["10-test"]
