@@ -29,7 +29,19 @@ from factory.inference import Setup, digest
 from factory.judging.layers import Print, copy_that_serves, differing, remove_newer
 from factory.judging.payload import text_of
 from factory.judging.place import Place, Stamp
-from factory.judging.standing import Asked, Ready, clear, identity, lay, made_in, print_place, restored, seal, standing
+from factory.judging.standing import (
+    Asked,
+    Ready,
+    TooMuch,
+    clear,
+    identity,
+    lay,
+    made_in,
+    print_place,
+    restored,
+    seal,
+    standing,
+)
 from factory.places import home
 from factory.sandbox import TOOLCHAINS, Sandbox
 
@@ -175,7 +187,8 @@ class Environments:
 
     async def changed(self, place: Place, ready: Ready) -> list[str]:
         """Paths of the environment that differ from what was ready; if any, it is not used again."""
-        paths = differing(ready.print, await to_thread.run_sync(print_place, place))
+        now = await to_thread.run_sync(print_place, place)
+        paths = await to_thread.run_sync(differing, ready.print, now)
         if paths:
             with faults.step("environment.distrust"):
                 place.stamp.unlink(missing_ok=True)
@@ -277,7 +290,7 @@ class Environments:
         ignored = await place.ignored() if place.ignored else ()
         failed = await self._run_setup(place, setup, again=before is not None) or await self._outside(place)
         after = await place.ignored() if place.ignored else ()
-        made = made_in(place, setup, [path for path in after if path not in ignored])
+        made = made_in(place, setup, before=ignored, after=after)
         if failed:
             for path in place.inside(made):
                 await to_thread.run_sync(disk.remove, path)
@@ -285,6 +298,8 @@ class Environments:
         try:
             sealing = partial(seal, place, setup, asked, replace(stamp, made=made), before=before)
             return await to_thread.run_sync(sealing)
+        except TooMuch as error:
+            return SetupFailed(sentence=str(error))
         except OSError as error:
             if disk.full(error):
                 raise

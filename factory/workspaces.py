@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import count
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from anyio import CapacityLimiter, to_thread
 
@@ -156,12 +156,7 @@ class Checkouts:
         """What git ignores in the tree, whole folders as one, less what tools make everywhere."""
         await to_thread.run_sync(_sweep, self.place(name) / "tree")  # a fifo called .gitignore would stop git for ever
         asked = ("ls-files", "-z", "-o", "-i", "--exclude-standard", "--directory")
-        found = sorted(path.rstrip("/") for path in await self.git(name).names(*asked))
-        tops = list[str]()
-        for path in found:
-            if not _SHIPPED.search(f"{path}/") and not f"{path}/".startswith(tuple(f"{top}/" for top in tops)):
-                tops.append(path)
-        return tops
+        return await to_thread.run_sync(_tops, await self.git(name).names(*asked))
 
     async def tree_of(self, commit: str) -> str:
         """The id of a commit's tree."""
@@ -449,6 +444,16 @@ class Benches(Checkouts):
 
 def _ref(unit: str, attempt: int) -> str:
     return f"refs/factory/attempts/{unit}/{attempt}"
+
+
+def _tops(paths: Iterable[str]) -> list[str]:
+    """Those of the paths that lie in no other, less what tools make everywhere."""
+    tops = set[str]()
+    for path in sorted((path.rstrip("/") for path in paths), key=len):
+        above = map(str, PurePosixPath(path).parents)
+        if not _SHIPPED.search(f"{path}/") and tops.isdisjoint(above):
+            tops.add(path)
+    return sorted(tops)
 
 
 def _all_but(paths: Iterable[str]) -> tuple[str, ...]:

@@ -55,7 +55,7 @@ def _mark(folder: Path) -> Path:
 # ── emptying ──
 
 
-@faults.during("home.empty")
+@faults.during("attempt.files")
 def empty(home: Path, keep: Sequence[str]) -> None:
     """Delete everything in a HOME but the data that `keep` names."""
     disk.reopen(home)

@@ -51,8 +51,14 @@ def digest_of(print_: Print) -> str:
 
 def differing(before: Print, after: Print) -> list[str]:
     """What was added, changed or removed, what lies in a folder after it."""
-    paths = sorted({*before, *after})
-    return [path for path in paths if before.get(path) != after.get(path)]
+    every = {**before, **after}
+    return sorted(path for path in every if before.get(path) != after.get(path))
+
+
+def size_of(print_: Print) -> int:
+    """Bytes of all files together, as their sizes say: of a sparse file, what it pretends."""
+    files = (stands for stands in print_.values() if len(stands) > 1)
+    return sum(size for _, size, *_ in files)
 
 
 def remove_newer(tops: Iterable[Path], than: Path) -> None:

@@ -15,9 +15,14 @@ from pathlib import Path
 from factory import disk, faults
 from factory.inference import Setup, digest
 from factory.judging import layers
-from factory.judging.layers import Print, differing, digest_of, print_of
+from factory.judging.layers import Print, differing, digest_of, print_of, size_of
 from factory.judging.payload import built_into, is_editable, text_of
 from factory.judging.place import Place, Stamp, read_stamp, write_stamp
+
+# Bounds of what is copied, in bytes as sizes say, and of the paths that setup may build.
+BUILD_BYTES = 4 << 30
+DEPENDENCIES_BYTES = 32 << 30
+BUILD_PATHS = 10_000
 
 # What node tools write into node_modules while they work.
 BUILD_CACHES = (".cache", ".vite", ".vitest")
@@ -136,19 +141,28 @@ def restored(place: Place, copied: Stamp) -> Print | None:
 # ── after setup ──
 
 
-def made_in(place: Place, setup: Setup, fresh: Sequence[str]) -> tuple[str, ...]:
+class TooMuch(Exception):
+    """What setup built in a tree is more than can be kept for it; says so in a sentence."""
+
+
+def made_in(place: Place, setup: Setup, *, before: Sequence[str], after: Sequence[str]) -> tuple[str, ...]:
     """What setup built in the tree: what it names, and the ignored paths that are new."""
     named = [path for path in setup.builds if os.path.lexists(place.tree / path)]
     known = tuple(f"{path}/" for path in (*place.keeps, *named))
-    found = [path for path in fresh if not f"{path}/".startswith(known)]
+    found = dict.fromkeys(path for path in after if not f"{path}/".startswith(known))
+    for path in before:
+        found.pop(path, None)
     return (*named, *found)
 
 
 def seal(place: Place, setup: Setup, asked: Asked, stamp: Stamp, *, before: Print | None) -> Ready:
-    """Stamp what stands there, with copies of what has to be put back; raises OSError.
+    """Stamp what stands there, with copies of what has to be put back; raises OSError or TooMuch.
 
     `before`: how the dependencies stood that the build ran on; None if all of it was made now.
     """
+    tops = place.inside(stamp.made)
+    laid = print_of(tops)
+    _check(stamp.made, laid)
     print_ = print_place(place)
     key = stamp.key or digest(asked.dependencies, *_installed(place, setup))
     stamp = replace(stamp, key=key, print=digest_of(print_))
@@ -156,14 +170,23 @@ def seal(place: Place, setup: Setup, asked: Asked, stamp: Stamp, *, before: Prin
         touched = differing(before, print_)
         stamp = replace(_of_build(place, asked, stamp), touched=tuple(touched))
     elif stamp.made or setup.builds or built_into(place.venv):
-        stamp = _with_copy(place, _of_build(place, asked, stamp))
+        stamp = _of_build(place, asked, stamp)
+        if size_of(print_) <= DEPENDENCIES_BYTES and not place.candidate:
+            stamp = _with_copy(place, stamp)
     disk.remove(place.made)
-    tops = place.inside(stamp.made)
     for top in tops:
         layers.copy(top, _copy_of(place, top))
     write_stamp(place.stamp, stamp)
-    laid = print_of(tops)
     return Ready(key=key, built=True, print=print_, made=stamp.made, laid=laid)
+
+
+def _check(made: Sequence[str], laid: Print) -> None:
+    advice = "Let setup write what gates do not need to $TMPDIR"
+    if len(made) > BUILD_PATHS:
+        raise TooMuch(f"Setup built {len(made):,} separate files in the tree, of {BUILD_PATHS:,}. {advice}.")
+    if (size := size_of(laid)) > BUILD_BYTES:
+        gb = f"{size / 1e9:.1f} GB in the tree, of {BUILD_BYTES / 1e9:.1f}"
+        raise TooMuch(f"Setup built {gb} that can be kept for it. {advice}.")
 
 
 def _of_build(place: Place, asked: Asked, stamp: Stamp) -> Stamp:
@@ -171,9 +194,7 @@ def _of_build(place: Place, asked: Asked, stamp: Stamp) -> Stamp:
 
 
 def _with_copy(place: Place, stamp: Stamp) -> Stamp:
-    """The stamp of dependencies that are copied, if trunk's code installed them."""
-    if place.candidate:
-        return stamp
+    """The stamp of dependencies that are copied."""
     stamp = replace(stamp, copy=secrets.token_hex(8))
     layers.keep_copy(place, stamp)
     return stamp

@@ -173,6 +173,26 @@ async def test_a_build_that_leads_out_of_the_tree_takes_nothing_with_it(court: C
     assert sorted(path.name for path in victim.iterdir()) == ["dist", "mine"]
 
 
+@pytest.mark.parametrize(
+    ("makes", "says"),
+    [
+        ("truncate -s 5G dist/sparse", "Setup built 5.4 GB in the tree, of 4.3 that can be kept for it."),
+        ("touch 1.built 2.built 3.built 4.built", "Setup built 5 separate files in the tree, of 3."),
+    ],
+)
+async def test_a_build_beyond_all_measure_is_neither_copied_nor_judged(
+    court: Court, makes: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("factory.judging.standing.BUILD_PATHS", 3)
+    court.change({".gitignore": "dist/\n*.built\n"})
+
+    judgement = await court.judge(building(court, script=f"mkdir dist; touch dist/x; {makes}\n"))
+
+    assert judgement.answer is Answer.SETUP
+    assert says in said(judgement)
+    assert not (court.folder / "work/benches/b1/copies/build").exists()
+
+
 # ── inferred ──
 
 BACKEND = """\
