@@ -175,18 +175,7 @@ class Worker:
             trip.own.mkdir(exist_ok=True)
             self._copy_task(trip.unit.id)
         carried, conflict = (resumed.tree, None) if resumed else await self._carry(trip, earlier)
-        mine = owner(trip.unit)
-        start = Start(
-            workspace=trip.hook.workspace,
-            index=trip.hook.index,
-            owner=mine,
-            base=trip.attempt.base,
-            nonce=trip.attempt.nonce,
-            carried=carried,
-            resumed=trip.attempt.resumed,
-            setup=trip.ruling.rules.setup,
-        )
-        workplace = await prepare(start, self._workspaces, self._launch.environments)
+        workplace = await self._workplace(trip, carried)
         ready = await self._set_up(trip, workplace)
         if isinstance(ready, EndReason):
             return NotStarted(ready, "it was ended while its workspace was being prepared")
@@ -195,16 +184,17 @@ class Worker:
         if isinstance(ready, SetupFailed):
             card = words.setup_failed(sentence=ready.sentence, tail=ready.tail, log=ready.log)
             return NotStarted(EndReason.SETUP_FAILED, ready.sentence, card)
-        await self._launch.ready_home(trip, mine)
-        hand_over(workplace, mine)
-        place = workplace.place
+        await self._launch.ready_home(trip, owner(trip.unit))
+        hand_over(workplace, owner(trip.unit))
         # What is said from here on is not in the prompt. Noted first: a daemon that dies after the start adopts it so.
         heard = remarks.newest(self._store.select(Remark, unit=trip.unit.id))
         trip = replace(trip, workspace=workplace.workspace, attempt=replace(trip.attempt, heard=heard))
         if heard:
             self._note(trip.attempt, Event.ATTEMPT_NOTED)
         try:
-            command = self._launch.command(trip, earlier, carried=bool(carried), conflict=conflict, place=place)
+            command = self._launch.command(
+                trip, earlier, carried=bool(carried), conflict=conflict, place=workplace.place
+            )
         except ConfigError as error:
             card = words.wrong_prompt(str(error), trip.ruling.conventions.prompts_key)
             return NotStarted(EndReason.HANDED_BACK, str(error), card)
@@ -216,6 +206,20 @@ class Worker:
         working = replace(self._hook(), phase="working", since=now())
         self._note(trip.attempt, Event.ATTEMPT_STARTED, working)
         return trip, child
+
+    async def _workplace(self, trip: Trip, carried: str) -> Workplace:
+        """Its workspace, which shows what it starts from and nothing that another unit left."""
+        start = Start(
+            workspace=trip.hook.workspace,
+            index=trip.hook.index,
+            owner=owner(trip.unit),
+            base=trip.attempt.base,
+            nonce=trip.attempt.nonce,
+            carried=carried,
+            resumed=trip.attempt.resumed,
+            setup=trip.ruling.rules.setup,
+        )
+        return await prepare(start, self._workspaces, self._launch.environments)
 
     async def _set_up(self, trip: Trip, workplace: Workplace) -> Ready | SetupFailed | EndReason:
         """Make the environment, which can take very long, unless the unit is cancelled or handed back meanwhile."""
