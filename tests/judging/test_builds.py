@@ -225,30 +225,43 @@ VERSIONED = {
 }
 
 
-async def test_a_package_that_makes_a_file_when_it_is_installed_has_its_own_for_each_tree_and_bench(
-    court: Court,
-) -> None:
+async def test_a_package_that_makes_a_file_when_it_is_installed_has_its_own_for_each_tree(court: Court) -> None:
     court.change(VERSIONED)
-    look = ("python", "-c", "import pkg; print(pkg.text, pkg.__file__, flush=True); assert pkg.text != 'bad'")
-    rules = replace(court.rules(), gates=(Gate("look", 10, look),))
+    rules = replace(court.rules(), gates=(Gate("look", 10, LOOK),))
     good = await court.judge(rules)
     first = {path.name for path in court.folder.glob("judged/*-setup")}
     court.change({"src/pkg/text": "bad"})
 
     bad = await court.judge(rules, trunk="HEAD~1")
-    again = {path.name for path in court.folder.glob("judged/*-setup")} - first
-    benches = court.benches()
-    async with benches.take(), benches.take() as second:
-        more = replace(rules, gates=(Gate("look more", 10, look),))
-        elsewhere = await court.gates.judge(court.case(second, more, rev="HEAD~1", trunk="HEAD~1"))
 
+    again = {path.name for path in court.folder.glob("judged/*-setup")} - first
     assert good.answer is Answer.GREEN, said(good)
     assert bad.answer is Answer.RED, said(bad)
     assert (len(first), len(again)) == (2, 1), "a venv is made once, the tree's own build for each tree"
-    assert elsewhere.answer is Answer.GREEN, said(elsewhere)
+    assert [printed(each).split()[0] for each in (good, bad)] == ["one", "bad"]
+
+
+LOOK = ("python", "-c", "import pkg; print(pkg.text, pkg.__file__, flush=True); assert pkg.text != 'bad'")
+LINKED = """\
+test "$1" = build || python3 -m venv --without-pip "$UV_PROJECT_ENVIRONMENT"
+site=$(echo "$UV_PROJECT_ENVIRONMENT"/lib/python*/site-packages)
+echo "$PWD/src" > "$site/pkg.pth"
+echo "text = '$(cat src/pkg/text)'" > src/pkg/_version.py
+"""
+
+
+async def test_what_a_bench_imports_lies_in_that_bench(court: Court) -> None:
+    court.change({name: text for name, text in VERSIONED.items() if name != "pyproject.toml"})
+    rules = building(court, script=LINKED)
+    benches, seen = court.benches(), []
+    async with benches.take() as first, benches.take() as second:
+        for bench in (first, second):
+            one = replace(rules, gates=(Gate(f"look in {bench.name}", 10, LOOK),))
+            seen.append(await court.gates.judge(court.case(bench, one)))
+
     path = f"{court.folder}/work/benches/{{}}/tree/src/pkg/__init__.py"
-    seen = [printed(judgement) for judgement in (good, bad, elsewhere)]
-    assert seen == [f"one {path.format('b1')}", f"bad {path.format('b1')}", f"one {path.format('b2')}"]
+    assert [each.answer for each in seen] == [Answer.GREEN, Answer.GREEN], said(seen[0])
+    assert [printed(each) for each in seen] == [f"one {path.format('b1')}", f"one {path.format('b2')}"]
 
 
 def printed(judgement: Judgement) -> str:
