@@ -372,8 +372,17 @@ async def test_what_the_factory_owns_hears_no_configuration_of_the_users(tmp_pat
 async def test_a_git_at_work_is_seen_with_its_arguments(tmp_path: Path, proc: Path) -> None:
     repo = make_repo(tmp_path / "r", {"a": ""})
     child = subprocess.Popen(  # noqa: ASYNC220
-        ["git", "cat-file", "--batch"], cwd=repo, env=environment(), stdin=subprocess.PIPE
+        ["git", "cat-file", "--batch"],
+        cwd=repo,
+        env=environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        bufsize=0,
     )
+    assert child.stdin
+    assert child.stdout
+    child.stdin.write(b"HEAD\n")
+    child.stdout.readline()  # it answers, so it is git already
 
     seen = await running(environment(), proc)
 

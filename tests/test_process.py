@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -76,8 +77,16 @@ async def ran(command: Command) -> Exit:
         return await (await start(command)).wait()
 
 
-def gone(pid: int) -> bool:
+def dead(pid: int) -> bool:
     return shim.stat(pid)[:1] in ([], ["Z"])
+
+
+def gone(pid: int) -> bool:
+    """Whether a process that was killed ends: a signal has been sent before it has had its effect."""
+    deadline = time.monotonic() + 5
+    while not dead(pid) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return dead(pid)
 
 
 # ── short commands
@@ -124,7 +133,7 @@ async def test_what_left_the_group_with_its_pipes_is_not_waited_for(monkeypatch:
     outside = int(done.out)
 
     assert (done.code, done.over) == (-signal.SIGTERM, True)
-    assert not gone(outside)
+    assert not dead(outside)
     os.kill(outside, signal.SIGKILL)
 
 
