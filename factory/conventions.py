@@ -127,7 +127,8 @@ def _lines(path: Path) -> list[str]:  # and not the text: a checkout may have ot
 
 def _note(name: str, text: str) -> Note:
     """Front matter that cannot be read concerns everybody: better told too much than kept from a unit."""
-    keys, body = loose(text)
-    paths = keys.get("paths") or []
-    globs = paths if isinstance(paths, list) else [paths] if paths and isinstance(paths, str) else []
-    return Note(name, body.strip(), tuple(map(str, globs)))
+    file = loose(text)
+    paths = file.keys.get("paths") or []
+    globs = paths if isinstance(paths, list) else [paths]
+    body = text if file.trouble else file.body
+    return Note(name, body.strip(), tuple(globs))

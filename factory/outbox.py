@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +12,8 @@ from factory.task_file import loose
 CAP_BYTES = 65536
 MOST_FILES = 30  # that are read of split/: more than any split may have
 PARTS_BYTES = 128 << 10  # of all files in split/: they are understood while the line waits
+MOST_OPTIONS = 9  # that a question offers
+LONGEST_OPTION = 200  # characters
 LONGEST_S = 366 * 86400.0  # a later deadline is none
 _SAFELY = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # neither following a link nor waiting for a writer
 
@@ -93,16 +95,36 @@ def regular(folder: Path, name: str, most: int) -> bytes:
 
 
 def _question(text: str) -> Question:
-    keys, body = loose(text)
-    options, deadline = keys.get("options"), 0.0
+    """The question; what of its front matter cannot be taken is told in its text, so that none of it is lost."""
+    file = loose(text)
+    written, deadline = file.keys.get("options"), 0.0
+    options = [option.strip() for option in written if option.strip()] if isinstance(written, list) else []
     with suppress(ValueError):
-        deadline = float(str(keys.get("deadline_s")))
+        deadline = float(str(file.keys.get("deadline_s")))
+    parts = [file.body.strip() or "(the agent asked without a text)", *_untaken(options)]
+    if file.trouble:
+        parts.append(f"The factory could not read the front matter of this question: {file.trouble}.")
+        parts.append(file.head.strip())
     return Question(
-        text=body.strip() or "(the agent asked without a text)",
-        options=tuple(str(option) for option in options if option) if isinstance(options, list) else (),
-        default=str(keys.get("default", "")),
+        text="\n\n".join(parts).strip(),
+        options=tuple(map(_label, options[:MOST_OPTIONS])),
+        default=_label(str(file.keys.get("default", "")).strip()),
         deadline_s=deadline if 0 < deadline <= LONGEST_S else 0,
     )
+
+
+def _untaken(options: Sequence[str]) -> Iterator[str]:
+    """What of the options can only be answered in words."""
+    for number, option in enumerate(options[:MOST_OPTIONS], start=1):
+        if option != _label(option):
+            yield f"Option {number} in full: {option}"
+    if more := options[MOST_OPTIONS:]:
+        yield f"A question has at most {MOST_OPTIONS} options. The agent also wrote these; answer one of them as text:"
+        yield "\n".join(f"- {option}" for option in more)
+
+
+def _label(option: str) -> str:
+    return option if len(option) <= LONGEST_OPTION else f"{option[: LONGEST_OPTION - 1]}…"
 
 
 def _text(name: str, box: int) -> str:

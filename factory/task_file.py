@@ -12,12 +12,10 @@ from functools import lru_cache
 from itertools import chain, count
 from typing import Any
 
-import yaml
-
 from factory.errors import TaskFileError, did_you_mean
+from factory.ground.plain_yaml import Entry, NotPlain, Text, entries
 
 MAX_BYTES = 1024 * 1024
-MAX_FRONT_MATTER = 64 * 1024
 MAX_ID = 60
 MAX_TITLE = 200
 
@@ -82,14 +80,34 @@ def parse(text: str, name: str) -> TaskFile:
     return TaskFile(body=body, lines={value.key: value.line for value in written}, **values)
 
 
-def loose(text: str) -> tuple[dict[str, object], str]:
-    """Front matter and body of a file that need not be right: where the one cannot be read, all is body."""
+@dataclass(frozen=True, slots=True)
+class Loose:
+    """A file that need not be right: its keys, its body, and why its front matter was not understood.
+
+    `head`: that front matter, where it has an end; the body does not hold it.
+    """
+
+    keys: Mapping[str, str | list[str]]
+    body: str
+    trouble: str = ""
+    head: str = ""
+
+
+def loose(text: str) -> Loose:
+    """Front matter and body of a file that need not be right; front matter that is not closed is body."""
     try:
-        head, body, _ = _split(text)
-        keys = yaml.load(head, Loader=yaml.BaseLoader)
-    except (TaskFileError, yaml.YAMLError, ValueError, TypeError, RecursionError):
-        return {}, text
-    return keys if isinstance(keys, dict) else {}, body
+        head, body, first = _split(text)
+    except TaskFileError as error:
+        return Loose({}, text, error.reason)
+    try:
+        found = entries(head)
+    except NotPlain as error:
+        return Loose({}, body, f"line {first + error.line + 1}: {error.reason}", head)
+    keys = dict[str, str | list[str]]()
+    for entry in found:
+        first_text = entry.texts[0].text if entry.texts and entry.texts[0].is_plain else ""
+        keys[entry.key] = [each.text for each in entry.texts] if entry.is_list else first_text
+    return Loose(keys, body)
 
 
 def slug(name: str) -> str:
@@ -116,36 +134,44 @@ class _Value:
     """One key with what was written behind it."""
 
     key: str
-    node: yaml.Node
+    entry: Entry
     line: int
 
     @property
     def left_out(self) -> bool:
-        return self.node.tag.endswith(":null")
+        return not self.entry.is_list and self.entry.texts[0].is_null
+
+    @property
+    def is_quoted(self) -> bool:
+        return self.entry.texts[0].is_quoted
 
     def wrong(self, reason: str) -> TaskFileError:
         return TaskFileError(f"{self.key}: {reason}", line=self.line, form=FORMS[self.key])
 
     def texts(self) -> tuple[str, ...]:
-        nodes = self.node.value if isinstance(self.node, yaml.SequenceNode) else [self.node]
-        return tuple(self.text(node) for node in nodes)
+        return tuple(self._checked(each) for each in self.entry.texts)
 
-    def text(self, node: yaml.Node | None = None) -> str:
-        node = node or self.node
-        if not isinstance(node, yaml.ScalarNode):
-            raise self.wrong("text was expected; a value that holds a colon needs quotes")
-        if not node.tag.startswith("tag:yaml.org,2002:"):
-            raise self.wrong(f"{node.tag} is read as a YAML tag; put quotes around the value")
-        text = str(node.value).strip()
+    def text(self) -> str:
+        if self.entry.is_list:
+            raise self._no_text()
+        return self._checked(self.entry.texts[0])
+
+    def _checked(self, written: Text) -> str:
+        if not written.is_plain:
+            raise self._no_text()
+        text = written.text.strip()
         if not text or _UNFIT.search(text):
             raise self.wrong("holds a control character" if text else "empty")
         return text
+
+    def _no_text(self) -> TaskFileError:
+        return self.wrong("text was expected; a value that holds a colon needs quotes")
 
 
 def _like(pattern: str, wanted: str, kind: Callable[[str], Any] = str) -> Callable[[_Value], Any]:
     def read(value: _Value) -> Any:
         text = value.text()
-        if (kind is not str and getattr(value.node, "style", None)) or not re.fullmatch(pattern, text):
+        if (kind is not str and value.is_quoted) or not re.fullmatch(pattern, text):
             raise value.wrong(f"{text!r} is not {wanted}")  # a number in quotes is a text
         return kind(text)
 
@@ -207,20 +233,14 @@ def _split(text: str) -> tuple[str, str, int]:
     if not closing:
         form = "close it with a line that is only ---"
         raise TaskFileError("front matter is opened by --- and never closed", line=max(first, 1), form=form)
-    head = text[opening.end() : closing.start()]
-    if len(head) > MAX_FRONT_MATTER:
-        raise TaskFileError("front matter is larger than 64 KiB", line=first, form="the task belongs below it")
-    return head, text[closing.end() :], first
+    return text[opening.end() : closing.start()], text[closing.end() :], first
 
 
 def _values(head: str, first: int) -> list[_Value]:
-    root = _compose(head, first)
-    if not isinstance(root, yaml.MappingNode | None):
-        raise TaskFileError("front matter is not made of `key: value` lines", line=first + 1, form=FORMS["priority"])
     found: dict[str, _Value] = {}
-    for key_node, node in root.value if root else ():
-        line = first + key_node.start_mark.line + 1
-        key = str(key_node.value) if isinstance(key_node, yaml.ScalarNode) else "a key that is not text"
+    for entry in _entries(head, first):
+        line = first + entry.line + 1
+        key = entry.key
         if key in LATER:
             raise TaskFileError(f"not yet: {LATER[key]} (`{key}`)", line=line, form=f"leave {key} out")
         if key not in READERS:
@@ -228,22 +248,15 @@ def _values(head: str, first: int) -> list[_Value]:
             raise TaskFileError(reason, line=line, form="one of " + ", ".join(READERS))
         if key in found:
             raise TaskFileError(f"{key} is given twice, first on line {found[key].line}", line=line, form=FORMS[key])
-        found[key] = _Value(key, node, line)
+        found[key] = _Value(key, entry, line)
     return list(found.values())
 
 
-def _compose(head: str, first: int) -> yaml.Node | None:
+def _entries(head: str, first: int) -> tuple[Entry, ...]:
     try:
-        return yaml.compose(head, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        above, problem = mark.line if mark else 0, f"front matter cannot be read: {error.problem or 'not YAML'}"
-        form = "indent with spaces, not with tabs" if r"\t" in problem else _QUOTE
-    except yaml.reader.ReaderError as error:
-        above, problem, form = head.count("\n", 0, int(error.position)), "a control character", "remove it"
-    except (RecursionError, ValueError):
-        above, problem, form = 0, "front matter cannot be read", FORMS["priority"]
-    raise TaskFileError(problem, line=first + above + 1, form=form)
+        return entries(head)
+    except NotPlain as error:
+        raise TaskFileError(error.reason, line=first + error.line + 1, form=error.form or _QUOTE) from None
 
 
 def _heading(body: str) -> str:

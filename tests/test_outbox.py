@@ -1,11 +1,17 @@
 """What an agent may leave in its outbox, and what it cannot do by it."""
 
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from factory.outbox import CAP_BYTES, Outbox, Question, read_outbox
+
+# Some 300 bytes that name 9^12 texts.
+ALIASES = "---\na: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join(['*' + before] * 9)}]\n" for before, name in pairwise("abcdefghijklm")
+)
 
 
 def asked(folder: Path, text: str) -> Question:
@@ -76,6 +82,53 @@ def test_bad_front_matter_still_asks_and_has_no_options(tmp_path: Path, text: st
 
     assert question.options == ()
     assert question.text
+
+
+def test_aliases_are_not_followed_and_the_question_is_asked_with_all_that_was_written(tmp_path: Path) -> None:
+    text = f"{ALIASES}options: [*l, *m]\ndefault: *m\n---\nWhich one?"
+
+    question = asked(tmp_path, text)
+
+    assert question.options == ()
+    assert question.text == (
+        "Which one?\n\nThe factory could not read the front matter of this question: line 2: "
+        "&a is read as a YAML anchor, and anchors are not allowed: leave it out.\n\n"
+        + text.removeprefix("---\n").removesuffix("\n---\nWhich one?")
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "label"),
+    [("Use A: it is fast", "Use A: it is fast"), ("[a, b]", "[a, b]"), ("- x", "- x"), ("{a: [b]}", "{a: [b]}")],
+)
+def test_an_option_that_is_no_plain_text_is_shown_as_it_was_written(tmp_path: Path, option: str, label: str) -> None:
+    assert asked(tmp_path, f"---\noptions:\n  - {option}\n  - no\n---\nWhich?").options == (label, "no")
+
+
+def test_a_tag_is_refused_and_nothing_is_made_of_it(tmp_path: Path) -> None:
+    question = asked(tmp_path, "---\noptions: [!!int '3', no]\n---\nWhich?")
+
+    assert question.options == ()
+    assert "!!int is read as a YAML tag" in question.text
+
+
+def test_a_question_offers_nine_options_and_names_the_others_in_its_text(tmp_path: Path) -> None:
+    lines = "".join(f"- option {number}\n" for number in range(1, 12))
+
+    question = asked(tmp_path, f"---\noptions:\n{lines}---\nWhich?")
+
+    assert question.options == tuple(f"option {number}" for number in range(1, 10))
+    assert question.text.endswith("answer one of them as text:\n\n- option 10\n- option 11")
+
+
+def test_a_long_option_is_cut_and_told_in_full_in_the_text(tmp_path: Path) -> None:
+    long = "x" * 150 + "y" * 150
+
+    question = asked(tmp_path, f"---\noptions: [{long}, no]\ndefault: {long}\n---\nWhich?")
+
+    assert list(map(len, question.options)) == [200, 2]
+    assert question.default_key == "1"
+    assert question.text == f"Which?\n\nOption 1 in full: {long}"
 
 
 def test_a_question_with_no_text_still_asks(tmp_path: Path) -> None:

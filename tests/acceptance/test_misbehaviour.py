@@ -7,6 +7,7 @@ from factory.records import CardKind
 from factory.unit import UnitState
 from tests.acceptance.line import Line
 from tests.git_repo import git
+from tests.test_outbox import ALIASES
 
 
 def test_a_flood_of_output_is_kept_to_its_end_and_the_work_lands(shared: Line) -> None:
@@ -22,6 +23,26 @@ def test_a_flood_of_output_is_kept_to_its_end_and_the_work_lands(shared: Line) -
 
     kept = sum(path.stat().st_size for path in shared.places.run_dir("flood", 1).glob("output*.log"))
     assert 16 << 20 <= kept <= 34 << 20
+
+
+def test_a_question_made_of_yaml_aliases_is_asked_and_answered_and_the_line_goes_on(shared: Line) -> None:
+    shared.drop(
+        "aliases",
+        f"""
+        if attempt == 1:
+            leave('question.md', {ALIASES + "options: [*l, *m]" + chr(10) + "---" + chr(10) + "Red or blue?"!r})
+        else:
+            write('colour.txt', 'fine')
+        """,
+    )
+
+    card = shared.card(CardKind.QUESTION)
+    shared.answer(card, "blue")
+
+    shared.unit("aliases")
+    assert card.question.startswith("aliases asks: Red or blue?")
+    assert "line 2: &a is read as a YAML anchor" in card.evidence
+    assert "blue" in shared.prompt("aliases", 2)
 
 
 def test_binary_output_stops_nobody(shared: Line) -> None:
