@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from factory import process
+from factory import process, shim
 from factory.confines import Confines
 
 SCRATCH_BYTES = 512 << 20  # of /tmp and of /dev/shm, which are memory, beside TMPDIR, which is disk
@@ -42,11 +42,15 @@ class Bubblewrap:
         return "" if self._overlays else await self._tried([])
 
     async def _tried(self, more: Sequence[str]) -> str:
-        argv = [self._program, *self._base(network=False), *more, "--", "true"]
+        told_on_stdout = ["--json-status-fd", "1"]  # as the shim asks it to tell, there on a pipe
+        argv = [self._program, *told_on_stdout, *self._base(network=False), *more, "--", "true"]
         env = {"PATH": self._path}
         tried = await process.run(argv, env=env, seconds=_TRIAL_SECONDS)
+        if tried.code == 0 and shim.has_started(self.name, tried.out):
+            return ""
         last = tried.err.decode(errors="replace").strip().splitlines()[-1:]
-        return f"bubblewrap does not work here ({last[0] if last else f'exit {tried.code}'})" if tried.code else ""
+        said = last[0] if last else f"exit {tried.code}"
+        return f"bubblewrap does not work here ({said})"
 
     def words(self, confines: Confines) -> tuple[str, ...]:
         """The words to put before a command line."""

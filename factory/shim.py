@@ -31,8 +31,11 @@ _LOOK_SECONDS = 2.0  # between two looks at what the command uses
 _ROOM = 4096  # bytes of start.json and exit.json, blanks at the end
 _CHUNK = 1 << 20  # a whole pipe: what is in one is read at once
 _NEVER = float("inf")
-# With which codes what confines a command ends where it could not, and how it says that there was nothing to start.
-_REFUSALS = {"bwrap": ((1,), "execvp "), "sandbox-exec": ((64, 65, 71), "execvp() of ")}
+_TOLD = 3  # the descriptor on which what confines a command tells that it started it: the command never has it
+_TOLD_BY = {"bwrap": b'"exit-code"', "sandbox-exec": b"started"}
+# sandbox-exec becomes the command and tells nothing: a shell inside tells it, and becomes the command.
+_TELLS = f'{{ echo started >&{_TOLD}; }} 2>/dev/null; exec "$@" {_TOLD}>&-'
+_NOTHING_TO_START = "bwrap: execvp "  # how bwrap says so
 
 
 def main() -> None:
@@ -54,12 +57,12 @@ def _supervise(run_dir: str) -> None:
     _fill(run_dir, "exit.json")  # its room is taken now: a full disk must not make the end a lost one
     _write(run_dir, "start.json", _object(who))
     try:
-        leader, output = _spawn(spec)
+        leader, output, told = _spawn(spec)
     except (OSError, ValueError) as error:
         reason = f"{error.strerror}: {error.filename or spec['argv'][0]}" if isinstance(error, OSError) else str(error)
         facts: dict[str, object] = {"cause": "unstartable", "detail": reason[:600]}
     else:
-        facts = _Run(run_dir, spec, leader, output).facts()
+        facts = _Run(run_dir, spec, leader, output, told).facts()
     facts |= {"at": time.time(), "seconds": time.monotonic() - began, "nonce": spec["nonce"]}
     _write(run_dir, "exit.json", _object(facts))
 
@@ -135,11 +138,16 @@ def cpu_seconds(of: list[int]) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
+def has_started(confiner: str, told: bytes) -> bool:
+    """Whether a command ran, as the program that confines it has told; without such a program it did."""
+    return _TOLD_BY.get(confiner, b"") in told
+
+
 class _Run:
     """The command while it runs: its output, its limit and the ladder that ends it."""
 
-    def __init__(self, run_dir: str, spec: dict[str, Any], leader: int, output: int) -> None:
-        self._spec, self._leader, self._output = spec, leader, output
+    def __init__(self, run_dir: str, spec: dict[str, Any], leader: int, output: int, told: int) -> None:
+        self._spec, self._leader, self._output, self._told = spec, leader, output, told
         self._log = _Log(run_dir, spec["cap_bytes"] // 2)
         self._within = os.path.basename(spec["within"][0]) if spec["within"] else ""  # noqa: PTH119
         self._use, self._over = _Use(spec), ""
@@ -162,20 +170,27 @@ class _Run:
         left = _sweep()
         self._pump()  # what escaped may still hold the pipe: what is in it now is all that is waited for
         code = os.waitstatus_to_exitcode(self._status)
-        if refused := self._refused(code):
-            return refused | {"left": left}
+        if self._cause == "exited" and not self._has_started():
+            return {**self._refusal(), "left": left}
         told = {"code": code} if code >= 0 else {"signal": -code}
         return {"cause": self._cause, "left": left, "detail": self._over or self._log.lost, **told}
 
-    def _refused(self, code: int) -> dict[str, object]:
-        """How it ended where what confines it did not start it; empty where it did."""
-        codes, no_start = _REFUSALS.get(self._within, ((), ""))
-        if code not in codes or not (why := self._log.only_line()).startswith(f"{self._within}: "):
-            return {}
-        said = why.removeprefix(f"{self._within}: {no_start}")
-        if said != why:  # such as a script whose interpreter is not there
-            return {"cause": "unstartable", "detail": said}
-        return {"cause": "lost", "detail": f"it could not be confined: {why}"}
+    def _has_started(self) -> bool:
+        """Whether the command ran at all: what confines it tells so where the command cannot write."""
+        os.set_blocking(self._told, False)
+        try:
+            told = os.read(self._told, _CHUNK)
+        except BlockingIOError:
+            told = b""
+        return has_started(self._within, told)
+
+    def _refusal(self) -> dict[str, object]:
+        """How it ended where nothing was started, so that the output is what confines it said."""
+        why = self._log.only_line()
+        if why.startswith(_NOTHING_TO_START):  # such as a script whose interpreter is not there
+            return {"cause": "unstartable", "detail": why.removeprefix(_NOTHING_TO_START)}
+        said = why or f"{self._within} ended before it had started anything"
+        return {"cause": "lost", "detail": f"it could not be confined: {said}"}
 
     def _listen(self) -> None:
         import select
@@ -380,17 +395,46 @@ def _limit(disk: int) -> None:
 
 
 def _check(program: str, path: str) -> None:
-    """Raise what a start would raise where the program is not there: what confines it would say so in its own way."""
+    """Raise what a start would raise where the program, or what interprets it, is not there.
+
+    What confines it would say so in its own way, or a shell would, as if it had been started.
+    """
     from errno import ENOENT
 
     folders = [""] if "/" in program else path.split(":")
-    if not any(os.path.lexists(os.path.join(folder, program)) for folder in folders):  # noqa: PTH118
+    there = [found for folder in folders if os.path.lexists(found := os.path.join(folder, program))]  # noqa: PTH118
+    if not there or not os.path.lexists(_interpreter(there[0]) or there[0]):
         raise FileNotFoundError(ENOENT, os.strerror(ENOENT), program)
 
 
-def _spawn(spec: dict[str, Any]) -> tuple[int, int]:
+def _interpreter(program: str) -> str:
+    """What interprets a script; empty for any other program, and for one that cannot be read."""
+    if not os.path.isfile(program):  # noqa: PTH113  a pipe would be waited for
+        return ""
+    try:
+        fd = os.open(program, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        return ""
+    first = os.read(fd, 256).partition(b"\n")[0]
+    os.close(fd)
+    words = first[2:].split() if first.startswith(b"#!") else []
+    return os.fsdecode(words[0]) if words else ""
+
+
+def _telling(within: tuple[str, ...]) -> list[str]:
+    """The words that confine a command, and have it told that it was started."""
+    confiner = os.path.basename(within[0]) if within else ""  # noqa: PTH119
+    if confiner == "bwrap":
+        return [within[0], "--json-status-fd", str(_TOLD), *within[1:]]
+    if confiner == "sandbox-exec":
+        return [*within, "/bin/sh", "-c", _TELLS, "sh"]
+    return list(within)
+
+
+def _spawn(spec: dict[str, Any]) -> tuple[int, int, int]:
+    """Start the command: its pid, and where to read its output and what confines it tells."""
     os.chdir(spec["cwd"])
-    argv = [*spec["within"], *spec["argv"]]
+    argv = [*_telling(spec["within"]), *spec["argv"]]
     if spec["within"]:
         _check(spec["argv"][0], spec["env"].get("PATH", os.defpath))
         _leave_keyring()
@@ -402,18 +446,23 @@ def _spawn(spec: dict[str, Any]) -> tuple[int, int]:
     # posix_spawnp looks through this process's PATH, not through that of the environment it passes on.
     os.environ.pop("PATH", None)
     os.environ.update({name: value for name, value in spec["env"].items() if name == "PATH"})
-    output, told = os.pipe()
+    output, said = os.pipe()
+    told, tells = os.pipe()
+    actions = [(os.POSIX_SPAWN_DUP2, said, 1), (os.POSIX_SPAWN_DUP2, said, 2)]
+    if spec["within"]:
+        actions.append((os.POSIX_SPAWN_DUP2, tells, _TOLD))
     leader = os.posix_spawnp(
         argv[0],
         argv,
         spec["env"],
-        file_actions=[(os.POSIX_SPAWN_DUP2, told, 1), (os.POSIX_SPAWN_DUP2, told, 2)],
+        file_actions=actions,
         setsid=True,
         setsigmask=[],
         setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
     )
-    os.close(told)
-    return leader, output
+    os.close(said)
+    os.close(tells)
+    return leader, output, told
 
 
 def _widen(pipe: int) -> None:

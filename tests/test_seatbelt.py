@@ -2,7 +2,6 @@
 
 import os
 import re
-import shlex
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -179,37 +178,14 @@ def test_its_name_is_in_a_verdict_s_key_and_what_it_does_not_do_is_said(mac: Mac
 
 
 async def test_bubblewrap_goes_before_it(mac: Mac) -> None:
-    (mac.folder / "bin/bwrap").symlink_to("sandbox-exec")
+    says_so = mac.folder / "bin/bwrap"
+    says_so.write_text("#!/bin/sh\necho '{ \"exit-code\": 0 }'\n")
+    says_so.chmod(0o755)
 
     assert (await tried(mac.environ, mac.folder / "work")).name == "bwrap"
 
 
 # ── how the command below it ends ──
-
-
-@pytest.mark.parametrize(
-    ("said", "code", "cause", "detail"),
-    [
-        ("execvp() of 'x' failed: No such file", 71, "unstartable", "'x' failed: No such file"),
-        ("unbound variable: a", 65, "lost", "it could not be confined: sandbox-exec: unbound variable: a"),
-        ("sandbox_apply: denied", 71, "lost", "it could not be confined: sandbox-exec: sandbox_apply: denied"),
-        ("a gate's own words", 1, "exited", ""),
-    ],
-)
-async def test_what_could_not_be_confined_or_started_is_no_outcome(
-    tmp_path: Path, said: str, code: int, cause: str, detail: str
-) -> None:
-    stand_in = tmp_path / "sandbox-exec"
-    stand_in.write_text(f"#!/bin/sh\necho {shlex.quote(f'sandbox-exec: {said}')} >&2\nexit {code}\n")
-    stand_in.chmod(0o755)
-    env = {"PATH": os.environ["PATH"]}
-
-    child = await process.start(
-        process.Command(argv=("true",), cwd=tmp_path, env=env, run_dir=tmp_path / "run", within=(str(stand_in), "--"))
-    )
-    ended = await child.wait()
-
-    assert (ended.cause, ended.detail) == (cause, detail)
 
 
 async def test_the_stop_signal_goes_to_the_command_which_nothing_stands_before(tmp_path: Path) -> None:

@@ -402,7 +402,7 @@ async def test_a_script_whose_interpreter_is_not_there_cannot_be_started_when_co
     )
     ended = await child.wait()
 
-    assert (ended.cause, ended.detail) == ("unstartable", f"{program}: No such file or directory")
+    assert (ended.cause, ended.detail) == ("unstartable", f"No such file or directory: {program}")
 
 
 @confined
