@@ -90,7 +90,7 @@ async def the_names(repository: Repository, environ: Mapping[str, str]) -> Names
     if commit:
         top = await git.names("ls-tree", "-z", "--name-only", commit)
         inside = await git.names("ls-tree", "-r", "-z", "--name-only", commit, "--", *ALL)
-        texts = await git.read_many(commit, [name for name in packaging.FILES if name in top])
+        texts = (await git.read_many(commit, [name for name in packaging.FILES if name in top])).found
         found = packaged(layout([*top, *inside]), texts)
     return choose(found, there=there(repository.root), holding=holding(repository.root))
 

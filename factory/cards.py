@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from factory.disk import complaint
+from factory.ground import bounded
 from factory.ground.names import advice
 from factory.guards import shown
 from factory.records import CardKind
@@ -204,6 +205,7 @@ def setup_failed(*, sentence: str, tail: str = "", log: str = "") -> Ask:
     return Ask(CardKind.SETUP, f"setup:{sentence[:200]}", asks, [again, CANCEL_ALL], tail or sentence, log)
 
 
+RULES_TOO_LARGE = "rules_too_large"
 PROMPTS = "prompts:"  # before the key of those that cannot be used
 RUNTIME = "runtime:"  # begins the cause of a card about one agent
 
@@ -272,6 +274,16 @@ def wrong_rules(sentence: str) -> Ask:
     asks = f"A file under conventions/ on trunk cannot be used, so nothing is judged: {_one_line(sentence)}"
     mine = ("I mend it on trunk", "the units that wait go on by themselves", "wait")
     return Ask(CardKind.CONFIG, "rules", asks, [mine, CANCEL_ALL], sentence, "conventions/gates/; factory config")
+
+
+def rules_too_large(files: Sequence[tuple[str, int]]) -> Ask:
+    """Files on trunk that decide how work is judged are larger than what is read of them."""
+    most = f"{bounded.shown(bounded.PARSED)} of such a file (of a lock file {bounded.shown(bounded.LOCK_FILE)})"
+    named = bounded.listed(files, 5)
+    asks = f"Nothing is judged: the factory reads at most {most}, and trunk has {named}. No attempt was spent."
+    mine = ("I make it smaller on trunk", "the units that wait go on by themselves", "wait")
+    told = "\n".join(f"{path}: {bounded.shown(size)}" for path, size in files)
+    return Ask(CardKind.SETUP, RULES_TOO_LARGE, asks, [mine, CANCEL_ALL], told, "factory config")
 
 
 def wrong_prompt(sentence: str, key: str) -> Ask:

@@ -15,7 +15,8 @@ from tenacity import AsyncRetrying, retry_if_result, stop_after_delay, wait_fixe
 
 from factory import faults
 from factory.errors import GitError
-from factory.git import GITLINK, SYMLINK, Change, Git, Repository
+from factory.git import Git, Repository
+from factory.ground.plumbing import GITLINK, SYMLINK, Change
 from factory.repo.processes import running
 
 T = TypeVar("T")

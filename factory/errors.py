@@ -63,6 +63,14 @@ class TooLong(GitError):
         self.left = left
 
 
+class TooMuch(GitError):
+    """A git command printed more than is read of it, and was ended; `out`: how that began."""
+
+    def __init__(self, argv: tuple[str, ...], code: int, out: bytes, most: int) -> None:
+        super().__init__(argv, code, f"it printed more than {most >> 20} MiB, so the factory ended it")
+        self.out = out
+
+
 class StoreError(FactoryError):
     """The store cannot be opened or is damaged."""
 

@@ -11,17 +11,24 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple, TypeVar
+
+from anyio import to_thread
 
 from factory import faults, process
-from factory.errors import GitError, NotYet, RepositoryError, TooLong, did_you_mean
+from factory.errors import GitError, NotYet, RepositoryError, TooLong, TooMuch, did_you_mean
+from factory.ground import bounded, plumbing
 from factory.ground.commands import Commands
+from factory.ground.pipes import Into
+from factory.ground.plumbing import GITLINK, SYMLINK, Change, Texts
 from factory.shim import MARKER
 
+T = TypeVar("T")
 OLDEST = (2, 41)  # --attr-source
-GITLINK = "160000"
-SYMLINK = "120000"
-_TREES_KEPT, _DIFFS_KEPT, _LISTINGS_KEPT = 4096, 256, 16
+_TREES_KEPT, _DIFFS_KEPT, _LISTINGS_KEPT, _SIZES_KEPT = 4096, 256, 16, 4096
+SHOWN_BYTES = 64 << 10  # of what a command printed that printed too much
+_INLINE = 256 << 10  # bytes that are taken apart while the event loop waits; more are taken apart in a thread
+_BATCH_MOST = 32 << 20  # bytes of all files together that are read at once
 _TRIES = 3  # of a command of our own that a signal ends
 _PARTIAL = r"extensions\.partialclone|remote\..*\.(promisor|partialclonefilter)"
 
@@ -55,17 +62,6 @@ class Person(NamedTuple):
 FACTORY = Person("factoryd", "factoryd@factoryd.invalid")
 
 
-class Change(NamedTuple):
-    """One path that differs between two trees: modes and blobs before and after, empty where there is none."""
-
-    status: str  # A, M, D or T
-    path: str
-    old_mode: str
-    mode: str
-    old: str
-    new: str
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Git:
     """One git dir, spoken to in plumbing.
@@ -86,27 +82,31 @@ class Git:
     diffs: dict[tuple[str, str], list[Change]] = field(default_factory=dict, repr=False, compare=False)  # nor do these
     bases: dict[str, str] = field(default_factory=dict, repr=False, compare=False)  # commits made here, with the parent
     listings: dict[str, Mapping[str, str]] = field(default_factory=dict, repr=False, compare=False)  # of commits
+    known_sizes: dict[str, int] = field(default_factory=dict, repr=False, compare=False)  # of blobs; -1: there is none
     symlinks: dict[str, frozenset[str]] = field(default_factory=dict, repr=False, compare=False)  # of the same ones
     commands: Commands = field(default_factory=Commands, repr=False, compare=False)  # which run now
 
     async def run(
         self,
         *argv: str,
-        stdin: bytes = b"",
+        stdin: bytes | IO[bytes] = b"",
         ok: tuple[int, ...] = (0,),
         env: Mapping[str, str] | None = None,
         started: Callable[[int], None] | None = None,
         seconds: float = 0,
+        into: Into = process.INTO,
     ) -> process.Output:
         """Run one git command; raise GitError unless its exit code is in `ok`, TooLong where it was ended at its limit.
 
         `started` gets its pid before git does anything: should the daemon die in it, git never runs. `seconds` is the
-        limit; 0 stands for that of its kind. A command that was ended has a negative exit code.
+        limit; 0 stands for that of its kind. A command that was ended has a negative exit code. Raises TooMuch where it
+        prints more than `into` takes.
         """
         settings = [part for value in (*_QUIET, *self.config) for part in ("-c", value)]
         command = ["git", *settings, *argv]
+        said = stdin if isinstance(stdin, bytes) else b""
         if started:
-            command, stdin = ["/bin/sh", "-c", 'read -r go && exec "$@"', "sh", *command], b"go\n" + stdin
+            command, stdin = ["/bin/sh", "-c", 'read -r go && exec "$@"', "sh", *command], b"go\n" + said
         env = self._env() | dict(env or {})
         for _ in range(_TRIES if self.own else 1):
             with self.commands.running(argv, seconds) as one:
@@ -117,19 +117,22 @@ class Git:
                     stdin=stdin,
                     started=one.started(started),
                     left=partial(self.commands.left, one),
+                    into=into,
                 )
             if not self.own or done.code >= 0 or done.left:
                 break
             # Killed, by whomever: nobody else writes what it wrote.
-            self._unlock([*argv, *os.fsdecode(stdin).split()] if argv[0] == "update-ref" else argv)
-            if done.over:
+            self._unlock([*argv, *os.fsdecode(said).split()] if argv[0] == "update-ref" else argv)
+            if done.over or done.much:
                 break
+        if done.much:
+            raise TooMuch(argv, done.code, done.out[:SHOWN_BYTES], into.most)
         if done.over:
             done = replace(done, err=one.ended.encode() + done.err)
         # A git that was asked to end may end with an exit code that stands for something else.
         if done.code not in ok or (done.over and done.code > 0):
-            said = done.err.decode(errors="replace")
-            raise TooLong(argv, done.code, said, left=done.left) if done.over else GitError(argv, done.code, said)
+            why = done.err.decode(errors="replace")
+            raise TooLong(argv, done.code, why, left=done.left) if done.over else GitError(argv, done.code, why)
         return done
 
     @faults.during("clone.seize")
@@ -165,9 +168,10 @@ class Git:
         """What one git command prints, stripped of the last newline; raise GitError unless it exits 0."""
         return os.fsdecode((await self.run(*argv, stdin=stdin, env=env)).out).rstrip("\n")
 
-    async def names(self, *argv: str) -> list[str]:
-        """The NUL-separated names that one git command prints (pass its -z)."""
-        return [name for name in (await self.text(*argv)).split("\0") if name]
+    async def names(self, *argv: str, most: int = process.INTO.most) -> list[str]:
+        """The NUL-separated names that one git command prints (pass its -z); raises TooMuch beyond so many bytes."""
+        told = await self.run(*argv, into=Into(most))
+        return await _aside(plumbing.names, told.out)
 
     async def commit(self, rev: str) -> str:
         """The id of the commit that `rev` names; empty when there is none."""
@@ -196,10 +200,8 @@ class Git:
                 links = self.symlinks[base].difference(change.path for change in changes)
                 links = links.union(change.path for change in changes if change.mode == SYMLINK)
             else:
-                entries = await self.names("ls-tree", "-r", "-z", "--full-tree", commit)
-                parts = [entry.partition("\t") for entry in entries]
-                links = frozenset(path for facts, _, path in parts if facts.startswith(SYMLINK))
-                known = {path: facts.rpartition(" ")[2] for facts, _, path in parts}
+                told = await self.run("ls-tree", "-r", "-z", "--full-tree", commit)
+                known, links = await _aside(plumbing.entries, told.out)
             for kept in (self.listings, self.symlinks):
                 _make_room(kept, _LISTINGS_KEPT)
             self.listings[commit], self.symlinks[commit] = known, links
@@ -210,27 +212,63 @@ class Git:
         await self.listing(commit)
         return self.symlinks[commit]
 
-    async def read_many(self, rev: str, paths: Iterable[str]) -> dict[str, str]:
-        """The content of those of `paths` that are files of the tree, in one process; what is not UTF-8 is replaced."""
-        wanted = list(paths)
-        if not wanted:
-            return {}
-        asked = [os.fsencode(f"{rev}:{path}") for path in wanted]
+    async def sizes(self, blobs: Iterable[str]) -> dict[str, int]:
+        """The bytes of the blobs with these ids, one that is missing has none; git is asked once."""
+        every = list(blobs)
+        known = {blob: self.known_sizes[blob] for blob in every if blob in self.known_sizes}
+        fresh = [blob for blob in dict.fromkeys(every) if blob not in known]
+        for blob, size in zip(fresh, await self._sizes(fresh), strict=True):
+            _make_room(self.known_sizes, _SIZES_KEPT)
+            known[blob] = self.known_sizes[blob] = size
+        return {blob: size for blob, size in known.items() if size >= 0}
+
+    async def _sizes(self, names: Sequence[str]) -> list[int]:
+        if not names:
+            return []
+        asked = [os.fsencode(name) for name in names]
+        how = ("cat-file", "--batch-check=%(objecttype) %(objectsize)", "--buffer", "-z")
+        told = await self.run(*how, stdin=b"".join(name + b"\0" for name in asked))
+        return list(plumbing.sizes(told.out, asked))
+
+    async def read(self, blobs: Mapping[str, str], *, most: int = bounded.PARSED) -> Texts:
+        """The content of blobs by their paths (path → id); what is not UTF-8 is replaced.
+
+        One of more than `most` bytes is not read, nor one beyond what is read at once.
+        """
+        sizes = await self.sizes(blobs.values())
+        small, larger = _within({path: sizes.get(blob, -1) for path, blob in blobs.items()}, most)
+        texts = await self._contents([blobs[path] for path in small])
+        return Texts({path: text for path, text in zip(small, texts, strict=True) if text is not None}, larger)
+
+    async def read_many(self, rev: str, paths: Iterable[str], *, most: int = bounded.PARSED) -> Texts:
+        """The same for those of `paths` that are files of the tree."""
+        wanted = list(dict.fromkeys(paths))
+        sizes = await self._sizes([f"{rev}:{path}" for path in wanted])
+        small, larger = _within(dict(zip(wanted, sizes, strict=True)), most)
+        texts = await self._contents([f"{rev}:{path}" for path in small])
+        return Texts({path: text for path, text in zip(small, texts, strict=True) if text is not None}, larger)
+
+    async def _contents(self, names: Sequence[str]) -> list[str | None]:
+        """What these objects hold, in one process."""
+        if not names:
+            return []
+        asked = [os.fsencode(name) for name in names]
         done = await self.run("cat-file", "--batch", "-z", stdin=b"".join(name + b"\0" for name in asked))
-        found = zip(wanted, _batch(done.out, asked), strict=True)
-        return {path: content.decode(errors="replace") for path, content in found if content is not None}
+        found = plumbing.contents(done.out, asked)
+        return [None if content is None else content.decode(errors="replace") for content in found]
 
     async def show(self, rev: str, path: str) -> str | None:
-        """The content of one file of a tree; None when the tree has no such file."""
-        return (await self.read_many(rev, [path])).get(path)
+        """The content of one small file of a tree; None when the tree has no such file."""
+        return (await self.read_many(rev, [path])).found.get(path)
 
     async def changed(self, before: str, after: str) -> list[Change]:
         """What differs between the commits or trees with these ids, by path; a rename is a deletion and an addition."""
         ends = self.trees.get(before, before), self.trees.get(after, after)
         if ends not in self.diffs:
-            parts = await self.names("diff-tree", "-r", "-z", "--raw", "--no-renames", "--full-index", *ends)
+            told = await self.run("diff-tree", "-r", "-z", "--raw", "--no-renames", "--full-index", *ends)
+            found = await _aside(plumbing.changes, told.out)
             _make_room(self.diffs, _DIFFS_KEPT)
-            self.diffs[ends] = [_change(*pair) for pair in zip(parts[::2], parts[1::2], strict=True)]
+            self.diffs[ends] = found
         return self.diffs[ends]
 
     async def merge(self, onto: str, change: str, *, since: str) -> tuple[str, tuple[str, ...]]:
@@ -306,24 +344,23 @@ def _make_room(kept: dict[Any, Any], most: int) -> None:
         del kept[next(iter(kept))]
 
 
-def _batch(out: bytes, asked: Sequence[bytes]) -> Iterable[bytes | None]:
-    """The contents in what `cat-file --batch` prints, in order; None for what is missing or no file."""
-    at = 0
-    for name in asked:
-        if out.startswith(name + b" missing\n", at):
-            at += len(name) + 9
-            yield None
-            continue
-        end = out.index(b"\n", at)
-        _, kind, size = out[at:end].split()
-        at = end + 1 + int(size) + 1
-        yield out[end + 1 : at - 1] if kind == b"blob" else None
+def _within(sizes: Mapping[str, int], most: int) -> tuple[list[str], dict[str, int]]:
+    """Which files are read, and those that are too large for it; what has no size is no file."""
+    small, larger, room = list[str](), dict[str, int](), _BATCH_MOST
+    for path, size in sizes.items():
+        if size > min(most, room):
+            larger[path] = size
+        elif size >= 0:
+            room -= size
+            small.append(path)
+    return small, larger
 
 
-def _change(meta: str, path: str) -> Change:
-    facts = meta.removeprefix(":").split()
-    old_mode, mode, old, new, status = (fact if fact.strip("0") else "" for fact in facts)
-    return Change(status, path, old_mode, mode, old, new)
+async def _aside(understand: Callable[[bytes], T], out: bytes) -> T:
+    """What the output says; a long one is taken apart in a thread, since the event loop must not wait."""
+    if len(out) < _INLINE:
+        return understand(out)
+    return await to_thread.run_sync(understand, out)
 
 
 # ── the user's repository, looked at once at start ──

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase, translate
 from functools import cache
 
+from factory.ground import bounded
 from factory.ground.names import HIDDEN, INBOX
 from factory.scope import within
 from factory.unit import EndReason
@@ -195,13 +196,15 @@ def guard(
     links: Mapping[str, str] | None = None,
     reached: Mapping[str, str] | None = None,
     theirs: Collection[str] = (),
+    larger: Mapping[str, int] | None = None,
 ) -> Refused | None:
     """The first objection to a change of these paths (both names of a moved file), or None.
 
     `sources`: files that gates or setup were read or inferred from. `allow`, `scope`: the task's own; after a person
     let a guard or a scope pass, call with all guards allowed or with no scope. `links`: where each changed symlink
     leads. `reached`: the paths to which guarded symlinks of trunk lead, each with its link (see `led_to`). `theirs`:
-    folders that are the project's own, though they are called as the factory's are (see ground/names.py).
+    folders that are the project's own, though they are called as the factory's are (see ground/names.py). `larger`:
+    files that decide how work is judged and have more bytes than are read of them.
     """
     paths = sorted(set(changed))
     if ours := tuple(path for path in paths if _is_ours(path, links or {}, OURS.difference(theirs))):
@@ -210,7 +213,22 @@ def guard(
     if scope and (outside := tuple(path for path in paths if not within(path, scope))):
         sentence = f"it touches {shown(outside)}, outside its scope ({', '.join(scope)})"
         return Refused(EndReason.OUT_OF_SCOPE, outside, sentence)
-    return _guarded(paths, Guards(sources, theirs), allow, reached or {})
+    refused = _guarded(paths, Guards(sources, theirs), allow, reached or {})
+    return _too_large(larger, refused) if larger else refused
+
+
+def _too_large(larger: Mapping[str, int], besides: Refused | None) -> Refused:
+    """The objection to files that nobody could read, and to what else is guarded."""
+    most = f"{bounded.shown(bounded.PARSED)} (lock files: {bounded.shown(bounded.LOCK_FILE)})"
+    named = bounded.listed(larger.items(), _SHOWN)
+    sentences = [f"it has {named}, and the factory reads a file that decides how work is judged only up to {most}"]
+    evidence = tuple(f"{path}: {bounded.shown(size)}" for path, size in larger.items())
+    paths = tuple(larger)
+    if besides:
+        sentences.append(besides.sentence)
+        paths = tuple(dict.fromkeys((*paths, *besides.paths)))
+        evidence += besides.evidence
+    return Refused(EndReason.GUARD, paths, "; ".join(sentences), evidence=evidence)
 
 
 def _guarded(

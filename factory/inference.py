@@ -9,7 +9,7 @@ import json
 import re
 import shlex
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import translate
 from pathlib import PurePosixPath
@@ -41,6 +41,8 @@ _RULED_BY: Mapping[str, tuple[str, ...]] = {
     "go": ("go.mod", "go.work"),
     "cargo": ("Cargo.toml", ".cargo/config.toml", ".cargo/config", "rust-toolchain.toml", "rust-toolchain"),
 }
+LOCKS = ("uv.lock",)  # lock files that are looked into: what they lock, and no more
+LOCKED = '^name = "[^"]+"'  # a line of them
 _PYTHON_TOOLS = ("pytest", "tox", "ruff", "mypy")
 _PYTHON_INPUTS = (
     *("pyproject.toml", "setup.py", "setup.cfg", "requirements*.txt", "*-requirements.txt", "requirements/*.txt"),
@@ -134,6 +136,7 @@ class Rules:
     gates: tuple[Gate, ...] = ()
     setup: Setup = Setup()
     sources: frozenset[str] = frozenset()
+    unread: frozenset[str] = frozenset()  # files that were to be looked into, and are too large for it
 
     def sources_among(self, changed: Iterable[str]) -> frozenset[str]:
         """`sources`, and those of the changed paths that an inferred setup would read, new ones too."""
@@ -149,12 +152,15 @@ def wanted(listing: Sequence[str], folder: str = CONVENTIONS) -> list[str]:
     return sorted({*_matching(listing, f"{gates}*", setup, *_PYTHON_INPUTS, *ruling), *tests[:20]})
 
 
-def rules_of(listing: Sequence[str], contents: Mapping[str, str], folder: str = CONVENTIONS) -> Rules:
+def rules_of(
+    listing: Sequence[str], contents: Mapping[str, str], folder: str = CONVENTIONS, *, larger: Collection[str] = ()
+) -> Rules:
     """The gates and the setup of a commit; raise ConfigError for a gate or setup file that is wrong.
 
-    `folder`: the name of the one with the conventions.
+    `folder`: the name of the one with the conventions. `larger`: files that were not read, for
+    their size.
     """
-    files = _Files(listing, contents, folder)
+    files = _Files(listing, contents, folder, larger)
     gates = _explicit(files) or tuple([*_python_gates(files), *_node_gates(files)] or _make_gates(files))
     texts = [*map(_text, gates)]
     tools = [tool for tool in _RULED_BY if re.search(rf"(?<![\w./=-]){tool}(?![\w.=-])", "\n".join(texts))]
@@ -166,7 +172,7 @@ def rules_of(listing: Sequence[str], contents: Mapping[str, str], folder: str = 
     sources |= {name for tool in tools for name in _RULED_BY[tool]} | run
     if setup.kind not in ("none", "script"):
         sources |= set(files.matching(*setup.inputs))
-    return Rules(gates=gates, setup=setup, sources=frozenset(sources))
+    return Rules(gates=gates, setup=setup, sources=frozenset(sources), unread=frozenset(files.unread))
 
 
 def _named(folder: str) -> tuple[str, str]:
@@ -177,7 +183,10 @@ def _named(folder: str) -> tuple[str, str]:
 class _Files:
     """A commit's names, and the content of those that were wanted."""
 
-    def __init__(self, listing: Sequence[str], contents: Mapping[str, str], folder: str) -> None:
+    def __init__(
+        self, listing: Sequence[str], contents: Mapping[str, str], folder: str, larger: Collection[str]
+    ) -> None:
+        self._larger, self.unread = frozenset(larger), set[str]()
         self.gates, self.setup = _named(folder)
         self.names = frozenset(listing)
         self.contents = contents
@@ -188,6 +197,12 @@ class _Files:
         self.package = {} if others else _parsed(json.loads, self.text("package.json"))
 
     def text(self, *names: str) -> str:
+        """What these files say, one after the other; those that could not be read are noted."""
+        self.unread.update(self._larger.intersection(names))
+        return self.sample(*names)
+
+    def sample(self, *names: str) -> str:
+        """What those of these files say that could be read."""
         return "\n".join(self.contents.get(name, "") for name in names)
 
     def matching(self, *globs: str) -> list[str]:
@@ -255,9 +270,7 @@ def _python_gates(files: _Files) -> Iterator[Gate]:
         named = aimed or _MYPY_AIM.search(files.text("mypy.ini", ".mypy.ini", "setup.cfg"))
         yield Gate("mypy", 10, ("mypy",) if named else ("mypy", "."), why)
     why, first = files.configured("pytest"), next(iter(files.tests), "")
-    tests, told = files.text(*files.tests[:20]), files.text(*files.matching(*_PYTHON_INPUTS, "tox.ini"))
-    spoken = re.search(r"\bpytest\b", told + tests) or any(name.endswith("conftest.py") for name in files.names)
-    if why or (first and (spoken or "unittest" not in tests)):
+    if why or (first and _uses_pytest(files)):
         yield Gate("pytest", 20, ("python", "-m", "pytest"), why or f"test files ({first} …)")
     elif first:
         start = first.split("/")[0] if "/" in first else "."
@@ -265,6 +278,18 @@ def _python_gates(files: _Files) -> Iterator[Gate]:
         command = ("python", "-c", _UNITTEST.format(", ".join(f'"{part}"' for part in where)))
         said = " ".join(["python -m unittest discover", *where])
         yield Gate("unittest", 20, command, f"unittest cases ({first} …)", said)
+
+
+def _uses_pytest(files: _Files) -> bool:
+    """Whether tests are written for pytest, as far as they and what is installed for them say."""
+    if any(name.endswith("conftest.py") for name in files.names):
+        return True
+    tests = files.tests[:20]
+    every = (*files.matching(*_PYTHON_INPUTS, "tox.ini"), *tests)
+    if re.search(r"\bpytest\b", files.sample(*every)):
+        return True
+    files.text(*every)  # what could not be read might have said so
+    return "unittest" not in files.text(*tests)
 
 
 def _node_gates(files: _Files) -> Iterator[Gate]:

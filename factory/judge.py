@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from anyio import to_thread
 from anyio.abc import TaskGroup
 
 from factory import cards as words
@@ -18,10 +19,14 @@ from factory.environments import SetupFailed
 from factory.errors import ConfigError
 from factory.escalations import Escalations
 from factory.gates import Answer, Case, Gates, Judgement
+from factory.ground import packaging
+from factory.ground.bounded import LINK
 from factory.ground.names import CONVENTIONS, Layout, folder_of, layout, packaged
+from factory.ground.plumbing import Texts
 from factory.guards import Guards, in_the_way, led_to
 from factory.inference import Rules, rules_of, wanted
 from factory.journal import Event
+from factory.judging.rule_files import RuleFiles, conventions_in
 from factory.live import Live, now
 from factory.ports import Store
 from factory.records import CardKind, Fact, Verdict
@@ -30,6 +35,7 @@ from factory.unit import Unit
 from factory.workspaces import Benches
 
 RULINGS_KEPT = 64
+INLINE = 256 << 10  # characters of files that are understood while the event loop waits
 TRIES = 3  # for gates that are broken off: by then it is what is judged that ends them
 
 
@@ -40,8 +46,21 @@ class Ruling:
     rules: Rules
     conventions: Conventions
     wrong: str = ""  # why its gate files cannot be used
+    unread: tuple[tuple[str, int], ...] = ()  # files that rule and are too large to be read, and their bytes
     layout: Layout = field(default_factory=Layout)  # what its folders are called
     reached: Mapping[str, str] = field(default_factory=dict)  # where its guarded symlinks lead (guards.led_to)
+
+    @property
+    def obstacle(self) -> Ask | None:
+        """Why nothing can be judged by it."""
+        if self.unread:
+            return words.rules_too_large(self.unread)
+        return words.wrong_rules(self.wrong) if self.wrong else None
+
+    def judges_like(self, other: "Ruling") -> bool:
+        """Whether both judge alike."""
+        ours = self.rules, self.wrong, self.unread
+        return ours == (other.rules, other.wrong, other.unread)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +108,7 @@ class Judge:
         self._store, self._live, self._trunk, self._benches = store, live, trunk, benches
         self._gates, self._escalations, self._shipped = gates, escalations, shipped
         self._rulings: dict[str, Ruling] = {}
-        self._texts: dict[str, str] = {}  # by blob: the files that rule, of the commit asked for last
+        self._files = RuleFiles(trunk.own)
         self._tip = ""
         self._folder = CONVENTIONS  # what trunk calls it, where it has one
         self._trunk_ruled: Ruled | None = None
@@ -107,13 +126,16 @@ class Judge:
             listing = list(entries)
             found = layout(listing)
             folder = folder_of(found, known=self._folder)
-            names = {*wanted(listing, folder), *(name for name in listing if name.startswith(f"{folder}/"))}
-            contents = await self._contents(commit, {name: entries[name] for name in sorted(names)})
+            names = {*wanted(listing, folder), *conventions_in(listing, folder)}
+            read = await self._files.read(commit, {name: entries[name] for name in sorted(names)})
+            contents, larger = read
             conventions = overlay(contents, self._shipped, folder)
             try:
-                ruling = Ruling(rules_of(listing, contents, folder), conventions)
+                ruling = Ruling(await _rules(listing, read, folder), conventions)
             except ConfigError as error:
                 ruling = Ruling(Rules(), conventions, wrong=str(error))
+            missed = ruling.rules.unread.union(packaging.FILES, conventions_in(larger, folder))
+            ruling = replace(ruling, unread=tuple(sorted((name, larger[name]) for name in missed & larger.keys())))
             reached = await self._reached(commit, ruling.rules)
             ruling = replace(ruling, reached=reached, layout=packaged(found, contents))
             if len(self._rulings) >= RULINGS_KEPT:  # trunk's own stays: the pool asks for it whatever else was judged
@@ -124,22 +146,16 @@ class Judge:
     async def _reached(self, commit: str, rules: Rules) -> Mapping[str, str]:
         """Where the guarded symlinks of a commit lead, and the links in whose way that lies."""
         guards, links = Guards(rules.sources), await self._trunk.own.links(commit)
+        entries = await self._trunk.own.listing(commit)
         found = dict[str, str]()
         following = {link: link for link in links if guards.of_link(link)}
         while following:
             links = links.difference(following)
-            fresh = led_to(await self._trunk.own.read_many(commit, following), following)
+            read = await self._trunk.own.read({link: entries[link] for link in following}, most=LINK)
+            fresh = led_to(read.found, following)
             following = in_the_way(links, fresh)
             found = fresh | found
         return found
-
-    async def _contents(self, commit: str, blobs: Mapping[str, str]) -> dict[str, str]:
-        """Those files of a commit; what the commit asked for before had too is not read again."""
-        fresh = [name for name, blob in blobs.items() if blob not in self._texts]
-        read = await self._trunk.own.read_many(commit, fresh)
-        known = self._texts | {blobs[name]: text for name, text in read.items()}
-        self._texts = {blob: known[blob] for blob in blobs.values() if blob in known}
-        return {name: known[blob] for name, blob in blobs.items() if blob in known}
 
     @property
     def current(self) -> Ruling | None:
@@ -165,9 +181,9 @@ class Judge:
         ruling = self.current
         if ruling is None:
             return None
-        if ruling.wrong:
-            return words.wrong_rules(ruling.wrong)
-        return None if ruling.rules.gates else words.no_gate()
+        if ruling.obstacle or ruling.rules.gates:
+            return ruling.obstacle
+        return words.no_gate()
 
     # ── trunk ──
 
@@ -201,8 +217,8 @@ class Judge:
             ruling = await self.ruling(tip)
             self._folder = folder_of(ruling.layout, known=self._folder)
             self._tell("judging" if ruling.rules.gates else "unknown")
-            if ruling.wrong:  # at once, and in its present words, whether or not a unit waits
-                self._escalations.raise_card(words.wrong_rules(ruling.wrong), now=now())
+            if ruling.obstacle:  # at once, and in its present words, whether or not a unit waits
+                self._escalations.raise_card(ruling.obstacle, now=now())
             if ruling.rules.gates:
                 self.judge_trunk(group)
             self._live.pool.ring()  # which lets go what waited for an obstacle that is gone, or is another now
@@ -217,7 +233,7 @@ class Judge:
         """Trunk moved to a commit that was judged by the rules of `parent`; where its own are others, they judge it."""
         before, rules = await self.ruling(parent), await self.ruling(commit)
         self._tip, self._trunk_ruled = commit, None
-        if rules.rules.gates and (rules.rules, rules.wrong) == (before.rules, before.wrong):
+        if rules.rules.gates and rules.judges_like(before):
             self._looked, self._trunk_ruled = (commit, self._left_out()), ruled
             self._settle_trunk(anew=False)
 
@@ -291,8 +307,8 @@ class Judge:
     async def judge(self, commit: str, *, parent: str, unit: Unit | None = None, accept: Sequence[str] = ()) -> Ruled:
         """Judge a commit by the rules of `parent`; `accept` must fail on `parent` and pass on `commit`."""
         ruling = await self.ruling(parent)
-        if ruling.wrong:
-            return Ruled(ok=False, setup=words.wrong_rules(ruling.wrong))
+        if ruling.obstacle:
+            return Ruled(ok=False, setup=ruling.obstacle)
         async with self._benches.take() as bench:
             case = Case(bench=bench, commit=commit, tree=await self._trunk.own.tree(commit), rules=ruling.rules)
             case = replace(case, trunk=parent if unit is None and commit == parent else self._tip)
@@ -330,6 +346,14 @@ class Judge:
         red = tuple(verdict for verdict in proof.verdicts if not verdict.ok)
         setup = _setup_card(proof.failed) if proof.failed else None
         return Ruled(ok=not red and setup is None, red=red, setup=setup, not_proven=bool(red))
+
+
+async def _rules(listing: Sequence[str], read: Texts, folder: str) -> Rules:
+    """What the files say; long ones are taken apart in a thread, since the event loop must not wait."""
+    ask = partial(rules_of, listing, read.found, folder, larger=read.larger)
+    if sum(map(len, read.found.values())) < INLINE:
+        return ask()
+    return await to_thread.run_sync(ask)
 
 
 async def _asked(ask: Callable[[], Awaitable[Judgement]]) -> Judgement:

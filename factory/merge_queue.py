@@ -9,9 +9,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 
 import anyio
+from anyio import to_thread
 from anyio.abc import TaskGroup
 
 from factory import cards as words
@@ -29,6 +31,7 @@ from factory.landings import Landings, asks
 from factory.live import Live, Stopping, now
 from factory.log import LANDING_REFUSED, TICK_BROKE, TRUNK_PUT_BACK, log
 from factory.ports import Store
+from factory.queue.change import facts_of
 from factory.queue.in_the_way import InTheWay, Look
 from factory.queue.retries import Retries
 from factory.queue.trunk_watch import TrunkWatch
@@ -40,6 +43,7 @@ from factory.unit import EndReason, Unit, UnitState
 
 TICK_SECONDS = 30.0
 LOOK_SECONDS = 1.0  # how often files that block a landing are looked at
+FEW = 500  # paths that are guarded while the event loop waits
 BREAKS = 5  # how often, in about a minute, a step about one unit may break before a person is asked
 
 T = TypeVar("T")
@@ -239,20 +243,22 @@ class MergeQueue:
         key = (before, after, ",".join(unit.approved), rules, frozenset(reached.items()))
         if key in self._checked:
             return True
-        changes = await self._trunk.own.changed(before, after)
-        changed = [change.path for change in changes]
-        links = [change.path for change in changes if change.mode == "120000"]
+        change = await facts_of(self._trunk.own, before, after, ruling.conventions.folder)
         # What trunk judges by now counts too: the unit may be older than a gate that runs what it changes.
-        sources = rules.sources_among(changed) | own.rules.sources_among(changed)
-        refused = guard(
-            changed,
-            sources=sources.union(await self._filters(after, changed)),
-            allow=(*task.allow, *([GATES, AGENTS] if CardKind.GUARD in unit.approved else [])),
+        sources = rules.sources_among(change.paths) | own.rules.sources_among(change.paths)
+        passed = CardKind.GUARD in unit.approved
+        asked = partial(
+            guard,
+            change.paths,
+            sources=sources.union(change.filters),
+            allow=(*task.allow, *([GATES, AGENTS] if passed else [])),
             scope=() if CardKind.OUT_OF_SCOPE in unit.approved else task.scope,
-            links=await self._trunk.own.read_many(after, links),
+            links=change.links,
             reached=reached,
             theirs=ruling.layout.theirs,
+            larger={} if passed else change.larger,
         )
+        refused = asked() if len(change.paths) < FEW else await to_thread.run_sync(asked)
         if refused is None:
             self._checked.add(key)
             return True
@@ -260,12 +266,6 @@ class MergeQueue:
         ask = words.guard(unit, CardKind(refused.kind), refused.sentence, evidence, liftable=refused.liftable)
         self._endings.send_back(unit, refused.kind, detail=refused.sentence, at=at, ask=ask)
         return False
-
-    async def _filters(self, after: str, changed: Sequence[str]) -> list[str]:
-        """Attribute files that call for filters: a checkout runs them, a bench does not, and the next start refuses."""
-        named = [path for path in changed if path.rpartition("/")[2].casefold() == ".gitattributes"]
-        texts = await self._trunk.own.read_many(after, named)
-        return [path for path, text in texts.items() if "filter" in text]
 
     async def _chain(self, units: Sequence[Unit], at: datetime) -> list[Candidate]:
         """Rehearse units one on the other; one that conflicts with trunk itself goes back, with others it waits."""

@@ -334,7 +334,7 @@ class Pool:
     def _close_settled_causes(self, agents: Agents, at: datetime) -> None:
         obstacle = self._judge.obstacle
         why = f"it is another now: {obstacle.question}" if obstacle else "trunk has gates now"
-        for cause in ("no_gate", "rules"):
+        for cause in ("no_gate", "rules", words.RULES_TOO_LARGE):
             if obstacle is None or obstacle.cause != cause:
                 self._escalations.close(cause, now=at, why=why)
         self._close_prompt_cards(at)

@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired
@@ -25,6 +25,8 @@ import anyio
 from anyio import from_thread, to_thread
 
 from factory import shim
+from factory.ground import bounded
+from factory.ground.pipes import Into, Pipes
 
 SHORT_SECONDS = 60.0  # that a short command may take where nobody says otherwise
 TICK_SECONDS = 1.0  # between two looks at how long a short command may still take
@@ -48,6 +50,7 @@ Cause = Literal["exited", "timeout", "stopped", "overran", "lost", "unstartable"
 Stream = int | IO[bytes]
 Told = Callable[[int], None] | None
 Left = Callable[[], float] | None
+INTO = Into()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,7 @@ class Output:
     out: bytes
     err: bytes
     over: bool = False  # it took too long and was ended
+    much: bool = False  # it printed more than it may, and was ended
     left: bool = False  # it could not be ended: it may still do something
 
 
@@ -66,16 +70,17 @@ async def run(
     *,
     cwd: Path | None = None,
     env: Mapping[str, str],
-    stdin: bytes = b"",
+    stdin: bytes | IO[bytes] = b"",
     started: Told = None,
     seconds: float = SHORT_SECONDS,
     left: Left = None,
+    into: Into = INTO,
 ) -> Output:
     """Run a short command of the daemon's own (git) to its end, in a thread: a cancelled caller waits for it.
 
     `started` gets the pid as soon as there is one; after so many `seconds` its process group is ended. `left` says in
-    their place how many are left: it is asked once a second, in the event loop's thread. Raises FileNotFoundError where
-    the command does not exist.
+    their place how many are left: it is asked once a second, in the event loop's thread. A command that prints more
+    than `into` takes is ended too. Raises FileNotFoundError where the command does not exist.
     """
     due = time.monotonic() + seconds
 
@@ -83,53 +88,56 @@ async def run(
         return from_thread.run_sync(left) if left else due - time.monotonic()
 
     def work() -> Output:
-        child = Popen(argv, cwd=cwd, env=env, stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True)
+        given, sent = (PIPE, stdin) if isinstance(stdin, bytes) else (stdin, b"")
+        to = into.file or PIPE
+        child = Popen(argv, cwd=cwd, env=env, stdin=given, stdout=to, stderr=PIPE, start_new_session=True)
+        pipes = Pipes(child.stdin, child.stdout, child.stderr, sent=sent, most=into.most)
         try:
             if started:
                 started(child.pid)
-            return _seen_through(child, stdin, still)
+            return _seen_through(child, pipes, into, still)
         except BaseException:
-            _broken_off(child)
+            _broken_off(child, pipes)
             raise
+        finally:
+            pipes.close()
 
     return await to_thread.run_sync(work)
 
 
-def _seen_through(child: "Popen[bytes]", stdin: bytes, left: Callable[[], float]) -> Output:
-    first: bytes | None = stdin
+def _seen_through(child: "Popen[bytes]", pipes: Pipes, into: Into, left: Callable[[], float]) -> Output:
     while (seconds := left()) > 0:
-        try:
-            out, err = child.communicate(first, timeout=min(seconds, TICK_SECONDS))
-        except TimeoutExpired:
-            first = None  # it has been handed over: communicate() goes on with it
-        else:
-            return Output(child.returncode, out, err)
-    return _broken_off(child)
+        tick = min(seconds, TICK_SECONDS)
+        if pipes.exchange(tick) and _has_ended(child, tick):
+            break
+        if pipes.much or into.is_over():
+            return replace(_broken_off(child, pipes), much=True)
+    else:
+        return replace(_broken_off(child, pipes), over=True)
+    return Output(child.returncode, pipes.out, pipes.err, much=into.is_over())
 
 
-def _broken_off(child: "Popen[bytes]") -> Output:
+def _has_ended(child: "Popen[bytes]", seconds: float) -> bool:
+    """Whether it ends within so many seconds."""
+    with suppress(TimeoutExpired):
+        child.wait(seconds)
+        return True
+    return False
+
+
+def _broken_off(child: "Popen[bytes]", pipes: Pipes) -> Output:
     """End a short command and its process group: asked to, so that git removes its locks, then killed.
 
     What left the group, and holds its pipes, is not waited for.
     """
-    out, err = b"", b""
     for number, seconds in ((signal.SIGTERM, TIDY_SECONDS), (signal.SIGKILL, LADDER_SECONDS)):
         _end_group(child, number)
-        try:
-            out, err = child.communicate(timeout=seconds)
+        if pipes.exchange(seconds) and _has_ended(child, seconds):
             break
-        except TimeoutExpired as late:
-            out, err = late.output or b"", late.stderr or b""
-        except ValueError:  # its pipes are closed: it had ended
-            break
-    for pipe in (child.stdin, child.stdout, child.stderr):
-        if pipe:
-            with suppress(OSError):  # a broken pipe
-                pipe.close()
     left = child.poll() is None
     if left:
         child.returncode = -signal.SIGKILL  # Popen must not complain when it is dropped
-    return Output(child.returncode, out, err, over=True, left=left)
+    return Output(child.returncode, pipes.out, pipes.err, left=left)
 
 
 def _end_group(child: "Popen[bytes]", number: signal.Signals) -> None:
@@ -474,8 +482,8 @@ def _begun(run_dir: Path) -> dict[str, Any]:
 def _read(path: Path) -> dict[str, Any]:
     """A file of the shim's; empty where there is none, or only half of one."""
     try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        value = json.loads(bounded.whole(path, bounded.PARSED))
+    except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 

@@ -19,7 +19,8 @@ from anyio import CapacityLimiter, to_thread
 
 from factory import disk, faults
 from factory.errors import FactoryError, GitError, TooLong
-from factory.git import FACTORY, GITLINK, Git
+from factory.git import FACTORY, Git
+from factory.ground.plumbing import GITLINK
 from factory.repo import kept, private_git
 
 # Folders that tools make and nobody means to submit; one that trunk tracks something in is not among them.

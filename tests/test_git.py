@@ -4,13 +4,16 @@ import os
 import shutil
 import signal
 import subprocess
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from factory.errors import GitError, NotYet, RepositoryError, TooLong
-from factory.git import FACTORY, Change, Git, Person, Repository, clean_environment, examine, exclude
+from factory.errors import GitError, NotYet, RepositoryError, TooLong, TooMuch
+from factory.git import FACTORY, Git, Person, Repository, clean_environment, examine, exclude
+from factory.ground.pipes import Into
+from factory.ground.plumbing import Change, Texts
 from factory.repo.processes import running
 from tests.git_repo import EMAIL, PERSON, commit, environment, git, make_repo, write
 
@@ -260,7 +263,52 @@ async def test_many_files_are_read_in_one_go_and_missing_ones_left_out(tmp_path:
 
     read = await own(repo).read_many("HEAD", [*files, "no such\nfile", "ü"])
 
-    assert read == files
+    assert read == Texts(files, {})
+
+
+async def test_a_file_of_more_bytes_than_are_read_is_named_and_not_read(tmp_path: Path) -> None:
+    repo = make_repo(tmp_path / "r", {"small": "1234", "large": "12345", "folder/x": ""})
+    blobs = {path: git(repo, "rev-parse", f"HEAD:{path}") for path in ("small", "large", "folder")}
+
+    by_path = await own(repo).read_many("HEAD", blobs, most=4)
+    by_id = await own(repo).read(blobs, most=4)
+
+    assert by_path == by_id == Texts({"small": "1234"}, {"large": 5})
+
+
+async def test_files_are_not_read_beyond_what_is_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("factory.git._BATCH_MOST", 6)
+    repo = make_repo(tmp_path / "r", {"a": "1234", "b": "123", "c": "12"})
+
+    read = await own(repo).read_many("HEAD", ["a", "b", "c"])
+
+    assert read == Texts({"a": "1234", "c": "12"}, {"b": 3})
+
+
+async def test_a_large_file_takes_no_memory(tmp_path: Path) -> None:
+    repo = make_repo(tmp_path / "r", {"small": "x"})
+    with (repo / "large").open("wb") as file:
+        file.truncate(64 << 20)
+    git(repo, "add", "-A")
+    git(repo, "commit", "-qm", "large")
+    tracemalloc.start()
+
+    read = await own(repo).read_many("HEAD", ["large", "small"])
+
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert read == Texts({"small": "x"}, {"large": 64 << 20})
+    assert peak < 1 << 20
+
+
+async def test_a_command_that_prints_more_than_it_may_is_ended(tmp_path: Path) -> None:
+    repo = make_repo(tmp_path / "r", {"large": "x" * (1 << 20)})
+
+    with pytest.raises(TooMuch) as caught:
+        await own(repo).run("show", "HEAD:large", into=Into(1 << 16))
+
+    assert len(caught.value.out) <= 1 << 16
+    assert "it printed more than" in str(caught.value)
 
 
 async def test_a_line_that_is_never_to_be_excluded_is_taken_out_and_the_users_own_stay(tmp_path: Path) -> None:
@@ -403,7 +451,7 @@ async def test_the_tree_of_a_commit_and_a_diff_are_asked_for_once(tmp_path: Path
 
     assert (await mine.tree(second), await mine.changed(first, second)) == asked
     assert asked[0] == git(tmp_path, "--git-dir=gone", "rev-parse", f"{second}^{{tree}}")
-    assert await mine.read_many(second, []) == {}
+    assert await mine.read_many(second, []) == Texts({}, {})
 
 
 async def test_a_ref_is_read_from_its_file_or_from_packed_refs(tmp_path: Path) -> None:

@@ -31,6 +31,29 @@ def test_a_repository_with_nothing_has_no_gate_and_no_setup() -> None:
     assert of({"README.md": "hello"}) == Rules(gates=(), setup=Setup(), sources=frozenset())
 
 
+@pytest.mark.parametrize(
+    ("files", "larger", "unread"),
+    [
+        ({"pyproject.toml": "[tool.pytest]"}, ["test_big.py"], []),
+        ({"test_a.py": "import pytest"}, ["test_big.py"], []),
+        ({"conftest.py": ""}, ["test_big.py"], []),
+        ({f"{GATES}1-a.sh": "true"}, ["test_big.py"], []),
+        ({"test_a.py": UNITTEST}, ["test_big.py"], ["test_big.py"]),
+        ({}, ["test_big.py", "requirements.txt"], ["requirements.txt", "test_big.py"]),
+        ({}, ["pyproject.toml"], ["pyproject.toml"]),
+        ({f"{GATES}1-a.sh": "true"}, [SETUP], [SETUP]),
+    ],
+)
+def test_a_file_that_could_not_be_read_is_named_where_what_it_says_would_matter(
+    files: dict[str, str], larger: list[str], unread: list[str]
+) -> None:
+    names = sorted([*files, *larger])
+
+    found = rules_of(names, files, larger=larger)
+
+    assert sorted(found.unread) == unread
+
+
 def test_gate_files_rule_alone_in_the_order_of_their_numbers() -> None:
     found = of(
         {

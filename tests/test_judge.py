@@ -123,6 +123,36 @@ async def test_a_wrong_gate_file_on_trunk_is_asked_about_at_once_in_its_present_
     assert scene.cards() == []
 
 
+@pytest.mark.parametrize(
+    "name", ["pyproject.toml", "conventions/gates/20-more.sh", "conventions/prompts/unit.md", "uv.lock"]
+)
+async def test_a_file_that_rules_on_trunk_and_is_too_large_to_be_read_is_a_card_and_nothing_passes(
+    scene: Scene, name: str
+) -> None:
+    before = await looked(scene)
+    large = scene.root / name
+    large.parent.mkdir(exist_ok=True, parents=True)
+    with large.open("wb") as file:
+        file.truncate(17 << 20)
+    tip = scene.commit({})
+    await looked(scene)
+    (card,) = scene.store.open(Card)
+    ruled = await scene.judge.judge(before, parent=tip)
+
+    git(scene.root, "rm", "-q", name)
+    scene.commit({})
+    await looked(scene)
+    scene.floor.pool.tick(scene.group, at())
+
+    assert card.kind is CardKind.SETUP
+    assert card.question == (
+        "Nothing is judged: the factory reads at most 1 MiB of such a file (of a lock file 16 MiB), and trunk has "
+        f"{name} (17 MiB). No attempt was spent."
+    )
+    assert (ruled.ok, ruled.setup and ruled.setup.cause) == (False, card.fingerprint)
+    assert scene.cards() == []
+
+
 async def test_without_gates_only_a_person_lets_a_unit_pass_and_its_proof_holds_all_the_same(tmp_path: Path) -> None:
     async with scene_in(tmp_path, {"story.txt": "x\n"}) as scene:
         tip = await looked(scene)

@@ -218,6 +218,29 @@ async def test_attributes_are_asked_about_where_they_call_for_filters(scene: Sce
     assert scene.state("plain") == "landed"
 
 
+async def test_a_file_that_rules_and_is_too_large_to_be_read_is_asked_about_and_lands_by_an_answer(
+    scene: Scene,
+) -> None:
+    await scene.submit("big", {"tests/test_big.py": "#" * (1 << 20) + "x"})
+    await scene.submit("fine", {"data.txt": "x" * (2 << 20)})
+
+    await scene.settle()
+
+    (card,) = scene.store.open(Card)
+    assert (scene.state("big"), scene.reasons("big"), card.kind) == ("held", ["guard"], CardKind.GUARD)
+    assert card.question == (
+        "big: it has tests/test_big.py (1 MiB), and the factory reads a file that decides how work is judged only up "
+        "to 1 MiB (lock files: 16 MiB). Should it land?"
+    )
+    assert scene.state("fine") == "landed"
+
+    scene.floor.escalations.answer(card.id, "2", now=at())
+    await scene.settle()
+
+    # The gate here is a file, so nobody has to look into tests.
+    assert (scene.state("big"), scene.cards()) == ("landed", [])
+
+
 async def test_behind_a_unit_that_may_change_the_gates_nobody_is_judged_before_it_has_landed(scene: Scene) -> None:
     rules = {"conventions/gates/10-whole.sh": "sh check.sh\n", "check.sh": GATE}
     await scene.submit("rules", rules, head="allow: edit-gates")

@@ -4,7 +4,7 @@ Invariant: a daemon that has died changes nothing here any more.
 """
 
 import hashlib
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -16,7 +16,8 @@ import anyio
 from factory.environments import SetupFailed
 from factory.errors import GitError
 from factory.gates import Answer, Case, Judgement
-from factory.git import Change, Person
+from factory.git import Person
+from factory.ground.plumbing import Change, Texts
 from factory.inference import Gate
 from factory.process import Exit
 from factory.records import Verdict
@@ -186,6 +187,7 @@ class Objects:
 
     def __init__(self, hand: Hand) -> None:
         self._hand, self._world = hand, hand.world
+        self._texts = dict[str, str]()  # of the blobs that were listed
 
     async def contains(self, rev: str, commit: str) -> bool:
         await self._hand.step(0.01)
@@ -202,15 +204,19 @@ class Objects:
 
     async def listing(self, rev: str) -> dict[str, str]:
         await self._hand.step(0.01)
-        return {name: _digest(text) for name, text in sorted(self._world.commits[rev].files.items())}
+        files = sorted(self._world.commits[rev].files.items())
+        self._texts |= {_digest(text): text for _, text in files}
+        return {name: _digest(text) for name, text in files}
 
     async def links(self, rev: str) -> frozenset[str]:
         """No symbolic links."""
         return frozenset()
 
-    async def read_many(self, rev: str, paths: Sequence[str]) -> dict[str, str]:
-        files = self._world.commits[rev].files
-        return {path: files[path] for path in paths if path in files}
+    async def read(self, blobs: Mapping[str, str], *, most: int = 0) -> Texts:
+        return Texts({path: self._texts[blob] for path, blob in blobs.items()}, {})
+
+    async def sizes(self, blobs: Iterable[str]) -> dict[str, int]:
+        return dict.fromkeys(blobs, 1)
 
     async def changed(self, before: str, after: str) -> list[Change]:
         await self._hand.step(0.01)
