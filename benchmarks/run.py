@@ -9,6 +9,7 @@ confined    start and throughput with the sandbox on, beside the same without (w
 
 python benchmarks/run.py            about three minutes
 python benchmarks/run.py --long     ten minutes of idling, more of everything
+python benchmarks/run.py --write    the same, and the figures go into docs/benchmarks.md and README.md
 python benchmarks/run.py start idle --json
 """
 
@@ -39,6 +40,9 @@ MODES = ("off", "required")
 SLEEPER = f"import gc, time, factory.daemon\nwhile True: time.sleep({SCAN_SECONDS}); gc.collect()"
 STAMP = "stamp.txt"  # in the tree that the agent works in
 GREEN = {"conventions/gates/10-true.sh": "true\n"}
+ROOT = Path(__file__).parent.parent
+MARK = "<!-- bench -->"  # before and after a table that --write replaces
+IN_README = ("drop → agent started, p50", "factory status", "units a minute")  # how the rows that it has too begin
 
 
 @dataclass(frozen=True)
@@ -282,11 +286,24 @@ def ms(value: float) -> str:
 
 
 def table(rows: list[Row]) -> Iterator[str]:
-    """The rows as a table for the README."""
+    """The rows as a table in Markdown."""
     yield "| figure | factoryd | floor | ratio |"
     yield "|---|---|---|---|"
     for row in rows:
         yield f"| {row.name} | {row.ours} | {row.floor} | {row.ratio} |"
+
+
+def write(rows: list[Row]) -> None:
+    """Put all rows into docs/benchmarks.md, and three of them into README.md."""
+    few = [row for row in rows if row.name.startswith(IN_README)]
+    _replace(ROOT / "docs/benchmarks.md", [*table(rows), "", machine()])
+    _replace(ROOT / "README.md", [*table(few)])
+
+
+def _replace(page: Path, lines: list[str]) -> None:
+    before, _, after = page.read_text(encoding="utf-8").split(MARK)
+    block = "\n".join([MARK, *lines, MARK])
+    page.write_text(f"{before}{block}{after}", encoding="utf-8")
 
 
 def main() -> int:
@@ -294,13 +311,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("figure", nargs="*", metavar="FIGURE", choices=[[], *FIGURES], help="which ones; default: all")
     parser.add_argument("--long", action="store_true", help="ten minutes of idling, more of everything")
+    parser.add_argument("--write", action="store_true", help="put the table into docs/benchmarks.md and README.md")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of the table")
     args = parser.parse_args()
+    if args.write and args.figure:
+        parser.error("--write needs all figures: name none")
     rows: list[Row] = []
     for name in args.figure or FIGURES:
         print(f"measuring {name} …", file=sys.stderr)
         with scratch(f"bench-{name}-") as folder:
             rows += FIGURES[name](folder, LONG if args.long else SHORT)
+    if args.write:
+        write(rows)
     if args.json:
         print(
             json.dumps({"machine": machine(), "figures": [asdict(row) for row in rows]}, indent=1, ensure_ascii=False)

@@ -2,7 +2,7 @@
 
 Prefix k of the queue is trunk plus the first k candidates, each one commit. Every prefix is judged on its own tree, up
 to one per bench at once, so that trunk only ever moves over judged commits. Source of the window: Zuul's chain; of
-setting a suspect aside and judging it alone: the simulation in the README's "Why it is so".
+setting a suspect aside and judging it alone: the simulation in docs/design.md.
 """
 
 from collections.abc import Sequence

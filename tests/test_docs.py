@@ -1,10 +1,11 @@
-"""README.md, conventions/README.md and the code say the same: whatever there is is documented, and the other way round.
+"""The pages and the code say the same: whatever there is is documented, and the other way round.
 
 A table is found by its heading row; what it is about stands in backticks in the first cell of each of its rows.
 """
 
 import ast
 import json
+import posixpath
 import re
 from collections.abc import Iterator
 from dataclasses import fields
@@ -26,15 +27,25 @@ from tests.floor import unconfined
 
 ROOT = Path(__file__).parent.parent
 CONVENTIONS = Path("conventions/README.md")
+CARDS = "docs/cards.md"
+COMMANDS = "docs/commands.md"
+CONFIGURATION = "docs/configuration.md"
+STATES = "docs/states.md"
+TASKS = "docs/tasks.md"
+INDEX = "docs/index.md"
+OTHERS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "conventions/README.md", "factory/effects.md")
+PAGES = (*OTHERS, *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
+MOST_LINES = 300  # of a page
+BENCH = "<!-- bench -->"
 MACHINE = re.compile(r"/(?:home|root|tmp|work|Users|private|mnt)/|https?://(?!github\.com|keepachangelog|semver)")
 
 
 @cache
-def text(name: Path | str = "README.md") -> str:
+def text(name: Path | str) -> str:
     return (ROOT / name).read_text(encoding="utf-8")
 
 
-def table(heading: str, name: Path | str = "README.md") -> dict[str, list[str]]:
+def table(heading: str, name: Path | str) -> dict[str, list[str]]:
     """What stands in backticks in the first cell → the other cells of its row."""
     _, found, below = text(name).partition(f"\n| {heading} |\n")
     assert found, f"{name} has no table headed {heading}"
@@ -72,7 +83,7 @@ def _said(node: ast.expr) -> str:
 
 
 def test_every_setting_is_documented_with_its_default() -> None:
-    documented = {key: cells[0] for key, cells in table("key | default | meaning").items()}
+    documented = {key: cells[0] for key, cells in table("key | default | meaning", CONFIGURATION).items()}
 
     assert documented == {key: f"`{_default(field.default)}`" for key, field in KEYS.items()}
 
@@ -82,33 +93,33 @@ def _default(value: object) -> str:
 
 
 def test_a_setting_that_is_not_built_says_so_and_no_other_does() -> None:
-    documented = {key for key, cells in table("key | default | meaning").items() if "not yet" in cells[-1]}
+    rows = table("key | default | meaning", CONFIGURATION)
 
-    assert documented == set(NOT_YET)
+    assert {key for key, cells in rows.items() if "not yet" in cells[-1]} == set(NOT_YET)
 
 
 def test_every_key_of_a_task_file_is_documented() -> None:
-    documented = table("key | meaning | default")
+    documented = table("key | meaning | default", TASKS)
 
     assert set(documented) == {*task_file.READERS, *task_file.LATER}
     assert {key for key, cells in documented.items() if "not yet" in cells[0]} == set(task_file.LATER)
 
 
 def test_every_guard_that_a_task_may_lift_is_documented() -> None:
-    meaning = table("key | meaning | default")["allow"][0]
+    meaning = table("key | meaning | default", TASKS)["allow"][0]
 
     assert set(re.findall(r"`([a-z-]+)`", meaning)) == {*task_file.GUARDS, *task_file.LATER_GUARDS}
 
 
 def test_every_kind_of_card_is_documented() -> None:
-    documented = table("kind | raised when | options")
+    documented = table("kind | raised when | options", CARDS)
 
     assert set(documented) == set(CardKind)
 
 
 @pytest.mark.parametrize(("kind", "label"), sorted(set(option_labels())))
 def test_every_option_of_a_card_is_documented(kind: str, label: str) -> None:
-    options = table("kind | raised when | options")[kind][1]
+    options = table("kind | raised when | options", CARDS)[kind][1]
 
     assert label in options
 
@@ -120,23 +131,22 @@ def test_the_options_of_all_kinds_of_cards_were_looked_at() -> None:
 
 
 def test_every_state_of_a_unit_is_documented() -> None:
-    assert set(table("state | where the unit is")) == set(UnitState)
+    assert set(table("state | where the unit is", STATES)) == set(UnitState)
 
 
 def test_every_end_of_an_attempt_is_documented_and_whether_it_counts() -> None:
-    documented = {
-        reason: cells[0] for reason, cells in table("reason | counts | what happened, and what comes next").items()
-    }
+    rows = table("reason | counts | what happened, and what comes next", STATES)
 
+    documented = {reason: cells[0] for reason, cells in rows.items()}
     assert documented == {str(reason): "yes" if SPENDS[reason] else "no" for reason in EndReason}
 
 
 def test_every_event_of_the_journal_is_documented() -> None:
-    assert set(table("event | when")) == set(Event)
+    assert set(table("event | when", STATES)) == set(Event)
 
 
 def test_every_command_of_both_programs_is_documented_with_its_flags() -> None:
-    documented = table("command | what it does")
+    documented = table("command | what it does", COMMANDS)
     programs = {"factoryd": main.FACTORYD, "factory": main.FACTORY}
     built = {
         f"{program} {name} {its[-2]}".strip()
@@ -151,7 +161,7 @@ def test_every_command_of_both_programs_is_documented_with_its_flags() -> None:
 
 def test_every_exit_code_of_a_command_is_documented() -> None:
     codes = {kind.exit_code for kind in _below(FactoryError)}
-    said = re.search(r"Exit codes: (.*?)\.\n", text(), re.DOTALL)
+    said = re.search(r"Exit codes: (.*?)\.\n", text(COMMANDS), re.DOTALL)
 
     assert said
     assert {int(code) for code in re.findall(r"\d", said[1])} == {0, *codes}
@@ -229,22 +239,67 @@ def test_every_shipped_prompt_and_folder_is_documented() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["README.md", "conventions/README.md", "CHANGELOG.md"])
+@pytest.mark.parametrize("name", PAGES)
 def test_no_path_of_a_machine_and_no_index_host_is_in_the_documents(name: str) -> None:
     assert MACHINE.findall(text(name)) == []
 
 
-@pytest.mark.parametrize("name", ["README.md", "conventions/README.md"])
-def test_every_link_within_the_documents_leads_somewhere(name: str) -> None:
-    for target in re.findall(r"\]\(([^)\s]+)\)", text(name)):
+def links(name: str) -> list[tuple[str, str]]:
+    """The page (or other file) and the anchor that each link of a page leads to; not those to other sites."""
+    targets = re.findall(r"\]\(([^)\s]+)\)", re.sub(r"^```.*?^```", "", text(name), flags=re.DOTALL | re.MULTILINE))
+    found = []
+    for target in targets:
         path, _, anchor = target.partition("#")
-        to = (ROOT / name).parent / path if path else ROOT / name
-        headings = re.findall(r"^#+ (.+)$", to.read_text(encoding="utf-8"), re.MULTILINE)
+        if "://" not in target:
+            to = posixpath.normpath(posixpath.join(posixpath.dirname(name), path)) if path else name
+            found.append((to, anchor))
+    return found
 
-        assert not anchor or anchor in {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings}
+
+def anchors(name: str) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", text(name), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings}
 
 
-def test_every_target_of_make_that_the_readme_names_exists() -> None:
-    targets = set(re.findall(r"^(\w+):", text("Makefile"), re.MULTILINE))
+@pytest.mark.parametrize("name", PAGES)
+def test_every_link_within_the_documents_leads_somewhere(name: str) -> None:
+    for to, anchor in links(name):
+        assert (ROOT / to).exists(), to
+        assert not anchor or anchor in anchors(to), f"{to}#{anchor}"
 
-    assert set(re.findall(r"^make (\w+) ", text(), re.MULTILINE)) | {"demo", "test"} <= targets
+
+def test_every_page_is_reached_from_the_index_in_one_click() -> None:
+    reached = {to for to, _ in links(INDEX)}
+
+    assert set(PAGES) - {INDEX, str(CONVENTIONS)} <= reached
+    assert str(CONVENTIONS) in {to for to, _ in links("docs/conventions.md")}
+
+
+def test_the_readme_leads_to_the_index() -> None:
+    assert (INDEX, "") in links("README.md")
+
+
+def test_the_readme_is_a_first_visit() -> None:
+    assert len(text("README.md").splitlines()) <= 200
+    assert len(text("README.md").encode()) <= 10 * 1024
+
+
+@pytest.mark.parametrize("name", sorted({*PAGES} - {"CHANGELOG.md"}))
+def test_no_page_is_too_long_to_be_read(name: str) -> None:
+    assert len(text(name).splitlines()) <= MOST_LINES
+
+
+def test_the_figures_in_the_readme_are_those_of_the_benchmarks() -> None:
+    _, few, _ = text("README.md").split(BENCH)
+    _, all_of_them, _ = text("docs/benchmarks.md").split(BENCH)
+
+    assert set(few.splitlines()) <= set(all_of_them.splitlines())
+    assert len(few.strip().splitlines()) == 2 + 3
+
+
+def test_every_target_of_make_that_the_documents_name_exists() -> None:
+    targets = set(re.findall(r"^([\w-]+):", text("Makefile"), re.MULTILINE))
+    named = {target for page in PAGES for target in re.findall(r"(?:^|`)make ([a-z-]+)\b", text(page), re.MULTILINE)}
+
+    assert {"test", "check", "demo", "matrix", "faults", "chaos", "simulation", "bench", "agents", "lock"} <= named
+    assert named <= targets
