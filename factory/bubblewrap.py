@@ -7,10 +7,11 @@ Invariant: the disk is read-only, and what is hidden is empty, but for what is n
 # ruff: noqa: PTH114
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from factory import process, shim
+from factory import disk, process, shim
 from factory.confines import Confines
 
 SCRATCH_BYTES = 512 << 20  # of /tmp and of /dev/shm, which are memory, beside TMPDIR, which is disk
@@ -27,6 +28,7 @@ class Bubblewrap:
     def __init__(self, program: str, path: str, *, hidden: Sequence[Path], work: Path) -> None:
         self._program, self._path, self._hidden, self._work = program, path, hidden, work
         self._overlays = False
+        self.layers = False
 
     @property
     def protections(self) -> str:
@@ -39,7 +41,19 @@ class Bubblewrap:
         there = str(next(path for path in (self._work, *self._work.parents) if path.is_dir()))  # before the first start
         overlay = ["--overlay-src", there, "--tmp-overlay", there]
         self._overlays = not await self._tried(overlay)
+        self.layers = self._overlays and self._work.is_dir() and not await self._tried_layer()
         return "" if self._overlays else await self._tried([])
+
+    async def _tried_layer(self) -> str:
+        """Try a layer on the disk of the work folder: not every file system can hold one."""
+        # No effect of the line: nothing looks for this folder, whatever becomes of it.
+        trial = Path(tempfile.mkdtemp(prefix="layer-", dir=self._work))
+        try:
+            below = trial / "below"
+            below.mkdir()
+            return await self._tried([*_layer(below, make_layer(trial / "layer"))])
+        finally:
+            disk.remove(trial)
 
     async def _tried(self, more: Sequence[str]) -> str:
         told_on_stdout = ["--json-status-fd", "1"]  # as the shim asks it to tell, there on a pipe
@@ -60,6 +74,8 @@ class Bubblewrap:
             options += ["--symlink", os.path.realpath(path), path] if link else ["--ro-bind", path, path]
         for path in map(str, confines.writes):
             options += ["--bind", path, path]
+        for place, folder in sorted(confines.layered.items()):
+            options += _layer(place, folder)
         for path in map(str, confines.scratch):
             options += ["--overlay-src", path, "--tmp-overlay", path] if self._overlays else ["--bind", path, path]
         for source, seen in confines.shared.items():
@@ -82,3 +98,20 @@ class Bubblewrap:
         resolver = Path("/etc/resolv.conf").resolve()
         if any(resolver.is_relative_to(each) for each in self._hidden):
             yield from ("--ro-bind-try", str(resolver), str(resolver))
+
+
+def make_layer(folder: Path) -> Path:
+    """Make `folder` one that a command's writes can go into; they lie in `written(folder)` then."""
+    written(folder).mkdir(parents=True)
+    (folder / "work").mkdir()
+    return folder
+
+
+def written(layer: Path) -> Path:
+    """Where what was written into a layer lies."""
+    return layer / "upper"
+
+
+def _layer(place: Path, folder: Path) -> Iterator[str]:
+    yield from ("--overlay-src", str(place))
+    yield from ("--overlay", str(written(folder)), str(folder / "work"), str(place))

@@ -4,7 +4,7 @@ A choice is (label, effect, action); the first is the recommended one. escalatio
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from factory.disk import complaint
@@ -31,6 +31,7 @@ class Ask:
     deadline_s: float = 0
 
 
+LEAVE_OUT, RESTORE = "leave_out", "restore"  # actions on gates, which follow as JSON
 CANCEL = ("Cancel it", "the unit ends; what its attempts made is kept", "cancel")
 CANCEL_ALL = ("Cancel the units that wait", "they end; what their attempts made is kept", "cancel")
 AGAIN = ("Try again", "one more round of attempts", "retry")
@@ -250,9 +251,55 @@ def trunk_red(*, branch: str, commit: str, gates: Sequence[str], tail: str, log:
         ("Land anyway", "units that wait and are red in just these gates land, and are shown so", "approve"),
     ]
     if inferred:
-        action = f"leave_out {json.dumps([*gates])}"
+        action = f"{LEAVE_OUT} {json.dumps([*gates])}"
         choices.append((f"Judge without {shown(gates)}", "it was inferred: no file asks for it", action))
     return Ask(CardKind.TRUNK_RED, "trunk_red", asks, choices, tail, log)
+
+
+def trunk_rewritten(
+    *, branch: str, commit: str, rewrote: Mapping[str, Sequence[str]], files: Mapping[str, str], tail: str, log: str
+) -> Ask:
+    """Trunk's own gates change what they judge; `rewrote`: which files, by gate; `files`: the file of each gate."""
+    gates = shown([*rewrote])
+    every = sorted({path for paths in rewrote.values() for path in paths})
+    asks = (
+        f"On {branch} ({commit[:10]}) {gates} changes files that it judges: {shown(every)}. "
+        "What it passes is not what lands, so it is red. What now?"
+    )
+    own = [files[gate] for gate in rewrote if gate in files]
+    where = shown(own) if own else "the script or the settings that it runs by"
+    check = (
+        "Use a form that only checks",
+        f"you change {where}, e.g. to --check or --no-fix; the units go on by themselves",
+        "wait",
+    )
+    repair = (
+        "Hang a repair unit",
+        "a unit with priority 0 commits what the gate changes",
+        f"repair Commit to {branch} what {gates} changes there",
+    )
+    land = ("Land anyway", "units that wait and are red in just these gates land, and are shown so", "approve")
+    more = _by_hand(shown(own), every, branch) if own else _by_answer(rewrote)
+    return Ask(CardKind.TRUNK_RED, "trunk_red", asks, [check, repair, *more, land], tail, log)
+
+
+def _by_hand(own: str, paths: Sequence[str], branch: str) -> list[Choice]:
+    """What can be done about gates that have files of their own."""
+    header = f"# rewrites: {' '.join(paths[:3])}"
+    return [
+        ("Put these files back after it", f"you write `{header}` into {own}; the units go on by themselves", "wait"),
+        ("Leave it out", f"you remove {own} from {branch}; the units go on by themselves", "wait"),
+    ]
+
+
+def _by_answer(rewrote: Mapping[str, Sequence[str]]) -> list[Choice]:
+    """What can be done about gates that were inferred."""
+    names = json.dumps({gate: [*paths] for gate, paths in rewrote.items()})
+    without = f"{LEAVE_OUT} {json.dumps([*rewrote])}"
+    return [
+        ("Put these files back after it", "it may change these, and no others", f"{RESTORE} {names}"),
+        (f"Judge without {shown([*rewrote])}", "it was inferred: no file asks for it", without),
+    ]
 
 
 def trunk_gone(branch: str) -> Ask:

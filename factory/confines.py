@@ -13,6 +13,7 @@ class Confines:
     writes: tuple[Path, ...] = ()
     reads: tuple[Path, ...] = ()
     scratch: tuple[Path, ...] = ()  # it may write there, and what it writes is gone when it has ended
+    layered: Mapping[Path, Path] = field(default_factory=dict)  # what it writes there, it writes into that folder
     shared: Mapping[Path, Path] = field(default_factory=dict)  # written through: where it lies → where it is seen
     network: bool = True
 
@@ -26,6 +27,10 @@ class Confiner(Protocol):
 
     @property
     def links(self) -> bool: ...  # noqa: D102
+
+    @property
+    def layers(self) -> bool:
+        """Whether something can be `layered`."""
 
     @property
     def protections(self) -> str:

@@ -29,6 +29,7 @@ from factory.ground.lock import Lock, locked
 from factory.ground.names import ALL, CONVENTIONS, HIDDEN, INBOX, choose
 from factory.ground.unlocked import once_unlocked
 from factory.journal import Event
+from factory.judging.answers import answers
 from factory.live import DRAIN_SECONDS, Live, Stopping, now
 from factory.log import TICK_BROKE, Log, log
 from factory.places import Places, check_writable, holding, places, there
@@ -439,11 +440,9 @@ def _tell_commands(floor: Floor) -> None:
 
 
 def _tell_warnings(floor: Floor) -> None:
-    left_out = floor.store.get(Fact, "left_out")
-    names = json.loads(left_out.value) if left_out else []
     floor.warnings["rests"] = floor.pool.notices
     floor.warnings["broken"] = list(floor.live.broken.values())
-    floor.warnings["left_out"] = [f"judged without the inferred gate {name}, by your answer" for name in names]
+    floor.warnings["answers"] = answers(floor.store).sentences
     _put(floor, "warnings", [line for lines in floor.warnings.values() for line in lines])
 
 

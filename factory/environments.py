@@ -24,6 +24,7 @@ import anyio
 from anyio import to_thread
 
 from factory import disk, faults, process
+from factory.bubblewrap import make_layer, written
 from factory.confines import Confines
 from factory.inference import Setup, digest
 from factory.judging.layers import Print, copy_that_serves, differing, remove_newer
@@ -91,11 +92,18 @@ class Ran:
     tail: str
     log: Path
     where: str  # the same for a person, and for the store: relative to the checkout where it lies in it
+    wrote: Path | None = None  # what it wrote in the tree, where that is kept apart
+    rewrote: tuple[str, ...] = ()  # tracked files that it changed and must not
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it exited 0 and nothing of it is left."""
+        return self.exit.cause == "exited" and self.exit.code == 0 and not self.exit.left
 
     @property
     def ok(self) -> bool:
-        """Whether it exited 0 and nothing of it is left."""
-        return self.exit.cause == "exited" and self.exit.code == 0 and not self.exit.left
+        """Whether it succeeded on the tree as it is."""
+        return self.succeeded and not self.rewrote
 
 
 def ports(index: int) -> dict[str, str]:
@@ -140,19 +148,22 @@ class Environments:
         env |= {"VIRTUAL_ENV": str(place.venv)} if (place.venv / "bin").is_dir() else {}
         return env | ({"PYTHONDONTWRITEBYTECODE": "1", "CI": "true"} if judging else {})
 
-    def confines(self, place: Place, *, judging: bool = False, beside: bool = False) -> Confines:
+    def confines(self, place: Place, *, judging: bool = False, layer: Path | None = None) -> Confines:
         """What a command at `place` may write; gates leave the environment, and candidates caches, as they were.
 
-        `beside` others: what it writes at `place` it sees alone, for the code that one gate runs must not decide what
-        another looks at.
+        `layer`: takes what it writes in the tree beside others; it alone sees what it writes at `place`, for the code
+        that one gate runs must not decide what another looks at.
         """
         caches = self._caches_of(place, judging)
         caches.mkdir(parents=True, exist_ok=True)
         made = [path for path in place.installed if path.is_dir() and not path.is_symlink()]
         kept = [*(made if judging else ()), *((caches,) if place.candidate else ())]
-        own = (place.tree, place.home, place.tmp)
-        writes = (*(() if beside else own), *(() if judging else made), *(() if place.candidate else (caches,)))
-        return Confines(writes=writes, scratch=(*kept, *(own if beside else ())))
+        scratch = (place.home, place.tmp)
+        own = () if layer else (place.tree, *scratch)
+        writes = (*own, *(() if judging else made), *(() if place.candidate else (caches,)))
+        if layer is None:
+            return Confines(writes=writes, scratch=tuple(kept))
+        return Confines(writes=writes, scratch=(*kept, *scratch), layered={place.tree: layer})
 
     def limits(self, *folders: Path) -> process.Limits:
         """What a command may use, of the disk in these folders."""
@@ -210,6 +221,13 @@ class Environments:
         for folder in (place.home, place.tmp):
             await to_thread.run_sync(disk.remove, folder)
             folder.mkdir(parents=True)
+        await to_thread.run_sync(disk.remove, place.layers)
+
+    @faults.during("place.empty")
+    async def forget(self, ran: Ran) -> None:
+        """Delete what a command wrote apart from others."""
+        if ran.wrote:
+            await to_thread.run_sync(disk.remove, ran.wrote.parent)
 
     async def run(
         self,
@@ -222,12 +240,16 @@ class Environments:
         judging: bool = False,
         beside: bool = False,
     ) -> Ran:
-        """Run a command, or a script's text from a file outside the tree, under the shim; cancelled, it is ended."""
+        """Run a command, or a script's text from a file outside the tree, under the shim; cancelled, it is ended.
+
+        `beside` others, where the sandbox has layers: none sees what another writes.
+        """
         run_dir = self._logs / f"{place.folder.name}-{secrets.token_hex(4)}-{re.sub(r'[^a-z0-9]+', '-', name)[:40]}"
         env = self.variables(place, judging=judging)
         with faults.step("command.start"):
             argv = (*await to_thread.run_sync(_script, run_dir, script), *argv[2:]) if script else argv
-            confines = self.confines(place, judging=judging, beside=beside)
+            layer = make_layer(place.layers / run_dir.name) if beside and self.sandbox.layers else None
+            confines = self.confines(place, judging=judging, layer=layer)
             confines = replace(confines, reads=(run_dir,) if script else ())
             command = process.Command(
                 argv=argv,
@@ -249,7 +271,8 @@ class Environments:
             disk.reopen(place.tree)
         log = run_dir / "output.log"
         where = log.relative_to(self._root) if log.is_relative_to(self._root) else log
-        return Ran(exit=ended, tail=await to_thread.run_sync(_tail, run_dir), log=log, where=str(where))
+        tail = await to_thread.run_sync(_tail, run_dir)
+        return Ran(exit=ended, tail=tail, log=log, where=str(where), wrote=layer and written(layer))
 
     async def _make(self, place: Place, setup: Setup, asked: Asked) -> Ready | SetupFailed:
         """Build what the tree builds on dependencies that are there, or all of it."""

@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from factory.cards import Ask
+from factory.cards import LEAVE_OUT, RESTORE, Ask
 from factory.errors import RefusedByState, UsageError
 from factory.journal import Event
+from factory.judging.answers import LEFT_OUT, RESTORES
 from factory.ledger import went_on
 from factory.ports import Store
 from factory.records import Card, CardKind, Fact, Option, Remark, Step
@@ -142,8 +143,10 @@ class Escalations:
         if action.startswith("repair"):
             title = action.removeprefix("repair").strip() or "Make trunk green again"
             return f"hung repair unit {self._repair(title, card.evidence, now)}"
-        if action.startswith("leave_out "):
-            return self._leave_out(json.loads(action.removeprefix("leave_out ")), now)
+        verb, _, gates = action.partition(" ")
+        if verb in (LEAVE_OUT, RESTORE):
+            change = self._leave_out if verb == LEAVE_OUT else self._restore
+            return change(json.loads(gates), now)
         if action == "spend_on":
             self._store.write(Event.FACT_CHANGED, went_on(now), now=now, card=card.id)
             return "today goes on without a cap; what waited goes on by itself"
@@ -160,10 +163,19 @@ class Escalations:
         return f"{', '.join(unit.id for unit in units)}: {done}"
 
     def _leave_out(self, gates: list[str], now: datetime) -> str:
-        known = self._store.get(Fact, "left_out")
+        known = self._store.get(Fact, LEFT_OUT)
         names = sorted({*(json.loads(known.value) if known else []), *gates})
-        self._store.write(Event.FACT_CHANGED, Fact(name="left_out", value=json.dumps(names)), now=now, left_out=names)
+        self._store.write(Event.FACT_CHANGED, Fact(name=LEFT_OUT, value=json.dumps(names)), now=now, left_out=names)
         return f"judged without {', '.join(names)} from now on; a gate file in conventions/gates brings it back"
+
+    def _restore(self, asked: dict[str, list[str]], now: datetime) -> str:
+        known = self._store.get(Fact, RESTORES)
+        restores: dict[str, list[str]] = json.loads(known.value) if known else {}
+        for gate, paths in asked.items():
+            restores[gate] = sorted({*restores.get(gate, []), *paths})
+        fact = Fact(name=RESTORES, value=json.dumps(restores))
+        self._store.write(Event.FACT_CHANGED, fact, now=now, restores=asked)
+        return f"what {', '.join(asked)} changes there is put back after it from now on"
 
     def remark(self, unit: str, kind: str, text: str, *, now: datetime, who: str = "person") -> None:
         """Write down what was said, for the next attempt to read."""

@@ -22,11 +22,13 @@ from factory.environments import Environments, Ran, SetupFailed
 from factory.errors import StoreError
 from factory.inference import Gate, Rules, digest
 from factory.journal import Event
+from factory.judging import rewrites
 from factory.judging.place import Place
 from factory.judging.standing import Ready
 from factory.log import TICK_BROKE, log
 from factory.ports import Store
 from factory.records import Verdict
+from factory.scope import within
 from factory.settings import GateLimits
 from factory.workspaces import Bench
 
@@ -35,6 +37,7 @@ RECORD_SECONDS = 1.0  # between two tries to write a verdict down
 SPARED = 100  # paths that setup built, which git is told to leave in a checkout: more are copied into it
 FIRST_BENCH = 100  # place index of benches: workers have lower ones
 Limits = Callable[[], GateLimits]
+_JUDGED = "unchanged"  # part of each key: older releases did not look at what a gate changes
 
 
 class Answer(StrEnum):
@@ -109,6 +112,11 @@ class Trial:
         return self.last.exit.cause in ("lost", "stopped") or bool(self.last.exit.left)
 
     @property
+    def red(self) -> bool:
+        """Whether the last run is to be blamed on the tree, or on the gate."""
+        return not (self.last.ok or self.interrupted or self.missing)
+
+    @property
     def missing(self) -> bool:
         """Whether its command is not there (one with a `/` in it is the tree's own)."""
         return self.last.exit.cause == "unstartable" and not self.gate.script and "/" not in self.gate.command[0]
@@ -146,7 +154,7 @@ class Gates:
     async def prove(self, case: Case, accept: Sequence[str]) -> Judgement:
         """Run each of the `accept` commands where they should fail: RED when all of them do, as verdicts say."""
         judgement = await self._judge(replace(case, reruns=False), accepting(accept), stop=False)
-        if judgement.answer is Answer.RED and any(verdict.ok for verdict in judgement.verdicts):
+        if judgement.answer is Answer.RED and any(verdict.succeeded for verdict in judgement.verdicts):
             return replace(judgement, answer=Answer.GREEN)
         return judgement
 
@@ -183,7 +191,7 @@ class Gates:
             return Judgement(answer=Answer.SETUP, failed=ready), []
         verdicts, changed, sandbox = list[Verdict](), list[str](), self._environments.sandbox.name
         for _, group in groupby(sorted(gates, key=lambda gate: gate.group), key=lambda gate: gate.group):
-            trials = [Trial(gate, digest(case.tree, gate.digest, ready.key, sandbox)) for gate in group]
+            trials = [Trial(gate, digest(_JUDGED, case.tree, gate.digest, ready.key, sandbox)) for gate in group]
             found = [self._store.get(Verdict, trial.key) for trial in trials]
             known = [verdict for verdict in found if verdict and verdict.settled]
             asked = [trial for trial in trials if trial.key not in {verdict.key for verdict in known}]
@@ -217,29 +225,57 @@ class Gates:
         return await environments.ready(case.place, setup)
 
     async def _run_group(self, case: Case, trials: Sequence[Trial], ready: Ready, *, clean: bool) -> None:
-        """Run them side by side, then the red ones again, each time in a checkout that is `clean` or made so."""
-        left = list(trials)
+        """Run them side by side, then the red ones again, each time in a checkout that is `clean` or made so.
+
+        Again means one by one where they share a tree: what one of them changed there may have made another red.
+        """
+        shares = not self._environments.sandbox.layers
+        left = deque(_batches(trials, shares=shares))
         while left:
+            batch = left.popleft()
             if not clean:
                 await case.bench.show(case.commit, keeps=(*case.rules.setup.dependencies, *ready.made[:SPARED]))
                 await self._environments.lay(case.place, ready)
             clean = False
             await self._environments.refresh(case.place)
             async with anyio.create_task_group() as together:
-                for trial in left:
-                    together.start_soon(self._run, case, trial, len(left) > 1)
-            left = [trial for trial in left if case.reruns and self._again(trial)]
+                for trial in batch:
+                    together.start_soon(self._run, case, trial, len(batch) > 1)
+            again = await self._again_of(case, batch, shared=shares and len(batch) > 1)
+            left.extend([[trial] for trial in again] if shares else _batches(again, shares=False))
+
+    async def _again_of(self, case: Case, batch: Sequence[Trial], *, shared: bool) -> list[Trial]:
+        """Those that run again; all of them where one changed the tree that they `shared`, and nobody knows which."""
+        if shared and any(trial.last.succeeded for trial in batch) and await self._changed(case, None):
+            for trial in batch:
+                trial.runs.clear()
+            return [*batch]
+        if shared:
+            return [trial for trial in batch if trial.red]
+        return [trial for trial in batch if case.reruns and self._again(trial)]
 
     async def _run(self, case: Case, trial: Trial, beside: bool) -> None:
         gate, seconds = trial.gate, self.limit(trial.gate, len(trial.runs))
         ran = await self._environments.run(
             gate.command, case.place, name=gate.name, script=gate.script, seconds=seconds, judging=True, beside=beside
         )
+        if ran.succeeded and (ran.wrote or not beside):
+            changed = await self._changed(case, ran.wrote)
+            rewrote = [path for path in changed if not within(path, gate.rewrites)]
+            ran = replace(ran, rewrote=tuple(rewrote))
+        await self._environments.forget(ran)
         trial.runs.append(ran)
+
+    async def _changed(self, case: Case, wrote: Path | None) -> list[str]:
+        """The tracked files that are not what would land; `wrote`: what a gate wrote above the tree."""
+        git = case.bench.benches.git(case.bench.name)
+        if wrote:
+            return await rewrites.changed_above(git, wrote)
+        return await rewrites.changed_in(git, case.commit, beside=case.place.layers / "before")
 
     def _again(self, trial: Trial) -> bool:
         reruns = self._limits().flaky_reruns if trial.gate.flaky_reruns is None else trial.gate.flaky_reruns
-        return not (trial.last.ok or trial.interrupted or trial.missing) and len(trial.runs) <= reruns
+        return trial.red and len(trial.runs) <= reruns
 
     def _measured(self, gate: str) -> deque[float]:
         if gate not in self._seconds:
@@ -268,8 +304,9 @@ class Gates:
             flaky=ran.ok and len(trial.runs) > 1,
             seconds=ran.exit.seconds,
             command=trial.gate.shown,
-            tail="" if ran.ok else _said(ran),
+            tail="" if ran.ok else _said(ran, trial.gate.shown),
             log=ran.where,
+            rewrote=ran.rewrote[: rewrites.MOST_KEPT],
         )
         self._measured(trial.gate.name)  # before it is written, else it would be counted twice
         self._tell(case, verdict, verdict.at, cached=False)
@@ -301,10 +338,19 @@ def _odd(trials: Sequence[Trial]) -> Judgement | None:
     return Judgement(answer=Answer.UNSETTLED) if cramped or any(trial.interrupted for trial in trials) else None
 
 
-def _said(ran: Ran) -> str:
+def _batches(trials: Sequence[Trial], *, shares: bool) -> list[Sequence[Trial]]:
+    """Those that run together; what may change the tree runs alone where it `shares` it."""
+    together = [trial for trial in trials if not (shares and trial.gate.rewrites)]
+    alone = [[trial] for trial in trials if shares and trial.gate.rewrites]
+    return [together, *alone] if together else [*alone]
+
+
+def _said(ran: Ran, command: str) -> str:
     end = f"[ended by signal {ran.exit.signal}]" if ran.exit.signal else ran.exit.detail
     if ran.exit.cause == "overran":
         end = f"[ended: it uses too much: {ran.exit.detail}]"
     if ran.exit.cause == "timeout":
         end = f"[ended after {ran.exit.seconds:.1f} s: it takes too long]"
+    if ran.rewrote:
+        end = f"[red: {rewrites.sentence(ran.rewrote, rewrites.told(command, ran.tail))}]"
     return f"{ran.tail}\n{end}" if end else ran.tail

@@ -62,6 +62,7 @@ _TEST_FILE = re.compile(r"(^|/)(test_[^/]*|[^/]*_test)\.py$")
 _GATE_FILE = re.compile(r"(\d+)-([\w.-]*\w)\.(sh|toml)")
 _GATE_KEYS: dict[str, Any] = {"command": None, "timeout_s": 0.0, "flaky_reruns": None}
 _GATE_FORM = 'the form is: command = "make test" or ["make", "test"]; optional: timeout_s = 600, flaky_reruns = 1'
+_REWRITES = re.compile(r"^[ \t]*#[ \t]*rewrites:[ \t]*(\S.*)$", re.MULTILINE)
 _MYPY_AIM = re.compile(r"^\[mypy\](?:\n(?!\[).*)*?\n(files|packages|modules)\s*=", re.MULTILINE)
 _UNITTEST = """\
 import sys, unittest
@@ -81,11 +82,12 @@ class Gate:
     script: str = ""  # the text of a *.sh gate, written outside the bench before it runs
     timeout_s: float = 0.0  # 0: as configured, or measured
     flaky_reruns: int | None = None  # None: as configured
+    rewrites: tuple[str, ...] = ()  # globs of tracked files that it may change: they are put back
 
     @property
     def digest(self) -> str:
         """Digest of everything that rules."""
-        return digest(self.name, self.script, *self.command)
+        return digest(self.name, self.script, *self.command, *self.rewrites)
 
     @property
     def inferred(self) -> bool:
@@ -238,11 +240,25 @@ def _gate_of(path: str, text: str, gates: str) -> Gate:
     if not form:
         raise ConfigError(f"{path} is not run: a gate is called NN-name.sh or NN-name.toml, e.g. {gates}20-test.sh")
     name, group = f"{form[1]}-{form[2]}", int(form[1])
+    rewrites = tuple(_rewrites(path, text))
     if form[3] == "toml":
-        return _toml_gate(name, group, path, text)
+        return replace(_toml_gate(name, group, path, text), rewrites=rewrites)
     if not _code(text):
         raise ConfigError(f"{path} has no command and would pass everything. Write one, or remove the file.")
-    return Gate(name, group, (), path, script=text)
+    return Gate(name, group, (), path, script=text, rewrites=rewrites)
+
+
+def _rewrites(path: str, text: str) -> Iterator[str]:
+    """The files that a gate's header lets it change."""
+    for line in _REWRITES.findall(text):
+        for glob in line.split():
+            parts = PurePosixPath(glob).parts
+            if glob.startswith("/") or ".." in parts or not glob.strip("*?./"):
+                raise ConfigError(
+                    f"{path}: `# rewrites: {glob}` leads out of the tree, or names all of it. Name the files that this "
+                    "gate has to change, e.g. # rewrites: Cargo.lock"
+                )
+            yield glob
 
 
 def _toml_gate(name: str, group: int, path: str, text: str) -> Gate:
@@ -264,7 +280,7 @@ def _toml_gate(name: str, group: int, path: str, text: str) -> Gate:
 
 def _python_gates(files: _Files) -> Iterator[Gate]:
     if why := files.configured("ruff"):
-        yield Gate("ruff", 10, ("ruff", "check", "."), why)
+        yield Gate("ruff", 10, ("ruff", "check", "--no-fix", "."), why)  # whatever `fix` is configured
     if why := files.configured("mypy"):
         aimed = {"files", "packages", "modules"} & _at(files.pyproject, "tool", "mypy").keys()
         named = aimed or _MYPY_AIM.search(files.text("mypy.ini", ".mypy.ini", "setup.cfg"))

@@ -26,6 +26,8 @@ from factory.ground.plumbing import Texts
 from factory.guards import Guards, in_the_way, led_to
 from factory.inference import Rules, rules_of, wanted
 from factory.journal import Event
+from factory.judging.answers import Answers, answers, as_answered
+from factory.judging.rewrites import named
 from factory.judging.rule_files import RuleFiles, conventions_in
 from factory.live import Live, now
 from factory.ports import Store
@@ -79,6 +81,9 @@ class Ruled:
         first = self.red[0] if self.red else None
         if first is None:
             return "green" if self.ok else "not judged"
+        if first.rewrote:
+            what = f"`{first.command}`" if self.not_proven else f"gate {first.gate}"
+            return f"{what} changes what it judges: {named(first.rewrote)}"
         return f"gate {first.gate} is red" if not self.not_proven else f"`{first.command}` does not pass"
 
 
@@ -114,7 +119,7 @@ class Judge:
         self._trunk_ruled: Ruled | None = None
         self._looking = ""  # the commit that is being judged as trunk
         self._unsettled: bool | None = None  # what was judged of it, and is not written down yet, was judged anew
-        self._looked = ("", frozenset[str]())
+        self._looked: tuple[str, Answers | None] = ("", None)
         self.missing: list[str] | None = None  # landed units that a rewritten trunk lacks; None = as recorded
 
     # ── what rules ──
@@ -141,7 +146,7 @@ class Judge:
             if len(self._rulings) >= RULINGS_KEPT:  # trunk's own stays: the pool asks for it whatever else was judged
                 self._rulings.pop(next(each for each in self._rulings if each != self._tip))
             self._rulings[commit] = ruling
-        return self._less_left_out(self._rulings[commit])
+        return self._as_answered(self._rulings[commit])
 
     async def _reached(self, commit: str, rules: Rules) -> Mapping[str, str]:
         """Where the guarded symlinks of a commit lead, and the links in whose way that lies."""
@@ -161,19 +166,13 @@ class Judge:
     def current(self) -> Ruling | None:
         """The ruling of trunk as last looked at."""
         known = self._rulings.get(self._tip)
-        return self._less_left_out(known) if known else None
+        return self._as_answered(known) if known else None
 
-    def _left_out(self) -> frozenset[str]:
-        """Inferred gates that a person left out, by the answer to a card."""
-        fact = self._store.get(Fact, "left_out")
-        return frozenset(json.loads(fact.value)) if fact else frozenset()
-
-    def _less_left_out(self, ruling: Ruling) -> Ruling:
+    def _as_answered(self, ruling: Ruling) -> Ruling:
         if not any(gate.inferred for gate in ruling.rules.gates):
             return ruling
-        left_out = self._left_out()
-        kept = tuple(gate for gate in ruling.rules.gates if not (gate.inferred and gate.name in left_out))
-        return replace(ruling, rules=replace(ruling.rules, gates=kept)) if left_out else ruling
+        gates = as_answered(ruling.rules.gates, answers(self._store))
+        return replace(ruling, rules=replace(ruling.rules, gates=gates))
 
     @property
     def obstacle(self) -> Ask | None:
@@ -208,12 +207,12 @@ class Judge:
 
     async def look(self, tip: str, group: TaskGroup) -> None:
         """Take `tip` for trunk, and judge it in the background when it or what rules there is new."""
-        left_out, failed = self._left_out(), self._trunk_ruled.setup if self._trunk_ruled else None
+        answered, failed = answers(self._store), self._trunk_ruled.setup if self._trunk_ruled else None
         if self._unsettled is not None and tip == self._tip:  # the store failed then
             self._settle_trunk(anew=self._unsettled)
         again = failed is not None and self._escalations.open_card(failed.cause) is None  # "try again" was answered
-        if (tip, left_out) != self._looked or again:
-            self._looked, self._tip, self._trunk_ruled = (tip, left_out), tip, None
+        if (tip, answered) != self._looked or again:
+            self._looked, self._tip, self._trunk_ruled = (tip, answered), tip, None
             ruling = await self.ruling(tip)
             self._folder = folder_of(ruling.layout, known=self._folder)
             self._tell("judging" if ruling.rules.gates else "unknown")
@@ -234,7 +233,7 @@ class Judge:
         before, rules = await self.ruling(parent), await self.ruling(commit)
         self._tip, self._trunk_ruled = commit, None
         if rules.rules.gates and rules.judges_like(before):
-            self._looked, self._trunk_ruled = (commit, self._left_out()), ruled
+            self._looked, self._trunk_ruled = (commit, answers(self._store)), ruled
             self._settle_trunk(anew=False)
 
     def excused(self, ruled: Ruled, unit: Unit) -> bool:
@@ -250,6 +249,15 @@ class Judge:
         names = [verdict.gate for verdict in trunk.red]
         gates = self.current.rules.gates if self.current else ()
         inferred = {gate.name for gate in gates if gate.inferred}
+        if all(verdict.rewrote for verdict in trunk.red):
+            return words.trunk_rewritten(
+                branch=self._trunk.branch,
+                commit=self._tip,
+                rewrote={verdict.gate: verdict.rewrote for verdict in trunk.red},
+                files={gate.name: gate.reason for gate in gates if not gate.inferred},
+                tail=first.tail,
+                log=first.log,
+            )
         return words.trunk_red(
             branch=self._trunk.branch,
             commit=self._tip,
@@ -266,7 +274,7 @@ class Judge:
         finally:
             self._looking = "" if self._looking == tip else self._looking
             if ruled is None:  # it broke: the next look has it judged again
-                self._looked = ("", frozenset())
+                self._looked = ("", None)
         if tip == self._tip:
             self._trunk_ruled = ruled
             self._settle_trunk(anew=True)
@@ -333,7 +341,7 @@ class Judge:
             judgement = await _asked(partial(self._gates.prove, case, accept))
         if judgement.failed is not None:
             return Proof(commit=tip, setup=_setup_card(judgement.failed))
-        passing = [verdict.command for verdict in judgement.verdicts if verdict.ok]
+        passing = [verdict.command for verdict in judgement.verdicts if verdict.succeeded]
         return Proof(commit=tip, passing=passing[0] if passing else "")
 
     async def _ungated(self, case: Case, accept: Sequence[str], unit: Unit | None) -> Ruled:
@@ -370,7 +378,7 @@ def _ruled(judgement: Judgement, *, accepting: bool = False) -> Ruled:
     if judgement.failed is not None:
         return Ruled(ok=False, setup=_setup_card(judgement.failed))
     if accepting:
-        passing = [verdict.command for verdict in judgement.verdicts if verdict.ok]
+        passing = [verdict.command for verdict in judgement.verdicts if verdict.succeeded]
         return Ruled(ok=False, passed_before=passing[0] if passing else "")
     red = judgement.red
     return Ruled(ok=not red, red=red, not_proven=any(verdict.gate.startswith("accept: ") for verdict in red))

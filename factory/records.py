@@ -160,6 +160,12 @@ class Verdict:
     command: str = ""  # to reproduce
     tail: str = ""  # at most 16 KiB of the output's end
     log: str = ""  # the whole output; relative to the checkout where it lies in it
+    rewrote: tuple[str, ...] = ()  # tracked files that it changed before it succeeded: why it is red
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether its command did, be it on another tree than the one that it was given."""
+        return self.ok or bool(self.rewrote)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

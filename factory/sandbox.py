@@ -77,6 +77,11 @@ class Sandbox:
         return bool(self._confiner and self._confiner.links)
 
     @property
+    def layers(self) -> bool:
+        """Whether commands beside each other can each have a tree of its own, of which one sees what it changed."""
+        return self.on and bool(self._confiner and self._confiner.layers)
+
+    @property
     def says(self) -> str:
         """What a person has to know on every screen; empty where all is confined."""
         if self.on:
@@ -101,12 +106,13 @@ class Sandbox:
         # A word of a command may name HOME or /tmp itself: that is no file of it to be seen.
         asked = (*_toolchains(env), *self._borrowed(), *confines.reads)
         named = [path for path in asked if not self._holds_private(_real(path))]
-        written = (*confines.writes, *confines.scratch, *confines.shared.values())
+        written = (*confines.writes, *confines.scratch, *confines.layered, *confines.shared.values())
         ways = (link for path in (*named, *written) for link in self._ways(path))
         seen = Confines(
             reads=self._reads((*programs, *named, *map(_real, named), *ways)),
             writes=_sorted(map(_real, confines.writes)),
             scratch=_sorted(map(_real, confines.scratch)),
+            layered={_real(place): _real(folder) for place, folder in confines.layered.items()},
             shared={_real(source): _real(seen) for source, seen in confines.shared.items()},
             network=confines.network,
         )

@@ -118,6 +118,7 @@ class Seatbelt:
 
     name = "sandbox-exec"
     links = True
+    layers = False
     protections = (
         "sandbox: sandbox-exec, files and signals apart, network open; not: a list of processes of its own, limits of "
         "memory, processes and CPU time; what gates change is compared afterwards"

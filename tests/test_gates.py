@@ -103,7 +103,7 @@ def court(tmp_path: Path) -> Court:
     return Court(tmp_path)
 
 
-def gate(script: str, name: str = "10-test", **more: float) -> Gate:
+def gate(script: str, name: str = "10-test", **more: object) -> Gate:
     made = Gate(name=name, group=int(name.split("-")[0]), script=script, reason=f"conventions/gates/{name}.sh")
     return replace(made, **more)  # type: ignore[arg-type]
 
@@ -405,7 +405,8 @@ async def test_what_a_red_run_left_behind_does_not_make_its_rerun_green(court: C
 
 async def test_what_one_group_changes_in_the_tree_does_not_help_the_next(court: Court) -> None:
     court.change({".gitignore": "made\n"})
-    fix = gate("echo fixed > a.txt; touch made ~/made $TMPDIR/made\n", "10-fix")
+    script = "echo fixed > a.txt; touch made ~/made $TMPDIR/made\n"
+    fix = gate(script, "10-fix", rewrites=("a.txt",))
     test = gate("grep -q fixed a.txt || test -f made || test -f ~/made || test -f $TMPDIR/made\n", "20-test")
 
     judgement = await court.judge(only(fix, test))

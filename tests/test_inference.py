@@ -154,7 +154,7 @@ def test_a_python_project_is_installed_editable_with_its_test_extras_groups_and_
 
     found = of({"pyproject.toml": pyproject, "tests/test_a.py": "import pytest", "requirements-dev.txt": "x\n"})
 
-    assert commands(found) == {"ruff": "ruff check .", "mypy": "mypy", "pytest": "python -m pytest"}
+    assert commands(found) == {"ruff": "ruff check --no-fix .", "mypy": "mypy", "pytest": "python -m pytest"}
     assert found.setup.kind == "pip"
     assert found.setup.commands[0] == VENV
     assert installs(found) == ["-e .[test] ruff==0.9 anyio ruff==0.9 -r requirements-dev.txt pytest ruff mypy"]
@@ -291,7 +291,7 @@ def test_a_repository_of_two_languages_has_the_setups_of_both() -> None:
         ({"go.mod": "", "a_test.go": "", "Cargo.toml": "", "tox.ini": "[tox]"}, {}),
         ({"mypy.ini": "[mypy]\nfiles = a\n"}, {"mypy": "mypy"}),
         ({"setup.cfg": "[mypy]\n"}, {"mypy": "mypy ."}),
-        ({".ruff.toml": ""}, {"ruff": "ruff check ."}),
+        ({".ruff.toml": ""}, {"ruff": "ruff check --no-fix ."}),
         ({"pyproject.toml": "[tool.pytest"}, {}),
     ],
 )

@@ -251,6 +251,7 @@ def test_a_store_of_the_first_format_gets_the_accounts_of_its_attempts(tmp_path:
         )
         for column in younger:
             con.execute(f'ALTER TABLE "attempt" DROP COLUMN "{column}"')
+        con.execute('ALTER TABLE "verdict" DROP COLUMN "rewrote"')
         con.execute("PRAGMA user_version = 1")
 
     with closing(SqliteStore(path)) as store:

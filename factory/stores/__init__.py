@@ -30,6 +30,7 @@ MIGRATIONS: Mapping[int, tuple[str, ...]] = {  # format → the statements that 
         'ALTER TABLE "attempt" ADD COLUMN "nonce" DEFAULT \'\'',
         'ALTER TABLE "attempt" ADD COLUMN "heard" INTEGER DEFAULT 0',
         'ALTER TABLE "attempt" ADD COLUMN "left_out" DEFAULT \'[]\'',
+        'ALTER TABLE "verdict" ADD COLUMN "rewrote" DEFAULT \'[]\'',
         'UPDATE "attempt" SET "workspace" = substr(behind("workspace", \'/workspaces/\'), 2)',
         'ALTER TABLE "attempt" DROP COLUMN "run_dir"',
         'UPDATE "verdict" SET "log" = substr(behind("log", \'/.factory/judged/\'), 2) WHERE "log" LIKE \'/%\'',

@@ -32,7 +32,7 @@ LANDED = (
     'SELECT "id" AS "unit", "commit", "landed" AS "at" FROM "unit" '
     'WHERE "landed" IS NOT NULL ORDER BY "landed" DESC LIMIT 5'
 )
-_LISTS = ("needs", "scope", "approved", "units", "options", "left_out")  # columns that hold JSON
+_LISTS = ("needs", "scope", "approved", "units", "options", "left_out", "rewrote")  # columns that hold JSON
 _TRUTHS = ("resume", "fresh", "resumed", "estimated", "ok", "settled", "flaky")  # columns that hold 0 or 1
 
 

@@ -103,6 +103,11 @@ def disturbed(day: Day) -> None:
     day.launches.append(lambda: done.unlink(missing_ok=True))
 
 
+def touching(day: Day) -> None:
+    """A gate touches a tracked file, and changes nothing in it."""
+    day.gate("git ls-files | xargs touch")
+
+
 def broken(day: Day) -> None:
     """The folder of an attempt cannot be made: its worker gives it up, until the cause is gone."""
     day.dies("store.hook.filled:after")  # all units have their ids by then
@@ -226,6 +231,7 @@ SCENES: dict[str, Scene] = {
     "agent.stop": handed_back,
     "command.stop": judged,
     "environment.distrust": disturbed,
+    "tree.compare": touching,
     "tree.abandon": broken,
     "inbox.hang": red,
     "archive.put": some_landed,

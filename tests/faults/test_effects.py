@@ -13,7 +13,8 @@ ALLOWED = {
     "/.factory/daemon.log": "the daemon's own log, which nothing depends on",
     "/.git/factoryd-lock": "the lock: it holds where the factory is, for whoever is refused",
     "/dev/null": "no file",
-    "/bwrap --die-with-parent": "the sandbox's trial at start: `true`, which sees all and may change nothing",
+    "/layer-": "the sandbox's trial of layers at start: nothing looks for that folder",
+    "/bwrap --json-status-fd 1 ": "the sandbox's trial at start: `true`, which sees all and may change nothing",
 }
 KINDS = {"open", "os.rename", "os.remove", "os.mkdir", "subprocess.Popen", "sqlite"}
 

@@ -1,0 +1,213 @@
+"""What a gate changed of the tree that it judged.
+
+Invariant: what would land is what the gate saw. A tracked file counts as changed if its content, its kind or its
+executable bit is another, whatever its time stamps, its attributes or the tree's own `.git` say. Only the daemon's own
+index is asked.
+"""
+
+import os
+import re
+import stat
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+from anyio import to_thread
+
+from factory import disk, faults
+from factory.git import Git
+from factory.ground.plumbing import GITLINK
+
+MOST_SHOWN = 5
+MOST_KEPT = 100  # paths in a verdict
+_CHUNK = 1 << 20
+_OPAQUE = ("user.overlay.opaque", "trusted.overlay.opaque")  # on a folder that hides what was below it
+
+# How a tool that repairs is told to check; the first pattern that fits counts.
+_CHECK_FORMS: Mapping[str, str] = {
+    r"\bruff\s+format\b": "ruff format --check",
+    r"\bruff\b": "ruff check --no-fix",
+    r"\bblack\b": "black --check",
+    r"\bisort\b": "isort --check",
+    r"\beslint\b": "eslint without --fix",
+    r"\bprettier\b": "prettier --check",
+    r"\bstylelint\b": "stylelint without --fix",
+    r"\bbiome\b": "biome check without --write",
+    r"\bcargo\s+fmt\b": "cargo fmt --check",
+    r"\bcargo\b": "cargo with --locked",
+    r"\bgofmt\b": "gofmt -l",
+    r"\bclang-format\b": "clang-format --dry-run -Werror",
+    r"\bterraform\s+fmt\b": "terraform fmt -check",
+    r"\bnpm\s+(install|i)\b": "npm ci",
+    r"\buv\b": "uv with --locked",
+}
+
+
+async def changed_in(git: Git, commit: str, *, beside: Path) -> list[str]:
+    """Tracked files of git's work tree that are not as in the commit, of which git's index is.
+
+    `beside`: a folder for what has to be compared; it is deleted.
+    """
+    by_commit = f"--attr-source={commit}"  # and not by what a gate wrote
+    asked = (by_commit, "diff-files", "-z", "--name-only", "--ignore-submodules=all")
+    assert git.work_tree is not None
+    told = await git.run(*asked)
+    if told.err:  # a folder is closed
+        await to_thread.run_sync(_open_all, git.work_tree)
+        told = await git.run(*asked)
+    # By its marks alone: a file that was only touched is among them.
+    suspects = os.fsdecode(told.out).split("\0")[:-1]
+    if told.err:
+        suspects.append(told.err.decode(errors="replace").strip()[:200])
+    if not suspects:
+        return []
+    with faults.step("tree.compare"):
+        await to_thread.run_sync(_make_empty, beside)
+        names = os.fsencode("".join(f"{path}\0" for path in suspects))
+        where = f"--prefix={beside}/"
+        await git.run(by_commit, "checkout-index", "-f", "-q", "-z", "--stdin", where, stdin=names, ok=(0, 1, 128))
+        changed = await to_thread.run_sync(_changed, suspects, git.work_tree, beside)
+        await to_thread.run_sync(disk.remove, beside)
+    return changed
+
+
+async def changed_above(git: Git, layer: Path) -> list[str]:
+    """Tracked files of git's work tree that a command changed which wrote into a layer above it.
+
+    The work tree itself is as it was.
+    """
+    assert git.work_tree is not None
+    touched = await to_thread.run_sync(_touched, layer, git.work_tree)
+    if not touched:
+        return []
+    entries = [entry.partition("\t") for entry in await git.names("ls-files", "-s", "-z")]
+    tracked = [path for facts, _, path in entries if not facts.startswith(GITLINK)]
+    suspects = [path for path in tracked if not touched.isdisjoint(_with_parents(path))]
+    return await to_thread.run_sync(_changed, suspects, layer, git.work_tree)
+
+
+def sentence(paths: Collection[str], said: str) -> str:
+    """What a person or an agent has to know; `said`: the gate's command and output, where its tool is named."""
+    files = "a tracked file" if len(paths) == 1 else f"{len(paths)} tracked files"
+    form = check_form(said)
+    check = f"a form that only checks ({form})" if form else "a form that only checks"
+    return (
+        f"It succeeded, but it changed {files}: {named(paths)}. What it passed is not what would land, so it is red. "
+        f"Commit what it changes, or let the gate use {check}. If it has to write them, name them in the gate's file: "
+        "# rewrites: PATH"
+    )
+
+
+def told(command: str, output: str) -> str:
+    """The command, and those that a runner of scripts announces before it runs them."""
+    announced = [line for line in output.splitlines() if line.startswith(("> ", "$ "))]
+    return "\n".join([command, *announced])
+
+
+def named(paths: Collection[str]) -> str:
+    """The first few, and how many more there are."""
+    first = [path.encode("unicode_escape").decode() for path in sorted(paths)[:MOST_SHOWN]]
+    more = len(paths) - len(first)
+    return ", ".join(first) + (f" and {more} more" if more else "")
+
+
+def check_form(said: str) -> str:
+    """How the tool that is named there only checks; "" where no known one is."""
+    fitting = (form for pattern, form in _CHECK_FORMS.items() if re.search(pattern, said))
+    return next(fitting, "")
+
+
+# ── a layer above the tree ──
+
+
+def _touched(layer: Path, tree: Path) -> frozenset[str]:
+    """What of the tree was changed or removed in the layer; folders that hide all they had are among it."""
+    found, left = list[str](), [""]
+    while left:
+        inside = left.pop()
+        for entry in _entries(layer / inside):
+            path = f"{inside}/{entry.name}" if inside else entry.name
+            before = _about(tree, path)
+            if before is None:
+                continue  # it is new
+            both = stat.S_ISDIR(before.st_mode) and entry.is_dir(follow_symlinks=False)
+            if both and not _is_opaque(entry.path):
+                left.append(path)
+            else:
+                found.append(path)
+    return frozenset(found)
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    disk.reopen(folder)
+    with os.scandir(folder) as found:
+        return list(found)
+
+
+def _is_opaque(folder: str) -> bool:
+    names = os.listxattr(folder, follow_symlinks=False)
+    return any(name in names for name in _OPAQUE)
+
+
+def _with_parents(path: str) -> Iterator[str]:
+    yield path
+    yield from map(str, PurePosixPath(path).parents)
+
+
+# ── one file, and as it was ──
+
+
+def _changed(paths: Sequence[str], now: Path, before: Path) -> list[str]:
+    return [path for path in paths if _differs(path, now, before)]
+
+
+def _differs(path: str, now: Path, before: Path) -> bool:
+    """Whether it is another file there; links are compared, and not followed."""
+    here, was = _about(now, path), _about(before, path)
+    if here is None or was is None:
+        return True
+    if stat.S_IFMT(here.st_mode) != stat.S_IFMT(was.st_mode):
+        return True
+    if stat.S_ISLNK(here.st_mode):
+        return (now / path).readlink() != (before / path).readlink()
+    if not stat.S_ISREG(here.st_mode):
+        return False
+    is_executable = (here.st_mode ^ was.st_mode) & stat.S_IXUSR
+    return bool(is_executable) or here.st_size != was.st_size or _content_differs(now / path, before / path)
+
+
+def _content_differs(one: Path, other: Path) -> bool:
+    _make_readable(one)
+    with one.open("rb") as here, other.open("rb") as there:
+        while True:
+            some = here.read(_CHUNK)
+            if some != there.read(_CHUNK):
+                return True
+            if not some:
+                return False
+
+
+def _make_readable(path: Path) -> None:
+    mode = path.lstat().st_mode
+    if not mode & stat.S_IRUSR:
+        path.chmod(stat.S_IMODE(mode) | stat.S_IRUSR)
+
+
+def _about(root: Path, path: str) -> os.stat_result | None:
+    """What lies there, by way of real folders only."""
+    for parent in PurePosixPath(path).parents:
+        if (root / parent).is_symlink() and parent.name:
+            return None
+    try:
+        return (root / path).lstat()
+    except OSError:
+        return None
+
+
+def _make_empty(folder: Path) -> None:
+    disk.remove(folder)
+    folder.mkdir(parents=True)
+
+
+def _open_all(top: Path) -> None:
+    for _ in disk.below(top, opened=True):
+        pass
