@@ -6,7 +6,6 @@ beside it is never used.
 """
 
 import hashlib
-import json
 import os
 import re
 import secrets
@@ -17,8 +16,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import anyio
 from anyio import to_thread
@@ -28,7 +25,7 @@ from factory.bubblewrap import make_layer, written
 from factory.confines import Confines
 from factory.inference import Setup, digest
 from factory.judging.layers import Print, copy_that_serves, differing, remove_newer
-from factory.judging.payload import text_of
+from factory.judging.origins import checked_modules, folders_told, modules_of, outside_node, outside_python
 from factory.judging.place import Place, Stamp
 from factory.judging.standing import (
     Asked,
@@ -43,6 +40,7 @@ from factory.judging.standing import (
     seal,
     standing,
 )
+from factory.judging.venvs import has_python, site_folders
 from factory.places import home
 from factory.sandbox import TOOLCHAINS, Sandbox
 
@@ -51,28 +49,8 @@ TAIL_BYTES = 16 << 10
 _CAPTURED = ("LANG", "LC_ALL", "SHELL", "USER", "LOGNAME")
 _TOOLS = ("python3", "uv", "node", "npm", "pnpm", "yarn", "go", "cargo", "rustc", "make")
 _CACHES = ("PIP_CACHE_DIR", "UV_CACHE_DIR", "npm_config_cache", "GOMODCACHE", "GOCACHE", "CARGO_HOME")
-_COMMON = frozenset({"tests", "docs", "examples", "scripts", "benchmarks", "tools", "setup", "conftest", "noxfile"})
-_NAME = re.compile(r"""(?:^|\()\s*name\s*=\s*["']?([\w.-]+)""", re.MULTILINE)  # of a project, in any of its manifests
-_CURE = (
-    ": gates would test that and not the candidate. Install the project editable (pip install -e .), "
-    "e.g. in conventions/workspace/setup.sh."
-)
-_PROBE = """\
-import importlib.metadata, importlib.util, json, os, sys
-modules = {}
-for name in sys.argv[1:]:
-    try:
-        spec = importlib.util.find_spec(name)
-    except Exception:
-        spec = None
-    where = spec and (spec.origin or next(iter(spec.submodule_search_locations or ()), None))
-    if where:
-        modules[name] = os.path.realpath(where)
-found = [
-    (dist.metadata["Name"] or "", os.path.realpath(dist.locate_file("")), dist.read_text("direct_url.json") or "{}")
-    for dist in importlib.metadata.distributions()
-]
-print("\\n" + json.dumps({"modules": modules, "found": found}))"""
+# Asked of the machine's own Python, which loads nothing that is installed (-S).
+_WHERE_INSTALLED = "import json, site, sys; print(); print(json.dumps([sys.executable, *site.getsitepackages()]))"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -346,24 +324,39 @@ class Environments:
 
     async def _outside(self, place: Place) -> SetupFailed | None:
         """What of the project would be tested from elsewhere than the tree."""
-        if wrong := await to_thread.run_sync(_outside_node, place.tree):
+        if wrong := await to_thread.run_sync(outside_node, place.tree):
             return SetupFailed(sentence=wrong)
-        names = [name for name in _modules(place.tree) if name not in sys.stdlib_module_names | _COMMON]
-        python = str(place.venv / "bin/python") if place.venv.is_dir() else names and self._which("python3")
-        if not python:
+        venv = place.venv if has_python(place.venv) else None
+        if venv is None and not await to_thread.run_sync(checked_modules, place.tree):
             return None
-        ran = await self.run((python, "-I", "-c", _PROBE, *names), place, name="origins", seconds=SETUP_SECONDS)
+        folders = await to_thread.run_sync(site_folders, venv) if venv else await self._machine_folders(place)
+        if isinstance(folders, SetupFailed):
+            return folders
+        first = self._captured(self._passed()).get("PYTHONPATH", "").split(os.pathsep)
+        before = [place.tree / folder for folder in first if folder]
+        wrong = await to_thread.run_sync(partial(outside_python, place.tree, venv, folders, before=before))
+        return SetupFailed(sentence=wrong) if wrong else None
+
+    async def _machine_folders(self, place: Place) -> list[Path] | SetupFailed:
+        """Where the Python on PATH keeps what is installed; none without a Python."""
+        python = self._which("python3")
+        if not python:
+            return []
+        asked = (python, "-I", "-S", "-c", _WHERE_INSTALLED)
+        ran = await self.run(asked, place, name="origins", seconds=SETUP_SECONDS)
         if not ran.ok:
-            return _failure("a look at where the project's modules come from", ran, place)
-        facts = json.loads(ran.log.read_bytes().splitlines()[-1])
-        wrong = await to_thread.run_sync(_outside_python, place, facts)
-        return SetupFailed(sentence=wrong, log=ran.where) if wrong else None
+            return _failure("a look at what is installed for python3", ran, place)
+        told = await to_thread.run_sync(folders_told, ran.tail)
+        if not told:
+            sentence = f"{python} did not say where its packages are, so nobody knows what gates would test."
+            return SetupFailed(sentence=sentence, tail=ran.tail, log=ran.where)
+        return told
 
     def _asked(self, place: Place, setup: Setup) -> Asked:
         parts = [setup.digest, self._python(), repr(sorted(self._captured(self._passed()).items()))]
         parts += [f"{name} {identity(self._which(name))}" for name in _TOOLS]
         if any("-e" in command for command in setup.commands) or setup.kind in ("uv", "script"):
-            parts += [name for name in _modules(place.tree) if not name.startswith("test")]  # mapped when installed
+            parts += [name for name in modules_of(place.tree) if not name.startswith("test")]  # mapped when installed
         build = ("made from", *_contents(place.tree, setup.made_from)) if setup.made_from else ("tree", place.shows)
         return Asked(digest(*parts, *_contents(place.tree, setup.inputs)), digest(*build))
 
@@ -400,54 +393,6 @@ def _failure(command: str, ran: Ran, place: Place) -> SetupFailed:
     command, detail = (text.replace(f"{place.folder}/", "") for text in (command, detail))
     sentence = f"The setup command `{command[:300]}` {said}{detail}: there is no environment to judge in."
     return SetupFailed(sentence=sentence, tail=ran.tail, log=ran.where)
-
-
-def _outside_node(tree: Path) -> str:
-    if not (tree / "package.json").is_file():
-        return ""
-    if above := next((path for folder in tree.parents if (path := folder / "node_modules").is_dir()), None):
-        return (
-            f"node looks into {above} for what the tree lacks: gates would pass here and fail elsewhere. "
-            "Remove that folder, or set XDG_STATE_HOME to a place that has none above it."
-        )
-    for link in [*(tree / "node_modules").glob("*"), *(tree / "node_modules").glob("@*/*")]:
-        if link.is_symlink() and not link.resolve().is_relative_to(tree.resolve()):
-            return (
-                f"{link.relative_to(tree)} leads out of the tree, to {link.resolve()}: gates would not test the "
-                "candidate. Name the package in package.json by a version or by a path in the repository."
-            )
-    return ""
-
-
-def _outside_python(place: Place, facts: Mapping[str, Any]) -> str:
-    tree = place.tree.resolve()
-    texts = (text_of(tree / name) for name in ("pyproject.toml", "setup.cfg", "setup.py"))
-    project = next((_plain(found[1]) for text in texts if (found := _NAME.search(text))), "")
-    for name, where, url in facts["found"]:
-        if _plain(name) != project and not place.venv.is_dir():
-            continue  # without a venv the machine's Python is asked, and what else it knows is nobody's matter
-        source = json.loads(url)
-        local = "dir_info" in source and Path(unquote(urlsplit(source.get("url", "")).path)).resolve()
-        if local and not local.is_relative_to(tree):
-            return f"{name} is installed from {local}, outside of the tree{_CURE}"
-        copied = not source.get("dir_info", {}).get("editable") and not Path(where).is_relative_to(tree)
-        if copied and (local or (project and _plain(name) == project)):
-            return f"{name} is installed as a copy{_CURE}"
-    for name, where in facts["modules"].items():
-        if not any(Path(where).is_relative_to(inside) for inside in (tree, place.venv.resolve())):
-            return f"`import {name}` gives {where}, outside of the tree{_CURE}"
-    return ""
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def _modules(tree: Path) -> list[str]:
-    """Names of the project's top-level modules."""
-    paths = [*tree.glob("*"), *(tree / "src").glob("*")]
-    modules = [path for path in paths if path.suffix == ".py" or os.path.isfile(path / "__init__.py")]  # noqa: PTH113
-    return sorted({name for path in modules if (name := path.name.removesuffix(".py")).isidentifier()})
 
 
 def _contents(tree: Path, globs: Iterable[str]) -> Iterator[str]:

@@ -418,8 +418,8 @@ def _group(groups: Mapping[str, Any], name: str, seen: tuple[str, ...]) -> list[
 def _read_too(files: _Files, lists: Sequence[str]) -> list[str]:
     """What requirement files and dynamic metadata point to."""
     text = files.text(*lists)
-    found = re.findall(r"^\s*(?:-[rc]|--requirement|--constraint)[\s=]+(\S+)", text, re.MULTILINE)
-    for folder in re.findall(r"^\s*(?:-e|--editable)[\s=]+(?:file:)?(\.?[\w./-]+)", text, re.MULTILINE):
+    found = re.findall(r"^[ \t]*(?:-[rc]|--requirement|--constraint)[\s=]+(\S+)", text, re.MULTILINE)
+    for folder in re.findall(r"^[ \t]*(?:-e|--editable)[\s=]+(?:file:)?(\.?[\w./-]+)", text, re.MULTILINE):
         found += [f"{folder}/{name}" for name in ("pyproject.toml", "setup.py", "setup.cfg")]
     for source in _at(files.pyproject, "tool", "setuptools", "dynamic").values():
         named = source.get("file", []) if isinstance(source, dict) else []

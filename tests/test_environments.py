@@ -379,7 +379,9 @@ async def test_an_editable_install_of_the_tree_itself_is_what_is_wanted(world: W
 async def test_a_dependency_that_happens_to_be_called_like_a_folder_is_no_trap(world: World) -> None:
     write(world.place.tree, {"alembic/__init__.py": "", "tests/__init__.py": "", "types.py": ""})
 
-    ready = await world.ready(python('mkdir "$site/alembic"; touch "$site/alembic/__init__.py"\n'))
+    make = _installed("alembic", "") + 'echo alembic/__init__.py,, > "$site/alembic-1.dist-info/RECORD"\n'
+
+    ready = await world.ready(python(make + 'mkdir "$site/alembic"; touch "$site/alembic/__init__.py"\n'))
 
     assert ready.built
 
@@ -391,6 +393,52 @@ async def test_without_a_venv_the_python_on_path_must_not_know_the_project_from_
     world = World(tmp_path, PATH=f"{maker.place.venv / 'bin'}:/usr/bin:/bin")
 
     failed = await world.refused(NOTHING)
+
+    assert "`import pkg` gives" in failed.sentence
+
+
+FORGED = """\
+import json, os
+os.write(1, json.dumps({"modules": {}, "found": []}).encode())
+os._exit(0)
+"""
+
+
+async def test_what_a_candidate_runs_at_each_start_has_no_say_in_where_modules_come_from(world: World) -> None:
+    write(world.folder, {"checkout/pkg/__init__.py": ""})
+    write(world.place.tree, {"pkg/__init__.py": "", "src/sitecustomize.py": FORGED})
+    lines = f"echo $PWD/src > $site/a.pth\necho {world.folder}/checkout > $site/b.pth\n"
+
+    failed = await world.refused(python(lines))
+
+    assert "`import pkg` gives" in failed.sentence
+
+
+async def test_a_candidate_that_ends_each_python_at_its_start_does_not_stop_judging(world: World) -> None:
+    ends = "import os\nos._exit(0)\n"
+    write(world.place.tree, {"src/pkg/__init__.py": "", "src/sitecustomize.py": ends})
+
+    ready = await world.ready(python("echo $PWD/src > $site/a.pth\n"))
+
+    assert ready.built
+
+
+async def test_a_python_on_path_that_says_nothing_is_refused(tmp_path: Path) -> None:
+    world = World(tmp_path, PATH=f"{tmp_path}/bin:/usr/bin:/bin")
+    write(tmp_path, {"bin/python3": "#!/bin/sh\n", "benches/b1/tree/pkg/__init__.py": ""})
+    (tmp_path / "bin/python3").chmod(0o755)
+
+    failed = await world.refused(NOTHING)
+
+    assert f"{tmp_path}/bin/python3 did not say where its packages are" in failed.sentence
+
+
+async def test_a_python_path_that_is_passed_on_must_not_lead_to_another_checkout(tmp_path: Path) -> None:
+    write(tmp_path, {"checkout/pkg/__init__.py": "", "benches/b1/tree/pkg/__init__.py": ""})
+    world = World(tmp_path, PYTHONPATH=f"src:{tmp_path}/checkout")
+    world.passed = ("PYTHONPATH",)
+
+    failed = await world.refused(python(""))
 
     assert "`import pkg` gives" in failed.sentence
 

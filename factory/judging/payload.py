@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-_MOST_BYTES = 16 << 20
-_METADATA = "lib/python*/site-packages/*.dist-info"
+from factory.judging.texts import text_of
+from factory.judging.venvs import own_folders
+
 _LOADER = re.compile(r"editable|\.pth$", re.IGNORECASE)  # by its name it only leads to the tree
-_COMMAND = re.compile(r"(?m)^\s*([\w.-]+)\s*=")
+_COMMAND = re.compile(r"(?m)^[ \t]*([\w.-]+)[ \t]*=")
 
 
 def built_into(venv: Path) -> list[str]:
@@ -23,9 +24,10 @@ def built_into(venv: Path) -> list[str]:
     a function.
     """
     found: list[str] = []
-    for info in sorted(venv.glob(_METADATA)):
-        if is_editable(info):
-            found += _built(info)
+    for folder in own_folders(venv):
+        for info in sorted(folder.glob("*.dist-info")):
+            if is_editable(info):
+                found += _built(info)
     return found
 
 
@@ -55,12 +57,3 @@ def _is_built(path: str, info: str, commands: set[str]) -> bool:
     if first in (info, "__pycache__"):
         return False
     return bool(rest) or not _LOADER.search(first)
-
-
-def text_of(path: Path) -> str:
-    """How a file begins; empty if there is none."""
-    with suppress(OSError):
-        if path.is_file():
-            with path.open("rb") as file:
-                return file.read(_MOST_BYTES).decode(errors="replace")
-    return ""

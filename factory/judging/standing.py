@@ -16,8 +16,10 @@ from factory import disk, faults
 from factory.inference import Setup, digest
 from factory.judging import layers
 from factory.judging.layers import Print, differing, digest_of, print_of, size_of
-from factory.judging.payload import built_into, is_editable, text_of
+from factory.judging.payload import built_into, is_editable
 from factory.judging.place import Place, Stamp, read_stamp, write_stamp
+from factory.judging.texts import text_of
+from factory.judging.venvs import own_folders
 
 # Bounds of what is copied, in bytes as sizes say, and of the paths that setup may build.
 BUILD_BYTES = 4 << 30
@@ -210,8 +212,9 @@ def _installed(place: Place, setup: Setup) -> Iterator[str]:
 
     Less what is used from where its sources are: its version may be the commit's.
     """
-    found = place.venv.glob("lib/python*/site-packages/*.dist-info")
-    yield from sorted(path.name for path in found if not is_editable(path))
+    for folder in own_folders(place.venv):
+        found = folder.glob("*.dist-info")
+        yield from sorted(path.name for path in found if not is_editable(path))
     yield _COMMAND.sub("", text_of(place.venv / "pyvenv.cfg"))  # less the path of the bench
     for path in setup.keeps:
         yield text_of(place.tree / path / ".package-lock.json")

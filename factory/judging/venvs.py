@@ -1,0 +1,66 @@
+"""Where a Python environment keeps what is installed, by the layout of its folders.
+
+Invariant: nothing is run, least of all the environment's own Python: a candidate may have made it.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from factory.judging.texts import text_of
+
+_SETTINGS_BYTES = 64 << 10
+
+
+def has_python(venv: Path) -> bool:
+    """Whether a Python is there, for a folder of programs alone is no venv."""
+    return any(os.path.lexists(venv / "bin" / name) for name in ("python", "python3"))
+
+
+def site_folders(venv: Path) -> list[Path]:
+    """Its folders of installed packages, and those of the system if it uses them."""
+    return _existing([*_own(venv), *_of_the_system(venv)])
+
+
+def own_folders(venv: Path) -> list[Path]:
+    """Its own folders of installed packages."""
+    return _existing(_own(venv))
+
+
+def _own(venv: Path) -> Iterator[Path]:
+    # lib64 is a link to lib, or a folder of its own (Fedora); PyPy's is lib/pypy3.11.
+    for library in ("lib", "lib64"):
+        yield from sorted((venv / library).glob("*/site-packages"))
+
+
+def _of_the_system(venv: Path) -> Iterator[Path]:
+    settings = _settings(venv)
+    home, version = settings.get("home", ""), settings.get("version", "")
+    used = settings.get("include-system-site-packages", "").lower() == "true"
+    if not used or home[:1] != "/":
+        return
+    prefix = Path(home).parent
+    name = "python" + ".".join(version.split(".")[:2])
+    for library in (prefix / "lib", prefix / "lib64"):
+        yield library / name / "site-packages"
+    for library in (prefix / "local/lib", Path("/usr/local/lib"), prefix / "lib"):
+        yield library / name / "dist-packages"
+    yield prefix / "lib/python3/dist-packages"
+
+
+def _settings(venv: Path) -> dict[str, str]:
+    """What pyvenv.cfg says; uv names the version otherwise than the standard library does."""
+    lines = text_of(venv / "pyvenv.cfg", most=_SETTINGS_BYTES).splitlines()
+    pairs = (line.partition("=") for line in lines)
+    found = {key.strip().lower(): value.strip() for key, _, value in pairs}
+    found.setdefault("version", found.get("version_info", ""))
+    return found
+
+
+def _existing(folders: Iterable[Path]) -> list[Path]:
+    """Those that are there, each once."""
+    found: dict[str, Path] = {}
+    for folder in folders:
+        if folder.is_dir():
+            found.setdefault(os.path.realpath(folder), folder)
+    return list(found.values())
