@@ -9,11 +9,11 @@ from functools import cached_property
 
 from factory import budget
 from factory import cards as words
+from factory.attempt.output import Usage
 from factory.budget import Amount, Caps, Short
 from factory.cards import Ask
 from factory.ports import Store
 from factory.records import Attempt, CardKind, Fact
-from factory.runtime import Usage
 from factory.settings import Budget
 from factory.unit import NO_AGENT, Unit
 
@@ -116,9 +116,14 @@ class Meter:
 
 
 def metered(attempt: Attempt, usage: Usage) -> Attempt:
-    """The attempt with what its runtime has told of."""
-    said = replace(attempt, tokens_input=usage.input, tokens_output=usage.output)
-    return replace(said, cost_usd=usage.cost, estimated=usage.estimated)
+    """The attempt with what its runtime has told of; no less than before, for what it told may be lost by now."""
+    return replace(
+        attempt,
+        tokens_input=max(attempt.tokens_input, usage.input),
+        tokens_output=max(attempt.tokens_output, usage.output),
+        cost_usd=max(attempt.cost_usd, usage.cost),
+        estimated=usage.estimated,
+    )
 
 
 def went_on(at: datetime) -> Fact:

@@ -1,12 +1,12 @@
 """What an agent left in its outbox: plain files, capped, never followed through a symlink."""
 
 import os
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from factory.ground.regular import SAFELY, read_at
 from factory.task_file import loose
 
 CAP_BYTES = 65536
@@ -15,7 +15,6 @@ PARTS_BYTES = 128 << 10  # of all files in split/: they are understood while the
 MOST_OPTIONS = 9  # that a question offers
 LONGEST_OPTION = 200  # characters
 LONGEST_S = 366 * 86400.0  # a later deadline is none
-_SAFELY = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # neither following a link nor waiting for a writer
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,7 @@ class Outbox:
 def read_outbox(folder: Path) -> Outbox:
     """Read the outbox; what is not a regular file is passed over, a file is cut at 64 KiB."""
     try:
-        box = os.open(folder, _SAFELY | os.O_DIRECTORY)
+        box = os.open(folder, SAFELY | os.O_DIRECTORY)
     except OSError:
         return Outbox()
     try:
@@ -71,27 +70,15 @@ def read_outbox(folder: Path) -> Outbox:
 def _task_files(box: int) -> dict[str, bytes]:
     """What lies in split/, of each file a byte more than all may have; nothing of a folder that may not be read."""
     try:
-        folder = os.open("split", _SAFELY | os.O_DIRECTORY, dir_fd=box)
+        folder = os.open("split", SAFELY | os.O_DIRECTORY, dir_fd=box)
     except OSError:
         return {}
     try:
         names = [entry.name for entry in os.scandir(folder) if entry.is_file(follow_symlinks=False)]
         files = sorted(name for name in names if name.lower().endswith(".md") and name[0] not in ".#~")
-        return {name: _bytes(name, folder, PARTS_BYTES + 1) for name in files[:MOST_FILES]}
+        return {name: read_at(name, folder, PARTS_BYTES + 1) for name in files[:MOST_FILES]}
     finally:
         os.close(folder)
-
-
-def regular(folder: Path, name: str, most: int) -> bytes:
-    """The first `most` bytes of a file that an agent may have left in the folder; none of what is no plain file."""
-    try:
-        box = os.open(folder, _SAFELY | os.O_DIRECTORY)
-    except OSError:
-        return b""
-    try:
-        return _bytes(name, box, most)
-    finally:
-        os.close(box)
 
 
 def _question(text: str) -> Question:
@@ -129,11 +116,4 @@ def _label(option: str) -> str:
 
 def _text(name: str, box: int) -> str:
     # git takes no NUL in a message
-    return _bytes(name, box, CAP_BYTES).decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
-
-
-def _bytes(name: str, box: int, most: int) -> bytes:
-    with suppress(OSError), open(name, "rb", opener=lambda path, _: os.open(path, _SAFELY, dir_fd=box)) as file:
-        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            return file.read(most)
-    return b""
+    return read_at(name, box, CAP_BYTES).decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}")

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from factory import cards as words
+from factory.attempt.resets import FARTHEST
 from factory.escalations import Escalations
 from factory.journal import Event
 from factory.ports import Store
@@ -37,7 +38,8 @@ def resting(store: Store, now: datetime) -> dict[str, datetime]:
     """Until when each runtime that rests now does; where the clock was set back, that is written anew."""
     known, times = _known(store), dict[str, datetime]()
     for name, row in known.items():
-        since, times[name] = as_of(from_stamp(row["since"]), from_stamp(row["until"]), now)
+        since, until = as_of(from_stamp(row["since"]), from_stamp(row["until"]), now)
+        times[name] = min(until, since + FARTHEST)  # an earlier version believed any reset
         known[name] = {**row, "since": stamp(since), "until": stamp(times[name])}
     if known != _known(store):
         _write(store, known, now)

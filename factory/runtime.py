@@ -1,86 +1,34 @@
-"""A runtime: the file that says how an agent's command is run, and how its output is read.
+"""A runtime: the file that says how an agent's command is run, and by which rules its output is read.
 
 Invariant: nothing here knows an agent by name; what differs between two of them is said in their files.
 """
 
-import json
 import os
 import re
 import shutil
 import tomllib
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from itertools import product
 from pathlib import Path, PurePath
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from factory.errors import ConfigError, did_you_mean
 from factory.ground.configuration import kept
-from factory.outbox import regular
+from factory.ground.selectors import Selector, selector
 from factory.places import home
-from factory.tail import Tail
 
 PLACEHOLDERS = ("prompt", "prompt_file", "workspace", "session", "model", "outbox", "run_dir", "resume", "budget")
 _THE_PROMPT = frozenset({"prompt", "prompt_file"})
 _NEVER_EMPTY = _THE_PROMPT | {"workspace", "outbox", "run_dir"}
 ALWAYS = ("PATH", "HOME", "LANG", "LC_*", "SHELL", "USER", "LOGNAME")  # of the daemon's environment, to every agent
-REPORT_BYTES = 256 << 20  # a report may hold the whole session
 LONG_PROMPT = 100 << 10  # bytes; one argument may have 128 KiB on Linux
-# A loop: so many steps in a row, no more than so many of them different. A model that goes round makes 8 to 20 steps a
-# second and costs money with each; of who tests and edits in turn every edit is another, and who waits sleeps longer.
-LOOP_STEPS, LOOP_KINDS = 40, 3
 OWN = "own"  # the folder of the run dir that the agent's program may write to: {run_dir}, where its report is read
 _LONG_NAME = 255  # bytes that Linux lets a file's name have
-_MOST = 1e12  # tokens or dollars: what says more, or less than nothing, tells nothing
-_TAIL = 4000  # characters kept of plain text
 _WORDS = re.compile(r"\{([a-z_]+)\}")
-_IF = r"((?:\[[^\]=]+=[^\]]*\])*)"
-_STEP = re.compile(rf"(\w[\w-]*){_IF}(?:\.(?=\w)|$)")
-_SELECTOR = re.compile(rf"(\*|[\w./-]+){_IF}(?::((?:{_STEP.pattern})+))?")
-_CLOCKS = ("%b %d %Y %I:%M%p", "%b %d %Y %I%p", "%b %d %Y %H:%M")
-
-Conditions = tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Selector:
-    """Takes from events: `TYPE` or `TYPE:path.to.it`; `*` is any type, `[key=value]` picks in both parts.
-
-    `*` in such a value is anything.
-    """
-
-    type: str
-    conditions: Conditions
-    steps: tuple[tuple[str, Conditions], ...]
-
-    def find(self, event: Mapping[str, Any]) -> list[Any]:
-        """Every value that it selects, lists taken apart."""
-        if self.type not in ("*", event.get("type")):
-            return []
-        found: list[Any] = [event] if _hold(event, self.conditions) else []
-        for name, conditions in self.steps:
-            below = (_dig(value, name) for value in found)
-            parts = [part for each in below for part in (each if isinstance(each, list) else [each])]
-            found = [part for part in parts if part is not None and _hold(part, conditions)]
-        return found
-
-
-def selector(text: object) -> Selector:
-    """The selector that the text says; raises ValueError with the correct form."""
-    form = isinstance(text, str) and _SELECTOR.fullmatch(text)
-    if not form:
-        raise ValueError(f'"{text}" is not of the form "TYPE[key=value]:path.to[key=value].it"')
-    return Selector(form[1], _conditions(form[2]), tuple((n, _conditions(c)) for n, c in _STEP.findall(form[3] or "")))
-
-
-def _conditions(text: str) -> Conditions:
-    return tuple(re.findall(r"\[([^\]=]+)=([^\]]*)\]", text))
 
 
 Selectors = Annotated[
@@ -330,194 +278,3 @@ def _filled(part: str | tuple[str, ...], values: Mapping[str, str]) -> list[str]
     if not isinstance(part, str) and not all(values.get(name) for word in words for name in _WORDS.findall(word)):
         return []
     return [_WORDS.sub(lambda found: values.get(found[1], ""), word) for word in words]
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens, and dollars where they are told."""
-
-    input: int = 0
-    output: int = 0
-    cost: float = 0.0
-    estimated: bool = False  # the cost is reckoned from tokens
-    priced: bool = field(default=False, compare=False)  # the cost is known, even if it is nothing
-
-
-@dataclass(slots=True, kw_only=True)
-class Seen:
-    """What the output has told so far."""
-
-    first: datetime | None = None  # sign of life
-    last: datetime | None = None
-    session: str = ""
-    tools: frozenset[str] = frozenset()  # calls that are open
-    steps: tuple[int, ...] = field(default=(), compare=False)  # the newest, each as a number for what it did
-    looped: bool = False  # it said that it stopped because it went round
-    usage: Usage = Usage()
-    result: str = ""  # its last words
-    tail: str = ""  # the end of what it printed besides events: all of it for text, else its stderr
-    done: bool = False  # the final word was seen
-    failed: bool = False
-    error: str = ""
-    limited: bool = False
-    reset: datetime | None = None  # when the limit ends, where it says so
-    unauthorized: bool = False
-
-    @property
-    def good(self) -> bool:
-        """Whether the output's own final word is that all went well."""
-        return self.done and not self.failed and not self.looped
-
-    @property
-    def looping(self) -> bool:
-        """Whether it does the same again and again."""
-        return self.looped or (len(self.steps) == LOOP_STEPS and len(set(self.steps)) <= LOOP_KINDS)
-
-
-class OutputReader:
-    """Reads the output of one run as it grows, across the rotation of its file and from its start after an adoption.
-
-    `earlier`: what the same session had used before this run (for runtimes that tell totals of the session).
-    `model`: the one that its task names, for its price.
-    """
-
-    def __init__(self, runtime: Runtime, run_dir: Path, *, earlier: Usage | None = None, model: str = "") -> None:
-        self._rules, self._limit, self._tail = runtime.output, runtime.limit, Tail(str(run_dir))
-        self._earlier, self._own = earlier or Usage(), run_dir / OWN
-        self._seen = Seen(done=not self._rules.done_if)
-        prices = runtime.output.usage.price.items()
-        self._price = next((price for pattern, price in prices if fnmatchcase(model, pattern)), None)
-
-    def read(self, now: datetime, *, ended: bool = False) -> Seen:
-        """What is known now. With `ended`, a last line without its end counts, and what is plain text is judged too:
-
-        while it runs, a line on stderr about a limit may well be followed by a retry that works.
-        """
-        plain = [line for line in self._tail.lines(ended=ended) if not self._event(line, now)]
-        if text := b"\n".join(plain)[-4 * _TAIL :].decode(errors="replace").strip():
-            self._seen.tail = f"{self._seen.tail}\n{text}"[-_TAIL:].strip()
-            self._step(*(found for each in self._rules.step_text for found in each.findall(text)))
-            if self._rules.format == "text":
-                self._alive(now)
-        if ended:
-            self._end(now)
-        return replace(self._seen)
-
-    def _end(self, now: datetime) -> None:
-        """What only the end of the run tells: its report, and how its plain text ends."""
-        with suppress(ValueError, RecursionError):
-            report = self._rules.report and regular(self._own, self._rules.report, REPORT_BYTES)
-            if report and isinstance(event := json.loads(report), dict):
-                self._take(event, now)
-        if self._rules.done_text:
-            self._seen.done = any(pattern.search(self._seen.tail) for pattern in self._rules.done_text)
-        if not (self._rules.done_text and self._seen.done):
-            self._trouble(self._seen.tail, now)
-
-    def _event(self, line: bytes, now: datetime) -> bool:
-        """Read a line as an event; false where it is none."""
-        if self._rules.format == "text" or not line.startswith(b"{"):
-            return False
-        try:
-            event = json.loads(line)
-        except (ValueError, RecursionError):
-            return False
-        self._take(event, now)
-        return True
-
-    def _take(self, event: Mapping[str, Any], now: datetime) -> None:
-        rules, limit, seen = self._rules, self._limit, self._seen
-        if not rules.progress or _all(rules.progress, event):
-            self._alive(now)
-        named = (each for each in _all(rules.session, event) if isinstance(each, str))
-        seen.session = [seen.session, *(each for each in named if each.isprintable() and each[:1] != "-")][-1]
-        opened, closed = (frozenset(map(str, _all(part, event))) for part in (rules.tool_open, rules.tool_close))
-        seen.tools = (seen.tools | opened) - closed
-        if did := _all(rules.step, event):
-            self._step(json.dumps(did, sort_keys=True))
-        seen.looped |= bool(_all(rules.looped, event))
-        seen.usage = self._usage(event)
-        if rules.joined:
-            said = "" if opened or closed else seen.result
-            seen.result = said + "".join(map(str, _all(rules.result, event)))
-        else:
-            seen.result = _last(rules.result, event, seen.result)
-        seen.failed = bool(_last(rules.failed, event, seen.failed))
-        seen.done = bool(_last(rules.done_if, event, seen.done))
-        for text in map(str, _all(rules.error, event)):
-            seen.error = text[:_TAIL]
-            self._trouble(text, now)
-        for status in _all(limit.status, event):
-            seen.unauthorized |= status in (401, 403)
-            seen.limited |= isinstance(status, int) and (status == 429 or status >= 500)
-        for epoch in _all(limit.reset, event):
-            seen.limited, seen.reset = True, reset_time(str(epoch), now) or seen.reset
-
-    def _step(self, *did: str) -> None:
-        self._seen.steps = (*self._seen.steps, *map(hash, did))[-LOOP_STEPS:]
-
-    def _alive(self, now: datetime) -> None:
-        self._seen.first, self._seen.last = self._seen.first or now, now
-
-    def _trouble(self, text: str, now: datetime) -> None:
-        seen = self._seen
-        seen.unauthorized |= any(pattern.search(text) for pattern in self._limit.login)
-        for match in filter(None, (pattern.search(text) for pattern in self._limit.patterns)):
-            seen.limited = True
-            seen.error = seen.error or text[match.start() :].partition("\n")[0]
-            seen.reset = seen.reset or reset_time(match.groupdict().get("reset") or "", now)
-
-    def _usage(self, event: Mapping[str, Any]) -> Usage:
-        rules, known = self._rules.usage, self._seen.usage
-        found = [_numbers(part, event) for part in (rules.input, rules.output, rules.cost)]
-        if not any(found):
-            return known
-        told = list(map(sum, found))
-        sign, other = {"run": (0, known), "step": (1, known), "thread": (-1, self._earlier)}[rules.mode]
-        tokens_in, tokens_out = int(told[0]) + sign * other.input, int(told[1]) + sign * other.output
-        tokens_in, tokens_out = max(0, tokens_in), max(0, tokens_out)
-        if not rules.cost and self._price:
-            reckoned = (tokens_in * self._price[0] + tokens_out * self._price[1]) / 1e6
-            return Usage(tokens_in, tokens_out, reckoned, estimated=True, priced=True)
-        cost = max(0.0, told[2] + sign * other.cost)
-        return Usage(tokens_in, tokens_out, cost, priced=bool(found[2]) or known.priced)
-
-
-def reset_time(text: str, now: datetime) -> datetime | None:
-    """The moment that `text` tells: an epoch, seconds from now, or a clock time (UTC, the next); None for others."""
-    with suppress(OverflowError, ValueError, OSError):
-        seconds = float(text)
-        return datetime.fromtimestamp(seconds, UTC) if seconds > 1e9 else now + timedelta(seconds=seconds)
-    plain = " ".join(re.sub(r"\(.*?\)|,|\bat\b|(?<=\d)(st|nd|rd|th)\b|\.$", " ", text.strip()).split())
-    plain = re.sub(r"\s*(?=[ap]m\b)", "", plain, flags=re.IGNORECASE)
-    dated = re.sub(r"^(\w+ \d+) (?!\d{4}\b)", rf"\g<1> {now.year} ", plain)
-    if only_clock := plain[:1].isdigit():
-        dated = f"{now:%b %d %Y} {plain}"
-    for form in _CLOCKS:
-        with suppress(ValueError):
-            told = datetime.strptime(dated, form).replace(tzinfo=UTC)
-            return told + timedelta(days=1) if only_clock and told <= now else told
-    return None
-
-
-def _all(selectors: Iterable[Selector], event: Mapping[str, Any]) -> list[Any]:
-    return [value for each in selectors for value in each.find(event)]
-
-
-def _numbers(selectors: Iterable[Selector], event: Mapping[str, Any]) -> list[float]:
-    return [each for each in _all(selectors, event) if isinstance(each, int | float) and 0 <= each <= _MOST]
-
-
-def _last(selectors: Iterable[Selector], event: Mapping[str, Any], known: Any) -> Any:
-    return [known, *_all(selectors, event)][-1]
-
-
-def _dig(value: Any, path: str) -> Any:
-    for name in path.split("."):
-        value = value.get(name) if isinstance(value, dict) else None
-    return value
-
-
-def _hold(value: Any, conditions: Conditions) -> bool:
-    found = [(_dig(value, key), wanted) for key, wanted in conditions]
-    return all(fnmatchcase(each if isinstance(each, str) else json.dumps(each), wanted) for each, wanted in found)

@@ -1,12 +1,22 @@
 """The lines of a run's output as they are added to its file.
 
-Invariant: no line is read twice or passed over, also across the rotation of output.log to output.1.log.
+Invariant: no line is read twice, also across the rotation of output.log to output.1.log; one look reads at most
+LOOK_BYTES and gives at most LOOK_LINES; what is passed over is counted in `lost`.
 """
 
 import os
+import weakref
 from contextlib import suppress
 
-LONGEST = 8 << 20  # bytes of a line that does not end
+LOOK_BYTES = 1 << 20  # that one look reads
+LOOK_LINES = 500  # that one look gives
+LONGEST = 2 << 20  # bytes of a line that is given whole: as JSON of small lists it takes 0.1 s to read
+LAST_BYTES = 512 << 10  # what is still read of an output that was passed over
+_KEPT = 16_000  # bytes of a fragment
+
+
+class Fragment(bytes):
+    """The end of a part of a line."""
 
 
 class Tail:
@@ -14,30 +24,107 @@ class Tail:
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
-        self._inode = self._at = 0  # the file that was read, and up to where
+        self.lost = 0  # bytes that were passed over, at least
+        self.is_behind = False  # there may be more to read at once
+        self._file: _File | None = None
         self._rest = b""
+        self._in_part = False  # the next bytes belong to a line whose begin was passed over
 
-    def lines(self, *, ended: bool = False) -> list[bytes]:
-        """The new lines that are whole; a last one without its end counts when the run has `ended`."""
-        *lines, self._rest = (self._rest + self._fresh()).split(b"\n")
-        if ended or len(self._rest) > LONGEST:
-            lines, self._rest = [*lines, self._rest], b""
+    def lines(self) -> list[bytes]:
+        """The next lines that are whole; a Fragment where one was too long or begins in what was passed over."""
+        fresh = b""
+        if b"\n" not in self._rest:
+            fresh = self._fresh()
+            self._rest += fresh
+        *lines, self._rest = self._rest.split(b"\n", LOOK_LINES)
+        if self._in_part and lines:
+            lines[0] = self._fragment(lines[0])
+            self._in_part = False
+        self.is_behind = bool(fresh) or b"\n" in self._rest
+        if len(self._rest) > LONGEST and b"\n" not in self._rest:
+            lines.append(self._fragment(self._rest))
+            self._rest, self._in_part = b"", True
         return lines
 
-    def _fresh(self) -> bytes:
-        fresh = b""
-        with suppress(FileNotFoundError), open(f"{self.folder}/output.log", "rb") as file:  # noqa: PTH123 -- place.py
-            inode = os.fstat(file.fileno()).st_ino
-            if inode != self._inode:
-                fresh, self._at = self._older(), 0
-            file.seek(self._at)
-            fresh += file.read()
-            self._inode, self._at = inode, file.tell()
-        return fresh
+    def last(self) -> list[bytes]:
+        """The line without its end; called when the run has ended and nothing is behind."""
+        last, self._rest = self._rest, b""
+        last = self._fragment(last) if self._in_part else last
+        return [last] if last else []
 
-    def _older(self) -> bytes:
-        """What of the rotated file was not read before."""
-        with suppress(FileNotFoundError), open(f"{self.folder}/output.1.log", "rb") as file:  # noqa: PTH123
-            file.seek(self._at if os.fstat(file.fileno()).st_ino == self._inode else 0)
-            return file.read()
+    def skip(self) -> None:
+        """Go on at the last LAST_BYTES."""
+        files = self._unread()
+        unread = sum(file.size - file.at for file in files)
+        if unread + len(self._rest) <= LAST_BYTES:
+            return
+        left = max(0, unread - LAST_BYTES)
+        self.lost += left + len(self._rest)
+        self._rest, self._in_part = b"", True
+        for file in files:
+            step = min(left, file.size - file.at)
+            file.begin(file.at + step)
+            left -= step
+            if file.at < file.size:
+                self._file = file
+                break
+
+    def _unread(self) -> list["_File"]:
+        """The files with what was not read yet, from there on."""
+        found = [file for name in ("output.1.log", "output.log") if (file := self._open(name))]
+        for place, file in enumerate(found):
+            if self._file and file.inode == self._file.inode:
+                file.begin(self._file.at)
+                return found[place:]
+        return found
+
+    def _fragment(self, line: bytes) -> "Fragment":
+        self.lost += max(0, len(line) - _KEPT)
+        return Fragment(line[-_KEPT:])
+
+    def _fresh(self) -> bytes:
+        self._file = self._file or self._open("output.1.log") or self._open("output.log")
+        while self._file:
+            newest = self._open("output.log")  # first: what was written before a rotation is there after it
+            if chunk := self._file.read():
+                return chunk
+            if newest is None or newest.inode == self._file.inode:
+                break
+            self._go_on(self._file, newest)
         return b""
+
+    def _go_on(self, ended: "_File", newest: "_File") -> None:
+        """Go from a file that was read to its end to the next."""
+        self._file = newest
+        older = self._open("output.1.log")
+        if older and older.inode != ended.inode:  # rotated more than once: what lay between may be gone
+            self._file = older
+            self._in_part = bool(self._rest)
+            self.lost += len(self._rest)
+            self._rest = b""
+            self.skip()
+
+    def _open(self, name: str) -> "_File | None":
+        with suppress(OSError):
+            return _File(f"{self.folder}/{name}")
+        return None
+
+
+class _File:
+    """An open file: while it is open, no other gets its inode."""
+
+    def __init__(self, path: str) -> None:
+        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, self._fd)
+        seen = os.fstat(self._fd)
+        self.inode, self.size, self.at = seen.st_ino, seen.st_size, 0
+
+    def begin(self, at: int) -> None:
+        """Read on from there."""
+        self.at = os.lseek(self._fd, at, os.SEEK_SET)
+
+    def read(self) -> bytes:
+        """What it has more, at most of one look."""
+        chunk = os.read(self._fd, LOOK_BYTES)
+        self.at += len(chunk)
+        return chunk

@@ -8,13 +8,14 @@ from pathlib import Path
 import anyio
 
 from factory import triage
+from factory.attempt.output import Seen
 from factory.cards import Ask
 from factory.guards import shown
 from factory.judge import Ruling
 from factory.outbox import Outbox
 from factory.process import Child, Exit
 from factory.records import Attempt, Hook, Remark
-from factory.runtime import OWN, Runtime, Seen
+from factory.runtime import OWN, Runtime
 from factory.task_file import TaskFile
 from factory.unit import EndReason, Unit
 from factory.workspaces import Conflict, Snapshot, Workspace
@@ -147,7 +148,7 @@ def last_words(seen: Seen) -> str:
     return seen.result or seen.tail or seen.error
 
 
-def odd_about(snapshot: Snapshot, box: Outbox, *, no_split: str) -> list[str]:
+def odd_about(snapshot: Snapshot, box: Outbox, seen: Seen, *, no_split: str) -> list[str]:
     """Sentences about what the attempt left that cannot be taken as it is; `no_split`: why it was not split."""
     notes = [f"{path} was a repository of its own; its files were added plainly" for path in snapshot.nested]
     notes += [f"{name}/ in the outbox: not yet, it was not acted on" for name in box.not_yet]
@@ -159,6 +160,9 @@ def odd_about(snapshot: Snapshot, box: Outbox, *, no_split: str) -> list[str]:
         notes.append(f"git could not take everything: {snapshot.left_out}")
     if snapshot.gone:
         notes.append("The workspace itself was gone at the end")
+    if seen.unread:
+        sums = ", so its tokens and its cost are more than is shown" if seen.too_little else ""
+        notes.append(f"It printed too much: at least {seen.unread / 1e6:.1f} MB of its output were not read{sums}")
     return notes
 
 

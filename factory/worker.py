@@ -18,6 +18,7 @@ from factory.agents import shell_runtime, the_runtime
 from factory.archive import ATTEMPTS
 from factory.attempt import homes, remarks
 from factory.attempt.homes import owner
+from factory.attempt.output import OutputReader, Seen
 from factory.attempt.parts import parts_of
 from factory.attempt.usage import of_session
 from factory.attempt.workplace import Start, Workplace, hand_over, prepare, without_builds
@@ -39,7 +40,7 @@ from factory.ports import Store
 from factory.process import Child, Exit
 from factory.records import Attempt, Hook, Remark, Task
 from factory.repo.message import RUN
-from factory.runtime import OutputReader, Seen, check_home
+from factory.runtime import check_home
 from factory.split import Part, told
 from factory.store.names import is_taken
 from factory.task_file import TaskFile, parse
@@ -269,7 +270,7 @@ class Worker:
         assert ended is not None
         if ended.cause == "exited" and ended.code and self._live.was_full(trip.attempt.start):
             ended = replace(ended, cause="lost", detail="the disk was full while it ran")  # which is not its fault
-        seen = reader.read(now(), ended=True)
+        seen = await reader.finish(now)
         self._still_ours()
         trip = await self._quarantine(trip, ended)
         if self._workspaces.claimed_by(trip.workspace.name) != trip.attempt.nonce:
@@ -285,7 +286,7 @@ class Worker:
         end = ending(trip, ended, seen, box, stopped, changed=changed, split=bool(parts))
         reason = triage.classify(end)
         missing = ended.cause == "unstartable"
-        notes = odd_about(snapshot, box, no_split="" if reason is EndReason.EMPTY else no_split)
+        notes = odd_about(snapshot, box, seen, no_split="" if reason is EndReason.EMPTY else no_split)
         detail = how_it_ended(reason, ended, seen, gone=snapshot.gone, parts=told(parts) or no_split)
         attempt = replace(
             metered(kept, seen.usage),
@@ -302,7 +303,7 @@ class Worker:
             session=seen.session or trip.attempt.session,
             # What it has not told is charged as it was held back: nobody knows that it was less.
             reserved_usd=0.0 if seen.usage.priced or missing else kept.reserved_usd,
-            reserved_tokens=0 if seen.usage.input or seen.usage.output or missing else kept.reserved_tokens,
+            reserved_tokens=0 if seen.tells_tokens or missing else kept.reserved_tokens,
         )
         if put_off:
             attempt = put_off.end(attempt)
@@ -322,7 +323,7 @@ class Worker:
                 return await child.wait(), None
             if self._live.stopping is Stopping.LEAVE:
                 return None, None
-            seen = reader.read(now())
+            seen = await reader.catch_up(now)
             known = replace(trip.attempt, session=seen.session or trip.attempt.session)
             known, over = meter.read(Ledger(self._store, self._live.settings.budget, now()), known, seen.usage)
             if known != trip.attempt:

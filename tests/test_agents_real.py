@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -11,8 +12,9 @@ import pytest
 from anyio import to_thread
 
 from factory.attempt.homes import empty
+from factory.attempt.output import OutputReader, Seen, Usage
 from factory.process import Child, Command, Exit, start
-from factory.runtime import OutputReader, Runtime, Seen, Usage, environment, invocation, parse_runtime
+from factory.runtime import Runtime, environment, invocation, parse_runtime
 from tests.fake_model import FakeModel, Step, fail, fake_model, hang, say, shell, write_file
 from tests.git_repo import make_repo
 from tests.real_agents import FEWER, KEYS, MODELS, NAMES, PATH, program, provide
@@ -63,10 +65,10 @@ class Agent:
         with fake_model(*steps) as model:
             child = await self.start(model, session=session)
             ended = await child.wait()
-        return ended, self.seen(child, earlier)
+        return ended, await self.seen(child, earlier)
 
-    def seen(self, child: Child, earlier: Usage | None = None) -> Seen:
-        return OutputReader(self.runtime, child.run_dir, earlier=earlier).read(datetime.now(UTC), ended=True)
+    async def seen(self, child: Child, earlier: Usage | None = None) -> Seen:
+        return await OutputReader(self.runtime, child.run_dir, earlier=earlier).finish(partial(datetime.now, UTC))
 
     @property
     def workspace(self) -> Path:
@@ -179,7 +181,7 @@ async def test_a_run_that_is_killed_in_a_tool_leaves_nothing_behind(agent: Agent
             pid = int(await to_thread.run_sync(signs.read_text, abandon_on_cancel=True))
 
         ended = await child.stop(0)
-        seen = agent.seen(child)
+        seen = await agent.seen(child)
 
     assert (ended.cause, ended.left, seen.good) == ("stopped", 0, False)
     assert not Path(f"/proc/{pid}").exists()

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from factory.attempt.output import Usage
 from factory.budget import Amount, Short
 from factory.journal import Event
 from factory.ledger import Ledger, Meter
 from factory.records import Attempt
-from factory.runtime import Usage
 from factory.settings import Budget
 from tests.on_record import NOW, OnRecord
 

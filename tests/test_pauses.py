@@ -1,6 +1,6 @@
 """Runtimes that rest: never a tight loop of starts, whatever goes wrong."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -106,6 +106,13 @@ def test_a_usage_limit_rests_until_its_reset_and_is_no_card_however_many_meet_it
     until = [line.ends(name, "limit", reset=later(3600)) for name in "abcd"]
 
     assert (until, line.rests(), line.open_cards()) == ([later(3600)] * 4, {"claude": 3600}, [])
+
+
+def test_a_rest_that_an_earlier_version_took_from_an_agent_ends_after_eight_days(line: Line) -> None:
+    line.ends("a", "limit", reset=datetime(3000, 1, 1, tzinfo=UTC))
+
+    assert line.rests() == {"claude": 8 * 86400}
+    assert line.rests(later(8 * 86400 + 1)) == {}
 
 
 def test_a_limit_without_a_reset_is_tried_again_soon_and_then_ever_later_and_a_person_is_told_once(line: Line) -> None:

@@ -11,23 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from factory.attempt.output import LOOP_KINDS, LOOP_STEPS, OutputReader, Seen, Usage
 from factory.errors import ConfigError
-from factory.runtime import (
-    LOOP_KINDS,
-    LOOP_STEPS,
-    OutputReader,
-    Runtime,
-    Seen,
-    Usage,
-    check_home,
-    environment,
-    find,
-    invocation,
-    logins,
-    parse_runtime,
-    reset_time,
-    selector,
-)
+from factory.ground.selectors import selector
+from factory.runtime import Runtime, check_home, environment, find, invocation, logins, parse_runtime
 
 SHIPPED = Path(__file__).parents[1] / "conventions" / "runtimes"
 NOW = datetime(2026, 11, 24, 11, 10, tzinfo=UTC)
@@ -118,7 +105,21 @@ def written(text: str) -> Runtime:
 
 def seen(runtime: Runtime, folder: Path, *lines: str, earlier: Usage | None = None, ended: bool = True) -> Seen:
     (folder / "output.log").write_text("".join(f"{line}\n" for line in lines))
-    return OutputReader(runtime, folder, earlier=earlier).read(NOW, ended=ended)
+    return read_all(OutputReader(runtime, folder, earlier=earlier), ended=ended)
+
+
+async def finished(runtime: Runtime, folder: Path, *lines: str) -> Seen:
+    (folder / "output.log").write_text("".join(f"{line}\n" for line in lines))
+    return await OutputReader(runtime, folder).finish(lambda: NOW)
+
+
+def read_all(reader: OutputReader, at: datetime = NOW, *, ended: bool = False) -> Seen:
+    reader.look(at)
+    while reader.is_behind:
+        reader.look(at)
+    if ended:
+        reader.end(at)
+    return reader.seen()
 
 
 # ── the file
@@ -520,28 +521,28 @@ def test_a_result_in_pieces_is_what_was_said_after_the_last_tool(tmp_path: Path)
     assert (told.result, told.good, told.usage.input, told.tools) == ("All done.", True, 3, frozenset())
 
 
-def test_the_report_that_a_program_leaves_at_its_end_is_read_as_an_event(tmp_path: Path) -> None:
+async def test_the_report_that_a_program_leaves_at_its_end_is_read_as_an_event(tmp_path: Path) -> None:
     reply = {"response": {"usage": {"prompt_tokens": 10, "completion_tokens": 2}}}
     info = {"exit_status": "Submitted", "submission": "Fixed.", "model_stats": {"instance_cost": 0.5}}
     report = {"info": info, "messages": [{"extra": reply}, {"extra": {}}, {"extra": reply}]}
 
-    without = seen(shipped("mini"), tmp_path, "step 1")
+    without = await finished(shipped("mini"), tmp_path, "step 1")
     (tmp_path / "own").mkdir()
     (tmp_path / "own/report.json").write_text(json.dumps(report))
-    told = seen(shipped("mini"), tmp_path, "step 1")
+    told = await finished(shipped("mini"), tmp_path, "step 1")
 
     assert (without.good, told.good, told.result) == (False, True, "Fixed.")
     assert told.usage == Usage(20, 4, 0.5)
 
 
-def test_a_report_that_is_no_plain_file_is_not_read(tmp_path: Path) -> None:
+async def test_a_report_that_is_no_plain_file_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "own").mkdir()
     (tmp_path / "elsewhere.json").write_text(json.dumps({"info": {"exit_status": "Submitted"}}))
     (tmp_path / "own/report.json").symlink_to(tmp_path / "elsewhere.json")
-    linked = seen(shipped("mini"), tmp_path, "step 1")
+    linked = await finished(shipped("mini"), tmp_path, "step 1")
     (tmp_path / "own/report.json").unlink()
     os.mkfifo(tmp_path / "own/report.json")
-    waiting = seen(shipped("mini"), tmp_path, "step 1")
+    waiting = await finished(shipped("mini"), tmp_path, "step 1")
 
     assert (linked.good, waiting.good) == (False, False)
 
@@ -637,15 +638,15 @@ def test_only_what_is_new_is_read_and_half_a_line_waits(tmp_path: Path) -> None:
     log = tmp_path / "output.log"
     text = "".join(f"{line}\n" for line in (*CLAUDE_BEGINS, *CLAUDE_ENDS)).encode()
 
-    assert reader.read(NOW) == Seen()
+    assert read_all(reader) == Seen()
     log.write_bytes(text[:150])
-    assert reader.read(NOW).session == "cf67"
+    assert read_all(reader).session == "cf67"
     log.write_bytes(text[:-5])
-    assert not reader.read(NOW).done
+    assert not read_all(reader).done
     log.write_bytes(text[:-1])
-    told = reader.read(LATER, ended=True)
+    last = read_all(reader, LATER, ended=True)
 
-    assert (told.first, told.last, told.good) == (NOW, LATER, True)
+    assert (last.first, last.last, last.good) == (NOW, LATER, True)
 
 
 def test_nothing_is_missed_or_read_twice_when_the_file_is_rotated(tmp_path: Path) -> None:
@@ -654,15 +655,15 @@ def test_nothing_is_missed_or_read_twice_when_the_file_is_rotated(tmp_path: Path
     numbers = [json.dumps({"type": "n", "n": 10**exponent}) + "\n" for exponent in range(6)]
 
     log.write_text(numbers[0])
-    reader.read(NOW)
+    read_all(reader)
     log.write_text("".join(numbers[:2]) + numbers[2][:7])
     log.rename(older)
     log.write_text(numbers[2][7:] + numbers[3])
-    reader.read(NOW)
+    read_all(reader)
     log.write_text(numbers[2][7:] + numbers[3] + numbers[4])
-    reader.read(NOW)
+    read_all(reader)
 
-    assert reader.read(NOW).usage.input == 11111
+    assert read_all(reader).usage.input == 11111
 
 
 def test_after_an_adoption_both_files_are_read(tmp_path: Path) -> None:
@@ -674,12 +675,12 @@ def test_after_an_adoption_both_files_are_read(tmp_path: Path) -> None:
 
 
 def test_a_line_without_end_does_not_fill_the_memory(tmp_path: Path) -> None:
-    reader = OutputReader(shipped("claude"), tmp_path)
+    reader = OutputReader(written("command = ['x']"), tmp_path)
     (tmp_path / "output.log").write_bytes(b"x" * (9 << 20))
 
-    told = reader.read(NOW)
+    said = read_all(reader)
 
-    assert told.tail == "x" * 4000
+    assert said.tail == "x" * 4000
 
 
 # ── selectors and times
@@ -710,29 +711,6 @@ def test_a_selector_finds(text: str, found: list[object]) -> None:
 def test_a_selector_of_another_form_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not of the form"):
         selector(text)
-
-
-@pytest.mark.parametrize(
-    ("text", "moment"),
-    [
-        ("1795540000", datetime(2026, 11, 24, 17, 6, 40, tzinfo=UTC)),
-        ("90", datetime(2026, 11, 24, 11, 11, 30, tzinfo=UTC)),
-        ("0.5", datetime(2026, 11, 24, 11, 10, 0, 500_000, tzinfo=UTC)),
-        ("5:06pm (UTC)", datetime(2026, 11, 24, 17, 6, tzinfo=UTC)),
-        ("5:06 PM.", datetime(2026, 11, 24, 17, 6, tzinfo=UTC)),
-        ("10:55am", datetime(2026, 11, 25, 10, 55, tzinfo=UTC)),
-        ("3pm", datetime(2026, 11, 24, 15, 0, tzinfo=UTC)),
-        ("17:00", datetime(2026, 11, 24, 17, 0, tzinfo=UTC)),
-        ("Nov 27th, 2026 9:44 AM", datetime(2026, 11, 27, 9, 44, tzinfo=UTC)),
-        ("Nov 27 at 10am", datetime(2026, 11, 27, 10, 0, tzinfo=UTC)),
-        ("soon", None),
-        ("", None),
-        ("9" * 400, None),
-        ("25:61", None),
-    ],
-)
-def test_a_reset_time_is_understood_or_left_open(text: str, moment: datetime | None) -> None:
-    assert reset_time(text, NOW) == moment
 
 
 def test_the_shipped_files_name_no_provider_and_no_model() -> None:

@@ -9,9 +9,9 @@ from typing import cast
 import anyio
 import pytest
 
+from factory.attempt.output import Seen
 from factory.process import Child
 from factory.records import Attempt, Remark
-from factory.runtime import Seen
 from factory.trip import Patience, Trip, asked_for, prompt_name
 from factory.unit import EndReason, Unit, UnitState
 from factory.workspaces import Conflict

@@ -14,13 +14,13 @@ import anyio
 import pytest
 
 from factory import process
+from factory.attempt.output import OutputReader
 from factory.errors import Deposed, GitError, StoreError, TooLong
 from factory.journal import Event
 from factory.live import Stopping
 from factory.pool import Trips
 from factory.process import Command
 from factory.records import Attempt, CardKind, Fact
-from factory.runtime import OutputReader
 from factory.stores.sqlite import SqliteStore
 from factory.unit import Unit, UnitState, advance
 from factory.worker import Worker

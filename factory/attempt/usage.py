@@ -1,8 +1,8 @@
 """What the session of an attempt had used before the attempt began."""
 
+from factory.attempt.output import Usage
 from factory.ports import Store
 from factory.records import Attempt
-from factory.runtime import Usage
 
 
 def of_session(store: Store, attempt: Attempt) -> Usage | None:

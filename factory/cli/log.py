@@ -8,8 +8,8 @@ import re
 import sqlite3
 import time
 from argparse import Namespace
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,6 +20,7 @@ from factory.tail import Tail
 
 POLL_S = 0.2
 BEFORE = 100  # lines of what an agent said earlier
+LOOKS = 600  # at the output, before the journal is looked at again: an agent may print without end
 SHOWN = 2000  # letters of a line that are told
 _NOISE = (  # of no use to a person; a landing is told once, by its unit
     *("fact.changed", "hook.filled", "attempt.noted", "request.made", "worker.joined"),
@@ -101,11 +102,23 @@ def told(entry: Json, *, of_one: bool) -> Iterator[str]:
 class Output(Tail):
     """The output file of one run folder; "" is one that never says anything."""
 
+    _was_read = False
+
     def read(self) -> Iterator[str]:
-        """The lines that are new since the last call, readable and harmless."""
-        earlier = 0 if self._inode else -BEFORE
-        for text in self.lines()[earlier:]:
-            yield from readable(text.decode(errors="replace"))
+        """The lines that are new since the last call, readable and harmless; at first only the last of them."""
+        lines: Iterable[bytes] = self._looks()
+        if not self._was_read:
+            self.skip()
+            self._was_read = True
+            lines = deque(lines, maxlen=BEFORE)
+        for line in lines:
+            yield from readable(line.decode(errors="replace"))
+
+    def _looks(self) -> Iterator[bytes]:
+        for _ in range(LOOKS):
+            yield from self.lines()
+            if not self.is_behind:
+                return
 
 
 def readable(text: str) -> Iterator[str]:

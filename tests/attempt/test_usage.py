@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
+from factory.attempt.output import Usage
 from factory.attempt.usage import of_session
 from factory.journal import Event
 from factory.records import Attempt
-from factory.runtime import Usage
 from tests.memory_store import MemoryStore
 from tests.on_record import NOW
 

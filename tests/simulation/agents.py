@@ -2,9 +2,9 @@
 
 from random import Random
 
+from factory.attempt.output import Seen
 from factory.process import Exit
 from factory.records import Attempt
-from factory.runtime import Seen
 from factory.trip import Trip
 from tests.simulation.world import Agent, World
 

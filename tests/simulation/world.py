@@ -13,6 +13,7 @@ from typing import Any
 
 import anyio
 
+from factory.attempt.output import Seen
 from factory.environments import SetupFailed
 from factory.errors import GitError
 from factory.gates import Answer, Case, Judgement
@@ -22,7 +23,6 @@ from factory.inference import Gate
 from factory.process import Exit
 from factory.records import Verdict
 from factory.repo.message import Landing, read
-from factory.runtime import Seen
 from factory.trunk import Blocked, Conflict, Landed, LandingPlan, Moved, Nothing, Outcome, Rehearsed
 from tests.simulation.clock import START, Clock
 

@@ -1,0 +1,43 @@
+"""When a usage limit ends, as an agent tells it."""
+
+import re
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+
+FARTHEST = timedelta(days=8)  # a week and a day: providers have limits by the hour and by the week
+_MILLISECONDS = 1e11  # an epoch beyond that is not told in seconds
+_EPOCH = 1e9  # a number below that is told in seconds from now
+_CLOCKS = ("%b %d %Y %I:%M%p", "%b %d %Y %I%p", "%b %d %Y %H:%M")
+
+
+def reset_time(text: str, now: datetime) -> datetime | None:
+    """The moment that `text` tells: an epoch, seconds from now, or a clock time (UTC, the next); None for others.
+
+    A moment that is farther away than FARTHEST is None too: nobody's limit lasts so long, so it names no reset.
+    """
+    told = _moment(text[:100].strip(), now)
+    return told if told and told - now <= FARTHEST else None
+
+
+def _moment(text: str, now: datetime) -> datetime | None:
+    with suppress(OverflowError, ValueError, OSError):
+        number = float(text)
+        seconds = number / 1000 if number > _MILLISECONDS else number
+        return datetime.fromtimestamp(seconds, UTC) if seconds > _EPOCH else now + timedelta(seconds=seconds)
+    plain = " ".join(re.sub(r"\(.*?\)|,|\bat\b|(?<=\d)(st|nd|rd|th)\b|\.$", " ", text).split())
+    plain = re.sub(r"\s*(?=[ap]m\b)", "", plain, flags=re.IGNORECASE)
+    if plain[:1].isdigit():
+        told = _clock(f"{now:%b %d %Y} {plain}")
+        return told + timedelta(days=1) if told and told <= now else told
+    dated = re.sub(r"^(\w+ \d+) (?!\d{4}\b)", rf"\g<1> {now.year} ", plain)
+    told = _clock(dated)
+    if told and dated != plain and told < now - FARTHEST:  # in December, of January
+        return _clock(dated.replace(str(now.year), str(now.year + 1), 1))
+    return told
+
+
+def _clock(dated: str) -> datetime | None:
+    for form in _CLOCKS:
+        with suppress(ValueError):
+            return datetime.strptime(dated, form).replace(tzinfo=UTC)
+    return None
