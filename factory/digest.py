@@ -6,6 +6,7 @@ Invariant: at most 16 KiB, and whatever is cut, the first failure and the comman
 import re
 from collections.abc import Sequence
 
+from factory.judging.rewrites import named
 from factory.records import Verdict
 from factory.unit import EndReason
 
@@ -32,12 +33,19 @@ def digest(
     for verdict in red:
         whole = len(verdict.tail.encode()) * len(red) < SHORT  # it is read below
         first = [] if whole else first_failure(verdict.tail)
-        head += ["", f"Gate {verdict.gate} is red. To see it: {verdict.command}", *first]
+        head += ["", _how_red(verdict), *first]
     ends = [(f"The end of {verdict.gate}'s output:", verdict.tail) for verdict in red]
     ends += [("The attempt's last words:", said)] if said.strip() else []
     text = "\n".join(head).encode()[: LIMIT // 2].decode(errors="ignore")
     room = (LIMIT - len(text.encode())) // max(len(ends), 1)
     return text + "".join(_end(title, output, room) for title, output in ends)
+
+
+def _how_red(verdict: Verdict) -> str:
+    if verdict.rewrote:
+        changed = f"Gate {verdict.gate} succeeds only by changing {named(verdict.rewrote)}, which you left otherwise."
+        return f"{changed} Run it, and keep what it changes: {verdict.command}"
+    return f"Gate {verdict.gate} is red. To see it: {verdict.command}"
 
 
 def first_failure(output: str) -> list[str]:

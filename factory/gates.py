@@ -184,11 +184,10 @@ class Gates:
 
     async def _try(self, case: Case, gates: Sequence[Gate], *, stop: bool) -> tuple[Judgement, list[str]]:
         """One pass, and what it changed in the environment: then it ends early."""
-        await case.bench.show(case.commit, keeps=case.rules.setup.dependencies)
-        ready = await self._environments.found(case.place, case.rules.setup) or await self._make_environment(case)
-        clean = isinstance(ready, Ready) and not ready.built
-        if isinstance(ready, SetupFailed):
-            return Judgement(answer=Answer.SETUP, failed=ready), []
+        prepared = await self._prepared(case)
+        if isinstance(prepared, SetupFailed):
+            return Judgement(answer=Answer.SETUP, failed=prepared), []
+        ready, clean = prepared
         verdicts, changed, sandbox = list[Verdict](), list[str](), self._environments.sandbox.name
         for _, group in groupby(sorted(gates, key=lambda gate: gate.group), key=lambda gate: gate.group):
             trials = [Trial(gate, digest(_JUDGED, case.tree, gate.digest, ready.key, sandbox)) for gate in group]
@@ -210,6 +209,21 @@ class Gates:
                 break
         answer = Answer.GREEN if all(verdict.ok for verdict in verdicts) else Answer.RED
         return Judgement(answer=answer, verdicts=tuple(verdicts)), changed
+
+    async def _prepared(self, case: Case) -> tuple[Ready, bool] | SetupFailed:
+        """The environment, and whether the tree is as it would land already."""
+        await case.bench.show(case.commit, keeps=case.rules.setup.dependencies)
+        ready = await self._environments.found(case.place, case.rules.setup) or await self._make_environment(case)
+        if isinstance(ready, SetupFailed):
+            return ready
+        clean = not ready.built
+        if case.rules.setup.builds:  # which may be what git tracks
+            if not clean:
+                await self._lay_out(case, ready)
+            if over := await self._changed(case, None):
+                return SetupFailed(sentence=rewrites.built_over(over))
+            clean = True
+        return ready, clean
 
     async def _make_environment(self, case: Case) -> Ready | SetupFailed:
         """By trunk's code where trunk asks for the same one, so that it serves others too; else by the case's own."""
@@ -234,8 +248,7 @@ class Gates:
         while left:
             batch = left.popleft()
             if not clean:
-                await case.bench.show(case.commit, keeps=(*case.rules.setup.dependencies, *ready.made[:SPARED]))
-                await self._environments.lay(case.place, ready)
+                await self._lay_out(case, ready)
             clean = False
             await self._environments.refresh(case.place)
             async with anyio.create_task_group() as together:
@@ -243,6 +256,11 @@ class Gates:
                     together.start_soon(self._run, case, trial, len(batch) > 1)
             again = await self._again_of(case, batch, shared=shares and len(batch) > 1)
             left.extend([[trial] for trial in again] if shares else _batches(again, shares=False))
+
+    async def _lay_out(self, case: Case, ready: Ready) -> None:
+        """Show the tree as it would land, with what setup built in it."""
+        await case.bench.show(case.commit, keeps=(*case.rules.setup.dependencies, *ready.made[:SPARED]))
+        await self._environments.lay(case.place, ready)
 
     async def _again_of(self, case: Case, batch: Sequence[Trial], *, shared: bool) -> list[Trial]:
         """Those that run again; all of them where one changed the tree that they `shared`, and nobody knows which."""

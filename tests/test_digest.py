@@ -1,5 +1,6 @@
 """The digest: the first failure and the command that shows it, in at most 16 KiB."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -31,6 +32,15 @@ def test_the_digest_of_a_red_gate_has_the_first_failure_the_command_and_the_tail
         "The end of test's output:\n"
         f"collected 2\nE   assert 1 == 2\na.py:3: AssertionError\n1 failed\n{dots}"
     )
+
+
+def test_a_gate_that_repaired_what_it_judged_is_told_with_what_to_do() -> None:
+    repaired = replace(red("lint", ""), rewrote=("b.py", "a.py"))
+
+    text = digest(EndReason.GATE_RED, red=[repaired])
+
+    assert "Gate lint succeeds only by changing a.py, b.py, which you left otherwise." in text
+    assert "keep what it changes: make lint" in text
 
 
 def test_a_short_output_is_told_once() -> None:

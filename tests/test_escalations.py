@@ -29,6 +29,11 @@ def a_unit(**fields: Any) -> Unit:
     return Unit(id="fix", title="Fix", state=HELD, since=NOW, accepted=NOW, **({"attempt": 3, "spent": 3} | fields))
 
 
+def trunk_rewritten(files: dict[str, str]) -> Ask:
+    rewrote = {"10-lint": ("b.py", "a[1].py")}
+    return words.trunk_rewritten(branch="main", commit="c" * 40, rewrote=rewrote, files=files, tail="E", log="x.log")
+
+
 def trunk_red(*gates: str) -> Ask:
     return words.trunk_red(branch="main", commit="c" * 40, gates=gates, tail="E 1", log="x.log")
 
@@ -54,6 +59,22 @@ ASKS: dict[str, tuple[Ask, CardKind, list[str]]] = {
     "model": (words.no_model(a_unit(), "claude", "opus"), CardKind.RUNTIME, ["approve", "cancel"]),
     "need": (words.need_cancelled(a_unit(needs=("base",)), ["base"]), CardKind.QUESTION, ["unneed", "cancel"]),
     "trunk red": (trunk_red("test"), CardKind.TRUNK_RED, ["repair Make test green on main again", "wait", "approve"]),
+    "trunk repaired by a gate of a file": (
+        trunk_rewritten({"10-lint": "conventions/gates/10-lint.sh"}),
+        CardKind.TRUNK_RED,
+        ["wait", "repair Commit to main what 10-lint changes there", "wait", "wait", "approve"],
+    ),
+    "trunk repaired by an inferred gate": (
+        trunk_rewritten({}),
+        CardKind.TRUNK_RED,
+        [
+            "wait",
+            "repair Commit to main what 10-lint changes there",
+            'restore {"10-lint": ["b.py", "a[1].py"]}',
+            'leave_out ["10-lint"]',
+            "approve",
+        ],
+    ),
     "guard": (
         words.guard(a_unit(), CardKind.GUARD, "it changes a gate", ["Makefile"]),
         CardKind.GUARD,
@@ -678,6 +699,8 @@ EXPECTED: dict[str, Callable[[UnitState], UnitState]] = {
     "wait": lambda state: state,
     "repair": lambda state: state,
     "recheck": lambda state: state,
+    "restore": lambda state: state,
+    "leave_out": lambda state: state,
 }
 
 

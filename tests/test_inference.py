@@ -86,6 +86,9 @@ def test_gate_files_rule_alone_in_the_order_of_their_numbers() -> None:
         ("test.sh", "true", "NN-name.sh"),
         ("10-test.py", "pass", "NN-name.sh"),
         ("10-test.sh", "# later\n\n", "would pass everything"),
+        ("10-a.sh", "# rewrites: **\ntrue", "names all of it"),
+        ("10-a.sh", "# rewrites: ../x\ntrue", "leads out of the tree"),
+        ("10-a.toml", "# rewrites: /x\ncommand = 'x'", "leads out of the tree"),
         ("10-a.toml", "command = ", "is not TOML"),
         ("10-a.toml", 'comand = "x"', "did you mean command?"),
         ("10-a.toml", "timeout_s = 1", "the form is"),
@@ -104,6 +107,16 @@ def test_a_wrong_gate_file_is_refused_rather_than_passed_over(name: str, text: s
 
     assert str(refused.value).startswith(GATES + name)
     assert says in str(refused.value)
+
+
+def test_a_gate_names_in_comments_the_files_that_it_may_change() -> None:
+    script = "#!/bin/sh\n# rewrites: Cargo.lock docs/*.svg\ncargo test\n# rewrites: more.txt\n"
+    table = '# rewrites: Cargo.lock\ncommand = "cargo test"\n'
+
+    first, second = of({f"{GATES}10-a.sh": script, f"{GATES}20-b.toml": table}).gates
+
+    assert (first.rewrites, second.rewrites) == (("Cargo.lock", "docs/*.svg", "more.txt"), ("Cargo.lock",))
+    assert second.digest != replace(second, rewrites=()).digest
 
 
 def test_a_gate_s_digest_is_of_its_text_and_not_of_its_time_limit() -> None:

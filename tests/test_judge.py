@@ -13,6 +13,7 @@ from factory.errors import FactoryError, StoreError
 from factory.gates import Case, Judgement
 from factory.journal import Event
 from factory.judge import Proof, Ruled
+from factory.judging.answers import answers
 from factory.records import Card, CardKind, Fact, Verdict
 from factory.unit import Unit, UnitState
 from tests.floor import FILES, GATE, Scene, at, scene_in
@@ -198,6 +199,33 @@ async def test_an_inferred_gate_that_a_person_left_out_rules_no_more_and_one_fro
         explicit = [gate.name for gate in (await scene.judge.ruling(await looked(scene))).rules.gates]
 
         assert (before, after, explicit) == (["test"], [], ["10-whole"])
+
+
+async def test_trunks_own_gate_that_changes_files_is_one_card_that_says_so(scene: Scene) -> None:
+    scene.commit({"conventions/gates/20-fix.sh": "sed -i s/once/twice/ story.txt\n"})
+    await looked(scene)
+
+    (card,) = scene.store.open(Card)
+    assert card.kind is CardKind.TRUNK_RED
+    assert "20-fix changes files that it judges: story.txt" in card.question
+    assert "`# rewrites: story.txt` into conventions/gates/20-fix.sh" in card.options[2].effect
+
+    scene.commit({"conventions/gates/20-fix.sh": "# rewrites: story.txt\nsed -i s/once/twice/ story.txt\n"})
+    await looked(scene)
+    assert (scene.cards(), told(scene)) == ([], "green")
+
+
+async def test_files_that_a_person_lets_an_inferred_gate_change_are_put_back_after_it(tmp_path: Path) -> None:
+    async with scene_in(tmp_path, {"Makefile": "test:\n\tdate > 'now[1].txt'\n", "now[1].txt": ""}) as scene:
+        await looked(scene)
+        (card,) = scene.store.open(Card)
+        said = scene.floor.escalations.answer(card.id, "Put these files back after it", now=at())
+
+        await looked(scene)
+
+        assert said == "what test changes there is put back after it from now on"
+        assert (scene.cards(), told(scene)) == ([], "green")
+        assert answers(scene.store).sentences == ["now[1].txt is put back after the inferred gate test, by your answer"]
 
 
 # ── accept ──

@@ -97,6 +97,14 @@ def sentence(paths: Collection[str], said: str) -> str:
     )
 
 
+def built_over(paths: Collection[str]) -> str:
+    """What to do where setup's own build writes tracked files, so that no gate would see what lands."""
+    return (
+        f"Setup builds over {named(paths)}, which git tracks: gates would judge what setup makes and not what lands. "
+        "Take it out of `# keeps:` in setup.sh, or out of git."
+    )
+
+
 def told(command: str, output: str) -> str:
     """The command, and those that a runner of scripts announces before it runs them."""
     announced = [line for line in output.splitlines() if line.startswith(("> ", "$ "))]

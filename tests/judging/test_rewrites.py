@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from factory.gates import Answer, Judgement
-from factory.inference import Gate, digest
+from factory.inference import SETUP, Gate, digest, rules_of
 from factory.journal import Event
 from factory.judging.rewrites import check_form, sentence
 from factory.records import Verdict
@@ -203,6 +203,22 @@ async def test_a_red_gate_that_shared_a_tree_runs_again_alone(court: Court) -> N
 
     assert list(reds(judgement)) == ["10-red"]
     assert (court.count(), judgement.red[0].settled) == (2, True)
+
+
+async def test_a_build_that_writes_over_tracked_files_is_the_setups_matter_and_no_gates(court: Court) -> None:
+    court.change({"dist/app.txt": "stale\n"})
+    script = "mkdir -p dist; cp src/app.txt dist/\n"
+    setup = rules_of([SETUP], {SETUP: f"# keeps: dist\n{script}"}).setup
+
+    first = await court.judge(only(gate("true\n"), setup=setup))
+    again = await court.judge(only(gate("true\n", "20-other"), setup=setup))
+    court.change({"dist/app.txt": "bad\n"})
+    fresh = await court.judge(only(gate("true\n"), setup=setup))
+
+    for judgement in (first, again):
+        assert judgement.failed is not None
+        assert "Setup builds over dist/app.txt, which git tracks" in judgement.failed.sentence
+    assert fresh.answer is Answer.GREEN
 
 
 # ── verdicts ──
