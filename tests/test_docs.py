@@ -33,6 +33,7 @@ CONFIGURATION = "docs/configuration.md"
 STATES = "docs/states.md"
 TASKS = "docs/tasks.md"
 INDEX = "docs/index.md"
+RUNTIMES = "docs/runtimes.md"
 OTHERS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "conventions/README.md", "factory/effects.md")
 PAGES = (*OTHERS, *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
 MOST_LINES = 300  # of a page
@@ -204,23 +205,23 @@ def test_every_variable_that_a_gate_finds_is_documented(tmp_path: Path) -> None:
 
 
 def test_every_key_of_a_runtime_file_is_documented() -> None:
-    below = text(CONVENTIONS).partition("## runtimes/")[2]
     tables = (runtime.Runtime, runtime.OutputRules, runtime.UsageRules, runtime.LimitRules, runtime.StopRules)
     keys = {key for rules in tables for key in rules.model_fields} - {"name"}
 
-    assert {key for key in keys if not re.search(rf"[`\[.]{key}[`\].]|^{key} = ", below, re.MULTILINE)} == set()
+    page = text(RUNTIMES)
+    assert {key for key in keys if not re.search(rf"[`\[.]{key}[`\].]|^{key} = ", page, re.MULTILINE)} == set()
 
 
 def test_every_key_of_the_output_table_of_a_runtime_exists() -> None:
-    documented = table("key | what it finds", CONVENTIONS)
+    documented = table("key | what it finds", RUNTIMES)
 
     assert set(documented) - set(runtime.UsageRules.model_fields) <= set(runtime.OutputRules.model_fields)
 
 
 def test_every_placeholder_of_a_runtime_is_documented() -> None:
-    below = text(CONVENTIONS).partition("**Command.**")[2].partition("\n\n")[0]
+    documented = table("placeholder | what it is", RUNTIMES)
 
-    assert set(re.findall(r"\{(\w+)\}", below)) - {"name"} == set(runtime.PLACEHOLDERS)
+    assert {name.strip("{}") for name in documented} == set(runtime.PLACEHOLDERS)
 
 
 def test_every_value_of_a_prompt_is_documented_and_exists() -> None:
