@@ -10,7 +10,7 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from factory.stores import views
 
 WAIT_S = 120.0
 OTHER_S = 10.0
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # what a person or a closed terminal sends
 # What helps where a daemon does not go.
 AT_ONCE = "at once: factoryd stop --now"
 BY_FORCE = "end it: kill -9 {pid}. The next start goes on from what it left."
@@ -142,10 +143,22 @@ def launch(top: str, environ: Mapping[str, str], argv: Sequence[str]) -> int:
 
 
 def bring_up(top: str, environ: Mapping[str, str], argv: Sequence[str]) -> int:
-    """Start the daemon in the background; its pid when it is up."""
+    """Start the daemon in the background; its pid when it is up. A Ctrl-C before that stops it again."""
     output, mark = Path(place.within(top, "daemon.out")), Path(place.within(top, "daemon.pid"))
     output.parent.mkdir(exist_ok=True)
-    pid = process.detach(argv, _HOME, environ, output)
+    pid = 0
+    try:
+        with interrupts_held():
+            pid = process.detach(argv, _HOME, environ, output)
+        _wait_until_up(pid, mark, output)
+    except KeyboardInterrupt:
+        print("interrupted: the daemon that was starting is stopped again", flush=True)
+        leave(pid, signal.SIGINT, seconds=60)
+        raise
+    return pid
+
+
+def _wait_until_up(pid: int, mark: Path, output: Path) -> None:
     deadline = time.monotonic() + WAIT_S
     while not (mark.exists() and mark.read_text().strip() == str(pid)):
         _refuse_dead(pid, output)
@@ -153,7 +166,23 @@ def bring_up(top: str, environ: Mapping[str, str], argv: Sequence[str]) -> int:
             log = output.with_name("daemon.log")
             raise FactoryError(f"the daemon (pid {pid}) is not up after {WAIT_S:.0f} s.\n  see: {log}")
         time.sleep(0.02)
-    return pid
+
+
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Deliver a Ctrl-C at the end of the block: without the pid nobody could stop the new process."""
+    came = list[int]()
+    handlers = {number: signal.getsignal(number) for number in ENDING}
+    ours = [number for number in ENDING if callable(handlers[number])]
+    for number in ours:
+        signal.signal(number, lambda seen, _: came.append(seen))
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, handlers[number])
+        if came:
+            signal.raise_signal(came[0])
 
 
 def leave(
