@@ -11,7 +11,7 @@ AIDER := aider-chat==0.86.2
 export PATH := $(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help test faults matrix check demo chaos bench bench-long agents lock simulation
+.PHONY: help test faults matrix check demo picture chaos bench bench-long agents lock simulation
 .DEFAULT_GOAL := help
 
 help:
@@ -19,7 +19,8 @@ help:
 	@echo "make check   what has to pass before a commit: conventions/gates/, as the line runs them here"
 	@echo "make faults  the daemon killed at every fault point, each side by itself, at its first and second passage"
 	@echo "make matrix  each real agent CLI in a whole line, in good and bad hours; a quarter of an hour"
-	@echo "make demo    the line at work, with a scripted agent"
+	@echo "make demo    factoryd at work on a small shop, with a scripted agent; KEEP=yes keeps its folder"
+	@echo "make picture docs/status.svg anew, from a run of the demo"
 	@echo "make chaos   the line, killed at every turn: UNITS=200 KILLS=1000 DISASTERS=500 SEED=… (an hour; far less with fewer)"
 	@echo "make bench   the line against bare git, in three minutes; bench-long: in half an hour"
 	@echo "make simulation  thousands of histories in virtual time: HISTORIES=5000 SEED=first, or SEED=n HISTORIES=1 for one"
@@ -40,7 +41,10 @@ matrix: agents
 		tests/acceptance/test_matrix.py tests/test_agents_real.py
 
 demo: .venv/ready
-	@$(BIN)/python examples/demo.py
+	@$(BIN)/factoryd demo $(if $(KEEP),--keep)
+
+picture: .venv/ready
+	@$(BIN)/python docs/picture.py
 
 chaos: .venv/ready
 	@$(BIN)/python -m tests.chaos.chaos $(if $(UNITS),--units $(UNITS)) $(if $(KILLS),--kills $(KILLS)) $(if $(DISASTERS),--disasters $(DISASTERS)) \

@@ -41,6 +41,7 @@ FACTORYD: Commands = {
     "stop": ("life", "[--drain] [--now]", "stop it; the unfinished is handed back"),
     "restart": ("life", "", "a new daemon; running agents stay"),
     "init": ("config", "", "write a commented factory.toml"),
+    "demo": ("demo", "[--keep]", "see it at work, with a scripted agent"),
 }
 LATER = {"report": "a summary of days", "inbox": "cards in full screen", "top": "a live view"}
 

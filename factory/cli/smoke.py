@@ -22,9 +22,8 @@ import anyio
 
 from factory import conventions, process, settings
 from factory.agents import the_runtime
-from factory.cli import life, place, say
+from factory.cli import life, place, say, scratch
 from factory.errors import FactoryError
-from factory.git import FACTORY, clean_environment
 from factory.places import home, places
 from factory.runtime import Runtime, environment, find
 from factory.stores import views
@@ -103,8 +102,8 @@ def _look(top: Path, name: str, environ: Mapping[str, str]) -> Iterator[Check]:
     if "/" in first and not Path(first).is_absolute():
         own[first] = ""  # it lies in the repository
     own[f"{folder}/gates/10-hello.sh"] = _GATE
-    with tempfile.TemporaryDirectory(prefix="factory-doctor-", ignore_cleanup_errors=True) as scratch:
-        yield _smoke(Path(scratch) / "scratch", runtime, top, own, environ, login)
+    with tempfile.TemporaryDirectory(prefix="factory-doctor-", ignore_cleanup_errors=True) as folder:
+        yield _smoke(Path(folder) / "scratch", runtime, top, own, environ, login)
 
 
 def _version(runtime: Runtime, program: Path, environ: Mapping[str, str]) -> Check:
@@ -201,10 +200,4 @@ def _make(root: Path, top: Path, own: Mapping[str, str]) -> None:
             (root / name).symlink_to(top / name)
     with suppress(FileNotFoundError):
         shutil.copyfile(top / "factory.toml", root / "factory.toml")
-    who = ("-c", f"user.name={FACTORY.name}", "-c", f"user.email={FACTORY.email}")
-    quiet = ("-c", "commit.gpgSign=false", "-c", "core.hooksPath=/dev/null", "-c", "core.excludesFile=/dev/null")
-    for argv in (("init", "-q", "-b", "main"), ("add", "-A"), (*who, "commit", "-q", "-m", "Begin")):
-        command = ["git", *quiet, *argv]
-        done = anyio.run(partial(process.run, command, cwd=root, env=clean_environment(os.environ)))
-        if done.code:
-            raise FactoryError(f"{shlex.join(command)} failed in a scratch folder: {say.line(done.err.decode())}")
+    scratch.commit_all(root, "Begin")
