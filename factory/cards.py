@@ -105,6 +105,17 @@ def guard(unit: Unit, kind: CardKind, sentence: str, told: Sequence[str], *, lif
     return Ask(kind, f"{kind}:{unit.id}", asks, choices, "\n".join(told), f"factory diff {unit.id}")
 
 
+def too_big(unit: Unit, sentence: str, told: Sequence[str], *, where: str, submitted: bool) -> Ask:
+    """Not all that an attempt left could be kept; `where` it lies, `submitted`: the rest can be judged."""
+    again = RERUN if unit.agent == NO_AGENT else SEND_BACK
+    rest = ("Judge it without that", "what could be kept is judged, and lands if it is green", "judge")
+    choices = [again, *([rest] if submitted else []), CANCEL]
+    asks = f"{unit.id}: {sentence}. What now?"
+    kept = f"Everything lies in {where} until you delete that folder: copy from there what you need."
+    evidence = "\n".join([kept, *told])
+    return Ask(CardKind.GUARD, f"too_big:{unit.id}", asks, choices, evidence, where)
+
+
 def review(unit: Unit, *, said: str) -> Ask:
     """A green unit whose task asks for a reader."""
     asks = f"{unit.id} is green and waits for your review: {unit.title}"

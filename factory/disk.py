@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import count
 
+_Folder = tuple["_Folder | None", str]  # the folder above, and the name in it
 LEAST = 64 << 20  # bytes that must be free before anything new is started
 _SAYS = ("No space left on device", "Disk quota exceeded", "disk is full", "Out of diskspace")
 
@@ -51,24 +52,38 @@ def below(top: str | os.PathLike[str], *, opened: bool = False) -> Iterator[str]
 
     `opened`: folders that were closed are opened. What cannot be read is passed over.
     """
-    left = [os.fspath(top)]
+    for _, entry in walk(top, opened=opened):
+        yield entry.path
+
+
+def walk(top: str | os.PathLike[str], *, opened: bool) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
+    """The same, each with the path of its folder from `top` on ("" or "a/b").
+
+    Entries are not held, and of a folder that waits only its name is: an agent may make very many, with long paths.
+    """
+    left: list[_Folder] = [(None, "")]
     while left:
-        folder = left.pop()
-        try:
+        at = left.pop()
+        inside = _path(at)
+        folder = os.path.join(top, inside) if inside else top  # noqa: PTH118
+        # Deeper than a path may be, gone, or closed to us: git and rm say so in their turn.
+        with suppress(OSError):
             if opened:
                 reopen(folder)
-            entries = _entries(folder)
-        except OSError:
-            continue
-        for path, is_folder in entries:
-            yield path
-            if is_folder:
-                left.append(path)
+            with os.scandir(folder) as found:
+                for entry in found:
+                    yield inside, entry
+                    if entry.is_dir(follow_symlinks=False):
+                        left.append((at, entry.name))
 
 
-def _entries(folder: str) -> list[tuple[str, bool]]:
-    with os.scandir(folder) as found:
-        return [(entry.path, entry.is_dir(follow_symlinks=False)) for entry in found]
+def _path(folder: _Folder) -> str:
+    names = list[str]()
+    above: _Folder | None = folder
+    while above is not None:
+        above, name = above
+        names.append(name)
+    return "/".join(reversed(names[:-1]))
 
 
 def disarm(*folders: str | os.PathLike[str]) -> None:

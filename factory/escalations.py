@@ -216,6 +216,11 @@ def _approve(unit: Unit, card: Card, now: datetime) -> tuple[Event, Unit]:
     return event, advance(approved, to, now=now, why=f"{card.id} was answered: go on")
 
 
+def _judge(unit: Unit, card: Card, now: datetime) -> tuple[Event, Unit]:
+    why = f"{card.id} was answered: judge what was kept"
+    return Event.UNIT_QUEUED, advance(replace(unit, cause=""), UnitState.QUEUED, now=now, why=why)
+
+
 def _unneed(unit: Unit, card: Card, now: datetime) -> tuple[Event, Unit]:
     rest = replace(unit, needs=tuple(need for need in unit.needs if need not in card.evidence.split("\n")))
     return Event.UNIT_READY, advance(rest, UnitState.READY, now=now, why=f"{card.id} was answered: go on without")
@@ -235,6 +240,7 @@ _EFFECTS: Mapping[str, tuple[Callable[[Unit, Card, datetime], tuple[Event, Unit]
     "afresh": (_afresh, "tried again from trunk"),
     "answer": (_answered, "told, and goes on"),
     "approve": (_approve, "goes on"),
+    "judge": (_judge, "is judged"),
     "unneed": (_unneed, "goes on"),
     "cancel": (_cancel, "cancelled"),
 }

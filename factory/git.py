@@ -168,9 +168,9 @@ class Git:
         """What one git command prints, stripped of the last newline; raise GitError unless it exits 0."""
         return os.fsdecode((await self.run(*argv, stdin=stdin, env=env)).out).rstrip("\n")
 
-    async def names(self, *argv: str, most: int = process.INTO.most) -> list[str]:
-        """The NUL-separated names that one git command prints (pass its -z); raises TooMuch beyond so many bytes."""
-        told = await self.run(*argv, into=Into(most))
+    async def names(self, *argv: str) -> list[str]:
+        """The NUL-separated names that one git command prints (pass its -z)."""
+        told = await self.run(*argv)
         return await _aside(plumbing.names, told.out)
 
     async def commit(self, rev: str) -> str:

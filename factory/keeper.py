@@ -73,9 +73,10 @@ class Keeper:
         if snapshot.changed:  # kept first: killed in between, it is kept twice
             made = await self.workspaces.commit(snapshot.tree, base=base, message=f"Rescue {name}\n")
             await self.archive.put({f"{RESCUE}{name}": made}, at)
-        if not snapshot.left_out:
+        is_whole = not (snapshot.left_out or snapshot.too_big)
+        if is_whole:
             await self.workspaces.drop(name)
-        return not snapshot.left_out
+        return is_whole
 
     # ── what has ended ──
 

@@ -156,6 +156,8 @@ def odd_about(snapshot: Snapshot, box: Outbox, seen: Seen, *, no_split: str) -> 
         notes.append(f"It was not split. {no_split}")
     if snapshot.missed:
         notes.append(f"Left out of what was submitted: {shown(snapshot.missed)}")
+    if snapshot.too_big:
+        notes.append(f"Not all of it could be kept: {snapshot.too_big.sentence}")
     if snapshot.left_out:
         notes.append(f"git could not take everything: {snapshot.left_out}")
     if snapshot.gone:

@@ -16,13 +16,14 @@ from factory import cards as words
 from factory import disk, faults, process, triage
 from factory.agents import shell_runtime, the_runtime
 from factory.archive import ATTEMPTS
-from factory.attempt import homes, remarks
+from factory.attempt import homes, remarks, too_big
 from factory.attempt.homes import owner
 from factory.attempt.output import OutputReader, Seen
 from factory.attempt.parts import parts_of
 from factory.attempt.usage import of_session
 from factory.attempt.workplace import Start, Workplace, hand_over, prepare, without_builds
 from factory.bell import Bell
+from factory.cards import Ask
 from factory.child.users import users
 from factory.digest import digest
 from factory.endings import Endings
@@ -278,16 +279,19 @@ class Worker:
             ended = ended if kept.ref else replace(ended, cause="lost", detail=ELSEWHERE)
         else:
             kept, snapshot = await self._kept(trip.attempt, trip.workspace, trip.unit.title)
+        trip = self._kept_whole(trip, snapshot)
         box = await anyio.to_thread.run_sync(read_outbox, trip.outbox)
         taken = partial(is_taken, self._store, self._live.places)
         parts, no_split = parts_of(trip.unit, trip.task, box.split, store=self._store, taken=taken)
-        put_off = None if trip.unit.fresh else await self._put_off(trip, kept, snapshot)
+        whole = snapshot.too_big is None
+        put_off = await self._put_off(trip, kept, snapshot) if whole and not trip.unit.fresh else None
         changed = snapshot.changed and not (put_off and put_off.idle)
         end = ending(trip, ended, seen, box, stopped, changed=changed, split=bool(parts))
-        reason = triage.classify(end)
+        reason, ask = too_big.ruled(triage.classify(end), snapshot, trip.unit, trip.workspace)
         missing = ended.cause == "unstartable"
         notes = odd_about(snapshot, box, seen, no_split="" if reason is EndReason.EMPTY else no_split)
         detail = how_it_ended(reason, ended, seen, gone=snapshot.gone, parts=told(parts) or no_split)
+        detail = snapshot.too_big.sentence if ask and snapshot.too_big else detail
         attempt = replace(
             metered(kept, seen.usage),
             end=now(),
@@ -309,7 +313,13 @@ class Worker:
             attempt = put_off.end(attempt)
             if put_off.idle and attempt.reason is EndReason.SUBMITTED:
                 attempt = replace(attempt, commit=await self._keep(attempt, trip.unit.title))
-        self._settle(trip, attempt, box, seen, missing=missing, parts=parts)
+        self._settle(trip, attempt, box, seen, missing=missing, parts=parts, ask=ask)
+
+    def _kept_whole(self, trip: Trip, snapshot: Snapshot) -> Trip:
+        """Put a workspace aside of which the snapshot lacks something for its size: it stays as it is."""
+        if snapshot.too_big is None or trip.workspace.name != trip.hook.workspace:
+            return trip
+        return self._put_aside(trip)
 
     async def _put_off(self, trip: Trip, attempt: Attempt, snapshot: Snapshot) -> remarks.PutOff | None:
         before, diff = self._store.select(Attempt, unit=trip.unit.id), trip.run_dir / "before.diff"
@@ -360,10 +370,18 @@ class Worker:
         return None
 
     def _settle(
-        self, trip: Trip, attempt: Attempt, box: Outbox, seen: Seen, *, missing: bool, parts: Sequence[Part]
+        self,
+        trip: Trip,
+        attempt: Attempt,
+        box: Outbox,
+        seen: Seen,
+        *,
+        missing: bool,
+        parts: Sequence[Part],
+        ask: Ask | None = None,
     ) -> None:
         """The one transaction that ends the attempt, with the card where a person is needed."""
-        at, ask = now(), None
+        at = now()
         with self._store.transaction():
             if attempt.reason is EndReason.ASKED and box.question:
                 asked = box.question
@@ -397,7 +415,11 @@ class Worker:
         unseen = ended.cause == "lost" and await anyio.to_thread.run_sync(_is_used, trip.workspace)
         if not (ended.left or unseen) or name != trip.hook.workspace:
             return trip
-        aside = self._workspaces.abandon(name)
+        return self._put_aside(trip)
+
+    def _put_aside(self, trip: Trip) -> Trip:
+        """The trip with its workspace under another name, where nobody will work again."""
+        aside = self._workspaces.abandon(trip.workspace.name)
         event, unit = Event.WORKSPACE_ABANDONED, trip.unit.id
         self._store.write(event, now=now(), worker=self.name, unit=unit, path=str(aside))
         return replace(trip, workspace=self._workspaces.at(aside.name, keeps=trip.workspace.keeps))
@@ -450,7 +472,7 @@ class Worker:
             raise NoRoom(snapshot.left_out)
         commit = await self._keep(replace(attempt, tree=snapshot.tree), title)
         ref, tree = f"{ATTEMPTS}{attempt.unit}/{attempt.number}", snapshot.tree if snapshot.changed else ""
-        return replace(attempt, ref=ref, commit=commit, tree=tree, left_out=snapshot.missed), snapshot
+        return replace(attempt, ref=ref, commit=commit, tree=tree, left_out=snapshot.lacking), snapshot
 
     async def _keep(self, attempt: Attempt, title: str) -> str:
         """Let the attempt's ref hold its tree; the commit."""

@@ -8,7 +8,6 @@ import os
 import re
 import secrets
 import shutil
-import stat
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -18,10 +17,13 @@ from pathlib import Path, PurePosixPath
 from anyio import CapacityLimiter, to_thread
 
 from factory import disk, faults
-from factory.errors import FactoryError, GitError, TooLong
+from factory.errors import FactoryError, GitError, TooLong, TooMuch
 from factory.git import FACTORY, Git
+from factory.ground.pipes import Into
 from factory.ground.plumbing import GITLINK
 from factory.repo import kept, private_git
+from factory.repo.measure import NOTHING_IN_TIME, STAGE_S, Share, TooBig, share_of
+from factory.repo.sweep import make_readable, move_git_dirs, sweep
 
 # Folders that tools make and nobody means to submit; one that trunk tracks something in is not among them.
 SHIPPED = (
@@ -40,6 +42,7 @@ _INTENT_CHARACTERS = 8192
 ABANDONED = ".abandoned-"
 CLAIM = "attempt"  # in a workspace's place: the nonce of the attempt that it was prepared for
 MOST_MISSED = 100
+TOLD_BYTES = 4 << 20  # of what git says to be amiss in a tree
 CHECKOUT_S = 600.0  # what writing a whole tree may take
 
 
@@ -66,7 +69,14 @@ class Snapshot:
     nested: tuple[str, ...] = ()  # folders that were repositories of their own and are plain files now
     left_out: str = ""  # git's words about what it could not take
     missed: tuple[str, ...] = ()  # the paths that it did not take, at most MOST_MISSED
+    too_big: TooBig | None = None  # why it lacks something that lies in the workspace, and what
     gone: bool = False  # the workspace itself was deleted or replaced: the tree is the base's
+
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """The paths that it lacks, as far as they are named."""
+        large = self.too_big.paths if self.too_big else ()
+        return (*self.missed, *(path for path, _ in large))[:MOST_MISSED]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +165,7 @@ class Checkouts:
 
     async def ignored(self, name: str) -> list[str]:
         """What git ignores in the tree, whole folders as one, less what tools make everywhere."""
-        await to_thread.run_sync(_sweep, self.place(name) / "tree")  # a fifo called .gitignore would stop git for ever
+        await to_thread.run_sync(sweep, self.place(name) / "tree")  # a fifo called .gitignore would stop git for ever
         asked = ("ls-files", "-z", "-o", "-i", "--exclude-standard", "--directory")
         return await to_thread.run_sync(_tops, await self.git(name).names(*asked))
 
@@ -173,7 +183,8 @@ class Checkouts:
         aside = self._folder / f"{name}{ABANDONED}{secrets.token_hex(4)}"
         if os.path.lexists(self.place(name)):
             self.place(name).rename(aside)
-        self._index(name).unlink(missing_ok=True)
+        if self._index(name).exists():  # by it git sees what has changed, without reading all of the tree
+            self._index(name).replace(self._index(aside.name))
         return aside
 
     async def drop(self, name: str) -> None:
@@ -207,21 +218,21 @@ class Checkouts:
         git = self.git(name)
         tree = self.place(name) / "tree"
         try:
-            for nested in await to_thread.run_sync(_sweep, tree):
+            for nested in await to_thread.run_sync(sweep, tree):
                 if not any(f"/{cache}/" in f"/{nested}/" for cache in caches):
                     await self.remove(tree / nested)
             reset = await git.run("read-tree", "-u", "--reset", rev, seconds=CHECKOUT_S)
-            amiss = await git.run("ls-files", "-z", "-o", "-m", "-d", "--directory", *_shown(clean))
-            if not (reset.err or amiss.out or amiss.err):
+            amiss = await _told(git, "ls-files", "-z", "-o", "-m", "-d", "--directory", *_shown(clean))
+            if not (reset.err or any(amiss)):
                 return ""
             cleaned = await git.run("clean", "-q", *clean)
             # A tracked folder that became a link to itself elsewhere passes read-tree and loses its link to clean.
-            lost = await git.run("diff-files", "--name-only", "--diff-filter=DT")
+            lost, _ = await _told(git, "diff-files", "--name-only", "--diff-filter=DT")
         except TooLong:
             raise  # the tree is not to blame: another remedy would take as long
         except (GitError, OSError) as error:
             return str(error)
-        return (reset.err + cleaned.err + lost.out).decode(errors="replace")
+        return (reset.err + cleaned.err + lost).decode(errors="replace")
 
     async def remove(self, path: Path) -> None:
         """Delete a file, a link (never what it leads to) or a whole folder; what cannot be deleted stays."""
@@ -310,16 +321,24 @@ class Workspaces(Checkouts):
         await self.ground(workspace.name, base, workspace.keeps)
         with faults.step("attempt.stage"):
             await self._enter(workspace.name)
-            found = await to_thread.run_sync(_sweep, workspace.tree)
+            found = await to_thread.run_sync(sweep, workspace.tree)
             links = await self._gitlinks(base) if found else []
             nested = await self._foreign(git, links, found) if found else []
             with faults.step("attempt.nested"):
-                odd = await to_thread.run_sync(_move_git_dirs, workspace.tree, nested, aside / "nested")
-            modules = [link for link in links if link in found]
-            left_out = await self._stage(git, workspace.name, base, modules)
-            missed = (*(await self._missed(git, modules) if left_out else ()), *odd)
+                odd = await to_thread.run_sync(move_git_dirs, workspace.tree, nested, aside / "nested")
+            modules = tuple(link for link in links if link in found)
+            share = await self._share(git, workspace.name, base)
+            left_out, too_big = await self._stage(git, workspace.name, base, modules, share)
+            missed = (*(await self._missed(git, (*modules, *share.spared)) if left_out else ()), *odd)
             tree = await git.text("write-tree")
-        return Snapshot(tree=tree, changed=tree != base_tree, nested=tuple(nested), left_out=left_out, missed=missed)
+        return Snapshot(
+            tree=tree,
+            changed=tree != base_tree,
+            nested=tuple(nested),
+            left_out=left_out,
+            missed=missed,
+            too_big=too_big,
+        )
 
     @faults.during("attempt.carry")
     async def carry(self, previous: str, *, onto: str, diff: Path) -> str | Conflict:
@@ -363,34 +382,57 @@ class Workspaces(Checkouts):
         ignored = os.fsdecode(done.out).split("\0")
         return [path for path in ours if path not in ignored]
 
-    async def _stage(self, git: Git, name: str, base: str, modules: list[str]) -> str:
-        """Bring the daemon's index up to the tree; what git still complains of in the end.
+    async def _share(self, git: Git, name: str, base: str) -> Share:
+        """What of the tree is staged: a damaged index is made anew for that."""
+        tree = self.place(name) / "tree"
+        if self._index(name).exists():
+            with suppress(GitError):
+                return await share_of(git, tree)
+            await self._forget(name)
+        await git.run("read-tree", base)
+        # Else every file counts as changed.
+        await git.run("update-index", "-q", "--ignore-submodules", "--refresh", ok=(0, 1), seconds=STAGE_S)
+        return await share_of(git, tree)
+
+    async def _stage(
+        self, git: Git, name: str, base: str, modules: Sequence[str], share: Share
+    ) -> tuple[str, TooBig | None]:
+        """Stage the share of the tree; what git complains of, and why something is lacking."""
+        if not share.option:
+            return "", share.too_big
+        try:
+            return await self._add(git, name, base, modules, share), share.too_big
+        except TooLong:
+            if git.commands.hurries:  # the daemon goes, and the next one stages it
+                raise
+            return "", NOTHING_IN_TIME
+
+    async def _add(self, git: Git, name: str, base: str, modules: Sequence[str], share: Share) -> str:
+        """Bring the daemon's index up to the share of the tree; what git still complains of in the end.
 
         `modules`: submodules that the agent populated. `add` would run git in them, by the configuration there.
         """
-        if not self._index(name).exists():
-            await git.run("read-tree", base)
-        spared = ("--", ".", *(f":(exclude,literal){path}" for path in modules)) if modules else ()
-        add = ("add", "-A", "--ignore-errors", *spared)
-        done = await git.run(*add, ok=(0, 1, 128))
+        spared = [f":(exclude,literal){path}" for path in (*modules, *share.spared)]
+        add = ("add", share.option, "--ignore-errors", *(("--", ".", *spared) if spared else ()))
+        done = await git.run(*add, ok=(0, 1, 128), seconds=STAGE_S)
         if done.err:
-            await to_thread.run_sync(_make_readable, self.place(name) / "tree")
-            done = await git.run(*add, ok=(0, 1, 128))
+            await to_thread.run_sync(make_readable, self.place(name) / "tree")
+            done = await git.run(*add, ok=(0, 1, 128), seconds=STAGE_S)
         if done.code == 128:
             # A damaged index, or an attribute (working-tree-encoding) that the content breaks: the bytes as they are.
             await self._forget(name)
             await git.run("read-tree", base)
             no_tree = await git.text("hash-object", "-t", "tree", os.devnull)
-            done = await git.run(f"--attr-source={no_tree}", *add, ok=(0, 1))
+            done = await git.run(f"--attr-source={no_tree}", *add, ok=(0, 1), seconds=STAGE_S)
         if modules:  # only what their HEAD names
             await git.run("update-index", "-z", "--stdin", stdin=os.fsencode("".join(f"{path}\0" for path in modules)))
         return done.err.decode(errors="replace").strip()[:4000]
 
-    async def _missed(self, git: Git, modules: Sequence[str]) -> tuple[str, ...]:
+    async def _missed(self, git: Git, spared: Sequence[str]) -> tuple[str, ...]:
         """The paths of the tree that are not in the index as they are."""
-        shown = await git.run("ls-files", "-z", "-o", "-m", "--exclude-standard", ok=(0, 1, 128))
-        paths = dict.fromkeys(os.fsdecode(shown.out).split("\0")[:-1])
-        inside = tuple(f"{path}/" for path in modules)
+        shown, _ = await _told(git, "ls-files", "-z", "-o", "-m", "--exclude-standard", ok=(0, 1, 128))
+        paths = dict.fromkeys(os.fsdecode(shown).split("\0")[:-1])
+        inside = tuple(f"{path.rstrip('/')}/" for path in spared)
         return tuple(path for path in paths if not f"{path}/".startswith(inside))[:MOST_MISSED]
 
 
@@ -479,65 +521,18 @@ def _patterns(paths: Iterable[str]) -> list[str]:
     return [f"/{_literal(path)}" for path in paths]
 
 
+async def _told(git: Git, *argv: str, ok: tuple[int, ...] = (0,)) -> tuple[bytes, bytes]:
+    """How the output of a command about a tree begins, and what it complains of."""
+    try:
+        done = await git.run(*argv, ok=ok, into=Into(TOLD_BYTES))
+    except TooMuch as error:
+        return error.out, b""
+    return done.out, done.err
+
+
 def _literal(path: str) -> str:
     """The path as a gitignore pattern that matches it alone."""
     return re.sub(r"[\\*?\[ \t]", r"\\\g<0>", path)
-
-
-def _walk(root: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Every entry with its folder's path ("" or "a/b"), parents first; folders that were closed are opened."""
-    stack = [""]
-    while stack:
-        inside = stack.pop()
-        try:
-            entries = _entries(root / inside)
-        except OSError:
-            continue  # deeper than a path may be long: git and rm say so in their turn
-        for entry in entries:
-            yield inside, entry
-            if entry.is_dir(follow_symlinks=False):
-                stack.append(f"{inside}/{entry.name}" if inside else entry.name)
-
-
-def _sweep(root: Path) -> list[str]:
-    """Delete fifos, sockets and devices, and list the folders that are repositories, ignored ones too.
-
-    Everywhere, since the agent's ignore files decide where git looks, and a fifo called .gitignore stops it for ever.
-    """
-    nested = set()
-    for inside, entry in _walk(root):
-        if inside and entry.name.lower() == ".git" and ".git" not in inside.split("/"):
-            nested.add(inside)
-        if not (entry.is_file(follow_symlinks=False) or entry.is_symlink() or entry.is_dir()):
-            Path(entry.path).unlink(missing_ok=True)
-    return sorted(nested)
-
-
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    disk.reopen(folder)
-    with os.scandir(folder) as found:
-        return list(found)
-
-
-def _make_readable(root: Path) -> None:
-    for _, entry in _walk(root):
-        with suppress(OSError):  # a name at the very end of a path that is too long
-            mode = entry.stat(follow_symlinks=False).st_mode
-            if stat.S_ISREG(mode) and not mode & stat.S_IRUSR:
-                Path(entry.path).chmod(stat.S_IMODE(mode) | stat.S_IRUSR)
-
-
-def _move_git_dirs(tree: Path, nested: Iterable[str], aside: Path) -> list[str]:
-    """Move them; the paths of those that git calls by another name, and takes nothing of all the same."""
-    odd = []
-    for path in nested:
-        for entry in _entries(tree / path):
-            if entry.name.lower() == ".git":
-                aside.mkdir(parents=True, exist_ok=True)
-                shutil.move(entry.path, aside / f"{secrets.token_hex(3)}-{Path(path).name[:100]}")
-                if entry.name != ".git":
-                    odd.append(f"{path}/{entry.name}")
-    return odd
 
 
 def is_real(path: Path) -> bool:

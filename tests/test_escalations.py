@@ -80,6 +80,12 @@ ASKS: dict[str, tuple[Ask, CardKind, list[str]]] = {
         CardKind.GUARD,
         ["retry", "approve", "cancel"],
     ),
+    "too big": (
+        words.too_big(a_unit(), "it is 18 GiB", ["x: 18 GiB"], where="/w", submitted=True),
+        CardKind.GUARD,
+        ["retry", "judge", "cancel"],
+    ),
+    "rules too large": (words.rules_too_large([("pyproject.toml", 2 << 20)]), CardKind.SETUP, ["wait", "cancel"]),
     "scope": (
         words.guard(a_unit(), CardKind.OUT_OF_SCOPE, "it touches b.py", ["b.py"]),
         CardKind.OUT_OF_SCOPE,
@@ -695,6 +701,7 @@ EXPECTED: dict[str, Callable[[UnitState], UnitState]] = {
     "afresh": lambda state: READY,
     "unneed": lambda state: READY,
     "approve": lambda state: QUEUED,
+    "judge": lambda state: QUEUED,
     "cancel": lambda state: UnitState.CANCELLED,
     "wait": lambda state: state,
     "repair": lambda state: state,

@@ -20,7 +20,7 @@ from factory.journal import Event
 from factory.live import Stopping
 from factory.pool import Trips
 from factory.process import Command
-from factory.records import Attempt, CardKind, Fact
+from factory.records import Attempt, Card, CardKind, Fact
 from factory.stores.sqlite import SqliteStore
 from factory.unit import Unit, UnitState, advance
 from factory.worker import Worker
@@ -365,6 +365,97 @@ async def test_an_attempt_that_is_over_already_is_not_gone_through_again(scene: 
     await trip(scene)
 
     assert (scene.state("u"), scene.reasons("u"), scene.count("ran")) == ("queued", ["submitted"], 1)
+
+
+# ── what is too big to be kept ──
+
+HUGE = "truncate -s 18G huge.bin; "
+
+
+async def test_a_file_that_is_too_big_is_asked_about_and_all_that_the_attempt_left_stays(scene: Scene) -> None:
+    scene.hang("u", run=command(scene, HUGE))
+
+    await trip(scene)
+
+    (aside,) = scene.live.places.work.glob("workspaces/*.abandoned-*")
+    (card,) = scene.store.open(Card)
+    assert (scene.state("u"), scene.reasons("u"), card.kind) == ("held", ["guard"], CardKind.GUARD)
+    assert card.question == (
+        "u: the files that it changed have 18 GiB together, of at most 4 GiB: huge.bin (18 GiB). What now?"
+    )
+    assert card.evidence.splitlines() == [
+        f"Everything lies in {aside}/tree until you delete that folder: copy from there what you need.",
+        "huge.bin: 18 GiB",
+    ]
+    assert [option.action for option in card.options] == ["rerun", "judge", "cancel"]
+    assert (aside / "tree/huge.bin").stat().st_size == 18 << 30
+    assert kept(scene) == "new"
+    attempt = scene.store.get(Attempt, "u", 1)
+    assert attempt is not None
+    assert attempt.left_out == ("huge.bin",)
+    assert "Not all of it could be kept" in attempt.digest
+
+
+async def test_a_person_may_have_judged_what_could_be_kept(scene: Scene) -> None:
+    scene.hang("u", run=command(scene, HUGE))
+    await trip(scene)
+
+    scene.floor.escalations.answer("E1", "2", now=at())
+    await scene.settle()
+
+    assert (scene.state("u"), scene.cards()) == ("landed", [])
+    assert git(scene.root, "show", "--stat=200", "--format=", "main").splitlines()[0].split() == [
+        "new.txt",
+        "|",
+        "1",
+        "+",
+    ]
+
+
+async def test_where_nothing_but_the_big_file_is_left_there_is_nothing_to_judge(scene: Scene) -> None:
+    scene.hang("u", run=HUGE)
+
+    await trip(scene)
+
+    (card,) = scene.store.open(Card)
+    assert [option.action for option in card.options] == ["rerun", "cancel"]
+
+
+async def test_an_attempt_that_is_cancelled_leaves_its_big_file_where_it_is(scene: Scene) -> None:
+    scene.hang("u", run=command(scene, f"{HUGE} touch {scene.folder}/big; sleep 60"))
+    async with anyio.create_task_group() as group:
+        group.start_soon(worker(scene).run)
+        await until((scene.folder / "big").exists)
+        cancelled = advance(scene.unit("u"), UnitState.CANCELLED, now=at())
+        scene.store.write(Event.UNIT_CANCELLED, cancelled, now=at(), unit="u")
+        await until(lambda: not scene.hook().unit)
+        group.cancel_scope.cancel()
+
+    (aside,) = scene.live.places.work.glob("workspaces/*.abandoned-*")
+    assert (scene.state("u"), scene.reasons("u"), scene.cards()) == ("cancelled", ["cancelled"], [])
+    assert (aside / "tree/huge.bin").exists()
+
+
+async def test_a_daemon_that_dies_before_it_asks_finds_the_workspace_where_it_put_it(scene: Scene) -> None:
+    hang(scene, command(scene, HUGE))
+    strike(scene, Event.ATTEMPT_ENDED, after=False)
+    with pytest.raises(Killed):
+        await worker(scene).run()
+
+    await trip(scene)
+
+    assert len(list(scene.live.places.work.glob("workspaces/*.abandoned-*"))) == 1
+    assert (scene.reasons("u"), scene.cards(), scene.count("ran")) == (["guard"], [CardKind.GUARD], 1)
+
+
+async def test_a_workspace_that_holds_what_could_not_be_kept_is_never_deleted(scene: Scene) -> None:
+    scene.hang("u", run=command(scene, HUGE))
+    await trip(scene)
+    (aside,) = scene.live.places.work.glob("workspaces/*.abandoned-*")
+
+    assert not await scene.floor.keeper.put_away(aside.name, at())
+
+    assert (aside / "tree/huge.bin").exists()
 
 
 # ── what breaks ──

@@ -88,6 +88,11 @@ class Commands:
         for one in self._running:
             one.said = ""
 
+    @property
+    def hurries(self) -> bool:
+        """Whether commands are ended before their limit."""
+        return math.isfinite(self._hurried)
+
     @contextmanager
     def hurried(self, seconds: float) -> Iterator[None]:
         """Hurry inside the block only."""

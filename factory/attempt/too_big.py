@@ -1,0 +1,25 @@
+"""What becomes of an attempt that left more than can be kept: a person is asked, and all of it stays.
+
+What must not live here: how much is too much (repo/measure.py).
+"""
+
+from factory import cards as words
+from factory.cards import Ask
+from factory.ground.bounded import shown
+from factory.unit import SPENDS, EndReason, Unit
+from factory.workspaces import Snapshot, Workspace
+
+
+def ruled(reason: EndReason, snapshot: Snapshot, unit: Unit, workspace: Workspace) -> tuple[EndReason, Ask | None]:
+    """Why the attempt ended, and the card about what its snapshot lacks.
+
+    An end that says nothing about the work (it was cancelled, lost or handed back, it asked) stays
+    what it is: the next attempt hears what was lacking.
+    """
+    too_big = snapshot.too_big
+    submits = reason is EndReason.SUBMITTED
+    if too_big is None or not (submits or SPENDS[reason]):
+        return reason, None
+    told = [f"{path}: {shown(size)}" if size else path for path, size in too_big.paths]
+    ask = words.too_big(unit, too_big.sentence, told, where=str(workspace.tree), submitted=submits and snapshot.changed)
+    return EndReason.GUARD, ask

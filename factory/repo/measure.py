@@ -1,0 +1,131 @@
+"""How much an attempt left, found out before git reads any of it, and what of that a snapshot takes.
+
+Invariant: no content is read. A file counts with the size that it shows, so a sparse one counts in
+full; what is not taken stays where it is, and is named.
+"""
+
+import stat
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from anyio import create_task_group, to_thread
+
+from factory.errors import TooMuch
+from factory.git import Git
+from factory.ground import plumbing
+from factory.ground.bounded import listed, shown
+from factory.ground.pipes import Into
+
+MOST_BYTES = 4 << 30  # of all that an attempt changed
+MOST_PATHS = 50_000
+NAME_BYTES = 16 << 20  # of their paths together
+STAGE_S = 600.0  # what git may take to read and store it
+MOST_NAMED = 100  # paths that are named, and that git is told one by one to leave out
+
+_CHANGED = ("diff-files", "-z", "--name-only", "--ignore-submodules=all")  # which would run git in them
+_NEW = ("ls-files", "-z", "--others", "--exclude-standard")
+_FOLDED = (*_NEW, "--directory")  # of a new folder only its name
+
+
+@dataclass(frozen=True, slots=True)
+class TooBig:
+    """Why a snapshot lacks something that the attempt left, and what."""
+
+    why: str  # a clause: "it changed …"
+    paths: tuple[tuple[str, int], ...] = ()  # with their bytes; folders have none, and end with a slash
+
+    @property
+    def sentence(self) -> str:
+        """For a person."""
+        files = [(path, size) for path, size in self.paths if not path.endswith("/")]
+        folders = [path for path, _ in self.paths if path.endswith("/")]
+        named = listed(files, 3) if files else ", ".join(folders[:3])
+        return f"{self.why}{f': {named}' if named else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What of a tree is taken: `option` of `git add`, less the `spared` paths."""
+
+    option: str = "-A"  # "-u": only what was tracked before; "": nothing at all
+    spared: tuple[str, ...] = ()
+    too_big: TooBig | None = None
+
+
+NOTHING_IN_TIME = TooBig(f"git could not take in what it changed within {STAGE_S / 60:.0f} minutes")
+_TOO_MANY = f"it changed more than {MOST_PATHS:,} files, or files with longer paths than {shown(NAME_BYTES)} together"
+
+
+async def share_of(git: Git, tree: Path) -> Share:
+    """What is taken of the tree, by the index that `git` names."""
+    changed, new = await _both(git)
+    if changed is None:
+        return Share("", (), TooBig(f"{_TOO_MANY}. All of it was left out"))
+    if new is not None and len(changed) + len(new) <= MOST_PATHS:
+        return await to_thread.run_sync(_within, tree, [*changed, *new], Share())
+    folded = await _names(git, _FOLDED)
+    folders = tuple(path for path in folded or () if path.endswith("/"))
+    named = tuple((path, 0) for path in folders[:MOST_NAMED])
+    files = [path for path in folded or () if not path.endswith("/")]
+    fits = folded is not None and len(changed) + len(files) <= MOST_PATHS
+    if fits and len(folders) <= MOST_NAMED:
+        share = Share("-A", folders, TooBig(f"{_TOO_MANY}. New folders were left out", named))
+        return await to_thread.run_sync(_within, tree, [*changed, *files], share)
+    share = Share("-u", (), TooBig(f"{_TOO_MANY}. All new files were left out", named))
+    return await to_thread.run_sync(_within, tree, changed, share)
+
+
+def _within(tree: Path, paths: Sequence[str], share: Share) -> Share:
+    """The share, less the largest files where all together have too many bytes."""
+    sizes = sorted(_sizes(tree, paths), key=lambda each: each[1], reverse=True)
+    total = sum(size for _, size in sizes)
+    rest, spared = total, list[tuple[str, int]]()
+    for path, size in sizes:
+        if rest <= MOST_BYTES:
+            break
+        rest -= size
+        spared.append((path, size))
+    if not spared:
+        return share
+    why = f"the files that it changed have {shown(total)} together, of at most {shown(MOST_BYTES)}"
+    before = share.too_big
+    named = tuple(spared[:MOST_NAMED])
+    too_big = TooBig(f"{before.why}; {why}", (*named, *before.paths)) if before else TooBig(why, named)
+    if len(spared) > MOST_NAMED:
+        return Share("", (), too_big)
+    names = tuple(path for path, _ in spared)
+    return Share(share.option, (*share.spared, *names), too_big)
+
+
+def _sizes(tree: Path, paths: Iterable[str]) -> Iterable[tuple[str, int]]:
+    for path in paths:
+        try:
+            about = (tree / path).lstat()
+        except OSError:  # deleted, or a path that is longer than the system allows
+            continue
+        if not stat.S_ISDIR(about.st_mode):
+            yield path, about.st_size
+
+
+async def _both(git: Git) -> tuple[list[str] | None, list[str] | None]:
+    """The tracked paths that may have changed, and the new ones; None for more than are named."""
+    found: dict[Sequence[str], list[str] | None] = {}
+
+    async def ask(argv: Sequence[str]) -> None:
+        found[argv] = await _names(git, argv)
+
+    async with create_task_group() as together:
+        together.start_soon(ask, _CHANGED)
+        together.start_soon(ask, _NEW)
+    return found[_CHANGED], found[_NEW]
+
+
+async def _names(git: Git, argv: Sequence[str]) -> list[str] | None:
+    try:
+        done = await git.run(*argv, into=Into(NAME_BYTES), seconds=STAGE_S)
+    except TooMuch:
+        return None
+    if done.out.count(b"\0") > MOST_PATHS:
+        return None
+    return plumbing.names(done.out)

@@ -1,0 +1,57 @@
+"""What lies in a tree that an agent left: looked at and put right before git reads it.
+
+Invariant: no link is followed, no file is opened, and however many entries a folder has, they are
+not held in memory together.
+"""
+
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from factory import disk
+
+
+def sweep(root: Path) -> list[str]:
+    """Delete fifos, sockets and devices, and list the folders that are repositories, ignored ones too.
+
+    Everywhere, since the agent's ignore files decide where git looks, and a fifo called .gitignore
+    stops it for ever.
+    """
+    nested = set()
+    for inside, entry in disk.walk(root, opened=True):
+        if inside and entry.name.lower() == ".git" and ".git" not in inside.split("/"):
+            nested.add(inside)
+        if not (entry.is_file(follow_symlinks=False) or entry.is_symlink() or entry.is_dir()):
+            Path(entry.path).unlink(missing_ok=True)
+    return sorted(nested)
+
+
+def make_readable(root: Path) -> None:
+    """Let files be read that their owner closed."""
+    for _, entry in disk.walk(root, opened=True):
+        with suppress(OSError):  # a name at the very end of a path that is too long
+            mode = entry.stat(follow_symlinks=False).st_mode
+            if stat.S_ISREG(mode) and not mode & stat.S_IRUSR:
+                Path(entry.path).chmod(stat.S_IMODE(mode) | stat.S_IRUSR)
+
+
+def move_git_dirs(tree: Path, nested: Iterable[str], aside: Path) -> list[str]:
+    """Move them; the paths of those that git calls by another name, and takes nothing of all the same."""
+    odd = []
+    for path in nested:
+        for name in _git_dirs(tree / path):
+            aside.mkdir(parents=True, exist_ok=True)
+            shutil.move(tree / path / name, aside / f"{secrets.token_hex(3)}-{Path(path).name[:100]}")
+            if name != ".git":
+                odd.append(f"{path}/{name}")
+    return odd
+
+
+def _git_dirs(folder: Path) -> list[str]:
+    disk.reopen(folder)
+    with os.scandir(folder) as found:
+        return [entry.name for entry in found if entry.name.lower() == ".git"]
