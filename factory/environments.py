@@ -5,7 +5,6 @@ one that a candidate's code made only that candidate; one in which a module of t
 beside it is never used.
 """
 
-import hashlib
 import os
 import re
 import secrets
@@ -23,6 +22,7 @@ from anyio import to_thread
 from factory import disk, faults, process
 from factory.bubblewrap import make_layer, written
 from factory.confines import Confines
+from factory.ground import bounded
 from factory.inference import Setup, digest
 from factory.judging.layers import Print, copy_that_serves, differing, remove_newer
 from factory.judging.origins import checked_modules, folders_told, modules_of, outside_node, outside_python
@@ -172,7 +172,7 @@ class Environments:
 
     async def asked(self, place: Place, setup: Setup) -> Asked:
         """What an environment for the tree as it now stands is made from."""
-        return await to_thread.run_sync(self._asked, place, setup)
+        return await to_thread.run_sync(self._asked, place, setup, await place.contents())
 
     async def changed(self, place: Place, ready: Ready) -> list[str]:
         """Paths of the environment that differ from what was ready; if any, it is not used again."""
@@ -352,13 +352,15 @@ class Environments:
             return SetupFailed(sentence=sentence, tail=ran.tail, log=ran.where)
         return told
 
-    def _asked(self, place: Place, setup: Setup) -> Asked:
+    def _asked(self, place: Place, setup: Setup, blobs: Mapping[str, str]) -> Asked:
         parts = [setup.digest, self._python(), repr(sorted(self._captured(self._passed()).items()))]
         parts += [f"{name} {identity(self._which(name))}" for name in _TOOLS]
         if any("-e" in command for command in setup.commands) or setup.kind in ("uv", "script"):
             parts += [name for name in modules_of(place.tree) if not name.startswith("test")]  # mapped when installed
-        build = ("made from", *_contents(place.tree, setup.made_from)) if setup.made_from else ("tree", place.shows)
-        return Asked(digest(*parts, *_contents(place.tree, setup.inputs)), digest(*build))
+        build = ["tree", place.shows]
+        if setup.made_from:
+            build = ["made from", *_contents(place.tree, setup.made_from, blobs)]
+        return Asked(digest(*parts, *_contents(place.tree, setup.inputs, blobs)), digest(*build))
 
     def _captured(self, names: Iterable[str]) -> dict[str, str]:
         return {name: self._environ[name] for name in names if name in self._environ}
@@ -395,22 +397,31 @@ def _failure(command: str, ran: Ran, place: Place) -> SetupFailed:
     return SetupFailed(sentence=sentence, tail=ran.tail, log=ran.where)
 
 
-def _contents(tree: Path, globs: Iterable[str]) -> Iterator[str]:
+def _contents(tree: Path, globs: Iterable[str], blobs: Mapping[str, str]) -> Iterator[str]:
+    """What the globs name, each with the id that git has for its content: no file is read.
+
+    What git does not track is not of this tree, so it counts for nothing.
+    """
     found = set[Path]()
     for glob in (glob for glob in globs if glob[:1] != "/" and ".." not in glob.split("/")):
         with suppress(ValueError, IndexError):  # no glob, so it names nothing
             found.update(tree.glob(glob))
+    top = os.path.realpath(tree)
     for path in sorted(filter(Path.is_file, found)):
-        content = os.fsencode(real := path.resolve())
-        if real.is_relative_to(tree.resolve()):  # a candidate's link leads anywhere: to what never ends, or is closed
-            with suppress(OSError):
-                content = real.read_bytes()
-        yield f"{path.relative_to(tree)} {hashlib.sha256(content).hexdigest()}"
+        real = os.path.realpath(path)  # of a link where it leads, which may be anywhere
+        content = blobs.get(os.path.relpath(real, top), "")
+        if not content and path.is_symlink():
+            content = real
+        if content:
+            yield f"{path.relative_to(tree)} {content}"
 
 
 def _tail(run_dir: Path) -> str:
-    logs = [path for name in ("output.1.log", "output.log") if (path := run_dir / name).is_file()]
-    return b"".join(path.read_bytes() for path in logs)[-TAIL_BYTES:].decode(errors="replace")
+    said = b""
+    for name in ("output.log", "output.1.log"):  # the newest first
+        with suppress(OSError):
+            said = bounded.tail(run_dir / name, TAIL_BYTES - len(said)) + said
+    return said.decode(errors="replace")
 
 
 def _script(run_dir: Path, text: str) -> tuple[str, ...]:

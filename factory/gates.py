@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,7 @@ class Case:
             caches="benches",
             candidate=candidate,
             shows=self.tree,
+            contents=partial(self.bench.benches.contents, self.commit),
             ignored=self.bench.ignored,
         )
 

@@ -8,7 +8,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -168,6 +168,10 @@ class Checkouts:
         await to_thread.run_sync(sweep, self.place(name) / "tree")  # a fifo called .gitignore would stop git for ever
         asked = ("ls-files", "-z", "-o", "-i", "--exclude-standard", "--directory")
         return await to_thread.run_sync(_tops, await self.git(name).names(*asked))
+
+    async def contents(self, rev: str) -> Mapping[str, str]:
+        """What a commit or a tree holds, by path, each with the id of its content."""
+        return await self._own.listing(rev)
 
     async def tree_of(self, commit: str) -> str:
         """The id of a commit's tree."""

@@ -33,6 +33,11 @@ def unconfined() -> Sandbox:
     return Sandbox(environ={}, hidden=(), work=Path("/nonexistent"), objects=Path("/nonexistent"), mode=lambda: "off")
 
 
+async def untracked() -> dict[str, str]:
+    """The listing of a tree in which git tracks nothing."""
+    return {}
+
+
 async def tried(environ: Mapping[str, str], work: Path, mode: str = "auto") -> Sandbox:
     """The sandbox that works for such a user, as a trial shows."""
     sandbox = Sandbox(environ=environ, hidden=(), work=work, objects=Path("/nonexistent"), mode=lambda: mode)

@@ -23,7 +23,7 @@ from factory.prompts import Brief
 from factory.records import CardKind
 from factory.settings import KEYS, NOT_YET
 from factory.unit import SPENDS, EndReason, UnitState
-from tests.floor import unconfined
+from tests.floor import unconfined, untracked
 
 ROOT = Path(__file__).parent.parent
 CONVENTIONS = Path("conventions/README.md")
@@ -192,7 +192,7 @@ def test_the_comments_of_a_setup_script_are_documented() -> None:
 
 
 def test_every_variable_that_a_gate_finds_is_documented(tmp_path: Path) -> None:
-    place, caches = Place(tmp_path / "b1"), tmp_path / "caches"
+    place, caches = Place(tmp_path / "b1", contents=untracked), tmp_path / "caches"
     (place.venv / "bin").mkdir(parents=True)
     around = environments.Environments(
         environ={"HOME": "/none"}, root=tmp_path, caches=caches, logs=tmp_path, passed=tuple, sandbox=unconfined()

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -38,7 +39,8 @@ class World:
         self.place = self.at("b1")
 
     def at(self, name: str) -> Place:
-        place = Place(self.folder / "benches" / name, 7)
+        folder = self.folder / "benches" / name
+        place = Place(folder, 7, contents=partial(all_in, folder / "tree"))
         place.tree.mkdir(parents=True, exist_ok=True)
         return place
 
@@ -55,6 +57,12 @@ class World:
         assert isinstance(failed, SetupFailed)
         assert not place.stamp.exists()
         return failed
+
+
+async def all_in(tree: Path) -> dict[str, str]:
+    """Stands for a listing of git's, as if everything were tracked."""
+    files = [path for path in tree.rglob("*") if path.is_file() and not path.is_symlink()]
+    return {str(path.relative_to(tree)): path.read_text(errors="replace") for path in files}
 
 
 @pytest.fixture
@@ -142,6 +150,32 @@ async def test_an_input_that_leads_out_of_the_tree_is_not_read(world: World) -> 
     assert isinstance(first, Ready)
     assert isinstance(again, Ready)
     assert (world.place.folder / "made").read_text() == "made\n"
+
+
+async def test_inputs_are_compared_by_the_ids_of_their_content_and_not_read(world: World) -> None:
+    """Of any size, behind links of the tree, and where links lead in a circle."""
+    tree, ids = world.place.tree, {"big.lock": "1", "real/a.txt": "1", "closed.txt": "1"}
+    write(tree, {"real/a.txt": "x", "closed.txt": "x", "untracked.txt": "x"})
+    with (tree / "big.lock").open("wb") as file:
+        file.truncate(1 << 43)
+    (tree / "closed.txt").chmod(0)
+    (tree / "link").symlink_to("real")
+    (tree / "loop.txt").symlink_to("loop.txt")
+    (tree / "circle").symlink_to("circle/further")
+    setup = scripted("true", inputs=("*.lock", "*.txt", "link/*", "circle/*", "circle/**/*.txt"))
+
+    async def listed() -> dict[str, str]:
+        return ids
+
+    place = Place(world.place.folder, contents=listed)
+    asked = [(await world.environments.asked(place, setup)).dependencies]
+    for changed in [*ids, "untracked.txt"]:
+        ids[changed] = "2"
+        asked.append((await world.environments.asked(place, setup)).dependencies)
+    (tree / "new.txt").write_text("nobody tracks it")
+
+    assert len(set(asked)) == 5
+    assert (await world.environments.asked(place, setup)).dependencies == asked[-1]
 
 
 async def test_an_environment_is_made_once_while_what_it_read_is_unchanged(world: World) -> None:

@@ -61,6 +61,7 @@ async def prepare(start: Start, workspaces: Workspaces, environments: Environmen
         keeps=setup.dependencies,
         candidate=start.owner if start.carried else "",
         shows=start.carried or await workspaces.tree_of(start.base),
+        contents=partial(workspaces.contents, start.carried or start.base),
         ignored=partial(workspaces.ignored, name),
     )
     await environments.refresh(place)

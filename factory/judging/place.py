@@ -5,12 +5,16 @@ of it is in place.
 """
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from factory.ground import bounded
+
 STAMP = "environment.json"
+Contents = Callable[[], Awaitable[Mapping[str, str]]]
 Ignored = Callable[[], Awaitable[Sequence[str]]]
 
 
@@ -19,7 +23,8 @@ class Place:
 
     `keeps`: the dependencies that setup installs in the tree (node_modules). `caches`: which of
     the factory's caches serve here. `shows`: the id of the tree; what is built in it is cached by
-    that. `ignored`: lists what git ignores in the tree. `candidate`: the tree's id, where it is not
+    that. `contents`: the paths that git tracks there, each with the id of its content. `ignored`:
+    lists what git ignores in the tree. `candidate`: the tree's id, where it is not
     trunk's: its code adds to no cache, and an environment that it made serves that tree alone, for
     a later one's verdict would rest on it.
     """
@@ -29,6 +34,7 @@ class Place:
         folder: Path,
         index: int = 0,
         *,
+        contents: Contents,
         keeps: Sequence[str] = (),
         caches: str = "workspaces",
         candidate: str = "",
@@ -36,7 +42,8 @@ class Place:
         ignored: Ignored | None = None,
     ) -> None:
         self.folder, self.index, self.caches = folder, index, caches
-        self.candidate, self.shows, self.ignored = candidate, shows, ignored
+        self.candidate, self.shows = candidate, shows
+        self.contents, self.ignored = contents, ignored
         self.keeps = tuple(keeps)
         self.tree, self.venv = folder / "tree", folder / "venv"
         # HOME and TMPDIR of what runs here.
@@ -53,8 +60,10 @@ class Place:
 
     def inside(self, paths: Sequence[str]) -> list[Path]:
         """These paths of the tree, less those that a candidate's link would lead elsewhere."""
-        tree, named = self.tree.resolve(), [self.tree / path for path in paths]
-        return [path for path in named if path.parent.resolve().is_relative_to(tree)]
+        top = os.path.realpath(self.tree)
+        named = [self.tree / path for path in paths]
+        # Links may lead in a circle.
+        return [path for path in named if Path(os.path.realpath(path.parent)).is_relative_to(top)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +84,7 @@ class Stamp:
 def read_stamp(path: Path) -> Stamp | None:
     """The stamp in that file; None where there is none, or one that another version wrote."""
     with suppress(OSError, ValueError, TypeError, KeyError):
-        told = json.loads(path.read_bytes())
+        told = json.loads(bounded.whole(path, bounded.TOLD))
         told["made"] = tuple(told["made"])
         told["touched"] = tuple(told["touched"])
         return Stamp(**told)

@@ -11,6 +11,7 @@ import pytest
 from factory.judging.layers import copy, differing, digest_of, keep_copy, print_of, remove_newer, restore
 from factory.judging.payload import built_into
 from factory.judging.place import Place, Stamp, read_stamp, write_stamp
+from tests.floor import untracked
 from tests.git_repo import write
 
 FILES = {"lib/a.py": "a\n", "lib/deep/b.py": "b\n", "bin/tool": "#!/bin/sh\n"}
@@ -29,7 +30,7 @@ def content(top: Path) -> dict[str, object]:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
-    made = Place(tmp_path / "b1", keeps=("node_modules", "web/node_modules"))
+    made = Place(tmp_path / "b1", contents=untracked, keeps=("node_modules", "web/node_modules"))
     write(made.venv, FILES)
     write(made.tree, {"node_modules/x/index.js": "x\n", "web/index.js": ""})
     (made.venv / "bin/tool").chmod(0o755)
