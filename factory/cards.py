@@ -268,20 +268,29 @@ def trunk_red(*, branch: str, commit: str, gates: Sequence[str], tail: str, log:
 
 
 def trunk_rewritten(
-    *, branch: str, commit: str, rewrote: Mapping[str, Sequence[str]], files: Mapping[str, str], tail: str, log: str
+    *,
+    branch: str,
+    commit: str,
+    rewrote: Mapping[str, Sequence[str]],
+    read_from: Sequence[str],
+    form: str,
+    tail: str,
+    log: str,
+    inferred: bool = False,
 ) -> Ask:
-    """Trunk's own gates change what they judge; `rewrote`: which files, by gate; `files`: the file of each gate."""
-    gates = shown([*rewrote])
+    """Trunk's own gates change what they judge.
+
+    `rewrote`: which files, by gate; `read_from`: where the gates were found; `form`: how the tool only checks.
+    """
+    gates, where = shown([*rewrote]), shown(read_from)
     every = sorted({path for paths in rewrote.values() for path in paths})
     asks = (
         f"On {branch} ({commit[:10]}) {gates} changes files that it judges: {shown(every)}. "
         "What it passes is not what lands, so it is red. What now?"
     )
-    own = [files[gate] for gate in rewrote if gate in files]
-    where = shown(own) if own else "the script or the settings that it runs by"
     check = (
         "Use a form that only checks",
-        f"you change {where}, e.g. to --check or --no-fix; the units go on by themselves",
+        f"you change it ({where}) to {form or 'e.g. --check or --no-fix'}; the units go on by themselves",
         "wait",
     )
     repair = (
@@ -290,15 +299,16 @@ def trunk_rewritten(
         f"repair Commit to {branch} what {gates} changes there",
     )
     land = ("Land anyway", "units that wait and are red in just these gates land, and are shown so", "approve")
-    more = _by_hand(shown(own), every, branch) if own else _by_answer(rewrote)
+    more = _by_answer(rewrote) if inferred else _by_hand(where, every, branch)
     return Ask(CardKind.TRUNK_RED, "trunk_red", asks, [check, repair, *more, land], tail, log)
 
 
 def _by_hand(own: str, paths: Sequence[str], branch: str) -> list[Choice]:
     """What can be done about gates that have files of their own."""
     header = f"# rewrites: {' '.join(paths[:3])}"
+    back = f"you write `{header}` into {own}; what it repairs in these files lands unrepaired"
     return [
-        ("Put these files back after it", f"you write `{header}` into {own}; the units go on by themselves", "wait"),
+        ("Put these files back after it", back, "wait"),
         ("Leave it out", f"you remove {own} from {branch}; the units go on by themselves", "wait"),
     ]
 
@@ -307,8 +317,9 @@ def _by_answer(rewrote: Mapping[str, Sequence[str]]) -> list[Choice]:
     """What can be done about gates that were inferred."""
     names = json.dumps({gate: [*paths] for gate, paths in rewrote.items()})
     without = f"{LEAVE_OUT} {json.dumps([*rewrote])}"
+    back = "it may change these and no others; what it repairs in them lands unrepaired"
     return [
-        ("Put these files back after it", "it may change these, and no others", f"{RESTORE} {names}"),
+        ("Put these files back after it", back, f"{RESTORE} {names}"),
         (f"Judge without {shown([*rewrote])}", "it was inferred: no file asks for it", without),
     ]
 

@@ -27,7 +27,7 @@ from factory.guards import Guards, in_the_way, led_to
 from factory.inference import Rules, rules_of, wanted
 from factory.journal import Event
 from factory.judging.answers import Answers, answers, as_answered
-from factory.judging.rewrites import named
+from factory.judging.rewrites import check_form, named, told
 from factory.judging.rule_files import RuleFiles, conventions_in
 from factory.live import Live, now
 from factory.ports import Store
@@ -254,9 +254,11 @@ class Judge:
                 branch=self._trunk.branch,
                 commit=self._tip,
                 rewrote={verdict.gate: verdict.rewrote for verdict in trunk.red},
-                files={gate.name: gate.reason for gate in gates if not gate.inferred},
+                read_from=[gate.reason for gate in gates if gate.name in names],
+                form=check_form(told(first.command, first.tail)),
                 tail=first.tail,
                 log=first.log,
+                inferred=inferred.issuperset(names),
             )
         return words.trunk_red(
             branch=self._trunk.branch,

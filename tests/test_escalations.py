@@ -29,9 +29,17 @@ def a_unit(**fields: Any) -> Unit:
     return Unit(id="fix", title="Fix", state=HELD, since=NOW, accepted=NOW, **({"attempt": 3, "spent": 3} | fields))
 
 
-def trunk_rewritten(files: dict[str, str]) -> Ask:
-    rewrote = {"10-lint": ("b.py", "a[1].py")}
-    return words.trunk_rewritten(branch="main", commit="c" * 40, rewrote=rewrote, files=files, tail="E", log="x.log")
+def trunk_rewritten(*, inferred: bool) -> Ask:
+    return words.trunk_rewritten(
+        branch="main",
+        commit="c" * 40,
+        rewrote={"10-lint": ("b.py", "a[1].py")},
+        read_from=["conventions/gates/10-lint.sh"],
+        form="",
+        tail="E",
+        log="x.log",
+        inferred=inferred,
+    )
 
 
 def trunk_red(*gates: str) -> Ask:
@@ -60,12 +68,12 @@ ASKS: dict[str, tuple[Ask, CardKind, list[str]]] = {
     "need": (words.need_cancelled(a_unit(needs=("base",)), ["base"]), CardKind.QUESTION, ["unneed", "cancel"]),
     "trunk red": (trunk_red("test"), CardKind.TRUNK_RED, ["repair Make test green on main again", "wait", "approve"]),
     "trunk repaired by a gate of a file": (
-        trunk_rewritten({"10-lint": "conventions/gates/10-lint.sh"}),
+        trunk_rewritten(inferred=False),
         CardKind.TRUNK_RED,
         ["wait", "repair Commit to main what 10-lint changes there", "wait", "wait", "approve"],
     ),
     "trunk repaired by an inferred gate": (
-        trunk_rewritten({}),
+        trunk_rewritten(inferred=True),
         CardKind.TRUNK_RED,
         [
             "wait",
