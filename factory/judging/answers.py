@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from factory.inference import Gate
 from factory.ports import Store
@@ -26,29 +27,40 @@ class Answers:
     @property
     def sentences(self) -> list[str]:
         """One about each, for `factory status`."""
-        without = [f"judged without the inferred gate {name}, by your answer" for name in sorted(self.left_out)]
-        back = "is put back after the inferred gate"
-        files = [f"{path} {back} {gate}, by your answer" for gate, path in sorted(self.restores)]
-        return [*without, *files]
+        said = [f"judged without the inferred gate {name}, by your answer" for name in sorted(self.left_out)]
+        for gate, path in sorted(self.restores):
+            said.append(f"{path} is put back after the inferred gate {gate}, by your answer")
+        return said
 
 
 def answers(store: Store) -> Answers:
     """The answers on record."""
-    left_out, restores = store.get(Fact, LEFT_OUT), store.get(Fact, RESTORES)
-    by_gate = json.loads(restores.value) if restores else {}
-    pairs = ((gate, path) for gate, paths in by_gate.items() for path in paths)
-    names = json.loads(left_out.value) if left_out else []
-    return Answers(frozenset(names), frozenset(pairs))
+    names = _told(store, LEFT_OUT, "[]")
+    restores = set[tuple[str, str]]()
+    for gate, paths in _told(store, RESTORES, "{}").items():
+        restores.update((gate, path) for path in paths)
+    return Answers(frozenset(names), frozenset(restores))
+
+
+def _told(store: Store, name: str, otherwise: str) -> Any:
+    fact = store.get(Fact, name)
+    return json.loads(fact.value if fact else otherwise)
 
 
 def as_answered(gates: Sequence[Gate], given: Answers) -> tuple[Gate, ...]:
     """The gates that judge, as the answers have them."""
-    return tuple(_restoring(gate, given) for gate in gates if not (gate.inferred and gate.name in given.left_out))
+    found = []
+    for gate in gates:
+        if not gate.inferred:
+            found.append(gate)
+        elif gate.name not in given.left_out:
+            found.append(_restoring(gate, given))
+    return tuple(found)
 
 
 def _restoring(gate: Gate, given: Answers) -> Gate:
-    paths = sorted(_literal(path) for name, path in given.restores if name == gate.name)
-    return replace(gate, rewrites=(*gate.rewrites, *paths)) if gate.inferred and paths else gate
+    paths = [_literal(path) for name, path in sorted(given.restores) if name == gate.name]
+    return replace(gate, rewrites=(*gate.rewrites, *paths))
 
 
 def _literal(path: str) -> str:

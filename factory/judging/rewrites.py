@@ -1,8 +1,8 @@
 """What a gate changed of the tree that it judged.
 
-Invariant: what would land is what the gate saw. A tracked file counts as changed if its content, its kind or its
-executable bit is another, whatever its time stamps, its attributes or the tree's own `.git` say. Only the daemon's own
-index is asked.
+Invariant: what would land is what the gate saw. A tracked file counts as changed if its content, its
+kind or its executable bit is another, whatever its time stamps, its attributes or the tree's own
+`.git` say. Only the daemon's own index is asked.
 """
 
 import os
@@ -20,7 +20,9 @@ from factory.ground.plumbing import GITLINK
 MOST_SHOWN = 5
 MOST_KEPT = 100  # paths in a verdict
 _CHUNK = 1 << 20
-_OPAQUE = ("user.overlay.opaque", "trusted.overlay.opaque")  # on a folder that hides what was below it
+_AT_ONCE = 1000  # files that are written once more to be compared
+# On a folder that hides what was below it.
+_OPAQUE = ("user.overlay.opaque", "trusted.overlay.opaque")
 
 # How a tool that repairs is told to check; the first pattern that fits counts.
 _CHECK_FORMS: Mapping[str, str] = {
@@ -47,31 +49,43 @@ async def changed_in(git: Git, commit: str, *, beside: Path) -> list[str]:
 
     `beside`: a folder for what has to be compared; it is deleted.
     """
-    by_commit = f"--attr-source={commit}"  # and not by what a gate wrote
-    asked = (by_commit, "diff-files", "-z", "--name-only", "--ignore-submodules=all")
     assert git.work_tree is not None
+    by_commit = f"--attr-source={commit}"  # and not by attributes that a gate wrote
+    suspects = await _suspects(git, by_commit)
+    changed = list[str]()
+    for at in range(0, len(suspects), _AT_ONCE):
+        some = suspects[at : at + _AT_ONCE]
+        with faults.step("tree.compare"):
+            await to_thread.run_sync(_make_empty, beside)
+            await _check_out(git, by_commit, some, beside)
+            changed += await to_thread.run_sync(_changed, some, git.work_tree, beside)
+            await to_thread.run_sync(disk.remove, beside)
+    return changed
+
+
+async def _suspects(git: Git, by_commit: str) -> list[str]:
+    """Files whose marks (times, size, mode) are not those of the index: some were only touched."""
+    assert git.work_tree is not None
+    asked = (by_commit, "diff-files", "-z", "--name-only", "--ignore-submodules=all")
     told = await git.run(*asked)
     if told.err:  # a folder is closed
         await to_thread.run_sync(_open_all, git.work_tree)
         told = await git.run(*asked)
-    # By its marks alone: a file that was only touched is among them.
     suspects = os.fsdecode(told.out).split("\0")[:-1]
     if told.err:
         suspects.append(told.err.decode(errors="replace").strip()[:200])
-    if not suspects:
-        return []
-    with faults.step("tree.compare"):
-        await to_thread.run_sync(_make_empty, beside)
-        names = os.fsencode("".join(f"{path}\0" for path in suspects))
-        where = f"--prefix={beside}/"
-        await git.run(by_commit, "checkout-index", "-f", "-q", "-z", "--stdin", where, stdin=names, ok=(0, 1, 128))
-        changed = await to_thread.run_sync(_changed, suspects, git.work_tree, beside)
-        await to_thread.run_sync(disk.remove, beside)
-    return changed
+    return suspects
+
+
+async def _check_out(git: Git, by_commit: str, paths: Sequence[str], folder: Path) -> None:
+    """Write files into the folder as the index has them."""
+    names = os.fsencode("".join(f"{path}\0" for path in paths))
+    options = ("-f", "-q", "-z", "--stdin", f"--prefix={folder}/")
+    await git.run(by_commit, "checkout-index", *options, stdin=names, ok=(0, 1, 128))
 
 
 async def changed_above(git: Git, layer: Path) -> list[str]:
-    """Tracked files of git's work tree that a command changed which wrote into a layer above it.
+    """Tracked files that a command changed which wrote into a layer above git's work tree.
 
     The work tree itself is as it was.
     """
@@ -79,28 +93,36 @@ async def changed_above(git: Git, layer: Path) -> list[str]:
     touched = await to_thread.run_sync(_touched, layer, git.work_tree)
     if not touched:
         return []
-    entries = [entry.partition("\t") for entry in await git.names("ls-files", "-s", "-z")]
-    tracked = [path for facts, _, path in entries if not facts.startswith(GITLINK)]
-    suspects = [path for path in tracked if not touched.isdisjoint(_with_parents(path))]
+    suspects = []
+    for entry in await git.names("ls-files", "-s", "-z"):
+        facts, _, path = entry.partition("\t")
+        is_module = facts.startswith(GITLINK)
+        if not is_module and not touched.isdisjoint(_with_parents(path)):
+            suspects.append(path)
     return await to_thread.run_sync(_changed, suspects, layer, git.work_tree)
 
 
+# ── in words ──
+
+
 def sentence(paths: Collection[str], said: str) -> str:
-    """What a person or an agent has to know; `said`: the gate's command and output, where its tool is named."""
+    """What a person or an agent has to know; `said`: the command and output, which name its tool."""
     files = "a tracked file" if len(paths) == 1 else f"{len(paths)} tracked files"
     form = check_form(said)
     check = f"a form that only checks ({form})" if form else "a form that only checks"
     return (
-        f"It succeeded, but it changed {files}: {named(paths)}. What it passed is not what would land, so it is red. "
-        f"Commit what it changes, or let the gate use {check}. If it has to write them, name them in the gate's file: "
-        "# rewrites: PATH"
+        f"It succeeded, but it changed {files}: {named(paths)}. "
+        "What it passed is not what would land, so it is red. "
+        f"Commit what it changes, or let the gate use {check}. "
+        "If it has to write them, name them in the gate's file: # rewrites: PATH"
     )
 
 
 def built_over(paths: Collection[str]) -> str:
     """What to do where setup's own build writes tracked files, so that no gate would see what lands."""
     return (
-        f"Setup builds over {named(paths)}, which git tracks: gates would judge what setup makes and not what lands. "
+        f"Setup builds over {named(paths)}, which git tracks: "
+        "gates would judge what setup makes and not what lands. "
         "Take it out of `# keeps:` in setup.sh, or out of git."
     )
 
@@ -113,22 +135,24 @@ def told(command: str, output: str) -> str:
 
 def named(paths: Collection[str]) -> str:
     """The first few, and how many more there are."""
-    first = [path.encode("unicode_escape").decode() for path in sorted(paths)[:MOST_SHOWN]]
+    first = [path if path.isprintable() else repr(path) for path in sorted(paths)[:MOST_SHOWN]]
     more = len(paths) - len(first)
     return ", ".join(first) + (f" and {more} more" if more else "")
 
 
 def check_form(said: str) -> str:
     """How the tool that is named there only checks; "" where no known one is."""
-    fitting = (form for pattern, form in _CHECK_FORMS.items() if re.search(pattern, said))
-    return next(fitting, "")
+    for pattern, form in _CHECK_FORMS.items():
+        if re.search(pattern, said):
+            return form
+    return ""
 
 
 # ── a layer above the tree ──
 
 
 def _touched(layer: Path, tree: Path) -> frozenset[str]:
-    """What of the tree was changed or removed in the layer; folders that hide all they had are among it."""
+    """What of the tree was changed or removed in the layer, and folders that hide all they had."""
     found, left = list[str](), [""]
     while left:
         inside = left.pop()
@@ -152,8 +176,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _is_opaque(folder: str) -> bool:
-    names = os.listxattr(folder, follow_symlinks=False)
-    return any(name in names for name in _OPAQUE)
+    return not set(_OPAQUE).isdisjoint(os.listxattr(folder, follow_symlinks=False))
 
 
 def _with_parents(path: str) -> Iterator[str]:
@@ -179,8 +202,9 @@ def _differs(path: str, now: Path, before: Path) -> bool:
         return (now / path).readlink() != (before / path).readlink()
     if not stat.S_ISREG(here.st_mode):
         return False
-    is_executable = (here.st_mode ^ was.st_mode) & stat.S_IXUSR
-    return bool(is_executable) or here.st_size != was.st_size or _content_differs(now / path, before / path)
+    if (here.st_mode ^ was.st_mode) & stat.S_IXUSR or here.st_size != was.st_size:
+        return True
+    return _content_differs(now / path, before / path)
 
 
 def _content_differs(one: Path, other: Path) -> bool:
