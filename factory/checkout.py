@@ -4,23 +4,29 @@ Invariant: a file is written or removed here only when its content is what our o
 """
 
 import os
+import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
 import anyio
+from anyio import to_thread
 from tenacity import AsyncRetrying, retry_if_result, stop_after_delay, wait_fixed
 
 from factory import faults
 from factory.errors import GitError
 from factory.git import Git, Repository
+from factory.ground import bounded
+from factory.ground.pipes import Into
 from factory.ground.plumbing import GITLINK, SYMLINK, Change
 from factory.repo.processes import running
 
 T = TypeVar("T")
 
+CONTENT_MOST = 64 << 30  # bytes of one file that a landing was writing
+_PART = 1 << 20  # that are compared at once
 _MARKS = ("index", "index.lock", "HEAD", "MERGE_HEAD", "BISECT_START", "rebase-merge", "rebase-apply")
 _REBASES = ("rebase-merge/head-name", "rebase-apply/head-name", "rebase-merge/update-refs")
 _READERS = frozenset({"cat-file", "log", "diff", "show", "blame"})
@@ -151,13 +157,16 @@ class Checkout:
         if _is_folder(file):
             return torn and bool(change.old)
         if file.is_symlink() and change.new:
-            target = (await self.git.run("cat-file", "blob", change.new)).out
+            target = (await self.git.run("cat-file", "blob", change.new, into=Into(bounded.PARSED))).out
             return change.mode == SYMLINK and os.fsencode(file.readlink()) == target
         if not change.new or not file.is_file():
             return False
-        wanted = (await self.git.run("cat-file", "--filters", f"--path={change.path}", change.new)).out
-        content = file.read_bytes()
-        return wanted.startswith(content) and bool(content or torn or not wanted)
+        with tempfile.TemporaryFile() as wanted:
+            how = ("cat-file", "--filters", f"--path={change.path}", change.new)
+            await self.git.run(*how, into=Into(CONTENT_MOST, wanted))
+            is_begun = await to_thread.run_sync(_begins, wanted, file)
+            is_empty = not file.stat().st_size
+            return is_begun and (not is_empty or torn or not os.fstat(wanted.fileno()).st_size)
 
     def _prune(self, folder: Path) -> None:
         with suppress(OSError):  # not empty: somebody's
@@ -216,7 +225,17 @@ def _head(git_dir: Path, common: Path) -> str | None:
 
 
 def _lines(file: Path) -> list[str]:
-    return file.read_text(errors="surrogateescape").splitlines() if file.is_file() else []
+    return bounded.head(file, bounded.PARSED).decode(errors="surrogateescape").splitlines() if file.is_file() else []
+
+
+def _begins(wanted: IO[bytes], file: Path) -> bool:
+    """Whether all that the file holds is how the wanted content begins."""
+    wanted.seek(0)
+    with file.open("rb") as found:
+        while part := found.read(_PART):
+            if wanted.read(len(part)) != part:
+                return False
+    return True
 
 
 def _there(file: Path) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
+from factory.ground import bounded
 from factory.ground.names import CONVENTIONS, HIDDEN, KNOWN, folder_of, layout
 from factory.scope import overlap
 from factory.task_file import loose
@@ -95,9 +96,9 @@ def differing(root: Path, ruling: Conventions) -> list[str]:
 
 
 def _own_files(root: Path, folder: str) -> Iterator[Path]:
-    """The files of the folder that rules, and what counts of the one with the other name."""
+    """The files that count, of the folder that rules and of the one with the other name."""
     other = next(name for name in (CONVENTIONS, HIDDEN[CONVENTIONS]) if name != folder)
-    for top in (root / folder, *(root / other / name.rstrip("/") for name in KNOWN)):
+    for top in (root / each / name.rstrip("/") for each in (folder, other) for name in KNOWN):
         inside = [top] if top.is_file() else top.rglob("*")
         yield from (path for path in inside if path.is_symlink() or path.is_file())
 
@@ -106,7 +107,7 @@ def read_own(root: Path) -> tuple[dict[str, str], str]:
     """What the checkout at `root` has, by path in it, and the name of the folder that it is read from."""
     names = (CONVENTIONS, HIDDEN[CONVENTIONS])
     found = sorted(path for name in names for path in (root / name).rglob("*") if path.is_file())
-    texts = {path.relative_to(root).as_posix(): path.read_text(errors="replace") for path in found}
+    texts = {path.relative_to(root).as_posix(): _text(path) for path in found}
     folder = folder_of(layout(texts))
     return {path: text for path, text in texts.items() if path.startswith(f"{folder}/")}, folder
 
@@ -121,8 +122,13 @@ def read_shipped(folder: Path | None = None) -> dict[str, str]:
 
 def _lines(path: Path) -> list[str]:  # and not the text: a checkout may have other line ends
     with suppress(OSError):  # gone again, or not to be read: it differs
-        return [str(path.readlink())] if path.is_symlink() else path.read_text("utf-8", "replace").splitlines()
+        return [str(path.readlink())] if path.is_symlink() else _text(path).splitlines()
     return []
+
+
+def _text(path: Path) -> str:
+    """How a file begins: a longer one does not rule."""
+    return bounded.head(path, bounded.PARSED).decode("utf-8", "replace")
 
 
 def _note(name: str, text: str) -> Note:

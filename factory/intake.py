@@ -25,6 +25,7 @@ from factory import faults, scheduling, task_file
 from factory.endings import is_part
 from factory.errors import TaskFileError
 from factory.escalations import Escalations
+from factory.ground import bounded
 from factory.journal import Event
 from factory.ports import Store
 from factory.records import Fact, Task
@@ -149,7 +150,7 @@ class Intake:
                 return f"waits: {_shown(lock)} says that it is open in an editor"
         if 0 <= now.timestamp() - seen.st_mtime < QUIET_S:
             return QUIET_S
-        if seen.st_size < 64 and not path.read_bytes().strip(BLANK):
+        if seen.st_size < 64 and not bounded.head(path, 64).strip(BLANK):
             return "is empty: it waits for its text"
         written = self._written_to(path)
         if written is None:

@@ -16,6 +16,7 @@ from typing import Any
 from factory import process, task_file
 from factory.archive import Archive, Kept
 from factory.errors import TaskFileError
+from factory.ground import bounded
 from factory.intake import wished
 from factory.journal import Event
 from factory.outbox import read_outbox
@@ -274,7 +275,7 @@ def _has_tree(trace: Trace) -> bool:
 
 
 def _task(unit: str, path: Path, taken: float) -> tuple[str, Task, float]:
-    text = path.read_bytes().decode(errors="replace")
+    text = bounded.head(path, task_file.MAX_BYTES).decode(errors="replace")
     return unit, Task(unit=unit, name=path.name.partition("-")[2], text=text, source=path.name), taken
 
 

@@ -17,6 +17,8 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict, SettingsError
 
 from factory.errors import ConfigError, did_you_mean
+from factory.ground import bounded
+from factory.ground.bounded import TooLarge
 from factory.unit import NO_AGENT
 
 PREFIX = "FACTORY__"
@@ -210,10 +212,13 @@ def template() -> str:
 
 def _written(path: Path) -> tuple[str, dict[str, Any]]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        return text, tomllib.loads(text)
+        text = bounded.whole(path, bounded.PARSED).decode("utf-8-sig")
+        lines = text.replace("\r\n", "\n")
+        return lines, tomllib.loads(lines)
     except FileNotFoundError:
         return "", {}
+    except TooLarge as error:
+        raise ConfigError(f"{path.name} cannot be read: {error}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path.name} cannot be read: {error}; it has to be a text file in UTF-8") from error
     except (ValueError, RecursionError) as error:

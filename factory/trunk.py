@@ -8,6 +8,7 @@ import json
 import math
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -21,11 +22,13 @@ from factory import faults, process
 from factory.checkout import Checkout, checkouts, patiently
 from factory.errors import GitError, TooLong
 from factory.git import Git, Person, Repository
+from factory.ground.pipes import Into
 from factory.repo.message import Landing, read
 
 SWITCH_S = 1.0  # how long a switch of branches is waited for; an editor that git waits for stays for hours
 PATIENCE_S = 3.0  # how long a lock of somebody else's git is waited for
 GIT_S = 300.0  # what one git command of a landing may take
+PACK_MOST = 64 << 30  # bytes of what one landing brings; each unit of it was measured when it was snapshotted
 FETCH_S, CLONE_S = 600.0, 3600.0  # and one that brings the factory repository what the user's has
 _FSYNC = ("core.fsync=all,-index",)  # an index can be made anew
 _LANDING = "factoryd: landing"
@@ -458,10 +461,15 @@ class Trunk:
         """Put the objects of `commit` that `have` lacks into the user's repository, with no ref."""
         asked = f"{commit}\n^{have}\n".encode()
         how = ("--revs", "--thin", "--stdout", "-q")
-        pack = (await self.own.run("pack-objects", *how, stdin=asked, seconds=GIT_S)).out
-        few = int.from_bytes(pack[8:12]) < 100
-        take: Sequence[str] = ("unpack-objects", "-q") if few else ("index-pack", "--stdin", "--fix-thin")
-        await self._user.run(*take, stdin=pack, seconds=GIT_S)
+        # By way of a file without a name: an agent decides how large it is, and a death leaves nothing of it.
+        with tempfile.TemporaryFile(dir=self.own.git_dir) as pack:
+            await self.own.run("pack-objects", *how, stdin=asked, seconds=GIT_S, into=Into(PACK_MOST, pack))
+            pack.seek(8)
+            few = int.from_bytes(pack.read(4)) < 100
+            # The descriptor itself goes to git, with its place in the file.
+            os.lseek(pack.fileno(), 0, os.SEEK_SET)
+            take: Sequence[str] = ("unpack-objects", "-q") if few else ("index-pack", "--stdin", "--fix-thin")
+            await self._user.run(*take, stdin=pack, seconds=GIT_S)
 
 
 def _since(lock: Path, plan: LandingPlan) -> bool:

@@ -19,6 +19,7 @@ from anyio import CapacityLimiter, to_thread
 from factory import disk, faults
 from factory.errors import FactoryError, GitError, TooLong, TooMuch
 from factory.git import FACTORY, Git
+from factory.ground import bounded
 from factory.ground.pipes import Into
 from factory.ground.plumbing import GITLINK
 from factory.repo import kept, private_git
@@ -42,6 +43,8 @@ _INTENT_CHARACTERS = 8192
 ABANDONED = ".abandoned-"
 CLAIM = "attempt"  # in a workspace's place: the nonce of the attempt that it was prepared for
 MOST_MISSED = 100
+DIFF_MOST = 16 << 20  # bytes of the diff of an earlier attempt
+MOST_ASKED = 200  # paths about which commits are asked
 TOLD_BYTES = 4 << 20  # of what git says to be amiss in a tree
 CHECKOUT_S = 600.0  # what writing a whole tree may take
 
@@ -298,7 +301,7 @@ class Workspaces(Checkouts):
         path = self.place(name) / CLAIM
         with suppress(OSError):
             if not path.is_symlink():
-                return path.read_text(errors="replace")[:200].strip()
+                return bounded.head(path, 200).decode(errors="replace").strip()
         return ""
 
     def where(self, name: str, nonce: str) -> str:
@@ -350,11 +353,34 @@ class Workspaces(Checkouts):
         tree, conflicts = await self._own.merge(onto, previous, since=f"{previous}^")
         if tree:
             return tree
-        patch = await self._own.run("diff-tree", "-p", "--full-index", "--binary", f"{previous}^", previous)
-        _write(diff, patch.out)
+        await self._write_diff(previous, diff)
         how = ("--reverse", "--no-show-signature", "--format=%B", f"{previous}^..{onto}")
-        said = await self._own.text("log", *how, "--", *conflicts, env={"GIT_LITERAL_PATHSPECS": "1"})
+        said = await self._intents(*how, "--", *conflicts[:MOST_ASKED])
         return Conflict(conflicts, diff, said[:_INTENT_CHARACTERS].strip())
+
+    async def _write_diff(self, commit: str, target: Path) -> None:
+        """The diff of an attempt, or, where it is too long to be of use, the names of what it changed."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        change = (f"{commit}^", commit)
+        whole = ("diff-tree", "-p", "--full-index", "--binary", *change)
+        names = ("diff-tree", "-r", "--no-commit-id", "--name-status", *change)
+        with target.open("wb") as file:
+            try:
+                await self._own.run(*whole, into=Into(DIFF_MOST, file))
+            except TooMuch:
+                file.seek(0)
+                file.truncate()
+                file.write(f"The diff is too long: git show {commit}. It changed:\n\n".encode())
+                file.flush()
+                await self._own.run(*names, into=Into(DIFF_MOST * 4, file))
+
+    async def _intents(self, *how: str) -> str:
+        """What commits say of themselves, as far as it is told."""
+        try:
+            done = await self._own.run("log", *how, env={"GIT_LITERAL_PATHSPECS": "1"}, into=Into(TOLD_BYTES))
+        except TooMuch as error:
+            return os.fsdecode(error.out)
+        return os.fsdecode(done.out)
 
     @faults.during("attempt.keep")
     async def keep(self, unit: str, attempt: int, *, tree: str, base: str, message: str) -> str:

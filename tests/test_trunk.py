@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -85,6 +86,23 @@ async def world(tmp_path: Path) -> World:
 
 def kind(outcome: object) -> str:
     return outcome.kind if isinstance(outcome, Blocked) else type(outcome).__name__
+
+
+async def test_a_large_file_lands_and_is_never_in_memory(world: World) -> None:
+    clone = world.repo.parent / "agent"
+    git(world.repo.parent, "clone", "-q", str(world.own.git_dir), str(clone))
+    (clone / "large.bin").write_bytes(os.urandom(1 << 20) * 24)
+    made = commit(clone, {}, "work")
+    git(clone, "push", "-q", "origin", f"{made}:refs/factory/{made}")
+    tracemalloc.start()
+
+    outcome = await world.land(made)
+
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (outcome, world.head(), world.status()) == (Landed(made), made, "")
+    assert peak < 4 << 20
+    assert list(world.own.git_dir.glob("tmp*")) == []
 
 
 # ── the factory repository ──

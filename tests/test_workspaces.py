@@ -718,6 +718,24 @@ async def test_work_that_does_not_merge_is_a_conflict_with_the_old_diff_in_a_fil
     assert "+mine" in (line.root / "attempt" / "old.diff").read_text()
 
 
+async def test_an_old_diff_that_is_too_long_gives_the_names_and_where_it_can_be_read(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("factory.workspaces.DIFF_MOST", 10_000)
+    workspace = await line.workspace()
+    (workspace.tree / "README.md").write_text("mine\n")
+    (workspace.tree / "long").write_text("".join(f"line {number}\n" for number in range(2000)))
+    first = await line.snapshot(workspace)
+    kept = await line.workspaces.keep("fix", 1, tree=first.tree, base=line.base, message="attempt 1")
+    base = await line.commit({"README.md": "theirs\n"})
+
+    outcome = await line.workspaces.carry(kept, onto=base, diff=line.root / "attempt" / "old.diff")
+
+    assert isinstance(outcome, Conflict)
+    said = f"The diff is too long: git show {kept}. It changed:\n\nM\tREADME.md\nA\tlong\n"
+    assert (line.root / "attempt" / "old.diff").read_text() == said
+
+
 async def test_a_git_that_takes_too_long_is_no_fault_of_the_tree_which_stays(
     line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from factory import disk, faults
+from factory.ground import bounded
 from factory.ground.configuration import is_configuration
 from factory.scope import within
 from factory.unit import Unit
@@ -34,7 +35,7 @@ def owner(unit: Unit) -> str:
 def belongs_to(folder: Path, name: str) -> bool:
     """Whether that owner was the last one to work in the folder."""
     with suppress(OSError):
-        return _mark(folder).read_text(encoding="utf-8") == name
+        return bounded.head(_mark(folder), 4096) == name.encode()
     return False
 
 
