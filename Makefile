@@ -11,7 +11,7 @@ AIDER := aider-chat==0.86.2
 export PATH := $(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help test faults matrix check demo picture chaos bench bench-long agents lock simulation
+.PHONY: help test faults matrix hostile check demo picture chaos bench bench-long agents lock simulation
 .DEFAULT_GOAL := help
 
 help:
@@ -19,6 +19,7 @@ help:
 	@echo "make check   what has to pass before a commit: conventions/gates/, as the line runs them here"
 	@echo "make faults  the daemon killed at every fault point, each side by itself, at its first and second passage"
 	@echo "make matrix  each real agent CLI in a whole line, in good and bad hours; a quarter of an hour"
+	@echo "make hostile the memory and the longest turn of a daemon whose agents do their worst, in a minute: DEEDS='yes-as-text …' for some"
 	@echo "make demo    factoryd at work on a small shop, with a scripted agent; KEEP=yes keeps its folder"
 	@echo "make picture docs/status.svg anew, from a run of the demo"
 	@echo "make chaos   the line, killed at every turn: UNITS=200 KILLS=1000 DISASTERS=500 SEED=… (an hour; far less with fewer)"
@@ -39,6 +40,9 @@ faults: .venv/ready
 matrix: agents
 	FACTORY_MATRIX=all FACTORY_TEST_AGENTS=$(CURDIR)/$(AGENTS) $(BIN)/python -m pytest -q -rs -n auto --dist worksteal \
 		tests/acceptance/test_matrix.py tests/test_agents_real.py
+
+hostile: .venv/ready
+	@$(BIN)/python -m tests.load.hostile $(DEEDS)
 
 demo: .venv/ready
 	@$(BIN)/factoryd demo $(if $(KEEP),--keep)

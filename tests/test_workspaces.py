@@ -15,7 +15,7 @@ import pytest
 from factory import process
 from factory.errors import FactoryError, GitError, TooLong
 from factory.git import Git
-from factory.workspaces import CHECKOUT_S, Benches, Conflict, Snapshot, Workspace, Workspaces
+from factory.workspaces import CHECKOUT_S, CLAIM, Benches, Conflict, Snapshot, Workspace, Workspaces
 from tests.git_repo import commit, environment, git, make_repo
 
 FILES = {
@@ -393,6 +393,14 @@ async def test_nothing_of_what_an_agent_left_reaches_the_next_attempt(
     assert git(line.own.git_dir, "for-each-ref") == refs
     assert not (line.root / "work/workspaces/trap.sh.sprung").exists()
     assert [path.name for path in (line.root / "work/workspaces").glob("*.abandoned-*")] == []
+
+
+async def test_a_pipe_in_the_place_of_a_claim_is_no_claim_and_is_not_waited_for(line: Line) -> None:
+    place = line.workspaces.place("w1")
+    place.mkdir(parents=True, exist_ok=True)
+    os.mkfifo(place / CLAIM)
+
+    assert line.workspaces.claimed_by("w1") == ""
 
 
 async def test_a_reset_without_a_snapshot_leaves_nothing_either(line: Line) -> None:

@@ -107,3 +107,11 @@ def test_a_folder_belongs_to_the_unit_that_was_there_last_and_to_none_of_the_sam
     claim(folder, "")
     assert not belongs_to(folder, owner(unit))
     claim(folder, "")
+
+
+def test_a_pipe_in_the_place_of_the_mark_is_nobodys_and_is_not_waited_for(tmp_path: Path) -> None:
+    unit = Unit(id="u", title="u", state=UnitState.RUNNING, since=AT, accepted=AT)
+
+    os.mkfifo(tmp_path / "home.unit")
+
+    assert not belongs_to(tmp_path / "home", owner(unit))

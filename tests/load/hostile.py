@@ -1,0 +1,293 @@
+"""An agent that does all it can to hang or fill the daemon: `make hostile` measures what that costs the daemon.
+
+Each deed is a task whose agent runs the Python in it. For each the table tells the daemon's largest memory, its longest
+turn, and how long after the agent's exit its end was recorded. Add a deed to DEEDS.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from factory.records import Attempt, CardKind
+from factory.unit import UnitState
+from tests.acceptance.line import AGENT, Line, files
+from tests.test_outbox import ALIASES
+
+PATIENCE_S = 240.0
+MOST_MB, MOST_TURN_S, MOST_LATE_S = 200, 0.2, 5.0
+TURNS = Path(__file__).with_name("turns.py")
+RULES = """
+stop = { grace_s = 0.3 }
+[output]
+format = "jsonl"
+session = "*:session"
+tool_open = "open:ids"
+tool_close = "close:ids"
+step = "*:step"
+result = "*:result"
+error = "*:error"
+[output.usage]
+mode = "step"
+input = "*:got"
+output = "*:gave"
+cost = "*:cost"
+[limit]
+patterns = ['limit reached, resets (?P<reset>\\S+)']
+reset = "*:reset"
+"""
+REPORTS = '\n[output]\nformat = "text"\nreport = "report.json"\nresult = "*:info.submission"\n'
+CALM = "write('calm.txt', 'fine')"
+
+
+def lands(line: Line, unit: str) -> None:
+    """The work lands."""
+    line.unit(unit)
+
+
+def asks(line: Line, unit: str) -> None:
+    """A person is asked and answers; then the work lands."""
+    line.answer(line.card(CardKind.QUESTION), "blue")
+    line.unit(unit)
+
+
+def rests(line: Line, unit: str) -> None:
+    """The runtime rests no longer than for a limit that names no reset."""
+    (rest,) = line.fact("pauses").values()
+    assert datetime.fromisoformat(rest["until"]) < datetime.now(UTC) + timedelta(minutes=15)
+    assert line.factory("cancel", unit)[0] == 0
+    line.unit(unit, UnitState.CANCELLED)
+
+
+def is_not_split(line: Line, unit: str) -> None:
+    """What it wrote in place of a change is refused."""
+    assert line.attempts(unit)[0] == "empty"
+    line.unit(unit)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deed:
+    """What the agent does; `scale` in its code is 1, or less in a short run. `then`: what the line makes of it."""
+
+    name: str
+    code: str
+    agent: str = "hostile"
+    then: Callable[[Line, str], None] = lands
+
+
+DEEDS: Sequence[Deed] = (
+    Deed(
+        name="yes-as-events",
+        code="""
+            import subprocess
+            with subprocess.Popen(['yes']) as yes:
+                time.sleep(14 * scale)
+                yes.kill()
+            write('yes.txt', 'fine')
+            """,
+    ),
+    Deed(
+        name="yes-as-text",
+        agent="scripted",
+        code="""
+            import subprocess
+            with subprocess.Popen(['yes']) as yes:
+                time.sleep(14 * scale)
+                yes.kill()
+            write('yes-text.txt', 'fine')
+            """,
+    ),
+    Deed(
+        name="open-tools",
+        code="""
+            size = number = 0
+            while size < scale * (32 << 20):
+                number += 1
+                line = '{"type": "open", "ids": ["tool-%d"], "got": 1, "gave": 1, "cost": 0.0001}\\n' % number
+                size += len(line)
+                sys.stdout.write(line)
+            write('tools.txt', 'fine')
+            """,
+    ),
+    Deed(
+        name="long-line",
+        code="""
+            chunk = b'x' * (1 << 20)
+            for _ in range(int(500 * scale)):
+                os.write(1, chunk)
+            write('long.txt', 'fine')
+            """,
+    ),
+    Deed(
+        name="small-lists",
+        code="""
+            event = '{"type": "say", "step": [' + '[],' * ((1 << 21) // 3 - 20) + '1]}\\n'
+            for _ in range(int(10 * scale) or 1):
+                sys.stdout.write(event)
+            write('lists.txt', 'fine')
+            """,
+    ),
+    Deed(
+        name="odd-values",
+        code="""
+            for value in ('NaN', 'Infinity', '-1', '1e308', '9' * 4000, '[' * 900 + ']' * 900, '{"a": 1}', 'null'):
+                keys = ('got', 'gave', 'cost', 'result', 'session', 'error', 'step', 'ids')
+                print('{"type": "open", ' + ', '.join(f'"{key}": {value}' for key in keys) + '}')
+            print('{"type": "say", "got": 1e12, "gave": 1e12, "cost": 1e12}\\n' * int(20000 * scale))
+            write('odd.txt', 'fine')
+            """,
+    ),
+    Deed(
+        name="yaml-aliases",
+        then=asks,
+        code=f"""
+            if attempt == 1:
+                leave('question.md', {ALIASES + "options: [*l, *m]" + chr(10) + "---" + chr(10) + "Red or blue?"!r})
+            else:
+                write('colour.txt', 'fine')
+            """,
+    ),
+    Deed(
+        name="yaml-in-parts",
+        then=is_not_split,
+        code="""
+            if attempt == 1:
+                (Path(os.environ['FACTORY_OUTBOX']) / 'split').mkdir()
+                for number in range(20):
+                    leave(f'split/{number}.md', '---\\nneeds: [' + '19,' * 490 + ']\\n---\\nx')
+            else:
+                write('parts.txt', 'fine')
+            """,
+    ),
+    Deed(
+        name="endless-files",
+        code="""
+            for name in ('done.md', 'handoff.md'):
+                with open(Path(os.environ['FACTORY_OUTBOX']) / name, 'wb') as file:
+                    file.write(b'Well done\\n')
+                    file.truncate(8 << 30)
+            write('endless.txt', 'fine')
+            """,
+    ),
+    Deed(
+        name="large-report",
+        agent="reports",
+        code="""
+            with open(Path(os.environ['FACTORY_OUTBOX']).parent / 'own/report.json', 'wb') as file:
+                file.write(b'{"info": [')
+                for _ in range(int(60 * scale) or 1):
+                    file.write(b'[],' * (1 << 18))
+            write('report.txt', 'fine')
+            """,
+    ),
+    Deed(
+        name="far-reset",
+        agent="limited",
+        then=rests,
+        code="print('limit reached, resets 32503680000'); print('limit reached, resets 32503680000000'); sys.exit(1)",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one deed cost the daemon."""
+
+    deed: str
+    memory_mb: float
+    turn_s: float
+    step: str
+    late_s: float  # from the agent's exit to the record of its end
+
+    @property
+    def is_fine(self) -> bool:
+        """Whether all that was promised holds."""
+        return self.memory_mb < MOST_MB and self.turn_s <= MOST_TURN_S and self.late_s <= MOST_LATE_S
+
+
+class Hostile:
+    """One line and its measured daemon."""
+
+    def __init__(self, folder: Path, *, scale: float) -> None:
+        self._scale, self._turns = scale, folder / "turns.jsonl"
+        command = f'command = ["{sys.executable}", "-I", "-S", "{AGENT}", "{{prompt_file}}"]'
+        own = {"hostile": RULES, "limited": RULES, "reports": REPORTS}
+        more = {f"conventions/runtimes/{name}.toml": f"{command}{rules}" for name, rules in own.items()}
+        self.line = Line(folder, files() | more)
+        self.line.program = (str(TURNS), str(self.line.root), str(self._turns))
+
+    def start(self) -> None:
+        """Start the daemon, and let one calm unit land: what comes first costs more."""
+        self.line.start()
+        self.line.drop("calm", CALM)
+        self.line.unit("calm")
+
+    def measure(self, deed: Deed) -> Cost:
+        """Let the agent do it, see what the line makes of it, and tell what it cost."""
+        line, pid = self.line, self.line.daemon.pid if self.line.daemon else 0
+        Path(f"/proc/{pid}/clear_refs").write_text("5")  # the largest memory is counted anew
+        began = time.time()
+        line.drop(deed.name, f"scale = {self._scale}\n{_dedented(deed.code)}", agent=deed.agent, attempts=2)
+        ended = line.until(f"{deed.name} has ended", lambda: self._first(deed.name), seconds=PATIENCE_S)
+        exited = json.loads((line.places.run_dir(deed.name, 1) / "exit.json").read_bytes())["at"]
+        deed.then(line, deed.name)
+        status = Path(f"/proc/{pid}/status").read_text()
+        memory = next(int(row.split()[1]) for row in status.splitlines() if row.startswith("VmHWM:")) / 1024
+        turn, step = self._longest(began)
+        assert ended.end is not None
+        return Cost(deed.name, memory, turn, step, ended.end.timestamp() - exited)
+
+    def _first(self, unit: str) -> Attempt | None:
+        attempt = self.line.store.get(Attempt, unit, 1)
+        return attempt if attempt and attempt.end else None
+
+    def _longest(self, since: float) -> tuple[float, str]:
+        rows = [json.loads(row) for row in self._turns.read_text().splitlines()]
+        found = [(row["cpu"], row["step"]) for row in rows if row["at"] >= since]
+        return max(found, default=(0.0, ""))
+
+
+def _dedented(code: str) -> str:
+    return "\n".join(line.removeprefix(" " * 12) for line in code.strip("\n").splitlines())
+
+
+def table(costs: Sequence[Cost]) -> str:
+    """All costs, and the worst of each."""
+    rows = [f"{'deed':16} {'memory MB':>10} {'turn s':>8} {'late s':>7}  longest step"]
+    for cost in costs:
+        sign = "" if cost.is_fine else "  ← too much"
+        rows.append(f"{cost.deed:16} {cost.memory_mb:10.0f} {cost.turn_s:8.3f} {cost.late_s:7.2f}  {cost.step}{sign}")
+    worst = [max(each) for each in zip(*((c.memory_mb, c.turn_s, c.late_s) for c in costs), strict=True)]
+    rows.append(f"{'worst':16} {worst[0]:10.0f} {worst[1]:8.3f} {worst[2]:7.2f}")
+    rows.append(f"{'promised':16} {'< ' + str(MOST_MB):>10} {'≤ ' + str(MOST_TURN_S):>8} {'≤ ' + str(MOST_LATE_S):>7}")
+    return "\n".join(rows)
+
+
+def main() -> int:
+    """Do every deed, or those that are named, and print the table; 1 where one cost too much."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--scale", type=float, default=1.0, help="less for a shorter run")
+    parser.add_argument("deeds", nargs="*", help="names; all without")
+    args = parser.parse_args()
+    asked = [deed for deed in DEEDS if not args.deeds or deed.name in args.deeds]
+    with tempfile.TemporaryDirectory(prefix="hostile-") as folder:
+        hostile = Hostile(Path(folder), scale=args.scale)
+        try:
+            hostile.start()
+            costs = []
+            for deed in asked:
+                costs.append(hostile.measure(deed))
+                print(f"{costs[-1]}", file=sys.stderr)
+        finally:
+            hostile.line.close()
+    print(table(costs))
+    return int(not all(cost.is_fine for cost in costs))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
