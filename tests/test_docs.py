@@ -34,7 +34,14 @@ STATES = "docs/states.md"
 TASKS = "docs/tasks.md"
 INDEX = "docs/index.md"
 RUNTIMES = "docs/runtimes.md"
-OTHERS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "conventions/README.md", "factory/effects.md")
+OTHERS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "conventions/README.md",
+    "examples/README.md",
+    "factory/effects.md",
+)
 PAGES = (*OTHERS, *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
 MOST_LINES = 300  # of a page
 BENCH = "<!-- bench -->"
