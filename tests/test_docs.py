@@ -167,6 +167,16 @@ def test_every_command_of_both_programs_is_documented_with_its_flags() -> None:
     assert {command for command, cells in documented.items() if cells == ["not yet"]} == later
 
 
+def test_the_words_of_json_are_those_of_the_code() -> None:
+    sources = [*(ROOT / "factory").rglob("*.py")]
+    code = "\n".join(source.read_text(encoding="utf-8") for source in sources)
+    rows = re.findall(r"^\| .* \| .* \| .* \| (.*) \|$", text("docs/words.md"), re.MULTILINE)
+    words = {word for row in rows for word in re.findall(r"`([\w.]+)`", row)}
+
+    assert len(words) > 30
+    assert {word for word in words if not re.search(rf"\b{re.escape(word)}\b", code)} == set()
+
+
 def test_every_exit_code_of_a_command_is_documented() -> None:
     codes = {kind.exit_code for kind in _below(FactoryError)}
     said = re.search(r"Exit codes: (.*?)\.\n", text(COMMANDS), re.DOTALL)
