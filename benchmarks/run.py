@@ -333,7 +333,8 @@ def main() -> int:
 
 
 def machine() -> str:
-    return f"{os.cpu_count()} cores, {platform.system()} {platform.release()}, Python {platform.python_version()}"
+    release = ".".join(platform.release().split(".")[:2])
+    return f"{os.cpu_count()} cores, {platform.system()} {release}, Python {platform.python_version()}"
 
 
 if __name__ == "__main__":
