@@ -172,6 +172,19 @@ def unreadable(unit: Unit, sentence: str) -> Ask:
     return Ask(CardKind.CRASH_LOOP, cause, asks, [RECHECK, afresh, CANCEL], sentence, ".factory/daemon.log")
 
 
+UNJUDGED = "unjudged:"  # begins the cause of a card about judging that breaks
+
+
+def unjudged(what: str, said: str, *, unit: Unit | None = None, evidence: str = "") -> Ask:
+    """Judging a unit, or trunk, breaks time after time: by no gate, but by a fault of the factory or the machine."""
+    asks = f"{what} has no verdict: judging it breaks each time ({_one_line(said).rstrip('.')})."
+    afresh = ("Start again from trunk", "a new attempt; what was made before is kept, but not used", "afresh")
+    more = " Its work is kept, and other units go on. What now?" if unit else " Green units still land. What now?"
+    choices = [RECHECK, *([afresh] if unit else []), CANCEL_ALL]
+    cause = f"{UNJUDGED}{said[:200]}"
+    return Ask(CardKind.CRASH_LOOP, cause, asks + more, choices, evidence or said, ".factory/daemon.log")
+
+
 UNIT_SPENT = "budget:"  # begins the cause of the card of a unit at its cap
 
 

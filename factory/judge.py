@@ -7,6 +7,7 @@ about the exact commit that trunk points to.
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import partial
 
 from anyio import to_thread
@@ -31,7 +32,8 @@ from factory.judging.rewrites import check_form, named, told
 from factory.judging.rule_files import RuleFiles, conventions_in
 from factory.live import Live, now
 from factory.ports import Store
-from factory.records import CardKind, Fact, Verdict
+from factory.queue.retries import BREAKS, KeptRetries, sentence_of, trace_of
+from factory.records import Card, CardKind, Fact, Verdict
 from factory.trunk import Trunk
 from factory.unit import Unit
 from factory.workspaces import Benches
@@ -120,6 +122,9 @@ class Judge:
         self._looking = ""  # the commit that is being judged as trunk
         self._unsettled: bool | None = None  # what was judged of it, and is not written down yet, was judged anew
         self._looked: tuple[str, Answers | None] = ("", None)
+        self.broken = KeptRetries(store, "trunk_broken")  # by commit: judgings of trunk that broke
+        self._broke: tuple[str, Exception] | None = None  # the last one, if it is not counted yet
+        self._unjudged: Ask | None = None
         self.missing: list[str] | None = None  # landed units that a rewritten trunk lacks; None = as recorded
 
     # ── what rules ──
@@ -210,6 +215,9 @@ class Judge:
         answered, failed = answers(self._store), self._trunk_ruled.setup if self._trunk_ruled else None
         if self._unsettled is not None and tip == self._tip:  # the store failed then
             self._settle_trunk(anew=self._unsettled)
+        self._count_broken(tip)
+        if not self.broken.is_due(tip):
+            return
         again = failed is not None and self._escalations.open_card(failed.cause) is None  # "try again" was answered
         if (tip, answered) != self._looked or again:
             self._looked, self._tip, self._trunk_ruled = (tip, answered), tip, None
@@ -224,9 +232,34 @@ class Judge:
 
     def judge_trunk(self, group: TaskGroup) -> None:
         """Judge trunk in the background, unless that is under way or done."""
-        if self._trunk_ruled is None and self._looking != self._tip:
+        if self._trunk_ruled is None and self._looking != self._tip and self.broken.is_due(self._tip):
             self._looking = self._tip
-            group.start_soon(self._live.guarded, "judge trunk", self._judge_trunk, self._tip)
+            judging = partial(self._live.guarded, "judge trunk", self._judge_trunk, self._tip)
+            group.start_soon(partial(judging, broke=partial(self._trunk_broke, self._tip)))
+
+    def _trunk_broke(self, tip: str, error: Exception) -> None:
+        self._broke = tip, error
+        self._live.queue.ring()
+
+    def _count_broken(self, tip: str) -> None:
+        """Count a judging of trunk that broke, and ask about it in the end."""
+        told, self._broke = self._broke, None
+        self.broken.keep((tip,))
+        if told and told[0] == tip and self.broken.fail(tip) >= BREAKS:
+            self._unjudged = self._unjudged_by(told[1])
+            self._escalations.raise_card(self._unjudged, now=now())
+        if self._unjudged and self._escalations.open_card(self._unjudged.cause) is None:  # "try again" was answered
+            self._unjudged = None
+            self.broken.forget(tip)
+
+    def _unjudged_by(self, error: Exception) -> Ask:
+        what = f"{self._trunk.branch} ({self._tip[:10]})"
+        return words.unjudged(what, sentence_of(error), evidence=trace_of(error))
+
+    @property
+    def unjudged(self) -> Ask | None:
+        """The card about trunk whose judging breaks time after time, while it is open."""
+        return self._unjudged
 
     async def landed(self, commit: str, ruled: Ruled | None, *, parent: str) -> None:
         """Trunk moved to a commit that was judged by the rules of `parent`; where its own are others, they judge it."""
@@ -286,6 +319,8 @@ class Judge:
         """Tell how trunk stands; judged `anew`, what its environment was asked about is settled as well."""
         ruled, at = self._trunk_ruled, now()
         self._unsettled = anew
+        if ruled is not None:
+            self._close_unjudged(at)
         if ruled is None:
             self._tell("unknown")
         elif ruled.setup is not None:
@@ -300,6 +335,13 @@ class Judge:
                 self._escalations.close_kind(CardKind.SETUP, now=at, why="setup works again")
             self._tell("green")
         self._unsettled = None
+
+    def _close_unjudged(self, at: datetime) -> None:
+        """Close what was asked about trunk when it could not be judged, also before a restart."""
+        self._unjudged = None
+        for card in self._store.open(Card):
+            if card.fingerprint.startswith(words.UNJUDGED) and not card.unit:
+                self._escalations.close(card.fingerprint, now=at, why=f"{self._trunk.branch} has a verdict")
 
     def _tell(self, state: str) -> None:
         red = [verdict.gate for verdict in self._trunk_ruled.red] if self._trunk_ruled else []

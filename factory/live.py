@@ -93,8 +93,13 @@ class Live:
         for bell in (self.pool, self.queue, self.requests, self.leaving):
             bell.ring()
 
-    async def guarded(self, name: str, call: Callable[..., Awaitable[T]], *args: Any) -> T | None:
-        """Run one pass of a loop, or one judging; what breaks in it is logged and said, and a little later is None."""
+    async def guarded(
+        self, name: str, call: Callable[..., Awaitable[T]], *args: Any, broke: Callable[[Exception], None] | None = None
+    ) -> T | None:
+        """Run one pass of a loop, or one judging; what breaks in it is logged and said, and a little later is None.
+
+        `broke` gets it at once, where it says something about what was judged.
+        """
         try:
             done = await call(*args)
         except Exception as error:  # noqa: BLE001 - a service's pass: the others go on, and it is tried again
@@ -102,6 +107,8 @@ class Live:
             first = (str(error) or type(error).__name__).splitlines()[0]
             self.broken[name] = f"{name} breaks and is tried again: {first[:200]} (traceback in .factory/daemon.log)"
             self.requests.ring()
+            if broke and not self.is_passing(error):
+                broke(error)
             if self.is_full(error):
                 self.pool.ring()
             await anyio.sleep(BROKEN_SECONDS)

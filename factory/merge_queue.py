@@ -5,9 +5,8 @@ a person let pass.
 """
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
@@ -31,9 +30,11 @@ from factory.landings import Landings, asks
 from factory.live import Live, Stopping, now
 from factory.log import LANDING_REFUSED, TICK_BROKE, TRUNK_PUT_BACK, log
 from factory.ports import Store
+from factory.queue.candidate import Candidate
 from factory.queue.change import facts_of
 from factory.queue.in_the_way import InTheWay, Look
 from factory.queue.retries import Retries
+from factory.queue.setbacks import Setbacks
 from factory.queue.trunk_watch import TrunkWatch
 from factory.records import Attempt, CardKind, Fact, Task
 from factory.repo.message import AGENT, ATTEMPT, RUN, UNIT, compose
@@ -44,20 +45,8 @@ from factory.unit import EndReason, Unit, UnitState
 TICK_SECONDS = 30.0
 LOOK_SECONDS = 1.0  # how often files that block a landing are looked at
 FEW = 500  # paths that are guarded while the event loop waits
-BREAKS = 5  # how often, in about a minute, a step about one unit may break before a person is asked
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
-    """A unit rehearsed on a parent: the commit that would land, and what is known about its tree."""
-
-    unit: Unit
-    parent: str
-    commit: str
-    tree: str
-    standing: Standing = Standing.UNKNOWN
 
 
 class MergeQueue:
@@ -79,7 +68,8 @@ class MergeQueue:
         self._ruled: dict[str, Ruled] = {}
         self._running: dict[str, anyio.CancelScope] = {}
         self._aside: dict[str, str] = {}  # unit → why it is judged and landed apart from the chain
-        self._failed = Retries()  # units that git failed at
+        self._failed = Retries()  # units that could not be landed
+        self._setbacks = Setbacks(store=store, live=live, endings=endings)
         self._landing = frozenset[str]()  # units whose landing is under way: trunk and open steps are its business
         self._passed_over = False  # something was left alone meanwhile
         self._in_the_way = InTheWay()
@@ -95,12 +85,17 @@ class MergeQueue:
 
     async def _rest(self, before: Look) -> None:
         """Wait until rung, or until files that block a landing have changed; at the latest half a minute."""
-        patience = max(0.05, min([TICK_SECONDS, *self._failed.waits(), *self.landings.looks.waits()]))
+        patience = max(0.05, min([TICK_SECONDS, *self._waits()]))
         looks = int(patience / LOOK_SECONDS) or 1 if self._in_the_way else 1
         for _ in range(looks):
             rung = await self._live.queue.wait(patience / looks)
             if self._noticed(before) or rung:
                 return
+
+    def _waits(self) -> Iterator[float]:
+        """The seconds until something that failed is tried again."""
+        for retries in (self._failed, self._setbacks.retries, self.landings.looks, self._judge.broken):
+            yield from retries.waits()
 
     def _noticed(self, before: Look) -> bool:
         """Whether files that block a landing have changed; those units are tried again at once."""
@@ -120,6 +115,8 @@ class MergeQueue:
             landing = not await self.landings.finish_open(at)  # as long as one is open, nothing else lands
             if not (landing and self._tip) and not await self.look_at_trunk(group, at):
                 return False
+        for unit in self._setbacks.count(self._tip, at):
+            self._aside[unit] = "judging it broke: judged alone"
         queue = await self._admitted(at)
         line = [unit for unit in queue if unit.id not in self._aside]
         linked = await self._chain(line, at)
@@ -204,6 +201,7 @@ class MergeQueue:
         self._aside = {name: why for name, why in self._aside.items() if name in names}
         self._tasks = {name: task for name, task in self._tasks.items() if name in names}
         self._failed.keep(names)
+        self._setbacks.retries.keep(names)
         self._in_the_way.keep(names)
         ordered = sorted(queued, key=lambda unit: (unit.priority, unit.since, unit.id))
         async with anyio.create_task_group() as together:  # what follows finds them at hand
@@ -211,10 +209,13 @@ class MergeQueue:
                 if (unit.base, unit.submission) not in self._compared:
                     together.start_soon(self._compare, unit)
         self._compared = {(unit.base, unit.submission) for unit in ordered}
-        there = [unit for unit in ordered if unit.id in self._aside or self._failed.is_due(unit.id)]
+        there = [unit for unit in ordered if unit.id in self._aside or self._is_due(unit.id)]
         return [
             unit for unit in there if await self._tried(unit, self._admit(unit, unit.base, unit.submission, at), at)
         ]
+
+    def _is_due(self, unit: str) -> bool:
+        return self._failed.is_due(unit) and self._setbacks.retries.is_due(unit)
 
     async def _compare(self, unit: Unit) -> None:
         with suppress(GitError):  # whoever asks next meets it
@@ -229,11 +230,7 @@ class MergeQueue:
                 raise  # which is not about this unit
             log.exception(TICK_BROKE, loop="queue", unit=unit.id)
             self._aside.pop(unit.id, None)
-            if self._failed.fail(unit.id) >= BREAKS:
-                self._failed.forget(unit.id)
-                self._endings.wait(unit, words.unreadable(unit, str(error)), at)
-            else:
-                self._endings.note(unit, f"cannot be judged, and is tried again: {error}", at)
+            self._setbacks.later(unit, str(error), words.unreadable(unit, str(error)), at)
             return None
 
     async def _admit(self, unit: Unit, before: str, after: str, at: datetime) -> bool:
@@ -332,7 +329,8 @@ class MergeQueue:
     async def _judge_one(self, candidate: Candidate, scope: anyio.CancelScope, group: TaskGroup) -> None:
         try:
             with scope:
-                ruled = await self._live.guarded("judge", self._ruling_on, candidate)
+                broke = partial(self._setbacks.judging_broke, candidate)
+                ruled = await self._live.guarded("judge", self._ruling_on, candidate, broke=broke)
                 if ruled is not None:  # None: it was broken off, and is asked again
                     self._ruled[candidate.commit] = ruled
         finally:
@@ -354,7 +352,7 @@ class MergeQueue:
             if each.standing is Standing.RED:
                 self._aside.pop(each.unit.id)
                 return await self._send_back(each, group, at)
-            if each.standing is Standing.UNKNOWN and free > 0:
+            if each.standing is Standing.UNKNOWN and free > 0 and self._setbacks.retries.is_due(each.unit.id):
                 self._start(each, group)
                 free -= 1
         green = [each for each in apart if each.standing is Standing.GREEN and self._failed.is_due(each.unit.id)]
@@ -377,8 +375,9 @@ class MergeQueue:
             return True
         if ruled.red and not ruled.not_proven:
             trunk = self._judge.trunk_ruled(self._tip)
-            if trunk is not None and trunk.setup is not None:
-                self._endings.wait(unit, trunk.setup, at)
+            cause = trunk.setup if trunk is not None else self._judge.unjudged
+            if cause is not None:
+                self._endings.wait(unit, cause, at)
                 return True
             if trunk is None:
                 self._judge.judge_trunk(group)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -27,6 +28,7 @@ from factory.live import Live, Stopping, now
 from factory.log import HOOK_OVERDUE, log
 from factory.pauses import resting, told
 from factory.ports import Store
+from factory.queue.retries import BREAKS, KeptRetries, sentence_of, trace_of
 from factory.records import Attempt, Card, CardKind, Hook, Task
 from factory.store.identity import new_nonce
 from factory.task_file import TaskFile, parse
@@ -72,6 +74,8 @@ class Pool:
         self._make_worker, self._find_agents = make_worker, find_agents
         self._workers: dict[str, Trips] = {}
         self._proving: set[str] = set()
+        self._unproved = KeptRetries(store, "unproved")  # units whose accept commands could not be run
+        self._broke: dict[str, Exception] = {}  # why, of those that are not counted yet
         self._full: words.Ask | None = None  # while a disk has no room
         self._misprompted: words.Ask | None = None  # while the prompts on trunk cannot be used
         self.notices: list[str] = []  # which runtimes rest, and who takes their units
@@ -103,6 +107,8 @@ class Pool:
         self._close_settled_causes(agents, at)
         self._misprompted = self._wrong_prompt()
         units = [unit for unit in self._settle(agents, at) if self._readable(unit, at)]
+        units = [unit for unit in units if not self._set_back(unit, at)]
+        self._unproved.keep({unit.id for unit in units})
         if not self._live.paused and not self._full:
             self._prove(units, group)
         if self._live.takes_work:
@@ -220,9 +226,28 @@ class Pool:
     def _prove(self, units: Sequence[Unit], group: TaskGroup) -> None:
         """Accept commands are seen to fail on trunk before anybody is sent to make them pass."""
         for unit in units:
-            if unit.id not in self._proving and self._unproven(unit):
+            due = unit.id not in self._proving and self._unproved.is_due(unit.id)
+            if due and self._unproven(unit):
                 self._proving.add(unit.id)
-                group.start_soon(self._live.guarded, "prove", self._prove_one, unit.id, self._task(unit).accept)
+                proving = partial(self._live.guarded, "prove", self._prove_one, unit.id, self._task(unit).accept)
+                group.start_soon(partial(proving, broke=partial(self._proving_broke, unit.id)))
+
+    def _proving_broke(self, name: str, error: Exception) -> None:
+        self._broke[name] = error
+        self._live.pool.ring()
+
+    def _set_back(self, unit: Unit, at: datetime) -> bool:
+        """Try the accept commands of a unit again later, where that broke; True if a person is asked instead."""
+        error = self._broke.pop(unit.id, None)
+        if error is None or unit.state is not UnitState.READY:
+            return False
+        said = sentence_of(error)
+        if self._unproved.fail(unit.id) < BREAKS:
+            self._say_why(unit, f"its accept commands cannot be run, and are tried again: {said}", at)
+            return False
+        self._unproved.forget(unit.id)
+        self._wait(unit, words.unjudged(unit.id, said, unit=unit, evidence=trace_of(error)), at)
+        return True
 
     async def _prove_one(self, name: str, accept: tuple[str, ...]) -> None:
         try:
@@ -444,7 +469,8 @@ class Pool:
         times += [at + timedelta(seconds=ROOM_SECONDS)] if self._full else []
         times += resting(self._store, at).values()
         soonest = min((time for time in times if time), default=at + timedelta(seconds=TICK_SECONDS))
-        return min(TICK_SECONDS, max(0.05, (soonest - at).total_seconds()))
+        seconds = min([(soonest - at).total_seconds(), *self._unproved.waits()])
+        return min(TICK_SECONDS, max(0.05, seconds))
 
 
 _EVENTS: Mapping[UnitState, Event] = {

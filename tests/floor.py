@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import pytest
 from anyio.abc import TaskGroup
 
 from factory.assembly import Floor, assemble
@@ -48,6 +49,12 @@ async def tried(environ: Mapping[str, str], work: Path, mode: str = "auto") -> S
 def at() -> datetime:
     """The present time."""
     return datetime.now(UTC)
+
+
+def time_passes(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """So many seconds pass, for the loop's clock."""
+    present = anyio.current_time()
+    monkeypatch.setattr(anyio, "current_time", lambda: present + seconds)
 
 
 class Scene:

@@ -16,7 +16,7 @@ from factory.judge import Proof, Ruled
 from factory.judging.answers import answers
 from factory.records import Card, CardKind, Fact, Verdict
 from factory.unit import Unit, UnitState
-from tests.floor import FILES, GATE, Scene, at, scene_in
+from tests.floor import FILES, GATE, Scene, at, scene_in, time_passes
 from tests.git_repo import git
 from tests.locked_store import locked
 
@@ -297,7 +297,9 @@ async def test_a_gate_that_ends_its_own_supervisor_gives_no_verdict_and_is_not_a
         assert (scene.cards(), told(scene)) == ([CardKind.SETUP], "unknown")
 
 
-async def test_trunk_whose_judging_broke_is_judged_by_the_next_look(scene: Scene, tmp_path: Path) -> None:
+async def test_trunk_whose_judging_broke_is_judged_by_a_later_look(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     judging, broke = scene.floor.gates.judge, anyio.Event()
 
     async def breaks(case: Case, **told: Any) -> Judgement:
@@ -310,6 +312,8 @@ async def test_trunk_whose_judging_broke_is_judged_by_the_next_look(scene: Scene
     await scene.judge.look(tip, scene.group)
     await broke.wait()
     await anyio.wait_all_tasks_blocked()
+    await scene.judge.look(tip, scene.group)
+    time_passes(monkeypatch, 3)
 
     await looked(scene)
 

@@ -13,9 +13,8 @@ from factory.errors import GitError
 from factory.journal import Event
 from factory.records import Card, CardKind, Step
 from factory.trunk import Outcome, Trunk
-from tests.floor import Scene, at, scene_in
+from tests.floor import Scene, at, scene_in, time_passes
 from tests.git_repo import git
-from tests.test_merge_queue import later
 from tests.test_rescue import opened, rescue
 
 
@@ -87,7 +86,7 @@ async def test_a_landing_that_git_refuses_is_a_card_that_says_what_mends_it_and_
         assert "git unpack-objects" in scene.unit("one").why
         assert (scene.head(), scene.store.open(Step)) == (before, [])
 
-    later(monkeypatch, 3)
+    time_passes(monkeypatch, 3)
     await scene.settle()
     assert (scene.state("one"), scene.cards()) == ("landed", [])
 
@@ -160,7 +159,7 @@ async def test_where_what_git_did_cannot_be_found_out_the_step_stays_open_with_a
     assert card(scene).question.startswith("The factory cannot find out whether one landed: ")
     assert "bad config line 1" in card(scene).question
     monkeypatch.setattr(Trunk, "holds", holds)
-    later(monkeypatch, 5)
+    time_passes(monkeypatch, 5)
     await scene.settle()
 
     assert (scene.state("one"), scene.cards(), scene.store.open(Step)) == ("landed", [], [])
@@ -183,7 +182,7 @@ async def test_a_recovery_that_git_refuses_does_not_keep_the_line_from_starting(
     assert (scene.state("one"), len(scene.store.open(Step))) == ("queued", 1)
     assert card(scene).kind is CardKind.LANDING_BLOCKED
     config.write_text(whole)
-    later(monkeypatch, 3)
+    time_passes(monkeypatch, 3)
     await scene.settle()
     assert (scene.state("one"), scene.cards(), scene.store.open(Step)) == ("landed", [], [])
 

@@ -14,7 +14,7 @@ from factory.journal import Event
 from factory.records import Card, CardKind, Fact, Step
 from factory.trunk import Blocked, LandingPlan, Outcome, Trunk
 from factory.unit import UnitState, advance
-from tests.floor import FILES, GATE, Scene, at, scene_in
+from tests.floor import FILES, GATE, Scene, at, scene_in, time_passes
 from tests.git_repo import git
 
 
@@ -464,21 +464,15 @@ async def test_a_landing_that_git_fails_at_is_tried_again_later_and_later(
         await scene.queue.tick(scene.group, at())
 
     assert (scene.state("one"), len(tried)) == ("queued", 1)
-    later(monkeypatch, 3)
+    time_passes(monkeypatch, 3)
     await scene.queue.tick(scene.group, at() - timedelta(days=1))  # somebody set the clock back: not for a day
     await scene.settle()
     assert len(tried) == 2
     monkeypatch.undo()
-    later(monkeypatch, 3600)
+    time_passes(monkeypatch, 3600)
     await scene.queue.tick(scene.group, at())
     await scene.settle()
     assert scene.state("one") == "landed"
-
-
-def later(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    """So many seconds pass."""
-    present = anyio.current_time()
-    monkeypatch.setattr(anyio, "current_time", lambda: present + seconds)
 
 
 async def test_a_unit_of_which_git_cannot_read_is_asked_about_in_the_end_and_the_others_land_meanwhile(
@@ -491,8 +485,8 @@ async def test_a_unit_of_which_git_cannot_read_is_asked_about_in_the_end_and_the
 
     await scene.settle()
     assert (scene.state("lost"), scene.state("one")) == ("queued", "landed")
-    for row in range(1, 5):
-        later(monkeypatch, 2**row + 1)
+    for row in range(1, 3):
+        time_passes(monkeypatch, 2**row + 1)
         await scene.queue.tick(scene.group, at())
 
     assert (scene.state("lost"), scene.cards()) == ("waiting", [CardKind.CRASH_LOOP])

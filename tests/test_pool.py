@@ -27,6 +27,7 @@ from factory.pool import Pool
 from factory.records import Attempt, Card, CardKind, Fact, Hook, Task, stamp
 from factory.settings import Settings
 from factory.unit import EndReason, Unit, UnitState, advance
+from tests.floor import time_passes
 from tests.on_record import NOW, OnRecord, later
 
 HELD, WAITING, READY, QUEUED, RUNNING = (
@@ -811,6 +812,28 @@ async def test_where_accept_cannot_be_run_the_unit_waits_for_the_setup(floor: Fl
 
     assert (floor.the_unit().state, floor.the_unit().cause) == (WAITING, "setup:pip failed.")
     assert floor.open_cards() == [("E1", CardKind.SETUP, ("fix",))]
+
+
+async def test_accept_that_breaks_time_after_time_is_asked_about_and_the_others_start(
+    floor: Floor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks() -> None:
+        raise KeyError("no bench")
+
+    monkeypatch.setattr("factory.live.BROKEN_SECONDS", 0)
+    floor.judge.meanwhile = breaks
+    floor.unit("fix", text=PROVED)
+    floor.unit("other", proven="x")
+    await floor.tick()
+    once = (len(floor.judge.asked), floor.the_unit("fix").why)
+
+    for _ in range(2):
+        time_passes(monkeypatch, 300)
+        await floor.tick()
+
+    assert once == (1, "its accept commands cannot be run, and are tried again: KeyError: 'no bench'")
+    assert (len(floor.judge.asked), floor.states()) == (3, {"fix": "waiting", "other": "running"})
+    assert floor.open_cards() == [("E1", CardKind.CRASH_LOOP, ("fix",))]
 
 
 async def test_a_unit_that_was_cancelled_while_it_was_proved_stays_so(floor: Floor) -> None:

@@ -3,12 +3,23 @@
 Invariant: times are those of the loop's clock, which nobody sets.
 """
 
-from collections.abc import Collection
+import json
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from traceback import format_exception
 
 import anyio
 
+from factory.journal import Event
+from factory.live import now
+from factory.ports import Store
+from factory.records import Fact
+
 LONGEST_S = 300.0
+EVIDENCE = 4000  # characters of a traceback
+BREAKS = 3  # how often in a row a step may break before a person is asked
+_BENCH = re.compile(r"/benches/b\d+/")
 
 
 @dataclass(slots=True)
@@ -58,3 +69,56 @@ class Retries:
             if failed.due > now:
                 waits.append(failed.due - now)
         return waits
+
+
+class KeptRetries(Retries):
+    """Retries of which the store keeps how often each failed; a restart makes all of them due."""
+
+    def __init__(self, store: Store, fact: str) -> None:
+        super().__init__()
+        self._store, self._fact = store, fact
+
+    def fail(self, name: str) -> int:
+        """Note a failure; how many there are in a row, those before a restart included."""
+        super().fail(name)
+        counts = self._counts()
+        counts[name] = counts.get(name, 0) + 1
+        self._write(counts)
+        return counts[name]
+
+    def failures(self, name: str) -> int:
+        """How many there were in a row."""
+        return self._counts().get(name, 0)
+
+    def forget(self, *names: str) -> None:
+        """Let these begin anew."""
+        super().forget(*names)
+        counts = self._counts()
+        self._write({name: count for name, count in counts.items() if name not in names})
+
+    def keep(self, names: Collection[str]) -> None:
+        """Forget all others."""
+        super().keep(names)
+        self.forget(*self._counts().keys() - set(names))
+
+    def _counts(self) -> dict[str, int]:
+        known = self._store.get(Fact, self._fact)
+        return dict(json.loads(known.value)) if known else {}
+
+    def _write(self, counts: Mapping[str, int]) -> None:
+        fact = Fact(name=self._fact, value=json.dumps(counts))
+        known = self._store.get(Fact, self._fact)
+        if fact.value != (known.value if known else "{}"):
+            self._store.write(Event.FACT_CHANGED, fact, now=now(), fact=self._fact)
+
+
+def sentence_of(error: Exception) -> str:
+    """What broke, in the same words on whichever bench it did."""
+    first = next(iter(str(error).splitlines()), "")
+    said = f"{type(error).__name__}: {first}" if first else type(error).__name__
+    return _BENCH.sub("/benches/…/", said)
+
+
+def trace_of(error: Exception) -> str:
+    """The end of its traceback."""
+    return "".join(format_exception(error))[-EVIDENCE:]

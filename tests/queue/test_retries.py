@@ -3,7 +3,8 @@
 import anyio
 import pytest
 
-from factory.queue.retries import LONGEST_S, Retries
+from factory.queue.retries import LONGEST_S, KeptRetries, Retries, sentence_of
+from tests.memory_store import MemoryStore
 
 
 @pytest.fixture
@@ -46,3 +47,25 @@ async def test_what_is_forgotten_begins_anew(now: list[float]) -> None:
     retries.forget("two", "never")
 
     assert retries.is_due("two")
+
+
+async def test_how_often_something_failed_is_kept_across_a_restart_and_when_it_is_due_is_not(now: list[float]) -> None:
+    store = MemoryStore()
+    before = KeptRetries(store, "broken")
+    for _ in range(2):
+        before.fail("one")
+    before.fail("two")
+
+    after = KeptRetries(store, "broken")
+
+    assert (after.failures("one"), after.is_due("one"), after.fail("one")) == (2, True, 3)
+    after.keep({"one"})
+    assert (after.failures("two"), KeptRetries(store, "broken").failures("one")) == (0, 3)
+    assert KeptRetries(store, "another").failures("one") == 0
+
+
+async def test_what_broke_is_said_in_the_same_words_on_whichever_bench() -> None:
+    errors = [OSError(f"no room in /state/benches/b{bench}/tree\nmore") for bench in (1, 12)]
+
+    assert {sentence_of(error) for error in errors} == {"OSError: no room in /state/benches/…/tree"}
+    assert sentence_of(ValueError()) == "ValueError"

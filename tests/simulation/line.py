@@ -122,8 +122,10 @@ class MortalStore:
 class StrictLive(Live):
     """Only what the world does may break a pass: a damaged object, a task file that is refused."""
 
-    async def guarded(self, name: str, call: Callable[..., Awaitable[T]], *args: Any) -> T | None:
-        return await super().guarded(name, _strict(name, call), *args)
+    async def guarded(
+        self, name: str, call: Callable[..., Awaitable[T]], *args: Any, broke: Callable[[Exception], None] | None = None
+    ) -> T | None:
+        return await super().guarded(name, _strict(name, call), *args, broke=broke)
 
 
 def _strict(name: str, call: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T]]:

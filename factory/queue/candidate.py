@@ -1,0 +1,17 @@
+"""A unit as it would land."""
+
+from dataclasses import dataclass
+
+from factory.chain import Standing
+from factory.unit import Unit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A unit rehearsed on a parent: the commit that would land, and what is known about its tree."""
+
+    unit: Unit
+    parent: str
+    commit: str
+    tree: str
+    standing: Standing = Standing.UNKNOWN
