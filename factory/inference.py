@@ -61,6 +61,7 @@ _REQUIREMENTS = re.compile(rf"requirements([-_./]?{_PURPOSE})?\.txt|{_PURPOSE}-r
 _TEST_FILE = re.compile(r"(^|/)(test_[^/]*|[^/]*_test)\.py$")
 _GATE_FILE = re.compile(r"(\d+)-([\w.-]*\w)\.(sh|toml)")
 _GATE_KEYS: dict[str, Any] = {"command": None, "timeout_s": 0.0, "flaky_reruns": None}
+_MOST_SECONDS, _MOST_RERUNS = 604_800, 10  # of one gate: a week, as in factory.toml
 _GATE_FORM = 'the form is: command = "make test" or ["make", "test"]; optional: timeout_s = 600, flaky_reruns = 1'
 _REWRITES = re.compile(r"^[ \t]*#[ \t]*rewrites:[ \t]*(\S.*)$", re.MULTILINE)
 _MYPY_AIM = re.compile(r"^\[mypy\](?:\n(?!\[).*)*?\n(files|packages|modules)\s*=", re.MULTILINE)
@@ -264,7 +265,7 @@ def _rewrites(path: str, text: str) -> Iterator[str]:
 def _toml_gate(name: str, group: int, path: str, text: str) -> Gate:
     try:
         told = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not TOML: {error}") from error
     for key in told.keys() - _GATE_KEYS.keys():
         raise ConfigError(f"{path}: unknown key {key!r}{did_you_mean(key, _GATE_KEYS)}; {_GATE_FORM}")
@@ -273,7 +274,8 @@ def _toml_gate(name: str, group: int, path: str, text: str) -> Gate:
         command = ["sh", "-c", command]
     runs = isinstance(command, list) and all(isinstance(part, str) for part in command) and any(command[:1])
     typed = type(timeout) in (int, float) and type(reruns) in (int, NoneType)
-    if not runs or not typed or min(timeout, reruns or 0) < 0:
+    fits = typed and 0 <= timeout <= _MOST_SECONDS and 0 <= (reruns or 0) <= _MOST_RERUNS  # nan is not
+    if not runs or not fits:
         raise ConfigError(f"{path}: {_GATE_FORM}")
     return Gate(name, group, tuple(command), path, timeout_s=float(timeout), flaky_reruns=reruns)
 

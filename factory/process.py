@@ -474,9 +474,14 @@ def _environment(pid: int) -> list[bytes]:
 
 
 def _begun(run_dir: Path) -> dict[str, Any]:
-    """What the shim of this run told at its start; empty for a file that was copied here from elsewhere."""
+    """What the shim of this run told at its start; empty for a file that is not its own."""
     begun = _read(run_dir / "start.json")
-    return begun if begun.get("run_dir", str(run_dir)) == str(run_dir) else {}
+    try:
+        _recorded(begun)
+        is_whole = math.isfinite(float(begun["grace_s"])) and math.isfinite(float(begun.get("seconds", 0)))
+    except (KeyError, TypeError, ValueError, OverflowError):  # an agent without a sandbox can write there
+        return {}
+    return begun if is_whole and begun.get("run_dir", str(run_dir)) == str(run_dir) else {}
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -35,6 +35,7 @@ Selectors = Annotated[
     tuple[Annotated[Selector, BeforeValidator(selector)], ...],
     BeforeValidator(lambda value: value if isinstance(value, list) else [value]),
 ]
+Price = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 AnyCase = AfterValidator(lambda pattern: re.compile(pattern.pattern, re.IGNORECASE))
 Patterns = tuple[Annotated[re.Pattern[str], AnyCase], ...]
 
@@ -77,7 +78,7 @@ class UsageRules(_Table):
     input: Selectors = ()
     output: Selectors = ()
     cost: Selectors = ()
-    price: Mapping[str, tuple[float, float]] = Field(default_factory=dict)  # of a million tokens in and out, by model
+    price: Mapping[str, tuple[Price, Price]] = Field(default_factory=dict)  # of a million tokens in and out, by model
 
 
 class OutputRules(_Table):
@@ -182,10 +183,10 @@ def parse_runtime(name: str, text: str, *, where: str) -> Runtime:
     try:
         values = tomllib.loads(text)
         runtime = Runtime.model_validate({"name": name} | values)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{where}: {error}") from None
     except ValidationError as error:
         raise ConfigError(f"{where}: {_sentence(error)}") from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{where}: {error}") from None
     words = [word for part in (*runtime.command, runtime.resume) for word in _group(part)]
     for known in (known for word in words for known in _WORDS.findall(word) if known not in PLACEHOLDERS):
         raise ConfigError(f"{where}: command: {{{known}}} is not known{did_you_mean(known, PLACEHOLDERS)}")

@@ -98,6 +98,11 @@ def test_gate_files_rule_alone_in_the_order_of_their_numbers() -> None:
         ("10-a.toml", 'command = ["a", 1]', "the form is"),
         ("10-a.toml", 'command = "x"\ntimeout_s = true', "the form is"),
         ("10-a.toml", 'command = "x"\ntimeout_s = -1', "the form is"),
+        ("10-a.toml", 'command = "x"\ntimeout_s = nan', "the form is"),
+        ("10-a.toml", 'command = "x"\ntimeout_s = inf', "the form is"),
+        ("10-a.toml", f'command = "x"\ntimeout_s = 1{"0" * 400}', "the form is"),
+        ("10-a.toml", 'command = "x"\nflaky_reruns = 11', "the form is"),
+        ("10-a.toml", f"command = {'[' * 5000}", "is not TOML"),
         ("10-a.toml", 'command = "x"\nflaky_reruns = 1.5', "the form is"),
     ],
 )

@@ -670,6 +670,20 @@ async def test_a_pid_that_changed_hands_is_neither_trusted_nor_signalled(
         innocent.kill()
 
 
+@pytest.mark.parametrize(
+    "changed", [{"pid": "x"}, {"pid": float("inf")}, {"grace_s": float("nan")}, {"seconds": "soon"}, {"grace_s": [1]}]
+)
+async def test_a_start_file_that_no_shim_wrote_is_a_lost_run(shell: Shell, changed: dict[str, object]) -> None:
+    shell.run_dir.mkdir()
+    known = {"pid": os.getpid(), "started": shim.started(os.getpid()), "boot": shim.boot(), "grace_s": 1}
+    (shell.run_dir / "start.json").write_text(json.dumps(known | changed))
+
+    ended = await adopt(shell.run_dir)
+
+    assert isinstance(ended, Exit)
+    assert ended.cause == "lost"
+
+
 async def test_a_pid_that_is_a_threads_by_now_is_neither_trusted_nor_signalled(shell: Shell, waiter: None) -> None:
     go = threading.Event()
     thread = threading.Thread(target=go.wait)

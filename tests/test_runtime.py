@@ -193,6 +193,14 @@ def test_a_wrong_file_is_refused_with_place_and_form(text: str, reason: str) -> 
     assert str(refused.value).startswith(reason)
 
 
+@pytest.mark.parametrize(
+    "text", ["a = " + "[" * 5000, "a = " + "9" * 5000, "[output.usage.price]\n'*' = [nan, 1]", "stop.grace_s = inf"]
+)
+def test_nesting_and_numbers_without_end_are_refused_with_the_place(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"^mine\.toml: "):
+        written(f"command = ['x']\n{text}")
+
+
 @given(st.text(max_size=60))
 def test_any_text_is_a_runtime_or_a_sentence(text: str) -> None:
     with suppress(ConfigError):

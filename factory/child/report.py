@@ -6,6 +6,7 @@ costs the process that asked for it no memory and no more than SECONDS.
 
 import json
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,4 +69,5 @@ def _limit() -> None:
 
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     most = MEMORY if hard == resource.RLIM_INFINITY else min(MEMORY, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (most, hard))
+    with suppress(OSError, ValueError):  # some systems know the limit and do not take it
+        resource.setrlimit(resource.RLIMIT_AS, (most, hard))

@@ -33,7 +33,7 @@ def built_into(venv: Path) -> list[str]:
 
 def is_editable(info: Path) -> bool:
     """Whether that metadata is of a package which is used from where its sources are."""
-    with suppress(ValueError, TypeError, KeyError):
+    with suppress(ValueError, TypeError, KeyError, RecursionError):
         told = json.loads(text_of(info / "direct_url.json"))
         return bool(told["dir_info"]["editable"])
     return False

@@ -42,7 +42,7 @@ patterns = ['limit reached, resets (?P<reset>\\S+)']
 reset = "*:reset"
 """
 REPORTS = '\n[output]\nformat = "text"\nreport = "report.json"\nresult = "*:info.submission"\n'
-CALM = "write('calm.txt', 'fine')"
+CALM = "write(os.environ['FACTORY_UNIT'] + '.txt', 'fine')"
 
 
 def lands(line: Line, unit: str) -> None:
@@ -88,7 +88,7 @@ DEEDS: Sequence[Deed] = (
             with subprocess.Popen(['yes']) as yes:
                 time.sleep(14 * scale)
                 yes.kill()
-            write('yes.txt', 'fine')
+            write(os.environ['FACTORY_UNIT'] + '.txt', 'fine')
             """,
     ),
     Deed(
@@ -99,7 +99,7 @@ DEEDS: Sequence[Deed] = (
             with subprocess.Popen(['yes']) as yes:
                 time.sleep(14 * scale)
                 yes.kill()
-            write('yes-text.txt', 'fine')
+            write(os.environ['FACTORY_UNIT'] + '.txt', 'fine')
             """,
     ),
     Deed(
@@ -111,7 +111,7 @@ DEEDS: Sequence[Deed] = (
                 line = '{"type": "open", "ids": ["tool-%d"], "got": 1, "gave": 1, "cost": 0.0001}\\n' % number
                 size += len(line)
                 sys.stdout.write(line)
-            write('tools.txt', 'fine')
+            write(os.environ['FACTORY_UNIT'] + '.txt', 'fine')
             """,
     ),
     Deed(
@@ -120,7 +120,7 @@ DEEDS: Sequence[Deed] = (
             chunk = b'x' * (1 << 20)
             for _ in range(int(500 * scale)):
                 os.write(1, chunk)
-            write('long.txt', 'fine')
+            write(os.environ['FACTORY_UNIT'] + '.txt', 'fine')
             """,
     ),
     Deed(
@@ -129,7 +129,7 @@ DEEDS: Sequence[Deed] = (
             event = '{"type": "say", "step": [' + '[],' * ((1 << 21) // 3 - 20) + '1]}\\n'
             for _ in range(int(10 * scale) or 1):
                 sys.stdout.write(event)
-            write('lists.txt', 'fine')
+            write(os.environ['FACTORY_UNIT'] + '.txt', 'fine')
             """,
     ),
     Deed(
@@ -139,7 +139,7 @@ DEEDS: Sequence[Deed] = (
                 keys = ('got', 'gave', 'cost', 'result', 'session', 'error', 'step', 'ids')
                 print('{"type": "open", ' + ', '.join(f'"{key}": {value}' for key in keys) + '}')
             print('{"type": "say", "got": 1e12, "gave": 1e12, "cost": 1e12}\\n' * int(20000 * scale))
-            write('odd.txt', 'fine')
+            write(os.environ['FACTORY_UNIT'] + '.txt', 'fine')
             """,
     ),
     Deed(
@@ -149,7 +149,7 @@ DEEDS: Sequence[Deed] = (
             if attempt == 1:
                 leave('question.md', {ALIASES + "options: [*l, *m]" + chr(10) + "---" + chr(10) + "Red or blue?"!r})
             else:
-                write('colour.txt', 'fine')
+                write(os.environ['FACTORY_UNIT'] + '.txt', 'fine')
             """,
     ),
     Deed(
@@ -161,7 +161,7 @@ DEEDS: Sequence[Deed] = (
                 for number in range(20):
                     leave(f'split/{number}.md', '---\\nneeds: [' + '19,' * 490 + ']\\n---\\nx')
             else:
-                write('parts.txt', 'fine')
+                write(os.environ['FACTORY_UNIT'] + '.txt', 'fine')
             """,
     ),
     Deed(
@@ -171,7 +171,7 @@ DEEDS: Sequence[Deed] = (
                 with open(Path(os.environ['FACTORY_OUTBOX']) / name, 'wb') as file:
                     file.write(b'Well done\\n')
                     file.truncate(8 << 30)
-            write('endless.txt', 'fine')
+            write(os.environ['FACTORY_UNIT'] + '.txt', 'fine')
             """,
     ),
     Deed(
@@ -182,7 +182,7 @@ DEEDS: Sequence[Deed] = (
                 file.write(b'{"info": [')
                 for _ in range(int(60 * scale) or 1):
                     file.write(b'[],' * (1 << 18))
-            write('report.txt', 'fine')
+            write(os.environ['FACTORY_UNIT'] + '.txt', 'fine')
             """,
     ),
     Deed(
@@ -214,11 +214,11 @@ class Hostile:
     """One line and its measured daemon."""
 
     def __init__(self, folder: Path, *, scale: float) -> None:
-        self._scale, self._turns = scale, folder / "turns.jsonl"
+        self._scale, self._turns, self._count = scale, folder / "turns.jsonl", 0
         command = f'command = ["{sys.executable}", "-I", "-S", "{AGENT}", "{{prompt_file}}"]'
         own = {"hostile": RULES, "limited": RULES, "reports": REPORTS}
         more = {f"conventions/runtimes/{name}.toml": f"{command}{rules}" for name, rules in own.items()}
-        self.line = Line(folder, files() | more)
+        self.line = Line(folder, files() | more | {"factory.toml": 'agent = "scripted"\nworkers = 4\n'})
         self.line.program = (str(TURNS), str(self.line.root), str(self._turns))
 
     def start(self) -> None:
@@ -227,20 +227,29 @@ class Hostile:
         self.line.drop("calm", CALM)
         self.line.unit("calm")
 
-    def measure(self, deed: Deed) -> Cost:
-        """Let the agent do it, see what the line makes of it, and tell what it cost."""
+    def measure(self, *deeds: Deed) -> Cost:
+        """Let agents do these at the same time, see what the line makes of each, and tell what it all cost."""
         line, pid = self.line, self.line.daemon.pid if self.line.daemon else 0
         Path(f"/proc/{pid}/clear_refs").write_text("5")  # the largest memory is counted anew
         began = time.time()
-        line.drop(deed.name, f"scale = {self._scale}\n{_dedented(deed.code)}", agent=deed.agent, attempts=2)
-        ended = line.until(f"{deed.name} has ended", lambda: self._first(deed.name), seconds=PATIENCE_S)
-        exited = json.loads((line.places.run_dir(deed.name, 1) / "exit.json").read_bytes())["at"]
-        deed.then(line, deed.name)
+        names = {deed: f"{deed.name}-{self._count}" for deed in deeds}
+        self._count += 1
+        for deed, name in names.items():
+            line.drop(name, f"scale = {self._scale}\n{_dedented(deed.code)}", agent=deed.agent, attempts=2)
+        late = max(map(self._late, names.values()))
+        for deed, name in names.items():
+            deed.then(line, name)
         status = Path(f"/proc/{pid}/status").read_text()
         memory = next(int(row.split()[1]) for row in status.splitlines() if row.startswith("VmHWM:")) / 1024
         turn, step = self._longest(began)
+        return Cost(deeds[0].name if len(deeds) == 1 else f"these {len(deeds)} at once", memory, turn, step, late)
+
+    def _late(self, unit: str) -> float:
+        """How long after the exit of its first agent that was on record."""
+        ended = self.line.until(f"{unit} has ended", lambda: self._first(unit), seconds=PATIENCE_S)
+        exited = json.loads((self.line.places.run_dir(unit, 1) / "exit.json").read_bytes())["at"]
         assert ended.end is not None
-        return Cost(deed.name, memory, turn, step, ended.end.timestamp() - exited)
+        return float(ended.end.timestamp() - exited)
 
     def _first(self, unit: str) -> Attempt | None:
         attempt = self.line.store.get(Attempt, unit, 1)
@@ -282,7 +291,9 @@ def main() -> int:
             costs = []
             for deed in asked:
                 costs.append(hostile.measure(deed))
-                print(f"{costs[-1]}", file=sys.stderr)
+                print(f"{deed.name} is done", file=sys.stderr)
+            if len(asked) > 1:
+                costs.append(hostile.measure(*asked))
         finally:
             hostile.line.close()
     print(table(costs))
