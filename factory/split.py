@@ -18,6 +18,7 @@ from factory.unit import Unit, UnitState
 
 FEWEST, MOST = 2, 20  # parts
 MOST_GLOBS = 50  # of a part: each pass of the pool compares those of one unit with those of another
+MOST_VALUES = 150  # in the front matter of a part: all parts are read in one turn of the loop
 SETTABLE = ("title", "priority", "needs", "scope")  # what a part may say for itself (line.md §5)
 INHERITED = ("agent", "model", "attempts", "minutes", "allow", "review")
 
@@ -103,7 +104,7 @@ class _Split:
             raise _in(name, error) from None
 
     def _part(self, part: str, raw: bytes, *, is_last: bool) -> Part:
-        file = parse(decode(raw), f"{part}.md")
+        file = parse(decode(raw), f"{part}.md", most=MOST_VALUES)
         proves = bool(self.task.accept) and is_last
         others = [each for each in self.ids.values() if each != part and proves]
         needs = tuple(dict.fromkeys([*(self._need(need, file) for need in file.needs), *others]))

@@ -13,7 +13,7 @@ from itertools import chain, count
 from typing import Any
 
 from factory.errors import TaskFileError, did_you_mean
-from factory.ground.plain_yaml import Entry, NotPlain, Text, entries
+from factory.ground.plain_yaml import MOST_VALUES, Entry, NotPlain, Text, entries
 
 MAX_BYTES = 1024 * 1024
 MAX_ID = 60
@@ -65,10 +65,13 @@ def decode(raw: bytes) -> str:
 
 
 @lru_cache(maxsize=4096)  # each pass of the pool and of the queue asks for the file of every unit that waits there
-def parse(text: str, name: str) -> TaskFile:
-    """Read the task file that was dropped as `name`; raise TaskFileError with the line and the correct form."""
+def parse(text: str, name: str, *, most: int = MOST_VALUES) -> TaskFile:
+    """Read the task file that was dropped as `name`; raise TaskFileError with the line and the correct form.
+
+    `most`: values that its front matter may hold.
+    """
     head, body, first = _split(text)
-    written = _values(head, first)
+    written = _values(head, first, most)
     values = {value.key: READERS[value.key](value) for value in written if not value.left_out}
     if not body.strip() and not values.keys() & {"title", "run"}:
         raise TaskFileError("says nothing to do", line=first + 1, form="write the task below the front matter")
@@ -236,9 +239,9 @@ def _split(text: str) -> tuple[str, str, int]:
     return text[opening.end() : closing.start()], text[closing.end() :], first
 
 
-def _values(head: str, first: int) -> list[_Value]:
+def _values(head: str, first: int, most: int) -> list[_Value]:
     found: dict[str, _Value] = {}
-    for entry in _entries(head, first):
+    for entry in _entries(head, first, most):
         line = first + entry.line + 1
         key = entry.key
         if key in LATER:
@@ -252,9 +255,9 @@ def _values(head: str, first: int) -> list[_Value]:
     return list(found.values())
 
 
-def _entries(head: str, first: int) -> tuple[Entry, ...]:
+def _entries(head: str, first: int, most: int) -> tuple[Entry, ...]:
     try:
-        return entries(head)
+        return entries(head, most=most)
     except NotPlain as error:
         raise TaskFileError(error.reason, line=first + error.line + 1, form=error.form or _QUOTE) from None
 

@@ -7,7 +7,7 @@ import pytest
 
 from factory.errors import TaskFileError
 from factory.outbox import PARTS_BYTES
-from factory.split import INHERITED, MOST, SETTABLE, Part, plan, replaced, told
+from factory.split import INHERITED, MOST, MOST_VALUES, SETTABLE, Part, plan, replaced, told
 from factory.task_file import KEYS, TaskFile, parse
 from factory.unit import Unit, UnitState
 from tests.on_record import NOW
@@ -169,6 +169,13 @@ def test_the_circle_is_seen_where_the_proof_makes_one() -> None:
 def test_a_scope_beyond_that_of_the_whole_is_refused(scope: str) -> None:
     with pytest.raises(TaskFileError, match=r"split/a\.md: scope"):
         split({"a.md": f"---\nscope: '{scope}'\n---\nA", "b.md": "B"}, text="---\nscope: src/api/**\n---\nAll.")
+
+
+def test_front_matter_of_so_many_values_that_reading_it_would_stop_the_line_is_refused() -> None:
+    values = ", ".join(f"f{number}" for number in range(MOST_VALUES))
+
+    with pytest.raises(TaskFileError, match=r"split/a\.md: front matter holds more than 150 values"):
+        split({"a.md": f"---\nneeds: [{values}]\n---\nA", "b.md": "B"})
 
 
 def test_a_scope_of_so_many_globs_that_comparing_them_would_stop_the_line_is_refused() -> None:

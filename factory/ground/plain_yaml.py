@@ -47,12 +47,12 @@ class Entry:
     is_list: bool = False
 
 
-def entries(head: str) -> tuple[Entry, ...]:
-    """The keys of the front matter in their order; raise NotPlain with the line."""
+def entries(head: str, *, most: int = MOST_VALUES) -> tuple[Entry, ...]:
+    """The keys of the front matter in their order; raise NotPlain with the line. `most`: values that it may hold."""
     if len(head) > MOST_BYTES or len(head.encode(errors="replace")) > MOST_BYTES:
         raise NotPlain(f"front matter is larger than {MOST_BYTES >> 10} KiB", form="write the text below it")
     try:
-        return tuple(_Reader(head).entries())
+        return tuple(_Reader(head, most).entries())
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problem = error.problem or "not YAML"
@@ -68,8 +68,8 @@ def entries(head: str) -> tuple[Entry, ...]:
 class _Reader:
     """Takes the parser's events one by one, so that it stops at the first that is refused."""
 
-    def __init__(self, head: str) -> None:
-        self._head = head
+    def __init__(self, head: str, most: int) -> None:
+        self._head, self._most = head, most
         self._events = self._checked()
 
     def entries(self) -> Iterator[Entry]:
@@ -118,8 +118,8 @@ class _Reader:
 
     def _checked(self) -> Iterator[yaml.Event]:
         for number, event in enumerate(yaml.parse(self._head, Loader=yaml.SafeLoader)):
-            if number > MOST_VALUES:
-                raise NotPlain(f"front matter holds more than {MOST_VALUES} values", line=_line(event))
+            if number > self._most:
+                raise NotPlain(f"front matter holds more than {self._most} values", line=_line(event))
             if refused := _refused(event):
                 raise NotPlain(refused, line=_line(event), form=_SIGNS)
             yield event

@@ -159,7 +159,7 @@ DEEDS: Sequence[Deed] = (
             if attempt == 1:
                 (Path(os.environ['FACTORY_OUTBOX']) / 'split').mkdir()
                 for number in range(20):
-                    leave(f'split/{number}.md', '---\\nneeds: [' + '19,' * 490 + ']\\n---\\nx')
+                    leave(f'split/{number}.md', '---\\nneeds: [' + '19,' * 140 + ']\\n---\\nx')
             else:
                 write(os.environ['FACTORY_UNIT'] + '.txt', 'fine')
             """,
