@@ -50,6 +50,8 @@ async def changed_in(git: Git, commit: str, *, beside: Path) -> list[str]:
     `beside`: a folder for what has to be compared; it is deleted.
     """
     assert git.work_tree is not None
+    if git.work_tree.is_symlink() or not git.work_tree.is_dir():
+        return ["the whole tree"]
     by_commit = f"--attr-source={commit}"  # and not by attributes that a gate wrote
     suspects = await _suspects(git, by_commit)
     changed = list[str]()

@@ -139,6 +139,24 @@ async def test_a_gate_that_runs_alone_is_looked_at_too(court: Court) -> None:
     assert "(eslint without --fix)" in verdict.tail
 
 
+async def test_what_stops_whoever_reads_it_stops_no_look_at_a_tree(court: Court) -> None:
+    waits = gate("mkfifo .gitattributes src/.gitattributes src/.gitignore; touch src/app.txt\n", "10-waits")
+    instead = gate("rm src/app.txt; mkfifo src/app.txt .gitattributes\n", "20-instead")
+
+    judgement = await court.judge(only(waits, instead))
+
+    assert reds(judgement) == {"20-instead": ("src/app.txt",)}
+
+
+@pytest.mark.parametrize("script", ['rm -rf "$PWD"\n', 'mv "$PWD" ../away; ln -s away "$PWD"\n'])
+async def test_a_gate_without_a_tree_in_the_end_is_red_and_the_next_one_has_one(court: Court, script: str) -> None:
+    judgement = await court.judge(only(gate(script)))
+    later = await court.judge(only(gate(LOOK.replace("good", "bad"))))
+
+    assert reds(judgement) == {"10-test": ("the whole tree",)}
+    assert later.answer is Answer.GREEN
+
+
 async def test_a_gate_that_is_red_by_itself_is_not_blamed_for_what_it_changed(court: Court) -> None:
     judgement = await court.judge(only(gate(f"{FIX}exit 1\n")))
 
