@@ -7,8 +7,8 @@ from pathlib import Path
 
 from factory.conventions import Conventions
 from factory.errors import ConfigError, did_you_mean
+from factory.ground.reserved import NO_AGENT
 from factory.runtime import Runtime, find, parse_runtime
-from factory.unit import NO_AGENT
 
 
 @dataclass(frozen=True, slots=True)

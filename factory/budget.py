@@ -6,10 +6,10 @@ Invariant: what is granted is within what each cap leaves, so grants made one af
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from enum import StrEnum
 
-from factory.records import Attempt, stamp
+from factory.ground.times import day_of
+from factory.records import Attempt
 from factory.settings import Budget
 from factory.unit import EndReason
 
@@ -152,11 +152,6 @@ def settle(attempt: Attempt) -> Attempt:
         return replace(attempt, day=day, reserved_usd=0.0, reserved_tokens=0, reserved_minutes=0.0)
     took = max(0.0, (attempt.end - attempt.start).total_seconds() / 60)  # also what was prepared, within what was held
     return replace(attempt, day=day, reserved_minutes=min(took, attempt.reserved_minutes))
-
-
-def day_of(at: datetime) -> str:
-    """The day in UTC."""
-    return stamp(at)[:10]
 
 
 def said(amount: Amount, cap: Amount) -> str:

@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from factory.disk import complaint
 from factory.ground import bounded
 from factory.ground.names import advice
-from factory.guards import shown
+from factory.ground.reserved import NO_AGENT
+from factory.ground.sentences import shown
 from factory.records import CardKind
-from factory.unit import NO_AGENT, Unit
+from factory.unit import Unit
 
 Choice = tuple[str, str, str]
 

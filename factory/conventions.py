@@ -12,9 +12,9 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from factory.ground import bounded
+from factory.ground.front_matter import loose
 from factory.ground.names import CONVENTIONS, HIDDEN, KNOWN, folder_of, layout
 from factory.scope import overlap
-from factory.task_file import loose
 
 _SHIPPED = "shipped "  # begins where a complaint about the factory's own file points
 

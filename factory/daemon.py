@@ -27,6 +27,7 @@ from factory.errors import ConfigError, Deposed, FactoryError, GitError, Reposit
 from factory.git import Repository, exclude
 from factory.ground.lock import Lock, locked
 from factory.ground.names import ALL, CONVENTIONS, HIDDEN, INBOX, choose
+from factory.ground.times import stamp
 from factory.ground.unlocked import once_unlocked
 from factory.journal import Event
 from factory.judging.answers import answers
@@ -35,7 +36,7 @@ from factory.log import TICK_BROKE, Log, log
 from factory.places import Places, check_writable, holding, places, there
 from factory.prompts import left_out
 from factory.rebuild import Rebuild
-from factory.records import Fact, Hook, stamp
+from factory.records import Fact, Hook
 from factory.repair.catch_up import CatchUp
 from factory.repair.takeover import take_over
 from factory.rescue import Rescue

@@ -17,13 +17,13 @@ from factory.cards import Ask
 from factory.digest import digest
 from factory.errors import TaskFileError
 from factory.escalations import Escalations
+from factory.ground.times import clock
 from factory.journal import Event
 from factory.live import Live, Stopping
 from factory.pauses import note_end
 from factory.ports import Store
 from factory.records import Attempt, CardKind, Hook, Remark, Task, Verdict
-from factory.scheduling import clock
-from factory.split import Part, replaced
+from factory.split import Part, is_part, replaced
 from factory.task_file import parse
 from factory.triage import Move, Next
 from factory.unit import FINAL, SPENDS, EndReason, Unit, UnitState, advance
@@ -258,8 +258,3 @@ def _emptied(hook: Hook, at: datetime) -> Hook:
 def _may_land(attempt: Attempt) -> bool:
     """Whether the card that holds the unit may let this very submission land."""
     return attempt.reason in (EndReason.GUARD, EndReason.OUT_OF_SCOPE)
-
-
-def is_part(store: Store, unit: str) -> bool:
-    """Whether it came of a unit that was split."""
-    return any(unit in whole.needs for whole in store.select(Unit, state=UnitState.SPLIT))

@@ -10,12 +10,11 @@ from datetime import datetime, timedelta
 
 from factory.cards import LEAVE_OUT, RESTORE, Ask
 from factory.errors import RefusedByState, UsageError
+from factory.ground.times import as_of, day_of
 from factory.journal import Event
 from factory.judging.answers import LEFT_OUT, RESTORES
-from factory.ledger import went_on
 from factory.ports import Store
 from factory.records import Card, CardKind, Fact, Option, Remark, Step
-from factory.scheduling import as_of
 from factory.unit import FINAL, Unit, UnitState, advance
 
 
@@ -287,3 +286,8 @@ def _new_card(name: str, ask: Ask, stopped: tuple[str, ...], now: datetime) -> C
         default=ask.default,
         deadline=now + timedelta(seconds=ask.deadline_s) if ask.deadline_s and ask.default else None,
     )
+
+
+def went_on(at: datetime) -> Fact:
+    """A person lets this day go on without its cap."""
+    return Fact(name="regardless", value=f'"{day_of(at)}"')

@@ -13,6 +13,7 @@ from functools import cache
 
 from factory.ground import bounded
 from factory.ground.names import HIDDEN, INBOX
+from factory.ground.sentences import shown
 from factory.scope import within
 from factory.unit import EndReason
 
@@ -359,12 +360,6 @@ def in_the_way(links: Iterable[str], found: Mapping[str, str]) -> dict[str, str]
         if origin := above.get(plain) or below:
             met[link] = origin
     return met
-
-
-def shown(paths: Collection[str]) -> str:
-    """The first few paths for a sentence; unprintable ones escaped."""
-    names = [path if path.isprintable() else ascii(path) for path in list(paths)[:_SHOWN]]
-    return ", ".join(names) + (f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else "")
 
 
 def _is_ours(path: str, links: Mapping[str, str], ours: frozenset[str]) -> bool:

@@ -22,15 +22,15 @@ from pathlib import Path
 from typing import Any
 
 from factory import faults, scheduling, task_file
-from factory.endings import is_part
 from factory.errors import TaskFileError
 from factory.escalations import Escalations
 from factory.ground import bounded
+from factory.ground.reserved import NO_AGENT
 from factory.journal import Event
 from factory.ports import Store
 from factory.records import Fact, Task
-from factory.split import replaced
-from factory.unit import NO_AGENT, NO_PROOF, Unit, UnitState, advance
+from factory.split import is_part, replaced
+from factory.unit import NO_PROOF, Unit, UnitState, advance
 
 STILL_S = 1.0  # unchanged for so long is complete, where the system cannot tell who writes
 QUIET_S = 0.02  # a script that appends line by line closes the file in between

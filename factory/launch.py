@@ -13,7 +13,7 @@ from anyio import to_thread
 from factory import disk, faults
 from factory.attempt import homes
 from factory.confines import Confines
-from factory.endings import Endings, is_part
+from factory.endings import Endings
 from factory.environments import Environments, ports
 from factory.judge import Judge
 from factory.judging.place import Place
@@ -24,6 +24,7 @@ from factory.prompts import Brief, prompt
 from factory.records import Attempt, Remark
 from factory.runtime import environment, find, invocation, logins
 from factory.sandbox import TOOLCHAINS
+from factory.split import is_part
 from factory.trip import Trip, asked_for, prompt_name
 from factory.workspaces import Conflict
 

@@ -12,10 +12,13 @@ from factory import cards as words
 from factory.attempt.output import Usage
 from factory.budget import Amount, Caps, Short
 from factory.cards import Ask
+from factory.escalations import went_on
+from factory.ground.reserved import NO_AGENT
+from factory.ground.times import day_of
 from factory.ports import Store
 from factory.records import Attempt, CardKind, Fact
 from factory.settings import Budget
-from factory.unit import NO_AGENT, Unit
+from factory.unit import Unit
 
 DAY = "day:"  # begins the cause of the card of a day
 LOOK_BACK = 7  # days: what attempts of a runtime used lately says what the next one will need
@@ -60,7 +63,7 @@ class Ledger:
     @property
     def day_cause(self) -> str:
         """What units wait for that are short today: another day has another, and so has another cap."""
-        return f"{DAY}{budget.day_of(self._at)}:{budget.said(self._day_cap, self._day_cap)}"
+        return f"{DAY}{day_of(self._at)}:{budget.said(self._day_cap, self._day_cap)}"
 
     @cached_property
     def _day_cap(self) -> Amount:
@@ -80,11 +83,11 @@ class Ledger:
 
     @cached_property
     def _ended(self) -> Amount:
-        return budget.total(map(budget.charge, self._store.select(Attempt, day=budget.day_of(self._at))))
+        return budget.total(map(budget.charge, self._store.select(Attempt, day=day_of(self._at))))
 
     @cached_property
     def _lately(self) -> list[Attempt]:
-        days = [budget.day_of(self._at - timedelta(days=back)) for back in range(LOOK_BACK)]
+        days = [day_of(self._at - timedelta(days=back)) for back in range(LOOK_BACK)]
         return [each for day in days for each in self._store.select(Attempt, day=day)]
 
     def _need(self, agent: str) -> Amount:
@@ -124,11 +127,6 @@ def metered(attempt: Attempt, usage: Usage) -> Attempt:
         cost_usd=max(attempt.cost_usd, usage.cost),
         estimated=usage.estimated,
     )
-
-
-def went_on(at: datetime) -> Fact:
-    """A person lets this day go on without its cap."""
-    return Fact(name="regardless", value=f'"{budget.day_of(at)}"')
 
 
 def _key(attempt: Attempt) -> tuple[str, int]:

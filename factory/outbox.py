@@ -6,12 +6,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from factory.ground.front_matter import loose
 from factory.ground.regular import SAFELY, read_at
-from factory.task_file import loose
+from factory.task_file import PARTS_BYTES
 
 CAP_BYTES = 65536
 MOST_FILES = 30  # that are read of split/: more than any split may have
-PARTS_BYTES = 128 << 10  # of all files in split/: they are understood while the line waits
 MOST_OPTIONS = 9  # that a question offers
 LONGEST_OPTION = 200  # characters
 LONGEST_S = 366 * 86400.0  # a later deadline is none

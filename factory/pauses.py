@@ -11,12 +11,12 @@ from typing import Any
 from factory import cards as words
 from factory.attempt.resets import FARTHEST
 from factory.escalations import Escalations
+from factory.ground.reserved import NO_AGENT
+from factory.ground.times import as_of, backoff, clock, from_stamp, stamp
 from factory.journal import Event
 from factory.ports import Store
-from factory.records import Attempt, Fact, from_stamp, stamp
-from factory.scheduling import as_of, clock
-from factory.triage import backoff
-from factory.unit import NO_AGENT, EndReason
+from factory.records import Attempt, Fact
+from factory.unit import EndReason
 
 LIMIT_PAUSE = timedelta(minutes=15)  # at most, where a limit names no reset
 AT_ONCE = timedelta(seconds=30)

@@ -21,6 +21,7 @@ from factory.archive import ATTEMPTS
 from factory.budget import Amount, Short
 from factory.errors import TaskFileError
 from factory.escalations import Escalations
+from factory.ground.reserved import NO_AGENT
 from factory.journal import Event
 from factory.judge import Judge
 from factory.ledger import DAY, Ledger
@@ -32,7 +33,7 @@ from factory.queue.retries import BREAKS, KeptRetries, sentence_of, trace_of
 from factory.records import Attempt, Card, CardKind, Hook, Task
 from factory.store.identity import new_nonce
 from factory.task_file import TaskFile, parse
-from factory.unit import NO_AGENT, EndReason, Unit, UnitState, advance
+from factory.unit import EndReason, Unit, UnitState, advance
 
 TICK_SECONDS = 30.0
 ROOM_SECONDS = 3.0  # how often a full disk is looked at

@@ -7,10 +7,11 @@ import json
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from factory.ground.times import from_stamp, stamp
 from factory.unit import EndReason, Unit
 
 Scalar = str | int | float | None
@@ -232,16 +233,6 @@ def from_row(kind: type[R], row: Row) -> R:
     """The record that `to_row` wrote; columns that it does not know are passed over."""
     read = _READERS[kind]
     return kind(**{name: read[name](value) for name, value in row.items() if name in read})
-
-
-def stamp(at: datetime) -> str:
-    """RFC 3339, UTC, microseconds (nothing is lost): sorts as text."""
-    return at.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
-
-
-def from_stamp(text: str) -> datetime:
-    """The aware datetime that `stamp` wrote."""
-    return datetime.fromisoformat(text)
 
 
 def _plain(value: Any) -> Scalar:

@@ -12,12 +12,14 @@ from typing import Any
 from factory.endings import Endings
 from factory.errors import FactoryError, NotYet, RefusedByState, StoreError, UsageError
 from factory.escalations import Escalations, is_landing
+from factory.ground.reserved import NO_AGENT
+from factory.ground.times import stamp
 from factory.journal import Event
 from factory.live import Live
 from factory.pauses import lift
 from factory.ports import Store
-from factory.records import Attempt, Card, CardKind, Fact, Request, Task, stamp
-from factory.unit import FINAL, NO_AGENT, Unit, UnitState, advance
+from factory.records import Attempt, Card, CardKind, Fact, Request, Task
+from factory.unit import FINAL, Unit, UnitState, advance
 
 
 class Requests:

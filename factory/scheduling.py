@@ -5,17 +5,17 @@ Invariant: pure functions of (facts, now); every unit passed over gets a sentenc
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from factory.errors import did_you_mean
+from factory.ground.reserved import NO_AGENT
+from factory.ground.times import as_of, clock
 from factory.records import Hook
 from factory.scope import overlap
-from factory.unit import NO_AGENT, Unit, UnitState, advance
+from factory.unit import Unit, UnitState, advance
 
 AGE_STEP = timedelta(minutes=30)  # each raises a waiting unit by one priority …
 AGE_TO_NOW = timedelta(days=1)  # … but to 0 only after so long: "now" goes ahead of last night's backlog
-
-CLOCK_SLACK = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +81,6 @@ def settle(units: Iterable[Unit], known: Mapping[str, UnitState], *, now: dateti
     waiting = (unit for unit in units if unit.state in (UnitState.WAITING, UnitState.READY) and not unit.cause)
     settled = ((unit, _settled(unit, known, now)) for unit in waiting)
     return [after for before, after in settled if after != before]
-
-
-def as_of(since: datetime, until: datetime, now: datetime) -> tuple[datetime, datetime]:
-    """A wait's begin and end by the clock of now: one that begins in the future begins now (the clock was set back)."""
-    return (now, now + (until - since)) if since > now + CLOCK_SLACK else (since, until)
-
-
-def clock(at: datetime) -> str:
-    """A time as sentences tell it."""
-    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def missing(unit: Unit, known: Mapping[str, UnitState], *, now: datetime) -> str:

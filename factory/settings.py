@@ -19,7 +19,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDic
 from factory.errors import ConfigError, did_you_mean
 from factory.ground import bounded
 from factory.ground.bounded import TooLarge
-from factory.unit import NO_AGENT
+from factory.ground.reserved import NO_AGENT
 
 PREFIX = "FACTORY__"
 

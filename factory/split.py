@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from factory.errors import TaskFileError, did_you_mean
-from factory.outbox import PARTS_BYTES
+from factory.ports import Store
 from factory.scheduling import circle
 from factory.scope import covers
-from factory.task_file import FORMS, TaskFile, decode, ids, parse, slug
+from factory.task_file import FORMS, PARTS_BYTES, TaskFile, decode, ids, parse, slug
 from factory.unit import Unit, UnitState
 
 FEWEST, MOST = 2, 20  # parts
@@ -146,3 +146,8 @@ def _written(value: object) -> str:
 def _in(name: str, error: TaskFileError) -> TaskFileError:
     shown = "".join(sign if sign.isprintable() else "?" for sign in PurePosixPath(name).name)
     return TaskFileError(f"split/{shown}: {error.reason}", line=error.line, form=error.form)
+
+
+def is_part(store: Store, unit: str) -> bool:
+    """Whether it came of a unit that was split."""
+    return any(unit in whole.needs for whole in store.select(Unit, state=UnitState.SPLIT))

@@ -13,9 +13,11 @@ from itertools import chain, count
 from typing import Any
 
 from factory.errors import TaskFileError, did_you_mean
+from factory.ground.front_matter import split_front_matter
 from factory.ground.plain_yaml import MOST_VALUES, Entry, NotPlain, Text, entries
 
 MAX_BYTES = 1024 * 1024
+PARTS_BYTES = 128 * 1024  # of all files in split/: they are understood while the line waits
 MAX_ID = 60
 MAX_TITLE = 200
 
@@ -24,8 +26,6 @@ LATER_GUARDS = ("edit-tests", "delete-files", "new-dependency", "large", "protec
 LATER = {"on": "stacking a unit on another", "until": "loops until a command passes"}
 
 _UNFIT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-_OPENING = re.compile(r"(?:[ \t]*\r?\n)*---[ \t]*(?:\r?\n|\Z)")
-_CLOSING = re.compile(r"^---[ \t]*\r?(?:\n|\Z)", re.MULTILINE)
 _FENCED = re.compile(r"^ {0,3}(`{3,}|~{3,}).*?(^ {0,3}\1|\Z)", re.MULTILINE | re.DOTALL)
 _HEADING = re.compile(r"^ {0,3}#{1,6}[ \t]+(\S.*)$|^[ \t]*(\S.*)\n=+[ \r]*$", re.MULTILINE)
 _QUOTE = 'put quotes around a value that starts with a sign or holds a colon: title: "Fix: the login"'
@@ -70,7 +70,7 @@ def parse(text: str, name: str, *, most: int = MOST_VALUES) -> TaskFile:
 
     `most`: values that its front matter may hold.
     """
-    head, body, first = _split(text)
+    head, body, first = split_front_matter(text)
     written = _values(head, first, most)
     values = {value.key: READERS[value.key](value) for value in written if not value.left_out}
     if not body.strip() and not values.keys() & {"title", "run"}:
@@ -81,36 +81,6 @@ def parse(text: str, name: str, *, most: int = MOST_VALUES) -> TaskFile:
         raise also.wrong("`run` is a task without an agent; keep one of the two")
     values.setdefault("title", _heading(body) or name.removesuffix(".md"))
     return TaskFile(body=body, lines={value.key: value.line for value in written}, **values)
-
-
-@dataclass(frozen=True, slots=True)
-class Loose:
-    """A file that need not be right: its keys, its body, and why its front matter was not understood.
-
-    `head`: that front matter, where it has an end; the body does not hold it.
-    """
-
-    keys: Mapping[str, str | list[str]]
-    body: str
-    trouble: str = ""
-    head: str = ""
-
-
-def loose(text: str) -> Loose:
-    """Front matter and body of a file that need not be right; front matter that is not closed is body."""
-    try:
-        head, body, first = _split(text)
-    except TaskFileError as error:
-        return Loose({}, text, error.reason)
-    try:
-        found = entries(head)
-    except NotPlain as error:
-        return Loose({}, body, f"line {first + error.line + 1}: {error.reason}", head)
-    keys = dict[str, str | list[str]]()
-    for entry in found:
-        first_text = entry.texts[0].text if entry.texts and entry.texts[0].is_plain else ""
-        keys[entry.key] = [each.text for each in entry.texts] if entry.is_list else first_text
-    return Loose(keys, body)
 
 
 def slug(name: str) -> str:
@@ -223,20 +193,6 @@ KEYS: Mapping[str, tuple[Callable[[_Value], Any], str]] = {
 }
 READERS = {key: reader for key, (reader, _) in KEYS.items()}
 FORMS = {key: form for key, (_, form) in KEYS.items()}
-
-
-def _split(text: str) -> tuple[str, str, int]:
-    """Front matter, body, and how many lines stand above the front matter."""
-    text = text.removeprefix("\ufeff")
-    opening = _OPENING.match(text)
-    if not opening:
-        return "", text, 0
-    first = text.count("\n", 0, opening.end())
-    closing = _CLOSING.search(text, opening.end())
-    if not closing:
-        form = "close it with a line that is only ---"
-        raise TaskFileError("front matter is opened by --- and never closed", line=max(first, 1), form=form)
-    return text[opening.end() : closing.start()], text[closing.end() :], first
 
 
 def _values(head: str, first: int, most: int) -> list[_Value]:

@@ -7,7 +7,9 @@ that the work was cut off half-way.
 from dataclasses import dataclass
 from enum import StrEnum
 
-from factory.unit import NO_AGENT, SPENDS, EndReason, Unit
+from factory.ground.reserved import NO_AGENT
+from factory.ground.times import backoff
+from factory.unit import SPENDS, EndReason, Unit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,8 +106,3 @@ def next_move(reason: EndReason, unit: Unit, *, limit: int, lost_in_a_row: int =
         return Move(Next.HOLD)
     delay = backoff(max(1, unit.spent)) if reason in BACKS_OFF else 0
     return Move(Next.RETRY, delay=delay, fresh=reason in FRESH)
-
-
-def backoff(failures: int, *, at_most: float = 300) -> float:
-    """Seconds to wait after so many failures: 10 × 2^(n-1), at most 300 (field.md §4)."""
-    return float(min(at_most, 10 * 2 ** (failures - 1)))

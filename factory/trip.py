@@ -10,7 +10,7 @@ import anyio
 from factory import triage
 from factory.attempt.output import Seen
 from factory.cards import Ask
-from factory.guards import shown
+from factory.ground.sentences import shown
 from factory.judge import Ruling
 from factory.outbox import Outbox
 from factory.process import Child, Exit

@@ -86,7 +86,6 @@ SPENDS: Mapping[EndReason, bool] = {
 }
 
 
-NO_AGENT = "run"  # the agent of a `run` unit: a shell command, which no runtime's pause stops
 NO_PROOF = "none"  # a unit without accept commands
 
 

@@ -7,22 +7,9 @@ from datetime import datetime
 from typing import Any
 
 from factory.errors import Fenced
+from factory.ground.times import from_stamp, stamp
 from factory.journal import Entry, Event, fold
-from factory.records import (
-    HINTS,
-    KEYS,
-    KINDS,
-    Fact,
-    R,
-    Record,
-    Row,
-    Scalar,
-    from_row,
-    from_stamp,
-    kind_name,
-    stamp,
-    to_row,
-)
+from factory.records import HINTS, KEYS, KINDS, Fact, R, Record, Row, Scalar, from_row, kind_name, to_row
 from factory.stores import OPEN
 from factory.unit import FINAL, Unit
 

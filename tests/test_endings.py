@@ -8,11 +8,11 @@ import pytest
 
 from factory import cards as words
 from factory import scheduling
-from factory.endings import Endings, is_part
+from factory.endings import Endings
 from factory.errors import Fenced
 from factory.journal import Event
 from factory.records import Attempt, Card, CardKind, Hook, Remark, Verdict
-from factory.split import Part
+from factory.split import Part, is_part
 from factory.unit import FINAL, SPENDS, EndReason, Unit, UnitState
 from tests.on_record import NOW, OnRecord, later
 

@@ -4,7 +4,8 @@ import time
 
 import pytest
 
-from factory.guards import RULES, Guards, Refused, guard, in_the_way, led_to, shown
+from factory.ground.sentences import shown
+from factory.guards import RULES, Guards, Refused, guard, in_the_way, led_to
 from factory.unit import EndReason
 
 SOURCES = frozenset({"pyproject.toml", "Makefile"})

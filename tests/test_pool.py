@@ -19,12 +19,13 @@ from factory.agents import Agents
 from factory.bell import Bell
 from factory.cards import Ask
 from factory.conventions import Convention, Conventions
+from factory.ground.times import stamp
 from factory.inference import Gate, Rules
 from factory.journal import Event
 from factory.judge import Judge, Proof, Ruling
 from factory.live import Stopping
 from factory.pool import Pool
-from factory.records import Attempt, Card, CardKind, Fact, Hook, Task, stamp
+from factory.records import Attempt, Card, CardKind, Fact, Hook, Task
 from factory.settings import Settings
 from factory.unit import EndReason, Unit, UnitState, advance
 from tests.floor import time_passes

@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 
 from factory.errors import TaskFileError
-from factory.outbox import PARTS_BYTES
 from factory.split import INHERITED, MOST, MOST_VALUES, SETTABLE, Part, plan, replaced, told
-from factory.task_file import KEYS, TaskFile, parse
+from factory.task_file import KEYS, PARTS_BYTES, TaskFile, parse
 from factory.unit import Unit, UnitState
 from tests.on_record import NOW
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory.triage import Ending, Move, Next, backoff, classify, next_move
+from factory.ground.times import backoff
+from factory.triage import Ending, Move, Next, classify, next_move
 from factory.unit import SPENDS, EndReason, Unit, UnitState
 from tests.on_record import NOW
 

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from factory.errors import StoreError
+from factory.ground.times import from_stamp, stamp
 from factory.journal import Event, fold
-from factory.records import Attempt, Card, Fact, Hook, Option, Remark, Request, Task, Verdict, from_stamp, stamp
+from factory.records import Attempt, Card, Fact, Hook, Option, Remark, Request, Task, Verdict
 from factory.stores import views
 from factory.stores.sqlite import SqliteStore
 from factory.unit import FINAL, EndReason, Unit, UnitState

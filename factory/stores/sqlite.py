@@ -14,8 +14,9 @@ from typing import Any
 
 from factory import faults
 from factory.errors import Deposed, Fenced, StoreError
+from factory.ground.times import from_stamp, stamp
 from factory.journal import Entry, Event
-from factory.records import HINTS, KEYS, KINDS, Fact, R, Record, from_row, from_stamp, kind_name, stamp, to_row
+from factory.records import HINTS, KEYS, KINDS, Fact, R, Record, from_row, kind_name, to_row
 from factory.stores import APPEND, ATTEMPT_DAY, MIGRATIONS, OPEN, PAGE, SCHEMA, connect, damaged, to_json, trusted
 
 JOURNAL = (

@@ -1,0 +1,55 @@
+"""The front matter of a Markdown file: where it ends, and what can be read of one that need not be right."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from factory.errors import TaskFileError
+from factory.ground.plain_yaml import NotPlain, entries
+
+_OPENING = re.compile(r"(?:[ \t]*\r?\n)*---[ \t]*(?:\r?\n|\Z)")
+_CLOSING = re.compile(r"^---[ \t]*\r?(?:\n|\Z)", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Loose:
+    """A file that need not be right: its keys, its body, and why its front matter was not understood.
+
+    `head`: that front matter, where it has an end; the body does not hold it.
+    """
+
+    keys: Mapping[str, str | list[str]]
+    body: str
+    trouble: str = ""
+    head: str = ""
+
+
+def loose(text: str) -> Loose:
+    """Front matter and body of a file that need not be right; front matter that is not closed is body."""
+    try:
+        head, body, first = split_front_matter(text)
+    except TaskFileError as error:
+        return Loose({}, text, error.reason)
+    try:
+        found = entries(head)
+    except NotPlain as error:
+        return Loose({}, body, f"line {first + error.line + 1}: {error.reason}", head)
+    keys = dict[str, str | list[str]]()
+    for entry in found:
+        first_text = entry.texts[0].text if entry.texts and entry.texts[0].is_plain else ""
+        keys[entry.key] = [each.text for each in entry.texts] if entry.is_list else first_text
+    return Loose(keys, body)
+
+
+def split_front_matter(text: str) -> tuple[str, str, int]:
+    """Front matter, body, and how many lines stand above the front matter."""
+    text = text.removeprefix("\ufeff")
+    opening = _OPENING.match(text)
+    if not opening:
+        return "", text, 0
+    first = text.count("\n", 0, opening.end())
+    closing = _CLOSING.search(text, opening.end())
+    if not closing:
+        form = "close it with a line that is only ---"
+        raise TaskFileError("front matter is opened by --- and never closed", line=max(first, 1), form=form)
+    return text[opening.end() : closing.start()], text[closing.end() :], first
