@@ -29,11 +29,14 @@ class Bubblewrap:
         self._program, self._path, self._hidden, self._work = program, path, hidden, work
         self._overlays = False
         self.layers = False
+        self._shares = False  # it was seen that the disk can hold no layer
 
     @property
     def protections(self) -> str:
         """What is really on, in one line."""
         kept = "" if self._overlays else "; without overlays: what gates change is compared afterwards"
+        if self._shares:
+            kept = "; no overlay can write to the disk of the work folder: gates of one group share a checkout"
         return f"sandbox: bubblewrap, files, processes and terminal apart, network open{kept}"
 
     async def look(self, programs: Callable[[], Sequence[Path]]) -> str:
@@ -41,7 +44,9 @@ class Bubblewrap:
         there = str(next(path for path in (self._work, *self._work.parents) if path.is_dir()))  # before the first start
         overlay = ["--overlay-src", there, "--tmp-overlay", there]
         self._overlays = not await self._tried(overlay)
-        self.layers = self._overlays and self._work.is_dir() and not await self._tried_layer()
+        if self._overlays and self._work.is_dir():
+            self._shares = bool(await self._tried_layer())
+            self.layers = not self._shares
         return "" if self._overlays else await self._tried([])
 
     async def _tried_layer(self) -> str:

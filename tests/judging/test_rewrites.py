@@ -5,6 +5,7 @@ The gates here succeed. If they were believed, a tree would land that none of th
 
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,14 +43,26 @@ async def either(request: pytest.FixtureRequest, tmp_path: Path) -> Court:
     """With a sandbox that keeps apart what gates write beside each other, and without one."""
     court = made(tmp_path)
     if request.param == "layers":
-        (tmp_path / "work").mkdir()
-        environ, objects = {"PATH": os.environ["PATH"], "HOME": str(tmp_path / "person")}, tmp_path / "own.git/objects"
-        sandbox = Sandbox(environ=environ, hidden=(), work=tmp_path / "work", objects=objects, mode=lambda: "auto")
-        await sandbox.look()
+        sandbox = await sandboxed(court, path=os.environ["PATH"])
         if not sandbox.layers:
             pytest.skip("there are no overlays here")
-        court.environments.sandbox = sandbox
     return court
+
+
+async def sandboxed(court: Court, *, path: str) -> Sandbox:
+    """Confine the gates of that court; `path`: where bubblewrap is looked for."""
+    work = court.folder / "work"
+    work.mkdir()
+    sandbox = Sandbox(
+        environ={"PATH": path, "HOME": str(court.folder / "person")},
+        hidden=(),
+        work=work,
+        objects=court.folder / "own.git/objects",
+        mode=lambda: "auto",
+    )
+    await sandbox.look()
+    court.environments.sandbox = sandbox
+    return sandbox
 
 
 def reds(judgement: Judgement) -> dict[str, tuple[str, ...]]:
@@ -237,6 +250,22 @@ async def test_a_build_that_writes_over_tracked_files_is_the_setups_matter_and_n
         assert judgement.failed is not None
         assert "Setup builds over dist/app.txt, which git tracks" in judgement.failed.sentence
     assert fresh.answer is Answer.GREEN
+
+
+@pytest.mark.skipif(not shutil.which("bwrap"), reason="bubblewrap is not installed")
+async def test_on_a_disk_that_can_hold_no_layer_gates_share_a_tree_and_are_looked_at(court: Court) -> None:
+    real, stand_in = shutil.which("bwrap"), court.folder / "bin/bwrap"
+    stand_in.parent.mkdir()
+    stand_in.write_text(f'#!/bin/sh\ncase " $* " in *" --overlay "*) exit 1 ;; esac\nexec {real} "$@"\n')
+    stand_in.chmod(0o755)
+    sandbox = await sandboxed(court, path=f"{stand_in.parent}:{os.environ['PATH']}")
+    if not sandbox.on:
+        pytest.skip("bubblewrap does not work here")
+
+    judgement = await court.judge(only(*beside({"fix": FIX, "fine": "true\n"})))
+
+    assert reds(judgement) == {"10-fix": ("src/app.txt",)}
+    assert sandbox.protections.endswith("gates of one group share a checkout")
 
 
 # ── verdicts ──
