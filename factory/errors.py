@@ -110,3 +110,10 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     names = {name.casefold(): name for name in known}
     near = [name for name in names if name.endswith(f".{word}")] or get_close_matches(word.casefold(), names, n=1)
     return f": did you mean {names[near[0]]}?" if near else ""
+
+
+def first_of(error: Exception) -> Exception:
+    """The error itself, or the first one of a group of them."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error

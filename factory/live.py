@@ -12,7 +12,7 @@ import anyio
 
 from factory import disk
 from factory.bell import Bell
-from factory.errors import StoreError, TooLong
+from factory.errors import StoreError, TooLong, first_of
 from factory.log import TICK_BROKE, log
 from factory.places import Places
 from factory.settings import Settings
@@ -104,7 +104,8 @@ class Live:
             done = await call(*args)
         except Exception as error:  # noqa: BLE001 - a service's pass: the others go on, and it is tried again
             log.exception(TICK_BROKE, loop=name)
-            first = (str(error) or type(error).__name__).splitlines()[0]
+            one = first_of(error)
+            first = (str(one) or type(one).__name__).splitlines()[0]
             self.broken[name] = f"{name} breaks and is tried again: {first[:200]} (traceback in .factory/daemon.log)"
             self.requests.ring()
             if broke and not self.is_passing(error):

@@ -11,6 +11,7 @@ from traceback import format_exception
 
 import anyio
 
+from factory.errors import first_of
 from factory.journal import Event
 from factory.live import now
 from factory.ports import Store
@@ -114,6 +115,7 @@ class KeptRetries(Retries):
 
 def sentence_of(error: Exception) -> str:
     """What broke, in the same words on whichever bench it did."""
+    error = first_of(error)
     first = next(iter(str(error).splitlines()), "")
     said = f"{type(error).__name__}: {first}" if first else type(error).__name__
     return _BENCH.sub("/benches/…/", said)

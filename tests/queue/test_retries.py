@@ -69,3 +69,4 @@ async def test_what_broke_is_said_in_the_same_words_on_whichever_bench() -> None
 
     assert {sentence_of(error) for error in errors} == {"OSError: no room in /state/benches/…/tree"}
     assert sentence_of(ValueError()) == "ValueError"
+    assert sentence_of(ExceptionGroup("of a task group", [ExceptionGroup("x", [KeyError("a")])])) == "KeyError: 'a'"
