@@ -32,15 +32,15 @@ class Tail:
 
     def lines(self) -> list[bytes]:
         """The next lines that are whole; a Fragment where one was too long or begins in what was passed over."""
-        fresh = b""
+        self.is_behind = True
         if b"\n" not in self._rest:
             fresh = self._fresh()
             self._rest += fresh
+            self.is_behind = bool(fresh)
         *lines, self._rest = self._rest.split(b"\n", LOOK_LINES)
         if self._in_part and lines:
             lines[0] = self._fragment(lines[0])
             self._in_part = False
-        self.is_behind = bool(fresh) or b"\n" in self._rest
         if len(self._rest) > LONGEST and b"\n" not in self._rest:
             lines.append(self._fragment(self._rest))
             self._rest, self._in_part = b"", True

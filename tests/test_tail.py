@@ -51,6 +51,16 @@ def test_a_look_reads_so_much_and_gives_so_many_lines(tmp_path: Path) -> None:
     assert not tail.is_behind
 
 
+def test_a_large_output_is_read_look_by_look_to_its_end(tmp_path: Path) -> None:
+    line = b"x" * 79
+    (tmp_path / "output.1.log").write_bytes((line + b"\n") * 30_000)
+    (tmp_path / "output.log").write_bytes((line + b"\n") * 30_000 + b"last")
+    tail = Tail(str(tmp_path))
+
+    assert all_of(tail, ended=True) == [line] * 60_000 + [b"last"]
+    assert tail.lost == 0
+
+
 def test_what_was_rotated_away_is_counted_and_the_newest_is_read(tmp_path: Path) -> None:
     path = tmp_path / "output.log"
     path.write_bytes(b"one\nha")

@@ -145,7 +145,7 @@ async def test_an_agent_that_never_pauses_does_not_keep_its_reader(tmp_path: Pat
 
 
 async def test_a_whole_output_is_read_to_its_end_where_there_is_time(tmp_path: Path) -> None:
-    reader = reading(tmp_path, event(got=1) * 5_000, event("end", result="Done."))
+    reader = reading(tmp_path, event(got=1, x="x" * 400) * 5_000, event("end", result="Done."))
 
     seen = await reader.finish(lambda: NOW, seconds=60)
 

@@ -50,6 +50,15 @@ def lands(line: Line, unit: str) -> None:
     line.unit(unit)
 
 
+def counts(line: Line, unit: str) -> None:
+    """All that it told of its tokens is known, or it is said that it is not."""
+    line.unit(unit)
+    attempt = line.store.get(Attempt, unit, 1)
+    printed = (line.places.run_dir(unit, 1) / "output.log").read_text().count("open")
+    assert attempt is not None
+    assert attempt.tokens_input == printed or ("were not read" in attempt.digest and attempt.estimated)
+
+
 def asks(line: Line, unit: str) -> None:
     """A person is asked and answers; then the work lands."""
     line.answer(line.card(CardKind.QUESTION), "blue")
@@ -104,6 +113,7 @@ DEEDS: Sequence[Deed] = (
     ),
     Deed(
         name="open-tools",
+        then=counts,
         code="""
             size = number = 0
             while size < scale * (32 << 20):
