@@ -15,6 +15,7 @@ from factory.agents import Agents, find_agents
 from factory.conventions import read_shipped
 from factory.endings import Endings
 from factory.environments import Environments
+from factory.errors import Deposed, StoreError
 from factory.escalations import Escalations
 from factory.gates import Gates
 from factory.git import Git, Repository
@@ -22,14 +23,16 @@ from factory.ground import packaging
 from factory.ground.names import ALL, HIDDEN, INBOX, Layout, Names, choose, layout, packaged
 from factory.intake import Intake
 from factory.judge import Judge
+from factory.judging.underway import Underway
 from factory.keeper import Keeper
 from factory.landings import Landings
 from factory.launch import Launch
-from factory.live import Live
+from factory.live import Live, Stopping
 from factory.log import Log
 from factory.merge_queue import MergeQueue
 from factory.places import Places, holding, there
 from factory.pool import Pool
+from factory.ports import Store
 from factory.process import Limits
 from factory.repo.opened import opened
 from factory.requests import Requests
@@ -67,6 +70,7 @@ class Floor:
     workspaces: Workspaces
     keeper: Keeper
     sandbox: Sandbox
+    underway: Underway
     log: Log | None = None
     warnings: dict[str, list[str]] = field(default_factory=dict)
     prompts_key: str = ""  # the prompts of which the warnings tell what they leave out
@@ -111,16 +115,17 @@ def assemble(store: SqliteStore, live: Live, repository: Repository, own: Git) -
     where, environ = live.places, live.environ
     trunk = Trunk(repository=repository, own=own, environ=environ)
     sandbox = the_sandbox(where, repository, environ, lambda: live.settings.sandbox.mode)
+    underway = Underway(store=store, logs=where.judged, work=where.work, leaves=partial(_leaves, store, live))
     environments = Environments(
         environ=environ,
         root=where.root,
         caches=where.work / "caches",
-        logs=where.judged,
+        underway=underway,
         passed=lambda: live.settings.env.passed,
         sandbox=sandbox,
         limits=lambda: _limits(live.settings),
     )
-    gates = Gates(store=store, environments=environments, logs=where.judged, limits=lambda: live.settings.gates)
+    gates = Gates(store=store, environments=environments, limits=lambda: live.settings.gates)
     benches = Benches(
         own=own,
         folder=where.work / "benches",
@@ -197,8 +202,22 @@ def assemble(store: SqliteStore, live: Live, repository: Repository, own: Git) -
         escalations=escalations,
         workspaces=workspaces,
         sandbox=sandbox,
+        underway=underway,
         keeper=Keeper(store=store, live=live, own=own, trunk_ref=trunk.ref, workspaces=workspaces),
     )
+
+
+def _leaves(store: Store, live: Live) -> bool:
+    """Whether this daemon leaves what runs to the next one: it was told to, or another one has the store."""
+    if live.stopping is Stopping.LEAVE:
+        return True
+    try:
+        with store.transaction():
+            return False
+    except Deposed:
+        return True
+    except StoreError:  # nobody can tell; what is ended runs again
+        return False
 
 
 def _limits(chosen: Settings) -> Limits:

@@ -31,6 +31,7 @@ from factory.ground.times import stamp
 from factory.ground.unlocked import once_unlocked
 from factory.journal import Event
 from factory.judging.answers import answers
+from factory.judging.underway import CLAIM_SECONDS
 from factory.live import DRAIN_SECONDS, Live, Stopping, now
 from factory.log import TICK_BROKE, Log, log
 from factory.places import Places, check_writable, holding, places, there
@@ -142,6 +143,7 @@ async def _run(floor: Floor, lock: Lock) -> None:
             group.start_soon(floor.queue.run, group)
             group.start_soon(floor.pool.run, group)
             group.start_soon(floor.keeper.run)
+            group.start_soon(_end_unclaimed, floor)
             _tell_warnings(floor)  # `factoryd start` shows them
             with faults.step("pid.write"):
                 live.places.pid.write_text(_pid())
@@ -173,6 +175,13 @@ async def _reconcile(floor: Floor) -> None:
         floor.queue.before_trunk = catch_up
     rescue = Rescue(store=store, gates=floor.gates, landings=floor.queue.landings, endings=floor.endings)
     await rescue.run(now())
+
+
+async def _end_unclaimed(floor: Floor) -> None:
+    """End gates and setups that an earlier daemon left and nobody needs, such as a cancelled unit's."""
+    await anyio.sleep(CLAIM_SECONDS)
+    await floor.underway.end_unclaimed()
+    floor.benches.look_again()
 
 
 def _git_changed(live: Live) -> None:

@@ -6,8 +6,6 @@ beside it is never used.
 """
 
 import os
-import re
-import secrets
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -26,6 +24,7 @@ from factory.ground import bounded
 from factory.inference import Setup, digest
 from factory.judging.layers import Print, copy_that_serves, differing, remove_newer
 from factory.judging.origins import checked_modules, folders_told, modules_of, outside_node, outside_python
+from factory.judging.outset import Outset, outset_of
 from factory.judging.place import Place, Stamp
 from factory.judging.standing import (
     Asked,
@@ -40,6 +39,8 @@ from factory.judging.standing import (
     seal,
     standing,
 )
+from factory.judging.trials import Ran
+from factory.judging.underway import BrokenOff, Record, Run, Underway, resumed, says_something
 from factory.judging.venvs import has_python, site_folders
 from factory.places import home
 from factory.sandbox import TOOLCHAINS, Sandbox
@@ -62,28 +63,6 @@ class SetupFailed:
     log: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ran:
-    """How a command ended and what it said last."""
-
-    exit: process.Exit
-    tail: str
-    log: Path
-    where: str  # the same for a person, and for the store: relative to the checkout where it lies in it
-    wrote: Path | None = None  # what it wrote in the tree, where that is kept apart
-    rewrote: tuple[str, ...] = ()  # tracked files that it changed and must not
-
-    @property
-    def succeeded(self) -> bool:
-        """Whether it exited 0 and nothing of it is left."""
-        return self.exit.cause == "exited" and self.exit.code == 0 and not self.exit.left
-
-    @property
-    def ok(self) -> bool:
-        """Whether it succeeded on the tree as it is."""
-        return self.succeeded and not self.rewrote
-
-
 def ports(index: int) -> dict[str, str]:
     """The variables that keep what runs at the same time off each other's ports."""
     first = 20_000 + 100 * index
@@ -94,7 +73,7 @@ class Environments:
     """Builds environments and judges whether one may still be used.
 
     `environ` is as captured at start, of which `passed` ([env] pass) names what goes through; nothing in `root`, the
-    user's checkout, may be on PATH.
+    user's checkout, may be on PATH. What it builds and runs is noted in `underway`.
     """
 
     def __init__(
@@ -103,13 +82,13 @@ class Environments:
         environ: Mapping[str, str],
         root: Path,
         caches: Path,
-        logs: Path,
+        underway: Underway,
         passed: Callable[[], Sequence[str]],
         sandbox: Sandbox,
         limits: Callable[[], process.Limits] = process.Limits,
     ) -> None:
-        self._environ, self._root, self._caches, self._logs, self._passed = environ, root, caches, logs, passed
-        self.sandbox, self._limits = sandbox, limits
+        self._environ, self._root, self._caches, self._passed = environ, root, caches, passed
+        self.underway, self.sandbox, self._limits = underway, sandbox, limits
         self._path = _path(environ, root)
 
     def variables(self, place: Place, *, judging: bool = False) -> dict[str, str]:
@@ -202,10 +181,9 @@ class Environments:
         await to_thread.run_sync(disk.remove, place.layers)
 
     @faults.during("place.empty")
-    async def forget(self, ran: Ran) -> None:
-        """Delete what a command wrote apart from others."""
-        if ran.wrote:
-            await to_thread.run_sync(disk.remove, ran.wrote.parent)
+    async def forget_layers(self, place: Place) -> None:
+        """Delete what commands wrote apart from others."""
+        await to_thread.run_sync(disk.remove, place.layers)
 
     async def run(
         self,
@@ -217,40 +195,67 @@ class Environments:
         seconds: float,
         judging: bool = False,
         beside: bool = False,
+        noted: Run | None = None,
     ) -> Ran:
         """Run a command, or a script's text from a file outside the tree, under the shim; cancelled, it is ended.
 
-        `beside` others, where the sandbox has layers: none sees what another writes.
+        `beside` others, where the sandbox has layers: none sees what another writes. One that is `noted` is not ended
+        if this daemon leaves it to the next one.
         """
-        run_dir = self._logs / f"{place.folder.name}-{secrets.token_hex(4)}-{re.sub(r'[^a-z0-9]+', '-', name)[:40]}"
+        run = noted or self.underway.fresh(place.folder, name)
         env = self.variables(place, judging=judging)
         with faults.step("command.start"):
-            argv = (*await to_thread.run_sync(_script, run_dir, script), *argv[2:]) if script else argv
-            layer = make_layer(place.layers / run_dir.name) if beside and self.sandbox.layers else None
+            argv = (*await to_thread.run_sync(_script, run.folder, script), *argv[2:]) if script else argv
+            layer = make_layer(_layer(place, run)) if beside and self.sandbox.layers else None
             confines = self.confines(place, judging=judging, layer=layer)
-            confines = replace(confines, reads=(run_dir,) if script else ())
+            confines = replace(confines, reads=(run.folder,) if script else ())
             command = process.Command(
                 argv=argv,
                 cwd=place.tree,
                 env=env,
-                run_dir=run_dir,
+                run_dir=run.folder,
                 seconds=seconds,
                 within=self.sandbox.confined(argv, env, confines),
                 limits=self.limits(place.folder),
+                nonce=run.nonce,
             )
             child = await process.start(command)
+        return await self._ended(child, place, run, left=noted is not None)
+
+    async def _ended(self, child: process.Child, place: Place, run: Run, *, left: bool) -> Ran:
+        """How it ended; cancelled, it is ended, unless it is `left` to the next daemon."""
         try:
             ended = await child.wait()
         except anyio.get_cancelled_exc_class():
-            with anyio.CancelScope(shield=True), faults.step("command.stop"):  # bounded by the stop ladder
-                await child.stop(grace_s=0)
+            if not (left and self.underway.leaves()):
+                with anyio.CancelScope(shield=True), faults.step("command.stop"):  # bounded by the stop ladder
+                    await child.stop(grace_s=0)
             raise
+        return await self._ran(ended, place, run)
+
+    async def _ran(self, ended: process.Exit, place: Place, run: Run) -> Ran:
         with suppress(OSError), faults.step("tree.enter"):
             disk.reopen(place.tree)
-        log = run_dir / "output.log"
+        log, wrote = run.folder / "output.log", written(_layer(place, run))
         where = log.relative_to(self._root) if log.is_relative_to(self._root) else log
-        tail = await to_thread.run_sync(_tail, run_dir)
-        return Ran(exit=ended, tail=tail, log=log, where=str(where), wrote=layer and written(layer))
+        tail = await to_thread.run_sync(_tail, run.folder)
+        return Ran(exit=ended, tail=tail, log=log, where=str(where), wrote=wrote if wrote.is_dir() else None)
+
+    async def resume(self, place: Place, run: Run) -> Ran | None:
+        """How a run of an earlier daemon has ended, once it has; None where it never began.
+
+        Raises BrokenOff where its end says nothing. Cancelled, it is ended like one of this daemon's.
+        """
+        found = await resumed(run)
+        if found is None:
+            return None
+        if isinstance(found, process.Child):
+            ran = await self._ended(found, place, run, left=True)
+        else:
+            ran = await self._ran(found, place, run)
+        if not says_something(ran.exit):
+            raise BrokenOff(run.folder.name, left=ran.exit.left)
+        return ran
 
     async def _make(self, place: Place, setup: Setup, asked: Asked) -> Ready | SetupFailed:
         """Build what the tree builds on dependencies that are there, or all of it."""
@@ -289,15 +294,63 @@ class Environments:
     ) -> Ready | SetupFailed:
         """Run setup, and stamp what came of it; `before`: how the dependencies stood that it runs on."""
         ignored = await place.ignored() if place.ignored else ()
-        failed = await self._run_setup(place, setup, again=before is not None) or await self._outside(place)
+        outset = Outset(asked=asked, stamp=stamp, ignored=tuple(ignored), again=before is not None)
+        about, found = self.about(place, setup), outset.told()
+        record = self.underway.begin(place.folder, "setup", tree=place.shows, about=about, found=found)
+        return await self._seen_through(place, setup, record, outset, before=before)
+
+    @faults.during("environment.build")
+    async def go_on(self, place: Place, setup: Setup, *others: Place) -> SetupFailed | None:
+        """Bring the setup that an earlier daemon began at a place to its end; how it failed, if it did.
+
+        One that is about neither the place nor one of the others (the same, for another tree) is ended.
+        """
+        makers = {self.about(each, setup): each for each in (place, *others)}
+        record = await self.underway.claim(place.folder, *makers)
+        if record is None:
+            return None
+        with self.underway.until_over(place.folder):
+            return await self._gone_on(makers[record.about], setup, record)
+
+    async def _gone_on(self, place: Place, setup: Setup, record: Record) -> SetupFailed | None:
+        if place.stamp.exists():  # all was done but to forget it
+            return None
+        try:
+            outset = outset_of(record.found)
+        except (KeyError, TypeError):  # of another release
+            await self.underway.vacate(place.folder)
+            return None
+        # How the dependencies stood is not known any more: the next build lays out their copy whole.
+        outset = replace(outset, stamp=replace(outset.stamp, copy=""))
+        try:
+            made = await self._seen_through(place, setup, record, outset, before=None)
+        except BrokenOff as broken:
+            self.underway.let_go(place.folder, broken)
+            return None
+        # One that ran on dependencies that were there may well succeed from nothing.
+        return made if isinstance(made, SetupFailed) and not outset.again else None
+
+    async def _seen_through(
+        self, place: Place, setup: Setup, record: Record, outset: Outset, *, before: Print | None
+    ) -> Ready | SetupFailed:
+        """Run what is left of a setup, and stamp what came of it."""
+        with self.underway.until_over(place.folder):
+            return await self._set_up(place, setup, record, outset, before=before)
+
+    async def _set_up(
+        self, place: Place, setup: Setup, record: Record, outset: Outset, *, before: Print | None
+    ) -> Ready | SetupFailed:
+        failed = await self._run_setup(place, setup, record, again=outset.again) or await self._outside(place)
+        if outset.again and before is None:
+            before = await to_thread.run_sync(print_place, place)
         after = await place.ignored() if place.ignored else ()
-        made = made_in(place, setup, before=ignored, after=after)
+        made = made_in(place, setup, before=outset.ignored, after=after)
         if failed:
             for path in place.inside(made):
                 await to_thread.run_sync(disk.remove, path)
             return failed
         try:
-            sealing = partial(seal, place, setup, asked, replace(stamp, made=made), before=before)
+            sealing = partial(seal, place, setup, outset.asked, replace(outset.stamp, made=made), before=before)
             return await to_thread.run_sync(sealing)
         except TooMuch as error:
             return SetupFailed(sentence=str(error))
@@ -306,16 +359,22 @@ class Environments:
                 raise
             return SetupFailed(sentence=f"What setup made could not be copied: {error}.")
 
-    async def _run_setup(self, place: Place, setup: Setup, *, again: bool) -> SetupFailed | None:
-        """Run its commands and its script; `again`: only what builds in the tree."""
+    async def _run_setup(self, place: Place, setup: Setup, record: Record, *, again: bool) -> SetupFailed | None:
+        """Run its commands and its script, but for those that an earlier daemon ran.
+
+        `again`: only what builds in the tree.
+        """
         orders = [(command, "") for command in (setup.rebuild if again else setup.commands)]
         if setup.script:
             orders.append((("sh", setup.reason, *(("build",) if again else ())), setup.script))
-        for command, script in orders:
+        for number, (command, script) in enumerate(orders):
             argv = tuple(
                 part.replace("{venv}", str(place.venv)).replace("{python}", self._python()) for part in command
             )
-            ran = await self.run(argv, place, name="setup", script=script, seconds=SETUP_SECONDS)
+            step = self.underway.step(place.folder, record, number)
+            ran = await self.resume(place, step) or await self.run(
+                argv, place, name="setup", script=script, seconds=SETUP_SECONDS, noted=step
+            )
             if not ran.ok:
                 return _failure(" ".join(argv), ran, place)
         with suppress(OSError):
@@ -352,9 +411,17 @@ class Environments:
             return SetupFailed(sentence=sentence, tail=ran.tail, log=ran.where)
         return told
 
-    def _asked(self, place: Place, setup: Setup, blobs: Mapping[str, str]) -> Asked:
+    def about(self, place: Place, setup: Setup) -> str:
+        """Digest of all that a setup there depends on, told without a look at the tree."""
+        return digest("setup", *self.around(setup), self.sandbox.name, place.shows, place.candidate)
+
+    def around(self, setup: Setup) -> list[str]:
+        """What an environment depends on beside the tree."""
         parts = [setup.digest, self._python(), repr(sorted(self._captured(self._passed()).items()))]
-        parts += [f"{name} {identity(self._which(name))}" for name in _TOOLS]
+        return parts + [f"{name} {identity(self._which(name))}" for name in _TOOLS]
+
+    def _asked(self, place: Place, setup: Setup, blobs: Mapping[str, str]) -> Asked:
+        parts = self.around(setup)
         if any("-e" in command for command in setup.commands) or setup.kind in ("uv", "script"):
             parts += [name for name in modules_of(place.tree) if not name.startswith("test")]  # mapped when installed
         build = ["tree", place.shows]
@@ -414,6 +481,11 @@ def _contents(tree: Path, globs: Iterable[str], blobs: Mapping[str, str]) -> Ite
             content = real
         if content:
             yield f"{path.relative_to(tree)} {content}"
+
+
+def _layer(place: Place, run: Run) -> Path:
+    """Where a run that has a layer of its own has it."""
+    return place.layers / run.folder.name
 
 
 def _tail(run_dir: Path) -> str:

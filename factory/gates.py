@@ -5,7 +5,7 @@ the gates that the caller's rules hold (trunk's), and a settled one is not asked
 """
 
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -15,17 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-from anyio import to_thread
 
-from factory import faults, process
 from factory.disk import lacking
-from factory.environments import Environments, Ran, SetupFailed
+from factory.environments import Environments, SetupFailed
 from factory.errors import StoreError
 from factory.inference import Gate, Rules, digest
 from factory.journal import Event
 from factory.judging import rewrites
 from factory.judging.place import Place
+from factory.judging.progress import Done, Progress, progress_of
 from factory.judging.standing import Ready
+from factory.judging.trials import Ran, Trial, left_of, repeated, said_by
+from factory.judging.underway import BrokenOff, Fit, Record, Run, What
 from factory.log import TICK_BROKE, log
 from factory.ports import Store
 from factory.records import Verdict
@@ -77,6 +78,8 @@ class Case:
     stacked: bool = False  # below it are units that have not landed: a red may be theirs
     reruns: bool = True
     trunk: str = ""  # the commit whose code may make what serves others
+    trunk_tree: str = ""  # and its tree
+    proof: tuple[str, ...] = ()  # accept commands that were seen to fail before, after the tree on which
 
     @property
     def place(self) -> Place:
@@ -94,34 +97,24 @@ class Case:
             ignored=self.bench.ignored,
         )
 
-
-@dataclass(slots=True)
-class Trial:
-    """One gate in one judging: its runs so far, oldest first."""
-
-    gate: Gate
-    key: str
-    runs: list[Ran] = field(default_factory=list)
+    @property
+    def what(self) -> What:
+        """What its judging is called where it is under way."""
+        return "gates" if self.reruns else "proof"
 
     @property
-    def last(self) -> Ran:
-        """The run that counts."""
-        return self.runs[-1]
+    def by_trunk(self) -> "Case":
+        """Trunk in its place, where its code may make what serves the candidate."""
+        return replace(self, commit=self.trunk, tree=self.trunk_tree) if self.trunk_tree else self
 
-    @property
-    def interrupted(self) -> bool:
-        """Whether the last run says nothing about the tree."""
-        return self.last.exit.cause in ("lost", "stopped") or bool(self.last.exit.left)
 
-    @property
-    def red(self) -> bool:
-        """Whether the last run is to be blamed on the tree, or on the gate."""
-        return not (self.last.ok or self.interrupted or self.missing)
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What an earlier daemon began of a judging; `left`: what runs next, each batch side by side."""
 
-    @property
-    def missing(self) -> bool:
-        """Whether its command is not there (one with a `/` in it is the tree's own)."""
-        return self.last.exit.cause == "unstartable" and not self.gate.script and "/" not in self.gate.command[0]
+    record: Record | None = None
+    trials: Mapping[str, Trial] = field(default_factory=dict)  # by their keys
+    left: Sequence[Sequence[str]] = ()
 
 
 def accepting(commands: Sequence[str]) -> tuple[Gate, ...]:
@@ -143,8 +136,9 @@ def time_limit(measured: Collection[float], *, runs: int) -> float:
 class Gates:
     """Judges trees on benches."""
 
-    def __init__(self, *, store: Store, environments: Environments, logs: Path, limits: Limits) -> None:
-        self._store, self._environments, self._logs, self._limits = store, environments, logs, limits
+    def __init__(self, *, store: Store, environments: Environments, limits: Limits) -> None:
+        self._store, self._environments, self._limits = store, environments, limits
+        self._underway = environments.underway
         self._seconds: dict[str, deque[float]] = {}
 
     async def judge(self, case: Case, *, accept: Sequence[str] = ()) -> Judgement:
@@ -161,10 +155,31 @@ class Gates:
         return judgement
 
     async def end_leftovers(self) -> bool:
-        """End what a dead daemon's gates and setups left running; true when nothing is left of them."""
-        starts = await to_thread.run_sync(lambda: sorted(self._logs.glob("*/start.json")))
-        with faults.step("command.end"):
-            return all([await process.end(at.parent) for at in starts if not at.with_name("exit.json").exists()])
+        """End what a dead daemon's gates and setups left running and nobody will ask for; true when nothing is left."""
+        return await self._underway.sort_out()
+
+    def fit(self, case: Case, accept: Sequence[str], *, proving: bool = False) -> Fit:
+        """How what is under way on that bench fits this case."""
+        record = self._underway.at(case.place.folder)
+        if record is None:
+            return Fit.STALE
+        case = replace(case, reruns=not proving)
+        gates = (*accepting(accept), *(() if proving else case.rules.gates))
+        if record.about in self._abouts(case, gates):
+            return Fit.SAME
+        trees = (case.tree, case.trunk_tree) if record.what == "setup" else (case.tree,)
+        return Fit.STALE if record.what in ("setup", case.what) and record.tree in trees else Fit.OTHER
+
+    async def end_unwanted(self, bench: Bench, trees: Collection[str]) -> None:
+        """End what is under way on a bench for a tree that is none of these."""
+        record = self._underway.at(bench.place)
+        if record is None or record.tree not in trees:
+            await self._underway.vacate(bench.place)
+
+    def is_judging(self, case: Case, accept: Sequence[str]) -> bool:
+        """Whether that is its gates, so that what comes before them was seen to."""
+        record = self._underway.at(case.place.folder)
+        return record is not None and record.about == self._about(case, (*accepting(accept), *case.rules.gates))
 
     def limit(self, gate: Gate, runs: int = 0) -> float:
         """Seconds that the gate may take: as its file says, else as configured, else as measured."""
@@ -186,17 +201,29 @@ class Gates:
 
     async def _try(self, case: Case, gates: Sequence[Gate], *, stop: bool) -> tuple[Judgement, list[str]]:
         """One pass, and what it changed in the environment: then it ends early."""
+        with self._underway.until_over(case.place.folder):
+            earlier = await self._earlier(case, gates)
+            if isinstance(earlier, SetupFailed):
+                return Judgement(answer=Answer.SETUP, failed=earlier), []
+            return await self._go_through(case, gates, earlier, stop=stop)
+
+    async def _go_through(
+        self, case: Case, gates: Sequence[Gate], earlier: Earlier, *, stop: bool
+    ) -> tuple[Judgement, list[str]]:
+        """Run the gates group by group, less what ran earlier."""
         prepared = await self._prepared(case)
         if isinstance(prepared, SetupFailed):
             return Judgement(answer=Answer.SETUP, failed=prepared), []
         ready, clean = prepared
+        earlier = self._begun(case, gates, earlier)
         verdicts, changed, sandbox = list[Verdict](), list[str](), self._environments.sandbox.name
         for _, group in groupby(sorted(gates, key=lambda gate: gate.group), key=lambda gate: gate.group):
-            trials = [Trial(gate, digest(_JUDGED, case.tree, gate.digest, ready.key, sandbox)) for gate in group]
+            keys = {digest(_JUDGED, case.tree, gate.digest, ready.key, sandbox): gate for gate in group}
+            trials = [earlier.trials.get(key) or Trial(gate, key) for key, gate in keys.items()]
             found = [self._store.get(Verdict, trial.key) for trial in trials]
             known = [verdict for verdict in found if verdict and verdict.settled]
             asked = [trial for trial in trials if trial.key not in {verdict.key for verdict in known}]
-            await self._run_group(case, asked, ready, clean=clean)
+            await self._run_group(case, asked, ready, earlier, clean=clean)
             clean = clean and not asked
             changed = await self._environments.changed(case.place, ready) if asked else []
             verdicts += known
@@ -227,12 +254,20 @@ class Gates:
             clean = True
         return ready, clean
 
+    def _begun(self, case: Case, gates: Sequence[Gate], earlier: Earlier) -> Earlier:
+        """What ran earlier, unless a setup has taken its place: in another environment that counts for nothing."""
+        noted, folder = self._underway.at(case.place.folder), case.place.folder
+        if earlier.record and noted and noted.nonce == earlier.record.nonce:
+            return earlier
+        about = self._about(case, gates)
+        return Earlier(self._underway.begin(folder, case.what, tree=case.tree, about=about))
+
     async def _make_environment(self, case: Case) -> Ready | SetupFailed:
         """By trunk's code where trunk asks for the same one, so that it serves others too; else by the case's own."""
         environments, setup, keeps = self._environments, case.rules.setup, case.rules.setup.dependencies
-        another = bool(case.trunk and case.place.candidate)
+        another = bool(case.trunk_tree and case.place.candidate)
         if another and not await environments.lacks_only_its_build(case.place, setup):
-            trunk = replace(case, commit=case.trunk, tree=await case.bench.benches.tree_of(case.trunk))
+            trunk = case.by_trunk
             asked = await environments.asked(case.place, setup)
             await case.bench.show(case.trunk, keeps=keeps)
             if (await environments.asked(trunk.place, setup)).dependencies == asked.dependencies:
@@ -240,24 +275,62 @@ class Gates:
             await case.bench.show(case.commit, keeps=keeps)
         return await environments.ready(case.place, setup)
 
-    async def _run_group(self, case: Case, trials: Sequence[Trial], ready: Ready, *, clean: bool) -> None:
+    async def _run_group(
+        self, case: Case, trials: Sequence[Trial], ready: Ready, earlier: Earlier, *, clean: bool
+    ) -> None:
         """Run them side by side, then the red ones again, each time in a checkout that is `clean` or made so.
 
         Again means one by one where they share a tree: what one of them changed there may have made another red.
         """
         shares = not self._environments.sandbox.layers
-        left = deque(_batches(trials, shares=shares))
+        left = deque(left_of(earlier.left, earlier.trials, trials, shares=shares))
         while left:
             batch = left.popleft()
+            # Before the tree is shown anew, where nobody sees any more what the gates before did to it.
+            self._note(case, earlier, trials, [batch, *left])
             if not clean:
                 await self._lay_out(case, ready)
             clean = False
             await self._environments.refresh(case.place)
-            async with anyio.create_task_group() as together:
-                for trial in batch:
-                    together.start_soon(self._run, case, trial, len(batch) > 1)
+            await self._run_batch(case, earlier, trials, batch, left)
             again = await self._again_of(case, batch, shared=shares and len(batch) > 1)
-            left.extend([[trial] for trial in again] if shares else _batches(again, shares=False))
+            left.extend(repeated(again, shares=shares))
+        self._note(case, earlier, trials, [])
+        await self._environments.forget_layers(case.place)
+
+    async def _run_batch(
+        self,
+        case: Case,
+        earlier: Earlier,
+        trials: Sequence[Trial],
+        batch: Sequence[Trial],
+        left: Iterable[Sequence[Trial]],
+    ) -> None:
+        runs = {trial.key: self._underway.fresh(case.place.folder, trial.gate.name, earlier.record) for trial in batch}
+        # Record first: a daemon that dies from here on leaves what it began to the next one.
+        self._note(case, earlier, trials, left, runs)
+        async with anyio.create_task_group() as together:
+            for trial in batch:
+                together.start_soon(self._run, case, trial, runs[trial.key], len(batch) > 1)
+
+    def _note(
+        self,
+        case: Case,
+        earlier: Earlier,
+        trials: Sequence[Trial],
+        left: Iterable[Sequence[Trial]],
+        running: Mapping[str, Run] | None = None,
+    ) -> None:
+        """Note how far the group has come, for the next daemon."""
+        progress = Progress(
+            gates={trial.key: trial.gate.digest for trial in trials},
+            done={trial.key: trial.done for trial in trials},
+            running={key: run.folder.name for key, run in (running or {}).items()},
+            layered=self._environments.sandbox.layers and len(running or ()) > 1,
+            left=tuple(tuple(trial.key for trial in batch) for batch in left),
+        )
+        assert earlier.record is not None
+        self._underway.note(case.place.folder, earlier.record, progress.told())
 
     async def _lay_out(self, case: Case, ready: Ready) -> None:
         """Show the tree as it would land, with what setup built in it."""
@@ -274,17 +347,27 @@ class Gates:
             return [trial for trial in batch if trial.red]
         return [trial for trial in batch if case.reruns and self._again(trial)]
 
-    async def _run(self, case: Case, trial: Trial, beside: bool) -> None:
+    async def _run(self, case: Case, trial: Trial, run: Run, beside: bool) -> None:
         gate, seconds = trial.gate, self.limit(trial.gate, len(trial.runs))
         ran = await self._environments.run(
-            gate.command, case.place, name=gate.name, script=gate.script, seconds=seconds, judging=True, beside=beside
+            gate.command,
+            case.place,
+            name=gate.name,
+            script=gate.script,
+            seconds=seconds,
+            judging=True,
+            beside=beside,
+            noted=run,
         )
+        trial.runs.append(await self._looked_at(case, gate, ran, beside=beside))
+
+    async def _looked_at(self, case: Case, gate: Gate, ran: Ran, *, beside: bool) -> Ran:
+        """The run, with what it changed and must not."""
         if ran.succeeded and (ran.wrote or not beside):
             changed = await self._changed(case, ran.wrote)
             rewrote = [path for path in changed if not within(path, gate.rewrites)]
             ran = replace(ran, rewrote=tuple(rewrote))
-        await self._environments.forget(ran)
-        trial.runs.append(ran)
+        return ran
 
     async def _changed(self, case: Case, wrote: Path | None) -> list[str]:
         """The tracked files that are not what would land; `wrote`: what a gate wrote above the tree."""
@@ -292,6 +375,93 @@ class Gates:
         if wrote:
             return await rewrites.changed_above(git, wrote)
         return await rewrites.changed_in(git, case.commit, beside=case.place.layers / "before")
+
+    # ── after an earlier daemon ──
+
+    async def _earlier(self, case: Case, gates: Sequence[Gate]) -> Earlier | SetupFailed:
+        """What an earlier daemon began on this bench for this very case, once it has ended."""
+        place = case.place
+        record = self._underway.at(place.folder)
+        if record is None or record.what == "setup":
+            return await self._environments.go_on(place, case.rules.setup, case.by_trunk.place) or Earlier()
+        record = await self._underway.claim(place.folder, self._about(case, gates))
+        if record is None:
+            return Earlier()
+        try:
+            return await self._resumed(case, gates, record)
+        except (KeyError, TypeError, AttributeError):  # of another release
+            await self._underway.vacate(place.folder)
+        except BrokenOff as broken:
+            self._underway.let_go(place.folder, broken)
+        return Earlier()
+
+    async def _resumed(self, case: Case, gates: Sequence[Gate], record: Record) -> Earlier:
+        """Wait for the batch that runs, and look at what it did; raises BrokenOff where the bench is of no use."""
+        progress, known = progress_of(record.found), {gate.digest: gate for gate in gates}
+        trials = {key: Trial(known[gate], key) for key, gate in progress.gates.items()}
+        for key, runs in progress.done.items():
+            trials[key].runs.extend([await self._recalled(case, record, done) for done in runs])
+        ended = await self._followed(case, record, progress)
+        apart = progress.layered and not all(ran.wrote for ran in ended.values())
+        if apart or not await self._is_whole(case, layered=progress.layered):
+            raise BrokenOff(case.bench.name, left=0)
+        for key, ran in ended.items():
+            looked = await self._looked_at(case, trials[key].gate, ran, beside=len(progress.running) > 1)
+            trials[key].runs.append(looked)
+        shared, shares = len(progress.running) > 1 and not progress.layered, not self._environments.sandbox.layers
+        again = [trials[key] for key in progress.running.keys() - ended.keys()]
+        again += await self._again_of(case, [trials[key] for key in ended], shared=shared)
+        more = [[trial.key for trial in batch] for batch in repeated(again, shares=shares)]
+        earlier = Earlier(record, trials, [*progress.left, *more])
+        # Before the tree is shown anew.
+        self._note(case, earlier, [*trials.values()], [[trials[key] for key in batch] for batch in earlier.left])
+        return earlier
+
+    async def _recalled(self, case: Case, record: Record, done: Done) -> Ran:
+        """A run that had ended and was looked at."""
+        ran = await self._environments.resume(case.place, self._underway.run(record, done.run))
+        if ran is None:
+            raise BrokenOff(done.run, left=0)
+        return replace(ran, rewrote=done.rewrote)
+
+    async def _followed(self, case: Case, record: Record, progress: Progress) -> dict[str, Ran]:
+        """How those that ran side by side have ended, less what was broken off."""
+        ended: dict[str, Ran] = {}
+        stuck: list[BrokenOff] = []
+
+        async def follow(key: str, name: str) -> None:
+            try:
+                ran = await self._environments.resume(case.place, self._underway.run(record, name))
+            except BrokenOff as broken:
+                stuck.extend([broken] if broken.left else [])
+                return
+            if ran is not None:
+                ended[key] = ran
+
+        async with anyio.create_task_group() as together:
+            for key, name in progress.running.items():
+                together.start_soon(follow, key, name)
+        if stuck:
+            raise stuck[0]
+        return ended
+
+    async def _is_whole(self, case: Case, *, layered: bool) -> bool:
+        """Whether the bench still shows what was judged there, as far as no gate may have changed it."""
+        if not await case.bench.shows(case.tree):
+            return False
+        return not (layered and await self._changed(case, None))
+
+    def _about(self, case: Case, gates: Sequence[Gate]) -> str:
+        """Digest of all that a judging depends on, told without a look at the tree."""
+        around = [*self._environments.around(case.rules.setup), self._environments.sandbox.name]
+        parts = [case.tree, repr(case.proof), str(case.reruns), *(gate.digest for gate in gates)]
+        return digest("gates", *around, *parts)
+
+    def _abouts(self, case: Case, gates: Sequence[Gate]) -> list[str]:
+        """The same, and of the setups that come before it."""
+        setup = case.rules.setup
+        makers = {self._environments.about(each.place, setup) for each in (case, case.by_trunk)}
+        return [self._about(case, gates), *makers]
 
     def _again(self, trial: Trial) -> bool:
         reruns = self._limits().flaky_reruns if trial.gate.flaky_reruns is None else trial.gate.flaky_reruns
@@ -324,7 +494,7 @@ class Gates:
             flaky=ran.ok and len(trial.runs) > 1,
             seconds=ran.exit.seconds,
             command=trial.gate.shown,
-            tail="" if ran.ok else _said(ran, trial.gate.shown),
+            tail="" if ran.ok else said_by(ran, trial.gate.shown),
             log=ran.where,
             rewrote=ran.rewrote[: rewrites.MOST_KEPT],
         )
@@ -356,21 +526,3 @@ def _odd(trials: Sequence[Trial]) -> Judgement | None:
     red = [trial for trial in trials if not trial.last.ok]
     cramped = bool(red) and bool(lacking([red[0].last.log.parent]))
     return Judgement(answer=Answer.UNSETTLED) if cramped or any(trial.interrupted for trial in trials) else None
-
-
-def _batches(trials: Sequence[Trial], *, shares: bool) -> list[Sequence[Trial]]:
-    """Those that run together; what may change the tree runs alone where it `shares` it."""
-    together = [trial for trial in trials if not (shares and trial.gate.rewrites)]
-    alone = [[trial] for trial in trials if shares and trial.gate.rewrites]
-    return [together, *alone] if together else [*alone]
-
-
-def _said(ran: Ran, command: str) -> str:
-    end = f"[ended by signal {ran.exit.signal}]" if ran.exit.signal else ran.exit.detail
-    if ran.exit.cause == "overran":
-        end = f"[ended: it uses too much: {ran.exit.detail}]"
-    if ran.exit.cause == "timeout":
-        end = f"[ended after {ran.exit.seconds:.1f} s: it takes too long]"
-    if ran.rewrote:
-        end = f"[red: {rewrites.sentence(ran.rewrote, rewrites.told(command, ran.tail))}]"
-    return f"{ran.tail}\n{end}" if end else ran.tail

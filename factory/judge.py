@@ -5,7 +5,7 @@ about the exact commit that trunk points to.
 """
 
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -30,14 +30,16 @@ from factory.journal import Event
 from factory.judging.answers import Answers, answers, as_answered
 from factory.judging.rewrites import check_form, named, told
 from factory.judging.rule_files import RuleFiles, conventions_in
+from factory.judging.underway import Fit
 from factory.live import Live, now
 from factory.ports import Store
 from factory.queue.retries import BREAKS, KeptRetries, sentence_of, trace_of
 from factory.records import Card, CardKind, Fact, Verdict
 from factory.trunk import Trunk
 from factory.unit import Unit
-from factory.workspaces import Benches
+from factory.workspaces import Bench, Benches
 
+OnBench = Callable[..., Case]  # a case, but for its bench
 RULINGS_KEPT = 64
 INLINE = 256 << 10  # characters of files that are understood while the event loop waits
 TRIES = 3  # for gates that are broken off: by then it is what is judged that ends them
@@ -361,28 +363,51 @@ class Judge:
         ruling = await self.ruling(parent)
         if ruling.obstacle:
             return Ruled(ok=False, setup=ruling.obstacle)
-        async with self._benches.take() as bench:
-            case = Case(bench=bench, commit=commit, tree=await self._trunk.own.tree(commit), rules=ruling.rules)
-            case = replace(case, trunk=parent if unit is None and commit == parent else self._tip)
-            if unit is not None:
-                case = replace(case, unit=unit.id, stacked=parent != self._tip)
-                if accept and CardKind.ACCEPT not in unit.approved:
-                    below = replace(case, commit=parent, tree=await self._trunk.own.tree(parent))
-                    before = await _asked(partial(self._gates.prove, below, accept))
-                    if before.answer is not Answer.RED:
-                        return _ruled(before, accepting=True)
+        on, below = await self._cases(commit, parent, ruling.rules, unit, accept)
+        async with self._benches.take(partial(self._fit, on, below, accept)) as bench:
+            case = on(bench=bench)
+            if below and not self._gates.is_judging(case, accept):
+                before = await _asked(partial(self._gates.prove, below(bench=bench), accept))
+                if before.answer is not Answer.RED:
+                    return _ruled(before, accepting=True)
             judgement = await _asked(partial(self._gates.judge, case, accept=accept))
             if judgement.answer is Answer.NO_GATE:
                 return await self._ungated(case, accept, unit)
             return _ruled(judgement)
 
+    async def _cases(
+        self, commit: str, parent: str, rules: Rules, unit: Unit | None, accept: Sequence[str]
+    ) -> tuple[OnBench, OnBench | None]:
+        """The case on any bench, and the one below it, where accept commands have to fail."""
+        own, trunk = self._trunk.own, parent if unit is None and commit == parent else self._tip
+        on = partial(Case, commit=commit, tree=await own.tree(commit), rules=rules, trunk=trunk)
+        on = partial(on, trunk_tree=await own.tree(trunk) if trunk else "")
+        if unit is None:
+            return on, None
+        on = partial(on, unit=unit.id, stacked=parent != self._tip)
+        if not accept or CardKind.ACCEPT in unit.approved:
+            return on, None
+        tree = await own.tree(parent)
+        return partial(on, proof=(tree, *accept)), partial(on, commit=parent, tree=tree)
+
+    def _fit(self, on: OnBench, below: OnBench | None, accept: Sequence[str], bench: Bench) -> Fit:
+        """How what an earlier daemon began on that bench fits what is asked now."""
+        fit = self._gates.fit(on(bench=bench), accept)
+        return max(fit, self._gates.fit(below(bench=bench), accept, proving=True)) if below else fit
+
+    async def end_unwanted(self, trees: Collection[str]) -> None:
+        """End what an earlier daemon began, where it is neither about trunk nor about one of these trees."""
+        for bench in self._benches.begun():
+            await self._gates.end_unwanted(bench, {*trees, await self._trunk.own.tree(self._tip)})
+            self._benches.look_again()
+
     async def prove(self, accept: Sequence[str]) -> Proof:
         """Run accept commands on trunk, where each of them has to fail."""
         tip = self._tip
         ruling = await self.ruling(tip)
-        async with self._benches.take() as bench:
-            case = Case(bench=bench, commit=tip, tree=await self._trunk.own.tree(tip), rules=ruling.rules, trunk=tip)
-            judgement = await _asked(partial(self._gates.prove, case, accept))
+        on, _ = await self._cases(tip, tip, ruling.rules, None, ())
+        async with self._benches.take(lambda bench: self._gates.fit(on(bench=bench), accept, proving=True)) as bench:
+            judgement = await _asked(partial(self._gates.prove, on(bench=bench), accept))
         if judgement.failed is not None:
             return Proof(commit=tip, setup=_setup_card(judgement.failed))
         passing = [verdict.command for verdict in judgement.verdicts if verdict.succeeded]

@@ -122,6 +122,7 @@ class MergeQueue:
         linked = await self._chain(line, at)
         apart = [one for unit in queue if unit.id in self._aside for one in await self._chain([unit], at)]
         self._end_useless({each.commit for each in (*linked, *apart)})
+        await self._judge.end_unwanted({each.tree for each in (*linked, *apart)})
         free = self._live.settings.gates.benches - len(self._running)
         moves = chain.plan(
             [Link(each.unit.id, each.standing) for each in linked], free=free, window=self._live.settings.gates.benches

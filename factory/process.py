@@ -26,6 +26,7 @@ from anyio import from_thread, to_thread
 
 from factory import shim
 from factory.ground import bounded
+from factory.ground.age import age_of
 from factory.ground.pipes import Into, Pipes
 
 SHORT_SECONDS = 60.0  # that a short command may take where nobody says otherwise
@@ -299,6 +300,8 @@ async def adopt(run_dir: Path, nonce: str = "") -> Child | Exit:
     if begun and is_ours and _alive(identity := _recorded(begun)):
         ours = _parent(identity.pid) == os.getpid()  # of this daemon's own, where a trip was broken off
         grace_s, seconds = float(begun["grace_s"]), float(begun.get("seconds", 0))
+        if seconds:  # its limit counts from its start
+            seconds = max(TICK_SECONDS, seconds - age_of(identity.started, since=run_dir / "start.json"))
         return Child(identity, run_dir, grace_s=grace_s, seconds=seconds, ours=ours, nonce=nonce)
     if begun:
         _bury(_recorded(begun))

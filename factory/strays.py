@@ -13,6 +13,7 @@ from typing import NamedTuple
 from factory import process
 from factory.archive import ATTEMPTS, CHAINS
 from factory.child.users import users
+from factory.judging.underway import Underway
 from factory.keeper import Keeper
 from factory.live import now
 from factory.queue.trunk_watch import by_unit, newest
@@ -42,8 +43,8 @@ class Finding(NamedTuple):
 class Strays:
     """Looks at one factory, whether its daemon runs or not; mends only while none does."""
 
-    def __init__(self, *, keeper: Keeper, trunk: Trunk, benches: Checkouts) -> None:
-        self._keeper, self._trunk, self._benches = keeper, trunk, benches
+    def __init__(self, *, keeper: Keeper, trunk: Trunk, benches: Checkouts, underway: Underway) -> None:
+        self._keeper, self._trunk, self._benches, self._underway = keeper, trunk, benches, underway
         self._store, self._where, self._own = keeper.store, keeper.live.places, trunk.own
 
     async def find(self, *, daemon: bool) -> AsyncIterator[Finding]:
@@ -65,7 +66,8 @@ class Strays:
 
     def _processes(self, *, daemon: bool) -> Iterator[Finding]:
         judged = process.living(f"{MARKER}={self._where.judged}/") if not daemon else {}
-        runs = {self._where.judged / name for name in judged.values()} | {*self._keeper.strays()}
+        runs = {self._where.judged / name for name in judged.values()} - {*self._underway.runs()}
+        runs |= {*self._keeper.strays()}
         for run_dir in sorted(runs):
             what = "/".join(run_dir.parts[-2:])
             yield Finding(f"Something of {what}, which is over, still runs.", partial(process.end, run_dir))

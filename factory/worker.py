@@ -5,10 +5,11 @@ ended and its tree is kept; a daemon that dies before finds the hook full and go
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import anyio
 
@@ -21,7 +22,7 @@ from factory.attempt.homes import owner
 from factory.attempt.output import OutputReader, Seen
 from factory.attempt.parts import parts_of
 from factory.attempt.usage import of_session
-from factory.attempt.workplace import Start, Workplace, hand_over, prepare, without_builds
+from factory.attempt.workplace import Start, Workplace, hand_over, place_of, prepare, without_builds
 from factory.bell import Bell
 from factory.cards import Ask
 from factory.child.users import users
@@ -50,6 +51,7 @@ from factory.unit import EndReason, Unit, UnitState
 from factory.workspaces import Conflict, Snapshot, Workspace, Workspaces, is_real
 
 ELSEWHERE = "another attempt has worked in its workspace since"
+T = TypeVar("T")
 LOOK_SECONDS = 1.0  # how often the output of a running agent is read
 
 
@@ -177,8 +179,7 @@ class Worker:
             trip.own.mkdir(exist_ok=True)
             self._copy_task(trip.unit.id)
         carried, conflict = (resumed.tree, None) if resumed else await self._carry(trip, earlier)
-        workplace = await self._workplace(trip, carried)
-        ready = await self._set_up(trip, workplace)
+        workplace, ready = await self._prepared(trip, carried)
         if isinstance(ready, EndReason):
             return NotStarted(ready, "it was ended while its workspace was being prepared")
         if isinstance(ready, SetupFailed) and self._live.no_room():
@@ -209,8 +210,9 @@ class Worker:
         self._note(trip.attempt, Event.ATTEMPT_STARTED, working)
         return trip, child
 
-    async def _workplace(self, trip: Trip, carried: str) -> Workplace:
-        """Its workspace, which shows what it starts from and nothing that another unit left."""
+    async def _prepared(self, trip: Trip, carried: str) -> tuple[Workplace, Ready | SetupFailed | EndReason]:
+        """Its workspace, which shows what it starts from and nothing that another unit left, and its environment."""
+        environments, setup = self._launch.environments, trip.ruling.rules.setup
         start = Start(
             workspace=trip.hook.workspace,
             index=trip.hook.index,
@@ -219,28 +221,32 @@ class Worker:
             nonce=trip.attempt.nonce,
             carried=carried,
             resumed=trip.attempt.resumed,
-            setup=trip.ruling.rules.setup,
+            setup=setup,
         )
-        return await prepare(start, self._workspaces, self._launch.environments)
+        # Before anything there is touched: the setup of an earlier daemon may be under way.
+        place = await place_of(start, self._workspaces)
+        failed = await self._unless_told(trip, partial(environments.go_on, place, setup))
+        if failed is not None:
+            return Workplace(trip.workspace, place, warm=False), failed
+        workplace = await prepare(start, self._workspaces, environments)
+        make = partial(environments.ready, workplace.place, setup, verify=not workplace.warm)
+        return workplace, await self._unless_told(trip, make)
 
-    async def _set_up(self, trip: Trip, workplace: Workplace) -> Ready | SetupFailed | EndReason:
-        """Make the environment, which can take very long, unless the unit is cancelled or handed back meanwhile."""
-        ready: Ready | SetupFailed | EndReason | None = None
+    async def _unless_told(self, trip: Trip, call: Callable[[], Awaitable[T]]) -> T | EndReason:
+        """Do what can take very long, unless the unit is cancelled or handed back meanwhile."""
+        done: list[T | EndReason] = []
 
         async def watch() -> None:
-            nonlocal ready
             while not (told := self._told(trip)):  # noqa: ASYNC110 - no bell rings for one unit
                 await anyio.sleep(LOOK_SECONDS)
-            ready = told
+            done.append(told)
             both.cancel_scope.cancel()
 
         async with anyio.create_task_group() as both:
             both.start_soon(watch)
-            setup, verify = trip.ruling.rules.setup, not workplace.warm
-            ready = await self._launch.environments.ready(workplace.place, setup, verify=verify)
+            done.append(await call())
             both.cancel_scope.cancel()
-        assert ready is not None, "one of the two has an answer"
-        return ready
+        return done[-1]
 
     async def _carry(self, trip: Trip, earlier: Attempt | None) -> tuple[str, Conflict | None]:
         """The tree of the earlier attempt on the newest trunk, where this one goes on from it."""

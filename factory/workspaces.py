@@ -8,13 +8,13 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
-from itertools import count
 from pathlib import Path, PurePosixPath
 
-from anyio import CapacityLimiter, to_thread
+import anyio
+from anyio import to_thread
 
 from factory import disk, faults
 from factory.errors import FactoryError, GitError, TooLong, TooMuch
@@ -22,6 +22,7 @@ from factory.git import FACTORY, Git
 from factory.ground import bounded
 from factory.ground.pipes import Into
 from factory.ground.plumbing import GITLINK
+from factory.judging.underway import UNDERWAY, Fit
 from factory.repo import kept, private_git
 from factory.repo.measure import NOTHING_IN_TIME, STAGE_S, Share, TooBig, share_of
 from factory.repo.sweep import make_readable, move_git_dirs, sweep
@@ -488,31 +489,66 @@ class Bench:
         """What git ignores in the tree, less what tools make everywhere."""
         return await self.benches.ignored(self.name)
 
+    async def shows(self, tree: str) -> bool:
+        """Whether that tree was shown there last: the daemon's index is exactly that."""
+        told = await self.benches.git(self.name).run("diff-index", "--cached", "--name-only", tree)
+        return not told.out
+
+
+Fitting = Callable[[Bench], Fit]
+
 
 class Benches(Checkouts):
     """The pool of benches: each is one taker's at a time."""
 
     def __init__(self, *, own: Git, folder: Path, index_dir: Path, trunk_branch: str, size: int) -> None:
         super().__init__(own=own, folder=folder, index_dir=index_dir, trunk_branch=trunk_branch)
-        self._room = CapacityLimiter(size)
+        self._size = size
         self._taken: set[str] = set()
+        self._changed = anyio.Event()
 
     def resize(self, size: int) -> None:
         """Let `size` benches be in use at once from now on; those in use are not interrupted."""
-        self._room.total_tokens = size
+        self._size = size
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Let whoever waits for a bench see whether one is free now."""
+        self._changed.set()
+        self._changed = anyio.Event()
+
+    def begun(self) -> list[Bench]:
+        """The benches that nobody has taken and on which something of an earlier daemon is under way."""
+        return [bench for bench in self._untaken() if (bench.place / UNDERWAY).exists()]
 
     @asynccontextmanager
-    async def take(self) -> AsyncIterator[Bench]:
-        """Wait for a free bench; it is given back at the end of the block."""
-        token = object()
-        await self._room.acquire_on_behalf_of(token)
-        name = next(name for number in count(1) if (name := f"b{number}") not in self._taken)
-        self._taken.add(name)
+    async def take(self, fit: Fitting = lambda bench: Fit.OTHER) -> AsyncIterator[Bench]:
+        """Wait for a free bench; it is given back at the end of the block.
+
+        `fit`: how what is under way on one fits what the taker wants. A bench with what another may ask for waits.
+        """
+        while (bench := self._free(fit)) is None:
+            await self._changed.wait()
+        self._taken.add(bench.name)
         try:
-            yield Bench(name=name, place=self.place(name), benches=self)
+            yield bench
         finally:
-            self._taken.discard(name)
-            self._room.release_on_behalf_of(token)
+            self._taken.discard(bench.name)
+            self.look_again()
+
+    def _free(self, fit: Fitting) -> Bench | None:
+        """The bench to take now, if any may be taken."""
+        if len(self._taken) >= self._size:
+            return None
+        begun = self.begun()
+        idle = [bench for bench in self._untaken() if bench not in begun]
+        same = [bench for bench in begun if fit(bench) is Fit.SAME]
+        stale = [bench for bench in begun if fit(bench) is Fit.STALE]
+        return next(iter([*same, *idle, *stale]), None)
+
+    def _untaken(self) -> list[Bench]:
+        names = [f"b{number}" for number in range(1, self._size + 1)]
+        return [Bench(name=name, place=self.place(name), benches=self) for name in names if name not in self._taken]
 
 
 def _ref(unit: str, attempt: int) -> str:

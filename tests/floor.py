@@ -1,7 +1,7 @@
 """A whole factory without its loops: real git, store, benches and processes; the test ticks what it is about."""
 
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -15,8 +15,10 @@ from anyio.abc import TaskGroup
 from factory.assembly import Floor, assemble
 from factory.git import examine
 from factory.journal import Event
+from factory.judging.underway import Underway
 from factory.live import Live
 from factory.places import places
+from factory.ports import Store
 from factory.records import Attempt, Card, CardKind, Hook, Task
 from factory.sandbox import Sandbox
 from factory.settings import Settings
@@ -24,6 +26,7 @@ from factory.stores.sqlite import SqliteStore
 from factory.trunk import make
 from factory.unit import EndReason, Unit, UnitState
 from tests.git_repo import commit, git, make_repo
+from tests.memory_store import MemoryStore
 
 GATE = "! grep -rn BROKEN --include=*.txt .\n"
 FILES = {"conventions/gates/10-whole.sh": GATE, "story.txt": "once upon a time\n"}
@@ -37,6 +40,11 @@ def unconfined() -> Sandbox:
 async def untracked() -> dict[str, str]:
     """The listing of a tree in which git tracks nothing."""
     return {}
+
+
+def underway(folder: Path, store: Store | None = None, *, leaves: Callable[[], bool] = lambda: False) -> Underway:
+    """What is under way at the places in that folder's `work`."""
+    return Underway(store=store or MemoryStore(), logs=folder / "judged", work=folder / "work", leaves=leaves)
 
 
 async def tried(environ: Mapping[str, str], work: Path, mode: str = "auto") -> Sandbox:
@@ -154,7 +162,8 @@ class Scene:
     @property
     def busy(self) -> bool:
         """Whether something is being judged or landed."""
-        return bool(self.floor.benches._taken or self.queue._landing)
+        judged = self.floor.benches._taken or self.queue._running or self.judge._looking
+        return bool(judged or self.queue._landing)
 
     # ── what is seen ──
 

@@ -23,7 +23,7 @@ from factory.prompts import Brief
 from factory.records import CardKind
 from factory.settings import KEYS, NOT_YET
 from factory.unit import SPENDS, EndReason, UnitState
-from tests.floor import unconfined, untracked
+from tests.floor import unconfined, underway, untracked
 
 ROOT = Path(__file__).parent.parent
 CONVENTIONS = Path("conventions/README.md")
@@ -212,7 +212,12 @@ def test_every_variable_that_a_gate_finds_is_documented(tmp_path: Path) -> None:
     place, caches = Place(tmp_path / "b1", contents=untracked), tmp_path / "caches"
     (place.venv / "bin").mkdir(parents=True)
     around = environments.Environments(
-        environ={"HOME": "/none"}, root=tmp_path, caches=caches, logs=tmp_path, passed=tuple, sandbox=unconfined()
+        environ={"HOME": "/none"},
+        root=tmp_path,
+        caches=caches,
+        underway=underway(tmp_path),
+        passed=tuple,
+        sandbox=unconfined(),
     )
 
     variables = around.variables(place, judging=True)

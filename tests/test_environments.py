@@ -13,7 +13,7 @@ from factory.environments import TAIL_BYTES, Environments, SetupFailed, ports
 from factory.inference import Setup
 from factory.judging.place import Place
 from factory.judging.standing import Ready
-from tests.floor import unconfined
+from tests.floor import unconfined, underway
 from tests.git_repo import write
 
 BARE = ("{python}", "-I", "-m", "venv", "--without-pip", "{venv}")
@@ -32,7 +32,7 @@ class World:
             environ=self.environ,
             root=folder / "checkout",
             caches=folder / "caches",
-            logs=folder / "judged",
+            underway=underway(folder),
             passed=lambda: self.passed,
             sandbox=unconfined(),
         )

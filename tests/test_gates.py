@@ -20,7 +20,7 @@ from factory.records import Verdict
 from factory.sandbox import Sandbox
 from factory.settings import GateLimits
 from factory.workspaces import Bench, Benches
-from tests.floor import unconfined
+from tests.floor import unconfined, underway
 from tests.git_repo import commit, environment, git, make_repo
 from tests.memory_store import MemoryStore
 
@@ -41,20 +41,20 @@ class Court:
         self.repo = make_repo(folder / "repo", {"a.txt": "good\n"})
         self.store = MemoryStore()
         self.limits = GateLimits()
+        self.passed: tuple[str, ...] = ()
+        self.leaves = False  # what runs to the next daemon
         self.environments = Environments(
             environ={"PATH": os.environ["PATH"], "HOME": str(folder / "person")},
             root=self.repo,
             caches=folder / "work/caches",
-            logs=folder / "judged",
-            passed=tuple,
+            underway=underway(folder, self.store, leaves=lambda: self.leaves),
+            passed=lambda: self.passed,
             sandbox=unconfined(),
         )
         self.gates = self.courtroom()
 
     def courtroom(self) -> Gates:
-        return Gates(
-            store=self.store, environments=self.environments, logs=self.folder / "judged", limits=lambda: self.limits
-        )
+        return Gates(store=self.store, environments=self.environments, limits=lambda: self.limits)
 
     def benches(self) -> Benches:
         own = self.folder / "own.git"
@@ -77,8 +77,9 @@ class Court:
         return rules_of(listing, {name: git(self.repo, "show", f"{rev}:{name}") for name in wanted(listing)})
 
     def case(self, bench: Bench, rules: Rules, rev: str = "HEAD", trunk: str = "HEAD") -> Case:
-        commit, tree, below = git(self.repo, "rev-parse", rev, f"{rev}^{{tree}}", trunk).split()
-        return Case(bench=bench, commit=commit, tree=tree, rules=rules, unit="u", trunk=below)
+        asked = (rev, f"{rev}^{{tree}}", trunk, f"{trunk}^{{tree}}")
+        commit, tree, below, below_tree = git(self.repo, "rev-parse", *asked).split()
+        return Case(bench=bench, commit=commit, tree=tree, rules=rules, unit="u", trunk=below, trunk_tree=below_tree)
 
     async def judge(
         self, rules: Rules, rev: str = "HEAD", *, trunk: str = "HEAD", accept: tuple[str, ...] = ()
@@ -187,13 +188,13 @@ async def test_a_settled_verdict_is_not_asked_for_twice_a_red_one_neither(court:
 
 
 async def test_a_gate_during_which_the_sandbox_was_switched_gives_no_verdict(court: Court) -> None:
-    names = iter(["bwrap", "off"])
-    switched = type("Switched", (Sandbox,), {"name": property(lambda _: next(names))})
+    name = property(lambda _: "off" if court.count() else "bwrap")
+    switched = type("Switched", (Sandbox,), {"name": name})
     court.environments.sandbox = switched(
         environ={}, hidden=(), work=court.folder, objects=court.folder, mode=lambda: "off"
     )
 
-    judgement = await court.judge(only(gate("true\n")))
+    judgement = await court.judge(only(gate(court.counting())))
 
     assert judgement == Judgement(answer=Answer.UNSETTLED)
     assert court.store.select(Verdict) == []

@@ -38,6 +38,19 @@ class Workplace:
     warm: bool
 
 
+async def place_of(start: Start, workspaces: Workspaces) -> Place:
+    """Where the attempt works, as it will be; nothing is touched."""
+    return Place(
+        workspaces.place(start.workspace),
+        start.index,
+        keeps=start.setup.dependencies,
+        candidate=start.owner if start.carried else "",
+        shows=start.carried or await workspaces.tree_of(start.base),
+        contents=partial(workspaces.contents, start.carried or start.base),
+        ignored=partial(workspaces.ignored, start.workspace),
+    )
+
+
 async def prepare(start: Start, workspaces: Workspaces, environments: Environments) -> Workplace:
     """Show what the attempt starts from, and delete what another unit left; raises FactoryError."""
     setup, name = start.setup, start.workspace
@@ -55,15 +68,7 @@ async def prepare(start: Start, workspaces: Workspaces, environments: Environmen
         dependencies=setup.dependencies,
         warm=warm,
     )
-    place = Place(
-        workspace.place,
-        start.index,
-        keeps=setup.dependencies,
-        candidate=start.owner if start.carried else "",
-        shows=start.carried or await workspaces.tree_of(start.base),
-        contents=partial(workspaces.contents, start.carried or start.base),
-        ignored=partial(workspaces.ignored, name),
-    )
+    place = await place_of(start, workspaces)
     await environments.refresh(place)
     if not warm:
         await environments.tidy(place)

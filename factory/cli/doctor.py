@@ -146,7 +146,7 @@ async def _look(top: Path, *, fix: bool) -> AsyncIterator[Finding]:
         with closing(SqliteStore(where.store, new=False)) as store:
             live = Live(settings=chosen, places=where, environ=environ)
             floor = assemble(store, live, repository, await make(repository, where.git, environ))
-            strays = Strays(keeper=floor.keeper, trunk=floor.trunk, benches=floor.benches)
+            strays = Strays(keeper=floor.keeper, trunk=floor.trunk, benches=floor.benches, underway=floor.underway)
             if fix:
                 await floor.trunk.refresh()
                 await _mend([each async for each in strays.find(daemon=False)])

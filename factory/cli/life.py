@@ -313,6 +313,8 @@ def _greeting(top: str, pid: int) -> Iterator[str]:
 
 
 def _end_attempts(top: str) -> int:
+    from factory.judging.underway import unended
+
     with place.store(top) as con:
         hung = [worker for worker in views.status(con, views.now_text())["workers"] if worker["unit"]]
         roots = dict.fromkeys([top, views.used_in(con) or top])  # they run on under the path that they were started in
@@ -320,5 +322,11 @@ def _end_attempts(top: str) -> int:
     for worker, folder in runs:
         if not anyio.run(process.end, Path(folder)):
             raise FactoryError(f"attempt {worker['attempt']} of {worker['unit']} still runs and could not be ended.")
-    print("the daemon is not running" + (f"; ended attempts that it left: {len(hung)}" if hung else ""))
+    judged = [run for root in roots for run in unended(Path(place.within(root, "judged"))) if process.is_running(run)]
+    for run in judged:
+        if not anyio.run(process.end, run):
+            raise FactoryError(f"the gate or setup of {run} still runs and could not be ended.")
+    ended = f"; ended attempts that it left: {len(hung)}" if hung else ""
+    ended += f"; ended gates and setups that it left: {len(judged)}" if judged else ""
+    print(f"the daemon is not running{ended}")
     return 0

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from factory.ground import bounded
 
@@ -84,11 +85,14 @@ class Stamp:
 def read_stamp(path: Path) -> Stamp | None:
     """The stamp in that file; None where there is none, or one that another version wrote."""
     with suppress(OSError, ValueError, TypeError, KeyError):
-        told = json.loads(bounded.whole(path, bounded.TOLD))
-        told["made"] = tuple(told["made"])
-        told["touched"] = tuple(told["touched"])
-        return Stamp(**told)
+        return stamp_of(json.loads(bounded.whole(path, bounded.TOLD)))
     return None
+
+
+def stamp_of(told: Mapping[str, Any]) -> Stamp:
+    """The stamp that JSON told; raises TypeError or KeyError where it is not whole."""
+    lists = {"made": tuple(told["made"]), "touched": tuple(told["touched"])}
+    return Stamp(**{**told, **lists})
 
 
 def write_stamp(path: Path, stamp: Stamp) -> None:

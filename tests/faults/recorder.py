@@ -18,7 +18,8 @@ FILES = {"os.rename": (0, 1), "os.remove": (0,), "os.mkdir": (0,), "os.rmdir": (
 SIGNALS = ("os.kill", "os.killpg", "signal.pthread_kill", "os.system", "os.exec", "os.posix_spawn", "os.fork")
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 CHANGES = ("INSERT", "UPDATE", "DELETE", "REPLACE", "CREATE", "DROP", "ALTER")
-READS = {"version", "rev-parse", "ls-tree", "cat-file", "diff-tree", "for-each-ref", "ls-files", "check-ignore",
+READS = {"version", "rev-parse", "ls-tree", "cat-file", "diff-tree", "diff-index", "for-each-ref", "ls-files",
+         "check-ignore",
          "symbolic-ref", "reflog", "rev-list", "worktree", "status", "config", "log", "merge-base", "check-attr",
          "diff-files", "pack-objects", "show"}  # fmt: skip
 

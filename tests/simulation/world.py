@@ -347,8 +347,11 @@ class Benches:
     def __init__(self, size: int) -> None:
         self._room = anyio.Semaphore(size)
 
+    def begun(self) -> list[Any]:
+        return []
+
     @asynccontextmanager
-    async def take(self) -> AsyncIterator[Any]:
+    async def take(self, fit: Any = None) -> AsyncIterator[Any]:
         async with self._room:
             yield "bench"
 
@@ -361,6 +364,9 @@ class Gates:
 
     async def end_leftovers(self) -> None:
         await self._hand.step()
+
+    def is_judging(self, case: Case, accept: Sequence[str]) -> bool:
+        return False
 
     async def judge(self, case: Case, *, accept: Sequence[str] = ()) -> Judgement:
         if not case.rules.gates:

@@ -1,0 +1,49 @@
+"""How far a group of gates has come: what a later daemon has to know to go on with them.
+
+Invariant: what a finished run changed in the tree is told before the tree is shown anew, for
+afterwards nobody can see it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """A run that has ended and was looked at."""
+
+    run: str  # its folder's name
+    rewrote: tuple[str, ...] = ()  # tracked files that it changed and must not
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """The gates of a group, by the keys of their verdicts, and how often each has run."""
+
+    gates: Mapping[str, str] = field(default_factory=dict)  # digests of their files
+    done: Mapping[str, tuple[Done, ...]] = field(default_factory=dict)
+    running: Mapping[str, str] = field(default_factory=dict)  # folders of those side by side
+    layered: bool = False  # what each of these writes in the tree lies apart
+    left: tuple[tuple[str, ...], ...] = ()  # what runs after them, each batch side by side
+
+    def told(self) -> dict[str, Any]:
+        """Itself, as JSON can say it."""
+        return asdict(self)
+
+
+def progress_of(told: Mapping[str, Any]) -> Progress:
+    """What was told; raises TypeError, KeyError or AttributeError where it is not whole."""
+    if not told:
+        return Progress()  # the first group has not begun
+    return Progress(
+        gates={str(key): str(gate) for key, gate in told["gates"].items()},
+        done={str(key): _done(runs) for key, runs in told["done"].items()},
+        running={str(key): str(run) for key, run in told["running"].items()},
+        layered=bool(told["layered"]),
+        left=tuple(tuple(map(str, batch)) for batch in told["left"]),
+    )
+
+
+def _done(runs: Sequence[Mapping[str, Any]]) -> tuple[Done, ...]:
+    return tuple(Done(run=each["run"], rewrote=tuple(each["rewrote"])) for each in runs)

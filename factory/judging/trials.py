@@ -1,0 +1,109 @@
+"""One gate in one judging: its runs, what they say, and which of them run side by side.
+
+Invariant: a run that changed what it judged has not passed.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from factory.inference import Gate
+from factory.judging import rewrites
+from factory.judging.progress import Done
+from factory.process import Exit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ran:
+    """How a command ended and what it said last."""
+
+    exit: Exit
+    tail: str
+    log: Path
+    where: str  # the same for a person, and for the store: relative to the checkout where it lies in it
+    wrote: Path | None = None  # what it wrote in the tree, where that is kept apart
+    rewrote: tuple[str, ...] = ()  # tracked files that it changed and must not
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it exited 0 and nothing of it is left."""
+        return self.exit.cause == "exited" and self.exit.code == 0 and not self.exit.left
+
+    @property
+    def ok(self) -> bool:
+        """Whether it succeeded on the tree as it is."""
+        return self.succeeded and not self.rewrote
+
+
+@dataclass(slots=True)
+class Trial:
+    """One gate in one judging: its runs so far, oldest first."""
+
+    gate: Gate
+    key: str
+    runs: list[Ran] = field(default_factory=list)
+
+    @property
+    def last(self) -> Ran:
+        """The run that counts."""
+        return self.runs[-1]
+
+    @property
+    def done(self) -> tuple[Done, ...]:
+        """Its runs, as the next daemon has to know them."""
+        return tuple(Done(run=ran.log.parent.name, rewrote=ran.rewrote[: rewrites.MOST_KEPT]) for ran in self.runs)
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the last run says nothing about the tree."""
+        return self.last.exit.cause in ("lost", "stopped") or bool(self.last.exit.left)
+
+    @property
+    def red(self) -> bool:
+        """Whether the last run is to be blamed on the tree, or on the gate."""
+        return not (self.last.ok or self.interrupted or self.missing)
+
+    @property
+    def missing(self) -> bool:
+        """Whether its command is not there (one with a `/` in it is the tree's own)."""
+        return self.last.exit.cause == "unstartable" and not self.gate.script and "/" not in self.gate.command[0]
+
+
+# ── side by side ──
+
+
+def left_of(
+    planned: Sequence[Sequence[str]], known: Collection[str], trials: Sequence[Trial], *, shares: bool
+) -> list[Sequence[Trial]]:
+    """The batches that are to run: as an earlier daemon left them, and what it knew nothing of."""
+    wanted = {trial.key: trial for trial in trials}
+    left: list[Sequence[Trial]] = [[wanted[key] for key in batch if key in wanted] for batch in planned]
+    fresh = [trial for trial in trials if trial.key not in known]
+    return [*filter(None, left), *batches(fresh, shares=shares)]
+
+
+def repeated(trials: Sequence[Trial], *, shares: bool) -> list[Sequence[Trial]]:
+    """Those that run again: one by one where they share a tree."""
+    return [[trial] for trial in trials] if shares else batches(trials, shares=False)
+
+
+def batches(trials: Sequence[Trial], *, shares: bool) -> list[Sequence[Trial]]:
+    """Those that run together; what may change the tree runs alone where it `shares` it."""
+    together = [trial for trial in trials if not (shares and trial.gate.rewrites)]
+    alone = [[trial] for trial in trials if shares and trial.gate.rewrites]
+    return [together, *alone] if together else [*alone]
+
+
+# ── for a person ──
+
+
+def said_by(ran: Ran, command: str) -> str:
+    """The end of its output, and what was odd about its own end."""
+    end = f"[ended by signal {ran.exit.signal}]" if ran.exit.signal else ran.exit.detail
+    if ran.exit.cause == "overran":
+        end = f"[ended: it uses too much: {ran.exit.detail}]"
+    if ran.exit.cause == "timeout":
+        end = f"[ended after {ran.exit.seconds:.1f} s: it takes too long]"
+    if ran.rewrote:
+        end = f"[red: {rewrites.sentence(ran.rewrote, rewrites.told(command, ran.tail))}]"
+    return f"{ran.tail}\n{end}" if end else ran.tail
