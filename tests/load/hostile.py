@@ -87,6 +87,7 @@ class Deed:
     code: str
     agent: str = "hostile"
     then: Callable[[Line, str], None] = lands
+    short: bool = True  # it is done in the short run too
 
 
 DEEDS: Sequence[Deed] = (
@@ -102,6 +103,7 @@ DEEDS: Sequence[Deed] = (
     ),
     Deed(
         name="yes-as-text",
+        short=False,
         agent="scripted",
         code="""
             import subprocess
