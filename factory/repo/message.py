@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 SUBJECT_MOST = 100  # characters of a commit's first line
+MOST_LOOKED_UP = 100  # lines and links of a text that stay only where the task has them too
 UNIT, ATTEMPT, AGENT, RUN = "Factory-Unit", "Factory-Attempt", "Factory-Agent", "Factory-Run"
 
 _TRAILER = re.compile(r"([A-Za-z][A-Za-z0-9-]*): (.*)")
@@ -23,7 +24,7 @@ _SIGNATURE = re.compile(
 _SKIPS = re.compile(
     r"\[(skip ci|ci skip|no ci|skip actions|actions skip|skip azp|azp skip|skip netlify|skip vercel)\]"
     r"|\*\*\*NO_CI\*\*\*"
-    r"|^\s*skip-checks\s*:\s*true\s*$",
+    r"|^[ \t]*skip-checks[ \t]*:[ \t]*true[ \t]*$",  # no \s: it runs through empty lines, from each of them
     re.IGNORECASE | re.MULTILINE,
 )
 _CLOSES = re.compile(
@@ -73,9 +74,10 @@ def compose(said: str, *, title: str, trailers: Mapping[str, str], task: str = "
 
 def clean(said: str, *, task: str = "") -> str:
     """An agent's text without what git, a host or the factory would act on."""
-    kept = [line for line in printable(said).splitlines() if _may_stay(line, task)]
-    text = _SKIPS.sub(lambda found: _if_in(task, found[0]), "\n".join(kept))
-    return _CLOSES.sub(lambda found: _if_in(task, found[0]) or _unlinked(found), text)
+    asked = _Asked(task)
+    kept = [line for line in printable(said).splitlines() if _may_stay(line, asked)]
+    text = _SKIPS.sub(lambda found: asked.if_said(found[0]), "\n".join(kept))
+    return _CLOSES.sub(lambda found: asked.if_said(found[0]) or _unlinked(found), text)
 
 
 def read(message: str) -> Found | None:
@@ -100,21 +102,28 @@ def _trailers(message: str) -> Iterator[tuple[str, str]]:
             yield found[1], found[2].strip()
 
 
-def _may_stay(line: str, task: str) -> bool:
+class _Asked:
+    """What the task says, looked up a limited number of times: an agent may write thousands of lines."""
+
+    def __init__(self, task: str) -> None:
+        self._task, self._left = task.casefold(), MOST_LOOKED_UP
+
+    def if_said(self, words: str) -> str:
+        """The words, if the task has them too."""
+        self._left -= 1
+        return words if self._left >= 0 and words.casefold() in self._task else ""
+
+
+def _may_stay(line: str, asked: _Asked) -> bool:
     if _OURS.match(line) or (_SCISSORS.fullmatch(line) and "-" in line):
         return False
     if _SIGNATURE.fullmatch(line):
-        return bool(_if_in(task, line.strip()))
-    return not _is_only_closing(line) or bool(_if_in(task, line.strip()))
+        return bool(asked.if_said(line.strip()))
+    return not _is_only_closing(line) or bool(asked.if_said(line.strip()))
 
 
 def _is_only_closing(line: str) -> bool:
     return bool(_CLOSES.fullmatch(line.strip().rstrip(".")))
-
-
-def _if_in(task: str, words: str) -> str:
-    """The words, if the task has them too."""
-    return words if words.casefold() in task.casefold() else ""
 
 
 def _unlinked(found: re.Match[str]) -> str:

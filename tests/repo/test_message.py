@@ -1,6 +1,7 @@
 """The message of a landing: what stays of an agent's text, and that only our own trailers are read."""
 
 import subprocess
+import time
 
 import pytest
 
@@ -109,3 +110,16 @@ def test_words_within_a_sentence_stay_and_act_on_nothing() -> None:
 
 def test_a_subject_that_a_rebase_would_fold_into_another_commit_is_an_ordinary_one() -> None:
     assert compose("fixup! squash! Fix the login", title="t", trailers={}) == "Fix the login\n"
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["\n", " ", "#", "# ;*-", "skip-checks: ", "[skip ci]", "Signed-off-by: a <b>\n", "fixup! ", "fix #1 ", "a.b/"],
+)
+def test_a_message_costs_less_than_a_turn_whatever_an_agent_writes(line: str) -> None:
+    said, task = line * (65536 // len(line)), "Do this. " * 100_000
+    began = time.thread_time()
+
+    compose(said, title="t", trailers=TRAILERS, task=task)
+
+    assert time.thread_time() - began < 0.2
