@@ -206,7 +206,7 @@ class Environments:
         env = self.variables(place, judging=judging)
         with faults.step("command.start"):
             argv = (*await to_thread.run_sync(_script, run.folder, script), *argv[2:]) if script else argv
-            layer = make_layer(_layer(place, run)) if beside and self.sandbox.layers else None
+            layer = make_layer(place.layers / run.folder.name) if beside and self.sandbox.layers else None
             confines = self.confines(place, judging=judging, layer=layer)
             confines = replace(confines, reads=(run.folder,) if script else ())
             command = process.Command(
@@ -236,7 +236,7 @@ class Environments:
     async def _ran(self, ended: process.Exit, place: Place, run: Run) -> Ran:
         with suppress(OSError), faults.step("tree.enter"):
             disk.reopen(place.tree)
-        log, wrote = run.folder / "output.log", written(_layer(place, run))
+        log, wrote = run.folder / "output.log", written(place.layers / run.folder.name)
         where = log.relative_to(self._root) if log.is_relative_to(self._root) else log
         tail = await to_thread.run_sync(_tail, run.folder)
         return Ran(exit=ended, tail=tail, log=log, where=str(where), wrote=wrote if wrote.is_dir() else None)
@@ -244,18 +244,14 @@ class Environments:
     async def resume(self, place: Place, run: Run) -> Ran | None:
         """How a run of an earlier daemon has ended, once it has; None where it never began.
 
-        Raises BrokenOff where its end says nothing. Cancelled, it is ended like one of this daemon's.
+        Cancelled, it is ended like one of this daemon's.
         """
         found = await resumed(run)
         if found is None:
             return None
         if isinstance(found, process.Child):
-            ran = await self._ended(found, place, run, left=True)
-        else:
-            ran = await self._ran(found, place, run)
-        if not says_something(ran.exit):
-            raise BrokenOff(run.folder.name, left=ran.exit.left)
-        return ran
+            return await self._ended(found, place, run, left=True)
+        return await self._ran(found, place, run)
 
     async def _make(self, place: Place, setup: Setup, asked: Asked) -> Ready | SetupFailed:
         """Build what the tree builds on dependencies that are there, or all of it."""
@@ -310,7 +306,8 @@ class Environments:
         if record is None:
             return None
         with self.underway.until_over(place.folder):
-            return await self._gone_on(makers[record.about], setup, record)
+            failed = await self._gone_on(makers[record.about], setup, record)
+        return failed if record.about == self.about(place, setup) else None  # else the place's own may well succeed
 
     async def _gone_on(self, place: Place, setup: Setup, record: Record) -> SetupFailed | None:
         if place.stamp.exists():  # all was done but to forget it
@@ -372,9 +369,10 @@ class Environments:
                 part.replace("{venv}", str(place.venv)).replace("{python}", self._python()) for part in command
             )
             step = self.underway.step(place.folder, record, number)
-            ran = await self.resume(place, step) or await self.run(
-                argv, place, name="setup", script=script, seconds=SETUP_SECONDS, noted=step
-            )
+            ran = await self.resume(place, step)
+            if ran and not says_something(ran.exit):
+                raise BrokenOff(step.folder.name, left=ran.exit.left)
+            ran = ran or await self.run(argv, place, name="setup", script=script, seconds=SETUP_SECONDS, noted=step)
             if not ran.ok:
                 return _failure(" ".join(argv), ran, place)
         with suppress(OSError):
@@ -481,11 +479,6 @@ def _contents(tree: Path, globs: Iterable[str], blobs: Mapping[str, str]) -> Ite
             content = real
         if content:
             yield f"{path.relative_to(tree)} {content}"
-
-
-def _layer(place: Place, run: Run) -> Path:
-    """Where a run that has a layer of its own has it."""
-    return place.layers / run.folder.name
 
 
 def _tail(run_dir: Path) -> str:

@@ -4,9 +4,8 @@ Invariant: a verdict is about a clean checkout of exactly its tree, in an enviro
 the gates that the caller's rules hold (trunk's), and a settled one is not asked for twice.
 """
 
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
@@ -22,11 +21,13 @@ from factory.errors import StoreError
 from factory.inference import Gate, Rules, digest
 from factory.journal import Event
 from factory.judging import rewrites
+from factory.judging.course import Course
+from factory.judging.measured import Measured, time_limit
 from factory.judging.place import Place
 from factory.judging.progress import Done, Progress, progress_of
 from factory.judging.standing import Ready
-from factory.judging.trials import Ran, Trial, left_of, repeated, said_by
-from factory.judging.underway import BrokenOff, Fit, Record, Run, What
+from factory.judging.trials import Ran, Trial, repeated, said_by
+from factory.judging.underway import BrokenOff, Fit, Record, Run, What, says_something
 from factory.log import TICK_BROKE, log
 from factory.ports import Store
 from factory.records import Verdict
@@ -34,7 +35,6 @@ from factory.scope import within
 from factory.settings import GateLimits
 from factory.workspaces import Bench
 
-UNMEASURED_SECONDS, LEAST_SECONDS, MEASURED = 1800.0, 60.0, 200
 RECORD_SECONDS = 1.0  # between two tries to write a verdict down
 SPARED = 100  # paths that setup built, which git is told to leave in a checkout: more are copied into it
 FIRST_BENCH = 100  # place index of benches: workers have lower ones
@@ -108,15 +108,6 @@ class Case:
         return replace(self, commit=self.trunk, tree=self.trunk_tree) if self.trunk_tree else self
 
 
-@dataclass(frozen=True, slots=True)
-class Earlier:
-    """What an earlier daemon began of a judging; `left`: what runs next, each batch side by side."""
-
-    record: Record | None = None
-    trials: Mapping[str, Trial] = field(default_factory=dict)  # by their keys
-    left: Sequence[Sequence[str]] = ()
-
-
 def accepting(commands: Sequence[str]) -> tuple[Gate, ...]:
     """Accept commands as gates, each with a clean checkout of its own, before all others."""
     return tuple(
@@ -125,21 +116,13 @@ def accepting(commands: Sequence[str]) -> tuple[Gate, ...]:
     )
 
 
-def time_limit(measured: Collection[float], *, runs: int) -> float:
-    """Three times the 95th percentile, at least 60 s, doubled for each run so far: it may just have grown."""
-    if not measured:
-        return UNMEASURED_SECONDS
-    p95 = sorted(measured)[round(0.95 * (len(measured) - 1))]
-    return max(LEAST_SECONDS, 3 * p95) * float(2**runs)
-
-
 class Gates:
     """Judges trees on benches."""
 
     def __init__(self, *, store: Store, environments: Environments, limits: Limits) -> None:
         self._store, self._environments, self._limits = store, environments, limits
         self._underway = environments.underway
-        self._seconds: dict[str, deque[float]] = {}
+        self._measured = Measured(store)
 
     async def judge(self, case: Case, *, accept: Sequence[str] = ()) -> Judgement:
         """Run `accept`, then the gates, group by group, up to the first red group."""
@@ -183,7 +166,7 @@ class Gates:
 
     def limit(self, gate: Gate, runs: int = 0) -> float:
         """Seconds that the gate may take: as its file says, else as configured, else as measured."""
-        return gate.timeout_s or self._limits().timeout_s or time_limit(self._measured(gate.name), runs=runs)
+        return gate.timeout_s or self._limits().timeout_s or time_limit(self._measured.of(gate.name), runs=runs)
 
     async def _judge(self, case: Case, gates: Sequence[Gate], *, stop: bool) -> Judgement:
         judgement, changed = await self._try(case, gates, stop=stop)
@@ -202,28 +185,28 @@ class Gates:
     async def _try(self, case: Case, gates: Sequence[Gate], *, stop: bool) -> tuple[Judgement, list[str]]:
         """One pass, and what it changed in the environment: then it ends early."""
         with self._underway.until_over(case.place.folder):
-            earlier = await self._earlier(case, gates)
-            if isinstance(earlier, SetupFailed):
-                return Judgement(answer=Answer.SETUP, failed=earlier), []
-            return await self._go_through(case, gates, earlier, stop=stop)
+            course = await self._earlier(case, gates)
+            if isinstance(course, SetupFailed):
+                return Judgement(answer=Answer.SETUP, failed=course), []
+            return await self._go_through(case, gates, course, stop=stop)
 
     async def _go_through(
-        self, case: Case, gates: Sequence[Gate], earlier: Earlier, *, stop: bool
+        self, case: Case, gates: Sequence[Gate], course: Course | None, *, stop: bool
     ) -> tuple[Judgement, list[str]]:
-        """Run the gates group by group, less what ran earlier."""
+        """Run the gates group by group, from where an earlier daemon's course has come."""
         prepared = await self._prepared(case)
         if isinstance(prepared, SetupFailed):
             return Judgement(answer=Answer.SETUP, failed=prepared), []
         ready, clean = prepared
-        earlier = self._begun(case, gates, earlier)
+        course = self._begun(case, gates, course)
         verdicts, changed, sandbox = list[Verdict](), list[str](), self._environments.sandbox.name
         for _, group in groupby(sorted(gates, key=lambda gate: gate.group), key=lambda gate: gate.group):
             keys = {digest(_JUDGED, case.tree, gate.digest, ready.key, sandbox): gate for gate in group}
-            trials = [earlier.trials.get(key) or Trial(gate, key) for key, gate in keys.items()]
+            trials = [course.trial(gate, key) for key, gate in keys.items()]
             found = [self._store.get(Verdict, trial.key) for trial in trials]
             known = [verdict for verdict in found if verdict and verdict.settled]
             asked = [trial for trial in trials if trial.key not in {verdict.key for verdict in known}]
-            await self._run_group(case, asked, ready, earlier, clean=clean)
+            await self._run_group(case, asked, ready, course, clean=clean)
             clean = clean and not asked
             changed = await self._environments.changed(case.place, ready) if asked else []
             verdicts += known
@@ -231,6 +214,7 @@ class Gates:
                 self._tell(case, verdict, datetime.now(UTC), cached=True)
             switched = self._environments.sandbox.name != sandbox  # an edit of factory.toml counts at once
             if odd := Judgement(answer=Answer.UNSETTLED) if switched else _odd(asked):
+                self._abandon_stuck(case, asked)
                 return replace(odd, verdicts=tuple(verdicts)), []
             for trial in asked:
                 verdicts.append(await self._recorded(case, trial, disturbed=bool(changed)))
@@ -238,6 +222,11 @@ class Gates:
                 break
         answer = Answer.GREEN if all(verdict.ok for verdict in verdicts) else Answer.RED
         return Judgement(answer=answer, verdicts=tuple(verdicts)), changed
+
+    def _abandon_stuck(self, case: Case, trials: Sequence[Trial]) -> None:
+        """Put the bench out of use where something of a gate cannot be ended: it may write there."""
+        if any(trial.last.exit.left for trial in trials):
+            case.bench.benches.abandon(case.bench.name)
 
     async def _prepared(self, case: Case) -> tuple[Ready, bool] | SetupFailed:
         """The environment, and whether the tree is as it would land already."""
@@ -254,13 +243,14 @@ class Gates:
             clean = True
         return ready, clean
 
-    def _begun(self, case: Case, gates: Sequence[Gate], earlier: Earlier) -> Earlier:
-        """What ran earlier, unless a setup has taken its place: in another environment that counts for nothing."""
-        noted, folder = self._underway.at(case.place.folder), case.place.folder
-        if earlier.record and noted and noted.nonce == earlier.record.nonce:
-            return earlier
+    def _begun(self, case: Case, gates: Sequence[Gate], course: Course | None) -> Course:
+        """The course, unless a setup has taken its place: what ran in another environment counts for nothing."""
+        folder = case.place.folder
+        noted = self._underway.at(folder)
+        if course and noted and noted.nonce == course.record.nonce:
+            return course
         about = self._about(case, gates)
-        return Earlier(self._underway.begin(folder, case.what, tree=case.tree, about=about))
+        return Course(self._underway.begin(folder, case.what, tree=case.tree, about=about))
 
     async def _make_environment(self, case: Case) -> Ready | SetupFailed:
         """By trunk's code where trunk asks for the same one, so that it serves others too; else by the case's own."""
@@ -276,61 +266,44 @@ class Gates:
         return await environments.ready(case.place, setup)
 
     async def _run_group(
-        self, case: Case, trials: Sequence[Trial], ready: Ready, earlier: Earlier, *, clean: bool
+        self, case: Case, trials: Sequence[Trial], ready: Ready, course: Course, *, clean: bool
     ) -> None:
         """Run them side by side, then the red ones again, each time in a checkout that is `clean` or made so.
 
         Again means one by one where they share a tree: what one of them changed there may have made another red.
         """
         shares = not self._environments.sandbox.layers
-        left = deque(left_of(earlier.left, earlier.trials, trials, shares=shares))
-        while left:
-            batch = left.popleft()
+        course.plan(trials, shares=shares)
+        while batch := course.next(trials):
             # Before the tree is shown anew, where nobody sees any more what the gates before did to it.
-            self._note(case, earlier, trials, [batch, *left])
+            self._note(case, course)
             if not clean:
                 await self._lay_out(case, ready)
             clean = False
             await self._environments.refresh(case.place)
-            await self._run_batch(case, earlier, trials, batch, left)
+            course.take(batch)
+            await self._run_batch(case, course, batch)
             again = await self._again_of(case, batch, shared=shares and len(batch) > 1)
-            left.extend(repeated(again, shares=shares))
-        self._note(case, earlier, trials, [])
-        await self._environments.forget_layers(case.place)
+            course.put(repeated(again, shares=shares))
+        if trials:
+            self._note(case, course)
+            await self._environments.forget_layers(case.place)
 
-    async def _run_batch(
-        self,
-        case: Case,
-        earlier: Earlier,
-        trials: Sequence[Trial],
-        batch: Sequence[Trial],
-        left: Iterable[Sequence[Trial]],
-    ) -> None:
-        runs = {trial.key: self._underway.fresh(case.place.folder, trial.gate.name, earlier.record) for trial in batch}
+    async def _run_batch(self, case: Case, course: Course, batch: Sequence[Trial]) -> None:
+        folder, record = case.place.folder, course.record
+        runs = {trial.key: self._underway.fresh(folder, trial.gate.name, record) for trial in batch}
         # Record first: a daemon that dies from here on leaves what it began to the next one.
-        self._note(case, earlier, trials, left, runs)
+        self._note(case, course, runs)
         async with anyio.create_task_group() as together:
             for trial in batch:
                 together.start_soon(self._run, case, trial, runs[trial.key], len(batch) > 1)
 
-    def _note(
-        self,
-        case: Case,
-        earlier: Earlier,
-        trials: Sequence[Trial],
-        left: Iterable[Sequence[Trial]],
-        running: Mapping[str, Run] | None = None,
-    ) -> None:
-        """Note how far the group has come, for the next daemon."""
-        progress = Progress(
-            gates={trial.key: trial.gate.digest for trial in trials},
-            done={trial.key: trial.done for trial in trials},
-            running={key: run.folder.name for key, run in (running or {}).items()},
-            layered=self._environments.sandbox.layers and len(running or ()) > 1,
-            left=tuple(tuple(trial.key for trial in batch) for batch in left),
-        )
-        assert earlier.record is not None
-        self._underway.note(case.place.folder, earlier.record, progress.told())
+    def _note(self, case: Case, course: Course, runs: Mapping[str, Run] | None = None) -> None:
+        """Note for the next daemon how far the course has come; `runs`: what runs now."""
+        running = {key: run.folder.name for key, run in (runs or {}).items()}
+        layered = self._environments.sandbox.layers and len(running) > 1
+        progress = course.progress(running, layered=layered)
+        self._underway.note(case.place.folder, course.record, progress.told())
 
     async def _lay_out(self, case: Case, ready: Ready) -> None:
         """Show the tree as it would land, with what setup built in it."""
@@ -378,44 +351,42 @@ class Gates:
 
     # ── after an earlier daemon ──
 
-    async def _earlier(self, case: Case, gates: Sequence[Gate]) -> Earlier | SetupFailed:
-        """What an earlier daemon began on this bench for this very case, once it has ended."""
+    async def _earlier(self, case: Case, gates: Sequence[Gate]) -> Course | SetupFailed | None:
+        """What an earlier daemon began on this bench for this very case, once what runs of it has ended."""
         place = case.place
         record = self._underway.at(place.folder)
         if record is None or record.what == "setup":
-            return await self._environments.go_on(place, case.rules.setup, case.by_trunk.place) or Earlier()
+            return await self._environments.go_on(place, case.rules.setup, case.by_trunk.place)
         record = await self._underway.claim(place.folder, self._about(case, gates))
         if record is None:
-            return Earlier()
+            return None
         try:
             return await self._resumed(case, gates, record)
         except (KeyError, TypeError, AttributeError):  # of another release
             await self._underway.vacate(place.folder)
         except BrokenOff as broken:
             self._underway.let_go(place.folder, broken)
-        return Earlier()
+        return None
 
-    async def _resumed(self, case: Case, gates: Sequence[Gate], record: Record) -> Earlier:
-        """Wait for the batch that runs, and look at what it did; raises BrokenOff where the bench is of no use."""
+    async def _resumed(self, case: Case, gates: Sequence[Gate], record: Record) -> Course:
+        """Wait for the batch that runs, and look at what it did; raises BrokenOff where that cannot be told."""
         progress, known = progress_of(record.found), {gate.digest: gate for gate in gates}
         trials = {key: Trial(known[gate], key) for key, gate in progress.gates.items()}
         for key, runs in progress.done.items():
             trials[key].runs.extend([await self._recalled(case, record, done) for done in runs])
         ended = await self._followed(case, record, progress)
-        apart = progress.layered and not all(ran.wrote for ran in ended.values())
-        if apart or not await self._is_whole(case, layered=progress.layered):
+        if ended and not await self._can_be_told(case, [*ended.values()], layered=progress.layered):
             raise BrokenOff(case.bench.name, left=0)
+        beside = len(progress.running) > 1
         for key, ran in ended.items():
-            looked = await self._looked_at(case, trials[key].gate, ran, beside=len(progress.running) > 1)
-            trials[key].runs.append(looked)
-        shared, shares = len(progress.running) > 1 and not progress.layered, not self._environments.sandbox.layers
+            trials[key].runs.append(await self._looked_at(case, trials[key].gate, ran, beside=beside))
         again = [trials[key] for key in progress.running.keys() - ended.keys()]
+        shared = beside and not progress.layered
         again += await self._again_of(case, [trials[key] for key in ended], shared=shared)
-        more = [[trial.key for trial in batch] for batch in repeated(again, shares=shares)]
-        earlier = Earlier(record, trials, [*progress.left, *more])
-        # Before the tree is shown anew.
-        self._note(case, earlier, [*trials.values()], [[trials[key] for key in batch] for batch in earlier.left])
-        return earlier
+        course = Course(record, trials.values(), progress.left)
+        course.put(repeated(again, shares=not self._environments.sandbox.layers))
+        self._note(case, course)  # before the tree is shown anew
+        return course
 
     async def _recalled(self, case: Case, record: Record, done: Done) -> Ran:
         """A run that had ended and was looked at."""
@@ -427,29 +398,26 @@ class Gates:
     async def _followed(self, case: Case, record: Record, progress: Progress) -> dict[str, Ran]:
         """How those that ran side by side have ended, less what was broken off."""
         ended: dict[str, Ran] = {}
-        stuck: list[BrokenOff] = []
 
         async def follow(key: str, name: str) -> None:
-            try:
-                ran = await self._environments.resume(case.place, self._underway.run(record, name))
-            except BrokenOff as broken:
-                stuck.extend([broken] if broken.left else [])
-                return
+            ran = await self._environments.resume(case.place, self._underway.run(record, name))
             if ran is not None:
                 ended[key] = ran
 
         async with anyio.create_task_group() as together:
             for key, name in progress.running.items():
                 together.start_soon(follow, key, name)
-        if stuck:
-            raise stuck[0]
-        return ended
+        if left := sum(ran.exit.left for ran in ended.values()):
+            raise BrokenOff(case.bench.name, left=left)
+        return {key: ran for key, ran in ended.items() if says_something(ran.exit)}
 
-    async def _is_whole(self, case: Case, *, layered: bool) -> bool:
-        """Whether the bench still shows what was judged there, as far as no gate may have changed it."""
+    async def _can_be_told(self, case: Case, ended: Sequence[Ran], *, layered: bool) -> bool:
+        """Whether the bench still shows what was judged there, so that what a run changed can be seen."""
         if not await case.bench.shows(case.tree):
             return False
-        return not (layered and await self._changed(case, None))
+        if not layered:
+            return True
+        return all(ran.wrote for ran in ended) and not await self._changed(case, None)
 
     def _about(self, case: Case, gates: Sequence[Gate]) -> str:
         """Digest of all that a judging depends on, told without a look at the tree."""
@@ -466,12 +434,6 @@ class Gates:
     def _again(self, trial: Trial) -> bool:
         reruns = self._limits().flaky_reruns if trial.gate.flaky_reruns is None else trial.gate.flaky_reruns
         return trial.red and len(trial.runs) <= reruns
-
-    def _measured(self, gate: str) -> deque[float]:
-        if gate not in self._seconds:
-            greens = sorted(self._store.select(Verdict, gate=gate, ok=1), key=lambda verdict: verdict.at)
-            self._seconds[gate] = deque((verdict.seconds for verdict in greens), maxlen=MEASURED)
-        return self._seconds[gate]
 
     async def _recorded(self, case: Case, trial: Trial, *, disturbed: bool) -> Verdict:
         """The verdict, once the store has taken it: a gate that ran for an hour does not run again for a lock."""
@@ -498,10 +460,10 @@ class Gates:
             log=ran.where,
             rewrote=ran.rewrote[: rewrites.MOST_KEPT],
         )
-        self._measured(trial.gate.name)  # before it is written, else it would be counted twice
+        self._measured.of(trial.gate.name)  # before it is written, else it would be counted twice
         self._tell(case, verdict, verdict.at, cached=False)
         if ran.ok:
-            self._measured(trial.gate.name).append(verdict.seconds)
+            self._measured.of(trial.gate.name).append(verdict.seconds)
         return verdict
 
     def _tell(self, case: Case, verdict: Verdict, at: datetime, *, cached: bool) -> None:

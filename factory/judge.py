@@ -398,8 +398,10 @@ class Judge:
     async def end_unwanted(self, trees: Collection[str]) -> None:
         """End what an earlier daemon began, where it is neither about trunk nor about one of these trees."""
         for bench in self._benches.begun():
-            await self._gates.end_unwanted(bench, {*trees, await self._trunk.own.tree(self._tip)})
-            self._benches.look_again()
+            wanted = {*trees, await self._trunk.own.tree(self._tip)}
+            if bench in self._benches.begun():  # still
+                await self._gates.end_unwanted(bench, wanted)
+                self._benches.look_again()
 
     async def prove(self, accept: Sequence[str]) -> Proof:
         """Run accept commands on trunk, where each of them has to fail."""

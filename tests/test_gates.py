@@ -12,10 +12,11 @@ from anyio import to_thread
 
 from factory import process
 from factory.environments import Environments
-from factory.gates import Answer, Case, Gates, Judgement, accepting, time_limit
+from factory.gates import Answer, Case, Gates, Judgement, accepting
 from factory.git import Git
 from factory.inference import Gate, Rules, Setup, rules_of, wanted
 from factory.journal import Event
+from factory.judging.measured import time_limit
 from factory.records import Verdict
 from factory.sandbox import Sandbox
 from factory.settings import GateLimits

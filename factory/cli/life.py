@@ -66,6 +66,8 @@ def start(args: Namespace) -> int:
 def stop(args: Namespace) -> int:
     """Stops the daemon: it takes no more, waits up to a minute for what runs, and hands the rest back, uncounted.
 
+    A gate or setup that runs is ended, and runs again after the next start. With no daemon, what it left is ended.
+
     factoryd stop            up to 60 s for what runs
     factoryd stop --drain    however long it takes
     factoryd stop --now      hand everything back at once
@@ -124,7 +126,7 @@ def _waits_for(top: str) -> str:
 
 
 def restart(_: Namespace) -> int:
-    """Replaces the daemon by a new one, such as after an upgrade. Running agents stay and are taken over.
+    """Replaces the daemon by a new one, such as after an upgrade. Agents, gates and setups run on, and are taken over.
 
     factoryd restart
     """

@@ -3,7 +3,7 @@
 Invariant: a run that changed what it judged has not passed.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -70,16 +70,6 @@ class Trial:
 
 
 # ── side by side ──
-
-
-def left_of(
-    planned: Sequence[Sequence[str]], known: Collection[str], trials: Sequence[Trial], *, shares: bool
-) -> list[Sequence[Trial]]:
-    """The batches that are to run: as an earlier daemon left them, and what it knew nothing of."""
-    wanted = {trial.key: trial for trial in trials}
-    left: list[Sequence[Trial]] = [[wanted[key] for key in batch if key in wanted] for batch in planned]
-    fresh = [trial for trial in trials if trial.key not in known]
-    return [*filter(None, left), *batches(fresh, shares=shares)]
 
 
 def repeated(trials: Sequence[Trial], *, shares: bool) -> list[Sequence[Trial]]:

@@ -323,6 +323,26 @@ async def test_a_gate_that_changed_its_environment_has_judged_in_none_that_count
     assert (judgement.answer, court.count(), court.count("installed")) == (Answer.GREEN, 2, 2)
 
 
+async def test_a_bench_where_something_cannot_be_ended_is_not_used_again(
+    court: Restarted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await court.cut_short(only(gate(court.holding())))
+    (running,) = court.runs()
+
+    async def in_vain(run_dir: Path) -> bool:
+        return False
+
+    with monkeypatch.context() as stubborn:
+        stubborn.setattr(process, "end", in_vain)
+        stubborn.setattr(Restarted, "runs", lambda self: [])
+        judgement = await court.gates.judge(court.case(court.bench, only(gate("true\n"))))
+
+    (aside,) = court.folder.glob("work/benches/b1.abandoned-*")
+    assert (judgement.answer, (aside / "tree/a.txt").read_text()) == (Answer.GREEN, "good\n")
+    assert process.is_running(running)
+    await process.end(running)
+
+
 async def test_of_another_store_nothing_is_adopted(court: Restarted) -> None:
     rules = only(gate(court.holding()))
     await court.cut_short(rules)
@@ -447,6 +467,21 @@ async def test_accept_commands_under_way_are_adopted_where_they_have_to_fail(cou
     assert (judgement.answer, court.count()) == (Answer.RED, 1)
 
 
+async def test_of_two_accept_commands_the_one_that_has_failed_is_not_asked_again(court: Restarted) -> None:
+    accept = (f"echo x >> {court.folder}/first; false", court.holding("false\n"))
+    async with anyio.create_task_group() as group:
+        group.start_soon(proven, court, accept)
+        await court.until(court.count)
+        court.leaves = True
+        group.cancel_scope.cancel()
+    await court.starts()
+    (court.folder / "go").touch()
+
+    judgement = await proven(court, accept)
+
+    assert (judgement.answer, court.count("first"), court.count()) == (Answer.RED, 1, 1)
+
+
 async def proven(court: Restarted, accept: tuple[str, ...]) -> Judgement:
     """Accept commands where they have to fail, on the bench where that is under way."""
 
@@ -550,6 +585,16 @@ async def test_a_setup_by_trunk_s_code_is_adopted_for_the_candidate_that_it_was_
     judgement = await court.adopted(rules, trunk="HEAD~1")
 
     assert (judgement.answer, court.count()) == (Answer.GREEN, 1)
+
+
+async def test_a_setup_by_trunk_s_code_that_fails_is_not_the_candidate_s_failure(court: Restarted) -> None:
+    rules = prepared(court, "test -e b.txt")
+    court.change({"b.txt": ""})
+    await court.cut_short(rules, trunk="HEAD~1")
+
+    judgement = await court.adopted(rules, trunk="HEAD~1")
+
+    assert (judgement.answer, court.count()) == (Answer.GREEN, 3)
 
 
 async def test_a_build_on_dependencies_is_adopted_and_what_it_changes_in_them_nobody_else_sees(
