@@ -72,13 +72,7 @@ class Checkout:
     async def uncommitted(self, changes: Sequence[Change]) -> list[str]:
         """Those of the changed paths where the user has work that no commit holds."""
         dirty = await self._dirty()
-        gone = [change.path for change in changes if change.status == "D"]
-        folded = {path.casefold() for path in gone}  # Name → name, where the file system sees no difference
-        added = (c.path for c in changes if c.status == "A" and c.path.casefold() not in folded)
-        # A folder that becomes a file is git's to judge: it looks at every file in it.
-        for path in added:
-            if _there(self.path / path) and not any(each.startswith(f"{path}/") for each in gone):
-                dirty.add(path)
+        dirty |= await to_thread.run_sync(_in_the_way, self.path, changes)  # of thousands of paths
         return sorted(dirty & {change.path for change in changes})
 
     async def index_shows(self, changes: Sequence[Change]) -> bool:
@@ -236,6 +230,20 @@ def _begins(wanted: IO[bytes], file: Path) -> bool:
             if wanted.read(len(part)) != part:
                 return False
     return True
+
+
+def _in_the_way(root: Path, changes: Sequence[Change]) -> set[str]:
+    """The added paths where something is already."""
+    gone = [change.path for change in changes if change.status == "D"]
+    folded = {path.casefold() for path in gone}  # Name → name, where the file system sees no difference
+    # A folder that becomes a file is git's to judge: it looks at every file in it.
+    emptied = {path[:at] for path in gone for at, sign in enumerate(path) if sign == "/"}
+    added = [change.path for change in changes if change.status == "A"]
+    return {
+        path
+        for path in added
+        if path not in emptied and path.casefold() not in folded and os.path.lexists(f"{root}/{path}")
+    }
 
 
 def _there(file: Path) -> bool:

@@ -73,6 +73,12 @@ def rests(line: Line, unit: str) -> None:
     line.unit(unit, UnitState.CANCELLED)
 
 
+def is_refused(line: Line, unit: str) -> None:
+    """A person is asked about rules that it changed, and cancels."""
+    line.answer(line.card(CardKind.GUARD), "Cancel")
+    line.unit(unit, UnitState.CANCELLED)
+
+
 def is_not_split(line: Line, unit: str) -> None:
     """What it wrote in place of a change is refused."""
     assert line.attempts(unit)[0] == "empty"
@@ -194,6 +200,34 @@ DEEDS: Sequence[Deed] = (
                 file.write(b'{"info": [')
                 for _ in range(int(60 * scale) or 1):
                     file.write(b'[],' * (1 << 18))
+            write(os.environ['FACTORY_UNIT'] + '.txt', 'fine')
+            """,
+    ),
+    Deed(
+        name="wide-rules",
+        then=is_refused,
+        code="""
+            write('conventions/workspace/setup.sh', '# inputs: ' + 'a*b*c ' * int(160000 * scale) + '\\ntrue\\n')
+            write('conventions/gates/20-x.toml', 'command = ' + '[' * 100000)
+            write('pyproject.toml', 'a = ' + '[' * 500000)
+            write('package.json', '{"a":' * 200000)
+            write('mypy.ini', '[mypy]\\n' * 100000)
+            write('Makefile', 'check\\n' * 150000)
+            write('.gitattributes', '* text\\n' * 100000)
+            """,
+    ),
+    Deed(
+        name="many-files",
+        code="""
+            for number in range(int(20000 * scale)):
+                write(f"{os.environ['FACTORY_UNIT']}/{number % 100}/test_{number}.py", 'def test(): ...')
+            """,
+    ),
+    Deed(
+        name="long-messages",
+        code="""
+            for name, line in (('done.md', 'Do it\\n' + '\\n' * 65000), ('handoff.md', '{{ ' * 20000)):
+                leave(name, line)
             write(os.environ['FACTORY_UNIT'] + '.txt', 'fine')
             """,
     ),
