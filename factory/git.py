@@ -13,21 +13,19 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
 
-from anyio import to_thread
-
 from factory import faults, process
 from factory.errors import GitError, NotYet, RepositoryError, TooLong, TooMuch, did_you_mean
 from factory.ground import bounded, plumbing
+from factory.ground.aside import aside
 from factory.ground.commands import Commands
 from factory.ground.pipes import Into
-from factory.ground.plumbing import GITLINK, SYMLINK, Change, Texts
+from factory.ground.plumbing import GITLINK, Change, Texts
 from factory.shim import MARKER
 
 T = TypeVar("T")
 OLDEST = (2, 41)  # --attr-source
 _TREES_KEPT, _DIFFS_KEPT, _LISTINGS_KEPT, _SIZES_KEPT = 4096, 256, 16, 4096
 SHOWN_BYTES = 64 << 10  # of what a command printed that printed too much
-_INLINE = 256 << 10  # bytes that are taken apart while the event loop waits; more are taken apart in a thread
 _BATCH_MOST = 32 << 20  # bytes of all files together that are read at once
 _TRIES = 3  # of a command of our own that a signal ends
 _PARTIAL = r"extensions\.partialclone|remote\..*\.(promisor|partialclonefilter)"
@@ -171,7 +169,7 @@ class Git:
     async def names(self, *argv: str) -> list[str]:
         """The NUL-separated names that one git command prints (pass its -z)."""
         told = await self.run(*argv)
-        return await _aside(plumbing.names, told.out)
+        return await aside(_many(told.out), partial(plumbing.names, told.out))
 
     async def commit(self, rev: str) -> str:
         """The id of the commit that `rev` names; empty when there is none."""
@@ -194,14 +192,12 @@ class Git:
         if commit not in self.listings:
             base = self.bases.get(commit, "")
             if below := self.listings.get(base):  # made here on a known one: git need not be asked
-                changes = await self.changed(base, commit)
-                after = {**below, **{change.path: change.new for change in changes}}
-                known = {path: after[path] for path in sorted(after) if after[path]}
-                links = self.symlinks[base].difference(change.path for change in changes)
-                links = links.union(change.path for change in changes if change.mode == SYMLINK)
+                changes, before = await self.changed(base, commit), self.symlinks[base]
+                after = partial(plumbing.after, below, before, changes)
+                known, links = await aside(len(below) + len(changes), after)
             else:
                 told = await self.run("ls-tree", "-r", "-z", "--full-tree", commit)
-                known, links = await _aside(plumbing.entries, told.out)
+                known, links = await aside(_many(told.out), partial(plumbing.entries, told.out))
             for kept in (self.listings, self.symlinks):
                 _make_room(kept, _LISTINGS_KEPT)
             self.listings[commit], self.symlinks[commit] = known, links
@@ -266,7 +262,7 @@ class Git:
         ends = self.trees.get(before, before), self.trees.get(after, after)
         if ends not in self.diffs:
             told = await self.run("diff-tree", "-r", "-z", "--raw", "--no-renames", "--full-index", *ends)
-            found = await _aside(plumbing.changes, told.out)
+            found = await aside(_many(told.out), partial(plumbing.changes, told.out))
             _make_room(self.diffs, _DIFFS_KEPT)
             self.diffs[ends] = found
         return self.diffs[ends]
@@ -356,11 +352,9 @@ def _within(sizes: Mapping[str, int], most: int) -> tuple[list[str], dict[str, i
     return small, larger
 
 
-async def _aside(understand: Callable[[bytes], T], out: bytes) -> T:
-    """What the output says; a long one is taken apart in a thread, since the event loop must not wait."""
-    if len(out) < _INLINE:
-        return understand(out)
-    return await to_thread.run_sync(understand, out)
+def _many(out: bytes) -> int:
+    """About how many things a command printed."""
+    return len(out) // 64
 
 
 # ── the user's repository, looked at once at start ──

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 
-from anyio import to_thread
 from anyio.abc import TaskGroup
 
 from factory import cards as words
@@ -21,15 +20,16 @@ from factory.errors import ConfigError
 from factory.escalations import Escalations
 from factory.gates import Answer, Case, Gates, Judgement
 from factory.ground import packaging
+from factory.ground.aside import aside
 from factory.ground.bounded import LINK
 from factory.ground.names import CONVENTIONS, Layout, folder_of, layout, packaged
 from factory.ground.plumbing import Texts
 from factory.guards import Guards, in_the_way, led_to
-from factory.inference import Rules, rules_of, wanted
+from factory.inference import Rules, rules_of
 from factory.journal import Event
 from factory.judging.answers import Answers, answers, as_answered
 from factory.judging.rewrites import check_form, named, told
-from factory.judging.rule_files import RuleFiles, conventions_in
+from factory.judging.rule_files import RuleFiles, conventions_in, ruling_in
 from factory.judging.underway import Fit
 from factory.live import Live, now
 from factory.ports import Store
@@ -41,7 +41,6 @@ from factory.workspaces import Bench, Benches
 
 OnBench = Callable[..., Case]  # a case, but for its bench
 RULINGS_KEPT = 64
-INLINE = 256 << 10  # characters of files that are understood while the event loop waits
 TRIES = 3  # for gates that are broken off: by then it is what is judged that ends them
 
 
@@ -136,10 +135,10 @@ class Judge:
         if commit not in self._rulings:
             entries = await self._trunk.own.listing(commit)
             listing = list(entries)
-            found = layout(listing)
+            found = await aside(len(listing), partial(layout, listing))
             folder = folder_of(found, known=self._folder)
-            names = {*wanted(listing, folder), *conventions_in(listing, folder)}
-            read = await self._files.read(commit, {name: entries[name] for name in sorted(names)})
+            names = await aside(len(listing), partial(ruling_in, listing, folder))
+            read = await self._files.read(commit, {name: entries[name] for name in names})
             contents, larger = read
             conventions = overlay(contents, self._shipped, folder)
             try:
@@ -157,15 +156,15 @@ class Judge:
 
     async def _reached(self, commit: str, rules: Rules) -> Mapping[str, str]:
         """Where the guarded symlinks of a commit lead, and the links in whose way that lies."""
-        guards, links = Guards(rules.sources), await self._trunk.own.links(commit)
+        links = await self._trunk.own.links(commit)
         entries = await self._trunk.own.listing(commit)
         found = dict[str, str]()
-        following = {link: link for link in links if guards.of_link(link)}
+        following = await aside(len(links), partial(_guarded, Guards(rules.sources), links))
         while following:
             links = links.difference(following)
             read = await self._trunk.own.read({link: entries[link] for link in following}, most=LINK)
             fresh = led_to(read.found, following)
-            following = in_the_way(links, fresh)
+            following = await aside(len(links), partial(in_the_way, links, fresh))
             found = fresh | found
         return found
 
@@ -430,9 +429,13 @@ class Judge:
 async def _rules(listing: Sequence[str], read: Texts, folder: str) -> Rules:
     """What the files say; long ones are taken apart in a thread, since the event loop must not wait."""
     ask = partial(rules_of, listing, read.found, folder, larger=read.larger)
-    if sum(map(len, read.found.values())) < INLINE:
-        return ask()
-    return await to_thread.run_sync(ask)
+    lines = sum(map(len, read.found.values())) // 64
+    return await aside(len(listing) + lines, ask)
+
+
+def _guarded(guards: Guards, links: Collection[str]) -> dict[str, str]:
+    """The guarded ones of these symbolic links, each for itself."""
+    return {link: link for link in links if guards.of_link(link)}
 
 
 async def _asked(ask: Callable[[], Awaitable[Judgement]]) -> Judgement:

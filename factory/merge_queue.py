@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any, TypeVar
 
 import anyio
-from anyio import to_thread
 from anyio.abc import TaskGroup
 
 from factory import cards as words
@@ -22,7 +21,7 @@ from factory.endings import Endings
 from factory.errors import GitError, TaskFileError
 from factory.escalations import Escalations
 from factory.git import Person
-from factory.guards import AGENTS, GATES, guard
+from factory.guards import AGENTS, GATES
 from factory.inference import Rules
 from factory.journal import Event
 from factory.judge import Judge, Ruled
@@ -44,7 +43,6 @@ from factory.unit import EndReason, Unit, UnitState
 
 TICK_SECONDS = 30.0
 LOOK_SECONDS = 1.0  # how often files that block a landing are looked at
-FEW = 500  # paths that are guarded while the event loop waits
 
 T = TypeVar("T")
 
@@ -242,21 +240,16 @@ class MergeQueue:
         if key in self._checked:
             return True
         change = await facts_of(self._trunk.own, before, after, ruling.conventions.folder)
-        # What trunk judges by now counts too: the unit may be older than a gate that runs what it changes.
-        sources = rules.sources_among(change.paths) | own.rules.sources_among(change.paths)
         passed = CardKind.GUARD in unit.approved
-        asked = partial(
-            guard,
-            change.paths,
-            sources=sources.union(change.filters),
+        refused = await change.refused(
+            # What trunk judges by now counts too: the unit may be older than a gate that runs what it changes.
+            (rules, own.rules),
             allow=(*task.allow, *([GATES, AGENTS] if passed else [])),
             scope=() if CardKind.OUT_OF_SCOPE in unit.approved else task.scope,
-            links=change.links,
             reached=reached,
             theirs=ruling.layout.theirs,
-            larger={} if passed else change.larger,
+            passed=passed,
         )
-        refused = asked() if len(change.paths) < FEW else await to_thread.run_sync(asked)
         if refused is None:
             self._checked.add(key)
             return True

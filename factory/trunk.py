@@ -28,6 +28,7 @@ from factory.repo.message import Landing, read
 SWITCH_S = 1.0  # how long a switch of branches is waited for; an editor that git waits for stays for hours
 PATIENCE_S = 3.0  # how long a lock of somebody else's git is waited for
 GIT_S = 300.0  # what one git command of a landing may take
+MOST_JOURNALED = 100  # paths that the step names: git knows all of them
 PACK_MOST = 64 << 30  # bytes of what one landing brings; each unit of it was measured when it was snapshotted
 FETCH_S, CLONE_S = 600.0, 3600.0  # and one that brings the factory repository what the user's has
 _FSYNC = ("core.fsync=all,-index",)  # an index can be made anew
@@ -249,7 +250,8 @@ class Trunk:
             if busy := place.busy_with(self.branch):
                 return Blocked("busy", busy, look=place.marks())
         changes = await self.own.changed(base, to)
-        plan = LandingPlan(base=base, to=to, paths=tuple(change.path for change in changes), at=now.timestamp())
+        paths = tuple(change.path for change in changes[:MOST_JOURNALED])
+        plan = LandingPlan(base=base, to=to, paths=paths, at=now.timestamp())
         holders = [place for place in places if place.branch == self.ref]
         if not holders:
             return plan

@@ -14,6 +14,7 @@ from typing import IO
 PARSED = 1 << 20  # bytes of a file that is understood in this process: settings, rules, tests, attributes
 LOCK_FILE = 16 << 20  # bytes of a lock file, which a child looks through
 TOLD = 16 << 20  # bytes of a file that this factory itself wrote where an agent may reach it
+NAME = 120  # characters of a path that is shown
 LINK = 4096  # bytes of where a symbolic link leads: the system allows no more
 _PLAIN = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # a fifo has no writer to wait for
 
@@ -70,9 +71,15 @@ def shown(size: int) -> str:
     return f"{tenths:.1f} {unit}".replace(".0 ", " ")
 
 
+def named(path: str) -> str:
+    """A path for a person: cut where it is long, and without what steers a terminal."""
+    name = path if path.isprintable() else ascii(path)
+    return name if len(name) <= NAME else f"{name[: NAME // 2]}…{name[-NAME // 2 :]}"
+
+
 def listed(sizes: Collection[tuple[str, int]], most: int) -> str:
     """The first few files with their sizes, for a sentence."""
     some = list(sizes)[:most]
-    names = [f"{name if name.isprintable() else ascii(name)} ({shown(size)})" for name, size in some]
+    names = [f"{named(name)} ({shown(size)})" for name, size in some]
     more = len(sizes) - len(some)
     return ", ".join(names) + (f" and {more:,} more" if more else "")

@@ -55,7 +55,7 @@ class Pipes:
 
     @property
     def out(self) -> bytes:
-        """What it printed."""
+        """What it printed; where that was too much, how it began."""
         return b"".join(self._out)
 
     @property
@@ -111,6 +111,7 @@ class Pipes:
         self._said += len(chunk)
         if self._said > self._most:
             self.much = True
+            del self._out[1:]  # how it began is enough to say what it was
             return
         self._out.append(chunk)
 

@@ -4,7 +4,7 @@ Invariant: pure, and no slower than the output is long: an agent decides how lon
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 GITLINK, SYMLINK = "160000", "120000"  # modes
@@ -42,13 +42,25 @@ def entries(out: bytes) -> tuple[dict[str, str], frozenset[str]]:
 
 def changes(out: bytes) -> list[Change]:
     """What differs (`diff-tree -r -z --raw`)."""
-    parts = names(out)
-    return [_change(*pair) for pair in zip(parts[::2], parts[1::2], strict=True)]
+    parts, same = names(out), dict[str, str]()
+    return [_change(meta, path, same) for meta, path in zip(parts[::2], parts[1::2], strict=True)]
 
 
-def _change(meta: str, path: str) -> Change:
+def after(
+    below: Mapping[str, str], links: frozenset[str], changed: Sequence[Change]
+) -> tuple[dict[str, str], frozenset[str]]:
+    """What `entries` would give after these changes of what it gave before."""
+    every = {**below, **{change.path: change.new for change in changed}}
+    known = {path: every[path] for path in sorted(every) if every[path]}
+    rest = links.difference(change.path for change in changed)
+    return known, rest.union(change.path for change in changed if change.mode == SYMLINK)
+
+
+def _change(meta: str, path: str, same: dict[str, str]) -> Change:
+    """One of them; `same`: equal facts of all are one text in memory."""
     facts = meta.removeprefix(":").split()
-    old_mode, mode, old, new, status = (fact if fact.strip("0") else "" for fact in facts)
+    told = [fact if fact.strip("0") else "" for fact in facts]
+    old_mode, mode, old, new, status = [same.setdefault(fact, fact) for fact in told]
     return Change(status, path, old_mode, mode, old, new)
 
 

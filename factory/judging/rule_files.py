@@ -6,10 +6,12 @@ one that says nothing.
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 from factory.errors import TooMuch
 from factory.git import Git
 from factory.ground import bounded
+from factory.ground.aside import aside
 from factory.ground.names import KNOWN
 from factory.ground.pipes import Into
 from factory.ground.plumbing import GITLINK, SYMLINK, Change, Texts
@@ -50,6 +52,11 @@ class RuleFiles:
         return os.fsdecode(done.out)
 
 
+def ruling_in(listing: Sequence[str], folder: str) -> list[str]:
+    """The files of a commit that rule."""
+    return sorted({*wanted(listing, folder), *conventions_in(listing, folder)})
+
+
 def conventions_in(listing: Iterable[str], folder: str) -> list[str]:
     """The files of the folder with the conventions that count; what else lies there is nobody's."""
     counted = tuple(f"{folder}/{name}" for name in KNOWN)
@@ -58,21 +65,26 @@ def conventions_in(listing: Iterable[str], folder: str) -> list[str]:
 
 async def too_large(own: Git, after: str, changes: Sequence[Change], folder: str) -> dict[str, int]:
     """The files of a change that rule and are larger than what is read of them, with their bytes."""
-    blobs = {change.path: change.new for change in changes if _is_file(change)}
-    might = {*wanted(list(blobs), folder), *conventions_in(blobs, folder)}
-    sizes = await own.sizes(blobs[path] for path in sorted(might))
-    larger = {path: sizes.get(blobs[path], 0) for path in sorted(might)}
-    larger = {path: size for path, size in larger.items() if size > most(path)}
+    blobs = await aside(len(changes), partial(_ruling, changes, folder))
+    sizes = await own.sizes(blobs.values())
+    found = {path: sizes.get(blob, 0) for path, blob in blobs.items()}
+    larger = {path: size for path, size in found.items() if size > most(path)}
     if not larger:
         return {}
     listing = list(await own.listing(after))
-    ruling = {*wanted(listing, folder), *conventions_in(listing, folder)}
+    ruling = await aside(len(listing), partial(ruling_in, listing, folder))
     return {path: size for path, size in larger.items() if path in ruling}
 
 
 def most(path: str) -> int:
     """How many bytes such a file may have."""
     return bounded.LOCK_FILE if path in LOCKS else bounded.PARSED
+
+
+def _ruling(changes: Sequence[Change], folder: str) -> dict[str, str]:
+    """Those that may be files that rule, with their blobs."""
+    blobs = {change.path: change.new for change in changes if _is_file(change)}
+    return {path: blobs[path] for path in ruling_in(list(blobs), folder)}
 
 
 def _is_file(change: Change) -> bool:

@@ -15,11 +15,12 @@ from factory.errors import TooMuch
 from factory.git import Git
 from factory.ground import plumbing
 from factory.ground.bounded import listed, shown
+from factory.ground.bounded import named as short
 from factory.ground.pipes import Into
 
 MOST_BYTES = 4 << 30  # of all that an attempt changed
 MOST_PATHS = 50_000
-NAME_BYTES = 16 << 20  # of their paths together
+NAME_BYTES = 8 << 20  # of their paths together
 STAGE_S = 600.0  # what git may take to read and store it
 MOST_NAMED = 100  # paths that are named, and that git is told one by one to leave out
 
@@ -40,7 +41,7 @@ class TooBig:
         """For a person."""
         files = [(path, size) for path, size in self.paths if not path.endswith("/")]
         folders = [path for path, _ in self.paths if path.endswith("/")]
-        named = listed(files, 3) if files else ", ".join(folders[:3])
+        named = listed(files, 3) if files else ", ".join(map(short, folders[:3]))
         return f"{self.why}{f': {named}' if named else ''}"
 
 

@@ -82,3 +82,7 @@ def test_a_list_of_files_is_cut_and_names_cannot_steer_a_terminal() -> None:
     files = [("a", 1), ("b\x1b[2J", 2048), ("c", 3), ("d", 4)]
 
     assert bounded.listed(files, 2) == "a (1 bytes), 'b\\x1b[2J' (2 KiB) and 2 more"
+
+
+def test_of_a_long_path_the_ends_are_shown() -> None:
+    assert bounded.named("a" * 200 + "/end.txt") == "a" * 60 + "…" + "a" * 52 + "/end.txt"

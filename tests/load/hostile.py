@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from factory.records import Attempt, CardKind
-from factory.unit import UnitState
+from factory.records import Attempt, Card, CardKind
+from factory.unit import Unit, UnitState
 from tests.acceptance.line import AGENT, Line, files
 from tests.test_outbox import ALIASES
 
@@ -47,7 +47,12 @@ CALM = "write(os.environ['FACTORY_UNIT'] + '.txt', 'fine')"
 
 def lands(line: Line, unit: str) -> None:
     """The work lands."""
-    line.unit(unit)
+    line.until(f"{unit} lands", lambda: _state(line, unit) is UnitState.LANDED, seconds=PATIENCE_S)
+
+
+def _state(line: Line, unit: str) -> UnitState | None:
+    found = line.store.get(Unit, unit)
+    return found.state if found else None
 
 
 def counts(line: Line, unit: str) -> None:
@@ -74,8 +79,14 @@ def rests(line: Line, unit: str) -> None:
 
 
 def is_refused(line: Line, unit: str) -> None:
-    """A person is asked about rules that it changed, and cancels."""
-    line.answer(line.card(CardKind.GUARD), "Cancel")
+    """A person is asked about rules that it changed, or about how much it left, and cancels."""
+
+    def asked() -> Card | None:
+        return next((card for card in line.store.open(Card) if card.unit == unit), None)
+
+    card = line.until(f"{unit} is asked about", asked, seconds=PATIENCE_S)
+    assert card.kind is CardKind.GUARD
+    line.answer(card, "Cancel")
     line.unit(unit, UnitState.CANCELLED)
 
 
@@ -94,8 +105,10 @@ class Deed:
     agent: str = "hostile"
     then: Callable[[Line, str], None] = lands
     short: bool = True  # it is done in the short run too
+    late_s: float = MOST_LATE_S  # what git takes to store its files is not the daemon's
 
 
+STORING_S = 120.0
 DEEDS: Sequence[Deed] = (
     Deed(
         name="yes-as-events",
@@ -232,6 +245,68 @@ DEEDS: Sequence[Deed] = (
             """,
     ),
     Deed(
+        name="large-test",
+        short=False,
+        then=is_refused,
+        late_s=STORING_S,
+        code="""
+            Path('tests').mkdir(exist_ok=True)
+            with open('tests/test_big.py', 'wb') as file:
+                file.truncate(int(scale * (700 << 20)))
+            """,
+    ),
+    Deed(
+        name="sparse-file",
+        then=is_refused,
+        code="""
+            with open('huge.bin', 'wb') as file:
+                file.truncate(18 << 30)
+            """,
+    ),
+    Deed(
+        name="too-many-files",
+        short=False,
+        then=is_refused,
+        late_s=STORING_S,
+        code="""
+            for number in range(51_000 + int(scale * 149_000)):
+                folder = f'many/{number // 1000}'
+                os.makedirs(folder, exist_ok=True)
+                os.close(os.open(f'{folder}/{number}', os.O_CREAT))
+            """,
+    ),
+    Deed(
+        name="long-paths",
+        short=False,
+        then=is_refused,
+        late_s=STORING_S,
+        code="""
+            deep = '/'.join(['d' * 250] * 15)
+            os.makedirs(deep)
+            os.chdir(deep)
+            for number in range(int(scale * 200_000)):
+                os.close(os.open(str(number), os.O_CREAT))
+            """,
+    ),
+    Deed(
+        name="many-changes",
+        short=False,
+        late_s=STORING_S,
+        code="""
+            for number in range(int(scale * 49_000)):
+                folder = os.environ['FACTORY_UNIT'] + f'/{number // 1000}'
+                os.makedirs(folder, exist_ok=True)
+                os.close(os.open(f'{folder}/{number:060}', os.O_CREAT))
+            """,
+    ),
+    Deed(
+        name="link-circles",
+        code="""
+            for name, to in (('loop', 'loop'), ('one', 'two/x'), ('two', 'one/y'), ('requirements', 'requirements')):
+                Path(os.environ['FACTORY_UNIT'] + name).symlink_to(os.environ['FACTORY_UNIT'] + to)
+            """,
+    ),
+    Deed(
         name="far-reset",
         agent="limited",
         then=rests,
@@ -249,11 +324,12 @@ class Cost:
     turn_s: float
     step: str
     late_s: float  # from the agent's exit to the record of its end
+    may_be_late_s: float
 
     @property
     def is_fine(self) -> bool:
         """Whether all that was promised holds."""
-        return self.memory_mb < MOST_MB and self.turn_s <= MOST_TURN_S and self.late_s <= MOST_LATE_S
+        return self.memory_mb < MOST_MB and self.turn_s <= MOST_TURN_S and self.late_s <= self.may_be_late_s
 
 
 class Hostile:
@@ -282,13 +358,14 @@ class Hostile:
         self._count += 1
         for deed, name in names.items():
             line.drop(name, f"scale = {self._scale}\n{_dedented(deed.code)}", agent=deed.agent, attempts=2)
-        late = max(map(self._late, names.values()))
+        late, may_be_late = max(map(self._late, names.values())), max(deed.late_s for deed in deeds)
         for deed, name in names.items():
             deed.then(line, name)
         status = Path(f"/proc/{pid}/status").read_text()
         memory = next(int(row.split()[1]) for row in status.splitlines() if row.startswith("VmHWM:")) / 1024
         turn, step = self._longest(began)
-        return Cost(deeds[0].name if len(deeds) == 1 else f"these {len(deeds)} at once", memory, turn, step, late)
+        what = deeds[0].name if len(deeds) == 1 else f"these {len(deeds)} at once"
+        return Cost(what, memory, turn, step, late, may_be_late)
 
     def _late(self, unit: str) -> float:
         """How long after the exit of its first agent that was on record."""

@@ -157,7 +157,7 @@ async def test_a_folder_of_very_many_files_takes_little_memory(line: Line) -> No
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert taken(line, snapshot) == {}
-    assert peak < 40 << 20  # of paths that have 18 MB together: git prints them to the bound
+    assert peak < 24 << 20  # of paths that have 18 MB together: git prints them to the bound
 
 
 async def test_what_git_cannot_take_in_in_time_is_left_out(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
