@@ -232,6 +232,15 @@ def setup_failed(*, sentence: str, tail: str = "", log: str = "") -> Ask:
 
 
 RULES_TOO_LARGE = "rules_too_large"
+UNCONFINED = "setup:sandbox"  # the cause of that card
+
+
+def unconfined(said: str, log: str = "") -> Ask:
+    """The sandbox starts no command; `said`: that it does not, and what it says itself."""
+    asks = f"Nothing can be judged or started: {_one_line(said).rstrip('.')}. No attempt was spent; what now?"
+    return Ask(CardKind.SETUP, UNCONFINED, asks, [RECHECK, CANCEL_ALL], said, log or "factory doctor")
+
+
 PROMPTS = "prompts:"  # before the key of those that cannot be used
 RUNTIME = "runtime:"  # begins the cause of a card about one agent
 

@@ -56,11 +56,12 @@ _WHERE_INSTALLED = "import json, site, sys; print(); print(json.dumps([sys.execu
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetupFailed:
-    """There is no environment, and why."""
+    """There is no environment, and why; `unconfined`: for the sandbox does not start, which is no tree's fault."""
 
     sentence: str
     tail: str = ""
     log: str = ""
+    unconfined: bool = False
 
 
 def ports(index: int) -> dict[str, str]:
@@ -448,7 +449,15 @@ def _path(environ: Mapping[str, str], root: Path) -> str:
     )
 
 
+def unconfined(ran: Ran) -> SetupFailed:
+    """What a sandbox that did not start a command means for all of them."""
+    sentence = f"the sandbox did not start a command: {ran.exit.detail}"
+    return SetupFailed(sentence=sentence, log=ran.where, unconfined=True)
+
+
 def _failure(command: str, ran: Ran, place: Place) -> SetupFailed:
+    if ran.exit.cause == "unconfined":
+        return unconfined(ran)
     how = {
         "timeout": f"took longer than {SETUP_SECONDS / 60:.0f} minutes",
         "unstartable": "could not be started",

@@ -16,7 +16,7 @@ from typing import Any
 import anyio
 
 from factory.disk import lacking
-from factory.environments import Environments, SetupFailed
+from factory.environments import Environments, SetupFailed, unconfined
 from factory.errors import StoreError
 from factory.inference import Gate, Rules, digest
 from factory.journal import Event
@@ -484,6 +484,9 @@ def _odd(trials: Sequence[Trial]) -> Judgement | None:
                 "Install it in conventions/workspace/setup.sh."
             )
             return Judgement(answer=Answer.SETUP, failed=SetupFailed(sentence=sentence))
+    unstarted = next((trial.last for trial in trials if trial.last.exit.cause == "unconfined"), None)
+    if unstarted:
+        return Judgement(answer=Answer.UNSETTLED, failed=unconfined(unstarted))
     # A red for want of room is nobody's either.
     red = [trial for trial in trials if not trial.last.ok]
     cramped = bool(red) and bool(lacking([red[0].last.log.parent]))

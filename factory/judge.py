@@ -233,7 +233,8 @@ class Judge:
 
     def judge_trunk(self, group: TaskGroup) -> None:
         """Judge trunk in the background, unless that is under way or done."""
-        if self._trunk_ruled is None and self._looking != self._tip and self.broken.is_due(self._tip):
+        under_way = self._trunk_ruled is not None or self._looking == self._tip
+        if not under_way and self._broke is None and self.broken.is_due(self._tip):
             self._looking = self._tip
             judging = partial(self._live.guarded, "judge trunk", self._judge_trunk, self._tip)
             group.start_soon(partial(judging, broke=partial(self._trunk_broke, self._tip)))
@@ -410,7 +411,7 @@ class Judge:
         async with self._benches.take(lambda bench: self._gates.fit(on(bench=bench), accept, proving=True)) as bench:
             judgement = await _asked(partial(self._gates.prove, on(bench=bench), accept))
         if judgement.failed is not None:
-            return Proof(commit=tip, setup=_setup_card(judgement.failed))
+            return Proof(commit=tip, setup=setup_card(judgement.failed))
         passing = [verdict.command for verdict in judgement.verdicts if verdict.succeeded]
         return Proof(commit=tip, passing=passing[0] if passing else "")
 
@@ -422,7 +423,7 @@ class Judge:
             return Ruled(ok=True)
         proof = await _asked(partial(self._gates.prove, case, accept))
         red = tuple(verdict for verdict in proof.verdicts if not verdict.ok)
-        setup = _setup_card(proof.failed) if proof.failed else None
+        setup = setup_card(proof.failed) if proof.failed else None
         return Ruled(ok=not red and setup is None, red=red, setup=setup, not_proven=bool(red))
 
 
@@ -444,13 +445,15 @@ async def _asked(ask: Callable[[], Awaitable[Judgement]]) -> Judgement:
         judgement = await ask()
         if judgement.answer is not Answer.UNSETTLED:
             return judgement
+    if judgement.failed:
+        return replace(judgement, answer=Answer.SETUP)
     sentence = f"Gates were broken off {TRIES} times in a row, by what they ran or from outside: there is no verdict."
     return Judgement(answer=Answer.SETUP, failed=SetupFailed(sentence=sentence))
 
 
 def _ruled(judgement: Judgement, *, accepting: bool = False) -> Ruled:
     if judgement.failed is not None:
-        return Ruled(ok=False, setup=_setup_card(judgement.failed))
+        return Ruled(ok=False, setup=setup_card(judgement.failed))
     if accepting:
         passing = [verdict.command for verdict in judgement.verdicts if verdict.succeeded]
         return Ruled(ok=False, passed_before=passing[0] if passing else "")
@@ -458,7 +461,10 @@ def _ruled(judgement: Judgement, *, accepting: bool = False) -> Ruled:
     return Ruled(ok=not red, red=red, not_proven=any(verdict.gate.startswith("accept: ") for verdict in red))
 
 
-def _setup_card(failed: SetupFailed) -> Ask:
+def setup_card(failed: SetupFailed) -> Ask:
+    """What is asked where there is no environment."""
+    if failed.unconfined:
+        return words.unconfined(failed.sentence, failed.log)
     return words.setup_failed(sentence=failed.sentence, tail=failed.tail, log=failed.log)
 
 

@@ -358,7 +358,8 @@ class MergeQueue:
         ruled, unit = self._ruled[candidate.commit], candidate.unit
         if ruled.setup is not None:
             trunk = self._judge.trunk_ruled(self._tip)
-            if trunk is not None and trunk.ok:  # where trunk's own environment can be made, the unit broke it
+            made = trunk is not None and trunk.ok  # where trunk's own environment can be made, the unit broke it
+            if made and ruled.setup.cause != words.UNCONFINED:
                 evidence = f"{ruled.setup.question}\n\n{ruled.setup.evidence}"
                 self._endings.send_back(unit, EndReason.GATE_RED, detail="its setup fails", at=at, said=evidence)
             else:

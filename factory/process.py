@@ -47,7 +47,7 @@ def _pidfds_work() -> bool:
 
 
 PIDFD = _pidfds_work()
-Cause = Literal["exited", "timeout", "stopped", "overran", "lost", "unstartable"]
+Cause = Literal["exited", "timeout", "stopped", "overran", "lost", "unstartable", "unconfined"]
 Stream = int | IO[bytes]
 Told = Callable[[int], None] | None
 Left = Callable[[], float] | None

@@ -190,7 +190,7 @@ class _Run:
         if why.startswith(_NOTHING_TO_START):  # such as a script whose interpreter is not there
             return {"cause": "unstartable", "detail": why.removeprefix(_NOTHING_TO_START)}
         said = why or f"{self._within} ended before it had started anything"
-        return {"cause": "lost", "detail": f"it could not be confined: {said}"}
+        return {"cause": "unconfined", "detail": said}
 
     def _listen(self) -> None:
         import select

@@ -23,6 +23,7 @@ class Ending:
     timed_out: bool = False
     overran: bool = False  # it used more memory, processes, CPU time or disk than it may
     command_missing: bool = False
+    unconfined: bool = False  # the sandbox did not start it
     limited: bool = False
     unauthorized: bool = False
     overspent: bool = False  # it used all that was held back for it
@@ -42,6 +43,7 @@ def classify(seen: Ending) -> EndReason:
         (seen.stopped is not None, seen.stopped),
         (seen.timed_out, EndReason.TIMED_OUT),
         (seen.overran, EndReason.CRASHED),
+        (seen.unconfined, EndReason.SETUP_FAILED),
         (seen.asked, EndReason.ASKED),
         (seen.split and seen.clean, EndReason.SPLIT),
         (seen.command_missing, EndReason.HANDED_BACK),

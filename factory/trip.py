@@ -99,6 +99,7 @@ def ending(
         timed_out=ended.cause == "timeout",
         overran=ended.cause == "overran",
         command_missing=ended.cause == "unstartable",
+        unconfined=ended.cause == "unconfined",
         limited=seen.limited,
         unauthorized=seen.unauthorized,
         overspent=0 < trip.attempt.reserved_usd <= seen.usage.cost,
@@ -192,5 +193,6 @@ def how_it_ended(reason: EndReason, ended: Exit, seen: Seen, *, gone: bool = Fal
         EndReason.SPLIT: f"it wrote smaller tasks in its place: {parts}",
         EndReason.CANCELLED: "it was cancelled",
         EndReason.AUTH: "its agent is not logged in",
+        EndReason.SETUP_FAILED: f"the sandbox did not start a command: {ended.detail}",
     }
     return words_.get(reason, "")

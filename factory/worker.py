@@ -31,7 +31,7 @@ from factory.endings import Endings
 from factory.environments import SetupFailed
 from factory.errors import ConfigError, FactoryError, Fenced, NoRoom
 from factory.journal import Event
-from factory.judge import Judge
+from factory.judge import Judge, setup_card
 from factory.judging.standing import Ready
 from factory.launch import Launch
 from factory.ledger import Ledger, Meter, metered
@@ -185,8 +185,7 @@ class Worker:
         if isinstance(ready, SetupFailed) and self._live.no_room():
             raise NoRoom(ready.sentence)
         if isinstance(ready, SetupFailed):
-            card = words.setup_failed(sentence=ready.sentence, tail=ready.tail, log=ready.log)
-            return NotStarted(EndReason.SETUP_FAILED, ready.sentence, card)
+            return NotStarted(EndReason.SETUP_FAILED, ready.sentence, setup_card(ready))
         await self._launch.ready_home(trip, owner(trip.unit))
         hand_over(workplace, owner(trip.unit))
         # What is said from here on is not in the prompt. Noted first: a daemon that dies after the start adopts it so.
@@ -294,7 +293,7 @@ class Worker:
         changed = snapshot.changed and not (put_off and put_off.idle)
         end = ending(trip, ended, seen, box, stopped, changed=changed, split=bool(parts))
         reason, ask = too_big.ruled(triage.classify(end), snapshot, trip.unit, trip.workspace)
-        missing = ended.cause == "unstartable"
+        missing = ended.cause in ("unstartable", "unconfined")
         notes = odd_about(snapshot, box, seen, no_split="" if reason is EndReason.EMPTY else no_split)
         detail = how_it_ended(reason, ended, seen, gone=snapshot.gone, parts=told(parts) or no_split)
         detail = snapshot.too_big.sentence if ask and snapshot.too_big else detail
@@ -398,6 +397,8 @@ class Worker:
             elif attempt.reason is EndReason.AUTH:
                 login = trip.runtime.doctor.login
                 ask = words.not_logged_in(attempt.agent, login, evidence=attempt.said or attempt.detail)
+            elif attempt.reason is EndReason.SETUP_FAILED:
+                ask = words.unconfined(attempt.detail)
             elif attempt.reason is EndReason.HANDED_BACK and missing:
                 sentence = f"{attempt.agent} could not be started: {attempt.detail}"
                 ask = words.runtime_trouble(attempt.agent, sentence, evidence=attempt.detail)

@@ -46,6 +46,7 @@ NOTHING = {"clean": False, "changed": False}
         (NOTHING | {"split": True, "limited": True}, R.LIMIT),
         (HALF | {"split": True, "timed_out": True}, R.TIMED_OUT),
         (NOTHING | {"command_missing": True}, R.HANDED_BACK),
+        (NOTHING | {"unconfined": True}, R.SETUP_FAILED),
         (HALF | {"limited": True, "reported": True}, R.LIMIT),
         (NOTHING | {"limited": True, "unauthorized": True}, R.LIMIT),
         (NOTHING | {"unauthorized": True}, R.AUTH),

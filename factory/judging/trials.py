@@ -56,7 +56,7 @@ class Trial:
     @property
     def interrupted(self) -> bool:
         """Whether the last run says nothing about the tree."""
-        return self.last.exit.cause in ("lost", "stopped") or bool(self.last.exit.left)
+        return self.last.exit.cause in ("lost", "stopped", "unconfined") or bool(self.last.exit.left)
 
     @property
     def red(self) -> bool:

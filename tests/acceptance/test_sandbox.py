@@ -406,23 +406,31 @@ async def test_a_script_whose_interpreter_is_not_there_cannot_be_started_when_co
 
 
 @confined
-def test_a_command_that_cannot_be_confined_has_no_verdict(tmp_path: Path) -> None:
-    """What says that is bubblewrap's own line: it must not be taken for the gate's."""
+@pytest.mark.parametrize("what", ["gates", "agents"])
+def test_a_sandbox_that_fails_is_nobody_s_fault_and_one_card(tmp_path: Path, what: str) -> None:
+    broken = {"gates": "*caches/gates*", "agents": "*outbox*"}[what]
     with line_in(tmp_path, sandbox="auto") as line:
-        assert line.fact("sandbox")["mode"] == "bwrap"
+        line.drop("first", "write('first.txt', 'x')")
+        line.unit("first")
         (line.folder / "state/factoryd").chmod(0o700)
         real = shutil.which("bwrap")
-        (line.bin / "bwrap").write_text(
-            f'#!/bin/sh\ncase "$*" in *caches/gates*) echo \'bwrap: no\'; exit 1;; esac\nexec {real} "$@"\n'
-        )
-        (line.bin / "bwrap").chmod(0o755)
+        ours = line.bin / "bwrap"
+        ours.write_text(f'#!/bin/sh\ncase "$*" in {broken}) echo \'bwrap: no\'; exit 1;; esac\nexec {real} "$@"\n')
+        ours.chmod(0o755)
         line.stop()
         line.start()
-        line.drop("one", "write('one.txt', 'x')")
+        for name in ("one", "two"):
+            line.drop(name, f"write('{name}.txt', 'x')")
+            line.unit(name, UnitState.WAITING)
         card = line.card(CardKind.SETUP)
-        line.unit("one", UnitState.QUEUED)
+        ours.unlink()
+        ours.symlink_to(str(real))
+        line.answer(card, "Try again")
+        for name in ("one", "two"):
+            line.unit(name)
 
-    assert "no verdict" in card.question
+        assert "Nothing can be judged or started: the sandbox did not start a command: bwrap: no." in card.question
+        assert "gate_red" not in line.attempts("one") + line.attempts("two")
 
 
 @confined
