@@ -60,7 +60,7 @@ def _mark(folder: Path) -> Path:
 def empty(home: Path, keep: Sequence[str]) -> None:
     """Delete everything in a HOME but the data that `keep` names."""
     disk.reopen(home)
-    files = [os.path.relpath(path, home) for path in disk.below(home, opened=True)]
+    files = (os.path.relpath(path, home) for path in disk.below(home, opened=True))
     kept = {path for path in files if within(path, keep) and _is_data(home, path)}
     above = {str(folder) for path in kept for folder in Path(path).parents}
     for folder in sorted(above | {"."}):
