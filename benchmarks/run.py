@@ -30,10 +30,10 @@ import floor
 from scene import BIN, Line, quantile, scratch
 
 from factory.daemon import SCAN_SECONDS
-from factory.journal import Event
-from factory.records import Attempt, Task
-from factory.stores.sqlite import SqliteStore
-from factory.unit import EndReason, Unit, UnitState
+from factory.store.journal import Event
+from factory.store.records import Attempt, Task
+from factory.store.sqlite import SqliteStore
+from factory.store.unit import EndReason, Unit, UnitState
 
 FILES = 200
 MODES = ("off", "required")

@@ -11,40 +11,40 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from factory.agents import Agents, find_agents
-from factory.conventions import read_shipped
-from factory.endings import Endings
-from factory.environments import Environments
-from factory.errors import Deposed, StoreError
-from factory.escalations import Escalations
-from factory.gates import Gates
-from factory.git import Git, Repository
+from factory.attempt.endings import Endings
+from factory.attempt.launch import Launch
+from factory.attempt.worker import Worker
+from factory.child.process import Limits
+from factory.child.sandbox import Sandbox
+from factory.dispatch.agents import Agents, find_agents
+from factory.dispatch.pool import Pool
 from factory.ground import packaging
+from factory.ground.conventions import read_shipped
+from factory.ground.errors import Deposed, StoreError
+from factory.ground.live import Live, Stopping
+from factory.ground.log import Log
 from factory.ground.names import ALL, HIDDEN, INBOX, Layout, Names, choose, layout, packaged
-from factory.intake import Intake
-from factory.judge import Judge
-from factory.judging.underway import Underway
-from factory.keeper import Keeper
-from factory.landings import Landings
-from factory.launch import Launch
-from factory.live import Live, Stopping
-from factory.log import Log
-from factory.merge_queue import MergeQueue
-from factory.places import Places, holding, there
-from factory.pool import Pool
-from factory.ports import Store
-from factory.process import Limits
+from factory.ground.places import Places, holding, there
+from factory.ground.settings import Settings
+from factory.inbox.intake import Intake
+from factory.judging.environments import Environments
+from factory.judging.gates import Gates
+from factory.judging.judge import Judge
+from factory.people.escalations import Escalations
+from factory.queue.landings import Landings
+from factory.queue.merge_queue import MergeQueue
+from factory.repair.keeper import Keeper
+from factory.repo.git import Git, Repository
 from factory.repo.opened import opened
+from factory.repo.trunk import Trunk
+from factory.repo.underway import Underway
+from factory.repo.workspaces import Benches, Workspaces
 from factory.requests import Requests
-from factory.sandbox import Sandbox
-from factory.settings import Settings
+from factory.store import views
 from factory.store.high_water import HighWater
 from factory.store.names import is_taken
-from factory.stores import views
-from factory.stores.sqlite import SqliteStore
-from factory.trunk import Trunk
-from factory.worker import Worker
-from factory.workspaces import Benches, Workspaces
+from factory.store.ports import Store
+from factory.store.sqlite import SqliteStore
 
 HOME = "/.factory/"
 EXCLUDED = (HOME, *(f"/{name}/" for name in (INBOX, HIDDEN[INBOX])))  # all that any start writes into info/exclude

@@ -19,33 +19,35 @@ from typing import Any
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
-from factory import __version__, faults, process, settings
-from factory import cards as words
+from factory import __version__
 from factory.assembly import HOME, Floor, agents_now, assemble, the_names, the_repository
-from factory.conventions import differing, read_shipped
-from factory.errors import ConfigError, Deposed, FactoryError, GitError, RepositoryError, StoreError
-from factory.git import Repository, exclude
+from factory.attempt.prompts import left_out
+from factory.child import process
+from factory.ground import faults, settings
+from factory.ground.conventions import differing, read_shipped
+from factory.ground.errors import ConfigError, Deposed, FactoryError, GitError, RepositoryError, StoreError
+from factory.ground.live import DRAIN_SECONDS, Live, Stopping, now
 from factory.ground.lock import Lock, locked
+from factory.ground.log import TICK_BROKE, Log, log
 from factory.ground.names import ALL, CONVENTIONS, HIDDEN, INBOX, choose
+from factory.ground.places import Places, check_writable, holding, places, there
 from factory.ground.times import stamp
 from factory.ground.unlocked import once_unlocked
-from factory.journal import Event
-from factory.judging.answers import answers
-from factory.judging.underway import CLAIM_SECONDS
-from factory.live import DRAIN_SECONDS, Live, Stopping, now
-from factory.log import TICK_BROKE, Log, log
-from factory.places import Places, check_writable, holding, places, there
-from factory.prompts import left_out
-from factory.rebuild import Rebuild
-from factory.records import Fact, Hook
+from factory.ground.watch import Watch
+from factory.people import cards as words
+from factory.people.answers import answers
 from factory.repair.catch_up import CatchUp
+from factory.repair.rebuild import Rebuild
+from factory.repair.rescue import Rescue
 from factory.repair.takeover import take_over
-from factory.rescue import Rescue
+from factory.repo.git import Repository, exclude
+from factory.repo.trunk import make
+from factory.repo.underway import CLAIM_SECONDS
+from factory.store import views
 from factory.store.high_water import HighWater
-from factory.stores import views
-from factory.stores.sqlite import SqliteStore
-from factory.trunk import make
-from factory.watch import Watch
+from factory.store.journal import Event
+from factory.store.records import Fact, Hook
+from factory.store.sqlite import SqliteStore
 
 SCAN_SECONDS = 30.0
 STORE_S = 60.0  # how long a start waits for a store that another program holds

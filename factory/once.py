@@ -12,15 +12,15 @@ from pathlib import Path
 
 import anyio
 
-from factory import settings
 from factory.assembly import HOME, Floor, assemble, the_names, the_repository, their_excludes
-from factory.errors import FactoryError, UsageError
-from factory.git import Git, Person, Repository
-from factory.live import Live
-from factory.places import Places, check_writable, places
-from factory.records import Verdict
-from factory.stores.sqlite import SqliteStore
-from factory.trunk import make
+from factory.ground import settings
+from factory.ground.errors import FactoryError, UsageError
+from factory.ground.live import Live
+from factory.ground.places import Places, check_writable, places
+from factory.repo.git import Git, Person, Repository
+from factory.repo.trunk import make
+from factory.store.records import Verdict
+from factory.store.sqlite import SqliteStore
 
 
 def judge_once(root: Path, *, rev: str | None, here: bool) -> Iterator[tuple[str, bool, float, str]]:

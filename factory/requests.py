@@ -9,17 +9,17 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from factory.endings import Endings
-from factory.errors import FactoryError, NotYet, RefusedByState, StoreError, UsageError
-from factory.escalations import Escalations, is_landing
+from factory.attempt.endings import Endings
+from factory.dispatch.pauses import lift
+from factory.ground.errors import FactoryError, NotYet, RefusedByState, StoreError, UsageError
+from factory.ground.live import Live
 from factory.ground.reserved import NO_AGENT
 from factory.ground.times import stamp
-from factory.journal import Event
-from factory.live import Live
-from factory.pauses import lift
-from factory.ports import Store
-from factory.records import Attempt, Card, CardKind, Fact, Request, Task
-from factory.unit import FINAL, Unit, UnitState, advance
+from factory.people.escalations import Escalations, is_landing
+from factory.store.journal import Event
+from factory.store.ports import Store
+from factory.store.records import Attempt, Card, CardKind, Fact, Request, Task
+from factory.store.unit import FINAL, Unit, UnitState, advance
 
 
 class Requests:

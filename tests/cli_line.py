@@ -10,11 +10,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from factory.journal import Event
-from factory.records import Attempt, Card, CardKind, Fact, Hook, Option, Request, Task
-from factory.stores import views
-from factory.stores.sqlite import SqliteStore
-from factory.unit import Unit, UnitState
+from factory.store import views
+from factory.store.journal import Event
+from factory.store.records import Attempt, Card, CardKind, Fact, Hook, Option, Request, Task
+from factory.store.sqlite import SqliteStore
+from factory.store.unit import Unit, UnitState
 
 NOW = datetime.now(UTC)
 OPEN: list[SqliteStore] = []  # stores of lines, closed after each test (conftest.py)

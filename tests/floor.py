@@ -13,18 +13,18 @@ import pytest
 from anyio.abc import TaskGroup
 
 from factory.assembly import Floor, assemble
-from factory.git import examine
-from factory.journal import Event
-from factory.judging.underway import Underway
-from factory.live import Live
-from factory.places import places
-from factory.ports import Store
-from factory.records import Attempt, Card, CardKind, Hook, Task
-from factory.sandbox import Sandbox
-from factory.settings import Settings
-from factory.stores.sqlite import SqliteStore
-from factory.trunk import make
-from factory.unit import EndReason, Unit, UnitState
+from factory.child.sandbox import Sandbox
+from factory.ground.live import Live
+from factory.ground.places import places
+from factory.ground.settings import Settings
+from factory.repo.git import examine
+from factory.repo.trunk import make
+from factory.repo.underway import Underway
+from factory.store.journal import Event
+from factory.store.ports import Store
+from factory.store.records import Attempt, Card, CardKind, Hook, Task
+from factory.store.sqlite import SqliteStore
+from factory.store.unit import EndReason, Unit, UnitState
 from tests.git_repo import commit, git, make_repo
 from tests.memory_store import MemoryStore
 

@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
-from factory.stores.sqlite import SqliteStore
+from factory.store.sqlite import SqliteStore
 
 
 @contextmanager

@@ -6,12 +6,12 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from factory.errors import Fenced
+from factory.ground.errors import Fenced
 from factory.ground.times import from_stamp, stamp
-from factory.journal import Entry, Event, fold
-from factory.records import HINTS, KEYS, KINDS, Fact, R, Record, Row, Scalar, from_row, kind_name, to_row
-from factory.stores import OPEN
-from factory.unit import FINAL, Unit
+from factory.store.journal import Entry, Event, fold
+from factory.store.opening import OPEN
+from factory.store.records import HINTS, KEYS, KINDS, Fact, R, Record, Row, Scalar, from_row, kind_name, to_row
+from factory.store.unit import FINAL, Unit
 
 FINISHED: Mapping[str, Callable[[Row], bool]] = {
     "unit": lambda row: row["state"] in FINAL,

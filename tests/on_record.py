@@ -5,15 +5,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from factory.cards import Ask
-from factory.escalations import Escalations
-from factory.journal import Event
-from factory.live import Live
-from factory.places import Places
-from factory.records import Attempt, Card, CardKind, Hook, Task
-from factory.settings import Settings
-from factory.task_file import parse
-from factory.unit import EndReason, Unit, UnitState
+from factory.ground.live import Live
+from factory.ground.places import Places
+from factory.ground.settings import Settings
+from factory.people.cards import Ask
+from factory.people.escalations import Escalations
+from factory.store.journal import Event
+from factory.store.records import Attempt, Card, CardKind, Hook, Task
+from factory.store.task_file import parse
+from factory.store.unit import EndReason, Unit, UnitState
 from tests.memory_store import MemoryStore
 
 NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
-from factory.errors import Fenced
-from factory.journal import Entry, Event, State, fold
-from factory.ports import Store
-from factory.records import (
+from factory.ground.errors import Fenced
+from factory.store.journal import Entry, Event, State, fold
+from factory.store.ports import Store
+from factory.store.records import (
     HINTS,
     KEYS,
     Attempt,
@@ -29,7 +29,7 @@ from factory.records import (
     kind_name,
     to_row,
 )
-from factory.unit import EndReason, Unit, UnitState
+from factory.store.unit import EndReason, Unit, UnitState
 from tests.memory_store import key_of
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, 891011, tzinfo=UTC)

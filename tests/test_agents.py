@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from factory.agents import Agents, find_agents, shell_runtime, the_runtime
-from factory.conventions import Conventions, overlay, read_shipped
-from factory.errors import ConfigError
+from factory.dispatch.agents import Agents, find_agents, shell_runtime, the_runtime
+from factory.ground.conventions import Conventions, overlay, read_shipped
+from factory.ground.errors import ConfigError
 from tests.on_record import NOW, later
 
 

@@ -11,10 +11,10 @@ import anyio
 import pytest
 from anyio import to_thread
 
+from factory.agents.output import OutputReader, Seen, Usage
+from factory.agents.runtime import Runtime, environment, invocation, parse_runtime
 from factory.attempt.homes import empty
-from factory.attempt.output import OutputReader, Seen, Usage
-from factory.process import Child, Command, Exit, start
-from factory.runtime import Runtime, environment, invocation, parse_runtime
+from factory.child.process import Child, Command, Exit, start
 from tests.fake_model import FakeModel, Step, fail, fake_model, hang, say, shell, write_file
 from tests.git_repo import make_repo
 from tests.real_agents import FEWER, KEYS, MODELS, NAMES, PATH, program, provide

@@ -7,10 +7,10 @@ import pytest
 
 from factory.assembly import the_names
 from factory.daemon import furnish
-from factory.errors import RepositoryError
-from factory.git import Repository, examine
+from factory.ground.errors import RepositoryError
 from factory.ground.names import Names
-from factory.places import places
+from factory.ground.places import places
+from factory.repo.git import Repository, examine
 from tests.git_repo import commit, git, make_repo, write
 
 FLAT = {"pyproject.toml": '[project]\nname = "shop"\nversion = "1"\n', "shop/__init__.py": ""}

@@ -2,7 +2,7 @@
 
 import anyio
 
-from factory.bell import Bell
+from factory.ground.bell import Bell
 
 
 async def test_a_bell_that_was_rung_before_wakes_the_next_wait_once() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory.budget import (
+from factory.dispatch.budget import (
     NO_CAP,
     UNKNOWN,
     Amount,
@@ -23,9 +23,9 @@ from factory.budget import (
     settle,
     total,
 )
-from factory.records import Attempt
-from factory.settings import Budget
-from factory.unit import EndReason
+from factory.ground.settings import Budget
+from factory.store.records import Attempt
+from factory.store.unit import EndReason
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 ATTEMPT = Attempt(unit="u", number=1, worker="w1", agent="a", start=NOON)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory.chain import Link, Moves, Standing, plan
+from factory.queue.chain import Link, Moves, Standing, plan
 
 SIGNS = {"?": Standing.UNKNOWN, "~": Standing.JUDGING, "+": Standing.GREEN, "-": Standing.RED}
 

@@ -6,7 +6,7 @@ import pytest
 
 from factory.cli import add, ask
 from factory.cli.main import factory
-from factory.unit import UnitState
+from factory.store.unit import UnitState
 from tests.cli_line import Line
 
 

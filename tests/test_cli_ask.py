@@ -6,8 +6,8 @@ import pytest
 
 from factory.cli import ask
 from factory.cli.main import factory
-from factory.journal import Event
-from factory.unit import UnitState
+from factory.store.journal import Event
+from factory.store.unit import UnitState
 from tests.cli_line import NOW, Line
 
 QUEUED = "queued for the next start; the daemon is not running (factoryd start)\n"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from factory.cli.main import factory, factoryd
-from factory.guards import RULES
+from factory.judging.guards import RULES
 from tests.cli_line import Line
 from tests.git_repo import write
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import anyio
 import pytest
 
-from factory import process, shim
+from factory.child import process, shim
+from factory.child.process import Command
 from factory.cli.main import factory, factoryd
-from factory.journal import Event
-from factory.process import Command
-from factory.records import Attempt, Task
-from factory.stores.sqlite import SqliteStore
-from factory.unit import EndReason, Unit, UnitState
+from factory.store.journal import Event
+from factory.store.records import Attempt, Task
+from factory.store.sqlite import SqliteStore
+from factory.store.unit import EndReason, Unit, UnitState
 from tests.acceptance.line import Line
 from tests.git_repo import git
 

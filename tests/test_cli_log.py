@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from factory.agents.tail import LONGEST
 from factory.cli import log, place
 from factory.cli.log import SHOWN, Output, readable
 from factory.cli.main import factory
-from factory.journal import Event
-from factory.tail import LONGEST
-from factory.unit import EndReason, UnitState
+from factory.store.journal import Event
+from factory.store.unit import EndReason, UnitState
 from tests.cli_line import NOW, Line
 
 

@@ -201,7 +201,7 @@ def test_status_imports_next_to_nothing(argv: list[str], tmp_path: Path) -> None
     )
 
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert "factory.stores.views" in imported
+    assert "factory.store.views" in imported
     assert not imported & HEAVY
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from factory.cli.main import factory
-from factory.journal import Event
-from factory.records import Verdict
-from factory.unit import EndReason, UnitState
+from factory.store.journal import Event
+from factory.store.records import Verdict
+from factory.store.unit import EndReason, UnitState
 from tests.cli_line import NOW, Line
 
 ENV = {"PATH": "/usr/bin:/bin:/usr/local/bin", "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1"}

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from factory import process
+from factory.child import process
 from factory.cli import life, place
 from factory.cli.main import factory, factoryd
-from factory.errors import FactoryError
-from factory.unit import UnitState
+from factory.ground.errors import FactoryError
+from factory.store.unit import UnitState
 from tests.cli_line import Line
 from tests.git_repo import make_repo
 

@@ -12,9 +12,9 @@ import pytest
 
 from factory.cli import say
 from factory.cli.main import factory
-from factory.journal import Event
-from factory.records import CardKind, Option
-from factory.unit import UnitState
+from factory.store.journal import Event
+from factory.store.records import CardKind, Option
+from factory.store.unit import UnitState
 from tests.cli_line import NOW, Line
 
 

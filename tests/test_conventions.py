@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from factory.conventions import Convention, Note, differing, overlay, read_own, read_shipped
+from factory.ground.conventions import Convention, Note, differing, overlay, read_own, read_shipped
 from tests.git_repo import write
 
 

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from factory import cards as words
 from factory import daemon
 from factory.assembly import hang_repair, the_repository
-from factory.conventions import read_shipped
 from factory.daemon import _Config, _hide, _look_at_desk, _tell_commands
-from factory.errors import StoreError
-from factory.journal import Event
-from factory.log import TICK_BROKE, Log, log
-from factory.records import CardKind, Fact
-from factory.settings import Settings
+from factory.ground.conventions import read_shipped
+from factory.ground.errors import StoreError
+from factory.ground.log import TICK_BROKE, Log, log
+from factory.ground.settings import Settings
+from factory.people import cards as words
+from factory.store.journal import Event
+from factory.store.records import CardKind, Fact
 from tests.floor import FILES, GATE, Scene, at, scene_in
 from tests.git_repo import git
 from tests.locked_store import locked
@@ -256,7 +256,7 @@ async def test_to_look_at_the_checkouts_conventions_no_process_is_started(
 ) -> None:
     await warnings(scene)
     monkeypatch.setitem(os.environ, "PATH", "/nonexistent")
-    monkeypatch.setattr("factory.process.Popen", None)
+    monkeypatch.setattr("factory.child.process.Popen", None)
     (scene.root / "conventions/gates/10-whole.sh").write_text("true\n")
 
     assert len(await warnings(scene)) == 1

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from docs import picture
-from factory import process
+from factory.child import process
 from factory.demo import apprentice, shop
 
 SECONDS = 180

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory.digest import LIMIT, clean, digest, first_failure
-from factory.records import Verdict
-from factory.unit import EndReason
+from factory.attempt.digest import LIMIT, clean, digest, first_failure
+from factory.store.records import Verdict
+from factory.store.unit import EndReason
 
 
 def red(gate: str, tail: str) -> Verdict:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from factory import disk
-from factory.errors import GitError, StoreError
+from factory.ground import disk
+from factory.ground.errors import GitError, StoreError
 
 
 def caused(error: Exception, by: Exception) -> Exception:

@@ -14,15 +14,19 @@ from pathlib import Path
 
 import pytest
 
-from factory import cards, environments, inference, runtime, task_file
+from factory.agents import runtime
+from factory.attempt.prompts import Brief
 from factory.cli import main
-from factory.errors import ConfigError, FactoryError
-from factory.journal import Event
+from factory.ground.errors import ConfigError, FactoryError
+from factory.ground.settings import KEYS, NOT_YET
+from factory.inference import infer as inference
+from factory.judging import environments
 from factory.judging.place import Place
-from factory.prompts import Brief
-from factory.records import CardKind
-from factory.settings import KEYS, NOT_YET
-from factory.unit import SPENDS, EndReason, UnitState
+from factory.people import cards
+from factory.store import task_file
+from factory.store.journal import Event
+from factory.store.records import CardKind
+from factory.store.unit import SPENDS, EndReason, UnitState
 from tests.floor import unconfined, underway, untracked
 
 ROOT = Path(__file__).parent.parent

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from factory import cards as words
-from factory import scheduling
-from factory.endings import Endings
-from factory.errors import Fenced
-from factory.journal import Event
-from factory.records import Attempt, Card, CardKind, Hook, Remark, Verdict
-from factory.split import Part, is_part
-from factory.unit import FINAL, SPENDS, EndReason, Unit, UnitState
+from factory.attempt.endings import Endings
+from factory.dispatch import scheduling
+from factory.ground.errors import Fenced
+from factory.inbox.split import Part, is_part
+from factory.people import cards as words
+from factory.store.journal import Event
+from factory.store.records import Attempt, Card, CardKind, Hook, Remark, Verdict
+from factory.store.unit import FINAL, SPENDS, EndReason, Unit, UnitState
 from tests.on_record import NOW, OnRecord, later
 
 R = EndReason

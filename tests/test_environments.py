@@ -9,8 +9,8 @@ import anyio
 import pytest
 from anyio import to_thread
 
-from factory.environments import TAIL_BYTES, Environments, SetupFailed, ports
-from factory.inference import Setup
+from factory.inference.infer import Setup
+from factory.judging.environments import TAIL_BYTES, Environments, SetupFailed, ports
 from factory.judging.place import Place
 from factory.judging.standing import Ready
 from tests.floor import unconfined, underway

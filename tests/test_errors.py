@@ -1,6 +1,6 @@
 """The hint that complaints about unknown words end with."""
 
-from factory.errors import did_you_mean
+from factory.ground.errors import did_you_mean
 
 
 def test_only_near_words_are_suggested() -> None:

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory import cards as words
-from factory.cards import Ask
-from factory.errors import RefusedByState, UsageError
-from factory.journal import Event
-from factory.records import CardKind, Remark
-from factory.unit import Unit, UnitState
+from factory.ground.errors import RefusedByState, UsageError
+from factory.people import cards as words
+from factory.people.cards import Ask
+from factory.store.journal import Event
+from factory.store.records import CardKind, Remark
+from factory.store.unit import Unit, UnitState
 from tests.on_record import NOW, OnRecord, later
 
 HELD, WAITING, READY, QUEUED = UnitState.HELD, UnitState.WAITING, UnitState.READY, UnitState.QUEUED

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 import factory
-from factory import faults
+from factory.ground import faults
 from tests.faults import effects
 
 CODE = Path(factory.__file__).parent
 
 PASSES = """
 from contextlib import suppress
-from factory.faults import OPEN, during, step
+from factory.ground.faults import OPEN, during, step
 
 @during("landing.move")
 def move(*, breaks=False):

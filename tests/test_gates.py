@@ -10,17 +10,17 @@ import anyio
 import pytest
 from anyio import to_thread
 
-from factory import process
-from factory.environments import Environments
-from factory.gates import Answer, Case, Gates, Judgement, accepting
-from factory.git import Git
-from factory.inference import Gate, Rules, Setup, rules_of, wanted
-from factory.journal import Event
+from factory.child import process
+from factory.child.sandbox import Sandbox
+from factory.ground.settings import GateLimits
+from factory.inference.infer import Gate, Rules, Setup, rules_of, wanted
+from factory.judging.environments import Environments
+from factory.judging.gates import Answer, Case, Gates, Judgement, accepting
 from factory.judging.measured import time_limit
-from factory.records import Verdict
-from factory.sandbox import Sandbox
-from factory.settings import GateLimits
-from factory.workspaces import Bench, Benches
+from factory.repo.git import Git
+from factory.repo.workspaces import Bench, Benches
+from factory.store.journal import Event
+from factory.store.records import Verdict
 from tests.floor import unconfined, underway
 from tests.git_repo import commit, environment, git, make_repo
 from tests.memory_store import MemoryStore
@@ -279,7 +279,7 @@ async def test_an_interrupted_gate_is_nobody_s_verdict(court: Court) -> None:
 
 
 async def test_a_red_on_a_full_disk_is_nobody_s_verdict(court: Court, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("factory.disk.LEAST", 1 << 60)
+    monkeypatch.setattr("factory.ground.disk.LEAST", 1 << 60)
 
     red, green = await court.judge(only(gate("exit 1\n"))), await court.judge(only(gate("true\n")))
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from factory.errors import GitError, NotYet, RepositoryError, TooLong, TooMuch
-from factory.git import FACTORY, Git, Person, Repository, clean_environment, examine, exclude
+from factory.ground.errors import GitError, NotYet, RepositoryError, TooLong, TooMuch
 from factory.ground.pipes import Into
 from factory.ground.plumbing import Change, Texts
+from factory.repo.git import FACTORY, Git, Person, Repository, clean_environment, examine, exclude
 from factory.repo.processes import running
 from tests.git_repo import EMAIL, PERSON, commit, environment, git, make_repo, write
 
@@ -277,7 +277,7 @@ async def test_a_file_of_more_bytes_than_are_read_is_named_and_not_read(tmp_path
 
 
 async def test_files_are_not_read_beyond_what_is_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("factory.git._BATCH_MOST", 6)
+    monkeypatch.setattr("factory.repo.git._BATCH_MOST", 6)
     repo = make_repo(tmp_path / "r", {"a": "1234", "b": "123", "c": "12"})
 
     read = await own(repo).read_many("HEAD", ["a", "b", "c"])

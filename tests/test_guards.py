@@ -5,8 +5,8 @@ import time
 import pytest
 
 from factory.ground.sentences import shown
-from factory.guards import RULES, Guards, Refused, guard, in_the_way, led_to
-from factory.unit import EndReason
+from factory.judging.guards import RULES, Guards, Refused, guard, in_the_way, led_to
+from factory.store.unit import EndReason
 
 SOURCES = frozenset({"pyproject.toml", "Makefile"})
 

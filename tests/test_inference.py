@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory.errors import ConfigError
-from factory.inference import GATES, SETUP, Gate, Rules, Setup, rules_of, wanted
+from factory.ground.errors import ConfigError
+from factory.inference.infer import GATES, SETUP, Gate, Rules, Setup, rules_of, wanted
 
 UNITTEST = "import unittest\nclass TestA(unittest.TestCase): ...\n"
 VENV = ("{python}", "-I", "-m", "venv", "{venv}")

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from factory.cards import already_accepted
-from factory.errors import Deposed
-from factory.escalations import Escalations
-from factory.intake import QUIET_S, STILL_S, Intake, Scan, written_to
-from factory.journal import Event
-from factory.records import Card, Task
-from factory.stores.sqlite import SqliteStore
-from factory.unit import NO_PROOF, Unit, UnitState, advance
+from factory.ground.errors import Deposed
+from factory.inbox.intake import QUIET_S, STILL_S, Intake, Scan, written_to
+from factory.people.cards import already_accepted
+from factory.people.escalations import Escalations
+from factory.store.journal import Event
+from factory.store.records import Card, Task
+from factory.store.sqlite import SqliteStore
+from factory.store.unit import NO_PROOF, Unit, UnitState, advance
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 NO_REPAIR = "no repair unit in these tests"
@@ -303,11 +303,11 @@ import os, signal, sys
 from datetime import datetime, UTC
 from pathlib import Path
 import anyio
-from factory.escalations import Escalations
-from factory.intake import Intake
-from factory.errors import Deposed
-from factory.journal import Event
-from factory.stores.sqlite import SqliteStore
+from factory.people.escalations import Escalations
+from factory.inbox.intake import Intake
+from factory.ground.errors import Deposed
+from factory.store.journal import Event
+from factory.store.sqlite import SqliteStore
 
 root, when = Path(sys.argv[1]), sys.argv[2]
 

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from factory.journal import Entry, Event, fold
-from factory.records import Record, kind_name, to_row
-from factory.unit import UnitState
+from factory.store.journal import Entry, Event, fold
+from factory.store.records import Record, kind_name, to_row
+from factory.store.unit import UnitState
 from tests.store_contract import ATTEMPT, CARD, NOW, READY
 
 HELD = replace(READY, state=UnitState.HELD)

@@ -8,14 +8,14 @@ from typing import Any
 import anyio
 import pytest
 
-from factory import cards as words
-from factory.errors import FactoryError, StoreError
-from factory.gates import Case, Judgement
-from factory.journal import Event
-from factory.judge import Proof, Ruled
-from factory.judging.answers import answers
-from factory.records import Card, CardKind, Fact, Verdict
-from factory.unit import Unit, UnitState
+from factory.ground.errors import FactoryError, StoreError
+from factory.judging.gates import Case, Judgement
+from factory.judging.judge import Proof, Ruled
+from factory.people import cards as words
+from factory.people.answers import answers
+from factory.store.journal import Event
+from factory.store.records import Card, CardKind, Fact, Verdict
+from factory.store.unit import Unit, UnitState
 from tests.floor import FILES, GATE, Scene, at, scene_in, time_passes
 from tests.git_repo import git
 from tests.locked_store import locked
@@ -179,7 +179,7 @@ async def test_what_landed_where_nothing_judges_does_not_make_trunk_green(tmp_pa
 
 
 async def test_trunks_rules_are_kept_whatever_else_is_judged(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("factory.judge.RULINGS_KEPT", 2)
+    monkeypatch.setattr("factory.judging.judge.RULINGS_KEPT", 2)
     await looked(scene)
 
     for number in range(3):
@@ -349,7 +349,7 @@ async def test_only_what_trunk_is_red_in_is_excused_and_only_for_whom_a_person_s
 async def test_a_verdict_that_the_store_could_not_take_is_taken_when_it_can_and_its_gate_runs_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("factory.gates.RECORD_SECONDS", 0.01)
+    monkeypatch.setattr("factory.judging.gates.RECORD_SECONDS", 0.01)
     ran, go = tmp_path / "ran", tmp_path / "go"
     gate = f"echo x >> {ran}; until [ -e {go} ]; do sleep 0.01; done\n"
     async with scene_in(tmp_path, {"conventions/gates/10-slow.sh": gate}) as scene:

@@ -11,16 +11,16 @@ from pathlib import Path
 import anyio
 import pytest
 
-from factory import process
-from factory.archive import AT_ONCE, CHAINS
-from factory.errors import GitError, StoreError
-from factory.journal import Event
-from factory.keeper import Keeper
-from factory.process import Command
-from factory.records import Attempt, Task
-from factory.settings import Settings
-from factory.shim import MARKER
-from factory.unit import EndReason, Unit, UnitState
+from factory.child import process
+from factory.child.process import Command
+from factory.child.shim import MARKER
+from factory.ground.errors import GitError, StoreError
+from factory.ground.settings import Settings
+from factory.repair.keeper import Keeper
+from factory.repo.archive import AT_ONCE, CHAINS
+from factory.store.journal import Event
+from factory.store.records import Attempt, Task
+from factory.store.unit import EndReason, Unit, UnitState
 from tests.floor import Scene, at, scene_in
 from tests.git_repo import git
 from tests.locked_store import locked
@@ -153,7 +153,7 @@ async def test_a_quiet_line_with_open_units_starts_no_process(scene: Scene, monk
     await made(scene, "open", UnitState.READY)
     await made(scene, "over", UnitState.LANDED)
     await scene.floor.keeper.tick(at())
-    monkeypatch.setattr("factory.process.Popen", None)
+    monkeypatch.setattr("factory.child.process.Popen", None)
 
     await scene.floor.keeper.tick(at() + timedelta(days=8))
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from factory.errors import GitError
-from factory.journal import Event
-from factory.records import Card, CardKind, Step
-from factory.trunk import Outcome, Trunk
+from factory.ground.errors import GitError
+from factory.repo.trunk import Outcome, Trunk
+from factory.store.journal import Event
+from factory.store.records import Card, CardKind, Step
 from tests.floor import Scene, at, scene_in, time_passes
 from tests.git_repo import git
 from tests.test_rescue import opened, rescue

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from factory.attempt.output import Usage
-from factory.budget import Amount, Short
-from factory.journal import Event
-from factory.ledger import Ledger, Meter
-from factory.records import Attempt
-from factory.settings import Budget
+from factory.agents.output import Usage
+from factory.dispatch.budget import Amount, Short
+from factory.dispatch.ledger import Ledger, Meter
+from factory.ground.settings import Budget
+from factory.store.journal import Event
+from factory.store.records import Attempt
 from tests.on_record import NOW, OnRecord
 
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from factory import live as module
-from factory.live import Live
-from factory.places import Places
-from factory.settings import Settings
+from factory.ground import live as module
+from factory.ground.live import Live
+from factory.ground.places import Places
+from factory.ground.settings import Settings
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from factory import log as module
-from factory.log import Log, bound, log
+from factory.ground import log as module
+from factory.ground.log import Log, bound, log
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_a_full_disk_does_not_stop_the_line(tmp_path: Path) -> None:
 
 def test_every_event_in_the_log_is_in_the_table() -> None:
     table = {name: value for name, value in vars(module).items() if name.isupper() and isinstance(value, str)}
-    said = [each for path in Path(module.__file__).parent.rglob("*.py") for each in _events(path)]
+    said = [each for path in Path(module.__file__).parents[1].rglob("*.py") for each in _events(path)]
 
     assert [value for value in table.values() if not re.fullmatch("[a-z_]+[.][a-z_]+", value)] == []
     assert len(set(table.values())) == len(table)

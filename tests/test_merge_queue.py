@@ -9,11 +9,11 @@ from typing import Any
 import anyio
 import pytest
 
-from factory.errors import StoreError
-from factory.journal import Event
-from factory.records import Card, CardKind, Fact, Step
-from factory.trunk import Blocked, LandingPlan, Outcome, Trunk
-from factory.unit import UnitState, advance
+from factory.ground.errors import StoreError
+from factory.repo.trunk import Blocked, LandingPlan, Outcome, Trunk
+from factory.store.journal import Event
+from factory.store.records import Card, CardKind, Fact, Step
+from factory.store.unit import UnitState, advance
 from tests.floor import FILES, GATE, Scene, at, scene_in, time_passes
 from tests.git_repo import git
 
@@ -300,7 +300,7 @@ class FailsOnce:
 async def test_where_trunk_moved_and_the_record_failed_the_next_pass_writes_it_down(
     scene: Scene, event: Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("factory.live.BROKEN_SECONDS", 0.01)
+    monkeypatch.setattr("factory.ground.live.BROKEN_SECONDS", 0.01)
     await scene.submit("one", {"one.txt": "fine\n"})
     failing = FailsOnce(scene, event)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from factory.errors import FactoryError, UsageError
+from factory.ground.errors import FactoryError, UsageError
 from factory.once import judge_once
 from tests.git_repo import commit, git, make_repo, write
 

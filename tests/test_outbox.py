@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from factory.outbox import CAP_BYTES, Outbox, Question, read_outbox
+from factory.attempt.outbox import CAP_BYTES, Outbox, Question, read_outbox
 
 # Some 300 bytes that name 9^12 texts.
 ALIASES = "---\na: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from factory import cards as words
-from factory.pauses import note_end, resting
-from factory.records import Attempt, CardKind
-from factory.unit import EndReason
+from factory.dispatch.pauses import note_end, resting
+from factory.people import cards as words
+from factory.store.records import Attempt, CardKind
+from factory.store.unit import EndReason
 from tests.on_record import NOW, OnRecord, later
 
 NOTHING = ("empty", "crashed", "lost", "auth", "handed_back")

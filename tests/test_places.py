@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from factory.errors import RepositoryError
+from factory.ground.errors import RepositoryError
 from factory.ground.names import Names
-from factory.places import Places, check_writable, holding, home, places, there
+from factory.ground.places import Places, check_writable, holding, home, places, there
 
 
 def test_the_factory_lies_in_the_checkout_and_its_lock_in_the_common_git_dir() -> None:

@@ -14,20 +14,20 @@ import anyio
 import pytest
 from anyio.abc import TaskGroup
 
-from factory import cards as words
-from factory.agents import Agents
-from factory.bell import Bell
-from factory.cards import Ask
-from factory.conventions import Convention, Conventions
+from factory.dispatch.agents import Agents
+from factory.dispatch.pool import Pool
+from factory.ground.bell import Bell
+from factory.ground.conventions import Convention, Conventions
+from factory.ground.live import Stopping
+from factory.ground.settings import Settings
 from factory.ground.times import stamp
-from factory.inference import Gate, Rules
-from factory.journal import Event
-from factory.judge import Judge, Proof, Ruling
-from factory.live import Stopping
-from factory.pool import Pool
-from factory.records import Attempt, Card, CardKind, Fact, Hook, Task
-from factory.settings import Settings
-from factory.unit import EndReason, Unit, UnitState, advance
+from factory.inference.infer import Gate, Rules
+from factory.judging.judge import Judge, Proof, Ruling
+from factory.people import cards as words
+from factory.people.cards import Ask
+from factory.store.journal import Event
+from factory.store.records import Attempt, Card, CardKind, Fact, Hook, Task
+from factory.store.unit import EndReason, Unit, UnitState, advance
 from tests.floor import time_passes
 from tests.on_record import NOW, OnRecord, later
 
@@ -585,7 +585,7 @@ async def test_on_a_full_disk_nothing_starts_and_one_card_asks_until_there_is_ro
 ) -> None:
     units(floor, "ab")
     floor.live.places.home.mkdir()
-    monkeypatch.setattr("factory.disk.LEAST", 1 << 60)
+    monkeypatch.setattr("factory.ground.disk.LEAST", 1 << 60)
     await floor.tick()
     mark = len(list(floor.store.journal()))
     await floor.tick()
@@ -593,7 +593,7 @@ async def test_on_a_full_disk_nothing_starts_and_one_card_asks_until_there_is_ro
     assert set(floor.states().values()) == {"waiting"}
     assert len(list(floor.store.journal())) == mark, "on a full disk nothing is written that says nothing new"
 
-    monkeypatch.setattr("factory.disk.LEAST", 0)
+    monkeypatch.setattr("factory.ground.disk.LEAST", 0)
     await floor.tick()
 
     assert floor.open_cards() == []
@@ -607,7 +607,7 @@ async def test_where_writing_failed_for_want_of_room_the_card_stays_while_it_is_
     await floor.tick()
     assert floor.open_cards() == [("E1", CardKind.DISK, ())]
 
-    monkeypatch.setattr("factory.live.FULL_SECONDS", 0)
+    monkeypatch.setattr("factory.ground.live.FULL_SECONDS", 0)
     await floor.tick()
 
     assert floor.open_cards() == []
@@ -821,7 +821,7 @@ async def test_accept_that_breaks_time_after_time_is_asked_about_and_the_others_
     def breaks() -> None:
         raise KeyError("no bench")
 
-    monkeypatch.setattr("factory.live.BROKEN_SECONDS", 0)
+    monkeypatch.setattr("factory.ground.live.BROKEN_SECONDS", 0)
     floor.judge.meanwhile = breaks
     floor.unit("fix", text=PROVED)
     floor.unit("other", proven="x")

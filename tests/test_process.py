@@ -20,10 +20,10 @@ import anyio
 import pytest
 from anyio import to_thread
 
-from factory import process, shim
-from factory.process import Child, Command, Exit, adopt, end, run, start
+from factory.child import process, shim
+from factory.child.process import Child, Command, Exit, adopt, end, run, start
 
-ROOT = str(Path(process.__file__).parents[1])
+ROOT = str(Path(process.__file__).parents[2])
 ENV = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
 
 
@@ -139,7 +139,9 @@ async def test_what_left_the_group_with_its_pipes_is_not_waited_for(monkeypatch:
 
 async def test_one_that_cannot_be_ended_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     pids: list[int] = []
-    monkeypatch.setattr("factory.process._end_group", lambda child, number: None)  # as with one that waits for a disk
+    monkeypatch.setattr(
+        "factory.child.process._end_group", lambda child, number: None
+    )  # as with one that waits for a disk
     for name in ("TIDY_SECONDS", "LADDER_SECONDS"):
         monkeypatch.setattr(process, name, 0.05)
 
@@ -514,7 +516,7 @@ async def test_cpu_time_of_descendants_is_seen(shell: Shell) -> None:
 DAEMON = """
 import anyio, json, os, signal, sys
 from pathlib import Path
-from factory.process import Command, start
+from factory.child.process import Command, start
 async def main():
     run_dir, *argv = sys.argv[1:]
     env = {"PATH": os.environ["PATH"]}
@@ -806,7 +808,7 @@ async def test_end_takes_all_that_a_living_run_started(shell: Shell) -> None:
 
 
 async def test_the_command_is_started_before_anything_dear_is_imported() -> None:
-    code = f"import sys; sys.path.append({ROOT!r})\nfrom factory.shim import main; print(*sys.modules)"
+    code = f"import sys; sys.path.append({ROOT!r})\nfrom factory.child.shim import main; print(*sys.modules)"
 
     done = await run([sys.executable, "-I", "-S", "-c", code], env=ENV)
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from factory.conventions import Convention, Note, overlay, read_shipped
-from factory.errors import ConfigError
-from factory.prompts import BEGIN, Brief, check_prompt, left_out, prompt, render
-from factory.records import Remark
+from factory.attempt.prompts import BEGIN, Brief, check_prompt, left_out, prompt, render
+from factory.ground.conventions import Convention, Note, overlay, read_shipped
+from factory.ground.errors import ConfigError
+from factory.store.records import Remark
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 SHIPPED = overlay({}, read_shipped()).prompts

@@ -10,15 +10,15 @@ from pathlib import Path
 import anyio
 import pytest
 
-from factory import process
 from factory.assembly import assemble
-from factory.journal import fold
-from factory.live import now
-from factory.process import Command
-from factory.rebuild import Rebuild
-from factory.records import Attempt, Fact, Hook, Task
-from factory.stores.sqlite import SqliteStore
-from factory.unit import Unit, UnitState
+from factory.child import process
+from factory.child.process import Command
+from factory.ground.live import now
+from factory.repair.rebuild import Rebuild
+from factory.store.journal import fold
+from factory.store.records import Attempt, Fact, Hook, Task
+from factory.store.sqlite import SqliteStore
+from factory.store.unit import Unit, UnitState
 from tests.floor import Scene, at, scene_in
 from tests.git_repo import git
 from tests.store_contract import tables

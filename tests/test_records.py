@@ -7,8 +7,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from factory.ground.times import from_stamp, stamp
-from factory.records import HINTS, KEYS, KINDS, Card, Fact, Hook, Record, Request, Step, from_row, kind_name, to_row
-from factory.unit import Unit
+from factory.store.records import (
+    HINTS,
+    KEYS,
+    KINDS,
+    Card,
+    Fact,
+    Hook,
+    Record,
+    Request,
+    Step,
+    from_row,
+    kind_name,
+    to_row,
+)
+from factory.store.unit import Unit
 from tests.store_contract import CARD, NOW, ONE_OF_EACH, READY, of_kind
 
 MOMENTS = st.datetimes(timezones=st.just(UTC))

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from factory import cards as words
-from factory.endings import Endings
-from factory.errors import StoreError
-from factory.journal import Event
-from factory.pauses import note_end, resting
-from factory.records import Fact, Remark, Request, Step
+from factory.attempt.endings import Endings
+from factory.dispatch.pauses import note_end, resting
+from factory.ground.errors import StoreError
+from factory.people import cards as words
 from factory.requests import Requests
-from factory.unit import FINAL, EndReason, Unit, UnitState
+from factory.store.journal import Event
+from factory.store.records import Fact, Remark, Request, Step
+from factory.store.unit import FINAL, EndReason, Unit, UnitState
 from tests.on_record import NOW, OnRecord, later
 
 HELD, WAITING, READY, QUEUED, RUNNING = (

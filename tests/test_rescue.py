@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from factory.journal import Event
-from factory.records import Attempt, Hook, Step
-from factory.rescue import Rescue
-from factory.trunk import LandingPlan
-from factory.unit import EndReason, UnitState
+from factory.repair.rescue import Rescue
+from factory.repo.trunk import LandingPlan
+from factory.store.journal import Event
+from factory.store.records import Attempt, Hook, Step
+from factory.store.unit import EndReason, UnitState
 from tests.floor import FILES, Scene, at, scene_in
 from tests.git_repo import environment, git
 
@@ -105,7 +105,7 @@ async def test_commits_that_a_person_took_back_before_the_start_are_not_brought_
 async def test_a_git_that_outlived_the_daemon_is_waited_for_and_the_unit_is_not_blamed(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("factory.trunk.PATIENCE_S", 0.1)
+    monkeypatch.setattr("factory.repo.trunk.PATIENCE_S", 0.1)
     plan = await opened(scene)
     idle = ["git", "hash-object", "--stdin", plan.to]  # names the commit, as our merge does
     with subprocess.Popen(idle, cwd=scene.root, env=environment(), stdin=subprocess.PIPE) as ours:  # noqa: ASYNC220

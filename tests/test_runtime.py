@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory.attempt.output import LOOP_KINDS, LOOP_STEPS, OutputReader, Seen, Usage
-from factory.errors import ConfigError
+from factory.agents.output import LOOP_KINDS, LOOP_STEPS, OutputReader, Seen, Usage
+from factory.agents.runtime import Runtime, check_home, environment, find, invocation, logins, parse_runtime
+from factory.ground.errors import ConfigError
 from factory.ground.selectors import selector
-from factory.runtime import Runtime, check_home, environment, find, invocation, logins, parse_runtime
 
 SHIPPED = Path(__file__).parents[1] / "conventions" / "runtimes"
 NOW = datetime(2026, 11, 24, 11, 10, tzinfo=UTC)

@@ -6,9 +6,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory.records import Hook
-from factory.scheduling import Choice, choose, missing, next_time, rank, settle
-from factory.unit import Unit, UnitState
+from factory.dispatch.scheduling import Choice, choose, missing, next_time, rank, settle
+from factory.store.records import Hook
+from factory.store.unit import Unit, UnitState
 
 NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)
 LANDED, CANCELLED, RUNNING = UnitState.LANDED, UnitState.CANCELLED, UnitState.RUNNING

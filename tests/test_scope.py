@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory.scope import covers, overlap, within
+from factory.ground.scope import covers, overlap, within
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,11 @@ from typing import Any
 import anyio
 import pytest
 
-from factory import process
-from factory.confines import Confines
-from factory.errors import ConfigError
-from factory.sandbox import Sandbox
-from factory.seatbelt import Seatbelt
+from factory.child import process
+from factory.child.confines import Confines
+from factory.child.sandbox import Sandbox
+from factory.child.seatbelt import Seatbelt
+from factory.ground.errors import ConfigError
 from tests.floor import tried
 from tests.sbpl import allows, parse
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory.errors import ConfigError
-from factory.settings import KEYS, NOT_YET, Limits, Settings, explain, load, template
+from factory.ground.errors import ConfigError
+from factory.ground.settings import KEYS, NOT_YET, Limits, Settings, explain, load, template
 
 
 @pytest.fixture

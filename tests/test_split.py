@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from factory.errors import TaskFileError
-from factory.split import INHERITED, MOST, MOST_VALUES, SETTABLE, Part, plan, replaced, told
-from factory.task_file import KEYS, PARTS_BYTES, TaskFile, parse
-from factory.unit import Unit, UnitState
+from factory.ground.errors import TaskFileError
+from factory.inbox.split import INHERITED, MOST, MOST_VALUES, SETTABLE, Part, plan, replaced, told
+from factory.store.task_file import KEYS, PARTS_BYTES, TaskFile, parse
+from factory.store.unit import Unit, UnitState
 from tests.on_record import NOW
 
 HEAD = "---\npriority: 1\nscope: [src/**, '*.md']\nagent: codex\nmodel: m-1\nattempts: 2\nminutes: 0.5\n"

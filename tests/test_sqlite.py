@@ -18,14 +18,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from factory import stores
-from factory.errors import DamagedStore, Deposed, Fenced, StoreError
-from factory.journal import Event, fold
-from factory.ports import Store
-from factory.records import KEYS, KINDS, Attempt, Card, Fact, Hook, Request, Step, Verdict
-from factory.stores import MIGRATIONS, OPEN, SCHEMA, connect
-from factory.stores.sqlite import SqliteStore, migrate
-from factory.unit import FINAL, EndReason, Unit, UnitState
+from factory.ground.errors import DamagedStore, Deposed, Fenced, StoreError
+from factory.store import opening as stores
+from factory.store.journal import Event, fold
+from factory.store.opening import MIGRATIONS, OPEN, SCHEMA, connect
+from factory.store.ports import Store
+from factory.store.records import KEYS, KINDS, Attempt, Card, Fact, Hook, Request, Step, Verdict
+from factory.store.sqlite import SqliteStore, migrate
+from factory.store.unit import FINAL, EndReason, Unit, UnitState
 from tests.memory_store import MemoryStore
 from tests.store_contract import ATTEMPT, CARD, NOW, READY, StoreContract, Undone, of_kind, tables
 
@@ -298,7 +298,7 @@ def test_a_file_that_is_no_store_is_refused_and_left_alone(tmp_path: Path, conte
 def test_where_the_disk_is_full_that_is_said_and_nobody_is_told_to_put_the_store_aside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("factory.disk.LEAST", 1 << 60)
+    monkeypatch.setattr("factory.ground.disk.LEAST", 1 << 60)
     (tmp_path / "store.sqlite").write_bytes(b"")
 
     with pytest.raises(StoreError, match=r"is full: .* Nothing was changed: make room first\.$"):
@@ -308,7 +308,7 @@ def test_where_the_disk_is_full_that_is_said_and_nobody_is_told_to_put_the_store
 def test_on_a_full_disk_a_store_at_rest_is_read_without_making_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("factory.disk.LEAST", 1 << 60)
+    monkeypatch.setattr("factory.ground.disk.LEAST", 1 << 60)
     with closing(SqliteStore(tmp_path / "store.sqlite")) as store:
         store.write(Event.TASK_ACCEPTED, READY, now=NOW)
 
@@ -423,8 +423,8 @@ CHILD = """
 import sys
 from dataclasses import replace
 from pathlib import Path
-from factory.journal import Event
-from factory.stores.sqlite import SqliteStore
+from factory.store.journal import Event
+from factory.store.sqlite import SqliteStore
 from tests.store_contract import NOW, READY
 
 store = SqliteStore(Path(sys.argv[1]))
@@ -484,7 +484,7 @@ def test_killed_while_the_format_changes_the_next_start_opens_a_store_of_today(t
         packed.extractall(tmp_path, filter="data")
     path = tmp_path / "repo/.factory/store.sqlite"
     program = (
-        f"from pathlib import Path; from factory.stores.sqlite import SqliteStore; SqliteStore(Path({str(path)!r}))"
+        f"from pathlib import Path; from factory.store.sqlite import SqliteStore; SqliteStore(Path({str(path)!r}))"
     )
     env = {"FACTORY_FAULT": f"store.migrate:{side}", "PATH": os.environ["PATH"]}
 

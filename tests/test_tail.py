@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from factory.tail import LAST_BYTES, LONGEST, LOOK_BYTES, LOOK_LINES, Fragment, Tail
+from factory.agents.tail import LAST_BYTES, LONGEST, LOOK_BYTES, LOOK_LINES, Fragment, Tail
 
 
 def all_of(tail: Tail, *, ended: bool = False) -> list[bytes]:

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory.errors import TaskFileError
+from factory.ground.errors import TaskFileError
 from factory.ground.front_matter import loose
-from factory.task_file import FORMS, GUARDS, MAX_BYTES, MAX_ID, READERS, TaskFile, decode, numbered, parse, slug
+from factory.store.task_file import FORMS, GUARDS, MAX_BYTES, MAX_ID, READERS, TaskFile, decode, numbered, parse, slug
 
 
 def refusal(text: str) -> TaskFileError:

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from factory.attempt.triage import Ending, Move, Next, classify, next_move
 from factory.ground.times import backoff
-from factory.triage import Ending, Move, Next, classify, next_move
-from factory.unit import SPENDS, EndReason, Unit, UnitState
+from factory.store.unit import SPENDS, EndReason, Unit, UnitState
 from tests.on_record import NOW
 
 

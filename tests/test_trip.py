@@ -9,12 +9,12 @@ from typing import cast
 import anyio
 import pytest
 
-from factory.attempt.output import Seen
-from factory.process import Child
-from factory.records import Attempt, Remark
-from factory.trip import Patience, Trip, asked_for, prompt_name
-from factory.unit import EndReason, Unit, UnitState
-from factory.workspaces import Conflict
+from factory.agents.output import Seen
+from factory.attempt.trip import Patience, Trip, asked_for, prompt_name
+from factory.child.process import Child
+from factory.repo.workspaces import Conflict
+from factory.store.records import Attempt, Remark
+from factory.store.unit import EndReason, Unit, UnitState
 from tests.simulation.clock import START, Clock
 
 IDLE = 0.4

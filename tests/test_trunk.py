@@ -18,10 +18,22 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from factory import process
-from factory.checkout import checkouts
-from factory.git import Git, Person, examine
-from factory.trunk import GIT_S, Blocked, Conflict, Landed, LandingPlan, Moved, Nothing, Outcome, Rehearsed, Trunk, make
+from factory.child import process
+from factory.repo.checkout import checkouts
+from factory.repo.git import Git, Person, examine
+from factory.repo.trunk import (
+    GIT_S,
+    Blocked,
+    Conflict,
+    Landed,
+    LandingPlan,
+    Moved,
+    Nothing,
+    Outcome,
+    Rehearsed,
+    Trunk,
+    make,
+)
 from tests.git_repo import commit, environment, git, make_repo, write
 
 AGENT = Person("claude", "claude@factoryd.invalid")
@@ -549,7 +561,7 @@ async def test_an_own_git_configuration_of_the_users_changes_nothing(world: Worl
 async def test_a_lock_that_goes_away_is_waited_for_and_one_that_stays_is_said(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("factory.trunk.PATIENCE_S", 0.4)
+    monkeypatch.setattr("factory.repo.trunk.PATIENCE_S", 0.4)
     to = await world.candidate()
     lock = world.repo / ".git/index.lock"
     lock.touch()
@@ -563,7 +575,7 @@ async def test_a_lock_that_goes_away_is_waited_for_and_one_that_stays_is_said(
 
 
 async def test_a_locked_ref_that_is_not_checked_out_blocks(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("factory.trunk.PATIENCE_S", 0.1)
+    monkeypatch.setattr("factory.repo.trunk.PATIENCE_S", 0.1)
     to = await world.candidate()
     git(world.repo, "checkout", "-q", "--detach")
     (world.repo / ".git/refs/heads/main.lock").touch()
@@ -582,7 +594,7 @@ async def test_a_ref_locked_after_the_look_leaves_no_trace(
     async def none(_: object) -> None:
         return None
 
-    monkeypatch.setattr("factory.trunk._stays", none)
+    monkeypatch.setattr("factory.repo.trunk._stays", none)
     outcome = await world.land(to)
 
     assert (kind(outcome), world.head(), world.status()) == ("failed", before, " M kept")
@@ -662,7 +674,7 @@ async def test_a_landing_that_was_over_is_only_told(world: World) -> None:
 async def test_a_git_of_ours_that_outlived_its_daemon_and_hangs_is_ended_after_its_time(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("factory.trunk.PATIENCE_S", 0.1)
+    monkeypatch.setattr("factory.repo.trunk.PATIENCE_S", 0.1)
     to = await world.candidate({"added": str(world.repo)})  # no other test's commit: its git is known by it
     plan = await sent(world, to)
     hung = subprocess.Popen(  # noqa: ASYNC220
@@ -712,7 +724,7 @@ async def test_a_swap_whose_lock_stayed_is_done_again(world: World) -> None:
 @pytest.fixture
 async def begun(world: World, monkeypatch: pytest.MonkeyPatch) -> tuple[World, LandingPlan]:
     """A world with an open step."""
-    monkeypatch.setattr("factory.trunk.PATIENCE_S", 0.1)
+    monkeypatch.setattr("factory.repo.trunk.PATIENCE_S", 0.1)
     return world, await sent(world, await world.candidate())
 
 
@@ -793,7 +805,7 @@ async def test_where_no_git_of_ours_ever_ran_nothing_is_ours(begun: tuple[World,
 
 
 async def test_an_older_lock_is_not_ours(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("factory.trunk.PATIENCE_S", 0.1)
+    monkeypatch.setattr("factory.repo.trunk.PATIENCE_S", 0.1)
     to = await world.candidate()
     lock = world.repo / ".git/index.lock"
     lock.touch()
@@ -805,7 +817,7 @@ async def test_an_older_lock_is_not_ours(world: World, monkeypatch: pytest.Monke
 
 
 async def test_a_git_that_outlived_us_is_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("factory.trunk.PATIENCE_S", 0.2)
+    monkeypatch.setattr("factory.repo.trunk.PATIENCE_S", 0.2)
     to = await world.candidate()
     plan = await sent(world, to)
     lock = world.repo / ".git/index.lock"
@@ -966,8 +978,8 @@ DAEMON = """
 import os, signal, sys, threading
 from pathlib import Path
 import anyio
-from factory.git import Git, examine
-from factory.trunk import LandingPlan, Trunk, make
+from factory.repo.git import Git, examine
+from factory.repo.trunk import LandingPlan, Trunk, make
 
 CPU = {min(os.sched_getaffinity(0))}
 

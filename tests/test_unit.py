@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory.errors import IllegalTransition
-from factory.unit import FINAL, LEADS_TO, SPENDS, EndReason, Unit, UnitState, advance
+from factory.ground.errors import IllegalTransition
+from factory.store.unit import FINAL, LEADS_TO, SPENDS, EndReason, Unit, UnitState, advance
 from tests.store_contract import NOW, READY, of_kind
 
 STATES = st.sampled_from(UnitState)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from factory.trunk import Landed, LandingPlan, Moved
+from factory.repo.trunk import Landed, LandingPlan, Moved
 from tests.git_repo import commit, git, make_repo, write
 from tests.test_trunk import AFTER, BEFORE, World, begin, kind
 

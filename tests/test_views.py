@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from factory.errors import StoreError
+from factory.ground.errors import StoreError
 from factory.ground.times import from_stamp, stamp
-from factory.journal import Event, fold
-from factory.records import Attempt, Card, Fact, Hook, Option, Remark, Request, Task, Verdict
-from factory.stores import views
-from factory.stores.sqlite import SqliteStore
-from factory.unit import FINAL, EndReason, Unit, UnitState
+from factory.store import views
+from factory.store.journal import Event, fold
+from factory.store.records import Attempt, Card, Fact, Hook, Option, Remark, Request, Task, Verdict
+from factory.store.sqlite import SqliteStore
+from factory.store.unit import FINAL, EndReason, Unit, UnitState
 from tests.store_contract import ATTEMPT, CARD, NOW, READY, Undone, tables
 
 ROOT = Path(__file__).parents[1]
@@ -555,20 +555,22 @@ def test_the_states_that_are_shown_are_all_there_are() -> None:
 
 
 def test_reading_the_store_imports_nothing_heavy() -> None:
-    argv = [sys.executable, "-X", "importtime", "-c", "import factory.stores.views"]
+    argv = [sys.executable, "-X", "importtime", "-c", "import factory.store.views"]
 
     done = subprocess.run(argv, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True)
 
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     heavy = {"dataclasses", "pathlib", "typing", "asyncio", "anyio", "pydantic", "inspect", "subprocess", "tempfile"}
-    assert "factory.stores.views" in imported
+    assert "factory.store.views" in imported
     assert imported & heavy == set()
     assert {name for name in imported if name.startswith("factory")} == {
         "factory",
-        "factory.disk",
-        "factory.errors",
-        "factory.stores",
-        "factory.stores.views",
+        "factory.ground",
+        "factory.ground.disk",
+        "factory.ground.errors",
+        "factory.store",
+        "factory.store.opening",
+        "factory.store.views",
     }
 
 

@@ -7,8 +7,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from factory.bell import Bell
-from factory.watch import Watch
+from factory.ground.bell import Bell
+from factory.ground.watch import Watch
 
 
 class Woken:

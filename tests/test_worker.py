@@ -13,17 +13,17 @@ from typing import Any
 import anyio
 import pytest
 
-from factory import process
-from factory.attempt.output import OutputReader
-from factory.errors import Deposed, GitError, StoreError, TooLong
-from factory.journal import Event
-from factory.live import Stopping
-from factory.pool import Trips
-from factory.process import Command
-from factory.records import Attempt, Card, CardKind, Fact
-from factory.stores.sqlite import SqliteStore
-from factory.unit import Unit, UnitState, advance
-from factory.worker import Worker
+from factory.agents.output import OutputReader
+from factory.attempt.worker import Worker
+from factory.child import process
+from factory.child.process import Command
+from factory.dispatch.pool import Trips
+from factory.ground.errors import Deposed, GitError, StoreError, TooLong
+from factory.ground.live import Stopping
+from factory.store.journal import Event
+from factory.store.records import Attempt, Card, CardKind, Fact
+from factory.store.sqlite import SqliteStore
+from factory.store.unit import Unit, UnitState, advance
 from tests.floor import FILES, Scene, at, scene_in
 from tests.git_repo import git
 from tests.locked_store import locked
@@ -465,7 +465,7 @@ async def test_a_trip_that_breaks_loses_its_attempt_and_no_other(scene: Scene, m
     async def breaks(*_: Any, **__: Any) -> None:
         raise RuntimeError("the disk is on fire")
 
-    monkeypatch.setattr("factory.live.BROKEN_SECONDS", 0.01)
+    monkeypatch.setattr("factory.ground.live.BROKEN_SECONDS", 0.01)
     monkeypatch.setattr(scene.floor.workspaces, "snapshot", breaks)
     scene.hang("u", run=command(scene))
 
@@ -482,7 +482,7 @@ async def test_what_the_agent_of_a_trip_that_broke_had_made_is_kept(
     def breaks(*_: Any) -> None:
         raise RuntimeError("what it said cannot be read")
 
-    monkeypatch.setattr("factory.worker.OutputReader", breaks)
+    monkeypatch.setattr("factory.attempt.worker.OutputReader", breaks)
     scene.hang("u", run=command(scene, "sleep 600"))
     broken = worker(scene)
     async with anyio.create_task_group() as group:
@@ -516,7 +516,7 @@ async def test_before_its_agent_ran_a_broken_trip_keeps_nothing_for_the_workspac
 async def test_a_trip_that_breaks_on_a_full_disk_goes_on_when_there_is_room(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    monkeypatch.setattr("factory.live.BROKEN_SECONDS", 0.01)
+    monkeypatch.setattr("factory.ground.live.BROKEN_SECONDS", 0.01)
     whole: Callable[..., Awaitable[Any]] = getattr(scene.floor.workspaces, step)
     failures = [GitError(("add",), 128, "fatal: No space left on device")] * 3
 
@@ -537,16 +537,16 @@ async def test_a_trip_that_breaks_on_a_full_disk_goes_on_when_there_is_room(
 async def test_a_tree_that_a_full_disk_could_not_take_whole_is_taken_again(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("factory.live.BROKEN_SECONDS", 0.01)
+    monkeypatch.setattr("factory.ground.live.BROKEN_SECONDS", 0.01)
     whole = scene.floor.workspaces.snapshot
 
     async def half(*told: Any, **more: Any) -> Any:
-        monkeypatch.setattr("factory.disk.LEAST", 1 << 60)
+        monkeypatch.setattr("factory.ground.disk.LEAST", 1 << 60)
         monkeypatch.setattr(scene.floor.workspaces, "snapshot", then)
         return replace(await whole(*told, **more), tree=git(scene.root, "rev-parse", "main^{tree}"), left_out="error")
 
     async def then(*told: Any, **more: Any) -> Any:
-        monkeypatch.setattr("factory.disk.LEAST", 0)
+        monkeypatch.setattr("factory.ground.disk.LEAST", 0)
         return await whole(*told, **more)
 
     monkeypatch.setattr(scene.floor.workspaces, "snapshot", half)
@@ -560,7 +560,7 @@ async def test_a_tree_that_a_full_disk_could_not_take_whole_is_taken_again(
 async def test_a_command_that_failed_while_the_disk_was_full_is_lost_and_not_counted(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("factory.disk.LEAST", 1 << 60)
+    monkeypatch.setattr("factory.ground.disk.LEAST", 1 << 60)
     scene.hang("u", run=command(scene, "exit 3"))
 
     await trip(scene)
@@ -571,7 +571,7 @@ async def test_a_command_that_failed_while_the_disk_was_full_is_lost_and_not_cou
 async def test_where_even_giving_up_fails_the_worker_lives_and_tries_again(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("factory.live.BROKEN_SECONDS", 0.01)
+    monkeypatch.setattr("factory.ground.live.BROKEN_SECONDS", 0.01)
     write, failures = scene.store.write, [StoreError("disk full")] * 3
 
     def fails(event: Event, *records: Any, **told: Any) -> int:
@@ -608,7 +608,7 @@ async def breaks_once(scene: Scene) -> None:
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("factory.live.BROKEN_SECONDS", 0.01)
+    monkeypatch.setattr("factory.ground.live.BROKEN_SECONDS", 0.01)
 
 
 async def test_an_attempt_that_ends_while_the_store_is_locked_is_submitted_afterwards(
@@ -662,12 +662,12 @@ async def test_a_store_that_is_locked_when_an_agent_is_just_started_costs_nothin
         locks.enter_context(locked(scene.store))
         return child
 
-    monkeypatch.setattr("factory.process.start", then_locked)
+    monkeypatch.setattr("factory.child.process.start", then_locked)
     hang(scene, command(scene))
     await breaks_once(scene)
     await until(lambda: scene.count("ran"))
     locks.close()
-    monkeypatch.setattr("factory.process.start", start)
+    monkeypatch.setattr("factory.child.process.start", start)
 
     await trip(scene)
 
@@ -691,7 +691,7 @@ async def test_given_up_and_not_written_down_its_tree_is_taken_from_where_it_was
         locks.enter_context(locked(scene.store))
         return done
 
-    monkeypatch.setattr("factory.worker.OutputReader", breaks)
+    monkeypatch.setattr("factory.attempt.worker.OutputReader", breaks)
     monkeypatch.setattr(Worker, "_rescued", then_locked)
     hang(scene, command(scene))
     await breaks_once(scene)
@@ -699,7 +699,7 @@ async def test_given_up_and_not_written_down_its_tree_is_taken_from_where_it_was
     (aside,) = scene.live.places.work.glob("workspaces/*.abandoned-*")
     assert ((aside / "tree/new.txt").exists(), kept(scene)) == (True, "new")
 
-    monkeypatch.setattr("factory.worker.OutputReader", OutputReader)
+    monkeypatch.setattr("factory.attempt.worker.OutputReader", OutputReader)
     await trip(scene)
 
     assert (scene.state("u"), scene.reasons("u"), kept(scene)) == ("queued", ["submitted"], "new")

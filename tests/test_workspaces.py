@@ -12,10 +12,10 @@ from typing import Any
 import anyio
 import pytest
 
-from factory import process
-from factory.errors import FactoryError, GitError, TooLong
-from factory.git import Git
-from factory.workspaces import CHECKOUT_S, CLAIM, Benches, Conflict, Snapshot, Workspace, Workspaces
+from factory.child import process
+from factory.ground.errors import FactoryError, GitError, TooLong
+from factory.repo.git import Git
+from factory.repo.workspaces import CHECKOUT_S, CLAIM, Benches, Conflict, Snapshot, Workspace, Workspaces
 from tests.git_repo import commit, environment, git, make_repo
 
 FILES = {
@@ -729,7 +729,7 @@ async def test_work_that_does_not_merge_is_a_conflict_with_the_old_diff_in_a_fil
 async def test_an_old_diff_that_is_too_long_gives_the_names_and_where_it_can_be_read(
     line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("factory.workspaces.DIFF_MOST", 10_000)
+    monkeypatch.setattr("factory.repo.workspaces.DIFF_MOST", 10_000)
     workspace = await line.workspace()
     (workspace.tree / "README.md").write_text("mine\n")
     (workspace.tree / "long").write_text("".join(f"line {number}\n" for number in range(2000)))

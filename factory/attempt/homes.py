@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from factory import disk, faults
-from factory.ground import bounded
+from factory.ground import bounded, disk, faults
 from factory.ground.configuration import is_configuration
-from factory.scope import within
-from factory.unit import Unit
+from factory.ground.scope import within
+from factory.store.unit import Unit
 
 _PROGRAM = (b"#!", b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe", b"MZ")
 _RUNS = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH | stat.S_ISUID | stat.S_ISGID

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Mapping
 
-from factory.errors import TaskFileError
-from factory.ports import Store
-from factory.split import Part, plan
-from factory.task_file import TaskFile
-from factory.unit import Unit, UnitState
+from factory.ground.errors import TaskFileError
+from factory.inbox.split import Part, plan
+from factory.store.ports import Store
+from factory.store.task_file import TaskFile
+from factory.store.unit import Unit, UnitState
 
 Files = Mapping[str, bytes]  # task files, by name
 

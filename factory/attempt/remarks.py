@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from factory.records import Attempt, Remark
-from factory.unit import SPENDS, EndReason
-from factory.workspaces import Snapshot, Workspaces
+from factory.repo.workspaces import Snapshot, Workspaces
+from factory.store.records import Attempt, Remark
+from factory.store.unit import SPENDS, EndReason
 
 NOT_READ = "you said something that it had not read; it goes on with that"
 # The ends of attempts whose work went to the judge: such an end replaces any earlier submission.

@@ -3,11 +3,11 @@
 What must not live here: how much is too much (repo/measure.py).
 """
 
-from factory import cards as words
-from factory.cards import Ask
 from factory.ground.bounded import shown
-from factory.unit import SPENDS, EndReason, Unit
-from factory.workspaces import Snapshot, Workspace
+from factory.people import cards as words
+from factory.people.cards import Ask
+from factory.repo.workspaces import Snapshot, Workspace
+from factory.store.unit import SPENDS, EndReason, Unit
 
 
 def ruled(reason: EndReason, snapshot: Snapshot, unit: Unit, workspace: Workspace) -> tuple[EndReason, Ask | None]:

@@ -9,10 +9,10 @@ from functools import partial
 from anyio import to_thread
 
 from factory.attempt import homes
-from factory.environments import Environments
-from factory.inference import Setup
+from factory.inference.infer import Setup
+from factory.judging.environments import Environments
 from factory.judging.place import STAMP, Place, read_stamp
-from factory.workspaces import Workspace, Workspaces
+from factory.repo.workspaces import Workspace, Workspaces
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from factory.cli import place, say
 from factory.cli.ask import soon
-from factory.errors import FactoryError, TaskFileError, UsageError, did_you_mean
-from factory.intake import PASSED_OVER
-from factory.stores import views
-from factory.task_file import TaskFile, decode, ids, parse, slug
+from factory.ground.errors import FactoryError, TaskFileError, UsageError, did_you_mean
+from factory.inbox.intake import PASSED_OVER
+from factory.store import views
+from factory.store.task_file import TaskFile, decode, ids, parse, slug
 
 
 def add(args: Namespace) -> int:

@@ -10,9 +10,9 @@ from argparse import Namespace
 from collections.abc import Callable
 
 from factory.cli import place, say
-from factory.errors import NotYet, RefusedByState, UsageError, did_you_mean
-from factory.stores import views
-from factory.stores.views import Json
+from factory.ground.errors import NotYet, RefusedByState, UsageError, did_you_mean
+from factory.store import views
+from factory.store.views import Json
 
 WAIT_S = 2.0
 FINAL = ("landed", "split", "cancelled")

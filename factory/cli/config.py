@@ -7,11 +7,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from factory import conventions, guards, settings
 from factory.cli import place, say
-from factory.errors import ConfigError, RefusedByState, UsageError, did_you_mean
-from factory.stores import views
-from factory.stores.views import Json
+from factory.ground import conventions, settings
+from factory.ground.errors import ConfigError, RefusedByState, UsageError, did_you_mean
+from factory.judging import guards
+from factory.store import views
+from factory.store.views import Json
 
 _UNSEEN = "gates, setup and agents are looked for at the first start: factoryd start"
 

@@ -18,12 +18,12 @@ from pathlib import Path
 
 import anyio
 
-from factory import process
+from factory.child import process
 from factory.cli import life, main, place, say, scratch
 from factory.demo import apprentice, shop
-from factory.errors import FactoryError
-from factory.stores import views
-from factory.stores.views import Json
+from factory.ground.errors import FactoryError
+from factory.store import views
+from factory.store.views import Json
 
 PATIENCE_S = 120.0  # for all tasks together
 QUIET_S = 1.0  # without news; then a terminal shows how far it is

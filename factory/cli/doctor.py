@@ -12,26 +12,27 @@ from pathlib import Path
 
 import anyio
 
-from factory import conventions, settings, shim
-from factory.agents import find_agents
 from factory.assembly import assemble, the_names, the_repository, the_sandbox
+from factory.attempt.prompts import check_prompt, left_out
+from factory.child import shim
 from factory.cli import place, say
 from factory.cli.smoke import BAD, NOTE, OK, STYLES, check_agent
 from factory.daemon import furnish
-from factory.errors import ConfigError, DamagedStore, FactoryError, RefusedByState, StoreError, UsageError
-from factory.git import examine, layout
+from factory.dispatch.agents import find_agents
+from factory.ground import conventions, settings
+from factory.ground.errors import ConfigError, DamagedStore, FactoryError, RefusedByState, StoreError, UsageError
+from factory.ground.live import Live, now
 from factory.ground.lock import locked
-from factory.inference import rules_of
-from factory.live import Live, now
-from factory.places import check_writable, places
-from factory.prompts import check_prompt, left_out
-from factory.rebuild import Rebuild
+from factory.ground.places import check_writable, places
+from factory.ground.settings import Settings
+from factory.inference.infer import rules_of
+from factory.repair.rebuild import Rebuild
+from factory.repair.strays import Finding, Strays
 from factory.repo.access import first_unusable, me, owner
-from factory.settings import Settings
+from factory.repo.git import examine, layout
+from factory.repo.trunk import make
 from factory.store.high_water import HighWater
-from factory.stores.sqlite import SqliteStore, making_anew
-from factory.strays import Finding, Strays
-from factory.trunk import make
+from factory.store.sqlite import SqliteStore, making_anew
 
 
 def doctor(args: Namespace) -> int:

@@ -4,7 +4,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from factory.cli import place, say
-from factory.errors import FactoryError, UsageError
+from factory.ground.errors import FactoryError, UsageError
 
 TAIL = 40  # lines of a red gate's output
 

@@ -17,14 +17,15 @@ from pathlib import Path
 import anyio
 
 import factory
-from factory import disk, process, settings
+from factory.child import process
 from factory.cli import place, say
 from factory.cli.config import inferred_lines
-from factory.errors import ConfigError, FactoryError, RefusedByState, StoreError, UsageError
-from factory.live import DRAIN_SECONDS
-from factory.places import Places, check_writable, places
+from factory.ground import disk, settings
+from factory.ground.errors import ConfigError, FactoryError, RefusedByState, StoreError, UsageError
+from factory.ground.live import DRAIN_SECONDS
+from factory.ground.places import Places, check_writable, places
 from factory.repo.opened import opened
-from factory.stores import views
+from factory.store import views
 
 WAIT_S = 120.0
 OTHER_S = 10.0
@@ -315,7 +316,7 @@ def _greeting(top: str, pid: int) -> Iterator[str]:
 
 
 def _end_attempts(top: str) -> int:
-    from factory.judging.underway import unended
+    from factory.repo.underway import unended
 
     with place.store(top) as con:
         hung = [worker for worker in views.status(con, views.now_text())["workers"] if worker["unit"]]

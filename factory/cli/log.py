@@ -13,10 +13,10 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+from factory.agents.tail import Tail
 from factory.cli import ask, place, say
-from factory.stores import views
-from factory.stores.views import Json
-from factory.tail import Tail
+from factory.store import views
+from factory.store.views import Json
 
 POLL_S = 0.2
 BEFORE = 100  # lines of what an agent said earlier

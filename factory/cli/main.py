@@ -14,7 +14,7 @@ from importlib import import_module
 
 from factory import __version__
 from factory.cli import say
-from factory.errors import FactoryError, NotYet, UsageError, did_you_mean
+from factory.ground.errors import FactoryError, NotYet, UsageError, did_you_mean
 
 Commands = Mapping[str, tuple[str, str, str]]  # name → (module, synopsis, what it is for)
 

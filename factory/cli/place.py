@@ -9,9 +9,9 @@ import os
 import sqlite3
 from contextlib import closing
 
-from factory.errors import FactoryError, RepositoryError, did_you_mean
-from factory.stores import views
-from factory.stores.views import Json
+from factory.ground.errors import FactoryError, RepositoryError, did_you_mean
+from factory.store import views
+from factory.store.views import Json
 
 
 def root() -> str:

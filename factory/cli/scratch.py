@@ -10,10 +10,10 @@ from pathlib import Path
 
 import anyio
 
-from factory import process
+from factory.child import process
 from factory.cli import say
-from factory.errors import FactoryError
-from factory.git import FACTORY, clean_environment
+from factory.ground.errors import FactoryError
+from factory.repo.git import FACTORY, clean_environment
 
 _WHO = ("-c", f"user.name={FACTORY.name}", "-c", f"user.email={FACTORY.email}")
 _PLAIN = (

@@ -9,9 +9,9 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 from factory.cli import log, place, say, status
-from factory.errors import FactoryError, UsageError
-from factory.stores import views
-from factory.stores.views import Json
+from factory.ground.errors import FactoryError, UsageError
+from factory.store import views
+from factory.store.views import Json
 
 
 def show(args: Namespace) -> int:
@@ -57,7 +57,7 @@ def diff(args: Namespace) -> int:
 
     import anyio
 
-    from factory.git import Git
+    from factory.repo.git import Git
 
     top = place.root()
     with place.store(top) as con:

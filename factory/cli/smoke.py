@@ -20,14 +20,15 @@ from typing import NamedTuple
 
 import anyio
 
-from factory import conventions, process, settings
-from factory.agents import the_runtime
+from factory.agents.runtime import Runtime, environment, find
+from factory.child import process
 from factory.cli import life, place, say, scratch
-from factory.errors import FactoryError
-from factory.places import home, places
-from factory.runtime import Runtime, environment, find
-from factory.stores import views
-from factory.stores.views import Json
+from factory.dispatch.agents import the_runtime
+from factory.ground import conventions, settings
+from factory.ground.errors import FactoryError
+from factory.ground.places import home, places
+from factory.store import views
+from factory.store.views import Json
 
 OK, NOTE, BAD = "ok", "note", "bad"
 STYLES = {OK: "green", NOTE: "yellow", BAD: "red"}

@@ -12,10 +12,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 
-from factory import disk
 from factory.cli import place, say
-from factory.stores import views
-from factory.stores.views import Json
+from factory.ground import disk
+from factory.store import views
+from factory.store.views import Json
 
 MOST = 8  # rows of one section
 ENDED = "ENDED, AND TAKEN UP BY THE NEXT START"

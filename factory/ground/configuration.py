@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
-from factory.scope import within
+from factory.ground.scope import within
 
 # One of each kind, as it lies in a HOME: what a shell, git, a package manager, an interpreter, an
 # editor or an agent reads at its start, and where programs lie.

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from factory.errors import TaskFileError
+from factory.ground.errors import TaskFileError
 from factory.ground.plain_yaml import NotPlain, entries
 
 _OPENING = re.compile(r"(?:[ \t]*\r?\n)*---[ \t]*(?:\r?\n|\Z)")

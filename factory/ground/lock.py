@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from pathlib import Path
 
-from factory.errors import RefusedByState
+from factory.ground.errors import RefusedByState
 
 OLD_NAME = "factoryd.lock"  # of releases before format 4 of the store: one of them may still run
 

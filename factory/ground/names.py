@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from factory.errors import RepositoryError
+from factory.ground.errors import RepositoryError
 from factory.ground.packaging import is_packaged
 
 INBOX, CONVENTIONS = "inbox", "conventions"

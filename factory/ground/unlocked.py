@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import anyio
 
-from factory.errors import StoreError
+from factory.ground.errors import StoreError
 
 AGAIN_S = 0.1  # between two tries; each of them waits for the store by itself too
 

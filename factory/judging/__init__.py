@@ -1,4 +1,4 @@
-"""What a verdict rests on: which files a gate changed, where the project's modules come from.
+"""What a verdict rests on: the environment, the gates, what they changed, and the rules for what may land.
 
-What must not live here: who is judged when (queue), and what becomes of a unit that is red.
+Nothing here moves trunk.
 """

@@ -5,10 +5,10 @@ Invariant: each trial that was planned has run, runs, or is left to run.
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from factory.inference import Gate
+from factory.inference.infer import Gate
 from factory.judging.progress import Progress
 from factory.judging.trials import Trial, batches
-from factory.judging.underway import Record
+from factory.repo.underway import Record
 
 
 class Course:

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from factory import disk
-from factory.inference import digest
+from factory.ground import disk
+from factory.inference.infer import digest
 from factory.judging.place import Place, Stamp, read_stamp, write_stamp
 
 Print = Mapping[str, tuple[int, ...]]

@@ -6,8 +6,8 @@ Invariant: only green runs are counted, for a red one may end early.
 from collections import deque
 from collections.abc import Collection
 
-from factory.ports import Store
-from factory.records import Verdict
+from factory.store.ports import Store
+from factory.store.records import Verdict
 
 UNMEASURED_SECONDS, LEAST_SECONDS, MOST_RUNS = 1800.0, 60.0, 200
 

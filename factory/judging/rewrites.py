@@ -13,9 +13,9 @@ from pathlib import Path, PurePosixPath
 
 from anyio import to_thread
 
-from factory import disk, faults
-from factory.git import Git
+from factory.ground import disk, faults
 from factory.ground.plumbing import GITLINK
+from factory.repo.git import Git
 
 MOST_SHOWN = 5
 MOST_KEPT = 100  # paths in a verdict

@@ -8,14 +8,14 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
-from factory.errors import TooMuch
-from factory.git import Git
 from factory.ground import bounded
 from factory.ground.aside import aside
+from factory.ground.errors import TooMuch
 from factory.ground.names import KNOWN
 from factory.ground.pipes import Into
 from factory.ground.plumbing import GITLINK, SYMLINK, Change, Texts
-from factory.inference import LOCKED, LOCKS, wanted
+from factory.inference.infer import LOCKED, LOCKS, wanted
+from factory.repo.git import Git
 
 
 class RuleFiles:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from factory.inference import Gate
+from factory.child.process import Exit
+from factory.inference.infer import Gate
 from factory.judging import rewrites
 from factory.judging.progress import Done
-from factory.process import Exit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

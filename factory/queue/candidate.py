@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from factory.chain import Standing
-from factory.unit import Unit
+from factory.queue.chain import Standing
+from factory.store.unit import Unit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

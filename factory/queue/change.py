@@ -8,13 +8,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from factory.git import Git
 from factory.ground.aside import aside
 from factory.ground.bounded import LINK
 from factory.ground.plumbing import SYMLINK, Change
-from factory.guards import Refused, guard
-from factory.inference import Rules
+from factory.inference.infer import Rules
+from factory.judging.guards import Refused, guard
 from factory.judging.rule_files import too_large
+from factory.repo.git import Git
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,13 @@ across restarts; no other unit waits for it.
 from collections.abc import Iterator
 from datetime import datetime
 
-from factory import cards as words
-from factory.endings import Endings
-from factory.live import Live
-from factory.ports import Store
+from factory.attempt.endings import Endings
+from factory.ground.live import Live
+from factory.judging.retries import BREAKS, KeptRetries, sentence_of, trace_of
+from factory.people import cards as words
 from factory.queue.candidate import Candidate
-from factory.queue.retries import BREAKS, KeptRetries, sentence_of, trace_of
-from factory.unit import Unit
+from factory.store.ports import Store
+from factory.store.unit import Unit
 
 
 class Setbacks:

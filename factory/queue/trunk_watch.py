@@ -9,15 +9,15 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from factory.escalations import Escalations
-from factory.journal import Event
-from factory.ports import Store
-from factory.records import Attempt, Fact
+from factory.people.escalations import Escalations
 from factory.repo.message import Landing
+from factory.repo.trunk import Trunk
 from factory.store import names
 from factory.store.identity import is_nonce_of, recorded
-from factory.trunk import Trunk
-from factory.unit import Unit, UnitState
+from factory.store.journal import Event
+from factory.store.ports import Store
+from factory.store.records import Attempt, Fact
+from factory.store.unit import Unit, UnitState
 
 SLACK_S = 1.0  # commits have whole seconds
 SEEN = "trailers_seen"  # the fact that says how far trunk was read

@@ -7,17 +7,17 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-from factory import faults
-from factory.intake import OWN
-from factory.places import Places
-from factory.ports import Store
+from factory.ground import faults
+from factory.ground.places import Places
+from factory.inbox.intake import OWN
 from factory.queue.trunk_watch import TrunkWatch
-from factory.rebuild import Rebuild
-from factory.records import Task
+from factory.repair.rebuild import Rebuild
+from factory.repo.workspaces import is_real
 from factory.store import names
 from factory.store.high_water import HighWater
-from factory.unit import Unit
-from factory.workspaces import is_real
+from factory.store.ports import Store
+from factory.store.records import Task
+from factory.store.unit import Unit
 
 RESTORED = (
     "The store is older than what has happened here: a copy of it was put back, or its last writes were lost. "

@@ -14,16 +14,17 @@ from pathlib import Path
 
 from anyio import to_thread
 
-from factory import faults, process
+from factory.child import process
+from factory.child.shim import MARKER, family
 from factory.child.users import users
-from factory.journal import Event
-from factory.places import Places
-from factory.ports import Store
-from factory.records import Attempt, Card, Fact, Hook, Request, Step
-from factory.shim import MARKER, family
+from factory.ground import faults
+from factory.ground.places import Places
+from factory.repo.workspaces import ABANDONED, is_real
 from factory.store.identity import Found, Identity, compare, here, is_same_place, new_id, record, recorded
-from factory.unit import EndReason, Unit, UnitState, advance
-from factory.workspaces import ABANDONED, is_real
+from factory.store.journal import Event
+from factory.store.ports import Store
+from factory.store.records import Attempt, Card, Fact, Hook, Request, Step
+from factory.store.unit import EndReason, Unit, UnitState, advance
 
 WORKSPACES = "workspaces"
 BENCHES = "benches"

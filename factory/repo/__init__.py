@@ -1,4 +1,4 @@
-"""What the factory writes into a repository, and reads from one.
+"""Git: trunk, workspaces and benches, kept trees, and the messages of commits.
 
-What must not live here: anything that knows the store, units or cards.
+Nothing here knows units' states.
 """

@@ -6,8 +6,8 @@ named after it.
 
 from typing import NamedTuple
 
-from factory.errors import GitError
-from factory.git import Git
+from factory.ground.errors import GitError
+from factory.repo.git import Git
 from factory.repo.message import RUN
 
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from anyio import create_task_group, to_thread
 
-from factory.errors import TooMuch
-from factory.git import Git
 from factory.ground import plumbing
 from factory.ground.bounded import listed, shown
 from factory.ground.bounded import named as short
+from factory.ground.errors import TooMuch
 from factory.ground.pipes import Into
+from factory.repo.git import Git
 
 MOST_BYTES = 4 << 30  # of all that an attempt changed
 MOST_PATHS = 50_000

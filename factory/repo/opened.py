@@ -6,9 +6,9 @@ What must not live here: what makes a repository unfit for the factory (git.py s
 from collections.abc import Mapping
 from pathlib import Path
 
-from factory.errors import GitError, RepositoryError
-from factory.git import Repository, examine, layout
+from factory.ground.errors import GitError, RepositoryError
 from factory.repo.access import first_unusable, me
+from factory.repo.git import Repository, examine, layout
 
 
 async def opened(root: Path, environ: Mapping[str, str], *, trunk: str) -> Repository:

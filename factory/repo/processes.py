@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from factory import process
-from factory.git import clean_environment
+from factory.child import process
+from factory.repo.git import clean_environment
 
 PROC = Path("/proc")
 Running = tuple[Path | None, list[str]]

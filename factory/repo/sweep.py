@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from factory import disk
+from factory.ground import disk
 
 
 def sweep(root: Path) -> list[str]:

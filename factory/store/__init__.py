@@ -1,4 +1,4 @@
-"""What the store says about itself: whose it is, and what it must never forget.
+"""What is on record: units, attempts, verdicts, cards, the journal, and where they are kept.
 
-What must not live here: anything that decides about units, or that starts a process.
+Nothing here knows git, processes or what a record leads to.
 """

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from factory import faults
+from factory.ground import faults
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
-from factory.journal import Event
-from factory.ports import Store
-from factory.records import Fact
+from factory.store.journal import Event
+from factory.store.ports import Store
+from factory.store.records import Fact
 
 NAME = "identity"  # of the fact
 UNKNOWN = "00000000"  # in nonces that a store without an identity makes

@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from datetime import datetime
 from functools import lru_cache
 
-from factory.journal import Event
-from factory.places import Places
-from factory.ports import Store
-from factory.records import Fact
-from factory.unit import Unit
+from factory.ground.places import Places
+from factory.store.journal import Event
+from factory.store.ports import Store
+from factory.store.records import Fact
+from factory.store.unit import Unit
 
 NAME = "taken_ids"  # of the fact
 

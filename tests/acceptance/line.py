@@ -21,11 +21,11 @@ from typing import Any, TypeVar
 
 import factory
 from factory.cli import main
-from factory.journal import Entry, Event, fold
-from factory.places import Places, places
-from factory.records import Attempt, Card, CardKind, Fact
-from factory.stores.sqlite import SqliteStore
-from factory.unit import Unit, UnitState
+from factory.ground.places import Places, places
+from factory.store.journal import Entry, Event, fold
+from factory.store.records import Attempt, Card, CardKind, Fact
+from factory.store.sqlite import SqliteStore
+from factory.store.unit import Unit, UnitState
 from tests.git_repo import git, make_repo, write
 from tests.store_contract import tables
 

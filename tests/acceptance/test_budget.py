@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-from factory import budget
-from factory.journal import Event
-from factory.records import Attempt, Card, CardKind
-from factory.unit import Unit, UnitState
+from factory.dispatch import budget
+from factory.store.journal import Event
+from factory.store.records import Attempt, Card, CardKind
+from factory.store.unit import Unit, UnitState
 from tests.acceptance.line import AGENT, Line
 from tests.git_repo import git
 

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from factory.journal import Event
-from factory.records import Attempt, Card, CardKind, Verdict
-from factory.unit import UnitState
+from factory.store.journal import Event
+from factory.store.records import Attempt, Card, CardKind, Verdict
+from factory.store.unit import UnitState
 from tests.acceptance.line import Line, files, line_in
 from tests.git_repo import git
 

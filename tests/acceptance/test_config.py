@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from factory.journal import Event
-from factory.records import CardKind, Hook
-from factory.unit import UnitState
+from factory.store.journal import Event
+from factory.store.records import CardKind, Hook
+from factory.store.unit import UnitState
 from tests.acceptance.line import CONFIG, Line
 
 FINE = "write(f'{os.environ[\"FACTORY_UNIT\"]}.txt', 'fine')"

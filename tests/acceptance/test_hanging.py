@@ -6,8 +6,8 @@ import signal
 
 import pytest
 
-from factory.records import Fact
-from factory.unit import UnitState
+from factory.store.records import Fact
+from factory.store.unit import UnitState
 from tests.acceptance.line import Line
 
 HANGS = "kill -STOP $$"  # as with a disk that does not answer; SIGTERM does not reach it

@@ -3,9 +3,9 @@
 import shutil
 from pathlib import Path
 
-from factory.journal import Event
-from factory.records import Attempt, Card, CardKind
-from factory.unit import UnitState
+from factory.store.journal import Event
+from factory.store.records import Attempt, Card, CardKind
+from factory.store.unit import UnitState
 from tests.acceptance.line import Line, files, line_in
 from tests.acceptance.test_sandbox import confined
 

@@ -4,9 +4,9 @@ import subprocess
 import time
 from pathlib import Path
 
-from factory.journal import Event
-from factory.records import Attempt, CardKind, Remark, Verdict
-from factory.unit import UnitState
+from factory.store.journal import Event
+from factory.store.records import Attempt, CardKind, Remark, Verdict
+from factory.store.unit import UnitState
 from tests.acceptance.line import GATE, Line
 from tests.git_repo import environment, git
 

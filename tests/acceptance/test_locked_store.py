@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
-from factory import shim
+from factory.child import shim
 from tests.acceptance.line import Line
 
 TWO_WAITS_S = 11.0  # the line waits five seconds for the store, and then once more

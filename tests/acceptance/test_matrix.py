@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from factory.records import Attempt, Card, CardKind
-from factory.unit import Unit, UnitState
+from factory.store.records import Attempt, Card, CardKind
+from factory.store.unit import Unit, UnitState
 from tests.acceptance.line import Line, files
 from tests.acceptance.test_sandbox import bubblewrap
 from tests.fake_model import FakeModel, Step, fail, fake_model, garbage, hang, say, shell, stall, write_file
@@ -201,7 +201,7 @@ def test_a_cli_that_is_killed_in_a_tool_leaves_nothing_and_its_unit_lands(tooled
 
         it.line.until("it is in its tool", sleeps, seconds=PATIENCE_S)
         killed.set()
-        tools, clis = sleeps(), running("factory.daemon", "factory.shim", "bwrap", "86397")
+        tools, clis = sleeps(), running("factory.daemon", "factory.child.shim", "bwrap", "86397")
         assert clis
         for pid in clis:
             with suppress(ProcessLookupError):

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from factory.journal import Event
-from factory.records import CardKind
-from factory.unit import UnitState
+from factory.store.journal import Event
+from factory.store.records import CardKind
+from factory.store.unit import UnitState
 from tests.acceptance.line import Line
 from tests.git_repo import git
 from tests.test_outbox import ALIASES

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from factory.records import CardKind
-from factory.unit import UnitState
+from factory.store.records import CardKind
+from factory.store.unit import UnitState
 from tests.acceptance.line import Line, files, task
 
 MINE = {"inbox/models.txt": "a model\n", "inbox/__init__.py": ""}

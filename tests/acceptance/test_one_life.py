@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from factory.journal import Event
-from factory.records import Card, CardKind
-from factory.unit import Unit, UnitState
+from factory.store.journal import Event
+from factory.store.records import Card, CardKind
+from factory.store.unit import Unit, UnitState
 from tests.acceptance.line import Line, task
 from tests.acceptance.test_restart import FINE, agent, alive, held
 from tests.git_repo import git

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from factory.unit import UnitState
+from factory.store.unit import UnitState
 from tests.acceptance.line import AGENT, RUNTIME, Line, files
 from tests.acceptance.test_sandbox import MODES, on_path
 

@@ -4,8 +4,8 @@ import shutil
 import signal
 from pathlib import Path
 
-from factory.records import CardKind
-from factory.unit import UnitState
+from factory.store.records import CardKind
+from factory.store.unit import UnitState
 from tests.acceptance.line import Line
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from factory.journal import Event
-from factory.records import CardKind
-from factory.unit import UnitState
+from factory.store.journal import Event
+from factory.store.records import CardKind
+from factory.store.unit import UnitState
 from tests.acceptance.line import Line, files
 from tests.git_repo import commit, git, make_repo
 

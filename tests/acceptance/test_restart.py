@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 import factory
-from factory import shim
-from factory.journal import Event
-from factory.records import Attempt, Card, CardKind, Hook, Step
-from factory.unit import UnitState
+from factory.child import shim
+from factory.store.journal import Event
+from factory.store.records import Attempt, Card, CardKind, Hook, Step
+from factory.store.unit import UnitState
 from tests.acceptance.line import CONFIG, PATIENCE_S, Line
 from tests.git_repo import git
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from factory.records import CardKind
-from factory.unit import UnitState
+from factory.store.records import CardKind
+from factory.store.unit import UnitState
 from tests.acceptance.line import Line, files
 
 FIX = "sed -i s/wrong/right/ *.txt\n"

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from factory import process
-from factory import sandbox as sandbox_module
-from factory.confines import Confines
-from factory.records import CardKind, Verdict
-from factory.unit import UnitState
+from factory.child import process
+from factory.child import sandbox as sandbox_module
+from factory.child.confines import Confines
+from factory.store.records import CardKind, Verdict
+from factory.store.unit import UnitState
 from tests.acceptance.line import AGENT, RUNTIME, Line, files, line_in
 from tests.acceptance.line import GATE as GATE_OF_TEXTS
 from tests.acceptance.sandbox_exec import install

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from factory.confines import Confines
+from factory.child.confines import Confines
 from tests.acceptance.line import AGENT, RUNTIME, Line, files
 from tests.acceptance.sandbox_exec import install
 from tests.acceptance.test_sandbox import confined

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from factory.journal import Event
-from factory.records import Attempt
-from factory.unit import UnitState
+from factory.store.journal import Event
+from factory.store.records import Attempt
+from factory.store.unit import UnitState
 from tests.acceptance.line import Line, files, line_in
 
 DONE = 'leave("done.md", "Add it\\n")'

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from factory.records import Attempt, CardKind
-from factory.unit import UnitState
+from factory.store.records import Attempt, CardKind
+from factory.store.unit import UnitState
 from tests.acceptance.line import Line
 from tests.acceptance.test_hanging import HANGS, stopped_at_once
 

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from factory.journal import Event
+from factory.store.journal import Event
 from tests.acceptance.line import Line
 from tests.acceptance.test_restart import FINE, alive
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from factory.agents.runtime import parse_runtime
 from factory.attempt.homes import belongs_to, claim, empty, owner
-from factory.conventions import read_shipped
-from factory.errors import ConfigError
-from factory.runtime import parse_runtime
-from factory.unit import Unit, UnitState
+from factory.ground.conventions import read_shipped
+from factory.ground.errors import ConfigError
+from factory.store.unit import Unit, UnitState
 from tests.git_repo import write
 
 KEEP = (".tool/sessions/**", ".tool/*.db")

@@ -10,11 +10,11 @@ from typing import Any
 import anyio
 import pytest
 
-from factory.attempt import output
-from factory.attempt.output import MOST_TOOLS, OutputReader, Seen, Usage
+from factory.agents import output
+from factory.agents.output import MOST_TOOLS, OutputReader, Seen, Usage
+from factory.agents.runtime import Runtime, parse_runtime
+from factory.agents.tail import LAST_BYTES, LONGEST, LOOK_BYTES, LOOK_LINES
 from factory.child import report
-from factory.runtime import Runtime, parse_runtime
-from factory.tail import LAST_BYTES, LONGEST, LOOK_BYTES, LOOK_LINES
 
 NOW = datetime(2026, 11, 24, 11, 10, tzinfo=UTC)
 SHIPPED = Path(__file__).parents[2] / "conventions" / "runtimes"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from factory import disk
-from factory.records import Attempt
+from factory.ground import disk
+from factory.store.records import Attempt
 from tests.floor import FILES, Scene, at, scene_in
 from tests.git_repo import git
 from tests.test_worker import trip

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 import pytest
 
 from factory.attempt.remarks import newest, put_off, unchanged, unread
-from factory.records import Attempt, Remark
-from factory.unit import SPENDS, EndReason
+from factory.store.records import Attempt, Remark
+from factory.store.unit import SPENDS, EndReason
 
 R = EndReason
 AT = datetime(2026, 1, 5, 12, tzinfo=UTC)

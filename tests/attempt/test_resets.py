@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from factory.attempt.resets import reset_time
+from factory.agents.resets import reset_time
 
 NOW = datetime(2026, 11, 24, 11, 10, tzinfo=UTC)
 

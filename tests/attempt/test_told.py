@@ -7,9 +7,9 @@ from pathlib import Path
 import anyio
 import pytest
 
-from factory.journal import Event
-from factory.records import Attempt
-from factory.unit import UnitState, advance
+from factory.store.journal import Event
+from factory.store.records import Attempt
+from factory.store.unit import UnitState, advance
 from tests.floor import FILES, Scene, at, scene_in
 from tests.git_repo import git
 

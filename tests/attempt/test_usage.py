@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from factory.attempt.output import Usage
-from factory.attempt.usage import of_session
-from factory.journal import Event
-from factory.records import Attempt
+from factory.agents.output import Usage
+from factory.agents.usage import of_session
+from factory.store.journal import Event
+from factory.store.records import Attempt
 from tests.memory_store import MemoryStore
 from tests.on_record import NOW
 

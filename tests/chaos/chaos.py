@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from factory.journal import fold
+from factory.store.journal import fold
 from tests.acceptance.line import AGENT, RUNTIME, Line
 from tests.chaos import disk, procs
 from tests.chaos.checker import FINAL, Checker, Found

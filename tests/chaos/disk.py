@@ -14,8 +14,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from factory.records import Attempt, Card, CardKind
-from factory.unit import Unit, UnitState
+from factory.store.records import Attempt, Card, CardKind
+from factory.store.unit import Unit, UnitState
 from tests.acceptance.line import Line
 
 SIZE_MB = 256

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MARKER = b"FACTORY_RUN="
-SHIM = "factory.shim"
+SHIM = "factory.child.shim"
 
 
 @dataclass(frozen=True, slots=True)

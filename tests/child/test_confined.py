@@ -12,8 +12,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from factory import process
-from factory.process import Command, Exit
+from factory.child import process
+from factory.child.process import Command, Exit
 
 BECOMES = '#!/bin/sh\nshift\nexec "$@"\n'
 BWRAP = ("bwrap", "--unshare-user", "--unshare-pid", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc")

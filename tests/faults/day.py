@@ -15,7 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from factory.unit import SPENDS, EndReason
+from factory.store.unit import SPENDS, EndReason
 from tests.acceptance.line import Line, files, task
 from tests.git_repo import environment, git, write
 

@@ -10,7 +10,8 @@ import sqlite3
 import sys
 from typing import Any
 
-from factory import daemon, faults
+from factory import daemon
+from factory.ground import faults
 
 FILES = {"os.rename": (0, 1), "os.remove": (0,), "os.mkdir": (0,), "os.rmdir": (0,), "os.link": (0, 1),
          "os.symlink": (0, 1), "os.chmod": (0,), "os.truncate": (0,), "os.utime": (0,), "shutil.rmtree": (0,),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from factory.journal import Event
+from factory.store.journal import Event
 from tests.faults import effects
 from tests.faults.day import Day
 from tests.faults.scenes import SCENES, split, torn

@@ -4,7 +4,7 @@ import os
 import time
 from pathlib import Path
 
-from factory import shim
+from factory.child import shim
 from factory.ground.age import age_of
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from factory.errors import RefusedByState
+from factory.ground.errors import RefusedByState
 from factory.ground.lock import OLD_NAME, Lock, locked
 
 

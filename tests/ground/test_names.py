@@ -2,7 +2,7 @@
 
 import pytest
 
-from factory.errors import RepositoryError
+from factory.ground.errors import RepositoryError
 from factory.ground.names import Names, advice, choose, folder_of, layout, packaged
 
 FLAT = {"pyproject.toml": '[project]\nname = "p"\nversion = "1"\n'}

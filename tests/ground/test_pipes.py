@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from factory import process
+from factory.child import process
 from factory.ground.pipes import COMPLAINTS, Into
 
 ENV = {"PATH": "/usr/bin:/bin"}

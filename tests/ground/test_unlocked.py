@@ -7,10 +7,10 @@ from pathlib import Path
 import anyio
 import pytest
 
-from factory.errors import StoreError
+from factory.ground.errors import StoreError
 from factory.ground.unlocked import once_unlocked
-from factory.records import Fact
-from factory.stores.sqlite import SqliteStore
+from factory.store.records import Fact
+from factory.store.sqlite import SqliteStore
 from tests.locked_store import locked
 from tests.on_record import NOW
 

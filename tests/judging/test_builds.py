@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from factory.environments import SetupFailed
-from factory.gates import Answer, Judgement
-from factory.inference import SETUP, Gate, Rules, rules_of
+from factory.inference.infer import SETUP, Gate, Rules, rules_of
+from factory.judging.environments import SetupFailed
+from factory.judging.gates import Answer, Judgement
 from tests.test_gates import Court, gate
 
 BUILD = """\

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from factory.gates import Answer, Judgement
-from factory.inference import SETUP, Gate, digest, rules_of
-from factory.journal import Event
+from factory.child.sandbox import Sandbox
+from factory.ground.settings import GateLimits
+from factory.inference.infer import SETUP, Gate, digest, rules_of
+from factory.judging.gates import Answer, Judgement
 from factory.judging.rewrites import check_form, sentence
-from factory.records import Verdict
-from factory.sandbox import Sandbox
-from factory.settings import GateLimits
+from factory.store.journal import Event
+from factory.store.records import Verdict
 from tests.git_repo import git
 from tests.test_gates import Court, gate, only
 

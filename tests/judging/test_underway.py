@@ -15,15 +15,15 @@ from typing import Any
 import anyio
 import pytest
 
-from factory import process
-from factory.gates import Answer, Case, Judgement
-from factory.inference import SETUP, Rules, Setup, rules_of
-from factory.judging.underway import UNDERWAY, Fit
-from factory.records import Verdict
-from factory.sandbox import Sandbox
-from factory.settings import GateLimits
+from factory.child import process
+from factory.child.sandbox import Sandbox
+from factory.ground.settings import GateLimits
+from factory.inference.infer import SETUP, Rules, Setup, rules_of
+from factory.judging.gates import Answer, Case, Judgement
+from factory.repo.underway import UNDERWAY, Fit
+from factory.repo.workspaces import Bench, Benches
 from factory.store.identity import Identity, record
-from factory.workspaces import Bench, Benches
+from factory.store.records import Verdict
 from tests.git_repo import git
 from tests.test_gates import Another, Court, gate, only
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from factory.records import Attempt, Card, CardKind
-from factory.unit import Unit, UnitState
+from factory.store.records import Attempt, Card, CardKind
+from factory.store.unit import Unit, UnitState
 from tests.acceptance.line import AGENT, Line, files
 from tests.test_outbox import ALIASES
 

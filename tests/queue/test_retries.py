@@ -3,7 +3,7 @@
 import anyio
 import pytest
 
-from factory.queue.retries import LONGEST_S, KeptRetries, Retries, sentence_of
+from factory.judging.retries import LONGEST_S, KeptRetries, Retries, sentence_of
 from tests.memory_store import MemoryStore
 
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from factory.journal import Event
 from factory.queue.trunk_watch import made_by
-from factory.records import Attempt
 from factory.repo.message import Landing
 from factory.store import names
 from factory.store.identity import here, record
-from factory.unit import Unit
+from factory.store.journal import Event
+from factory.store.records import Attempt
+from factory.store.unit import Unit
 from tests.floor import Scene, at, scene_in
 from tests.git_repo import git
 

@@ -8,12 +8,12 @@ from typing import Any
 import anyio
 import pytest
 
-from factory.errors import StoreError
-from factory.gates import Case, Gates, Judgement
-from factory.journal import Event
-from factory.merge_queue import MergeQueue
-from factory.records import Card, CardKind, Fact
-from factory.unit import Unit, UnitState, advance
+from factory.ground.errors import StoreError
+from factory.judging.gates import Case, Gates, Judgement
+from factory.queue.merge_queue import MergeQueue
+from factory.store.journal import Event
+from factory.store.records import Card, CardKind, Fact
+from factory.store.unit import Unit, UnitState, advance
 from tests.floor import Scene, at, scene_in, time_passes
 from tests.git_repo import git
 
@@ -40,7 +40,7 @@ class Breaks:
             return await judge(gates, case, **told)
 
         monkeypatch.setattr(Gates, "judge", breaks)
-        monkeypatch.setattr("factory.live.BROKEN_SECONDS", 0.01)
+        monkeypatch.setattr("factory.ground.live.BROKEN_SECONDS", 0.01)
 
 
 async def settle(scene: Scene, monkeypatch: pytest.MonkeyPatch, *, until: Callable[[], bool]) -> None:

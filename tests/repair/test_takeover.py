@@ -12,13 +12,13 @@ from pathlib import Path
 import anyio
 import pytest
 
-from factory import process
-from factory.journal import Event
-from factory.process import Child, Command
-from factory.records import Attempt, Card, CardKind, Fact, Hook, Request, Step
+from factory.child import process
+from factory.child.process import Child, Command
 from factory.repair.takeover import SET_ASIDE, Told, take_over
 from factory.store.identity import Found, recorded
-from factory.unit import Unit, UnitState
+from factory.store.journal import Event
+from factory.store.records import Attempt, Card, CardKind, Fact, Hook, Request, Step
+from factory.store.unit import Unit, UnitState
 from tests.floor import Scene, at, scene_in
 
 NOTHING = Told(Found.SAME)

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from factory import process
-from factory.errors import TooLong
-from factory.git import Git
+from factory.child import process
+from factory.ground.errors import TooLong
 from factory.repo import measure
+from factory.repo.git import Git
 from factory.repo.measure import NOTHING_IN_TIME, TooBig
-from factory.workspaces import Snapshot, Workspace
+from factory.repo.workspaces import Snapshot, Workspace
 from tests.git_repo import git
 from tests.test_workspaces import FILES, Line, make_line, make_repositories
 

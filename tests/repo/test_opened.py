@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from factory.errors import GitError, RepositoryError
+from factory.ground.errors import GitError, RepositoryError
 from factory.repo.opened import opened
 from tests.git_repo import make_repo
 

@@ -2,10 +2,10 @@
 
 from random import Random
 
-from factory.attempt.output import Seen
-from factory.process import Exit
-from factory.records import Attempt
-from factory.trip import Trip
+from factory.agents.output import Seen
+from factory.attempt.trip import Trip
+from factory.child.process import Exit
+from factory.store.records import Attempt
 from tests.simulation.world import Agent, World
 
 KINDS = (

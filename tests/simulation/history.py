@@ -12,12 +12,13 @@ from typing import Any
 import anyio
 from anyio import from_thread  # noqa: F401 - imported before time is virtual
 
-from factory import process, records
-from factory.journal import Event
-from factory.live import CLOCK, Stopping
-from factory.process import Exit
-from factory.records import Card, Hook, Request
-from factory.unit import FINAL, Unit
+from factory.child import process
+from factory.child.process import Exit
+from factory.ground.live import CLOCK, Stopping
+from factory.store import records
+from factory.store.journal import Event
+from factory.store.records import Card, Hook, Request
+from factory.store.unit import FINAL, Unit
 from tests.memory_store import MemoryStore
 from tests.simulation.agents import KINDS
 from tests.simulation.clock import Clock

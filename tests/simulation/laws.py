@@ -3,10 +3,10 @@
 import json
 from collections import Counter
 
-from factory.journal import Entry, Event, fold
-from factory.records import Attempt, Card, CardKind, Hook, Step
-from factory.settings import Settings
-from factory.unit import FINAL, SPENDS, Unit, UnitState
+from factory.ground.settings import Settings
+from factory.store.journal import Entry, Event, fold
+from factory.store.records import Attempt, Card, CardKind, Hook, Step
+from factory.store.unit import FINAL, SPENDS, Unit, UnitState
 from tests.memory_store import MemoryStore
 from tests.simulation.world import Violated, World
 from tests.store_contract import tables

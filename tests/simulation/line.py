@@ -16,35 +16,35 @@ from typing import Any, TypeVar, cast
 
 import anyio
 
-from factory import cards as words
-from factory import triage
-from factory.agents import Agents, shell_runtime
+from factory.attempt import triage
+from factory.attempt.endings import Endings
+from factory.attempt.outbox import Outbox, Question
 from factory.attempt.parts import parts_of
 from factory.attempt.remarks import newest
-from factory.conventions import read_shipped
-from factory.endings import Endings
-from factory.errors import GitError, TaskFileError
-from factory.escalations import Escalations
-from factory.intake import Intake
-from factory.journal import Entry, Event
-from factory.judge import Judge
-from factory.landings import Landings
-from factory.live import Live, Stopping, now
-from factory.merge_queue import MergeQueue
-from factory.outbox import Outbox, Question
-from factory.places import Places
-from factory.pool import Pool
-from factory.process import Exit
-from factory.records import Attempt, Fact, Hook, R, Record, Remark
+from factory.attempt.trip import NotStarted, Trip, ending, how_it_ended
+from factory.attempt.worker import Worker
+from factory.child.process import Exit
+from factory.dispatch.agents import Agents, shell_runtime
+from factory.dispatch.pool import Pool
+from factory.ground.conventions import read_shipped
+from factory.ground.errors import GitError, TaskFileError
+from factory.ground.live import Live, Stopping, now
+from factory.ground.places import Places
+from factory.ground.settings import Settings
+from factory.inbox.intake import Intake
+from factory.judging.judge import Judge
+from factory.people import cards as words
+from factory.people.escalations import Escalations
+from factory.queue.landings import Landings
+from factory.queue.merge_queue import MergeQueue
+from factory.repair.rescue import Rescue
+from factory.repo.workspaces import Workspace
 from factory.requests import Requests
-from factory.rescue import Rescue
-from factory.settings import Settings
 from factory.store.identity import Identity, record, recorded
+from factory.store.journal import Entry, Event
 from factory.store.names import is_taken
-from factory.trip import NotStarted, Trip, ending, how_it_ended
-from factory.unit import EndReason, Unit
-from factory.worker import Worker
-from factory.workspaces import Workspace
+from factory.store.records import Attempt, Fact, Hook, R, Record, Remark
+from factory.store.unit import EndReason, Unit
 from tests.memory_store import MemoryStore
 from tests.simulation.agents import begin
 from tests.simulation.world import AGENTS, Benches, Branch, Gates, Hand, Life, Violated, World

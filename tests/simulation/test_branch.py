@@ -7,8 +7,8 @@ from typing import Any, Protocol, cast
 
 import pytest
 
-from factory.git import Person
-from factory.trunk import Blocked, LandingPlan, Trunk
+from factory.repo.git import Person
+from factory.repo.trunk import Blocked, LandingPlan, Trunk
 from tests.git_repo import commit, git, make_repo, write
 from tests.simulation.clock import START, Clock
 from tests.simulation.world import Branch, Hand, Life, World

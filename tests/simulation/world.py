@@ -13,17 +13,17 @@ from typing import Any
 
 import anyio
 
-from factory.attempt.output import Seen
-from factory.environments import SetupFailed
-from factory.errors import GitError
-from factory.gates import Answer, Case, Judgement
-from factory.git import Person
+from factory.agents.output import Seen
+from factory.child.process import Exit
+from factory.ground.errors import GitError
 from factory.ground.plumbing import Change, Texts
-from factory.inference import Gate
-from factory.process import Exit
-from factory.records import Verdict
+from factory.inference.infer import Gate
+from factory.judging.environments import SetupFailed
+from factory.judging.gates import Answer, Case, Judgement
+from factory.repo.git import Person
 from factory.repo.message import Landing, read
-from factory.trunk import Blocked, Conflict, Landed, LandingPlan, Moved, Nothing, Outcome, Rehearsed
+from factory.repo.trunk import Blocked, Conflict, Landed, LandingPlan, Moved, Nothing, Outcome, Rehearsed
+from factory.store.records import Verdict
 from tests.simulation.clock import START, Clock
 
 GATES = {"conventions/gates/10-lint.sh": "! grep LINT\n", "conventions/gates/20-test.sh": "! grep BROKEN\n"}

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from factory.journal import Event
-from factory.places import Places
+from factory.ground.places import Places
 from factory.store import names
 from factory.store.high_water import HighWater, Marks
 from factory.store.identity import (
@@ -20,7 +19,8 @@ from factory.store.identity import (
     record,
     recorded,
 )
-from factory.unit import Unit, UnitState
+from factory.store.journal import Event
+from factory.store.unit import Unit, UnitState
 from tests.memory_store import MemoryStore
 from tests.store_contract import NOW
 

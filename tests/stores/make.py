@@ -14,9 +14,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from factory.records import Attempt, Card, CardKind, Fact
-from factory.stores import SCHEMA
-from factory.unit import Unit, UnitState
+from factory.store.opening import SCHEMA
+from factory.store.records import Attempt, Card, CardKind, Fact
+from factory.store.unit import Unit, UnitState
 from tests.acceptance.line import AGENT, CONFIG, GATE, Line
 
 LIMITED = """\

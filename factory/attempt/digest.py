@@ -1,0 +1,73 @@
+"""The digest: what the next attempt is told about why the last one failed.
+
+Invariant: at most 16 KiB, and whatever is cut, the first failure and the command to reproduce it are kept.
+"""
+
+import re
+from collections.abc import Sequence
+
+from factory.judging.rewrites import named
+from factory.store.records import Verdict
+from factory.store.unit import EndReason
+
+LIMIT = 16 * 1024
+SHORT = 2048  # bytes of outputs that are never cut, whatever else is told
+AROUND = 12  # lines shown from the first failure on
+
+_COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_FAILURES = (
+    re.compile(r"^(E  |FAIL(ED)?\b|ERROR\b|--- FAIL|not ok\b|panic:|error(\[\w+\])?:)"),
+    re.compile(r"^\S+:\d+(:\d+)?:? "),  # file:line: message
+    re.compile(r"\b(\w*Error|Exception|failed|FAILED)\b"),
+)
+
+
+def digest(
+    reason: EndReason, *, detail: str = "", red: Sequence[Verdict] = (), said: str = "", notes: Sequence[str] = ()
+) -> str:
+    """What went wrong, the first failure of each red verdict and how to see it again, then the ends of outputs.
+
+    `detail` is one sentence, `said` the agent's last words, `notes` further sentences (nested repositories, …).
+    """
+    head = [f"The attempt ended: {reason}.", *([detail] if detail else []), *notes]
+    for verdict in red:
+        whole = len(verdict.tail.encode()) * len(red) < SHORT  # it is read below
+        first = [] if whole else first_failure(verdict.tail)
+        head += ["", _how_red(verdict), *first]
+    ends = [(f"The end of {verdict.gate}'s output:", verdict.tail) for verdict in red]
+    ends += [("The attempt's last words:", said)] if said.strip() else []
+    text = "\n".join(head).encode()[: LIMIT // 2].decode(errors="ignore")
+    room = (LIMIT - len(text.encode())) // max(len(ends), 1)
+    return text + "".join(_end(title, output, room) for title, output in ends)
+
+
+def _how_red(verdict: Verdict) -> str:
+    if verdict.rewrote:
+        changed = f"Gate {verdict.gate} succeeds only by changing {named(verdict.rewrote)}, which you left otherwise."
+        return f"{changed} Run it, and keep what it changes: {verdict.command}"
+    return f"Gate {verdict.gate} is red. To see it: {verdict.command}"
+
+
+def first_failure(output: str) -> list[str]:
+    """The lines from the first one that reports a failure; the surest sign is looked for first."""
+    lines = clean(output).splitlines()
+    for sign in _FAILURES:
+        for at, line in enumerate(lines):
+            if sign.search(line):
+                return [line[:400] for line in lines[at : at + AROUND]]
+    return []
+
+
+def clean(output: str) -> str:
+    """Output without colours and without what a progress line wrote over itself."""
+    lines = _COLOUR.sub("", output).replace("\r\n", "\n").split("\n")
+    return "\n".join(line.rsplit("\r", 1)[-1] for line in lines)
+
+
+def _end(title: str, output: str, room: int) -> str:
+    """A titled section whose output is cut from above, at a line."""
+    head, text = f"\n\n{title}\n", clean(output).strip("\n")
+    space = room - len(head)
+    if len(text.encode()) > space:
+        text = "…\n" + text.encode()[-space + 4 :].decode(errors="ignore").partition("\n")[2]
+    return head + text

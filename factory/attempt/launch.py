@@ -1,0 +1,214 @@
+"""What an attempt is started with: its prompt, its command line and its environment.
+
+Invariant: nothing of a task's text becomes part of a command line but the prompt, as one argument or on stdin.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from anyio import to_thread
+
+from factory.agents.runtime import environment, find, invocation, logins
+from factory.attempt import homes
+from factory.attempt.endings import Endings
+from factory.attempt.prompts import Brief, prompt
+from factory.attempt.trip import Trip, asked_for, prompt_name
+from factory.child.confines import Confines
+from factory.child.process import Command
+from factory.child.sandbox import TOOLCHAINS
+from factory.ground import disk, faults
+from factory.ground.live import Live
+from factory.inbox.split import is_part
+from factory.judging.environments import Environments, ports
+from factory.judging.judge import Judge
+from factory.judging.place import Place
+from factory.repo.workspaces import Conflict
+from factory.store.ports import Store
+from factory.store.records import Attempt, Remark
+
+
+class Launch:
+    """Puts together what the shim of an attempt is told."""
+
+    def __init__(self, *, store: Store, live: Live, judge: Judge, environments: Environments, endings: Endings) -> None:
+        self.environments = environments
+        self._store, self._live, self._judge, self._endings = store, live, judge, endings
+
+    async def ready_home(self, trip: Trip, owner: str) -> None:
+        """Empty HOME, where the last one to work in it was another unit, but for what its runtime keeps."""
+        home = self._home_of(trip)
+        if home and not homes.belongs_to(home, owner):
+            with faults.step("attempt.files"):
+                home.mkdir(parents=True, exist_ok=True)
+            homes.claim(home, "")
+            await to_thread.run_sync(homes.empty, home, trip.runtime.keep)
+            homes.claim(home, owner)
+
+    def command(
+        self, trip: Trip, earlier: Attempt | None, *, carried: bool, conflict: Conflict | None, place: Place
+    ) -> Command:
+        """The command of an attempt in its prepared workspace; its prompt is written. Raises ConfigError."""
+        text = "" if trip.task.run else self._prompt(trip, earlier, carried=carried, conflict=conflict)
+        with faults.step("attempt.files"):
+            (trip.run_dir / "prompt.md").write_text(text, encoding="utf-8")
+            home = self._home(trip)
+            confines = self._confines(trip, place, home)
+        (argv, stdin), env = self._invocation(trip), self._variables(trip, place, home)
+        return Command(
+            argv=argv,
+            cwd=trip.workspace.tree,
+            env=env,
+            run_dir=trip.run_dir,
+            stdin=stdin,
+            within=self.environments.sandbox.confined(argv, env, confines),
+            limits=self.environments.limits(place.folder, trip.run_dir, *((home,) if home else ())),
+            seconds=60 * self._minutes(trip),
+            stop_signal=trip.runtime.stop.signal,
+            grace_s=trip.runtime.stop.grace_s,
+            nonce=trip.attempt.nonce,
+        )
+
+    def _minutes(self, trip: Trip) -> float:
+        """What it may take: what was held back for it, where minutes have a cap."""
+        return trip.attempt.reserved_minutes or trip.task.minutes or self._live.settings.limits.minutes
+
+    def _invocation(self, trip: Trip) -> tuple[tuple[str, ...], Path | None]:
+        if trip.task.run:  # a task's own command is no template
+            return ("sh", "-c", trip.task.run), None
+        argv, stdin = invocation(
+            trip.runtime,
+            run_dir=trip.run_dir,
+            workspace=trip.workspace.tree,
+            model=trip.task.model,
+            session=trip.attempt.session if trip.attempt.resumed else "",
+            budget=f"{trip.attempt.reserved_usd:.4f}" if trip.attempt.reserved_usd else "",
+        )
+        program = find(argv[0], path=self._live.environ.get("PATH", ""), root=self._live.places.root)
+        return (str(program or argv[0]), *argv[1:]), stdin
+
+    def _home_of(self, trip: Trip) -> Path | None:
+        """Where the HOME of this worker and runtime is; without a sandbox the user's serves."""
+        if trip.task.run or not self.environments.sandbox.on:
+            return None
+        return homes.place(self._live.places.work, trip.hook.worker, trip.runtime.name)
+
+    def _home(self, trip: Trip) -> Path | None:
+        """Its HOME with the files that its runtime insists on."""
+        home = self._home_of(trip)
+        if home is None:
+            return None
+        home.mkdir(parents=True, exist_ok=True)
+        disk.reopen(home)
+        for name, text in trip.runtime.files.items():
+            path = home / name
+            _real_folders(path.parent, below=home)
+            disk.remove(path)  # whatever the last attempt made of it
+            path.write_text(text, encoding="utf-8")
+        return home
+
+    def _confines(self, trip: Trip, place: Place, home: Path | None) -> Confines:
+        base = self.environments.confines(place)
+        mine = (trip.run_dir / "tmp", trip.outbox, trip.own)
+        if home is None:
+            return replace(base, writes=(*base.writes, *mine), reads=(trip.run_dir,))
+        shared = logins(trip.runtime, self._live.environ, home)
+        for source, seen in shared.items():
+            if self.environments.sandbox.links:
+                _link(source, seen, below=home)
+            else:
+                _real_folders(seen, below=home)
+        words = [word for part in trip.runtime.command for word in ((part,) if isinstance(part, str) else part)]
+        reads = (trip.run_dir, *(Path(word) for word in words if word[:1] == "/"), *self._files(trip))
+        return Confines(
+            writes=(place.tree, *((place.venv,) if place.venv.is_dir() else ()), *mine, home),
+            reads=reads,
+            shared=shared,
+            network=trip.runtime.network == "open",
+        )
+
+    def _files(self, trip: Trip) -> Iterator[Path]:
+        """Files of the user's that the variables let through for this runtime name, such as certificates."""
+        for name in environment(trip.runtime, self._live.environ, {}).keys() - {"PATH"}:
+            path = Path(self._live.environ.get(name, ""))
+            if path.is_absolute() and path.is_file():
+                yield path
+
+    def _variables(self, trip: Trip, place: Place, home: Path | None) -> Mapping[str, str]:
+        own = {
+            "TMPDIR": str(trip.run_dir / "tmp"),
+            "TMPPREFIX": str(trip.run_dir / "tmp/zsh"),  # zsh writes into /tmp without it
+            "FACTORY_OUTBOX": str(trip.outbox),
+            "FACTORY_UNIT": trip.unit.id,
+            "FACTORY_ATTEMPT": str(trip.attempt.number),
+        }
+        around = self.environments.variables(place)
+        if trip.task.run:
+            return around | own
+        # The workspace's own tools come first; without a sandbox the agent's login lies in its user's HOME.
+        names = ("PATH", "VIRTUAL_ENV", *(TOOLCHAINS if home else ()))
+        own |= {name: around[name] for name in names if name in around} | ports(trip.hook.index)
+        env = environment(trip.runtime, self._live.environ, own | ({"HOME": str(home)} if home else {}))
+        if home is None:
+            return env
+        # What names a folder of the user's that it does not see would send its sessions into nothing.
+        seen = (*logins(trip.runtime, self._live.environ, home).values(), home, trip.run_dir)
+        return {name: value for name, value in env.items() if not self._leads_nowhere(name, value, seen)}
+
+    def _leads_nowhere(self, name: str, value: str, seen: tuple[Path, ...]) -> bool:
+        if name not in self._live.environ or value != self._live.environ[name] or name in ("PATH", *TOOLCHAINS):
+            return False
+        path = Path(value)
+        hidden = path.is_absolute() and not path.is_file() and self.environments.sandbox.is_hidden(path)
+        return hidden and not any(each.is_relative_to(path) for each in seen)
+
+    def _prompt(self, trip: Trip, earlier: Attempt | None, *, carried: bool, conflict: Conflict | None) -> str:
+        said = self._store.select(Remark, unit=trip.unit.id)
+        remarks = [each for each in said if each.seq <= trip.attempt.heard]
+        wish = asked_for(remarks, self._store.select(Attempt, unit=trip.unit.id))
+        brief = Brief(
+            unit=trip.unit.id,
+            title=trip.unit.title,
+            body=trip.task.body,
+            outbox=str(trip.outbox),
+            trunk=self._judge.branch,
+            attempt=trip.attempt.number,
+            attempts=self._endings.limit(trip.unit),
+            minutes=self._minutes(trip),
+            scope=trip.task.scope,
+            accept=trip.task.accept,
+            gates=tuple((gate.name, gate.shown) for gate in trip.ruling.rules.gates),
+            knowledge=tuple(note for note in trip.ruling.conventions.knowledge if note.concerns(trip.task.scope)),
+            remarks=tuple(remarks),
+            digest=earlier.digest if earlier else "",
+            handoff=earlier.handoff if earlier else "",
+            carried=carried and bool(earlier and earlier.tree),
+            conflicts=conflict.paths if conflict else (),
+            old_diff=str(conflict.diff) if conflict else "",
+            intent=conflict.intent if conflict else "",
+            # A change that a person has read is not to be replaced by parts.
+            may_split=wish not in ("review", "simplify") and not is_part(self._store, trip.unit.id),
+            resumed=trip.attempt.resumed,
+        )
+        return prompt(prompt_name(trip, earlier, conflict, wish), brief, trip.ruling.conventions.prompts)
+
+
+def _real_folders(path: Path, *, below: Path) -> None:
+    """Make and open the folders down to `path`; what an agent left in their place, a link that leads out, goes."""
+    if not path.is_relative_to(below):
+        return
+    for folder in (*reversed([each for each in path.parents if each != below and each.is_relative_to(below)]), path):
+        if os.path.islink(folder) or (folder.exists() and not folder.is_dir()):  # noqa: PTH114
+            folder.unlink()
+        folder.mkdir(exist_ok=True)
+        disk.reopen(folder)
+
+
+def _link(source: Path, seen: Path, *, below: Path) -> None:
+    """Let `seen` lead to `source`, whatever lies there, unless it is in what leads there already."""
+    real = os.path.realpath(source)
+    if seen.is_relative_to(below) and os.path.realpath(seen) != real:  # which, other than pathlib, bears a loop
+        _real_folders(seen.parent, below=below)
+        disk.remove(seen)
+        seen.symlink_to(real)

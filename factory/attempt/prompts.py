@@ -1,0 +1,232 @@
+"""What an agent is told: strict templates, filled in.
+
+Invariant: what a person, an agent or a gate wrote goes in verbatim and is never read as a template; no attempt begins
+with a prompt that lacks the task.
+"""
+
+import traceback
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from jinja2 import FunctionLoader, StrictUndefined, TemplateError, TemplateNotFound, TemplateSyntaxError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from factory.ground.conventions import Convention, Note, overlay
+from factory.ground.errors import ConfigError
+from factory.store.records import Remark
+
+BEGIN = (
+    "unit",
+    "retry",
+    "conflict",
+    "question",
+    "review",
+    "simplify",
+    "split",
+    "told",
+)  # an attempt begins with one of these
+HOUSE = "house.md"  # the repository's own rules: added to each of those, whatever else the prompts say
+_MARK = "the-mark-that-stands-for-it"
+_FAILURES = (TemplateError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Brief:
+    """Everything that a prompt may say, by the names that the templates use (listed in conventions/README.md)."""
+
+    unit: str
+    title: str
+    body: str
+    outbox: str  # path of the folder for done.md, question.md and handoff.md
+    trunk: str = ""  # the branch that the work lands on
+    attempt: int = 1
+    attempts: int = 3  # so many may fail before a person is asked
+    minutes: float = 0  # 0: no limit
+    scope: tuple[str, ...] = ()
+    accept: tuple[str, ...] = ()
+    gates: tuple[tuple[str, str], ...] = ()  # name, command
+    knowledge: tuple[Note, ...] = ()
+    remarks: tuple[Remark, ...] = ()  # the dialogue so far, oldest first
+    digest: str = ""  # why the last attempt failed
+    handoff: str = ""  # what the last attempt left for this one
+    carried: bool = False  # the earlier work lies uncommitted in the workspace
+    conflicts: tuple[str, ...] = ()  # paths that conflicted
+    old_diff: str = ""  # file that holds the earlier work where it could not be carried
+    intent: str = ""  # what landed on trunk meanwhile, in its own words
+    may_split: bool = False  # smaller tasks in its place are taken
+    resumed: bool = False  # the session continues: it has read everything before
+
+
+def prompt(name: str, brief: Brief, prompts: Mapping[str, Convention]) -> str:
+    """The prompt `name` (one of BEGIN, or a part), filled in; raise ConfigError naming file and line."""
+    template = prompts.get(f"{name}.md")
+    if template is None:
+        raise ConfigError(f"There is no prompt {name}.md in conventions/prompts.")
+    text = _filled(template, brief, prompts)
+    if name not in BEGIN:  # a part of others may be empty now and then
+        return text
+    if not text.strip():
+        raise ConfigError(f"{template.where} says nothing. Write a prompt, or remove the file to have the shipped one.")
+    if brief.resumed:  # the session was told the task and the rules when it began
+        return text
+    _check_task(template, brief, prompts)
+    rules = _filled(prompts[HOUSE], brief, prompts).strip() if HOUSE in prompts else ""
+    return f"{text.rstrip()}\n\n## House rules\n\n{rules}\n" if rules else text
+
+
+def _filled(template: Convention, brief: Brief, prompts: Mapping[str, Convention]) -> str:
+    values = {field.name: getattr(brief, field.name) for field in fields(brief)}
+    return render(template.text, where=template.where, includes=prompts, **values)
+
+
+def _check_task(template: Convention, brief: Brief, prompts: Mapping[str, Convention]) -> None:
+    """Raise ConfigError where the agent would not read its task, in whatever shape."""
+    at_fault = prompts["task.md"] if template.is_shipped else template
+    if at_fault.is_shipped:
+        return
+    name, marked = "body", replace(brief, body=_MARK)
+    if not brief.body.strip():
+        name, marked = "title", replace(brief, title=_MARK)
+    if _MARK not in _filled(template, marked, prompts).casefold():
+        raise ConfigError(
+            f"{at_fault.where} does not tell the task. Write {{{{ {name} }}}} where the task "
+            "should stand, or remove the file to have the shipped one."
+        )
+
+
+def check_prompt(name: str, prompts: Mapping[str, Convention]) -> None:
+    """Raise ConfigError where the prompt file cannot be filled in with little, or with all that there may be to say."""
+    little = Brief(unit="u", title="t", body="b", outbox="o")
+    remark = Remark(unit="u", seq=1, who="person", kind="tell", text="t", at=datetime.min)
+    much: dict[str, Any] = {
+        "minutes": 1.0,
+        "gates": (("g", "c"),),
+        "knowledge": (Note("n", "t"),),
+        "remarks": (remark,),
+    }
+    much |= dict.fromkeys(("scope", "accept", "conflicts"), ("x",)) | dict.fromkeys(("carried", "may_split"), True)
+    much |= dict.fromkeys(("trunk", "digest", "handoff", "old_diff", "intent"), "x")
+    for brief in (little, replace(little, **much), replace(little, **much, resumed=True)):
+        prompt(name.removesuffix(".md"), brief, prompts)
+
+
+# What an agent needs to be told, and the sign by which it is seen in a prompt. The task has a rule of its own.
+_NEEDED: Mapping[str, str] = {
+    "what was said so far": "mark-remarks",
+    "knowledge": "mark-knowledge",
+    "gates": "mark-gates",
+    "accept": "mark-accept",
+    "scope": "mark-scope",
+    "why the last attempt failed": "mark-digest",
+    "handoff": "mark-handoff",
+    "the diff of the earlier work": "mark-diff",
+    "the outbox": "$FACTORY_OUTBOX",
+    "done.md": "done.md",
+    "question.md": "question.md",
+    "handoff.md": "handoff.md",
+}
+_MARKED = Brief(
+    unit="unit",
+    title="title",
+    body="body",
+    outbox=_NEEDED["the outbox"],
+    remarks=(
+        Remark(
+            unit="unit",
+            seq=1,
+            who="person",
+            kind="tell",
+            text=_NEEDED["what was said so far"],
+            at=datetime(2026, 1, 1, tzinfo=UTC),
+        ),
+    ),
+    knowledge=(Note("note", _NEEDED["knowledge"]),),
+    gates=(("gate", _NEEDED["gates"]),),
+    accept=(_NEEDED["accept"],),
+    scope=(_NEEDED["scope"],),
+    digest=_NEEDED["why the last attempt failed"],
+    handoff=_NEEDED["handoff"],
+    old_diff=_NEEDED["the diff of the earlier work"],
+)
+_CASES = (*((name, _MARKED) for name in BEGIN), ("question", replace(_MARKED, resumed=True)))
+
+
+def left_out(prompts: Mapping[str, Convention], shipped: Mapping[str, str]) -> list[str]:
+    """Return a sentence for each file of the repository's that loses what agents need, or that cannot be used.
+
+    A file loses what the shipped prompts (as `read_shipped` gives them) tell and the repository's, together, do not.
+    """
+    own = {name: file for name, file in prompts.items() if not file.is_shipped}
+    if not own:
+        return []
+    plain = overlay({}, shipped).prompts
+    wrong, lost = list[str](), list[frozenset[str]]()
+    for name, brief in _CASES:
+        try:
+            lost.append(_told(name, brief, plain) - _told(name, brief, prompts))
+        except ConfigError as error:
+            lost.append(frozenset())
+            wrong.append(str(error))
+    said = list(dict.fromkeys(wrong))
+    added = {name: file for name, file in own.items() if name not in plain}
+    for name, file in own.items():
+        alone = {**plain, **added, name: file}
+        if words := _lost_by(alone, lost):
+            said.append(_complaint(file, [noun for noun in _NEEDED if noun in words]))
+    return said
+
+
+def _lost_by(alone: Mapping[str, Convention], lost: Sequence[frozenset[str]]) -> frozenset[str]:
+    """What of `lost`, case by case, one file loses by itself."""
+    words = frozenset[str]()
+    for (name, brief), missing in zip(_CASES, lost, strict=True):
+        if missing:
+            with suppress(ConfigError):  # said already
+                words |= missing - _told(name, brief, alone)
+    return words
+
+
+def _told(name: str, brief: Brief, prompts: Mapping[str, Convention]) -> frozenset[str]:
+    text = prompt(name, brief, prompts)
+    return frozenset(noun for noun, mark in _NEEDED.items() if mark in text)
+
+
+def _complaint(file: Convention, words: Sequence[str]) -> str:
+    shipped = file.where.rpartition("/")[2].removesuffix(".md")
+    return (
+        f"{file.where} leaves out {', '.join(words)}. Put it back (the shipped text: "
+        f"factory config --prompt {shipped}). For rules that only add, there is house.md."
+    )
+
+
+def render(template: str, *, where: str, includes: Mapping[str, Convention] | None = None, **values: object) -> str:
+    """Fill in one template; `includes` are what it may `{% include %}`. Raise ConfigError naming file and line."""
+    files = {**(includes or {}), where: Convention(template, where)}
+
+    def load(name: str) -> tuple[str, str, None] | None:
+        file = files.get(name)
+        return (file.text, file.where, None) if file else None
+
+    environment = ImmutableSandboxedEnvironment(
+        loader=FunctionLoader(load),
+        undefined=StrictUndefined,
+        autoescape=False,  # prompts are text, not HTML
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    try:
+        return environment.get_template(where).render(**values)
+    except _FAILURES as error:
+        templates = {file.where for file in files.values()}
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in templates]
+        place = f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else where
+        if isinstance(error, TemplateSyntaxError):
+            place = f"{error.filename}, line {error.lineno}"
+        reason = (str(error) or type(error).__name__).rstrip(".")
+        if isinstance(error, TemplateNotFound):
+            reason = f"there is no {error.name} in conventions/prompts to include"
+        raise ConfigError(f"{place}: {reason}. A prompt is a Jinja2 template; see conventions/README.md.") from error

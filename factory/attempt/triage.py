@@ -1,0 +1,110 @@
+"""What an attempt's end means, and what becomes of its unit: two pure functions.
+
+Success is a tree that passes, never an exit code; so a changed tree goes to the judge unless there is reason to think
+that the work was cut off half-way.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from factory.ground.reserved import NO_AGENT
+from factory.ground.times import backoff
+from factory.store.unit import SPENDS, EndReason, Unit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """What was seen from outside when everything that the attempt started had ended."""
+
+    stopped: EndReason | None = None  # the factory ended it, for this reason
+    lost: bool = False  # no exit is on record
+    handed_back: bool = False  # somebody ended it, and died before it could say why
+    clean: bool  # exit 0, and the output's own final word is good
+    timed_out: bool = False
+    overran: bool = False  # it used more memory, processes, CPU time or disk than it may
+    command_missing: bool = False
+    unconfined: bool = False  # the sandbox did not start it
+    limited: bool = False
+    unauthorized: bool = False
+    overspent: bool = False  # it used all that was held back for it
+    looping: bool = False  # the same again and again, to the end
+    asked: bool = False  # question.md is there
+    split: bool = False  # task files that can take the unit's place are there
+    reported: bool = False  # done.md is there
+    changed: bool = False  # the tree differs from what the attempt was given
+    proof: bool = False  # the unit has accept commands, which catch half-done work
+    scripted: bool = False  # a run: unit, whose exit code is its evidence
+
+
+def classify(seen: Ending) -> EndReason:
+    """Return why the attempt ended; the first rule that applies."""
+    rules = (
+        (seen.stopped is EndReason.SILENT and seen.limited, EndReason.LIMIT),  # it waits for its provider, in silence
+        (seen.stopped is not None, seen.stopped),
+        (seen.timed_out, EndReason.TIMED_OUT),
+        (seen.overran, EndReason.CRASHED),
+        (seen.unconfined, EndReason.SETUP_FAILED),
+        (seen.asked, EndReason.ASKED),
+        (seen.split and seen.clean, EndReason.SPLIT),
+        (seen.command_missing, EndReason.HANDED_BACK),
+        (seen.limited and not seen.clean, EndReason.LIMIT),
+        (seen.unauthorized and not seen.clean, EndReason.AUTH),
+        (seen.overspent and not seen.clean, EndReason.OVER_BUDGET),
+        (seen.handed_back, EndReason.HANDED_BACK),
+        (seen.lost and not (seen.changed and seen.reported), EndReason.LOST),
+        (seen.looping and not seen.clean, EndReason.NO_PROGRESS),
+        (seen.scripted and not seen.clean, EndReason.CRASHED),
+        (not seen.clean and not seen.changed, EndReason.CRASHED),
+        (not seen.clean and not (seen.reported or seen.proof), EndReason.CRASHED),
+        (not seen.changed, EndReason.EMPTY),
+    )
+    return next((reason for applies, reason in rules if applies and reason), EndReason.SUBMITTED)
+
+
+class Next(StrEnum):
+    """What becomes of the unit."""
+
+    QUEUE = "queue"
+    RETRY = "retry"
+    WAIT = "wait"  # for a shared cause
+    HOLD = "hold"  # a card asks
+    DONE = "done"  # the unit is final already
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """The next state of a unit whose attempt ended; `delay` in seconds before a retry."""
+
+    next: Next
+    delay: float = 0
+    fresh: bool = False  # start from trunk, not from the tree that was left
+
+
+WAITS = frozenset({EndReason.LIMIT, EndReason.AUTH, EndReason.SETUP_FAILED})
+HOLDS = frozenset({EndReason.ASKED, EndReason.GUARD, EndReason.OUT_OF_SCOPE})
+BACKS_OFF = frozenset({EndReason.CRASHED, EndReason.SILENT, EndReason.LOST, EndReason.TIMED_OUT, EndReason.NO_PROGRESS})
+DETERMINISTIC = frozenset({EndReason.CRASHED, EndReason.EMPTY, EndReason.GATE_RED, EndReason.NOT_PROVEN})
+FRESH = frozenset({EndReason.EMPTY, EndReason.GUARD})
+LOST_IN_A_ROW = 3
+
+
+def next_move(reason: EndReason, unit: Unit, *, limit: int, lost_in_a_row: int = 0) -> Move:
+    """Return what becomes of `unit`, whose `spent` already counts this end; `limit` is its attempts.
+
+    A run: unit is not repeated where repeating it must give the same: its command is not an opinion.
+    """
+    if reason is EndReason.SUBMITTED:
+        return Move(Next.QUEUE)
+    if reason in (EndReason.CANCELLED, EndReason.SPLIT):
+        return Move(Next.DONE)
+    # Every third, not from the third on: who answers "try again" gets one more round.
+    loops = reason is EndReason.LOST and lost_in_a_row > 0 and lost_in_a_row % LOST_IN_A_ROW == 0
+    if reason in HOLDS or loops:
+        return Move(Next.HOLD)
+    if reason in WAITS:
+        return Move(Next.WAIT)
+    exhausted = unit.spent >= limit + unit.bonus or (unit.agent == NO_AGENT and reason in DETERMINISTIC)
+    if SPENDS[reason] and exhausted:
+        return Move(Next.HOLD)
+    delay = backoff(max(1, unit.spent)) if reason in BACKS_OFF else 0
+    return Move(Next.RETRY, delay=delay, fresh=reason in FRESH)

@@ -1,0 +1,216 @@
+"""Seatbelt, which confines on macOS: a profile for `sandbox-exec`, in which the last rule that fits decides.
+
+Invariant: what the profile does not name is denied, and nothing is believed of it that `look` has not just seen. (Not
+run on a Mac so far: a mistake in a profile has to end as "it does not work here".)
+"""
+
+# os.path asks where pathlib raises, and often: a link may well lead into another user's HOME.
+# ruff: noqa: PTH112, PTH114, PTH115, PTH118
+
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import anyio
+from anyio import to_thread
+from anyio.abc import SocketAttribute
+
+from factory.child import process
+from factory.child.confines import Confines
+from factory.ground.errors import ConfigError
+
+_DATA = "/System/Volumes/Data"  # where /Users and others lie once more
+_TRIAL_SECONDS = 20.0
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# Existence may be asked for: who looks for a file in all folders above its own takes a refusal for a failure.
+_BASE = r"""(version 1)
+(deny default)
+(deny process-info*)
+(if (defined? 'nvram*) (deny nvram*))
+(if (defined? 'file-test-existence) (allow file-test-existence))
+(allow process-exec* process-fork file-map-executable file-ioctl pseudo-tty system-socket ipc-posix-sem ipc-posix-shm)
+(allow process-info* (target same-sandbox))
+(allow signal (target same-sandbox))
+(allow sysctl-read)
+(deny sysctl-read (sysctl-name-prefix "kern.proc"))
+(allow sysctl-read (sysctl-name-prefix "kern.proc.pid.") (sysctl-name-prefix "kern.proc.pgrp."))
+(allow mach-lookup
+  (global-name "com.apple.system.opendirectoryd.libinfo") (global-name "com.apple.system.opendirectoryd.membership")
+  (global-name "com.apple.system.notification_center")
+  (global-name "com.apple.system.logger") (global-name "com.apple.logd"))
+(allow file-read*)
+(deny file-read* file-write* (subpath "/dev"))
+(allow file-read-metadata (subpath "/dev"))
+(allow file-read* (literal "/dev"))
+(allow file-read* file-write*
+  (literal "/dev/null") (literal "/dev/zero") (literal "/dev/random") (literal "/dev/urandom") (literal "/dev/tty")
+  (literal "/dev/stdin") (literal "/dev/stdout") (literal "/dev/stderr") (subpath "/dev/fd")
+  (literal "/dev/dtracehelper") (literal "/dev/ptmx"))
+(allow file-read* file-write* (require-all (regex #"^/dev/ttys[0-9]+$") (extension "com.apple.sandbox.pty")))"""
+_NETWORK = """(allow network-outbound (remote ip "*:*"))
+(allow network-outbound (remote unix-socket (path-literal "/private/var/run/mDNSResponder")))
+(allow network-bind network-inbound (local ip "*:*"))
+(allow mach-lookup
+  (global-name "com.apple.dnssd.service") (global-name "com.apple.trustd") (global-name "com.apple.trustd.agent")
+  (global-name "com.apple.SystemConfiguration.configd")
+  (global-name "com.apple.SystemConfiguration.DNSConfiguration"))"""
+# Says what is not as it has to be, or that all is. 1, 49: the variables of another process, asked of the kernel.
+_PROBE = """
+import ctypes, os, socket, sys
+pid, port, network = map(int, sys.argv[1:4])
+folder, *hidden = sys.argv[4:]
+def can(do, *args):
+    try:
+        return do(*args) is None
+    except (OSError, AttributeError):
+        return False
+def use(name, how="r"):
+    open(name, how).close()
+def see(name):
+    os.listdir(name)
+def write():
+    use(folder + "/mine/new", "w")
+    os.unlink(folder + "/mine/new")
+def take(make, name):
+    link = f"{folder}/mine/{make.__name__}"
+    make(f"{folder}/{name}", link)
+    try:
+        use(link, "a")
+    finally:
+        os.unlink(link)
+def reach(family, where):
+    with socket.socket(family) as client:
+        client.settimeout(5)
+        client.connect(where)
+def ask():
+    what, size = (ctypes.c_int * 3)(1, 49, pid), ctypes.c_size_t(1 << 20)
+    said = ctypes.create_string_buffer(size.value)
+    return ctypes.CDLL(None).sysctl(what, 3, said, ctypes.byref(size), None, 0) or None
+open_to_all = [name for name in hidden if can(see, name)]
+tried = (
+    (True, can(use, folder + "/shown/file"), "a file that is shown could not be read"),
+    (True, can(write), "its own folder could not be written"),
+    (True, os.system("exit 3") == 3 << 8, "a shell could not be started"),
+    (False, can(use, folder + "/file"), "a hidden file could be read"),
+    (False, can(use, "DATA" + folder + "/file") or can(use, folder.swapcase() + "/file"),
+     "a hidden file could be read by another name"),
+    (False, bool(open_to_all), f"{open_to_all and open_to_all[0]} could be listed"),
+    (False, can(use, folder + "/file", "a") or can(use, folder + "/new", "w"), "what is hidden could be written"),
+    (False, can(use, folder + "/shown/file", "a"), "what is only shown could be written"),
+    (False, any(can(take, make, name) for make in (os.link, os.symlink) for name in ("file", "shown/file")),
+     "what is not its own could be written by way of a link"),
+    (False, can(os.rmdir, folder + "/mine"), "its own folder could be replaced"),
+    (False, can(os.kill, pid, 0), "the daemon could be signalled"),
+    (False, can(ask), "the daemon's variables could be read"),
+    (False, can(reach, socket.AF_UNIX, folder + "/socket"), "a hidden socket could be reached"),
+    (bool(network), can(reach, socket.AF_INET, ("127.0.0.1", port)),
+     "the network could not be reached" if network else "the network could be reached without leave"),
+)
+print(", ".join(wrong for wanted, got, wrong in tried if got is not wanted) or "confined")
+"""
+
+
+class Seatbelt:
+    """A Confiner: the command itself is what is confined, with no process in between."""
+
+    name = "sandbox-exec"
+    links = True
+    layers = False
+    protections = (
+        "sandbox: sandbox-exec, files and signals apart, network open; not: a list of processes of its own, limits of "
+        "memory, processes and CPU time; what gates change is compared afterwards"
+    )
+
+    def __init__(self, program: str, path: str, *, hidden: Sequence[Path], work: Path) -> None:
+        self._program, self._path = program, path
+        self._hidden = sorted({*hidden, work})
+
+    async def look(self, programs: Callable[[], Sequence[Path]]) -> str:
+        """Try what it must stop and what it must let through; what is not so, empty where all is."""
+        try:
+            # No effect of the line: nothing looks for this folder, whatever becomes of it. TMPDIR may be too long a
+            # path for a socket.
+            with tempfile.TemporaryDirectory(dir="/tmp") as name:
+                wrong = await self._tried(Path(name), programs())
+        except (OSError, ConfigError) as error:
+            wrong = str(error)
+        return wrong and f"sandbox-exec does not work here ({wrong})"
+
+    async def _tried(self, named: Path, reads: Sequence[Path]) -> str:
+        folder = await to_thread.run_sync(named.resolve)  # a profile knows real paths only
+        for below in ("shown", "mine"):
+            (folder / below).mkdir()
+        for file in (folder / "file", folder / "shown/file"):
+            file.touch()
+        within = Seatbelt(self._program, self._path, hidden=self._hidden, work=folder)
+        unix = await anyio.create_unix_listener(folder / "socket")
+        tcp = await anyio.create_tcp_listener(local_host="127.0.0.1")
+        async with unix, tcp:
+            port = tcp.extra(SocketAttribute.local_port)
+            return await within._answer(folder, reads, port, 1) or await within._answer(folder, reads, port, 0)
+
+    async def _answer(self, folder: Path, reads: Sequence[Path], port: int, network: int) -> str:
+        confines = Confines(reads=(*reads, folder / "shown"), writes=(folder / "mine",), network=bool(network))
+        asked = ("python3", "-I", "-S", "-c", _PROBE.replace("DATA", _DATA))  # any program of the user's would do
+        argv = [*self.words(confines), *asked, *map(str, (os.getpid(), port, network, folder, *self._hidden))]
+        tried = await process.run(argv, cwd=folder / "mine", env={"PATH": self._path}, seconds=_TRIAL_SECONDS)
+        answer, last = tried.out.decode(errors="replace").strip(), tried.err.decode(errors="replace").split("\n")
+        if (tried.code, answer) == (0, "confined"):
+            return ""
+        return answer[:900] or next((line for line in reversed(last) if line), f"exit {tried.code}")[-300:]
+
+    def words(self, confines: Confines) -> tuple[str, ...]:
+        """The words to put before a command line. Raises ConfigError where a path cannot be said in a profile."""
+        own = [*map(str, confines.writes), *map(str, confines.scratch)]
+        written = [*own, *map(str, confines.shared)]
+        reads = [path for path in map(str, confines.reads) if not _CONTROL.search(path)]  # else it is not seen
+        ways = list(dict.fromkeys(way for path in (*reads, *written) for way in _ways(path)))
+        links = {path for path in (*ways, *reads) if os.path.islink(path)}
+        folders = [path for path in reads if path not in links and os.path.isdir(path)]
+        hidden = [f"{data}{path}" for path in self._hidden for data in ("", _DATA)]
+        rules = (
+            _BASE,
+            *((_NETWORK,) if confines.network else ()),
+            _rule("deny file-read* file-write*", "subpath", hidden),
+            _rule("allow file-read-metadata", "literal", ways),
+            _rule("allow file-read*", "literal", sorted({*links, *reads}.difference(folders))),
+            _rule("allow file-read*", "subpath", folders),
+            _rule("allow file-read* file-write*", "subpath", written),
+            # A link in place of its folder would lead the daemon, which nothing confines.
+            _rule("deny file-write-unlink", "literal", written),
+            # Sockets of the user's own programs may lie in a login folder.
+            _rule("allow network-bind", "local unix-socket (subpath", own),
+            _rule("allow network-outbound", "remote unix-socket (subpath", own),
+        )
+        return (self._program, "-p", "\n".join(filter(None, rules)), "--")
+
+
+def _rule(what: str, fits: str, paths: Iterable[str]) -> str:
+    """A rule for these paths; without any it would be one for all, so there is none."""
+    close = ")" * (1 + fits.count("("))
+    filters = " ".join(f"({fits} {_quoted(path)}{close}" for path in paths)
+    return f"({what} {filters})" if filters else ""
+
+
+def _quoted(path: str) -> str:
+    if _CONTROL.search(path):
+        raise ConfigError(f"no profile can name {path!r}")
+    escaped = path.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _ways(path: str) -> Iterator[str]:
+    """What the system passes on the way to it: folders, and links with the way to what they lead to."""
+    at, left = "/", path.split("/")[:0:-1]
+    for _ in range(200):  # links may lead round
+        if not left:
+            return
+        above, at = at, os.path.normpath(os.path.join(at, left.pop()))
+        yield at
+        if os.path.islink(at):
+            with suppress(OSError):
+                to = os.readlink(at)
+                at, left = "/" if to[:1] == "/" else above, left + to.strip("/").split("/")[::-1]

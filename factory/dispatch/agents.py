@@ -1,0 +1,107 @@
+"""Which agents this line can use now: runtime files by name, and whether their programs are there."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from factory.agents.runtime import Runtime, find, parse_runtime
+from factory.ground.conventions import Conventions
+from factory.ground.errors import ConfigError, did_you_mean
+from factory.ground.reserved import NO_AGENT
+
+
+@dataclass(frozen=True, slots=True)
+class Agents:
+    """`default` for units that name none ("" = none is installed); `missing`: name → why it cannot be used.
+
+    `unknown`: names in factory.toml of which there is no runtime file (they are among the missing).
+    `fallback`: those that take the default's units in turn while it cannot; `deputy`: the one that does at present,
+    `because` of something. `modelless`: those whose command has no place for a model's name.
+    """
+
+    default: str
+    missing: Mapping[str, str]
+    installed: tuple[str, ...] = ()
+    unknown: frozenset[str] = frozenset()
+    fallback: tuple[str, ...] = ()
+    modelless: frozenset[str] = frozenset()
+    deputy: str = ""
+    because: str = ""
+
+    @property
+    def acting(self) -> str:
+        """Who takes the units that name no agent."""
+        return self.deputy or self.default
+
+    def deputized(self, stopped: Mapping[str, datetime], at: datetime) -> "Agents":
+        """These, where some are `stopped` until a time: the first that can work acts, else who can soonest."""
+        able = [name for name in (self.default, *self.fallback) if not self.trouble(name)]
+        first = min(able, key=lambda name: stopped.get(name, at), default=self.default)
+        return replace(self, deputy="" if first == self.default else first)
+
+    def trouble(self, name: str) -> str:
+        """Why units cannot start with the agent of that name ("": none is named); empty where they can."""
+        if not name:
+            return "No agent program is installed: install claude or codex, or name another in factory.toml (`agent`)."
+        if name in self.installed:
+            return ""
+        return self.missing.get(name) or _unknown(name, {*self.installed, *self.missing} - self.unknown)
+
+
+def shell_runtime(command: str) -> Runtime:
+    """The runtime of a run: unit: its command, in a shell, from its own task file."""
+    return Runtime(name=NO_AGENT, command=("sh", "-c", command))
+
+
+def the_runtime(name: str, conventions: Conventions) -> Runtime:
+    """The runtime of that name; raise ConfigError where there is none or its file is wrong."""
+    file = conventions.runtimes.get(name)
+    if file is None:
+        raise ConfigError(_unknown(name, conventions.runtimes))
+    if name == NO_AGENT:
+        raise ConfigError(f"{file.where}: {name} stands for units with a command of their own; give it another name")
+    return parse_runtime(name, file.text, where=file.where)
+
+
+def find_agents(
+    conventions: Conventions, *, configured: str, path: str, root: Path, fallback: Sequence[str] = ()
+) -> Agents:
+    """Look for every runtime's program; the default is the configured one, else the first that is installed."""
+    missing = {name: why for name in conventions.runtimes if (why := _why_missing(name, conventions, path, root))}
+    unknown = frozenset({configured, *fallback} - conventions.runtimes.keys() - {""})
+    for name in unknown:
+        meant = did_you_mean(name, conventions.runtimes) or "."
+        missing[name] = f"factory.toml names the agent {name!r}, of which there is no runtime file{meant}"
+
+    def rank(name: str) -> bool:  # a shipped one that cannot continue a session comes last
+        return conventions.runtimes[name].where.startswith("shipped") and not the_runtime(name, conventions).resume
+
+    installed = sorted((name for name in conventions.runtimes if name not in missing), key=rank)
+    default = configured or next(iter(installed), "")
+    runtimes = {name: the_runtime(name, conventions) for name in installed}
+    modelless = frozenset(name for name, each in runtimes.items() if "{model}" not in str(each.command))
+    return Agents(
+        default=default,
+        missing=missing,
+        installed=tuple(installed),
+        unknown=unknown,
+        fallback=tuple(fallback),
+        modelless=modelless,
+    )
+
+
+def _unknown(name: str, known: Iterable[str]) -> str:
+    names = sorted(known)
+    return f"There is no runtime {name!r}{did_you_mean(name, names) or '.'} There are {', '.join(names) or 'none'}."
+
+
+def _why_missing(name: str, conventions: Conventions, path: str, root: Path) -> str:
+    try:
+        runtime = the_runtime(name, conventions)
+    except ConfigError as error:
+        return str(error)
+    if find(runtime.program, path=path, root=root):
+        return ""
+    where = "that file is not there, or may not be run" if "/" in runtime.program else "it is not on PATH"
+    return f"The program of agent {name}, {runtime.program!r}, is not installed: {where}."

@@ -1,0 +1,133 @@
+"""The ledger: what is spent and held back, read from the records of attempts, and what that leaves.
+
+Invariant: nothing is kept beside the records, so what a dead daemon held back ends with the attempt that rescue ends.
+"""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import cached_property
+
+from factory.agents.output import Usage
+from factory.dispatch import budget
+from factory.dispatch.budget import Amount, Caps, Short
+from factory.ground.reserved import NO_AGENT
+from factory.ground.settings import Budget
+from factory.ground.times import day_of
+from factory.people import cards as words
+from factory.people.cards import Ask
+from factory.people.escalations import went_on
+from factory.store.ports import Store
+from factory.store.records import Attempt, CardKind, Fact
+from factory.store.unit import Unit
+
+DAY = "day:"  # begins the cause of the card of a day
+LOOK_BACK = 7  # days: what attempts of a runtime used lately says what the next one will need
+
+
+class Ledger:
+    """The accounts at one moment: asked without an await in between, answers and the records agree."""
+
+    def __init__(self, store: Store, table: Budget, at: datetime) -> None:
+        self._store, self.table, self._at = store, table, at
+        self._needs: dict[str, Amount] = {}
+
+    def reserve(self, unit: Unit, agent: str, minutes: float) -> Amount | Short:
+        """What an attempt of at most so many minutes has to hold back now; nothing where there is no cap."""
+        caps = self._caps(unit)
+        if agent == NO_AGENT or caps == Caps():
+            return Amount()
+        beyond = budget.total(budget.charge(each) - budget.used(each) for each in self._store.open(Attempt))
+        need, caps = (
+            replace(self._need(agent), minutes=minutes),
+            replace(caps, attempt=replace(caps.attempt, minutes=minutes)),
+        )
+        return budget.reserve(caps, need, unit=self._charged(unit.id), spent=self._spent(), running=beyond)
+
+    def extend(self, attempt: Attempt, want: Amount) -> Amount | None:
+        """What to hold back for a running attempt that is about to have used `want`; None: no cap pays for it."""
+        unit = self._store.get(Unit, attempt.unit)
+        assert unit is not None, f"there is no unit {attempt.unit}"
+        others = [each for each in self._store.open(Attempt) if (each.unit, each.number) != _key(attempt)]
+        day = self._ended + budget.total(map(budget.charge, others))
+        of_unit = self._charged(attempt.unit, but=attempt.number)
+        return budget.extend(self._caps(unit), budget.held(attempt), want, unit=of_unit, day=day)
+
+    def ask(self, unit: Unit, short: Short) -> Ask:
+        """The card for a unit that is short."""
+        if short is Short.UNIT:
+            cap = self._caps(unit).unit
+            return words.unit_spent(unit, used=budget.said(self._charged(unit.id), cap), cap=budget.said(cap, cap))
+        cap = self._day_cap
+        return words.day_spent(self.day_cause, used=budget.said(self._spent(), cap), cap=budget.said(cap, cap))
+
+    @property
+    def day_cause(self) -> str:
+        """What units wait for that are short today: another day has another, and so has another cap."""
+        return f"{DAY}{day_of(self._at)}:{budget.said(self._day_cap, self._day_cap)}"
+
+    @cached_property
+    def _day_cap(self) -> Amount:
+        regardless = self._store.get(Fact, "regardless") == went_on(self._at)
+        return budget.caps(self.table, regardless=regardless).day
+
+    def _caps(self, unit: Unit) -> Caps:
+        raised = unit.approved.count(CardKind.BUDGET)
+        return replace(budget.caps(self.table, raised=raised), day=self._day_cap)
+
+    def _spent(self) -> Amount:
+        return self._ended + budget.total(map(budget.used, self._store.open(Attempt)))
+
+    def _charged(self, unit: str, *, but: int = 0) -> Amount:
+        own = self._store.select(Attempt, unit=unit)
+        return budget.total(budget.charge(each) for each in own if each.number != but)
+
+    @cached_property
+    def _ended(self) -> Amount:
+        return budget.total(map(budget.charge, self._store.select(Attempt, day=day_of(self._at))))
+
+    @cached_property
+    def _lately(self) -> list[Attempt]:
+        days = [day_of(self._at - timedelta(days=back)) for back in range(LOOK_BACK)]
+        return [each for day in days for each in self._store.select(Attempt, day=day)]
+
+    def _need(self, agent: str) -> Amount:
+        if agent not in self._needs:
+            self._needs[agent] = budget.needed(each for each in self._lately if each.agent == agent)
+        return self._needs[agent]
+
+
+class Meter:
+    """Reads what a running attempt uses against what is held back for it."""
+
+    def __init__(self) -> None:
+        self._caps: Budget | None = None
+        self._step: Amount | None = None  # the most that it used between two looks: what it may use until the next
+
+    def read(self, ledger: Ledger, attempt: Attempt, usage: Usage) -> tuple[Attempt, bool]:
+        """The attempt as it stands now, and whether no cap pays for it to go on."""
+        now = metered(attempt, usage)
+        grown = budget.used(now) - budget.used(attempt)
+        edited, self._caps = self._caps != ledger.table, ledger.table  # perhaps while no daemon ran
+        if grown == Amount() and not edited:
+            return now, False
+        if grown != Amount():
+            self._step = Amount() if self._step is None else budget.most(self._step, grown)
+        granted = ledger.extend(now, budget.used(now) + (self._step or Amount()))
+        if granted is None:
+            return now, True
+        return replace(now, reserved_usd=granted.usd, reserved_tokens=int(granted.tokens)), False
+
+
+def metered(attempt: Attempt, usage: Usage) -> Attempt:
+    """The attempt with what its runtime has told of; no less than before, for what it told may be lost by now."""
+    return replace(
+        attempt,
+        tokens_input=max(attempt.tokens_input, usage.input),
+        tokens_output=max(attempt.tokens_output, usage.output),
+        cost_usd=max(attempt.cost_usd, usage.cost),
+        estimated=usage.estimated,
+    )
+
+
+def _key(attempt: Attempt) -> tuple[str, int]:
+    return attempt.unit, attempt.number

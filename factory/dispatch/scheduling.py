@@ -1,0 +1,153 @@
+"""What hangs next, and what each unit that does not is waiting for.
+
+Invariant: pure functions of (facts, now); every unit passed over gets a sentence that says why.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from factory.ground.errors import did_you_mean
+from factory.ground.reserved import NO_AGENT
+from factory.ground.scope import overlap
+from factory.ground.times import as_of, clock
+from factory.store.records import Hook
+from factory.store.unit import Unit, UnitState, advance
+
+AGE_STEP = timedelta(minutes=30)  # each raises a waiting unit by one priority …
+AGE_TO_NOW = timedelta(days=1)  # … but to 0 only after so long: "now" goes ahead of last night's backlog
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A ready unit and the hook it gets, or why it gets none."""
+
+    unit: Unit
+    hook: Hook | None
+    why: str = ""
+
+
+def rank(unit: Unit, now: datetime) -> tuple[int, datetime, str]:
+    """The unit's place in the order, smallest first: priority raised by age, then the time it was accepted."""
+    waited = max(now - unit.accepted, timedelta())
+    raised = max(unit.priority - waited // AGE_STEP, 1) if unit.priority else 0
+    return 0 if waited >= AGE_TO_NOW else raised, unit.accepted, unit.id
+
+
+def choose(
+    units: Iterable[Unit],
+    hooks: Iterable[Hook],
+    *,
+    now: datetime,
+    agent: Callable[[Unit], str],
+    blocked: Mapping[str, str] | None = None,
+    trunk_red: bool = False,
+    homes: Mapping[str, str] | None = None,
+) -> list[Choice]:
+    """What becomes of each ready unit, in order of rank.
+
+    `units`: all that are not final. `agent`: who takes a unit. `blocked`: runtimes that rest, and how that is said.
+    `homes`: unit → the worker in whose workspace its session lives. A unit passed over for its scope keeps later ones
+    off it: else a wide scope would wait for ever behind narrow ones that follow each other.
+    """
+    units = list(units)
+    free = [hook for hook in hooks if not hook.unit and hook.state == "idle"]
+    under_way = [unit for unit in units if unit.state in (UnitState.RUNNING, UnitState.QUEUED)]
+    choices = list[Choice]()
+    due = [unit for unit in units if unit.state is UnitState.READY and (unit.not_before or now) <= now]
+    for unit in sorted(due, key=lambda unit: rank(unit, now)):
+        why = _stopped(unit, agent(unit), blocked or {}, trunk_red=trunk_red)
+        if not why:
+            why = _overlap(unit, under_way)
+            under_way.append(unit)
+        if not why and not free:
+            why = "waits for a free worker"
+        hook = None
+        if not why:
+            home = (homes or {}).get(unit.id)
+            hook = min(free, key=lambda hook: hook.worker != home)
+            free.remove(hook)
+        choices.append(Choice(unit, hook, why))
+    return choices
+
+
+def settle(units: Iterable[Unit], known: Mapping[str, UnitState], *, now: datetime) -> list[Unit]:
+    """The waiting and ready units that have to change, as they are from now on.
+
+    `known`: the state of every unit there is, final ones too. Waiting → ready when nothing is missing any more; → held
+    when a need was cancelled; ready → waiting when something is missing; else only the sentence is new. A unit that
+    waits for a shared cause (`cause`) is left to whoever closes that.
+    """
+    waiting = (unit for unit in units if unit.state in (UnitState.WAITING, UnitState.READY) and not unit.cause)
+    settled = ((unit, _settled(unit, known, now)) for unit in waiting)
+    return [after for before, after in settled if after != before]
+
+
+def missing(unit: Unit, known: Mapping[str, UnitState], *, now: datetime) -> str:
+    """The sentence that says what the unit still waits for; empty when it is ready."""
+    sentences = [_need(need, known) for need in unit.needs if known.get(need) is not UnitState.LANDED]
+    if unit.not_before and unit.not_before > now:
+        sentences.append(f"waits until {clock(unit.not_before)}")
+    return "; ".join(sentences)
+
+
+def next_time(units: Iterable[Unit], *, now: datetime) -> datetime | None:
+    """When `settle` has to be asked again although nothing has happened: no unit is polled for."""
+    times = (unit.not_before for unit in units if unit.state is UnitState.WAITING and not unit.cause)
+    return min((time for time in times if time and time > now), default=None)
+
+
+def circle(start: str, needs: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """The shortest way of needs that leads from a unit back to it; () where there is none."""
+    ways: list[tuple[str, ...]] = [(start,)]
+    seen = set[str]()
+    for way in ways:  # it grows meanwhile
+        for need in needs.get(way[-1], ()):
+            if need == start:
+                return (*way, need)
+            if need not in seen:
+                seen.add(need)
+                ways.append((*way, need))
+    return ()
+
+
+def _stopped(unit: Unit, agent: str, blocked: Mapping[str, str], *, trunk_red: bool) -> str:
+    if trunk_red and unit.priority > 0:
+        return "trunk is red: until it is green again only units of priority 0 start"
+    if agent != NO_AGENT and agent in blocked:
+        return f"its agent {agent} {blocked[agent]}"
+    return ""
+
+
+def _overlap(unit: Unit, others: Iterable[Unit]) -> str:
+    """Only where both say what they touch: a unit without scope runs beside all, and rehearsal settles it."""
+    for other in others if unit.scope else ():
+        if overlap(unit.scope, other.scope):
+            return f"its scope overlaps that of {other.id}, which goes first"
+    return ""
+
+
+def _settled(unit: Unit, known: Mapping[str, UnitState], now: datetime) -> Unit:
+    if unit.not_before:
+        since, until = as_of(unit.since, unit.not_before, now)
+        told = until == unit.not_before and clock(until) in unit.why and not unit.needs
+        unit = replace(unit, since=since, not_before=until)
+        if told and until > now:  # what it waits for is said already, and why
+            return unit
+    why = missing(unit, known, now=now)
+    if any(known.get(need) is UnitState.CANCELLED for need in unit.needs):
+        return advance(unit, UnitState.HELD, now=now, why=why)
+    if why and unit.state is UnitState.READY:
+        return advance(unit, UnitState.WAITING, now=now, why=why)
+    if not why and unit.state is UnitState.WAITING:
+        return replace(advance(unit, UnitState.READY, now=now), not_before=None)
+    return replace(unit, why=why) if why else unit
+
+
+def _need(need: str, known: Mapping[str, UnitState]) -> str:
+    state = known.get(need)
+    if state is None:
+        return f"needs {need}, which does not exist yet{did_you_mean(need, known)}"
+    if state is UnitState.CANCELLED:
+        return f"needs {need}, which was cancelled"
+    return f"needs {need}, which is {state}"

@@ -1,0 +1,384 @@
+"""What an agent's change may not do by itself: leave its scope, alter what judges it, or run on the user's machine.
+
+Invariant: pure; a path counts however it is spelled (case) and wherever a symlink of it leads.
+"""
+
+import posixpath
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase, translate
+from functools import cache
+
+from factory.ground import bounded
+from factory.ground.names import HIDDEN, INBOX
+from factory.ground.scope import within
+from factory.ground.sentences import shown
+from factory.store.unit import EndReason
+
+OURS = frozenset({".factory", INBOX, HIDDEN[INBOX]})
+GATES, AGENTS = "edit-gates", "edit-agents"  # what a task may `allow`, and a person's answer allows
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A guarded path: what it runs or decides, where, and which `allow` lifts the guard.
+
+    `path`: a file, or a folder with all below it; `*` stands for a part of a name. From the root where it begins with
+    a slash, else at any depth. Case does not count.
+    """
+
+    path: str
+    runs: str
+    where: str
+    allow: str
+
+
+def _rules(allow: str, where: str, rows: Mapping[str, str]) -> Iterator[Rule]:
+    """A row is what its paths run, and the paths."""
+    for runs, paths in rows.items():
+        for path in paths.split():
+            yield Rule(path, runs, where, allow)
+
+
+_HERE = "the factory"
+_CI = "your CI and your forge"
+_AGENTS = "agents on your machine"
+_EDITORS = "editors on your machine"
+_SHELLS = "shells and git on your machine"
+_TOOLS = "tools on your machine"
+
+RULES: Sequence[Rule] = (
+    *_rules(
+        GATES,
+        _HERE,
+        {
+            "settings of the factory": "/factory.toml",
+            "gates, setup, prompts, runtimes, knowledge": "/conventions /.conventions",
+            "the same, where conventions/ is the project's own": (
+                "/conventions/gates /conventions/workspace /conventions/prompts /conventions/runtimes "
+                "/conventions/knowledge /conventions/policy.toml"
+            ),
+            "checks that are run by hand and in CI": "/.ci",
+        },
+    ),
+    *_rules(
+        GATES,
+        _CI,
+        {
+            "GitHub Actions": "/.github/workflows /.github/actions",
+            "Gitea Actions": "/.gitea/workflows /.gitea/actions",
+            "Forgejo Actions": "/.forgejo/workflows /.forgejo/actions",
+            "GitLab CI": "/.gitlab-ci.yml /.gitlab-ci.yaml /.gitlab",
+            "CircleCI": "/.circleci",
+            "Buildkite": "/.buildkite",
+            "Woodpecker": "/.woodpecker /.woodpecker.yml /.woodpecker.yaml",
+            "Travis CI": "/.travis.yml",
+            "Drone": "/.drone.yml /.drone.yaml /.drone.star /.drone.jsonnet",
+            "Bitbucket Pipelines": "/bitbucket-pipelines.yml",
+            "Azure Pipelines": "/azure-pipelines* /.azure-pipelines* /.azuredevops /.vsts-ci.yml",
+            "Jenkins": "jenkinsfile*",
+            "AppVeyor": "/appveyor.yml /.appveyor.yml",
+            "Cirrus CI": "/.cirrus.yml /.cirrus.star",
+            "Cloud Build": "cloudbuild.yaml cloudbuild.yml cloudbuild.json",
+            "AWS CodeBuild": "buildspec.yml buildspec.yaml",
+            "Semaphore": "/.semaphore",
+            "TeamCity": "/.teamcity",
+            "Tekton": "/.tekton",
+            "Codefresh": "/codefresh.yml",
+            "Harness": "/.harness",
+            "sourcehut builds": "/.build.yml /.builds",
+            "who has to review what": "codeowners",
+            "Dependabot, which opens pull requests": "/.github/dependabot.yml /.github/dependabot.yaml",
+            "Renovate, which opens pull requests": "renovate.json renovate.json5 .renovaterc*",
+            "rules for merging and for the repository": "/.mergify.yml /.github/mergify.yml /.github/settings.yml",
+        },
+    ),
+    *_rules(
+        AGENTS,
+        _AGENTS,
+        {
+            "instructions of many agents": "agents.md agent.md agents.override.md .agents .agent .rules",
+            "Claude Code: settings, hooks, servers, instructions": (
+                ".claude .claude-plugin claude.md claude.local.md .mcp.json"
+            ),
+            "Codex": ".codex",
+            "Gemini CLI": ".gemini gemini.md",
+            "OpenCode": ".opencode opencode.json opencode.jsonc",
+            "Cursor": ".cursor .cursorrules",
+            "GitHub Copilot": (
+                "copilot-instructions.md .github/instructions .github/prompts .github/agents .github/chatmodes "
+                ".github/hooks .github/skills .github/copilot"
+            ),
+            "Windsurf": ".windsurf .windsurfrules",
+            "Cline, Roo, Kilo": ".clinerules .cline .roo .roorules* .roomodes .kilocode .kilocodemodes",
+            "Continue": ".continue .continuerules",
+            "Aider": ".aider.conf.yml .aider.conf.yaml .aider.model.*",
+            "Junie, Kiro, Qwen, Goose, Amazon Q": ".junie .kiro .qwen qwen.md .goose .goosehints .amazonq",
+            "Augment, Trae, Warp": ".augment .augment-guidelines .trae warp.md",
+            "Crush": ".crush crush.json .crush.json crush.md",
+        },
+    ),
+    *_rules(
+        AGENTS,
+        _EDITORS,
+        {
+            "VS Code: tasks, settings, servers": ".vscode *.code-workspace",
+            "JetBrains: run configurations, startup tasks": ".idea .run .fleet",
+            "Zed: tasks, settings": ".zed",
+            "Vim": ".exrc .vimrc .nvimrc .nvim.lua .lvimrc",
+            "Emacs": ".dir-locals.el .dir-locals-2.el",
+            "Sublime Text: build systems": "*.sublime-project",
+            "development containers, started by editors": ".devcontainer .devcontainer.json .gitpod.yml",
+        },
+    ),
+    *_rules(
+        AGENTS,
+        _SHELLS,
+        {
+            "direnv, when somebody enters the folder": ".envrc",
+            "mise and asdf, when somebody enters the folder": (
+                "mise.toml mise.*.toml .mise.toml .mise.*.toml mise/config*.toml .mise "
+                ".config/mise .config/mise.toml .rtx.toml .tool-versions"
+            ),
+            "git hooks": ".husky .githooks .git-hooks .huskyrc* .hooks",
+            "pre-commit, at a commit": ".pre-commit-config.yaml .pre-commit-config.yml",
+            "lefthook, at a commit": "lefthook.* .lefthook.* lefthook-local.* .lefthook-local.* .lefthook",
+            "other hooks at a commit": (
+                ".overcommit.yml .simple-git-hooks.* simple-git-hooks.* .lintstagedrc* lint-staged.config.* "
+                ".commitlintrc* commitlint.config.*"
+            ),
+            "where submodules and large files are fetched from": ".gitmodules .lfsconfig",
+        },
+    ),
+    *_rules(
+        AGENTS,
+        _TOOLS,
+        {
+            "npm, pnpm, Yarn, Bun: registries, scripts' shell, plugins": (
+                ".npmrc .yarnrc .yarnrc.yml .yarn .pnpmfile.* .pnp.cjs .pnp.loader.mjs bunfig.toml"
+            ),
+            "Cargo and rustup: runners, wrappers, toolchains": ".cargo rust-toolchain rust-toolchain.toml",
+            "Maven and Gradle: extensions, wrappers": ".mvn gradle/wrapper",
+            "Bundler": ".bundle",
+            "Bazel": ".bazelrc",
+            "debuggers and consoles, when they start": ".gdbinit .lldbinit .pdbrc .irbrc .pryrc .rprofile .renviron",
+        },
+    ),
+)
+
+_MINE = "which agents, editors or tools on your machine obey"
+_PHRASES = {
+    _HERE: "by which the factory judges or sets up work",
+    _CI: "which your CI or your forge obeys",
+    **dict.fromkeys((_AGENTS, _EDITORS, _SHELLS, _TOOLS), _MINE),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why a change is not judged; `liftable`: a person may let it land all the same."""
+
+    kind: EndReason  # out_of_scope or guard: also the card's kind
+    paths: tuple[str, ...]
+    sentence: str
+    liftable: bool = True
+    evidence: tuple[str, ...] = ()  # a line for each guarded path: what it runs, and where
+
+
+def guard(
+    changed: Iterable[str],
+    *,
+    sources: Collection[str],
+    allow: Collection[str] = (),
+    scope: Collection[str] = (),
+    links: Mapping[str, str] | None = None,
+    reached: Mapping[str, str] | None = None,
+    theirs: Collection[str] = (),
+    larger: Mapping[str, int] | None = None,
+) -> Refused | None:
+    """The first objection to a change of these paths (both names of a moved file), or None.
+
+    `sources`: files that gates or setup were read or inferred from. `allow`, `scope`: the task's own; after a person
+    let a guard or a scope pass, call with all guards allowed or with no scope. `links`: where each changed symlink
+    leads. `reached`: the paths to which guarded symlinks of trunk lead, each with its link (see `led_to`). `theirs`:
+    folders that are the project's own, though they are called as the factory's are (see ground/names.py). `larger`:
+    files that decide how work is judged and have more bytes than are read of them.
+    """
+    paths = sorted(set(changed))
+    if ours := tuple(path for path in paths if _is_ours(path, links or {}, OURS.difference(theirs))):
+        sentence = f"it touches {shown(ours)}: .factory/ and the inbox are the factory's own, and nothing lifts that"
+        return Refused(EndReason.OUT_OF_SCOPE, ours, sentence, liftable=False)
+    if scope and (outside := tuple(path for path in paths if not within(path, scope))):
+        sentence = f"it touches {shown(outside)}, outside its scope ({', '.join(scope)})"
+        return Refused(EndReason.OUT_OF_SCOPE, outside, sentence)
+    refused = _guarded(paths, Guards(sources, theirs), allow, reached or {})
+    return _too_large(larger, refused) if larger else refused
+
+
+def _too_large(larger: Mapping[str, int], besides: Refused | None) -> Refused:
+    """The objection to files that nobody could read, and to what else is guarded."""
+    most = f"{bounded.shown(bounded.PARSED)} (lock files: {bounded.shown(bounded.LOCK_FILE)})"
+    named = bounded.listed(larger.items(), _SHOWN)
+    sentences = [f"it has {named}, and the factory reads a file that decides how work is judged only up to {most}"]
+    evidence = tuple(f"{path}: {bounded.shown(size)}" for path, size in larger.items())
+    paths = tuple(larger)
+    if besides:
+        sentences.append(besides.sentence)
+        paths = tuple(dict.fromkeys((*paths, *besides.paths)))
+        evidence += besides.evidence
+    return Refused(EndReason.GUARD, paths, "; ".join(sentences), evidence=evidence)
+
+
+def _guarded(
+    paths: Sequence[str], guards: "Guards", allow: Collection[str], reached: Mapping[str, str]
+) -> Refused | None:
+    refused, evidence = dict[str, list[str]](), list[str]()
+    for path in paths:
+        link = next((reached[above] for above in _with_parents(path.casefold()) if above in reached), "")
+        led = f"{link} leads there: " if link else ""
+        every = [*guards.of(path), *(guards.of_link(link) if link else [])]
+        rules = [rule for rule in every if rule.allow not in allow]
+        for phrase in dict.fromkeys(_PHRASES[rule.where] for rule in rules):
+            refused.setdefault(phrase, []).append(path)
+        evidence += [f"{path}: {led}{rule.runs} ({rule.where})" for rule in rules[:1]]
+    if not refused:
+        return None
+    named = tuple(dict.fromkeys(path for group in refused.values() for path in group))
+    sentence = "; ".join(f"it changes {shown(group)}, {phrase}" for phrase, group in refused.items())
+    return Refused(EndReason.GUARD, named, sentence, evidence=tuple(evidence))
+
+
+class Guards:
+    """Which rules guard a path: those of the table, and the files that gates and setup were read from."""
+
+    def __init__(self, sources: Collection[str] = (), theirs: Collection[str] = ()) -> None:
+        self._sources = frozenset(map(str.casefold, sources))
+        self._theirs = frozenset(f"/{name}" for name in theirs)
+        self._above = frozenset(above for path in self._sources for above in _parents(path))
+
+    def of(self, path: str) -> list[Rule]:
+        """The rules for a path."""
+        plain = path.casefold()
+        found = []
+        if plain in self._sources or not self._sources.isdisjoint(_parents(plain)):
+            found.append(_source(path))
+        parts = plain.split("/")
+        for at, part in enumerate(parts):
+            found += [row.rule for row in _rows_for(part) if row.fits(parts, at)]
+        return [rule for rule in found if rule.path not in self._theirs]
+
+    def of_link(self, path: str) -> list[Rule]:
+        """The rules for what a symbolic link at that path leads to: those for it, and for what can lie below it."""
+        plain = path.casefold()
+        found = self.of(path)
+        if plain in self._above:
+            found.append(_source(path))
+        return found + [row.rule for row in _long() if row.is_below(plain)]
+
+
+def _source(path: str) -> Rule:
+    return Rule(path, "gates or setup are read from it", _HERE, GATES)
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A rule, taken apart."""
+
+    rule: Rule
+    parts: tuple[str, ...]
+    rooted: bool
+
+    def fits(self, path: Sequence[str], at: int) -> bool:
+        """Whether the path has these parts from that place on."""
+        if self.rooted and at:
+            return False
+        here = path[at : at + len(self.parts)]
+        return len(here) == len(self.parts) and all(map(fnmatchcase, here, self.parts))
+
+    def is_below(self, folder: str) -> bool:
+        """Whether what it guards can lie below that folder."""
+        path = folder.split("/")
+        for most in range(1, len(self.parts)):
+            end = path[-most:]
+            deep = not self.rooted or len(path) == most
+            if deep and len(end) == most and all(map(fnmatchcase, end, self.parts)):
+                return True
+        return False
+
+
+@cache
+def _rows() -> tuple[Mapping[str, Sequence[_Row]], Sequence[_Row], re.Pattern[str]]:
+    """The rules by their first part; those whose first part has a `*`, and what such a part may be."""
+    plain, wild = defaultdict[str, list[_Row]](list), list[_Row]()
+    for rule in RULES:
+        path = rule.path.removeprefix("/")
+        row = _Row(rule, tuple(path.split("/")), rooted=path != rule.path)
+        if "*" in row.parts[0]:
+            wild.append(row)
+        else:
+            plain[row.parts[0]].append(row)
+    return plain, wild, re.compile("|".join(translate(row.parts[0]) for row in wild))
+
+
+@cache
+def _long() -> Sequence[_Row]:
+    plain, wild, _ = _rows()
+    every = [row for rows in (*plain.values(), wild) for row in rows]
+    return [row for row in every if len(row.parts) > 1]
+
+
+def _rows_for(part: str) -> Sequence[_Row]:
+    """The rules that may begin with that part of a path: a change may hold very many paths."""
+    plain, wild, like_them = _rows()
+    found = plain.get(part, ())
+    return (*found, *wild) if like_them.match(part) else found
+
+
+def led_to(links: Mapping[str, str], origins: Mapping[str, str]) -> dict[str, str]:
+    """Where symbolic links lead inside the repository: path, in small letters → the guarded link that it is read for.
+
+    `links`: where each leads; `origins`: the guarded link for which each is followed.
+    """
+    found = dict[str, str]()
+    for path, to in links.items():
+        target = posixpath.normpath(posixpath.join(posixpath.dirname(path), to))
+        if target.split("/")[0] not in ("", "..", "."):
+            found[target.casefold()] = origins[path]
+    return found
+
+
+def in_the_way(links: Iterable[str], found: Mapping[str, str]) -> dict[str, str]:
+    """Those of the links that lie at, above or below a path of `found` (see `led_to`), with the guarded link."""
+    above = {parent: origin for path, origin in found.items() for parent in _with_parents(path)}
+    met = dict[str, str]()
+    for link in links:
+        plain = link.casefold()
+        below = next((found[parent] for parent in _with_parents(plain) if parent in found), "")
+        if origin := above.get(plain) or below:
+            met[link] = origin
+    return met
+
+
+def _is_ours(path: str, links: Mapping[str, str], ours: frozenset[str]) -> bool:
+    if path.casefold().split("/")[0] in ours:
+        return True
+    if path not in links:
+        return False
+    target = posixpath.normpath(posixpath.join(posixpath.dirname(path), links[path])).casefold().split("/")
+    # One that leads out of the tree may come back in by any name: each of its parts counts.
+    return bool(ours & set(target if target[0] in ("", "..") else target[:1]))
+
+
+def _parents(path: str) -> Iterator[str]:
+    """The folders above a path."""
+    while path := path.rpartition("/")[0]:
+        yield path
+
+
+def _with_parents(path: str) -> Iterator[str]:
+    """The path, and the folders above it."""
+    yield path
+    yield from _parents(path)

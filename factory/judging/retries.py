@@ -1,0 +1,126 @@
+"""What failed and is tried again later and later.
+
+Invariant: times are those of the loop's clock, which nobody sets.
+"""
+
+import json
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from traceback import format_exception
+
+import anyio
+
+from factory.ground.errors import first_of
+from factory.ground.live import now
+from factory.store.journal import Event
+from factory.store.ports import Store
+from factory.store.records import Fact
+
+LONGEST_S = 300.0
+EVIDENCE = 4000  # characters of a traceback
+BREAKS = 3  # how often in a row a step may break before a person is asked
+_BENCH = re.compile(r"/benches/b\d+/")
+
+
+@dataclass(slots=True)
+class _Failures:
+    """How often in a row, and when it may be tried again."""
+
+    count: int = 0
+    due: float = 0.0
+
+
+class Retries:
+    """What failed, by name. It is tried again after 2, 4, 8 … 300 seconds."""
+
+    def __init__(self) -> None:
+        self._failed: dict[str, _Failures] = {}
+
+    def fail(self, name: str) -> int:
+        """Note a failure; how many there are in a row."""
+        failed = self._failed.setdefault(name, _Failures())
+        failed.count += 1
+        failed.due = anyio.current_time() + min(LONGEST_S, 2.0**failed.count)
+        return failed.count
+
+    def failures(self, name: str) -> int:
+        """How many there were in a row."""
+        return self._failed.get(name, _Failures()).count
+
+    def is_due(self, name: str) -> bool:
+        """Whether it may be tried now."""
+        return self._failed.get(name, _Failures()).due <= anyio.current_time()
+
+    def forget(self, *names: str) -> None:
+        """Let these begin anew."""
+        for name in names:
+            self._failed.pop(name, None)
+
+    def keep(self, names: Collection[str]) -> None:
+        """Forget all others."""
+        others = self._failed.keys() - set(names)
+        self.forget(*others)
+
+    def waits(self) -> list[float]:
+        """The seconds until each that is not due yet is."""
+        now = anyio.current_time()
+        waits = []
+        for failed in self._failed.values():
+            if failed.due > now:
+                waits.append(failed.due - now)
+        return waits
+
+
+class KeptRetries(Retries):
+    """Retries of which the store keeps how often each failed; a restart makes all of them due."""
+
+    def __init__(self, store: Store, fact: str) -> None:
+        super().__init__()
+        self._store, self._fact = store, fact
+
+    def fail(self, name: str) -> int:
+        """Note a failure; how many there are in a row, those before a restart included."""
+        super().fail(name)
+        counts = self._counts()
+        counts[name] = counts.get(name, 0) + 1
+        self._write(counts)
+        return counts[name]
+
+    def failures(self, name: str) -> int:
+        """How many there were in a row."""
+        return self._counts().get(name, 0)
+
+    def forget(self, *names: str) -> None:
+        """Let these begin anew."""
+        super().forget(*names)
+        counts = self._counts()
+        self._write({name: count for name, count in counts.items() if name not in names})
+
+    def keep(self, names: Collection[str]) -> None:
+        """Forget all others."""
+        super().keep(names)
+        self.forget(*self._counts().keys() - set(names))
+
+    def _counts(self) -> dict[str, int]:
+        known = self._store.get(Fact, self._fact)
+        return dict(json.loads(known.value)) if known else {}
+
+    def _write(self, counts: Mapping[str, int]) -> None:
+        fact = Fact(name=self._fact, value=json.dumps(counts))
+        known = self._store.get(Fact, self._fact)
+        if fact.value != (known.value if known else "{}"):
+            self._store.write(Event.FACT_CHANGED, fact, now=now(), fact=self._fact)
+
+
+def sentence_of(error: Exception) -> str:
+    """What broke, in the same words on whichever bench it did."""
+    error = first_of(error)
+    first = next(iter(str(error).splitlines()), "")
+    said = f"{type(error).__name__}: {first}" if first else type(error).__name__
+    return _BENCH.sub("/benches/…/", said)
+
+
+def trace_of(error: Exception) -> str:
+    """The end of its traceback."""
+    return "".join(format_exception(error))[-EVIDENCE:]

@@ -1,0 +1,203 @@
+"""Landings: an open step in the journal, trunk moved, what became of it written down.
+
+Invariant: the step is durable before anything moves, and `landed` is recorded after trunk was seen to hold the commit.
+A step stays open while it is not known what became of it: then nothing else lands, and the rest of the line goes on.
+"""
+
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+import anyio
+from anyio import to_thread
+
+from factory.ground import disk
+from factory.ground.errors import GitError
+from factory.ground.live import now
+from factory.ground.log import LANDING_REFUSED, log
+from factory.judging.retries import Retries
+from factory.people import cards as words
+from factory.people.escalations import Escalations
+from factory.repo.access import first_unusable, me
+from factory.repo.trunk import Blocked, Landed, LandingPlan, Moved, Outcome, Trunk
+from factory.store.journal import Event
+from factory.store.ports import Store
+from factory.store.records import Step
+from factory.store.unit import Unit, UnitState
+
+LANDING_SECONDS = 1800.0  # each git command has a limit of its own; this bounds what comes around them
+TRIES = 3  # looks at a git that still runs, or at a trunk that cannot be read, before a person is told
+TRUNK = "trunk"
+Units = Sequence[Sequence[str]]  # the units of a landing, each with its commit
+
+
+class Landings:
+    """Moves trunk, one landing at a time, for the merge queue."""
+
+    def __init__(self, *, store: Store, trunk: Trunk, escalations: Escalations) -> None:
+        self._store, self.trunk, self._escalations = store, trunk, escalations
+        self.looks = Retries()  # at trunk, and at open steps: what could not be found out
+
+    async def land(self, ready: Sequence[tuple[Unit, str]], *, parent: str, at: datetime) -> Outcome:
+        """Land units, each with its commit, the first of them on `parent`; the last commit is where trunk goes.
+
+        What git refuses before it touched anything is a Blocked that says so. Raises OSError, GitError where a disk is
+        full.
+        """
+        to = ready[-1][1]
+        try:
+            plan = await self.trunk.plan_landing(to, now=at)
+        except (GitError, OSError) as error:
+            return await self._refused(error)
+        if not isinstance(plan, LandingPlan):
+            return plan
+        if plan.base != parent:  # a person took commits back meanwhile: they are not brought back by the way
+            return Moved(plan.base)
+        if not all(self.still_queued(unit) for unit, _ in ready):  # a person took one back while we looked
+            return Moved(parent)
+        units = [(unit.id, commit) for unit, commit in ready]
+        step = Step(id=f"landing:{to}", kind="landing", data=_data(plan, units), at=at)
+        # The open step is durable before anything moves: the start-up reconcile finds out what became of it.
+        self._store.write(Event.LANDING_OPENED, step, now=at, to=to, units=[unit for unit, _ in units])
+        # A stop in between would leave trunk moved and nothing on record until the next start.
+        with anyio.fail_after(LANDING_SECONDS, shield=True):
+            outcome = await self._outcome(step, self.trunk.land(plan, self._started(step, units)))
+            self._record(outcome, step, units)
+        return outcome
+
+    def still_queued(self, unit: Unit) -> bool:
+        """Whether the unit stands in the queue with the same submission."""
+        fresh = self._store.get(Unit, unit.id)
+        return fresh is not None and fresh.state is UnitState.QUEUED and fresh.submission == unit.submission
+
+    async def finish_open(self, at: datetime) -> bool:
+        """Finish, or undo, each landing that was broken off; False while what becomes of one cannot be said.
+
+        Not at the start alone: where its record failed (disk full), trunk holds units that are queued still.
+        """
+        settled = True
+        for step in self._store.open(Step):
+            due = self.looks.is_due(step.id)
+            settled = due and await self._recover(step, at) and settled
+        return settled
+
+    def open_units(self) -> set[str]:
+        """The units of landings of which it is not known what became of them."""
+        return {name for step in self._store.open(Step) for name, _ in json.loads(step.data)["units"]}
+
+    async def _recover(self, step: Step, at: datetime) -> bool:
+        data = json.loads(step.data)
+        units, plan = data["units"], LandingPlan.of(data["plan"])
+        with anyio.fail_after(LANDING_SECONDS, shield=True):
+            found = self.trunk.recover(plan, self._started(step, units), now=at)
+            outcome = await self._outcome(step, found)
+            if self._record(outcome, step, units):
+                self.looks.forget(step.id, _running(step))
+                return True
+        # A git that runs is looked for at each pass, whatever else that comes of.
+        is_running = isinstance(outcome, Blocked) and outcome.kind == "running"
+        self.looks.fail(_running(step) if is_running else step.id)
+        return False
+
+    async def _outcome(self, step: Step, landing: Awaitable[Outcome]) -> Outcome:
+        """What the landing comes to. Git's refusal is final only where git was never told to move trunk."""
+        try:
+            return await landing
+        except (GitError, OSError) as error:
+            refused = await self._refused(error)
+        noted = self._store.get(Step, step.id)
+        began = noted is not None and LandingPlan.of(json.loads(noted.data)["plan"]).pid
+        return replace(refused, kind="unknown") if began else refused
+
+    async def refresh(self, at: datetime, *, first: Callable[[datetime], Awaitable[None]] | None = None) -> str | None:
+        """Trunk, fetched; empty when it is gone, None while git cannot read it: the third time is told to a person.
+
+        `first` is done before, and may fail likewise.
+        """
+        try:
+            if first is not None:
+                await first(at)
+            tip = await self.trunk.refresh()
+        except (GitError, OSError) as error:
+            refused = await self._refused(error)
+            if self.looks.fail(TRUNK) >= TRIES:
+                asked = words.trunk_unreadable(self.trunk.branch, refused.reason, refused.mend)
+                self._escalations.raise_card(asked, now=at)
+            return None
+        self.looks.forget(TRUNK)
+        self._escalations.close("trunk_unreadable", now=at, why="trunk can be read again")
+        return tip
+
+    async def _refused(self, error: GitError | OSError) -> Blocked:
+        """The refusal, with what mends it where that can be seen. Raises it again where a disk is full."""
+        if disk.full(error):
+            raise error
+        log.info(LANDING_REFUSED, error=str(error))
+        found = await to_thread.run_sync(first_unusable, self.trunk.common_dir, me())
+        if found is None:
+            return Blocked("refused", str(error))
+        return Blocked("refused", f"{error}\n{found.path} {found.trouble}.", look=(found.path,), mend=found.mend)
+
+    def _started(self, step: Step, units: Units) -> Callable[[LandingPlan], None]:
+        def started(running: LandingPlan) -> None:
+            noted = replace(step, data=_data(running, units))
+            self._store.write(Event.LANDING_OPENED, noted, now=now(), to=running.to, pid=running.pid)
+
+        return started
+
+    def _record(self, outcome: Outcome, step: Step, units: Units) -> bool:
+        """Write down what became of a landing; False where that is still to be found out."""
+        if isinstance(outcome, Landed):
+            self._record_landed(step, units)
+            return True
+        log.info(LANDING_REFUSED, outcome=repr(outcome))
+        if isinstance(outcome, Blocked) and outcome.is_open:
+            self._ask(outcome, step, units)
+            return False
+        # Nothing moved, or it was taken back: the units are queued still, and land in their turn.
+        with self._store.transaction():
+            closed = replace(step, done=True)
+            self._store.write(Event.LANDING_CLOSED, closed, now=now(), outcome=repr(outcome))
+            self._escalations.close(f"landing_unknown:{step.id}", now=now(), why="trunk has not moved")
+        return True
+
+    def _ask(self, outcome: Blocked, step: Step, units: Units) -> None:
+        """Tell a person that nobody knows what became of a landing; a git that runs is first waited for."""
+        if outcome.kind == "running" and self.looks.failures(_running(step)) < TRIES - 1:
+            return
+        for name, _ in units:
+            if unit := self._store.get(Unit, name):
+                asked = words.landing_unknown(units[0][0], step.id, outcome.reason, outcome.mend)
+                card = self._escalations.raise_card(asked, now=now(), unit=unit)
+                waits = replace(unit, why=f"waits for {card.id}: its landing was broken off")
+                if waits != unit:
+                    self._store.write(Event.UNIT_QUEUED, waits, now=now(), unit=name)
+
+    def _record_landed(self, step: Step, units: Units) -> None:
+        at = now()
+        with self._store.transaction():
+            for name, commit in units:
+                unit = self._store.get(Unit, name)
+                if unit is None or unit.state is UnitState.LANDED:
+                    continue
+                # Not through the table: trunk holds the commit, and no state of the record can undo that.
+                landed = replace(unit, state=UnitState.LANDED, since=at, why="", commit=commit, landed=at, cause="")
+                self._store.write(Event.UNIT_LANDED, landed, now=at, unit=name, attempt=unit.attempt, commit=commit)
+                self._escalations.leave(name, now=at, why=f"{name} has landed")
+            self._store.write(Event.LANDING_CLOSED, replace(step, done=True), now=at, outcome="Landed")
+
+
+def _running(step: Step) -> str:
+    return f"{step.id} running"
+
+
+def asks(unit: Unit, blocked: Blocked) -> words.Ask:
+    """The card about a unit that cannot land."""
+    if blocked.kind == "refused":
+        return words.landing_refused(unit, blocked.reason, blocked.mend)
+    return words.landing_blocked(unit, blocked.reason, blocked.paths)
+
+
+def _data(plan: LandingPlan, units: Units) -> str:
+    return json.dumps({"plan": plan.data(), "units": units})

@@ -1,0 +1,293 @@
+"""A new store from what outlives one: refs and archive, the trailers on trunk, the folders of units, the taken files.
+
+Invariant: nothing is done twice. What trunk holds or held is landed; what was unfinished goes on under a number that
+no attempt ever had; and a unit whose file lies no more among the taken ones had ended (keeper.py).
+"""
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from factory.attempt.outbox import read_outbox
+from factory.child import process
+from factory.child.shim import MARKER
+from factory.ground import bounded
+from factory.ground.errors import TaskFileError
+from factory.ground.places import Places
+from factory.inbox.intake import wished
+from factory.inbox.split import FEWEST, part_ids, replaced
+from factory.queue.trunk_watch import SLACK_S, by_unit
+from factory.repo.archive import Archive, Kept
+from factory.repo.message import RUN, Landing
+from factory.repo.trunk import Trunk
+from factory.repo.workspaces import ABANDONED, Workspaces, is_real
+from factory.store import names, task_file
+from factory.store.identity import is_nonce_of, recorded
+from factory.store.journal import Event
+from factory.store.ports import Store
+from factory.store.records import Attempt, Fact, Task
+from factory.store.unit import EndReason, Unit, UnitState
+
+ID = re.compile(r"[a-z0-9-]+")
+_MADE_FORM = "%H%x00%T%x00%ct%x00%P%x00%B"
+_RUN = re.compile(rf"^{RUN}: (\S+)$", re.MULTILINE)
+HOW_IT_ENDED = "how it ended was lost with the store"
+
+
+@dataclass(slots=True)
+class Trace:
+    """What is left of one unit."""
+
+    kept: dict[int, Kept | None] = field(default_factory=dict)  # number → commit; None: only a run dir is left
+    landings: list[Landing] = field(default_factory=list)  # by commits with its name, newest first
+    task: Task | None = None
+    parts: tuple[str, ...] = ()  # what took its place
+    taken: float = 0  # since when its file lies among those of unfinished units
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """What the commit of an attempt says."""
+
+    tree: str
+    base: str
+    at: float  # seconds since the epoch
+    run: str  # the attempt's nonce; "" in commits of older releases
+
+
+class Rebuild:
+    """Writes down what outlived a store, or its last writes; while no attempt runs."""
+
+    def __init__(self, *, store: Store, where: Places, trunk: Trunk, workspaces: Workspaces) -> None:
+        self._store, self._where, self._trunk, self._workspaces = store, where, trunk, workspaces
+
+    async def run(self, at: datetime) -> dict[str, int]:
+        """Write down what can be known, into an empty store; how many units are in which state."""
+        await self._stop()
+        traces = await self._traces()
+        made = await self._made(traces)
+        counts: dict[str, int] = {}
+        with self._store.transaction():
+            fact = Fact(name="trunk", value=json.dumps({"branch": self._trunk.branch}))
+            self._store.write(Event.FACT_CHANGED, fact, now=at)
+            for unit in self._write_units(traces, made, at):
+                counts[unit.state] = counts.get(unit.state, 0) + 1
+        return counts
+
+    async def complete(self, at: datetime) -> list[str]:
+        """Add what a store lacks that is older than what has happened; the ids of the units that it concerns."""
+        traces = await self._traces()
+        made = await self._made(traces)
+        unknown = {name: trace for name, trace in traces.items() if self._store.get(Unit, name) is None}
+        ours = {name: trace for name, trace in unknown.items() if trace.task or _has_tree(trace)}
+        with self._store.transaction():
+            names.add(self._store, unknown.keys() - ours.keys(), now=at)
+            found = [unit.id for unit in self._write_units(ours, made, at)]
+            for unit in self._store.open(Unit):
+                if unit.id in traces and self._add_attempts(unit, traces[unit.id], made, at):
+                    found.append(unit.id)
+                if self._note_split(unit, traces, ours.keys(), at):
+                    found.append(unit.id)
+        return sorted(set(found))
+
+    def _note_split(self, unit: Unit, traces: Mapping[str, Trace], new: Collection[str], at: datetime) -> bool:
+        """Record that a unit was split whose parts are units, though the store had lost them; whether it was."""
+        parts = self._parts(unit.id, traces) if unit.id in traces else ()
+        if not any(part in new for part in parts):
+            return False
+        # Not through the table: its parts are there, and stand for it. A hook that holds it is emptied by its worker.
+        split = replace(unit, state=UnitState.SPLIT, since=at, needs=parts, why=f"its parts: {', '.join(parts)}")
+        self._store.write(Event.ATTEMPT_NOTED, split, now=at, unit=unit.id)
+        return True
+
+    def _write_units(self, traces: Mapping[str, Trace], made: Mapping[str, Made], at: datetime) -> Iterator[Unit]:
+        for name, trace in traces.items():
+            trace.parts = self._parts(name, traces)
+        units = {}
+        for name, trace in sorted(traces.items()):
+            units[name] = _unit(name, trace, self._landing(name, trace, made), at)
+        split = {name: unit.needs for name, unit in units.items() if unit.state is UnitState.SPLIT}
+        for name, unit in units.items():
+            trace = traces[name]
+            attempts = [self._attempt(name, number, made, kept, at) for number, kept in trace.kept.items()]
+            whole = replace(unit, needs=replaced(unit.needs, split))
+            told = [trace.task] if trace.task else []
+            self._store.write(Event.TASK_ACCEPTED, whole, *told, *attempts, now=at, unit=name, why=unit.why)
+            yield whole
+
+    def _add_attempts(self, unit: Unit, trace: Trace, made: Mapping[str, Made], at: datetime) -> bool:
+        """Record the attempts of a unit on record that the store has lost; whether there were any."""
+        known = {attempt.number for attempt in self._store.select(Attempt, unit=unit.id)}
+        missing = {number: kept for number, kept in trace.kept.items() if number not in known}
+        for number, kept in missing.items():
+            attempt = self._attempt(unit.id, number, made, kept, at)
+            self._store.write(Event.ATTEMPT_NOTED, attempt, now=at, unit=unit.id, attempt=number)
+        return bool(missing)
+
+    async def _stop(self) -> None:
+        """End what still runs, and put every workspace aside: whose work is in it cannot be told any more."""
+        runs = self._where.home / "attempts"
+        for name in set(process.living(f"{MARKER}={runs}/").values()):
+            await process.end(runs / name)
+        for name in self._workspaces.names():
+            if ABANDONED not in name:
+                self._workspaces.abandon(name)
+
+    # ── what is left ──
+
+    async def _traces(self) -> dict[str, Trace]:
+        found, archive = defaultdict[str, Trace](Trace), Archive(self._trunk.own)
+        for name, kept in (await archive.entries() | await archive.refs()).items():
+            unit, _, number = name.rpartition("/")
+            if number.isdigit():  # else it is a rescued tree
+                found[unit].kept[int(number)] = kept
+        ended = {name: 0.0 for name, trace in found.items() if all(map(_archived, trace.kept.values()))}
+        for name, landings in by_unit(await self._trunk.landings()).items():
+            found[name].landings = landings
+            ended[name] = landings[0].at
+        for path in (path for folder in self._units() for path in _folders(folder) if path.name.isdigit()):
+            found[path.parent.name].kept.setdefault(int(path.name), None)
+        for unit, task, taken in self._tasks(ended):
+            found[unit].task, found[unit].taken = task, taken
+        return found
+
+    def _units(self) -> list[Path]:
+        return _folders(self._where.home / "attempts")
+
+    def _tasks(self, ended: Mapping[str, float]) -> Iterator[tuple[str, Task, float]]:
+        """Unit, task and since when it is unfinished (0: it is not), for every task file that is left."""
+        intake = self._where.intake
+        taken = {path.name: path for path in (*intake.glob("*.md"), *(intake / "taken").glob("*.md"))}
+        named = {path.name: path for folder in self._units() for path in folder.iterdir() if path.is_file()}
+        for source, path in named.items():
+            open_file = taken.pop(source, None)
+            yield _task(path.parent.name, open_file or path, _since(open_file) if open_file else 0)
+        used = {path.parent.name for path in named.values()}
+        rest = sorted((path for path in taken.values() if path.parent.name == "taken"), key=_since)
+        newest = {path.name.partition("-")[2]: path for path in rest}  # what was saved anew before it was begun
+        for name, path in newest.items():
+            since = _since(path)
+            # The id of a unit that had ended before was not free; one that has landed since is this very unit.
+            unit = next(
+                each for each in task_file.ids(name) if each not in used and ended.get(each, since) >= since - SLACK_S
+            )
+            used.add(unit)
+            yield _task(unit, path, since)
+
+    async def _made(self, traces: Mapping[str, Trace]) -> dict[str, Made]:
+        """What is said by those of the kept commits that are there; read in one process."""
+        names = [kept.commit for trace in traces.values() for kept in trace.kept.values() if kept]
+        if not names:
+            return {}
+        how = ("log", "-z", "--no-walk=unsorted", "--ignore-missing", f"--format={_MADE_FORM}", "--stdin")
+        told = await self._trunk.own.run(*how, stdin="".join(f"{name}\n" for name in names).encode())
+        fields = iter(told.out.decode(errors="replace").split("\0"))
+        made = {}
+        for commit, tree, at, parents, body in zip(fields, fields, fields, fields, fields, strict=False):
+            run = _RUN.search(body)
+            base = parents.partition(" ")[0]
+            made[commit] = Made(tree=tree, base=base, at=float(at), run=run[1] if run else "")
+        return made
+
+    # ── what it was ──
+
+    def _parts(self, name: str, traces: Mapping[str, Trace]) -> tuple[str, ...]:
+        """What its last attempt wrote in its place, where all of that became units."""
+        last = self._where.run_dir(name, max(traces[name].kept, default=0))
+        files = sorted(read_outbox(last / "outbox").split)
+        parts = tuple(part_ids(name, files, lambda taken: taken == name).values())
+        return parts if len(parts) >= FEWEST and traces.keys() >= set(parts) else ()
+
+    def _landing(self, name: str, trace: Trace, made: Mapping[str, Made]) -> Landing | None:
+        """The newest of the landings with the unit's name that is its own: its attempt's nonce says so.
+
+        Where no nonce is known, by time, since an id may be used again in another life of the factory.
+        """
+        known = recorded(self._store)
+        for landing in trace.landings:
+            nonce = self._nonce(name, landing.attempt, trace, made)
+            is_its_own = landing.run == nonce or bool(known and is_nonce_of(known.id, landing.run))
+            if not landing.run or not nonce:
+                is_its_own = is_its_own or landing.at >= trace.taken - SLACK_S
+            if is_its_own:
+                return landing
+        return None
+
+    def _nonce(self, name: str, number: int, trace: Trace, made: Mapping[str, Made]) -> str:
+        """The nonce of an attempt, as its commit or its run dir says; "" where neither does."""
+        kept = trace.kept.get(number)
+        known = made.get(kept.commit) if kept else None
+        if known and known.run:
+            return known.run
+        return process.nonce_of(self._where.run_dir(name, number), anywhere=True) or ""
+
+    def _attempt(self, unit: str, number: int, made: Mapping[str, Made], kept: Kept | None, at: datetime) -> Attempt:
+        box = read_outbox(self._where.run_dir(unit, number) / "outbox")
+        known = made.get(kept.commit) if kept else None
+        end = datetime.fromtimestamp(known.at, UTC) if known else at
+        attempt = Attempt(
+            unit=unit,
+            number=number,
+            worker="",
+            agent="",
+            start=end,
+            end=end,
+            reason=EndReason.HANDED_BACK,
+            detail=HOW_IT_ENDED,
+            summary=box.done,
+            handoff=box.handoff,
+        )
+        if kept is None or known is None:
+            return attempt
+        return replace(attempt, nonce=known.run, base=known.base, tree=known.tree, commit=kept.commit, ref=kept.ref)
+
+
+def _unit(name: str, trace: Trace, landing: Landing | None, at: datetime) -> Unit:
+    begun = datetime.fromtimestamp(trace.taken, UTC) if trace.taken else at
+    why = "it had ended before the store was rebuilt"
+    fields: dict[str, Any] = {"title": name}
+    if trace.task:
+        try:
+            fields = wished(task_file.parse(trace.task.text, trace.task.name))
+        except TaskFileError as error:  # of an older version
+            trace.taken, why = 0, f"its task file is not right any more ({error}): drop it again"
+    if landing:
+        when = datetime.fromtimestamp(landing.at, UTC)
+        fields |= {"state": UnitState.LANDED, "commit": landing.commit, "landed": when, "title": landing.subject}
+    elif trace.parts:
+        fields |= {"state": UnitState.SPLIT, "needs": trace.parts, "why": f"its parts: {', '.join(trace.parts)}"}
+    elif trace.taken:
+        state = UnitState.WAITING if fields["needs"] else UnitState.READY
+        fields |= {"state": state, "why": "the store was rebuilt"}
+    else:
+        fields |= {"state": UnitState.CANCELLED, "why": why}
+    newest = max((*trace.kept, landing.attempt if landing else 0))
+    return Unit(id=name, since=at, accepted=begun, attempt=newest, **fields)
+
+
+def _has_tree(trace: Trace) -> bool:
+    return any(kept is not None for kept in trace.kept.values())
+
+
+def _task(unit: str, path: Path, taken: float) -> tuple[str, Task, float]:
+    text = bounded.head(path, task_file.MAX_BYTES).decode(errors="replace")
+    return unit, Task(unit=unit, name=path.name.partition("-")[2], text=text, source=path.name), taken
+
+
+def _archived(kept: Kept | None) -> bool:
+    return kept is not None and "/archive/" in kept.ref
+
+
+def _since(path: Path) -> float:
+    return path.lstat().st_ctime
+
+
+def _folders(folder: Path) -> list[Path]:
+    """The real folders in a real one, that may be of units or attempts."""
+    found = sorted(folder.iterdir()) if is_real(folder) else []
+    return [path for path in found if is_real(path) and ID.fullmatch(path.name)]

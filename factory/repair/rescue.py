@@ -1,0 +1,63 @@
+"""The start-up reconcile: what a dead daemon left open is found in the world, and the records are brought up to it.
+
+Attempts are not here: a full hook is picked up by its worker, which adopts what still runs (worker.py).
+"""
+
+from dataclasses import replace
+from datetime import datetime
+
+from factory.attempt.endings import Endings
+from factory.dispatch import budget
+from factory.ground.errors import GitError
+from factory.ground.log import TICK_BROKE, log
+from factory.judging.gates import Gates
+from factory.queue.landings import Landings
+from factory.store.journal import Event
+from factory.store.ports import Store
+from factory.store.records import Attempt, Hook
+from factory.store.unit import EndReason, Unit, UnitState
+
+GONE = "what it had made is not in the factory repository any more"
+
+
+class Rescue:
+    """Runs once, before any loop."""
+
+    def __init__(self, *, store: Store, gates: Gates, landings: Landings, endings: Endings) -> None:
+        self._store, self._gates, self._landings, self._endings = store, gates, landings, endings
+
+    async def run(self, at: datetime) -> None:
+        """End what gates left running, finish or undo open landings, send on what no hook holds."""
+        await self._gates.end_leftovers()
+        await self._landings.finish_open(at)
+        held = {(hook.unit, hook.attempt) for hook in self._store.select(Hook) if hook.unit}
+        for unit in self._store.select(Unit, state=UnitState.RUNNING):
+            newest = self._store.get(Attempt, unit.id, unit.attempt)
+            if newest is not None and (unit.id, unit.attempt) not in held:
+                self._endings.finish(_lost(newest, at), at=at)
+        for attempt in self._store.open(Attempt):
+            if (attempt.unit, attempt.number) not in held:
+                lost = budget.settle(_lost(attempt, at))
+                self._store.write(Event.ATTEMPT_ENDED, lost, now=at, unit=attempt.unit, attempt=attempt.number)
+        try:
+            await self._forget_what_is_gone(at)
+        except GitError:  # what cannot be asked is not forgotten; whoever needs it says so
+            log.exception(TICK_BROKE, loop="rescue")
+
+    async def _forget_what_is_gone(self, at: datetime) -> None:
+        """Where the factory repository was lost, open units begin anew instead of failing on what it held."""
+        units = self._store.open(Unit)
+        attempts = [each for unit in units for each in self._store.select(Attempt, unit=unit.id) if each.commit]
+        gone = await self._landings.trunk.own.missing({each.commit for each in attempts})
+        for attempt in (each for each in attempts if each.commit in gone):
+            empty = replace(attempt, commit="", tree="", ref="")
+            self._store.write(Event.ATTEMPT_NOTED, empty, now=at, unit=attempt.unit, attempt=attempt.number, why=GONE)
+        for unit in (each for each in units if each.submission in gone):
+            if unit.state is UnitState.QUEUED:
+                self._endings.send_back(unit, EndReason.LOST, detail=GONE, at=at)
+            else:  # what a card might let land
+                self._store.write(Event.ATTEMPT_NOTED, replace(unit, submission=""), now=at, unit=unit.id, why=GONE)
+
+
+def _lost(attempt: Attempt, at: datetime) -> Attempt:
+    return replace(attempt, end=at, reason=EndReason.LOST, detail="no hook holds it")

@@ -1,0 +1,85 @@
+"""The journal: what happened, one row an event, each with the rows that it changed.
+
+Invariant: folding the journal from empty gives the store's present state.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from factory.store.records import KEYS, KINDS, Row, Scalar
+
+
+class Event(StrEnum):
+    """Everything that can be written down."""
+
+    DAEMON_STARTED = "daemon.started"
+    DAEMON_STOPPED = "daemon.stopped"
+    CONFIG_CHANGED = "config.changed"
+    CONFIG_REFUSED = "config.refused"
+    LINE_PAUSED = "line.paused"
+    LINE_RESUMED = "line.resumed"
+    WORKER_JOINED = "worker.joined"
+    WORKER_LEFT = "worker.left"
+    TASK_ACCEPTED = "task.accepted"
+    TASK_REPLACED = "task.replaced"
+    TASK_REJECTED = "task.rejected"
+    UNIT_READY = "unit.ready"
+    UNIT_WAITING = "unit.waiting"
+    UNIT_HELD = "unit.held"
+    UNIT_QUEUED = "unit.queued"
+    UNIT_CANCELLED = "unit.cancelled"
+    UNIT_RETRIED = "unit.retried"
+    UNIT_TOLD = "unit.told"
+    HOOK_FILLED = "hook.filled"
+    ATTEMPT_STARTED = "attempt.started"
+    ATTEMPT_ADOPTED = "attempt.adopted"
+    ATTEMPT_NOTED = "attempt.noted"
+    ATTEMPT_ENDED = "attempt.ended"
+    ATTEMPTS_ARCHIVED = "attempts.archived"
+    WORKSPACE_ABANDONED = "workspace.abandoned"
+    KEPT_PRUNED = "kept.pruned"
+    VERDICT_GIVEN = "verdict.given"
+    LANDING_OPENED = "landing.opened"
+    LANDING_CLOSED = "landing.closed"
+    UNIT_LANDED = "unit.landed"
+    UNIT_FOLLOWED = "unit.followed"  # trunk was rewritten, and the unit's commit is another one now
+    TRUNK_MOVED = "trunk.moved"
+    TRUNK_JUDGED = "trunk.judged"
+    CARD_RAISED = "card.raised"
+    CARD_FOLDED = "card.folded"
+    CARD_ANSWERED = "card.answered"
+    CARD_CLOSED = "card.closed"
+    REQUEST_MADE = "request.made"
+    REQUEST_DONE = "request.done"
+    FACT_CHANGED = "fact.changed"
+    STORE_COPIED = "store.copied"  # this repository is a copy: what was open was left to the original
+    STORE_MIGRATED = "store.migrated"  # every row, as it stood after a change of the store's format
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One row of the journal. `changes` holds (table, row) pairs, each the whole row as it then stood."""
+
+    seq: int
+    at: datetime
+    event: Event
+    unit: str = ""
+    attempt: int = 0
+    worker: str = ""
+    detail: Mapping[str, Any]
+    changes: tuple[tuple[str, Row], ...]
+
+
+State = dict[tuple[str, tuple[Scalar, ...]], Row]
+
+
+def fold(entries: Iterable[Entry]) -> State:
+    """The rows that the entries leave, by table and key."""
+    rows: State = {}
+    for entry in entries:
+        for table, row in entry.changes:
+            rows[table, tuple(row[name] for name in KEYS[KINDS[table]])] = row
+    return rows

@@ -1,0 +1,107 @@
+"""The store's file, and what its two sides agree on: sqlite.py writes for the daemon, views.py reads for the commands.
+
+What must not live here: anything that `factory status` would have to import and does not need.
+"""
+# ruff: noqa: PTH110, PTH120, PTH202 - pathlib costs more than a query
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from os.path import dirname, exists, getsize
+
+from factory.ground.disk import complaint
+from factory.ground.errors import DamagedStore, StoreError
+
+SCHEMA = 4  # PRAGMA user_version
+ATTEMPT_DAY = 'CREATE INDEX "attempt_day" ON "attempt" ("day")'
+MIGRATIONS: Mapping[int, tuple[str, ...]] = {  # format → the statements that lead to the next one
+    1: (
+        'ALTER TABLE "attempt" ADD COLUMN "estimated" DEFAULT 0',
+        'ALTER TABLE "attempt" ADD COLUMN "reserved_usd" DEFAULT 0.0',
+        'ALTER TABLE "attempt" ADD COLUMN "reserved_tokens" INTEGER DEFAULT 0',
+        'ALTER TABLE "attempt" ADD COLUMN "day" DEFAULT \'\'',
+        'UPDATE "attempt" SET "day" = substr("end", 1, 10) WHERE "end" IS NOT NULL',
+        ATTEMPT_DAY,
+    ),
+    2: ('ALTER TABLE "attempt" ADD COLUMN "reserved_minutes" DEFAULT 0.0',),
+    # `behind(TEXT, MARK)` (sqlite.py): what stands behind the last MARK, and MARK itself; paths become relative.
+    3: (
+        'ALTER TABLE "attempt" ADD COLUMN "nonce" DEFAULT \'\'',
+        'ALTER TABLE "attempt" ADD COLUMN "heard" INTEGER DEFAULT 0',
+        'ALTER TABLE "attempt" ADD COLUMN "left_out" DEFAULT \'[]\'',
+        'ALTER TABLE "verdict" ADD COLUMN "rewrote" DEFAULT \'[]\'',
+        'UPDATE "attempt" SET "workspace" = substr(behind("workspace", \'/workspaces/\'), 2)',
+        'ALTER TABLE "attempt" DROP COLUMN "run_dir"',
+        'UPDATE "verdict" SET "log" = substr(behind("log", \'/.factory/judged/\'), 2) WHERE "log" LIKE \'/%\'',
+        'UPDATE "card" SET "where" = substr(behind("where", \'/.factory/\'), 2) WHERE "where" LIKE \'/%\'',
+    ),
+}
+BUSY_S = 5.0
+PAGE = 500  # journal entries read at once: no reader holds the write-ahead log back
+
+# SQLite takes a partial index only for a query that repeats its condition, so both sides take the text from here.
+OPEN: Mapping[str, str] = {
+    "unit": "\"state\" NOT IN ('cancelled', 'landed', 'split')",
+    "card": "\"state\" = 'open'",
+    "attempt": '"end" IS NULL',
+    "step": '"done" = 0',
+    "request": "\"state\" = 'pending'",
+}
+APPEND = (
+    'INSERT INTO "journal" ("at", "event", "unit", "attempt", "worker", "detail", "changes") '
+    'VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING "seq"'
+)
+
+
+def connect(path: str, mode: str, *, migrates: bool = False) -> sqlite3.Connection:
+    """Open an existing store in mode ro or rw; raise StoreError where it is missing, foreign, newer or damaged.
+
+    Of an older format only for who `migrates`.
+    """
+    address = "file:" + path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    try:
+        # On a full disk SQLite cannot make the files that readers share with a writer; with an empty log there is none.
+        log = getsize(f"{path}-wal") if exists(f"{path}-wal") else 0
+        address += f"?mode={mode}" + ("&immutable=1" if mode == "ro" and not log and complaint(dirname(path)) else "")
+        con = sqlite3.connect(address, uri=True, isolation_level=None, timeout=BUSY_S)
+    except sqlite3.Error as error:
+        raise StoreError(f"The store {path} cannot be opened: {error}. Nothing was changed.") from error
+    with trusted(con, path):
+        ((version,),) = con.execute("PRAGMA user_version").fetchall()
+        if version > SCHEMA:
+            raise StoreError(
+                f"The store {path} was written by a newer factoryd (format {version}, this one knows {SCHEMA}). "
+                "Nothing was changed. Install that version again."
+            )
+        if version < 1:
+            raise damaged(path, "it is not a store of factoryd")
+        if version < SCHEMA and not migrates:
+            raise StoreError(f"The store {path} is of an older format. A start of the daemon brings it up to date.")
+    return con
+
+
+@contextmanager
+def trusted(con: sqlite3.Connection, path: str) -> Iterator[None]:
+    """Close the connection, and raise StoreError, where what is looked at in the block is not as it should be."""
+    try:
+        yield
+    except (sqlite3.Error, StoreError) as error:
+        con.close()
+        raise error if isinstance(error, StoreError) else damaged(path, str(error)) from error
+
+
+def damaged(path: str, reason: str) -> StoreError:
+    """The refusal to work on a file that cannot be trusted."""
+    if full := complaint(dirname(path)):
+        return StoreError(f"{full} The store {path} cannot be opened ({reason}). Nothing was changed: make room first.")
+    return DamagedStore(
+        f"The store {path} cannot be read ({reason}). Nothing was changed. To go on, have a new one made of what git "
+        "and the unit folders hold, with this one kept aside: factory doctor --rebuild. A copy from earlier can be "
+        "put back as well: the next start adds what has happened since."
+    )
+
+
+def to_json(value: object, default: Callable[[object], object] | None = None) -> str:
+    """The value as JSON that can be stored: a path or an output that is not UTF-8 must not stop the line."""
+    return json.dumps(value, ensure_ascii=False, default=default).encode(errors="replace").decode()

@@ -1,0 +1,263 @@
+"""What the store keeps, as frozen values, and how a value becomes a row of plain scalars and back.
+
+Invariant: `from_row(type(r), to_row(r)) == r` for every record; a store need know nothing else about them.
+"""
+
+import json
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from factory.ground.times import from_stamp, stamp
+from factory.store.unit import EndReason, Unit
+
+Scalar = str | int | float | None
+Row = Mapping[str, Scalar]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """The task file of a unit, verbatim."""
+
+    unit: str
+    name: str  # the file's name when it was dropped
+    text: str
+    source: str  # the intake name: the key that makes accepting exactly-once
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One numbered go at a unit."""
+
+    unit: str
+    number: int
+    worker: str
+    agent: str
+    start: datetime
+    nonce: str = ""  # the store's identity and a random part: run dir, shim and commits repeat it
+    workspace: str = ""  # the working tree, relative to the work folder
+    base: str = ""  # trunk commit that it started from
+    heard: int = 0  # the newest remark that its prompt held
+    session: str = ""
+    resumed: bool = False
+    pid: int = 0  # the shim's; 0 = not started yet
+    end: datetime | None = None
+    reason: EndReason | None = None
+    detail: str = ""  # one sentence for a person
+    digest: str = ""  # what the next attempt is told, at most 16 KiB
+    summary: str = ""  # done.md
+    said: str = ""  # the agent's last words
+    handoff: str = ""  # memory for the next attempt
+    ref: str = ""  # the ref in the factory repository that keeps its tree
+    commit: str = ""
+    tree: str = ""  # "" where it changed nothing
+    left_out: tuple[str, ...] = ()  # paths that git could not take into it
+    tokens_input: int = 0
+    tokens_output: int = 0
+    cost_usd: float = 0.0
+    estimated: bool = False  # the cost is reckoned from tokens
+    reserved_usd: float = 0.0  # held back; after the end: what it is charged with where it did not tell all
+    reserved_tokens: int = 0
+    reserved_minutes: float = 0.0  # after the end: what it is charged with
+    day: str = ""  # of its end, in UTC: on whose account it is
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hook:
+    """A worker's durable place for exactly one unit; empty = ""."""
+
+    worker: str
+    index: int  # FACTORY_WORKER_INDEX, and the port range
+    unit: str = ""
+    attempt: int = 0  # the epoch of what hangs here
+    state: str = "idle"  # idle, running, draining, paused
+    phase: str = ""  # preparing, working
+    since: datetime | None = None
+    workspace: str = ""  # name of its workspace; a new one after one was abandoned
+
+
+class CardKind(StrEnum):
+    """What a card asks about."""
+
+    QUESTION = "question"
+    ATTEMPTS_EXHAUSTED = "attempts_exhausted"
+    NO_GATE = "no_gate"
+    SETUP = "setup"
+    ACCEPT = "accept"
+    TRUNK_RED = "trunk_red"
+    GUARD = "guard"
+    OUT_OF_SCOPE = "out_of_scope"
+    CONFLICT = "conflict"
+    REVIEW = "review"
+    BUDGET = "budget"
+    RUNTIME = "runtime"
+    LANDING_BLOCKED = "landing_blocked"
+    DISK = "disk"
+    CONFIG = "config"
+    CRASH_LOOP = "crash_loop"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """One choice on a card; `action` is what the factory does, the rest is for the reader."""
+
+    key: str
+    label: str
+    effect: str
+    action: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """A decision that only a person can make."""
+
+    id: str
+    kind: CardKind
+    fingerprint: str  # one cause, one card
+    since: datetime
+    question: str
+    unit: str = ""  # the first that it stopped
+    units: tuple[str, ...] = ()
+    count: int = 1
+    evidence: str = ""
+    where: str = ""  # where to read more
+    options: tuple[Option, ...] = ()
+    recommended: str = ""  # an option's key
+    default: str = ""
+    deadline: datetime | None = None
+    state: str = "open"  # open, closed
+    answer: str = ""
+    closed: datetime | None = None
+    closed_why: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remark:
+    """Something said between a person and a unit's agents: what the next attempt is told."""
+
+    unit: str
+    seq: int
+    who: str  # agent, person
+    kind: str  # question, answer, tell, review, split, simplify
+    text: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """A judge's answer about one exact tree, kept with its evidence."""
+
+    key: str  # digest of tree, gate content, environment and sandbox mode
+    gate: str
+    tree: str
+    ok: bool
+    settled: bool
+    at: datetime
+    flaky: bool = False
+    seconds: float = 0.0
+    command: str = ""  # to reproduce
+    tail: str = ""  # at most 16 KiB of the output's end
+    log: str = ""  # the whole output; relative to the checkout where it lies in it
+    rewrote: tuple[str, ...] = ()  # tracked files that it changed before it succeeded: why it is red
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether its command did, be it on another tree than the one that it was given."""
+        return self.ok or bool(self.rewrote)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """An effect outside the store that is under way: what reconcile has to look for after a crash."""
+
+    id: str
+    kind: str  # landing
+    data: str  # JSON
+    at: datetime
+    done: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a command asked the daemon for."""
+
+    id: int
+    kind: str
+    args: str  # JSON
+    at: datetime
+    state: str = "pending"  # pending, done, refused
+    outcome: str = ""  # a sentence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fact:
+    """One named thing that commands show and nobody schedules by: daemon, trunk, config, warnings, paused."""
+
+    name: str
+    value: str  # JSON
+
+
+Record = Unit | Task | Attempt | Hook | Card | Remark | Verdict | Step | Request | Fact
+R = TypeVar("R", Unit, Task, Attempt, Hook, Card, Remark, Verdict, Step, Request, Fact)
+
+KEYS: Mapping[type[Record], tuple[str, ...]] = {
+    Unit: ("id",),
+    Task: ("unit",),
+    Attempt: ("unit", "number"),
+    Hook: ("worker",),
+    Card: ("id",),
+    Remark: ("unit", "seq"),
+    Verdict: ("key",),
+    Step: ("id",),
+    Request: ("id",),
+    Fact: ("name",),
+}
+HINTS: Mapping[type[Record], Mapping[str, Any]] = {kind: get_type_hints(kind) for kind in KEYS}
+KINDS: Mapping[str, type[Record]] = {kind.__name__.lower(): kind for kind in KEYS}
+
+
+def kind_name(kind: type[Record]) -> str:
+    """The table's name."""
+    return kind.__name__.lower()
+
+
+def to_row(record: Record) -> dict[str, Scalar]:
+    """The record as column → scalar: times as RFC 3339 in UTC, tuples as JSON, booleans as 0 and 1."""
+    return {field.name: _plain(getattr(record, field.name)) for field in fields(record)}
+
+
+def from_row(kind: type[R], row: Row) -> R:
+    """The record that `to_row` wrote; columns that it does not know are passed over."""
+    read = _READERS[kind]
+    return kind(**{name: read[name](value) for name, value in row.items() if name in read})
+
+
+def _plain(value: Any) -> Scalar:
+    if isinstance(value, datetime):
+        return stamp(value)
+    if isinstance(value, tuple):
+        value = json.dumps(value, default=asdict, ensure_ascii=False)
+    if isinstance(value, str):
+        return value.encode(errors="replace").decode()  # bytes that were not UTF-8 must not stop the line
+    if value is None or isinstance(value, int | float):
+        return int(value) if isinstance(value, bool) else value
+    raise TypeError(f"a record cannot hold {type(value).__name__}")
+
+
+def _reader(hint: Any) -> Callable[[Any], Any]:
+    """What makes a field's value of a scalar: found out once a field, for every pass of the pool reads all units."""
+    if get_origin(hint) in (Union, types.UnionType):
+        given = _reader(get_args(hint)[0])
+        return lambda value: None if value is None else given(value)
+    if get_origin(hint) is tuple:
+        item = get_args(hint)[0]
+        return lambda value: (
+            () if value == "[]" else tuple(entry if item is str else item(**entry) for entry in json.loads(value))
+        )
+    return from_stamp if hint is datetime else hint
+
+
+_READERS = {kind: {name: _reader(hint) for name, hint in hints.items()} for kind, hints in HINTS.items()}

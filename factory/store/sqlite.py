@@ -1,0 +1,331 @@
+"""The store on SQLite: one file, one kept connection, one writer.
+
+Invariant: a record and the journal entry that tells of it become durable in the same transaction.
+"""
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from factory.ground import faults
+from factory.ground.errors import Deposed, Fenced, StoreError
+from factory.ground.times import from_stamp, stamp
+from factory.store.journal import Entry, Event
+from factory.store.opening import (
+    APPEND,
+    ATTEMPT_DAY,
+    MIGRATIONS,
+    OPEN,
+    PAGE,
+    SCHEMA,
+    connect,
+    damaged,
+    to_json,
+    trusted,
+)
+from factory.store.records import HINTS, KEYS, KINDS, Fact, R, Record, from_row, kind_name, to_row
+
+JOURNAL = (
+    'CREATE TABLE "journal" '
+    '("seq" INTEGER PRIMARY KEY, "at", "event", "unit", "attempt", "worker", "detail", "changes")',
+    'CREATE INDEX "journal_unit" ON "journal" ("unit")',
+)
+INDEXES = (
+    'CREATE INDEX "unit_state" ON "unit" ("state")',
+    'CREATE INDEX "unit_landed" ON "unit" ("landed") WHERE "landed" IS NOT NULL',
+    'CREATE INDEX "task_source" ON "task" ("source")',
+    'CREATE INDEX "card_fingerprint" ON "card" ("fingerprint")',
+    'CREATE INDEX "verdict_tree" ON "verdict" ("tree")',
+    'CREATE INDEX "verdict_gate" ON "verdict" ("gate")',
+    ATTEMPT_DAY,
+)
+COLUMNS: Mapping[type[Record], tuple[str, ...]] = {kind: tuple(hints) for kind, hints in HINTS.items()}
+_FILES = ("", "-wal", "-shm")
+PER_CONNECTION = (
+    "PRAGMA synchronous = FULL",
+    "PRAGMA fullfsync = ON",  # macOS: its fsync leaves data in the disk's own cache
+    "PRAGMA checkpoint_fullfsync = ON",
+    "PRAGMA journal_size_limit = 16777216",
+)
+SNAPSHOT_ROWS = 200  # of one journal entry
+
+
+class SqliteStore:
+    """ports.Store over one file. A block of `transaction()` must not await: other tasks' writes would join it."""
+
+    def __init__(self, path: Path, *, new: bool = True) -> None:
+        """Open the store, made where there is none and `new` lets; raise StoreError for one that cannot be trusted."""
+        if not path.exists():
+            if not new:
+                raise damaged(str(path), "it is missing, while what attempts made is there")
+            _create(path)
+        self._con, self._depth = connect(str(path), "rw", migrates=True), 0
+        self._path, self._inode = path, path.stat().st_ino
+        self._told: list[str] = []  # what the open transaction journals
+        self._owner = ""  # as this connection took it over, in JSON
+        with trusted(self._con, str(path)):
+            for pragma in PER_CONNECTION:
+                self._con.execute(pragma)
+            ((found,), *_) = self._con.execute("PRAGMA quick_check(1)").fetchall()
+            if found != "ok":
+                raise damaged(str(path), str(found).partition("\n")[0])
+            migrate(self._con, path)
+            self._con.execute('SELECT "seq" FROM "journal" LIMIT 1')  # another program may count formats as we do
+
+    def write(
+        self,
+        event: Event,
+        *records: Record,
+        now: datetime,
+        unit: str = "",
+        attempt: int = 0,
+        worker: str = "",
+        fence: bool = False,
+        **detail: Any,
+    ) -> int:
+        """Append a journal entry with the records it changed; return its seq. Raises Fenced, StoreError."""
+        rows = [(type(record), to_row(record)) for record in records]
+        changes = to_json([(kind_name(kind), row) for kind, row in rows])
+        entry = (stamp(now), event, unit, attempt, worker, to_json(detail, _moment), changes)
+        with self.transaction():
+            self._told.append(f"store.{event}")
+            if fence:
+                self._check_newest(unit, attempt)
+            for kind, row in rows:
+                self._execute(UPSERT[kind], tuple(row.values()))
+            ((seq,),) = self._execute(APPEND, entry)
+        return int(seq)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Several writes as one; an exception inside undoes all of them. Nests: an inner block is undone alone."""
+        inner = f"depth_{self._depth}" if self._depth else ""
+        if inner and not self._con.in_transaction:
+            # A full disk makes SQLite end the transaction by itself; a savepoint would silently begin another.
+            raise StoreError("The store has undone this transaction already: nothing more was written in it.")
+        self._execute(f"SAVEPOINT {inner}" if inner else "BEGIN IMMEDIATE")
+        self._depth += 1
+        try:
+            if self._owner and not inner:
+                self._check_owner()
+            yield
+            if inner:
+                self._execute(f"RELEASE {inner}")
+            else:
+                with faults.step(*self._told):
+                    self._execute("COMMIT")
+        except BaseException:
+            if self._con.in_transaction:
+                self._execute(f"ROLLBACK TO {inner}" if inner else "ROLLBACK")
+            raise
+        finally:
+            self._depth -= 1
+            if not inner:
+                self._told.clear()
+
+    def own(self, owner: str, *, now: datetime) -> None:
+        """Be the one owner: whoever was it before gets Deposed from its next transaction."""
+        self._owner, value = "", json.dumps(owner)
+        self.write(Event.FACT_CHANGED, Fact(name="owner", value=value), now=now)
+        self._owner = value
+
+    def get(self, kind: type[R], *key: str | int) -> R | None:
+        """The record with that key, or None."""
+        found = self._records(kind, _where(KEYS[kind]), key)
+        return found[0] if found else None
+
+    def open(self, kind: type[R]) -> list[R]:
+        """The unfinished ones, by key."""
+        condition = OPEN.get(kind_name(kind))
+        return self._records(kind, f" WHERE {condition}" if condition else "")
+
+    def select(self, kind: type[R], /, **equal: str | int) -> list[R]:
+        """All whose columns equal the given values, by key; raise TypeError for a column that the kind lacks."""
+        if unknown := sorted(equal.keys() - COLUMNS[kind]):
+            raise TypeError(f"a {kind_name(kind)} has no {', '.join(unknown)}")
+        return self._records(kind, _where(tuple(equal)), tuple(equal.values()))
+
+    def journal(self, *, after: int = 0, unit: str = "") -> Iterator[Entry]:
+        """Entries with seq > after, oldest first; of one unit where named. Read in pages."""
+        condition, args = (' AND "unit" = ?', (unit,)) if unit else ("", ())
+        query = f'SELECT * FROM "journal" WHERE "seq" > ?{condition} ORDER BY "seq" LIMIT {PAGE}'
+        while rows := self._execute(query, (after, *args)):
+            yield from map(_entry, rows)
+            after = rows[-1][0]
+
+    def last_seq(self) -> int:
+        """The seq of the newest journal entry; 0 in an empty journal."""
+        ((newest,),) = self._execute('SELECT coalesce(max("seq"), 0) FROM "journal"')
+        return int(newest)
+
+    def close(self) -> None:
+        """Checkpoint and close; closing twice is fine."""
+        with suppress(sqlite3.Error):  # what was committed is in the write-ahead log: the next start reads it there
+            self._con.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._con.close()
+
+    def _execute(self, query: str, args: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        try:
+            return self._con.execute(query, args).fetchall()
+        except sqlite3.Error as error:
+            raise StoreError(f"The store could not do its work: {error}. This step was undone.") from error
+
+    def _records(self, kind: type[R], where: str, args: Sequence[Any] = ()) -> list[R]:
+        columns = COLUMNS[kind]
+        query = f"SELECT {_names(columns)} FROM {_name(kind_name(kind))}{where} ORDER BY {_names(KEYS[kind])}"
+        return [from_row(kind, dict(zip(columns, row, strict=True))) for row in self._execute(query, args)]
+
+    def is_there(self) -> bool:
+        """Whether the file that this connection writes to still lies at its place."""
+        with suppress(OSError):
+            return self._path.stat().st_ino == self._inode
+        return False
+
+    def _check_owner(self) -> None:
+        if not self.is_there() or self._execute('SELECT "value" FROM "fact" WHERE "name" = \'owner\'') != [
+            (self._owner,)
+        ]:
+            raise Deposed
+
+    def _check_newest(self, unit: str, attempt: int) -> None:
+        newest = self._execute('SELECT "attempt" FROM "unit" WHERE "id" = ?', (unit,))
+        if newest != [(attempt,)]:
+            raise Fenced(f"Attempt {attempt} of {unit} is not its newest: what it asked for was not done.")
+
+
+@faults.during("store.make")
+def _create(path: Path) -> None:
+    """Make an empty store beside its place and move it there: a kill on the way leaves no half-made one."""
+    log = path.with_name(f"{path.name}-wal")
+    if log.exists():
+        raise damaged(str(path), f"it is missing, while {log.name} is there")
+    new = path.with_name(f"{path.name}.new")
+    try:
+        new.unlink(missing_ok=True)
+        with closing(sqlite3.connect(new, isolation_level=None)) as con:
+            for statement in ("PRAGMA journal_mode = WAL", *PER_CONNECTION, "BEGIN", *_schema(), "COMMIT"):
+                con.execute(statement)
+        new.replace(path)
+        _sync(path.parent)
+    except (OSError, sqlite3.Error) as error:
+        raise StoreError(f"The store {path} cannot be made: {error}.") from error
+
+
+@contextmanager
+def making_anew(path: Path, at: datetime) -> Iterator[tuple[SqliteStore, Path]]:
+    """An empty store that takes the place of a damaged one when the block is done, and where that one goes."""
+    new, aside = path.with_name(f"{path.name}.rebuilt"), path.with_name(f"{path.name}.damaged-{at:%Y%m%dT%H%M%S}")
+    for suffix in _FILES:  # left by one that was killed
+        new.with_name(new.name + suffix).unlink(missing_ok=True)
+    with closing(SqliteStore(new)) as store:
+        yield store, aside
+    for suffix in _FILES:  # killed in between, there is no store, and no start makes one
+        with suppress(FileNotFoundError):
+            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
+    new.rename(path)
+    _sync(path.parent)
+
+
+def migrate(
+    con: sqlite3.Connection, path: Path, *, to: int = SCHEMA, steps: Mapping[int, Sequence[str]] = MIGRATIONS
+) -> None:
+    """Bring a store of an older format up to date in one transaction, after a copy was made beside it."""
+    ((version,),) = con.execute("PRAGMA user_version").fetchall()
+    if version == to:
+        return
+    copy = path.with_name(f"{path.name}.format-{version}")
+    part = copy.with_name(f"{copy.name}.new")
+    with faults.step("store.make"):
+        part.unlink(missing_ok=True)
+        con.execute("VACUUM INTO ?", (str(part),))
+        part.replace(copy)
+        _sync(copy.parent)
+    con.create_function("behind", 2, _behind, deterministic=True)
+    con.execute("BEGIN IMMEDIATE")
+    for statement in (each for number in range(version, to) for each in steps[number]):
+        con.execute(statement)
+    con.execute(f"PRAGMA user_version = {to}")
+    _journal_all(con, datetime.now(UTC))
+    with faults.step("store.migrate"):
+        con.execute("COMMIT")
+
+
+def _behind(text: str, mark: str) -> str:
+    """The last `mark` in the text and what follows; "?" and the text where it lacks the mark."""
+    _, found, rest = text.rpartition(mark)
+    return f"{mark}{rest}" if found else f"?{text}"
+
+
+def _journal_all(con: sqlite3.Connection, at: datetime) -> None:
+    """Journal every row as it now stands: entries from before the migration tell of rows of another form."""
+    for kind, columns in COLUMNS.items():
+        rows = con.execute(f"SELECT {_names(columns)} FROM {_name(kind_name(kind))}")
+        while some := rows.fetchmany(SNAPSHOT_ROWS):
+            changes = to_json([(kind_name(kind), dict(zip(columns, row, strict=True))) for row in some])
+            con.execute(APPEND, (stamp(at), Event.STORE_MIGRATED, "", 0, "", "{}", changes))
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _schema() -> Iterator[str]:
+    yield f"PRAGMA user_version = {SCHEMA}"
+    for kind in KINDS.values():
+        yield _table(kind)
+    for table, condition in OPEN.items():
+        yield f'CREATE INDEX "{table}_open" ON "{table}" ({_names(KEYS[KINDS[table]])}) WHERE {condition}'
+    yield from (*INDEXES, *JOURNAL)
+
+
+def _table(kind: type[Record]) -> str:
+    # A key that is INTEGER is numbered by SQLite; a value of any other type is kept as it is written.
+    columns = ", ".join(_name(name) + (" INTEGER" if hint is int else "") for name, hint in HINTS[kind].items())
+    return f"CREATE TABLE {_name(kind_name(kind))} ({columns}, PRIMARY KEY ({_names(KEYS[kind])}))"
+
+
+def _upsert(kind: type[Record]) -> str:
+    columns, keys = COLUMNS[kind], KEYS[kind]
+    marks = ", ".join("?" * len(columns))
+    changes = ", ".join(f"{_name(column)} = excluded.{_name(column)}" for column in columns if column not in keys)
+    return (
+        f"INSERT INTO {_name(kind_name(kind))} ({_names(columns)}) VALUES ({marks}) "
+        f"ON CONFLICT ({_names(keys)}) DO UPDATE SET {changes}"
+    )
+
+
+def _where(columns: Sequence[str]) -> str:
+    return " WHERE " + " AND ".join(f"{_name(column)} = ?" for column in columns) if columns else ""
+
+
+def _names(columns: Sequence[str]) -> str:
+    return ", ".join(map(_name, columns))
+
+
+def _name(word: str) -> str:
+    return f'"{word}"'
+
+
+def _entry(row: Sequence[Any]) -> Entry:
+    seq, at, event, unit, attempt, worker, detail, changed = row
+    changes = tuple((table, values) for table, values in json.loads(changed))
+    facts = {"unit": unit, "attempt": attempt, "worker": worker, "detail": json.loads(detail), "changes": changes}
+    return Entry(seq=seq, at=from_stamp(at), event=Event(event), **facts)
+
+
+def _moment(value: Any) -> str:
+    if isinstance(value, datetime):
+        return stamp(value)
+    raise TypeError(f"the journal cannot hold {type(value).__name__}")
+
+
+UPSERT: Mapping[type[Record], str] = {kind: _upsert(kind) for kind in KEYS}

@@ -1,0 +1,228 @@
+"""A task file: Markdown whose optional YAML front matter says how the unit is to be done (line.md §5).
+
+Invariant: a value is taken as it is written (`title: yes` is "yes", `priority: 010` is refused, not 8); whatever is
+refused is refused with its line and the correct form.
+"""
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import chain, count
+from typing import Any
+
+from factory.ground.errors import TaskFileError, did_you_mean
+from factory.ground.front_matter import split_front_matter
+from factory.ground.plain_yaml import MOST_VALUES, Entry, NotPlain, Text, entries
+
+MAX_BYTES = 1024 * 1024
+PARTS_BYTES = 128 * 1024  # of all files in split/: they are understood while the line waits
+MAX_ID = 60
+MAX_TITLE = 200
+
+GUARDS = ("edit-gates", "edit-agents")
+LATER_GUARDS = ("edit-tests", "delete-files", "new-dependency", "large", "protected")
+LATER = {"on": "stacking a unit on another", "until": "loops until a command passes"}
+
+_UNFIT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+_FENCED = re.compile(r"^ {0,3}(`{3,}|~{3,}).*?(^ {0,3}\1|\Z)", re.MULTILINE | re.DOTALL)
+_HEADING = re.compile(r"^ {0,3}#{1,6}[ \t]+(\S.*)$|^[ \t]*(\S.*)\n=+[ \r]*$", re.MULTILINE)
+_QUOTE = 'put quotes around a value that starts with a sign or holds a colon: title: "Fix: the login"'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskFile:
+    """What a task file asks for; None, "" and () stand for keys left out."""
+
+    title: str
+    body: str  # verbatim
+    priority: int = 2
+    needs: tuple[str, ...] = ()
+    scope: tuple[str, ...] = ()
+    accept: tuple[str, ...] = ()
+    run: str = ""
+    agent: str = ""
+    model: str = ""
+    attempts: int | None = None
+    minutes: float | None = None
+    allow: tuple[str, ...] = ()
+    review: str = ""
+    lines: Mapping[str, int] = field(default_factory=dict)  # where each key stands, for later complaints
+
+
+def decode(raw: bytes) -> str:
+    """The text of a dropped file; raise TaskFileError for anything but UTF-8 text of at most 1 MiB."""
+    if len(raw) > MAX_BYTES:
+        raise TaskFileError(f"larger than {MAX_BYTES // 1024} KiB", form="put large material into the repository")
+    try:
+        text, bad, reason = raw.decode(), raw.find(b"\0"), "a NUL byte: not a text file"
+    except UnicodeDecodeError as error:
+        text, bad, reason = "", error.start, f"byte 0x{raw[error.start]:02x} is not UTF-8"
+    if bad >= 0:
+        raise TaskFileError(reason, line=raw.count(b"\n", 0, bad) + 1, form="Markdown, saved as UTF-8")
+    return text
+
+
+@lru_cache(maxsize=4096)  # each pass of the pool and of the queue asks for the file of every unit that waits there
+def parse(text: str, name: str, *, most: int = MOST_VALUES) -> TaskFile:
+    """Read the task file that was dropped as `name`; raise TaskFileError with the line and the correct form.
+
+    `most`: values that its front matter may hold.
+    """
+    head, body, first = split_front_matter(text)
+    written = _values(head, first, most)
+    values = {value.key: READERS[value.key](value) for value in written if not value.left_out}
+    if not body.strip() and not values.keys() & {"title", "run"}:
+        raise TaskFileError("says nothing to do", line=first + 1, form="write the task below the front matter")
+    if "run" in values and (
+        also := next((value for value in written if value.key in values.keys() & {"agent", "model"}), None)
+    ):
+        raise also.wrong("`run` is a task without an agent; keep one of the two")
+    values.setdefault("title", _heading(body) or name.removesuffix(".md"))
+    return TaskFile(body=body, lines={value.key: value.line for value in written}, **values)
+
+
+def slug(name: str) -> str:
+    """The unit id that a file name gives: `[a-z0-9-]`, at most 60, never empty."""
+    stem = re.sub(r"\.md$", "", name, flags=re.IGNORECASE).casefold()
+    plain = "".join(sign for sign in unicodedata.normalize("NFKD", stem) if not unicodedata.combining(sign))
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:MAX_ID].strip("-") or "unit"
+
+
+def ids(name: str) -> Iterator[str]:
+    """The ids to try for a file's name, of which the first that is free is taken: its slug, then with a number."""
+    base = slug(name)
+    return chain([base], (numbered(base, number) for number in count(2)))
+
+
+def numbered(base: str, number: int) -> str:
+    """The id to try after `base` is taken: `base-2`, still at most 60."""
+    end = f"-{number}"
+    return base[: MAX_ID - len(end)].rstrip("-") + end
+
+
+@dataclass(frozen=True, slots=True)
+class _Value:
+    """One key with what was written behind it."""
+
+    key: str
+    entry: Entry
+    line: int
+
+    @property
+    def left_out(self) -> bool:
+        return not self.entry.is_list and self.entry.texts[0].is_null
+
+    @property
+    def is_quoted(self) -> bool:
+        return self.entry.texts[0].is_quoted
+
+    def wrong(self, reason: str) -> TaskFileError:
+        return TaskFileError(f"{self.key}: {reason}", line=self.line, form=FORMS[self.key])
+
+    def texts(self) -> tuple[str, ...]:
+        return tuple(self._checked(each) for each in self.entry.texts)
+
+    def text(self) -> str:
+        if self.entry.is_list:
+            raise self._no_text()
+        return self._checked(self.entry.texts[0])
+
+    def _checked(self, written: Text) -> str:
+        if not written.is_plain:
+            raise self._no_text()
+        text = written.text.strip()
+        if not text or _UNFIT.search(text):
+            raise self.wrong("holds a control character" if text else "empty")
+        return text
+
+    def _no_text(self) -> TaskFileError:
+        return self.wrong("text was expected; a value that holds a colon needs quotes")
+
+
+def _like(pattern: str, wanted: str, kind: Callable[[str], Any] = str) -> Callable[[_Value], Any]:
+    def read(value: _Value) -> Any:
+        text = value.text()
+        if (kind is not str and value.is_quoted) or not re.fullmatch(pattern, text):
+            raise value.wrong(f"{text!r} is not {wanted}")  # a number in quotes is a text
+        return kind(text)
+
+    return read
+
+
+def _each(pattern: str, wanted: str) -> Callable[[_Value], tuple[str, ...]]:
+    def read(value: _Value) -> tuple[str, ...]:
+        for text in value.texts():
+            if not re.fullmatch(pattern, text):
+                raise value.wrong(f"{text!r} is not {wanted.format(slug(text))}")
+        return tuple(dict.fromkeys(value.texts()))
+
+    return read
+
+
+def _allow(value: _Value) -> tuple[str, ...]:
+    for word in value.texts():
+        if word in LATER_GUARDS:
+            raise value.wrong(f"not yet: there is no guard {word!r} to lift; leave it out")
+        if word not in GUARDS:
+            raise value.wrong(f"no guard is called {word!r}{did_you_mean(word, (*GUARDS, *LATER_GUARDS))}")
+    return value.texts()
+
+
+_TITLE = _like(rf"[^\n\u2028\u2029]{{1,{MAX_TITLE}}}", f"one line of at most {MAX_TITLE} characters")
+_NEEDS = _each(rf"[a-z0-9-]{{1,{MAX_ID}}}", "the id of a unit; did you mean {}?")
+_SCOPE = _each(r"(?![~!])(?!(.*/)?\.\.(/|$))[^\\]+", "a glob of paths inside the repository")
+_AGENT = _like(r"(?!run$)[A-Za-z0-9][^\s/]*", "a name of an agent; to run a command, write run: 'the command'")
+_MINUTES = _like(r"(?![0.]+$)[0-9]{1,5}(\.[0-9]{1,9})?", "a number of minutes, more than 0", float)
+
+# Each key: how it is read, and its correct form.
+KEYS: Mapping[str, tuple[Callable[[_Value], Any], str]] = {
+    "title": (_TITLE, 'title: "Fix: the login"'),
+    "priority": (_like("[0-4]", "a whole number from 0 to 4", int), "priority: 2  # 0 now … 4 whenever"),
+    "needs": (_NEEDS, "needs: [add-users, fix-login]  # ids of units"),
+    "scope": (_SCOPE, 'scope: ["src/**", "docs/*.md"]  # globs, relative to the repository'),
+    "accept": (_Value.texts, "accept: ['pytest -q tests/test_login.py']  # shell commands"),
+    "run": (_Value.text, "run: 'ruff format .'  # a shell command"),
+    "agent": (_AGENT, "agent: claude  # a file in conventions/runtimes"),
+    "model": (_like(r"[A-Za-z0-9]\S*", "a name"), "model: name-of-the-model"),
+    "attempts": (_like("[1-9][0-9]?", "a whole number from 1 to 99", int), "attempts: 3  # 1 … 99"),
+    "minutes": (_MINUTES, "minutes: 45  # per attempt; fractions are fine"),
+    "allow": (_allow, "allow: [edit-gates, edit-agents]  # change what judges, what runs on your machine"),
+    "review": (_like("required|auto", "required or auto"), "review: required  # or auto"),
+}
+READERS = {key: reader for key, (reader, _) in KEYS.items()}
+FORMS = {key: form for key, (_, form) in KEYS.items()}
+
+
+def _values(head: str, first: int, most: int) -> list[_Value]:
+    found: dict[str, _Value] = {}
+    for entry in _entries(head, first, most):
+        line = first + entry.line + 1
+        key = entry.key
+        if key in LATER:
+            raise TaskFileError(f"not yet: {LATER[key]} (`{key}`)", line=line, form=f"leave {key} out")
+        if key not in READERS:
+            reason = f"unknown key {key!r}{did_you_mean(key, READERS)}"
+            raise TaskFileError(reason, line=line, form="one of " + ", ".join(READERS))
+        if key in found:
+            raise TaskFileError(f"{key} is given twice, first on line {found[key].line}", line=line, form=FORMS[key])
+        found[key] = _Value(key, entry, line)
+    return list(found.values())
+
+
+def _entries(head: str, first: int, most: int) -> tuple[Entry, ...]:
+    try:
+        return entries(head, most=most)
+    except NotPlain as error:
+        raise TaskFileError(error.reason, line=first + error.line + 1, form=error.form or _QUOTE) from None
+
+
+def _heading(body: str) -> str:
+    """The first heading of the Markdown outside of code blocks, as one clean line."""
+    found = _HEADING.search(_FENCED.sub("", body))
+    return _one_line(re.sub(r"(^|\s)#+\s*$", "", found[1] or found[2])) if found else ""
+
+
+def _one_line(text: str) -> str:
+    return " ".join(_UNFIT.sub(" ", text).split())[:MAX_TITLE]

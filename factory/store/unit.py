@@ -1,0 +1,125 @@
+"""A unit, its states and the only table of moves between them.
+
+Invariant: a unit changes state through `advance` alone, and the journal row is written in the same transaction.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+
+from factory.ground.errors import IllegalTransition
+
+
+class UnitState(StrEnum):
+    """Where a unit is; each comment says who moves it out."""
+
+    WAITING = "waiting"  # for needs, a time, a shared cause: the pool moves it to ready, or queued if submitted
+    READY = "ready"  # the scheduler hangs it on a free worker's hook
+    RUNNING = "running"  # its worker submits it or ends the attempt
+    QUEUED = "queued"  # the merge queue judges and lands it, or sends it back
+    HELD = "held"  # a person's answer moves it on; no worker and no bench is kept
+    LANDED = "landed"  # final
+    SPLIT = "split"  # final: its children carry on
+    CANCELLED = "cancelled"  # final
+
+
+FINAL = frozenset({UnitState.LANDED, UnitState.SPLIT, UnitState.CANCELLED})
+
+LEADS_TO: Mapping[UnitState, frozenset[UnitState]] = {
+    UnitState.WAITING: frozenset({UnitState.READY, UnitState.QUEUED, UnitState.HELD, UnitState.CANCELLED}),
+    UnitState.READY: frozenset({UnitState.RUNNING, UnitState.WAITING, UnitState.HELD, UnitState.CANCELLED}),
+    UnitState.RUNNING: frozenset(
+        {UnitState.QUEUED, UnitState.READY, UnitState.WAITING, UnitState.HELD, UnitState.SPLIT, UnitState.CANCELLED}
+    ),
+    UnitState.QUEUED: frozenset(
+        {UnitState.LANDED, UnitState.READY, UnitState.WAITING, UnitState.HELD, UnitState.CANCELLED}
+    ),
+    UnitState.HELD: frozenset({UnitState.READY, UnitState.WAITING, UnitState.QUEUED, UnitState.CANCELLED}),
+    UnitState.LANDED: frozenset(),
+    UnitState.SPLIT: frozenset(),
+    UnitState.CANCELLED: frozenset(),
+}
+
+
+class EndReason(StrEnum):
+    """Why an attempt ended (line.md §6)."""
+
+    SUBMITTED = "submitted"
+    EMPTY = "empty"
+    GATE_RED = "gate_red"
+    NOT_PROVEN = "not_proven"
+    CONFLICT = "conflict"
+    OUT_OF_SCOPE = "out_of_scope"
+    GUARD = "guard"
+    TIMED_OUT = "timed_out"
+    SILENT = "silent"
+    NO_PROGRESS = "no_progress"
+    CRASHED = "crashed"
+    OVER_BUDGET = "over_budget"
+    ASKED = "asked"
+    TOLD = "told"
+    SPLIT = "split"
+    LIMIT = "limit"
+    AUTH = "auth"
+    SETUP_FAILED = "setup_failed"
+    CANCELLED = "cancelled"
+    HANDED_BACK = "handed_back"
+    LOST = "lost"
+
+
+SPENDS: Mapping[EndReason, bool] = {
+    reason: reason
+    not in {
+        EndReason.SUBMITTED,  # provisional: the judge replaces it once
+        EndReason.ASKED,
+        EndReason.TOLD,
+        EndReason.SPLIT,
+        EndReason.LIMIT,
+        EndReason.AUTH,
+        EndReason.SETUP_FAILED,
+        EndReason.CANCELLED,
+        EndReason.HANDED_BACK,
+        EndReason.LOST,
+    }
+    for reason in EndReason
+}
+
+
+NO_PROOF = "none"  # a unit without accept commands
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit:
+    """One piece of work, one worker, one commit on trunk. Times are aware UTC."""
+
+    id: str
+    title: str
+    state: UnitState
+    since: datetime  # in this state
+    accepted: datetime
+    priority: int = 2  # 0 now … 4 whenever
+    needs: tuple[str, ...] = ()  # of one that was split: its parts
+    scope: tuple[str, ...] = ()
+    agent: str = ""  # the runtime that its task names; "" = the configured one; NO_AGENT: a run: unit
+    why: str = ""  # one sentence: why it is in this state
+    attempt: int = 0  # number of its newest attempt: the fencing epoch
+    spent: int = 0  # attempts that count against the limit
+    bonus: int = 0  # attempts that a person granted on top
+    not_before: datetime | None = None  # waiting for a time
+    cause: str = ""  # fingerprint of the shared cause (card) that it waits for
+    submission: str = ""  # commit in the factory repository that is judged next
+    base: str = ""  # trunk commit that the submission is based on
+    commit: str = ""  # on trunk, once landed
+    landed: datetime | None = None
+    approved: tuple[str, ...] = ()  # card kinds that a person let pass for this unit
+    resume: bool = False  # the next attempt continues the last session, where that can be done
+    fresh: bool = False  # the next attempt starts from trunk, not from the previous tree
+    proven: str = ""  # trunk commit on which its accept commands were seen to fail; NO_PROOF where it has none
+
+
+def advance(unit: Unit, to: UnitState, *, now: datetime, why: str = "") -> Unit:
+    """Return the unit as it stands after the move; raise IllegalTransition for one that the table lacks."""
+    if to not in LEADS_TO[unit.state]:
+        raise IllegalTransition(unit.id, unit.state, to)
+    return replace(unit, state=to, since=now, why=why)
