@@ -6,8 +6,8 @@ from factory.store.journal import Event
 from factory.store.records import CardKind
 from factory.store.unit import UnitState
 from tests.acceptance.line import Line
+from tests.attempt.test_outbox import ALIASES
 from tests.git_repo import git
-from tests.test_outbox import ALIASES
 
 
 def test_a_flood_of_output_is_kept_to_its_end_and_the_work_lands(shared: Line) -> None:

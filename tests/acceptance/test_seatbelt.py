@@ -12,8 +12,8 @@ from factory.child.confines import Confines
 from tests.acceptance.line import AGENT, RUNTIME, Line, files
 from tests.acceptance.sandbox_exec import install
 from tests.acceptance.test_sandbox import confined
+from tests.child.test_seatbelt import ALL_WRONG, says
 from tests.floor import tried
-from tests.test_seatbelt import ALL_WRONG, says
 
 DIFFERENT = """
 import os

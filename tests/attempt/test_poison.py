@@ -10,9 +10,9 @@ import pytest
 
 from factory.ground import disk
 from factory.store.records import Attempt
+from tests.attempt.test_worker import trip
 from tests.floor import FILES, Scene, at, scene_in
 from tests.git_repo import git
-from tests.test_worker import trip
 
 SETUP = """\
 python3 -m venv --without-pip "$UV_PROJECT_ENVIRONMENT"

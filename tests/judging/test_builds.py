@@ -12,7 +12,7 @@ import pytest
 from factory.inference.infer import SETUP, Gate, Rules, rules_of
 from factory.judging.environments import SetupFailed
 from factory.judging.gates import Answer, Judgement
-from tests.test_gates import Court, gate
+from tests.judging.test_gates import Court, gate
 
 BUILD = """\
 test "$1" = build || echo x >> {folder}/installed

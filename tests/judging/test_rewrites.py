@@ -19,7 +19,7 @@ from factory.judging.rewrites import check_form, sentence
 from factory.store.journal import Event
 from factory.store.records import Verdict
 from tests.git_repo import git
-from tests.test_gates import Court, gate, only
+from tests.judging.test_gates import Court, gate, only
 
 FIX = "sed -i s/bad/good/ src/app.txt\n"
 LOOK = "grep -q good src/app.txt\n"

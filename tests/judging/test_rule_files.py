@@ -6,7 +6,7 @@ from factory.ground import bounded
 from factory.ground.plumbing import Texts
 from factory.judging.rule_files import RuleFiles, conventions_in, too_large
 from tests.git_repo import git, make_repo
-from tests.test_git import own
+from tests.repo.test_git import own
 
 LOCK = '[[package]]\nname = "pytest"\nversion = "1"\ndependencies = [\n  { name = "x" }\n]\n[[package]]\nname = "y"\n'
 

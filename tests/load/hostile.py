@@ -17,7 +17,7 @@ from pathlib import Path
 from factory.store.records import Attempt, Card, CardKind
 from factory.store.unit import Unit, UnitState
 from tests.acceptance.line import AGENT, Line, files
-from tests.test_outbox import ALIASES
+from tests.attempt.test_outbox import ALIASES
 
 PATIENCE_S = 240.0
 MOST_MB, MOST_TURN_S, MOST_LATE_S = 200, 0.2, 5.0

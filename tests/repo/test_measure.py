@@ -15,7 +15,7 @@ from factory.repo.git import Git
 from factory.repo.measure import NOTHING_IN_TIME, TooBig
 from factory.repo.workspaces import Snapshot, Workspace
 from tests.git_repo import git
-from tests.test_workspaces import FILES, Line, make_line, make_repositories
+from tests.repo.test_workspaces import FILES, Line, make_line, make_repositories
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ import pytest
 from factory.repo.git import Person
 from factory.repo.trunk import Blocked, LandingPlan, Trunk
 from tests.git_repo import commit, git, make_repo, write
+from tests.repo.test_trunk import begin
 from tests.simulation.clock import START, Clock
 from tests.simulation.world import Branch, Hand, Life, World
-from tests.test_trunk import begin
 
 FILES = {"a.txt": "a\n", "b.txt": "b\n"}
 

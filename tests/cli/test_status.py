@@ -226,7 +226,7 @@ def test_colours_appear_on_a_terminal_only_and_no_color_is_heeded(busy: Line) ->
     shown = {}
     for setting in ("", "1"):
         leader, follower = pty.openpty()
-        env = {"PYTHONPATH": str(Path(__file__).parents[1]), "TERM": "xterm", "NO_COLOR": setting}
+        env = {"PYTHONPATH": str(Path(__file__).parents[2]), "TERM": "xterm", "NO_COLOR": setting}
         subprocess.run([sys.executable, "-c", program], cwd=busy.root, env=env, stdout=follower, check=True)
         os.close(follower)
         shown[setting] = b""
@@ -240,7 +240,7 @@ def test_colours_appear_on_a_terminal_only_and_no_color_is_heeded(busy: Line) ->
 
 def test_watching_goes_on_until_interrupted(busy: Line) -> None:
     program = "import sys; from factory.cli.main import factory; sys.exit(factory(['status', '--watch']))"
-    env = {"PYTHONPATH": str(Path(__file__).parents[1])}
+    env = {"PYTHONPATH": str(Path(__file__).parents[2])}
     with subprocess.Popen(
         [sys.executable, "-c", program], cwd=busy.root, env=env, stdout=subprocess.PIPE, text=True
     ) as child:

@@ -1016,7 +1016,7 @@ async def test_daemon_and_git_killed_together_are_both_made_good_by_the_next_sta
     write(world.repo, {"kept": "mine\n", "x.log": "mine\n"})
     mark = sorted(MANY)[after] if after else ""  # git writes them in this order
     arguments = [str(world.repo), to, str(tmp_path / "step"), mark]
-    source = str(Path(__file__).parent.parent)
+    source = str(Path(__file__).parents[2])
 
     died = subprocess.run(
         [sys.executable, "-c", DAEMON, *arguments],

@@ -324,7 +324,7 @@ def test_config_writes_the_shipped_text_of_a_prompt(line: Line, capsys: pytest.C
 
     code = factory(["config", "--prompt", name])
 
-    shipped = Path(__file__).parents[1] / "conventions/prompts" / f"{name.removesuffix('.md')}.md"
+    shipped = Path(__file__).parents[2] / "conventions/prompts" / f"{name.removesuffix('.md')}.md"
     assert (code, capsys.readouterr().out) == (0, shipped.read_text())
 
 

@@ -25,7 +25,7 @@ from factory.repo.workspaces import Bench, Benches
 from factory.store.identity import Identity, record
 from factory.store.records import Verdict
 from tests.git_repo import git
-from tests.test_gates import Another, Court, gate, only
+from tests.judging.test_gates import Another, Court, gate, only
 
 PATIENCE_S = 20.0
 

@@ -119,7 +119,7 @@ def test_prompts_have_another_key_when_one_of_them_is_another() -> None:
 def test_shipped_conventions_are_this_projects_own() -> None:
     files = read_shipped()
 
-    own = Path(__file__).parent.parent / "conventions"
+    own = Path(__file__).parents[2] / "conventions"
     assert files == read_shipped(own)
     assert {"prompts/unit.md", "prompts/retry.md", "prompts/conflict.md", "prompts/question.md"} <= files.keys()
     assert all(path.startswith(("prompts/", "runtimes/")) for path in files)

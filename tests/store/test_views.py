@@ -22,7 +22,7 @@ from factory.store.sqlite import SqliteStore
 from factory.store.unit import FINAL, EndReason, Unit, UnitState
 from tests.store_contract import ATTEMPT, CARD, NOW, READY, Undone, tables
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 AT = stamp(NOW)
 NO_PID = 2**22 + 1  # above the kernel's highest
 

@@ -16,7 +16,7 @@ from factory.agents.runtime import Runtime, check_home, environment, find, invoc
 from factory.ground.errors import ConfigError
 from factory.ground.selectors import selector
 
-SHIPPED = Path(__file__).parents[1] / "conventions" / "runtimes"
+SHIPPED = Path(__file__).parents[2] / "conventions" / "runtimes"
 NOW = datetime(2026, 11, 24, 11, 10, tzinfo=UTC)
 LATER = datetime(2026, 11, 24, 11, 20, tzinfo=UTC)
 

@@ -274,7 +274,7 @@ def test_a_template_that_includes_itself_is_refused() -> None:
 
 
 def test_every_name_that_a_template_may_use_is_documented() -> None:
-    text = (Path(__file__).parent.parent / "conventions" / "README.md").read_text()
+    text = (Path(__file__).parents[2] / "conventions" / "README.md").read_text()
     documented = set(re.findall(r"`(\w+)`", text))
 
     assert {field.name for field in fields(Brief)} - documented == set()

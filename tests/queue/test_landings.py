@@ -15,7 +15,7 @@ from factory.store.journal import Event
 from factory.store.records import Card, CardKind, Step
 from tests.floor import Scene, at, scene_in, time_passes
 from tests.git_repo import git
-from tests.test_rescue import opened, rescue
+from tests.repair.test_rescue import opened, rescue
 
 
 @pytest.fixture

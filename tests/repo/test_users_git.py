@@ -12,7 +12,7 @@ import pytest
 
 from factory.repo.trunk import Landed, LandingPlan, Moved
 from tests.git_repo import commit, git, make_repo, write
-from tests.test_trunk import AFTER, BEFORE, World, begin, kind
+from tests.repo.test_trunk import AFTER, BEFORE, World, begin, kind
 
 TRAP = "#!/bin/sh\ntouch '{trap}'\nexit 1\n"
 HOOKS = (

@@ -346,7 +346,7 @@ anyio.run(intake.tick, datetime(2026, 1, 1, tzinfo=UTC))
 
 
 def killed(root: Path, when: str) -> int:
-    env = {"PATH": os.defpath, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    env = {"PATH": os.defpath, "PYTHONPATH": str(Path(__file__).parents[2])}
     argv = [sys.executable, "-c", KILLED, str(root), when]
     return subprocess.run(argv, env=env, check=False).returncode
 
@@ -704,7 +704,7 @@ def test_killed_while_such_a_task_is_hung_nothing_is_on_record_and_the_card_can_
     tmp_path: Path, side: str
 ) -> None:
     program = (
-        "import sys; from pathlib import Path; from contextlib import closing; from tests.test_intake import *\n"
+        "import sys; from pathlib import Path; from contextlib import closing; from tests.inbox.test_intake import *\n"
         "with closing(SqliteStore(Path(sys.argv[1]) / 'store.sqlite')) as store:\n"
         "    Floor(Path(sys.argv[1]), store).intake.hang('repair.md', '# Mend it', now=NOW)"
     )

@@ -80,7 +80,7 @@ def test_a_stop_says_for_whom_it_waits_and_ctrl_c_hands_back_at_once(line: Line)
     line.hook("w1", "fix-login", 1)
     line.fact("slow", ["git add (pid 7) has run for 12 s; the factory ends it after 60 s: git add -A"])
     stop = "import sys; from factory.cli.main import factoryd; sys.exit(factoryd(['stop']))"
-    env = {"PYTHONPATH": str(Path(__file__).parents[1])}
+    env = {"PYTHONPATH": str(Path(__file__).parents[2])}
     with daemon_of(line, patient=True) as child:
         with subprocess.Popen(
             [sys.executable, "-c", stop], cwd=line.root, env=env, stdout=subprocess.PIPE, text=True
@@ -119,7 +119,7 @@ async def test_stop_with_no_daemon_ends_the_attempts_on_record(line: Line) -> No
     program = "import sys; from factory.cli.main import factoryd; sys.exit(factoryd(['stop']))"
 
     done = await process.run(
-        [sys.executable, "-c", program], cwd=line.root, env={"PYTHONPATH": str(Path(__file__).parents[1])}
+        [sys.executable, "-c", program], cwd=line.root, env={"PYTHONPATH": str(Path(__file__).parents[2])}
     )
     ended = await child.wait()
 

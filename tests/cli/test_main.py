@@ -83,7 +83,7 @@ def test_wrong_arguments_are_a_usage_error(argv: list[str], capsys: pytest.Captu
 def test_output_that_nobody_takes_gives_no_traceback(output: str, code: int, tmp_path: Path) -> None:
     Line(tmp_path)
     program = "import sys; from factory.cli.main import factory; sys.exit(factory(['status']))"
-    env = {"PYTHONPATH": str(Path(__file__).parents[1])}
+    env = {"PYTHONPATH": str(Path(__file__).parents[2])}
     argv = ["sh", "-c", f'exec "$0" -c "$1" {output}', sys.executable, program]
 
     done = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
@@ -194,7 +194,7 @@ def test_status_imports_next_to_nothing(argv: list[str], tmp_path: Path) -> None
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-S", "-c", program],
         cwd=tmp_path,
-        env={"PATH": os.defpath, "PYTHONPATH": str(Path(__file__).parents[1])},
+        env={"PATH": os.defpath, "PYTHONPATH": str(Path(__file__).parents[2])},
         capture_output=True,
         text=True,
         check=True,
@@ -212,7 +212,7 @@ def test_quick_commands_import_no_framework(name: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-S", "-c", program],
         cwd=tmp_path,
-        env={"PYTHONPATH": str(Path(__file__).parents[1])},
+        env={"PYTHONPATH": str(Path(__file__).parents[2])},
         capture_output=True,
         text=True,
         check=True,
@@ -229,7 +229,7 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", program],
         cwd=tmp_path,
-        env={"PYTHONPATH": str(Path(__file__).parents[1])},
+        env={"PYTHONPATH": str(Path(__file__).parents[2])},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as child:

@@ -19,10 +19,10 @@ from factory.store.journal import fold
 from factory.store.records import Attempt, Fact, Hook, Task
 from factory.store.sqlite import SqliteStore
 from factory.store.unit import Unit, UnitState
+from tests.attempt.test_worker import trip, until
 from tests.floor import Scene, at, scene_in
 from tests.git_repo import git
 from tests.store_contract import tables
-from tests.test_worker import trip, until
 
 
 @pytest.fixture

@@ -29,9 +29,9 @@ from factory.store.unit import FINAL, EndReason, Unit, UnitState
 from tests.memory_store import MemoryStore
 from tests.store_contract import ATTEMPT, CARD, NOW, READY, StoreContract, Undone, of_kind, tables
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
-STORES = Path(__file__).parent / "stores"
+STORES = Path(__file__).parents[1] / "stores"
 
 
 class TestSqliteStore(StoreContract):
