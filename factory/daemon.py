@@ -23,7 +23,7 @@ from factory import __version__
 from factory.assembly import HOME, Floor, agents_now, assemble, the_names, the_repository
 from factory.attempt.prompts import left_out
 from factory.child import process
-from factory.ground import faults, settings
+from factory.ground import bounded, faults, settings
 from factory.ground.conventions import differing, read_shipped
 from factory.ground.errors import ConfigError, Deposed, FactoryError, GitError, RepositoryError, StoreError
 from factory.ground.live import DRAIN_SECONDS, Live, Stopping, now
@@ -89,7 +89,7 @@ async def _serve(live: Live, repository: Repository, opened: Log, lock: Lock) ->
         with suppress(StoreError):
             HighWater(where.high_water).note_seq(store.last_seq())
         store.close()
-        if where.pid.exists() and where.pid.read_text() == _pid():
+        if where.pid.exists() and bounded.head(where.pid, 64).decode() == _pid():
             with faults.step("pid.remove"):
                 where.pid.unlink()
 

@@ -199,14 +199,14 @@ def _git_dir(path: Path, common: Path) -> Path:
     link = path / ".git"
     if not link.is_file():
         return link if link.is_dir() else common
-    return (path / link.read_text(errors="surrogateescape").removeprefix("gitdir:").strip()).resolve()
+    return (path / _text(link).removeprefix("gitdir:").strip()).resolve()
 
 
 def _head(git_dir: Path, common: Path) -> str | None:
     """What HEAD names, empty when it is detached; None where only git can tell."""
     file = git_dir / "HEAD"
     try:
-        text = file.read_text(errors="surrogateescape").rstrip("\n")
+        text = _text(file).rstrip("\n")
     except OSError:
         return None
     name = text.removeprefix("ref: ")
@@ -218,7 +218,11 @@ def _head(git_dir: Path, common: Path) -> str | None:
 
 
 def _lines(file: Path) -> list[str]:
-    return bounded.head(file, bounded.PARSED).decode(errors="surrogateescape").splitlines() if file.is_file() else []
+    return _text(file).splitlines() if file.is_file() else []
+
+
+def _text(file: Path) -> str:
+    return bounded.head(file, bounded.PARSED).decode(errors="surrogateescape")
 
 
 def _begins(wanted: IO[bytes], file: Path) -> bool:

@@ -301,7 +301,7 @@ class Git:
         Only for a git dir that keeps its refs in files.
         """
         with suppress(OSError):
-            loose = (self.git_dir / ref).read_text().strip()
+            loose = bounded.head(self.git_dir / ref, bounded.PARSED).decode().strip()
             return "" if loose.startswith("ref:") else loose
         with suppress(OSError):
             line = rb"^([0-9a-f]+) %s$" % re.escape(os.fsencode(ref))

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from factory.child import process
 from factory.child.process import Child, Exit
-from factory.ground import faults
+from factory.ground import bounded, faults
 from factory.store.identity import UNKNOWN, is_nonce_of, new_nonce, recorded
 from factory.store.ports import Store
 
@@ -238,7 +238,7 @@ def _put_out_of_use(place: Path) -> None:
 def _read(path: Path) -> Record | None:
     """The record in that file; None where there is none, or only half of one."""
     with suppress(OSError, ValueError, TypeError):
-        return Record(**json.loads(path.read_bytes()))
+        return Record(**json.loads(bounded.whole(path, bounded.PARSED)))
     return None
 
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from factory.ground import faults
+from factory.ground import bounded, faults
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class HighWater:
     def read(self) -> Marks:
         """The marks; zeros where there is no file, or one that cannot be read."""
         try:
-            told = json.loads(self._path.read_bytes())
+            told = json.loads(bounded.whole(self._path, bounded.PARSED))
             return Marks(seq=int(told["seq"]), card=int(told["card"]))
         except (OSError, ValueError, KeyError, TypeError):
             return Marks()

@@ -250,8 +250,8 @@ DEEDS: Sequence[Deed] = (
         then=is_refused,
         late_s=STORING_S,
         code="""
-            Path('tests').mkdir(exist_ok=True)
-            with open('tests/test_big.py', 'wb') as file:
+            Path('a').mkdir(exist_ok=True)
+            with open('a/test_big.py', 'wb') as file:  # among the first twenty tests
                 file.truncate(int(scale * (700 << 20)))
             """,
     ),
