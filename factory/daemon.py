@@ -182,7 +182,7 @@ async def _reconcile(floor: Floor) -> None:
 async def _end_unclaimed(floor: Floor) -> None:
     """End gates and setups that an earlier daemon left and nobody needs, such as a cancelled unit's."""
     await anyio.sleep(CLAIM_SECONDS)
-    await floor.underway.end_unclaimed()
+    await floor.live.guarded("leftovers", floor.underway.end_unclaimed)
     floor.benches.look_again()
 
 

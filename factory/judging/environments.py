@@ -412,7 +412,8 @@ class Environments:
 
     def about(self, place: Place, setup: Setup) -> str:
         """Digest of all that a setup there depends on, told without a look at the tree."""
-        return digest("setup", *self.around(setup), self.sandbox.name, place.shows, place.candidate)
+        here = (str(place.folder), place.shows, place.candidate)  # a venv works where it was made
+        return digest("setup", *self.around(setup), self.sandbox.name, *here)
 
     def around(self, setup: Setup) -> list[str]:
         """What an environment depends on beside the tree."""

@@ -423,7 +423,7 @@ class Gates:
         """Digest of all that a judging depends on, told without a look at the tree."""
         around = [*self._environments.around(case.rules.setup), self._environments.sandbox.name]
         parts = [case.tree, repr(case.proof), str(case.reruns), *(gate.digest for gate in gates)]
-        return digest("gates", *around, *parts)
+        return digest("gates", *around, str(case.place.folder), *parts)
 
     def _abouts(self, case: Case, gates: Sequence[Gate]) -> list[str]:
         """The same, and of the setups that come before it."""
