@@ -293,7 +293,8 @@ def test_a_gate_that_forks_and_ignores_its_end_leaves_nothing(line: Line) -> Non
 
 
 def test_a_gate_that_destroys_its_bench_leaves_the_next_judging_whole(line: Line) -> None:
-    line.commit({"conventions/gates/20-raze.sh": "# rewrites: *.txt factory.toml conventions/**\nrm -rf .git ../tree/*\nexit 0\n"})
+    gate = "# rewrites: *.txt factory.toml conventions/**\nrm -rf .git ../tree/*\nexit 0\n"
+    line.commit({"conventions/gates/20-raze.sh": gate})
     line.event(Event.TRUNK_MOVED)
 
     for name in ("one", "two"):
