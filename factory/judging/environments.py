@@ -21,13 +21,14 @@ from factory.child import process
 from factory.child.bubblewrap import make_layer, written
 from factory.child.confines import Confines
 from factory.child.sandbox import TOOLCHAINS, Sandbox
-from factory.ground import bounded, disk, faults
+from factory.ground import disk, faults
 from factory.ground.places import home
 from factory.inference.infer import Setup, digest
 from factory.judging.layers import Print, copy_that_serves, differing, remove_newer
 from factory.judging.origins import checked_modules, folders_told, modules_of, outside_node, outside_python
 from factory.judging.outset import Outset, outset_of
 from factory.judging.place import Place, Stamp
+from factory.judging.run_dir import script_in, tail_of
 from factory.judging.standing import (
     Asked,
     Ready,
@@ -46,7 +47,6 @@ from factory.judging.venvs import has_python, site_folders
 from factory.repo.underway import BrokenOff, Record, Run, Underway, resumed, says_something
 
 SETUP_SECONDS = 1800.0
-TAIL_BYTES = 16 << 10
 _CAPTURED = ("LANG", "LC_ALL", "SHELL", "USER", "LOGNAME")
 _TOOLS = ("python3", "uv", "node", "npm", "pnpm", "yarn", "go", "cargo", "rustc", "make")
 _CACHES = ("PIP_CACHE_DIR", "UV_CACHE_DIR", "npm_config_cache", "GOMODCACHE", "GOCACHE", "CARGO_HOME")
@@ -206,7 +206,7 @@ class Environments:
         run = noted or self.underway.fresh(place.folder, name)
         env = self.variables(place, judging=judging)
         with faults.step("command.start"):
-            argv = (*await to_thread.run_sync(_script, run.folder, script), *argv[2:]) if script else argv
+            argv = (*await to_thread.run_sync(script_in, run.folder, script), *argv[2:]) if script else argv
             layer = make_layer(place.layers / run.folder.name) if beside and self.sandbox.layers else None
             confines = self.confines(place, judging=judging, layer=layer)
             confines = replace(confines, reads=(run.folder,) if script else ())
@@ -239,7 +239,7 @@ class Environments:
             disk.reopen(place.tree)
         log, wrote = run.folder / "output.log", written(place.layers / run.folder.name)
         where = log.relative_to(self._root) if log.is_relative_to(self._root) else log
-        tail = await to_thread.run_sync(_tail, run.folder)
+        tail = await to_thread.run_sync(tail_of, run.folder)
         return Ran(exit=ended, tail=tail, log=log, where=str(where), wrote=wrote if wrote.is_dir() else None)
 
     async def resume(self, place: Place, run: Run) -> Ran | None:
@@ -489,19 +489,3 @@ def _contents(tree: Path, globs: Iterable[str], blobs: Mapping[str, str]) -> Ite
             content = real
         if content:
             yield f"{path.relative_to(tree)} {content}"
-
-
-def _tail(run_dir: Path) -> str:
-    said = b""
-    for name in ("output.log", "output.1.log"):  # the newest first
-        with suppress(OSError):
-            said = bounded.tail(run_dir / name, TAIL_BYTES - len(said)) + said
-    return said.decode(errors="replace")
-
-
-def _script(run_dir: Path, text: str) -> tuple[str, ...]:
-    run_dir.mkdir(parents=True, exist_ok=True)
-    path = run_dir / "script"
-    path.write_text(text)
-    path.chmod(0o500)
-    return (str(path),) if text.startswith("#!") else ("sh", str(path))

@@ -10,8 +10,9 @@ import pytest
 from anyio import to_thread
 
 from factory.inference.infer import Setup
-from factory.judging.environments import TAIL_BYTES, Environments, SetupFailed, ports
+from factory.judging.environments import Environments, SetupFailed, ports
 from factory.judging.place import Place
+from factory.judging.run_dir import TAIL_BYTES
 from factory.judging.standing import Ready
 from tests.floor import unconfined, underway
 from tests.git_repo import write
