@@ -4,8 +4,10 @@ Invariant: one look costs a bounded time, and all looks together a bounded memor
 passed over is counted, and sums that miss it say so.
 """
 
+import gc
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from fnmatch import fnmatchcase
@@ -181,11 +183,15 @@ class OutputReader:
         if not line.startswith(b"{"):
             return False
         try:
-            event = json.loads(line)
-            self._take(lambda selectors: _all(selectors, event), now)
+            with _no_collection():
+                self._take_line(line, now)
         except (ValueError, RecursionError):
             return False
         return True
+
+    def _take_line(self, line: bytes, now: datetime) -> None:
+        event = json.loads(line)
+        self._take(lambda selectors: _all(selectors, event), now)
 
     async def _report(self, now: datetime) -> None:
         """Read the report that it may have written at its end as one more event."""
@@ -286,6 +292,18 @@ def _selectors(rules: OutputRules, limit: LimitRules) -> tuple[Selector, ...]:
     troubles = (rules.error, limit.status, limit.reset)
     parts = (*says, rules.tool_open, rules.tool_close, *costs, *troubles)
     return tuple(dict.fromkeys(each for part in parts for each in part))
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Let the garbage collector wait: it would look again and again at all that a long event consists of."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _all(selectors: Iterable[Selector], event: Mapping[str, Any]) -> list[Any]:

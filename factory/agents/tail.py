@@ -11,7 +11,7 @@ from contextlib import suppress
 LOOK_BYTES = 1 << 20  # that one look reads
 LOOK_LINES = 500  # that one look gives
 LONGEST = 2 << 20  # bytes of a line that is given whole: as JSON of small lists it takes 0.1 s to read
-LAST_BYTES = 512 << 10  # what is still read of an output that was passed over
+LAST_BYTES = 256 << 10  # what is still read of an output that was passed over
 _KEPT = 16_000  # bytes of a fragment
 
 
