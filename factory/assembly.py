@@ -34,11 +34,12 @@ from factory.people.escalations import Escalations
 from factory.queue.landings import Landings
 from factory.queue.merge_queue import MergeQueue
 from factory.repair.keeper import Keeper
+from factory.repo.benches import Benches
 from factory.repo.git import Git, Repository
 from factory.repo.opened import opened
 from factory.repo.trunk import Trunk
 from factory.repo.underway import Underway
-from factory.repo.workspaces import Benches, Workspaces
+from factory.repo.workspaces import Workspaces
 from factory.requests import Requests
 from factory.store import views
 from factory.store.high_water import HighWater

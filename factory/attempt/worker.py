@@ -42,8 +42,9 @@ from factory.judging.standing import Ready
 from factory.people import cards as words
 from factory.people.cards import Ask
 from factory.repo.archive import ATTEMPTS
+from factory.repo.checkouts import is_real
 from factory.repo.message import RUN
-from factory.repo.workspaces import Conflict, Snapshot, Workspace, Workspaces, is_real
+from factory.repo.workspaces import Conflict, Snapshot, Workspace, Workspaces
 from factory.store.journal import Event
 from factory.store.names import is_taken
 from factory.store.ports import Store

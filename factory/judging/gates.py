@@ -29,8 +29,8 @@ from factory.judging.place import Place
 from factory.judging.progress import Done, Progress, progress_of
 from factory.judging.standing import Ready
 from factory.judging.trials import Ran, Trial, repeated, said_by
+from factory.repo.benches import Bench
 from factory.repo.underway import BrokenOff, Fit, Record, Run, What, says_something
-from factory.repo.workspaces import Bench
 from factory.store.journal import Event
 from factory.store.ports import Store
 from factory.store.records import Verdict

@@ -31,9 +31,9 @@ from factory.people import cards as words
 from factory.people.answers import Answers, answers, as_answered
 from factory.people.cards import Ask
 from factory.people.escalations import Escalations
+from factory.repo.benches import Bench, Benches
 from factory.repo.trunk import Trunk
 from factory.repo.underway import Fit
-from factory.repo.workspaces import Bench, Benches
 from factory.store.journal import Event
 from factory.store.ports import Store
 from factory.store.records import Card, CardKind, Fact, Verdict

@@ -12,7 +12,7 @@ from factory.ground.places import Places
 from factory.inbox.intake import OWN
 from factory.queue.trunk_watch import TrunkWatch
 from factory.repair.rebuild import Rebuild
-from factory.repo.workspaces import is_real
+from factory.repo.checkouts import is_real
 from factory.store import names
 from factory.store.high_water import HighWater
 from factory.store.ports import Store

@@ -18,8 +18,9 @@ from factory.ground import faults
 from factory.ground.errors import GitError
 from factory.ground.live import Live, now
 from factory.repo.archive import AT_ONCE, RESCUE, Archive, Kept
+from factory.repo.checkouts import ABANDONED, is_real
 from factory.repo.git import Git
-from factory.repo.workspaces import ABANDONED, Workspaces, is_real
+from factory.repo.workspaces import Workspaces
 from factory.store.high_water import HighWater
 from factory.store.journal import Event
 from factory.store.ports import Store

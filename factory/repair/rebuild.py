@@ -23,9 +23,10 @@ from factory.inbox.intake import wished
 from factory.inbox.split import FEWEST, part_ids, replaced
 from factory.queue.trunk_watch import SLACK_S, by_unit
 from factory.repo.archive import Archive, Kept
+from factory.repo.checkouts import ABANDONED, is_real
 from factory.repo.message import RUN, Landing
 from factory.repo.trunk import Trunk
-from factory.repo.workspaces import ABANDONED, Workspaces, is_real
+from factory.repo.workspaces import Workspaces
 from factory.store import names, task_file
 from factory.store.identity import is_nonce_of, recorded
 from factory.store.journal import Event

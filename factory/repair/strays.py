@@ -18,9 +18,9 @@ from factory.queue.trunk_watch import by_unit, newest
 from factory.repair.catch_up import is_behind
 from factory.repair.keeper import Keeper
 from factory.repo.archive import ATTEMPTS, CHAINS
+from factory.repo.checkouts import Checkouts
 from factory.repo.trunk import Trunk
 from factory.repo.underway import Underway
-from factory.repo.workspaces import Checkouts
 from factory.store.records import Attempt, Fact, Hook
 from factory.store.unit import FINAL, Unit, UnitState
 

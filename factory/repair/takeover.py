@@ -19,7 +19,7 @@ from factory.child.shim import MARKER, family
 from factory.child.users import users
 from factory.ground import faults
 from factory.ground.places import Places
-from factory.repo.workspaces import ABANDONED, is_real
+from factory.repo.checkouts import ABANDONED, is_real
 from factory.store.identity import Found, Identity, compare, here, is_same_place, new_id, record, recorded
 from factory.store.journal import Event
 from factory.store.ports import Store

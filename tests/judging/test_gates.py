@@ -17,8 +17,8 @@ from factory.inference.infer import Gate, Rules, Setup, rules_of, wanted
 from factory.judging.environments import Environments
 from factory.judging.gates import Answer, Case, Gates, Judgement, accepting
 from factory.judging.measured import time_limit
+from factory.repo.benches import Bench, Benches
 from factory.repo.git import Git
-from factory.repo.workspaces import Bench, Benches
 from factory.store.journal import Event
 from factory.store.records import Verdict
 from tests.floor import unconfined, underway

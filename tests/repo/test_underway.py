@@ -20,8 +20,8 @@ from factory.child.sandbox import Sandbox
 from factory.ground.settings import GateLimits
 from factory.inference.infer import SETUP, Rules, Setup, rules_of
 from factory.judging.gates import Answer, Case, Judgement
+from factory.repo.benches import Bench, Benches
 from factory.repo.underway import UNDERWAY, Fit
-from factory.repo.workspaces import Bench, Benches
 from factory.store.identity import Identity, record
 from factory.store.records import Verdict
 from tests.git_repo import git

@@ -14,8 +14,10 @@ import pytest
 
 from factory.child import process
 from factory.ground.errors import FactoryError, GitError, TooLong
+from factory.repo.benches import Benches
+from factory.repo.checkouts import CHECKOUT_S
 from factory.repo.git import Git
-from factory.repo.workspaces import CHECKOUT_S, CLAIM, Benches, Conflict, Snapshot, Workspace, Workspaces
+from factory.repo.workspaces import CLAIM, Conflict, Snapshot, Workspace, Workspaces
 from tests.git_repo import commit, environment, git, make_repo
 
 FILES = {

@@ -1,0 +1,99 @@
+"""Benches: clean trees on which gates judge.
+
+Invariant: a bench shows exactly the tree that is judged, and nobody else has it meanwhile.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import anyio
+
+from factory.repo.checkouts import Checkouts, all_but, patterns
+from factory.repo.git import Git
+from factory.repo.underway import UNDERWAY, Fit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """A clean tree for gates, with venv, home and tmp beside it in `place`."""
+
+    name: str
+    place: Path
+    benches: "Benches" = field(repr=False)
+
+    @property
+    def tree(self) -> Path:
+        """The folder that gates run in."""
+        return self.place / "tree"
+
+    async def show(self, commit: str, *, keeps: tuple[str, ...] = ()) -> None:
+        """Make the tree exactly `commit`, ignored files gone but for `keeps`; `.git` new, HEAD at the commit."""
+        await self.benches.reset(self.name, commit, clean=all_but(keeps), caches=keeps)
+        await self.benches.renew_git(self.name, commit, excludes="\n".join([*patterns(keeps), ""]))
+
+    async def ignored(self) -> list[str]:
+        """What git ignores in the tree, less what tools make everywhere."""
+        return await self.benches.ignored(self.name)
+
+    async def shows(self, tree: str) -> bool:
+        """Whether that tree was shown there last: the daemon's index is exactly that."""
+        told = await self.benches.git(self.name).run("diff-index", "--cached", "--name-only", tree)
+        return not told.out
+
+
+Fitting = Callable[[Bench], Fit]
+
+
+class Benches(Checkouts):
+    """The pool of benches: each is one taker's at a time."""
+
+    def __init__(self, *, own: Git, folder: Path, index_dir: Path, trunk_branch: str, size: int) -> None:
+        super().__init__(own=own, folder=folder, index_dir=index_dir, trunk_branch=trunk_branch)
+        self._size = size
+        self._taken: set[str] = set()
+        self._changed = anyio.Event()
+
+    def resize(self, size: int) -> None:
+        """Let `size` benches be in use at once from now on; those in use are not interrupted."""
+        self._size = size
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Let whoever waits for a bench see whether one is free now."""
+        self._changed.set()
+        self._changed = anyio.Event()
+
+    def begun(self) -> list[Bench]:
+        """The benches that nobody has taken and on which something of an earlier daemon is under way."""
+        return [bench for bench in self._untaken() if (bench.place / UNDERWAY).exists()]
+
+    @asynccontextmanager
+    async def take(self, fit: Fitting = lambda bench: Fit.OTHER) -> AsyncIterator[Bench]:
+        """Wait for a free bench; it is given back at the end of the block.
+
+        `fit`: how what is under way on one fits what the taker wants. A bench with what another may ask for waits.
+        """
+        while (bench := self._free(fit)) is None:
+            await self._changed.wait()
+        self._taken.add(bench.name)
+        try:
+            yield bench
+        finally:
+            self._taken.discard(bench.name)
+            self.look_again()
+
+    def _free(self, fit: Fitting) -> Bench | None:
+        """The bench to take now, if any may be taken."""
+        if len(self._taken) >= self._size:
+            return None
+        begun = self.begun()
+        idle = [bench for bench in self._untaken() if bench not in begun]
+        same = [bench for bench in begun if fit(bench) is Fit.SAME]
+        stale = [bench for bench in begun if fit(bench) is Fit.STALE]
+        return next(iter([*same, *idle, *stale]), None)
+
+    def _untaken(self) -> list[Bench]:
+        names = [f"b{number}" for number in range(1, self._size + 1)]
+        return [Bench(name=name, place=self.place(name), benches=self) for name in names if name not in self._taken]
