@@ -232,7 +232,7 @@ DEEDS: Sequence[Deed] = (
     Deed(
         name="many-files",
         code="""
-            for number in range(int(5000 * scale)):
+            for number in range(int(2000 * scale)):
                 write(f"{os.environ['FACTORY_UNIT']}/{number % 100}/test_{number}.py", 'def test(): ...')
             """,
     ),
