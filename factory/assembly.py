@@ -35,7 +35,8 @@ from factory.queue.landings import Landings
 from factory.queue.merge_queue import MergeQueue
 from factory.repair.keeper import Keeper
 from factory.repo.benches import Benches
-from factory.repo.git import Git, Repository
+from factory.repo.examine import Repository
+from factory.repo.git import Git
 from factory.repo.opened import opened
 from factory.repo.trunk import Trunk
 from factory.repo.underway import Underway

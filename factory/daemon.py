@@ -40,7 +40,7 @@ from factory.repair.catch_up import CatchUp
 from factory.repair.rebuild import Rebuild
 from factory.repair.rescue import Rescue
 from factory.repair.takeover import take_over
-from factory.repo.git import Repository, exclude
+from factory.repo.examine import Repository, exclude
 from factory.repo.trunk import make
 from factory.repo.underway import CLAIM_SECONDS
 from factory.store import views

@@ -17,7 +17,8 @@ from factory.ground import settings
 from factory.ground.errors import FactoryError, UsageError
 from factory.ground.live import Live
 from factory.ground.places import Places, check_writable, places
-from factory.repo.git import Git, Person, Repository
+from factory.repo.examine import Repository
+from factory.repo.git import Git, Person
 from factory.repo.trunk import make
 from factory.store.records import Verdict
 from factory.store.sqlite import SqliteStore

@@ -17,7 +17,7 @@ from factory.child.sandbox import Sandbox
 from factory.ground.live import Live
 from factory.ground.places import places
 from factory.ground.settings import Settings
-from factory.repo.git import examine
+from factory.repo.examine import examine
 from factory.repo.trunk import make
 from factory.repo.underway import Underway
 from factory.store.journal import Event

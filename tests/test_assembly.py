@@ -10,7 +10,7 @@ from factory.daemon import furnish
 from factory.ground.errors import RepositoryError
 from factory.ground.names import Names
 from factory.ground.places import places
-from factory.repo.git import Repository, examine
+from factory.repo.examine import Repository, examine
 from tests.git_repo import commit, git, make_repo, write
 
 FLAT = {"pyproject.toml": '[project]\nname = "shop"\nversion = "1"\n', "shop/__init__.py": ""}

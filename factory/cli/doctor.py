@@ -29,7 +29,7 @@ from factory.inference.infer import rules_of
 from factory.repair.rebuild import Rebuild
 from factory.repair.strays import Finding, Strays
 from factory.repo.access import first_unusable, me, owner
-from factory.repo.git import examine, layout
+from factory.repo.examine import examine, layout
 from factory.repo.trunk import make
 from factory.store.high_water import HighWater
 from factory.store.sqlite import SqliteStore, making_anew

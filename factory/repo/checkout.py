@@ -19,7 +19,8 @@ from factory.ground import bounded, faults
 from factory.ground.errors import GitError
 from factory.ground.pipes import Into
 from factory.ground.plumbing import GITLINK, SYMLINK, Change
-from factory.repo.git import Git, Repository
+from factory.repo.examine import Repository
+from factory.repo.git import Git
 from factory.repo.processes import running
 
 T = TypeVar("T")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from factory.ground.errors import GitError, RepositoryError
 from factory.repo.access import first_unusable, me
-from factory.repo.git import Repository, examine, layout
+from factory.repo.examine import Repository, examine, layout
 
 
 async def opened(root: Path, environ: Mapping[str, str], *, trunk: str) -> Repository:

@@ -23,7 +23,8 @@ from factory.ground import faults
 from factory.ground.errors import GitError, TooLong
 from factory.ground.pipes import Into
 from factory.repo.checkout import Checkout, checkouts, patiently
-from factory.repo.git import Git, Person, Repository
+from factory.repo.examine import Repository
+from factory.repo.git import Git, Person
 from factory.repo.message import Landing, read
 
 SWITCH_S = 1.0  # how long a switch of branches is waited for; an editor that git waits for stays for hours

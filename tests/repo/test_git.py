@@ -13,7 +13,8 @@ import pytest
 from factory.ground.errors import GitError, NotYet, RepositoryError, TooLong, TooMuch
 from factory.ground.pipes import Into
 from factory.ground.plumbing import Change, Texts
-from factory.repo.git import FACTORY, Git, Person, Repository, clean_environment, examine, exclude
+from factory.repo.examine import Repository, examine, exclude
+from factory.repo.git import FACTORY, Git, Person, clean_environment
 from factory.repo.processes import running
 from tests.git_repo import EMAIL, PERSON, commit, environment, git, make_repo, write
 

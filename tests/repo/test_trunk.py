@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 from factory.child import process
 from factory.repo.checkout import checkouts
-from factory.repo.git import Git, Person, examine
+from factory.repo.examine import examine
+from factory.repo.git import Git, Person
 from factory.repo.trunk import (
     GIT_S,
     Blocked,

@@ -1,0 +1,178 @@
+"""The user's repository, examined once at a start; the only importer of GitPython.
+
+Invariant: nothing in it is changed but `.git/info/exclude`.
+"""
+
+import os
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from factory.child import process
+from factory.ground import faults
+from factory.ground.errors import NotYet, RepositoryError, did_you_mean
+from factory.ground.plumbing import GITLINK
+from factory.repo.git import FACTORY, Git, Person, clean_environment
+
+OLDEST = (2, 41)  # --attr-source
+_PARTIAL = r"extensions\.partialclone|remote\..*\.(promisor|partialclonefilter)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repository:
+    """What the factory needs to know of the user's repository; `examine` makes it."""
+
+    root: Path
+    git_dir: Path  # of the checkout at `root`
+    common_dir: Path  # where refs and objects are
+    branch: str  # trunk
+    ref_format: str  # files, reftable
+    identity: Person
+    excludes: str  # the user's own ignore rules: their excludes file, then info/exclude
+
+    def git(self, environ: Mapping[str, str]) -> Git:
+        """The user's git dir, with their configuration."""
+        return Git(git_dir=self.common_dir, own=False, environ=environ)
+
+
+async def examine(root: Path, environ: Mapping[str, str], *, trunk: str = "") -> Repository:
+    """Look at the repository around `root`; refuse with RepositoryError or NotYet what the factory cannot work with.
+
+    `trunk`: the configured branch; empty = the one that is checked out.
+    """
+    await _check_version(environ)
+    top, git_dir, common = layout(root)
+    await _check_trust(top, environ)
+    git = Git(git_dir=git_dir, own=False, work_tree=top, environ=environ)
+    settings = await _settings(git)
+    branch = trunk or await _checked_out(git)
+    await _check_branch(git, branch)
+    for folder in (top, common, common / "objects"):
+        if not os.access(folder, os.W_OK):
+            raise RepositoryError(f"{folder} cannot be written. Give yourself the right to, then start again.")
+    await _check_supported(git, top, settings)
+    return Repository(
+        root=top,
+        git_dir=git_dir,
+        common_dir=common,
+        branch=branch,
+        ref_format=settings.get("extensions.refstorage", "files"),
+        identity=Person(settings.get("user.name") or FACTORY.name, settings.get("user.email") or FACTORY.email),
+        excludes=await _excludes(git, common),
+    )
+
+
+def exclude(common_dir: Path, lines: Sequence[str], *, never: Collection[str] = ()) -> None:
+    """Append to info/exclude those of `lines` that it lacks, and take out `never`, which an earlier start wrote."""
+    file = common_dir / "info" / "exclude"
+    text = file.read_bytes().decode(errors="surrogateescape") if file.exists() else ""
+    if any(line in never for line in text.splitlines()):
+        text = "".join(line for line in text.splitlines(keepends=True) if line.rstrip("\r\n") not in never)
+        fresh = file.with_name("exclude.factoryd")  # moved into place: theirs is never half written
+        with faults.step("exclude.write"):
+            fresh.write_bytes(text.encode(errors="surrogateescape"))
+            fresh.replace(file)
+    missing = [line for line in lines if line not in text.splitlines()]
+    if missing:
+        with faults.step("exclude.write"):
+            file.parent.mkdir(exist_ok=True)
+            with file.open("a", errors="surrogateescape") as end:
+                end.write(("\n" if text and not text.endswith("\n") else "") + "".join(f"{line}\n" for line in missing))
+
+
+async def _check_version(environ: Mapping[str, str]) -> None:
+    wanted = ".".join(map(str, OLDEST))
+    try:
+        done = await process.run(["git", "version"], env=clean_environment(environ))
+    except FileNotFoundError:
+        raise RepositoryError(f"git is not on PATH. Install git {wanted} or newer, then start again.") from None
+    except OSError as error:
+        raise RepositoryError(f"git could not be run: {error}. Mend or install it, then start again.") from error
+    said = (done.out + done.err).decode(errors="replace").strip()
+    found = re.search(rb"(\d+)\.(\d+)", done.out)
+    if done.code or not found:
+        raise RepositoryError(
+            f"git could not be run (`git version` ended with {done.code}): {said or 'it said nothing'}\n"
+            "Mend or install it, then start again."
+        )
+    if (int(found[1]), int(found[2])) < OLDEST:
+        raise RepositoryError(f"{said} is too old. Install git {wanted} or newer, then start again.")
+
+
+def layout(root: Path) -> tuple[Path, Path, Path]:
+    """Top of the working tree, its git dir, and the git dir that all working trees share."""
+    # Imported here because GitPython runs git when it is imported, and fails without one.
+    from git import InvalidGitRepositoryError, NoSuchPathError, Repo
+
+    try:
+        with Repo(root, search_parent_directories=True, expand_vars=False) as repo:  # `$` is a letter as any other
+            top, git_dir, common = repo.working_tree_dir, Path(repo.git_dir), Path(repo.common_dir)
+    except (InvalidGitRepositoryError, NoSuchPathError):
+        raise RepositoryError(
+            f"{root} is not in a git repository. Run `git init` and commit something first."
+        ) from None
+    if top is None:
+        raise RepositoryError(
+            f"{root} is a bare repository. Start in a checkout of it: git worktree add ../NAME BRANCH"
+        )
+    return Path(top).resolve(), git_dir.resolve(), common.resolve()
+
+
+async def _settings(git: Git) -> dict[str, str]:
+    """The user's effective configuration, names in lower case."""
+    pairs = (entry.partition("\n") for entry in await git.names("config", "--list", "-z", "--includes"))
+    return {name.lower(): value if sign else "true" for name, sign, value in pairs}
+
+
+async def _check_trust(top: Path, environ: Mapping[str, str]) -> None:
+    # git trusts a git dir that it is told; only what it finds by itself, as fetching does, it asks the owner of.
+    done = await process.run(["git", "rev-parse", "--git-dir"], cwd=top, env=clean_environment(environ))
+    if b"dubious ownership" in done.err:
+        trust = f"git config --global --add safe.directory '{top}'"
+        raise RepositoryError(f"git does not trust {top}, which belongs to someone else. If you do: {trust}")
+
+
+async def _checked_out(git: Git) -> str:
+    done = await git.run("symbolic-ref", "--short", "-q", "HEAD", ok=(0, 1))
+    if done.code:
+        raise RepositoryError(
+            'No branch is checked out (detached HEAD). Check one out, or name trunk in factory.toml: trunk = "main".'
+        )
+    return os.fsdecode(done.out).rstrip("\n")
+
+
+async def _check_branch(git: Git, branch: str) -> None:
+    if await git.commit(f"refs/heads/{branch}"):
+        return
+    heads = (await git.text("for-each-ref", "--format=%(refname:short)", "refs/heads")).splitlines()
+    if not heads:
+        raise RepositoryError("The repository has no commit yet. Commit something, then start again.")
+    hint = did_you_mean(branch, heads) or f"; there is {heads[0]}."
+    raise RepositoryError(f"There is no branch {branch!r}{hint} Set `trunk` in factory.toml.")
+
+
+async def _check_supported(git: Git, top: Path, settings: Iterable[str]) -> None:
+    if any(re.fullmatch(_PARTIAL, name) for name in settings):
+        raise NotYet(
+            "partial clones. Fetch everything (`git fetch --refetch --no-filter`) into a full clone, and start there."
+        )
+    entries = [entry.partition("\t") for entry in await git.names("ls-files", "-s", "-z", "--full-name")]
+    for facts, _, path in entries:
+        if facts.startswith(GITLINK) and (top / path / ".git").exists():
+            raise NotYet(
+                f"populated submodules ({path}). `git submodule deinit {path}` makes the factory work without it."
+            )
+    tracked = b"".join(os.fsencode(path) + b"\0" for _, _, path in entries)
+    parts = (await git.text("check-attr", "-z", "--stdin", "filter", stdin=tracked)).split("\0")
+    for path, value in zip(parts[0::3], parts[2::3], strict=False):
+        if value not in ("unspecified", "unset"):
+            raise NotYet(f"`filter={value}` attributes, Git LFS among them ({path} has one).")
+
+
+async def _excludes(git: Git, common: Path) -> str:
+    named = await git.run("config", "--type=path", "--get", "core.excludesFile", ok=(0, 1))
+    home = git.environ.get("XDG_CONFIG_HOME") or f"{git.environ.get('HOME', '')}/.config"
+    chosen = Path(os.fsdecode(named.out.rstrip(b"\n")) or f"{home}/git/ignore")
+    files = [file for file in (chosen, common / "info" / "exclude") if file.is_file()]
+    return "".join(file.read_text(errors="surrogateescape").rstrip("\n") + "\n" for file in files)
