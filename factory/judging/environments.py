@@ -46,6 +46,7 @@ from factory.judging.trials import Ran
 from factory.judging.venvs import has_python, site_folders
 from factory.repo.underway import BrokenOff, Record, Run, Underway, resumed, says_something
 
+COMMAND_SHOWN = 80  # characters of a setup command in a sentence
 SETUP_SECONDS = 1800.0
 _CAPTURED = ("LANG", "LC_ALL", "SHELL", "USER", "LOGNAME")
 _TOOLS = ("python3", "uv", "node", "npm", "pnpm", "yarn", "go", "cargo", "rustc", "make")
@@ -464,11 +465,13 @@ def _failure(command: str, ran: Ran, place: Place) -> SetupFailed:
         "unstartable": "could not be started",
         "overran": "used too much and was ended",
     }
-    said = how.get(ran.exit.cause, f"ended with {ran.exit.signal or ran.exit.code}")
+    ended = f"was ended by signal {ran.exit.signal}" if ran.exit.signal else f"ended with exit code {ran.exit.code}"
+    said = how.get(ran.exit.cause, ended)
     detail = f" ({ran.exit.detail})" if ran.exit.detail else ""
     # Without the place: what fails in each of them is one cause, and one card.
     command, detail = (text.replace(f"{place.folder}/", "") for text in (command, detail))
-    sentence = f"The setup command `{command[:300]}` {said}{detail}: there is no environment to judge in."
+    named = command if len(command) <= COMMAND_SHOWN else f"{command[:COMMAND_SHOWN]}…"
+    sentence = f"Setup failed: `{named}` {said}{detail}."
     return SetupFailed(sentence=sentence, tail=ran.tail, log=ran.where)
 
 

@@ -274,10 +274,19 @@ async def test_equal_environments_have_equal_keys_and_what_the_installer_chose_c
 async def test_a_failed_setup_says_what_failed_and_how_it_ended(world: World) -> None:
     failed = await world.refused(scripted("seq 10000\necho no such package\nexit 3\n"))
 
-    assert "`sh conventions/workspace/setup.sh` ended with 3" in failed.sentence
+    assert "`sh conventions/workspace/setup.sh` ended with exit code 3." in failed.sentence
     assert failed.tail.endswith("no such package\n")
     assert len(failed.tail) == TAIL_BYTES
     assert Path(failed.log).read_text().startswith("1\n")
+
+
+async def test_a_long_setup_command_is_cut_in_the_sentence_and_what_happened_is_not(world: World) -> None:
+    setup = Setup(kind="pip", commands=(("sh", "-c", f"true {'x' * 500}; exit 3"),))
+
+    failed = await world.refused(setup)
+
+    assert failed.sentence.endswith("xx…` ended with exit code 3.")
+    assert len(failed.sentence) < 140
 
 
 async def test_a_setup_that_fails_says_the_same_wherever_it_does(world: World) -> None:
