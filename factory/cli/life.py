@@ -21,9 +21,10 @@ from factory.child import process
 from factory.cli import place, say
 from factory.cli.config import inferred_lines
 from factory.ground import disk, settings
-from factory.ground.errors import ConfigError, FactoryError, RefusedByState, StoreError, UsageError
+from factory.ground.errors import ConfigError, FactoryError, RefusedByState, RepositoryError, StoreError, UsageError
 from factory.ground.live import DRAIN_SECONDS
 from factory.ground.places import Places, check_writable, places
+from factory.repo.examine import layout
 from factory.repo.opened import opened
 from factory.store import views
 
@@ -222,11 +223,26 @@ def _examine(top: str, environ: Mapping[str, str]) -> None:
     ours = places(repository.root, repository.common_dir, environ, names)
     check_writable(ours)
     _check_work(top, ours)
+    _check_lock(top, ours)
+
+
+def _check_lock(top: str, ours: Places) -> None:
+    """Raise RefusedByState where another checkout of the repository has its daemon."""
     lock = ours.lock
     where = lock.read_text(errors="replace").strip() if lock.exists() else ""
-    if where not in ("", top) and (pid := _running(where)):
+    if where in ("", top) or not _shares(where, ours.common_dir):
+        return
+    if pid := _running(where):
         look = f"cd {where} && factory status"
         raise RefusedByState(f"the factory of this repository already runs, in {where} (pid {pid})\n  look in: {look}")
+
+
+def _shares(where: str, common_dir: Path) -> bool:
+    """Whether the checkout has that git dir; the original of a copy, whose lock file came along, has its own."""
+    with suppress(RepositoryError, OSError):
+        _, _, theirs = layout(Path(where))
+        return theirs.samefile(common_dir)
+    return False
 
 
 def _check_work(top: str, where: Places) -> None:

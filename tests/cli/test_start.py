@@ -1,19 +1,21 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from factory.child import process
 from factory.cli import life, place
 from factory.cli.main import factory, factoryd
-from factory.ground.errors import FactoryError
+from factory.ground.errors import FactoryError, RefusedByState
 from factory.store.unit import UnitState
 from tests.cli_line import Line
-from tests.git_repo import make_repo
+from tests.git_repo import git, make_repo
 
 # A daemon for the commands' sake: it holds the lock, says so, and leaves at the n-th signal; their numbers it says.
 DAEMON = """
@@ -218,6 +220,40 @@ def test_a_repository_that_cannot_be_worked_with_is_refused_before_anything_is_w
     assert code == 1
     assert "commit" in capsys.readouterr().err
     assert not (tmp_path / ".factory").exists()
+
+
+def test_the_original_of_a_copy_is_no_factory_of_the_copys_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Line(make_repo(tmp_path / "original", {"a.txt": "a"}))
+    with original.daemon():
+        (original.root / ".git" / "factoryd-lock").write_text(f"{original.root}\n")
+        shutil.copytree(original.root, tmp_path / "copy")
+        monkeypatch.chdir(tmp_path / "copy")
+        launched = Mock(return_value=0)
+        monkeypatch.setattr(life, "launch", launched)
+
+        code = factoryd(["start"])
+
+    assert (code, launched.call_count) == (0, 1)
+
+
+def test_a_linked_working_tree_is_told_where_the_factory_of_its_repository_runs(tmp_path: Path) -> None:
+    original = Line(make_repo(tmp_path / "original", {"a.txt": "a"}))
+    git(original.root, "worktree", "add", "-q", str(tmp_path / "linked"), "-b", "linked")
+    (tmp_path / "linked" / ".factory").mkdir()
+    with original.daemon():
+        (original.root / ".git" / "factoryd-lock").write_text(f"{original.root}\n")
+
+        said = refused_examination(tmp_path / "linked")
+
+    assert f"already runs, in {original.root} (pid {os.getpid()})" in said
+
+
+def refused_examination(top: Path) -> str:
+    with pytest.raises(RefusedByState) as refused:
+        life._examine(str(top), os.environ)
+    return str(refused.value)
 
 
 @pytest.mark.parametrize("command", ["factoryd start", "factoryd restart", "factory status", "factory doctor"])
