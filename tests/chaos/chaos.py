@@ -219,11 +219,14 @@ class Chaos:
         self.steps.update({f"{kind.partition(' ')[0]} in {step}" for step in open_now})
 
     def _open(self) -> list[str]:
-        """Open steps and live attempts, as the store has them now."""
-        path = self.line.root / ".factory/store.sqlite"
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as con:
-            query = "SELECT kind FROM step WHERE done = 0 UNION ALL SELECT phase FROM hook WHERE unit != ''"
-            return [step for (step,) in con.execute(query)]
+        """Open steps and live attempts, as the store has them now; none while a start makes a store that was deleted."""
+        query = "SELECT kind FROM step WHERE done = 0 UNION ALL SELECT phase FROM hook WHERE unit != ''"
+        try:
+            return [step for (step,) in self._select(query)]
+        except sqlite3.OperationalError:
+            if self.line.is_up():
+                raise
+            return []
 
     # ── the line's people ──
 
