@@ -219,7 +219,7 @@ class Chaos:
         self.steps.update({f"{kind.partition(' ')[0]} in {step}" for step in open_now})
 
     def _open(self) -> list[str]:
-        """Open steps and live attempts, as the store has them now; none while a start makes a store that was deleted."""
+        """Open steps and live attempts, as the store has them now; none while a start makes a deleted one anew."""
         query = "SELECT kind FROM step WHERE done = 0 UNION ALL SELECT phase FROM hook WHERE unit != ''"
         try:
             return [step for (step,) in self._select(query)]
