@@ -8,6 +8,9 @@ GEMINI := @google/gemini-cli@0.61.0
 MINI := mini-swe-agent==2.4.6
 AIDER := aider-chat==0.86.2
 
+# One more than there are cores: tests wait for processes half of their time.
+TESTERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+
 export PATH := $(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -29,16 +32,16 @@ help:
 	@echo "make lock    requirements.lock anew from pyproject.toml"
 
 test: .venv/ready
-	$(BIN)/python -m pytest -q -n auto --dist worksteal
+	$(BIN)/python -m pytest -q -n $(TESTERS) --dist worksteal
 
 check: .venv/ready
 	@set -e; for gate in conventions/gates/*.sh; do echo "── $$gate"; sh "$$gate"; done
 
 faults: .venv/ready
-	FACTORY_FAULTS=all $(BIN)/python -m pytest -q -n auto --dist worksteal tests/faults
+	FACTORY_FAULTS=all $(BIN)/python -m pytest -q -n $(TESTERS) --dist worksteal tests/faults
 
 matrix: agents
-	FACTORY_MATRIX=all FACTORY_TEST_AGENTS=$(CURDIR)/$(AGENTS) $(BIN)/python -m pytest -q -rs -n auto --dist worksteal \
+	FACTORY_MATRIX=all FACTORY_TEST_AGENTS=$(CURDIR)/$(AGENTS) $(BIN)/python -m pytest -q -rs -n $(TESTERS) --dist worksteal \
 		tests/acceptance/test_matrix.py tests/test_agents_real.py
 
 hostile: .venv/ready
