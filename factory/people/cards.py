@@ -98,9 +98,17 @@ def already_accepted(unit: Unit, command: str) -> Ask:
     return Ask(CardKind.ACCEPT, f"accept:{unit.id}", asks, [CANCEL, run], told, f"factory show {unit.id}")
 
 
-def guard(unit: Unit, kind: CardKind, sentence: str, told: Sequence[str], *, liftable: bool = True) -> Ask:
-    """A diff touches what it should not; a run: unit would only do it again. `told`: a line about each path."""
-    land = ("Let it land", "this change is judged and lands as it is", "approve")
+def guard(
+    unit: Unit, kind: CardKind, sentence: str, told: Sequence[str], *, liftable: bool = True, stops: bool = False
+) -> Ask:
+    """A diff touches what it should not; a run: unit would only do it again.
+
+    `told`: a line about each path; `stops`: once it has landed, nothing can be judged.
+    """
+    lands = "this change is judged and lands as it is"
+    if stops:
+        lands += "; after it nothing is judged until that file is smaller on trunk"
+    land = ("Let it land", lands, "approve")
     choices = [*([SEND_BACK] if unit.agent != NO_AGENT else []), *([land] if liftable else []), CANCEL]
     asks = f"{unit.id}: {sentence}. Should it land?" if liftable else f"{unit.id}: {sentence}. What now?"
     return Ask(kind, f"{kind}:{unit.id}", asks, choices, "\n".join(told), f"factory diff {unit.id}")

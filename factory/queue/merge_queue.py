@@ -254,7 +254,9 @@ class MergeQueue:
             self._checked.add(key)
             return True
         evidence = refused.evidence or refused.paths
-        ask = words.guard(unit, CardKind(refused.kind), refused.sentence, evidence, liftable=refused.liftable)
+        stops = bool(change.larger and (await self._judge.ruling(after)).unread)
+        kind, liftable = CardKind(refused.kind), refused.liftable
+        ask = words.guard(unit, kind, refused.sentence, evidence, liftable=liftable, stops=stops)
         self._endings.send_back(unit, refused.kind, detail=refused.sentence, at=at, ask=ask)
         return False
 

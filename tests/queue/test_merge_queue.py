@@ -241,6 +241,20 @@ async def test_a_file_that_rules_and_is_too_large_to_be_read_is_asked_about_and_
     assert (scene.state("big"), scene.cards()) == ("landed", [])
 
 
+async def test_a_person_who_lets_such_a_file_land_is_told_where_that_stops_the_line(scene: Scene) -> None:
+    await scene.submit("stops", {"pyproject.toml": "#" * (1 << 20) + "\n"})
+    await scene.submit("harmless", {"tests/test_big.py": "#" * (1 << 20) + "x"})
+
+    await scene.settle()
+
+    effects = {card.unit: card.options[1].effect for card in scene.store.open(Card)}
+    lands = "this change is judged and lands as it is"
+    assert effects == {
+        "stops": f"{lands}; after it nothing is judged until that file is smaller on trunk",
+        "harmless": lands,
+    }
+
+
 async def test_behind_a_unit_that_may_change_the_gates_nobody_is_judged_before_it_has_landed(scene: Scene) -> None:
     rules = {"conventions/gates/10-whole.sh": "sh check.sh\n", "check.sh": GATE}
     await scene.submit("rules", rules, head="allow: edit-gates")
