@@ -193,7 +193,8 @@ async def _rebuild(top: Path) -> int:
             counts = await Rebuild(store=new, where=where, trunk=floor.trunk, workspaces=floor.workspaces).run(now())
     HighWater(where.high_water).note_seq(0)  # the new store counts anew
     told = ", ".join(f"{count} {state}" for state, count in counts.items()) or "no units"
-    print(f"a new store: {told}; the old one, where there was one, is {aside.name} now\n  go on: factoryd start")
+    kept = f"; the old one is {aside.name} now" if aside.exists() else ""
+    print(f"a new store: {told}{kept}\n  go on: factoryd start")
     return 0
 
 

@@ -46,6 +46,7 @@ INDEXES = (
 )
 COLUMNS: Mapping[type[Record], tuple[str, ...]] = {kind: tuple(hints) for kind, hints in HINTS.items()}
 _FILES = ("", "-wal", "-shm")
+_HEADING = "*** in database main ***\n"  # of what a check found
 PER_CONNECTION = (
     "PRAGMA synchronous = FULL",
     "PRAGMA fullfsync = ON",  # macOS: its fsync leaves data in the disk's own cache
@@ -73,7 +74,8 @@ class SqliteStore:
                 self._con.execute(pragma)
             ((found,), *_) = self._con.execute("PRAGMA quick_check(1)").fetchall()
             if found != "ok":
-                raise damaged(str(path), str(found).partition("\n")[0])
+                first = str(found).removeprefix(_HEADING).partition("\n")[0]
+                raise damaged(str(path), first)
             migrate(self._con, path)
             self._con.execute('SELECT "seq" FROM "journal" LIMIT 1')  # another program may count formats as we do
 

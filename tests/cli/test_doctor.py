@@ -251,7 +251,9 @@ def test_without_its_store_a_start_stops_and_names_the_way_back_by_which_all_goe
     assert said(capsys)[0] == 1
 
     assert factory(["doctor", "--rebuild"]) == 0
-    assert "a new store: 1 landed" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "a new store: 1 landed" in told
+    assert ("the old one is" in told) == bool(ruined)
     aside = list(line.places.home.glob("store.sqlite.damaged-*"))
     assert [path.read_bytes() for path in aside] == ([ruined] if ruined else [])
 
