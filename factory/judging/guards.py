@@ -62,6 +62,9 @@ RULES: Sequence[Rule] = (
                 "/conventions/knowledge /conventions/policy.toml"
             ),
             "checks that are run by hand and in CI": "/.ci",
+            "what each Python runs when it starts, gates included": (
+                "sitecustomize.py usercustomize.py sitecustomize usercustomize"
+            ),
         },
     ),
     *_rules(

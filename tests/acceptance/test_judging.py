@@ -23,7 +23,11 @@ ONCE = 'agent = "scripted"\nworkers = 2\n[limits]\nattempts = 1\n'
 def test_a_candidate_that_ends_each_python_at_its_start_gets_a_verdict(tmp_path: Path) -> None:
     contents = files() | {"conventions/workspace/setup.sh": SETUP, "src/app/__init__.py": ""}
     with line_in(tmp_path, contents) as line:
-        line.drop("ends", "write('src/sitecustomize.py', 'import os\\nos._exit(0)\\n')")
+        ends = "write('src/sitecustomize.py', 'import os\\nos._exit(0)\\n')"
+        line.drop("asks", ends)
+        guard = line.card(CardKind.GUARD)
+        line.answer(guard, "Cancel it")
+        line.drop("ends", ends, allow=["edit-gates"])
         line.unit("ends")
         line.drop("one", "write('one.txt', 'x')")
         line.unit("one")

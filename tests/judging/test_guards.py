@@ -69,6 +69,8 @@ def test_a_change_outside_the_scope_names_what_lies_outside() -> None:
         "conventions/workspace/setup.sh",
         ".github/workflows/ci.yml",
         ".ci/run",
+        "src/sitecustomize.py",
+        "usercustomize/__init__.py",
         ".gitlab-ci.yml",
         "Jenkinsfile",
         "pyproject.toml",
