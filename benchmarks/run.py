@@ -30,6 +30,7 @@ import floor
 from scene import BIN, Line, quantile, scratch
 
 from factory.daemon import SCAN_SECONDS
+from factory.store.accepted import spec_again
 from factory.store.journal import Event
 from factory.store.records import Attempt, Task
 from factory.store.sqlite import SqliteStore
@@ -128,9 +129,10 @@ def remember(path: Path, *, finished: int) -> None:
             name, at = f"unit-{number}", at + timedelta(seconds=60)
             unit = Unit(id=name, title=f"Unit {number}", state=UnitState.LANDED, since=at, accepted=at)
             landed = replace(unit, attempt=1, commit="0" * 40, landed=at)
-            task = Task(unit=name, name=f"{name}.md", text="Do it.\n", source=f"{number}-{name}.md")
+            text, file_name = "Do it.\n", f"{name}.md"
+            spec = spec_again(text, unit=name, name=file_name, source=f"{number}-{file_name}")
             attempt = Attempt(unit=name, number=1, worker="w1", agent="claude", start=at)
-            store.write(Event.TASK_ACCEPTED, unit, task, now=at, unit=name)
+            store.write(Event.TASK_ACCEPTED, unit, spec, Task(unit=name, text=text), now=at, unit=name)
             store.write(Event.HOOK_FILLED, attempt, now=at, unit=name, attempt=1)
             ended = replace(attempt, end=at, reason=EndReason.SUBMITTED)
             store.write(Event.ATTEMPT_ENDED, ended, now=at, unit=name, attempt=1)

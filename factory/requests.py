@@ -19,6 +19,7 @@ from factory.people.escalations import Escalations, is_landing
 from factory.store.journal import Event
 from factory.store.ports import Store
 from factory.store.records import Attempt, Card, CardKind, Fact, Request, Task
+from factory.store.spec import Spec
 from factory.store.unit import FINAL, Unit, UnitState, advance
 
 
@@ -133,10 +134,10 @@ class Requests:
         return unit.state is UnitState.LANDED and unit.id in missing
 
     def _begin_anew(self, over: Unit, at: datetime) -> str:
-        task = self._store.get(Task, over.id)
-        if task is None:
+        spec, task = self._store.get(Spec, over.id), self._store.get(Task, over.id)
+        if spec is None or task is None or not task.text:
             raise RefusedByState(f"The task file of {over.id} is not on record any more: drop it again.")
-        fresh = self._hang(task.name, task.text, at)
+        fresh = self._hang(spec.name, task.text, at)
         return f"{over.id} is {over.state}; a new unit of the same text: {fresh}"
 
     def _cancel(self, args: dict[str, Any], at: datetime) -> str:

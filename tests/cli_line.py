@@ -12,9 +12,10 @@ from typing import Any
 
 from factory.store import views
 from factory.store.journal import Event
-from factory.store.records import Attempt, Card, CardKind, Fact, Hook, Option, Request, Task
+from factory.store.records import Attempt, Card, CardKind, Fact, Hook, Option, Request
 from factory.store.sqlite import SqliteStore
 from factory.store.unit import Unit, UnitState
+from tests.accepted import accepted
 
 NOW = datetime.now(UTC)
 OPEN: list[SqliteStore] = []  # stores of lines, closed after each test (conftest.py)
@@ -36,8 +37,8 @@ class Line:
     def unit(self, name: str, state: UnitState, *, minutes: int = 5, title: str = "", **fields: Any) -> Unit:
         since = datetime.now(UTC) - timedelta(minutes=minutes)  # a slow run lies between NOW and this
         unit = Unit(id=name, title=title or f"Title of {name}", state=state, since=since, accepted=since, **fields)
-        task = Task(unit=name, name=f"{name}.md", text="do it", source=f"1-{name}.md")
-        self.store.write(Event.TASK_ACCEPTED, unit, task, now=since, unit=name, name=task.name)
+        spec, task = accepted(name, "do it")
+        self.store.write(Event.TASK_ACCEPTED, unit, spec, task, now=since, unit=name, name=spec.name)
         return unit
 
     def attempt(self, unit: str, number: int, **fields: Any) -> Attempt:

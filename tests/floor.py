@@ -22,9 +22,10 @@ from factory.repo.trunk import make
 from factory.repo.underway import Underway
 from factory.store.journal import Event
 from factory.store.ports import Store
-from factory.store.records import Attempt, Card, CardKind, Hook, Task
+from factory.store.records import Attempt, Card, CardKind, Hook
 from factory.store.sqlite import SqliteStore
 from factory.store.unit import EndReason, Unit, UnitState
+from tests.accepted import accepted
 from tests.git_repo import commit, git, make_repo
 from tests.memory_store import MemoryStore
 
@@ -125,8 +126,8 @@ class Scene:
             commit=made,
             base=below,
         )
-        task = Task(unit=name, name=f"{name}.md", text=f"---\n{head}\n---\ndo it", source=f"1-{name}.md")
-        self.store.write(Event.TASK_ACCEPTED, unit, attempt, task, now=at(), unit=name)
+        told = accepted(name, f"---\n{head}\n---\ndo it")
+        self.store.write(Event.TASK_ACCEPTED, unit, attempt, *told, now=at(), unit=name)
         return unit
 
     def hang(self, name: str, *, run: str = "", agent: str = "", number: int = 1, **fields: Any) -> Hook:
@@ -144,9 +145,10 @@ class Scene:
             **fields,
         )
         attempt = Attempt(unit=name, number=number, worker="w1", agent=agent, start=at())
-        task = Task(unit=name, name=f"{name}.md", text=text, source=f"1-{name}.md")
         hook = Hook(worker="w1", index=1, unit=name, attempt=number, state="running", since=at(), workspace="w1")
-        self.store.write(Event.HOOK_FILLED, unit, attempt, task, hook, now=at(), unit=name, attempt=number)
+        self.store.write(
+            Event.HOOK_FILLED, unit, attempt, *accepted(name, text), hook, now=at(), unit=name, attempt=number
+        )
         return hook
 
     # ── what the factory does ──

@@ -11,9 +11,9 @@ from factory.ground.settings import Settings
 from factory.people.cards import Ask
 from factory.people.escalations import Escalations
 from factory.store.journal import Event
-from factory.store.records import Attempt, Card, CardKind, Hook, Task
-from factory.store.task_file import parse
+from factory.store.records import Attempt, Card, CardKind, Hook
 from factory.store.unit import EndReason, Unit, UnitState
+from tests.accepted import accepted
 from tests.memory_store import MemoryStore
 
 NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -32,6 +32,7 @@ class OnRecord:
         where = Places(root=folder, common_dir=folder / ".git", work=folder / "work")
         self.live = Live(settings=Settings(**settings), places=where, environ={})
         self.repairs: list[tuple[str, str]] = []
+        self.ignored: dict[str, tuple[str, ...]] = {}  # of what was hung: keys that are not in force
         self.escalations = Escalations(store=self.store, repair=self._repair, next_card=lambda count: count + 1)
 
     def unit(
@@ -39,8 +40,7 @@ class OnRecord:
     ) -> Unit:
         """A unit with its task."""
         unit = Unit(id=name, title=name.title(), state=state, since=NOW, accepted=NOW, **fields)
-        task = Task(unit=name, name=f"{name}.md", text=text, source=f"1-{name}.md")
-        self.store.write(Event.TASK_ACCEPTED, unit, task, now=NOW, unit=name)
+        self.store.write(Event.TASK_ACCEPTED, unit, *accepted(name, text), now=NOW, unit=name)
         return unit
 
     def running(self, name: str = "fix", *, number: int = 1, worker: str = "w1", **fields: Any) -> Attempt:
@@ -101,9 +101,10 @@ class OnRecord:
         """What the journal tells."""
         return [entry.event for entry in self.store.journal(unit=unit)]
 
-    def hang(self, name: str, text: str, now: datetime) -> str:
+    def hang(self, name: str, text: str, now: datetime, ignored: tuple[str, ...] = ()) -> str:
         """What the intake does with a task that the factory itself wrote."""
-        unit = self.unit(name.removesuffix(".md"), UnitState.WAITING, text=text, needs=parse(text, name).needs)
+        unit = self.unit(name.removesuffix(".md"), UnitState.WAITING, text=text, needs=accepted("", text)[0].needs)
+        self.ignored[unit.id] = ignored
         return unit.id
 
     def _repair(self, title: str, body: str, now: datetime) -> str:

@@ -29,6 +29,7 @@ from factory.store.records import (
     kind_name,
     to_row,
 )
+from factory.store.spec import Spec
 from factory.store.unit import EndReason, Unit, UnitState
 from tests.memory_store import key_of
 
@@ -38,7 +39,18 @@ ATTEMPT = Attempt(unit="fix-login", number=1, worker="w1", agent="claude", start
 CARD = Card(id="E1", kind=CardKind.QUESTION, fingerprint="q:fix-login", since=NOW, question="Which one?")
 ONE_OF_EACH: tuple[Record, ...] = (
     replace(READY, needs=("a", "b"), scope=("src/**",), not_before=NOW, landed=None, resume=True, attempt=1),
-    Task(unit="fix-login", name="fix-login.md", text="# Fix\n\nthe login — „jetzt“\x00\n", source="k3-fix-login.md"),
+    Spec(
+        unit="fix-login",
+        name="fix-login.md",
+        source="k3-fix-login.md",
+        title="Fix „jetzt“",
+        priority=1,
+        accept=("make check",),
+        attempts=2,
+        minutes=45.0,
+        ignored=("model",),
+    ),
+    Task(unit="fix-login", text="# Fix\n\nthe login — „jetzt“\x00\n"),
     replace(ATTEMPT, end=NOW, reason=EndReason.GATE_RED, cost_usd=0.25, tokens_input=12, resumed=True),
     Hook(worker="w1", index=0, unit="fix-login", attempt=1, state="running", phase="working", since=NOW),
     replace(CARD, units=("fix-login",), options=(Option(key="1", label="left", effect="goes left", action="a"),)),
@@ -75,7 +87,7 @@ def _values(hint: Any) -> st.SearchStrategy[Any]:
         tuple[str, ...]: st.lists(text, max_size=3).map(tuple),
         tuple[Option, ...]: st.lists(st.builds(Option), max_size=2).map(tuple),
     }
-    for plain in (datetime, EndReason):
+    for plain in (datetime, EndReason, int, float):
         known[plain | None] = st.none() | known.get(plain, st.sampled_from(EndReason))
     return known[hint] if hint in known else st.sampled_from(hint)
 

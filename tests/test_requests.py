@@ -39,7 +39,7 @@ class Asked(OnRecord):
         )
         self._count = 0
 
-    def _hang(self, name: str, text: str, at: datetime) -> str:
+    def _hang(self, name: str, text: str, at: datetime, ignored: tuple[str, ...] = ()) -> str:
         self.hung.append((name, text))
         return "fix-2"
 

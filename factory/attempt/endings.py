@@ -4,7 +4,6 @@ Invariant: attempt, unit, hook and card change in one transaction, and only for 
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from graphlib import TopologicalSorter
@@ -16,7 +15,6 @@ from factory.attempt.remarks import NOT_READ, unread
 from factory.attempt.triage import Move, Next
 from factory.dispatch import budget
 from factory.dispatch.pauses import note_end
-from factory.ground.errors import TaskFileError
 from factory.ground.live import Live, Stopping
 from factory.ground.times import clock
 from factory.inbox.split import Part, is_part, replaced
@@ -25,8 +23,8 @@ from factory.people.cards import Ask
 from factory.people.escalations import Escalations
 from factory.store.journal import Event
 from factory.store.ports import Store
-from factory.store.records import Attempt, CardKind, Hook, Remark, Task, Verdict
-from factory.store.task_file import parse
+from factory.store.records import Attempt, CardKind, Hook, Remark, Verdict
+from factory.store.spec import Spec
 from factory.store.unit import FINAL, SPENDS, EndReason, Unit, UnitState, advance
 
 DEFAULTS_IN_A_ROW = 3  # questions that may answer themselves: asking costs no attempt, so more could go on for ever
@@ -36,9 +34,14 @@ class Endings:
     """Sends units on: to the queue, to another attempt, into a wait, or to a person."""
 
     def __init__(
-        self, *, store: Store, live: Live, escalations: Escalations, hang: Callable[[str, str, datetime], str]
+        self,
+        *,
+        store: Store,
+        live: Live,
+        escalations: Escalations,
+        hang: Callable[[str, str, datetime, tuple[str, ...]], str],
     ) -> None:
-        """`hang` makes a unit of a task file's name and text, and returns its id (the intake's way in)."""
+        """`hang` makes a unit of a task file's name, text and ignored keys; it returns the id (the intake's way in)."""
         self._store, self._live, self._escalations, self._hang = store, live, escalations, hang
 
     def finish(
@@ -171,9 +174,8 @@ class Endings:
 
     def limit(self, unit: Unit) -> int:
         """How many attempts the unit may spend."""
-        task, own = self._store.get(Task, unit.id), None
-        with suppress(TaskFileError):  # what cannot be read (any more) is told where the unit would start
-            own = parse(task.text, task.name).attempts if task else None
+        spec = self._store.get(Spec, unit.id)
+        own = spec.attempts if spec else None
         return own or self._live.settings.limits.attempts
 
     def _moved(
@@ -214,11 +216,12 @@ class Endings:
 
     def _split(self, unit: Unit, parts: Sequence[Part], at: datetime) -> tuple[Unit, ...]:
         """Its parts are units now; it, and whoever needed it, needs them."""
-        ids, texts = tuple(part.id for part in parts), {part.id: part.text for part in parts}
+        ids = tuple(part.id for part in parts)
+        by_id = {part.id: part for part in parts}
         needed_first = TopologicalSorter({part.id: part.needs for part in parts}).static_order()
-        order = [name for name in needed_first if name in texts]  # the others are units that were there before
-        hung = [self._hang(f"{name}.md", texts[name], at) for name in order]
-        assert hung == order, "nobody takes an id between plan and record"
+        order = [by_id[name] for name in needed_first if name in by_id]  # the others are units that were there before
+        hung = [self._hang(f"{part.id}.md", part.text, at, part.left_out) for part in order]
+        assert hung == [part.id for part in order], "nobody takes an id between plan and record"
         waiting = [each for each in self._store.open(Unit) if unit.id in each.needs]
         after = tuple(replace(each, needs=replaced(each.needs, {unit.id: ids})) for each in waiting)
         return advance(replace(unit, needs=ids), UnitState.SPLIT, now=at, why=f"its parts: {', '.join(ids)}"), *after

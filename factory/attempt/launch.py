@@ -25,6 +25,7 @@ from factory.judging.environments import Environments, ports
 from factory.judging.judge import Judge
 from factory.judging.place import Place
 from factory.repo.workspaces import Conflict
+from factory.store.accepted import body_of
 from factory.store.ports import Store
 from factory.store.records import Attempt, Remark
 
@@ -49,8 +50,11 @@ class Launch:
     def command(
         self, trip: Trip, earlier: Attempt | None, *, carried: bool, conflict: Conflict | None, place: Place
     ) -> Command:
-        """The command of an attempt in its prepared workspace; its prompt is written. Raises ConfigError."""
-        text = "" if trip.task.run else self._prompt(trip, earlier, carried=carried, conflict=conflict)
+        """The command of an attempt in its prepared workspace; its prompt is written.
+
+        Raises ConfigError; NoMarkdown where the task cannot be told any more.
+        """
+        text = "" if trip.spec.run else self._prompt(trip, earlier, carried=carried, conflict=conflict)
         with faults.step("attempt.files"):
             (trip.run_dir / "prompt.md").write_text(text, encoding="utf-8")
             home = self._home(trip)
@@ -72,16 +76,16 @@ class Launch:
 
     def _minutes(self, trip: Trip) -> float:
         """What it may take: what was held back for it, where minutes have a cap."""
-        return trip.attempt.reserved_minutes or trip.task.minutes or self._live.settings.limits.minutes
+        return trip.attempt.reserved_minutes or trip.spec.minutes or self._live.settings.limits.minutes
 
     def _invocation(self, trip: Trip) -> tuple[tuple[str, ...], Path | None]:
-        if trip.task.run:  # a task's own command is no template
-            return ("sh", "-c", trip.task.run), None
+        if trip.spec.run:  # a task's own command is no template
+            return ("sh", "-c", trip.spec.run), None
         argv, stdin = invocation(
             trip.runtime,
             run_dir=trip.run_dir,
             workspace=trip.workspace.tree,
-            model=trip.task.model,
+            model=trip.spec.model,
             session=trip.attempt.session if trip.attempt.resumed else "",
             budget=f"{trip.attempt.reserved_usd:.4f}" if trip.attempt.reserved_usd else "",
         )
@@ -90,7 +94,7 @@ class Launch:
 
     def _home_of(self, trip: Trip) -> Path | None:
         """Where the HOME of this worker and runtime is; without a sandbox the user's serves."""
-        if trip.task.run or not self.environments.sandbox.on:
+        if trip.spec.run or not self.environments.sandbox.on:
             return None
         return homes.place(self._live.places.work, trip.hook.worker, trip.runtime.name)
 
@@ -144,7 +148,7 @@ class Launch:
             "FACTORY_ATTEMPT": str(trip.attempt.number),
         }
         around = self.environments.variables(place)
-        if trip.task.run:
+        if trip.spec.run:
             return around | own
         # The workspace's own tools come first; without a sandbox the agent's login lies in its user's HOME.
         names = ("PATH", "VIRTUAL_ENV", *(TOOLCHAINS if home else ()))
@@ -170,16 +174,16 @@ class Launch:
         brief = Brief(
             unit=trip.unit.id,
             title=trip.unit.title,
-            body=trip.task.body,
+            body=body_of(self._store, trip.unit.id),
             outbox=str(trip.outbox),
             trunk=self._judge.branch,
             attempt=trip.attempt.number,
             attempts=self._endings.limit(trip.unit),
             minutes=self._minutes(trip),
-            scope=trip.task.scope,
-            accept=trip.task.accept,
+            scope=trip.spec.scope,
+            accept=trip.spec.accept,
             gates=tuple((gate.name, gate.shown) for gate in trip.ruling.rules.gates),
-            knowledge=tuple(note for note in trip.ruling.conventions.knowledge if note.concerns(trip.task.scope)),
+            knowledge=tuple(note for note in trip.ruling.conventions.knowledge if note.concerns(trip.spec.scope)),
             remarks=tuple(remarks),
             digest=earlier.digest if earlier else "",
             handoff=earlier.handoff if earlier else "",

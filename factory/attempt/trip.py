@@ -17,7 +17,7 @@ from factory.judging.judge import Ruling
 from factory.people.cards import Ask
 from factory.repo.workspaces import Conflict, Snapshot, Workspace
 from factory.store.records import Attempt, Hook, Remark
-from factory.store.task_file import TaskFile
+from factory.store.spec import Spec
 from factory.store.unit import EndReason, Unit
 
 
@@ -28,7 +28,7 @@ class Trip:
     hook: Hook
     unit: Unit
     attempt: Attempt
-    task: TaskFile
+    spec: Spec
     ruling: Ruling
     runtime: Runtime
     workspace: Workspace
@@ -108,8 +108,8 @@ def ending(
         split=split,
         reported=reported,
         changed=changed and (reported or split or not box.split),
-        proof=bool(trip.task.accept),
-        scripted=bool(trip.task.run),
+        proof=bool(trip.spec.accept),
+        scripted=bool(trip.spec.run),
     )
 
 

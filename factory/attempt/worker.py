@@ -45,11 +45,12 @@ from factory.repo.archive import ATTEMPTS
 from factory.repo.checkouts import is_real
 from factory.repo.message import RUN
 from factory.repo.workspaces import Conflict, Snapshot, Workspace, Workspaces
+from factory.store.accepted import NoMarkdown, spec_of
 from factory.store.journal import Event
 from factory.store.names import is_taken
 from factory.store.ports import Store
-from factory.store.records import Attempt, Hook, Remark, Task
-from factory.store.task_file import TaskFile, parse
+from factory.store.records import Attempt, Hook, Remark
+from factory.store.spec import Spec
 from factory.store.unit import EndReason, Unit, UnitState
 
 ELSEWHERE = "another attempt has worked in its workspace since"
@@ -114,11 +115,11 @@ class Worker:
         return True
 
     async def _attempt(self, hook: Hook) -> None:
-        unit, attempt, task = self._facts(hook)
+        unit, attempt, spec = self._facts(hook)
         base = attempt.base or self._judge.tip
         ruling = await self._judge.ruling(base)
         try:
-            runtime = shell_runtime(task.run) if task.run else the_runtime(attempt.agent, ruling.conventions)
+            runtime = shell_runtime(spec.run) if spec.run else the_runtime(attempt.agent, ruling.conventions)
             check_home(runtime, self._live.environ)
         except ConfigError as error:
             runtime = shell_runtime("exit 1")
@@ -132,7 +133,7 @@ class Worker:
             hook=hook,
             unit=unit,
             attempt=replace(attempt, base=base, workspace=self._named(workspace)),
-            task=task,
+            spec=spec,
             ruling=ruling,
             runtime=runtime,
             workspace=workspace,
@@ -202,6 +203,8 @@ class Worker:
         except ConfigError as error:
             card = words.wrong_prompt(str(error), trip.ruling.conventions.prompts_key)
             return NotStarted(EndReason.HANDED_BACK, str(error), card)
+        except NoMarkdown as error:
+            return NotStarted(EndReason.HANDED_BACK, str(error), words.no_markdown(trip.unit, trip.spec.name))
         # World first: a daemon that dies between the two finds start.json in the run dir and adopts.
         self._still_ours()
         with faults.step("agent.start"):
@@ -251,7 +254,7 @@ class Worker:
 
     async def _carry(self, trip: Trip, earlier: Attempt | None) -> tuple[str, Conflict | None]:
         """The tree of the earlier attempt on the newest trunk, where this one goes on from it."""
-        if earlier is None or trip.unit.fresh or not earlier.tree or trip.task.run:
+        if earlier is None or trip.unit.fresh or not earlier.tree or trip.spec.run:
             return "", None
         carried = await self._workspaces.carry(
             earlier.commit, onto=trip.attempt.base, diff=trip.run_dir / "before.diff"
@@ -267,7 +270,7 @@ class Worker:
 
     async def _see_through(self, trip: Trip, running: Child | Exit) -> None:
         earlier = of_session(self._store, trip.attempt)
-        reader = OutputReader(trip.runtime, trip.run_dir, earlier=earlier, model=trip.task.model)
+        reader = OutputReader(trip.runtime, trip.run_dir, earlier=earlier, model=trip.spec.model)
         stopped: EndReason | None = None
         if isinstance(running, Child):
             ended, stopped = await self._watch(trip, running, reader)
@@ -289,7 +292,7 @@ class Worker:
         trip = self._kept_whole(trip, snapshot)
         box = await anyio.to_thread.run_sync(read_outbox, trip.outbox)
         taken = partial(is_taken, self._store, self._live.places)
-        parts, no_split = parts_of(trip.unit, trip.task, box.split, store=self._store, taken=taken)
+        parts, no_split = parts_of(trip.unit, trip.spec, box.split, store=self._store, taken=taken)
         whole = snapshot.too_big is None
         put_off = await self._put_off(trip, kept, snapshot) if whole and not trip.unit.fresh else None
         changed = snapshot.changed and not (put_off and put_off.idle)
@@ -368,7 +371,7 @@ class Worker:
             return told
         if seen.limited:
             return EndReason.LIMIT
-        if trip.task.run:
+        if trip.spec.run:
             return None
         if seen.looping:
             return EndReason.NO_PROGRESS
@@ -505,8 +508,8 @@ class Worker:
 
     def _copy_task(self, unit: str) -> None:
         """Lay the task file beside the run dir, so that whose attempt it is can be told without the store."""
-        where, task = self._live.places, self._store.get(Task, unit)
-        taken = where.intake / "taken" / (task.source if task else "")
+        where, spec = self._live.places, self._store.get(Spec, unit)
+        taken = where.intake / "taken" / (spec.source if spec else "")
         copy = where.unit_dir(unit) / taken.name
         if taken.is_file() and not copy.exists():
             part = copy.with_name(f".{copy.name}.part")
@@ -530,12 +533,11 @@ class Worker:
         hook = self._store.get(Hook, self.name)
         return hook if hook is not None else Hook(worker=self.name, index=0, state="gone")
 
-    def _facts(self, hook: Hook) -> tuple[Unit, Attempt, TaskFile]:
+    def _facts(self, hook: Hook) -> tuple[Unit, Attempt, Spec]:
         unit, attempt = self._store.get(Unit, hook.unit), self._store.get(Attempt, hook.unit, hook.attempt)
-        task = self._store.get(Task, hook.unit)
-        if unit is None or attempt is None or task is None:
+        if unit is None or attempt is None:
             raise FactoryError(f"hook {self.name} holds {hook.unit}, of which there is no record")
-        return unit, attempt, parse(task.text, task.name)
+        return unit, attempt, spec_of(self._store, unit.id)
 
     def _earlier(self, attempt: Attempt) -> Attempt | None:
         """The newest attempt before this one that left anything; one whose agent never ran is none."""

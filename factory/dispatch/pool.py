@@ -19,7 +19,6 @@ from factory.dispatch.agents import Agents
 from factory.dispatch.budget import Amount, Short
 from factory.dispatch.ledger import DAY, Ledger
 from factory.dispatch.pauses import resting, told
-from factory.ground.errors import TaskFileError
 from factory.ground.live import Live, Stopping, now
 from factory.ground.log import HOOK_OVERDUE, log
 from factory.ground.reserved import NO_AGENT
@@ -28,11 +27,12 @@ from factory.judging.retries import BREAKS, KeptRetries, sentence_of, trace_of
 from factory.people import cards as words
 from factory.people.escalations import Escalations
 from factory.repo.archive import ATTEMPTS
+from factory.store.accepted import unread
 from factory.store.identity import new_nonce
 from factory.store.journal import Event
 from factory.store.ports import Store
-from factory.store.records import Attempt, Card, CardKind, Hook, Task
-from factory.store.task_file import TaskFile, parse
+from factory.store.records import Attempt, Card, CardKind, Hook
+from factory.store.spec import Spec
 from factory.store.unit import EndReason, Unit, UnitState, advance
 
 TICK_SECONDS = 30.0
@@ -165,9 +165,7 @@ class Pool:
         """Who takes the unit; a model that it names is the default's."""
         if unit.agent or not agents.deputy:
             return unit.agent or agents.default
-        with suppress(TaskFileError):
-            return agents.default if self._task(unit).model else agents.deputy
-        return agents.deputy
+        return agents.default if self._spec(unit).model else agents.deputy
 
     def _settle(self, agents: Agents, at: datetime) -> list[Unit]:
         """Let go on what waits for nothing any more; the open units, as they stand then."""
@@ -217,12 +215,12 @@ class Pool:
         return unit.state if unit else None
 
     def _readable(self, unit: Unit, at: datetime) -> bool:
-        """Whether the task of a unit that might start can be read: what another release took may be wrong for this."""
-        try:
-            return unit.state is not UnitState.READY or bool(self._task(unit))
-        except TaskFileError as error:
-            self._wait(unit, words.unreadable(unit, str(error)), at)
-            return False
+        """Whether the task of a unit that might start is known: what another release took may be wrong for this."""
+        spec = self._spec(unit)
+        if unit.state is not UnitState.READY or not spec.trouble:
+            return True
+        self._wait(unit, words.unreadable(unit, unread(spec)), at)
+        return False
 
     def _prove(self, units: Sequence[Unit], group: TaskGroup) -> None:
         """Accept commands are seen to fail on trunk before anybody is sent to make them pass."""
@@ -230,7 +228,7 @@ class Pool:
             due = unit.id not in self._proving and self._unproved.is_due(unit.id)
             if due and self._unproven(unit):
                 self._proving.add(unit.id)
-                proving = partial(self._live.guarded, "prove", self._prove_one, unit.id, self._task(unit).accept)
+                proving = partial(self._live.guarded, "prove", self._prove_one, unit.id, self._spec(unit).accept)
                 group.start_soon(partial(proving, broke=partial(self._proving_broke, unit.id)))
 
     def _proving_broke(self, name: str, error: Exception) -> None:
@@ -256,7 +254,7 @@ class Pool:
         finally:
             self._proving.discard(name)
         at, unit = now(), self._store.get(Unit, name)
-        if unit is None or unit.state is not UnitState.READY or self._task(unit).accept != accept:
+        if unit is None or unit.state is not UnitState.READY or self._spec(unit).accept != accept:
             self._live.pool.ring()  # saved anew meanwhile: the new commands are run in their turn
             return
         if proof.setup is not None:
@@ -298,7 +296,7 @@ class Pool:
             ]
 
     def _granted(self, unit: Unit, agents: Agents, ledger: Ledger) -> Amount | Short:
-        minutes = self._task(unit).minutes or self._live.settings.limits.minutes
+        minutes = self._spec(unit).minutes or self._live.settings.limits.minutes
         return ledger.reserve(unit, self._agent(unit, agents), minutes)
 
     def _short(self, unit: Unit, agents: Agents, ledger: Ledger, at: datetime) -> bool:
@@ -320,7 +318,7 @@ class Pool:
 
     def _unproven(self, unit: Unit) -> bool:
         waits = unit.state is UnitState.READY and not unit.proven and "accept" not in unit.approved
-        return waits and bool(self._task(unit).accept)
+        return waits and bool(self._spec(unit).accept)
 
     def _stopped_by_cause(self, unit: Unit, agents: Agents, at: datetime) -> bool:
         """Whether a cause that it shares with others keeps the unit off the hook; it then waits, and one card asks."""
@@ -335,7 +333,7 @@ class Pool:
         sentence = "" if agent == NO_AGENT else agents.trouble(agent)
         if sentence:
             self._wait(unit, words.runtime_trouble(agent, sentence), at)
-        elif agent in agents.modelless and (model := self._task(unit).model) and CardKind.RUNTIME not in unit.approved:
+        elif agent in agents.modelless and (model := self._spec(unit).model) and CardKind.RUNTIME not in unit.approved:
             self._hold(unit, words.no_model(unit, agent, model), at, f"{agent} cannot be told its model")
             return True
         return bool(sentence)
@@ -460,10 +458,10 @@ class Pool:
                 log.info(HOOK_OVERDUE, worker=hook.worker, unit=hook.unit)
                 worker.wake()
 
-    def _task(self, unit: Unit) -> TaskFile:
-        task = self._store.get(Task, unit.id)
-        assert task is not None, f"unit {unit.id} has no task"
-        return parse(task.text, task.name)
+    def _spec(self, unit: Unit) -> Spec:
+        spec = self._store.get(Spec, unit.id)
+        assert spec is not None, f"unit {unit.id} has no spec"
+        return spec
 
     def _seconds_to_next(self, at: datetime) -> float:
         times = [scheduling.next_time(self._store.open(Unit), now=at), self._escalations.next_deadline()]

@@ -28,9 +28,11 @@ from factory.ground.reserved import NO_AGENT
 from factory.inbox.split import is_part, replaced
 from factory.people.escalations import Escalations
 from factory.store import task_file
+from factory.store.accepted import spec_from
 from factory.store.journal import Event
 from factory.store.ports import Store
 from factory.store.records import Fact, Task
+from factory.store.spec import Spec
 from factory.store.unit import NO_PROOF, Unit, UnitState, advance
 
 STILL_S = 1.0  # unchanged for so long is complete, where the system cannot tell who writes
@@ -101,13 +103,16 @@ class Intake:
             self._try(self._inbox / name, scan, now, self._copy if name in self._tracked else self._take)
         return scan
 
-    def hang(self, name: str, text: str, now: datetime) -> str:
-        """Accept a task that the factory itself wrote, and return the unit's id; raise TaskFileError."""
+    def hang(self, name: str, text: str, now: datetime, ignored: tuple[str, ...] = ()) -> str:
+        """Accept a task that the factory itself wrote, and return the unit's id; raise TaskFileError.
+
+        `ignored`: keys that its agent gave and may not set.
+        """
         file = self._folder / "taken" / f"{OWN}{secrets.token_hex(8)}-{name}"
         with faults.step("inbox.hang"):
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text, encoding="utf-8")
-        return self._accept(Task(unit="", name=name, text=text, source=file.name), now)
+        return self._accept(name, text, source=file.name, now=now, ignored=ignored)
 
     def _look(self, scan: Scan) -> list[str]:
         """The names in the inbox that may be task files, in order."""
@@ -208,9 +213,9 @@ class Intake:
         try:
             if not name.isprintable():
                 raise TaskFileError("the file's name holds signs that cannot be shown", form="letters and digits")
-            if not self._store.select(Task, source=path.name):
+            if not self._store.select(Spec, source=path.name):
                 text = task_file.decode(_read(path))
-                scan.accepted.append(self._accept(Task(unit="", name=name, text=text, source=path.name), now))
+                scan.accepted.append(self._accept(name, text, source=path.name, now=now))
         except TaskFileError as error:
             self._reject(path, name, error, now)
             scan.rejected.append(_shown(Path(name)))
@@ -218,13 +223,16 @@ class Intake:
             with faults.step("inbox.settle"):
                 path.rename(self._folder / "taken" / path.name)
 
-    def _accept(self, task: Task, now: datetime) -> str:
-        file = task_file.parse(task.text, task.name)
-        before = self._unstarted(task.name)
-        base = before or Unit(id=self._free_id(task.name), title="", state=UnitState.WAITING, since=now, accepted=now)
-        wholes = self._store.select(Unit, state=UnitState.SPLIT) if file.needs else []
+    def _accept(self, name: str, text: str, *, source: str, now: datetime, ignored: tuple[str, ...] = ()) -> str:
+        """Make a unit of a task file: the one time that it is parsed."""
+        file = task_file.parse(text, name)
+        before = self._unstarted(name)
+        base = before or Unit(id=self._free_id(name), title="", state=UnitState.WAITING, since=now, accepted=now)
+        spec = spec_from(file, unit=base.id, name=name, source=source)
+        spec = replace(spec, ignored=(*spec.ignored, *ignored))
+        wholes = self._store.select(Unit, state=UnitState.SPLIT) if spec.needs else []
         split = {each.id: each.needs for each in wholes}
-        unit = replace(base, **wished(file) | {"needs": replaced(file.needs, split)}, approved=())
+        unit = replace(base, **wished(spec) | {"needs": replaced(spec.needs, split)}, approved=())
         if circle := scheduling.circle(unit.id, {each.id: each.needs for each in (*self._store.open(Unit), unit)}):
             reason = f"needs: they go in a circle, so none could ever start: {' → '.join(circle)}"
             raise TaskFileError(reason, line=file.lines["needs"], form=task_file.FORMS["needs"])
@@ -234,13 +242,13 @@ class Intake:
                 self._escalations.leave(unit.id, now=now, why="its task file was saved anew")
             unit = self._settled(unit, now)
             event = Event.TASK_REPLACED if before else Event.TASK_ACCEPTED
-            task = replace(task, unit=unit.id)
-            self._store.write(event, unit, task, now=now, unit=unit.id, name=task.name, why=unit.why)
+            task = Task(unit=unit.id, text=text)
+            self._store.write(event, unit, spec, task, now=now, unit=unit.id, name=name, why=unit.why)
         return unit.id
 
     def _unstarted(self, name: str) -> Unit | None:
         """The newest unit of a file of that name, if no attempt of it has begun; not a part, which nobody dropped."""
-        units = [self._store.get(Unit, task.unit) for task in self._store.select(Task, name=name)]
+        units = [self._store.get(Unit, spec.unit) for spec in self._store.select(Spec, name=name)]
         waiting = (UnitState.WAITING, UnitState.READY, UnitState.HELD)
         begun_by_nobody = (unit for unit in units if unit and unit.state in waiting and not unit.attempt)
         dropped = [unit for unit in begun_by_nobody if not is_part(self._store, unit.id)]
@@ -276,12 +284,12 @@ class Intake:
         self._store.write(Event.TASK_REJECTED, now=now, name=_shown(whole), why=why)
 
 
-def wished(file: task_file.TaskFile) -> dict[str, Any]:
+def wished(spec: Spec) -> dict[str, Any]:
     """What its task file says of a unit."""
-    agent = NO_AGENT if file.run else file.agent
-    proven = "" if file.accept else NO_PROOF
+    agent = NO_AGENT if spec.run else spec.agent
+    proven = "" if spec.accept else NO_PROOF
     names = ("title", "priority", "needs", "scope")
-    return {name: getattr(file, name) for name in names} | {"agent": agent, "proven": proven}
+    return {name: getattr(spec, name) for name in names} | {"agent": agent, "proven": proven}
 
 
 def written_to(path: Path) -> bool | None:

@@ -13,6 +13,7 @@ from factory.dispatch.scheduling import circle
 from factory.ground.errors import TaskFileError, did_you_mean
 from factory.ground.scope import covers
 from factory.store.ports import Store
+from factory.store.spec import Spec
 from factory.store.task_file import FORMS, PARTS_BYTES, TaskFile, decode, ids, parse, slug
 from factory.store.unit import Unit, UnitState
 
@@ -43,7 +44,7 @@ def part_ids(whole: str, names: Sequence[str], taken: Callable[[str], bool]) -> 
 
 
 def plan(
-    whole: Unit, task: TaskFile, files: Mapping[str, bytes], *, units: Sequence[Unit], taken: Callable[[str], bool]
+    whole: Unit, spec: Spec, files: Mapping[str, bytes], *, units: Sequence[Unit], taken: Callable[[str], bool]
 ) -> tuple[Part, ...]:
     """The parts of `whole`, in the order of their names; raise TaskFileError, naming the file, for what is no split.
 
@@ -51,9 +52,9 @@ def plan(
     `taken`: whether a unit has that id already.
     """
     is_part = any(each.state is UnitState.SPLIT and whole.id in each.needs for each in units)
-    if task.run or is_part:
+    if spec.run or is_part:
         why = (
-            "a `run` unit is not split" if task.run else f"{whole.id} is a part already, and parts are not split again"
+            "a `run` unit is not split" if spec.run else f"{whole.id} is a part already, and parts are not split again"
         )
         raise TaskFileError(f"split/: {why}", form="one change that does it, or a question.md")
     if not FEWEST <= len(files) <= MOST:
@@ -62,11 +63,11 @@ def plan(
         raise TaskFileError(f"split/: holds {held}", form=form)
     if sum(map(len, files.values())) > PARTS_BYTES:
         raise TaskFileError("split/: is too large", form=f"at most {PARTS_BYTES >> 10} KiB in all its files")
-    split = _Split(whole, task, part_ids(whole.id, sorted(files), taken), taken)
+    split = _Split(whole, spec, part_ids(whole.id, sorted(files), taken), taken)
     parts = {name: split.part(name, files[name]) for name in split.ids}
     ways = {each.id: replaced(each.needs, {whole.id: split.ids.values()}) for each in units}
     ways |= {part.id: part.needs for part in parts.values()}
-    form = "the last by name, which proves the whole, waits for all others" if task.accept else FORMS["needs"]
+    form = "the last by name, which proves the whole, waits for all others" if spec.accept else FORMS["needs"]
     for name, part in parts.items():
         if way := circle(part.id, ways):
             reason = f"needs: they go in a circle, so none could ever start: {' → '.join(way)}"
@@ -93,7 +94,7 @@ def replaced(needs: Iterable[str], parts: Mapping[str, Iterable[str]]) -> tuple[
 @dataclass(frozen=True, slots=True)
 class _Split:
     whole: Unit
-    task: TaskFile
+    spec: Spec
     ids: Mapping[str, str]  # file name → id
     taken: Callable[[str], bool]
 
@@ -105,12 +106,12 @@ class _Split:
 
     def _part(self, part: str, raw: bytes, *, is_last: bool) -> Part:
         file = parse(decode(raw), f"{part}.md", most=MOST_VALUES)
-        proves = bool(self.task.accept) and is_last
+        proves = bool(self.spec.accept) and is_last
         others = [each for each in self.ids.values() if each != part and proves]
         needs = tuple(dict.fromkeys([*(self._need(need, file) for need in file.needs), *others]))
         priority = max(file.priority, self.whole.priority) if "priority" in file.lines else self.whole.priority
         keys = {"title": file.title, "priority": priority, "needs": needs, "scope": self._scope(file)}
-        keys |= {name: getattr(self.task, name) for name in INHERITED} | {"accept": self.task.accept * proves}
+        keys |= {name: getattr(self.spec, name) for name in INHERITED} | {"accept": self.spec.accept * proves}
         if not file.body.strip() and "title" not in file.lines:  # it said `run`, perhaps
             raise TaskFileError("says nothing to do", form="write the task below the front matter")
         given = {key: _written(value) for key, value in keys.items() if value or value == 0}
@@ -128,7 +129,7 @@ class _Split:
         return need
 
     def _scope(self, file: TaskFile) -> tuple[str, ...]:
-        scope = self.task.scope
+        scope = self.spec.scope
         if len(file.scope) > MOST_GLOBS:
             form = f"at most {MOST_GLOBS} globs; folder/** is all of a folder"
             raise TaskFileError(f"scope: holds {len(file.scope)} globs", line=file.lines["scope"], form=form)

@@ -181,6 +181,16 @@ def unreadable(unit: Unit, sentence: str) -> Ask:
     return Ask(CardKind.CRASH_LOOP, cause, asks, [RECHECK, afresh, CANCEL], sentence, ".factory/daemon.log")
 
 
+def no_markdown(unit: Unit, name: str) -> Ask:
+    """The text of its task is gone, so no agent can be told it."""
+    asks = f"{unit.id} cannot be told to an agent: the text of its task file ({name}) is not on record any more."
+    more = " Its work is kept, and other units go on. What now?"
+    advice = f"Cancel it and drop {name} again. Or put back a copy of the store that holds the text, then try again."
+    cause = f"no_markdown:{unit.id}"
+    choices = [CANCEL, RECHECK]
+    return Ask(CardKind.CRASH_LOOP, cause, asks + more, choices, advice, f"factory show {unit.id}")
+
+
 UNJUDGED = "unjudged:"  # begins the cause of a card about judging that breaks
 
 

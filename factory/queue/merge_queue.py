@@ -15,7 +15,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from factory.attempt.endings import Endings
-from factory.ground.errors import GitError, TaskFileError
+from factory.ground.errors import GitError
 from factory.ground.live import Live, Stopping, now
 from factory.ground.log import LANDING_REFUSED, TICK_BROKE, TRUNK_PUT_BACK, log
 from factory.inference.infer import Rules
@@ -35,10 +35,11 @@ from factory.queue.trunk_watch import TrunkWatch
 from factory.repo.git import Person
 from factory.repo.message import AGENT, ATTEMPT, RUN, UNIT, compose
 from factory.repo.trunk import AGENT_EMAIL, Blocked, Conflict, Landed, Moved, Nothing, Outcome, Rehearsed
+from factory.store.accepted import NoMarkdown, NoSpec, body_of, spec_of
 from factory.store.journal import Event
 from factory.store.ports import Store
-from factory.store.records import Attempt, CardKind, Fact, Task
-from factory.store.task_file import TaskFile, parse
+from factory.store.records import Attempt, CardKind, Fact
+from factory.store.spec import Spec
 from factory.store.unit import EndReason, Unit, UnitState
 
 TICK_SECONDS = 30.0
@@ -57,7 +58,7 @@ class MergeQueue:
         self._judge, self._escalations, self._endings = judge, escalations, endings
         self.watch = TrunkWatch(store=store, trunk=landings.trunk, escalations=escalations)
         self._tip = ""
-        self._tasks: dict[str, TaskFile] = {}  # of those that are queued: nobody writes them anew
+        self._specs: dict[str, Spec] = {}  # of those that are queued: nobody writes them anew
         self._checked: set[tuple[str, str, str, Rules, frozenset[tuple[str, str]]]] = (
             set()
         )  # changes that break no rule, as things stand
@@ -198,7 +199,7 @@ class MergeQueue:
         queued = [unit for unit in units if unit.state is UnitState.QUEUED]
         names = {unit.id for unit in queued}
         self._aside = {name: why for name, why in self._aside.items() if name in names}
-        self._tasks = {name: task for name, task in self._tasks.items() if name in names}
+        self._specs = {name: spec for name, spec in self._specs.items() if name in names}
         self._failed.keep(names)
         self._setbacks.retries.keep(names)
         self._in_the_way.keep(names)
@@ -224,7 +225,7 @@ class MergeQueue:
         """What a step about one unit gives; None where it breaks: that unit is tried again later, the others go on."""
         try:
             return await step
-        except (GitError, TaskFileError) as error:
+        except (GitError, NoSpec) as error:
             if self._live.is_full(error):
                 raise  # which is not about this unit
             log.exception(TICK_BROKE, loop="queue", unit=unit.id)
@@ -234,7 +235,8 @@ class MergeQueue:
 
     async def _admit(self, unit: Unit, before: str, after: str, at: datetime) -> bool:
         """Whether what differs between the two commits breaks no rule; else the unit goes back."""
-        ruling, own, task = await self._judge.ruling(self._tip), await self._judge.ruling(unit.base), self._task(unit)
+        ruling, own = await self._judge.ruling(self._tip), await self._judge.ruling(unit.base)
+        spec = self._spec(unit)
         rules, reached = ruling.rules, {**own.reached, **ruling.reached}
         key = (before, after, ",".join(unit.approved), rules, frozenset(reached.items()))
         if key in self._checked:
@@ -244,8 +246,8 @@ class MergeQueue:
         refused = await change.refused(
             # What trunk judges by now counts too: the unit may be older than a gate that runs what it changes.
             (rules, own.rules),
-            allow=(*task.allow, *([GATES, AGENTS] if passed else [])),
-            scope=() if CardKind.OUT_OF_SCOPE in unit.approved else task.scope,
+            allow=(*spec.allow, *([GATES, AGENTS] if passed else [])),
+            scope=() if CardKind.OUT_OF_SCOPE in unit.approved else spec.scope,
             reached=reached,
             theirs=ruling.layout.theirs,
             passed=passed,
@@ -281,15 +283,17 @@ class MergeQueue:
         return links
 
     def _may_change_rules(self, unit: Unit) -> bool:
-        return CardKind.GUARD in unit.approved or GATES in self._task(unit).allow
+        return CardKind.GUARD in unit.approved or GATES in self._spec(unit).allow
 
     async def _rehearse(self, unit: Unit, parent: str) -> Rehearsed | Conflict | Nothing:
         key = (parent, unit.submission)
         if key not in self._rehearsals:
             attempt = self._attempt(unit)
-            task = self._task(unit)
+            asked = self._spec(unit).title
+            with suppress(NoMarkdown):  # then less of what the agent said is taken over
+                asked = f"{asked}\n{body_of(self._store, unit.id)}"
             trailers = {UNIT: unit.id, ATTEMPT: str(unit.attempt), AGENT: attempt.agent, RUN: attempt.nonce}
-            text = compose(attempt.summary, title=unit.title, trailers=trailers, task=f"{task.title}\n{task.body}")
+            text = compose(attempt.summary, title=unit.title, trailers=trailers, task=asked)
             self._rehearsals[key] = await self._trunk.rehearse(
                 base=parent,
                 submission=unit.submission,
@@ -334,7 +338,7 @@ class MergeQueue:
             self._live.queue.ring()
 
     async def _ruling_on(self, candidate: Candidate) -> Ruled | None:
-        accept = self._task(candidate.unit).accept
+        accept = self._spec(candidate.unit).accept
         return await self._judge.judge(candidate.commit, parent=candidate.parent, unit=candidate.unit, accept=accept)
 
     def _end_useless(self, wanted: set[str]) -> None:
@@ -420,7 +424,7 @@ class MergeQueue:
     def _reviewed(self, green: Sequence[Candidate], at: datetime) -> Sequence[Candidate]:
         """The leading ones that need no reader, or have had one."""
         for position, each in enumerate(green):
-            if self._task(each.unit).review == "required" and CardKind.REVIEW not in each.unit.approved:
+            if self._spec(each.unit).review == "required" and CardKind.REVIEW not in each.unit.approved:
                 attempt = self._attempt(each.unit)
                 self._endings.hold(each.unit, words.review(each.unit, said=attempt.summary or attempt.said), at)
                 return green[:position]
@@ -487,9 +491,7 @@ class MergeQueue:
         assert found is not None, f"{unit.id} was submitted by no attempt"
         return found
 
-    def _task(self, unit: Unit) -> TaskFile:
-        if unit.id not in self._tasks:
-            task = self._store.get(Task, unit.id)
-            assert task is not None, f"{unit.id} has no task"
-            self._tasks[unit.id] = parse(task.text, task.name)
-        return self._tasks[unit.id]
+    def _spec(self, unit: Unit) -> Spec:
+        if unit.id not in self._specs:
+            self._specs[unit.id] = spec_of(self._store, unit.id)
+        return self._specs[unit.id]

@@ -16,7 +16,7 @@ from factory.repo.checkouts import is_real
 from factory.store import names
 from factory.store.high_water import HighWater
 from factory.store.ports import Store
-from factory.store.records import Task
+from factory.store.spec import Spec
 from factory.store.unit import Unit
 
 RESTORED = (
@@ -51,7 +51,7 @@ class CatchUp:
         """Taken task files of which no unit is on record; what was replaced, or never accepted, is none of them."""
         lost = []
         for path in _taken(self._where):
-            known = self._store.select(Task, source=path.name)
+            known = self._store.select(Spec, source=path.name)
             if not known and not path.name.startswith(OWN) and not self._is_replaced(path):
                 lost.append(path)
         return lost
@@ -59,8 +59,8 @@ class CatchUp:
     def _is_replaced(self, path: Path) -> bool:
         """Whether a file of the same name that was taken later is on record."""
         name = path.name.partition("-")[2]
-        for task in self._store.select(Task, name=name):
-            later = _find(self._where, task)
+        for spec in self._store.select(Spec, name=name):
+            later = _find(self._where, spec)
             if later is not None and later.lstat().st_ctime >= path.lstat().st_ctime:
                 return True
         return False
@@ -84,11 +84,11 @@ def _taken(where: Places) -> list[Path]:
     return sorted(folder.glob("*.md")) if is_real(folder) else []
 
 
-def _find(where: Places, task: Task) -> Path | None:
-    """The file that the task was read from, where it lies now."""
-    for folder in (where.intake / "taken", where.unit_dir(task.unit)):
-        if (folder / task.source).is_file():
-            return folder / task.source
+def _find(where: Places, spec: Spec) -> Path | None:
+    """The file that the spec was read from, where it lies now."""
+    for folder in (where.intake / "taken", where.unit_dir(spec.unit)):
+        if (folder / spec.source).is_file():
+            return folder / spec.source
     return None
 
 

@@ -24,7 +24,8 @@ from factory.repo.workspaces import Workspaces
 from factory.store.high_water import HighWater
 from factory.store.journal import Event
 from factory.store.ports import Store
-from factory.store.records import Attempt, Task
+from factory.store.records import Attempt
+from factory.store.spec import Spec
 from factory.store.unit import FINAL, Unit
 
 LOOK_SECONDS = 60.0
@@ -112,10 +113,10 @@ class Keeper:
         """
         taken = self.live.places.intake / "taken"
         for path in sorted(taken.iterdir()) if taken.is_dir() else ():
-            task = next(iter(self.store.select(Task, source=path.name)), None)  # none: its unit has another text now
-            folder = self.live.places.unit_dir(task.unit) if task else taken.with_name("replaced")
+            spec = next(iter(self.store.select(Spec, source=path.name)), None)  # none: its unit has another text now
+            folder = self.live.places.unit_dir(spec.unit) if spec else taken.with_name("replaced")
             with faults.step("archive.task"):
-                if task is None or self._is_over(task.unit):
+                if spec is None or self._is_over(spec.unit):
                     folder.mkdir(exist_ok=True)
                     path.rename(folder / path.name)
                 elif folder.is_dir() and not (folder / path.name).exists():

@@ -17,7 +17,6 @@ from factory.attempt.outbox import read_outbox
 from factory.child import process
 from factory.child.shim import MARKER
 from factory.ground import bounded
-from factory.ground.errors import TaskFileError
 from factory.ground.places import Places
 from factory.inbox.intake import wished
 from factory.inbox.split import FEWEST, part_ids, replaced
@@ -28,10 +27,12 @@ from factory.repo.message import RUN, Landing
 from factory.repo.trunk import Trunk
 from factory.repo.workspaces import Workspaces
 from factory.store import names, task_file
+from factory.store.accepted import spec_again
 from factory.store.identity import is_nonce_of, recorded
 from factory.store.journal import Event
 from factory.store.ports import Store
 from factory.store.records import Attempt, Fact, Task
+from factory.store.spec import Spec
 from factory.store.unit import EndReason, Unit, UnitState
 
 ID = re.compile(r"[a-z0-9-]+")
@@ -46,6 +47,7 @@ class Trace:
 
     kept: dict[int, Kept | None] = field(default_factory=dict)  # number → commit; None: only a run dir is left
     landings: list[Landing] = field(default_factory=list)  # by commits with its name, newest first
+    spec: Spec | None = None
     task: Task | None = None
     parts: tuple[str, ...] = ()  # what took its place
     taken: float = 0  # since when its file lies among those of unfinished units
@@ -117,7 +119,7 @@ class Rebuild:
             trace = traces[name]
             attempts = [self._attempt(name, number, made, kept, at) for number, kept in trace.kept.items()]
             whole = replace(unit, needs=replaced(unit.needs, split))
-            told = [trace.task] if trace.task else []
+            told = [each for each in (trace.spec, trace.task) if each]
             self._store.write(Event.TASK_ACCEPTED, whole, *told, *attempts, now=at, unit=name, why=unit.why)
             yield whole
 
@@ -153,15 +155,16 @@ class Rebuild:
             ended[name] = landings[0].at
         for path in (path for folder in self._units() for path in _folders(folder) if path.name.isdigit()):
             found[path.parent.name].kept.setdefault(int(path.name), None)
-        for unit, task, taken in self._tasks(ended):
-            found[unit].task, found[unit].taken = task, taken
+        for spec, task, taken in self._tasks(ended):
+            trace = found[spec.unit]
+            trace.spec, trace.task, trace.taken = spec, task, taken
         return found
 
     def _units(self) -> list[Path]:
         return _folders(self._where.home / "attempts")
 
-    def _tasks(self, ended: Mapping[str, float]) -> Iterator[tuple[str, Task, float]]:
-        """Unit, task and since when it is unfinished (0: it is not), for every task file that is left."""
+    def _tasks(self, ended: Mapping[str, float]) -> Iterator[tuple[Spec, Task, float]]:
+        """Spec, task and since when it is unfinished (0: it is not), for every task file that is left."""
         intake = self._where.intake
         taken = {path.name: path for path in (*intake.glob("*.md"), *(intake / "taken").glob("*.md"))}
         named = {path.name: path for folder in self._units() for path in folder.iterdir() if path.is_file()}
@@ -252,11 +255,11 @@ def _unit(name: str, trace: Trace, landing: Landing | None, at: datetime) -> Uni
     begun = datetime.fromtimestamp(trace.taken, UTC) if trace.taken else at
     why = "it had ended before the store was rebuilt"
     fields: dict[str, Any] = {"title": name}
-    if trace.task:
-        try:
-            fields = wished(task_file.parse(trace.task.text, trace.task.name))
-        except TaskFileError as error:  # of an older version
-            trace.taken, why = 0, f"its task file is not right any more ({error}): drop it again"
+    if trace.spec and trace.spec.trouble:  # it was taken by an older version
+        trace.taken = 0
+        why = f"its task file is not right any more ({trace.spec.trouble}): drop it again"
+    elif trace.spec:
+        fields = wished(trace.spec)
     if landing:
         when = datetime.fromtimestamp(landing.at, UTC)
         fields |= {"state": UnitState.LANDED, "commit": landing.commit, "landed": when, "title": landing.subject}
@@ -275,9 +278,11 @@ def _has_tree(trace: Trace) -> bool:
     return any(kept is not None for kept in trace.kept.values())
 
 
-def _task(unit: str, path: Path, taken: float) -> tuple[str, Task, float]:
+def _task(unit: str, path: Path, taken: float) -> tuple[Spec, Task, float]:
     text = bounded.head(path, task_file.MAX_BYTES).decode(errors="replace")
-    return unit, Task(unit=unit, name=path.name.partition("-")[2], text=text, source=path.name), taken
+    name = path.name.partition("-")[2]
+    spec = spec_again(text, unit=unit, name=name, source=path.name)
+    return spec, Task(unit=unit, text=text), taken
 
 
 def _archived(kept: Kept | None) -> bool:

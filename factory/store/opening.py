@@ -15,28 +15,6 @@ from factory.ground.errors import DamagedStore, StoreError
 
 SCHEMA = 4  # PRAGMA user_version
 ATTEMPT_DAY = 'CREATE INDEX "attempt_day" ON "attempt" ("day")'
-MIGRATIONS: Mapping[int, tuple[str, ...]] = {  # format → the statements that lead to the next one
-    1: (
-        'ALTER TABLE "attempt" ADD COLUMN "estimated" DEFAULT 0',
-        'ALTER TABLE "attempt" ADD COLUMN "reserved_usd" DEFAULT 0.0',
-        'ALTER TABLE "attempt" ADD COLUMN "reserved_tokens" INTEGER DEFAULT 0',
-        'ALTER TABLE "attempt" ADD COLUMN "day" DEFAULT \'\'',
-        'UPDATE "attempt" SET "day" = substr("end", 1, 10) WHERE "end" IS NOT NULL',
-        ATTEMPT_DAY,
-    ),
-    2: ('ALTER TABLE "attempt" ADD COLUMN "reserved_minutes" DEFAULT 0.0',),
-    # `behind(TEXT, MARK)` (sqlite.py): what stands behind the last MARK, and MARK itself; paths become relative.
-    3: (
-        'ALTER TABLE "attempt" ADD COLUMN "nonce" DEFAULT \'\'',
-        'ALTER TABLE "attempt" ADD COLUMN "heard" INTEGER DEFAULT 0',
-        'ALTER TABLE "attempt" ADD COLUMN "left_out" DEFAULT \'[]\'',
-        'ALTER TABLE "verdict" ADD COLUMN "rewrote" DEFAULT \'[]\'',
-        'UPDATE "attempt" SET "workspace" = substr(behind("workspace", \'/workspaces/\'), 2)',
-        'ALTER TABLE "attempt" DROP COLUMN "run_dir"',
-        'UPDATE "verdict" SET "log" = substr(behind("log", \'/.factory/judged/\'), 2) WHERE "log" LIKE \'/%\'',
-        'UPDATE "card" SET "where" = substr(behind("where", \'/.factory/\'), 2) WHERE "where" LIKE \'/%\'',
-    ),
-}
 BUSY_S = 5.0
 PAGE = 500  # journal entries read at once: no reader holds the write-ahead log back
 

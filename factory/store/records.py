@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from factory.ground.times import from_stamp, stamp
+from factory.store.spec import Spec
 from factory.store.unit import EndReason, Unit
 
 Scalar = str | int | float | None
@@ -20,12 +21,10 @@ Row = Mapping[str, Scalar]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """The task file of a unit, verbatim."""
+    """The Markdown of a unit, verbatim: for the prompt and for people. What it asks for is in the unit's Spec."""
 
     unit: str
-    name: str  # the file's name when it was dropped
     text: str
-    source: str  # the intake name: the key that makes accepting exactly-once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +161,7 @@ class Verdict:
     tail: str = ""  # at most 16 KiB of the output's end
     log: str = ""  # the whole output; relative to the checkout where it lies in it
     rewrote: tuple[str, ...] = ()  # tracked files that it changed before it succeeded: why it is red
+    evidence: str = ""  # its place: not yet filled
 
     @property
     def succeeded(self) -> bool:
@@ -200,11 +200,12 @@ class Fact:
     value: str  # JSON
 
 
-Record = Unit | Task | Attempt | Hook | Card | Remark | Verdict | Step | Request | Fact
-R = TypeVar("R", Unit, Task, Attempt, Hook, Card, Remark, Verdict, Step, Request, Fact)
+Record = Unit | Spec | Task | Attempt | Hook | Card | Remark | Verdict | Step | Request | Fact
+R = TypeVar("R", Unit, Spec, Task, Attempt, Hook, Card, Remark, Verdict, Step, Request, Fact)
 
 KEYS: Mapping[type[Record], tuple[str, ...]] = {
     Unit: ("id",),
+    Spec: ("unit",),
     Task: ("unit",),
     Attempt: ("unit", "number"),
     Hook: ("worker",),

@@ -16,18 +16,8 @@ from factory.ground import faults
 from factory.ground.errors import Deposed, Fenced, StoreError
 from factory.ground.times import from_stamp, stamp
 from factory.store.journal import Entry, Event
-from factory.store.opening import (
-    APPEND,
-    ATTEMPT_DAY,
-    MIGRATIONS,
-    OPEN,
-    PAGE,
-    SCHEMA,
-    connect,
-    damaged,
-    to_json,
-    trusted,
-)
+from factory.store.migrations import MIGRATIONS, SPEC_SOURCE, Step
+from factory.store.opening import APPEND, ATTEMPT_DAY, OPEN, PAGE, SCHEMA, connect, damaged, to_json, trusted
 from factory.store.records import HINTS, KEYS, KINDS, Fact, R, Record, from_row, kind_name, to_row
 
 JOURNAL = (
@@ -38,7 +28,7 @@ JOURNAL = (
 INDEXES = (
     'CREATE INDEX "unit_state" ON "unit" ("state")',
     'CREATE INDEX "unit_landed" ON "unit" ("landed") WHERE "landed" IS NOT NULL',
-    'CREATE INDEX "task_source" ON "task" ("source")',
+    SPEC_SOURCE,
     'CREATE INDEX "card_fingerprint" ON "card" ("fingerprint")',
     'CREATE INDEX "verdict_tree" ON "verdict" ("tree")',
     'CREATE INDEX "verdict_gate" ON "verdict" ("gate")',
@@ -234,7 +224,7 @@ def making_anew(path: Path, at: datetime) -> Iterator[tuple[SqliteStore, Path]]:
 
 
 def migrate(
-    con: sqlite3.Connection, path: Path, *, to: int = SCHEMA, steps: Mapping[int, Sequence[str]] = MIGRATIONS
+    con: sqlite3.Connection, path: Path, *, to: int = SCHEMA, steps: Mapping[int, Sequence[Step]] = MIGRATIONS
 ) -> None:
     """Bring a store of an older format up to date in one transaction, after a copy was made beside it."""
     ((version,),) = con.execute("PRAGMA user_version").fetchall()
@@ -249,12 +239,20 @@ def migrate(
         _sync(copy.parent)
     con.create_function("behind", 2, _behind, deterministic=True)
     con.execute("BEGIN IMMEDIATE")
-    for statement in (each for number in range(version, to) for each in steps[number]):
-        con.execute(statement)
+    for number in range(version, to):
+        for step in steps[number]:
+            _take(con, step)
     con.execute(f"PRAGMA user_version = {to}")
     _journal_all(con, datetime.now(UTC))
     with faults.step("store.migrate"):
         con.execute("COMMIT")
+
+
+def _take(con: sqlite3.Connection, step: Step) -> None:
+    if isinstance(step, str):
+        con.execute(step)
+    else:
+        step(con)
 
 
 def _behind(text: str, mark: str) -> str:

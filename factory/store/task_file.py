@@ -8,7 +8,6 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from itertools import chain, count
 from typing import Any
 
@@ -48,6 +47,7 @@ class TaskFile:
     minutes: float | None = None
     allow: tuple[str, ...] = ()
     review: str = ""
+    ignored: tuple[str, ...] = ()  # keys without a value
     lines: Mapping[str, int] = field(default_factory=dict)  # where each key stands, for later complaints
 
 
@@ -64,7 +64,6 @@ def decode(raw: bytes) -> str:
     return text
 
 
-@lru_cache(maxsize=4096)  # each pass of the pool and of the queue asks for the file of every unit that waits there
 def parse(text: str, name: str, *, most: int = MOST_VALUES) -> TaskFile:
     """Read the task file that was dropped as `name`; raise TaskFileError with the line and the correct form.
 
@@ -80,7 +79,9 @@ def parse(text: str, name: str, *, most: int = MOST_VALUES) -> TaskFile:
     ):
         raise also.wrong("`run` is a task without an agent; keep one of the two")
     values.setdefault("title", _heading(body) or name.removesuffix(".md"))
-    return TaskFile(body=body, lines={value.key: value.line for value in written}, **values)
+    ignored = tuple(value.key for value in written if value.left_out)
+    lines = {value.key: value.line for value in written}
+    return TaskFile(body=body, ignored=ignored, lines=lines, **values)
 
 
 def slug(name: str) -> str:

@@ -32,6 +32,10 @@ LANDED = (
     'SELECT "id" AS "unit", "commit", "landed" AS "at" FROM "unit" '
     'WHERE "landed" IS NOT NULL ORDER BY "landed" DESC LIMIT 5'
 )
+TASK = (
+    'SELECT s."name", coalesce(t."text", \'\') AS "text" '
+    'FROM "spec" AS s LEFT JOIN "task" AS t ON t."unit" = s."unit" WHERE s."unit" = ?'
+)
 _LISTS = ("needs", "scope", "approved", "units", "options", "left_out", "rewrote")  # columns that hold JSON
 _TRUTHS = ("resume", "fresh", "resumed", "estimated", "ok", "settled", "flaky")  # columns that hold 0 or 1
 
@@ -125,7 +129,7 @@ def show(con: sqlite3.Connection, unit: str) -> "Json | None":
         found = _dicts(con, 'SELECT * FROM "unit" WHERE "id" = ?', unit)
         if not found:
             return None
-        task = _dicts(con, 'SELECT "name", "text" FROM "task" WHERE "unit" = ?', unit)
+        task = _dicts(con, TASK, unit)
         return {
             **found[0],
             "on_trunk": found[0]["state"] == "landed" and unit not in (fact(con, "trunk") or {}).get("missing", []),

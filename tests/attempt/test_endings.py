@@ -415,7 +415,7 @@ def test_what_an_agent_said_is_written_down_as_its_own_words(line: OnRecord, end
     assert [(each.who, each.text) for each in line.store.select(Remark, unit="fix")] == [("agent", "A or B?")]
 
 
-PARTS = (Part("fix-a", "do a", ()), Part("fix-b", "---\nneeds: fix-a\n---\ndo b", ("fix-a",)))
+PARTS = (Part("fix-a", "do a", (), left_out=("run",)), Part("fix-b", "---\nneeds: fix-a\n---\ndo b", ("fix-a",)))
 
 
 def test_a_unit_that_was_split_is_final_and_its_parts_stand_for_it_in_one_transaction(
@@ -444,6 +444,7 @@ def test_a_unit_that_was_split_is_final_and_its_parts_stand_for_it_in_one_transa
         Event.ATTEMPT_ENDED,
         ["attempt", "unit", "unit", "hook"],
     )
+    assert line.ignored == {"fix-a": ("run",), "fix-b": ()}
     assert is_part(line.store, "fix-a")
     assert not is_part(line.store, "later")
 

@@ -87,7 +87,7 @@ class Checker:
         # In this order: a file that moves on meanwhile is met again further down.
         there = {path.stem for path in (self._root / "inbox").glob("*.md")}
         there |= {path.stem.partition("-")[2] for path in (self._home / "intake").glob("*.md")}
-        units = {Path(name).stem for (name,) in self._claimed("SELECT name FROM task")}
+        units = {Path(name).stem for (name,) in self._claimed("SELECT name FROM spec")}
         there |= self.forgotten
         found.lost += [f"task file {name} is gone and no unit" for name in dropped if name not in there | units]
 
@@ -107,7 +107,7 @@ class Checker:
                 found.lost.append(f"{unit} is {state} and no card says why ({why})")
         on_trunk = {unit for _, unit in self._landings()} - self.forgotten
         found.lost += [f"{unit} is on trunk and not on record" for unit in sorted(on_trunk - landed)]
-        known = {unit for (unit,) in self._claimed("SELECT unit FROM task")} | self.forgotten
+        known = {unit for (unit,) in self._claimed("SELECT unit FROM spec")} | self.forgotten
         found.lost += [f"{name} never became a unit" for name in dropped if name not in known]
         for whole, needs in self._claimed("SELECT id, needs FROM unit WHERE state = 'split'"):
             parts = set(json.loads(needs))

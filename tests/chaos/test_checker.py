@@ -73,7 +73,7 @@ def without_its_work(scene: Scene) -> None:
 
 def forgotten(scene: Scene) -> None:
     scene.sql("DELETE FROM unit WHERE id = 'two'")
-    scene.sql("DELETE FROM task WHERE unit = 'two'")
+    scene.sql("DELETE FROM spec WHERE unit = 'two'")
 
 
 def unaccounted(scene: Scene) -> None:
@@ -140,7 +140,7 @@ def test_each_damage_is_found(scene: Scene, damage: Callable[[Scene], None], pro
 
 def test_a_part_that_is_no_unit_and_one_too_many_are_found(scene: Scene) -> None:
     scene.sql("UPDATE unit SET state = 'split', needs = '[\"one\", \"two-a\"]' WHERE id = 'two'")
-    scene.sql("INSERT INTO task (unit, name) VALUES ('two-a-2', 'two-a-2.md')")
+    scene.sql("INSERT INTO spec (unit, name) VALUES ('two-a-2', 'two-a-2.md')")
 
     found = scene.judge()
 

@@ -15,10 +15,11 @@ from factory.child import process, shim
 from factory.child.process import Command
 from factory.cli.main import factory, factoryd
 from factory.store.journal import Event
-from factory.store.records import Attempt, Task
+from factory.store.records import Attempt
 from factory.store.sqlite import SqliteStore
 from factory.store.unit import EndReason, Unit, UnitState
 from tests.acceptance.line import Line
+from tests.accepted import accepted
 from tests.git_repo import git
 
 NOW = datetime.now(UTC)
@@ -140,9 +141,10 @@ def test_what_the_store_and_git_say_otherwise_is_told_with_what_mends_it(
         base=git(line.root, "rev-parse", "main"),
     )
     again = replace(unit, id="first", state=UnitState.QUEUED, commit="", landed=None)
-    task = Task(unit="third", name="third.md", text=TASK, source="3-third.md")
     with closing(SqliteStore(line.places.store)) as store:
-        store.write(Event.FACT_CHANGED, unit, queued, again, attempt, task, now=NOW)
+        store.write(
+            Event.FACT_CHANGED, unit, queued, again, attempt, *accepted("third", TASK, source="3-third.md"), now=NOW
+        )
 
     code, found = said(capsys)
 

@@ -26,8 +26,9 @@ from factory.judging.judge import Judge, Proof, Ruling
 from factory.people import cards as words
 from factory.people.cards import Ask
 from factory.store.journal import Event
-from factory.store.records import Attempt, Card, CardKind, Fact, Hook, Task
+from factory.store.records import Attempt, Card, CardKind, Fact, Hook
 from factory.store.unit import EndReason, Unit, UnitState, advance
+from tests.accepted import accepted
 from tests.floor import time_passes
 from tests.on_record import NOW, OnRecord, later
 
@@ -853,8 +854,8 @@ async def test_a_task_that_is_saved_anew_while_it_is_proved_is_proved_by_its_new
 
     def saved() -> None:
         floor.judge.meanwhile, floor.judge.proof = lambda: None, Proof(commit="t" * 40)
-        task = Task(unit="fix", name="fix.md", text="---\naccept: make check\n---\ndo it", source="2-fix.md")
-        floor.store.write(Event.TASK_REPLACED, unit, task, now=NOW, unit="fix")
+        told = accepted("fix", "---\naccept: make check\n---\ndo it", source="2-fix.md")
+        floor.store.write(Event.TASK_REPLACED, unit, *told, now=NOW, unit="fix")
 
     floor.judge.meanwhile = saved
     await floor.tick()

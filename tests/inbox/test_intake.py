@@ -18,6 +18,7 @@ from factory.people.cards import already_accepted
 from factory.people.escalations import Escalations
 from factory.store.journal import Event
 from factory.store.records import Card, Task
+from factory.store.spec import Spec
 from factory.store.sqlite import SqliteStore
 from factory.store.unit import NO_PROOF, Unit, UnitState, advance
 
@@ -108,9 +109,10 @@ async def test_a_dropped_file_becomes_one_ready_unit_with_its_text(floor: Floor)
         agent="codex",
         proven=NO_PROOF,
     )
-    task = floor.store.get(Task, "fix-login")
+    spec, task = floor.store.get(Spec, "fix-login"), floor.store.get(Task, "fix-login")
+    assert spec
     assert task
-    assert (task.name, task.text) == ("Fix login.md", text)
+    assert (spec.name, task.text) == ("Fix login.md", text)
     assert floor.lying() == set()
     assert [path.read_bytes().decode() for path in (floor.folder / "taken").iterdir()] == [text]
 
@@ -695,8 +697,30 @@ async def test_a_task_of_the_factorys_own_has_its_file_among_those_of_unfinished
     name = floor.intake.hang("repair.md", "# Mend it\n", now=NOW)
 
     (task,) = floor.store.select(Task, unit=name)
-    assert (floor.folder / "taken" / task.source).read_text() == task.text == "# Mend it\n"
+    (spec,) = floor.store.select(Spec, unit=name)
+    assert (floor.folder / "taken" / spec.source).read_text() == task.text == "# Mend it\n"
     assert (await floor.scan()).accepted == []
+
+
+async def test_what_a_file_asks_for_is_on_record_as_values_with_the_keys_that_are_not_in_force(floor: Floor) -> None:
+    text = "---\naccept: make check\nminutes: 2.5\nattempts: 2\nmodel:\n---\ndo it"
+
+    name = floor.intake.hang("fix.md", text, NOW, ("allow",))
+
+    spec = floor.store.get(Spec, name)
+    assert spec is not None
+    assert spec.source.endswith("-fix.md")
+    assert spec == Spec(
+        unit="fix",
+        name="fix.md",
+        source=spec.source,
+        title="fix",
+        accept=("make check",),
+        minutes=2.5,
+        attempts=2,
+        ignored=("model", "allow"),
+    )
+    assert floor.store.get(Task, name) == Task(unit="fix", text=text)
 
 
 @pytest.mark.parametrize("side", ["before", "after"])

@@ -9,6 +9,7 @@ from factory.ground.errors import TaskFileError
 from factory.inbox.split import INHERITED, MOST, MOST_VALUES, SETTABLE, Part, plan, replaced, told
 from factory.store.task_file import KEYS, PARTS_BYTES, TaskFile, parse
 from factory.store.unit import Unit, UnitState
+from tests.accepted import accepted
 from tests.on_record import NOW
 
 HEAD = "---\npriority: 1\nscope: [src/**, '*.md']\nagent: codex\nmodel: m-1\nattempts: 2\nminutes: 0.5\n"
@@ -27,12 +28,12 @@ def split(
     taken: tuple[str, ...] = (),
     is_part: bool = False,
 ) -> tuple[Part, ...]:
-    task = parse(text, "big.md")
+    spec, _ = accepted("big", text)
     whole = a_unit("whole", needs=("big", "more"))
     others += (replace(whole, state=UnitState.SPLIT),) if is_part else ()
     return plan(
-        a_unit(priority=task.priority, scope=task.scope),
-        task,
+        a_unit(priority=spec.priority, scope=spec.scope),
+        spec,
         {name: text.encode() for name, text in files.items()},
         units=(a_unit(), *others),
         taken=lambda name: name in {"big", *taken, *(each.id for each in others)},
@@ -190,7 +191,7 @@ def test_a_scope_of_so_many_globs_that_comparing_them_would_stop_the_line_is_ref
 )
 def test_a_file_that_is_no_text_is_refused(raw: bytes, says: str) -> None:
     with pytest.raises(TaskFileError, match=says):
-        plan(a_unit(), parse("All.", "big.md"), {"a.md": raw, "b\n.md": b"B"}, units=(), taken=lambda name: False)
+        plan(a_unit(), accepted("big", "All.")[0], {"a.md": raw, "b\n.md": b"B"}, units=(), taken=lambda name: False)
 
 
 def test_a_name_that_could_steer_a_terminal_is_shown_harmless() -> None:

@@ -61,6 +61,7 @@ ASKS: dict[str, tuple[Ask, CardKind, list[str]]] = {
     "rules": (words.wrong_rules("a.toml: nonsense"), CardKind.CONFIG, ["wait", "cancel"]),
     "prompt": (words.wrong_prompt("unit.md: line 3", "k"), CardKind.CONFIG, ["wait", "cancel"]),
     "accept": (words.already_accepted(a_unit(), "pytest"), CardKind.ACCEPT, ["cancel", "approve"]),
+    "no Markdown": (words.no_markdown(a_unit(), "fix.md"), CardKind.CRASH_LOOP, ["cancel", "recheck"]),
     "unreadable": (words.unreadable(a_unit(), "bad object."), CardKind.CRASH_LOOP, ["recheck", "afresh", "cancel"]),
     "limited": (words.runtime_limited("claude", "529", evidence="E"), CardKind.RUNTIME, ["wait", "recheck"]),
     "failing": (words.runtime_failing("claude", "exit 1", evidence="E"), CardKind.RUNTIME, ["wait", "recheck"]),

@@ -19,8 +19,9 @@ from factory.ground.settings import Settings
 from factory.repair.keeper import Keeper
 from factory.repo.archive import AT_ONCE, CHAINS
 from factory.store.journal import Event
-from factory.store.records import Attempt, Task
+from factory.store.records import Attempt
 from factory.store.unit import EndReason, Unit, UnitState
+from tests.accepted import accepted
 from tests.floor import Scene, at, scene_in
 from tests.git_repo import git
 from tests.locked_store import locked
@@ -50,8 +51,8 @@ async def made(scene: Scene, name: str, state: UnitState, *, attempts: int = 1, 
     base = await scene.floor.trunk.refresh()
     workspaces, commits = scene.floor.workspaces, []
     unit = Unit(id=name, title=name, state=state, since=at(), accepted=at(), attempt=attempts)
-    task = Task(unit=name, name=f"{name}.md", text="do it", source=source or f"1-{name}.md")
-    scene.store.write(Event.TASK_ACCEPTED, unit, task, now=at(), unit=name)
+    told = accepted(name, "do it", source=source)
+    scene.store.write(Event.TASK_ACCEPTED, unit, *told, now=at(), unit=name)
     for number in range(1, attempts + 1):
         blob = subprocess.run(
             ["git", "hash-object", "-w", "--stdin"],

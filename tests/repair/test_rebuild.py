@@ -17,6 +17,7 @@ from factory.ground.live import now
 from factory.repair.rebuild import Rebuild
 from factory.store.journal import fold
 from factory.store.records import Attempt, Fact, Hook, Task
+from factory.store.spec import Spec
 from factory.store.sqlite import SqliteStore
 from factory.store.unit import Unit, UnitState
 from tests.attempt.test_worker import trip, until
@@ -47,10 +48,11 @@ def run(line: str, more: str = "") -> str:
 async def worked(scene: Scene, unit: Unit, line: str) -> None:
     """One attempt of the unit, from the hook to its end."""
     await scene.judge.look(await scene.floor.trunk.refresh(), scene.group)
-    task = scene.store.get(Task, unit.id)
+    spec, task = scene.store.get(Spec, unit.id), scene.store.get(Task, unit.id)
     scene.hang(unit.id, run=line, number=scene.unit(unit.id).attempt + 1)
+    assert spec is not None
     assert task is not None
-    scene.store.write("task.accepted", task, now=at(), unit=unit.id)  # type: ignore[arg-type]
+    scene.store.write("task.accepted", spec, task, now=at(), unit=unit.id)  # type: ignore[arg-type]
     await trip(scene)
 
 
@@ -79,6 +81,7 @@ async def test_a_unit_that_was_never_begun_is_ready_again_with_all_that_its_file
         assert after is not None
         assert replace(after, since=before.since, accepted=before.accepted, why=before.why) == before
         assert store.get(Task, "then") == scene.store.get(Task, "then")
+        assert store.get(Spec, "then") == scene.store.get(Spec, "then")
         assert [unit.state for unit in store.select(Unit)] == ["ready", "waiting"]
 
 

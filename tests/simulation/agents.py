@@ -15,9 +15,9 @@ KINDS = (
 )
 
 
-def begin(world: World, trip: Trip, earlier: Attempt | None) -> None:
+def begin(world: World, trip: Trip, body: str, earlier: Attempt | None) -> None:
     """Start the agent that the unit's script has for this attempt; when the script is over it is honest."""
-    script = next((line for line in trip.task.body.splitlines() if line.startswith("script: ")), "script: ")
+    script = next((line for line in body.splitlines() if line.startswith("script: ")), "script: ")
     kinds = [kind for kind in script.removeprefix("script: ").split(", ") if kind]
     number = trip.attempt.number
     kind = kinds[number - 1] if number <= len(kinds) and not world.calm else "honest"
@@ -49,7 +49,7 @@ def _work(files: dict[str, str], trip: Trip, chance: Random, kind: str, *, carri
         return
     words = {"red": "BROKEN", "lint": "LINT", "gates": chance.choice(["BROKEN", "fine"])}
     files[own] = f"{unit} {trip.attempt.number} {words.get(kind, 'fine')}\n"
-    files |= {each.removeprefix("test -e "): "proof\n" for each in trip.task.accept}
+    files |= {each.removeprefix("test -e "): "proof\n" for each in trip.spec.accept}
     if trip.unit.title == "Repair":
         for name, text in list(files.items()):
             files[name] = text.replace("BROKEN", "mended") if name.endswith(".txt") else text

@@ -16,8 +16,10 @@ from factory.child import process
 from factory.child.process import Exit
 from factory.ground.live import CLOCK, Stopping
 from factory.store import records
+from factory.store.accepted import spec_again
 from factory.store.journal import Event
 from factory.store.records import Card, Hook, Request
+from factory.store.spec import Spec
 from factory.store.unit import FINAL, Unit
 from tests.memory_store import MemoryStore
 from tests.simulation.agents import KINDS
@@ -263,7 +265,7 @@ class History:
         for task in self.store.select(records.Task):
             mended = replace(task, text=task.text.replace("---\ncolour: red\n---\n", ""))
             if mended != task:
-                self.store.write(Event.TASK_REPLACED, mended, now=self.clock.wall(), unit=task.unit)
+                self.store.write(Event.TASK_REPLACED, *_read_again(self, mended), now=self.clock.wall(), unit=task.unit)
         for what in ("rewrite gates", "mend trunk", "resume"):
             _DEEDS[what](self, 0)
         while any(unit.state not in FINAL for unit in self.store.open(Unit)):
@@ -408,7 +410,14 @@ def _spoil(history: History, which: int) -> None:
         task = history.store.get(records.Task, unit.id)
         assert task is not None
         spoilt = replace(task, text=f"---\ncolour: red\n---\n{task.text}")
-        history.store.write(Event.TASK_REPLACED, spoilt, now=history.clock.wall(), unit=unit.id)
+        history.store.write(Event.TASK_REPLACED, *_read_again(history, spoilt), now=history.clock.wall(), unit=unit.id)
+
+
+def _read_again(history: History, task: records.Task) -> tuple[Spec, records.Task]:
+    """What a migration makes of the task."""
+    before = history.store.get(Spec, task.unit)
+    assert before is not None
+    return spec_again(task.text, unit=task.unit, name=before.name, source=before.source), task
 
 
 def _stops(how: Stopping) -> Any:

@@ -27,7 +27,7 @@ from factory.child.process import Exit
 from factory.dispatch.agents import Agents, shell_runtime
 from factory.dispatch.pool import Pool
 from factory.ground.conventions import read_shipped
-from factory.ground.errors import GitError, TaskFileError
+from factory.ground.errors import GitError
 from factory.ground.live import Live, Stopping, now
 from factory.ground.places import Places
 from factory.ground.settings import Settings
@@ -40,6 +40,7 @@ from factory.queue.merge_queue import MergeQueue
 from factory.repair.rescue import Rescue
 from factory.repo.workspaces import Workspace
 from factory.requests import Requests
+from factory.store.accepted import NoSpec, body_of
 from factory.store.identity import Identity, record, recorded
 from factory.store.journal import Entry, Event
 from factory.store.names import is_taken
@@ -120,7 +121,7 @@ class MortalStore:
 
 
 class StrictLive(Live):
-    """Only what the world does may break a pass: a damaged object, a task file that is refused."""
+    """Only what the world does may break a pass: a damaged object, a task file that was refused."""
 
     async def guarded(
         self, name: str, call: Callable[..., Awaitable[T]], *args: Any, broke: Callable[[Exception], None] | None = None
@@ -132,7 +133,7 @@ def _strict(name: str, call: Callable[..., Awaitable[T]]) -> Callable[..., Await
     async def strictly(*args: Any) -> T:
         try:
             return await call(*args)
-        except (GitError, TaskFileError):
+        except (GitError, NoSpec):
             raise
         except Exception as error:
             raise Violated(f"{name} broke: {error!r}") from error
@@ -149,13 +150,13 @@ class SimulatedWorker(Worker):
         await _strict("a trip", self._go)(hook)
 
     async def _go(self, hook: Hook) -> None:
-        unit, attempt, task = self._facts(hook)
+        unit, attempt, spec = self._facts(hook)
         base = attempt.base or self._judge.tip
         trip = Trip(
             hook=hook,
             unit=unit,
             attempt=replace(attempt, base=base, workspace=hook.workspace),
-            task=task,
+            spec=spec,
             ruling=await self._judge.ruling(base),
             runtime=shell_runtime("true"),
             workspace=cast("Any", None),
@@ -176,7 +177,7 @@ class SimulatedWorker(Worker):
             heard = newest(self._store.select(Remark, unit=unit.id))
             trip = replace(trip, attempt=replace(trip.attempt, heard=heard))
             self._note(trip.attempt, Event.ATTEMPT_NOTED)
-            begin(world, trip, self._earlier(trip.attempt))
+            begin(world, trip, body_of(self._store, unit.id), self._earlier(trip.attempt))
             self.hand.life.point()
             trip = replace(trip, attempt=replace(trip.attempt, pid=1))
             self._note(trip.attempt, Event.ATTEMPT_STARTED, replace(self._hook(), phase="working", since=now()))
@@ -202,7 +203,7 @@ class SimulatedWorker(Worker):
         asked = Question(*agent.question) if agent.question else None
         box = Outbox(done=agent.done, question=asked, split=agent.split)
         taken = partial(is_taken, self._store, self._live.places)
-        parts, _ = parts_of(trip.unit, trip.task, box.split, store=self._store, taken=taken)
+        parts, _ = parts_of(trip.unit, trip.spec, box.split, store=self._store, taken=taken)
         end = ending(trip, ended, seen, box, stopped, changed=changed, split=bool(parts))
         reason = triage.classify(end)
         made = world.commit(base.id, agent.files, said=str(trip.run_dir))
@@ -273,7 +274,7 @@ class Line:
             store=self.store,
             live=self.live,
             escalations=self.escalations,
-            hang=lambda name, text, at: self.intake.hang(name, text, now=at),
+            hang=lambda name, text, at, ignored: self.intake.hang(name, text, at, ignored),
         )
         landings = Landings(store=self.store, trunk=trunk, escalations=self.escalations)
         self.queue = MergeQueue(

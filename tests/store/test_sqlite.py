@@ -20,11 +20,15 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from factory.ground.errors import DamagedStore, Deposed, Fenced, StoreError
 from factory.store import opening as stores
+from factory.store.accepted import NoSpec, spec_from, spec_of
 from factory.store.journal import Event, fold
-from factory.store.opening import MIGRATIONS, OPEN, SCHEMA, connect
+from factory.store.migrations import MIGRATIONS
+from factory.store.opening import OPEN, SCHEMA, connect
 from factory.store.ports import Store
-from factory.store.records import KEYS, KINDS, Attempt, Card, Fact, Hook, Request, Step, Verdict
+from factory.store.records import KEYS, KINDS, Attempt, Card, Fact, Hook, Request, Step, Task, Verdict
+from factory.store.spec import Spec
 from factory.store.sqlite import SqliteStore, migrate
+from factory.store.task_file import parse
 from factory.store.unit import FINAL, EndReason, Unit, UnitState
 from tests.memory_store import MemoryStore
 from tests.store_contract import ATTEMPT, CARD, NOW, READY, StoreContract, Undone, of_kind, tables
@@ -252,6 +256,10 @@ def test_a_store_of_the_first_format_gets_the_accounts_of_its_attempts(tmp_path:
         for column in younger:
             con.execute(f'ALTER TABLE "attempt" DROP COLUMN "{column}"')
         con.execute('ALTER TABLE "verdict" DROP COLUMN "rewrote"')
+        con.execute('ALTER TABLE "verdict" DROP COLUMN "evidence"')
+        con.execute('DROP TABLE "spec"')
+        con.execute('ALTER TABLE "task" ADD COLUMN "name"')
+        con.execute('ALTER TABLE "task" ADD COLUMN "source"')
         con.execute("PRAGMA user_version = 1")
 
     with closing(SqliteStore(path)) as store:
@@ -342,9 +350,10 @@ def test_a_damaged_page_is_found_at_open(tmp_path: Path) -> None:
 def test_a_damaged_schema_is_found_at_open(tmp_path: Path) -> None:
     path = tmp_path / "store.sqlite"
     SqliteStore(path).close()
+    schema = path.read_bytes().index(b"CREATE ")
     with path.open("r+b") as file:
-        file.seek(2000)
-        file.write(b"\xff" * 2096)
+        file.seek(schema)
+        file.write(b"\xff" * 1500)
 
     with pytest.raises(StoreError, match="cannot be read"):
         SqliteStore(path)
@@ -512,3 +521,71 @@ def test_a_store_that_an_older_daemon_left_in_every_state_becomes_one_of_today(t
         assert all((tmp_path / "repo" / log).is_file() for log in logs), logs
         assert not [card.where for card in store.select(Card) if card.where.startswith("/")]
         assert fold(store.journal()) == tables(store)
+
+
+def packed_store(folder: Path) -> Path:
+    """The store of an older release, unpacked."""
+    with tarfile.open(STORES / "format-3.tar.gz") as packed:
+        packed.extractall(folder, filter="data")
+    return folder / "repo/.factory/store.sqlite"
+
+
+def test_a_migration_reads_the_task_of_every_open_unit_once_and_knows_where_the_others_came_from(
+    tmp_path: Path,
+) -> None:
+    path = packed_store(tmp_path)
+    with closing(sqlite3.connect(path)) as con:
+        told = 'SELECT "unit", "name", "source", "text" FROM "task"'
+        before = {unit: (name, source, text) for unit, name, source, text in con.execute(told)}
+
+    with closing(SqliteStore(path)) as store:
+        units = {unit.id: unit for unit in store.select(Unit)}
+        specs = {spec.unit: spec for spec in store.select(Spec)}
+        assert {spec.unit: (spec.name, spec.source) for spec in specs.values()} == {
+            unit: (name, source) for unit, (name, source, _) in before.items()
+        }
+        assert {task.unit: task.text for task in store.select(Task)} == {
+            unit: text for unit, (_, _, text) in before.items()
+        }
+        unfinished = [unit for unit in before if units[unit].state not in FINAL]
+        assert len(unfinished) > 5
+        for unit in unfinished:
+            name, source, text = before[unit]
+            assert specs[unit] == spec_from(parse(text, name), unit=unit, name=name, source=source)
+        assert {verdict.evidence for verdict in store.select(Verdict)} == {""}
+
+
+def test_a_task_that_no_release_reads_any_more_keeps_its_unit_its_text_and_a_sentence(tmp_path: Path) -> None:
+    path = packed_store(tmp_path)
+    spoilt = "---\ncolour: red\n---\ndo it"
+    with closing(sqlite3.connect(path)) as con, con:
+        before = dict(con.execute('SELECT "id", "state" FROM "unit"').fetchall())
+        con.execute('UPDATE "task" SET "text" = ? WHERE "unit" = \'queues\'', (spoilt,))
+
+    with closing(SqliteStore(path)) as store:
+        assert {unit.id: unit.state for unit in store.select(Unit)} == before
+        assert store.get(Task, "queues") == Task(unit="queues", text=spoilt)
+        spec = store.get(Spec, "queues")
+        assert spec is not None
+        assert "unknown key 'colour'" in spec.trouble
+        with pytest.raises(NoSpec, match="unknown key 'colour'"):
+            spec_of(store, "queues")
+
+
+def test_a_migrated_store_has_the_tables_of_a_new_one(tmp_path: Path) -> None:
+    path, new = packed_store(tmp_path), tmp_path / "new.sqlite"
+    SqliteStore(path).close()
+    SqliteStore(new).close()
+
+    assert columns_of(path) == columns_of(new)
+
+
+def columns_of(path: Path) -> dict[str, set[str]]:
+    """Each table's and each index's columns."""
+    with closing(sqlite3.connect(path)) as con:
+        names = con.execute("SELECT type, name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'").fetchall()
+        pragmas = {"table": "table_info", "index": "index_info"}
+        return {
+            name: {row[1 if kind == "table" else 2] for row in con.execute(f'PRAGMA {pragmas[kind]}("{name}")')}
+            for kind, name in names
+        }

@@ -1,11 +1,13 @@
 """Task files: what is written is what is meant, and what is refused is refused with line and form."""
 
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import factory
 from factory.ground.errors import TaskFileError
 from factory.ground.front_matter import loose
 from factory.store.task_file import FORMS, GUARDS, MAX_BYTES, MAX_ID, READERS, TaskFile, decode, numbered, parse, slug
@@ -96,7 +98,7 @@ def test_true_is_a_command_too() -> None:
 def test_a_key_with_nothing_behind_it_is_left_out(key: str, nothing: str) -> None:
     file = parse(f"---\n{key}: {nothing}\n---\nx\n", "a.md")
 
-    assert file == TaskFile(title="a", body="x\n", lines={key: 2})
+    assert file == TaskFile(title="a", body="x\n", ignored=(key,), lines={key: 2})
 
 
 @pytest.mark.parametrize(
@@ -336,3 +338,19 @@ def outcome(text: str) -> TaskFile | TaskFileError:
         return parse(text, "a.md")
     except TaskFileError as error:
         return error
+
+
+def test_only_acceptance_and_check_read_a_task_file() -> None:
+    root = Path(factory.__file__).parent
+    sources = {str(path.relative_to(root)): path.read_text(encoding="utf-8") for path in root.rglob("*.py")}
+    names = re.compile(r"\b(task_file\.parse\(|spec_again\()|from factory\.store\.task_file import .*\bparse\b")
+    callers = {name for name, text in sources.items() if names.search(text)}
+
+    assert callers == {
+        "cli/add.py",  # add and check
+        "inbox/intake.py",
+        "inbox/split.py",  # what an agent wrote becomes task files
+        "repair/rebuild.py",  # accepts again
+        "store/accepted.py",
+        "store/migrations.py",  # accepts what an older release had not kept as a record
+    }

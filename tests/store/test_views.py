@@ -17,9 +17,10 @@ from factory.ground.errors import StoreError
 from factory.ground.times import from_stamp, stamp
 from factory.store import views
 from factory.store.journal import Event, fold
-from factory.store.records import Attempt, Card, Fact, Hook, Option, Remark, Request, Task, Verdict
+from factory.store.records import Attempt, Card, Fact, Hook, Option, Remark, Request, Verdict
 from factory.store.sqlite import SqliteStore
 from factory.store.unit import FINAL, EndReason, Unit, UnitState
+from tests.accepted import accepted
 from tests.store_contract import ATTEMPT, CARD, NOW, READY, Undone, tables
 
 ROOT = Path(__file__).parents[2]
@@ -288,7 +289,7 @@ def test_show_gives_all_that_is_on_record_about_a_unit(store: SqliteStore, con: 
     store.write(
         Event.TASK_ACCEPTED,
         replace(READY, needs=("first",)),
-        Task(unit="fix-login", name="fix-login.md", text="# Fix", source="k-fix-login.md"),
+        *accepted("fix-login", "# Fix", source="k-fix-login.md"),
         ended,
         replace(ATTEMPT, unit="other"),
         replace(CARD, unit="other", units=("other", "fix-login")),
