@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -81,19 +82,26 @@ def test_a_stop_says_for_whom_it_waits_and_ctrl_c_hands_back_at_once(line: Line)
     line.unit("fix-login", UnitState.RUNNING, attempt=1)
     line.hook("w1", "fix-login", 1)
     line.fact("slow", ["git add (pid 7) has run for 12 s; the factory ends it after 60 s: git add -A"])
+    heeds = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # also where tests ignore it
     stop = "import sys; from factory.cli.main import factoryd; sys.exit(factoryd(['stop']))"
     env = {"PYTHONPATH": str(Path(__file__).parents[2])}
-    with daemon_of(line, patient=True) as child:
-        with subprocess.Popen(
-            [sys.executable, "-c", stop], cwd=line.root, env=env, stdout=subprocess.PIPE, text=True
-        ) as stopping:
-            assert stopping.stdout
-            said = stopping.stdout.readline()
-            stopping.send_signal(signal.SIGINT)
-            child.wait(timeout=30)
-            rest = stopping.stdout.read()
+    with ExitStack() as ends:
+        child = ends.enter_context(daemon_of(line, patient=True))
+        ends.callback(child.kill)
+        stopping = ends.enter_context(
+            subprocess.Popen(
+                [sys.executable, "-c", f"{heeds}; {stop}"], cwd=line.root, env=env, stdout=subprocess.PIPE, text=True
+            )
+        )
+        ends.callback(stopping.kill)
+        assert stopping.stdout
         assert child.stdout
+        said = stopping.stdout.readline()
+        stopping.send_signal(signal.SIGINT)
+        child.wait(timeout=30)
+        rest = stopping.stdout.read()
         got = child.stdout.read().split()
+        stopping.wait(timeout=30)
 
     slow = "git add (pid 7) has run for 12 s; the factory ends it after 60 s: git add -A"
     assert said == f"waiting for fix-login; waiting: {slow}\n"
