@@ -82,16 +82,13 @@ def test_a_stop_says_for_whom_it_waits_and_ctrl_c_hands_back_at_once(line: Line)
     line.unit("fix-login", UnitState.RUNNING, attempt=1)
     line.hook("w1", "fix-login", 1)
     line.fact("slow", ["git add (pid 7) has run for 12 s; the factory ends it after 60 s: git add -A"])
-    heeds = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # also where tests ignore it
     stop = "import sys; from factory.cli.main import factoryd; sys.exit(factoryd(['stop']))"
     env = {"PYTHONPATH": str(Path(__file__).parents[2])}
     with ExitStack() as ends:
         child = ends.enter_context(daemon_of(line, patient=True))
         ends.callback(child.kill)
         stopping = ends.enter_context(
-            subprocess.Popen(
-                [sys.executable, "-c", f"{heeds}; {stop}"], cwd=line.root, env=env, stdout=subprocess.PIPE, text=True
-            )
+            subprocess.Popen([sys.executable, "-c", stop], cwd=line.root, env=env, stdout=subprocess.PIPE, text=True)
         )
         ends.callback(stopping.kill)
         assert stopping.stdout
