@@ -99,10 +99,12 @@ def _leave_to_original(store: Store, where: Places, known: Identity, now: dateti
             left = advance(unit, UnitState.CANCELLED, now=now, why=why)
             store.write(Event.UNIT_CANCELLED, left, now=now, unit=unit.id)
         _close_all(store, why, now)
-    lines = [
-        f"This repository is a copy of {original}: {len(units)} open units were left to the original; "
-        "`factory retry ID` does one here."
-    ]
+    lines = [f"This repository is a copy of {original}."]
+    if units:
+        left = "1 open unit was" if len(units) == 1 else f"{len(units)} open units were"
+        lines = [
+            f"This repository is a copy of {original}: {left} left to the original; `factory retry ID` does one here."
+        ]
     if files:
         lines.append(f"{files} task files that came with it lie in .factory/{SET_ASIDE}/: drop again what is meant.")
     return lines
