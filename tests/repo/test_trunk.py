@@ -979,7 +979,8 @@ DAEMON = """
 import os, signal, sys, threading
 from pathlib import Path
 import anyio
-from factory.repo.git import Git, examine
+from factory.repo.examine import examine
+from factory.repo.git import Git
 from factory.repo.trunk import LandingPlan, Trunk, make
 
 CPU = {min(os.sched_getaffinity(0))}

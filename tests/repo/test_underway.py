@@ -550,7 +550,7 @@ async def test_a_setup_that_fails_while_no_daemon_watches_has_failed(court: Rest
 
     assert (judgement.answer, court.count()) == (Answer.SETUP, 1)
     assert judgement.failed is not None
-    assert "ended with 7" in judgement.failed.sentence
+    assert "ended with exit code 7" in judgement.failed.sentence
     assert "no such package" in judgement.failed.tail
 
 
