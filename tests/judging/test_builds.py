@@ -98,7 +98,7 @@ async def test_a_candidate_whose_build_fails_has_no_environment_and_the_next_one
     good = await court.judge(rules, rev="HEAD~3", trunk="HEAD~3")
 
     assert broken.answer is Answer.SETUP
-    assert "ended with 1" in said(broken)
+    assert "ended with exit code 1" in said(broken)
     assert good.answer is Answer.GREEN, said(good)
 
 

@@ -305,7 +305,7 @@ async def test_a_failed_setup_is_nobody_s_verdict(court: Court) -> None:
 
     assert judgement.answer is Answer.SETUP
     assert judgement.failed is not None
-    assert "ended with 9" in judgement.failed.sentence
+    assert "ended with exit code 9" in judgement.failed.sentence
     assert court.count() == 0
 
 
