@@ -101,9 +101,9 @@ def _leave_to_original(store: Store, where: Places, known: Identity, now: dateti
         _close_all(store, why, now)
     lines = [f"This repository is a copy of {original}."]
     if units:
-        left = "1 open unit was" if len(units) == 1 else f"{len(units)} open units were"
+        number = "1 open unit was" if len(units) == 1 else f"{len(units)} open units were"
         lines = [
-            f"This repository is a copy of {original}: {left} left to the original; `factory retry ID` does one here."
+            f"This repository is a copy of {original}: {number} left to the original; `factory retry ID` does one here."
         ]
     if files:
         lines.append(f"{files} task files that came with it lie in .factory/{SET_ASIDE}/: drop again what is meant.")
