@@ -69,14 +69,15 @@ class TrunkWatch:
     def __init__(self, *, store: Store, trunk: Trunk, escalations: Escalations) -> None:
         self._store, self._trunk, self._escalations = store, trunk, escalations
 
-    async def recognize(self, at: datetime) -> list[str]:
+    async def recognize(self, at: datetime, *, at_start: bool = False) -> list[str]:
         """Record as landed what trunk holds, or held, of this store's units since it was last read; their ids.
 
-        One process, however many units there are.
+        One process, however many units there are. `at_start`: also where trunk points to what was read last. A store
+        that was put back may know this tip, and not what trunk held before a person took it back.
         """
         tip = await self._trunk.tip()
         known = read_so_far(self._store)
-        if not tip or tip == known:
+        if not tip or (tip == known and not at_start):
             return []
         landings = await self._trunk.landings(since=known)
         found: list[str] = []

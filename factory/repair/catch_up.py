@@ -41,7 +41,7 @@ class CatchUp:
         for path in self._lost_acceptances():
             with faults.step("inbox.again"):
                 path.rename(path.parents[1] / path.name)
-        landed = await self._watch.recognize(at)
+        landed = await self._watch.recognize(at, at_start=True)
         if landed:
             lines.append(f"Trunk holds units that the store did not know as landed:{_listed('', landed)}")
         self._high_water.note_seq(self._store.last_seq())

@@ -327,7 +327,7 @@ class Line:
         if recorded(self.store) is None:
             record(self.store, Identity(id="51b01a7e", root="/sim", git_dir="/sim/.git"), now=now())
         async with anyio.create_task_group() as group:
-            await self.queue.watch.recognize(now())
+            await self.queue.watch.recognize(now(), at_start=True)
             await self.rescue.run(now())
             if await self.queue.look_at_trunk(group, now()):
                 self.caught_up()
