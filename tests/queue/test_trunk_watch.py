@@ -114,6 +114,18 @@ async def test_trunk_is_read_from_where_it_was_read_before(scene: Scene, monkeyp
     assert asked == ["later"]
 
 
+async def test_at_a_start_a_landing_counts_that_was_taken_back_above_the_tip_that_was_read(scene: Scene) -> None:
+    await open_unit(scene, "fix", nonce=f"{MINE}-1")
+    await scene.queue.watch.recognize(at())
+    commit(scene, "fix", f"{MINE}-1")
+    git(scene.root, "reset", "-q", "--hard", "HEAD~1")
+
+    later = await scene.queue.watch.recognize(at())
+    at_start = await scene.queue.watch.recognize(at(), at_start=True)
+
+    assert (later, at_start, scene.state("fix")) == ([], ["fix"], "landed")
+
+
 async def test_after_a_rewrite_each_landed_unit_has_the_commit_with_its_nonce(scene: Scene) -> None:
     for name in ("kept", "gone"):
         await open_unit(scene, name, nonce=f"{MINE}-{name}")
