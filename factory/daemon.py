@@ -31,6 +31,7 @@ from factory.ground.lock import Lock, locked
 from factory.ground.log import TICK_BROKE, Log, log
 from factory.ground.names import ALL, CONVENTIONS, HIDDEN, INBOX, choose
 from factory.ground.places import Places, check_writable, holding, places, there
+from factory.ground.sentences import shown
 from factory.ground.times import stamp
 from factory.ground.unlocked import once_unlocked
 from factory.ground.watch import Watch
@@ -409,9 +410,8 @@ def _not_trunks(floor: Floor) -> list[str]:
     """Where the checkout's conventions are not those that rule; read without git, for it is asked on each pass."""
     ruling = floor.judge.current
     paths = differing(floor.live.places.root, ruling.conventions) if ruling else []
-    more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
     why = f"in your checkout: not as on {floor.trunk.branch}, whose copy rules until yours is committed there"
-    return [f"{', '.join(paths[:3])}{more} {why}"] if paths else []
+    return [f"{shown(paths, 3)} {why}"] if paths else []
 
 
 def _tell_names(floor: Floor) -> None:

@@ -6,7 +6,7 @@ Invariant: at most 16 KiB, and whatever is cut, the first failure and the comman
 import re
 from collections.abc import Sequence
 
-from factory.judging.rewrites import named
+from factory.ground.sentences import shown
 from factory.store.records import Verdict
 from factory.store.unit import EndReason
 
@@ -43,7 +43,9 @@ def digest(
 
 def _how_red(verdict: Verdict) -> str:
     if verdict.rewrote:
-        changed = f"Gate {verdict.gate} succeeds only by changing {named(verdict.rewrote)}, which you left otherwise."
+        changed = (
+            f"Gate {verdict.gate} succeeds only by changing {shown(sorted(verdict.rewrote))}, which you left otherwise."
+        )
         return f"{changed} Run it, and keep what it changes: {verdict.command}"
     return f"Gate {verdict.gate} is red. To see it: {verdict.command}"
 

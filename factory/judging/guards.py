@@ -14,12 +14,11 @@ from functools import cache
 from factory.ground import bounded
 from factory.ground.names import HIDDEN, INBOX
 from factory.ground.scope import within
-from factory.ground.sentences import shown
+from factory.ground.sentences import SHOWN, shown
 from factory.store.unit import EndReason
 
 OURS = frozenset({".factory", INBOX, HIDDEN[INBOX]})
 GATES, AGENTS = "edit-gates", "edit-agents"  # what a task may `allow`, and a person's answer allows
-_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +223,7 @@ def guard(
 def _too_large(larger: Mapping[str, int], besides: Refused | None) -> Refused:
     """The objection to files that nobody could read, and to what else is guarded."""
     most = f"{bounded.shown(bounded.PARSED)} (lock files: {bounded.shown(bounded.LOCK_FILE)})"
-    named = bounded.listed(larger.items(), _SHOWN)
+    named = bounded.listed(larger.items(), SHOWN)
     sentences = [f"it has {named}, and the factory reads a file that decides how work is judged only up to {most}"]
     evidence = tuple(f"{path}: {bounded.shown(size)}" for path, size in larger.items())
     paths = tuple(larger)

@@ -20,12 +20,13 @@ from factory.ground.errors import ConfigError
 from factory.ground.live import Live, now
 from factory.ground.names import CONVENTIONS, Layout, folder_of, layout, packaged
 from factory.ground.plumbing import Texts
+from factory.ground.sentences import shown
 from factory.inference.infer import Rules, rules_of
 from factory.judging.environments import SetupFailed
 from factory.judging.gates import Answer, Case, Gates, Judgement
 from factory.judging.guards import Guards, in_the_way, led_to
 from factory.judging.retries import BREAKS, KeptRetries, sentence_of, trace_of
-from factory.judging.rewrites import check_form, named, told
+from factory.judging.rewrites import check_form, told
 from factory.judging.rule_files import RuleFiles, conventions_in, ruling_in
 from factory.people import cards as words
 from factory.people.answers import Answers, answers, as_answered
@@ -86,7 +87,7 @@ class Ruled:
             return "green" if self.ok else "not judged"
         if first.rewrote:
             what = f"`{first.command}`" if self.not_proven else f"gate {first.gate}"
-            return f"{what} changes what it judges: {named(first.rewrote)}"
+            return f"{what} changes what it judges: {shown(sorted(first.rewrote))}"
         return f"gate {first.gate} is red" if not self.not_proven else f"`{first.command}` does not pass"
 
 

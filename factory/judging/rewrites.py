@@ -15,9 +15,9 @@ from anyio import to_thread
 
 from factory.ground import disk, faults
 from factory.ground.plumbing import GITLINK
+from factory.ground.sentences import shown
 from factory.repo.git import Git
 
-MOST_SHOWN = 5
 MOST_KEPT = 100  # paths in a verdict
 _CHUNK = 1 << 20
 _AT_ONCE = 1000  # files that are written once more to be compared
@@ -113,7 +113,7 @@ def sentence(paths: Collection[str], said: str) -> str:
     form = check_form(said)
     check = f"a form that only checks ({form})" if form else "a form that only checks"
     return (
-        f"It succeeded, but it changed {files}: {named(paths)}. "
+        f"It succeeded, but it changed {files}: {shown(sorted(paths))}. "
         "What it passed is not what would land, so it is red. "
         f"Commit what it changes, or let the gate use {check}. "
         "If it has to write them, name them in the gate's file: # rewrites: PATH"
@@ -123,7 +123,7 @@ def sentence(paths: Collection[str], said: str) -> str:
 def built_over(paths: Collection[str]) -> str:
     """What to do where setup's own build writes tracked files, so that no gate would see what lands."""
     return (
-        f"Setup builds over {named(paths)}, which git tracks: "
+        f"Setup builds over {shown(sorted(paths))}, which git tracks: "
         "gates would judge what setup makes and not what lands. "
         "Take it out of `# keeps:` in setup.sh, or out of git."
     )
@@ -133,13 +133,6 @@ def told(command: str, output: str) -> str:
     """The command, and those that a runner of scripts announces before it runs them."""
     announced = [line for line in output.splitlines() if line.startswith(("> ", "$ "))]
     return "\n".join([command, *announced])
-
-
-def named(paths: Collection[str]) -> str:
-    """The first few, and how many more there are."""
-    first = [path if path.isprintable() else repr(path) for path in sorted(paths)[:MOST_SHOWN]]
-    more = len(paths) - len(first)
-    return ", ".join(first) + (f" and {more} more" if more else "")
 
 
 def check_form(said: str) -> str:

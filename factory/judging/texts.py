@@ -6,6 +6,8 @@ Invariant: only a regular file is read, for a pipe or a device may have no end.
 from contextlib import suppress
 from pathlib import Path
 
+from factory.ground import bounded
+
 MOST_BYTES = 16 << 20
 
 
@@ -28,7 +30,5 @@ def whole_text(path: Path, *, most: int = MOST_BYTES) -> str:
 
 def _read(path: Path, most: int) -> bytes:
     with suppress(OSError, ValueError):
-        if path.is_file():
-            with path.open("rb") as file:
-                return file.read(most)
+        return bounded.head(path, most)
     return b""

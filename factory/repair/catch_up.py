@@ -9,6 +9,7 @@ from pathlib import Path
 
 from factory.ground import faults
 from factory.ground.places import Places
+from factory.ground.sentences import shown
 from factory.inbox.intake import OWN
 from factory.queue.trunk_watch import TrunkWatch
 from factory.repair.rebuild import Rebuild
@@ -98,8 +99,4 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _listed(before: str, found: list[str]) -> str:
-    if not found:
-        return ""
-    shown = ", ".join(found[:5])
-    more = f" and {len(found) - 5} more" if len(found) > 5 else ""
-    return f"{before} {shown}{more}."
+    return f"{before} {shown(found)}." if found else ""

@@ -3,6 +3,8 @@
 Invariant: a unit whose task cannot be read has a spec that says so, and nobody judges it by that.
 """
 
+from dataclasses import fields
+
 from factory.ground.errors import FactoryError, TaskFileError
 from factory.ground.front_matter import split_front_matter
 from factory.store.ports import Store
@@ -10,21 +12,8 @@ from factory.store.records import Task
 from factory.store.spec import Spec
 from factory.store.task_file import TaskFile, parse
 
-_ASKED = (
-    "title",
-    "priority",
-    "needs",
-    "scope",
-    "accept",
-    "run",
-    "agent",
-    "model",
-    "attempts",
-    "minutes",
-    "allow",
-    "review",
-    "ignored",
-)
+# What a task asks for is whatever both its file and its record have a field for.
+_ASKED = {each.name for each in fields(TaskFile)} & {each.name for each in fields(Spec)}
 
 
 class NoSpec(FactoryError):
