@@ -1,6 +1,7 @@
 """The shipped runtime files with the real CLIs and a scripted model at the other end."""
 
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,7 +23,7 @@ from tests.real_agents import FEWER, KEYS, MODELS, NAMES, PATH, program, provide
 pytestmark = pytest.mark.agents
 
 ROOT = Path(__file__).parents[1]
-EPOCH = 1_900_000_000
+EPOCH = int(time.time()) + 5 * 86_400  # a limit by the week; nothing beyond eight days is believed
 
 
 @dataclass

@@ -118,7 +118,7 @@ def test_the_demo_has_no_colours_where_it_is_no_terminal(demo: str) -> None:
 def test_the_commands_that_the_demo_ends_with_can_be_pasted(demo: str, folder: Path) -> None:
     _, _, below = demo.partition("To look around, paste:\n")
     pasted, _, removal = below.partition("To remove it:\n")
-    plain = {"PATH": "/usr/bin:/bin", "HOME": str(folder / "home"), "LANG": "C.UTF-8"}
+    plain = {"PATH": os.environ["PATH"], "HOME": str(folder / "home"), "LANG": "C.UTF-8"}
 
     script = "\n".join(["set -e", pasted, removal])
     done = subprocess.run(["sh", "-c", script], env=plain, capture_output=True, text=True, check=False, timeout=SECONDS)
