@@ -52,7 +52,7 @@ class Chaos:
         contents = {
             "conventions/gates/10-whole.sh": GATE,
             "conventions/runtimes/scripted.toml": RUNTIME.format(python=sys.executable, agent=AGENT),
-            "factory.toml": f'agent = "scripted"\nworkers = {workers}\n',
+            "factory.toml": f'agent = "scripted"\nworkers = {workers}\ntrunk = "main"\n',
             "story.txt": "".join(f"line {number}\n" for number in range(1, 10)),
             MINE: "what was committed\n",
         }
