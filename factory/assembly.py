@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from factory.attempt.endings import Endings
 from factory.attempt.launch import Launch
+from factory.attempt.outcomes import Outcomes
 from factory.attempt.worker import Worker
 from factory.child.process import Limits
 from factory.child.sandbox import Sandbox
@@ -20,8 +20,8 @@ from factory.dispatch.agents import Agents, find_agents
 from factory.dispatch.pool import Pool
 from factory.ground import packaging
 from factory.ground.conventions import read_shipped
+from factory.ground.daemon_state import DaemonState, Stopping
 from factory.ground.errors import Deposed, StoreError
-from factory.ground.live import Live, Stopping
 from factory.ground.log import Log
 from factory.ground.names import ALL, HIDDEN, INBOX, Layout, Names, choose, layout, packaged
 from factory.ground.places import Places, holding, there
@@ -57,14 +57,14 @@ class Floor:
     """Everything that one daemon is made of."""
 
     store: SqliteStore
-    live: Live
+    state: DaemonState
     repository: Repository
     trunk: Trunk
     judge: Judge
     benches: Benches
     gates: Gates
     queue: MergeQueue
-    endings: Endings
+    outcomes: Outcomes
     pool: Pool
     intake: Intake
     requests: Requests
@@ -112,28 +112,28 @@ def the_sandbox(where: Places, repository: Repository, environ: Mapping[str, str
     )
 
 
-def assemble(store: SqliteStore, live: Live, repository: Repository, own: Git) -> Floor:
+def assemble(store: SqliteStore, state: DaemonState, repository: Repository, own: Git) -> Floor:
     """Build the floor; the only place where objects meet."""
-    where, environ = live.places, live.environ
+    where, environ = state.places, state.environ
     trunk = Trunk(repository=repository, own=own, environ=environ)
-    sandbox = the_sandbox(where, repository, environ, lambda: live.settings.sandbox.mode)
-    underway = Underway(store=store, logs=where.judged, work=where.work, leaves=partial(_leaves, store, live))
+    sandbox = the_sandbox(where, repository, environ, lambda: state.settings.sandbox.mode)
+    underway = Underway(store=store, logs=where.judged, work=where.work, leaves=partial(_leaves, store, state))
     environments = Environments(
         environ=environ,
         root=where.root,
         caches=where.work / "caches",
         underway=underway,
-        passed=lambda: live.settings.env.passed,
+        passed=lambda: state.settings.env.passed,
         sandbox=sandbox,
-        limits=lambda: _limits(live.settings),
+        limits=lambda: _limits(state.settings),
     )
-    gates = Gates(store=store, environments=environments, limits=lambda: live.settings.gates)
+    gates = Gates(store=store, environments=environments, limits=lambda: state.settings.gates)
     benches = Benches(
         own=own,
         folder=where.work / "benches",
         index_dir=where.index,
         trunk_branch=trunk.branch,
-        size=live.settings.gates.benches,
+        size=state.settings.gates.benches,
     )
     workspaces = Workspaces(
         own=own,
@@ -150,7 +150,7 @@ def assemble(store: SqliteStore, live: Live, repository: Repository, own: Git) -
     )
     judge = Judge(
         store=store,
-        live=live,
+        state=state,
         trunk=trunk,
         benches=benches,
         gates=gates,
@@ -172,46 +172,50 @@ def assemble(store: SqliteStore, live: Live, repository: Repository, own: Git) -
         tracked=tracked,
         is_taken=partial(is_taken, store, where),
     )
-    endings = Endings(store=store, live=live, escalations=escalations, hang=intake.hang)
-    launch = Launch(store=store, live=live, judge=judge, environments=environments, endings=endings)
+    outcomes = Outcomes(store=store, state=state, escalations=escalations, hang=intake.hang)
+    launch = Launch(store=store, state=state, judge=judge, environments=environments, outcomes=outcomes)
     landings = Landings(store=store, trunk=trunk, escalations=escalations)
-    queue = MergeQueue(store=store, live=live, landings=landings, judge=judge, escalations=escalations, endings=endings)
+    queue = MergeQueue(
+        store=store, state=state, landings=landings, judge=judge, escalations=escalations, outcomes=outcomes
+    )
 
     def make_worker(name: str) -> Worker:
-        return Worker(name, store=store, live=live, judge=judge, workspaces=workspaces, launch=launch, endings=endings)
+        return Worker(
+            name, store=store, state=state, judge=judge, workspaces=workspaces, launch=launch, outcomes=outcomes
+        )
 
     pool = Pool(
         store=store,
-        live=live,
+        state=state,
         escalations=escalations,
         judge=judge,
         make_worker=make_worker,
-        find_agents=lambda: agents_now(judge, live),
+        find_agents=lambda: agents_now(judge, state),
     )
     return Floor(
         store=store,
-        live=live,
+        state=state,
         repository=repository,
         trunk=trunk,
         judge=judge,
         benches=benches,
         gates=gates,
         queue=queue,
-        endings=endings,
+        outcomes=outcomes,
         pool=pool,
         intake=intake,
-        requests=Requests(store=store, live=live, escalations=escalations, endings=endings, hang=intake.hang),
+        requests=Requests(store=store, state=state, escalations=escalations, outcomes=outcomes, hang=intake.hang),
         escalations=escalations,
         workspaces=workspaces,
         sandbox=sandbox,
         underway=underway,
-        keeper=Keeper(store=store, live=live, own=own, trunk_ref=trunk.ref, workspaces=workspaces),
+        keeper=Keeper(store=store, state=state, own=own, trunk_ref=trunk.ref, workspaces=workspaces),
     )
 
 
-def _leaves(store: Store, live: Live) -> bool:
+def _leaves(store: Store, state: DaemonState) -> bool:
     """Whether this daemon leaves what runs to the next one: it was told to, or another one has the store."""
-    if live.stopping is Stopping.LEAVE:
+    if state.stopping is Stopping.LEAVE:
         return True
     try:
         with store.transaction():
@@ -229,15 +233,15 @@ def _limits(chosen: Settings) -> Limits:
     return Limits(memory=memory, processes=limits.processes, cpu=limits.cpu_minutes * 60, disk=int(limits.disk_gb * gb))
 
 
-def agents_now(judge: Judge, live: Live) -> Agents:
+def agents_now(judge: Judge, state: DaemonState) -> Agents:
     """The agents that can be used at this moment."""
     ruling = judge.current
     if ruling is None:
         return Agents(default="", missing={})
-    path = live.environ.get("PATH", os.defpath)
-    chosen = live.settings
+    path = state.environ.get("PATH", os.defpath)
+    chosen = state.settings
     return find_agents(
-        ruling.conventions, configured=chosen.agent, path=path, root=live.places.root, fallback=chosen.fallback
+        ruling.conventions, configured=chosen.agent, path=path, root=state.places.root, fallback=chosen.fallback
     )
 
 

@@ -25,8 +25,8 @@ from factory.attempt.prompts import left_out
 from factory.child import process
 from factory.ground import bounded, faults, settings
 from factory.ground.conventions import differing, read_shipped
+from factory.ground.daemon_state import DRAIN_SECONDS, DaemonState, Stopping, now
 from factory.ground.errors import ConfigError, Deposed, FactoryError, GitError, RepositoryError, StoreError
-from factory.ground.live import DRAIN_SECONDS, Live, Stopping, now
 from factory.ground.lock import Lock, locked
 from factory.ground.log import TICK_BROKE, Log, log
 from factory.ground.names import ALL, CONVENTIONS, HIDDEN, INBOX, choose
@@ -66,24 +66,24 @@ async def serve(root: Path, environ: Mapping[str, str]) -> None:
     with locked(where.lock, where.root) as lock:
         furnish(where)
         with _logging(where.log) as opened:
-            await _serve(Live(settings=chosen, places=where, environ=environ), repository, opened, lock)
+            await _serve(DaemonState(settings=chosen, places=where, environ=environ), repository, opened, lock)
 
 
-async def _serve(live: Live, repository: Repository, opened: Log, lock: Lock) -> None:
-    where = live.places
+async def _serve(state: DaemonState, repository: Repository, opened: Log, lock: Lock) -> None:
+    where = state.places
     store = SqliteStore(where.store, new=not where.worked)  # first: a start that dies here leaves no sign of work
     try:
         # The lock says that we are alone; on a file system where it says so to each of two, the newer one is.
         await once_unlocked(lambda: store.own(secrets.token_hex(8), now=now()), seconds=STORE_S)
         # Before anything is reused: nothing of an earlier life works on.
         taken_over = await take_over(store, where, identity_at=views.identity_at, now=now())
-        own = await make(repository, where.git, live.environ)
+        own = await make(repository, where.git, state.environ)
         await own.seize()
-        floor = assemble(store, live, repository, own)
+        floor = assemble(store, state, repository, own)
         floor.log = opened
         floor.warnings["start"] = taken_over.lines
         await floor.sandbox.look()
-        floor.sandbox.check(live.settings.sandbox.mode)
+        floor.sandbox.check(state.settings.sandbox.mode)
         _hide(floor)
         await _run(floor, lock)
     finally:
@@ -119,9 +119,9 @@ def _take_away(folder: Path) -> None:
 
 
 async def _run(floor: Floor, lock: Lock) -> None:
-    live, store = floor.live, floor.store
+    state, store = floor.state, floor.store
     paused = store.get(Fact, "paused")
-    live.paused = bool(paused and json.loads(paused.value))
+    state.paused = bool(paused and json.loads(paused.value))
     _tell_daemon(floor, "running")
     commands = floor.trunk.own.commands
     commands.tell = partial(_tell_commands, floor)
@@ -130,14 +130,14 @@ async def _run(floor: Floor, lock: Lock) -> None:
         await _reconcile(floor)
     async with anyio.create_task_group() as group:
         with commands.hurried(START_GIT_S):
-            await floor.live.guarded("queue", floor.queue.look_at_trunk, group, now())
+            await floor.state.guarded("queue", floor.queue.look_at_trunk, group, now())
         _tell_config(floor)
         _tell_inferred(floor)
         await _tell_prompts(floor)
         _tell_names(floor)
-        watch = Watch(live.requests.ring)
+        watch = Watch(state.requests.send)
         watch.start()
-        git_watch = Watch(partial(_git_changed, live))
+        git_watch = Watch(partial(_git_changed, state))
         git_watch.start()
         try:
             _watch(floor, watch, git_watch)
@@ -149,9 +149,9 @@ async def _run(floor: Floor, lock: Lock) -> None:
             group.start_soon(_end_unclaimed, floor)
             _tell_warnings(floor)  # `factoryd start` shows them
             with faults.step("pid.write"):
-                live.places.pid.write_text(_pid())
+                state.places.pid.write_text(_pid())
             await _until_stopped(floor, lock)
-            if live.stopping is Stopping.HAND_BACK:
+            if state.stopping is Stopping.HAND_BACK:
                 await _end_rest(floor)
             group.cancel_scope.cancel()
         finally:
@@ -164,7 +164,7 @@ async def _run(floor: Floor, lock: Lock) -> None:
 
 async def _reconcile(floor: Floor) -> None:
     """Bring the records up to what the world shows, before any loop runs."""
-    store, where = floor.store, floor.live.places
+    store, where = floor.store, floor.state.places
     rebuild = Rebuild(store=store, where=where, trunk=floor.trunk, workspaces=floor.workspaces)
     catching_up = CatchUp(store=store, where=where, rebuild=rebuild, watch=floor.queue.watch)
 
@@ -176,24 +176,24 @@ async def _reconcile(floor: Floor) -> None:
     except GitError:  # until it succeeds, trunk is not looked at, and so nothing is dispatched
         log.exception(TICK_BROKE, loop="start")
         floor.queue.before_trunk = catch_up
-    rescue = Rescue(store=store, gates=floor.gates, landings=floor.queue.landings, endings=floor.endings)
+    rescue = Rescue(store=store, gates=floor.gates, landings=floor.queue.landings, outcomes=floor.outcomes)
     await rescue.run(now())
 
 
 async def _end_unclaimed(floor: Floor) -> None:
     """End gates and setups that an earlier daemon left and nobody needs, such as a cancelled unit's."""
     await anyio.sleep(CLAIM_SECONDS)
-    await floor.live.guarded("leftovers", floor.underway.end_unclaimed)
+    await floor.state.guarded("leftovers", floor.underway.end_unclaimed)
     floor.benches.look_again()
 
 
-def _git_changed(live: Live) -> None:
-    live.queue.ring()
-    live.leaving.ring()  # the lock lies there
+def _git_changed(state: DaemonState) -> None:
+    state.queue.send()
+    state.leaving.send()  # the lock lies there
 
 
 def _watch(floor: Floor, watch: Watch, git_watch: Watch) -> None:
-    where, branch = floor.live.places, floor.trunk.branch
+    where, branch = floor.state.places, floor.trunk.branch
     tables, loose = where.common_dir / "reftable", (where.common_dir / "refs" / "heads" / branch).parent
     ref = tables if tables.is_dir() else loose
     told = [
@@ -214,11 +214,11 @@ def _convention_folders(root: Path) -> list[Path]:
 
 async def _desk(floor: Floor) -> None:
     """Whatever a person does: requests, the inbox, factory.toml."""
-    live = floor.live
+    state = floor.state
     config = _Config(floor)
     while True:
-        again = await live.guarded("desk", _look_at_desk, floor, config)
-        await live.requests.wait(again or 0)
+        again = await state.guarded("desk", _look_at_desk, floor, config)
+        await state.requests.wait(again or 0)
 
 
 async def _look_at_desk(floor: Floor, config: "_Config") -> float:
@@ -227,9 +227,9 @@ async def _look_at_desk(floor: Floor, config: "_Config") -> float:
     floor.requests.tick(now())
     scan = await floor.intake.tick(now())
     if scan.accepted:
-        floor.live.pool.ring()
+        floor.state.pool.send()
     floor.warnings["inbox"] = scan.warnings
-    inbox, names = floor.live.places.inbox.name, floor.intake.refused()
+    inbox, names = floor.state.places.inbox.name, floor.intake.refused()
     more = [f"and {len(names) - 5} more in {inbox}/rejected/"] if len(names) > 5 else []
     floor.warnings["rejected"] = [*(f"not accepted: {inbox}/rejected/{name} says why" for name in names[:5]), *more]
     _tell_inferred(floor)
@@ -245,7 +245,7 @@ class _Config:
 
     def __init__(self, floor: Floor) -> None:
         self._floor = floor
-        self._path = floor.live.places.root / "factory.toml"
+        self._path = floor.state.places.root / "factory.toml"
         self._seen: tuple[int, ...] | None = None  # the first pass reads it again: it may have changed since the start
 
     def tick(self) -> None:
@@ -258,7 +258,7 @@ class _Config:
     def _take_up(self) -> None:
         floor, at = self._floor, now()
         try:
-            fresh = settings.load(self._path, floor.live.environ)
+            fresh = settings.load(self._path, floor.state.environ)
             floor.sandbox.check(fresh.sandbox.mode)
         except ConfigError as error:
             floor.store.write(Event.CONFIG_REFUSED, now=at, why=str(error))
@@ -268,12 +268,12 @@ class _Config:
         floor.warnings["config"] = []
         if fresh.trunk and fresh.trunk != floor.trunk.branch:
             floor.warnings["config"] = ["trunk was changed in factory.toml: it is in force after `factoryd restart`"]
-        floor.live.settings = fresh
+        floor.state.settings = fresh
         _hide(floor)
         floor.benches.resize(fresh.gates.benches)
         floor.escalations.close("config", now=at, why="factory.toml is good again")
         _tell_config(floor)
-        floor.live.ring_all()
+        floor.state.ring_all()
 
     def _signature(self) -> tuple[int, ...]:
         try:
@@ -287,37 +287,37 @@ class _Config:
 
 
 async def _signals(floor: Floor, group: TaskGroup, *, task_status: TaskStatus[None]) -> None:
-    live = floor.live
+    state = floor.state
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP) as received:
         task_status.started()
         async for number in received:
             if number == signal.SIGHUP:
-                live.stopping = Stopping.LEAVE
-            elif number == signal.SIGINT or (number == signal.SIGTERM and live.stopping is not Stopping.NO):
-                live.stopping = Stopping.HAND_BACK
+                state.stopping = Stopping.LEAVE
+            elif number == signal.SIGINT or (number == signal.SIGTERM and state.stopping is not Stopping.NO):
+                state.stopping = Stopping.HAND_BACK
             else:
-                live.stopping = Stopping.DRAIN
+                state.stopping = Stopping.DRAIN
                 with suppress(StoreError):
                     _tell_daemon(floor, "draining")
                 if number == signal.SIGTERM:
                     group.start_soon(_lose_patience, floor)
-            if live.stopping is not Stopping.DRAIN:
+            if state.stopping is not Stopping.DRAIN:
                 _hurry(floor)
-            live.ring_all()
+            state.ring_all()
 
 
 async def _lose_patience(floor: Floor) -> None:
-    live = floor.live
+    state = floor.state
     await anyio.sleep(DRAIN_SECONDS)
-    if live.stopping is Stopping.DRAIN:
-        live.stopping = Stopping.HAND_BACK
+    if state.stopping is Stopping.DRAIN:
+        state.stopping = Stopping.HAND_BACK
         _hurry(floor)
-        live.ring_all()
+        state.ring_all()
 
 
 def _hurry(floor: Floor) -> None:
     """Let no git command keep the daemon from going: what one had begun is finished, or undone, at the next start."""
-    leaving = floor.live.stopping is Stopping.LEAVE
+    leaving = floor.state.stopping is Stopping.LEAVE
     floor.trunk.own.commands.hurry(LEAVE_GIT_S if leaving else STOP_GIT_S)
 
 
@@ -326,29 +326,29 @@ async def _until_stopped(floor: Floor, lock: Lock) -> None:
 
     Raises Deposed where another process has the lock.
     """
-    live, store = floor.live, floor.store
+    state, store = floor.state, floor.store
     while store.is_there():
         if not lock.is_ours():
-            raise Deposed(f"Another process holds {floor.live.places.lock}: this daemon stops, its agents run on.")
-        match live.stopping:
+            raise Deposed(f"Another process holds {floor.state.places.lock}: this daemon stops, its agents run on.")
+        match state.stopping:
             case Stopping.LEAVE:
                 return
             case Stopping.NO:
-                await live.leaving.wait(SCAN_SECONDS)
+                await state.leaving.wait(SCAN_SECONDS)
             case _:
                 full = {f"worker {hook.worker}" for hook in store.select(Hook) if hook.unit}
                 # What has ended and cannot be kept (a full disk) stays on its hook: the next start goes on from there.
-                if not full - (live.broken.keys() if live.stopping is Stopping.HAND_BACK else set()):
+                if not full - (state.broken.keys() if state.stopping is Stopping.HAND_BACK else set()):
                     return
-                await live.leaving.wait(0.2)
+                await state.leaving.wait(0.2)
 
 
 async def _end_rest(floor: Floor) -> None:
-    """End what trips that break (a full disk, a locked store) left running: the next start goes on from there."""
+    """End what runs that break (a full disk, a locked store) left running: the next start goes on from there."""
     for hook in floor.store.select(Hook):
         if hook.unit:
             with faults.step("agent.end"):
-                await process.end(floor.live.places.run_dir(hook.unit, hook.attempt))
+                await process.end(floor.state.places.run_dir(hook.unit, hook.attempt))
 
 
 # ── telling ──
@@ -367,13 +367,13 @@ def _tell_daemon(floor: Floor, state: str) -> None:
         "since": stamp(now()),
         "version": __version__,
         # Relative, so that in a copy of the repository it is the copy's.
-        "lock": os.path.relpath(floor.live.places.lock, floor.live.places.root),
+        "lock": os.path.relpath(floor.state.places.lock, floor.state.places.root),
     }
     _put(floor, "daemon", known, Event.DAEMON_STOPPED if state == "stopped" else Event.DAEMON_STARTED)
 
 
 def _tell_config(floor: Floor) -> None:
-    explained = settings.explain(floor.live.settings)
+    explained = settings.explain(floor.state.settings)
     values = {key: {"value": value, "source": source} for key, (value, source) in explained.items()}
     _put(floor, "config", values, Event.CONFIG_CHANGED)
     _put(floor, "sandbox", {"mode": floor.sandbox.name, "says": floor.sandbox.says})
@@ -381,18 +381,18 @@ def _tell_config(floor: Floor) -> None:
 
 def _hide(floor: Floor) -> None:
     """Keep the values of what `[env] pass` lets through out of the log."""
-    environ = floor.live.environ
+    environ = floor.state.environ
     if floor.log:
-        floor.log.hide(environ[name] for name in floor.live.settings.env.passed if name in environ)
+        floor.log.hide(environ[name] for name in floor.state.settings.env.passed if name in environ)
 
 
 def _tell_inferred(floor: Floor) -> None:
-    ruling, agents = floor.judge.current, agents_now(floor.judge, floor.live)
+    ruling, agents = floor.judge.current, agents_now(floor.judge, floor.state)
     if ruling is None:
         return
     runtimes = ruling.conventions.runtimes
     installed = [name for name in runtimes if name not in agents.missing]
-    named = {floor.live.settings.agent, *agents.fallback}
+    named = {floor.state.settings.agent, *agents.fallback}
     own = {name for name, file in runtimes.items() if not file.is_shipped} | named
     floor.warnings["agents"] = [why for name, why in agents.missing.items() if name in own]
     setup = ruling.rules.setup
@@ -409,14 +409,14 @@ def _tell_inferred(floor: Floor) -> None:
 def _not_trunks(floor: Floor) -> list[str]:
     """Where the checkout's conventions are not those that rule; read without git, for it is asked on each pass."""
     ruling = floor.judge.current
-    paths = differing(floor.live.places.root, ruling.conventions) if ruling else []
+    paths = differing(floor.state.places.root, ruling.conventions) if ruling else []
     why = f"in your checkout: not as on {floor.trunk.branch}, whose copy rules until yours is committed there"
     return [f"{shown(paths, 3)} {why}"] if paths else []
 
 
 def _tell_names(floor: Floor) -> None:
     """Say which folders are in use, and what of their names is wrong by now."""
-    where, ruling = floor.live.places, floor.judge.current
+    where, ruling = floor.state.places, floor.judge.current
     _put(floor, "names", {"inbox": where.inbox.name, "why": where.names.why})
     if ruling is None:
         return
@@ -453,7 +453,7 @@ def _tell_commands(floor: Floor) -> None:
 
 def _tell_warnings(floor: Floor) -> None:
     floor.warnings["rests"] = floor.pool.notices
-    floor.warnings["broken"] = list(floor.live.broken.values())
+    floor.warnings["broken"] = list(floor.state.broken.values())
     floor.warnings["answers"] = answers(floor.store).sentences
     _put(floor, "warnings", [line for lines in floor.warnings.values() for line in lines])
 

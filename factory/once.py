@@ -14,8 +14,8 @@ import anyio
 
 from factory.assembly import HOME, Floor, assemble, the_names, the_repository, their_excludes
 from factory.ground import settings
+from factory.ground.daemon_state import DaemonState
 from factory.ground.errors import FactoryError, UsageError
-from factory.ground.live import Live
 from factory.ground.places import Places, check_writable, places
 from factory.repo.examine import Repository
 from factory.repo.git import Git, Person
@@ -44,8 +44,8 @@ async def _judge_once(root: Path, rev: str | None, here: bool) -> list[tuple[str
         where.judged.mkdir(parents=True)
         own = await make(repository, where.git, environ)
         with closing(SqliteStore(where.store)) as store:
-            live = Live(settings=chosen, places=where, environ=environ)
-            floor = assemble(store, live, repository, own)
+            state = DaemonState(settings=chosen, places=where, environ=environ)
+            floor = assemble(store, state, repository, own)
             await floor.sandbox.look()
             floor.sandbox.check(chosen.sandbox.mode)
             commit = await _asked_for(floor, repository, environ, rev, here)
@@ -59,7 +59,7 @@ async def _judge_once(root: Path, rev: str | None, here: bool) -> list[tuple[str
 async def _asked_for(
     floor: Floor, repository: Repository, environ: Mapping[str, str], rev: str | None, here: bool
 ) -> str:
-    own, where = floor.trunk.own, floor.live.places
+    own, where = floor.trunk.own, floor.state.places
     tip = await own.commit(floor.trunk.ref)
     if here:
         ignored = [HOME, f"/{where.inbox.name}/", *their_excludes(repository)]

@@ -9,10 +9,10 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from factory.attempt.endings import Endings
+from factory.attempt.outcomes import Outcomes
 from factory.dispatch.pauses import lift
+from factory.ground.daemon_state import DaemonState
 from factory.ground.errors import FactoryError, NotYet, RefusedByState, StoreError, UsageError
-from factory.ground.live import Live
 from factory.ground.reserved import NO_AGENT
 from factory.ground.times import stamp
 from factory.people.escalations import Escalations, is_landing
@@ -30,14 +30,14 @@ class Requests:
         self,
         *,
         store: Store,
-        live: Live,
+        state: DaemonState,
         escalations: Escalations,
-        endings: Endings,
+        outcomes: Outcomes,
         hang: Callable[[str, str, datetime], str],
     ) -> None:
         """`hang` makes a unit of a task file's name and text, and returns its id (the intake's way in)."""
-        self._store, self._live, self._hang = store, live, hang
-        self._escalations, self._endings = escalations, endings
+        self._store, self._state, self._hang = store, state, hang
+        self._escalations, self._outcomes = escalations, outcomes
         self._do = {
             "answer": self._answer,
             "tell": self._tell,
@@ -52,20 +52,20 @@ class Requests:
 
         Raises StoreError where the store fails: what was asked for is asked for still.
         """
-        pending, paused = self._store.open(Request), self._live.paused
+        pending, paused = self._store.open(Request), self._state.paused
         for request in pending:
             try:
                 with self._store.transaction():
                     outcome = self._act(request, at)
                     self._close(request, "done", outcome, at)
-                paused = self._live.paused
+                paused = self._state.paused
             except StoreError:
-                self._live.paused = paused
+                self._state.paused = paused
                 raise
             except FactoryError as error:  # undone as a whole, then refused
                 self._close(request, "refused", str(error), at)
         if pending:
-            self._live.ring_all()
+            self._state.ring_all()
         return len(pending)
 
     def _act(self, request: Request, at: datetime) -> str:
@@ -96,7 +96,7 @@ class Requests:
             )
         self._escalations.remark(unit.id, "tell", str(args["text"]), now=at)
         if unit.state is UnitState.QUEUED or (unit.state is UnitState.WAITING and unit.submission):
-            self._endings.tell(unit, at=at)
+            self._outcomes.tell(unit, at=at)
             return f"{unit.id}: was taken out of the queue; it goes on with what you said, then it is judged"
         if unit.state is UnitState.RUNNING:
             return f"{unit.id}: its agent is told before its work is submitted"
@@ -152,17 +152,17 @@ class Requests:
         return f"{unit.id} is cancelled{stops}"
 
     def _pause(self, _: dict[str, Any], at: datetime) -> str:
-        if self._live.paused:
+        if self._state.paused:
             raise RefusedByState("The line is paused already.")
-        self._live.paused = True
+        self._state.paused = True
         fact = Fact(name="paused", value=json.dumps({"by": "you", "since": stamp(at)}))
         self._store.write(Event.LINE_PAUSED, fact, now=at)
         return "paused: nothing new starts; what runs goes on, and what is green lands"
 
     def _resume(self, _: dict[str, Any], at: datetime) -> str:
-        if not self._live.paused:
+        if not self._state.paused:
             raise RefusedByState("The line is not paused.")
-        self._live.paused = False
+        self._state.paused = False
         self._store.write(Event.LINE_RESUMED, Fact(name="paused", value="null"), now=at)
         return "resumed"
 

@@ -14,7 +14,7 @@ from anyio.abc import TaskGroup
 
 from factory.assembly import Floor, assemble
 from factory.child.sandbox import Sandbox
-from factory.ground.live import Live
+from factory.ground.daemon_state import DaemonState
 from factory.ground.places import places
 from factory.ground.settings import Settings
 from factory.repo.examine import examine
@@ -71,8 +71,8 @@ class Scene:
 
     def __init__(self, folder: Path, floor: Floor, group: TaskGroup) -> None:
         self.folder, self.floor, self.group = folder, floor, group
-        self.root, self.store = floor.live.places.root, floor.store
-        self.queue, self.judge, self.live = floor.queue, floor.judge, floor.live
+        self.root, self.store = floor.state.places.root, floor.store
+        self.queue, self.judge, self.state = floor.queue, floor.judge, floor.state
 
     # ── what others do ──
 
@@ -91,7 +91,7 @@ class Scene:
     async def made(self, files: Mapping[str, str], *, base: str = "") -> str:
         """A commit that only the factory repository has."""
         await self.floor.trunk.refresh()
-        own, clone = self.live.places.git, self.folder / f"agent{len(list(self.folder.glob('agent*')))}"
+        own, clone = self.state.places.git, self.folder / f"agent{len(list(self.folder.glob('agent*')))}"
         git(self.folder, "clone", "-q", "--no-checkout", str(own), str(clone))
         git(clone, "checkout", "-q", "--detach", base or "origin/main")
         made = commit(clone, files, "work")
@@ -103,7 +103,7 @@ class Scene:
     ) -> Unit:
         """A unit whose first attempt was submitted; `head`: its front matter."""
         made = await self.made(files, base=base)
-        below = git(self.live.places.git, "rev-parse", f"{made}^")
+        below = git(self.state.places.git, "rev-parse", f"{made}^")
         unit = Unit(
             id=name,
             title=name,
@@ -156,7 +156,7 @@ class Scene:
     async def settle(self) -> None:
         """Tick the queue until it has nothing to do, waiting for what it has judged meanwhile."""
         for _ in range(60):
-            again = await self.queue.tick(self.group, at()) or await self.live.queue.wait(0.5 if self.busy else 0)
+            again = await self.queue.tick(self.group, at()) or await self.state.queue.wait(0.5 if self.busy else 0)
             if not again and not self.busy:
                 return
         raise AssertionError(f"the queue never becomes quiet: {[entry.event for entry in self.store.journal()][-20:]}")
@@ -185,7 +185,7 @@ class Scene:
         """Another value of a unit's."""
         self.store.write(Event.UNIT_READY, replace(self.unit(name), **fields), now=at(), unit=name)
 
-    def state(self, name: str) -> str:
+    def state_of(self, name: str) -> str:
         """The unit's state."""
         return str(self.unit(name).state)
 
@@ -216,7 +216,9 @@ async def scene_in(folder: Path, files: Mapping[str, str] = FILES, **settings: A
     (folder / "ignored").write_text("/.factory/\n/inbox/\n")
     own = await make(repository, where.git, environ)
     with closing(SqliteStore(where.store)) as store:
-        floor = assemble(store, Live(settings=Settings(**settings), places=where, environ=environ), repository, own)
+        floor = assemble(
+            store, DaemonState(settings=Settings(**settings), places=where, environ=environ), repository, own
+        )
         async with anyio.create_task_group() as group:
             yield Scene(folder, floor, group)
             group.cancel_scope.cancel()

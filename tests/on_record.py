@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from factory.ground.live import Live
+from factory.ground.daemon_state import DaemonState
 from factory.ground.places import Places
 from factory.ground.settings import Settings
 from factory.people.cards import Ask
@@ -30,7 +30,7 @@ class OnRecord:
     def __init__(self, folder: Path, **settings: Any) -> None:
         self.store = MemoryStore()
         where = Places(root=folder, common_dir=folder / ".git", work=folder / "work")
-        self.live = Live(settings=Settings(**settings), places=where, environ={})
+        self.state = DaemonState(settings=Settings(**settings), places=where, environ={})
         self.repairs: list[tuple[str, str]] = []
         self.ignored: dict[str, tuple[str, ...]] = {}  # of what was hung: keys that are not in force
         self.escalations = Escalations(store=self.store, repair=self._repair, next_card=lambda count: count + 1)

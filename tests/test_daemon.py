@@ -43,8 +43,8 @@ async def warnings(scene: Scene) -> list[str]:
 async def test_trunk_is_the_branch_that_units_landed_on_whatever_is_checked_out_at_the_next_start(scene: Scene) -> None:
     git(scene.root, "switch", "-q", "-c", "elsewhere")
 
-    remembered = await the_repository(scene.root, scene.live.environ, Settings())
-    named = await the_repository(scene.root, scene.live.environ, Settings(trunk="elsewhere"))
+    remembered = await the_repository(scene.root, scene.state.environ, Settings())
+    named = await the_repository(scene.root, scene.state.environ, Settings(trunk="elsewhere"))
 
     assert (remembered.branch, named.branch) == ("main", "elsewhere")
 
@@ -102,7 +102,7 @@ async def test_an_edit_between_the_start_and_the_first_pass_is_taken_up(scene: S
 
     _Config(scene.floor).tick()
 
-    assert scene.live.settings.workers == 7
+    assert scene.state.settings.workers == 7
 
 
 @pytest.mark.parametrize("text", ["workers = 7\n", "workers = none\n"])
@@ -129,13 +129,13 @@ async def test_a_bad_edit_keeps_the_last_good_one_and_is_asked_about_once(scene:
     config.tick()
     config.tick()
 
-    assert (scene.live.settings.workers, scene.cards()) == (7, [CardKind.CONFIG])
+    assert (scene.state.settings.workers, scene.cards()) == (7, [CardKind.CONFIG])
     assert len([entry for entry in scene.store.journal() if entry.event is Event.CONFIG_REFUSED]) == 1
 
     (scene.root / "factory.toml").unlink()
     config.tick()
 
-    assert (scene.live.settings.workers, scene.cards()) == (3, [])
+    assert (scene.state.settings.workers, scene.cards()) == (3, [])
 
 
 async def test_a_quiet_file_is_read_once_and_nothing_is_written(scene: Scene) -> None:
@@ -149,8 +149,8 @@ async def test_a_quiet_file_is_read_once_and_nothing_is_written(scene: Scene) ->
 
 
 async def test_a_variable_that_is_let_through_from_now_on_is_kept_out_of_the_log_from_now_on(scene: Scene) -> None:
-    scene.live.environ = {**scene.live.environ, "TOKEN": "very-secret"}
-    scene.floor.log = Log(scene.live.places.log)
+    scene.state.environ = {**scene.state.environ, "TOKEN": "very-secret"}
+    scene.floor.log = Log(scene.state.places.log)
     try:
         _hide(scene.floor)
         (scene.root / "factory.toml").write_text('[env]\npass = ["TOKEN"]\n')
@@ -159,7 +159,7 @@ async def test_a_variable_that_is_let_through_from_now_on_is_kept_out_of_the_log
     finally:
         scene.floor.log.close()
 
-    assert "very-secret" not in scene.live.places.log.read_text()
+    assert "very-secret" not in scene.state.places.log.read_text()
 
 
 # ── the checkout's conventions ──
@@ -222,13 +222,13 @@ async def test_prompts_are_looked_at_once_for_each_version_of_them(
 
 
 async def test_a_second_folder_of_the_same_meaning_is_said_until_it_is_gone(scene: Scene) -> None:
-    (scene.live.places.inbox / "a.md.swp").write_text("x")
+    (scene.state.places.inbox / "a.md.swp").write_text("x")
     (scene.root / ".inbox").mkdir()
     (scene.root / ".inbox/task.md").write_text("do it")
 
     (said,) = await warnings(scene)
     (scene.root / ".inbox/task.md").unlink()
-    (scene.live.places.inbox / "a.md.swp").unlink()
+    (scene.state.places.inbox / "a.md.swp").unlink()
     (other,) = await warnings(scene)
     (scene.root / ".inbox").rmdir()
 

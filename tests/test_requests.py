@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from factory.attempt.endings import Endings
+from factory.attempt.outcomes import Outcomes
 from factory.dispatch.pauses import note_end, resting
 from factory.ground.errors import StoreError
 from factory.people import cards as words
@@ -33,9 +33,9 @@ class Asked(OnRecord):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.hung: list[tuple[str, str]] = []
-        endings = Endings(store=self.store, live=self.live, escalations=self.escalations, hang=self._hang)
+        outcomes = Outcomes(store=self.store, state=self.state, escalations=self.escalations, hang=self._hang)
         self.requests = Requests(
-            store=self.store, live=self.live, escalations=self.escalations, endings=endings, hang=self._hang
+            store=self.store, state=self.state, escalations=self.escalations, outcomes=outcomes, hang=self._hang
         )
         self._count = 0
 
@@ -74,7 +74,7 @@ def line(tmp_path: Path) -> Asked:
 
 async def test_nothing_asked_for_is_nothing_done_and_nobody_is_woken(line: Asked) -> None:
     assert line.requests.tick(NOW) == 0
-    assert not await line.live.pool.wait(0)
+    assert not await line.state.pool.wait(0)
 
 
 async def test_requests_are_done_in_their_order_and_once_and_then_every_loop_looks(line: Asked) -> None:
@@ -86,8 +86,8 @@ async def test_requests_are_done_in_their_order_and_once_and_then_every_loop_loo
 
     assert [line.outcome(number)[0] for number in numbers] == ["done", "refused", "done", "done"]
     assert line.events().count(Event.UNIT_CANCELLED) == 1
-    assert await line.live.pool.wait(0)
-    assert await line.live.queue.wait(0)
+    assert await line.state.pool.wait(0)
+    assert await line.state.queue.wait(0)
 
 
 def test_a_request_of_an_unknown_kind_is_refused(line: Asked) -> None:
@@ -317,11 +317,11 @@ def paused(line: Asked) -> Any:
 
 def test_paused_nothing_new_starts_until_it_is_resumed(line: Asked) -> None:
     assert line.ask("pause")[0] == "done"
-    assert (line.live.paused, line.live.takes_work) == (True, False)
+    assert (line.state.paused, line.state.takes_work) == (True, False)
     assert paused(line) == {"by": "you", "since": "2026-01-05T12:00:05.000000Z"}
 
     assert line.ask("resume") == ("done", "resumed")
-    assert (line.live.paused, line.live.takes_work, paused(line)) == (False, True, None)
+    assert (line.state.paused, line.state.takes_work, paused(line)) == (False, True, None)
 
 
 def test_paused_twice_and_resumed_twice_is_said(line: Asked) -> None:
@@ -348,7 +348,7 @@ def test_a_request_that_the_store_fails_at_is_neither_done_nor_refused_and_is_do
 
     with pytest.raises(StoreError):
         line.requests.tick(later(5))
-    assert (line.outcome(number), line.live.paused) == (("pending", ""), False)
+    assert (line.outcome(number), line.state.paused) == (("pending", ""), False)
     line.requests.tick(later(6))
 
-    assert (line.outcome(number)[0], line.live.paused) == ("done", True)
+    assert (line.outcome(number)[0], line.state.paused) == ("done", True)

@@ -12,14 +12,14 @@ from anyio import to_thread
 
 from factory.agents.runtime import environment, find, invocation, logins
 from factory.attempt import homes
-from factory.attempt.endings import Endings
+from factory.attempt.outcomes import Outcomes
 from factory.attempt.prompts import Brief, prompt
-from factory.attempt.trip import Trip, asked_for, prompt_name
-from factory.child.confines import Confines
+from factory.attempt.run import Run, asked_for, prompt_name
 from factory.child.process import Command
+from factory.child.profile import Profile
 from factory.child.sandbox import TOOLCHAINS
 from factory.ground import disk, faults
-from factory.ground.live import Live
+from factory.ground.daemon_state import DaemonState
 from factory.inbox.split import is_part
 from factory.judging.environments import Environments, ports
 from factory.judging.judge import Judge
@@ -33,157 +33,159 @@ from factory.store.records import Attempt, Remark
 class Launch:
     """Puts together what the shim of an attempt is told."""
 
-    def __init__(self, *, store: Store, live: Live, judge: Judge, environments: Environments, endings: Endings) -> None:
+    def __init__(
+        self, *, store: Store, state: DaemonState, judge: Judge, environments: Environments, outcomes: Outcomes
+    ) -> None:
         self.environments = environments
-        self._store, self._live, self._judge, self._endings = store, live, judge, endings
+        self._store, self._state, self._judge, self._outcomes = store, state, judge, outcomes
 
-    async def ready_home(self, trip: Trip, owner: str) -> None:
+    async def ready_home(self, run: Run, owner: str) -> None:
         """Empty HOME, where the last one to work in it was another unit, but for what its runtime keeps."""
-        home = self._home_of(trip)
+        home = self._home_of(run)
         if home and not homes.belongs_to(home, owner):
             with faults.step("attempt.files"):
                 home.mkdir(parents=True, exist_ok=True)
             homes.claim(home, "")
-            await to_thread.run_sync(homes.empty, home, trip.runtime.keep)
+            await to_thread.run_sync(homes.empty, home, run.runtime.keep)
             homes.claim(home, owner)
 
     def command(
-        self, trip: Trip, earlier: Attempt | None, *, carried: bool, conflict: Conflict | None, place: Place
+        self, run: Run, earlier: Attempt | None, *, carried: bool, conflict: Conflict | None, place: Place
     ) -> Command:
         """The command of an attempt in its prepared workspace; its prompt is written.
 
         Raises ConfigError; NoMarkdown where the task cannot be told any more.
         """
-        text = "" if trip.spec.run else self._prompt(trip, earlier, carried=carried, conflict=conflict)
+        text = "" if run.spec.run else self._prompt(run, earlier, carried=carried, conflict=conflict)
         with faults.step("attempt.files"):
-            (trip.run_dir / "prompt.md").write_text(text, encoding="utf-8")
-            home = self._home(trip)
-            confines = self._confines(trip, place, home)
-        (argv, stdin), env = self._invocation(trip), self._variables(trip, place, home)
+            (run.run_dir / "prompt.md").write_text(text, encoding="utf-8")
+            home = self._home(run)
+            profile = self._profile(run, place, home)
+        (argv, stdin), env = self._invocation(run), self._variables(run, place, home)
         return Command(
             argv=argv,
-            cwd=trip.workspace.tree,
+            cwd=run.workspace.tree,
             env=env,
-            run_dir=trip.run_dir,
+            run_dir=run.run_dir,
             stdin=stdin,
-            within=self.environments.sandbox.confined(argv, env, confines),
-            limits=self.environments.limits(place.folder, trip.run_dir, *((home,) if home else ())),
-            seconds=60 * self._minutes(trip),
-            stop_signal=trip.runtime.stop.signal,
-            grace_s=trip.runtime.stop.grace_s,
-            nonce=trip.attempt.nonce,
+            within=self.environments.sandbox.confined(argv, env, profile),
+            limits=self.environments.limits(place.folder, run.run_dir, *((home,) if home else ())),
+            seconds=60 * self._minutes(run),
+            stop_signal=run.runtime.stop.signal,
+            grace_s=run.runtime.stop.grace_s,
+            nonce=run.attempt.nonce,
         )
 
-    def _minutes(self, trip: Trip) -> float:
+    def _minutes(self, run: Run) -> float:
         """What it may take: what was held back for it, where minutes have a cap."""
-        return trip.attempt.reserved_minutes or trip.spec.minutes or self._live.settings.limits.minutes
+        return run.attempt.reserved_minutes or run.spec.minutes or self._state.settings.limits.minutes
 
-    def _invocation(self, trip: Trip) -> tuple[tuple[str, ...], Path | None]:
-        if trip.spec.run:  # a task's own command is no template
-            return ("sh", "-c", trip.spec.run), None
+    def _invocation(self, run: Run) -> tuple[tuple[str, ...], Path | None]:
+        if run.spec.run:  # a task's own command is no template
+            return ("sh", "-c", run.spec.run), None
         argv, stdin = invocation(
-            trip.runtime,
-            run_dir=trip.run_dir,
-            workspace=trip.workspace.tree,
-            model=trip.spec.model,
-            session=trip.attempt.session if trip.attempt.resumed else "",
-            budget=f"{trip.attempt.reserved_usd:.4f}" if trip.attempt.reserved_usd else "",
+            run.runtime,
+            run_dir=run.run_dir,
+            workspace=run.workspace.tree,
+            model=run.spec.model,
+            session=run.attempt.session if run.attempt.resumed else "",
+            budget=f"{run.attempt.reserved_usd:.4f}" if run.attempt.reserved_usd else "",
         )
-        program = find(argv[0], path=self._live.environ.get("PATH", ""), root=self._live.places.root)
+        program = find(argv[0], path=self._state.environ.get("PATH", ""), root=self._state.places.root)
         return (str(program or argv[0]), *argv[1:]), stdin
 
-    def _home_of(self, trip: Trip) -> Path | None:
+    def _home_of(self, run: Run) -> Path | None:
         """Where the HOME of this worker and runtime is; without a sandbox the user's serves."""
-        if trip.spec.run or not self.environments.sandbox.on:
+        if run.spec.run or not self.environments.sandbox.on:
             return None
-        return homes.place(self._live.places.work, trip.hook.worker, trip.runtime.name)
+        return homes.place(self._state.places.work, run.hook.worker, run.runtime.name)
 
-    def _home(self, trip: Trip) -> Path | None:
+    def _home(self, run: Run) -> Path | None:
         """Its HOME with the files that its runtime insists on."""
-        home = self._home_of(trip)
+        home = self._home_of(run)
         if home is None:
             return None
         home.mkdir(parents=True, exist_ok=True)
         disk.reopen(home)
-        for name, text in trip.runtime.files.items():
+        for name, text in run.runtime.files.items():
             path = home / name
             _real_folders(path.parent, below=home)
             disk.remove(path)  # whatever the last attempt made of it
             path.write_text(text, encoding="utf-8")
         return home
 
-    def _confines(self, trip: Trip, place: Place, home: Path | None) -> Confines:
-        base = self.environments.confines(place)
-        mine = (trip.run_dir / "tmp", trip.outbox, trip.own)
+    def _profile(self, run: Run, place: Place, home: Path | None) -> Profile:
+        base = self.environments.profile(place)
+        mine = (run.run_dir / "tmp", run.outbox, run.own)
         if home is None:
-            return replace(base, writes=(*base.writes, *mine), reads=(trip.run_dir,))
-        shared = logins(trip.runtime, self._live.environ, home)
+            return replace(base, writes=(*base.writes, *mine), reads=(run.run_dir,))
+        shared = logins(run.runtime, self._state.environ, home)
         for source, seen in shared.items():
             if self.environments.sandbox.links:
                 _link(source, seen, below=home)
             else:
                 _real_folders(seen, below=home)
-        words = [word for part in trip.runtime.command for word in ((part,) if isinstance(part, str) else part)]
-        reads = (trip.run_dir, *(Path(word) for word in words if word[:1] == "/"), *self._files(trip))
-        return Confines(
+        words = [word for part in run.runtime.command for word in ((part,) if isinstance(part, str) else part)]
+        reads = (run.run_dir, *(Path(word) for word in words if word[:1] == "/"), *self._files(run))
+        return Profile(
             writes=(place.tree, *((place.venv,) if place.venv.is_dir() else ()), *mine, home),
             reads=reads,
             shared=shared,
-            network=trip.runtime.network == "open",
+            network=run.runtime.network == "open",
         )
 
-    def _files(self, trip: Trip) -> Iterator[Path]:
+    def _files(self, run: Run) -> Iterator[Path]:
         """Files of the user's that the variables let through for this runtime name, such as certificates."""
-        for name in environment(trip.runtime, self._live.environ, {}).keys() - {"PATH"}:
-            path = Path(self._live.environ.get(name, ""))
+        for name in environment(run.runtime, self._state.environ, {}).keys() - {"PATH"}:
+            path = Path(self._state.environ.get(name, ""))
             if path.is_absolute() and path.is_file():
                 yield path
 
-    def _variables(self, trip: Trip, place: Place, home: Path | None) -> Mapping[str, str]:
+    def _variables(self, run: Run, place: Place, home: Path | None) -> Mapping[str, str]:
         own = {
-            "TMPDIR": str(trip.run_dir / "tmp"),
-            "TMPPREFIX": str(trip.run_dir / "tmp/zsh"),  # zsh writes into /tmp without it
-            "FACTORY_OUTBOX": str(trip.outbox),
-            "FACTORY_UNIT": trip.unit.id,
-            "FACTORY_ATTEMPT": str(trip.attempt.number),
+            "TMPDIR": str(run.run_dir / "tmp"),
+            "TMPPREFIX": str(run.run_dir / "tmp/zsh"),  # zsh writes into /tmp without it
+            "FACTORY_OUTBOX": str(run.outbox),
+            "FACTORY_UNIT": run.unit.id,
+            "FACTORY_ATTEMPT": str(run.attempt.number),
         }
         around = self.environments.variables(place)
-        if trip.spec.run:
+        if run.spec.run:
             return around | own
         # The workspace's own tools come first; without a sandbox the agent's login lies in its user's HOME.
         names = ("PATH", "VIRTUAL_ENV", *(TOOLCHAINS if home else ()))
-        own |= {name: around[name] for name in names if name in around} | ports(trip.hook.index)
-        env = environment(trip.runtime, self._live.environ, own | ({"HOME": str(home)} if home else {}))
+        own |= {name: around[name] for name in names if name in around} | ports(run.hook.index)
+        env = environment(run.runtime, self._state.environ, own | ({"HOME": str(home)} if home else {}))
         if home is None:
             return env
         # What names a folder of the user's that it does not see would send its sessions into nothing.
-        seen = (*logins(trip.runtime, self._live.environ, home).values(), home, trip.run_dir)
+        seen = (*logins(run.runtime, self._state.environ, home).values(), home, run.run_dir)
         return {name: value for name, value in env.items() if not self._leads_nowhere(name, value, seen)}
 
     def _leads_nowhere(self, name: str, value: str, seen: tuple[Path, ...]) -> bool:
-        if name not in self._live.environ or value != self._live.environ[name] or name in ("PATH", *TOOLCHAINS):
+        if name not in self._state.environ or value != self._state.environ[name] or name in ("PATH", *TOOLCHAINS):
             return False
         path = Path(value)
         hidden = path.is_absolute() and not path.is_file() and self.environments.sandbox.is_hidden(path)
         return hidden and not any(each.is_relative_to(path) for each in seen)
 
-    def _prompt(self, trip: Trip, earlier: Attempt | None, *, carried: bool, conflict: Conflict | None) -> str:
-        said = self._store.select(Remark, unit=trip.unit.id)
-        remarks = [each for each in said if each.seq <= trip.attempt.heard]
-        wish = asked_for(remarks, self._store.select(Attempt, unit=trip.unit.id))
+    def _prompt(self, run: Run, earlier: Attempt | None, *, carried: bool, conflict: Conflict | None) -> str:
+        said = self._store.select(Remark, unit=run.unit.id)
+        remarks = [each for each in said if each.seq <= run.attempt.heard]
+        wish = asked_for(remarks, self._store.select(Attempt, unit=run.unit.id))
         brief = Brief(
-            unit=trip.unit.id,
-            title=trip.unit.title,
-            body=body_of(self._store, trip.unit.id),
-            outbox=str(trip.outbox),
+            unit=run.unit.id,
+            title=run.unit.title,
+            body=body_of(self._store, run.unit.id),
+            outbox=str(run.outbox),
             trunk=self._judge.branch,
-            attempt=trip.attempt.number,
-            attempts=self._endings.limit(trip.unit),
-            minutes=self._minutes(trip),
-            scope=trip.spec.scope,
-            accept=trip.spec.accept,
-            gates=tuple((gate.name, gate.shown) for gate in trip.ruling.rules.gates),
-            knowledge=tuple(note for note in trip.ruling.conventions.knowledge if note.concerns(trip.spec.scope)),
+            attempt=run.attempt.number,
+            attempts=self._outcomes.limit(run.unit),
+            minutes=self._minutes(run),
+            scope=run.spec.scope,
+            accept=run.spec.accept,
+            gates=tuple((gate.name, gate.shown) for gate in run.ruling.rules.gates),
+            knowledge=tuple(note for note in run.ruling.conventions.knowledge if note.concerns(run.spec.scope)),
             remarks=tuple(remarks),
             digest=earlier.digest if earlier else "",
             handoff=earlier.handoff if earlier else "",
@@ -192,10 +194,10 @@ class Launch:
             old_diff=str(conflict.diff) if conflict else "",
             intent=conflict.intent if conflict else "",
             # A change that a person has read is not to be replaced by parts.
-            may_split=wish not in ("review", "simplify") and not is_part(self._store, trip.unit.id),
-            resumed=trip.attempt.resumed,
+            may_split=wish not in ("review", "simplify") and not is_part(self._store, run.unit.id),
+            resumed=run.attempt.resumed,
         )
-        return prompt(prompt_name(trip, earlier, conflict, wish), brief, trip.ruling.conventions.prompts)
+        return prompt(prompt_name(run, earlier, conflict, wish), brief, run.ruling.conventions.prompts)
 
 
 def _real_folders(path: Path, *, below: Path) -> None:

@@ -15,7 +15,7 @@ from factory.attempt.remarks import NOT_READ, unread
 from factory.attempt.triage import Move, Next
 from factory.dispatch import budget
 from factory.dispatch.pauses import note_end
-from factory.ground.live import Live, Stopping
+from factory.ground.daemon_state import DaemonState, Stopping
 from factory.ground.times import clock
 from factory.inbox.split import Part, is_part, replaced
 from factory.people import cards as words
@@ -30,19 +30,19 @@ from factory.store.unit import FINAL, SPENDS, EndReason, Unit, UnitState, advanc
 DEFAULTS_IN_A_ROW = 3  # questions that may answer themselves: asking costs no attempt, so more could go on for ever
 
 
-class Endings:
+class Outcomes:
     """Sends units on: to the queue, to another attempt, into a wait, or to a person."""
 
     def __init__(
         self,
         *,
         store: Store,
-        live: Live,
+        state: DaemonState,
         escalations: Escalations,
         hang: Callable[[str, str, datetime, tuple[str, ...]], str],
     ) -> None:
         """`hang` makes a unit of a task file's name, text and ignored keys; it returns the id (the intake's way in)."""
-        self._store, self._live, self._escalations, self._hang = store, live, escalations, hang
+        self._store, self._state, self._escalations, self._hang = store, state, escalations, hang
 
     def finish(
         self,
@@ -66,7 +66,7 @@ class Endings:
         with self._store.transaction():
             until = None
             blamed = ask is None or ask.kind is not CardKind.CONFIG  # a prompt's fault is no agent's
-            if hook is not None and blamed and self._live.stopping is Stopping.NO:
+            if hook is not None and blamed and self._state.stopping is Stopping.NO:
                 until = note_end(self._store, self._escalations, attempt, reset=reset, now=at)
             if unit.state in FINAL:
                 moved: tuple[Unit, ...] = ()
@@ -94,7 +94,7 @@ class Endings:
                 reason=str(reason),
                 why=attempt.detail,
             )
-        self._live.ring_all()
+        self._state.ring_all()
 
     def let_go(self, hook: Hook, *ended: Attempt, at: datetime) -> None:
         """Empty a hook whose attempt is not the unit's newest, or is over: else it would be gone to for ever."""
@@ -108,7 +108,7 @@ class Endings:
             worker=hook.worker,
             why="a newer attempt holds the unit",
         )
-        self._live.ring_all()
+        self._state.ring_all()
 
     def send_back(
         self,
@@ -149,7 +149,7 @@ class Endings:
             card = self._escalations.raise_card(ask, now=at, unit=unit)
             held = advance(self._unit(unit.id), UnitState.HELD, now=at, why=f"waits for your answer to {card.id}")
             self._store.write(Event.UNIT_HELD, held, now=at, unit=unit.id, card=card.id)
-        self._live.ring_all()
+        self._state.ring_all()
 
     def wait(self, unit: Unit, ask: Ask, at: datetime) -> None:
         """The unit waits for a cause that it shares with others; one card asks."""
@@ -160,7 +160,7 @@ class Endings:
             waits = replace(self._unit(unit.id), cause=ask.cause)
             waits = advance(waits, UnitState.WAITING, now=at, why=f"waits for {card.id}: {card.question}")
             self._store.write(Event.UNIT_WAITING, waits, now=at, unit=unit.id, card=card.id)
-        self._live.ring_all()
+        self._state.ring_all()
 
     def note(self, unit: Unit, why: str, at: datetime) -> None:
         """A new sentence about why the unit is where it is."""
@@ -176,7 +176,7 @@ class Endings:
         """How many attempts the unit may spend."""
         spec = self._store.get(Spec, unit.id)
         own = spec.attempts if spec else None
-        return own or self._live.settings.limits.attempts
+        return own or self._state.settings.limits.attempts
 
     def _moved(
         self, unit: Unit, move: Move, attempt: Attempt, ask: Ask | None, until: datetime | None, at: datetime

@@ -22,7 +22,7 @@ from factory.store.unit import EndReason, Unit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trip:
+class Run:
     """One attempt under way: what it is about, and what it runs with."""
 
     hook: Hook
@@ -84,7 +84,7 @@ class Patience:
 
 
 def ending(
-    trip: Trip, ended: Exit, seen: Seen, box: Outbox, stopped: EndReason | None, *, changed: bool, split: bool
+    run: Run, ended: Exit, seen: Seen, box: Outbox, stopped: EndReason | None, *, changed: bool, split: bool
 ) -> triage.Ending:
     """The facts by which an end is classified; `stopped`: why the worker itself ended it.
 
@@ -102,14 +102,14 @@ def ending(
         unconfined=ended.cause == "unconfined",
         limited=seen.limited,
         unauthorized=seen.unauthorized,
-        overspent=0 < trip.attempt.reserved_usd <= seen.usage.cost,
+        overspent=0 < run.attempt.reserved_usd <= seen.usage.cost,
         looping=seen.looping,
         asked=box.question is not None,
         split=split,
         reported=reported,
         changed=changed and (reported or split or not box.split),
-        proof=bool(trip.spec.accept),
-        scripted=bool(trip.spec.run),
+        proof=bool(run.spec.accept),
+        scripted=bool(run.spec.run),
     )
 
 
@@ -117,11 +117,11 @@ def ending(
 BROKEN_OFF = frozenset({EndReason.HANDED_BACK, EndReason.LOST, EndReason.LIMIT, EndReason.AUTH, EndReason.SETUP_FAILED})
 
 
-def prompt_name(trip: Trip, earlier: Attempt | None, conflict: Conflict | None, wish: str = "") -> str:
+def prompt_name(run: Run, earlier: Attempt | None, conflict: Conflict | None, wish: str = "") -> str:
     """Which prompt starts it; `wish`: the one that a person asked for."""
     if earlier is None:
         return "unit"
-    if trip.unit.resume and wish != "told":
+    if run.unit.resume and wish != "told":
         return "question"
     return "conflict" if conflict and earlier.reason is EndReason.CONFLICT else wish or "retry"
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from factory.child import process, shim
-from factory.child.confines import Confines
+from factory.child.profile import Profile
 from factory.ground import disk
 
 SCRATCH_BYTES = 512 << 20  # of /tmp and of /dev/shm, which are memory, beside TMPDIR, which is disk
@@ -72,19 +72,19 @@ class Bubblewrap:
         said = last[0] if last else f"exit {tried.code}"
         return f"bubblewrap does not work here ({said})"
 
-    def words(self, confines: Confines) -> tuple[str, ...]:
+    def words(self, profile: Profile) -> tuple[str, ...]:
         """The words to put before a command line."""
-        options = list(self._base(network=confines.network))
-        for path in map(str, confines.reads):
+        options = list(self._base(network=profile.network))
+        for path in map(str, profile.reads):
             link = os.path.islink(path)
             options += ["--symlink", os.path.realpath(path), path] if link else ["--ro-bind", path, path]
-        for path in map(str, confines.writes):
+        for path in map(str, profile.writes):
             options += ["--bind", path, path]
-        for place, folder in sorted(confines.layered.items()):
+        for place, folder in sorted(profile.layered.items()):
             options += _layer(place, folder)
-        for path in map(str, confines.scratch):
+        for path in map(str, profile.scratch):
             options += ["--overlay-src", path, "--tmp-overlay", path] if self._overlays else ["--bind", path, path]
-        for source, seen in confines.shared.items():
+        for source, seen in profile.shared.items():
             options += ["--bind", str(source), str(seen)]
         return (self._program, *options, "--")
 

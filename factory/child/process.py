@@ -298,7 +298,7 @@ async def adopt(run_dir: Path, nonce: str = "") -> Child | Exit:
     begun = _begun(run_dir)
     is_ours = begun.get("nonce", "") == nonce
     if begun and is_ours and _alive(identity := _recorded(begun)):
-        ours = _parent(identity.pid) == os.getpid()  # of this daemon's own, where a trip was broken off
+        ours = _parent(identity.pid) == os.getpid()  # of this daemon's own, where a run was broken off
         grace_s, seconds = float(begun["grace_s"]), float(begun.get("seconds", 0))
         if seconds:  # its limit counts from its start
             seconds = max(TICK_SECONDS, seconds - age_of(identity.started, since=run_dir / "start.json"))

@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Confines:
+class Profile:
     """What one command may see of what is hidden: folders and files that are there."""
 
     writes: tuple[Path, ...] = ()
@@ -39,5 +39,5 @@ class Confiner(Protocol):
     async def look(self, programs: Callable[[], Sequence[Path]]) -> str:
         """Try it, with what the user's programs consist of; why it does not work, empty where it does."""
 
-    def words(self, confines: Confines) -> tuple[str, ...]:
+    def words(self, profile: Profile) -> tuple[str, ...]:
         """The words to put before a command line; of the paths each is there, and real but for what is read."""

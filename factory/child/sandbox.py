@@ -15,7 +15,7 @@ from itertools import chain
 from pathlib import Path
 
 from factory.child.bubblewrap import Bubblewrap
-from factory.child.confines import Confiner, Confines
+from factory.child.profile import Confiner, Profile
 from factory.child.seatbelt import Seatbelt
 from factory.ground.errors import ConfigError
 from factory.ground.places import home
@@ -98,23 +98,23 @@ class Sandbox:
         if mode == "required" and self._why:
             raise ConfigError(f'sandbox.mode is "required", but {self._why}. Mend that, or set it to "auto".')
 
-    def confined(self, argv: Sequence[str], env: Mapping[str, str], confines: Confines) -> tuple[str, ...]:
+    def confined(self, argv: Sequence[str], env: Mapping[str, str], profile: Profile) -> tuple[str, ...]:
         """The words to put before a command line so that it runs confined; none where the sandbox is off."""
         if not self._confiner or not self.on:
             return ()
         programs = [*self._tools(env), *self._own(*map(Path, argv[:1] if argv[0][:1] == "/" else ()))]
         # A word of a command may name HOME or /tmp itself: that is no file of it to be seen.
-        asked = (*_toolchains(env), *self._borrowed(), *confines.reads)
+        asked = (*_toolchains(env), *self._borrowed(), *profile.reads)
         named = [path for path in asked if not self._holds_private(_real(path))]
-        written = (*confines.writes, *confines.scratch, *confines.layered, *confines.shared.values())
+        written = (*profile.writes, *profile.scratch, *profile.layered, *profile.shared.values())
         ways = (link for path in (*named, *written) for link in self._ways(path))
-        seen = Confines(
+        seen = Profile(
             reads=self._reads((*programs, *named, *map(_real, named), *ways)),
-            writes=_sorted(map(_real, confines.writes)),
-            scratch=_sorted(map(_real, confines.scratch)),
-            layered={_real(place): _real(folder) for place, folder in confines.layered.items()},
-            shared={_real(source): _real(seen) for source, seen in confines.shared.items()},
-            network=confines.network,
+            writes=_sorted(map(_real, profile.writes)),
+            scratch=_sorted(map(_real, profile.scratch)),
+            layered={_real(place): _real(folder) for place, folder in profile.layered.items()},
+            shared={_real(source): _real(seen) for source, seen in profile.shared.items()},
+            network=profile.network,
         )
         return self._confiner.words(seen)
 

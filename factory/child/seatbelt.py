@@ -19,7 +19,7 @@ from anyio import to_thread
 from anyio.abc import SocketAttribute
 
 from factory.child import process
-from factory.child.confines import Confines
+from factory.child.profile import Profile
 from factory.ground.errors import ConfigError
 
 _DATA = "/System/Volumes/Data"  # where /Users and others lie once more
@@ -153,27 +153,27 @@ class Seatbelt:
             return await within._answer(folder, reads, port, 1) or await within._answer(folder, reads, port, 0)
 
     async def _answer(self, folder: Path, reads: Sequence[Path], port: int, network: int) -> str:
-        confines = Confines(reads=(*reads, folder / "shown"), writes=(folder / "mine",), network=bool(network))
+        profile = Profile(reads=(*reads, folder / "shown"), writes=(folder / "mine",), network=bool(network))
         asked = ("python3", "-I", "-S", "-c", _PROBE.replace("DATA", _DATA))  # any program of the user's would do
-        argv = [*self.words(confines), *asked, *map(str, (os.getpid(), port, network, folder, *self._hidden))]
+        argv = [*self.words(profile), *asked, *map(str, (os.getpid(), port, network, folder, *self._hidden))]
         tried = await process.run(argv, cwd=folder / "mine", env={"PATH": self._path}, seconds=_TRIAL_SECONDS)
         answer, last = tried.out.decode(errors="replace").strip(), tried.err.decode(errors="replace").split("\n")
         if (tried.code, answer) == (0, "confined"):
             return ""
         return answer[:900] or next((line for line in reversed(last) if line), f"exit {tried.code}")[-300:]
 
-    def words(self, confines: Confines) -> tuple[str, ...]:
+    def words(self, profile: Profile) -> tuple[str, ...]:
         """The words to put before a command line. Raises ConfigError where a path cannot be said in a profile."""
-        own = [*map(str, confines.writes), *map(str, confines.scratch)]
-        written = [*own, *map(str, confines.shared)]
-        reads = [path for path in map(str, confines.reads) if not _CONTROL.search(path)]  # else it is not seen
+        own = [*map(str, profile.writes), *map(str, profile.scratch)]
+        written = [*own, *map(str, profile.shared)]
+        reads = [path for path in map(str, profile.reads) if not _CONTROL.search(path)]  # else it is not seen
         ways = list(dict.fromkeys(way for path in (*reads, *written) for way in _ways(path)))
         links = {path for path in (*ways, *reads) if os.path.islink(path)}
         folders = [path for path in reads if path not in links and os.path.isdir(path)]
         hidden = [f"{data}{path}" for path in self._hidden for data in ("", _DATA)]
         rules = (
             _BASE,
-            *((_NETWORK,) if confines.network else ()),
+            *((_NETWORK,) if profile.network else ()),
             _rule("deny file-read* file-write*", "subpath", hidden),
             _rule("allow file-read-metadata", "literal", ways),
             _rule("allow file-read*", "literal", sorted({*links, *reads}.difference(folders))),

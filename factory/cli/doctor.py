@@ -20,8 +20,8 @@ from factory.cli.smoke import BAD, NOTE, OK, STYLES, check_agent
 from factory.daemon import furnish
 from factory.dispatch.agents import find_agents
 from factory.ground import conventions, settings
+from factory.ground.daemon_state import DaemonState, now
 from factory.ground.errors import ConfigError, DamagedStore, FactoryError, RefusedByState, StoreError, UsageError
-from factory.ground.live import Live, now
 from factory.ground.lock import locked
 from factory.ground.places import check_writable, places
 from factory.ground.settings import Settings
@@ -145,8 +145,8 @@ async def _look(top: Path, *, fix: bool) -> AsyncIterator[Finding]:
             yield Finding(f"The factory repository {where.git} is missing, with what attempts made.", _later)
             return
         with closing(SqliteStore(where.store, new=False)) as store:
-            live = Live(settings=chosen, places=where, environ=environ)
-            floor = assemble(store, live, repository, await make(repository, where.git, environ))
+            state = DaemonState(settings=chosen, places=where, environ=environ)
+            floor = assemble(store, state, repository, await make(repository, where.git, environ))
             strays = Strays(keeper=floor.keeper, trunk=floor.trunk, benches=floor.benches, underway=floor.underway)
             if fix:
                 await floor.trunk.refresh()
@@ -187,8 +187,8 @@ async def _rebuild(top: Path) -> int:
         own = await make(repository, where.git, environ)
         await own.seize()
         with making_anew(where.store, now()) as (new, aside):
-            live = Live(settings=chosen, places=where, environ=environ)
-            floor = assemble(new, live, repository, own)
+            state = DaemonState(settings=chosen, places=where, environ=environ)
+            floor = assemble(new, state, repository, own)
             await floor.trunk.refresh()
             counts = await Rebuild(store=new, where=where, trunk=floor.trunk, workspaces=floor.workspaces).run(now())
     HighWater(where.high_water).note_seq(0)  # the new store counts anew

@@ -21,8 +21,8 @@ from factory.child import process
 from factory.cli import place, say
 from factory.cli.config import inferred_lines
 from factory.ground import disk, settings
+from factory.ground.daemon_state import DRAIN_SECONDS
 from factory.ground.errors import ConfigError, FactoryError, RefusedByState, RepositoryError, StoreError, UsageError
-from factory.ground.live import DRAIN_SECONDS
 from factory.ground.places import Places, check_writable, places
 from factory.repo.examine import layout
 from factory.repo.opened import opened

@@ -1,6 +1,6 @@
 """The pool: as many workers as the settings say, each with one hook, and what hangs next on a free one.
 
-Invariant (GUPP): a full hook has a trip under way; `tick` checks it and starts what is missing.
+Invariant (GUPP): a full hook has a run under way; `tick` checks it and starts what is missing.
 """
 
 import os
@@ -19,7 +19,7 @@ from factory.dispatch.agents import Agents
 from factory.dispatch.budget import Amount, Short
 from factory.dispatch.ledger import DAY, Ledger
 from factory.dispatch.pauses import resting, told
-from factory.ground.live import Live, Stopping, now
+from factory.ground.daemon_state import DaemonState, Stopping, now
 from factory.ground.log import HOOK_OVERDUE, log
 from factory.ground.reserved import NO_AGENT
 from factory.judging.judge import Judge
@@ -41,7 +41,7 @@ NEVER = datetime.max.replace(tzinfo=UTC)
 OVERDUE = timedelta(seconds=2)  # a full hook whose worker still does nothing
 
 
-class Trips(Protocol):
+class Runs(Protocol):
     """What the pool needs of a worker (worker.Worker; a scripted one in tests)."""
 
     async def run(self) -> None:
@@ -54,7 +54,7 @@ class Trips(Protocol):
 
     @property
     def busy(self) -> bool:
-        """Whether a trip is under way."""
+        """Whether a run is under way."""
         ...
 
 
@@ -65,15 +65,15 @@ class Pool:
         self,
         *,
         store: Store,
-        live: Live,
+        state: DaemonState,
         escalations: Escalations,
         judge: Judge,
-        make_worker: Callable[[str], Trips],
+        make_worker: Callable[[str], Runs],
         find_agents: Callable[[], Agents],
     ) -> None:
-        self._store, self._live, self._escalations, self._judge = store, live, escalations, judge
+        self._store, self._state, self._escalations, self._judge = store, state, escalations, judge
         self._make_worker, self._find_agents = make_worker, find_agents
-        self._workers: dict[str, Trips] = {}
+        self._workers: dict[str, Runs] = {}
         self._proving: set[str] = set()
         self._unproved = KeptRetries(store, "unproved")  # units whose accept commands could not be run
         self._broke: dict[str, Exception] = {}  # why, of those that are not counted yet
@@ -84,8 +84,8 @@ class Pool:
     async def run(self, group: TaskGroup) -> None:
         """Tick whenever something changed, and at the latest every 30 seconds."""
         while True:
-            again = await self._live.guarded("pool", self._pass, group)
-            await self._live.pool.wait(again or 0)
+            again = await self._state.guarded("pool", self._pass, group)
+            await self._state.pool.wait(again or 0)
 
     async def _pass(self, group: TaskGroup) -> float:
         self.tick(group, now())
@@ -93,11 +93,11 @@ class Pool:
 
     def tick(self, group: TaskGroup, at: datetime) -> None:
         """One pass: settle what waits, keep the pool's size, fill free hooks, check the full ones."""
-        where = self._live.cramped()
+        where = self._state.cramped()
         self._full = words.disk_full(where) if where else None
         self._escalations.overdue(at)
         self._resize(group, at)
-        if self._live.stopping is Stopping.NO:
+        if self._state.stopping is Stopping.NO:
             self._tell_room(at)
             if self._judge.current is not None:  # until trunk's rules are read, nobody knows which agents there are
                 self._dispatch(group, at)
@@ -110,13 +110,13 @@ class Pool:
         units = [unit for unit in self._settle(agents, at) if self._readable(unit, at)]
         units = [unit for unit in units if not self._set_back(unit, at)]
         self._unproved.keep({unit.id for unit in units})
-        if not self._live.paused and not self._full:
+        if not self._state.paused and not self._full:
             self._prove(units, group)
-        if self._live.takes_work:
+        if self._state.takes_work:
             self._fill(units, agents, at)
 
     def _resize(self, group: TaskGroup, at: datetime) -> None:
-        wanted = {f"w{number}": number for number in range(1, self._live.settings.workers + 1)}
+        wanted = {f"w{number}": number for number in range(1, self._state.settings.workers + 1)}
         hooks = {hook.worker: hook for hook in self._store.select(Hook)}
         for name, number in wanted.items():
             hook = hooks.get(name)
@@ -158,7 +158,7 @@ class Pool:
         notices = [*filter(None, [agents.because]), *rests.values()]
         if notices != self.notices:
             self.notices = notices
-            self._live.requests.ring()
+            self._state.requests.send()
         return agents
 
     def _agent(self, unit: Unit, agents: Agents) -> str:
@@ -190,7 +190,7 @@ class Pool:
         to = UnitState.QUEUED if unit.submission else UnitState.READY
         free = advance(replace(unit, cause=""), to, now=at, why="what it waited for is settled")
         self._store.write(_EVENTS[to], free, now=at, unit=unit.id)
-        self._live.queue.ring()
+        self._state.queue.send()
         return free
 
     def _handed_over(self, unit: Unit, agents: Agents, at: datetime) -> Unit:
@@ -228,12 +228,12 @@ class Pool:
             due = unit.id not in self._proving and self._unproved.is_due(unit.id)
             if due and self._unproven(unit):
                 self._proving.add(unit.id)
-                proving = partial(self._live.guarded, "prove", self._prove_one, unit.id, self._spec(unit).accept)
+                proving = partial(self._state.guarded, "prove", self._prove_one, unit.id, self._spec(unit).accept)
                 group.start_soon(partial(proving, broke=partial(self._proving_broke, unit.id)))
 
     def _proving_broke(self, name: str, error: Exception) -> None:
         self._broke[name] = error
-        self._live.pool.ring()
+        self._state.pool.send()
 
     def _set_back(self, unit: Unit, at: datetime) -> bool:
         """Try the accept commands of a unit again later, where that broke; True if a person is asked instead."""
@@ -255,7 +255,7 @@ class Pool:
             self._proving.discard(name)
         at, unit = now(), self._store.get(Unit, name)
         if unit is None or unit.state is not UnitState.READY or self._spec(unit).accept != accept:
-            self._live.pool.ring()  # saved anew meanwhile: the new commands are run in their turn
+            self._state.pool.send()  # saved anew meanwhile: the new commands are run in their turn
             return
         if proof.setup is not None:
             self._wait(unit, proof.setup, at)
@@ -265,10 +265,10 @@ class Pool:
         else:
             proven = replace(unit, proven=proof.commit)
             self._store.write(Event.UNIT_READY, proven, now=at, unit=name, proven=proof.commit)
-        self._live.pool.ring()
+        self._state.pool.send()
 
     def _fill(self, opened: Sequence[Unit], agents: Agents, at: datetime) -> None:
-        ledger = Ledger(self._store, self._live.settings.budget, at)
+        ledger = Ledger(self._store, self._state.settings.budget, at)
         units = [unit for unit in self._able(opened, agents, at) if not self._short(unit, agents, ledger, at)]
         choices = scheduling.choose(
             units,
@@ -296,7 +296,7 @@ class Pool:
             ]
 
     def _granted(self, unit: Unit, agents: Agents, ledger: Ledger) -> Amount | Short:
-        minutes = self._spec(unit).minutes or self._live.settings.limits.minutes
+        minutes = self._spec(unit).minutes or self._state.settings.limits.minutes
         return ledger.reserve(unit, self._agent(unit, agents), minutes)
 
     def _short(self, unit: Unit, agents: Agents, ledger: Ledger, at: datetime) -> bool:
@@ -353,7 +353,7 @@ class Pool:
             self._escalations.raise_card(self._full, now=at)
         elif self._escalations.open_card("disk"):
             self._escalations.close("disk", now=at, why="there is room again")
-            self._live.ring_all()
+            self._state.ring_all()
 
     def _close_settled_causes(self, agents: Agents, at: datetime) -> None:
         obstacle = self._judge.obstacle
@@ -371,7 +371,7 @@ class Pool:
                 self._escalations.close(card.fingerprint, now=at, why="trunk has other prompts now")
 
     def _close_budget_cards(self, agents: Agents, at: datetime) -> None:
-        ledger = Ledger(self._store, self._live.settings.budget, at)
+        ledger = Ledger(self._store, self._state.settings.budget, at)
         for card in self._store.open(Card):
             if card.fingerprint.startswith(DAY) and card.fingerprint != ledger.day_cause:
                 why = "there is money again: another day, or another cap"
@@ -419,7 +419,7 @@ class Pool:
         agent = self._agent(unit, agents)
         granted = self._granted(unit, agents, ledger)
         if isinstance(granted, Short):  # those that were hung just now have what is left: the next pass says so
-            self._live.pool.ring()
+            self._state.pool.send()
             return
         number = 1 + max(unit.attempt, self._newest_number(unit.id))
         because = f": {agents.because}" if agent == agents.deputy and not unit.agent else ""
@@ -445,7 +445,7 @@ class Pool:
 
     def _newest_number(self, unit: str) -> int:
         """The highest number that an attempt of the unit ever had, as far as anything is left of it."""
-        where = self._live.places
+        where = self._state.places
         on_record = [attempt.number for attempt in self._store.select(Attempt, unit=unit)]
         left = (*_numbers(where.unit_dir(unit)), *_numbers(where.git / ATTEMPTS / unit))
         return max((*on_record, *left), default=0)

@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 import anyio
 
 from factory.ground import disk
-from factory.ground.bell import Bell
 from factory.ground.errors import StoreError, TooLong, first_of
 from factory.ground.log import TICK_BROKE, log
 from factory.ground.places import Places
 from factory.ground.settings import Settings
+from factory.ground.signal import Signal
 
 T = TypeVar("T")
 DRAIN_SECONDS = 60.0  # how long a plain stop waits for what runs
@@ -33,7 +33,7 @@ class Stopping(StrEnum):
     LEAVE = "leave"  # goes at once and lets agents run on: a restart adopts them
 
 
-class Live:
+class DaemonState:
     """One daemon's changing circumstances; `environ` is the environment as captured at start."""
 
     def __init__(self, *, settings: Settings, places: Places, environ: Mapping[str, str]) -> None:
@@ -42,10 +42,10 @@ class Live:
         self.environ = environ
         self.paused = False
         self.stopping = Stopping.NO
-        self.pool = Bell()  # units, hooks or runtimes changed
-        self.queue = Bell()  # something was submitted, judged or approved
-        self.leaving = Bell()  # how the daemon stops has changed, or a hook was emptied
-        self.requests = Bell()  # a command asked for something, or a task file was dropped
+        self.pool = Signal()  # units, hooks or runtimes changed
+        self.queue = Signal()  # something was submitted, judged or approved
+        self.leaving = Signal()  # how the daemon stops has changed, or a hook was emptied
+        self.requests = Signal()  # a command asked for something, or a task file was dropped
         self.broken: dict[str, str] = {}  # passes that break, and how: status warns of them
         self._full_at = datetime.min.replace(tzinfo=UTC)  # when there was last no room, or said so
         self._failed_at = -math.inf  # the same, said by a write; by a clock that does not jump
@@ -90,8 +90,8 @@ class Live:
 
     def ring_all(self) -> None:
         """Let every loop look again."""
-        for bell in (self.pool, self.queue, self.requests, self.leaving):
-            bell.ring()
+        for signal in (self.pool, self.queue, self.requests, self.leaving):
+            signal.send()
 
     async def guarded(
         self, name: str, call: Callable[..., Awaitable[T]], *args: Any, broke: Callable[[Exception], None] | None = None
@@ -107,11 +107,11 @@ class Live:
             one = first_of(error)
             first = (str(one) or type(one).__name__).splitlines()[0]
             self.broken[name] = f"{name} breaks and is tried again: {first[:200]} (traceback in .factory/daemon.log)"
-            self.requests.ring()
+            self.requests.send()
             if broke and not self.is_passing(error):
                 broke(error)
             if self.is_full(error):
-                self.pool.ring()
+                self.pool.send()
             await anyio.sleep(BROKEN_SECONDS)
             return None
         self.broken.pop(name, None)

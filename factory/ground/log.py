@@ -13,8 +13,8 @@ from pathlib import Path
 import structlog
 
 # The table of events: what is logged besides the journal (journal.Event), all of it surprises.
-HOOK_OVERDUE = "hook.overdue"  # a full hook had no trip under way, and was given one
-TRIP_BROKE = "trip.broke"  # a worker's trip ended with a traceback, or was fenced
+HOOK_OVERDUE = "hook.overdue"  # a full hook had no run under way, and was given one
+RUN_BROKE = "run.broke"  # a worker's run ended with a traceback, or was fenced
 TICK_BROKE = "tick.broke"  # a service's pass ended with a traceback; the next one is tried
 LANDING_REFUSED = "landing.refused"
 TRUNK_PUT_BACK = "trunk.put_back"  # somebody switched branches while a landing was under way

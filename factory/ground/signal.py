@@ -1,22 +1,22 @@
-"""A bell wakes one loop. Rung while nobody waits, it wakes the next wait at once, so no ring is lost."""
+"""A signal wakes one loop. Sent while nobody waits, it wakes the next wait at once, so none is lost."""
 
 import anyio
 
 
-class Bell:
-    """One loop waits; anybody on the same event loop rings."""
+class Signal:
+    """One loop waits; anybody on the same event loop sends."""
 
     def __init__(self) -> None:
-        self._rung = anyio.Event()
+        self._sent = anyio.Event()
 
-    def ring(self) -> None:
+    def send(self) -> None:
         """Wake the waiting loop, or its next wait."""
-        self._rung.set()
+        self._sent.set()
 
     async def wait(self, seconds: float | None = None) -> bool:
-        """Sleep until rung or for at most so many seconds; True if rung."""
+        """Sleep until it is sent, or for at most so many seconds; True if it was sent."""
         with anyio.move_on_after(seconds):
-            await self._rung.wait()
-        rung = self._rung.is_set()
-        self._rung = anyio.Event()
-        return rung
+            await self._sent.wait()
+        sent = self._sent.is_set()
+        self._sent = anyio.Event()
+        return sent

@@ -19,7 +19,7 @@ from anyio import to_thread
 
 from factory.child import process
 from factory.child.bubblewrap import make_layer, written
-from factory.child.confines import Confines
+from factory.child.profile import Profile
 from factory.child.sandbox import TOOLCHAINS, Sandbox
 from factory.ground import disk, faults
 from factory.ground.places import home
@@ -107,7 +107,7 @@ class Environments:
         env |= {"VIRTUAL_ENV": str(place.venv)} if (place.venv / "bin").is_dir() else {}
         return env | ({"PYTHONDONTWRITEBYTECODE": "1", "CI": "true"} if judging else {})
 
-    def confines(self, place: Place, *, judging: bool = False, layer: Path | None = None) -> Confines:
+    def profile(self, place: Place, *, judging: bool = False, layer: Path | None = None) -> Profile:
         """What a command at `place` may write; gates leave the environment, and candidates caches, as they were.
 
         `layer`: takes what it writes in the tree beside others; it alone sees what it writes at `place`, for the code
@@ -121,8 +121,8 @@ class Environments:
         own = () if layer else (place.tree, *scratch)
         writes = (*own, *(() if judging else made), *(() if place.candidate else (caches,)))
         if layer is None:
-            return Confines(writes=writes, scratch=tuple(kept))
-        return Confines(writes=writes, scratch=(*kept, *scratch), layered={place.tree: layer})
+            return Profile(writes=writes, scratch=tuple(kept))
+        return Profile(writes=writes, scratch=(*kept, *scratch), layered={place.tree: layer})
 
     def limits(self, *folders: Path) -> process.Limits:
         """What a command may use, of the disk in these folders."""
@@ -209,15 +209,15 @@ class Environments:
         with faults.step("command.start"):
             argv = (*await to_thread.run_sync(script_in, run.folder, script), *argv[2:]) if script else argv
             layer = make_layer(place.layers / run.folder.name) if beside and self.sandbox.layers else None
-            confines = self.confines(place, judging=judging, layer=layer)
-            confines = replace(confines, reads=(run.folder,) if script else ())
+            profile = self.profile(place, judging=judging, layer=layer)
+            profile = replace(profile, reads=(run.folder,) if script else ())
             command = process.Command(
                 argv=argv,
                 cwd=place.tree,
                 env=env,
                 run_dir=run.folder,
                 seconds=seconds,
-                within=self.sandbox.confined(argv, env, confines),
+                within=self.sandbox.confined(argv, env, profile),
                 limits=self.limits(place.folder),
                 nonce=run.nonce,
             )

@@ -188,7 +188,7 @@ def parsed(text: str) -> Any:
     return None
 
 
-def _entries(folder: Path, *endings: str) -> Iterable[Path]:
+def _entries(folder: Path, *outcomes: str) -> Iterable[Path]:
     """What lies in a folder and ends so; hidden files are passed over. Raises TooLarge."""
     try:
         with os.scandir(folder) as entries:
@@ -197,4 +197,4 @@ def _entries(folder: Path, *endings: str) -> Iterable[Path]:
         return ()
     if len(names) > PACKAGES:
         raise TooLarge(f"{folder} holds more than {PACKAGES:,} files and folders")
-    return [folder / name for name in names if name.endswith(endings) and name[0] != "."]
+    return [folder / name for name in names if name.endswith(outcomes) and name[0] != "."]

@@ -16,8 +16,8 @@ from factory.ground import packaging
 from factory.ground.aside import aside
 from factory.ground.bounded import LINK
 from factory.ground.conventions import Conventions, overlay
+from factory.ground.daemon_state import DaemonState, now
 from factory.ground.errors import ConfigError
-from factory.ground.live import Live, now
 from factory.ground.names import CONVENTIONS, Layout, folder_of, layout, packaged
 from factory.ground.plumbing import Texts
 from factory.ground.sentences import shown
@@ -107,14 +107,14 @@ class Judge:
         self,
         *,
         store: Store,
-        live: Live,
+        state: DaemonState,
         trunk: Trunk,
         benches: Benches,
         gates: Gates,
         escalations: Escalations,
         shipped: dict[str, str],
     ) -> None:
-        self._store, self._live, self._trunk, self._benches = store, live, trunk, benches
+        self._store, self._state, self._trunk, self._benches = store, state, trunk, benches
         self._gates, self._escalations, self._shipped = gates, escalations, shipped
         self._rulings: dict[str, Ruling] = {}
         self._files = RuleFiles(trunk.own)
@@ -230,19 +230,19 @@ class Judge:
                 self._escalations.raise_card(ruling.obstacle, now=now())
             if ruling.rules.gates:
                 self.judge_trunk(group)
-            self._live.pool.ring()  # which lets go what waited for an obstacle that is gone, or is another now
+            self._state.pool.send()  # which lets go what waited for an obstacle that is gone, or is another now
 
     def judge_trunk(self, group: TaskGroup) -> None:
         """Judge trunk in the background, unless that is under way or done."""
         under_way = self._trunk_ruled is not None or self._looking == self._tip
         if not under_way and self._broke is None and self.broken.is_due(self._tip):
             self._looking = self._tip
-            judging = partial(self._live.guarded, "judge trunk", self._judge_trunk, self._tip)
+            judging = partial(self._state.guarded, "judge trunk", self._judge_trunk, self._tip)
             group.start_soon(partial(judging, broke=partial(self._trunk_broke, self._tip)))
 
     def _trunk_broke(self, tip: str, error: Exception) -> None:
         self._broke = tip, error
-        self._live.queue.ring()
+        self._state.queue.send()
 
     def _count_broken(self, tip: str) -> None:
         """Count a judging of trunk that broke, and ask about it in the end."""
@@ -316,7 +316,7 @@ class Judge:
         if tip == self._tip:
             self._trunk_ruled = ruled
             self._settle_trunk(anew=True)
-        self._live.ring_all()
+        self._state.ring_all()
 
     def _settle_trunk(self, *, anew: bool) -> None:
         """Tell how trunk stands; judged `anew`, what its environment was asked about is settled as well."""

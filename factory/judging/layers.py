@@ -134,10 +134,10 @@ def _copy_mode(source: Path, target: Path) -> None:
     os.utime(target, ns=(about.st_atime_ns, about.st_mtime_ns))
 
 
-def put_back(live: Path, copied: Path, paths: Iterable[str]) -> None:
+def put_back(state: Path, copied: Path, paths: Iterable[str]) -> None:
     """Make each of these paths, at or below `live`, what it is in the copy; the rest goes."""
     for path in map(Path, sorted(paths)):
-        kept = copied / path.relative_to(live)
+        kept = copied / path.relative_to(state)
         if is_real(kept):
             _put_back_folder(path, kept)
         elif os.path.lexists(kept):

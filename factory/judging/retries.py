@@ -11,8 +11,8 @@ from traceback import format_exception
 
 import anyio
 
+from factory.ground.daemon_state import now
 from factory.ground.errors import first_of
-from factory.ground.live import now
 from factory.store.journal import Event
 from factory.store.ports import Store
 from factory.store.records import Fact

@@ -13,8 +13,8 @@ import anyio
 from anyio import to_thread
 
 from factory.ground import disk
+from factory.ground.daemon_state import now
 from factory.ground.errors import GitError
-from factory.ground.live import now
 from factory.ground.log import LANDING_REFUSED, log
 from factory.judging.retries import Retries
 from factory.people import cards as words

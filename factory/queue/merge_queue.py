@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 import anyio
 from anyio.abc import TaskGroup
 
-from factory.attempt.endings import Endings
+from factory.attempt.outcomes import Outcomes
+from factory.ground.daemon_state import DaemonState, Stopping, now
 from factory.ground.errors import GitError
-from factory.ground.live import Live, Stopping, now
 from factory.ground.log import LANDING_REFUSED, TICK_BROKE, TRUNK_PUT_BACK, log
 from factory.inference.infer import Rules
 from factory.judging.guards import AGENTS, GATES
@@ -52,10 +52,17 @@ class MergeQueue:
     """One lane: nothing else moves trunk."""
 
     def __init__(
-        self, *, store: Store, live: Live, landings: Landings, judge: Judge, escalations: Escalations, endings: Endings
+        self,
+        *,
+        store: Store,
+        state: DaemonState,
+        landings: Landings,
+        judge: Judge,
+        escalations: Escalations,
+        outcomes: Outcomes,
     ) -> None:
-        self._store, self._live, self.landings, self._trunk = store, live, landings, landings.trunk
-        self._judge, self._escalations, self._endings = judge, escalations, endings
+        self._store, self._state, self.landings, self._trunk = store, state, landings, landings.trunk
+        self._judge, self._escalations, self._outcomes = judge, escalations, outcomes
         self.watch = TrunkWatch(store=store, trunk=landings.trunk, escalations=escalations)
         self._tip = ""
         self._specs: dict[str, Spec] = {}  # of those that are queued: nobody writes them anew
@@ -68,7 +75,7 @@ class MergeQueue:
         self._running: dict[str, anyio.CancelScope] = {}
         self._aside: dict[str, str] = {}  # unit → why it is judged and landed apart from the chain
         self._failed = Retries()  # units that could not be landed
-        self._setbacks = Setbacks(store=store, live=live, endings=endings)
+        self._setbacks = Setbacks(store=store, state=state, outcomes=outcomes)
         self._landing = frozenset[str]()  # units whose landing is under way: trunk and open steps are its business
         self._passed_over = False  # something was left alone meanwhile
         self._in_the_way = InTheWay()
@@ -78,17 +85,17 @@ class MergeQueue:
         """Tick whenever something changed, and at the latest every 30 seconds."""
         while True:
             seen = self._in_the_way.look()  # before the pass: what changes while it runs is noticed after it
-            moved = await self._live.guarded("queue", self.tick, group, now())
+            moved = await self._state.guarded("queue", self.tick, group, now())
             if not moved:
                 await self._rest(seen)
 
     async def _rest(self, before: Look) -> None:
-        """Wait until rung, or until files that block a landing have changed; at the latest half a minute."""
+        """Wait until a signal, or until files that block a landing have changed; at the latest half a minute."""
         patience = max(0.05, min([TICK_SECONDS, *self._waits()]))
         looks = int(patience / LOOK_SECONDS) or 1 if self._in_the_way else 1
         for _ in range(looks):
-            rung = await self._live.queue.wait(patience / looks)
-            if self._noticed(before) or rung:
+            signalled = await self._state.queue.wait(patience / looks)
+            if self._noticed(before) or signalled:
                 return
 
     def _waits(self) -> Iterator[float]:
@@ -107,7 +114,7 @@ class MergeQueue:
 
         While a landing is under way it only judges on along the chain; what that leaves out is made good afterwards.
         """
-        if self._live.stopping in (Stopping.HAND_BACK, Stopping.LEAVE) or self._live.no_room():
+        if self._state.stopping in (Stopping.HAND_BACK, Stopping.LEAVE) or self._state.no_room():
             return False
         landing = self._passed_over = bool(self._landing)
         if not landing:
@@ -122,9 +129,9 @@ class MergeQueue:
         apart = [one for unit in queue if unit.id in self._aside for one in await self._chain([unit], at)]
         self._end_useless({each.commit for each in (*linked, *apart)})
         await self._judge.end_unwanted({each.tree for each in (*linked, *apart)})
-        free = self._live.settings.gates.benches - len(self._running)
+        free = self._state.settings.gates.benches - len(self._running)
         moves = chain.plan(
-            [Link(each.unit.id, each.standing) for each in linked], free=free, window=self._live.settings.gates.benches
+            [Link(each.unit.id, each.standing) for each in linked], free=free, window=self._state.settings.gates.benches
         )
         self._show(linked, apart, moves.judge, at)
         for each in linked:
@@ -169,7 +176,7 @@ class MergeQueue:
                 await self.watch.recognize(at)
             self._tip = tip
             self._rehearsals.clear()
-            self._live.ring_all()
+            self._state.ring_all()
         await self._judge.look(tip, group)
         return True
 
@@ -226,7 +233,7 @@ class MergeQueue:
         try:
             return await step
         except (GitError, NoSpec) as error:
-            if self._live.is_full(error):
+            if self._state.is_full(error):
                 raise  # which is not about this unit
             log.exception(TICK_BROKE, loop="queue", unit=unit.id)
             self._aside.pop(unit.id, None)
@@ -259,7 +266,7 @@ class MergeQueue:
         stops = bool(change.larger and (await self._judge.ruling(after)).unread)
         kind, liftable = CardKind(refused.kind), refused.liftable
         ask = words.guard(unit, kind, refused.sentence, evidence, liftable=liftable, stops=stops)
-        self._endings.send_back(unit, refused.kind, detail=refused.sentence, at=at, ask=ask)
+        self._outcomes.send_back(unit, refused.kind, detail=refused.sentence, at=at, ask=ask)
         return False
 
     async def _chain(self, units: Sequence[Unit], at: datetime) -> list[Candidate]:
@@ -306,10 +313,10 @@ class MergeQueue:
     def _refuse(self, unit: Unit, why: Conflict | Nothing, at: datetime) -> None:
         if isinstance(why, Nothing):
             detail = "merged onto newest trunk the change is empty: trunk has it already"
-            self._endings.send_back(unit, EndReason.EMPTY, detail=detail, at=at)
+            self._outcomes.send_back(unit, EndReason.EMPTY, detail=detail, at=at)
             return
         detail = f"conflicts with trunk in {', '.join(why.paths[:5])}"
-        self._endings.send_back(unit, EndReason.CONFLICT, detail=detail, at=at)
+        self._outcomes.send_back(unit, EndReason.CONFLICT, detail=detail, at=at)
 
     def _standing(self, unit: Unit, commit: str) -> Standing:
         ruled = self._ruled.get(commit)
@@ -330,12 +337,12 @@ class MergeQueue:
         try:
             with scope:
                 broke = partial(self._setbacks.judging_broke, candidate)
-                ruled = await self._live.guarded("judge", self._ruling_on, candidate, broke=broke)
+                ruled = await self._state.guarded("judge", self._ruling_on, candidate, broke=broke)
                 if ruled is not None:  # None: it was broken off, and is asked again
                     self._ruled[candidate.commit] = ruled
         finally:
             self._running.pop(candidate.commit, None)
-            self._live.queue.ring()
+            self._state.queue.send()
 
     async def _ruling_on(self, candidate: Candidate) -> Ruled | None:
         accept = self._spec(candidate.unit).accept
@@ -347,7 +354,7 @@ class MergeQueue:
         self._ruled = {commit: ruled for commit, ruled in self._ruled.items() if commit in wanted}
 
     async def _settle_apart(self, apart: Sequence[Candidate], group: TaskGroup, at: datetime) -> bool:
-        free = self._live.settings.gates.benches - len(self._running)
+        free = self._state.settings.gates.benches - len(self._running)
         for each in apart:
             if each.standing is Standing.RED:
                 self._aside.pop(each.unit.id)
@@ -367,27 +374,27 @@ class MergeQueue:
             made = trunk is not None and trunk.ok  # where trunk's own environment can be made, the unit broke it
             if made and ruled.setup.cause != words.UNCONFINED:
                 evidence = f"{ruled.setup.question}\n\n{ruled.setup.evidence}"
-                self._endings.send_back(unit, EndReason.GATE_RED, detail="its setup fails", at=at, said=evidence)
+                self._outcomes.send_back(unit, EndReason.GATE_RED, detail="its setup fails", at=at, said=evidence)
             else:
-                self._endings.wait(unit, ruled.setup, at)
+                self._outcomes.wait(unit, ruled.setup, at)
             return True
         if ruled.passed_before:
-            self._endings.hold(unit, words.already_accepted(unit, ruled.passed_before), at)
+            self._outcomes.hold(unit, words.already_accepted(unit, ruled.passed_before), at)
             return True
         if ruled.red and not ruled.not_proven:
             trunk = self._judge.trunk_ruled(self._tip)
             cause = trunk.setup if trunk is not None else self._judge.unjudged
             if cause is not None:
-                self._endings.wait(unit, cause, at)
+                self._outcomes.wait(unit, cause, at)
                 return True
             if trunk is None:
                 self._judge.judge_trunk(group)
                 return False
             if {verdict.gate for verdict in ruled.red} <= {verdict.gate for verdict in trunk.red}:
-                self._endings.wait(unit, self._judge.trunk_card(trunk), at)
+                self._outcomes.wait(unit, self._judge.trunk_card(trunk), at)
                 return True
         reason = EndReason.NOT_PROVEN if ruled.not_proven else EndReason.GATE_RED
-        self._endings.send_back(unit, reason, detail=ruled.sentence, at=at, red=ruled.red)
+        self._outcomes.send_back(unit, reason, detail=ruled.sentence, at=at, red=ruled.red)
         return True
 
     # ── landing ──
@@ -401,11 +408,11 @@ class MergeQueue:
     async def _see_landed(self, choices: Sequence[Sequence[Candidate]], at: datetime) -> None:
         changed = True
         try:
-            changed = await self._live.guarded("landing", self._land, choices, at) is not False
+            changed = await self._state.guarded("landing", self._land, choices, at) is not False
         finally:
             self._landing = frozenset()
             if changed or self._passed_over:
-                self._live.queue.ring()
+                self._state.queue.send()
 
     async def _land(self, choices: Sequence[Sequence[Candidate]], at: datetime) -> bool:
         """Land as many of the first choice's as may; where none may, the next one's; True if anything changed."""
@@ -426,7 +433,7 @@ class MergeQueue:
         for position, each in enumerate(green):
             if self._spec(each.unit).review == "required" and CardKind.REVIEW not in each.unit.approved:
                 attempt = self._attempt(each.unit)
-                self._endings.hold(each.unit, words.review(each.unit, said=attempt.summary or attempt.said), at)
+                self._outcomes.hold(each.unit, words.review(each.unit, said=attempt.summary or attempt.said), at)
                 return green[:position]
         return green
 
@@ -442,12 +449,12 @@ class MergeQueue:
                 for each in ready:
                     self._aside.pop(each.unit.id, None)
                     self._failed.forget(each.unit.id)
-                self._live.ring_all()
+                self._state.ring_all()
                 return True
             case Moved(tip, said):
                 log.info(TRUNK_PUT_BACK if said else LANDING_REFUSED, tip=tip, said=said)
                 if said:
-                    self._endings.note(ready[0].unit, said, at)
+                    self._outcomes.note(ready[0].unit, said, at)
                 return bool(said) or tip != self._tip
             case Blocked():
                 return self._step_aside(outcome, ready[0].unit, at)
@@ -459,7 +466,7 @@ class MergeQueue:
         if blocked.kind in ("failed", "refused"):  # not again at once
             self._failed.fail(unit.id)
         self._escalations.raise_card(asks(unit, blocked), now=at, unit=unit)
-        self._endings.note(unit, f"green, but landing is blocked: {blocked.reason.splitlines()[0]}", at)
+        self._outcomes.note(unit, f"green, but landing is blocked: {blocked.reason.splitlines()[0]}", at)
         self._in_the_way.put(unit.id, blocked.look)
         first = unit.id not in self._aside
         self._aside[unit.id] = blocked.reason

@@ -7,8 +7,8 @@ across restarts; no other unit waits for it.
 from collections.abc import Iterator
 from datetime import datetime
 
-from factory.attempt.endings import Endings
-from factory.ground.live import Live
+from factory.attempt.outcomes import Outcomes
+from factory.ground.daemon_state import DaemonState
 from factory.judging.retries import BREAKS, KeptRetries, sentence_of, trace_of
 from factory.people import cards as words
 from factory.queue.candidate import Candidate
@@ -19,8 +19,8 @@ from factory.store.unit import Unit
 class Setbacks:
     """Counts what breaks about one unit, and asks about it in the end."""
 
-    def __init__(self, *, store: Store, live: Live, endings: Endings) -> None:
-        self._store, self._live, self._endings = store, live, endings
+    def __init__(self, *, store: Store, state: DaemonState, outcomes: Outcomes) -> None:
+        self._store, self._state, self._outcomes = store, state, outcomes
         self.retries = KeptRetries(store, "broken")
         self._uncounted: dict[str, tuple[Candidate, Exception]] = {}
 
@@ -28,15 +28,15 @@ class Setbacks:
         """Try again later what broke about a unit, or ask a person."""
         if self.retries.fail(unit.id) >= BREAKS:
             self.retries.forget(unit.id)
-            self._endings.wait(unit, ask, at)
-            self._live.broken.pop("judge", None)  # the card says it
+            self._outcomes.wait(unit, ask, at)
+            self._state.broken.pop("judge", None)  # the card says it
             return
-        self._endings.note(unit, f"cannot be judged, and is tried again: {said}", at)
+        self._outcomes.note(unit, f"cannot be judged, and is tried again: {said}", at)
 
     def judging_broke(self, candidate: Candidate, error: Exception) -> None:
         """Note that there is no verdict; what is to be done about it, the next pass does."""
         self._uncounted[candidate.unit.id] = candidate, error
-        self._live.queue.ring()
+        self._state.queue.send()
 
     def count(self, tip: str, at: datetime) -> Iterator[str]:
         """Count those that were judged alone, on trunk itself; give all whose judging broke.

@@ -15,8 +15,8 @@ import anyio
 from factory.child import process, shim
 from factory.child.users import users
 from factory.ground import faults
+from factory.ground.daemon_state import DaemonState, now
 from factory.ground.errors import GitError
-from factory.ground.live import Live, now
 from factory.repo.archive import AT_ONCE, RESCUE, Archive, Kept
 from factory.repo.checkouts import ABANDONED, is_real
 from factory.repo.git import Git
@@ -35,31 +35,31 @@ PRUNE_EVERY = timedelta(hours=6)
 class Keeper:
     """Off the hot path: a look a minute, in which no process is started where no unit has ended."""
 
-    def __init__(self, *, store: Store, live: Live, own: Git, trunk_ref: str, workspaces: Workspaces) -> None:
-        self.store, self.live, self.workspaces, self.archive = store, live, workspaces, Archive(own)
+    def __init__(self, *, store: Store, state: DaemonState, own: Git, trunk_ref: str, workspaces: Workspaces) -> None:
+        self.store, self.state, self.workspaces, self.archive = store, state, workspaces, Archive(own)
         self._own, self._trunk_ref = own, trunk_ref
         self._caught_up, self._pruned = False, datetime.min.replace(tzinfo=UTC)
 
     async def run(self) -> None:
         """Tick once a minute."""
         while True:
-            await self.live.guarded("keeper", self.tick, now())
+            await self.state.guarded("keeper", self.tick, now())
             await anyio.sleep(LOOK_SECONDS)
 
     async def tick(self, at: datetime) -> None:
         """One pass."""
         await self._move_tasks()  # first: of what is in the archive no file lies among the unfinished ones
         await self._move_refs(at)
-        HighWater(self.live.places.high_water).note_seq(self.store.last_seq())
+        HighWater(self.state.places.high_water).note_seq(self.store.last_seq())
         if at - self._pruned >= PRUNE_EVERY:
             await self._prune(at)
             self._pruned = at
 
     def strays(self) -> list[Path]:
         """The run dirs of attempts that are over and of which something still runs."""
-        folder = self.live.places.home / "attempts"
+        folder = self.state.places.home / "attempts"
         found = {str(folder / name) for name in process.living(f"{shim.MARKER}={folder}/").values()}
-        where = self.live.places
+        where = self.state.places
         current = {str(where.run_dir(each.unit, each.number)) for each in self.store.open(Attempt)}
         return sorted(map(Path, found - current))
 
@@ -111,10 +111,10 @@ class Keeper:
 
         A copy while the unit is unfinished, then the file itself: what lies among the taken ones is unfinished.
         """
-        taken = self.live.places.intake / "taken"
+        taken = self.state.places.intake / "taken"
         for path in sorted(taken.iterdir()) if taken.is_dir() else ():
             spec = next(iter(self.store.select(Spec, source=path.name)), None)  # none: its unit has another text now
-            folder = self.live.places.unit_dir(spec.unit) if spec else taken.with_name("replaced")
+            folder = self.state.places.unit_dir(spec.unit) if spec else taken.with_name("replaced")
             with faults.step("archive.task"):
                 if spec is None or self._is_over(spec.unit):
                     folder.mkdir(exist_ok=True)
@@ -133,7 +133,7 @@ class Keeper:
     # ── what is old ──
 
     async def _prune(self, at: datetime) -> None:
-        where, days = self.live.places, self.live.settings.keep.days
+        where, days = self.state.places, self.state.settings.keep.days
         if not days:
             return
         before = at - timedelta(days=days)

@@ -6,7 +6,7 @@ Attempts are not here: a full hook is picked up by its worker, which adopts what
 from dataclasses import replace
 from datetime import datetime
 
-from factory.attempt.endings import Endings
+from factory.attempt.outcomes import Outcomes
 from factory.dispatch import budget
 from factory.ground.errors import GitError
 from factory.ground.log import TICK_BROKE, log
@@ -23,8 +23,8 @@ GONE = "what it had made is not in the factory repository any more"
 class Rescue:
     """Runs once, before any loop."""
 
-    def __init__(self, *, store: Store, gates: Gates, landings: Landings, endings: Endings) -> None:
-        self._store, self._gates, self._landings, self._endings = store, gates, landings, endings
+    def __init__(self, *, store: Store, gates: Gates, landings: Landings, outcomes: Outcomes) -> None:
+        self._store, self._gates, self._landings, self._outcomes = store, gates, landings, outcomes
 
     async def run(self, at: datetime) -> None:
         """End what gates left running, finish or undo open landings, send on what no hook holds."""
@@ -34,7 +34,7 @@ class Rescue:
         for unit in self._store.select(Unit, state=UnitState.RUNNING):
             newest = self._store.get(Attempt, unit.id, unit.attempt)
             if newest is not None and (unit.id, unit.attempt) not in held:
-                self._endings.finish(_lost(newest, at), at=at)
+                self._outcomes.finish(_lost(newest, at), at=at)
         for attempt in self._store.open(Attempt):
             if (attempt.unit, attempt.number) not in held:
                 lost = budget.settle(_lost(attempt, at))
@@ -54,7 +54,7 @@ class Rescue:
             self._store.write(Event.ATTEMPT_NOTED, empty, now=at, unit=attempt.unit, attempt=attempt.number, why=GONE)
         for unit in (each for each in units if each.submission in gone):
             if unit.state is UnitState.QUEUED:
-                self._endings.send_back(unit, EndReason.LOST, detail=GONE, at=at)
+                self._outcomes.send_back(unit, EndReason.LOST, detail=GONE, at=at)
             else:  # what a card might let land
                 self._store.write(Event.ATTEMPT_NOTED, replace(unit, submission=""), now=at, unit=unit.id, why=GONE)
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from factory.child import process
 from factory.child.shim import MARKER
 from factory.child.users import users
-from factory.ground.live import now
+from factory.ground.daemon_state import now
 from factory.queue.trunk_watch import by_unit, newest
 from factory.repair.catch_up import is_behind
 from factory.repair.keeper import Keeper
@@ -45,7 +45,7 @@ class Strays:
 
     def __init__(self, *, keeper: Keeper, trunk: Trunk, benches: Checkouts, underway: Underway) -> None:
         self._keeper, self._trunk, self._benches, self._underway = keeper, trunk, benches, underway
-        self._store, self._where, self._own = keeper.store, keeper.live.places, trunk.own
+        self._store, self._where, self._own = keeper.store, keeper.state.places, trunk.own
 
     async def find(self, *, daemon: bool) -> AsyncIterator[Finding]:
         """Everything; what a running daemon does at this moment is no stray."""
@@ -83,7 +83,7 @@ class Strays:
             if name not in named:
                 said = f"No worker uses the workspace {self._keeper.workspaces.place(name)}."
                 yield Finding(said, partial(self._keeper.put_away, name, at), matters=False)
-        most = self._keeper.live.settings.gates.benches
+        most = self._keeper.state.settings.gates.benches
         for name in self._benches.names():
             if not re.fullmatch(r"b\d+", name) or int(name[1:]) > most:
                 said = f"No gate uses the bench {self._benches.place(name)}."

@@ -129,7 +129,7 @@ class Workspaces(Checkouts):
         return ""
 
     def where(self, name: str, nonce: str) -> str:
-        """What the workspace of an attempt is called now: `name`, or as it was put aside by a trip that broke off."""
+        """What the workspace of an attempt is called now: `name`, or as it was put aside by a run that broke off."""
         if not nonce or self.claimed_by(name) == nonce:
             return name
         asides = [each for each in self.names() if each.startswith(f"{name}{ABANDONED}")]

@@ -18,7 +18,7 @@ import pytest
 
 from factory.child import process
 from factory.child import sandbox as sandbox_module
-from factory.child.confines import Confines
+from factory.child.profile import Profile
 from factory.store.records import CardKind, Verdict
 from factory.store.unit import UnitState
 from tests.acceptance.line import AGENT, RUNTIME, Line, files, line_in
@@ -395,7 +395,7 @@ async def test_a_script_whose_interpreter_is_not_there_cannot_be_started_when_co
     program.write_text("#!/no/such\n")
     program.chmod(0o755)
     sandbox = await tried({**os.environ}, tmp_path)
-    within = sandbox.confined([str(program)], {}, Confines(reads=(program,)))
+    within = sandbox.confined([str(program)], {}, Profile(reads=(program,)))
 
     child = await process.start(
         process.Command(argv=(str(program),), cwd=tmp_path, env={}, run_dir=tmp_path / "run", within=within)
@@ -478,7 +478,7 @@ async def test_a_program_that_cannot_even_be_looked_at_is_passed_over(tmp_path: 
     environ = {"PATH": os.pathsep.join([os.environ["PATH"], str(tmp_path / "bin")]), "HOME": str(tmp_path / "home")}
     sandbox = await tried(environ, tmp_path / "work")
 
-    words = sandbox.confined(["true"], environ, Confines())
+    words = sandbox.confined(["true"], environ, Profile())
 
     assert subprocess.run([*words, "true"], env=environ).returncode == 0
 
@@ -489,7 +489,7 @@ async def test_a_linked_program_that_is_not_hidden_needs_no_mount(tmp_path: Path
     environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
     sandbox = await tried(environ, tmp_path / "work")
 
-    words = sandbox.confined(["true"], environ, Confines(reads=(link,)))
+    words = sandbox.confined(["true"], environ, Profile(reads=(link,)))
 
     assert subprocess.run([*words, "test", "-e", str(link)], env=environ).returncode == 0
 
@@ -508,7 +508,7 @@ async def test_links_on_the_way_to_what_is_hidden_lead_there_inside(tmp_path: Pa
     sandbox = await tried(environ, work)
 
     for argv in (["agent"], [str(program)]):
-        words = sandbox.confined(argv, environ, Confines(writes=(work,)))
+        words = sandbox.confined(argv, environ, Profile(writes=(work,)))
 
         assert subprocess.run([*words, *argv], env=environ | {"HOME": str(work)}).returncode == 0
         assert (work / "said").read_text() == "written\n"
@@ -524,7 +524,7 @@ async def test_the_store_is_hidden_where_a_link_leads_to_it_and_so_are_other_fac
 
     async with scene_in(tmp_path) as scene:
         assert scene.floor.sandbox.is_hidden(tmp_path / "disk/store.sqlite")
-        assert scene.floor.sandbox.is_hidden(scene.live.places.work.parent / "other/homes")
+        assert scene.floor.sandbox.is_hidden(scene.state.places.work.parent / "other/homes")
         assert not scene.floor.sandbox.is_hidden(tmp_path)
 
 
@@ -539,7 +539,7 @@ async def test_a_script_finds_what_interprets_it(tmp_path: Path) -> None:
     environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
     sandbox = await tried(environ, tmp_path / "work")
 
-    words = sandbox.confined([str(program)], environ, Confines())
+    words = sandbox.confined([str(program)], environ, Profile())
 
     assert subprocess.run([*words, program], env=environ).returncode == 3
 
@@ -551,7 +551,7 @@ async def test_what_holds_all_that_is_private_is_not_shown_whoever_names_it(tmp_
     environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "NVM_DIR": str(tmp_path)}
     sandbox = await tried(environ, tmp_path / "work")
 
-    words = sandbox.confined(["true"], environ, Confines(reads=(Path("/tmp"), tmp_path, tmp_path / "link")))
+    words = sandbox.confined(["true"], environ, Profile(reads=(Path("/tmp"), tmp_path, tmp_path / "link")))
 
     assert subprocess.run([*words, "test", "-e", tmp_path / "secret"], env=environ).returncode == 1
 
@@ -563,7 +563,7 @@ async def test_links_that_lead_round_end(tmp_path: Path) -> None:
     environ = {"PATH": f"{os.environ['PATH']}:{tmp_path}", "HOME": "/nowhere"}
     sandbox = await tried(environ, tmp_path / "work")
 
-    words = sandbox.confined(["true"], environ, Confines(reads=(tmp_path / "one",)))
+    words = sandbox.confined(["true"], environ, Profile(reads=(tmp_path / "one",)))
 
     assert subprocess.run([*words, "true"], env=environ).returncode == 0
 
@@ -586,7 +586,7 @@ async def test_a_folder_of_programs_is_looked_through_once_and_again_when_it_has
     def confine() -> list[str]:
         looked.clear()
         for name in ("one", "two"):
-            sandbox.confined(["true"], {"PATH": f"{tmp_path / name}:{tmp_path / 'all'}"}, Confines())
+            sandbox.confined(["true"], {"PATH": f"{tmp_path / name}:{tmp_path / 'all'}"}, Profile())
         return [name for name in looked if name in ("one", "two", "all")]
 
     assert confine() == ["one", "all", "two"]

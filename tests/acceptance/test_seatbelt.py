@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from factory.child.confines import Confines
+from factory.child.profile import Profile
 from tests.acceptance.line import AGENT, RUNTIME, Line, files
 from tests.acceptance.sandbox_exec import install
 from tests.acceptance.test_sandbox import confined
@@ -53,7 +53,7 @@ async def test_one_that_confines_too_little_or_too_much_is_off_and_says_why(
     sandbox = await tried(environ, tmp_path / "work")
 
     assert says(sandbox).startswith(f"unsandboxed, sandbox-exec does not work here ({why}): agents and gates run as")
-    assert (sandbox.on, sandbox.name, sandbox.confined(["true"], environ, Confines())) == (False, "off", ())
+    assert (sandbox.on, sandbox.name, sandbox.confined(["true"], environ, Profile())) == (False, "off", ())
 
 
 @confined

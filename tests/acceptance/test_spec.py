@@ -1,6 +1,6 @@
 """A task file is read once, when it is accepted: a real daemon goes on without the Markdown of its open units."""
 
-from factory.ground.live import now
+from factory.ground.daemon_state import now
 from factory.store.journal import Event
 from factory.store.records import CardKind, Task, Verdict
 from factory.store.unit import UnitState

@@ -10,7 +10,7 @@ import pytest
 
 from factory.ground import disk
 from factory.store.records import Attempt
-from tests.attempt.test_worker import trip
+from tests.attempt.test_worker import work_once
 from tests.floor import FILES, Scene, at, scene_in
 from tests.git_repo import git
 
@@ -70,7 +70,7 @@ async def run(scene: Scene, name: str, *lines: str, number: int = 1, agent: str 
     accepted = scene.unit(name).accepted if number > 1 else at()
     scene.hang(name, run="" if agent else f"sh {script}", agent=agent, number=number)
     scene.change(name, accepted=accepted)
-    await trip(scene)
+    await work_once(scene)
     attempt = scene.store.get(Attempt, name, number)
     assert attempt is not None
     return f"{attempt.reason}: {attempt.detail}"
@@ -83,7 +83,7 @@ async def test_nothing_that_a_unit_plants_is_there_in_the_next(scene: Scene) -> 
 
     assert planted.startswith("submitted"), planted
     assert looked.startswith("submitted"), looked
-    changed = git(scene.live.places.git, "diff", "--name-only", "main", "refs/factory/attempts/looks/1")
+    changed = git(scene.state.places.git, "diff", "--name-only", "main", "refs/factory/attempts/looks/1")
     assert changed == "fine.txt"
 
 
@@ -101,7 +101,7 @@ async def test_what_setup_built_is_not_submitted_even_if_it_is_no_longer_ignored
     ended = await run(scene, "tracks", "echo node_modules > .gitignore; test -e dist/built; echo x > more.txt")
 
     assert ended.startswith("submitted"), ended
-    changed = git(scene.live.places.git, "diff", "--name-only", "main", "refs/factory/attempts/tracks/1")
+    changed = git(scene.state.places.git, "diff", "--name-only", "main", "refs/factory/attempts/tracks/1")
     assert changed.split() == [".gitignore", "more.txt"]
 
 
@@ -112,7 +112,7 @@ async def test_no_file_of_an_attempt_runs_as_its_owner_afterwards(scene: Scene) 
     ended = await run(scene, "armed", arm, "mkdir closed; cp x.sh closed/; chmod 6755 closed/x.sh; chmod 0 closed")
 
     assert ended.startswith("submitted"), ended
-    where = scene.live.places
+    where = scene.state.places
     files = [path for folder in (where.work, where.home / "attempts") for path in folder.rglob("*") if path.is_file()]
     assert len([path for path in files if path.name == "x.sh"]) == 2
     assert [path for path in files if path.stat().st_mode & 0o6000] == []

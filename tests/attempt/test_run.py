@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from factory.agents.output import Seen
-from factory.attempt.trip import Patience, Trip, asked_for, prompt_name
+from factory.attempt.run import Patience, Run, asked_for, prompt_name
 from factory.child.process import Child
 from factory.repo.workspaces import Conflict
 from factory.store.records import Attempt, Remark
@@ -93,9 +93,9 @@ def attempt(number: int, reason: EndReason | None) -> Attempt:
 
 def name_after(reason: EndReason, wish: str = "", *, conflict: bool = False, resume: bool = False) -> str:
     unit = Unit(id="fix", title="Fix", state=UnitState.RUNNING, since=START, accepted=START, resume=resume)
-    trip = cast("Trip", SimpleNamespace(unit=unit))
+    run = cast("Run", SimpleNamespace(unit=unit))
     met = Conflict(paths=("a",), diff=Path("d"), intent="") if conflict else None
-    return prompt_name(trip, attempt(1, reason), met, wish)
+    return prompt_name(run, attempt(1, reason), met, wish)
 
 
 R = EndReason

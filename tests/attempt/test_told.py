@@ -54,7 +54,7 @@ async def until(look: Callable[[], object]) -> None:
             await anyio.sleep(0.01)
 
 
-async def trip(scene: Scene, during: Callable[[], None] | None = None) -> None:
+async def work_once(scene: Scene, during: Callable[[], None] | None = None) -> None:
     """A worker runs until its hook is empty; `during` is done while its agent holds."""
     async with anyio.create_task_group() as group:
         group.start_soon(scene.floor.pool._make_worker("w1").run)
@@ -69,8 +69,8 @@ async def trip(scene: Scene, during: Callable[[], None] | None = None) -> None:
 async def told_at_work(scene: Scene, agent: str) -> None:
     """The first attempt is told something while it works, and ends without having read it."""
     scene.hang("u", agent=agent)
-    await trip(scene, lambda: say(scene, "and two"))
-    assert (scene.reasons("u"), scene.state("u"), scene.unit("u").resume) == (["told"], "ready", True)
+    await work_once(scene, lambda: say(scene, "and two"))
+    assert (scene.reasons("u"), scene.state_of("u"), scene.unit("u").resume) == (["told"], "ready", True)
 
 
 def say(scene: Scene, text: str) -> None:
@@ -94,11 +94,11 @@ def attempt(scene: Scene, number: int) -> Attempt:
 
 
 def prompt(scene: Scene, number: int) -> str:
-    return (scene.live.places.run_dir("u", number) / "prompt.md").read_text()
+    return (scene.state.places.run_dir("u", number) / "prompt.md").read_text()
 
 
 def submitted(scene: Scene, name: str = "new.txt") -> str:
-    return git(scene.live.places.git, "show", f"{scene.unit('u').submission}:{name}")
+    return git(scene.state.places.git, "show", f"{scene.unit('u').submission}:{name}")
 
 
 async def test_a_session_is_continued_with_what_it_had_not_read(scene: Scene) -> None:
@@ -106,7 +106,7 @@ async def test_a_session_is_continued_with_what_it_had_not_read(scene: Scene) ->
     await told_at_work(scene, "sessions")
 
     hang_again(scene)
-    await trip(scene)
+    await work_once(scene)
 
     unit, second = scene.unit("u"), attempt(scene, 2)
     assert (unit.state, unit.spent, scene.reasons("u")) == (UnitState.QUEUED, 0, ["told", "submitted"])
@@ -123,10 +123,10 @@ async def test_without_sessions_a_fresh_attempt_starts_on_the_tree(scene: Scene)
     await scene.judge.look(await scene.floor.trunk.refresh(), scene.group)
 
     hang_again(scene)
-    await trip(scene)
+    await work_once(scene)
 
     second = attempt(scene, 2)
-    assert (scene.state("u"), second.reason, second.resumed, second.base) == ("queued", "submitted", False, moved)
+    assert (scene.state_of("u"), second.reason, second.resumed, second.base) == ("queued", "submitted", False, moved)
     assert (submitted(scene), submitted(scene, "other.txt")) == ("one\ntwo", "trunk moved on")
     assert "The task was done. Before the work was judged, a person said something" in prompt(scene, 2)
     assert "A person said:\n\nand two\n" in prompt(scene, 2)
@@ -139,14 +139,14 @@ async def test_what_changes_nothing_is_submitted_as_it_was(scene: Scene, agent: 
     await told_at_work(scene, agent)
 
     hang_again(scene)
-    await trip(scene)
+    await work_once(scene)
 
     first, second, unit = attempt(scene, 1), attempt(scene, 2), scene.unit("u")
     assert (unit.state, unit.spent, scene.reasons("u")) == (UnitState.QUEUED, 0, ["told", "submitted"])
     assert (second.tree, second.base, second.summary) == (first.tree, first.base, "Do it\n")
     assert (unit.submission, unit.base) == (second.commit, first.base)
-    assert git(scene.live.places.git, "rev-parse", f"{unit.submission}^{{tree}}") == first.tree
-    assert git(scene.live.places.git, "rev-parse", second.ref) == second.commit
+    assert git(scene.state.places.git, "rev-parse", f"{unit.submission}^{{tree}}") == first.tree
+    assert git(scene.state.places.git, "rev-parse", second.ref) == second.commit
 
 
 async def test_what_crashes_and_changes_nothing_is_submitted_as_it_was(scene: Scene) -> None:
@@ -154,9 +154,9 @@ async def test_what_crashes_and_changes_nothing_is_submitted_as_it_was(scene: Sc
     await told_at_work(scene, "plain")
 
     hang_again(scene)
-    await trip(scene)
+    await work_once(scene)
 
-    assert (scene.state("u"), scene.reasons("u"), submitted(scene)) == ("queued", ["told", "submitted"], "one")
+    assert (scene.state_of("u"), scene.reasons("u"), submitted(scene)) == ("queued", ["told", "submitted"], "one")
 
 
 async def test_a_session_that_cannot_be_continued_is_followed_by_a_fresh_attempt(scene: Scene) -> None:
@@ -166,7 +166,7 @@ async def test_a_session_that_cannot_be_continued_is_followed_by_a_fresh_attempt
     for number in (2, 3):
         hang_again(scene)
         assert scene.unit("u").attempt == number
-        await trip(scene)
+        await work_once(scene)
 
     assert scene.reasons("u") == ["told", "handed_back", "submitted"]
     assert (scene.unit("u").spent, submitted(scene)) == (0, "one\ntwo")
@@ -181,7 +181,7 @@ async def test_where_the_tree_conflicts_with_trunk_and_nothing_is_made_it_is_sub
     await scene.judge.look(await scene.floor.trunk.refresh(), scene.group)
 
     hang_again(scene)
-    await trip(scene)
+    await work_once(scene)
 
     first, unit = attempt(scene, 1), scene.unit("u")
     assert (unit.state, unit.base, submitted(scene)) == (UnitState.QUEUED, first.base, "one")
@@ -195,12 +195,12 @@ async def test_told_again_while_it_goes_on_it_goes_on_once_more(scene: Scene) ->
     (scene.folder / "ran").unlink()
 
     hang_again(scene)
-    await trip(scene, lambda: say(scene, "and three"))
+    await work_once(scene, lambda: say(scene, "and three"))
     hang_again(scene)
-    await trip(scene)
+    await work_once(scene)
 
     assert scene.reasons("u") == ["told", "told", "submitted"]
-    assert (scene.state("u"), scene.unit("u").spent, submitted(scene)) == ("queued", 0, "one\ntwo")
+    assert (scene.state_of("u"), scene.unit("u").spent, submitted(scene)) == ("queued", 0, "one\ntwo")
 
 
 async def test_what_was_said_before_its_prompt_was_made_is_no_news(scene: Scene) -> None:
@@ -208,9 +208,9 @@ async def test_what_was_said_before_its_prompt_was_made_is_no_news(scene: Scene)
     scene.hang("u", agent="plain")
     say(scene, "early")
 
-    await trip(scene, lambda: None)
+    await work_once(scene, lambda: None)
 
-    assert (scene.state("u"), scene.reasons("u"), attempt(scene, 1).heard) == ("queued", ["submitted"], 1)
+    assert (scene.state_of("u"), scene.reasons("u"), attempt(scene, 1).heard) == ("queued", ["submitted"], 1)
     assert "A person said:\n\nearly\n" in prompt(scene, 1)
 
 
@@ -232,8 +232,8 @@ async def test_a_daemon_that_dies_once_the_agent_has_started_knows_what_its_prom
     scene.store.write = dies  # type: ignore[method-assign]
     with pytest.raises(Killed):
         await scene.floor.pool._make_worker("w1").run()
-    await until((scene.live.places.run_dir("u", 1) / "start.json").exists)
+    await until((scene.state.places.run_dir("u", 1) / "start.json").exists)
 
-    await trip(scene, lambda: None)
+    await work_once(scene, lambda: None)
 
-    assert (scene.state("u"), scene.reasons("u")) == ("queued", ["submitted"])
+    assert (scene.state_of("u"), scene.reasons("u")) == ("queued", ["submitted"])

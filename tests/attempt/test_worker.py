@@ -17,9 +17,9 @@ from factory.agents.output import OutputReader
 from factory.attempt.worker import Worker
 from factory.child import process
 from factory.child.process import Command
-from factory.dispatch.pool import Trips
+from factory.dispatch.pool import Runs
+from factory.ground.daemon_state import Stopping
 from factory.ground.errors import Deposed, GitError, StoreError, TooLong
-from factory.ground.live import Stopping
 from factory.store.journal import Event
 from factory.store.records import Attempt, Card, CardKind, Fact
 from factory.store.sqlite import SqliteStore
@@ -51,7 +51,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
         yield made
 
 
-def worker(scene: Scene) -> Trips:
+def worker(scene: Scene) -> Runs:
     """W1, new as after a start."""
     return scene.floor.pool._make_worker("w1")
 
@@ -63,7 +63,7 @@ async def until(look: Callable[[], object]) -> None:
             await anyio.sleep(0.01)
 
 
-async def trip(scene: Scene, one: Trips | None = None) -> None:
+async def work_once(scene: Scene, one: Runs | None = None) -> None:
     """A worker runs until its hook is empty."""
     one = one or worker(scene)
     async with anyio.create_task_group() as group:
@@ -79,29 +79,29 @@ def command(scene: Scene, then: str = "") -> str:
 
 def kept(scene: Scene, number: int = 1) -> str:
     """What the ref of an attempt holds in new.txt."""
-    return git(scene.live.places.git, "show", f"refs/factory/attempts/u/{number}:new.txt")
+    return git(scene.state.places.git, "show", f"refs/factory/attempts/u/{number}:new.txt")
 
 
-# ── one trip ──
+# ── one run ──
 
 
 async def test_a_command_is_submitted_with_its_tree_kept_and_its_hook_empty(scene: Scene) -> None:
     scene.hang("u", run=command(scene))
 
-    await trip(scene)
+    await work_once(scene)
 
     unit = scene.unit("u")
     assert (unit.state, unit.base, scene.reasons("u")) == (UnitState.QUEUED, scene.head(), ["submitted"])
-    assert git(scene.live.places.git, "rev-parse", "refs/factory/attempts/u/1") == unit.submission
+    assert git(scene.state.places.git, "rev-parse", "refs/factory/attempts/u/1") == unit.submission
     assert kept(scene) == "new"
 
 
 async def test_a_command_that_fails_is_asked_about_at_once_and_what_it_made_is_kept(scene: Scene) -> None:
     scene.hang("u", run=command(scene, "exit 3"))
 
-    await trip(scene)
+    await work_once(scene)
 
-    assert (scene.state("u"), scene.reasons("u"), scene.unit("u").submission) == ("held", ["crashed"], "")
+    assert (scene.state_of("u"), scene.reasons("u"), scene.unit("u").submission) == ("held", ["crashed"], "")
     assert scene.cards() == [CardKind.ATTEMPTS_EXHAUSTED]
     assert kept(scene) == "new"
 
@@ -110,9 +110,9 @@ async def test_hung_just_before_a_kill_it_is_handed_back_where_trunk_is_gone_by_
     scene.hang("u", run=command(scene))
     scene.judge._tip = ""
 
-    await trip(scene)
+    await work_once(scene)
 
-    assert (scene.state("u"), scene.reasons("u"), scene.unit("u").spent) == ("ready", ["handed_back"], 0)
+    assert (scene.state_of("u"), scene.reasons("u"), scene.unit("u").spent) == ("ready", ["handed_back"], 0)
 
 
 async def test_a_circle_by_way_of_a_unit_that_was_split_before_is_no_split(scene: Scene) -> None:
@@ -121,10 +121,11 @@ async def test_a_circle_by_way_of_a_unit_that_was_split_before_is_no_split(scene
         scene.store.write(Event.TASK_ACCEPTED, unit, now=at(), unit=name)
     scene.hang("u", agent="splitter")
 
-    await trip(scene)
+    await work_once(scene)
 
     (attempt,) = scene.store.select(Attempt, unit="u")
-    assert (scene.state("u"), attempt.reason) == ("ready", "empty"), "nor is the change a submission, without done.md"
+    ended = (scene.state_of("u"), attempt.reason)
+    assert ended == ("ready", "empty"), "nor is the change a submission, without done.md"
     circle = "needs: they go in a circle, so none could ever start: u-a → older → older-a → u-a"
     assert attempt.detail.startswith(f"it was not split: split/a.md: {circle}")
     assert kept(scene) == "half"
@@ -136,17 +137,17 @@ async def test_only_what_is_no_part_hears_that_it_may_be_split(scene: Scene, par
     scene.store.write(Event.TASK_ACCEPTED, big, now=at(), unit="big")
     scene.hang("u", agent="splitter")
 
-    await trip(scene)
+    await work_once(scene)
 
     (attempt,) = scene.store.select(Attempt, unit="u")
-    told = (scene.live.places.run_dir("u", attempt.number) / "prompt.md").read_text()
+    told = (scene.state.places.run_dir("u", attempt.number) / "prompt.md").read_text()
     assert ("split/NAME.md" in told, "u is a part already" in attempt.digest) == (may, not may)
 
 
 async def test_of_a_workspace_that_its_command_deleted_that_is_said(scene: Scene) -> None:
     scene.hang("u", run=command(scene, 'rm -rf "$PWD"'))
 
-    await trip(scene)
+    await work_once(scene)
 
     attempt = scene.store.get(Attempt, "u", 1)
     assert attempt is not None
@@ -163,7 +164,7 @@ async def test_where_a_newer_daemon_took_over_nothing_is_started_ended_or_kept(
     prepare = scene.floor.workspaces.prepare
 
     def take_over() -> None:
-        with closing(SqliteStore(scene.live.places.store)) as newer:
+        with closing(SqliteStore(scene.state.places.store)) as newer:
             newer.own("newer", now=at())
 
     async def prepared(*args: Any, **named: Any) -> Any:
@@ -186,7 +187,7 @@ async def test_where_a_newer_daemon_took_over_nothing_is_started_ended_or_kept(
 
     assert raised.value.subgroup(Deposed)
     assert (scene.count("ran"), scene.reasons("u"), scene.hook().unit) == (int(late), ["None"], "u")
-    assert git(scene.live.places.git, "for-each-ref", "refs/factory/attempts") == ""
+    assert git(scene.state.places.git, "for-each-ref", "refs/factory/attempts") == ""
 
 
 async def test_what_a_daemon_ended_and_died_before_it_could_say_so_is_handed_back(scene: Scene) -> None:
@@ -195,34 +196,34 @@ async def test_what_a_daemon_ended_and_died_before_it_could_say_so_is_handed_bac
         group.start_soon(worker(scene).run)
         await until(lambda: scene.count("ran"))
         group.cancel_scope.cancel()
-    await process.end(scene.live.places.run_dir("u", 1))
+    await process.end(scene.state.places.run_dir("u", 1))
 
-    await trip(scene)
+    await work_once(scene)
 
-    assert (scene.reasons("u"), scene.unit("u").spent, scene.state("u")) == (["handed_back"], 0, "ready")
+    assert (scene.reasons("u"), scene.unit("u").spent, scene.state_of("u")) == (["handed_back"], 0, "ready")
     assert (kept(scene), scene.cards()) == ("new", [])
 
 
 async def test_handed_back_at_a_stop_it_is_not_counted(scene: Scene) -> None:
     scene.hang("u", run=command(scene, "sleep 600"))
     async with anyio.create_task_group() as group:
-        group.start_soon(trip, scene)
+        group.start_soon(work_once, scene)
         await until(lambda: scene.count("ran"))
-        scene.live.stopping = Stopping.HAND_BACK
+        scene.state.stopping = Stopping.HAND_BACK
 
-    assert (scene.state("u"), scene.reasons("u"), scene.unit("u").spent) == ("ready", ["handed_back"], 0)
+    assert (scene.state_of("u"), scene.reasons("u"), scene.unit("u").spent) == ("ready", ["handed_back"], 0)
     assert kept(scene) == "new"
 
 
 async def test_cancelled_while_it_runs_it_is_ended_and_its_tree_is_kept(scene: Scene) -> None:
     scene.hang("u", run=command(scene, "sleep 600"))
     async with anyio.create_task_group() as group:
-        group.start_soon(trip, scene)
+        group.start_soon(work_once, scene)
         await until(lambda: scene.count("ran"))
         cancelled = advance(scene.unit("u"), UnitState.CANCELLED, now=at())
         scene.store.write(Event.UNIT_CANCELLED, cancelled, now=at(), unit="u")
 
-    assert (scene.state("u"), scene.reasons("u")) == ("cancelled", ["cancelled"])
+    assert (scene.state_of("u"), scene.reasons("u")) == ("cancelled", ["cancelled"])
     assert kept(scene) == "new"
 
 
@@ -231,18 +232,18 @@ async def test_limits_in_a_row_whose_reset_is_over_already_hold_the_unit_longer_
     for number in range(1, 5):
         scene.hang("u", agent="limited", number=number)
         before = at()
-        await trip(scene)
+        await work_once(scene)
         paused.append((scene.unit("u").not_before or before) - before)
 
     assert [pause > timedelta(seconds=2**row) for row, pause in enumerate(paused)] == [True] * 4
-    assert (scene.state("u"), scene.reasons("u"), scene.unit("u").spent) == ("waiting", ["limit"] * 4, 0)
+    assert (scene.state_of("u"), scene.reasons("u"), scene.unit("u").spent) == ("waiting", ["limit"] * 4, 0)
     assert scene.store.get(Fact, "pauses") is not None
 
 
 async def test_paths_that_git_does_not_take_are_named_on_record_and_in_the_digest(scene: Scene) -> None:
     scene.hang("u", run=command(scene, "mkdir .GIT 'git~1' && echo x > .GIT/x && echo x > 'git~1/x'"))
 
-    await trip(scene)
+    await work_once(scene)
 
     attempt = scene.store.get(Attempt, "u", 1)
     assert attempt is not None
@@ -278,27 +279,27 @@ async def test_killed_around_any_record_the_command_runs_once_and_is_submitted_o
     with pytest.raises(Killed):
         await worker(scene).run()
     if event is not Event.ATTEMPT_NOTED:  # a start takes longer than a shim
-        await until((scene.live.places.run_dir("u", 1) / "start.json").exists)
+        await until((scene.state.places.run_dir("u", 1) / "start.json").exists)
 
-    await trip(scene)
+    await work_once(scene)
 
-    assert (scene.state("u"), scene.reasons("u"), scene.count("ran")) == ("queued", ["submitted"], 1)
+    assert (scene.state_of("u"), scene.reasons("u"), scene.count("ran")) == ("queued", ["submitted"], 1)
     assert kept(scene) == "new"
 
 
 async def test_what_was_only_just_starting_when_the_daemon_died_is_ended_before_the_next_begins(scene: Scene) -> None:
     scene.hang("u", run=command(scene))
-    run_dir = scene.live.places.run_dir("u", 1)
+    run_dir = scene.state.places.run_dir("u", 1)
     env = {"PATH": os.environ["PATH"]}
     early = await process.start(Command(argv=("sleep", "600"), cwd=scene.folder, env=env, run_dir=run_dir))
     await until((run_dir / "start.json").exists)
     (run_dir / "start.json").unlink()
 
-    await trip(scene)
+    await work_once(scene)
 
     with anyio.fail_after(5):
         await early.wait()
-    assert (scene.state("u"), scene.count("ran")) == ("queued", 1)
+    assert (scene.state_of("u"), scene.count("ran")) == ("queued", 1)
 
 
 @pytest.mark.parametrize("step", ["snapshot", "keep"])
@@ -315,9 +316,9 @@ async def test_killed_while_a_tree_is_taken_it_is_taken_by_the_next_daemon(scene
     with pytest.raises(Killed):
         await worker(scene).run()
 
-    await trip(scene)
+    await work_once(scene)
 
-    assert (scene.state("u"), scene.reasons("u"), scene.count("ran")) == ("queued", ["submitted"], 1)
+    assert (scene.state_of("u"), scene.reasons("u"), scene.count("ran")) == ("queued", ["submitted"], 1)
     assert kept(scene) == "new"
 
 
@@ -330,9 +331,9 @@ async def test_left_by_a_restart_it_runs_on_and_is_taken_over(scene: Scene) -> N
         group.cancel_scope.cancel()
     go.touch()
 
-    await trip(scene)
+    await work_once(scene)
 
-    assert (scene.state("u"), scene.reasons("u"), scene.count("ran")) == ("queued", ["submitted"], 1)
+    assert (scene.state_of("u"), scene.reasons("u"), scene.count("ran")) == ("queued", ["submitted"], 1)
 
 
 # ── hooks that hold nothing ──
@@ -342,9 +343,9 @@ async def test_an_attempt_that_is_not_the_newest_changes_nothing_and_its_hook_is
     scene.hang("u", run=command(scene))
     scene.change("u", attempt=2)
 
-    await trip(scene)
+    await work_once(scene)
 
-    assert (scene.unit("u").attempt, scene.state("u"), scene.count("ran")) == (2, "running", 0)
+    assert (scene.unit("u").attempt, scene.state_of("u"), scene.count("ran")) == (2, "running", 0)
     assert scene.reasons("u") == ["lost"]
 
 
@@ -352,19 +353,19 @@ async def test_a_hook_whose_attempt_is_not_on_record_is_emptied(scene: Scene) ->
     hook = scene.hang("u", run=command(scene))
     scene.store.write(Event.HOOK_FILLED, replace(hook, attempt=7), now=at(), unit="u")
 
-    await trip(scene)
+    await work_once(scene)
 
-    assert (scene.state("u"), scene.count("ran")) == ("running", 0)
+    assert (scene.state_of("u"), scene.count("ran")) == ("running", 0)
 
 
 async def test_an_attempt_that_is_over_already_is_not_gone_through_again(scene: Scene) -> None:
     hook = scene.hang("u", run=command(scene))
-    await trip(scene)
+    await work_once(scene)
     scene.store.write(Event.HOOK_FILLED, hook, now=at(), unit="u")
 
-    await trip(scene)
+    await work_once(scene)
 
-    assert (scene.state("u"), scene.reasons("u"), scene.count("ran")) == ("queued", ["submitted"], 1)
+    assert (scene.state_of("u"), scene.reasons("u"), scene.count("ran")) == ("queued", ["submitted"], 1)
 
 
 # ── what is too big to be kept ──
@@ -375,11 +376,11 @@ HUGE = "truncate -s 18G huge.bin; "
 async def test_a_file_that_is_too_big_is_asked_about_and_all_that_the_attempt_left_stays(scene: Scene) -> None:
     scene.hang("u", run=command(scene, HUGE))
 
-    await trip(scene)
+    await work_once(scene)
 
-    (aside,) = scene.live.places.work.glob("workspaces/*.abandoned-*")
+    (aside,) = scene.state.places.work.glob("workspaces/*.abandoned-*")
     (card,) = scene.store.open(Card)
-    assert (scene.state("u"), scene.reasons("u"), card.kind) == ("held", ["guard"], CardKind.GUARD)
+    assert (scene.state_of("u"), scene.reasons("u"), card.kind) == ("held", ["guard"], CardKind.GUARD)
     assert card.question == (
         "u: the files that it changed have 18 GiB together, of at most 4 GiB: huge.bin (18 GiB). What now?"
     )
@@ -398,12 +399,12 @@ async def test_a_file_that_is_too_big_is_asked_about_and_all_that_the_attempt_le
 
 async def test_a_person_may_have_judged_what_could_be_kept(scene: Scene) -> None:
     scene.hang("u", run=command(scene, HUGE))
-    await trip(scene)
+    await work_once(scene)
 
     scene.floor.escalations.answer("E1", "2", now=at())
     await scene.settle()
 
-    assert (scene.state("u"), scene.cards()) == ("landed", [])
+    assert (scene.state_of("u"), scene.cards()) == ("landed", [])
     assert git(scene.root, "show", "--stat=200", "--format=", "main").splitlines()[0].split() == [
         "new.txt",
         "|",
@@ -415,7 +416,7 @@ async def test_a_person_may_have_judged_what_could_be_kept(scene: Scene) -> None
 async def test_where_nothing_but_the_big_file_is_left_there_is_nothing_to_judge(scene: Scene) -> None:
     scene.hang("u", run=HUGE)
 
-    await trip(scene)
+    await work_once(scene)
 
     (card,) = scene.store.open(Card)
     assert [option.action for option in card.options] == ["rerun", "cancel"]
@@ -431,8 +432,8 @@ async def test_an_attempt_that_is_cancelled_leaves_its_big_file_where_it_is(scen
         await until(lambda: not scene.hook().unit)
         group.cancel_scope.cancel()
 
-    (aside,) = scene.live.places.work.glob("workspaces/*.abandoned-*")
-    assert (scene.state("u"), scene.reasons("u"), scene.cards()) == ("cancelled", ["cancelled"], [])
+    (aside,) = scene.state.places.work.glob("workspaces/*.abandoned-*")
+    assert (scene.state_of("u"), scene.reasons("u"), scene.cards()) == ("cancelled", ["cancelled"], [])
     assert (aside / "tree/huge.bin").exists()
 
 
@@ -442,16 +443,16 @@ async def test_a_daemon_that_dies_before_it_asks_finds_the_workspace_where_it_pu
     with pytest.raises(Killed):
         await worker(scene).run()
 
-    await trip(scene)
+    await work_once(scene)
 
-    assert len(list(scene.live.places.work.glob("workspaces/*.abandoned-*"))) == 1
+    assert len(list(scene.state.places.work.glob("workspaces/*.abandoned-*"))) == 1
     assert (scene.reasons("u"), scene.cards(), scene.count("ran")) == (["guard"], [CardKind.GUARD], 1)
 
 
 async def test_a_workspace_that_holds_what_could_not_be_kept_is_never_deleted(scene: Scene) -> None:
     scene.hang("u", run=command(scene, HUGE))
-    await trip(scene)
-    (aside,) = scene.live.places.work.glob("workspaces/*.abandoned-*")
+    await work_once(scene)
+    (aside,) = scene.state.places.work.glob("workspaces/*.abandoned-*")
 
     assert not await scene.floor.keeper.put_away(aside.name, at())
 
@@ -465,14 +466,14 @@ async def test_a_trip_that_breaks_loses_its_attempt_and_no_other(scene: Scene, m
     async def breaks(*_: Any, **__: Any) -> None:
         raise RuntimeError("the disk is on fire")
 
-    monkeypatch.setattr("factory.ground.live.BROKEN_SECONDS", 0.01)
+    monkeypatch.setattr("factory.ground.daemon_state.BROKEN_SECONDS", 0.01)
     monkeypatch.setattr(scene.floor.workspaces, "snapshot", breaks)
     scene.hang("u", run=command(scene))
 
-    await trip(scene)
+    await work_once(scene)
 
-    assert (scene.state("u"), scene.reasons("u"), scene.unit("u").spent) == ("waiting", ["lost"], 0)
-    (aside,) = scene.live.places.work.glob("workspaces/*.abandoned-*")
+    assert (scene.state_of("u"), scene.reasons("u"), scene.unit("u").spent) == ("waiting", ["lost"], 0)
+    (aside,) = scene.state.places.work.glob("workspaces/*.abandoned-*")
     assert (aside / "tree/new.txt").read_text() == "new\n"
 
 
@@ -493,7 +494,7 @@ async def test_what_the_agent_of_a_trip_that_broke_had_made_is_kept(
     attempt = scene.store.get(Attempt, "u", 1)
     assert attempt is not None
     assert (scene.reasons("u"), attempt.ref) == (["lost"], "refs/factory/attempts/u/1")
-    assert git(scene.live.places.git, "rev-parse", attempt.ref) == attempt.commit
+    assert git(scene.state.places.git, "rev-parse", attempt.ref) == attempt.commit
 
 
 async def test_before_its_agent_ran_a_broken_trip_keeps_nothing_for_the_workspace_is_half_prepared(
@@ -505,7 +506,7 @@ async def test_before_its_agent_ran_a_broken_trip_keeps_nothing_for_the_workspac
     monkeypatch.setattr(scene.floor.workspaces, "renew_git", breaks)
     scene.hang("u", run=command(scene))
 
-    await trip(scene)
+    await work_once(scene)
 
     attempt = scene.store.get(Attempt, "u", 1)
     assert attempt is not None
@@ -516,7 +517,7 @@ async def test_before_its_agent_ran_a_broken_trip_keeps_nothing_for_the_workspac
 async def test_a_trip_that_breaks_on_a_full_disk_goes_on_when_there_is_room(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    monkeypatch.setattr("factory.ground.live.BROKEN_SECONDS", 0.01)
+    monkeypatch.setattr("factory.ground.daemon_state.BROKEN_SECONDS", 0.01)
     whole: Callable[..., Awaitable[Any]] = getattr(scene.floor.workspaces, step)
     failures = [GitError(("add",), 128, "fatal: No space left on device")] * 3
 
@@ -528,16 +529,16 @@ async def test_a_trip_that_breaks_on_a_full_disk_goes_on_when_there_is_room(
     monkeypatch.setattr(scene.floor.workspaces, step, fails)
     scene.hang("u", run=command(scene))
 
-    await trip(scene)
+    await work_once(scene)
 
-    assert (scene.state("u"), scene.reasons("u"), scene.count("ran")) == ("queued", ["submitted"], 1)
+    assert (scene.state_of("u"), scene.reasons("u"), scene.count("ran")) == ("queued", ["submitted"], 1)
     assert kept(scene) == "new"
 
 
 async def test_a_tree_that_a_full_disk_could_not_take_whole_is_taken_again(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("factory.ground.live.BROKEN_SECONDS", 0.01)
+    monkeypatch.setattr("factory.ground.daemon_state.BROKEN_SECONDS", 0.01)
     whole = scene.floor.workspaces.snapshot
 
     async def half(*told: Any, **more: Any) -> Any:
@@ -552,9 +553,9 @@ async def test_a_tree_that_a_full_disk_could_not_take_whole_is_taken_again(
     monkeypatch.setattr(scene.floor.workspaces, "snapshot", half)
     scene.hang("u", run=command(scene))
 
-    await trip(scene)
+    await work_once(scene)
 
-    assert (scene.state("u"), kept(scene)) == ("queued", "new")
+    assert (scene.state_of("u"), kept(scene)) == ("queued", "new")
 
 
 async def test_a_command_that_failed_while_the_disk_was_full_is_lost_and_not_counted(
@@ -563,7 +564,7 @@ async def test_a_command_that_failed_while_the_disk_was_full_is_lost_and_not_cou
     monkeypatch.setattr("factory.ground.disk.LEAST", 1 << 60)
     scene.hang("u", run=command(scene, "exit 3"))
 
-    await trip(scene)
+    await work_once(scene)
 
     assert (scene.reasons("u"), scene.unit("u").spent, kept(scene)) == (["lost"], 0, "new")
 
@@ -571,7 +572,7 @@ async def test_a_command_that_failed_while_the_disk_was_full_is_lost_and_not_cou
 async def test_where_even_giving_up_fails_the_worker_lives_and_tries_again(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("factory.ground.live.BROKEN_SECONDS", 0.01)
+    monkeypatch.setattr("factory.ground.daemon_state.BROKEN_SECONDS", 0.01)
     write, failures = scene.store.write, [StoreError("disk full")] * 3
 
     def fails(event: Event, *records: Any, **told: Any) -> int:
@@ -582,7 +583,7 @@ async def test_where_even_giving_up_fails_the_worker_lives_and_tries_again(
     monkeypatch.setattr(scene.store, "write", fails)
     scene.hang("u", run=command(scene))
 
-    await trip(scene)
+    await work_once(scene)
 
     assert failures == []
     assert isinstance(scene.store.get(Unit, "u"), Unit)
@@ -601,14 +602,14 @@ def hang(scene: Scene, run: str) -> None:
 
 
 async def breaks_once(scene: Scene) -> None:
-    """One trip that breaks."""
+    """One run that breaks."""
     with pytest.raises(StoreError, match="locked"):
-        await worker(scene)._trip(scene.hook())  # type: ignore[attr-defined]
+        await worker(scene)._run(scene.hook())  # type: ignore[attr-defined]
 
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("factory.ground.live.BROKEN_SECONDS", 0.01)
+    monkeypatch.setattr("factory.ground.daemon_state.BROKEN_SECONDS", 0.01)
 
 
 async def test_an_attempt_that_ends_while_the_store_is_locked_is_submitted_afterwards(
@@ -622,17 +623,17 @@ async def test_an_attempt_that_ends_while_the_store_is_locked_is_submitted_after
         await until(lambda: scene.hook().phase == "working")
         with locked(scene.store):
             go.touch()
-            await until(lambda: "worker w1" in scene.live.broken)
+            await until(lambda: "worker w1" in scene.state.broken)
             hook = scene.hook()
-            assert (hook.unit, scene.state("u"), scene.reasons("u")) == ("u", "running", ["None"])
+            assert (hook.unit, scene.state_of("u"), scene.reasons("u")) == ("u", "running", ["None"])
         await until(lambda: not scene.hook().unit)
         group.cancel_scope.cancel()
 
-    assert (scene.state("u"), scene.reasons("u"), scene.unit("u").spent) == ("queued", ["submitted"], 0)
+    assert (scene.state_of("u"), scene.reasons("u"), scene.unit("u").spent) == ("queued", ["submitted"], 0)
     assert (kept(scene), scene.count("ran")) == ("new", 1)
-    refs = git(scene.live.places.git, "for-each-ref", "--format=%(refname)", "refs/factory/attempts")
+    refs = git(scene.state.places.git, "for-each-ref", "--format=%(refname)", "refs/factory/attempts")
     assert refs == "refs/factory/attempts/u/1"
-    assert list(scene.live.places.work.glob("workspaces/*.abandoned-*")) == []
+    assert list(scene.state.places.work.glob("workspaces/*.abandoned-*")) == []
 
 
 async def test_an_agent_that_runs_while_the_store_is_locked_runs_on(scene: Scene, patient: None) -> None:
@@ -647,7 +648,7 @@ async def test_an_agent_that_runs_while_the_store_is_locked_runs_on(scene: Scene
     with locked(scene.store):
         await breaks_once(scene)  # it takes the agent over, and cannot write that down
     go.touch()
-    await trip(scene)
+    await work_once(scene)
 
     assert (scene.reasons("u"), scene.count("ran"), kept(scene)) == (["submitted"], 1, "new")
 
@@ -670,7 +671,7 @@ async def test_a_store_that_is_locked_when_an_agent_is_just_started_costs_nothin
     locks.close()
     monkeypatch.setattr("factory.child.process.start", start)
 
-    await trip(scene)
+    await work_once(scene)
 
     assert (scene.reasons("u"), scene.count("ran"), kept(scene)) == (["submitted"], 1, "new")
 
@@ -697,13 +698,13 @@ async def test_given_up_and_not_written_down_its_tree_is_taken_from_where_it_was
     hang(scene, command(scene))
     await breaks_once(scene)
     locks.close()
-    (aside,) = scene.live.places.work.glob("workspaces/*.abandoned-*")
+    (aside,) = scene.state.places.work.glob("workspaces/*.abandoned-*")
     assert ((aside / "tree/new.txt").exists(), kept(scene)) == (True, "new")
 
     monkeypatch.setattr("factory.attempt.worker.OutputReader", OutputReader)
-    await trip(scene)
+    await work_once(scene)
 
-    assert (scene.state("u"), scene.reasons("u"), kept(scene)) == ("queued", ["submitted"], "new")
+    assert (scene.state_of("u"), scene.reasons("u"), kept(scene)) == ("queued", ["submitted"], "new")
 
 
 async def test_a_workspace_that_vanished_after_its_tree_was_kept_has_not_done_nothing(
@@ -721,11 +722,11 @@ async def test_a_workspace_that_vanished_after_its_tree_was_kept_has_not_done_no
     hang(scene, command(scene))
     await breaks_once(scene)
     locks.close()
-    shutil.rmtree(scene.live.places.work / "workspaces/w1")
+    shutil.rmtree(scene.state.places.work / "workspaces/w1")
 
-    await trip(scene)
+    await work_once(scene)
 
-    assert (scene.state("u"), scene.reasons("u"), kept(scene)) == ("queued", ["submitted"], "new")
+    assert (scene.state_of("u"), scene.reasons("u"), kept(scene)) == ("queued", ["submitted"], "new")
 
 
 async def test_a_git_that_is_ended_because_the_daemon_goes_gives_nothing_up(
@@ -734,17 +735,17 @@ async def test_a_git_that_is_ended_because_the_daemon_goes_gives_nothing_up(
     snapshot = scene.floor.workspaces.snapshot
 
     async def ended(*_: Any, **__: Any) -> None:
-        scene.live.stopping = Stopping.HAND_BACK
+        scene.state.stopping = Stopping.HAND_BACK
         raise TooLong(("add", "-A"), -15, "it took too long")
 
     monkeypatch.setattr(scene.floor.workspaces, "snapshot", ended)
     hang(scene, command(scene))
     with pytest.raises(TooLong):
-        await worker(scene)._trip(scene.hook())  # type: ignore[attr-defined]
+        await worker(scene)._run(scene.hook())  # type: ignore[attr-defined]
     assert scene.hook().unit == "u"
-    scene.live.stopping = Stopping.NO
+    scene.state.stopping = Stopping.NO
     monkeypatch.setattr(scene.floor.workspaces, "snapshot", snapshot)
 
-    await trip(scene)
+    await work_once(scene)
 
     assert (scene.reasons("u"), kept(scene)) == (["submitted"], "new")

@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from factory.child import process
-from factory.child.confines import Confines
+from factory.child.profile import Profile
 from factory.child.sandbox import Sandbox
 from factory.child.seatbelt import Seatbelt
 from factory.ground.errors import ConfigError
@@ -30,11 +30,11 @@ class Mac:
     environ: dict[str, str]
     sandbox: Sandbox
 
-    def profile(self, **confines: Any) -> str:
+    def profile(self, **profile: Any) -> str:
         """That of one command."""
-        program, option, profile, end = self.sandbox.confined(["true"], self.environ, Confines(**confines))
+        program, option, text, end = self.sandbox.confined(["true"], self.environ, Profile(**profile))
         assert (Path(program).name, option, end) == ("sandbox-exec", "-p", "--")
-        return profile
+        return text
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The pool: as many workers as wanted, a full hook has a trip, and one cause keeps many units off with one card."""
+"""The pool: as many workers as wanted, a full hook has a run, and one cause keeps many units off with one card."""
 
 import errno
 import json
@@ -16,10 +16,10 @@ from anyio.abc import TaskGroup
 
 from factory.dispatch.agents import Agents
 from factory.dispatch.pool import Pool
-from factory.ground.bell import Bell
 from factory.ground.conventions import Convention, Conventions
-from factory.ground.live import Stopping
+from factory.ground.daemon_state import Stopping
 from factory.ground.settings import Settings
+from factory.ground.signal import Signal
 from factory.ground.times import stamp
 from factory.inference.infer import Gate, Rules
 from factory.judging.judge import Judge, Proof, Ruling
@@ -84,7 +84,7 @@ class ScriptedWorker:
         self.busy = False
         self.woken = 0
         self.state = "new"
-        self._bell = Bell()
+        self._bell = Signal()
 
     async def run(self) -> None:
         """Until the hook is gone."""
@@ -96,7 +96,7 @@ class ScriptedWorker:
     def wake(self) -> None:
         """Look at the hook again."""
         self.woken += 1
-        self._bell.ring()
+        self._bell.send()
 
 
 class Floor(OnRecord):
@@ -109,7 +109,7 @@ class Floor(OnRecord):
         self.group = group
         self.pool = Pool(
             store=self.store,
-            live=self.live,
+            state=self.state,
             escalations=self.escalations,
             judge=self.judge,
             make_worker=self._make_worker,
@@ -121,16 +121,16 @@ class Floor(OnRecord):
         for _ in range(30):
             self.pool.tick(self.group, at)
             await anyio.wait_all_tasks_blocked()
-            if not await self.live.pool.wait(0):
+            if not await self.state.pool.wait(0):
                 return
         raise AssertionError("the pool never becomes quiet")
 
     def resize(self, workers: int) -> None:
         """As an edit of factory.toml does."""
-        self.live.settings = Settings(workers=workers)
+        self.state.settings = Settings(workers=workers)
 
     def empty(self, worker: str, state: UnitState = READY) -> None:
-        """What a trip's end does."""
+        """What a run's end does."""
         hook = self.the_hook(worker)
         unit = advance(self.the_unit(hook.unit), state, now=NOW)
         left = replace(hook, unit="", attempt=0, state="draining" if hook.state == "draining" else "idle")
@@ -304,11 +304,11 @@ async def test_a_unit_that_names_its_agent_gets_it(floor: Floor) -> None:
 
 async def test_paused_nothing_starts_and_resumed_it_does(floor: Floor) -> None:
     floor.unit("fix")
-    floor.live.paused = True
+    floor.state.paused = True
     await floor.tick()
     assert floor.states() == {"fix": "ready"}
 
-    floor.live.paused = False
+    floor.state.paused = False
     await floor.tick()
 
     assert floor.states() == {"fix": "running"}
@@ -317,7 +317,7 @@ async def test_paused_nothing_starts_and_resumed_it_does(floor: Floor) -> None:
 @pytest.mark.parametrize("how", [Stopping.DRAIN, Stopping.HAND_BACK, Stopping.LEAVE])
 async def test_a_daemon_that_stops_takes_no_more(floor: Floor, how: Stopping) -> None:
     floor.unit("fix")
-    floor.live.stopping = how
+    floor.state.stopping = how
 
     await floor.tick()
 
@@ -504,7 +504,7 @@ async def test_a_hook_that_an_earlier_daemon_filled_gets_its_worker_at_once_and_
 async def test_a_daemon_that_drains_still_sees_to_full_hooks(floor: Floor) -> None:
     floor.unit("fix")
     await floor.tick()
-    floor.live.stopping = Stopping.DRAIN
+    floor.state.stopping = Stopping.DRAIN
 
     await floor.tick(later(3))
 
@@ -585,7 +585,7 @@ async def test_on_a_full_disk_nothing_starts_and_one_card_asks_until_there_is_ro
     floor: Floor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     units(floor, "ab")
-    floor.live.places.home.mkdir()
+    floor.state.places.home.mkdir()
     monkeypatch.setattr("factory.ground.disk.LEAST", 1 << 60)
     await floor.tick()
     mark = len(list(floor.store.journal()))
@@ -604,11 +604,11 @@ async def test_on_a_full_disk_nothing_starts_and_one_card_asks_until_there_is_ro
 async def test_where_writing_failed_for_want_of_room_the_card_stays_while_it_is_tried_again(
     floor: Floor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert floor.live.is_full(OSError(errno.EDQUOT, "used up"))
+    assert floor.state.is_full(OSError(errno.EDQUOT, "used up"))
     await floor.tick()
     assert floor.open_cards() == [("E1", CardKind.DISK, ())]
 
-    monkeypatch.setattr("factory.ground.live.FULL_SECONDS", 0)
+    monkeypatch.setattr("factory.ground.daemon_state.FULL_SECONDS", 0)
     await floor.tick()
 
     assert floor.open_cards() == []
@@ -776,7 +776,7 @@ async def test_what_was_submitted_goes_back_to_the_queue_when_its_cause_is_gone(
     await floor.tick()
 
     assert (floor.the_unit().state, floor.the_unit().cause) == (QUEUED, "")
-    assert await floor.live.queue.wait(0)
+    assert await floor.state.queue.wait(0)
 
 
 # ── accept ──
@@ -822,7 +822,7 @@ async def test_accept_that_breaks_time_after_time_is_asked_about_and_the_others_
     def breaks() -> None:
         raise KeyError("no bench")
 
-    monkeypatch.setattr("factory.ground.live.BROKEN_SECONDS", 0)
+    monkeypatch.setattr("factory.ground.daemon_state.BROKEN_SECONDS", 0)
     floor.judge.meanwhile = breaks
     floor.unit("fix", text=PROVED)
     floor.unit("other", proven="x")
@@ -891,7 +891,7 @@ async def test_a_clock_that_was_set_back_a_day_delays_nothing_by_a_day(floor: Fl
 
 async def test_paused_nothing_is_proved(floor: Floor) -> None:
     floor.unit("fix", text=PROVED)
-    floor.live.paused = True
+    floor.state.paused = True
 
     await floor.tick()
 
@@ -907,7 +907,7 @@ async def test_the_loop_looks_whenever_it_is_rung(tmp_path: Path) -> None:
         await anyio.wait_all_tasks_blocked()
         floor.unit("fix")
 
-        floor.live.pool.ring()
+        floor.state.pool.send()
         await anyio.wait_all_tasks_blocked()
 
         assert floor.states() == {"fix": "running"}
@@ -922,7 +922,7 @@ async def test_the_loop_wakes_by_itself_when_a_unit_is_due(tmp_path: Path) -> No
         assert floor.states() == {"fix": "waiting"}
 
         floor.change("fix", not_before=datetime.now(UTC) + timedelta(seconds=0.1))
-        floor.live.pool.ring()
+        floor.state.pool.send()
         with anyio.fail_after(5):
             while floor.the_unit().state is WAITING:
                 await anyio.lowlevel.checkpoint()

@@ -4,16 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from factory.ground import live as module
-from factory.ground.live import Live
+from factory.ground import daemon_state as module
+from factory.ground.daemon_state import DaemonState
 from factory.ground.places import Places
 from factory.ground.settings import Settings
 
 
 @pytest.fixture
-def live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Live:
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DaemonState:
     monkeypatch.setattr(module, "BROKEN_SECONDS", 0.0)
-    return Live(settings=Settings(), places=Places(root=tmp_path, common_dir=tmp_path, work=tmp_path), environ={})
+    return DaemonState(
+        settings=Settings(), places=Places(root=tmp_path, common_dir=tmp_path, work=tmp_path), environ={}
+    )
 
 
 async def breaks() -> int:
@@ -24,16 +26,16 @@ async def works() -> int:
     return 3
 
 
-async def test_a_pass_that_breaks_is_said_until_it_works_again(live: Live) -> None:
-    assert await live.guarded("queue", breaks) is None
-    assert live.broken == {"queue": "queue breaks and is tried again: no room (traceback in .factory/daemon.log)"}
+async def test_a_pass_that_breaks_is_said_until_it_works_again(state: DaemonState) -> None:
+    assert await state.guarded("queue", breaks) is None
+    assert state.broken == {"queue": "queue breaks and is tried again: no room (traceback in .factory/daemon.log)"}
 
-    assert await live.guarded("queue", works) == 3
-    assert live.broken == {}
+    assert await state.guarded("queue", works) == 3
+    assert state.broken == {}
 
 
-async def test_what_breaks_in_one_loop_is_none_of_another_ones(live: Live) -> None:
-    await live.guarded("queue", breaks)
-    await live.guarded("pool", works)
+async def test_what_breaks_in_one_loop_is_none_of_another_ones(state: DaemonState) -> None:
+    await state.guarded("queue", breaks)
+    await state.guarded("pool", works)
 
-    assert set(live.broken) == {"queue"}
+    assert set(state.broken) == {"queue"}

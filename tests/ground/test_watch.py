@@ -7,22 +7,22 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from factory.ground.bell import Bell
+from factory.ground.signal import Signal
 from factory.ground.watch import Watch
 
 
 class Woken:
-    """A bell that counts."""
+    """A signal that counts."""
 
     def __init__(self) -> None:
-        self.bell, self.count = Bell(), 0
+        self.signal, self.count = Signal(), 0
 
     def __call__(self) -> None:
         self.count += 1
-        self.bell.ring()
+        self.signal.send()
 
     async def next(self) -> bool:
-        return await self.bell.wait(5)
+        return await self.signal.wait(5)
 
 
 class Names:

@@ -34,7 +34,7 @@ async def looked(scene: Scene) -> str:
     tip = await scene.floor.trunk.refresh()
     await scene.judge.look(tip, scene.group)
     while scene.judge.trunk_ruled(tip) is None and scene.judge.obstacle is None:
-        await scene.live.queue.wait(0.1)
+        await scene.state.queue.wait(0.1)
     return tip
 
 
@@ -76,7 +76,7 @@ async def test_hidden_conventions_rule_like_visible_ones(tmp_path: Path) -> None
 
         assert scene.judge.current is not None
         assert [gate.name for gate in scene.judge.current.rules.gates] == ["10-whole"]
-        assert (scene.reasons("red"), scene.state("green")) == (["gate_red"], "landed")
+        assert (scene.reasons("red"), scene.state_of("green")) == (["gate_red"], "landed")
         assert (scene.reasons("gate"), scene.reasons("sly")) == (["guard"], ["guard"])
 
 
@@ -175,7 +175,7 @@ async def test_what_landed_where_nothing_judges_does_not_make_trunk_green(tmp_pa
 
         await scene.settle()
 
-        assert (scene.state("one"), told(scene)) == ("landed", "unknown")
+        assert (scene.state_of("one"), told(scene)) == ("landed", "unknown")
 
 
 async def test_trunks_rules_are_kept_whatever_else_is_judged(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -362,7 +362,7 @@ async def test_a_verdict_that_the_store_could_not_take_is_taken_when_it_can_and_
         async with anyio.create_task_group() as group:
             group.start_soon(judge)
             with anyio.fail_after(15):
-                while not ran.exists():  # noqa: ASYNC110 - a gate rings no bell
+                while not ran.exists():  # noqa: ASYNC110 - a gate sends no signal
                     await anyio.sleep(0.01)
             tried = list[str]()
             write = scene.store.write

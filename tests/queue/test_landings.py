@@ -79,7 +79,7 @@ async def test_a_landing_that_git_refuses_is_a_card_that_says_what_mends_it_and_
         await scene.settle()
 
         asked = card(scene)
-        assert (asked.kind, asked.unit, scene.state("one")) == (CardKind.LANDING_BLOCKED, "one", "queued")
+        assert (asked.kind, asked.unit, scene.state_of("one")) == (CardKind.LANDING_BLOCKED, "one", "queued")
         assert asked.question.startswith("one is green, but git refused to land it: ")
         assert f"To mend it: {mend}" in asked.evidence
         assert "unpack-objects" in asked.evidence
@@ -88,7 +88,7 @@ async def test_a_landing_that_git_refuses_is_a_card_that_says_what_mends_it_and_
 
     time_passes(monkeypatch, 3)
     await scene.settle()
-    assert (scene.state("one"), scene.cards()) == ("landed", [])
+    assert (scene.state_of("one"), scene.cards()) == ("landed", [])
 
 
 async def test_what_mends_it_is_noticed_without_waiting_for_the_next_try(scene: Scene) -> None:
@@ -101,14 +101,14 @@ async def test_what_mends_it_is_noticed_without_waiting_for_the_next_try(scene: 
     scene.queue._noticed(seen)
     await scene.settle()
 
-    assert (scene.state("one"), scene.cards()) == ("landed", [])
+    assert (scene.state_of("one"), scene.cards()) == ("landed", [])
 
 
 async def test_units_behind_one_whose_landing_git_refuses_land(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     sends, refused = Trunk._send, list[str]()
 
     async def some(self: Trunk, commit: str, have: str) -> None:
-        if "first.txt" in git(scene.live.places.git, "ls-tree", "--name-only", commit):
+        if "first.txt" in git(scene.state.places.git, "ls-tree", "--name-only", commit):
             refused.append(commit)
             raise GitError(("unpack-objects", "-q"), 128, "fatal: failed to write object")
         await sends(self, commit, have)
@@ -119,7 +119,7 @@ async def test_units_behind_one_whose_landing_git_refuses_land(scene: Scene, mon
 
     await scene.settle()
 
-    assert (scene.state("first"), scene.state("second")) == ("queued", "landed")
+    assert (scene.state_of("first"), scene.state_of("second")) == ("queued", "landed")
     assert card(scene).unit == "first"
 
 
@@ -155,14 +155,14 @@ async def test_where_what_git_did_cannot_be_found_out_the_step_stays_open_with_a
     await scene.submit("two", {"one.txt": "other\n", "two.txt": "BROKEN\n"})
     await scene.settle()
 
-    assert (scene.state("one"), scene.state("two"), len(scene.store.open(Step))) == ("queued", "queued", 1)
+    assert (scene.state_of("one"), scene.state_of("two"), len(scene.store.open(Step))) == ("queued", "queued", 1)
     assert card(scene).question.startswith("The factory cannot find out whether one landed: ")
     assert "bad config line 1" in card(scene).question
     monkeypatch.setattr(Trunk, "holds", holds)
     time_passes(monkeypatch, 5)
     await scene.settle()
 
-    assert (scene.state("one"), scene.cards(), scene.store.open(Step)) == ("landed", [], [])
+    assert (scene.state_of("one"), scene.cards(), scene.store.open(Step)) == ("landed", [], [])
     assert scene.reasons("two") == ["conflict"]
 
 
@@ -179,12 +179,12 @@ async def test_a_recovery_that_git_refuses_does_not_keep_the_line_from_starting(
 
     await rescue(scene)
 
-    assert (scene.state("one"), len(scene.store.open(Step))) == ("queued", 1)
+    assert (scene.state_of("one"), len(scene.store.open(Step))) == ("queued", 1)
     assert card(scene).kind is CardKind.LANDING_BLOCKED
     config.write_text(whole)
     time_passes(monkeypatch, 3)
     await scene.settle()
-    assert (scene.state("one"), scene.cards(), scene.store.open(Step)) == ("landed", [], [])
+    assert (scene.state_of("one"), scene.cards(), scene.store.open(Step)) == ("landed", [], [])
 
 
 async def test_a_landing_that_never_began_and_is_refused_at_the_start_is_asked_about_in_its_turn(scene: Scene) -> None:
@@ -192,18 +192,18 @@ async def test_a_landing_that_never_began_and_is_refused_at_the_start_is_asked_a
 
     with unwritable(scene):
         await rescue(scene)
-        assert (scene.state("one"), scene.store.open(Step)) == ("queued", [])
+        assert (scene.state_of("one"), scene.store.open(Step)) == ("queued", [])
         await scene.settle()
         assert card(scene).unit == "one"
 
 
 async def test_a_factory_repository_that_cannot_be_asked_does_not_keep_the_line_from_starting(scene: Scene) -> None:
     await scene.submit("one", {"one.txt": "fine\n"})
-    shutil.move(scene.live.places.git / "HEAD", scene.folder / "HEAD")
+    shutil.move(scene.state.places.git / "HEAD", scene.folder / "HEAD")
 
     await rescue(scene)
 
-    assert scene.state("one") == "queued"
+    assert scene.state_of("one") == "queued"
     assert not [entry for entry in scene.store.journal() if entry.event is Event.ATTEMPT_NOTED]
 
 

@@ -44,7 +44,7 @@ async def test_a_red_unit_goes_back_and_trunk_stands_still(scene: Scene) -> None
 
     await scene.settle()
 
-    assert (scene.state("one"), scene.reasons("one"), scene.head()) == ("ready", ["gate_red"], before)
+    assert (scene.state_of("one"), scene.reasons("one"), scene.head()) == ("ready", ["gate_red"], before)
 
 
 async def test_two_that_are_green_alone_and_red_together_land_only_one(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ async def test_two_that_are_green_alone_and_red_together_land_only_one(tmp_path:
 
         await scene.settle()
 
-        assert (scene.state("a"), scene.state("b")) == ("landed", "ready")
+        assert (scene.state_of("a"), scene.state_of("b")) == ("landed", "ready")
         assert (scene.reasons("b"), scene.log()) == (["gate_red"], ["a", "start"])
 
 
@@ -84,14 +84,14 @@ async def test_a_unit_that_is_cancelled_while_it_is_judged_does_not_land(tmp_pat
         await scene.submit("one", {"one.txt": "fine\n"})
         await scene.queue.tick(scene.group, at())
         while not scene.count("began"):
-            await scene.live.leaving.wait(0.02)
+            await scene.state.leaving.wait(0.02)
 
         cancelled = advance(scene.unit("one"), UnitState.CANCELLED, now=at())
         scene.store.write(Event.UNIT_CANCELLED, cancelled, now=at(), unit="one")
         go.touch()
         await scene.settle()
 
-        assert (scene.state("one"), scene.head()) == ("cancelled", before)
+        assert (scene.state_of("one"), scene.head()) == ("cancelled", before)
 
 
 # ── what judges ──
@@ -103,7 +103,7 @@ async def test_a_candidate_is_judged_by_trunks_gate_and_never_by_its_own(scene: 
 
     await scene.settle()
 
-    assert (scene.state("one"), scene.reasons("one"), scene.log()) == ("ready", ["gate_red"], ["start"])
+    assert (scene.state_of("one"), scene.reasons("one"), scene.log()) == ("ready", ["gate_red"], ["start"])
 
 
 async def test_after_a_change_of_the_gates_trunk_is_judged_by_its_own_and_the_next_unit_is_not_blamed(
@@ -112,13 +112,13 @@ async def test_after_a_change_of_the_gates_trunk_is_judged_by_its_own_and_the_ne
     stricter = {"conventions/gates/20-more.sh": "! grep -q once story.txt\n"}
     await scene.submit("stricter", stricter, head="allow: edit-gates")
     await scene.settle()
-    assert scene.state("stricter") == "landed"
+    assert scene.state_of("stricter") == "landed"
 
     await scene.submit("next", {"next.txt": "fine\n"})
     await scene.settle()
 
     assert scene.judge.trunk_red
-    assert (scene.state("next"), scene.reasons("next")) == ("waiting", ["submitted"])
+    assert (scene.state_of("next"), scene.reasons("next")) == ("waiting", ["submitted"])
     assert scene.cards() == [CardKind.TRUNK_RED]
 
 
@@ -130,7 +130,7 @@ async def test_a_unit_that_is_older_than_the_gate_that_runs_what_it_changes_is_a
 
     await scene.settle()
 
-    assert (scene.state("sly"), scene.reasons("sly")) == ("held", ["guard"])
+    assert (scene.state_of("sly"), scene.reasons("sly")) == ("held", ["guard"])
 
 
 async def test_a_change_that_the_merge_carries_into_a_gate_is_asked_about(scene: Scene) -> None:
@@ -144,7 +144,7 @@ async def test_a_change_that_the_merge_carries_into_a_gate_is_asked_about(scene:
 
     await scene.settle()
 
-    assert (scene.state("carried"), scene.reasons("carried")) == ("held", ["guard"])
+    assert (scene.state_of("carried"), scene.reasons("carried")) == ("held", ["guard"])
 
 
 async def test_what_runs_on_the_users_machine_is_asked_about_and_lands_by_an_answer(scene: Scene) -> None:
@@ -153,7 +153,7 @@ async def test_what_runs_on_the_users_machine_is_asked_about_and_lands_by_an_ans
     await scene.settle()
 
     (card,) = scene.store.open(Card)
-    assert (scene.state("hooks"), scene.reasons("hooks"), card.kind) == ("held", ["guard"], CardKind.GUARD)
+    assert (scene.state_of("hooks"), scene.reasons("hooks"), card.kind) == ("held", ["guard"], CardKind.GUARD)
     assert card.question == (
         "hooks: it changes sub/.claude/settings.json, which agents, editors or tools on your machine obey. "
         "Should it land?"
@@ -165,7 +165,7 @@ async def test_what_runs_on_the_users_machine_is_asked_about_and_lands_by_an_ans
     scene.floor.escalations.answer(card.id, "2", now=at())
     await scene.settle()
 
-    assert scene.state("hooks") == "landed"
+    assert scene.state_of("hooks") == "landed"
 
 
 async def test_a_task_may_allow_what_runs_on_the_users_machine_and_not_the_gates_with_it(scene: Scene) -> None:
@@ -174,7 +174,7 @@ async def test_a_task_may_allow_what_runs_on_the_users_machine_and_not_the_gates
 
     await scene.settle()
 
-    assert (scene.state("agents"), scene.state("both"), scene.reasons("both")) == ("landed", "held", ["guard"])
+    assert (scene.state_of("agents"), scene.state_of("both"), scene.reasons("both")) == ("landed", "held", ["guard"])
 
 
 async def test_what_a_guarded_link_on_trunk_leads_to_is_asked_about(scene: Scene) -> None:
@@ -195,7 +195,7 @@ async def test_what_a_guarded_link_on_trunk_leads_to_is_asked_about(scene: Scene
     assert "docs/two.txt: CLAUDE.md leads there: Claude Code" in "".join(
         card.evidence for card in scene.store.open(Card)
     )
-    assert scene.state("fine") == "landed"
+    assert scene.state_of("fine") == "landed"
 
 
 async def test_a_file_that_a_gate_reads_by_way_of_a_link_is_asked_about(scene: Scene) -> None:
@@ -205,7 +205,7 @@ async def test_a_file_that_a_gate_reads_by_way_of_a_link_is_asked_about(scene: S
 
     await scene.settle()
 
-    assert (scene.state("sly"), scene.reasons("sly")) == ("held", ["guard"])
+    assert (scene.state_of("sly"), scene.reasons("sly")) == ("held", ["guard"])
 
 
 async def test_attributes_are_asked_about_where_they_call_for_filters(scene: Scene) -> None:
@@ -214,8 +214,8 @@ async def test_attributes_are_asked_about_where_they_call_for_filters(scene: Sce
 
     await scene.settle()
 
-    assert (scene.state("filters"), scene.reasons("filters")) == ("held", ["guard"])
-    assert scene.state("plain") == "landed"
+    assert (scene.state_of("filters"), scene.reasons("filters")) == ("held", ["guard"])
+    assert scene.state_of("plain") == "landed"
 
 
 async def test_a_file_that_rules_and_is_too_large_to_be_read_is_asked_about_and_lands_by_an_answer(
@@ -227,18 +227,18 @@ async def test_a_file_that_rules_and_is_too_large_to_be_read_is_asked_about_and_
     await scene.settle()
 
     (card,) = scene.store.open(Card)
-    assert (scene.state("big"), scene.reasons("big"), card.kind) == ("held", ["guard"], CardKind.GUARD)
+    assert (scene.state_of("big"), scene.reasons("big"), card.kind) == ("held", ["guard"], CardKind.GUARD)
     assert card.question == (
         "big: it has tests/test_big.py (1 MiB), and the factory reads a file that decides how work is judged only up "
         "to 1 MiB (lock files: 16 MiB). Should it land?"
     )
-    assert scene.state("fine") == "landed"
+    assert scene.state_of("fine") == "landed"
 
     scene.floor.escalations.answer(card.id, "2", now=at())
     await scene.settle()
 
     # The gate here is a file, so nobody has to look into tests.
-    assert (scene.state("big"), scene.cards()) == ("landed", [])
+    assert (scene.state_of("big"), scene.cards()) == ("landed", [])
 
 
 async def test_a_person_who_lets_such_a_file_land_is_told_where_that_stops_the_line(scene: Scene) -> None:
@@ -276,7 +276,7 @@ async def test_accept_has_to_fail_on_the_commit_below_and_not_only_on_trunk(scen
 
     await scene.settle()
 
-    assert (scene.state("first"), scene.state("second")) == ("landed", "held")
+    assert (scene.state_of("first"), scene.state_of("second")) == ("landed", "held")
     assert scene.cards() == [CardKind.ACCEPT]
 
 
@@ -289,7 +289,7 @@ async def test_a_unit_whose_gates_never_end_by_themselves_is_not_judged_for_ever
 
         await scene.settle()
 
-        assert (scene.state("one"), scene.reasons("one")) == ("ready", ["gate_red"])
+        assert (scene.state_of("one"), scene.reasons("one")) == ("ready", ["gate_red"])
         assert scene.count("ran") == 4
 
 
@@ -314,7 +314,7 @@ class FailsOnce:
 async def test_where_trunk_moved_and_the_record_failed_the_next_pass_writes_it_down(
     scene: Scene, event: Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("factory.ground.live.BROKEN_SECONDS", 0.01)
+    monkeypatch.setattr("factory.ground.daemon_state.BROKEN_SECONDS", 0.01)
     await scene.submit("one", {"one.txt": "fine\n"})
     failing = FailsOnce(scene, event)
 
@@ -350,7 +350,7 @@ async def test_commits_that_a_person_takes_back_while_a_unit_is_judged_are_not_b
 
     await scene.settle()
 
-    assert (scene.state("one"), scene.log()) == ("landed", ["one", "start"])
+    assert (scene.state_of("one"), scene.log()) == ("landed", ["one", "start"])
 
 
 async def test_what_a_person_did_to_trunk_while_no_daemon_ran_is_noticed(scene: Scene) -> None:
@@ -378,7 +378,7 @@ class Waits(Trunk):
     async def land(self, plan: LandingPlan, started: Any) -> Outcome:
         with anyio.fail_after(20):
             while not self._judged() >= set("abcd"):
-                await self.scene.live.queue.wait(0.1)
+                await self.scene.state.queue.wait(0.1)
         return await super().land(plan, started)
 
     def _judged(self) -> set[str]:
@@ -442,7 +442,7 @@ async def test_what_blocks_in_a_linked_working_tree_that_holds_trunk_is_looked_a
     with anyio.fail_after(5):
         await scene.queue._rest(seen)
     await scene.settle()
-    assert (scene.state("one"), scene.cards()) == ("landed", [])
+    assert (scene.state_of("one"), scene.cards()) == ("landed", [])
 
 
 async def test_a_unit_that_is_cancelled_while_its_blocked_landing_is_planned_is_asked_about_no_more(
@@ -458,7 +458,7 @@ async def test_a_unit_that_is_cancelled_while_its_blocked_landing_is_planned_is_
     monkeypatch.setattr(Trunk, "plan_landing", cancelled_meanwhile)
     await scene.settle()
 
-    assert (scene.state("one"), scene.cards()) == ("cancelled", [])
+    assert (scene.state_of("one"), scene.cards()) == ("cancelled", [])
 
 
 async def test_a_landing_that_git_fails_at_is_tried_again_later_and_later(
@@ -477,7 +477,7 @@ async def test_a_landing_that_git_fails_at_is_tried_again_later_and_later(
     for _ in range(5):
         await scene.queue.tick(scene.group, at())
 
-    assert (scene.state("one"), len(tried)) == ("queued", 1)
+    assert (scene.state_of("one"), len(tried)) == ("queued", 1)
     time_passes(monkeypatch, 3)
     await scene.queue.tick(scene.group, at() - timedelta(days=1))  # somebody set the clock back: not for a day
     await scene.settle()
@@ -486,7 +486,7 @@ async def test_a_landing_that_git_fails_at_is_tried_again_later_and_later(
     time_passes(monkeypatch, 3600)
     await scene.queue.tick(scene.group, at())
     await scene.settle()
-    assert scene.state("one") == "landed"
+    assert scene.state_of("one") == "landed"
 
 
 async def test_a_unit_of_which_git_cannot_read_is_asked_about_in_the_end_and_the_others_land_meanwhile(
@@ -494,16 +494,16 @@ async def test_a_unit_of_which_git_cannot_read_is_asked_about_in_the_end_and_the
 ) -> None:
     lost = await scene.submit("lost", {"lost.txt": "fine\n"})
     await scene.submit("one", {"one.txt": "fine\n"})
-    objects = scene.live.places.git / "objects"
+    objects = scene.state.places.git / "objects"
     (objects / lost.submission[:2] / lost.submission[2:]).unlink()
 
     await scene.settle()
-    assert (scene.state("lost"), scene.state("one")) == ("queued", "landed")
+    assert (scene.state_of("lost"), scene.state_of("one")) == ("queued", "landed")
     for row in range(1, 3):
         time_passes(monkeypatch, 2**row + 1)
         await scene.queue.tick(scene.group, at())
 
-    assert (scene.state("lost"), scene.cards()) == ("waiting", [CardKind.CRASH_LOOP])
+    assert (scene.state_of("lost"), scene.cards()) == ("waiting", [CardKind.CRASH_LOOP])
     assert scene.unit("lost").submission == lost.submission
 
 
@@ -513,5 +513,5 @@ async def test_a_queued_unit_whose_task_this_release_refuses_does_not_stop_the_o
 
     await scene.settle()
 
-    assert (scene.state("odd"), scene.state("one")) == ("queued", "landed")
+    assert (scene.state_of("odd"), scene.state_of("one")) == ("queued", "landed")
     assert scene.unit("odd").why.startswith("cannot be judged, and is tried again: ")

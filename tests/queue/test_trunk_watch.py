@@ -22,7 +22,7 @@ MINE = "aaaaaaaa"
 @pytest.fixture
 async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
     async with scene_in(tmp_path) as made:
-        where = made.live.places
+        where = made.state.places
         record(made.store, here(where.root, where.common_dir, where.work, identity=MINE), now=at())
         yield made
 
@@ -53,7 +53,7 @@ async def test_a_commit_with_an_attempts_nonce_lands_its_unit_whatever_the_recor
 
     found = await scene.queue.watch.recognize(at())
 
-    assert (found, scene.state("fix"), scene.unit("fix").commit) == (["fix"], "landed", made)
+    assert (found, scene.state_of("fix"), scene.unit("fix").commit) == (["fix"], "landed", made)
     assert await scene.queue.watch.recognize(at()) == [], "once"
 
 
@@ -74,7 +74,7 @@ async def test_any_other_commit_with_the_units_name_does_not_land_it(scene: Scen
     commit(scene, "fix", run, author=author)
 
     assert await scene.queue.watch.recognize(at()) == []
-    assert scene.state("fix") == "queued"
+    assert scene.state_of("fix") == "queued"
 
 
 @pytest.mark.parametrize(("seconds", "lands"), [(60, False), (-60, True)])
@@ -123,7 +123,7 @@ async def test_at_a_start_a_landing_counts_that_was_taken_back_above_the_tip_tha
     later = await scene.queue.watch.recognize(at())
     at_start = await scene.queue.watch.recognize(at(), at_start=True)
 
-    assert (later, at_start, scene.state("fix")) == ([], ["fix"], "landed")
+    assert (later, at_start, scene.state_of("fix")) == ([], ["fix"], "landed")
 
 
 async def test_after_a_rewrite_each_landed_unit_has_the_commit_with_its_nonce(scene: Scene) -> None:

@@ -40,7 +40,7 @@ class Breaks:
             return await judge(gates, case, **told)
 
         monkeypatch.setattr(Gates, "judge", breaks)
-        monkeypatch.setattr("factory.ground.live.BROKEN_SECONDS", 0.01)
+        monkeypatch.setattr("factory.ground.daemon_state.BROKEN_SECONDS", 0.01)
 
 
 async def settle(scene: Scene, monkeypatch: pytest.MonkeyPatch, *, until: Callable[[], bool]) -> None:
@@ -68,10 +68,10 @@ async def test_a_unit_that_breaks_judging_becomes_a_card_and_the_others_land(
     await scene.submit("odd", {"odd.txt": "fine\n"})
     await scene.submit("one", {"one.txt": "fine\n"})
 
-    await settle(scene, monkeypatch, until=lambda: scene.state("odd") == "waiting")
+    await settle(scene, monkeypatch, until=lambda: scene.state_of("odd") == "waiting")
 
     (card,) = scene.store.open(Card)
-    assert (scene.state("odd"), scene.state("one"), breaks.count) == ("waiting", "landed", 3)
+    assert (scene.state_of("odd"), scene.state_of("one"), breaks.count) == ("waiting", "landed", 3)
     assert (card.kind, card.units) == (CardKind.CRASH_LOOP, ("odd",))
     assert "odd has no verdict: judging it breaks each time (IndexError: list index out of" in card.question
     assert "in breaks" in card.evidence
@@ -96,7 +96,7 @@ async def test_each_answer_to_its_card_moves_the_unit_on(
 ) -> None:
     breaks = Breaks(monkeypatch, lambda case: case.unit == "odd")
     await scene.submit("odd", {"odd.txt": "fine\n"})
-    await settle(scene, monkeypatch, until=lambda: scene.state("odd") == "waiting")
+    await settle(scene, monkeypatch, until=lambda: scene.state_of("odd") == "waiting")
     breaks.when = lambda case: False
     (card,) = scene.store.open(Card)
 
@@ -105,21 +105,21 @@ async def test_each_answer_to_its_card_moves_the_unit_on(
     await quiet(scene)
 
     states = {"Try again": "landed", "Start again from trunk": "ready"}
-    assert scene.state("odd") == states.get(option, "cancelled")
+    assert scene.state_of("odd") == states.get(option, "cancelled")
     assert scene.cards() == []
 
 
 async def test_what_breaks_behind_a_unit_is_judged_alone_and_not_blamed(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own = scene.live.places.git
+    own = scene.state.places.git
     Breaks(monkeypatch, lambda case: "odd.txt" in git(own, "ls-tree", "--name-only", case.commit))
     await scene.submit("odd", {"odd.txt": "fine\n"})
     await scene.submit("one", {"one.txt": "fine\n"})
 
-    await settle(scene, monkeypatch, until=lambda: scene.state("odd") == "waiting")
+    await settle(scene, monkeypatch, until=lambda: scene.state_of("odd") == "waiting")
 
-    assert scene.state("one") == "landed"
+    assert scene.state_of("one") == "landed"
     assert [card.units for card in scene.store.open(Card)] == [("odd",)]
 
 
@@ -130,7 +130,7 @@ async def test_units_that_break_judging_in_the_same_way_share_a_card(
     await scene.submit("odd", {"odd.txt": "fine\n"})
     await scene.submit("queer", {"queer.txt": "fine\n"})
 
-    await settle(scene, monkeypatch, until=lambda: scene.state("odd") == scene.state("queer") == "waiting")
+    await settle(scene, monkeypatch, until=lambda: scene.state_of("odd") == scene.state_of("queer") == "waiting")
 
     assert [card.units for card in scene.store.open(Card)] == [("odd", "queer")]
 
@@ -143,7 +143,7 @@ async def test_what_broke_before_a_restart_counts(scene: Scene, monkeypatch: pyt
     restarted(scene)
     await quiet(scene)
 
-    assert (breaks.count, scene.state("odd")) == (3, "waiting")
+    assert (breaks.count, scene.state_of("odd")) == (3, "waiting")
 
 
 def restarted(scene: Scene) -> None:
@@ -151,11 +151,11 @@ def restarted(scene: Scene) -> None:
     floor = scene.floor
     scene.queue = floor.queue = MergeQueue(
         store=floor.store,
-        live=floor.live,
+        state=floor.state,
         landings=floor.queue.landings,
         judge=floor.judge,
         escalations=floor.escalations,
-        endings=floor.endings,
+        outcomes=floor.outcomes,
     )
 
 
@@ -184,7 +184,7 @@ async def test_what_says_nothing_about_the_unit_is_not_counted(
         await settle_once(scene, breaks)
 
     assert scene.store.get(Fact, "broken") is None
-    assert (scene.state("odd"), scene.cards()) == ("queued", [])
+    assert (scene.state_of("odd"), scene.cards()) == ("queued", [])
 
 
 async def settle_once(scene: Scene, breaks: Breaks) -> None:
@@ -218,11 +218,11 @@ async def test_while_trunk_breaks_judging_green_units_land_and_red_ones_wait_for
 ) -> None:
     breaks = Breaks(monkeypatch, lambda case: not case.unit)
     await scene.submit("red", {"red.txt": "BROKEN\n"})
-    await settle(scene, monkeypatch, until=lambda: scene.state("red") == "waiting")
+    await settle(scene, monkeypatch, until=lambda: scene.state_of("red") == "waiting")
     count, waiting = breaks.count, scene.unit("red")
     await scene.submit("one", {"one.txt": "fine\n"})
 
-    await settle(scene, monkeypatch, until=lambda: scene.state("one") == "landed")
+    await settle(scene, monkeypatch, until=lambda: scene.state_of("one") == "landed")
 
     assert (count, waiting.cause.partition(":")[0]) == (3, "unjudged")
     assert scene.cards() == []

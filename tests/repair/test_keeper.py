@@ -38,7 +38,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
 
 def own(scene: Scene, *argv: str) -> str:
     """What git says of the factory repository."""
-    return git(scene.live.places.git, *argv)
+    return git(scene.state.places.git, *argv)
 
 
 def refs(scene: Scene) -> list[str]:
@@ -56,20 +56,20 @@ async def made(scene: Scene, name: str, state: UnitState, *, attempts: int = 1, 
     for number in range(1, attempts + 1):
         blob = subprocess.run(
             ["git", "hash-object", "-w", "--stdin"],
-            cwd=scene.live.places.git,
+            cwd=scene.state.places.git,
             input=f"{name} {number}".encode(),
             capture_output=True,
             check=True,
         ).stdout.decode()
         tree = subprocess.run(
             ["git", "mktree"],
-            cwd=scene.live.places.git,
+            cwd=scene.state.places.git,
             input=f"100644 blob {blob.strip()}\tmade.txt\n".encode(),
             capture_output=True,
             check=True,
         ).stdout.decode()
         commits.append(await workspaces.keep(name, number, tree=tree.strip(), base=base, message=f"{name} {number}"))
-        run_dir = scene.live.places.run_dir(name, number)
+        run_dir = scene.state.places.run_dir(name, number)
         run_dir.mkdir(parents=True)
         attempt = Attempt(
             unit=name,
@@ -98,7 +98,7 @@ def again(scene: Scene) -> Keeper:
     keeper = scene.floor.keeper
     return Keeper(
         store=scene.store,
-        live=scene.live,
+        state=scene.state,
         own=scene.floor.trunk.own,
         trunk_ref="refs/heads/main",
         workspaces=keeper.workspaces,
@@ -138,7 +138,7 @@ async def test_more_attempts_than_one_commit_takes_go_in_several_and_leave_no_re
     base = await scene.floor.trunk.refresh()
     count = AT_ONCE + 3
     orders = "".join(f"create refs/factory/attempts/u{number}/1 {base}\n" for number in range(count))
-    subprocess.run(["git", "update-ref", "--stdin"], cwd=scene.live.places.git, input=orders.encode(), check=True)
+    subprocess.run(["git", "update-ref", "--stdin"], cwd=scene.state.places.git, input=orders.encode(), check=True)
     units = [
         Unit(id=f"u{number}", title="u", state=UnitState.LANDED, since=at(), accepted=at()) for number in range(count)
     ]
@@ -209,7 +209,7 @@ async def test_a_ref_that_moved_meanwhile_is_not_deleted(scene: Scene) -> None:
 
 
 async def test_what_lies_among_the_taken_files_is_unfinished_the_others_go_to_their_units(scene: Scene) -> None:
-    taken = scene.live.places.intake / "taken"
+    taken = scene.state.places.intake / "taken"
     taken.mkdir(parents=True)
     for source in ("1-open.md", "1-over.md", "0-over.md"):
         (taken / source).write_text(source)
@@ -219,23 +219,23 @@ async def test_what_lies_among_the_taken_files_is_unfinished_the_others_go_to_th
     await scene.floor.keeper.tick(at())
 
     assert [path.name for path in taken.iterdir()] == ["1-open.md"]
-    assert (scene.live.places.unit_dir("over") / "1-over.md").read_text() == "1-over.md"
-    assert (scene.live.places.intake / "replaced" / "0-over.md").read_text() == "0-over.md"
+    assert (scene.state.places.unit_dir("over") / "1-over.md").read_text() == "1-over.md"
+    assert (scene.state.places.intake / "replaced" / "0-over.md").read_text() == "0-over.md"
 
 
 async def test_whose_a_run_dir_is_can_be_told_by_the_task_in_its_units_folder(scene: Scene) -> None:
-    taken = scene.live.places.intake / "taken"
+    taken = scene.state.places.intake / "taken"
     taken.mkdir(parents=True)
     (taken / "1-open.md").write_text("do it")
     await made(scene, "open", UnitState.READY)
 
     await scene.floor.keeper.tick(at())
-    copied = (scene.live.places.unit_dir("open") / "1-open.md").read_text()
+    copied = (scene.state.places.unit_dir("open") / "1-open.md").read_text()
     scene.change("open", state=UnitState.CANCELLED)
     await scene.floor.keeper.tick(at())
 
     assert (copied, list(taken.iterdir())) == ("do it", [])
-    assert (scene.live.places.unit_dir("open") / "1-open.md").read_text() == "do it"
+    assert (scene.state.places.unit_dir("open") / "1-open.md").read_text() == "do it"
 
 
 async def test_refs_whose_move_the_store_could_not_take_are_noted_by_the_next_look(scene: Scene) -> None:
@@ -254,19 +254,19 @@ async def test_refs_whose_move_the_store_could_not_take_are_noted_by_the_next_lo
 
 async def test_both_trees_that_an_attempt_kept_move_into_the_chain(scene: Scene) -> None:
     (first,) = await made(scene, "landed", UnitState.LANDED)
-    base = git(scene.live.places.git, "rev-parse", f"{first}^")
-    tree = git(scene.live.places.git, "rev-parse", f"{base}^{{tree}}")
+    base = git(scene.state.places.git, "rev-parse", f"{first}^")
+    tree = git(scene.state.places.git, "rev-parse", f"{base}^{{tree}}")
     second = await scene.floor.workspaces.keep("landed", 1, tree=tree, base=base, message="another")
 
     await scene.floor.keeper.tick(at())
 
     kept = await scene.floor.keeper.archive.entries()
     assert {name: each.commit for name, each in kept.items()} == {"landed/1": second, f"landed/1-{first[:12]}": first}
-    assert git(scene.live.places.git, "for-each-ref", "refs/factory/attempts") == ""
+    assert git(scene.state.places.git, "for-each-ref", "refs/factory/attempts") == ""
 
 
 async def test_a_copy_of_a_task_that_was_cut_short_is_made_again(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    taken = scene.live.places.intake / "taken"
+    taken = scene.state.places.intake / "taken"
     taken.mkdir(parents=True)
     (taken / "1-open.md").write_text("do it")
     await made(scene, "open", UnitState.READY)
@@ -281,7 +281,7 @@ async def test_a_copy_of_a_task_that_was_cut_short_is_made_again(scene: Scene, m
             await scene.floor.keeper.tick(at())
     await scene.floor.keeper.tick(at())
 
-    assert (scene.live.places.unit_dir("open") / "1-open.md").read_text() == "do it"
+    assert (scene.state.places.unit_dir("open") / "1-open.md").read_text() == "do it"
 
 
 # ── retention ──
@@ -290,7 +290,7 @@ async def test_a_copy_of_a_task_that_was_cut_short_is_made_again(scene: Scene, m
 async def test_run_dirs_of_final_units_go_after_the_set_days_and_their_trees_stay(scene: Scene) -> None:
     (commit,) = await made(scene, "over", UnitState.LANDED)
     await made(scene, "open", UnitState.HELD)
-    attempts = scene.live.places.home / "attempts"
+    attempts = scene.state.places.home / "attempts"
     await scene.floor.keeper.tick(at() + timedelta(days=29))
     assert sorted(path.name for path in attempts.iterdir()) == ["open", "over"]
 
@@ -308,11 +308,11 @@ async def test_with_nought_days_nothing_is_ever_deleted(tmp_path: Path) -> None:
 
         await scene.floor.keeper.tick(at() + timedelta(days=9999))
 
-        assert scene.live.places.run_dir("over", 1).is_dir()
+        assert scene.state.places.run_dir("over", 1).is_dir()
 
 
 async def test_logs_of_gates_stay_while_a_unit_that_may_ask_for_them_is_open(scene: Scene) -> None:
-    log = scene.live.places.judged / "b1-0000-test"
+    log = scene.state.places.judged / "b1-0000-test"
     log.mkdir()
     (log / "exit.json").touch()
     await made(scene, "open", UnitState.HELD)
@@ -331,20 +331,20 @@ async def test_links_among_what_is_old_are_removed_and_never_followed(scene: Sce
     theirs.mkdir()
     (theirs / "diary.txt").write_text("mine")
     await made(scene, "over", UnitState.LANDED)
-    (scene.live.places.run_dir("over", 1) / "link").symlink_to(theirs)
-    (scene.live.places.work / "workspaces").mkdir()
-    (scene.live.places.work / "workspaces/w1.abandoned-0").symlink_to(theirs)
+    (scene.state.places.run_dir("over", 1) / "link").symlink_to(theirs)
+    (scene.state.places.work / "workspaces").mkdir()
+    (scene.state.places.work / "workspaces/w1.abandoned-0").symlink_to(theirs)
 
     await scene.floor.keeper.tick(at() + LATER)
 
     assert (theirs / "diary.txt").read_text() == "mine"
-    assert not scene.live.places.unit_dir("over").exists()
-    assert not os.path.lexists(scene.live.places.work / "workspaces/w1.abandoned-0")
+    assert not scene.state.places.unit_dir("over").exists()
+    assert not os.path.lexists(scene.state.places.work / "workspaces/w1.abandoned-0")
 
 
 async def test_a_folder_of_ours_that_became_a_link_is_not_looked_into(scene: Scene) -> None:
     await made(scene, "over", UnitState.LANDED)
-    attempts, theirs = scene.live.places.home / "attempts", scene.folder / "theirs"
+    attempts, theirs = scene.state.places.home / "attempts", scene.folder / "theirs"
     attempts.rename(theirs)
     attempts.symlink_to(theirs)
 
@@ -373,7 +373,7 @@ async def test_an_abandoned_workspace_is_kept_as_a_tree_before_it_goes(scene: Sc
     ((name, kept),) = (await scene.floor.keeper.archive.entries()).items()
     assert (place.exists(), name) == (False, f"rescue/{place.name}")
     assert own(scene, "show", f"{kept.commit}:left.txt") == "left"
-    assert list(scene.live.places.index.glob("*abandoned*")) == []
+    assert list(scene.state.places.index.glob("*abandoned*")) == []
 
 
 async def test_where_somebody_still_works_in_it_it_stays(scene: Scene) -> None:
@@ -387,7 +387,7 @@ async def test_where_somebody_still_works_in_it_it_stays(scene: Scene) -> None:
 
 async def test_what_still_runs_of_an_attempt_that_is_over_is_ended_first(scene: Scene) -> None:
     place = await aside(scene)
-    run_dir = scene.live.places.run_dir("gone", 1)
+    run_dir = scene.state.places.run_dir("gone", 1)
     env = {"PATH": os.environ["PATH"]}
     child = await process.start(Command(argv=("sleep", "600"), cwd=scene.folder, env=env, run_dir=run_dir))
     while not process.living(f"{MARKER}={run_dir}"):  # noqa: ASYNC110 - another process's environment

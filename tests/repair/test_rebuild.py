@@ -13,14 +13,14 @@ import pytest
 from factory.assembly import assemble
 from factory.child import process
 from factory.child.process import Command
-from factory.ground.live import now
+from factory.ground.daemon_state import now
 from factory.repair.rebuild import Rebuild
 from factory.store.journal import fold
 from factory.store.records import Attempt, Fact, Hook, Task
 from factory.store.spec import Spec
 from factory.store.sqlite import SqliteStore
 from factory.store.unit import Unit, UnitState
-from tests.attempt.test_worker import trip, until
+from tests.attempt.test_worker import until, work_once
 from tests.floor import Scene, at, scene_in
 from tests.git_repo import git
 from tests.store_contract import tables
@@ -34,7 +34,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
 
 async def dropped(scene: Scene, name: str, text: str) -> Unit:
     """A task file that was taken as a daemon takes it."""
-    file = scene.live.places.inbox / f"{name}.md"
+    file = scene.state.places.inbox / f"{name}.md"
     file.write_text(text)
     await until(lambda: now().timestamp() - file.stat().st_mtime > 0.03)
     scan = await scene.floor.intake.tick(now())
@@ -53,14 +53,14 @@ async def worked(scene: Scene, unit: Unit, line: str) -> None:
     assert spec is not None
     assert task is not None
     scene.store.write("task.accepted", spec, task, now=at(), unit=unit.id)  # type: ignore[arg-type]
-    await trip(scene)
+    await work_once(scene)
 
 
 async def rebuilt(scene: Scene, path: Path) -> SqliteStore:
     """A store made anew beside the one that is there."""
     store = SqliteStore(path)
-    floor = assemble(store, scene.live, scene.floor.repository, scene.floor.trunk.own)
-    where = scene.live.places
+    floor = assemble(store, scene.state, scene.floor.repository, scene.floor.trunk.own)
+    where = scene.state.places
     await Rebuild(store=store, where=where, trunk=floor.trunk, workspaces=floor.workspaces).run(at())
     return store
 
@@ -104,7 +104,7 @@ async def test_what_trunk_holds_is_landed_also_where_the_record_had_not_been_wri
     unit = await dropped(scene, "fix", run("'echo made > made.txt'"))
     await worked(scene, unit, "echo made > made.txt")
     await scene.settle()
-    assert scene.state("fix") == "landed"
+    assert scene.state_of("fix") == "landed"
 
     before = await states(scene)  # its file still lies among the taken ones
     await scene.floor.keeper.tick(at())
@@ -157,7 +157,7 @@ async def test_what_was_split_stays_split_and_only_its_parts_go_on(
 ) -> None:
     unit = await dropped(scene, big, "all of it")
     await worked(scene, unit, "true")
-    folder = scene.live.places.run_dir(big, 1) / "outbox/split"
+    folder = scene.state.places.run_dir(big, 1) / "outbox/split"
     folder.mkdir(parents=True)
     for name in ("a", "b c", "b-c"):
         (folder / f"{name}.md").write_text(f"Do {name}.")
@@ -179,7 +179,7 @@ async def test_after_its_folder_was_pruned_a_landed_unit_is_landed_still(scene: 
     await scene.settle()
     await scene.floor.keeper.tick(at() + timedelta(days=40))
     await scene.floor.keeper.tick(at() + timedelta(days=80))
-    assert not scene.live.places.unit_dir("fix").exists()
+    assert not scene.state.places.unit_dir("fix").exists()
 
     assert await states(scene) == {"fix": ("landed", 1)}
 
@@ -194,7 +194,7 @@ async def test_a_text_that_was_saved_anew_before_it_was_begun_is_one_unit(scene:
 
 async def test_a_task_that_is_not_right_any_more_starts_nothing_and_says_so(scene: Scene) -> None:
     await dropped(scene, "fix", run("'true'"))
-    (file,) = (scene.live.places.intake / "taken").iterdir()
+    (file,) = (scene.state.places.intake / "taken").iterdir()
     file.write_text("---\ncolour: red\n---\n")
 
     with closing(await rebuilt(scene, scene.folder / "again.sqlite")) as store:
@@ -206,7 +206,7 @@ async def test_a_task_that_is_not_right_any_more_starts_nothing_and_says_so(scen
 async def test_what_still_runs_is_ended_and_its_workspace_put_aside(scene: Scene) -> None:
     workspace = await scene.floor.workspaces.prepare("w1", base=await scene.floor.trunk.refresh())
     (workspace.tree / "half.txt").write_text("half\n")
-    run_dir = scene.live.places.run_dir("fix", 4)
+    run_dir = scene.state.places.run_dir("fix", 4)
     env = {"PATH": os.environ["PATH"]}
     child = await process.start(Command(argv=("sleep", "600"), cwd=workspace.tree, env=env, run_dir=run_dir))
     await until((run_dir / "start.json").exists)
@@ -215,7 +215,7 @@ async def test_what_still_runs_is_ended_and_its_workspace_put_aside(scene: Scene
 
     with anyio.fail_after(10):
         await child.wait()
-    (aside,) = scene.live.places.work.glob("workspaces/*.abandoned-*")
+    (aside,) = scene.state.places.work.glob("workspaces/*.abandoned-*")
     assert (aside / "tree/half.txt").read_text() == "half\n"
     assert found == {"fix": ("cancelled", 4)}  # nothing says what it was to do
 

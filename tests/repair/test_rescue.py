@@ -28,7 +28,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
 async def rescue(scene: Scene) -> None:
     """What a start does first."""
     floor = scene.floor
-    await Rescue(store=floor.store, gates=floor.gates, landings=floor.queue.landings, endings=floor.endings).run(at())
+    await Rescue(store=floor.store, gates=floor.gates, landings=floor.queue.landings, outcomes=floor.outcomes).run(at())
 
 
 async def opened(scene: Scene, *, sent: bool = True) -> LandingPlan:
@@ -54,7 +54,7 @@ async def test_died_before_git_moved_trunk_the_landing_is_carried_out(scene: Sce
 
     await rescue(scene)
 
-    assert (scene.state("one"), scene.unit("one").commit, scene.head()) == ("landed", plan.to, plan.to)
+    assert (scene.state_of("one"), scene.unit("one").commit, scene.head()) == ("landed", plan.to, plan.to)
     assert (git(scene.root, "status", "--porcelain"), scene.store.open(Step)) == ("", [])
 
 
@@ -64,7 +64,7 @@ async def test_died_after_git_moved_trunk_the_landing_is_written_down(scene: Sce
 
     await rescue(scene)
 
-    assert (scene.state("one"), scene.reasons("one"), scene.head()) == ("landed", ["submitted"], plan.to)
+    assert (scene.state_of("one"), scene.reasons("one"), scene.head()) == ("landed", ["submitted"], plan.to)
 
 
 async def test_landed_and_taken_back_by_a_person_before_the_start_it_stays_landed(scene: Scene) -> None:
@@ -75,7 +75,7 @@ async def test_landed_and_taken_back_by_a_person_before_the_start_it_stays_lande
     await rescue(scene)
     await scene.settle()
 
-    assert (scene.state("one"), scene.head()) == ("landed", plan.base)
+    assert (scene.state_of("one"), scene.head()) == ("landed", plan.base)
 
 
 async def test_died_with_trunk_moved_on_by_a_person_the_unit_lands_in_its_turn(scene: Scene) -> None:
@@ -83,10 +83,10 @@ async def test_died_with_trunk_moved_on_by_a_person_the_unit_lands_in_its_turn(s
     scene.commit({"theirs.txt": "x\n"})
 
     await rescue(scene)
-    assert (scene.state("one"), scene.store.open(Step)) == ("queued", [])
+    assert (scene.state_of("one"), scene.store.open(Step)) == ("queued", [])
     await scene.settle()
 
-    assert (scene.state("one"), scene.log()) == ("landed", ["one", "change", "start"])
+    assert (scene.state_of("one"), scene.log()) == ("landed", ["one", "change", "start"])
 
 
 async def test_commits_that_a_person_took_back_before_the_start_are_not_brought_back(scene: Scene) -> None:
@@ -111,13 +111,13 @@ async def test_a_git_that_outlived_the_daemon_is_waited_for_and_the_unit_is_not_
     with subprocess.Popen(idle, cwd=scene.root, env=environment(), stdin=subprocess.PIPE) as ours:  # noqa: ASYNC220
         await rescue(scene)
         assert not await scene.queue.tick(scene.group, at())
-        assert (scene.state("one"), len(scene.store.open(Step))) == ("queued", 1)
+        assert (scene.state_of("one"), len(scene.store.open(Step))) == ("queued", 1)
         git(scene.root, "merge", "-q", "--ff-only", plan.to)
         ours.kill()
 
     await scene.settle()
 
-    assert (scene.state("one"), scene.reasons("one"), scene.store.open(Step)) == ("landed", ["submitted"], [])
+    assert (scene.state_of("one"), scene.reasons("one"), scene.store.open(Step)) == ("landed", ["submitted"], [])
 
 
 async def test_a_persons_uncommitted_work_in_the_way_is_left_alone_and_the_step_is_closed(scene: Scene) -> None:
@@ -126,7 +126,7 @@ async def test_a_persons_uncommitted_work_in_the_way_is_left_alone_and_the_step_
 
     await rescue(scene)
 
-    assert (scene.state("one"), scene.head(), scene.store.open(Step)) == ("queued", plan.base, [])
+    assert (scene.state_of("one"), scene.head(), scene.store.open(Step)) == ("queued", plan.base, [])
     assert (scene.root / "story.txt").read_text() == "mine\n"
 
 
@@ -140,7 +140,7 @@ async def test_a_unit_that_runs_on_no_hook_goes_on_uncounted(scene: Scene) -> No
 
     await rescue(scene)
 
-    assert (scene.state("lost"), scene.unit("lost").spent, scene.reasons("lost")) == ("waiting", 0, ["lost"])
+    assert (scene.state_of("lost"), scene.unit("lost").spent, scene.reasons("lost")) == ("waiting", 0, ["lost"])
     assert scene.store.open(Attempt) == []
 
 
@@ -160,7 +160,7 @@ async def test_a_full_hook_is_left_to_its_worker(scene: Scene) -> None:
 
     await rescue(scene)
 
-    assert (scene.state("held"), scene.hook(), len(scene.store.open(Attempt))) == ("running", hook, 1)
+    assert (scene.state_of("held"), scene.hook(), len(scene.store.open(Attempt))) == ("running", hook, 1)
     assert scene.store.select(Hook) == [hook]
     assert EndReason.LOST not in scene.reasons("held")
 
@@ -180,8 +180,8 @@ async def test_what_the_factory_repository_has_lost_is_begun_anew_uncounted(scen
 
     kept = [(each.unit, each.reason, each.commit, each.tree) for each in scene.store.select(Attempt)]
     assert kept == [("held", "submitted", "", ""), ("one", "lost", "", "")]
-    assert (scene.state("one"), scene.unit("one").spent, scene.unit("one").attempt) == ("waiting", 0, unit.attempt)
-    assert (scene.state("held"), scene.unit("held").submission) == ("held", "")
+    assert (scene.state_of("one"), scene.unit("one").spent, scene.unit("one").attempt) == ("waiting", 0, unit.attempt)
+    assert (scene.state_of("held"), scene.unit("held").submission) == ("held", "")
 
 
 async def test_a_second_start_finds_nothing_to_do(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
 
 async def start(scene: Scene, other: str | None = "") -> Told:
     """What a start does first; `other`: what lies where the store was used before."""
-    return await take_over(scene.store, scene.live.places, identity_at=lambda root: other, now=at())
+    return await take_over(scene.store, scene.state.places, identity_at=lambda root: other, now=at())
 
 
 async def running(scene: Scene, run: Path, *, nonce: str = "", cwd: Path | None = None) -> Child:
@@ -82,12 +82,12 @@ async def test_a_first_start_gives_the_store_an_identity_and_has_nothing_to_say(
     assert (told, again) == (Told(Found.NEW), NOTHING)
     known = recorded(scene.store)
     assert known is not None
-    assert (known.root, known.work) == (str(scene.root), str(scene.live.places.work))
+    assert (known.root, known.work) == (str(scene.root), str(scene.state.places.work))
 
 
 async def test_a_run_that_no_hook_holds_is_ended_and_named(scene: Scene) -> None:
     await start(scene)
-    child = await running(scene, scene.live.places.run_dir("old", 1))
+    child = await running(scene, scene.state.places.run_dir("old", 1))
 
     told = await start(scene)
 
@@ -106,7 +106,7 @@ async def test_the_run_of_a_filled_hook_goes_on_if_it_is_that_very_attempt(
     attempt = scene.store.get(Attempt, "fix", 1)
     assert attempt is not None
     scene.store.write(Event.ATTEMPT_NOTED, replace(attempt, nonce="aa-1"), now=at())
-    child = await running(scene, scene.live.places.run_dir("fix", 1), nonce=nonce)
+    child = await running(scene, scene.state.places.run_dir("fix", 1), nonce=nonce)
 
     told = await start(scene)
 
@@ -115,7 +115,7 @@ async def test_the_run_of_a_filled_hook_goes_on_if_it_is_that_very_attempt(
 
 
 async def test_runs_of_a_deleted_factory_are_ended_whatever_they_were(scene: Scene) -> None:
-    where = scene.live.places
+    where = scene.state.places
     agent = await running(scene, where.run_dir("old", 1))
     gate = await running(scene, where.judged / "b1-x")
 
@@ -128,7 +128,7 @@ async def test_runs_of_a_deleted_factory_are_ended_whatever_they_were(scene: Sce
 
 async def test_gates_of_this_life_are_left_to_those_who_judge(scene: Scene) -> None:
     await start(scene)
-    gate = await running(scene, scene.live.places.judged / "b1-x")
+    gate = await running(scene, scene.state.places.judged / "b1-x")
 
     told = await start(scene)
 
@@ -137,7 +137,7 @@ async def test_gates_of_this_life_are_left_to_those_who_judge(scene: Scene) -> N
 
 
 async def test_the_workspaces_of_a_deleted_factory_are_put_aside_unread(scene: Scene) -> None:
-    place = scene.live.places.work / "workspaces/w1"
+    place = scene.state.places.work / "workspaces/w1"
     (place / "tree").mkdir(parents=True)
     (place / "tree/half.txt").write_text("half\n")
 
@@ -153,7 +153,7 @@ async def test_where_a_stranger_works_in_a_free_workspace_or_bench_it_is_put_asi
     await start(scene)
     scene.hang("fix")
     scene.store.write(Event.ATTEMPT_ENDED, replace(scene.hook(), unit="", attempt=0, state="idle"), now=at())
-    work = scene.live.places.work
+    work = scene.state.places.work
     (work / "benches/b2").mkdir(parents=True)
 
     with stranger(work / "workspaces/w1/tree") as one, stranger(work / "benches/b1/tree") as two:
@@ -168,7 +168,7 @@ async def test_where_a_stranger_works_in_a_free_workspace_or_bench_it_is_put_asi
 
 
 async def test_a_copy_forgets_what_the_original_goes_on_with_and_ends_nothing(scene: Scene) -> None:
-    where, store = scene.live.places, scene.store
+    where, store = scene.state.places, scene.store
     await start(scene)
     known = recorded(store)
     assert known is not None
@@ -218,7 +218,7 @@ async def test_of_two_files_of_one_name_none_is_lost(scene: Scene) -> None:
     known = recorded(scene.store)
     assert known is not None
     await elsewhere(scene)
-    where = scene.live.places
+    where = scene.state.places
     (where.home / SET_ASIDE).mkdir()
     (where.home / SET_ASIDE / "a.md").write_text("first")
     (where.inbox / "a.md").write_text("second")
@@ -234,7 +234,7 @@ async def test_of_two_files_of_one_name_none_is_lost(scene: Scene) -> None:
 
 @pytest.mark.parametrize("taken", ["nothing", "empty", "full"])
 async def test_a_move_takes_the_work_folder_along_whatever_lies_in_its_new_place(scene: Scene, taken: str) -> None:
-    where = scene.live.places
+    where = scene.state.places
     await start(scene)
     await elsewhere(scene)
     known = recorded(scene.store)
@@ -281,7 +281,7 @@ async def test_a_move_without_a_work_folder_says_that_workspaces_are_made_again(
 
 
 async def test_a_store_of_format_3_that_was_used_here_is_the_same(scene: Scene) -> None:
-    said = {"state": "stopped", "lock": str(scene.root / ".git/factoryd.lock"), "work": str(scene.live.places.work)}
+    said = {"state": "stopped", "lock": str(scene.root / ".git/factoryd.lock"), "work": str(scene.state.places.work)}
     scene.store.write(Event.FACT_CHANGED, Fact(name="daemon", value=json.dumps(said)), now=at())
 
     assert await start(scene) == NOTHING

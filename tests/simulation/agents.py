@@ -3,7 +3,7 @@
 from random import Random
 
 from factory.agents.output import Seen
-from factory.attempt.trip import Trip
+from factory.attempt.run import Run
 from factory.child.process import Exit
 from factory.store.records import Attempt
 from tests.simulation.world import Agent, World
@@ -15,20 +15,20 @@ KINDS = (
 )
 
 
-def begin(world: World, trip: Trip, body: str, earlier: Attempt | None) -> None:
+def begin(world: World, run: Run, body: str, earlier: Attempt | None) -> None:
     """Start the agent that the unit's script has for this attempt; when the script is over it is honest."""
     script = next((line for line in body.splitlines() if line.startswith("script: ")), "script: ")
     kinds = [kind for kind in script.removeprefix("script: ").split(", ") if kind]
-    number = trip.attempt.number
+    number = run.attempt.number
     kind = kinds[number - 1] if number <= len(kinds) and not world.calm else "honest"
-    agent = _agent(world, trip, kind, carried=bool(earlier and earlier.tree and not trip.unit.fresh))
-    world.agents[str(trip.run_dir)] = agent
-    world.started.append((world.clock.elapsed, trip.attempt.agent, str(trip.run_dir)))
+    agent = _agent(world, run, kind, carried=bool(earlier and earlier.tree and not run.unit.fresh))
+    world.agents[str(run.run_dir)] = agent
+    world.started.append((world.clock.elapsed, run.attempt.agent, str(run.run_dir)))
 
 
-def _agent(world: World, trip: Trip, kind: str, *, carried: bool) -> Agent:
+def _agent(world: World, run: Run, kind: str, *, carried: bool) -> Agent:
     chance, now = world.chance, world.clock.wall()
-    files = dict(world.commits[trip.attempt.base].files)
+    files = dict(world.commits[run.attempt.base].files)
     agent = Agent(
         ends=world.clock.elapsed + chance.choice([1.0, 20.0, 200.0]),
         exit=Exit(cause="exited", code=0, at=now),
@@ -36,27 +36,27 @@ def _agent(world: World, trip: Trip, kind: str, *, carried: bool) -> Agent:
         files=files,
         done="did it",
     )
-    _work(files, trip, chance, kind, carried=carried)
+    _work(files, run, chance, kind, carried=carried)
     _end(agent, world, kind)
     return agent
 
 
-def _work(files: dict[str, str], trip: Trip, chance: Random, kind: str, *, carried: bool) -> None:
-    unit = trip.unit.id
-    own = f"{trip.unit.scope[0].rstrip('*')}{unit}.txt" if trip.unit.scope else f"{unit}.txt"
+def _work(files: dict[str, str], run: Run, chance: Random, kind: str, *, carried: bool) -> None:
+    unit = run.unit.id
+    own = f"{run.unit.scope[0].rstrip('*')}{unit}.txt" if run.unit.scope else f"{unit}.txt"
     quick = ("lazy", "crashing", "limited", "stale limit", "no login", "unstartable", "lost")
     if kind in quick and not carried:
         return
     words = {"red": "BROKEN", "lint": "LINT", "gates": chance.choice(["BROKEN", "fine"])}
-    files[own] = f"{unit} {trip.attempt.number} {words.get(kind, 'fine')}\n"
-    files |= {each.removeprefix("test -e "): "proof\n" for each in trip.spec.accept}
-    if trip.unit.title == "Repair":
+    files[own] = f"{unit} {run.attempt.number} {words.get(kind, 'fine')}\n"
+    files |= {each.removeprefix("test -e "): "proof\n" for each in run.spec.accept}
+    if run.unit.title == "Repair":
         for name, text in list(files.items()):
             files[name] = text.replace("BROKEN", "mended") if name.endswith(".txt") else text
     strays = {
         "gates": {"conventions/gates/20-test.sh": "true\n"},
         "outside": {"elsewhere.txt": unit},
-        "conflicting": {"shared.txt": f"{unit} {trip.attempt.number}\n"},
+        "conflicting": {"shared.txt": f"{unit} {run.attempt.number}\n"},
         "own folder": {".factory/x": unit},
     }
     files |= strays.get(kind, {})

@@ -14,7 +14,7 @@ from anyio import from_thread  # noqa: F401 - imported before time is virtual
 
 from factory.child import process
 from factory.child.process import Exit
-from factory.ground.live import CLOCK, Stopping
+from factory.ground.daemon_state import CLOCK, Stopping
 from factory.store import records
 from factory.store.accepted import spec_again
 from factory.store.journal import Event
@@ -219,7 +219,7 @@ class History:
                 self.names.append(self.line.intake.hang(f"{name}.md", text, now=self.clock.wall()))
             except Died:
                 continue
-            self.line.live.pool.ring()
+            self.line.state.pool.send()
 
     async def _up(self) -> None:
         while self.line is None or not self.line.life.alive:  # noqa: ASYNC110 - virtual time
@@ -241,8 +241,8 @@ class History:
 
     def _ring(self) -> None:
         if self.line:
-            self.line.live.requests.ring()
-            self.line.live.queue.ring()
+            self.line.state.requests.send()
+            self.line.state.queue.send()
 
     def _interrupt(self) -> None:
         for unit in self.store.select(Unit, state="queued"):
@@ -386,13 +386,13 @@ def _dirty(history: History, which: int) -> None:
 def _workers(history: History, which: int) -> None:
     history.settings |= {"workers": which % 4 + 1}
     if history.line:
-        history.line.live.settings = replace_settings(history, which % 4 + 1)
-        history.line.live.ring_all()
+        history.line.state.settings = replace_settings(history, which % 4 + 1)
+        history.line.state.ring_all()
 
 
 def replace_settings(history: History, workers: int) -> Any:
     assert history.line is not None
-    return history.line.live.settings.model_copy(update={"workers": workers})
+    return history.line.state.settings.model_copy(update={"workers": workers})
 
 
 def _jump(history: History, which: int) -> None:
@@ -424,8 +424,8 @@ def _stops(how: Stopping) -> Any:
     def deed(history: History, which: int) -> None:
         if history.line:
             history.downtime = [0.5, 60.0, 3600.0][which % 3]
-            history.line.live.stopping = how
-            history.line.live.ring_all()
+            history.line.state.stopping = how
+            history.line.state.ring_all()
 
     return deed
 

@@ -17,18 +17,18 @@ from typing import Any, TypeVar, cast
 import anyio
 
 from factory.attempt import triage
-from factory.attempt.endings import Endings
 from factory.attempt.outbox import Outbox, Question
+from factory.attempt.outcomes import Outcomes
 from factory.attempt.parts import parts_of
 from factory.attempt.remarks import newest
-from factory.attempt.trip import NotStarted, Trip, ending, how_it_ended
+from factory.attempt.run import NotStarted, Run, ending, how_it_ended
 from factory.attempt.worker import Worker
 from factory.child.process import Exit
 from factory.dispatch.agents import Agents, shell_runtime
 from factory.dispatch.pool import Pool
 from factory.ground.conventions import read_shipped
+from factory.ground.daemon_state import DaemonState, Stopping, now
 from factory.ground.errors import GitError
-from factory.ground.live import Live, Stopping, now
 from factory.ground.places import Places
 from factory.ground.settings import Settings
 from factory.inbox.intake import Intake
@@ -120,7 +120,7 @@ class MortalStore:
         """Nothing to close."""
 
 
-class StrictLive(Live):
+class StrictLive(DaemonState):
     """Only what the world does may break a pass: a damaged object, a task file that was refused."""
 
     async def guarded(
@@ -147,12 +147,12 @@ class SimulatedWorker(Worker):
     hand: Hand
 
     async def _attempt(self, hook: Hook) -> None:
-        await _strict("a trip", self._go)(hook)
+        await _strict("a run", self._go)(hook)
 
     async def _go(self, hook: Hook) -> None:
         unit, attempt, spec = self._facts(hook)
         base = attempt.base or self._judge.tip
-        trip = Trip(
+        run = Run(
             hook=hook,
             unit=unit,
             attempt=replace(attempt, base=base, workspace=hook.workspace),
@@ -163,33 +163,33 @@ class SimulatedWorker(Worker):
             run_dir=self._run_dir(attempt),
         )
         world = self.hand.world
-        if str(trip.run_dir) not in world.agents:
-            self._note(trip.attempt, Event.ATTEMPT_NOTED)
+        if str(run.run_dir) not in world.agents:
+            self._note(run.attempt, Event.ATTEMPT_NOTED)
             await self.hand.step(1)
-            if told := self._told(trip):
-                self._finish_early(trip, NotStarted(told, "it was ended while its workspace was being prepared"))
+            if told := self._told(run):
+                self._finish_early(run, NotStarted(told, "it was ended while its workspace was being prepared"))
                 return
             if world.setup_broken:
                 card = words.setup_failed(sentence="Nothing can be installed.")
-                self._finish_early(trip, NotStarted(EndReason.SETUP_FAILED, "Nothing can be installed.", card))
+                self._finish_early(run, NotStarted(EndReason.SETUP_FAILED, "Nothing can be installed.", card))
                 return
             self.hand.life.point()
             heard = newest(self._store.select(Remark, unit=unit.id))
-            trip = replace(trip, attempt=replace(trip.attempt, heard=heard))
-            self._note(trip.attempt, Event.ATTEMPT_NOTED)
-            begin(world, trip, body_of(self._store, unit.id), self._earlier(trip.attempt))
+            run = replace(run, attempt=replace(run.attempt, heard=heard))
+            self._note(run.attempt, Event.ATTEMPT_NOTED)
+            begin(world, run, body_of(self._store, unit.id), self._earlier(run.attempt))
             self.hand.life.point()
-            trip = replace(trip, attempt=replace(trip.attempt, pid=1))
-            self._note(trip.attempt, Event.ATTEMPT_STARTED, replace(self._hook(), phase="working", since=now()))
-        await self._see_it_through(trip)
+            run = replace(run, attempt=replace(run.attempt, pid=1))
+            self._note(run.attempt, Event.ATTEMPT_STARTED, replace(self._hook(), phase="working", since=now()))
+        await self._see_it_through(run)
 
-    async def _see_it_through(self, trip: Trip) -> None:
-        world, agent, stopped = self.hand.world, self.hand.world.agents[str(trip.run_dir)], None
+    async def _see_it_through(self, run: Run) -> None:
+        world, agent, stopped = self.hand.world, self.hand.world.agents[str(run.run_dir)], None
         while world.clock.elapsed < agent.ends and not agent.stopped:
             await anyio.sleep(min(5.0, agent.ends - world.clock.elapsed))
-            if self._live.stopping is Stopping.LEAVE:
+            if self._state.stopping is Stopping.LEAVE:
                 return
-            if stopped := self._told(trip):
+            if stopped := self._told(run):
                 self.hand.life.point()
                 agent.stopped = True
         ended, seen = agent.exit, agent.seen
@@ -198,17 +198,17 @@ class SimulatedWorker(Worker):
         elif ended.detail == "silent":
             stopped = EndReason.SILENT
         await self.hand.step(0.2)
-        base = world.commits[trip.attempt.base]
+        base = world.commits[run.attempt.base]
         changed = agent.files != base.files
         asked = Question(*agent.question) if agent.question else None
         box = Outbox(done=agent.done, question=asked, split=agent.split)
-        taken = partial(is_taken, self._store, self._live.places)
-        parts, _ = parts_of(trip.unit, trip.spec, box.split, store=self._store, taken=taken)
-        end = ending(trip, ended, seen, box, stopped, changed=changed, split=bool(parts))
+        taken = partial(is_taken, self._store, self._state.places)
+        parts, _ = parts_of(run.unit, run.spec, box.split, store=self._store, taken=taken)
+        end = ending(run, ended, seen, box, stopped, changed=changed, split=bool(parts))
         reason = triage.classify(end)
-        made = world.commit(base.id, agent.files, said=str(trip.run_dir))
+        made = world.commit(base.id, agent.files, said=str(run.run_dir))
         attempt = replace(
-            trip.attempt,
+            run.attempt,
             end=now(),
             reason=reason,
             detail=how_it_ended(reason, ended, seen),
@@ -220,7 +220,7 @@ class SimulatedWorker(Worker):
         self.hand.life.point()
         if agent.reset_in is not None:
             seen.reset = now() + timedelta(seconds=agent.reset_in)
-        self._settle(trip, attempt, box, seen, missing=ended.cause == "unstartable", parts=parts)
+        self._settle(run, attempt, box, seen, missing=ended.cause == "unstartable", parts=parts)
 
     async def _rescued(self, lost: Attempt, aside: Any) -> Attempt:
         await self.hand.step(0.2)
@@ -254,7 +254,7 @@ class Line:
         self.life, self.world, self.caught_up = life, world, caught_up
         self.store = MortalStore(store, life, look)
         hand = Hand(world, life)
-        self.live = StrictLive(
+        self.state = StrictLive(
             settings=Settings.model_validate(settings),
             places=Places(root=ROOT, common_dir=ROOT / ".git", work=ROOT / "work"),
             environ={},
@@ -263,27 +263,27 @@ class Line:
         trunk, gates = cast("Any", Branch(hand)), cast("Any", Gates(hand))
         judge = Judge(
             store=self.store,
-            live=self.live,
+            state=self.state,
             trunk=trunk,
-            benches=cast("Any", Benches(self.live.settings.gates.benches)),
+            benches=cast("Any", Benches(self.state.settings.gates.benches)),
             gates=gates,
             escalations=self.escalations,
             shipped=SHIPPED,
         )
-        endings = Endings(
+        outcomes = Outcomes(
             store=self.store,
-            live=self.live,
+            state=self.state,
             escalations=self.escalations,
             hang=lambda name, text, at, ignored: self.intake.hang(name, text, at, ignored),
         )
         landings = Landings(store=self.store, trunk=trunk, escalations=self.escalations)
         self.queue = MergeQueue(
             store=self.store,
-            live=self.live,
+            state=self.state,
             landings=landings,
             judge=judge,
             escalations=self.escalations,
-            endings=endings,
+            outcomes=outcomes,
         )
         self.intake = Intake(
             is_taken=self._is_taken,
@@ -297,14 +297,20 @@ class Line:
         def make_worker(name: str) -> SimulatedWorker:
             nowhere = cast("Any", _Nowhere())
             made = SimulatedWorker(
-                name, store=self.store, live=self.live, judge=judge, workspaces=nowhere, launch=nowhere, endings=endings
+                name,
+                store=self.store,
+                state=self.state,
+                judge=judge,
+                workspaces=nowhere,
+                launch=nowhere,
+                outcomes=outcomes,
             )
             made.hand = hand
             return made
 
         self.pool = SimulatedPool(
             store=self.store,
-            live=self.live,
+            state=self.state,
             escalations=self.escalations,
             judge=judge,
             make_worker=make_worker,
@@ -313,17 +319,17 @@ class Line:
         self.pool.world = world
         self.requests = Requests(
             store=self.store,
-            live=self.live,
+            state=self.state,
             escalations=self.escalations,
-            endings=endings,
+            outcomes=outcomes,
             hang=lambda name, text, at: self.intake.hang(name, text, now=at),
         )
-        self.rescue = Rescue(store=self.store, gates=gates, landings=landings, endings=endings)
+        self.rescue = Rescue(store=self.store, gates=gates, landings=landings, outcomes=outcomes)
 
     async def run(self) -> None:
         """From start to stop, or to its death."""
         paused = self.store.get(Fact, "paused")
-        self.live.paused = bool(paused and json.loads(paused.value))
+        self.state.paused = bool(paused and json.loads(paused.value))
         if recorded(self.store) is None:
             record(self.store, Identity(id="51b01a7e", root="/sim", git_dir="/sim/.git"), now=now())
         async with anyio.create_task_group() as group:
@@ -335,17 +341,17 @@ class Line:
             group.start_soon(self._desk)
             group.start_soon(self.queue.run, group)
             group.start_soon(self.pool.run, group)
-            while self.live.stopping is Stopping.NO or (
-                self.live.stopping is not Stopping.LEAVE and any(hook.unit for hook in self.store.select(Hook))
+            while self.state.stopping is Stopping.NO or (
+                self.state.stopping is not Stopping.LEAVE and any(hook.unit for hook in self.store.select(Hook))
             ):
-                await self.live.leaving.wait(30)
+                await self.state.leaving.wait(30)
             group.cancel_scope.cancel()
         self.life.end()
 
     async def _desk(self) -> None:
         while True:
-            await self.live.guarded("desk", self._look)
-            await self.live.requests.wait(30)
+            await self.state.guarded("desk", self._look)
+            await self.state.requests.wait(30)
 
     async def _look(self) -> None:
         self.requests.tick(now())
