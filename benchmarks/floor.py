@@ -47,7 +47,9 @@ class Bare:
             start_new_session=True,
         )
         if done.returncode:
-            raise SystemExit(f"floor: {' '.join(argv)} ended with {done.returncode}: {done.stderr.strip()[-300:]}")
+            raise SystemExit(
+                f"floor: {' '.join(argv)} ended with {done.returncode}: {done.stderr.strip()[-300:]}"
+            )
         with self._counting:
             self.processes += 1
         return done.stdout.strip()
@@ -80,7 +82,10 @@ class Bare:
 
     def _worktree(self, path: Path) -> Path:
         subprocess.run(
-            ["git", "worktree", "add", "-q", "--detach", path, "main"], cwd=self.repo, env=self.env, check=True
+            ["git", "worktree", "add", "-q", "--detach", path, "main"],
+            cwd=self.repo,
+            env=self.env,
+            check=True,
         )
         return path
 
@@ -113,17 +118,25 @@ def throughput(folder: Path, *, units: int, workers: int, files: int) -> dict[st
 def check(repo: Path, units: int) -> None:
     """Trunk holds every unit once; a number for work that was not done is worth nothing."""
     names = subprocess.run(
-        ["git", "ls-tree", "--name-only", "main"], cwd=repo, check=True, capture_output=True, text=True
+        ["git", "ls-tree", "--name-only", "main"],
+        cwd=repo,
+        check=True,
+        capture_output=True,
+        text=True,
     )
     commits = subprocess.run(
         ["git", "rev-list", "--count", "main"], cwd=repo, check=True, capture_output=True, text=True
     )
     made = sum(name.startswith("unit-") for name in names.stdout.splitlines())
     if not made == int(commits.stdout) - 1 == units:
-        raise SystemExit(f"{repo}: trunk has {int(commits.stdout) - 1} landings and {made} files for {units} units")
+        raise SystemExit(
+            f"{repo}: trunk has {int(commits.stdout) - 1} landings and {made} files for {units} units"
+        )
 
 
-def starts(folder: Path, *, times: int, files: int, agent: Sequence[str], stamp: str) -> list[float]:
+def starts(
+    folder: Path, *, times: int, files: int, agent: Sequence[str], stamp: str
+) -> list[float]:
     """Seconds from the decision to the agent's own first look at the clock: a clean worktree, then one spawn."""
     bare = Bare(folder, files=files, workers=1)
     found = []
@@ -137,13 +150,19 @@ def starts(folder: Path, *, times: int, files: int, agent: Sequence[str], stamp:
 
 def main() -> int:
     """Measure, and print one JSON object."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--units", type=int, default=100)
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--files", type=int, default=200)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="floor-") as folder:
-        print(json.dumps(throughput(Path(folder), units=args.units, workers=args.workers, files=args.files)))
+        print(
+            json.dumps(
+                throughput(Path(folder), units=args.units, workers=args.workers, files=args.files)
+            )
+        )
     return 0
 
 

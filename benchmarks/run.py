@@ -43,7 +43,11 @@ STAMP = "stamp.txt"  # in the tree that the agent works in
 GREEN = {"conventions/gates/10-true.sh": "true\n"}
 ROOT = Path(__file__).parent.parent
 MARK = "<!-- bench -->"  # before and after a table that --write replaces
-IN_README = ("drop → agent started, p50", "factory status", "units a minute")  # how the rows that it has too begin
+IN_README = (
+    "drop → agent started, p50",
+    "factory status",
+    "units a minute",
+)  # how the rows that it has too begin
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,9 @@ LONG = Sizes(drops=500, looks=40, idle_s=600, units=400, rounds=5)
 
 def start(folder: Path, sizes: Sizes) -> Iterator[Row]:
     ours = starts(folder, sizes.drops)
-    bare = floor.starts(folder / "floor", times=sizes.drops, files=FILES, agent=stamping(), stamp=STAMP)
+    bare = floor.starts(
+        folder / "floor", times=sizes.drops, files=FILES, agent=stamping(), stamp=STAMP
+    )
     for name, share in (("p50", 0.5), ("p99", 0.99)):
         a, b = quantile(ours, share), quantile(bare, share)
         yield Row(f"drop → agent started, {name} of {len(ours)}", ms(a), ms(b), f"{a / b:.1f} ×")
@@ -89,7 +95,9 @@ def starts(folder: Path, drops: int, *, sandbox: str = "off") -> list[float]:
     found = []
     with line.running():
         for number in range(drops + 1):
-            began = line.drop({f"unit-{number}.md": f"---\nagent: stamp\n---\nChange file {number}.\n"})
+            began = line.drop(
+                {f"unit-{number}.md": f"---\nagent: stamp\n---\nChange file {number}.\n"}
+            )
             line.until(lambda least=number: line.landed() > least, "landing")
             found.append(float((line.root / STAMP).read_text()) - began)
     return found[1:]  # the first makes the workspace
@@ -99,7 +107,13 @@ def stamping() -> list[str]:
     """A program that writes down the time as the first thing it does."""
     if subprocess.run(["bash", "-c", "test -n $EPOCHREALTIME"], check=False).returncode == 0:
         return ["bash", "-c", f"echo $EPOCHREALTIME > {STAMP}"]
-    return [sys.executable, "-I", "-S", "-c", f"import time; n = repr(time.time()); open({STAMP!r}, 'w').write(n)"]
+    return [
+        sys.executable,
+        "-I",
+        "-S",
+        "-c",
+        f"import time; n = repr(time.time()); open({STAMP!r}, 'w').write(n)",
+    ]
 
 
 # ── status ──
@@ -117,7 +131,9 @@ def status(folder: Path, sizes: Sizes) -> Iterator[Row]:
         ours.append(seconds([BIN / "factory", "status"], line))
         python.append(seconds(bare, line))
     a, b = statistics.median(ours), statistics.median(python)
-    yield Row("factory status, 5,000 finished units", ms(a), f"{ms(b)} (python -c pass)", f"{a / b:.1f} ×")
+    yield Row(
+        "factory status, 5,000 finished units", ms(a), f"{ms(b)} (python -c pass)", f"{a / b:.1f} ×"
+    )
 
 
 def remember(path: Path, *, finished: int) -> None:
@@ -127,12 +143,16 @@ def remember(path: Path, *, finished: int) -> None:
     with store.transaction():
         for number in range(finished):
             name, at = f"unit-{number}", at + timedelta(seconds=60)
-            unit = Unit(id=name, title=f"Unit {number}", state=UnitState.LANDED, since=at, accepted=at)
+            unit = Unit(
+                id=name, title=f"Unit {number}", state=UnitState.LANDED, since=at, accepted=at
+            )
             landed = replace(unit, attempt=1, commit="0" * 40, landed=at)
             text, file_name = "Do it.\n", f"{name}.md"
             spec = spec_again(text, unit=name, name=file_name, source=f"{number}-{file_name}")
             attempt = Attempt(unit=name, number=1, worker="w1", agent="claude", start=at)
-            store.write(Event.TASK_ACCEPTED, unit, spec, Task(unit=name, text=text), now=at, unit=name)
+            store.write(
+                Event.TASK_ACCEPTED, unit, spec, Task(unit=name, text=text), now=at, unit=name
+            )
             store.write(Event.HOOK_FILLED, attempt, now=at, unit=name, attempt=1)
             ended = replace(attempt, end=at, reason=EndReason.SUBMITTED)
             store.write(Event.ATTEMPT_ENDED, ended, now=at, unit=name, attempt=1)
@@ -142,7 +162,13 @@ def remember(path: Path, *, finished: int) -> None:
 
 def seconds(argv: list[object], line: Line) -> float:
     began = time.perf_counter()
-    subprocess.run([str(part) for part in argv], cwd=line.root, env=line.env, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [str(part) for part in argv],
+        cwd=line.root,
+        env=line.env,
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
     return time.perf_counter() - began
 
 
@@ -156,7 +182,10 @@ def idle(folder: Path, sizes: Sizes) -> Iterator[Row]:
         line.drop({"unit-0.md": "---\nrun: echo 0 > unit-0.txt\n---\n"})
         line.until(lambda: line.landed() > 0, "landing")
         archived = "SELECT 1 FROM journal WHERE event = 'attempts.archived'"
-        line.until(lambda: bool(line.ask(archived)), "archive of what it left, which is made within a minute")
+        line.until(
+            lambda: bool(line.ask(archived)),
+            "archive of what it left, which is made within a minute",
+        )
         with subprocess.Popen([sys.executable, "-c", SLEEPER]) as sleeper:
             time.sleep(3)
             before, slept_before = Process.look(pid), Process.look(sleeper.pid)
@@ -164,12 +193,18 @@ def idle(folder: Path, sizes: Sizes) -> Iterator[Row]:
             after, slept = Process.look(pid), Process.look(sleeper.pid)
             sleeper.kill()
     per_hour = 3600 / sizes.idle_s
-    cpu, floor_cpu = (after.cpu_s - before.cpu_s) * per_hour, (slept.cpu_s - slept_before.cpu_s) * per_hour
+    cpu, floor_cpu = (
+        (after.cpu_s - before.cpu_s) * per_hour,
+        (slept.cpu_s - slept_before.cpu_s) * per_hour,
+    )
     wakes = (after.wakes - before.wakes) / sizes.idle_s
     started = "none" if after.child_faults == before.child_faults and not after.children else "some"
     yield Row(f"idle {sizes.idle_s:.0f} s: processes started", started, "none", "")
     yield Row(
-        "idle: CPU seconds an hour", f"{cpu:.2f}", f"{floor_cpu:.2f} (wakes up as often)", f"{cpu / floor_cpu:.1f} ×"
+        "idle: CPU seconds an hour",
+        f"{cpu:.2f}",
+        f"{floor_cpu:.2f} (wakes up as often)",
+        f"{cpu / floor_cpu:.1f} ×",
     )
     yield Row("idle: wake-ups a second", f"{wakes:.2f}", "0", "")
     yield Row("idle: memory (RSS)", f"{after.rss_mib:.0f} MiB", "", "")
@@ -194,7 +229,9 @@ class Process:
             cpu_s=sum(int((each / "schedstat").read_text().split()[0]) for each in threads) / 1e9,
             child_faults=int(fields[8]) + int(fields[10]),
             children=any((each / "children").read_text() for each in threads),
-            wakes=sum(int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt_switches")),
+            wakes=sum(
+                int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt_switches")
+            ),
             rss_mib=int(fields[21]) * os.sysconf("SC_PAGE_SIZE") / 2**20,
         )
 
@@ -206,14 +243,24 @@ def throughput(folder: Path, sizes: Sizes) -> Iterator[Row]:
     """Turn and turn about with the floor; the middle of the rounds, and processes by a `git` that counts itself."""
     bare, ours = [], []
     for number in range(sizes.rounds):
-        bare.append(floor.throughput(folder / f"floor{number}", units=sizes.units, workers=4, files=FILES))
+        bare.append(
+            floor.throughput(folder / f"floor{number}", units=sizes.units, workers=4, files=FILES)
+        )
         ours.append(factory_throughput(folder / f"line{number}", units=sizes.units))
     a, b = statistics.median(ours), statistics.median(found["units_per_min"] for found in bare)
     yield Row(
-        f"units a minute, {sizes.units} trivial ones, 4 workers", f"{a:.0f}", f"{b:.0f} (bare git)", f"{a / b:.0%}"
+        f"units a minute, {sizes.units} trivial ones, 4 workers",
+        f"{a:.0f}",
+        f"{b:.0f} (bare git)",
+        f"{a / b:.0%}",
     )
     git = count_git(folder / "counted", units=40)
-    yield Row("git processes for a landed unit", f"{git:.1f}", f"{bare[0]['processes_per_unit'] - 2:.1f}", "")
+    yield Row(
+        "git processes for a landed unit",
+        f"{git:.1f}",
+        f"{bare[0]['processes_per_unit'] - 2:.1f}",
+        "",
+    )
 
 
 def factory_throughput(folder: Path, *, units: int, sandbox: str = "off") -> float:
@@ -239,7 +286,10 @@ def task(name: str) -> str:
 
 def count_git(folder: Path, *, units: int) -> float:
     """How often the daemon runs git for a unit."""
-    calls, real = folder / "calls", subprocess.run(["which", "git"], capture_output=True, text=True, check=True).stdout
+    calls, real = (
+        folder / "calls",
+        subprocess.run(["which", "git"], capture_output=True, text=True, check=True).stdout,
+    )
     counting = folder / "bin/git"
     counting.parent.mkdir(parents=True)
     counting.write_text(f'#!/bin/sh\necho "$*" >> {calls}\nexec {real.strip()} "$@"\n')
@@ -260,15 +310,26 @@ def count_git(folder: Path, *, units: int) -> float:
 
 def confined(folder: Path, sizes: Sizes) -> Iterator[Row]:
     """Turn and turn about; where bubblewrap does not work, there is nothing to compare, and this fails."""
-    begun = {mode: starts(folder / f"start-{mode}", sizes.drops // 2, sandbox=mode) for mode in MODES}
+    begun = {
+        mode: starts(folder / f"start-{mode}", sizes.drops // 2, sandbox=mode) for mode in MODES
+    }
     units: dict[str, list[float]] = {mode: [] for mode in MODES}
     for number in range(sizes.rounds):
         for mode in MODES:
-            units[mode].append(factory_throughput(folder / f"{mode}{number}", units=sizes.units, sandbox=mode))
+            units[mode].append(
+                factory_throughput(folder / f"{mode}{number}", units=sizes.units, sandbox=mode)
+            )
     off, on = (quantile(begun[mode], 0.5) for mode in MODES)
-    yield Row("in the sandbox: drop → agent started, p50", ms(on), f"{ms(off)} (without)", f"{on / off:.1f} ×")
+    yield Row(
+        "in the sandbox: drop → agent started, p50",
+        ms(on),
+        f"{ms(off)} (without)",
+        f"{on / off:.1f} ×",
+    )
     off, on = (statistics.median(units[mode]) for mode in MODES)
-    yield Row("in the sandbox: units a minute", f"{on:.0f}", f"{off:.0f} (without)", f"{on / off:.0%}")
+    yield Row(
+        "in the sandbox: units a minute", f"{on:.0f}", f"{off:.0f} (without)", f"{on / off:.0%}"
+    )
 
 
 # ── showing ──
@@ -310,10 +371,22 @@ def _replace(page: Path, lines: list[str]) -> None:
 
 def main() -> int:
     """Measure what is asked for, and print it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("figure", nargs="*", metavar="FIGURE", choices=[[], *FIGURES], help="which ones; default: all")
-    parser.add_argument("--long", action="store_true", help="ten minutes of idling, more of everything")
-    parser.add_argument("--write", action="store_true", help="put the table into docs/benchmarks.md and README.md")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "figure",
+        nargs="*",
+        metavar="FIGURE",
+        choices=[[], *FIGURES],
+        help="which ones; default: all",
+    )
+    parser.add_argument(
+        "--long", action="store_true", help="ten minutes of idling, more of everything"
+    )
+    parser.add_argument(
+        "--write", action="store_true", help="put the table into docs/benchmarks.md and README.md"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of the table")
     args = parser.parse_args()
     if args.write and args.figure:
@@ -327,7 +400,11 @@ def main() -> int:
         write(rows)
     if args.json:
         print(
-            json.dumps({"machine": machine(), "figures": [asdict(row) for row in rows]}, indent=1, ensure_ascii=False)
+            json.dumps(
+                {"machine": machine(), "figures": [asdict(row) for row in rows]},
+                indent=1,
+                ensure_ascii=False,
+            )
         )
     else:
         print("\n".join([*table(rows), "", machine()]))
@@ -336,7 +413,9 @@ def main() -> int:
 
 def machine() -> str:
     release = ".".join(platform.release().split(".")[:2])
-    return f"{os.cpu_count()} cores, {platform.system()} {release}, Python {platform.python_version()}"
+    return (
+        f"{os.cpu_count()} cores, {platform.system()} {release}, Python {platform.python_version()}"
+    )
 
 
 if __name__ == "__main__":

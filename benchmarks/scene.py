@@ -22,7 +22,11 @@ def environment(folder: Path) -> dict[str, str]:
     """Neither this machine's configuration nor its keys; HOME and everything of the factory's below `folder`."""
     home = folder / "home"
     home.mkdir(parents=True, exist_ok=True)
-    who = {f"GIT_{role}_{what}": text for role in ("AUTHOR", "COMMITTER") for what, text in _WHO.items()}
+    who = {
+        f"GIT_{role}_{what}": text
+        for role in ("AUTHOR", "COMMITTER")
+        for what, text in _WHO.items()
+    }
     return {
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": str(home),
@@ -36,7 +40,9 @@ def environment(folder: Path) -> dict[str, str]:
 _WHO = {"NAME": "bench", "EMAIL": "bench@example.invalid"}
 
 
-def make_repository(path: Path, *, files: int, env: Mapping[str, str], more: Mapping[str, str] | None = None) -> Path:
+def make_repository(
+    path: Path, *, files: int, env: Mapping[str, str], more: Mapping[str, str] | None = None
+) -> Path:
     """A repository of so many small files, fifty in a folder, and `more`, in one commit on main."""
     for number in range(files):
         file = path / f"src/part{number // 50}/file{number}.txt"
@@ -55,18 +61,31 @@ class Line:
     """A factory's repository with its daemon, spoken to as a user does: files, commands, and the store to read from."""
 
     def __init__(
-        self, folder: Path, *, files: int, more: Mapping[str, str], workers: int = 3, sandbox: str = "off"
+        self,
+        folder: Path,
+        *,
+        files: int,
+        more: Mapping[str, str],
+        workers: int = 3,
+        sandbox: str = "off",
     ) -> None:
-        self.env = environment(folder) | {"FACTORY__WORKERS": str(workers), "FACTORY__SANDBOX__MODE": sandbox}
+        self.env = environment(folder) | {
+            "FACTORY__WORKERS": str(workers),
+            "FACTORY__SANDBOX__MODE": sandbox,
+        }
         self.root = make_repository(folder / "repo", files=files, env=self.env, more=more)
         self._drops = folder / "drops"
         self._drops.mkdir()
 
     def command(self, name: str, *argv: str) -> str:
         """What one of our commands prints; it has to succeed."""
-        done = subprocess.run([BIN / name, *argv], cwd=self.root, env=self.env, capture_output=True, text=True)
+        done = subprocess.run(
+            [BIN / name, *argv], cwd=self.root, env=self.env, capture_output=True, text=True
+        )
         if done.returncode:
-            raise SystemExit(f"{name} {' '.join(argv)} ended with {done.returncode}: {done.stderr.strip()[-2000:]}")
+            raise SystemExit(
+                f"{name} {' '.join(argv)} ended with {done.returncode}: {done.stderr.strip()[-2000:]}"
+            )
         return done.stdout
 
     @contextmanager
@@ -93,7 +112,9 @@ class Line:
 
     def ask(self, query: str, *args: object) -> list[Any]:
         """What the store says, by a connection of one's own."""
-        with closing(sqlite3.connect(f"file:{self.root}/.factory/store.sqlite?mode=ro", uri=True)) as con:
+        with closing(
+            sqlite3.connect(f"file:{self.root}/.factory/store.sqlite?mode=ro", uri=True)
+        ) as con:
             return con.execute(query, args).fetchall()
 
     def landed(self) -> int:

@@ -96,7 +96,9 @@ def run_the_demo() -> str:
 
     os.environ["TERM"] = "xterm"
     os.environ.pop("NO_COLOR", None)
-    code = os.waitstatus_to_exitcode(pty.spawn([str(Path(sys.executable).with_name("factoryd")), "demo"], read))
+    code = os.waitstatus_to_exitcode(
+        pty.spawn([str(Path(sys.executable).with_name("factoryd")), "demo"], read)
+    )
     if code:
         sys.exit(f"The demo failed (exit code {code}); {PICTURE.name} stays as it is.")
     return b"".join(parts).decode()

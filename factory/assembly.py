@@ -49,7 +49,10 @@ from factory.store.ports import Store
 from factory.store.sqlite import SqliteStore
 
 HOME = "/.factory/"
-EXCLUDED = (HOME, *(f"/{name}/" for name in (INBOX, HIDDEN[INBOX])))  # all that any start writes into info/exclude
+EXCLUDED = (
+    HOME,
+    *(f"/{name}/" for name in (INBOX, HIDDEN[INBOX])),
+)  # all that any start writes into info/exclude
 
 
 @dataclass(slots=True)
@@ -96,16 +99,26 @@ async def the_names(repository: Repository, environ: Mapping[str, str]) -> Names
     if commit:
         top = await git.names("ls-tree", "-z", "--name-only", commit)
         inside = await git.names("ls-tree", "-r", "-z", "--name-only", commit, "--", *ALL)
-        texts = (await git.read_many(commit, [name for name in packaging.FILES if name in top])).found
+        texts = (
+            await git.read_many(commit, [name for name in packaging.FILES if name in top])
+        ).found
         found = packaged(layout([*top, *inside]), texts)
     return choose(found, there=there(repository.root), holding=holding(repository.root))
 
 
-def the_sandbox(where: Places, repository: Repository, environ: Mapping[str, str], mode: Callable[[], str]) -> Sandbox:
+def the_sandbox(
+    where: Places, repository: Repository, environ: Mapping[str, str], mode: Callable[[], str]
+) -> Sandbox:
     """What confines here; its folders need not be there yet."""
     return Sandbox(
         environ=environ,
-        hidden=(where.root, where.home, repository.root, where.common_dir, where.work.parent),  # and other factories
+        hidden=(
+            where.root,
+            where.home,
+            repository.root,
+            where.common_dir,
+            where.work.parent,
+        ),  # and other factories
         work=where.work,
         objects=where.git / "objects",
         mode=mode,
@@ -117,7 +130,9 @@ def assemble(store: SqliteStore, state: DaemonState, repository: Repository, own
     where, environ = state.places, state.environ
     trunk = Trunk(repository=repository, own=own, environ=environ)
     sandbox = the_sandbox(where, repository, environ, lambda: state.settings.sandbox.mode)
-    underway = Underway(store=store, logs=where.judged, work=where.work, leaves=partial(_leaves, store, state))
+    underway = Underway(
+        store=store, logs=where.judged, work=where.work, leaves=partial(_leaves, store, state)
+    )
     environments = Environments(
         environ=environ,
         root=where.root,
@@ -173,15 +188,28 @@ def assemble(store: SqliteStore, state: DaemonState, repository: Repository, own
         is_taken=partial(is_taken, store, where),
     )
     outcomes = Outcomes(store=store, state=state, escalations=escalations, hang=intake.hang)
-    launch = Launch(store=store, state=state, judge=judge, environments=environments, outcomes=outcomes)
+    launch = Launch(
+        store=store, state=state, judge=judge, environments=environments, outcomes=outcomes
+    )
     landings = Landings(store=store, trunk=trunk, escalations=escalations)
     queue = MergeQueue(
-        store=store, state=state, landings=landings, judge=judge, escalations=escalations, outcomes=outcomes
+        store=store,
+        state=state,
+        landings=landings,
+        judge=judge,
+        escalations=escalations,
+        outcomes=outcomes,
     )
 
     def make_worker(name: str) -> Worker:
         return Worker(
-            name, store=store, state=state, judge=judge, workspaces=workspaces, launch=launch, outcomes=outcomes
+            name,
+            store=store,
+            state=state,
+            judge=judge,
+            workspaces=workspaces,
+            launch=launch,
+            outcomes=outcomes,
         )
 
     pool = Pool(
@@ -204,12 +232,16 @@ def assemble(store: SqliteStore, state: DaemonState, repository: Repository, own
         outcomes=outcomes,
         pool=pool,
         intake=intake,
-        requests=Requests(store=store, state=state, escalations=escalations, outcomes=outcomes, hang=intake.hang),
+        requests=Requests(
+            store=store, state=state, escalations=escalations, outcomes=outcomes, hang=intake.hang
+        ),
         escalations=escalations,
         workspaces=workspaces,
         sandbox=sandbox,
         underway=underway,
-        keeper=Keeper(store=store, state=state, own=own, trunk_ref=trunk.ref, workspaces=workspaces),
+        keeper=Keeper(
+            store=store, state=state, own=own, trunk_ref=trunk.ref, workspaces=workspaces
+        ),
     )
 
 
@@ -230,7 +262,12 @@ def _limits(chosen: Settings) -> Limits:
     limits = chosen.limits
     gb, machine = 10**9, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     memory = int(limits.memory_gb * gb) or machine * 3 // 4
-    return Limits(memory=memory, processes=limits.processes, cpu=limits.cpu_minutes * 60, disk=int(limits.disk_gb * gb))
+    return Limits(
+        memory=memory,
+        processes=limits.processes,
+        cpu=limits.cpu_minutes * 60,
+        disk=int(limits.disk_gb * gb),
+    )
 
 
 def agents_now(judge: Judge, state: DaemonState) -> Agents:
@@ -241,7 +278,11 @@ def agents_now(judge: Judge, state: DaemonState) -> Agents:
     path = state.environ.get("PATH", os.defpath)
     chosen = state.settings
     return find_agents(
-        ruling.conventions, configured=chosen.agent, path=path, root=state.places.root, fallback=chosen.fallback
+        ruling.conventions,
+        configured=chosen.agent,
+        path=path,
+        root=state.places.root,
+        fallback=chosen.fallback,
     )
 
 
@@ -249,5 +290,7 @@ def hang_repair(intake: Intake, title: str, body: str, at: Any) -> str:
     """Make a unit of priority 0 whose task is the evidence."""
     fence = "~" * 8
     named = json.dumps(title[:200], ensure_ascii=False)  # YAML knows no pairs of surrogates
-    task = f"---\ntitle: {named}\npriority: 0\n---\nMake it green again.\n\n{fence}\n{body}\n{fence}\n"
+    task = (
+        f"---\ntitle: {named}\npriority: 0\n---\nMake it green again.\n\n{fence}\n{body}\n{fence}\n"
+    )
     return intake.hang("repair-trunk.md", task, now=at)

@@ -26,7 +26,14 @@ from factory.child import process
 from factory.ground import bounded, faults, settings
 from factory.ground.conventions import differing, read_shipped
 from factory.ground.daemon_state import DRAIN_SECONDS, DaemonState, Stopping, now
-from factory.ground.errors import ConfigError, Deposed, FactoryError, GitError, RepositoryError, StoreError
+from factory.ground.errors import (
+    ConfigError,
+    Deposed,
+    FactoryError,
+    GitError,
+    RepositoryError,
+    StoreError,
+)
 from factory.ground.lock import Lock, locked
 from factory.ground.log import TICK_BROKE, Log, log
 from factory.ground.names import ALL, CONVENTIONS, HIDDEN, INBOX, choose
@@ -53,7 +60,10 @@ from factory.store.sqlite import SqliteStore
 SCAN_SECONDS = 30.0
 STORE_S = 60.0  # how long a start waits for a store that another program holds
 START_GIT_S = 20.0  # what one git command may take before the daemon is up
-STOP_GIT_S, LEAVE_GIT_S = 10.0, 20.0  # and while it goes: handing back, or leaving agents to the next daemon
+STOP_GIT_S, LEAVE_GIT_S = (
+    10.0,
+    20.0,
+)  # and while it goes: handing back, or leaving agents to the next daemon
 
 
 async def serve(root: Path, environ: Mapping[str, str]) -> None:
@@ -66,12 +76,19 @@ async def serve(root: Path, environ: Mapping[str, str]) -> None:
     with locked(where.lock, where.root) as lock:
         furnish(where)
         with _logging(where.log) as opened:
-            await _serve(DaemonState(settings=chosen, places=where, environ=environ), repository, opened, lock)
+            await _serve(
+                DaemonState(settings=chosen, places=where, environ=environ),
+                repository,
+                opened,
+                lock,
+            )
 
 
 async def _serve(state: DaemonState, repository: Repository, opened: Log, lock: Lock) -> None:
     where = state.places
-    store = SqliteStore(where.store, new=not where.worked)  # first: a start that dies here leaves no sign of work
+    store = SqliteStore(
+        where.store, new=not where.worked
+    )  # first: a start that dies here leaves no sign of work
     try:
         # The lock says that we are alone; on a file system where it says so to each of two, the newer one is.
         await once_unlocked(lambda: store.own(secrets.token_hex(8), now=now()), seconds=STORE_S)
@@ -141,7 +158,9 @@ async def _run(floor: Floor, lock: Lock) -> None:
         git_watch.start()
         try:
             _watch(floor, watch, git_watch)
-            await group.start(_signals, floor, group)  # before the pid is told: whoever reads it may signal at once
+            await group.start(
+                _signals, floor, group
+            )  # before the pid is told: whoever reads it may signal at once
             group.start_soon(_desk, floor)
             group.start_soon(floor.queue.run, group)
             group.start_soon(floor.pool.run, group)
@@ -176,7 +195,9 @@ async def _reconcile(floor: Floor) -> None:
     except GitError:  # until it succeeds, trunk is not looked at, and so nothing is dispatched
         log.exception(TICK_BROKE, loop="start")
         floor.queue.before_trunk = catch_up
-    rescue = Rescue(store=store, gates=floor.gates, landings=floor.queue.landings, outcomes=floor.outcomes)
+    rescue = Rescue(
+        store=store, gates=floor.gates, landings=floor.queue.landings, outcomes=floor.outcomes
+    )
     await rescue.run(now())
 
 
@@ -194,7 +215,10 @@ def _git_changed(state: DaemonState) -> None:
 
 def _watch(floor: Floor, watch: Watch, git_watch: Watch) -> None:
     where, branch = floor.state.places, floor.trunk.branch
-    tables, loose = where.common_dir / "reftable", (where.common_dir / "refs" / "heads" / branch).parent
+    tables, loose = (
+        where.common_dir / "reftable",
+        (where.common_dir / "refs" / "heads" / branch).parent,
+    )
     ref = tables if tables.is_dir() else loose
     told = [
         watch.folder(where.inbox, lambda name: True),
@@ -202,7 +226,9 @@ def _watch(floor: Floor, watch: Watch, git_watch: Watch) -> None:
         watch.folder(where.root, lambda name: name == "factory.toml" or name in ALL),
         *(watch.folder(path, lambda name: True) for path in _convention_folders(where.root)),
         git_watch.folder(where.common_dir, lambda name: name in ("packed-refs", where.lock.name)),
-        git_watch.folder(ref, lambda name: name in (Path(branch).name, "tables.list")) if ref.is_dir() else "",
+        git_watch.folder(ref, lambda name: name in (Path(branch).name, "tables.list"))
+        if ref.is_dir()
+        else "",
     ]
     floor.warnings["watch"] = [each for each in told if each]
 
@@ -231,7 +257,10 @@ async def _look_at_desk(floor: Floor, config: "_Config") -> float:
     floor.warnings["inbox"] = scan.warnings
     inbox, names = floor.state.places.inbox.name, floor.intake.refused()
     more = [f"and {len(names) - 5} more in {inbox}/rejected/"] if len(names) > 5 else []
-    floor.warnings["rejected"] = [*(f"not accepted: {inbox}/rejected/{name} says why" for name in names[:5]), *more]
+    floor.warnings["rejected"] = [
+        *(f"not accepted: {inbox}/rejected/{name} says why" for name in names[:5]),
+        *more,
+    ]
     _tell_inferred(floor)
     floor.warnings["conventions"] = _not_trunks(floor)
     await _tell_prompts(floor)
@@ -246,7 +275,9 @@ class _Config:
     def __init__(self, floor: Floor) -> None:
         self._floor = floor
         self._path = floor.state.places.root / "factory.toml"
-        self._seen: tuple[int, ...] | None = None  # the first pass reads it again: it may have changed since the start
+        self._seen: tuple[int, ...] | None = (
+            None  # the first pass reads it again: it may have changed since the start
+        )
 
     def tick(self) -> None:
         """Take up the file if it changed."""
@@ -267,7 +298,9 @@ class _Config:
             return
         floor.warnings["config"] = []
         if fresh.trunk and fresh.trunk != floor.trunk.branch:
-            floor.warnings["config"] = ["trunk was changed in factory.toml: it is in force after `factoryd restart`"]
+            floor.warnings["config"] = [
+                "trunk was changed in factory.toml: it is in force after `factoryd restart`"
+            ]
         floor.state.settings = fresh
         _hide(floor)
         floor.benches.resize(fresh.gates.benches)
@@ -288,12 +321,16 @@ class _Config:
 
 async def _signals(floor: Floor, group: TaskGroup, *, task_status: TaskStatus[None]) -> None:
     state = floor.state
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP) as received:
+    with anyio.open_signal_receiver(
+        signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP
+    ) as received:
         task_status.started()
         async for number in received:
             if number == signal.SIGHUP:
                 state.stopping = Stopping.LEAVE
-            elif number == signal.SIGINT or (number == signal.SIGTERM and state.stopping is not Stopping.NO):
+            elif number == signal.SIGINT or (
+                number == signal.SIGTERM and state.stopping is not Stopping.NO
+            ):
                 state.stopping = Stopping.HAND_BACK
             else:
                 state.stopping = Stopping.DRAIN
@@ -329,7 +366,9 @@ async def _until_stopped(floor: Floor, lock: Lock) -> None:
     state, store = floor.state, floor.store
     while store.is_there():
         if not lock.is_ours():
-            raise Deposed(f"Another process holds {floor.state.places.lock}: this daemon stops, its agents run on.")
+            raise Deposed(
+                f"Another process holds {floor.state.places.lock}: this daemon stops, its agents run on."
+            )
         match state.stopping:
             case Stopping.LEAVE:
                 return
@@ -338,7 +377,9 @@ async def _until_stopped(floor: Floor, lock: Lock) -> None:
             case _:
                 full = {f"worker {hook.worker}" for hook in store.select(Hook) if hook.unit}
                 # What has ended and cannot be kept (a full disk) stays on its hook: the next start goes on from there.
-                if not full - (state.broken.keys() if state.stopping is Stopping.HAND_BACK else set()):
+                if not full - (
+                    state.broken.keys() if state.stopping is Stopping.HAND_BACK else set()
+                ):
                     return
                 await state.leaving.wait(0.2)
 
@@ -369,7 +410,9 @@ def _tell_daemon(floor: Floor, state: str) -> None:
         # Relative, so that in a copy of the repository it is the copy's.
         "lock": os.path.relpath(floor.state.places.lock, floor.state.places.root),
     }
-    _put(floor, "daemon", known, Event.DAEMON_STOPPED if state == "stopped" else Event.DAEMON_STARTED)
+    _put(
+        floor, "daemon", known, Event.DAEMON_STOPPED if state == "stopped" else Event.DAEMON_STARTED
+    )
 
 
 def _tell_config(floor: Floor) -> None:
@@ -397,7 +440,10 @@ def _tell_inferred(floor: Floor) -> None:
     floor.warnings["agents"] = [why for name, why in agents.missing.items() if name in own]
     setup = ruling.rules.setup
     told = {
-        "gates": [{"name": gate.name, "command": gate.shown, "reason": gate.reason} for gate in ruling.rules.gates],
+        "gates": [
+            {"name": gate.name, "command": gate.shown, "reason": gate.reason}
+            for gate in ruling.rules.gates
+        ],
         "setup": {"kind": setup.kind, "reason": setup.reason},
         "agents": installed,
         "runtimes": sorted(runtimes),
@@ -428,7 +474,10 @@ def _tell_names(floor: Floor) -> None:
         ]
         return
     other = f"{names.inbox}/ is used after factoryd restart; until then task files go into {where.inbox.name}/."
-    floor.warnings["names"] = [*names.warnings, *([other] if names.inbox != where.inbox.name else [])]
+    floor.warnings["names"] = [
+        *names.warnings,
+        *([other] if names.inbox != where.inbox.name else []),
+    ]
 
 
 async def _tell_prompts(floor: Floor) -> None:

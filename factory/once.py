@@ -24,7 +24,9 @@ from factory.store.records import Verdict
 from factory.store.sqlite import SqliteStore
 
 
-def judge_once(root: Path, *, rev: str | None, here: bool) -> Iterator[tuple[str, bool, float, str]]:
+def judge_once(
+    root: Path, *, rev: str | None, here: bool
+) -> Iterator[tuple[str, bool, float, str]]:
     """Judge trunk, a revision, or the checkout as it is, and give (gate, green, seconds, end of the output) for each.
 
     Raises FactoryError where there is nothing to judge by or in. A daemon that runs is not disturbed.
@@ -32,15 +34,21 @@ def judge_once(root: Path, *, rev: str | None, here: bool) -> Iterator[tuple[str
     yield from anyio.run(_judge_once, root, rev, here)
 
 
-async def _judge_once(root: Path, rev: str | None, here: bool) -> list[tuple[str, bool, float, str]]:
+async def _judge_once(
+    root: Path, rev: str | None, here: bool
+) -> list[tuple[str, bool, float, str]]:
     environ = dict(os.environ)
     chosen = settings.load(root / "factory.toml", environ)
     repository = await the_repository(root, environ, chosen)
-    known = places(repository.root, repository.common_dir, environ, await the_names(repository, environ))
+    known = places(
+        repository.root, repository.common_dir, environ, await the_names(repository, environ)
+    )
     check_writable(known, known.work)
     known.work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="gate-", dir=known.work) as scratch:
-        where = Places(root=Path(scratch), common_dir=known.common_dir, work=Path(scratch), names=known.names)
+        where = Places(
+            root=Path(scratch), common_dir=known.common_dir, work=Path(scratch), names=known.names
+        )
         where.judged.mkdir(parents=True)
         own = await make(repository, where.git, environ)
         with closing(SqliteStore(where.store)) as store:
@@ -49,11 +57,15 @@ async def _judge_once(root: Path, rev: str | None, here: bool) -> list[tuple[str
             await floor.sandbox.look()
             floor.sandbox.check(chosen.sandbox.mode)
             commit = await _asked_for(floor, repository, environ, rev, here)
-            ruled = await floor.judge.judge(commit, parent=commit if here else await own.commit(floor.trunk.ref))
+            ruled = await floor.judge.judge(
+                commit, parent=commit if here else await own.commit(floor.trunk.ref)
+            )
             if ruled.setup is not None:
                 raise FactoryError(ruled.setup.question)
             verdicts = sorted(store.select(Verdict), key=lambda verdict: verdict.at)
-            return [(verdict.gate, verdict.ok, verdict.seconds, verdict.tail) for verdict in verdicts]
+            return [
+                (verdict.gate, verdict.ok, verdict.seconds, verdict.tail) for verdict in verdicts
+            ]
 
 
 async def _asked_for(
@@ -63,7 +75,9 @@ async def _asked_for(
     tip = await own.commit(floor.trunk.ref)
     if here:
         ignored = [HOME, f"/{where.inbox.name}/", *their_excludes(repository)]
-        return await _as_it_is(replace(own, work_tree=repository.root, index=where.index / "here"), ignored, tip)
+        return await _as_it_is(
+            replace(own, work_tree=repository.root, index=where.index / "here"), ignored, tip
+        )
     if rev is None:
         return tip
     commit = await repository.git(environ).commit(rev)
@@ -84,4 +98,6 @@ async def _as_it_is(git: Git, excludes: Sequence[str], tip: str) -> str:
     await git.run("read-tree", tip)
     await git.run("add", "-A")
     who = Person("factoryd", "factoryd@factoryd.invalid")
-    return await git.commit_tree(await git.text("write-tree"), [tip], "The checkout", author=who, committer=who)
+    return await git.commit_tree(
+        await git.text("write-tree"), [tip], "The checkout", author=who, committer=who
+    )

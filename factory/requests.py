@@ -71,15 +71,30 @@ class Requests:
     def _act(self, request: Request, at: datetime) -> str:
         do = self._do.get(request.kind)
         if do is None:
-            raise NotYet(f"{request.kind} is asked for by a newer command than this daemon knows; restart it")
+            raise NotYet(
+                f"{request.kind} is asked for by a newer command than this daemon knows; restart it"
+            )
         try:
             return do(dict(json.loads(request.args)), at)
-        except (KeyError, TypeError, ValueError) as error:  # it must not keep those behind it waiting
-            raise UsageError(f"{request.kind} {request.args[:200]} was not understood: {error!r}") from error
+        except (
+            KeyError,
+            TypeError,
+            ValueError,
+        ) as error:  # it must not keep those behind it waiting
+            raise UsageError(
+                f"{request.kind} {request.args[:200]} was not understood: {error!r}"
+            ) from error
 
     def _close(self, request: Request, state: str, outcome: str, at: datetime) -> None:
         closed = replace(request, state=state, outcome=outcome)
-        self._store.write(Event.REQUEST_DONE, closed, now=at, request=request.id, kind=request.kind, outcome=outcome)
+        self._store.write(
+            Event.REQUEST_DONE,
+            closed,
+            now=at,
+            request=request.id,
+            kind=request.kind,
+            outcome=outcome,
+        )
 
     def _answer(self, args: dict[str, Any], at: datetime) -> str:
         choice = str(args.get("option") or args.get("text") or "")
@@ -88,7 +103,9 @@ class Requests:
     def _tell(self, args: dict[str, Any], at: datetime) -> str:
         unit = self._open_unit(args)
         if unit.agent == NO_AGENT:
-            raise RefusedByState(f"{unit.id} is a shell command (run:), which cannot be told anything.")
+            raise RefusedByState(
+                f"{unit.id} is a shell command (run:), which cannot be told anything."
+            )
         if is_landing(self._store, unit.id):
             raise RefusedByState(
                 f"{unit.id} is landing at this moment: it cannot be told anything any more. "
@@ -113,8 +130,12 @@ class Requests:
             raise RefusedByState(f"{unit.id} is {unit.state}: it is being worked on already")
         for card in self._store.open(Card):
             if card.kind is CardKind.BUDGET and unit.id in card.units:
-                raise RefusedByState(f"{unit.id} waits for money, which another try does not bring: answer {card.id}")
-        again = replace(unit, bonus=max(unit.spent, unit.bonus), submission="", cause="", not_before=None)
+                raise RefusedByState(
+                    f"{unit.id} waits for money, which another try does not bring: answer {card.id}"
+                )
+        again = replace(
+            unit, bonus=max(unit.spent, unit.bonus), submission="", cause="", not_before=None
+        )
         if unit.state is UnitState.READY:
             self._store.write(Event.UNIT_RETRIED, again, now=at, unit=unit.id)
         else:
@@ -136,19 +157,25 @@ class Requests:
     def _begin_anew(self, over: Unit, at: datetime) -> str:
         spec, task = self._store.get(Spec, over.id), self._store.get(Task, over.id)
         if spec is None or task is None or not task.text:
-            raise RefusedByState(f"The task file of {over.id} is not on record any more: drop it again.")
+            raise RefusedByState(
+                f"The task file of {over.id} is not on record any more: drop it again."
+            )
         fresh = self._hang(spec.name, task.text, at)
         return f"{over.id} is {over.state}; a new unit of the same text: {fresh}"
 
     def _cancel(self, args: dict[str, Any], at: datetime) -> str:
         unit = self._open_unit(args)
         if is_landing(self._store, unit.id):
-            raise RefusedByState(f"{unit.id} is landing at this moment: it cannot be cancelled any more")
+            raise RefusedByState(
+                f"{unit.id} is landing at this moment: it cannot be cancelled any more"
+            )
         was = unit.state
         cancelled = advance(unit, UnitState.CANCELLED, now=at, why="cancelled by hand")
         self._store.write(Event.UNIT_CANCELLED, cancelled, now=at, unit=unit.id)
         self._escalations.leave(unit.id, now=at, why=f"{unit.id} was cancelled")
-        stops = "; its agent is being ended, what it made is kept" if was is UnitState.RUNNING else ""
+        stops = (
+            "; its agent is being ended, what it made is kept" if was is UnitState.RUNNING else ""
+        )
         return f"{unit.id} is cancelled{stops}"
 
     def _pause(self, _: dict[str, Any], at: datetime) -> str:

@@ -32,26 +32,47 @@ class Line:
         OPEN.append(self.store)
 
     def fact(self, name: str, value: Any) -> None:
-        self.store.write(Event.FACT_CHANGED, Fact(name=name, value=json.dumps(value)), now=NOW, fact=name)
+        self.store.write(
+            Event.FACT_CHANGED, Fact(name=name, value=json.dumps(value)), now=NOW, fact=name
+        )
 
-    def unit(self, name: str, state: UnitState, *, minutes: int = 5, title: str = "", **fields: Any) -> Unit:
-        since = datetime.now(UTC) - timedelta(minutes=minutes)  # a slow run lies between NOW and this
-        unit = Unit(id=name, title=title or f"Title of {name}", state=state, since=since, accepted=since, **fields)
+    def unit(
+        self, name: str, state: UnitState, *, minutes: int = 5, title: str = "", **fields: Any
+    ) -> Unit:
+        since = datetime.now(UTC) - timedelta(
+            minutes=minutes
+        )  # a slow run lies between NOW and this
+        unit = Unit(
+            id=name,
+            title=title or f"Title of {name}",
+            state=state,
+            since=since,
+            accepted=since,
+            **fields,
+        )
         spec, task = accepted(name, "do it")
-        self.store.write(Event.TASK_ACCEPTED, unit, spec, task, now=since, unit=name, name=spec.name)
+        self.store.write(
+            Event.TASK_ACCEPTED, unit, spec, task, now=since, unit=name, name=spec.name
+        )
         return unit
 
     def attempt(self, unit: str, number: int, **fields: Any) -> Attempt:
-        attempt = Attempt(unit=unit, number=number, worker="w1", agent="claude", start=NOW, **fields)
+        attempt = Attempt(
+            unit=unit, number=number, worker="w1", agent="claude", start=NOW, **fields
+        )
         event = Event.ATTEMPT_ENDED if attempt.end else Event.ATTEMPT_STARTED
-        self.store.write(event, attempt, now=NOW, unit=unit, attempt=number, worker="w1", why=attempt.detail)
+        self.store.write(
+            event, attempt, now=NOW, unit=unit, attempt=number, worker="w1", why=attempt.detail
+        )
         return attempt
 
     def hook(self, worker: str, unit: str = "", attempt: int = 0) -> None:
         hook = Hook(worker=worker, index=int(worker[1:]), unit=unit, attempt=attempt)
         since = datetime.now(UTC) - timedelta(minutes=4)
         hook = replace(hook, state="running", phase="working", since=since) if unit else hook
-        self.store.write(Event.HOOK_FILLED, hook, now=NOW, unit=unit, attempt=attempt, worker=worker)
+        self.store.write(
+            Event.HOOK_FILLED, hook, now=NOW, unit=unit, attempt=attempt, worker=worker
+        )
 
     def card(self, name: str, unit: str = "", **fields: Any) -> Card:
         options = (
@@ -59,10 +80,14 @@ class Line:
             Option(key="2", label="In-process", effect="the next attempt is told", action="answer"),
         )
         since = datetime.now(UTC) - timedelta(minutes=12)
-        plain = Card(id=name, kind=CardKind.QUESTION, fingerprint=name, since=since, question="Which store?")
+        plain = Card(
+            id=name, kind=CardKind.QUESTION, fingerprint=name, since=since, question="Which store?"
+        )
         units = (unit,) if unit else ()
         card = replace(plain, unit=unit, units=units, options=options, recommended="1", **fields)
-        self.store.write(Event.CARD_RAISED, card, now=since, unit=unit, card=name, kind=str(card.kind))
+        self.store.write(
+            Event.CARD_RAISED, card, now=since, unit=unit, card=name, kind=str(card.kind)
+        )
         return card
 
     def requests(self) -> list[tuple[str, Any]]:

@@ -31,7 +31,11 @@ def write_file(path: str, content: str) -> Step:
 
 
 def fail(status: int, *, kind: str = "error", **more: Any) -> Step:
-    return {"status": status, "headers": more.pop("headers", {}), "body": {"type": kind, "message": kind, **more}}
+    return {
+        "status": status,
+        "headers": more.pop("headers", {}),
+        "body": {"type": kind, "message": kind, **more},
+    }
 
 
 def hang() -> Step:
@@ -51,7 +55,9 @@ def garbage() -> Step:
 class FakeModel:
     """The script, and what was asked so far."""
 
-    def __init__(self, steps: Sequence[Step], choose: Callable[[str], Sequence[Step]] | None = None) -> None:
+    def __init__(
+        self, steps: Sequence[Step], choose: Callable[[str], Sequence[Step]] | None = None
+    ) -> None:
         self.choose = choose or (lambda _: steps)
         self.requests: list[dict[str, Any]] = []
         self.asked = threading.Semaphore(0)  # released at each request
@@ -60,7 +66,9 @@ class FakeModel:
 
     def step(self, request: dict[str, Any]) -> Step:
         text = json.dumps(request)
-        if not request.get("tools") and "file listing" not in text:  # aider's way to have files edited
+        if (
+            not request.get("tools") and "file listing" not in text
+        ):  # aider's way to have files edited
             return say("ok")  # a side request, for a title
         self.requests.append(request)
         self.asked.release()
@@ -69,7 +77,9 @@ class FakeModel:
 
 
 @contextmanager
-def fake_model(*steps: Step, choose: Callable[[str], Sequence[Step]] | None = None) -> Iterator[FakeModel]:
+def fake_model(
+    *steps: Step, choose: Callable[[str], Sequence[Step]] | None = None
+) -> Iterator[FakeModel]:
     model = FakeModel(steps, choose)
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"model": model}))
     model.url = f"http://127.0.0.1:{server.server_port}"
@@ -102,7 +112,9 @@ class _Handler(BaseHTTPRequestHandler):
         if step.get("hang"):
             self.model.over.wait()
         elif "status" in step:
-            told = step["body"] | ({"code": step["status"], "status": "ERROR"} if "contents" in request else {})
+            told = step["body"] | (
+                {"code": step["status"], "status": "ERROR"} if "contents" in request else {}
+            )
             body = json.dumps({"type": "error", "error": told}).encode()
             self._answer(step["status"], body, headers=step["headers"])
         elif "garbage" in step:
@@ -116,19 +128,37 @@ class _Handler(BaseHTTPRequestHandler):
             chunks = _chat(step, request)
             if not request.get("stream"):
                 return "application/json", json.dumps(_whole(chunks))
-            return "text/event-stream", "".join(f"data: {json.dumps(each)}\n\n" for each in chunks) + "data: [DONE]\n\n"
+            return "text/event-stream", "".join(
+                f"data: {json.dumps(each)}\n\n" for each in chunks
+            ) + "data: [DONE]\n\n"
         if "contents" in request:
             told = json.dumps(_gemini(step))
-            return ("text/event-stream", f"data: {told}\n\n") if "alt=sse" in self.path else ("application/json", told)
+            return (
+                ("text/event-stream", f"data: {told}\n\n")
+                if "alt=sse" in self.path
+                else ("application/json", told)
+            )
         events = _anthropic(step) if "messages" in request else _openai(step, request)
-        lines = (f"event: {name}\ndata: {json.dumps({'type': name} | data)}\n\n" for name, data in events)
+        lines = (
+            f"event: {name}\ndata: {json.dumps({'type': name} | data)}\n\n" for name, data in events
+        )
         return "text/event-stream", "".join(lines)
 
     def _answer(
-        self, status: int, body: bytes, *, kind: str = "application/json", headers: Any = None, stall: bool = False
+        self,
+        status: int,
+        body: bytes,
+        *,
+        kind: str = "application/json",
+        headers: Any = None,
+        stall: bool = False,
     ) -> None:
         self.send_response(status)
-        for name, value in {"Content-Type": kind, "Content-Length": str(len(body)), **(headers or {})}.items():
+        for name, value in {
+            "Content-Type": kind,
+            "Content-Length": str(len(body)),
+            **(headers or {}),
+        }.items():
             self.send_header(name, value)
         self.end_headers()
         if stall:
@@ -146,7 +176,9 @@ def _turns(request: dict[str, Any]) -> int:
     if not request.get("tools"):
         return 0  # aider: its examples look like turns
     items = request.get("messages") or request.get("input") or request.get("contents") or []
-    return sum(item.get("role") in ("assistant", "model") or item.get("type") in CALLS for item in items)
+    return sum(
+        item.get("role") in ("assistant", "model") or item.get("type") in CALLS for item in items
+    )
 
 
 def _chat(step: Step, request: dict[str, Any]) -> list[dict[str, Any]]:
@@ -159,12 +191,19 @@ def _chat(step: Step, request: dict[str, Any]) -> list[dict[str, Any]]:
     if command and names:
         arguments = json.dumps({"command": command, "description": "work"})
         call = {"name": "bash", "arguments": arguments}
-        delta["tool_calls"] = [{"index": 0, "id": f"call_{next(_NUMBERS)}", "type": "function", "function": call}]
+        delta["tool_calls"] = [
+            {"index": 0, "id": f"call_{next(_NUMBERS)}", "type": "function", "function": call}
+        ]
     elif command:
         path, content = step.get("file", ("hello.txt", "hi\n"))
         delta["content"] = f"{path}\n```\n{content}```\n"  # no tools: a listing of the file
     reason = "tool_calls" if "tool_calls" in delta else "stop"
-    head = {"id": f"chat_{next(_NUMBERS)}", "object": "chat.completion.chunk", "created": 1, "model": "fake-model"}
+    head = {
+        "id": f"chat_{next(_NUMBERS)}",
+        "object": "chat.completion.chunk",
+        "created": 1,
+        "model": "fake-model",
+    }
     usage = {"prompt_tokens": 1000, "completion_tokens": 50, "total_tokens": 1050}
     return [
         head | {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]},
@@ -175,15 +214,24 @@ def _chat(step: Step, request: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _whole(chunks: list[dict[str, Any]]) -> dict[str, Any]:
     said, end, last = chunks
-    choice = {"index": 0, "message": said["choices"][0]["delta"], "finish_reason": end["choices"][0]["finish_reason"]}
+    choice = {
+        "index": 0,
+        "message": said["choices"][0]["delta"],
+        "finish_reason": end["choices"][0]["finish_reason"],
+    }
     return last | {"object": "chat.completion", "choices": [choice]}
 
 
 def _gemini(step: Step) -> dict[str, Any]:
-    call = {"functionCall": {"name": "run_shell_command", "args": {"command": step.get("command", "")}}}
+    call = {
+        "functionCall": {"name": "run_shell_command", "args": {"command": step.get("command", "")}}
+    }
     content = {"role": "model", "parts": [{"text": step["text"]} if "text" in step else call]}
     usage = {"promptTokenCount": 1000, "candidatesTokenCount": 50, "totalTokenCount": 1050}
-    return {"candidates": [{"content": content, "finishReason": "STOP", "index": 0}], "usageMetadata": usage}
+    return {
+        "candidates": [{"content": content, "finishReason": "STOP", "index": 0}],
+        "usageMetadata": usage,
+    }
 
 
 def _anthropic(step: Step) -> Events:
@@ -194,7 +242,10 @@ def _anthropic(step: Step) -> Events:
     else:
         reason = "tool_use"
         start = {"type": "tool_use", "id": f"toolu_{next(_NUMBERS)}", "name": "Bash", "input": {}}
-        delta = {"type": "input_json_delta", "partial_json": json.dumps({"command": step["command"]})}
+        delta = {
+            "type": "input_json_delta",
+            "partial_json": json.dumps({"command": step["command"]}),
+        }
     usage = {"input_tokens": 1000, "output_tokens": 1}
     message = {
         "id": f"msg_{next(_NUMBERS)}",
@@ -209,7 +260,13 @@ def _anthropic(step: Step) -> Events:
         ("content_block_start", {"index": 0, "content_block": start}),
         ("content_block_delta", {"index": 0, "delta": delta}),
         ("content_block_stop", {"index": 0}),
-        ("message_delta", {"delta": {"stop_reason": reason, "stop_sequence": None}, "usage": {"output_tokens": 50}}),
+        (
+            "message_delta",
+            {
+                "delta": {"stop_reason": reason, "stop_sequence": None},
+                "usage": {"output_tokens": 50},
+            },
+        ),
         ("message_stop", {}),
     ]
 
@@ -217,9 +274,15 @@ def _anthropic(step: Step) -> Events:
 def _openai(step: Step, request: dict[str, Any]) -> Events:
     item: dict[str, Any]
     if "text" in step:
-        item = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": step["text"]}]}
+        item = {
+            "type": "message",
+            "role": "assistant",
+            "content": [{"type": "output_text", "text": step["text"]}],
+        }
     else:
-        name, arguments = _shell_tool({tool.get("name") for tool in request["tools"]}, step["command"])
+        name, arguments = _shell_tool(
+            {tool.get("name") for tool in request["tools"]}, step["command"]
+        )
         item = {
             "type": "function_call",
             "name": name,
@@ -227,11 +290,17 @@ def _openai(step: Step, request: dict[str, Any]) -> Events:
             "call_id": f"call_{next(_NUMBERS)}",
         }
     identity = f"resp_{next(_NUMBERS)}"
-    details = {"input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}}
+    details = {
+        "input_tokens_details": {"cached_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": 0},
+    }
     usage = {"input_tokens": 1000, "output_tokens": 50, "total_tokens": 1050, **details}
     return [
         ("response.created", {"response": {"id": identity}}),
-        ("response.output_item.done", {"output_index": 0, "item": {"id": f"item_{next(_NUMBERS)}"} | item}),
+        (
+            "response.output_item.done",
+            {"output_index": 0, "item": {"id": f"item_{next(_NUMBERS)}"} | item},
+        ),
         ("response.completed", {"response": {"id": identity, "usage": usage}}),
     ]
 

@@ -35,7 +35,13 @@ FILES = {"conventions/gates/10-whole.sh": GATE, "story.txt": "once upon a time\n
 
 def unconfined() -> Sandbox:
     """No sandbox."""
-    return Sandbox(environ={}, hidden=(), work=Path("/nonexistent"), objects=Path("/nonexistent"), mode=lambda: "off")
+    return Sandbox(
+        environ={},
+        hidden=(),
+        work=Path("/nonexistent"),
+        objects=Path("/nonexistent"),
+        mode=lambda: "off",
+    )
 
 
 async def untracked() -> dict[str, str]:
@@ -43,14 +49,20 @@ async def untracked() -> dict[str, str]:
     return {}
 
 
-def underway(folder: Path, store: Store | None = None, *, leaves: Callable[[], bool] = lambda: False) -> Underway:
+def underway(
+    folder: Path, store: Store | None = None, *, leaves: Callable[[], bool] = lambda: False
+) -> Underway:
     """What is under way at the places in that folder's `work`."""
-    return Underway(store=store or MemoryStore(), logs=folder / "judged", work=folder / "work", leaves=leaves)
+    return Underway(
+        store=store or MemoryStore(), logs=folder / "judged", work=folder / "work", leaves=leaves
+    )
 
 
 async def tried(environ: Mapping[str, str], work: Path, mode: str = "auto") -> Sandbox:
     """The sandbox that works for such a user, as a trial shows."""
-    sandbox = Sandbox(environ=environ, hidden=(), work=work, objects=Path("/nonexistent"), mode=lambda: mode)
+    sandbox = Sandbox(
+        environ=environ, hidden=(), work=work, objects=Path("/nonexistent"), mode=lambda: mode
+    )
     await sandbox.look()
     return sandbox
 
@@ -91,7 +103,10 @@ class Scene:
     async def made(self, files: Mapping[str, str], *, base: str = "") -> str:
         """A commit that only the factory repository has."""
         await self.floor.trunk.refresh()
-        own, clone = self.state.places.git, self.folder / f"agent{len(list(self.folder.glob('agent*')))}"
+        own, clone = (
+            self.state.places.git,
+            self.folder / f"agent{len(list(self.folder.glob('agent*')))}",
+        )
         git(self.folder, "clone", "-q", "--no-checkout", str(own), str(clone))
         git(clone, "checkout", "-q", "--detach", base or "origin/main")
         made = commit(clone, files, "work")
@@ -130,7 +145,9 @@ class Scene:
         self.store.write(Event.TASK_ACCEPTED, unit, attempt, *told, now=at(), unit=name)
         return unit
 
-    def hang(self, name: str, *, run: str = "", agent: str = "", number: int = 1, **fields: Any) -> Hook:
+    def hang(
+        self, name: str, *, run: str = "", agent: str = "", number: int = 1, **fields: Any
+    ) -> Hook:
         """A unit that was hung on w1's hook just now."""
         text = f"---\nrun: {run!r}\n---\n" if run else "do it"
         agent = "run" if run else agent
@@ -145,9 +162,24 @@ class Scene:
             **fields,
         )
         attempt = Attempt(unit=name, number=number, worker="w1", agent=agent, start=at())
-        hook = Hook(worker="w1", index=1, unit=name, attempt=number, state="running", since=at(), workspace="w1")
+        hook = Hook(
+            worker="w1",
+            index=1,
+            unit=name,
+            attempt=number,
+            state="running",
+            since=at(),
+            workspace="w1",
+        )
         self.store.write(
-            Event.HOOK_FILLED, unit, attempt, *accepted(name, text), hook, now=at(), unit=name, attempt=number
+            Event.HOOK_FILLED,
+            unit,
+            attempt,
+            *accepted(name, text),
+            hook,
+            now=at(),
+            unit=name,
+            attempt=number,
         )
         return hook
 
@@ -156,10 +188,14 @@ class Scene:
     async def settle(self) -> None:
         """Tick the queue until it has nothing to do, waiting for what it has judged meanwhile."""
         for _ in range(60):
-            again = await self.queue.tick(self.group, at()) or await self.state.queue.wait(0.5 if self.busy else 0)
+            again = await self.queue.tick(self.group, at()) or await self.state.queue.wait(
+                0.5 if self.busy else 0
+            )
             if not again and not self.busy:
                 return
-        raise AssertionError(f"the queue never becomes quiet: {[entry.event for entry in self.store.journal()][-20:]}")
+        raise AssertionError(
+            f"the queue never becomes quiet: {[entry.event for entry in self.store.journal()][-20:]}"
+        )
 
     @property
     def busy(self) -> bool:
@@ -204,20 +240,36 @@ class Scene:
 
 
 @asynccontextmanager
-async def scene_in(folder: Path, files: Mapping[str, str] = FILES, **settings: Any) -> AsyncIterator[Scene]:
+async def scene_in(
+    folder: Path, files: Mapping[str, str] = FILES, **settings: Any
+) -> AsyncIterator[Scene]:
     """A factory in `folder`; whatever it runs is ended with the block."""
     root = make_repo(folder / "repo", files)
-    environ = {"PATH": os.environ["PATH"], "HOME": str(folder / "home"), "XDG_STATE_HOME": str(folder / "state")}
+    environ = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(folder / "home"),
+        "XDG_STATE_HOME": str(folder / "state"),
+    }
     repository = await examine(root, environ)
     where = places(repository.root, repository.common_dir, environ)
-    for each in (where.home, where.inbox, where.judged, where.index, where.home / "attempts", where.work):
+    for each in (
+        where.home,
+        where.inbox,
+        where.judged,
+        where.index,
+        where.home / "attempts",
+        where.work,
+    ):
         each.mkdir(parents=True, exist_ok=True)
     git(root, "config", "core.excludesFile", str(folder / "ignored"))
     (folder / "ignored").write_text("/.factory/\n/inbox/\n")
     own = await make(repository, where.git, environ)
     with closing(SqliteStore(where.store)) as store:
         floor = assemble(
-            store, DaemonState(settings=Settings(**settings), places=where, environ=environ), repository, own
+            store,
+            DaemonState(settings=Settings(**settings), places=where, environ=environ),
+            repository,
+            own,
         )
         async with anyio.create_task_group() as group:
             yield Scene(folder, floor, group)

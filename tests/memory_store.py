@@ -10,7 +10,19 @@ from factory.ground.errors import Fenced
 from factory.ground.times import from_stamp, stamp
 from factory.store.journal import Entry, Event, fold
 from factory.store.opening import OPEN
-from factory.store.records import HINTS, KEYS, KINDS, Fact, R, Record, Row, Scalar, from_row, kind_name, to_row
+from factory.store.records import (
+    HINTS,
+    KEYS,
+    KINDS,
+    Fact,
+    R,
+    Record,
+    Row,
+    Scalar,
+    from_row,
+    kind_name,
+    to_row,
+)
 from factory.store.unit import FINAL, Unit
 
 FINISHED: Mapping[str, Callable[[Row], bool]] = {
@@ -32,7 +44,9 @@ class MemoryStore:
     """ports.Store in two values: the rows by table and key, each with the record that it reads as, and the journal."""
 
     def __init__(self) -> None:
-        self._rows: dict[str, dict[tuple[Scalar, ...], tuple[Row, Any]]] = {table: {} for table in KINDS}
+        self._rows: dict[str, dict[tuple[Scalar, ...], tuple[Row, Any]]] = {
+            table: {} for table in KINDS
+        }
         self._journal: list[Entry] = []
         self._depth = 0
         self._ends: list[int] = []  # how long the journal was after each transaction
@@ -50,7 +64,9 @@ class MemoryStore:
     ) -> int:
         written = _through_json(detail)
         if fence and ((stored := self.get(Unit, unit)) is None or stored.attempt != attempt):
-            raise Fenced(f"Attempt {attempt} of {unit} is not its newest: what it asked for was not done.")
+            raise Fenced(
+                f"Attempt {attempt} of {unit} is not its newest: what it asked for was not done."
+            )
         rows = [(kind_name(type(record)), key_of(record), to_row(record)) for record in records]
         for table, key, row in rows:
             kind: Any = KINDS[table]
@@ -115,21 +131,29 @@ class MemoryStore:
     def select(self, kind: type[R], /, **equal: str | int) -> list[R]:
         if unknown := sorted(equal.keys() - HINTS[kind]):
             raise TypeError(f"a {kind_name(kind)} has no {', '.join(unknown)}")
-        return [record for row, record in self._of(kind) if all(row[name] == equal[name] for name in equal)]
+        return [
+            record
+            for row, record in self._of(kind)
+            if all(row[name] == equal[name] for name in equal)
+        ]
 
     def last_seq(self) -> int:
         """The seq of the newest journal entry."""
         return max((entry.seq for entry in self.journal()), default=0)
 
     def journal(self, *, after: int = 0, unit: str = "") -> Iterator[Entry]:
-        return iter([entry for entry in self._journal[after:] if unit in ("", entry.unit)])  # the first has seq 1
+        return iter(
+            [entry for entry in self._journal[after:] if unit in ("", entry.unit)]
+        )  # the first has seq 1
 
     def close(self) -> None:
         """Nothing to close."""
 
     def _of(self, kind: type[Record]) -> list[tuple[Row, Any]]:
         rows = self._rows[kind_name(kind)]
-        return [rows[key] for key in sorted(rows, key=lambda key: [_sortable(part) for part in key])]
+        return [
+            rows[key] for key in sorted(rows, key=lambda key: [_sortable(part) for part in key])
+        ]
 
 
 def _sortable(key: Scalar) -> Any:
@@ -142,4 +166,6 @@ def _through_json(detail: dict[str, Any]) -> Any:
             return stamp(value)
         raise TypeError(f"the journal cannot hold {type(value).__name__}")
 
-    return json.loads(json.dumps(detail, ensure_ascii=False, default=moment).encode(errors="replace"))
+    return json.loads(
+        json.dumps(detail, ensure_ascii=False, default=moment).encode(errors="replace")
+    )

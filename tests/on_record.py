@@ -32,28 +32,56 @@ class OnRecord:
         where = Places(root=folder, common_dir=folder / ".git", work=folder / "work")
         self.state = DaemonState(settings=Settings(**settings), places=where, environ={})
         self.repairs: list[tuple[str, str]] = []
-        self.ignored: dict[str, tuple[str, ...]] = {}  # of what was hung: keys that are not in force
-        self.escalations = Escalations(store=self.store, repair=self._repair, next_card=lambda count: count + 1)
+        self.ignored: dict[
+            str, tuple[str, ...]
+        ] = {}  # of what was hung: keys that are not in force
+        self.escalations = Escalations(
+            store=self.store, repair=self._repair, next_card=lambda count: count + 1
+        )
 
     def unit(
-        self, name: str = "fix", state: UnitState = UnitState.READY, *, text: str = "do it", **fields: Any
+        self,
+        name: str = "fix",
+        state: UnitState = UnitState.READY,
+        *,
+        text: str = "do it",
+        **fields: Any,
     ) -> Unit:
         """A unit with its task."""
         unit = Unit(id=name, title=name.title(), state=state, since=NOW, accepted=NOW, **fields)
         self.store.write(Event.TASK_ACCEPTED, unit, *accepted(name, text), now=NOW, unit=name)
         return unit
 
-    def running(self, name: str = "fix", *, number: int = 1, worker: str = "w1", **fields: Any) -> Attempt:
+    def running(
+        self, name: str = "fix", *, number: int = 1, worker: str = "w1", **fields: Any
+    ) -> Attempt:
         """A unit that hangs on a worker's hook, in its attempt of that number."""
         self.unit(name, UnitState.RUNNING, attempt=number, **fields)
-        hook = Hook(worker=worker, index=1, unit=name, attempt=number, state="running", phase="working", since=NOW)
+        hook = Hook(
+            worker=worker,
+            index=1,
+            unit=name,
+            attempt=number,
+            state="running",
+            phase="working",
+            since=NOW,
+        )
         return self.attempt(name, number, hook)
 
-    def attempt(self, name: str, number: int, *others: Hook, reason: EndReason | None = None) -> Attempt:
+    def attempt(
+        self, name: str, number: int, *others: Hook, reason: EndReason | None = None
+    ) -> Attempt:
         """An attempt, ended where it has a reason."""
         end = NOW if reason else None
         attempt = Attempt(
-            unit=name, number=number, worker="w1", agent="claude", start=NOW, base="b" * 40, end=end, reason=reason
+            unit=name,
+            number=number,
+            worker="w1",
+            agent="claude",
+            start=NOW,
+            base="b" * 40,
+            end=end,
+            reason=reason,
         )
         self.store.write(Event.HOOK_FILLED, attempt, *others, now=NOW, unit=name, attempt=number)
         return attempt
@@ -103,7 +131,12 @@ class OnRecord:
 
     def hang(self, name: str, text: str, now: datetime, ignored: tuple[str, ...] = ()) -> str:
         """What the intake does with a task that the factory itself wrote."""
-        unit = self.unit(name.removesuffix(".md"), UnitState.WAITING, text=text, needs=accepted("", text)[0].needs)
+        unit = self.unit(
+            name.removesuffix(".md"),
+            UnitState.WAITING,
+            text=text,
+            needs=accepted("", text)[0].needs,
+        )
         self.ignored[unit.id] = ignored
         return unit.id
 

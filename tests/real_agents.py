@@ -15,7 +15,10 @@ PATH = os.pathsep.join([FOLDER, os.environ["PATH"]])
 NAMES = ("claude", "codex", "opencode", "gemini", "mini", "aider")
 MODELS = {"opencode": "fake/fake-model", "mini": "openai/fake-model", "aider": "openai/fake-model"}
 KEYS = {f"{name}_API_KEY": "dummy" for name in ("ANTHROPIC", "OPENAI", "GEMINI")}
-FEWER = {"CLAUDE_CODE_MAX_RETRIES": "0", "MSWEA_MODEL_RETRY_STOP_AFTER_ATTEMPT": "1"}  # tries of their own
+FEWER = {
+    "CLAUDE_CODE_MAX_RETRIES": "0",
+    "MSWEA_MODEL_RETRY_STOP_AFTER_ATTEMPT": "1",
+}  # tries of their own
 
 
 def program(name: str) -> Path:
@@ -41,10 +44,18 @@ def provide(name: str, url: str, home: Path) -> dict[str, str]:
             )
         case "opencode":
             options = {"baseURL": f"{url}/v1", "apiKey": "dummy"}
-            models = {"fake-model": {"limit": {"context": 200000, "output": 8000}, "cost": {"input": 1, "output": 2}}}
+            models = {
+                "fake-model": {
+                    "limit": {"context": 200000, "output": 8000},
+                    "cost": {"input": 1, "output": 2},
+                }
+            }
             provider = {"npm": "@ai-sdk/openai-compatible", "options": options, "models": models}
             settings = {"autoupdate": False, "share": "disabled", "provider": {"fake": provider}}
-            _write(home / ".config/opencode/opencode.json", json.dumps(settings | {"model": "fake/fake-model"}))
+            _write(
+                home / ".config/opencode/opencode.json",
+                json.dumps(settings | {"model": "fake/fake-model"}),
+            )
         case "gemini":
             general = {"enableAutoUpdate": False, "maxAttempts": 1}
             auth = {"auth": {"selectedType": "gemini-api-key"}}

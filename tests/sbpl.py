@@ -69,7 +69,11 @@ def _fits(form: Form, what: str) -> bool:
     if kind in ("remote", "local"):
         family, within = rest
         path = what.removeprefix("unix-socket:")
-        return what == "ip" if (family, within) == ("ip", "*:*") else what != path and _fits(within, path)
+        return (
+            what == "ip"
+            if (family, within) == ("ip", "*:*")
+            else what != path and _fits(within, path)
+        )
     return _KINDS[kind](what, *rest)
 
 

@@ -36,9 +36,19 @@ from tests.memory_store import key_of
 NOW = datetime(2026, 3, 4, 5, 6, 7, 891011, tzinfo=UTC)
 READY = Unit(id="fix-login", title="Fix the login", state=UnitState.READY, since=NOW, accepted=NOW)
 ATTEMPT = Attempt(unit="fix-login", number=1, worker="w1", agent="claude", start=NOW)
-CARD = Card(id="E1", kind=CardKind.QUESTION, fingerprint="q:fix-login", since=NOW, question="Which one?")
+CARD = Card(
+    id="E1", kind=CardKind.QUESTION, fingerprint="q:fix-login", since=NOW, question="Which one?"
+)
 ONE_OF_EACH: tuple[Record, ...] = (
-    replace(READY, needs=("a", "b"), scope=("src/**",), not_before=NOW, landed=None, resume=True, attempt=1),
+    replace(
+        READY,
+        needs=("a", "b"),
+        scope=("src/**",),
+        not_before=NOW,
+        landed=None,
+        resume=True,
+        attempt=1,
+    ),
     Spec(
         unit="fix-login",
         name="fix-login.md",
@@ -51,9 +61,23 @@ ONE_OF_EACH: tuple[Record, ...] = (
         ignored=("model",),
     ),
     Task(unit="fix-login", text="# Fix\n\nthe login — „jetzt“\x00\n"),
-    replace(ATTEMPT, end=NOW, reason=EndReason.GATE_RED, cost_usd=0.25, tokens_input=12, resumed=True),
-    Hook(worker="w1", index=0, unit="fix-login", attempt=1, state="running", phase="working", since=NOW),
-    replace(CARD, units=("fix-login",), options=(Option(key="1", label="left", effect="goes left", action="a"),)),
+    replace(
+        ATTEMPT, end=NOW, reason=EndReason.GATE_RED, cost_usd=0.25, tokens_input=12, resumed=True
+    ),
+    Hook(
+        worker="w1",
+        index=0,
+        unit="fix-login",
+        attempt=1,
+        state="running",
+        phase="working",
+        since=NOW,
+    ),
+    replace(
+        CARD,
+        units=("fix-login",),
+        options=(Option(key="1", label="left", effect="goes left", action="a"),),
+    ),
     Remark(unit="fix-login", seq=1, who="person", kind="answer", text="left", at=NOW),
     Verdict(key="k", gate="20-test", tree="t", ok=True, settled=True, at=NOW, seconds=1.5),
     Step(id="s1", kind="landing", data="{}", at=NOW),
@@ -73,7 +97,9 @@ def tables(store: Store) -> State:
 
 def of_kind(kind: type[Record], **fixed: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     """Any record of the kind; some fields drawn as said."""
-    return st.builds(kind, **{name: fixed.get(name, _values(hint)) for name, hint in HINTS[kind].items()})
+    return st.builds(
+        kind, **{name: fixed.get(name, _values(hint)) for name, hint in HINTS[kind].items()}
+    )
 
 
 def _values(hint: Any) -> st.SearchStrategy[Any]:
@@ -100,7 +126,9 @@ class StoreContract:
     """Sentences that hold for any ports.Store."""
 
     @pytest.mark.parametrize("record", ONE_OF_EACH, ids=lambda record: kind_name(type(record)))
-    def test_every_kind_of_record_comes_back_as_it_was_written(self, store: Store, record: Record) -> None:
+    def test_every_kind_of_record_comes_back_as_it_was_written(
+        self, store: Store, record: Record
+    ) -> None:
         store.write(Event.FACT_CHANGED, record, now=NOW)
 
         kind: Any = type(record)
@@ -124,8 +152,12 @@ class StoreContract:
     def test_the_journal_says_what_happened_with_the_rows_it_changed(self, store: Store) -> None:
         later = NOW + timedelta(seconds=1)
 
-        first = store.write(Event.TASK_ACCEPTED, READY, now=NOW, unit="fix-login", file="fix-login.md")
-        second = store.write(Event.ATTEMPT_NOTED, now=later, unit="other", attempt=2, worker="w1", seen=NOW, n=(1, 2))
+        first = store.write(
+            Event.TASK_ACCEPTED, READY, now=NOW, unit="fix-login", file="fix-login.md"
+        )
+        second = store.write(
+            Event.ATTEMPT_NOTED, now=later, unit="other", attempt=2, worker="w1", seen=NOW, n=(1, 2)
+        )
 
         assert list(store.journal()) == [
             Entry(
@@ -178,7 +210,13 @@ class StoreContract:
             now=NOW,
         )
 
-        assert [unit.state for unit in store.open(Unit)] == ["held", "queued", "ready", "running", "waiting"]
+        assert [unit.state for unit in store.open(Unit)] == [
+            "held",
+            "queued",
+            "ready",
+            "running",
+            "waiting",
+        ]
         assert store.open(Card) == [CARD]
         assert store.open(Attempt) == [running]
         assert store.open(Step) == [step]
@@ -197,7 +235,9 @@ class StoreContract:
         assert [attempt.number for attempt in store.select(Attempt, unit="fix-login")] == [2, 9, 10]
 
     def test_select_takes_several_columns_and_states(self, store: Store) -> None:
-        store.write(Event.CARD_RAISED, CARD, answered := replace(CARD, id="E2", state="closed"), now=NOW)
+        store.write(
+            Event.CARD_RAISED, CARD, answered := replace(CARD, id="E2", state="closed"), now=NOW
+        )
 
         assert store.select(Card, fingerprint="q:fix-login", state="closed") == [answered]
         assert store.select(Card, kind=CardKind.QUESTION, count=1) == [CARD, answered]
@@ -225,7 +265,10 @@ class StoreContract:
                 raise Undone
             store.write(Event.ATTEMPT_STARTED, ATTEMPT, now=NOW)
 
-        assert [entry.event for entry in store.journal()] == [Event.TASK_ACCEPTED, Event.ATTEMPT_STARTED]
+        assert [entry.event for entry in store.journal()] == [
+            Event.TASK_ACCEPTED,
+            Event.ATTEMPT_STARTED,
+        ]
         assert store.select(Card) == []
 
     def test_an_outer_exception_undoes_a_finished_inner_transaction(self, store: Store) -> None:
@@ -246,18 +289,29 @@ class StoreContract:
         store.write(Event.HOOK_FILLED, replace(READY, attempt=2), now=NOW)
 
         store.write(
-            Event.ATTEMPT_NOTED, noted := replace(ATTEMPT, number=2), now=NOW, unit="fix-login", attempt=2, fence=True
+            Event.ATTEMPT_NOTED,
+            noted := replace(ATTEMPT, number=2),
+            now=NOW,
+            unit="fix-login",
+            attempt=2,
+            fence=True,
         )
 
         assert store.select(Attempt) == [noted]
 
-    @pytest.mark.parametrize(("unit", "attempt"), [("fix-login", 1), ("fix-login", 3), ("nobody", 0)])
-    def test_any_other_attempt_is_fenced_and_writes_nothing(self, store: Store, unit: str, attempt: int) -> None:
+    @pytest.mark.parametrize(
+        ("unit", "attempt"), [("fix-login", 1), ("fix-login", 3), ("nobody", 0)]
+    )
+    def test_any_other_attempt_is_fenced_and_writes_nothing(
+        self, store: Store, unit: str, attempt: int
+    ) -> None:
         store.write(Event.HOOK_FILLED, replace(READY, attempt=2), now=NOW)
         before = tables(store), list(store.journal())
 
         with pytest.raises(Fenced, match=f"Attempt {attempt} of {unit} is not its newest"):
-            store.write(Event.ATTEMPT_ENDED, ATTEMPT, now=NOW, unit=unit, attempt=attempt, fence=True)
+            store.write(
+                Event.ATTEMPT_ENDED, ATTEMPT, now=NOW, unit=unit, attempt=attempt, fence=True
+            )
 
         assert (tables(store), list(store.journal())) == before
 
@@ -265,7 +319,9 @@ class StoreContract:
         with store.transaction():
             store.write(Event.TASK_ACCEPTED, READY, now=NOW)
             with pytest.raises(Fenced):
-                store.write(Event.ATTEMPT_ENDED, ATTEMPT, now=NOW, unit="fix-login", attempt=7, fence=True)
+                store.write(
+                    Event.ATTEMPT_ENDED, ATTEMPT, now=NOW, unit="fix-login", attempt=7, fence=True
+                )
 
         assert store.select(Unit) == [READY]
 

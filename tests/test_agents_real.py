@@ -62,14 +62,18 @@ class Agent:
             )
         )
 
-    async def run(self, *steps: Step, session: str = "", earlier: Usage | None = None) -> tuple[Exit, Seen]:
+    async def run(
+        self, *steps: Step, session: str = "", earlier: Usage | None = None
+    ) -> tuple[Exit, Seen]:
         with fake_model(*steps) as model:
             child = await self.start(model, session=session)
             ended = await child.wait()
         return ended, await self.seen(child, earlier)
 
     async def seen(self, child: Child, earlier: Usage | None = None) -> Seen:
-        return await OutputReader(self.runtime, child.run_dir, earlier=earlier).finish(partial(datetime.now, UTC))
+        return await OutputReader(self.runtime, child.run_dir, earlier=earlier).finish(
+            partial(datetime.now, UTC)
+        )
 
     @property
     def workspace(self) -> Path:
@@ -97,8 +101,14 @@ async def test_a_run_does_its_work_and_says_so(agent: Agent) -> None:
     assert (agent.workspace / "hello.txt").read_text() == "hi\n"
     assert (seen.tools, seen.limited, seen.unauthorized) == (frozenset(), False, False)
     assert seen.first
-    if agent.runtime.output.result:  # aider gives one answer, and tells no number that could be added
-        assert (seen.result.strip(), seen.usage.input, seen.usage.output) == ("All done.", 2000, 100)
+    if (
+        agent.runtime.output.result
+    ):  # aider gives one answer, and tells no number that could be added
+        assert (seen.result.strip(), seen.usage.input, seen.usage.output) == (
+            "All done.",
+            2000,
+            100,
+        )
     assert bool(seen.session) is bool(agent.runtime.resume)
 
 
@@ -107,13 +117,17 @@ async def test_a_session_is_resumed_and_only_its_own_use_is_counted(agent: Agent
         pytest.skip(f"{agent.runtime.name} cannot continue a session")
     _, before = await agent.run(say("First."), say("Second."))
 
-    ended, seen = await agent.run(say("First."), say("Second."), session=before.session, earlier=before.usage)
+    ended, seen = await agent.run(
+        say("First."), say("Second."), session=before.session, earlier=before.usage
+    )
 
     assert (ended.code, seen.result, seen.session) == (0, "Second.", before.session)
     assert (seen.usage.input, seen.usage.output) == (1000, 50)
 
 
-async def test_a_session_is_resumed_after_its_home_was_emptied_but_for_what_its_file_keeps(agent: Agent) -> None:
+async def test_a_session_is_resumed_after_its_home_was_emptied_but_for_what_its_file_keeps(
+    agent: Agent,
+) -> None:
     if not agent.runtime.resume:
         pytest.skip(f"{agent.runtime.name} cannot continue a session")
     _, before = await agent.run(say("First."), say("Second."))
@@ -149,13 +163,19 @@ async def test_the_reset_of_a_usage_limit_is_told_by_claude(tmp_path: Path) -> N
     headers = {f"anthropic-ratelimit-unified-{name}": value for name, value in told.items()}
     _, seen = await agent.run(fail(429, kind="rate_limit_error", headers=headers))
 
-    assert (seen.good, seen.limited, seen.reset) == (False, True, datetime.fromtimestamp(EPOCH, UTC))
+    assert (seen.good, seen.limited, seen.reset) == (
+        False,
+        True,
+        datetime.fromtimestamp(EPOCH, UTC),
+    )
 
 
 async def test_the_reset_of_a_usage_limit_is_told_by_codex(tmp_path: Path) -> None:
     agent = agent_named("codex", tmp_path)
 
-    _, seen = await agent.run(fail(429, kind="usage_limit_reached", plan_type="plus", resets_at=EPOCH))
+    _, seen = await agent.run(
+        fail(429, kind="usage_limit_reached", plan_type="plus", resets_at=EPOCH)
+    )
 
     assert (seen.good, seen.limited) == (False, True)
     assert seen.reset == datetime.fromtimestamp(EPOCH, UTC).replace(second=0)

@@ -31,8 +31,12 @@ async def test_names_are_chosen_by_what_trunk_has_and_by_the_checkout(tmp_path: 
     chosen = await names(root)
 
     assert chosen.inbox == ".inbox"
-    assert chosen.why == "Task files go into .inbox/, since setuptools would package a visible inbox/."
-    assert [warning.partition(" for a package")[0] for warning in chosen.warnings] == ["setuptools takes conventions/"]
+    assert (
+        chosen.why == "Task files go into .inbox/, since setuptools would package a visible inbox/."
+    )
+    assert [warning.partition(" for a package")[0] for warning in chosen.warnings] == [
+        "setuptools takes conventions/"
+    ]
 
 
 async def test_trunk_counts_whatever_is_checked_out(tmp_path: Path) -> None:
@@ -41,20 +45,30 @@ async def test_trunk_counts_whatever_is_checked_out(tmp_path: Path) -> None:
     commit(root, FLAT)
 
     assert (await names(root)).inbox == ".inbox"
-    assert (await the_names(await looked(root, "main"), {"PATH": os.environ["PATH"]})).inbox == "inbox"
+    assert (
+        await the_names(await looked(root, "main"), {"PATH": os.environ["PATH"]})
+    ).inbox == "inbox"
 
 
 async def test_both_folders_of_one_meaning_are_refused(tmp_path: Path) -> None:
-    root = make_repo(tmp_path / "shop", {f"conventions/{GATE}": "true\n", f".conventions/{GATE}": "true\n"})
+    root = make_repo(
+        tmp_path / "shop", {f"conventions/{GATE}": "true\n", f".conventions/{GATE}": "true\n"}
+    )
 
-    with pytest.raises(RepositoryError, match=r"^Both conventions/ and \.conventions/ hold files on trunk"):
+    with pytest.raises(
+        RepositoryError, match=r"^Both conventions/ and \.conventions/ hold files on trunk"
+    ):
         await names(root)
 
 
-async def test_an_empty_inbox_of_an_earlier_start_gives_way_to_the_hidden_one(tmp_path: Path) -> None:
+async def test_an_empty_inbox_of_an_earlier_start_gives_way_to_the_hidden_one(
+    tmp_path: Path,
+) -> None:
     root = make_repo(tmp_path / "shop", FLAT)
     (root / "inbox/rejected").mkdir(parents=True)
-    where = places(root, root / ".git", {"XDG_STATE_HOME": str(tmp_path / "state")}, await names(root))
+    where = places(
+        root, root / ".git", {"XDG_STATE_HOME": str(tmp_path / "state")}, await names(root)
+    )
 
     furnish(where)
 
@@ -66,7 +80,9 @@ async def test_an_empty_inbox_of_an_earlier_start_gives_way_to_the_hidden_one(tm
 async def test_a_folder_of_the_projects_own_is_ignored_no_more(tmp_path: Path) -> None:
     root = make_repo(tmp_path / "shop", {"inbox/models.py": "", "a.txt": ""})
     (root / ".git/info/exclude").write_text("mine\n/.factory/\n/inbox/\n")
-    where = places(root, root / ".git", {"XDG_STATE_HOME": str(tmp_path / "state")}, await names(root))
+    where = places(
+        root, root / ".git", {"XDG_STATE_HOME": str(tmp_path / "state")}, await names(root)
+    )
 
     furnish(where)
     write(root, {"inbox/views.py": ""})

@@ -40,7 +40,9 @@ async def warnings(scene: Scene) -> list[str]:
 # ── trunk ──
 
 
-async def test_trunk_is_the_branch_that_units_landed_on_whatever_is_checked_out_at_the_next_start(scene: Scene) -> None:
+async def test_trunk_is_the_branch_that_units_landed_on_whatever_is_checked_out_at_the_next_start(
+    scene: Scene,
+) -> None:
     git(scene.root, "switch", "-q", "-c", "elsewhere")
 
     remembered = await the_repository(scene.root, scene.state.environ, Settings())
@@ -81,7 +83,13 @@ async def test_all_git_commands_of_a_daemon_are_looked_after_together(scene: Sce
     floor = scene.floor
     commands = floor.trunk.own.commands
 
-    gits = (floor.trunk._user, floor.workspaces._own, floor.benches._own, floor.keeper._own, floor.workspaces.git("w1"))
+    gits = (
+        floor.trunk._user,
+        floor.workspaces._own,
+        floor.benches._own,
+        floor.keeper._own,
+        floor.workspaces.git("w1"),
+    )
 
     assert all(git.commands is commands for git in gits)
 
@@ -89,7 +97,9 @@ async def test_all_git_commands_of_a_daemon_are_looked_after_together(scene: Sce
 # ── factory.toml ──
 
 
-async def test_a_card_about_a_bad_file_that_was_mended_while_no_daemon_ran_is_closed(scene: Scene) -> None:
+async def test_a_card_about_a_bad_file_that_was_mended_while_no_daemon_ran_is_closed(
+    scene: Scene,
+) -> None:
     scene.floor.escalations.raise_card(words.bad_config("factory.toml line 1: no"), now=at())
 
     _Config(scene.floor).tick()
@@ -106,7 +116,9 @@ async def test_an_edit_between_the_start_and_the_first_pass_is_taken_up(scene: S
 
 
 @pytest.mark.parametrize("text", ["workers = 7\n", "workers = none\n"])
-async def test_an_edit_that_the_store_could_not_take_is_taken_up_by_the_next_pass(scene: Scene, text: str) -> None:
+async def test_an_edit_that_the_store_could_not_take_is_taken_up_by_the_next_pass(
+    scene: Scene, text: str
+) -> None:
     config = _Config(scene.floor)
     config.tick()
     (scene.root / "factory.toml").write_text(text)
@@ -130,7 +142,9 @@ async def test_a_bad_edit_keeps_the_last_good_one_and_is_asked_about_once(scene:
     config.tick()
 
     assert (scene.state.settings.workers, scene.cards()) == (7, [CardKind.CONFIG])
-    assert len([entry for entry in scene.store.journal() if entry.event is Event.CONFIG_REFUSED]) == 1
+    assert (
+        len([entry for entry in scene.store.journal() if entry.event is Event.CONFIG_REFUSED]) == 1
+    )
 
     (scene.root / "factory.toml").unlink()
     config.tick()
@@ -148,7 +162,9 @@ async def test_a_quiet_file_is_read_once_and_nothing_is_written(scene: Scene) ->
     assert len(list(scene.store.journal())) == before
 
 
-async def test_a_variable_that_is_let_through_from_now_on_is_kept_out_of_the_log_from_now_on(scene: Scene) -> None:
+async def test_a_variable_that_is_let_through_from_now_on_is_kept_out_of_the_log_from_now_on(
+    scene: Scene,
+) -> None:
     scene.state.environ = {**scene.state.environ, "TOKEN": "very-secret"}
     scene.floor.log = Log(scene.state.places.log)
     try:
@@ -175,8 +191,12 @@ async def test_status_says_where_the_checkouts_conventions_are_not_trunks(scene:
     gate.unlink()
     (deleted,) = await warnings(scene)
 
-    assert edited.startswith("conventions/gates/10-whole.sh, conventions/gates/20-new.sh in your checkout")
-    assert deleted.startswith("conventions/gates/10-whole.sh, conventions/gates/20-new.sh in your checkout")
+    assert edited.startswith(
+        "conventions/gates/10-whole.sh, conventions/gates/20-new.sh in your checkout"
+    )
+    assert deleted.startswith(
+        "conventions/gates/10-whole.sh, conventions/gates/20-new.sh in your checkout"
+    )
     assert "main" in edited
 
 
@@ -197,7 +217,9 @@ async def test_once_they_are_committed_there_is_nothing_to_say(scene: Scene) -> 
     assert await warnings(scene) == []
 
 
-async def test_status_says_what_a_prompt_on_trunk_leaves_out_until_it_is_put_back(scene: Scene) -> None:
+async def test_status_says_what_a_prompt_on_trunk_leaves_out_until_it_is_put_back(
+    scene: Scene,
+) -> None:
     scene.commit({"conventions/prompts/footer.md": "Use tabs.\n"})
     await scene.queue.look_at_trunk(scene.group, at())
     (lost,) = await warnings(scene)
@@ -205,7 +227,9 @@ async def test_status_says_what_a_prompt_on_trunk_leaves_out_until_it_is_put_bac
     scene.commit({"conventions/prompts/footer.md": read_shipped()["prompts/footer.md"]})
     await scene.queue.look_at_trunk(scene.group, at())
 
-    assert lost.startswith("conventions/prompts/footer.md leaves out what was said so far, knowledge, gates, ")
+    assert lost.startswith(
+        "conventions/prompts/footer.md leaves out what was said so far, knowledge, gates, "
+    )
     assert await warnings(scene) == []
 
 
@@ -232,13 +256,17 @@ async def test_a_second_folder_of_the_same_meaning_is_said_until_it_is_gone(scen
     (other,) = await warnings(scene)
     (scene.root / ".inbox").rmdir()
 
-    assert said.startswith("Both inbox/ and .inbox/ hold files in the checkout, and they are two names of one folder.")
+    assert said.startswith(
+        "Both inbox/ and .inbox/ hold files in the checkout, and they are two names of one folder."
+    )
     assert said.endswith("Until then inbox/ and conventions/ are in force.")
     assert other == ".inbox/ is used after factoryd restart; until then task files go into inbox/."
     assert await warnings(scene) == []
 
 
-async def test_visible_conventions_that_setuptools_packages_are_said_until_they_are_renamed(scene: Scene) -> None:
+async def test_visible_conventions_that_setuptools_packages_are_said_until_they_are_renamed(
+    scene: Scene,
+) -> None:
     scene.commit({"pyproject.toml": '[project]\nname = "p"\nversion = "1"\n', "p/__init__.py": ""})
     await scene.queue.look_at_trunk(scene.group, at())
     said = await warnings(scene)
@@ -248,7 +276,9 @@ async def test_visible_conventions_that_setuptools_packages_are_said_until_they_
     await scene.queue.look_at_trunk(scene.group, at())
 
     assert "Rename it: git mv conventions .conventions, and commit." in said[0]
-    assert await warnings(scene) == [".inbox/ is used after factoryd restart; until then task files go into inbox/."]
+    assert await warnings(scene) == [
+        ".inbox/ is used after factoryd restart; until then task files go into inbox/."
+    ]
 
 
 async def test_to_look_at_the_checkouts_conventions_no_process_is_started(

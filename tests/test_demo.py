@@ -75,7 +75,9 @@ def run_the_demo(folder: Path) -> str:
     return done.stdout
 
 
-def test_the_demo_says_that_its_agent_is_scripted_and_that_answers_are_typed_for_you(demo: str) -> None:
+def test_the_demo_says_that_its_agent_is_scripted_and_that_answers_are_typed_for_you(
+    demo: str,
+) -> None:
     introduction, _, _ = demo.partition("1. The shop")
 
     assert "The agent is a script that knows these tasks by heart" in introduction
@@ -87,7 +89,10 @@ def test_the_demo_shows_its_input(demo: str) -> None:
 
     whole = "\n".join(f"  {line}".rstrip() for line in shop.TASKS[shop.SHOWN].splitlines())
     assert f"\n{whole}\n" in tasks
-    assert all(re.search(rf"^    {name} +{re.escape(shop.title(name))}$", tasks, re.MULTILINE) for name in shop.TASKS)
+    assert all(
+        re.search(rf"^    {name} +{re.escape(shop.title(name))}$", tasks, re.MULTILINE)
+        for name in shop.TASKS
+    )
 
 
 def test_the_demo_shows_a_whole_line(demo: str) -> None:
@@ -121,7 +126,14 @@ def test_the_commands_that_the_demo_ends_with_can_be_pasted(demo: str, folder: P
     plain = {"PATH": os.environ["PATH"], "HOME": str(folder / "home"), "LANG": "C.UTF-8"}
 
     script = "\n".join(["set -e", pasted, removal])
-    done = subprocess.run(["sh", "-c", script], env=plain, capture_output=True, text=True, check=False, timeout=SECONDS)
+    done = subprocess.run(
+        ["sh", "-c", script],
+        env=plain,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=SECONDS,
+    )
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "factoryd is running" in done.stdout
@@ -132,7 +144,9 @@ def test_the_commands_that_the_demo_ends_with_can_be_pasted(demo: str, folder: P
 def test_the_picture_shows_the_words_of_the_demo(demo: str) -> None:
     drawn = picture.words(picture.PICTURE.read_text(encoding="utf-8"))
 
-    assert picture.normal(drawn) == picture.normal(picture.screen(demo)), "draw it anew: make picture"
+    assert picture.normal(drawn) == picture.normal(picture.screen(demo)), (
+        "draw it anew: make picture"
+    )
     assert picture.PICTURE.stat().st_size < 30_000
 
 
@@ -145,7 +159,11 @@ def test_the_scripted_agent_knows_every_task_but_the_run_ones() -> None:
 @pytest.mark.parametrize("moment", ["$ factoryd start", "fix-slug        w"])
 def test_ctrl_c_leaves_no_process_and_no_folder(moment: str, tmp_path: Path) -> None:
     with subprocess.Popen(
-        [FACTORYD, "demo"], env=environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [FACTORYD, "demo"],
+        env=environment(tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     ) as running:
         assert running.stdout
         said = list[str]()

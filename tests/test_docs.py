@@ -49,7 +49,9 @@ OTHERS = (
 PAGES = (*OTHERS, *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
 MOST_LINES = 300  # of a page
 BENCH = "<!-- bench -->"
-MACHINE = re.compile(r"/(?:home|root|tmp|work|Users|private|mnt)/|https?://(?!github\.com|keepachangelog|semver)")
+MACHINE = re.compile(
+    r"/(?:home|root|tmp|work|Users|private|mnt)/|https?://(?!github\.com|keepachangelog|semver)"
+)
 
 
 @cache
@@ -65,7 +67,9 @@ def table(heading: str, name: Path | str) -> dict[str, list[str]]:
     for line in below.splitlines()[1:]:
         if not line.startswith("|"):
             break
-        first, *others = (cell.strip().replace(r"\|", "|") for cell in re.split(r"(?<!\\)\|", line.strip("|")))
+        first, *others = (
+            cell.strip().replace(r"\|", "|") for cell in re.split(r"(?<!\\)\|", line.strip("|"))
+        )
         rows |= dict.fromkeys(re.findall(r"`([^`]+)`", first), others)
     return rows
 
@@ -75,10 +79,25 @@ def option_labels() -> Iterator[tuple[str, str]]:
     module = ast.parse(Path(cards.__file__).read_text(encoding="utf-8"))
     named = dict(_named_choices(module))
     for function in (node for node in module.body if isinstance(node, ast.FunctionDef)):
-        kinds = re.findall(r"CardKind\.(\w+)", ast.unparse(function)) if "sk(" in ast.unparse(function) else []
-        nodes = [named.get(node.id, node) if isinstance(node, ast.Name) else node for node in ast.walk(function)]
-        labels = {_said(node.elts[0]) for node in nodes if isinstance(node, ast.Tuple) and len(node.elts) == 3}
-        shared = {"guard", "out_of_scope"} if function.name == "guard" else {kind.lower() for kind in kinds}
+        kinds = (
+            re.findall(r"CardKind\.(\w+)", ast.unparse(function))
+            if "sk(" in ast.unparse(function)
+            else []
+        )
+        nodes = [
+            named.get(node.id, node) if isinstance(node, ast.Name) else node
+            for node in ast.walk(function)
+        ]
+        labels = {
+            _said(node.elts[0])
+            for node in nodes
+            if isinstance(node, ast.Tuple) and len(node.elts) == 3
+        }
+        shared = (
+            {"guard", "out_of_scope"}
+            if function.name == "guard"
+            else {kind.lower() for kind in kinds}
+        )
         yield from ((kind, label) for kind in shared for label in labels if label)
 
 
@@ -90,12 +109,16 @@ def _named_choices(module: ast.Module) -> Iterator[tuple[str, ast.expr]]:
 
 def _said(node: ast.expr) -> str:
     if isinstance(node, ast.JoinedStr):
-        return "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
+        return "".join(
+            str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values
+        )
     return str(node.value) if isinstance(node, ast.Constant) else ""
 
 
 def test_every_setting_is_documented_with_its_default() -> None:
-    documented = {key: cells[0] for key, cells in table("key | default | meaning", CONFIGURATION).items()}
+    documented = {
+        key: cells[0] for key, cells in table("key | default | meaning", CONFIGURATION).items()
+    }
 
     assert documented == {key: f"`{_default(field.default)}`" for key, field in KEYS.items()}
 
@@ -114,7 +137,9 @@ def test_every_key_of_a_task_file_is_documented() -> None:
     documented = table("key | meaning | default", TASKS)
 
     assert set(documented) == {*task_file.READERS, *task_file.LATER}
-    assert {key for key, cells in documented.items() if "not yet" in cells[0]} == set(task_file.LATER)
+    assert {key for key, cells in documented.items() if "not yet" in cells[0]} == set(
+        task_file.LATER
+    )
 
 
 def test_every_guard_that_a_task_may_lift_is_documented() -> None:
@@ -199,7 +224,9 @@ def test_every_key_of_a_gate_file_is_documented() -> None:
     with pytest.raises(ConfigError) as refused:  # says the whole form
         inference.rules_of([gate], {gate: 'comand = "true"'})
 
-    assert set(re.findall(r"(\w+) = ", str(refused.value))) == set(table("key | meaning | default", CONVENTIONS))
+    assert set(re.findall(r"(\w+) = ", str(refused.value))) == set(
+        table("key | meaning | default", CONVENTIONS)
+    )
 
 
 def test_the_comments_of_a_setup_script_are_documented() -> None:
@@ -226,22 +253,34 @@ def test_every_variable_that_a_gate_finds_is_documented(tmp_path: Path) -> None:
 
     variables = around.variables(place, judging=True)
 
-    named = {name for name, value in variables.items() if not value.startswith(str(caches))}  # caches: by their tools
+    named = {
+        name for name, value in variables.items() if not value.startswith(str(caches))
+    }  # caches: by their tools
     assert {name for name in named if not re.search(rf"\b{name}\b", text(CONVENTIONS))} == set()
 
 
 def test_every_key_of_a_runtime_file_is_documented() -> None:
-    tables = (runtime.Runtime, runtime.OutputRules, runtime.UsageRules, runtime.LimitRules, runtime.StopRules)
+    tables = (
+        runtime.Runtime,
+        runtime.OutputRules,
+        runtime.UsageRules,
+        runtime.LimitRules,
+        runtime.StopRules,
+    )
     keys = {key for rules in tables for key in rules.model_fields} - {"name"}
 
     page = text(RUNTIMES)
-    assert {key for key in keys if not re.search(rf"[`\[.]{key}[`\].]|^{key} = ", page, re.MULTILINE)} == set()
+    assert {
+        key for key in keys if not re.search(rf"[`\[.]{key}[`\].]|^{key} = ", page, re.MULTILINE)
+    } == set()
 
 
 def test_every_key_of_the_output_table_of_a_runtime_exists() -> None:
     documented = table("key | what it finds", RUNTIMES)
 
-    assert set(documented) - set(runtime.UsageRules.model_fields) <= set(runtime.OutputRules.model_fields)
+    assert set(documented) - set(runtime.UsageRules.model_fields) <= set(
+        runtime.OutputRules.model_fields
+    )
 
 
 def test_every_placeholder_of_a_runtime_is_documented() -> None:
@@ -273,7 +312,9 @@ def test_no_path_of_a_machine_and_no_index_host_is_in_the_documents(name: str) -
 
 def links(name: str) -> list[tuple[str, str]]:
     """The page (or other file) and the anchor that each link of a page leads to; not those to other sites."""
-    targets = re.findall(r"\]\(([^)\s]+)\)", re.sub(r"^```.*?^```", "", text(name), flags=re.DOTALL | re.MULTILINE))
+    targets = re.findall(
+        r"\]\(([^)\s]+)\)", re.sub(r"^```.*?^```", "", text(name), flags=re.DOTALL | re.MULTILINE)
+    )
     found = []
     for target in targets:
         path, _, anchor = target.partition("#")
@@ -326,7 +367,22 @@ def test_the_figures_in_the_readme_are_those_of_the_benchmarks() -> None:
 
 def test_every_target_of_make_that_the_documents_name_exists() -> None:
     targets = set(re.findall(r"^([\w-]+):", text("Makefile"), re.MULTILINE))
-    named = {target for page in PAGES for target in re.findall(r"(?:^|`)make ([a-z-]+)\b", text(page), re.MULTILINE)}
+    named = {
+        target
+        for page in PAGES
+        for target in re.findall(r"(?:^|`)make ([a-z-]+)\b", text(page), re.MULTILINE)
+    }
 
-    assert {"test", "check", "demo", "matrix", "faults", "chaos", "simulation", "bench", "agents", "lock"} <= named
+    assert {
+        "test",
+        "check",
+        "demo",
+        "matrix",
+        "faults",
+        "chaos",
+        "simulation",
+        "bench",
+        "agents",
+        "lock",
+    } <= named
     assert named <= targets

@@ -38,7 +38,9 @@ def test_the_checkout_is_judged_with_what_is_not_committed(repo: Path) -> None:
 
 def test_a_revision_is_judged_by_the_gates_of_trunk(repo: Path) -> None:
     git(repo, "checkout", "-q", "-b", "other")
-    commit(repo, {"broken": "", "conventions/gates/10-whole.sh": "true\n"}, "Break it, and its gate")
+    commit(
+        repo, {"broken": "", "conventions/gates/10-whole.sh": "true\n"}, "Break it, and its gate"
+    )
     git(repo, "checkout", "-q", "main")
 
     assert answers(repo, rev="other") == [("10-whole", False)]
@@ -58,7 +60,10 @@ def test_a_state_folder_that_cannot_be_used_is_said(
     repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
-    for state, says in ((tmp_path / "file", "file is none, or cannot be written"), (repo / "state", "outside of the")):
+    for state, says in (
+        (tmp_path / "file", "file is none, or cannot be written"),
+        (repo / "state", "outside of the"),
+    ):
         monkeypatch.setenv("XDG_STATE_HOME", str(state))
         with pytest.raises(FactoryError, match=says):
             answers(repo)
@@ -71,7 +76,9 @@ def test_nothing_of_it_is_left(repo: Path, tmp_path: Path) -> None:
     assert not (repo / ".factory").exists()
 
 
-def test_the_checkout_is_judged_by_a_build_of_its_own_and_not_by_the_one_that_lies_in_it(repo: Path) -> None:
+def test_the_checkout_is_judged_by_a_build_of_its_own_and_not_by_the_one_that_lies_in_it(
+    repo: Path,
+) -> None:
     setup = "# keeps: dist\nmkdir -p dist && cp a.txt dist/\n"
     gate = {"conventions/gates/10-whole.sh": "grep -q a dist/a.txt\n"}
     commit(repo, {"conventions/workspace/setup.sh": setup, ".gitignore": "dist\n"} | gate, "Build")

@@ -33,9 +33,15 @@ class Asked(OnRecord):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.hung: list[tuple[str, str]] = []
-        outcomes = Outcomes(store=self.store, state=self.state, escalations=self.escalations, hang=self._hang)
+        outcomes = Outcomes(
+            store=self.store, state=self.state, escalations=self.escalations, hang=self._hang
+        )
         self.requests = Requests(
-            store=self.store, state=self.state, escalations=self.escalations, outcomes=outcomes, hang=self._hang
+            store=self.store,
+            state=self.state,
+            escalations=self.escalations,
+            outcomes=outcomes,
+            hang=self._hang,
         )
         self._count = 0
 
@@ -77,9 +83,16 @@ async def test_nothing_asked_for_is_nothing_done_and_nobody_is_woken(line: Asked
     assert not await line.state.pool.wait(0)
 
 
-async def test_requests_are_done_in_their_order_and_once_and_then_every_loop_looks(line: Asked) -> None:
+async def test_requests_are_done_in_their_order_and_once_and_then_every_loop_looks(
+    line: Asked,
+) -> None:
     line.unit()
-    numbers = [line.make("pause"), line.make("pause"), line.make("resume"), line.make("cancel", unit="fix")]
+    numbers = [
+        line.make("pause"),
+        line.make("pause"),
+        line.make("resume"),
+        line.make("cancel", unit="fix"),
+    ]
 
     assert line.requests.tick(NOW) == 4
     assert line.requests.tick(NOW) == 0
@@ -97,9 +110,13 @@ def test_a_request_of_an_unknown_kind_is_refused(line: Asked) -> None:
     assert said.startswith("not yet: dance is asked for by a newer command")
 
 
-@pytest.mark.parametrize("args", ["", "{", "[1]", "null", "7", "{}", '{"card": 1}', '{"unit": null}'])
+@pytest.mark.parametrize(
+    "args", ["", "{", "[1]", "null", "7", "{}", '{"card": 1}', '{"unit": null}']
+)
 @pytest.mark.parametrize("kind", ["answer", "tell", "retry", "cancel"])
-def test_a_request_that_cannot_be_understood_keeps_no_later_one_waiting(line: Asked, kind: str, args: str) -> None:
+def test_a_request_that_cannot_be_understood_keeps_no_later_one_waiting(
+    line: Asked, kind: str, args: str
+) -> None:
     bad = line.make_raw(kind, args)
     good = line.make("pause")
 
@@ -127,7 +144,10 @@ def test_an_answer_by_number_and_one_by_text(line: Asked) -> None:
 def test_two_answers_to_one_card_are_one_done_and_one_refused(line: Asked) -> None:
     unit = line.unit(state=HELD)
     line.raise_card(words.conflict(unit, "conflicts"), unit)
-    first, second = line.make("answer", card="E1", option="1"), line.make("answer", card="E1", option="2")
+    first, second = (
+        line.make("answer", card="E1", option="1"),
+        line.make("answer", card="E1", option="2"),
+    )
 
     line.requests.tick(NOW)
 
@@ -156,10 +176,15 @@ def test_a_refused_answer_leaves_no_trace_but_its_refusal(line: Asked) -> None:
         (READY, "fix: its next attempt is told"),
         (WAITING, "fix: its next attempt is told"),
         (RUNNING, "fix: its agent is told before its work is submitted"),
-        (HELD, "fix: its next attempt is told. If your answer lets it land as it is, nobody reads this"),
+        (
+            HELD,
+            "fix: its next attempt is told. If your answer lets it land as it is, nobody reads this",
+        ),
     ],
 )
-def test_what_is_told_is_there_for_the_next_attempt(line: Asked, state: UnitState, sentence: str) -> None:
+def test_what_is_told_is_there_for_the_next_attempt(
+    line: Asked, state: UnitState, sentence: str
+) -> None:
     line.unit(state=state)
 
     assert line.ask("tell", unit="fix", text="mind the cache") == ("done", sentence)
@@ -171,7 +196,9 @@ def test_what_is_told_is_there_for_the_next_attempt(line: Asked, state: UnitStat
 
 
 @pytest.mark.parametrize(("state", "cause"), [(QUEUED, ""), (WAITING, "trunk_red")])
-def test_what_was_submitted_is_taken_back_to_be_told(line: Asked, state: UnitState, cause: str) -> None:
+def test_what_was_submitted_is_taken_back_to_be_told(
+    line: Asked, state: UnitState, cause: str
+) -> None:
     line.unit(state=state, attempt=1, submission="s", cause=cause)
     line.attempt("fix", 1, reason=EndReason.SUBMITTED)
 
@@ -214,11 +241,18 @@ def test_an_unknown_unit_is_refused(line: Asked, kind: str) -> None:
 OVER = [(kind, state) for kind in ("tell", "retry", "cancel") for state in sorted(FINAL)]
 
 
-@pytest.mark.parametrize(("kind", "state"), [each for each in OVER if each != ("retry", "cancelled")])
-def test_nothing_more_happens_to_a_unit_that_is_over(line: Asked, kind: str, state: UnitState) -> None:
+@pytest.mark.parametrize(
+    ("kind", "state"), [each for each in OVER if each != ("retry", "cancelled")]
+)
+def test_nothing_more_happens_to_a_unit_that_is_over(
+    line: Asked, kind: str, state: UnitState
+) -> None:
     line.unit(state=state)
 
-    assert line.ask(kind, unit="fix", text="x") == ("refused", f"fix is {state}: nothing more happens to it.")
+    assert line.ask(kind, unit="fix", text="x") == (
+        "refused",
+        f"fix is {state}: nothing more happens to it.",
+    )
 
 
 def test_retried_by_hand_a_cancelled_unit_is_done_again_as_a_new_one(line: Asked) -> None:
@@ -232,7 +266,9 @@ def test_retried_by_hand_a_cancelled_unit_is_done_again_as_a_new_one(line: Asked
 
 
 @pytest.mark.parametrize(("missing", "state"), [(["fix"], "done"), (["other"], "refused")])
-def test_a_landed_unit_is_done_again_only_where_trunk_lacks_it(line: Asked, missing: list[str], state: str) -> None:
+def test_a_landed_unit_is_done_again_only_where_trunk_lacks_it(
+    line: Asked, missing: list[str], state: str
+) -> None:
     line.unit(state=UnitState.LANDED, text="do it well")
     fact = Fact(name="trunk", value=json.dumps({"missing": missing}))
     line.store.write(Event.FACT_CHANGED, fact, now=NOW)
@@ -260,18 +296,30 @@ def test_retried_by_hand_the_rest_of_its_agent_is_over(line: Asked) -> None:
     line.make("retry", unit="fix")
     line.requests.tick(NOW)
 
-    assert (line.the_unit().state, line.the_unit().not_before, resting(line.store, NOW)) == (READY, None, {})
+    assert (line.the_unit().state, line.the_unit().not_before, resting(line.store, NOW)) == (
+        READY,
+        None,
+        {},
+    )
 
 
 @pytest.mark.parametrize("state", [HELD, WAITING, READY])
-def test_retried_by_hand_a_unit_is_ready_with_a_new_round_of_attempts(line: Asked, state: UnitState) -> None:
+def test_retried_by_hand_a_unit_is_ready_with_a_new_round_of_attempts(
+    line: Asked, state: UnitState
+) -> None:
     unit = line.unit(state=state, spent=3, submission="s", cause="no_gate", not_before=later(99))
     line.raise_card(words.no_gate(), unit)
 
     assert line.ask("retry", unit="fix") == ("done", "fix is tried again")
 
     unit = line.the_unit()
-    assert (unit.state, unit.bonus, unit.submission, unit.cause, unit.not_before) == (READY, 3, "", "", None)
+    assert (unit.state, unit.bonus, unit.submission, unit.cause, unit.not_before) == (
+        READY,
+        3,
+        "",
+        "",
+        None,
+    )
     assert line.open_cards() == []
 
 
@@ -279,7 +327,10 @@ def test_retried_by_hand_a_unit_is_ready_with_a_new_round_of_attempts(line: Aske
 def test_what_is_being_worked_on_is_not_retried(line: Asked, state: UnitState) -> None:
     line.unit(state=state)
 
-    assert line.ask("retry", unit="fix") == ("refused", f"fix is {state}: it is being worked on already")
+    assert line.ask("retry", unit="fix") == (
+        "refused",
+        f"fix is {state}: it is being worked on already",
+    )
 
 
 @pytest.mark.parametrize("state", [HELD, WAITING, READY, QUEUED, RUNNING])
@@ -291,14 +342,22 @@ def test_cancelled_a_unit_is_over_and_its_cards_are_closed(line: Asked, state: U
 
     assert outcome == "done"
     assert ("its agent is being ended" in said) is (state is RUNNING)
-    assert (line.the_unit().state, line.the_unit().why) == (UnitState.CANCELLED, "cancelled by hand")
+    assert (line.the_unit().state, line.the_unit().why) == (
+        UnitState.CANCELLED,
+        "cancelled by hand",
+    )
     assert line.open_cards() == []
 
 
 def test_what_is_landing_at_this_moment_is_not_cancelled(line: Asked) -> None:
     line.unit(state=QUEUED)
     line.unit("other", QUEUED)
-    step = Step(id="landing:c", kind="landing", data=json.dumps({"plan": {}, "units": [["fix", "c"]]}), at=NOW)
+    step = Step(
+        id="landing:c",
+        kind="landing",
+        data=json.dumps({"plan": {}, "units": [["fix", "c"]]}),
+        at=NOW,
+    )
     line.store.write(Event.LANDING_OPENED, step, now=NOW)
 
     assert line.ask("cancel", unit="fix")[0] == "refused"

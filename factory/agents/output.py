@@ -55,7 +55,9 @@ class Seen:
     last: datetime | None = None
     session: str = ""
     tools: frozenset[str] = frozenset()  # calls that are open
-    steps: tuple[int, ...] = field(default=(), compare=False)  # the newest, each as a number for what it did
+    steps: tuple[int, ...] = field(
+        default=(), compare=False
+    )  # the newest, each as a number for what it did
     looped: bool = False  # it said that it stopped because it went round
     usage: Usage = Usage()
     result: str = ""  # its last words
@@ -92,7 +94,9 @@ class OutputReader:
     `model`: the one that its task names, for its price.
     """
 
-    def __init__(self, runtime: Runtime, run_dir: Path, *, earlier: Usage | None = None, model: str = "") -> None:
+    def __init__(
+        self, runtime: Runtime, run_dir: Path, *, earlier: Usage | None = None, model: str = ""
+    ) -> None:
         self._rules, self._limit, self._tail = runtime.output, runtime.limit, Tail(str(run_dir))
         self._earlier, self._own = earlier or Usage(), run_dir / OWN
         self._seen = Seen(done=not self._rules.done_if)
@@ -100,7 +104,9 @@ class OutputReader:
         self._lost = 0  # of its output, when it was last read
         self._unread = 0  # of its report
         prices = runtime.output.usage.price.items()
-        self._price = next((price for pattern, price in prices if fnmatchcase(model, pattern)), None)
+        self._price = next(
+            (price for pattern, price in prices if fnmatchcase(model, pattern)), None
+        )
 
     @property
     def is_behind(self) -> bool:
@@ -150,7 +156,9 @@ class OutputReader:
         """
         self._read(self._tail.last(), now)
         if self._rules.done_text:
-            self._seen.done = any(pattern.search(self._seen.tail) for pattern in self._rules.done_text)
+            self._seen.done = any(
+                pattern.search(self._seen.tail) for pattern in self._rules.done_text
+            )
         if not (self._rules.done_text and self._seen.done):
             self._trouble(self._seen.tail, now)
 
@@ -172,7 +180,9 @@ class OutputReader:
         if not text:
             return
         self._seen.tail = f"{self._seen.tail}\n{text}"[-_TAIL:].strip()
-        self._step(*(found for each in self._rules.step_text for found in each.findall(text[-2 * _TAIL :])))
+        self._step(
+            *(found for each in self._rules.step_text for found in each.findall(text[-2 * _TAIL :]))
+        )
         if self._rules.format == "text":
             self._alive(now)
 
@@ -204,14 +214,21 @@ class OutputReader:
             self._unread = report.MOST_BYTES
         elif done.out:
             found = dict(zip(selectors, json.loads(done.out), strict=True))
-            self._take(lambda asked: [value for each in asked for value in found.get(each, ())], now)
+            self._take(
+                lambda asked: [value for each in asked for value in found.get(each, ())], now
+            )
 
     def _take(self, found: Found, now: datetime) -> None:
         rules, seen = self._rules, self._seen
         if not rules.progress or found(rules.progress):
             self._alive(now)
         for name in found(rules.session):
-            if isinstance(name, str) and name.isprintable() and name[:1] != "-" and len(name) <= _NAME:
+            if (
+                isinstance(name, str)
+                and name.isprintable()
+                and name[:1] != "-"
+                and len(name) <= _NAME
+            ):
                 seen.session = name
         is_about_tools = self._tool_calls(found)
         if did := found(rules.step):
@@ -241,7 +258,9 @@ class OutputReader:
 
     def _tool_calls(self, found: Found) -> bool:
         """Note which calls are open; whether the event is about any."""
-        opened, closed = ([plain(each)[:_NAME] for each in found(part)] for part in self._tool_rules)
+        opened, closed = (
+            [plain(each)[:_NAME] for each in found(part)] for part in self._tool_rules
+        )
         self._tools |= dict.fromkeys(opened)
         for each in closed:
             self._tools.pop(each, None)
@@ -274,7 +293,9 @@ class OutputReader:
         if not any(told):
             return known
         sums = list(map(sum, told))
-        sign, other = {"run": (0, known), "step": (1, known), "thread": (-1, self._earlier)}[rules.mode]
+        sign, other = {"run": (0, known), "step": (1, known), "thread": (-1, self._earlier)}[
+            rules.mode
+        ]
         tokens_in = int(_within(sums[0] + sign * other.input))
         tokens_out = int(_within(sums[1] + sign * other.output))
         if not rules.cost and self._price:
@@ -287,7 +308,15 @@ class OutputReader:
 def _selectors(rules: OutputRules, limit: LimitRules) -> tuple[Selector, ...]:
     """All that a report is asked for."""
     usage = rules.usage
-    says = (rules.progress, rules.session, rules.step, rules.looped, rules.result, rules.failed, rules.done_if)
+    says = (
+        rules.progress,
+        rules.session,
+        rules.step,
+        rules.looped,
+        rules.result,
+        rules.failed,
+        rules.done_if,
+    )
     costs = (usage.input, usage.output, usage.cost)
     troubles = (rules.error, limit.status, limit.reset)
     parts = (*says, rules.tool_open, rules.tool_close, *costs, *troubles)

@@ -23,7 +23,11 @@ def _moment(text: str, now: datetime) -> datetime | None:
     with suppress(OverflowError, ValueError, OSError):
         number = float(text)
         seconds = number / 1000 if number > _MILLISECONDS else number
-        return datetime.fromtimestamp(seconds, UTC) if seconds > _EPOCH else now + timedelta(seconds=seconds)
+        return (
+            datetime.fromtimestamp(seconds, UTC)
+            if seconds > _EPOCH
+            else now + timedelta(seconds=seconds)
+        )
     plain = " ".join(re.sub(r"\(.*?\)|,|\bat\b|(?<=\d)(st|nd|rd|th)\b|\.$", " ", text).split())
     plain = re.sub(r"\s*(?=[ap]m\b)", "", plain, flags=re.IGNORECASE)
     if plain[:1].isdigit():

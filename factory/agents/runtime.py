@@ -14,17 +14,43 @@ from itertools import product
 from pathlib import Path, PurePath
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from factory.ground.configuration import kept
 from factory.ground.errors import ConfigError, did_you_mean
 from factory.ground.places import home
 from factory.ground.selectors import Selector, selector
 
-PLACEHOLDERS = ("prompt", "prompt_file", "workspace", "session", "model", "outbox", "run_dir", "resume", "budget")
+PLACEHOLDERS = (
+    "prompt",
+    "prompt_file",
+    "workspace",
+    "session",
+    "model",
+    "outbox",
+    "run_dir",
+    "resume",
+    "budget",
+)
 _THE_PROMPT = frozenset({"prompt", "prompt_file"})
 _NEVER_EMPTY = _THE_PROMPT | {"workspace", "outbox", "run_dir"}
-ALWAYS = ("PATH", "HOME", "LANG", "LC_*", "SHELL", "USER", "LOGNAME")  # of the daemon's environment, to every agent
+ALWAYS = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_*",
+    "SHELL",
+    "USER",
+    "LOGNAME",
+)  # of the daemon's environment, to every agent
 LONG_PROMPT = 100 << 10  # bytes; one argument may have 128 KiB on Linux
 OWN = "own"  # the folder of the run dir that the agent's program may write to: {run_dir}, where its report is read
 _LONG_NAME = 255  # bytes that Linux lets a file's name have
@@ -42,7 +68,9 @@ Patterns = tuple[Annotated[re.Pattern[str], AnyCase], ...]
 
 def _below(said: str) -> str:
     if said[:1] == "/" or ".." in said.split("/") or not said.strip("$"):
-        raise ValueError(f'"{said}" has to be a folder in HOME, such as ".claude", or "$NAME/folder"')
+        raise ValueError(
+            f'"{said}" has to be a folder in HOME, such as ".claude", or "$NAME/folder"'
+        )
     return said
 
 
@@ -51,7 +79,9 @@ def _in_home(files: Mapping[str, str]) -> Mapping[str, str]:
         parts = said.split("/")
         odd = said[:1] in ("", "/", "~", "$") or "\0" in said or {"", ".", ".."} & set(parts)
         if odd or max(len(part.encode()) for part in parts) > _LONG_NAME:
-            raise ValueError(f'"{said}" has to be a file in HOME, such as ".config/tool/settings.json"')
+            raise ValueError(
+                f'"{said}" has to be a file in HOME, such as ".config/tool/settings.json"'
+            )
         if above := next((other for other in files if said.startswith(f"{other}/")), ""):
             raise ValueError(f'"{above}" cannot be a file and the folder of "{said}"')
     return files
@@ -74,11 +104,15 @@ class StopRules(_Table):
 class UsageRules(_Table):
     """Where tokens and cost are told; the values of several selectors are added."""
 
-    mode: Literal["run", "thread", "step"] = "run"  # totals of the run, totals of the whole session, or to be summed
+    mode: Literal["run", "thread", "step"] = (
+        "run"  # totals of the run, totals of the whole session, or to be summed
+    )
     input: Selectors = ()
     output: Selectors = ()
     cost: Selectors = ()
-    price: Mapping[str, tuple[Price, Price]] = Field(default_factory=dict)  # of a million tokens in and out, by model
+    price: Mapping[str, tuple[Price, Price]] = Field(
+        default_factory=dict
+    )  # of a million tokens in and out, by model
 
 
 class OutputRules(_Table):
@@ -89,7 +123,9 @@ class OutputRules(_Table):
     session: Selectors = ()
     tool_open: Selectors = ()  # a tool call's id
     tool_close: Selectors = ()
-    idle_cpu: float = Field(default=0.1, ge=0, le=64)  # of a core, while it waits: what uses more is at work
+    idle_cpu: float = Field(
+        default=0.1, ge=0, le=64
+    )  # of a core, while it waits: what uses more is at work
     usage: UsageRules = UsageRules()
     step: Selectors = ()  # what it does, without numbers that grow: the same again and again is a loop
     step_text: Patterns = ()  # the same in plain text
@@ -117,9 +153,13 @@ class DoctorRules(_Table):
 
     install: str = ""  # a command line
     version: tuple[str, ...] = ("--version",)
-    known_good: Annotated[str, Field(pattern=r"^(\d+(\.\d+)*)?$")] = ""  # the newest version that was tried
+    known_good: Annotated[str, Field(pattern=r"^(\d+(\.\d+)*)?$")] = (
+        ""  # the newest version that was tried
+    )
     login: str = ""  # how a person logs in
-    logged_in: tuple[str, ...] = ()  # signs of a login: files in HOME (with a slash), variables (`*` allowed)
+    logged_in: tuple[
+        str, ...
+    ] = ()  # signs of a login: files in HOME (with a slash), variables (`*` allowed)
 
 
 class Runtime(_Table):
@@ -131,9 +171,15 @@ class Runtime(_Table):
     resume: tuple[str, ...] = ()  # none: its sessions cannot be continued
     env: tuple[str, ...] = ()  # names let through, `*` allowed
     set: Mapping[str, str] = Field(default_factory=dict)
-    files: Annotated[Mapping[str, str], AfterValidator(_in_home)] = Field(default_factory=dict)  # in a HOME of its own
-    home: tuple[Folder, ...] = ()  # that hold its login: in the user's HOME, or below one that a `$NAME` tells
-    keep: Annotated[tuple[str, ...], AfterValidator(kept)] = ()  # globs in its own HOME: what outlives a unit
+    files: Annotated[Mapping[str, str], AfterValidator(_in_home)] = Field(
+        default_factory=dict
+    )  # in a HOME of its own
+    home: tuple[
+        Folder, ...
+    ] = ()  # that hold its login: in the user's HOME, or below one that a `$NAME` tells
+    keep: Annotated[
+        tuple[str, ...], AfterValidator(kept)
+    ] = ()  # globs in its own HOME: what outlives a unit
     network: Literal["open", "none"] = "open"
     stop: StopRules = StopRules()
     instructions: str = ""  # the file it reads by itself
@@ -146,7 +192,9 @@ class Runtime(_Table):
     def _own_files_only(self) -> Self:
         for folder, name in product(map(PurePath, self.home), self.files):
             if folder.is_relative_to(name) or PurePath(name).is_relative_to(folder):
-                raise ValueError(f'files: "{name}" would be written into the user\'s own {folder}, which home names')
+                raise ValueError(
+                    f'files: "{name}" would be written into the user\'s own {folder}, which home names'
+                )
         return self
 
     @model_validator(mode="after")
@@ -188,8 +236,12 @@ def parse_runtime(name: str, text: str, *, where: str) -> Runtime:
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{where}: {error}") from None
     words = [word for part in (*runtime.command, runtime.resume) for word in _group(part)]
-    for known in (known for word in words for known in _WORDS.findall(word) if known not in PLACEHOLDERS):
-        raise ConfigError(f"{where}: command: {{{known}}} is not known{did_you_mean(known, PLACEHOLDERS)}")
+    for known in (
+        known for word in words for known in _WORDS.findall(word) if known not in PLACEHOLDERS
+    ):
+        raise ConfigError(
+            f"{where}: command: {{{known}}} is not known{did_you_mean(known, PLACEHOLDERS)}"
+        )
     return runtime
 
 
@@ -198,7 +250,9 @@ def _sentence(error: ValidationError) -> str:
     told = first["msg"].removeprefix("Value error, ")
     if not first["loc"]:  # of more than one key
         return told
-    key = ".".join(part for part in first["loc"] if isinstance(part, str) and "[" not in part and part != "str")
+    key = ".".join(
+        part for part in first["loc"] if isinstance(part, str) and "[" not in part and part != "str"
+    )
     if first["type"] == "extra_forbidden":
         return f"{key} is not known{did_you_mean(str(first['loc'][-1]), _KEYS)}"
     return f"{key}: {told.replace('valid tuple', 'list')}"
@@ -212,10 +266,16 @@ def find(command: str, *, path: str, root: Path) -> Path | None:
     return Path(found).absolute() if found else None
 
 
-def environment(runtime: Runtime, source: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
+def environment(
+    runtime: Runtime, source: Mapping[str, str], own: Mapping[str, str]
+) -> dict[str, str]:
     """An agent's environment: what of `source` is let through, what the file sets, and `own`; the last wins."""
     through = (*ALWAYS, *runtime.env)
-    passed = {name: value for name, value in source.items() if any(fnmatchcase(name, known) for known in through)}
+    passed = {
+        name: value
+        for name, value in source.items()
+        if any(fnmatchcase(name, known) for known in through)
+    }
     # In UTC, because reset times are told as a clock time without a zone.
     return {**passed, "TZ": "UTC", **runtime.set, **own}
 
@@ -240,11 +300,19 @@ def check_home(runtime: Runtime, environ: Mapping[str, str]) -> None:
     """Raise ConfigError where the first of its login folders, which holds its sessions too, cannot be written."""
     folder = next(iter(logins(runtime, environ, Path("/"))), None)
     if folder and not os.access(folder, os.W_OK | os.X_OK):
-        raise ConfigError(f"{runtime.name} has to write to {folder}, and may not: make that folder yours and writable.")
+        raise ConfigError(
+            f"{runtime.name} has to write to {folder}, and may not: make that folder yours and writable."
+        )
 
 
 def invocation(
-    runtime: Runtime, *, run_dir: Path, workspace: Path, model: str = "", session: str = "", budget: str = ""
+    runtime: Runtime,
+    *,
+    run_dir: Path,
+    workspace: Path,
+    model: str = "",
+    session: str = "",
+    budget: str = "",
 ) -> tuple[tuple[str, ...], Path | None]:
     """The command line and its stdin, for the prompt.md in `run_dir`; with `session`, the command that continues it.
 
@@ -255,12 +323,19 @@ def invocation(
     prompt = prompt_file.read_text(encoding="utf-8")
     if len(prompt.encode()) > LONG_PROMPT:
         prompt = f"Read {prompt_file} and do what it says."
-    paths = {"prompt_file": prompt_file, "workspace": workspace, "outbox": run_dir / "outbox", "run_dir": run_dir / OWN}
+    paths = {
+        "prompt_file": prompt_file,
+        "workspace": workspace,
+        "outbox": run_dir / "outbox",
+        "run_dir": run_dir / OWN,
+    }
     values = {"prompt": prompt, "session": session, "model": model, "budget": budget}
     values |= {name: str(at) for name, at in paths.items()}
     command = runtime.command if "{resume}" in runtime.command else (*runtime.command, "{resume}")
     resume = runtime.resume if session else ()
-    argv = tuple(word for part in command for word in _filled(resume if part == "{resume}" else part, values))
+    argv = tuple(
+        word for part in command for word in _filled(resume if part == "{resume}" else part, values)
+    )
     return argv, prompt_file if runtime.reads_stdin else None
 
 
@@ -276,6 +351,8 @@ def _group(part: str | tuple[str, ...]) -> tuple[str, ...]:
 
 def _filled(part: str | tuple[str, ...], values: Mapping[str, str]) -> list[str]:
     words = _group(part)
-    if not isinstance(part, str) and not all(values.get(name) for word in words for name in _WORDS.findall(word)):
+    if not isinstance(part, str) and not all(
+        values.get(name) for word in words for name in _WORDS.findall(word)
+    ):
         return []
     return [_WORDS.sub(lambda found: values.get(found[1], ""), word) for word in words]

@@ -10,7 +10,9 @@ from contextlib import suppress
 
 LOOK_BYTES = 1 << 20  # that one look reads
 LOOK_LINES = 500  # that one look gives
-LONGEST = 2 << 20  # bytes of a line that is given whole: as JSON of small lists it takes 0.1 s to read
+LONGEST = (
+    2 << 20
+)  # bytes of a line that is given whole: as JSON of small lists it takes 0.1 s to read
 LAST_BYTES = 256 << 10  # what is still read of an output that was passed over
 _KEPT = 16_000  # bytes of a fragment
 
@@ -85,7 +87,9 @@ class Tail:
     def _fresh(self) -> bytes:
         self._file = self._file or self._open("output.1.log") or self._open("output.log")
         while self._file:
-            newest = self._open("output.log")  # first: what was written before a rotation is there after it
+            newest = self._open(
+                "output.log"
+            )  # first: what was written before a rotation is there after it
             if chunk := self._file.read():
                 return chunk
             if newest is None or newest.inode == self._file.inode:
@@ -97,7 +101,9 @@ class Tail:
         """Go from a file that was read to its end to the next."""
         self._file = newest
         older = self._open("output.1.log")
-        if older and older.inode != ended.inode:  # rotated more than once: what lay between may be gone
+        if (
+            older and older.inode != ended.inode
+        ):  # rotated more than once: what lay between may be gone
             self._file = older
             self._in_part = bool(self._rest)
             self.lost += len(self._rest)

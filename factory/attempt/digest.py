@@ -23,7 +23,12 @@ _FAILURES = (
 
 
 def digest(
-    reason: EndReason, *, detail: str = "", red: Sequence[Verdict] = (), said: str = "", notes: Sequence[str] = ()
+    reason: EndReason,
+    *,
+    detail: str = "",
+    red: Sequence[Verdict] = (),
+    said: str = "",
+    notes: Sequence[str] = (),
 ) -> str:
     """What went wrong, the first failure of each red verdict and how to see it again, then the ends of outputs.
 
@@ -43,8 +48,9 @@ def digest(
 
 def _how_red(verdict: Verdict) -> str:
     if verdict.rewrote:
+        files = shown(sorted(verdict.rewrote))
         changed = (
-            f"Gate {verdict.gate} succeeds only by changing {shown(sorted(verdict.rewrote))}, which you left otherwise."
+            f"Gate {verdict.gate} succeeds only by changing {files}, which you left otherwise."
         )
         return f"{changed} Run it, and keep what it changes: {verdict.command}"
     return f"Gate {verdict.gate} is red. To see it: {verdict.command}"

@@ -34,7 +34,13 @@ class Launch:
     """Puts together what the shim of an attempt is told."""
 
     def __init__(
-        self, *, store: Store, state: DaemonState, judge: Judge, environments: Environments, outcomes: Outcomes
+        self,
+        *,
+        store: Store,
+        state: DaemonState,
+        judge: Judge,
+        environments: Environments,
+        outcomes: Outcomes,
     ) -> None:
         self.environments = environments
         self._store, self._state, self._judge, self._outcomes = store, state, judge, outcomes
@@ -50,13 +56,21 @@ class Launch:
             homes.claim(home, owner)
 
     def command(
-        self, run: Run, earlier: Attempt | None, *, carried: bool, conflict: Conflict | None, place: Place
+        self,
+        run: Run,
+        earlier: Attempt | None,
+        *,
+        carried: bool,
+        conflict: Conflict | None,
+        place: Place,
     ) -> Command:
         """The command of an attempt in its prepared workspace; its prompt is written.
 
         Raises ConfigError; NoMarkdown where the task cannot be told any more.
         """
-        text = "" if run.spec.run else self._prompt(run, earlier, carried=carried, conflict=conflict)
+        text = (
+            "" if run.spec.run else self._prompt(run, earlier, carried=carried, conflict=conflict)
+        )
         with faults.step("attempt.files"):
             (run.run_dir / "prompt.md").write_text(text, encoding="utf-8")
             home = self._home(run)
@@ -78,7 +92,9 @@ class Launch:
 
     def _minutes(self, run: Run) -> float:
         """What it may take: what was held back for it, where minutes have a cap."""
-        return run.attempt.reserved_minutes or run.spec.minutes or self._state.settings.limits.minutes
+        return (
+            run.attempt.reserved_minutes or run.spec.minutes or self._state.settings.limits.minutes
+        )
 
     def _invocation(self, run: Run) -> tuple[tuple[str, ...], Path | None]:
         if run.spec.run:  # a task's own command is no template
@@ -91,7 +107,9 @@ class Launch:
             session=run.attempt.session if run.attempt.resumed else "",
             budget=f"{run.attempt.reserved_usd:.4f}" if run.attempt.reserved_usd else "",
         )
-        program = find(argv[0], path=self._state.environ.get("PATH", ""), root=self._state.places.root)
+        program = find(
+            argv[0], path=self._state.environ.get("PATH", ""), root=self._state.places.root
+        )
         return (str(program or argv[0]), *argv[1:]), stdin
 
     def _home_of(self, run: Run) -> Path | None:
@@ -125,7 +143,11 @@ class Launch:
                 _link(source, seen, below=home)
             else:
                 _real_folders(seen, below=home)
-        words = [word for part in run.runtime.command for word in ((part,) if isinstance(part, str) else part)]
+        words = [
+            word
+            for part in run.runtime.command
+            for word in ((part,) if isinstance(part, str) else part)
+        ]
         reads = (run.run_dir, *(Path(word) for word in words if word[:1] == "/"), *self._files(run))
         return Profile(
             writes=(place.tree, *((place.venv,) if place.venv.is_dir() else ()), *mine, home),
@@ -155,21 +177,33 @@ class Launch:
         # The workspace's own tools come first; without a sandbox the agent's login lies in its user's HOME.
         names = ("PATH", "VIRTUAL_ENV", *(TOOLCHAINS if home else ()))
         own |= {name: around[name] for name in names if name in around} | ports(run.hook.index)
-        env = environment(run.runtime, self._state.environ, own | ({"HOME": str(home)} if home else {}))
+        env = environment(
+            run.runtime, self._state.environ, own | ({"HOME": str(home)} if home else {})
+        )
         if home is None:
             return env
         # What names a folder of the user's that it does not see would send its sessions into nothing.
         seen = (*logins(run.runtime, self._state.environ, home).values(), home, run.run_dir)
-        return {name: value for name, value in env.items() if not self._leads_nowhere(name, value, seen)}
+        return {
+            name: value for name, value in env.items() if not self._leads_nowhere(name, value, seen)
+        }
 
     def _leads_nowhere(self, name: str, value: str, seen: tuple[Path, ...]) -> bool:
-        if name not in self._state.environ or value != self._state.environ[name] or name in ("PATH", *TOOLCHAINS):
+        if (
+            name not in self._state.environ
+            or value != self._state.environ[name]
+            or name in ("PATH", *TOOLCHAINS)
+        ):
             return False
         path = Path(value)
-        hidden = path.is_absolute() and not path.is_file() and self.environments.sandbox.is_hidden(path)
+        hidden = (
+            path.is_absolute() and not path.is_file() and self.environments.sandbox.is_hidden(path)
+        )
         return hidden and not any(each.is_relative_to(path) for each in seen)
 
-    def _prompt(self, run: Run, earlier: Attempt | None, *, carried: bool, conflict: Conflict | None) -> str:
+    def _prompt(
+        self, run: Run, earlier: Attempt | None, *, carried: bool, conflict: Conflict | None
+    ) -> str:
         said = self._store.select(Remark, unit=run.unit.id)
         remarks = [each for each in said if each.seq <= run.attempt.heard]
         wish = asked_for(remarks, self._store.select(Attempt, unit=run.unit.id))
@@ -185,7 +219,9 @@ class Launch:
             scope=run.spec.scope,
             accept=run.spec.accept,
             gates=tuple((gate.name, gate.shown) for gate in run.ruling.rules.gates),
-            knowledge=tuple(note for note in run.ruling.conventions.knowledge if note.concerns(run.spec.scope)),
+            knowledge=tuple(
+                note for note in run.ruling.conventions.knowledge if note.concerns(run.spec.scope)
+            ),
             remarks=tuple(remarks),
             digest=earlier.digest if earlier else "",
             handoff=earlier.handoff if earlier else "",
@@ -197,14 +233,19 @@ class Launch:
             may_split=wish not in ("review", "simplify") and not is_part(self._store, run.unit.id),
             resumed=run.attempt.resumed,
         )
-        return prompt(prompt_name(run, earlier, conflict, wish), brief, run.ruling.conventions.prompts)
+        return prompt(
+            prompt_name(run, earlier, conflict, wish), brief, run.ruling.conventions.prompts
+        )
 
 
 def _real_folders(path: Path, *, below: Path) -> None:
     """Make and open the folders down to `path`; what an agent left in their place, a link that leads out, goes."""
     if not path.is_relative_to(below):
         return
-    for folder in (*reversed([each for each in path.parents if each != below and each.is_relative_to(below)]), path):
+    for folder in (
+        *reversed([each for each in path.parents if each != below and each.is_relative_to(below)]),
+        path,
+    ):
         if os.path.islink(folder) or (folder.exists() and not folder.is_dir()):  # noqa: PTH114
             folder.unlink()
         folder.mkdir(exist_ok=True)
@@ -214,7 +255,9 @@ def _real_folders(path: Path, *, below: Path) -> None:
 def _link(source: Path, seen: Path, *, below: Path) -> None:
     """Let `seen` lead to `source`, whatever lies there, unless it is in what leads there already."""
     real = os.path.realpath(source)
-    if seen.is_relative_to(below) and os.path.realpath(seen) != real:  # which, other than pathlib, bears a loop
+    if (
+        seen.is_relative_to(below) and os.path.realpath(seen) != real
+    ):  # which, other than pathlib, bears a loop
         _real_folders(seen.parent, below=below)
         disk.remove(seen)
         seen.symlink_to(real)

@@ -75,7 +75,9 @@ def _task_files(box: int) -> dict[str, bytes]:
         return {}
     try:
         names = [entry.name for entry in os.scandir(folder) if entry.is_file(follow_symlinks=False)]
-        files = sorted(name for name in names if name.lower().endswith(".md") and name[0] not in ".#~")
+        files = sorted(
+            name for name in names if name.lower().endswith(".md") and name[0] not in ".#~"
+        )
         return {name: read_at(name, folder, PARTS_BYTES + 1) for name in files[:MOST_FILES]}
     finally:
         os.close(folder)
@@ -85,12 +87,18 @@ def _question(text: str) -> Question:
     """The question; what of its front matter cannot be taken is told in its text, so that none of it is lost."""
     file = loose(text)
     written, deadline = file.keys.get("options"), 0.0
-    options = [option.strip() for option in written if option.strip()] if isinstance(written, list) else []
+    options = (
+        [option.strip() for option in written if option.strip()]
+        if isinstance(written, list)
+        else []
+    )
     with suppress(ValueError):
         deadline = float(str(file.keys.get("deadline_s")))
     parts = [file.body.strip() or "(the agent asked without a text)", *_untaken(options)]
     if file.trouble:
-        parts.append(f"The factory could not read the front matter of this question: {file.trouble}.")
+        parts.append(
+            f"The factory could not read the front matter of this question: {file.trouble}."
+        )
         parts.append(file.head.strip())
     return Question(
         text="\n\n".join(parts).strip(),
@@ -116,4 +124,8 @@ def _label(option: str) -> str:
 
 def _text(name: str, box: int) -> str:
     # git takes no NUL in a message
-    return read_at(name, box, CAP_BYTES).decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
+    return (
+        read_at(name, box, CAP_BYTES)
+        .decode(errors="replace")
+        .replace("\0", "\N{REPLACEMENT CHARACTER}")
+    )

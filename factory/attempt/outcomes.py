@@ -27,7 +27,9 @@ from factory.store.records import Attempt, CardKind, Hook, Remark, Verdict
 from factory.store.spec import Spec
 from factory.store.unit import FINAL, SPENDS, EndReason, Unit, UnitState, advance
 
-DEFAULTS_IN_A_ROW = 3  # questions that may answer themselves: asking costs no attempt, so more could go on for ever
+DEFAULTS_IN_A_ROW = (
+    3  # questions that may answer themselves: asking costs no attempt, so more could go on for ever
+)
 
 
 class Outcomes:
@@ -65,13 +67,17 @@ class Outcomes:
         empty = () if hook is None else (_emptied(hook, at),)
         with self._store.transaction():
             until = None
-            blamed = ask is None or ask.kind is not CardKind.CONFIG  # a prompt's fault is no agent's
+            blamed = (
+                ask is None or ask.kind is not CardKind.CONFIG
+            )  # a prompt's fault is no agent's
             if hook is not None and blamed and self._state.stopping is Stopping.NO:
                 until = note_end(self._store, self._escalations, attempt, reset=reset, now=at)
             if unit.state in FINAL:
                 moved: tuple[Unit, ...] = ()
             else:
-                spent = replace(unit, spent=self._spent(attempt), submission="", resume=reason is EndReason.TOLD)
+                spent = replace(
+                    unit, spent=self._spent(attempt), submission="", resume=reason is EndReason.TOLD
+                )
                 row = self._in_a_row(attempt)
                 if ask and reason is EndReason.ASKED and row > DEFAULTS_IN_A_ROW:
                     ask = replace(ask, default="", deadline_s=0)
@@ -129,7 +135,9 @@ class Outcomes:
         text = digest(reason, detail=detail, red=red, said=said or attempt.said, notes=notes)
         judged = replace(attempt, reason=reason, detail=detail, digest=text)
         with self._store.transaction():
-            self._escalations.leave(unit.id, now=at, why=f"{unit.id} was sent back: {detail}")  # landing_blocked
+            self._escalations.leave(
+                unit.id, now=at, why=f"{unit.id} was sent back: {detail}"
+            )  # landing_blocked
             self.finish(judged, at=at, ask=ask)
 
     def tell(self, unit: Unit, *, at: datetime) -> None:
@@ -147,7 +155,12 @@ class Outcomes:
             return  # cancelled meanwhile
         with self._store.transaction():
             card = self._escalations.raise_card(ask, now=at, unit=unit)
-            held = advance(self._unit(unit.id), UnitState.HELD, now=at, why=f"waits for your answer to {card.id}")
+            held = advance(
+                self._unit(unit.id),
+                UnitState.HELD,
+                now=at,
+                why=f"waits for your answer to {card.id}",
+            )
             self._store.write(Event.UNIT_HELD, held, now=at, unit=unit.id, card=card.id)
         self._state.ring_all()
 
@@ -158,7 +171,9 @@ class Outcomes:
         with self._store.transaction():
             card = self._escalations.raise_card(ask, now=at, unit=unit)
             waits = replace(self._unit(unit.id), cause=ask.cause)
-            waits = advance(waits, UnitState.WAITING, now=at, why=f"waits for {card.id}: {card.question}")
+            waits = advance(
+                waits, UnitState.WAITING, now=at, why=f"waits for {card.id}: {card.question}"
+            )
             self._store.write(Event.UNIT_WAITING, waits, now=at, unit=unit.id, card=card.id)
         self._state.ring_all()
 
@@ -179,23 +194,45 @@ class Outcomes:
         return own or self._state.settings.limits.attempts
 
     def _moved(
-        self, unit: Unit, move: Move, attempt: Attempt, ask: Ask | None, until: datetime | None, at: datetime
+        self,
+        unit: Unit,
+        move: Move,
+        attempt: Attempt,
+        ask: Ask | None,
+        until: datetime | None,
+        at: datetime,
     ) -> Unit:
         if move.next is Next.QUEUE:
             lasting = tuple(kind for kind in unit.approved if kind not in _ABOUT_ONE_CHANGE)
-            queued = replace(unit, submission=attempt.commit, base=attempt.base, fresh=False, approved=lasting)
+            queued = replace(
+                unit, submission=attempt.commit, base=attempt.base, fresh=False, approved=lasting
+            )
             return advance(queued, UnitState.QUEUED, now=at, why="waits to be judged")
         if move.next is Next.HOLD:
             asked = ask or self._exhausted(unit, attempt)
             card = self._escalations.raise_card(asked, now=at, unit=unit)
-            kept = replace(unit, submission=attempt.commit, base=attempt.base) if _may_land(attempt) else unit
+            kept = (
+                replace(unit, submission=attempt.commit, base=attempt.base)
+                if _may_land(attempt)
+                else unit
+            )
             return advance(kept, UnitState.HELD, now=at, why=f"waits for your answer to {card.id}")
         if ask is not None:  # a cause that it shares with others, whatever the reason
             card = self._escalations.raise_card(ask, now=at, unit=unit)
-            return advance(replace(unit, cause=ask.cause), UnitState.WAITING, now=at, why=f"waits for {card.id}")
+            return advance(
+                replace(unit, cause=ask.cause),
+                UnitState.WAITING,
+                now=at,
+                why=f"waits for {card.id}",
+            )
         after = until or (at + timedelta(seconds=move.delay) if move.delay else None)
         # What was to start from trunk still is, where this attempt ended before it left anything.
-        again = replace(unit, cause="", fresh=move.fresh or (unit.fresh and not attempt.commit), not_before=after)
+        again = replace(
+            unit,
+            cause="",
+            fresh=move.fresh or (unit.fresh and not attempt.commit),
+            not_before=after,
+        )
         why = f"attempt {attempt.number} ended: {attempt.detail or attempt.reason}"
         why = f"waits until {clock(after)}: {why}" if after else why
         return advance(again, UnitState.WAITING if after else UnitState.READY, now=at, why=why)
@@ -219,12 +256,16 @@ class Outcomes:
         ids = tuple(part.id for part in parts)
         by_id = {part.id: part for part in parts}
         needed_first = TopologicalSorter({part.id: part.needs for part in parts}).static_order()
-        order = [by_id[name] for name in needed_first if name in by_id]  # the others are units that were there before
+        order = [
+            by_id[name] for name in needed_first if name in by_id
+        ]  # the others are units that were there before
         hung = [self._hang(f"{part.id}.md", part.text, at, part.left_out) for part in order]
         assert hung == [part.id for part in order], "nobody takes an id between plan and record"
         waiting = [each for each in self._store.open(Unit) if unit.id in each.needs]
         after = tuple(replace(each, needs=replaced(each.needs, {unit.id: ids})) for each in waiting)
-        return advance(replace(unit, needs=ids), UnitState.SPLIT, now=at, why=f"its parts: {', '.join(ids)}"), *after
+        return advance(
+            replace(unit, needs=ids), UnitState.SPLIT, now=at, why=f"its parts: {', '.join(ids)}"
+        ), *after
 
     def _exhausted(self, unit: Unit, attempt: Attempt) -> Ask:
         if attempt.reason is EndReason.LOST:
@@ -232,17 +273,29 @@ class Outcomes:
         if attempt.reason is EndReason.CONFLICT:
             return words.conflict(unit, attempt.detail)
         last, part = attempt.detail or str(attempt.reason), is_part(self._store, unit.id)
-        return words.attempts_exhausted(unit, last=last, evidence=attempt.digest, limit=self.limit(unit), is_part=part)
+        return words.attempts_exhausted(
+            unit, last=last, evidence=attempt.digest, limit=self.limit(unit), is_part=part
+        )
 
     def _spent(self, attempt: Attempt) -> int:
         """Attempts that count, this end included: an attempt counts once, however often its reason was replaced."""
-        others = [each for each in self._store.select(Attempt, unit=attempt.unit) if each.number != attempt.number]
+        others = [
+            each
+            for each in self._store.select(Attempt, unit=attempt.unit)
+            if each.number != attempt.number
+        ]
         return sum(each.reason is not None and SPENDS[each.reason] for each in (*others, attempt))
 
     def _in_a_row(self, attempt: Attempt) -> int:
         """How many attempts, this one the last, ended for the same reason."""
-        earlier = [each for each in self._store.select(Attempt, unit=attempt.unit) if each.number < attempt.number]
-        return 1 + sum(1 for _ in takewhile(lambda each: each.reason is attempt.reason, reversed(earlier)))
+        earlier = [
+            each
+            for each in self._store.select(Attempt, unit=attempt.unit)
+            if each.number < attempt.number
+        ]
+        return 1 + sum(
+            1 for _ in takewhile(lambda each: each.reason is attempt.reason, reversed(earlier))
+        )
 
     def _unit(self, name: str) -> Unit:
         unit = self._store.get(Unit, name)
@@ -251,7 +304,9 @@ class Outcomes:
 
 
 # What a person let pass about one change says nothing about the next one.
-_ABOUT_ONE_CHANGE = frozenset({CardKind.GUARD, CardKind.OUT_OF_SCOPE, CardKind.REVIEW, CardKind.TRUNK_RED})
+_ABOUT_ONE_CHANGE = frozenset(
+    {CardKind.GUARD, CardKind.OUT_OF_SCOPE, CardKind.REVIEW, CardKind.TRUNK_RED}
+)
 
 
 def _emptied(hook: Hook, at: datetime) -> Hook:

@@ -11,7 +11,13 @@ from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from jinja2 import FunctionLoader, StrictUndefined, TemplateError, TemplateNotFound, TemplateSyntaxError
+from jinja2 import (
+    FunctionLoader,
+    StrictUndefined,
+    TemplateError,
+    TemplateNotFound,
+    TemplateSyntaxError,
+)
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from factory.ground.conventions import Convention, Note, overlay
@@ -28,9 +34,19 @@ BEGIN = (
     "split",
     "told",
 )  # an attempt begins with one of these
-HOUSE = "house.md"  # the repository's own rules: added to each of those, whatever else the prompts say
+HOUSE = (
+    "house.md"  # the repository's own rules: added to each of those, whatever else the prompts say
+)
 _MARK = "the-mark-that-stands-for-it"
-_FAILURES = (TemplateError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+_FAILURES = (
+    TemplateError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +85,9 @@ def prompt(name: str, brief: Brief, prompts: Mapping[str, Convention]) -> str:
     if name not in BEGIN:  # a part of others may be empty now and then
         return text
     if not text.strip():
-        raise ConfigError(f"{template.where} says nothing. Write a prompt, or remove the file to have the shipped one.")
+        raise ConfigError(
+            f"{template.where} says nothing. Write a prompt, or remove the file to have the shipped one."
+        )
     if brief.resumed:  # the session was told the task and the rules when it began
         return text
     _check_task(template, brief, prompts)
@@ -107,7 +125,9 @@ def check_prompt(name: str, prompts: Mapping[str, Convention]) -> None:
         "knowledge": (Note("n", "t"),),
         "remarks": (remark,),
     }
-    much |= dict.fromkeys(("scope", "accept", "conflicts"), ("x",)) | dict.fromkeys(("carried", "may_split"), True)
+    much |= dict.fromkeys(("scope", "accept", "conflicts"), ("x",)) | dict.fromkeys(
+        ("carried", "may_split"), True
+    )
     much |= dict.fromkeys(("trunk", "digest", "handoff", "old_diff", "intent"), "x")
     for brief in (little, replace(little, **much), replace(little, **much, resumed=True)):
         prompt(name.removesuffix(".md"), brief, prompts)
@@ -202,7 +222,9 @@ def _complaint(file: Convention, words: Sequence[str]) -> str:
     )
 
 
-def render(template: str, *, where: str, includes: Mapping[str, Convention] | None = None, **values: object) -> str:
+def render(
+    template: str, *, where: str, includes: Mapping[str, Convention] | None = None, **values: object
+) -> str:
     """Fill in one template; `includes` are what it may `{% include %}`. Raise ConfigError naming file and line."""
     files = {**(includes or {}), where: Convention(template, where)}
 
@@ -222,11 +244,17 @@ def render(template: str, *, where: str, includes: Mapping[str, Convention] | No
         return environment.get_template(where).render(**values)
     except _FAILURES as error:
         templates = {file.where for file in files.values()}
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in templates]
+        frames = [
+            frame
+            for frame in traceback.extract_tb(error.__traceback__)
+            if frame.filename in templates
+        ]
         place = f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else where
         if isinstance(error, TemplateSyntaxError):
             place = f"{error.filename}, line {error.lineno}"
         reason = (str(error) or type(error).__name__).rstrip(".")
         if isinstance(error, TemplateNotFound):
             reason = f"there is no {error.name} in conventions/prompts to include"
-        raise ConfigError(f"{place}: {reason}. A prompt is a Jinja2 template; see conventions/README.md.") from error
+        raise ConfigError(
+            f"{place}: {reason}. A prompt is a Jinja2 template; see conventions/README.md."
+        ) from error

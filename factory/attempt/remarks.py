@@ -66,7 +66,12 @@ class PutOff:
 
 
 async def work_put_off(
-    attempts: Sequence[Attempt], attempt: Attempt, snapshot: Snapshot, *, workspaces: Workspaces, diff: Path
+    attempts: Sequence[Attempt],
+    attempt: Attempt,
+    snapshot: Snapshot,
+    *,
+    workspaces: Workspaces,
+    diff: Path,
 ) -> PutOff | None:
     """Return the work that the attempt went on with, where a remark had put it off.
 

@@ -84,7 +84,14 @@ class Patience:
 
 
 def ending(
-    run: Run, ended: Exit, seen: Seen, box: Outbox, stopped: EndReason | None, *, changed: bool, split: bool
+    run: Run,
+    ended: Exit,
+    seen: Seen,
+    box: Outbox,
+    stopped: EndReason | None,
+    *,
+    changed: bool,
+    split: bool,
 ) -> triage.Ending:
     """The facts by which an end is classified; `stopped`: why the worker itself ended it.
 
@@ -114,10 +121,14 @@ def ending(
 
 
 # Attempts that were broken off: what was asked of one is asked of the next.
-BROKEN_OFF = frozenset({EndReason.HANDED_BACK, EndReason.LOST, EndReason.LIMIT, EndReason.AUTH, EndReason.SETUP_FAILED})
+BROKEN_OFF = frozenset(
+    {EndReason.HANDED_BACK, EndReason.LOST, EndReason.LIMIT, EndReason.AUTH, EndReason.SETUP_FAILED}
+)
 
 
-def prompt_name(run: Run, earlier: Attempt | None, conflict: Conflict | None, wish: str = "") -> str:
+def prompt_name(
+    run: Run, earlier: Attempt | None, conflict: Conflict | None, wish: str = ""
+) -> str:
     """Which prompt starts it; `wish`: the one that a person asked for."""
     if earlier is None:
         return "unit"
@@ -133,12 +144,18 @@ def asked_for(remarks: Sequence[Remark], attempts: Sequence[Attempt]) -> str:
 
     What they `tell` besides is told besides.
     """
-    last = next((each for each in reversed(attempts) if each.end and each.reason not in BROKEN_OFF), None)
+    last = next(
+        (each for each in reversed(attempts) if each.end and each.reason not in BROKEN_OFF), None
+    )
     if last is None or last.end is None:
         return ""
     if last.reason is EndReason.TOLD:
         return "told"
-    kinds = [each.kind for each in remarks if each.who == "person" and each.kind != "tell" and each.at >= last.end]
+    kinds = [
+        each.kind
+        for each in remarks
+        if each.who == "person" and each.kind != "tell" and each.at >= last.end
+    ]
     good = last.reason in (EndReason.SUBMITTED, EndReason.GUARD, EndReason.OUT_OF_SCOPE)
     known = ("split", "simplify", "review") if good else ("split", "simplify")
     return kinds[-1] if kinds and kinds[-1] in known else ""
@@ -151,7 +168,10 @@ def last_words(seen: Seen) -> str:
 
 def odd_about(snapshot: Snapshot, box: Outbox, seen: Seen, *, no_split: str) -> list[str]:
     """Sentences about what the attempt left that cannot be taken as it is; `no_split`: why it was not split."""
-    notes = [f"{path} was a repository of its own; its files were added plainly" for path in snapshot.nested]
+    notes = [
+        f"{path} was a repository of its own; its files were added plainly"
+        for path in snapshot.nested
+    ]
     notes += [f"{name}/ in the outbox: not yet, it was not acted on" for name in box.not_yet]
     if no_split:
         notes.append(f"It was not split. {no_split}")
@@ -165,20 +185,28 @@ def odd_about(snapshot: Snapshot, box: Outbox, seen: Seen, *, no_split: str) -> 
         notes.append("The workspace itself was gone at the end")
     if seen.unread:
         sums = ", so its tokens and its cost are more than is shown" if seen.too_little else ""
-        notes.append(f"It printed too much: at least {seen.unread / 1e6:.1f} MB of its output were not read{sums}")
+        notes.append(
+            f"It printed too much: at least {seen.unread / 1e6:.1f} MB of its output were not read{sums}"
+        )
     return notes
 
 
-def how_it_ended(reason: EndReason, ended: Exit, seen: Seen, *, gone: bool = False, parts: str = "") -> str:
+def how_it_ended(
+    reason: EndReason, ended: Exit, seen: Seen, *, gone: bool = False, parts: str = ""
+) -> str:
     """One sentence for a person about how the attempt ended; `gone`: without its workspace.
 
     `parts`: what it wrote in place of a change, or why that is not taken.
     """
     how = f"signal {ended.signal}" if ended.signal else f"exit {ended.code}"
-    said = "".join(f": {line[:200]}" for line in (seen.error or last_words(seen)).strip().splitlines()[-1:])
+    said = "".join(
+        f": {line[:200]}" for line in (seen.error or last_words(seen)).strip().splitlines()[-1:]
+    )
     nothing = f"it was not split: {parts}" if parts else "it changed nothing"
     words_ = {
-        EndReason.EMPTY: "its workspace was gone at the end, and what it did with it" if gone else nothing,
+        EndReason.EMPTY: "its workspace was gone at the end, and what it did with it"
+        if gone
+        else nothing,
         EndReason.CRASHED: f"it used too much and was ended ({ended.detail})"
         if ended.cause == "overran"
         else f"it ended with {how}{said}",

@@ -10,7 +10,9 @@ from factory.repo.workspaces import Snapshot, Workspace
 from factory.store.unit import SPENDS, EndReason, Unit
 
 
-def ruled(reason: EndReason, snapshot: Snapshot, unit: Unit, workspace: Workspace) -> tuple[EndReason, Ask | None]:
+def ruled(
+    reason: EndReason, snapshot: Snapshot, unit: Unit, workspace: Workspace
+) -> tuple[EndReason, Ask | None]:
     """Why the attempt ended, and the card about what its snapshot lacks.
 
     An end that says nothing about the work (it was cancelled, lost or handed back, it asked) stays
@@ -21,5 +23,11 @@ def ruled(reason: EndReason, snapshot: Snapshot, unit: Unit, workspace: Workspac
     if too_big is None or not (submits or SPENDS[reason]):
         return reason, None
     told = [f"{path}: {shown(size)}" if size else path for path, size in too_big.paths]
-    ask = words.too_big(unit, too_big.sentence, told, where=str(workspace.tree), submitted=submits and snapshot.changed)
+    ask = words.too_big(
+        unit,
+        too_big.sentence,
+        told,
+        where=str(workspace.tree),
+        submitted=submits and snapshot.changed,
+    )
     return EndReason.GUARD, ask

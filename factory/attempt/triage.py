@@ -39,7 +39,10 @@ class Ending:
 def classify(seen: Ending) -> EndReason:
     """Return why the attempt ended; the first rule that applies."""
     rules = (
-        (seen.stopped is EndReason.SILENT and seen.limited, EndReason.LIMIT),  # it waits for its provider, in silence
+        (
+            seen.stopped is EndReason.SILENT and seen.limited,
+            EndReason.LIMIT,
+        ),  # it waits for its provider, in silence
         (seen.stopped is not None, seen.stopped),
         (seen.timed_out, EndReason.TIMED_OUT),
         (seen.overran, EndReason.CRASHED),
@@ -82,8 +85,18 @@ class Move:
 
 WAITS = frozenset({EndReason.LIMIT, EndReason.AUTH, EndReason.SETUP_FAILED})
 HOLDS = frozenset({EndReason.ASKED, EndReason.GUARD, EndReason.OUT_OF_SCOPE})
-BACKS_OFF = frozenset({EndReason.CRASHED, EndReason.SILENT, EndReason.LOST, EndReason.TIMED_OUT, EndReason.NO_PROGRESS})
-DETERMINISTIC = frozenset({EndReason.CRASHED, EndReason.EMPTY, EndReason.GATE_RED, EndReason.NOT_PROVEN})
+BACKS_OFF = frozenset(
+    {
+        EndReason.CRASHED,
+        EndReason.SILENT,
+        EndReason.LOST,
+        EndReason.TIMED_OUT,
+        EndReason.NO_PROGRESS,
+    }
+)
+DETERMINISTIC = frozenset(
+    {EndReason.CRASHED, EndReason.EMPTY, EndReason.GATE_RED, EndReason.NOT_PROVEN}
+)
 FRESH = frozenset({EndReason.EMPTY, EndReason.GUARD})
 LOST_IN_A_ROW = 3
 
@@ -103,7 +116,9 @@ def next_move(reason: EndReason, unit: Unit, *, limit: int, lost_in_a_row: int =
         return Move(Next.HOLD)
     if reason in WAITS:
         return Move(Next.WAIT)
-    exhausted = unit.spent >= limit + unit.bonus or (unit.agent == NO_AGENT and reason in DETERMINISTIC)
+    exhausted = unit.spent >= limit + unit.bonus or (
+        unit.agent == NO_AGENT and reason in DETERMINISTIC
+    )
     if SPENDS[reason] and exhausted:
         return Move(Next.HOLD)
     delay = backoff(max(1, unit.spent)) if reason in BACKS_OFF else 0

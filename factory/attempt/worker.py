@@ -23,7 +23,15 @@ from factory.attempt.launch import Launch
 from factory.attempt.outbox import Outbox, read_outbox
 from factory.attempt.outcomes import Outcomes
 from factory.attempt.parts import parts_of
-from factory.attempt.run import NotStarted, Patience, Run, ending, how_it_ended, last_words, odd_about
+from factory.attempt.run import (
+    NotStarted,
+    Patience,
+    Run,
+    ending,
+    how_it_ended,
+    last_words,
+    odd_about,
+)
 from factory.attempt.workplace import Start, Workplace, hand_over, place_of, prepare, without_builds
 from factory.child import process
 from factory.child.process import Child, Exit
@@ -86,7 +94,9 @@ class Worker:
         """Work off whatever hangs on the hook, until the hook is gone."""
         while (hook := self._hook()).state != "gone":
             if hook.unit and self._state.stopping is not Stopping.LEAVE:
-                await self._state.guarded(f"worker {self.name}", self._run, hook)  # even giving up may fail (disk full)
+                await self._state.guarded(
+                    f"worker {self.name}", self._run, hook
+                )  # even giving up may fail (disk full)
             else:
                 await self._bell.wait()
 
@@ -119,12 +129,18 @@ class Worker:
         base = attempt.base or self._judge.tip
         ruling = await self._judge.ruling(base)
         try:
-            runtime = shell_runtime(spec.run) if spec.run else the_runtime(attempt.agent, ruling.conventions)
+            runtime = (
+                shell_runtime(spec.run)
+                if spec.run
+                else the_runtime(attempt.agent, ruling.conventions)
+            )
             check_home(runtime, self._state.environ)
         except ConfigError as error:
             runtime = shell_runtime("exit 1")
             trouble: NotStarted | None = NotStarted(
-                EndReason.HANDED_BACK, str(error), words.runtime_trouble(attempt.agent, str(error), evidence=str(error))
+                EndReason.HANDED_BACK,
+                str(error),
+                words.runtime_trouble(attempt.agent, str(error), evidence=str(error)),
             )
         else:
             trouble = None
@@ -156,13 +172,19 @@ class Worker:
     async def _underway(self, run: Run) -> Child | Exit | None:
         """What an earlier daemon started for this very attempt."""
         if not (run.run_dir / "start.json").exists():
-            if run.run_dir.exists():  # a daemon died here: what it was just starting has not told of itself yet
+            if (
+                run.run_dir.exists()
+            ):  # a daemon died here: what it was just starting has not told of itself yet
                 await _end(run.run_dir)
             return None
         found = await process.adopt(run.run_dir, run.attempt.nonce)
         if isinstance(found, Child):
             self._store.write(
-                Event.ATTEMPT_ADOPTED, now=now(), unit=run.unit.id, attempt=run.attempt.number, worker=self.name
+                Event.ATTEMPT_ADOPTED,
+                now=now(),
+                unit=run.unit.id,
+                attempt=run.attempt.number,
+                worker=self.name,
             )
         return found
 
@@ -171,7 +193,12 @@ class Worker:
         earlier = self._earlier(run.attempt)
         resumed = earlier if earlier and run.unit.resume and self._resumable(run, earlier) else None
         if resumed:
-            run = replace(run, attempt=replace(run.attempt, base=resumed.base, session=resumed.session, resumed=True))
+            run = replace(
+                run,
+                attempt=replace(
+                    run.attempt, base=resumed.base, session=resumed.session, resumed=True
+                ),
+            )
         # The base first: whatever happens from here on, the tree in this workspace is a change of that commit.
         self._note(run.attempt, Event.ATTEMPT_NOTED)
         with faults.step("attempt.files"):
@@ -202,7 +229,9 @@ class Worker:
             card = words.wrong_prompt(str(error), run.ruling.conventions.prompts_key)
             return NotStarted(EndReason.HANDED_BACK, str(error), card)
         except NoMarkdown as error:
-            return NotStarted(EndReason.HANDED_BACK, str(error), words.no_markdown(run.unit, run.spec.name))
+            return NotStarted(
+                EndReason.HANDED_BACK, str(error), words.no_markdown(run.unit, run.spec.name)
+            )
         # World first: a daemon that dies between the two finds start.json in the run dir and adopts.
         self._still_ours()
         with faults.step("agent.start"):
@@ -212,7 +241,9 @@ class Worker:
         self._note(run.attempt, Event.ATTEMPT_STARTED, working)
         return run, child
 
-    async def _prepared(self, run: Run, carried: str) -> tuple[Workplace, Ready | SetupFailed | EndReason]:
+    async def _prepared(
+        self, run: Run, carried: str
+    ) -> tuple[Workplace, Ready | SetupFailed | EndReason]:
         """Its workspace, which shows what it starts from and nothing that another unit left, and its environment."""
         environments, setup = self._launch.environments, run.ruling.rules.setup
         start = Start(
@@ -254,7 +285,9 @@ class Worker:
         """The tree of the earlier attempt on the newest trunk, where this one goes on from it."""
         if earlier is None or run.unit.fresh or not earlier.tree or run.spec.run:
             return "", None
-        carried = await self._workspaces.carry(earlier.commit, onto=run.attempt.base, diff=run.run_dir / "before.diff")
+        carried = await self._workspaces.carry(
+            earlier.commit, onto=run.attempt.base, diff=run.run_dir / "before.diff"
+        )
         return ("", carried) if isinstance(carried, Conflict) else (carried, None)
 
     def _resumable(self, run: Run, earlier: Attempt) -> bool:
@@ -276,7 +309,9 @@ class Worker:
             return
         assert ended is not None
         if ended.cause == "exited" and ended.code and self._state.was_full(run.attempt.start):
-            ended = replace(ended, cause="lost", detail="the disk was full while it ran")  # which is not its fault
+            ended = replace(
+                ended, cause="lost", detail="the disk was full while it ran"
+            )  # which is not its fault
         seen = await reader.finish(now)
         self._still_ours()
         run = await self._quarantine(run, ended)
@@ -295,8 +330,12 @@ class Worker:
         end = ending(run, ended, seen, box, stopped, changed=changed, split=bool(parts))
         reason, ask = too_big.ruled(triage.classify(end), snapshot, run.unit, run.workspace)
         missing = ended.cause in ("unstartable", "unconfined")
-        notes = odd_about(snapshot, box, seen, no_split="" if reason is EndReason.EMPTY else no_split)
-        detail = how_it_ended(reason, ended, seen, gone=snapshot.gone, parts=told(parts) or no_split)
+        notes = odd_about(
+            snapshot, box, seen, no_split="" if reason is EndReason.EMPTY else no_split
+        )
+        detail = how_it_ended(
+            reason, ended, seen, gone=snapshot.gone, parts=told(parts) or no_split
+        )
         detail = snapshot.too_big.sentence if ask and snapshot.too_big else detail
         attempt = replace(
             metered(kept, seen.usage),
@@ -327,11 +366,17 @@ class Worker:
             return run
         return self._put_aside(run)
 
-    async def _put_off(self, run: Run, attempt: Attempt, snapshot: Snapshot) -> remarks.PutOff | None:
+    async def _put_off(
+        self, run: Run, attempt: Attempt, snapshot: Snapshot
+    ) -> remarks.PutOff | None:
         before, diff = self._store.select(Attempt, unit=run.unit.id), run.run_dir / "before.diff"
-        return await remarks.work_put_off(before, attempt, snapshot, workspaces=self._workspaces, diff=diff)
+        return await remarks.work_put_off(
+            before, attempt, snapshot, workspaces=self._workspaces, diff=diff
+        )
 
-    async def _watch(self, run: Run, child: Child, reader: OutputReader) -> tuple[Exit | None, EndReason | None]:
+    async def _watch(
+        self, run: Run, child: Child, reader: OutputReader
+    ) -> tuple[Exit | None, EndReason | None]:
         """Read the output and hold the deadlines until the attempt has ended, by itself or by us."""
         patience, meter = Patience(child, idle_cpu=run.runtime.output.idle_cpu), Meter()
         while True:
@@ -341,7 +386,9 @@ class Worker:
                 return None, None
             seen = await reader.catch_up(now)
             known = replace(run.attempt, session=seen.session or run.attempt.session)
-            known, over = meter.read(Ledger(self._store, self._state.settings.budget, now()), known, seen.usage)
+            known, over = meter.read(
+                Ledger(self._store, self._state.settings.budget, now()), known, seen.usage
+            )
             if known != run.attempt:
                 run = replace(run, attempt=known)
                 self._note(run.attempt, Event.ATTEMPT_NOTED)
@@ -357,7 +404,11 @@ class Worker:
     def _told(self, run: Run) -> EndReason | None:
         """Why a person wants it to end, if one does."""
         unit = self._store.get(Unit, run.unit.id)
-        if unit is None or unit.state is not UnitState.RUNNING or unit.attempt != run.attempt.number:
+        if (
+            unit is None
+            or unit.state is not UnitState.RUNNING
+            or unit.attempt != run.attempt.number
+        ):
             return EndReason.CANCELLED
         return EndReason.HANDED_BACK if self._state.stopping is Stopping.HAND_BACK else None
 
@@ -392,18 +443,26 @@ class Worker:
             if attempt.reason is EndReason.ASKED and box.question:
                 asked = box.question
                 ask = words.question(
-                    run.unit, asked.text, asked.options, default=asked.default_key, deadline_s=asked.deadline_s
+                    run.unit,
+                    asked.text,
+                    asked.options,
+                    default=asked.default_key,
+                    deadline_s=asked.deadline_s,
                 )
                 self._outcomes.remark(run.unit.id, "question", asked.text, at=at)
             elif attempt.reason is EndReason.AUTH:
                 login = run.runtime.doctor.login
-                ask = words.not_logged_in(attempt.agent, login, evidence=attempt.said or attempt.detail)
+                ask = words.not_logged_in(
+                    attempt.agent, login, evidence=attempt.said or attempt.detail
+                )
             elif attempt.reason is EndReason.SETUP_FAILED:
                 ask = words.unconfined(attempt.detail)
             elif attempt.reason is EndReason.HANDED_BACK and missing:
                 sentence = f"{attempt.agent} could not be started: {attempt.detail}"
                 ask = words.runtime_trouble(attempt.agent, sentence, evidence=attempt.detail)
-            self._outcomes.finish(attempt, hook=self._hook(), at=at, ask=ask, reset=seen.reset, parts=parts)
+            self._outcomes.finish(
+                attempt, hook=self._hook(), at=at, ask=ask, reset=seen.reset, parts=parts
+            )
 
     # ── odd ends ──
 
@@ -465,9 +524,14 @@ class Worker:
             log.exception(RUN_BROKE)
             return lost
 
-    async def _kept(self, attempt: Attempt, workspace: Workspace, title: str) -> tuple[Attempt, Snapshot]:
+    async def _kept(
+        self, attempt: Attempt, workspace: Workspace, title: str
+    ) -> tuple[Attempt, Snapshot]:
         """The attempt with its tree, which a ref keeps from now on."""
-        run_dir, home = self._run_dir(attempt), homes.place(self._state.places.work, attempt.worker, attempt.agent)
+        run_dir, home = (
+            self._run_dir(attempt),
+            homes.place(self._state.places.work, attempt.worker, attempt.agent),
+        )
         with faults.step("attempt.disarm"):
             await anyio.to_thread.run_sync(disk.disarm, workspace.place, run_dir, home)
         workspace = await without_builds(workspace)
@@ -479,8 +543,13 @@ class Worker:
         if snapshot.left_out and self._state.no_room():
             raise NoRoom(snapshot.left_out)
         commit = await self._keep(replace(attempt, tree=snapshot.tree), title)
-        ref, tree = f"{ATTEMPTS}{attempt.unit}/{attempt.number}", snapshot.tree if snapshot.changed else ""
-        return replace(attempt, ref=ref, commit=commit, tree=tree, left_out=snapshot.lacking), snapshot
+        ref, tree = (
+            f"{ATTEMPTS}{attempt.unit}/{attempt.number}",
+            snapshot.tree if snapshot.changed else "",
+        )
+        return replace(
+            attempt, ref=ref, commit=commit, tree=tree, left_out=snapshot.lacking
+        ), snapshot
 
     async def _keep(self, attempt: Attempt, title: str) -> str:
         """Let the attempt's ref hold its tree; the commit."""
@@ -530,7 +599,10 @@ class Worker:
         return hook if hook is not None else Hook(worker=self.name, index=0, state="gone")
 
     def _facts(self, hook: Hook) -> tuple[Unit, Attempt, Spec]:
-        unit, attempt = self._store.get(Unit, hook.unit), self._store.get(Attempt, hook.unit, hook.attempt)
+        unit, attempt = (
+            self._store.get(Unit, hook.unit),
+            self._store.get(Attempt, hook.unit, hook.attempt),
+        )
         if unit is None or attempt is None:
             raise FactoryError(f"hook {self.name} holds {hook.unit}, of which there is no record")
         return unit, attempt, spec_of(self._store, unit.id)
@@ -538,12 +610,23 @@ class Worker:
     def _earlier(self, attempt: Attempt) -> Attempt | None:
         """The newest attempt before this one that left anything; one whose agent never ran is none."""
         every = self._store.select(Attempt, unit=attempt.unit)
-        before = [each for each in every if each.number < attempt.number and (each.pid or each.tree)]
-        return next((each for each in reversed(before) if each.commit), before[-1] if before else None)
+        before = [
+            each for each in every if each.number < attempt.number and (each.pid or each.tree)
+        ]
+        return next(
+            (each for each in reversed(before) if each.commit), before[-1] if before else None
+        )
 
     def _note(self, attempt: Attempt, event: Event, *hook: Hook) -> None:
         self._store.write(
-            event, attempt, *hook, now=now(), unit=attempt.unit, attempt=attempt.number, worker=self.name, fence=True
+            event,
+            attempt,
+            *hook,
+            now=now(),
+            unit=attempt.unit,
+            attempt=attempt.number,
+            worker=self.name,
+            fence=True,
         )
 
 

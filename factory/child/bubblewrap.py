@@ -16,7 +16,13 @@ from factory.child.profile import Profile
 from factory.ground import disk
 
 SCRATCH_BYTES = 512 << 20  # of /tmp and of /dev/shm, which are memory, beside TMPDIR, which is disk
-_KERNEL = ("sys", "sysrq-trigger", "irq", "bus", "fs")  # of /proc: root without a capability may write to them
+_KERNEL = (
+    "sys",
+    "sysrq-trigger",
+    "irq",
+    "bus",
+    "fs",
+)  # of /proc: root without a capability may write to them
 _TRIAL_SECONDS = 10.0
 
 
@@ -35,14 +41,18 @@ class Bubblewrap:
     @property
     def protections(self) -> str:
         """What is really on, in one line."""
-        kept = "" if self._overlays else "; without overlays: what gates change is compared afterwards"
+        kept = (
+            "" if self._overlays else "; without overlays: what gates change is compared afterwards"
+        )
         if self._shares:
             kept = "; no overlay can write to the disk of the work folder: gates of one group share a checkout"
         return f"sandbox: bubblewrap, files, processes and terminal apart, network open{kept}"
 
     async def look(self, programs: Callable[[], Sequence[Path]]) -> str:
         """Try it; why it does not work, empty where it does."""
-        there = str(next(path for path in (self._work, *self._work.parents) if path.is_dir()))  # before the first start
+        there = str(
+            next(path for path in (self._work, *self._work.parents) if path.is_dir())
+        )  # before the first start
         overlay = ["--overlay-src", there, "--tmp-overlay", there]
         self._overlays = not await self._tried(overlay)
         if self._overlays and self._work.is_dir():
@@ -77,19 +87,32 @@ class Bubblewrap:
         options = list(self._base(network=profile.network))
         for path in map(str, profile.reads):
             link = os.path.islink(path)
-            options += ["--symlink", os.path.realpath(path), path] if link else ["--ro-bind", path, path]
+            options += (
+                ["--symlink", os.path.realpath(path), path] if link else ["--ro-bind", path, path]
+            )
         for path in map(str, profile.writes):
             options += ["--bind", path, path]
         for place, folder in sorted(profile.layered.items()):
             options += _layer(place, folder)
         for path in map(str, profile.scratch):
-            options += ["--overlay-src", path, "--tmp-overlay", path] if self._overlays else ["--bind", path, path]
+            options += (
+                ["--overlay-src", path, "--tmp-overlay", path]
+                if self._overlays
+                else ["--bind", path, path]
+            )
         for source, seen in profile.shared.items():
             options += ["--bind", str(source), str(seen)]
         return (self._program, *options, "--")
 
     def _base(self, *, network: bool) -> Iterator[str]:
-        yield from ("--die-with-parent", "--unshare-user", "--unshare-pid", "--unshare-ipc", "--cap-drop", "ALL")
+        yield from (
+            "--die-with-parent",
+            "--unshare-user",
+            "--unshare-pid",
+            "--unshare-ipc",
+            "--cap-drop",
+            "ALL",
+        )
         yield from () if network else ("--unshare-net",)
         yield from ("--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev")
         # It would be half of the machine's memory else.
@@ -100,7 +123,12 @@ class Bubblewrap:
         for path in sorted(set(self._hidden)):
             if path.is_dir() and not any(path.is_relative_to(each) for each in hidden):
                 hidden.append(path)
-                yield from ("--size", str(SCRATCH_BYTES if path.name == "tmp" else 1 << 20), "--tmpfs", str(path))
+                yield from (
+                    "--size",
+                    str(SCRATCH_BYTES if path.name == "tmp" else 1 << 20),
+                    "--tmpfs",
+                    str(path),
+                )
         resolver = Path("/etc/resolv.conf").resolve()
         if any(resolver.is_relative_to(each) for each in self._hidden):
             yield from ("--ro-bind-try", str(resolver), str(resolver))

@@ -33,7 +33,9 @@ SHORT_SECONDS = 60.0  # that a short command may take where nobody says otherwis
 TICK_SECONDS = 1.0  # between two looks at how long a short command may still take
 TIDY_SECONDS = 2.0  # that one has to remove its locks before it is killed
 POLL_SECONDS = 0.5  # between two looks, where no pidfd tells that a process has ended
-OVERDUE_SECONDS = 30.0  # how much longer than limit and grace a run may take before its shim is taken for hung
+OVERDUE_SECONDS = (
+    30.0  # how much longer than limit and grace a run may take before its shim is taken for hung
+)
 LADDER_SECONDS = 5.0  # how long a shim may take beyond the grace before it is taken for hung
 _SHIM = f"import sys; sys.path.append({str(Path(__file__).parents[2])!r})\nfrom factory.child.shim import main; main()"
 
@@ -91,7 +93,9 @@ async def run(
     def work() -> Output:
         given, sent = (PIPE, stdin) if isinstance(stdin, bytes) else (stdin, b"")
         to = into.file or PIPE
-        child = Popen(argv, cwd=cwd, env=env, stdin=given, stdout=to, stderr=PIPE, start_new_session=True)
+        child = Popen(
+            argv, cwd=cwd, env=env, stdin=given, stdout=to, stderr=PIPE, start_new_session=True
+        )
         pipes = Pipes(child.stdin, child.stdout, child.stderr, sent=sent, most=into.most)
         try:
             if started:
@@ -106,7 +110,9 @@ async def run(
     return await to_thread.run_sync(work)
 
 
-def _seen_through(child: "Popen[bytes]", pipes: Pipes, into: Into, left: Callable[[], float]) -> Output:
+def _seen_through(
+    child: "Popen[bytes]", pipes: Pipes, into: Into, left: Callable[[], float]
+) -> Output:
     while (seconds := left()) > 0:
         tick = min(seconds, TICK_SECONDS)
         if pipes.exchange(tick) and _has_ended(child, tick):
@@ -221,7 +227,14 @@ class Child:
     """A command under its shim, whether this daemon started it or an earlier one."""
 
     def __init__(
-        self, identity: Identity, run_dir: Path, *, grace_s: float, ours: bool, nonce: str = "", seconds: float = 0
+        self,
+        identity: Identity,
+        run_dir: Path,
+        *,
+        grace_s: float,
+        ours: bool,
+        nonce: str = "",
+        seconds: float = 0,
     ) -> None:
         self.identity, self.run_dir, self._nonce = identity, run_dir, nonce
         self._grace_s = grace_s
@@ -246,7 +259,9 @@ class Child:
         return await _end_of(self.run_dir, self._nonce)
 
     async def _by_force(self) -> Exit:
-        ended = await _lost(self.run_dir, "its shim hung and was killed, with all that it had started")
+        ended = await _lost(
+            self.run_dir, "its shim hung and was killed, with all that it had started"
+        )
         self._reap()
         return ended
 
@@ -287,7 +302,9 @@ async def start(command: Command) -> Child:
         (command.run_dir / name).unlink(missing_ok=True)
     identity = _identity(_spawn_shim(command))
     grace_s, seconds, nonce = command.grace_s, command.seconds, command.nonce
-    return Child(identity, command.run_dir, grace_s=grace_s, seconds=seconds, ours=True, nonce=nonce)
+    return Child(
+        identity, command.run_dir, grace_s=grace_s, seconds=seconds, ours=True, nonce=nonce
+    )
 
 
 async def adopt(run_dir: Path, nonce: str = "") -> Child | Exit:
@@ -298,10 +315,14 @@ async def adopt(run_dir: Path, nonce: str = "") -> Child | Exit:
     begun = _begun(run_dir)
     is_ours = begun.get("nonce", "") == nonce
     if begun and is_ours and _alive(identity := _recorded(begun)):
-        ours = _parent(identity.pid) == os.getpid()  # of this daemon's own, where a run was broken off
+        ours = (
+            _parent(identity.pid) == os.getpid()
+        )  # of this daemon's own, where a run was broken off
         grace_s, seconds = float(begun["grace_s"]), float(begun.get("seconds", 0))
         if seconds:  # its limit counts from its start
-            seconds = max(TICK_SECONDS, seconds - age_of(identity.started, since=run_dir / "start.json"))
+            seconds = max(
+                TICK_SECONDS, seconds - age_of(identity.started, since=run_dir / "start.json")
+            )
         return Child(identity, run_dir, grace_s=grace_s, seconds=seconds, ours=ours, nonce=nonce)
     if begun:
         _bury(_recorded(begun))
@@ -386,9 +407,16 @@ def _blocked(*numbers: signal.Signals) -> Iterator[None]:
 
 
 def _let_go(
-    argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str], stdin: Stream, output: Stream
+    argv: Sequence[str],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str],
+    stdin: Stream,
+    output: Stream,
 ) -> int:
-    child = Popen(argv, cwd=cwd, env=env, stdin=stdin, stdout=output, stderr=output, start_new_session=True)
+    child = Popen(
+        argv, cwd=cwd, env=env, stdin=stdin, stdout=output, stderr=output, start_new_session=True
+    )
     child.returncode = 0  # Popen must neither reap it nor complain when it is dropped
     return child.pid
 
@@ -425,7 +453,10 @@ def _pidfd(who: Identity) -> Iterator[int]:
     try:
         fd = os.pidfd_open(who.pid)
     except OSError as error:
-        if error.errno in (errno.EINVAL, errno.ENOENT):  # older and newer kernels: by now some thread has that number
+        if error.errno in (
+            errno.EINVAL,
+            errno.ENOENT,
+        ):  # older and newer kernels: by now some thread has that number
             raise ProcessLookupError from error
         raise
     try:
@@ -457,7 +488,11 @@ def _signal(who: Identity, number: signal.Signals) -> None:
 def _members(run_dir: Path) -> list[Identity]:
     """The living processes that carry the run's marker, and their descendants."""
     marker = f"{shim.MARKER}={run_dir}"
-    marked = [pid for pid in shim.pids() if marker.encode() in _environment(pid)] if shim.PROC else shim.marked(marker)
+    marked = (
+        [pid for pid in shim.pids() if marker.encode() in _environment(pid)]
+        if shim.PROC
+        else shim.marked(marker)
+    )
     return [member for member in map(_identity, shim.family(marked)) if _alive(member)]
 
 
@@ -481,8 +516,15 @@ def _begun(run_dir: Path) -> dict[str, Any]:
     begun = _read(run_dir / "start.json")
     try:
         _recorded(begun)
-        is_whole = math.isfinite(float(begun["grace_s"])) and math.isfinite(float(begun.get("seconds", 0)))
-    except (KeyError, TypeError, ValueError, OverflowError):  # an agent without a sandbox can write there
+        is_whole = math.isfinite(float(begun["grace_s"])) and math.isfinite(
+            float(begun.get("seconds", 0))
+        )
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        OverflowError,
+    ):  # an agent without a sandbox can write there
         return {}
     return begun if is_whole and begun.get("run_dir", str(run_dir)) == str(run_dir) else {}
 
@@ -503,7 +545,9 @@ async def _end_of(run_dir: Path, nonce: str = "") -> Exit:
     try:
         return Exit(**facts | {"at": datetime.fromtimestamp(facts["at"], UTC)})
     except (KeyError, TypeError, ValueError, OverflowError):
-        return await _lost(run_dir, "it was killed together with what watched it, or the machine went down")
+        return await _lost(
+            run_dir, "it was killed together with what watched it, or the machine went down"
+        )
 
 
 async def _lost(run_dir: Path, why: str) -> Exit:

@@ -12,9 +12,15 @@ class Profile:
 
     writes: tuple[Path, ...] = ()
     reads: tuple[Path, ...] = ()
-    scratch: tuple[Path, ...] = ()  # it may write there, and what it writes is gone when it has ended
-    layered: Mapping[Path, Path] = field(default_factory=dict)  # what it writes there, it writes into that folder
-    shared: Mapping[Path, Path] = field(default_factory=dict)  # written through: where it lies → where it is seen
+    scratch: tuple[
+        Path, ...
+    ] = ()  # it may write there, and what it writes is gone when it has ended
+    layered: Mapping[Path, Path] = field(
+        default_factory=dict
+    )  # what it writes there, it writes into that folder
+    shared: Mapping[Path, Path] = field(
+        default_factory=dict
+    )  # written through: where it lies → where it is seen
     network: bool = True
 
 

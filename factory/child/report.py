@@ -18,9 +18,8 @@ MOST_PRINTED = 1 << 20
 MEMORY = 1 << 30
 SECONDS = 3.0
 _SAID = 16_000  # characters of one value
-_CODE = (
-    f"import sys; sys.path.append({str(Path(__file__).parents[2])!r})\nfrom factory.child.report import main; main()"
-)
+_CODE = f"""import sys; sys.path.append({str(Path(__file__).parents[2])!r})
+from factory.child.report import main; main()"""
 
 
 def command(folder: Path, name: str) -> tuple[str, ...]:

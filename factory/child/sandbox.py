@@ -31,7 +31,12 @@ TOOLCHAINS = {
     "NVM_DIR": ".nvm",
     "UV_PYTHON_INSTALL_DIR": ".local/share/uv/python",
 }
-_BARE = (".local", ".cargo", ".config", "share")  # no prefix of one program: much else lies beside its `bin`
+_BARE = (
+    ".local",
+    ".cargo",
+    ".config",
+    "share",
+)  # no prefix of one program: much else lies beside its `bin`
 _OFF = "agents and gates run as you, with your rights"
 
 
@@ -39,15 +44,28 @@ class Sandbox:
     """Confines commands. `hidden`: the user's folders; `work`: where commands work; `objects`: what they borrow."""
 
     def __init__(
-        self, *, environ: Mapping[str, str], hidden: Sequence[Path], work: Path, objects: Path, mode: Callable[[], str]
+        self,
+        *,
+        environ: Mapping[str, str],
+        hidden: Sequence[Path],
+        work: Path,
+        objects: Path,
+        mode: Callable[[], str],
     ) -> None:
         self._objects, self._mode, self._work = objects, mode, _real(work)
         self._hidden = [_real(path) for path in (*map(Path, HIDDEN), home(environ), *hidden, work)]
         self._prefixes = tuple(map(_prefix, self._hidden))
         self._path = environ.get("PATH", os.defpath)
         kinds = (Bubblewrap, Seatbelt)
-        there = ((kind, program) for kind in kinds if (program := shutil.which(kind.name, path=self._path)))
-        confiners = (kind(program, self._path, hidden=self._hidden, work=self._work) for kind, program in there)
+        there = (
+            (kind, program)
+            for kind in kinds
+            if (program := shutil.which(kind.name, path=self._path))
+        )
+        confiners = (
+            kind(program, self._path, hidden=self._hidden, work=self._work)
+            for kind, program in there
+        )
         self._confiner: Confiner | None = next(confiners, None)
         self._why = "it was not tried yet"
         self._known: dict[Path, tuple[tuple[int, int], list[Path]]] = {}
@@ -59,7 +77,9 @@ class Sandbox:
         elif not self._confiner:
             self._why = "bubblewrap is not installed"
         else:
-            self._why = await self._confiner.look(lambda: self._reads(self._tools({"PATH": self._path})))
+            self._why = await self._confiner.look(
+                lambda: self._reads(self._tools({"PATH": self._path}))
+            )
 
     @property
     def on(self) -> bool:
@@ -86,7 +106,9 @@ class Sandbox:
         """What a person has to know on every screen; empty where all is confined."""
         if self.on:
             return ""
-        return f"unsandboxed: {_OFF}" if self._mode() == "off" else f"unsandboxed, {self._why}: {_OFF}"
+        return (
+            f"unsandboxed: {_OFF}" if self._mode() == "off" else f"unsandboxed, {self._why}: {_OFF}"
+        )
 
     @property
     def protections(self) -> str:
@@ -96,13 +118,20 @@ class Sandbox:
     def check(self, mode: str) -> None:
         """Raise ConfigError where the settings require what does not work."""
         if mode == "required" and self._why:
-            raise ConfigError(f'sandbox.mode is "required", but {self._why}. Mend that, or set it to "auto".')
+            raise ConfigError(
+                f'sandbox.mode is "required", but {self._why}. Mend that, or set it to "auto".'
+            )
 
-    def confined(self, argv: Sequence[str], env: Mapping[str, str], profile: Profile) -> tuple[str, ...]:
+    def confined(
+        self, argv: Sequence[str], env: Mapping[str, str], profile: Profile
+    ) -> tuple[str, ...]:
         """The words to put before a command line so that it runs confined; none where the sandbox is off."""
         if not self._confiner or not self.on:
             return ()
-        programs = [*self._tools(env), *self._own(*map(Path, argv[:1] if argv[0][:1] == "/" else ()))]
+        programs = [
+            *self._tools(env),
+            *self._own(*map(Path, argv[:1] if argv[0][:1] == "/" else ())),
+        ]
         # A word of a command may name HOME or /tmp itself: that is no file of it to be seen.
         asked = (*_toolchains(env), *self._borrowed(), *profile.reads)
         named = [path for path in asked if not self._holds_private(_real(path))]
@@ -122,7 +151,9 @@ class Sandbox:
         """What of these has to be shown: nothing where it is not hidden, and none that lies in another."""
         # What is not hidden is there already, and bubblewrap mounts nothing upon a link that it sees.
         reads = _sorted(filter(self._lies_hidden, map(_placed, shown)))
-        return tuple(path for at, path in enumerate(reads) if not any(map(path.is_relative_to, reads[:at])))
+        return tuple(
+            path for at, path in enumerate(reads) if not any(map(path.is_relative_to, reads[:at]))
+        )
 
     def is_hidden(self, path: Path) -> bool:
         """Whether nothing of it is to be seen unless it is named."""
@@ -141,7 +172,10 @@ class Sandbox:
 
     def _tools(self, env: Mapping[str, str]) -> list[Path]:
         """What of the hidden the programs on PATH consist of."""
-        path, python = env.get("PATH", os.defpath), shutil.which("python3", path=self._path)  # what venvs are made with
+        path, python = (
+            env.get("PATH", os.defpath),
+            shutil.which("python3", path=self._path),
+        )  # what venvs are made with
         begin = [*path.split(os.pathsep), *((python,) if python else ())]
         return [each for begun in begin if begun[:1] == "/" for each in self._programs(Path(begun))]
 
@@ -208,7 +242,11 @@ def _prefix(path: Path) -> str:
 
 def _placed(path: Path) -> Path:
     """Where it lies; what it leads to, where it is a link, is another matter."""
-    return _real(path) if os.path.isdir(path) and not os.path.islink(path) else _real(path.parent) / path.name
+    return (
+        _real(path)
+        if os.path.isdir(path) and not os.path.islink(path)
+        else _real(path.parent) / path.name
+    )
 
 
 def _leads_to(path: Path) -> Iterator[Path]:

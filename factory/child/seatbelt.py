@@ -150,23 +150,47 @@ class Seatbelt:
         tcp = await anyio.create_tcp_listener(local_host="127.0.0.1")
         async with unix, tcp:
             port = tcp.extra(SocketAttribute.local_port)
-            return await within._answer(folder, reads, port, 1) or await within._answer(folder, reads, port, 0)
+            return await within._answer(folder, reads, port, 1) or await within._answer(
+                folder, reads, port, 0
+            )
 
     async def _answer(self, folder: Path, reads: Sequence[Path], port: int, network: int) -> str:
-        profile = Profile(reads=(*reads, folder / "shown"), writes=(folder / "mine",), network=bool(network))
-        asked = ("python3", "-I", "-S", "-c", _PROBE.replace("DATA", _DATA))  # any program of the user's would do
-        argv = [*self.words(profile), *asked, *map(str, (os.getpid(), port, network, folder, *self._hidden))]
-        tried = await process.run(argv, cwd=folder / "mine", env={"PATH": self._path}, seconds=_TRIAL_SECONDS)
-        answer, last = tried.out.decode(errors="replace").strip(), tried.err.decode(errors="replace").split("\n")
+        profile = Profile(
+            reads=(*reads, folder / "shown"), writes=(folder / "mine",), network=bool(network)
+        )
+        asked = (
+            "python3",
+            "-I",
+            "-S",
+            "-c",
+            _PROBE.replace("DATA", _DATA),
+        )  # any program of the user's would do
+        argv = [
+            *self.words(profile),
+            *asked,
+            *map(str, (os.getpid(), port, network, folder, *self._hidden)),
+        ]
+        tried = await process.run(
+            argv, cwd=folder / "mine", env={"PATH": self._path}, seconds=_TRIAL_SECONDS
+        )
+        answer, last = (
+            tried.out.decode(errors="replace").strip(),
+            tried.err.decode(errors="replace").split("\n"),
+        )
         if (tried.code, answer) == (0, "confined"):
             return ""
-        return answer[:900] or next((line for line in reversed(last) if line), f"exit {tried.code}")[-300:]
+        return (
+            answer[:900]
+            or next((line for line in reversed(last) if line), f"exit {tried.code}")[-300:]
+        )
 
     def words(self, profile: Profile) -> tuple[str, ...]:
         """The words to put before a command line. Raises ConfigError where a path cannot be said in a profile."""
         own = [*map(str, profile.writes), *map(str, profile.scratch)]
         written = [*own, *map(str, profile.shared)]
-        reads = [path for path in map(str, profile.reads) if not _CONTROL.search(path)]  # else it is not seen
+        reads = [
+            path for path in map(str, profile.reads) if not _CONTROL.search(path)
+        ]  # else it is not seen
         ways = list(dict.fromkeys(way for path in (*reads, *written) for way in _ways(path)))
         links = {path for path in (*ways, *reads) if os.path.islink(path)}
         folders = [path for path in reads if path not in links and os.path.isdir(path)]

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 MARKER = "FACTORY_RUN"  # in the environment of all that a run starts: its run directory
 PROC = os.path.exists("/proc/self/stat")
 _PR_SET_CHILD_SUBREAPER = 36
-_KEYCTL, _KEYCTL_JOIN_SESSION_KEYRING = {"x86_64": 250, "aarch64": 219, "riscv64": 219}, 1  # libc has no name for it
+_KEYCTL, _KEYCTL_JOIN_SESSION_KEYRING = (
+    {"x86_64": 250, "aarch64": 219, "riscv64": 219},
+    1,
+)  # libc has no name for it
 _SWEEP_SECONDS = 5.0
 _LOOK_SECONDS = 2.0  # between two looks at what the command uses
 _ROOM = 4096  # bytes of start.json and exit.json, blanks at the end
@@ -52,14 +55,24 @@ def _supervise(run_dir: str) -> None:
         spec = marshal.load(stdin)
     _become_subreaper()
     pid, began = os.getpid(), time.monotonic()
-    mine = {"run_dir": run_dir, "nonce": spec["nonce"], "seconds": spec["seconds"]}  # no copy's elsewhere
+    mine = {
+        "run_dir": run_dir,
+        "nonce": spec["nonce"],
+        "seconds": spec["seconds"],
+    }  # no copy's elsewhere
     who = {"pid": pid, "started": started(pid), "boot": boot(), "grace_s": spec["grace_s"], **mine}
-    _fill(run_dir, "exit.json")  # its room is taken now: a full disk must not make the end a lost one
+    _fill(
+        run_dir, "exit.json"
+    )  # its room is taken now: a full disk must not make the end a lost one
     _write(run_dir, "start.json", _object(who))
     try:
         leader, output, told = _spawn(spec)
     except (OSError, ValueError) as error:
-        reason = f"{error.strerror}: {error.filename or spec['argv'][0]}" if isinstance(error, OSError) else str(error)
+        reason = (
+            f"{error.strerror}: {error.filename or spec['argv'][0]}"
+            if isinstance(error, OSError)
+            else str(error)
+        )
         facts: dict[str, object] = {"cause": "unstartable", "detail": reason[:600]}
     else:
         facts = _Run(run_dir, spec, leader, output, told).facts()
@@ -146,14 +159,18 @@ def has_started(confiner: str, told: bytes) -> bool:
 class _Run:
     """The command while it runs: its output, its limit and the ladder that ends it."""
 
-    def __init__(self, run_dir: str, spec: dict[str, Any], leader: int, output: int, told: int) -> None:
+    def __init__(
+        self, run_dir: str, spec: dict[str, Any], leader: int, output: int, told: int
+    ) -> None:
         self._spec, self._leader, self._output, self._told = spec, leader, output, told
         self._log = _Log(run_dir, spec["cap_bytes"] // 2)
         self._within = os.path.basename(spec["within"][0]) if spec["within"] else ""  # noqa: PTH119
         self._use, self._over = _Use(spec), ""
         self._status: int | None = None  # the leader's, once it has ended
         self._cause = "exited"
-        self._due = time.monotonic() + spec["seconds"] if spec["seconds"] else _NEVER  # the next rung of the ladder
+        self._due = (
+            time.monotonic() + spec["seconds"] if spec["seconds"] else _NEVER
+        )  # the next rung of the ladder
 
     def facts(self) -> dict[str, object]:
         """See it through to its end; how that was."""
@@ -162,7 +179,11 @@ class _Run:
             self._turn()
             if time.monotonic() >= self._due:
                 self._climb()
-            if self._cause == "exited" and time.monotonic() >= self._use.due and (over := self._use.look()):
+            if (
+                self._cause == "exited"
+                and time.monotonic() >= self._use.due
+                and (over := self._use.look())
+            ):
                 self._cause, self._over = "overran", over
                 self._kill()
         if not PROC:
@@ -203,7 +224,9 @@ class _Run:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGTERM, lambda *_: self._stop("stopped"))
         signal.signal(signal.SIGINT, lambda *_: self._kill())
-        signal.pthread_sigmask(signal.SIG_SETMASK, [])  # blocked since before this process began: none was missed
+        signal.pthread_sigmask(
+            signal.SIG_SETMASK, []
+        )  # blocked since before this process began: none was missed
         self._poll = select.poll()
         self._poll.register(self._heard, select.POLLIN)
         self._poll.register(self._output, select.POLLIN)
@@ -335,7 +358,11 @@ class _Log:
     """output.log, of which only the last 2 x `half` bytes are kept: the older part is output.1.log."""
 
     def __init__(self, run_dir: str, half: int) -> None:
-        self._path, self._older, self._half = f"{run_dir}/output.log", f"{run_dir}/output.1.log", half
+        self._path, self._older, self._half = (
+            f"{run_dir}/output.log",
+            f"{run_dir}/output.1.log",
+            half,
+        )
         self._size, self.lost = 0, ""  # why output was lost
         self._open()
 
@@ -471,7 +498,10 @@ def _widen(pipe: int) -> None:
 
     try:
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _CHUNK)
-    except (AttributeError, OSError):  # another system; or the user's pipes together have too much already
+    except (
+        AttributeError,
+        OSError,
+    ):  # another system; or the user's pipes together have too much already
         return
 
 
@@ -491,7 +521,11 @@ def _sweep() -> int:
     # Only direct children are killed: until reaped, their pids cannot change hands. Theirs become ours in turn.
     me, until = [str(os.getpid())], time.monotonic() + _SWEEP_SECONDS
     while _reap()[1] or not PROC:
-        left = [pid for pid in pids() if stat(pid)[1:2] == me] if PROC else marked(f"{MARKER}={sys.argv[1]}")
+        left = (
+            [pid for pid in pids() if stat(pid)[1:2] == me]
+            if PROC
+            else marked(f"{MARKER}={sys.argv[1]}")
+        )
         if not PROC and not left:
             return 0
         if time.monotonic() >= until:
@@ -510,7 +544,12 @@ def _tell_inner(leader: int, number: int) -> None:
         except OSError:
             continue
         try:
-            if (fields := stat(pid)) and fields[2] == str(leader) and pid != leader and fields[1] != str(leader):
+            if (
+                (fields := stat(pid))
+                and fields[2] == str(leader)
+                and pid != leader
+                and fields[1] != str(leader)
+            ):
                 signal.pidfd_send_signal(handle, number)
         except OSError:
             continue  # it has just ended
@@ -545,6 +584,8 @@ def _write(run_dir: str, name: str, text: str) -> None:
 
 
 def _fill(run_dir: str, name: str, text: str = "") -> None:
-    fd = os.open(f"{run_dir}/{name}.new", os.O_WRONLY | os.O_CREAT, 0o600)  # not truncated: that would give up its room
+    fd = os.open(
+        f"{run_dir}/{name}.new", os.O_WRONLY | os.O_CREAT, 0o600
+    )  # not truncated: that would give up its room
     os.write(fd, text.encode().ljust(_ROOM))
     os.close(fd)

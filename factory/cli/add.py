@@ -37,12 +37,20 @@ def add(args: Namespace) -> int:
         if views.daemon(con)["state"] == "stopped":
             print(f"dropped as {inbox}/{name}; the next start takes it (factoryd start){remark}")
             return 0
-        taken = soon(lambda: next((each for each in views.log(con, after=before) if each.get("name") == name), None))
+        taken = soon(
+            lambda: next(
+                (each for each in views.log(con, after=before) if each.get("name") == name), None
+            )
+        )
     if taken is None:
         print(f"dropped as {inbox}/{name}; the daemon takes it soon (factory status){remark}")
         return 0
     verb = taken["event"].removeprefix("task.")
-    print(f"{verb}: {taken['unit'] or name}" + (f": {say.line(taken['why'])}" if taken.get("why") else "") + remark)
+    print(
+        f"{verb}: {taken['unit'] or name}"
+        + (f": {say.line(taken['why'])}" if taken.get("why") else "")
+        + remark
+    )
     return 1 if verb == "rejected" else 0
 
 
@@ -58,7 +66,9 @@ def check(args: Namespace) -> int:
     try:
         task = _read(raw, _named(path))
     except UsageError as error:
-        raise FactoryError(str(error)) from error  # the answer is "no"; the command itself was right
+        raise FactoryError(
+            str(error)
+        ) from error  # the answer is "no"; the command itself was right
     print(f"{slug(path.name)}: {say.line(task.title)}\nit would be accepted{_unknown_agent(task)}")
     return 0
 
@@ -99,7 +109,11 @@ def _free(top: Path, base: str) -> str:
     waiting = {path.name.partition("-")[2] for path in (top / ".factory/intake").glob("*.md")}
     with place.store(str(top)) as con:
         waiting |= {path.name for path in (top / views.inbox(con)).glob("*.md")}
-        return next(f"{name}.md" for name in ids(base) if not views.show(con, name) and f"{name}.md" not in waiting)
+        return next(
+            f"{name}.md"
+            for name in ids(base)
+            if not views.show(con, name) and f"{name}.md" not in waiting
+        )
 
 
 def _drop(inbox: Path, name: str, text: str) -> None:
@@ -112,4 +126,6 @@ def _drop(inbox: Path, name: str, text: str) -> None:
     except OSError as error:
         with suppress(OSError):
             half.unlink()
-        raise FactoryError(f"nothing was dropped: {inbox} cannot be written to ({error.strerror})") from error
+        raise FactoryError(
+            f"nothing was dropped: {inbox} cannot be written to ({error.strerror})"
+        ) from error

@@ -118,16 +118,26 @@ def _answer(con: sqlite3.Connection, name: str, words: list[str]) -> Json:
     card = views.card(con, name)
     if card is None:
         known = [each["id"] for each in views.cards(con, open_only=True)]
-        raise RefusedByState(f"there is no card {name}{did_you_mean(name, known)}\n  the open ones: factory status")
+        raise RefusedByState(
+            f"there is no card {name}{did_you_mean(name, known)}\n  the open ones: factory status"
+        )
     if card["state"] != "open":
-        raise RefusedByState(f"{name} is closed: {card['answer'] or card['closed_why']}. A card takes one answer.")
+        raise RefusedByState(
+            f"{name} is closed: {card['answer'] or card['closed_why']}. A card takes one answer."
+        )
     if any(asked["card"] == name for asked in views.pending(con, "answer")):
-        raise RefusedByState(f"{name} has an answer that the daemon takes next. A card takes one answer.")
+        raise RefusedByState(
+            f"{name} has an answer that the daemon takes next. A card takes one answer."
+        )
     keys = [option["key"] for option in card["options"]]
     if not said or (said.isdigit() and said not in keys):
         there = ", ".join(keys) or "none"
-        raise UsageError(f"{name} has no option {said}; it has {there}, or say it in a few words (factory show {name})")
-    if len(words) > 1 and words[0] in keys:  # an option, or words that begin with a number? In quotes it is plain
+        raise UsageError(
+            f"{name} has no option {said}; it has {there}, or say it in a few words (factory show {name})"
+        )
+    if (
+        len(words) > 1 and words[0] in keys
+    ):  # an option, or words that begin with a number? In quotes it is plain
         raise UsageError(
             f"{name} takes one option, or words. The option: factory answer {name} {words[0]}\n"
             f'  words that begin with a number, in quotes: factory answer {name} "{say.line(said)}"'
@@ -150,9 +160,13 @@ def _open_unit(con: sqlite3.Connection, name: str, *, idle: bool = False) -> str
     unit = place.unit(con, name, refusal=RefusedByState)
     state = unit["state"]
     if state == "split":
-        raise RefusedByState(f"{name} is split: what it was to do its parts do now: {', '.join(unit['needs'])}.")
+        raise RefusedByState(
+            f"{name} is split: what it was to do its parts do now: {', '.join(unit['needs'])}."
+        )
     if state in FINAL:
-        raise RefusedByState(f"{name} is {state}: nothing more happens to it. To have more done, add a new task.")
+        raise RefusedByState(
+            f"{name} is {state}: nothing more happens to it. To have more done, add a new task."
+        )
     if idle and state in ("running", "queued"):
         raise RefusedByState(f"{name} is {state}: it is being worked on already.")
     return name

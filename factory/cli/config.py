@@ -35,7 +35,9 @@ def config(args: Namespace) -> int:
     wrong = ""
     try:
         loaded = settings.explain(settings.load(top / "factory.toml", os.environ))
-        values = kept or {key: {"value": value, "source": source} for key, (value, source) in loaded.items()}
+        values = kept or {
+            key: {"value": value, "source": source} for key, (value, source) in loaded.items()
+        }
     except ConfigError as error:
         if kept is None:
             raise
@@ -45,7 +47,13 @@ def config(args: Namespace) -> int:
     elif args.json:
         print(say.as_json({"settings": values, "inferred": inferred, "error": wrong}))
     else:
-        print("\n".join(say.table([(key, _toml(each["value"]), each["source"]) for key, each in values.items()])))
+        print(
+            "\n".join(
+                say.table(
+                    [(key, _toml(each["value"]), each["source"]) for key, each in values.items()]
+                )
+            )
+        )
         print("\n".join(inferred_lines(inferred)) if inferred else _UNSEEN)
     if wrong and not args.json:
         print(f"! factory.toml is wrong, the last good one is in force:\n  {say.clean(wrong)}")
@@ -69,7 +77,10 @@ def init(_: Namespace) -> int:
 
 def inferred_lines(inferred: Json) -> list[str]:
     """What the factory found out by itself, each with the reason."""
-    rows = [("gate", gate["name"], gate["command"], gate["reason"]) for gate in inferred.get("gates", [])]
+    rows = [
+        ("gate", gate["name"], gate["command"], gate["reason"])
+        for gate in inferred.get("gates", [])
+    ]
     rows = rows or [("gate", "none", "", "nothing lands before you say how work is judged")]
     setup = inferred.get("setup") or {"kind": "none", "reason": ""}
     rows.append(("setup", setup["kind"], "", setup["reason"]))
@@ -89,13 +100,17 @@ def _kept(top: str) -> tuple[Json | None, Json]:
 
 def _explain(key: str, values: Json) -> None:
     if key not in settings.KEYS:
-        raise UsageError(f"there is no key {key!r}{did_you_mean(key, settings.KEYS)}\n  all of them: factory config")
+        raise UsageError(
+            f"there is no key {key!r}{did_you_mean(key, settings.KEYS)}\n  all of them: factory config"
+        )
     field, each = settings.KEYS[key], values[key]
     print(f"{key} = {_toml(each['value'])}")
     print(f"  from     {say.line(each['source'])}")
     print(f"  default  {_toml(field.default)}")
     print(f"  meaning  {field.description}")
-    print(f"  change   factory.toml, or the variable {settings.PREFIX}{key.upper().replace('.', '__')}")
+    print(
+        f"  change   factory.toml, or the variable {settings.PREFIX}{key.upper().replace('.', '__')}"
+    )
 
 
 def _check_alone(args: Namespace) -> None:
@@ -120,7 +135,9 @@ def _show_guards(*, as_json: bool) -> int:
         for runs, same in groupby(rules, key=lambda rule: rule.runs):
             print(f"  {runs}")
             print("\n".join(say.wrap(" ".join(rule.path for rule in same), indent="    ")))
-    print(f"\n{say.paint(f'files that gates and setup are read from: allow: [{guards.GATES}]', 'bold')}")
+    print(
+        f"\n{say.paint(f'files that gates and setup are read from: allow: [{guards.GATES}]', 'bold')}"
+    )
     print("\n" + say.paint("the factory's own, which nothing lifts", "bold"))
     print(f"    {' '.join(f'/{name}' for name in sorted(guards.OURS))}")
     return 0
@@ -130,11 +147,17 @@ def _write_prompt(name: str) -> int:
     """Write the shipped text, byte for byte: `>` makes a file of it."""
     folder = "prompts/"
     shipped = conventions.read_shipped()
-    names = [path.removeprefix(folder).removesuffix(".md") for path in sorted(shipped) if path.startswith(folder)]
+    names = [
+        path.removeprefix(folder).removesuffix(".md")
+        for path in sorted(shipped)
+        if path.startswith(folder)
+    ]
     asked = name.removesuffix(".md")
     if asked not in names:
         there = ", ".join(names)
-        raise UsageError(f"there is no shipped prompt {name!r}{did_you_mean(asked, names)}\n  there are: {there}")
+        raise UsageError(
+            f"there is no shipped prompt {name!r}{did_you_mean(asked, names)}\n  there are: {there}"
+        )
     print(shipped[f"{folder}{asked}.md"], end="")
     return 0
 

@@ -21,7 +21,14 @@ from factory.daemon import furnish
 from factory.dispatch.agents import find_agents
 from factory.ground import conventions, settings
 from factory.ground.daemon_state import DaemonState, now
-from factory.ground.errors import ConfigError, DamagedStore, FactoryError, RefusedByState, StoreError, UsageError
+from factory.ground.errors import (
+    ConfigError,
+    DamagedStore,
+    FactoryError,
+    RefusedByState,
+    StoreError,
+    UsageError,
+)
 from factory.ground.lock import locked
 from factory.ground.places import check_writable, places
 from factory.ground.settings import Settings
@@ -58,7 +65,11 @@ async def _doctor(top: Path, fix: bool) -> int:
     try:
         told += [_tell(BAD, sentence) for sentence in _unusable(top)]
         async for each in _look(top, fix=fix):
-            hint = " To mend it, while the daemon is stopped: factory doctor --fix" if each.mend else ""
+            hint = (
+                " To mend it, while the daemon is stopped: factory doctor --fix"
+                if each.mend
+                else ""
+            )
             told.append(_tell(BAD if each.matters else NOTE, each.said + hint))
     except RefusedByState:
         raise
@@ -90,12 +101,21 @@ def _plain(top: Path) -> Iterator[tuple[str, str]]:
     ruling = conventions.overlay(own, shipped, folder)
     path = os.environ.get("PATH", "")
     agents = find_agents(ruling, configured=agent, path=path, root=top, fallback=fallback)
-    wrong = {name for name, file in ruling.runtimes.items() if agents.missing.get(name, "").startswith(file.where)}
+    wrong = {
+        name
+        for name, file in ruling.runtimes.items()
+        if agents.missing.get(name, "").startswith(file.where)
+    }
     yield from ((OK, f"agent {name} is installed") for name in agents.installed)
-    yield from ((BAD if name in {agent, *fallback, *wrong} else NOTE, why) for name, why in agents.missing.items())
+    yield from (
+        (BAD if name in {agent, *fallback, *wrong} else NOTE, why)
+        for name, why in agents.missing.items()
+    )
     if not agents.installed:
         yield NOTE, "no agent is installed: only units with `run:` can be done"
-    checks: list[Callable[[], object]] = [partial(check_prompt, name, ruling.prompts) for name in ruling.prompts]
+    checks: list[Callable[[], object]] = [
+        partial(check_prompt, name, ruling.prompts) for name in ruling.prompts
+    ]
     checks.append(partial(rules_of, [*own], own, folder))
     refused = set[str]()
     for check in checks:
@@ -106,7 +126,9 @@ def _plain(top: Path) -> Iterator[tuple[str, str]]:
             yield BAD, str(error)
     yield from ((NOTE, said) for said in left_out(ruling.prompts, shipped) if said not in refused)
     unread = [note.name for note in ruling.knowledge if note.text.startswith("---")]
-    yield from ((BAD, f"{folder}/knowledge/{name}.md: its front matter is not YAML") for name in unread)
+    yield from (
+        (BAD, f"{folder}/knowledge/{name}.md: its front matter is not YAML") for name in unread
+    )
     try:
         state = place.daemon(str(top))["state"]
         stopped = (NOTE, "the daemon is stopped; start it: factoryd start")
@@ -129,7 +151,10 @@ async def _look(top: Path, *, fix: bool) -> AsyncIterator[Finding]:
     await sandbox.look()
     _tell(NOTE if sandbox.says else OK, sandbox.protections)
     if not shim.PROC:
-        _tell(NOTE, "no /proc: what leaves its process group and sheds the marker in its environment is not ended")
+        _tell(
+            NOTE,
+            "no /proc: what leaves its process group and sheds the marker in its environment is not ended",
+        )
     try:
         sandbox.check(chosen.sandbox.mode)
     except ConfigError as error:  # a start would be refused
@@ -142,12 +167,19 @@ async def _look(top: Path, *, fix: bool) -> AsyncIterator[Finding]:
         return  # said already
     with locked(where.lock, where.root) if fix else nullcontext():
         if not where.git.exists() and not fix:
-            yield Finding(f"The factory repository {where.git} is missing, with what attempts made.", _later)
+            yield Finding(
+                f"The factory repository {where.git} is missing, with what attempts made.", _later
+            )
             return
         with closing(SqliteStore(where.store, new=False)) as store:
             state = DaemonState(settings=chosen, places=where, environ=environ)
             floor = assemble(store, state, repository, await make(repository, where.git, environ))
-            strays = Strays(keeper=floor.keeper, trunk=floor.trunk, benches=floor.benches, underway=floor.underway)
+            strays = Strays(
+                keeper=floor.keeper,
+                trunk=floor.trunk,
+                benches=floor.benches,
+                underway=floor.underway,
+            )
             if fix:
                 await floor.trunk.refresh()
                 await _mend([each async for each in strays.find(daemon=False)])
@@ -178,11 +210,17 @@ async def _later() -> None:
 
 async def _rebuild(top: Path) -> int:
     environ, chosen = dict(os.environ), settings.load(top / "factory.toml", os.environ)
-    repository = await examine(top, environ, trunk=chosen.trunk or _branch_of(top / ".factory/git/HEAD"))
-    where = places(repository.root, repository.common_dir, environ, await the_names(repository, environ))
+    repository = await examine(
+        top, environ, trunk=chosen.trunk or _branch_of(top / ".factory/git/HEAD")
+    )
+    where = places(
+        repository.root, repository.common_dir, environ, await the_names(repository, environ)
+    )
     with locked(where.lock, where.root):
         if where.store.exists() and _is_whole(where.store):
-            raise RefusedByState(f"The store {where.store} is whole: there is nothing to rebuild. Nothing was changed.")
+            raise RefusedByState(
+                f"The store {where.store} is whole: there is nothing to rebuild. Nothing was changed."
+            )
         furnish(where)
         own = await make(repository, where.git, environ)
         await own.seize()
@@ -190,7 +228,9 @@ async def _rebuild(top: Path) -> int:
             state = DaemonState(settings=chosen, places=where, environ=environ)
             floor = assemble(new, state, repository, own)
             await floor.trunk.refresh()
-            counts = await Rebuild(store=new, where=where, trunk=floor.trunk, workspaces=floor.workspaces).run(now())
+            counts = await Rebuild(
+                store=new, where=where, trunk=floor.trunk, workspaces=floor.workspaces
+            ).run(now())
     HighWater(where.high_water).note_seq(0)  # the new store counts anew
     told = ", ".join(f"{count} {state}" for state, count in counts.items()) or "no units"
     kept = f"; the old one is {aside.name} now" if aside.exists() else ""

@@ -27,5 +27,7 @@ def gate(args: Namespace) -> int:
         if not ok:
             print("\n".join(f"  │ {line}" for line in say.clean(tail).splitlines()[-TAIL:]))
     if not verdicts:
-        raise FactoryError("no gate was found here: nothing says how a change is tested.\n  see: factory config")
+        raise FactoryError(
+            "no gate was found here: nothing says how a change is tested.\n  see: factory config"
+        )
     return 0 if all(ok for _, ok, _, _ in verdicts) else 1

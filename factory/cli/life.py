@@ -22,7 +22,14 @@ from factory.cli import place, say
 from factory.cli.config import inferred_lines
 from factory.ground import disk, settings
 from factory.ground.daemon_state import DRAIN_SECONDS
-from factory.ground.errors import ConfigError, FactoryError, RefusedByState, RepositoryError, StoreError, UsageError
+from factory.ground.errors import (
+    ConfigError,
+    FactoryError,
+    RefusedByState,
+    RepositoryError,
+    StoreError,
+    UsageError,
+)
 from factory.ground.places import Places, check_writable, places
 from factory.repo.examine import layout
 from factory.repo.opened import opened
@@ -53,7 +60,10 @@ def start(args: Namespace) -> int:
         return _already(pid, args.workers)
     _examine(top, environ)
     if args.foreground:
-        print(f"factoryd runs here on {top}; look in with: factory status. Ctrl-C stops it.", flush=True)
+        print(
+            f"factoryd runs here on {top}; look in with: factory status. Ctrl-C stops it.",
+            flush=True,
+        )
         os.chdir(_HOME)
         os.execve(sys.executable, command(top), environ)
     try:
@@ -78,7 +88,9 @@ def stop(args: Namespace) -> int:
         raise UsageError("--drain and --now exclude each other")
     top = place.root()
     if original := place.copied_from(top):
-        print(f"the daemon is not running: this is a copy of {original}, whose daemon and agents were left alone")
+        print(
+            f"the daemon is not running: this is a copy of {original}, whose daemon and agents were left alone"
+        )
         return 0
     seen = place.daemon(top)
     if seen["state"] == "stopped":
@@ -87,7 +99,13 @@ def stop(args: Namespace) -> int:
     grace = float("inf") if args.drain else 0 if args.now else DRAIN_SECONDS
     tell = _countdown(top, grace)
     try:
-        leave(seen["pid"], number, seconds=grace + 60, tell=tell, otherwise=BY_FORCE if args.now else AT_ONCE)
+        leave(
+            seen["pid"],
+            number,
+            seconds=grace + 60,
+            tell=tell,
+            otherwise=BY_FORCE if args.now else AT_ONCE,
+        )
     except KeyboardInterrupt:
         print("\nhanding back at once what still runs")
         leave(seen["pid"], signal.SIGINT, seconds=60, tell=tell, otherwise=BY_FORCE)
@@ -104,7 +122,11 @@ def _countdown(top: str, grace: float) -> Callable[[float], None]:
         text = _waits_for(top)
         if text and sys.stdout.isatty():
             left = "" if grace == float("inf") else f" · {max(0, end - at):.0f} s left"
-            print(f"\r\x1b[K{say.clip(text, 40)}{left} · Ctrl-C hands back at once", end="", flush=True)
+            print(
+                f"\r\x1b[K{say.clip(text, 40)}{left} · Ctrl-C hands back at once",
+                end="",
+                flush=True,
+            )
         elif text not in ("", told):
             print(text, flush=True)
         elif told and sys.stdout.isatty():
@@ -134,7 +156,9 @@ def restart(_: Namespace) -> int:
     """
     top = place.repository()
     seen = place.daemon(top)
-    _examine(top, os.environ)  # before the old one goes: what the new one would refuse leaves it running
+    _examine(
+        top, os.environ
+    )  # before the old one goes: what the new one would refuse leaves it running
     if seen["state"] != "stopped":
         leave(seen["pid"], signal.SIGHUP, seconds=60)
     return launch(top, os.environ, command(top))
@@ -168,7 +192,9 @@ def _wait_until_up(pid: int, mark: Path, output: Path) -> None:
         _refuse_dead(pid, output)
         if time.monotonic() > deadline:
             log = output.with_name("daemon.log")
-            raise FactoryError(f"the daemon (pid {pid}) is not up after {WAIT_S:.0f} s.\n  see: {log}")
+            raise FactoryError(
+                f"the daemon (pid {pid}) is not up after {WAIT_S:.0f} s.\n  see: {log}"
+            )
         time.sleep(0.02)
 
 
@@ -190,7 +216,12 @@ def interrupts_held() -> Iterator[None]:
 
 
 def leave(
-    pid: int, number: int, *, seconds: float, tell: Callable[[float], None] | None = None, otherwise: str = AT_ONCE
+    pid: int,
+    number: int,
+    *,
+    seconds: float,
+    tell: Callable[[float], None] | None = None,
+    otherwise: str = AT_ONCE,
 ) -> None:
     """Signal the daemon and wait until its process is gone; raise FactoryError where it is not after so long.
 
@@ -209,7 +240,9 @@ def leave(
             os.kill(pid, 0)
             if _is_zombie(pid):
                 return
-        raise FactoryError(f"the daemon (pid {pid}) has not gone after {seconds:.0f} s.\n  {otherwise.format(pid=pid)}")
+        raise FactoryError(
+            f"the daemon (pid {pid}) has not gone after {seconds:.0f} s.\n  {otherwise.format(pid=pid)}"
+        )
 
 
 def _examine(top: str, environ: Mapping[str, str]) -> None:
@@ -234,7 +267,9 @@ def _check_lock(top: str, ours: Places) -> None:
         return
     if pid := _running(where):
         look = f"cd {where} && factory status"
-        raise RefusedByState(f"the factory of this repository already runs, in {where} (pid {pid})\n  look in: {look}")
+        raise RefusedByState(
+            f"the factory of this repository already runs, in {where} (pid {pid})\n  look in: {look}"
+        )
 
 
 def _shares(where: str, common_dir: Path) -> bool:
@@ -253,7 +288,11 @@ def _check_work(top: str, where: Places) -> None:
         was = (views.fact(con, "identity") or {}).get("work")
         if views.used_in(con):
             return  # the repository was moved or copied: the start sees to that
-        busy = [worker["unit"] for worker in views.status(con, views.now_text())["workers"] if worker["unit"]]
+        busy = [
+            worker["unit"]
+            for worker in views.status(con, views.now_text())["workers"]
+            if worker["unit"]
+        ]
         if busy and was and Path(was).is_dir() and Path(was).resolve() != where.work.resolve():
             state = shlex.quote(str(Path(was).parents[1]))
             raise RefusedByState(
@@ -265,7 +304,10 @@ def _check_work(top: str, where: Places) -> None:
 def _is_zombie(pid: int) -> bool:
     """Whether it has ended, and only its parent has not asked yet: it holds nothing any more."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0] == "Z"
+        return (
+            Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+            == "Z"
+        )
     except (OSError, IndexError):
         return False
 
@@ -298,7 +340,9 @@ def _other(top: str) -> int:
 def _already(pid: int, workers: str | None) -> int:
     print(f"already running (pid {pid})")
     if workers is not None:
-        print(f"--workers {workers} was not applied. Write this into factory.toml: workers = {workers}")
+        print(
+            f"--workers {workers} was not applied. Write this into factory.toml: workers = {workers}"
+        )
     return 0
 
 
@@ -335,13 +379,28 @@ def _end_attempts(top: str) -> int:
     from factory.repo.underway import unended
 
     with place.store(top) as con:
-        hung = [worker for worker in views.status(con, views.now_text())["workers"] if worker["unit"]]
-        roots = dict.fromkeys([top, views.used_in(con) or top])  # they run on under the path that they were started in
-    runs = [(worker, place.run_dir(root, worker["unit"], worker["attempt"])) for worker in hung for root in roots]
+        hung = [
+            worker for worker in views.status(con, views.now_text())["workers"] if worker["unit"]
+        ]
+        roots = dict.fromkeys(
+            [top, views.used_in(con) or top]
+        )  # they run on under the path that they were started in
+    runs = [
+        (worker, place.run_dir(root, worker["unit"], worker["attempt"]))
+        for worker in hung
+        for root in roots
+    ]
     for worker, folder in runs:
         if not anyio.run(process.end, Path(folder)):
-            raise FactoryError(f"attempt {worker['attempt']} of {worker['unit']} still runs and could not be ended.")
-    judged = [run for root in roots for run in unended(Path(place.within(root, "judged"))) if process.is_running(run)]
+            raise FactoryError(
+                f"attempt {worker['attempt']} of {worker['unit']} still runs and could not be ended."
+            )
+    judged = [
+        run
+        for root in roots
+        for run in unended(Path(place.within(root, "judged")))
+        if process.is_running(run)
+    ]
     for run in judged:
         if not anyio.run(process.end, run):
             raise FactoryError(f"the gate or setup of {run} still runs and could not be ended.")

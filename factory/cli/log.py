@@ -72,7 +72,9 @@ def log(args: Namespace) -> int:
     return 0
 
 
-def follow(con: sqlite3.Connection, top: str, unit: str, *, as_json: bool, on: bool) -> Iterator[str]:
+def follow(
+    con: sqlite3.Connection, top: str, unit: str, *, as_json: bool, on: bool
+) -> Iterator[str]:
     """The lines so far; with `on` also those to come, until the unit has ended."""
     seen, output = 0, Output("")
     while True:
@@ -150,7 +152,11 @@ def _sentence(entry: Json) -> str:
     if form := _SAYS.get(entry["event"]):
         plain = {name: _plain(value) for name, value in entry.items()}
         known = ", as known before" if entry.get("cached") else ""
-        below = " on top of units that had not landed" if entry.get("stacked") and not entry.get("ok") else ""
+        below = (
+            " on top of units that had not landed"
+            if entry.get("stacked") and not entry.get("ok")
+            else ""
+        )
         below = " without the change" if entry.get("before") else below
         plain["verdict"] = ("green" if entry.get("ok") else "red") + below + known
         return form.format_map(defaultdict(str, plain)).replace(": :", ":").rstrip(": ")

@@ -33,8 +33,16 @@ FACTORY: Commands = {
     "resume": ("ask", "", "go on after a pause"),
     "gate": ("gate", "[--tree REV] [--here]", "run the gates as the line would"),
     "check": ("add", "FILE", "would this task file be accepted?"),
-    "config": ("config", "[--explain KEY] [--prompt NAME] [--guards] [--json]", "the values in force, and where from"),
-    "doctor": ("doctor", "[--fix] [--rebuild] [--agent NAME] [--json]", "what is wrong or stray, and mending it"),
+    "config": (
+        "config",
+        "[--explain KEY] [--prompt NAME] [--guards] [--json]",
+        "the values in force, and where from",
+    ),
+    "doctor": (
+        "doctor",
+        "[--fix] [--rebuild] [--agent NAME] [--json]",
+        "what is wrong or stray, and mending it",
+    ),
 }
 FACTORYD: Commands = {
     "start": ("life", "[--foreground] [--workers N]", "start the factory of this repository"),
@@ -88,7 +96,9 @@ def _prepare_streams() -> None:
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a terminal that is not UTF-8 gets question marks, not a traceback
+        if isinstance(
+            stream, io.TextIOWrapper
+        ):  # a terminal that is not UTF-8 gets question marks, not a traceback
             stream.reconfigure(errors="replace")
 
 
@@ -108,7 +118,9 @@ def _command(program: str, commands: Commands, argv: Sequence[str]) -> int:
     if name in LATER and program == "factory":
         raise NotYet(f"factory {name} ({LATER[name]}). Until then: factory status, factory log.")
     if name not in commands:
-        raise UsageError(f"there is no command {name!r}{_meant(name, commands)}\n  see: {program} --help")
+        raise UsageError(
+            f"there is no command {name!r}{_meant(name, commands)}\n  see: {program} --help"
+        )
     module, synopsis, _ = commands[name]
     command = getattr(import_module(f"factory.cli.{module}"), name)
     usage = f"{program} {name} {synopsis}".rstrip()
@@ -117,7 +129,9 @@ def _command(program: str, commands: Commands, argv: Sequence[str]) -> int:
         print(f"usage: {usage}\n\n{what}\n\nexamples:")
         print("\n".join(f"  {example.strip()}" for example in examples.strip().splitlines()))
         return 0
-    parser = argparse.ArgumentParser(prog=f"{program} {name}", usage=usage, add_help=False, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog=f"{program} {name}", usage=usage, add_help=False, allow_abbrev=False
+    )
     _declare(parser, synopsis)
     return int(command(parser.parse_args(rest)))
 
@@ -142,7 +156,10 @@ def _meant(name: str, commands: Commands) -> str:
 
 
 def _overview(program: str, commands: Commands) -> list[str]:
-    shown = {name: synopsis if len(synopsis) < 34 else "[OPTION…]" for name, (_, synopsis, _) in commands.items()}
+    shown = {
+        name: synopsis if len(synopsis) < 34 else "[OPTION…]"
+        for name, (_, synopsis, _) in commands.items()
+    }
     rows = [(f"{name} {shown[name]}", what) for name, (_, _, what) in commands.items()]
     other = "factoryd start|stop" if program == "factory" else "factory status|add|…"
     foot = f"The other half: {other}. Each command's --help has examples."

@@ -28,7 +28,9 @@ def repository() -> str:
     while not os.path.exists(os.path.join(top, ".git")):
         if _is_bare(top):
             make = "git worktree add ../NAME BRANCH"
-            raise RepositoryError(f"{top} is a bare repository; the factory works in a checkout.\n  make one: {make}")
+            raise RepositoryError(
+                f"{top} is a bare repository; the factory works in a checkout.\n  make one: {make}"
+            )
         if top == os.path.dirname(top):
             make = "git init && git commit --allow-empty -m new"
             raise RepositoryError(f"{here} is in no git repository.\n  make one: {make}")
@@ -88,20 +90,26 @@ def unit(con: sqlite3.Connection, name: str, *, refusal: type[FactoryError] = Fa
             raise refusal(f"{card['id']} is a card, not a unit\n  see: factory show {card['id']}")
         raise refusal(f"there is no card {name.upper()}\n  the open ones: factory status")
     if found is None:
-        raise refusal(f"there is no unit {name!r}{meant(con, name)}\n  the open ones: factory status")
+        raise refusal(
+            f"there is no unit {name!r}{meant(con, name)}\n  the open ones: factory status"
+        )
     return found
 
 
 def meant(con: sqlite3.Connection, name: str) -> str:
     """A did-you-mean among the units that are open or landed last."""
     seen = views.status(con, views.now_text())
-    known = [unit["id"] for unit in seen["units_open"]] + [unit["unit"] for unit in seen["last_landed"]]
+    known = [unit["id"] for unit in seen["units_open"]] + [
+        unit["unit"] for unit in seen["last_landed"]
+    ]
     return did_you_mean(name, known)
 
 
 def _is_bare(folder: str) -> bool:
     """Whether it is a git dir of no working tree, as far as can be told without git."""
-    has_all = all(os.path.exists(os.path.join(folder, name)) for name in ("HEAD", "objects", "refs"))
+    has_all = all(
+        os.path.exists(os.path.join(folder, name)) for name in ("HEAD", "objects", "refs")
+    )
     return has_all and "/.git/" not in f"{folder}/"
 
 

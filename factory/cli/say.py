@@ -31,7 +31,9 @@ def clean(text: str) -> str:
 
 def as_json(value: object) -> str:
     """One line of JSON, readable, in which what could steer a terminal is escaped."""
-    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
+    return _CONTROLS.sub(
+        lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False)
+    )
 
 
 def line(text: str) -> str:
@@ -41,7 +43,9 @@ def line(text: str) -> str:
 
 def paint(text: str, style: str) -> str:
     """The text in that style; plain where standard output is no terminal, or one that wants no colours."""
-    wanted = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    wanted = (
+        sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    )
     return f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if text and wanted else text
 
 
@@ -55,7 +59,9 @@ def clip(text: str, room: int) -> str:
     flat = line(text)
     if width(flat) <= room:
         return flat
-    kept = (char for char, used in zip(flat, accumulate(map(_cells, flat)), strict=True) if used < room)
+    kept = (
+        char for char, used in zip(flat, accumulate(map(_cells, flat)), strict=True) if used < room
+    )
     return "".join(kept).rstrip() + "…"
 
 
@@ -78,7 +84,9 @@ def table(rows: Sequence[Sequence[str]], *, indent: str = "  ", most: int = 30) 
     room = max(12, COLUMNS - len(indent) - sum(widths) - 2 * len(widths))
     lines = []
     for head, row in zip(heads, rows, strict=True):
-        cells = [cell + " " * (wide - width(cell) + 2) for cell, wide in zip(head, widths, strict=True)]
+        cells = [
+            cell + " " * (wide - width(cell) + 2) for cell, wide in zip(head, widths, strict=True)
+        ]
         lines.append((indent + "".join(cells) + clip(row[-1], room)).rstrip())
     return lines
 
@@ -98,7 +106,11 @@ def lasted(seconds: float) -> str:
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * size:
             return f"{int(seconds // size)} {unit}"
-    return f"{seconds:.1f} s" if isinstance(seconds, float) and 0 < seconds < 10 else f"{max(0, int(seconds))} s"
+    return (
+        f"{seconds:.1f} s"
+        if isinstance(seconds, float) and 0 < seconds < 10
+        else f"{max(0, int(seconds))} s"
+    )
 
 
 def moment(stamp: str, now: datetime) -> str:

@@ -37,7 +37,9 @@ def _git(root: Path, *argv: str) -> None:
     try:
         done = anyio.run(partial(process.run, command, cwd=root, env=environ))
     except FileNotFoundError as error:
-        raise FactoryError("git is not installed, or not on PATH. factoryd needs git 2.41 or newer.") from error
+        raise FactoryError(
+            "git is not installed, or not on PATH. factoryd needs git 2.41 or newer."
+        ) from error
     if done.code:
         why = say.line(done.err.decode(errors="replace"))
         raise FactoryError(f"{shlex.join(command)} failed in a scratch folder: {why}")

@@ -63,7 +63,9 @@ def diff(args: Namespace) -> int:
     with place.store(top) as con:
         base, commit = _ends(place.unit(con, args.id), args.attempt)
     own = Git(git_dir=Path(place.within(top, "git")), own=True, environ=dict(os.environ))
-    patch = anyio.run(own.run, "diff-tree", "-p", "-M", "--no-ext-diff", "--no-textconv", base, commit).out
+    patch = anyio.run(
+        own.run, "diff-tree", "-p", "-M", "--no-ext-diff", "--no-textconv", base, commit
+    ).out
     if not patch:
         print(f"{args.id}: nothing was changed", file=sys.stderr)
     elif sys.stdout.isatty():
@@ -90,9 +92,13 @@ def _unit(unit: Json, now: datetime) -> Iterator[str]:
     yield f"{unit['id']} · {unit['state']} {say.ago(unit['since'], now)}"
     yield from say.wrap(unit["why"], indent="  ")
     if unit["commit"]:
-        yield f"commit {unit['commit']}" + ("" if unit["on_trunk"] else " (trunk has been rewritten since: not on it)")
+        yield f"commit {unit['commit']}" + (
+            "" if unit["on_trunk"] else " (trunk has been rewritten since: not on it)"
+        )
     yield from say.section("ATTEMPTS", [_attempt(attempt, now) for attempt in unit["attempts"]])
-    yield from say.section("KEPT", [_kept(attempt) for attempt in unit["attempts"] if attempt["end"]])
+    yield from say.section(
+        "KEPT", [_kept(attempt) for attempt in unit["attempts"] if attempt["end"]]
+    )
     yield from _left_out(unit["attempts"])
     yield from say.section("VERDICTS", [_verdict(verdict) for verdict in unit["verdicts"]])
 
@@ -106,7 +112,14 @@ def _attempt(attempt: Json, now: datetime) -> tuple[str, ...]:
     cost = f" {about}${charged:.2f}" if charged else ""
     started = say.moment(attempt["start"], now)
     reason = attempt["reason"] or "running"
-    return str(attempt["number"]), started, attempt["agent"], reason, spent + cost, attempt["detail"]
+    return (
+        str(attempt["number"]),
+        started,
+        attempt["agent"],
+        reason,
+        spent + cost,
+        attempt["detail"],
+    )
 
 
 def _left_out(attempts: Sequence[Json]) -> Iterator[str]:
@@ -155,16 +168,26 @@ def _ends(unit: Json, number: str | None) -> tuple[str, str]:
     attempts = [(attempt["base"], attempt["commit"]) for attempt in reversed(unit["attempts"])]
     ends = [(f"{unit['commit']}^", unit["commit"]), (unit["base"], unit["submission"]), *attempts]
     if number is not None:
-        ends = [(each["base"], each["commit"]) for each in unit["attempts"] if str(each["number"]) == number]
+        ends = [
+            (each["base"], each["commit"])
+            for each in unit["attempts"]
+            if str(each["number"]) == number
+        ]
         if not ends:
             numbers = ", ".join(str(each["number"]) for each in unit["attempts"])
-            raise UsageError(f"{unit['id']} has no attempt {number}; it has {numbers or 'none yet'}")
+            raise UsageError(
+                f"{unit['id']} has no attempt {number}; it has {numbers or 'none yet'}"
+            )
     for base, commit in ends:
         if commit:
             return base, commit
     if number is not None:
-        raise FactoryError(f"attempt {number} of {unit['id']} left no tree.\n  what is kept: factory show {unit['id']}")
-    raise FactoryError(f"{unit['id']} has changed nothing yet: no attempt of it has ended with a tree.")
+        raise FactoryError(
+            f"attempt {number} of {unit['id']} left no tree.\n  what is kept: factory show {unit['id']}"
+        )
+    raise FactoryError(
+        f"{unit['id']} has changed nothing yet: no attempt of it has ended with a tree."
+    )
 
 
 def _kept(attempt: Json) -> tuple[str, ...]:
@@ -177,7 +200,9 @@ def _kept(attempt: Json) -> tuple[str, ...]:
 
 
 def _prompt(seen: Json) -> str:
-    for attempt in reversed(seen.get("attempts") or []):  # the last may have ended before it was told anything
+    for attempt in reversed(
+        seen.get("attempts") or []
+    ):  # the last may have ended before it was told anything
         with suppress(OSError), open(f"{attempt['run_dir']}/prompt.md", encoding="utf-8") as file:  # noqa: PTH123
             return say.clean(file.read())
     raise FactoryError(f"of {seen['id']} there is no prompt: not begun yet, pruned, or a card")

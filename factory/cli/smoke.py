@@ -90,7 +90,9 @@ def _look(top: Path, name: str, environ: Mapping[str, str]) -> Iterator[Check]:
     program = find(first, path=environ.get("PATH", ""), root=top)
     if program is None:
         where = "is not there, or may not be run" if "/" in first else "is not on PATH"
-        yield Check("program", BAD, f"{first} {where}", runtime.doctor.install or f"install {first}")
+        yield Check(
+            "program", BAD, f"{first} {where}", runtime.doctor.install or f"install {first}"
+        )
         return
     yield Check("program", OK, str(program))
     if runtime.doctor.known_good:
@@ -103,7 +105,9 @@ def _look(top: Path, name: str, environ: Mapping[str, str]) -> Iterator[Check]:
     if "/" in first and not Path(first).is_absolute():
         own[first] = ""  # it lies in the repository
     own[f"{folder}/gates/10-hello.sh"] = _GATE
-    with tempfile.TemporaryDirectory(prefix="factory-doctor-", ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(
+        prefix="factory-doctor-", ignore_cleanup_errors=True
+    ) as folder:
         yield _smoke(Path(folder) / "scratch", runtime, top, own, environ, login)
 
 
@@ -114,12 +118,16 @@ def _version(runtime: Runtime, program: Path, environ: Mapping[str, str]) -> Che
     said = (done.out + done.err).decode(errors="replace")
     found = re.search(r"\d+(\.\d+)+", said)
     if done.code or not found:
-        return Check("version", BAD, f"{shlex.join(argv)} told none (exit {done.code})", install, said)
+        return Check(
+            "version", BAD, f"{shlex.join(argv)} told none (exit {done.code})", install, said
+        )
     if _numbers(found[0]) == _numbers(known):
         return Check("version", OK, found[0])
     if _numbers(found[0]) > _numbers(known):
         return Check("version", NOTE, f"{found[0]} is newer than the one that was tried, {known}")
-    return Check("version", NOTE, f"{found[0]} is older than the one that was tried, {known}", install)
+    return Check(
+        "version", NOTE, f"{found[0]} is older than the one that was tried, {known}", install
+    )
 
 
 def _numbers(version: str) -> list[int]:
@@ -137,11 +145,18 @@ def _login(runtime: Runtime, environ: Mapping[str, str]) -> Check:
     seen = {sign: f"~/{sign}" if "/" in sign else sign for sign in runtime.doctor.logged_in}
     if found := next(filter(there, seen), ""):
         return Check("login", OK, seen[found])
-    return Check("login", NOTE, f"none was seen: no {', '.join(seen.values())}", runtime.doctor.login)
+    return Check(
+        "login", NOTE, f"none was seen: no {', '.join(seen.values())}", runtime.doctor.login
+    )
 
 
 def _smoke(
-    root: Path, runtime: Runtime, top: Path, own: Mapping[str, str], environ: Mapping[str, str], login: str
+    root: Path,
+    runtime: Runtime,
+    top: Path,
+    own: Mapping[str, str],
+    environ: Mapping[str, str],
+    login: str,
 ) -> Check:
     """One unit on a line of its own, landed or not; `login`: how one logs in, where no sign of a login was seen."""
     _make(root, top, own)
@@ -156,7 +171,11 @@ def _smoke(
             life.leave(pid, signal.SIGINT, seconds=60)
     finally:
         shutil.rmtree(where.work, ignore_errors=True)
-    return _green(unit, time.monotonic() - begun) if unit.get("state") == "landed" else _red(unit, runtime, login)
+    return (
+        _green(unit, time.monotonic() - begun)
+        if unit.get("state") == "landed"
+        else _red(unit, runtime, login)
+    )
 
 
 def _green(unit: Json, seconds: float) -> Check:
@@ -173,7 +192,9 @@ def _red(unit: Json, runtime: Runtime, login: str) -> Check:
     attempt: Json = next(iter(unit.get("attempts", [])[-1:]), {})
     reason = attempt.get("reason") or "it has not ended"
     why = attempt.get("detail") or unit.get("why") or f"nothing was seen of it in {MOST_S} s"
-    alone = shlex.join(part for part in runtime.command if isinstance(part, str) and part != "{resume}")
+    alone = shlex.join(
+        part for part in runtime.command if isinstance(part, str) and part != "{resume}"
+    )
     # Not every program says that it wants a login: some wait for one, some say it in words that nobody knows yet.
     look = f"{login and f'{login}; or '}see what it says by itself, in an empty repository: {say.clip(alone, 200)}"
     rests = f"it rests by itself until it may go on; {unit.get('why', '')}"
@@ -184,7 +205,12 @@ def _red(unit: Json, runtime: Runtime, login: str) -> Check:
 def _ended(root: str, deadline: float) -> Json:
     """What became of the unit, or is known of it at the deadline."""
     unit: Json = {}
-    while time.monotonic() < deadline and unit.get("state") not in ("landed", "held", "waiting", "cancelled"):
+    while time.monotonic() < deadline and unit.get("state") not in (
+        "landed",
+        "held",
+        "waiting",
+        "cancelled",
+    ):
         time.sleep(0.1)
         with suppress(FactoryError), place.store(root) as con:
             unit = views.show(con, UNIT) or {}

@@ -34,11 +34,16 @@ def status(args: Namespace) -> int:
         while True:
             seen = views.status(con, views.now_text())
             # Said here too: the store may have no room for the daemon to say so.
-            seen["warnings"] = [*filter(None, [disk.complaint(place.within(top))]), *seen["warnings"]]
+            seen["warnings"] = [
+                *filter(None, [disk.complaint(place.within(top))]),
+                *seen["warnings"],
+            ]
             asked = seen["daemon"]["state"] == "stopped" or not any(seen["units"].values())
             left = _left_in_inbox(f"{top}/{seen['inbox']}") if asked and not args.json else 0
             shown = say.as_json(seen) if args.json else "\n".join(_screen(seen, left))
-            print("\x1b[H\x1b[J" + shown if args.watch and sys.stdout.isatty() else shown, flush=True)
+            print(
+                "\x1b[H\x1b[J" + shown if args.watch and sys.stdout.isatty() else shown, flush=True
+            )
             if not args.watch:
                 return 0
             time.sleep(1)
@@ -47,14 +52,24 @@ def status(args: Namespace) -> int:
 def card_lines(card: Json, now: datetime) -> Iterator[str]:
     """A card as a person reads it: the question, the options with their effects, how to answer."""
     about = f" · {card['count']} units" if card["count"] > 1 else ""
-    if card["count"] <= 1 and card["units"] and card["units"][0] not in re.findall(r"[\w-]+", card["question"]):
+    if (
+        card["count"] <= 1
+        and card["units"]
+        and card["units"][0] not in re.findall(r"[\w-]+", card["question"])
+    ):
         about = f" · {say.clip(card['units'][0], 40)}"
     head = f"{card['kind']}{about} · {say.ago(card['since'], now)}"
     yield f"  {say.paint(card['id'], 'cyan')}  " + say.paint(head, "dim")
     yield from (say.paint(each, "bold") for each in say.wrap(card["question"], indent="      "))
-    yield from _options([(option["key"], option["label"], option["effect"]) for option in card["options"]])
+    yield from _options(
+        [(option["key"], option["label"], option["effect"]) for option in card["options"]]
+    )
     first = card["recommended"] or (card["options"][0]["key"] if card["options"] else '"…"')
-    due = f"   (by itself {card['default']} at {say.moment(card['deadline'], now)})" if card["deadline"] else ""
+    due = (
+        f"   (by itself {card['default']} at {say.moment(card['deadline'], now)})"
+        if card["deadline"]
+        else ""
+    )
     yield say.paint(f"      factory answer {card['id']} {first}{due}", "dim")
 
 
@@ -72,7 +87,9 @@ def _options(options: Sequence[tuple[str, str, str]]) -> Iterator[str]:
 def _left_in_inbox(folder: str) -> int:
     """How many task files lie there, those that git tracks and that were taken among them."""
     with suppress(OSError), os.scandir(folder) as entries:
-        return sum(entry.name.lower().endswith(".md") and entry.name[0] not in ".#~" for entry in entries)
+        return sum(
+            entry.name.lower().endswith(".md") and entry.name[0] not in ".#~" for entry in entries
+        )
     return 0
 
 
@@ -80,10 +97,17 @@ def _screen(seen: Json, left: int) -> Iterator[str]:
     now = datetime.fromisoformat(seen["at"])
     title = {unit["id"]: unit["title"] for unit in seen["units_open"]}
     above = [card for card in seen["escalations"] if not card["answer"]][:WHOLE]
-    asked = {card["units"][0] for card in above if len(card["units"]) == 1}  # said there, and of no other
+    asked = {
+        card["units"][0] for card in above if len(card["units"]) == 1
+    }  # said there, and of no other
     moving = [_moving(worker, title, now) for worker in seen["workers"] if worker["alive"]]
-    ended = [(each["unit"], _of(each)) for each in seen["workers"] if each["unit"] and not each["alive"]]
-    queue = [(str(each["position"]), each["unit"], each["state"], title[each["unit"]]) for each in seen["queue"]]
+    ended = [
+        (each["unit"], _of(each)) for each in seen["workers"] if each["unit"] and not each["alive"]
+    ]
+    queue = [
+        (str(each["position"]), each["unit"], each["state"], title[each["unit"]])
+        for each in seen["queue"]
+    ]
     waiting = [
         (unit["id"], f"{unit['state']} {say.ago(unit['since'], now)}", unit["why"] or unit["title"])
         for unit in seen["units_open"]
@@ -92,7 +116,9 @@ def _screen(seen: Json, left: int) -> Iterator[str]:
     landed = [_landed(unit, now) for unit in seen["last_landed"]]
     yield from _head(seen, left)
     if left and seen["daemon"]["state"] == "stopped":
-        yield say.paint(f"task files in {seen['inbox']}/, taken by the next start: {left}", "yellow")
+        yield say.paint(
+            f"task files in {seen['inbox']}/, taken by the next start: {left}", "yellow"
+        )
     yield from _cards(seen["escalations"], now)
     for heading, rows in (
         ("MOVING", moving),
@@ -111,7 +137,11 @@ def _screen(seen: Json, left: int) -> Iterator[str]:
 def _head(seen: Json, left: int) -> Iterator[str]:
     daemon, trunk = seen["daemon"], seen["trunk"]
     state = daemon["state"] + (", paused" if seen["paused"] else "")
-    parts = [say.paint("factoryd", "bold") + " " + say.paint(state, "green" if state == "running" else "yellow")]
+    parts = [
+        say.paint("factoryd", "bold")
+        + " "
+        + say.paint(state, "green" if state == "running" else "yellow")
+    ]
     if daemon["state"] == "stopped":
         parts.append("start it: factoryd start")
     else:
@@ -123,7 +153,9 @@ def _head(seen: Json, left: int) -> Iterator[str]:
     numbers = [f"{count} {state}" for state, count in seen["units"].items() if count]
     inbox = f"{seen['inbox']}/"
     none = (
-        f"no units yet: what lies in {inbox} is looked at" if left else f"no units yet: drop a task file into {inbox}"
+        f"no units yet: what lies in {inbox} is looked at"
+        if left
+        else f"no units yet: drop a task file into {inbox}"
     )
     yield say.paint(" · ".join(numbers) or none, "dim")
 
@@ -132,7 +164,9 @@ def _cards(cards: Sequence[Json], now: datetime) -> Iterator[str]:
     yield ""
     for card in cards:
         if card["answer"]:  # its cause is not gone yet, and everything is said about it
-            yield say.paint(f"  {card['id']}  {card['kind']}: you said “{say.line(card['answer'])}”", "dim")
+            yield say.paint(
+                f"  {card['id']}  {card['kind']}: you said “{say.line(card['answer'])}”", "dim"
+            )
     cards = [card for card in cards if not card["answer"]]
     yield say.paint("NEEDS YOU", "bold") if cards else say.paint("Nothing needs you.", "green")
     for card in cards[:WHOLE]:
@@ -176,7 +210,11 @@ def _money(budget: Json) -> Iterator[str]:
             spent, held = (form.format(budget[f"{name}_{kind}"]) for name in ("spent", "reserved"))
             of = f" of {form.format(cap)}" if cap else ""
             yield f"today {about if kind == 'usd' else ''}{spent}{of} spent, {held} held back{rest}"
-    unit = [form.format(budget[f"unit_{kind}"]) for kind, form in _FORMS.items() if budget[f"unit_{kind}"]]
+    unit = [
+        form.format(budget[f"unit_{kind}"])
+        for kind, form in _FORMS.items()
+        if budget[f"unit_{kind}"]
+    ]
     if unit:
         yield f"a unit may use {' and '.join(unit)}"
 

@@ -111,7 +111,11 @@ def receipt_total(_: Prompt) -> None:
     file = SHOP / "receipt.py"
     edit(file, "\n\n\ndef receipt", "\n\nfrom shop.cart import total\n\n\ndef receipt")
     edit(file, 'return "\\n".join(', "rows = [")
-    edit(file, "(set(cart)))\n", '(set(cart))]\n    return "\\n".join([*rows, f"total {total(cart)}"])\n')
+    edit(
+        file,
+        "(set(cart)))\n",
+        '(set(cart))]\n    return "\\n".join([*rows, f"total {total(cart)}"])\n',
+    )
     done("End the receipt with the total")
 
 

@@ -46,7 +46,9 @@ class Agents:
             return "No agent program is installed: install claude or codex, or name another in factory.toml (`agent`)."
         if name in self.installed:
             return ""
-        return self.missing.get(name) or _unknown(name, {*self.installed, *self.missing} - self.unknown)
+        return self.missing.get(name) or _unknown(
+            name, {*self.installed, *self.missing} - self.unknown
+        )
 
 
 def shell_runtime(command: str) -> Runtime:
@@ -60,27 +62,45 @@ def the_runtime(name: str, conventions: Conventions) -> Runtime:
     if file is None:
         raise ConfigError(_unknown(name, conventions.runtimes))
     if name == NO_AGENT:
-        raise ConfigError(f"{file.where}: {name} stands for units with a command of their own; give it another name")
+        raise ConfigError(
+            f"{file.where}: {name} stands for units with a command of their own; give it another name"
+        )
     return parse_runtime(name, file.text, where=file.where)
 
 
 def find_agents(
-    conventions: Conventions, *, configured: str, path: str, root: Path, fallback: Sequence[str] = ()
+    conventions: Conventions,
+    *,
+    configured: str,
+    path: str,
+    root: Path,
+    fallback: Sequence[str] = (),
 ) -> Agents:
     """Look for every runtime's program; the default is the configured one, else the first that is installed."""
-    missing = {name: why for name in conventions.runtimes if (why := _why_missing(name, conventions, path, root))}
+    missing = {
+        name: why
+        for name in conventions.runtimes
+        if (why := _why_missing(name, conventions, path, root))
+    }
     unknown = frozenset({configured, *fallback} - conventions.runtimes.keys() - {""})
     for name in unknown:
         meant = did_you_mean(name, conventions.runtimes) or "."
-        missing[name] = f"factory.toml names the agent {name!r}, of which there is no runtime file{meant}"
+        missing[name] = (
+            f"factory.toml names the agent {name!r}, of which there is no runtime file{meant}"
+        )
 
     def rank(name: str) -> bool:  # a shipped one that cannot continue a session comes last
-        return conventions.runtimes[name].where.startswith("shipped") and not the_runtime(name, conventions).resume
+        return (
+            conventions.runtimes[name].where.startswith("shipped")
+            and not the_runtime(name, conventions).resume
+        )
 
     installed = sorted((name for name in conventions.runtimes if name not in missing), key=rank)
     default = configured or next(iter(installed), "")
     runtimes = {name: the_runtime(name, conventions) for name in installed}
-    modelless = frozenset(name for name, each in runtimes.items() if "{model}" not in str(each.command))
+    modelless = frozenset(
+        name for name, each in runtimes.items() if "{model}" not in str(each.command)
+    )
     return Agents(
         default=default,
         missing=missing,
@@ -103,5 +123,9 @@ def _why_missing(name: str, conventions: Conventions, path: str, root: Path) -> 
         return str(error)
     if find(runtime.program, path=path, root=root):
         return ""
-    where = "that file is not there, or may not be run" if "/" in runtime.program else "it is not on PATH"
+    where = (
+        "that file is not there, or may not be run"
+        if "/" in runtime.program
+        else "it is not on PATH"
+    )
     return f"The program of agent {name}, {runtime.program!r}, is not installed: {where}."

@@ -27,10 +27,14 @@ class Amount:
     minutes: float = 0.0
 
     def __add__(self, other: "Amount") -> "Amount":
-        return Amount(self.usd + other.usd, self.tokens + other.tokens, self.minutes + other.minutes)
+        return Amount(
+            self.usd + other.usd, self.tokens + other.tokens, self.minutes + other.minutes
+        )
 
     def __sub__(self, other: "Amount") -> "Amount":
-        return Amount(self.usd - other.usd, self.tokens - other.tokens, self.minutes - other.minutes)
+        return Amount(
+            self.usd - other.usd, self.tokens - other.tokens, self.minutes - other.minutes
+        )
 
     def __mul__(self, factor: float) -> "Amount":
         return Amount(self.usd * factor, self.tokens * factor, self.minutes * factor)
@@ -42,7 +46,9 @@ class Amount:
 
 
 NO_CAP = Amount(math.inf, math.inf, math.inf)
-UNKNOWN = Amount(2.0, 2_000_000)  # what an attempt is thought to need where none of its runtime has told yet
+UNKNOWN = Amount(
+    2.0, 2_000_000
+)  # what an attempt is thought to need where none of its runtime has told yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +118,15 @@ def charge(attempt: Attempt) -> Amount:
 def needed(earlier: Iterable[Attempt]) -> Amount:
     """What an attempt is likely to need: nine of ten of the `earlier` ones of its runtime that told made do with it."""
     told = [used(each) for each in earlier]
-    return Amount(_p90(each.usd for each in told) or UNKNOWN.usd, _p90(each.tokens for each in told) or UNKNOWN.tokens)
+    return Amount(
+        _p90(each.usd for each in told) or UNKNOWN.usd,
+        _p90(each.tokens for each in told) or UNKNOWN.tokens,
+    )
 
 
-def reserve(caps: Caps, need: Amount, *, unit: Amount, spent: Amount, running: Amount) -> Amount | Short:
+def reserve(
+    caps: Caps, need: Amount, *, unit: Amount, spent: Amount, running: Amount
+) -> Amount | Short:
     """What to hold back for an attempt that is likely to `need` so much, or why it cannot start.
 
     `unit` and `spent`: charged to the unit, and to the day so far. `running`: held back beyond that.
@@ -137,8 +148,12 @@ def extend(caps: Caps, held: Amount, want: Amount, *, unit: Amount, day: Amount)
     `unit` and `day`: charged to the unit and to the day by others.
     """
     want = caps.counted(want)
-    limit = replace(least(caps.attempt, caps.unit - unit, caps.day - day), minutes=math.inf)  # its shim holds these
-    if want.within(least(held, limit)):  # what was held back may be more than caps that were lowered since
+    limit = replace(
+        least(caps.attempt, caps.unit - unit, caps.day - day), minutes=math.inf
+    )  # its shim holds these
+    if want.within(
+        least(held, limit)
+    ):  # what was held back may be more than caps that were lowered since
         return held
     return most(held, least(want * 1.5, limit)) if want.within(limit) else None
 
@@ -150,7 +165,9 @@ def settle(attempt: Attempt) -> Attempt:
     day = attempt.day or day_of(attempt.end)
     if not attempt.workspace or (attempt.reason in NOT_WORKED and not attempt.tree):
         return replace(attempt, day=day, reserved_usd=0.0, reserved_tokens=0, reserved_minutes=0.0)
-    took = max(0.0, (attempt.end - attempt.start).total_seconds() / 60)  # also what was prepared, within what was held
+    took = max(
+        0.0, (attempt.end - attempt.start).total_seconds() / 60
+    )  # also what was prepared, within what was held
     return replace(attempt, day=day, reserved_minutes=min(took, attempt.reserved_minutes))
 
 
@@ -168,7 +185,9 @@ def _cap(usd: float | None, tokens: int | None, minutes: float | None = None) ->
 
 def _each(pick: Callable[..., float], amounts: Sequence[Amount]) -> Amount:
     usd = pick(each.usd for each in amounts)
-    return Amount(usd, pick(each.tokens for each in amounts), pick(each.minutes for each in amounts))
+    return Amount(
+        usd, pick(each.tokens for each in amounts), pick(each.minutes for each in amounts)
+    )
 
 
 def _p90(values: Iterable[float]) -> float:

@@ -36,18 +36,24 @@ class Ledger:
         caps = self._caps(unit)
         if agent == NO_AGENT or caps == Caps():
             return Amount()
-        beyond = budget.total(budget.charge(each) - budget.used(each) for each in self._store.open(Attempt))
+        beyond = budget.total(
+            budget.charge(each) - budget.used(each) for each in self._store.open(Attempt)
+        )
         need, caps = (
             replace(self._need(agent), minutes=minutes),
             replace(caps, attempt=replace(caps.attempt, minutes=minutes)),
         )
-        return budget.reserve(caps, need, unit=self._charged(unit.id), spent=self._spent(), running=beyond)
+        return budget.reserve(
+            caps, need, unit=self._charged(unit.id), spent=self._spent(), running=beyond
+        )
 
     def extend(self, attempt: Attempt, want: Amount) -> Amount | None:
         """What to hold back for a running attempt that is about to have used `want`; None: no cap pays for it."""
         unit = self._store.get(Unit, attempt.unit)
         assert unit is not None, f"there is no unit {attempt.unit}"
-        others = [each for each in self._store.open(Attempt) if (each.unit, each.number) != _key(attempt)]
+        others = [
+            each for each in self._store.open(Attempt) if (each.unit, each.number) != _key(attempt)
+        ]
         day = self._ended + budget.total(map(budget.charge, others))
         of_unit = self._charged(attempt.unit, but=attempt.number)
         return budget.extend(self._caps(unit), budget.held(attempt), want, unit=of_unit, day=day)
@@ -56,9 +62,13 @@ class Ledger:
         """The card for a unit that is short."""
         if short is Short.UNIT:
             cap = self._caps(unit).unit
-            return words.unit_spent(unit, used=budget.said(self._charged(unit.id), cap), cap=budget.said(cap, cap))
+            return words.unit_spent(
+                unit, used=budget.said(self._charged(unit.id), cap), cap=budget.said(cap, cap)
+            )
         cap = self._day_cap
-        return words.day_spent(self.day_cause, used=budget.said(self._spent(), cap), cap=budget.said(cap, cap))
+        return words.day_spent(
+            self.day_cause, used=budget.said(self._spent(), cap), cap=budget.said(cap, cap)
+        )
 
     @property
     def day_cause(self) -> str:
@@ -101,7 +111,9 @@ class Meter:
 
     def __init__(self) -> None:
         self._caps: Budget | None = None
-        self._step: Amount | None = None  # the most that it used between two looks: what it may use until the next
+        self._step: Amount | None = (
+            None  # the most that it used between two looks: what it may use until the next
+        )
 
     def read(self, ledger: Ledger, attempt: Attempt, usage: Usage) -> tuple[Attempt, bool]:
         """The attempt as it stands now, and whether no cap pays for it to go on."""

@@ -31,7 +31,10 @@ NO_SIGN = frozenset({EndReason.SETUP_FAILED, EndReason.CANCELLED})
 def told(store: Store, now: datetime) -> dict[str, str]:
     """Of each runtime that rests now, until when and why, to follow its name."""
     known, until = _known(store), resting(store, now)
-    return {name: f"rests until {clock(until[name])}: {known[name].get('why', '')}".rstrip(": ") for name in until}
+    return {
+        name: f"rests until {clock(until[name])}: {known[name].get('why', '')}".rstrip(": ")
+        for name in until
+    }
 
 
 def resting(store: Store, now: datetime) -> dict[str, datetime]:
@@ -47,7 +50,12 @@ def resting(store: Store, now: datetime) -> dict[str, datetime]:
 
 
 def note_end(
-    store: Store, escalations: Escalations, attempt: Attempt, *, reset: datetime | None, now: datetime
+    store: Store,
+    escalations: Escalations,
+    attempt: Attempt,
+    *,
+    reset: datetime | None,
+    now: datetime,
 ) -> datetime | None:
     """Take an attempt's end for what it says about its runtime; for a usage limit, until when its unit waits.
 
@@ -69,20 +77,31 @@ def note_end(
         if row > before["row"] and until - now == LIMIT_PAUSE:
             card = words.runtime_limited(agent, attempt.detail, evidence=attempt.said)
     else:
-        row, units = row + 1, [*(each for each in units if each != attempt.unit), attempt.unit][-UNITS:]
+        row, units = (
+            row + 1,
+            [*(each for each in units if each != attempt.unit), attempt.unit][-UNITS:],
+        )
         if len(units) >= UNITS:
             until = now + timedelta(seconds=backoff(row - UNITS + 1))
             card = words.runtime_failing(agent, attempt.detail, evidence=attempt.said)
     until = max(until, rests)
     why = attempt.detail if limited else "its attempts end at once and do nothing"
-    known[agent] = {"since": stamp(now), "until": stamp(until), "row": row, "units": units, "why": why}
+    known[agent] = {
+        "since": stamp(now),
+        "until": stamp(until),
+        "row": row,
+        "units": units,
+        "why": why,
+    }
     _write(store, known, now)
     if card and escalations.open_card(f"runtime:{agent}") is None:
         escalations.raise_card(card, now=now)
     return until if limited else None
 
 
-def _limited(row: int, reset: datetime | None, rests: datetime, now: datetime) -> tuple[int, datetime]:
+def _limited(
+    row: int, reset: datetime | None, rests: datetime, now: datetime
+) -> tuple[int, datetime]:
     """How often it met a limit that names no reset, and until when it rests."""
     if reset is not None and reset > now:
         return row, reset

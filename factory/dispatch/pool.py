@@ -75,7 +75,9 @@ class Pool:
         self._make_worker, self._find_agents = make_worker, find_agents
         self._workers: dict[str, Runs] = {}
         self._proving: set[str] = set()
-        self._unproved = KeptRetries(store, "unproved")  # units whose accept commands could not be run
+        self._unproved = KeptRetries(
+            store, "unproved"
+        )  # units whose accept commands could not be run
         self._broke: dict[str, Exception] = {}  # why, of those that are not counted yet
         self._full: words.Ask | None = None  # while a disk has no room
         self._misprompted: words.Ask | None = None  # while the prompts on trunk cannot be used
@@ -99,7 +101,9 @@ class Pool:
         self._resize(group, at)
         if self._state.stopping is Stopping.NO:
             self._tell_room(at)
-            if self._judge.current is not None:  # until trunk's rules are read, nobody knows which agents there are
+            if (
+                self._judge.current is not None
+            ):  # until trunk's rules are read, nobody knows which agents there are
                 self._dispatch(group, at)
         self._check_hooks(at)
 
@@ -121,7 +125,11 @@ class Pool:
         for name, number in wanted.items():
             hook = hooks.get(name)
             if hook is None or (hook.state in ("gone", "draining")):
-                back = replace(hook, state="running" if hook.unit else "idle") if hook else _new_hook(name, number, at)
+                back = (
+                    replace(hook, state="running" if hook.unit else "idle")
+                    if hook
+                    else _new_hook(name, number, at)
+                )
                 self._store.write(Event.WORKER_JOINED, back, now=at, worker=name)
             if name not in self._workers:
                 self._workers[name] = self._make_worker(name)
@@ -137,7 +145,9 @@ class Pool:
             group.start_soon(self._workers[hook.worker].run, name=hook.worker)
         state = "draining" if hook.unit else "gone"
         if hook.state != state:
-            self._store.write(Event.WORKER_LEFT, replace(hook, state=state, since=at), now=at, worker=hook.worker)
+            self._store.write(
+                Event.WORKER_LEFT, replace(hook, state=state, since=at), now=at, worker=hook.worker
+            )
         if state == "gone" and hook.worker in self._workers:
             self._workers.pop(hook.worker).wake()
 
@@ -149,7 +159,9 @@ class Pool:
             for card in cards
             if card.fingerprint.startswith(words.RUNTIME)
         }
-        agents = self._find_agents().deputized(dict.fromkeys(broken, NEVER) | resting(self._store, at), at)
+        agents = self._find_agents().deputized(
+            dict.fromkeys(broken, NEVER) | resting(self._store, at), at
+        )
         rests = {name: f"{name} {why}" for name, why in told(self._store, at).items()}
         if agents.deputy and agents.deputy not in rests:
             why = rests.pop(agents.default, "") or agents.trouble(agents.default)
@@ -180,7 +192,9 @@ class Pool:
             with self._store.transaction():
                 if unit.state is UnitState.HELD:
                     gone = [need for need in unit.needs if known.get(need) is UnitState.CANCELLED]
-                    self._escalations.raise_card(words.need_cancelled(unit, gone), now=at, unit=unit)
+                    self._escalations.raise_card(
+                        words.need_cancelled(unit, gone), now=at, unit=unit
+                    )
                 self._store.write(_EVENTS[unit.state], unit, now=at, unit=unit.id)
         return [changed.get(unit.id, unit) for unit in units]
 
@@ -196,13 +210,24 @@ class Pool:
     def _handed_over(self, unit: Unit, agents: Agents, at: datetime) -> Unit:
         """Let a unit that waits for one agent go on with the one that takes it now, as soon as that can."""
         agent = self._agent(unit, agents)
-        last = self._store.get(Attempt, unit.id, unit.attempt) if unit.not_before and not unit.cause else None
+        last = (
+            self._store.get(Attempt, unit.id, unit.attempt)
+            if unit.not_before and not unit.cause
+            else None
+        )
         limited = last is not None and last.reason is EndReason.LIMIT and last.agent != agent
         elsewhere = unit.cause.startswith(words.RUNTIME) and agent == agents.deputy != unit.agent
         until = resting(self._store, at).get(agent) if limited else None
-        if unit.state is not UnitState.WAITING or not (limited or elsewhere) or (until and until == unit.not_before):
+        if (
+            unit.state is not UnitState.WAITING
+            or not (limited or elsewhere)
+            or (until and until == unit.not_before)
+        ):
             return unit
-        freed, why = replace(unit, cause="", not_before=until), agents.because or f"{agent} can take it"
+        freed, why = (
+            replace(unit, cause="", not_before=until),
+            agents.because or f"{agent} can take it",
+        )
         freed = freed if until else advance(freed, UnitState.READY, now=at, why=why)
         with self._store.transaction():
             if elsewhere:
@@ -228,7 +253,9 @@ class Pool:
             due = unit.id not in self._proving and self._unproved.is_due(unit.id)
             if due and self._unproven(unit):
                 self._proving.add(unit.id)
-                proving = partial(self._state.guarded, "prove", self._prove_one, unit.id, self._spec(unit).accept)
+                proving = partial(
+                    self._state.guarded, "prove", self._prove_one, unit.id, self._spec(unit).accept
+                )
                 group.start_soon(partial(proving, broke=partial(self._proving_broke, unit.id)))
 
     def _proving_broke(self, name: str, error: Exception) -> None:
@@ -242,7 +269,9 @@ class Pool:
             return False
         said = sentence_of(error)
         if self._unproved.fail(unit.id) < BREAKS:
-            self._say_why(unit, f"its accept commands cannot be run, and are tried again: {said}", at)
+            self._say_why(
+                unit, f"its accept commands cannot be run, and are tried again: {said}", at
+            )
             return False
         self._unproved.forget(unit.id)
         self._wait(unit, words.unjudged(unit.id, said, unit=unit, evidence=trace_of(error)), at)
@@ -269,7 +298,11 @@ class Pool:
 
     def _fill(self, opened: Sequence[Unit], agents: Agents, at: datetime) -> None:
         ledger = Ledger(self._store, self._state.settings.budget, at)
-        units = [unit for unit in self._able(opened, agents, at) if not self._short(unit, agents, ledger, at)]
+        units = [
+            unit
+            for unit in self._able(opened, agents, at)
+            if not self._short(unit, agents, ledger, at)
+        ]
         choices = scheduling.choose(
             units,
             self._store.select(Hook),
@@ -307,7 +340,9 @@ class Pool:
         elif granted is Short.DAY:
             self._wait(unit, ledger.ask(unit, granted), at)
         elif granted is Short.LATER:
-            self._say_why(unit, "what is left of today's budget is held back for attempts that run", at)
+            self._say_why(
+                unit, "what is left of today's budget is held back for attempts that run", at
+            )
         return isinstance(granted, Short)
 
     def _homes(self, units: Sequence[Unit]) -> dict[str, str]:
@@ -333,8 +368,14 @@ class Pool:
         sentence = "" if agent == NO_AGENT else agents.trouble(agent)
         if sentence:
             self._wait(unit, words.runtime_trouble(agent, sentence), at)
-        elif agent in agents.modelless and (model := self._spec(unit).model) and CardKind.RUNTIME not in unit.approved:
-            self._hold(unit, words.no_model(unit, agent, model), at, f"{agent} cannot be told its model")
+        elif (
+            agent in agents.modelless
+            and (model := self._spec(unit).model)
+            and CardKind.RUNTIME not in unit.approved
+        ):
+            self._hold(
+                unit, words.no_model(unit, agent, model), at, f"{agent} cannot be told its model"
+            )
             return True
         return bool(sentence)
 
@@ -367,7 +408,9 @@ class Pool:
 
     def _close_prompt_cards(self, at: datetime) -> None:
         for card in self._store.open(Card):
-            if card.fingerprint.startswith(words.PROMPTS) and not card.fingerprint.endswith(self._prompts_key()):
+            if card.fingerprint.startswith(words.PROMPTS) and not card.fingerprint.endswith(
+                self._prompts_key()
+            ):
                 self._escalations.close(card.fingerprint, now=at, why="trunk has other prompts now")
 
     def _close_budget_cards(self, agents: Agents, at: datetime) -> None:
@@ -376,9 +419,15 @@ class Pool:
             if card.fingerprint.startswith(DAY) and card.fingerprint != ledger.day_cause:
                 why = "there is money again: another day, or another cap"
                 self._escalations.close(card.fingerprint, now=at, why=why)
-            unit = self._store.get(Unit, card.unit) if card.fingerprint == f"{words.UNIT_SPENT}{card.unit}" else None
+            unit = (
+                self._store.get(Unit, card.unit)
+                if card.fingerprint == f"{words.UNIT_SPENT}{card.unit}"
+                else None
+            )
             if unit and self._granted(unit, agents, ledger) is not Short.UNIT:
-                ready = advance(unit, UnitState.READY, now=at, why="its cap in factory.toml was raised")
+                ready = advance(
+                    unit, UnitState.READY, now=at, why="its cap in factory.toml was raised"
+                )
                 with self._store.transaction():
                     self._escalations.close(card.fingerprint, now=at, why=ready.why)
                     self._store.write(Event.UNIT_READY, ready, now=at, unit=unit.id)
@@ -390,7 +439,9 @@ class Pool:
             if not card.fingerprint.startswith(words.RUNTIME) or card.evidence:
                 continue
             agent = card.fingerprint.removeprefix(words.RUNTIME)
-            if agent not in wanted:  # factory.toml names another now: the units that waited are looked at anew
+            if (
+                agent not in wanted
+            ):  # factory.toml names another now: the units that waited are looked at anew
                 why = "there is an agent now" if not agent else "no unit asks for it any more"
                 self._escalations.close(card.fingerprint, now=at, why=why)
                 continue
@@ -403,13 +454,23 @@ class Pool:
     def _wait(self, unit: Unit, ask: words.Ask, at: datetime) -> None:
         with self._store.transaction():
             card = self._escalations.raise_card(ask, now=at, unit=unit)
-            waits = advance(replace(unit, cause=ask.cause), UnitState.WAITING, now=at, why=f"waits for {card.id}")
+            waits = advance(
+                replace(unit, cause=ask.cause),
+                UnitState.WAITING,
+                now=at,
+                why=f"waits for {card.id}",
+            )
             self._store.write(Event.UNIT_WAITING, waits, now=at, unit=unit.id)
 
     def _hold(self, unit: Unit, ask: words.Ask, at: datetime, why: str) -> None:
         with self._store.transaction():
             self._escalations.raise_card(ask, now=at, unit=unit)
-            self._store.write(Event.UNIT_HELD, advance(unit, UnitState.HELD, now=at, why=why), now=at, unit=unit.id)
+            self._store.write(
+                Event.UNIT_HELD,
+                advance(unit, UnitState.HELD, now=at, why=why),
+                now=at,
+                unit=unit.id,
+            )
 
     def _say_why(self, unit: Unit, why: str, at: datetime) -> None:
         if unit.why != why:
@@ -418,7 +479,9 @@ class Pool:
     def _hang(self, unit: Unit, hook: Hook, agents: Agents, ledger: Ledger, at: datetime) -> None:
         agent = self._agent(unit, agents)
         granted = self._granted(unit, agents, ledger)
-        if isinstance(granted, Short):  # those that were hung just now have what is left: the next pass says so
+        if isinstance(
+            granted, Short
+        ):  # those that were hung just now have what is left: the next pass says so
             self._state.pool.send()
             return
         number = 1 + max(unit.attempt, self._newest_number(unit.id))
@@ -436,10 +499,19 @@ class Pool:
             reserved_tokens=int(granted.tokens),
             reserved_minutes=granted.minutes,
         )
-        full = replace(hook, unit=unit.id, attempt=number, state="running", phase="preparing", since=at)
+        full = replace(
+            hook, unit=unit.id, attempt=number, state="running", phase="preparing", since=at
+        )
         # One transaction: either the unit hangs on this hook under this epoch, or nothing happened.
         self._store.write(
-            Event.HOOK_FILLED, running, attempt, full, now=at, unit=unit.id, attempt=number, worker=hook.worker
+            Event.HOOK_FILLED,
+            running,
+            attempt,
+            full,
+            now=at,
+            unit=unit.id,
+            attempt=number,
+            worker=hook.worker,
         )
         self._workers[hook.worker].wake()
 
@@ -453,7 +525,9 @@ class Pool:
     def _check_hooks(self, at: datetime) -> None:
         for hook in self._store.select(Hook):
             worker = self._workers.get(hook.worker)
-            overdue = hook.unit and hook.since and abs(at - hook.since) > OVERDUE  # a clock may be set back
+            overdue = (
+                hook.unit and hook.since and abs(at - hook.since) > OVERDUE
+            )  # a clock may be set back
             if overdue and worker and not worker.busy:
                 log.info(HOOK_OVERDUE, worker=hook.worker, unit=hook.unit)
                 worker.wake()
@@ -464,10 +538,15 @@ class Pool:
         return spec
 
     def _seconds_to_next(self, at: datetime) -> float:
-        times = [scheduling.next_time(self._store.open(Unit), now=at), self._escalations.next_deadline()]
+        times = [
+            scheduling.next_time(self._store.open(Unit), now=at),
+            self._escalations.next_deadline(),
+        ]
         times += [at + timedelta(seconds=ROOM_SECONDS)] if self._full else []
         times += resting(self._store, at).values()
-        soonest = min((time for time in times if time), default=at + timedelta(seconds=TICK_SECONDS))
+        soonest = min(
+            (time for time in times if time), default=at + timedelta(seconds=TICK_SECONDS)
+        )
         seconds = min([(soonest - at).total_seconds(), *self._unproved.waits()])
         return min(TICK_SECONDS, max(0.05, seconds))
 

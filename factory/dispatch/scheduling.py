@@ -15,7 +15,9 @@ from factory.store.records import Hook
 from factory.store.unit import Unit, UnitState, advance
 
 AGE_STEP = timedelta(minutes=30)  # each raises a waiting unit by one priority …
-AGE_TO_NOW = timedelta(days=1)  # … but to 0 only after so long: "now" goes ahead of last night's backlog
+AGE_TO_NOW = timedelta(
+    days=1
+)  # … but to 0 only after so long: "now" goes ahead of last night's backlog
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,9 @@ def choose(
     free = [hook for hook in hooks if not hook.unit and hook.state == "idle"]
     under_way = [unit for unit in units if unit.state in (UnitState.RUNNING, UnitState.QUEUED)]
     choices = list[Choice]()
-    due = [unit for unit in units if unit.state is UnitState.READY and (unit.not_before or now) <= now]
+    due = [
+        unit for unit in units if unit.state is UnitState.READY and (unit.not_before or now) <= now
+    ]
     for unit in sorted(due, key=lambda unit: rank(unit, now)):
         why = _stopped(unit, agent(unit), blocked or {}, trunk_red=trunk_red)
         if not why:
@@ -78,14 +82,20 @@ def settle(units: Iterable[Unit], known: Mapping[str, UnitState], *, now: dateti
     when a need was cancelled; ready → waiting when something is missing; else only the sentence is new. A unit that
     waits for a shared cause (`cause`) is left to whoever closes that.
     """
-    waiting = (unit for unit in units if unit.state in (UnitState.WAITING, UnitState.READY) and not unit.cause)
+    waiting = (
+        unit
+        for unit in units
+        if unit.state in (UnitState.WAITING, UnitState.READY) and not unit.cause
+    )
     settled = ((unit, _settled(unit, known, now)) for unit in waiting)
     return [after for before, after in settled if after != before]
 
 
 def missing(unit: Unit, known: Mapping[str, UnitState], *, now: datetime) -> str:
     """The sentence that says what the unit still waits for; empty when it is ready."""
-    sentences = [_need(need, known) for need in unit.needs if known.get(need) is not UnitState.LANDED]
+    sentences = [
+        _need(need, known) for need in unit.needs if known.get(need) is not UnitState.LANDED
+    ]
     if unit.not_before and unit.not_before > now:
         sentences.append(f"waits until {clock(unit.not_before)}")
     return "; ".join(sentences)
@@ -93,7 +103,9 @@ def missing(unit: Unit, known: Mapping[str, UnitState], *, now: datetime) -> str
 
 def next_time(units: Iterable[Unit], *, now: datetime) -> datetime | None:
     """When `settle` has to be asked again although nothing has happened: no unit is polled for."""
-    times = (unit.not_before for unit in units if unit.state is UnitState.WAITING and not unit.cause)
+    times = (
+        unit.not_before for unit in units if unit.state is UnitState.WAITING and not unit.cause
+    )
     return min((time for time in times if time and time > now), default=None)
 
 

@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-PARSED = 1 << 20  # bytes of a file that is understood in this process: settings, rules, tests, attributes
+PARSED = (
+    1 << 20
+)  # bytes of a file that is understood in this process: settings, rules, tests, attributes
 LOCK_FILE = 16 << 20  # bytes of a lock file, which a child looks through
 TOLD = 16 << 20  # bytes of a file that this factory itself wrote where an agent may reach it
 NAME = 120  # characters of a path that is shown

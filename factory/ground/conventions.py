@@ -71,7 +71,9 @@ class Conventions:
     @cached_property
     def knowledge(self) -> tuple[Note, ...]:
         """What everyone here knows, by name."""
-        return tuple(_note(path.stem, file.text) for path, file in sorted(self._in("knowledge", ".md")))
+        return tuple(
+            _note(path.stem, file.text) for path, file in sorted(self._in("knowledge", ".md"))
+        )
 
     def _in(self, folder: str, suffix: str) -> Iterator[tuple[PurePosixPath, Convention]]:
         for path, file in ((PurePosixPath(name), file) for name, file in self.files.items()):
@@ -79,19 +81,35 @@ class Conventions:
                 yield path, file
 
 
-def overlay(trunk: Mapping[str, str], shipped: Mapping[str, str], folder: str = CONVENTIONS) -> Conventions:
+def overlay(
+    trunk: Mapping[str, str], shipped: Mapping[str, str], folder: str = CONVENTIONS
+) -> Conventions:
     """The conventions that rule: `trunk` by path in the repository, `shipped` as `read_shipped` gives it."""
     top = f"{folder}/"
-    own = {path.removeprefix(top): Convention(trunk[path], path) for path in sorted(trunk) if path.startswith(top)}
-    theirs = {path: Convention(shipped[path], f"{_SHIPPED}{path}") for path in sorted(shipped) if path not in own}
+    own = {
+        path.removeprefix(top): Convention(trunk[path], path)
+        for path in sorted(trunk)
+        if path.startswith(top)
+    }
+    theirs = {
+        path: Convention(shipped[path], f"{_SHIPPED}{path}")
+        for path in sorted(shipped)
+        if path not in own
+    }
     return Conventions(own | theirs, folder)
 
 
 def differing(root: Path, ruling: Conventions) -> list[str]:
     """The conventions that the checkout at `root` has otherwise than the commit that rules."""
-    rules = {file.where: file.text.splitlines() for file in ruling.files.values() if not file.is_shipped}
-    here = {path.relative_to(root).as_posix(): _lines(path) for path in _own_files(root, ruling.folder)}
-    names = (name for name in rules.keys() | here.keys() if not PurePosixPath(name).name.startswith("."))
+    rules = {
+        file.where: file.text.splitlines() for file in ruling.files.values() if not file.is_shipped
+    }
+    here = {
+        path.relative_to(root).as_posix(): _lines(path) for path in _own_files(root, ruling.folder)
+    }
+    names = (
+        name for name in rules.keys() | here.keys() if not PurePosixPath(name).name.startswith(".")
+    )
     return sorted(name for name in names if rules.get(name) != here.get(name))
 
 

@@ -20,8 +20,12 @@ from factory.ground.signal import Signal
 T = TypeVar("T")
 DRAIN_SECONDS = 60.0  # how long a plain stop waits for what runs
 BROKEN_SECONDS = 5.0  # how long what broke is left alone
-FULL_SECONDS = 2 * BROKEN_SECONDS  # how long a disk counts as full after a write failed: meanwhile it is tried again
-CLOCK = ContextVar[Callable[[], datetime]]("clock", default=lambda: datetime.now(UTC))  # another one in simulations
+FULL_SECONDS = (
+    2 * BROKEN_SECONDS
+)  # how long a disk counts as full after a write failed: meanwhile it is tried again
+CLOCK = ContextVar[Callable[[], datetime]](
+    "clock", default=lambda: datetime.now(UTC)
+)  # another one in simulations
 
 
 class Stopping(StrEnum):
@@ -94,7 +98,11 @@ class DaemonState:
             signal.send()
 
     async def guarded(
-        self, name: str, call: Callable[..., Awaitable[T]], *args: Any, broke: Callable[[Exception], None] | None = None
+        self,
+        name: str,
+        call: Callable[..., Awaitable[T]],
+        *args: Any,
+        broke: Callable[[Exception], None] | None = None,
     ) -> T | None:
         """Run one pass of a loop, or one judging; what breaks in it is logged and said, and a little later is None.
 
@@ -106,7 +114,9 @@ class DaemonState:
             log.exception(TICK_BROKE, loop=name)
             one = first_of(error)
             first = (str(one) or type(one).__name__).splitlines()[0]
-            self.broken[name] = f"{name} breaks and is tried again: {first[:200]} (traceback in .factory/daemon.log)"
+            self.broken[name] = (
+                f"{name} breaks and is tried again: {first[:200]} (traceback in .factory/daemon.log)"
+            )
             self.requests.send()
             if broke and not self.is_passing(error):
                 broke(error)

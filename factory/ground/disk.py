@@ -28,7 +28,9 @@ def complaint(*folders: str) -> str:
     """One sentence where one of the folders lacks room, else empty."""
     full = lacking(folders)
     return (
-        f"The disk of {full} is full: the line needs {LEAST >> 20} MiB there, and starts nothing new." if full else ""
+        f"The disk of {full} is full: the line needs {LEAST >> 20} MiB there, and starts nothing new."
+        if full
+        else ""
     )
 
 

@@ -58,7 +58,9 @@ class GitError(FactoryError):
 class TooLong(GitError):
     """A git command took longer than it may, and was ended; `left`: it could not be ended and may go on."""
 
-    def __init__(self, argv: tuple[str, ...], code: int, stderr: str, *, left: bool = False) -> None:
+    def __init__(
+        self, argv: tuple[str, ...], code: int, stderr: str, *, left: bool = False
+    ) -> None:
         super().__init__(argv, code, stderr)
         self.left = left
 
@@ -67,7 +69,9 @@ class TooMuch(GitError):
     """A git command printed more than is read of it, and was ended; `out`: how that began."""
 
     def __init__(self, argv: tuple[str, ...], code: int, out: bytes, most: int) -> None:
-        super().__init__(argv, code, f"it printed more than {most >> 20} MiB, so the factory ended it")
+        super().__init__(
+            argv, code, f"it printed more than {most >> 20} MiB, so the factory ended it"
+        )
         self.out = out
 
 
@@ -92,7 +96,9 @@ class Deposed(BaseException):
 
     exit_code = 3
 
-    def __init__(self, why: str = "Another factoryd uses the store, or the store is gone: this daemon stops.") -> None:
+    def __init__(
+        self, why: str = "Another factoryd uses the store, or the store is gone: this daemon stops."
+    ) -> None:
         super().__init__(why)
 
 
@@ -108,7 +114,9 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     from difflib import get_close_matches  # only those who mistype pay for it
 
     names = {name.casefold(): name for name in known}
-    near = [name for name in names if name.endswith(f".{word}")] or get_close_matches(word.casefold(), names, n=1)
+    near = [name for name in names if name.endswith(f".{word}")] or get_close_matches(
+        word.casefold(), names, n=1
+    )
     return f": did you mean {names[near[0]]}?" if near else ""
 
 

@@ -20,7 +20,9 @@ from typing import Any, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-OPEN = ContextVar[tuple[str, ...]]("open", default=())  # the brackets around what runs; kept while a fault is armed
+OPEN = ContextVar[tuple[str, ...]](
+    "open", default=()
+)  # the brackets around what runs; kept while a fault is armed
 
 
 def _armed(fault: str) -> Callable[..., AbstractContextManager[None]]:

@@ -51,5 +51,7 @@ def split_front_matter(text: str) -> tuple[str, str, int]:
     closing = _CLOSING.search(text, opening.end())
     if not closing:
         form = "close it with a line that is only ---"
-        raise TaskFileError("front matter is opened by --- and never closed", line=max(first, 1), form=form)
+        raise TaskFileError(
+            "front matter is opened by --- and never closed", line=max(first, 1), form=form
+        )
     return text[opening.end() : closing.start()], text[closing.end() :], first

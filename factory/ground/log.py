@@ -32,12 +32,18 @@ _SHARED: list[structlog.typing.Processor] = [
 # Silent until a `Log` is open: what a command calls must not print.
 log: structlog.stdlib.BoundLogger = structlog.wrap_logger(
     logging.getLogger("factory"),
-    processors=[structlog.stdlib.filter_by_level, *_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+    processors=[
+        structlog.stdlib.filter_by_level,
+        *_SHARED,
+        structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+    ],
     wrapper_class=structlog.stdlib.BoundLogger,
 )
 logging.getLogger("factory").addHandler(logging.NullHandler())
 
-bound = structlog.contextvars.bound_contextvars  # `with bound(unit=…, attempt=…, worker=…):` names them on each line
+bound = (
+    structlog.contextvars.bound_contextvars
+)  # `with bound(unit=…, attempt=…, worker=…):` names them on each line
 
 
 class Log:
@@ -47,7 +53,11 @@ class Log:
         """Write to `path`, and its older half to `path`.1: together at most `cap_bytes`."""
         self._secrets: list[str] = []  # as they look in JSON, the longest first
         self._handler = RotatingFileHandler(
-            path, maxBytes=cap_bytes // 2, backupCount=1, encoding="utf-8", errors="backslashreplace"
+            path,
+            maxBytes=cap_bytes // 2,
+            backupCount=1,
+            encoding="utf-8",
+            errors="backslashreplace",
         )
         self._handler.setFormatter(
             structlog.stdlib.ProcessorFormatter(

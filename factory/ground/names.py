@@ -63,7 +63,9 @@ def _is_ours(name: str, inside: Collection[str]) -> bool:
     """Whether the folder's files are what the factory has there, and not a package or documents of the project."""
     if name == CONVENTIONS:
         return any(path.startswith(KNOWN) for path in inside)
-    return all(path.lower().endswith((".md", ".error.txt")) or path.startswith(".") for path in inside)
+    return all(
+        path.lower().endswith((".md", ".error.txt")) or path.startswith(".") for path in inside
+    )
 
 
 def folder_of(found: Layout, *, known: str = CONVENTIONS) -> str:
@@ -82,7 +84,9 @@ def choose(trunk: Layout, *, there: Collection[str], holding: Collection[str]) -
     for visible, hidden in HIDDEN.items():
         _check_pair(visible, hidden, trunk, holding)
     inbox, why = _inbox(trunk, there, holding)
-    warnings = [_rename(name) for name in sorted(trunk.packaged) if _stays(name, inbox, trunk, holding)]
+    warnings = [
+        _rename(name) for name in sorted(trunk.packaged) if _stays(name, inbox, trunk, holding)
+    ]
     if CONVENTIONS in trunk.theirs:
         why = f"{why} conventions/ is the project's own: gates, prompts and runtimes go into .conventions/.".strip()
     return Names(inbox, why, tuple(warnings), trunk.theirs)
@@ -107,7 +111,10 @@ def _inbox(trunk: Layout, there: Collection[str], holding: Collection[str]) -> t
     if INBOX in holding:
         return INBOX, ""
     if INBOX in trunk.packaged:
-        return hidden, "Task files go into .inbox/, since setuptools would package a visible inbox/."
+        return (
+            hidden,
+            "Task files go into .inbox/, since setuptools would package a visible inbox/.",
+        )
     return (hidden if hidden in there else INBOX), ""
 
 

@@ -23,7 +23,11 @@ def is_packaged(name: str, roots: Collection[str], texts: Mapping[str, str]) -> 
         return False
     told = _table(_table(pyproject, "tool"), "setuptools")
     options = _ini(texts.get("setup.cfg", ""))
-    for listed in (_by_pyproject(name, told), _by_cfg(name, options), _by_script(texts.get("setup.py", ""))):
+    for listed in (
+        _by_pyproject(name, told),
+        _by_cfg(name, options),
+        _by_script(texts.get("setup.py", "")),
+    ):
         if listed is not None:
             return listed
     moved = "package-dir" in told or options.has_option("options", "package_dir")

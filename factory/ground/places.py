@@ -13,7 +13,9 @@ from factory.ground.names import ALL, HIDDEN, INBOX, Names
 class Places:
     """The folders and files of the factory of one repository."""
 
-    def __init__(self, root: Path, common_dir: Path, work: Path, names: Names | None = None) -> None:
+    def __init__(
+        self, root: Path, common_dir: Path, work: Path, names: Names | None = None
+    ) -> None:
         self.root = root  # the user's checkout
         self.common_dir = common_dir  # the common git dir
         self.work = work  # workspaces and benches: outside the repository, so that nothing resolves upwards into it
@@ -63,9 +65,13 @@ def check_writable(where: Places, *folders: Path) -> None:
     for folder in folders or where.folders:
         there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
         if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
-            needs = "It has to be a folder that you can write" + (f", for {folder}" if folder != there else "")
+            needs = "It has to be a folder that you can write" + (
+                f", for {folder}" if folder != there else ""
+            )
             more = "; or let XDG_STATE_HOME name another place" if folder == where.work else ""
-            raise RepositoryError(f"{there} is none, or cannot be written. {needs}{more}. Then start again.")
+            raise RepositoryError(
+                f"{there} is none, or cannot be written. {needs}{more}. Then start again."
+            )
 
 
 def there(root: Path) -> frozenset[str]:
@@ -99,7 +105,9 @@ def home(environ: Mapping[str, str]) -> Path:
         return Path("/nonexistent")
 
 
-def places(root: Path, common_dir: Path, environ: Mapping[str, str], names: Names | None = None) -> Places:
+def places(
+    root: Path, common_dir: Path, environ: Mapping[str, str], names: Names | None = None
+) -> Places:
     """The places of the repository at `root`; the work folder is named after it and a digest of its path."""
     state = Path(environ.get("XDG_STATE_HOME", ""))
     if not state.is_absolute():  # unset; or relative, which its specification tells to pass over
@@ -107,4 +115,6 @@ def places(root: Path, common_dir: Path, environ: Mapping[str, str], names: Name
     real = root.resolve()
     digest = hashlib.sha256(os.fsencode(real)).hexdigest()[:8]
     name = real.name.replace(os.pathsep, "-")  # no folder with one can be on PATH, nor hold a venv
-    return Places(root=root, common_dir=common_dir, work=state / "factoryd" / f"{name}-{digest}", names=names)
+    return Places(
+        root=root, common_dir=common_dir, work=state / "factoryd" / f"{name}-{digest}", names=names
+    )

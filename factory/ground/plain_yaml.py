@@ -34,7 +34,9 @@ class Text:
     @property
     def is_null(self) -> bool:
         """Whether nothing was written."""
-        return self.is_plain and not self.is_quoted and self.text in ("", "~", "null", "Null", "NULL")
+        return (
+            self.is_plain and not self.is_quoted and self.text in ("", "~", "null", "Null", "NULL")
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +52,18 @@ class Entry:
 def entries(head: str, *, most: int = MOST_VALUES) -> tuple[Entry, ...]:
     """The keys of the front matter in their order; raise NotPlain with the line. `most`: values that it may hold."""
     if len(head) > MOST_BYTES or len(head.encode(errors="replace")) > MOST_BYTES:
-        raise NotPlain(f"front matter is larger than {MOST_BYTES >> 10} KiB", form="write the text below it")
+        raise NotPlain(
+            f"front matter is larger than {MOST_BYTES >> 10} KiB", form="write the text below it"
+        )
     try:
         return tuple(_Reader(head, most).entries())
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problem = error.problem or "not YAML"
         form = "indent with spaces, not with tabs" if r"\t" in problem else ""
-        raise NotPlain(f"front matter cannot be read: {problem}", line=mark.line if mark else 0, form=form) from None
+        raise NotPlain(
+            f"front matter cannot be read: {problem}", line=mark.line if mark else 0, form=form
+        ) from None
     except yaml.reader.ReaderError as error:
         line = head.count("\n", 0, int(error.position))
         raise NotPlain("a control character", line=line, form="remove it") from None
@@ -109,9 +115,13 @@ class _Reader:
         begins = event.start_mark.index if event.start_mark else 0
         while depth:
             last = next(self._events)
-            depth += isinstance(last, yaml.CollectionStartEvent) - isinstance(last, yaml.CollectionEndEvent)
+            depth += isinstance(last, yaml.CollectionStartEvent) - isinstance(
+                last, yaml.CollectionEndEvent
+            )
             if depth > _DEEPEST:
-                raise NotPlain("front matter cannot be read: it is nested too deeply", line=_line(last))
+                raise NotPlain(
+                    "front matter cannot be read: it is nested too deeply", line=_line(last)
+                )
         ends = last.end_mark.index if last.end_mark else begins
         written = self._head[begins:ends]
         return Text(written.strip(), is_plain=False)
@@ -119,7 +129,9 @@ class _Reader:
     def _checked(self) -> Iterator[yaml.Event]:
         for number, event in enumerate(yaml.parse(self._head, Loader=yaml.SafeLoader)):
             if number > self._most:
-                raise NotPlain(f"front matter holds more than {self._most} values", line=_line(event))
+                raise NotPlain(
+                    f"front matter holds more than {self._most} values", line=_line(event)
+                )
             if refused := _refused(event):
                 raise NotPlain(refused, line=_line(event), form=_SIGNS)
             yield event

@@ -8,7 +8,9 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-SAFELY = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # neither following a link nor waiting for a writer
+SAFELY = (
+    os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+)  # neither following a link nor waiting for a writer
 
 
 def regular(folder: Path, name: str, most: int) -> bytes:
@@ -25,7 +27,10 @@ def regular(folder: Path, name: str, most: int) -> bytes:
 
 def read_at(name: str, box: int, most: int) -> bytes:
     """The same, in a folder that is open."""
-    with suppress(OSError), open(name, "rb", opener=lambda path, _: os.open(path, SAFELY, dir_fd=box)) as file:
+    with (
+        suppress(OSError),
+        open(name, "rb", opener=lambda path, _: os.open(path, SAFELY, dir_fd=box)) as file,
+    ):
         if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             return file.read(most)
     return b""

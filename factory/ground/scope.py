@@ -28,7 +28,8 @@ def overlap(some: Iterable[str], others: Iterable[str]) -> bool:
     """Whether a path could exist that both cover; when in doubt, yes: only how they begin and end is compared."""
     pairs = product(map(_ends, some), map(_ends, others))
     return any(
-        (head.startswith(begin) or begin.startswith(head)) and (tail.endswith(end) or end.endswith(tail))
+        (head.startswith(begin) or begin.startswith(head))
+        and (tail.endswith(end) or end.endswith(tail))
         for (head, tail), (begin, end) in pairs
     )
 
@@ -43,7 +44,9 @@ def _segments(glob: str) -> list[str]:
     return parts
 
 
-def _covers(glob: list[str], parts: list[str], match: Callable[[str, str], bool] = fnmatchcase) -> bool:
+def _covers(
+    glob: list[str], parts: list[str], match: Callable[[str, str], bool] = fnmatchcase
+) -> bool:
     reached = {0}  # how many segments of the path what was read of the glob may stand for
     for segment in glob:
         if segment == "**":

@@ -47,7 +47,11 @@ def selector(text: object) -> Selector:
     form = isinstance(text, str) and _SELECTOR.fullmatch(text)
     if not form:
         raise ValueError(f'"{text}" is not of the form "TYPE[key=value]:path.to[key=value].it"')
-    return Selector(form[1], _conditions(form[2]), tuple((n, _conditions(c)) for n, c in _STEP.findall(form[3] or "")))
+    return Selector(
+        form[1],
+        _conditions(form[2]),
+        tuple((n, _conditions(c)) for n, c in _STEP.findall(form[3] or "")),
+    )
 
 
 def plain(value: object) -> str:
@@ -74,4 +78,6 @@ def _dig(value: Any, path: str) -> Any:
 
 
 def _hold(value: Any, conditions: Conditions) -> bool:
-    return all(fnmatchcase(plain(_dig(value, key))[:MOST_SAID], wanted) for key, wanted in conditions)
+    return all(
+        fnmatchcase(plain(_dig(value, key))[:MOST_SAID], wanted) for key, wanted in conditions
+    )

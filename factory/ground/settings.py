@@ -11,7 +11,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+)
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict, SettingsError
@@ -57,77 +65,133 @@ class Table(BaseModel):
 class Limits(Table):
     """What an attempt may use."""
 
-    attempts: Whole = Field(default=3, ge=1, le=100, description="attempts a unit may spend before a person is asked")
+    attempts: Whole = Field(
+        default=3, ge=1, le=100, description="attempts a unit may spend before a person is asked"
+    )
     minutes: Seconds = Field(default=45, gt=0, description="per attempt; fractions are fine")
-    first_event_s: Seconds = Field(default=60, gt=0, description="an agent that has said nothing for so long is ended")
-    silence_s: Seconds = Field(default=480, gt=0, description="the same once it has spoken; not while a tool is open")
-    memory_gb: Size = Field(default=0, description="of one attempt, gate or setup; 0: three quarters of the machine's")
-    processes: Whole = Field(default=1000, ge=1, description="that one attempt, gate or setup may have at a time")
-    cpu_minutes: Seconds = Field(default=0, description="CPU time since its start, all its processes together; 0: any")
+    first_event_s: Seconds = Field(
+        default=60, gt=0, description="an agent that has said nothing for so long is ended"
+    )
+    silence_s: Seconds = Field(
+        default=480, gt=0, description="the same once it has spoken; not while a tool is open"
+    )
+    memory_gb: Size = Field(
+        default=0, description="of one attempt, gate or setup; 0: three quarters of the machine's"
+    )
+    processes: Whole = Field(
+        default=1000, ge=1, description="that one attempt, gate or setup may have at a time"
+    )
+    cpu_minutes: Seconds = Field(
+        default=0, description="CPU time since its start, all its processes together; 0: any"
+    )
     disk_gb: Size = Field(default=20, gt=0, description="that its folders may take")
 
 
 class GateLimits(Table):
     """How gates run."""
 
-    benches: Whole = Field(default=2, ge=1, le=64, description="clean trees that judge at the same time")
-    flaky_reruns: Whole = Field(default=1, ge=0, le=10, description="how often a red gate is run again on its tree")
-    timeout_s: Seconds = Field(default=0, description="0: three times the measured p95, at least 60; unmeasured: 1800")
+    benches: Whole = Field(
+        default=2, ge=1, le=64, description="clean trees that judge at the same time"
+    )
+    flaky_reruns: Whole = Field(
+        default=1, ge=0, le=10, description="how often a red gate is run again on its tree"
+    )
+    timeout_s: Seconds = Field(
+        default=0, description="0: three times the measured p95, at least 60; unmeasured: 1800"
+    )
 
 
 class _Merge(Table):
-    judge: Literal["tip", "each"] = Field(default="tip", description='"tip" or "each": which commits are judged')
-    batch: Whole = Field(default=32, ge=1, le=1000, description="at most so many units in one landing")
-    push: str = Field(default="", examples=["origin"], description="a remote's name: the push is the landing")
+    judge: Literal["tip", "each"] = Field(
+        default="tip", description='"tip" or "each": which commits are judged'
+    )
+    batch: Whole = Field(
+        default=32, ge=1, le=1000, description="at most so many units in one landing"
+    )
+    push: str = Field(
+        default="", examples=["origin"], description="a remote's name: the push is the landing"
+    )
 
 
 class _Review(Table):
-    wip: Whole = Field(default=4, ge=1, le=1000, description="reviews that may wait before dispatch slows")
+    wip: Whole = Field(
+        default=4, ge=1, le=1000, description="reviews that may wait before dispatch slows"
+    )
 
 
 class Budget(Table):
     """What may be spent; without a key, no cap."""
 
-    attempt_usd: Usd = Field(default=None, examples=[1.0], description="cap for one attempt, in dollars")
-    unit_usd: Usd = Field(default=None, examples=[2.0], description="cap for all attempts of one unit")
+    attempt_usd: Usd = Field(
+        default=None, examples=[1.0], description="cap for one attempt, in dollars"
+    )
+    unit_usd: Usd = Field(
+        default=None, examples=[2.0], description="cap for all attempts of one unit"
+    )
     day_usd: Usd = Field(default=None, examples=[50.0], description="cap for one day (UTC)")
-    attempt_tokens: Tokens = Field(default=None, examples=[2_000_000], description="the same in tokens, in and out")
-    unit_tokens: Tokens = Field(default=None, examples=[5_000_000], description="for all attempts of one unit")
+    attempt_tokens: Tokens = Field(
+        default=None, examples=[2_000_000], description="the same in tokens, in and out"
+    )
+    unit_tokens: Tokens = Field(
+        default=None, examples=[5_000_000], description="for all attempts of one unit"
+    )
     day_tokens: Tokens = Field(default=None, examples=[100_000_000], description="for one day")
-    unit_minutes: Minutes = Field(default=None, examples=[120], description="what its agents may work, all attempts")
-    day_minutes: Minutes = Field(default=None, examples=[600], description="what all agents may work in one day")
+    unit_minutes: Minutes = Field(
+        default=None, examples=[120], description="what its agents may work, all attempts"
+    )
+    day_minutes: Minutes = Field(
+        default=None, examples=[600], description="what all agents may work in one day"
+    )
 
 
 class _Sandbox(Table):
     mode: Literal["auto", "required", "off"] = Field(
-        default="auto", description='"auto": where bubblewrap or sandbox-exec works; "required" or "off"'
+        default="auto",
+        description='"auto": where bubblewrap or sandbox-exec works; "required" or "off"',
     )
 
 
 class _Env(Table):
-    passed: Names = Field(default=(), alias="pass", examples=[["NAME"]], description="names of variables let through")
+    passed: Names = Field(
+        default=(), alias="pass", examples=[["NAME"]], description="names of variables let through"
+    )
 
 
 class _Keep(Table):
     days: Whole = Field(
-        default=30, ge=0, le=36_500, description="what finished units leave is kept so long; 0: for ever"
+        default=30,
+        ge=0,
+        le=36_500,
+        description="what finished units leave is kept so long; 0: for ever",
     )
 
 
 class _Notify(Table):
-    urls: Names = Field(default=(), examples=[["NAME"]], description="names of variables that hold notification URLs")
+    urls: Names = Field(
+        default=(),
+        examples=[["NAME"]],
+        description="names of variables that hold notification URLs",
+    )
 
 
 class Settings(BaseSettings):
     """The whole of factory.toml, with defaults where it is silent."""
 
     model_config = SettingsConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-    workers: Whole = Field(default=3, ge=1, le=64, description="units that are worked on at the same time")
-    agent: Agent = Field(default="", examples=["claude"], description="default: the first installed of runtimes/")
-    fallback: Agents = Field(
-        default=(), examples=[["codex"]], description="agents that take over, in this order, while `agent` cannot work"
+    workers: Whole = Field(
+        default=3, ge=1, le=64, description="units that are worked on at the same time"
     )
-    trunk: Name = Field(default="", examples=["main"], description="default: the branch checked out at first start")
+    agent: Agent = Field(
+        default="", examples=["claude"], description="default: the first installed of runtimes/"
+    )
+    fallback: Agents = Field(
+        default=(),
+        examples=[["codex"]],
+        description="agents that take over, in this order, while `agent` cannot work",
+    )
+    trunk: Name = Field(
+        default="", examples=["main"], description="default: the branch checked out at first start"
+    )
     limits: Limits = Limits()
     gates: GateLimits = GateLimits()
     merge: _Merge = _Merge()
@@ -140,7 +204,9 @@ class Settings(BaseSettings):
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
 
     @classmethod
-    def settings_customise_sources(cls, settings_cls: Any, init_settings: Any, *_: Any, **__: Any) -> tuple[Any, ...]:
+    def settings_customise_sources(
+        cls, settings_cls: Any, init_settings: Any, *_: Any, **__: Any
+    ) -> tuple[Any, ...]:
         """Only what `load` hands over: it alone knows where a value was written."""
         return (init_settings,)
 
@@ -154,7 +220,9 @@ def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Fie
 
 
 KEYS: Mapping[str, FieldInfo] = dict(_fields(Settings))  # every key, by its dotted name
-NOT_YET: Mapping[str, str] = {  # named by the contract, built by a later issue: only the default is accepted
+NOT_YET: Mapping[
+    str, str
+] = {  # named by the contract, built by a later issue: only the default is accepted
     "merge.judge": "judging every single commit",
     "merge.batch": "another size of landings",
     "merge.push": "landing by push",
@@ -175,13 +243,22 @@ def load(path: Path, env: Mapping[str, str]) -> Settings:
     try:
         settings = Settings(**_over(written, given))
     except ValidationError as error:
-        wrong = [(".".join(part for part in each["loc"] if isinstance(part, str)), each) for each in error.errors()]
+        wrong = [
+            (".".join(part for part in each["loc"] if isinstance(part, str)), each)
+            for each in error.errors()
+        ]
         where = {key: origins.get(key) or path.name + _line(text, key) for key, _ in wrong}
-        raise ConfigError("\n".join(f"{where[key]}: {_sentence(key, each)}" for key, each in wrong)) from None
+        raise ConfigError(
+            "\n".join(f"{where[key]}: {_sentence(key, each)}" for key, each in wrong)
+        ) from None
     for key, value in _flat(settings.model_dump(by_alias=True)).items():
         if key in NOT_YET and value != KEYS[key].default:
-            raise ConfigError(f"{origins[key]}: not yet: {NOT_YET[key]} ({key}); leave the key out for now")
-    twice = [name for name, times in Counter([settings.agent, *settings.fallback]).items() if times > 1]
+            raise ConfigError(
+                f"{origins[key]}: not yet: {NOT_YET[key]} ({key}); leave the key out for now"
+            )
+    twice = [
+        name for name, times in Counter([settings.agent, *settings.fallback]).items() if times > 1
+    ]
     if twice:
         raise ConfigError(
             f"{origins['fallback']}: fallback: {twice[0]} would stand in for itself; name each agent once"
@@ -198,7 +275,10 @@ def explain(settings: Settings) -> dict[str, tuple[Any, str]]:
 
 def template() -> str:
     """A factory.toml with every key, its default and its meaning, all of it commented out."""
-    lines = ["# Exceptions to the conventions. Every key is optional; an edit applies within a second.", ""]
+    lines = [
+        "# Exceptions to the conventions. Every key is optional; an edit applies within a second.",
+        "",
+    ]
     group = ""
     for key, field in KEYS.items():
         table, _, name = key.rpartition(".")
@@ -220,9 +300,13 @@ def _written(path: Path) -> tuple[str, dict[str, Any]]:
     except TooLarge as error:
         raise ConfigError(f"{path.name} cannot be read: {error}") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path.name} cannot be read: {error}; it has to be a text file in UTF-8") from error
+        raise ConfigError(
+            f"{path.name} cannot be read: {error}; it has to be a text file in UTF-8"
+        ) from error
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path.name} is not TOML: {error}; the form of a line is: key = value") from error
+        raise ConfigError(
+            f"{path.name} is not TOML: {error}; the form of a line is: key = value"
+        ) from error
 
 
 def _given(env: Mapping[str, str]) -> dict[str, Any]:
@@ -230,14 +314,18 @@ def _given(env: Mapping[str, str]) -> dict[str, Any]:
     mine = {name.upper(): value for name, value in env.items() if name.upper().startswith(PREFIX)}
     names = {_variable(key): key for key in KEYS}
     for name in sorted(mine.keys() - names.keys()):
-        raise ConfigError(f"the environment variable {name} names no setting{did_you_mean(name, names)}")
+        raise ConfigError(
+            f"the environment variable {name} names no setting{did_you_mean(name, names)}"
+        )
     source = EnvSettingsSource(Settings, env_prefix=PREFIX, env_nested_delimiter="__")
     source.env_vars = {name.lower(): value for name, value in mine.items()}
     try:
         return source()
     except SettingsError:
         lists = [f"{name}='[\"NAME\"]'" for name in sorted(mine) if KEYS[names[name]].default == ()]
-        raise ConfigError(f"a list in the environment has to be written in JSON: {', '.join(lists)}") from None
+        raise ConfigError(
+            f"a list in the environment has to be written in JSON: {', '.join(lists)}"
+        ) from None
 
 
 def _variable(key: str) -> str:
@@ -258,7 +346,11 @@ def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 def _flat(nested: Mapping[str, Any]) -> dict[str, Any]:
     out = dict[str, Any]()
     for name, value in nested.items():
-        out |= {f"{name}.{inner}": at for inner, at in value.items()} if isinstance(value, dict) else {name: value}
+        out |= (
+            {f"{name}.{inner}": at for inner, at in value.items()}
+            if isinstance(value, dict)
+            else {name: value}
+        )
     return out
 
 

@@ -36,7 +36,9 @@ class Watch:
     def folder(self, path: Path, wanted: Callable[[str], bool]) -> str:
         """Watch the files of one folder whose names are wanted; return why that cannot be done, or nothing."""
         try:
-            self._observer.schedule(_Changes(wanted, self._changed), str(path), event_filter=CHANGES)
+            self._observer.schedule(
+                _Changes(wanted, self._changed), str(path), event_filter=CHANGES
+            )
         except OSError as error:
             return f"{path} is not watched ({error.strerror}): it is looked at every 30 s instead"
         return ""

@@ -40,7 +40,8 @@ QUIET_S = 0.02  # a script that appends line by line closes the file in between
 OWN = "own."  # begins the intake name of a task that the factory itself wrote
 BLANK = b"\xef\xbb\xbf \t\r\n"  # a byte order mark and white space
 PASSED_OVER = re.compile(
-    r"[.#~].*|.*(~|#|\.(tmp|temp|swp|swo|swx|bak|orig|part)|_jb_(tmp|old)___)|4913|rejected", re.DOTALL
+    r"[.#~].*|.*(~|#|\.(tmp|temp|swp|swo|swx|bak|orig|part)|_jb_(tmp|old)___)|4913|rejected",
+    re.DOTALL,
 )
 EDITING = (".{}.swp", ".{}.swo", ".{}.swn", ".#{}", ".~lock.{}#", ".{}.kate-swp", "~${}")
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -52,7 +53,9 @@ class Scan:
 
     accepted: list[str] = field(default_factory=list)  # units, new or with a new text
     rejected: list[str] = field(default_factory=list)  # file names
-    warnings: list[str] = field(default_factory=list)  # what stays in the inbox, and why: for status
+    warnings: list[str] = field(
+        default_factory=list
+    )  # what stays in the inbox, and why: for status
     again_s: float | None = None  # look again after so long: something is still being written
 
 
@@ -79,19 +82,30 @@ class Intake:
         self._is_taken = is_taken
         self._tracked = frozenset[str]()  # as git last said
         self._written_to = ask_writers or written_to
-        self._still: dict[tuple[int, int, int], datetime] = {}  # since when a file has stood like that
+        self._still: dict[
+            tuple[int, int, int], datetime
+        ] = {}  # since when a file has stood like that
 
     async def tick(self, now: datetime) -> Scan:
         """Finish what lies in the intake folder, then take what is complete in the inbox."""
         scan = Scan()
         try:
             with faults.step("folders.make"):
-                for folder in (self._inbox, self._folder, self._folder / "taken", self._inbox / "rejected"):
+                for folder in (
+                    self._inbox,
+                    self._folder,
+                    self._folder / "taken",
+                    self._inbox / "rejected",
+                ):
                     folder.mkdir(exist_ok=True)
         except OSError as error:
-            scan.warnings.append(f"no task file is taken: {error.filename} is no folder to work in ({error.strerror})")
+            scan.warnings.append(
+                f"no task file is taken: {error.filename} is no folder to work in ({error.strerror})"
+            )
             return scan
-        self._still = {seen: since for seen, since in self._still.items() if now - since < timedelta(hours=1)}
+        self._still = {
+            seen: since for seen, since in self._still.items() if now - since < timedelta(hours=1)
+        }
         for path in sorted(path for path in self._folder.iterdir() if path.suffix.lower() == ".md"):
             self._try(path, scan, now, self._admit)
         names, first = self._look(scan), self._store.get(Fact, "inbox") is None
@@ -100,7 +114,9 @@ class Intake:
         if first:
             self._remember(self._present(self._tracked.intersection(names)), now)
         for name in names:
-            self._try(self._inbox / name, scan, now, self._copy if name in self._tracked else self._take)
+            self._try(
+                self._inbox / name, scan, now, self._copy if name in self._tracked else self._take
+            )
         return scan
 
     def hang(self, name: str, text: str, now: datetime, ignored: tuple[str, ...] = ()) -> str:
@@ -121,14 +137,20 @@ class Intake:
             if PASSED_OVER.fullmatch(path.name):
                 continue
             if path.is_dir() and not path.is_symlink():
-                scan.warnings.append(f"not yet: batches. The folder {self._name}/{_shown(path)} is left where it is.")
+                scan.warnings.append(
+                    f"not yet: batches. The folder {self._name}/{_shown(path)} is left where it is."
+                )
             elif path.suffix.lower() != ".md":
-                scan.warnings.append(f"{self._name}/{_shown(path)} is not taken: the name of a task file ends in .md")
+                scan.warnings.append(
+                    f"{self._name}/{_shown(path)} is not taken: the name of a task file ends in .md"
+                )
             else:
                 names.append(path.name)
         return names
 
-    def _try(self, path: Path, scan: Scan, now: datetime, act: Callable[[Path, Scan, datetime], None]) -> None:
+    def _try(
+        self, path: Path, scan: Scan, now: datetime, act: Callable[[Path, Scan, datetime], None]
+    ) -> None:
         """Do `act` to a file that is complete; else leave it, and say when to look again or what it waits for."""
         where = f"{path.parent.name}/{_shown(path)}"
         try:
@@ -169,7 +191,10 @@ class Intake:
         # The file moves before the record: a crash between the two leaves it where the next scan looks first.
         # Only then is it read, and only if still nobody writes to it, so that no writer is overtaken.
         moved = self._folder / f"{secrets.token_hex(8)}-{path.name}"
-        with self._store.transaction(), faults.step("inbox.take"):  # which only the daemon that owns the store begins
+        with (
+            self._store.transaction(),
+            faults.step("inbox.take"),
+        ):  # which only the daemon that owns the store begins
             path.rename(moved)
         self._try(moved, scan, now, self._admit)
 
@@ -203,7 +228,9 @@ class Intake:
 
     def _remember(self, blobs: dict[str, str], now: datetime) -> None:
         value = json.dumps(self._seen() | blobs)
-        self._store.write(Event.FACT_CHANGED, Fact(name="inbox", value=value), now=now, fact="inbox")
+        self._store.write(
+            Event.FACT_CHANGED, Fact(name="inbox", value=value), now=now, fact="inbox"
+        )
 
     # ── from file to unit ──
 
@@ -212,7 +239,9 @@ class Intake:
         name = path.name.partition("-")[2]
         try:
             if not name.isprintable():
-                raise TaskFileError("the file's name holds signs that cannot be shown", form="letters and digits")
+                raise TaskFileError(
+                    "the file's name holds signs that cannot be shown", form="letters and digits"
+                )
             if not self._store.select(Spec, source=path.name):
                 text = task_file.decode(_read(path))
                 scan.accepted.append(self._accept(name, text, source=path.name, now=now))
@@ -223,17 +252,23 @@ class Intake:
             with faults.step("inbox.settle"):
                 path.rename(self._folder / "taken" / path.name)
 
-    def _accept(self, name: str, text: str, *, source: str, now: datetime, ignored: tuple[str, ...] = ()) -> str:
+    def _accept(
+        self, name: str, text: str, *, source: str, now: datetime, ignored: tuple[str, ...] = ()
+    ) -> str:
         """Make a unit of a task file: the one time that it is parsed."""
         file = task_file.parse(text, name)
         before = self._unstarted(name)
-        base = before or Unit(id=self._free_id(name), title="", state=UnitState.WAITING, since=now, accepted=now)
+        base = before or Unit(
+            id=self._free_id(name), title="", state=UnitState.WAITING, since=now, accepted=now
+        )
         spec = spec_from(file, unit=base.id, name=name, source=source)
         spec = replace(spec, ignored=(*spec.ignored, *ignored))
         wholes = self._store.select(Unit, state=UnitState.SPLIT) if spec.needs else []
         split = {each.id: each.needs for each in wholes}
         unit = replace(base, **wished(spec) | {"needs": replaced(spec.needs, split)}, approved=())
-        if circle := scheduling.circle(unit.id, {each.id: each.needs for each in (*self._store.open(Unit), unit)}):
+        if circle := scheduling.circle(
+            unit.id, {each.id: each.needs for each in (*self._store.open(Unit), unit)}
+        ):
             reason = f"needs: they go in a circle, so none could ever start: {' → '.join(circle)}"
             raise TaskFileError(reason, line=file.lines["needs"], form=task_file.FORMS["needs"])
         with self._store.transaction():
@@ -243,14 +278,18 @@ class Intake:
             unit = self._settled(unit, now)
             event = Event.TASK_REPLACED if before else Event.TASK_ACCEPTED
             task = Task(unit=unit.id, text=text)
-            self._store.write(event, unit, spec, task, now=now, unit=unit.id, name=name, why=unit.why)
+            self._store.write(
+                event, unit, spec, task, now=now, unit=unit.id, name=name, why=unit.why
+            )
         return unit.id
 
     def _unstarted(self, name: str) -> Unit | None:
         """The newest unit of a file of that name, if no attempt of it has begun; not a part, which nobody dropped."""
         units = [self._store.get(Unit, spec.unit) for spec in self._store.select(Spec, name=name)]
         waiting = (UnitState.WAITING, UnitState.READY, UnitState.HELD)
-        begun_by_nobody = (unit for unit in units if unit and unit.state in waiting and not unit.attempt)
+        begun_by_nobody = (
+            unit for unit in units if unit and unit.state in waiting and not unit.attempt
+        )
         dropped = [unit for unit in begun_by_nobody if not is_part(self._store, unit.id)]
         return max(dropped, key=lambda unit: unit.accepted, default=None)
 
@@ -261,17 +300,27 @@ class Intake:
         needed = (self._store.get(Unit, need) for need in unit.needs)
         known = {each.id: each.state for each in (*self._store.open(Unit), *needed) if each}
         settled = next(iter(scheduling.settle([unit], known, now=now)), unit)
-        return unit if settled.state is UnitState.HELD else settled  # the pool holds it, with a card
+        return (
+            unit if settled.state is UnitState.HELD else settled
+        )  # the pool holds it, with a card
 
     def refused(self) -> list[str]:
         """The notes on files in rejected/; one whose file was taken back or deleted is of the past."""
         notes = (self._inbox / "rejected").glob("*.error.txt")
-        return sorted(note.name for note in notes if os.path.lexists(note.with_name(note.name[: -len(".error.txt")])))
+        return sorted(
+            note.name
+            for note in notes
+            if os.path.lexists(note.with_name(note.name[: -len(".error.txt")]))
+        )
 
     def _reject(self, path: Path, name: str, error: TaskFileError, now: datetime) -> None:
         whole = Path(name)
         names = chain([name], (f"{whole.stem}-{number}{whole.suffix}" for number in count(2)))
-        target = next(to for to in (self._inbox / "rejected" / each for each in names) if not os.path.lexists(to))
+        target = next(
+            to
+            for to in (self._inbox / "rejected" / each for each in names)
+            if not os.path.lexists(to)
+        )
         why = f"line {error.line}: {error.reason}" if error.line else error.reason
         text = (
             f"{_shown(whole)} was not accepted, and lies in {self._name}/rejected now.\n\n{why}\n"
@@ -301,7 +350,9 @@ def written_to(path: Path) -> bool | None:
     except PermissionError:
         return None
     try:
-        signal.signal(signal.SIGIO, signal.SIG_IGN)  # sent to who holds a lease when a writer comes: would end us
+        signal.signal(
+            signal.SIGIO, signal.SIG_IGN
+        )  # sent to who holds a lease when a writer comes: would end us
         fcntl.fcntl(handle, fcntl.F_SETLEASE, fcntl.F_RDLCK)
         fcntl.fcntl(handle, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     except BlockingIOError:

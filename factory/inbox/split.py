@@ -38,13 +38,22 @@ def part_ids(whole: str, names: Sequence[str], taken: Callable[[str], bool]) -> 
     """File name → the id that its part gets, of the unit's and the file's name; none that is `taken`."""
     found = dict[str, str]()
     for name in names:
-        free = (each for each in ids(f"{whole}-{name}") if not taken(each) and each not in found.values())
+        free = (
+            each
+            for each in ids(f"{whole}-{name}")
+            if not taken(each) and each not in found.values()
+        )
         found[name] = next(free)
     return found
 
 
 def plan(
-    whole: Unit, spec: Spec, files: Mapping[str, bytes], *, units: Sequence[Unit], taken: Callable[[str], bool]
+    whole: Unit,
+    spec: Spec,
+    files: Mapping[str, bytes],
+    *,
+    units: Sequence[Unit],
+    taken: Callable[[str], bool],
 ) -> tuple[Part, ...]:
     """The parts of `whole`, in the order of their names; raise TaskFileError, naming the file, for what is no split.
 
@@ -54,20 +63,32 @@ def plan(
     is_part = any(each.state is UnitState.SPLIT and whole.id in each.needs for each in units)
     if spec.run or is_part:
         why = (
-            "a `run` unit is not split" if spec.run else f"{whole.id} is a part already, and parts are not split again"
+            "a `run` unit is not split"
+            if spec.run
+            else f"{whole.id} is a part already, and parts are not split again"
         )
         raise TaskFileError(f"split/: {why}", form="one change that does it, or a question.md")
     if not FEWEST <= len(files) <= MOST:
         form = f"from {FEWEST} to {MOST} files split/NAME.md"
-        held = f"more than {MOST} task files" if len(files) > MOST else f"{len(files)} task file{'s' * (not files)}"
+        held = (
+            f"more than {MOST} task files"
+            if len(files) > MOST
+            else f"{len(files)} task file{'s' * (not files)}"
+        )
         raise TaskFileError(f"split/: holds {held}", form=form)
     if sum(map(len, files.values())) > PARTS_BYTES:
-        raise TaskFileError("split/: is too large", form=f"at most {PARTS_BYTES >> 10} KiB in all its files")
+        raise TaskFileError(
+            "split/: is too large", form=f"at most {PARTS_BYTES >> 10} KiB in all its files"
+        )
     split = _Split(whole, spec, part_ids(whole.id, sorted(files), taken), taken)
     parts = {name: split.part(name, files[name]) for name in split.ids}
     ways = {each.id: replaced(each.needs, {whole.id: split.ids.values()}) for each in units}
     ways |= {part.id: part.needs for part in parts.values()}
-    form = "the last by name, which proves the whole, waits for all others" if spec.accept else FORMS["needs"]
+    form = (
+        "the last by name, which proves the whole, waits for all others"
+        if spec.accept
+        else FORMS["needs"]
+    )
     for name, part in parts.items():
         if way := circle(part.id, ways):
             reason = f"needs: they go in a circle, so none could ever start: {' → '.join(way)}"
@@ -109,13 +130,26 @@ class _Split:
         proves = bool(self.spec.accept) and is_last
         others = [each for each in self.ids.values() if each != part and proves]
         needs = tuple(dict.fromkeys([*(self._need(need, file) for need in file.needs), *others]))
-        priority = max(file.priority, self.whole.priority) if "priority" in file.lines else self.whole.priority
-        keys = {"title": file.title, "priority": priority, "needs": needs, "scope": self._scope(file)}
-        keys |= {name: getattr(self.spec, name) for name in INHERITED} | {"accept": self.spec.accept * proves}
+        priority = (
+            max(file.priority, self.whole.priority)
+            if "priority" in file.lines
+            else self.whole.priority
+        )
+        keys = {
+            "title": file.title,
+            "priority": priority,
+            "needs": needs,
+            "scope": self._scope(file),
+        }
+        keys |= {name: getattr(self.spec, name) for name in INHERITED} | {
+            "accept": self.spec.accept * proves
+        }
         if not file.body.strip() and "title" not in file.lines:  # it said `run`, perhaps
             raise TaskFileError("says nothing to do", form="write the task below the front matter")
         given = {key: _written(value) for key, value in keys.items() if value or value == 0}
-        text = "".join(["---\n", *(f"{key}: {value}\n" for key, value in given.items()), "---\n", file.body])
+        text = "".join(
+            ["---\n", *(f"{key}: {value}\n" for key, value in given.items()), "---\n", file.body]
+        )
         parse(text, f"{part}.md")  # all together may be too much, or a heading no title
         return Part(part, text, needs, tuple(name for name in file.lines if name not in SETTABLE))
 
@@ -125,16 +159,22 @@ class _Split:
             return siblings.get(need, need)
         if need == self.whole.id or not self.taken(need):
             reason = f"needs: there is neither a part nor another unit {need!r}{did_you_mean(need, siblings)}"
-            raise TaskFileError(reason, line=file.lines["needs"], form="names of files beside it, or ids of units")
+            raise TaskFileError(
+                reason, line=file.lines["needs"], form="names of files beside it, or ids of units"
+            )
         return need
 
     def _scope(self, file: TaskFile) -> tuple[str, ...]:
         scope = self.spec.scope
         if len(file.scope) > MOST_GLOBS:
             form = f"at most {MOST_GLOBS} globs; folder/** is all of a folder"
-            raise TaskFileError(f"scope: holds {len(file.scope)} globs", line=file.lines["scope"], form=form)
+            raise TaskFileError(
+                f"scope: holds {len(file.scope)} globs", line=file.lines["scope"], form=form
+            )
         if beyond := [glob for glob in file.scope if scope and not covers(scope, glob)]:
-            reason = f"scope: {beyond[0]} reaches beyond that of {self.whole.id} ({', '.join(scope)})"
+            reason = (
+                f"scope: {beyond[0]} reaches beyond that of {self.whole.id} ({', '.join(scope)})"
+            )
             raise TaskFileError(reason, line=file.lines["scope"], form=FORMS["scope"])
         return file.scope or scope
 

@@ -27,7 +27,15 @@ _EXPLICIT = tuple(
 # What decides how a tool judges, present or not; a module of the runner's name at the root would run in its place.
 _RULED_BY: Mapping[str, tuple[str, ...]] = {
     "pytest": (
-        *("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg"),
+        *(
+            "pytest.toml",
+            ".pytest.toml",
+            "pytest.ini",
+            ".pytest.ini",
+            "pyproject.toml",
+            "tox.ini",
+            "setup.cfg",
+        ),
         *("pytest.py", "pytest/__init__.py"),
     ),
     "unittest": ("unittest.py", "unittest/__init__.py"),
@@ -39,13 +47,26 @@ _RULED_BY: Mapping[str, tuple[str, ...]] = {
     "yarn": ("package.json", ".yarnrc", ".yarnrc.yml"),
     "make": ("GNUmakefile", "makefile", "Makefile"),
     "go": ("go.mod", "go.work"),
-    "cargo": ("Cargo.toml", ".cargo/config.toml", ".cargo/config", "rust-toolchain.toml", "rust-toolchain"),
+    "cargo": (
+        "Cargo.toml",
+        ".cargo/config.toml",
+        ".cargo/config",
+        "rust-toolchain.toml",
+        "rust-toolchain",
+    ),
 }
 LOCKS = ("uv.lock",)  # lock files that are looked into: what they lock, and no more
 LOCKED = '^name = "[^"]+"'  # a line of them
 _PYTHON_TOOLS = ("pytest", "tox", "ruff", "mypy")
 _PYTHON_INPUTS = (
-    *("pyproject.toml", "setup.py", "setup.cfg", "requirements*.txt", "*-requirements.txt", "requirements/*.txt"),
+    *(
+        "pyproject.toml",
+        "setup.py",
+        "setup.cfg",
+        "requirements*.txt",
+        "*-requirements.txt",
+        "requirements/*.txt",
+    ),
     *("constraints*.txt", ".python-version", "uv.lock", "uv.toml"),
 )
 _NPM_LOCKS = ("package-lock.json", "npm-shrinkwrap.json")
@@ -53,9 +74,19 @@ _OTHER_LOCKS = ("pnpm-lock.yaml", "yarn.lock", "bun.lock", "bun.lockb")
 _NODE_INPUTS = ("package.json", ".npmrc", *_NPM_LOCKS)
 _SETUP_INPUTS = (*_PYTHON_INPUTS, *_NODE_INPUTS, *_OTHER_LOCKS)
 _DEPENDENCIES = ("node_modules", ".venv")
-_LIFECYCLE = ("preinstall", "install", "postinstall", "prepublish", "preprepare", "prepare", "postprepare")
+_LIFECYCLE = (
+    "preinstall",
+    "install",
+    "postinstall",
+    "prepublish",
+    "preprepare",
+    "prepare",
+    "postprepare",
+)
 _VENV = ("{python}", "-I", "-m", "venv", "{venv}")
-_FOR_TESTS = "(tests?|testing|dev|develop|development|checks?|lint|linting|typing|types|typecheck|ci)"
+_FOR_TESTS = (
+    "(tests?|testing|dev|develop|development|checks?|lint|linting|typing|types|typecheck|ci)"
+)
 _PURPOSE = rf"({_FOR_TESTS}|base|main)"
 _REQUIREMENTS = re.compile(rf"requirements([-_./]?{_PURPOSE})?\.txt|{_PURPOSE}-requirements\.txt")
 _TEST_FILE = re.compile(r"(^|/)(test_[^/]*|[^/]*_test)\.py$")
@@ -108,9 +139,13 @@ class Setup:
     kind: str = "none"  # script, uv, pip, npm, several joined by +
     commands: tuple[tuple[str, ...], ...] = ()
     script: str = ""  # runs after the commands
-    inputs: tuple[str, ...] = ()  # globs of what it reads: an environment serves while their content is unchanged
+    inputs: tuple[
+        str, ...
+    ] = ()  # globs of what it reads: an environment serves while their content is unchanged
     keeps: tuple[str, ...] = ()  # what it makes inside the tree
-    rebuild: tuple[tuple[str, ...], ...] = ()  # builds once more what a tree builds, on dependencies that are there
+    rebuild: tuple[
+        tuple[str, ...], ...
+    ] = ()  # builds once more what a tree builds, on dependencies that are there
     made_from: tuple[str, ...] = ()  # globs of what that build reads; none: the whole tree
     reason: str = "nothing to prepare was found"
 
@@ -139,12 +174,16 @@ class Rules:
     gates: tuple[Gate, ...] = ()
     setup: Setup = Setup()
     sources: frozenset[str] = frozenset()
-    unread: frozenset[str] = frozenset()  # files that were to be looked into, and are too large for it
+    unread: frozenset[str] = (
+        frozenset()
+    )  # files that were to be looked into, and are too large for it
 
     def sources_among(self, changed: Iterable[str]) -> frozenset[str]:
         """`sources`, and those of the changed paths that an inferred setup would read, new ones too."""
         inferred = self.setup.kind not in ("none", "script")
-        return self.sources.union(_matching(changed, *_SETUP_INPUTS, *self.setup.inputs) if inferred else ())
+        return self.sources.union(
+            _matching(changed, *_SETUP_INPUTS, *self.setup.inputs) if inferred else ()
+        )
 
 
 def wanted(listing: Sequence[str], folder: str = CONVENTIONS) -> list[str]:
@@ -156,7 +195,11 @@ def wanted(listing: Sequence[str], folder: str = CONVENTIONS) -> list[str]:
 
 
 def rules_of(
-    listing: Sequence[str], contents: Mapping[str, str], folder: str = CONVENTIONS, *, larger: Collection[str] = ()
+    listing: Sequence[str],
+    contents: Mapping[str, str],
+    folder: str = CONVENTIONS,
+    *,
+    larger: Collection[str] = (),
 ) -> Rules:
     """The gates and the setup of a commit; raise ConfigError for a gate or setup file that is wrong.
 
@@ -164,18 +207,34 @@ def rules_of(
     their size.
     """
     files = _Files(listing, contents, folder, larger)
-    gates = _explicit(files) or tuple([*_python_gates(files), *_node_gates(files)] or _make_gates(files))
+    gates = _explicit(files) or tuple(
+        [*_python_gates(files), *_node_gates(files)] or _make_gates(files)
+    )
     texts = [*map(_text, gates)]
-    tools = [tool for tool in _RULED_BY if re.search(rf"(?<![\w./=-]){tool}(?![\w.=-])", "\n".join(texts))]
+    tools = [
+        tool
+        for tool in _RULED_BY
+        if re.search(rf"(?<![\w./=-]){tool}(?![\w.=-])", "\n".join(texts))
+    ]
     setup = _script_setup(files) if files.setup in files.names else _inferred_setup(files, tools)
-    said = {word for text in (*texts, _code(setup.script)) for word in re.split(r"[\s'\"`;&|()<>=]+", text)}
+    said = {
+        word
+        for text in (*texts, _code(setup.script))
+        for word in re.split(r"[\s'\"`;&|()<>=]+", text)
+    }
     # Whoever edits a file that a gate runs edits the gate; tests are judged otherwise.
-    run = {name for name in files.names & _bare(said) if not re.search(r"(^|/)test_|[._](test|spec)\.\w+$", name)}
+    run = {
+        name
+        for name in files.names & _bare(said)
+        if not re.search(r"(^|/)test_|[._](test|spec)\.\w+$", name)
+    }
     sources = {name for name in files.names if name.startswith(files.gates) or name == files.setup}
     sources |= {name for tool in tools for name in _RULED_BY[tool]} | run
     if setup.kind not in ("none", "script"):
         sources |= set(files.matching(*setup.inputs))
-    return Rules(gates=gates, setup=setup, sources=frozenset(sources), unread=frozenset(files.unread))
+    return Rules(
+        gates=gates, setup=setup, sources=frozenset(sources), unread=frozenset(files.unread)
+    )
 
 
 def _named(folder: str) -> tuple[str, str]:
@@ -187,7 +246,11 @@ class _Files:
     """A commit's names, and the content of those that were wanted."""
 
     def __init__(
-        self, listing: Sequence[str], contents: Mapping[str, str], folder: str, larger: Collection[str]
+        self,
+        listing: Sequence[str],
+        contents: Mapping[str, str],
+        folder: str,
+        larger: Collection[str],
     ) -> None:
         self._larger, self.unread = frozenset(larger), set[str]()
         self.gates, self.setup = _named(folder)
@@ -219,19 +282,33 @@ class _Files:
         """Where a Python tool is configured, or nothing."""
         if tool in _at(self.pyproject, "tool"):
             return f"[tool.{tool}] in pyproject.toml"
-        own = [name for name in _RULED_BY[tool] if re.fullmatch(rf"\.?{tool}\.(ini|toml)", name) and name in self.names]
+        own = [
+            name
+            for name in _RULED_BY[tool]
+            if re.fullmatch(rf"\.?{tool}\.(ini|toml)", name) and name in self.names
+        ]
         section = re.compile(rf"^\[(tool:)?{tool}\]", re.MULTILINE)
-        return next(iter(own + [name for name in ("setup.cfg", "tox.ini") if section.search(self.text(name))]), "")
+        return next(
+            iter(
+                own + [name for name in ("setup.cfg", "tox.ini") if section.search(self.text(name))]
+            ),
+            "",
+        )
 
 
 # ── gates ──
 
 
 def _explicit(files: _Files) -> tuple[Gate, ...]:
-    names = [name for name in files.matching(f"{files.gates}*") if not name.endswith((".md", ".txt", ".gitkeep"))]
+    names = [
+        name
+        for name in files.matching(f"{files.gates}*")
+        if not name.endswith((".md", ".txt", ".gitkeep"))
+    ]
     return tuple(
         sorted(
-            (_gate_of(name, files.text(name), files.gates) for name in names), key=lambda gate: (gate.group, gate.name)
+            (_gate_of(name, files.text(name), files.gates) for name in names),
+            key=lambda gate: (gate.group, gate.name),
         )
     )
 
@@ -239,13 +316,17 @@ def _explicit(files: _Files) -> tuple[Gate, ...]:
 def _gate_of(path: str, text: str, gates: str) -> Gate:
     form = _GATE_FILE.fullmatch(path.removeprefix(gates))
     if not form:
-        raise ConfigError(f"{path} is not run: a gate is called NN-name.sh or NN-name.toml, e.g. {gates}20-test.sh")
+        raise ConfigError(
+            f"{path} is not run: a gate is called NN-name.sh or NN-name.toml, e.g. {gates}20-test.sh"
+        )
     name, group = f"{form[1]}-{form[2]}", int(form[1])
     rewrites = tuple(_rewrites(path, text))
     if form[3] == "toml":
         return replace(_toml_gate(name, group, path, text), rewrites=rewrites)
     if not _code(text):
-        raise ConfigError(f"{path} has no command and would pass everything. Write one, or remove the file.")
+        raise ConfigError(
+            f"{path} has no command and would pass everything. Write one, or remove the file."
+        )
     return Gate(name, group, (), path, script=text, rewrites=rewrites)
 
 
@@ -268,13 +349,21 @@ def _toml_gate(name: str, group: int, path: str, text: str) -> Gate:
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not TOML: {error}") from error
     for key in told.keys() - _GATE_KEYS.keys():
-        raise ConfigError(f"{path}: unknown key {key!r}{did_you_mean(key, _GATE_KEYS)}; {_GATE_FORM}")
+        raise ConfigError(
+            f"{path}: unknown key {key!r}{did_you_mean(key, _GATE_KEYS)}; {_GATE_FORM}"
+        )
     command, timeout, reruns = (_GATE_KEYS | told).values()
     if isinstance(command, str) and command.strip():
         command = ["sh", "-c", command]
-    runs = isinstance(command, list) and all(isinstance(part, str) for part in command) and any(command[:1])
+    runs = (
+        isinstance(command, list)
+        and all(isinstance(part, str) for part in command)
+        and any(command[:1])
+    )
     typed = type(timeout) in (int, float) and type(reruns) in (int, NoneType)
-    fits = typed and 0 <= timeout <= _MOST_SECONDS and 0 <= (reruns or 0) <= _MOST_RERUNS  # nan is not
+    fits = (
+        typed and 0 <= timeout <= _MOST_SECONDS and 0 <= (reruns or 0) <= _MOST_RERUNS
+    )  # nan is not
     if not runs or not fits:
         raise ConfigError(f"{path}: {_GATE_FORM}")
     return Gate(name, group, tuple(command), path, timeout_s=float(timeout), flaky_reruns=reruns)
@@ -282,7 +371,9 @@ def _toml_gate(name: str, group: int, path: str, text: str) -> Gate:
 
 def _python_gates(files: _Files) -> Iterator[Gate]:
     if why := files.configured("ruff"):
-        yield Gate("ruff", 10, ("ruff", "check", "--no-fix", "."), why)  # whatever `fix` is configured
+        yield Gate(
+            "ruff", 10, ("ruff", "check", "--no-fix", "."), why
+        )  # whatever `fix` is configured
     if why := files.configured("mypy"):
         aimed = {"files", "packages", "modules"} & _at(files.pyproject, "tool", "mypy").keys()
         named = aimed or _MYPY_AIM.search(files.text("mypy.ini", ".mypy.ini", "setup.cfg"))
@@ -321,7 +412,9 @@ def _node_gates(files: _Files) -> Iterator[Gate]:
 def _make_gates(files: _Files) -> list[Gate]:
     name = next((name for name in _RULED_BY["make"] if name in files.names), "")
     targets = sorted(re.findall(r"^(check|test)\s*::?(?!=)", files.text(name), re.MULTILINE))
-    return [Gate(target, 20, ("make", target), f"{name}, target {target}") for target in targets[:1]]
+    return [
+        Gate(target, 20, ("make", target), f"{name}, target {target}") for target in targets[:1]
+    ]
 
 
 # ── setup ──
@@ -336,12 +429,18 @@ def _script_setup(files: _Files) -> Setup:
     made_from = tuple(told.get("made-from", "").split())
     for path in (*inputs, *keeps, *made_from):
         parts = PurePosixPath(path).parts
-        if not parts or path[0] == "/" or any(part == ".." or ("**" in part and part != "**") for part in parts):
+        if (
+            not parts
+            or path[0] == "/"
+            or any(part == ".." or ("**" in part and part != "**") for part in parts)
+        ):
             raise ConfigError(
                 f"{files.setup}: {path} leads out of the tree, or is no glob. Name what lies inside of it."
             )
     venv = (_VENV,) if files.matching(*_PYTHON_INPUTS) else ()
-    setup = Setup(kind="script", commands=venv, script=script, inputs=inputs, keeps=keeps, reason=files.setup)
+    setup = Setup(
+        kind="script", commands=venv, script=script, inputs=inputs, keeps=keeps, reason=files.setup
+    )
     return replace(setup, made_from=made_from)
 
 
@@ -357,16 +456,24 @@ def _inferred_setup(files: _Files, tools: Sequence[str]) -> Setup:
         setup = _uv_setup(files, runners)
     elif wants or lists or runners:
         setup = _pip_setup(files, wants, lists, runners)
-    elif "unittest" in tools:  # a venv of its own all the same: the python on PATH may know an editable install
+    elif (
+        "unittest" in tools
+    ):  # a venv of its own all the same: the python on PATH may know an editable install
         bare = (*_VENV, "--without-pip")
-        setup = Setup(commands=(bare,), inputs=(".python-version",), reason="Python, no requirements")
+        setup = Setup(
+            commands=(bare,), inputs=(".python-version",), reason="Python, no requirements"
+        )
     return _with_node(files, setup)
 
 
 def _uv_setup(files: _Files, runners: Sequence[str]) -> Setup:
     locked = re.findall(r'^name = "([^"]+)"', files.text("uv.lock"), re.MULTILINE)
     more = [tool for tool in runners if tool not in locked]
-    chosen = [part for name in files.chosen("project", "optional-dependencies") for part in ("--extra", name)]
+    chosen = [
+        part
+        for name in files.chosen("project", "optional-dependencies")
+        for part in ("--extra", name)
+    ]
     chosen += [part for name in files.chosen("dependency-groups") for part in ("--group", name)]
     name = _at(files.pyproject, "project").get("name")
     # Its cache would give an earlier build of the project, made from another tree.
@@ -378,11 +485,25 @@ def _uv_setup(files: _Files, runners: Sequence[str]) -> Setup:
         sync,
         *([("uv", "pip", "install", *more)] if more else ()),
     )
-    return Setup(kind="uv", commands=commands, inputs=_PYTHON_INPUTS, rebuild=(sync,), reason="uv.lock is there")
+    return Setup(
+        kind="uv",
+        commands=commands,
+        inputs=_PYTHON_INPUTS,
+        rebuild=(sync,),
+        reason="uv.lock is there",
+    )
 
 
 def _pip_setup(files: _Files, wants: list[str], lists: list[str], runners: list[str]) -> Setup:
-    pip = ("{venv}/bin/python", "-I", "-m", "pip", "install", "--no-input", "--disable-pip-version-check")
+    pip = (
+        "{venv}/bin/python",
+        "-I",
+        "-m",
+        "pip",
+        "install",
+        "--no-input",
+        "--disable-pip-version-check",
+    )
     read = [part for name in lists for part in ("-r", name)]
     hashed = "--hash" in files.text(*lists)  # a file with hashes refuses company
     orders = [read, wants + runners] if hashed else [wants + read + runners]
@@ -413,15 +534,25 @@ def _group(groups: Mapping[str, Any], name: str, seen: tuple[str, ...]) -> list[
     items = groups.get(name) if name not in seen else None
     for item in items if isinstance(items, list) else []:
         other = item.get("include-group", "") if isinstance(item, dict) else ""
-        wants += _group(groups, other, (*seen, name)) if other else [item] if isinstance(item, str) else []
+        wants += (
+            _group(groups, other, (*seen, name))
+            if other
+            else [item]
+            if isinstance(item, str)
+            else []
+        )
     return wants
 
 
 def _read_too(files: _Files, lists: Sequence[str]) -> list[str]:
     """What requirement files and dynamic metadata point to."""
     text = files.text(*lists)
-    found = re.findall(r"^[ \t]*(?:-[rc]|--requirement|--constraint)[\s=]+(\S+)", text, re.MULTILINE)
-    for folder in re.findall(r"^[ \t]*(?:-e|--editable)[\s=]+(?:file:)?(\.?[\w./-]+)", text, re.MULTILINE):
+    found = re.findall(
+        r"^[ \t]*(?:-[rc]|--requirement|--constraint)[\s=]+(\S+)", text, re.MULTILINE
+    )
+    for folder in re.findall(
+        r"^[ \t]*(?:-e|--editable)[\s=]+(?:file:)?(\.?[\w./-]+)", text, re.MULTILINE
+    ):
         found += [f"{folder}/{name}" for name in ("pyproject.toml", "setup.py", "setup.cfg")]
     for source in _at(files.pyproject, "tool", "setuptools", "dynamic").values():
         named = source.get("file", []) if isinstance(source, dict) else []
@@ -431,12 +562,17 @@ def _read_too(files: _Files, lists: Sequence[str]) -> list[str]:
 
 def _with_node(files: _Files, setup: Setup) -> Setup:
     lock = next((name for name in _NPM_LOCKS if name in files.names), "")
-    needs = any(_at(files.package, kind) for kind in ("dependencies", "devDependencies", "optionalDependencies"))
+    needs = any(
+        _at(files.package, kind)
+        for kind in ("dependencies", "devDependencies", "optionalDependencies")
+    )
     needs = needs or "prepare" in _at(files.package, "scripts")
     if (not lock and not needs) or any(name.startswith("node_modules/") for name in files.names):
         return setup  # tracked modules come with the tree
     install = ("ci",) if lock else ("install", "--no-package-lock")
-    folders = [name.removesuffix("package.json") for name in files.names if name.endswith("/package.json")]
+    folders = [
+        name.removesuffix("package.json") for name in files.names if name.endswith("/package.json")
+    ]
     spread = sorted(folders) if "workspaces" in files.package else []
     why = f"{lock} is there" if lock else "package.json has dependencies and no lock file"
     return Setup(
@@ -451,11 +587,21 @@ def _with_node(files: _Files, setup: Setup) -> Setup:
 
 def _lifecycle(files: _Files) -> Iterator[tuple[str, ...]]:
     """What npm runs of the project's own scripts when it installs."""
-    every = ("--workspaces", "--include-workspace-root", "--if-present") if "workspaces" in files.package else ()
+    every = (
+        ("--workspaces", "--include-workspace-root", "--if-present")
+        if "workspaces" in files.package
+        else ()
+    )
     scripts = _at(files.package, "scripts")
     for name in _LIFECYCLE:
         if every or name in scripts:
-            yield ("npm", "run", "--ignore-scripts", *every, name)  # and not what has its name with pre or post
+            yield (
+                "npm",
+                "run",
+                "--ignore-scripts",
+                *every,
+                name,
+            )  # and not what has its name with pre or post
 
 
 def _bare(paths: Iterable[str]) -> set[str]:
@@ -467,7 +613,9 @@ def _text(gate: Gate) -> str:
 
 
 def _code(script: str) -> str:
-    return "\n".join(line for line in script.splitlines() if line.strip() and not line.lstrip().startswith("#"))
+    return "\n".join(
+        line for line in script.splitlines() if line.strip() and not line.lstrip().startswith("#")
+    )
 
 
 def _matching(names: Iterable[str], *globs: str) -> list[str]:

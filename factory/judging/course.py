@@ -14,7 +14,9 @@ from factory.repo.underway import Record
 class Course:
     """What is noted in a record: an earlier daemon's, or one of our own."""
 
-    def __init__(self, record: Record, trials: Iterable[Trial] = (), left: Iterable[Sequence[str]] = ()) -> None:
+    def __init__(
+        self, record: Record, trials: Iterable[Trial] = (), left: Iterable[Sequence[str]] = ()
+    ) -> None:
         self.record = record
         self._trials = {trial.key: trial for trial in trials}
         self._left = [list(batch) for batch in left]  # keys of those that run side by side

@@ -25,7 +25,13 @@ from factory.ground import disk, faults
 from factory.ground.places import home
 from factory.inference.infer import Setup, digest
 from factory.judging.layers import Print, copy_that_serves, differing, remove_newer
-from factory.judging.origins import checked_modules, folders_told, modules_of, outside_node, outside_python
+from factory.judging.origins import (
+    checked_modules,
+    folders_told,
+    modules_of,
+    outside_node,
+    outside_python,
+)
 from factory.judging.outset import Outset, outset_of
 from factory.judging.place import Place, Stamp
 from factory.judging.run_dir import script_in, tail_of
@@ -50,9 +56,18 @@ COMMAND_SHOWN = 80  # characters of a setup command in a sentence
 SETUP_SECONDS = 1800.0
 _CAPTURED = ("LANG", "LC_ALL", "SHELL", "USER", "LOGNAME")
 _TOOLS = ("python3", "uv", "node", "npm", "pnpm", "yarn", "go", "cargo", "rustc", "make")
-_CACHES = ("PIP_CACHE_DIR", "UV_CACHE_DIR", "npm_config_cache", "GOMODCACHE", "GOCACHE", "CARGO_HOME")
+_CACHES = (
+    "PIP_CACHE_DIR",
+    "UV_CACHE_DIR",
+    "npm_config_cache",
+    "GOMODCACHE",
+    "GOCACHE",
+    "CARGO_HOME",
+)
 # Asked of the machine's own Python, which loads nothing that is installed (-S).
-_WHERE_INSTALLED = "import json, site, sys; print(); print(json.dumps([sys.executable, *site.getsitepackages()]))"
+_WHERE_INSTALLED = (
+    "import json, site, sys; print(); print(json.dumps([sys.executable, *site.getsitepackages()]))"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +83,11 @@ class SetupFailed:
 def ports(index: int) -> dict[str, str]:
     """The variables that keep what runs at the same time off each other's ports."""
     first = 20_000 + 100 * index
-    return {"FACTORY_WORKER_INDEX": str(index), "FACTORY_PORT": str(first), "FACTORY_PORT_LAST": str(first + 99)}
+    return {
+        "FACTORY_WORKER_INDEX": str(index),
+        "FACTORY_PORT": str(first),
+        "FACTORY_PORT_LAST": str(first + 99),
+    }
 
 
 class Environments:
@@ -98,11 +117,21 @@ class Environments:
         caches = self._caches_of(place, judging)
         own = {name: home(self._environ) / folder for name, folder in TOOLCHAINS.items()}
         env = {name: str(folder) for name, folder in own.items() if folder.is_dir()}
-        env |= self._captured((*_CAPTURED, *TOOLCHAINS)) | {name: str(caches / name) for name in _CACHES}
+        env |= self._captured((*_CAPTURED, *TOOLCHAINS)) | {
+            name: str(caches / name) for name in _CACHES
+        }
         env |= self._captured(self._passed()) | ports(place.index)
         # Copies: in a cache's hard links, a gate that writes into its venv would write into every venv.
-        env |= {"UV_LINK_MODE": "copy", "UV_COMPILE_BYTECODE": "1", "UV_PROJECT_ENVIRONMENT": str(place.venv)}
-        env |= {"HOME": str(place.home), "TMPDIR": str(place.tmp), "PATH": f"{place.venv}/bin{os.pathsep}{self._path}"}
+        env |= {
+            "UV_LINK_MODE": "copy",
+            "UV_COMPILE_BYTECODE": "1",
+            "UV_PROJECT_ENVIRONMENT": str(place.venv),
+        }
+        env |= {
+            "HOME": str(place.home),
+            "TMPDIR": str(place.tmp),
+            "PATH": f"{place.venv}/bin{os.pathsep}{self._path}",
+        }
         env |= {"TMPPREFIX": f"{place.tmp}/zsh"}  # else it writes into /tmp for each here-document
         env |= {"VIRTUAL_ENV": str(place.venv)} if (place.venv / "bin").is_dir() else {}
         return env | ({"PYTHONDONTWRITEBYTECODE": "1", "CI": "true"} if judging else {})
@@ -131,7 +160,9 @@ class Environments:
     def _caches_of(self, place: Place, judging: bool) -> Path:
         return self._caches / ("gates" if judging else place.caches)
 
-    async def ready(self, place: Place, setup: Setup, *, verify: bool = True) -> Ready | SetupFailed:
+    async def ready(
+        self, place: Place, setup: Setup, *, verify: bool = True
+    ) -> Ready | SetupFailed:
         """The environment for the tree as it now stands, made where there is none to use.
 
         Not `verify`: one that was written into since (by an agent, in its own workspace) will do.
@@ -207,8 +238,16 @@ class Environments:
         run = noted or self.underway.fresh(place.folder, name)
         env = self.variables(place, judging=judging)
         with faults.step("command.start"):
-            argv = (*await to_thread.run_sync(script_in, run.folder, script), *argv[2:]) if script else argv
-            layer = make_layer(place.layers / run.folder.name) if beside and self.sandbox.layers else None
+            argv = (
+                (*await to_thread.run_sync(script_in, run.folder, script), *argv[2:])
+                if script
+                else argv
+            )
+            layer = (
+                make_layer(place.layers / run.folder.name)
+                if beside and self.sandbox.layers
+                else None
+            )
             profile = self.profile(place, judging=judging, layer=layer)
             profile = replace(profile, reads=(run.folder,) if script else ())
             command = process.Command(
@@ -230,7 +269,10 @@ class Environments:
             ended = await child.wait()
         except anyio.get_cancelled_exc_class():
             if not (left and self.underway.leaves()):
-                with anyio.CancelScope(shield=True), faults.step("command.stop"):  # bounded by the stop ladder
+                with (
+                    anyio.CancelScope(shield=True),
+                    faults.step("command.stop"),
+                ):  # bounded by the stop ladder
                     await child.stop(grace_s=0)
             raise
         return await self._ran(ended, place, run)
@@ -241,7 +283,13 @@ class Environments:
         log, wrote = run.folder / "output.log", written(place.layers / run.folder.name)
         where = log.relative_to(self._root) if log.is_relative_to(self._root) else log
         tail = await to_thread.run_sync(tail_of, run.folder)
-        return Ran(exit=ended, tail=tail, log=log, where=str(where), wrote=wrote if wrote.is_dir() else None)
+        return Ran(
+            exit=ended,
+            tail=tail,
+            log=log,
+            where=str(where),
+            wrote=wrote if wrote.is_dir() else None,
+        )
 
     async def resume(self, place: Place, run: Run) -> Ran | None:
         """How a run of an earlier daemon has ended, once it has; None where it never began.
@@ -261,7 +309,9 @@ class Environments:
         if copied is None or not (setup.rebuild or setup.script):
             return await self._build(place, setup, asked)
         made = await self._build_on(place, setup, asked, copied)
-        if made is None or (isinstance(made, SetupFailed) and setup.script):  # a script need not bear to be run twice
+        if made is None or (
+            isinstance(made, SetupFailed) and setup.script
+        ):  # a script need not bear to be run twice
             return await self._build(place, setup, asked)
         return made
 
@@ -278,7 +328,9 @@ class Environments:
         return await self._prepared(place, setup, asked, stamp)
 
     @faults.during("environment.build")
-    async def _build_on(self, place: Place, setup: Setup, asked: Asked, copied: Stamp) -> Ready | SetupFailed | None:
+    async def _build_on(
+        self, place: Place, setup: Setup, asked: Asked, copied: Stamp
+    ) -> Ready | SetupFailed | None:
         """Build on the dependencies that were copied; None where that copy is of no use."""
         await to_thread.run_sync(clear, place, setup)
         before = await to_thread.run_sync(restored, place, copied)
@@ -294,7 +346,9 @@ class Environments:
         ignored = await place.ignored() if place.ignored else ()
         outset = Outset(asked=asked, stamp=stamp, ignored=tuple(ignored), again=before is not None)
         about, found = self.about(place, setup), outset.told()
-        record = self.underway.begin(place.folder, "setup", tree=place.shows, about=about, found=found)
+        record = self.underway.begin(
+            place.folder, "setup", tree=place.shows, about=about, found=found
+        )
         return await self._seen_through(place, setup, record, outset, before=before)
 
     @faults.during("environment.build")
@@ -309,7 +363,9 @@ class Environments:
             return None
         with self.underway.until_over(place.folder):
             failed = await self._gone_on(makers[record.about], setup, record)
-        return failed if record.about == self.about(place, setup) else None  # else the place's own may well succeed
+        return (
+            failed if record.about == self.about(place, setup) else None
+        )  # else the place's own may well succeed
 
     async def _gone_on(self, place: Place, setup: Setup, record: Record) -> SetupFailed | None:
         if place.stamp.exists():  # all was done but to forget it
@@ -339,7 +395,9 @@ class Environments:
     async def _set_up(
         self, place: Place, setup: Setup, record: Record, outset: Outset, *, before: Print | None
     ) -> Ready | SetupFailed:
-        failed = await self._run_setup(place, setup, record, again=outset.again) or await self._outside(place)
+        failed = await self._run_setup(
+            place, setup, record, again=outset.again
+        ) or await self._outside(place)
         if outset.again and before is None:
             before = await to_thread.run_sync(print_place, place)
         after = await place.ignored() if place.ignored else ()
@@ -349,7 +407,9 @@ class Environments:
                 await to_thread.run_sync(disk.remove, path)
             return failed
         try:
-            sealing = partial(seal, place, setup, outset.asked, replace(outset.stamp, made=made), before=before)
+            sealing = partial(
+                seal, place, setup, outset.asked, replace(outset.stamp, made=made), before=before
+            )
             return await to_thread.run_sync(sealing)
         except TooMuch as error:
             return SetupFailed(sentence=str(error))
@@ -358,7 +418,9 @@ class Environments:
                 raise
             return SetupFailed(sentence=f"What setup made could not be copied: {error}.")
 
-    async def _run_setup(self, place: Place, setup: Setup, record: Record, *, again: bool) -> SetupFailed | None:
+    async def _run_setup(
+        self, place: Place, setup: Setup, record: Record, *, again: bool
+    ) -> SetupFailed | None:
         """Run its commands and its script, but for those that an earlier daemon ran.
 
         `again`: only what builds in the tree.
@@ -368,13 +430,16 @@ class Environments:
             orders.append((("sh", setup.reason, *(("build",) if again else ())), setup.script))
         for number, (command, script) in enumerate(orders):
             argv = tuple(
-                part.replace("{venv}", str(place.venv)).replace("{python}", self._python()) for part in command
+                part.replace("{venv}", str(place.venv)).replace("{python}", self._python())
+                for part in command
             )
             step = self.underway.step(place.folder, record, number)
             ran = await self.resume(place, step)
             if ran and not says_something(ran.exit):
                 raise BrokenOff(step.folder.name, left=ran.exit.left)
-            ran = ran or await self.run(argv, place, name="setup", script=script, seconds=SETUP_SECONDS, noted=step)
+            ran = ran or await self.run(
+                argv, place, name="setup", script=script, seconds=SETUP_SECONDS, noted=step
+            )
             if not ran.ok:
                 return _failure(" ".join(argv), ran, place)
         with suppress(OSError):
@@ -388,12 +453,18 @@ class Environments:
         venv = place.venv if has_python(place.venv) else None
         if venv is None and not await to_thread.run_sync(checked_modules, place.tree):
             return None
-        folders = await to_thread.run_sync(site_folders, venv) if venv else await self._machine_folders(place)
+        folders = (
+            await to_thread.run_sync(site_folders, venv)
+            if venv
+            else await self._machine_folders(place)
+        )
         if isinstance(folders, SetupFailed):
             return folders
         first = self._captured(self._passed()).get("PYTHONPATH", "").split(os.pathsep)
         before = [place.tree / folder for folder in first if folder]
-        wrong = await to_thread.run_sync(partial(outside_python, place.tree, venv, folders, before=before))
+        wrong = await to_thread.run_sync(
+            partial(outside_python, place.tree, venv, folders, before=before)
+        )
         return SetupFailed(sentence=wrong) if wrong else None
 
     async def _machine_folders(self, place: Place) -> list[Path] | SetupFailed:
@@ -424,7 +495,9 @@ class Environments:
     def _asked(self, place: Place, setup: Setup, blobs: Mapping[str, str]) -> Asked:
         parts = self.around(setup)
         if any("-e" in command for command in setup.commands) or setup.kind in ("uv", "script"):
-            parts += [name for name in modules_of(place.tree) if not name.startswith("test")]  # mapped when installed
+            parts += [
+                name for name in modules_of(place.tree) if not name.startswith("test")
+            ]  # mapped when installed
         build = ["tree", place.shows]
         if setup.made_from:
             build = ["made from", *_contents(place.tree, setup.made_from, blobs)]
@@ -444,10 +517,16 @@ class Environments:
 def _path(environ: Mapping[str, str], root: Path) -> str:
     """PATH less the checkout, an activated venv and factoryd's own: a tool there would judge by their modules."""
     own = sys.prefix if sys.prefix != sys.base_prefix else ""
-    barred = [Path(folder).resolve() for folder in (root, environ.get("VIRTUAL_ENV"), own) if folder]
-    folders = [folder for folder in environ.get("PATH", os.defpath).split(os.pathsep) if folder[:1] == "/"]
+    barred = [
+        Path(folder).resolve() for folder in (root, environ.get("VIRTUAL_ENV"), own) if folder
+    ]
+    folders = [
+        folder for folder in environ.get("PATH", os.defpath).split(os.pathsep) if folder[:1] == "/"
+    ]
     return os.pathsep.join(
-        folder for folder in folders if not any(Path(folder).resolve().is_relative_to(bar) for bar in barred)
+        folder
+        for folder in folders
+        if not any(Path(folder).resolve().is_relative_to(bar) for bar in barred)
     )
 
 
@@ -465,7 +544,11 @@ def _failure(command: str, ran: Ran, place: Place) -> SetupFailed:
         "unstartable": "could not be started",
         "overran": "used too much and was ended",
     }
-    ended = f"was ended by signal {ran.exit.signal}" if ran.exit.signal else f"ended with exit code {ran.exit.code}"
+    ended = (
+        f"was ended by signal {ran.exit.signal}"
+        if ran.exit.signal
+        else f"ended with exit code {ran.exit.code}"
+    )
     said = how.get(ran.exit.cause, ended)
     detail = f" ({ran.exit.detail})" if ran.exit.detail else ""
     # Without the place: what fails in each of them is one cause, and one card.

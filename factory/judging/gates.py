@@ -36,7 +36,9 @@ from factory.store.ports import Store
 from factory.store.records import Verdict
 
 RECORD_SECONDS = 1.0  # between two tries to write a verdict down
-SPARED = 100  # paths that setup built, which git is told to leave in a checkout: more are copied into it
+SPARED = (
+    100  # paths that setup built, which git is told to leave in a checkout: more are copied into it
+)
 FIRST_BENCH = 100  # place index of benches: workers have lower ones
 Limits = Callable[[], GateLimits]
 _JUDGED = "unchanged"  # part of each key: older releases did not look at what a gate changes
@@ -79,7 +81,9 @@ class Case:
     reruns: bool = True
     trunk: str = ""  # the commit whose code may make what serves others
     trunk_tree: str = ""  # and its tree
-    proof: tuple[str, ...] = ()  # accept commands that were seen to fail before, after the tree on which
+    proof: tuple[
+        str, ...
+    ] = ()  # accept commands that were seen to fail before, after the tree on which
 
     @property
     def place(self) -> Place:
@@ -111,7 +115,9 @@ class Case:
 def accepting(commands: Sequence[str]) -> tuple[Gate, ...]:
     """Accept commands as gates, each with a clean checkout of its own, before all others."""
     return tuple(
-        Gate(f"accept: {command}", at - len(commands), ("sh", "-c", command), "accept", said=command)
+        Gate(
+            f"accept: {command}", at - len(commands), ("sh", "-c", command), "accept", said=command
+        )
         for at, command in enumerate(commands)
     )
 
@@ -133,7 +139,9 @@ class Gates:
     async def prove(self, case: Case, accept: Sequence[str]) -> Judgement:
         """Run each of the `accept` commands where they should fail: RED when all of them do, as verdicts say."""
         judgement = await self._judge(replace(case, reruns=False), accepting(accept), stop=False)
-        if judgement.answer is Answer.RED and any(verdict.succeeded for verdict in judgement.verdicts):
+        if judgement.answer is Answer.RED and any(
+            verdict.succeeded for verdict in judgement.verdicts
+        ):
             return replace(judgement, answer=Answer.GREEN)
         return judgement
 
@@ -151,7 +159,9 @@ class Gates:
         if record.about in self._abouts(case, gates):
             return Fit.SAME
         trees = (case.tree, case.trunk_tree) if record.what == "setup" else (case.tree,)
-        return Fit.STALE if record.what in ("setup", case.what) and record.tree in trees else Fit.OTHER
+        return (
+            Fit.STALE if record.what in ("setup", case.what) and record.tree in trees else Fit.OTHER
+        )
 
     async def end_unwanted(self, bench: Bench, trees: Collection[str]) -> None:
         """End what is under way on a bench for a tree that is none of these."""
@@ -162,11 +172,17 @@ class Gates:
     def is_judging(self, case: Case, accept: Sequence[str]) -> bool:
         """Whether that is its gates, so that what comes before them was seen to."""
         record = self._underway.at(case.place.folder)
-        return record is not None and record.about == self._about(case, (*accepting(accept), *case.rules.gates))
+        return record is not None and record.about == self._about(
+            case, (*accepting(accept), *case.rules.gates)
+        )
 
     def limit(self, gate: Gate, runs: int = 0) -> float:
         """Seconds that the gate may take: as its file says, else as configured, else as measured."""
-        return gate.timeout_s or self._limits().timeout_s or time_limit(self._measured.of(gate.name), runs=runs)
+        return (
+            gate.timeout_s
+            or self._limits().timeout_s
+            or time_limit(self._measured.of(gate.name), runs=runs)
+        )
 
     async def _judge(self, case: Case, gates: Sequence[Gate], *, stop: bool) -> Judgement:
         judgement, changed = await self._try(case, gates, stop=stop)
@@ -179,10 +195,14 @@ class Gates:
                 f"Gate {last.gate} (or one beside it) changes the environment that it runs in, e.g. {changed[0]}: what "
                 "passes afterwards proves nothing. Do that in conventions/workspace/setup.sh."
             )
-            return replace(judgement, answer=Answer.SETUP, failed=SetupFailed(sentence=sentence, log=last.log))
+            return replace(
+                judgement, answer=Answer.SETUP, failed=SetupFailed(sentence=sentence, log=last.log)
+            )
         return judgement
 
-    async def _try(self, case: Case, gates: Sequence[Gate], *, stop: bool) -> tuple[Judgement, list[str]]:
+    async def _try(
+        self, case: Case, gates: Sequence[Gate], *, stop: bool
+    ) -> tuple[Judgement, list[str]]:
         """One pass, and what it changed in the environment: then it ends early."""
         with self._underway.until_over(case.place.folder):
             course = await self._earlier(case, gates)
@@ -200,19 +220,27 @@ class Gates:
         ready, clean = prepared
         course = self._begun(case, gates, course)
         verdicts, changed, sandbox = list[Verdict](), list[str](), self._environments.sandbox.name
-        for _, group in groupby(sorted(gates, key=lambda gate: gate.group), key=lambda gate: gate.group):
-            keys = {digest(_JUDGED, case.tree, gate.digest, ready.key, sandbox): gate for gate in group}
+        for _, group in groupby(
+            sorted(gates, key=lambda gate: gate.group), key=lambda gate: gate.group
+        ):
+            keys = {
+                digest(_JUDGED, case.tree, gate.digest, ready.key, sandbox): gate for gate in group
+            }
             trials = [course.trial(gate, key) for key, gate in keys.items()]
             found = [self._store.get(Verdict, trial.key) for trial in trials]
             known = [verdict for verdict in found if verdict and verdict.settled]
-            asked = [trial for trial in trials if trial.key not in {verdict.key for verdict in known}]
+            asked = [
+                trial for trial in trials if trial.key not in {verdict.key for verdict in known}
+            ]
             await self._run_group(case, asked, ready, course, clean=clean)
             clean = clean and not asked
             changed = await self._environments.changed(case.place, ready) if asked else []
             verdicts += known
             for verdict in known:
                 self._tell(case, verdict, datetime.now(UTC), cached=True)
-            switched = self._environments.sandbox.name != sandbox  # an edit of factory.toml counts at once
+            switched = (
+                self._environments.sandbox.name != sandbox
+            )  # an edit of factory.toml counts at once
             if odd := Judgement(answer=Answer.UNSETTLED) if switched else _odd(asked):
                 self._abandon_stuck(case, asked)
                 return replace(odd, verdicts=tuple(verdicts)), []
@@ -231,7 +259,9 @@ class Gates:
     async def _prepared(self, case: Case) -> tuple[Ready, bool] | SetupFailed:
         """The environment, and whether the tree is as it would land already."""
         await case.bench.show(case.commit, keeps=case.rules.setup.dependencies)
-        ready = await self._environments.found(case.place, case.rules.setup) or await self._make_environment(case)
+        ready = await self._environments.found(
+            case.place, case.rules.setup
+        ) or await self._make_environment(case)
         if isinstance(ready, SetupFailed):
             return ready
         clean = not ready.built
@@ -254,14 +284,20 @@ class Gates:
 
     async def _make_environment(self, case: Case) -> Ready | SetupFailed:
         """By trunk's code where trunk asks for the same one, so that it serves others too; else by the case's own."""
-        environments, setup, keeps = self._environments, case.rules.setup, case.rules.setup.dependencies
+        environments, setup, keeps = (
+            self._environments,
+            case.rules.setup,
+            case.rules.setup.dependencies,
+        )
         another = bool(case.trunk_tree and case.place.candidate)
         if another and not await environments.lacks_only_its_build(case.place, setup):
             trunk = case.by_trunk
             asked = await environments.asked(case.place, setup)
             await case.bench.show(case.trunk, keeps=keeps)
             if (await environments.asked(trunk.place, setup)).dependencies == asked.dependencies:
-                await environments.ready(trunk.place, setup)  # a failure shows where the case's own is made
+                await environments.ready(
+                    trunk.place, setup
+                )  # a failure shows where the case's own is made
             await case.bench.show(case.commit, keeps=keeps)
         return await environments.ready(case.place, setup)
 
@@ -307,12 +343,18 @@ class Gates:
 
     async def _lay_out(self, case: Case, ready: Ready) -> None:
         """Show the tree as it would land, with what setup built in it."""
-        await case.bench.show(case.commit, keeps=(*case.rules.setup.dependencies, *ready.made[:SPARED]))
+        await case.bench.show(
+            case.commit, keeps=(*case.rules.setup.dependencies, *ready.made[:SPARED])
+        )
         await self._environments.lay(case.place, ready)
 
     async def _again_of(self, case: Case, batch: Sequence[Trial], *, shared: bool) -> list[Trial]:
         """Those that run again; all of them where one changed the tree that they `shared`, and nobody knows which."""
-        if shared and any(trial.last.succeeded for trial in batch) and await self._changed(case, None):
+        if (
+            shared
+            and any(trial.last.succeeded for trial in batch)
+            and await self._changed(case, None)
+        ):
             for trial in batch:
                 trial.runs.clear()
             return [*batch]
@@ -379,7 +421,9 @@ class Gates:
             raise BrokenOff(case.bench.name, left=0)
         beside = len(progress.running) > 1
         for key, ran in ended.items():
-            trials[key].runs.append(await self._looked_at(case, trials[key].gate, ran, beside=beside))
+            trials[key].runs.append(
+                await self._looked_at(case, trials[key].gate, ran, beside=beside)
+            )
         again = [trials[key] for key in progress.running.keys() - ended.keys()]
         shared = beside and not progress.layered
         again += await self._again_of(case, [trials[key] for key in ended], shared=shared)
@@ -432,7 +476,11 @@ class Gates:
         return [self._about(case, gates), *makers]
 
     def _again(self, trial: Trial) -> bool:
-        reruns = self._limits().flaky_reruns if trial.gate.flaky_reruns is None else trial.gate.flaky_reruns
+        reruns = (
+            self._limits().flaky_reruns
+            if trial.gate.flaky_reruns is None
+            else trial.gate.flaky_reruns
+        )
         return trial.red and len(trial.runs) <= reruns
 
     async def _recorded(self, case: Case, trial: Trial, *, disturbed: bool) -> Verdict:
@@ -445,7 +493,10 @@ class Gates:
             await anyio.sleep(RECORD_SECONDS)
 
     def _record(self, case: Case, trial: Trial, *, disturbed: bool) -> Verdict:
-        ran, agreed = trial.last, all(run.exit.cause != "timeout" for run in trial.runs) and len(trial.runs) > 1
+        ran, agreed = (
+            trial.last,
+            all(run.exit.cause != "timeout" for run in trial.runs) and len(trial.runs) > 1,
+        )
         verdict = Verdict(
             key=trial.key,
             gate=trial.gate.name,
@@ -470,7 +521,9 @@ class Gates:
         """Journal a verdict; one that was taken from the store only for the unit that it was taken for."""
         if case.unit or not cached:
             told: dict[str, Any] = {"gate": verdict.gate, "ok": verdict.ok, "cached": cached}
-            told |= {} if case.reruns else {"before": True}  # asked without the change, where it must fail
+            told |= (
+                {} if case.reruns else {"before": True}
+            )  # asked without the change, where it must fail
             told |= {"stacked": True} if case.stacked else {}
             self._store.write(Event.VERDICT_GIVEN, verdict, now=at, unit=case.unit, **told)
 
@@ -484,10 +537,16 @@ def _odd(trials: Sequence[Trial]) -> Judgement | None:
                 "Install it in conventions/workspace/setup.sh."
             )
             return Judgement(answer=Answer.SETUP, failed=SetupFailed(sentence=sentence))
-    unstarted = next((trial.last for trial in trials if trial.last.exit.cause == "unconfined"), None)
+    unstarted = next(
+        (trial.last for trial in trials if trial.last.exit.cause == "unconfined"), None
+    )
     if unstarted:
         return Judgement(answer=Answer.UNSETTLED, failed=unconfined(unstarted))
     # A red for want of room is nobody's either.
     red = [trial for trial in trials if not trial.last.ok]
     cramped = bool(red) and bool(lacking([red[0].last.log.parent]))
-    return Judgement(answer=Answer.UNSETTLED) if cramped or any(trial.interrupted for trial in trials) else None
+    return (
+        Judgement(answer=Answer.UNSETTLED)
+        if cramped or any(trial.interrupted for trial in trials)
+        else None
+    )

@@ -210,7 +210,9 @@ def guard(
     files that decide how work is judged and have more bytes than are read of them.
     """
     paths = sorted(set(changed))
-    if ours := tuple(path for path in paths if _is_ours(path, links or {}, OURS.difference(theirs))):
+    if ours := tuple(
+        path for path in paths if _is_ours(path, links or {}, OURS.difference(theirs))
+    ):
         sentence = f"it touches {shown(ours)}: .factory/ and the inbox are the factory's own, and nothing lifts that"
         return Refused(EndReason.OUT_OF_SCOPE, ours, sentence, liftable=False)
     if scope and (outside := tuple(path for path in paths if not within(path, scope))):
@@ -224,7 +226,9 @@ def _too_large(larger: Mapping[str, int], besides: Refused | None) -> Refused:
     """The objection to files that nobody could read, and to what else is guarded."""
     most = f"{bounded.shown(bounded.PARSED)} (lock files: {bounded.shown(bounded.LOCK_FILE)})"
     named = bounded.listed(larger.items(), SHOWN)
-    sentences = [f"it has {named}, and the factory reads a file that decides how work is judged only up to {most}"]
+    sentences = [
+        f"it has {named}, and the factory reads a file that decides how work is judged only up to {most}"
+    ]
     evidence = tuple(f"{path}: {bounded.shown(size)}" for path, size in larger.items())
     paths = tuple(larger)
     if besides:
@@ -239,7 +243,9 @@ def _guarded(
 ) -> Refused | None:
     refused, evidence = dict[str, list[str]](), list[str]()
     for path in paths:
-        link = next((reached[above] for above in _with_parents(path.casefold()) if above in reached), "")
+        link = next(
+            (reached[above] for above in _with_parents(path.casefold()) if above in reached), ""
+        )
         led = f"{link} leads there: " if link else ""
         every = [*guards.of(path), *(guards.of_link(link) if link else [])]
         rules = [rule for rule in every if rule.allow not in allow]
@@ -249,7 +255,9 @@ def _guarded(
     if not refused:
         return None
     named = tuple(dict.fromkeys(path for group in refused.values() for path in group))
-    sentence = "; ".join(f"it changes {shown(group)}, {phrase}" for phrase, group in refused.items())
+    sentence = "; ".join(
+        f"it changes {shown(group)}, {phrase}" for phrase, group in refused.items()
+    )
     return Refused(EndReason.GUARD, named, sentence, evidence=tuple(evidence))
 
 
@@ -369,7 +377,11 @@ def _is_ours(path: str, links: Mapping[str, str], ours: frozenset[str]) -> bool:
         return True
     if path not in links:
         return False
-    target = posixpath.normpath(posixpath.join(posixpath.dirname(path), links[path])).casefold().split("/")
+    target = (
+        posixpath.normpath(posixpath.join(posixpath.dirname(path), links[path]))
+        .casefold()
+        .split("/")
+    )
     # One that leads out of the tree may come back in by any name: each of its parts counts.
     return bool(ours & set(target if target[0] in ("", "..") else target[:1]))
 

@@ -52,9 +52,13 @@ class Ruling:
     rules: Rules
     conventions: Conventions
     wrong: str = ""  # why its gate files cannot be used
-    unread: tuple[tuple[str, int], ...] = ()  # files that rule and are too large to be read, and their bytes
+    unread: tuple[
+        tuple[str, int], ...
+    ] = ()  # files that rule and are too large to be read, and their bytes
     layout: Layout = field(default_factory=Layout)  # what its folders are called
-    reached: Mapping[str, str] = field(default_factory=dict)  # where its guarded symlinks lead (guards.led_to)
+    reached: Mapping[str, str] = field(
+        default_factory=dict
+    )  # where its guarded symlinks lead (guards.led_to)
 
     @property
     def obstacle(self) -> Ask | None:
@@ -88,7 +92,11 @@ class Ruled:
         if first.rewrote:
             what = f"`{first.command}`" if self.not_proven else f"gate {first.gate}"
             return f"{what} changes what it judges: {shown(sorted(first.rewrote))}"
-        return f"gate {first.gate} is red" if not self.not_proven else f"`{first.command}` does not pass"
+        return (
+            f"gate {first.gate} is red"
+            if not self.not_proven
+            else f"`{first.command}` does not pass"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,12 +130,16 @@ class Judge:
         self._folder = CONVENTIONS  # what trunk calls it, where it has one
         self._trunk_ruled: Ruled | None = None
         self._looking = ""  # the commit that is being judged as trunk
-        self._unsettled: bool | None = None  # what was judged of it, and is not written down yet, was judged anew
+        self._unsettled: bool | None = (
+            None  # what was judged of it, and is not written down yet, was judged anew
+        )
         self._looked: tuple[str, Answers | None] = ("", None)
         self.broken = KeptRetries(store, "trunk_broken")  # by commit: judgings of trunk that broke
         self._broke: tuple[str, Exception] | None = None  # the last one, if it is not counted yet
         self._unjudged: Ask | None = None
-        self.missing: list[str] | None = None  # landed units that a rewritten trunk lacks; None = as recorded
+        self.missing: list[str] | None = (
+            None  # landed units that a rewritten trunk lacks; None = as recorded
+        )
 
     # ── what rules ──
 
@@ -147,10 +159,15 @@ class Judge:
             except ConfigError as error:
                 ruling = Ruling(Rules(), conventions, wrong=str(error))
             missed = ruling.rules.unread.union(packaging.FILES, conventions_in(larger, folder))
-            ruling = replace(ruling, unread=tuple(sorted((name, larger[name]) for name in missed & larger.keys())))
+            ruling = replace(
+                ruling,
+                unread=tuple(sorted((name, larger[name]) for name in missed & larger.keys())),
+            )
             reached = await self._reached(commit, ruling.rules)
             ruling = replace(ruling, reached=reached, layout=packaged(found, contents))
-            if len(self._rulings) >= RULINGS_KEPT:  # trunk's own stays: the pool asks for it whatever else was judged
+            if (
+                len(self._rulings) >= RULINGS_KEPT
+            ):  # trunk's own stays: the pool asks for it whatever else was judged
                 self._rulings.pop(next(each for each in self._rulings if each != self._tip))
             self._rulings[commit] = ruling
         return self._as_answered(self._rulings[commit])
@@ -163,7 +180,9 @@ class Judge:
         following = await aside(len(links), partial(_guarded, Guards(rules.sources), links))
         while following:
             links = links.difference(following)
-            read = await self._trunk.own.read({link: entries[link] for link in following}, most=LINK)
+            read = await self._trunk.own.read(
+                {link: entries[link] for link in following}, most=LINK
+            )
             fresh = led_to(read.found, following)
             following = await aside(len(links), partial(in_the_way, links, fresh))
             found = fresh | found
@@ -214,13 +233,18 @@ class Judge:
 
     async def look(self, tip: str, group: TaskGroup) -> None:
         """Take `tip` for trunk, and judge it in the background when it or what rules there is new."""
-        answered, failed = answers(self._store), self._trunk_ruled.setup if self._trunk_ruled else None
+        answered, failed = (
+            answers(self._store),
+            self._trunk_ruled.setup if self._trunk_ruled else None,
+        )
         if self._unsettled is not None and tip == self._tip:  # the store failed then
             self._settle_trunk(anew=self._unsettled)
         self._count_broken(tip)
         if not self.broken.is_due(tip):
             return
-        again = failed is not None and self._escalations.open_card(failed.cause) is None  # "try again" was answered
+        again = (
+            failed is not None and self._escalations.open_card(failed.cause) is None
+        )  # "try again" was answered
         if (tip, answered) != self._looked or again:
             self._looked, self._tip, self._trunk_ruled = (tip, answered), tip, None
             ruling = await self.ruling(tip)
@@ -251,7 +275,9 @@ class Judge:
         if told and told[0] == tip and self.broken.fail(tip) >= BREAKS:
             self._unjudged = self._unjudged_by(told[1])
             self._escalations.raise_card(self._unjudged, now=now())
-        if self._unjudged and self._escalations.open_card(self._unjudged.cause) is None:  # "try again" was answered
+        if (
+            self._unjudged and self._escalations.open_card(self._unjudged.cause) is None
+        ):  # "try again" was answered
             self._unjudged = None
             self.broken.forget(tip)
 
@@ -275,7 +301,12 @@ class Judge:
     def excused(self, ruled: Ruled, unit: Unit) -> bool:
         """Whether a person let the unit land although trunk is red, and it is red in nothing else."""
         trunk = self._trunk_ruled
-        if CardKind.TRUNK_RED not in unit.approved or trunk is None or ruled.setup or ruled.passed_before:
+        if (
+            CardKind.TRUNK_RED not in unit.approved
+            or trunk is None
+            or ruled.setup
+            or ruled.passed_before
+        ):
             return False
         return bool(ruled.red) and _gates(ruled) <= _gates(trunk)
 
@@ -344,22 +375,36 @@ class Judge:
         self._unjudged = None
         for card in self._store.open(Card):
             if card.fingerprint.startswith(words.UNJUDGED) and not card.unit:
-                self._escalations.close(card.fingerprint, now=at, why=f"{self._trunk.branch} has a verdict")
+                self._escalations.close(
+                    card.fingerprint, now=at, why=f"{self._trunk.branch} has a verdict"
+                )
 
     def _tell(self, state: str) -> None:
         red = [verdict.gate for verdict in self._trunk_ruled.red] if self._trunk_ruled else []
         known = self._store.get(Fact, "trunk")
         missing = (
-            self.missing if self.missing is not None else json.loads(known.value).get("missing", []) if known else []
+            self.missing
+            if self.missing is not None
+            else json.loads(known.value).get("missing", [])
+            if known
+            else []
         )
-        told = {"branch": self._trunk.branch, "commit": self._tip, "state": state, "gates_red": red, "missing": missing}
+        told = {
+            "branch": self._trunk.branch,
+            "commit": self._tip,
+            "state": state,
+            "gates_red": red,
+            "missing": missing,
+        }
         fact = Fact(name="trunk", value=json.dumps(told))
         if fact != known:
             self._store.write(Event.TRUNK_JUDGED, fact, now=now(), state=state, commit=self._tip)
 
     # ── candidates ──
 
-    async def judge(self, commit: str, *, parent: str, unit: Unit | None = None, accept: Sequence[str] = ()) -> Ruled:
+    async def judge(
+        self, commit: str, *, parent: str, unit: Unit | None = None, accept: Sequence[str] = ()
+    ) -> Ruled:
         """Judge a commit by the rules of `parent`; `accept` must fail on `parent` and pass on `commit`."""
         ruling = await self.ruling(parent)
         if ruling.obstacle:
@@ -409,7 +454,9 @@ class Judge:
         tip = self._tip
         ruling = await self.ruling(tip)
         on, _ = await self._cases(tip, tip, ruling.rules, None, ())
-        async with self._benches.take(lambda bench: self._gates.fit(on(bench=bench), accept, proving=True)) as bench:
+        async with self._benches.take(
+            lambda bench: self._gates.fit(on(bench=bench), accept, proving=True)
+        ) as bench:
             judgement = await _asked(partial(self._gates.prove, on(bench=bench), accept))
         if judgement.failed is not None:
             return Proof(commit=tip, setup=setup_card(judgement.failed))
@@ -459,7 +506,9 @@ def _ruled(judgement: Judgement, *, accepting: bool = False) -> Ruled:
         passing = [verdict.command for verdict in judgement.verdicts if verdict.succeeded]
         return Ruled(ok=False, passed_before=passing[0] if passing else "")
     red = judgement.red
-    return Ruled(ok=not red, red=red, not_proven=any(verdict.gate.startswith("accept: ") for verdict in red))
+    return Ruled(
+        ok=not red, red=red, not_proven=any(verdict.gate.startswith("accept: ") for verdict in red)
+    )
 
 
 def setup_card(failed: SetupFailed) -> Ask:

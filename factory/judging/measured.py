@@ -22,7 +22,9 @@ class Measured:
     def of(self, gate: str) -> deque[float]:
         """Its green runs so far, oldest first."""
         if gate not in self._seconds:
-            greens = sorted(self._store.select(Verdict, gate=gate, ok=1), key=lambda verdict: verdict.at)
+            greens = sorted(
+                self._store.select(Verdict, gate=gate, ok=1), key=lambda verdict: verdict.at
+            )
             self._seconds[gate] = deque((verdict.seconds for verdict in greens), maxlen=MOST_RUNS)
         return self._seconds[gate]
 

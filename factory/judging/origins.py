@@ -13,7 +13,9 @@ from factory.judging.installed import Distribution, Installed, parsed, read
 from factory.judging.texts import TooLarge, text_of
 from factory.judging.venvs import site_folders
 
-_COMMON = frozenset({"tests", "docs", "examples", "scripts", "benchmarks", "tools", "setup", "conftest", "noxfile"})
+_COMMON = frozenset(
+    {"tests", "docs", "examples", "scripts", "benchmarks", "tools", "setup", "conftest", "noxfile"}
+)
 _PROJECT = re.compile(r"""(?:^|\()[ \t]*name[ \t]*=[ \t]*["']?([\w.-]+)""", re.MULTILINE)
 _MANIFESTS = ("pyproject.toml", "setup.cfg", "setup.py")
 _MANIFEST_BYTES = 1 << 20
@@ -39,7 +41,9 @@ def checked_modules(tree: Path) -> list[str]:
     return [name for name in modules_of(tree) if name not in sys.stdlib_module_names | _COMMON]
 
 
-def outside_python(tree: Path, venv: Path | None, folders: Sequence[Path], *, before: Sequence[Path] = ()) -> str:
+def outside_python(
+    tree: Path, venv: Path | None, folders: Sequence[Path], *, before: Sequence[Path] = ()
+) -> str:
     """What gates would import from elsewhere than the tree, in a sentence; empty if nothing.
 
     `folders` hold what is installed, `before` are searched first. Without a `venv` they are the

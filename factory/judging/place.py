@@ -49,7 +49,9 @@ class Place:
         self.tree, self.venv = folder / "tree", folder / "venv"
         # HOME and TMPDIR of what runs here.
         self.home, self.tmp = folder / "home", folder / "tmp"
-        self.layers = folder / "layers"  # what gates beside each other write in the tree, each apart
+        self.layers = (
+            folder / "layers"
+        )  # what gates beside each other write in the tree, each apart
         self.kept = folder / "copies/dependencies"  # as trunk's code installed them
         self.made = folder / "copies/build"  # what setup built in the tree
         self.stamp = folder / STAMP  # what the environment was made from; written last

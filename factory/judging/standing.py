@@ -147,7 +147,9 @@ class TooMuch(Exception):
     """What setup built in a tree is more than can be kept for it; says so in a sentence."""
 
 
-def made_in(place: Place, setup: Setup, *, before: Sequence[str], after: Sequence[str]) -> tuple[str, ...]:
+def made_in(
+    place: Place, setup: Setup, *, before: Sequence[str], after: Sequence[str]
+) -> tuple[str, ...]:
     """What setup built in the tree: what it names, and the ignored paths that are new."""
     named = [path for path in setup.builds if os.path.lexists(place.tree / path)]
     known = tuple(f"{path}/" for path in (*place.keeps, *named))
@@ -185,7 +187,9 @@ def seal(place: Place, setup: Setup, asked: Asked, stamp: Stamp, *, before: Prin
 def _check(made: Sequence[str], laid: Print) -> None:
     advice = "Let setup write what gates do not need to $TMPDIR"
     if len(made) > BUILD_PATHS:
-        raise TooMuch(f"Setup built {len(made):,} separate files in the tree, of {BUILD_PATHS:,}. {advice}.")
+        raise TooMuch(
+            f"Setup built {len(made):,} separate files in the tree, of {BUILD_PATHS:,}. {advice}."
+        )
     if (size := size_of(laid)) > BUILD_BYTES:
         gb = f"{size / 1e9:.1f} GB in the tree, of {BUILD_BYTES / 1e9:.1f}"
         raise TooMuch(f"Setup built {gb} that can be kept for it. {advice}.")

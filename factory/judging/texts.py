@@ -24,7 +24,9 @@ def whole_text(path: Path, *, most: int = MOST_BYTES) -> str:
     """All of a file, as the names of files are read; empty if there is none. Raises TooLarge."""
     content = _read(path, most + 1)
     if len(content) > most:
-        raise TooLarge(f"{path} is larger than {most >> 10:,} KiB, which is all that factoryd reads of it")
+        raise TooLarge(
+            f"{path} is larger than {most >> 10:,} KiB, which is all that factoryd reads of it"
+        )
     return content.decode(errors="surrogateescape")
 
 

@@ -51,12 +51,17 @@ class Trial:
     @property
     def done(self) -> tuple[Done, ...]:
         """Its runs, as the next daemon has to know them."""
-        return tuple(Done(run=ran.log.parent.name, rewrote=ran.rewrote[: rewrites.MOST_KEPT]) for ran in self.runs)
+        return tuple(
+            Done(run=ran.log.parent.name, rewrote=ran.rewrote[: rewrites.MOST_KEPT])
+            for ran in self.runs
+        )
 
     @property
     def interrupted(self) -> bool:
         """Whether the last run says nothing about the tree."""
-        return self.last.exit.cause in ("lost", "stopped", "unconfined") or bool(self.last.exit.left)
+        return self.last.exit.cause in ("lost", "stopped", "unconfined") or bool(
+            self.last.exit.left
+        )
 
     @property
     def red(self) -> bool:
@@ -66,7 +71,11 @@ class Trial:
     @property
     def missing(self) -> bool:
         """Whether its command is not there (one with a `/` in it is the tree's own)."""
-        return self.last.exit.cause == "unstartable" and not self.gate.script and "/" not in self.gate.command[0]
+        return (
+            self.last.exit.cause == "unstartable"
+            and not self.gate.script
+            and "/" not in self.gate.command[0]
+        )
 
 
 # ── side by side ──

@@ -27,7 +27,10 @@ class Answers:
     @property
     def sentences(self) -> list[str]:
         """One about each, for `factory status`."""
-        said = [f"judged without the inferred gate {name}, by your answer" for name in sorted(self.left_out)]
+        said = [
+            f"judged without the inferred gate {name}, by your answer"
+            for name in sorted(self.left_out)
+        ]
         for gate, path in sorted(self.restores):
             said.append(f"{path} is put back after the inferred gate {gate}, by your answer")
         return said

@@ -36,19 +36,39 @@ LEAVE_OUT, RESTORE = "leave_out", "restore"  # actions on gates, which follow as
 CANCEL = ("Cancel it", "the unit ends; what its attempts made is kept", "cancel")
 CANCEL_ALL = ("Cancel the units that wait", "they end; what their attempts made is kept", "cancel")
 AGAIN = ("Try again", "one more round of attempts", "retry")
-SEND_BACK = ("Send it back", "a new attempt; write a comment instead of a number and it is told", "retry")
-SMALLER = ("Have it made smaller", "a new attempt that only takes away; it comes back to you", "simplify")
+SEND_BACK = (
+    "Send it back",
+    "a new attempt; write a comment instead of a number and it is told",
+    "retry",
+)
+SMALLER = (
+    "Have it made smaller",
+    "a new attempt that only takes away; it comes back to you",
+    "simplify",
+)
 SPLIT = ("Have it split", "a new attempt writes smaller tasks, which take its place", "split")
-RERUN = ("Run it again", "the same command once more, on newest trunk", "rerun")  # it cannot be told anything
+RERUN = (
+    "Run it again",
+    "the same command once more, on newest trunk",
+    "rerun",
+)  # it cannot be told anything
 RECHECK = ("Try again", "mend it first; the units that wait go on", "recheck")
 
 
-def question(unit: Unit, text: str, options: Sequence[str], *, default: str = "", deadline_s: float = 0) -> Ask:
+def question(
+    unit: Unit, text: str, options: Sequence[str], *, default: str = "", deadline_s: float = 0
+) -> Ask:
     """An agent asked something; its option labels are shown as it wrote them."""
     own = [(label, "the next attempt is told this answer", "answer") for label in options]
-    free = ("Decide for yourself", "the next attempt is told to use its own judgement and say why", "answer")
+    free = (
+        "Decide for yourself",
+        "the next attempt is told to use its own judgement and say why",
+        "answer",
+    )
     asks, cause = f"{unit.id} asks: {_one_line(text)}", f"question:{unit.id}:{unit.attempt}"
-    return Ask(CardKind.QUESTION, cause, asks, own or [free], text, default=default, deadline_s=deadline_s)
+    return Ask(
+        CardKind.QUESTION, cause, asks, own or [free], text, default=default, deadline_s=deadline_s
+    )
 
 
 def no_model(unit: Unit, agent: str, model: str) -> Ask:
@@ -63,16 +83,31 @@ def need_cancelled(unit: Unit, needs: Sequence[str]) -> Ask:
     """What the unit needs will never land."""
     asks = f"{unit.id} needs {shown(needs)}, which was cancelled. Should it go on without?"
     choices = [("Go on without", "it no longer waits for what was cancelled", "unneed"), CANCEL]
-    return Ask(CardKind.QUESTION, f"needs:{unit.id}", asks, choices, "\n".join(needs), f"factory show {needs[0]}")
+    return Ask(
+        CardKind.QUESTION,
+        f"needs:{unit.id}",
+        asks,
+        choices,
+        "\n".join(needs),
+        f"factory show {needs[0]}",
+    )
 
 
-def attempts_exhausted(unit: Unit, *, last: str, evidence: str, limit: int, is_part: bool = False) -> Ask:
+def attempts_exhausted(
+    unit: Unit, *, last: str, evidence: str, limit: int, is_part: bool = False
+) -> Ask:
     """All attempts are used up; what `is_part` of a unit that was split is not split again."""
     asks = f"{unit.id} could not be done in {_attempts(unit)}; the last one: {_one_line(last)}. What now?"
-    more = (f"Try {limit} more", "fresh attempts; write a hint instead of a number and they are told it", "retry")
+    more = (
+        f"Try {limit} more",
+        "fresh attempts; write a hint instead of a number and they are told it",
+        "retry",
+    )
     where = f"factory show {unit.id}; factory log {unit.id}"
     choices = [_for(unit, more), *([] if unit.agent == NO_AGENT or is_part else [SPLIT]), CANCEL]
-    return Ask(CardKind.ATTEMPTS_EXHAUSTED, f"attempts_exhausted:{unit.id}", asks, choices, evidence, where)
+    return Ask(
+        CardKind.ATTEMPTS_EXHAUSTED, f"attempts_exhausted:{unit.id}", asks, choices, evidence, where
+    )
 
 
 def conflict(unit: Unit, detail: str) -> Ask:
@@ -80,14 +115,23 @@ def conflict(unit: Unit, detail: str) -> Ask:
     asks = f"{unit.id} still {_one_line(detail)} after {_attempts(unit)}. What now?"
     again = ("Try again on newest trunk", "one more round of attempts, with both intents", "retry")
     choices = [_for(unit, again), CANCEL]
-    return Ask(CardKind.CONFLICT, f"conflict:{unit.id}", asks, choices, detail, f"factory diff {unit.id}")
+    return Ask(
+        CardKind.CONFLICT, f"conflict:{unit.id}", asks, choices, detail, f"factory diff {unit.id}"
+    )
 
 
 def crash_loop(unit: Unit, detail: str) -> Ask:
     """The attempts of one unit are lost time after time."""
     asks = f"{unit.id} was lost three times in a row ({_one_line(detail)}). What now?"
     where = f"factory log {unit.id}; .factory/daemon.log"
-    return Ask(CardKind.CRASH_LOOP, f"crash_loop:{unit.id}", asks, [_for(unit, AGAIN), CANCEL], detail, where)
+    return Ask(
+        CardKind.CRASH_LOOP,
+        f"crash_loop:{unit.id}",
+        asks,
+        [_for(unit, AGAIN), CANCEL],
+        detail,
+        where,
+    )
 
 
 def already_accepted(unit: Unit, command: str) -> Ask:
@@ -95,11 +139,19 @@ def already_accepted(unit: Unit, command: str) -> Ask:
     asks = f"{unit.id}: its proof `{_one_line(command)}` passes on trunk already. Is there anything to do?"
     told = f"`accept` must fail before and pass after the change. It passes on trunk without one:\n{command}"
     run = ("Run it all the same", "the unit runs, and accept need not fail before", "approve")
-    return Ask(CardKind.ACCEPT, f"accept:{unit.id}", asks, [CANCEL, run], told, f"factory show {unit.id}")
+    return Ask(
+        CardKind.ACCEPT, f"accept:{unit.id}", asks, [CANCEL, run], told, f"factory show {unit.id}"
+    )
 
 
 def guard(
-    unit: Unit, kind: CardKind, sentence: str, told: Sequence[str], *, liftable: bool = True, stops: bool = False
+    unit: Unit,
+    kind: CardKind,
+    sentence: str,
+    told: Sequence[str],
+    *,
+    liftable: bool = True,
+    stops: bool = False,
 ) -> Ask:
     """A diff touches what it should not; a run: unit would only do it again.
 
@@ -109,18 +161,32 @@ def guard(
     if stops:
         lands += "; after it nothing is judged until that file is smaller on trunk"
     land = ("Let it land", lands, "approve")
-    choices = [*([SEND_BACK] if unit.agent != NO_AGENT else []), *([land] if liftable else []), CANCEL]
-    asks = f"{unit.id}: {sentence}. Should it land?" if liftable else f"{unit.id}: {sentence}. What now?"
+    choices = [
+        *([SEND_BACK] if unit.agent != NO_AGENT else []),
+        *([land] if liftable else []),
+        CANCEL,
+    ]
+    asks = (
+        f"{unit.id}: {sentence}. Should it land?"
+        if liftable
+        else f"{unit.id}: {sentence}. What now?"
+    )
     return Ask(kind, f"{kind}:{unit.id}", asks, choices, "\n".join(told), f"factory diff {unit.id}")
 
 
 def too_big(unit: Unit, sentence: str, told: Sequence[str], *, where: str, submitted: bool) -> Ask:
     """Not all that an attempt left could be kept; `where` it lies, `submitted`: the rest can be judged."""
     again = RERUN if unit.agent == NO_AGENT else SEND_BACK
-    rest = ("Judge it without that", "what could be kept is judged, and lands if it is green", "judge")
+    rest = (
+        "Judge it without that",
+        "what could be kept is judged, and lands if it is green",
+        "judge",
+    )
     choices = [again, *([rest] if submitted else []), CANCEL]
     asks = f"{unit.id}: {sentence}. What now?"
-    kept = f"Everything lies in {where} until you delete that folder: copy from there what you need."
+    kept = (
+        f"Everything lies in {where} until you delete that folder: copy from there what you need."
+    )
     evidence = "\n".join([kept, *told])
     return Ask(CardKind.GUARD, f"too_big:{unit.id}", asks, choices, evidence, where)
 
@@ -138,10 +204,16 @@ def landing_blocked(unit: Unit, reason: str, paths: Sequence[str]) -> Ask:
     """Landing would touch the user's own uncommitted work."""
     first = f": {min(paths)}" if paths else ""
     asks = f"{unit.id} is green but cannot land: {_one_line(reason).rstrip('.')}{first}. Nothing of yours was touched."
-    mine = ("I commit, stash or move it", "the unit lands by itself as soon as your checkout allows", "wait")
+    mine = (
+        "I commit, stash or move it",
+        "the unit lands by itself as soon as your checkout allows",
+        "wait",
+    )
     cause = f"landing_blocked:{min(paths, default=reason)}"  # one file, one card, whatever else is in the way of each
     where = f"git status; factory diff {unit.id}"
-    return Ask(CardKind.LANDING_BLOCKED, cause, asks, [mine, CANCEL_ALL], "\n".join(paths) or reason, where)
+    return Ask(
+        CardKind.LANDING_BLOCKED, cause, asks, [mine, CANCEL_ALL], "\n".join(paths) or reason, where
+    )
 
 
 def landing_refused(unit: Unit, said: str, mend: str) -> Ask:
@@ -156,17 +228,33 @@ def landing_refused(unit: Unit, said: str, mend: str) -> Ask:
 def landing_unknown(unit: str, step: str, said: str, mend: str) -> Ask:
     """A landing was broken off, and git does not say whether trunk moved."""
     asks = f"The factory cannot find out whether {unit} landed: {_one_line(said).rstrip('.')}."
-    effect = "the factory looks again by itself; until then nothing else lands, and other work goes on"
+    effect = (
+        "the factory looks again by itself; until then nothing else lands, and other work goes on"
+    )
     told = _with_remedy(said, mend)
     cause = f"landing_unknown:{step}"
-    return Ask(CardKind.LANDING_BLOCKED, cause, asks, [("I mend it", effect, "wait")], told, "factory doctor")
+    return Ask(
+        CardKind.LANDING_BLOCKED,
+        cause,
+        asks,
+        [("I mend it", effect, "wait")],
+        told,
+        "factory doctor",
+    )
 
 
 def trunk_unreadable(branch: str, said: str, mend: str) -> Ask:
     """Git cannot read trunk, or cannot bring it into the factory repository."""
     asks = f"git cannot read {branch}, so nothing is judged and nothing lands: {_one_line(said).rstrip('.')}."
     mine = ("I mend it", "the factory tries again by itself, and the line goes on", "wait")
-    return Ask(CardKind.CONFIG, "trunk_unreadable", asks, [mine], _with_remedy(said, mend), "factory doctor")
+    return Ask(
+        CardKind.CONFIG,
+        "trunk_unreadable",
+        asks,
+        [mine],
+        _with_remedy(said, mend),
+        "factory doctor",
+    )
 
 
 def _with_remedy(said: str, mend: str) -> str:
@@ -176,9 +264,15 @@ def _with_remedy(said: str, mend: str) -> str:
 def unreadable(unit: Unit, sentence: str) -> Ask:
     """Something about one unit cannot be read, so nothing can be done with it."""
     asks = f"{unit.id} stands still, its work is kept: {_one_line(sentence)} What now?"
-    afresh = ("Start again from trunk", "a new attempt; what was made before is kept, but not used", "afresh")
+    afresh = (
+        "Start again from trunk",
+        "a new attempt; what was made before is kept, but not used",
+        "afresh",
+    )
     cause = f"unreadable:{unit.id}"
-    return Ask(CardKind.CRASH_LOOP, cause, asks, [RECHECK, afresh, CANCEL], sentence, ".factory/daemon.log")
+    return Ask(
+        CardKind.CRASH_LOOP, cause, asks, [RECHECK, afresh, CANCEL], sentence, ".factory/daemon.log"
+    )
 
 
 def no_markdown(unit: Unit, name: str) -> Ask:
@@ -197,11 +291,21 @@ UNJUDGED = "unjudged:"  # begins the cause of a card about judging that breaks
 def unjudged(what: str, said: str, *, unit: Unit | None = None, evidence: str = "") -> Ask:
     """Judging a unit, or trunk, breaks time after time: by no gate, but by a fault of the factory or the machine."""
     asks = f"{what} has no verdict: judging it breaks each time ({_one_line(said).rstrip('.')})."
-    afresh = ("Start again from trunk", "a new attempt; what was made before is kept, but not used", "afresh")
-    more = " Its work is kept, and other units go on. What now?" if unit else " Green units still land. What now?"
+    afresh = (
+        "Start again from trunk",
+        "a new attempt; what was made before is kept, but not used",
+        "afresh",
+    )
+    more = (
+        " Its work is kept, and other units go on. What now?"
+        if unit
+        else " Green units still land. What now?"
+    )
     choices = [RECHECK, *([afresh] if unit else []), CANCEL_ALL]
     cause = f"{UNJUDGED}{said[:200]}"
-    return Ask(CardKind.CRASH_LOOP, cause, asks + more, choices, evidence or said, ".factory/daemon.log")
+    return Ask(
+        CardKind.CRASH_LOOP, cause, asks + more, choices, evidence or said, ".factory/daemon.log"
+    )
 
 
 UNIT_SPENT = "budget:"  # begins the cause of the card of a unit at its cap
@@ -216,7 +320,14 @@ def unit_spent(unit: Unit, *, used: str, cap: str) -> Ask:
         "approve",
     )
     told = "Every attempt of it: factory show. What all units may spend: factory.toml, [budget]."
-    return Ask(CardKind.BUDGET, f"{UNIT_SPENT}{unit.id}", asks, [more, CANCEL], told, f"factory show {unit.id}")
+    return Ask(
+        CardKind.BUDGET,
+        f"{UNIT_SPENT}{unit.id}",
+        asks,
+        [more, CANCEL],
+        told,
+        f"factory show {unit.id}",
+    )
 
 
 # ── causes that units share ──
@@ -226,8 +337,19 @@ def day_spent(cause: str, *, used: str, cap: str) -> Ask:
     """What is left of the day's money does not pay for another attempt."""
     asks = f"{used} of today's {cap} are spent; the rest does not pay for another attempt, so none starts. What now?"
     effect = "the units go on by themselves after midnight (UTC), or as soon as factory.toml has a higher cap"
-    on = ("Go on today regardless", "today has no cap any more; tomorrow it holds again", "spend_on")
-    return Ask(CardKind.BUDGET, cause, asks, [("Wait", effect, "wait"), on, CANCEL_ALL], "", "factory status")
+    on = (
+        "Go on today regardless",
+        "today has no cap any more; tomorrow it holds again",
+        "spend_on",
+    )
+    return Ask(
+        CardKind.BUDGET,
+        cause,
+        asks,
+        [("Wait", effect, "wait"), on, CANCEL_ALL],
+        "",
+        "factory status",
+    )
 
 
 def no_gate() -> Ask:
@@ -235,7 +357,11 @@ def no_gate() -> Ask:
     asks = "No gate was found: nothing in this repository says how a change is tested. How is work judged here?"
     add = "commit e.g. conventions/gates/10-test.sh to trunk; the units go on by themselves"
     without = "the units that wait now land unjudged, and the journal says so"
-    choices = [("I add a gate", add, "wait"), ("Land these without a gate", without, "approve"), CANCEL_ALL]
+    choices = [
+        ("I add a gate", add, "wait"),
+        ("Land these without a gate", without, "approve"),
+        CANCEL_ALL,
+    ]
     told = "Neither conventions/gates/*.sh or *.toml on trunk, nor pytest, unittest, a package.json script or a "
     told += "Makefile target `check` or `test` to infer one from."
     return Ask(CardKind.NO_GATE, "no_gate", asks, choices, told, "factory config")
@@ -246,7 +372,9 @@ def setup_failed(*, sentence: str, tail: str = "", log: str = "") -> Ask:
     again = ("Try again", "setup runs once more; mend it first (trunk, network, tools)", "recheck")
     what = " ".join(filter(None, [_one_line(sentence), advice(tail)]))
     asks = f"{what} No attempt was spent; what now?"
-    return Ask(CardKind.SETUP, f"setup:{sentence[:200]}", asks, [again, CANCEL_ALL], tail or sentence, log)
+    return Ask(
+        CardKind.SETUP, f"setup:{sentence[:200]}", asks, [again, CANCEL_ALL], tail or sentence, log
+    )
 
 
 RULES_TOO_LARGE = "rules_too_large"
@@ -256,7 +384,9 @@ UNCONFINED = "setup:sandbox"  # the cause of that card
 def unconfined(said: str, log: str = "") -> Ask:
     """The sandbox starts no command; `said`: that it does not, and what it says itself."""
     asks = f"Nothing can be judged or started: {_one_line(said).rstrip('.')}. No attempt was spent; what now?"
-    return Ask(CardKind.SETUP, UNCONFINED, asks, [RECHECK, CANCEL_ALL], said, log or "factory doctor")
+    return Ask(
+        CardKind.SETUP, UNCONFINED, asks, [RECHECK, CANCEL_ALL], said, log or "factory doctor"
+    )
 
 
 PROMPTS = "prompts:"  # before the key of those that cannot be used
@@ -265,14 +395,23 @@ RUNTIME = "runtime:"  # begins the cause of a card about one agent
 
 def runtime_trouble(agent: str, sentence: str, *, evidence: str = "") -> Ask:
     """An agent program is missing, not logged in, or its file is wrong."""
-    return Ask(CardKind.RUNTIME, f"{RUNTIME}{agent}", sentence, [RECHECK, CANCEL_ALL], evidence, "factory doctor")
+    return Ask(
+        CardKind.RUNTIME,
+        f"{RUNTIME}{agent}",
+        sentence,
+        [RECHECK, CANCEL_ALL],
+        evidence,
+        "factory doctor",
+    )
 
 
 def not_logged_in(agent: str, login: str, *, evidence: str) -> Ask:
     """Its program wants a login; `login`: how one logs in, where its runtime file says so."""
     asks = f"{agent} is not logged in: log it in{login and f' ({login})'}, then try again."
     asks += " A variable that was set since is seen after factoryd restart."
-    return replace(runtime_trouble(agent, asks, evidence=evidence), where=f"factory doctor --agent {agent}")
+    return replace(
+        runtime_trouble(agent, asks, evidence=evidence), where=f"factory doctor --agent {agent}"
+    )
 
 
 def runtime_failing(agent: str, detail: str, *, evidence: str) -> Ask:
@@ -288,23 +427,45 @@ def runtime_limited(agent: str, detail: str, *, evidence: str) -> Ask:
 
 
 def _resting(agent: str, asks: str, evidence: str) -> Ask:
-    mine = ("I look into it", "it is tried again by itself; this card closes when an attempt works", "wait")
+    mine = (
+        "I look into it",
+        "it is tried again by itself; this card closes when an attempt works",
+        "wait",
+    )
     dismiss = ("Dismiss", "it is said again should it go on", "recheck")
-    return Ask(CardKind.RUNTIME, f"failing:{agent}", asks, [mine, dismiss], evidence, "factory doctor")
+    return Ask(
+        CardKind.RUNTIME, f"failing:{agent}", asks, [mine, dismiss], evidence, "factory doctor"
+    )
 
 
-def trunk_red(*, branch: str, commit: str, gates: Sequence[str], tail: str, log: str, inferred: bool = False) -> Ask:
+def trunk_red(
+    *, branch: str, commit: str, gates: Sequence[str], tail: str, log: str, inferred: bool = False
+) -> Ask:
     """Trunk itself does not pass; gates that were only `inferred` may be left out."""
     asks = f"{branch} is red by itself at {commit[:10]} in {shown(gates)}: nobody's unit did it. What now?"
     title = f"Make {shown(gates)} green on {branch} again"
     choices = [
-        ("Hang a repair unit", "a unit with priority 0 gets this evidence as its task", f"repair {title}"),
-        ("Wait", f"you mend {branch}; only priority 0 starts until then, green work still lands", "wait"),
-        ("Land anyway", "units that wait and are red in just these gates land, and are shown so", "approve"),
+        (
+            "Hang a repair unit",
+            "a unit with priority 0 gets this evidence as its task",
+            f"repair {title}",
+        ),
+        (
+            "Wait",
+            f"you mend {branch}; only priority 0 starts until then, green work still lands",
+            "wait",
+        ),
+        (
+            "Land anyway",
+            "units that wait and are red in just these gates land, and are shown so",
+            "approve",
+        ),
     ]
     if inferred:
         action = f"{LEAVE_OUT} {json.dumps([*gates])}"
-        choices.append((f"Judge without {shown(gates)}", "it was inferred: no file asks for it", action))
+        choices.append(
+            (f"Judge without {shown(gates)}", "it was inferred: no file asks for it", action)
+        )
     return Ask(CardKind.TRUNK_RED, "trunk_red", asks, choices, tail, log)
 
 
@@ -339,7 +500,11 @@ def trunk_rewritten(
         "a unit with priority 0 commits what the gate changes",
         f"repair Commit to {branch} what {gates} changes there",
     )
-    land = ("Land anyway", "units that wait and are red in just these gates land, and are shown so", "approve")
+    land = (
+        "Land anyway",
+        "units that wait and are red in just these gates land, and are shown so",
+        "approve",
+    )
     more = _by_answer(rewrote) if inferred else _by_hand(where, every, branch)
     return Ask(CardKind.TRUNK_RED, "trunk_red", asks, [check, repair, *more, land], tail, log)
 
@@ -368,13 +533,22 @@ def _by_answer(rewrote: Mapping[str, Sequence[str]]) -> list[Choice]:
 def trunk_gone(branch: str) -> Ask:
     """The branch that units land on was deleted or renamed."""
     asks = f"The branch {branch} is gone (deleted or renamed): nothing can land. Where should units land?"
-    mine = ("I bring it back, or name another in factory.toml and restart", "the line goes on by itself", "wait")
-    return Ask(CardKind.CONFIG, "trunk_gone", asks, [mine], "", "git branch; factory.toml (trunk = …)")
+    mine = (
+        "I bring it back, or name another in factory.toml and restart",
+        "the line goes on by itself",
+        "wait",
+    )
+    return Ask(
+        CardKind.CONFIG, "trunk_gone", asks, [mine], "", "git branch; factory.toml (trunk = …)"
+    )
 
 
 def disk_full(where: str) -> Ask:
     """There is too little room to go on."""
-    asks = complaint(where) or f"Writing to {where} failed for want of room (a quota?): the line starts nothing new."
+    asks = (
+        complaint(where)
+        or f"Writing to {where} failed for want of room (a quota?): the line starts nothing new."
+    )
     mine = ("I make room", "the line goes on by itself as soon as there is", "wait")
     return Ask(CardKind.DISK, "disk", asks, [mine], "", f"df -h {where}")
 
@@ -383,7 +557,14 @@ def wrong_rules(sentence: str) -> Ask:
     """A gate file on trunk cannot be used."""
     asks = f"A file under conventions/ on trunk cannot be used, so nothing is judged: {_one_line(sentence)}"
     mine = ("I mend it on trunk", "the units that wait go on by themselves", "wait")
-    return Ask(CardKind.CONFIG, "rules", asks, [mine, CANCEL_ALL], sentence, "conventions/gates/; factory config")
+    return Ask(
+        CardKind.CONFIG,
+        "rules",
+        asks,
+        [mine, CANCEL_ALL],
+        sentence,
+        "conventions/gates/; factory config",
+    )
 
 
 def rules_too_large(files: Sequence[tuple[str, int]]) -> Ask:
@@ -400,7 +581,14 @@ def wrong_prompt(sentence: str, key: str) -> Ask:
     """A prompt file on trunk cannot be used; `key` says which prompts these were."""
     asks = f"A prompt on trunk cannot be used, so no agent starts: {_one_line(sentence)}"
     mine = ("I mend it on trunk", "the units that wait go on by themselves", "wait")
-    return Ask(CardKind.CONFIG, f"{PROMPTS}{key}", asks, [mine, CANCEL_ALL], sentence, "conventions/prompts/")
+    return Ask(
+        CardKind.CONFIG,
+        f"{PROMPTS}{key}",
+        asks,
+        [mine, CANCEL_ALL],
+        sentence,
+        "conventions/prompts/",
+    )
 
 
 def bad_config(sentence: str) -> Ask:

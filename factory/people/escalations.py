@@ -26,7 +26,11 @@ class Escalations:
     """
 
     def __init__(
-        self, *, store: Store, repair: Callable[[str, str, datetime], str], next_card: Callable[[int], int]
+        self,
+        *,
+        store: Store,
+        repair: Callable[[str, str, datetime], str],
+        next_card: Callable[[int], int],
     ) -> None:
         self._store = store
         self._repair = repair
@@ -36,16 +40,26 @@ class Escalations:
         """Raise the card, or fold it into the open one of the same cause; return it as it stands."""
         stopped = (unit.id,) if unit else ()
         for name in stopped:
-            self._leave(name, lambda card: card.fingerprint != ask.cause, now, f"{name} waits for something else")
+            self._leave(
+                name,
+                lambda card: card.fingerprint != ask.cause,
+                now,
+                f"{name} waits for something else",
+            )
         open_one = self.open_card(ask.cause)
         if open_one is None:
             number = self._next_card(len(self._store.select(Card)))
             card = _new_card(f"E{number}", ask, stopped, now)
-            self._store.write(Event.CARD_RAISED, card, now=now, unit=card.unit, card=card.id, kind=str(card.kind))
+            self._store.write(
+                Event.CARD_RAISED, card, now=now, unit=card.unit, card=card.id, kind=str(card.kind)
+            )
             return card
         units = open_one.units + tuple(each for each in stopped if each not in open_one.units)
         folded = replace(open_one, units=units, count=max(len(units), 1))
-        if stopped in ((), (open_one.unit,)):  # its words are about the first unit, or the line; they may have changed
+        if stopped in (
+            (),
+            (open_one.unit,),
+        ):  # its words are about the first unit, or the line; they may have changed
             fresh = _new_card(open_one.id, ask, stopped, open_one.since)
             folded = replace(
                 folded,
@@ -57,7 +71,13 @@ class Escalations:
             if ask.kind is CardKind.CONFIG and folded.question != open_one.question:
                 folded = replace(folded, answer="")  # what was answered was about another mistake
         if folded != open_one:
-            self._store.write(Event.CARD_FOLDED, folded, now=now, unit=stopped[0] if stopped else "", card=folded.id)
+            self._store.write(
+                Event.CARD_FOLDED,
+                folded,
+                now=now,
+                unit=stopped[0] if stopped else "",
+                card=folded.id,
+            )
         return folded
 
     def open_card(self, cause: str) -> Card | None:
@@ -105,16 +125,22 @@ class Escalations:
         """
         card = self._store.get(Card, card_id)
         if card is None or card.state != "open":
-            raise RefusedByState(f"{card_id} is {'not a card of this line' if card is None else 'closed'}")
+            raise RefusedByState(
+                f"{card_id} is {'not a card of this line' if card is None else 'closed'}"
+            )
         option, said = _chosen(card, choice.strip())
-        if option is not None and option.action.partition(" ")[0] in _LEAVES_OPEN:  # it stays, quietly
+        if (
+            option is not None and option.action.partition(" ")[0] in _LEAVES_OPEN
+        ):  # it stays, quietly
             answered = replace(card, answer=said)
         else:
             answered = replace(card, state="closed", answer=said, closed=now, closed_why="answered")
         if answered == card:
             raise RefusedByState(f"{card_id} was answered so already: {said}")
         with self._store.transaction():
-            self._store.write(Event.CARD_ANSWERED, answered, now=now, unit=card.unit, card=card.id, answer=said)
+            self._store.write(
+                Event.CARD_ANSWERED, answered, now=now, unit=card.unit, card=card.id, answer=said
+            )
             return self._act(answered, option, said, now)
 
     def overdue(self, now: datetime) -> None:
@@ -131,7 +157,9 @@ class Escalations:
 
     def next_deadline(self) -> datetime | None:
         """When `overdue` is due next."""
-        return min((card.deadline for card in self._store.open(Card) if card.deadline), default=None)
+        return min(
+            (card.deadline for card in self._store.open(Card) if card.deadline), default=None
+        )
 
     def _close(self, card: Card, *, now: datetime, why: str) -> None:
         closed = replace(card, state="closed", closed=now, closed_why=why)
@@ -149,9 +177,17 @@ class Escalations:
         if action == "spend_on":
             self._store.write(Event.FACT_CHANGED, went_on(now), now=now, card=card.id)
             return "today goes on without a cap; what waited goes on by itself"
-        if action == "cancel" and (landing := [name for name in card.units if is_landing(self._store, name)]):
-            raise RefusedByState(f"{landing[0]} is landing at this moment: it cannot be cancelled any more")
-        units = [unit for unit in map(self._unit, card.units) if unit is not None and unit.state not in FINAL]
+        if action == "cancel" and (
+            landing := [name for name in card.units if is_landing(self._store, name)]
+        ):
+            raise RefusedByState(
+                f"{landing[0]} is landing at this moment: it cannot be cancelled any more"
+            )
+        units = [
+            unit
+            for unit in map(self._unit, card.units)
+            if unit is not None and unit.state not in FINAL
+        ]
         if action not in _EFFECTS or not units:
             return "noted; what waits goes on by itself" if action == "recheck" else "noted"
         effect, done = _EFFECTS[action]
@@ -164,7 +200,12 @@ class Escalations:
     def _leave_out(self, gates: list[str], now: datetime) -> str:
         known = self._store.get(Fact, LEFT_OUT)
         names = sorted({*(json.loads(known.value) if known else []), *gates})
-        self._store.write(Event.FACT_CHANGED, Fact(name=LEFT_OUT, value=json.dumps(names)), now=now, left_out=names)
+        self._store.write(
+            Event.FACT_CHANGED,
+            Fact(name=LEFT_OUT, value=json.dumps(names)),
+            now=now,
+            left_out=names,
+        )
         return f"judged without {', '.join(names)} from now on; a gate file in conventions/gates brings it back"
 
     def _restore(self, asked: dict[str, list[str]], now: datetime) -> str:
@@ -176,11 +217,15 @@ class Escalations:
         self._store.write(Event.FACT_CHANGED, fact, now=now, restores=asked)
         return f"what {', '.join(asked)} changes there is put back after it from now on"
 
-    def remark(self, unit: str, kind: str, text: str, *, now: datetime, who: str = "person") -> None:
+    def remark(
+        self, unit: str, kind: str, text: str, *, now: datetime, who: str = "person"
+    ) -> None:
         """Write down what was said, for the next attempt to read."""
         seq = len(self._store.select(Remark, unit=unit)) + 1
         remark = Remark(unit=unit, seq=seq, who=who, kind=kind, text=text, at=now)
-        self._store.write(Event.UNIT_TOLD, remark, now=now, unit=unit, kind=kind, who=who, text=text[:400])
+        self._store.write(
+            Event.UNIT_TOLD, remark, now=now, unit=unit, kind=kind, who=who, text=text[:400]
+        )
 
     def _unit(self, name: str) -> Unit | None:
         return self._store.get(Unit, name)
@@ -188,13 +233,17 @@ class Escalations:
 
 def is_landing(store: Store, unit: str) -> bool:
     """Whether a landing that holds the unit is under way: it cannot be called back."""
-    return any(unit in [name for name, _ in json.loads(step.data)["units"]] for step in store.open(Step))
+    return any(
+        unit in [name for name, _ in json.loads(step.data)["units"]] for step in store.open(Step)
+    )
 
 
 def _retry(unit: Unit, card: Card, now: datetime) -> tuple[Event, Unit]:
     fresh = unit.fresh or card.kind in (CardKind.GUARD, CardKind.OUT_OF_SCOPE)
     again = replace(unit, bonus=max(unit.spent, unit.bonus), fresh=fresh, submission="", cause="")
-    return Event.UNIT_RETRIED, advance(again, UnitState.READY, now=now, why=f"{card.id} was answered: try again")
+    return Event.UNIT_RETRIED, advance(
+        again, UnitState.READY, now=now, why=f"{card.id} was answered: try again"
+    )
 
 
 def _afresh(unit: Unit, card: Card, now: datetime) -> tuple[Event, Unit]:
@@ -221,8 +270,12 @@ def _judge(unit: Unit, card: Card, now: datetime) -> tuple[Event, Unit]:
 
 
 def _unneed(unit: Unit, card: Card, now: datetime) -> tuple[Event, Unit]:
-    rest = replace(unit, needs=tuple(need for need in unit.needs if need not in card.evidence.split("\n")))
-    return Event.UNIT_READY, advance(rest, UnitState.READY, now=now, why=f"{card.id} was answered: go on without")
+    rest = replace(
+        unit, needs=tuple(need for need in unit.needs if need not in card.evidence.split("\n"))
+    )
+    return Event.UNIT_READY, advance(
+        rest, UnitState.READY, now=now, why=f"{card.id} was answered: go on without"
+    )
 
 
 def _cancel(unit: Unit, card: Card, now: datetime) -> tuple[Event, Unit]:
@@ -254,7 +307,9 @@ def _chosen(card: Card, choice: str) -> tuple[Option | None, str]:
     for option in (*by_key, *by_label):
         return option, option.label
     if not choice or choice.isdigit():
-        raise UsageError(f"{card.id} has no option {choice!r}; it has {', '.join(each.key for each in card.options)}")
+        raise UsageError(
+            f"{card.id} has no option {choice!r}; it has {', '.join(each.key for each in card.options)}"
+        )
     return None, choice
 
 
@@ -263,7 +318,9 @@ def _free_text_action(card: Card) -> str:
     for action in ("answer", "retry"):
         if any(option.action == action for option in card.options):
             return action
-    raise UsageError(f"{card.id} takes one of its options: {', '.join(each.key for each in card.options)}")
+    raise UsageError(
+        f"{card.id} takes one of its options: {', '.join(each.key for each in card.options)}"
+    )
 
 
 def _new_card(name: str, ask: Ask, stopped: tuple[str, ...], now: datetime) -> Card:
@@ -284,7 +341,9 @@ def _new_card(name: str, ask: Ask, stopped: tuple[str, ...], now: datetime) -> C
         options=options,
         recommended=options[0].key if options else "",
         default=ask.default,
-        deadline=now + timedelta(seconds=ask.deadline_s) if ask.deadline_s and ask.default else None,
+        deadline=now + timedelta(seconds=ask.deadline_s)
+        if ask.deadline_s and ask.default
+        else None,
     )
 
 

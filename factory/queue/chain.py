@@ -43,13 +43,19 @@ def plan(chain: Sequence[Link], *, free: int, window: int) -> Moves:
     rest = chain[len(land) :]
     if not land and rest and rest[0].standing is Standing.RED:
         return Moves(blame=rest[0].unit)
-    red = next((position for position, link in enumerate(rest) if link.standing is Standing.RED), None)
+    red = next(
+        (position for position, link in enumerate(rest) if link.standing is Standing.RED), None
+    )
     sound = rest[:red] if red is not None else rest
     aside = (rest[red].unit,) if red is not None else ()
-    judge = [link.unit for link in sound[:window] if link.standing is Standing.UNKNOWN][: max(0, free)]
+    judge = [link.unit for link in sound[:window] if link.standing is Standing.UNKNOWN][
+        : max(0, free)
+    ]
     return Moves(land=land, aside=aside, judge=tuple(judge))
 
 
 def _leading_green(chain: Sequence[Link]) -> tuple[str, ...]:
-    count = next((at for at, link in enumerate(chain) if link.standing is not Standing.GREEN), len(chain))
+    count = next(
+        (at for at, link in enumerate(chain) if link.standing is not Standing.GREEN), len(chain)
+    )
     return tuple(link.unit for link in chain[:count])

@@ -22,9 +22,13 @@ class Facts:
     """About what differs between two commits."""
 
     paths: Sequence[str]
-    links: Mapping[str, str] = field(default_factory=dict)  # changed symbolic links, and where they lead
+    links: Mapping[str, str] = field(
+        default_factory=dict
+    )  # changed symbolic links, and where they lead
     filters: Sequence[str] = ()  # attribute files that call for filters, or are too large to tell
-    larger: Mapping[str, int] = field(default_factory=dict)  # files that rule and are too large to be read
+    larger: Mapping[str, int] = field(
+        default_factory=dict
+    )  # files that rule and are too large to be read
 
     async def refused(
         self,
@@ -39,7 +43,9 @@ class Facts:
         """What guards object to; `passed`: a person let this change pass them."""
 
         def ask() -> Refused | None:
-            sources = frozenset(self.filters).union(*(each.sources_among(self.paths) for each in rules))
+            sources = frozenset(self.filters).union(
+                *(each.sources_among(self.paths) for each in rules)
+            )
             return guard(
                 self.paths,
                 sources=sources,
@@ -69,7 +75,9 @@ async def facts_of(own: Git, before: str, after: str, folder: str) -> Facts:
 def _kinds(changes: Sequence[Change]) -> tuple[list[str], dict[str, str], dict[str, str]]:
     """All paths; the symbolic links, and the attribute files, each with its blob."""
     links = {change.path: change.new for change in changes if change.mode == SYMLINK}
-    attributes = {change.path: change.new for change in changes if change.new and _is_attributes(change.path)}
+    attributes = {
+        change.path: change.new for change in changes if change.new and _is_attributes(change.path)
+    }
     return [change.path for change in changes], links, attributes
 
 

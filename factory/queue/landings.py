@@ -26,8 +26,12 @@ from factory.store.ports import Store
 from factory.store.records import Step
 from factory.store.unit import Unit, UnitState
 
-LANDING_SECONDS = 1800.0  # each git command has a limit of its own; this bounds what comes around them
-TRIES = 3  # looks at a git that still runs, or at a trunk that cannot be read, before a person is told
+LANDING_SECONDS = (
+    1800.0  # each git command has a limit of its own; this bounds what comes around them
+)
+TRIES = (
+    3  # looks at a git that still runs, or at a trunk that cannot be read, before a person is told
+)
 TRUNK = "trunk"
 Units = Sequence[Sequence[str]]  # the units of a landing, each with its commit
 
@@ -39,7 +43,9 @@ class Landings:
         self._store, self.trunk, self._escalations = store, trunk, escalations
         self.looks = Retries()  # at trunk, and at open steps: what could not be found out
 
-    async def land(self, ready: Sequence[tuple[Unit, str]], *, parent: str, at: datetime) -> Outcome:
+    async def land(
+        self, ready: Sequence[tuple[Unit, str]], *, parent: str, at: datetime
+    ) -> Outcome:
         """Land units, each with its commit, the first of them on `parent`; the last commit is where trunk goes.
 
         What git refuses before it touched anything is a Blocked that says so. Raises OSError, GitError where a disk is
@@ -52,14 +58,20 @@ class Landings:
             return await self._refused(error)
         if not isinstance(plan, LandingPlan):
             return plan
-        if plan.base != parent:  # a person took commits back meanwhile: they are not brought back by the way
+        if (
+            plan.base != parent
+        ):  # a person took commits back meanwhile: they are not brought back by the way
             return Moved(plan.base)
-        if not all(self.still_queued(unit) for unit, _ in ready):  # a person took one back while we looked
+        if not all(
+            self.still_queued(unit) for unit, _ in ready
+        ):  # a person took one back while we looked
             return Moved(parent)
         units = [(unit.id, commit) for unit, commit in ready]
         step = Step(id=f"landing:{to}", kind="landing", data=_data(plan, units), at=at)
         # The open step is durable before anything moves: the start-up reconcile finds out what became of it.
-        self._store.write(Event.LANDING_OPENED, step, now=at, to=to, units=[unit for unit, _ in units])
+        self._store.write(
+            Event.LANDING_OPENED, step, now=at, to=to, units=[unit for unit, _ in units]
+        )
         # A stop in between would leave trunk moved and nothing on record until the next start.
         with anyio.fail_after(LANDING_SECONDS, shield=True):
             outcome = await self._outcome(step, self.trunk.land(plan, self._started(step, units)))
@@ -69,7 +81,11 @@ class Landings:
     def still_queued(self, unit: Unit) -> bool:
         """Whether the unit stands in the queue with the same submission."""
         fresh = self._store.get(Unit, unit.id)
-        return fresh is not None and fresh.state is UnitState.QUEUED and fresh.submission == unit.submission
+        return (
+            fresh is not None
+            and fresh.state is UnitState.QUEUED
+            and fresh.submission == unit.submission
+        )
 
     async def finish_open(self, at: datetime) -> bool:
         """Finish, or undo, each landing that was broken off; False while what becomes of one cannot be said.
@@ -84,7 +100,9 @@ class Landings:
 
     def open_units(self) -> set[str]:
         """The units of landings of which it is not known what became of them."""
-        return {name for step in self._store.open(Step) for name, _ in json.loads(step.data)["units"]}
+        return {
+            name for step in self._store.open(Step) for name, _ in json.loads(step.data)["units"]
+        }
 
     async def _recover(self, step: Step, at: datetime) -> bool:
         data = json.loads(step.data)
@@ -110,7 +128,9 @@ class Landings:
         began = noted is not None and LandingPlan.of(json.loads(noted.data)["plan"]).pid
         return replace(refused, kind="unknown") if began else refused
 
-    async def refresh(self, at: datetime, *, first: Callable[[datetime], Awaitable[None]] | None = None) -> str | None:
+    async def refresh(
+        self, at: datetime, *, first: Callable[[datetime], Awaitable[None]] | None = None
+    ) -> str | None:
         """Trunk, fetched; empty when it is gone, None while git cannot read it: the third time is told to a person.
 
         `first` is done before, and may fail likewise.
@@ -137,12 +157,19 @@ class Landings:
         found = await to_thread.run_sync(first_unusable, self.trunk.common_dir, me())
         if found is None:
             return Blocked("refused", str(error))
-        return Blocked("refused", f"{error}\n{found.path} {found.trouble}.", look=(found.path,), mend=found.mend)
+        return Blocked(
+            "refused",
+            f"{error}\n{found.path} {found.trouble}.",
+            look=(found.path,),
+            mend=found.mend,
+        )
 
     def _started(self, step: Step, units: Units) -> Callable[[LandingPlan], None]:
         def started(running: LandingPlan) -> None:
             noted = replace(step, data=_data(running, units))
-            self._store.write(Event.LANDING_OPENED, noted, now=now(), to=running.to, pid=running.pid)
+            self._store.write(
+                Event.LANDING_OPENED, noted, now=now(), to=running.to, pid=running.pid
+            )
 
         return started
 
@@ -159,7 +186,9 @@ class Landings:
         with self._store.transaction():
             closed = replace(step, done=True)
             self._store.write(Event.LANDING_CLOSED, closed, now=now(), outcome=repr(outcome))
-            self._escalations.close(f"landing_unknown:{step.id}", now=now(), why="trunk has not moved")
+            self._escalations.close(
+                f"landing_unknown:{step.id}", now=now(), why="trunk has not moved"
+            )
         return True
 
     def _ask(self, outcome: Blocked, step: Step, units: Units) -> None:
@@ -182,10 +211,27 @@ class Landings:
                 if unit is None or unit.state is UnitState.LANDED:
                     continue
                 # Not through the table: trunk holds the commit, and no state of the record can undo that.
-                landed = replace(unit, state=UnitState.LANDED, since=at, why="", commit=commit, landed=at, cause="")
-                self._store.write(Event.UNIT_LANDED, landed, now=at, unit=name, attempt=unit.attempt, commit=commit)
+                landed = replace(
+                    unit,
+                    state=UnitState.LANDED,
+                    since=at,
+                    why="",
+                    commit=commit,
+                    landed=at,
+                    cause="",
+                )
+                self._store.write(
+                    Event.UNIT_LANDED,
+                    landed,
+                    now=at,
+                    unit=name,
+                    attempt=unit.attempt,
+                    commit=commit,
+                )
                 self._escalations.leave(name, now=at, why=f"{name} has landed")
-            self._store.write(Event.LANDING_CLOSED, replace(step, done=True), now=at, outcome="Landed")
+            self._store.write(
+                Event.LANDING_CLOSED, replace(step, done=True), now=at, outcome="Landed"
+            )
 
 
 def _running(step: Step) -> str:

@@ -34,7 +34,16 @@ from factory.queue.setbacks import Setbacks
 from factory.queue.trunk_watch import TrunkWatch
 from factory.repo.git import Person
 from factory.repo.message import AGENT, ATTEMPT, RUN, UNIT, compose
-from factory.repo.trunk import AGENT_EMAIL, Blocked, Conflict, Landed, Moved, Nothing, Outcome, Rehearsed
+from factory.repo.trunk import (
+    AGENT_EMAIL,
+    Blocked,
+    Conflict,
+    Landed,
+    Moved,
+    Nothing,
+    Outcome,
+    Rehearsed,
+)
 from factory.store.accepted import NoMarkdown, NoSpec, body_of, spec_of
 from factory.store.journal import Event
 from factory.store.ports import Store
@@ -61,7 +70,12 @@ class MergeQueue:
         escalations: Escalations,
         outcomes: Outcomes,
     ) -> None:
-        self._store, self._state, self.landings, self._trunk = store, state, landings, landings.trunk
+        self._store, self._state, self.landings, self._trunk = (
+            store,
+            state,
+            landings,
+            landings.trunk,
+        )
         self._judge, self._escalations, self._outcomes = judge, escalations, outcomes
         self.watch = TrunkWatch(store=store, trunk=landings.trunk, escalations=escalations)
         self._tip = ""
@@ -69,22 +83,30 @@ class MergeQueue:
         self._checked: set[tuple[str, str, str, Rules, frozenset[tuple[str, str]]]] = (
             set()
         )  # changes that break no rule, as things stand
-        self._compared = set[tuple[str, str]]()  # base and submission of those that were queued at the last pass
+        self._compared = set[
+            tuple[str, str]
+        ]()  # base and submission of those that were queued at the last pass
         self._rehearsals: dict[tuple[str, str], Rehearsed | Conflict | Nothing] = {}
         self._ruled: dict[str, Ruled] = {}
         self._running: dict[str, anyio.CancelScope] = {}
         self._aside: dict[str, str] = {}  # unit → why it is judged and landed apart from the chain
         self._failed = Retries()  # units that could not be landed
         self._setbacks = Setbacks(store=store, state=state, outcomes=outcomes)
-        self._landing = frozenset[str]()  # units whose landing is under way: trunk and open steps are its business
+        self._landing = frozenset[
+            str
+        ]()  # units whose landing is under way: trunk and open steps are its business
         self._passed_over = False  # something was left alone meanwhile
         self._in_the_way = InTheWay()
-        self.before_trunk: Callable[[datetime], Awaitable[None]] | None = None  # what has to succeed first
+        self.before_trunk: Callable[[datetime], Awaitable[None]] | None = (
+            None  # what has to succeed first
+        )
 
     async def run(self, group: TaskGroup) -> None:
         """Tick whenever something changed, and at the latest every 30 seconds."""
         while True:
-            seen = self._in_the_way.look()  # before the pass: what changes while it runs is noticed after it
+            seen = (
+                self._in_the_way.look()
+            )  # before the pass: what changes while it runs is noticed after it
             moved = await self._state.guarded("queue", self.tick, group, now())
             if not moved:
                 await self._rest(seen)
@@ -100,7 +122,12 @@ class MergeQueue:
 
     def _waits(self) -> Iterator[float]:
         """The seconds until something that failed is tried again."""
-        for retries in (self._failed, self._setbacks.retries, self.landings.looks, self._judge.broken):
+        for retries in (
+            self._failed,
+            self._setbacks.retries,
+            self.landings.looks,
+            self._judge.broken,
+        ):
             yield from retries.waits()
 
     def _noticed(self, before: Look) -> bool:
@@ -118,7 +145,9 @@ class MergeQueue:
             return False
         landing = self._passed_over = bool(self._landing)
         if not landing:
-            landing = not await self.landings.finish_open(at)  # as long as one is open, nothing else lands
+            landing = not await self.landings.finish_open(
+                at
+            )  # as long as one is open, nothing else lands
             if not (landing and self._tip) and not await self.look_at_trunk(group, at):
                 return False
         for unit in self._setbacks.count(self._tip, at):
@@ -126,12 +155,16 @@ class MergeQueue:
         queue = await self._admitted(at)
         line = [unit for unit in queue if unit.id not in self._aside]
         linked = await self._chain(line, at)
-        apart = [one for unit in queue if unit.id in self._aside for one in await self._chain([unit], at)]
+        apart = [
+            one for unit in queue if unit.id in self._aside for one in await self._chain([unit], at)
+        ]
         self._end_useless({each.commit for each in (*linked, *apart)})
         await self._judge.end_unwanted({each.tree for each in (*linked, *apart)})
         free = self._state.settings.gates.benches - len(self._running)
         moves = chain.plan(
-            [Link(each.unit.id, each.standing) for each in linked], free=free, window=self._state.settings.gates.benches
+            [Link(each.unit.id, each.standing) for each in linked],
+            free=free,
+            window=self._state.settings.gates.benches,
         )
         self._show(linked, apart, moves.judge, at)
         for each in linked:
@@ -172,7 +205,9 @@ class MergeQueue:
             known = str(self._known_trunk().get("commit", ""))
             if known and known != tip and not await self._is_ours(tip, since=known):
                 await self._moved_from_outside(known, tip, at)
-            elif not known:  # a store that lost what it knew of trunk, while trunk was not there to be read
+            elif (
+                not known
+            ):  # a store that lost what it knew of trunk, while trunk was not there to be read
                 await self.watch.recognize(at)
             self._tip = tip
             self._rehearsals.clear()
@@ -218,7 +253,9 @@ class MergeQueue:
         self._compared = {(unit.base, unit.submission) for unit in ordered}
         there = [unit for unit in ordered if unit.id in self._aside or self._is_due(unit.id)]
         return [
-            unit for unit in there if await self._tried(unit, self._admit(unit, unit.base, unit.submission, at), at)
+            unit
+            for unit in there
+            if await self._tried(unit, self._admit(unit, unit.base, unit.submission, at), at)
         ]
 
     def _is_due(self, unit: str) -> bool:
@@ -283,7 +320,13 @@ class MergeQueue:
                     continue
                 standing = self._standing(unit, rehearsed.commit)
                 links.append(
-                    Candidate(unit=unit, parent=parent, commit=rehearsed.commit, tree=rehearsed.tree, standing=standing)
+                    Candidate(
+                        unit=unit,
+                        parent=parent,
+                        commit=rehearsed.commit,
+                        tree=rehearsed.tree,
+                        standing=standing,
+                    )
                 )
             elif rehearsed is not None and not links:
                 self._refuse(unit, rehearsed, at)
@@ -299,7 +342,12 @@ class MergeQueue:
             asked = self._spec(unit).title
             with suppress(NoMarkdown):  # then less of what the agent said is taken over
                 asked = f"{asked}\n{body_of(self._store, unit.id)}"
-            trailers = {UNIT: unit.id, ATTEMPT: str(unit.attempt), AGENT: attempt.agent, RUN: attempt.nonce}
+            trailers = {
+                UNIT: unit.id,
+                ATTEMPT: str(unit.attempt),
+                AGENT: attempt.agent,
+                RUN: attempt.nonce,
+            }
             text = compose(attempt.summary, title=unit.title, trailers=trailers, task=asked)
             self._rehearsals[key] = await self._trunk.rehearse(
                 base=parent,
@@ -331,9 +379,13 @@ class MergeQueue:
     def _start(self, candidate: Candidate, group: TaskGroup) -> None:
         scope = anyio.CancelScope()
         self._running[candidate.commit] = scope
-        group.start_soon(self._judge_one, candidate, scope, group, name=f"judge {candidate.unit.id}")
+        group.start_soon(
+            self._judge_one, candidate, scope, group, name=f"judge {candidate.unit.id}"
+        )
 
-    async def _judge_one(self, candidate: Candidate, scope: anyio.CancelScope, group: TaskGroup) -> None:
+    async def _judge_one(
+        self, candidate: Candidate, scope: anyio.CancelScope, group: TaskGroup
+    ) -> None:
         try:
             with scope:
                 broke = partial(self._setbacks.judging_broke, candidate)
@@ -346,23 +398,35 @@ class MergeQueue:
 
     async def _ruling_on(self, candidate: Candidate) -> Ruled | None:
         accept = self._spec(candidate.unit).accept
-        return await self._judge.judge(candidate.commit, parent=candidate.parent, unit=candidate.unit, accept=accept)
+        return await self._judge.judge(
+            candidate.commit, parent=candidate.parent, unit=candidate.unit, accept=accept
+        )
 
     def _end_useless(self, wanted: set[str]) -> None:
         for commit in self._running.keys() - wanted:
             self._running[commit].cancel()
         self._ruled = {commit: ruled for commit, ruled in self._ruled.items() if commit in wanted}
 
-    async def _settle_apart(self, apart: Sequence[Candidate], group: TaskGroup, at: datetime) -> bool:
+    async def _settle_apart(
+        self, apart: Sequence[Candidate], group: TaskGroup, at: datetime
+    ) -> bool:
         free = self._state.settings.gates.benches - len(self._running)
         for each in apart:
             if each.standing is Standing.RED:
                 self._aside.pop(each.unit.id)
                 return await self._send_back(each, group, at)
-            if each.standing is Standing.UNKNOWN and free > 0 and self._setbacks.retries.is_due(each.unit.id):
+            if (
+                each.standing is Standing.UNKNOWN
+                and free > 0
+                and self._setbacks.retries.is_due(each.unit.id)
+            ):
                 self._start(each, group)
                 free -= 1
-        green = [each for each in apart if each.standing is Standing.GREEN and self._failed.is_due(each.unit.id)]
+        green = [
+            each
+            for each in apart
+            if each.standing is Standing.GREEN and self._failed.is_due(each.unit.id)
+        ]
         self._begin_landing([[each] for each in green], group, at)
         return False
 
@@ -371,10 +435,14 @@ class MergeQueue:
         ruled, unit = self._ruled[candidate.commit], candidate.unit
         if ruled.setup is not None:
             trunk = self._judge.trunk_ruled(self._tip)
-            made = trunk is not None and trunk.ok  # where trunk's own environment can be made, the unit broke it
+            made = (
+                trunk is not None and trunk.ok
+            )  # where trunk's own environment can be made, the unit broke it
             if made and ruled.setup.cause != words.UNCONFINED:
                 evidence = f"{ruled.setup.question}\n\n{ruled.setup.evidence}"
-                self._outcomes.send_back(unit, EndReason.GATE_RED, detail="its setup fails", at=at, said=evidence)
+                self._outcomes.send_back(
+                    unit, EndReason.GATE_RED, detail="its setup fails", at=at, said=evidence
+                )
             else:
                 self._outcomes.wait(unit, ruled.setup, at)
             return True
@@ -399,7 +467,9 @@ class MergeQueue:
 
     # ── landing ──
 
-    def _begin_landing(self, choices: Sequence[Sequence[Candidate]], group: TaskGroup, at: datetime) -> None:
+    def _begin_landing(
+        self, choices: Sequence[Sequence[Candidate]], group: TaskGroup, at: datetime
+    ) -> None:
         """Land the first of the choices that may, beside the passes of this queue."""
         if choices:
             self._landing = frozenset(each.unit.id for green in choices for each in green)
@@ -431,9 +501,14 @@ class MergeQueue:
     def _reviewed(self, green: Sequence[Candidate], at: datetime) -> Sequence[Candidate]:
         """The leading ones that need no reader, or have had one."""
         for position, each in enumerate(green):
-            if self._spec(each.unit).review == "required" and CardKind.REVIEW not in each.unit.approved:
+            if (
+                self._spec(each.unit).review == "required"
+                and CardKind.REVIEW not in each.unit.approved
+            ):
                 attempt = self._attempt(each.unit)
-                self._outcomes.hold(each.unit, words.review(each.unit, said=attempt.summary or attempt.said), at)
+                self._outcomes.hold(
+                    each.unit, words.review(each.unit, said=attempt.summary or attempt.said), at
+                )
                 return green[:position]
         return green
 
@@ -461,12 +536,16 @@ class MergeQueue:
 
     def _step_aside(self, blocked: Blocked, unit: Unit, at: datetime) -> bool:
         """Ask about a landing that is blocked; True where that is new: those behind it do not wait."""
-        if blocked.is_open or not self.landings.still_queued(unit):  # a person took it back while we looked
+        if blocked.is_open or not self.landings.still_queued(
+            unit
+        ):  # a person took it back while we looked
             return True
         if blocked.kind in ("failed", "refused"):  # not again at once
             self._failed.fail(unit.id)
         self._escalations.raise_card(asks(unit, blocked), now=at, unit=unit)
-        self._outcomes.note(unit, f"green, but landing is blocked: {blocked.reason.splitlines()[0]}", at)
+        self._outcomes.note(
+            unit, f"green, but landing is blocked: {blocked.reason.splitlines()[0]}", at
+        )
         self._in_the_way.put(unit.id, blocked.look)
         first = unit.id not in self._aside
         self._aside[unit.id] = blocked.reason
@@ -475,7 +554,11 @@ class MergeQueue:
     # ── showing ──
 
     def _show(
-        self, linked: Sequence[Candidate], apart: Sequence[Candidate], judged_now: Sequence[str], at: datetime
+        self,
+        linked: Sequence[Candidate],
+        apart: Sequence[Candidate],
+        judged_now: Sequence[str],
+        at: datetime,
     ) -> None:
         rows = [
             {"unit": each.unit.id, "position": place, "state": self._shown(each, judged_now)}

@@ -106,12 +106,23 @@ class TrunkWatch:
                 missing.append(unit.id)
                 continue
             moved = replace(unit, commit=now_at.commit)
-            self._store.write(Event.UNIT_FOLLOWED, moved, now=at, unit=unit.id, was=unit.commit, commit=moved.commit)
+            self._store.write(
+                Event.UNIT_FOLLOWED,
+                moved,
+                now=at,
+                unit=unit.id,
+                was=unit.commit,
+                commit=moved.commit,
+            )
         return missing
 
     def _recognize_one(self, landing: Landing, at: datetime) -> bool:
         unit = self._store.get(Unit, landing.unit)
-        if unit is None or unit.state is UnitState.LANDED or not made_by(self._store, unit, landing):
+        if (
+            unit is None
+            or unit.state is UnitState.LANDED
+            or not made_by(self._store, unit, landing)
+        ):
             return False
         # Not through the table: trunk holds the commit, and no state of the record can undo that.
         landed = replace(
@@ -132,5 +143,7 @@ class TrunkWatch:
             commit=landing.commit,
             recognized=True,
         )
-        self._escalations.leave(unit.id, now=at, why=f"{self._trunk.branch} holds {unit.id} already")
+        self._escalations.leave(
+            unit.id, now=at, why=f"{self._trunk.branch} holds {unit.id} already"
+        )
         return True

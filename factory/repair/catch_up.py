@@ -44,7 +44,9 @@ class CatchUp:
                 path.rename(path.parents[1] / path.name)
         landed = await self._watch.recognize(at, at_start=True)
         if landed:
-            lines.append(f"Trunk holds units that the store did not know as landed:{_listed('', landed)}")
+            lines.append(
+                f"Trunk holds units that the store did not know as landed:{_listed('', landed)}"
+            )
         self._high_water.note_seq(self._store.last_seq())
         return lines
 

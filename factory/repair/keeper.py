@@ -35,8 +35,15 @@ PRUNE_EVERY = timedelta(hours=6)
 class Keeper:
     """Off the hot path: a look a minute, in which no process is started where no unit has ended."""
 
-    def __init__(self, *, store: Store, state: DaemonState, own: Git, trunk_ref: str, workspaces: Workspaces) -> None:
-        self.store, self.state, self.workspaces, self.archive = store, state, workspaces, Archive(own)
+    def __init__(
+        self, *, store: Store, state: DaemonState, own: Git, trunk_ref: str, workspaces: Workspaces
+    ) -> None:
+        self.store, self.state, self.workspaces, self.archive = (
+            store,
+            state,
+            workspaces,
+            Archive(own),
+        )
         self._own, self._trunk_ref = own, trunk_ref
         self._caught_up, self._pruned = False, datetime.min.replace(tzinfo=UTC)
 
@@ -48,7 +55,9 @@ class Keeper:
 
     async def tick(self, at: datetime) -> None:
         """One pass."""
-        await self._move_tasks()  # first: of what is in the archive no file lies among the unfinished ones
+        await (
+            self._move_tasks()
+        )  # first: of what is in the archive no file lies among the unfinished ones
         await self._move_refs(at)
         HighWater(self.state.places.high_water).note_seq(self.store.last_seq())
         if at - self._pruned >= PRUNE_EVERY:
@@ -70,11 +79,15 @@ class Keeper:
             return False
         base = await self._own.commit(self._trunk_ref)
         try:
-            snapshot = await self.workspaces.snapshot(self.workspaces.at(name), base=base, aside=place)
+            snapshot = await self.workspaces.snapshot(
+                self.workspaces.at(name), base=base, aside=place
+            )
         except (GitError, OSError):
             return False
         if snapshot.changed:  # kept first: killed in between, it is kept twice
-            made = await self.workspaces.commit(snapshot.tree, base=base, message=f"Rescue {name}\n")
+            made = await self.workspaces.commit(
+                snapshot.tree, base=base, message=f"Rescue {name}\n"
+            )
             await self.archive.put({f"{RESCUE}{name}": made}, at)
         is_whole = not (snapshot.left_out or snapshot.too_big)
         if is_whole:
@@ -113,7 +126,9 @@ class Keeper:
         """
         taken = self.state.places.intake / "taken"
         for path in sorted(taken.iterdir()) if taken.is_dir() else ():
-            spec = next(iter(self.store.select(Spec, source=path.name)), None)  # none: its unit has another text now
+            spec = next(
+                iter(self.store.select(Spec, source=path.name)), None
+            )  # none: its unit has another text now
             folder = self.state.places.unit_dir(spec.unit) if spec else taken.with_name("replaced")
             with faults.step("archive.task"):
                 if spec is None or self._is_over(spec.unit):
@@ -138,15 +153,29 @@ class Keeper:
             return
         before = at - timedelta(days=days)
         begun = min((unit.accepted for unit in self.store.open(Unit)), default=at)
-        runs = [path for path in _older(where.home / "attempts", before) if self._is_over(path.name, before)]
-        logs = [path for path in _older(where.judged, min(before, begun)) if (path / "exit.json").exists()]
-        aside = [path.name for path in _older(where.work / "workspaces", before) if ABANDONED in path.name]
+        runs = [
+            path
+            for path in _older(where.home / "attempts", before)
+            if self._is_over(path.name, before)
+        ]
+        logs = [
+            path
+            for path in _older(where.judged, min(before, begun))
+            if (path / "exit.json").exists()
+        ]
+        aside = [
+            path.name
+            for path in _older(where.work / "workspaces", before)
+            if ABANDONED in path.name
+        ]
         with faults.step("archive.prune"):
             for path in (*runs, *logs):
                 await self.workspaces.remove(path)
             away = [name for name in aside if await self.put_away(name, at)]
         if runs or logs or away:
-            self.store.write(Event.KEPT_PRUNED, now=at, runs=len(runs), logs=len(logs), workspaces=away)
+            self.store.write(
+                Event.KEPT_PRUNED, now=at, runs=len(runs), logs=len(logs), workspaces=away
+            )
 
 
 def _older(folder: Path, before: datetime) -> Iterator[Path]:

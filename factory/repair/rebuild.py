@@ -45,7 +45,9 @@ HOW_IT_ENDED = "how it ended was lost with the store"
 class Trace:
     """What is left of one unit."""
 
-    kept: dict[int, Kept | None] = field(default_factory=dict)  # number → commit; None: only a run dir is left
+    kept: dict[int, Kept | None] = field(
+        default_factory=dict
+    )  # number → commit; None: only a run dir is left
     landings: list[Landing] = field(default_factory=list)  # by commits with its name, newest first
     spec: Spec | None = None
     task: Task | None = None
@@ -66,7 +68,9 @@ class Made:
 class Rebuild:
     """Writes down what outlived a store, or its last writes; while no attempt runs."""
 
-    def __init__(self, *, store: Store, where: Places, trunk: Trunk, workspaces: Workspaces) -> None:
+    def __init__(
+        self, *, store: Store, where: Places, trunk: Trunk, workspaces: Workspaces
+    ) -> None:
         self._store, self._where, self._trunk, self._workspaces = store, where, trunk, workspaces
 
     async def run(self, at: datetime) -> dict[str, int]:
@@ -86,7 +90,9 @@ class Rebuild:
         """Add what a store lacks that is older than what has happened; the ids of the units that it concerns."""
         traces = await self._traces()
         made = await self._made(traces)
-        unknown = {name: trace for name, trace in traces.items() if self._store.get(Unit, name) is None}
+        unknown = {
+            name: trace for name, trace in traces.items() if self._store.get(Unit, name) is None
+        }
         ours = {name: trace for name, trace in unknown.items() if trace.task or _has_tree(trace)}
         with self._store.transaction():
             names.add(self._store, unknown.keys() - ours.keys(), now=at)
@@ -98,17 +104,23 @@ class Rebuild:
                     found.append(unit.id)
         return sorted(set(found))
 
-    def _note_split(self, unit: Unit, traces: Mapping[str, Trace], new: Collection[str], at: datetime) -> bool:
+    def _note_split(
+        self, unit: Unit, traces: Mapping[str, Trace], new: Collection[str], at: datetime
+    ) -> bool:
         """Record that a unit was split whose parts are units, though the store had lost them; whether it was."""
         parts = self._parts(unit.id, traces) if unit.id in traces else ()
         if not any(part in new for part in parts):
             return False
         # Not through the table: its parts are there, and stand for it. A hook that holds it is emptied by its worker.
-        split = replace(unit, state=UnitState.SPLIT, since=at, needs=parts, why=f"its parts: {', '.join(parts)}")
+        split = replace(
+            unit, state=UnitState.SPLIT, since=at, needs=parts, why=f"its parts: {', '.join(parts)}"
+        )
         self._store.write(Event.ATTEMPT_NOTED, split, now=at, unit=unit.id)
         return True
 
-    def _write_units(self, traces: Mapping[str, Trace], made: Mapping[str, Made], at: datetime) -> Iterator[Unit]:
+    def _write_units(
+        self, traces: Mapping[str, Trace], made: Mapping[str, Made], at: datetime
+    ) -> Iterator[Unit]:
         for name, trace in traces.items():
             trace.parts = self._parts(name, traces)
         units = {}
@@ -117,13 +129,19 @@ class Rebuild:
         split = {name: unit.needs for name, unit in units.items() if unit.state is UnitState.SPLIT}
         for name, unit in units.items():
             trace = traces[name]
-            attempts = [self._attempt(name, number, made, kept, at) for number, kept in trace.kept.items()]
+            attempts = [
+                self._attempt(name, number, made, kept, at) for number, kept in trace.kept.items()
+            ]
             whole = replace(unit, needs=replaced(unit.needs, split))
             told = [each for each in (trace.spec, trace.task) if each]
-            self._store.write(Event.TASK_ACCEPTED, whole, *told, *attempts, now=at, unit=name, why=unit.why)
+            self._store.write(
+                Event.TASK_ACCEPTED, whole, *told, *attempts, now=at, unit=name, why=unit.why
+            )
             yield whole
 
-    def _add_attempts(self, unit: Unit, trace: Trace, made: Mapping[str, Made], at: datetime) -> bool:
+    def _add_attempts(
+        self, unit: Unit, trace: Trace, made: Mapping[str, Made], at: datetime
+    ) -> bool:
         """Record the attempts of a unit on record that the store has lost; whether there were any."""
         known = {attempt.number for attempt in self._store.select(Attempt, unit=unit.id)}
         missing = {number: kept for number, kept in trace.kept.items() if number not in known}
@@ -149,11 +167,15 @@ class Rebuild:
             unit, _, number = name.rpartition("/")
             if number.isdigit():  # else it is a rescued tree
                 found[unit].kept[int(number)] = kept
-        ended = {name: 0.0 for name, trace in found.items() if all(map(_archived, trace.kept.values()))}
+        ended = {
+            name: 0.0 for name, trace in found.items() if all(map(_archived, trace.kept.values()))
+        }
         for name, landings in by_unit(await self._trunk.landings()).items():
             found[name].landings = landings
             ended[name] = landings[0].at
-        for path in (path for folder in self._units() for path in _folders(folder) if path.name.isdigit()):
+        for path in (
+            path for folder in self._units() for path in _folders(folder) if path.name.isdigit()
+        ):
             found[path.parent.name].kept.setdefault(int(path.name), None)
         for spec, task, taken in self._tasks(ended):
             trace = found[spec.unit]
@@ -166,19 +188,30 @@ class Rebuild:
     def _tasks(self, ended: Mapping[str, float]) -> Iterator[tuple[Spec, Task, float]]:
         """Spec, task and since when it is unfinished (0: it is not), for every task file that is left."""
         intake = self._where.intake
-        taken = {path.name: path for path in (*intake.glob("*.md"), *(intake / "taken").glob("*.md"))}
-        named = {path.name: path for folder in self._units() for path in folder.iterdir() if path.is_file()}
+        taken = {
+            path.name: path for path in (*intake.glob("*.md"), *(intake / "taken").glob("*.md"))
+        }
+        named = {
+            path.name: path
+            for folder in self._units()
+            for path in folder.iterdir()
+            if path.is_file()
+        }
         for source, path in named.items():
             open_file = taken.pop(source, None)
             yield _task(path.parent.name, open_file or path, _since(open_file) if open_file else 0)
         used = {path.parent.name for path in named.values()}
         rest = sorted((path for path in taken.values() if path.parent.name == "taken"), key=_since)
-        newest = {path.name.partition("-")[2]: path for path in rest}  # what was saved anew before it was begun
+        newest = {
+            path.name.partition("-")[2]: path for path in rest
+        }  # what was saved anew before it was begun
         for name, path in newest.items():
             since = _since(path)
             # The id of a unit that had ended before was not free; one that has landed since is this very unit.
             unit = next(
-                each for each in task_file.ids(name) if each not in used and ended.get(each, since) >= since - SLACK_S
+                each
+                for each in task_file.ids(name)
+                if each not in used and ended.get(each, since) >= since - SLACK_S
             )
             used.add(unit)
             yield _task(unit, path, since)
@@ -188,11 +221,22 @@ class Rebuild:
         names = [kept.commit for trace in traces.values() for kept in trace.kept.values() if kept]
         if not names:
             return {}
-        how = ("log", "-z", "--no-walk=unsorted", "--ignore-missing", f"--format={_MADE_FORM}", "--stdin")
-        told = await self._trunk.own.run(*how, stdin="".join(f"{name}\n" for name in names).encode())
+        how = (
+            "log",
+            "-z",
+            "--no-walk=unsorted",
+            "--ignore-missing",
+            f"--format={_MADE_FORM}",
+            "--stdin",
+        )
+        told = await self._trunk.own.run(
+            *how, stdin="".join(f"{name}\n" for name in names).encode()
+        )
         fields = iter(told.out.decode(errors="replace").split("\0"))
         made = {}
-        for commit, tree, at, parents, body in zip(fields, fields, fields, fields, fields, strict=False):
+        for commit, tree, at, parents, body in zip(
+            fields, fields, fields, fields, fields, strict=False
+        ):
             run = _RUN.search(body)
             base = parents.partition(" ")[0]
             made[commit] = Made(tree=tree, base=base, at=float(at), run=run[1] if run else "")
@@ -230,7 +274,9 @@ class Rebuild:
             return known.run
         return process.nonce_of(self._where.run_dir(name, number), anywhere=True) or ""
 
-    def _attempt(self, unit: str, number: int, made: Mapping[str, Made], kept: Kept | None, at: datetime) -> Attempt:
+    def _attempt(
+        self, unit: str, number: int, made: Mapping[str, Made], kept: Kept | None, at: datetime
+    ) -> Attempt:
         box = read_outbox(self._where.run_dir(unit, number) / "outbox")
         known = made.get(kept.commit) if kept else None
         end = datetime.fromtimestamp(known.at, UTC) if known else at
@@ -248,7 +294,14 @@ class Rebuild:
         )
         if kept is None or known is None:
             return attempt
-        return replace(attempt, nonce=known.run, base=known.base, tree=known.tree, commit=kept.commit, ref=kept.ref)
+        return replace(
+            attempt,
+            nonce=known.run,
+            base=known.base,
+            tree=known.tree,
+            commit=kept.commit,
+            ref=kept.ref,
+        )
 
 
 def _unit(name: str, trace: Trace, landing: Landing | None, at: datetime) -> Unit:
@@ -262,9 +315,18 @@ def _unit(name: str, trace: Trace, landing: Landing | None, at: datetime) -> Uni
         fields = wished(trace.spec)
     if landing:
         when = datetime.fromtimestamp(landing.at, UTC)
-        fields |= {"state": UnitState.LANDED, "commit": landing.commit, "landed": when, "title": landing.subject}
+        fields |= {
+            "state": UnitState.LANDED,
+            "commit": landing.commit,
+            "landed": when,
+            "title": landing.subject,
+        }
     elif trace.parts:
-        fields |= {"state": UnitState.SPLIT, "needs": trace.parts, "why": f"its parts: {', '.join(trace.parts)}"}
+        fields |= {
+            "state": UnitState.SPLIT,
+            "needs": trace.parts,
+            "why": f"its parts: {', '.join(trace.parts)}",
+        }
     elif trace.taken:
         state = UnitState.WAITING if fields["needs"] else UnitState.READY
         fields |= {"state": state, "why": "the store was rebuilt"}

@@ -23,7 +23,9 @@ GONE = "what it had made is not in the factory repository any more"
 class Rescue:
     """Runs once, before any loop."""
 
-    def __init__(self, *, store: Store, gates: Gates, landings: Landings, outcomes: Outcomes) -> None:
+    def __init__(
+        self, *, store: Store, gates: Gates, landings: Landings, outcomes: Outcomes
+    ) -> None:
         self._store, self._gates, self._landings, self._outcomes = store, gates, landings, outcomes
 
     async def run(self, at: datetime) -> None:
@@ -38,7 +40,9 @@ class Rescue:
         for attempt in self._store.open(Attempt):
             if (attempt.unit, attempt.number) not in held:
                 lost = budget.settle(_lost(attempt, at))
-                self._store.write(Event.ATTEMPT_ENDED, lost, now=at, unit=attempt.unit, attempt=attempt.number)
+                self._store.write(
+                    Event.ATTEMPT_ENDED, lost, now=at, unit=attempt.unit, attempt=attempt.number
+                )
         try:
             await self._forget_what_is_gone(at)
         except GitError:  # what cannot be asked is not forgotten; whoever needs it says so
@@ -47,16 +51,34 @@ class Rescue:
     async def _forget_what_is_gone(self, at: datetime) -> None:
         """Where the factory repository was lost, open units begin anew instead of failing on what it held."""
         units = self._store.open(Unit)
-        attempts = [each for unit in units for each in self._store.select(Attempt, unit=unit.id) if each.commit]
+        attempts = [
+            each
+            for unit in units
+            for each in self._store.select(Attempt, unit=unit.id)
+            if each.commit
+        ]
         gone = await self._landings.trunk.own.missing({each.commit for each in attempts})
         for attempt in (each for each in attempts if each.commit in gone):
             empty = replace(attempt, commit="", tree="", ref="")
-            self._store.write(Event.ATTEMPT_NOTED, empty, now=at, unit=attempt.unit, attempt=attempt.number, why=GONE)
+            self._store.write(
+                Event.ATTEMPT_NOTED,
+                empty,
+                now=at,
+                unit=attempt.unit,
+                attempt=attempt.number,
+                why=GONE,
+            )
         for unit in (each for each in units if each.submission in gone):
             if unit.state is UnitState.QUEUED:
                 self._outcomes.send_back(unit, EndReason.LOST, detail=GONE, at=at)
             else:  # what a card might let land
-                self._store.write(Event.ATTEMPT_NOTED, replace(unit, submission=""), now=at, unit=unit.id, why=GONE)
+                self._store.write(
+                    Event.ATTEMPT_NOTED,
+                    replace(unit, submission=""),
+                    now=at,
+                    unit=unit.id,
+                    why=GONE,
+                )
 
 
 def _lost(attempt: Attempt, at: datetime) -> Attempt:

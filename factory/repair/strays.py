@@ -43,13 +43,19 @@ class Finding(NamedTuple):
 class Strays:
     """Looks at one factory, whether its daemon runs or not; mends only while none does."""
 
-    def __init__(self, *, keeper: Keeper, trunk: Trunk, benches: Checkouts, underway: Underway) -> None:
+    def __init__(
+        self, *, keeper: Keeper, trunk: Trunk, benches: Checkouts, underway: Underway
+    ) -> None:
         self._keeper, self._trunk, self._benches, self._underway = keeper, trunk, benches, underway
         self._store, self._where, self._own = keeper.store, keeper.state.places, trunk.own
 
     async def find(self, *, daemon: bool) -> AsyncIterator[Finding]:
         """Everything; what a running daemon does at this moment is no stray."""
-        for found in (*self._processes(daemon=daemon), *self._locks(daemon=daemon), *self._folders(now())):
+        for found in (
+            *self._processes(daemon=daemon),
+            *self._locks(daemon=daemon),
+            *self._folders(now()),
+        ):
             yield found
         if not daemon and is_behind(self._store, self._where):
             yield Finding(BEHIND)
@@ -70,12 +76,16 @@ class Strays:
         runs |= {*self._keeper.strays()}
         for run_dir in sorted(runs):
             what = "/".join(run_dir.parts[-2:])
-            yield Finding(f"Something of {what}, which is over, still runs.", partial(process.end, run_dir))
+            yield Finding(
+                f"Something of {what}, which is over, still runs.", partial(process.end, run_dir)
+            )
 
     def _locks(self, *, daemon: bool) -> Iterator[Finding]:
         found = [] if daemon else sorted(self._own.git_dir.rglob("*.lock"))
         if found:
-            yield Finding(f"{found[0]}{_more(found[1:])} was left by a git that was killed.", self._own.seize)
+            yield Finding(
+                f"{found[0]}{_more(found[1:])} was left by a git that was killed.", self._own.seize
+            )
 
     def _folders(self, at: datetime) -> Iterator[Finding]:
         named = {hook.workspace for hook in self._store.select(Hook)}
@@ -106,7 +116,9 @@ class Strays:
         for ref in refs:
             if not ref.startswith(("refs/heads/", "refs/tags/", ATTEMPTS, CHAINS)):
                 remove = f"git -C {self._own.git_dir} update-ref -d {ref}"
-                yield Finding(f"{ref} in the factory repository is none of its own; to remove it: {remove}")
+                yield Finding(
+                    f"{ref} in the factory repository is none of its own; to remove it: {remove}"
+                )
 
     # ── the store and git ──
 
@@ -128,14 +140,32 @@ class Strays:
                     f"{self._trunk.branch} holds {unit.id} ({landing.commit[:10]}), which is {unit.state} on record. "
                     "The next start records the landing: factoryd restart"
                 )
-        attempts = {attempt.commit: attempt for attempt in self._store.select(Attempt) if attempt.commit}
-        missing = await self._own.missing([*attempts, *(unit.submission for unit in units.values() if unit.submission)])
-        lost = sorted({f"{attempts[each].unit}/{attempts[each].number}" for each in missing if each in attempts})
-        stuck = sorted(unit.id for unit in units.values() if unit.submission in missing and unit.state not in FINAL)
+        attempts = {
+            attempt.commit: attempt for attempt in self._store.select(Attempt) if attempt.commit
+        }
+        missing = await self._own.missing(
+            [*attempts, *(unit.submission for unit in units.values() if unit.submission)]
+        )
+        lost = sorted(
+            {
+                f"{attempts[each].unit}/{attempts[each].number}"
+                for each in missing
+                if each in attempts
+            }
+        )
+        stuck = sorted(
+            unit.id
+            for unit in units.values()
+            if unit.submission in missing and unit.state not in FINAL
+        )
         if stuck:
-            yield Finding(f"What was submitted of {', '.join(stuck)} is not in git any more. Next: factoryd restart")
+            yield Finding(
+                f"What was submitted of {', '.join(stuck)} is not in git any more. Next: factoryd restart"
+            )
         if lost:
-            yield Finding(f"The tree of {lost[0]}{_more(lost[1:])} is not in git any more.", matters=False)
+            yield Finding(
+                f"The tree of {lost[0]}{_more(lost[1:])} is not in git any more.", matters=False
+            )
 
 
 def _more(others: Iterable[object]) -> str:

@@ -20,7 +20,16 @@ from factory.child.users import users
 from factory.ground import faults
 from factory.ground.places import Places
 from factory.repo.checkouts import ABANDONED, is_real
-from factory.store.identity import Found, Identity, compare, here, is_same_place, new_id, record, recorded
+from factory.store.identity import (
+    Found,
+    Identity,
+    compare,
+    here,
+    is_same_place,
+    new_id,
+    record,
+    recorded,
+)
 from factory.store.journal import Event
 from factory.store.ports import Store
 from factory.store.records import Attempt, Card, Fact, Hook, Request, Step
@@ -40,7 +49,9 @@ class Told:
     lines: list[str] = field(default_factory=list)
 
 
-async def take_over(store: Store, where: Places, *, identity_at: Callable[[str], str | None], now: datetime) -> Told:
+async def take_over(
+    store: Store, where: Places, *, identity_at: Callable[[str], str | None], now: datetime
+) -> Told:
     """Find out whose the store is, and leave nothing of an earlier life at work.
 
     `identity_at` gives the identity of the store in that checkout: "" where there is none, None where nobody can tell.
@@ -63,7 +74,9 @@ async def take_over(store: Store, where: Places, *, identity_at: Callable[[str],
 # ── whose the store is ──
 
 
-def _compare(known: Identity | None, identity: Identity, identity_at: Callable[[str], str | None]) -> Found:
+def _compare(
+    known: Identity | None, identity: Identity, identity_at: Callable[[str], str | None]
+) -> Found:
     if known is None:
         return Found.NEW
     if is_same_place(known, identity):
@@ -79,7 +92,9 @@ def _of_older_release(store: Store) -> Identity | None:
     if not lock.is_absolute():
         return None
     git_dir = lock.parent
-    return Identity(id="", root=str(git_dir.parent), git_dir=str(git_dir), work=str(said.get("work") or ""))
+    return Identity(
+        id="", root=str(git_dir.parent), git_dir=str(git_dir), work=str(said.get("work") or "")
+    )
 
 
 # ── a copy ──
@@ -106,7 +121,9 @@ def _leave_to_original(store: Store, where: Places, known: Identity, now: dateti
             f"This repository is a copy of {original}: {number} left to the original; `factory retry ID` does one here."
         ]
     if files:
-        lines.append(f"{files} task files that came with it lie in .factory/{SET_ASIDE}/: drop again what is meant.")
+        lines.append(
+            f"{files} task files that came with it lie in .factory/{SET_ASIDE}/: drop again what is meant."
+        )
     return lines
 
 
@@ -220,7 +237,9 @@ async def _end_earlier(store: Store, where: Places, *, was: Identity | None) -> 
     if not ended:
         return []
     names = ", ".join(sorted("/".join(run.parts[-2:]) for run in ours))
-    return [f"{ended} processes that an earlier life of this factory had left behind were ended ({names})."]
+    return [
+        f"{ended} processes that an earlier life of this factory had left behind were ended ({names})."
+    ]
 
 
 def _is_known(store: Store, where: Places, run: Path) -> bool:

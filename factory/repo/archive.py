@@ -37,7 +37,10 @@ class Archive:
 
     async def refs(self) -> dict[str, Kept]:
         """The attempts that have a ref of their own."""
-        told = (line.partition(" ") for line in (await self._own.text("for-each-ref", _FORM, ATTEMPTS)).splitlines())
+        told = (
+            line.partition(" ")
+            for line in (await self._own.text("for-each-ref", _FORM, ATTEMPTS)).splitlines()
+        )
         return {ref.removeprefix(ATTEMPTS): Kept(commit, ref) for commit, _, ref in told}
 
     @faults.during("archive.put")
@@ -49,9 +52,15 @@ class Archive:
         # A root of its own, for the first parents to lead to it and not into trunk's history.
         below = tip or await self._commit(nothing, [], f"The archive of {at:%Y-%m}\n")
         listed = "".join(f"{name} {commit}\n" for name, commit in entries.items())
-        made = await self._commit(nothing, [below, *entries.values()], f"Keep what attempts made\n\n{listed}")
+        made = await self._commit(
+            nothing, [below, *entries.values()], f"Keep what attempts made\n\n{listed}"
+        )
         orders = [f"update {ref} {made} {tip or '0' * len(made)}\n"]
-        orders += [f"delete {ATTEMPTS}{name} {commit}\n" for name, commit in entries.items() if RESCUE not in name]
+        orders += [
+            f"delete {ATTEMPTS}{name} {commit}\n"
+            for name, commit in entries.items()
+            if RESCUE not in name
+        ]
         # git moves what is updated before it deletes: killed in between, some are kept twice, and go the next time.
         await self._own.run("update-ref", "--stdin", stdin="".join(orders).encode())
         return {name: Kept(commit, ref) for name, commit in entries.items()}
@@ -59,14 +68,22 @@ class Archive:
     async def entries(self, *, newest: bool = False) -> dict[str, Kept]:
         """All that the chains keep; `newest`: only what their last commits say."""
         found = dict[str, Kept]()
-        chains = [line.split()[1] for line in (await self._own.text("for-each-ref", _FORM, CHAINS)).splitlines()]
+        chains = [
+            line.split()[1]
+            for line in (await self._own.text("for-each-ref", _FORM, CHAINS)).splitlines()
+        ]
         for ref in chains:
             how = ("--first-parent", "--format=%B", *(["-1"] if newest else []))
-            found |= {name: Kept(commit, ref) for name, commit in _listed(await self._own.text("log", *how, ref))}
+            found |= {
+                name: Kept(commit, ref)
+                for name, commit in _listed(await self._own.text("log", *how, ref))
+            }
         return found
 
     async def _commit(self, tree: str, parents: Iterable[str], text: str) -> str:
-        return await self._own.commit_tree(tree, list(dict.fromkeys(parents)), text, author=FACTORY, committer=FACTORY)
+        return await self._own.commit_tree(
+            tree, list(dict.fromkeys(parents)), text, author=FACTORY, committer=FACTORY
+        )
 
 
 _FORM = "--format=%(objectname) %(refname)"

@@ -49,7 +49,9 @@ Fitting = Callable[[Bench], Fit]
 class Benches(Checkouts):
     """The pool of benches: each is one taker's at a time."""
 
-    def __init__(self, *, own: Git, folder: Path, index_dir: Path, trunk_branch: str, size: int) -> None:
+    def __init__(
+        self, *, own: Git, folder: Path, index_dir: Path, trunk_branch: str, size: int
+    ) -> None:
         super().__init__(own=own, folder=folder, index_dir=index_dir, trunk_branch=trunk_branch)
         self._size = size
         self._taken: set[str] = set()
@@ -96,4 +98,8 @@ class Benches(Checkouts):
 
     def _untaken(self) -> list[Bench]:
         names = [f"b{number}" for number in range(1, self._size + 1)]
-        return [Bench(name=name, place=self.place(name), benches=self) for name in names if name not in self._taken]
+        return [
+            Bench(name=name, place=self.place(name), benches=self)
+            for name in names
+            if name not in self._taken
+        ]

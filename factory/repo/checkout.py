@@ -27,7 +27,15 @@ T = TypeVar("T")
 
 CONTENT_MOST = 64 << 30  # bytes of one file that a landing was writing
 _PART = 1 << 20  # that are compared at once
-_MARKS = ("index", "index.lock", "HEAD", "MERGE_HEAD", "BISECT_START", "rebase-merge", "rebase-apply")
+_MARKS = (
+    "index",
+    "index.lock",
+    "HEAD",
+    "MERGE_HEAD",
+    "BISECT_START",
+    "rebase-merge",
+    "rebase-apply",
+)
 _REBASES = ("rebase-merge/head-name", "rebase-apply/head-name", "rebase-merge/update-refs")
 _READERS = frozenset({"cat-file", "log", "diff", "show", "blame"})
 _STATUS = ("status", "--porcelain=v1", "-z", "-uno", "--no-renames", "--ignore-submodules=all")
@@ -52,7 +60,9 @@ class Checkout:
         """The ref that HEAD names now; empty when it is detached."""
         named = _head(self.git_dir, self.user.git_dir)
         if named is None:
-            named = os.fsdecode((await self.git.run("symbolic-ref", "-q", "HEAD", ok=(0, 1))).out).rstrip("\n")
+            named = os.fsdecode(
+                (await self.git.run("symbolic-ref", "-q", "HEAD", ok=(0, 1))).out
+            ).rstrip("\n")
         return named
 
     def busy_with(self, branch: str) -> str:
@@ -78,7 +88,9 @@ class Checkout:
     async def index_shows(self, changes: Sequence[Change]) -> bool:
         """Whether the index has each changed path as it is after the change."""
         index = await self._index()
-        return all(index.get(change.path, ("", "")) == (change.mode, change.new) for change in changes)
+        return all(
+            index.get(change.path, ("", "")) == (change.mode, change.new) for change in changes
+        )
 
     async def written(self, changes: Sequence[Change], *, torn: bool) -> list[Change]:
         """The changes whose file is what our git was writing, while the index still has what was before.
@@ -89,7 +101,9 @@ class Checkout:
         found = []
         for change in changes:
             before = index.get(change.path, ("", "")) == (change.old_mode, change.old)
-            seen = change.path in dirty or (change.status == "A" and _there(self.path / change.path))
+            seen = change.path in dirty or (
+                change.status == "A" and _there(self.path / change.path)
+            )
             if before and seen and await self._is_ours(change, torn=torn):
                 found.append(change)
         return found
@@ -101,12 +115,18 @@ class Checkout:
             self._prune((self.path / change.path).parent)
         tracked = [change.path for change in changes if change.old and self._is_free(change.path)]
         names = b"".join(os.fsencode(path) + b"\0" for path in tracked)
-        await self.git.run("checkout-index", "-f", "-u", "-z", "--stdin", stdin=names, ok=(0, 1, 128))
+        await self.git.run(
+            "checkout-index", "-f", "-u", "-z", "--stdin", stdin=names, ok=(0, 1, 128)
+        )
 
     @faults.during("landing.put_back")
     async def put_back(self, to: str, why: str) -> str:
         """Undo our fast-forward of a branch that is not trunk; a sentence about it."""
-        old, now, head = await self.git.commit("ORIG_HEAD"), await self.git.commit("HEAD"), await self.head()
+        old, now, head = (
+            await self.git.commit("ORIG_HEAD"),
+            await self.git.commit("HEAD"),
+            await self.head(),
+        )
         name = head.removeprefix("refs/heads/") or "HEAD"
         if now != to or not old or old == to or not await self.git.contains(to, old):
             return ""
@@ -151,7 +171,9 @@ class Checkout:
         if _is_folder(file):
             return torn and bool(change.old)
         if file.is_symlink() and change.new:
-            target = (await self.git.run("cat-file", "blob", change.new, into=Into(bounded.PARSED))).out
+            target = (
+                await self.git.run("cat-file", "blob", change.new, into=Into(bounded.PARSED))
+            ).out
             return change.mode == SYMLINK and os.fsencode(file.readlink()) == target
         if not change.new or not file.is_file():
             return False
@@ -176,12 +198,16 @@ class Checkout:
                 with suppress(OSError):
                     Path(folder).rmdir()
         above = [self.path / parent for parent in Path(path).parents]
-        return not _is_folder(file) and all(_is_folder(folder) or not _there(folder) for folder in above)
+        return not _is_folder(file) and all(
+            _is_folder(folder) or not _there(folder) for folder in above
+        )
 
 
 async def checkouts(user: Git, repository: Repository) -> list[Checkout]:
     """Every working tree of the repository whose folder is there, or is said to be on a medium that comes back."""
-    if repository.git_dir == repository.common_dir and not _there(repository.common_dir / "worktrees"):
+    if repository.git_dir == repository.common_dir and not _there(
+        repository.common_dir / "worktrees"
+    ):
         only = Checkout(repository.root, repository.git_dir, "", user)
         return [replace(only, branch=await only.head())]
     records = (await user.text("worktree", "list", "--porcelain", "-z")).split("\0\0")
@@ -192,7 +218,9 @@ async def checkouts(user: Git, repository: Repository) -> list[Checkout]:
         if not places and repository.git_dir == repository.common_dir:
             path = repository.root  # git guesses it from the name of the git dir
         if "bare" not in facts and "prunable" not in facts:
-            places.append(Checkout(path, _git_dir(path, repository.common_dir), facts.get("branch", ""), user))
+            places.append(
+                Checkout(path, _git_dir(path, repository.common_dir), facts.get("branch", ""), user)
+            )
     return places
 
 
@@ -239,14 +267,18 @@ def _begins(wanted: IO[bytes], file: Path) -> bool:
 def _in_the_way(root: Path, changes: Sequence[Change]) -> set[str]:
     """The added paths where something is already."""
     gone = [change.path for change in changes if change.status == "D"]
-    folded = {path.casefold() for path in gone}  # Name → name, where the file system sees no difference
+    folded = {
+        path.casefold() for path in gone
+    }  # Name → name, where the file system sees no difference
     # A folder that becomes a file is git's to judge: it looks at every file in it.
     emptied = {path[:at] for path in gone for at, sign in enumerate(path) if sign == "/"}
     added = [change.path for change in changes if change.status == "A"]
     return {
         path
         for path in added
-        if path not in emptied and path.casefold() not in folded and os.path.lexists(f"{root}/{path}")
+        if path not in emptied
+        and path.casefold() not in folded
+        and os.path.lexists(f"{root}/{path}")
     }
 
 

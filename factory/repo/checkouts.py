@@ -24,11 +24,26 @@ from factory.repo.sweep import sweep
 # Folders that tools make and nobody means to submit; one that trunk tracks something in is not among them.
 SHIPPED = (
     *("__pycache__", ".venv", "node_modules", "*.egg-info", ".eggs", ".tox", ".nox"),
-    *(".hypothesis", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".gradle", ".direnv", ".aider.tags.cache.*"),
+    *(
+        ".hypothesis",
+        ".pytest_cache",
+        ".mypy_cache",
+        ".ruff_cache",
+        ".gradle",
+        ".direnv",
+        ".aider.tags.cache.*",
+    ),
 )
-_SHIPPED = re.compile(rf"(?<![^/])(?:{'|'.join(re.escape(name).replace(chr(92) + '*', '[^/]*') for name in SHIPPED)})/")
+_SHIPPED = re.compile(
+    rf"(?<![^/])(?:{'|'.join(re.escape(name).replace(chr(92) + '*', '[^/]*') for name in SHIPPED)})/"
+)
 # Not the user's global attributes, no questions about line ends, no name that another system would take for `.git`.
-_PLAIN = ("core.attributesFile=/dev/null", "core.safecrlf=false", "core.protectHFS=true", "core.protectNTFS=true")
+_PLAIN = (
+    "core.attributesFile=/dev/null",
+    "core.safecrlf=false",
+    "core.protectHFS=true",
+    "core.protectNTFS=true",
+)
 # What a kept attempt consists of survives a power failure; the index can be made anew.
 _DURABLE = ("core.fsync=all,-index", "core.fsyncMethod=batch")
 _PACKED_REF = "--format=%(objectname) %(refname)%(if)%(*objectname)%(then)%0a^%(*objectname)%(end)"
@@ -48,14 +63,22 @@ class Ground:
 class Checkouts:
     """Named working trees in one folder, with what workspaces and benches do alike."""
 
-    def __init__(self, *, own: Git, folder: Path, index_dir: Path, trunk_branch: str, excludes: str = "") -> None:
+    def __init__(
+        self, *, own: Git, folder: Path, index_dir: Path, trunk_branch: str, excludes: str = ""
+    ) -> None:
         self._own = replace(own, config=(*own.config, *_DURABLE))
         self._folder, self._index_dir = folder, index_dir
         with faults.step("folders.make"):
             index_dir.mkdir(parents=True, exist_ok=True)
         self._trunk_branch, self._excludes = trunk_branch, excludes
-        self._tags: tuple[object, bytes] = (None, b"")  # what they were made of, and their lines of packed-refs
-        self._tracked: tuple[str, frozenset[str]] = ("", frozenset())  # the base, its folders of the shipped list
+        self._tags: tuple[object, bytes] = (
+            None,
+            b"",
+        )  # what they were made of, and their lines of packed-refs
+        self._tracked: tuple[str, frozenset[str]] = (
+            "",
+            frozenset(),
+        )  # the base, its folders of the shipped list
 
     def place(self, name: str) -> Path:
         """Where the tree called `name`, and what belongs to it, lies."""
@@ -67,7 +90,11 @@ class Checkouts:
             self._own,
             work_tree=self.place(name) / "tree",
             index=self._index(name),
-            config=(*self._own.config, *_PLAIN, f"core.excludesFile={self._index(name, '.exclude')}"),
+            config=(
+                *self._own.config,
+                *_PLAIN,
+                f"core.excludesFile={self._index(name, '.exclude')}",
+            ),
         )
 
     async def ground(self, name: str, base: str, keeps: Iterable[str]) -> Ground:
@@ -75,14 +102,20 @@ class Checkouts:
         if base != self._tracked[0]:
             self._tracked = base, frozenset(_shipped_folders(await self._own.listing(base)))
         _, tracked = self._tracked
-        lines = [f"{pattern}/" for pattern in SHIPPED] + [f"!/{_literal(path)}/" for path in sorted(tracked)]
+        lines = [f"{pattern}/" for pattern in SHIPPED] + [
+            f"!/{_literal(path)}/" for path in sorted(tracked)
+        ]
         excludes = "\n".join([*lines, self._excludes.rstrip("\n"), *patterns(keeps), ""])
         with faults.step("tree.excludes"):
             _write(self._index(name, ".exclude"), excludes)
-        return Ground(excludes, (frozenset(SHIPPED) - {Path(path).name for path in tracked}).union(keeps))
+        return Ground(
+            excludes, (frozenset(SHIPPED) - {Path(path).name for path in tracked}).union(keeps)
+        )
 
     @faults.during("tree.reset")
-    async def reset(self, name: str, rev: str, *, clean: tuple[str, ...], caches: Iterable[str]) -> None:
+    async def reset(
+        self, name: str, rev: str, *, clean: tuple[str, ...], caches: Iterable[str]
+    ) -> None:
         """Make the tree exactly `rev`, less what `clean` spares; raise FactoryError if not even a new one succeeds.
 
         First as it stands, then without trusting the index, then in a new folder. Repositories in it are deleted with
@@ -93,7 +126,9 @@ class Checkouts:
             await remedy(name)
             if not (trouble := await self._reset_once(name, rev, clean=clean, caches=caches)):
                 return
-        raise FactoryError(f"{self.place(name)} could not be set to {rev}: {trouble}. Nothing else was touched.")
+        raise FactoryError(
+            f"{self.place(name)} could not be set to {rev}: {trouble}. Nothing else was touched."
+        )
 
     @faults.during("tree.git")
     async def renew_git(self, name: str, head: str, *, excludes: str) -> None:
@@ -110,11 +145,15 @@ class Checkouts:
         if marks != self._tags[0]:
             self._tags = marks, (await self._own.run("for-each-ref", _PACKED_REF, "refs/tags")).out
         trunk = self._own.read_ref(f"refs/heads/{self._trunk_branch}")
-        return (os.fsencode(f"{trunk} refs/heads/{self._trunk_branch}\n") if trunk else b"") + self._tags[1]
+        return (
+            os.fsencode(f"{trunk} refs/heads/{self._trunk_branch}\n") if trunk else b""
+        ) + self._tags[1]
 
     async def ignored(self, name: str) -> list[str]:
         """What git ignores in the tree, whole folders as one, less what tools make everywhere."""
-        await to_thread.run_sync(sweep, self.place(name) / "tree")  # a fifo called .gitignore would stop git for ever
+        await to_thread.run_sync(
+            sweep, self.place(name) / "tree"
+        )  # a fifo called .gitignore would stop git for ever
         asked = ("ls-files", "-z", "-o", "-i", "--exclude-standard", "--directory")
         return await to_thread.run_sync(_tops, await self.git(name).names(*asked))
 
@@ -136,7 +175,9 @@ class Checkouts:
         aside = self._folder / f"{name}{ABANDONED}{secrets.token_hex(4)}"
         if os.path.lexists(self.place(name)):
             self.place(name).rename(aside)
-        if self._index(name).exists():  # by it git sees what has changed, without reading all of the tree
+        if self._index(
+            name
+        ).exists():  # by it git sees what has changed, without reading all of the tree
             self._index(name).replace(self._index(aside.name))
         return aside
 
@@ -167,7 +208,9 @@ class Checkouts:
         await self._enter(name)
         await self.remove(aside)
 
-    async def _reset_once(self, name: str, rev: str, *, clean: tuple[str, ...], caches: Iterable[str]) -> str:
+    async def _reset_once(
+        self, name: str, rev: str, *, clean: tuple[str, ...], caches: Iterable[str]
+    ) -> str:
         git = self.git(name)
         tree = self.place(name) / "tree"
         try:
@@ -175,7 +218,9 @@ class Checkouts:
                 if not any(f"/{cache}/" in f"/{nested}/" for cache in caches):
                     await self.remove(tree / nested)
             reset = await git.run("read-tree", "-u", "--reset", rev, seconds=CHECKOUT_S)
-            amiss = await beginning_of(git, "ls-files", "-z", "-o", "-m", "-d", "--directory", *_shown(clean))
+            amiss = await beginning_of(
+                git, "ls-files", "-z", "-o", "-m", "-d", "--directory", *_shown(clean)
+            )
             if not (reset.err or any(amiss)):
                 return ""
             cleaned = await git.run("clean", "-q", *clean)

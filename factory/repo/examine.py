@@ -50,7 +50,9 @@ async def examine(root: Path, environ: Mapping[str, str], *, trunk: str = "") ->
     await _check_branch(git, branch)
     for folder in (top, common, common / "objects"):
         if not os.access(folder, os.W_OK):
-            raise RepositoryError(f"{folder} cannot be written. Give yourself the right to, then start again.")
+            raise RepositoryError(
+                f"{folder} cannot be written. Give yourself the right to, then start again."
+            )
     await _check_supported(git, top, settings)
     return Repository(
         root=top,
@@ -58,7 +60,9 @@ async def examine(root: Path, environ: Mapping[str, str], *, trunk: str = "") ->
         common_dir=common,
         branch=branch,
         ref_format=settings.get("extensions.refstorage", "files"),
-        identity=Person(settings.get("user.name") or FACTORY.name, settings.get("user.email") or FACTORY.email),
+        identity=Person(
+            settings.get("user.name") or FACTORY.name, settings.get("user.email") or FACTORY.email
+        ),
         excludes=await _excludes(git, common),
     )
 
@@ -68,7 +72,9 @@ def exclude(common_dir: Path, lines: Sequence[str], *, never: Collection[str] = 
     file = common_dir / "info" / "exclude"
     text = file.read_bytes().decode(errors="surrogateescape") if file.exists() else ""
     if any(line in never for line in text.splitlines()):
-        text = "".join(line for line in text.splitlines(keepends=True) if line.rstrip("\r\n") not in never)
+        text = "".join(
+            line for line in text.splitlines(keepends=True) if line.rstrip("\r\n") not in never
+        )
         fresh = file.with_name("exclude.factoryd")  # moved into place: theirs is never half written
         with faults.step("exclude.write"):
             fresh.write_bytes(text.encode(errors="surrogateescape"))
@@ -78,7 +84,10 @@ def exclude(common_dir: Path, lines: Sequence[str], *, never: Collection[str] = 
         with faults.step("exclude.write"):
             file.parent.mkdir(exist_ok=True)
             with file.open("a", errors="surrogateescape") as end:
-                end.write(("\n" if text and not text.endswith("\n") else "") + "".join(f"{line}\n" for line in missing))
+                end.write(
+                    ("\n" if text and not text.endswith("\n") else "")
+                    + "".join(f"{line}\n" for line in missing)
+                )
 
 
 async def _check_version(environ: Mapping[str, str]) -> None:
@@ -86,9 +95,13 @@ async def _check_version(environ: Mapping[str, str]) -> None:
     try:
         done = await process.run(["git", "version"], env=clean_environment(environ))
     except FileNotFoundError:
-        raise RepositoryError(f"git is not on PATH. Install git {wanted} or newer, then start again.") from None
+        raise RepositoryError(
+            f"git is not on PATH. Install git {wanted} or newer, then start again."
+        ) from None
     except OSError as error:
-        raise RepositoryError(f"git could not be run: {error}. Mend or install it, then start again.") from error
+        raise RepositoryError(
+            f"git could not be run: {error}. Mend or install it, then start again."
+        ) from error
     said = (done.out + done.err).decode(errors="replace").strip()
     found = re.search(rb"(\d+)\.(\d+)", done.out)
     if done.code or not found:
@@ -97,7 +110,9 @@ async def _check_version(environ: Mapping[str, str]) -> None:
             "Mend or install it, then start again."
         )
     if (int(found[1]), int(found[2])) < OLDEST:
-        raise RepositoryError(f"{said} is too old. Install git {wanted} or newer, then start again.")
+        raise RepositoryError(
+            f"{said} is too old. Install git {wanted} or newer, then start again."
+        )
 
 
 def layout(root: Path) -> tuple[Path, Path, Path]:
@@ -106,7 +121,9 @@ def layout(root: Path) -> tuple[Path, Path, Path]:
     from git import InvalidGitRepositoryError, NoSuchPathError, Repo
 
     try:
-        with Repo(root, search_parent_directories=True, expand_vars=False) as repo:  # `$` is a letter as any other
+        with Repo(
+            root, search_parent_directories=True, expand_vars=False
+        ) as repo:  # `$` is a letter as any other
             top, git_dir, common = repo.working_tree_dir, Path(repo.git_dir), Path(repo.common_dir)
     except (InvalidGitRepositoryError, NoSuchPathError):
         raise RepositoryError(
@@ -121,16 +138,22 @@ def layout(root: Path) -> tuple[Path, Path, Path]:
 
 async def _settings(git: Git) -> dict[str, str]:
     """The user's effective configuration, names in lower case."""
-    pairs = (entry.partition("\n") for entry in await git.names("config", "--list", "-z", "--includes"))
+    pairs = (
+        entry.partition("\n") for entry in await git.names("config", "--list", "-z", "--includes")
+    )
     return {name.lower(): value if sign else "true" for name, sign, value in pairs}
 
 
 async def _check_trust(top: Path, environ: Mapping[str, str]) -> None:
     # git trusts a git dir that it is told; only what it finds by itself, as fetching does, it asks the owner of.
-    done = await process.run(["git", "rev-parse", "--git-dir"], cwd=top, env=clean_environment(environ))
+    done = await process.run(
+        ["git", "rev-parse", "--git-dir"], cwd=top, env=clean_environment(environ)
+    )
     if b"dubious ownership" in done.err:
         trust = f"git config --global --add safe.directory '{top}'"
-        raise RepositoryError(f"git does not trust {top}, which belongs to someone else. If you do: {trust}")
+        raise RepositoryError(
+            f"git does not trust {top}, which belongs to someone else. If you do: {trust}"
+        )
 
 
 async def _checked_out(git: Git) -> str:
@@ -147,7 +170,9 @@ async def _check_branch(git: Git, branch: str) -> None:
         return
     heads = (await git.text("for-each-ref", "--format=%(refname:short)", "refs/heads")).splitlines()
     if not heads:
-        raise RepositoryError("The repository has no commit yet. Commit something, then start again.")
+        raise RepositoryError(
+            "The repository has no commit yet. Commit something, then start again."
+        )
     hint = did_you_mean(branch, heads) or f"; there is {heads[0]}."
     raise RepositoryError(f"There is no branch {branch!r}{hint} Set `trunk` in factory.toml.")
 
@@ -157,7 +182,9 @@ async def _check_supported(git: Git, top: Path, settings: Iterable[str]) -> None
         raise NotYet(
             "partial clones. Fetch everything (`git fetch --refetch --no-filter`) into a full clone, and start there."
         )
-    entries = [entry.partition("\t") for entry in await git.names("ls-files", "-s", "-z", "--full-name")]
+    entries = [
+        entry.partition("\t") for entry in await git.names("ls-files", "-s", "-z", "--full-name")
+    ]
     for facts, _, path in entries:
         if facts.startswith(GITLINK) and (top / path / ".git").exists():
             raise NotYet(

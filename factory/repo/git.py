@@ -74,12 +74,24 @@ class Git:
     work_tree: Path | None = None
     index: Path | None = None
     config: tuple[str, ...] = ()  # further `name=value`, for each call
-    trees: dict[str, str] = field(default_factory=dict, repr=False, compare=False)  # of commits: they never change
-    diffs: dict[tuple[str, str], list[Change]] = field(default_factory=dict, repr=False, compare=False)  # nor do these
-    bases: dict[str, str] = field(default_factory=dict, repr=False, compare=False)  # commits made here, with the parent
-    listings: dict[str, Mapping[str, str]] = field(default_factory=dict, repr=False, compare=False)  # of commits
-    known_sizes: dict[str, int] = field(default_factory=dict, repr=False, compare=False)  # of blobs; -1: there is none
-    symlinks: dict[str, frozenset[str]] = field(default_factory=dict, repr=False, compare=False)  # of the same ones
+    trees: dict[str, str] = field(
+        default_factory=dict, repr=False, compare=False
+    )  # of commits: they never change
+    diffs: dict[tuple[str, str], list[Change]] = field(
+        default_factory=dict, repr=False, compare=False
+    )  # nor do these
+    bases: dict[str, str] = field(
+        default_factory=dict, repr=False, compare=False
+    )  # commits made here, with the parent
+    listings: dict[str, Mapping[str, str]] = field(
+        default_factory=dict, repr=False, compare=False
+    )  # of commits
+    known_sizes: dict[str, int] = field(
+        default_factory=dict, repr=False, compare=False
+    )  # of blobs; -1: there is none
+    symlinks: dict[str, frozenset[str]] = field(
+        default_factory=dict, repr=False, compare=False
+    )  # of the same ones
     commands: Commands = field(default_factory=Commands, repr=False, compare=False)  # which run now
 
     async def run(
@@ -102,7 +114,10 @@ class Git:
         command = ["git", *settings, *argv]
         said = stdin if isinstance(stdin, bytes) else b""
         if started:
-            command, stdin = ["/bin/sh", "-c", 'read -r go && exec "$@"', "sh", *command], b"go\n" + said
+            command, stdin = (
+                ["/bin/sh", "-c", 'read -r go && exec "$@"', "sh", *command],
+                b"go\n" + said,
+            )
         env = self._env() | dict(env or {})
         for _ in range(_TRIES if self.own else 1):
             with self.commands.running(argv, seconds) as one:
@@ -128,7 +143,11 @@ class Git:
         # A git that was asked to end may end with an exit code that stands for something else.
         if done.code not in ok or (done.over and done.code > 0):
             why = done.err.decode(errors="replace")
-            raise TooLong(argv, done.code, why, left=done.left) if done.over else GitError(argv, done.code, why)
+            raise (
+                TooLong(argv, done.code, why, left=done.left)
+                if done.over
+                else GitError(argv, done.code, why)
+            )
         return done
 
     @faults.during("clone.seize")
@@ -141,7 +160,11 @@ class Git:
     async def missing(self, objects: Iterable[str]) -> set[str]:
         """Those of the objects that are not there."""
         asked = "".join(f"{each}\n" for each in objects)
-        told = await self.text("cat-file", "--batch-check", "--buffer", stdin=asked.encode()) if asked else ""
+        told = (
+            await self.text("cat-file", "--batch-check", "--buffer", stdin=asked.encode())
+            if asked
+            else ""
+        )
         return {line.split()[0] for line in told.splitlines() if line.endswith(" missing")}
 
     async def damage(self, seconds: float) -> str:
@@ -153,14 +176,18 @@ class Git:
 
     def _unlock(self, argv: Sequence[str]) -> None:
         """Remove the locks of a command of ours that is dead: of its index, and of the refs that it names."""
-        refs = {ref for word in argv for ref in word.lstrip("+").split(":") if ref.startswith("refs/")}
+        refs = {
+            ref for word in argv for ref in word.lstrip("+").split(":") if ref.startswith("refs/")
+        }
         locks = [self.git_dir / f"{name}.lock" for name in ("shallow", "packed-refs", *refs)]
         locks += [Path(f"{self.index}.lock")] if self.index else []
         folders = [(self.git_dir / ref).parent for ref in refs if ref.endswith("/*")]
         for lock in (*locks, *(path for folder in folders for path in folder.rglob("*.lock"))):
             lock.unlink(missing_ok=True)
 
-    async def text(self, *argv: str, stdin: bytes = b"", env: Mapping[str, str] | None = None) -> str:
+    async def text(
+        self, *argv: str, stdin: bytes = b"", env: Mapping[str, str] | None = None
+    ) -> str:
         """What one git command prints, stripped of the last newline; raise GitError unless it exits 0."""
         return os.fsdecode((await self.run(*argv, stdin=stdin, env=env)).out).rstrip("\n")
 
@@ -172,12 +199,16 @@ class Git:
     async def commit(self, rev: str) -> str:
         """The id of the commit that `rev` names; empty when there is none."""
         asked = f"{rev}^{{commit}}"
-        done = await self.run("rev-parse", "--verify", "--quiet", "--end-of-options", asked, ok=(0, 1, 128))
+        done = await self.run(
+            "rev-parse", "--verify", "--quiet", "--end-of-options", asked, ok=(0, 1, 128)
+        )
         return os.fsdecode(done.out).strip()
 
     async def contains(self, rev: str, commit: str) -> bool:
         """Whether `commit` is `rev` or an ancestor of it; a commit that is not here is not."""
-        return (await self.run("merge-base", "--is-ancestor", commit, rev, ok=(0, 1, 128))).code == 0
+        return (
+            await self.run("merge-base", "--is-ancestor", commit, rev, ok=(0, 1, 128))
+        ).code == 0
 
     async def tree(self, commit: str) -> str:
         """The tree of the commit with this id; git is asked once."""
@@ -232,22 +263,32 @@ class Git:
         sizes = await self.sizes(blobs.values())
         small, larger = _within({path: sizes.get(blob, -1) for path, blob in blobs.items()}, most)
         texts = await self._contents([blobs[path] for path in small])
-        return Texts({path: text for path, text in zip(small, texts, strict=True) if text is not None}, larger)
+        return Texts(
+            {path: text for path, text in zip(small, texts, strict=True) if text is not None},
+            larger,
+        )
 
-    async def read_many(self, rev: str, paths: Iterable[str], *, most: int = bounded.PARSED) -> Texts:
+    async def read_many(
+        self, rev: str, paths: Iterable[str], *, most: int = bounded.PARSED
+    ) -> Texts:
         """The same for those of `paths` that are files of the tree."""
         wanted = list(dict.fromkeys(paths))
         sizes = await self._sizes([f"{rev}:{path}" for path in wanted])
         small, larger = _within(dict(zip(wanted, sizes, strict=True)), most)
         texts = await self._contents([f"{rev}:{path}" for path in small])
-        return Texts({path: text for path, text in zip(small, texts, strict=True) if text is not None}, larger)
+        return Texts(
+            {path: text for path, text in zip(small, texts, strict=True) if text is not None},
+            larger,
+        )
 
     async def _contents(self, names: Sequence[str]) -> list[str | None]:
         """What these objects hold, in one process."""
         if not names:
             return []
         asked = [os.fsencode(name) for name in names]
-        done = await self.run("cat-file", "--batch", "-z", stdin=b"".join(name + b"\0" for name in asked))
+        done = await self.run(
+            "cat-file", "--batch", "-z", stdin=b"".join(name + b"\0" for name in asked)
+        )
         found = plumbing.contents(done.out, asked)
         return [None if content is None else content.decode(errors="replace") for content in found]
 
@@ -259,7 +300,9 @@ class Git:
         """What differs between the commits or trees with these ids, by path; a rename is a deletion and an addition."""
         ends = self.trees.get(before, before), self.trees.get(after, after)
         if ends not in self.diffs:
-            told = await self.run("diff-tree", "-r", "-z", "--raw", "--no-renames", "--full-index", *ends)
+            told = await self.run(
+                "diff-tree", "-r", "-z", "--raw", "--no-renames", "--full-index", *ends
+            )
             found = await aside(_many(told.out), partial(plumbing.changes, told.out))
             _make_room(self.diffs, _DIFFS_KEPT)
             self.diffs[ends] = found
@@ -268,7 +311,14 @@ class Git:
     async def merge(self, onto: str, change: str, *, since: str) -> tuple[str, tuple[str, ...]]:
         """The tree of `onto` with what `change` did after `since`, by `onto`'s attributes; or "" and the conflicts."""
         done = await self.run(
-            *(f"--attr-source={onto}", "merge-tree", "--write-tree", "-z", "--name-only", "--no-messages"),
+            *(
+                f"--attr-source={onto}",
+                "merge-tree",
+                "--write-tree",
+                "-z",
+                "--name-only",
+                "--no-messages",
+            ),
             *(f"--merge-base={since}", onto, change),
             ok=(0, 1),
         )
@@ -286,7 +336,9 @@ class Git:
             "GIT_COMMITTER_EMAIL": committer.email,
         }
         above = [part for parent in parents for part in ("-p", parent)]
-        made = await self.text("commit-tree", tree, *above, "-F", "-", stdin=message.encode(), env=env)
+        made = await self.text(
+            "commit-tree", tree, *above, "-F", "-", stdin=message.encode(), env=env
+        )
         self._note_tree(made, tree)
         if parents:
             _make_room(self.bases, _TREES_KEPT)

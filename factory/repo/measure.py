@@ -24,7 +24,12 @@ NAME_BYTES = 8 << 20  # of their paths together
 STAGE_S = 600.0  # what git may take to read and store it
 MOST_NAMED = 100  # paths that are named, and that git is told one by one to leave out
 
-_CHANGED = ("diff-files", "-z", "--name-only", "--ignore-submodules=all")  # which would run git in them
+_CHANGED = (
+    "diff-files",
+    "-z",
+    "--name-only",
+    "--ignore-submodules=all",
+)  # which would run git in them
 _NEW = ("ls-files", "-z", "--others", "--exclude-standard")
 _FOLDED = (*_NEW, "--directory")  # of a new folder only its name
 
@@ -34,7 +39,9 @@ class TooBig:
     """Why a snapshot lacks something that the attempt left, and what."""
 
     why: str  # a clause: "it changed …"
-    paths: tuple[tuple[str, int], ...] = ()  # with their bytes; folders have none, and end with a slash
+    paths: tuple[
+        tuple[str, int], ...
+    ] = ()  # with their bytes; folders have none, and end with a slash
 
     @property
     def sentence(self) -> str:
@@ -92,7 +99,9 @@ def _within(tree: Path, paths: Sequence[str], share: Share) -> Share:
     why = f"the files that it changed have {shown(total)} together, of at most {shown(MOST_BYTES)}"
     before = share.too_big
     named = tuple(spared[:MOST_NAMED])
-    too_big = TooBig(f"{before.why}; {why}", (*named, *before.paths)) if before else TooBig(why, named)
+    too_big = (
+        TooBig(f"{before.why}; {why}", (*named, *before.paths)) if before else TooBig(why, named)
+    )
     if len(spared) > MOST_NAMED:
         return Share("", (), too_big)
     names = tuple(path for path, _ in spared)

@@ -18,7 +18,8 @@ _OURS = re.compile(r"\s*factory-[a-z-]+\s*:", re.IGNORECASE)
 _SCISSORS = re.compile(r"[\s#;*-]*(>8|8<|>%|%<)[\s#;*-]*")
 _AUTOSQUASH = re.compile(r"((fixup|squash|amend)! )+")
 _SIGNATURE = re.compile(
-    r"\s*(signed-off|co-authored|acked|reviewed|tested|reported|suggested|helped|approved)-by\s*:.*", re.IGNORECASE
+    r"\s*(signed-off|co-authored|acked|reviewed|tested|reported|suggested|helped|approved)-by\s*:.*",
+    re.IGNORECASE,
 )
 # What hosts act on: CI that is skipped (GitHub, GitLab, Azure, AppVeyor) and issues that are closed.
 _SKIPS = re.compile(
@@ -67,7 +68,9 @@ def compose(said: str, *, title: str, trailers: Mapping[str, str], task: str = "
         body = f"{line}\n\n{body}"
         line = f"{line[: SUBJECT_MOST - 1]}…"
     line = line or "Change"
-    marks = "\n".join(f"{name}: {' '.join(value.split())}" for name, value in trailers.items() if value)
+    marks = "\n".join(
+        f"{name}: {' '.join(value.split())}" for name, value in trailers.items() if value
+    )
     parts = (line, body.strip(), marks)
     return "\n\n".join(part for part in parts if part) + "\n"
 

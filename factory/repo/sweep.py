@@ -45,7 +45,9 @@ def move_git_dirs(tree: Path, nested: Iterable[str], aside: Path) -> list[str]:
     for path in nested:
         for name in _git_dirs(tree / path):
             aside.mkdir(parents=True, exist_ok=True)
-            shutil.move(tree / path / name, aside / f"{secrets.token_hex(3)}-{Path(path).name[:100]}")
+            shutil.move(
+                tree / path / name, aside / f"{secrets.token_hex(3)}-{Path(path).name[:100]}"
+            )
             if name != ".git":
                 odd.append(f"{path}/{name}")
     return odd

@@ -27,11 +27,15 @@ from factory.repo.examine import Repository
 from factory.repo.git import Git, Person
 from factory.repo.message import Landing, read
 
-SWITCH_S = 1.0  # how long a switch of branches is waited for; an editor that git waits for stays for hours
+SWITCH_S = (
+    1.0  # how long a switch of branches is waited for; an editor that git waits for stays for hours
+)
 PATIENCE_S = 3.0  # how long a lock of somebody else's git is waited for
 GIT_S = 300.0  # what one git command of a landing may take
 MOST_JOURNALED = 100  # paths that the step names: git knows all of them
-PACK_MOST = 64 << 30  # bytes of what one landing brings; each unit of it was measured when it was snapshotted
+PACK_MOST = (
+    64 << 30
+)  # bytes of what one landing brings; each unit of it was measured when it was snapshotted
 FETCH_S, CLONE_S = 600.0, 3600.0  # and one that brings the factory repository what the user's has
 _FSYNC = ("core.fsync=all,-index",)  # an index can be made anew
 _LANDING = "factoryd: landing"
@@ -43,9 +47,19 @@ _LOG = (
     *("--fixed-strings", f"--author=<{AGENT_EMAIL}>", f"--format={_LANDING_FORM}"),
 )
 _PUT_BACK = "factoryd: put back"
-_SERVED = ("--upload-pack", "git -c uploadpack.hideRefs=!refs upload-pack")  # whatever they hide from others
+_SERVED = (
+    "--upload-pack",
+    "git -c uploadpack.hideRefs=!refs upload-pack",
+)  # whatever they hide from others
 _MERGE = (
-    *("merge", "--ff-only", "--no-squash", "--no-autostash", "--no-overwrite-ignore", "--no-verify-signatures"),
+    *(
+        "merge",
+        "--ff-only",
+        "--no-squash",
+        "--no-autostash",
+        "--no-overwrite-ignore",
+        "--no-verify-signatures",
+    ),
     *("--no-stat", "--no-progress", "-q"),
 )
 
@@ -118,7 +132,9 @@ class Blocked:
     kind: str  # dirty, untracked, busy, locked, failed, refused, running, unknown
     reason: str
     paths: tuple[str, ...] = ()
-    look: tuple[Path, ...] = field(default=(), compare=False)  # it may be over once one of these has changed
+    look: tuple[Path, ...] = field(
+        default=(), compare=False
+    )  # it may be over once one of these has changed
     mend: str = ""  # the command that mends it, where one is known
 
     @property
@@ -145,7 +161,15 @@ async def _clone(repository: Repository, path: Path, environ: Mapping[str, str])
     shutil.rmtree(fresh, ignore_errors=True)  # left by a start that was killed
     # With the user's configuration, for their safe.directory; none of it is kept.
     clone = Git(git_dir=fresh, own=False, config=_FSYNC, environ=environ)
-    how = ("--bare", "--single-branch", "--no-reject-shallow", "--template=", "-q", "--branch", repository.branch)
+    how = (
+        "--bare",
+        "--single-branch",
+        "--no-reject-shallow",
+        "--template=",
+        "-q",
+        "--branch",
+        repository.branch,
+    )
     await clone.run(
         *("clone", *how, *_SERVED, "--", str(repository.common_dir), str(fresh)),
         env={"GIT_DEFAULT_REF_FORMAT": "files"},
@@ -196,7 +220,9 @@ class Trunk:
         asked = "\n".join([commit, *(f"^{point}" for point in points)]) + "\n"
         # Nothing is left of it once all that the points reach is taken away. What git cannot walk arrived only in part
         # before we died, and never was on trunk.
-        left = await self._user.run("rev-list", "-1", "--ignore-missing", "--stdin", stdin=asked.encode(), ok=(0, 128))
+        left = await self._user.run(
+            "rev-list", "-1", "--ignore-missing", "--stdin", stdin=asked.encode(), ok=(0, 128)
+        )
         return not (left.code or left.out)
 
     async def landings(self, *, since: str = "", history: bool = True) -> list[Landing]:
@@ -212,12 +238,16 @@ class Trunk:
         for commit, at, body in zip(fields, fields, fields, strict=False):
             if found := read(body):
                 subject = body.partition("\n")[0]
-                landings.append(Landing(commit=commit, at=float(at), subject=subject, **found._asdict()))
+                landings.append(
+                    Landing(commit=commit, at=float(at), subject=subject, **found._asdict())
+                )
         return landings
 
     async def _points(self) -> list[str]:
         """Every commit that trunk has pointed to, as its reflog says, less landings that were put back."""
-        log = await self._user.run("reflog", "show", "--no-show-signature", "--format=%H %gs", self.ref, ok=(0, 128))
+        log = await self._user.run(
+            "reflog", "show", "--no-show-signature", "--format=%H %gs", self.ref, ok=(0, 128)
+        )
         reads = [line.partition(" ") for line in os.fsdecode(log.out).splitlines()]
         undone = {at + 1 for at, (_, _, why) in enumerate(reads) if why.startswith(_PUT_BACK)}
         return [point for at, (point, _, _) in enumerate(reads) if at not in undone]
@@ -260,10 +290,17 @@ class Trunk:
         if len(holders) > 1 or not holders[0].path.is_dir():
             where = " and ".join(str(place.path) for place in holders)
             why = f"{self.branch} is checked out in {where}: the factory can only keep one, that exists."
-            return Blocked("busy", why, look=tuple(mark for place in holders for mark in place.marks()))
+            return Blocked(
+                "busy", why, look=tuple(mark for place in holders for mark in place.marks())
+            )
         place = holders[0]
         if kept := await place.uncommitted(changes):
-            return Blocked("dirty", f"Uncommitted work in {place.path} is in the way.", tuple(kept), place.marks(kept))
+            return Blocked(
+                "dirty",
+                f"Uncommitted work in {place.path} is in the way.",
+                tuple(kept),
+                place.marks(kept),
+            )
         return replace(plan, checkout=str(place.path), git_dir=str(place.git_dir))
 
     async def land(self, plan: LandingPlan, started: Callable[[LandingPlan], None]) -> Outcome:
@@ -278,9 +315,13 @@ class Trunk:
 
         await self._send(plan.to, plan.base)
         if lock := await _stays(self._locks(plan)):
-            why = f"{lock} exists: another git command runs there; if none does, one died: remove it."
+            why = (
+                f"{lock} exists: another git command runs there; if none does, one died: remove it."
+            )
             return Blocked("locked", why, look=(lock,))
-        outcome = await (self._fast_forward(plan, begun) if plan.checkout else self._swap(plan, begun))
+        outcome = await (
+            self._fast_forward(plan, begun) if plan.checkout else self._swap(plan, begun)
+        )
         if isinstance(outcome, Landed) and self._in_files:
             # It came from here, so it need not be fetched. Died before this line, the next start fetches.
             with faults.step("landing.follow"), suppress(GitError):  # else it is fetched
@@ -288,12 +329,16 @@ class Trunk:
                 self._seen = plan.to
         return outcome
 
-    async def recover(self, plan: LandingPlan, started: Callable[[LandingPlan], None], *, now: datetime) -> Outcome:
+    async def recover(
+        self, plan: LandingPlan, started: Callable[[LandingPlan], None], *, now: datetime
+    ) -> Outcome:
         """Find out what became of a landing that was cut short at any instant, and finish it or undo its traces."""
         place = self._place(plan)
         locked = any(lock.exists() for lock in self._locks(plan))
         if not await place.quiet(plan.to, PATIENCE_S, alone=locked):
-            if plan.pid and now.timestamp() - plan.at > GIT_S:  # what limited it died with its daemon
+            if (
+                plan.pid and now.timestamp() - plan.at > GIT_S
+            ):  # what limited it died with its daemon
                 with faults.step("landing.mend"):
                     process.end_left_behind(plan.pid, plan.to)
             return Blocked("running", f"A git command is still at work in {place.path}.")
@@ -305,9 +350,13 @@ class Trunk:
             return Landed(plan.to)
         again = await self.plan_landing(plan.to, now=now)
         if isinstance(again, LandingPlan) and again.base != plan.base:
-            return Moved(again.base)  # a person took commits back meanwhile: they are not brought back by the way
+            return Moved(
+                again.base
+            )  # a person took commits back meanwhile: they are not brought back by the way
         if isinstance(again, LandingPlan):
-            started(again)  # the journal's open step names the newest plan, before it is carried out
+            started(
+                again
+            )  # the journal's open step names the newest plan, before it is carried out
             return await self.land(again, started)
         return again
 
@@ -336,7 +385,9 @@ class Trunk:
         if merge.left:
             return Blocked("running", os.fsdecode(merge.err).strip())
         if await self.holds(plan.to):
-            if merge.code < 0:  # killed when it had moved the ref and not let go of all that it had locked
+            if (
+                merge.code < 0
+            ):  # killed when it had moved the ref and not let go of all that it had locked
                 self._unlock(plan)
             return Landed(plan.to)
         if merge.code == 0:  # they switched to another branch between our look and git's
@@ -349,7 +400,9 @@ class Trunk:
         if "would be overwritten" in said or "would lose untracked" in said:
             kind = "dirty" if "local changes" in said else "untracked"
             paths = tuple(line.strip() for line in said.splitlines() if line.startswith("\t"))
-            return Blocked(kind, f"Files in {place.path} are in the way.", paths, place.marks(paths))
+            return Blocked(
+                kind, f"Files in {place.path} are in the way.", paths, place.marks(paths)
+            )
         if "ot possible to fast-forward" in said:
             return Moved(await self.tip())
         if "index.lock" in said and merge.code > 0:
@@ -360,7 +413,9 @@ class Trunk:
         self._unlock(dead)
         if await self.holds(plan.to):
             return Landed(plan.to)
-        return Blocked("failed", f"git merge in {place.path} ended with {merge.code}: {said[-300:]}")
+        return Blocked(
+            "failed", f"git merge in {place.path} ended with {merge.code}: {said[-300:]}"
+        )
 
     async def _swap(self, plan: LandingPlan, begun: Callable[[int], None]) -> Outcome:
         for place in await self._holders(plan):
@@ -382,7 +437,9 @@ class Trunk:
 
     async def _unmoved(self, plan: LandingPlan, error: GitError) -> Outcome | None:
         """Why a swap that failed did not move trunk; None where it did all the same."""
-        if error.code < 0:  # killed, before it moved the ref or after: what it locked is in nobody's hands
+        if (
+            error.code < 0
+        ):  # killed, before it moved the ref or after: what it locked is in nobody's hands
             self._unlock(plan)
         if await self.holds(plan.to):
             return None
@@ -397,11 +454,19 @@ class Trunk:
         """Where trunk is checked out, once no git is at work there: a switch reads the branch first and HEAD last."""
         for place in await checkouts(self._user, self._repository):
             await place.quiet(plan.to, SWITCH_S, alone=True)
-        return [place for place in await checkouts(self._user, self._repository) if place.branch == self.ref]
+        return [
+            place
+            for place in await checkouts(self._user, self._repository)
+            if place.branch == self.ref
+        ]
 
     @faults.during("landing.move")
-    async def _move(self, to: str, was: str, why: str, started: Callable[[int], None] | None = None) -> None:
-        await self._user.run("update-ref", "--create-reflog", "-m", why, self.ref, to, was, started=started)
+    async def _move(
+        self, to: str, was: str, why: str, started: Callable[[int], None] | None = None
+    ) -> None:
+        await self._user.run(
+            "update-ref", "--create-reflog", "-m", why, self.ref, to, was, started=started
+        )
 
     # ── mending ──
 
@@ -415,7 +480,9 @@ class Trunk:
         changes = await self.own.changed(plan.base, plan.to)
         lock = place.git_dir / "index.lock"
         locked = _since(lock, plan)
-        if await place.head() != self.ref:  # the branch they had switched to may have been moved instead
+        if (
+            await place.head() != self.ref
+        ):  # the branch they had switched to may have been moved instead
             await place.put_back(plan.to, _PUT_BACK)
         if not locked and await place.head() == self.ref and await place.index_shows(changes):
             self._unlock(plan)
@@ -438,7 +505,11 @@ class Trunk:
     def _locks(self, plan: LandingPlan) -> list[Path]:
         """Every lock that git takes to move trunk as planned."""
         common, tree = self._repository.common_dir, Path(plan.git_dir)
-        ref = f"{self.ref}.lock" if self._repository.ref_format == "files" else "reftable/tables.list.lock"
+        ref = (
+            f"{self.ref}.lock"
+            if self._repository.ref_format == "files"
+            else "reftable/tables.list.lock"
+        )
         names = ("index.lock", "HEAD.lock", "ORIG_HEAD.lock") if plan.git_dir else ()
         return [common / ref, common / "HEAD.lock", *(tree / name for name in names)]
 
@@ -453,9 +524,18 @@ class Trunk:
 
     @faults.during("trunk.fetch")
     async def _fetch(self) -> None:
-        user = replace(self.own, configured=True)  # nothing but safe.directory of theirs matters to these arguments
+        user = replace(
+            self.own, configured=True
+        )  # nothing but safe.directory of theirs matters to these arguments
         source = str(self._repository.common_dir)
-        how = ("--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--update-shallow", "--no-prune", "-q")
+        how = (
+            "--no-tags",
+            "--no-write-fetch-head",
+            "--no-auto-maintenance",
+            "--update-shallow",
+            "--no-prune",
+            "-q",
+        )
         specs = (f"+{self.ref}:{self.ref}", "+refs/tags/*:refs/tags/*")
         command = ("-c", "fetch.pruneTags=false", "fetch", *how, *_SERVED, "--", source, *specs)
         await user.run(*command, seconds=FETCH_S)
@@ -467,12 +547,16 @@ class Trunk:
         how = ("--revs", "--thin", "--stdout", "-q")
         # By way of a file without a name: an agent decides how large it is, and a death leaves nothing of it.
         with tempfile.TemporaryFile(dir=self.own.git_dir) as pack:
-            await self.own.run("pack-objects", *how, stdin=asked, seconds=GIT_S, into=Into(PACK_MOST, pack))
+            await self.own.run(
+                "pack-objects", *how, stdin=asked, seconds=GIT_S, into=Into(PACK_MOST, pack)
+            )
             pack.seek(8)
             few = int.from_bytes(pack.read(4)) < 100
             # The descriptor itself goes to git, with its place in the file.
             os.lseek(pack.fileno(), 0, os.SEEK_SET)
-            take: Sequence[str] = ("unpack-objects", "-q") if few else ("index-pack", "--stdin", "--fix-thin")
+            take: Sequence[str] = (
+                ("unpack-objects", "-q") if few else ("index-pack", "--stdin", "--fix-thin")
+            )
             await self._user.run(*take, stdin=pack, seconds=GIT_S)
 
 

@@ -77,7 +77,13 @@ class Underway:
 
     @faults.during("command.note")
     def begin(
-        self, place: Path, what: What, *, tree: str, about: str, found: Mapping[str, Any] | None = None
+        self,
+        place: Path,
+        what: What,
+        *,
+        tree: str,
+        about: str,
+        found: Mapping[str, Any] | None = None,
     ) -> Record:
         """Note what is about to begin at a place."""
         nonce = new_nonce(self._store)
@@ -174,7 +180,9 @@ class Underway:
                 ended.append(await self.drop(place))
         spared = {folder for place in self._unclaimed for folder in self._runs_at(place)}
         with faults.step("command.end"):
-            ended += [await process.end(folder) for folder in unended(self._logs) if folder not in spared]
+            ended += [
+                await process.end(folder) for folder in unended(self._logs) if folder not in spared
+            ]
         return all(ended)
 
     async def end_unclaimed(self) -> None:

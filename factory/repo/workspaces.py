@@ -16,7 +16,15 @@ from factory.ground.errors import GitError, TooLong, TooMuch
 from factory.ground.pipes import Into
 from factory.ground.plumbing import GITLINK
 from factory.repo import kept
-from factory.repo.checkouts import ABANDONED, CHECKOUT_S, TOLD_BYTES, Checkouts, all_but, beginning_of, is_real
+from factory.repo.checkouts import (
+    ABANDONED,
+    CHECKOUT_S,
+    TOLD_BYTES,
+    Checkouts,
+    all_but,
+    beginning_of,
+    is_real,
+)
 from factory.repo.git import FACTORY, Git
 from factory.repo.measure import NOTHING_IN_TIME, STAGE_S, Share, TooBig, share_of
 from factory.repo.sweep import make_readable, move_git_dirs, sweep
@@ -48,7 +56,9 @@ class Snapshot:
 
     tree: str
     changed: bool  # it differs from the base
-    nested: tuple[str, ...] = ()  # folders that were repositories of their own and are plain files now
+    nested: tuple[
+        str, ...
+    ] = ()  # folders that were repositories of their own and are plain files now
     left_out: str = ""  # git's words about what it could not take
     missed: tuple[str, ...] = ()  # the paths that it did not take, at most MOST_MISSED
     too_big: TooBig | None = None  # why it lacks something that lies in the workspace, and what
@@ -156,11 +166,16 @@ class Workspaces(Checkouts):
             links = await self._gitlinks(base) if found else []
             nested = await self._foreign(git, links, found) if found else []
             with faults.step("attempt.nested"):
-                odd = await to_thread.run_sync(move_git_dirs, workspace.tree, nested, aside / "nested")
+                odd = await to_thread.run_sync(
+                    move_git_dirs, workspace.tree, nested, aside / "nested"
+                )
             modules = tuple(link for link in links if link in found)
             share = await self._share(git, workspace.name, base)
             left_out, too_big = await self._stage(git, workspace.name, base, modules, share)
-            missed = (*(await self._missed(git, (*modules, *share.spared)) if left_out else ()), *odd)
+            missed = (
+                *(await self._missed(git, (*modules, *share.spared)) if left_out else ()),
+                *odd,
+            )
             tree = await git.text("write-tree")
         return Snapshot(
             tree=tree,
@@ -201,7 +216,9 @@ class Workspaces(Checkouts):
     async def _intents(self, *how: str) -> str:
         """What commits say of themselves, as far as it is told."""
         try:
-            done = await self._own.run("log", *how, env={"GIT_LITERAL_PATHSPECS": "1"}, into=Into(TOLD_BYTES))
+            done = await self._own.run(
+                "log", *how, env={"GIT_LITERAL_PATHSPECS": "1"}, into=Into(TOLD_BYTES)
+            )
         except TooMuch as error:
             return os.fsdecode(error.out)
         return os.fsdecode(done.out)
@@ -230,7 +247,9 @@ class Workspaces(Checkouts):
 
     async def _foreign(self, git: Git, links: list[str], nested: list[str]) -> list[str]:
         """Those of the nested repositories that are neither ignored nor in a submodule of base."""
-        ours = [path for path in nested if not any(f"{path}/".startswith(f"{link}/") for link in links)]
+        ours = [
+            path for path in nested if not any(f"{path}/".startswith(f"{link}/") for link in links)
+        ]
         asked = os.fsencode("".join(f"{path}\0" for path in ours))
         done = await git.run("check-ignore", "--no-index", "-z", "--stdin", stdin=asked, ok=(0, 1))
         ignored = os.fsdecode(done.out).split("\0")
@@ -245,7 +264,9 @@ class Workspaces(Checkouts):
             await self._forget(name)
         await git.run("read-tree", base)
         # Else every file counts as changed.
-        await git.run("update-index", "-q", "--ignore-submodules", "--refresh", ok=(0, 1), seconds=STAGE_S)
+        await git.run(
+            "update-index", "-q", "--ignore-submodules", "--refresh", ok=(0, 1), seconds=STAGE_S
+        )
         return await share_of(git, tree)
 
     async def _stage(
@@ -261,7 +282,9 @@ class Workspaces(Checkouts):
                 raise
             return "", NOTHING_IN_TIME
 
-    async def _add(self, git: Git, name: str, base: str, modules: Sequence[str], share: Share) -> str:
+    async def _add(
+        self, git: Git, name: str, base: str, modules: Sequence[str], share: Share
+    ) -> str:
         """Bring the daemon's index up to the share of the tree; what git still complains of in the end.
 
         `modules`: submodules that the agent populated. `add` would run git in them, by the configuration there.
@@ -279,12 +302,19 @@ class Workspaces(Checkouts):
             no_tree = await git.text("hash-object", "-t", "tree", os.devnull)
             done = await git.run(f"--attr-source={no_tree}", *add, ok=(0, 1), seconds=STAGE_S)
         if modules:  # only what their HEAD names
-            await git.run("update-index", "-z", "--stdin", stdin=os.fsencode("".join(f"{path}\0" for path in modules)))
+            await git.run(
+                "update-index",
+                "-z",
+                "--stdin",
+                stdin=os.fsencode("".join(f"{path}\0" for path in modules)),
+            )
         return done.err.decode(errors="replace").strip()[:4000]
 
     async def _missed(self, git: Git, spared: Sequence[str]) -> tuple[str, ...]:
         """The paths of the tree that are not in the index as they are."""
-        shown, _ = await beginning_of(git, "ls-files", "-z", "-o", "-m", "--exclude-standard", ok=(0, 1, 128))
+        shown, _ = await beginning_of(
+            git, "ls-files", "-z", "-o", "-m", "--exclude-standard", ok=(0, 1, 128)
+        )
         paths = dict.fromkeys(os.fsdecode(shown).split("\0")[:-1])
         inside = tuple(f"{path.rstrip('/')}/" for path in spared)
         return tuple(path for path in paths if not f"{path}/".startswith(inside))[:MOST_MISSED]

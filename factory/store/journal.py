@@ -55,7 +55,9 @@ class Event(StrEnum):
     REQUEST_MADE = "request.made"
     REQUEST_DONE = "request.done"
     FACT_CHANGED = "fact.changed"
-    STORE_COPIED = "store.copied"  # this repository is a copy: what was open was left to the original
+    STORE_COPIED = (
+        "store.copied"  # this repository is a copy: what was open was left to the original
+    )
     STORE_MIGRATED = "store.migrated"  # every row, as it stood after a change of the store's format
 
 

@@ -41,10 +41,14 @@ def connect(path: str, mode: str, *, migrates: bool = False) -> sqlite3.Connecti
     try:
         # On a full disk SQLite cannot make the files that readers share with a writer; with an empty log there is none.
         log = getsize(f"{path}-wal") if exists(f"{path}-wal") else 0
-        address += f"?mode={mode}" + ("&immutable=1" if mode == "ro" and not log and complaint(dirname(path)) else "")
+        address += f"?mode={mode}" + (
+            "&immutable=1" if mode == "ro" and not log and complaint(dirname(path)) else ""
+        )
         con = sqlite3.connect(address, uri=True, isolation_level=None, timeout=BUSY_S)
     except sqlite3.Error as error:
-        raise StoreError(f"The store {path} cannot be opened: {error}. Nothing was changed.") from error
+        raise StoreError(
+            f"The store {path} cannot be opened: {error}. Nothing was changed."
+        ) from error
     with trusted(con, path):
         ((version,),) = con.execute("PRAGMA user_version").fetchall()
         if version > SCHEMA:
@@ -55,7 +59,9 @@ def connect(path: str, mode: str, *, migrates: bool = False) -> sqlite3.Connecti
         if version < 1:
             raise damaged(path, "it is not a store of factoryd")
         if version < SCHEMA and not migrates:
-            raise StoreError(f"The store {path} is of an older format. A start of the daemon brings it up to date.")
+            raise StoreError(
+                f"The store {path} is of an older format. A start of the daemon brings it up to date."
+            )
     return con
 
 
@@ -72,7 +78,9 @@ def trusted(con: sqlite3.Connection, path: str) -> Iterator[None]:
 def damaged(path: str, reason: str) -> StoreError:
     """The refusal to work on a file that cannot be trusted."""
     if full := complaint(dirname(path)):
-        return StoreError(f"{full} The store {path} cannot be opened ({reason}). Nothing was changed: make room first.")
+        return StoreError(
+            f"{full} The store {path} cannot be opened ({reason}). Nothing was changed: make room first."
+        )
     return DamagedStore(
         f"The store {path} cannot be read ({reason}). Nothing was changed. To go on, have a new one made of what git "
         "and the unit folders hold, with this one kept aside: factory doctor --rebuild. A copy from earlier can be "

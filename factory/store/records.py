@@ -58,7 +58,9 @@ class Attempt:
     tokens_output: int = 0
     cost_usd: float = 0.0
     estimated: bool = False  # the cost is reckoned from tokens
-    reserved_usd: float = 0.0  # held back; after the end: what it is charged with where it did not tell all
+    reserved_usd: float = (
+        0.0  # held back; after the end: what it is charged with where it did not tell all
+    )
     reserved_tokens: int = 0
     reserved_minutes: float = 0.0  # after the end: what it is charged with
     day: str = ""  # of its end, in UTC: on whose account it is
@@ -160,7 +162,9 @@ class Verdict:
     command: str = ""  # to reproduce
     tail: str = ""  # at most 16 KiB of the output's end
     log: str = ""  # the whole output; relative to the checkout where it lies in it
-    rewrote: tuple[str, ...] = ()  # tracked files that it changed before it succeeded: why it is red
+    rewrote: tuple[
+        str, ...
+    ] = ()  # tracked files that it changed before it succeeded: why it is red
     evidence: str = ""  # its place: not yet filled
 
     @property
@@ -242,7 +246,9 @@ def _plain(value: Any) -> Scalar:
     if isinstance(value, tuple):
         value = json.dumps(value, default=asdict, ensure_ascii=False)
     if isinstance(value, str):
-        return value.encode(errors="replace").decode()  # bytes that were not UTF-8 must not stop the line
+        return value.encode(
+            errors="replace"
+        ).decode()  # bytes that were not UTF-8 must not stop the line
     if value is None or isinstance(value, int | float):
         return int(value) if isinstance(value, bool) else value
     raise TypeError(f"a record cannot hold {type(value).__name__}")
@@ -256,9 +262,13 @@ def _reader(hint: Any) -> Callable[[Any], Any]:
     if get_origin(hint) is tuple:
         item = get_args(hint)[0]
         return lambda value: (
-            () if value == "[]" else tuple(entry if item is str else item(**entry) for entry in json.loads(value))
+            ()
+            if value == "[]"
+            else tuple(entry if item is str else item(**entry) for entry in json.loads(value))
         )
     return from_stamp if hint is datetime else hint
 
 
-_READERS = {kind: {name: _reader(hint) for name, hint in hints.items()} for kind, hints in HINTS.items()}
+_READERS = {
+    kind: {name: _reader(hint) for name, hint in hints.items()} for kind, hints in HINTS.items()
+}

@@ -17,7 +17,17 @@ from factory.ground.errors import Deposed, Fenced, StoreError
 from factory.ground.times import from_stamp, stamp
 from factory.store.journal import Entry, Event
 from factory.store.migrations import MIGRATIONS, SPEC_SOURCE, Step
-from factory.store.opening import APPEND, ATTEMPT_DAY, OPEN, PAGE, SCHEMA, connect, damaged, to_json, trusted
+from factory.store.opening import (
+    APPEND,
+    ATTEMPT_DAY,
+    OPEN,
+    PAGE,
+    SCHEMA,
+    connect,
+    damaged,
+    to_json,
+    trusted,
+)
 from factory.store.records import HINTS, KEYS, KINDS, Fact, R, Record, from_row, kind_name, to_row
 
 JOURNAL = (
@@ -34,7 +44,9 @@ INDEXES = (
     'CREATE INDEX "verdict_gate" ON "verdict" ("gate")',
     ATTEMPT_DAY,
 )
-COLUMNS: Mapping[type[Record], tuple[str, ...]] = {kind: tuple(hints) for kind, hints in HINTS.items()}
+COLUMNS: Mapping[type[Record], tuple[str, ...]] = {
+    kind: tuple(hints) for kind, hints in HINTS.items()
+}
 _FILES = ("", "-wal", "-shm")
 _HEADING = "*** in database main ***\n"  # of what a check found
 PER_CONNECTION = (
@@ -67,7 +79,9 @@ class SqliteStore:
                 first = str(found).removeprefix(_HEADING).partition("\n")[0]
                 raise damaged(str(path), first)
             migrate(self._con, path)
-            self._con.execute('SELECT "seq" FROM "journal" LIMIT 1')  # another program may count formats as we do
+            self._con.execute(
+                'SELECT "seq" FROM "journal" LIMIT 1'
+            )  # another program may count formats as we do
 
     def write(
         self,
@@ -99,7 +113,9 @@ class SqliteStore:
         inner = f"depth_{self._depth}" if self._depth else ""
         if inner and not self._con.in_transaction:
             # A full disk makes SQLite end the transaction by itself; a savepoint would silently begin another.
-            raise StoreError("The store has undone this transaction already: nothing more was written in it.")
+            raise StoreError(
+                "The store has undone this transaction already: nothing more was written in it."
+            )
         self._execute(f"SAVEPOINT {inner}" if inner else "BEGIN IMMEDIATE")
         self._depth += 1
         try:
@@ -157,7 +173,9 @@ class SqliteStore:
 
     def close(self) -> None:
         """Checkpoint and close; closing twice is fine."""
-        with suppress(sqlite3.Error):  # what was committed is in the write-ahead log: the next start reads it there
+        with suppress(
+            sqlite3.Error
+        ):  # what was committed is in the write-ahead log: the next start reads it there
             self._con.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._con.close()
 
@@ -165,12 +183,17 @@ class SqliteStore:
         try:
             return self._con.execute(query, args).fetchall()
         except sqlite3.Error as error:
-            raise StoreError(f"The store could not do its work: {error}. This step was undone.") from error
+            raise StoreError(
+                f"The store could not do its work: {error}. This step was undone."
+            ) from error
 
     def _records(self, kind: type[R], where: str, args: Sequence[Any] = ()) -> list[R]:
         columns = COLUMNS[kind]
         query = f"SELECT {_names(columns)} FROM {_name(kind_name(kind))}{where} ORDER BY {_names(KEYS[kind])}"
-        return [from_row(kind, dict(zip(columns, row, strict=True))) for row in self._execute(query, args)]
+        return [
+            from_row(kind, dict(zip(columns, row, strict=True)))
+            for row in self._execute(query, args)
+        ]
 
     def is_there(self) -> bool:
         """Whether the file that this connection writes to still lies at its place."""
@@ -179,15 +202,17 @@ class SqliteStore:
         return False
 
     def _check_owner(self) -> None:
-        if not self.is_there() or self._execute('SELECT "value" FROM "fact" WHERE "name" = \'owner\'') != [
-            (self._owner,)
-        ]:
+        if not self.is_there() or self._execute(
+            'SELECT "value" FROM "fact" WHERE "name" = \'owner\''
+        ) != [(self._owner,)]:
             raise Deposed
 
     def _check_newest(self, unit: str, attempt: int) -> None:
         newest = self._execute('SELECT "attempt" FROM "unit" WHERE "id" = ?', (unit,))
         if newest != [(attempt,)]:
-            raise Fenced(f"Attempt {attempt} of {unit} is not its newest: what it asked for was not done.")
+            raise Fenced(
+                f"Attempt {attempt} of {unit} is not its newest: what it asked for was not done."
+            )
 
 
 @faults.during("store.make")
@@ -200,7 +225,13 @@ def _create(path: Path) -> None:
     try:
         new.unlink(missing_ok=True)
         with closing(sqlite3.connect(new, isolation_level=None)) as con:
-            for statement in ("PRAGMA journal_mode = WAL", *PER_CONNECTION, "BEGIN", *_schema(), "COMMIT"):
+            for statement in (
+                "PRAGMA journal_mode = WAL",
+                *PER_CONNECTION,
+                "BEGIN",
+                *_schema(),
+                "COMMIT",
+            ):
                 con.execute(statement)
         new.replace(path)
         _sync(path.parent)
@@ -211,7 +242,10 @@ def _create(path: Path) -> None:
 @contextmanager
 def making_anew(path: Path, at: datetime) -> Iterator[tuple[SqliteStore, Path]]:
     """An empty store that takes the place of a damaged one when the block is done, and where that one goes."""
-    new, aside = path.with_name(f"{path.name}.rebuilt"), path.with_name(f"{path.name}.damaged-{at:%Y%m%dT%H%M%S}")
+    new, aside = (
+        path.with_name(f"{path.name}.rebuilt"),
+        path.with_name(f"{path.name}.damaged-{at:%Y%m%dT%H%M%S}"),
+    )
     for suffix in _FILES:  # left by one that was killed
         new.with_name(new.name + suffix).unlink(missing_ok=True)
     with closing(SqliteStore(new)) as store:
@@ -224,7 +258,11 @@ def making_anew(path: Path, at: datetime) -> Iterator[tuple[SqliteStore, Path]]:
 
 
 def migrate(
-    con: sqlite3.Connection, path: Path, *, to: int = SCHEMA, steps: Mapping[int, Sequence[Step]] = MIGRATIONS
+    con: sqlite3.Connection,
+    path: Path,
+    *,
+    to: int = SCHEMA,
+    steps: Mapping[int, Sequence[Step]] = MIGRATIONS,
 ) -> None:
     """Bring a store of an older format up to date in one transaction, after a copy was made beside it."""
     ((version,),) = con.execute("PRAGMA user_version").fetchall()
@@ -266,7 +304,9 @@ def _journal_all(con: sqlite3.Connection, at: datetime) -> None:
     for kind, columns in COLUMNS.items():
         rows = con.execute(f"SELECT {_names(columns)} FROM {_name(kind_name(kind))}")
         while some := rows.fetchmany(SNAPSHOT_ROWS):
-            changes = to_json([(kind_name(kind), dict(zip(columns, row, strict=True))) for row in some])
+            changes = to_json(
+                [(kind_name(kind), dict(zip(columns, row, strict=True))) for row in some]
+            )
             con.execute(APPEND, (stamp(at), Event.STORE_MIGRATED, "", 0, "", "{}", changes))
 
 
@@ -289,14 +329,18 @@ def _schema() -> Iterator[str]:
 
 def _table(kind: type[Record]) -> str:
     # A key that is INTEGER is numbered by SQLite; a value of any other type is kept as it is written.
-    columns = ", ".join(_name(name) + (" INTEGER" if hint is int else "") for name, hint in HINTS[kind].items())
+    columns = ", ".join(
+        _name(name) + (" INTEGER" if hint is int else "") for name, hint in HINTS[kind].items()
+    )
     return f"CREATE TABLE {_name(kind_name(kind))} ({columns}, PRIMARY KEY ({_names(KEYS[kind])}))"
 
 
 def _upsert(kind: type[Record]) -> str:
     columns, keys = COLUMNS[kind], KEYS[kind]
     marks = ", ".join("?" * len(columns))
-    changes = ", ".join(f"{_name(column)} = excluded.{_name(column)}" for column in columns if column not in keys)
+    changes = ", ".join(
+        f"{_name(column)} = excluded.{_name(column)}" for column in columns if column not in keys
+    )
     return (
         f"INSERT INTO {_name(kind_name(kind))} ({_names(columns)}) VALUES ({marks}) "
         f"ON CONFLICT ({_names(keys)}) DO UPDATE SET {changes}"
@@ -318,7 +362,13 @@ def _name(word: str) -> str:
 def _entry(row: Sequence[Any]) -> Entry:
     seq, at, event, unit, attempt, worker, detail, changed = row
     changes = tuple((table, values) for table, values in json.loads(changed))
-    facts = {"unit": unit, "attempt": attempt, "worker": worker, "detail": json.loads(detail), "changes": changes}
+    facts = {
+        "unit": unit,
+        "attempt": attempt,
+        "worker": worker,
+        "detail": json.loads(detail),
+        "changes": changes,
+    }
     return Entry(seq=seq, at=from_stamp(at), event=Event(event), **facts)
 
 

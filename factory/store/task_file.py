@@ -27,7 +27,9 @@ LATER = {"on": "stacking a unit on another", "until": "loops until a command pas
 _UNFIT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _FENCED = re.compile(r"^ {0,3}(`{3,}|~{3,}).*?(^ {0,3}\1|\Z)", re.MULTILINE | re.DOTALL)
 _HEADING = re.compile(r"^ {0,3}#{1,6}[ \t]+(\S.*)$|^[ \t]*(\S.*)\n=+[ \r]*$", re.MULTILINE)
-_QUOTE = 'put quotes around a value that starts with a sign or holds a colon: title: "Fix: the login"'
+_QUOTE = (
+    'put quotes around a value that starts with a sign or holds a colon: title: "Fix: the login"'
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,19 +50,25 @@ class TaskFile:
     allow: tuple[str, ...] = ()
     review: str = ""
     ignored: tuple[str, ...] = ()  # keys without a value
-    lines: Mapping[str, int] = field(default_factory=dict)  # where each key stands, for later complaints
+    lines: Mapping[str, int] = field(
+        default_factory=dict
+    )  # where each key stands, for later complaints
 
 
 def decode(raw: bytes) -> str:
     """The text of a dropped file; raise TaskFileError for anything but UTF-8 text of at most 1 MiB."""
     if len(raw) > MAX_BYTES:
-        raise TaskFileError(f"larger than {MAX_BYTES // 1024} KiB", form="put large material into the repository")
+        raise TaskFileError(
+            f"larger than {MAX_BYTES // 1024} KiB", form="put large material into the repository"
+        )
     try:
         text, bad, reason = raw.decode(), raw.find(b"\0"), "a NUL byte: not a text file"
     except UnicodeDecodeError as error:
         text, bad, reason = "", error.start, f"byte 0x{raw[error.start]:02x} is not UTF-8"
     if bad >= 0:
-        raise TaskFileError(reason, line=raw.count(b"\n", 0, bad) + 1, form="Markdown, saved as UTF-8")
+        raise TaskFileError(
+            reason, line=raw.count(b"\n", 0, bad) + 1, form="Markdown, saved as UTF-8"
+        )
     return text
 
 
@@ -73,9 +81,13 @@ def parse(text: str, name: str, *, most: int = MOST_VALUES) -> TaskFile:
     written = _values(head, first, most)
     values = {value.key: READERS[value.key](value) for value in written if not value.left_out}
     if not body.strip() and not values.keys() & {"title", "run"}:
-        raise TaskFileError("says nothing to do", line=first + 1, form="write the task below the front matter")
+        raise TaskFileError(
+            "says nothing to do", line=first + 1, form="write the task below the front matter"
+        )
     if "run" in values and (
-        also := next((value for value in written if value.key in values.keys() & {"agent", "model"}), None)
+        also := next(
+            (value for value in written if value.key in values.keys() & {"agent", "model"}), None
+        )
     ):
         raise also.wrong("`run` is a task without an agent; keep one of the two")
     values.setdefault("title", _heading(body) or name.removesuffix(".md"))
@@ -87,7 +99,9 @@ def parse(text: str, name: str, *, most: int = MOST_VALUES) -> TaskFile:
 def slug(name: str) -> str:
     """The unit id that a file name gives: `[a-z0-9-]`, at most 60, never empty."""
     stem = re.sub(r"\.md$", "", name, flags=re.IGNORECASE).casefold()
-    plain = "".join(sign for sign in unicodedata.normalize("NFKD", stem) if not unicodedata.combining(sign))
+    plain = "".join(
+        sign for sign in unicodedata.normalize("NFKD", stem) if not unicodedata.combining(sign)
+    )
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:MAX_ID].strip("-") or "unit"
 
 
@@ -167,20 +181,29 @@ def _allow(value: _Value) -> tuple[str, ...]:
         if word in LATER_GUARDS:
             raise value.wrong(f"not yet: there is no guard {word!r} to lift; leave it out")
         if word not in GUARDS:
-            raise value.wrong(f"no guard is called {word!r}{did_you_mean(word, (*GUARDS, *LATER_GUARDS))}")
+            raise value.wrong(
+                f"no guard is called {word!r}{did_you_mean(word, (*GUARDS, *LATER_GUARDS))}"
+            )
     return value.texts()
 
 
-_TITLE = _like(rf"[^\n\u2028\u2029]{{1,{MAX_TITLE}}}", f"one line of at most {MAX_TITLE} characters")
+_TITLE = _like(
+    rf"[^\n\u2028\u2029]{{1,{MAX_TITLE}}}", f"one line of at most {MAX_TITLE} characters"
+)
 _NEEDS = _each(rf"[a-z0-9-]{{1,{MAX_ID}}}", "the id of a unit; did you mean {}?")
 _SCOPE = _each(r"(?![~!])(?!(.*/)?\.\.(/|$))[^\\]+", "a glob of paths inside the repository")
-_AGENT = _like(r"(?!run$)[A-Za-z0-9][^\s/]*", "a name of an agent; to run a command, write run: 'the command'")
+_AGENT = _like(
+    r"(?!run$)[A-Za-z0-9][^\s/]*", "a name of an agent; to run a command, write run: 'the command'"
+)
 _MINUTES = _like(r"(?![0.]+$)[0-9]{1,5}(\.[0-9]{1,9})?", "a number of minutes, more than 0", float)
 
 # Each key: how it is read, and its correct form.
 KEYS: Mapping[str, tuple[Callable[[_Value], Any], str]] = {
     "title": (_TITLE, 'title: "Fix: the login"'),
-    "priority": (_like("[0-4]", "a whole number from 0 to 4", int), "priority: 2  # 0 now … 4 whenever"),
+    "priority": (
+        _like("[0-4]", "a whole number from 0 to 4", int),
+        "priority: 2  # 0 now … 4 whenever",
+    ),
     "needs": (_NEEDS, "needs: [add-users, fix-login]  # ids of units"),
     "scope": (_SCOPE, 'scope: ["src/**", "docs/*.md"]  # globs, relative to the repository'),
     "accept": (_Value.texts, "accept: ['pytest -q tests/test_login.py']  # shell commands"),
@@ -189,7 +212,10 @@ KEYS: Mapping[str, tuple[Callable[[_Value], Any], str]] = {
     "model": (_like(r"[A-Za-z0-9]\S*", "a name"), "model: name-of-the-model"),
     "attempts": (_like("[1-9][0-9]?", "a whole number from 1 to 99", int), "attempts: 3  # 1 … 99"),
     "minutes": (_MINUTES, "minutes: 45  # per attempt; fractions are fine"),
-    "allow": (_allow, "allow: [edit-gates, edit-agents]  # change what judges, what runs on your machine"),
+    "allow": (
+        _allow,
+        "allow: [edit-gates, edit-agents]  # change what judges, what runs on your machine",
+    ),
     "review": (_like("required|auto", "required or auto"), "review: required  # or auto"),
 }
 READERS = {key: reader for key, (reader, _) in KEYS.items()}
@@ -202,12 +228,16 @@ def _values(head: str, first: int, most: int) -> list[_Value]:
         line = first + entry.line + 1
         key = entry.key
         if key in LATER:
-            raise TaskFileError(f"not yet: {LATER[key]} (`{key}`)", line=line, form=f"leave {key} out")
+            raise TaskFileError(
+                f"not yet: {LATER[key]} (`{key}`)", line=line, form=f"leave {key} out"
+            )
         if key not in READERS:
             reason = f"unknown key {key!r}{did_you_mean(key, READERS)}"
             raise TaskFileError(reason, line=line, form="one of " + ", ".join(READERS))
         if key in found:
-            raise TaskFileError(f"{key} is given twice, first on line {found[key].line}", line=line, form=FORMS[key])
+            raise TaskFileError(
+                f"{key} is given twice, first on line {found[key].line}", line=line, form=FORMS[key]
+            )
         found[key] = _Value(key, entry, line)
     return list(found.values())
 
@@ -216,7 +246,9 @@ def _entries(head: str, first: int, most: int) -> tuple[Entry, ...]:
     try:
         return entries(head, most=most)
     except NotPlain as error:
-        raise TaskFileError(error.reason, line=first + error.line + 1, form=error.form or _QUOTE) from None
+        raise TaskFileError(
+            error.reason, line=first + error.line + 1, form=error.form or _QUOTE
+        ) from None
 
 
 def _heading(body: str) -> str:

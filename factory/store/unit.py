@@ -27,15 +27,28 @@ class UnitState(StrEnum):
 FINAL = frozenset({UnitState.LANDED, UnitState.SPLIT, UnitState.CANCELLED})
 
 LEADS_TO: Mapping[UnitState, frozenset[UnitState]] = {
-    UnitState.WAITING: frozenset({UnitState.READY, UnitState.QUEUED, UnitState.HELD, UnitState.CANCELLED}),
-    UnitState.READY: frozenset({UnitState.RUNNING, UnitState.WAITING, UnitState.HELD, UnitState.CANCELLED}),
+    UnitState.WAITING: frozenset(
+        {UnitState.READY, UnitState.QUEUED, UnitState.HELD, UnitState.CANCELLED}
+    ),
+    UnitState.READY: frozenset(
+        {UnitState.RUNNING, UnitState.WAITING, UnitState.HELD, UnitState.CANCELLED}
+    ),
     UnitState.RUNNING: frozenset(
-        {UnitState.QUEUED, UnitState.READY, UnitState.WAITING, UnitState.HELD, UnitState.SPLIT, UnitState.CANCELLED}
+        {
+            UnitState.QUEUED,
+            UnitState.READY,
+            UnitState.WAITING,
+            UnitState.HELD,
+            UnitState.SPLIT,
+            UnitState.CANCELLED,
+        }
     ),
     UnitState.QUEUED: frozenset(
         {UnitState.LANDED, UnitState.READY, UnitState.WAITING, UnitState.HELD, UnitState.CANCELLED}
     ),
-    UnitState.HELD: frozenset({UnitState.READY, UnitState.WAITING, UnitState.QUEUED, UnitState.CANCELLED}),
+    UnitState.HELD: frozenset(
+        {UnitState.READY, UnitState.WAITING, UnitState.QUEUED, UnitState.CANCELLED}
+    ),
     UnitState.LANDED: frozenset(),
     UnitState.SPLIT: frozenset(),
     UnitState.CANCELLED: frozenset(),
@@ -101,7 +114,9 @@ class Unit:
     priority: int = 2  # 0 now … 4 whenever
     needs: tuple[str, ...] = ()  # of one that was split: its parts
     scope: tuple[str, ...] = ()
-    agent: str = ""  # the runtime that its task names; "" = the configured one; NO_AGENT: a run: unit
+    agent: str = (
+        ""  # the runtime that its task names; "" = the configured one; NO_AGENT: a run: unit
+    )
     why: str = ""  # one sentence: why it is in this state
     attempt: int = 0  # number of its newest attempt: the fencing epoch
     spent: int = 0  # attempts that count against the limit

@@ -16,7 +16,9 @@ from os.path import dirname
 from factory.ground.errors import StoreError
 from factory.store.opening import APPEND, OPEN, PAGE, connect, to_json
 
-TYPE_CHECKING = False  # importing typing for its constant would cost `factory status` more than the query
+TYPE_CHECKING = (
+    False  # importing typing for its constant would cost `factory status` more than the query
+)
 if TYPE_CHECKING:
     from typing import Any
 
@@ -27,7 +29,19 @@ else:
 STATES = ("waiting", "ready", "running", "queued", "held", "landed", "split", "cancelled")
 NEEDS_YOU_FIRST = ("held", "running", "queued", "ready", "waiting")
 SHOWN = ("id", "title", "state", "attempt", "why", "since", "priority")
-ASKED = ("id", "kind", "unit", "units", "question", "default", "deadline", "count", "since", "recommended", "answer")
+ASKED = (
+    "id",
+    "kind",
+    "unit",
+    "units",
+    "question",
+    "default",
+    "deadline",
+    "count",
+    "since",
+    "recommended",
+    "answer",
+)
 LANDED = (
     'SELECT "id" AS "unit", "commit", "landed" AS "at" FROM "unit" '
     'WHERE "landed" IS NOT NULL ORDER BY "landed" DESC LIMIT 5'
@@ -36,15 +50,33 @@ TASK = (
     'SELECT s."name", coalesce(t."text", \'\') AS "text" '
     'FROM "spec" AS s LEFT JOIN "task" AS t ON t."unit" = s."unit" WHERE s."unit" = ?'
 )
-_LISTS = ("needs", "scope", "approved", "units", "options", "left_out", "rewrote")  # columns that hold JSON
-_TRUTHS = ("resume", "fresh", "resumed", "estimated", "ok", "settled", "flaky")  # columns that hold 0 or 1
+_LISTS = (
+    "needs",
+    "scope",
+    "approved",
+    "units",
+    "options",
+    "left_out",
+    "rewrote",
+)  # columns that hold JSON
+_TRUTHS = (
+    "resume",
+    "fresh",
+    "resumed",
+    "estimated",
+    "ok",
+    "settled",
+    "flaky",
+)  # columns that hold 0 or 1
 
 
 def open_store(path: str, *, write: bool = False) -> sqlite3.Connection:
     """The store, read-only unless said otherwise; raise StoreError where it cannot be opened."""
     if not os.path.exists(path):  # noqa: PTH110 - pathlib costs more than the query
         lost = "or, where it was lost, make it anew: factory doctor --rebuild"
-        raise StoreError(f"There is no store at {path}. Start the factory here first: factoryd start\n  {lost}")
+        raise StoreError(
+            f"There is no store at {path}. Start the factory here first: factoryd start\n  {lost}"
+        )
     con = connect(path, "rw" if write else "ro")
     con.row_factory = sqlite3.Row
     return con
@@ -90,7 +122,8 @@ def status(con: sqlite3.Connection, now: str) -> "Json":
             "schema": 1,
             "at": now,
             "daemon": up,
-            "trunk": {"branch": None, "commit": None, "state": "unknown", "gates_red": []} | (fact(con, "trunk") or {}),
+            "trunk": {"branch": None, "commit": None, "state": "unknown", "gates_red": []}
+            | (fact(con, "trunk") or {}),
             "workers": _workers(con, up=up["state"] != "stopped", elsewhere=bool(elsewhere)),
             "units": {state: counts.get(state, 0) for state in STATES},
             "units_open": [_only(unit, *SHOWN) for unit in units],
@@ -115,7 +148,9 @@ def used_in(con: sqlite3.Connection) -> str:
 def _of_place(elsewhere: str) -> "list[str]":
     if not elsewhere:
         return []
-    return [f"This store was last used in {elsewhere}. What it says is about that place until: factoryd start"]
+    return [
+        f"This store was last used in {elsewhere}. What it says is about that place until: factoryd start"
+    ]
 
 
 def _last_landed(con: sqlite3.Connection) -> "list[Json]":
@@ -132,11 +167,14 @@ def show(con: sqlite3.Connection, unit: str) -> "Json | None":
         task = _dicts(con, TASK, unit)
         return {
             **found[0],
-            "on_trunk": found[0]["state"] == "landed" and unit not in (fact(con, "trunk") or {}).get("missing", []),
+            "on_trunk": found[0]["state"] == "landed"
+            and unit not in (fact(con, "trunk") or {}).get("missing", []),
             "task": task[0] if task else None,
             "attempts": [_attempt(con, row) for row in _of_unit(con, "attempt", "number", unit)],
             "verdicts": _verdicts(con, unit),
-            "escalations": [card for card in cards(con) if unit == card["unit"] or unit in card["units"]],
+            "escalations": [
+                card for card in cards(con) if unit == card["unit"] or unit in card["units"]
+            ],
             "remarks": _of_unit(con, "remark", "seq", unit),
         }
 
@@ -148,7 +186,11 @@ def log(con: sqlite3.Connection, *, after: int = 0, unit: str = "") -> "Iterator
     while rows := _dicts(con, query, after, *args):
         for row in rows:
             said = {name: value for name, value in _said(row) if value}
-            yield {**said, **json.loads(row["detail"]), **_only(row, "seq", "at", "event", "unit", "attempt", "worker")}
+            yield {
+                **said,
+                **json.loads(row["detail"]),
+                **_only(row, "seq", "at", "event", "unit", "attempt", "worker"),
+            }
         after = rows[-1]["seq"]
 
 
@@ -170,7 +212,9 @@ def last_seq(con: sqlite3.Connection) -> int:
 
 def cards(con: sqlite3.Connection, *, open_only: bool = False) -> "list[Json]":
     """The cards with all their fields, oldest first."""
-    return _dicts(con, f'SELECT * FROM "card" WHERE {OPEN["card"] if open_only else 1} ORDER BY "since", "id"')
+    return _dicts(
+        con, f'SELECT * FROM "card" WHERE {OPEN["card"] if open_only else 1} ORDER BY "since", "id"'
+    )
 
 
 def card(con: sqlite3.Connection, name: str) -> "Json | None":
@@ -217,7 +261,9 @@ def writing(con: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Iterator
 def make_request(con: sqlite3.Connection, kind: str, args: "Json", now: str) -> int:
     """Put a request for the daemon, and its journal entry, inside `writing(con)`; return its id."""
     if not con.in_transaction:
-        raise StoreError("A request is made inside writing(): its checks and its row are one transaction.")
+        raise StoreError(
+            "A request is made inside writing(): its checks and its row are one transaction."
+        )
     row = {"kind": kind, "args": to_json(args), "at": now, "state": "pending", "outcome": ""}
     insert = 'INSERT INTO "request" ("kind", "args", "at", "state", "outcome") VALUES (?, ?, ?, ?, ?) RETURNING "id"'
     made = int(_rows(con, insert, *row.values())[0][0])
@@ -229,7 +275,9 @@ def make_request(con: sqlite3.Connection, kind: str, args: "Json", now: str) -> 
 
 def request_outcome(con: sqlite3.Connection, made: int) -> "Json | None":
     """State (pending, done, refused) and outcome of a request, or None."""
-    return next(iter(_dicts(con, 'SELECT "state", "outcome" FROM "request" WHERE "id" = ?', made)), None)
+    return next(
+        iter(_dicts(con, 'SELECT "state", "outcome" FROM "request" WHERE "id" = ?', made)), None
+    )
 
 
 def pending(con: sqlite3.Connection, kind: str) -> "list[Json]":
@@ -262,7 +310,10 @@ def _only(row: "Json", *names: str) -> "Json":
 
 def _open_units(con: sqlite3.Connection) -> "list[Json]":
     rows = _dicts(con, f'SELECT * FROM "unit" WHERE {OPEN["unit"]}')
-    return sorted(rows, key=lambda row: (NEEDS_YOU_FIRST.index(row["state"]), row["priority"], row["accepted"]))
+    return sorted(
+        rows,
+        key=lambda row: (NEEDS_YOU_FIRST.index(row["state"]), row["priority"], row["accepted"]),
+    )
 
 
 def _workers(con: sqlite3.Connection, *, up: bool, elsewhere: bool) -> "list[Json]":
@@ -286,7 +337,11 @@ def _workers(con: sqlite3.Connection, *, up: bool, elsewhere: bool) -> "list[Jso
 def _budget(con: sqlite3.Connection, day: str) -> "Json | None":
     """What is spent today and held back for what runs, beside the caps; None without any."""
     config = fact(con, "config") or {}
-    caps = {key.removeprefix("budget."): each["value"] for key, each in config.items() if key.startswith("budget.")}
+    caps = {
+        key.removeprefix("budget."): each["value"]
+        for key, each in config.items()
+        if key.startswith("budget.")
+    }
     if not any(caps.values()):
         return None
     tokens = '"tokens_input" + "tokens_output"'
@@ -301,7 +356,11 @@ def _budget(con: sqlite3.Connection, day: str) -> "Json | None":
         FROM (SELECT * FROM "attempt" WHERE "day" = ? UNION ALL SELECT * FROM "attempt" WHERE {OPEN["attempt"]})""",
         day,
     )
-    spent = {"spent_usd": round(usd, 6), "reserved_usd": round(held_usd, 6), "estimated": bool(estimated)}
+    spent = {
+        "spent_usd": round(usd, 6),
+        "reserved_usd": round(held_usd, 6),
+        "estimated": bool(estimated),
+    }
     spent |= {"spent_tokens": int(used), "reserved_tokens": int(held)}
     spent |= {"spent_minutes": round(minutes, 3), "reserved_minutes": round(held_minutes, 3)}
     return {"day": day, **spent, **caps, "regardless": fact(con, "regardless") == day}
@@ -315,13 +374,20 @@ def _queue(con: sqlite3.Connection, units: "list[Json]") -> "list[Json]":
         key=lambda unit: (said.get(unit["id"], {}).get("position", len(units) + 1), unit["since"]),
     )
     return [
-        {"unit": unit["id"], "position": place, "state": said.get(unit["id"], {}).get("state", "waiting")}
+        {
+            "unit": unit["id"],
+            "position": place,
+            "state": said.get(unit["id"], {}).get("state", "waiting"),
+        }
         for place, unit in enumerate(queued, start=1)
     ]
 
 
 def _escalation(row: "Json") -> "Json":
-    return {**_only(row, *ASKED), "options": [_only(option, "key", "label", "effect") for option in row["options"]]}
+    return {
+        **_only(row, *ASKED),
+        "options": [_only(option, "key", "label", "effect") for option in row["options"]],
+    }
 
 
 def _of_unit(con: sqlite3.Connection, table: str, order: str, unit: str) -> "list[Json]":

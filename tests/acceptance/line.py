@@ -32,7 +32,9 @@ from tests.store_contract import tables
 PATIENCE_S = 20.0
 AGENT = Path(__file__).parent / "agents" / "scripted.py"
 GATE = "#!/bin/sh\n! grep -rn BROKEN --include=*.txt .\n"
-RUNTIME = 'command = ["{python}", "-I", "-S", "{agent}", "{{prompt_file}}"]\nstop = {{ grace_s = 0.3 }}\n'
+RUNTIME = (
+    'command = ["{python}", "-I", "-S", "{agent}", "{{prompt_file}}"]\nstop = {{ grace_s = 0.3 }}\n'
+)
 SESSIONS = """
 command = ["{python}", "-I", "-S", "{agent}", "{{prompt_file}}", "{{resume}}"]
 resume = ["--session", "{{session}}"]
@@ -95,7 +97,9 @@ class Line:
     def environment(self) -> dict[str, str]:
         """All that a daemon of the tests knows of this machine: where git and a shell are."""
         tools = [Path(found).parent for tool in ("git", "sh") if (found := shutil.which(tool))]
-        path = os.pathsep.join(map(str, dict.fromkeys([self.bin, *tools, Path("/usr/bin"), Path("/bin")])))
+        path = os.pathsep.join(
+            map(str, dict.fromkeys([self.bin, *tools, Path("/usr/bin"), Path("/bin")]))
+        )
         return {
             "PATH": path,
             "HOME": str(self.home),
@@ -175,7 +179,9 @@ class Line:
         for entry in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 if mark in (entry / "environ").read_bytes() and int(entry.name) != os.getpid():
-                    found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                    found[int(entry.name)] = (
+                        (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                    )
         return found
 
     # ── what a person does ──
@@ -201,7 +207,11 @@ class Line:
 
     def _say(self, program: Callable[[Sequence[str]], int], argv: Sequence[str]) -> tuple[int, str]:
         said = io.StringIO()
-        with contextlib.chdir(self.root), contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        with (
+            contextlib.chdir(self.root),
+            contextlib.redirect_stdout(said),
+            contextlib.redirect_stderr(said),
+        ):
             code = program(argv)
         return code, said.getvalue()
 
@@ -273,7 +283,9 @@ class Line:
             time.sleep(0.01)
         return seen
 
-    def unit(self, name: str, state: UnitState = UnitState.LANDED, *, attempt: int = 0, why: str = "") -> Unit:
+    def unit(
+        self, name: str, state: UnitState = UnitState.LANDED, *, attempt: int = 0, why: str = ""
+    ) -> Unit:
         """Wait until the unit is in that state (at that attempt, for that reason)."""
 
         def look() -> Unit | None:
@@ -287,7 +299,9 @@ class Line:
         """Wait for the journal's first entry of that event with those fields."""
 
         def look() -> Entry | None:
-            return next((each for each in self.entries(event, after=after) if _tells(each, told)), None)
+            return next(
+                (each for each in self.entries(event, after=after) if _tells(each, told)), None
+            )
 
         return self.until(f"{event} {told}", look)
 
@@ -303,7 +317,11 @@ class Line:
         """Wait for the open card of a kind (that stops so many units)."""
 
         def look() -> Card | None:
-            cards = [card for card in self.store.open(Card) if card.kind is kind and count in (0, card.count)]
+            cards = [
+                card
+                for card in self.store.open(Card)
+                if card.kind is kind and count in (0, card.count)
+            ]
             assert len(cards) < 2, f"one cause, one card: {cards}"
             return cards[0] if cards else None
 
@@ -311,7 +329,9 @@ class Line:
 
     def no_card(self, kind: CardKind) -> None:
         """Wait until no card of that kind is open."""
-        self.until(f"no {kind} card", lambda: all(card.kind is not kind for card in self.store.open(Card)))
+        self.until(
+            f"no {kind} card", lambda: all(card.kind is not kind for card in self.store.open(Card))
+        )
 
     def attempts(self, name: str) -> list[str]:
         """The end reasons of a unit's attempts."""
@@ -349,13 +369,17 @@ class Line:
 
     def on_trunk(self, branch: str = "main") -> list[str]:
         """The units whose commits trunk holds, oldest first."""
-        log = self.git("log", "--reverse", "--format=%(trailers:key=Factory-Unit,valueonly,separator=)", branch)
+        log = self.git(
+            "log", "--reverse", "--format=%(trailers:key=Factory-Unit,valueonly,separator=)", branch
+        )
         return [name for name in log.splitlines() if name]
 
     def ours_on_trunk(self, branch: str = "main") -> list[str]:
         """The same, less what other factories, and earlier lives of this one, have landed."""
         form = "%(trailers:key=Factory-Run,valueonly,separator=)/%(trailers:key=Factory-Unit,valueonly,separator=)"
-        pairs = [line.partition("/") for line in self.git("log", f"--format={form}", branch).splitlines()]
+        pairs = [
+            line.partition("/") for line in self.git("log", f"--format={form}", branch).splitlines()
+        ]
         mine = self.fact("identity")["id"]
         return [unit for run, _, unit in pairs if run.startswith(mine)]
 
@@ -364,7 +388,10 @@ class Line:
         said = (self.folder / "daemon.out").read_text(errors="replace")
         log = self.places.log.read_text(errors="replace") if self.places.log.exists() else ""
         journal = [] if not self.places.store.exists() else list(self.store.journal())
-        lines = [f"{e.seq} {e.at:%S.%f} {e.event} {e.unit} {e.attempt} {dict(e.detail)}"[:400] for e in journal[-60:]]
+        lines = [
+            f"{e.seq} {e.at:%S.%f} {e.event} {e.unit} {e.attempt} {dict(e.detail)}"[:400]
+            for e in journal[-60:]
+        ]
         return "\n".join([*lines, said[-2000:], log[-4000:]])
 
     # ── what always holds ──
@@ -384,7 +411,9 @@ class Line:
             assert set(found) <= landed, f"on trunk, not on record: {set(found) - landed}"
 
     def _check_landed(self, unit: Unit) -> None:
-        trailers = self.git("log", "-1", "--format=%(trailers:key=Factory-Unit,valueonly,separator=)", unit.commit)
+        trailers = self.git(
+            "log", "-1", "--format=%(trailers:key=Factory-Unit,valueonly,separator=)", unit.commit
+        )
         assert trailers == unit.id
         if not {"no_gate", "trunk_red"} & set(unit.approved):
             broken = self.git("grep", "-l", "BROKEN", unit.commit, "--", "*.txt", ok=False)

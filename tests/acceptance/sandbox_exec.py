@@ -46,7 +46,11 @@ def options(profile: str) -> Iterator[str]:
     yield from ("--die-with-parent", "--unshare-user", "--unshare-pid", "--cap-drop", "ALL")
     yield from () if allows(profile, "network-outbound", "ip") else ("--unshare-net",)
     yield from ("--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev")
-    yield from () if allows(profile, "sysctl-write", "kern.any") else ("--ro-bind", "/proc/sys", "/proc/sys")
+    yield from (
+        ()
+        if allows(profile, "sysctl-write", "kern.any")
+        else ("--ro-bind", "/proc/sys", "/proc/sys")
+    )
     hidden = _folders(profile, "deny", "file-read-data")
     shown = _folders(profile, "allow", "file-read-data")
     for path in hidden:
@@ -56,7 +60,11 @@ def options(profile: str) -> Iterator[str]:
     for path in sorted(filters(profile, "allow", "file-read-data", "literal")):
         if _lies_in(path, hidden) and not _lies_in(path, shown):
             link = Path(path).is_symlink()
-            yield from ("--symlink", str(Path(path).readlink()), path) if link else ("--ro-bind", path, path)
+            yield from (
+                ("--symlink", str(Path(path).readlink()), path)
+                if link
+                else ("--ro-bind", path, path)
+            )
     for path in _folders(profile, "allow", "file-write-data"):
         yield from ("--bind", path, path)
     for path in hidden:

@@ -68,7 +68,13 @@ def test_of_eight_workers_against_a_cap_that_pays_for_three_and_a_half_units_thr
     assert card.question.startswith("$3.00 of today's $3.50 are spent")
     assert cold.status()["budget"] | {"day": ""} == {
         **{"day": "", "spent_usd": 3.0, "reserved_usd": 0.0, "estimated": False, "spent_tokens": 0},
-        **{"reserved_tokens": 0, "attempt_usd": None, "unit_usd": None, "day_usd": 3.5, "attempt_tokens": None},
+        **{
+            "reserved_tokens": 0,
+            "attempt_usd": None,
+            "unit_usd": None,
+            "day_usd": 3.5,
+            "attempt_tokens": None,
+        },
         **{"unit_tokens": None, "day_tokens": None, "regardless": False},
         **{"spent_minutes": pytest.approx(0.05, abs=0.05), "reserved_minutes": 0.0},
         **{"unit_minutes": None, "day_minutes": None},
@@ -119,7 +125,9 @@ def test_a_unit_that_runs_over_its_cap_is_ended_in_flight_and_its_work_is_kept_f
     assert cold.git("show", f"{landed.commit}:half.txt") == "half and whole"
 
 
-def test_an_agent_that_needs_more_than_was_held_back_gets_it_while_there_is_money(cold: Line) -> None:
+def test_an_agent_that_needs_more_than_was_held_back_gets_it_while_there_is_money(
+    cold: Line,
+) -> None:
     metered(cold, "day_usd = 50\n")
     go = cold.folder / "go"
     cold.drop("big", uses(9.0, f"hold({str(go)!r}); write('big.txt', 'fine')"))
@@ -157,11 +165,15 @@ def test_a_cap_in_tokens_holds_like_one_in_dollars(cold: Line) -> None:
     assert card.question.startswith("2,000 tokens of today's 2,500 tokens are spent")
 
 
-def test_killed_at_work_nothing_that_was_spent_is_forgotten_and_nothing_stays_held_back(cold: Line) -> None:
+def test_killed_at_work_nothing_that_was_spent_is_forgotten_and_nothing_stays_held_back(
+    cold: Line,
+) -> None:
     metered(cold, "day_usd = 5\n")
     cold.drop("spends", uses(1.0, "hold('/never')") + "\n", attempts=1)
     cold.event(Event.ATTEMPT_NOTED, unit="spends")
-    cold.until("it told", lambda: charged(cold) >= 1.0 and cold.status()["budget"]["spent_usd"] == 1.0)
+    cold.until(
+        "it told", lambda: charged(cold) >= 1.0 and cold.status()["budget"]["spent_usd"] == 1.0
+    )
     cold.kill()
     for pid in cold.left():  # the machine went down
         with contextlib.suppress(ProcessLookupError):
@@ -177,7 +189,9 @@ def test_killed_at_work_nothing_that_was_spent_is_forgotten_and_nothing_stays_he
     assert (money["reserved_usd"], money["spent_usd"] >= 1.0) == (0.0, True)
 
 
-def test_an_attempt_that_tells_nothing_is_charged_with_what_was_held_back_for_it(cold: Line) -> None:
+def test_an_attempt_that_tells_nothing_is_charged_with_what_was_held_back_for_it(
+    cold: Line,
+) -> None:
     metered(cold, "unit_usd = 1.0\nday_usd = 1.5\n")
     for name in ("mute-one", "mute-two"):
         cold.drop(name, f"write('{name}.txt', 'fine')")
@@ -203,10 +217,15 @@ def test_a_program_that_never_started_is_charged_with_nothing(cold: Line) -> Non
     assert charged(cold) == 0
 
 
-def test_a_cap_that_is_lowered_ends_what_has_used_more_and_one_that_is_raised_lets_it_go_on(cold: Line) -> None:
+def test_a_cap_that_is_lowered_ends_what_has_used_more_and_one_that_is_raised_lets_it_go_on(
+    cold: Line,
+) -> None:
     metered(cold, "unit_usd = 9\n")
     go = cold.folder / "go"
-    cold.drop("dear", uses(1.0, f"write('dear.txt', 'half'); hold({str(go)!r}); write('dear.txt', 'whole')"))
+    cold.drop(
+        "dear",
+        uses(1.0, f"write('dear.txt', 'half'); hold({str(go)!r}); write('dear.txt', 'whole')"),
+    )
     cold.until("it told", lambda: cold.status()["budget"]["spent_usd"] == 1.0)
 
     cold.configure('agent = "metered"\n[budget]\nunit_usd = 0.5\n')
@@ -224,7 +243,13 @@ def test_a_cap_that_is_lowered_ends_what_has_used_more_and_one_that_is_raised_le
 
 def test_a_unit_that_has_used_its_minutes_is_ended_and_held_with_its_work(cold: Line) -> None:
     metered(cold, "unit_minutes = 0.05\nday_minutes = 60\n")
-    cold.drop("slow", uses(0.1, "write('slow.txt', 'half' if attempt == 1 else 'whole'); attempt == 1 and hold('/no')"))
+    cold.drop(
+        "slow",
+        uses(
+            0.1,
+            "write('slow.txt', 'half' if attempt == 1 else 'whole'); attempt == 1 and hold('/no')",
+        ),
+    )
 
     card = cold.card(CardKind.BUDGET)
 

@@ -22,7 +22,9 @@ BROKEN = "write('bad.txt', 'BROKEN ' + str(attempt))"
 # ── about one unit ──
 
 
-def test_when_its_attempts_are_used_up_a_unit_waits_for_an_answer_and_goes_on_by_it(shared: Line) -> None:
+def test_when_its_attempts_are_used_up_a_unit_waits_for_an_answer_and_goes_on_by_it(
+    shared: Line,
+) -> None:
     shared.drop("hard", "write('hard.txt', 'eased' if 'ease it' in told else 'BROKEN')", attempts=2)
     card = shared.card(CardKind.ATTEMPTS_EXHAUSTED)
     assert shared.attempts("hard") == ["gate_red", "gate_red"]
@@ -34,7 +36,9 @@ def test_when_its_attempts_are_used_up_a_unit_waits_for_an_answer_and_goes_on_by
     assert shared.attempts("hard") == ["gate_red", "gate_red", "submitted"]
 
 
-def test_a_unit_whose_attempts_are_used_up_can_be_cancelled_and_keeps_its_trees(shared: Line) -> None:
+def test_a_unit_whose_attempts_are_used_up_can_be_cancelled_and_keeps_its_trees(
+    shared: Line,
+) -> None:
     shared.drop("hopeless", BROKEN, attempts=1)
 
     shared.answer(shared.card(CardKind.ATTEMPTS_EXHAUSTED), "Cancel it")
@@ -57,7 +61,8 @@ def test_a_proof_that_passes_already_is_asked_about_before_any_attempt(shared: L
 
 def test_a_change_of_a_gate_waits_until_a_person_lets_it_land(shared: Line) -> None:
     shared.drop(
-        "weaker", "write('conventions/gates/10-whole.sh', Path('conventions/gates/10-whole.sh').read_text() + '#\\n')"
+        "weaker",
+        "write('conventions/gates/10-whole.sh', Path('conventions/gates/10-whole.sh').read_text() + '#\\n')",
     )
     card = shared.card(CardKind.GUARD)
     assert "conventions/gates/10-whole.sh" in card.evidence
@@ -82,7 +87,10 @@ def test_a_change_of_a_gate_that_is_sent_back_starts_from_trunk(shared: Line) ->
 
     landed = shared.unit("sent-back")
     assert shared.git("show", f"{landed.commit}:as-told.txt") == "False"
-    assert shared.git("ls-tree", "--name-only", landed.commit, "conventions/gates/") == "conventions/gates/10-whole.sh"
+    assert (
+        shared.git("ls-tree", "--name-only", landed.commit, "conventions/gates/")
+        == "conventions/gates/10-whole.sh"
+    )
 
 
 def test_a_gate_that_a_task_allows_to_edit_lands_by_itself(shared: Line) -> None:
@@ -101,7 +109,10 @@ def test_a_change_outside_its_scope_waits_for_a_person(shared: Line) -> None:
     shared.answer(card, "Let it land")
 
     landed = shared.unit("narrow")
-    assert shared.git("show", "--format=", "--name-only", landed.commit).splitlines() == ["out.txt", "src/in.txt"]
+    assert shared.git("show", "--format=", "--name-only", landed.commit).splitlines() == [
+        "out.txt",
+        "src/in.txt",
+    ]
 
 
 def test_nothing_lets_a_change_of_the_factorys_own_folders_land(shared: Line) -> None:
@@ -127,13 +138,18 @@ def test_a_required_review_is_approved_and_lands(shared: Line) -> None:
 
 
 def test_a_review_that_sends_back_is_heard_and_reviewed_again(shared: Line) -> None:
-    shared.drop("again", "write('again.txt', 'shorter' if 'make it shorter' in told else 'longer')", review="required")
+    shared.drop(
+        "again",
+        "write('again.txt', 'shorter' if 'make it shorter' in told else 'longer')",
+        review="required",
+    )
     first = shared.card(CardKind.REVIEW)
 
     shared.answer(first, "make it shorter")
 
     second = shared.until(
-        "a second review", lambda: next((c for c in shared.store.open(Card) if c.id != first.id), None)
+        "a second review",
+        lambda: next((c for c in shared.store.open(Card) if c.id != first.id), None),
     )
     shared.answer(second, "Approve")
     landed = shared.unit("again")
@@ -148,11 +164,15 @@ def test_a_green_change_is_made_smaller_and_reviewed_again(shared: Line) -> None
     said = shared.answer(first, "Have it made smaller")
 
     second = shared.until(
-        "a second review", lambda: next((c for c in shared.store.open(Card) if c.id != first.id), None)
+        "a second review",
+        lambda: next((c for c in shared.store.open(Card) if c.id != first.id), None),
     )
     assert said == "lean: asked for less\n"
     told = [shared.prompt("lean", number) for number in (1, 2)]
-    assert ["split/NAME.md" in each for each in told] == [True, False]  # what was read is not to become parts
+    assert ["split/NAME.md" in each for each in told] == [
+        True,
+        False,
+    ]  # what was read is not to become parts
     shared.answer(second, "Approve")
     landed = shared.unit("lean")
     assert shared.git("show", f"{landed.commit}:lean.txt") == "less"
@@ -177,7 +197,10 @@ def test_a_unit_that_nobody_could_do_is_split_on_request_and_its_parts_land(shar
     whole = shared.unit("huge", UnitState.SPLIT)
     shared.unit("after-huge")
     assert said == "huge: asked for smaller tasks\n"
-    assert (whole.needs, whole.why) == (("huge-first", "huge-second"), "its parts: huge-first, huge-second")
+    assert (whole.needs, whole.why) == (
+        ("huge-first", "huge-second"),
+        "its parts: huge-first, huge-second",
+    )
     assert shared.attempts("huge") == ["not_proven", "split"]
     order = [name for name in shared.on_trunk() if "huge" in name]
     assert order == ["huge-first", "huge-second", "after-huge"]
@@ -261,7 +284,9 @@ def test_without_a_gate_nothing_lands_until_a_person_says_so(tmp_path: Path) -> 
 
 
 def test_a_setup_that_fails_is_one_card_and_no_attempt_is_spent(tmp_path: Path) -> None:
-    with line_in(tmp_path, files() | {"conventions/workspace/setup.sh": "echo no wheel of fortune; exit 3\n"}) as line:
+    with line_in(
+        tmp_path, files() | {"conventions/workspace/setup.sh": "echo no wheel of fortune; exit 3\n"}
+    ) as line:
         line.drop("one", FINE)
         line.drop("two", FINE)
 
@@ -288,7 +313,9 @@ def test_gate_files_that_cannot_be_used_stop_the_line_with_one_card(line: Line) 
     line.no_card(CardKind.CONFIG)
 
 
-def test_a_prompt_that_is_wrong_stops_agents_on_one_card_until_trunk_has_another(line: Line) -> None:
+def test_a_prompt_that_is_wrong_stops_agents_on_one_card_until_trunk_has_another(
+    line: Line,
+) -> None:
     wrong = line.commit({"conventions/prompts/unit.md": "{{ nobody }}\n"})
     line.until("trunk is looked at", lambda: line.fact("trunk")["commit"] == wrong)
     line.drop("one", "write('one.txt', 'x')")
@@ -319,7 +346,9 @@ def test_while_trunk_is_red_only_urgent_work_starts_and_nobody_is_blamed(line: L
     line.no_card(CardKind.TRUNK_RED)
 
 
-def test_a_candidate_that_is_red_like_trunk_waits_and_lands_when_trunk_is_mended_from_outside(line: Line) -> None:
+def test_a_candidate_that_is_red_like_trunk_waits_and_lands_when_trunk_is_mended_from_outside(
+    line: Line,
+) -> None:
     go = line.folder / "go"
     line.drop("waits", f"hold({str(go)!r}); write('fine.txt', 'fine')")
     line.event(Event.ATTEMPT_STARTED, unit="waits")
@@ -462,7 +491,10 @@ def test_a_need_that_was_cancelled_holds_the_unit(shared: Line) -> None:
 
 def test_what_is_told_reaches_the_next_attempt(shared: Line) -> None:
     go = shared.folder / "go-told"
-    shared.drop("told", f"hold({str(go)!r}); write('told.txt', 'mind the gap' if 'mind the gap' in told else 'BROKEN')")
+    shared.drop(
+        "told",
+        f"hold({str(go)!r}); write('told.txt', 'mind the gap' if 'mind the gap' in told else 'BROKEN')",
+    )
     shared.event(Event.ATTEMPT_STARTED, unit="told")
 
     assert shared.factory("tell", "told", "mind the gap")[0] == 0
@@ -502,7 +534,10 @@ def test_a_paused_line_starts_nothing_new_and_lands_what_runs(shared: Line) -> N
 
 
 def test_what_is_asked_for_with_the_daemon_down_is_done_at_the_next_start(line: Line) -> None:
-    line.drop("asks", "leave('question.md', 'Which?') if attempt == 1 else write('asks.txt', str('that one' in told))")
+    line.drop(
+        "asks",
+        "leave('question.md', 'Which?') if attempt == 1 else write('asks.txt', str('that one' in told))",
+    )
     card = line.card(CardKind.QUESTION)
     line.stop()
 
@@ -518,14 +553,19 @@ def test_what_is_asked_for_with_the_daemon_down_is_done_at_the_next_start(line: 
 
 def test_a_question_with_a_deadline_takes_its_default(shared: Line) -> None:
     head = "---\\noptions: [red, blue]\\ndefault: blue\\ndeadline_s: 0.5\\n---\\nWhich colour?"
-    shared.drop("default", f"leave('question.md', '{head}') if attempt == 1 else write('d.txt', str('blue' in told))")
+    shared.drop(
+        "default",
+        f"leave('question.md', '{head}') if attempt == 1 else write('d.txt', str('blue' in told))",
+    )
 
     landed = shared.unit("default")
 
     assert shared.git("show", f"{landed.commit}:d.txt") == "True"
 
 
-def test_a_task_file_that_is_wrong_is_rejected_with_its_reason_and_stops_nobody(shared: Line) -> None:
+def test_a_task_file_that_is_wrong_is_rejected_with_its_reason_and_stops_nobody(
+    shared: Line,
+) -> None:
     shared.drop_text("wrong", "---\npriorty: 1\n---\nDo it.\n")
     shared.drop("right", FINE)
 
@@ -536,7 +576,9 @@ def test_a_task_file_that_is_wrong_is_rejected_with_its_reason_and_stops_nobody(
     assert entry.detail["name"] == "wrong.md"
 
 
-def test_an_attempt_out_of_time_is_ended_counted_and_its_work_is_there_for_the_next(shared: Line) -> None:
+def test_an_attempt_out_of_time_is_ended_counted_and_its_work_is_there_for_the_next(
+    shared: Line,
+) -> None:
     code = "Path('late.txt').exists() and sys.exit(); write('late.txt', 'fine'); hold('/never')"
     shared.drop("late", code, minutes=0.01, attempts=1)
 
@@ -561,7 +603,9 @@ login = ['Not logged in']
 """
 
 
-def test_at_its_usage_limit_an_agent_rests_until_the_reset_and_no_attempt_is_spent(line: Line) -> None:
+def test_at_its_usage_limit_an_agent_rests_until_the_reset_and_no_attempt_is_spent(
+    line: Line,
+) -> None:
     limited(
         line,
         f'[ -e {line.folder}/reset ] && exec sh -c "echo fine > $FACTORY_UNIT.txt"\ntouch {line.folder}/reset\n'
@@ -580,7 +624,9 @@ def test_at_its_usage_limit_an_agent_rests_until_the_reset_and_no_attempt_is_spe
     assert line.unit("first").spent == 0
 
 
-def test_a_unit_gets_the_runtime_and_the_model_that_it_names_or_a_card_says_why_not(line: Line) -> None:
+def test_a_unit_gets_the_runtime_and_the_model_that_it_names_or_a_card_says_why_not(
+    line: Line,
+) -> None:
     line.commit({"conventions/runtimes/told.toml": TOLD})
     line.drop("role", FINE, agent="told", model="opus-9")
     line.drop("deaf", FINE, agent="scripted", model="opus-9")
@@ -593,13 +639,17 @@ def test_a_unit_gets_the_runtime_and_the_model_that_it_names_or_a_card_says_why_
     assert line.git("show", f"{landed.commit}:role.txt") == "opus-9"
     asked = {card.units[0]: card for card in line.store.open(Card)}
     assert "There is no runtime 'scriptd': did you mean scripted?" in asked["typo"].question
-    assert asked["deaf"].question.startswith("deaf asks for the model opus-9, which agent scripted cannot be told")
+    assert asked["deaf"].question.startswith(
+        "deaf asks for the model opus-9, which agent scripted cannot be told"
+    )
     line.answer(asked["deaf"], "Run it all the same")
     line.answer(asked["typo"], "Cancel the units")
     line.unit("deaf")
 
 
-def test_while_an_agent_is_at_its_limit_the_next_of_the_fallback_order_lands_its_units(line: Line) -> None:
+def test_while_an_agent_is_at_its_limit_the_next_of_the_fallback_order_lands_its_units(
+    line: Line,
+) -> None:
     reset = line.folder / "reset"
     limited(
         line,
@@ -611,23 +661,32 @@ def test_while_an_agent_is_at_its_limit_the_next_of_the_fallback_order_lands_its
     line.drop("first", FINE)
     line.unit("first")
     line.drop("second", FINE)
-    line.until("it is said", lambda: "scripted stands in: limited rests until" in line.factory("status")[1])
+    line.until(
+        "it is said", lambda: "scripted stands in: limited rests until" in line.factory("status")[1]
+    )
     line.unit("second")
     assert "scripted stands in: limited rests until" in line.factory("why", "first")[1]
-    assert "names the agent 'nobody', of which there is no runtime file" in line.factory("status")[1]
+    assert (
+        "names the agent 'nobody', of which there is no runtime file" in line.factory("status")[1]
+    )
 
     line.until("the pause is over", lambda: "stands in" not in line.factory("status")[1])
     line.drop("third", FINE)
     line.unit("third")
 
     took = [(each.agent, str(each.reason)) for each in line.store.select(Attempt)]
-    assert took == [("limited", "limit"), *[("scripted", "submitted")] * 2, ("limited", "submitted")]
+    assert took == [
+        ("limited", "limit"),
+        *[("scripted", "submitted")] * 2,
+        ("limited", "submitted"),
+    ]
     assert (line.unit("first").spent, line.store.select(Card)) == (0, [])
 
 
 def test_an_agent_that_is_not_logged_in_is_one_card_for_all_its_units(line: Line) -> None:
     limited(
-        line, f'[ -e {line.folder}/login ] && exec sh -c "echo fine > $FACTORY_UNIT.txt"\necho Not logged in; exit 1\n'
+        line,
+        f'[ -e {line.folder}/login ] && exec sh -c "echo fine > $FACTORY_UNIT.txt"\necho Not logged in; exit 1\n',
     )
     for name in ("one", "two", "three"):
         line.drop(name, FINE, agent="limited")

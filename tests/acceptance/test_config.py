@@ -12,7 +12,9 @@ from tests.acceptance.line import CONFIG, Line
 FINE = "write(f'{os.environ[\"FACTORY_UNIT\"]}.txt', 'fine')"
 
 
-def test_an_edit_is_in_force_within_a_second_and_a_bad_one_keeps_the_last_good_one(line: Line) -> None:
+def test_an_edit_is_in_force_within_a_second_and_a_bad_one_keeps_the_last_good_one(
+    line: Line,
+) -> None:
     line.configure(CONFIG.replace("workers = 2", "workers = 3"))
     line.until("three workers", lambda: len(line.status()["workers"]) == 3, seconds=2)
 
@@ -21,7 +23,9 @@ def test_an_edit_is_in_force_within_a_second_and_a_bad_one_keeps_the_last_good_o
     card = line.card(CardKind.CONFIG)
     assert "wrokers" in card.question
     assert "did you mean" in card.question
-    line.until("status says so", lambda: any("wrokers" in each for each in line.status()["warnings"]))
+    line.until(
+        "status says so", lambda: any("wrokers" in each for each in line.status()["warnings"])
+    )
     assert "wrokers" in line.factory("config")[1]
     assert line.fact("config")["workers"]["value"] == 3
     line.drop("works", FINE)
@@ -106,7 +110,9 @@ def test_what_is_not_built_yet_is_refused_by_name(cold: Line) -> None:
     assert (code, "not yet" in said) == (2, True)
 
 
-def test_a_variable_that_is_let_through_reaches_gates_and_run_units_and_others_do_not(cold: Line) -> None:
+def test_a_variable_that_is_let_through_reaches_gates_and_run_units_and_others_do_not(
+    cold: Line,
+) -> None:
     cold.commit(
         {
             "factory.toml": CONFIG + '[env]\npass = ["TOKEN_FOR_TESTS"]\n',
@@ -139,4 +145,7 @@ def test_a_start_says_which_of_the_repositorys_prompts_leaves_out_what_agents_ne
         cold.factoryd("stop", "--now")
 
     assert code == 0
-    assert "! conventions/prompts/footer.md leaves out what was said so far, knowledge, gates, accept" in said
+    assert (
+        "! conventions/prompts/footer.md leaves out what was said so far, knowledge, gates, accept"
+        in said
+    )

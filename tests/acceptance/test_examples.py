@@ -18,7 +18,11 @@ LANDS = {
 
 def contents(folder: Path) -> dict[str, str]:
     """The files of an example by their paths."""
-    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_text()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def test_each_example_is_tried_and_named() -> None:

@@ -36,7 +36,10 @@ def test_a_stop_at_once_says_which_git_it_waits_for_and_returns_and_the_unit_lan
     said = stopped_at_once(cold)
 
     words = call.strip() if call != " --ff-only " else "merge"
-    assert re.search(rf"waiting: git {words} \(pid \d+\) has run for \d+ s; the factory ends it after \d+ s", said)
+    assert re.search(
+        rf"waiting: git {words} \(pid \d+\) has run for \d+ s; the factory ends it after \d+ s",
+        said,
+    )
     cold.start()
     cold.unit("one")
     assert (cold.attempts("one"), cold.on_trunk()) == (["submitted"], ["one"])

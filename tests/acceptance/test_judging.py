@@ -48,13 +48,17 @@ def test_a_gate_that_speaks_like_a_failing_sandbox_is_red(tmp_path: Path) -> Non
         assert "bwrap: No permissions" in card.evidence
 
 
-def test_judging_that_breaks_is_asked_about_across_a_restart_and_goes_on_once_it_is_mended(tmp_path: Path) -> None:
+def test_judging_that_breaks_is_asked_about_across_a_restart_and_goes_on_once_it_is_mended(
+    tmp_path: Path,
+) -> None:
     with line_in(tmp_path) as line:
         line.drop("first", "write('first.txt', 'x')")
         line.unit("first")
         in_the_way = break_judging(line)
         line.drop("one", "write('one.txt', 'x')")
-        line.unit("one", UnitState.QUEUED, why="cannot be judged, and is tried again: FileExistsError")
+        line.unit(
+            "one", UnitState.QUEUED, why="cannot be judged, and is tried again: FileExistsError"
+        )
         line.stop()
         line.start()
         card = line.card(CardKind.CRASH_LOOP)

@@ -22,7 +22,11 @@ def test_a_run_unit_lands_with_green_gates(shared: Line) -> None:
 
 
 def test_what_an_agent_wrote_lands_as_one_commit_with_its_words(shared: Line) -> None:
-    shared.drop("hello", "write('hello.txt', 'hi'); leave('done.md', 'Say hello\\n\\nBecause nobody did.')", title="T")
+    shared.drop(
+        "hello",
+        "write('hello.txt', 'hi'); leave('done.md', 'Say hello\\n\\nBecause nobody did.')",
+        title="T",
+    )
 
     landed = shared.unit("hello")
 
@@ -41,7 +45,9 @@ def test_what_an_agent_wrote_lands_as_one_commit_with_its_words(shared: Line) ->
     ]
 
 
-def test_after_a_red_gate_the_next_attempt_reads_why_and_lands_on_top_of_its_own_work(shared: Line) -> None:
+def test_after_a_red_gate_the_next_attempt_reads_why_and_lands_on_top_of_its_own_work(
+    shared: Line,
+) -> None:
     code = """
         if attempt == 1:
             write('kept.txt', 'kept')
@@ -77,7 +83,9 @@ def test_a_conflicting_pair_lands_and_the_second_is_told_both_intents(shared: Li
         shared.event(Event.ATTEMPT_STARTED, unit=word)
     go.touch()
 
-    last = max(shared.unit("alpha"), shared.unit("beta"), key=lambda unit: unit.landed or unit.accepted)
+    last = max(
+        shared.unit("alpha"), shared.unit("beta"), key=lambda unit: unit.landed or unit.accepted
+    )
 
     other = "alpha" if last.id == "beta" else "beta"
     assert shared.attempts(other) == ["submitted"]
@@ -85,7 +93,9 @@ def test_a_conflicting_pair_lands_and_the_second_is_told_both_intents(shared: Li
     told = shared.prompt(last.id, 2)
     assert "- `story.txt`" in told
     assert f"Give line five its {other}" in told
-    assert f"line 5 {last.id}" in Path(shared.places.run_dir(last.id, 2) / "before.diff").read_text()
+    assert (
+        f"line 5 {last.id}" in Path(shared.places.run_dir(last.id, 2) / "before.diff").read_text()
+    )
     assert f"line 5 {last.id} {other}" in (shared.root / "story.txt").read_text()
 
 
@@ -179,7 +189,9 @@ def test_a_proof_that_fails_before_and_passes_after_lands(shared: Line) -> None:
 
 
 def test_an_agent_that_changed_nothing_is_not_done_whatever_it_says(shared: Line) -> None:
-    shared.drop("claims", "leave('done.md', 'All done') if attempt == 1 else write('claims.txt', 'done')")
+    shared.drop(
+        "claims", "leave('done.md', 'All done') if attempt == 1 else write('claims.txt', 'done')"
+    )
 
     shared.unit("claims")
 
@@ -211,12 +223,16 @@ def test_at_every_commit_of_trunk_the_gates_pass(line: Line, tmp_path: Path) -> 
     assert len(commits) == 8
     for commit in commits:
         git(tmp_path / "judge", "checkout", "-q", commit)
-        gate = subprocess.run(["sh", "-c", GATE], cwd=tmp_path / "judge", env=environment(), check=False)
+        gate = subprocess.run(
+            ["sh", "-c", GATE], cwd=tmp_path / "judge", env=environment(), check=False
+        )
         assert gate.returncode == 0, commit
     assert line.git("status", "--porcelain") == ""
 
 
-def test_the_uncommitted_work_of_a_user_is_as_it_was_after_units_landed_beside_it(line: Line) -> None:
+def test_the_uncommitted_work_of_a_user_is_as_it_was_after_units_landed_beside_it(
+    line: Line,
+) -> None:
     (line.root / "story.txt").write_text("mine, not committed\n")
     (line.root / "new.txt").write_text("mine, untracked\n")
     line.commit({"staged.txt": "old\n"})
@@ -246,11 +262,17 @@ def test_a_quiet_line_spends_one_run_of_each_gate_on_a_unit(line: Line) -> None:
     assert [(entry.unit, entry.detail["gate"]) for entry in verdicts] == [("once", "10-whole")]
 
 
-def test_a_gate_that_fails_and_then_passes_on_the_same_tree_is_flaky_and_nobody_is_blamed(line: Line) -> None:
+def test_a_gate_that_fails_and_then_passes_on_the_same_tree_is_flaky_and_nobody_is_blamed(
+    line: Line,
+) -> None:
     line.drop("lucky", f"hold({str(line.folder / 'go')!r}); write('lucky.txt', 'fine')")
     line.event(Event.ATTEMPT_STARTED, unit="lucky")
     coin = line.folder / "coin"
-    line.commit({"conventions/gates/20-coin.sh": f"[ -e lucky.txt ] && mkdir {coin} 2> /dev/null && exit 1\nexit 0\n"})
+    line.commit(
+        {
+            "conventions/gates/20-coin.sh": f"[ -e lucky.txt ] && mkdir {coin} 2> /dev/null && exit 1\nexit 0\n"
+        }
+    )
     line.event(Event.TRUNK_MOVED)
     (line.folder / "go").touch()
 
@@ -258,7 +280,10 @@ def test_a_gate_that_fails_and_then_passes_on_the_same_tree_is_flaky_and_nobody_
 
     assert line.attempts("lucky") == ["submitted"]
     verdicts = line.store.select(Verdict, gate="20-coin")
-    assert sorted((verdict.ok, verdict.flaky) for verdict in verdicts) == [(True, False), (True, True)]
+    assert sorted((verdict.ok, verdict.flaky) for verdict in verdicts) == [
+        (True, False),
+        (True, True),
+    ]
 
 
 def test_units_whose_scopes_overlap_do_not_run_at_the_same_time(shared: Line) -> None:
@@ -286,7 +311,9 @@ def test_the_same_file_dropped_again_later_is_a_new_unit(shared: Line) -> None:
 
 def test_what_everyone_here_knows_is_told_to_those_whom_it_concerns(line: Line) -> None:
     note = "---\npaths: ['billing/**']\n---\nAmounts are in cents.\n"
-    line.commit({"conventions/knowledge/money.md": note, "conventions/knowledge/all.md": "Be brief.\n"})
+    line.commit(
+        {"conventions/knowledge/money.md": note, "conventions/knowledge/all.md": "Be brief.\n"}
+    )
     line.event(Event.TRUNK_MOVED)
 
     for name, scope in (("bills", "billing/**"), ("words", "docs/**")):
@@ -301,7 +328,9 @@ def test_what_everyone_here_knows_is_told_to_those_whom_it_concerns(line: Line) 
 def test_an_idle_line_does_nothing(line: Line) -> None:
     line.drop("one", "write('one.txt', 'fine')")
     line.unit("one")
-    line.until("all is told", lambda: line.fact("trunk")["state"] == "green" and line.fact("queue") == [])
+    line.until(
+        "all is told", lambda: line.fact("trunk")["state"] == "green" and line.fact("queue") == []
+    )
     assert line.daemon is not None
     stat = Path(f"/proc/{line.daemon.pid}/status")
     settled = line.until("it sleeps", lambda: line.mark() if _still(stat, 0.3) else 0)
@@ -319,4 +348,6 @@ def _still(status: Path, seconds: float) -> bool:
 
 
 def _switches(status: Path) -> int:
-    return sum(int(line.split()[1]) for line in status.read_text().splitlines() if "ctxt_switches" in line)
+    return sum(
+        int(line.split()[1]) for line in status.read_text().splitlines() if "ctxt_switches" in line
+    )

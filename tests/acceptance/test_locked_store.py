@@ -29,7 +29,9 @@ def locked(line: Line) -> Iterator[None]:
         other.execute("ROLLBACK")
 
 
-def test_what_ends_or_is_dropped_while_the_store_is_locked_lands_with_its_first_attempt(line: Line) -> None:
+def test_what_ends_or_is_dropped_while_the_store_is_locked_lands_with_its_first_attempt(
+    line: Line,
+) -> None:
     go = line.folder / "go"
     line.drop("one", f"hold({str(go)!r}); write('one.txt', 'fine')")
     line.attempt("one")
@@ -43,7 +45,9 @@ def test_what_ends_or_is_dropped_while_the_store_is_locked_lands_with_its_first_
     assert line.git("show", f"{one.commit}:one.txt") == "fine"
 
 
-def test_a_stop_at_once_while_the_store_is_locked_ends_the_agent_and_the_next_start_goes_on(line: Line) -> None:
+def test_a_stop_at_once_while_the_store_is_locked_ends_the_agent_and_the_next_start_goes_on(
+    line: Line,
+) -> None:
     here = line.folder / "pid"
     begin = f"Path({str(here)!r}).write_text(str(os.getpid())); time.sleep(60)"
     line.drop("one", f"if attempt == 1: {begin}\nwrite('one.txt', 'fine')")

@@ -19,7 +19,18 @@ from factory.store.records import Attempt, Card, CardKind
 from factory.store.unit import Unit, UnitState
 from tests.acceptance.line import Line, files
 from tests.acceptance.test_sandbox import bubblewrap
-from tests.fake_model import FakeModel, Step, fail, fake_model, garbage, hang, say, shell, stall, write_file
+from tests.fake_model import (
+    FakeModel,
+    Step,
+    fail,
+    fake_model,
+    garbage,
+    hang,
+    say,
+    shell,
+    stall,
+    write_file,
+)
 from tests.real_agents import FEWER, KEYS, MODELS, NAMES, PATH, program, provide
 
 pytestmark = pytest.mark.agents
@@ -102,7 +113,11 @@ def bench(
     """`settings` follow the agent in factory.toml; `url`: where the agent looks for the model instead."""
     program(name)
     contents = files(
-        **{"conventions__gates__10-whole.sh": GATE, "fine.txt": "", "factory.toml": f'agent = "{name}"\n{settings}'}
+        **{
+            "conventions__gates__10-whole.sh": GATE,
+            "fine.txt": "",
+            "factory.toml": f'agent = "{name}"\n{settings}',
+        }
     )
     contents |= {f"{part}.txt": "" for part in PARTS}  # aider writes to what it is shown only
     with fake_model(choose=script) as model:
@@ -138,17 +153,26 @@ def test_what_is_red_is_told_to_a_second_attempt_which_lands(name: str, tmp_path
 
         first, second = it.lands("one", "gate_red", "submitted")
 
-        assert it.line.git("show", "--format=", "--name-only", "main") == "fine.txt", "and nothing that it left besides"
+        assert it.line.git("show", "--format=", "--name-only", "main") == "fine.txt", (
+            "and nothing that it left besides"
+        )
         assert (first.resumed, second.resumed) == (False, False)
         if name != "aider":  # it tells no number that could be added
-            assert {(each.tokens_input, each.tokens_output) for each in (first, second)} == {(2000, 100)}
+            assert {(each.tokens_input, each.tokens_output) for each in (first, second)} == {
+                (2000, 100)
+            }
         assert bool(first.session) is (name in RESUMES)
         assert first.cost_usd == pytest.approx(second.cost_usd)
-        assert bool(first.cost_usd) is (name not in ("mini", "aider")), "a model without a price, or no number"
+        assert bool(first.cost_usd) is (name not in ("mini", "aider")), (
+            "a model without a price, or no number"
+        )
 
 
 def test_an_answer_goes_to_the_session_that_asked(tooled: str, tmp_path: Path) -> None:
-    asking = (shell(': asks; echo "Which colour?" > "$FACTORY_OUTBOX/question.md"'), say("I have asked."))
+    asking = (
+        shell(': asks; echo "Which colour?" > "$FACTORY_OUTBOX/question.md"'),
+        say("I have asked."),
+    )
     painting = (write_file("fine.txt", "cobalt\n"), say("Done."))
 
     def script(asked: str) -> Sequence[Step]:
@@ -184,7 +208,9 @@ def test_a_refused_login_is_one_card_and_no_attempt(name: str, tmp_path: Path) -
         assert it.line.store.open(Card) == []
 
 
-def test_a_cli_that_is_killed_in_a_tool_leaves_nothing_and_its_unit_lands(tooled: str, tmp_path: Path) -> None:
+def test_a_cli_that_is_killed_in_a_tool_leaves_nothing_and_its_unit_lands(
+    tooled: str, tmp_path: Path
+) -> None:
     killed = threading.Event()
 
     def script(_: str) -> Sequence[Step]:
@@ -194,7 +220,11 @@ def test_a_cli_that_is_killed_in_a_tool_leaves_nothing_and_its_unit_lands(tooled
         it.drop("one")
 
         def running(*without: str) -> dict[int, str]:
-            return {pid: argv for pid, argv in it.line.left().items() if not any(word in argv for word in without)}
+            return {
+                pid: argv
+                for pid, argv in it.line.left().items()
+                if not any(word in argv for word in without)
+            }
 
         def sleeps() -> list[int]:
             return [pid for pid, argv in running().items() if argv.startswith("sleep 86397")]
@@ -229,7 +259,9 @@ def test_a_prompt_of_a_megabyte_arrives(name: str, tmp_path: Path) -> None:
         it.lands("one", "submitted")
 
         arrived = "THE-END-OF-IT" in str(it.model.requests[0])
-        assert arrived is (name != "mini"), "it takes its prompt as an argument only, and is told to read the file"
+        assert arrived is (name != "mini"), (
+            "it takes its prompt as an argument only, and is told to read the file"
+        )
 
 
 @long
@@ -295,9 +327,15 @@ LIMITS: dict[str, Callable[[float], tuple[Step, dict[str, str]]]] = {
         ),
         {"CLAUDE_CODE_OAUTH_TOKEN": "sk-ant-oat01-dummy", "ANTHROPIC_API_KEY": ""},
     ),
-    "codex": lambda reset: (fail(429, kind="usage_limit_reached", plan_type="plus", resets_at=int(reset)), {}),
+    "codex": lambda reset: (
+        fail(429, kind="usage_limit_reached", plan_type="plus", resets_at=int(reset)),
+        {},
+    ),
     "gemini": lambda reset: (
-        fail(429, kind=f"You exceeded your current quota. Suggested retry after {int(reset - time.time())}s"),
+        fail(
+            429,
+            kind=f"You exceeded your current quota. Suggested retry after {int(reset - time.time())}s",
+        ),
         {},
     ),
 }
@@ -305,7 +343,9 @@ LIMITS: dict[str, Callable[[float], tuple[Step, dict[str, str]]]] = {
 
 @long
 @pytest.mark.parametrize("limited", LIMITS)
-def test_a_usage_limit_is_waited_for_in_silence_and_the_session_goes_on(limited: str, tmp_path: Path) -> None:
+def test_a_usage_limit_is_waited_for_in_silence_and_the_session_goes_on(
+    limited: str, tmp_path: Path
+) -> None:
     reset = time.time() + 75  # codex tells whole minutes
     step, environ = LIMITS[limited](reset)
 

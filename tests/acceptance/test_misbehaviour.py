@@ -21,11 +21,15 @@ def test_a_flood_of_output_is_kept_to_its_end_and_the_work_lands(shared: Line) -
 
     shared.unit("flood")
 
-    kept = sum(path.stat().st_size for path in shared.places.run_dir("flood", 1).glob("output*.log"))
+    kept = sum(
+        path.stat().st_size for path in shared.places.run_dir("flood", 1).glob("output*.log")
+    )
     assert 16 << 20 <= kept <= 34 << 20
 
 
-def test_a_question_made_of_yaml_aliases_is_asked_and_answered_and_the_line_goes_on(shared: Line) -> None:
+def test_a_question_made_of_yaml_aliases_is_asked_and_answered_and_the_line_goes_on(
+    shared: Line,
+) -> None:
     shared.drop(
         "aliases",
         f"""
@@ -46,7 +50,10 @@ def test_a_question_made_of_yaml_aliases_is_asked_and_answered_and_the_line_goes
 
 
 def test_binary_output_stops_nobody(shared: Line) -> None:
-    shared.drop("binary", "os.write(1, bytes(range(256)) * 9); write('b.txt', 'BROKEN' if attempt == 1 else 'fine')")
+    shared.drop(
+        "binary",
+        "os.write(1, bytes(range(256)) * 9); write('b.txt', 'BROKEN' if attempt == 1 else 'fine')",
+    )
 
     shared.unit("binary")
 
@@ -63,7 +70,9 @@ def test_an_agent_that_ignores_its_end_is_killed_when_its_minutes_are_over(share
     assert not _agents(shared)
 
 
-def test_what_an_agent_left_running_in_another_session_is_ended_before_its_tree_is_taken(shared: Line) -> None:
+def test_what_an_agent_left_running_in_another_session_is_ended_before_its_tree_is_taken(
+    shared: Line,
+) -> None:
     code = """
         if os.fork() == 0:
             os.setsid()
@@ -91,7 +100,9 @@ def test_an_agent_that_forks_and_exits_lands_what_was_there_when_it_ended(shared
     assert not _agents(shared)
 
 
-def test_an_agent_that_deletes_its_workspace_has_done_nothing_and_the_next_one_finds_a_whole_tree(shared: Line) -> None:
+def test_an_agent_that_deletes_its_workspace_has_done_nothing_and_the_next_one_finds_a_whole_tree(
+    shared: Line,
+) -> None:
     code = """
         import shutil
         if attempt == 1:
@@ -107,7 +118,9 @@ def test_an_agent_that_deletes_its_workspace_has_done_nothing_and_the_next_one_f
     assert shared.git("show", f"{landed.commit}:whole.txt") == "True"
 
 
-def test_an_agent_that_deletes_all_workspaces_and_benches_costs_only_its_own_attempt(line: Line) -> None:
+def test_an_agent_that_deletes_all_workspaces_and_benches_costs_only_its_own_attempt(
+    line: Line,
+) -> None:
     code = """
         import shutil
         if attempt == 1:
@@ -137,7 +150,10 @@ def test_an_agent_that_commits_rebases_and_tags_lands_as_one_commit_and_no_ref_o
 
     landed = shared.unit("commits")
 
-    assert sorted(shared.git("show", "--format=", "--name-only", landed.commit).splitlines()) == ["one.txt", "two.txt"]
+    assert sorted(shared.git("show", "--format=", "--name-only", landed.commit).splitlines()) == [
+        "one.txt",
+        "two.txt",
+    ]
     assert _refs(shared) == before
     assert git(shared.places.git, "tag") == ""
 
@@ -153,7 +169,9 @@ def test_an_agent_that_switches_its_branch_lands_what_its_tree_holds(shared: Lin
     assert shared.git("show", "--format=", "--name-only", landed.commit) == "s.txt"
 
 
-def test_a_repository_that_an_agent_made_lands_as_plain_files_and_the_digest_says_so(shared: Line) -> None:
+def test_a_repository_that_an_agent_made_lands_as_plain_files_and_the_digest_says_so(
+    shared: Line,
+) -> None:
     code = """
         if attempt == 1:
             git('init', '-q', 'inner')
@@ -165,7 +183,9 @@ def test_a_repository_that_an_agent_made_lands_as_plain_files_and_the_digest_say
 
     landed = shared.unit("nests")
 
-    assert "inner was a repository of its own; its files were added plainly" in shared.prompt("nests", 2)
+    assert "inner was a repository of its own; its files were added plainly" in shared.prompt(
+        "nests", 2
+    )
     assert shared.git("ls-tree", "-r", landed.commit, "inner").startswith("100644 blob")
 
 
@@ -193,7 +213,8 @@ def test_a_symlink_out_of_the_tree_is_submitted_as_a_link(shared: Line) -> None:
     secret = shared.folder / "secret"
     secret.write_text("secret")
     shared.drop(
-        "links", f"os.symlink({str(secret)!r}, 'link.md'); os.remove('.git/HEAD'); os.symlink('/etc', '.git/x')"
+        "links",
+        f"os.symlink({str(secret)!r}, 'link.md'); os.remove('.git/HEAD'); os.symlink('/etc', '.git/x')",
     )
 
     landed = shared.unit("links")
@@ -204,7 +225,9 @@ def test_a_symlink_out_of_the_tree_is_submitted_as_a_link(shared: Line) -> None:
 def test_an_agent_that_only_sleeps_is_silent_and_stopped(line: Line) -> None:
     line.configure('agent = "scripted"\n[limits]\nfirst_event_s = 0.5\nattempts = 1\n')
     line.event(Event.CONFIG_CHANGED, after=line.mark() - 1)
-    line.until("the config is in force", lambda: line.fact("config")["limits.attempts"]["value"] == 1)
+    line.until(
+        "the config is in force", lambda: line.fact("config")["limits.attempts"]["value"] == 1
+    )
     line.drop("sleeps", "hold('/never')")
 
     line.answer(line.card(CardKind.ATTEMPTS_EXHAUSTED), "Cancel it")
@@ -282,14 +305,19 @@ def test_a_kill_9_of_the_agent_itself_is_a_crash_and_the_line_goes_on(shared: Li
 
 def test_a_gate_that_forks_and_ignores_its_end_leaves_nothing(line: Line) -> None:
     line.commit(
-        {"conventions/gates/20-fork.sh": "trap '' TERM\n(trap '' TERM; sleep 600) &\nsetsid sleep 600 &\nexit 0\n"}
+        {
+            "conventions/gates/20-fork.sh": "trap '' TERM\n(trap '' TERM; sleep 600) &\nsetsid sleep 600 &\nexit 0\n"
+        }
     )
     line.event(Event.TRUNK_MOVED)
     line.drop("gated", "write('gated.txt', 'fine')")
 
     line.unit("gated")
 
-    line.until("nothing sleeps", lambda: not [argv for argv in line.left().values() if argv.startswith("sleep")])
+    line.until(
+        "nothing sleeps",
+        lambda: not [argv for argv in line.left().values() if argv.startswith("sleep")],
+    )
 
 
 def test_a_gate_that_destroys_its_bench_leaves_the_next_judging_whole(line: Line) -> None:

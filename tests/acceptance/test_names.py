@@ -9,7 +9,9 @@ from factory.store.unit import UnitState
 from tests.acceptance.line import Line, files, task
 
 MINE = {"inbox/models.txt": "a model\n", "inbox/__init__.py": ""}
-HIDDEN = {f".{name}" if name.startswith("conventions/") else name: text for name, text in files().items()}
+HIDDEN = {
+    f".{name}" if name.startswith("conventions/") else name: text for name, text in files().items()
+}
 
 
 def hidden_drop(line: Line, name: str, code: str) -> str:
@@ -34,7 +36,11 @@ def test_a_project_with_a_package_called_inbox_keeps_it_and_works_with_the_hidde
             assert line.git("status", "--porcelain") == ""
 
             file = line.root.parent / "grow.md"
-            file.write_text(task('write("inbox/models.txt", "two models"); write("conventions/naming.txt", "x")'))
+            file.write_text(
+                task(
+                    'write("inbox/models.txt", "two models"); write("conventions/naming.txt", "x")'
+                )
+            )
             assert "accepted: grow" in line.factory("add", str(file))[1]
             line.unit("grow")
             assert line.git("show", "main:inbox/models.txt") == "two models"

@@ -23,7 +23,9 @@ def test_what_an_older_release_left_goes_on(packed: Path, tmp_path: Path) -> Non
     try:
         line.start()
 
-        assert any("was in" in text for text in line.status()["warnings"]), "it was packed elsewhere"
+        assert any("was in" in text for text in line.status()["warnings"]), (
+            "it was packed elsewhere"
+        )
         card = line.card(CardKind.QUESTION)
         assert card.unit == "asks"
         line.answer(card, "left")

@@ -57,13 +57,16 @@ LOOK = """
 
 
 @pytest.fixture(scope="module", params=MODES)
-def line(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
+def line(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Line]:
     folder = tmp_path_factory.mktemp("poison")
     contents = files() | {
         "factory.toml": CONFIG,
         ".gitignore": "build\nnode_modules\nbuilt.txt\n",
         "conventions/workspace/setup.sh": SETUP,
-        "conventions/runtimes/member.toml": KEEP + RUNTIME.format(python=sys.executable, agent=AGENT),
+        "conventions/runtimes/member.toml": KEEP
+        + RUNTIME.format(python=sys.executable, agent=AGENT),
     }
     line = Line(folder, contents, sandbox=request.param)
     on_path(line)
@@ -80,11 +83,17 @@ def test_the_next_unit_finds_only_what_trunk_and_setup_made_and_the_sessions(lin
     line.drop("looks", "import json\n" + LOOK.replace("\n    ", "\n").format(users=str(line.home)))
     line.unit("looks")
 
-    kept = [".tool/sessions/1.jsonl"] if line.environ["FACTORY__SANDBOX__MODE"] == "required" else []
+    kept = (
+        [".tool/sessions/1.jsonl"] if line.environ["FACTORY__SANDBOX__MODE"] == "required" else []
+    )
     assert json.loads((line.root / "found.json").read_text()) == kept
     changed = line.git("show", "--format=", "--name-only", "HEAD").split()
     assert changed == ["found.json"]
-    armed = [each for each in line.places.work.rglob("*") if each.is_file() and each.stat().st_mode & 0o6000]
+    armed = [
+        each
+        for each in line.places.work.rglob("*")
+        if each.is_file() and each.stat().st_mode & 0o6000
+    ]
     assert armed == []
 
 

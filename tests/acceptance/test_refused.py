@@ -12,10 +12,14 @@ from tests.acceptance.line import Line
 def taken(line: Line) -> list[Path]:
     """A file for each folder of loose objects that is not there: no new one can be made, not even by root."""
     objects = line.root / ".git/objects"
-    return [path for path in (objects / f"{number:02x}" for number in range(256)) if not path.exists()]
+    return [
+        path for path in (objects / f"{number:02x}" for number in range(256)) if not path.exists()
+    ]
 
 
-def test_what_git_refuses_to_land_is_a_card_and_a_restart_brings_the_daemon_back(line: Line) -> None:
+def test_what_git_refuses_to_land_is_a_card_and_a_restart_brings_the_daemon_back(
+    line: Line,
+) -> None:
     in_the_way = taken(line)
     for path in in_the_way:
         path.touch()

@@ -34,7 +34,9 @@ def made(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., Line]:
 
 
 @pytest.mark.parametrize("name", ["ünïcödé and 猫", "-quo'te$(x)", "per%cent?#"])
-def test_a_repository_lands_whatever_its_path(made: Callable[..., Line], tmp_path: Path, name: str) -> None:
+def test_a_repository_lands_whatever_its_path(
+    made: Callable[..., Line], tmp_path: Path, name: str
+) -> None:
     lands(made(tmp_path, name))
 
 
@@ -76,7 +78,9 @@ def test_a_repository_of_sha256_works(made: Callable[..., Line], tmp_path: Path)
     lands(made())
 
 
-def test_trunk_that_is_checked_out_elsewhere_is_landed_there(made: Callable[..., Line], tmp_path: Path) -> None:
+def test_trunk_that_is_checked_out_elsewhere_is_landed_there(
+    made: Callable[..., Line], tmp_path: Path
+) -> None:
     line = made()
     line.git("checkout", "-q", "-b", "mine")
     line.git("worktree", "add", "-q", str(tmp_path / "elsewhere"), "main")
@@ -101,7 +105,9 @@ def test_trunk_that_is_checked_out_nowhere_is_moved_all_the_same(made: Callable[
     assert line.git("status", "--porcelain") == ""
 
 
-def test_a_branch_that_is_checked_out_while_the_line_runs_is_never_touched(made: Callable[..., Line]) -> None:
+def test_a_branch_that_is_checked_out_while_the_line_runs_is_never_touched(
+    made: Callable[..., Line],
+) -> None:
     line = made().start()
     line.drop("before", FINE)
     line.unit("before")
@@ -139,7 +145,9 @@ def test_trunk_that_a_person_moved_on_is_what_units_land_on(shared: Line) -> Non
     assert shared.git("rev-parse", f"{landed.commit}^") == theirs
 
 
-def test_a_linked_worktree_shares_the_one_factory(made: Callable[..., Line], tmp_path: Path) -> None:
+def test_a_linked_worktree_shares_the_one_factory(
+    made: Callable[..., Line], tmp_path: Path
+) -> None:
     line = made().start()
     line.git("worktree", "add", "-q", str(tmp_path / "linked"), "-b", "linked")
     other = Line(tmp_path, name="linked")
@@ -212,7 +220,9 @@ def test_a_bare_repository_is_refused(made: Callable[..., Line], tmp_path: Path)
     assert (code, "bare" in said) == (1, True)
 
 
-def test_a_repository_without_a_commit_is_refused(made: Callable[..., Line], tmp_path: Path) -> None:
+def test_a_repository_without_a_commit_is_refused(
+    made: Callable[..., Line], tmp_path: Path
+) -> None:
     git(tmp_path, "init", "-q", "-b", "main", "repo")
 
     code, said = made().refused()
@@ -221,7 +231,9 @@ def test_a_repository_without_a_commit_is_refused(made: Callable[..., Line], tmp
     assert not (tmp_path / "repo/.factory").exists()
 
 
-def test_a_folder_that_is_no_repository_is_refused(made: Callable[..., Line], tmp_path: Path) -> None:
+def test_a_folder_that_is_no_repository_is_refused(
+    made: Callable[..., Line], tmp_path: Path
+) -> None:
     (tmp_path / "repo").mkdir()
 
     code, said = made().refused()
@@ -229,7 +241,9 @@ def test_a_folder_that_is_no_repository_is_refused(made: Callable[..., Line], tm
     assert (code, "git" in said) == (1, True)
 
 
-def test_what_is_not_built_yet_about_repositories_is_refused_by_name(made: Callable[..., Line]) -> None:
+def test_what_is_not_built_yet_about_repositories_is_refused_by_name(
+    made: Callable[..., Line],
+) -> None:
     line = made()
     line.commit({".gitattributes": "*.bin filter=lfs diff=lfs merge=lfs -text\n", "a.bin": "big\n"})
 
@@ -238,7 +252,9 @@ def test_what_is_not_built_yet_about_repositories_is_refused_by_name(made: Calla
     assert (code, "not yet" in said) == (2, True)
 
 
-def test_tracked_inbox_files_of_the_first_start_are_not_taken_and_that_is_said(made: Callable[..., Line]) -> None:
+def test_tracked_inbox_files_of_the_first_start_are_not_taken_and_that_is_said(
+    made: Callable[..., Line],
+) -> None:
     line = made()
     (line.root / "inbox").mkdir()
     (line.root / "inbox/old.md").write_text("Old news\n")
@@ -273,7 +289,9 @@ def test_a_commit_of_theirs_at_that_moment_is_landed_upon(made: Callable[..., Li
     assert line.git("status", "--porcelain") == ""
 
 
-def test_another_branch_that_they_check_out_at_that_moment_is_put_back(made: Callable[..., Line]) -> None:
+def test_another_branch_that_they_check_out_at_that_moment_is_put_back(
+    made: Callable[..., Line],
+) -> None:
     line = made()
     at_the_merge(line, "git checkout -q -b mine")
 
@@ -285,7 +303,9 @@ def test_another_branch_that_they_check_out_at_that_moment_is_put_back(made: Cal
     assert line.on_trunk() == ["one"]
 
 
-def test_an_edit_of_theirs_at_that_moment_stays_and_blocks_the_landing(made: Callable[..., Line]) -> None:
+def test_an_edit_of_theirs_at_that_moment_stays_and_blocks_the_landing(
+    made: Callable[..., Line],
+) -> None:
     line = made()
     at_the_merge(line, "echo mine > story.txt")
     line.start()
@@ -304,7 +324,10 @@ def test_a_file_that_they_ignore_is_not_overwritten(made: Callable[..., Line]) -
     line.commit({".gitignore": "*.secret\n"})
     (line.root / "my.secret").write_text("mine\n")
     line.start()
-    line.drop("one", "git('add', '-f', '.') if Path('.gitignore').unlink() else write('my.secret', 'theirs')")
+    line.drop(
+        "one",
+        "git('add', '-f', '.') if Path('.gitignore').unlink() else write('my.secret', 'theirs')",
+    )
 
     line.card(CardKind.LANDING_BLOCKED)
 

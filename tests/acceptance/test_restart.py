@@ -42,7 +42,9 @@ def alive(pid: int) -> bool:
 # ── agents that outlive the daemon ──
 
 
-def test_after_kill_9_the_next_daemon_adopts_the_same_live_agent_and_it_lands_once(line: Line) -> None:
+def test_after_kill_9_the_next_daemon_adopts_the_same_live_agent_and_it_lands_once(
+    line: Line,
+) -> None:
     go = held(line, "survivor")
     pid = agent(line, "survivor")
 
@@ -70,7 +72,9 @@ def test_an_agent_that_ended_while_no_daemon_ran_is_submitted_at_the_next_start(
     assert line.attempts("alone") == ["submitted"]
 
 
-def test_an_attempt_whose_supervisor_was_killed_is_lost_uncounted_and_done_again(line: Line) -> None:
+def test_an_attempt_whose_supervisor_was_killed_is_lost_uncounted_and_done_again(
+    line: Line,
+) -> None:
     go = held(line, "orphan")
     pid = agent(line, "orphan")
 
@@ -111,7 +115,9 @@ def ten(cold: Line) -> dict[str, int]:
     for name in TEN:
         cold.drop(name, f"write('{name}.txt', str(os.getpid())); hold({str(cold.folder / 'go')!r})")
     begun = {name: cold.workspace(name) / f"{name}.txt" for name in TEN}
-    cold.until("all have begun", lambda: all(path.exists() and path.read_text() for path in begun.values()))
+    cold.until(
+        "all have begun", lambda: all(path.exists() and path.read_text() for path in begun.values())
+    )
     return {name: int(path.read_text()) for name, path in begun.items()}
 
 
@@ -130,7 +136,9 @@ def test_a_restart_with_ten_agents_at_work_loses_none_and_restarts_none(
     (left,) = cold.entries(Event.DAEMON_STOPPED)
     alone = [(entry.at - left.at).total_seconds() for entry in cold.entries(Event.ATTEMPT_ADOPTED)]
     with capsys.disabled():
-        print(f"\nrestart with {len(TEN)} agents at work: {min(alone):.2f} to {max(alone):.2f} s without supervision")
+        print(
+            f"\nrestart with {len(TEN)} agents at work: {min(alone):.2f} to {max(alone):.2f} s without supervision"
+        )
     (cold.folder / "go").touch()
     for name, pid in ten.items():
         assert cold.git("show", f"{cold.unit(name).commit}:{name}.txt") == str(pid)
@@ -138,13 +146,20 @@ def test_a_restart_with_ten_agents_at_work_loses_none_and_restarts_none(
     assert command(cold, "factoryd", "stop")[0] == 0
 
 
-def test_after_a_reboot_all_that_ran_runs_again_under_the_next_number(cold: Line, ten: dict[str, int]) -> None:
+def test_after_a_reboot_all_that_ran_runs_again_under_the_next_number(
+    cold: Line, ten: dict[str, int]
+) -> None:
     cold.kill()
     for pid in cold.left():
         os.kill(pid, signal.SIGKILL)
     cold.until("nothing lives", lambda: not cold.left())
     for name in TEN:  # the pids have gone to others: to this very test
-        told = {"pid": os.getpid(), "started": shim.started(os.getpid()), "boot": "before", "grace_s": 0.3}
+        told = {
+            "pid": os.getpid(),
+            "started": shim.started(os.getpid()),
+            "boot": "before",
+            "grace_s": 0.3,
+        }
         (cold.places.run_dir(name, 1) / "start.json").write_text(json.dumps(told))
 
     cold.start()
@@ -259,7 +274,9 @@ def test_a_daemon_whose_lock_another_one_has_steps_down_and_its_agents_run_on(li
     assert line.places.pid.read_text() == f"{line.daemon.pid}\n"
 
 
-def test_a_daemon_that_was_stopped_for_hours_lands_nothing_that_a_newer_one_has_in_hand(cold: Line) -> None:
+def test_a_daemon_that_was_stopped_for_hours_lands_nothing_that_a_newer_one_has_in_hand(
+    cold: Line,
+) -> None:
     cold.wrap_git(on=" --ff-only ", before="kill -STOP $PPID")
     older = cold.start().daemon
     assert older is not None
@@ -317,7 +334,9 @@ def test_when_git_itself_is_killed_at_the_merge_the_unit_still_lands(cold: Line)
     assert cold.git("status", "--porcelain") == ""
 
 
-def test_stopped_while_git_merges_the_landing_is_on_record_when_the_daemon_is_gone(cold: Line) -> None:
+def test_stopped_while_git_merges_the_landing_is_on_record_when_the_daemon_is_gone(
+    cold: Line,
+) -> None:
     cold.wrap_git(before="kill -INT $PPID; sleep 0.3", on=" --ff-only ")
     cold.start()
     cold.drop("once", FINE)
@@ -348,9 +367,15 @@ def test_killed_at_any_git_call_the_work_lands_exactly_once(cold: Line, call: st
     assert set(cold.attempts("once")) <= {"submitted", "lost"}
 
 
-def test_killed_while_a_gate_runs_nothing_of_the_gate_is_left_and_the_unit_lands(cold: Line) -> None:
+def test_killed_while_a_gate_runs_nothing_of_the_gate_is_left_and_the_unit_lands(
+    cold: Line,
+) -> None:
     slow = cold.folder / "slow"
-    cold.commit({"conventions/gates/20-slow.sh": f"touch {slow}.$$\nwhile [ -e {slow} ]; do sleep 0.01; done\n"})
+    cold.commit(
+        {
+            "conventions/gates/20-slow.sh": f"touch {slow}.$$\nwhile [ -e {slow} ]; do sleep 0.01; done\n"
+        }
+    )
     cold.start()
     cold.until("trunk is judged", lambda: cold.status()["trunk"]["state"] == "green")
     slow.touch()
@@ -383,7 +408,10 @@ def test_killed_again_and_again_every_unit_lands_once(line: Line) -> None:
 
 
 def test_cards_and_held_units_survive_a_kill(line: Line) -> None:
-    line.drop("asks", "leave('question.md', 'Which?') if attempt == 1 else write('asks.txt', str('this' in told))")
+    line.drop(
+        "asks",
+        "leave('question.md', 'Which?') if attempt == 1 else write('asks.txt', str('this' in told))",
+    )
     before = line.card(CardKind.QUESTION)
 
     line.kill()
@@ -441,7 +469,9 @@ def test_a_stop_at_once_does_not_wait_for_a_setup_that_hangs(cold: Line) -> None
     cold.start()
     cold.drop("prepared", FINE)
     cold.event(Event.HOOK_FILLED, unit="prepared")
-    cold.until("setup runs", lambda: any(argv.startswith("sleep 600") for argv in cold.left().values()))
+    cold.until(
+        "setup runs", lambda: any(argv.startswith("sleep 600") for argv in cold.left().values())
+    )
 
     cold.stop(signal.SIGINT)
 
@@ -455,7 +485,9 @@ def test_a_unit_that_is_cancelled_while_its_workspace_is_prepared_never_starts(c
     cold.start()
     cold.drop("prepared", FINE)
     cold.event(Event.HOOK_FILLED, unit="prepared")
-    cold.until("setup runs", lambda: any(argv.startswith("sleep 600") for argv in cold.left().values()))
+    cold.until(
+        "setup runs", lambda: any(argv.startswith("sleep 600") for argv in cold.left().values())
+    )
 
     cold.factory("cancel", "prepared")
 
@@ -519,6 +551,11 @@ def command(line: Line, program: str, *argv: str) -> tuple[int, str]:
     code = f"import sys; from factory.cli.main import {program}; sys.exit({program}(sys.argv[1:]))"
     env = line.environment() | {"PYTHONPATH": str(Path(factory.__file__).parents[1])}
     done = subprocess.run(
-        [sys.executable, "-c", code, *argv], cwd=line.root, env=env, check=False, capture_output=True, text=True
+        [sys.executable, "-c", code, *argv],
+        cwd=line.root,
+        env=env,
+        check=False,
+        capture_output=True,
+        text=True,
     )
     return done.returncode, done.stdout + done.stderr

@@ -37,7 +37,9 @@ def test_work_that_passes_only_once_its_gate_has_repaired_it_goes_back_and_lands
     assert line.git("show", f"{landed.commit}:one.txt") == "right"
 
 
-def test_where_trunks_own_gate_changes_files_one_card_asks_and_no_unit_is_blamed(made: Callable[..., Line]) -> None:
+def test_where_trunks_own_gate_changes_files_one_card_asks_and_no_unit_is_blamed(
+    made: Callable[..., Line],
+) -> None:
     inferred = {"Makefile": "test:\n\tdate > stamp.txt\n", "stamp.txt": "never\n"}
     without = {path: text for path, text in files().items() if "/gates/" not in path}
     line = made(without | inferred)
@@ -52,4 +54,6 @@ def test_where_trunks_own_gate_changes_files_one_card_asks_and_no_unit_is_blamed
     assert line.attempts("one") == ["submitted"]
     assert line.git("show", f"{landed.commit}:stamp.txt") == "never"
     line.no_card(CardKind.TRUNK_RED)
-    assert line.status()["warnings"] == ["stamp.txt is put back after the inferred gate test, by your answer"]
+    assert line.status()["warnings"] == [
+        "stamp.txt is put back after the inferred gate test, by your answer"
+    ]

@@ -52,15 +52,35 @@ THROUGH |= {"gate": THROUGH["agent"], "setup": THROUGH["agent"] | {"change_the_e
 FOR_GOOD = {"poison_the_caches", "poison_its_own_cache", "change_the_environment"}
 # What never does: nothing of these needs a sandbox.
 NEVER = {"read_a_variable_of_the_daemons", "outlive", "outlive_without_a_mark", "plant_a_submodule"}
-NEVER |= {"plant_a_hook", "plant_a_file_monitor", "plant_a_filter", "plant_a_diff_driver", "plant_hooks_elsewhere"}
+NEVER |= {
+    "plant_a_hook",
+    "plant_a_file_monitor",
+    "plant_a_filter",
+    "plant_a_diff_driver",
+    "plant_hooks_elsewhere",
+}
 # What depends on the machine and on who runs it, where there is no sandbox.
-MAY = {"trace_a_stranger", "enter_the_daemons_namespace", "set_something_of_the_kernels", "reach_the_magic_keys"}
+MAY = {
+    "trace_a_stranger",
+    "enter_the_daemons_namespace",
+    "set_something_of_the_kernels",
+    "reach_the_magic_keys",
+}
 MAY |= {"make_a_device", "write_to_the_system", "make_the_disk_writable", "change_the_environment"}
-MAY |= {"poison_the_caches", "poison_its_own_cache", "read_the_daemons_memory", "read_a_key_of_the_users"}
+MAY |= {
+    "poison_the_caches",
+    "poison_its_own_cache",
+    "read_the_daemons_memory",
+    "read_a_key_of_the_users",
+}
 
 
 # Calls by number, since libc has no names for them.
-KEY_CALLS = {"add_key": 248, "keyctl": 250} if os.uname().machine == "x86_64" else {"add_key": 217, "keyctl": 219}
+KEY_CALLS = (
+    {"add_key": 248, "keyctl": 250}
+    if os.uname().machine == "x86_64"
+    else {"add_key": 217, "keyctl": 219}
+)
 
 
 def keep_a_key() -> None:
@@ -76,14 +96,18 @@ def bubblewrap() -> bool:
     return bool(shutil.which("bwrap")) and subprocess.run(argv, capture_output=True).returncode == 0
 
 
-confined = pytest.mark.skipif(not bubblewrap(), reason="bubblewrap is not installed, or does not work here")
+confined = pytest.mark.skipif(
+    not bubblewrap(), reason="bubblewrap is not installed, or does not work here"
+)
 MODES = [pytest.param("required", marks=confined), "off"]
 CONFINERS = [pytest.param(name, marks=confined) for name in ("bwrap", "sandbox-exec")]
 
 
 def on_path(line: Line) -> None:
     """Let the line find this Python, wherever it lies, by its real name."""
-    line.environ["PATH"] = os.pathsep.join([line.environment()["PATH"], str(Path(sys.base_prefix) / "bin")])
+    line.environ["PATH"] = os.pathsep.join(
+        [line.environment()["PATH"], str(Path(sys.base_prefix) / "bin")]
+    )
 
 
 @dataclass
@@ -97,7 +121,9 @@ class Attacked:
 
 
 @pytest.fixture(scope="module", params=[*CONFINERS, "off"])
-def attacked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attacked]:
+def attacked(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Attacked]:
     """A line whose agent is hostile, and leaves its attacks to setup and gate as well."""
     folder = tmp_path_factory.mktemp("hostile")
     targets = folder / "targets.json"
@@ -115,8 +141,15 @@ def attacked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     keep_a_key()
     line.environ["PATH"] += f":{line.home}"  # a program of the user's there does not show all of it
     unix, abstract = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
-    short = tempfile.TemporaryDirectory(dir="/tmp")  # `folder` may lie elsewhere, and too deep for a socket
-    with closing(socket.create_server(("127.0.0.1", 0))) as tcp, closing(unix), closing(abstract), short as name:
+    short = tempfile.TemporaryDirectory(
+        dir="/tmp"
+    )  # `folder` may lie elsewhere, and too deep for a socket
+    with (
+        closing(socket.create_server(("127.0.0.1", 0))) as tcp,
+        closing(unix),
+        closing(abstract),
+        short as name,
+    ):
         tmp = Path(name)
         for each, address in ((unix, f"{tmp}/socket"), (abstract, f"\0{tmp}")):
             each.bind(address)
@@ -129,7 +162,12 @@ def attacked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
             line.drop_text("attack", f"{allowed}Attack.\n")
             line.unit("attack", UnitState.HELD)
             said = {role: told(line, role) for role in ROLES}
-            yield Attacked(line, request.param, {role: outcome(line, role, said[role], tmp) for role in ROLES}, said)
+            yield Attacked(
+                line,
+                request.param,
+                {role: outcome(line, role, said[role], tmp) for role in ROLES},
+                said,
+            )
         finally:
             stranger.kill()
             stranger.wait()
@@ -140,7 +178,11 @@ def furnish(line: Line, stranger: int, port: int, tmp: Path) -> dict[str, object
     """Lay out what is to be attacked."""
     secrets = [line.home / ".ssh/id", line.root / "uncommitted.txt", tmp / "secret"]
     work = line.places.work
-    secrets += [work / "workspaces/w9/tree/secret", work / "benches/b9/tree/secret", work / "homes/w9-other/secret"]
+    secrets += [
+        work / "workspaces/w9/tree/secret",
+        work / "benches/b9/tree/secret",
+        work / "homes/w9-other/secret",
+    ]
     secrets += [line.places.run_dir("other", 1) / "output.log"]
     for path in secrets:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -174,7 +216,9 @@ def told(line: Line, role: str) -> dict[str, str]:
         "gate": sorted(judged.glob("b*-10-check/output.log")),
     }
     lines = "".join(path.read_text() for path in logs[role]).splitlines()
-    return {found[2]: found[1] for each in lines if (found := re.match(r"((?:got|not) (\w+).*)", each))}
+    return {
+        found[2]: found[1] for each in lines if (found := re.match(r"((?:got|not) (\w+).*)", each))
+    }
 
 
 def outcome(line: Line, role: str, said: dict[str, str], tmp: Path) -> dict[str, bool]:
@@ -196,7 +240,10 @@ def outcome(line: Line, role: str, said: dict[str, str], tmp: Path) -> dict[str,
         "change_the_environment": work / "benches/b1/venv/bin",
     }
     planted = {name: (folder / f"planted-by-{role}").exists() for name, folder in folders.items()}
-    caches = {path.relative_to(work / "caches").parts[0] for path in work.glob(f"caches/*/*/planted-by-{role}")}
+    caches = {
+        path.relative_to(work / "caches").parts[0]
+        for path in work.glob(f"caches/*/*/planted-by-{role}")
+    }
     planted["poison_the_caches"] = bool(caches - {"workspaces"})  # those of benches and gates
     planted["poison_its_own_cache"] = bool(caches - {"workspaces"})
     planted["write_the_users_git_config"] = f"by-{role}" in (line.root / ".git/config").read_text()
@@ -206,7 +253,11 @@ def outcome(line: Line, role: str, said: dict[str, str], tmp: Path) -> dict[str,
     planted["move_a_ref_of_the_factorys"] = f"refs/planted/{role}" in factorys
     sprung = {path.name for path in (line.folder / "sprung").iterdir()}
     traps = {"hook": "plant_a_hook", "monitor": "plant_a_file_monitor", "filter": "plant_a_filter"}
-    traps |= {"differ": "plant_a_diff_driver", "hookspath": "plant_hooks_elsewhere", "submodule": "plant_a_submodule"}
+    traps |= {
+        "differ": "plant_a_diff_driver",
+        "hookspath": "plant_hooks_elsewhere",
+        "submodule": "plant_a_submodule",
+    }
     planted |= {name: bool(sprung & {trap, f"{trap}-{role}"}) for trap, name in traps.items()}
     planted["outlive"] = planted["outlive_without_a_mark"] = sleepers()
     return known | {name: there for name, there in planted.items() if name in known}
@@ -247,12 +298,15 @@ def test_what_is_on_is_said(attacked: Attacked) -> None:
 
 
 @pytest.fixture(scope="module", params=["bwrap", "sandbox-exec"])
-def shut(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
+def shut(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Line]:
     """A confined line with scripted agents."""
     folder = tmp_path_factory.mktemp("shut")
     contents = files(factory__toml="") | {
         "factory.toml": 'agent = "scripted"\nworkers = 1\n[limits]\nattempts = 1\n',
-        "conventions/runtimes/alone.toml": RUNTIME.format(python=sys.executable, agent=AGENT) + 'network = "none"\n',
+        "conventions/runtimes/alone.toml": RUNTIME.format(python=sys.executable, agent=AGENT)
+        + 'network = "none"\n',
         "conventions/runtimes/member.toml": RUNTIME.format(python=sys.executable, agent=AGENT)
         + 'home = [".member", "$MEMBER_HOME", ".absent"]\nenv = ["MEMBER_*", "XDG_*", "A_FILE"]\n'
         + 'files = { ".tool/settings" = "as told" }\nkeep = [".tool/sessions/*"]\n',
@@ -264,7 +318,10 @@ def shut(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         (folder / name).mkdir(parents=True)
         (folder / name / "token").write_text("1")
     (folder / "certificate").write_text("c")
-    elsewhere = {"MEMBER_HOME": str(folder / "elsewhere/member"), "A_FILE": str(folder / "certificate")}
+    elsewhere = {
+        "MEMBER_HOME": str(folder / "elsewhere/member"),
+        "A_FILE": str(folder / "certificate"),
+    }
     try:
         yield line.start(**elsewhere, XDG_DATA_HOME=str(folder / "home/.data"))
     finally:
@@ -272,7 +329,9 @@ def shut(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 @confined
-def test_a_login_that_is_replaced_is_the_user_s_and_all_else_of_its_home_is_its_own(shut: Line) -> None:
+def test_a_login_that_is_replaced_is_the_user_s_and_all_else_of_its_home_is_its_own(
+    shut: Line,
+) -> None:
     code = """
         home = Path.home()
         for folder in (home / ".member", Path(os.environ["MEMBER_HOME"])):
@@ -291,8 +350,13 @@ def test_a_login_that_is_replaced_is_the_user_s_and_all_else_of_its_home_is_its_
     shut.drop("second", code, agent="member")
     shut.unit("second")
 
-    assert [(shut.folder / name / "token").read_text() for name in ("home/.member", "elsewhere/member")] == ["3", "3"]
-    assert sorted(path.name for path in shut.root.glob("seen-*")) == ["seen-1-1.txt", "seen-1-2.txt"]
+    assert [
+        (shut.folder / name / "token").read_text() for name in ("home/.member", "elsewhere/member")
+    ] == ["3", "3"]
+    assert sorted(path.name for path in shut.root.glob("seen-*")) == [
+        "seen-1-1.txt",
+        "seen-1-2.txt",
+    ]
     assert not (shut.home / "seen").exists()
     assert not (shut.home / ".absent").exists()
 
@@ -305,7 +369,11 @@ def test_a_link_that_an_agent_leaves_in_place_of_a_login_leads_nowhere(shut: Lin
     shut.drop("links", code, agent="member")
     shut.unit("links")
     (shut.home / ".absent").mkdir()
-    shut.drop("follows", "(Path.home() / '.absent/x').write_text('x'); write('f.txt', 'x')", agent="member")
+    shut.drop(
+        "follows",
+        "(Path.home() / '.absent/x').write_text('x'); write('f.txt', 'x')",
+        agent="member",
+    )
     shut.unit("follows")
 
     assert [path.name for path in (shut.home / ".absent").iterdir()] == ["x"]
@@ -326,7 +394,9 @@ def test_the_files_of_a_runtime_are_in_its_home_at_each_start_and_nowhere_else(s
         shut.drop(name, code.replace("{0}", name), agent="member")
         shut.unit(name)
 
-    assert [(shut.root / f"{name}.txt").read_text() for name in ("settles", "settles-again")] == ["as told"] * 2
+    assert [(shut.root / f"{name}.txt").read_text() for name in ("settles", "settles-again")] == [
+        "as told"
+    ] * 2
     assert list(victim.iterdir()) == []
     assert not (shut.home / ".tool").exists()
 
@@ -377,7 +447,12 @@ def test_its_stop_signal_reaches_a_confined_agent(shut: Line) -> None:
     shut.unit("orderly", UnitState.CANCELLED)
     shut.until("its end is on record", lambda: shut.attempts("orderly") == ["cancelled"])
 
-    assert shut.git("--git-dir", str(shut.places.git), "show", "refs/factory/attempts/orderly/1:last.txt") == "tidy"
+    assert (
+        shut.git(
+            "--git-dir", str(shut.places.git), "show", "refs/factory/attempts/orderly/1:last.txt"
+        )
+        == "tidy"
+    )
 
 
 @confined
@@ -390,7 +465,9 @@ def test_a_program_that_is_not_there_is_as_little_there_when_confined(shut: Line
 
 
 @confined
-async def test_a_script_whose_interpreter_is_not_there_cannot_be_started_when_confined_either(tmp_path: Path) -> None:
+async def test_a_script_whose_interpreter_is_not_there_cannot_be_started_when_confined_either(
+    tmp_path: Path,
+) -> None:
     program = tmp_path / "agent"
     program.write_text("#!/no/such\n")
     program.chmod(0o755)
@@ -398,7 +475,9 @@ async def test_a_script_whose_interpreter_is_not_there_cannot_be_started_when_co
     within = sandbox.confined([str(program)], {}, Profile(reads=(program,)))
 
     child = await process.start(
-        process.Command(argv=(str(program),), cwd=tmp_path, env={}, run_dir=tmp_path / "run", within=within)
+        process.Command(
+            argv=(str(program),), cwd=tmp_path, env={}, run_dir=tmp_path / "run", within=within
+        )
     )
     ended = await child.wait()
 
@@ -415,7 +494,9 @@ def test_a_sandbox_that_fails_is_nobody_s_fault_and_one_card(tmp_path: Path, wha
         (line.folder / "state/factoryd").chmod(0o700)
         real = shutil.which("bwrap")
         ours = line.bin / "bwrap"
-        ours.write_text(f'#!/bin/sh\ncase "$*" in {broken}) echo \'bwrap: no\'; exit 1;; esac\nexec {real} "$@"\n')
+        ours.write_text(
+            f'#!/bin/sh\ncase "$*" in {broken}) echo \'bwrap: no\'; exit 1;; esac\nexec {real} "$@"\n'
+        )
         ours.chmod(0o755)
         line.stop()
         line.start()
@@ -429,7 +510,10 @@ def test_a_sandbox_that_fails_is_nobody_s_fault_and_one_card(tmp_path: Path, wha
         for name in ("one", "two"):
             line.unit(name)
 
-        assert "Nothing can be judged or started: the sandbox did not start a command: bwrap: no." in card.question
+        assert (
+            "Nothing can be judged or started: the sandbox did not start a command: bwrap: no."
+            in card.question
+        )
         assert "gate_red" not in line.attempts("one") + line.attempts("two")
 
 
@@ -456,13 +540,19 @@ def test_what_a_gate_writes_into_its_environment_is_gone(tmp_path: Path) -> None
 
 
 @confined
-def test_what_the_code_of_one_gate_does_to_the_checkout_no_gate_beside_it_sees(tmp_path: Path) -> None:
+def test_what_the_code_of_one_gate_does_to_the_checkout_no_gate_beside_it_sees(
+    tmp_path: Path,
+) -> None:
     gates = {
         "conventions/gates/10-tests.sh": 'for each in t*.sh; do test ! -e "$each" || sh "$each"; done\n',
         "conventions/gates/10-whole.sh": f"for _ in $(seq 100); do test -e done || sleep 0.01; done\n{GATE_OF_TEXTS}",
     }
     with line_in(tmp_path, files() | gates, sandbox="required") as line:
-        line.drop("hides", "write('bad.txt', 'BROKEN'); write('t.sh', 'rm bad.txt; touch done\\n')", attempts=1)
+        line.drop(
+            "hides",
+            "write('bad.txt', 'BROKEN'); write('t.sh', 'rm bad.txt; touch done\\n')",
+            attempts=1,
+        )
         line.unit("hides", UnitState.HELD)
         reds = {each.gate: each.rewrote for each in line.store.select(Verdict) if not each.ok}
 
@@ -475,7 +565,10 @@ async def test_a_program_that_cannot_even_be_looked_at_is_passed_over(tmp_path: 
     (tmp_path / "bin/odd").symlink_to(
         tmp_path / ("x" * 300)
     )  # as one that leads into another user's HOME is, for a user
-    environ = {"PATH": os.pathsep.join([os.environ["PATH"], str(tmp_path / "bin")]), "HOME": str(tmp_path / "home")}
+    environ = {
+        "PATH": os.pathsep.join([os.environ["PATH"], str(tmp_path / "bin")]),
+        "HOME": str(tmp_path / "home"),
+    }
     sandbox = await tried(environ, tmp_path / "work")
 
     words = sandbox.confined(["true"], environ, Profile())
@@ -551,7 +644,9 @@ async def test_what_holds_all_that_is_private_is_not_shown_whoever_names_it(tmp_
     environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "NVM_DIR": str(tmp_path)}
     sandbox = await tried(environ, tmp_path / "work")
 
-    words = sandbox.confined(["true"], environ, Profile(reads=(Path("/tmp"), tmp_path, tmp_path / "link")))
+    words = sandbox.confined(
+        ["true"], environ, Profile(reads=(Path("/tmp"), tmp_path, tmp_path / "link"))
+    )
 
     assert subprocess.run([*words, "test", "-e", tmp_path / "secret"], env=environ).returncode == 1
 
@@ -616,9 +711,13 @@ async def test_whether_there_are_overlays_is_known_before_the_first_start(tmp_pa
     assert told[0] == told[1]
 
 
-def test_a_sandbox_that_does_not_work_is_said_and_one_that_is_required_refuses_to_start(tmp_path: Path) -> None:
+def test_a_sandbox_that_does_not_work_is_said_and_one_that_is_required_refuses_to_start(
+    tmp_path: Path,
+) -> None:
     line = Line(tmp_path, sandbox="required")
-    (line.bin / "bwrap").write_text("#!/bin/sh\necho 'No permissions to create a namespace' >&2\nexit 1\n")
+    (line.bin / "bwrap").write_text(
+        "#!/bin/sh\necho 'No permissions to create a namespace' >&2\nexit 1\n"
+    )
     (line.bin / "bwrap").chmod(0o755)
     try:
         code, said = line.refused()
@@ -634,7 +733,10 @@ def test_a_sandbox_that_does_not_work_is_said_and_one_that_is_required_refuses_t
         line.close()
 
     assert code == 2
-    assert 'sandbox.mode is "required", but bubblewrap does not work here (No permissions to create a' in said
+    assert (
+        'sandbox.mode is "required", but bubblewrap does not work here (No permissions to create a'
+        in said
+    )
     assert says.startswith("unsandboxed, bubblewrap does not work here (No permissions")
     assert 'sandbox.mode is "required"' in card.question + card.evidence
 
@@ -647,7 +749,10 @@ USES = {
         "import mmap; x = mmap.mmap(-1, 400_000_000)\nfor _ in range(40): x.write(b'x' * 10_000_000)\ntime.sleep(30)",
         "GB of memory, of 0.2 allowed",
     ),
-    "disk": ("for n in range(30): write(f'{n}.bin', 'x' * 10_000_000)\ntime.sleep(30)", "GB of disk, of 0.1 allowed"),
+    "disk": (
+        "for n in range(30): write(f'{n}.bin', 'x' * 10_000_000)\ntime.sleep(30)",
+        "GB of disk, of 0.1 allowed",
+    ),
     "processes": (
         "import subprocess; all = [subprocess.Popen(['sleep', '30']) for _ in range(150)]; time.sleep(30)",
         "processes, of 60 allowed",
@@ -660,7 +765,9 @@ USES = {
 
 
 @pytest.fixture(scope="module", params=MODES)
-def narrow(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
+def narrow(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Line]:
     """A line with little room."""
     limits = "attempts = 1\nmemory_gb = 0.2\ndisk_gb = 0.1\nprocesses = 60\ncpu_minutes = 0.05\n"
     contents = files(factory__toml="") | {"factory.toml": f'agent = "scripted"\n[limits]\n{limits}'}
@@ -679,7 +786,9 @@ def test_who_uses_too_much_is_ended_and_told_so(narrow: Line, what: str) -> None
     attempt = narrow.attempt(name)
 
     assert narrow.attempts(held.id) == ["crashed"]
-    assert re.fullmatch(rf"it used too much and was ended \([\d.]+ {re.escape(why)}\)", attempt.detail)
+    assert re.fullmatch(
+        rf"it used too much and was ended \([\d.]+ {re.escape(why)}\)", attempt.detail
+    )
     assert attempt.end
     assert (attempt.end - attempt.start).total_seconds() < 15
     narrow.factory("cancel", name)
@@ -695,7 +804,9 @@ def test_a_file_that_is_too_large_is_not_written(narrow: Line) -> None:
 
 def test_a_gate_that_uses_too_much_is_red_and_says_why(narrow: Line) -> None:
     narrow.commit(
-        {"conventions/gates/20-hungry.sh": "test ! -e hungry || tail -c 400000000 /dev/zero | tail | sleep 30\n"}
+        {
+            "conventions/gates/20-hungry.sh": "test ! -e hungry || tail -c 400000000 /dev/zero | tail | sleep 30\n"
+        }
     )
     narrow.drop("hungry", "write('hungry', 'x')")
     narrow.unit("hungry", UnitState.HELD)

@@ -35,25 +35,46 @@ LINKED = "what is not its own could be written by way of a link"
     [
         ("['--dev-bind', '/', '/']", ALL_WRONG),
         ("words(profile, {'0111': '0511'})", "FOLDER could be listed"),
-        ("words(profile, {'0111': '0311', '--remount-ro': '--chdir'})", f"what is hidden could be written, {LINKED}"),
-        ("words(profile, {'--ro-bind': '--bind'})", f"what is only shown could be written, {LINKED}"),
+        (
+            "words(profile, {'0111': '0311', '--remount-ro': '--chdir'})",
+            f"what is hidden could be written, {LINKED}",
+        ),
+        (
+            "words(profile, {'--ro-bind': '--bind'})",
+            f"what is only shown could be written, {LINKED}",
+        ),
         ("words(profile, {'--bind': '--ro-bind'})", "its own folder could not be written"),
         ("words(profile, less='--unshare-pid')", "the daemon could be signalled"),
-        ("words(profile, {'--remount-ro': '--chdir'}, more=sockets(profile))", "a hidden socket could be reached"),
+        (
+            "words(profile, {'--remount-ro': '--chdir'}, more=sockets(profile))",
+            "a hidden socket could be reached",
+        ),
         ("words(profile, less='--unshare-net')", "the network could be reached without leave"),
         ("words(profile, more=['--unshare-net'])", "the network could not be reached"),
-        ("words(profile, more=['--tmpfs', '/usr'])", "bwrap: execvp env: No such file or directory"),
+        (
+            "words(profile, more=['--tmpfs', '/usr'])",
+            "bwrap: execvp env: No such file or directory",
+        ),
     ],
 )
 async def test_one_that_confines_too_little_or_too_much_is_off_and_says_why(
     tmp_path: Path, does: str, why: str
 ) -> None:
-    environ = {"PATH": str(install(tmp_path / "bin", before=DIFFERENT.format(does))), "HOME": str(tmp_path)}
+    environ = {
+        "PATH": str(install(tmp_path / "bin", before=DIFFERENT.format(does))),
+        "HOME": str(tmp_path),
+    }
 
     sandbox = await tried(environ, tmp_path / "work")
 
-    assert says(sandbox).startswith(f"unsandboxed, sandbox-exec does not work here ({why}): agents and gates run as")
-    assert (sandbox.on, sandbox.name, sandbox.confined(["true"], environ, Profile())) == (False, "off", ())
+    assert says(sandbox).startswith(
+        f"unsandboxed, sandbox-exec does not work here ({why}): agents and gates run as"
+    )
+    assert (sandbox.on, sandbox.name, sandbox.confined(["true"], environ, Profile())) == (
+        False,
+        "off",
+        (),
+    )
 
 
 @confined
@@ -66,9 +87,13 @@ async def test_one_that_confines_is_on(tmp_path: Path) -> None:
 
 
 @confined
-def test_one_that_does_not_work_is_said_and_where_it_is_required_nothing_starts(tmp_path: Path) -> None:
+def test_one_that_does_not_work_is_said_and_where_it_is_required_nothing_starts(
+    tmp_path: Path,
+) -> None:
     line = Line(tmp_path, sandbox="required")
-    line.environ["PATH"] = str(install(tmp_path / "tools", before=DIFFERENT.format("['--dev-bind', '/', '/']")))
+    line.environ["PATH"] = str(
+        install(tmp_path / "tools", before=DIFFERENT.format("['--dev-bind', '/', '/']"))
+    )
     try:
         code, said = line.refused()
         line.environ["FACTORY__SANDBOX__MODE"] = "auto"
@@ -79,7 +104,10 @@ def test_one_that_does_not_work_is_said_and_where_it_is_required_nothing_starts(
         line.close()
 
     assert (code, mode) == (2, "off")
-    assert 'sandbox.mode is "required", but sandbox-exec does not work here (a hidden file could be read' in said
+    assert (
+        'sandbox.mode is "required", but sandbox-exec does not work here (a hidden file could be read'
+        in said
+    )
     assert "! unsandboxed, sandbox-exec does not work here (a hidden file could be read" in status
 
 
@@ -87,8 +115,13 @@ def test_one_that_does_not_work_is_said_and_where_it_is_required_nothing_starts(
 def test_from_one_confinement_to_the_other_a_login_is_found_and_nothing_of_its_home_is_in_the_way(
     tmp_path: Path,
 ) -> None:
-    member = RUNTIME.format(python=sys.executable, agent=AGENT) + 'home = [".member", ".config/member"]\n'
-    line = Line(tmp_path, files() | {"conventions/runtimes/member.toml": member}, sandbox="required")
+    member = (
+        RUNTIME.format(python=sys.executable, agent=AGENT)
+        + 'home = [".member", ".config/member"]\n'
+    )
+    line = Line(
+        tmp_path, files() | {"conventions/runtimes/member.toml": member}, sandbox="required"
+    )
     for name in (".member", ".config/member"):
         (line.home / name).mkdir(parents=True)
         (line.home / name / "token").write_text("0")
@@ -101,19 +134,27 @@ def test_from_one_confinement_to_the_other_a_login_is_found_and_nothing_of_its_h
     """
     own = line.places.work / "homes/w1-member"
     try:
-        for number, (tools, linked) in enumerate([("", False), (str(install(tmp_path / "tools")), True), ("", False)]):
+        for number, (tools, linked) in enumerate(
+            [("", False), (str(install(tmp_path / "tools")), True), ("", False)]
+        ):
             line.environ.pop("PATH", None)
             line.environ |= {"PATH": tools} if tools else {}
             line.start()
             line.drop(f"unit-{number}", code.replace("{name}", str(linked)), agent="member")
             line.unit(f"unit-{number}")
             assert line.fact("sandbox")["mode"] == ("sandbox-exec" if linked else "bwrap")
-            assert [(own / name).is_symlink() for name in (".member", ".config/member")] == [linked, linked]
+            assert [(own / name).is_symlink() for name in (".member", ".config/member")] == [
+                linked,
+                linked,
+            ]
             line.stop()
     finally:
         line.close()
 
-    assert [(line.home / name / "token").read_text() for name in (".member", ".config/member")] == ["3", "3"]
+    assert [(line.home / name / "token").read_text() for name in (".member", ".config/member")] == [
+        "3",
+        "3",
+    ]
     assert sorted(path.name for path in (line.home / ".config").iterdir()) == ["member"]
     assert (own / ".config/of-its-own").exists()
 
@@ -121,7 +162,9 @@ def test_from_one_confinement_to_the_other_a_login_is_found_and_nothing_of_its_h
 @confined
 def test_an_agent_that_ties_knots_in_its_home_gets_a_link_again(tmp_path: Path) -> None:
     member = RUNTIME.format(python=sys.executable, agent=AGENT) + 'home = [".member"]\n'
-    line = Line(tmp_path, files() | {"conventions/runtimes/member.toml": member}, sandbox="required")
+    line = Line(
+        tmp_path, files() | {"conventions/runtimes/member.toml": member}, sandbox="required"
+    )
     line.environ["PATH"] = str(install(tmp_path / "tools"))
     (line.home / ".member").mkdir()
     (line.home / "victim").mkdir()
@@ -134,7 +177,9 @@ def test_an_agent_that_ties_knots_in_its_home_gets_a_link_again(tmp_path: Path) 
     try:
         line.start()
         for name, tie in knots.items():
-            code = f"link = Path.home() / '.member'; (link / {name!r}).touch(); link.unlink(); {tie}"
+            code = (
+                f"link = Path.home() / '.member'; (link / {name!r}).touch(); link.unlink(); {tie}"
+            )
             line.drop(name, f"{code}; write('{name}.txt', 'x')", agent="member")
             line.unit(name)
     finally:

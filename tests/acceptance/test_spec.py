@@ -24,7 +24,9 @@ def lose_markdown(line: Line, name: str) -> None:
             path.unlink()
 
 
-def test_without_its_markdown_a_unit_is_judged_and_lands_and_only_the_next_prompt_lacks_it(line: Line) -> None:
+def test_without_its_markdown_a_unit_is_judged_and_lands_and_only_the_next_prompt_lacks_it(
+    line: Line,
+) -> None:
     at_work(line, "lands", "fine", accept=["test -e lands.txt"], scope=["*.txt"])
     at_work(line, "red", "BROKEN", attempts=2)
 
@@ -38,7 +40,9 @@ def test_without_its_markdown_a_unit_is_judged_and_lands_and_only_the_next_promp
     (line.folder / "go").touch()
 
     landed = line.unit("lands")
-    proofs = [each for each in line.store.select(Verdict, ok=True) if each.command == "test -e lands.txt"]
+    proofs = [
+        each for each in line.store.select(Verdict, ok=True) if each.command == "test -e lands.txt"
+    ]
     assert proofs, "its proof was run"
     assert line.git("show", f"{landed.commit}:lands.txt") == "fine"
     card = line.card(CardKind.CRASH_LOOP)

@@ -35,7 +35,9 @@ def on_trunk(line: Line, path: str) -> str:
     return line.git("show", f"main:{path}")
 
 
-def test_what_is_said_while_the_agent_works_goes_into_its_session_before_anything_lands(shared: Line) -> None:
+def test_what_is_said_while_the_agent_works_goes_into_its_session_before_anything_lands(
+    shared: Line,
+) -> None:
     code = f"""
         if resumed:
             assert "keep the old name" in told
@@ -48,7 +50,9 @@ def test_what_is_said_while_the_agent_works_goes_into_its_session_before_anythin
     shared.drop("resumed", code, agent="sessions")
     shared.attempt("resumed")
 
-    assert "its agent is told before its work is submitted" in tell(shared, "resumed", "keep the old name")
+    assert "its agent is told before its work is submitted" in tell(
+        shared, "resumed", "keep the old name"
+    )
     let_go(shared, "resumed")
 
     unit = shared.unit("resumed")
@@ -121,7 +125,9 @@ def test_a_unit_in_the_queue_is_taken_out_to_be_told(shared: Line) -> None:
 
 def test_once_it_is_landing_it_cannot_be_told_any_more(shared: Line) -> None:
     reached, go = shared.folder / "reached", shared.folder / "go"
-    shared.wrap_git(on=" --ff-only ", before=f"touch {reached}; until [ -e {go} ]; do sleep 0.02; done")
+    shared.wrap_git(
+        on=" --ff-only ", before=f"touch {reached}; until [ -e {go} ]; do sleep 0.02; done"
+    )
     try:
         shared.drop("landing", 'write("landing.txt", "a")')
         shared.until("its landing is under way", reached.exists)
@@ -131,7 +137,10 @@ def test_once_it_is_landing_it_cannot_be_told_any_more(shared: Line) -> None:
         (shared.bin / "git").unlink()
 
     assert code == 3
-    assert "landing is landing at this moment: it cannot be told anything any more. Add a new task" in said
+    assert (
+        "landing is landing at this moment: it cannot be told anything any more. Add a new task"
+        in said
+    )
     assert shared.unit("landing").attempt == 1
     assert shared.attempts("landing") == ["submitted"]
     assert shared.entries(Event.UNIT_TOLD, unit="landing") == []

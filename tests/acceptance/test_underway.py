@@ -28,7 +28,9 @@ def runs(line: Line, name: str) -> list[int]:
 
 def begun(line: Line, name: str, count: int = 1) -> list[int]:
     """Wait for so many runs."""
-    return line.until(f"{name} runs", lambda: found if len(found := runs(line, name)) >= count else None)
+    return line.until(
+        f"{name} runs", lambda: found if len(found := runs(line, name)) >= count else None
+    )
 
 
 def candidates_only(line: Line) -> str:
@@ -41,7 +43,9 @@ def restart(line: Line, how: str) -> None:
     line.start()
 
 
-def test_with_restarts_more_often_than_a_setup_takes_it_is_made_once_and_units_land(cold: Line) -> None:
+def test_with_restarts_more_often_than_a_setup_takes_it_is_made_once_and_units_land(
+    cold: Line,
+) -> None:
     cold.commit({"conventions/workspace/setup.sh": waiting(cold, "setup")})
     cold.start()
     cold.drop("lands", FINE)
@@ -58,7 +62,9 @@ def test_with_restarts_more_often_than_a_setup_takes_it_is_made_once_and_units_l
     assert cold.attempts("lands") == ["submitted"]
 
 
-def test_with_restarts_more_often_than_a_gate_takes_it_runs_once_and_its_unit_lands(cold: Line) -> None:
+def test_with_restarts_more_often_than_a_gate_takes_it_runs_once_and_its_unit_lands(
+    cold: Line,
+) -> None:
     cold.environ["FACTORY__GATES__BENCHES"] = "1"  # trunk's own judging must not take it
     cold.commit({"conventions/gates/20-slow.sh": candidates_only(cold)})
     cold.start()
@@ -72,7 +78,9 @@ def test_with_restarts_more_often_than_a_gate_takes_it_runs_once_and_its_unit_la
     cold.unit("fine")
 
     assert runs(cold, "gate") == first
-    assert (cold.folder / "accept").read_text().split() == ["x"] * 3  # before the first attempt, and when judged
+    assert (cold.folder / "accept").read_text().split() == [
+        "x"
+    ] * 3  # before the first attempt, and when judged
     assert cold.attempts("fine") == ["submitted"]
 
 
@@ -98,15 +106,22 @@ def test_a_unit_that_is_cancelled_after_a_restart_has_its_gate_ended(cold: Line)
     (pid,) = begun(cold, "gate")
 
     restart(cold, "killed")
-    cold.until("it is judged again", lambda: [row["state"] for row in cold.status()["queue"]] == ["judging"])
+    cold.until(
+        "it is judged again",
+        lambda: [row["state"] for row in cold.status()["queue"]] == ["judging"],
+    )
     cold.factory("cancel", "fine")
 
     cold.until("the gate is ended", lambda: not alive(pid))
-    assert [entry.detail["gate"] for entry in cold.entries(Event.VERDICT_GIVEN, unit="fine")] == ["10-whole"]
+    assert [entry.detail["gate"] for entry in cold.entries(Event.VERDICT_GIVEN, unit="fine")] == [
+        "10-whole"
+    ]
 
 
 @pytest.mark.parametrize("daemon", [True, False])
-def test_a_stop_ends_gates_and_setups_with_a_daemon_and_without(cold: Line, *, daemon: bool) -> None:
+def test_a_stop_ends_gates_and_setups_with_a_daemon_and_without(
+    cold: Line, *, daemon: bool
+) -> None:
     cold.commit({"conventions/gates/20-slow.sh": candidates_only(cold)})
     cold.start()
     cold.drop("fine", FINE)
@@ -117,7 +132,10 @@ def test_a_stop_ends_gates_and_setups_with_a_daemon_and_without(cold: Line, *, d
     if daemon:
         cold.stop()
     else:
-        assert cold.factoryd("stop") == (0, "the daemon is not running; ended gates and setups that it left: 1\n")
+        assert cold.factoryd("stop") == (
+            0,
+            "the daemon is not running; ended gates and setups that it left: 1\n",
+        )
     left = cold.left()
     let_go(cold, "gate")
     cold.start()

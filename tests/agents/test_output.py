@@ -75,7 +75,17 @@ def read_all(reader: OutputReader) -> Seen:
         b'{"type":"open","ids":[' + b"[[1,1,1,1]]," * ((LONGEST - 40) // 12) + b"1]}\n",
         b'{"a":' * 100_000 + b"\n",
     ],
-    ids=["yes", "many ids", "many open", "long results", "no newline", "lists", "one list", "nested", "deep"],
+    ids=[
+        "yes",
+        "many ids",
+        "many open",
+        "long results",
+        "no newline",
+        "lists",
+        "one list",
+        "nested",
+        "deep",
+    ],
 )
 def test_no_look_costs_much_time(tmp_path: Path, printed: bytes) -> None:
     reader = reading(tmp_path, printed)
@@ -91,7 +101,11 @@ def test_no_look_costs_much_time(tmp_path: Path, printed: bytes) -> None:
 
 @pytest.mark.parametrize(
     "printed",
-    [b"y\n" * (8 << 20), b"[" * (16 << 20), b'{"type":"say","a":[' + b"[]," * ((LONGEST - 40) // 3) + b"1]}\n"],
+    [
+        b"y\n" * (8 << 20),
+        b"[" * (16 << 20),
+        b'{"type":"say","a":[' + b"[]," * ((LONGEST - 40) // 3) + b"1]}\n",
+    ],
     ids=["yes", "no newline", "lists"],
 )
 def test_no_look_takes_much_memory(tmp_path: Path, printed: bytes) -> None:
@@ -149,12 +163,22 @@ async def test_a_whole_output_is_read_to_its_end_where_there_is_time(tmp_path: P
 
     seen = await reader.finish(lambda: NOW, seconds=60)
 
-    assert (seen.usage.input, seen.result, seen.done, seen.unread, seen.too_little) == (5_000, "Done.", True, 0, False)
+    assert (seen.usage.input, seen.result, seen.done, seen.unread, seen.too_little) == (
+        5_000,
+        "Done.",
+        True,
+        0,
+        False,
+    )
 
 
-async def test_the_end_is_acted_on_whatever_was_printed_before_and_what_is_missing_is_said(tmp_path: Path) -> None:
+async def test_the_end_is_acted_on_whatever_was_printed_before_and_what_is_missing_is_said(
+    tmp_path: Path,
+) -> None:
     noise = event(got=1, gave=1, cost=0.001) * 40_000
-    reader = reading(tmp_path, event("open", ids="a"), noise, event("end", result="Done.", cost=0.5))
+    reader = reading(
+        tmp_path, event("open", ids="a"), noise, event("end", result="Done.", cost=0.5)
+    )
 
     seen = await reader.finish(lambda: NOW, seconds=0)
 
@@ -166,7 +190,9 @@ async def test_the_end_is_acted_on_whatever_was_printed_before_and_what_is_missi
 
 async def test_totals_that_are_told_at_the_end_miss_nothing(tmp_path: Path) -> None:
     noise, last = event(x="x" * 100) * 40_000, event("end", got=7, gave=5, cost=0.25)
-    reader = reading(tmp_path, noise, last, text=JSONL.replace('"step"', '"run"', 1).replace('mode = "step"', ""))
+    reader = reading(
+        tmp_path, noise, last, text=JSONL.replace('"step"', '"run"', 1).replace('mode = "step"', "")
+    )
 
     seen = await reader.finish(lambda: NOW, seconds=0)
 
@@ -174,13 +200,21 @@ async def test_totals_that_are_told_at_the_end_miss_nothing(tmp_path: Path) -> N
     assert seen.unread > 0
 
 
-async def test_a_line_that_is_too_long_is_no_event_and_no_plain_text_and_what_follows_is_read(tmp_path: Path) -> None:
+async def test_a_line_that_is_too_long_is_no_event_and_no_plain_text_and_what_follows_is_read(
+    tmp_path: Path,
+) -> None:
     long = event(error="limit reached, resets 90 " + "limit reached, resets 90 " * (3 << 20 >> 4))
     reader = reading(tmp_path, event("open", ids="a"), long, event("end", result="Done."))
 
     seen = await reader.finish(lambda: NOW, seconds=60)
 
-    assert (seen.result, seen.done, seen.limited, seen.tail, seen.tools) == ("Done.", True, False, "", frozenset())
+    assert (seen.result, seen.done, seen.limited, seen.tail, seen.tools) == (
+        "Done.",
+        True,
+        False,
+        "",
+        frozenset(),
+    )
     assert seen.unread > LONGEST
 
 
@@ -196,12 +230,16 @@ async def test_the_end_of_a_text_without_a_newline_is_its_last_word(tmp_path: Pa
 def test_of_the_tools_that_are_open_the_newest_are_known(tmp_path: Path) -> None:
     ids = [f"call-{number}" for number in range(MOST_TOOLS + 10)]
 
-    seen = read_all(reading(tmp_path, *(event("open", ids=each) for each in ids), event("close", ids=ids[500:])))
+    seen = read_all(
+        reading(tmp_path, *(event("open", ids=each) for each in ids), event("close", ids=ids[500:]))
+    )
 
     assert seen.tools == frozenset(ids[10:500])
 
 
-@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "-1", "1e308", "1e400", '"5"', "[1e13]", "{}"])
+@pytest.mark.parametrize(
+    "number", ["NaN", "Infinity", "-Infinity", "-1", "1e308", "1e400", '"5"', "[1e13]", "{}"]
+)
 def test_numbers_that_nobody_can_have_used_are_not_told(tmp_path: Path, number: str) -> None:
     line = f'{{"type":"say","got":{number},"gave":{number},"cost":{number}}}\n'.encode()
 
@@ -215,8 +253,12 @@ def test_a_sum_has_an_end_that_a_store_can_hold(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [{"a": 1}, [1, 2], 7, True, 1.5, "x" * 100_000])
-def test_last_words_are_a_text_of_bounded_length_whatever_is_told(tmp_path: Path, value: object) -> None:
-    seen = read_all(reading(tmp_path, event("end", result=value, error=value, session=value, status=value)))
+def test_last_words_are_a_text_of_bounded_length_whatever_is_told(
+    tmp_path: Path, value: object
+) -> None:
+    seen = read_all(
+        reading(tmp_path, event("end", result=value, error=value, session=value, status=value))
+    )
 
     assert isinstance(seen.result, str)
     assert isinstance(seen.error, str)
@@ -224,7 +266,9 @@ def test_last_words_are_a_text_of_bounded_length_whatever_is_told(tmp_path: Path
     assert seen.done
 
 
-@pytest.mark.parametrize("reset", ["32503680000", "32503680000000", "99999999999999999999", "NaN", "-5", "1e400"])
+@pytest.mark.parametrize(
+    "reset", ["32503680000", "32503680000000", "99999999999999999999", "NaN", "-5", "1e400"]
+)
 def test_a_reset_that_cannot_be_is_a_limit_without_one(tmp_path: Path, reset: str) -> None:
     told = read_all(reading(tmp_path, f'{{"type":"say","reset":{reset}}}\n'.encode()))
     said = read_all(reading(tmp_path, f"limit reached, resets {reset}\n".encode()))
@@ -245,8 +289,12 @@ async def test_a_report_that_is_too_large_is_not_read_and_that_is_said(tmp_path:
     assert (seen.done, seen.unread, seen.too_little) == (False, report.MOST_BYTES, True)
 
 
-@pytest.mark.parametrize("content", [b"[" * (1 << 20), b'{"a": [' + b"[]," * (2 << 20) + b"1]}", b"\0", b"[]", b"7"])
-async def test_a_report_of_any_content_is_read_or_not_and_costs_little(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize(
+    "content", [b"[" * (1 << 20), b'{"a": [' + b"[]," * (2 << 20) + b"1]}", b"\0", b"[]", b"7"]
+)
+async def test_a_report_of_any_content_is_read_or_not_and_costs_little(
+    tmp_path: Path, content: bytes
+) -> None:
     (tmp_path / "own").mkdir()
     (tmp_path / "own/report.json").write_bytes(content)
     mini, began = (SHIPPED / "mini.toml").read_text(), time.thread_time()

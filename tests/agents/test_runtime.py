@@ -12,7 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factory.agents.output import LOOP_KINDS, LOOP_STEPS, OutputReader, Seen, Usage
-from factory.agents.runtime import Runtime, check_home, environment, find, invocation, logins, parse_runtime
+from factory.agents.runtime import (
+    Runtime,
+    check_home,
+    environment,
+    find,
+    invocation,
+    logins,
+    parse_runtime,
+)
 from factory.ground.errors import ConfigError
 from factory.ground.selectors import selector
 
@@ -50,7 +58,8 @@ OPENCODE_NO_LIST = (
     'Is the computer able to access the url?))])"'
 )
 OPENCODE_UNAUTHORIZED = (
-    '{"type":"error","sessionID":"ses_1","error":{"name":"APIError","data":{"message":"nope","statusCode":401}}}'
+    '{"type":"error","sessionID":"ses_1",'
+    '"error":{"name":"APIError","data":{"message":"nope","statusCode":401}}}'
 )
 AIDER_LOGGED_OUT = (
     "No LLM model was specified and no API keys were provided.",
@@ -70,7 +79,8 @@ CLAUDE_BUSY = (
     '"result":"API Error: 529 overloaded","session_id":"4248"}'
 )
 CLAUDE_POOR = (
-    '{"type":"result","is_error":true,"api_error_status":400,"result":"Credit balance is too low","session_id":"4248"}'
+    '{"type":"result","is_error":true,"api_error_status":400,'
+    '"result":"Credit balance is too low","session_id":"4248"}'
 )
 CLAUDE_CUT_OFF = '{"type":"result","is_error":true,"result":"API Error: Unable to connect to API (ConnectionRefused)"}'
 CODEX_BEGINS = (
@@ -84,10 +94,10 @@ CODEX_ENDS = (
     '{"type":"item.completed","item":{"id":"item_3","type":"agent_message","text":"Done."}}',
     '{"type":"turn.completed","usage":{"input_tokens":3000,"cached_input_tokens":0,"output_tokens":150}}',
 )
-CODEX_RECONNECTING = '{"type":"error","message":"Reconnecting... waiting for network (Connection failed)"}'
-CODEX_UNAUTHORIZED = (
-    '{"type":"turn.failed","error":{"message":"unexpected status 401 Unauthorized: nope, url: http://127.0.0.1/v1"}}'
+CODEX_RECONNECTING = (
+    '{"type":"error","message":"Reconnecting... waiting for network (Connection failed)"}'
 )
+CODEX_UNAUTHORIZED = '{"type":"turn.failed","error":{"message":"unexpected status 401 Unauthorized: nope, url: http://127.0.0.1/v1"}}'
 CODEX_LIMIT = (
     '{"type":"turn.failed","error":{"message":"You’ve hit your usage limit. Upgrade to Pro '
     '(https://chatgpt.com/explore/pro) or try again at Nov 27th, 2026 9:44 AM."}}'
@@ -103,7 +113,9 @@ def written(text: str) -> Runtime:
     return parse_runtime("mine", text, where="mine.toml")
 
 
-def seen(runtime: Runtime, folder: Path, *lines: str, earlier: Usage | None = None, ended: bool = True) -> Seen:
+def seen(
+    runtime: Runtime, folder: Path, *lines: str, earlier: Usage | None = None, ended: bool = True
+) -> Seen:
     (folder / "output.log").write_text("".join(f"{line}\n" for line in lines))
     return read_all(OutputReader(runtime, folder, earlier=earlier), ended=ended)
 
@@ -148,33 +160,66 @@ def test_a_runtime_needs_a_command_only() -> None:
     [
         ("comand = ['x']", "mine.toml: command: Field required"),
         ("command = ['x']\n[outpt]", "mine.toml: outpt is not known: did you mean output?"),
-        ("command = ['x']\n[output]\nprogres = 'x'", "mine.toml: output.progres is not known: did you mean progress?"),
+        (
+            "command = ['x']\n[output]\nprogres = 'x'",
+            "mine.toml: output.progres is not known: did you mean progress?",
+        ),
         ("command = ['x']\nzzz = 1", "mine.toml: zzz is not known"),
         ("command = 'x'", "mine.toml: command: Input should be a list"),
         ("command = []", "mine.toml: command: "),
         ("command = ['x', ['a', 3]]", "mine.toml: command: Input should be a valid string"),
-        ("command = ['x', '{promt}']", "mine.toml: command: {promt} is not known: did you mean prompt?"),
-        ("command = ['x']\nresume = ['{sesion}']", "mine.toml: command: {sesion} is not known: did you mean session?"),
+        (
+            "command = ['x', '{promt}']",
+            "mine.toml: command: {promt} is not known: did you mean prompt?",
+        ),
+        (
+            "command = ['x']\nresume = ['{sesion}']",
+            "mine.toml: command: {sesion} is not known: did you mean session?",
+        ),
         ("command = ['x']\nstdin = 'file'", "mine.toml: stdin: Input should be 'prompt' or 'none'"),
-        ("command = ['x']\nstop = {signal = 'STOP'}", "mine.toml: stop.signal: Input should be 'TERM', "),
-        ("command = ['x']\nstop = {grace_s = 3600}", "mine.toml: stop.grace_s: Input should be less than or equal"),
-        ("command = ['x']\nstop = {grace_s = 1979-05-27}", "mine.toml: stop.grace_s: Input should be a valid number"),
-        ("command = ['x']\n[output]\nsession = 'a b'", 'mine.toml: output.session: "a b" is not of the form "TYPE['),
-        ("command = ['x']\n[output]\nsession = 3", 'mine.toml: output.session: "3" is not of the form "TYPE['),
+        (
+            "command = ['x']\nstop = {signal = 'STOP'}",
+            "mine.toml: stop.signal: Input should be 'TERM', ",
+        ),
+        (
+            "command = ['x']\nstop = {grace_s = 3600}",
+            "mine.toml: stop.grace_s: Input should be less than or equal",
+        ),
+        (
+            "command = ['x']\nstop = {grace_s = 1979-05-27}",
+            "mine.toml: stop.grace_s: Input should be a valid number",
+        ),
+        (
+            "command = ['x']\n[output]\nsession = 'a b'",
+            'mine.toml: output.session: "a b" is not of the form "TYPE[',
+        ),
+        (
+            "command = ['x']\n[output]\nsession = 3",
+            'mine.toml: output.session: "3" is not of the form "TYPE[',
+        ),
         (
             "command = ['x']\n[limit]\npatterns = ['(']",
             "mine.toml: limit.patterns: Input should be a valid regular expression",
         ),
-        ("command = ['x']\n[limit]\npatterns = 'x'", "mine.toml: limit.patterns: Input should be a list"),
+        (
+            "command = ['x']\n[limit]\npatterns = 'x'",
+            "mine.toml: limit.patterns: Input should be a list",
+        ),
         ("command =", "mine.toml: Invalid value"),
-        ("command = ['x']\nfiles = {'../a' = ''}", 'mine.toml: files: "../a" has to be a file in HOME, such as ".con'),
+        (
+            "command = ['x']\nfiles = {'../a' = ''}",
+            'mine.toml: files: "../a" has to be a file in HOME, such as ".con',
+        ),
         ("command = ['x']\nfiles = {'.' = ''}", 'mine.toml: files: "." has to be a file in HOME'),
         (f"command = ['x']\nfiles = {{'a/{'x' * 256}' = ''}}", 'mine.toml: files: "a/xxx'),
         (
             "command = ['x']\nfiles = {'a/b' = '', a = ''}",
             'mine.toml: files: "a" cannot be a file and the folder of "a',
         ),
-        ("command = ['x']\nfiles = {'/etc/a' = ''}", 'mine.toml: files: "/etc/a" has to be a file in HOME'),
+        (
+            "command = ['x']\nfiles = {'/etc/a' = ''}",
+            'mine.toml: files: "/etc/a" has to be a file in HOME',
+        ),
         ("command = ['x']\nfiles = {a = 3}", "mine.toml: files.a: Input should be a valid string"),
         (
             "command = ['x']\nhome = ['.x']\nfiles = {'.x/a' = ''}",
@@ -194,7 +239,13 @@ def test_a_wrong_file_is_refused_with_place_and_form(text: str, reason: str) -> 
 
 
 @pytest.mark.parametrize(
-    "text", ["a = " + "[" * 5000, "a = " + "9" * 5000, "[output.usage.price]\n'*' = [nan, 1]", "stop.grace_s = inf"]
+    "text",
+    [
+        "a = " + "[" * 5000,
+        "a = " + "9" * 5000,
+        "[output.usage.price]\n'*' = [nan, 1]",
+        "stop.grace_s = inf",
+    ],
 )
 def test_nesting_and_numbers_without_end_are_refused_with_the_place(text: str) -> None:
     with pytest.raises(ConfigError, match=r"^mine\.toml: "):
@@ -212,9 +263,13 @@ def test_any_text_is_a_runtime_or_a_sentence(text: str) -> None:
 # ── the command line
 
 
-def called(runtime: Runtime, folder: Path, *, text: str = "Do it.", model: str = "", session: str = "") -> list[str]:
+def called(
+    runtime: Runtime, folder: Path, *, text: str = "Do it.", model: str = "", session: str = ""
+) -> list[str]:
     (folder / "prompt.md").write_text(text)
-    argv, _ = invocation(runtime, run_dir=folder, workspace=Path("/work"), model=model, session=session)
+    argv, _ = invocation(
+        runtime, run_dir=folder, workspace=Path("/work"), model=model, session=session
+    )
     return list(argv)
 
 
@@ -236,7 +291,13 @@ def test_resume_arguments_go_where_the_command_says(tmp_path: Path) -> None:
     codex = shipped("codex")
 
     assert called(codex, tmp_path)[:3] == ["codex", "exec", "--json"]
-    assert called(codex, tmp_path, session="01a2")[:5] == ["codex", "exec", "resume", "01a2", "--json"]
+    assert called(codex, tmp_path, session="01a2")[:5] == [
+        "codex",
+        "exec",
+        "resume",
+        "01a2",
+        "--json",
+    ]
     assert called(codex, tmp_path, session="01a2")[-1] == "-"
 
 
@@ -251,13 +312,21 @@ def test_every_placeholder_is_filled_and_other_braces_stay(tmp_path: Path) -> No
 
 
 def test_a_task_text_with_braces_is_not_filled_in_again(tmp_path: Path) -> None:
-    assert called(written("command = ['x', '{prompt}']"), tmp_path, text="say {model}") == ["x", "say {model}"]
+    assert called(written("command = ['x', '{prompt}']"), tmp_path, text="say {model}") == [
+        "x",
+        "say {model}",
+    ]
 
 
-def test_a_prompt_too_long_for_an_argument_becomes_the_request_to_read_its_file(tmp_path: Path) -> None:
+def test_a_prompt_too_long_for_an_argument_becomes_the_request_to_read_its_file(
+    tmp_path: Path,
+) -> None:
     runtime = written("command = ['x', '{prompt}']")
 
-    assert called(runtime, tmp_path, text="é" * 60_000) == ["x", f"Read {tmp_path / 'prompt.md'} and do what it says."]
+    assert called(runtime, tmp_path, text="é" * 60_000) == [
+        "x",
+        f"Read {tmp_path / 'prompt.md'} and do what it says.",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -276,7 +345,9 @@ def test_a_prompt_too_long_for_an_argument_becomes_the_request_to_read_its_file(
         ("command = ['x']\nresume = ['{session}', '{prompt}']", True),
     ],
 )
-def test_the_prompt_is_stdin_unless_the_command_names_it(tmp_path: Path, text: str, given_file: bool) -> None:
+def test_the_prompt_is_stdin_unless_the_command_names_it(
+    tmp_path: Path, text: str, given_file: bool
+) -> None:
     prompt = tmp_path / "prompt.md"
     prompt.write_text("Do it.")
 
@@ -285,7 +356,9 @@ def test_the_prompt_is_stdin_unless_the_command_names_it(tmp_path: Path, text: s
     assert file == (prompt if given_file else None)
 
 
-@pytest.mark.parametrize("command", ["['x']", "['x', '{workspace}']", "['x', ['--model', '{model}', '{prompt}']]"])
+@pytest.mark.parametrize(
+    "command", ["['x']", "['x', '{workspace}']", "['x', ['--model', '{model}', '{prompt}']]"]
+)
 def test_a_runtime_that_is_told_nothing_is_refused(command: str) -> None:
     with pytest.raises(ConfigError) as refused:
         written(f"command = {command}\nstdin = 'none'")
@@ -316,8 +389,18 @@ def test_a_program_is_found_on_the_path_absolutely_or_in_the_repository(
 
 
 def test_an_agent_gets_what_its_file_lets_through_and_nothing_else() -> None:
-    runtime = written("command = ['x']\nenv = ['MY_KEY', 'CLOUD_*']\nset = {QUIET = '1', LANG = 'C'}")
-    source = {"PATH": "/bin", "HOME": "/home/me", "LANG": "de", "MY_KEY": "k", "CLOUD_A": "a", "OTHER": "o", "TZ": "X"}
+    runtime = written(
+        "command = ['x']\nenv = ['MY_KEY', 'CLOUD_*']\nset = {QUIET = '1', LANG = 'C'}"
+    )
+    source = {
+        "PATH": "/bin",
+        "HOME": "/home/me",
+        "LANG": "de",
+        "MY_KEY": "k",
+        "CLOUD_A": "a",
+        "OTHER": "o",
+        "TZ": "X",
+    }
 
     env = environment(runtime, source, {"TMPDIR": "/tmp/1"})
 
@@ -332,12 +415,24 @@ def test_an_agent_gets_what_its_file_lets_through_and_nothing_else() -> None:
 
 def test_a_good_run_of_claude(tmp_path: Path) -> None:
     assert seen(shipped("claude"), tmp_path, *CLAUDE_BEGINS, *CLAUDE_ENDS) == Seen(
-        first=NOW, last=NOW, session="cf67", usage=Usage(2034, 100, 0.0125), result="Done.", done=True
+        first=NOW,
+        last=NOW,
+        session="cf67",
+        usage=Usage(2034, 100, 0.0125),
+        result="Done.",
+        done=True,
     )
 
 
 def test_a_good_run_of_codex(tmp_path: Path) -> None:
-    told = seen(shipped("codex"), tmp_path, "WARNING: no matter", *CODEX_BEGINS, *CODEX_ENDS, earlier=Usage(2000, 100))
+    told = seen(
+        shipped("codex"),
+        tmp_path,
+        "WARNING: no matter",
+        *CODEX_BEGINS,
+        *CODEX_ENDS,
+        earlier=Usage(2000, 100),
+    )
 
     assert told == Seen(
         first=NOW,
@@ -352,9 +447,12 @@ def test_a_good_run_of_codex(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "lines", "call"), [("claude", CLAUDE_BEGINS, "toolu_12"), ("codex", CODEX_BEGINS, "item_1")]
+    ("name", "lines", "call"),
+    [("claude", CLAUDE_BEGINS, "toolu_12"), ("codex", CODEX_BEGINS, "item_1")],
 )
-def test_a_tool_is_open_until_it_is_closed(tmp_path: Path, name: str, lines: tuple[str, ...], call: str) -> None:
+def test_a_tool_is_open_until_it_is_closed(
+    tmp_path: Path, name: str, lines: tuple[str, ...], call: str
+) -> None:
     told = seen(shipped(name), tmp_path, *lines)
 
     assert (told.tools, told.done, told.good) == (frozenset({call}), False, False)
@@ -374,15 +472,36 @@ def test_a_tool_is_open_until_it_is_closed(tmp_path: Path, name: str, lines: tup
         ("codex", (CODEX_BUSY,), True, False, None),
         ("claude", (CLAUDE_CUT_OFF,), True, False, None),
         ("codex", (CODEX_RECONNECTING,), True, False, None),
-        ("gemini", ("[API Error: exception TypeError: fetch failed sending request]",), True, False, None),
-        ("gemini", ("  cause: { code: 503, message: 'busy', details: [] },", "  status: 503"), True, False, None),
-        ("gemini", ("  cause: { code: 403, message: 'no', details: [] },", "  status: 403"), False, True, None),
+        (
+            "gemini",
+            ("[API Error: exception TypeError: fetch failed sending request]",),
+            True,
+            False,
+            None,
+        ),
+        (
+            "gemini",
+            ("  cause: { code: 503, message: 'busy', details: [] },", "  status: 503"),
+            True,
+            False,
+            None,
+        ),
+        (
+            "gemini",
+            ("  cause: { code: 403, message: 'no', details: [] },", "  status: 403"),
+            False,
+            True,
+            None,
+        ),
         ("opencode", (OPENCODE_NO_LIST, OPENCODE_UNAUTHORIZED), False, True, None),
         ("opencode", (OPENCODE_NO_LIST,), False, False, None),
         ("gemini", ("YOLO mode is enabled.", GEMINI_LOGGED_OUT), False, True, None),
         (
             "mini",
-            ("ValueError: No default model set. Please run `mini-extra config setup` to set ", "one."),
+            (
+                "ValueError: No default model set. Please run `mini-extra config setup` to set ",
+                "one.",
+            ),
             False,
             True,
             None,
@@ -391,7 +510,12 @@ def test_a_tool_is_open_until_it_is_closed(tmp_path: Path, name: str, lines: tup
     ],
 )
 def test_a_limit_and_a_refused_login_are_told_apart_from_failure(
-    tmp_path: Path, name: str, lines: tuple[str, ...], limited: bool, unauthorized: bool, reset: datetime | None
+    tmp_path: Path,
+    name: str,
+    lines: tuple[str, ...],
+    limited: bool,
+    unauthorized: bool,
+    reset: datetime | None,
 ) -> None:
     told = seen(shipped(name), tmp_path, *lines)
 
@@ -432,7 +556,9 @@ def test_steps_are_summed_where_the_file_says_so(tmp_path: Path) -> None:
         "command = ['x']\n[output]\nformat = 'jsonl'\nusage = {mode = 'step', input = 'step:in', cost = 'step:usd'}"
     )
 
-    told = seen(runtime, tmp_path, '{"type":"step","in":5,"usd":0.5}', '{"type":"step","in":7,"usd":0.25}')
+    told = seen(
+        runtime, tmp_path, '{"type":"step","in":5,"usd":0.5}', '{"type":"step","in":7,"usd":0.25}'
+    )
 
     assert told.usage == Usage(12, 0, 0.75)
 
@@ -448,7 +574,11 @@ STEPS = {  # one step as each of them tells it; the number is one that grows
 
 
 def steps(name: str, *commands: str) -> list[str]:
-    return [line for at, each in enumerate(commands) for line in STEPS[name].format(at, each).splitlines()]
+    return [
+        line
+        for at, each in enumerate(commands)
+        for line in STEPS[name].format(at, each).splitlines()
+    ]
 
 
 @pytest.mark.parametrize("name", STEPS)
@@ -491,7 +621,9 @@ def test_empty_answers_again_and_again_are_a_loop(tmp_path: Path) -> None:
 def test_who_says_that_it_went_round_has_not_ended_well(tmp_path: Path) -> None:
     loop = '{"type":"error","severity":"warning","message":"Loop detected, stopping execution"}'
 
-    told = seen(shipped("gemini"), tmp_path, loop, '{"type":"result","status":"success","stats":{}}')
+    told = seen(
+        shipped("gemini"), tmp_path, loop, '{"type":"result","status":"success","stats":{}}'
+    )
 
     assert (told.looping, told.good) == (True, False)
 
@@ -499,7 +631,10 @@ def test_who_says_that_it_went_round_has_not_ended_well(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("error", "limited"),
     [  # as opencode 1.18.33 writes them to its log
-        ("AI_APICallError: Cannot connect to API: Unable to connect. Is the computer able to access the url?", True),
+        (
+            "AI_APICallError: Cannot connect to API: Unable to connect. Is the computer able to access the url?",
+            True,
+        ),
         ("AI_APICallError: rate_limit_exceeded", True),
         ("AI_APICallError: overloaded", True),
         ("AI_APICallError: invalid_api_key", False),
@@ -524,14 +659,33 @@ def test_a_result_in_pieces_is_what_was_said_after_the_last_tool(tmp_path: Path)
     tool = ('{"type":"tool_use","tool_id":"t1"}', '{"type":"tool_result","tool_id":"t1"}')
     result = '{"type":"result","status":"success","stats":{"input_tokens":3}}'
 
-    told = seen(shipped("gemini"), tmp_path, said % "Let me look.", *tool, said % "All ", said % "done.", result)
+    told = seen(
+        shipped("gemini"),
+        tmp_path,
+        said % "Let me look.",
+        *tool,
+        said % "All ",
+        said % "done.",
+        result,
+    )
 
-    assert (told.result, told.good, told.usage.input, told.tools) == ("All done.", True, 3, frozenset())
+    assert (told.result, told.good, told.usage.input, told.tools) == (
+        "All done.",
+        True,
+        3,
+        frozenset(),
+    )
 
 
-async def test_the_report_that_a_program_leaves_at_its_end_is_read_as_an_event(tmp_path: Path) -> None:
+async def test_the_report_that_a_program_leaves_at_its_end_is_read_as_an_event(
+    tmp_path: Path,
+) -> None:
     reply = {"response": {"usage": {"prompt_tokens": 10, "completion_tokens": 2}}}
-    info = {"exit_status": "Submitted", "submission": "Fixed.", "model_stats": {"instance_cost": 0.5}}
+    info = {
+        "exit_status": "Submitted",
+        "submission": "Fixed.",
+        "model_stats": {"instance_cost": 0.5},
+    }
     report = {"info": info, "messages": [{"extra": reply}, {"extra": {}}, {"extra": reply}]}
 
     without = await finished(shipped("mini"), tmp_path, "step 1")
@@ -565,33 +719,52 @@ def test_login_folders_are_those_that_are_there(tmp_path: Path) -> None:
     runtime = written("command = ['x']\nhome = ['.a', '.b', '$D/c', '$E', '$F']")
     for name in ("user/.a", "data/c"):
         (tmp_path / name).mkdir(parents=True)
-    environ = {"HOME": str(tmp_path / "user"), "D": str(tmp_path / "data"), "E": "relative", "F": ""}
+    environ = {
+        "HOME": str(tmp_path / "user"),
+        "D": str(tmp_path / "data"),
+        "E": "relative",
+        "F": "",
+    }
 
     found = logins(runtime, environ, Path("/home/own"))
 
-    assert found == {tmp_path / "user/.a": Path("/home/own/.a"), tmp_path / "data/c": tmp_path / "data/c"}
+    assert found == {
+        tmp_path / "user/.a": Path("/home/own/.a"),
+        tmp_path / "data/c": tmp_path / "data/c",
+    }
 
 
 def test_where_a_program_cannot_keep_its_sessions_it_is_not_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runtime, environ = written("command = ['x']\nhome = ['.none', '.a', '.b']"), {"HOME": str(tmp_path)}
+    runtime, environ = (
+        written("command = ['x']\nhome = ['.none', '.a', '.b']"),
+        {"HOME": str(tmp_path)},
+    )
     check_home(runtime, environ)
     for name in (".a", ".b"):
         (tmp_path / name).mkdir()
     closed = tmp_path / ".b"
-    monkeypatch.setattr(os, "access", lambda path, _: path != closed)  # root may write to what is read-only
+    monkeypatch.setattr(
+        os, "access", lambda path, _: path != closed
+    )  # root may write to what is read-only
     check_home(runtime, environ)
 
     closed = tmp_path / ".a"
-    with pytest.raises(ConfigError, match=r"mine has to write to /.*/\.a, and may not: make that folder yours"):
+    with pytest.raises(
+        ConfigError, match=r"mine has to write to /.*/\.a, and may not: make that folder yours"
+    ):
         check_home(runtime, environ)
 
 
 @pytest.mark.parametrize(
     ("end", "good", "limited"),
     [
-        ("litellm.RateLimitError: busy\nRetrying in 0.2 seconds\nDone.\nTokens: 593 sent, 3 received.", True, False),
+        (
+            "litellm.RateLimitError: busy\nRetrying in 0.2 seconds\nDone.\nTokens: 593 sent, 3 received.",
+            True,
+            False,
+        ),
         ("litellm.RateLimitError: busy", False, True),
         ("Nothing of the kind", False, False),
         ("Empty response received from LLM.\n\nTokens: 765 sent, 0 received.", False, False),
@@ -605,7 +778,9 @@ def test_a_program_that_ends_with_0_whatever_happened_is_judged_by_how_its_text_
     assert (told.good, told.limited) == (good, limited)
 
 
-@pytest.mark.parametrize("line", ["{", "[]", '"x"', "null", "{}", '{"type":[]}', "\0", "[" * 5000, '{"type":"result"'])
+@pytest.mark.parametrize(
+    "line", ["{", "[]", '"x"', "null", "{}", '{"type":[]}', "\0", "[" * 5000, '{"type":"result"']
+)
 def test_a_line_that_is_no_event_does_no_harm(tmp_path: Path, line: str) -> None:
     told = seen(shipped("claude"), tmp_path, line, *CLAUDE_ENDS)
 
@@ -636,7 +811,9 @@ def test_a_count_that_is_none_tells_nothing(tmp_path: Path, number: str) -> None
 def test_a_session_that_is_no_name_is_none(tmp_path: Path, session: str) -> None:
     lines = "command = ['x']\n[output]\nformat = 'jsonl'\nsession = 's:id'"
 
-    told = seen(written(lines), tmp_path, '{"type":"s","id":"good"}', f'{{"type":"s","id":{session}}}')
+    told = seen(
+        written(lines), tmp_path, '{"type":"s","id":"good"}', f'{{"type":"s","id":{session}}}'
+    )
 
     assert told.session == "good"
 
@@ -658,8 +835,14 @@ def test_only_what_is_new_is_read_and_half_a_line_waits(tmp_path: Path) -> None:
 
 
 def test_nothing_is_missed_or_read_twice_when_the_file_is_rotated(tmp_path: Path) -> None:
-    runtime = written("command = ['x']\n[output]\nformat = 'jsonl'\nusage = {mode = 'step', input = 'n:n'}")
-    reader, log, older = OutputReader(runtime, tmp_path), tmp_path / "output.log", tmp_path / "output.1.log"
+    runtime = written(
+        "command = ['x']\n[output]\nformat = 'jsonl'\nusage = {mode = 'step', input = 'n:n'}"
+    )
+    reader, log, older = (
+        OutputReader(runtime, tmp_path),
+        tmp_path / "output.log",
+        tmp_path / "output.1.log",
+    )
     numbers = [json.dumps({"type": "n", "n": 10**exponent}) + "\n" for exponent in range(6)]
 
     log.write_text(numbers[0])
@@ -694,7 +877,12 @@ def test_a_line_without_end_does_not_fill_the_memory(tmp_path: Path) -> None:
 # ── selectors and times
 
 
-EVENT = {"type": "a.b", "list": [{"k": "x", "v": 1}, {"k": "y", "v": 2}], "deep": {"on": True}, "none": None}
+EVENT = {
+    "type": "a.b",
+    "list": [{"k": "x", "v": 1}, {"k": "y", "v": 2}],
+    "deep": {"on": True},
+    "none": None,
+}
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,9 @@ def test_an_older_file_that_was_never_read_comes_first(tmp_path: Path) -> None:
 
 
 def test_a_look_reads_so_much_and_gives_so_many_lines(tmp_path: Path) -> None:
-    (tmp_path / "output.log").write_bytes(b"x\n" * (3 * LOOK_LINES) + b"y" * (2 * LOOK_BYTES) + b"\nz\n")
+    (tmp_path / "output.log").write_bytes(
+        b"x\n" * (3 * LOOK_LINES) + b"y" * (2 * LOOK_BYTES) + b"\nz\n"
+    )
     tail = Tail(str(tmp_path))
 
     looks = [tail.lines() for _ in range(7)]
@@ -73,7 +75,10 @@ def test_what_was_rotated_away_is_counted_and_the_newest_is_read(tmp_path: Path)
     path.write_bytes(b"y\n" * 5 + b"z")
 
     assert first == [b"one"]
-    assert [each for each in all_of(tail, ended=True) if not isinstance(each, Fragment)] == [*[b"y"] * 5, b"z"]
+    assert [each for each in all_of(tail, ended=True) if not isinstance(each, Fragment)] == [
+        *[b"y"] * 5,
+        b"z",
+    ]
     assert tail.lost >= LAST_BYTES - 16_000
 
 
@@ -83,7 +88,10 @@ def test_a_new_file_with_the_number_of_one_that_is_gone_is_not_taken_for_it(tmp_
     first = all_of(tail)
 
     inodes = set[int]()
-    for text in (b"b\n" * 20, b"c\n" * 20):  # some file systems give the new file the inode of the one that goes
+    for text in (
+        b"b\n" * 20,
+        b"c\n" * 20,
+    ):  # some file systems give the new file the inode of the one that goes
         inodes.add(path.stat().st_ino)
         rotate(tmp_path)
         path.write_bytes(text)

@@ -9,7 +9,16 @@ from factory.store.records import Attempt
 from tests.memory_store import MemoryStore
 from tests.on_record import NOW
 
-ONE = Attempt(unit="u", number=1, worker="w1", agent="a", start=NOW, session="s", tokens_input=10, tokens_output=2)
+ONE = Attempt(
+    unit="u",
+    number=1,
+    worker="w1",
+    agent="a",
+    start=NOW,
+    session="s",
+    tokens_input=10,
+    tokens_output=2,
+)
 
 
 def test_the_earlier_attempts_of_the_same_session_are_added_up() -> None:

@@ -14,7 +14,16 @@ from factory.store.unit import EndReason
 
 def red(gate: str, tail: str) -> Verdict:
     at = datetime(2026, 1, 1, tzinfo=UTC)
-    return Verdict(key="k", gate=gate, tree="t", ok=False, settled=True, at=at, command=f"make {gate}", tail=tail)
+    return Verdict(
+        key="k",
+        gate=gate,
+        tree="t",
+        ok=False,
+        settled=True,
+        at=at,
+        command=f"make {gate}",
+        tail=tail,
+    )
 
 
 def test_the_digest_of_a_red_gate_has_the_first_failure_the_command_and_the_tail() -> None:
@@ -54,7 +63,10 @@ def test_a_short_output_is_told_once() -> None:
 
 def test_detail_notes_and_last_words_are_told() -> None:
     text = digest(
-        EndReason.CRASHED, detail="Exit code 3.", notes=["A nested repository was added plainly."], said="I …"
+        EndReason.CRASHED,
+        detail="Exit code 3.",
+        notes=["A nested repository was added plainly."],
+        said="I …",
     )
 
     assert text == (
@@ -101,12 +113,16 @@ def test_a_long_output_is_cut_from_above_at_a_line() -> None:
     assert LIMIT - 100 < len(text.encode()) <= LIMIT
 
 
-outputs = st.text(alphabet=st.sampled_from("aE é\n\r\x1b[m:1💥"), max_size=60).map(lambda text: text * 400)
+outputs = st.text(alphabet=st.sampled_from("aE é\n\r\x1b[m:1💥"), max_size=60).map(
+    lambda text: text * 400
+)
 
 
 @given(st.lists(outputs, max_size=4), outputs, outputs)
 def test_no_digest_is_larger_than_16_kib(tails: list[str], said: str, detail: str) -> None:
-    text = digest(EndReason.GATE_RED, detail=detail, red=[red("g", tail) for tail in tails], said=said)
+    text = digest(
+        EndReason.GATE_RED, detail=detail, red=[red("g", tail) for tail in tails], said=said
+    )
 
     assert len(text.encode()) <= LIMIT
 

@@ -24,7 +24,15 @@ def listed(home: Path) -> list[str]:
 
 def test_only_the_data_that_is_named_outlives_a_unit(tmp_path: Path) -> None:
     kept = {".tool/sessions/a/1.jsonl": "{}", ".tool/state.db": "x"}
-    gone = (".bashrc", ".gitconfig", ".npmrc", ".tool/settings.json", ".tool/other/1.jsonl", "bin/sed", "cache/x")
+    gone = (
+        ".bashrc",
+        ".gitconfig",
+        ".npmrc",
+        ".tool/settings.json",
+        ".tool/other/1.jsonl",
+        "bin/sed",
+        "cache/x",
+    )
     write(tmp_path, kept | dict.fromkeys(gone, "planted"))
     (tmp_path / ".tool/other").chmod(0)
 
@@ -41,7 +49,16 @@ def test_only_the_data_that_is_named_outlives_a_unit(tmp_path: Path) -> None:
 
 def test_what_runs_or_configures_goes_wherever_it_lies(tmp_path: Path) -> None:
     folder = tmp_path / ".tool/sessions"
-    write(folder, {"script": "#!/bin/sh\n", "x.pth": "import os", "config.toml": "", "settings.json": "{}", "run": ""})
+    write(
+        folder,
+        {
+            "script": "#!/bin/sh\n",
+            "x.pth": "import os",
+            "config.toml": "",
+            "settings.json": "{}",
+            "run": "",
+        },
+    )
     write(folder, {"set": "", "data": "", "a/.npmrc": "", "linked": ""})
     (folder / "program").write_bytes(b"\x7fELF...")
     (folder / "run").chmod(0o700)
@@ -72,12 +89,32 @@ def test_without_anything_to_keep_a_home_is_empty_however_deep_it_is(tmp_path: P
 @pytest.mark.parametrize(
     "glob",
     [
-        *("**", "*", ".*", ".claude", ".claude/**", "*.json", ".config/x", ".local/bin/x", ".local", ".codex/*"),
-        *(".bash*", ".gitconfig", ".tool/settings.json", ".tool/hooks/x", ".tool/run.sh", ".gemini/tmp/*.md"),
+        *(
+            "**",
+            "*",
+            ".*",
+            ".claude",
+            ".claude/**",
+            "*.json",
+            ".config/x",
+            ".local/bin/x",
+            ".local",
+            ".codex/*",
+        ),
+        *(
+            ".bash*",
+            ".gitconfig",
+            ".tool/settings.json",
+            ".tool/hooks/x",
+            ".tool/run.sh",
+            ".gemini/tmp/*.md",
+        ),
     ],
 )
 def test_a_glob_that_could_keep_configuration_or_a_program_is_refused(glob: str) -> None:
-    with pytest.raises(ConfigError, match=r'x\.toml: keep: ".*" would keep .*Name its sessions alone, such as'):
+    with pytest.raises(
+        ConfigError, match=r'x\.toml: keep: ".*" would keep .*Name its sessions alone, such as'
+    ):
         parse_runtime("x", f'command = ["x", "{{prompt}}"]\nkeep = ["{glob}"]\n', where="x.toml")
 
 
@@ -95,7 +132,9 @@ def test_each_shipped_runtime_that_resumes_a_session_says_what_keeps_it() -> Non
     assert [each.name for each in runtimes if bool(each.resume) is not bool(each.keep)] == []
 
 
-def test_a_folder_belongs_to_the_unit_that_was_there_last_and_to_none_of_the_same_name(tmp_path: Path) -> None:
+def test_a_folder_belongs_to_the_unit_that_was_there_last_and_to_none_of_the_same_name(
+    tmp_path: Path,
+) -> None:
     unit = Unit(id="u", title="u", state=UnitState.RUNNING, since=AT, accepted=AT)
     later = replace(unit, accepted=AT + timedelta(seconds=1))
     folder = tmp_path / "home"

@@ -10,7 +10,8 @@ from factory.attempt.outbox import CAP_BYTES, Outbox, Question, read_outbox
 
 # Some 300 bytes that name 9^12 texts.
 ALIASES = "---\na: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
-    f"{name}: &{name} [{', '.join(['*' + before] * 9)}]\n" for before, name in pairwise("abcdefghijklm")
+    f"{name}: &{name} [{', '.join(['*' + before] * 9)}]\n"
+    for before, name in pairwise("abcdefghijklm")
 )
 
 
@@ -28,7 +29,9 @@ def test_an_empty_outbox_and_none_at_all_say_nothing(tmp_path: Path) -> None:
 def test_what_was_written_is_read(tmp_path: Path) -> None:
     (tmp_path / "done.md").write_text("Fix the login\n\nIt was the clock.\n")
     (tmp_path / "handoff.md").write_text("The tests need a clock.")
-    (tmp_path / "question.md").write_text("---\noptions: [yes, no]\ndefault: no\ndeadline_s: 90\n---\nShall I?\n")
+    (tmp_path / "question.md").write_text(
+        "---\noptions: [yes, no]\ndefault: no\ndeadline_s: 90\n---\nShall I?\n"
+    )
 
     assert read_outbox(tmp_path) == Outbox(
         done="Fix the login\n\nIt was the clock.\n",
@@ -45,7 +48,16 @@ def test_labels_are_shown_as_the_agent_wrote_them(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("default", "key"),
-    [("two", "2"), ("TWO", "2"), ("1", "1"), ("0", ""), ("3", ""), ("²", ""), ("none of these", ""), ("", "")],
+    [
+        ("two", "2"),
+        ("TWO", "2"),
+        ("1", "1"),
+        ("0", ""),
+        ("3", ""),
+        ("²", ""),
+        ("none of these", ""),
+        ("", ""),
+    ],
 )
 def test_a_default_is_a_label_or_a_number(tmp_path: Path, default: str, key: str) -> None:
     question = asked(tmp_path, f"---\noptions: [one, two]\ndefault: {default}\n---\nWhich?")
@@ -84,7 +96,9 @@ def test_bad_front_matter_still_asks_and_has_no_options(tmp_path: Path, text: st
     assert question.text
 
 
-def test_aliases_are_not_followed_and_the_question_is_asked_with_all_that_was_written(tmp_path: Path) -> None:
+def test_aliases_are_not_followed_and_the_question_is_asked_with_all_that_was_written(
+    tmp_path: Path,
+) -> None:
     text = f"{ALIASES}options: [*l, *m]\ndefault: *m\n---\nWhich one?"
 
     question = asked(tmp_path, text)
@@ -99,10 +113,20 @@ def test_aliases_are_not_followed_and_the_question_is_asked_with_all_that_was_wr
 
 @pytest.mark.parametrize(
     ("option", "label"),
-    [("Use A: it is fast", "Use A: it is fast"), ("[a, b]", "[a, b]"), ("- x", "- x"), ("{a: [b]}", "{a: [b]}")],
+    [
+        ("Use A: it is fast", "Use A: it is fast"),
+        ("[a, b]", "[a, b]"),
+        ("- x", "- x"),
+        ("{a: [b]}", "{a: [b]}"),
+    ],
 )
-def test_an_option_that_is_no_plain_text_is_shown_as_it_was_written(tmp_path: Path, option: str, label: str) -> None:
-    assert asked(tmp_path, f"---\noptions:\n  - {option}\n  - no\n---\nWhich?").options == (label, "no")
+def test_an_option_that_is_no_plain_text_is_shown_as_it_was_written(
+    tmp_path: Path, option: str, label: str
+) -> None:
+    assert asked(tmp_path, f"---\noptions:\n  - {option}\n  - no\n---\nWhich?").options == (
+        label,
+        "no",
+    )
 
 
 def test_a_tag_is_refused_and_nothing_is_made_of_it(tmp_path: Path) -> None:

@@ -27,31 +27,47 @@ def line(tmp_path: Path) -> OnRecord:
 
 @pytest.fixture
 def outcomes(line: OnRecord) -> Outcomes:
-    return Outcomes(store=line.store, state=line.state, escalations=line.escalations, hang=line.hang)
+    return Outcomes(
+        store=line.store, state=line.state, escalations=line.escalations, hang=line.hang
+    )
 
 
 def ended(attempt: Attempt, reason: EndReason, **fields: Any) -> Attempt:
     return replace(attempt, end=later(60), reason=reason, **fields)
 
 
-def test_a_submission_is_queued_and_the_hook_is_empty_in_one_transaction(line: OnRecord, outcomes: Outcomes) -> None:
+def test_a_submission_is_queued_and_the_hook_is_empty_in_one_transaction(
+    line: OnRecord, outcomes: Outcomes
+) -> None:
     attempt = line.running(fresh=True, resume=True)
 
-    outcomes.finish(ended(attempt, R.SUBMITTED, commit="c" * 40), hook=line.the_hook(), at=later(60))
+    outcomes.finish(
+        ended(attempt, R.SUBMITTED, commit="c" * 40), hook=line.the_hook(), at=later(60)
+    )
 
     unit, hook, last = line.the_unit(), line.the_hook(), list(line.store.journal())[-1]
     assert (unit.state, unit.submission, unit.base) == (QUEUED, "c" * 40, "b" * 40)
     assert (unit.spent, unit.fresh, unit.resume) == (0, False, False)
     assert hook == Hook(worker="w1", index=1, state="idle", since=later(60))
-    assert (last.event, [table for table, _ in last.changes]) == (Event.ATTEMPT_ENDED, ["attempt", "unit", "hook"])
+    assert (last.event, [table for table, _ in last.changes]) == (
+        Event.ATTEMPT_ENDED,
+        ["attempt", "unit", "hook"],
+    )
 
 
 def test_a_prompts_fault_is_no_agents(line: OnRecord, outcomes: Outcomes) -> None:
     for name in "abc":
         attempt = replace(line.running(name), end=NOW, reason=R.HANDED_BACK)
-        outcomes.finish(attempt, hook=line.the_hook(), at=NOW, ask=words.wrong_prompt("unit.md, line 1: no", "k"))
+        outcomes.finish(
+            attempt,
+            hook=line.the_hook(),
+            at=NOW,
+            ask=words.wrong_prompt("unit.md, line 1: no", "k"),
+        )
 
-    assert [(card.kind, card.units) for card in line.store.open(Card)] == [(CardKind.CONFIG, ("a", "b", "c"))]
+    assert [(card.kind, card.units) for card in line.store.open(Card)] == [
+        (CardKind.CONFIG, ("a", "b", "c"))
+    ]
 
 
 NEXT = {  # of a unit with attempts left: its state, whether a card asks
@@ -84,7 +100,9 @@ ASKS = {
 
 
 @pytest.mark.parametrize("reason", NEXT)
-def test_each_reason_has_its_next_state(line: OnRecord, outcomes: Outcomes, reason: EndReason) -> None:
+def test_each_reason_has_its_next_state(
+    line: OnRecord, outcomes: Outcomes, reason: EndReason
+) -> None:
     attempt = line.running()
     ask = ASKS[reason](line.the_unit()) if reason in ASKS else None
 
@@ -119,7 +137,9 @@ def test_a_start_from_trunk_is_not_forgotten_when_the_attempt_ends_before_it_lef
     assert line.the_unit().fresh
 
 
-def test_what_is_retried_after_a_failure_waits_a_little_first(line: OnRecord, outcomes: Outcomes) -> None:
+def test_what_is_retried_after_a_failure_waits_a_little_first(
+    line: OnRecord, outcomes: Outcomes
+) -> None:
     outcomes.finish(ended(line.running(), R.CRASHED, detail="it ended with exit 3"), at=NOW)
 
     unit = line.the_unit()
@@ -136,10 +156,17 @@ def test_a_usage_limit_waits_for_its_reset_with_no_card_and_no_attempt_spent(
     outcomes.finish(ended(line.running(), R.LIMIT), hook=line.the_hook(), at=NOW, reset=later(3600))
 
     unit = line.the_unit()
-    assert (unit.state, unit.not_before, unit.spent, line.open_cards()) == (WAITING, later(3600), 0, [])
+    assert (unit.state, unit.not_before, unit.spent, line.open_cards()) == (
+        WAITING,
+        later(3600),
+        0,
+        [],
+    )
 
 
-def test_a_card_of_a_shared_cause_makes_the_unit_wait_for_it(line: OnRecord, outcomes: Outcomes) -> None:
+def test_a_card_of_a_shared_cause_makes_the_unit_wait_for_it(
+    line: OnRecord, outcomes: Outcomes
+) -> None:
     for name, worker in (("a", "w1"), ("b", "w2")):
         attempt = line.running(name, worker=worker)
         ask = words.setup_failed(sentence="pip failed.")
@@ -174,7 +201,9 @@ def test_only_what_counts_is_counted(line: OnRecord, outcomes: Outcomes) -> None
     assert line.the_unit().spent == 2
 
 
-def test_the_last_attempt_spent_asks_a_person_with_the_digest_as_evidence(line: OnRecord, outcomes: Outcomes) -> None:
+def test_the_last_attempt_spent_asks_a_person_with_the_digest_as_evidence(
+    line: OnRecord, outcomes: Outcomes
+) -> None:
     attempt = line.running(number=3)
     for number in (1, 2):
         line.attempt("fix", number, reason=R.CRASHED)
@@ -183,12 +212,18 @@ def test_the_last_attempt_spent_asks_a_person_with_the_digest_as_evidence(line: 
 
     unit, card = line.the_unit(), line.the_card()
     assert (unit.state, unit.spent, unit.why) == (HELD, 3, "waits for your answer to E1")
-    assert (card.kind, card.evidence, card.units) == (CardKind.ATTEMPTS_EXHAUSTED, "the digest", ("fix",))
+    assert (card.kind, card.evidence, card.units) == (
+        CardKind.ATTEMPTS_EXHAUSTED,
+        "the digest",
+        ("fix",),
+    )
     assert "3 attempts" in card.question
     assert "too slow" in card.question
 
 
-def test_a_unit_has_as_many_attempts_as_its_own_task_says(line: OnRecord, outcomes: Outcomes) -> None:
+def test_a_unit_has_as_many_attempts_as_its_own_task_says(
+    line: OnRecord, outcomes: Outcomes
+) -> None:
     attempt = line.running(text="---\nattempts: 1\n---\ndo it")
 
     outcomes.finish(ended(attempt, R.CRASHED), at=NOW)
@@ -223,13 +258,16 @@ def test_another_end_in_between_begins_the_count_anew(line: OnRecord, outcomes: 
     line.unit()
 
     states = [
-        lose(line, outcomes, number, reason) for number, reason in enumerate([R.LOST, R.LOST, R.EMPTY, R.LOST], 1)
+        lose(line, outcomes, number, reason)
+        for number, reason in enumerate([R.LOST, R.LOST, R.EMPTY, R.LOST], 1)
     ]
 
     assert HELD not in states
 
 
-def test_a_fourth_question_in_a_row_waits_for_a_person_whatever_its_default(line: OnRecord, outcomes: Outcomes) -> None:
+def test_a_fourth_question_in_a_row_waits_for_a_person_whatever_its_default(
+    line: OnRecord, outcomes: Outcomes
+) -> None:
     for number in range(1, 5):
         attempt = line.running(number=number)
         asked = words.question(line.the_unit(), "A or B?", ["A", "B"], default="1", deadline_s=1)
@@ -239,7 +277,9 @@ def test_a_fourth_question_in_a_row_waits_for_a_person_whatever_its_default(line
     assert line.store.select(Card)[-1].deadline is None
 
 
-def test_after_a_crash_loop_try_again_gives_a_whole_round(line: OnRecord, outcomes: Outcomes) -> None:
+def test_after_a_crash_loop_try_again_gives_a_whole_round(
+    line: OnRecord, outcomes: Outcomes
+) -> None:
     line.unit()
     for number in (1, 2, 3):
         lose(line, outcomes, number)
@@ -281,7 +321,9 @@ def test_a_unit_that_is_over_stays_as_it_is_and_its_hook_is_emptied(
 def test_a_hook_that_drains_goes_on_draining(line: OnRecord, outcomes: Outcomes) -> None:
     attempt = line.running()
 
-    outcomes.finish(ended(attempt, R.EMPTY), hook=replace(line.the_hook(), state="draining"), at=NOW)
+    outcomes.finish(
+        ended(attempt, R.EMPTY), hook=replace(line.the_hook(), state="draining"), at=NOW
+    )
 
     assert (line.the_hook().state, line.the_hook().unit) == ("draining", "")
 
@@ -298,11 +340,22 @@ async def test_every_loop_is_told(line: OnRecord, outcomes: Outcomes) -> None:
 
 def queued(line: OnRecord, outcomes: Outcomes, **fields: Any) -> None:
     attempt = line.running(**fields)
-    outcomes.finish(ended(attempt, R.SUBMITTED, commit="c" * 40, said="last words"), hook=line.the_hook(), at=NOW)
+    outcomes.finish(
+        ended(attempt, R.SUBMITTED, commit="c" * 40, said="last words"),
+        hook=line.the_hook(),
+        at=NOW,
+    )
 
 
 RED = Verdict(
-    key="k", gate="test", tree="t", ok=False, settled=True, at=NOW, command="pytest", tail="FAILED test_a - boom"
+    key="k",
+    gate="test",
+    tree="t",
+    ok=False,
+    settled=True,
+    at=NOW,
+    command="pytest",
+    tail="FAILED test_a - boom",
 )
 
 
@@ -311,19 +364,29 @@ def test_sent_back_red_the_reason_is_replaced_and_the_next_attempt_has_a_digest(
 ) -> None:
     queued(line, outcomes)
 
-    outcomes.send_back(line.the_unit(), R.GATE_RED, detail="gate test is red", at=later(90), red=[RED])
+    outcomes.send_back(
+        line.the_unit(), R.GATE_RED, detail="gate test is red", at=later(90), red=[RED]
+    )
 
     unit, attempt = line.the_unit(), line.the_attempt()
     assert (unit.state, unit.spent, unit.submission) == (READY, 1, "")
-    assert (attempt.reason, attempt.end, attempt.detail) == (R.GATE_RED, later(60), "gate test is red")
+    assert (attempt.reason, attempt.end, attempt.detail) == (
+        R.GATE_RED,
+        later(60),
+        "gate test is red",
+    )
     assert "To see it: pytest" in attempt.digest
     assert "FAILED test_a - boom" in attempt.digest
     assert "last words" in attempt.digest
 
 
-def test_an_attempt_counts_once_however_often_it_is_judged(line: OnRecord, outcomes: Outcomes) -> None:
+def test_an_attempt_counts_once_however_often_it_is_judged(
+    line: OnRecord, outcomes: Outcomes
+) -> None:
     queued(line, outcomes)
-    outcomes.send_back(line.the_unit(), R.GUARD, detail="a gate", at=NOW, ask=ASKS[R.GUARD](line.the_unit()))
+    outcomes.send_back(
+        line.the_unit(), R.GUARD, detail="a gate", at=NOW, ask=ASKS[R.GUARD](line.the_unit())
+    )
     line.escalations.answer("E1", "2", now=NOW)
 
     outcomes.send_back(line.the_unit(), R.GATE_RED, detail="red", at=NOW)
@@ -331,17 +394,23 @@ def test_an_attempt_counts_once_however_often_it_is_judged(line: OnRecord, outco
     assert line.the_unit().spent == 1
 
 
-def test_a_guards_card_keeps_the_submission_so_that_it_may_land(line: OnRecord, outcomes: Outcomes) -> None:
+def test_a_guards_card_keeps_the_submission_so_that_it_may_land(
+    line: OnRecord, outcomes: Outcomes
+) -> None:
     queued(line, outcomes)
 
-    outcomes.send_back(line.the_unit(), R.GUARD, detail="a gate", at=NOW, ask=ASKS[R.GUARD](line.the_unit()))
+    outcomes.send_back(
+        line.the_unit(), R.GUARD, detail="a gate", at=NOW, ask=ASKS[R.GUARD](line.the_unit())
+    )
 
     assert (line.the_unit().state, line.the_unit().submission) == (HELD, "c" * 40)
     line.escalations.answer("E1", "2", now=NOW)
     assert (line.the_unit().state, line.the_unit().base) == (QUEUED, "b" * 40)
 
 
-def test_a_conflict_asks_a_person_only_when_attempts_are_used_up(line: OnRecord, outcomes: Outcomes) -> None:
+def test_a_conflict_asks_a_person_only_when_attempts_are_used_up(
+    line: OnRecord, outcomes: Outcomes
+) -> None:
     queued(line, outcomes, text="---\nattempts: 1\n---\ndo it")
 
     outcomes.send_back(line.the_unit(), R.CONFLICT, detail="conflicts with trunk in a.py", at=NOW)
@@ -353,12 +422,18 @@ def test_a_conflict_asks_a_person_only_when_attempts_are_used_up(line: OnRecord,
 def test_what_a_person_let_pass_about_one_change_is_asked_again_about_the_next(
     line: OnRecord, outcomes: Outcomes
 ) -> None:
-    queued(line, outcomes, approved=("review", "guard", "out_of_scope", "trunk_red", "no_gate", "accept"))
+    queued(
+        line,
+        outcomes,
+        approved=("review", "guard", "out_of_scope", "trunk_red", "no_gate", "accept"),
+    )
 
     assert line.the_unit().approved == ("no_gate", "accept")
 
 
-def test_sent_back_a_unit_is_not_shown_as_waiting_to_land_any_more(line: OnRecord, outcomes: Outcomes) -> None:
+def test_sent_back_a_unit_is_not_shown_as_waiting_to_land_any_more(
+    line: OnRecord, outcomes: Outcomes
+) -> None:
     queued(line, outcomes)
     line.raise_card(words.landing_blocked(line.the_unit(), "dirty", ["a.py"]), line.the_unit())
 
@@ -367,7 +442,9 @@ def test_sent_back_a_unit_is_not_shown_as_waiting_to_land_any_more(line: OnRecor
     assert line.open_cards() == []
 
 
-def test_what_was_cancelled_while_it_was_judged_stays_cancelled(line: OnRecord, outcomes: Outcomes) -> None:
+def test_what_was_cancelled_while_it_was_judged_stays_cancelled(
+    line: OnRecord, outcomes: Outcomes
+) -> None:
     queued(line, outcomes)
     unit = line.the_unit()
     line.change("fix", state=UnitState.CANCELLED)
@@ -391,7 +468,9 @@ def test_held_for_a_person_a_unit_keeps_its_submission(line: OnRecord, outcomes:
     assert unit.why == "waits for your answer to E1"
 
 
-def test_waiting_for_a_shared_cause_a_unit_keeps_its_submission(line: OnRecord, outcomes: Outcomes) -> None:
+def test_waiting_for_a_shared_cause_a_unit_keeps_its_submission(
+    line: OnRecord, outcomes: Outcomes
+) -> None:
     queued(line, outcomes)
 
     outcomes.wait(line.the_unit(), words.no_gate(), NOW)
@@ -411,15 +490,22 @@ def test_a_note_is_written_once(line: OnRecord, outcomes: Outcomes) -> None:
     assert len(line.events()) == count + 1
 
 
-def test_what_an_agent_said_is_written_down_as_its_own_words(line: OnRecord, outcomes: Outcomes) -> None:
+def test_what_an_agent_said_is_written_down_as_its_own_words(
+    line: OnRecord, outcomes: Outcomes
+) -> None:
     line.unit()
 
     outcomes.remark("fix", "question", "A or B?", at=NOW)
 
-    assert [(each.who, each.text) for each in line.store.select(Remark, unit="fix")] == [("agent", "A or B?")]
+    assert [(each.who, each.text) for each in line.store.select(Remark, unit="fix")] == [
+        ("agent", "A or B?")
+    ]
 
 
-PARTS = (Part("fix-a", "do a", (), left_out=("run",)), Part("fix-b", "---\nneeds: fix-a\n---\ndo b", ("fix-a",)))
+PARTS = (
+    Part("fix-a", "do a", (), left_out=("run",)),
+    Part("fix-b", "---\nneeds: fix-a\n---\ndo b", ("fix-a",)),
+)
 
 
 def test_a_unit_that_was_split_is_final_and_its_parts_stand_for_it_in_one_transaction(
@@ -429,7 +515,9 @@ def test_a_unit_that_was_split_is_final_and_its_parts_stand_for_it_in_one_transa
     line.unit("later", WAITING, needs=("x", "fix"))
     line.unit("other", WAITING, needs=("x",))
 
-    outcomes.finish(ended(attempt, R.SPLIT, commit="c" * 40), hook=line.the_hook(), at=later(60), parts=PARTS)
+    outcomes.finish(
+        ended(attempt, R.SPLIT, commit="c" * 40), hook=line.the_hook(), at=later(60), parts=PARTS
+    )
 
     unit, last = line.the_unit(), list(line.store.journal())[-1]
     assert (unit.state, unit.needs, unit.why, unit.spent) == (
@@ -455,7 +543,10 @@ def test_a_unit_that_was_split_is_final_and_its_parts_stand_for_it_in_one_transa
 
 def test_a_part_is_accepted_after_those_that_it_needs(line: OnRecord, outcomes: Outcomes) -> None:
     attempt = line.running()
-    parts = (Part("fix-a", "---\nneeds: [fix-b, other]\n---\ndo a", ("fix-b", "other")), Part("fix-b", "do b", ()))
+    parts = (
+        Part("fix-a", "---\nneeds: [fix-b, other]\n---\ndo a", ("fix-b", "other")),
+        Part("fix-b", "do b", ()),
+    )
 
     outcomes.finish(ended(attempt, R.SPLIT), hook=line.the_hook(), at=later(60), parts=parts)
 
@@ -463,7 +554,9 @@ def test_a_part_is_accepted_after_those_that_it_needs(line: OnRecord, outcomes: 
     assert (accepted, line.the_unit().needs) == (["fix", "fix-b", "fix-a"], ("fix-a", "fix-b"))
 
 
-def test_a_split_by_an_attempt_that_is_not_the_newest_has_no_effect(line: OnRecord, outcomes: Outcomes) -> None:
+def test_a_split_by_an_attempt_that_is_not_the_newest_has_no_effect(
+    line: OnRecord, outcomes: Outcomes
+) -> None:
     attempt = line.running()
     line.attempt("fix", 2)
     line.change("fix", attempt=2)
@@ -474,16 +567,22 @@ def test_a_split_by_an_attempt_that_is_not_the_newest_has_no_effect(line: OnReco
     assert {unit.id for unit in line.store.select(Unit)} == {"fix"}
 
 
-def test_a_unit_that_was_cancelled_while_it_was_split_has_no_parts(line: OnRecord, outcomes: Outcomes) -> None:
+def test_a_unit_that_was_cancelled_while_it_was_split_has_no_parts(
+    line: OnRecord, outcomes: Outcomes
+) -> None:
     attempt = line.running()
     line.change("fix", state=UnitState.CANCELLED)
 
     outcomes.finish(ended(attempt, R.SPLIT), hook=line.the_hook(), at=later(60), parts=PARTS)
 
-    assert [(unit.id, unit.state) for unit in line.store.select(Unit)] == [("fix", UnitState.CANCELLED)]
+    assert [(unit.id, unit.state) for unit in line.store.select(Unit)] == [
+        ("fix", UnitState.CANCELLED)
+    ]
 
 
-def test_a_part_whose_attempts_are_used_up_is_not_offered_to_be_split(line: OnRecord, outcomes: Outcomes) -> None:
+def test_a_part_whose_attempts_are_used_up_is_not_offered_to_be_split(
+    line: OnRecord, outcomes: Outcomes
+) -> None:
     line.unit("big", UnitState.SPLIT, needs=("fix", "more"))
     attempt = line.running(spent=2)
     for number in (1, 2, 3):
@@ -514,24 +613,38 @@ def test_a_submission_whose_agent_has_not_read_all_that_was_said_goes_on_with_it
 
     unit, last = line.the_unit(), line.the_attempt()
     assert (last.reason, last.commit, last.tree) == (R.TOLD, "c" * 40, "t" * 40)
-    assert (unit.state, unit.resume, unit.fresh, unit.submission, unit.spent) == (READY, True, False, "", 0)
-    assert unit.why == "attempt 1 ended: you said something that it had not read; it goes on with that"
+    assert (unit.state, unit.resume, unit.fresh, unit.submission, unit.spent) == (
+        READY,
+        True,
+        False,
+        "",
+        0,
+    )
+    assert (
+        unit.why == "attempt 1 ended: you said something that it had not read; it goes on with that"
+    )
     assert line.the_hook().unit == ""
     assert line.open_cards() == []
 
 
-def test_what_was_read_and_what_an_agent_said_puts_no_submission_off(line: OnRecord, outcomes: Outcomes) -> None:
+def test_what_was_read_and_what_an_agent_said_puts_no_submission_off(
+    line: OnRecord, outcomes: Outcomes
+) -> None:
     attempt = line.running()
     said(line, "read")
     said(line, "what now?", who="agent")
 
-    outcomes.finish(ended(attempt, R.SUBMITTED, heard=1, commit="c" * 40), hook=line.the_hook(), at=later(60))
+    outcomes.finish(
+        ended(attempt, R.SUBMITTED, heard=1, commit="c" * 40), hook=line.the_hook(), at=later(60)
+    )
 
     assert (line.the_unit().state, line.the_attempt().reason) == (QUEUED, R.SUBMITTED)
 
 
 @pytest.mark.parametrize("reason", [R.EMPTY, R.CRASHED, R.ASKED, R.LOST, R.HANDED_BACK])
-def test_any_other_end_leaves_it_to_the_next_prompt(line: OnRecord, outcomes: Outcomes, reason: EndReason) -> None:
+def test_any_other_end_leaves_it_to_the_next_prompt(
+    line: OnRecord, outcomes: Outcomes, reason: EndReason
+) -> None:
     attempt = line.running()
     said(line, "not read")
 
@@ -547,9 +660,15 @@ def test_what_the_agent_of_a_unit_that_was_split_had_not_read_is_told_to_the_par
     attempt = line.running()
     said(line, "read", "not read")
 
-    outcomes.finish(ended(attempt, R.SPLIT, heard=1), hook=line.the_hook(), at=later(60), parts=PARTS)
+    outcomes.finish(
+        ended(attempt, R.SPLIT, heard=1), hook=line.the_hook(), at=later(60), parts=PARTS
+    )
 
-    told = [(each.unit, each.who, each.kind, each.text) for each in line.store.select(Remark) if each.unit != "fix"]
+    told = [
+        (each.unit, each.who, each.kind, each.text)
+        for each in line.store.select(Remark)
+        if each.unit != "fix"
+    ]
     assert told == [(part.id, "person", "tell", "not read") for part in PARTS]
 
 
@@ -568,6 +687,12 @@ def test_a_unit_that_is_told_something_leaves_the_queue_and_its_cards(
     outcomes.tell(unit, at=later(5))
 
     unit, last = line.the_unit(), line.the_attempt()
-    assert (unit.state, unit.resume, unit.submission, unit.cause, unit.spent) == (READY, True, "", "", 0)
+    assert (unit.state, unit.resume, unit.submission, unit.cause, unit.spent) == (
+        READY,
+        True,
+        "",
+        "",
+        0,
+    )
     assert (last.reason, last.end, last.digest) == (R.TOLD, NOW, "a note")
     assert line.open_cards() == []

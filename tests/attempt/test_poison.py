@@ -55,7 +55,10 @@ echo fine > fine.txt
 
 @pytest.fixture
 async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
-    files = {"conventions/workspace/setup.sh": SETUP, ".gitignore": "build\ndist\nnode_modules\n__pycache__\n"}
+    files = {
+        "conventions/workspace/setup.sh": SETUP,
+        ".gitignore": "build\ndist\nnode_modules\n__pycache__\n",
+    }
     command = f'["sh", "-c", "exec sh {tmp_path}/$FACTORY_UNIT.sh", "{{prompt_file}}"]'
     files["conventions/runtimes/shell.toml"] = f"command = {command}\n"
     async with scene_in(tmp_path, FILES | files) as made:
@@ -83,7 +86,9 @@ async def test_nothing_that_a_unit_plants_is_there_in_the_next(scene: Scene) -> 
 
     assert planted.startswith("submitted"), planted
     assert looked.startswith("submitted"), looked
-    changed = git(scene.state.places.git, "diff", "--name-only", "main", "refs/factory/attempts/looks/1")
+    changed = git(
+        scene.state.places.git, "diff", "--name-only", "main", "refs/factory/attempts/looks/1"
+    )
     assert changed == "fine.txt"
 
 
@@ -97,11 +102,17 @@ async def test_the_next_attempt_of_the_same_unit_finds_its_ignored_files(scene: 
     assert other.startswith("submitted"), other
 
 
-async def test_what_setup_built_is_not_submitted_even_if_it_is_no_longer_ignored(scene: Scene) -> None:
-    ended = await run(scene, "tracks", "echo node_modules > .gitignore; test -e dist/built; echo x > more.txt")
+async def test_what_setup_built_is_not_submitted_even_if_it_is_no_longer_ignored(
+    scene: Scene,
+) -> None:
+    ended = await run(
+        scene, "tracks", "echo node_modules > .gitignore; test -e dist/built; echo x > more.txt"
+    )
 
     assert ended.startswith("submitted"), ended
-    changed = git(scene.state.places.git, "diff", "--name-only", "main", "refs/factory/attempts/tracks/1")
+    changed = git(
+        scene.state.places.git, "diff", "--name-only", "main", "refs/factory/attempts/tracks/1"
+    )
     assert changed.split() == [".gitignore", "more.txt"]
 
 
@@ -109,11 +120,18 @@ async def test_no_file_of_an_attempt_runs_as_its_owner_afterwards(scene: Scene) 
     armed = 'x.sh build "$VIRTUAL_ENV/bin/x" "$FACTORY_OUTBOX/x" "$TMPDIR/x"'
     arm = f"for each in {armed}; do touch $each; chmod 6755 $each; done".replace("$each", '"$each"')
 
-    ended = await run(scene, "armed", arm, "mkdir closed; cp x.sh closed/; chmod 6755 closed/x.sh; chmod 0 closed")
+    ended = await run(
+        scene, "armed", arm, "mkdir closed; cp x.sh closed/; chmod 6755 closed/x.sh; chmod 0 closed"
+    )
 
     assert ended.startswith("submitted"), ended
     where = scene.state.places
-    files = [path for folder in (where.work, where.home / "attempts") for path in folder.rglob("*") if path.is_file()]
+    files = [
+        path
+        for folder in (where.work, where.home / "attempts")
+        for path in folder.rglob("*")
+        if path.is_file()
+    ]
     assert len([path for path in files if path.name == "x.sh"]) == 2
     assert [path for path in files if path.stat().st_mode & 0o6000] == []
 
@@ -132,11 +150,17 @@ def test_a_file_that_has_another_name_elsewhere_is_left_as_it_is_there(tmp_path:
 
 async def test_what_the_code_of_a_unit_installed_serves_no_other_unit(scene: Scene) -> None:
     """A second attempt begins with the first one's work, so that setup runs its code."""
-    scene.commit({"conventions/workspace/setup.sh": "# inputs: asks\nmkdir -p node_modules\nsh -e more.sh\n"})
+    scene.commit(
+        {"conventions/workspace/setup.sh": "# inputs: asks\nmkdir -p node_modules\nsh -e more.sh\n"}
+    )
     scene.commit({"more.sh": ":\n", "asks": "1"})
     await scene.judge.look(await scene.floor.trunk.refresh(), scene.group)
-    await run(scene, "first", "echo 'echo x > node_modules/planted' > more.sh; exit 1", agent="shell")
-    shutil.rmtree(scene.floor.workspaces.place("w1"))  # as in another workspace, where nothing is prepared
+    await run(
+        scene, "first", "echo 'echo x > node_modules/planted' > more.sh; exit 1", agent="shell"
+    )
+    shutil.rmtree(
+        scene.floor.workspaces.place("w1")
+    )  # as in another workspace, where nothing is prepared
     look = "test -e node_modules/planted && echo x > new.txt"
     again = await run(scene, "first", look, number=2, agent="shell")
 

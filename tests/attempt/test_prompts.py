@@ -57,7 +57,9 @@ def refusal(template: str, x: str) -> str:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("brief", [LEAST, replace(LEAST, resumed=True), FULL, replace(FULL, carried=False)])
+@pytest.mark.parametrize(
+    "brief", [LEAST, replace(LEAST, resumed=True), FULL, replace(FULL, carried=False)]
+)
 def test_every_shipped_prompt_can_be_filled_in(name: str, brief: Brief) -> None:
     text = prompt(name, brief, SHIPPED)
 
@@ -69,15 +71,28 @@ def test_every_shipped_prompt_can_be_filled_in(name: str, brief: Brief) -> None:
 def test_a_prompt_tells_how_the_work_is_judged_and_where_messages_go(name: str) -> None:
     text = prompt(name, FULL, SHIPPED)
 
-    told = ("/run/outbox", "done.md", "question.md", "handoff.md", "Do not commit", "make test", "pytest -q", "src/**")
-    assert [word for word in (*told, "Cents.", "Left or {{ right }}?", "Left.") if word not in text] == []
+    told = (
+        "/run/outbox",
+        "done.md",
+        "question.md",
+        "handoff.md",
+        "Do not commit",
+        "make test",
+        "pytest -q",
+        "src/**",
+    )
+    assert [
+        word for word in (*told, "Cents.", "Left or {{ right }}?", "Left.") if word not in text
+    ] == []
 
 
 def test_each_kind_of_prompt_brings_its_own_evidence() -> None:
     assert "E   assert {{ x }}" in prompt("retry", FULL, SHIPPED)
     assert "I tried {% y %}" in prompt("retry", FULL, SHIPPED)
     assert "/run/old.diff" in prompt("retry", replace(FULL, carried=False), SHIPPED)
-    assert all(word in prompt("conflict", FULL, SHIPPED) for word in ("a.py", "/run/old.diff", "Rename z"))
+    assert all(
+        word in prompt("conflict", FULL, SHIPPED) for word in ("a.py", "/run/old.diff", "Rename z")
+    )
     assert "git diff" in prompt("question", FULL, SHIPPED)
     for name in ("review", "simplify"):
         assert "git diff" in prompt(name, FULL, SHIPPED)
@@ -99,7 +114,9 @@ def test_a_session_that_continues_is_told_the_answer_and_not_the_task_again() ->
 
 
 def test_a_prompt_of_the_repository_may_include_shipped_parts() -> None:
-    prompts = overlay({"conventions/prompts/unit.md": 'Ours. {% include "task.md" %}'}, read_shipped()).prompts
+    prompts = overlay(
+        {"conventions/prompts/unit.md": 'Ours. {% include "task.md" %}'}, read_shipped()
+    ).prompts
 
     assert prompt("unit", LEAST, prompts) == "Ours. ## The task\n\nBody.\n"
 
@@ -129,7 +146,9 @@ def test_a_prompt_without_the_task_is_refused(name: str, brief: Brief) -> None:
 
 
 def test_a_part_without_the_task_is_the_one_refused() -> None:
-    with pytest.raises(ConfigError, match=r"^conventions/prompts/task\.md does not tell the task\."):
+    with pytest.raises(
+        ConfigError, match=r"^conventions/prompts/task\.md does not tell the task\."
+    ):
         prompt("unit", LEAST, overridden(task="Think.\n"))
 
 
@@ -160,7 +179,9 @@ def test_what_an_override_leaves_out_is_said() -> None:
 
 
 def test_each_file_is_said_by_itself_and_what_it_does_not_lose_is_not() -> None:
-    retry = '{{ title }} {{ handoff }} {{ old_diff }} {% include "task.md" %}{% include "footer.md" %}'
+    retry = (
+        '{{ title }} {{ handoff }} {{ old_diff }} {% include "task.md" %}{% include "footer.md" %}'
+    )
     said = left_out(overridden(retry=retry, dialogue="Nothing.", task="{{ body }}"), read_shipped())
 
     assert said == [
@@ -172,7 +193,9 @@ def test_each_file_is_said_by_itself_and_what_it_does_not_lose_is_not() -> None:
 def test_what_another_file_of_the_repository_tells_is_not_left_out() -> None:
     footer = read_shipped()["prompts/footer.md"]
     lean = re.sub(r"{% if gates %}.*?{% endif %}\n", "", footer, flags=re.DOTALL)
-    told = '{% for name, command in gates %}`{{ command }}` {% endfor %}{% include "task-text.md" %}'
+    told = (
+        '{% for name, command in gates %}`{{ command }}` {% endfor %}{% include "task-text.md" %}'
+    )
     own = {"footer": lean, "task": told, "task-text": "{{ body }}"}
 
     assert lean != footer
@@ -202,15 +225,22 @@ def test_house_rules_are_added_whatever_the_other_files_say(name: str) -> None:
     for own in ({}, {"footer": "", name: "{{ body }}"}):
         text = prompt(name, FULL, overridden(house=house, **own))
 
-        assert text == f"{prompt(name, FULL, overridden(**own)).rstrip()}\n\n## House rules\n\nUse tabs in fix.\n"
+        assert (
+            text
+            == f"{prompt(name, FULL, overridden(**own)).rstrip()}\n\n## House rules\n\nUse tabs in fix.\n"
+        )
 
 
 def test_a_session_that_continues_is_not_told_the_house_rules_again() -> None:
-    assert "tabs" not in prompt("question", replace(FULL, resumed=True), overridden(house="Use tabs."))
+    assert "tabs" not in prompt(
+        "question", replace(FULL, resumed=True), overridden(house="Use tabs.")
+    )
 
 
 def test_house_rules_are_a_template_like_the_others() -> None:
-    with pytest.raises(ConfigError, match=r"^conventions/prompts/house\.md, line 2: 'nobody' is undefined"):
+    with pytest.raises(
+        ConfigError, match=r"^conventions/prompts/house\.md, line 2: 'nobody' is undefined"
+    ):
         prompt("unit", LEAST, overridden(house="a\n{{ nobody }}"))
     with pytest.raises(ConfigError, match=r"house\.md, line 1: "):
         check_prompt("house.md", overridden(house="{% if %}"))
@@ -221,9 +251,13 @@ def test_a_prompt_that_is_not_there_is_named() -> None:
         prompt("nothing", LEAST, SHIPPED)
 
 
-@pytest.mark.parametrize("template", ["", " \n", "{# for later #}\n", "{% if resumed %}only then{% endif %}"])
+@pytest.mark.parametrize(
+    "template", ["", " \n", "{# for later #}\n", "{% if resumed %}only then{% endif %}"]
+)
 def test_a_prompt_that_says_nothing_is_refused_and_a_part_of_one_is_not(template: str) -> None:
-    prompts = {name: Convention(template, f"conventions/prompts/{name}") for name in ("unit.md", "part.md")}
+    prompts = {
+        name: Convention(template, f"conventions/prompts/{name}") for name in ("unit.md", "part.md")
+    }
 
     with pytest.raises(ConfigError, match=r"conventions/prompts/unit\.md says nothing"):
         prompt("unit", LEAST, prompts)
@@ -245,7 +279,9 @@ def test_a_prompt_that_says_nothing_is_refused_and_a_part_of_one_is_not(template
         ("{{ x | nofilter }}", 1, "nofilter"),
     ],
 )
-def test_a_template_that_fails_is_told_with_file_and_line(template: str, line: int, reason: str) -> None:
+def test_a_template_that_fails_is_told_with_file_and_line(
+    template: str, line: int, reason: str
+) -> None:
     sentence = refusal(template, x="text")
 
     assert sentence.startswith(f"conventions/prompts/unit.md, line {line}: ")

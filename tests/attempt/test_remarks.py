@@ -19,7 +19,9 @@ def said(seq: int, who: str = "person") -> Remark:
 
 
 def ended(*reasons: EndReason) -> list[Attempt]:
-    return [replace(FIRST, number=number, reason=reason) for number, reason in enumerate(reasons, 1)]
+    return [
+        replace(FIRST, number=number, reason=reason) for number, reason in enumerate(reasons, 1)
+    ]
 
 
 def test_unread_is_what_a_person_said_after_the_prompt_was_made() -> None:
@@ -44,7 +46,9 @@ def test_unread_is_what_a_person_said_after_the_prompt_was_made() -> None:
         ((R.TOLD, R.SUBMITTED, R.HANDED_BACK), None),
     ],
 )
-def test_a_submission_is_put_off_until_another_one_is_made(reasons: tuple[EndReason, ...], number: int | None) -> None:
+def test_a_submission_is_put_off_until_another_one_is_made(
+    reasons: tuple[EndReason, ...], number: int | None
+) -> None:
     first = put_off([*ended(*reasons), replace(FIRST, number=9)], before=9)
 
     assert (first.number if first else None) == number
@@ -54,20 +58,45 @@ def test_later_attempts_say_nothing_about_an_earlier_one() -> None:
     assert put_off(ended(R.GATE_RED, R.TOLD), before=2) is None
 
 
-WORK = replace(FIRST, reason=R.TOLD, base="b", tree="t", commit="c", digest="a note", summary="Fix it", said="done")
+WORK = replace(
+    FIRST,
+    reason=R.TOLD,
+    base="b",
+    tree="t",
+    commit="c",
+    digest="a note",
+    summary="Fix it",
+    said="done",
+)
 
 
 @pytest.mark.parametrize("reason", [reason for reason in EndReason if SPENDS[reason]])
 def test_work_that_was_told_something_and_not_changed_is_submitted_as_it_was_however_the_attempt_failed(
     reason: EndReason,
 ) -> None:
-    second = replace(FIRST, number=2, reason=reason, base="b2", tree="t2", commit="c2", detail="x", digest="y", said="")
+    second = replace(
+        FIRST,
+        number=2,
+        reason=reason,
+        base="b2",
+        tree="t2",
+        commit="c2",
+        detail="x",
+        digest="y",
+        said="",
+    )
 
     end = unchanged(second, WORK)
 
     detail = "it changed nothing: the work of attempt 1 is submitted as it was"
     assert (end.reason, end.detail) == (R.SUBMITTED, detail)
-    assert (end.base, end.tree, end.digest, end.summary, end.said) == ("b", "t", "a note", "Fix it", "done")
+    assert (end.base, end.tree, end.digest, end.summary, end.said) == (
+        "b",
+        "t",
+        "a note",
+        "Fix it",
+        "done",
+    )
     assert unchanged(replace(second, summary="Fix it well"), WORK).summary == "Fix it well"
 
 
@@ -83,4 +112,7 @@ def test_a_session_that_could_not_be_continued_has_not_been_told() -> None:
 
     end = unchanged(second, WORK)
 
-    assert (end.reason, end.detail) == (R.HANDED_BACK, "its session could not be continued: it ended with exit 1")
+    assert (end.reason, end.detail) == (
+        R.HANDED_BACK,
+        "its session could not be continued: it ended with exit 1",
+    )

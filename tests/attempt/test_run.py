@@ -76,7 +76,9 @@ def test_who_uses_more_than_it_does_while_it_waits_is_at_work() -> None:
 
     assert look(Working(share=0.5), spoke) == 0
     assert look(Working(share=0.3), spoke) == 480
-    assert look(Working(cpu=300), spoke) == 960, "what it had used before is known from the second look on"
+    assert look(Working(cpu=300), spoke) == 960, (
+        "what it had used before is known from the second look on"
+    )
 
 
 def remark(kind: str, *, who: str = "person", at: datetime = START) -> Remark:
@@ -87,12 +89,22 @@ def attempt(number: int, reason: EndReason | None) -> Attempt:
     """Each takes a second, and the first ends at START."""
     end = START + timedelta(seconds=number - 1)
     return Attempt(
-        unit="fix", number=number, worker="w1", agent="a", start=end, end=end if reason else None, reason=reason
+        unit="fix",
+        number=number,
+        worker="w1",
+        agent="a",
+        start=end,
+        end=end if reason else None,
+        reason=reason,
     )
 
 
-def name_after(reason: EndReason, wish: str = "", *, conflict: bool = False, resume: bool = False) -> str:
-    unit = Unit(id="fix", title="Fix", state=UnitState.RUNNING, since=START, accepted=START, resume=resume)
+def name_after(
+    reason: EndReason, wish: str = "", *, conflict: bool = False, resume: bool = False
+) -> str:
+    unit = Unit(
+        id="fix", title="Fix", state=UnitState.RUNNING, since=START, accepted=START, resume=resume
+    )
     run = cast("Run", SimpleNamespace(unit=unit))
     met = Conflict(paths=("a",), diff=Path("d"), intent="") if conflict else None
     return prompt_name(run, attempt(1, reason), met, wish)
@@ -106,16 +118,28 @@ R = EndReason
     [
         (R.GATE_RED, (), ""),
         (R.GATE_RED, (remark("split"),), "split"),
-        (R.GATE_RED, (remark("review"),), ""),  # a hint on the card of a unit whose attempts are used up
+        (
+            R.GATE_RED,
+            (remark("review"),),
+            "",
+        ),  # a hint on the card of a unit whose attempts are used up
         (R.GATE_RED, (remark("tell"),), ""),
         (R.SUBMITTED, (remark("review"),), "review"),
         (R.GUARD, (remark("review"),), "review"),
         (R.OUT_OF_SCOPE, (remark("review"),), "review"),
         (R.SUBMITTED, (remark("simplify"),), "simplify"),
-        (R.SUBMITTED, (remark("simplify"), remark("tell")), "simplify"),  # how, in the person's words
+        (
+            R.SUBMITTED,
+            (remark("simplify"), remark("tell")),
+            "simplify",
+        ),  # how, in the person's words
         (R.SUBMITTED, (remark("simplify"), remark("review")), "review"),  # the last word counts
         (R.SUBMITTED, (remark("simplify"), remark("question", who="agent")), "simplify"),
-        (R.GATE_RED, (remark("split", at=START - timedelta(seconds=1)),), ""),  # it was asked before already
+        (
+            R.GATE_RED,
+            (remark("split", at=START - timedelta(seconds=1)),),
+            "",
+        ),  # it was asked before already
     ],
 )
 def test_what_a_person_asked_for_last_is_asked_of_the_next_attempt(
@@ -125,19 +149,34 @@ def test_what_a_person_asked_for_last_is_asked_of_the_next_attempt(
 
 
 @pytest.mark.parametrize("reason", [R.HANDED_BACK, R.LOST, R.LIMIT, R.AUTH, R.SETUP_FAILED])
-def test_an_attempt_that_was_broken_off_leaves_to_the_next_what_was_asked_of_it(reason: EndReason) -> None:
-    assert asked_for([remark("split")], [attempt(1, R.GATE_RED), attempt(2, reason), attempt(3, None)]) == "split"
-    assert asked_for([remark("review")], [attempt(1, R.SUBMITTED), attempt(2, reason), attempt(3, None)]) == "review"
+def test_an_attempt_that_was_broken_off_leaves_to_the_next_what_was_asked_of_it(
+    reason: EndReason,
+) -> None:
+    assert (
+        asked_for([remark("split")], [attempt(1, R.GATE_RED), attempt(2, reason), attempt(3, None)])
+        == "split"
+    )
+    assert (
+        asked_for(
+            [remark("review")], [attempt(1, R.SUBMITTED), attempt(2, reason), attempt(3, None)]
+        )
+        == "review"
+    )
     gone = [attempt(1, R.GATE_RED), attempt(2, R.EMPTY), attempt(3, reason), attempt(4, None)]
     assert asked_for([remark("split")], gone) == "", "one was seen through"
 
 
-def test_an_attempt_that_goes_on_with_what_was_said_has_a_prompt_of_its_own_until_one_is_seen_through() -> None:
+def test_an_attempt_that_goes_on_with_what_was_said_has_a_prompt_of_its_own_until_one_is_seen_through() -> (
+    None
+):
     broken_off = [attempt(1, R.TOLD), attempt(2, R.HANDED_BACK), attempt(3, None)]
 
     assert asked_for([remark("tell")], [attempt(1, R.TOLD), attempt(2, None)]) == "told"
     assert asked_for([remark("tell")], broken_off) == "told"
-    assert asked_for([remark("tell")], [attempt(1, R.TOLD), attempt(2, R.GATE_RED), attempt(3, None)]) == ""
+    assert (
+        asked_for([remark("tell")], [attempt(1, R.TOLD), attempt(2, R.GATE_RED), attempt(3, None)])
+        == ""
+    )
     assert name_after(R.TOLD, "told", resume=True) == "told"
     assert name_after(R.TOLD, "told", conflict=True) == "told"
 

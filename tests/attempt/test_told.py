@@ -32,7 +32,9 @@ HOLD = "until test -e FOLDER/go; do sleep 0.02; done"
 @pytest.fixture
 async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
     texts = {"sessions": SESSIONS, "plain": PLAIN}
-    files = {f"conventions/runtimes/{name}.toml": told(text, tmp_path) for name, text in texts.items()}
+    files = {
+        f"conventions/runtimes/{name}.toml": told(text, tmp_path) for name, text in texts.items()
+    }
     async with scene_in(tmp_path, FILES | files) as made:
         await made.judge.look(await made.floor.trunk.refresh(), made.group)
         yield made
@@ -44,7 +46,9 @@ def told(text: str, folder: Path) -> str:
 
 def script(scene: Scene, **attempts: str) -> None:
     """What the agent does in its attempt a1, a2 …"""
-    cases = "\n".join(f"{name[1:]}) {told(does, scene.folder)};;" for name, does in attempts.items())
+    cases = "\n".join(
+        f"{name[1:]}) {told(does, scene.folder)};;" for name, does in attempts.items()
+    )
     (scene.folder / "do").write_text(f"case $FACTORY_ATTEMPT in\n{cases}\nesac\n")
 
 
@@ -70,7 +74,11 @@ async def told_at_work(scene: Scene, agent: str) -> None:
     """The first attempt is told something while it works, and ends without having read it."""
     scene.hang("u", agent=agent)
     await work_once(scene, lambda: say(scene, "and two"))
-    assert (scene.reasons("u"), scene.state_of("u"), scene.unit("u").resume) == (["told"], "ready", True)
+    assert (scene.reasons("u"), scene.state_of("u"), scene.unit("u").resume) == (
+        ["told"],
+        "ready",
+        True,
+    )
 
 
 def say(scene: Scene, text: str) -> None:
@@ -109,9 +117,18 @@ async def test_a_session_is_continued_with_what_it_had_not_read(scene: Scene) ->
     await work_once(scene)
 
     unit, second = scene.unit("u"), attempt(scene, 2)
-    assert (unit.state, unit.spent, scene.reasons("u")) == (UnitState.QUEUED, 0, ["told", "submitted"])
+    assert (unit.state, unit.spent, scene.reasons("u")) == (
+        UnitState.QUEUED,
+        0,
+        ["told", "submitted"],
+    )
     assert (submitted(scene), submitted(scene, "session.txt")) == ("one\ntwo", "s1")
-    assert (second.resumed, second.base, second.heard, second.summary) == (True, attempt(scene, 1).base, 1, "Do it\n")
+    assert (second.resumed, second.base, second.heard, second.summary) == (
+        True,
+        attempt(scene, 1).base,
+        1,
+        "Do it\n",
+    )
     assert "A person said:\n\nand two\n" in prompt(scene, 2)
     assert "## The task" not in prompt(scene, 2)
 
@@ -126,15 +143,26 @@ async def test_without_sessions_a_fresh_attempt_starts_on_the_tree(scene: Scene)
     await work_once(scene)
 
     second = attempt(scene, 2)
-    assert (scene.state_of("u"), second.reason, second.resumed, second.base) == ("queued", "submitted", False, moved)
+    assert (scene.state_of("u"), second.reason, second.resumed, second.base) == (
+        "queued",
+        "submitted",
+        False,
+        moved,
+    )
     assert (submitted(scene), submitted(scene, "other.txt")) == ("one\ntwo", "trunk moved on")
-    assert "The task was done. Before the work was judged, a person said something" in prompt(scene, 2)
+    assert "The task was done. Before the work was judged, a person said something" in prompt(
+        scene, 2
+    )
     assert "A person said:\n\nand two\n" in prompt(scene, 2)
 
 
 @pytest.mark.parametrize("agent", ["sessions", "plain"])
-@pytest.mark.parametrize("does", ["true", 'rm -rf "$PWD"'], ids=["nothing", "away with its workspace"])
-async def test_what_changes_nothing_is_submitted_as_it_was(scene: Scene, agent: str, does: str) -> None:
+@pytest.mark.parametrize(
+    "does", ["true", 'rm -rf "$PWD"'], ids=["nothing", "away with its workspace"]
+)
+async def test_what_changes_nothing_is_submitted_as_it_was(
+    scene: Scene, agent: str, does: str
+) -> None:
     script(scene, a1=f"{FIRST}; {HOLD}", a2=does)
     await told_at_work(scene, agent)
 
@@ -142,7 +170,11 @@ async def test_what_changes_nothing_is_submitted_as_it_was(scene: Scene, agent: 
     await work_once(scene)
 
     first, second, unit = attempt(scene, 1), attempt(scene, 2), scene.unit("u")
-    assert (unit.state, unit.spent, scene.reasons("u")) == (UnitState.QUEUED, 0, ["told", "submitted"])
+    assert (unit.state, unit.spent, scene.reasons("u")) == (
+        UnitState.QUEUED,
+        0,
+        ["told", "submitted"],
+    )
     assert (second.tree, second.base, second.summary) == (first.tree, first.base, "Do it\n")
     assert (unit.submission, unit.base) == (second.commit, first.base)
     assert git(scene.state.places.git, "rev-parse", f"{unit.submission}^{{tree}}") == first.tree
@@ -156,11 +188,19 @@ async def test_what_crashes_and_changes_nothing_is_submitted_as_it_was(scene: Sc
     hang_again(scene)
     await work_once(scene)
 
-    assert (scene.state_of("u"), scene.reasons("u"), submitted(scene)) == ("queued", ["told", "submitted"], "one")
+    assert (scene.state_of("u"), scene.reasons("u"), submitted(scene)) == (
+        "queued",
+        ["told", "submitted"],
+        "one",
+    )
 
 
-async def test_a_session_that_cannot_be_continued_is_followed_by_a_fresh_attempt(scene: Scene) -> None:
-    script(scene, a1=f"{FIRST}; {HOLD}", a2="echo no such session; exit 1", a3="echo two >> new.txt")
+async def test_a_session_that_cannot_be_continued_is_followed_by_a_fresh_attempt(
+    scene: Scene,
+) -> None:
+    script(
+        scene, a1=f"{FIRST}; {HOLD}", a2="echo no such session; exit 1", a3="echo two >> new.txt"
+    )
     await told_at_work(scene, "sessions")
 
     for number in (2, 3):
@@ -174,7 +214,9 @@ async def test_a_session_that_cannot_be_continued_is_followed_by_a_fresh_attempt
     assert "The task was done." in prompt(scene, 3)
 
 
-async def test_where_the_tree_conflicts_with_trunk_and_nothing_is_made_it_is_submitted_as_it_was(scene: Scene) -> None:
+async def test_where_the_tree_conflicts_with_trunk_and_nothing_is_made_it_is_submitted_as_it_was(
+    scene: Scene,
+) -> None:
     script(scene, a1=f"{FIRST}; {HOLD}", a2="true")
     await told_at_work(scene, "plain")
     scene.commit({"new.txt": "theirs\n"})
@@ -200,7 +242,11 @@ async def test_told_again_while_it_goes_on_it_goes_on_once_more(scene: Scene) ->
     await work_once(scene)
 
     assert scene.reasons("u") == ["told", "told", "submitted"]
-    assert (scene.state_of("u"), scene.unit("u").spent, submitted(scene)) == ("queued", 0, "one\ntwo")
+    assert (scene.state_of("u"), scene.unit("u").spent, submitted(scene)) == (
+        "queued",
+        0,
+        "one\ntwo",
+    )
 
 
 async def test_what_was_said_before_its_prompt_was_made_is_no_news(scene: Scene) -> None:
@@ -210,11 +256,17 @@ async def test_what_was_said_before_its_prompt_was_made_is_no_news(scene: Scene)
 
     await work_once(scene, lambda: None)
 
-    assert (scene.state_of("u"), scene.reasons("u"), attempt(scene, 1).heard) == ("queued", ["submitted"], 1)
+    assert (scene.state_of("u"), scene.reasons("u"), attempt(scene, 1).heard) == (
+        "queued",
+        ["submitted"],
+        1,
+    )
     assert "A person said:\n\nearly\n" in prompt(scene, 1)
 
 
-async def test_a_daemon_that_dies_once_the_agent_has_started_knows_what_its_prompt_held(scene: Scene) -> None:
+async def test_a_daemon_that_dies_once_the_agent_has_started_knows_what_its_prompt_held(
+    scene: Scene,
+) -> None:
     class Killed(BaseException):
         """Stands for `kill -9`."""
 

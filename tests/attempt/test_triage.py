@@ -27,12 +27,21 @@ NOTHING = {"clean": False, "changed": False}
     ("seen", "reason"),
     [
         (DONE, R.SUBMITTED),
-        (DONE | {"limited": True, "unauthorized": True}, R.SUBMITTED),  # it talked of limits, and ended well
+        (
+            DONE | {"limited": True, "unauthorized": True},
+            R.SUBMITTED,
+        ),  # it talked of limits, and ended well
         ({"clean": True, "changed": False}, R.EMPTY),
-        ({"clean": True, "changed": False, "reported": True}, R.EMPTY),  # "done" with an empty diff is not done
+        (
+            {"clean": True, "changed": False, "reported": True},
+            R.EMPTY,
+        ),  # "done" with an empty diff is not done
         (DONE | {"stopped": R.CANCELLED}, R.CANCELLED),
         (DONE | {"stopped": R.SILENT, "timed_out": True}, R.SILENT),
-        (HALF | {"stopped": R.SILENT, "limited": True}, R.LIMIT),  # it tries again and again, and does not say so
+        (
+            HALF | {"stopped": R.SILENT, "limited": True},
+            R.LIMIT,
+        ),  # it tries again and again, and does not say so
         (HALF | {"stopped": R.CANCELLED, "limited": True}, R.CANCELLED),
         (HALF | {"stopped": R.HANDED_BACK, "lost": True}, R.HANDED_BACK),
         (HALF | {"timed_out": True, "reported": True}, R.TIMED_OUT),
@@ -42,7 +51,10 @@ NOTHING = {"clean": False, "changed": False}
         (DONE | {"split": True}, R.SPLIT),
         ({"clean": True, "changed": False, "split": True}, R.SPLIT),
         (DONE | {"split": True, "asked": True}, R.ASKED),  # what it asks may be whether to
-        (HALF | {"split": True, "reported": True}, R.SUBMITTED),  # it may have died between two files
+        (
+            HALF | {"split": True, "reported": True},
+            R.SUBMITTED,
+        ),  # it may have died between two files
         (NOTHING | {"split": True, "limited": True}, R.LIMIT),
         (HALF | {"split": True, "timed_out": True}, R.TIMED_OUT),
         (NOTHING | {"command_missing": True}, R.HANDED_BACK),
@@ -50,7 +62,10 @@ NOTHING = {"clean": False, "changed": False}
         (HALF | {"limited": True, "reported": True}, R.LIMIT),
         (NOTHING | {"limited": True, "unauthorized": True}, R.LIMIT),
         (NOTHING | {"unauthorized": True}, R.AUTH),
-        (HALF | {"handed_back": True, "reported": True}, R.HANDED_BACK),  # a daemon ended it, and died
+        (
+            HALF | {"handed_back": True, "reported": True},
+            R.HANDED_BACK,
+        ),  # a daemon ended it, and died
         (NOTHING | {"handed_back": True, "limited": True}, R.LIMIT),
         (NOTHING | {"lost": True}, R.LOST),
         (HALF | {"lost": True}, R.LOST),
@@ -66,7 +81,10 @@ NOTHING = {"clean": False, "changed": False}
         (HALF | {"proof": True}, R.SUBMITTED),  # accept catches what is half done
         (DONE | {"scripted": True}, R.SUBMITTED),
         ({"clean": True, "changed": False, "scripted": True}, R.EMPTY),
-        (HALF | {"scripted": True, "reported": True, "proof": True}, R.CRASHED),  # its exit code is its evidence
+        (
+            HALF | {"scripted": True, "reported": True, "proof": True},
+            R.CRASHED,
+        ),  # its exit code is its evidence
         (HALF | {"scripted": True, "lost": True}, R.LOST),
     ],
 )
@@ -100,7 +118,9 @@ NEXT: Mapping[EndReason, Move] = {  # with attempts left, after the first failur
 
 
 def test_every_reason_has_its_move() -> None:
-    moves = {reason: next_move(reason, a_unit(spent=1), limit=3, lost_in_a_row=1) for reason in EndReason}
+    moves = {
+        reason: next_move(reason, a_unit(spent=1), limit=3, lost_in_a_row=1) for reason in EndReason
+    }
 
     assert moves == NEXT
 
@@ -128,11 +148,16 @@ def test_a_command_is_not_repeated_where_it_must_give_the_same(reason: EndReason
 
 @pytest.mark.parametrize("reason", [R.CONFLICT, R.TIMED_OUT, R.LOST])
 def test_a_command_is_repeated_where_circumstances_were_to_blame(reason: EndReason) -> None:
-    assert next_move(reason, a_unit(agent="run", spent=1), limit=3, lost_in_a_row=1).next is Next.RETRY
+    assert (
+        next_move(reason, a_unit(agent="run", spent=1), limit=3, lost_in_a_row=1).next is Next.RETRY
+    )
 
 
 def test_every_third_loss_in_a_row_asks_a_person_and_who_answers_gets_one_more_round() -> None:
-    asks = [next_move(R.LOST, a_unit(), limit=3, lost_in_a_row=count).next is Next.HOLD for count in range(8)]
+    asks = [
+        next_move(R.LOST, a_unit(), limit=3, lost_in_a_row=count).next is Next.HOLD
+        for count in range(8)
+    ]
 
     assert asks == [False, False, False, True, False, False, True, False]
 
@@ -146,9 +171,14 @@ def test_the_wait_grows_with_what_was_spent() -> None:
 
 
 @given(
-    reason=st.sampled_from(EndReason), spent=st.integers(0, 200), bonus=st.integers(0, 200), limit=st.integers(1, 99)
+    reason=st.sampled_from(EndReason),
+    spent=st.integers(0, 200),
+    bonus=st.integers(0, 200),
+    limit=st.integers(1, 99),
 )
-def test_no_unit_is_ever_tried_for_free_beyond_its_limit(reason: EndReason, spent: int, bonus: int, limit: int) -> None:
+def test_no_unit_is_ever_tried_for_free_beyond_its_limit(
+    reason: EndReason, spent: int, bonus: int, limit: int
+) -> None:
     move = next_move(reason, a_unit(spent=spent, bonus=bonus), limit=limit)
 
     assert 0 <= move.delay <= 300

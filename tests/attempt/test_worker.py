@@ -37,7 +37,10 @@ SPLITTER = r"""
 command = ["sh", "-c", '''echo half > new.txt; mkdir $FACTORY_OUTBOX/split && cd $FACTORY_OUTBOX/split
 printf -- '---\nneeds: older\n---\nA' > a.md; echo B > b.md''']
 """
-RUNTIMES = FILES | {"conventions/runtimes/limited.toml": LIMITED, "conventions/runtimes/splitter.toml": SPLITTER}
+RUNTIMES = FILES | {
+    "conventions/runtimes/limited.toml": LIMITED,
+    "conventions/runtimes/splitter.toml": SPLITTER,
+}
 
 
 class Killed(BaseException):
@@ -91,32 +94,51 @@ async def test_a_command_is_submitted_with_its_tree_kept_and_its_hook_empty(scen
     await work_once(scene)
 
     unit = scene.unit("u")
-    assert (unit.state, unit.base, scene.reasons("u")) == (UnitState.QUEUED, scene.head(), ["submitted"])
+    assert (unit.state, unit.base, scene.reasons("u")) == (
+        UnitState.QUEUED,
+        scene.head(),
+        ["submitted"],
+    )
     assert git(scene.state.places.git, "rev-parse", "refs/factory/attempts/u/1") == unit.submission
     assert kept(scene) == "new"
 
 
-async def test_a_command_that_fails_is_asked_about_at_once_and_what_it_made_is_kept(scene: Scene) -> None:
+async def test_a_command_that_fails_is_asked_about_at_once_and_what_it_made_is_kept(
+    scene: Scene,
+) -> None:
     scene.hang("u", run=command(scene, "exit 3"))
 
     await work_once(scene)
 
-    assert (scene.state_of("u"), scene.reasons("u"), scene.unit("u").submission) == ("held", ["crashed"], "")
+    assert (scene.state_of("u"), scene.reasons("u"), scene.unit("u").submission) == (
+        "held",
+        ["crashed"],
+        "",
+    )
     assert scene.cards() == [CardKind.ATTEMPTS_EXHAUSTED]
     assert kept(scene) == "new"
 
 
-async def test_hung_just_before_a_kill_it_is_handed_back_where_trunk_is_gone_by_the_next_start(scene: Scene) -> None:
+async def test_hung_just_before_a_kill_it_is_handed_back_where_trunk_is_gone_by_the_next_start(
+    scene: Scene,
+) -> None:
     scene.hang("u", run=command(scene))
     scene.judge._tip = ""
 
     await work_once(scene)
 
-    assert (scene.state_of("u"), scene.reasons("u"), scene.unit("u").spent) == ("ready", ["handed_back"], 0)
+    assert (scene.state_of("u"), scene.reasons("u"), scene.unit("u").spent) == (
+        "ready",
+        ["handed_back"],
+        0,
+    )
 
 
 async def test_a_circle_by_way_of_a_unit_that_was_split_before_is_no_split(scene: Scene) -> None:
-    for name, state, needs in (("older", UnitState.SPLIT, ("older-a",)), ("older-a", UnitState.WAITING, ("u",))):
+    for name, state, needs in (
+        ("older", UnitState.SPLIT, ("older-a",)),
+        ("older-a", UnitState.WAITING, ("u",)),
+    ):
         unit = Unit(id=name, title=name, state=state, since=at(), accepted=at(), needs=needs)
         scene.store.write(Event.TASK_ACCEPTED, unit, now=at(), unit=name)
     scene.hang("u", agent="splitter")
@@ -131,8 +153,12 @@ async def test_a_circle_by_way_of_a_unit_that_was_split_before_is_no_split(scene
     assert kept(scene) == "half"
 
 
-@pytest.mark.parametrize(("parts", "may"), [(("u", "more"), False), (("more",), True)], ids=["part", "whole"])
-async def test_only_what_is_no_part_hears_that_it_may_be_split(scene: Scene, parts: tuple[str, ...], may: bool) -> None:
+@pytest.mark.parametrize(
+    ("parts", "may"), [(("u", "more"), False), (("more",), True)], ids=["part", "whole"]
+)
+async def test_only_what_is_no_part_hears_that_it_may_be_split(
+    scene: Scene, parts: tuple[str, ...], may: bool
+) -> None:
     big = Unit(id="big", title="big", state=UnitState.SPLIT, since=at(), accepted=at(), needs=parts)
     scene.store.write(Event.TASK_ACCEPTED, big, now=at(), unit="big")
     scene.hang("u", agent="splitter")
@@ -151,7 +177,10 @@ async def test_of_a_workspace_that_its_command_deleted_that_is_said(scene: Scene
 
     attempt = scene.store.get(Attempt, "u", 1)
     assert attempt is not None
-    assert (attempt.reason, attempt.detail) == ("empty", "its workspace was gone at the end, and what it did with it")
+    assert (attempt.reason, attempt.detail) == (
+        "empty",
+        "its workspace was gone at the end, and what it did with it",
+    )
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["while it is prepared", "while it runs"])
@@ -190,7 +219,9 @@ async def test_where_a_newer_daemon_took_over_nothing_is_started_ended_or_kept(
     assert git(scene.state.places.git, "for-each-ref", "refs/factory/attempts") == ""
 
 
-async def test_what_a_daemon_ended_and_died_before_it_could_say_so_is_handed_back(scene: Scene) -> None:
+async def test_what_a_daemon_ended_and_died_before_it_could_say_so_is_handed_back(
+    scene: Scene,
+) -> None:
     scene.hang("u", run=command(scene, "sleep 600"))
     async with anyio.create_task_group() as group:
         group.start_soon(worker(scene).run)
@@ -200,7 +231,11 @@ async def test_what_a_daemon_ended_and_died_before_it_could_say_so_is_handed_bac
 
     await work_once(scene)
 
-    assert (scene.reasons("u"), scene.unit("u").spent, scene.state_of("u")) == (["handed_back"], 0, "ready")
+    assert (scene.reasons("u"), scene.unit("u").spent, scene.state_of("u")) == (
+        ["handed_back"],
+        0,
+        "ready",
+    )
     assert (kept(scene), scene.cards()) == ("new", [])
 
 
@@ -211,7 +246,11 @@ async def test_handed_back_at_a_stop_it_is_not_counted(scene: Scene) -> None:
         await until(lambda: scene.count("ran"))
         scene.state.stopping = Stopping.HAND_BACK
 
-    assert (scene.state_of("u"), scene.reasons("u"), scene.unit("u").spent) == ("ready", ["handed_back"], 0)
+    assert (scene.state_of("u"), scene.reasons("u"), scene.unit("u").spent) == (
+        "ready",
+        ["handed_back"],
+        0,
+    )
     assert kept(scene) == "new"
 
 
@@ -227,7 +266,9 @@ async def test_cancelled_while_it_runs_it_is_ended_and_its_tree_is_kept(scene: S
     assert kept(scene) == "new"
 
 
-async def test_limits_in_a_row_whose_reset_is_over_already_hold_the_unit_longer_and_longer(scene: Scene) -> None:
+async def test_limits_in_a_row_whose_reset_is_over_already_hold_the_unit_longer_and_longer(
+    scene: Scene,
+) -> None:
     paused = []
     for number in range(1, 5):
         scene.hang("u", agent="limited", number=number)
@@ -236,12 +277,20 @@ async def test_limits_in_a_row_whose_reset_is_over_already_hold_the_unit_longer_
         paused.append((scene.unit("u").not_before or before) - before)
 
     assert [pause > timedelta(seconds=2**row) for row, pause in enumerate(paused)] == [True] * 4
-    assert (scene.state_of("u"), scene.reasons("u"), scene.unit("u").spent) == ("waiting", ["limit"] * 4, 0)
+    assert (scene.state_of("u"), scene.reasons("u"), scene.unit("u").spent) == (
+        "waiting",
+        ["limit"] * 4,
+        0,
+    )
     assert scene.store.get(Fact, "pauses") is not None
 
 
-async def test_paths_that_git_does_not_take_are_named_on_record_and_in_the_digest(scene: Scene) -> None:
-    scene.hang("u", run=command(scene, "mkdir .GIT 'git~1' && echo x > .GIT/x && echo x > 'git~1/x'"))
+async def test_paths_that_git_does_not_take_are_named_on_record_and_in_the_digest(
+    scene: Scene,
+) -> None:
+    scene.hang(
+        "u", run=command(scene, "mkdir .GIT 'git~1' && echo x > .GIT/x && echo x > 'git~1/x'")
+    )
 
     await work_once(scene)
 
@@ -283,15 +332,23 @@ async def test_killed_around_any_record_the_command_runs_once_and_is_submitted_o
 
     await work_once(scene)
 
-    assert (scene.state_of("u"), scene.reasons("u"), scene.count("ran")) == ("queued", ["submitted"], 1)
+    assert (scene.state_of("u"), scene.reasons("u"), scene.count("ran")) == (
+        "queued",
+        ["submitted"],
+        1,
+    )
     assert kept(scene) == "new"
 
 
-async def test_what_was_only_just_starting_when_the_daemon_died_is_ended_before_the_next_begins(scene: Scene) -> None:
+async def test_what_was_only_just_starting_when_the_daemon_died_is_ended_before_the_next_begins(
+    scene: Scene,
+) -> None:
     scene.hang("u", run=command(scene))
     run_dir = scene.state.places.run_dir("u", 1)
     env = {"PATH": os.environ["PATH"]}
-    early = await process.start(Command(argv=("sleep", "600"), cwd=scene.folder, env=env, run_dir=run_dir))
+    early = await process.start(
+        Command(argv=("sleep", "600"), cwd=scene.folder, env=env, run_dir=run_dir)
+    )
     await until((run_dir / "start.json").exists)
     (run_dir / "start.json").unlink()
 
@@ -303,7 +360,9 @@ async def test_what_was_only_just_starting_when_the_daemon_died_is_ended_before_
 
 
 @pytest.mark.parametrize("step", ["snapshot", "keep"])
-async def test_killed_while_a_tree_is_taken_it_is_taken_by_the_next_daemon(scene: Scene, step: str) -> None:
+async def test_killed_while_a_tree_is_taken_it_is_taken_by_the_next_daemon(
+    scene: Scene, step: str
+) -> None:
     scene.hang("u", run=command(scene))
     whole: Callable[..., Awaitable[Any]] = getattr(scene.floor.workspaces, step)
 
@@ -318,7 +377,11 @@ async def test_killed_while_a_tree_is_taken_it_is_taken_by_the_next_daemon(scene
 
     await work_once(scene)
 
-    assert (scene.state_of("u"), scene.reasons("u"), scene.count("ran")) == ("queued", ["submitted"], 1)
+    assert (scene.state_of("u"), scene.reasons("u"), scene.count("ran")) == (
+        "queued",
+        ["submitted"],
+        1,
+    )
     assert kept(scene) == "new"
 
 
@@ -333,13 +396,19 @@ async def test_left_by_a_restart_it_runs_on_and_is_taken_over(scene: Scene) -> N
 
     await work_once(scene)
 
-    assert (scene.state_of("u"), scene.reasons("u"), scene.count("ran")) == ("queued", ["submitted"], 1)
+    assert (scene.state_of("u"), scene.reasons("u"), scene.count("ran")) == (
+        "queued",
+        ["submitted"],
+        1,
+    )
 
 
 # ── hooks that hold nothing ──
 
 
-async def test_an_attempt_that_is_not_the_newest_changes_nothing_and_its_hook_is_emptied(scene: Scene) -> None:
+async def test_an_attempt_that_is_not_the_newest_changes_nothing_and_its_hook_is_emptied(
+    scene: Scene,
+) -> None:
     scene.hang("u", run=command(scene))
     scene.change("u", attempt=2)
 
@@ -365,7 +434,11 @@ async def test_an_attempt_that_is_over_already_is_not_gone_through_again(scene: 
 
     await work_once(scene)
 
-    assert (scene.state_of("u"), scene.reasons("u"), scene.count("ran")) == ("queued", ["submitted"], 1)
+    assert (scene.state_of("u"), scene.reasons("u"), scene.count("ran")) == (
+        "queued",
+        ["submitted"],
+        1,
+    )
 
 
 # ── what is too big to be kept ──
@@ -373,14 +446,20 @@ async def test_an_attempt_that_is_over_already_is_not_gone_through_again(scene: 
 HUGE = "truncate -s 18G huge.bin; "
 
 
-async def test_a_file_that_is_too_big_is_asked_about_and_all_that_the_attempt_left_stays(scene: Scene) -> None:
+async def test_a_file_that_is_too_big_is_asked_about_and_all_that_the_attempt_left_stays(
+    scene: Scene,
+) -> None:
     scene.hang("u", run=command(scene, HUGE))
 
     await work_once(scene)
 
     (aside,) = scene.state.places.work.glob("workspaces/*.abandoned-*")
     (card,) = scene.store.open(Card)
-    assert (scene.state_of("u"), scene.reasons("u"), card.kind) == ("held", ["guard"], CardKind.GUARD)
+    assert (scene.state_of("u"), scene.reasons("u"), card.kind) == (
+        "held",
+        ["guard"],
+        CardKind.GUARD,
+    )
     assert card.question == (
         "u: the files that it changed have 18 GiB together, of at most 4 GiB: huge.bin (18 GiB). What now?"
     )
@@ -413,7 +492,9 @@ async def test_a_person_may_have_judged_what_could_be_kept(scene: Scene) -> None
     ]
 
 
-async def test_where_nothing_but_the_big_file_is_left_there_is_nothing_to_judge(scene: Scene) -> None:
+async def test_where_nothing_but_the_big_file_is_left_there_is_nothing_to_judge(
+    scene: Scene,
+) -> None:
     scene.hang("u", run=HUGE)
 
     await work_once(scene)
@@ -433,11 +514,17 @@ async def test_an_attempt_that_is_cancelled_leaves_its_big_file_where_it_is(scen
         group.cancel_scope.cancel()
 
     (aside,) = scene.state.places.work.glob("workspaces/*.abandoned-*")
-    assert (scene.state_of("u"), scene.reasons("u"), scene.cards()) == ("cancelled", ["cancelled"], [])
+    assert (scene.state_of("u"), scene.reasons("u"), scene.cards()) == (
+        "cancelled",
+        ["cancelled"],
+        [],
+    )
     assert (aside / "tree/huge.bin").exists()
 
 
-async def test_a_daemon_that_dies_before_it_asks_finds_the_workspace_where_it_put_it(scene: Scene) -> None:
+async def test_a_daemon_that_dies_before_it_asks_finds_the_workspace_where_it_put_it(
+    scene: Scene,
+) -> None:
     hang(scene, command(scene, HUGE))
     strike(scene, Event.ATTEMPT_ENDED, after=False)
     with pytest.raises(Killed):
@@ -446,7 +533,11 @@ async def test_a_daemon_that_dies_before_it_asks_finds_the_workspace_where_it_pu
     await work_once(scene)
 
     assert len(list(scene.state.places.work.glob("workspaces/*.abandoned-*"))) == 1
-    assert (scene.reasons("u"), scene.cards(), scene.count("ran")) == (["guard"], [CardKind.GUARD], 1)
+    assert (scene.reasons("u"), scene.cards(), scene.count("ran")) == (
+        ["guard"],
+        [CardKind.GUARD],
+        1,
+    )
 
 
 async def test_a_workspace_that_holds_what_could_not_be_kept_is_never_deleted(scene: Scene) -> None:
@@ -462,7 +553,9 @@ async def test_a_workspace_that_holds_what_could_not_be_kept_is_never_deleted(sc
 # ── what breaks ──
 
 
-async def test_a_trip_that_breaks_loses_its_attempt_and_no_other(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_trip_that_breaks_loses_its_attempt_and_no_other(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def breaks(*_: Any, **__: Any) -> None:
         raise RuntimeError("the disk is on fire")
 
@@ -472,7 +565,11 @@ async def test_a_trip_that_breaks_loses_its_attempt_and_no_other(scene: Scene, m
 
     await work_once(scene)
 
-    assert (scene.state_of("u"), scene.reasons("u"), scene.unit("u").spent) == ("waiting", ["lost"], 0)
+    assert (scene.state_of("u"), scene.reasons("u"), scene.unit("u").spent) == (
+        "waiting",
+        ["lost"],
+        0,
+    )
     (aside,) = scene.state.places.work.glob("workspaces/*.abandoned-*")
     assert (aside / "tree/new.txt").read_text() == "new\n"
 
@@ -531,7 +628,11 @@ async def test_a_trip_that_breaks_on_a_full_disk_goes_on_when_there_is_room(
 
     await work_once(scene)
 
-    assert (scene.state_of("u"), scene.reasons("u"), scene.count("ran")) == ("queued", ["submitted"], 1)
+    assert (scene.state_of("u"), scene.reasons("u"), scene.count("ran")) == (
+        "queued",
+        ["submitted"],
+        1,
+    )
     assert kept(scene) == "new"
 
 
@@ -544,7 +645,11 @@ async def test_a_tree_that_a_full_disk_could_not_take_whole_is_taken_again(
     async def half(*told: Any, **more: Any) -> Any:
         monkeypatch.setattr("factory.ground.disk.LEAST", 1 << 60)
         monkeypatch.setattr(scene.floor.workspaces, "snapshot", then)
-        return replace(await whole(*told, **more), tree=git(scene.root, "rev-parse", "main^{tree}"), left_out="error")
+        return replace(
+            await whole(*told, **more),
+            tree=git(scene.root, "rev-parse", "main^{tree}"),
+            left_out="error",
+        )
 
     async def then(*told: Any, **more: Any) -> Any:
         monkeypatch.setattr("factory.ground.disk.LEAST", 0)
@@ -625,18 +730,30 @@ async def test_an_attempt_that_ends_while_the_store_is_locked_is_submitted_after
             go.touch()
             await until(lambda: "worker w1" in scene.state.broken)
             hook = scene.hook()
-            assert (hook.unit, scene.state_of("u"), scene.reasons("u")) == ("u", "running", ["None"])
+            assert (hook.unit, scene.state_of("u"), scene.reasons("u")) == (
+                "u",
+                "running",
+                ["None"],
+            )
         await until(lambda: not scene.hook().unit)
         group.cancel_scope.cancel()
 
-    assert (scene.state_of("u"), scene.reasons("u"), scene.unit("u").spent) == ("queued", ["submitted"], 0)
+    assert (scene.state_of("u"), scene.reasons("u"), scene.unit("u").spent) == (
+        "queued",
+        ["submitted"],
+        0,
+    )
     assert (kept(scene), scene.count("ran")) == ("new", 1)
-    refs = git(scene.state.places.git, "for-each-ref", "--format=%(refname)", "refs/factory/attempts")
+    refs = git(
+        scene.state.places.git, "for-each-ref", "--format=%(refname)", "refs/factory/attempts"
+    )
     assert refs == "refs/factory/attempts/u/1"
     assert list(scene.state.places.work.glob("workspaces/*.abandoned-*")) == []
 
 
-async def test_an_agent_that_runs_while_the_store_is_locked_runs_on(scene: Scene, patient: None) -> None:
+async def test_an_agent_that_runs_while_the_store_is_locked_runs_on(
+    scene: Scene, patient: None
+) -> None:
     go = scene.folder / "go"
     hang(scene, command(scene, f"until [ -e {go} ]; do sleep 0.01; done"))
     one = worker(scene)
@@ -704,7 +821,11 @@ async def test_given_up_and_not_written_down_its_tree_is_taken_from_where_it_was
     monkeypatch.setattr("factory.attempt.worker.OutputReader", OutputReader)
     await work_once(scene)
 
-    assert (scene.state_of("u"), scene.reasons("u"), kept(scene)) == ("queued", ["submitted"], "new")
+    assert (scene.state_of("u"), scene.reasons("u"), kept(scene)) == (
+        "queued",
+        ["submitted"],
+        "new",
+    )
 
 
 async def test_a_workspace_that_vanished_after_its_tree_was_kept_has_not_done_nothing(
@@ -726,7 +847,11 @@ async def test_a_workspace_that_vanished_after_its_tree_was_kept_has_not_done_no
 
     await work_once(scene)
 
-    assert (scene.state_of("u"), scene.reasons("u"), kept(scene)) == ("queued", ["submitted"], "new")
+    assert (scene.state_of("u"), scene.reasons("u"), kept(scene)) == (
+        "queued",
+        ["submitted"],
+        "new",
+    )
 
 
 async def test_a_git_that_is_ended_because_the_daemon_goes_gives_nothing_up(

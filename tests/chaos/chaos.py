@@ -35,7 +35,14 @@ AT_ONCE = 18  # units that are open while the run lasts: many wait for the pause
 HIT_S = 0.5  # how long a process is waited for that lives for milliseconds
 SETTLE_S = 240.0
 TELL_S = 60.0
-EXPECTED = {"attempts_exhausted", "conflict", "crash_loop", "question", "landing_blocked", "runtime"}
+EXPECTED = {
+    "attempts_exhausted",
+    "conflict",
+    "crash_loop",
+    "question",
+    "landing_blocked",
+    "runtime",
+}
 KILLS = {"daemon": 4, "git": 5, "gate": 4, "agent": 4, "shim": 3}
 
 
@@ -43,7 +50,15 @@ class Chaos:
     """One run in `folder`."""
 
     def __init__(
-        self, folder: Path, *, seed: int, units: int, kills: int, workers: int, seconds: float, disasters: int = 0
+        self,
+        folder: Path,
+        *,
+        seed: int,
+        units: int,
+        kills: int,
+        workers: int,
+        seconds: float,
+        disasters: int = 0,
     ) -> None:
         self._rng = random.Random(seed)
         self._disasters_wanted = disasters
@@ -51,7 +66,9 @@ class Chaos:
         self._deadline = time.monotonic() + seconds
         contents = {
             "conventions/gates/10-whole.sh": GATE,
-            "conventions/runtimes/scripted.toml": RUNTIME.format(python=sys.executable, agent=AGENT),
+            "conventions/runtimes/scripted.toml": RUNTIME.format(
+                python=sys.executable, agent=AGENT
+            ),
             "factory.toml": f'agent = "scripted"\nworkers = {workers}\ntrunk = "main"\n',
             "story.txt": "".join(f"line {number}\n" for number in range(1, 10)),
             MINE: "what was committed\n",
@@ -87,11 +104,19 @@ class Chaos:
 
     def _goes_on(self) -> bool:
         done = self.disasters.hit.events.total()
-        missing = len(self.dropped) < self._units or self.kills.total() < self._wanted or done < self._disasters_wanted
+        missing = (
+            len(self.dropped) < self._units
+            or self.kills.total() < self._wanted
+            or done < self._disasters_wanted
+        )
         return missing and time.monotonic() < self._deadline
 
     def _turn(self) -> None:
-        deeds: dict[Callable[[], None], int] = {self._person.act: 4, self._answer: 2, self._hurry: 1}
+        deeds: dict[Callable[[], None], int] = {
+            self._person.act: 4,
+            self._answer: 2,
+            self._hurry: 1,
+        }
         if self.kills.total() < self._wanted:
             deeds |= {self._kill: 10}
         if self.disasters.hit.events.total() < self._disasters_wanted:
@@ -125,7 +150,9 @@ class Chaos:
         """What had not landed when the factory was deleted is dropped again, as its person would."""
         forgotten = self.disasters.forgotten
         # Of a unit that was split, parts may have landed: to drop it again would ask for them a second time.
-        forgotten |= {name for name in self.dropped if any(part.startswith(f"{name}-") for part in forgotten)}
+        forgotten |= {
+            name for name in self.dropped if any(part.startswith(f"{name}-") for part in forgotten)
+        }
         self._checker.forgotten = forgotten
         for name, work in self.dropped.items():
             if name not in forgotten:
@@ -144,7 +171,9 @@ class Chaos:
             # Two gates in a row would be two reds on one tree: that is a verdict, and rightly so.
             self._kill_one(kind, lambda: self._marked(kind))
 
-    def _kill_one(self, kind: str, find: Callable[[], procs.Process | None], patience: float = HIT_S) -> None:
+    def _kill_one(
+        self, kind: str, find: Callable[[], procs.Process | None], patience: float = HIT_S
+    ) -> None:
         deadline = time.monotonic() + patience
         while not (target := find()):
             if time.monotonic() > deadline:
@@ -161,12 +190,18 @@ class Chaos:
 
     def _marked(self, kind: str) -> procs.Process | None:
         place = self.line.root / ".factory" / ("judged" if kind == "gate" else "attempts")
-        found = [each for each in procs.marked(place) if kind == "gate" or each.is_shim == (kind == "shim")]
+        found = [
+            each
+            for each in procs.marked(place)
+            if kind == "gate" or each.is_shim == (kind == "shim")
+        ]
         return self._rng.choice(found) if found else None
 
     def _kill_daemon(self) -> None:
         assert self.line.daemon is not None
-        if self._rng.random() < 0.5:  # a landing takes a hundredth of a second: without help it would hardly be met
+        if (
+            self._rng.random() < 0.5
+        ):  # a landing takes a hundredth of a second: without help it would hardly be met
             deadline = time.monotonic() + HIT_S
             while "landing" not in self._open() and time.monotonic() < deadline:
                 pass
@@ -196,7 +231,9 @@ class Chaos:
                 if "Traceback" in said or "ended with -9" not in said:
                     self.found.lost.append(f"a start that failed: {said}")
                 daemon = self.line.launch()
-            if self._rng.random() < 0.05 and self.kills.total() < self._wanted:  # they live on meanwhile
+            if (
+                self._rng.random() < 0.05 and self.kills.total() < self._wanted
+            ):  # they live on meanwhile
                 self._kill_one("agent", lambda: self._marked("agent"), patience=0)
             time.sleep(0.02)
 
@@ -220,7 +257,9 @@ class Chaos:
 
     def _open(self) -> list[str]:
         """Open steps and live attempts, as the store has them now; none while a start makes a deleted one anew."""
-        query = "SELECT kind FROM step WHERE done = 0 UNION ALL SELECT phase FROM hook WHERE unit != ''"
+        query = (
+            "SELECT kind FROM step WHERE done = 0 UNION ALL SELECT phase FROM hook WHERE unit != ''"
+        )
         try:
             return [step for (step,) in self._select(query)]
         except sqlite3.OperationalError:
@@ -269,11 +308,15 @@ class Chaos:
                 keys = {option["action"]: option["key"] for option in json.loads(options)}
                 often = 0.3 if kind == "attempts_exhausted" else 0.05
                 cancel = "cancel" in keys and self._rng.random() < often
-                self.line.factory("answer", name, keys["cancel"] if cancel else next(iter(keys.values())))
+                self.line.factory(
+                    "answer", name, keys["cancel"] if cancel else next(iter(keys.values()))
+                )
 
     def _hurry(self) -> None:
         """Somebody does not want to wait until a crash is forgiven."""
-        waiting = self._select("SELECT id FROM unit WHERE state = 'waiting' AND not_before IS NOT NULL LIMIT 3")
+        waiting = self._select(
+            "SELECT id FROM unit WHERE state = 'waiting' AND not_before IS NOT NULL LIMIT 3"
+        )
         for (name,) in waiting:
             self.line.factory("retry", name)
 
@@ -290,7 +333,9 @@ class Chaos:
             time.sleep(0.2)
 
     def _select(self, query: str) -> list[tuple[str, ...]]:
-        with closing(sqlite3.connect(f"file:{self.line.root}/.factory/store.sqlite?mode=ro", uri=True)) as con:
+        with closing(
+            sqlite3.connect(f"file:{self.line.root}/.factory/store.sqlite?mode=ro", uri=True)
+        ) as con:
             return con.execute(query).fetchall()
 
     # ── the judging ──
@@ -302,7 +347,11 @@ class Chaos:
         theirs = self._person.theirs
         self._person.look()
         self._checker.settled(
-            self.found, self._marks(), files=theirs.files, commits=theirs.commits, branches=theirs.branches
+            self.found,
+            self._marks(),
+            files=theirs.files,
+            commits=theirs.commits,
+            branches=theirs.branches,
         )
         self.found.changed += theirs.changed
         self._judged = True
@@ -312,7 +361,9 @@ class Chaos:
     def report(self, seconds: float) -> str:
         """What was done, and what was found."""
         tables = ("state FROM unit", "coalesce(reason, 'open') FROM attempt", "kind FROM card")
-        states, reasons, cards = (Counter(each for (each,) in self._select(f"SELECT {table}")) for table in tables)
+        states, reasons, cards = (
+            Counter(each for (each,) in self._select(f"SELECT {table}")) for table in tables
+        )
         lines = [
             f"units {len(self.dropped)} ({_listed(states)}); attempts {_listed(reasons)}; cards {_listed(cards)}",
             f"kills {self.kills.total()} ({_listed(self.kills)}); not counted {self.uncounted}",
@@ -335,7 +386,9 @@ class Chaos:
 def _without_needs(text: str, names: set[str]) -> str:
     """The task file less what it needs of those units: the new life of the factory does not know them."""
     return "\n".join(
-        line for line in text.split("\n") if not (line.startswith("needs:") and any(name in line for name in names))
+        line
+        for line in text.split("\n")
+        if not (line.startswith("needs:") and any(name in line for name in names))
     )
 
 
@@ -379,7 +432,9 @@ def main() -> int:
     finally:
         print(chaos.report(time.monotonic() - began), flush=True)
         chaos.line.close()
-        print(f"seed {args.seed}: {'all as promised' if chaos.good else f'see {folder}'}", flush=True)
+        print(
+            f"seed {args.seed}: {'all as promised' if chaos.good else f'see {folder}'}", flush=True
+        )
     if chaos.good:
         shutil.rmtree(folder)
     return 0 if chaos.good else 1

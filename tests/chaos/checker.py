@@ -52,7 +52,9 @@ class Checker:
         self._folder, self._root, self._branch = folder, root, branch
         self._home = root / ".factory"
         self._green = set[str]()  # trees whose gates passed by hand
-        self.forgotten = set[str]()  # units that landed in an earlier life of the factory: no record tells of them
+        self.forgotten = set[
+            str
+        ]()  # units that landed in an earlier life of the factory: no record tells of them
         self.gates_run = 0
 
     def look(self, found: Found, dropped: Mapping[str, tuple[str, str]]) -> None:
@@ -89,7 +91,9 @@ class Checker:
         there |= {path.stem.partition("-")[2] for path in (self._home / "intake").glob("*.md")}
         units = {Path(name).stem for (name,) in self._claimed("SELECT name FROM spec")}
         there |= self.forgotten
-        found.lost += [f"task file {name} is gone and no unit" for name in dropped if name not in there | units]
+        found.lost += [
+            f"task file {name} is gone and no unit" for name in dropped if name not in there | units
+        ]
 
     def _claims(self, found: Found, dropped: Iterable[str]) -> None:
         """Each unit is over, or held by an open card; a landed one is where it says, and no other is on trunk."""
@@ -98,20 +102,28 @@ class Checker:
         trunk = set(self._git("rev-list", self._branch).split())
         once = set(self._git("reflog", "show", "--format=%H", f"refs/heads/{self._branch}").split())
         landed = set[str]()
-        for unit, state, why, commit in self._claimed("SELECT id, state, why, 'commit' FROM unit".replace("'", '"')):
+        for unit, state, why, commit in self._claimed(
+            "SELECT id, state, why, 'commit' FROM unit".replace("'", '"')
+        ):
             if state == "landed":
                 landed.add(unit)
                 if commit not in trunk | once:
-                    found.lost.append(f"{unit} says that it landed as {commit[:10]}, which trunk never was")
+                    found.lost.append(
+                        f"{unit} says that it landed as {commit[:10]}, which trunk never was"
+                    )
             elif state not in FINAL and unit not in asked:
                 found.lost.append(f"{unit} is {state} and no card says why ({why})")
         on_trunk = {unit for _, unit in self._landings()} - self.forgotten
-        found.lost += [f"{unit} is on trunk and not on record" for unit in sorted(on_trunk - landed)]
+        found.lost += [
+            f"{unit} is on trunk and not on record" for unit in sorted(on_trunk - landed)
+        ]
         known = {unit for (unit,) in self._claimed("SELECT unit FROM spec")} | self.forgotten
         found.lost += [f"{name} never became a unit" for name in dropped if name not in known]
         for whole, needs in self._claimed("SELECT id, needs FROM unit WHERE state = 'split'"):
             parts = set(json.loads(needs))
-            found.lost += [f"{part}, a part of {whole}, is no unit" for part in sorted(parts - known)]
+            found.lost += [
+                f"{part}, a part of {whole}, is no unit" for part in sorted(parts - known)
+            ]
             others = known - parts - self.forgotten
             again = sorted(name for name in others if name.startswith(f"{whole}-"))
             found.twice += [f"{whole} was split twice: {again}"] if again or len(parts) < 2 else []
@@ -132,7 +144,9 @@ class Checker:
             text=True,
         )
         if broken.returncode:
-            found.lost.append(f"the factory repository is damaged: {broken.stdout[:300]}{broken.stderr[:300]}")
+            found.lost.append(
+                f"the factory repository is damaged: {broken.stdout[:300]}{broken.stderr[:300]}"
+            )
 
     # ── exactly once, and green ──
 
@@ -140,12 +154,16 @@ class Checker:
         """Commit and unit of each landing on trunk, newest first."""
         form = "%H %(trailers:key=Factory-Unit,valueonly,separator=%x2c)"
         lines = self._git("log", "--first-parent", f"--format={form}", self._branch).splitlines()
-        return [(commit, unit) for commit, _, unit in (line.partition(" ") for line in lines) if unit]
+        return [
+            (commit, unit) for commit, _, unit in (line.partition(" ") for line in lines) if unit
+        ]
 
     def _trailers(self, found: Found, dropped: Mapping[str, tuple[str, str]]) -> None:
         landings = self._landings()
         counts = Counter(unit for _, unit in landings)
-        found.twice += [f"{unit} landed {count} times" for unit, count in counts.items() if count > 1]
+        found.twice += [
+            f"{unit} landed {count} times" for unit, count in counts.items() if count > 1
+        ]
         for commit, unit in landings:
             path, content = dropped.get(unit, ("", ""))
             if path and self._git("show", f"{commit}:{path}", ok=False) != content:
@@ -162,14 +180,18 @@ class Checker:
 
     def _gate(self, tree: str) -> str:
         """What a gate says against the tree; empty where all are green."""
-        packed = subprocess.run(["git", "archive", tree], cwd=self._root, capture_output=True, check=True).stdout
+        packed = subprocess.run(
+            ["git", "archive", tree], cwd=self._root, capture_output=True, check=True
+        ).stdout
         with tempfile.TemporaryDirectory(dir=self._folder) as folder:
             with tarfile.open(fileobj=BytesIO(packed)) as archive:
                 archive.extractall(folder, filter="data")
             for gate in sorted(Path(folder, GATES).glob("*.sh")):
                 self.gates_run += 1
                 env = _environment() | {"CHAOS_GATE_S": "0"}
-                done = subprocess.run(["sh", gate], cwd=folder, env=env, capture_output=True, text=True)
+                done = subprocess.run(
+                    ["sh", gate], cwd=folder, env=env, capture_output=True, text=True
+                )
                 if done.returncode:
                     return f"{gate.name}: {done.stdout[-200:]}{done.stderr[-200:]}"
         return ""
@@ -178,7 +200,9 @@ class Checker:
 
     def _strays(self, found: Found) -> None:
         for process in procs.marked(self._folder):
-            found.strays.append(f"process {process.pid} of {process.run} lives: {' '.join(process.argv)[:120]}")
+            found.strays.append(
+                f"process {process.pid} of {process.run} lives: {' '.join(process.argv)[:120]}"
+            )
         for place in (self._root / ".git", self._home):
             locks = list(place.rglob("*.lock"))
             found.strays += [f"lock {path.relative_to(self._root)}" for path in locks]
@@ -187,21 +211,34 @@ class Checker:
                 found.strays.append(f".git/{name}")
 
     def _theirs(
-        self, found: Found, files: Mapping[str, bytes], commits: Collection[str], branches: Mapping[str, str]
+        self,
+        found: Found,
+        files: Mapping[str, bytes],
+        commits: Collection[str],
+        branches: Mapping[str, str],
     ) -> None:
         for name, content in files.items():
             path = self._root / name
             if not path.is_file() or path.read_bytes() != content:
                 found.changed.append(f"uncommitted {name} is not what they left")
         trunk = set(self._git("rev-list", self._branch).split())
-        found.changed += [f"their commit {commit[:10]} is not on trunk" for commit in commits if commit not in trunk]
+        found.changed += [
+            f"their commit {commit[:10]} is not on trunk"
+            for commit in commits
+            if commit not in trunk
+        ]
         refs = dict(
-            line.split() for line in self._git("for-each-ref", "--format=%(refname) %(objectname)").splitlines()
+            line.split()
+            for line in self._git("for-each-ref", "--format=%(refname) %(objectname)").splitlines()
         )
         refs.pop(f"refs/heads/{self._branch}", None)
         expected = {f"refs/heads/{name}": commit for name, commit in branches.items()}
         if refs != expected:
-            odd = {name for name in refs.keys() | expected.keys() if refs.get(name) != expected.get(name)}
+            odd = {
+                name
+                for name in refs.keys() | expected.keys()
+                if refs.get(name) != expected.get(name)
+            }
             found.changed.append(f"refs that are not as they left them: {', '.join(sorted(odd))}")
         status = self._git("status", "--porcelain", "-z", "--untracked-files=all").split("\0")
         left = [line for line in status if line and line[3:] not in files]
@@ -222,11 +259,18 @@ class Checker:
 
     def _git(self, *argv: str, git_dir: Path | None = None, ok: bool = True) -> str:
         where = ["--git-dir", str(git_dir)] if git_dir else ["-C", str(self._root)]
-        done = subprocess.run(["git", *where, *argv], env=_environment(), capture_output=True, text=True)
+        done = subprocess.run(
+            ["git", *where, *argv], env=_environment(), capture_output=True, text=True
+        )
         if done.returncode and ok:
             raise AssertionError(f"git {' '.join(argv)}: {done.stderr}")
         return done.stdout
 
 
 def _environment() -> dict[str, str]:
-    return {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"}
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": "/nonexistent",
+        "LC_ALL": "C",
+        "GIT_OPTIONAL_LOCKS": "0",
+    }

@@ -45,7 +45,8 @@ class Hit:
 
     def __str__(self) -> str:
         return "; ".join(
-            f"{name} {count} ({_listed(self.states[name])})" for name, count in sorted(self.events.items())
+            f"{name} {count} ({_listed(self.states[name])})"
+            for name, count in sorted(self.events.items())
         )
 
 
@@ -76,7 +77,10 @@ class Disasters:
 
     def back_up(self) -> None:
         """Make a copy of the store, as a person does before they go home."""
-        with closing(self._connection()) as source, closing(sqlite3.connect(self._backup)) as target:
+        with (
+            closing(self._connection()) as source,
+            closing(sqlite3.connect(self._backup)) as target,
+        ):
             source.backup(target)
 
     def states(self) -> set[str]:
@@ -151,7 +155,12 @@ class Disasters:
         """`cp -a` beside the daemon; the copy is started, stopped and thrown away, and nothing of the original ends."""
         folder = self._line.folder / "elsewhere"
         with self._still() as states:
-            shutil.copytree(self._line.root, folder / "copy", symlinks=True, ignore=shutil.ignore_patterns("*.lock"))
+            shutil.copytree(
+                self._line.root,
+                folder / "copy",
+                symlinks=True,
+                ignore=shutil.ignore_patterns("*.lock"),
+            )
         copy = Line(folder, name="copy")
         copy.bin.rmdir()
         copy.bin.symlink_to(self._line.bin)
@@ -163,7 +172,11 @@ class Disasters:
             copy.stop()
             if daemon.poll() is not None:
                 self._found.append("a start or a stop in a copy ended the daemon of the original")
-            open_ones = [unit for unit, state in _units(copy) if state not in ("landed", "split", "cancelled")]
+            open_ones = [
+                unit
+                for unit, state in _units(copy)
+                if state not in ("landed", "split", "cancelled")
+            ]
             if open_ones:
                 self._found.append(f"a copy went on with {open_ones}")
         finally:
@@ -199,7 +212,9 @@ class Disasters:
         """What a pull with rebase does to the newest commits, where all of them are the factory's."""
         with self._still() as states:
             root = self._line.root
-            if git(root, "rev-parse", "--abbrev-ref", "HEAD") != "main" or git(root, "status", "--porcelain", "-uno"):
+            if git(root, "rev-parse", "--abbrev-ref", "HEAD") != "main" or git(
+                root, "status", "--porcelain", "-uno"
+            ):
                 return False
             authors = git(root, "log", "-3", "--format=%ae", "main").splitlines()
             if set(authors) != {"agent@factoryd.invalid"}:
@@ -207,7 +222,15 @@ class Disasters:
             depth = self._rng.randint(1, 2)
             base = git(root, "rev-parse", f"main~{depth}")
             tree = git(root, "rev-parse", f"{base}^{{tree}}")
-            below = git(root, "commit-tree", tree, "-p", base, "-m", f"By hand, pulled {time.monotonic_ns()}")
+            below = git(
+                root,
+                "commit-tree",
+                tree,
+                "-p",
+                base,
+                "-m",
+                f"By hand, pulled {time.monotonic_ns()}",
+            )
             if (
                 git(root, "rebase", "-q", "--onto", below, base, "main", ok=False)
                 or (root / ".git/rebase-merge").exists()
@@ -297,7 +320,9 @@ class Disasters:
         return self._line.places.store.with_name("store.sqlite-wal")
 
     def _connection(self, mode: str = "ro") -> sqlite3.Connection:
-        return sqlite3.connect(f"file:{self._line.places.store}?mode={mode}", uri=True, isolation_level=None)
+        return sqlite3.connect(
+            f"file:{self._line.places.store}?mode={mode}", uri=True, isolation_level=None
+        )
 
     def _wrap_git(self) -> None:
         """Put a git on the daemon's PATH that refuses to take objects while a file says so."""
@@ -313,4 +338,6 @@ def _units(line: Line) -> list[tuple[str, str]]:
 
 
 def _listed(counts: Counter[str]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in counts.most_common()) or "nothing under way"
+    return (
+        ", ".join(f"{name} {count}" for name, count in counts.most_common()) or "nothing under way"
+    )

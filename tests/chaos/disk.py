@@ -116,12 +116,17 @@ def _play(line: Line, disk: Tmpfs | Injected) -> None:
     line.drop("under-way", f'write("under-way.txt", "x"); hold("{go}")')
     line.attempt("under-way")
     behind = [line.drop(f"behind-{number}", f'write("{number}.txt", "x")') for number in range(3)]
-    line.until("they are ready", lambda: sum(unit in behind for unit in _open(line, UnitState.READY)) == 3)
+    line.until(
+        "they are ready", lambda: sum(unit in behind for unit in _open(line, UnitState.READY)) == 3
+    )
 
     disk.fill(leave_mb=30)
     line.drop("nudge", 'write("nudge.txt", "x")')
     card = line.card(CardKind.DISK, count=4)
-    assert f"The disk of {line.root / '.factory'} is full: the line needs 64 MiB there" in card.question
+    assert (
+        f"The disk of {line.root / '.factory'} is full: the line needs 64 MiB there"
+        in card.question
+    )
     assert _open(line, UnitState.WAITING) == sorted([*behind, "nudge"])
 
     disk.fill(leave_mb=0)
@@ -150,7 +155,9 @@ def _play(line: Line, disk: Tmpfs | Injected) -> None:
     )  # the command looks at the real one
     disk.free()
     line.start(**disk.environ)
-    assert line.attempts("under-way") == ["submitted"], f"it had ended, and its work was kept\n{line.story()}"
+    assert line.attempts("under-way") == ["submitted"], (
+        f"it had ended, and its work was kept\n{line.story()}"
+    )
 
 
 def _open(line: Line, state: UnitState) -> list[str]:
@@ -170,7 +177,9 @@ def run(folder: Path, how: str) -> str:
     """Play it in a process of its own; what went wrong, or nothing."""
     inside = f'"{sys.executable}" -m tests.chaos.disk "{folder}" {how}'
     mount = f'mount -t tmpfs -o size={SIZE_MB}m none "{folder}" && exec {inside}'
-    command = ["unshare", "-Urm", "sh", "-c", mount] if how == "tmpfs" else ["sh", "-c", f"exec {inside}"]
+    command = (
+        ["unshare", "-Urm", "sh", "-c", mount] if how == "tmpfs" else ["sh", "-c", f"exec {inside}"]
+    )
     done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
     return "" if done.returncode == 0 else done.stdout + done.stderr
 

@@ -31,14 +31,19 @@ class Theirs:
     commits: list[str] = field(default_factory=list)  # on trunk, for good
     files: dict[str, bytes] = field(default_factory=dict)  # uncommitted, byte for byte
     branches: dict[str, str] = field(default_factory=dict)  # of their own
-    changed: list[str] = field(default_factory=list)  # what they found to be otherwise, as it happened
+    changed: list[str] = field(
+        default_factory=list
+    )  # what they found to be otherwise, as it happened
 
 
 class Person:
     """Acts on `root`; `theirs` is their memory. While `still()` is held, nobody else's git is at work there."""
 
     def __init__(
-        self, root: Path, rng: random.Random, still: Callable[[], AbstractContextManager[None]] = nullcontext
+        self,
+        root: Path,
+        rng: random.Random,
+        still: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self.root, self._rng, self._still, self.theirs = root, rng, still, Theirs()
         self._count = 0
@@ -48,7 +53,13 @@ class Person:
 
     def act(self) -> None:
         """Do one thing."""
-        deeds = {self.commit: 6, self.edit: 4, self.away_and_back: 2, self.rebase: 2, self.get_in_the_way: 1}
+        deeds = {
+            self.commit: 6,
+            self.edit: 4,
+            self.away_and_back: 2,
+            self.rebase: 2,
+            self.get_in_the_way: 1,
+        }
         (deed,) = self._rng.choices([*deeds], [*deeds.values()])
         with suppress(Busy):
             deed()
@@ -89,7 +100,10 @@ class Person:
             raise
         self.theirs.branches[name] = tip = self._git("rev-parse", name)
         self._git("switch", "-q", "main")
-        if self._git("merge", "-q", "--ff-only", name, ok=False) and self._git("rev-parse", "HEAD") == tip:
+        if (
+            self._git("merge", "-q", "--ff-only", name, ok=False)
+            and self._git("rev-parse", "HEAD") == tip
+        ):
             self.theirs.commits.append(tip)
 
     def get_in_the_way(self) -> None:
@@ -97,7 +111,9 @@ class Person:
         if STORY in self.theirs.files:
             self.out_of_the_way()
             return
-        with self._still():  # git itself checks a file first and writes it then: nobody can keep that apart
+        with (
+            self._still()
+        ):  # git itself checks a file first and writes it then: nobody can keep that apart
             if self._branch() == "main":
                 self.theirs.files[STORY] = (self.root / STORY).read_bytes() + b"a thought of mine\n"
                 (self.root / STORY).write_bytes(self.theirs.files[STORY])
@@ -139,7 +155,9 @@ class Person:
         if name in self.theirs.files:
             self._look(name)
         self._count += 1
-        self.theirs.files[name] = f"{self._count} {self._rng.random()}\n".encode() * self._rng.randrange(1, 40)
+        self.theirs.files[name] = (
+            f"{self._count} {self._rng.random()}\n".encode() * self._rng.randrange(1, 40)
+        )
         (self.root / name).parent.mkdir(exist_ok=True)
         (self.root / name).write_bytes(self.theirs.files[name])
 
@@ -164,7 +182,9 @@ class Person:
     def _git(self, *argv: str, ok: bool = True) -> str:
         """What git prints; `ok=False`: "done" or nothing, tried once."""
         for left in reversed(range(TRIES if ok else 1)):
-            done = subprocess.run(["git", *argv], cwd=self.root, env=environment(), capture_output=True, text=True)
+            done = subprocess.run(
+                ["git", *argv], cwd=self.root, env=environment(), capture_output=True, text=True
+            )
             if done.returncode == 0:
                 return done.stdout.rstrip("\n") if ok else "done"
             if left:

@@ -34,7 +34,9 @@ class Process:
         """The git command that it is (or will be, once its shell is told to go), such as `merge`; else empty."""
         if not any(part.rpartition("/")[2] == "git" for part in self.argv[:5]):
             return ""
-        words = list(self.argv[self.argv.index("git") + 1 :] if "git" in self.argv else self.argv[1:])
+        words = list(
+            self.argv[self.argv.index("git") + 1 :] if "git" in self.argv else self.argv[1:]
+        )
         while words and words[0].startswith("-"):
             words = words[2:] if words[0] == "-c" else words[1:]
         return words[0] if words else "?"
@@ -56,7 +58,9 @@ def look(pid: int) -> Process | None:
         environ = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:
         return None
-    run = next((os.fsdecode(each[len(MARKER) :]) for each in environ if each.startswith(MARKER)), "")
+    run = next(
+        (os.fsdecode(each[len(MARKER) :]) for each in environ if each.startswith(MARKER)), ""
+    )
     return Process(pid, since, tuple(map(os.fsdecode, argv)), run) if since else None
 
 

@@ -21,7 +21,9 @@ def test_a_line_that_is_killed_at_every_turn_keeps_its_promises(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("how", ["tmpfs", "injected"])
-def test_a_full_disk_is_one_card_loses_nothing_and_goes_on_by_itself(how: str, tmp_path: Path) -> None:
+def test_a_full_disk_is_one_card_loses_nothing_and_goes_on_by_itself(
+    how: str, tmp_path: Path
+) -> None:
     if how == "tmpfs" and not disk.tmpfs_works():
         pytest.skip("no file system can be mounted here in a name space of one's own")
 

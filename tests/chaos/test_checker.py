@@ -43,7 +43,9 @@ class Scene:
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of such a line."""
-    line = Line(tmp_path_factory.mktemp("played"), files() | {"conventions/gates/10-whole.sh": GATE})
+    line = Line(
+        tmp_path_factory.mktemp("played"), files() | {"conventions/gates/10-whole.sh": GATE}
+    )
     line.start()
     for name, (path, text) in DROPPED.items():
         line.drop(name, f"write({path!r}, {text!r})")
@@ -68,7 +70,16 @@ def again(scene: Scene) -> None:
 
 def without_its_work(scene: Scene) -> None:
     git(scene.root, "reset", "-q", "--soft", "HEAD^")
-    git(scene.root, "commit", "-q", "--allow-empty", "-m", "two\n\nFactory-Unit: two", "--", "factory.toml")
+    git(
+        scene.root,
+        "commit",
+        "-q",
+        "--allow-empty",
+        "-m",
+        "two\n\nFactory-Unit: two",
+        "--",
+        "factory.toml",
+    )
 
 
 def forgotten(scene: Scene) -> None:
@@ -149,7 +160,10 @@ def test_a_part_that_is_no_unit_and_one_too_many_are_found(scene: Scene) -> None
 
 
 def test_a_process_that_carries_the_mark_is_a_stray(scene: Scene) -> None:
-    environ = {"PATH": os.environ["PATH"], "FACTORY_RUN": f"{scene.line.folder}/repo/.factory/attempts/one/1"}
+    environ = {
+        "PATH": os.environ["PATH"],
+        "FACTORY_RUN": f"{scene.line.folder}/repo/.factory/attempts/one/1",
+    }
     with subprocess.Popen(["sleep", "100"], env=environ) as stray:
         found = scene.judge()
         stray.send_signal(signal.SIGKILL)

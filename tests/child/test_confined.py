@@ -16,7 +16,18 @@ from factory.child import process
 from factory.child.process import Command, Exit
 
 BECOMES = '#!/bin/sh\nshift\nexec "$@"\n'
-BWRAP = ("bwrap", "--unshare-user", "--unshare-pid", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc")
+BWRAP = (
+    "bwrap",
+    "--unshare-user",
+    "--unshare-pid",
+    "--ro-bind",
+    "/",
+    "/",
+    "--dev",
+    "/dev",
+    "--proc",
+    "/proc",
+)
 
 
 def bubblewrap_works() -> bool:
@@ -25,7 +36,10 @@ def bubblewrap_works() -> bool:
 
 
 CONFINERS = [
-    pytest.param("bwrap", marks=pytest.mark.skipif(not bubblewrap_works(), reason="bubblewrap does not work here")),
+    pytest.param(
+        "bwrap",
+        marks=pytest.mark.skipif(not bubblewrap_works(), reason="bubblewrap does not work here"),
+    ),
     "sandbox-exec",
 ]
 
@@ -80,14 +94,18 @@ async def test_a_command_that_says_what_a_failing_sandbox_says_has_ended_by_itse
     assert (end.cause, end.code) == ("exited", code)
 
 
-async def test_the_command_cannot_write_where_its_start_is_told(tmp_path: Path, within: tuple[str, ...]) -> None:
+async def test_the_command_cannot_write_where_its_start_is_told(
+    tmp_path: Path, within: tuple[str, ...]
+) -> None:
     end = await ended(command(tmp_path, within, "sh", "-c", "echo forged >&3"))
 
     assert (end.cause, end.code != 0) == ("exited", True)
     assert "ad file descriptor" in output(tmp_path)
 
 
-async def test_a_command_ended_by_a_signal_has_ended_by_itself(tmp_path: Path, within: tuple[str, ...]) -> None:
+async def test_a_command_ended_by_a_signal_has_ended_by_itself(
+    tmp_path: Path, within: tuple[str, ...]
+) -> None:
     end = await ended(command(tmp_path, within, "sh", "-c", "kill -KILL $$"))
 
     assert (end.cause, end.signal or end.code) in (("exited", signal.SIGKILL), ("exited", 137))

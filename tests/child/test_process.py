@@ -95,7 +95,9 @@ def gone(pid: int) -> bool:
 async def test_a_short_command_gives_its_output_and_code() -> None:
     pids: list[int] = []
 
-    done = await run(["sh", "-c", "cat; echo oops >&2; exit 3"], env=ENV, stdin=b"\xff\0", started=pids.append)
+    done = await run(
+        ["sh", "-c", "cat; echo oops >&2; exit 3"], env=ENV, stdin=b"\xff\0", started=pids.append
+    )
 
     assert done == process.Output(3, b"\xff\0", b"oops\n")
     assert pids
@@ -107,7 +109,9 @@ async def test_a_short_command_that_does_not_exist_is_an_error() -> None:
         await run(["no-such-command"], env=ENV)
 
 
-async def test_a_short_command_that_takes_too_long_is_ended_with_all_of_its_group(shell: Shell) -> None:
+async def test_a_short_command_that_takes_too_long_is_ended_with_all_of_its_group(
+    shell: Shell,
+) -> None:
     script = f"echo half; sleep 60 & echo $! > {shell.folder}/child; wait"
 
     done = await run(["sh", "-c", script], env=ENV, seconds=0.2)
@@ -116,7 +120,9 @@ async def test_a_short_command_that_takes_too_long_is_ended_with_all_of_its_grou
     assert gone(int((shell.folder / "child").read_text()))
 
 
-async def test_one_that_does_not_end_when_it_is_asked_to_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_that_does_not_end_when_it_is_asked_to_is_killed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(process, "TIDY_SECONDS", 0.05)
 
     done = await run(["sh", "-c", "trap '' TERM; while :; do sleep 1; done"], env=ENV, seconds=0.1)
@@ -124,7 +130,9 @@ async def test_one_that_does_not_end_when_it_is_asked_to_is_killed(monkeypatch: 
     assert (done.code, done.over, done.left) == (-signal.SIGKILL, True, False)
 
 
-async def test_what_left_the_group_with_its_pipes_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_left_the_group_with_its_pipes_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     for name in ("TIDY_SECONDS", "LADDER_SECONDS"):
         monkeypatch.setattr(process, name, 0.05)
     code = "import os, time; pid = os.fork(); pid or os.setsid(); pid and print(pid, flush=True); time.sleep(60)"
@@ -152,7 +160,9 @@ async def test_one_that_cannot_be_ended_is_said(monkeypatch: pytest.MonkeyPatch)
     await to_thread.run_sync(os.waitpid, pids[0], 0)
 
 
-async def test_its_limit_may_be_brought_forward_while_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_its_limit_may_be_brought_forward_while_it_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(process, "TICK_SECONDS", 0.01)
     left = [60.0, 60.0, 0.0]
 
@@ -184,7 +194,9 @@ async def test_output_and_exit_code_are_kept(shell: Shell) -> None:
     assert shell.output() == b"\0\xffoops\n"
 
 
-@pytest.mark.skipif(not hasattr(fcntl, "F_SETPIPE_SZ"), reason="pipes are as large as the system makes them")
+@pytest.mark.skipif(
+    not hasattr(fcntl, "F_SETPIPE_SZ"), reason="pipes are as large as the system makes them"
+)
 async def test_what_is_written_at_once_and_not_waited_for_is_kept(shell: Shell) -> None:
     code = [
         "import fcntl, os, time; end = time.monotonic() + 10",
@@ -215,7 +227,9 @@ async def test_a_signal_that_ended_the_command_is_told(shell: Shell) -> None:
         ({"env": {"BIG": "x" * 200_000}}, "Argument list too long: true"),
     ],
 )
-async def test_a_command_that_cannot_be_started_says_why(shell: Shell, changed: dict[str, object], reason: str) -> None:
+async def test_a_command_that_cannot_be_started_says_why(
+    shell: Shell, changed: dict[str, object], reason: str
+) -> None:
     ended = await ran(replace(shell.argv("true"), **changed))  # type: ignore[arg-type]
 
     assert (ended.cause, ended.code, ended.detail) == ("unstartable", None, reason)
@@ -286,7 +300,9 @@ async def test_no_key_of_the_environment_is_written_anywhere(shell: Shell) -> No
 
 
 async def test_a_flood_keeps_its_newest_part_and_the_disk_stays_bounded(shell: Shell) -> None:
-    flood = shell.python("import os\nfor n in range(50_000): os.write(1, b'%08d' % n + b'x' * 1015 + b'\\n')")
+    flood = shell.python(
+        "import os\nfor n in range(50_000): os.write(1, b'%08d' % n + b'x' * 1015 + b'\\n')"
+    )
 
     ended = await ran(replace(flood, cap_bytes=1 << 20))
 
@@ -304,7 +320,9 @@ async def test_a_flood_does_not_keep_the_wall_limit_from_acting(shell: Shell) ->
     assert (ended.cause, ended.signal) == ("timeout", signal.SIGTERM)
 
 
-async def test_output_that_does_not_fit_on_the_disk_is_lost_and_said_but_the_command_goes_on(shell: Shell) -> None:
+async def test_output_that_does_not_fit_on_the_disk_is_lost_and_said_but_the_command_goes_on(
+    shell: Shell,
+) -> None:
     child = await start(shell.script("read on < go; yes | head -c 1000000; exit 4"))
     resource.prlimit(child.identity.pid, resource.RLIMIT_FSIZE, (8192, 8192))
     await shell.let_go()
@@ -317,7 +335,9 @@ async def test_output_that_does_not_fit_on_the_disk_is_lost_and_said_but_the_com
 # ── what is left behind
 
 
-async def test_what_stays_in_the_background_is_swept_and_does_not_delay_the_end(shell: Shell) -> None:
+async def test_what_stays_in_the_background_is_swept_and_does_not_delay_the_end(
+    shell: Shell,
+) -> None:
     ended = await ran(shell.script("sleep 100 & echo $!"))
 
     assert (ended.code, ended.left) == (0, 0)
@@ -357,7 +377,9 @@ async def test_the_wall_limit_ends_the_command(shell: Shell) -> None:
 
 
 async def test_a_command_that_ignores_the_wall_limit_is_killed(shell: Shell) -> None:
-    ended = await ran(replace(shell.script("trap '' TERM; while :; do sleep 100; done"), seconds=0.3))
+    ended = await ran(
+        replace(shell.script("trap '' TERM; while :; do sleep 100; done"), seconds=0.3)
+    )
 
     assert (ended.cause, ended.signal) == ("timeout", signal.SIGKILL)
 
@@ -365,7 +387,9 @@ async def test_a_command_that_ignores_the_wall_limit_is_killed(shell: Shell) -> 
 async def test_a_stopped_command_may_tidy_up(shell: Shell, waiter: None) -> None:
     child = await start(
         replace(
-            shell.script("trap 'exit 9' INT; echo > signs; while :; do sleep 0.01; done"), grace_s=20, stop_signal="INT"
+            shell.script("trap 'exit 9' INT; echo > signs; while :; do sleep 0.01; done"),
+            grace_s=20,
+            stop_signal="INT",
         )
     )
     await shell.sign()
@@ -375,7 +399,9 @@ async def test_a_stopped_command_may_tidy_up(shell: Shell, waiter: None) -> None
     assert (ended.cause, ended.code) == ("stopped", 9)
 
 
-async def test_a_command_that_ignores_the_stop_signal_is_killed_after_the_grace(shell: Shell, waiter: None) -> None:
+async def test_a_command_that_ignores_the_stop_signal_is_killed_after_the_grace(
+    shell: Shell, waiter: None
+) -> None:
     child = await start(shell.script("trap '' TERM; echo > signs; while :; do sleep 100; done"))
     await shell.sign()
 
@@ -386,7 +412,10 @@ async def test_a_command_that_ignores_the_stop_signal_is_killed_after_the_grace(
 
 async def test_no_grace_kills_at_once(shell: Shell) -> None:
     child = await start(
-        replace(shell.script("trap 'exit 9' TERM; echo > signs; while :; do sleep 0.01; done"), grace_s=20)
+        replace(
+            shell.script("trap 'exit 9' TERM; echo > signs; while :; do sleep 0.01; done"),
+            grace_s=20,
+        )
     )
     await shell.sign()
 
@@ -396,7 +425,9 @@ async def test_no_grace_kills_at_once(shell: Shell) -> None:
 
 
 async def test_a_shorter_grace_than_the_commands_own_can_be_given(shell: Shell) -> None:
-    child = await start(replace(shell.script("trap '' TERM; echo > signs; while :; do sleep 100; done"), grace_s=60))
+    child = await start(
+        replace(shell.script("trap '' TERM; echo > signs; while :; do sleep 100; done"), grace_s=60)
+    )
     await shell.sign()
 
     with anyio.fail_after(20):
@@ -406,7 +437,9 @@ async def test_a_shorter_grace_than_the_commands_own_can_be_given(shell: Shell) 
 
 
 @pytest.mark.parametrize("grace", [None, 0])
-async def test_a_stop_that_comes_before_the_shim_can_listen_is_not_missed(shell: Shell, grace: float | None) -> None:
+async def test_a_stop_that_comes_before_the_shim_can_listen_is_not_missed(
+    shell: Shell, grace: float | None
+) -> None:
     child = await start(replace(shell.argv("sleep", "100"), grace_s=20))
 
     ended = await child.stop(grace)
@@ -478,7 +511,9 @@ async def test_the_end_is_seen(shell: Shell, waiter: None) -> None:
     assert (await ran(shell.script("exit 5"))).code == 5
 
 
-async def test_several_may_wait_and_a_cancelled_wait_changes_nothing(shell: Shell, waiter: None) -> None:
+async def test_several_may_wait_and_a_cancelled_wait_changes_nothing(
+    shell: Shell, waiter: None
+) -> None:
     child = await start(shell.script("read on < go; exit 5"))
     with anyio.move_on_after(0.02):
         await child.wait()
@@ -498,7 +533,9 @@ async def test_several_may_wait_and_a_cancelled_wait_changes_nothing(shell: Shel
 
 async def test_cpu_time_of_descendants_is_seen(shell: Shell) -> None:
     child = await start(
-        shell.script("sh -c 'i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; echo > signs; sleep 100'")
+        shell.script(
+            "sh -c 'i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; echo > signs; sleep 100'"
+        )
     )
     before = child.cpu_seconds()
     await shell.sign()
@@ -539,7 +576,9 @@ async def adopted(shell: Shell) -> Child:
     return child
 
 
-async def test_a_run_survives_kill_9_of_its_daemon_and_is_adopted(shell: Shell, waiter: None) -> None:
+async def test_a_run_survives_kill_9_of_its_daemon_and_is_adopted(
+    shell: Shell, waiter: None
+) -> None:
     await orphaned(shell, shell.script("echo up > signs; read on < go; echo done; exit 5"))
     await shell.sign()
     child = await adopted(shell)
@@ -552,7 +591,9 @@ async def test_a_run_survives_kill_9_of_its_daemon_and_is_adopted(shell: Shell, 
 
 @pytest.mark.skipif(not shim.PROC, reason="without /proc nobody tells whose child it is")
 @pytest.mark.parametrize("ended", [False, True], ids=["while it runs", "after its end"])
-async def test_a_run_of_this_very_process_that_is_adopted_leaves_no_zombie(shell: Shell, *, ended: bool) -> None:
+async def test_a_run_of_this_very_process_that_is_adopted_leaves_no_zombie(
+    shell: Shell, *, ended: bool
+) -> None:
     first = await start(shell.script(f"cat {shell.go}"))
     pid = first.identity.pid
     assert json.loads(await waited_for(shell.run_dir / "start.json"))["pid"] == pid
@@ -599,10 +640,14 @@ async def test_an_end_that_came_while_no_daemon_lived_is_told(shell: Shell) -> N
 
 
 async def test_the_room_for_its_end_is_taken_before_the_command_starts(shell: Shell) -> None:
-    ended = await ran(shell.script(f"cd {shell.run_dir}; wc -c < exit.json.new; cp exit.json.new kept"))
+    ended = await ran(
+        shell.script(f"cd {shell.run_dir}; wc -c < exit.json.new; cp exit.json.new kept")
+    )
 
     assert (ended.code, shell.output().strip()) == (0, b"4096")
-    assert len((shell.run_dir / "exit.json").read_bytes()) == len((shell.run_dir / "kept").read_bytes())
+    assert len((shell.run_dir / "exit.json").read_bytes()) == len(
+        (shell.run_dir / "kept").read_bytes()
+    )
 
 
 async def start_of(shell: Shell) -> Child:
@@ -644,7 +689,9 @@ async def test_a_run_of_which_nothing_was_written_is_lost(shell: Shell) -> None:
     assert ended.cause == "lost"
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"at": "noon"}', '{"at": 1, "cause": "exited", "more": 1}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", '{"at": "noon"}', '{"at": 1, "cause": "exited", "more": 1}']
+)
 async def test_half_an_exit_file_is_a_lost_run(shell: Shell, text: str) -> None:
     shell.run_dir.mkdir()
     (shell.run_dir / "exit.json").write_text(text)
@@ -661,7 +708,12 @@ async def test_a_pid_that_changed_hands_is_neither_trusted_nor_signalled(
 ) -> None:
     with subprocess.Popen(["sleep", "100"]) as innocent:  # noqa: ASYNC220
         shell.run_dir.mkdir()
-        known = {"pid": innocent.pid, "started": shim.started(innocent.pid), "boot": shim.boot(), "grace_s": 1}
+        known = {
+            "pid": innocent.pid,
+            "started": shim.started(innocent.pid),
+            "boot": shim.boot(),
+            "grace_s": 1,
+        }
         (shell.run_dir / "start.json").write_text(json.dumps(known | changed))
 
         ended = await adopt(shell.run_dir)
@@ -673,11 +725,25 @@ async def test_a_pid_that_changed_hands_is_neither_trusted_nor_signalled(
 
 
 @pytest.mark.parametrize(
-    "changed", [{"pid": "x"}, {"pid": float("inf")}, {"grace_s": float("nan")}, {"seconds": "soon"}, {"grace_s": [1]}]
+    "changed",
+    [
+        {"pid": "x"},
+        {"pid": float("inf")},
+        {"grace_s": float("nan")},
+        {"seconds": "soon"},
+        {"grace_s": [1]},
+    ],
 )
-async def test_a_start_file_that_no_shim_wrote_is_a_lost_run(shell: Shell, changed: dict[str, object]) -> None:
+async def test_a_start_file_that_no_shim_wrote_is_a_lost_run(
+    shell: Shell, changed: dict[str, object]
+) -> None:
     shell.run_dir.mkdir()
-    known = {"pid": os.getpid(), "started": shim.started(os.getpid()), "boot": shim.boot(), "grace_s": 1}
+    known = {
+        "pid": os.getpid(),
+        "started": shim.started(os.getpid()),
+        "boot": shim.boot(),
+        "grace_s": 1,
+    }
     (shell.run_dir / "start.json").write_text(json.dumps(known | changed))
 
     ended = await adopt(shell.run_dir)
@@ -686,7 +752,9 @@ async def test_a_start_file_that_no_shim_wrote_is_a_lost_run(shell: Shell, chang
     assert ended.cause == "lost"
 
 
-async def test_a_pid_that_is_a_threads_by_now_is_neither_trusted_nor_signalled(shell: Shell, waiter: None) -> None:
+async def test_a_pid_that_is_a_threads_by_now_is_neither_trusted_nor_signalled(
+    shell: Shell, waiter: None
+) -> None:
     go = threading.Event()
     thread = threading.Thread(target=go.wait)
     thread.start()
@@ -702,7 +770,9 @@ async def test_a_pid_that_is_a_threads_by_now_is_neither_trusted_nor_signalled(s
 
 
 @pytest.mark.skipif(shutil.which("ps") is None, reason="ps is not installed")
-def test_without_proc_the_start_of_a_living_process_is_told_by_ps(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_proc_the_start_of_a_living_process_is_told_by_ps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(shim, "PROC", False)
     with subprocess.Popen(["true"]) as zombie:
         os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
@@ -722,7 +792,9 @@ def no_proc(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "PIDFD", False)
     monkeypatch.setattr(process, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(
-        process, "_SHIM", process._SHIM.replace("main; main()", "main; main.__globals__['PROC'] = False; main()")
+        process,
+        "_SHIM",
+        process._SHIM.replace("main; main()", "main; main.__globals__['PROC'] = False; main()"),
     )
 
 
@@ -730,7 +802,9 @@ AWAY = "setsid sh -c 'echo $$ > signs; exec sleep 100' &"
 
 
 @pytest.mark.usefixtures("no_proc")
-async def test_without_proc_what_left_its_group_is_ended_by_the_marker_in_its_environment(shell: Shell) -> None:
+async def test_without_proc_what_left_its_group_is_ended_by_the_marker_in_its_environment(
+    shell: Shell,
+) -> None:
     planted = shell.folder / "ps"
     planted.write_text("#!/bin/sh\n: > planted\n")
     planted.chmod(0o755)
@@ -773,11 +847,16 @@ def test_ps_is_asked_for_each_column_by_itself(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(os, "popen", noted)
     shim.marked(f"{shim.MARKER}=none")
 
-    assert re.findall("-o ([^ ]+)", asked[0]) == ["pid=", "command="]  # `pid=,command=` is one, with a header
+    assert re.findall("-o ([^ ]+)", asked[0]) == [
+        "pid=",
+        "command=",
+    ]  # `pid=,command=` is one, with a header
 
 
 @pytest.mark.usefixtures("no_proc")
-async def test_without_proc_a_run_whose_shim_was_killed_is_ended_by_the_marker(shell: Shell) -> None:
+async def test_without_proc_a_run_whose_shim_was_killed_is_ended_by_the_marker(
+    shell: Shell,
+) -> None:
     child = await start(shell.script(f"{AWAY} sleep 100"))
     pid = int(await shell.sign())
     os.kill(child.identity.pid, signal.SIGKILL)
@@ -792,7 +871,9 @@ def gone_without_proc(pid: int) -> bool:
 
 
 async def test_a_run_whose_folder_was_removed_is_lost(shell: Shell) -> None:
-    ended = await ran(shell.script("while rm -rf run; test -e run; do :; done"))  # the shim may just be making its log
+    ended = await ran(
+        shell.script("while rm -rf run; test -e run; do :; done")
+    )  # the shim may just be making its log
 
     assert ended.cause == "lost"
 

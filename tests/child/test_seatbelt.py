@@ -32,14 +32,24 @@ class Mac:
 
     def profile(self, **profile: Any) -> str:
         """That of one command."""
-        program, option, text, end = self.sandbox.confined(["true"], self.environ, Profile(**profile))
+        program, option, text, end = self.sandbox.confined(
+            ["true"], self.environ, Profile(**profile)
+        )
         assert (Path(program).name, option, end) == ("sandbox-exec", "-p", "--")
         return text
 
 
 @pytest.fixture
 def mac(tmp_path: Path) -> Mac:
-    for name in ("bin", "home/.member", "home/.ssh", "work/tree", "work/venv", "work/other", f"work/{HOSTILE}"):
+    for name in (
+        "bin",
+        "home/.member",
+        "home/.ssh",
+        "work/tree",
+        "work/venv",
+        "work/other",
+        f"work/{HOSTILE}",
+    ):
         (tmp_path / name).mkdir(parents=True)
     says_so = tmp_path / "bin/sandbox-exec"  # what a trial is, is tried below
     says_so.write_text("#!/bin/sh\necho confined\n")
@@ -48,7 +58,12 @@ def mac(tmp_path: Path) -> Mac:
     return Mac(tmp_path, environ, anyio.run(tried, environ, tmp_path / "work"))
 
 
-READ, STAT, WRITE, UNLINK = "file-read-data", "file-read-metadata", "file-write-create", "file-write-unlink"
+READ, STAT, WRITE, UNLINK = (
+    "file-read-data",
+    "file-read-metadata",
+    "file-write-create",
+    "file-write-unlink",
+)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +136,10 @@ def test_what_a_profile_allows(mac: Mac, operation: str, what: str, allowed: boo
         ("network-outbound", "ip"),
         ("network-inbound", "ip"),
         ("network-bind", "ip"),
-        ("network-outbound", "unix-socket:/private/var/run/mDNSResponder"),  # it would ask the network
+        (
+            "network-outbound",
+            "unix-socket:/private/var/run/mDNSResponder",
+        ),  # it would ask the network
         ("mach-lookup", "com.apple.dnssd.service"),
         ("mach-lookup", "com.apple.trustd.agent"),
     ],
@@ -132,7 +150,9 @@ def test_the_network_is_open_or_none_as_declared(mac: Mac, operation: str, what:
 
 
 def test_what_may_be_written_is_written_for_good(mac: Mac) -> None:
-    assert allows(mac.profile(scratch=(mac.folder / "work/venv",)), WRITE, f"{mac.folder}/work/venv/new")
+    assert allows(
+        mac.profile(scratch=(mac.folder / "work/venv",)), WRITE, f"{mac.folder}/work/venv/new"
+    )
 
 
 def test_where_nothing_is_named_no_rule_is_for_all(mac: Mac) -> None:
@@ -168,7 +188,9 @@ def test_what_no_profile_can_name_is_not_shown_and_not_written(mac: Mac) -> None
 async def test_where_what_is_hidden_cannot_be_named_there_is_no_sandbox(mac: Mac) -> None:
     sandbox = await tried(mac.environ | {"HOME": f"{mac.folder}/a\nb"}, mac.folder / "work")
 
-    assert sandbox.says.startswith("unsandboxed, sandbox-exec does not work here (no profile can name '")
+    assert sandbox.says.startswith(
+        "unsandboxed, sandbox-exec does not work here (no profile can name '"
+    )
 
 
 def test_its_name_is_in_a_verdict_s_key_and_what_it_does_not_do_is_said(mac: Mac) -> None:
@@ -188,7 +210,9 @@ async def test_bubblewrap_goes_before_it(mac: Mac) -> None:
 # ── how the command below it ends ──
 
 
-async def test_the_stop_signal_goes_to_the_command_which_nothing_stands_before(tmp_path: Path) -> None:
+async def test_the_stop_signal_goes_to_the_command_which_nothing_stands_before(
+    tmp_path: Path,
+) -> None:
     stand_in = tmp_path / "sandbox-exec"
     stand_in.write_text('#!/bin/sh\nshift\nexec "$@"\n')
     stand_in.chmod(0o755)
@@ -196,7 +220,9 @@ async def test_the_stop_signal_goes_to_the_command_which_nothing_stands_before(t
     argv, env = ("sh", "-c", script), {"PATH": os.environ["PATH"]}
 
     child = await process.start(
-        process.Command(argv=argv, cwd=tmp_path, env=env, run_dir=tmp_path / "run", within=(str(stand_in), "--"))
+        process.Command(
+            argv=argv, cwd=tmp_path, env=env, run_dir=tmp_path / "run", within=(str(stand_in), "--")
+        )
     )
     while not (tmp_path / "ready").exists():  # noqa: ASYNC110
         await anyio.sleep(0.01)

@@ -18,7 +18,9 @@ WAIT = "print('up', flush=True); input()"
 
 @contextmanager
 def running(argv: list[str], cwd: Path) -> Iterator[subprocess.Popen[str]]:
-    child = subprocess.Popen(argv, cwd=cwd, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        argv, cwd=cwd, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     assert child.stdout
     assert child.stdout.readline() == "up\n"
     try:
@@ -44,7 +46,9 @@ def test_a_process_that_works_in_the_folder_uses_it(folder: Path) -> None:
         assert users(folder.with_name("w")) == {}, "another folder whose name begins alike"
 
 
-def test_a_process_with_an_open_file_of_the_folder_uses_it_even_if_the_file_is_deleted(folder: Path) -> None:
+def test_a_process_with_an_open_file_of_the_folder_uses_it_even_if_the_file_is_deleted(
+    folder: Path,
+) -> None:
     path = folder / "tree/log"
     with running(python(f"file = open({str(path)!r}, 'w'); {WAIT}"), Path("/")) as child:
         assert users(folder) == {child.pid: str(path)}
@@ -56,7 +60,19 @@ def test_a_process_in_a_sandbox_with_the_folder_mounted_uses_it(folder: Path) ->
     bwrap = shutil.which("bwrap")
     if bwrap is None:
         pytest.skip("bubblewrap is not installed")
-    program = [bwrap, "--ro-bind", "/", "/", "--bind", str(folder), str(folder), "--dev", "/dev", "--chdir", "/"]
+    program = [
+        bwrap,
+        "--ro-bind",
+        "/",
+        "/",
+        "--bind",
+        str(folder),
+        str(folder),
+        "--dev",
+        "/dev",
+        "--chdir",
+        "/",
+    ]
     with running([*program, "sh", "-c", "echo up; read -r line"], Path("/")):
         assert set(users(folder).values()) == {str(folder)}
 

@@ -27,14 +27,19 @@ def say_on_stdin(monkeypatch: pytest.MonkeyPatch, raw: bytes) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(raw)))
 
 
-def test_a_file_is_dropped_whole_under_its_name(line: Line, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_is_dropped_whole_under_its_name(
+    line: Line, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "fix.md").write_text("---\npriority: 1\n---\n# Fix\r\n")
 
     code = factory(["add", str(tmp_path / "fix.md")])
 
     assert code == 0
     assert inbox(line) == {"fix.md": "---\npriority: 1\n---\n# Fix\n"}
-    assert capsys.readouterr().out == "dropped as inbox/fix.md; the next start takes it (factoryd start)\n"
+    assert (
+        capsys.readouterr().out
+        == "dropped as inbox/fix.md; the next start takes it (factoryd start)\n"
+    )
 
 
 @pytest.mark.parametrize("name", ["fix.txt", ".fix.md", "~fix.md", "fix\x1b[2J.md", "fix\u202e.md"])
@@ -86,7 +91,9 @@ def test_a_bad_file_is_refused_with_its_line_and_nothing_is_dropped(
     assert inbox(line) == {}
 
 
-def test_a_missing_file_and_a_folder_are_said_in_plain_words(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_file_and_a_folder_are_said_in_plain_words(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
     (line.root / "folder.md").mkdir()
 
     names = ("nowhere", "nowhere.md", "folder.md")
@@ -143,13 +150,20 @@ def test_with_a_busy_daemon_it_does_not_wait_for_ever(
     assert "takes it soon" in capsys.readouterr().out
 
 
-def test_check_says_what_a_file_would_become(line: Line, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "Fix Login.md").write_text("---\nneeds: [add-users]\npriority: 0\n---\n# Fix the login\n")
+def test_check_says_what_a_file_would_become(
+    line: Line, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "Fix Login.md").write_text(
+        "---\nneeds: [add-users]\npriority: 0\n---\n# Fix the login\n"
+    )
 
     code = factory(["check", str(tmp_path / "Fix Login.md")])
 
     assert code == 0
-    assert capsys.readouterr().out.splitlines() == ["fix-login: Fix the login", "it would be accepted"]
+    assert capsys.readouterr().out.splitlines() == [
+        "fix-login: Fix the login",
+        "it would be accepted",
+    ]
 
 
 def test_an_agent_that_nobody_knows_is_remarked_on(
@@ -159,7 +173,11 @@ def test_an_agent_that_nobody_knows_is_remarked_on(
     for name in ("claud", "codex"):
         (tmp_path / f"{name}.md").write_text(f"---\nagent: {name}\n---\nx\n")
 
-    asked = [(command, str(tmp_path / f"{name}.md")) for command in ("check", "add") for name in ("claud", "codex")]
+    asked = [
+        (command, str(tmp_path / f"{name}.md"))
+        for command in ("check", "add")
+        for name in ("claud", "codex")
+    ]
     codes = [factory(each) for each in asked]
 
     remark = "! there is no runtime 'claud' yet: did you mean claude?"

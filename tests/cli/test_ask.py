@@ -79,7 +79,9 @@ def test_who_asks_something_of_a_unit_that_was_split_hears_of_its_parts(
     line.unit("big", UnitState.SPLIT, needs=("big-a", "big-b"))
 
     assert factory(argv) == 3
-    assert "big is split: what it was to do its parts do now: big-a, big-b." in capsys.readouterr().err
+    assert (
+        "big is split: what it was to do its parts do now: big-a, big-b." in capsys.readouterr().err
+    )
     assert line.requests() == []
 
 
@@ -94,7 +96,9 @@ def test_a_card_takes_one_answer_also_before_the_daemon_has_read_it(
     assert len(line.requests()) == 1
 
 
-def test_a_closed_card_refuses_an_answer_and_says_what_it_was(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_closed_card_refuses_an_answer_and_says_what_it_was(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
     line.card("E8", "fix-login", state="closed", answer="Redis", closed=NOW)
 
     assert factory(["answer", "E8", "1"]) == 3
@@ -111,7 +115,10 @@ def test_a_card_that_concerns_no_unit_takes_an_answer(line: Line) -> None:
 
 @pytest.mark.parametrize(
     ("state", "code", "out", "err"),
-    [("done", 0, "fix-login: tried again\n", ""), ("refused", 3, "", "factory: it has just landed\n")],
+    [
+        ("done", 0, "fix-login: tried again\n", ""),
+        ("refused", 3, "", "factory: it has just landed\n"),
+    ],
 )
 def test_with_the_daemon_up_the_outcome_is_waited_for_and_reported(
     state: str, code: int, out: str, err: str, line: Line, capsys: pytest.CaptureFixture[str]

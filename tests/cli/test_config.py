@@ -15,7 +15,9 @@ from tests.cli_line import Line
 from tests.git_repo import write
 
 INFERRED = {
-    "gates": [{"name": "test", "command": "pytest -q", "reason": "pyproject.toml configures pytest"}],
+    "gates": [
+        {"name": "test", "command": "pytest -q", "reason": "pyproject.toml configures pytest"}
+    ],
     "setup": {"kind": "uv", "reason": "uv.lock"},
     "agents": ["claude", "codex"],
     "agent": "claude",
@@ -50,7 +52,9 @@ def test_config_shows_each_value_and_where_it_was_written(
     assert ["gates.benches", "2", "default"] in shown
 
 
-def test_config_shows_what_was_inferred_with_the_reason(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+def test_config_shows_what_was_inferred_with_the_reason(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
     line.fact("inferred", INFERRED)
 
     factory(["config"])
@@ -64,7 +68,9 @@ def test_config_shows_what_was_inferred_with_the_reason(line: Line, capsys: pyte
     ]
 
 
-def test_config_of_a_running_daemon_is_what_the_daemon_goes_by(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+def test_config_of_a_running_daemon_is_what_the_daemon_goes_by(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
     line.fact("config", CONFIG)
 
     with line.daemon():
@@ -73,7 +79,9 @@ def test_config_of_a_running_daemon_is_what_the_daemon_goes_by(line: Line, capsy
     assert json.loads(capsys.readouterr().out) == {"settings": CONFIG, "inferred": {}, "error": ""}
 
 
-def test_a_bad_edit_is_said_beside_the_last_good_values(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bad_edit_is_said_beside_the_last_good_values(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
     line.fact("config", CONFIG)
     (line.root / "factory.toml").write_text("worker = 5\n")
 
@@ -86,7 +94,9 @@ def test_a_bad_edit_is_said_beside_the_last_good_values(line: Line, capsys: pyte
     assert "unknown key worker: did you mean workers" in out
 
 
-def test_a_bad_file_with_the_daemon_down_is_a_usage_error(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bad_file_with_the_daemon_down_is_a_usage_error(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
     (line.root / "factory.toml").write_text("workers = 'many'\n")
 
     assert factory(["config"]) == 2
@@ -102,7 +112,9 @@ def test_a_key_is_explained(line: Line, capsys: pytest.CaptureFixture[str]) -> N
     assert out[-1].endswith("FACTORY__LIMITS__ATTEMPTS")
 
 
-def test_an_unknown_key_is_refused_with_a_did_you_mean(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_key_is_refused_with_a_did_you_mean(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert factory(["config", "--explain", "limits.minute"]) == 2
     assert "did you mean limits.minutes?" in capsys.readouterr().err
 
@@ -134,7 +146,9 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> list[object]:
         None: [],
     }
 
-    def judge_once(root: Path, *, rev: str | None, here: bool) -> Iterator[tuple[str, bool, float, str]]:
+    def judge_once(
+        root: Path, *, rev: str | None, here: bool
+    ) -> Iterator[tuple[str, bool, float, str]]:
         asked.append((root, rev, here))
         yield from verdicts[rev]
 
@@ -158,10 +172,15 @@ def test_a_red_gate_shows_the_end_of_its_output_harmlessly(
 ) -> None:
     code = factory(["gate", "--tree", "red"])
 
-    assert (code, capsys.readouterr().out) == (1, "green  lint  0.2 s\nred    test  1.0 s\n  │ E assert 1 == 2\n")
+    assert (code, capsys.readouterr().out) == (
+        1,
+        "green  lint  0.2 s\nred    test  1.0 s\n  │ E assert 1 == 2\n",
+    )
 
 
-def test_no_gate_is_not_green(line: Line, judged: list[object], capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_gate_is_not_green(
+    line: Line, judged: list[object], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert factory(["gate", "--here"]) == 1
     assert "no gate was found" in capsys.readouterr().err
     assert judged == [(line.root, None, True)]
@@ -175,7 +194,11 @@ def test_gate_judges_one_thing_only(line: Line, judged: list[object]) -> None:
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A real one, with a commit."""
-    for name, value in (("GIT_CONFIG_GLOBAL", "/dev/null"), ("HOME", str(tmp_path)), ("PATH", os.defpath)):
+    for name, value in (
+        ("GIT_CONFIG_GLOBAL", "/dev/null"),
+        ("HOME", str(tmp_path)),
+        ("PATH", os.defpath),
+    ):
         monkeypatch.setenv(name, value)
     root = tmp_path / "repo"
     subprocess.run(["git", "init", "-q", "-b", "main", root], check=True)
@@ -195,7 +218,9 @@ def test_config_says_nothing_of_gates_that_nobody_has_looked_for_yet(
     assert "gate   none" not in out
 
 
-def test_doctor_finds_nothing_bad_in_a_plain_repository(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_doctor_finds_nothing_bad_in_a_plain_repository(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     code = factory(["doctor"])
 
     out = capsys.readouterr().out
@@ -204,7 +229,9 @@ def test_doctor_finds_nothing_bad_in_a_plain_repository(repository: Path, capsys
     assert "note  the daemon is stopped; start it: factoryd start\n" in out
 
 
-def test_doctor_names_what_is_bad_and_what_mends_it(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_doctor_names_what_is_bad_and_what_mends_it(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     own = repository / "conventions" / "runtimes"
     own.mkdir(parents=True)
     (own / "mine.toml").write_text('command = ["no-such-agent", "{prompt}"]\n')
@@ -235,7 +262,11 @@ def test_doctor_finds_prompts_gates_and_knowledge_in_the_checkout_that_cannot_be
 
     code = factory(["doctor"])
 
-    bad = [text.split()[1].rstrip(",:") for text in capsys.readouterr().out.splitlines() if text.startswith("bad")]
+    bad = [
+        text.split()[1].rstrip(",:")
+        for text in capsys.readouterr().out.splitlines()
+        if text.startswith("bad")
+    ]
     assert code == 1
     assert sorted(bad) == [
         *("conventions/gates/10-x.toml", "conventions/knowledge/a.md"),
@@ -254,7 +285,10 @@ def test_doctor_notes_what_an_override_of_a_prompt_leaves_out(
 
     told = capsys.readouterr().out
     assert code == 0
-    assert "note  conventions/prompts/footer.md leaves out what was said so far, knowledge, gates, " in told
+    assert (
+        "note  conventions/prompts/footer.md leaves out what was said so far, knowledge, gates, "
+        in told
+    )
 
 
 def test_doctor_says_once_that_a_prompt_does_not_tell_the_task(
@@ -319,7 +353,9 @@ def test_doctor_says_what_is_wrong_with_the_repository_the_settings_and_the_stor
 
 
 @pytest.mark.parametrize("name", ["footer", "footer.md", "house"])
-def test_config_writes_the_shipped_text_of_a_prompt(line: Line, capsys: pytest.CaptureFixture[str], name: str) -> None:
+def test_config_writes_the_shipped_text_of_a_prompt(
+    line: Line, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
     write(line.root, {"conventions/prompts/footer.md": "Ours."})
 
     code = factory(["config", "--prompt", name])
@@ -351,14 +387,19 @@ def test_config_shows_each_guarded_path_with_what_it_runs_and_what_lifts_it(
 
     out = capsys.readouterr().out
     assert code == 0
-    assert "\nyour CI and your forge: allow: [edit-gates]\n  GitHub Actions\n    /.github/workflows /.github" in out
+    assert (
+        "\nyour CI and your forge: allow: [edit-gates]\n  GitHub Actions\n    /.github/workflows /.github"
+        in out
+    )
     assert "\nagents on your machine: allow: [edit-agents]\n" in out
     assert "\nthe factory's own, which nothing lifts\n    /.factory /.inbox /inbox\n" in out
     assert {rule.path for rule in RULES} <= set(out.split())
     assert max(map(len, out.splitlines())) <= 100
 
 
-def test_config_tells_programs_the_table_of_guards(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+def test_config_tells_programs_the_table_of_guards(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
     code = factory(["config", "--guards", "--json"])
 
     told = json.loads(capsys.readouterr().out)

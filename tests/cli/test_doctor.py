@@ -59,7 +59,9 @@ def said(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, list[str]
     return code, [text for text in told if text.startswith(("bad", "ok    mended"))]
 
 
-def test_of_a_factory_that_worked_there_is_nothing_to_say(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+def test_of_a_factory_that_worked_there_is_nothing_to_say(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert said(capsys) == (0, [])
 
 
@@ -74,12 +76,18 @@ def test_what_is_missing_without_proc_is_said(
     assert ("no /proc: what leaves its process group" in capsys.readouterr().out) is not proc
 
 
-def test_strays_are_found_and_mended_and_no_tree_is_lost(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+def test_strays_are_found_and_mended_and_no_tree_is_lost(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
     where = line.places
     git(where.git, "update-ref", "refs/factory/attempts/nobody/1", "refs/heads/main")
     lock = where.git / "refs/heads/main.lock"
     lock.touch()
-    stray, bench, scratch = where.work / "workspaces/w9", where.work / "benches/b9", where.work / "gate-x"
+    stray, bench, scratch = (
+        where.work / "workspaces/w9",
+        where.work / "benches/b9",
+        where.work / "gate-x",
+    )
     for folder in (stray / "tree", bench / "tree", scratch):
         folder.mkdir(parents=True)
     (stray / "tree/left.txt").write_text("left\n")
@@ -90,22 +98,36 @@ def test_strays_are_found_and_mended_and_no_tree_is_lost(line: Line, capsys: pyt
     assert (code, len(found)) == (1, 1)
     assert f"{lock} was left by a git that was killed" in found[0]
     assert (fixed, len(mended)) == (0, 4)
-    assert [path.exists() for path in (lock, stray, bench, scratch)] == [False, False, False, True]  # gates may run
-    (archive, *_) = git(where.git, "for-each-ref", "--format=%(refname)", "refs/factory").splitlines()
+    assert [path.exists() for path in (lock, stray, bench, scratch)] == [
+        False,
+        False,
+        False,
+        True,
+    ]  # gates may run
+    (archive, *_) = git(
+        where.git, "for-each-ref", "--format=%(refname)", "refs/factory"
+    ).splitlines()
     listed = git(where.git, "log", "--first-parent", "--format=%B", archive)
-    assert {text.split()[0] for text in listed.splitlines() if "/" in text} == {"nobody/1", "rescue/w9"}
+    assert {text.split()[0] for text in listed.splitlines() if "/" in text} == {
+        "nobody/1",
+        "rescue/w9",
+    }
     assert said(capsys) == (0, [])
 
 
 async def start(line: Line, run_dir: Path) -> process.Child:
     env = {"PATH": os.environ["PATH"]}
-    child = await process.start(Command(argv=("sleep", "600"), cwd=line.folder, env=env, run_dir=run_dir))
+    child = await process.start(
+        Command(argv=("sleep", "600"), cwd=line.folder, env=env, run_dir=run_dir)
+    )
     while not (run_dir / "start.json").exists():  # noqa: ASYNC110 - another process makes it
         await anyio.sleep(0.01)
     return child
 
 
-def test_what_runs_of_an_attempt_that_is_over_is_ended(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_runs_of_an_attempt_that_is_over_is_ended(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
     run_dir = line.places.run_dir("first", 1)
     child = anyio.run(start, line, run_dir)
 
@@ -128,7 +150,9 @@ def test_what_the_store_and_git_say_otherwise_is_told_with_what_mends_it(
         first = store.get(Unit, "first")
     assert first is not None
     unit = replace(first, id="second", commit="1" * 40)
-    queued = replace(unit, id="third", state=UnitState.QUEUED, submission="2" * 40, commit="", landed=None)
+    queued = replace(
+        unit, id="third", state=UnitState.QUEUED, submission="2" * 40, commit="", landed=None
+    )
     attempt = Attempt(
         unit="third",
         number=1,
@@ -143,7 +167,13 @@ def test_what_the_store_and_git_say_otherwise_is_told_with_what_mends_it(
     again = replace(unit, id="first", state=UnitState.QUEUED, commit="", landed=None)
     with closing(SqliteStore(line.places.store)) as store:
         store.write(
-            Event.FACT_CHANGED, unit, queued, again, attempt, *accepted("third", TASK, source="3-third.md"), now=NOW
+            Event.FACT_CHANGED,
+            unit,
+            queued,
+            again,
+            attempt,
+            *accepted("third", TASK, source="3-third.md"),
+            now=NOW,
         )
 
     code, found = said(capsys)
@@ -156,7 +186,9 @@ def test_what_the_store_and_git_say_otherwise_is_told_with_what_mends_it(
     ]
 
 
-def test_a_missing_factory_repository_is_said_and_made_anew(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_factory_repository_is_said_and_made_anew(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
     line.places.git.rename(line.folder / "elsewhere")
 
     code, found = said(capsys)
@@ -166,7 +198,9 @@ def test_a_missing_factory_repository_is_said_and_made_anew(line: Line, capsys: 
     assert git(line.places.git, "rev-parse", "main") == git(line.root, "rev-parse", "main")
 
 
-def test_a_damaged_factory_repository_is_said(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_factory_repository_is_said(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
     tree = git(line.places.git, "rev-parse", "main^{tree}")
     loose = line.places.git / "objects" / tree[:2] / tree[2:]
     for pack in (line.places.git / "objects/pack").glob("pack-*"):
@@ -183,15 +217,24 @@ def test_what_git_cannot_use_is_named_with_the_command_that_mends_it(
     line: Line, capsys: pytest.CaptureFixture[str]
 ) -> None:
     objects = line.root / ".git/objects"
-    taken = next(path for path in (objects / f"{number:02x}" for number in range(256)) if not path.exists())
+    taken = next(
+        path for path in (objects / f"{number:02x}" for number in range(256)) if not path.exists()
+    )
     taken.touch()
-    assert said(capsys) == (1, [f"bad   {taken} is in the place of a folder. To mend it: mv {taken} {taken}.aside"])
+    assert said(capsys) == (
+        1,
+        [f"bad   {taken} is in the place of a folder. To mend it: mv {taken} {taken}.aside"],
+    )
 
     taken.unlink()
     theirs = line.places.git / "objects/pack"
     if os.geteuid() == 0:  # who may use everything: asked about is the owner of .factory
         os.chown(line.places.home, 65534, 65534)
-        for path in (line.root / ".git", *(line.root / ".git").rglob("*"), *line.places.git.rglob("*")):
+        for path in (
+            line.root / ".git",
+            *(line.root / ".git").rglob("*"),
+            *line.places.git.rglob("*"),
+        ):
             os.chown(path, 65534, 65534)
         os.chown(theirs, 0, 0)
         trouble = "cannot be written by nobody: it belongs to root"
@@ -203,13 +246,20 @@ def test_what_git_cannot_use_is_named_with_the_command_that_mends_it(
 
     assert code == 1
     assert (trouble in found[0], mend in found[0]) == (True, True)
-    for path in (line.places.home, *(line.root / ".git").rglob("*"), line.root / ".git", *line.places.git.rglob("*")):
+    for path in (
+        line.places.home,
+        *(line.root / ".git").rglob("*"),
+        line.root / ".git",
+        *line.places.git.rglob("*"),
+    ):
         os.chown(path, os.geteuid(), os.getegid())
     theirs.chmod(0o700)
     assert said(capsys) == (0, [])
 
 
-def test_nothing_is_mended_behind_the_back_of_a_daemon(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_mended_behind_the_back_of_a_daemon(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
     line.start()
 
     assert [factory(["doctor", option]) for option in ("--fix", "--rebuild")] == [3, 3]
@@ -261,7 +311,10 @@ def test_without_its_store_a_start_stops_and_names_the_way_back_by_which_all_goe
 
     line.start()
     line.until("the second lands", lambda: "second" in git(line.root, "log", "--format=%B"))
-    assert git(line.root, "log", "--format=%(trailers:key=Factory-Unit,valueonly)").split() == ["second", "first"]
+    assert git(line.root, "log", "--format=%(trailers:key=Factory-Unit,valueonly)").split() == [
+        "second",
+        "first",
+    ]
     line.stop()
     assert said(capsys)[0] == 0
 
@@ -281,7 +334,9 @@ def test_killed_while_it_puts_the_new_store_in_place_it_is_done_again(
         assert [unit.id for unit in again.select(Unit)] == ["first"]
 
 
-def test_a_first_start_that_was_killed_before_it_had_a_repository_goes_on(line: Line, tmp_path: Path) -> None:
+def test_a_first_start_that_was_killed_before_it_had_a_repository_goes_on(
+    line: Line, tmp_path: Path
+) -> None:
     (tmp_path / "other").mkdir()
     fresh = Line(tmp_path / "other")
     (fresh.root / ".factory").mkdir()

@@ -57,11 +57,30 @@ def test_a_landing_is_told_once_with_short_hashes_and_lists_as_words(
     line.store.write(Event.LANDING_CLOSED, now=NOW, outcome="Landed")
     line.store.write(Event.VERDICT_GIVEN, now=NOW, unit="other", gate="test", ok=True, cached=False)
     line.store.write(
-        Event.VERDICT_GIVEN, now=NOW, unit="other", gate="accept: x", ok=False, cached=False, before=True, stacked=True
+        Event.VERDICT_GIVEN,
+        now=NOW,
+        unit="other",
+        gate="accept: x",
+        ok=False,
+        cached=False,
+        before=True,
+        stacked=True,
     )
-    line.store.write(Event.VERDICT_GIVEN, now=NOW, unit="other", gate="test", ok=False, cached=False, stacked=True)
-    line.store.write(Event.UNIT_TOLD, now=NOW, unit="other", kind="tell", who="person", text="use Redis")
-    line.store.write(Event.REQUEST_DONE, now=NOW, request=1, kind="answer", outcome="other: cancelled")
+    line.store.write(
+        Event.VERDICT_GIVEN,
+        now=NOW,
+        unit="other",
+        gate="test",
+        ok=False,
+        cached=False,
+        stacked=True,
+    )
+    line.store.write(
+        Event.UNIT_TOLD, now=NOW, unit="other", kind="tell", who="person", text="use Redis"
+    )
+    line.store.write(
+        Event.REQUEST_DONE, now=NOW, request=1, kind="answer", outcome="other: cancelled"
+    )
     line.store.write(Event.CONFIG_CHANGED, now=NOW, keys=["workers", "agent"])
 
     factory(["log"])
@@ -77,8 +96,12 @@ def test_a_landing_is_told_once_with_short_hashes_and_lists_as_words(
     ]
 
 
-def test_of_one_unit_it_also_tells_what_its_agent_is_saying(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
-    (run_dir(line, 2) / "output.log").write_bytes(b"\x1b[32mlooking\x1b[0m around\n\x1b]0;evil\x07done\nhalf")
+def test_of_one_unit_it_also_tells_what_its_agent_is_saying(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run_dir(line, 2) / "output.log").write_bytes(
+        b"\x1b[32mlooking\x1b[0m around\n\x1b]0;evil\x07done\nhalf"
+    )
 
     code = factory(["log", "fix-login"])
 
@@ -91,10 +114,17 @@ def test_as_json_it_is_one_event_a_line(line: Line, capsys: pytest.CaptureFixtur
 
     entries = [json.loads(text) for text in capsys.readouterr().out.splitlines()]
     assert [entry["seq"] for entry in entries] == [1, 2, 3, 4, 5]
-    assert entries[3] == entries[3] | {"event": "attempt.ended", "unit": "fix-login", "attempt": 1, "worker": "w1"}
+    assert entries[3] == entries[3] | {
+        "event": "attempt.ended",
+        "unit": "fix-login",
+        "attempt": 1,
+        "worker": "w1",
+    }
 
 
-def test_an_unknown_unit_is_refused_with_a_did_you_mean(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_unit_is_refused_with_a_did_you_mean(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert factory(["log", "fix-logn"]) == 1
     assert "did you mean fix-login?" in capsys.readouterr().err
 
@@ -145,7 +175,11 @@ def test_no_line_is_lost_or_told_twice_when_the_output_is_rotated(tmp_path: Path
     path.write_bytes(b"first of the new\n")
     second = list(output.read())
 
-    assert (first, second, list(output.read())) == (["one"], ["half", "last of the old", "first of the new"], [])
+    assert (first, second, list(output.read())) == (
+        ["one"],
+        ["half", "last of the old", "first of the new"],
+        [],
+    )
 
 
 def test_only_the_end_of_a_long_output_is_told(tmp_path: Path) -> None:
@@ -189,9 +223,15 @@ def test_an_endless_line_is_told_in_pieces(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("raw", "told"),
     [
-        ('{"type":"assistant","message":{"content":[{"type":"text","text":"I see.\\nGo."}]}}', ["I see.", "Go."]),
+        (
+            '{"type":"assistant","message":{"content":[{"type":"text","text":"I see.\\nGo."}]}}',
+            ["I see.", "Go."],
+        ),
         ('{"message":{"content":[{"type":"tool_use","input":{"command":"ls -l"}}]}}', ["$ ls -l"]),
-        ('{"type":"item.completed","item":{"type":"agent_message","text":"\\u001b[2Jdone"}}', ["done"]),
+        (
+            '{"type":"item.completed","item":{"type":"agent_message","text":"\\u001b[2Jdone"}}',
+            ["done"],
+        ),
         ('{"type":"turn.started"}', []),
         ("{not json", ["{not json"]),
         ("plain", ["plain"]),

@@ -46,11 +46,15 @@ def test_every_command_has_help_with_an_example(
     out = capsys.readouterr().out
     assert code == 0
     assert f"usage: {program.__name__} {name}" in out
-    assert f"\n  {program.__name__} {name}" in out.partition("examples:")[2] or f"| factory {name}" in out
+    assert (
+        f"\n  {program.__name__} {name}" in out.partition("examples:")[2]
+        or f"| factory {name}" in out
+    )
 
 
 @pytest.mark.parametrize(
-    ("argv", "near"), [(["stauts"], "status"), (["anwser"], "answer"), (["start"], "factoryd start")]
+    ("argv", "near"),
+    [(["stauts"], "status"), (["anwser"], "answer"), (["start"], "factoryd start")],
 )
 def test_a_mistyped_command_is_a_usage_error_with_a_did_you_mean(
     argv: list[str], near: str, capsys: pytest.CaptureFixture[str]
@@ -62,7 +66,9 @@ def test_a_mistyped_command_is_a_usage_error_with_a_did_you_mean(
 
 
 @pytest.mark.parametrize("name", ["report", "inbox", "top"])
-def test_what_is_not_built_is_refused_as_not_yet(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_not_built_is_refused_as_not_yet(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     code = factory([name])
 
     assert code == 2
@@ -70,9 +76,12 @@ def test_what_is_not_built_is_refused_as_not_yet(name: str, capsys: pytest.Captu
 
 
 @pytest.mark.parametrize(
-    "argv", [["show"], ["status", "--jsn"], ["show", "a", "b"], ["log", "--fol"], ["gate", "--tree"]]
+    "argv",
+    [["show"], ["status", "--jsn"], ["show", "a", "b"], ["log", "--fol"], ["gate", "--tree"]],
 )
-def test_wrong_arguments_are_a_usage_error(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_arguments_are_a_usage_error(
+    argv: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     code = factory(argv)
 
     assert code == 2
@@ -80,7 +89,9 @@ def test_wrong_arguments_are_a_usage_error(argv: list[str], capsys: pytest.Captu
 
 
 @pytest.mark.parametrize(("output", "code"), [(">&-", 0), ("2>&- >&-", 0), (">/dev/full", 1)])
-def test_output_that_nobody_takes_gives_no_traceback(output: str, code: int, tmp_path: Path) -> None:
+def test_output_that_nobody_takes_gives_no_traceback(
+    output: str, code: int, tmp_path: Path
+) -> None:
     Line(tmp_path)
     program = "import sys; from factory.cli.main import factory; sys.exit(factory(['status']))"
     env = {"PYTHONPATH": str(Path(__file__).parents[2])}
@@ -178,7 +189,9 @@ def test_a_linked_worktree_of_a_repository_without_a_factory_stands_for_itself(
     assert place.repository() == str(tmp_path / "linked")
 
 
-def test_a_repository_inside_another_does_not_see_its_factory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_repository_inside_another_does_not_see_its_factory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     Line(tmp_path)
     (tmp_path / "vendored" / ".git").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "vendored")

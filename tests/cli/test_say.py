@@ -75,12 +75,24 @@ def test_a_table_is_aligned_and_its_last_column_gets_the_rest() -> None:
 
 
 def test_words_are_wrapped_with_an_indent_and_a_long_one_stands_alone() -> None:
-    assert say.wrap(f"one two {'y' * 30} three", indent="  ", room=12) == ["  one two", f"  {'y' * 30}", "  three"]
+    assert say.wrap(f"one two {'y' * 30} three", indent="  ", room=12) == [
+        "  one two",
+        f"  {'y' * 30}",
+        "  three",
+    ]
 
 
 @pytest.mark.parametrize(
     ("seconds", "shown"),
-    [(0, "0 s"), (0.42, "0.4 s"), (59, "59 s"), (150, "2 min"), (7200, "2 h"), (86400 * 3, "3 d"), (-5, "0 s")],
+    [
+        (0, "0 s"),
+        (0.42, "0.4 s"),
+        (59, "59 s"),
+        (150, "2 min"),
+        (7200, "2 h"),
+        (86400 * 3, "3 d"),
+        (-5, "0 s"),
+    ],
 )
 def test_durations_are_said_in_one_unit(seconds: float, shown: str) -> None:
     assert say.lasted(seconds) == shown

@@ -11,7 +11,11 @@ from factory.store.records import Verdict
 from factory.store.unit import EndReason, UnitState
 from tests.cli_line import NOW, Line
 
-ENV = {"PATH": "/usr/bin:/bin:/usr/local/bin", "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1"}
+ENV = {
+    "PATH": "/usr/bin:/bin:/usr/local/bin",
+    "GIT_CONFIG_GLOBAL": "/dev/null",
+    "GIT_CONFIG_NOSYSTEM": "1",
+}
 
 
 @pytest.fixture
@@ -19,28 +23,49 @@ def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Line:
     monkeypatch.chdir(tmp_path)
     line = Line(tmp_path)
     line.unit("fix-login", UnitState.RUNNING, title="Fix \x1b[31mlogin", attempt=2, why="retried")
-    red = {"end": NOW, "reason": EndReason.GATE_RED, "detail": "test was red", "tokens_input": 12, "cost_usd": 0.5}
+    red = {
+        "end": NOW,
+        "reason": EndReason.GATE_RED,
+        "detail": "test was red",
+        "tokens_input": 12,
+        "cost_usd": 0.5,
+    }
     line.attempt("fix-login", 1, **red)
     line.attempt("fix-login", 2)
-    verdict = Verdict(key="k", gate="test", tree="c" * 40, ok=False, settled=True, at=NOW, seconds=12.5)
+    verdict = Verdict(
+        key="k", gate="test", tree="c" * 40, ok=False, settled=True, at=NOW, seconds=12.5
+    )
     line.store.write(Event.VERDICT_GIVEN, verdict, now=NOW, unit="fix-login", cached=True)
     line.unit("docs", UnitState.WAITING, needs=("fix-login", "fix-logn"), why="waits for fix-login")
     line.card("E7", "docs", evidence="see\x1b]0;x\x07 here", where="factory log docs")
     return line
 
 
-def test_a_unit_is_shown_with_its_attempts_and_verdicts(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_unit_is_shown_with_its_attempts_and_verdicts(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
     code = factory(["show", "fix-login"])
 
     lines = capsys.readouterr().out.splitlines()
     assert code == 0
     assert lines[:3] == ["Fix login", "fix-login · running 5 min", "  retried"]
-    assert lines[5].split()[2:] == ["claude", "gate_red", "12+0", "tokens", "$0.50", "test", "was", "red"]
+    assert lines[5].split()[2:] == [
+        "claude",
+        "gate_red",
+        "12+0",
+        "tokens",
+        "$0.50",
+        "test",
+        "was",
+        "red",
+    ]
     assert lines[6].split()[2:] == ["claude", "running"]
     assert lines[-1] == "  red  test  cccccccccc  12 s  kept"
 
 
-def test_paths_that_an_attempt_could_not_submit_are_shown_whole(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+def test_paths_that_an_attempt_could_not_submit_are_shown_whole(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
     long = f"{'deep/' * 30}.GIT/x"
     line.unit("odd", UnitState.LANDED, commit="a" * 40, landed=NOW)
     line.attempt("odd", 1, end=NOW, reason=EndReason.SUBMITTED, left_out=(long, "git~1/\x1b[31mx"))
@@ -50,7 +75,10 @@ def test_paths_that_an_attempt_could_not_submit_are_shown_whole(line: Line, caps
     factory(["show", "odd", "--json"])
 
     assert f"  1  {long}\n  1  git~1/x\n" in out
-    assert json.loads(capsys.readouterr().out)["attempts"][0]["left_out"] == [long, "git~1/\x1b[31mx"]
+    assert json.loads(capsys.readouterr().out)["attempts"][0]["left_out"] == [
+        long,
+        "git~1/\x1b[31mx",
+    ]
     factory(["show", "fix-login"])
     assert "LEFT OUT" not in capsys.readouterr().out
 
@@ -66,7 +94,9 @@ def test_a_landed_unit_that_trunk_no_longer_holds_is_said_to_be_so(
     assert "not on it" in capsys.readouterr().out
 
 
-def test_json_of_a_unit_is_what_the_contract_promises(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_of_a_unit_is_what_the_contract_promises(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
     factory(["show", "fix-login", "--json"])
 
     seen = json.loads(capsys.readouterr().out)
@@ -74,7 +104,9 @@ def test_json_of_a_unit_is_what_the_contract_promises(line: Line, capsys: pytest
     assert seen["attempts"][0]["tokens"] == {"input": 12, "output": 0}
 
 
-def test_a_card_is_shown_with_its_evidence_and_how_to_answer(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_card_is_shown_with_its_evidence_and_how_to_answer(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
     code = factory(["show", "e7"])
 
     out = capsys.readouterr().out
@@ -91,17 +123,24 @@ def test_a_closed_card_shows_its_answer(line: Line, capsys: pytest.CaptureFixtur
     assert "closed: Redis" in capsys.readouterr().out
 
 
-def test_what_is_neither_unit_nor_card_is_refused(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_neither_unit_nor_card_is_refused(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert factory(["show", "E99"]) == 1
     assert factory(["show", "nobody"]) == 1
     assert factory(["log", "e7"]) == 1
 
     none, unknown, card = capsys.readouterr().err.splitlines()[::2]
-    assert (none, unknown) == ("factory: there is no card E99", "factory: there is no unit 'nobody'")
+    assert (none, unknown) == (
+        "factory: there is no card E99",
+        "factory: there is no unit 'nobody'",
+    )
     assert card == "factory: E7 is a card, not a unit"
 
 
-def test_why_tells_where_the_parts_of_a_split_unit_are(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+def test_why_tells_where_the_parts_of_a_split_unit_are(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
     line.unit("big-a", UnitState.LANDED)
     line.unit("big-b", UnitState.READY, why="waits for a free worker")
     line.unit("big", UnitState.SPLIT, needs=("big-a", "big-b"), why="its parts: big-a, big-b")
@@ -114,7 +153,9 @@ def test_why_tells_where_the_parts_of_a_split_unit_are(line: Line, capsys: pytes
     ]
 
 
-def test_why_tells_what_a_unit_waits_for_and_what_led_there(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+def test_why_tells_what_a_unit_waits_for_and_what_led_there(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
     code = factory(["why", "docs"])
 
     lines = capsys.readouterr().out.splitlines()
@@ -126,7 +167,10 @@ def test_why_tells_what_a_unit_waits_for_and_what_led_there(line: Line, capsys: 
         "  E7 waits for your answer: factory show E7",
         "",
     ]
-    assert [text.split("  ")[1] for text in lines[5:]] == ["accepted as docs.md", "E7 asks (question): Which store?"]
+    assert [text.split("  ")[1] for text in lines[5:]] == [
+        "accepted as docs.md",
+        "E7 asks (question): Which store?",
+    ]
 
 
 @pytest.fixture
@@ -135,8 +179,14 @@ def git(line: Line) -> Callable[..., str]:
     subprocess.run(["git", "init", "-q", "--bare", folder], env=ENV, check=True)
 
     def run(*argv: str, stdin: bytes = b"") -> str:
-        who = {f"GIT_{role}_{part}": "a@b" for role in ("AUTHOR", "COMMITTER") for part in ("NAME", "EMAIL")}
-        done = subprocess.run(["git", *argv], cwd=folder, env=ENV | who, input=stdin, capture_output=True, check=True)
+        who = {
+            f"GIT_{role}_{part}": "a@b"
+            for role in ("AUTHOR", "COMMITTER")
+            for part in ("NAME", "EMAIL")
+        }
+        done = subprocess.run(
+            ["git", *argv], cwd=folder, env=ENV | who, input=stdin, capture_output=True, check=True
+        )
         return done.stdout.decode().strip()
 
     return run
@@ -145,7 +195,9 @@ def git(line: Line) -> Callable[..., str]:
 def commit(git: Callable[..., str], content: bytes, *parents: str) -> str:
     blob = git("hash-object", "-w", "--stdin", stdin=content)
     tree = git("mktree", stdin=f"100644 blob {blob}\tfile.txt\n".encode())
-    return git("commit-tree", tree, "-m", "m", *(word for parent in parents for word in ("-p", parent)))
+    return git(
+        "commit-tree", tree, "-m", "m", *(word for parent in parents for word in ("-p", parent))
+    )
 
 
 def test_diff_gives_the_exact_bytes_of_what_landed_is_queued_or_was_left_by_the_last_attempt(
@@ -168,7 +220,9 @@ def test_diff_gives_the_exact_bytes_of_what_landed_is_queued_or_was_left_by_the_
     assert patches[0] == patches[1] == patches[2]
 
 
-def test_diff_of_a_unit_that_changed_nothing_yet_says_so(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+def test_diff_of_a_unit_that_changed_nothing_yet_says_so(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert factory(["diff", "fix-login"]) == 1
     assert "nothing yet" in capsys.readouterr().err
 
@@ -204,7 +258,9 @@ def test_diff_of_one_attempt_is_what_that_one_left_also_once_it_is_archived(
     assert b"over has no attempt 4; it has 1, 2, 3" in told.err
 
 
-def test_a_unit_is_shown_with_what_is_kept_of_each_attempt(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_unit_is_shown_with_what_is_kept_of_each_attempt(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = line.root / ".factory/attempts/over/2"
     folder.mkdir(parents=True)
     line.unit("over", UnitState.LANDED, commit="c" * 40, landed=NOW)
@@ -216,7 +272,17 @@ def test_a_unit_is_shown_with_what_is_kept_of_each_attempt(line: Line, capsys: p
     factory(["show", "over"])
 
     lines = [text.split() for text in capsys.readouterr().out.partition("KEPT\n")[2].splitlines()]
-    assert lines[0] == ["1", "archive", "2026-10", "a" * 10, "tree", "b" * 10, "run", "dir", "pruned"]
+    assert lines[0] == [
+        "1",
+        "archive",
+        "2026-10",
+        "a" * 10,
+        "tree",
+        "b" * 10,
+        "run",
+        "dir",
+        "pruned",
+    ]
     assert lines[1][:3] == ["2", "ref", "d" * 10]
     assert lines[2] == ["3", "no", "tree", "run", "dir", "pruned"]
 

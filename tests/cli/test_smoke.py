@@ -41,7 +41,9 @@ def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
 def odd(line: Line, does: str = GOOD, *, version: str = "odd 2.0", rest: str = DOCTOR) -> None:
     """Install the agent, and its runtime file in the checkout."""
     tells = f"echo {version}" if version else "exit 3"
-    (line.bin / "odd").write_text(f'#!/bin/sh\nif test "$1" = --version; then {tells}; exit; fi\n{does}\n')
+    (line.bin / "odd").write_text(
+        f'#!/bin/sh\nif test "$1" = --version; then {tells}; exit; fi\n{does}\n'
+    )
     (line.bin / "odd").chmod(0o755)
     write(line.root, {"conventions/runtimes/odd.toml": f'command = ["odd", "work"]\n{rest}'})
 
@@ -52,7 +54,9 @@ def told(capsys: pytest.CaptureFixture[str], code: int, agent: str = "odd") -> l
     return re.sub(r"in \d[\d.]* s", "in N s", capsys.readouterr().out).splitlines()
 
 
-def test_an_agent_that_works_is_ok_in_every_line(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_agent_that_works_is_ok_in_every_line(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
     odd(line)
     write(line.home, {".odd/login.json": "{}"})
 
@@ -70,7 +74,10 @@ def test_a_program_that_is_not_there_is_named_with_its_install_line(
     odd(line)
     (line.bin / "odd").unlink()
 
-    assert told(capsys, 1) == ["bad   program: odd is not on PATH", "      mend it: npm install -g odd"]
+    assert told(capsys, 1) == [
+        "bad   program: odd is not on PATH",
+        "      mend it: npm install -g odd",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -79,9 +86,18 @@ def test_a_program_that_is_not_there_is_named_with_its_install_line(
         ("odd 10.1", ["note  version: 10.1 is newer than the one that was tried, 2.0"]),
         (
             "1.99.7",
-            ["note  version: 1.99.7 is older than the one that was tried, 2.0", "      mend it: npm install -g odd"],
+            [
+                "note  version: 1.99.7 is older than the one that was tried, 2.0",
+                "      mend it: npm install -g odd",
+            ],
         ),
-        ("", ["bad   version: BIN/odd --version told none (exit 3)", "      mend it: npm install -g odd"]),
+        (
+            "",
+            [
+                "bad   version: BIN/odd --version told none (exit 3)",
+                "      mend it: npm install -g odd",
+            ],
+        ),
     ],
 )
 def test_another_version_is_a_note_and_none_at_all_is_bad(
@@ -103,7 +119,10 @@ def test_no_sign_of_a_login_is_a_note_and_a_variable_is_one(
 
     found = told(capsys, 0)
 
-    assert none[2:4] == ["note  login: none was seen: no ~/.odd/login.json, ODD_KEY*", "      mend it: odd login"]
+    assert none[2:4] == [
+        "note  login: none was seen: no ~/.odd/login.json, ODD_KEY*",
+        "      mend it: odd login",
+    ]
     assert found[2] == "ok    login: ODD_KEY*"
 
 
@@ -121,7 +140,9 @@ def test_an_agent_that_fails_is_told_with_its_last_words_and_how_to_see_them_aga
     ]
 
 
-def test_an_agent_that_is_not_logged_in_is_told_how_to_log_in(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_agent_that_is_not_logged_in_is_told_how_to_log_in(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
     odd(line, "echo please log in; exit 1", rest=f"{DOCTOR}\n[limit]\nlogin = ['log in']\n")
 
     assert told(capsys, 1)[-3:] == [
@@ -156,7 +177,13 @@ def test_a_program_of_the_repository_and_its_settings_are_taken_along(
     odd(line, "test -e $FACTORY_OUTBOX && " + GOOD, rest="")
     (line.root / "tools").mkdir()
     (line.bin / "odd").rename(line.root / "tools/odd")
-    write(line.root, {"conventions/runtimes/odd.toml": 'command = ["tools/odd"]\n', "factory.toml": "workers = 1\n"})
+    write(
+        line.root,
+        {
+            "conventions/runtimes/odd.toml": 'command = ["tools/odd"]\n',
+            "factory.toml": "workers = 1\n",
+        },
+    )
 
     assert told(capsys, 0)[-1] == "ok    smoke: a unit landed in N s"
 
@@ -176,9 +203,14 @@ def test_programs_read_the_same(line: Line, capsys: pytest.CaptureFixture[str]) 
     ]
 
 
-def test_what_cannot_be_looked_at_is_refused(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_looked_at_is_refused(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert factory(["doctor", "--agent", "clod"]) == 2
-    assert "There is no runtime 'clod': did you mean codex? There are aider, claude," in capsys.readouterr().err
+    assert (
+        "There is no runtime 'clod': did you mean codex? There are aider, claude,"
+        in capsys.readouterr().err
+    )
     assert factory(["doctor", "--agent", "claude", "--fix"]) == 2
     assert factory(["doctor", "--json"]) == 2
 

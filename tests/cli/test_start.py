@@ -47,13 +47,16 @@ def daemon_of(line: Line, *, patient: bool = False) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize(
-    ("argv", "number"), [([], signal.SIGTERM), (["--drain"], signal.SIGUSR1), (["--now"], signal.SIGINT)]
+    ("argv", "number"),
+    [([], signal.SIGTERM), (["--drain"], signal.SIGUSR1), (["--now"], signal.SIGINT)],
 )
 def test_stop_tells_the_daemon_how_and_returns_when_it_is_gone(
     argv: list[str], number: signal.Signals, line: Line, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with daemon_of(line) as child:
-        reaper = threading.Thread(target=child.wait)  # or it would stay a zombie, which still answers
+        reaper = threading.Thread(
+            target=child.wait
+        )  # or it would stay a zombie, which still answers
         reaper.start()
         code = factoryd(["stop", *argv])
         reaper.join()
@@ -70,7 +73,12 @@ def test_a_daemon_that_does_not_go_is_said(line: Line) -> None:
 
 
 def test_a_daemon_that_does_not_even_go_at_once_can_be_killed(line: Line) -> None:
-    with line.daemon(), pytest.raises(FactoryError, match=rf"end it: kill -9 {os.getpid()}\. The next start goes on"):
+    with (
+        line.daemon(),
+        pytest.raises(
+            FactoryError, match=rf"end it: kill -9 {os.getpid()}\. The next start goes on"
+        ),
+    ):
         life.leave(os.getpid(), 0, seconds=0, otherwise=life.BY_FORCE)
 
 
@@ -81,14 +89,22 @@ def test_drain_and_now_exclude_each_other(line: Line) -> None:
 def test_a_stop_says_for_whom_it_waits_and_ctrl_c_hands_back_at_once(line: Line) -> None:
     line.unit("fix-login", UnitState.RUNNING, attempt=1)
     line.hook("w1", "fix-login", 1)
-    line.fact("slow", ["git add (pid 7) has run for 12 s; the factory ends it after 60 s: git add -A"])
+    line.fact(
+        "slow", ["git add (pid 7) has run for 12 s; the factory ends it after 60 s: git add -A"]
+    )
     stop = "import sys; from factory.cli.main import factoryd; sys.exit(factoryd(['stop']))"
     env = {"PYTHONPATH": str(Path(__file__).parents[2])}
     with ExitStack() as ends:
         child = ends.enter_context(daemon_of(line, patient=True))
         ends.callback(child.kill)
         stopping = ends.enter_context(
-            subprocess.Popen([sys.executable, "-c", stop], cwd=line.root, env=env, stdout=subprocess.PIPE, text=True)
+            subprocess.Popen(
+                [sys.executable, "-c", stop],
+                cwd=line.root,
+                env=env,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
         )
         ends.callback(stopping.kill)
         assert stopping.stdout
@@ -106,7 +122,9 @@ def test_a_stop_says_for_whom_it_waits_and_ctrl_c_hands_back_at_once(line: Line)
     assert (stopping.returncode, got) == (0, [str(int(signal.SIGTERM)), str(int(signal.SIGINT))])
 
 
-def test_stop_with_no_daemon_and_nothing_on_record_is_fine(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+def test_stop_with_no_daemon_and_nothing_on_record_is_fine(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
     line.hook("w1")
 
     assert factoryd(["stop"]) == 0
@@ -126,15 +144,22 @@ async def test_stop_with_no_daemon_ends_the_attempts_on_record(line: Line) -> No
     program = "import sys; from factory.cli.main import factoryd; sys.exit(factoryd(['stop']))"
 
     done = await process.run(
-        [sys.executable, "-c", program], cwd=line.root, env={"PYTHONPATH": str(Path(__file__).parents[2])}
+        [sys.executable, "-c", program],
+        cwd=line.root,
+        env={"PYTHONPATH": str(Path(__file__).parents[2])},
     )
     ended = await child.wait()
 
-    assert (done.code, done.out) == (0, b"the daemon is not running; ended attempts that it left: 1\n")
+    assert (done.code, done.out) == (
+        0,
+        b"the daemon is not running; ended attempts that it left: 1\n",
+    )
     assert ended.cause != "exited"
 
 
-def test_a_second_start_says_so_and_leaves_the_first_alone(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_start_says_so_and_leaves_the_first_alone(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
     with line.daemon():
         code = factoryd(["start"])
 
@@ -147,7 +172,9 @@ def test_a_restart_that_would_be_refused_leaves_the_daemon_running(
 ) -> None:
     root = make_repo(tmp_path / "repo", {"a.txt": "a\n"})
     monkeypatch.chdir(root)
-    (root / "factory.toml").write_text("wokers = 3\n" if wrong == "settings" else "trunk = 'gone'\n")
+    (root / "factory.toml").write_text(
+        "wokers = 3\n" if wrong == "settings" else "trunk = 'gone'\n"
+    )
     with daemon_of(Line(root)) as child:
         code = factoryd(["restart"])
         runs = child.poll() is None
@@ -159,7 +186,10 @@ def test_a_restart_that_would_be_refused_leaves_the_daemon_running(
 
 @pytest.mark.parametrize("command", ["start", "restart"])
 def test_what_runs_in_another_work_folder_is_not_lost_sight_of(
-    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(root := make_repo(tmp_path / "repo", {"a.txt": "a\n"}))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "new"))
@@ -168,7 +198,9 @@ def test_what_runs_in_another_work_folder_is_not_lost_sight_of(
     line.unit("fix", UnitState.RUNNING)
     line.hook("w1", "fix", 1)
     line.fact("daemon", {"state": "running", "pid": 0, "lock": ""})
-    line.fact("identity", {"id": "aa", "root": str(root), "git_dir": str(root / ".git"), "work": str(was)})
+    line.fact(
+        "identity", {"id": "aa", "root": str(root), "git_dir": str(root / ".git"), "work": str(was)}
+    )
 
     assert factoryd([command]) == 3
 
@@ -178,24 +210,35 @@ def test_what_runs_in_another_work_folder_is_not_lost_sight_of(
 
 
 @pytest.mark.parametrize("number", ["many", "0", "65"])
-def test_workers_takes_a_number(number: str, line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+def test_workers_takes_a_number(
+    number: str, line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert factoryd(["start", "--workers", number]) == 2
-    assert capsys.readouterr().err.startswith(f"factoryd: --workers {number}: it takes a whole number from 1 to 64")
+    assert capsys.readouterr().err.startswith(
+        f"factoryd: --workers {number}: it takes a whole number from 1 to 64"
+    )
 
 
-def test_workers_of_a_second_start_are_said_not_to_be_applied(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+def test_workers_of_a_second_start_are_said_not_to_be_applied(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
     with line.daemon():
         code = factoryd(["start", "--workers", "5"])
 
     assert code == 0
-    assert "--workers 5 was not applied. Write this into factory.toml: workers = 5" in capsys.readouterr().out
+    assert (
+        "--workers 5 was not applied. Write this into factory.toml: workers = 5"
+        in capsys.readouterr().out
+    )
 
 
 def test_a_start_that_loses_the_race_says_that_one_is_running(
     line: Line, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(life, "_examine", lambda *_: None)
-    monkeypatch.setattr(life, "command", lambda _: [sys.executable, "-c", "import sys; sys.exit(3)"])
+    monkeypatch.setattr(
+        life, "command", lambda _: [sys.executable, "-c", "import sys; sys.exit(3)"]
+    )
     pids = iter([0, 0, 77])
     monkeypatch.setattr(life, "_running", lambda _: next(pids))
 
@@ -243,7 +286,9 @@ def test_the_original_of_a_copy_is_no_factory_of_the_copys_repository(
     assert (code, launched.call_count) == (0, 1)
 
 
-def test_a_linked_working_tree_is_told_where_the_factory_of_its_repository_runs(tmp_path: Path) -> None:
+def test_a_linked_working_tree_is_told_where_the_factory_of_its_repository_runs(
+    tmp_path: Path,
+) -> None:
     original = Line(make_repo(tmp_path / "original", {"a.txt": "a"}))
     git(original.root, "worktree", "add", "-q", str(tmp_path / "linked"), "-b", "linked")
     (tmp_path / "linked" / ".factory").mkdir()
@@ -261,10 +306,16 @@ def refused_examination(top: Path) -> str:
     return str(refused.value)
 
 
-@pytest.mark.parametrize("command", ["factoryd start", "factoryd restart", "factory status", "factory doctor"])
+@pytest.mark.parametrize(
+    "command", ["factoryd start", "factoryd restart", "factory status", "factory doctor"]
+)
 @pytest.mark.parametrize("inside", [".", "refs/heads"])
 def test_a_bare_repository_is_called_bare_and_told_what_to_do(
-    command: str, inside: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: str,
+    inside: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     subprocess.run(["git", "init", "-q", "--bare", tmp_path / "r"], check=True)
     monkeypatch.chdir(tmp_path / "r" / inside)
@@ -278,7 +329,9 @@ def test_a_bare_repository_is_called_bare_and_told_what_to_do(
     assert "git worktree add" in said
 
 
-def test_within_the_git_dir_of_a_checkout_its_checkout_is_meant(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_within_the_git_dir_of_a_checkout_its_checkout_is_meant(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
     git_dir = line.root / ".git"
     (git_dir / "HEAD").touch()
     for folder in ("objects", "refs"):
@@ -292,7 +345,10 @@ def test_start_returns_when_the_daemon_is_up_and_says_what_was_inferred(
     line: Line, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line.fact("trunk", {"branch": "main", "commit": "c0ffee" * 6})
-    line.fact("inferred", {"gates": [{"name": "test", "command": "pytest -q", "reason": "pyproject.toml"}]})
+    line.fact(
+        "inferred",
+        {"gates": [{"name": "test", "command": "pytest -q", "reason": "pyproject.toml"}]},
+    )
     line.fact("warnings", ["gates run unsandboxed"])
     program = f"import os; open({place.within(str(line.root), 'daemon.pid')!r}, 'w').write(str(os.getpid()))"
 

@@ -26,7 +26,9 @@ def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Line:
 
 @pytest.fixture
 def busy(line: Line) -> Line:
-    line.fact("trunk", {"branch": "main", "commit": "3f2a91c0d1e2f3", "state": "green", "gates_red": []})
+    line.fact(
+        "trunk", {"branch": "main", "commit": "3f2a91c0d1e2f3", "state": "green", "gates_red": []}
+    )
     line.fact("warnings", ["gates run unsandboxed"])
     line.unit("fix-login", UnitState.HELD, why="it asked", attempt=1)
     line.unit("add-search", UnitState.RUNNING, title="Add search", attempt=2)
@@ -119,7 +121,13 @@ def test_long_names_wide_letters_and_escapes_stay_in_eighty_columns(
     line: Line, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line.unit("x" * 60, UnitState.WAITING, why="waits \x1b[2J" + "日本語" * 60)
-    line.card("E1", "x" * 60, question="\x1b]0;title\x07" + "Should it? " * 30, kind=CardKind.GUARD, count=3)
+    line.card(
+        "E1",
+        "x" * 60,
+        question="\x1b]0;title\x07" + "Should it? " * 30,
+        kind=CardKind.GUARD,
+        count=3,
+    )
     line.fact("warnings", ["w" * 30 + " " + "v" * 70])
 
     lines = screen(capsys)
@@ -143,7 +151,9 @@ def test_many_rows_are_cut_with_a_count(line: Line, capsys: pytest.CaptureFixtur
     assert "  each with its options: factory show E3" in lines
 
 
-def test_options_are_told_whole_however_long_their_labels(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_are_told_whole_however_long_their_labels(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
     label = "I bring it back, or name another branch to land on"
     option = Option(key="1", label=label, effect="it goes on", action="answer")
     card = line.card("E1")
@@ -159,18 +169,24 @@ def test_a_unit_that_waits_is_listed_unless_an_open_card_above_is_about_it_alone
         line.unit(name, UnitState.WAITING)
     line.card("E1", "alone")
     folded = line.card("E2", "first")
-    line.store.write(Event.CARD_FOLDED, replace(folded, units=("first", "second"), count=2), now=NOW)
+    line.store.write(
+        Event.CARD_FOLDED, replace(folded, units=("first", "second"), count=2), now=NOW
+    )
     line.card("E3", "answered", answer="Redis")
 
     lines = screen(capsys)
 
-    listed = [text.split()[0] for text in lines[lines.index("WAITING") + 1 :] if text.startswith("  ")]
+    listed = [
+        text.split()[0] for text in lines[lines.index("WAITING") + 1 :] if text.startswith("  ")
+    ]
     assert sorted(listed) == ["answered", "first", "second"]
     assert "  E1  question · alone · 12 min" in lines
     assert "  E2  question · 2 units · 12 min" in lines
 
 
-def test_what_landed_and_warnings_are_cut_with_a_count(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_landed_and_warnings_are_cut_with_a_count(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
     for number in range(7):
         line.unit(f"unit-{number}", UnitState.LANDED, commit="a" * 40, landed=NOW)
     line.fact("warnings", [f"warning {number}" for number in range(11)])
@@ -183,7 +199,9 @@ def test_what_landed_and_warnings_are_cut_with_a_count(line: Line, capsys: pytes
     ]
 
 
-def test_with_the_daemon_down_what_lies_in_the_inbox_is_counted(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+def test_with_the_daemon_down_what_lies_in_the_inbox_is_counted(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
     (line.root / "inbox").mkdir()
     for name in ("fix.md", ".half.md", "notes.txt"):
         (line.root / "inbox" / name).write_text("do it")
@@ -191,7 +209,9 @@ def test_with_the_daemon_down_what_lies_in_the_inbox_is_counted(line: Line, caps
     assert "task files in inbox/, taken by the next start: 1" in screen(capsys)
 
 
-def test_a_first_file_that_was_dropped_this_moment_is_seen(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_first_file_that_was_dropped_this_moment_is_seen(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
     (line.root / "inbox").mkdir()
     (line.root / "inbox/fix.md").write_text("do it")
 
@@ -201,7 +221,9 @@ def test_a_first_file_that_was_dropped_this_moment_is_seen(line: Line, capsys: p
         assert "inbox/" not in "".join(screen(capsys)[2:])
 
 
-def test_a_paused_line_and_an_open_sandbox_are_said(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_paused_line_and_an_open_sandbox_are_said(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
     line.fact("paused", {"by": "you"})
     line.fact("sandbox", {"mode": "off", "says": "unsandboxed: gates run as you"})
 
@@ -227,7 +249,9 @@ def test_colours_appear_on_a_terminal_only_and_no_color_is_heeded(busy: Line) ->
     for setting in ("", "1"):
         leader, follower = pty.openpty()
         env = {"PYTHONPATH": str(Path(__file__).parents[2]), "TERM": "xterm", "NO_COLOR": setting}
-        subprocess.run([sys.executable, "-c", program], cwd=busy.root, env=env, stdout=follower, check=True)
+        subprocess.run(
+            [sys.executable, "-c", program], cwd=busy.root, env=env, stdout=follower, check=True
+        )
         os.close(follower)
         shown[setting] = b""
         while chunk := _read(leader):
@@ -239,15 +263,21 @@ def test_colours_appear_on_a_terminal_only_and_no_color_is_heeded(busy: Line) ->
 
 
 def test_watching_goes_on_until_interrupted(busy: Line) -> None:
-    program = "import sys; from factory.cli.main import factory; sys.exit(factory(['status', '--watch']))"
+    program = (
+        "import sys; from factory.cli.main import factory; sys.exit(factory(['status', '--watch']))"
+    )
     env = {"PYTHONPATH": str(Path(__file__).parents[2])}
     with subprocess.Popen(
         [sys.executable, "-c", program], cwd=busy.root, env=env, stdout=subprocess.PIPE, text=True
     ) as child:
         assert child.stdout
-        heads = [next(text for text in child.stdout if text.startswith("factoryd")) for _ in range(2)]
+        heads = [
+            next(text for text in child.stdout if text.startswith("factoryd")) for _ in range(2)
+        ]
         child.send_signal(signal.SIGINT)
-        child.communicate(timeout=60)  # to its end: what closes the pipe first would end it otherwise
+        child.communicate(
+            timeout=60
+        )  # to its end: what closes the pipe first would end it otherwise
 
     assert heads == ["factoryd stopped · start it: factoryd start · main 3f2a91c0d1 green\n"] * 2
     assert child.returncode == 130

@@ -30,7 +30,11 @@ from factory.store.unit import EndReason
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 ATTEMPT = Attempt(unit="u", number=1, worker="w1", agent="a", start=NOON)
 AMOUNTS = st.builds(Amount, st.floats(0, 20), st.integers(0, 10**7))
-CAPS = st.builds(Amount, st.one_of(st.just(math.inf), st.floats(0.01, 50)), st.one_of(st.just(math.inf), st.just(1e7)))
+CAPS = st.builds(
+    Amount,
+    st.one_of(st.just(math.inf), st.floats(0.01, 50)),
+    st.one_of(st.just(math.inf), st.just(1e7)),
+)
 NOTHING = Amount()
 
 
@@ -76,7 +80,10 @@ def test_what_nine_of_ten_attempts_made_do_with_is_needed_and_what_nobody_told_i
 def test_an_attempt_that_needs_a_dollar_is_let_have_what_the_caps_leave(
     held: Caps, unit: float, spent: float, running: float, granted: Amount | Short
 ) -> None:
-    assert reserve(held, Amount(1), unit=Amount(unit), spent=Amount(spent), running=Amount(running)) == granted
+    assert (
+        reserve(held, Amount(1), unit=Amount(unit), spent=Amount(spent), running=Amount(running))
+        == granted
+    )
 
 
 def test_what_is_held_back_grows_while_a_cap_pays_for_it() -> None:
@@ -96,7 +103,9 @@ def test_whatever_starts_and_wants_more_no_cap_is_exceeded(
     limits, granted = Caps(attempt, unit, day), list[Amount]()
 
     for need, want in asked:
-        got = reserve(limits, need + Amount(0.01, 1), unit=NOTHING, spent=NOTHING, running=total(granted))
+        got = reserve(
+            limits, need + Amount(0.01, 1), unit=NOTHING, spent=NOTHING, running=total(granted)
+        )
         if not isinstance(got, Short):
             others = total(granted)
             more = extend(limits, got, want, unit=NOTHING, day=others)
@@ -111,16 +120,30 @@ def test_minutes_are_held_back_as_a_whole_and_charged_as_they_were_used() -> Non
 
     granted = reserve(held, Amount(1, 1, 45), unit=NOTHING, spent=NOTHING, running=Amount(0, 0, 55))
     ended = replace(
-        ATTEMPT, reserved_minutes=45, workspace="/w", reason=EndReason.EMPTY, end=NOON + timedelta(minutes=9)
+        ATTEMPT,
+        reserved_minutes=45,
+        workspace="/w",
+        reason=EndReason.EMPTY,
+        end=NOON + timedelta(minutes=9),
     )
 
     assert granted == Amount(3, 3, 45)
-    assert reserve(held, Amount(1, 1, 45), unit=NOTHING, spent=NOTHING, running=Amount(0, 0, 56)) is Short.LATER
+    assert (
+        reserve(held, Amount(1, 1, 45), unit=NOTHING, spent=NOTHING, running=Amount(0, 0, 56))
+        is Short.LATER
+    )
     assert charge(settle(settle(ended))).minutes == 9
 
 
 def test_an_attempt_is_charged_with_what_was_held_back_until_it_has_told_more() -> None:
-    running = replace(ATTEMPT, reserved_usd=2.0, reserved_tokens=100, cost_usd=0.5, tokens_input=80, tokens_output=40)
+    running = replace(
+        ATTEMPT,
+        reserved_usd=2.0,
+        reserved_tokens=100,
+        cost_usd=0.5,
+        tokens_input=80,
+        tokens_output=40,
+    )
 
     assert charge(running) == Amount(2.0, 120)
 
@@ -135,7 +158,9 @@ def test_an_attempt_is_charged_with_what_was_held_back_until_it_has_told_more() 
         ({"reason": EndReason.LOST}, False),
     ],
 )
-def test_at_its_end_nothing_is_charged_for_what_never_worked(ended: dict[str, object], stays: bool) -> None:
+def test_at_its_end_nothing_is_charged_for_what_never_worked(
+    ended: dict[str, object], stays: bool
+) -> None:
     over = replace(ATTEMPT, end=NOON, reserved_usd=2.0, **ended)  # type: ignore[arg-type]
 
     once = settle(over)

@@ -37,7 +37,9 @@ def test_what_is_held_back_for_others_is_not_there_for_the_next(tmp_path: Path) 
     uses(line, 0.5, 3.0)
     unit = line.unit("next")
 
-    assert Ledger(line.store, Budget(day_usd=6), NOW).reserve(unit, "claude", 45) == Amount(3.0, 0, 45)
+    assert Ledger(line.store, Budget(day_usd=6), NOW).reserve(unit, "claude", 45) == Amount(
+        3.0, 0, 45
+    )
     assert Ledger(line.store, Budget(day_usd=4), NOW).reserve(unit, "claude", 45) is Short.LATER
     assert Ledger(line.store, Budget(day_usd=2), NOW).reserve(unit, "claude", 45) is Short.DAY
     assert Ledger(line.store, Budget(), NOW).reserve(unit, "claude", 45) == Amount()

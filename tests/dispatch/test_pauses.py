@@ -44,7 +44,9 @@ class Line(OnRecord):
 
     def rests(self, at: datetime = NOW) -> dict[str, float]:
         """For how many seconds each runtime does."""
-        return {name: (until - at).total_seconds() for name, until in resting(self.store, at).items()}
+        return {
+            name: (until - at).total_seconds() for name, until in resting(self.store, at).items()
+        }
 
 
 @pytest.fixture
@@ -53,7 +55,9 @@ def line(tmp_path: Path) -> Line:
 
 
 @pytest.mark.parametrize("reason", NOTHING)
-def test_when_unit_after_unit_ends_at_once_the_runtime_rests_longer_and_longer(line: Line, reason: str) -> None:
+def test_when_unit_after_unit_ends_at_once_the_runtime_rests_longer_and_longer(
+    line: Line, reason: str
+) -> None:
     rested, at = [], NOW
     for number in range(9):
         line.ends(f"u{number}", reason, at=at)
@@ -71,8 +75,12 @@ def test_one_unit_that_fails_all_the_time_is_that_units_affair(line: Line) -> No
     assert (line.rests(), line.open_cards()) == ({}, [])
 
 
-@pytest.mark.parametrize("how", [{"reason": "gate_red", "tree": "t"}, {"tree": "t"}, {"reason": "asked"}])
-def test_an_attempt_that_works_ends_the_row_and_closes_the_card(line: Line, how: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    "how", [{"reason": "gate_red", "tree": "t"}, {"tree": "t"}, {"reason": "asked"}]
+)
+def test_an_attempt_that_works_ends_the_row_and_closes_the_card(
+    line: Line, how: dict[str, object]
+) -> None:
     for name in "abc":
         line.ends(name)
 
@@ -102,20 +110,26 @@ def test_a_shell_command_has_no_runtime_that_could_rest(line: Line) -> None:
     assert line.rests() == {}
 
 
-def test_a_usage_limit_rests_until_its_reset_and_is_no_card_however_many_meet_it(line: Line) -> None:
+def test_a_usage_limit_rests_until_its_reset_and_is_no_card_however_many_meet_it(
+    line: Line,
+) -> None:
     until = [line.ends(name, "limit", reset=later(3600)) for name in "abcd"]
 
     assert (until, line.rests(), line.open_cards()) == ([later(3600)] * 4, {"claude": 3600}, [])
 
 
-def test_a_rest_that_an_earlier_version_took_from_an_agent_ends_after_eight_days(line: Line) -> None:
+def test_a_rest_that_an_earlier_version_took_from_an_agent_ends_after_eight_days(
+    line: Line,
+) -> None:
     line.ends("a", "limit", reset=datetime(3000, 1, 1, tzinfo=UTC))
 
     assert line.rests() == {"claude": 8 * 86400}
     assert line.rests(later(8 * 86400 + 1)) == {}
 
 
-def test_a_limit_without_a_reset_is_tried_again_soon_and_then_ever_later_and_a_person_is_told_once(line: Line) -> None:
+def test_a_limit_without_a_reset_is_tried_again_soon_and_then_ever_later_and_a_person_is_told_once(
+    line: Line,
+) -> None:
     rested, told, at = [], [], NOW
     for _ in range(9):
         line.ends("u", "limit", at=at)
@@ -129,7 +143,9 @@ def test_a_limit_without_a_reset_is_tried_again_soon_and_then_ever_later_and_a_p
     assert (line.rests(at), line.open_cards()) == ({}, [])
 
 
-def test_units_that_meet_a_limit_together_do_not_make_it_longer_and_a_reset_does(line: Line) -> None:
+def test_units_that_meet_a_limit_together_do_not_make_it_longer_and_a_reset_does(
+    line: Line,
+) -> None:
     for name in "abcd":
         line.ends(name, "limit")
     assert line.rests() == {"claude": 10}
@@ -151,7 +167,9 @@ def test_a_limit_that_is_over_already_rests_longer_each_time(line: Line) -> None
 
 
 def test_where_a_card_about_the_login_is_open_there_is_no_second_one(line: Line) -> None:
-    line.raise_card(words.runtime_trouble("claude", "claude is not logged in.", evidence="401"), line.unit("a"))
+    line.raise_card(
+        words.runtime_trouble("claude", "claude is not logged in.", evidence="401"), line.unit("a")
+    )
 
     for name in "abc":
         line.ends(name, "auth")

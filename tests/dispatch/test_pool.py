@@ -40,7 +40,11 @@ HELD, WAITING, READY, QUEUED, RUNNING = (
     UnitState.RUNNING,
 )
 GATED = Ruling(
-    Rules(gates=(Gate(name="test", group=20, command=("true",), reason="conventions/gates/20-test.sh"),)),
+    Rules(
+        gates=(
+            Gate(name="test", group=20, command=("true",), reason="conventions/gates/20-test.sh"),
+        )
+    ),
     Conventions({}),
 )
 CLAUDE = Agents(default="claude", missing={}, installed=("claude", "codex"))
@@ -133,7 +137,9 @@ class Floor(OnRecord):
         """What a run's end does."""
         hook = self.the_hook(worker)
         unit = advance(self.the_unit(hook.unit), state, now=NOW)
-        left = replace(hook, unit="", attempt=0, state="draining" if hook.state == "draining" else "idle")
+        left = replace(
+            hook, unit="", attempt=0, state="draining" if hook.state == "draining" else "idle"
+        )
         self.store.write(Event.ATTEMPT_ENDED, unit, left, now=NOW, unit=unit.id)
 
     def hooks(self) -> dict[str, tuple[str, str]]:
@@ -174,7 +180,10 @@ async def test_there_are_as_many_workers_as_wanted_each_with_a_hook(floor: Floor
     await floor.tick()
 
     assert floor.hooks() == {"w1": ("idle", ""), "w2": ("idle", "")}
-    assert [(worker.name, worker.state) for worker in floor.workers] == [("w1", "running"), ("w2", "running")]
+    assert [(worker.name, worker.state) for worker in floor.workers] == [
+        ("w1", "running"),
+        ("w2", "running"),
+    ]
     assert [hook.index for hook in floor.store.select(Hook)] == [1, 2]
 
 
@@ -274,10 +283,22 @@ async def test_a_ready_unit_hangs_on_a_free_hook_in_one_transaction(floor: Floor
 
     unit, attempt = floor.the_unit(), floor.the_attempt("fix", 3)
     assert (unit.state, unit.attempt, unit.why) == (RUNNING, 3, "attempt 3 on w1")
-    assert (attempt.worker, attempt.agent, attempt.start, attempt.end) == ("w1", "claude", NOW, None)
+    assert (attempt.worker, attempt.agent, attempt.start, attempt.end) == (
+        "w1",
+        "claude",
+        NOW,
+        None,
+    )
     assert re.fullmatch("00000000-[0-9a-f]{8}", attempt.nonce)
     assert floor.the_hook() == Hook(
-        worker="w1", index=1, unit="fix", attempt=3, state="running", phase="preparing", since=NOW, workspace="w1"
+        worker="w1",
+        index=1,
+        unit="fix",
+        attempt=3,
+        state="running",
+        phase="preparing",
+        since=NOW,
+        workspace="w1",
     )
     filled = next(entry for entry in floor.store.journal() if entry.event is Event.HOOK_FILLED)
     assert sorted(table for table, _ in filled.changes) == ["attempt", "hook", "unit"]
@@ -291,7 +312,10 @@ async def test_one_hook_holds_one_unit_and_the_others_are_told_why(floor: Floor)
     await floor.tick()
 
     assert floor.hooks() == {"w1": ("running", "a"), "w2": ("running", "b")}
-    assert (floor.the_unit("c").state, floor.the_unit("c").why) == (READY, "waits for a free worker")
+    assert (floor.the_unit("c").state, floor.the_unit("c").why) == (
+        READY,
+        "waits for a free worker",
+    )
 
 
 async def test_a_unit_that_names_its_agent_gets_it(floor: Floor) -> None:
@@ -360,7 +384,13 @@ async def test_a_runtime_at_its_limit_starts_nothing_until_its_reset(floor: Floo
 
 def rest(floor: Floor, **seconds: float) -> None:
     pauses = {
-        name: {"since": stamp(NOW), "until": stamp(later(until)), "row": 0, "units": [], "why": "its limit is reached"}
+        name: {
+            "since": stamp(NOW),
+            "until": stamp(later(until)),
+            "row": 0,
+            "units": [],
+            "why": "its limit is reached",
+        }
         for name, until in seconds.items()
     }
     floor.store.write(Event.FACT_CHANGED, Fact(name="pauses", value=json.dumps(pauses)), now=NOW)
@@ -392,19 +422,31 @@ async def test_while_a_runtime_rests_the_next_takes_what_names_no_agent_or_model
     floor.unit("later")
     await floor.tick(later(60))
 
-    assert agents_of(floor) == {"any": "codex", "named": "claude", "model": "claude", "later": "claude"}
+    assert agents_of(floor) == {
+        "any": "codex",
+        "named": "claude",
+        "model": "claude",
+        "later": "claude",
+    }
     assert (floor.pool.notices, floor.open_cards()) == ([], [])
 
 
-async def test_who_waits_for_one_runtimes_reset_goes_on_with_the_one_that_can_first(floor: Floor) -> None:
+async def test_who_waits_for_one_runtimes_reset_goes_on_with_the_one_that_can_first(
+    floor: Floor,
+) -> None:
     limited = floor.unit("a", WAITING, attempt=1, not_before=later(60))
-    ended = Attempt(unit="a", number=1, worker="w1", agent="claude", start=NOW, end=NOW, reason=EndReason.LIMIT)
+    ended = Attempt(
+        unit="a", number=1, worker="w1", agent="claude", start=NOW, end=NOW, reason=EndReason.LIMIT
+    )
     floor.store.write(Event.ATTEMPT_ENDED, limited, ended, now=NOW)
     rest(floor, claude=60, codex=30)
     floor.agents = replace(CLAUDE, fallback=("codex",))
     await floor.tick()
     assert floor.the_unit("a").not_before == later(30)
-    assert [notice.split(" until")[0] for notice in floor.pool.notices] == ["claude rests", "codex rests"]
+    assert [notice.split(" until")[0] for notice in floor.pool.notices] == [
+        "claude rests",
+        "codex rests",
+    ]
     before = len(list(floor.store.journal()))
     await floor.tick(later(1))
     assert len(list(floor.store.journal())) == before
@@ -417,7 +459,9 @@ async def test_who_waits_for_one_runtimes_reset_goes_on_with_the_one_that_can_fi
 async def test_a_login_that_is_missing_stays_one_card_while_another_works(floor: Floor) -> None:
     floor.agents = replace(CLAUDE, fallback=("codex",))
     unit = floor.unit("a", WAITING, cause="runtime:claude")
-    floor.raise_card(words.runtime_trouble("claude", "claude is not logged in", evidence="401"), unit)
+    floor.raise_card(
+        words.runtime_trouble("claude", "claude is not logged in", evidence="401"), unit
+    )
     await floor.tick()
     floor.unit("b")
     await floor.tick()
@@ -429,7 +473,9 @@ async def test_a_login_that_is_missing_stays_one_card_while_another_works(floor:
     floor.empty("w1")
     await floor.tick()
 
-    assert floor.store.get(Attempt, "a", 2) == replace(floor.store.select(Attempt, unit="a")[-1], agent="claude")
+    assert floor.store.get(Attempt, "a", 2) == replace(
+        floor.store.select(Attempt, unit="a")[-1], agent="claude"
+    )
 
 
 async def test_a_program_that_is_missing_is_no_card_while_another_works(floor: Floor) -> None:
@@ -445,15 +491,25 @@ async def test_a_program_that_is_missing_is_no_card_while_another_works(floor: F
     assert floor.pool.notices == ["codex stands in: It is gone."]
 
 
-async def test_after_midnight_what_waited_for_the_days_money_goes_on_by_itself(tmp_path: Path) -> None:
+async def test_after_midnight_what_waited_for_the_days_money_goes_on_by_itself(
+    tmp_path: Path,
+) -> None:
     async with floor_in(tmp_path, budget={"day_usd": 1, "day_minutes": 90}) as floor:
-        spent = {"cost_usd": 1.0, "day": f"{NOW:%Y-%m-%d}", "end": NOW, "reason": EndReason.SUBMITTED}
+        spent = {
+            "cost_usd": 1.0,
+            "day": f"{NOW:%Y-%m-%d}",
+            "end": NOW,
+            "reason": EndReason.SUBMITTED,
+        }
         done = floor.unit("done", UnitState.LANDED)
         ended = Attempt(unit="done", number=1, worker="w1", agent="claude", start=NOW, **spent)  # type: ignore[arg-type]
         floor.store.write(Event.ATTEMPT_ENDED, done, ended, now=NOW)
         floor.unit("a")
         await floor.tick()
-        assert (floor.states()["a"], [kind for _, kind, _ in floor.open_cards()]) == ("waiting", [CardKind.BUDGET])
+        assert (floor.states()["a"], [kind for _, kind, _ in floor.open_cards()]) == (
+            "waiting",
+            [CardKind.BUDGET],
+        )
         midnight = NOW.replace(hour=0, minute=0) + timedelta(days=1)
 
         await floor.tick(midnight - timedelta(seconds=1))
@@ -492,7 +548,9 @@ async def test_a_full_hook_with_nothing_under_way_is_woken_again(floor: Floor) -
     assert floor.worker("w1").woken == 2
 
 
-async def test_a_hook_that_an_earlier_daemon_filled_gets_its_worker_at_once_and_no_new_attempt(floor: Floor) -> None:
+async def test_a_hook_that_an_earlier_daemon_filled_gets_its_worker_at_once_and_no_new_attempt(
+    floor: Floor,
+) -> None:
     floor.running("fix", number=2)
 
     await floor.tick()
@@ -518,7 +576,10 @@ async def test_a_unit_waits_until_what_it_needs_has_landed(floor: Floor) -> None
     floor.unit("base", QUEUED)
     floor.unit("fix", needs=("base",))
     await floor.tick()
-    assert (floor.the_unit().state, floor.the_unit().why) == (WAITING, "needs base, which is queued")
+    assert (floor.the_unit().state, floor.the_unit().why) == (
+        WAITING,
+        "needs base, which is queued",
+    )
 
     floor.change("base", state=UnitState.LANDED)
     await floor.tick()
@@ -532,7 +593,10 @@ async def test_a_need_that_was_cancelled_holds_the_unit(floor: Floor) -> None:
 
     await floor.tick()
 
-    assert (floor.the_unit().state, floor.the_unit().why) == (HELD, "needs base, which was cancelled")
+    assert (floor.the_unit().state, floor.the_unit().why) == (
+        HELD,
+        "needs base, which was cancelled",
+    )
     assert floor.open_cards() == [("E1", CardKind.QUESTION, ("fix",))]
 
 
@@ -545,7 +609,10 @@ async def test_a_person_may_let_it_go_on_without_but_not_without_the_others(floo
     floor.escalations.answer("E1", "1", now=NOW)
     await floor.tick()
 
-    assert (floor.the_unit().state, floor.the_unit().why) == (WAITING, "needs base, which is queued")
+    assert (floor.the_unit().state, floor.the_unit().why) == (
+        WAITING,
+        "needs base, which is queued",
+    )
 
 
 async def test_a_unit_waits_for_its_time(floor: Floor) -> None:
@@ -566,7 +633,9 @@ def units(floor: Floor, names: Iterable[str], **fields: Any) -> None:
         floor.unit(name, **fields)
 
 
-async def test_without_a_gate_all_wait_on_one_card_and_go_on_when_there_is_one(floor: Floor) -> None:
+async def test_without_a_gate_all_wait_on_one_card_and_go_on_when_there_is_one(
+    floor: Floor,
+) -> None:
     units(floor, "abcde")
     floor.judge.blocked = words.no_gate()
     await floor.tick()
@@ -578,7 +647,13 @@ async def test_without_a_gate_all_wait_on_one_card_and_go_on_when_there_is_one(f
     await floor.tick()
 
     assert floor.open_cards() == []
-    assert floor.states() == {"a": "running", "b": "running", "c": "ready", "d": "ready", "e": "ready"}
+    assert floor.states() == {
+        "a": "running",
+        "b": "running",
+        "c": "ready",
+        "d": "ready",
+        "e": "ready",
+    }
 
 
 async def test_on_a_full_disk_nothing_starts_and_one_card_asks_until_there_is_room(
@@ -592,7 +667,9 @@ async def test_on_a_full_disk_nothing_starts_and_one_card_asks_until_there_is_ro
     await floor.tick()
     assert floor.open_cards() == [("E1", CardKind.DISK, ("a", "b"))]
     assert set(floor.states().values()) == {"waiting"}
-    assert len(list(floor.store.journal())) == mark, "on a full disk nothing is written that says nothing new"
+    assert len(list(floor.store.journal())) == mark, (
+        "on a full disk nothing is written that says nothing new"
+    )
 
     monkeypatch.setattr("factory.ground.disk.LEAST", 0)
     await floor.tick()
@@ -614,7 +691,9 @@ async def test_where_writing_failed_for_want_of_room_the_card_stays_while_it_is_
     assert floor.open_cards() == []
 
 
-async def test_units_follow_from_an_obstacle_to_the_next_and_the_old_card_is_closed(floor: Floor) -> None:
+async def test_units_follow_from_an_obstacle_to_the_next_and_the_old_card_is_closed(
+    floor: Floor,
+) -> None:
     units(floor, "ab")
     floor.judge.blocked = words.no_gate()
     await floor.tick()
@@ -642,7 +721,9 @@ async def test_a_card_about_a_runtime_says_what_is_wrong_with_it_now(floor: Floo
     assert floor.the_card().question == "claude.toml: nonsense"
 
 
-async def test_all_that_a_cause_stops_are_counted_in_one_pass_however_many_workers_there_are(floor: Floor) -> None:
+async def test_all_that_a_cause_stops_are_counted_in_one_pass_however_many_workers_there_are(
+    floor: Floor,
+) -> None:
     units(floor, (f"u{number}" for number in range(50)))
     floor.judge.blocked = words.no_gate()
 
@@ -665,7 +746,9 @@ async def test_a_unit_that_may_land_without_a_gate_is_not_stopped(floor: Floor) 
 async def test_a_missing_program_stops_its_units_only_and_on_one_card(floor: Floor) -> None:
     units(floor, "abc")
     floor.unit("d", agent="codex")
-    floor.agents = Agents(default="claude", missing={"claude": "claude is not installed"}, installed=("codex",))
+    floor.agents = Agents(
+        default="claude", missing={"claude": "claude is not installed"}, installed=("codex",)
+    )
     await floor.tick()
     assert floor.open_cards() == [("E1", CardKind.RUNTIME, ("a", "b", "c"))]
     assert floor.states() == {"a": "waiting", "b": "waiting", "c": "waiting", "d": "running"}
@@ -677,14 +760,21 @@ async def test_a_missing_program_stops_its_units_only_and_on_one_card(floor: Flo
     assert floor.states()["a"] == "running"
 
 
-async def test_while_trunks_rules_are_being_read_no_card_about_an_agent_changes(floor: Floor) -> None:
+async def test_while_trunks_rules_are_being_read_no_card_about_an_agent_changes(
+    floor: Floor,
+) -> None:
     floor.unit("a")
     floor.unit("b", agent="ghost")
-    floor.agents = Agents(default="claude", missing={"claude": "claude is not installed"}, installed=("codex",))
+    floor.agents = Agents(
+        default="claude", missing={"claude": "claude is not installed"}, installed=("codex",)
+    )
     await floor.tick()
     cards = floor.store.select(Card)
 
-    floor.judge.ruled, floor.agents = None, Agents(default="", missing={})  # as after each commit to trunk
+    floor.judge.ruled, floor.agents = (
+        None,
+        Agents(default="", missing={}),
+    )  # as after each commit to trunk
     await floor.tick(later(60))
 
     assert len(cards) == 2
@@ -705,7 +795,9 @@ async def test_with_no_agent_at_all_there_is_one_card_until_one_is_installed(flo
 
 
 @pytest.mark.parametrize("agent", ["clawde", "none"])
-async def test_an_agent_that_nobody_knows_is_a_card_and_not_an_endless_round(floor: Floor, agent: str) -> None:
+async def test_an_agent_that_nobody_knows_is_a_card_and_not_an_endless_round(
+    floor: Floor, agent: str
+) -> None:
     floor.unit("fix", agent=agent)
 
     await floor.tick()
@@ -718,7 +810,9 @@ async def test_an_agent_that_nobody_knows_is_a_card_and_not_an_endless_round(flo
 
 async def test_units_are_looked_at_anew_when_another_agent_is_configured(floor: Floor) -> None:
     units(floor, "a")
-    floor.agents = Agents(default="clde", missing={"clde": "There is no such file."}, installed=("claude",))
+    floor.agents = Agents(
+        default="clde", missing={"clde": "There is no such file."}, installed=("claude",)
+    )
     await floor.tick()
     assert floor.open_cards() == [("E1", CardKind.RUNTIME, ("a",))]
 
@@ -731,7 +825,9 @@ async def test_units_are_looked_at_anew_when_another_agent_is_configured(floor: 
 
 async def test_a_login_that_is_missing_cannot_be_seen_so_its_card_stays(floor: Floor) -> None:
     unit = floor.unit("fix", WAITING, cause="runtime:claude")
-    floor.raise_card(words.runtime_trouble("claude", "claude is not logged in", evidence="401"), unit)
+    floor.raise_card(
+        words.runtime_trouble("claude", "claude is not logged in", evidence="401"), unit
+    )
     await floor.tick()
     assert floor.states() == {"fix": "waiting"}
 
@@ -751,7 +847,9 @@ async def test_a_command_needs_no_agent(floor: Floor) -> None:
 
 
 async def test_units_wait_on_one_card_about_a_prompt_until_trunk_has_another(floor: Floor) -> None:
-    floor.raise_card(words.wrong_prompt("unit.md, line 1: no", GATED.conventions.prompts_key), floor.unit("a"))
+    floor.raise_card(
+        words.wrong_prompt("unit.md, line 1: no", GATED.conventions.prompts_key), floor.unit("a")
+    )
     units(floor, "bc")
     await floor.tick()
     assert floor.open_cards() == [("E1", CardKind.CONFIG, ("a", "b", "c"))]
@@ -765,7 +863,9 @@ async def test_units_wait_on_one_card_about_a_prompt_until_trunk_has_another(flo
     assert sorted(floor.states().values()) == ["ready", "running", "running"]
 
 
-async def test_what_was_submitted_goes_back_to_the_queue_when_its_cause_is_gone(floor: Floor) -> None:
+async def test_what_was_submitted_goes_back_to_the_queue_when_its_cause_is_gone(
+    floor: Floor,
+) -> None:
     unit = floor.unit("fix", WAITING, cause="trunk_red", submission="c" * 40)
     red = words.trunk_red(branch="main", commit="c" * 40, gates=["test"], tail="", log="")
     floor.raise_card(red, unit)
@@ -833,7 +933,10 @@ async def test_accept_that_breaks_time_after_time_is_asked_about_and_the_others_
         time_passes(monkeypatch, 300)
         await floor.tick()
 
-    assert once == (1, "its accept commands cannot be run, and are tried again: KeyError: 'no bench'")
+    assert once == (
+        1,
+        "its accept commands cannot be run, and are tried again: KeyError: 'no bench'",
+    )
     assert (len(floor.judge.asked), floor.states()) == (3, {"fix": "waiting", "other": "running"})
     assert floor.open_cards() == [("E1", CardKind.CRASH_LOOP, ("fix",))]
 
@@ -848,7 +951,9 @@ async def test_a_unit_that_was_cancelled_while_it_was_proved_stays_so(floor: Flo
     assert (floor.states(), floor.open_cards()) == ({"fix": "cancelled"}, [])
 
 
-async def test_a_task_that_is_saved_anew_while_it_is_proved_is_proved_by_its_new_commands(floor: Floor) -> None:
+async def test_a_task_that_is_saved_anew_while_it_is_proved_is_proved_by_its_new_commands(
+    floor: Floor,
+) -> None:
     unit = floor.unit("fix", text=PROVED)
     floor.judge.proof = Proof(commit="t" * 40, passing="pytest -q")
 
@@ -864,7 +969,9 @@ async def test_a_task_that_is_saved_anew_while_it_is_proved_is_proved_by_its_new
     assert (floor.states(), floor.open_cards()) == ({"fix": "running"}, [])
 
 
-async def test_a_task_that_this_release_refuses_stops_its_own_unit_and_no_other(floor: Floor) -> None:
+async def test_a_task_that_this_release_refuses_stops_its_own_unit_and_no_other(
+    floor: Floor,
+) -> None:
     floor.unit("odd", text="---\ncolour: red\n---\ndo it", proven="")
     floor.unit("fine")
 

@@ -14,7 +14,9 @@ NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)
 LANDED, CANCELLED, RUNNING = UnitState.LANDED, UnitState.CANCELLED, UnitState.RUNNING
 
 
-def a_unit(id: str, *, minutes_old: float = 0, state: UnitState = UnitState.READY, **fields: Any) -> Unit:
+def a_unit(
+    id: str, *, minutes_old: float = 0, state: UnitState = UnitState.READY, **fields: Any
+) -> Unit:
     accepted = NOW - timedelta(minutes=minutes_old)
     return Unit(id=id, title=id, state=state, since=accepted, accepted=accepted, **fields)
 
@@ -28,7 +30,11 @@ def hooks(count: int) -> list[Hook]:
 
 
 def picked(units: list[Unit], count: int = 9, **facts: Any) -> list[str]:
-    return [choice.unit.id for choice in choose(units, hooks(count), now=NOW, agent=takes, **facts) if choice.hook]
+    return [
+        choice.unit.id
+        for choice in choose(units, hooks(count), now=NOW, agent=takes, **facts)
+        if choice.hook
+    ]
 
 
 def why_not(units: list[Unit], count: int = 9, **facts: Any) -> dict[str, str]:
@@ -37,7 +43,11 @@ def why_not(units: list[Unit], count: int = 9, **facts: Any) -> dict[str, str]:
 
 
 def test_the_most_urgent_go_first_and_the_rest_is_told_why_it_waits() -> None:
-    urgent, usual, later = a_unit("urgent", priority=0), a_unit("usual"), a_unit("later", priority=4)
+    urgent, usual, later = (
+        a_unit("urgent", priority=0),
+        a_unit("usual"),
+        a_unit("later", priority=4),
+    )
 
     choices = choose([later, usual, urgent], hooks(2), now=NOW, agent=takes)
 
@@ -55,7 +65,11 @@ def test_among_equals_the_first_accepted_goes_first_and_then_the_id_decides() ->
 
 
 def test_each_half_hour_of_waiting_raises_a_unit_by_one() -> None:
-    units = [a_unit("fresh"), a_unit("old-but-whenever", priority=4, minutes_old=61), a_unit("younger", minutes_old=29)]
+    units = [
+        a_unit("fresh"),
+        a_unit("old-but-whenever", priority=4, minutes_old=61),
+        a_unit("younger", minutes_old=29),
+    ]
 
     assert picked(units) == ["old-but-whenever", "younger", "fresh"]
 
@@ -73,17 +87,22 @@ def test_a_unit_of_the_future_is_not_put_behind_others_when_the_clock_was_set_ba
 
 
 def test_after_a_day_nothing_goes_ahead_any_more() -> None:
-    assert picked([a_unit("hotfix", priority=0), a_unit("forgotten", priority=4, minutes_old=24 * 60)], 1) == [
-        "forgotten"
-    ]
+    assert picked(
+        [a_unit("hotfix", priority=0), a_unit("forgotten", priority=4, minutes_old=24 * 60)], 1
+    ) == ["forgotten"]
 
 
 @given(st.integers(0, 4), st.integers(0, 4), st.integers(0, 4000), st.integers(0, 4000))
 def test_nobody_is_overtaken_for_ever(mine: int, theirs: int, my_age: int, their_age: int) -> None:
-    waiting, newcomer = a_unit("waiting", priority=mine, minutes_old=my_age), a_unit("newcomer", priority=theirs)
+    waiting, newcomer = (
+        a_unit("waiting", priority=mine, minutes_old=my_age),
+        a_unit("newcomer", priority=theirs),
+    )
     a_day_on = NOW + timedelta(days=1)
 
-    assert rank(waiting, a_day_on) < rank(a_unit("newcomer", priority=theirs, minutes_old=-24 * 60), a_day_on)
+    assert rank(waiting, a_day_on) < rank(
+        a_unit("newcomer", priority=theirs, minutes_old=-24 * 60), a_day_on
+    )
     assert newcomer.accepted > waiting.accepted or my_age == 0
 
 
@@ -143,7 +162,11 @@ def test_two_that_overlap_are_not_both_chosen_in_one_pass() -> None:
 
 
 def test_units_without_scope_run_beside_everything() -> None:
-    units = [a_unit("running", state=RUNNING, scope=("**",)), a_unit("a"), a_unit("b", state=RUNNING)]
+    units = [
+        a_unit("running", state=RUNNING, scope=("**",)),
+        a_unit("a"),
+        a_unit("b", state=RUNNING),
+    ]
 
     assert picked(units) == ["a"]
 
@@ -160,7 +183,10 @@ def test_a_wide_scope_is_not_starved_by_narrow_ones_that_follow_each_other() -> 
 
 
 def test_a_unit_that_cannot_start_anyway_keeps_nobody_off_its_scope() -> None:
-    units = [a_unit("stopped", minutes_old=5, agent="codex", scope=("src",)), a_unit("free", scope=("src/a",))]
+    units = [
+        a_unit("stopped", minutes_old=5, agent="codex", scope=("src",)),
+        a_unit("free", scope=("src/a",)),
+    ]
 
     assert picked(units, blocked={"codex": "rests"}) == ["free"]
 
@@ -196,7 +222,11 @@ def test_a_cancelled_need_holds_the_unit() -> None:
 
     (held,) = settle([unit], {"a": CANCELLED}, now=NOW)
 
-    assert (held.state, held.why, held.since) == (UnitState.HELD, "needs a, which was cancelled", NOW)
+    assert (held.state, held.why, held.since) == (
+        UnitState.HELD,
+        "needs a, which was cancelled",
+        NOW,
+    )
 
 
 def test_a_ready_unit_that_misses_something_goes_back_to_waiting() -> None:
@@ -204,14 +234,22 @@ def test_a_ready_unit_that_misses_something_goes_back_to_waiting() -> None:
 
     (waiting,) = settle([a_unit("b", not_before=later)], {}, now=NOW)
 
-    assert (waiting.state, waiting.why) == (UnitState.WAITING, "waits until 2026-01-05 12:05:00 UTC")
+    assert (waiting.state, waiting.why) == (
+        UnitState.WAITING,
+        "waits until 2026-01-05 12:05:00 UTC",
+    )
 
 
 def test_what_has_not_changed_is_not_written_again() -> None:
     waiting = a_unit("b", state=UnitState.WAITING, needs=("a",))
     (told,) = settle([waiting], {"a": RUNNING}, now=NOW)
 
-    assert settle([told, a_unit("c"), a_unit("d", state=RUNNING, needs=("a",))], {"a": RUNNING}, now=NOW) == []
+    assert (
+        settle(
+            [told, a_unit("c"), a_unit("d", state=RUNNING, needs=("a",))], {"a": RUNNING}, now=NOW
+        )
+        == []
+    )
 
 
 def test_a_unit_that_waits_for_a_shared_cause_is_left_to_whoever_closes_it() -> None:
@@ -224,7 +262,12 @@ def test_the_next_time_is_the_earliest_still_to_come_and_none_without_one() -> N
         a_unit("later", state=UnitState.WAITING, not_before=later),
         a_unit("soon", state=UnitState.WAITING, not_before=soon),
         a_unit("past", state=UnitState.WAITING, not_before=NOW),
-        a_unit("caused", state=UnitState.WAITING, not_before=NOW + timedelta(seconds=1), cause="setup:1"),
+        a_unit(
+            "caused",
+            state=UnitState.WAITING,
+            not_before=NOW + timedelta(seconds=1),
+            cause="setup:1",
+        ),
     ]
 
     assert next_time(units, now=NOW) == soon

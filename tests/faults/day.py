@@ -22,7 +22,11 @@ from tests.git_repo import environment, git, write
 PATIENCE_S = 60.0
 CONFIG = 'agent = "scripted"\ntrunk = "main"\nworkers = 2\n'
 SETUP = "mkdir -p .made && date > .made/stamp\n"
-THEIRS = {"notes.txt": "untracked, mine\n", "kept.txt": "changed, mine\n", "x.log": "ignored, mine\n"}
+THEIRS = {
+    "notes.txt": "untracked, mine\n",
+    "kept.txt": "changed, mine\n",
+    "x.log": "ignored, mine\n",
+}
 WRONG = "---\npriorty: 1\n---\nDo it.\n"
 
 
@@ -47,7 +51,9 @@ class Day:
         self.turns: list[Callable[[], object]] = []
         self.launches: list[Callable[[], object]] = []
         self._parts: dict[str, list[str]] = {}  # of units that are split
-        self.hurry: Callable[[], object] = lambda: True  # whether what holds `clash` back may be over
+        self.hurry: Callable[[], object] = lambda: (
+            True
+        )  # whether what holds `clash` back may be over
         self._steps: list[Step] = []
         self._left: list[Step] = []  # of the steps, with this daemon
         self._dropped: dict[str, list[str]] = {}
@@ -58,7 +64,9 @@ class Day:
         self._config = (self.line.root / ".git/config").read_bytes()
         self.drop()
         if twice:
-            self.once(lambda: self.told("trunk.moved"), lambda: self._commit("line 9", "tracked-too"))
+            self.once(
+                lambda: self.told("trunk.moved"), lambda: self._commit("line 9", "tracked-too")
+            )
 
     # ── the person ──
 
@@ -74,14 +82,21 @@ class Day:
             self._task(name, f"{again}\nmore and write('{name}-more.txt', 'fine')")
         for name in self.names("asks"):
             answered = f"write('{name}.txt', 'fine')"
-            self._task(name, f"leave('question.md', 'Which?') if 'this one' not in told else {answered}")
+            self._task(
+                name, f"leave('question.md', 'Which?') if 'this one' not in told else {answered}"
+            )
         for name in self.names("wrong"):
             self.put(f"{name}.md", WRONG)
-        self._task("plain", "write('plain.txt', 'fine'); git('init', '-q', 'sub'); write('sub/plain.txt', 'fine')")
+        self._task(
+            "plain",
+            "write('plain.txt', 'fine'); git('init', '-q', 'sub'); write('sub/plain.txt', 'fine')",
+        )
         waits = f"Path({str(folder / 'begun')!r}).touch(); hold({str(folder / 'go')!r})"
         changes = "write('story.txt', Path('story.txt').read_text().replace('line 1\\n', 'line 1 of an agent\\n'))"
         self._task("clash", f"{waits}\n{changes}; write('clash.txt', 'fine')")
-        self.put("script.md", "---\nrun: echo made > made.txt\naccept: test -e made.txt\n---\nRun it.\n")
+        self.put(
+            "script.md", "---\nrun: echo made > made.txt\naccept: test -e made.txt\n---\nRun it.\n"
+        )
 
     def _task(self, name: str, code: str) -> None:
         self.put(f"{name}.md", task(code))
@@ -103,10 +118,13 @@ class Day:
         files = {}
         for before, part in zip(("", *parts), parts, strict=False):
             needs = f"needs: {before}\n" if before else ""
-            files[f"{part}.md"] = f"---\n{needs}---\nDo it.\n\n~~~python\nwrite('{name}-{part}.txt', 'fine')\n~~~\n"
+            files[f"{part}.md"] = (
+                f"---\n{needs}---\nDo it.\n\n~~~python\nwrite('{name}-{part}.txt', 'fine')\n~~~\n"
+            )
         folder = "Path(os.environ['FACTORY_OUTBOX'], 'split').mkdir()"
         self._task(
-            name, f"{folder}\nfor name, text in {files!r}.items(): leave(f'split/{{name}}', text.replace('~', '`'))"
+            name,
+            f"{folder}\nfor name, text in {files!r}.items(): leave(f'split/{{name}}', text.replace('~', '`'))",
         )
         self._parts[name] = [f"{name}-{part}" for part in parts]
 
@@ -137,7 +155,9 @@ class Day:
     @property
     def units(self) -> set[str]:
         """What has to land."""
-        dropped = {name.removesuffix(".md") for name in self._dropped} - self._never - self._parts.keys()
+        dropped = (
+            {name.removesuffix(".md") for name in self._dropped} - self._never - self._parts.keys()
+        )
         return dropped.union(self._tracked, *self._parts.values())
 
     @property
@@ -186,7 +206,9 @@ class Day:
             yield
             return
         daemon.send_signal(signal.SIGSTOP)
-        while daemon.poll() is None and self.rows("step", "done = 0"):  # one that dies with a step leaves it open
+        while daemon.poll() is None and self.rows(
+            "step", "done = 0"
+        ):  # one that dies with a step leaves it open
             daemon.send_signal(signal.SIGCONT)
             time.sleep(0.02)
             daemon.send_signal(signal.SIGSTOP)
@@ -198,17 +220,28 @@ class Day:
     def done(self) -> bool:
         """Whether everything has landed and nothing is asked."""
         landed = {row["id"] for row in self.rows("unit", "state = 'landed'")}
-        rejected = all((self.line.root / f"inbox/rejected/{name}.md").exists() for name in self.names("wrong"))
-        return landed == self.units and rejected and not self._left and not self.rows("card", "state = 'open'")
+        rejected = all(
+            (self.line.root / f"inbox/rejected/{name}.md").exists() for name in self.names("wrong")
+        )
+        return (
+            landed == self.units
+            and rejected
+            and not self._left
+            and not self.rows("card", "state = 'open'")
+        )
 
     # ── daemons ──
 
     def dies(self, fault: str = "") -> None:
         """Run a daemon until it dies at that place; one that is told to stop after its day, and can, fails."""
         daemon = self._launch(fault or "here")
-        self._until(lambda: daemon.poll() is not None or (self.done() and self.up), f"died at {fault}")
+        self._until(
+            lambda: daemon.poll() is not None or (self.done() and self.up), f"died at {fault}"
+        )
         self.stops()
-        assert daemon.wait(PATIENCE_S) == -signal.SIGKILL, f"never came to {fault}\n{self.line.story()}"
+        assert daemon.wait(PATIENCE_S) == -signal.SIGKILL, (
+            f"never came to {fault}\n{self.line.story()}"
+        )
         self.line.daemon = None
 
     def stops(self) -> None:
@@ -249,7 +282,11 @@ class Day:
         if self._con is None and path.exists():
             self._con = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)
             self._con.row_factory = sqlite3.Row
-        return [dict(row) for row in self._con.execute(f"SELECT * FROM {table} WHERE {where}")] if self._con else []
+        return (
+            [dict(row) for row in self._con.execute(f"SELECT * FROM {table} WHERE {where}")]
+            if self._con
+            else []
+        )
 
     def card(self, kind: str) -> str:
         """The open card of that kind that nobody has answered, or ""."""
@@ -282,10 +319,14 @@ class Day:
     def _check_trunk_is_green(self) -> None:
         clone = self.line.folder / "clone"
         git(self.line.folder, "clone", "-q", "--no-local", str(self.line.root), str(clone))
-        for commit in git(clone, "rev-list", "--grep=^Factory-Unit: ", f"{self.begin}..origin/main").splitlines():
+        for commit in git(
+            clone, "rev-list", "--grep=^Factory-Unit: ", f"{self.begin}..origin/main"
+        ).splitlines():
             git(clone, "checkout", "-q", commit)
             for gate in sorted(clone.glob("conventions/gates/*.sh")):
-                judged = subprocess.run(["sh", str(gate)], cwd=clone, env=environment(), check=False)
+                judged = subprocess.run(
+                    ["sh", str(gate)], cwd=clone, env=environment(), check=False
+                )
                 assert judged.returncode == 0, f"{commit} is red"
 
     def _check_each_unit_landed_once(self) -> None:
@@ -304,10 +345,16 @@ class Day:
         said = git(own, "log", "--all", "--format=%B")
         for ended in self.line.places.home.glob("attempts/*/*/exit.json"):
             unit, number = ended.parts[-3:-1]
-            assert f"Attempt {number} of {unit}" in said, f"the tree of attempt {number} of {unit} is in no ref"
-        home = self.line.places.home  # taken, replaced, or in the folder of a unit that has ended: never deleted
+            assert f"Attempt {number} of {unit}" in said, (
+                f"the tree of attempt {number} of {unit} is in no ref"
+            )
+        home = (
+            self.line.places.home
+        )  # taken, replaced, or in the folder of a unit that has ended: never deleted
         found = {path.name for path in (*home.glob("intake/*/*.md"), *home.glob("attempts/*/*.md"))}
-        hung = {"repair-trunk.md"}.union(f"{part}.md" for parts in self._parts.values() for part in parts)
+        hung = {"repair-trunk.md"}.union(
+            f"{part}.md" for parts in self._parts.values() for part in parts
+        )
         names = (name.partition("-")[2] for name in found)
         taken = Counter(name for name in names if name not in hung)
         wrong = [f"{name}.md" for name in self.names("wrong")]
@@ -319,7 +366,11 @@ class Day:
         assert {(rejected / name).read_text() for name in wrong} == {WRONG}
         assert _names(self.line.root / "inbox") == sorted(["rejected", *tracked])
         reasons = {(row["unit"], row["reason"]) for row in self.rows("attempt")}
-        spent = {(unit.removesuffix("-too"), reason) for unit, reason in reasons if SPENDS[EndReason(reason)]}
+        spent = {
+            (unit.removesuffix("-too"), reason)
+            for unit, reason in reasons
+            if SPENDS[EndReason(reason)]
+        }
         assert spent <= {
             ("again", "gate_red"),
             ("clash", "conflict"),
@@ -349,7 +400,9 @@ class Day:
         cards = sorted(self.rows("card"), key=lambda card: (card["fingerprint"], card["since"]))
         for one, next_one in pairwise(cards):
             asked_again = one["fingerprint"] == next_one["fingerprint"]
-            assert not asked_again or one["closed"] <= next_one["since"], "one cause, two open cards"
+            assert not asked_again or one["closed"] <= next_one["since"], (
+                "one cause, two open cards"
+            )
         for row in self.rows("hook"):
             assert row["unit"] == ""
 

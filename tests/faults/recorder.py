@@ -16,7 +16,15 @@ from factory.ground import faults
 FILES = {"os.rename": (0, 1), "os.remove": (0,), "os.mkdir": (0,), "os.rmdir": (0,), "os.link": (0, 1),
          "os.symlink": (0, 1), "os.chmod": (0,), "os.truncate": (0,), "os.utime": (0,), "shutil.rmtree": (0,),
          "shutil.copyfile": (0, 1), "shutil.move": (0, 1), "os.mkfifo": (0,), "os.setxattr": (0,)}  # fmt: skip
-SIGNALS = ("os.kill", "os.killpg", "signal.pthread_kill", "os.system", "os.exec", "os.posix_spawn", "os.fork")
+SIGNALS = (
+    "os.kill",
+    "os.killpg",
+    "signal.pthread_kill",
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "os.fork",
+)
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 CHANGES = ("INSERT", "UPDATE", "DELETE", "REPLACE", "CREATE", "DROP", "ALTER")
 READS = {"version", "rev-parse", "ls-tree", "cat-file", "diff-tree", "diff-index", "for-each-ref", "ls-files",
@@ -48,7 +56,9 @@ class Recorder:
                 self.tell(event, os.fsdecode(path))
         elif event in FILES:
             self.tell(event, " ".join(str(args[at]) for at in FILES[event]))
-        elif event == "subprocess.Popen" and (said := _mutates([os.fsdecode(part) for part in args[1]])):
+        elif event == "subprocess.Popen" and (
+            said := _mutates([os.fsdecode(part) for part in args[1]])
+        ):
             self.tell(event, said)
         elif event in SIGNALS:
             self.tell(event, repr(args))

@@ -27,7 +27,11 @@ def elsewhere(day: Day) -> None:
 
 def torn(day: Day) -> None:
     """Our git and the daemon are killed together while files of the checkout are being written."""
-    day.put("many.md", task(f"for n in range({MANY}): write(f'many/{{n:04}}.txt', 'fine' * 99)"), alone=True)
+    day.put(
+        "many.md",
+        task(f"for n in range({MANY}): write(f'many/{{n:04}}.txt', 'fine' * 99)"),
+        alone=True,
+    )
     half = f"many/{MANY // 2:04}.txt"
     strike = f'$git "$@" & p=$!; until [ -e {half} ]; do kill -0 $p || exit 1; done; kill -9 $p $PPID; wait; exit 1'
     day.line.wrap_git(on=" --ff-only ", before=strike)
@@ -54,7 +58,10 @@ def outlived(day: Day) -> None:
     """An agent is at work when the daemon is killed."""
     more, go = day.line.folder / "begun-too", day.line.folder / "go"
     if day.twice:
-        day.put("outlives.md", task(f"Path({str(more)!r}).touch(); hold({str(go)!r}); write('outlives.txt', 'fine')"))
+        day.put(
+            "outlives.md",
+            task(f"Path({str(more)!r}).touch(); hold({str(go)!r}); write('outlives.txt', 'fine')"),
+        )
     day.hurry = lambda: day.told("attempt.adopted", 1 + day.twice)
 
     def kill() -> None:
@@ -138,7 +145,10 @@ def misconfigured(day: Day) -> None:
     """factory.toml is saved with a mistake, and saved again without."""
     day.launches.append(lambda: (day.line.root / "factory.toml").write_text(CONFIG))
     for times, _ in enumerate(day.names(""), 1):
-        day.then(lambda: day.up and not day.card("config"), lambda: day.line.configure("workers = 'many'\n"))
+        day.then(
+            lambda: day.up and not day.card("config"),
+            lambda: day.line.configure("workers = 'many'\n"),
+        )
         day.then(lambda: day.card("config"), lambda: day.line.configure(CONFIG.replace("2", "1")))
         day.then(partial(day.told, "worker.left", times), lambda: day.line.configure(CONFIG))
         day.then(partial(day.told, "worker.joined", 2 + times), lambda: None)
@@ -152,7 +162,9 @@ def needing(day: Day) -> None:
     for later, never in zip(day.names("later"), day.names("never"), strict=True):
         again = f"---\nrun: echo made > {later}.txt\n{needs}---\nLater.\n"
         day.put(f"{later}.md", again.replace("made", "old"))
-        day.put(f"{never}.md", f"---\nrun: echo never > {never}.txt\n{needs}---\nNever.\n", lands=False)
+        day.put(
+            f"{never}.md", f"---\nrun: echo never > {never}.txt\n{needs}---\nNever.\n", lands=False
+        )
         day.once(partial(day.unit, later), partial(day.put, f"{later}.md", again))
         day.then(partial(day.unit, never), partial(day.line.factory, "cancel", never))
 
@@ -167,7 +179,10 @@ def reviewed(day: Day) -> None:
 def split(day: Day) -> None:
     """A unit is too big for its agent, and another one needs it."""
     day.splits("big", "a", "b", "c")
-    day.put("after-big.md", "---\nneeds: big\nrun: test -e big-c.txt && echo made > after-big.txt\n---\nThen.\n")
+    day.put(
+        "after-big.md",
+        "---\nneeds: big\nrun: test -e big-c.txt && echo made > after-big.txt\n---\nThen.\n",
+    )
 
 
 def absent(day: Day) -> None:
@@ -183,7 +198,10 @@ def absent(day: Day) -> None:
         os.utime(day.line.root / "inbox")
 
     if day.twice:
-        day.once(lambda: day.rows("card", "count = 2"), lambda: day.put("absent-c.md", task("", agent="absent")))
+        day.once(
+            lambda: day.rows("card", "count = 2"),
+            lambda: day.put("absent-c.md", task("", agent="absent")),
+        )
     day.then(lambda: day.rows("card", f"kind = 'runtime' AND count = {2 + day.twice}"), install)
 
 
@@ -215,11 +233,15 @@ def blocked(day: Day) -> None:
         way = day.line.root / f"{name}.txt"
         write(day.line.root, {way.name: "mine\n"})
         day.put(f"{name}.md", task(f"write('{name}.txt', 'fine')"))
-        day.once(partial(day.told, "unit.queued", times), partial(way.rename, day.line.folder / name))
+        day.once(
+            partial(day.told, "unit.queued", times), partial(way.rename, day.line.folder / name)
+        )
 
 
 def _exhausted(day: Day, name: str, mended: Path) -> object:
-    return mended.exists() or day.rows("card", f"kind = 'attempts_exhausted' AND unit = '{name}' AND state = 'open'")
+    return mended.exists() or day.rows(
+        "card", f"kind = 'attempts_exhausted' AND unit = '{name}' AND state = 'open'"
+    )
 
 
 SCENES: dict[str, Scene] = {

@@ -20,7 +20,9 @@ KINDS = {"open", "os.rename", "os.remove", "os.mkdir", "subprocess.Popen", "sqli
 
 
 @pytest.mark.parametrize("scene", [None, elsewhere, torn, switched, disturbed, some_landed])
-def test_whatever_a_daemon_changes_it_changes_inside_a_bracket(tmp_path: Path, scene: Scene | None) -> None:
+def test_whatever_a_daemon_changes_it_changes_inside_a_bracket(
+    tmp_path: Path, scene: Scene | None
+) -> None:
     day, told = Day(tmp_path), tmp_path / "told"
     try:
         if scene:
@@ -32,7 +34,9 @@ def test_whatever_a_daemon_changes_it_changes_inside_a_bracket(tmp_path: Path, s
         day.close()
 
     calls = [json.loads(line) for line in told.read_text().splitlines()]
-    loose = [(event, what) for event, what, brackets in calls if not brackets and not _allowed(what)]
+    loose = [
+        (event, what) for event, what, brackets in calls if not brackets and not _allowed(what)
+    ]
     assert loose == []
     assert {event for event, _, _ in calls} >= KINDS
     assert len(calls) > 300

@@ -26,21 +26,41 @@ NOWHERE = {
     "store.migrate": "needs a store of an older format: tests/store/test_sqlite.py dies there",
     "store.store.migrated": "written with `store.migrate`",
     **dict.fromkeys(
-        ("copy.aside", "copy.forget", "move.work", "inbox.again", "store.store.copied", "store.unit.followed"),
+        (
+            "copy.aside",
+            "copy.forget",
+            "move.work",
+            "inbox.again",
+            "store.store.copied",
+            "store.unit.followed",
+        ),
         "needs a copy, a move, a lost write or a rewritten trunk: tests/acceptance/test_one_life.py dies there",
     ),
 }
 # What is not passed again by the daemon that comes after a death before it: the two sides are died at apart.
-APART = {"store.task.rejected": "the file is in inbox/rejected with its reason; only the journal lacks the line"}
+APART = {
+    "store.task.rejected": "the file is in inbox/rejected with its reason; only the journal lacks the line"
+}
 ONCE = {"clone.make", "store.make", "exclude.write"}  # in the life of a repository
 EACH = {  # passed once by each daemon that has to: the second passage is the next daemon's
     *("pid.write", "pid.remove", "store.daemon.started", "store.daemon.stopped", "archive.prune"),
     *("clone.seize", "inbox.hang"),
     *("agent.stop", "command.stop", "command.end", "archive.put", "archive.task"),
-    *("landing.mend", "landing.unlock", "landing.put_back", "environment.distrust", "store.attempts.archived"),
+    *(
+        "landing.mend",
+        "landing.unlock",
+        "landing.put_back",
+        "environment.distrust",
+        "store.attempts.archived",
+    ),
 }
 DONE = {  # then, and not by the next daemon again
-    *("store.attempts.archived:after", "archive.put:after", "archive.task:after", "agent.stop:after")
+    *(
+        "store.attempts.archived:after",
+        "archive.put:after",
+        "archive.task:after",
+        "agent.stop:after",
+    )
 }
 
 
@@ -52,7 +72,11 @@ def cases() -> Iterator[tuple[str, ...]]:
             continue
         yield from zip(sides)
         if ALL and name not in ONCE:
-            yield from ((side, side) if name in EACH else (f"{side}:2",) for side in sides if side not in DONE)
+            yield from (
+                (side, side) if name in EACH else (f"{side}:2",)
+                for side in sides
+                if side not in DONE
+            )
 
 
 @pytest.fixture
@@ -76,7 +100,9 @@ def test_killed_at_that_place_the_day_ends_as_any_other(day: Day, faults: tuple[
     day.check()
 
 
-@pytest.mark.parametrize("faults", [("inbox.hang:before", "inbox.hang:after"), ("inbox.hang:after:3",)], ids=" ".join)
+@pytest.mark.parametrize(
+    "faults", [("inbox.hang:before", "inbox.hang:after"), ("inbox.hang:after:3",)], ids=" ".join
+)
 def test_killed_while_a_unit_is_split_it_is_split_once(day: Day, faults: tuple[str, ...]) -> None:
     split(day)
     for fault in faults:
@@ -87,7 +113,9 @@ def test_killed_while_a_unit_is_split_it_is_split_once(day: Day, faults: tuple[s
     day.check()
 
 
-def test_killed_with_its_git_half_way_through_the_files_of_a_landing_it_is_completed(day: Day) -> None:
+def test_killed_with_its_git_half_way_through_the_files_of_a_landing_it_is_completed(
+    day: Day,
+) -> None:
     torn(day)
 
     day.ends()

@@ -23,4 +23,9 @@ def test_a_clock_that_was_set_ahead_makes_nothing_older(tmp_path: Path) -> None:
     told.touch()
 
     assert age_of("1", since=told) < 5  # ticks since the machine was booted
-    assert age_of("", since=told) == age_of("Sat Nov 28", since=told) == age_of("1", since=tmp_path / "none") == 0
+    assert (
+        age_of("", since=told)
+        == age_of("Sat Nov 28", since=told)
+        == age_of("1", since=tmp_path / "none")
+        == 0
+    )

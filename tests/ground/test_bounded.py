@@ -32,7 +32,9 @@ def refused(file: Path, most: int) -> bytes:
     return b""
 
 
-@pytest.mark.parametrize(("read", "found"), [(bounded.head, b"begin"), (bounded.tail, b"end"), (refused, b"")])
+@pytest.mark.parametrize(
+    ("read", "found"), [(bounded.head, b"begin"), (bounded.tail, b"end"), (refused, b"")]
+)
 def test_of_a_large_file_no_more_than_the_bound_is_in_memory(
     large: Path, read: Callable[[Path, int], bytes], found: bytes
 ) -> None:

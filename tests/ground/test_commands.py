@@ -41,7 +41,9 @@ def test_the_kind_of_a_command_is_its_subcommand(argv: tuple[str, ...], kind: st
     assert kind_of(argv) == kind
 
 
-def test_a_kind_may_take_a_minute_and_twenty_times_its_slowest_so_far(commands: Commands, clock: Clock) -> None:
+def test_a_kind_may_take_a_minute_and_twenty_times_its_slowest_so_far(
+    commands: Commands, clock: Clock
+) -> None:
     took(commands, clock, 2, "add")
     took(commands, clock, 1, "add")
 
@@ -78,7 +80,9 @@ def test_a_limit_that_is_given_holds(commands: Commands, clock: Clock) -> None:
         assert commands.left(one) == 200
 
 
-def test_a_slow_command_is_said_with_pid_and_words_until_it_ends(commands: Commands, clock: Clock) -> None:
+def test_a_slow_command_is_said_with_pid_and_words_until_it_ends(
+    commands: Commands, clock: Clock
+) -> None:
     heard: list[list[str]] = []
     commands.tell = lambda: heard.append(commands.slow)
 
@@ -106,7 +110,9 @@ def test_what_its_kind_often_takes_is_not_slow(commands: Commands, clock: Clock)
         assert commands.slow == []
 
 
-def test_in_a_hurry_each_command_has_so_long_and_what_runs_is_said_at_once(commands: Commands, clock: Clock) -> None:
+def test_in_a_hurry_each_command_has_so_long_and_what_runs_is_said_at_once(
+    commands: Commands, clock: Clock
+) -> None:
     with commands.running(["add"]) as one:
         one.started(None)(4711)
         clock.now += 30
@@ -115,7 +121,9 @@ def test_in_a_hurry_each_command_has_so_long_and_what_runs_is_said_at_once(comma
         assert commands.left(one) == 10
         clock.now += 2
         assert commands.left(one) == 8
-        assert commands.slow == ["git add (pid 4711) has run for 30 s; the factory ends it after 40 s: git add"]
+        assert commands.slow == [
+            "git add (pid 4711) has run for 30 s; the factory ends it after 40 s: git add"
+        ]
 
     with commands.running(["gc"], 300) as later:
         clock.now += 4

@@ -30,19 +30,27 @@ def test_the_folder_may_have_the_hidden_name() -> None:
     assert conventions.folder == ".conventions"
 
 
-@pytest.mark.parametrize(("folder", "other"), [("conventions", ".conventions"), (".conventions", "conventions")])
+@pytest.mark.parametrize(
+    ("folder", "other"), [("conventions", ".conventions"), (".conventions", "conventions")]
+)
 def test_a_checkout_differs_in_the_folder_that_rules_and_in_what_counts_of_the_other(
     tmp_path: Path, folder: str, other: str
 ) -> None:
-    ruling = overlay({f"{folder}/gates/10-a.sh": "true\n", f"{folder}/gates/20-b.sh": "true\n"}, {}, folder)
+    ruling = overlay(
+        {f"{folder}/gates/10-a.sh": "true\n", f"{folder}/gates/20-b.sh": "true\n"}, {}, folder
+    )
     write(tmp_path, {f"{folder}/gates/10-a.sh": "true\n", f"{folder}/gates/20-b.sh": "false\n"})
     write(tmp_path, {f"{other}/gates/10-a.sh": "true\n", f"{other}/naming.md": "not ours\n"})
 
-    assert differing(tmp_path, ruling) == sorted([f"{folder}/gates/20-b.sh", f"{other}/gates/10-a.sh"])
+    assert differing(tmp_path, ruling) == sorted(
+        [f"{folder}/gates/20-b.sh", f"{other}/gates/10-a.sh"]
+    )
 
 
 def test_a_checkouts_own_are_read_from_the_folder_that_is_ours(tmp_path: Path) -> None:
-    write(tmp_path, {"conventions/naming.md": "the project's", ".conventions/gates/10-a.sh": "true\n"})
+    write(
+        tmp_path, {"conventions/naming.md": "the project's", ".conventions/gates/10-a.sh": "true\n"}
+    )
 
     assert read_own(tmp_path) == ({".conventions/gates/10-a.sh": "true\n"}, ".conventions")
     assert read_own(tmp_path / "nowhere") == ({}, "conventions")
@@ -91,7 +99,12 @@ def test_knowledge_says_which_paths_it_is_about() -> None:
 
 
 def test_knowledge_whose_front_matter_cannot_be_read_is_for_everybody() -> None:
-    texts = ["---\npaths: [\n---\nx", "---\n? [a]: b\n---\nx", "---\npaths: {a: b}\n---\nx", "---\npaths:\n---\nx"]
+    texts = [
+        "---\npaths: [\n---\nx",
+        "---\n? [a]: b\n---\nx",
+        "---\npaths: {a: b}\n---\nx",
+        "---\npaths:\n---\nx",
+    ]
 
     notes = [overlay({"conventions/knowledge/a.md": text}, {}).knowledge[0] for text in texts]
 
@@ -110,7 +123,9 @@ def test_a_unit_is_told_what_concerns_its_scope() -> None:
 
 def test_prompts_have_another_key_when_one_of_them_is_another() -> None:
     def key(**texts: str) -> str:
-        return overlay({f"conventions/prompts/{name}.md": text for name, text in texts.items()}, {}).prompts_key
+        return overlay(
+            {f"conventions/prompts/{name}.md": text for name, text in texts.items()}, {}
+        ).prompts_key
 
     assert key(unit="a", retry="b") == key(retry="b", unit="a")
     assert len({key(), key(unit="a"), key(unit="b"), key(retry="a")}) == 4
@@ -121,14 +136,28 @@ def test_shipped_conventions_are_this_projects_own() -> None:
 
     own = Path(__file__).parents[2] / "conventions"
     assert files == read_shipped(own)
-    assert {"prompts/unit.md", "prompts/retry.md", "prompts/conflict.md", "prompts/question.md"} <= files.keys()
+    assert {
+        "prompts/unit.md",
+        "prompts/retry.md",
+        "prompts/conflict.md",
+        "prompts/question.md",
+    } <= files.keys()
     assert all(path.startswith(("prompts/", "runtimes/")) for path in files)
 
 
 def test_only_prompts_and_runtimes_are_shipped(tmp_path: Path) -> None:
-    for name in ("gates/10-lint.sh", "prompts/unit.md", "runtimes/a.toml", "runtimes/a.txt", "knowledge/k.md"):
+    for name in (
+        "gates/10-lint.sh",
+        "prompts/unit.md",
+        "runtimes/a.toml",
+        "runtimes/a.txt",
+        "knowledge/k.md",
+    ):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(name)
 
-    assert read_shipped(tmp_path) == {"prompts/unit.md": "prompts/unit.md", "runtimes/a.toml": "runtimes/a.toml"}
+    assert read_shipped(tmp_path) == {
+        "prompts/unit.md": "prompts/unit.md",
+        "runtimes/a.toml": "runtimes/a.toml",
+    }

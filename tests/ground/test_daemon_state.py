@@ -14,7 +14,9 @@ from factory.ground.settings import Settings
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DaemonState:
     monkeypatch.setattr(module, "BROKEN_SECONDS", 0.0)
     return DaemonState(
-        settings=Settings(), places=Places(root=tmp_path, common_dir=tmp_path, work=tmp_path), environ={}
+        settings=Settings(),
+        places=Places(root=tmp_path, common_dir=tmp_path, work=tmp_path),
+        environ={},
     )
 
 
@@ -28,7 +30,9 @@ async def works() -> int:
 
 async def test_a_pass_that_breaks_is_said_until_it_works_again(state: DaemonState) -> None:
     assert await state.guarded("queue", breaks) is None
-    assert state.broken == {"queue": "queue breaks and is tried again: no room (traceback in .factory/daemon.log)"}
+    assert state.broken == {
+        "queue": "queue breaks and is tried again: no room (traceback in .factory/daemon.log)"
+    }
 
     assert await state.guarded("queue", works) == 3
     assert state.broken == {}

@@ -24,16 +24,22 @@ def caused(error: Exception, by: Exception) -> Exception:
         OSError(errno.EDQUOT, "no matter what it says"),
         GitError(("add",), 128, "error: file write error: No space left on device"),
         GitError(("fetch",), 128, "fatal: unable to write: Disk quota exceeded"),
-        StoreError("The store could not do its work: database or disk is full. This step was undone."),
+        StoreError(
+            "The store could not do its work: database or disk is full. This step was undone."
+        ),
         caused(StoreError("the store cannot be made"), by=OSError(errno.ENOSPC, "")),
         ExceptionGroup("several", [ValueError("no"), OSError(errno.ENOSPC, "")]),
     ],
 )
-def test_an_error_for_want_of_room_is_known_by_itself_or_by_what_it_came_from(error: Exception) -> None:
+def test_an_error_for_want_of_room_is_known_by_itself_or_by_what_it_came_from(
+    error: Exception,
+) -> None:
     assert disk.full(error)
 
 
-@pytest.mark.parametrize("error", [OSError(errno.EACCES, "no"), GitError(("add",), 128, "bad index"), ValueError()])
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EACCES, "no"), GitError(("add",), 128, "bad index"), ValueError()]
+)
 def test_any_other_error_says_nothing_about_room(error: Exception) -> None:
     assert not disk.full(error)
 

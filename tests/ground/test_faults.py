@@ -36,8 +36,15 @@ def named() -> list[str]:
     found = []
     for path in CODE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("faults.step", "faults.during"):
-                found += [str(argument.value) for argument in node.args if isinstance(argument, ast.Constant)]
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in (
+                "faults.step",
+                "faults.during",
+            ):
+                found += [
+                    str(argument.value)
+                    for argument in node.args
+                    if isinstance(argument, ast.Constant)
+                ]
     return found
 
 
@@ -64,10 +71,14 @@ def test_every_effect_says_what_comes_first_and_what_a_start_makes_of_either_sid
         ("landing:before", None),
     ],
 )
-def test_a_process_dies_at_the_place_that_was_chosen_and_nowhere_else(fault: str, said: str | None) -> None:
+def test_a_process_dies_at_the_place_that_was_chosen_and_nowhere_else(
+    fault: str, said: str | None
+) -> None:
     env = {"PYTHONPATH": str(CODE.parent), "PATH": os.environ["PATH"], "FACTORY_FAULT": fault}
 
-    ran = subprocess.run([sys.executable, "-c", PASSES], env=env, check=False, capture_output=True, text=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", PASSES], env=env, check=False, capture_output=True, text=True
+    )
 
     lives = not fault or said is None
     whole = "moved tree.reset tree.git landing.move\nmoved landing.move\nover\n"

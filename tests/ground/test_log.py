@@ -42,13 +42,24 @@ def test_a_line_holds_its_event_its_fields_and_what_was_bound(opened: Log, tmp_p
         "attempt": 2,
         "worker": "w1",
     }
-    assert {name: overdue[name] for name in overdue if name != "at"} == {"event": "hook.overdue", "level": "warning"}
+    assert {name: overdue[name] for name in overdue if name != "at"} == {
+        "event": "hook.overdue",
+        "level": "warning",
+    }
 
 
-def test_hidden_values_are_nowhere_in_the_file_not_even_in_a_traceback(opened: Log, tmp_path: Path) -> None:
+def test_hidden_values_are_nowhere_in_the_file_not_even_in_a_traceback(
+    opened: Log, tmp_path: Path
+) -> None:
     opened.hide(["s3cret-token", "1"])
 
-    log.info("env.read", token="s3cret-token", nested={"s3cret-token": ["xs3cret-tokenx"]}, count=1, note=None)
+    log.info(
+        "env.read",
+        token="s3cret-token",
+        nested={"s3cret-token": ["xs3cret-tokenx"]},
+        count=1,
+        note=None,
+    )
     try:
         raise ValueError("s3cret-token is not valid")
     except ValueError:
@@ -58,7 +69,12 @@ def test_hidden_values_are_nowhere_in_the_file_not_even_in_a_traceback(opened: L
     text = (tmp_path / "daemon.log").read_text()
     assert "s3cret" not in text
     first, second, third = lines(tmp_path)
-    assert (first["token"], first["nested"], first["count"], first["note"]) == ("***", {"***": ["x***x"]}, 1, None)
+    assert (first["token"], first["nested"], first["count"], first["note"]) == (
+        "***",
+        {"***": ["x***x"]},
+        1,
+        None,
+    )
     assert second["exception"].endswith("ValueError: *** is not valid")
     assert (third["event"], third["logger"]) == ("got ***", "library")
 
@@ -70,7 +86,9 @@ def test_what_libraries_chat_about_below_a_warning_is_left_out(opened: Log, tmp_
     assert lines(tmp_path) == []
 
 
-def test_the_files_stay_below_their_cap_and_the_newest_lines_are_kept(opened: Log, tmp_path: Path) -> None:
+def test_the_files_stay_below_their_cap_and_the_newest_lines_are_kept(
+    opened: Log, tmp_path: Path
+) -> None:
     for number in range(500):
         log.info("tick.ended", number=number)
 
@@ -112,8 +130,14 @@ def test_a_full_disk_does_not_stop_the_line(tmp_path: Path) -> None:
 
 
 def test_every_event_in_the_log_is_in_the_table() -> None:
-    table = {name: value for name, value in vars(module).items() if name.isupper() and isinstance(value, str)}
-    said = [each for path in Path(module.__file__).parents[1].rglob("*.py") for each in _events(path)]
+    table = {
+        name: value
+        for name, value in vars(module).items()
+        if name.isupper() and isinstance(value, str)
+    }
+    said = [
+        each for path in Path(module.__file__).parents[1].rglob("*.py") for each in _events(path)
+    ]
 
     assert [value for value in table.values() if not re.fullmatch("[a-z_]+[.][a-z_]+", value)] == []
     assert len(set(table.values())) == len(table)
@@ -125,12 +149,16 @@ def _events(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text())):
         match node:
             case ast.Call(
-                func=ast.Attribute(value=ast.Name(id="log"), attr="info" | "warning" | "error" | "exception"),
+                func=ast.Attribute(
+                    value=ast.Name(id="log"), attr="info" | "warning" | "error" | "exception"
+                ),
                 args=[ast.IfExp(body=one, orelse=other), *_],
             ):
                 yield from (ast.unparse(one), ast.unparse(other))
             case ast.Call(
-                func=ast.Attribute(value=ast.Name(id="log"), attr="info" | "warning" | "error" | "exception"),
+                func=ast.Attribute(
+                    value=ast.Name(id="log"), attr="info" | "warning" | "error" | "exception"
+                ),
                 args=[event, *_],
             ):
                 yield ast.unparse(event)

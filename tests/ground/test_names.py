@@ -9,8 +9,14 @@ FLAT = {"pyproject.toml": '[project]\nname = "p"\nversion = "1"\n'}
 GATE = "conventions/gates/10-test.sh"
 
 
-def named(paths: list[str], *, there: str = "", holding: str = "", texts: dict[str, str] | None = None) -> Names:
-    return choose(packaged(layout(paths), texts or {}), there=there.split() + holding.split(), holding=holding.split())
+def named(
+    paths: list[str], *, there: str = "", holding: str = "", texts: dict[str, str] | None = None
+) -> Names:
+    return choose(
+        packaged(layout(paths), texts or {}),
+        there=there.split() + holding.split(),
+        holding=holding.split(),
+    )
 
 
 @pytest.mark.parametrize(
@@ -22,13 +28,19 @@ def named(paths: list[str], *, there: str = "", holding: str = "", texts: dict[s
         (["conventions/policy.toml"], ("conventions",), ()),
         (["conventions/naming.md", "conventions/__init__.py"], (), ("conventions",)),
         (["conventions/naming.md", GATE], ("conventions",), ()),
-        (["conventions/naming.md", ".conventions/gates/10-test.sh"], (".conventions",), ("conventions",)),
+        (
+            ["conventions/naming.md", ".conventions/gates/10-test.sh"],
+            (".conventions",),
+            ("conventions",),
+        ),
         (["inbox/a.md", "inbox/.gitkeep", "inbox/rejected/b.md.error.txt"], ("inbox",), ()),
         (["inbox/__init__.py", "inbox/a.md"], (), ("inbox",)),
         (["src/inbox/a.py", "conventions", "inbox.py", "docs/conventions/gates/a"], (), ()),
     ],
 )
-def test_a_folder_is_ours_by_what_lies_in_it(paths: list[str], ours: tuple[str, ...], theirs: tuple[str, ...]) -> None:
+def test_a_folder_is_ours_by_what_lies_in_it(
+    paths: list[str], ours: tuple[str, ...], theirs: tuple[str, ...]
+) -> None:
     found = layout(paths)
 
     assert (set(found.ours), set(found.theirs)) == (set(ours), set(theirs))
@@ -51,7 +63,9 @@ def test_where_setuptools_would_package_a_visible_inbox_it_is_the_hidden_one() -
 
     why = "Task files go into .inbox/, since setuptools would package a visible inbox/."
     assert names == Names(".inbox", why)
-    assert named(["pyproject.toml"], there="inbox", texts=FLAT).inbox == ".inbox", "an empty one is no reason to stay"
+    assert named(["pyproject.toml"], there="inbox", texts=FLAT).inbox == ".inbox", (
+        "an empty one is no reason to stay"
+    )
     assert named(["src/p.py", "pyproject.toml"], texts=FLAT) == Names()
 
 
@@ -77,7 +91,9 @@ def test_conventions_that_setuptools_would_package_are_said(holding: str) -> Non
 
 
 def test_folders_of_the_projects_own_are_left_to_it() -> None:
-    names = named(["inbox/__init__.py", "conventions/naming.md"], holding="inbox conventions .inbox")
+    names = named(
+        ["inbox/__init__.py", "conventions/naming.md"], holding="inbox conventions .inbox"
+    )
 
     assert names.inbox == ".inbox"
     assert names.theirs == {"inbox", "conventions"}
@@ -91,7 +107,11 @@ def test_folders_of_the_projects_own_are_left_to_it() -> None:
     ("paths", "holding", "said"),
     [
         ([], "inbox .inbox", "Both inbox/ and .inbox/ hold files in the checkout"),
-        ([], "conventions .conventions", "Both conventions/ and .conventions/ hold files in the checkout"),
+        (
+            [],
+            "conventions .conventions",
+            "Both conventions/ and .conventions/ hold files in the checkout",
+        ),
         ([GATE, f".{GATE}"], "", "Both conventions/ and .conventions/ hold files on trunk"),
     ],
 )
@@ -115,9 +135,10 @@ def test_where_both_rule_it_is_the_one_that_did_before() -> None:
 
 
 def test_a_setup_that_fails_for_such_a_folder_says_what_to_do() -> None:
-    output = (
-        "error: Multiple top-level packages discovered in a flat-layout: ['p', 'inbox', 'conventions'].\n\nTo avoid"
+    found = (
+        "Multiple top-level packages discovered in a flat-layout: ['p', 'inbox', 'conventions']."
     )
+    output = f"error: {found}\n\nTo avoid"
 
     assert advice(output) == (
         "setuptools takes inbox/ and conventions/ for a package. Rename it (git mv inbox .inbox && git mv conventions "

@@ -13,23 +13,63 @@ FIND = "[tool.setuptools.packages.find]\n"
 CASES = [  # files, whether a folder inbox/ is packaged
     ({"pyproject.toml": PROJECT, "p/__init__.py": ""}, True),
     ({"pyproject.toml": PROJECT, "p.py": ""}, True),
-    ({"pyproject.toml": BACKEND.format("setuptools.build_meta") + PROJECT, "p/__init__.py": ""}, True),
-    ({"pyproject.toml": '[build-system]\nrequires = ["setuptools"]\n' + PROJECT, "p/__init__.py": ""}, True),
+    (
+        {"pyproject.toml": BACKEND.format("setuptools.build_meta") + PROJECT, "p/__init__.py": ""},
+        True,
+    ),
+    (
+        {
+            "pyproject.toml": '[build-system]\nrequires = ["setuptools"]\n' + PROJECT,
+            "p/__init__.py": "",
+        },
+        True,
+    ),
     ({"setup.py": "from setuptools import setup\nsetup(name='p')\n", "p/__init__.py": ""}, True),
-    ({"setup.cfg": "[metadata]\nname = p\n", "setup.py": "import setuptools\nsetuptools.setup()\n", "p.py": ""}, True),
+    (
+        {
+            "setup.cfg": "[metadata]\nname = p\n",
+            "setup.py": "import setuptools\nsetuptools.setup()\n",
+            "p.py": "",
+        },
+        True,
+    ),
     ({"pyproject.toml": PROJECT, "src/p/__init__.py": ""}, False),
-    ({"pyproject.toml": PROJECT + '[tool.setuptools]\npackages = ["p"]\n', "p/__init__.py": ""}, False),
-    ({"pyproject.toml": PROJECT + '[tool.setuptools]\npackages = ["p", "inbox"]\n', "p/__init__.py": ""}, True),
+    (
+        {"pyproject.toml": PROJECT + '[tool.setuptools]\npackages = ["p"]\n', "p/__init__.py": ""},
+        False,
+    ),
+    (
+        {
+            "pyproject.toml": PROJECT + '[tool.setuptools]\npackages = ["p", "inbox"]\n',
+            "p/__init__.py": "",
+        },
+        True,
+    ),
     ({"pyproject.toml": PROJECT + '[tool.setuptools]\npy-modules = ["p"]\n', "p.py": ""}, False),
     ({"pyproject.toml": PROJECT + FIND, "p/__init__.py": ""}, True),
     ({"pyproject.toml": PROJECT + FIND + 'include = ["p*"]\n', "p/__init__.py": ""}, False),
     ({"pyproject.toml": PROJECT + FIND + 'exclude = ["in*"]\n', "p/__init__.py": ""}, False),
     ({"pyproject.toml": PROJECT + FIND + 'where = ["lib"]\n', "lib/p/__init__.py": ""}, False),
     ({"pyproject.toml": PROJECT + FIND + "namespaces = false\n", "p/__init__.py": ""}, False),
-    ({"pyproject.toml": PROJECT + '[tool.setuptools]\npackage-dir = {"" = "lib"}\n', "lib/p/__init__.py": ""}, False),
-    ({"setup.cfg": "[options]\npackages = find:\n", "setup.py": "import setuptools\nsetuptools.setup()\n"}, False),
     (
-        {"setup.cfg": "[options]\npackages = find_namespace:\n", "setup.py": "from setuptools import setup\nsetup()\n"},
+        {
+            "pyproject.toml": PROJECT + '[tool.setuptools]\npackage-dir = {"" = "lib"}\n',
+            "lib/p/__init__.py": "",
+        },
+        False,
+    ),
+    (
+        {
+            "setup.cfg": "[options]\npackages = find:\n",
+            "setup.py": "import setuptools\nsetuptools.setup()\n",
+        },
+        False,
+    ),
+    (
+        {
+            "setup.cfg": "[options]\npackages = find_namespace:\n",
+            "setup.py": "from setuptools import setup\nsetup()\n",
+        },
         True,
     ),
     (
@@ -39,8 +79,17 @@ CASES = [  # files, whether a folder inbox/ is packaged
         },
         False,
     ),
-    ({"setup.py": "from setuptools import setup\nsetup(packages=['p'])\n", "p/__init__.py": ""}, False),
-    ({"setup.py": "from setuptools import *\nsetup(packages=find_namespace_packages())\n", "p/__init__.py": ""}, True),
+    (
+        {"setup.py": "from setuptools import setup\nsetup(packages=['p'])\n", "p/__init__.py": ""},
+        False,
+    ),
+    (
+        {
+            "setup.py": "from setuptools import *\nsetup(packages=find_namespace_packages())\n",
+            "p/__init__.py": "",
+        },
+        True,
+    ),
 ]
 
 
@@ -70,7 +119,12 @@ def test_where_setuptools_builds_nothing_nothing_is_packaged(files: dict[str, st
 
 
 @pytest.mark.parametrize(
-    "text", ["[tool]\nsetuptools = 3\n", "[tool.setuptools]\npackages = 7\n", "[tool.setuptools.packages]\nfind = 1\n"]
+    "text",
+    [
+        "[tool]\nsetuptools = 3\n",
+        "[tool.setuptools]\npackages = 7\n",
+        "[tool.setuptools.packages]\nfind = 1\n",
+    ],
 )
 def test_files_that_setuptools_refuses_are_no_trouble_here(text: str) -> None:
     assert isinstance(told({"pyproject.toml": PROJECT + text}), bool)
@@ -88,7 +142,9 @@ def test_setuptools_does_as_is_told_here(
     monkeypatch.chdir(tmp_path)
     arguments = {}
     if "setup.py" in files and "packages=" in files["setup.py"]:
-        arguments["packages"] = ["p"] if "['p']" in files["setup.py"] else setuptools.find_namespace_packages()
+        arguments["packages"] = (
+            ["p"] if "['p']" in files["setup.py"] else setuptools.find_namespace_packages()
+        )
     made = setuptools.Distribution(arguments)
 
     try:

@@ -30,7 +30,9 @@ async def test_a_command_that_prints_without_end_is_ended_at_the_bound() -> None
     assert peak < 4 << 20
 
 
-async def test_one_that_ignores_its_end_is_killed_and_what_it_prints_meanwhile_is_not_kept() -> None:
+async def test_one_that_ignores_its_end_is_killed_and_what_it_prints_meanwhile_is_not_kept() -> (
+    None
+):
     done = await ran("trap '' TERM PIPE; while :; do echo x; done", into=Into(1000))
 
     assert (done.much, done.code) == (True, -9)
@@ -53,7 +55,9 @@ async def test_what_is_written_to_a_file_is_in_no_memory_and_has_a_bound_too() -
         assert (await ran(MEGABYTES, into=Into(1 << 20, file))).much
 
 
-@pytest.mark.parametrize("script", ["cat", "exec 0<&-; echo shut", "head -c 10; cat > /dev/null", "exit 3"])
+@pytest.mark.parametrize(
+    "script", ["cat", "exec 0<&-; echo shut", "head -c 10; cat > /dev/null", "exit 3"]
+)
 async def test_what_is_sent_is_read_whole_in_part_or_not_at_all(script: str) -> None:
     sent = b"0123456789" * 100_000
 

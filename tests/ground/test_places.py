@@ -17,7 +17,16 @@ def test_the_factory_lies_in_the_checkout_and_its_lock_in_the_common_git_dir() -
     assert where.home == Path("/r/.factory")
     assert where.inbox == Path("/r/inbox")
     assert where.lock == Path("/main/.git/factoryd-lock")
-    inside = (where.store, where.git, where.index, where.intake, where.judged, where.pid, where.log, where.wake)
+    inside = (
+        where.store,
+        where.git,
+        where.index,
+        where.intake,
+        where.judged,
+        where.pid,
+        where.log,
+        where.wake,
+    )
     assert {path.parent for path in inside} == {where.home}
     assert len(set(inside)) == len(inside)
 
@@ -57,7 +66,9 @@ def test_the_work_folder_lies_outside_the_repository_and_is_named_after_it(tmp_p
     assert len(work.name) == len("shop-") + 8
 
 
-def test_the_work_folder_of_a_repository_with_a_colon_in_its_name_can_be_on_path(tmp_path: Path) -> None:
+def test_the_work_folder_of_a_repository_with_a_colon_in_its_name_can_be_on_path(
+    tmp_path: Path,
+) -> None:
     assert ":" not in places(tmp_path / "shop:2", tmp_path, {"HOME": "/h"}).work.name
 
 
@@ -76,9 +87,13 @@ def test_a_repository_reached_through_a_symlink_has_the_same_work_folder(tmp_pat
     assert len(seen) == 1
 
 
-@pytest.mark.parametrize("state", [{}, {"XDG_STATE_HOME": ""}, {"XDG_STATE_HOME": "relative/would-be/in-the-checkout"}])
+@pytest.mark.parametrize(
+    "state", [{}, {"XDG_STATE_HOME": ""}, {"XDG_STATE_HOME": "relative/would-be/in-the-checkout"}]
+)
 def test_without_a_usable_state_folder_it_is_the_one_in_home(state: dict[str, str]) -> None:
-    assert places(Path("/r"), Path("/r"), {"HOME": "/h"} | state).work.parent == Path("/h/.local/state/factoryd")
+    assert places(Path("/r"), Path("/r"), {"HOME": "/h"} | state).work.parent == Path(
+        "/h/.local/state/factoryd"
+    )
 
 
 @pytest.mark.parametrize("told", [{}, {"HOME": ""}, {"HOME": "relative"}])
@@ -101,9 +116,12 @@ def test_workspaces_in_the_repository_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("made", "worked"), [("attempts/stray", False), ("attempts/fix/1", True), ("git", True), ("judged/x", False)]
+    ("made", "worked"),
+    [("attempts/stray", False), ("attempts/fix/1", True), ("git", True), ("judged/x", False)],
 )
-def test_a_factory_has_worked_where_it_has_a_repository_or_a_run_dir(tmp_path: Path, made: str, worked: bool) -> None:
+def test_a_factory_has_worked_where_it_has_a_repository_or_a_run_dir(
+    tmp_path: Path, made: str, worked: bool
+) -> None:
     where = Places(root=tmp_path, common_dir=tmp_path / ".git", work=tmp_path / "work")
 
     (where.home / made).mkdir(parents=True)
@@ -112,8 +130,12 @@ def test_a_factory_has_worked_where_it_has_a_repository_or_a_run_dir(tmp_path: P
 
 
 @pytest.mark.parametrize("name", ["work", "inbox"])
-def test_what_stands_in_the_way_of_a_folder_is_said_and_nothing_is_made(tmp_path: Path, name: str) -> None:
-    where = Places(root=tmp_path / "repo", common_dir=tmp_path / "repo/.git", work=tmp_path / "work" / "shop")
+def test_what_stands_in_the_way_of_a_folder_is_said_and_nothing_is_made(
+    tmp_path: Path, name: str
+) -> None:
+    where = Places(
+        root=tmp_path / "repo", common_dir=tmp_path / "repo/.git", work=tmp_path / "work" / "shop"
+    )
     stands = {"work": tmp_path / "work", "inbox": where.inbox}[name]
     where.root.mkdir()
     stands.touch()

@@ -32,14 +32,22 @@ def test_nothing_written_is_no_entry(head: str) -> None:
 @pytest.mark.parametrize(
     ("head", "line", "reason"),
     [
-        ("a: x\nb: *a", 1, "*a is read as a YAML alias, and aliases are not followed: write out what it stands for"),
+        (
+            "a: x\nb: *a",
+            1,
+            "*a is read as a YAML alias, and aliases are not followed: write out what it stands for",
+        ),
         ("a: &x y", 0, "&x is read as a YAML anchor, and anchors are not allowed: leave it out"),
         (
             "a: {b: {c: *d}}",
             0,
             "*d is read as a YAML alias, and aliases are not followed: write out what it stands for",
         ),
-        ("*a : b", 0, "*a is read as a YAML alias, and aliases are not followed: write out what it stands for"),
+        (
+            "*a : b",
+            0,
+            "*a is read as a YAML alias, and aliases are not followed: write out what it stands for",
+        ),
         (
             "a: !!python/name:os.system x",
             0,
@@ -80,7 +88,9 @@ def test_it_costs_less_than_a_turn_whatever_is_written(head: str) -> None:
 
 
 def test_so_many_values_are_enough_for_a_long_list() -> None:
-    (entry,) = entries("scope: [" + ", ".join(f"file-{number}" for number in range(MOST_VALUES - 10)) + "]")
+    (entry,) = entries(
+        "scope: [" + ", ".join(f"file-{number}" for number in range(MOST_VALUES - 10)) + "]"
+    )
 
     assert len(entry.texts) == MOST_VALUES - 10
 

@@ -133,7 +133,9 @@ def test_a_hostile_glob_is_answered_in_no_time() -> None:
     assert overlap([hostile], ["/".join(["**", "a*"] * 40)])
 
 
-GLOBS = st.lists(st.sampled_from(["a", "b", "a*", "*b", "*", "**", "?"]), min_size=1, max_size=4).map("/".join)
+GLOBS = st.lists(
+    st.sampled_from(["a", "b", "a*", "*b", "*", "**", "?"]), min_size=1, max_size=4
+).map("/".join)
 PATHS = st.lists(st.sampled_from(["a", "b", "ab", "ba"]), min_size=1, max_size=4).map("/".join)
 
 

@@ -49,7 +49,9 @@ def test_without_a_file_the_defaults_of_the_contract_are_in_force(file: Path) ->
         "gates": {"benches": 2, "flaky_reruns": 1, "timeout_s": 0},
         "merge": {"judge": "tip", "batch": 32, "push": ""},
         "review": {"wip": 4},
-        "budget": dict.fromkeys(f"{whose}_{what}" for what in ("usd", "tokens") for whose in ("attempt", "unit", "day"))
+        "budget": dict.fromkeys(
+            f"{whose}_{what}" for what in ("usd", "tokens") for whose in ("attempt", "unit", "day")
+        )
         | {"unit_minutes": None, "day_minutes": None},
         "sandbox": {"mode": "auto"},
         "env": {"pass": ()},
@@ -72,7 +74,9 @@ def test_the_file_of_the_contract_with_all_its_defaults_is_accepted(file: Path) 
 
 
 def test_each_value_is_explained_by_the_place_where_it_was_written(file: Path) -> None:
-    file.write_text('# mine\nworkers = 5\n\n[limits]\nattempts = 2\n"minutes" = 0.5\n[env]\npass = ["TOKEN"]\n')
+    file.write_text(
+        '# mine\nworkers = 5\n\n[limits]\nattempts = 2\n"minutes" = 0.5\n[env]\npass = ["TOKEN"]\n'
+    )
 
     explained = explain(load(file, {"FACTORY__LIMITS__ATTEMPTS": "7", "PATH": "/bin"}))
 
@@ -88,13 +92,22 @@ def test_each_value_is_explained_by_the_place_where_it_was_written(file: Path) -
 def test_the_environment_goes_before_the_file_key_by_key(file: Path) -> None:
     file.write_text("[limits]\nattempts = 2\nminutes = 10\n")
 
-    settings = load(file, {"FACTORY__LIMITS__MINUTES": "0.25", "factory__workers": "5", "FACTORY__ENV__PASS": '["A"]'})
+    settings = load(
+        file,
+        {
+            "FACTORY__LIMITS__MINUTES": "0.25",
+            "factory__workers": "5",
+            "FACTORY__ENV__PASS": '["A"]',
+        },
+    )
 
     assert settings.limits == Limits(attempts=2, minutes=0.25)
     assert (settings.workers, settings.env.passed) == (5, ("A",))
 
 
-def test_only_the_environment_that_was_handed_over_counts(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_environment_that_was_handed_over_counts(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(os.environ, "FACTORY__WORKERS", "9")
     monkeypatch.setitem(os.environ, "WORKERS", "9")
 
@@ -115,7 +128,10 @@ def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(file: Path) -> None:
     ("text", "sentence"),
     [
         ("wokers = 1", "factory.toml line 1: unknown key wokers: did you mean workers?"),
-        ("\n[limits]\nminuts = 1", "factory.toml line 3: unknown key limits.minuts: did you mean limits.minutes?"),
+        (
+            "\n[limits]\nminuts = 1",
+            "factory.toml line 3: unknown key limits.minuts: did you mean limits.minutes?",
+        ),
         ("[limit]\nminutes = 1", "factory.toml line 1: unknown key limit: did you mean limits?"),
         ("minutes = 1", "factory.toml line 1: unknown key minutes: did you mean limits.minutes?"),
         (
@@ -124,7 +140,9 @@ def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(file: Path) -> None:
         ),
     ],
 )
-def test_an_unknown_key_is_refused_with_its_line_and_a_did_you_mean(file: Path, text: str, sentence: str) -> None:
+def test_an_unknown_key_is_refused_with_its_line_and_a_did_you_mean(
+    file: Path, text: str, sentence: str
+) -> None:
     assert refusal(file, text) == sentence
 
 
@@ -158,10 +176,15 @@ def test_a_key_like_no_other_is_refused_without_a_guess(file: Path) -> None:
         ("[limits.minutes]\nx = 1", "limits.minutes"),
     ],
 )
-def test_a_wrong_value_is_refused_with_its_line_and_the_correct_form(file: Path, text: str, key: str) -> None:
+def test_a_wrong_value_is_refused_with_its_line_and_the_correct_form(
+    file: Path, text: str, key: str
+) -> None:
     said = refusal(file, text)
 
-    assert said.startswith(f"factory.toml line {len(text.splitlines())}: {key}: ") or "limits.minutes]" in text
+    assert (
+        said.startswith(f"factory.toml line {len(text.splitlines())}: {key}: ")
+        or "limits.minutes]" in text
+    )
     assert f"; the correct form: {key.rpartition('.')[2]} = " in said
 
 
@@ -176,7 +199,10 @@ def test_everything_that_is_wrong_is_said_at_once_a_line_each(file: Path) -> Non
 
 
 def test_a_secret_written_in_place_of_a_name_is_not_echoed(file: Path) -> None:
-    said = refusal(file, "[env]\npass = ['TOKEN=hunter2']\n[notify]\nurls = ['https://hunter2@example.invalid']")
+    said = refusal(
+        file,
+        "[env]\npass = ['TOKEN=hunter2']\n[notify]\nurls = ['https://hunter2@example.invalid']",
+    )
 
     assert "hunter2" not in said
     assert 'pass = ["NAME"] below [env]' in said
@@ -198,16 +224,25 @@ def test_a_variable_does_not_hide_that_the_file_is_wrong(file: Path) -> None:
     assert "limits is a table" in refusal(file, "limits = 3", FACTORY__LIMITS__MINUTES="1")
 
 
-@pytest.mark.parametrize(("text", "key"), [("agent = 'run'", "agent"), ("fallback = ['run']", "fallback")])
+@pytest.mark.parametrize(
+    ("text", "key"), [("agent = 'run'", "agent"), ("fallback = ['run']", "fallback")]
+)
 def test_the_name_of_units_with_a_command_is_no_agent(file: Path, text: str, key: str) -> None:
-    assert refusal(file, text).startswith(f"factory.toml line 1: {key}: run is no agent: it stands for units with")
+    assert refusal(file, text).startswith(
+        f"factory.toml line 1: {key}: run is no agent: it stands for units with"
+    )
 
 
 @pytest.mark.parametrize(
-    ("text", "name"), [("agent = 'a'\nfallback = ['b', 'a']", "a"), ("agent = 'a'\nfallback = ['b', 'c', 'b']", "b")]
+    ("text", "name"),
+    [("agent = 'a'\nfallback = ['b', 'a']", "a"), ("agent = 'a'\nfallback = ['b', 'c', 'b']", "b")],
 )
-def test_a_circle_of_agents_that_stand_in_for_each_other_is_refused(file: Path, text: str, name: str) -> None:
-    complaint = f"factory.toml line 2: fallback: {name} would stand in for itself; name each agent once"
+def test_a_circle_of_agents_that_stand_in_for_each_other_is_refused(
+    file: Path, text: str, name: str
+) -> None:
+    complaint = (
+        f"factory.toml line 2: fallback: {name} would stand in for itself; name each agent once"
+    )
     assert refusal(file, text) == complaint
 
 
@@ -221,7 +256,9 @@ def test_a_circle_of_agents_that_stand_in_for_each_other_is_refused(file: Path, 
         ("[notify]\nurls = ['NTFY_URL']", "notifications (notify.urls)"),
     ],
 )
-def test_what_no_release_has_built_is_refused_with_one_sentence(file: Path, text: str, what: str) -> None:
+def test_what_no_release_has_built_is_refused_with_one_sentence(
+    file: Path, text: str, what: str
+) -> None:
     assert refusal(file, text) == f"factory.toml line 2: not yet: {what}; leave the key out for now"
 
 
@@ -250,8 +287,12 @@ def test_the_template_holds_every_key_and_changes_nothing_until_edited(file: Pat
     assert all(f"# {key.rpartition('.')[2]} = " in template() for key in KEYS)
 
 
-def test_the_template_with_its_comment_signs_taken_off_is_valid_but_for_what_is_not_yet(file: Path) -> None:
-    bare = [line.removeprefix("# ") for line in template().splitlines()[1:] if "(not yet)" not in line]
+def test_the_template_with_its_comment_signs_taken_off_is_valid_but_for_what_is_not_yet(
+    file: Path,
+) -> None:
+    bare = [
+        line.removeprefix("# ") for line in template().splitlines()[1:] if "(not yet)" not in line
+    ]
     file.write_text("\n".join(bare))
 
     said = {key for key, (_, source) in explain(load(file, {})).items() if source != "default"}
@@ -263,8 +304,13 @@ def test_every_key_has_a_meaning() -> None:
     assert [key for key, field in KEYS.items() if not field.description] == []
 
 
-@given(st.text(max_size=80) | st.sampled_from(sorted(KEYS)).flatmap(lambda key: st.text().map(f"{key} = {{}}".format)))
-def test_any_text_is_either_settings_or_a_refusal(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+@given(
+    st.text(max_size=80)
+    | st.sampled_from(sorted(KEYS)).flatmap(lambda key: st.text().map(f"{key} = {{}}".format))
+)
+def test_any_text_is_either_settings_or_a_refusal(
+    tmp_path_factory: pytest.TempPathFactory, text: str
+) -> None:
     file = tmp_path_factory.getbasetemp() / "factory.toml"
     file.write_bytes(text.encode(errors="surrogatepass"))
 
@@ -279,7 +325,9 @@ def test_any_text_is_either_settings_or_a_refusal(tmp_path_factory: pytest.TempP
             "workers": st.integers(1, 64),
             "trunk": st.from_regex(r"\A[a-z][a-z/.]{0,9}\Z"),
             "limits": st.fixed_dictionaries({}, optional={"minutes": st.floats(0.001, 10_000)}),
-            "env": st.fixed_dictionaries({}, optional={"pass": st.lists(st.from_regex(r"\A[A-Z_]{1,9}\Z"))}),
+            "env": st.fixed_dictionaries(
+                {}, optional={"pass": st.lists(st.from_regex(r"\A[A-Z_]{1,9}\Z"))}
+            ),
         },
     )
 )
@@ -294,7 +342,9 @@ def test_a_valid_file_is_read_as_written(
         for key, value in values.items()
     }
     file.write_text("\n".join(f"{key} = {value!r}" for key, value in flat.items()))
-    assert tomllib.loads(file.read_text()) == {name: each for name, each in wanted.items() if each != {}}
+    assert tomllib.loads(file.read_text()) == {
+        name: each for name, each in wanted.items() if each != {}
+    }
 
     explained = explain(load(file, {}))
 

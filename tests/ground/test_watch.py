@@ -57,7 +57,9 @@ async def test_a_file_that_is_written_wakes(tmp_path: Path, watch: Watch, woken:
     assert (trouble, await woken.next()) == ("", True)
 
 
-async def test_a_file_that_is_renamed_into_place_wakes(tmp_path: Path, watch: Watch, woken: Woken) -> None:
+async def test_a_file_that_is_renamed_into_place_wakes(
+    tmp_path: Path, watch: Watch, woken: Woken
+) -> None:
     inbox = tmp_path / "inbox"
     inbox.mkdir()
     (tmp_path / "a.md").write_text("x")
@@ -93,7 +95,9 @@ async def test_a_file_that_goes_away_wakes(tmp_path: Path, watch: Watch, woken: 
     assert await woken.next()
 
 
-async def test_reading_and_unwanted_names_do_not_wake(tmp_path: Path, watch: Watch, woken: Woken) -> None:
+async def test_reading_and_unwanted_names_do_not_wake(
+    tmp_path: Path, watch: Watch, woken: Woken
+) -> None:
     (tmp_path / "a.md").write_text("x")
     names = Names("last")
     watch.folder(tmp_path, names)
@@ -107,20 +111,26 @@ async def test_reading_and_unwanted_names_do_not_wake(tmp_path: Path, watch: Wat
     assert set(names.seen) == {"other", "last"}
 
 
-async def test_many_changes_while_the_loop_is_busy_wake_once(tmp_path: Path, watch: Watch, woken: Woken) -> None:
+async def test_many_changes_while_the_loop_is_busy_wake_once(
+    tmp_path: Path, watch: Watch, woken: Woken
+) -> None:
     names = Names(*(f"{number}.md" for number in range(100)))
     watch.folder(tmp_path, names)
 
     for number in range(100):
         (tmp_path / f"{number}.md").write_text("x")
-    while "99.md" not in names.seen:  # the loop is kept busy until the watching thread has seen them
+    while (
+        "99.md" not in names.seen
+    ):  # the loop is kept busy until the watching thread has seen them
         pass
 
     assert await woken.next()
     assert woken.count <= 3
 
 
-async def test_a_folder_that_is_not_there_is_said_and_not_raised(tmp_path: Path, watch: Watch) -> None:
+async def test_a_folder_that_is_not_there_is_said_and_not_raised(
+    tmp_path: Path, watch: Watch
+) -> None:
     trouble = watch.folder(tmp_path / "gone", lambda name: True)
 
     assert trouble.endswith("it is looked at every 30 s instead")

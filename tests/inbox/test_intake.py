@@ -38,7 +38,9 @@ class Floor:
         self.asked = 0
         self.now = NOW
         self.escalations = Escalations(
-            store=store, repair=lambda title, evidence, now: NO_REPAIR, next_card=lambda count: count + 1
+            store=store,
+            repair=lambda title, evidence, now: NO_REPAIR,
+            next_card=lambda count: count + 1,
         )
         self.restart()
 
@@ -82,7 +84,12 @@ class Floor:
 
     def lying(self) -> set[str]:
         """What lies in the inbox and in the intake folder."""
-        return {path.name for folder in (self.inbox, self.folder) for path in folder.iterdir() if path.is_file()}
+        return {
+            path.name
+            for folder in (self.inbox, self.folder)
+            for path in folder.iterdir()
+            if path.is_file()
+        }
 
 
 @pytest.fixture
@@ -209,7 +216,9 @@ async def test_a_writer_that_came_during_the_rename_is_waited_for(floor: Floor) 
     assert after == Scan(accepted=["a"])
 
 
-async def test_where_writers_are_unknown_a_file_is_complete_once_it_stood_still(floor: Floor) -> None:
+async def test_where_writers_are_unknown_a_file_is_complete_once_it_stood_still(
+    floor: Floor,
+) -> None:
     floor.restart(lambda path: None)
     path = floor.drop("a.md", "half")
     seen = [await floor.scan(), await floor.scan(after=0.9)]
@@ -256,7 +265,17 @@ async def test_a_file_that_is_open_in_an_editor_waits(floor: Floor, lock: str) -
 
 
 async def test_editors_leftovers_and_dot_files_are_passed_over(floor: Floor) -> None:
-    for name in (".hidden.md", "a.md~", "#a.md#", ".a.md.swp", "4913", "a.md.tmp", "a.md.part", "~$a.md", ".DS_Store"):
+    for name in (
+        ".hidden.md",
+        "a.md~",
+        "#a.md#",
+        ".a.md.swp",
+        "4913",
+        "a.md.tmp",
+        "a.md.part",
+        "~$a.md",
+        ".DS_Store",
+    ):
         floor.drop(name)
     (floor.inbox / ".git").mkdir()
 
@@ -354,7 +373,9 @@ def killed(root: Path, when: str) -> int:
 
 
 @pytest.mark.parametrize("when", ["before", "before-taken"])
-async def test_killed_while_accepting_the_next_start_has_the_unit_once(floor: Floor, when: str) -> None:
+async def test_killed_while_accepting_the_next_start_has_the_unit_once(
+    floor: Floor, when: str
+) -> None:
     await floor.scan()
     floor.drop("a.md", "# The text\n")
 
@@ -370,7 +391,9 @@ async def test_killed_while_accepting_the_next_start_has_the_unit_once(floor: Fl
     assert (floor.lying(), floor.events()) == (set(), [Event.TASK_ACCEPTED])
 
 
-async def test_killed_while_copying_a_tracked_file_the_next_start_has_the_unit_once(floor: Floor) -> None:
+async def test_killed_while_copying_a_tracked_file_the_next_start_has_the_unit_once(
+    floor: Floor,
+) -> None:
     await floor.scan()
     floor.drop("b.md")
     floor.tracked = frozenset({"b.md"})
@@ -405,8 +428,15 @@ async def test_the_same_name_before_its_first_attempt_replaces_the_text(floor: F
 
     unit = floor.unit("a")
     assert [each.id for each in floor.store.open(Unit)] == ["a"]
-    assert (unit.title, unit.priority, unit.state, unit.accepted) == ("New", 0, UnitState.WAITING, NOW)
-    assert [task.text for task in floor.store.select(Task)] == ["---\npriority: 0\nneeds: b\n---\n# New\n"]
+    assert (unit.title, unit.priority, unit.state, unit.accepted) == (
+        "New",
+        0,
+        UnitState.WAITING,
+        NOW,
+    )
+    assert [task.text for task in floor.store.select(Task)] == [
+        "---\npriority: 0\nneeds: b\n---\n# New\n"
+    ]
     assert floor.events() == [Event.TASK_ACCEPTED, Event.TASK_REPLACED]
 
 
@@ -426,9 +456,20 @@ async def test_the_same_name_after_an_attempt_began_is_a_new_unit(floor: Floor) 
     assert titles == {"a": "First", "a-2": "Third", "a-3": "Fourth"}
 
 
-async def test_the_name_of_a_part_is_a_new_unit_for_the_part_may_hold_the_proof_of_the_whole(floor: Floor) -> None:
+async def test_the_name_of_a_part_is_a_new_unit_for_the_part_may_hold_the_proof_of_the_whole(
+    floor: Floor,
+) -> None:
     floor.intake.hang("big-b.md", "---\naccept: 'false'\n---\n# The part\n", now=NOW)
-    floor.put(Unit(id="big", title="Big", state=UnitState.SPLIT, since=NOW, accepted=NOW, needs=("big-a", "big-b")))
+    floor.put(
+        Unit(
+            id="big",
+            title="Big",
+            state=UnitState.SPLIT,
+            since=NOW,
+            accepted=NOW,
+            needs=("big-a", "big-b"),
+        )
+    )
     floor.drop("big-b.md", "# Somebody's own\n")
 
     await floor.scan()
@@ -449,7 +490,9 @@ async def test_another_name_with_the_same_slug_is_a_new_unit(floor: Floor) -> No
 async def test_a_mended_text_takes_the_unit_off_its_card(floor: Floor) -> None:
     floor.drop("a.md", "---\naccept: 'true'\n---\n# A\n")
     await floor.scan()
-    held = replace(advance(floor.unit("a"), UnitState.HELD, now=NOW), approved=("accept",), proven="c0ffee")
+    held = replace(
+        advance(floor.unit("a"), UnitState.HELD, now=NOW), approved=("accept",), proven="c0ffee"
+    )
     floor.put(held)
     floor.escalations.raise_card(already_accepted(held, "true"), now=NOW, unit=held)
     floor.drop("a.md", "---\naccept: test -e new\n---\n# A\n")
@@ -459,7 +502,9 @@ async def test_a_mended_text_takes_the_unit_off_its_card(floor: Floor) -> None:
     unit = floor.unit("a")
     assert (unit.state, unit.approved, unit.proven) == (UnitState.READY, (), "")
     assert floor.store.open(Card) == []
-    assert [card.closed_why for card in floor.store.select(Card)] == ["its task file was saved anew"]
+    assert [card.closed_why for card in floor.store.select(Card)] == [
+        "its task file was saved anew"
+    ]
 
 
 async def test_a_unit_that_waits_for_a_shared_cause_goes_on_waiting(floor: Floor) -> None:
@@ -472,7 +517,12 @@ async def test_a_unit_that_waits_for_a_shared_cause_goes_on_waiting(floor: Floor
     await floor.scan()
 
     unit = floor.unit("a")
-    assert (unit.title, unit.state, unit.cause, unit.why) == ("New", UnitState.WAITING, "no_gate", "no gate")
+    assert (unit.title, unit.state, unit.cause, unit.why) == (
+        "New",
+        UnitState.WAITING,
+        "no_gate",
+        "no gate",
+    )
 
 
 # Needs
@@ -510,7 +560,10 @@ async def test_needs_in_a_circle_are_refused_by_name(floor: Floor) -> None:
     scan = await floor.scan()
 
     assert scan.rejected == ["c.md"]
-    assert "line 3: needs: they go in a circle, so none could ever start: c → b → a → c" in floor.complaint("c.md")
+    assert (
+        "line 3: needs: they go in a circle, so none could ever start: c → b → a → c"
+        in floor.complaint("c.md")
+    )
 
 
 async def test_a_unit_cannot_need_itself(floor: Floor) -> None:
@@ -547,8 +600,12 @@ async def test_a_bad_file_is_set_aside_with_line_reason_and_form(floor: Floor) -
         "\n"
         "Mend it and move it back into inbox/.\n"
     )
-    rejected = [entry.detail for entry in floor.store.journal() if entry.event is Event.TASK_REJECTED]
-    assert rejected == [{"name": "a.md", "why": "line 2: priority: 'high' is not a whole number from 0 to 4"}]
+    rejected = [
+        entry.detail for entry in floor.store.journal() if entry.event is Event.TASK_REJECTED
+    ]
+    assert rejected == [
+        {"name": "a.md", "why": "line 2: priority: 'high' is not a whole number from 0 to 4"}
+    ]
     assert floor.lying() == set()
 
 
@@ -592,7 +649,11 @@ async def test_symlinks_and_special_files_are_refused_and_not_followed(floor: Fl
 
 @pytest.mark.parametrize(
     ("raw", "reason"),
-    [(b"x" * 1_048_577, "larger than 1024 KiB"), (b"# A\n\xff", "not UTF-8"), (b"---\ntitle: x\n", "never closed")],
+    [
+        (b"x" * 1_048_577, "larger than 1024 KiB"),
+        (b"# A\n\xff", "not UTF-8"),
+        (b"---\ntitle: x\n", "never closed"),
+    ],
 )
 async def test_files_that_are_no_task_are_set_aside(floor: Floor, raw: bytes, reason: str) -> None:
     (floor.inbox / "a.md").write_bytes(raw)
@@ -608,7 +669,11 @@ async def test_a_name_that_cannot_be_shown_is_refused(floor: Floor, name: bytes)
     scan = await floor.scan()
 
     assert len(scan.rejected) == 1
-    details = [entry.detail["name"] for entry in floor.store.journal() if entry.event is Event.TASK_REJECTED]
+    details = [
+        entry.detail["name"]
+        for entry in floor.store.journal()
+        if entry.event is Event.TASK_REJECTED
+    ]
     assert all(detail.isprintable() for detail in details)
     assert (floor.inbox / "rejected" / os.fsdecode(name)).exists()
 
@@ -669,7 +734,9 @@ async def test_a_tracked_symlink_is_left_and_said(floor: Floor, first: bool) -> 
 
     scan = await floor.scan()
 
-    assert scan.warnings == ["inbox/a.md cannot be taken (a symlink or a special file, not a file); it is tried again"]
+    assert scan.warnings == [
+        "inbox/a.md cannot be taken (a symlink or a special file, not a file); it is tried again"
+    ]
 
 
 # Tasks of the factory's own
@@ -693,7 +760,9 @@ async def test_ids_stay_short_when_they_are_taken(floor: Floor) -> None:
     assert scan.accepted == ["x" * 60, "x" * 58 + "-2"]
 
 
-async def test_a_task_of_the_factorys_own_has_its_file_among_those_of_unfinished_units(floor: Floor) -> None:
+async def test_a_task_of_the_factorys_own_has_its_file_among_those_of_unfinished_units(
+    floor: Floor,
+) -> None:
     name = floor.intake.hang("repair.md", "# Mend it\n", now=NOW)
 
     (task,) = floor.store.select(Task, unit=name)
@@ -702,7 +771,9 @@ async def test_a_task_of_the_factorys_own_has_its_file_among_those_of_unfinished
     assert (await floor.scan()).accepted == []
 
 
-async def test_what_a_file_asks_for_is_on_record_as_values_with_the_keys_that_are_not_in_force(floor: Floor) -> None:
+async def test_what_a_file_asks_for_is_on_record_as_values_with_the_keys_that_are_not_in_force(
+    floor: Floor,
+) -> None:
     text = "---\naccept: make check\nminutes: 2.5\nattempts: 2\nmodel:\n---\ndo it"
 
     name = floor.intake.hang("fix.md", text, NOW, ("allow",))
@@ -732,7 +803,11 @@ def test_killed_while_such_a_task_is_hung_nothing_is_on_record_and_the_card_can_
         "with closing(SqliteStore(Path(sys.argv[1]) / 'store.sqlite')) as store:\n"
         "    Floor(Path(sys.argv[1]), store).intake.hang('repair.md', '# Mend it', now=NOW)"
     )
-    env = {"PATH": os.environ["PATH"], "FACTORY_FAULT": f"inbox.hang:{side}", "PYTHONPATH": str(Path.cwd())}
+    env = {
+        "PATH": os.environ["PATH"],
+        "FACTORY_FAULT": f"inbox.hang:{side}",
+        "PYTHONPATH": str(Path.cwd()),
+    }
 
     died = subprocess.run([sys.executable, "-c", program, tmp_path], env=env, check=False)
 
@@ -742,9 +817,13 @@ def test_killed_while_such_a_task_is_hung_nothing_is_on_record_and_the_card_can_
         assert floor.unit(floor.intake.hang("repair.md", "# Mend it", now=NOW)).id == "repair"
 
 
-async def test_whoever_needs_a_unit_that_was_split_already_needs_what_stands_for_it(floor: Floor) -> None:
+async def test_whoever_needs_a_unit_that_was_split_already_needs_what_stands_for_it(
+    floor: Floor,
+) -> None:
     for name, parts in (("big", ("big-a", "x")), ("x", ("x-1", "big-a"))):
-        unit = Unit(id=name, title=name, state=UnitState.SPLIT, since=NOW, accepted=NOW, needs=parts)
+        unit = Unit(
+            id=name, title=name, state=UnitState.SPLIT, since=NOW, accepted=NOW, needs=parts
+        )
         floor.store.write(Event.ATTEMPT_ENDED, unit, now=NOW, unit=name)
     floor.drop("later.md", "---\nneeds: [other, big]\n---\nLater\n")
 

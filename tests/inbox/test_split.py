@@ -13,7 +13,9 @@ from tests.accepted import accepted
 from tests.on_record import NOW
 
 HEAD = "---\npriority: 1\nscope: [src/**, '*.md']\nagent: codex\nmodel: m-1\nattempts: 2\nminutes: 0.5\n"
-HEAD += "allow: [edit-gates]\nreview: required\naccept: ['test -e \"a b\"', 'true']\n---\nAll of it.\n"
+HEAD += (
+    "allow: [edit-gates]\nreview: required\naccept: ['test -e \"a b\"', 'true']\n---\nAll of it.\n"
+)
 
 
 def a_unit(name: str = "big", **fields: Any) -> Unit:
@@ -45,7 +47,9 @@ def files(parts: tuple[Part, ...]) -> list[TaskFile]:
 
 
 def test_each_file_is_a_unit_named_after_both_and_says_what_it_says() -> None:
-    parts = split({"b API.md": "# The API\n\nDo `{{ b }}`.\n", "a.md": "---\ntitle: 'One: two'\n---\nDo a."})
+    parts = split(
+        {"b API.md": "# The API\n\nDo `{{ b }}`.\n", "a.md": "---\ntitle: 'One: two'\n---\nDo a."}
+    )
 
     assert [part.id for part in parts] == ["big-a", "big-b-api"]
     assert [(file.title, file.body) for file in files(parts)] == [
@@ -95,9 +99,18 @@ def test_a_part_may_say_title_needs_scope_and_priority_and_nothing_else_counts()
     parts = split({"a.md": text, "b.md": "B"}, text="---\nscope: src/**\n---\nAll.")
     (first, _) = files(parts)
 
-    assert (first.scope, first.priority, first.allow, first.agent, first.accept) == (("src/api/**",), 3, (), "", ())
+    assert (first.scope, first.priority, first.allow, first.agent, first.accept) == (
+        ("src/api/**",),
+        3,
+        (),
+        "",
+        (),
+    )
     assert parts[0].left_out == ("allow", "agent", "accept")
-    assert told(parts) == "big-a, big-b; left out, for a part may not set it: allow, agent, accept of big-a"
+    assert (
+        told(parts)
+        == "big-a, big-b; left out, for a part may not set it: allow, agent, accept of big-a"
+    )
     assert told(parts[1:]) == "big-b"
 
 
@@ -108,7 +121,9 @@ def test_no_part_goes_before_the_whole() -> None:
 
 
 def test_ids_that_are_taken_are_not_taken_again() -> None:
-    parts = split({"a!.md": "A", "a?.md": "B", "c.md": "---\nneeds: big-a-3\n---\nC"}, taken=("big-a",))
+    parts = split(
+        {"a!.md": "A", "a?.md": "B", "c.md": "---\nneeds: big-a-3\n---\nC"}, taken=("big-a",)
+    )
 
     assert [part.id for part in parts] == ["big-a-2", "big-a-3", "big-c"]
 
@@ -125,10 +140,16 @@ def test_a_long_name_keeps_the_ids_apart() -> None:
     [
         ({}, "split/: holds 0 task files"),
         ({"a.md": "A"}, "split/: holds 1 task file"),
-        ({f"{number}.md": "A" for number in range(MOST + 1)}, f"split/: holds more than {MOST} task files"),
+        (
+            {f"{number}.md": "A" for number in range(MOST + 1)},
+            f"split/: holds more than {MOST} task files",
+        ),
         ({"a.md": "", "b.md": "B"}, "split/a.md: says nothing to do"),
         ({"a.md": "A", "b.md": "---\nrun: make\n---\n"}, "split/b.md: says nothing to do"),
-        ({"a.md": "A", "b.md": "---\npriorty: 1\n---\nB"}, "split/b.md: unknown key 'priorty': did you mean priority?"),
+        (
+            {"a.md": "A", "b.md": "---\npriorty: 1\n---\nB"},
+            "split/b.md: unknown key 'priorty': did you mean priority?",
+        ),
         ({"a.md": "A", "b.md": "---\nuntil: 'true'\n---\nB"}, "split/b.md: not yet"),
         (
             {"a.md": "A", "b.md": "---\nneeds: c\n---\nB"},
@@ -136,14 +157,28 @@ def test_a_long_name_keeps_the_ids_apart() -> None:
         ),
         ({"a.md": "A", "b.md": "---\nneeds: big\n---\nB"}, "split/b.md: needs: there is neither"),
         ({"a.md": "---\nneeds: a\n---\nA", "b.md": "B"}, "split/a.md: needs: they go in a circle"),
-        ({"a.md": "---\nneeds: b\n---\nA", "b.md": "---\nneeds: a\n---\nB"}, "split/a.md: needs: they go in a circle"),
-        ({"a.md": "---\nneeds: waits\n---\nA", "b.md": "B"}, "split/a.md: needs: they go in a circle"),
-        ({"a.md": "---\nneeds: older\n---\nA", "b.md": "B"}, "split/a.md: needs: they go in a circle"),
+        (
+            {"a.md": "---\nneeds: b\n---\nA", "b.md": "---\nneeds: a\n---\nB"},
+            "split/a.md: needs: they go in a circle",
+        ),
+        (
+            {"a.md": "---\nneeds: waits\n---\nA", "b.md": "B"},
+            "split/a.md: needs: they go in a circle",
+        ),
+        (
+            {"a.md": "---\nneeds: older\n---\nA", "b.md": "B"},
+            "split/a.md: needs: they go in a circle",
+        ),
         ({"a.md": "A", "b.md": "# B \ufffe\n"}, "split/b.md: a control character"),
     ],
 )
-def test_what_is_no_split_is_refused_with_the_file_and_the_reason(given: dict[str, str], says: str) -> None:
-    others = (a_unit("waits", needs=("big",)), a_unit("older", needs=("waits",)))  # which was split into `waits`
+def test_what_is_no_split_is_refused_with_the_file_and_the_reason(
+    given: dict[str, str], says: str
+) -> None:
+    others = (
+        a_unit("waits", needs=("big",)),
+        a_unit("older", needs=("waits",)),
+    )  # which was split into `waits`
     with pytest.raises(TaskFileError) as caught:
         split(given, others=others)
 
@@ -155,12 +190,17 @@ def test_what_the_whole_and_the_part_say_may_be_too_much_together() -> None:
     scope, proof = "x" * 40_000, "y" * 40_000
 
     with pytest.raises(TaskFileError, match=r"split/b\.md: front matter is larger"):
-        split({"a.md": "A", "b.md": f"---\nscope: {scope}\n---\nB"}, text=f"---\naccept: {proof}\n---\nAll.")
+        split(
+            {"a.md": "A", "b.md": f"---\nscope: {scope}\n---\nB"},
+            text=f"---\naccept: {proof}\n---\nAll.",
+        )
 
 
 def test_the_circle_is_seen_where_the_proof_makes_one() -> None:
     with pytest.raises(TaskFileError, match="circle") as caught:
-        split({"a.md": "---\nneeds: b\n---\nA", "b.md": "B"}, text="---\naccept: 'false'\n---\nAll.")
+        split(
+            {"a.md": "---\nneeds: b\n---\nA", "b.md": "B"}, text="---\naccept: 'false'\n---\nAll."
+        )
 
     assert caught.value.form == "the last by name, which proves the whole, waits for all others"
 
@@ -168,18 +208,26 @@ def test_the_circle_is_seen_where_the_proof_makes_one() -> None:
 @pytest.mark.parametrize("scope", ["**", "src", "lib/x.py", "sr*/x", "src/../lib"])
 def test_a_scope_beyond_that_of_the_whole_is_refused(scope: str) -> None:
     with pytest.raises(TaskFileError, match=r"split/a\.md: scope"):
-        split({"a.md": f"---\nscope: '{scope}'\n---\nA", "b.md": "B"}, text="---\nscope: src/api/**\n---\nAll.")
+        split(
+            {"a.md": f"---\nscope: '{scope}'\n---\nA", "b.md": "B"},
+            text="---\nscope: src/api/**\n---\nAll.",
+        )
 
 
 def test_front_matter_of_so_many_values_that_reading_it_would_stop_the_line_is_refused() -> None:
     values = ", ".join(f"f{number}" for number in range(MOST_VALUES))
 
-    with pytest.raises(TaskFileError, match=r"split/a\.md: front matter holds more than 150 values"):
+    with pytest.raises(
+        TaskFileError, match=r"split/a\.md: front matter holds more than 150 values"
+    ):
         split({"a.md": f"---\nneeds: [{values}]\n---\nA", "b.md": "B"})
 
 
 def test_a_scope_of_so_many_globs_that_comparing_them_would_stop_the_line_is_refused() -> None:
-    scopes = [f"---\nscope: [{', '.join(f'a{number}' for number in range(many))}]\n---\nA" for many in (50, 51)]
+    scopes = [
+        f"---\nscope: [{', '.join(f'a{number}' for number in range(many))}]\n---\nA"
+        for many in (50, 51)
+    ]
 
     assert split({"a.md": scopes[0], "b.md": "B"})
     with pytest.raises(TaskFileError, match=r"split/a\.md: scope: holds 51 globs"):
@@ -187,11 +235,18 @@ def test_a_scope_of_so_many_globs_that_comparing_them_would_stop_the_line_is_ref
 
 
 @pytest.mark.parametrize(
-    ("raw", "says"), [(b"\xff", "not UTF-8"), (b"a\0", "NUL"), (b"x" * (PARTS_BYTES + 1), "is too large")]
+    ("raw", "says"),
+    [(b"\xff", "not UTF-8"), (b"a\0", "NUL"), (b"x" * (PARTS_BYTES + 1), "is too large")],
 )
 def test_a_file_that_is_no_text_is_refused(raw: bytes, says: str) -> None:
     with pytest.raises(TaskFileError, match=says):
-        plan(a_unit(), accepted("big", "All.")[0], {"a.md": raw, "b\n.md": b"B"}, units=(), taken=lambda name: False)
+        plan(
+            a_unit(),
+            accepted("big", "All.")[0],
+            {"a.md": raw, "b\n.md": b"B"},
+            units=(),
+            taken=lambda name: False,
+        )
 
 
 def test_a_name_that_could_steer_a_terminal_is_shown_harmless() -> None:
@@ -217,6 +272,8 @@ def test_whoever_needs_a_unit_that_was_split_needs_its_parts() -> None:
 
 @pytest.mark.parametrize("minutes", ["0.000000001", "0.5", "45", "99999.999999999"])
 def test_a_part_may_take_as_long_as_the_whole(minutes: str) -> None:
-    (first, _) = files(split({"a.md": "A", "b.md": "B"}, text=f"---\nminutes: {minutes}\n---\nAll."))
+    (first, _) = files(
+        split({"a.md": "A", "b.md": "B"}, text=f"---\nminutes: {minutes}\n---\nAll.")
+    )
 
     assert first.minutes == float(minutes)

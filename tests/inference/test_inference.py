@@ -106,7 +106,9 @@ def test_gate_files_rule_alone_in_the_order_of_their_numbers() -> None:
         ("10-a.toml", 'command = "x"\nflaky_reruns = 1.5', "the form is"),
     ],
 )
-def test_a_wrong_gate_file_is_refused_rather_than_passed_over(name: str, text: str, says: str) -> None:
+def test_a_wrong_gate_file_is_refused_rather_than_passed_over(
+    name: str, text: str, says: str
+) -> None:
     with pytest.raises(ConfigError) as refused:
         of({GATES + name: text})
 
@@ -120,14 +122,20 @@ def test_a_gate_names_in_comments_the_files_that_it_may_change() -> None:
 
     first, second = of({f"{GATES}10-a.sh": script, f"{GATES}20-b.toml": table}).gates
 
-    assert (first.rewrites, second.rewrites) == (("Cargo.lock", "docs/*.svg", "more.txt"), ("Cargo.lock",))
+    assert (first.rewrites, second.rewrites) == (
+        ("Cargo.lock", "docs/*.svg", "more.txt"),
+        ("Cargo.lock",),
+    )
     assert second.digest != replace(second, rewrites=()).digest
 
 
 def test_a_gate_s_digest_is_of_its_text_and_not_of_its_time_limit() -> None:
     gate = Gate(name="a", group=1, script="x", reason="r")
 
-    assert gate.digest == Gate(name="a", group=2, script="x", reason="r", timeout_s=5, flaky_reruns=3).digest
+    assert (
+        gate.digest
+        == Gate(name="a", group=2, script="x", reason="r", timeout_s=5, flaky_reruns=3).digest
+    )
     assert gate.digest != Gate(name="a", group=1, script="y", reason="r").digest
     assert gate.digest != Gate(name="a", group=1, command=("x",), reason="r").digest
 
@@ -170,12 +178,24 @@ def test_a_python_project_is_installed_editable_with_its_test_extras_groups_and_
         files = ["a"]
     """
 
-    found = of({"pyproject.toml": pyproject, "tests/test_a.py": "import pytest", "requirements-dev.txt": "x\n"})
+    found = of(
+        {
+            "pyproject.toml": pyproject,
+            "tests/test_a.py": "import pytest",
+            "requirements-dev.txt": "x\n",
+        }
+    )
 
-    assert commands(found) == {"ruff": "ruff check --no-fix .", "mypy": "mypy", "pytest": "python -m pytest"}
+    assert commands(found) == {
+        "ruff": "ruff check --no-fix .",
+        "mypy": "mypy",
+        "pytest": "python -m pytest",
+    }
     assert found.setup.kind == "pip"
     assert found.setup.commands[0] == VENV
-    assert installs(found) == ["-e .[test] ruff==0.9 anyio ruff==0.9 -r requirements-dev.txt pytest ruff mypy"]
+    assert installs(found) == [
+        "-e .[test] ruff==0.9 anyio ruff==0.9 -r requirements-dev.txt pytest ruff mypy"
+    ]
 
 
 def test_requirement_files_of_other_purposes_stay_out_and_those_they_point_to_are_inputs() -> None:
@@ -190,12 +210,22 @@ def test_requirement_files_of_other_purposes_stay_out_and_those_they_point_to_ar
         }
     )
 
-    assert installs(found) == ["-r requirements.txt -r requirements/test.txt -r test-requirements.txt pytest"]
-    assert {"deps/base.in", "constraints.txt", "libs/b/pyproject.toml", "libs/b/setup.py"} <= set(found.setup.inputs)
+    assert installs(found) == [
+        "-r requirements.txt -r requirements/test.txt -r test-requirements.txt pytest"
+    ]
+    assert {"deps/base.in", "constraints.txt", "libs/b/pyproject.toml", "libs/b/setup.py"} <= set(
+        found.setup.inputs
+    )
 
 
 def test_requirements_with_hashes_are_installed_by_themselves() -> None:
-    found = of({"requirements.txt": "a==1 --hash=sha256:00\n", "pyproject.toml": "[project]\n", "test_a.py": "pytest"})
+    found = of(
+        {
+            "requirements.txt": "a==1 --hash=sha256:00\n",
+            "pyproject.toml": "[project]\n",
+            "test_a.py": "pytest",
+        }
+    )
 
     assert installs(found) == ["-r requirements.txt", "-e . pytest"]
 
@@ -262,7 +292,13 @@ def test_node_packages_are_installed_as_locked(lock: str, install: str) -> None:
 
 
 def test_only_what_builds_from_the_tree_is_run_again_for_each_tree() -> None:
-    pip = of({"pyproject.toml": '[project]\nname = "a"\n', "requirements.txt": "b\n", "test_a.py": "import pytest"})
+    pip = of(
+        {
+            "pyproject.toml": '[project]\nname = "a"\n',
+            "requirements.txt": "b\n",
+            "test_a.py": "import pytest",
+        }
+    )
     uv = of({"pyproject.toml": '[project]\nname = "a"\n', "uv.lock": ""})
     npm = of({"package.json": '{"scripts": {"prepare": "tsc", "postinstall": "x", "test": "y"}}'})
     many = of({"package-lock.json": "", "package.json": '{"workspaces": ["p/*"]}'})
@@ -285,18 +321,27 @@ def test_npm_does_not_stand_in_for_another_client(lock: str) -> None:
     package = '{"scripts": {"test": "x"}, "dependencies": {"a": "1"}}'
 
     assert of({lock: "", "package.json": package}) == Rules()
-    assert commands(of({lock: "", "package-lock.json": "", "package.json": package})) == {"test": "npm test"}
+    assert commands(of({lock: "", "package-lock.json": "", "package.json": package})) == {
+        "test": "npm test"
+    }
 
 
 def test_tracked_node_modules_need_no_setup() -> None:
-    assert of({"package-lock.json": "", "package.json": "{}", "node_modules/a/index.js": ""}).setup == Setup()
+    assert (
+        of({"package-lock.json": "", "package.json": "{}", "node_modules/a/index.js": ""}).setup
+        == Setup()
+    )
 
 
 def test_a_repository_of_two_languages_has_the_setups_of_both() -> None:
     found = of({"requirements.txt": "a\n", "package-lock.json": "", "package.json": "{}"})
 
     assert found.setup.kind == "pip+npm"
-    assert [command[0] for command in found.setup.commands] == ["{python}", "{venv}/bin/python", "npm"]
+    assert [command[0] for command in found.setup.commands] == [
+        "{python}",
+        "{venv}/bin/python",
+        "npm",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -313,12 +358,19 @@ def test_a_repository_of_two_languages_has_the_setups_of_both() -> None:
         ({"pyproject.toml": "[tool.pytest"}, {}),
     ],
 )
-def test_other_gates_are_inferred_where_their_files_are(files: dict[str, str], expected: dict[str, str]) -> None:
+def test_other_gates_are_inferred_where_their_files_are(
+    files: dict[str, str], expected: dict[str, str]
+) -> None:
     assert commands(of(files)) == expected
 
 
 def test_a_setup_script_rules_alone_and_says_what_it_reads_and_makes() -> None:
-    found = of({SETUP: "#!/bin/sh\n# inputs: a.lock deps/*.txt\n# keeps: out\nmake deps\n", "requirements.txt": "x"})
+    found = of(
+        {
+            SETUP: "#!/bin/sh\n# inputs: a.lock deps/*.txt\n# keeps: out\nmake deps\n",
+            "requirements.txt": "x",
+        }
+    )
 
     assert found.setup.kind == "script"
     assert found.setup.commands == (VENV,)
@@ -327,7 +379,11 @@ def test_a_setup_script_rules_alone_and_says_what_it_reads_and_makes() -> None:
 
 
 def test_a_setup_script_tells_dependencies_from_what_each_tree_builds_for_itself() -> None:
-    found = of({SETUP: "# keeps: dist web/node_modules src/_version.py\n# made-from: pyproject.toml src/**\nmake\n"})
+    found = of(
+        {
+            SETUP: "# keeps: dist web/node_modules src/_version.py\n# made-from: pyproject.toml src/**\nmake\n"
+        }
+    )
 
     assert found.setup.dependencies == ("node_modules", ".venv", "web/node_modules")
     assert found.setup.builds == ("dist", "src/_version.py")
@@ -340,12 +396,22 @@ def test_a_setup_script_that_says_nothing_is_thought_to_read_every_manifest() ->
     found = of({SETUP: "make deps\n"})
 
     assert found.setup.commands == ()
-    assert {"pyproject.toml", "package-lock.json", "uv.lock", "pnpm-lock.yaml"} <= set(found.setup.inputs)
+    assert {"pyproject.toml", "package-lock.json", "uv.lock", "pnpm-lock.yaml"} <= set(
+        found.setup.inputs
+    )
     assert found.setup.keeps == ("node_modules", ".venv")
 
 
 @pytest.mark.parametrize(
-    "says", ["keeps: ../x", "keeps: /x", "keeps: a/../../x", "inputs: .", "inputs: src/**.lock", "made-from: ../x"]
+    "says",
+    [
+        "keeps: ../x",
+        "keeps: /x",
+        "keeps: a/../../x",
+        "inputs: .",
+        "inputs: src/**.lock",
+        "made-from: ../x",
+    ],
 )
 def test_a_setup_script_cannot_keep_what_lies_outside_or_read_what_is_no_glob(says: str) -> None:
     with pytest.raises(ConfigError, match="leads out of the tree, or is no glob"):
@@ -355,15 +421,32 @@ def test_a_setup_script_cannot_keep_what_lies_outside_or_read_what_is_no_glob(sa
 def test_files_that_would_overrule_a_gate_if_they_appeared_are_sources_too() -> None:
     found = of({"pyproject.toml": "[tool.pytest.ini_options]\n"})
 
-    assert {"pyproject.toml", "pytest.ini", ".pytest.ini", "pytest.toml", "pytest.py", "setup.cfg"} <= found.sources
+    assert {
+        "pyproject.toml",
+        "pytest.ini",
+        ".pytest.ini",
+        "pytest.toml",
+        "pytest.py",
+        "setup.cfg",
+    } <= found.sources
     assert "ruff.toml" not in found.sources
 
 
 def test_files_that_an_inferred_setup_would_read_if_they_appeared_are_sources_too() -> None:
-    changed = ["requirements-dev.txt", "setup.py", "package.json", "src/app.py", "docs/requirements.txt"]
+    changed = [
+        "requirements-dev.txt",
+        "setup.py",
+        "package.json",
+        "src/app.py",
+        "docs/requirements.txt",
+    ]
     inferred, written = of({"requirements.txt": "attrs\n"}), of({SETUP: "pip install -r a.txt\n"})
 
-    assert inferred.sources_among(changed) == inferred.sources | {"requirements-dev.txt", "setup.py", "package.json"}
+    assert inferred.sources_among(changed) == inferred.sources | {
+        "requirements-dev.txt",
+        "setup.py",
+        "package.json",
+    }
     assert written.sources_among(changed) == written.sources
 
 
@@ -378,7 +461,13 @@ def test_files_that_a_gate_runs_are_sources_but_the_tests_it_names_are_not() -> 
         }
     )
 
-    assert {f"{GATES}10-all.sh", "scripts/check.sh", "Makefile", "GNUmakefile", "pytest.ini"} <= found.sources
+    assert {
+        f"{GATES}10-all.sh",
+        "scripts/check.sh",
+        "Makefile",
+        "GNUmakefile",
+        "pytest.ini",
+    } <= found.sources
     assert not {"docs.md", "tests/test_a.py"} & found.sources
 
 
@@ -403,14 +492,21 @@ def test_only_files_that_matter_are_wanted() -> None:
 
 
 @given(
-    st.dictionaries(st.sampled_from(["pyproject.toml", "package.json", "setup.cfg", "Makefile", "uv.lock"]), st.text())
+    st.dictionaries(
+        st.sampled_from(["pyproject.toml", "package.json", "setup.cfg", "Makefile", "uv.lock"]),
+        st.text(),
+    )
 )
 def test_whatever_a_repository_holds_inference_gives_rules(files: dict[str, str]) -> None:
     assert isinstance(of(files), Rules)
 
 
 @given(
-    st.recursive(st.none() | st.text(), lambda some: st.lists(some) | st.dictionaries(st.text(), some), max_leaves=4)
+    st.recursive(
+        st.none() | st.text(),
+        lambda some: st.lists(some) | st.dictionaries(st.text(), some),
+        max_leaves=4,
+    )
 )
 def test_odd_shapes_in_package_json_are_passed_over(value: object) -> None:
     keys = ("scripts", "dependencies", "workspaces")
@@ -446,6 +542,9 @@ def test_gates_and_setup_are_read_from_the_hidden_folder_where_that_one_rules() 
 
 def test_a_wrong_file_of_the_hidden_folder_is_named_as_it_is_called() -> None:
     with pytest.raises(
-        ConfigError, match=r"^\.conventions/gates/test\.sh is not run: .* e\.g\. \.conventions/gates/20-"
+        ConfigError,
+        match=r"^\.conventions/gates/test\.sh is not run: .* e\.g\. \.conventions/gates/20-",
     ):
-        rules_of([".conventions/gates/test.sh"], {".conventions/gates/test.sh": "true\n"}, ".conventions")
+        rules_of(
+            [".conventions/gates/test.sh"], {".conventions/gates/test.sh": "true\n"}, ".conventions"
+        )

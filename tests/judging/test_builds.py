@@ -48,7 +48,9 @@ def said(judgement: Judgement) -> str:
 
 
 @pytest.mark.parametrize("head", ["# keeps: dist\n", ""], ids=["declared", "found"])
-async def test_a_candidate_that_breaks_the_sources_is_judged_by_its_own_build(court: Court, head: str) -> None:
+async def test_a_candidate_that_breaks_the_sources_is_judged_by_its_own_build(
+    court: Court, head: str
+) -> None:
     rules = building(court, head)
     good = await court.judge(rules)
     court.change({"src/app.txt": "bad\n"})
@@ -74,9 +76,13 @@ async def test_what_setup_builds_is_still_there_in_each_group_as_it_was_built(co
     assert court.count() == 2
 
 
-async def test_a_build_serves_its_tree_as_often_as_it_is_judged_and_no_other_tree(court: Court) -> None:
+async def test_a_build_serves_its_tree_as_often_as_it_is_judged_and_no_other_tree(
+    court: Court,
+) -> None:
     rules = building(court)
-    later = Rules(gates=(*rules.gates, gate("grep -q good dist/app.txt\n", "20-more")), setup=rules.setup)
+    later = Rules(
+        gates=(*rules.gates, gate("grep -q good dist/app.txt\n", "20-more")), setup=rules.setup
+    )
     court.change({"src/app.txt": "good too\n"})
     await court.judge(rules, trunk="HEAD~1")
     await court.judge(later, trunk="HEAD~1")
@@ -87,7 +93,9 @@ async def test_a_build_serves_its_tree_as_often_as_it_is_judged_and_no_other_tre
     assert (once, court.count(), court.count("installed")) == (2, 3, 1)
 
 
-async def test_a_candidate_whose_build_fails_has_no_environment_and_the_next_one_does(court: Court) -> None:
+async def test_a_candidate_whose_build_fails_has_no_environment_and_the_next_one_does(
+    court: Court,
+) -> None:
     rules = building(court)
     await court.judge(rules)
     court.change({"src/broken": ""})
@@ -115,7 +123,9 @@ async def test_a_script_that_cannot_run_on_its_own_result_runs_from_nothing(cour
 
 
 async def test_what_git_does_not_ignore_is_no_part_of_a_build(court: Court) -> None:
-    rules = building(court, script="mkdir dist\ncp src/app.txt dist/\ntouch litter\n", judge="test ! -e litter\n")
+    rules = building(
+        court, script="mkdir dist\ncp src/app.txt dist/\ntouch litter\n", judge="test ! -e litter\n"
+    )
 
     assert (await court.judge(rules)).answer is Answer.GREEN
 
@@ -123,8 +133,12 @@ async def test_what_git_does_not_ignore_is_no_part_of_a_build(court: Court) -> N
 # ── made from what it names ──
 
 
-async def test_a_build_that_names_its_inputs_serves_other_trees_until_one_of_them_changes(court: Court) -> None:
-    rules = building(court, "# made-from: src/*.txt\n", judge='grep -q "$(cat src/app.txt)" dist/app.txt\n')
+async def test_a_build_that_names_its_inputs_serves_other_trees_until_one_of_them_changes(
+    court: Court,
+) -> None:
+    rules = building(
+        court, "# made-from: src/*.txt\n", judge='grep -q "$(cat src/app.txt)" dist/app.txt\n'
+    )
     await court.judge(rules)
     court.change({"a.txt": "another\n"})
     same = await court.judge(rules, trunk="HEAD~1")
@@ -140,9 +154,15 @@ async def test_a_build_that_names_its_inputs_serves_other_trees_until_one_of_the
 # ── what a candidate's build writes elsewhere ──
 
 
-async def test_what_the_build_of_a_candidate_changes_in_the_dependencies_no_other_candidate_sees(court: Court) -> None:
+async def test_what_the_build_of_a_candidate_changes_in_the_dependencies_no_other_candidate_sees(
+    court: Court,
+) -> None:
     script = BUILD + 'test "$1" = build || echo sound > node_modules/lib\n'
-    rules = building(court, script=script, judge="grep -q sound node_modules/lib && test ! -e node_modules/more\n")
+    rules = building(
+        court,
+        script=script,
+        judge="grep -q sound node_modules/lib && test ! -e node_modules/more\n",
+    )
     plant = "echo poison > node_modules/lib; touch node_modules/more; chmod 0 node_modules\n"
     good = await court.judge(rules)
     court.change({"src/poison.sh": plant})
@@ -176,8 +196,14 @@ async def test_a_build_that_leads_out_of_the_tree_takes_nothing_with_it(court: C
 @pytest.mark.parametrize(
     ("makes", "says"),
     [
-        ("truncate -s 5G dist/sparse", "Setup built 5.4 GB in the tree, of 4.3 that can be kept for it."),
-        ("touch 1.built 2.built 3.built 4.built", "Setup built 5 separate files in the tree, of 3."),
+        (
+            "truncate -s 5G dist/sparse",
+            "Setup built 5.4 GB in the tree, of 4.3 that can be kept for it.",
+        ),
+        (
+            "touch 1.built 2.built 3.built 4.built",
+            "Setup built 5 separate files in the tree, of 3.",
+        ),
     ],
 )
 async def test_a_build_beyond_all_measure_is_neither_copied_nor_judged(
@@ -225,7 +251,9 @@ VERSIONED = {
 }
 
 
-async def test_a_package_that_makes_a_file_when_it_is_installed_has_its_own_for_each_tree(court: Court) -> None:
+async def test_a_package_that_makes_a_file_when_it_is_installed_has_its_own_for_each_tree(
+    court: Court,
+) -> None:
     court.change(VERSIONED)
     rules = replace(court.rules(), gates=(Gate("look", 10, LOOK),))
     good = await court.judge(rules)
@@ -237,11 +265,17 @@ async def test_a_package_that_makes_a_file_when_it_is_installed_has_its_own_for_
     again = {path.name for path in court.folder.glob("judged/*-setup")} - first
     assert good.answer is Answer.GREEN, said(good)
     assert bad.answer is Answer.RED, said(bad)
-    assert (len(first), len(again)) == (2, 1), "a venv is made once, the tree's own build for each tree"
+    assert (len(first), len(again)) == (2, 1), (
+        "a venv is made once, the tree's own build for each tree"
+    )
     assert [printed(each).split()[0] for each in (good, bad)] == ["one", "bad"]
 
 
-LOOK = ("python", "-c", "import pkg; print(pkg.text, pkg.__file__, flush=True); assert pkg.text != 'bad'")
+LOOK = (
+    "python",
+    "-c",
+    "import pkg; print(pkg.text, pkg.__file__, flush=True); assert pkg.text != 'bad'",
+)
 LINKED = """\
 test "$1" = build || python3 -m venv --without-pip "$UV_PROJECT_ENVIRONMENT"
 site=$(echo "$UV_PROJECT_ENVIRONMENT"/lib/python*/site-packages)
@@ -261,7 +295,10 @@ async def test_what_a_bench_imports_lies_in_that_bench(court: Court) -> None:
 
     path = f"{court.folder}/work/benches/{{}}/tree/src/pkg/__init__.py"
     assert [each.answer for each in seen] == [Answer.GREEN, Answer.GREEN], said(seen[0])
-    assert [printed(each) for each in seen] == [f"one {path.format('b1')}", f"one {path.format('b2')}"]
+    assert [printed(each) for each in seen] == [
+        f"one {path.format('b1')}",
+        f"one {path.format('b2')}",
+    ]
 
 
 def printed(judgement: Judgement) -> str:
@@ -273,7 +310,9 @@ def printed(judgement: Judgement) -> str:
 async def test_what_npm_prepares_is_prepared_from_each_tree(court: Court) -> None:
     copies = "require('fs').cpSync('src', 'dist', {recursive: true})"
     scripts = {"prepare": f'node -e "{copies}"', "test": "grep -q good dist/app.txt"}
-    court.change({"package.json": json.dumps({"name": "a", "version": "1.0.0", "scripts": scripts})})
+    court.change(
+        {"package.json": json.dumps({"name": "a", "version": "1.0.0", "scripts": scripts})}
+    )
     rules = court.rules()
     good = await court.judge(rules)
     court.change({"src/app.txt": "bad\n"})
@@ -295,7 +334,9 @@ cp src/app.txt "$site/compiled.txt"
 """
 
 
-async def test_what_an_installation_compiles_into_the_venv_is_compiled_from_each_tree(court: Court) -> None:
+async def test_what_an_installation_compiles_into_the_venv_is_compiled_from_each_tree(
+    court: Court,
+) -> None:
     judge = 'grep -q good "$VIRTUAL_ENV"/lib/python*/site-packages/compiled.txt\n'
     rules = building(court, script=INTO_THE_VENV, judge=judge)
     good = await court.judge(rules)

@@ -28,7 +28,11 @@ class World:
     def __init__(self, folder: Path, **environ: str) -> None:
         self.folder = folder
         self.passed: tuple[str, ...] = ()
-        self.environ = {"PATH": os.environ["PATH"], "HOME": str(folder / "person"), "LANG": "C.UTF-8"} | environ
+        self.environ = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(folder / "person"),
+            "LANG": "C.UTF-8",
+        } | environ
         self.environments = Environments(
             environ=self.environ,
             root=folder / "checkout",
@@ -45,7 +49,9 @@ class World:
         place.tree.mkdir(parents=True, exist_ok=True)
         return place
 
-    async def ready(self, setup: Setup, place: Place | None = None, *, verify: bool = True) -> Ready:
+    async def ready(
+        self, setup: Setup, place: Place | None = None, *, verify: bool = True
+    ) -> Ready:
         (place or self.place).keeps = setup.dependencies
         made = await self.environments.ready(place or self.place, setup, verify=verify)
         assert isinstance(made, Ready), made
@@ -72,17 +78,27 @@ def world(tmp_path: Path) -> World:
 
 
 def scripted(text: str, *, inputs: tuple[str, ...] = (), keeps: tuple[str, ...] = ()) -> Setup:
-    return Setup(kind="script", script=text, inputs=inputs, keeps=keeps, reason="conventions/workspace/setup.sh")
+    return Setup(
+        kind="script",
+        script=text,
+        inputs=inputs,
+        keeps=keeps,
+        reason="conventions/workspace/setup.sh",
+    )
 
 
 def python(text: str, *, inputs: tuple[str, ...] = ()) -> Setup:
-    return Setup(kind="script", commands=(BARE,), script=SITE + text, inputs=inputs, reason="setup.sh")
+    return Setup(
+        kind="script", commands=(BARE,), script=SITE + text, inputs=inputs, reason="setup.sh"
+    )
 
 
 # ── what is around a command ──
 
 
-def test_a_command_sees_what_was_captured_and_passed_and_nothing_else_of_ours(tmp_path: Path) -> None:
+def test_a_command_sees_what_was_captured_and_passed_and_nothing_else_of_ours(
+    tmp_path: Path,
+) -> None:
     world = World(tmp_path, SECRET="s", TOKEN="t", PYTHONPATH="/x", USER="ada", TMPDIR="/elsewhere")
     world.passed = ("TOKEN", "ABSENT")
 
@@ -106,7 +122,12 @@ def test_gates_share_no_cache_with_setups(world: World) -> None:
 
 
 def test_tools_of_the_checkout_of_a_venv_and_of_factoryd_are_not_on_path(tmp_path: Path) -> None:
-    folders = [tmp_path / "checkout/.venv/bin", tmp_path / "active/bin", Path(sys.prefix) / "bin", Path("/usr/bin")]
+    folders = [
+        tmp_path / "checkout/.venv/bin",
+        tmp_path / "active/bin",
+        Path(sys.prefix) / "bin",
+        Path("/usr/bin"),
+    ]
     path = os.pathsep.join([*map(str, folders), "node_modules/.bin", "", "."])
     world = World(tmp_path, PATH=path, VIRTUAL_ENV=str(tmp_path / "active"))
 
@@ -125,7 +146,9 @@ def test_toolchains_in_the_person_s_home_are_found(world: World) -> None:
     assert "VOLTA_HOME" not in env
 
 
-async def test_home_and_tmp_are_empty_after_a_refresh_and_a_link_planted_there_is_not_followed(world: World) -> None:
+async def test_home_and_tmp_are_empty_after_a_refresh_and_a_link_planted_there_is_not_followed(
+    world: World,
+) -> None:
     write(world.folder, {"elsewhere/mine": "x", "benches/b1/tmp/old": "x"})
     world.place.home.symlink_to(world.folder / "elsewhere")
 
@@ -191,16 +214,27 @@ async def test_an_environment_is_made_once_while_what_it_read_is_unchanged(world
     assert (world.place.folder / "made").read_text() == "made\n"
 
 
-@pytest.mark.parametrize("change", ["input", "new input", "setup", "passed value", "stamp", "python"])
-async def test_it_is_made_anew_when_anything_it_was_made_from_changed(world: World, change: str) -> None:
+@pytest.mark.parametrize(
+    "change", ["input", "new input", "setup", "passed value", "stamp", "python"]
+)
+async def test_it_is_made_anew_when_anything_it_was_made_from_changed(
+    world: World, change: str
+) -> None:
     world.passed = ("INDEX",)
-    setup = Setup(kind="script", commands=(BARE,), inputs=("deps*.txt", "/etc/x*", "../y*", ".", "a**"), reason="r")
+    setup = Setup(
+        kind="script",
+        commands=(BARE,),
+        inputs=("deps*.txt", "/etc/x*", "../y*", ".", "a**"),
+        reason="r",
+    )
     write(world.place.tree, {"deps.txt": "1"})
     first = await world.ready(setup)
     if change.endswith("input"):
         write(world.place.tree, {"deps.txt" if change == "input" else "deps-dev.txt": "2"})
     elif change == "setup":
-        setup = Setup(kind="script", commands=(BARE,), script="true", inputs=setup.inputs, reason="r")
+        setup = Setup(
+            kind="script", commands=(BARE,), script="true", inputs=setup.inputs, reason="r"
+        )
     elif change == "passed value":
         world.environ["INDEX"] = "https://example.invalid"
     elif change == "stamp":
@@ -214,7 +248,9 @@ async def test_it_is_made_anew_when_anything_it_was_made_from_changed(world: Wor
     assert (second.key == first.key) is (change in ("stamp", "python"))
 
 
-async def test_a_new_module_of_an_installed_project_makes_it_anew_a_new_test_does_not(world: World) -> None:
+async def test_a_new_module_of_an_installed_project_makes_it_anew_a_new_test_does_not(
+    world: World,
+) -> None:
     await world.ready(scripted("true"))
     write(world.place.tree, {"test_b.py": ""})
     same = await world.ready(scripted("true"))
@@ -225,7 +261,9 @@ async def test_a_new_module_of_an_installed_project_makes_it_anew_a_new_test_doe
     assert (same.built, fresh.built) == (False, True)
 
 
-async def test_a_setup_that_ended_halfway_leaves_nothing_that_is_taken_for_whole(world: World) -> None:
+async def test_a_setup_that_ended_halfway_leaves_nothing_that_is_taken_for_whole(
+    world: World,
+) -> None:
     setup = scripted('touch ../half\ncase "$(cat deps)" in bad) exit 3;; esac\n', inputs=("deps",))
     write(world.place.tree, {"deps": "good"})
     await world.ready(setup)
@@ -259,7 +297,9 @@ async def test_a_cancelled_setup_is_ended_with_all_that_it_started(world: World)
     assert not world.place.stamp.exists()
 
 
-async def test_equal_environments_have_equal_keys_and_what_the_installer_chose_counts(world: World) -> None:
+async def test_equal_environments_have_equal_keys_and_what_the_installer_chose_counts(
+    world: World,
+) -> None:
     setup = python('mkdir -p "$site/a-$(cat ../../chosen).dist-info"\n')
     write(world.folder, {"benches/chosen": "1"})
     first, same = await world.ready(setup), await world.ready(setup, world.at("b2"))
@@ -280,7 +320,9 @@ async def test_a_failed_setup_says_what_failed_and_how_it_ended(world: World) ->
     assert Path(failed.log).read_text().startswith("1\n")
 
 
-async def test_a_long_setup_command_is_cut_in_the_sentence_and_what_happened_is_not(world: World) -> None:
+async def test_a_long_setup_command_is_cut_in_the_sentence_and_what_happened_is_not(
+    world: World,
+) -> None:
     setup = Setup(kind="pip", commands=(("sh", "-c", f"true {'x' * 500}; exit 3"),))
 
     failed = await world.refused(setup)
@@ -290,11 +332,15 @@ async def test_a_long_setup_command_is_cut_in_the_sentence_and_what_happened_is_
 
 
 async def test_a_setup_that_fails_says_the_same_wherever_it_does(world: World) -> None:
-    setup = Setup(kind="pip", commands=(("{venv}/bin/python", "-m", "pip"),), reason="requirements.txt")
+    setup = Setup(
+        kind="pip", commands=(("{venv}/bin/python", "-m", "pip"),), reason="requirements.txt"
+    )
 
     said = {await world.refused(setup, world.at(name)) for name in ("b1", "w1")}
 
-    assert {each.sentence.partition("`")[2].partition("`")[0] for each in said} == {"venv/bin/python -m pip"}
+    assert {each.sentence.partition("`")[2].partition("`")[0] for each in said} == {
+        "venv/bin/python -m pip"
+    }
     assert len({each.sentence[:200] for each in said}) == 1
 
 
@@ -305,7 +351,9 @@ async def test_a_setup_command_that_is_not_there_is_said(world: World) -> None:
 
 
 async def test_a_script_runs_under_the_interpreter_that_it_names(world: World) -> None:
-    await world.ready(scripted("#!/usr/bin/env perl\nopen(my $f, '>', '../said'); print $f 'perl';\n"))
+    await world.ready(
+        scripted("#!/usr/bin/env perl\nopen(my $f, '>', '../said'); print $f 'perl';\n")
+    )
 
     assert (world.place.folder / "said").read_text() == "perl"
 
@@ -313,7 +361,9 @@ async def test_a_script_runs_under_the_interpreter_that_it_names(world: World) -
 # ── whether it is still the same ──
 
 
-async def test_a_write_into_the_environment_is_seen_even_if_the_times_are_put_back(world: World) -> None:
+async def test_a_write_into_the_environment_is_seen_even_if_the_times_are_put_back(
+    world: World,
+) -> None:
     setup = python('echo x = 1 > "$site/a.py"\n')
     ready = await world.ready(setup)
     path = next(world.place.venv.glob("lib/python*/site-packages/a.py"))
@@ -328,7 +378,9 @@ async def test_a_write_into_the_environment_is_seen_even_if_the_times_are_put_ba
     assert path.read_text() == "x = 1\n"
 
 
-async def test_a_change_that_nobody_lived_to_see_is_found_when_it_is_next_asked_for(world: World) -> None:
+async def test_a_change_that_nobody_lived_to_see_is_found_when_it_is_next_asked_for(
+    world: World,
+) -> None:
     setup = python("true\n")
     await world.ready(setup)
     write(world.place.venv, {"bin/pytest": "#!/bin/sh\n"})
@@ -340,7 +392,9 @@ async def test_a_change_that_nobody_lived_to_see_is_found_when_it_is_next_asked_
     assert not (world.place.venv / "bin/pytest").exists()
 
 
-async def test_what_a_setup_makes_in_the_tree_belongs_to_the_environment_but_for_build_caches(world: World) -> None:
+async def test_what_a_setup_makes_in_the_tree_belongs_to_the_environment_but_for_build_caches(
+    world: World,
+) -> None:
     setup = scripted("mkdir node_modules\ntouch node_modules/a\n", keeps=("node_modules",))
     ready = await world.ready(setup)
     write(world.place.tree, {"node_modules/.cache/x": "warm"})
@@ -348,10 +402,14 @@ async def test_what_a_setup_makes_in_the_tree_belongs_to_the_environment_but_for
     assert await world.environments.changed(world.place, ready) == []
     assert not (world.place.tree / "node_modules/.cache").exists()
     write(world.place.tree, {"node_modules/b": ""})
-    assert await world.environments.changed(world.place, ready) == [str(world.place.tree / "node_modules/b")]
+    assert await world.environments.changed(world.place, ready) == [
+        str(world.place.tree / "node_modules/b")
+    ]
 
 
-async def test_links_that_a_candidate_puts_in_a_kept_path_have_nothing_removed_elsewhere(world: World) -> None:
+async def test_links_that_a_candidate_puts_in_a_kept_path_have_nothing_removed_elsewhere(
+    world: World,
+) -> None:
     write(world.folder, {"mine/node_modules/.cache/a": "", "mine/node_modules/b": ""})
     setup = scripted("true", keeps=("pkg/node_modules", "node_modules"))
     (world.place.tree / "pkg").symlink_to(world.folder / "mine")
@@ -361,7 +419,11 @@ async def test_links_that_a_candidate_puts_in_a_kept_path_have_nothing_removed_e
     again = await world.ready(setup)
 
     assert again.built
-    assert sorted(path.name for path in (world.folder / "mine/node_modules").rglob("*")) == [".cache", "a", "b"]
+    assert sorted(path.name for path in (world.folder / "mine/node_modules").rglob("*")) == [
+        ".cache",
+        "a",
+        "b",
+    ]
 
 
 # ── traps: each would have passed ──
@@ -371,7 +433,11 @@ PROVES = ("python", "-I", "-c", "import pkg; assert pkg.right")
 
 async def test_a_project_that_resolves_into_another_checkout_is_refused(world: World) -> None:
     write(
-        world.folder, {"checkout/pkg/__init__.py": "right = True", "benches/b1/tree/pkg/__init__.py": "right = False"}
+        world.folder,
+        {
+            "checkout/pkg/__init__.py": "right = True",
+            "benches/b1/tree/pkg/__init__.py": "right = False",
+        },
     )
 
     failed = await world.refused(python(f'echo {world.folder / "checkout"} > "$site/a.pth"\n'))
@@ -381,7 +447,9 @@ async def test_a_project_that_resolves_into_another_checkout_is_refused(world: W
     assert (await world.environments.run(PROVES, world.place, name="trap", seconds=60)).ok
 
 
-async def test_an_editable_install_of_another_checkout_is_refused_by_its_record(world: World) -> None:
+async def test_an_editable_install_of_another_checkout_is_refused_by_its_record(
+    world: World,
+) -> None:
     url = f'{{"url": "file://{world.folder}/checkout", "dir_info": {{"editable": true}}}}'
 
     failed = await world.refused(python(_installed("pkg", url)))
@@ -412,7 +480,9 @@ async def test_a_copy_of_the_project_from_an_index_is_refused_too(world: World, 
 
 
 async def test_an_editable_install_of_the_tree_itself_is_what_is_wanted(world: World) -> None:
-    write(world.place.tree, {"pyproject.toml": '[project]\nname = "pkg"\n', "src/pkg/__init__.py": ""})
+    write(
+        world.place.tree, {"pyproject.toml": '[project]\nname = "pkg"\n', "src/pkg/__init__.py": ""}
+    )
     url = f'{{"url": "file://{world.place.tree}", "dir_info": {{"editable": true}}}}'
 
     ready = await world.ready(python(_installed("pkg", url) + 'echo "$PWD/src" > "$site/a.pth"\n'))
@@ -420,17 +490,26 @@ async def test_an_editable_install_of_the_tree_itself_is_what_is_wanted(world: W
     assert ready.built
 
 
-async def test_a_dependency_that_happens_to_be_called_like_a_folder_is_no_trap(world: World) -> None:
+async def test_a_dependency_that_happens_to_be_called_like_a_folder_is_no_trap(
+    world: World,
+) -> None:
     write(world.place.tree, {"alembic/__init__.py": "", "tests/__init__.py": "", "types.py": ""})
 
-    make = _installed("alembic", "") + 'echo alembic/__init__.py,, > "$site/alembic-1.dist-info/RECORD"\n'
+    make = (
+        _installed("alembic", "")
+        + 'echo alembic/__init__.py,, > "$site/alembic-1.dist-info/RECORD"\n'
+    )
 
-    ready = await world.ready(python(make + 'mkdir "$site/alembic"; touch "$site/alembic/__init__.py"\n'))
+    ready = await world.ready(
+        python(make + 'mkdir "$site/alembic"; touch "$site/alembic/__init__.py"\n')
+    )
 
     assert ready.built
 
 
-async def test_without_a_venv_the_python_on_path_must_not_know_the_project_from_elsewhere(tmp_path: Path) -> None:
+async def test_without_a_venv_the_python_on_path_must_not_know_the_project_from_elsewhere(
+    tmp_path: Path,
+) -> None:
     write(tmp_path, {"checkout/pkg/__init__.py": "", "benches/b1/tree/pkg/__init__.py": ""})
     maker = World(tmp_path / "maker")
     await maker.ready(python(f'echo {tmp_path / "checkout"} > "$site/a.pth"\n'))
@@ -448,7 +527,9 @@ os._exit(0)
 """
 
 
-async def test_what_a_candidate_runs_at_each_start_has_no_say_in_where_modules_come_from(world: World) -> None:
+async def test_what_a_candidate_runs_at_each_start_has_no_say_in_where_modules_come_from(
+    world: World,
+) -> None:
     write(world.folder, {"checkout/pkg/__init__.py": ""})
     write(world.place.tree, {"pkg/__init__.py": "", "src/sitecustomize.py": FORGED})
     lines = f"echo $PWD/src > $site/a.pth\necho {world.folder}/checkout > $site/b.pth\n"
@@ -458,7 +539,9 @@ async def test_what_a_candidate_runs_at_each_start_has_no_say_in_where_modules_c
     assert "`import pkg` gives" in failed.sentence
 
 
-async def test_a_candidate_that_ends_each_python_at_its_start_does_not_stop_judging(world: World) -> None:
+async def test_a_candidate_that_ends_each_python_at_its_start_does_not_stop_judging(
+    world: World,
+) -> None:
     ends = "import os\nos._exit(0)\n"
     write(world.place.tree, {"src/pkg/__init__.py": "", "src/sitecustomize.py": ends})
 
@@ -477,7 +560,9 @@ async def test_a_python_on_path_that_says_nothing_is_refused(tmp_path: Path) -> 
     assert f"{tmp_path}/bin/python3 did not say where its packages are" in failed.sentence
 
 
-async def test_a_python_path_that_is_passed_on_must_not_lead_to_another_checkout(tmp_path: Path) -> None:
+async def test_a_python_path_that_is_passed_on_must_not_lead_to_another_checkout(
+    tmp_path: Path,
+) -> None:
     write(tmp_path, {"checkout/pkg/__init__.py": "", "benches/b1/tree/pkg/__init__.py": ""})
     world = World(tmp_path, PYTHONPATH=f"src:{tmp_path}/checkout")
     world.passed = ("PYTHONPATH",)
@@ -498,10 +583,16 @@ async def test_node_modules_above_the_tree_are_refused(world: World, above: str)
 
 
 @pytest.mark.parametrize("link", ["node_modules/a", "node_modules/@b/a"])
-async def test_a_node_package_linked_from_outside_is_refused_one_from_within_is_not(world: World, link: str) -> None:
+async def test_a_node_package_linked_from_outside_is_refused_one_from_within_is_not(
+    world: World, link: str
+) -> None:
     make = f"mkdir -p packages/own {Path(link).parent}; ln -s $PWD/packages/own node_modules/own; ln -s"
     write(world.place.tree, {"package.json": "{}"})
-    await world.ready(scripted(f"{make} own {Path(link).parent}/own2; mv {Path(link).parent}/own2 node_modules/own3\n"))
+    await world.ready(
+        scripted(
+            f"{make} own {Path(link).parent}/own2; mv {Path(link).parent}/own2 node_modules/own3\n"
+        )
+    )
     outside = scripted(f"{make} {world.folder} {link}\n", keeps=("node_modules", "packages"))
 
     failed = await world.refused(outside)
@@ -513,6 +604,5 @@ def _installed(name: str, direct_url: str) -> str:
     """A script that records a distribution, as pip does."""
     folder = f'"$site/{name}-1.dist-info"'
     record = f"echo '{direct_url}' > {folder}/direct_url.json\n" if direct_url else ""
-    return (
-        f"mkdir {folder}\nprintf 'Metadata-Version: 2.1\\nName: {name}\\nVersion: 1\\n' > {folder}/METADATA\n{record}"
-    )
+    metadata = f"Metadata-Version: 2.1\\nName: {name}\\nVersion: 1\\n"
+    return f"mkdir {folder}\nprintf '{metadata}' > {folder}/METADATA\n{record}"

@@ -75,12 +75,22 @@ class Court:
 
     def rules(self, rev: str = "HEAD") -> Rules:
         listing = git(self.repo, "ls-tree", "-r", "--name-only", rev).splitlines()
-        return rules_of(listing, {name: git(self.repo, "show", f"{rev}:{name}") for name in wanted(listing)})
+        return rules_of(
+            listing, {name: git(self.repo, "show", f"{rev}:{name}") for name in wanted(listing)}
+        )
 
     def case(self, bench: Bench, rules: Rules, rev: str = "HEAD", trunk: str = "HEAD") -> Case:
         asked = (rev, f"{rev}^{{tree}}", trunk, f"{trunk}^{{tree}}")
         commit, tree, below, below_tree = git(self.repo, "rev-parse", *asked).split()
-        return Case(bench=bench, commit=commit, tree=tree, rules=rules, unit="u", trunk=below, trunk_tree=below_tree)
+        return Case(
+            bench=bench,
+            commit=commit,
+            tree=tree,
+            rules=rules,
+            unit="u",
+            trunk=below,
+            trunk_tree=below_tree,
+        )
 
     async def judge(
         self, rules: Rules, rev: str = "HEAD", *, trunk: str = "HEAD", accept: tuple[str, ...] = ()
@@ -106,7 +116,12 @@ def court(tmp_path: Path) -> Court:
 
 
 def gate(script: str, name: str = "10-test", **more: object) -> Gate:
-    made = Gate(name=name, group=int(name.split("-")[0]), script=script, reason=f"conventions/gates/{name}.sh")
+    made = Gate(
+        name=name,
+        group=int(name.split("-")[0]),
+        script=script,
+        reason=f"conventions/gates/{name}.sh",
+    )
     return replace(made, **more)  # type: ignore[arg-type]
 
 
@@ -157,17 +172,25 @@ async def test_no_gate_is_not_green(court: Court) -> None:
 
 
 async def test_groups_run_in_order_up_to_the_first_red_one(court: Court) -> None:
-    rules = only(gate(court.counting(), "30-late"), gate("exit 1\n", "20-red"), gate("true\n", "5-lint"))
+    rules = only(
+        gate(court.counting(), "30-late"), gate("exit 1\n", "20-red"), gate("true\n", "5-lint")
+    )
 
     judgement = await court.judge(rules)
 
-    assert [(verdict.gate, verdict.ok) for verdict in judgement.verdicts] == [("5-lint", True), ("20-red", False)]
+    assert [(verdict.gate, verdict.ok) for verdict in judgement.verdicts] == [
+        ("5-lint", True),
+        ("20-red", False),
+    ]
     assert court.count() == 0
 
 
 async def test_gates_of_one_number_run_side_by_side(court: Court) -> None:
     os.mkfifo(court.folder / "pipe")
-    pair = (gate(f"cat {court.folder}/pipe\n", "10-a"), gate(f"echo hello > {court.folder}/pipe\n", "10-b"))
+    pair = (
+        gate(f"cat {court.folder}/pipe\n", "10-a"),
+        gate(f"echo hello > {court.folder}/pipe\n", "10-b"),
+    )
 
     judgement = await court.judge(only(*(replace(one, timeout_s=20) for one in pair)))
 
@@ -202,7 +225,9 @@ async def test_a_gate_during_which_the_sandbox_was_switched_gives_no_verdict(cou
 
 
 @pytest.mark.parametrize("change", ["gate", "tree", "setup", "sandbox"])
-async def test_another_gate_text_tree_environment_or_sandbox_is_judged_anew(court: Court, change: str) -> None:
+async def test_another_gate_text_tree_environment_or_sandbox_is_judged_anew(
+    court: Court, change: str
+) -> None:
     await court.judge(only(gate(court.counting())))
     rules = only(gate(court.counting("true" if change == "gate" else "")))
     if change == "setup":
@@ -278,7 +303,9 @@ async def test_an_interrupted_gate_is_nobody_s_verdict(court: Court) -> None:
     assert court.store.select(Verdict) == []
 
 
-async def test_a_red_on_a_full_disk_is_nobody_s_verdict(court: Court, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_red_on_a_full_disk_is_nobody_s_verdict(
+    court: Court, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("factory.ground.disk.LEAST", 1 << 60)
 
     red, green = await court.judge(only(gate("exit 1\n"))), await court.judge(only(gate("true\n")))
@@ -286,7 +313,9 @@ async def test_a_red_on_a_full_disk_is_nobody_s_verdict(court: Court, monkeypatc
     assert (red, green.answer) == (Judgement(answer=Answer.UNSETTLED), Answer.GREEN)
 
 
-async def test_a_runner_that_is_not_there_is_a_setup_failure_a_script_of_the_tree_s_is_red(court: Court) -> None:
+async def test_a_runner_that_is_not_there_is_a_setup_failure_a_script_of_the_tree_s_is_red(
+    court: Court,
+) -> None:
     missing = Gate(name="lint", group=1, command=("no-such-linter", "."), reason="r")
     deleted = Gate(name="lint", group=1, command=("./check.sh",), reason="r")
 
@@ -323,7 +352,10 @@ async def test_a_cancelled_judging_ends_its_gates(court: Court) -> None:
 
 async def test_what_a_dead_daemon_s_gates_left_running_is_ended(court: Court) -> None:
     command = process.Command(
-        argv=("sleep", "1000"), cwd=court.folder, env={"PATH": os.environ["PATH"]}, run_dir=court.folder / "judged/b1-x"
+        argv=("sleep", "1000"),
+        cwd=court.folder,
+        env={"PATH": os.environ["PATH"]},
+        run_dir=court.folder / "judged/b1-x",
     )
     child = await process.start(command)
     while not (command.run_dir / "start.json").exists():
@@ -345,7 +377,10 @@ async def test_accept_commands_fail_before_and_pass_after_ahead_of_the_gates(cou
 
     after = await court.judge(only(gate("true\n")), accept=accept)
 
-    assert (before.answer, [verdict.ok for verdict in before.verdicts]) == (Answer.RED, [False, False])
+    assert (before.answer, [verdict.ok for verdict in before.verdicts]) == (
+        Answer.RED,
+        [False, False],
+    )
     assert after.answer is Answer.GREEN
     given = [entry.detail for entry in court.store.journal() if entry.event is Event.VERDICT_GIVEN]
     assert [told.get("before", False) for told in given] == [True, True, False, False, False]
@@ -381,7 +416,9 @@ async def test_a_gate_that_the_candidate_edits_is_not_the_one_that_judges_it(cou
     assert judgement.answer is Answer.RED
 
 
-async def test_a_bench_is_made_clean_before_each_group_and_not_twice_before_the_first(court: Court) -> None:
+async def test_a_bench_is_made_clean_before_each_group_and_not_twice_before_the_first(
+    court: Court,
+) -> None:
     shown = []
 
     @dataclass(frozen=True, slots=True, kw_only=True)
@@ -402,25 +439,37 @@ async def test_a_bench_is_made_clean_before_each_group_and_not_twice_before_the_
 
 
 async def test_what_a_red_run_left_behind_does_not_make_its_rerun_green(court: Court) -> None:
-    assert (await court.judge(only(gate("test -f made || { touch made; exit 1; }\n")))).answer is Answer.RED
+    assert (
+        await court.judge(only(gate("test -f made || { touch made; exit 1; }\n")))
+    ).answer is Answer.RED
 
 
 async def test_what_one_group_changes_in_the_tree_does_not_help_the_next(court: Court) -> None:
     court.change({".gitignore": "made\n"})
     script = "echo fixed > a.txt; touch made ~/made $TMPDIR/made\n"
     fix = gate(script, "10-fix", rewrites=("a.txt",))
-    test = gate("grep -q fixed a.txt || test -f made || test -f ~/made || test -f $TMPDIR/made\n", "20-test")
+    test = gate(
+        "grep -q fixed a.txt || test -f made || test -f ~/made || test -f $TMPDIR/made\n", "20-test"
+    )
 
     judgement = await court.judge(only(fix, test))
 
     assert [verdict.gate for verdict in judgement.red] == ["20-test"]
 
 
-VENV = Setup(kind="script", commands=(("{python}", "-I", "-m", "venv", "--without-pip", "{venv}"),), reason="s")
+VENV = Setup(
+    kind="script",
+    commands=(("{python}", "-I", "-m", "venv", "--without-pip", "{venv}"),),
+    reason="s",
+)
 
 
-async def test_a_gate_that_always_changes_its_environment_settles_nothing_and_is_named(court: Court) -> None:
-    judgement = await court.judge(only(gate(court.counting('touch "$VIRTUAL_ENV/bin/tool"\n')), setup=VENV))
+async def test_a_gate_that_always_changes_its_environment_settles_nothing_and_is_named(
+    court: Court,
+) -> None:
+    judgement = await court.judge(
+        only(gate(court.counting('touch "$VIRTUAL_ENV/bin/tool"\n')), setup=VENV)
+    )
 
     assert judgement.answer is Answer.SETUP
     assert judgement.failed is not None
@@ -430,7 +479,9 @@ async def test_a_gate_that_always_changes_its_environment_settles_nothing_and_is
 
 
 async def test_what_a_gate_installs_does_not_serve_the_next_judgement(court: Court) -> None:
-    plant = gate('printf "#!/bin/sh\\n" > "$VIRTUAL_ENV/bin/tool"; chmod +x "$VIRTUAL_ENV/bin/tool"; false\n')
+    plant = gate(
+        'printf "#!/bin/sh\\n" > "$VIRTUAL_ENV/bin/tool"; chmod +x "$VIRTUAL_ENV/bin/tool"; false\n'
+    )
     use = Gate(name="tool", group=1, command=("tool",), reason="r")
 
     first = await court.judge(only(plant, setup=VENV))
@@ -441,7 +492,9 @@ async def test_what_a_gate_installs_does_not_serve_the_next_judgement(court: Cou
     assert second.answer is Answer.SETUP
 
 
-async def test_a_green_in_an_environment_that_changed_once_is_judged_again_in_a_fresh_one(court: Court) -> None:
+async def test_a_green_in_an_environment_that_changed_once_is_judged_again_in_a_fresh_one(
+    court: Court,
+) -> None:
     script = court.counting(f'test $(wc -l < {court.folder}/ran) -ge 2 || touch "$VIRTUAL_ENV/x"\n')
 
     judgement = await court.judge(only(gate(script), setup=VENV))
@@ -451,7 +504,9 @@ async def test_a_green_in_an_environment_that_changed_once_is_judged_again_in_a_
 
 
 async def test_a_gate_that_closes_its_checkout_stops_no_later_one(court: Court) -> None:
-    rules = only(gate("mkdir -p pkg/in; chmod 0 pkg .\n"), setup=replace(VENV, keeps=("node_modules",)))
+    rules = only(
+        gate("mkdir -p pkg/in; chmod 0 pkg .\n"), setup=replace(VENV, keeps=("node_modules",))
+    )
     first = await court.judge(rules)
     court.change({"a.txt": "better\n"})
 
@@ -489,7 +544,9 @@ async def test_an_environment_that_a_candidate_s_code_made_serves_nobody_else(co
 # ── the real thing, over the network: one of each ──
 
 
-async def test_network_a_python_project_is_judged_as_the_candidate_has_it_without_a_new_install(court: Court) -> None:
+async def test_network_a_python_project_is_judged_as_the_candidate_has_it_without_a_new_install(
+    court: Court,
+) -> None:
     files = {
         "pyproject.toml": '[build-system]\nrequires = ["setuptools>=64"]\nbuild-backend = "setuptools.build_meta"\n'
         '[project]\nname = "pkg"\nversion = "1"\n',
@@ -511,15 +568,30 @@ async def test_network_a_python_project_is_judged_as_the_candidate_has_it_withou
     assert (court.folder / "work/benches/b1/environment.json").read_bytes() == stamp
 
 
-async def test_network_node_packages_are_installed_as_locked_and_serve_the_next_candidate(court: Court) -> None:
+async def test_network_node_packages_are_installed_as_locked_and_serve_the_next_candidate(
+    court: Court,
+) -> None:
     locked = {
         "": {"name": "a", "version": "1.0.0", "dependencies": {"isarray": "1.0.0"}},
         "node_modules/isarray": {"version": "1.0.0", "integrity": ISARRAY},
     }
-    package = {"name": "a", "version": "1.0.0", "scripts": {"test": "node t.js"}, "dependencies": {"isarray": "1.0.0"}}
-    lock = {"name": "a", "version": "1.0.0", "lockfileVersion": 3, "requires": True, "packages": locked}
+    package = {
+        "name": "a",
+        "version": "1.0.0",
+        "scripts": {"test": "node t.js"},
+        "dependencies": {"isarray": "1.0.0"},
+    }
+    lock = {
+        "name": "a",
+        "version": "1.0.0",
+        "lockfileVersion": 3,
+        "requires": True,
+        "packages": locked,
+    }
     test = "process.exit(require('isarray')([]) ? 0 : 1)\n"
-    court.change({"package.json": json.dumps(package), "package-lock.json": json.dumps(lock), "t.js": test})
+    court.change(
+        {"package.json": json.dumps(package), "package-lock.json": json.dumps(lock), "t.js": test}
+    )
     rules = court.rules()
     good = await court.judge(rules)
     court.change({"t.js": "process.exit(require('isarray')({}) ? 0 : 1)\n"})

@@ -17,10 +17,21 @@ def test_a_change_of_ordinary_files_is_let_through() -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["inbox/x.md", "INBOX/x.md", ".inbox/x.md", ".Inbox", ".factory/store.sqlite", ".Factory/x", "inbox", ".factory"],
+    [
+        "inbox/x.md",
+        "INBOX/x.md",
+        ".inbox/x.md",
+        ".Inbox",
+        ".factory/store.sqlite",
+        ".Factory/x",
+        "inbox",
+        ".factory",
+    ],
 )
 def test_the_factorys_own_folders_are_refused_in_any_case_and_nothing_lifts_it(path: str) -> None:
-    refused = guard(["a.py", path], sources=SOURCES, allow=["edit-gates", "protected"], scope=["**"])
+    refused = guard(
+        ["a.py", path], sources=SOURCES, allow=["edit-gates", "protected"], scope=["**"]
+    )
 
     assert refused == Refused(
         EndReason.OUT_OF_SCOPE,
@@ -56,7 +67,9 @@ def test_a_change_outside_the_scope_names_what_lies_outside() -> None:
     refused = guard(["src/a.py", "lib/b.py"], sources=(), scope=["src/**", "docs"])
 
     assert refused == Refused(
-        EndReason.OUT_OF_SCOPE, ("lib/b.py",), "it touches lib/b.py, outside its scope (src/**, docs)"
+        EndReason.OUT_OF_SCOPE,
+        ("lib/b.py",),
+        "it touches lib/b.py, outside its scope (src/**, docs)",
     )
 
 
@@ -87,7 +100,10 @@ def test_what_judges_or_sets_up_work_is_guarded(path: str) -> None:
 
 
 def test_a_task_that_allows_edit_gates_may_change_them() -> None:
-    assert guard(["conventions/gates/10.sh", "Makefile"], sources=SOURCES, allow=["edit-gates"]) is None
+    assert (
+        guard(["conventions/gates/10.sh", "Makefile"], sources=SOURCES, allow=["edit-gates"])
+        is None
+    )
 
 
 def test_allowing_edit_gates_does_not_widen_the_scope() -> None:
@@ -98,7 +114,13 @@ def test_allowing_edit_gates_does_not_widen_the_scope() -> None:
 
 
 def test_names_that_only_begin_alike_are_not_guarded() -> None:
-    alike = ["conventions.md", "src/factory.toml", "Makefile.md", "src/conventions/a.py", "src/.github/workflows/a.yml"]
+    alike = [
+        "conventions.md",
+        "src/factory.toml",
+        "Makefile.md",
+        "src/conventions/a.py",
+        "src/.github/workflows/a.yml",
+    ]
     alike += [
         "my.claude/a",
         "claude.md.txt",
@@ -124,7 +146,11 @@ def test_folders_of_the_projects_own_are_no_concern_of_the_guard_but_what_would_
 
     assert guard(["inbox/models.py", "conventions/naming.md"], sources=(), theirs=theirs) is None
     assert guard(["conventions/naming.md"], sources=())
-    for path in ("conventions/gates/10-true.sh", "Conventions/policy.toml", "conventions/workspace/setup.sh"):
+    for path in (
+        "conventions/gates/10-true.sh",
+        "Conventions/policy.toml",
+        "conventions/workspace/setup.sh",
+    ):
         refused = guard([path], sources=(), theirs=theirs)
 
         assert refused
@@ -138,24 +164,124 @@ def test_folders_of_the_projects_own_are_no_concern_of_the_guard_but_what_would_
 
 
 CI = [
-    *(".gitea/workflows/a.yml", ".forgejo/workflows/a.yml", "appveyor.yml", ".appveyor.yml", ".cirrus.yml"),
-    *("cloudbuild.yaml", "deploy/cloudbuild.json", ".github/workflows/ci.yml", ".circleci/config.yml", "Jenkinsfile"),
-    *("ci/Jenkinsfile.release", "azure-pipelines-nightly.yml", ".woodpecker/a.yml", ".drone.yml", ".travis.yml"),
-    *("bitbucket-pipelines.yml", ".gitlab-ci.yml", ".gitlab/ci/a.yml", "buildspec.yml", ".semaphore/semaphore.yml"),
-    *("CODEOWNERS", ".github/CODEOWNERS", "docs/CODEOWNERS", ".github/dependabot.yml", "renovate.json", ".mergify.yml"),
+    *(
+        ".gitea/workflows/a.yml",
+        ".forgejo/workflows/a.yml",
+        "appveyor.yml",
+        ".appveyor.yml",
+        ".cirrus.yml",
+    ),
+    *(
+        "cloudbuild.yaml",
+        "deploy/cloudbuild.json",
+        ".github/workflows/ci.yml",
+        ".circleci/config.yml",
+        "Jenkinsfile",
+    ),
+    *(
+        "ci/Jenkinsfile.release",
+        "azure-pipelines-nightly.yml",
+        ".woodpecker/a.yml",
+        ".drone.yml",
+        ".travis.yml",
+    ),
+    *(
+        "bitbucket-pipelines.yml",
+        ".gitlab-ci.yml",
+        ".gitlab/ci/a.yml",
+        "buildspec.yml",
+        ".semaphore/semaphore.yml",
+    ),
+    *(
+        "CODEOWNERS",
+        ".github/CODEOWNERS",
+        "docs/CODEOWNERS",
+        ".github/dependabot.yml",
+        "renovate.json",
+        ".mergify.yml",
+    ),
 ]
 MACHINE = [
-    *(".claude/settings.json", "sub/.claude/hooks/a.sh", ".mcp.json", "CLAUDE.md", "src/CLAUDE.local.md", "AGENTS.md"),
-    *("sub/AGENTS.md", "a/b/agents.md", "GEMINI.md", ".codex/config.toml", ".gemini/settings.json", "opencode.json"),
-    *(".opencode/agent/a.md", ".cursor/rules/a.mdc", ".cursorrules", ".github/copilot-instructions.md", ".junie/a.md"),
-    *(".github/instructions/a.instructions.md", ".windsurfrules", ".clinerules/a.md", ".aider.conf.yml", ".kiro/a"),
-    *(".envrc", "sub/.envrc", ".tool-versions", "mise.toml", ".mise.local.toml", ".config/mise/config.toml"),
-    *(".husky/pre-commit", "web/.husky/pre-push", ".githooks/post-merge", "lefthook.yml", ".lefthook-local.yml"),
-    *(".pre-commit-config.yaml", ".lintstagedrc.mjs", "commitlint.config.js", ".gitmodules", ".lfsconfig"),
-    *(".vscode/tasks.json", "sub/.vscode/settings.json", "a.code-workspace", ".idea/runConfigurations/a.xml", ".run/a"),
-    *(".zed/tasks.json", ".exrc", ".dir-locals.el", ".devcontainer/devcontainer.json", ".devcontainer.json"),
-    *("web/.npmrc", ".yarnrc.yml", ".yarn/releases/yarn.cjs", ".pnpmfile.cjs", "bunfig.toml", ".cargo/config.toml"),
-    *("rust-toolchain.toml", ".mvn/extensions.xml", "gradle/wrapper/gradle-wrapper.properties", ".bazelrc"),
+    *(
+        ".claude/settings.json",
+        "sub/.claude/hooks/a.sh",
+        ".mcp.json",
+        "CLAUDE.md",
+        "src/CLAUDE.local.md",
+        "AGENTS.md",
+    ),
+    *(
+        "sub/AGENTS.md",
+        "a/b/agents.md",
+        "GEMINI.md",
+        ".codex/config.toml",
+        ".gemini/settings.json",
+        "opencode.json",
+    ),
+    *(
+        ".opencode/agent/a.md",
+        ".cursor/rules/a.mdc",
+        ".cursorrules",
+        ".github/copilot-instructions.md",
+        ".junie/a.md",
+    ),
+    *(
+        ".github/instructions/a.instructions.md",
+        ".windsurfrules",
+        ".clinerules/a.md",
+        ".aider.conf.yml",
+        ".kiro/a",
+    ),
+    *(
+        ".envrc",
+        "sub/.envrc",
+        ".tool-versions",
+        "mise.toml",
+        ".mise.local.toml",
+        ".config/mise/config.toml",
+    ),
+    *(
+        ".husky/pre-commit",
+        "web/.husky/pre-push",
+        ".githooks/post-merge",
+        "lefthook.yml",
+        ".lefthook-local.yml",
+    ),
+    *(
+        ".pre-commit-config.yaml",
+        ".lintstagedrc.mjs",
+        "commitlint.config.js",
+        ".gitmodules",
+        ".lfsconfig",
+    ),
+    *(
+        ".vscode/tasks.json",
+        "sub/.vscode/settings.json",
+        "a.code-workspace",
+        ".idea/runConfigurations/a.xml",
+        ".run/a",
+    ),
+    *(
+        ".zed/tasks.json",
+        ".exrc",
+        ".dir-locals.el",
+        ".devcontainer/devcontainer.json",
+        ".devcontainer.json",
+    ),
+    *(
+        "web/.npmrc",
+        ".yarnrc.yml",
+        ".yarn/releases/yarn.cjs",
+        ".pnpmfile.cjs",
+        "bunfig.toml",
+        ".cargo/config.toml",
+    ),
+    *(
+        "rust-toolchain.toml",
+        ".mvn/extensions.xml",
+        "gradle/wrapper/gradle-wrapper.properties",
+        ".bazelrc",
+    ),
     *(".gdbinit", ".Rprofile", ".pdbrc"),
 ]
 
@@ -178,12 +304,17 @@ def test_what_runs_on_the_users_machine_is_lifted_by_edit_agents(path: str) -> N
 
         assert refused
         assert (refused.kind, refused.paths) == (EndReason.GUARD, (spelled,))
-        assert refused.sentence == f"it changes {spelled}, which agents, editors or tools on your machine obey"
+        assert (
+            refused.sentence
+            == f"it changes {spelled}, which agents, editors or tools on your machine obey"
+        )
         assert guard([spelled], sources=SOURCES, allow=["edit-agents"]) is None
 
 
 def test_a_link_or_a_file_in_place_of_a_guarded_folder_is_guarded() -> None:
-    refused = guard([".claude", "sub/.husky", ".github/workflows"], sources=(), links={".claude": "docs"})
+    refused = guard(
+        [".claude", "sub/.husky", ".github/workflows"], sources=(), links={".claude": "docs"}
+    )
 
     assert refused
     assert refused.paths == (".claude", "sub/.husky", ".github/workflows")
@@ -229,14 +360,22 @@ def test_what_a_guarded_link_of_trunk_leads_to_is_guarded() -> None:
         "build/makefile": "Makefile",
         "gh": ".github",
     }
-    for path in ("docs/Agents.txt", "tools/hooks/pre-commit", "tools/HOOKS", "build/Makefile", "gh/workflows/a.yml"):
+    for path in (
+        "docs/Agents.txt",
+        "tools/hooks/pre-commit",
+        "tools/HOOKS",
+        "build/Makefile",
+        "gh/workflows/a.yml",
+    ):
         refused = guard([path], sources=SOURCES, reached=reached)
 
         assert refused
         assert refused.paths == (path,)
         assert " leads there: " in refused.evidence[0]
     assert guard(["docs/other.txt", "tools/a", "build/b"], sources=SOURCES, reached=reached) is None
-    assert guard(["docs/Agents.txt"], sources=SOURCES, reached=reached, allow=["edit-agents"]) is None
+    assert (
+        guard(["docs/Agents.txt"], sources=SOURCES, reached=reached, allow=["edit-agents"]) is None
+    )
 
 
 def test_what_leads_out_of_the_repository_leads_to_nothing_in_it() -> None:
@@ -248,11 +387,19 @@ def test_what_leads_out_of_the_repository_leads_to_nothing_in_it() -> None:
 @pytest.mark.parametrize(
     ("link", "guarded"),
     [
-        *((".github", True), ("sub/.claude", True), ("x/gradle", True), ("Makefile", True), ("build", True)),
+        *(
+            (".github", True),
+            ("sub/.claude", True),
+            ("x/gradle", True),
+            ("Makefile", True),
+            ("build", True),
+        ),
         *(("src", False), ("sub/workflows", False), ("x/.github/workflows", False), ("mise", True)),
     ],
 )
-def test_a_link_is_followed_where_something_guarded_is_or_can_be_below_it(link: str, guarded: bool) -> None:
+def test_a_link_is_followed_where_something_guarded_is_or_can_be_below_it(
+    link: str, guarded: bool
+) -> None:
     assert bool(Guards({"Makefile", "build/rules.mk"}).of_link(link)) is guarded
 
 

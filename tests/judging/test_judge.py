@@ -52,7 +52,9 @@ async def test_the_gates_are_those_of_the_commit_below(scene: Scene) -> None:
     tip = await looked(scene)
     weak = await scene.made({"conventions/gates/10-whole.sh": "true\n", "one.txt": "BROKEN\n"})
 
-    assert [verdict.gate for verdict in (await scene.judge.judge(weak, parent=tip)).red] == ["10-whole"]
+    assert [verdict.gate for verdict in (await scene.judge.judge(weak, parent=tip)).red] == [
+        "10-whole"
+    ]
     assert (await scene.judge.judge(weak, parent=weak)).ok
 
 
@@ -80,7 +82,9 @@ async def test_hidden_conventions_rule_like_visible_ones(tmp_path: Path) -> None
         assert (scene.reasons("gate"), scene.reasons("sly")) == (["guard"], ["guard"])
 
 
-async def test_of_two_folders_with_conventions_the_one_rules_that_ruled_before(scene: Scene) -> None:
+async def test_of_two_folders_with_conventions_the_one_rules_that_ruled_before(
+    scene: Scene,
+) -> None:
     await scene.queue.look_at_trunk(scene.group, at())
     for name in ("one", "two"):
         scene.commit({f".conventions/gates/20-{name}.sh": "false\n"})
@@ -108,7 +112,9 @@ async def test_wrong_gate_files_let_nothing_pass(scene: Scene) -> None:
     assert (ruled.ok, ruled.setup and ruled.setup.kind) == (False, CardKind.CONFIG)
 
 
-async def test_a_wrong_gate_file_on_trunk_is_asked_about_at_once_in_its_present_words(scene: Scene) -> None:
+async def test_a_wrong_gate_file_on_trunk_is_asked_about_at_once_in_its_present_words(
+    scene: Scene,
+) -> None:
     scene.commit({"conventions/gates/20-odd.toml": "comand = 'true'\n"})
     await looked(scene)
     scene.floor.escalations.answer("E1", "1", now=at())
@@ -125,7 +131,8 @@ async def test_a_wrong_gate_file_on_trunk_is_asked_about_at_once_in_its_present_
 
 
 @pytest.mark.parametrize(
-    "name", ["pyproject.toml", "conventions/gates/20-more.sh", "conventions/prompts/unit.md", "uv.lock"]
+    "name",
+    ["pyproject.toml", "conventions/gates/20-more.sh", "conventions/prompts/unit.md", "uv.lock"],
 )
 async def test_a_file_that_rules_on_trunk_and_is_too_large_to_be_read_is_a_card_and_nothing_passes(
     scene: Scene, name: str
@@ -154,11 +161,20 @@ async def test_a_file_that_rules_on_trunk_and_is_too_large_to_be_read_is_a_card_
     assert scene.cards() == []
 
 
-async def test_without_gates_only_a_person_lets_a_unit_pass_and_its_proof_holds_all_the_same(tmp_path: Path) -> None:
+async def test_without_gates_only_a_person_lets_a_unit_pass_and_its_proof_holds_all_the_same(
+    tmp_path: Path,
+) -> None:
     async with scene_in(tmp_path, {"story.txt": "x\n"}) as scene:
         tip = await looked(scene)
         made = await scene.made({"one.txt": "fine\n"})
-        let = Unit(id="u", title="u", state=UnitState.QUEUED, since=at(), accepted=at(), approved=("no_gate",))
+        let = Unit(
+            id="u",
+            title="u",
+            state=UnitState.QUEUED,
+            since=at(),
+            accepted=at(),
+            approved=("no_gate",),
+        )
 
         nobody = await scene.judge.judge(made, parent=tip, unit=UNIT)
         person = await scene.judge.judge(made, parent=tip, unit=let)
@@ -178,7 +194,9 @@ async def test_what_landed_where_nothing_judges_does_not_make_trunk_green(tmp_pa
         assert (scene.state_of("one"), told(scene)) == ("landed", "unknown")
 
 
-async def test_trunks_rules_are_kept_whatever_else_is_judged(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_trunks_rules_are_kept_whatever_else_is_judged(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("factory.judging.judge.RULINGS_KEPT", 2)
     await looked(scene)
 
@@ -188,15 +206,21 @@ async def test_trunks_rules_are_kept_whatever_else_is_judged(scene: Scene, monke
     assert scene.judge.current is not None
 
 
-async def test_an_inferred_gate_that_a_person_left_out_rules_no_more_and_one_from_a_file_does(tmp_path: Path) -> None:
+async def test_an_inferred_gate_that_a_person_left_out_rules_no_more_and_one_from_a_file_does(
+    tmp_path: Path,
+) -> None:
     async with scene_in(tmp_path, {"Makefile": "test:\n\tfalse\n"}) as scene:
         tip = await looked(scene)
         before = [gate.name for gate in (await scene.judge.ruling(tip)).rules.gates]
-        scene.store.write(Event.FACT_CHANGED, Fact(name="left_out", value='["test", "10-whole"]'), now=at())
+        scene.store.write(
+            Event.FACT_CHANGED, Fact(name="left_out", value='["test", "10-whole"]'), now=at()
+        )
         scene.commit(FILES)
 
         after = [gate.name for gate in (await scene.judge.ruling(tip)).rules.gates]
-        explicit = [gate.name for gate in (await scene.judge.ruling(await looked(scene))).rules.gates]
+        explicit = [
+            gate.name for gate in (await scene.judge.ruling(await looked(scene))).rules.gates
+        ]
 
         assert (before, after, explicit) == (["test"], [], ["10-whole"])
 
@@ -210,13 +234,19 @@ async def test_trunks_own_gate_that_changes_files_is_one_card_that_says_so(scene
     assert "20-fix changes files that it judges: story.txt" in card.question
     assert "`# rewrites: story.txt` into conventions/gates/20-fix.sh" in card.options[2].effect
 
-    scene.commit({"conventions/gates/20-fix.sh": "# rewrites: story.txt\nsed -i s/once/twice/ story.txt\n"})
+    scene.commit(
+        {"conventions/gates/20-fix.sh": "# rewrites: story.txt\nsed -i s/once/twice/ story.txt\n"}
+    )
     await looked(scene)
     assert (scene.cards(), told(scene)) == ([], "green")
 
 
-async def test_files_that_a_person_lets_an_inferred_gate_change_are_put_back_after_it(tmp_path: Path) -> None:
-    async with scene_in(tmp_path, {"Makefile": "test:\n\tdate > 'now[1].txt'\n", "now[1].txt": ""}) as scene:
+async def test_files_that_a_person_lets_an_inferred_gate_change_are_put_back_after_it(
+    tmp_path: Path,
+) -> None:
+    async with scene_in(
+        tmp_path, {"Makefile": "test:\n\tdate > 'now[1].txt'\n", "now[1].txt": ""}
+    ) as scene:
         await looked(scene)
         (card,) = scene.store.open(Card)
         said = scene.floor.escalations.answer(card.id, "Put these files back after it", now=at())
@@ -225,7 +255,9 @@ async def test_files_that_a_person_lets_an_inferred_gate_change_are_put_back_aft
 
         assert said == "what test changes there is put back after it from now on"
         assert (scene.cards(), told(scene)) == ([], "green")
-        assert answers(scene.store).sentences == ["now[1].txt is put back after the inferred gate test, by your answer"]
+        assert answers(scene.store).sentences == [
+            "now[1].txt is put back after the inferred gate test, by your answer"
+        ]
 
 
 # ── accept ──
@@ -236,7 +268,9 @@ async def test_accept_fails_below_and_passes_above(scene: Scene) -> None:
     made = await scene.made({"one.txt": "fine\n"})
 
     proven = await scene.judge.judge(made, parent=tip, unit=UNIT, accept=("test -e one.txt",))
-    passing = await scene.judge.judge(made, parent=tip, unit=UNIT, accept=("test -e one.txt", "test -e story.txt"))
+    passing = await scene.judge.judge(
+        made, parent=tip, unit=UNIT, accept=("test -e one.txt", "test -e story.txt")
+    )
     failing = await scene.judge.judge(made, parent=tip, unit=UNIT, accept=("test -e two.txt",))
 
     assert proven.ok
@@ -288,7 +322,9 @@ async def test_a_verdict_on_top_of_what_has_not_landed_is_told_as_one(scene: Sce
     assert [entry.detail.get("stacked", False) for entry in given] == [False, True]
 
 
-async def test_a_gate_that_ends_its_own_supervisor_gives_no_verdict_and_is_not_asked_for_ever(tmp_path: Path) -> None:
+async def test_a_gate_that_ends_its_own_supervisor_gives_no_verdict_and_is_not_asked_for_ever(
+    tmp_path: Path,
+) -> None:
     gate = f"echo x >> {tmp_path}/ran; kill -9 $PPID; sleep 5\n"
     async with scene_in(tmp_path, {"conventions/gates/10-kills.sh": gate}) as scene:
         await looked(scene)
@@ -320,7 +356,9 @@ async def test_trunk_whose_judging_broke_is_judged_by_a_later_look(
     assert told(scene) == "green"
 
 
-async def test_the_judging_of_a_trunk_that_moved_on_says_nothing_about_the_new_one(scene: Scene) -> None:
+async def test_the_judging_of_a_trunk_that_moved_on_says_nothing_about_the_new_one(
+    scene: Scene,
+) -> None:
     old = await scene.floor.trunk.refresh()
     await scene.judge.look(old, scene.group)
     scene.commit({"two.txt": "BROKEN\n"})
@@ -333,10 +371,19 @@ async def test_the_judging_of_a_trunk_that_moved_on_says_nothing_about_the_new_o
     assert (scene.cards(), told(scene)) == ([CardKind.TRUNK_RED], "red")
 
 
-async def test_only_what_trunk_is_red_in_is_excused_and_only_for_whom_a_person_said_so(scene: Scene) -> None:
+async def test_only_what_trunk_is_red_in_is_excused_and_only_for_whom_a_person_said_so(
+    scene: Scene,
+) -> None:
     scene.commit({"two.txt": "BROKEN\n", "conventions/gates/20-more.sh": "test ! -e bad\n"})
     tip = await looked(scene)
-    let = Unit(id="u", title="u", state=UnitState.QUEUED, since=at(), accepted=at(), approved=("trunk_red",))
+    let = Unit(
+        id="u",
+        title="u",
+        state=UnitState.QUEUED,
+        since=at(),
+        accepted=at(),
+        approved=("trunk_red",),
+    )
     same = await scene.judge.judge(await scene.made({"one.txt": "fine\n"}), parent=tip, unit=let)
 
     assert scene.judge.excused(same, let)
@@ -381,7 +428,9 @@ async def test_a_verdict_that_the_store_could_not_take_is_taken_when_it_can_and_
         assert (ruled[0].ok, scene.count("ran"), len(scene.store.select(Verdict))) == (True, 1, 1)
 
 
-async def test_what_was_judged_of_trunk_and_could_not_be_written_down_is_told_by_the_next_look(scene: Scene) -> None:
+async def test_what_was_judged_of_trunk_and_could_not_be_written_down_is_told_by_the_next_look(
+    scene: Scene,
+) -> None:
     tip = await looked(scene)
     scene.judge._tell("judging")
 

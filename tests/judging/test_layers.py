@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from factory.judging.layers import copy, differing, digest_of, keep_copy, print_of, remove_newer, restore
+from factory.judging.layers import (
+    copy,
+    differing,
+    digest_of,
+    keep_copy,
+    print_of,
+    remove_newer,
+    restore,
+)
 from factory.judging.payload import built_into
 from factory.judging.place import Place, Stamp, read_stamp, write_stamp
 from tests.floor import untracked
@@ -90,16 +98,23 @@ DEEDS = [
 ]
 
 
-@pytest.mark.parametrize("known", [True, False], ids=["what it touched is known", "nothing is known"])
+@pytest.mark.parametrize(
+    "known", [True, False], ids=["what it touched is known", "nothing is known"]
+)
 @pytest.mark.parametrize("deed", DEEDS, ids=lambda each: each.__name__)
-def test_dependencies_are_put_back_as_they_were(place: Place, deed: Callable[[Path], None], known: bool) -> None:
+def test_dependencies_are_put_back_as_they_were(
+    place: Place, deed: Callable[[Path], None], known: bool
+) -> None:
     was, before = content(place.venv), print_of(place.installed)
     deed(place.venv)
     after = print_of(place.installed)
     stands = digest_of(after)
     if known:
         touched = tuple(differing(before, after))
-        write_stamp(place.stamp, Stamp(asked="a", candidate="", key="k", copy="c", print=stands, touched=touched))
+        write_stamp(
+            place.stamp,
+            Stamp(asked="a", candidate="", key="k", copy="c", print=stands, touched=touched),
+        )
 
     restore(place, STAMP, after)
 
@@ -107,7 +122,9 @@ def test_dependencies_are_put_back_as_they_were(place: Place, deed: Callable[[Pa
     assert not place.stamp.exists()
 
 
-def test_folders_are_told_apart_by_their_paths_whatever_links_a_candidate_brings(place: Place, tmp_path: Path) -> None:
+def test_folders_are_told_apart_by_their_paths_whatever_links_a_candidate_brings(
+    place: Place, tmp_path: Path
+) -> None:
     write(place.tree, {"web/node_modules/y/index.js": "y\n"})
     keep_copy(place, STAMP)
     (place.tree / "web").rename(place.tree / "moved")
@@ -158,11 +175,20 @@ def test_a_stamp_of_another_version_is_none(tmp_path: Path) -> None:
 def installed(venv: Path, record: str, *, editable: bool = True, commands: str = "") -> list[str]:
     info = "lib/python3.13/site-packages/pkg-1.dist-info"
     url = json.dumps({"url": "file:///tree", "dir_info": {"editable": editable}})
-    write(venv, {f"{info}/RECORD": record, f"{info}/direct_url.json": url, f"{info}/entry_points.txt": commands})
+    write(
+        venv,
+        {
+            f"{info}/RECORD": record,
+            f"{info}/direct_url.json": url,
+            f"{info}/entry_points.txt": commands,
+        },
+    )
     return built_into(venv)
 
 
-LOADERS = "pkg.pth,,\n__editable__.pkg-1.pth,,\n__editable___pkg_1_finder.py,,\n_editable_impl_pkg.py,,\n"
+LOADERS = (
+    "pkg.pth,,\n__editable__.pkg-1.pth,,\n__editable___pkg_1_finder.py,,\n_editable_impl_pkg.py,,\n"
+)
 METADATA = "pkg-1.dist-info/METADATA,,\n__pycache__/__editable___pkg_1_finder.cpython-313.pyc,,\n"
 
 

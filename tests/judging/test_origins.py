@@ -73,7 +73,9 @@ def through_a_path(world: World, app: Path) -> None:
 
 def through_the_finder_of_setuptools(world: World, app: Path) -> None:
     name = "__editable___app_1_finder"
-    world.has({"__editable__.app-1.pth": f"import {name}; {name}.install()", f"{name}.py": FINDER % app})
+    world.has(
+        {"__editable__.app-1.pth": f"import {name}; {name}.install()", f"{name}.py": FINDER % app}
+    )
 
 
 def through_editables(world: World, app: Path) -> None:
@@ -89,7 +91,9 @@ WAYS = [through_a_path, through_the_finder_of_setuptools, through_editables, thr
 
 
 @pytest.mark.parametrize("leads", WAYS)
-def test_a_module_that_an_installation_takes_from_elsewhere_is_seen(world: World, leads: object) -> None:
+def test_a_module_that_an_installation_takes_from_elsewhere_is_seen(
+    world: World, leads: object
+) -> None:
     leads(world, world.elsewhere)  # type: ignore[operator]
 
     wrong = world.wrong()
@@ -99,7 +103,9 @@ def test_a_module_that_an_installation_takes_from_elsewhere_is_seen(world: World
 
 
 @pytest.mark.parametrize("leads", WAYS)
-def test_a_module_that_an_installation_takes_from_the_tree_is_what_is_wanted(world: World, leads: object) -> None:
+def test_a_module_that_an_installation_takes_from_the_tree_is_what_is_wanted(
+    world: World, leads: object
+) -> None:
     world.installs("app", "app.pth", direct_url=editable(world.tree))
 
     leads(world, world.tree / "src/app")  # type: ignore[operator]
@@ -122,7 +128,9 @@ def test_a_folder_that_is_a_link_to_another_is_read_once(world: World) -> None:
 
 @pytest.mark.parametrize("key", ["version", "version_info"])
 def test_the_packages_of_the_system_count_where_the_venv_uses_them(world: World, key: str) -> None:
-    settings = f"home = {world.folder}/usr/bin\n{key} = 3.13.5\ninclude-system-site-packages = true\n"
+    settings = (
+        f"home = {world.folder}/usr/bin\n{key} = 3.13.5\ninclude-system-site-packages = true\n"
+    )
     write(world.folder, {"venv/pyvenv.cfg": settings})
     write(world.folder, {f"usr/{SITE}/app.pth": str(world.elsewhere.parent)})
 
@@ -158,12 +166,16 @@ def test_path_files_in_the_tree_and_hidden_ones_lead_nowhere(world: World) -> No
 # ── copies ──
 
 
-@pytest.mark.parametrize("file", ["app/__init__.py", "app.py", "app.cpython-313-x86_64-linux-gnu.so"])
+@pytest.mark.parametrize(
+    "file", ["app/__init__.py", "app.py", "app.cpython-313-x86_64-linux-gnu.so"]
+)
 def test_a_module_in_the_venv_that_no_package_owns_is_a_copy(world: World, file: str) -> None:
     world.installs("pip", "pip/__init__.py")
     world.has({file: ""})
 
-    assert f"`import app` gives {SITE}/{file}, a copy that no installed package owns" in world.wrong()
+    assert (
+        f"`import app` gives {SITE}/{file}, a copy that no installed package owns" in world.wrong()
+    )
 
 
 @pytest.mark.parametrize("owned", ["app/__init__.py", "app.py"])
@@ -223,7 +235,9 @@ def test_a_file_that_leads_elsewhere_and_is_too_large_is_refused(world: World, f
     assert wrong.endswith("nobody knows whether gates would test the candidate.")
 
 
-def test_more_lines_or_packages_than_are_read_are_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_lines_or_packages_than_are_read_are_refused(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world.has({"a.pth": "x\n" * (installed.LINES + 1)})
     lines = world.wrong()
     monkeypatch.setattr(installed, "PACKAGES", 1)
@@ -234,7 +248,9 @@ def test_more_lines_or_packages_than_are_read_are_refused(world: World, monkeypa
     assert "holds more than 1 files" in packages
 
 
-@pytest.mark.parametrize("text", ["'" + "\\'" * 500_000, "'a'," + " " * 900_000, "\\" * 900_000, "'" * 900_000])
+@pytest.mark.parametrize(
+    "text", ["'" + "\\'" * 500_000, "'a'," + " " * 900_000, "\\" * 900_000, "'" * 900_000]
+)
 def test_a_loader_is_read_in_one_go_whatever_its_text_is(world: World, text: str) -> None:
     world.has({"a.pth": "import loader\n", "loader.py": text})
 
@@ -245,7 +261,9 @@ def test_metadata_that_is_none_stops_nothing(world: World) -> None:
     deep = "[" * 60_000
     for name, told in {"a": "", "b": "[]", "c": deep, "d": '{"url": 3, "dir_info": []}'}.items():
         world.has({f"{name}-1.dist-info/direct_url.json": told})
-    world.has({"e.egg-info": "Name: e\n", "f.pth": "import \nimport\tno_such\nimport a.b, c ;x\n\0\n"})
+    world.has(
+        {"e.egg-info": "Name: e\n", "f.pth": "import \nimport\tno_such\nimport a.b, c ;x\n\0\n"}
+    )
 
     assert world.wrong() == ""
 

@@ -49,7 +49,9 @@ async def test_what_is_forgotten_begins_anew(now: list[float]) -> None:
     assert retries.is_due("two")
 
 
-async def test_how_often_something_failed_is_kept_across_a_restart_and_when_it_is_due_is_not(now: list[float]) -> None:
+async def test_how_often_something_failed_is_kept_across_a_restart_and_when_it_is_due_is_not(
+    now: list[float],
+) -> None:
     store = MemoryStore()
     before = KeptRetries(store, "broken")
     for _ in range(2):
@@ -69,4 +71,7 @@ async def test_what_broke_is_said_in_the_same_words_on_whichever_bench() -> None
 
     assert {sentence_of(error) for error in errors} == {"OSError: no room in /state/benches/…/tree"}
     assert sentence_of(ValueError()) == "ValueError"
-    assert sentence_of(ExceptionGroup("of a task group", [ExceptionGroup("x", [KeyError("a")])])) == "KeyError: 'a'"
+    assert (
+        sentence_of(ExceptionGroup("of a task group", [ExceptionGroup("x", [KeyError("a")])]))
+        == "KeyError: 'a'"
+    )

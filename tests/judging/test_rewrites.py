@@ -112,7 +112,9 @@ async def test_whoever_changes_a_tracked_file_is_red_and_says_which(either: Cour
     judgement = await either.judge(only(*gates))
 
     assert reds(judgement) == {each.name: ("src/app.txt",) for each in gates}
-    assert all("src/app.txt. What it passed is not what would land" in each.tail for each in judgement.red)
+    assert all(
+        "src/app.txt. What it passed is not what would land" in each.tail for each in judgement.red
+    )
 
 
 async def test_whoever_leaves_tracked_files_as_they_are_is_green(either: Court) -> None:
@@ -134,7 +136,10 @@ async def test_attributes_of_the_candidate_itself_hide_no_change(either: Court) 
 
 async def test_line_ends_that_a_checkout_makes_are_no_change(either: Court) -> None:
     either.change({".gitattributes": "*.bat eol=crlf\n", "run.bat": "one\ntwo\n"})
-    touches, other = gate("grep -q '\r' run.bat; touch run.bat\n", "10-touches"), gate("true\n", "10-other")
+    touches, other = (
+        gate("grep -q '\r' run.bat; touch run.bat\n", "10-touches"),
+        gate("true\n", "10-other"),
+    )
 
     judgement = await either.judge(only(touches, other))
 
@@ -153,7 +158,9 @@ async def test_a_gate_that_runs_alone_is_looked_at_too(court: Court) -> None:
 
 
 async def test_what_stops_whoever_reads_it_stops_no_look_at_a_tree(court: Court) -> None:
-    waits = gate("mkfifo .gitattributes src/.gitattributes src/.gitignore; touch src/app.txt\n", "10-waits")
+    waits = gate(
+        "mkfifo .gitattributes src/.gitattributes src/.gitignore; touch src/app.txt\n", "10-waits"
+    )
     instead = gate("rm src/app.txt; mkfifo src/app.txt .gitattributes\n", "20-instead")
 
     judgement = await court.judge(only(waits, instead))
@@ -162,7 +169,9 @@ async def test_what_stops_whoever_reads_it_stops_no_look_at_a_tree(court: Court)
 
 
 @pytest.mark.parametrize("script", ['rm -rf "$PWD"\n', 'mv "$PWD" ../away; ln -s away "$PWD"\n'])
-async def test_a_gate_without_a_tree_in_the_end_is_red_and_the_next_one_has_one(court: Court, script: str) -> None:
+async def test_a_gate_without_a_tree_in_the_end_is_red_and_the_next_one_has_one(
+    court: Court, script: str
+) -> None:
     judgement = await court.judge(only(gate(script)))
     later = await court.judge(only(gate(LOOK.replace("good", "bad"))))
 
@@ -200,7 +209,9 @@ async def test_files_that_a_gate_names_are_put_back_and_others_are_not(court: Co
 # ── gates beside each other ──
 
 
-async def test_of_gates_that_run_together_the_blame_goes_to_each_for_what_it_did(either: Court) -> None:
+async def test_of_gates_that_run_together_the_blame_goes_to_each_for_what_it_did(
+    either: Court,
+) -> None:
     waits = "for _ in $(seq 20); do sleep 0.02; if grep -q good src/app.txt; then exit 0; fi; done; exit 1\n"
     gates = beside({"fix": FIX, "look": LOOK, "waits": waits, "fine": "sleep 0.1\n"})
 
@@ -236,7 +247,9 @@ async def test_a_red_gate_that_shared_a_tree_runs_again_alone(court: Court) -> N
     assert (court.count(), judgement.red[0].settled) == (2, True)
 
 
-async def test_a_build_that_writes_over_tracked_files_is_the_setups_matter_and_no_gates(court: Court) -> None:
+async def test_a_build_that_writes_over_tracked_files_is_the_setups_matter_and_no_gates(
+    court: Court,
+) -> None:
     court.change({"dist/app.txt": "stale\n"})
     script = "mkdir -p dist; cp src/app.txt dist/\n"
     setup = rules_of([SETUP], {SETUP: f"# keeps: dist\n{script}"}).setup
@@ -253,10 +266,14 @@ async def test_a_build_that_writes_over_tracked_files_is_the_setups_matter_and_n
 
 
 @pytest.mark.skipif(not shutil.which("bwrap"), reason="bubblewrap is not installed")
-async def test_on_a_disk_that_can_hold_no_layer_gates_share_a_tree_and_are_looked_at(court: Court) -> None:
+async def test_on_a_disk_that_can_hold_no_layer_gates_share_a_tree_and_are_looked_at(
+    court: Court,
+) -> None:
     real, stand_in = shutil.which("bwrap"), court.folder / "bin/bwrap"
     stand_in.parent.mkdir()
-    stand_in.write_text(f'#!/bin/sh\ncase " $* " in *" --overlay "*) exit 1 ;; esac\nexec {real} "$@"\n')
+    stand_in.write_text(
+        f'#!/bin/sh\ncase " $* " in *" --overlay "*) exit 1 ;; esac\nexec {real} "$@"\n'
+    )
     stand_in.chmod(0o755)
     sandbox = await sandboxed(court, path=f"{stand_in.parent}:{os.environ['PATH']}")
     if not sandbox.on:
@@ -278,7 +295,9 @@ async def test_a_verdict_of_a_release_that_did_not_look_is_not_believed(court: C
     key = json.loads((court.folder / "work/benches/b1/environment.json").read_text())["key"]
     older = digest(git(court.repo, "rev-parse", "HEAD^{tree}"), fix.digest, key, "off")
     court.store.write(
-        Event.VERDICT_GIVEN, replace(verdict, key=older, ok=True, settled=True, rewrote=()), now=verdict.at
+        Event.VERDICT_GIVEN,
+        replace(verdict, key=older, ok=True, settled=True, rewrote=()),
+        now=verdict.at,
     )
 
     judgement = await court.judge(only(fix))
@@ -297,7 +316,9 @@ async def test_what_a_gate_changed_is_kept_with_its_verdict(court: Court) -> Non
     assert [told["cached"] for told in given] == [False, True]
 
 
-async def test_a_proof_that_succeeds_only_by_changing_files_shows_no_need_for_the_work(court: Court) -> None:
+async def test_a_proof_that_succeeds_only_by_changing_files_shows_no_need_for_the_work(
+    court: Court,
+) -> None:
     proof = await court.prove((FIX.strip(),))
 
     assert proof.answer is Answer.GREEN

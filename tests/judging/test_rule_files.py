@@ -73,6 +73,11 @@ async def test_only_files_that_rule_are_too_large(tmp_path: Path) -> None:
 
 
 def test_of_the_folder_with_the_conventions_only_what_counts_is_read() -> None:
-    paths = ["conventions/gates/10-x.sh", "conventions/picture.png", "conventions/policy.toml", "other/gates/x"]
+    paths = [
+        "conventions/gates/10-x.sh",
+        "conventions/picture.png",
+        "conventions/policy.toml",
+        "other/gates/x",
+    ]
 
     assert conventions_in(paths, "conventions") == [paths[0], paths[2]]

@@ -61,7 +61,9 @@ def counts(line: Line, unit: str) -> None:
     attempt = line.store.get(Attempt, unit, 1)
     printed = (line.places.run_dir(unit, 1) / "output.log").read_text().count("open")
     assert attempt is not None
-    assert attempt.tokens_input == printed or ("were not read" in attempt.digest and attempt.estimated)
+    assert attempt.tokens_input == printed or (
+        "were not read" in attempt.digest and attempt.estimated
+    )
 
 
 def asks(line: Line, unit: str) -> None:
@@ -329,7 +331,11 @@ class Cost:
     @property
     def is_fine(self) -> bool:
         """Whether all that was promised holds."""
-        return self.memory_mb < MOST_MB and self.turn_s <= MOST_TURN_S and self.late_s <= self.may_be_late_s
+        return (
+            self.memory_mb < MOST_MB
+            and self.turn_s <= MOST_TURN_S
+            and self.late_s <= self.may_be_late_s
+        )
 
 
 class Hostile:
@@ -339,8 +345,12 @@ class Hostile:
         self._scale, self._turns, self._count = scale, folder / "turns.jsonl", 0
         command = f'command = ["{sys.executable}", "-I", "-S", "{AGENT}", "{{prompt_file}}"]'
         own = {"hostile": RULES, "limited": RULES, "reports": REPORTS}
-        more = {f"conventions/runtimes/{name}.toml": f"{command}{rules}" for name, rules in own.items()}
-        self.line = Line(folder, files() | more | {"factory.toml": 'agent = "scripted"\nworkers = 4\n'})
+        more = {
+            f"conventions/runtimes/{name}.toml": f"{command}{rules}" for name, rules in own.items()
+        }
+        self.line = Line(
+            folder, files() | more | {"factory.toml": 'agent = "scripted"\nworkers = 4\n'}
+        )
         self.line.program = (str(TURNS), str(self.line.root), str(self._turns))
 
     def start(self) -> None:
@@ -357,12 +367,17 @@ class Hostile:
         names = {deed: f"{deed.name}-{self._count}" for deed in deeds}
         self._count += 1
         for deed, name in names.items():
-            line.drop(name, f"scale = {self._scale}\n{_dedented(deed.code)}", agent=deed.agent, attempts=2)
+            line.drop(
+                name, f"scale = {self._scale}\n{_dedented(deed.code)}", agent=deed.agent, attempts=2
+            )
         late, may_be_late = max(map(self._late, names.values())), max(deed.late_s for deed in deeds)
         for deed, name in names.items():
             deed.then(line, name)
         status = Path(f"/proc/{pid}/status").read_text()
-        memory = next(int(row.split()[1]) for row in status.splitlines() if row.startswith("VmHWM:")) / 1024
+        memory = (
+            next(int(row.split()[1]) for row in status.splitlines() if row.startswith("VmHWM:"))
+            / 1024
+        )
         turn, step = self._longest(began)
         what = deeds[0].name if len(deeds) == 1 else f"these {len(deeds)} at once"
         return Cost(what, memory, turn, step, late, may_be_late)
@@ -393,10 +408,16 @@ def table(costs: Sequence[Cost]) -> str:
     rows = [f"{'deed':16} {'memory MB':>10} {'turn s':>8} {'late s':>7}  longest step"]
     for cost in costs:
         sign = "" if cost.is_fine else "  ← too much"
-        rows.append(f"{cost.deed:16} {cost.memory_mb:10.0f} {cost.turn_s:8.3f} {cost.late_s:7.2f}  {cost.step}{sign}")
-    worst = [max(each) for each in zip(*((c.memory_mb, c.turn_s, c.late_s) for c in costs), strict=True)]
+        rows.append(
+            f"{cost.deed:16} {cost.memory_mb:10.0f} {cost.turn_s:8.3f} {cost.late_s:7.2f}  {cost.step}{sign}"
+        )
+    worst = [
+        max(each) for each in zip(*((c.memory_mb, c.turn_s, c.late_s) for c in costs), strict=True)
+    ]
     rows.append(f"{'worst':16} {worst[0]:10.0f} {worst[1]:8.3f} {worst[2]:7.2f}")
-    rows.append(f"{'promised':16} {'< ' + str(MOST_MB):>10} {'≤ ' + str(MOST_TURN_S):>8} {'≤ ' + str(MOST_LATE_S):>7}")
+    rows.append(
+        f"{'promised':16} {'< ' + str(MOST_MB):>10} {'≤ ' + str(MOST_TURN_S):>8} {'≤ ' + str(MOST_LATE_S):>7}"
+    )
     return "\n".join(rows)
 
 

@@ -33,7 +33,12 @@ class Turns:
             run_once(loop)
             cpu = time.thread_time() - began
             if cpu >= LEAST_S:
-                told = {"at": time.time(), "cpu": cpu, "step": self._step, "step_cpu": self._longest}
+                told = {
+                    "at": time.time(),
+                    "cpu": cpu,
+                    "step": self._step,
+                    "step_cpu": self._longest,
+                }
                 self._out.write(json.dumps(told) + "\n")
 
         return measured

@@ -26,7 +26,14 @@ def line(tmp_path: Path) -> OnRecord:
 
 
 def a_unit(**fields: Any) -> Unit:
-    return Unit(id="fix", title="Fix", state=HELD, since=NOW, accepted=NOW, **({"attempt": 3, "spent": 3} | fields))
+    return Unit(
+        id="fix",
+        title="Fix",
+        state=HELD,
+        since=NOW,
+        accepted=NOW,
+        **({"attempt": 3, "spent": 3} | fields),
+    )
 
 
 def trunk_rewritten(*, inferred: bool) -> Ask:
@@ -47,27 +54,63 @@ def trunk_red(*gates: str) -> Ask:
 
 
 ASKS: dict[str, tuple[Ask, CardKind, list[str]]] = {
-    "question": (words.question(a_unit(), "A or B?", ["A", "B"]), CardKind.QUESTION, ["answer", "answer"]),
+    "question": (
+        words.question(a_unit(), "A or B?", ["A", "B"]),
+        CardKind.QUESTION,
+        ["answer", "answer"],
+    ),
     "open question": (words.question(a_unit(), "How?", []), CardKind.QUESTION, ["answer"]),
     "exhausted": (
         words.attempts_exhausted(a_unit(), last="red", evidence="E", limit=3),
         CardKind.ATTEMPTS_EXHAUSTED,
         ["retry", "split", "cancel"],
     ),
-    "conflict": (words.conflict(a_unit(), "conflicts in a.py"), CardKind.CONFLICT, ["retry", "cancel"]),
+    "conflict": (
+        words.conflict(a_unit(), "conflicts in a.py"),
+        CardKind.CONFLICT,
+        ["retry", "cancel"],
+    ),
     "crash loop": (words.crash_loop(a_unit(), "killed"), CardKind.CRASH_LOOP, ["retry", "cancel"]),
     "no gate": (words.no_gate(), CardKind.NO_GATE, ["wait", "approve", "cancel"]),
-    "setup": (words.setup_failed(sentence="pip failed.", tail="E"), CardKind.SETUP, ["recheck", "cancel"]),
+    "setup": (
+        words.setup_failed(sentence="pip failed.", tail="E"),
+        CardKind.SETUP,
+        ["recheck", "cancel"],
+    ),
     "rules": (words.wrong_rules("a.toml: nonsense"), CardKind.CONFIG, ["wait", "cancel"]),
     "prompt": (words.wrong_prompt("unit.md: line 3", "k"), CardKind.CONFIG, ["wait", "cancel"]),
     "accept": (words.already_accepted(a_unit(), "pytest"), CardKind.ACCEPT, ["cancel", "approve"]),
-    "no Markdown": (words.no_markdown(a_unit(), "fix.md"), CardKind.CRASH_LOOP, ["cancel", "recheck"]),
-    "unreadable": (words.unreadable(a_unit(), "bad object."), CardKind.CRASH_LOOP, ["recheck", "afresh", "cancel"]),
-    "limited": (words.runtime_limited("claude", "529", evidence="E"), CardKind.RUNTIME, ["wait", "recheck"]),
-    "failing": (words.runtime_failing("claude", "exit 1", evidence="E"), CardKind.RUNTIME, ["wait", "recheck"]),
+    "no Markdown": (
+        words.no_markdown(a_unit(), "fix.md"),
+        CardKind.CRASH_LOOP,
+        ["cancel", "recheck"],
+    ),
+    "unreadable": (
+        words.unreadable(a_unit(), "bad object."),
+        CardKind.CRASH_LOOP,
+        ["recheck", "afresh", "cancel"],
+    ),
+    "limited": (
+        words.runtime_limited("claude", "529", evidence="E"),
+        CardKind.RUNTIME,
+        ["wait", "recheck"],
+    ),
+    "failing": (
+        words.runtime_failing("claude", "exit 1", evidence="E"),
+        CardKind.RUNTIME,
+        ["wait", "recheck"],
+    ),
     "model": (words.no_model(a_unit(), "claude", "opus"), CardKind.RUNTIME, ["approve", "cancel"]),
-    "need": (words.need_cancelled(a_unit(needs=("base",)), ["base"]), CardKind.QUESTION, ["unneed", "cancel"]),
-    "trunk red": (trunk_red("test"), CardKind.TRUNK_RED, ["repair Make test green on main again", "wait", "approve"]),
+    "need": (
+        words.need_cancelled(a_unit(needs=("base",)), ["base"]),
+        CardKind.QUESTION,
+        ["unneed", "cancel"],
+    ),
+    "trunk red": (
+        trunk_red("test"),
+        CardKind.TRUNK_RED,
+        ["repair Make test green on main again", "wait", "approve"],
+    ),
     "trunk repaired by a gate of a file": (
         trunk_rewritten(inferred=False),
         CardKind.TRUNK_RED,
@@ -94,30 +137,68 @@ ASKS: dict[str, tuple[Ask, CardKind, list[str]]] = {
         CardKind.GUARD,
         ["retry", "judge", "cancel"],
     ),
-    "rules too large": (words.rules_too_large([("pyproject.toml", 2 << 20)]), CardKind.SETUP, ["wait", "cancel"]),
+    "rules too large": (
+        words.rules_too_large([("pyproject.toml", 2 << 20)]),
+        CardKind.SETUP,
+        ["wait", "cancel"],
+    ),
     "scope": (
         words.guard(a_unit(), CardKind.OUT_OF_SCOPE, "it touches b.py", ["b.py"]),
         CardKind.OUT_OF_SCOPE,
         ["retry", "approve", "cancel"],
     ),
     "ours": (
-        words.guard(a_unit(), CardKind.OUT_OF_SCOPE, "it touches .factory", [".Factory/x"], liftable=False),
+        words.guard(
+            a_unit(), CardKind.OUT_OF_SCOPE, "it touches .factory", [".Factory/x"], liftable=False
+        ),
         CardKind.OUT_OF_SCOPE,
         ["retry", "cancel"],
     ),
-    "review": (words.review(a_unit(), said="done"), CardKind.REVIEW, ["approve", "retry", "simplify", "cancel"]),
-    "runtime": (words.runtime_trouble("claude", "claude is missing."), CardKind.RUNTIME, ["recheck", "cancel"]),
-    "login": (words.not_logged_in("claude", "/login", evidence="401"), CardKind.RUNTIME, ["recheck", "cancel"]),
-    "blocked": (words.landing_blocked(a_unit(), "dirty", ["a.py"]), CardKind.LANDING_BLOCKED, ["wait", "cancel"]),
+    "review": (
+        words.review(a_unit(), said="done"),
+        CardKind.REVIEW,
+        ["approve", "retry", "simplify", "cancel"],
+    ),
+    "runtime": (
+        words.runtime_trouble("claude", "claude is missing."),
+        CardKind.RUNTIME,
+        ["recheck", "cancel"],
+    ),
+    "login": (
+        words.not_logged_in("claude", "/login", evidence="401"),
+        CardKind.RUNTIME,
+        ["recheck", "cancel"],
+    ),
+    "blocked": (
+        words.landing_blocked(a_unit(), "dirty", ["a.py"]),
+        CardKind.LANDING_BLOCKED,
+        ["wait", "cancel"],
+    ),
     "refused": (
         words.landing_refused(a_unit(), "git add\nended with 1", "chown"),
         CardKind.LANDING_BLOCKED,
         ["wait", "cancel"],
     ),
-    "unknown": (words.landing_unknown("fix", "landing:c", "git died", ""), CardKind.LANDING_BLOCKED, ["wait"]),
-    "unread": (words.trunk_unreadable("main", "git fetch ended with 1", ""), CardKind.CONFIG, ["wait"]),
-    "spent": (words.unit_spent(a_unit(), used="$1", cap="$1"), CardKind.BUDGET, ["approve", "cancel"]),
-    "day": (words.day_spent("day:d:$1", used="$1", cap="$1"), CardKind.BUDGET, ["wait", "spend_on", "cancel"]),
+    "unknown": (
+        words.landing_unknown("fix", "landing:c", "git died", ""),
+        CardKind.LANDING_BLOCKED,
+        ["wait"],
+    ),
+    "unread": (
+        words.trunk_unreadable("main", "git fetch ended with 1", ""),
+        CardKind.CONFIG,
+        ["wait"],
+    ),
+    "spent": (
+        words.unit_spent(a_unit(), used="$1", cap="$1"),
+        CardKind.BUDGET,
+        ["approve", "cancel"],
+    ),
+    "day": (
+        words.day_spent("day:d:$1", used="$1", cap="$1"),
+        CardKind.BUDGET,
+        ["wait", "spend_on", "cancel"],
+    ),
     "gone": (words.trunk_gone("main"), CardKind.CONFIG, ["wait"]),
     "disk": (words.disk_full("/d"), CardKind.DISK, ["wait"]),
     "config": (words.bad_config("factory.toml: line 1"), CardKind.CONFIG, ["wait"]),
@@ -139,8 +220,12 @@ SHARED = [
 ]
 
 
-def test_a_setup_that_fails_for_a_folder_that_setuptools_takes_for_a_package_says_what_to_do() -> None:
-    tail = "error: Multiple top-level packages discovered in a flat-layout: ['conventions', 'shop']."
+def test_a_setup_that_fails_for_a_folder_that_setuptools_takes_for_a_package_says_what_to_do() -> (
+    None
+):
+    tail = (
+        "error: Multiple top-level packages discovered in a flat-layout: ['conventions', 'shop']."
+    )
 
     asked = words.setup_failed(sentence="The setup of this repository failed.", tail=tail)
 
@@ -152,15 +237,23 @@ def test_a_setup_that_fails_for_a_folder_that_setuptools_takes_for_a_package_say
 
 
 def test_who_is_not_logged_in_is_told_how_to() -> None:
-    known, unknown = (words.not_logged_in("odd", login, evidence="401") for login in ("odd login", ""))
+    known, unknown = (
+        words.not_logged_in("odd", login, evidence="401") for login in ("odd login", "")
+    )
 
-    assert known.question.startswith("odd is not logged in: log it in (odd login), then try again. A variable")
-    assert unknown.question.startswith("odd is not logged in: log it in, then try again. A variable")
+    assert known.question.startswith(
+        "odd is not logged in: log it in (odd login), then try again. A variable"
+    )
+    assert unknown.question.startswith(
+        "odd is not logged in: log it in, then try again. A variable"
+    )
     assert known.where == "factory doctor --agent odd"
 
 
 @pytest.mark.parametrize("name", ASKS)
-def test_each_card_has_its_options_of_which_the_first_is_recommended(line: OnRecord, name: str) -> None:
+def test_each_card_has_its_options_of_which_the_first_is_recommended(
+    line: OnRecord, name: str
+) -> None:
     ask, kind, actions = ASKS[name]
 
     card = line.raise_card(ask)
@@ -255,10 +348,15 @@ def test_a_unit_that_is_stopped_anew_leaves_the_older_card_of_that_kind(line: On
 
     line.raise_card(words.landing_blocked(unit, "dirty", ["b.py"]), unit)
 
-    assert line.open_cards() == [("E1", CardKind.LANDING_BLOCKED, ("b",)), ("E2", CardKind.LANDING_BLOCKED, ("a",))]
+    assert line.open_cards() == [
+        ("E1", CardKind.LANDING_BLOCKED, ("b",)),
+        ("E2", CardKind.LANDING_BLOCKED, ("a",)),
+    ]
 
 
-def test_units_that_the_same_file_keeps_from_landing_are_one_card_that_names_it(line: OnRecord) -> None:
+def test_units_that_the_same_file_keeps_from_landing_are_one_card_that_names_it(
+    line: OnRecord,
+) -> None:
     unit, other = line.unit("a", QUEUED), line.unit("b", QUEUED)
     line.raise_card(words.landing_blocked(unit, "Work is in the way.", ["b.py", "a.py"]), unit)
 
@@ -287,7 +385,9 @@ def test_an_answer_about_one_mistake_does_not_stand_for_the_next_one(line: OnRec
         lambda unit: words.crash_loop(unit, "it was lost"),
     ],
 )
-def test_a_command_is_run_again_and_takes_no_hint(line: OnRecord, ask: Callable[[Unit], Ask]) -> None:
+def test_a_command_is_run_again_and_takes_no_hint(
+    line: OnRecord, ask: Callable[[Unit], Ask]
+) -> None:
     unit = line.unit(state=HELD, agent="run", spent=1)
     card = line.raise_card(ask(unit), unit)
     assert [option.label for option in card.options] == ["Run it again", "Cancel it"]
@@ -300,7 +400,9 @@ def test_a_command_is_run_again_and_takes_no_hint(line: OnRecord, ask: Callable[
 
 
 @given(raised=st.lists(st.tuples(st.sampled_from("xyz"), st.sampled_from("abc")), max_size=20))
-def test_however_often_raised_a_cause_has_one_open_card_and_a_unit_is_on_one(raised: list[tuple[str, str]]) -> None:
+def test_however_often_raised_a_cause_has_one_open_card_and_a_unit_is_on_one(
+    raised: list[tuple[str, str]],
+) -> None:
     line = OnRecord(Path("/nowhere"))
     units = {name: line.unit(name, WAITING) for name in "abc"}
 
@@ -323,7 +425,11 @@ def test_an_answer_is_taken_once(line: OnRecord) -> None:
     line.escalations.answer("E1", "1", now=later(5))
 
     card = line.the_card()
-    assert (card.state, card.answer, card.closed) == ("closed", "Try again on newest trunk", later(5))
+    assert (card.state, card.answer, card.closed) == (
+        "closed",
+        "Try again on newest trunk",
+        later(5),
+    )
     with pytest.raises(RefusedByState, match="E1 is closed"):
         line.escalations.answer("E1", "2", now=later(6))
 
@@ -395,7 +501,9 @@ def test_the_label_of_an_option_is_kept_as_the_agent_wrote_it(line: OnRecord) ->
     assert line.the_card().answer == "  Ünïcode & <b>"
 
 
-@pytest.mark.parametrize("name", ["exhausted", "conflict", "crash loop", "guard", "scope", "review"])
+@pytest.mark.parametrize(
+    "name", ["exhausted", "conflict", "crash loop", "guard", "scope", "review"]
+)
 def test_free_text_sends_a_unit_back_with_the_comment(line: OnRecord, name: str) -> None:
     held(line, ASKS[name][0], attempt=3, spent=3, submission="s")
 
@@ -409,7 +517,8 @@ def test_free_text_sends_a_unit_back_with_the_comment(line: OnRecord, name: str)
 
 
 @pytest.mark.parametrize(
-    ("name", "option", "kind"), [("exhausted", "Have it split", "split"), ("review", "3", "simplify")]
+    ("name", "option", "kind"),
+    [("exhausted", "Have it split", "split"), ("review", "3", "simplify")],
 )
 def test_what_a_person_asks_the_next_attempt_for_is_told_to_it(
     line: OnRecord, name: str, option: str, kind: str
@@ -424,7 +533,9 @@ def test_what_a_person_asks_the_next_attempt_for_is_told_to_it(
     assert (unit.state, unit.bonus, unit.submission, unit.fresh) == (READY, 3, "", kind == "split")
 
 
-def test_neither_a_run_unit_nor_a_part_is_asked_to_be_split_and_a_run_unit_is_not_made_smaller() -> None:
+def test_neither_a_run_unit_nor_a_part_is_asked_to_be_split_and_a_run_unit_is_not_made_smaller() -> (
+    None
+):
     script = a_unit(agent="run")
 
     asks = [
@@ -561,7 +672,9 @@ def test_a_repair_is_hung_once_and_its_card_stays_until_trunk_is_green(line: OnR
     assert len(line.repairs) == 1
 
 
-def test_try_again_closes_the_card_of_a_shared_cause_and_lets_the_pool_release(line: OnRecord) -> None:
+def test_try_again_closes_the_card_of_a_shared_cause_and_lets_the_pool_release(
+    line: OnRecord,
+) -> None:
     held(line, ASKS["setup"][0], WAITING, cause="setup")
 
     said = line.escalations.answer("E1", "1", now=NOW)
@@ -609,7 +722,9 @@ def test_a_clock_that_is_set_back_a_day_does_not_put_a_deadline_off_by_one(line:
     assert line.open_cards() == []
 
 
-def test_a_deadline_without_a_default_and_a_default_without_a_deadline_wait_for_a_person(line: OnRecord) -> None:
+def test_a_deadline_without_a_default_and_a_default_without_a_deadline_wait_for_a_person(
+    line: OnRecord,
+) -> None:
     line.raise_card(words.question(a_unit(), "?", ["A"], deadline_s=60))
     line.raise_card(words.question(a_unit(attempt=4), "?", ["A"], default="1"))
 
@@ -637,7 +752,12 @@ def test_a_card_is_closed_when_its_cause_is_gone(line: OnRecord) -> None:
     line.escalations.close("trunk_gone", now=later(6), why="twice is no harm")
 
     card = line.the_card()
-    assert (card.state, card.closed, card.closed_why, card.answer) == ("closed", later(5), "it is back", "")
+    assert (card.state, card.closed, card.closed_why, card.answer) == (
+        "closed",
+        later(5),
+        "it is back",
+        "",
+    )
 
 
 def test_all_cards_of_a_kind_close_together(line: OnRecord) -> None:
@@ -672,7 +792,11 @@ def test_a_card_about_the_line_itself_outlives_the_units_that_joined_it(line: On
 
 def test_remarks_are_numbered_as_they_were_said(line: OnRecord) -> None:
     line.unit("fix")
-    said: Sequence[tuple[str, str]] = [("agent", "A or B?"), ("person", "A"), ("person", "and hurry")]
+    said: Sequence[tuple[str, str]] = [
+        ("agent", "A or B?"),
+        ("person", "A"),
+        ("person", "and hurry"),
+    ]
 
     for who, text in said:
         line.escalations.remark("fix", "tell", text, now=NOW, who=who)
@@ -725,4 +849,9 @@ def test_the_journal_says_what_was_answered(line: OnRecord) -> None:
 
     line.escalations.answer("E1", "2", now=NOW)
 
-    assert line.events("fix") == [Event.TASK_ACCEPTED, Event.CARD_RAISED, Event.CARD_ANSWERED, Event.UNIT_CANCELLED]
+    assert line.events("fix") == [
+        Event.TASK_ACCEPTED,
+        Event.CARD_RAISED,
+        Event.CARD_ANSWERED,
+        Event.UNIT_CANCELLED,
+    ]

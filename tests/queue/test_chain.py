@@ -74,7 +74,9 @@ class Lane:
     def truth(self, prefix: tuple[str, ...]) -> Standing:
         """What a judge says of trunk with these on top."""
         tree = (*self.landed, *prefix)
-        red = any(unit in self.broken for unit in tree) or any(a in tree and b in tree for a, b in self.clashes)
+        red = any(unit in self.broken for unit in tree) or any(
+            a in tree and b in tree for a, b in self.clashes
+        )
         return Standing.RED if red else Standing.GREEN
 
     def prefixes(self) -> list[tuple[str, ...]]:
@@ -89,7 +91,10 @@ class Lane:
         """Do what the plan says, as the merge queue does."""
         moves = plan(self.links(), free=free - len(self.judging), window=window)
         if moves.land:
-            assert all(self.truth(prefix) is Standing.GREEN for prefix in self.prefixes()[: len(moves.land)])
+            assert all(
+                self.truth(prefix) is Standing.GREEN
+                for prefix in self.prefixes()[: len(moves.land)]
+            )
             assert list(moves.land) == self.queue[: len(moves.land)]
             self._land(len(moves.land))
         elif moves.blame:
@@ -121,14 +126,18 @@ class Lane:
         self.judging.clear()
 
     def _standing(self, prefix: tuple[str, ...]) -> Standing:
-        return Standing.JUDGING if prefix in self.judging else self.known.get(prefix, Standing.UNKNOWN)
+        return (
+            Standing.JUDGING if prefix in self.judging else self.known.get(prefix, Standing.UNKNOWN)
+        )
 
     def _land(self, count: int) -> None:
         gone = tuple(self.queue[:count])
         self.landed += gone
         del self.queue[:count]
         # The commits above stay the same ones: they were rehearsed on what has landed now.
-        self.known = {prefix[count:]: what for prefix, what in self.known.items() if prefix[:count] == gone}
+        self.known = {
+            prefix[count:]: what for prefix, what in self.known.items() if prefix[:count] == gone
+        }
         self.judging = {prefix[count:] for prefix in self.judging if prefix[:count] == gone} - {()}
 
     def _forget(self, unit: str, to: list[str]) -> None:
@@ -142,7 +151,9 @@ class Lane:
     size=st.integers(1, 7),
     broken=st.sets(st.sampled_from("abcdefg")),
     clashes=st.sets(
-        st.tuples(st.sampled_from("abcdefg"), st.sampled_from("abcdefg")).filter(lambda two: two[0] < two[1])
+        st.tuples(st.sampled_from("abcdefg"), st.sampled_from("abcdefg")).filter(
+            lambda two: two[0] < two[1]
+        )
     ),
     benches=st.integers(1, 4),
     order=st.lists(st.integers(0, 6), min_size=1, max_size=40),

@@ -30,7 +30,9 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_each_change_of_a_file_names_the_units_that_wait_for_it(tmp_path: Path, change: str) -> None:
+def test_each_change_of_a_file_names_the_units_that_wait_for_it(
+    tmp_path: Path, change: str
+) -> None:
     path, other = tmp_path / "file", tmp_path / "other"
     for each in (path, other):
         each.write_text("x")

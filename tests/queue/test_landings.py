@@ -26,7 +26,9 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
 
 def fan_out(objects: Path) -> list[Path]:
     """The folders of loose objects that are not there yet."""
-    return [path for path in (objects / f"{number:02x}" for number in range(256)) if not path.exists()]
+    return [
+        path for path in (objects / f"{number:02x}" for number in range(256)) if not path.exists()
+    ]
 
 
 @contextmanager
@@ -64,7 +66,10 @@ AS_ROOT = os.geteuid() == 0
     [
         pytest.param(unwritable, "mv ", id="a file in the way"),
         pytest.param(
-            forbidden, "chmod -R u+rwX ", id="permissions", marks=pytest.mark.skipif(AS_ROOT, reason="root may all")
+            forbidden,
+            "chmod -R u+rwX ",
+            id="permissions",
+            marks=pytest.mark.skipif(AS_ROOT, reason="root may all"),
         ),
     ],
 )
@@ -79,7 +84,11 @@ async def test_a_landing_that_git_refuses_is_a_card_that_says_what_mends_it_and_
         await scene.settle()
 
         asked = card(scene)
-        assert (asked.kind, asked.unit, scene.state_of("one")) == (CardKind.LANDING_BLOCKED, "one", "queued")
+        assert (asked.kind, asked.unit, scene.state_of("one")) == (
+            CardKind.LANDING_BLOCKED,
+            "one",
+            "queued",
+        )
         assert asked.question.startswith("one is green, but git refused to land it: ")
         assert f"To mend it: {mend}" in asked.evidence
         assert "unpack-objects" in asked.evidence
@@ -104,7 +113,9 @@ async def test_what_mends_it_is_noticed_without_waiting_for_the_next_try(scene: 
     assert (scene.state_of("one"), scene.cards()) == ("landed", [])
 
 
-async def test_units_behind_one_whose_landing_git_refuses_land(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_units_behind_one_whose_landing_git_refuses_land(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sends, refused = Trunk._send, list[str]()
 
     async def some(self: Trunk, commit: str, have: str) -> None:
@@ -128,7 +139,9 @@ async def test_whatever_git_refuses_on_the_way_is_said(
     scene: Scene, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def refuses(*_: object, **__: object) -> Outcome:
-        raise GitError(("status",), 128, "fatal: .git/index: index file open failed: Permission denied")
+        raise GitError(
+            ("status",), 128, "fatal: .git/index: index file open failed: Permission denied"
+        )
 
     monkeypatch.setattr(Trunk, what, refuses)
     await scene.submit("one", {"one.txt": "fine\n"})
@@ -155,7 +168,11 @@ async def test_where_what_git_did_cannot_be_found_out_the_step_stays_open_with_a
     await scene.submit("two", {"one.txt": "other\n", "two.txt": "BROKEN\n"})
     await scene.settle()
 
-    assert (scene.state_of("one"), scene.state_of("two"), len(scene.store.open(Step))) == ("queued", "queued", 1)
+    assert (scene.state_of("one"), scene.state_of("two"), len(scene.store.open(Step))) == (
+        "queued",
+        "queued",
+        1,
+    )
     assert card(scene).question.startswith("The factory cannot find out whether one landed: ")
     assert "bad config line 1" in card(scene).question
     monkeypatch.setattr(Trunk, "holds", holds)
@@ -187,7 +204,9 @@ async def test_a_recovery_that_git_refuses_does_not_keep_the_line_from_starting(
     assert (scene.state_of("one"), scene.cards(), scene.store.open(Step)) == ("landed", [], [])
 
 
-async def test_a_landing_that_never_began_and_is_refused_at_the_start_is_asked_about_in_its_turn(scene: Scene) -> None:
+async def test_a_landing_that_never_began_and_is_refused_at_the_start_is_asked_about_in_its_turn(
+    scene: Scene,
+) -> None:
     await opened(scene, sent=False)
 
     with unwritable(scene):
@@ -197,7 +216,9 @@ async def test_a_landing_that_never_began_and_is_refused_at_the_start_is_asked_a
         assert card(scene).unit == "one"
 
 
-async def test_a_factory_repository_that_cannot_be_asked_does_not_keep_the_line_from_starting(scene: Scene) -> None:
+async def test_a_factory_repository_that_cannot_be_asked_does_not_keep_the_line_from_starting(
+    scene: Scene,
+) -> None:
     await scene.submit("one", {"one.txt": "fine\n"})
     shutil.move(scene.state.places.git / "HEAD", scene.folder / "HEAD")
 
@@ -228,7 +249,9 @@ async def test_a_trunk_that_cannot_be_read_is_a_card_at_the_third_time_and_close
     assert scene.cards() == []
 
 
-async def test_what_has_to_be_known_of_trunk_first_is_tried_again_and_nothing_is_looked_at_before(scene: Scene) -> None:
+async def test_what_has_to_be_known_of_trunk_first_is_tried_again_and_nothing_is_looked_at_before(
+    scene: Scene,
+) -> None:
     failures = [GitError(("log",), 128, "fatal: bad object")]
 
     async def catch_up(_: datetime) -> None:

@@ -44,7 +44,11 @@ async def test_a_red_unit_goes_back_and_trunk_stands_still(scene: Scene) -> None
 
     await scene.settle()
 
-    assert (scene.state_of("one"), scene.reasons("one"), scene.head()) == ("ready", ["gate_red"], before)
+    assert (scene.state_of("one"), scene.reasons("one"), scene.head()) == (
+        "ready",
+        ["gate_red"],
+        before,
+    )
 
 
 async def test_two_that_are_green_alone_and_red_together_land_only_one(tmp_path: Path) -> None:
@@ -59,7 +63,9 @@ async def test_two_that_are_green_alone_and_red_together_land_only_one(tmp_path:
         assert (scene.reasons("b"), scene.log()) == (["gate_red"], ["a", "start"])
 
 
-async def test_what_was_green_on_an_older_trunk_is_judged_again_on_the_newest(tmp_path: Path) -> None:
+async def test_what_was_green_on_an_older_trunk_is_judged_again_on_the_newest(
+    tmp_path: Path,
+) -> None:
     files = FILES | {"conventions/gates/20-both.sh": "! { test -e a.txt && test -e b.txt; }\n"}
     async with scene_in(tmp_path, files) as scene:
         await scene.submit("a", {"a.txt": "fine\n"}, head="review: required")
@@ -103,7 +109,11 @@ async def test_a_candidate_is_judged_by_trunks_gate_and_never_by_its_own(scene: 
 
     await scene.settle()
 
-    assert (scene.state_of("one"), scene.reasons("one"), scene.log()) == ("ready", ["gate_red"], ["start"])
+    assert (scene.state_of("one"), scene.reasons("one"), scene.log()) == (
+        "ready",
+        ["gate_red"],
+        ["start"],
+    )
 
 
 async def test_after_a_change_of_the_gates_trunk_is_judged_by_its_own_and_the_next_unit_is_not_blamed(
@@ -122,7 +132,9 @@ async def test_after_a_change_of_the_gates_trunk_is_judged_by_its_own_and_the_ne
     assert scene.cards() == [CardKind.TRUNK_RED]
 
 
-async def test_a_unit_that_is_older_than_the_gate_that_runs_what_it_changes_is_asked_about(scene: Scene) -> None:
+async def test_a_unit_that_is_older_than_the_gate_that_runs_what_it_changes_is_asked_about(
+    scene: Scene,
+) -> None:
     scene.commit({"check.sh": "! grep -rn BROKEN --include=*.txt .\n"})
     base = scene.head()
     scene.commit({"conventions/gates/10-whole.sh": "sh check.sh\n"})
@@ -147,13 +159,19 @@ async def test_a_change_that_the_merge_carries_into_a_gate_is_asked_about(scene:
     assert (scene.state_of("carried"), scene.reasons("carried")) == ("held", ["guard"])
 
 
-async def test_what_runs_on_the_users_machine_is_asked_about_and_lands_by_an_answer(scene: Scene) -> None:
+async def test_what_runs_on_the_users_machine_is_asked_about_and_lands_by_an_answer(
+    scene: Scene,
+) -> None:
     await scene.submit("hooks", {"sub/.claude/settings.json": "{}\n", "a.txt": "fine\n"})
 
     await scene.settle()
 
     (card,) = scene.store.open(Card)
-    assert (scene.state_of("hooks"), scene.reasons("hooks"), card.kind) == ("held", ["guard"], CardKind.GUARD)
+    assert (scene.state_of("hooks"), scene.reasons("hooks"), card.kind) == (
+        "held",
+        ["guard"],
+        CardKind.GUARD,
+    )
     assert card.question == (
         "hooks: it changes sub/.claude/settings.json, which agents, editors or tools on your machine obey. "
         "Should it land?"
@@ -168,19 +186,29 @@ async def test_what_runs_on_the_users_machine_is_asked_about_and_lands_by_an_ans
     assert scene.state_of("hooks") == "landed"
 
 
-async def test_a_task_may_allow_what_runs_on_the_users_machine_and_not_the_gates_with_it(scene: Scene) -> None:
+async def test_a_task_may_allow_what_runs_on_the_users_machine_and_not_the_gates_with_it(
+    scene: Scene,
+) -> None:
     await scene.submit("agents", {"AGENTS.md": "Be brief.\n"}, head="allow: edit-agents")
-    await scene.submit("both", {".envrc": "x\n", "conventions/gates/20.sh": "true\n"}, head="allow: edit-agents")
+    await scene.submit(
+        "both", {".envrc": "x\n", "conventions/gates/20.sh": "true\n"}, head="allow: edit-agents"
+    )
 
     await scene.settle()
 
-    assert (scene.state_of("agents"), scene.state_of("both"), scene.reasons("both")) == ("landed", "held", ["guard"])
+    assert (scene.state_of("agents"), scene.state_of("both"), scene.reasons("both")) == (
+        "landed",
+        "held",
+        ["guard"],
+    )
 
 
 async def test_what_a_guarded_link_on_trunk_leads_to_is_asked_about(scene: Scene) -> None:
     """A link of a link, and one to a folder of links."""
     (scene.root / "CLAUDE.md").symlink_to("docs/one.txt")
-    scene.commit({"docs/two.txt": "Be brief.\n", "tools/real.sh": "true\n", "tools/hooks/README": "x\n"})
+    scene.commit(
+        {"docs/two.txt": "Be brief.\n", "tools/real.sh": "true\n", "tools/hooks/README": "x\n"}
+    )
     (scene.root / "docs/one.txt").symlink_to("two.txt")
     (scene.root / ".husky").symlink_to("tools/hooks")
     (scene.root / "tools/hooks/pre-commit").symlink_to("../real.sh")
@@ -227,7 +255,11 @@ async def test_a_file_that_rules_and_is_too_large_to_be_read_is_asked_about_and_
     await scene.settle()
 
     (card,) = scene.store.open(Card)
-    assert (scene.state_of("big"), scene.reasons("big"), card.kind) == ("held", ["guard"], CardKind.GUARD)
+    assert (scene.state_of("big"), scene.reasons("big"), card.kind) == (
+        "held",
+        ["guard"],
+        CardKind.GUARD,
+    )
     assert card.question == (
         "big: it has tests/test_big.py (1 MiB), and the factory reads a file that decides how work is judged only up "
         "to 1 MiB (lock files: 16 MiB). Should it land?"
@@ -241,7 +273,9 @@ async def test_a_file_that_rules_and_is_too_large_to_be_read_is_asked_about_and_
     assert (scene.state_of("big"), scene.cards()) == ("landed", [])
 
 
-async def test_a_person_who_lets_such_a_file_land_is_told_where_that_stops_the_line(scene: Scene) -> None:
+async def test_a_person_who_lets_such_a_file_land_is_told_where_that_stops_the_line(
+    scene: Scene,
+) -> None:
     await scene.submit("stops", {"pyproject.toml": "#" * (1 << 20) + "\n"})
     await scene.submit("harmless", {"tests/test_big.py": "#" * (1 << 20) + "x"})
 
@@ -255,7 +289,9 @@ async def test_a_person_who_lets_such_a_file_land_is_told_where_that_stops_the_l
     }
 
 
-async def test_behind_a_unit_that_may_change_the_gates_nobody_is_judged_before_it_has_landed(scene: Scene) -> None:
+async def test_behind_a_unit_that_may_change_the_gates_nobody_is_judged_before_it_has_landed(
+    scene: Scene,
+) -> None:
     rules = {"conventions/gates/10-whole.sh": "sh check.sh\n", "check.sh": GATE}
     await scene.submit("rules", rules, head="allow: edit-gates")
     await scene.submit("sly", {"sly.sh": "true\n", "one.txt": "BROKEN\n"})
@@ -280,7 +316,9 @@ async def test_accept_has_to_fail_on_the_commit_below_and_not_only_on_trunk(scen
     assert scene.cards() == [CardKind.ACCEPT]
 
 
-async def test_a_unit_whose_gates_never_end_by_themselves_is_not_judged_for_ever(tmp_path: Path) -> None:
+async def test_a_unit_whose_gates_never_end_by_themselves_is_not_judged_for_ever(
+    tmp_path: Path,
+) -> None:
     gate = f"echo x >> {tmp_path}/ran; test ! -e kill.txt || kill -9 $PPID; sleep 0.05\n"
     async with scene_in(tmp_path, {"conventions/gates/10-whole.sh": gate}) as scene:
         await scene.settle()
@@ -382,7 +420,9 @@ class Waits(Trunk):
         return await super().land(plan, started)
 
     def _judged(self) -> set[str]:
-        return {entry.unit for entry in self.scene.store.journal() if entry.event is Event.VERDICT_GIVEN}
+        return {
+            entry.unit for entry in self.scene.store.journal() if entry.event is Event.VERDICT_GIVEN
+        }
 
 
 async def test_while_a_landing_is_made_the_benches_go_on_along_the_chain_and_the_next_landing_takes_all(
@@ -417,7 +457,9 @@ async def test_a_landing_of_our_own_is_nobody_elses_move(scene: Scene) -> None:
 async def test_an_open_step_is_closed_where_trunk_went_another_way(scene: Scene) -> None:
     made = await scene.made({"one.txt": "fine\n"})
     plan = LandingPlan(base=scene.head(), to=made, paths=("one.txt",), at=at().timestamp())
-    step = Step(id="landing:x", kind="landing", data=json.dumps({"plan": plan.data(), "units": []}), at=at())
+    step = Step(
+        id="landing:x", kind="landing", data=json.dumps({"plan": plan.data(), "units": []}), at=at()
+    )
     scene.store.write(Event.LANDING_OPENED, step, now=at(), to=plan.to, units=[])
     theirs = scene.commit({"theirs.txt": "x\n"})
 
@@ -426,7 +468,9 @@ async def test_an_open_step_is_closed_where_trunk_went_another_way(scene: Scene)
     assert (scene.head(), scene.store.open(Step)) == (theirs, [])
 
 
-async def test_what_blocks_in_a_linked_working_tree_that_holds_trunk_is_looked_at_there(scene: Scene) -> None:
+async def test_what_blocks_in_a_linked_working_tree_that_holds_trunk_is_looked_at_there(
+    scene: Scene,
+) -> None:
     linked = scene.folder / "linked"
     git(scene.root, "checkout", "-q", "-b", "mine")
     git(scene.root, "worktree", "add", "-q", str(linked), "main")
@@ -438,7 +482,10 @@ async def test_what_blocks_in_a_linked_working_tree_that_holds_trunk_is_looked_a
 
     git(linked, "checkout", "-q", "story.txt")
 
-    assert {path.parent for path in seen} == {linked, Path(git(linked, "rev-parse", "--absolute-git-dir"))}
+    assert {path.parent for path in seen} == {
+        linked,
+        Path(git(linked, "rev-parse", "--absolute-git-dir")),
+    }
     with anyio.fail_after(5):
         await scene.queue._rest(seen)
     await scene.settle()
@@ -479,7 +526,9 @@ async def test_a_landing_that_git_fails_at_is_tried_again_later_and_later(
 
     assert (scene.state_of("one"), len(tried)) == ("queued", 1)
     time_passes(monkeypatch, 3)
-    await scene.queue.tick(scene.group, at() - timedelta(days=1))  # somebody set the clock back: not for a day
+    await scene.queue.tick(
+        scene.group, at() - timedelta(days=1)
+    )  # somebody set the clock back: not for a day
     await scene.settle()
     assert len(tried) == 2
     monkeypatch.undo()
@@ -507,7 +556,9 @@ async def test_a_unit_of_which_git_cannot_read_is_asked_about_in_the_end_and_the
     assert scene.unit("lost").submission == lost.submission
 
 
-async def test_a_queued_unit_whose_task_this_release_refuses_does_not_stop_the_others(scene: Scene) -> None:
+async def test_a_queued_unit_whose_task_this_release_refuses_does_not_stop_the_others(
+    scene: Scene,
+) -> None:
     await scene.submit("odd", {"odd.txt": "fine\n"}, head="colour: red")
     await scene.submit("one", {"one.txt": "fine\n"})
 

@@ -27,8 +27,12 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
         yield made
 
 
-def commit(scene: Scene, unit: str, run: str, *, number: int = 1, author: str = "agent@factoryd.invalid") -> str:
-    trailers = f"Factory-Unit: {unit}\nFactory-Attempt: {number}\n" + (f"Factory-Run: {run}\n" if run else "")
+def commit(
+    scene: Scene, unit: str, run: str, *, number: int = 1, author: str = "agent@factoryd.invalid"
+) -> str:
+    trailers = f"Factory-Unit: {unit}\nFactory-Attempt: {number}\n" + (
+        f"Factory-Run: {run}\n" if run else ""
+    )
     said = f"Do it\n\n{trailers}"
     git(scene.root, "commit", "-q", "--allow-empty", f"--author=a <{author}>", "-m", said)
     return git(scene.root, "rev-parse", "HEAD")
@@ -66,10 +70,16 @@ async def test_a_commit_of_an_attempt_whose_record_was_lost_lands_its_unit(scene
 
 @pytest.mark.parametrize(
     ("run", "author"),
-    [("bbbbbbbb-1", "agent@factoryd.invalid"), ("", "agent@factoryd.invalid"), (f"{MINE}-1", "ada@example.invalid")],
+    [
+        ("bbbbbbbb-1", "agent@factoryd.invalid"),
+        ("", "agent@factoryd.invalid"),
+        (f"{MINE}-1", "ada@example.invalid"),
+    ],
     ids=["a colleague's factory", "an older release", "a person's commit"],
 )
-async def test_any_other_commit_with_the_units_name_does_not_land_it(scene: Scene, run: str, author: str) -> None:
+async def test_any_other_commit_with_the_units_name_does_not_land_it(
+    scene: Scene, run: str, author: str
+) -> None:
     await open_unit(scene, "fix", nonce=f"{MINE}-1")
     commit(scene, "fix", run, author=author)
 
@@ -78,11 +88,15 @@ async def test_any_other_commit_with_the_units_name_does_not_land_it(scene: Scen
 
 
 @pytest.mark.parametrize(("seconds", "lands"), [(60, False), (-60, True)])
-async def test_without_nonces_on_either_side_number_and_time_decide(scene: Scene, seconds: int, lands: bool) -> None:
+async def test_without_nonces_on_either_side_number_and_time_decide(
+    scene: Scene, seconds: int, lands: bool
+) -> None:
     unit = await open_unit(scene, "fix")
     attempt = scene.store.get(Attempt, "fix", 1)
     assert attempt is not None
-    landing = Landing(commit="c", at=unit.accepted.timestamp() - seconds, subject="", unit="fix", attempt=1)
+    landing = Landing(
+        commit="c", at=unit.accepted.timestamp() - seconds, subject="", unit="fix", attempt=1
+    )
     assert made_by(scene.store, unit, landing) is lands
     assert not made_by(scene.store, unit, replace(landing, attempt=2))
 
@@ -95,7 +109,9 @@ async def test_ids_of_commits_that_are_nobodys_here_are_taken(scene: Scene) -> N
     assert names.was_here(scene.store, "theirs")
 
 
-async def test_trunk_is_read_from_where_it_was_read_before(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_trunk_is_read_from_where_it_was_read_before(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for number in range(3):
         commit(scene, f"theirs-{number}", "bbbbbbbb-1")
     await scene.queue.watch.recognize(at())
@@ -114,7 +130,9 @@ async def test_trunk_is_read_from_where_it_was_read_before(scene: Scene, monkeyp
     assert asked == ["later"]
 
 
-async def test_at_a_start_a_landing_counts_that_was_taken_back_above_the_tip_that_was_read(scene: Scene) -> None:
+async def test_at_a_start_a_landing_counts_that_was_taken_back_above_the_tip_that_was_read(
+    scene: Scene,
+) -> None:
     await open_unit(scene, "fix", nonce=f"{MINE}-1")
     await scene.queue.watch.recognize(at())
     commit(scene, "fix", f"{MINE}-1")
@@ -155,7 +173,9 @@ async def test_after_a_rewrite_each_landed_unit_has_the_commit_with_its_nonce(sc
     ],
     ids=lambda pair: pair[0],
 )
-async def test_whatever_the_user_configured_trunk_is_read_the_same(scene: Scene, config: tuple[str, str]) -> None:
+async def test_whatever_the_user_configured_trunk_is_read_the_same(
+    scene: Scene, config: tuple[str, str]
+) -> None:
     git(scene.root, "config", *config)
     (scene.root / ".mailmap").write_text("Ada <ada@example.invalid> <agent@factoryd.invalid>\n")
     git(scene.root, "add", ".mailmap")

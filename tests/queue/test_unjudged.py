@@ -43,14 +43,18 @@ class Breaks:
         monkeypatch.setattr("factory.ground.daemon_state.BROKEN_SECONDS", 0.01)
 
 
-async def settle(scene: Scene, monkeypatch: pytest.MonkeyPatch, *, until: Callable[[], bool]) -> None:
+async def settle(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, *, until: Callable[[], bool]
+) -> None:
     """Let the queue become quiet, again and again, each time after so long that all is due."""
     for _ in range(20):
         await quiet(scene)
         if until():
             return
         time_passes(monkeypatch, 400)
-    raise AssertionError(f"not so: {[(unit.id, unit.state, unit.why) for unit in scene.store.select(Unit)]}")
+    raise AssertionError(
+        f"not so: {[(unit.id, unit.state, unit.why) for unit in scene.store.select(Unit)]}"
+    )
 
 
 async def quiet(scene: Scene) -> None:
@@ -73,12 +77,17 @@ async def test_a_unit_that_breaks_judging_becomes_a_card_and_the_others_land(
     (card,) = scene.store.open(Card)
     assert (scene.state_of("odd"), scene.state_of("one"), breaks.count) == ("waiting", "landed", 3)
     assert (card.kind, card.units) == (CardKind.CRASH_LOOP, ("odd",))
-    assert "odd has no verdict: judging it breaks each time (IndexError: list index out of" in card.question
+    assert (
+        "odd has no verdict: judging it breaks each time (IndexError: list index out of"
+        in card.question
+    )
     assert "in breaks" in card.evidence
     assert scene.unit("odd").submission
 
 
-async def test_a_unit_is_tried_later_and_later_and_says_so(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_unit_is_tried_later_and_later_and_says_so(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     breaks = Breaks(monkeypatch, lambda case: case.unit == "odd")
     await scene.submit("odd", {"odd.txt": "fine\n"})
     for _ in range(5):
@@ -90,7 +99,9 @@ async def test_a_unit_is_tried_later_and_later_and_says_so(scene: Scene, monkeyp
     assert min(scene.queue._waits()) <= 2
 
 
-@pytest.mark.parametrize("option", ["Try again", "Start again from trunk", "Cancel the units that wait"])
+@pytest.mark.parametrize(
+    "option", ["Try again", "Start again from trunk", "Cancel the units that wait"]
+)
 async def test_each_answer_to_its_card_moves_the_unit_on(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, option: str
 ) -> None:
@@ -130,12 +141,18 @@ async def test_units_that_break_judging_in_the_same_way_share_a_card(
     await scene.submit("odd", {"odd.txt": "fine\n"})
     await scene.submit("queer", {"queer.txt": "fine\n"})
 
-    await settle(scene, monkeypatch, until=lambda: scene.state_of("odd") == scene.state_of("queer") == "waiting")
+    await settle(
+        scene,
+        monkeypatch,
+        until=lambda: scene.state_of("odd") == scene.state_of("queer") == "waiting",
+    )
 
     assert [card.units for card in scene.store.open(Card)] == [("odd", "queer")]
 
 
-async def test_what_broke_before_a_restart_counts(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_broke_before_a_restart_counts(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     breaks = Breaks(monkeypatch, lambda case: case.unit == "odd")
     await scene.submit("odd", {"odd.txt": "fine\n"})
     await settle(scene, monkeypatch, until=lambda: breaks.count == 2)
@@ -159,7 +176,9 @@ def restarted(scene: Scene) -> None:
     )
 
 
-async def test_another_submission_of_a_unit_begins_anew(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_another_submission_of_a_unit_begins_anew(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     breaks = Breaks(monkeypatch, lambda case: case.unit == "odd")
     await scene.submit("odd", {"odd.txt": "fine\n"})
     await settle(scene, monkeypatch, until=lambda: breaks.count == 2)
@@ -209,7 +228,9 @@ async def test_trunk_that_breaks_judging_becomes_a_card_that_closes_with_a_verdi
     await settle(scene, monkeypatch, until=lambda: not scene.cards())
 
     assert card.kind is CardKind.CRASH_LOOP
-    assert card.question.startswith(f"main ({scene.head()[:10]}) has no verdict: judging it breaks each time")
+    assert card.question.startswith(
+        f"main ({scene.head()[:10]}) has no verdict: judging it breaks each time"
+    )
     assert (breaks.count, scene.judge.unjudged) == (3, None)
 
 
@@ -228,7 +249,9 @@ async def test_while_trunk_breaks_judging_green_units_land_and_red_ones_wait_for
     assert scene.cards() == []
 
 
-async def test_an_answer_to_trunk_s_card_has_it_judged_at_once(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_answer_to_trunk_s_card_has_it_judged_at_once(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     breaks = Breaks(monkeypatch, lambda case: not case.unit)
     await settle(scene, monkeypatch, until=lambda: bool(scene.cards()))
     (card,) = scene.store.open(Card)

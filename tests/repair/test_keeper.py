@@ -46,7 +46,9 @@ def refs(scene: Scene) -> list[str]:
     return own(scene, "for-each-ref", "--format=%(refname)", "refs/factory").splitlines()
 
 
-async def made(scene: Scene, name: str, state: UnitState, *, attempts: int = 1, source: str = "") -> list[str]:
+async def made(
+    scene: Scene, name: str, state: UnitState, *, attempts: int = 1, source: str = ""
+) -> list[str]:
     """A unit with attempts that each left a tree, kept as a worker keeps it; the commits."""
     base = await scene.floor.trunk.refresh()
     workspaces, commits = scene.floor.workspaces, []
@@ -68,7 +70,11 @@ async def made(scene: Scene, name: str, state: UnitState, *, attempts: int = 1, 
             capture_output=True,
             check=True,
         ).stdout.decode()
-        commits.append(await workspaces.keep(name, number, tree=tree.strip(), base=base, message=f"{name} {number}"))
+        commits.append(
+            await workspaces.keep(
+                name, number, tree=tree.strip(), base=base, message=f"{name} {number}"
+            )
+        )
         run_dir = scene.state.places.run_dir(name, number)
         run_dir.mkdir(parents=True)
         attempt = Attempt(
@@ -108,7 +114,9 @@ def again(scene: Scene) -> Keeper:
 # ── the archive ──
 
 
-async def test_the_attempts_of_final_units_move_into_the_months_chain_and_those_of_open_ones_stay(scene: Scene) -> None:
+async def test_the_attempts_of_final_units_move_into_the_months_chain_and_those_of_open_ones_stay(
+    scene: Scene,
+) -> None:
     landed = await made(scene, "landed", UnitState.LANDED, attempts=2)
     await made(scene, "open", UnitState.HELD)
 
@@ -116,12 +124,16 @@ async def test_the_attempts_of_final_units_move_into_the_months_chain_and_those_
 
     assert refs(scene) == [f"{CHAINS}{MONTH}", "refs/factory/attempts/open/1"]
     assert own(scene, "log", "-1", "--format=%P", f"{CHAINS}{MONTH}").split()[1:] == landed
-    assert f"landed/1 {landed[0]}\nlanded/2 {landed[1]}" in own(scene, "log", "-1", "--format=%B", f"{CHAINS}{MONTH}")
+    assert f"landed/1 {landed[0]}\nlanded/2 {landed[1]}" in own(
+        scene, "log", "-1", "--format=%B", f"{CHAINS}{MONTH}"
+    )
     assert [attempt(scene, "landed", number).ref for number in (1, 2)] == [f"{CHAINS}{MONTH}"] * 2
     assert own(scene, "show", f"{landed[1]}:made.txt") == "landed 2"
 
 
-async def test_each_pass_adds_a_link_to_the_chain_and_everything_survives_a_gc_by_hand(scene: Scene) -> None:
+async def test_each_pass_adds_a_link_to_the_chain_and_everything_survives_a_gc_by_hand(
+    scene: Scene,
+) -> None:
     first = await made(scene, "one", UnitState.LANDED)
     await scene.floor.keeper.tick(at())
     second = await made(scene, "two", UnitState.CANCELLED)
@@ -129,18 +141,33 @@ async def test_each_pass_adds_a_link_to_the_chain_and_everything_survives_a_gc_b
 
     own(scene, "gc", "-q", "--prune=now")
 
-    assert [own(scene, "show", f"{commit}:made.txt") for commit in (*first, *second)] == ["one 1", "two 1"]
-    assert len(own(scene, "log", "--first-parent", "--format=%s", f"{CHAINS}{MONTH}").split("\n")) == 3
+    assert [own(scene, "show", f"{commit}:made.txt") for commit in (*first, *second)] == [
+        "one 1",
+        "two 1",
+    ]
+    assert (
+        len(own(scene, "log", "--first-parent", "--format=%s", f"{CHAINS}{MONTH}").split("\n")) == 3
+    )
     assert set(await scene.floor.keeper.archive.entries()) == {"one/1", "two/1"}
 
 
-async def test_more_attempts_than_one_commit_takes_go_in_several_and_leave_no_ref(scene: Scene) -> None:
+async def test_more_attempts_than_one_commit_takes_go_in_several_and_leave_no_ref(
+    scene: Scene,
+) -> None:
     base = await scene.floor.trunk.refresh()
     count = AT_ONCE + 3
-    orders = "".join(f"create refs/factory/attempts/u{number}/1 {base}\n" for number in range(count))
-    subprocess.run(["git", "update-ref", "--stdin"], cwd=scene.state.places.git, input=orders.encode(), check=True)
+    orders = "".join(
+        f"create refs/factory/attempts/u{number}/1 {base}\n" for number in range(count)
+    )
+    subprocess.run(
+        ["git", "update-ref", "--stdin"],
+        cwd=scene.state.places.git,
+        input=orders.encode(),
+        check=True,
+    )
     units = [
-        Unit(id=f"u{number}", title="u", state=UnitState.LANDED, since=at(), accepted=at()) for number in range(count)
+        Unit(id=f"u{number}", title="u", state=UnitState.LANDED, since=at(), accepted=at())
+        for number in range(count)
     ]
     scene.store.write(Event.TASK_ACCEPTED, *units, now=at())
 
@@ -150,7 +177,9 @@ async def test_more_attempts_than_one_commit_takes_go_in_several_and_leave_no_re
     assert len(await scene.floor.keeper.archive.entries()) == count
 
 
-async def test_a_quiet_line_with_open_units_starts_no_process(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_quiet_line_with_open_units_starts_no_process(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await made(scene, "open", UnitState.READY)
     await made(scene, "over", UnitState.LANDED)
     await scene.floor.keeper.tick(at())
@@ -161,7 +190,9 @@ async def test_a_quiet_line_with_open_units_starts_no_process(scene: Scene, monk
     assert len(refs(scene)) == 2
 
 
-async def test_an_attempt_that_still_runs_after_its_unit_was_cancelled_is_waited_for(scene: Scene) -> None:
+async def test_an_attempt_that_still_runs_after_its_unit_was_cancelled_is_waited_for(
+    scene: Scene,
+) -> None:
     await made(scene, "u", UnitState.CANCELLED)
     ended = attempt(scene, "u")
     scene.store.write(Event.ATTEMPT_NOTED, replace(ended, end=None), now=at(), unit="u")
@@ -174,7 +205,9 @@ async def test_an_attempt_that_still_runs_after_its_unit_was_cancelled_is_waited
     assert refs(scene) == [f"{CHAINS}{MONTH}"]
 
 
-async def test_died_between_the_chain_and_the_record_the_next_daemon_writes_it_down(scene: Scene) -> None:
+async def test_died_between_the_chain_and_the_record_the_next_daemon_writes_it_down(
+    scene: Scene,
+) -> None:
     (commit,) = await made(scene, "u", UnitState.LANDED)
     await scene.floor.keeper.archive.put({"u/1": commit}, at())
     assert attempt(scene, "u").ref == "refs/factory/attempts/u/1"
@@ -187,7 +220,9 @@ async def test_died_between_the_chain_and_the_record_the_next_daemon_writes_it_d
 async def test_a_chain_that_was_written_while_its_refs_stayed_is_no_harm(scene: Scene) -> None:
     (commit,) = await made(scene, "u", UnitState.LANDED)
     await scene.floor.keeper.archive.put({"u/1": commit}, at())
-    own(scene, "update-ref", "refs/factory/attempts/u/1", commit)  # as if killed before the deletion
+    own(
+        scene, "update-ref", "refs/factory/attempts/u/1", commit
+    )  # as if killed before the deletion
 
     await again(scene).tick(at())
 
@@ -208,7 +243,9 @@ async def test_a_ref_that_moved_meanwhile_is_not_deleted(scene: Scene) -> None:
 # ── task files ──
 
 
-async def test_what_lies_among_the_taken_files_is_unfinished_the_others_go_to_their_units(scene: Scene) -> None:
+async def test_what_lies_among_the_taken_files_is_unfinished_the_others_go_to_their_units(
+    scene: Scene,
+) -> None:
     taken = scene.state.places.intake / "taken"
     taken.mkdir(parents=True)
     for source in ("1-open.md", "1-over.md", "0-over.md"):
@@ -238,7 +275,9 @@ async def test_whose_a_run_dir_is_can_be_told_by_the_task_in_its_units_folder(sc
     assert (scene.state.places.unit_dir("open") / "1-open.md").read_text() == "do it"
 
 
-async def test_refs_whose_move_the_store_could_not_take_are_noted_by_the_next_look(scene: Scene) -> None:
+async def test_refs_whose_move_the_store_could_not_take_are_noted_by_the_next_look(
+    scene: Scene,
+) -> None:
     await made(scene, "landed", UnitState.LANDED)
     keeper = scene.floor.keeper
     await keeper._move_refs(at())
@@ -261,11 +300,16 @@ async def test_both_trees_that_an_attempt_kept_move_into_the_chain(scene: Scene)
     await scene.floor.keeper.tick(at())
 
     kept = await scene.floor.keeper.archive.entries()
-    assert {name: each.commit for name, each in kept.items()} == {"landed/1": second, f"landed/1-{first[:12]}": first}
+    assert {name: each.commit for name, each in kept.items()} == {
+        "landed/1": second,
+        f"landed/1-{first[:12]}": first,
+    }
     assert git(scene.state.places.git, "for-each-ref", "refs/factory/attempts") == ""
 
 
-async def test_a_copy_of_a_task_that_was_cut_short_is_made_again(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_copy_of_a_task_that_was_cut_short_is_made_again(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     taken = scene.state.places.intake / "taken"
     taken.mkdir(parents=True)
     (taken / "1-open.md").write_text("do it")
@@ -287,7 +331,9 @@ async def test_a_copy_of_a_task_that_was_cut_short_is_made_again(scene: Scene, m
 # ── retention ──
 
 
-async def test_run_dirs_of_final_units_go_after_the_set_days_and_their_trees_stay(scene: Scene) -> None:
+async def test_run_dirs_of_final_units_go_after_the_set_days_and_their_trees_stay(
+    scene: Scene,
+) -> None:
     (commit,) = await made(scene, "over", UnitState.LANDED)
     await made(scene, "open", UnitState.HELD)
     attempts = scene.state.places.home / "attempts"
@@ -378,7 +424,9 @@ async def test_an_abandoned_workspace_is_kept_as_a_tree_before_it_goes(scene: Sc
 
 async def test_where_somebody_still_works_in_it_it_stays(scene: Scene) -> None:
     place = await aside(scene)
-    with subprocess.Popen([sys.executable, "-c", "input()"], cwd=place / "tree", stdin=subprocess.PIPE) as child:  # noqa: ASYNC220
+    waits = [sys.executable, "-c", "input()"]
+    tree = place / "tree"
+    with subprocess.Popen(waits, cwd=tree, stdin=subprocess.PIPE) as child:  # noqa: ASYNC220
         await scene.floor.keeper.tick(at() + LATER)
         child.kill()
 
@@ -389,7 +437,9 @@ async def test_what_still_runs_of_an_attempt_that_is_over_is_ended_first(scene: 
     place = await aside(scene)
     run_dir = scene.state.places.run_dir("gone", 1)
     env = {"PATH": os.environ["PATH"]}
-    child = await process.start(Command(argv=("sleep", "600"), cwd=scene.folder, env=env, run_dir=run_dir))
+    child = await process.start(
+        Command(argv=("sleep", "600"), cwd=scene.folder, env=env, run_dir=run_dir)
+    )
     while not process.living(f"{MARKER}={run_dir}"):  # noqa: ASYNC110 - another process's environment
         await anyio.sleep(0.01)
     assert scene.floor.keeper.strays() == [run_dir]

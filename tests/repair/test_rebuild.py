@@ -61,7 +61,9 @@ async def rebuilt(scene: Scene, path: Path) -> SqliteStore:
     store = SqliteStore(path)
     floor = assemble(store, scene.state, scene.floor.repository, scene.floor.trunk.own)
     where = scene.state.places
-    await Rebuild(store=store, where=where, trunk=floor.trunk, workspaces=floor.workspaces).run(at())
+    await Rebuild(store=store, where=where, trunk=floor.trunk, workspaces=floor.workspaces).run(
+        at()
+    )
     return store
 
 
@@ -72,14 +74,20 @@ async def states(scene: Scene) -> dict[str, tuple[str, int]]:
         return {unit.id: (str(unit.state), unit.attempt) for unit in store.select(Unit)}
 
 
-async def test_a_unit_that_was_never_begun_is_ready_again_with_all_that_its_file_says(scene: Scene) -> None:
+async def test_a_unit_that_was_never_begun_is_ready_again_with_all_that_its_file_says(
+    scene: Scene,
+) -> None:
     await dropped(scene, "first", run("'true'"))
-    before = await dropped(scene, "then", "---\nneeds: first\npriority: 1\nscope: docs/**\n---\n# Then\n\ndo it\n")
+    before = await dropped(
+        scene, "then", "---\nneeds: first\npriority: 1\nscope: docs/**\n---\n# Then\n\ndo it\n"
+    )
 
     with closing(await rebuilt(scene, scene.folder / "again.sqlite")) as store:
         after = store.get(Unit, "then")
         assert after is not None
-        assert replace(after, since=before.since, accepted=before.accepted, why=before.why) == before
+        assert (
+            replace(after, since=before.since, accepted=before.accepted, why=before.why) == before
+        )
         assert store.get(Task, "then") == scene.store.get(Task, "then")
         assert store.get(Spec, "then") == scene.store.get(Spec, "then")
         assert [unit.state for unit in store.select(Unit)] == ["ready", "waiting"]
@@ -96,11 +104,18 @@ async def test_attempts_go_on_under_new_numbers_with_the_tree_that_was_kept(scen
         last, known = store.get(Attempt, "fix", 2), scene.store.get(Attempt, "fix", 2)
         assert last is not None
         assert known is not None
-        assert (last.commit, last.tree, last.base, last.ref) == (known.commit, known.tree, known.base, known.ref)
+        assert (last.commit, last.tree, last.base, last.ref) == (
+            known.commit,
+            known.tree,
+            known.base,
+            known.ref,
+        )
         assert (last.reason, last.end is None) == ("handed_back", False)
 
 
-async def test_what_trunk_holds_is_landed_also_where_the_record_had_not_been_written(scene: Scene) -> None:
+async def test_what_trunk_holds_is_landed_also_where_the_record_had_not_been_written(
+    scene: Scene,
+) -> None:
     unit = await dropped(scene, "fix", run("'echo made > made.txt'"))
     await worked(scene, unit, "echo made > made.txt")
     await scene.settle()
@@ -123,11 +138,17 @@ async def test_landed_and_taken_out_of_trunk_by_a_person_it_stays_landed(scene: 
     assert await states(scene) == {"fix": ("landed", 1)}
 
 
-async def test_what_landed_under_this_name_in_an_earlier_life_of_the_factory_was_another_unit(scene: Scene) -> None:
+async def test_what_landed_under_this_name_in_an_earlier_life_of_the_factory_was_another_unit(
+    scene: Scene,
+) -> None:
     git(
         scene.root,
         *("-c", "user.email=agent@factoryd.invalid", "commit", "-q", "--allow-empty"),
-        *("--author=a <agent@factoryd.invalid>", "-m", "old\n\nFactory-Unit: fix\nFactory-Attempt: 3"),
+        *(
+            "--author=a <agent@factoryd.invalid>",
+            "-m",
+            "old\n\nFactory-Unit: fix\nFactory-Attempt: 3",
+        ),
     )
 
     await dropped(scene, "fix", run("'true'"))
@@ -149,7 +170,10 @@ async def test_what_was_cancelled_is_not_begun_again(scene: Scene) -> None:
 
 @pytest.mark.parametrize(
     ("big", "parts"),
-    [("big", ("big-a", "big-b-c", "big-b-c-2")), ("z" * 60, (f"{'z' * 58}-2", f"{'z' * 58}-3", f"{'z' * 58}-4"))],
+    [
+        ("big", ("big-a", "big-b-c", "big-b-c-2")),
+        ("z" * 60, (f"{'z' * 58}-2", f"{'z' * 58}-3", f"{'z' * 58}-4")),
+    ],
     ids=["short", "long"],
 )
 async def test_what_was_split_stays_split_and_only_its_parts_go_on(
@@ -170,7 +194,10 @@ async def test_what_was_split_stays_split_and_only_its_parts_go_on(
     ready = dict.fromkeys(parts, ("ready", 0))
     assert await states(scene) == {"after": ("waiting", 0), big: ("split", 1), **ready}
     with closing(await rebuilt(scene, scene.folder / "again.sqlite")) as store:
-        assert [unit.needs for unit in store.select(Unit) if unit.id in ("after", big)] == [("other", *parts), parts]
+        assert [unit.needs for unit in store.select(Unit) if unit.id in ("after", big)] == [
+            ("other", *parts),
+            parts,
+        ]
 
 
 async def test_after_its_folder_was_pruned_a_landed_unit_is_landed_still(scene: Scene) -> None:
@@ -200,7 +227,10 @@ async def test_a_task_that_is_not_right_any_more_starts_nothing_and_says_so(scen
     with closing(await rebuilt(scene, scene.folder / "again.sqlite")) as store:
         (unit,) = store.select(Unit)
 
-    assert (unit.state, unit.why.partition(" (")[0]) == ("cancelled", "its task file is not right any more")
+    assert (unit.state, unit.why.partition(" (")[0]) == (
+        "cancelled",
+        "its task file is not right any more",
+    )
 
 
 async def test_what_still_runs_is_ended_and_its_workspace_put_aside(scene: Scene) -> None:
@@ -208,7 +238,9 @@ async def test_what_still_runs_is_ended_and_its_workspace_put_aside(scene: Scene
     (workspace.tree / "half.txt").write_text("half\n")
     run_dir = scene.state.places.run_dir("fix", 4)
     env = {"PATH": os.environ["PATH"]}
-    child = await process.start(Command(argv=("sleep", "600"), cwd=workspace.tree, env=env, run_dir=run_dir))
+    child = await process.start(
+        Command(argv=("sleep", "600"), cwd=workspace.tree, env=env, run_dir=run_dir)
+    )
     await until((run_dir / "start.json").exists)
 
     found = await states(scene)

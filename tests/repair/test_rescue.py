@@ -28,7 +28,9 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
 async def rescue(scene: Scene) -> None:
     """What a start does first."""
     floor = scene.floor
-    await Rescue(store=floor.store, gates=floor.gates, landings=floor.queue.landings, outcomes=floor.outcomes).run(at())
+    await Rescue(
+        store=floor.store, gates=floor.gates, landings=floor.queue.landings, outcomes=floor.outcomes
+    ).run(at())
 
 
 async def opened(scene: Scene, *, sent: bool = True) -> LandingPlan:
@@ -49,12 +51,18 @@ async def opened(scene: Scene, *, sent: bool = True) -> LandingPlan:
 
 
 @pytest.mark.parametrize("sent", [False, True], ids=["before anything was sent", "before git ran"])
-async def test_died_before_git_moved_trunk_the_landing_is_carried_out(scene: Scene, sent: bool) -> None:
+async def test_died_before_git_moved_trunk_the_landing_is_carried_out(
+    scene: Scene, sent: bool
+) -> None:
     plan = await opened(scene, sent=sent)
 
     await rescue(scene)
 
-    assert (scene.state_of("one"), scene.unit("one").commit, scene.head()) == ("landed", plan.to, plan.to)
+    assert (scene.state_of("one"), scene.unit("one").commit, scene.head()) == (
+        "landed",
+        plan.to,
+        plan.to,
+    )
     assert (git(scene.root, "status", "--porcelain"), scene.store.open(Step)) == ("", [])
 
 
@@ -64,10 +72,16 @@ async def test_died_after_git_moved_trunk_the_landing_is_written_down(scene: Sce
 
     await rescue(scene)
 
-    assert (scene.state_of("one"), scene.reasons("one"), scene.head()) == ("landed", ["submitted"], plan.to)
+    assert (scene.state_of("one"), scene.reasons("one"), scene.head()) == (
+        "landed",
+        ["submitted"],
+        plan.to,
+    )
 
 
-async def test_landed_and_taken_back_by_a_person_before_the_start_it_stays_landed(scene: Scene) -> None:
+async def test_landed_and_taken_back_by_a_person_before_the_start_it_stays_landed(
+    scene: Scene,
+) -> None:
     plan = await opened(scene)
     git(scene.root, "merge", "-q", "--ff-only", plan.to)
     git(scene.root, "reset", "-q", "--hard", plan.base)
@@ -78,7 +92,9 @@ async def test_landed_and_taken_back_by_a_person_before_the_start_it_stays_lande
     assert (scene.state_of("one"), scene.head()) == ("landed", plan.base)
 
 
-async def test_died_with_trunk_moved_on_by_a_person_the_unit_lands_in_its_turn(scene: Scene) -> None:
+async def test_died_with_trunk_moved_on_by_a_person_the_unit_lands_in_its_turn(
+    scene: Scene,
+) -> None:
     await opened(scene)
     scene.commit({"theirs.txt": "x\n"})
 
@@ -89,7 +105,9 @@ async def test_died_with_trunk_moved_on_by_a_person_the_unit_lands_in_its_turn(s
     assert (scene.state_of("one"), scene.log()) == ("landed", ["one", "change", "start"])
 
 
-async def test_commits_that_a_person_took_back_before_the_start_are_not_brought_back(scene: Scene) -> None:
+async def test_commits_that_a_person_took_back_before_the_start_are_not_brought_back(
+    scene: Scene,
+) -> None:
     start = scene.head()
     scene.commit({"regretted.txt": "x\n"})
     await opened(scene)
@@ -117,16 +135,26 @@ async def test_a_git_that_outlived_the_daemon_is_waited_for_and_the_unit_is_not_
 
     await scene.settle()
 
-    assert (scene.state_of("one"), scene.reasons("one"), scene.store.open(Step)) == ("landed", ["submitted"], [])
+    assert (scene.state_of("one"), scene.reasons("one"), scene.store.open(Step)) == (
+        "landed",
+        ["submitted"],
+        [],
+    )
 
 
-async def test_a_persons_uncommitted_work_in_the_way_is_left_alone_and_the_step_is_closed(scene: Scene) -> None:
+async def test_a_persons_uncommitted_work_in_the_way_is_left_alone_and_the_step_is_closed(
+    scene: Scene,
+) -> None:
     plan = await opened(scene)
     (scene.root / "story.txt").write_text("mine\n")
 
     await rescue(scene)
 
-    assert (scene.state_of("one"), scene.head(), scene.store.open(Step)) == ("queued", plan.base, [])
+    assert (scene.state_of("one"), scene.head(), scene.store.open(Step)) == (
+        "queued",
+        plan.base,
+        [],
+    )
     assert (scene.root / "story.txt").read_text() == "mine\n"
 
 
@@ -140,11 +168,17 @@ async def test_a_unit_that_runs_on_no_hook_goes_on_uncounted(scene: Scene) -> No
 
     await rescue(scene)
 
-    assert (scene.state_of("lost"), scene.unit("lost").spent, scene.reasons("lost")) == ("waiting", 0, ["lost"])
+    assert (scene.state_of("lost"), scene.unit("lost").spent, scene.reasons("lost")) == (
+        "waiting",
+        0,
+        ["lost"],
+    )
     assert scene.store.open(Attempt) == []
 
 
-async def test_an_older_attempt_that_was_never_closed_is_closed_and_its_unit_left_alone(scene: Scene) -> None:
+async def test_an_older_attempt_that_was_never_closed_is_closed_and_its_unit_left_alone(
+    scene: Scene,
+) -> None:
     await scene.submit("one", {"one.txt": "fine\n"})
     old = Attempt(unit="one", number=0, worker="w9", agent="scripted", start=at())
     scene.store.write(Event.HOOK_FILLED, old, now=at(), unit="one")
@@ -160,7 +194,11 @@ async def test_a_full_hook_is_left_to_its_worker(scene: Scene) -> None:
 
     await rescue(scene)
 
-    assert (scene.state_of("held"), scene.hook(), len(scene.store.open(Attempt))) == ("running", hook, 1)
+    assert (scene.state_of("held"), scene.hook(), len(scene.store.open(Attempt))) == (
+        "running",
+        hook,
+        1,
+    )
     assert scene.store.select(Hook) == [hook]
     assert EndReason.LOST not in scene.reasons("held")
 
@@ -172,15 +210,23 @@ async def test_what_the_factory_repository_has_lost_is_begun_anew_uncounted(scen
     for name in ("one", "held"):
         attempt = scene.store.get(Attempt, name, 1)
         assert attempt is not None
-        scene.store.write(Event.ATTEMPT_NOTED, replace(attempt, commit="1" * 40, tree="2" * 40), now=at())
+        scene.store.write(
+            Event.ATTEMPT_NOTED, replace(attempt, commit="1" * 40, tree="2" * 40), now=at()
+        )
     for name in ("one", "held"):
         scene.change(name, submission="1" * 40)
 
     await rescue(scene)
 
-    kept = [(each.unit, each.reason, each.commit, each.tree) for each in scene.store.select(Attempt)]
+    kept = [
+        (each.unit, each.reason, each.commit, each.tree) for each in scene.store.select(Attempt)
+    ]
     assert kept == [("held", "submitted", "", ""), ("one", "lost", "", "")]
-    assert (scene.state_of("one"), scene.unit("one").spent, scene.unit("one").attempt) == ("waiting", 0, unit.attempt)
+    assert (scene.state_of("one"), scene.unit("one").spent, scene.unit("one").attempt) == (
+        "waiting",
+        0,
+        unit.attempt,
+    )
     assert (scene.state_of("held"), scene.unit("held").submission) == ("held", "")
 
 

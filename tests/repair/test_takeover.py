@@ -32,7 +32,9 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
 
 async def start(scene: Scene, other: str | None = "") -> Told:
     """What a start does first; `other`: what lies where the store was used before."""
-    return await take_over(scene.store, scene.state.places, identity_at=lambda root: other, now=at())
+    return await take_over(
+        scene.store, scene.state.places, identity_at=lambda root: other, now=at()
+    )
 
 
 async def running(scene: Scene, run: Path, *, nonce: str = "", cwd: Path | None = None) -> Child:
@@ -75,7 +77,9 @@ def stranger(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
             child.kill()
 
 
-async def test_a_first_start_gives_the_store_an_identity_and_has_nothing_to_say(scene: Scene) -> None:
+async def test_a_first_start_gives_the_store_an_identity_and_has_nothing_to_say(
+    scene: Scene,
+) -> None:
     told = await start(scene)
     again = await start(scene)
 
@@ -149,10 +153,14 @@ async def test_the_workspaces_of_a_deleted_factory_are_put_aside_unread(scene: S
     assert "is gone" in told.lines[0]
 
 
-async def test_where_a_stranger_works_in_a_free_workspace_or_bench_it_is_put_aside(scene: Scene) -> None:
+async def test_where_a_stranger_works_in_a_free_workspace_or_bench_it_is_put_aside(
+    scene: Scene,
+) -> None:
     await start(scene)
     scene.hang("fix")
-    scene.store.write(Event.ATTEMPT_ENDED, replace(scene.hook(), unit="", attempt=0, state="idle"), now=at())
+    scene.store.write(
+        Event.ATTEMPT_ENDED, replace(scene.hook(), unit="", attempt=0, state="idle"), now=at()
+    )
     work = scene.state.places.work
     (work / "benches/b2").mkdir(parents=True)
 
@@ -176,10 +184,20 @@ async def test_a_copy_forgets_what_the_original_goes_on_with_and_ends_nothing(sc
     child = await running(scene, where.run_dir("mine", 1))
     await elsewhere(scene)
     waits = Unit(id="waits", title="", state=UnitState.HELD, since=at(), accepted=at())
-    card = Card(id="E1", kind=CardKind.QUESTION, fingerprint="q", since=at(), question="?", unit="waits")
+    card = Card(
+        id="E1", kind=CardKind.QUESTION, fingerprint="q", since=at(), question="?", unit="waits"
+    )
     step = Step(id="landing:x", kind="landing", data="{}", at=at())
     request = Request(id=1, kind="pause", args="{}", at=at())
-    store.write(Event.TASK_ACCEPTED, waits, card, step, request, Fact(name="pauses", value='{"a": 1}'), now=at())
+    store.write(
+        Event.TASK_ACCEPTED,
+        waits,
+        card,
+        step,
+        request,
+        Fact(name="pauses", value='{"a": 1}'),
+        now=at(),
+    )
     for path in (where.inbox / "a.md", where.intake / "1-b.md", where.intake / "taken" / "2-c.md"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("x")
@@ -194,8 +212,15 @@ async def test_a_copy_forgets_what_the_original_goes_on_with_and_ends_nothing(sc
     assert fresh is not None
     assert fresh.id != known.id
     assert [unit.state for unit in store.select(Unit)] == ["cancelled", "cancelled"]
-    assert (store.open(Attempt), store.open(Card), store.open(Step), store.open(Request)) == ([], [], [], [])
-    assert store.select(Hook) == [Hook(worker="w1", index=1, workspace="w1", since=store.select(Hook)[0].since)]
+    assert (store.open(Attempt), store.open(Card), store.open(Step), store.open(Request)) == (
+        [],
+        [],
+        [],
+        [],
+    )
+    assert store.select(Hook) == [
+        Hook(worker="w1", index=1, workspace="w1", since=store.select(Hook)[0].since)
+    ]
     assert store.get(Fact, "pauses") == Fact(name="pauses", value="{}")
     assert sorted(path.name for path in (where.home / SET_ASIDE).iterdir()) == ["1-b.md", "a.md"]
     assert not (where.run_dir("theirs", 1) / "start.json").exists()
@@ -233,7 +258,9 @@ async def test_of_two_files_of_one_name_none_is_lost(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("taken", ["nothing", "empty", "full"])
-async def test_a_move_takes_the_work_folder_along_whatever_lies_in_its_new_place(scene: Scene, taken: str) -> None:
+async def test_a_move_takes_the_work_folder_along_whatever_lies_in_its_new_place(
+    scene: Scene, taken: str
+) -> None:
     where = scene.state.places
     await start(scene)
     await elsewhere(scene)
@@ -242,12 +269,23 @@ async def test_a_move_takes_the_work_folder_along_whatever_lies_in_its_new_place
     old = scene.folder / "old-work"
     (old / "workspaces/w1/tree").mkdir(parents=True)
     (old / "workspaces/w1/environment.json").write_text("{}")
-    value = json.dumps({name: getattr(replace(known, work=str(old)), name) for name in known.__slots__})
+    value = json.dumps(
+        {name: getattr(replace(known, work=str(old)), name) for name in known.__slots__}
+    )
     hook = Hook(worker="w1", index=1, workspace="w1")
-    resumed = Unit(id="asks", title="", state=UnitState.READY, since=at(), accepted=at(), resume=True)
+    resumed = Unit(
+        id="asks", title="", state=UnitState.READY, since=at(), accepted=at(), resume=True
+    )
     plan = {"checkout": "/nonexistent/old", "git_dir": "/nonexistent/old/.git", "to": "x"}
-    step = Step(id="landing:x", kind="landing", data=json.dumps({"plan": json.dumps(plan), "units": []}), at=at())
-    scene.store.write(Event.FACT_CHANGED, Fact(name="identity", value=value), hook, resumed, step, now=at())
+    step = Step(
+        id="landing:x",
+        kind="landing",
+        data=json.dumps({"plan": json.dumps(plan), "units": []}),
+        at=at(),
+    )
+    scene.store.write(
+        Event.FACT_CHANGED, Fact(name="identity", value=value), hook, resumed, step, now=at()
+    )
     for path in sorted(where.work.rglob("*"), reverse=True):
         path.rmdir()
     if taken == "nothing":
@@ -259,20 +297,29 @@ async def test_a_move_takes_the_work_folder_along_whatever_lies_in_its_new_place
 
     assert told == Told(Found.MOVED, ["This repository was in /nonexistent/old before."])
     assert (where.work / "workspaces/w1/tree").is_dir()
-    assert not (where.work / "workspaces/w1/environment.json").exists(), "paths in an environment do not survive a move"
+    assert not (where.work / "workspaces/w1/environment.json").exists(), (
+        "paths in an environment do not survive a move"
+    )
     assert not scene.unit("asks").resume, "sessions are found by the path that they were born in"
     (moved,) = scene.store.open(Step)
     moved_plan = json.loads(json.loads(moved.data)["plan"])
-    assert (moved_plan["checkout"], moved_plan["git_dir"]) == (str(scene.root), str(scene.root / ".git"))
+    assert (moved_plan["checkout"], moved_plan["git_dir"]) == (
+        str(scene.root),
+        str(scene.root / ".git"),
+    )
     assert len(list(where.work.parent.glob("*.abandoned-*"))) == (taken == "full")
 
 
-async def test_a_move_without_a_work_folder_says_that_workspaces_are_made_again(scene: Scene) -> None:
+async def test_a_move_without_a_work_folder_says_that_workspaces_are_made_again(
+    scene: Scene,
+) -> None:
     await start(scene)
     await elsewhere(scene)
     known = recorded(scene.store)
     assert known is not None
-    value = json.dumps({name: getattr(replace(known, work="/nonexistent/work"), name) for name in known.__slots__})
+    value = json.dumps(
+        {name: getattr(replace(known, work="/nonexistent/work"), name) for name in known.__slots__}
+    )
     scene.store.write(Event.FACT_CHANGED, Fact(name="identity", value=value), now=at())
 
     told = await start(scene)
@@ -281,17 +328,27 @@ async def test_a_move_without_a_work_folder_says_that_workspaces_are_made_again(
 
 
 async def test_a_store_of_format_3_that_was_used_here_is_the_same(scene: Scene) -> None:
-    said = {"state": "stopped", "lock": str(scene.root / ".git/factoryd.lock"), "work": str(scene.state.places.work)}
+    said = {
+        "state": "stopped",
+        "lock": str(scene.root / ".git/factoryd.lock"),
+        "work": str(scene.state.places.work),
+    }
     scene.store.write(Event.FACT_CHANGED, Fact(name="daemon", value=json.dumps(said)), now=at())
 
     assert await start(scene) == NOTHING
 
 
-@pytest.mark.parametrize(("other", "found"), [("", Found.MOVED), ("bb", Found.COPIED), (None, Found.COPIED)])
+@pytest.mark.parametrize(
+    ("other", "found"), [("", Found.MOVED), ("bb", Found.COPIED), (None, Found.COPIED)]
+)
 async def test_a_store_of_format_3_that_was_used_elsewhere_was_moved_or_copied(
     scene: Scene, other: str | None, found: Found
 ) -> None:
-    said = {"state": "stopped", "lock": "/nonexistent/old/.git/factoryd.lock", "work": "/nonexistent/work"}
+    said = {
+        "state": "stopped",
+        "lock": "/nonexistent/old/.git/factoryd.lock",
+        "work": "/nonexistent/work",
+    }
     scene.store.write(Event.FACT_CHANGED, Fact(name="daemon", value=json.dumps(said)), now=at())
 
     assert (await start(scene, other)).found is found

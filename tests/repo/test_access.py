@@ -11,8 +11,24 @@ from factory.repo.access import User, first_unusable, me, owner
 from tests.git_repo import git, make_repo
 
 NOBODY = User(65534, frozenset({65534}))
-FOLDERS = ["objects", "objects/{fan_out}", "objects/pack", "objects/info", "refs/heads", "logs/refs/heads", "."]
-FILES = ["index", "HEAD", "config", "refs/heads/main", "logs/HEAD", "logs/refs/heads/main", "objects/{object}"]
+FOLDERS = [
+    "objects",
+    "objects/{fan_out}",
+    "objects/pack",
+    "objects/info",
+    "refs/heads",
+    "logs/refs/heads",
+    ".",
+]
+FILES = [
+    "index",
+    "HEAD",
+    "config",
+    "refs/heads/main",
+    "logs/HEAD",
+    "logs/refs/heads/main",
+    "objects/{object}",
+]
 
 
 @pytest.fixture
@@ -56,7 +72,9 @@ def test_a_whole_repository_with_a_linked_worktree_can_be_used(repo: Path, user:
 
 
 @pytest.mark.parametrize("name", [*FOLDERS, *FILES])
-def test_what_the_user_cannot_use_is_named_and_the_command_mends_it(repo: Path, user: User, name: str) -> None:
+def test_what_the_user_cannot_use_is_named_and_the_command_mends_it(
+    repo: Path, user: User, name: str
+) -> None:
     path = part(repo, name)
     hand_over(repo, user)
     lock(path, user)
@@ -72,7 +90,11 @@ def test_what_the_user_cannot_use_is_named_and_the_command_mends_it(repo: Path, 
 def test_a_file_in_the_place_of_a_folder_is_found_whoever_asks(repo: Path) -> None:
     (repo / "objects/zz").touch()  # no name of git's
     assert first_unusable(repo, me()) is None
-    wrong = next(path for path in (repo / f"objects/{number:02x}" for number in range(256)) if not path.exists())
+    wrong = next(
+        path
+        for path in (repo / f"objects/{number:02x}" for number in range(256))
+        if not path.exists()
+    )
     wrong.touch()
 
     found = first_unusable(repo, me())

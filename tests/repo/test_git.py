@@ -137,7 +137,10 @@ async def test_a_configured_excludes_file_replaces_the_usual_one(tmp_path: Path)
         (lambda root: None, "is not in a git repository"),
         (lambda root: git(root, "init", "-q", "--bare"), "is a bare repository"),
         (lambda root: git(root, "init", "-q", "-b", "main"), "has no commit yet"),
-        (lambda root: git(make_repo(root, {"a": ""}), "checkout", "-q", "--detach"), "No branch is checked out"),
+        (
+            lambda root: git(make_repo(root, {"a": ""}), "checkout", "-q", "--detach"),
+            "No branch is checked out",
+        ),
     ],
 )
 async def test_what_cannot_be_worked_with_is_refused_with_a_sentence(
@@ -184,12 +187,17 @@ async def test_git_that_is_missing_or_too_old_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("program", "sentence"),
     [
-        ("echo 'libcurl.so.4: cannot open' >&2; exit 127", r"could not be run .* 127\): libcurl\.so\.4: cannot open"),
+        (
+            "echo 'libcurl.so.4: cannot open' >&2; exit 127",
+            r"could not be run .* 127\): libcurl\.so\.4: cannot open",
+        ),
         ("exit 1", r"could not be run .* 1\): it said nothing"),
         ("echo hello", r"could not be run .* 0\): hello"),
     ],
 )
-async def test_a_git_that_fails_is_quoted_and_not_called_old(tmp_path: Path, program: str, sentence: str) -> None:
+async def test_a_git_that_fails_is_quoted_and_not_called_old(
+    tmp_path: Path, program: str, sentence: str
+) -> None:
     (tmp_path / "git").write_text(f"#!/bin/sh\n{program}\n")
     (tmp_path / "git").chmod(0o755)
 
@@ -212,25 +220,42 @@ async def test_filters_partial_clones_and_populated_submodules_are_not_yet(tmp_p
     outer = make_repo(tmp_path / "outer", {"a": ""})
     git(outer, "-c", "protocol.file.allow=always", "submodule", "add", "-q", str(lazy), "sub")
 
-    for repo, sentence in ((lfs, "filter=lfs"), (lazy, "partial clones"), (outer, r"submodules \(sub\)")):
+    for repo, sentence in (
+        (lfs, "filter=lfs"),
+        (lazy, "partial clones"),
+        (outer, r"submodules \(sub\)"),
+    ):
         with pytest.raises(NotYet, match=sentence):
             await look(repo)
 
 
 async def test_a_submodule_that_is_not_populated_is_fine(tmp_path: Path) -> None:
-    inner, outer = make_repo(tmp_path / "inner", {"a": ""}), make_repo(tmp_path / "outer", {"a": ""})
-    git(outer, "update-index", "--add", "--cacheinfo", f"160000,{git(inner, 'rev-parse', 'HEAD')},sub")
+    inner, outer = (
+        make_repo(tmp_path / "inner", {"a": ""}),
+        make_repo(tmp_path / "outer", {"a": ""}),
+    )
+    git(
+        outer,
+        "update-index",
+        "--add",
+        "--cacheinfo",
+        f"160000,{git(inner, 'rev-parse', 'HEAD')},sub",
+    )
 
     assert (await look(outer)).branch == "main"
 
 
 async def test_a_filter_that_touches_no_tracked_file_is_fine(tmp_path: Path) -> None:
-    repo = make_repo(tmp_path / "r", {".gitattributes": "*.bin filter=lfs\n*.txt text\n", "a.txt": "x"})
+    repo = make_repo(
+        tmp_path / "r", {".gitattributes": "*.bin filter=lfs\n*.txt text\n", "a.txt": "x"}
+    )
 
     assert (await look(repo)).branch == "main"
 
 
-async def test_a_repository_of_someone_else_is_answered_with_the_command_that_trusts_it(tmp_path: Path) -> None:
+async def test_a_repository_of_someone_else_is_answered_with_the_command_that_trusts_it(
+    tmp_path: Path,
+) -> None:
     repo = make_repo(tmp_path / "r", {"a": ""})
     env = user_environment(tmp_path)
     if os.geteuid() != 0:
@@ -277,7 +302,9 @@ async def test_a_file_of_more_bytes_than_are_read_is_named_and_not_read(tmp_path
     assert by_path == by_id == Texts({"small": "1234"}, {"large": 5})
 
 
-async def test_files_are_not_read_beyond_what_is_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_files_are_not_read_beyond_what_is_read_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("factory.repo.git._BATCH_MOST", 6)
     repo = make_repo(tmp_path / "r", {"a": "1234", "b": "123", "c": "12"})
 
@@ -312,7 +339,9 @@ async def test_a_command_that_prints_more_than_it_may_is_ended(tmp_path: Path) -
     assert "it printed more than" in str(caught.value)
 
 
-async def test_a_line_that_is_never_to_be_excluded_is_taken_out_and_the_users_own_stay(tmp_path: Path) -> None:
+async def test_a_line_that_is_never_to_be_excluded_is_taken_out_and_the_users_own_stay(
+    tmp_path: Path,
+) -> None:
     file = tmp_path / "info/exclude"
     file.parent.mkdir()
     file.write_bytes(b"mine\xff\r\n/inbox/\n/inbox/x\n")
@@ -341,7 +370,9 @@ async def test_the_listing_of_a_commit_made_here_is_as_git_has_it(tmp_path: Path
     (repo / "a").symlink_to("z")
     git(repo, "add", "-A")
 
-    made = await ours.commit_tree(git(repo, "write-tree").strip(), [before], "m", author=FACTORY, committer=FACTORY)
+    made = await ours.commit_tree(
+        git(repo, "write-tree").strip(), [before], "m", author=FACTORY, committer=FACTORY
+    )
 
     assert await ours.listing(made) == await own(repo).listing(made)
     assert await ours.links(made) == await own(repo).links(made) == {"a"}
@@ -376,9 +407,9 @@ async def test_a_commit_is_made_from_a_tree_with_its_author_and_committer(tmp_pa
         committer=Person("Ü", "u@x"),
     )
 
-    assert git(repo, "log", "-1", "--format=%an %ae %cn %ce %s %(trailers:key=Factory-Unit)", made) == (
-        "bot b@x Ü u@x Subject Factory-Unit: u"
-    )
+    assert git(
+        repo, "log", "-1", "--format=%an %ae %cn %ce %s %(trailers:key=Factory-Unit)", made
+    ) == ("bot b@x Ü u@x Subject Factory-Unit: u")
 
 
 async def test_a_name_that_means_no_commit_is_empty_and_no_ancestor(tmp_path: Path) -> None:
@@ -436,7 +467,9 @@ async def test_a_git_at_work_is_seen_with_its_arguments(tmp_path: Path, proc: Pa
     seen = await running(environment(), proc)
 
     child.communicate(b"")
-    assert any(argv[:3] == ["git", "cat-file", "--batch"] and at in (repo, None) for at, argv in seen)
+    assert any(
+        argv[:3] == ["git", "cat-file", "--batch"] and at in (repo, None) for at, argv in seen
+    )
 
 
 # ── what is asked once ──
@@ -463,7 +496,11 @@ async def test_a_ref_is_read_from_its_file_or_from_packed_refs(tmp_path: Path) -
     git(repo, "pack-refs", "--all")
 
     assert loose == own(repo).read_ref("refs/heads/main") == git(repo, "rev-parse", "main")
-    assert [own(repo).read_ref(f"refs/heads/{name}") for name in ("alias", "none", "ma.n")] == ["", "", ""]
+    assert [own(repo).read_ref(f"refs/heads/{name}") for name in ("alias", "none", "ma.n")] == [
+        "",
+        "",
+        "",
+    ]
 
 
 async def test_every_change_of_a_tag_is_seen_in_the_marks(tmp_path: Path) -> None:
@@ -494,7 +531,10 @@ def dies_once(folder: Path, locks: str) -> dict[str, str]:
     [
         ("refs/heads/new.lock", ("update-ref", "refs/heads/new", "HEAD")),
         ("index.lock", ("read-tree", "HEAD")),
-        ("refs/tags/one.lock", ("fetch", "-q", ".", "+refs/tags/*:refs/tags/*", "+refs/heads/main:refs/heads/new")),
+        (
+            "refs/tags/one.lock",
+            ("fetch", "-q", ".", "+refs/tags/*:refs/tags/*", "+refs/heads/main:refs/heads/new"),
+        ),
         ("packed-refs.lock", ("pack-refs", "--all")),
     ],
 )
@@ -504,26 +544,34 @@ async def test_a_command_of_our_own_that_was_killed_is_unlocked_and_run_again(
     repo = make_repo(tmp_path / "r", {"a.txt": "a\n"})
     git(repo, "tag", "one")
     environ = dies_once(tmp_path, str(repo / ".git" / lock))
-    ours = Git(git_dir=repo / ".git", own=True, environ=environ, work_tree=repo, index=repo / ".git/index")
+    ours = Git(
+        git_dir=repo / ".git", own=True, environ=environ, work_tree=repo, index=repo / ".git/index"
+    )
 
     done = await ours.run(*argv)
 
     assert (done.code, (repo / ".git" / lock).exists()) == (0, False)
 
 
-async def test_a_transaction_of_our_own_that_was_killed_is_unlocked_and_run_again(tmp_path: Path) -> None:
+async def test_a_transaction_of_our_own_that_was_killed_is_unlocked_and_run_again(
+    tmp_path: Path,
+) -> None:
     repo = make_repo(tmp_path / "r", {"a.txt": "a\n"})
     (repo / ".git/refs/factory").mkdir()
     environ = dies_once(tmp_path, str(repo / ".git/refs/factory/new.lock"))
 
     await Git(git_dir=repo / ".git", own=True, environ=environ).run(
-        "update-ref", "--stdin", stdin=f"create refs/factory/new {git(repo, 'rev-parse', 'HEAD')}\n".encode()
+        "update-ref",
+        "--stdin",
+        stdin=f"create refs/factory/new {git(repo, 'rev-parse', 'HEAD')}\n".encode(),
     )
 
     assert git(repo, "rev-parse", "refs/factory/new") == git(repo, "rev-parse", "HEAD")
 
 
-async def test_a_command_on_the_users_repository_that_was_killed_leaves_their_locks_alone(tmp_path: Path) -> None:
+async def test_a_command_on_the_users_repository_that_was_killed_leaves_their_locks_alone(
+    tmp_path: Path,
+) -> None:
     repo = make_repo(tmp_path / "r", {"a.txt": "a\n"})
     lock = repo / ".git/refs/heads/new.lock"
 
@@ -543,7 +591,9 @@ def hangs(tmp_path: Path, lock: Path) -> dict[str, str]:
     return {**environment(), "PATH": f"{tmp_path}/bin{os.pathsep}{os.environ['PATH']}"}
 
 
-async def test_a_command_that_hangs_is_ended_at_its_limit_and_the_error_names_it_and_its_pid(tmp_path: Path) -> None:
+async def test_a_command_that_hangs_is_ended_at_its_limit_and_the_error_names_it_and_its_pid(
+    tmp_path: Path,
+) -> None:
     repo, pids = make_repo(tmp_path / "r", {"a.txt": "a\n"}), list[int]()
     lock = repo / ".git/refs/heads/new.lock"
     environ = hangs(tmp_path, lock)
@@ -557,29 +607,41 @@ async def test_a_command_that_hangs_is_ended_at_its_limit_and_the_error_names_it
     assert (lock.exists(), ours.commands.slow) == (False, [])
 
 
-async def test_a_command_on_the_users_repository_that_hangs_leaves_their_locks_alone(tmp_path: Path) -> None:
+async def test_a_command_on_the_users_repository_that_hangs_leaves_their_locks_alone(
+    tmp_path: Path,
+) -> None:
     repo = make_repo(tmp_path / "r", {"a.txt": "a\n"})
     lock = repo / ".git/refs/heads/new.lock"
     users = Git(git_dir=repo / ".git", own=False, environ=hangs(tmp_path, lock))
 
-    done = await users.run("update-ref", "refs/heads/new", "HEAD", seconds=0.3, ok=(-signal.SIGTERM,))
+    done = await users.run(
+        "update-ref", "refs/heads/new", "HEAD", seconds=0.3, ok=(-signal.SIGTERM,)
+    )
 
     assert (done.over, lock.exists()) == (True, True)
 
 
-async def test_a_command_that_was_asked_to_end_and_exits_is_none_that_said_no(tmp_path: Path) -> None:
+async def test_a_command_that_was_asked_to_end_and_exits_is_none_that_said_no(
+    tmp_path: Path,
+) -> None:
     repo = make_repo(tmp_path / "r", {"a.txt": "a\n"})
     environ = hangs(tmp_path, tmp_path / "lock")
     (tmp_path / "bin/git").write_text("#!/bin/sh\ntrap 'exit 1' TERM\nsleep 60 & wait\n")
 
     with pytest.raises(TooLong):
-        await Git(git_dir=repo / ".git", own=True, environ=environ).run("diff", ok=(0, 1), seconds=0.3)
+        await Git(git_dir=repo / ".git", own=True, environ=environ).run(
+            "diff", ok=(0, 1), seconds=0.3
+        )
 
 
-async def test_seizing_our_own_ends_what_a_dead_daemons_git_does_there_and_removes_every_lock(tmp_path: Path) -> None:
+async def test_seizing_our_own_ends_what_a_dead_daemons_git_does_there_and_removes_every_lock(
+    tmp_path: Path,
+) -> None:
     repo = make_repo(tmp_path / "r", {"a.txt": "a\n"})
     ours = own(repo)
-    locks = [repo / ".git" / name for name in ("refs/heads/main.lock", "packed-refs.lock", "config.lock")]
+    locks = [
+        repo / ".git" / name for name in ("refs/heads/main.lock", "packed-refs.lock", "config.lock")
+    ]
     survivor = stuck(ours)
     for lock in locks:
         lock.touch()
@@ -592,6 +654,10 @@ async def test_seizing_our_own_ends_what_a_dead_daemons_git_does_there_and_remov
 
 def stuck(ours: Git) -> subprocess.Popen[bytes]:
     """A git on that git dir which a daemon of ours started before it died."""
-    environ = {"FACTORY_RUN": str(ours.git_dir), "PATH": os.environ["PATH"], "GIT_DIR": str(ours.git_dir)}
+    environ = {
+        "FACTORY_RUN": str(ours.git_dir),
+        "PATH": os.environ["PATH"],
+        "GIT_DIR": str(ours.git_dir),
+    }
     never, _ = os.pipe()
     return subprocess.Popen(["git", "cat-file", "--batch"], stdin=never, env=environ)

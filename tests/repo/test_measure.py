@@ -68,7 +68,9 @@ async def test_what_git_ignores_does_not_count(line: Line) -> None:
     assert (snapshot.too_big, line.changes(snapshot.tree)) == (None, {"link": "A"})
 
 
-async def test_the_largest_files_are_left_out_until_the_rest_fits(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_largest_files_are_left_out_until_the_rest_fits(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(measure, "MOST_BYTES", 100)
     workspace = await line.workspace()
     for number, size in enumerate((90, 10, 60, 80, 1)):
@@ -81,7 +83,9 @@ async def test_the_largest_files_are_left_out_until_the_rest_fits(line: Line, mo
     assert snapshot.too_big.paths == (("0", 90), ("3", 80))
 
 
-async def test_of_too_many_files_new_folders_are_left_out(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_of_too_many_files_new_folders_are_left_out(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(measure, "MOST_PATHS", 20)
     workspace = await line.workspace()
     for number in range(30):
@@ -126,7 +130,9 @@ async def test_where_too_many_tracked_files_have_changed_none_is_taken(
     assert (taken(line, snapshot), snapshot.changed) == ({}, False)
 
 
-async def test_paths_that_are_long_together_are_too_many(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_paths_that_are_long_together_are_too_many(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(measure, "NAME_BYTES", 60_000)
     workspace = await line.workspace()
     top = os.open(workspace.tree, os.O_RDONLY)
@@ -160,7 +166,9 @@ async def test_a_folder_of_very_many_files_takes_little_memory(line: Line) -> No
     assert peak < 24 << 20  # of paths that have 18 MB together: git prints them to the bound
 
 
-async def test_what_git_cannot_take_in_in_time_is_left_out(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_git_cannot_take_in_in_time_is_left_out(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
     workspace = await line.workspace()
     (workspace.tree / "work.py").write_text("work\n")
     slow_to_add(monkeypatch)
@@ -170,7 +178,9 @@ async def test_what_git_cannot_take_in_in_time_is_left_out(line: Line, monkeypat
     assert (snapshot.too_big, snapshot.changed) == (NOTHING_IN_TIME, False)
 
 
-async def test_where_the_daemon_goes_the_next_one_takes_it_in(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_where_the_daemon_goes_the_next_one_takes_it_in(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
     workspace = await line.workspace()
     slow_to_add(monkeypatch)
     line.own.commands.hurry(10)

@@ -69,14 +69,22 @@ def test_whatever_an_agent_writes_the_trailers_that_are_read_are_ours(said: str)
 def test_what_a_rebase_or_a_pick_adds_to_the_last_paragraph_changes_nothing() -> None:
     message = compose("Done", title="t", trailers=TRAILERS)
 
-    picked = f"{message}(cherry picked from commit {'a' * 40})\nSigned-off-by: A <a@example.invalid>\n"
+    picked = (
+        f"{message}(cherry picked from commit {'a' * 40})\nSigned-off-by: A <a@example.invalid>\n"
+    )
 
     assert read(picked) == MINE
 
 
 @pytest.mark.parametrize(
     "message",
-    ["", "Fix", "Fix\n\nFactory-Unit: a\n", "Fix\n\nFactory-Unit: a\nFactory-Attempt: x\n", f"{FORGED}\n\nlast\n"],
+    [
+        "",
+        "Fix",
+        "Fix\n\nFactory-Unit: a\n",
+        "Fix\n\nFactory-Unit: a\nFactory-Attempt: x\n",
+        f"{FORGED}\n\nlast\n",
+    ],
 )
 def test_a_message_without_our_last_paragraph_is_no_landing(message: str) -> None:
     assert read(message) is None
@@ -105,7 +113,10 @@ def test_words_within_a_sentence_stay_and_act_on_nothing() -> None:
     assert clean("Fix it [skip ci] now, which fixes #7 and closes o/n#8") == (
         "Fix it  now, which fixes no. 7 and closes no. 8"
     )
-    assert clean("It [ci skip] fixes #7", task="Say [CI skip] and that it fixes #7") == "It [ci skip] fixes #7"
+    assert (
+        clean("It [ci skip] fixes #7", task="Say [CI skip] and that it fixes #7")
+        == "It [ci skip] fixes #7"
+    )
 
 
 def test_a_subject_that_a_rebase_would_fold_into_another_commit_is_an_ordinary_one() -> None:
@@ -114,7 +125,18 @@ def test_a_subject_that_a_rebase_would_fold_into_another_commit_is_an_ordinary_o
 
 @pytest.mark.parametrize(
     "line",
-    ["\n", " ", "#", "# ;*-", "skip-checks: ", "[skip ci]", "Signed-off-by: a <b>\n", "fixup! ", "fix #1 ", "a.b/"],
+    [
+        "\n",
+        " ",
+        "#",
+        "# ;*-",
+        "skip-checks: ",
+        "[skip ci]",
+        "Signed-off-by: a <b>\n",
+        "fixup! ",
+        "fix #1 ",
+        "a.b/",
+    ],
 )
 def test_a_message_costs_less_than_a_turn_whatever_an_agent_writes(line: str) -> None:
     said, task = line * (65536 // len(line)), "Do this. " * 100_000

@@ -22,7 +22,9 @@ async def test_a_repository_that_can_be_read_is_as_git_examines_it(tmp_path: Pat
     assert (found.root, found.branch) == (repo, "main")
 
 
-async def test_an_index_that_git_cannot_read_is_named_with_the_command_that_mends_it(tmp_path: Path) -> None:
+async def test_an_index_that_git_cannot_read_is_named_with_the_command_that_mends_it(
+    tmp_path: Path,
+) -> None:
     repo = make_repo(tmp_path / "r", {"a.txt": "a\n"})
     index = repo / ".git/index"
     index.unlink()

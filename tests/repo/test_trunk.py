@@ -38,7 +38,13 @@ from factory.repo.trunk import (
 from tests.git_repo import commit, environment, git, make_repo, write
 
 AGENT = Person("claude", "claude@factoryd.invalid")
-BEFORE = {"changed": "old\n" * 40, "gone": "bye\n", "deep/gone too": "bye\n", "kept": "kept\n", ".gitignore": "*.log\n"}
+BEFORE = {
+    "changed": "old\n" * 40,
+    "gone": "bye\n",
+    "deep/gone too": "bye\n",
+    "kept": "kept\n",
+    ".gitignore": "*.log\n",
+}
 AFTER = {"changed": "new text\n" * 60, "added": "hello\n" * 30, "deep é/er/added": "there\n" * 30}
 TOUCHED = ("added", "changed", "deep/gone too", "deep é/er/added", "gone")
 
@@ -71,7 +77,9 @@ class World:
 
     async def land(self, to: str) -> Outcome:
         plan = await self.trunk.plan_landing(to, now=datetime.now(UTC))
-        return await self.trunk.land(plan, lambda _: None) if isinstance(plan, LandingPlan) else plan
+        return (
+            await self.trunk.land(plan, lambda _: None) if isinstance(plan, LandingPlan) else plan
+        )
 
     async def recover(self, plan: LandingPlan) -> Outcome:
         return await self.trunk.recover(plan, lambda _: None, now=datetime.now(UTC))
@@ -201,9 +209,15 @@ async def test_a_shallow_clone_is_landed_on(tmp_path: Path) -> None:
 # ── rehearsing ──
 
 
-async def rehearse(world: World, submission: str, base: str, submission_base: str) -> Rehearsed | Conflict | Nothing:
+async def rehearse(
+    world: World, submission: str, base: str, submission_base: str
+) -> Rehearsed | Conflict | Nothing:
     return await world.trunk.rehearse(
-        base=base, submission=submission, submission_base=submission_base, text="Unit\n", author=AGENT
+        base=base,
+        submission=submission,
+        submission_base=submission_base,
+        text="Unit\n",
+        author=AGENT,
     )
 
 
@@ -234,7 +248,9 @@ async def test_a_conflict_names_its_paths_and_an_empty_merge_is_nothing(world: W
 
 
 async def test_merge_attributes_of_trunk_are_heeded(tmp_path: Path) -> None:
-    world = await begin(make_repo(tmp_path / "r", BEFORE | {".gitattributes": "list merge=union\n", "list": "a\n"}))
+    world = await begin(
+        make_repo(tmp_path / "r", BEFORE | {".gitattributes": "list merge=union\n", "list": "a\n"})
+    )
     old = world.head()
     submission = await world.candidate({"list": "a\nmine\n"}, ())
     base = commit(world.repo, {"list": "a\ntheirs\n"})
@@ -258,7 +274,11 @@ async def test_a_landing_moves_trunk_and_the_checkout_and_leaves_no_ref(world: W
     outcome = await world.trunk.land(plan, lambda begun: pids.append(begun.pid))
 
     assert outcome == Landed(to)
-    assert (world.head(), world.status(), git(world.repo, "for-each-ref", "--format=%(refname)")) == (to, "", refs)
+    assert (
+        world.head(),
+        world.status(),
+        git(world.repo, "for-each-ref", "--format=%(refname)"),
+    ) == (to, "", refs)
     assert plan.paths == tuple(sorted(TOUCHED))
     assert len(pids) == 1
     assert pids[0] > 0
@@ -280,10 +300,16 @@ async def test_trunk_in_a_linked_worktree_moves_there(world: World, tmp_path: Pa
     write(tmp_path / "linked tree", {"kept": "mine\n"})
 
     assert await world.land(to) == Landed(to)
-    assert (world.head(), world.status(tmp_path / "linked tree"), world.status()) == (to, " M kept", "")
+    assert (world.head(), world.status(tmp_path / "linked tree"), world.status()) == (
+        to,
+        " M kept",
+        "",
+    )
 
 
-async def test_a_linked_worktree_whose_folder_is_gone_does_not_count(world: World, tmp_path: Path) -> None:
+async def test_a_linked_worktree_whose_folder_is_gone_does_not_count(
+    world: World, tmp_path: Path
+) -> None:
     to = await world.candidate()
     git(world.repo, "checkout", "-q", "--detach")
     git(world.repo, "worktree", "add", "-q", str(tmp_path / "linked"), "main")
@@ -292,7 +318,9 @@ async def test_a_linked_worktree_whose_folder_is_gone_does_not_count(world: Worl
     assert (await world.plan(to)).checkout == ""
 
 
-async def test_a_locked_worktree_that_is_away_and_a_second_checkout_block(world: World, tmp_path: Path) -> None:
+async def test_a_locked_worktree_that_is_away_and_a_second_checkout_block(
+    world: World, tmp_path: Path
+) -> None:
     to = await world.candidate()
     git(world.repo, "worktree", "add", "-q", "--force", str(tmp_path / "linked"), "main")
 
@@ -305,7 +333,15 @@ async def test_a_locked_worktree_that_is_away_and_a_second_checkout_block(world:
 
 async def test_uncommitted_work_beside_the_landing_stays_as_it_is(world: World) -> None:
     to = await world.candidate()
-    write(world.repo, {"kept": "mine\n", ".gitignore": "*.log\n*.tmp\n", "notes": "mine\n", "deep/x.log": "mine\n"})
+    write(
+        world.repo,
+        {
+            "kept": "mine\n",
+            ".gitignore": "*.log\n*.tmp\n",
+            "notes": "mine\n",
+            "deep/x.log": "mine\n",
+        },
+    )
     git(world.repo, "add", ".gitignore")
 
     assert await world.land(to) == Landed(to)
@@ -338,7 +374,11 @@ IN_THE_WAY: dict[str, tuple[Mess, str, tuple[str, ...]]] = {
     "ignored": (mess({"added": "mine\n"}, ignored="added"), "dirty", ("added",)),
     "dangling link": (lambda repo: (repo / "added").symlink_to("nowhere"), "dirty", ("added",)),
     "a file for a folder": (mess({"deep é": "mine\n"}), "untracked", ("deep é",)),
-    "an ignored file for a folder": (mess({"deep é": "mine\n"}, ignored="deep*"), "untracked", ("deep é",)),
+    "an ignored file for a folder": (
+        mess({"deep é": "mine\n"}, ignored="deep*"),
+        "untracked",
+        ("deep é",),
+    ),
 }
 
 
@@ -352,7 +392,9 @@ def everything(root: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("case", IN_THE_WAY)
-async def test_work_in_the_way_blocks_the_landing_and_nothing_moves(world: World, case: str) -> None:
+async def test_work_in_the_way_blocks_the_landing_and_nothing_moves(
+    world: World, case: str
+) -> None:
     spoil, why, paths = IN_THE_WAY[case]
     to, before = await world.candidate(), world.head()
     spoil(world.repo)
@@ -366,7 +408,9 @@ async def test_work_in_the_way_blocks_the_landing_and_nothing_moves(world: World
 
 
 @pytest.mark.parametrize("case", IN_THE_WAY)
-async def test_work_that_comes_in_the_way_after_the_look_blocks_too(world: World, case: str) -> None:
+async def test_work_that_comes_in_the_way_after_the_look_blocks_too(
+    world: World, case: str
+) -> None:
     spoil, _, _ = IN_THE_WAY[case]
     to, before = await world.candidate(), world.head()
     plan = await world.plan(to)
@@ -400,11 +444,22 @@ async def test_a_file_only_touched_is_no_work(world: World) -> None:
 
 
 BUSY: dict[str, Mess] = {
-    "rebase": lambda r: git(r, "-c", "sequence.editor=sed -i 1s/pick/edit/", "rebase", "-q", "-i", "HEAD~"),
+    "rebase": lambda r: git(
+        r, "-c", "sequence.editor=sed -i 1s/pick/edit/", "rebase", "-q", "-i", "HEAD~"
+    ),
     "rebase that takes trunk along": lambda r: (
         git(r, "checkout", "-q", "-b", "top"),
         commit(r, {"top": ""}),
-        git(r, "-c", "sequence.editor=sed -i 1s/pick/edit/", "rebase", "-q", "-i", "--update-refs", "HEAD~2"),
+        git(
+            r,
+            "-c",
+            "sequence.editor=sed -i 1s/pick/edit/",
+            "rebase",
+            "-q",
+            "-i",
+            "--update-refs",
+            "HEAD~2",
+        ),
     ),
     "bisect": lambda r: (git(r, "bisect", "start"), git(r, "checkout", "-q", "--detach", "HEAD~")),
     "merge": lambda r: git(r, "merge", "-q", "--no-commit", "--no-ff", "side"),
@@ -461,7 +516,9 @@ async def test_a_moved_and_a_force_moved_trunk_ask_for_a_new_rehearsal(world: Wo
     git(world.repo, "commit", "-q", "--amend", "-m", "forced")
     assert await world.land(to) == Moved(world.head())
     git(world.repo, "checkout", "-q", "--detach")
-    assert await world.trunk.land(replace(plan, checkout="", git_dir=""), lambda _: None) == Moved(world.head())
+    assert await world.trunk.land(replace(plan, checkout="", git_dir=""), lambda _: None) == Moved(
+        world.head()
+    )
 
 
 @pytest.mark.parametrize("detached", [False, True])
@@ -487,11 +544,18 @@ async def test_a_branch_that_was_switched_to_meanwhile_is_put_back(
 
     assert isinstance(outcome, Moved)
     assert "back at" in outcome.said
-    assert (world.head(), world.head("side"), world.head("HEAD"), world.status()) == (before, before, before, " M kept")
+    assert (world.head(), world.head("side"), world.head("HEAD"), world.status()) == (
+        before,
+        before,
+        before,
+        " M kept",
+    )
     assert not await world.trunk.holds(to)
 
 
-async def test_a_trunk_that_was_checked_out_meanwhile_is_put_back_and_lands_there(world: World) -> None:
+async def test_a_trunk_that_was_checked_out_meanwhile_is_put_back_and_lands_there(
+    world: World,
+) -> None:
     git(world.repo, "checkout", "-q", "-b", "side")
     to, before = await world.candidate(), world.head()
     plan = await world.plan(to)
@@ -550,7 +614,10 @@ async def test_an_own_git_configuration_of_the_users_changes_nothing(world: Worl
         git(world.repo, "config", name, value)
     write(
         world.repo,
-        {"hooks/post-merge": "#!/bin/sh\ntouch hooked\n", "hooks/reference-transaction": "#!/bin/sh\nexit 1\n"},
+        {
+            "hooks/post-merge": "#!/bin/sh\ntouch hooked\n",
+            "hooks/reference-transaction": "#!/bin/sh\nexit 1\n",
+        },
     )
     for hook in (world.repo / "hooks").iterdir():
         hook.chmod(0o755)
@@ -570,12 +637,15 @@ async def test_a_lock_that_goes_away_is_waited_for_and_one_that_stays_is_said(
     outcome = await world.land(to)
     assert kind(outcome) == "locked"
     assert lock.exists()
-    remover = subprocess.Popen([sys.executable, "-c", f"import os,time;time.sleep(.1);os.unlink({str(lock)!r})"])  # noqa: ASYNC220
+    soon = f"import os,time;time.sleep(.1);os.unlink({str(lock)!r})"
+    remover = subprocess.Popen([sys.executable, "-c", soon])  # noqa: ASYNC220
     assert await world.land(to) == Landed(to)
     remover.wait()
 
 
-async def test_a_locked_ref_that_is_not_checked_out_blocks(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_locked_ref_that_is_not_checked_out_blocks(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("factory.repo.trunk.PATIENCE_S", 0.1)
     to = await world.candidate()
     git(world.repo, "checkout", "-q", "--detach")
@@ -624,7 +694,9 @@ async def test_what_once_was_on_trunk_is_held_after_a_rewrite(world: World) -> N
 
 
 def test_a_plan_survives_its_journey_through_the_journal() -> None:
-    plan = LandingPlan(base="a", to="b", paths=("x", "\udcff"), at=1.5, checkout="/r", git_dir="/r/.git", pid=7)
+    plan = LandingPlan(
+        base="a", to="b", paths=("x", "\udcff"), at=1.5, checkout="/r", git_dir="/r/.git", pid=7
+    )
 
     assert LandingPlan.of(plan.data()) == plan
     assert json.loads(plan.data())["to"] == "b"
@@ -652,7 +724,9 @@ async def test_a_landing_whose_objects_arrived_only_in_part_is_done(world: World
     tree = git(world.own.git_dir, "rev-parse", f"{below}^{{tree}}")
     to = git(world.own.git_dir, "commit-tree", tree, "-p", below, "-m", "the next one")
     plan = await world.plan(to)
-    told = subprocess.run(["git", "cat-file", "commit", to], cwd=world.own.git_dir, capture_output=True).stdout
+    told = subprocess.run(
+        ["git", "cat-file", "commit", to], cwd=world.own.git_dir, capture_output=True
+    ).stdout
     write = ["git", "hash-object", "-t", "commit", "-w", "--stdin"]
     subprocess.run(write, cwd=world.repo, input=told, check=True, capture_output=True)
 
@@ -676,14 +750,26 @@ async def test_a_git_of_ours_that_outlived_its_daemon_and_hangs_is_ended_after_i
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("factory.repo.trunk.PATIENCE_S", 0.1)
-    to = await world.candidate({"added": str(world.repo)})  # no other test's commit: its git is known by it
+    to = await world.candidate(
+        {"added": str(world.repo)}
+    )  # no other test's commit: its git is known by it
     plan = await sent(world, to)
     hung = subprocess.Popen(  # noqa: ASYNC220
-        ["git", "hash-object", "--stdin", plan.to], stdin=subprocess.PIPE, env=environment(), start_new_session=True
+        ["git", "hash-object", "--stdin", plan.to],
+        stdin=subprocess.PIPE,
+        env=environment(),
+        start_new_session=True,
     )
     plan = replace(plan, pid=hung.pid, at=plan.at - GIT_S)
 
-    assert kind(await world.trunk.recover(plan, lambda _: None, now=datetime.fromtimestamp(plan.at, UTC))) == "running"
+    assert (
+        kind(
+            await world.trunk.recover(
+                plan, lambda _: None, now=datetime.fromtimestamp(plan.at, UTC)
+            )
+        )
+        == "running"
+    )
     assert hung.poll() is None
     assert kind(await world.recover(plan)) == "running"
     hung.communicate()
@@ -738,14 +824,23 @@ def put(world: World, path: str, state: str) -> None:
     if state == "before":
         return
     file.unlink(missing_ok=True)
-    text = {"after": AFTER.get(path), "half": AFTER.get(path, "")[:7], "empty": "", "theirs": "mine!\n"}.get(state)
+    text = {
+        "after": AFTER.get(path),
+        "half": AFTER.get(path, "")[:7],
+        "empty": "",
+        "theirs": "mine!\n",
+    }.get(state)
     if text is not None and (path in AFTER or state == "theirs"):
         write(world.repo, {path: text})
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(states=st.lists(st.sampled_from(STATES[:-1]), min_size=5, max_size=5))
-async def test_whatever_our_dead_git_left_is_completed(begun: tuple[World, LandingPlan], states: list[str]) -> None:
+async def test_whatever_our_dead_git_left_is_completed(
+    begun: tuple[World, LandingPlan], states: list[str]
+) -> None:
     world, plan = begun
     git(world.repo, "reset", "-q", "--hard", plan.base)
     git(world.repo, "reflog", "expire", "--expire=all", "--all")
@@ -759,7 +854,9 @@ async def test_whatever_our_dead_git_left_is_completed(begun: tuple[World, Landi
 
 
 @pytest.mark.parametrize("path", TOUCHED)
-async def test_what_a_person_wrote_since_stays_and_the_rest_is_taken_back(world: World, path: str) -> None:
+async def test_what_a_person_wrote_since_stays_and_the_rest_is_taken_back(
+    world: World, path: str
+) -> None:
     to, before = await world.candidate(), world.head()
     plan = await sent(world, to)
     for touched in TOUCHED:
@@ -771,11 +868,16 @@ async def test_what_a_person_wrote_since_stays_and_the_rest_is_taken_back(world:
     mark = "??" if path in ("added", "deep é/er/added") else " M"
     name = f'"{path}"' if " " in path else path
     assert (kind(outcome), world.head()) == ("dirty", before)
-    assert git(world.repo, "-c", "core.quotePath=false", "status", "--porcelain", "-uall") == f"{mark} {name}"
+    assert (
+        git(world.repo, "-c", "core.quotePath=false", "status", "--porcelain", "-uall")
+        == f"{mark} {name}"
+    )
     assert (world.repo / path).read_text() == "mine!\n"
 
 
-async def test_a_wrong_branch_moved_just_before_we_died_is_put_back(begun: tuple[World, LandingPlan]) -> None:
+async def test_a_wrong_branch_moved_just_before_we_died_is_put_back(
+    begun: tuple[World, LandingPlan],
+) -> None:
     world, plan = begun
     git(world.repo, "checkout", "-q", "-b", "side")
     git(world.repo, "merge", "-q", "--ff-only", plan.to)
@@ -794,7 +896,9 @@ async def test_without_a_lock_a_persons_deletion_is_theirs(world: World) -> None
     assert (world.head(), world.status()) == (before, " D changed")
 
 
-async def test_where_no_git_of_ours_ever_ran_nothing_is_ours(begun: tuple[World, LandingPlan]) -> None:
+async def test_where_no_git_of_ours_ever_ran_nothing_is_ours(
+    begun: tuple[World, LandingPlan],
+) -> None:
     world, plan = begun
     write(world.repo, {"added": AFTER["added"]})
     (world.repo / ".git/index.lock").touch()
@@ -817,7 +921,9 @@ async def test_an_older_lock_is_not_ours(world: World, monkeypatch: pytest.Monke
     assert lock.exists()
 
 
-async def test_a_git_that_outlived_us_is_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_git_that_outlived_us_is_waited_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("factory.repo.trunk.PATIENCE_S", 0.2)
     to = await world.candidate()
     plan = await sent(world, to)
@@ -832,7 +938,9 @@ async def test_a_git_that_outlived_us_is_waited_for(world: World, monkeypatch: p
     assert await world.recover(plan) == Landed(to)
 
 
-async def test_a_link_planted_on_the_way_leads_nothing_of_theirs_out(world: World, tmp_path: Path) -> None:
+async def test_a_link_planted_on_the_way_leads_nothing_of_theirs_out(
+    world: World, tmp_path: Path
+) -> None:
     to = await world.candidate()
     plan = await sent(world, to)
     write(tmp_path, {"outside/er/added": AFTER["deep é/er/added"]})
@@ -845,7 +953,9 @@ async def test_a_link_planted_on_the_way_leads_nothing_of_theirs_out(world: Worl
 
 
 async def test_files_and_folders_that_change_places_are_put_right(world: World) -> None:
-    to = await world.candidate({"gone/in": "now in a folder\n", "deep": "now a file\n"}, ("gone", "deep/gone too"))
+    to = await world.candidate(
+        {"gone/in": "now in a folder\n", "deep": "now a file\n"}, ("gone", "deep/gone too")
+    )
     plan = await sent(world, to)
     (world.repo / "gone").unlink()
     (world.repo / "gone").mkdir()
@@ -865,7 +975,9 @@ async def test_files_and_folders_that_change_places_are_put_right(world: World) 
         {"deep": "mine\n"},  # a file where a folder was
     ],
 )
-async def test_nothing_of_theirs_is_cleared_out_of_the_way(world: World, theirs: dict[str, str]) -> None:
+async def test_nothing_of_theirs_is_cleared_out_of_the_way(
+    world: World, theirs: dict[str, str]
+) -> None:
     to, before = await world.candidate(), world.head()
     plan = await sent(world, to)
     (world.repo / "gone").unlink()
@@ -881,7 +993,9 @@ async def test_nothing_of_theirs_is_cleared_out_of_the_way(world: World, theirs:
 
 
 @pytest.mark.parametrize("setting", [("core.autocrlf", "true"), ("core.sparseCheckout", "true")])
-async def test_a_half_written_file_is_known_as_its_checkout_shows_it(world: World, setting: tuple[str, str]) -> None:
+async def test_a_half_written_file_is_known_as_its_checkout_shows_it(
+    world: World, setting: tuple[str, str]
+) -> None:
     to = await world.candidate({"changed": "new\nlines\n" * 9}, ())
     git(world.repo, "config", *setting)
     if "sparse" in setting[0].casefold():
@@ -892,7 +1006,11 @@ async def test_a_half_written_file_is_known_as_its_checkout_shows_it(world: Worl
     (world.repo / ".git/index.lock").touch()
 
     assert await world.recover(plan) == Landed(to)
-    assert (world.head(), world.status(), (world.repo / "deep").exists()) == (to, "", ending == "\r\n")
+    assert (world.head(), world.status(), (world.repo / "deep").exists()) == (
+        to,
+        "",
+        ending == "\r\n",
+    )
 
 
 MANY = {f"d{n % 20}/file {n}": f"{n}\n" * 200 for n in range(600)}
@@ -930,7 +1048,9 @@ async def test_a_landing_whose_git_is_killed_leaves_nothing_behind_and_lands_nex
         outcome = await world.trunk.land(await world.plan(to), strike(world, after))
         if world.head() == before:
             break
-        git(world.repo, "reset", "-q", "--hard", before)  # it had ended before it could be killed: once more
+        git(
+            world.repo, "reset", "-q", "--hard", before
+        )  # it had ended before it could be killed: once more
         write(world.repo, {"kept": "mine\n"})
 
     assert (kind(outcome), world.head()) == ("failed", before)
@@ -939,7 +1059,9 @@ async def test_a_landing_whose_git_is_killed_leaves_nothing_behind_and_lands_nex
     assert (world.head(), world.status()) == (to, " M kept")
 
 
-@pytest.mark.parametrize(("checked_out", "call"), [(True, "--ff-only"), (False, "update-ref --create-reflog")])
+@pytest.mark.parametrize(
+    ("checked_out", "call"), [(True, "--ff-only"), (False, "update-ref --create-reflog")]
+)
 async def test_a_git_that_is_killed_when_trunk_has_moved_has_landed_and_its_locks_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checked_out: bool, call: str
 ) -> None:
@@ -1028,7 +1150,11 @@ async def test_daemon_and_git_killed_together_are_both_made_good_by_the_next_sta
         capture_output=True,
     )
     plan = LandingPlan.of((tmp_path / "step").read_text())
-    assert (died.returncode, died.stderr, world.status() != " M kept") == (-signal.SIGKILL, b"", after > 0)
+    assert (died.returncode, died.stderr, world.status() != " M kept") == (
+        -signal.SIGKILL,
+        b"",
+        after > 0,
+    )
 
     assert await world.recover(plan) == Landed(to)
     assert (world.head(), world.status()) == (to, " M kept")
@@ -1038,7 +1164,9 @@ async def test_daemon_and_git_killed_together_are_both_made_good_by_the_next_sta
 # ── what need not be asked again ──
 
 
-async def test_what_landed_from_here_is_in_the_factory_repository_without_a_fetch(world: World) -> None:
+async def test_what_landed_from_here_is_in_the_factory_repository_without_a_fetch(
+    world: World,
+) -> None:
     made = await world.candidate()
 
     assert await world.land(made) == Landed(made)
@@ -1058,7 +1186,9 @@ async def test_a_tag_is_fetched_although_trunk_has_not_moved(world: World) -> No
 
 
 @pytest.mark.parametrize("formed", ["ref: refs/heads/main\n", "detached", "alias", "linked"])
-async def test_what_a_checkout_has_checked_out_is_known_without_git_or_by_it(world: World, formed: str) -> None:
+async def test_what_a_checkout_has_checked_out_is_known_without_git_or_by_it(
+    world: World, formed: str
+) -> None:
     head = world.repo / ".git/HEAD"
     if formed == "detached":
         git(world.repo, "checkout", "-q", "--detach")
@@ -1072,4 +1202,6 @@ async def test_what_a_checkout_has_checked_out_is_known_without_git_or_by_it(wor
 
     (place,) = await checkouts(repository.git({"PATH": os.environ["PATH"]}), repository)
 
-    assert (place.branch, await place.head()) == (("",) * 2 if formed == "detached" else ("refs/heads/main",) * 2)
+    assert (place.branch, await place.head()) == (
+        ("",) * 2 if formed == "detached" else ("refs/heads/main",) * 2
+    )

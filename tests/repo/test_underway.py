@@ -69,15 +69,22 @@ class Restarted(Court):
 
     async def confine(self) -> bool:
         """Use a sandbox that keeps apart what gates write; whether there is one."""
-        environ, objects = {"PATH": os.environ["PATH"], "HOME": str(self.folder / "person")}, self.folder / "own.git"
+        environ, objects = (
+            {"PATH": os.environ["PATH"], "HOME": str(self.folder / "person")},
+            self.folder / "own.git",
+        )
         work = self.folder / "work"
         work.mkdir(exist_ok=True)
-        sandbox = Sandbox(environ=environ, hidden=(), work=work, objects=objects / "objects", mode=lambda: "auto")
+        sandbox = Sandbox(
+            environ=environ, hidden=(), work=work, objects=objects / "objects", mode=lambda: "auto"
+        )
         await sandbox.look()
         self.environments.sandbox = sandbox
         return sandbox.layers
 
-    async def cut_short(self, rules: Rules, *, ran: int = 1, begun: int = 0, trunk: str = "HEAD") -> None:
+    async def cut_short(
+        self, rules: Rules, *, ran: int = 1, begun: int = 0, trunk: str = "HEAD"
+    ) -> None:
         """Judge until so many commands run; then the daemon goes as for a restart, and the next one starts."""
         async with anyio.create_task_group() as group:
             group.start_soon(self.asked, rules, trunk)
@@ -100,10 +107,14 @@ class Restarted(Court):
         async with self.pool.take(lambda bench: self.gates.fit(on(bench), ())) as bench:
             return await self.gates.judge(on(bench))
 
-    async def adopted(self, rules: Rules, trunk: str = "HEAD", *, bench: Bench | None = None) -> Judgement:
+    async def adopted(
+        self, rules: Rules, trunk: str = "HEAD", *, bench: Bench | None = None
+    ) -> Judgement:
         """The same (on that very bench), while what is under way comes to its end."""
         (self.folder / "go").touch()
-        return await (self.gates.judge(self.case(bench, rules)) if bench else self.asked(rules, trunk))
+        return await (
+            self.gates.judge(self.case(bench, rules)) if bench else self.asked(rules, trunk)
+        )
 
     @property
     def bench(self) -> Bench:
@@ -137,7 +148,9 @@ def court(tmp_path: Path) -> Restarted:
 # ── gates ──
 
 
-async def test_a_gate_that_is_left_again_and_again_runs_once_and_its_verdict_counts(court: Restarted) -> None:
+async def test_a_gate_that_is_left_again_and_again_runs_once_and_its_verdict_counts(
+    court: Restarted,
+) -> None:
     rules = only(gate(court.holding()))
     for _ in range(2):
         await court.cut_short(rules)
@@ -150,7 +163,9 @@ async def test_a_gate_that_is_left_again_and_again_runs_once_and_its_verdict_cou
 
 
 @pytest.mark.parametrize("ok", [True, False])
-async def test_a_gate_that_ended_while_no_daemon_watched_has_judged(court: Restarted, *, ok: bool) -> None:
+async def test_a_gate_that_ended_while_no_daemon_watched_has_judged(
+    court: Restarted, *, ok: bool
+) -> None:
     rules = only(gate(court.holding("" if ok else "echo broken; exit 1\n")))
     await court.cut_short(rules)
     await court.ended()
@@ -162,7 +177,9 @@ async def test_a_gate_that_ended_while_no_daemon_watched_has_judged(court: Resta
     assert [verdict.tail for verdict in judgement.verdicts] == ["" if ok else "broken\n"]
 
 
-async def test_a_red_before_the_restart_and_a_green_after_it_are_a_flaky_gate(court: Restarted) -> None:
+async def test_a_red_before_the_restart_and_a_green_after_it_are_a_flaky_gate(
+    court: Restarted,
+) -> None:
     court.limits = GateLimits(flaky_reruns=1)
     first = f"if [ ! -e {court.folder}/tried ]; then touch {court.folder}/tried; exit 1; fi\n"
     rules = only(gate(f"{first}{court.holding()}"))
@@ -174,8 +191,12 @@ async def test_a_red_before_the_restart_and_a_green_after_it_are_a_flaky_gate(co
     assert court.count() == 1
 
 
-async def test_of_gates_side_by_side_only_the_one_that_was_lost_runs_again(court: Restarted) -> None:
-    rules = only(gate(court.holding(), "10-a"), gate(court.holding(), "10-b"), gate("true\n", "20-c"))
+async def test_of_gates_side_by_side_only_the_one_that_was_lost_runs_again(
+    court: Restarted,
+) -> None:
+    rules = only(
+        gate(court.holding(), "10-a"), gate(court.holding(), "10-b"), gate("true\n", "20-c")
+    )
     await court.cut_short(rules, ran=2)
     (lost, *_) = (path for path in court.runs() if "10-b" in path.name)
     await process.end(lost)
@@ -185,7 +206,9 @@ async def test_of_gates_side_by_side_only_the_one_that_was_lost_runs_again(court
     assert (judgement.answer, court.count()) == (Answer.GREEN, 3)
 
 
-async def test_a_time_limit_counts_from_the_start_of_a_gate_and_not_from_its_adoption(court: Restarted) -> None:
+async def test_a_time_limit_counts_from_the_start_of_a_gate_and_not_from_its_adoption(
+    court: Restarted,
+) -> None:
     rules = only(gate(court.holding(), timeout_s=0.6))
     await court.cut_short(rules)
     await court.until(lambda: not court.runs())
@@ -201,10 +224,14 @@ async def test_a_time_limit_counts_from_the_start_of_a_gate_and_not_from_its_ado
 
 
 @pytest.mark.parametrize("change", ["gate", "tree", "setup", "sandbox", "environment"])
-async def test_a_gate_of_anything_else_is_ended_before_its_bench_is_used(court: Restarted, change: str) -> None:
+async def test_a_gate_of_anything_else_is_ended_before_its_bench_is_used(
+    court: Restarted, change: str
+) -> None:
     await court.cut_short(only(gate(court.holding())))
     (running,) = court.runs()
-    rules = only(gate(court.holding("test ! -e never\n" if change == "gate" else "grep good a.txt\n")))
+    rules = only(
+        gate(court.holding("test ! -e never\n" if change == "gate" else "grep good a.txt\n"))
+    )
     if change == "tree":
         court.change({"a.txt": "bad\n"})
     if change == "setup":
@@ -224,7 +251,9 @@ async def test_a_gate_of_anything_else_is_ended_before_its_bench_is_used(court: 
     assert judgement.answer is (Answer.RED if change == "tree" else Answer.GREEN)
 
 
-async def test_what_was_begun_in_a_folder_that_was_moved_since_is_not_gone_on_with(court: Restarted) -> None:
+async def test_what_was_begun_in_a_folder_that_was_moved_since_is_not_gone_on_with(
+    court: Restarted,
+) -> None:
     rules, bench = only(gate(court.holding())), court.bench
     moved = replace(bench, place=court.folder / "moved/benches/b1")
     await court.cut_short(rules)
@@ -261,9 +290,15 @@ async def test_what_is_not_whole_says_nothing(court: Restarted, what: str) -> No
 
 
 @pytest.mark.parametrize("who", ["the gate", "somebody"])
-async def test_a_tree_that_is_changed_while_no_daemon_watches_has_passed_nothing(court: Restarted, who: str) -> None:
+async def test_a_tree_that_is_changed_while_no_daemon_watches_has_passed_nothing(
+    court: Restarted, who: str
+) -> None:
     court.change({"a.txt": "bad\n"})
-    rules = only(gate(court.holding(f"{'echo good > a.txt; ' if who == 'the gate' else ''}grep good a.txt\n")))
+    rules = only(
+        gate(
+            court.holding(f"{'echo good > a.txt; ' if who == 'the gate' else ''}grep good a.txt\n")
+        )
+    )
     await court.cut_short(rules)
     if who == "somebody":
         (court.bench.tree / "a.txt").write_text("good\n")
@@ -276,9 +311,14 @@ async def test_a_tree_that_is_changed_while_no_daemon_watches_has_passed_nothing
     assert [verdict.rewrote for verdict in judgement.red] == [("a.txt",)]
 
 
-async def test_a_gate_that_changed_the_tree_has_done_so_after_each_restart(court: Restarted) -> None:
+async def test_a_gate_that_changed_the_tree_has_done_so_after_each_restart(
+    court: Restarted,
+) -> None:
     court.change({"a.txt": "bad\n"})
-    mends, looks = gate("echo good > a.txt\n", "10-mends", flaky_reruns=1), gate(court.holding("true\n"), "10-looks")
+    mends, looks = (
+        gate("echo good > a.txt\n", "10-mends", flaky_reruns=1),
+        gate(court.holding("true\n"), "10-looks"),
+    )
     rules = only(mends, looks)
     await court.cut_short(rules)
     await court.cut_short(rules)  # one by one by now, in a tree that is shown anew
@@ -289,11 +329,16 @@ async def test_a_gate_that_changed_the_tree_has_done_so_after_each_restart(court
 
 
 @pytest.mark.parametrize("kind", ["layers", "shared"])
-async def test_side_by_side_too_the_gate_that_changes_the_tree_is_red(court: Restarted, kind: str) -> None:
+async def test_side_by_side_too_the_gate_that_changes_the_tree_is_red(
+    court: Restarted, kind: str
+) -> None:
     if kind == "layers" and not await court.confine():
         pytest.skip("there are no overlays here")
     court.change({"a.txt": "bad\n"})
-    rules = only(gate("sleep 0.5; echo good > a.txt\n", "10-mends"), gate("sleep 0.5; grep bad a.txt\n", "10-looks"))
+    rules = only(
+        gate("sleep 0.5; echo good > a.txt\n", "10-mends"),
+        gate("sleep 0.5; grep bad a.txt\n", "10-looks"),
+    )
     await court.cut_short(rules, begun=2)
     await court.ended()
     await court.starts()
@@ -317,8 +362,12 @@ async def test_a_bench_that_shows_something_else_has_the_gate_run_again(court: R
     assert (judgement.answer, court.count()) == (Answer.GREEN, 2)
 
 
-async def test_a_gate_that_changed_its_environment_has_judged_in_none_that_counts(court: Restarted) -> None:
-    setup = Setup(kind="script", script=f"mkdir node_modules; echo x >> {court.folder}/installed", reason="s")
+async def test_a_gate_that_changed_its_environment_has_judged_in_none_that_counts(
+    court: Restarted,
+) -> None:
+    setup = Setup(
+        kind="script", script=f"mkdir node_modules; echo x >> {court.folder}/installed", reason="s"
+    )
     break_in = f"test -e {court.folder}/once || touch {court.folder}/once node_modules/more\n"
     rules = only(gate(court.holding(break_in)), setup=setup)
     await court.cut_short(rules)
@@ -365,7 +414,9 @@ async def test_of_another_store_nothing_is_adopted(court: Restarted) -> None:
 # ── what nobody asks for ──
 
 
-async def test_what_nobody_asks_for_after_a_start_is_ended_and_its_bench_is_free(court: Restarted) -> None:
+async def test_what_nobody_asks_for_after_a_start_is_ended_and_its_bench_is_free(
+    court: Restarted,
+) -> None:
     await court.cut_short(only(gate(court.holding())))
     (running,) = court.runs()
     other = only(gate("true\n"))
@@ -395,7 +446,9 @@ async def test_what_was_asked_for_in_time_runs_on(court: Restarted) -> None:
     assert [verdict.ok for verdict in court.store.select(Verdict)] == [True]
 
 
-async def test_a_judging_that_nobody_needs_any_more_ends_the_gate_that_it_adopted(court: Restarted) -> None:
+async def test_a_judging_that_nobody_needs_any_more_ends_the_gate_that_it_adopted(
+    court: Restarted,
+) -> None:
     rules = only(gate(court.holding()))
     await court.cut_short(rules)
     (running,) = court.runs()
@@ -410,7 +463,9 @@ async def test_a_judging_that_nobody_needs_any_more_ends_the_gate_that_it_adopte
     assert court.store.select(Verdict) == []
 
 
-async def test_a_bench_where_something_is_under_way_waits_for_its_taker_while_others_wait(court: Restarted) -> None:
+async def test_a_bench_where_something_is_under_way_waits_for_its_taker_while_others_wait(
+    court: Restarted,
+) -> None:
     rules = only(gate(court.holding()))
     await court.cut_short(rules)
     court.pool.resize(1)
@@ -430,7 +485,9 @@ async def test_a_bench_where_something_is_under_way_waits_for_its_taker_while_ot
     assert (judgement.answer, court.count()) == (Answer.GREEN, 1)
 
 
-async def test_with_no_other_bench_what_the_same_tree_is_asked_otherwise_takes_its_place(court: Restarted) -> None:
+async def test_with_no_other_bench_what_the_same_tree_is_asked_otherwise_takes_its_place(
+    court: Restarted,
+) -> None:
     await court.cut_short(only(gate(court.holding())))
     (running,) = court.runs()
     court.pool.resize(1)
@@ -441,7 +498,9 @@ async def test_with_no_other_bench_what_the_same_tree_is_asked_otherwise_takes_i
     assert not process.is_running(running)
 
 
-async def test_what_was_begun_for_a_tree_that_nobody_wants_any_more_is_ended(court: Restarted) -> None:
+async def test_what_was_begun_for_a_tree_that_nobody_wants_any_more_is_ended(
+    court: Restarted,
+) -> None:
     await court.cut_short(only(gate(court.holding())))
     (running,), (bench,) = court.runs(), court.pool.begun()
     wanted = git(court.repo, "rev-parse", "HEAD^{tree}")
@@ -457,7 +516,9 @@ async def test_what_was_begun_for_a_tree_that_nobody_wants_any_more_is_ended(cou
 # ── accept ──
 
 
-async def test_accept_commands_under_way_are_adopted_where_they_have_to_fail(court: Restarted) -> None:
+async def test_accept_commands_under_way_are_adopted_where_they_have_to_fail(
+    court: Restarted,
+) -> None:
     accept = (court.holding("false\n"),)
     async with anyio.create_task_group() as group:
         group.start_soon(proven, court, accept)
@@ -472,7 +533,9 @@ async def test_accept_commands_under_way_are_adopted_where_they_have_to_fail(cou
     assert (judgement.answer, court.count()) == (Answer.RED, 1)
 
 
-async def test_of_two_accept_commands_the_one_that_has_failed_is_not_asked_again(court: Restarted) -> None:
+async def test_of_two_accept_commands_the_one_that_has_failed_is_not_asked_again(
+    court: Restarted,
+) -> None:
     accept = (f"echo x >> {court.folder}/first; false", court.holding("false\n"))
     async with anyio.create_task_group() as group:
         group.start_soon(proven, court, accept)
@@ -508,7 +571,9 @@ cp a.txt node_modules/lib
 """
 
 
-def prepared(court: Restarted, more: str = "", *, judge: str = "grep good node_modules/lib\n") -> Rules:
+def prepared(
+    court: Restarted, more: str = "", *, judge: str = "grep good node_modules/lib\n"
+) -> Rules:
     """A setup that waits for `go`, and a gate that looks at what it made."""
     script = STEPS.format(folder=court.folder, more=more)
     setup = rules_of([SETUP], {SETUP: script}).setup
@@ -526,8 +591,14 @@ async def test_a_setup_under_way_is_adopted_and_serves(court: Restarted) -> None
     assert (judgement.answer, again.answer, court.count()) == (Answer.GREEN, Answer.GREEN, 1)
 
 
-async def test_a_setup_goes_on_after_the_steps_that_ran_while_no_daemon_watched(court: Restarted) -> None:
-    step = ("sh", "-c", f"echo x >> {court.folder}/ran; while [ ! -e {court.folder}/go ]; do sleep 0.01; done")
+async def test_a_setup_goes_on_after_the_steps_that_ran_while_no_daemon_watched(
+    court: Restarted,
+) -> None:
+    step = (
+        "sh",
+        "-c",
+        f"echo x >> {court.folder}/ran; while [ ! -e {court.folder}/go ]; do sleep 0.01; done",
+    )
     last = ("sh", "-c", f"echo x >> {court.folder}/last; mkdir node_modules")
     setup = Setup(kind="npm", commands=(step, last), keeps=("node_modules",), reason="r")
     rules = only(gate("test -d node_modules\n"), setup=setup)
@@ -567,7 +638,9 @@ async def test_a_setup_that_was_lost_begins_from_nothing(court: Restarted) -> No
 
 
 @pytest.mark.parametrize("change", ["tree", "environment"])
-async def test_a_setup_of_anything_else_is_ended_before_its_bench_is_used(court: Restarted, change: str) -> None:
+async def test_a_setup_of_anything_else_is_ended_before_its_bench_is_used(
+    court: Restarted, change: str
+) -> None:
     await court.cut_short(prepared(court))
     (running,) = court.runs()
     rules = prepared(court)
@@ -582,7 +655,9 @@ async def test_a_setup_of_anything_else_is_ended_before_its_bench_is_used(court:
     assert judgement.answer is (Answer.RED if change == "tree" else Answer.GREEN)
 
 
-async def test_a_setup_by_trunk_s_code_is_adopted_for_the_candidate_that_it_was_begun_for(court: Restarted) -> None:
+async def test_a_setup_by_trunk_s_code_is_adopted_for_the_candidate_that_it_was_begun_for(
+    court: Restarted,
+) -> None:
     rules = prepared(court)
     court.change({"b.txt": ""})
     await court.cut_short(rules, trunk="HEAD~1")
@@ -592,7 +667,9 @@ async def test_a_setup_by_trunk_s_code_is_adopted_for_the_candidate_that_it_was_
     assert (judgement.answer, court.count()) == (Answer.GREEN, 1)
 
 
-async def test_a_setup_by_trunk_s_code_that_fails_is_not_the_candidate_s_failure(court: Restarted) -> None:
+async def test_a_setup_by_trunk_s_code_that_fails_is_not_the_candidate_s_failure(
+    court: Restarted,
+) -> None:
     rules = prepared(court, "test -e b.txt")
     court.change({"b.txt": ""})
     await court.cut_short(rules, trunk="HEAD~1")
@@ -615,7 +692,9 @@ async def test_a_build_on_dependencies_is_adopted_and_what_it_changes_in_them_no
         mkdir -p dist; cp a.txt dist/
     """
     setup = rules_of([SETUP], {SETUP: dedent(script)}).setup
-    rules = Rules(gates=(gate("grep sound node_modules/lib && grep -q good dist/a.txt\n"),), setup=setup)
+    rules = Rules(
+        gates=(gate("grep sound node_modules/lib && grep -q good dist/a.txt\n"),), setup=setup
+    )
     court.change({".gitignore": "dist/\nnode_modules\n"})
     good = await court.asked(rules)
     court.change({"poison": ""})

@@ -16,30 +16,80 @@ from tests.repo.test_trunk import AFTER, BEFORE, World, begin, kind
 
 TRAP = "#!/bin/sh\ntouch '{trap}'\nexit 1\n"
 HOOKS = (
-    *("post-merge", "post-checkout", "pre-merge-commit", "pre-commit", "commit-msg", "prepare-commit-msg"),
-    *("reference-transaction", "post-index-change", "post-commit", "pre-auto-gc", "update", "pre-receive"),
+    *(
+        "post-merge",
+        "post-checkout",
+        "pre-merge-commit",
+        "pre-commit",
+        "commit-msg",
+        "prepare-commit-msg",
+    ),
+    *(
+        "reference-transaction",
+        "post-index-change",
+        "post-commit",
+        "pre-auto-gc",
+        "update",
+        "pre-receive",
+    ),
 )
 CONFIGURED: dict[str, dict[str, str]] = {
     "fsmonitor as a program": {"core.fsmonitor": "{trap_program}"},
     "fsmonitor and untracked cache": {"core.fsmonitor": "true", "core.untrackedCache": "true"},
     "line ends": {"core.autocrlf": "true", "core.safecrlf": "true"},
     "signing": {
-        **{"commit.gpgSign": "true", "tag.gpgSign": "true", "gpg.program": "{trap_program}", "user.signingKey": "AB"},
+        **{
+            "commit.gpgSign": "true",
+            "tag.gpgSign": "true",
+            "gpg.program": "{trap_program}",
+            "user.signingKey": "AB",
+        },
         **{"merge.verifySignatures": "true", "log.showSignature": "true", "gpg.format": "openpgp"},
     },
     "hooks": {"core.hooksPath": "{hooks}"},
-    "split index": {"core.splitIndex": "true", "index.version": "4"},  # with manyFiles git loses it by itself
+    "split index": {
+        "core.splitIndex": "true",
+        "index.version": "4",
+    },  # with manyFiles git loses it by itself
     "many files": {"feature.manyFiles": "true", "index.threads": "2"},
-    "modes and cases": {"core.fileMode": "false", "core.ignoreCase": "true", "core.symlinks": "false"},
-    "checks on transfer": {"transfer.fsckObjects": "true", "fetch.fsckObjects": "true", "receive.fsckObjects": "true"},
+    "modes and cases": {
+        "core.fileMode": "false",
+        "core.ignoreCase": "true",
+        "core.symlinks": "false",
+    },
+    "checks on transfer": {
+        "transfer.fsckObjects": "true",
+        "fetch.fsckObjects": "true",
+        "receive.fsckObjects": "true",
+    },
     "hidden refs": {"transfer.hideRefs": "refs/heads", "uploadpack.hideRefs": "refs/heads"},
     "closed protocols": {"protocol.allow": "never"},
-    "pruning": {"fetch.prune": "true", "fetch.pruneTags": "true", "gc.pruneExpire": "now", "gc.auto": "1"},
-    "merging": {"merge.ff": "false", "pull.rebase": "true", "merge.autoStash": "true", "rerere.enabled": "true"},
+    "pruning": {
+        "fetch.prune": "true",
+        "fetch.pruneTags": "true",
+        "gc.pruneExpire": "now",
+        "gc.auto": "1",
+    },
+    "merging": {
+        "merge.ff": "false",
+        "pull.rebase": "true",
+        "merge.autoStash": "true",
+        "rerere.enabled": "true",
+    },
     "showing": {
         **{"color.ui": "always", "core.pager": "{trap_program}", "diff.external": "{trap_program}"},
-        **{"diff.noprefix": "true", "diff.mnemonicPrefix": "true", "status.short": "true", "status.branch": "true"},
-        **{"core.quotePath": "true", "diff.renames": "copies", "status.showUntrackedFiles": "all", "core.abbrev": "5"},
+        **{
+            "diff.noprefix": "true",
+            "diff.mnemonicPrefix": "true",
+            "status.short": "true",
+            "status.branch": "true",
+        },
+        **{
+            "core.quotePath": "true",
+            "diff.renames": "copies",
+            "status.showUntrackedFiles": "all",
+            "core.abbrev": "5",
+        },
     },
     "asking": {
         "core.askPass": "{trap_program}",
@@ -48,7 +98,11 @@ CONFIGURED: dict[str, dict[str, str]] = {
     },
     "refs not logged": {"core.logAllRefUpdates": "false"},
     "worktree configuration": {"extensions.worktreeConfig": "true"},
-    "partial packs and graphs": {"core.commitGraph": "true", "gc.writeCommitGraph": "true", "pack.threads": "1"},
+    "partial packs and graphs": {
+        "core.commitGraph": "true",
+        "gc.writeCommitGraph": "true",
+        "pack.threads": "1",
+    },
 }
 ATTRIBUTES = {
     "eol=crlf": "* text eol=crlf\n",
@@ -74,11 +128,22 @@ def configured(folder: Path, settings: Mapping[str, str]) -> Path:
 
 def plainly(repo: Path, *args: str) -> str:
     """Git without what the user configured to break it."""
-    return git(repo, "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "color.ui=never", *args)
+    return git(
+        repo,
+        "-c",
+        "core.fsmonitor=false",
+        "-c",
+        "core.hooksPath=/dev/null",
+        "-c",
+        "color.ui=never",
+        *args,
+    )
 
 
 @pytest.mark.parametrize("name", CONFIGURED)
-async def test_whatever_they_configured_units_land_and_no_program_of_theirs_runs(tmp_path: Path, name: str) -> None:
+async def test_whatever_they_configured_units_land_and_no_program_of_theirs_runs(
+    tmp_path: Path, name: str
+) -> None:
     world = await begin(configured(tmp_path, CONFIGURED[name]))
     before = (world.repo / ".git/config").read_bytes()
     to = await world.candidate()
@@ -92,7 +157,9 @@ async def test_whatever_they_configured_units_land_and_no_program_of_theirs_runs
 
 
 @pytest.mark.parametrize("name", ATTRIBUTES)
-async def test_whatever_attributes_say_a_landing_leaves_a_clean_checkout(tmp_path: Path, name: str) -> None:
+async def test_whatever_attributes_say_a_landing_leaves_a_clean_checkout(
+    tmp_path: Path, name: str
+) -> None:
     repo = make_repo(tmp_path / "r", BEFORE | {".gitattributes": ATTRIBUTES[name]})
     world = await begin(repo)
     to = await world.candidate(AFTER | {"a.c": "/* $Id$ */\n", "wide": "w\0i\0d\0e\0\n\0"})
@@ -123,7 +190,9 @@ async def test_what_they_prune_is_sent_again(world: World, monkeypatch: pytest.M
     assert await world.land(to) == Landed(to)
 
 
-async def test_what_was_pruned_of_a_rewritten_trunk_is_in_the_factory_repository_still(world: World) -> None:
+async def test_what_was_pruned_of_a_rewritten_trunk_is_in_the_factory_repository_still(
+    world: World,
+) -> None:
     landed = await world.candidate()
     assert await world.land(landed) == Landed(landed)
     git(world.repo, "reset", "-q", "--hard", "HEAD^")
@@ -175,11 +244,17 @@ async def test_a_trunk_that_they_force_moved_is_never_overwritten(world: World, 
     await world.trunk.refresh()
     to = await world.candidate()
     plan = await world.plan(to)
-    how = {"amended": ("commit", "-q", "--amend", "-m", "x"), "reset": ("reset", "-q", "--hard", "HEAD^")}
+    how = {
+        "amended": ("commit", "-q", "--amend", "-m", "x"),
+        "reset": ("reset", "-q", "--hard", "HEAD^"),
+    }
     git(world.repo, *how[moved])
     theirs = world.head()
 
-    outcomes = [await world.trunk.land(plan, lambda _: None), await world.recover(replace(plan, pid=0))]
+    outcomes = [
+        await world.trunk.land(plan, lambda _: None),
+        await world.recover(replace(plan, pid=0)),
+    ]
 
     assert [type(each) for each in outcomes] == [Moved, Moved]
     assert (world.head(), world.status()) == (theirs, "")
@@ -192,7 +267,9 @@ async def test_an_unborn_lock_file_of_packed_refs_is_no_reason_to_wait(world: Wo
     assert await world.land(to) == Landed(to)
 
 
-async def test_a_repository_that_is_moved_away_is_an_error_and_no_new_one_is_made(world: World) -> None:
+async def test_a_repository_that_is_moved_away_is_an_error_and_no_new_one_is_made(
+    world: World,
+) -> None:
     to = await world.candidate()
     plan = await world.plan(to)
     shutil.move(world.repo, world.repo.with_name("away"))

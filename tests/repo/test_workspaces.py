@@ -52,13 +52,26 @@ class Line:
     async def commit(self, files: dict[str, str]) -> str:
         made = commit(self.user, files)
         await self.own.run(
-            "fetch", "-q", str(self.user), "+refs/heads/main:refs/heads/main", "+refs/tags/*:refs/tags/*"
+            "fetch",
+            "-q",
+            str(self.user),
+            "+refs/heads/main:refs/heads/main",
+            "+refs/tags/*:refs/tags/*",
         )
         return made
 
     def changes(self, tree: str) -> dict[str, str]:
         """Status letter by path, of a tree against the base."""
-        lines = git(self.own.git_dir, "-c", "core.quotePath=false", "diff-tree", "-r", "--name-status", self.base, tree)
+        lines = git(
+            self.own.git_dir,
+            "-c",
+            "core.quotePath=false",
+            "diff-tree",
+            "-r",
+            "--name-status",
+            self.base,
+            tree,
+        )
         return {path: status for status, path in (line.split("\t") for line in lines.splitlines())}
 
     def text(self, tree: str, path: str) -> str:
@@ -76,10 +89,18 @@ def make_line(root: Path) -> Line:
     own = Git(git_dir=root / "own", own=True, environ=environment())
     work, index = root / "work", root / "index"
     workspaces = Workspaces(
-        own=own, folder=work / "workspaces", index_dir=index, trunk_branch="main", excludes="*.mine\n"
+        own=own,
+        folder=work / "workspaces",
+        index_dir=index,
+        trunk_branch="main",
+        excludes="*.mine\n",
     )
-    benches = Benches(own=own, folder=work / "benches", index_dir=index, trunk_branch="main", size=2)
-    return Line(root, root / "user", own, git(root / "user", "rev-parse", "HEAD"), workspaces, benches)
+    benches = Benches(
+        own=own, folder=work / "benches", index_dir=index, trunk_branch="main", size=2
+    )
+    return Line(
+        root, root / "user", own, git(root / "user", "rev-parse", "HEAD"), workspaces, benches
+    )
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +210,13 @@ def plants_programs_in_its_git_dir(tree: Path) -> None:
     trap = tree.parent.parent / "trap.sh"
     trap.write_text(f"#!/bin/sh\ntouch {trap}.sprung\ncat\n")
     trap.chmod(0o755)
-    for key in ("core.fsmonitor", "filter.evil.clean", "filter.evil.smudge", "core.editor", "diff.external"):
+    for key in (
+        "core.fsmonitor",
+        "filter.evil.clean",
+        "filter.evil.smudge",
+        "core.editor",
+        "diff.external",
+    ):
         git(tree, "config", key, str(trap))
     for hook in ("post-checkout", "pre-commit", "post-index-change", "reference-transaction"):
         (tree / ".git/hooks").mkdir(exist_ok=True)
@@ -224,7 +251,16 @@ def makes_a_repository_of_a_tracked_file(tree: Path) -> None:
 
 def adds_a_submodule(tree: Path) -> None:
     source = make_repo(tree.parent / "source", {"inner.py": "inner\n"})
-    git(tree, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(source), "nested")
+    git(
+        tree,
+        "-c",
+        "protocol.file.allow=always",
+        "submodule",
+        "--quiet",
+        "add",
+        str(source),
+        "nested",
+    )
 
 
 def makes_unreadable_things(tree: Path) -> None:
@@ -447,20 +483,37 @@ CHANGES: list[tuple[Callable[[Path], None], dict[str, str]]] = [
     (makes_unreadable_things, {"closed/file.py": "A"}),
     (closes_its_place, {}),
     (makes_fifos_and_sockets, {"README.md": "D"}),
-    (hides_a_fifo_and_a_repository_among_dependencies, {".gitignore": "M", "node_modules/dep/inner.js": "A"}),
-    (makes_binary_executables_and_links, {"blob.bin": "A", "dangling": "A", "out": "A", "src/app.py": "M"}),
+    (
+        hides_a_fifo_and_a_repository_among_dependencies,
+        {".gitignore": "M", "node_modules/dep/inner.js": "A"},
+    ),
+    (
+        makes_binary_executables_and_links,
+        {"blob.bin": "A", "dangling": "A", "out": "A", "src/app.py": "M"},
+    ),
     (
         swaps_files_and_folders,
-        {"src": "A", "src/app.py": "D", "src/lib/deep.py": "D", "README.md": "D", "README.md/inside": "A"},
+        {
+            "src": "A",
+            "src/app.py": "D",
+            "src/lib/deep.py": "D",
+            "README.md": "D",
+            "README.md/inside": "A",
+        },
     ),
-    (moves_a_tracked_folder_and_links_to_it, {"src": "A", "src/app.py": "D", "src/lib/deep.py": "D"}),
+    (
+        moves_a_tracked_folder_and_links_to_it,
+        {"src": "A", "src/app.py": "D", "src/lib/deep.py": "D"},
+    ),
     (hides_files_by_ignoring_them, {".gitignore": "M", "hidden.planted": "A"}),
     (breaks_git_by_attributes, {".gitattributes": "A", "bad.txt": "A"}),
     (links_its_ignore_files, {".gitattributes": "A", ".gitignore": "T"}),
 ]
 
 
-@pytest.mark.parametrize(("vandal", "expected"), CHANGES, ids=lambda value: getattr(value, "__name__", ""))
+@pytest.mark.parametrize(
+    ("vandal", "expected"), CHANGES, ids=lambda value: getattr(value, "__name__", "")
+)
 async def test_a_snapshot_is_what_the_tree_shows(
     line: Line, vandal: Callable[[Path], None], expected: dict[str, str]
 ) -> None:
@@ -543,11 +596,28 @@ async def test_an_ignored_repository_is_left_where_it_is(line: Line) -> None:
 
 async def test_a_submodule_of_trunk_stays_one(line: Line) -> None:
     source = make_repo(line.root / "source", {"inner.py": "inner\n"})
-    git(line.user, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(source), "sub")
+    git(
+        line.user,
+        "-c",
+        "protocol.file.allow=always",
+        "submodule",
+        "--quiet",
+        "add",
+        str(source),
+        "sub",
+    )
     base = await line.commit({})
     workspace = await line.workspaces.prepare("w1", base=base)
     empty = await line.workspaces.snapshot(workspace, base=base, aside=line.aside)
-    git(workspace.tree, "-c", "protocol.file.allow=always", "submodule", "--quiet", "update", "--init")
+    git(
+        workspace.tree,
+        "-c",
+        "protocol.file.allow=always",
+        "submodule",
+        "--quiet",
+        "update",
+        "--init",
+    )
 
     filled = await line.workspaces.snapshot(workspace, base=base, aside=line.aside)
     again = await line.workspaces.prepare("w1", base=base)
@@ -557,8 +627,19 @@ async def test_a_submodule_of_trunk_stays_one(line: Line) -> None:
 
 
 async def test_in_a_submodule_that_the_agent_populates_nothing_of_its_runs(line: Line) -> None:
-    source = make_repo(line.root / "source", {"inner.py": "inner\n", ".gitattributes": "*.py filter=trap\n"})
-    git(line.user, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(source), "sub")
+    source = make_repo(
+        line.root / "source", {"inner.py": "inner\n", ".gitattributes": "*.py filter=trap\n"}
+    )
+    git(
+        line.user,
+        "-c",
+        "protocol.file.allow=always",
+        "submodule",
+        "--quiet",
+        "add",
+        str(source),
+        "sub",
+    )
     base = await line.commit({})
     workspace = await line.workspaces.prepare("w1", base=base)
     sub = workspace.tree / "sub"
@@ -574,7 +655,9 @@ async def test_in_a_submodule_that_the_agent_populates_nothing_of_its_runs(line:
 
     assert not sprung
     assert not same.changed
-    assert git(line.own.git_dir, "ls-tree", "--object-only", moved.tree, "sub") == git(sub, "rev-parse", "HEAD")
+    assert git(line.own.git_dir, "ls-tree", "--object-only", moved.tree, "sub") == git(
+        sub, "rev-parse", "HEAD"
+    )
 
 
 async def test_odd_names_arrive_byte_for_byte(line: Line) -> None:
@@ -646,9 +729,13 @@ async def test_what_tools_and_setup_made_stays_out(line: Line) -> None:
 
     snapshot = await line.snapshot(workspace)
     keeps = ("generated", "we[i]rd")
-    again = await line.workspaces.prepare("w1", base=line.base, keeps=keeps, dependencies=("we[i]rd",), warm=True)
+    again = await line.workspaces.prepare(
+        "w1", base=line.base, keeps=keeps, dependencies=("we[i]rd",), warm=True
+    )
     warm = content(again.tree)
-    again = await line.workspaces.prepare("w1", base=line.base, keeps=keeps, dependencies=("we[i]rd",))
+    again = await line.workspaces.prepare(
+        "w1", base=line.base, keeps=keeps, dependencies=("we[i]rd",)
+    )
 
     assert not snapshot.changed
     assert {"generated/x", "we[i]rd/x", "node_modules/a/x.js", "a.log"} <= warm.keys()
@@ -678,7 +765,10 @@ async def test_the_same_name_moves_on_to_a_new_base(line: Line) -> None:
     workspace = await line.workspaces.prepare("w1", base=base)
 
     assert content(workspace.tree)["src/app.py"] == "file False moved on\n"
-    assert git(workspace.tree, "rev-parse", "HEAD", "main", "v1^{commit}") == f"{base}\n{base}\n{line.base}"
+    assert (
+        git(workspace.tree, "rev-parse", "HEAD", "main", "v1^{commit}")
+        == f"{base}\n{base}\n{line.base}"
+    )
 
 
 async def test_an_agent_can_use_git_and_the_factory_repository_does_not_notice(line: Line) -> None:
@@ -701,7 +791,9 @@ async def test_carried_work_is_uncommitted_on_the_newest_base(line: Line) -> Non
     (workspace.tree / "src/app.py").write_text("mine\n")
     (workspace.tree / "new.py").write_text("new\n")
     first = await line.snapshot(workspace)
-    kept = await line.workspaces.keep("fix", 1, tree=first.tree, base=line.base, message="attempt 1")
+    kept = await line.workspaces.keep(
+        "fix", 1, tree=first.tree, base=line.base, message="attempt 1"
+    )
     base = await line.commit({"README.md": "theirs\n"})
 
     tree = await line.workspaces.carry(kept, onto=base, diff=line.root / "old.diff")
@@ -715,11 +807,15 @@ async def test_carried_work_is_uncommitted_on_the_newest_base(line: Line) -> Non
     assert line.text(tree, "README.md") == "theirs"
 
 
-async def test_work_that_does_not_merge_is_a_conflict_with_the_old_diff_in_a_file(line: Line) -> None:
+async def test_work_that_does_not_merge_is_a_conflict_with_the_old_diff_in_a_file(
+    line: Line,
+) -> None:
     workspace = await line.workspace()
     (workspace.tree / "README.md").write_text("mine\n")
     first = await line.snapshot(workspace)
-    kept = await line.workspaces.keep("fix", 1, tree=first.tree, base=line.base, message="attempt 1")
+    kept = await line.workspaces.keep(
+        "fix", 1, tree=first.tree, base=line.base, message="attempt 1"
+    )
     base = await line.commit({"README.md": "theirs\n"})
 
     outcome = await line.workspaces.carry(kept, onto=base, diff=line.root / "attempt" / "old.diff")
@@ -736,7 +832,9 @@ async def test_an_old_diff_that_is_too_long_gives_the_names_and_where_it_can_be_
     (workspace.tree / "README.md").write_text("mine\n")
     (workspace.tree / "long").write_text("".join(f"line {number}\n" for number in range(2000)))
     first = await line.snapshot(workspace)
-    kept = await line.workspaces.keep("fix", 1, tree=first.tree, base=line.base, message="attempt 1")
+    kept = await line.workspaces.keep(
+        "fix", 1, tree=first.tree, base=line.base, message="attempt 1"
+    )
     base = await line.commit({"README.md": "theirs\n"})
 
     outcome = await line.workspaces.carry(kept, onto=base, diff=line.root / "attempt" / "old.diff")
@@ -771,11 +869,18 @@ async def test_a_git_that_takes_too_long_is_no_fault_of_the_tree_which_stays(
 async def test_a_kept_attempt_is_a_ref_on_its_base(line: Line) -> None:
     tree = git(line.own.git_dir, "rev-parse", f"{line.base}^{{tree}}")
 
-    kept = await line.workspaces.keep("fix", 3, tree=tree, base=line.base, message="subject\n\nbody\n")
+    kept = await line.workspaces.keep(
+        "fix", 3, tree=tree, base=line.base, message="subject\n\nbody\n"
+    )
 
     assert git(line.own.git_dir, "rev-parse", "refs/factory/attempts/fix/3") == kept
-    assert git(line.own.git_dir, "log", "-1", "--format=%P %T %an %s") == f" {tree} Ada Tester start"
-    assert git(line.own.git_dir, "log", "-1", "--format=%P %T %an %s", kept) == f"{line.base} {tree} factoryd subject"
+    assert (
+        git(line.own.git_dir, "log", "-1", "--format=%P %T %an %s") == f" {tree} Ada Tester start"
+    )
+    assert (
+        git(line.own.git_dir, "log", "-1", "--format=%P %T %an %s", kept)
+        == f"{line.base} {tree} factoryd subject"
+    )
 
 
 async def test_a_tree_that_is_kept_again_is_the_same_commit(line: Line) -> None:
@@ -788,7 +893,9 @@ async def test_a_tree_that_is_kept_again_is_the_same_commit(line: Line) -> None:
 
 
 @pytest.mark.parametrize("packed", [False, True])
-async def test_a_ref_that_keeps_work_is_never_overwritten_both_trees_are_kept(line: Line, packed: bool) -> None:
+async def test_a_ref_that_keeps_work_is_never_overwritten_both_trees_are_kept(
+    line: Line, packed: bool
+) -> None:
     workspace = await line.workspace()
     (workspace.tree / "new.py").write_text("work\n")
     work = (await line.snapshot(workspace)).tree
@@ -800,23 +907,33 @@ async def test_a_ref_that_keeps_work_is_never_overwritten_both_trees_are_kept(li
     second = await line.workspaces.keep("fix", 3, tree=nothing, base=line.base, message="gone")
     third = await line.workspaces.keep("fix", 3, tree=work, base=second, message="on another base")
 
-    refs = git(line.own.git_dir, "for-each-ref", "--format=%(refname) %(objectname)", "refs/factory").splitlines()
+    refs = git(
+        line.own.git_dir, "for-each-ref", "--format=%(refname) %(objectname)", "refs/factory"
+    ).splitlines()
     ref = "refs/factory/attempts/fix/3"
-    assert sorted(refs) == sorted([f"{ref} {third}", f"{ref}-{first[:12]} {first}", f"{ref}-{second[:12]} {second}"])
+    assert sorted(refs) == sorted(
+        [f"{ref} {third}", f"{ref}-{first[:12]} {first}", f"{ref}-{second[:12]} {second}"]
+    )
 
 
 async def test_the_same_tree_of_another_attempt_is_another_commit(line: Line) -> None:
     tree = git(line.own.git_dir, "rev-parse", f"{line.base}^{{tree}}")
-    first = await line.workspaces.keep("fix", 3, tree=tree, base=line.base, message="m\n\nFactory-Run: one\n")
+    first = await line.workspaces.keep(
+        "fix", 3, tree=tree, base=line.base, message="m\n\nFactory-Run: one\n"
+    )
 
-    second = await line.workspaces.keep("fix", 3, tree=tree, base=line.base, message="m\n\nFactory-Run: two\n")
+    second = await line.workspaces.keep(
+        "fix", 3, tree=tree, base=line.base, message="m\n\nFactory-Run: two\n"
+    )
 
     assert await line.workspaces.kept("fix", 3, nonce="two") == second != first
     assert await line.workspaces.kept("fix", 3, nonce="one") == ""
     assert git(line.own.git_dir, "rev-parse", f"refs/factory/attempts/fix/3-{first[:12]}") == first
 
 
-async def test_two_that_keep_the_same_attempt_at_once_lose_nothing(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_two_that_keep_the_same_attempt_at_once_lose_nothing(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
     workspace = await line.workspace()
     (workspace.tree / "new.py").write_text("work\n")
     work = (await line.snapshot(workspace)).tree
@@ -870,7 +987,9 @@ async def test_a_resumed_session_without_a_git_dir_gets_one_at_its_base(line: Li
 
 
 @pytest.mark.parametrize("damage", [b"", b"garbage", None])
-async def test_a_damaged_or_missing_index_costs_time_and_nothing_else(line: Line, damage: bytes | None) -> None:
+async def test_a_damaged_or_missing_index_costs_time_and_nothing_else(
+    line: Line, damage: bytes | None
+) -> None:
     workspace = await line.workspace()
     index = line.root / "index/workspaces-w1"
     (workspace.tree / "src/app.py").write_text("mine\n")
@@ -921,7 +1040,11 @@ async def test_the_workspace_of_an_attempt_is_found_where_it_was_put_aside(line:
     await line.workspaces.prepare("w1", base=line.base, nonce="theirs")
 
     assert line.workspaces.where("w1", "mine") == aside.name
-    assert [line.workspaces.where("w1", nonce) for nonce in ("theirs", "nobody's", "")] == ["w1", "w1", "w1"]
+    assert [line.workspaces.where("w1", nonce) for nonce in ("theirs", "nobody's", "")] == [
+        "w1",
+        "w1",
+        "w1",
+    ]
 
 
 async def test_a_repository_of_sha256_works_as_any_other(tmp_path: Path) -> None:
@@ -935,7 +1058,11 @@ async def test_a_repository_of_sha256_works_as_any_other(tmp_path: Path) -> None
     again = await line.workspace()
 
     assert len(snapshot.tree) == 64
-    assert line.changes(snapshot.tree) == {".gitattributes": "A", "bad.txt": "A", "src/extra.py": "A"}
+    assert line.changes(snapshot.tree) == {
+        ".gitattributes": "A",
+        "bad.txt": "A",
+        "src/extra.py": "A",
+    }
     assert git(again.tree, "status", "--porcelain") == ""
     assert git(again.tree, "rev-parse", "HEAD") == line.base
 
@@ -944,14 +1071,18 @@ async def test_a_shallow_repository_has_a_log_that_ends_where_it_does(line: Line
     await line.commit({"README.md": "two\n"})
     git(line.root, "clone", "-q", "--bare", "--depth=1", f"file://{line.user}", "shallow")
     own = Git(git_dir=line.root / "shallow", own=True, environ=environment())
-    workspaces = Workspaces(own=own, folder=line.root / "w", index_dir=line.root / "i", trunk_branch="main")
+    workspaces = Workspaces(
+        own=own, folder=line.root / "w", index_dir=line.root / "i", trunk_branch="main"
+    )
 
     workspace = await workspaces.prepare("w1", base=git(line.user, "rev-parse", "HEAD"))
 
     assert git(workspace.tree, "log", "--format=%s") == "change"
 
 
-async def test_line_ends_that_attributes_would_change_do_not_make_a_fresh_tree_differ(line: Line) -> None:
+async def test_line_ends_that_attributes_would_change_do_not_make_a_fresh_tree_differ(
+    line: Line,
+) -> None:
     crlf = git(line.user, "hash-object", "-w", "--no-filters", str(_crlf(line.root)))
     git(line.user, "update-index", "--add", "--cacheinfo", f"100644,{crlf},crlf.txt")
     git(line.user, "commit", "-qm", "crlf")
@@ -1008,7 +1139,9 @@ async def test_a_bench_keeps_what_setup_made_and_nothing_else_that_is_ignored(li
 
 
 @pytest.mark.parametrize("left", ["an/empty/folder/", "debug.log", "new.txt", "src/lib/deep.py"])
-async def test_one_trifle_left_on_a_bench_is_enough_to_have_it_cleaned(line: Line, left: str) -> None:
+async def test_one_trifle_left_on_a_bench_is_enough_to_have_it_cleaned(
+    line: Line, left: str
+) -> None:
     async with line.benches.take() as bench:
         await bench.show(line.base)
         if left.endswith("/"):
@@ -1037,7 +1170,9 @@ async def test_a_bench_shows_a_commit_that_no_branch_has(line: Line) -> None:
     workspace = await line.workspace()
     (workspace.tree / "src/app.py").write_text("candidate\n")
     snapshot = await line.snapshot(workspace)
-    candidate = await line.workspaces.keep("fix", 1, tree=snapshot.tree, base=line.base, message="m")
+    candidate = await line.workspaces.keep(
+        "fix", 1, tree=snapshot.tree, base=line.base, message="m"
+    )
 
     async with line.benches.take() as bench:
         await bench.show(candidate)

@@ -9,8 +9,29 @@ from factory.store.records import Attempt
 from tests.simulation.world import Agent, World
 
 KINDS = (
-    *("honest", "honest", "honest", "red", "lint", "lazy", "gates", "outside", "timed out", "silent", "crashing"),
-    *("half done", "chatty", "limited", "stale limit", "no login", "asking", "asking with default", "lost"),
+    *(
+        "honest",
+        "honest",
+        "honest",
+        "red",
+        "lint",
+        "lazy",
+        "gates",
+        "outside",
+        "timed out",
+        "silent",
+        "crashing",
+    ),
+    *(
+        "half done",
+        "chatty",
+        "limited",
+        "stale limit",
+        "no login",
+        "asking",
+        "asking with default",
+        "lost",
+    ),
     *("unstartable", "conflicting", "own folder", "splitting", "splitting badly"),
 )
 
@@ -75,7 +96,9 @@ def _end(agent: Agent, world: World, kind: str) -> None:
     agent.exit = exits.get(kind, agent.exit)
     agent.done = "" if kind in exits else agent.done
     ends = {"timed out": soon + 2700, "silent": soon + 480}
-    agent.ends = ends.get(kind, soon if kind in exits and world.chance.random() < 0.7 else agent.ends)
+    agent.ends = ends.get(
+        kind, soon if kind in exits and world.chance.random() < 0.7 else agent.ends
+    )
     if kind.startswith("splitting"):
         last = (
             b"---\nneeds: [a, never-heard-of]\n---\nDo it.\n"
@@ -89,5 +112,9 @@ def _end(agent: Agent, world: World, kind: str) -> None:
     agent.seen.unauthorized = kind == "no login"
     agent.seen.result = "word " * 20_000 if kind == "chatty" else agent.seen.result
     if kind.startswith("asking"):
-        default = ("left", world.chance.choice([1.0, 600.0])) if kind == "asking with default" else ("", 0.0)
+        default = (
+            ("left", world.chance.choice([1.0, 600.0]))
+            if kind == "asking with default"
+            else ("", 0.0)
+        )
         agent.question = ("left or right?", ("left", "right"), *default)

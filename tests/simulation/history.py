@@ -31,12 +31,49 @@ from tests.simulation.world import AGENTS, GATES, Died, Life, Violated, World
 CALM_SECONDS = 12 * 3600.0  # by then everything that can be done must be done
 DEEDS = (
     *("answer", "answer", "answer", "say", "cancel", "retry", "tell", "pause", "resume"),
-    *("commit", "break trunk", "mend trunk", "take back", "rewrite gates", "rename trunk", "dirty", "clean", "rebase"),
-    *("workers", "uninstall", "install", "break setup", "mend setup", "jump", "stop", "restart", "drain", "reboot"),
-    *("damage", "spoil", "lose writes", "put back a copy", "pull with rebase", "pull a colleague's"),
+    *(
+        "commit",
+        "break trunk",
+        "mend trunk",
+        "take back",
+        "rewrite gates",
+        "rename trunk",
+        "dirty",
+        "clean",
+        "rebase",
+    ),
+    *(
+        "workers",
+        "uninstall",
+        "install",
+        "break setup",
+        "mend setup",
+        "jump",
+        "stop",
+        "restart",
+        "drain",
+        "reboot",
+    ),
+    *(
+        "damage",
+        "spoil",
+        "lose writes",
+        "put back a copy",
+        "pull with rebase",
+        "pull a colleague's",
+    ),
 )
 HEADS = (
-    *("", "", "", "", "needs: [{earlier}]", "scope: [src/**]", "scope: [lib/*]", "accept: test -e proof-{name}"),
+    *(
+        "",
+        "",
+        "",
+        "",
+        "needs: [{earlier}]",
+        "scope: [src/**]",
+        "scope: [lib/*]",
+        "accept: test -e proof-{name}",
+    ),
     *("priority: 0", "review: required", "agent: codex", "allow: edit-gates", "priority: 4"),
 )
 
@@ -79,10 +116,17 @@ def plan_of(seed: int) -> Plan:
         for _ in range(chance.randint(1, 7))
     )
     deeds = tuple(
-        Deed(chance.choice([0.1, 1.0, 10.0, 60.0, 300.0]), chance.choice(DEEDS), chance.randrange(1000))
+        Deed(
+            chance.choice([0.1, 1.0, 10.0, 60.0, 300.0]),
+            chance.choice(DEEDS),
+            chance.randrange(1000),
+        )
         for _ in range(chance.randint(0, 25))
     )
-    deaths = tuple(chance.choice([chance.randint(1, 60), chance.randint(60, 600)]) for _ in range(chance.randint(0, 4)))
+    deaths = tuple(
+        chance.choice([chance.randint(1, 60), chance.randint(60, 600)])
+        for _ in range(chance.randint(0, 4))
+    )
     return Plan(seed, tasks, deeds, deaths, chance.randint(1, 4), chance.randint(1, 3))
 
 
@@ -133,7 +177,9 @@ async def _ended(run_dir: Path) -> bool:
 
 def _first(group: BaseException) -> BaseException:
     while isinstance(group, BaseExceptionGroup):
-        broken = [each for each in group.exceptions if not isinstance(each, Died)] or [*group.exceptions]
+        broken = [each for each in group.exceptions if not isinstance(each, Died)] or [
+            *group.exceptions
+        ]
         group = broken[0]
     return group
 
@@ -152,7 +198,9 @@ class History:
         self.deaths = 0
         self.downtime = 0.5
         self.names: list[str] = []
-        self.lost: int | None = None  # so many of the store's last transactions go with the daemon that runs
+        self.lost: int | None = (
+            None  # so many of the store's last transactions go with the daemon that runs
+        )
 
     async def play(self) -> None:
         """From the first start until all units are final."""
@@ -180,7 +228,12 @@ class History:
                 self.lost = None
             life = Life(0 if self.world.calm else next(deaths, 0))
             self.line = Line(
-                self.store, self.world, life, self.settings, look=self.laws.look, caught_up=self.laws.caught_up
+                self.store,
+                self.world,
+                life,
+                self.settings,
+                look=self.laws.look,
+                caught_up=self.laws.caught_up,
             )
             try:
                 await self.line.run()
@@ -196,7 +249,9 @@ class History:
 
     def _lose(self, transactions: int) -> None:
         """Writes are lost, but no acceptance: the taken file is found by another test. Nobody's agents are ended."""
-        accepted = [entry.seq for entry in self.store.journal() if entry.event is Event.TASK_ACCEPTED]
+        accepted = [
+            entry.seq for entry in self.store.journal() if entry.event is Event.TASK_ACCEPTED
+        ]
         self.store.lose(transactions, keep=max(accepted, default=2))
         held = {(hook.unit, hook.attempt) for hook in self.store.select(Hook)}
         for name, agent in self.world.agents.items():
@@ -265,7 +320,12 @@ class History:
         for task in self.store.select(records.Task):
             mended = replace(task, text=task.text.replace("---\ncolour: red\n---\n", ""))
             if mended != task:
-                self.store.write(Event.TASK_REPLACED, *_read_again(self, mended), now=self.clock.wall(), unit=task.unit)
+                self.store.write(
+                    Event.TASK_REPLACED,
+                    *_read_again(self, mended),
+                    now=self.clock.wall(),
+                    unit=task.unit,
+                )
         for what in ("rewrite gates", "mend trunk", "resume"):
             _DEEDS[what](self, 0)
         while any(unit.state not in FINAL for unit in self.store.open(Unit)):
@@ -273,9 +333,17 @@ class History:
                 raise Violated(f"stuck: {self.laws.stuck()}")
             for card in [] if self.store.open(Request) else self.store.open(Card):
                 actions = {option.action: option.key for option in card.options}
-                first = ("approve",) if card.kind == "review" else ("afresh", "recheck", "retry", "rerun", "answer")
+                first = (
+                    ("approve",)
+                    if card.kind == "review"
+                    else ("afresh", "recheck", "retry", "rerun", "answer")
+                )
                 wanted = (*first, "unneed", "approve", "wait", "cancel")
-                self.ask("answer", card=card.id, option=next(actions[each] for each in wanted if each in actions))
+                self.ask(
+                    "answer",
+                    card=card.id,
+                    option=next(actions[each] for each in wanted if each in actions),
+                )
             self._ring()
             await anyio.sleep(60)
 
@@ -314,7 +382,9 @@ def _commits(**files: str) -> Any:
         world = history.world
         if not world.gone:
             below = world.commits[world.reflog[-1]]
-            world.reflog.append(world.commit(below.id, {**below.files, **files}, said=str(world.clock.elapsed)).id)
+            world.reflog.append(
+                world.commit(below.id, {**below.files, **files}, said=str(world.clock.elapsed)).id
+            )
 
     return deed
 
@@ -324,7 +394,9 @@ def _mend_trunk(history: History, which: int) -> None:
     if not world.gone:
         below = world.commits[world.reflog[-1]]
         files = {
-            name: text.replace("BROKEN", "mended").replace("LINT", "mended") if name.endswith(".txt") else text
+            name: text.replace("BROKEN", "mended").replace("LINT", "mended")
+            if name.endswith(".txt")
+            else text
             for name, text in below.files.items()
         }
         world.reflog.append(world.commit(below.id, files, said=str(world.clock.elapsed)).id)
@@ -410,7 +482,12 @@ def _spoil(history: History, which: int) -> None:
         task = history.store.get(records.Task, unit.id)
         assert task is not None
         spoilt = replace(task, text=f"---\ncolour: red\n---\n{task.text}")
-        history.store.write(Event.TASK_REPLACED, *_read_again(history, spoilt), now=history.clock.wall(), unit=unit.id)
+        history.store.write(
+            Event.TASK_REPLACED,
+            *_read_again(history, spoilt),
+            now=history.clock.wall(),
+            unit=unit.id,
+        )
 
 
 def _read_again(history: History, task: records.Task) -> tuple[Spec, records.Task]:
@@ -435,7 +512,9 @@ def _reboot(history: History, which: int) -> None:
     for agent in world.agents.values():
         if agent.ends > world.clock.elapsed:
             agent.ends, agent.done = world.clock.elapsed, ""
-            agent.exit = Exit(cause="lost", at=world.clock.wall(), detail="the machine was restarted")
+            agent.exit = Exit(
+                cause="lost", at=world.clock.wall(), detail="the machine was restarted"
+            )
     if history.line:
         history.line.life.end()
 
@@ -456,7 +535,9 @@ _DEEDS: dict[str, Any] = {
     "rename trunk": lambda history, which: setattr(history.world, "gone", not history.world.gone),
     "dirty": _dirty,
     "clean": lambda history, which: history.world.dirty.clear(),
-    "rebase": lambda history, which: setattr(history.world, "busy", "" if history.world.busy else "main is rebased"),
+    "rebase": lambda history, which: setattr(
+        history.world, "busy", "" if history.world.busy else "main is rebased"
+    ),
     "workers": _workers,
     "uninstall": lambda history, which: history.world.missing.add(_some(AGENTS, which)),
     "install": lambda history, which: history.world.missing.clear(),
@@ -497,7 +578,11 @@ def _less(plan: Plan) -> list[Plan]:
             less: list[Any] = [value[:at] + value[at + 1 :] for at in range(len(value))]
             found += [replace(plan, **{part.name: each}) for each in less]
     for at, task in enumerate(plan.tasks):
-        for simple in (replace(task, script=task.script[:-1]), replace(task, head=""), replace(task, after=0.0)):
+        for simple in (
+            replace(task, script=task.script[:-1]),
+            replace(task, head=""),
+            replace(task, after=0.0),
+        ):
             if simple != task:
                 found.append(replace(plan, tasks=(*plan.tasks[:at], simple, *plan.tasks[at + 1 :])))
     return [less for less in found if less.tasks]

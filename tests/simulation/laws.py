@@ -24,7 +24,9 @@ class Laws:
         self._final: dict[str, UnitState] = {}
         self._catching_up = False  # writes were lost, and the next start has not made that good yet
         self._states: dict[str, str] = {}  # as the journal told last
-        self._told: dict[str, int] = {}  # unit → the newest remark that its work must have heard before it lands
+        self._told: dict[
+            str, int
+        ] = {}  # unit → the newest remark that its work must have heard before it lands
         self.steps = 0
 
     def look(self) -> None:
@@ -56,11 +58,16 @@ class Laws:
 
     def at_the_end(self) -> None:
         """The whole journal gives the whole store."""
-        _hold(fold(self._store.journal()) == tables(self._store), "the journal folded from empty is not the store")
+        _hold(
+            fold(self._store.journal()) == tables(self._store),
+            "the journal folded from empty is not the store",
+        )
 
     def stuck(self) -> str:
         """The units that are not final, and why; empty where all are."""
-        return "; ".join(f"{unit.id} is {unit.state} ({unit.why})" for unit in self._store.open(Unit))
+        return "; ".join(
+            f"{unit.id} is {unit.state} ({unit.why})" for unit in self._store.open(Unit)
+        )
 
     def _read_on(self) -> set[str]:
         """The units that the new entries of the journal are about."""
@@ -69,28 +76,46 @@ class Laws:
             self._seen = entry.seq
             second = int(self._world.clock.elapsed)
             self._writes[second] += 1
-            _hold(self._writes[second] < MOST_WRITES, f"{MOST_WRITES} writes in one second: {entry.event}")
+            _hold(
+                self._writes[second] < MOST_WRITES,
+                f"{MOST_WRITES} writes in one second: {entry.event}",
+            )
             self._hear(entry)
             changed |= {str(row["id"]) for table, row in entry.changes if table == "unit"}
         return changed
 
     def _hear(self, entry: Entry) -> None:
         """Whoever tells a unit that is held can let it land unheard, by the answer to its card."""
-        if entry.event is Event.UNIT_TOLD and entry.detail["kind"] == "tell" and entry.unit in self._states:
+        if (
+            entry.event is Event.UNIT_TOLD
+            and entry.detail["kind"] == "tell"
+            and entry.unit in self._states
+        ):
             said = max(int(str(row["seq"])) for table, row in entry.changes if table == "remark")
             if self._states[entry.unit] != UnitState.HELD:
                 self._told[entry.unit] = said
-        self._states |= {str(row["id"]): str(row["state"]) for table, row in entry.changes if table == "unit"}
+        self._states |= {
+            str(row["id"]): str(row["state"]) for table, row in entry.changes if table == "unit"
+        }
 
     def _count(self, unit: Unit) -> None:
         """Attempts are spent as they ended, and not more than are allowed."""
         attempts = self._store.select(Attempt, unit=unit.id)
-        _hold(unit.attempt == max((each.number for each in attempts), default=0), f"{unit.id} has another epoch")
+        _hold(
+            unit.attempt == max((each.number for each in attempts), default=0),
+            f"{unit.id} has another epoch",
+        )
         limit = Settings().limits.attempts
-        _hold(unit.spent <= limit + unit.bonus, f"{unit.id} spent {unit.spent} of {limit} + {unit.bonus}")
+        _hold(
+            unit.spent <= limit + unit.bonus,
+            f"{unit.id} spent {unit.spent} of {limit} + {unit.bonus}",
+        )
         if unit.state is UnitState.LANDED:
             heard = max((each.heard for each in attempts if each.number == unit.attempt), default=0)
-            _hold(heard >= self._told.get(unit.id, 0), f"{unit.id} landed and had not read all that was said")
+            _hold(
+                heard >= self._told.get(unit.id, 0),
+                f"{unit.id} landed and had not read all that was said",
+            )
         if unit.state not in FINAL:
             truly = sum(each.reason is not None and SPENDS[each.reason] for each in attempts)
             _hold(truly == unit.spent, f"{unit.id}: {unit.spent} spent on record, {truly} in truth")
@@ -102,12 +127,21 @@ class Laws:
                 continue
             unit, attempt = units[hook.unit], self._store.get(Attempt, hook.unit, hook.attempt)
             held[hook.unit] += 1
-            _hold(attempt is not None and attempt.worker == hook.worker, f"{hook.worker} holds no attempt of its own")
+            _hold(
+                attempt is not None and attempt.worker == hook.worker,
+                f"{hook.worker} holds no attempt of its own",
+            )
             if unit.state in (UnitState.CANCELLED, UnitState.LANDED):
                 continue  # its worker is ending the agent: cancelled, or seen to have landed after writes were lost
-            _hold(unit.state is UnitState.RUNNING, f"{hook.worker} holds {unit.id}, which is {unit.state}")
+            _hold(
+                unit.state is UnitState.RUNNING,
+                f"{hook.worker} holds {unit.id}, which is {unit.state}",
+            )
             _hold(unit.attempt == hook.attempt, f"{hook.worker} holds an old epoch of {unit.id}")
-            _hold(attempt is not None and attempt.end is None, f"{hook.worker} holds an attempt that ended")
+            _hold(
+                attempt is not None and attempt.end is None,
+                f"{hook.worker} holds an attempt that ended",
+            )
         for unit in units.values():
             if unit.state is UnitState.RUNNING:
                 _hold(held[unit.id] == 1, f"{unit.id} runs on {held[unit.id]} hooks")
@@ -115,11 +149,16 @@ class Laws:
     def _landings(self, units: dict[str, Unit]) -> None:
         _hold(not self._world.noted, "; ".join(self._world.noted))
         times = Counter(self._world.landed)
-        open_ones = {name for step in self._store.open(Step) for name, _ in json.loads(step.data)["units"]}
+        open_ones = {
+            name for step in self._store.open(Step) for name, _ in json.loads(step.data)["units"]
+        }
         for unit in units.values():
             _hold(times[unit.id] <= 1, f"{unit.id} landed {times[unit.id]} times")
             if unit.state is UnitState.LANDED:
-                _hold(times[unit.id] == 1 or unit.id in open_ones, f"{unit.id} is said to have landed, and has not")
+                _hold(
+                    times[unit.id] == 1 or unit.id in open_ones,
+                    f"{unit.id} is said to have landed, and has not",
+                )
                 _hold(self._world.holds(unit.commit), f"{unit.id}: trunk never held its commit")
             elif times[unit.id] and not self._catching_up:
                 _hold(unit.id in open_ones, f"{unit.id} is on trunk, and no open step says so")
@@ -129,19 +168,29 @@ class Laws:
         wholes = {unit.id: unit for unit in units.values() if unit.state is UnitState.SPLIT}
         for whole in wholes.values():
             lost = [part for part in whole.needs if part not in units]
-            _hold(len(whole.needs) > 1 and not lost, f"{whole.id} was split into {whole.needs}; not there: {lost}")
+            _hold(
+                len(whole.needs) > 1 and not lost,
+                f"{whole.id} was split into {whole.needs}; not there: {lost}",
+            )
             _hold(not wholes.keys() & set(whole.needs), f"a part of {whole.id} was split again")
         for unit in self._store.open(Unit):
-            _hold(not wholes.keys() & set(unit.needs), f"{unit.id} needs {unit.needs}, of which one was split")
+            _hold(
+                not wholes.keys() & set(unit.needs),
+                f"{unit.id} needs {unit.needs}, of which one was split",
+            )
 
     def _cards(self, units: dict[str, Unit]) -> None:
         cards = self._store.open(Card)
         causes = Counter(card.fingerprint for card in cards)
-        _hold(all(count == 1 for count in causes.values()), f"two open cards of one cause: {causes.most_common(1)}")
+        _hold(
+            all(count == 1 for count in causes.values()),
+            f"two open cards of one cause: {causes.most_common(1)}",
+        )
         for card in cards:
             idle = [name for name in card.units if not _waits_for(card, units[name])]
             _hold(
-                not idle, f"{card.id} ({card.kind}) asks about {idle}, which is {units[idle[0]].state if idle else ''}"
+                not idle,
+                f"{card.id} ({card.kind}) asks about {idle}, which is {units[idle[0]].state if idle else ''}",
             )
         asked = {name for card in cards for name in card.units}
         for unit in units.values():
@@ -152,7 +201,9 @@ class Laws:
 def _waits_for(card: Card, unit: Unit) -> bool:
     if unit.state is UnitState.WAITING:
         return unit.cause == card.fingerprint
-    return unit.state is (UnitState.QUEUED if card.kind is CardKind.LANDING_BLOCKED else UnitState.HELD)
+    return unit.state is (
+        UnitState.QUEUED if card.kind is CardKind.LANDING_BLOCKED else UnitState.HELD
+    )
 
 
 def _hold(law: bool, otherwise: str) -> None:

@@ -52,7 +52,9 @@ from tests.simulation.world import AGENTS, Benches, Branch, Gates, Hand, Life, V
 
 T = TypeVar("T")
 ROOT = Path("/sim")  # of which nothing is there but in the minds of its objects
-_HUNG = TemporaryDirectory(prefix="simulation-")  # the one thing that a history writes: the files of hung tasks
+_HUNG = TemporaryDirectory(
+    prefix="simulation-"
+)  # the one thing that a history writes: the files of hung tasks
 atexit.register(_HUNG.cleanup)
 SHIPPED = read_shipped()
 
@@ -77,7 +79,14 @@ class MortalStore:
     ) -> int:
         self._life.point()
         seq = self._store.write(
-            event, *records, now=now, unit=unit, attempt=attempt, worker=worker, fence=fence, **detail
+            event,
+            *records,
+            now=now,
+            unit=unit,
+            attempt=attempt,
+            worker=worker,
+            fence=fence,
+            **detail,
         )
         self._written()
         return seq
@@ -124,7 +133,11 @@ class StrictLive(DaemonState):
     """Only what the world does may break a pass: a damaged object, a task file that was refused."""
 
     async def guarded(
-        self, name: str, call: Callable[..., Awaitable[T]], *args: Any, broke: Callable[[Exception], None] | None = None
+        self,
+        name: str,
+        call: Callable[..., Awaitable[T]],
+        *args: Any,
+        broke: Callable[[Exception], None] | None = None,
     ) -> T | None:
         return await super().guarded(name, _strict(name, call), *args, broke=broke)
 
@@ -167,11 +180,15 @@ class SimulatedWorker(Worker):
             self._note(run.attempt, Event.ATTEMPT_NOTED)
             await self.hand.step(1)
             if told := self._told(run):
-                self._finish_early(run, NotStarted(told, "it was ended while its workspace was being prepared"))
+                self._finish_early(
+                    run, NotStarted(told, "it was ended while its workspace was being prepared")
+                )
                 return
             if world.setup_broken:
                 card = words.setup_failed(sentence="Nothing can be installed.")
-                self._finish_early(run, NotStarted(EndReason.SETUP_FAILED, "Nothing can be installed.", card))
+                self._finish_early(
+                    run, NotStarted(EndReason.SETUP_FAILED, "Nothing can be installed.", card)
+                )
                 return
             self.hand.life.point()
             heard = newest(self._store.select(Remark, unit=unit.id))
@@ -180,7 +197,11 @@ class SimulatedWorker(Worker):
             begin(world, run, body_of(self._store, unit.id), self._earlier(run.attempt))
             self.hand.life.point()
             run = replace(run, attempt=replace(run.attempt, pid=1))
-            self._note(run.attempt, Event.ATTEMPT_STARTED, replace(self._hook(), phase="working", since=now()))
+            self._note(
+                run.attempt,
+                Event.ATTEMPT_STARTED,
+                replace(self._hook(), phase="working", since=now()),
+            )
         await self._see_it_through(run)
 
     async def _see_it_through(self, run: Run) -> None:
@@ -259,7 +280,9 @@ class Line:
             places=Places(root=ROOT, common_dir=ROOT / ".git", work=ROOT / "work"),
             environ={},
         )
-        self.escalations = Escalations(store=self.store, repair=self._repair, next_card=lambda count: count + 1)
+        self.escalations = Escalations(
+            store=self.store, repair=self._repair, next_card=lambda count: count + 1
+        )
         trunk, gates = cast("Any", Branch(hand)), cast("Any", Gates(hand))
         judge = Judge(
             store=self.store,
@@ -342,7 +365,8 @@ class Line:
             group.start_soon(self.queue.run, group)
             group.start_soon(self.pool.run, group)
             while self.state.stopping is Stopping.NO or (
-                self.state.stopping is not Stopping.LEAVE and any(hook.unit for hook in self.store.select(Hook))
+                self.state.stopping is not Stopping.LEAVE
+                and any(hook.unit for hook in self.store.select(Hook))
             ):
                 await self.state.leaving.wait(30)
             group.cancel_scope.cancel()
@@ -364,13 +388,17 @@ class Line:
 
     def _agents(self) -> Agents:
         there = tuple(name for name in AGENTS if name not in self.world.missing)
-        return Agents("claude", {name: f"{name} is not installed" for name in self.world.missing}, there)
+        return Agents(
+            "claude", {name: f"{name} is not installed" for name in self.world.missing}, there
+        )
 
     def _is_taken(self, name: str) -> bool:
         return self.store.get(Unit, name) is not None
 
     def _repair(self, title: str, body: str, at: datetime) -> str:
-        return self.intake.hang("repair-trunk.md", f"---\ntitle: Repair\npriority: 0\n---\n{body or title}", now=at)
+        return self.intake.hang(
+            "repair-trunk.md", f"---\ntitle: Repair\npriority: 0\n---\n{body or title}", now=at
+        )
 
 
 class _Nowhere:

@@ -65,7 +65,9 @@ class InMemory:
 
     def person(self, files: Mapping[str, str]) -> str:
         below = self.world.commits[self.world.tip]
-        self.world.reflog.append(self.world.commit(below.id, {**below.files, **files}, said="person").id)
+        self.world.reflog.append(
+            self.world.commit(below.id, {**below.files, **files}, said="person").id
+        )
         return self.world.tip
 
     def take_back(self) -> None:
@@ -80,7 +82,11 @@ class InMemory:
 
 @pytest.fixture(params=["git", "simulated"])
 async def ground(request: pytest.FixtureRequest, tmp_path: Path) -> Ground:
-    return OnDisk(await begin(make_repo(tmp_path / "r", FILES))) if request.param == "git" else InMemory()
+    return (
+        OnDisk(await begin(make_repo(tmp_path / "r", FILES)))
+        if request.param == "git"
+        else InMemory()
+    )
 
 
 async def rehearsed(ground: Ground, files: Mapping[str, str], base: str, since: str) -> str:
@@ -88,14 +94,20 @@ async def rehearsed(ground: Ground, files: Mapping[str, str], base: str, since: 
     to = await ground.work(files)
     text = "Work\n\nFactory-Unit: u\n"
     found = await ground.trunk.rehearse(
-        base=base, submission=to, submission_base=since, text=text, author=Person("claude", "c@example.invalid")
+        base=base,
+        submission=to,
+        submission_base=since,
+        text=text,
+        author=Person("claude", "c@example.invalid"),
     )
     return type(found).__name__
 
 
 async def land(ground: Ground, to: str) -> str:
     plan = await ground.trunk.plan_landing(to, now=START)
-    outcome = await ground.trunk.land(plan, lambda _: None) if isinstance(plan, LandingPlan) else plan
+    outcome = (
+        await ground.trunk.land(plan, lambda _: None) if isinstance(plan, LandingPlan) else plan
+    )
     return outcome.kind if isinstance(outcome, Blocked) else type(outcome).__name__
 
 

@@ -22,11 +22,23 @@ from factory.judging.environments import SetupFailed
 from factory.judging.gates import Answer, Case, Judgement
 from factory.repo.git import Person
 from factory.repo.message import Landing, read
-from factory.repo.trunk import Blocked, Conflict, Landed, LandingPlan, Moved, Nothing, Outcome, Rehearsed
+from factory.repo.trunk import (
+    Blocked,
+    Conflict,
+    Landed,
+    LandingPlan,
+    Moved,
+    Nothing,
+    Outcome,
+    Rehearsed,
+)
 from factory.store.records import Verdict
 from tests.simulation.clock import START, Clock
 
-GATES = {"conventions/gates/10-lint.sh": "! grep LINT\n", "conventions/gates/20-test.sh": "! grep BROKEN\n"}
+GATES = {
+    "conventions/gates/10-lint.sh": "! grep LINT\n",
+    "conventions/gates/20-test.sh": "! grep BROKEN\n",
+}
 FILES = {**GATES, "shared.txt": "once upon a time\n", "story.txt": "there was a line\n"}
 AGENTS = ("claude", "codex")
 
@@ -87,7 +99,9 @@ class Agent:
     seen: Seen
     files: Mapping[str, str]  # what the workspace holds at its end
     done: str = ""
-    question: tuple[str, tuple[str, ...], str, float] | None = None  # text, options, default, deadline_s
+    question: tuple[str, tuple[str, ...], str, float] | None = (
+        None  # text, options, default, deadline_s
+    )
     split: dict[str, bytes] = field(default_factory=dict)  # task files in place of the work
     reset_in: float | None = None  # what its usage limit says: so many seconds from its end
     stopped: bool = False
@@ -105,15 +119,23 @@ class World:
     dirty: set[str] = field(default_factory=set)  # files with uncommitted work
     busy: str = ""  # trunk is being rebased
     agents: dict[str, Agent] = field(default_factory=dict)  # by run dir
-    started: list[tuple[float, str, str]] = field(default_factory=list)  # when, which runtime, which run dir
-    landed: list[str] = field(default_factory=list)  # units, each as often as the factory moved trunk to contain it
+    started: list[tuple[float, str, str]] = field(
+        default_factory=list
+    )  # when, which runtime, which run dir
+    landed: list[str] = field(
+        default_factory=list
+    )  # units, each as often as the factory moved trunk to contain it
     moving: LandingPlan | None = None  # a git that outlives its daemon
     missing: set[str] = field(default_factory=set)  # programs that are not installed
     setup_broken: bool = False
     damaged: set[str] = field(default_factory=set)  # commits whose objects cannot be read any more
     calm: bool = False  # nothing goes wrong any more
-    let_through: Callable[[str], bool] = lambda unit: False  # whether a person let the unit land although red
-    interrupt: Callable[[], None] = lambda: None  # what a person does just when a landing is planned
+    let_through: Callable[[str], bool] = lambda unit: (
+        False
+    )  # whether a person let the unit land although red
+    interrupt: Callable[[], None] = lambda: (
+        None
+    )  # what a person does just when a landing is planned
     noted: list[str] = field(default_factory=list)  # broken laws that only the world can see
 
     def __post_init__(self) -> None:
@@ -125,7 +147,9 @@ class World:
         """Trunk; empty while the branch is gone."""
         return "" if self.gone else self.reflog[-1]
 
-    def commit(self, parent: str, files: Mapping[str, str], *, unit: str = "", said: str = "") -> Commit:
+    def commit(
+        self, parent: str, files: Mapping[str, str], *, unit: str = "", said: str = ""
+    ) -> Commit:
         """A commit object."""
         made = Commit("", parent, dict(files), unit, said, self.clock.wall().timestamp())
         made = replace(made, id=_digest("commit", parent, made.tree, unit, said))
@@ -156,15 +180,25 @@ class World:
         fresh = [each for each in self.history(plan.to) if not self.contains(plan.base, each.id)]
         below = self.commits[fresh[0].parent]
         red = self.red(plan.to, tuple(_gates(below.files)))
-        if red and not (red <= self.red(plan.base, tuple(_gates(below.files))) and self.let_through(fresh[0].unit)):
-            self.noted.append(f"trunk was moved to {plan.to[:7]} of {fresh[0].unit}, which is red in {red}")
+        if red and not (
+            red <= self.red(plan.base, tuple(_gates(below.files)))
+            and self.let_through(fresh[0].unit)
+        ):
+            self.noted.append(
+                f"trunk was moved to {plan.to[:7]} of {fresh[0].unit}, which is red in {red}"
+            )
         self.landed += [each.unit for each in fresh]
         self.reflog.append(plan.to)
 
     def settle_moving(self) -> None:
         """The git that outlived its daemon ends, one way or the other."""
         plan, self.moving = self.moving, None
-        if plan and self.tip == plan.base and not self.dirty & set(plan.paths) and self.chance.random() < 0.5:
+        if (
+            plan
+            and self.tip == plan.base
+            and not self.dirty & set(plan.paths)
+            and self.chance.random() < 0.5
+        ):
             self.move(plan)
 
 
@@ -177,7 +211,9 @@ class Hand:
     async def step(self, seconds: float = 0.05) -> None:
         """Something that takes about so long."""
         self.life.point()
-        slow = 40 if self.world.chance.random() < 0.1 else 1  # long enough for a person to come in between
+        slow = (
+            40 if self.world.chance.random() < 0.1 else 1
+        )  # long enough for a person to come in between
         await anyio.sleep(slow * self.world.chance.uniform(0, 2 * seconds))
         self.life.point()
 
@@ -224,7 +260,14 @@ class Objects:
             raise GitError(("diff-tree", before, after), 128, "fatal: unable to read tree")
         old, new = (self._world.commits[each].files for each in (before, after))
         return [
-            Change("M" if name in old and name in new else "A" if name in new else "D", name, "", "100644", "", "")
+            Change(
+                "M" if name in old and name in new else "A" if name in new else "D",
+                name,
+                "",
+                "100644",
+                "",
+                "",
+            )
             for name in sorted(old.keys() | new.keys())
             if old.get(name) != new.get(name)
         ]
@@ -254,7 +297,9 @@ class Branch:
         for commit in (each for point in points for each in self._world.history(point)):
             said = read(commit.text)
             if said and commit.id not in known:
-                found[commit.id] = Landing(commit=commit.id, at=commit.at, subject=commit.unit, **said._asdict())
+                found[commit.id] = Landing(
+                    commit=commit.id, at=commit.at, subject=commit.unit, **said._asdict()
+                )
         return list(found.values())
 
     async def rehearse(
@@ -263,7 +308,9 @@ class Branch:
         await self._hand.step()
         if submission in self._world.damaged:
             raise GitError(("merge-tree", submission), 128, "fatal: unable to read tree")
-        onto, was, new = (self._world.commits[each].files for each in (base, submission_base, submission))
+        onto, was, new = (
+            self._world.commits[each].files for each in (base, submission_base, submission)
+        )
         merged = dict(onto)
         paths = []
         for name in sorted(was.keys() | new.keys()):
@@ -297,7 +344,9 @@ class Branch:
         changed = set(self._differ(base, to))
         if kept := sorted(changed & self._world.dirty):
             return Blocked("dirty", "Uncommitted work is in the way.", tuple(kept))
-        return LandingPlan(base=base, to=to, paths=tuple(sorted(changed)), at=now.timestamp(), checkout="/sim")
+        return LandingPlan(
+            base=base, to=to, paths=tuple(sorted(changed)), at=now.timestamp(), checkout="/sim"
+        )
 
     async def land(self, plan: LandingPlan, started: Callable[[LandingPlan], None]) -> Outcome:
         await self._hand.step()
@@ -321,7 +370,9 @@ class Branch:
         self._hand.life.point()
         return Landed(plan.to)
 
-    async def recover(self, plan: LandingPlan, started: Callable[[LandingPlan], None], *, now: datetime) -> Outcome:
+    async def recover(
+        self, plan: LandingPlan, started: Callable[[LandingPlan], None], *, now: datetime
+    ) -> Outcome:
         await self._hand.step()
         if self._world.moving and self._world.chance.random() < 0.3:
             return Blocked("running", "A git command is still at work.")
@@ -376,14 +427,25 @@ class Gates:
         if proof.failed or proof.answer is Answer.UNSETTLED:
             return proof
         return await self._said(
-            [*proof.verdicts, *(_verdict(gate.name, case.tree, ok=gate.name not in red) for gate in case.rules.gates)]
+            [
+                *proof.verdicts,
+                *(
+                    _verdict(gate.name, case.tree, ok=gate.name not in red)
+                    for gate in case.rules.gates
+                ),
+            ]
         )
 
     async def prove(self, case: Case, accept: Sequence[str]) -> Judgement:
         files = self._world.commits[case.commit].files
         return await self._said(
             [
-                _verdict(f"accept: {each}", case.tree, ok=each.removeprefix("test -e ") in files, command=each)
+                _verdict(
+                    f"accept: {each}",
+                    case.tree,
+                    ok=each.removeprefix("test -e ") in files,
+                    command=each,
+                )
                 for each in accept
             ]
         )
@@ -391,7 +453,9 @@ class Gates:
     async def _said(self, verdicts: Sequence[Verdict]) -> Judgement:
         await self._hand.step(self._world.chance.choice([0.5, 5, 60]))
         if self._world.setup_broken:
-            return Judgement(answer=Answer.SETUP, failed=SetupFailed(sentence="Nothing can be installed."))
+            return Judgement(
+                answer=Answer.SETUP, failed=SetupFailed(sentence="Nothing can be installed.")
+            )
         chance = 1.0 if self._world.calm else self._world.chance.random()
         if chance < 0.03:
             return Judgement(answer=Answer.UNSETTLED)
@@ -403,7 +467,13 @@ class Gates:
 
 def _verdict(gate: str, tree: str, *, ok: bool, command: str = "") -> Verdict:
     return Verdict(
-        key=_digest(gate, tree), gate=gate, tree=tree, ok=ok, settled=True, at=START, command=command or gate
+        key=_digest(gate, tree),
+        gate=gate,
+        tree=tree,
+        ok=ok,
+        settled=True,
+        at=START,
+        command=command or gate,
     )
 
 

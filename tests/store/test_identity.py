@@ -34,15 +34,30 @@ OLDER_RELEASE = replace(KNOWN, id="", device=0, inode=0)
     ("known", "now", "other", "found"),
     [
         (KNOWN, NEW_PATH, "", Found.MOVED),
-        (KNOWN, NEW_PATH, "aa", Found.MOVED),  # a folder that can be seen under two paths: the same inode
+        (
+            KNOWN,
+            NEW_PATH,
+            "aa",
+            Found.MOVED,
+        ),  # a folder that can be seen under two paths: the same inode
         (KNOWN, ANOTHER, "", Found.MOVED),  # to another disk
         (KNOWN, ANOTHER, "aa", Found.COPIED),
         (KNOWN, ANOTHER, None, Found.COPIED),  # nobody can tell
         (KNOWN, ANOTHER, "bb", Found.MOVED),  # another factory took its place there
-        (KNOWN, replace(KNOWN, root="/new"), "aa", Found.COPIED),  # a working tree of the same repository
+        (
+            KNOWN,
+            replace(KNOWN, root="/new"),
+            "aa",
+            Found.COPIED,
+        ),  # a working tree of the same repository
         (KNOWN, replace(KNOWN, root="/new"), "", Found.MOVED),
         (OLDER_RELEASE, ANOTHER, "", Found.MOVED),
-        (OLDER_RELEASE, ANOTHER, "bb", Found.COPIED),  # the original may have been brought up to date first
+        (
+            OLDER_RELEASE,
+            ANOTHER,
+            "bb",
+            Found.COPIED,
+        ),  # the original may have been brought up to date first
         (OLDER_RELEASE, ANOTHER, None, Found.COPIED),
     ],
 )
@@ -121,7 +136,9 @@ def test_an_id_is_taken_by_a_unit_a_run_dir_or_another_life(where: Places) -> No
     where.unit_dir("on-disk").mkdir(parents=True)
     names.add(store, ["on-trunk", "mine"], now=NOW)
 
-    taken = {name: names.is_taken(store, where, name) for name in ("mine", "on-disk", "on-trunk", "free")}
+    taken = {
+        name: names.is_taken(store, where, name) for name in ("mine", "on-disk", "on-trunk", "free")
+    }
 
     assert taken == {"mine": True, "on-disk": True, "on-trunk": True, "free": False}
     assert not names.was_here(store, "mine"), "it is a unit of this life"

@@ -62,7 +62,11 @@ def test_a_column_that_this_version_does_not_know_is_passed_over() -> None:
 
 
 def test_a_column_that_an_older_row_lacks_takes_its_default() -> None:
-    row = {name: value for name, value in to_row(READY).items() if name not in ("proven", "not_before", "scope")}
+    row = {
+        name: value
+        for name, value in to_row(READY).items()
+        if name not in ("proven", "not_before", "scope")
+    }
 
     assert from_row(Unit, row) == READY
 
@@ -82,7 +86,9 @@ def test_bytes_that_were_not_utf8_become_question_marks() -> None:
 
 
 def test_true_and_false_are_one_and_zero() -> None:
-    rows = [to_row(Step(id="s", kind="landing", data="", at=NOW, done=done)) for done in (True, False)]
+    rows = [
+        to_row(Step(id="s", kind="landing", data="", at=NOW, done=done)) for done in (True, False)
+    ]
 
     assert [row["done"] for row in rows] == [1, 0]
 

@@ -25,7 +25,18 @@ from factory.store.journal import Event, fold
 from factory.store.migrations import MIGRATIONS
 from factory.store.opening import OPEN, SCHEMA, connect
 from factory.store.ports import Store
-from factory.store.records import KEYS, KINDS, Attempt, Card, Fact, Hook, Request, Step, Task, Verdict
+from factory.store.records import (
+    KEYS,
+    KINDS,
+    Attempt,
+    Card,
+    Fact,
+    Hook,
+    Request,
+    Step,
+    Task,
+    Verdict,
+)
 from factory.store.spec import Spec
 from factory.store.sqlite import SqliteStore, migrate
 from factory.store.task_file import parse
@@ -87,12 +98,18 @@ class StoreModel(RuleBasedStateMachine):
         passed = []
         for store in (self.model, self.real):
             with suppress(Fenced):
-                passed.append(store.write(Event.ATTEMPT_NOTED, record, now=NOW, unit=unit, attempt=attempt, fence=True))
+                passed.append(
+                    store.write(
+                        Event.ATTEMPT_NOTED, record, now=NOW, unit=unit, attempt=attempt, fence=True
+                    )
+                )
 
         assert len(passed) in (0, 2)
 
     @rule(outer=WRITES, inner=WRITES, undo_inner=st.booleans(), undo_outer=st.booleans())
-    def write_in_transactions(self, outer: list[Any], inner: list[Any], undo_inner: bool, undo_outer: bool) -> None:
+    def write_in_transactions(
+        self, outer: list[Any], inner: list[Any], undo_inner: bool, undo_outer: bool
+    ) -> None:
         for store in (self.model, self.real):
             with suppress(Undone), store.transaction():
                 store.write(Event.UNIT_READY, *outer, now=NOW)
@@ -125,7 +142,9 @@ TestStoreModel = StoreModel.TestCase
 TestStoreModel.settings = settings(max_examples=15, stateful_step_count=12, deadline=None)
 
 
-def test_whoever_owned_the_store_before_writes_nothing_more_and_who_never_did_may(tmp_path: Path) -> None:
+def test_whoever_owned_the_store_before_writes_nothing_more_and_who_never_did_may(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "store.sqlite"
     with (
         closing(SqliteStore(path)) as older,
@@ -136,7 +155,10 @@ def test_whoever_owned_the_store_before_writes_nothing_more_and_who_never_did_ma
         older.write(Event.TASK_ACCEPTED, READY, now=NOW)
         newer.own("newer", now=NOW)
 
-        for write in (lambda: older.write(Event.UNIT_READY, CARD, now=NOW), older.transaction().__enter__):
+        for write in (
+            lambda: older.write(Event.UNIT_READY, CARD, now=NOW),
+            older.transaction().__enter__,
+        ):
             with pytest.raises(Deposed):
                 write()
 
@@ -144,12 +166,20 @@ def test_whoever_owned_the_store_before_writes_nothing_more_and_who_never_did_ma
         command.write(Event.REQUEST_MADE, now=NOW)
         assert older.select(Card) == []
         assert [entry.event for entry in newer.journal()] == [
-            *(Event.FACT_CHANGED, Event.TASK_ACCEPTED, Event.FACT_CHANGED, Event.UNIT_READY, Event.REQUEST_MADE)
+            *(
+                Event.FACT_CHANGED,
+                Event.TASK_ACCEPTED,
+                Event.FACT_CHANGED,
+                Event.UNIT_READY,
+                Event.REQUEST_MADE,
+            )
         ]
 
 
 def test_the_conditions_of_open_say_what_unit_py_says() -> None:
-    assert OPEN["unit"] == f'"state" NOT IN ({", ".join(sorted(repr(str(state)) for state in FINAL))})'
+    assert (
+        OPEN["unit"] == f'"state" NOT IN ({", ".join(sorted(repr(str(state)) for state in FINAL))})'
+    )
     assert OPEN.keys() < KINDS.keys()
 
 
@@ -158,14 +188,19 @@ def test_what_is_open_is_found_by_its_partial_index(tmp_path: Path, table: str) 
     SqliteStore(tmp_path / "store.sqlite").close()
 
     with closing(sqlite3.connect(tmp_path / "store.sqlite")) as con:
-        plan = con.execute(f'EXPLAIN QUERY PLAN SELECT * FROM "{table}" WHERE {OPEN[table]}').fetchall()
+        plan = con.execute(
+            f'EXPLAIN QUERY PLAN SELECT * FROM "{table}" WHERE {OPEN[table]}'
+        ).fetchall()
 
     assert f"USING INDEX {table}_open" in str(plan)
 
 
 def test_a_store_is_kept_in_wal_mode_and_synced_at_every_commit(tmp_path: Path) -> None:
     with closing(SqliteStore(tmp_path / "store.sqlite")) as store:
-        pragmas = [store._con.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")]
+        pragmas = [
+            store._con.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("journal_mode", "synchronous")
+        ]
 
     assert pragmas == ["wal", 2]
 
@@ -197,20 +232,26 @@ def test_a_store_written_by_a_newer_factoryd_is_refused_and_left_alone(tmp_path:
     before = path.read_bytes()
 
     with pytest.raises(
-        StoreError, match=rf"written by a newer factoryd \(format {SCHEMA + 1}, this one knows {SCHEMA}\)"
+        StoreError,
+        match=rf"written by a newer factoryd \(format {SCHEMA + 1}, this one knows {SCHEMA}\)",
     ):
         SqliteStore(path)
 
     assert path.read_bytes() == before
 
 
-def test_an_older_store_is_brought_up_to_date_in_one_step_with_a_copy_of_it_as_it_was(tmp_path: Path) -> None:
+def test_an_older_store_is_brought_up_to_date_in_one_step_with_a_copy_of_it_as_it_was(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "store.sqlite"
     with closing(SqliteStore(path)) as store:
         store.write(Event.TASK_ACCEPTED, READY, now=NOW)
     steps = {
         SCHEMA: ('ALTER TABLE "unit" ADD COLUMN "colour" DEFAULT \'none\'',),
-        SCHEMA + 1: ('UPDATE "unit" SET "colour" = \'red\'', 'CREATE INDEX "by_colour" ON "unit" ("colour")'),
+        SCHEMA + 1: (
+            'UPDATE "unit" SET "colour" = \'red\'',
+            'CREATE INDEX "by_colour" ON "unit" ("colour")',
+        ),
     }
 
     with closing(sqlite3.connect(path, isolation_level=None)) as con:
@@ -223,21 +264,33 @@ def test_an_older_store_is_brought_up_to_date_in_one_step_with_a_copy_of_it_as_i
         assert before.select(Unit) == [READY]
 
 
-def test_a_migration_that_fails_leaves_the_store_as_it_was_and_can_be_tried_again(tmp_path: Path) -> None:
+def test_a_migration_that_fails_leaves_the_store_as_it_was_and_can_be_tried_again(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "store.sqlite"
     SqliteStore(path).close()
-    path.with_name(f"store.sqlite.format-{SCHEMA}.new").write_bytes(b"half a copy of a killed start")
+    path.with_name(f"store.sqlite.format-{SCHEMA}.new").write_bytes(
+        b"half a copy of a killed start"
+    )
     broken = {SCHEMA: ('ALTER TABLE "unit" ADD COLUMN "colour"', "not SQL")}
 
-    with closing(sqlite3.connect(path, isolation_level=None)) as con, pytest.raises(sqlite3.OperationalError):
+    with (
+        closing(sqlite3.connect(path, isolation_level=None)) as con,
+        pytest.raises(sqlite3.OperationalError),
+    ):
         migrate(con, path, to=SCHEMA + 1, steps=broken)
 
     with closing(SqliteStore(path)) as store:
-        assert "colour" not in str(store._con.execute('SELECT sql FROM sqlite_master WHERE name = "unit"').fetchall())
+        assert "colour" not in str(
+            store._con.execute('SELECT sql FROM sqlite_master WHERE name = "unit"').fetchall()
+        )
 
 
 def test_a_store_of_the_first_format_gets_the_accounts_of_its_attempts(tmp_path: Path) -> None:
-    path, over = tmp_path / "store.sqlite", replace(ATTEMPT, end=NOW, reason=EndReason.EMPTY, cost_usd=0.5)
+    path, over = (
+        tmp_path / "store.sqlite",
+        replace(ATTEMPT, end=NOW, reason=EndReason.EMPTY, cost_usd=0.5),
+    )
     with closing(SqliteStore(path)) as store:
         store.write(Event.ATTEMPT_ENDED, over, replace(ATTEMPT, number=2), now=NOW)
     with closing(sqlite3.connect(path)) as con:
@@ -263,8 +316,13 @@ def test_a_store_of_the_first_format_gets_the_accounts_of_its_attempts(tmp_path:
         con.execute("PRAGMA user_version = 1")
 
     with closing(SqliteStore(path)) as store:
-        assert store.select(Attempt) == [replace(over, day=f"{NOW:%Y-%m-%d}"), replace(ATTEMPT, number=2)]
-        assert store.select(Attempt, day=f"{NOW:%Y-%m-%d}") == [replace(over, day=f"{NOW:%Y-%m-%d}")]
+        assert store.select(Attempt) == [
+            replace(over, day=f"{NOW:%Y-%m-%d}"),
+            replace(ATTEMPT, number=2),
+        ]
+        assert store.select(Attempt, day=f"{NOW:%Y-%m-%d}") == [
+            replace(over, day=f"{NOW:%Y-%m-%d}")
+        ]
 
 
 def test_there_is_a_way_from_each_older_format_to_this_one() -> None:
@@ -277,7 +335,9 @@ def test_a_command_does_not_read_an_older_format_and_says_what_mends_that(
     SqliteStore(tmp_path / "store.sqlite").close()
     monkeypatch.setattr(stores, "SCHEMA", SCHEMA + 1)
 
-    with pytest.raises(StoreError, match=r"older format\. A start of the daemon brings it up to date"):
+    with pytest.raises(
+        StoreError, match=r"older format\. A start of the daemon brings it up to date"
+    ):
         stores.connect(str(tmp_path / "store.sqlite"), "ro")
 
 
@@ -290,13 +350,16 @@ def test_another_programs_database_with_our_number_is_refused(tmp_path: Path) ->
         SqliteStore(tmp_path / "store.sqlite")
 
 
-@pytest.mark.parametrize("content", [b"", b"not a database at all" * 400, b"SQLite format 3\x00" + bytes(4080)])
+@pytest.mark.parametrize(
+    "content", [b"", b"not a database at all" * 400, b"SQLite format 3\x00" + bytes(4080)]
+)
 def test_a_file_that_is_no_store_is_refused_and_left_alone(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "store.sqlite"
     path.write_bytes(content)
 
     with pytest.raises(
-        StoreError, match=r"cannot be read .* Nothing was changed\. .* factory doctor --rebuild\. A copy from earlier"
+        StoreError,
+        match=r"cannot be read .* Nothing was changed\. .* factory doctor --rebuild\. A copy from earlier",
     ):
         SqliteStore(path)
 
@@ -323,7 +386,10 @@ def test_on_a_full_disk_a_store_at_rest_is_read_without_making_a_file(
     with closing(connect(str(tmp_path / "store.sqlite"), "ro")) as con:
         found = con.execute('SELECT "id" FROM "unit"').fetchall()
 
-        assert (found, [path.name for path in tmp_path.iterdir()]) == ([(READY.id,)], ["store.sqlite"])
+        assert (found, [path.name for path in tmp_path.iterdir()]) == (
+            [(READY.id,)],
+            ["store.sqlite"],
+        )
 
 
 def test_another_programs_database_is_refused(tmp_path: Path) -> None:
@@ -368,7 +434,9 @@ def test_a_store_cut_short_is_found_at_open(tmp_path: Path) -> None:
         SqliteStore(path)
 
 
-def test_a_lost_file_whose_log_is_still_there_is_not_replaced_by_an_empty_one(tmp_path: Path) -> None:
+def test_a_lost_file_whose_log_is_still_there_is_not_replaced_by_an_empty_one(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "store.sqlite-wal").write_bytes(b"what was committed last")
 
     with pytest.raises(StoreError, match=r"it is missing, while store\.sqlite-wal is there"):
@@ -417,7 +485,10 @@ def test_a_transaction_that_sqlite_gave_up_takes_no_more_writes(tmp_path: Path) 
 
 def test_a_store_that_someone_else_keeps_locked_is_said(tmp_path: Path) -> None:
     path = tmp_path / "store.sqlite"
-    with closing(SqliteStore(path)) as store, closing(sqlite3.connect(path, isolation_level=None)) as other:
+    with (
+        closing(SqliteStore(path)) as store,
+        closing(sqlite3.connect(path, isolation_level=None)) as other,
+    ):
         store._con.execute("PRAGMA busy_timeout = 0")
         other.execute("BEGIN IMMEDIATE")
 
@@ -447,11 +518,15 @@ with store.transaction():
 
 
 @pytest.mark.parametrize("whole", [0, 20])
-def test_kill_9_loses_nothing_that_was_committed_and_keeps_nothing_that_was_not(tmp_path: Path, whole: int) -> None:
+def test_kill_9_loses_nothing_that_was_committed_and_keeps_nothing_that_was_not(
+    tmp_path: Path, whole: int
+) -> None:
     path = tmp_path / "store.sqlite"
     argv = [sys.executable, "-c", CHILD, str(path), str(whole)]
     env = {"PYTHONPATH": str(ROOT), "PATH": os.defpath}
-    with subprocess.Popen(argv, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+    with subprocess.Popen(
+        argv, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
         assert child.stdout
         told = [next(child.stdout).strip() for _ in range(whole + 1)]
 
@@ -470,10 +545,14 @@ def test_a_row_is_plain_json_in_the_journal(tmp_path: Path) -> None:
 
         ((changes,),) = store._con.execute('SELECT "changes" FROM "journal"').fetchall()
 
-    assert [(table, row["state"], row["title"]) for table, row in json.loads(changes)] == [("unit", "landed", "é")]
+    assert [(table, row["state"], row["title"]) for table, row in json.loads(changes)] == [
+        ("unit", "landed", "é")
+    ]
 
 
-def test_who_owns_a_store_whose_file_was_taken_away_or_replaced_writes_nothing_more(tmp_path: Path) -> None:
+def test_who_owns_a_store_whose_file_was_taken_away_or_replaced_writes_nothing_more(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "store.sqlite"
     with closing(SqliteStore(path)) as store:
         store.own("it", now=NOW)
@@ -488,13 +567,14 @@ def test_who_owns_a_store_whose_file_was_taken_away_or_replaced_writes_nothing_m
 
 
 @pytest.mark.parametrize("side", ["before", "after"])
-def test_killed_while_the_format_changes_the_next_start_opens_a_store_of_today(tmp_path: Path, side: str) -> None:
+def test_killed_while_the_format_changes_the_next_start_opens_a_store_of_today(
+    tmp_path: Path, side: str
+) -> None:
     with tarfile.open(STORES / "format-3.tar.gz") as packed:
         packed.extractall(tmp_path, filter="data")
     path = tmp_path / "repo/.factory/store.sqlite"
-    program = (
-        f"from pathlib import Path; from factory.store.sqlite import SqliteStore; SqliteStore(Path({str(path)!r}))"
-    )
+    imports = "from pathlib import Path; from factory.store.sqlite import SqliteStore"
+    program = f"{imports}; SqliteStore(Path({str(path)!r}))"
     env = {"FACTORY_FAULT": f"store.migrate:{side}", "PATH": os.environ["PATH"]}
 
     died = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=env, check=False)
@@ -504,7 +584,9 @@ def test_killed_while_the_format_changes_the_next_start_opens_a_store_of_today(t
         assert fold(store.journal()) == tables(store)
 
 
-def test_a_store_that_an_older_daemon_left_in_every_state_becomes_one_of_today(tmp_path: Path) -> None:
+def test_a_store_that_an_older_daemon_left_in_every_state_becomes_one_of_today(
+    tmp_path: Path,
+) -> None:
     with tarfile.open(STORES / "format-3.tar.gz") as packed:
         packed.extractall(tmp_path, filter="data")
     path = tmp_path / "repo/.factory/store.sqlite"
@@ -514,7 +596,9 @@ def test_a_store_that_an_older_daemon_left_in_every_state_becomes_one_of_today(t
     with closing(SqliteStore(path)) as store:
         attempts = store.select(Attempt)
         assert {unit.id: unit.state for unit in store.select(Unit)} == before
-        assert {attempt.workspace for attempt in attempts} == {f"workspaces/w{n}/tree" for n in (1, 2)}
+        assert {attempt.workspace for attempt in attempts} == {
+            f"workspaces/w{n}/tree" for n in (1, 2)
+        }
         assert {(attempt.nonce, attempt.heard) for attempt in attempts} == {("", 0)}
         logs = [verdict.log for verdict in store.select(Verdict)]
         assert logs
@@ -555,7 +639,9 @@ def test_a_migration_reads_the_task_of_every_open_unit_once_and_knows_where_the_
         assert {verdict.evidence for verdict in store.select(Verdict)} == {""}
 
 
-def test_a_task_that_no_release_reads_any_more_keeps_its_unit_its_text_and_a_sentence(tmp_path: Path) -> None:
+def test_a_task_that_no_release_reads_any_more_keeps_its_unit_its_text_and_a_sentence(
+    tmp_path: Path,
+) -> None:
     path = packed_store(tmp_path)
     spoilt = "---\ncolour: red\n---\ndo it"
     with closing(sqlite3.connect(path)) as con, con:
@@ -583,9 +669,14 @@ def test_a_migrated_store_has_the_tables_of_a_new_one(tmp_path: Path) -> None:
 def columns_of(path: Path) -> dict[str, set[str]]:
     """Each table's and each index's columns."""
     with closing(sqlite3.connect(path)) as con:
-        names = con.execute("SELECT type, name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'").fetchall()
+        names = con.execute(
+            "SELECT type, name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'"
+        ).fetchall()
         pragmas = {"table": "table_info", "index": "index_info"}
         return {
-            name: {row[1 if kind == "table" else 2] for row in con.execute(f'PRAGMA {pragmas[kind]}("{name}")')}
+            name: {
+                row[1 if kind == "table" else 2]
+                for row in con.execute(f'PRAGMA {pragmas[kind]}("{name}")')
+            }
             for kind, name in names
         }

@@ -10,7 +10,18 @@ from hypothesis import strategies as st
 import factory
 from factory.ground.errors import TaskFileError
 from factory.ground.front_matter import loose
-from factory.store.task_file import FORMS, GUARDS, MAX_BYTES, MAX_ID, READERS, TaskFile, decode, numbered, parse, slug
+from factory.store.task_file import (
+    FORMS,
+    GUARDS,
+    MAX_BYTES,
+    MAX_ID,
+    READERS,
+    TaskFile,
+    decode,
+    numbered,
+    parse,
+    slug,
+)
 
 
 def refusal(text: str) -> TaskFileError:
@@ -221,7 +232,9 @@ def test_a_key_given_twice_is_refused() -> None:
     assert (error.line, error.reason) == (4, "priority is given twice, first on line 2")
 
 
-@pytest.mark.parametrize("text", ["---\ntitle: x\n\nbody\n", "---", "---\n", "---\na: |\n  ---\n", "\n---\nx: ----\n"])
+@pytest.mark.parametrize(
+    "text", ["---\ntitle: x\n\nbody\n", "---", "---\n", "---\na: |\n  ---\n", "\n---\nx: ----\n"]
+)
 def test_front_matter_that_is_never_closed_is_refused(text: str) -> None:
     assert "never closed" in refusal(text).reason
 
@@ -311,12 +324,32 @@ def test_every_name_has_an_id(name: str) -> None:
 
 values = st.one_of(
     st.text(max_size=30),
-    st.sampled_from(["[a, b]", "{a: b}", "1", "0.5", "*x", "&x y", "!t z", "|\n  a\n  b", '"\\0"', "'", "- a", "\t"]),
+    st.sampled_from(
+        [
+            "[a, b]",
+            "{a: b}",
+            "1",
+            "0.5",
+            "*x",
+            "&x y",
+            "!t z",
+            "|\n  a\n  b",
+            '"\\0"',
+            "'",
+            "- a",
+            "\t",
+        ]
+    ),
 )
 lines = st.lists(st.tuples(st.sampled_from([*READERS, "on", "prio", "#", "-"]), values), max_size=6)
 
 
-@given(st.one_of(st.text(), lines.map(lambda pairs: "---\n" + "".join(f"{k}: {v}\n" for k, v in pairs) + "---\nx")))
+@given(
+    st.one_of(
+        st.text(),
+        lines.map(lambda pairs: "---\n" + "".join(f"{k}: {v}\n" for k, v in pairs) + "---\nx"),
+    )
+)
 def test_any_text_is_a_task_or_a_refusal_with_a_form(text: str) -> None:
     result = outcome(text)
 
@@ -325,7 +358,15 @@ def test_any_text_is_a_task_or_a_refusal_with_a_form(text: str) -> None:
         assert result.form
         assert 0 < result.line <= text.count("\n") + 2
     else:
-        texts = (result.title, *result.needs, *result.scope, *result.accept, result.run, result.agent, result.model)
+        texts = (
+            result.title,
+            *result.needs,
+            *result.scope,
+            *result.accept,
+            result.run,
+            result.agent,
+            result.model,
+        )
         assert all(text.encode() or not text for text in texts)
         assert not any("\0" in text for text in texts)
         assert len(result.title.splitlines()) == 1
@@ -342,8 +383,12 @@ def outcome(text: str) -> TaskFile | TaskFileError:
 
 def test_only_acceptance_and_check_read_a_task_file() -> None:
     root = Path(factory.__file__).parent
-    sources = {str(path.relative_to(root)): path.read_text(encoding="utf-8") for path in root.rglob("*.py")}
-    names = re.compile(r"\b(task_file\.parse\(|spec_again\()|from factory\.store\.task_file import .*\bparse\b")
+    sources = {
+        str(path.relative_to(root)): path.read_text(encoding="utf-8") for path in root.rglob("*.py")
+    }
+    names = re.compile(
+        r"\b(task_file\.parse\(|spec_again\()|from factory\.store\.task_file import .*\bparse\b"
+    )
     callers = {name for name, text in sources.items() if names.search(text)}
 
     assert callers == {

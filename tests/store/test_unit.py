@@ -16,7 +16,9 @@ LATER = NOW + timedelta(minutes=3)
 @given(unit=of_kind(Unit), to=STATES)
 def test_a_unit_makes_exactly_the_moves_of_the_table(unit: Unit, to: UnitState) -> None:
     if to in LEADS_TO[unit.state]:
-        assert advance(unit, to, now=LATER, why="so") == replace(unit, state=to, since=LATER, why="so")
+        assert advance(unit, to, now=LATER, why="so") == replace(
+            unit, state=to, since=LATER, why="so"
+        )
     else:
         with pytest.raises(IllegalTransition):
             advance(unit, to, now=LATER)
@@ -67,7 +69,9 @@ def test_from_every_open_state_a_unit_can_land_and_be_cancelled(state: UnitState
 
 
 def test_only_what_was_judged_lands() -> None:
-    assert [state for state in UnitState if UnitState.LANDED in LEADS_TO[state]] == [UnitState.QUEUED]
+    assert [state for state in UnitState if UnitState.LANDED in LEADS_TO[state]] == [
+        UnitState.QUEUED
+    ]
 
 
 def test_the_reasons_that_spend_an_attempt_are_those_of_the_contract() -> None:

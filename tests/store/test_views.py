@@ -61,7 +61,11 @@ def lock(tmp_path: Path) -> Iterator[Path]:
 
 
 def put(store: SqliteStore, **facts: Any) -> None:
-    store.write(Event.FACT_CHANGED, *(Fact(name=name, value=json.dumps(facts[name])) for name in facts), now=NOW)
+    store.write(
+        Event.FACT_CHANGED,
+        *(Fact(name=name, value=json.dumps(facts[name])) for name in facts),
+        now=NOW,
+    )
 
 
 def unit(name: str, state: UnitState, **more: Any) -> Unit:
@@ -95,7 +99,13 @@ def test_the_status_of_a_busy_line_is_that_of_the_contract(
     option = Option(key="1", label="left", effect="goes left", action="answer")
     put(
         store,
-        daemon={"state": "running", "pid": os.getpid(), "since": AT, "version": "0.1.0", "lock": str(lock)},
+        daemon={
+            "state": "running",
+            "pid": os.getpid(),
+            "since": AT,
+            "version": "0.1.0",
+            "lock": str(lock),
+        },
         trunk=trunk,
         warnings=["gates run unsandboxed"],
         paused={"by": "you", "since": AT},
@@ -106,9 +116,19 @@ def test_the_status_of_a_busy_line_is_that_of_the_contract(
         unit("asks", UnitState.HELD, why="asks E1", attempt=1),
         unit("done", UnitState.LANDED, commit="c0", landed=NOW),
         replace(ATTEMPT, unit="moving", number=2),
-        Hook(worker="w1", index=0, unit="moving", attempt=2, state="running", phase="working", since=NOW),
+        Hook(
+            worker="w1",
+            index=0,
+            unit="moving",
+            attempt=2,
+            state="running",
+            phase="working",
+            since=NOW,
+        ),
         Hook(worker="w2", index=1),
-        replace(CARD, unit="asks", units=("asks",), options=(option,), recommended="1", deadline=NOW),
+        replace(
+            CARD, unit="asks", units=("asks",), options=(option,), recommended="1", deadline=NOW
+        ),
         replace(CARD, id="E2", state="closed"),
         now=NOW,
     )
@@ -212,10 +232,15 @@ def test_open_units_stand_with_what_needs_you_first_then_by_priority_and_age(
     ]
 
 
-def test_the_queue_is_as_the_merge_queue_said_and_then_by_arrival(store: SqliteStore, con: sqlite3.Connection) -> None:
+def test_the_queue_is_as_the_merge_queue_said_and_then_by_arrival(
+    store: SqliteStore, con: sqlite3.Connection
+) -> None:
     put(
         store,
-        queue=[{"unit": "gone", "position": 1, "state": "landing"}, {"unit": "b", "position": 2, "state": "judging"}],
+        queue=[
+            {"unit": "gone", "position": 1, "state": "landing"},
+            {"unit": "b", "position": 2, "state": "judging"},
+        ],
     )
     store.write(
         Event.UNIT_QUEUED,
@@ -233,20 +258,45 @@ def test_the_queue_is_as_the_merge_queue_said_and_then_by_arrival(store: SqliteS
     ]
 
 
-def test_the_last_five_landed_are_shown_newest_first(store: SqliteStore, con: sqlite3.Connection) -> None:
-    landed = [unit(f"u{n}", UnitState.LANDED, commit=f"c{n}", landed=NOW + timedelta(seconds=n)) for n in range(7)]
+def test_the_last_five_landed_are_shown_newest_first(
+    store: SqliteStore, con: sqlite3.Connection
+) -> None:
+    landed = [
+        unit(f"u{n}", UnitState.LANDED, commit=f"c{n}", landed=NOW + timedelta(seconds=n))
+        for n in range(7)
+    ]
     store.write(Event.UNIT_LANDED, *landed, now=NOW)
 
-    assert [row["unit"] for row in views.status(con, AT)["last_landed"]] == ["u6", "u5", "u4", "u3", "u2"]
+    assert [row["unit"] for row in views.status(con, AT)["last_landed"]] == [
+        "u6",
+        "u5",
+        "u4",
+        "u3",
+        "u2",
+    ]
 
 
 @pytest.mark.parametrize("state", ["running", "draining"])
 def test_a_daemon_that_holds_its_lock_is_up(
     store: SqliteStore, con: sqlite3.Connection, lock: Path, state: str
 ) -> None:
-    put(store, daemon={"state": state, "pid": os.getpid(), "since": AT, "version": "0.1.0", "lock": str(lock)})
+    put(
+        store,
+        daemon={
+            "state": state,
+            "pid": os.getpid(),
+            "since": AT,
+            "version": "0.1.0",
+            "lock": str(lock),
+        },
+    )
 
-    assert views.daemon(con) == {"state": state, "pid": os.getpid(), "since": AT, "version": "0.1.0"}
+    assert views.daemon(con) == {
+        "state": state,
+        "pid": os.getpid(),
+        "since": AT,
+        "version": "0.1.0",
+    }
 
 
 @pytest.mark.parametrize(
@@ -259,13 +309,24 @@ def test_a_daemon_that_holds_its_lock_is_up(
         {"state": "running", "pid": os.getpid(), "lock": "missing"},
         {"state": "running"},
     ],
-    ids=["said so", "dead", "no pid at all", "its pid is another program's", "repository gone", "nothing known"],
+    ids=[
+        "said so",
+        "dead",
+        "no pid at all",
+        "its pid is another program's",
+        "repository gone",
+        "nothing known",
+    ],
 )
 def test_a_daemon_that_is_not_there_is_stopped_whatever_it_last_said(
     store: SqliteStore, con: sqlite3.Connection, lock: Path, tmp_path: Path, said: dict[str, Any]
 ) -> None:
     (tmp_path / "free").touch()
-    locks = {"held": str(lock), "free": str(tmp_path / "free"), "missing": str(tmp_path / "missing")}
+    locks = {
+        "held": str(lock),
+        "free": str(tmp_path / "free"),
+        "missing": str(tmp_path / "missing"),
+    }
     put(store, daemon={**said, "lock": locks.get(said.get("lock", "")), "version": "0.1.0"})
 
     assert views.daemon(con) == {"state": "stopped", "pid": None, "since": None, "version": "0.1.0"}
@@ -283,9 +344,22 @@ def test_asking_whether_the_daemon_lives_leaves_its_lock_free(
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def test_show_gives_all_that_is_on_record_about_a_unit(store: SqliteStore, con: sqlite3.Connection) -> None:
-    verdict = Verdict(key="k", gate="20-test", tree="t1", ok=False, settled=True, at=NOW, seconds=1.5, tail="E  no")
-    ended = replace(ATTEMPT, end=NOW, reason=EndReason.GATE_RED, ref="refs/x", tokens_input=7, tokens_output=9)
+def test_show_gives_all_that_is_on_record_about_a_unit(
+    store: SqliteStore, con: sqlite3.Connection
+) -> None:
+    verdict = Verdict(
+        key="k",
+        gate="20-test",
+        tree="t1",
+        ok=False,
+        settled=True,
+        at=NOW,
+        seconds=1.5,
+        tail="E  no",
+    )
+    ended = replace(
+        ATTEMPT, end=NOW, reason=EndReason.GATE_RED, ref="refs/x", tokens_input=7, tokens_output=9
+    )
     store.write(
         Event.TASK_ACCEPTED,
         replace(READY, needs=("first",)),
@@ -305,7 +379,10 @@ def test_show_gives_all_that_is_on_record_about_a_unit(store: SqliteStore, con: 
     shown = views.show(con, "fix-login")
 
     assert shown
-    assert {name: shown[name] for name in ("id", "title", "state", "commit", "on_trunk", "needs", "resume")} == {
+    assert {
+        name: shown[name]
+        for name in ("id", "title", "state", "commit", "on_trunk", "needs", "resume")
+    } == {
         "id": "fix-login",
         "title": "Fix the login",
         "state": "ready",
@@ -329,10 +406,10 @@ def test_show_gives_all_that_is_on_record_about_a_unit(store: SqliteStore, con: 
             "resumed": False,
         }
     ]
-    assert [(row["gate"], row["tree"], row["ok"], row["seconds"], row["cached"]) for row in shown["verdicts"]] == [
-        ("20-test", "t1", False, 1.5, False),
-        ("20-test", "t1", False, 1.5, True),
-    ]
+    assert [
+        (row["gate"], row["tree"], row["ok"], row["seconds"], row["cached"])
+        for row in shown["verdicts"]
+    ] == [("20-test", "t1", False, 1.5, False), ("20-test", "t1", False, 1.5, True)]
     assert [card["id"] for card in shown["escalations"]] == ["E1"]
     assert [remark["text"] for remark in shown["remarks"]] == ["hurry"]
 
@@ -341,7 +418,9 @@ def test_show_of_an_unknown_unit_is_none(con: sqlite3.Connection) -> None:
     assert views.show(con, "nobody") is None
 
 
-@pytest.mark.parametrize(("missing", "on_trunk"), [([], True), (["fix-login"], False), (["other"], True)])
+@pytest.mark.parametrize(
+    ("missing", "on_trunk"), [([], True), (["fix-login"], False), (["other"], True)]
+)
 def test_a_landed_unit_is_on_trunk_until_a_person_rewrote_it_away(
     store: SqliteStore, con: sqlite3.Connection, missing: list[str], on_trunk: bool
 ) -> None:
@@ -360,7 +439,15 @@ def test_the_log_has_one_flat_event_a_line(store: SqliteStore, con: sqlite3.Conn
 
     lines = list(views.log(con))
 
-    first = {"seq": 1, "at": AT, "event": "task.accepted", "unit": "a", "attempt": 0, "worker": "", "file": "a.md"}
+    first = {
+        "seq": 1,
+        "at": AT,
+        "event": "task.accepted",
+        "unit": "a",
+        "attempt": 0,
+        "worker": "",
+        "file": "a.md",
+    }
     second = {"seq": 2, "at": AT, "event": "hook.filled", "unit": "b", "attempt": 1, "worker": "w1"}
     assert lines == [first, second]
     assert list(views.log(con, after=1)) == [second]
@@ -377,7 +464,9 @@ def test_a_long_log_is_read_whole(store: SqliteStore, con: sqlite3.Connection) -
     assert [line["seq"] for line in views.log(con)] == list(range(1, 1102))
 
 
-def test_following_the_log_sees_what_came_meanwhile(store: SqliteStore, con: sqlite3.Connection) -> None:
+def test_following_the_log_sees_what_came_meanwhile(
+    store: SqliteStore, con: sqlite3.Connection
+) -> None:
     store.write(Event.UNIT_READY, now=NOW)
     seen = views.last_seq(con)
 
@@ -386,7 +475,9 @@ def test_following_the_log_sees_what_came_meanwhile(store: SqliteStore, con: sql
     assert [line["event"] for line in views.log(con, after=seen)] == ["unit.held"]
 
 
-def test_cards_come_oldest_first_with_their_options(store: SqliteStore, con: sqlite3.Connection) -> None:
+def test_cards_come_oldest_first_with_their_options(
+    store: SqliteStore, con: sqlite3.Connection
+) -> None:
     option = Option(key="1", label="left", effect="goes left", action="answer")
     closed = replace(CARD, id="E9", since=NOW - timedelta(days=1), state="closed", units=("a",))
     store.write(Event.CARD_RAISED, replace(CARD, options=(option,)), closed, now=NOW)
@@ -395,11 +486,15 @@ def test_cards_come_oldest_first_with_their_options(store: SqliteStore, con: sql
     assert [card["id"] for card in views.cards(con, open_only=True)] == ["E1"]
     card = views.card(con, "E1")
     assert card
-    assert card["options"] == [{"key": "1", "label": "left", "effect": "goes left", "action": "answer"}]
+    assert card["options"] == [
+        {"key": "1", "label": "left", "effect": "goes left", "action": "answer"}
+    ]
     assert views.card(con, "E7") is None
 
 
-def test_a_fact_is_what_the_daemon_last_wrote_or_none(store: SqliteStore, con: sqlite3.Connection) -> None:
+def test_a_fact_is_what_the_daemon_last_wrote_or_none(
+    store: SqliteStore, con: sqlite3.Connection
+) -> None:
     put(store, config={"workers": {"value": 3, "source": "factory.toml"}})
 
     assert views.fact(con, "config") == {"workers": {"value": 3, "source": "factory.toml"}}
@@ -410,7 +505,9 @@ def test_a_request_is_a_record_for_the_daemon_and_an_entry_in_the_journal(
     store: SqliteStore, writer: sqlite3.Connection
 ) -> None:
     with views.writing(writer):
-        first = views.make_request(writer, "tell", {"unit": "fix-login", "text": "schnell „jetzt“"}, AT)
+        first = views.make_request(
+            writer, "tell", {"unit": "fix-login", "text": "schnell „jetzt“"}, AT
+        )
         second = views.make_request(writer, "pause", {}, AT)
 
     assert (first, second) == (1, 2)
@@ -441,7 +538,11 @@ def test_the_outcome_of_a_request_is_seen_once_the_daemon_wrote_it(
         made = views.make_request(writer, "pause", {}, AT)
     before = views.request_outcome(writer, made)
 
-    store.write(Event.REQUEST_DONE, replace(store.open(Request)[0], state="done", outcome="The line rests."), now=NOW)
+    store.write(
+        Event.REQUEST_DONE,
+        replace(store.open(Request)[0], state="done", outcome="The line rests."),
+        now=NOW,
+    )
 
     assert before == {"state": "pending", "outcome": ""}
     assert views.request_outcome(writer, made) == {"state": "done", "outcome": "The line rests."}
@@ -460,7 +561,9 @@ def test_what_is_asked_for_and_not_done_yet_is_given_by_its_kind(
     assert views.pending(writer, "answer") == [{"card": "E2"}]
 
 
-def test_a_check_that_fails_leaves_no_request(store: SqliteStore, writer: sqlite3.Connection) -> None:
+def test_a_check_that_fails_leaves_no_request(
+    store: SqliteStore, writer: sqlite3.Connection
+) -> None:
     with suppress(Undone), views.writing(writer):
         views.make_request(writer, "pause", {}, AT)
         raise Undone
@@ -485,7 +588,9 @@ def test_checks_and_request_are_one_transaction_that_holds_the_daemon_off(
     assert len(store.open(Request)) == 1
 
 
-def test_a_request_outside_a_transaction_is_refused(store: SqliteStore, writer: sqlite3.Connection) -> None:
+def test_a_request_outside_a_transaction_is_refused(
+    store: SqliteStore, writer: sqlite3.Connection
+) -> None:
     with pytest.raises(StoreError, match="inside writing"):
         views.make_request(writer, "pause", {}, AT)
 
@@ -493,7 +598,10 @@ def test_a_request_outside_a_transaction_is_refused(store: SqliteStore, writer: 
 
 
 def test_a_reader_cannot_write(store: SqliteStore, con: sqlite3.Connection) -> None:
-    with pytest.raises(StoreError, match=r"readonly database\. Nothing was changed"), views.writing(con):
+    with (
+        pytest.raises(StoreError, match=r"readonly database\. Nothing was changed"),
+        views.writing(con),
+    ):
         views.make_request(con, "pause", {}, AT)
 
 
@@ -512,7 +620,9 @@ def test_a_store_whose_daemon_is_gone_is_read_as_well(path: Path) -> None:
         assert views.status(con, AT)["units"]["ready"] == 1
 
 
-def test_of_a_trunk_of_which_little_is_known_every_key_is_there(store: SqliteStore, path: Path) -> None:
+def test_of_a_trunk_of_which_little_is_known_every_key_is_there(
+    store: SqliteStore, path: Path
+) -> None:
     store.write(Event.FACT_CHANGED, Fact(name="trunk", value='{"branch": "main"}'), now=NOW)
 
     with closing(views.open_store(str(path))) as con:
@@ -522,7 +632,9 @@ def test_of_a_trunk_of_which_little_is_known_every_key_is_there(store: SqliteSto
 
 
 def test_no_store_is_said_and_none_is_made(path: Path) -> None:
-    with pytest.raises(StoreError, match=r"There is no store at .*\. Start the factory here first: factoryd start"):
+    with pytest.raises(
+        StoreError, match=r"There is no store at .*\. Start the factory here first: factoryd start"
+    ):
         views.open_store(str(path))
 
     assert not path.exists()
@@ -558,10 +670,22 @@ def test_the_states_that_are_shown_are_all_there_are() -> None:
 def test_reading_the_store_imports_nothing_heavy() -> None:
     argv = [sys.executable, "-X", "importtime", "-c", "import factory.store.views"]
 
-    done = subprocess.run(argv, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        argv, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True
+    )
 
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    heavy = {"dataclasses", "pathlib", "typing", "asyncio", "anyio", "pydantic", "inspect", "subprocess", "tempfile"}
+    heavy = {
+        "dataclasses",
+        "pathlib",
+        "typing",
+        "asyncio",
+        "anyio",
+        "pydantic",
+        "inspect",
+        "subprocess",
+        "tempfile",
+    }
     assert "factory.store.views" in imported
     assert imported & heavy == set()
     assert {name for name in imported if name.startswith("factory")} == {
@@ -585,7 +709,9 @@ def test_every_attempt_field_reaches_show(store: SqliteStore, con: sqlite3.Conne
     assert fields | {"tokens", "run_dir"} == set(shown["attempts"][0])
 
 
-def test_the_trunk_of_earlier_starts_is_remembered_and_without_any_there_is_none(tmp_path: Path) -> None:
+def test_the_trunk_of_earlier_starts_is_remembered_and_without_any_there_is_none(
+    tmp_path: Path,
+) -> None:
     assert views.remembered_trunk(str(tmp_path)) == ""
     (tmp_path / ".factory").mkdir()
     store = SqliteStore(tmp_path / ".factory" / "store.sqlite")

@@ -58,7 +58,10 @@ def make(folder: Path) -> None:
     (line.bin / "scripted").chmod(0o755)
     line.start()
 
-    line.drop("first", 'write("first.txt", "x"); leave("done.md", "The first of all\\n\\nIt wrote a file.\\n")')
+    line.drop(
+        "first",
+        'write("first.txt", "x"); leave("done.md", "The first of all\\n\\nIt wrote a file.\\n")',
+    )
     line.drop("second", 'write("second.txt", "BROKEN" if attempt == 1 else "x")')
     for name in ("first", "second"):
         line.unit(name)
@@ -71,8 +74,16 @@ def make(folder: Path) -> None:
         line.unit(name, UnitState.CANCELLED)
 
     ask = "---\\noptions: [left, right]\\n---\\nWhich way?\\n"
-    line.drop("asks", f'write("asks.txt", "x"); leave("question.md", "{ask}")', accept=["test -e asks.txt"])
-    line.drop("meddles", 'write("conventions/gates/20-more.sh", "true\\n")', scope=["conventions/**", "*.txt"])
+    line.drop(
+        "asks",
+        f'write("asks.txt", "x"); leave("question.md", "{ask}")',
+        accept=["test -e asks.txt"],
+    )
+    line.drop(
+        "meddles",
+        'write("conventions/gates/20-more.sh", "true\\n")',
+        scope=["conventions/**", "*.txt"],
+    )
     line.drop("rests", "pass", agent="tired", minutes=2.5)
     line.drop("rests-for-ever", "pass", agent="endless")
     line.drop("unable", "pass", agent="nowhere")
@@ -110,7 +121,9 @@ def _check(line: Line) -> None:
         "whole-b": UnitState.CANCELLED,
         "works-too": UnitState.RUNNING,
     }, states
-    assert {CardKind.QUESTION, CardKind.GUARD, CardKind.RUNTIME} <= {card.kind for card in line.store.open(Card)}
+    assert {CardKind.QUESTION, CardKind.GUARD, CardKind.RUNTIME} <= {
+        card.kind for card in line.store.open(Card)
+    }
     assert {"tired", "endless"} <= line.fact("pauses").keys()
     assert line.attempts("second") == ["gate_red", "submitted"]
     assert len(line.store.open(Attempt)) == 2

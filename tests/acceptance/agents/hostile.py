@@ -260,7 +260,16 @@ def write_through_a_link() -> object:
 
 @attack
 def move_a_ref_of_the_users() -> object:
-    return git("--git-dir", str(ROOT / ".git"), "update-ref", f"refs/heads/moved-{ROLE}", TARGETS["commit"]) == ""
+    return (
+        git(
+            "--git-dir",
+            str(ROOT / ".git"),
+            "update-ref",
+            f"refs/heads/moved-{ROLE}",
+            TARGETS["commit"],
+        )
+        == ""
+    )
 
 
 @attack

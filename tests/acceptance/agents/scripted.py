@@ -54,8 +54,26 @@ def main() -> None:
         print(json.dumps({"type": "begin", "session": session}), flush=True)
     attempt = int(os.environ["FACTORY_ATTEMPT"])
     told = prompt.replace(block[0], "") if block else prompt
-    known = {"told": told, "write": write, "leave": leave, "git": git, "hold": hold, "resumed": bool(rest)}
-    exec(code, {**known, "prompt": prompt, "attempt": attempt, "Path": Path, "os": os, "sys": sys, "time": time})
+    known = {
+        "told": told,
+        "write": write,
+        "leave": leave,
+        "git": git,
+        "hold": hold,
+        "resumed": bool(rest),
+    }
+    exec(
+        code,
+        {
+            **known,
+            "prompt": prompt,
+            "attempt": attempt,
+            "Path": Path,
+            "os": os,
+            "sys": sys,
+            "time": time,
+        },
+    )
     if os.environ.get("SCRIPTED_JSONL"):
         print(json.dumps({"type": "end"}), flush=True)
 
