@@ -292,7 +292,9 @@ class Chaos:
 
     def _count_open(self) -> int:
         units = {row[0]: row[1] for row in self._select("SELECT id, state FROM unit")}
-        return sum(units.get(name) not in FINAL for name in self.dropped.keys() | units.keys())
+        landed_before = self.disasters.forgotten  # by a factory that was deleted
+        known = (self.dropped.keys() - landed_before) | units.keys()
+        return sum(units.get(name) not in FINAL for name in known)
 
     def _answer(self) -> None:
         """Decide every open card, mostly as is recommended."""
