@@ -1,4 +1,4 @@
-# Everything is run from .venv, which .ci/prepare makes and keeps at what requirements.lock says.
+# Everything runs from .venv. .ci/prepare makes it and keeps it at the versions of requirements.lock.
 BIN := $(CURDIR)/.venv/bin
 AGENTS := .agents/node_modules/.bin
 CLAUDE := @anthropic-ai/claude-code@2.1.197
@@ -8,28 +8,30 @@ GEMINI := @google/gemini-cli@0.61.0
 MINI := mini-swe-agent==2.4.6
 AIDER := aider-chat==0.86.2
 
-# One more than there are cores: tests wait for processes half of their time.
+# One more than the number of cores: tests wait for processes half of their time.
 TESTERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
 export PATH := $(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help test faults matrix hostile check demo picture chaos bench bench-long agents lock simulation
+.PHONY: help test faults matrix hostile check demo picture settings chaos bench bench-long agents lock simulation
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make test    the tests"
-	@echo "make check   what has to pass before a commit: conventions/gates/, as the line runs them here"
-	@echo "make faults  the daemon killed at every fault point, each side by itself, at its first and second passage"
-	@echo "make matrix  each real agent CLI in a whole line, in good and bad hours; a quarter of an hour"
-	@echo "make hostile the memory and the longest turn of a daemon whose agents do their worst, in a minute: DEEDS='yes-as-text …' for some"
-	@echo "make demo    factoryd at work on a small shop, with a scripted agent; KEEP=yes keeps its folder"
-	@echo "make picture docs/status.svg anew, from a run of the demo"
-	@echo "make chaos   the line, killed at every turn: UNITS=200 KILLS=1000 DISASTERS=500 SEED=… (an hour; far less with fewer)"
-	@echo "make bench   the line against bare git, in three minutes; bench-long: in half an hour"
-	@echo "make simulation  thousands of histories in virtual time: HISTORIES=5000 SEED=first, or SEED=n HISTORIES=1 for one"
-	@echo "make agents  real agent CLIs from npm and PyPI into .agents/, for the tests marked agents"
-	@echo "make lock    requirements.lock anew from pyproject.toml"
+	@echo "make test        run the tests"
+	@echo "make check       run what must pass before a commit: conventions/gates/, as factoryd runs them on this repository"
+	@echo "make demo        run factoryd on a small shop, with a scripted agent; KEEP=yes keeps its folder"
+	@echo "make picture     draw docs/status.svg from a run of the demo"
+	@echo "make settings    write the table in docs/configuration.md from factory/ground/settings.py"
+	@echo "make matrix      run each real agent CLI under a real daemon, with and without failures (a quarter of an hour)"
+	@echo "make hostile     measure the memory and the longest turn of a daemon with hostile agents (a minute); DEEDS='yes-as-text …' for some"
+	@echo "make faults      kill the daemon at every fault point, on each side, at its first and second passage"
+	@echo "make chaos       kill a daemon again and again: UNITS=200 KILLS=1000 DISASTERS=500 SEED=… (an hour; less with fewer)"
+	@echo "make simulation  run thousands of histories in virtual time: HISTORIES=5000 SEED=first; SEED=n HISTORIES=1 for one"
+	@echo "make bench       compare factoryd with bare git (three minutes)"
+	@echo "make bench-long  the same for half an hour"
+	@echo "make agents      install the real agent CLIs from npm and PyPI into .agents/, for the tests marked agents"
+	@echo "make lock        write requirements.lock again, from pyproject.toml"
 
 test: .venv/ready
 	$(BIN)/python -m pytest -q -n $(TESTERS) --dist worksteal
@@ -52,6 +54,9 @@ demo: .venv/ready
 
 picture: .venv/ready
 	@$(BIN)/python docs/picture.py
+
+settings: .venv/ready
+	@$(BIN)/python docs/settings.py
 
 chaos: .venv/ready
 	@$(BIN)/python -m tests.chaos.chaos $(if $(UNITS),--units $(UNITS)) $(if $(KILLS),--kills $(KILLS)) $(if $(DISASTERS),--disasters $(DISASTERS)) \
@@ -85,7 +90,7 @@ agents: .agents/$(subst /,_,$(CLAUDE)_$(CODEX)_$(OPENCODE)_$(GEMINI)_$(MINI)_$(A
 	done; echo "no aider: it needs Python 3.11 or 3.12"
 	@touch $@
 
-# Nothing of the machine that makes it (index host, paths) is written into the lock.
+# The lock must not name the machine that makes it (index host, paths).
 lock: .venv/ready
 	@$(BIN)/python -m venv .venv/lock
 	@.venv/lock/bin/pip install --quiet pip-tools

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from docs import settings
 from factory.agents import runtime
 from factory.attempt.prompts import Brief
 from factory.cli import main
@@ -34,6 +35,7 @@ CONVENTIONS = Path("conventions/README.md")
 CARDS = "docs/cards.md"
 COMMANDS = "docs/commands.md"
 CONFIGURATION = "docs/configuration.md"
+SETTING = "key | default | unit | allowed values | meaning"
 STATES = "docs/states.md"
 TASKS = "docs/tasks.md"
 INDEX = "docs/index.md"
@@ -116,9 +118,7 @@ def _said(node: ast.expr) -> str:
 
 
 def test_every_setting_is_documented_with_its_default() -> None:
-    documented = {
-        key: cells[0] for key, cells in table("key | default | meaning", CONFIGURATION).items()
-    }
+    documented = {key: cells[0] for key, cells in table(SETTING, CONFIGURATION).items()}
 
     assert documented == {key: f"`{_default(field.default)}`" for key, field in KEYS.items()}
 
@@ -128,9 +128,23 @@ def _default(value: object) -> str:
 
 
 def test_a_setting_that_is_not_built_says_so_and_no_other_does() -> None:
-    rows = table("key | default | meaning", CONFIGURATION)
+    rows = table(SETTING, CONFIGURATION)
 
-    assert {key for key, cells in rows.items() if "not yet" in cells[-1]} == set(NOT_YET)
+    assert {key for key, cells in rows.items() if "Not yet" in cells[-1]} == set(NOT_YET)
+
+
+def test_the_table_of_settings_is_what_the_code_says() -> None:
+    page = text(CONFIGURATION)
+
+    assert settings.page(page) == page, "write it again: make settings"
+
+
+def test_every_setting_has_a_description_that_ends_as_a_sentence() -> None:
+    cells = table(SETTING, CONFIGURATION).values()
+
+    assert [meaning for *_, meaning in cells if not meaning.endswith(".")] == []
+    assert [unit for _, unit, *_ in cells if not unit] == []
+    assert [allowed for _, _, allowed, _ in cells if not allowed] == []
 
 
 def test_every_key_of_a_task_file_is_documented() -> None:

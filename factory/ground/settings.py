@@ -8,6 +8,7 @@ import re
 import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -44,16 +45,49 @@ def _agent(name: str) -> str:
     return name
 
 
-Whole = Annotated[int, BeforeValidator(_number)]
-Seconds = Annotated[float, BeforeValidator(_number), Field(ge=0, le=604_800, allow_inf_nan=False)]
-Size = Annotated[float, BeforeValidator(_number), Field(ge=0, le=1e6, allow_inf_nan=False)]
-Usd = Annotated[float | None, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False)]
-Minutes = Usd
-Tokens = Annotated[int | None, BeforeValidator(_number), Field(gt=0)]
-Name = Annotated[str, Field(pattern=r"^([^-\s]\S*)?$")]
+@dataclass(frozen=True)
+class Value:
+    """What the manual says about a kind of value: its unit, and what is allowed beyond the bounds."""
+
+    unit: str
+    allowed: str = ""
+
+
+_MOST = 604_800.0  # of seconds or minutes
+Whole = Annotated[int, BeforeValidator(_number), Value("number")]
+Days = Annotated[int, BeforeValidator(_number), Value("days")]
+Seconds = Annotated[
+    float,
+    BeforeValidator(_number),
+    Field(ge=0, le=_MOST, allow_inf_nan=False),
+    Value("seconds"),
+]
+Minutes = Annotated[
+    float,
+    BeforeValidator(_number),
+    Field(ge=0, le=_MOST, allow_inf_nan=False),
+    Value("minutes"),
+]
+Gigabytes = Annotated[
+    float, BeforeValidator(_number), Field(ge=0, le=1e6, allow_inf_nan=False), Value("GB")
+]
+Dollars = Annotated[
+    float | None, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False), Value("dollars")
+]
+MinutesCap = Annotated[
+    float | None, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False), Value("minutes")
+]
+Tokens = Annotated[int | None, BeforeValidator(_number), Field(gt=0), Value("tokens")]
+Name = Annotated[str, Field(pattern=r"^([^-\s]\S*)?$"), Value("name", "a name without blanks")]
 Agent = Annotated[Name, AfterValidator(_agent)]
-Agents = tuple[Annotated[str, Field(pattern=r"^[^-\s]\S*$"), AfterValidator(_agent)], ...]
-Names = tuple[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], ...]
+Agents = Annotated[
+    tuple[Annotated[str, Field(pattern=r"^[^-\s]\S*$"), AfterValidator(_agent)], ...],
+    Value("list", "names of agents, each once"),
+]
+Names = Annotated[
+    tuple[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], ...],
+    Value("list", "names of variables"),
+]
 
 
 class Table(BaseModel):
@@ -62,107 +96,168 @@ class Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
+# The first sentence of a description stands alone in the commented factory.toml and in errors.
+
+
 class Limits(Table):
     """What an attempt may use."""
 
     attempts: Whole = Field(
-        default=3, ge=1, le=100, description="attempts a unit may spend before a person is asked"
+        default=3,
+        ge=1,
+        le=100,
+        description="How many attempts a unit has before a card asks you. "
+        "Interrupted attempts, usage limits and questions do not count.",
     )
-    minutes: Seconds = Field(default=45, gt=0, description="per attempt; fractions are fine")
+    minutes: Minutes = Field(
+        default=45, gt=0, description="How long one attempt may take. Fractions are allowed."
+    )
     first_event_s: Seconds = Field(
-        default=60, gt=0, description="an agent that has said nothing for so long is ended"
+        default=60,
+        gt=0,
+        description="How long an agent may take until its first output. "
+        "factoryd ends an agent that takes longer.",
     )
     silence_s: Seconds = Field(
-        default=480, gt=0, description="the same once it has spoken; not while a tool is open"
+        default=480,
+        gt=0,
+        description="How long an agent may print nothing. factoryd then ends it. Time does not "
+        "count while a tool call is open or one of its processes uses CPU.",
     )
-    memory_gb: Size = Field(
-        default=0, description="of one attempt, gate or setup; 0: three quarters of the machine's"
+    memory_gb: Gigabytes = Field(
+        default=0,
+        description="Memory for one attempt, gate or setup, all processes together. "
+        "factoryd measures every two seconds and ends a command that uses more. "
+        "0: three quarters of the machine's memory.",
     )
     processes: Whole = Field(
-        default=1000, ge=1, description="that one attempt, gate or setup may have at a time"
+        default=1000,
+        ge=1,
+        description="How many processes one attempt, gate or setup may have at a time.",
     )
-    cpu_minutes: Seconds = Field(
-        default=0, description="CPU time since its start, all its processes together; 0: any"
+    cpu_minutes: Minutes = Field(
+        default=0,
+        description="CPU time for one attempt, gate or setup, all processes together. "
+        "0: no limit on CPU time. `limits.minutes` and the gate's timeout still apply.",
     )
-    disk_gb: Size = Field(default=20, gt=0, description="that its folders may take")
+    disk_gb: Gigabytes = Field(
+        default=20,
+        gt=0,
+        description="Disk space for the folders of one attempt, gate or setup. The environment "
+        "counts. No single file may be larger than this.",
+    )
 
 
 class GateLimits(Table):
     """How gates run."""
 
     benches: Whole = Field(
-        default=2, ge=1, le=64, description="clean trees that judge at the same time"
+        default=2,
+        ge=1,
+        le=64,
+        description="How many benches (clean trees for gates) work at the same time.",
     )
     flaky_reruns: Whole = Field(
-        default=1, ge=0, le=10, description="how often a red gate is run again on its tree"
+        default=1,
+        ge=0,
+        le=10,
+        description="How often a red gate runs again on the same tree. "
+        "A gate that is red first and then green is *flaky* and counts as green.",
     )
     timeout_s: Seconds = Field(
-        default=0, description="0: three times the measured p95, at least 60; unmeasured: 1800"
+        default=0,
+        description="How long a gate may take. 0: three times the 95th percentile of its earlier "
+        "runs, at least 60 seconds; 1800 seconds until there are earlier runs.",
     )
 
 
 class _Merge(Table):
     judge: Literal["tip", "each"] = Field(
-        default="tip", description='"tip" or "each": which commits are judged'
+        default="tip",
+        description="Which commits of a landing the gates judge. "
+        "Today they judge each landed commit on its own tree.",
     )
-    batch: Whole = Field(
-        default=32, ge=1, le=1000, description="at most so many units in one landing"
-    )
-    push: str = Field(
-        default="", examples=["origin"], description="a remote's name: the push is the landing"
+    batch: Whole = Field(default=32, ge=1, le=1000, description="How many units may land together.")
+    push: Annotated[str, Value("name", "the name of a remote")] = Field(
+        default="", examples=["origin"], description="The remote that landings are pushed to."
     )
 
 
 class _Review(Table):
     wip: Whole = Field(
-        default=4, ge=1, le=1000, description="reviews that may wait before dispatch slows"
+        default=4,
+        ge=1,
+        le=1000,
+        description="How many reviews may wait before factoryd starts fewer units.",
     )
 
 
 class Budget(Table):
     """What may be spent; without a key, no cap."""
 
-    attempt_usd: Usd = Field(
-        default=None, examples=[1.0], description="cap for one attempt, in dollars"
+    attempt_usd: Dollars = Field(
+        default=None, examples=[1.0], description="What one attempt may cost."
     )
-    unit_usd: Usd = Field(
-        default=None, examples=[2.0], description="cap for all attempts of one unit"
+    unit_usd: Dollars = Field(
+        default=None, examples=[2.0], description="What all attempts of one unit may cost together."
     )
-    day_usd: Usd = Field(default=None, examples=[50.0], description="cap for one day (UTC)")
+    day_usd: Dollars = Field(
+        default=None,
+        examples=[50.0],
+        description="What all attempts that end on one day (UTC) may cost together.",
+    )
     attempt_tokens: Tokens = Field(
-        default=None, examples=[2_000_000], description="the same in tokens, in and out"
+        default=None,
+        examples=[2_000_000],
+        description="Tokens for one attempt, input and output together.",
     )
     unit_tokens: Tokens = Field(
-        default=None, examples=[5_000_000], description="for all attempts of one unit"
+        default=None, examples=[5_000_000], description="Tokens for all attempts of one unit."
     )
-    day_tokens: Tokens = Field(default=None, examples=[100_000_000], description="for one day")
-    unit_minutes: Minutes = Field(
-        default=None, examples=[120], description="what its agents may work, all attempts"
+    day_tokens: Tokens = Field(
+        default=None,
+        examples=[100_000_000],
+        description="Tokens for all attempts that end on one day (UTC).",
     )
-    day_minutes: Minutes = Field(
-        default=None, examples=[600], description="what all agents may work in one day"
+    unit_minutes: MinutesCap = Field(
+        default=None,
+        examples=[120],
+        description="Working time of agents on one unit, all attempts together.",
+    )
+    day_minutes: MinutesCap = Field(
+        default=None,
+        examples=[600],
+        description="Working time of all agents in attempts that end on one day (UTC).",
     )
 
 
 class _Sandbox(Table):
     mode: Literal["auto", "required", "off"] = Field(
         default="auto",
-        description='"auto": where bubblewrap or sandbox-exec works; "required" or "off"',
+        description="Whether agents, setup and gates run in a sandbox. "
+        '`"auto"`: use bubblewrap (on a Mac: sandbox-exec) if a trial at start shows that it '
+        'works; `status` warns if it does not. `"required"`: refuse to start without a sandbox. '
+        '`"off"`: never use one.',
     )
 
 
 class _Env(Table):
     passed: Names = Field(
-        default=(), alias="pass", examples=[["NAME"]], description="names of variables let through"
+        default=(),
+        alias="pass",
+        examples=[["NAME"]],
+        description="More environment variables for setup, gates and `run` commands.",
     )
 
 
 class _Keep(Table):
-    days: Whole = Field(
+    days: Days = Field(
         default=30,
         ge=0,
         le=36_500,
-        description="what finished units leave is kept so long; 0: for ever",
+        description="How long to keep files of finished units. These are run folders, logs "
+        "of gates, and workspaces that were put aside. 0: for ever. factoryd never deletes the commits of "
+        "attempts; they stay in the factory repository.",
     )
 
 
@@ -170,7 +265,7 @@ class _Notify(Table):
     urls: Names = Field(
         default=(),
         examples=[["NAME"]],
-        description="names of variables that hold notification URLs",
+        description="Environment variables that hold the addresses for notifications.",
     )
 
 
@@ -179,18 +274,28 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
     workers: Whole = Field(
-        default=3, ge=1, le=64, description="units that are worked on at the same time"
+        default=3, ge=1, le=64, description="How many units run at the same time."
     )
     agent: Agent = Field(
-        default="", examples=["claude"], description="default: the first installed of runtimes/"
+        default="",
+        examples=["claude"],
+        description="The agent for units that name none. Empty: the first installed one. Your "
+        "repository's own come before the shipped ones. Shipped ones that cannot continue a "
+        "session come last.",
     )
     fallback: Agents = Field(
         default=(),
         examples=[["codex"]],
-        description="agents that take over, in this order, while `agent` cannot work",
+        description="Agents that take over, in this order, while `agent` cannot work. It cannot "
+        "work while it rests (usage limit, provider in trouble), is not logged in or is not "
+        "installed. They take units that name neither agent nor model. When `agent` works again, "
+        "it gets these units back.",
     )
     trunk: Name = Field(
-        default="", examples=["main"], description="default: the branch checked out at first start"
+        default="",
+        examples=["main"],
+        description="The branch that units land on. Empty: the branch that is checked out at the "
+        "first start. A change applies after `factoryd restart`.",
     )
     limits: Limits = Limits()
     gates: GateLimits = GateLimits()
@@ -267,6 +372,12 @@ def load(path: Path, env: Mapping[str, str]) -> Settings:
     return settings
 
 
+def summary(field: FieldInfo) -> str:
+    """Return the first sentence of a setting's description."""
+    first, _, _ = (field.description or "").partition(". ")
+    return first.removesuffix(".")
+
+
 def explain(settings: Settings) -> dict[str, tuple[Any, str]]:
     """Each key with its value and where that was written: a line of the file, a variable, or "default"."""
     values = _flat(settings.model_dump(mode="json", by_alias=True))
@@ -276,7 +387,7 @@ def explain(settings: Settings) -> dict[str, tuple[Any, str]]:
 def template() -> str:
     """A factory.toml with every key, its default and its meaning, all of it commented out."""
     lines = [
-        "# Exceptions to the conventions. Every key is optional; an edit applies within a second.",
+        "# Settings of factoryd. Every key is optional. An edit applies within a second.",
         "",
     ]
     group = ""
@@ -286,7 +397,7 @@ def template() -> str:
             lines += ["", f"[{table}]"]
             group = table
         later = " (not yet)" if key in NOT_YET else ""
-        lines.append(f"{f'# {name} = {_form(field)}':<28}# {field.description}{later}")
+        lines.append(f"{f'# {name} = {_form(field)}':<28}# {summary(field)}{later}")
     return "\n".join(lines) + "\n"
 
 
@@ -387,7 +498,7 @@ def _sentence(key: str, wrong: ErrorDetails) -> str:
             .replace("valid tuple", "list")
         )
     )
-    return f"{key}: {reason}; the correct form: {form}  # {KEYS[key].description}"
+    return f"{key}: {reason}; the correct form: {form}  # {summary(KEYS[key])}"
 
 
 def _form(field: FieldInfo) -> str:
