@@ -49,6 +49,35 @@ OTHERS = (
     "factory/effects.md",
 )
 PAGES = (*OTHERS, *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
+# Each heading of the README when it was one long page, and the place that has its contents now.
+FORMER = {
+    "factoryd": "README.md",
+    "Five minutes in your own repository": "docs/tour.md",
+    "Start": "docs/tour.md#start",
+    "The first unit, without an agent": "docs/tour.md#the-first-unit-without-an-agent",
+    "A change that is not good": "docs/tour.md#a-change-that-is-not-good",
+    "With an agent": "docs/tour.md#with-an-agent",
+    "Your own unfinished work": "docs/tour.md#your-own-unfinished-work",
+    "Stop": "docs/tour.md#stop",
+    "Task files": "docs/tasks.md",
+    "Configuration": "docs/configuration.md",
+    "Money": "docs/money.md",
+    "Commands": "docs/commands.md",
+    "Cards": "docs/cards.md",
+    "States and records": "docs/states.md",
+    "Landing and your checkout": "docs/landing.md",
+    "When the repository is moved, copied, cleaned or restored": "docs/landing.md"
+    "#when-the-repository-is-moved-copied-cleaned-or-restored",
+    "What an agent and a gate can do": "docs/sandbox.md#what-an-agent-and-a-gate-can-do",
+    "On a Mac": "docs/sandbox.md#on-a-mac",
+    "With and without a sandbox": "docs/sandbox.md#with-and-without-a-sandbox",
+    "Agents tried": "docs/agents.md#agents-tried",
+    "Platforms": "docs/platforms.md",
+    "Working on factoryd": "CONTRIBUTING.md",
+    "Benchmarks": "docs/benchmarks.md",
+    "Why it is so": "docs/design.md",
+    "Where this departs from its contract": "docs/design.md#departures-from-the-contract",
+}
 MOST_LINES = 300  # of a page
 BENCH = "<!-- bench -->"
 MACHINE = re.compile(
@@ -355,6 +384,18 @@ def test_every_page_is_reached_from_the_index_in_one_click() -> None:
 
     assert set(PAGES) - {INDEX, str(CONVENTIONS)} <= reached
     assert str(CONVENTIONS) in {to for to, _ in links("docs/conventions.md")}
+
+
+@pytest.mark.parametrize(("heading", "place"), FORMER.items())
+def test_every_heading_of_the_former_readme_is_found_from_the_index(
+    heading: str, place: str
+) -> None:
+    page, _, anchor = place.partition("#")
+    first = links(INDEX)
+    second = [link for to, _ in first if to in PAGES for link in links(to)]
+
+    assert not anchor or anchor in anchors(page), heading
+    assert {(page, anchor), (page, "")} & {*first, *second}, heading
 
 
 def test_the_readme_leads_to_the_index() -> None:
