@@ -49,10 +49,8 @@ from factory.store.ports import Store
 from factory.store.sqlite import SqliteStore
 
 HOME = "/.factory/"
-EXCLUDED = (
-    HOME,
-    *(f"/{name}/" for name in (INBOX, HIDDEN[INBOX])),
-)  # all that any start writes into info/exclude
+# All that any start writes into info/exclude.
+EXCLUDED = (HOME, f"/{INBOX}/", f"/{HIDDEN[INBOX]}/")
 
 
 @dataclass(slots=True)
@@ -109,16 +107,11 @@ async def the_names(repository: Repository, environ: Mapping[str, str]) -> Names
 def the_sandbox(
     where: Places, repository: Repository, environ: Mapping[str, str], mode: Callable[[], str]
 ) -> Sandbox:
-    """What confines here; its folders need not be there yet."""
+    """The sandbox of this factory; its folders need not exist yet."""
+    factories = where.work.parent  # every factory of this user works there
     return Sandbox(
         environ=environ,
-        hidden=(
-            where.root,
-            where.home,
-            repository.root,
-            where.common_dir,
-            where.work.parent,
-        ),  # and other factories
+        hidden=(where.root, where.home, repository.root, where.common_dir, factories),
         work=where.work,
         objects=where.git / "objects",
         mode=mode,
@@ -133,31 +126,10 @@ def assemble(store: SqliteStore, state: DaemonState, repository: Repository, own
     underway = Underway(
         store=store, logs=where.judged, work=where.work, leaves=partial(_leaves, store, state)
     )
-    environments = Environments(
-        environ=environ,
-        root=where.root,
-        caches=where.work / "caches",
-        underway=underway,
-        passed=lambda: state.settings.env.passed,
-        sandbox=sandbox,
-        limits=lambda: _limits(state.settings),
-    )
+    environments = _environments(state, underway, sandbox)
     gates = Gates(store=store, environments=environments, limits=lambda: state.settings.gates)
-    benches = Benches(
-        own=own,
-        folder=where.work / "benches",
-        index_dir=where.index,
-        trunk_branch=trunk.branch,
-        size=state.settings.gates.benches,
-    )
-    workspaces = Workspaces(
-        own=own,
-        folder=where.work / "workspaces",
-        index_dir=where.index,
-        trunk_branch=trunk.branch,
-        # What an agent puts into our own folders is to be seen by the guard, not passed over.
-        excludes="\n".join(their_excludes(repository)),
-    )
+    benches = _benches(state, own, trunk)
+    workspaces = _workspaces(state, own, trunk, repository)
     escalations = Escalations(
         store=store,
         repair=lambda title, body, at: hang_repair(intake, title, body, at),
@@ -172,19 +144,13 @@ def assemble(store: SqliteStore, state: DaemonState, repository: Repository, own
         escalations=escalations,
         shipped=read_shipped(),
     )
-
-    async def tracked() -> frozenset[str]:
-        inbox = where.inbox.name
-        users = replace(repository.git(environ), commands=own.commands)
-        found = await users.names("ls-files", "-z", "--", inbox)
-        return frozenset(path.removeprefix(f"{inbox}/") for path in found)
-
+    users_git = replace(repository.git(environ), commands=own.commands)
     intake = Intake(
         inbox=where.inbox,
         folder=where.intake,
         store=store,
         escalations=escalations,
-        tracked=tracked,
+        tracked=partial(_tracked, users_git, where.inbox.name),
         is_taken=partial(is_taken, store, where),
     )
     outcomes = Outcomes(store=store, state=state, escalations=escalations, hang=intake.hang)
@@ -220,6 +186,10 @@ def assemble(store: SqliteStore, state: DaemonState, repository: Repository, own
         make_worker=make_worker,
         find_agents=lambda: agents_now(judge, state),
     )
+    requests = Requests(
+        store=store, state=state, escalations=escalations, outcomes=outcomes, hang=intake.hang
+    )
+    keeper = Keeper(store=store, state=state, own=own, trunk_ref=trunk.ref, workspaces=workspaces)
     return Floor(
         store=store,
         state=state,
@@ -232,17 +202,53 @@ def assemble(store: SqliteStore, state: DaemonState, repository: Repository, own
         outcomes=outcomes,
         pool=pool,
         intake=intake,
-        requests=Requests(
-            store=store, state=state, escalations=escalations, outcomes=outcomes, hang=intake.hang
-        ),
+        requests=requests,
         escalations=escalations,
         workspaces=workspaces,
         sandbox=sandbox,
         underway=underway,
-        keeper=Keeper(
-            store=store, state=state, own=own, trunk_ref=trunk.ref, workspaces=workspaces
-        ),
+        keeper=keeper,
     )
+
+
+def _environments(state: DaemonState, underway: Underway, sandbox: Sandbox) -> Environments:
+    return Environments(
+        environ=state.environ,
+        root=state.places.root,
+        caches=state.places.work / "caches",
+        underway=underway,
+        passed=lambda: state.settings.env.passed,
+        sandbox=sandbox,
+        limits=lambda: _limits(state.settings),
+    )
+
+
+def _benches(state: DaemonState, own: Git, trunk: Trunk) -> Benches:
+    return Benches(
+        own=own,
+        folder=state.places.work / "benches",
+        index_dir=state.places.index,
+        trunk_branch=trunk.branch,
+        size=state.settings.gates.benches,
+    )
+
+
+def _workspaces(state: DaemonState, own: Git, trunk: Trunk, repository: Repository) -> Workspaces:
+    # The guard must see what an agent puts into our folders, so the rules that a start wrote don't count.
+    excludes = their_excludes(repository)
+    return Workspaces(
+        own=own,
+        folder=state.places.work / "workspaces",
+        index_dir=state.places.index,
+        trunk_branch=trunk.branch,
+        excludes="\n".join(excludes),
+    )
+
+
+async def _tracked(users_git: Git, inbox: str) -> frozenset[str]:
+    """The paths below the inbox that the user's git tracks; no task is taken from them."""
+    found = await users_git.names("ls-files", "-z", "--", inbox)
+    return frozenset(path.removeprefix(f"{inbox}/") for path in found)
 
 
 def _leaves(store: Store, state: DaemonState) -> bool:
@@ -260,8 +266,11 @@ def _leaves(store: Store, state: DaemonState) -> bool:
 
 def _limits(chosen: Settings) -> Limits:
     limits = chosen.limits
-    gb, machine = 10**9, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    memory = int(limits.memory_gb * gb) or machine * 3 // 4
+    gb = 10**9
+    memory = int(limits.memory_gb * gb)
+    if memory == 0:
+        machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        memory = machine * 3 // 4
     return Limits(
         memory=memory,
         processes=limits.processes,
