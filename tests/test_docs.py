@@ -20,7 +20,7 @@ from factory.attempt.prompts import Brief
 from factory.cli import main
 from factory.ground.errors import ConfigError, FactoryError
 from factory.ground.settings import KEYS, NOT_YET
-from factory.inference import infer as inference
+from factory.inference.infer import rules_of
 from factory.judging import environments
 from factory.judging.place import Place
 from factory.people import cards
@@ -265,7 +265,7 @@ def test_every_key_of_a_gate_file_is_documented() -> None:
     gate = "conventions/gates/10-g.toml"
 
     with pytest.raises(ConfigError) as refused:  # says the whole form
-        inference.rules_of([gate], {gate: 'comand = "true"'})
+        rules_of([gate], {gate: 'comand = "true"'})
 
     assert set(re.findall(r"(\w+) = ", str(refused.value))) == set(
         table("key | meaning | default", CONVENTIONS)
@@ -274,9 +274,10 @@ def test_every_key_of_a_gate_file_is_documented() -> None:
 
 def test_the_comments_of_a_setup_script_are_documented() -> None:
     documented = table("comment | meaning | without it", CONVENTIONS)
+    path = "conventions/workspace/setup.sh"
     script = "# inputs: a b\n# keeps: made here\n# made-from: c\ntrue\n"
 
-    setup = inference.rules_of([inference.SETUP], {inference.SETUP: script}).setup
+    setup = rules_of([path], {path: script}).setup
 
     assert set(documented) == {"# inputs:", "# keeps:", "# made-from:"}
     assert (setup.inputs, setup.keeps, setup.made_from) == (("a", "b"), ("made", "here"), ("c",))

@@ -9,7 +9,7 @@ from functools import partial
 from anyio import to_thread
 
 from factory.attempt import homes
-from factory.inference.infer import Setup
+from factory.inference.rules import Setup
 from factory.judging.environments import Environments
 from factory.judging.place import STAMP, Place, read_stamp
 from factory.repo.workspaces import Workspace, Workspaces

@@ -1,4 +1,4 @@
-"""How a repository is judged and set up where nobody said so: read from its files, and from nothing else.
+"""How a repository is judged and set up, read from the files of one commit.
 
 Nothing here runs a command.
 """

@@ -5,7 +5,7 @@ Invariant: each trial that was planned has run, runs, or is left to run.
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from factory.inference.infer import Gate
+from factory.inference.rules import Gate
 from factory.judging.progress import Progress
 from factory.judging.trials import Trial, batches
 from factory.repo.underway import Record

@@ -23,7 +23,7 @@ from factory.child.profile import Profile
 from factory.child.sandbox import TOOLCHAINS, Sandbox
 from factory.ground import disk, faults
 from factory.ground.places import home
-from factory.inference.infer import Setup, digest
+from factory.inference.rules import Setup, digest
 from factory.judging.layers import Print, copy_that_serves, differing, remove_newer
 from factory.judging.origins import (
     checked_modules,

@@ -20,7 +20,7 @@ from factory.ground.errors import StoreError
 from factory.ground.log import TICK_BROKE, log
 from factory.ground.scope import within
 from factory.ground.settings import GateLimits
-from factory.inference.infer import Gate, Rules, digest
+from factory.inference.rules import Gate, Rules, digest
 from factory.judging import rewrites
 from factory.judging.course import Course
 from factory.judging.environments import Environments, SetupFailed, unconfined

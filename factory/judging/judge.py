@@ -21,7 +21,8 @@ from factory.ground.errors import ConfigError
 from factory.ground.names import CONVENTIONS, Layout, folder_of, layout, packaged
 from factory.ground.plumbing import Texts
 from factory.ground.sentences import shown
-from factory.inference.infer import Rules, rules_of
+from factory.inference.infer import rules_of
+from factory.inference.rules import Rules
 from factory.judging.environments import SetupFailed
 from factory.judging.gates import Answer, Case, Gates, Judgement
 from factory.judging.guards import Guards, in_the_way, led_to

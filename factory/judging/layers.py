@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from factory.ground import disk
-from factory.inference.infer import digest
+from factory.inference.rules import digest
 from factory.judging.place import Place, Stamp, read_stamp, write_stamp
 
 Print = Mapping[str, tuple[int, ...]]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from factory.ground import disk, faults
-from factory.inference.infer import Setup, digest
+from factory.inference.rules import Setup, digest
 from factory.judging import layers
 from factory.judging.layers import Print, differing, digest_of, print_of, size_of
 from factory.judging.payload import built_into, is_editable

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from factory.child.process import Exit
-from factory.inference.infer import Gate
+from factory.inference.rules import Gate
 from factory.judging import rewrites
 from factory.judging.progress import Done
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from factory.inference.infer import Gate
+from factory.inference.rules import Gate
 from factory.store.ports import Store
 from factory.store.records import Fact
 

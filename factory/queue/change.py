@@ -11,7 +11,7 @@ from functools import partial
 from factory.ground.aside import aside
 from factory.ground.bounded import LINK
 from factory.ground.plumbing import SYMLINK, Change
-from factory.inference.infer import Rules
+from factory.inference.rules import Rules
 from factory.judging.guards import Refused, guard
 from factory.judging.rule_files import too_large
 from factory.repo.git import Git

@@ -18,7 +18,7 @@ from factory.attempt.outcomes import Outcomes
 from factory.ground.daemon_state import DaemonState, Stopping, now
 from factory.ground.errors import GitError
 from factory.ground.log import LANDING_REFUSED, TICK_BROKE, TRUNK_PUT_BACK, log
-from factory.inference.infer import Rules
+from factory.inference.rules import Rules
 from factory.judging.guards import AGENTS, GATES
 from factory.judging.judge import Judge, Ruled
 from factory.judging.retries import Retries

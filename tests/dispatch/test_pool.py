@@ -21,7 +21,7 @@ from factory.ground.daemon_state import Stopping
 from factory.ground.settings import Settings
 from factory.ground.signal import Signal
 from factory.ground.times import stamp
-from factory.inference.infer import Gate, Rules
+from factory.inference.rules import Gate, Rules
 from factory.judging.judge import Judge, Proof, Ruling
 from factory.people import cards as words
 from factory.people.cards import Ask

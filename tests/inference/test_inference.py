@@ -8,8 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factory.ground.errors import ConfigError
-from factory.inference.infer import GATES, SETUP, Gate, Rules, Setup, rules_of, wanted
+from factory.inference.infer import rules_of, wanted
+from factory.inference.rules import Gate, Rules, Setup
 
+GATES = "conventions/gates/"
+SETUP = "conventions/workspace/setup.sh"
 UNITTEST = "import unittest\nclass TestA(unittest.TestCase): ...\n"
 VENV = ("{python}", "-I", "-m", "venv", "{venv}")
 
@@ -245,6 +248,12 @@ def test_tables_of_odd_shape_are_passed_over() -> None:
     odd = "[project]\n[dependency-groups]\ndev = 'pytest'\n[tool.setuptools.dynamic]\nversion = {file = 5}\n"
 
     assert installs(of({"pyproject.toml": odd})) == ["-e ."]
+
+
+def test_a_group_that_includes_no_group_by_name_is_passed_over() -> None:
+    odd = "[dependency-groups]\ndev = ['a', {include-group = ['b']}]\n"
+
+    assert installs(of({"pyproject.toml": odd})) == ["a"]
 
 
 def test_a_uv_lock_is_synced_as_locked_and_runners_that_it_lacks_are_added() -> None:

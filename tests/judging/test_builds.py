@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from factory.inference.infer import SETUP, Gate, Rules, rules_of
+from factory.inference.infer import rules_of
+from factory.inference.rules import Gate, Rules
 from factory.judging.environments import SetupFailed
 from factory.judging.gates import Answer, Judgement
 from tests.judging.test_gates import Court, gate
 
+SETUP = "conventions/workspace/setup.sh"
 BUILD = """\
 test "$1" = build || echo x >> {folder}/installed
 echo x >> {folder}/ran

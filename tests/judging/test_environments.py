@@ -9,7 +9,7 @@ import anyio
 import pytest
 from anyio import to_thread
 
-from factory.inference.infer import Setup
+from factory.inference.rules import Setup
 from factory.judging.environments import Environments, SetupFailed, ports
 from factory.judging.place import Place
 from factory.judging.run_dir import TAIL_BYTES

@@ -13,7 +13,8 @@ from anyio import to_thread
 from factory.child import process
 from factory.child.sandbox import Sandbox
 from factory.ground.settings import GateLimits
-from factory.inference.infer import Gate, Rules, Setup, rules_of, wanted
+from factory.inference.infer import rules_of, wanted
+from factory.inference.rules import Gate, Rules, Setup
 from factory.judging.environments import Environments
 from factory.judging.gates import Answer, Case, Gates, Judgement, accepting
 from factory.judging.measured import time_limit

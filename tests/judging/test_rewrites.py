@@ -13,7 +13,8 @@ import pytest
 
 from factory.child.sandbox import Sandbox
 from factory.ground.settings import GateLimits
-from factory.inference.infer import SETUP, Gate, digest, rules_of
+from factory.inference.infer import rules_of
+from factory.inference.rules import Gate, digest
 from factory.judging.gates import Answer, Judgement
 from factory.judging.rewrites import check_form, sentence
 from factory.store.journal import Event
@@ -21,6 +22,7 @@ from factory.store.records import Verdict
 from tests.git_repo import git
 from tests.judging.test_gates import Court, gate, only
 
+SETUP = "conventions/workspace/setup.sh"
 FIX = "sed -i s/bad/good/ src/app.txt\n"
 LOOK = "grep -q good src/app.txt\n"
 

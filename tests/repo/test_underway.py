@@ -18,7 +18,8 @@ import pytest
 from factory.child import process
 from factory.child.sandbox import Sandbox
 from factory.ground.settings import GateLimits
-from factory.inference.infer import SETUP, Rules, Setup, rules_of
+from factory.inference.infer import rules_of
+from factory.inference.rules import Rules, Setup
 from factory.judging.gates import Answer, Case, Judgement
 from factory.repo.benches import Bench, Benches
 from factory.repo.underway import UNDERWAY, Fit
@@ -27,6 +28,7 @@ from factory.store.records import Verdict
 from tests.git_repo import git
 from tests.judging.test_gates import Another, Court, gate, only
 
+SETUP = "conventions/workspace/setup.sh"
 PATIENCE_S = 20.0
 
 

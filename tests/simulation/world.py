@@ -17,7 +17,7 @@ from factory.agents.output import Seen
 from factory.child.process import Exit
 from factory.ground.errors import GitError
 from factory.ground.plumbing import Change, Texts
-from factory.inference.infer import Gate
+from factory.inference.rules import Gate
 from factory.judging.environments import SetupFailed
 from factory.judging.gates import Answer, Case, Judgement
 from factory.repo.git import Person

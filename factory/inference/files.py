@@ -1,0 +1,121 @@
+"""The files of one commit, from which gates and setup are read.
+
+Invariant: pure. Only wanted files have a content. A file that was too large to read is noted as
+soon as its content is needed.
+"""
+
+import json
+import re
+import tomllib
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from fnmatch import translate
+from pathlib import PurePosixPath
+from typing import Any
+
+PYTHON_INPUTS = (
+    "pyproject.toml",
+    "setup.py",
+    "setup.cfg",
+    "requirements*.txt",
+    "*-requirements.txt",
+    "requirements/*.txt",
+    "constraints*.txt",
+    ".python-version",
+    "uv.lock",
+    "uv.toml",
+)
+NPM_LOCKS = ("package-lock.json", "npm-shrinkwrap.json")
+OTHER_LOCKS = ("pnpm-lock.yaml", "yarn.lock", "bun.lock", "bun.lockb")
+NODE_INPUTS = ("package.json", ".npmrc", *NPM_LOCKS)
+SETUP_INPUTS = (*PYTHON_INPUTS, *NODE_INPUTS, *OTHER_LOCKS)
+TESTS_READ = 20
+_TEST_FILE = re.compile(r"(^|/)(test_[^/]*|[^/]*_test)\.py$")
+
+
+class Files:
+    """A commit's names, and the content of those that were wanted."""
+
+    def __init__(
+        self,
+        listing: Sequence[str],
+        contents: Mapping[str, str],
+        folder: str,
+        larger: Collection[str],
+    ) -> None:
+        self.names = frozenset(listing)
+        self.gates = gates_in(folder)
+        self.setup = setup_in(folder)
+        self.unread = set[str]()
+        self._contents = contents
+        self._larger = frozenset(larger)
+        self.tests = sorted(tests_in(self.names))
+        self.pyproject = _parsed(tomllib.loads, self.text("pyproject.toml"))
+        self.package: dict[str, Any] = {}
+        # Beside another client's lock file npm would install something else: nothing is inferred.
+        if not self.names.intersection(OTHER_LOCKS) or self.names.intersection(NPM_LOCKS):
+            self.package = _parsed(json.loads, self.text("package.json"))
+
+    def text(self, *names: str) -> str:
+        """Return the content of these files, joined, and note those that were too large to read."""
+        self.unread.update(self._larger.intersection(names))
+        return self.sample(*names)
+
+    def sample(self, *names: str) -> str:
+        """Return the content of those of these files that could be read, joined."""
+        return "\n".join(self._contents.get(name, "") for name in names)
+
+    def first(self, names: Iterable[str]) -> str:
+        """Return the first of these names that the commit has, or nothing."""
+        return next((name for name in names if name in self.names), "")
+
+    def matching(self, *globs: str) -> list[str]:
+        """Return the commit's names that a glob fits."""
+        return matching(self.names, *globs)
+
+
+def gates_in(folder: str) -> str:
+    """Return where gates lie in the folder with the conventions."""
+    return f"{folder}/gates/"
+
+
+def setup_in(folder: str) -> str:
+    """Return where the setup script lies in the folder with the conventions."""
+    return f"{folder}/workspace/setup.sh"
+
+
+def tests_in(names: Iterable[str]) -> list[str]:
+    """Return the names of Python test files, in their order."""
+    return list(filter(_TEST_FILE.search, names))
+
+
+def matching(names: Iterable[str], *globs: str) -> list[str]:
+    """Return the names that a glob fits, sorted; `*` stays in its folder."""
+    # One expression for all globs: a repository may have very many names.
+    fits = re.compile("|".join(map(translate, globs)).replace(".*", "[^/]*"))
+    return sorted(filter(fits.match, names))
+
+
+def leads_out(path: str) -> bool:
+    """Return whether a path or glob leads out of the tree."""
+    return path.startswith("/") or ".." in PurePosixPath(path).parts
+
+
+def bare(path: str) -> str:
+    """Return the path without a leading `./`."""
+    return re.sub(r"^(\./)+", "", path)
+
+
+def at(table: Mapping[str, Any], *path: str) -> Mapping[str, Any]:
+    """Return the table inside a table that lies at this path; an empty one if there is none."""
+    for key in path:
+        found = table.get(key)
+        table = found if isinstance(found, dict) else {}
+    return table
+
+
+def _parsed(load: Callable[[str], Any], text: str) -> dict[str, Any]:
+    try:
+        found = load(text)
+    except (ValueError, RecursionError):
+        return {}  # the tool that reads it next has a better message
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,243 @@
+"""What a Python project says about judging and about an environment; uv or pip makes it."""
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from factory.inference.files import PYTHON_INPUTS, TESTS_READ, Files, at, bare
+from factory.inference.rules import Gate, Setup
+
+# What decides how a tool judges, present or not. A module of the runner's name at the root would
+# run in its place.
+RULED_BY: Mapping[str, tuple[str, ...]] = {
+    "pytest": (
+        "pytest.toml",
+        ".pytest.toml",
+        "pytest.ini",
+        ".pytest.ini",
+        "pyproject.toml",
+        "tox.ini",
+        "setup.cfg",
+        "pytest.py",
+        "pytest/__init__.py",
+    ),
+    "unittest": ("unittest.py", "unittest/__init__.py"),
+    "tox": ("tox.ini", "tox.toml", "pyproject.toml", "setup.cfg"),
+    "ruff": ("ruff.toml", ".ruff.toml", "pyproject.toml"),
+    "mypy": ("mypy.ini", ".mypy.ini", "pyproject.toml", "setup.cfg"),
+}
+LOCKS = ("uv.lock",)  # too large to parse: only their lines that name a package are read
+LOCKED = '^name = "[^"]+"'  # such a line
+VENV = ("{python}", "-I", "-m", "venv", "{venv}")
+_INSTALLED = ("pytest", "tox", "ruff", "mypy")  # tools that the environment must have
+_PIP_INSTALL = (
+    "{venv}/bin/python",
+    "-I",
+    "-m",
+    "pip",
+    "install",
+    "--no-input",
+    "--disable-pip-version-check",
+)
+_FOR_TESTS = re.compile(
+    "(tests?|testing|dev|develop|development|checks?|lint|linting|typing|types|typecheck|ci)"
+)
+_PURPOSE = rf"({_FOR_TESTS.pattern}|base|main)"
+_REQUIREMENTS = re.compile(rf"requirements([-_./]?{_PURPOSE})?\.txt|{_PURPOSE}-requirements\.txt")
+_OTHER_LISTS = re.compile(r"^[ \t]*(?:-[rc]|--requirement|--constraint)[\s=]+(\S+)", re.MULTILINE)
+_EDITABLES = re.compile(r"^[ \t]*(?:-e|--editable)[\s=]+(?:file:)?(\.?[\w./-]+)", re.MULTILINE)
+_MYPY_AIMS = ("files", "packages", "modules")
+_MYPY_AIM = re.compile(r"^\[mypy\](?:\n(?!\[).*)*?\n(files|packages|modules)\s*=", re.MULTILINE)
+# Before 3.12 unittest calls it a success that no test ran.
+_UNITTEST = """\
+import sys, unittest
+done = unittest.main(module=None, argv=["unittest", "discover", {}], exit=False).result
+sys.exit(0 if done.testsRun and done.wasSuccessful() else 1)"""
+
+
+# ── gates ──
+
+
+def gates(files: Files) -> Iterator[Gate]:
+    """Yield the gates of the tools that are configured, and of tests."""
+    ruff = _configured(files, "ruff")
+    if ruff:
+        # --no-fix, whatever `fix` says in its configuration.
+        yield Gate("ruff", 10, ("ruff", "check", "--no-fix", "."), ruff)
+    mypy = _configured(files, "mypy")
+    if mypy:
+        command = ("mypy",) if _is_mypy_aimed(files) else ("mypy", ".")
+        yield Gate("mypy", 10, command, mypy)
+    pytest = _configured(files, "pytest")
+    if not pytest and files.tests:
+        if not _uses_pytest(files):
+            yield _unittest_gate(files)
+            return
+        pytest = f"test files ({files.tests[0]} …)"
+    if pytest:
+        yield Gate("pytest", 20, ("python", "-m", "pytest"), pytest)
+
+
+def _configured(files: Files, tool: str) -> str:
+    """Return where a tool is configured, or nothing."""
+    if tool in at(files.pyproject, "tool"):
+        return f"[tool.{tool}] in pyproject.toml"
+    own = re.compile(rf"\.?{tool}\.(ini|toml)")
+    found = files.first(filter(own.fullmatch, RULED_BY[tool]))
+    if found:
+        return found
+    section = re.compile(rf"^\[(tool:)?{tool}\]", re.MULTILINE)
+    for name in ("setup.cfg", "tox.ini"):
+        if section.search(files.text(name)):
+            return name
+    return ""
+
+
+def _is_mypy_aimed(files: Files) -> bool:
+    """Return whether mypy's configuration says which files to check."""
+    if not at(files.pyproject, "tool", "mypy").keys().isdisjoint(_MYPY_AIMS):
+        return True
+    return bool(_MYPY_AIM.search(files.text("mypy.ini", ".mypy.ini", "setup.cfg")))
+
+
+def _uses_pytest(files: Files) -> bool:
+    """Return whether tests are written for pytest, as far as they and the manifests show."""
+    if any(name.endswith("conftest.py") for name in files.names):
+        return True
+    tests = files.tests[:TESTS_READ]
+    manifests = (*files.matching(*PYTHON_INPUTS, "tox.ini"), *tests)
+    if re.search(r"\bpytest\b", files.sample(*manifests)):
+        return True
+    files.text(*manifests)  # one that could not be read might name pytest
+    return "unittest" not in files.text(*tests)
+
+
+def _unittest_gate(files: Files) -> Gate:
+    first = files.tests[0]
+    folder, slash, _ = first.partition("/")
+    start = folder if slash else "."
+    where = ["-s", start]
+    if f"{start}/__init__.py" in files.names:
+        where += ["-t", "."]
+    arguments = ", ".join(f'"{part}"' for part in where)
+    return Gate(
+        name="unittest",
+        group=20,
+        command=("python", "-c", _UNITTEST.format(arguments)),
+        reason=f"unittest cases ({first} …)",
+        said=" ".join(["python -m unittest discover", *where]),
+    )
+
+
+# ── setup ──
+
+
+def setup(files: Files, tools: Collection[str]) -> Setup:
+    """Return how to make an environment in which these tools can judge."""
+    runners = [tool for tool in _INSTALLED if tool in tools]
+    if "uv.lock" in files.names:
+        return _uv_setup(files, runners)
+    named = _named_requirements(files)
+    lists = sorted(filter(_REQUIREMENTS.fullmatch, files.names))
+    if named or lists or runners:
+        return _pip_setup(files, named, lists, runners)
+    if "unittest" in tools:
+        # The python on PATH may know an editable install: tests get a venv without one.
+        venv = (*VENV, "--without-pip")
+        return Setup(
+            commands=(venv,), inputs=(".python-version",), reason="Python, no requirements"
+        )
+    return Setup()
+
+
+def _uv_setup(files: Files, runners: Sequence[str]) -> Setup:
+    sync = ["uv", "sync", "--locked", "--inexact"]
+    for extra in _for_tests(files, "project", "optional-dependencies"):
+        sync += ["--extra", extra]
+    for group in _for_tests(files, "dependency-groups"):
+        sync += ["--group", group]
+    project = at(files.pyproject, "project").get("name")
+    if isinstance(project, str):
+        # uv's cache would give an earlier build of the project, made from another tree.
+        sync += ["--reinstall-package", project]
+    commands = [
+        VENV,
+        ("sh", "-c", "command -v uv || python -I -m pip install uv"),
+        tuple(sync),
+    ]
+    locked = re.findall(LOCKED, files.text("uv.lock"), re.MULTILINE)
+    more = [tool for tool in runners if f'name = "{tool}"' not in locked]
+    if more:
+        commands.append(("uv", "pip", "install", *more))
+    return Setup(
+        kind="uv",
+        commands=tuple(commands),
+        inputs=PYTHON_INPUTS,
+        rebuild=(tuple(sync),),
+        reason="uv.lock is there",
+    )
+
+
+def _pip_setup(
+    files: Files, named: Sequence[str], lists: Sequence[str], runners: Sequence[str]
+) -> Setup:
+    read: list[str] = []
+    for name in lists:
+        read += ["-r", name]
+    installs = [[*named, *read, *runners]]
+    if "--hash" in files.text(*lists):
+        # pip checks the hashes of all that it installs together.
+        installs = [read, [*named, *runners]]
+    commands = [(*_PIP_INSTALL, *install) for install in installs if install]
+    return Setup(
+        kind="pip",
+        commands=(VENV, *commands),
+        inputs=(*PYTHON_INPUTS, *_read_too(files, lists)),
+        rebuild=tuple(commands),  # it finds everything installed but editable packages
+        reason="a venv with " + " ".join([*named, *lists, *runners]),
+    )
+
+
+def _named_requirements(files: Files) -> list[str]:
+    """Return what pip installs by name: the project itself, and dependency groups."""
+    named = []
+    is_project = "project" in files.pyproject or "build-system" in files.pyproject
+    if is_project or "setup.py" in files.names:
+        extras = ",".join(_for_tests(files, "project", "optional-dependencies"))
+        named += ["-e", f".[{extras}]" if extras else "."]
+    groups = at(files.pyproject, "dependency-groups")
+    for group in _for_tests(files, "dependency-groups"):
+        named += _group(groups, group, ())
+    return named
+
+
+def _for_tests(files: Files, *table: str) -> list[str]:
+    """Return the names in a table of extras or dependency groups that testing needs."""
+    return list(filter(_FOR_TESTS.fullmatch, at(files.pyproject, *table)))
+
+
+def _group(groups: Mapping[str, Any], name: str, seen: tuple[str, ...]) -> list[str]:
+    """Return the requirements of a dependency group and of the groups that it includes."""
+    items = groups.get(name)
+    if name in seen or not isinstance(items, list):
+        return []
+    found: list[str] = []
+    for item in items:
+        included = item.get("include-group") if isinstance(item, dict) else None
+        if isinstance(included, str):
+            found += _group(groups, included, (*seen, name))
+        elif isinstance(item, str):
+            found.append(item)
+    return found
+
+
+def _read_too(files: Files, lists: Sequence[str]) -> list[str]:
+    """Return the files that requirement files and dynamic metadata point to."""
+    text = files.text(*lists)
+    found: list[str] = _OTHER_LISTS.findall(text)
+    for folder in _EDITABLES.findall(text):
+        found += [f"{folder}/pyproject.toml", f"{folder}/setup.py", f"{folder}/setup.cfg"]
+    for source in at(files.pyproject, "tool", "setuptools", "dynamic").values():
+        named = source.get("file", []) if isinstance(source, dict) else []
+        found += map(str, named if isinstance(named, list) else [named])
+    return sorted(set(map(bare, found)))
