@@ -26,6 +26,7 @@ from factory.ground.log import Log
 from factory.ground.names import ALL, HIDDEN, INBOX, Layout, Names, choose, layout, packaged
 from factory.ground.places import Places, holding, there
 from factory.ground.settings import Settings
+from factory.inbox.acceptance import Acceptance
 from factory.inbox.intake import Intake
 from factory.judging.environments import Environments
 from factory.judging.gates import Gates
@@ -145,13 +146,15 @@ def assemble(store: SqliteStore, state: DaemonState, repository: Repository, own
         shipped=read_shipped(),
     )
     users_git = replace(repository.git(environ), commands=own.commands)
+    acceptance = Acceptance(
+        store=store, escalations=escalations, is_taken=partial(is_taken, store, where)
+    )
     intake = Intake(
         inbox=where.inbox,
         folder=where.intake,
         store=store,
-        escalations=escalations,
+        acceptance=acceptance,
         tracked=partial(_tracked, users_git, where.inbox.name),
-        is_taken=partial(is_taken, store, where),
     )
     outcomes = Outcomes(store=store, state=state, escalations=escalations, hang=intake.hang)
     launch = Launch(

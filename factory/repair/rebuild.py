@@ -11,14 +11,13 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from factory.attempt.outbox import read_outbox
 from factory.child import process
 from factory.child.shim import MARKER
 from factory.ground import bounded
 from factory.ground.places import Places
-from factory.inbox.intake import wished
+from factory.inbox.acceptance import as_asked
 from factory.inbox.split import FEWEST, part_ids, replaced
 from factory.queue.trunk_watch import SLACK_S, by_unit
 from factory.repo.archive import Archive, Kept
@@ -112,9 +111,7 @@ class Rebuild:
         if not any(part in new for part in parts):
             return False
         # Not through the table: its parts are there, and stand for it. A hook that holds it is emptied by its worker.
-        split = replace(
-            unit, state=UnitState.SPLIT, since=at, needs=parts, why=f"its parts: {', '.join(parts)}"
-        )
+        split = replace(_as_split(unit, parts), since=at)
         self._store.write(Event.ATTEMPT_NOTED, split, now=at, unit=unit.id)
         return True
 
@@ -306,34 +303,41 @@ class Rebuild:
 
 def _unit(name: str, trace: Trace, landing: Landing | None, at: datetime) -> Unit:
     begun = datetime.fromtimestamp(trace.taken, UTC) if trace.taken else at
-    why = "it had ended before the store was rebuilt"
-    fields: dict[str, Any] = {"title": name}
+    newest = max((*trace.kept, landing.attempt if landing else 0))
+    unit = Unit(
+        id=name,
+        title=name,
+        state=UnitState.CANCELLED,
+        since=at,
+        accepted=begun,
+        attempt=newest,
+        why="it had ended before the store was rebuilt",
+    )
     if trace.spec and trace.spec.trouble:  # it was taken by an older version
         trace.taken = 0
         why = f"its task file is not right any more ({trace.spec.trouble}): drop it again"
+        unit = replace(unit, why=why)
     elif trace.spec:
-        fields = wished(trace.spec)
+        unit = as_asked(unit, trace.spec)
     if landing:
-        when = datetime.fromtimestamp(landing.at, UTC)
-        fields |= {
-            "state": UnitState.LANDED,
-            "commit": landing.commit,
-            "landed": when,
-            "title": landing.subject,
-        }
-    elif trace.parts:
-        fields |= {
-            "state": UnitState.SPLIT,
-            "needs": trace.parts,
-            "why": f"its parts: {', '.join(trace.parts)}",
-        }
-    elif trace.taken:
-        state = UnitState.WAITING if fields["needs"] else UnitState.READY
-        fields |= {"state": state, "why": "the store was rebuilt"}
-    else:
-        fields |= {"state": UnitState.CANCELLED, "why": why}
-    newest = max((*trace.kept, landing.attempt if landing else 0))
-    return Unit(id=name, since=at, accepted=begun, attempt=newest, **fields)
+        return replace(
+            unit,
+            state=UnitState.LANDED,
+            commit=landing.commit,
+            landed=datetime.fromtimestamp(landing.at, UTC),
+            title=landing.subject,
+            why="",
+        )
+    if trace.parts:
+        return _as_split(unit, trace.parts)
+    if trace.taken:
+        state = UnitState.WAITING if unit.needs else UnitState.READY
+        return replace(unit, state=state, why="the store was rebuilt")
+    return unit
+
+
+def _as_split(unit: Unit, parts: tuple[str, ...]) -> Unit:
+    return replace(unit, state=UnitState.SPLIT, needs=parts, why=f"its parts: {', '.join(parts)}")
 
 
 def _has_tree(trace: Trace) -> bool:

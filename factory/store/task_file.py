@@ -111,6 +111,11 @@ def ids(name: str) -> Iterator[str]:
     return chain([base], (numbered(base, number) for number in count(2)))
 
 
+def free_id(name: str, is_taken: Callable[[str], bool]) -> str:
+    """The first of the ids for a file's name that is not taken."""
+    return next(each for each in ids(name) if not is_taken(each))
+
+
 def numbered(base: str, number: int) -> str:
     """The id to try after `base` is taken: `base-2`, still at most 60."""
     end = f"-{number}"

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from factory.ground.errors import Deposed
-from factory.inbox.intake import QUIET_S, STILL_S, Intake, Scan, written_to
+from factory.inbox.acceptance import Acceptance
+from factory.inbox.dropped import written_to
+from factory.inbox.intake import QUIET_S, STILL_S, Intake, Scan
 from factory.people.cards import already_accepted
 from factory.people.escalations import Escalations
 from factory.store.journal import Event
@@ -46,11 +48,14 @@ class Floor:
 
     def restart(self, writers: Callable[[Path], bool | None] | None = None) -> None:
         self.intake = Intake(
-            is_taken=lambda name: self.store.get(Unit, name) is not None,
             inbox=self.inbox,
             folder=self.folder,
             store=self.store,
-            escalations=self.escalations,
+            acceptance=Acceptance(
+                store=self.store,
+                escalations=self.escalations,
+                is_taken=lambda name: self.store.get(Unit, name) is not None,
+            ),
             tracked=self.ask_git,
             ask_writers=writers or (written_to if sys.platform == "linux" else lambda path: False),
         )
@@ -325,6 +330,7 @@ from datetime import datetime, UTC
 from pathlib import Path
 import anyio
 from factory.people.escalations import Escalations
+from factory.inbox.acceptance import Acceptance
 from factory.inbox.intake import Intake
 from factory.ground.errors import Deposed
 from factory.store.journal import Event
@@ -353,8 +359,11 @@ class Fatal(Intake):
 store = Mortal(root / "store.sqlite")
 intake = Fatal(
     inbox=root / "inbox", folder=root / ".factory" / "intake", store=store, tracked=tracked,
-    escalations=Escalations(store=store, repair=lambda *a: "", next_card=lambda count: count + 1),
-    is_taken=lambda name: False, ask_writers=lambda path: False,
+    acceptance=Acceptance(
+        store=store, is_taken=lambda name: False,
+        escalations=Escalations(store=store, repair=lambda *a: "", next_card=lambda count: count + 1),
+    ),
+    ask_writers=lambda path: False,
 )
 original = Path.rename
 def rename(self, target):
@@ -503,7 +512,7 @@ async def test_a_mended_text_takes_the_unit_off_its_card(floor: Floor) -> None:
     assert (unit.state, unit.approved, unit.proven) == (UnitState.READY, (), "")
     assert floor.store.open(Card) == []
     assert [card.closed_why for card in floor.store.select(Card)] == [
-        "its task file was saved anew"
+        "its task file was saved again"
     ]
 
 

@@ -31,6 +31,7 @@ from factory.ground.daemon_state import DaemonState, Stopping, now
 from factory.ground.errors import GitError
 from factory.ground.places import Places
 from factory.ground.settings import Settings
+from factory.inbox.acceptance import Acceptance
 from factory.inbox.intake import Intake
 from factory.judging.judge import Judge
 from factory.people import cards as words
@@ -309,11 +310,12 @@ class Line:
             outcomes=outcomes,
         )
         self.intake = Intake(
-            is_taken=self._is_taken,
             inbox=ROOT / "inbox",
             folder=Path(_HUNG.name),
             store=self.store,
-            escalations=self.escalations,
+            acceptance=Acceptance(
+                store=self.store, escalations=self.escalations, is_taken=self._is_taken
+            ),
             tracked=cast("Any", None),
         )
 

@@ -1,0 +1,143 @@
+"""Acceptance: a task's text becomes a unit, or the new text of one that no attempt has begun.
+
+Invariant: the unit, its spec and its text are written in one transaction.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+
+from factory.dispatch import scheduling
+from factory.ground.errors import TaskFileError
+from factory.ground.reserved import NO_AGENT
+from factory.inbox.split import in_a_circle, is_part, replaced
+from factory.people.escalations import Escalations
+from factory.store import task_file
+from factory.store.accepted import spec_from
+from factory.store.journal import Event
+from factory.store.ports import Store
+from factory.store.records import Task
+from factory.store.spec import Spec
+from factory.store.unit import NO_PROOF, Unit, UnitState, advance
+
+_UNSTARTED = (UnitState.WAITING, UnitState.READY, UnitState.HELD)
+
+
+class Acceptance:
+    """Makes units. `is_taken` tells whether a new unit must not have an id."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        escalations: Escalations,
+        is_taken: Callable[[str], bool],
+    ) -> None:
+        self._store = store
+        self._escalations = escalations
+        self._is_taken = is_taken
+
+    def accept(
+        self,
+        name: str,
+        text: str,
+        *,
+        source: str,
+        now: datetime,
+        ignored: tuple[str, ...] = (),
+    ) -> str:
+        """Parse a task's text, the one time that it is parsed, and return the unit's id.
+
+        `source`: the intake name; `ignored`: keys that its agent may not set. Raises TaskFileError.
+        """
+        file = task_file.parse(text, name)
+        before = self._unstarted(name)
+        unit = before or self._blank(name, now)
+        spec = spec_from(file, unit=unit.id, name=name, source=source)
+        spec = replace(spec, ignored=(*spec.ignored, *ignored))
+        unit = as_asked(unit, spec)
+        unit = replace(unit, needs=self._with_parts(unit.needs), approved=())
+        circle = self._circle(unit)
+        if circle:
+            reason = in_a_circle(circle)
+            raise TaskFileError(reason, line=file.lines["needs"], form=task_file.FORMS["needs"])
+        event = Event.TASK_REPLACED if before else Event.TASK_ACCEPTED
+        task = Task(unit=unit.id, text=text)
+        with self._store.transaction():
+            if unit.state is UnitState.HELD:
+                unit = advance(unit, UnitState.WAITING, now=now)
+                self._escalations.leave(unit.id, now=now, why="its task file was saved again")
+            unit = self._settled(unit, now)
+            self._store.write(
+                event,
+                unit,
+                spec,
+                task,
+                now=now,
+                unit=unit.id,
+                name=name,
+                why=unit.why,
+            )
+        return unit.id
+
+    def _unstarted(self, name: str) -> Unit | None:
+        """The newest unit of a file of that name, if no attempt of it has begun.
+
+        A part is none of these: nobody dropped it.
+        """
+        newest = None
+        for spec in self._store.select(Spec, name=name):
+            unit = self._store.get(Unit, spec.unit)
+            if unit is None or unit.state not in _UNSTARTED or unit.attempt:
+                continue
+            if is_part(self._store, unit.id):
+                continue
+            if newest is None or unit.accepted > newest.accepted:
+                newest = unit
+        return newest
+
+    def _blank(self, name: str, now: datetime) -> Unit:
+        free = task_file.free_id(name, self._is_taken)
+        return Unit(
+            id=free,
+            title="",
+            state=UnitState.WAITING,
+            since=now,
+            accepted=now,
+        )
+
+    def _with_parts(self, needs: tuple[str, ...]) -> tuple[str, ...]:
+        """The needs, with its parts in the place of each unit that was split."""
+        if not needs:
+            return ()
+        split = self._store.select(Unit, state=UnitState.SPLIT)
+        return replaced(needs, {each.id: each.needs for each in split})
+
+    def _circle(self, unit: Unit) -> tuple[str, ...]:
+        needs = {each.id: each.needs for each in self._store.open(Unit)}
+        needs[unit.id] = unit.needs
+        return scheduling.circle(unit.id, needs)
+
+    def _settled(self, unit: Unit, now: datetime) -> Unit:
+        known = {each.id: each.state for each in self._store.open(Unit)}
+        for need in unit.needs:
+            needed = self._store.get(Unit, need)
+            if needed:
+                known[need] = needed.state
+        changed = scheduling.settle([unit], known, now=now)
+        if not changed or changed[0].state is UnitState.HELD:  # the pool holds it, with a card
+            return unit
+        return changed[0]
+
+
+def as_asked(unit: Unit, spec: Spec) -> Unit:
+    """The unit with what its task file asks for."""
+    return replace(
+        unit,
+        title=spec.title,
+        priority=spec.priority,
+        needs=spec.needs,
+        scope=spec.scope,
+        agent=NO_AGENT if spec.run else spec.agent,
+        proven="" if spec.accept else NO_PROOF,
+    )
