@@ -790,7 +790,7 @@ def test_who_uses_too_much_is_ended_and_told_so(narrow: Line, what: str) -> None
         rf"it used too much and was ended \([\d.]+ {re.escape(why)}\)", attempt.detail
     )
     assert attempt.end
-    assert (attempt.end - attempt.start).total_seconds() < 15
+    assert (attempt.end - attempt.start).total_seconds() < 60, "far below the limit of an attempt"
     narrow.factory("cancel", name)
 
 
