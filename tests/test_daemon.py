@@ -84,7 +84,7 @@ async def test_all_git_commands_of_a_daemon_are_looked_after_together(scene: Sce
     commands = floor.trunk.own.commands
 
     gits = (
-        floor.trunk._user,
+        floor.trunk.user,
         floor.workspaces._own,
         floor.benches._own,
         floor.keeper._own,

@@ -20,7 +20,8 @@ from factory.judging.retries import Retries
 from factory.people import cards as words
 from factory.people.escalations import Escalations
 from factory.repo.access import first_unusable, me
-from factory.repo.trunk import Blocked, Landed, LandingPlan, Moved, Outcome, Trunk
+from factory.repo.landing_plan import Blocked, Landed, LandingPlan, Moved, Outcome
+from factory.repo.trunk import Trunk
 from factory.store.journal import Event
 from factory.store.ports import Store
 from factory.store.records import Step

@@ -32,18 +32,11 @@ from factory.queue.in_the_way import InTheWay, Look
 from factory.queue.landings import Landings, asks
 from factory.queue.setbacks import Setbacks
 from factory.queue.trunk_watch import TrunkWatch
+from factory.repo.branch import AGENT_EMAIL
 from factory.repo.git import Person
+from factory.repo.landing_plan import Blocked, Landed, Moved, Outcome
 from factory.repo.message import AGENT, ATTEMPT, RUN, UNIT, compose
-from factory.repo.trunk import (
-    AGENT_EMAIL,
-    Blocked,
-    Conflict,
-    Landed,
-    Moved,
-    Nothing,
-    Outcome,
-    Rehearsed,
-)
+from factory.repo.trunk import Conflict, Nothing, Rehearsed
 from factory.store.accepted import NoMarkdown, NoSpec, body_of, spec_of
 from factory.store.journal import Event
 from factory.store.ports import Store

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from factory.ground.errors import GitError
-from factory.repo.trunk import Outcome, Trunk
+from factory.repo.landing_plan import Outcome
+from factory.repo.trunk import Trunk
 from factory.store.journal import Event
 from factory.store.records import Card, CardKind, Step
 from tests.floor import Scene, at, scene_in, time_passes

@@ -10,7 +10,8 @@ import anyio
 import pytest
 
 from factory.ground.errors import StoreError
-from factory.repo.trunk import Blocked, LandingPlan, Outcome, Trunk
+from factory.repo.landing_plan import Blocked, LandingPlan, Outcome
+from factory.repo.trunk import Trunk
 from factory.store.journal import Event
 from factory.store.records import Card, CardKind, Fact, Step
 from factory.store.unit import UnitState, advance

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from factory.repair.rescue import Rescue
-from factory.repo.trunk import LandingPlan
+from factory.repo.landing_plan import LandingPlan
 from factory.store.journal import Event
 from factory.store.records import Attempt, Hook, Step
 from factory.store.unit import EndReason, UnitState
@@ -123,7 +123,7 @@ async def test_commits_that_a_person_took_back_before_the_start_are_not_brought_
 async def test_a_git_that_outlived_the_daemon_is_waited_for_and_the_unit_is_not_blamed(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("factory.repo.trunk.PATIENCE_S", 0.1)
+    monkeypatch.setattr("factory.repo.move.PATIENCE_S", 0.1)
     plan = await opened(scene)
     idle = ["git", "hash-object", "--stdin", plan.to]  # names the commit, as our merge does
     with subprocess.Popen(idle, cwd=scene.root, env=environment(), stdin=subprocess.PIPE) as ours:  # noqa: ASYNC220

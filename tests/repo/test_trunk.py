@@ -19,22 +19,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from factory.child import process
-from factory.repo.checkout import checkouts
+from factory.repo.checkout import Checkout, checkouts
 from factory.repo.examine import examine
 from factory.repo.git import Git, Person
-from factory.repo.trunk import (
-    GIT_S,
-    Blocked,
-    Conflict,
-    Landed,
-    LandingPlan,
-    Moved,
-    Nothing,
-    Outcome,
-    Rehearsed,
-    Trunk,
-    make,
-)
+from factory.repo.landing_plan import Blocked, Landed, LandingPlan, Moved, Outcome
+from factory.repo.move import GIT_S
+from factory.repo.trunk import Conflict, Nothing, Rehearsed, Trunk, make
 from tests.git_repo import commit, environment, git, make_repo, write
 
 AGENT = Person("claude", "claude@factoryd.invalid")
@@ -189,7 +179,7 @@ async def test_packed_refs_are_read(world: World) -> None:
     to = await world.candidate()
     git(world.repo, "pack-refs", "--all")
 
-    assert world.trunk._user.read_ref(world.trunk.ref) == await world.trunk.tip() == world.head()
+    assert world.trunk.user.read_ref(world.trunk.ref) == await world.trunk.tip() == world.head()
     assert await world.land(to) == Landed(to)
 
 
@@ -529,7 +519,7 @@ async def test_a_branch_that_was_switched_to_meanwhile_is_put_back(
     plan = await world.plan(to)
     git(world.repo, "branch", "side")
     write(world.repo, {"kept": "mine\n"})
-    look = type(world.trunk._place(plan)).head
+    look = Checkout.head
     looks: list[str] = []
 
     async def switch_after_the_look(place) -> str:  # type: ignore[no-untyped-def]
@@ -539,7 +529,7 @@ async def test_a_branch_that_was_switched_to_meanwhile_is_put_back(
         looks.append(seen)
         return seen
 
-    monkeypatch.setattr(type(world.trunk._place(plan)), "head", switch_after_the_look)
+    monkeypatch.setattr(Checkout, "head", switch_after_the_look)
     outcome = await world.trunk.land(plan, lambda _: None)
 
     assert isinstance(outcome, Moved)
@@ -629,7 +619,7 @@ async def test_an_own_git_configuration_of_the_users_changes_nothing(world: Worl
 async def test_a_lock_that_goes_away_is_waited_for_and_one_that_stays_is_said(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("factory.repo.trunk.PATIENCE_S", 0.4)
+    monkeypatch.setattr("factory.repo.move.PATIENCE_S", 0.4)
     to = await world.candidate()
     lock = world.repo / ".git/index.lock"
     lock.touch()
@@ -646,7 +636,7 @@ async def test_a_lock_that_goes_away_is_waited_for_and_one_that_stays_is_said(
 async def test_a_locked_ref_that_is_not_checked_out_blocks(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("factory.repo.trunk.PATIENCE_S", 0.1)
+    monkeypatch.setattr("factory.repo.move.PATIENCE_S", 0.1)
     to = await world.candidate()
     git(world.repo, "checkout", "-q", "--detach")
     (world.repo / ".git/refs/heads/main.lock").touch()
@@ -665,7 +655,7 @@ async def test_a_ref_locked_after_the_look_leaves_no_trace(
     async def none(_: object) -> None:
         return None
 
-    monkeypatch.setattr("factory.repo.trunk._stays", none)
+    monkeypatch.setattr("factory.repo.move._stays", none)
     outcome = await world.land(to)
 
     assert (kind(outcome), world.head(), world.status()) == ("failed", before, " M kept")
@@ -749,7 +739,7 @@ async def test_a_landing_that_was_over_is_only_told(world: World) -> None:
 async def test_a_git_of_ours_that_outlived_its_daemon_and_hangs_is_ended_after_its_time(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("factory.repo.trunk.PATIENCE_S", 0.1)
+    monkeypatch.setattr("factory.repo.move.PATIENCE_S", 0.1)
     to = await world.candidate(
         {"added": str(world.repo)}
     )  # no other test's commit: its git is known by it
@@ -811,7 +801,7 @@ async def test_a_swap_whose_lock_stayed_is_done_again(world: World) -> None:
 @pytest.fixture
 async def begun(world: World, monkeypatch: pytest.MonkeyPatch) -> tuple[World, LandingPlan]:
     """A world with an open step."""
-    monkeypatch.setattr("factory.repo.trunk.PATIENCE_S", 0.1)
+    monkeypatch.setattr("factory.repo.move.PATIENCE_S", 0.1)
     return world, await sent(world, await world.candidate())
 
 
@@ -910,7 +900,7 @@ async def test_where_no_git_of_ours_ever_ran_nothing_is_ours(
 
 
 async def test_an_older_lock_is_not_ours(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("factory.repo.trunk.PATIENCE_S", 0.1)
+    monkeypatch.setattr("factory.repo.move.PATIENCE_S", 0.1)
     to = await world.candidate()
     lock = world.repo / ".git/index.lock"
     lock.touch()
@@ -924,7 +914,7 @@ async def test_an_older_lock_is_not_ours(world: World, monkeypatch: pytest.Monke
 async def test_a_git_that_outlived_us_is_waited_for(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("factory.repo.trunk.PATIENCE_S", 0.2)
+    monkeypatch.setattr("factory.repo.move.PATIENCE_S", 0.2)
     to = await world.candidate()
     plan = await sent(world, to)
     lock = world.repo / ".git/index.lock"
@@ -1103,7 +1093,7 @@ from pathlib import Path
 import anyio
 from factory.repo.examine import examine
 from factory.repo.git import Git
-from factory.repo.trunk import LandingPlan, Trunk, make
+from factory.repo.trunk import Trunk, make
 
 CPU = {min(os.sched_getaffinity(0))}
 

@@ -4,13 +4,14 @@ What else is tried: commits, rebases, switches, locks and kills in test_trunk.py
 """
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from factory.repo.trunk import Landed, LandingPlan, Moved
+from factory.repo.landing_plan import Landed, Moved, Outcome
+from factory.repo.move import Move
 from tests.git_repo import commit, git, make_repo, write
 from tests.repo.test_trunk import AFTER, BEFORE, World, begin, kind
 
@@ -176,13 +177,13 @@ async def test_whatever_attributes_say_a_landing_leaves_a_clean_checkout(
 
 async def test_what_they_prune_is_sent_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     to, before = await world.candidate(), world.head()
-    forward = world.trunk._fast_forward
+    forward = Move._fast_forward
 
-    async def pruned_before(plan: LandingPlan, begun: object) -> object:
+    async def pruned_before(move: Move, begun: Callable[[int], None]) -> Outcome:
         git(world.repo, "gc", "-q", "--prune=now")
-        return await forward(plan, begun)  # type: ignore[arg-type]
+        return await forward(move, begun)
 
-    monkeypatch.setattr(world.trunk, "_fast_forward", pruned_before)
+    monkeypatch.setattr(Move, "_fast_forward", pruned_before)
     outcome = await world.land(to)
     assert (kind(outcome), world.head(), world.status()) == ("failed", before, "")
     monkeypatch.undo()

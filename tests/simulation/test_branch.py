@@ -8,7 +8,8 @@ from typing import Any, Protocol, cast
 import pytest
 
 from factory.repo.git import Person
-from factory.repo.trunk import Blocked, LandingPlan, Trunk
+from factory.repo.landing_plan import Blocked, LandingPlan
+from factory.repo.trunk import Trunk
 from tests.git_repo import commit, git, make_repo, write
 from tests.repo.test_trunk import begin
 from tests.simulation.clock import START, Clock

@@ -21,17 +21,9 @@ from factory.inference.rules import Gate
 from factory.judging.environments import SetupFailed
 from factory.judging.gates import Answer, Case, Judgement
 from factory.repo.git import Person
+from factory.repo.landing_plan import Blocked, Landed, LandingPlan, Moved, Outcome
 from factory.repo.message import Landing, read
-from factory.repo.trunk import (
-    Blocked,
-    Conflict,
-    Landed,
-    LandingPlan,
-    Moved,
-    Nothing,
-    Outcome,
-    Rehearsed,
-)
+from factory.repo.trunk import Conflict, Nothing, Rehearsed
 from factory.store.records import Verdict
 from tests.simulation.clock import START, Clock
 
