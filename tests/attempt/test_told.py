@@ -150,7 +150,7 @@ async def test_without_sessions_a_fresh_attempt_starts_on_the_tree(scene: Scene)
         moved,
     )
     assert (submitted(scene), submitted(scene, "other.txt")) == ("one\ntwo", "trunk moved on")
-    assert "The task was done. Before the work was judged, a person said something" in prompt(
+    assert "The task was done. Then a person sent a message that the agent had not read" in prompt(
         scene, 2
     )
     assert "A person said:\n\nand two\n" in prompt(scene, 2)
@@ -227,7 +227,7 @@ async def test_where_the_tree_conflicts_with_trunk_and_nothing_is_made_it_is_sub
 
     first, unit = attempt(scene, 1), scene.unit("u")
     assert (unit.state, unit.base, submitted(scene)) == (UnitState.QUEUED, first.base, "one")
-    assert "no longer fits onto the newest `main`" in prompt(scene, 2)
+    assert "does not fit onto it any more" in prompt(scene, 2)
 
 
 async def test_told_again_while_it_goes_on_it_goes_on_once_more(scene: Scene) -> None:
