@@ -17,7 +17,7 @@ import pytest
 from docs import settings
 from factory.agents import runtime
 from factory.attempt.prompts import Brief
-from factory.cli import main
+from factory.cli import main, parsers
 from factory.ground.errors import ConfigError, FactoryError
 from factory.ground.settings import KEYS, NOT_YET
 from factory.inference.infer import rules_of
@@ -227,11 +227,11 @@ def test_every_event_of_the_journal_is_documented() -> None:
 
 def test_every_command_of_both_programs_is_documented_with_its_flags() -> None:
     documented = table("command | what it does", COMMANDS)
-    programs = {"factoryd": main.FACTORYD, "factory": main.FACTORY}
     built = {
-        f"{program} {name} {its[-2]}".strip()
-        for program, commands in programs.items()
-        for name, its in commands.items()
+        parsers.make(program, declare.__name__).usage
+        for program, groups in parsers.PROGRAMS.items()
+        for group in groups.values()
+        for declare in group
     }
     later = {f"factory {name}" for name in main.LATER}
 

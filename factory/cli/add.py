@@ -1,5 +1,6 @@
 """A task file on its way into the inbox, or only looked at: what `check` refuses, `add` does not drop."""
 
+import sqlite3
 import sys
 import time
 from argparse import Namespace
@@ -10,74 +11,71 @@ from factory.cli import place, say
 from factory.cli.ask import soon
 from factory.ground.errors import FactoryError, TaskFileError, UsageError, did_you_mean
 from factory.inbox.intake import PASSED_OVER
-from factory.store import views
+from factory.store import rows, views
 from factory.store.task_file import TaskFile, decode, ids, parse, slug
 
 
 def add(args: Namespace) -> int:
-    """Drops a task file into the inbox, whole at once; `-` reads it from standard input. Says what became of it.
-
-    factory add fix-login.md
-    echo "Fix the login redirect" | factory add -
-    """
+    """Drops a task file into the inbox and says what became of it; `-` reads it from standard input."""
     top = Path(place.root())
-    if args.file == "-":
-        raw = sys.stdin.buffer.read()
-        task = _read(raw, "standard input")
-        name = _free(top, slug(task.title))
-    else:
-        raw = Path(args.file).read_bytes()
-        name = _named(Path(args.file))
-        task = _read(raw, name)
+    raw, name, task = _given(top, args.file)
     remark = _unknown_agent(task)
     with place.store(str(top)) as con:
         before = views.last_seq(con)
         inbox = views.inbox(con)
         _drop(top / inbox, name, decode(raw))
-        if views.daemon(con)["state"] == "stopped":
+        if views.daemon(con).state == "stopped":
             print(f"dropped as {inbox}/{name}; the next start takes it (factoryd start){remark}")
             return 0
-        taken = soon(
-            lambda: next(
-                (each for each in views.log(con, after=before) if each.get("name") == name), None
-            )
-        )
+        taken = soon(lambda: _told_of(con, name, before))
     if taken is None:
         print(f"dropped as {inbox}/{name}; the daemon takes it soon (factory status){remark}")
         return 0
-    verb = taken["event"].removeprefix("task.")
-    print(
-        f"{verb}: {taken['unit'] or name}"
-        + (f": {say.line(taken['why'])}" if taken.get("why") else "")
-        + remark
-    )
+    verb = taken.event.removeprefix("task.")
+    because = f": {say.line(taken.why)}" if taken.why else ""
+    print(f"{verb}: {taken.unit or name}{because}{remark}")
     return 1 if verb == "rejected" else 0
 
 
 def check(args: Namespace) -> int:
-    """Says whether a task file would be accepted, and as what. Exit code 1: it would not.
-
-    factory check inbox/fix-login.md
-    """
+    """Says whether a task file would be accepted, and as what. Exit code 1: it would not."""
     path = Path(args.file)
     if path.is_symlink():
         raise FactoryError(f"{path} is a symbolic link; the inbox takes files only")
     raw = path.read_bytes()
     try:
         task = _read(raw, _named(path))
-    except UsageError as error:
-        raise FactoryError(
-            str(error)
-        ) from error  # the answer is "no"; the command itself was right
+    except UsageError as error:  # the answer is "no"; the command itself was right
+        raise FactoryError(str(error)) from error
     print(f"{slug(path.name)}: {say.line(task.title)}\nit would be accepted{_unknown_agent(task)}")
     return 0
+
+
+def _given(top: Path, file: str) -> tuple[bytes, str, TaskFile]:
+    """The text, the name that it gets in the inbox, and the task; raise UsageError where it is none."""
+    if file == "-":
+        raw = sys.stdin.buffer.read()
+        task = _read(raw, "standard input")
+        return raw, _free(top, slug(task.title)), task
+    raw = Path(file).read_bytes()
+    name = _named(Path(file))
+    return raw, name, _read(raw, name)
+
+
+def _told_of(con: sqlite3.Connection, name: str, before: int) -> rows.Entry | None:
+    """The first event after that one that names the file."""
+    for entry in views.log(con, after=before):
+        if entry.name == name:
+            return entry
+    return None
 
 
 def _unknown_agent(task: TaskFile) -> str:
     """A remark about an agent that the line does not know: no reason to refuse, for it may come with a commit."""
     with suppress(FactoryError), place.store(place.root()) as con:
-        known = (views.fact(con, "inferred") or {}).get("runtimes") or [task.agent]
-        if task.agent and task.agent not in known:
+        found = views.inferred(con)
+        known = found.runtimes if found else ()
+        if task.agent and known and task.agent not in known:
             return f"\n! there is no runtime {task.agent!r} yet{did_you_mean(task.agent, known)}"
     return ""
 
@@ -98,8 +96,8 @@ def _named(path: Path) -> str:
     if taken and path.name.isprintable():
         return path.name
     raise UsageError(
-        f"{say.line(path.name) or path} is no name that the inbox takes: it ends in .md, begins with no . # or ~, and "
-        "has only signs that can be shown\n"
+        f"{say.line(path.name) or path} is no name that the inbox takes: "
+        "it ends in .md, begins with no . # or ~, and has only signs that can be shown\n"
         f"  the correct form: {slug(path.name)}.md"
     )
 
@@ -109,11 +107,10 @@ def _free(top: Path, base: str) -> str:
     waiting = {path.name.partition("-")[2] for path in (top / ".factory/intake").glob("*.md")}
     with place.store(str(top)) as con:
         waiting |= {path.name for path in (top / views.inbox(con)).glob("*.md")}
-        return next(
-            f"{name}.md"
-            for name in ids(base)
-            if not views.show(con, name) and f"{name}.md" not in waiting
-        )
+        for name in ids(base):
+            if not views.has_unit(con, name) and f"{name}.md" not in waiting:
+                return f"{name}.md"
+    raise AssertionError("ids never ends")
 
 
 def _drop(inbox: Path, name: str, text: str) -> None:

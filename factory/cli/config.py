@@ -2,69 +2,76 @@
 
 import os
 from argparse import Namespace
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from factory.cli import place, say
 from factory.ground import conventions, settings
 from factory.ground.errors import ConfigError, RefusedByState, UsageError, did_you_mean
 from factory.judging import guards
-from factory.store import views
-from factory.store.views import Json
+from factory.store import rows, views
 
+Values = Mapping[str, rows.Setting]
 _UNSEEN = "gates, setup and agents are looked for at the first start: factoryd start"
 
 
-def config(args: Namespace) -> int:
-    """The values in force and where each was written; and what was inferred where nothing was.
+class Guard(rows.Row):
+    """A path whose change waits for a person."""
 
-    factory config
-    factory config --explain limits.minutes
-    factory config --guards              the paths that wait for a person, and which allow lifts that
-    factory config --prompt footer       the shipped text of a prompt, to start an override from
-    """
+    path: str
+    """A file, or a folder with all below it; `*` stands for a part of a name."""
+
+    runs: str
+    """What it runs or decides."""
+
+    where: str
+    """Where that happens."""
+
+    allow: str
+    """The word in `allow:` of a task that lifts the guard."""
+
+
+class Guards(rows.Row):
+    """What `factory config --guards --json` prints."""
+
+    schema: Literal[1]
+    """The version of this format."""
+
+    never: Sequence[str]
+    """factoryd's own files and folders: nothing lifts their guard."""
+
+    guards: Sequence[Guard]
+    """The guarded paths."""
+
+
+def config(args: Namespace) -> int:
+    """Shows the settings in force and where they come from, and which gates, setup and agents were found and why."""
     _check_alone(args)
     if args.prompt:
         return _write_prompt(args.prompt)
     if args.guards:
         return _show_guards(as_json=args.json)
     top = Path(place.repository())
-    kept, inferred = _kept(str(top))
-    wrong = ""
-    try:
-        loaded = settings.explain(settings.load(top / "factory.toml", os.environ))
-        values = kept or {
-            key: {"value": value, "source": source} for key, (value, source) in loaded.items()
-        }
-    except ConfigError as error:
-        if kept is None:
-            raise
-        values, wrong = kept, str(error)
+    kept, found = _kept(str(top))
+    values, wrong = _in_force(top, kept)
     if args.explain:
         _explain(args.explain, values)
     elif args.json:
-        print(say.as_json({"settings": values, "inferred": inferred, "error": wrong}))
+        print(say.as_json(_as_row(values, found, wrong)))
     else:
-        print(
-            "\n".join(
-                say.table(
-                    [(key, _toml(each["value"]), each["source"]) for key, each in values.items()]
-                )
-            )
-        )
-        print("\n".join(inferred_lines(inferred)) if inferred else _UNSEEN)
+        cells = [(key, _toml(each.value), each.source) for key, each in values.items()]
+        print("\n".join(say.table(cells)))
+        print("\n".join(inferred_lines(found)) if found else _UNSEEN)
     if wrong and not args.json:
         print(f"! factory.toml is wrong, the last good one is in force:\n  {say.clean(wrong)}")
     return 1 if wrong else 0
 
 
 def init(_: Namespace) -> int:
-    """Writes a factory.toml in which every key is explained and commented out. Never needed: defaults are in force.
-
-    factoryd init
-    """
+    """Writes a factory.toml in which every key is explained and commented out. It is never needed."""
     path = Path(place.repository()) / "factory.toml"
     try:
         with path.open("x", encoding="utf-8") as file:
@@ -75,42 +82,64 @@ def init(_: Namespace) -> int:
     return 0
 
 
-def inferred_lines(inferred: Json) -> list[str]:
+def inferred_lines(found: rows.Inferred | None) -> list[str]:
     """What the factory found out by itself, each with the reason."""
-    rows = [
-        ("gate", gate["name"], gate["command"], gate["reason"])
-        for gate in inferred.get("gates", [])
-    ]
-    rows = rows or [("gate", "none", "", "nothing lands before you say how work is judged")]
-    setup = inferred.get("setup") or {"kind": "none", "reason": ""}
-    rows.append(("setup", setup["kind"], "", setup["reason"]))
-    for name in inferred.get("agents") or ["none"]:
-        rows.append(("agent", name, "", "default" if name == inferred.get("agent") else ""))
-    return say.table(rows, most=40)
+    found = found or rows.Inferred()
+    cells = [("gate", gate.name, gate.command, gate.reason) for gate in found.gates]
+    if not cells:
+        cells.append(("gate", "none", "", "nothing lands before you say how work is judged"))
+    setup = found.setup or rows.FoundSetup(kind="none", reason="")
+    cells.append(("setup", setup.kind, "", setup.reason))
+    for name in found.agents or ["none"]:
+        cells.append(("agent", name, "", "default" if name == found.agent else ""))
+    return say.table(cells, most=40)
 
 
-def _kept(top: str) -> tuple[Json | None, Json]:
+def _kept(top: str) -> tuple[Values | None, rows.Inferred | None]:
     """What the running daemon goes by (None: it does not run), and what it inferred last."""
     if not Path(place.within(top, "store.sqlite")).exists():
-        return None, {}
+        return None, None
     with place.store(top) as con:
-        running = views.daemon(con)["state"] != "stopped"
-        return views.fact(con, "config") if running else None, views.fact(con, "inferred") or {}
+        is_up = views.daemon(con).state != "stopped"
+        return views.settings(con) if is_up else None, views.inferred(con)
 
 
-def _explain(key: str, values: Json) -> None:
+def _in_force(top: Path, kept: Values | None) -> tuple[Values, str]:
+    """The values in force, and what is wrong in factory.toml if the daemon keeps its last good one."""
+    try:
+        loaded = settings.explain(settings.load(top / "factory.toml", os.environ))
+    except ConfigError as error:
+        if kept is None:
+            raise
+        return kept, str(error)
+    if kept is not None:
+        return kept, ""
+    values = {}
+    for key, (value, source) in loaded.items():
+        values[key] = rows.Setting(value=value, source=source)
+    return values, ""
+
+
+def _as_row(values: Values, found: rows.Inferred | None, wrong: str) -> rows.Config:
+    return rows.Config(
+        schema=rows.VERSION,
+        settings=values,
+        inferred=found or rows.Inferred(),
+        error=wrong,
+    )
+
+
+def _explain(key: str, values: Values) -> None:
     if key not in settings.KEYS:
-        raise UsageError(
-            f"there is no key {key!r}{did_you_mean(key, settings.KEYS)}\n  all of them: factory config"
-        )
-    field, each = settings.KEYS[key], values[key]
-    print(f"{key} = {_toml(each['value'])}")
-    print(f"  from     {say.line(each['source'])}")
+        meant = did_you_mean(key, settings.KEYS)
+        raise UsageError(f"there is no key {key!r}{meant}\n  all of them: factory config")
+    field = settings.KEYS[key]
+    variable = settings.PREFIX + key.upper().replace(".", "__")
+    print(f"{key} = {_toml(values[key].value)}")
+    print(f"  from     {say.line(values[key].source)}")
     print(f"  default  {_toml(field.default)}")
     print(f"  meaning  {field.description}")
-    print(
-        f"  change   factory.toml, or the variable {settings.PREFIX}{key.upper().replace('.', '__')}"
-    )
+    print(f"  change   factory.toml, or the variable {variable}")
 
 
 def _check_alone(args: Namespace) -> None:
@@ -124,43 +153,44 @@ def _check_alone(args: Namespace) -> None:
 def _show_guards(*, as_json: bool) -> int:
     """The table of guards, by what lifts each."""
     if as_json:
-        rows = [asdict(rule) for rule in guards.RULES]
-        print(say.as_json({"schema": 1, "never": sorted(guards.OURS), "guards": rows}))
+        every = [Guard(**asdict(rule)) for rule in guards.RULES]
+        print(say.as_json(Guards(schema=rows.VERSION, never=sorted(guards.OURS), guards=every)))
         return 0
     print("A change of these paths waits for a person, unless the task allows it as it says here.")
     print("A path that begins with / is at the root, any other at any depth. Case does not count.")
     groups = groupby(guards.RULES, key=lambda rule: (rule.allow, rule.where))
     for (allow, where), rules in groups:
-        print(f"\n{say.paint(f'{where}: allow: [{allow}]', 'bold')}")
+        _heading(f"{where}: allow: [{allow}]")
         for runs, same in groupby(rules, key=lambda rule: rule.runs):
             print(f"  {runs}")
             print("\n".join(say.wrap(" ".join(rule.path for rule in same), indent="    ")))
-    print(
-        f"\n{say.paint(f'files that gates and setup are read from: allow: [{guards.GATES}]', 'bold')}"
-    )
-    print("\n" + say.paint("the factory's own, which nothing lifts", "bold"))
+    _heading(f"files that gates and setup are read from: allow: [{guards.GATES}]")
+    _heading("the factory's own, which nothing lifts")
     print(f"    {' '.join(f'/{name}' for name in sorted(guards.OURS))}")
     return 0
 
 
+def _heading(text: str) -> None:
+    print(f"\n{say.paint(text, 'bold')}")
+
+
 def _write_prompt(name: str) -> int:
     """Write the shipped text, byte for byte: `>` makes a file of it."""
-    folder = "prompts/"
-    shipped = conventions.read_shipped()
-    names = [
-        path.removeprefix(folder).removesuffix(".md")
-        for path in sorted(shipped)
-        if path.startswith(folder)
-    ]
+    shipped = {}
+    for path, text in conventions.read_shipped().items():
+        folder, _, file = path.partition("/")
+        if folder == "prompts":
+            shipped[file.removesuffix(".md")] = text
     asked = name.removesuffix(".md")
-    if asked not in names:
+    if asked not in shipped:
+        names = sorted(shipped)
         there = ", ".join(names)
         raise UsageError(
             f"there is no shipped prompt {name!r}{did_you_mean(asked, names)}\n  there are: {there}"
         )
-    print(shipped[f"{folder}{asked}.md"], end="")
+    print(shipped[asked], end="")
     return 0
 
 
-def _toml(value: Any) -> str:
+def _toml(value: object) -> str:
     return "" if value is None else say.as_json(value)

@@ -22,8 +22,7 @@ from factory.child import process
 from factory.cli import life, main, place, say, scratch
 from factory.demo import apprentice, shop
 from factory.ground.errors import FactoryError
-from factory.store import views
-from factory.store.views import Json
+from factory.store import rows, views
 
 PATIENCE_S = 120.0  # for all tasks together
 QUIET_S = 1.0  # without news; then a terminal shows how far it is
@@ -71,11 +70,7 @@ MARGIN = " " * 25
 
 
 def demo(args: Namespace) -> int:
-    """See factoryd at work on a small shop, with a scripted agent: no model, no key, no network; 15 seconds.
-
-    factoryd demo           its folder is removed at the end
-    factoryd demo --keep    keep the folder, and show commands to look around with
-    """
+    """See factoryd at work on a small shop, with a scripted agent: no model, no key, no network; 15 seconds."""
     on_path = shutil.which("factory") == str(BIN / "factory")
     folder, kept = Path(), False
     with _interruptible():
@@ -185,7 +180,7 @@ def _answer(top: Path) -> None:
     type_command("factory status")
     card = _card(top, shop.ASKS)
     say_lines(*QUESTION)
-    type_command(f"factory answer {card['id']} 1")
+    type_command(f"factory answer {card.id} 1")
     _release(top, shop.SLOW)
 
 
@@ -196,7 +191,7 @@ def _show_the_result(top: Path) -> None:
     card = _card(top, shop.FAILS)
     say_lines(
         f"No change makes {shop.FAILS} pass its proof, so it comes back to you as card",
-        f"{card['id']}. All other tasks landed, each as one commit. main was never red.",
+        f"{card.id}. All other tasks landed, each as one commit. main was never red.",
         "",
         f"{shop.SHOWN} took two attempts. This is what landed:",
         "",
@@ -247,21 +242,21 @@ def _release(top: Path, units: Set[str]) -> None:
         (Path(run_dir) / "outbox" / apprentice.RELEASED).touch()
 
 
-def _status(top: Path) -> Json:
+def _status(top: Path) -> rows.Status:
     with place.store(str(top)) as con:
         return views.status(con, views.now_text())
 
 
-def _card(top: Path, unit: str) -> Json:
-    return next(card for card in _status(top)["escalations"] if card["unit"] == unit)
+def _card(top: Path, unit: str) -> rows.Escalation:
+    return next(card for card in _status(top).escalations if card.unit == unit)
 
 
 def _is_telling(top: Path) -> bool:
     """Whether the line stands as it should be shown: a card, two agents at work, two tasks waiting, five landed."""
     seen = _status(top)
-    states = {unit["id"]: unit["state"] for unit in seen["units_open"]}
-    is_behind = any(shop.SHOWN in unit["why"] for unit in seen["units_open"])
-    at_work = {worker["unit"] for worker in seen["workers"] if worker["phase"] == "working"}
+    states = {unit.id: unit.state for unit in seen.units_open}
+    is_behind = any(shop.SHOWN in unit.why for unit in seen.units_open)
+    at_work = {worker.unit for worker in seen.workers if worker.phase == "working"}
     return states == shop.TELLING and at_work == shop.SLOW and not is_behind
 
 
@@ -312,27 +307,27 @@ class Watch:
         type_command("factory status")
         return False
 
-    def _entries(self) -> list[Json]:
+    def _entries(self) -> list[rows.Entry]:
         with place.store(str(self._top)) as con:
             entries = list(views.log(con, after=self._seen))
         if entries:
-            self._seen = entries[-1]["seq"]
+            self._seen = entries[-1].seq
         return entries
 
-    def _note(self, entry: Json) -> None:
-        match entry["event"]:
+    def _note(self, entry: rows.Entry) -> None:
+        match entry.event:
             case "attempt.started":
-                self._started.add(entry["unit"])
+                self._started.add(entry.unit)
                 if self._started >= {shop.FIRST, shop.SECOND}:
                     _release(self._top, {shop.FIRST})
             case "unit.landed":
-                self._landed.add(entry["unit"])
-                if entry["unit"] == shop.FIRST:
+                self._landed.add(entry.unit)
+                if entry.unit == shop.FIRST:
                     _release(self._top, {shop.SECOND})
             case "card.raised":
-                self._has_failed |= entry["unit"] == shop.FAILS
+                self._has_failed |= entry.unit == shop.FAILS
 
-    def _show(self, entry: Json) -> None:
+    def _show(self, entry: rows.Entry) -> None:
         """Print the line about an event that a person cares for, and what belongs to it."""
         told = _told(entry)
         if told is None:
@@ -340,12 +335,12 @@ class Watch:
         text, style = told
         self._clear_progress()
         words = say.paint(text, style) if style else text
-        say_lines(f"{self._elapsed()}  {entry['unit']:<15} {words}")
+        say_lines(f"{self._elapsed()}  {entry.unit:<15} {words}")
         for line in _evidence(self._top, entry):
             say_lines(*(say.paint(part, "dim") for part in say.wrap(line, indent=MARGIN)))
 
     def _show_progress(self) -> None:
-        at_work = [worker["unit"] for worker in _status(self._top)["workers"] if worker["unit"]]
+        at_work = [worker.unit for worker in _status(self._top).workers if worker.unit]
         doing = f"at work: {', '.join(at_work)}" if at_work else "the gates judge"
         text = f"{self._elapsed()}  {len(self._landed)} landed; {doing}"
         print(f"\r\x1b[K{say.clip(text, say.COLUMNS - 1)}", end="", flush=True)
@@ -360,38 +355,38 @@ class Watch:
         return f"{time.monotonic() - self._began:5.1f} s"
 
 
-def _told(entry: Json) -> tuple[str, str] | None:
+def _told(entry: rows.Entry) -> tuple[str, str] | None:
     """Return an event in words, with its style; none if no person cares for it."""
-    number, worker = entry["attempt"], entry["worker"]
-    match entry["event"]:
-        case "attempt.started" if entry["agent"] == "run":
+    number, worker = entry.attempt, entry.worker
+    match entry.event:
+        case "attempt.started" if entry.agent == "run":
             return f"{worker} runs its command", PLAIN
         case "attempt.started" if number == 1:
             return f"{worker} starts attempt 1", PLAIN
-        case "attempt.started" if entry["unit"] == shop.ASKS:
+        case "attempt.started" if entry.unit == shop.ASKS:
             return f"{worker} starts attempt {number}, and knows your answer", PLAIN
         case "attempt.started":
             return f"{worker} starts attempt {number}, and knows why {number - 1} failed", PLAIN
         case "attempt.ended":
-            words, style = ENDS.get(entry["reason"], (f"ended: {entry['reason']}", "red"))
+            words, style = ENDS.get(entry.reason, (f"ended: {entry.reason}", "red"))
             return f"attempt {number} {words}", style
         case "unit.landed":
-            return f"landed on main as {entry['commit'][:10]}", "green"
+            return f"landed on main as {entry.commit[:10]}", "green"
     return None
 
 
-def _evidence(top: Path, entry: Json) -> list[str]:
+def _evidence(top: Path, entry: rows.Entry) -> list[str]:
     """Return what the agent said at the end of its attempt, or what was red."""
-    if entry["event"] != "attempt.ended":
+    if entry.event != "attempt.ended":
         return []
     with place.store(str(top)) as con:
-        unit = place.unit(con, entry["unit"])
-    attempt = next(each for each in unit["attempts"] if each["number"] == entry["attempt"])
-    if entry["reason"] in ("submitted", "asked"):
-        return [f"“{line}”" for line in attempt["said"].splitlines()]
-    lines = attempt["digest"].splitlines()
+        unit = place.unit(con, entry.unit)
+    attempt = next(each for each in unit.attempts if each.number == entry.attempt)
+    if entry.reason in ("submitted", "asked"):
+        return [f"“{line}”" for line in attempt.said.splitlines()]
+    lines = attempt.digest.splitlines()
     failures = [line.partition(" (")[0] for line in lines if FAILURE.match(line)]
-    return [attempt["detail"], *failures]
+    return [attempt.detail, *failures]
 
 
 # ── beginning and end ──
@@ -424,7 +419,7 @@ def _clean_up(folder: Path, *, kept: bool) -> None:
 
 
 def _end(top: Path) -> None:
-    pid = place.daemon(str(top))["pid"]
+    pid = place.daemon(str(top)).pid
     if not pid:
         return
     try:

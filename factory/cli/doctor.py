@@ -43,13 +43,7 @@ from factory.store.sqlite import SqliteStore, making_anew
 
 
 def doctor(args: Namespace) -> int:
-    """Looks for what is missing, wrong or stray, and names what mends it. Exit code 1: something has to be mended.
-
-    factory doctor
-    factory doctor --fix        mends what is safe to mend: ends and removes strays (trees are kept), removes locks
-    factory doctor --rebuild    a new store from git and the unit folders, where the old one is damaged or lost
-    factory doctor --agent claude   its program, version, login, and a unit that it has to land in a scratch repository
-    """
+    """Looks for what is missing, wrong or stray, and names what mends it. Exit code 1: something has to be mended."""
     if sum(map(bool, (args.fix, args.rebuild, args.agent))) > 1:
         raise UsageError("--fix, --rebuild and --agent exclude each other")
     if args.agent:
@@ -130,7 +124,7 @@ def _plain(top: Path) -> Iterator[tuple[str, str]]:
         (BAD, f"{folder}/knowledge/{name}.md: its front matter is not YAML") for name in unread
     )
     try:
-        state = place.daemon(str(top))["state"]
+        state = place.daemon(str(top)).state
         stopped = (NOTE, "the daemon is stopped; start it: factoryd start")
         yield stopped if state == "stopped" else (OK, f"daemon {state}")
     except StoreError as error:
@@ -162,7 +156,7 @@ async def _look(top: Path, *, fix: bool) -> AsyncIterator[Finding]:
     if not (where.store.exists() or where.worked):
         return  # never started
     try:
-        runs = place.daemon(str(top))["state"] != "stopped"
+        runs = place.daemon(str(top)).state != "stopped"
     except StoreError:
         return  # said already
     with locked(where.lock, where.root) if fix else nullcontext():

@@ -10,12 +10,7 @@ TAIL = 40  # lines of a red gate's output
 
 
 def gate(args: Namespace) -> int:
-    """Runs the gates as the line would: on trunk, on any revision, or on this checkout as it is. Exit code 1: red.
-
-    factory gate                   trunk, by trunk's gates
-    factory gate --tree my-branch  a revision, by trunk's gates
-    factory gate --here            this checkout, uncommitted work and its own gates included
-    """
+    """Runs the gates as the line would: on trunk, on any revision, or on this checkout as it is. Exit code 1: red."""
     if args.tree and args.here:
         raise UsageError("--tree and --here exclude each other")
     from factory.once import judge_once  # the whole machinery: the help text does not need it

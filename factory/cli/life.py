@@ -46,12 +46,7 @@ _HOME = Path(factory.__file__).parents[1]
 
 
 def start(args: Namespace) -> int:
-    """Starts the factory of this repository; says what it inferred, for none of it need be configured.
-
-    factoryd start
-    factoryd start --workers 5     in place of factory.toml's
-    factoryd start --foreground    for systemd and containers
-    """
+    """Starts the factory of this repository; says what it inferred, for none of it need be configured."""
     top, environ = place.repository(), dict(os.environ)
     if args.workers is not None:
         environ["FACTORY__WORKERS"] = args.workers
@@ -76,14 +71,7 @@ def start(args: Namespace) -> int:
 
 
 def stop(args: Namespace) -> int:
-    """Stops the daemon: it takes no more, waits up to a minute for what runs, and hands the rest back, uncounted.
-
-    A gate or setup that runs is ended, and runs again after the next start. With no daemon, what it left is ended.
-
-    factoryd stop            up to 60 s for what runs
-    factoryd stop --drain    however long it takes
-    factoryd stop --now      hand everything back at once
-    """
+    """Stops the daemon; without one, ends what a dead daemon left running."""
     if args.drain and args.now:
         raise UsageError("--drain and --now exclude each other")
     top = place.root()
@@ -93,14 +81,14 @@ def stop(args: Namespace) -> int:
         )
         return 0
     seen = place.daemon(top)
-    if seen["state"] == "stopped":
+    if seen.pid is None:
         return _end_attempts(top)
     number = signal.SIGUSR1 if args.drain else signal.SIGINT if args.now else signal.SIGTERM
     grace = float("inf") if args.drain else 0 if args.now else DRAIN_SECONDS
     tell = _countdown(top, grace)
     try:
         leave(
-            seen["pid"],
+            seen.pid,
             number,
             seconds=grace + 60,
             tell=tell,
@@ -108,7 +96,7 @@ def stop(args: Namespace) -> int:
         )
     except KeyboardInterrupt:
         print("\nhanding back at once what still runs")
-        leave(seen["pid"], signal.SIGINT, seconds=60, tell=tell, otherwise=BY_FORCE)
+        leave(seen.pid, signal.SIGINT, seconds=60, tell=tell, otherwise=BY_FORCE)
     print("stopped")
     return 0
 
@@ -140,27 +128,24 @@ def _waits_for(top: str) -> str:
     """The units that workers hold, and the git commands that take long; empty where there is neither."""
     try:
         with place.store(top) as con:
-            workers = views.status(con, views.now_text())["workers"]
-            slow = views.fact(con, "slow") or []
+            workers = views.workers(con)
+            slow = views.slow_commands(con)
     except StoreError:  # a daemon that goes closes it
         return ""
-    busy = [worker["unit"] for worker in workers if worker["unit"]]
+    busy = [worker.unit for worker in workers if worker.unit]
     units = [f"waiting for {', '.join(busy)}"] if busy else []
     return "; ".join([*units, *(f"waiting: {sentence}" for sentence in slow)])
 
 
 def restart(_: Namespace) -> int:
-    """Replaces the daemon by a new one, such as after an upgrade. Agents, gates and setups run on, and are taken over.
-
-    factoryd restart
-    """
+    """Replaces the daemon by a new one, which takes over its agents, gates and setups."""
     top = place.repository()
     seen = place.daemon(top)
     _examine(
         top, os.environ
     )  # before the old one goes: what the new one would refuse leaves it running
-    if seen["state"] != "stopped":
-        leave(seen["pid"], signal.SIGHUP, seconds=60)
+    if seen.pid is not None:
+        leave(seen.pid, signal.SIGHUP, seconds=60)
     return launch(top, os.environ, command(top))
 
 
@@ -285,14 +270,11 @@ def _check_work(top: str, where: Places) -> None:
     if not where.store.exists():
         return
     with suppress(StoreError), place.store(top) as con:
-        was = (views.fact(con, "identity") or {}).get("work")
+        known = views.identity(con)
+        was = known.work if known else ""
         if views.used_in(con):
             return  # the repository was moved or copied: the start sees to that
-        busy = [
-            worker["unit"]
-            for worker in views.status(con, views.now_text())["workers"]
-            if worker["unit"]
-        ]
+        busy = [worker.unit for worker in views.workers(con) if worker.unit]
         if busy and was and Path(was).is_dir() and Path(was).resolve() != where.work.resolve():
             state = shlex.quote(str(Path(was).parents[1]))
             raise RefusedByState(
@@ -325,7 +307,7 @@ def _check_workers(top: str, environ: Mapping[str, str]) -> None:
 def _running(top: str) -> int:
     """The daemon's pid, or 0; a store that cannot be read is for the daemon to complain of."""
     with suppress(StoreError):
-        return int(place.daemon(top)["pid"] or 0)
+        return place.daemon(top).pid or 0
     return 0
 
 
@@ -364,12 +346,12 @@ def _refuse_dead(pid: int, output: Path) -> None:
 
 def _greeting(top: str, pid: int) -> Iterator[str]:
     with place.store(top) as con:
-        trunk = views.fact(con, "trunk") or {}
-        yield f"factoryd is running (pid {pid}) on {trunk.get('branch')} {(trunk.get('commit') or '')[:10]}"
-        yield from inferred_lines(views.fact(con, "inferred") or {})
-        for warning in views.fact(con, "warnings") or []:
+        trunk = views.trunk(con)
+        yield f"factoryd is running (pid {pid}) on {trunk.branch} {(trunk.commit or '')[:10]}"
+        yield from inferred_lines(views.inferred(con))
+        for warning in views.warnings(con):
             yield say.paint(f"  ! {say.line(warning)}", "yellow")
-        if why := (views.fact(con, "names") or {}).get("why"):
+        if why := views.names_why(con):
             yield f"  {say.line(why)}"
         inbox = views.inbox(con)
     yield f"  drop task files into {top}/{inbox}/ and look in with: factory status"
@@ -379,22 +361,21 @@ def _end_attempts(top: str) -> int:
     from factory.repo.underway import unended
 
     with place.store(top) as con:
-        hung = [
-            worker for worker in views.status(con, views.now_text())["workers"] if worker["unit"]
-        ]
+        hung = views.workers(con)
         roots = dict.fromkeys(
             [top, views.used_in(con) or top]
         )  # they run on under the path that they were started in
-    runs = [
-        (worker, place.run_dir(root, worker["unit"], worker["attempt"]))
-        for worker in hung
-        for root in roots
-    ]
-    for worker, folder in runs:
-        if not anyio.run(process.end, Path(folder)):
-            raise FactoryError(
-                f"attempt {worker['attempt']} of {worker['unit']} still runs and could not be ended."
-            )
+    ended_attempts = 0
+    for worker in hung:
+        if worker.unit is None or worker.attempt is None:
+            continue
+        ended_attempts += 1
+        for root in roots:
+            folder = place.run_dir(root, worker.unit, worker.attempt)
+            if not anyio.run(process.end, Path(folder)):
+                raise FactoryError(
+                    f"attempt {worker.attempt} of {worker.unit} still runs and could not be ended."
+                )
     judged = [
         run
         for root in roots
@@ -404,7 +385,7 @@ def _end_attempts(top: str) -> int:
     for run in judged:
         if not anyio.run(process.end, run):
             raise FactoryError(f"the gate or setup of {run} still runs and could not be ended.")
-    ended = f"; ended attempts that it left: {len(hung)}" if hung else ""
+    ended = f"; ended attempts that it left: {ended_attempts}" if ended_attempts else ""
     ended += f"; ended gates and setups that it left: {len(judged)}" if judged else ""
     print(f"the daemon is not running{ended}")
     return 0

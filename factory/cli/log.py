@@ -11,12 +11,11 @@ from argparse import Namespace
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Any
 
 from factory.agents.tail import Tail
-from factory.cli import ask, place, say
-from factory.store import views
-from factory.store.views import Json
+from factory.cli import place, say
+from factory.store import rows, views
+from factory.store.states import FINAL
 
 POLL_S = 0.2
 BEFORE = 100  # lines of what an agent said earlier
@@ -27,7 +26,7 @@ _NOISE = (  # of no use to a person; a landing is told once, by its unit
     *("landing.opened", "landing.closed"),
 )
 _HASH = re.compile(r"\b([0-9a-f]{10})[0-9a-f]{30}(?:[0-9a-f]{24})?\b")
-_FRAME = ("seq", "at", "event", "unit", "attempt", "worker")
+_FRAME = ("schema", "seq", "at", "event", "unit", "attempt", "worker")
 _SENTENCES = ("why", "reason", "detail", "sentence", "outcome", "answer")
 _SAYS = {  # an event as a person says it; one that is not here is told by its own name, with its details
     "task.accepted": "accepted as {name}: {why}",
@@ -57,12 +56,7 @@ _SAYS = {  # an event as a person says it; one that is not here is told by its o
 
 
 def log(args: Namespace) -> int:
-    """What happened, oldest first; with an ID only of that unit, and what its agent is saying now.
-
-    factory log                the whole journal
-    factory log fix-login -f   one unit, followed until it ends; with its agent's words
-    factory log --json -f      one event a line, for programs
-    """
+    """Shows what happened, oldest first. With an ID: only what happened to that unit, and what its agent says."""
     top = place.root()
     with place.store(top) as con:
         if args.id:
@@ -76,28 +70,38 @@ def follow(
     con: sqlite3.Connection, top: str, unit: str, *, as_json: bool, on: bool
 ) -> Iterator[str]:
     """The lines so far; with `on` also those to come, until the unit has ended."""
-    seen, output = 0, Output("")
+    seen = 0
+    output = Output("")
     while True:
-        over = not on or (bool(unit) and place.unit(con, unit)["state"] in ask.FINAL)
+        is_over = not on or (bool(unit) and place.unit(con, unit).state in FINAL)
         for entry in views.log(con, after=seen, unit=unit):
-            seen = entry["seq"]
-            yield from [say.as_json(entry)] if as_json else told(entry, of_one=bool(unit))
+            seen = entry.seq
+            if as_json:
+                yield say.as_json(entry)
+            else:
+                yield from told(entry, of_one=bool(unit))
         if unit and not as_json:
-            attempts = place.unit(con, unit)["attempts"]
-            folder = place.run_dir(top, unit, attempts[-1]["number"]) if attempts else ""
-            output = output if folder == output.folder else Output(folder)
-            yield from (say.paint("  │ ", "dim") + text for text in output.read())
-        if over:
+            output = _newest_output(con, top, unit, output)
+            for text in output.read():
+                yield say.paint("  │ ", "dim") + text
+        if is_over:
             return
         time.sleep(POLL_S)
 
 
-def told(entry: Json, *, of_one: bool) -> Iterator[str]:
+def _newest_output(con: sqlite3.Connection, top: str, unit: str, output: "Output") -> "Output":
+    """The output of the unit's newest attempt: the same one as long as no newer attempt began."""
+    attempts = place.unit(con, unit).attempts
+    folder = place.run_dir(top, unit, attempts[-1].number) if attempts else ""
+    return output if folder == output.folder else Output(folder)
+
+
+def told(entry: rows.Entry, *, of_one: bool) -> Iterator[str]:
     """A journal event on one line; nothing where no person wants to know."""
-    if entry["event"] in _NOISE or (entry["event"] == "card.folded" and entry["unit"]):
+    if entry.event in _NOISE or (entry.event == "card.folded" and entry.unit):
         return
-    subject = "" if of_one or not entry["unit"] else f"{entry['unit']}: "
-    when = say.paint(say.moment(entry["at"], datetime.now(UTC)), "dim")
+    subject = "" if of_one or not entry.unit else f"{entry.unit}: "
+    when = say.paint(say.moment(entry.at, datetime.now(UTC)), "dim")
     yield f"{when}  " + say.clip(subject + _sentence(entry), 400)
 
 
@@ -130,11 +134,12 @@ def readable(text: str) -> Iterator[str]:
     except (ValueError, RecursionError):
         said = [say.clip(text, 400)]
     for part in said:
-        for line in filter(None, say.clean(part).rstrip().split("\n")):
-            yield line if len(line) <= SHOWN else line[:SHOWN] + "…"
+        for line in say.clean(part).rstrip().split("\n"):
+            if line:
+                yield line if len(line) <= SHOWN else line[:SHOWN] + "…"
 
 
-def _words(value: Any, name: str = "") -> Iterator[str]:
+def _words(value: object, name: str = "") -> Iterator[str]:
     match name, value:
         case "text", str():
             yield value
@@ -148,32 +153,44 @@ def _words(value: Any, name: str = "") -> Iterator[str]:
                 yield from _words(item)
 
 
-def _sentence(entry: Json) -> str:
-    if form := _SAYS.get(entry["event"]):
-        plain = {name: _plain(value) for name, value in entry.items()}
-        known = ", as known before" if entry.get("cached") else ""
-        below = (
-            " on top of units that had not landed"
-            if entry.get("stacked") and not entry.get("ok")
-            else ""
-        )
-        below = " without the change" if entry.get("before") else below
-        plain["verdict"] = ("green" if entry.get("ok") else "red") + below + known
-        return form.format_map(defaultdict(str, plain)).replace(": :", ":").rstrip(": ")
-    details = "; ".join(_details(entry))
-    return str(entry["event"]).replace(".", " ") + (f": {details}" if details else "")
+def _sentence(entry: rows.Entry) -> str:
+    form = _SAYS.get(entry.event)
+    if form is None:
+        details = "; ".join(_details(entry))
+        name = entry.event.replace(".", " ")
+        return f"{name}: {details}" if details else name
+    words = defaultdict(str, verdict=_verdict(entry))
+    for name, value in vars(entry).items():
+        words[name] = _plain(value)
+    return form.format_map(words).replace(": :", ":").rstrip(": ")
 
 
-def _details(entry: Json) -> Iterator[str]:
-    for name, value in entry.items():
+def _verdict(entry: rows.Entry) -> str:
+    known = ", as known before" if entry.cached else ""
+    if entry.ok:
+        return f"green{_without(entry)}{known}"
+    below = " on top of units that had not landed" if entry.stacked else ""
+    return f"red{_without(entry) or below}{known}"
+
+
+def _without(entry: rows.Entry) -> str:
+    return " without the change" if entry.before else ""
+
+
+def _details(entry: rows.Entry) -> Iterator[str]:
+    for name, value in vars(entry).items():
+        if name in _FRAME or (name == "cached" and not value):
+            continue
         if isinstance(value, bool):
-            yield from [name] if value else [] if name == "cached" else [f"not {name}"]
-        elif value and name not in _FRAME:
+            yield name if value else f"not {name}"
+        elif value:
             yield _plain(value) if name in _SENTENCES else f"{name} {say.clip(_plain(value), 80)}"
 
 
-def _plain(value: Any) -> str:
+def _plain(value: object) -> str:
     """A value as a person writes it: hashes short, lists with commas."""
+    if isinstance(value, rows.Row):
+        value = vars(value)
     if isinstance(value, dict):
         return ", ".join(f"{name} {_plain(each)}" for name, each in value.items())
     if isinstance(value, list):

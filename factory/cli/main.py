@@ -1,55 +1,45 @@
 """The two programs: each imports the one command asked for and turns every outcome into an exit code.
 
-A command is the function of its name in a module of this package, and its docstring is what --help prints.
+A command is the function of its name in a module of this package; parsers.py declares what it takes.
 Invariant: 0 fine, 1 no, 2 usage, 3 refused by state; no traceback for anything that factoryd raises on purpose.
 """
 
-import argparse
 import io
 import os
-import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 
 from factory import __version__
-from factory.cli import say
+from factory.cli import parsers, say
 from factory.ground.errors import FactoryError, NotYet, UsageError, did_you_mean
 
-Commands = Mapping[str, tuple[str, str, str]]  # name → (module, synopsis, what it is for)
+Commands = Mapping[str, str]  # name → the module that has the function of that name
 
 FACTORY: Commands = {
-    "status": ("status", "[--json] [--watch]", "what needs you, then what is moving"),
-    "add": ("add", "FILE|-", "drop a task file into the inbox"),
-    "show": ("show", "ID [--prompt] [--json]", "all about one unit, or one card"),
-    "log": ("log", "[ID] [-f|--follow] [--json]", "what happened, what an agent says"),
-    "diff": ("show", "ID [--attempt N]", "what a unit changes"),
-    "why": ("show", "ID", "why a unit waits, was retried, or landed"),
-    "answer": ("ask", "CARD OPTION|TEXT… [--always]", "decide a card"),
-    "tell": ("ask", "ID TEXT…", "say something to a unit's agent"),
-    "retry": ("ask", "ID", "give a unit another attempt"),
-    "cancel": ("ask", "ID", "drop a unit"),
-    "pause": ("ask", "", "start nothing new"),
-    "resume": ("ask", "", "go on after a pause"),
-    "gate": ("gate", "[--tree REV] [--here]", "run the gates as the line would"),
-    "check": ("add", "FILE", "would this task file be accepted?"),
-    "config": (
-        "config",
-        "[--explain KEY] [--prompt NAME] [--guards] [--json]",
-        "the values in force, and where from",
-    ),
-    "doctor": (
-        "doctor",
-        "[--fix] [--rebuild] [--agent NAME] [--json]",
-        "what is wrong or stray, and mending it",
-    ),
+    "status": "status",
+    "show": "show",
+    "log": "log",
+    "diff": "show",
+    "why": "show",
+    "answer": "ask",
+    "tell": "ask",
+    "retry": "ask",
+    "cancel": "ask",
+    "pause": "ask",
+    "resume": "ask",
+    "add": "add",
+    "check": "add",
+    "gate": "gate",
+    "config": "config",
+    "doctor": "doctor",
 }
 FACTORYD: Commands = {
-    "start": ("life", "[--foreground] [--workers N]", "start the factory of this repository"),
-    "stop": ("life", "[--drain] [--now]", "stop it; the unfinished is handed back"),
-    "restart": ("life", "", "a new daemon; running agents stay"),
-    "init": ("config", "", "write a commented factory.toml"),
-    "demo": ("demo", "[--keep]", "see it at work, with a scripted agent"),
+    "start": "life",
+    "stop": "life",
+    "restart": "life",
+    "init": "config",
+    "demo": "demo",
 }
 LATER = {"report": "a summary of days", "inbox": "cards in full screen", "top": "a live view"}
 
@@ -73,7 +63,7 @@ def _run(program: str, commands: Commands, argv: Sequence[str]) -> int:
     except FactoryError as error:
         print(f"{program}: {say.clean(str(error))}", file=sys.stderr)
         return error.exit_code
-    except SystemExit as end:  # argparse, after a usage error
+    except SystemExit as end:  # argparse, after --help or a usage error
         return int(end.code or 0)
     except KeyboardInterrupt:
         return 130
@@ -96,9 +86,8 @@ def _prepare_streams() -> None:
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(
-            stream, io.TextIOWrapper
-        ):  # a terminal that is not UTF-8 gets question marks, not a traceback
+        # A terminal that is not UTF-8 gets question marks, not a traceback.
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
 
 
@@ -110,7 +99,7 @@ def _drop_output() -> None:
 def _command(program: str, commands: Commands, argv: Sequence[str]) -> int:
     name, *rest = argv or ["--help"]
     if name in ("-h", "--help"):
-        print("\n".join(_overview(program, commands)))
+        print("\n".join(_overview(program)))
         return 0
     if name == "--version":
         print(f"{program} {__version__}")
@@ -121,31 +110,9 @@ def _command(program: str, commands: Commands, argv: Sequence[str]) -> int:
         raise UsageError(
             f"there is no command {name!r}{_meant(name, commands)}\n  see: {program} --help"
         )
-    module, synopsis, _ = commands[name]
-    command = getattr(import_module(f"factory.cli.{module}"), name)
-    usage = f"{program} {name} {synopsis}".rstrip()
-    if {"-h", "--help"} & set(rest):
-        what, _, examples = str(command.__doc__).partition("\n\n")
-        print(f"usage: {usage}\n\n{what}\n\nexamples:")
-        print("\n".join(f"  {example.strip()}" for example in examples.strip().splitlines()))
-        return 0
-    parser = argparse.ArgumentParser(
-        prog=f"{program} {name}", usage=usage, add_help=False, allow_abbrev=False
-    )
-    _declare(parser, synopsis)
-    return int(command(parser.parse_args(rest)))
-
-
-def _declare(parser: argparse.ArgumentParser, synopsis: str) -> None:
-    for form in re.findall(r"\[[^]]*\]|\S+", synopsis):
-        flags, _, value = form.strip("[]").partition(" ")
-        if value:
-            parser.add_argument(flags, metavar=value)
-        elif flags.startswith("-"):
-            parser.add_argument(*flags.split("|"), action="store_true")
-        else:
-            nargs = "?" if form.startswith("[") else "+" if form.endswith("…") else None
-            parser.add_argument(flags.split("|")[0].strip("…").lower(), metavar=flags, nargs=nargs)
+    args = parsers.make(program, name).parse_args(rest)
+    command = getattr(import_module(f"factory.cli.{commands[name]}"), name)
+    return int(command(args))
 
 
 def _meant(name: str, commands: Commands) -> str:
@@ -155,12 +122,11 @@ def _meant(name: str, commands: Commands) -> str:
     return did_you_mean(name, commands)
 
 
-def _overview(program: str, commands: Commands) -> list[str]:
-    shown = {
-        name: synopsis if len(synopsis) < 34 else "[OPTION…]"
-        for name, (_, synopsis, _) in commands.items()
-    }
-    rows = [(f"{name} {shown[name]}", what) for name, (_, _, what) in commands.items()]
+def _overview(program: str) -> Iterator[str]:
+    yield f"usage: {program} COMMAND [OPTION…]"
+    for heading, group in parsers.PROGRAMS[program].items():
+        yield f"\n{heading}:"
+        for declare in group:
+            yield f"  {declare.__name__:<10}{declare.__doc__}"
     other = "factoryd start|stop" if program == "factory" else "factory status|add|…"
-    foot = f"The other half: {other}. Each command's --help has examples."
-    return [f"usage: {program} COMMAND [--help]", "", *say.table(rows, most=40), "", foot]
+    yield f"\nThe other half: {other}. Each command's --help has examples."

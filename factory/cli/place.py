@@ -10,8 +10,7 @@ import sqlite3
 from contextlib import closing
 
 from factory.ground.errors import FactoryError, RepositoryError, did_you_mean
-from factory.store import views
-from factory.store.views import Json
+from factory.store import rows, views
 
 
 def root() -> str:
@@ -54,10 +53,10 @@ def store(top: str, *, write: bool = False) -> closing[sqlite3.Connection]:
     return closing(views.open_store(within(top, "store.sqlite"), write=write))
 
 
-def daemon(top: str) -> Json:
-    """What is known of the daemon: `state` is running, draining or stopped."""
+def daemon(top: str) -> rows.Daemon:
+    """What is known of the daemon."""
     if not os.path.exists(within(top, "store.sqlite")):
-        return {"state": "stopped", "pid": None}
+        return rows.Daemon(state="stopped", pid=None, since=None, version=None)
     with store(top) as con:
         return views.daemon(con)
 
@@ -67,42 +66,41 @@ def copied_from(top: str) -> str:
     if not os.path.exists(within(top, "store.sqlite")):
         return ""
     with store(top) as con:
-        known = views.fact(con, "identity")
-        if not known or not views.used_in(con):
+        known = views.identity(con)
+        if known is None or not views.used_in(con):
             return ""
     from pathlib import Path  # only for a store that was used elsewhere
 
     from factory.store.identity import Found, Identity, compare, here
 
     git_dir = Path(_common_dir(top))
-    before = Identity(**known)
+    before = Identity(**vars(known))
     now = here(Path(top), git_dir, Path(), identity=before.id)
     is_copy = compare(before, now, other=views.identity_at(before.root)) is Found.COPIED
     return before.root if is_copy else ""
 
 
-def unit(con: sqlite3.Connection, name: str, *, refusal: type[FactoryError] = FactoryError) -> Json:
+def unit(
+    con: sqlite3.Connection, name: str, *, refusal: type[FactoryError] = FactoryError
+) -> rows.Unit:
     """All about the unit of that id; raise `refusal` where there is none."""
     found = views.show(con, name)
-    if found is None and name[:1] in "Ee" and name[1:].isdigit():
-        card = views.card(con, name.upper())
-        if card:
-            raise refusal(f"{card['id']} is a card, not a unit\n  see: factory show {card['id']}")
-        raise refusal(f"there is no card {name.upper()}\n  the open ones: factory status")
-    if found is None:
-        raise refusal(
-            f"there is no unit {name!r}{meant(con, name)}\n  the open ones: factory status"
-        )
-    return found
+    if found is not None:
+        return found
+    if name[:1] in "Ee" and name[1:].isdigit():
+        raise refusal(_no_unit_but_card(con, name.upper()))
+    raise refusal(f"there is no unit {name!r}{meant(con, name)}\n  the open ones: factory status")
+
+
+def _no_unit_but_card(con: sqlite3.Connection, name: str) -> str:
+    if views.card(con, name):
+        return f"{name} is a card, not a unit\n  see: factory show {name}"
+    return f"there is no card {name}\n  the open ones: factory status"
 
 
 def meant(con: sqlite3.Connection, name: str) -> str:
     """A did-you-mean among the units that are open or landed last."""
-    seen = views.status(con, views.now_text())
-    known = [unit["id"] for unit in seen["units_open"]] + [
-        unit["unit"] for unit in seen["last_landed"]
-    ]
-    return did_you_mean(name, known)
+    return did_you_mean(name, views.known_units(con))
 
 
 def _is_bare(folder: str) -> bool:

@@ -10,7 +10,6 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from datetime import datetime
-from itertools import accumulate
 from unicodedata import combining, east_asian_width
 
 COLUMNS = 80  # one screen
@@ -30,10 +29,13 @@ def clean(text: str) -> str:
 
 
 def as_json(value: object) -> str:
-    """One line of JSON, readable, in which what could steer a terminal is escaped."""
-    return _CONTROLS.sub(
-        lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False)
-    )
+    """One line of JSON, rows included, in which what could steer a terminal is escaped."""
+    text = json.dumps(value, ensure_ascii=False, default=vars)
+    return _CONTROLS.sub(_escaped, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"
 
 
 def line(text: str) -> str:
@@ -43,10 +45,15 @@ def line(text: str) -> str:
 
 def paint(text: str, style: str) -> str:
     """The text in that style; plain where standard output is no terminal, or one that wants no colours."""
-    wanted = (
-        sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    )
-    return f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if text and wanted else text
+    if not text or not _shows_colours():
+        return text
+    return f"\x1b[{_STYLES[style]}m{text}\x1b[0m"
+
+
+def _shows_colours() -> bool:
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return False
+    return sys.stdout.isatty()
 
 
 def width(text: str) -> int:
@@ -59,10 +66,12 @@ def clip(text: str, room: int) -> str:
     flat = line(text)
     if width(flat) <= room:
         return flat
-    kept = (
-        char for char, used in zip(flat, accumulate(map(_cells, flat)), strict=True) if used < room
-    )
-    return "".join(kept).rstrip() + "…"
+    used = 0
+    for place, char in enumerate(flat):
+        used += _cells(char)
+        if used >= room:
+            return flat[:place].rstrip() + "…"
+    return flat
 
 
 def wrap(text: str, *, indent: str = "", room: int = COLUMNS) -> list[str]:
@@ -79,16 +88,20 @@ def wrap(text: str, *, indent: str = "", room: int = COLUMNS) -> list[str]:
 
 def table(rows: Sequence[Sequence[str]], *, indent: str = "  ", most: int = 30) -> list[str]:
     """Rows as lines with aligned columns; the last column gets what room is left, the others at most `most`."""
-    heads = [[clip(cell, most) for cell in row[:-1]] for row in rows]
+    heads = [_clipped(row[:-1], most) for row in rows]
     widths = [max(map(width, column)) for column in zip(*heads, strict=True)]
     room = max(12, COLUMNS - len(indent) - sum(widths) - 2 * len(widths))
     lines = []
     for head, row in zip(heads, rows, strict=True):
-        cells = [
-            cell + " " * (wide - width(cell) + 2) for cell, wide in zip(head, widths, strict=True)
-        ]
-        lines.append((indent + "".join(cells) + clip(row[-1], room)).rstrip())
+        text = indent
+        for cell, wide in zip(head, widths, strict=True):
+            text += cell + " " * (wide - width(cell) + 2)
+        lines.append((text + clip(row[-1], room)).rstrip())
     return lines
+
+
+def _clipped(cells: Sequence[str], most: int) -> list[str]:
+    return [clip(cell, most) for cell in cells]
 
 
 def section(title: str, rows: Sequence[Sequence[str]]) -> list[str]:
@@ -98,7 +111,10 @@ def section(title: str, rows: Sequence[Sequence[str]]) -> list[str]:
 
 def ago(stamp: str | None, now: datetime) -> str:
     """How long since that RFC 3339 time: `40 s`, `12 min`, `3 h`, `2 d`."""
-    return lasted(int((now - datetime.fromisoformat(stamp)).total_seconds())) if stamp else ""
+    if stamp is None:
+        return ""
+    passed = now - datetime.fromisoformat(stamp)
+    return lasted(int(passed.total_seconds()))
 
 
 def lasted(seconds: float) -> str:
@@ -106,11 +122,9 @@ def lasted(seconds: float) -> str:
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * size:
             return f"{int(seconds // size)} {unit}"
-    return (
-        f"{seconds:.1f} s"
-        if isinstance(seconds, float) and 0 < seconds < 10
-        else f"{max(0, int(seconds))} s"
-    )
+    if isinstance(seconds, float) and 0 < seconds < 10:
+        return f"{seconds:.1f} s"
+    return f"{max(0, int(seconds))} s"
 
 
 def moment(stamp: str, now: datetime) -> str:

@@ -10,36 +10,31 @@ from datetime import UTC, datetime
 
 from factory.cli import log, place, say, status
 from factory.ground.errors import FactoryError, UsageError
-from factory.store import views
-from factory.store.views import Json
+from factory.store import rows, views
+from factory.store.states import UnitState
 
 
 def show(args: Namespace) -> int:
-    """One unit (state, attempts, verdicts, what is kept) or one card (question, evidence, options).
-
-    factory show fix-login
-    factory show fix-login --prompt    what its last attempt was told
-    factory show fix-login --json
-    factory show E7            a card, with its evidence
-    """
-    now = datetime.now(UTC)
+    """Shows a unit (state, attempts, verdicts, what is kept) or a card (question, evidence, options)."""
     with place.store(place.root()) as con:
-        card = None if views.show(con, args.id) else views.card(con, args.id.upper())
-        seen = card or place.unit(con, args.id)
+        card = None if views.has_unit(con, args.id) else views.card(con, args.id.upper())
+        unit = None if card else place.unit(con, args.id)
+    now = datetime.now(UTC)
     if args.prompt:
-        print(_prompt(seen), end="")
+        print(_prompt(card.id if card else args.id, unit), end="")
+    elif card and args.json:
+        print(say.as_json(rows.ShownCard(schema=rows.VERSION, **vars(card))))
+    elif card:
+        print("\n".join(_card(card, now)))
     elif args.json:
-        print(say.as_json(seen))
-    else:
-        print("\n".join(_card(seen, now) if card else _unit(seen, now)))
+        print(say.as_json(unit))
+    elif unit:
+        print("\n".join(_unit(unit, now)))
     return 0
 
 
 def why(args: Namespace) -> int:
-    """The causal chain of a unit: why it is where it is, what it waits for, and what led there.
-
-    factory why fix-login
-    """
+    """Shows why a unit is in its state, what it waits for, and what led there."""
     with place.store(place.root()) as con:
         for text in _chain(con, place.unit(con, args.id)):
             print(text)
@@ -47,12 +42,7 @@ def why(args: Namespace) -> int:
 
 
 def diff(args: Namespace) -> int:
-    """What a unit changes: its commit on trunk, what is queued, or what its newest attempt left.
-
-    factory diff fix-login
-    factory diff fix-login --attempt 2     what that attempt left, also of a unit that has ended
-    factory diff fix-login | git apply     exact bytes when piped
-    """
+    """Shows what a unit changes: its commit on trunk, what is queued, or what its newest attempt left."""
     from pathlib import Path  # here, for the other two commands do without all this
 
     import anyio
@@ -75,134 +65,150 @@ def diff(args: Namespace) -> int:
     return 0
 
 
-def _card(card: Json, now: datetime) -> Iterator[str]:
+# ── a card ──
+
+
+def _card(card: rows.Card, now: datetime) -> Iterator[str]:
     yield from status.card_lines(card, now)
-    if card["state"] != "open":
-        yield f"      closed: {say.line(card['answer'] or card['closed_why'])}"
-    if card["units"]:
-        yield f"      stops: {', '.join(card['units'])}"
-    if card["where"]:
-        yield f"      read: {say.line(card['where'])}"
-    if card["evidence"]:
-        yield f"\n{say.clean(card['evidence'])}"
+    if card.state != "open":
+        yield f"      closed: {say.line(card.answer or card.closed_why)}"
+    if card.units:
+        yield f"      stops: {', '.join(card.units)}"
+    if card.where:
+        yield f"      read: {say.line(card.where)}"
+    if card.evidence:
+        yield f"\n{say.clean(card.evidence)}"
 
 
-def _unit(unit: Json, now: datetime) -> Iterator[str]:
-    yield say.paint(say.line(unit["title"]), "bold")
-    yield f"{unit['id']} · {unit['state']} {say.ago(unit['since'], now)}"
-    yield from say.wrap(unit["why"], indent="  ")
-    if unit["commit"]:
-        yield f"commit {unit['commit']}" + (
-            "" if unit["on_trunk"] else " (trunk has been rewritten since: not on it)"
-        )
-    yield from say.section("ATTEMPTS", [_attempt(attempt, now) for attempt in unit["attempts"]])
-    yield from say.section(
-        "KEPT", [_kept(attempt) for attempt in unit["attempts"] if attempt["end"]]
-    )
-    yield from _left_out(unit["attempts"])
-    yield from say.section("VERDICTS", [_verdict(verdict) for verdict in unit["verdicts"]])
+# ── a unit ──
 
 
-def _attempt(attempt: Json, now: datetime) -> tuple[str, ...]:
-    tokens = attempt["tokens"]
-    spent = f"{tokens['input']}+{tokens['output']} tokens" if any(tokens.values()) else ""
-    # What it did not tell is charged as it was held back.
-    charged = max(attempt["cost_usd"], attempt["reserved_usd"] if attempt["end"] else 0)
-    about = "≈ " if attempt["estimated"] or charged > attempt["cost_usd"] else ""
-    cost = f" {about}${charged:.2f}" if charged else ""
-    started = say.moment(attempt["start"], now)
-    reason = attempt["reason"] or "running"
+def _unit(unit: rows.Unit, now: datetime) -> Iterator[str]:
+    yield say.paint(say.line(unit.title), "bold")
+    yield f"{unit.id} · {unit.state} {say.ago(unit.since, now)}"
+    yield from say.wrap(unit.why, indent="  ")
+    if unit.commit:
+        gone = "" if unit.on_trunk else " (trunk has been rewritten since: not on it)"
+        yield f"commit {unit.commit}{gone}"
+    ended = [attempt for attempt in unit.attempts if attempt.end]
+    yield from say.section("ATTEMPTS", [_attempt(attempt, now) for attempt in unit.attempts])
+    yield from say.section("KEPT", [_kept(attempt) for attempt in ended])
+    yield from _left_out(unit.attempts)
+    yield from say.section("VERDICTS", [_verdict(verdict) for verdict in unit.verdicts])
+
+
+def _attempt(attempt: rows.Attempt, now: datetime) -> Sequence[str]:
     return (
-        str(attempt["number"]),
-        started,
-        attempt["agent"],
-        reason,
-        spent + cost,
-        attempt["detail"],
+        str(attempt.number),
+        say.moment(attempt.start, now),
+        attempt.agent,
+        attempt.reason or "running",
+        _used(attempt),
+        attempt.detail,
     )
 
 
-def _left_out(attempts: Sequence[Json]) -> Iterator[str]:
+def _used(attempt: rows.Attempt) -> str:
+    tokens = attempt.tokens
+    used = f"{tokens.input}+{tokens.output} tokens" if tokens.input or tokens.output else ""
+    # What it did not tell is charged as it was held back.
+    charged = max(attempt.cost_usd, attempt.reserved_usd) if attempt.end else attempt.cost_usd
+    if not charged:
+        return used
+    about = "≈ " if attempt.estimated or charged > attempt.cost_usd else ""
+    return f"{used} {about}${charged:.2f}"
+
+
+def _kept(attempt: rows.Attempt) -> Sequence[str]:
+    """Where the tree of an attempt is, and what else is left of it."""
+    kind, _, rest = attempt.ref.removeprefix("refs/factory/").partition("/")
+    held = {"attempts": "ref", "archive": f"archive {rest}"}.get(kind, "no tree")
+    tree = f"tree {attempt.tree[:10]}" if attempt.tree else ""
+    is_there = os.path.isdir(attempt.run_dir)  # noqa: PTH112
+    folder = attempt.run_dir if is_there else "run dir pruned"
+    return str(attempt.number), held, attempt.commit[:10], tree, folder
+
+
+def _left_out(attempts: Sequence[rows.Attempt]) -> Iterator[str]:
     """The paths that git could not take, whole: a reader looks for them in the agent's words."""
-    rows = [(attempt["number"], path) for attempt in attempts for path in attempt["left_out"]]
-    if rows:
+    if any(attempt.left_out for attempt in attempts):
         yield ""
         yield say.paint("LEFT OUT (git takes no such path, or could not read it)", "bold")
-        yield from (f"  {number}  {say.line(path)}" for number, path in rows)
+    for attempt in attempts:
+        for path in attempt.left_out:
+            yield f"  {attempt.number}  {say.line(path)}"
 
 
-def _verdict(verdict: Json) -> tuple[str, ...]:
-    ok, kept = "green" if verdict["ok"] else "red", "kept" if verdict["cached"] else ""
-    return ok, verdict["gate"], verdict["tree"][:10], say.lasted(verdict["seconds"]), kept
+def _verdict(verdict: rows.Verdict) -> Sequence[str]:
+    answer = "green" if verdict.ok else "red"
+    kept = "kept" if verdict.cached else ""
+    return answer, verdict.gate, verdict.tree[:10], say.lasted(verdict.seconds), kept
 
 
-def _chain(con: sqlite3.Connection, unit: Json) -> Iterator[str]:
-    because = f": {unit['why']}" if unit["why"] else ""
-    yield from say.wrap(f"{unit['id']} is {unit['state']}{because}")
-    if unit["state"] == "landed" and not unit["on_trunk"]:
-        again = f"again: factory retry {unit['id']}"
-        yield f"  trunk was rewritten and does not hold {unit['commit'][:10]} any more; {again}"
+def _prompt(name: str, unit: rows.Unit | None) -> str:
+    attempts = unit.attempts if unit else ()
+    for attempt in reversed(attempts):  # the last may have ended before it was told anything
+        with suppress(OSError), open(f"{attempt.run_dir}/prompt.md", encoding="utf-8") as file:  # noqa: PTH123
+            return say.clean(file.read())
+    raise FactoryError(f"of {name} there is no prompt: not begun yet, pruned, or a card")
+
+
+# ── why ──
+
+
+def _chain(con: sqlite3.Connection, unit: rows.Unit) -> Iterator[str]:
+    because = f": {unit.why}" if unit.why else ""
+    yield from say.wrap(f"{unit.id} is {unit.state}{because}")
+    if unit.state == UnitState.LANDED and not unit.on_trunk:
+        again = f"again: factory retry {unit.id}"
+        yield f"  trunk was rewritten and does not hold {unit.commit[:10]} any more; {again}"
     yield from _needs(con, unit)
-    if unit["state"] == "ready" and views.fact(con, "paused"):
+    if unit.state == UnitState.READY and views.is_paused(con):
         yield "  the line is paused: factory resume"
-    for card in unit["escalations"]:
-        if card["state"] == "open":
-            yield f"  {card['id']} waits for your answer: factory show {card['id']}"
+    for card in unit.escalations:
+        if card.state == "open":
+            yield f"  {card.id} waits for your answer: factory show {card.id}"
     yield ""
-    for entry in views.log(con, unit=unit["id"]):
+    for entry in views.log(con, unit=unit.id):
         yield from log.told(entry, of_one=True)
 
 
-def _needs(con: sqlite3.Connection, unit: Json) -> Iterator[str]:
-    what = "its part" if unit["state"] == "split" else "needs"
-    for name in unit["needs"]:
+def _needs(con: sqlite3.Connection, unit: rows.Unit) -> Iterator[str]:
+    what = "its part" if unit.state == UnitState.SPLIT else "needs"
+    for name in unit.needs:
         need = views.show(con, name)
         if need is None:
             yield f"  {what} {say.line(name)}, which is no unit{place.meant(con, name)}"
-        elif need["state"] != "landed":
-            because = f" ({say.line(need['why'])})" if need["why"] else ""
-            yield f"  {what} {name}, which is {need['state']}{because}: factory why {name}"
+        elif need.state != UnitState.LANDED:
+            because = f" ({say.line(need.why)})" if need.why else ""
+            yield f"  {what} {name}, which is {need.state}{because}: factory why {name}"
 
 
-def _ends(unit: Json, number: str | None) -> tuple[str, str]:
-    attempts = [(attempt["base"], attempt["commit"]) for attempt in reversed(unit["attempts"])]
-    ends = [(f"{unit['commit']}^", unit["commit"]), (unit["base"], unit["submission"]), *attempts]
+# ── what it changes ──
+
+
+def _ends(unit: rows.Unit, number: str | None) -> tuple[str, str]:
+    """The two commits between which the difference lies; raise FactoryError where there are none."""
     if number is not None:
-        ends = [
-            (each["base"], each["commit"])
-            for each in unit["attempts"]
-            if str(each["number"]) == number
-        ]
-        if not ends:
-            numbers = ", ".join(str(each["number"]) for each in unit["attempts"])
-            raise UsageError(
-                f"{unit['id']} has no attempt {number}; it has {numbers or 'none yet'}"
-            )
+        return _ends_of_attempt(unit, number)
+    ends = [(f"{unit.commit}^", unit.commit), (unit.base, unit.submission)]
+    for attempt in reversed(unit.attempts):
+        ends.append((attempt.base, attempt.commit))
     for base, commit in ends:
         if commit:
             return base, commit
-    if number is not None:
-        raise FactoryError(
-            f"attempt {number} of {unit['id']} left no tree.\n  what is kept: factory show {unit['id']}"
-        )
     raise FactoryError(
-        f"{unit['id']} has changed nothing yet: no attempt of it has ended with a tree."
+        f"{unit.id} has changed nothing yet: no attempt of it has ended with a tree."
     )
 
 
-def _kept(attempt: Json) -> tuple[str, ...]:
-    """Where the tree of an attempt is, and what else is left of it."""
-    kind, _, month = attempt["ref"].removeprefix("refs/factory/").partition("/")
-    held = {"attempts": "ref", "archive": f"archive {month}"}.get(kind, "no tree")
-    tree = f"tree {attempt['tree'][:10]}" if attempt["tree"] else ""
-    folder = attempt["run_dir"] if os.path.isdir(attempt["run_dir"]) else "run dir pruned"  # noqa: PTH112
-    return str(attempt["number"]), held, attempt["commit"][:10], tree, folder
-
-
-def _prompt(seen: Json) -> str:
-    for attempt in reversed(
-        seen.get("attempts") or []
-    ):  # the last may have ended before it was told anything
-        with suppress(OSError), open(f"{attempt['run_dir']}/prompt.md", encoding="utf-8") as file:  # noqa: PTH123
-            return say.clean(file.read())
-    raise FactoryError(f"of {seen['id']} there is no prompt: not begun yet, pruned, or a card")
+def _ends_of_attempt(unit: rows.Unit, number: str) -> tuple[str, str]:
+    by_number = {str(attempt.number): attempt for attempt in unit.attempts}
+    attempt = by_number.get(number)
+    if attempt is None:
+        numbers = ", ".join(by_number)
+        raise UsageError(f"{unit.id} has no attempt {number}; it has {numbers or 'none yet'}")
+    if not attempt.commit:
+        kept = f"what is kept: factory show {unit.id}"
+        raise FactoryError(f"attempt {number} of {unit.id} left no tree.\n  {kept}")
+    return attempt.base, attempt.commit

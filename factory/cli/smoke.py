@@ -27,13 +27,14 @@ from factory.dispatch.agents import the_runtime
 from factory.ground import conventions, settings
 from factory.ground.errors import FactoryError
 from factory.ground.places import home, places
-from factory.store import views
-from factory.store.views import Json
+from factory.store import rows, views
+from factory.store.states import UnitState
 
 OK, NOTE, BAD = "ok", "note", "bad"
 STYLES = {OK: "green", NOTE: "yellow", BAD: "red"}
 MINUTES, MOST_S = 3, 240  # for the agent; for all of it
 UNIT = "smoke"
+ENDS = (UnitState.LANDED, UnitState.HELD, UnitState.WAITING, UnitState.CANCELLED)
 _GATE = "#!/bin/sh\ntest ! -e hello.txt || grep -qi hello hello.txt\n"
 _TASK = f"""---
 agent: %s
@@ -171,49 +172,46 @@ def _smoke(
             life.leave(pid, signal.SIGINT, seconds=60)
     finally:
         shutil.rmtree(where.work, ignore_errors=True)
-    return (
-        _green(unit, time.monotonic() - begun)
-        if unit.get("state") == "landed"
-        else _red(unit, runtime, login)
-    )
+    if unit and unit.state == UnitState.LANDED:
+        return _green(unit, time.monotonic() - begun)
+    return _red(unit, runtime, login)
 
 
-def _green(unit: Json, seconds: float) -> Check:
-    used = unit["attempts"][-1]
+def _green(unit: rows.Unit, seconds: float) -> Check:
+    used = unit.attempts[-1]
     told = [f"a unit landed in {say.lasted(seconds)}"]
-    if used["tokens"]["input"]:
-        told.append(f"{used['tokens']['input']} tokens in, {used['tokens']['output']} out")
-    if used["cost_usd"]:
-        told.append(f"${used['cost_usd']:.4f}")
+    if used.tokens.input:
+        told.append(f"{used.tokens.input} tokens in, {used.tokens.output} out")
+    if used.cost_usd:
+        told.append(f"${used.cost_usd:.4f}")
     return Check(UNIT, OK, ", ".join(told))
 
 
-def _red(unit: Json, runtime: Runtime, login: str) -> Check:
-    attempt: Json = next(iter(unit.get("attempts", [])[-1:]), {})
-    reason = attempt.get("reason") or "it has not ended"
-    why = attempt.get("detail") or unit.get("why") or f"nothing was seen of it in {MOST_S} s"
+def _red(unit: rows.Unit | None, runtime: Runtime, login: str) -> Check:
+    attempt = unit.attempts[-1] if unit and unit.attempts else None
+    rest = unit.why if unit else ""
+    reason = attempt.reason if attempt and attempt.reason else "it has not ended"
+    detail = attempt.detail if attempt else ""
+    why = detail or rest or f"nothing was seen of it in {MOST_S} s"
     alone = shlex.join(
         part for part in runtime.command if isinstance(part, str) and part != "{resume}"
     )
     # Not every program says that it wants a login: some wait for one, some say it in words that nobody knows yet.
     look = f"{login and f'{login}; or '}see what it says by itself, in an empty repository: {say.clip(alone, 200)}"
-    rests = f"it rests by itself until it may go on; {unit.get('why', '')}"
+    rests = f"it rests by itself until it may go on; {rest}"
     fix = {"auth": runtime.doctor.login, "limit": rests}.get(reason) or look
-    return Check(UNIT, BAD, f"a unit did not land: {reason}: {why}", fix, attempt.get("said") or "")
+    return Check(
+        UNIT, BAD, f"a unit did not land: {reason}: {why}", fix, attempt.said if attempt else ""
+    )
 
 
-def _ended(root: str, deadline: float) -> Json:
+def _ended(root: str, deadline: float) -> rows.Unit | None:
     """What became of the unit, or is known of it at the deadline."""
-    unit: Json = {}
-    while time.monotonic() < deadline and unit.get("state") not in (
-        "landed",
-        "held",
-        "waiting",
-        "cancelled",
-    ):
+    unit = None
+    while time.monotonic() < deadline and not (unit and unit.state in ENDS):
         time.sleep(0.1)
         with suppress(FactoryError), place.store(root) as con:
-            unit = views.show(con, UNIT) or {}
+            unit = views.show(con, UNIT)
     return unit
 
 

@@ -9,222 +9,261 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from datetime import datetime
 
 from factory.cli import place, say
-from factory.ground import disk
-from factory.store import views
-from factory.store.views import Json
+from factory.store import rows, views
+from factory.store.states import UnitState
 
 MOST = 8  # rows of one section
 ENDED = "ENDED, AND TAKEN UP BY THE NEXT START"
 WHOLE = 3  # cards shown with their options
+STILL = (UnitState.WAITING, UnitState.READY, UnitState.HELD)
+CLEAR = "\x1b[H\x1b[J"
 
 
 def status(args: Namespace) -> int:
-    """One screen: what needs you first, then what is moving, what is queued, what landed last.
-
-    factory status             the screen
-    factory status --watch     the same, kept up to date until Ctrl-C
-    factory status --json      for programs; "schema": 1, only ever added to
-    """
+    """Shows one screen: what needs you, then what is moving, what is queued, what waits, what landed last."""
     top = place.root()
     with place.store(top) as con:
         while True:
             seen = views.status(con, views.now_text())
-            # Said here too: the store may have no room for the daemon to say so.
-            seen["warnings"] = [
-                *filter(None, [disk.complaint(place.within(top))]),
-                *seen["warnings"],
-            ]
-            asked = seen["daemon"]["state"] == "stopped" or not any(seen["units"].values())
-            left = _left_in_inbox(f"{top}/{seen['inbox']}") if asked and not args.json else 0
-            shown = say.as_json(seen) if args.json else "\n".join(_screen(seen, left))
-            print(
-                "\x1b[H\x1b[J" + shown if args.watch and sys.stdout.isatty() else shown, flush=True
-            )
+            shown = say.as_json(seen) if args.json else "\n".join(_screen(seen, top))
+            if args.watch and sys.stdout.isatty():
+                shown = CLEAR + shown
+            print(shown, flush=True)
             if not args.watch:
                 return 0
             time.sleep(1)
 
 
-def card_lines(card: Json, now: datetime) -> Iterator[str]:
+def card_lines(card: rows.Escalation, now: datetime) -> Iterator[str]:
     """A card as a person reads it: the question, the options with their effects, how to answer."""
-    about = f" · {card['count']} units" if card["count"] > 1 else ""
-    if (
-        card["count"] <= 1
-        and card["units"]
-        and card["units"][0] not in re.findall(r"[\w-]+", card["question"])
-    ):
-        about = f" · {say.clip(card['units'][0], 40)}"
-    head = f"{card['kind']}{about} · {say.ago(card['since'], now)}"
-    yield f"  {say.paint(card['id'], 'cyan')}  " + say.paint(head, "dim")
-    yield from (say.paint(each, "bold") for each in say.wrap(card["question"], indent="      "))
-    yield from _options(
-        [(option["key"], option["label"], option["effect"]) for option in card["options"]]
-    )
-    first = card["recommended"] or (card["options"][0]["key"] if card["options"] else '"…"')
-    due = (
-        f"   (by itself {card['default']} at {say.moment(card['deadline'], now)})"
-        if card["deadline"]
-        else ""
-    )
-    yield say.paint(f"      factory answer {card['id']} {first}{due}", "dim")
+    head = f"{card.kind}{_about(card)} · {say.ago(card.since, now)}"
+    yield f"  {say.paint(card.id, 'cyan')}  " + say.paint(head, "dim")
+    for line in say.wrap(card.question, indent="      "):
+        yield say.paint(line, "bold")
+    yield from _options(card.options)
+    due = ""
+    if card.deadline:
+        due = f"   (by itself {card.default} at {say.moment(card.deadline, now)})"
+    yield say.paint(f"      factory answer {card.id} {_likely_answer(card)}{due}", "dim")
 
 
-def _options(options: Sequence[tuple[str, str, str]]) -> Iterator[str]:
+def _about(card: rows.Escalation) -> str:
+    """How many units it stops, or the only one, if the question does not name it."""
+    if card.count > 1:
+        return f" · {card.count} units"
+    if not card.units or card.units[0] in re.findall(r"[\w-]+", card.question):
+        return ""
+    return f" · {say.clip(card.units[0], 40)}"
+
+
+def _likely_answer(card: rows.Escalation) -> str:
+    if card.recommended:
+        return card.recommended
+    return card.options[0].key if card.options else '"…"'
+
+
+def _options(options: Sequence[rows.Choice]) -> Iterator[str]:
     """Labels and effects whole, however long, for a person decides by them: in columns where they fit."""
-    aligned = say.table(options, indent="      ")
+    aligned = say.table(
+        [(option.key, option.label, option.effect) for option in options], indent="      "
+    )
     if not any("…" in line for line in aligned):
         yield from aligned
         return
-    for key, label, effect in options:
-        head, *more = say.wrap(": ".join(filter(None, (label, effect))), indent=" " * 9)
-        yield from (f"      {key:<3}{head[9:]}", *more)
+    for option in options:
+        text = ": ".join(filter(None, (option.label, option.effect)))
+        head, *more = say.wrap(text, indent=" " * 9)
+        yield f"      {option.key:<3}{head[9:]}"
+        yield from more
 
 
-def _left_in_inbox(folder: str) -> int:
-    """How many task files lie there, those that git tracks and that were taken among them."""
-    with suppress(OSError), os.scandir(folder) as entries:
-        return sum(
-            entry.name.lower().endswith(".md") and entry.name[0] not in ".#~" for entry in entries
-        )
-    return 0
-
-
-def _screen(seen: Json, left: int) -> Iterator[str]:
-    now = datetime.fromisoformat(seen["at"])
-    title = {unit["id"]: unit["title"] for unit in seen["units_open"]}
-    above = [card for card in seen["escalations"] if not card["answer"]][:WHOLE]
-    asked = {
-        card["units"][0] for card in above if len(card["units"]) == 1
-    }  # said there, and of no other
-    moving = [_moving(worker, title, now) for worker in seen["workers"] if worker["alive"]]
-    ended = [
-        (each["unit"], _of(each)) for each in seen["workers"] if each["unit"] and not each["alive"]
-    ]
-    queue = [
-        (str(each["position"]), each["unit"], each["state"], title[each["unit"]])
-        for each in seen["queue"]
-    ]
-    waiting = [
-        (unit["id"], f"{unit['state']} {say.ago(unit['since'], now)}", unit["why"] or unit["title"])
-        for unit in seen["units_open"]
-        if unit["state"] in ("waiting", "ready", "held") and unit["id"] not in asked
-    ]
-    landed = [_landed(unit, now) for unit in seen["last_landed"]]
+def _screen(seen: rows.Status, top: str) -> Iterator[str]:
+    now = datetime.fromisoformat(seen.at)
+    left = _left_in_inbox(seen, top)
     yield from _head(seen, left)
-    if left and seen["daemon"]["state"] == "stopped":
-        yield say.paint(
-            f"task files in {seen['inbox']}/, taken by the next start: {left}", "yellow"
-        )
-    yield from _cards(seen["escalations"], now)
-    for heading, rows in (
-        ("MOVING", moving),
-        (ENDED, ended),
-        ("QUEUE", queue),
-        ("WAITING", waiting),
-        ("LANDED LAST", landed),
-    ):
-        yield from say.section(heading, rows[:MOST])
-        yield from _more(rows)
-    if 0 < len(landed) < seen["units"]["landed"]:
-        yield f"  … and {seen['units']['landed'] - len(landed)} more (factory log has all)"
+    if left and seen.daemon.state == "stopped":
+        text = f"task files in {seen.inbox}/, taken by the next start: {left}"
+        yield say.paint(text, "yellow")
+    yield from _cards(seen.escalations, now)
+    yield from _section("MOVING", _moving(seen, now))
+    yield from _section(ENDED, _ended(seen))
+    yield from _section("QUEUE", _queue(seen))
+    yield from _section("WAITING", _waiting(seen, now))
+    yield from _section("LANDED LAST", [_landed(unit, now) for unit in seen.last_landed])
+    more = seen.units[UnitState.LANDED] - len(seen.last_landed)
+    if seen.last_landed and more > 0:
+        yield f"  … and {more} more (factory log has all)"
     yield from _foot(seen)
 
 
-def _head(seen: Json, left: int) -> Iterator[str]:
-    daemon, trunk = seen["daemon"], seen["trunk"]
-    state = daemon["state"] + (", paused" if seen["paused"] else "")
-    parts = [
-        say.paint("factoryd", "bold")
-        + " "
-        + say.paint(state, "green" if state == "running" else "yellow")
-    ]
-    if daemon["state"] == "stopped":
+def _left_in_inbox(seen: rows.Status, top: str) -> int:
+    """How many task files lie there, taken ones that git tracks among them; 0 if the daemon sees to them."""
+    if seen.daemon.state != "stopped" and any(seen.units.values()):
+        return 0
+    count = 0
+    try:
+        with os.scandir(f"{top}/{seen.inbox}") as entries:
+            for entry in entries:
+                is_task = entry.name.lower().endswith(".md")
+                count += is_task and entry.name[0] not in ".#~"
+    except OSError:
+        return 0
+    return count
+
+
+def _head(seen: rows.Status, left: int) -> Iterator[str]:
+    state = seen.daemon.state + (", paused" if seen.paused else "")
+    style = "green" if state == "running" else "yellow"
+    parts = [f"{say.paint('factoryd', 'bold')} {say.paint(state, style)}"]
+    if seen.daemon.state == "stopped":
         parts.append("start it: factoryd start")
     else:
-        busy = sum(1 for worker in seen["workers"] if worker["unit"])
-        parts.append(f"{busy} of {len(seen['workers'])} workers busy")
-    if trunk["commit"]:
-        parts.append(f"{say.line(trunk['branch'])} {trunk['commit'][:10]} {trunk['state']}")
+        busy = sum(1 for worker in seen.workers if worker.unit)
+        parts.append(f"{busy} of {len(seen.workers)} workers busy")
+    trunk = seen.trunk
+    if trunk.commit:
+        parts.append(f"{say.line(trunk.branch or '')} {trunk.commit[:10]} {trunk.state}")
     yield " · ".join(parts)
-    numbers = [f"{count} {state}" for state, count in seen["units"].items() if count]
-    inbox = f"{seen['inbox']}/"
-    none = (
-        f"no units yet: what lies in {inbox} is looked at"
-        if left
-        else f"no units yet: drop a task file into {inbox}"
-    )
-    yield say.paint(" · ".join(numbers) or none, "dim")
+    numbers = [f"{count} {state}" for state, count in seen.units.items() if count]
+    yield say.paint(" · ".join(numbers) or _no_units(seen.inbox, left), "dim")
 
 
-def _cards(cards: Sequence[Json], now: datetime) -> Iterator[str]:
+def _no_units(inbox: str, left: int) -> str:
+    if left:
+        return f"no units yet: what lies in {inbox}/ is looked at"
+    return f"no units yet: drop a task file into {inbox}/"
+
+
+def _cards(cards: Sequence[rows.Escalation], now: datetime) -> Iterator[str]:
     yield ""
     for card in cards:
-        if card["answer"]:  # its cause is not gone yet, and everything is said about it
-            yield say.paint(
-                f"  {card['id']}  {card['kind']}: you said “{say.line(card['answer'])}”", "dim"
-            )
-    cards = [card for card in cards if not card["answer"]]
-    yield say.paint("NEEDS YOU", "bold") if cards else say.paint("Nothing needs you.", "green")
-    for card in cards[:WHOLE]:
+        if card.answer:  # its cause is not gone yet, and everything is said about it
+            text = f"  {card.id}  {card.kind}: you said “{say.line(card.answer)}”"
+            yield say.paint(text, "dim")
+    asking = _asking(cards)
+    if not asking:
+        yield say.paint("Nothing needs you.", "green")
+        return
+    yield say.paint("NEEDS YOU", "bold")
+    for card in asking[:WHOLE]:
         yield from card_lines(card, now)
-    rest = [(card["id"], card["kind"], card["question"]) for card in cards[WHOLE:]]
-    yield from say.table(rest[:MOST])
+    rest = asking[WHOLE:]
+    yield from say.table([(card.id, card.kind, card.question) for card in rest[:MOST]])
     yield from _more(rest)
     if rest:
-        yield say.paint(f"  each with its options: factory show {rest[0][0]}", "dim")
+        yield say.paint(f"  each with its options: factory show {rest[0].id}", "dim")
 
 
-def _moving(worker: Json, title: Json, now: datetime) -> Sequence[str]:
-    go = f"{worker['phase'] or worker['state']} {say.ago(worker['since'], now)}"
-    return worker["name"], worker["unit"], go, _of(worker), title.get(worker["unit"], "")
+def _asking(cards: Sequence[rows.Escalation]) -> list[rows.Escalation]:
+    return [card for card in cards if not card.answer]
 
 
-def _of(worker: Json) -> str:
-    return f"attempt {worker['attempt']}, {worker['agent']}"
+def _moving(seen: rows.Status, now: datetime) -> list[Sequence[str]]:
+    titles = {unit.id: unit.title for unit in seen.units_open}
+    found: list[Sequence[str]] = []
+    for worker in seen.workers:
+        if worker.unit and worker.alive:
+            doing = f"{worker.phase or worker.state} {say.ago(worker.since, now)}"
+            title = titles.get(worker.unit, "")
+            found.append((worker.name, worker.unit, doing, _attempt_of(worker), title))
+    return found
 
 
-def _landed(unit: Json, now: datetime) -> Sequence[str]:
-    gone = "" if unit["on_trunk"] else f"not on trunk any more; again: factory retry {unit['unit']}"
-    return unit["commit"][:10], unit["unit"], f"{say.ago(unit['at'], now)} ago", gone
+def _ended(seen: rows.Status) -> list[Sequence[str]]:
+    found: list[Sequence[str]] = []
+    for worker in seen.workers:
+        if worker.unit and not worker.alive:
+            found.append((worker.unit, _attempt_of(worker)))
+    return found
 
 
-def _more(rows: Sequence[object]) -> Iterator[str]:
-    if len(rows) > MOST:
-        yield f"  … and {len(rows) - MOST} more (factory status --json has all)"
+def _attempt_of(worker: rows.Worker) -> str:
+    return f"attempt {worker.attempt}, {worker.agent}"
 
 
-_FORMS = {"usd": "${:.2f}", "tokens": "{:,} tokens", "minutes": "{:,.1f} minutes"}
+def _queue(seen: rows.Status) -> list[Sequence[str]]:
+    titles = {unit.id: unit.title for unit in seen.units_open}
+    return [(str(each.position), each.unit, each.state, titles[each.unit]) for each in seen.queue]
 
 
-def _money(budget: Json) -> Iterator[str]:
-    """What is spent and held back today, and the caps."""
-    about = "≈" if budget["estimated"] else ""
-    rest = ", no cap today, by your answer" if budget["regardless"] else ""
-    caps = [(kind, budget[f"day_{kind}"], form) for kind, form in _FORMS.items()]
-    for kind, cap, form in caps:
-        if cap or (kind == "usd" and not any(each for _, each, _ in caps)):
-            spent, held = (form.format(budget[f"{name}_{kind}"]) for name in ("spent", "reserved"))
-            of = f" of {form.format(cap)}" if cap else ""
-            yield f"today {about if kind == 'usd' else ''}{spent}{of} spent, {held} held back{rest}"
-    unit = [
-        form.format(budget[f"unit_{kind}"])
-        for kind, form in _FORMS.items()
-        if budget[f"unit_{kind}"]
-    ]
-    if unit:
-        yield f"a unit may use {' and '.join(unit)}"
+def _waiting(seen: rows.Status, now: datetime) -> list[Sequence[str]]:
+    """The units that stand still, except those that have a whole card to themselves above."""
+    asked = set()
+    for card in _asking(seen.escalations)[:WHOLE]:
+        if len(card.units) == 1:
+            asked.add(card.units[0])
+    found: list[Sequence[str]] = []
+    for unit in seen.units_open:
+        if unit.state in STILL and unit.id not in asked:
+            state = f"{unit.state} {say.ago(unit.since, now)}"
+            found.append((unit.id, state, unit.why or unit.title))
+    return found
 
 
-def _foot(seen: Json) -> Iterator[str]:
-    sandbox = (seen["sandbox"] or {}).get("says")
-    budget = "" if seen["budget"] else "no budget: spending has no cap"
+def _landed(unit: rows.Landed, now: datetime) -> Sequence[str]:
+    gone = "" if unit.on_trunk else f"not on trunk any more; again: factory retry {unit.unit}"
+    return unit.commit[:10], unit.unit, f"{say.ago(unit.at, now)} ago", gone
+
+
+def _section(heading: str, found: Sequence[Sequence[str]]) -> Iterator[str]:
+    yield from say.section(heading, found[:MOST])
+    yield from _more(found)
+
+
+def _more(found: Sequence[object]) -> Iterator[str]:
+    if len(found) > MOST:
+        yield f"  … and {len(found) - MOST} more (factory status --json has all)"
+
+
+def _foot(seen: rows.Status) -> Iterator[str]:
     yield ""
-    if seen["budget"]:
-        yield say.paint(" · ".join(_money(seen["budget"])), "dim")
-    for text in filter(None, [*seen["warnings"][:MOST], sandbox, budget]):
-        yield from (say.paint(line, "yellow") for line in say.wrap(f"! {text}"))
-    yield from _more(seen["warnings"])
+    if seen.budget:
+        yield say.paint(" · ".join(_spending(seen.budget)), "dim")
+    notes = list(seen.warnings[:MOST])
+    if seen.sandbox and seen.sandbox.says:
+        notes.append(seen.sandbox.says)
+    if not seen.budget:
+        notes.append("no budget: spending has no cap")
+    for note in notes:
+        for line in say.wrap(f"! {note}"):
+            yield say.paint(line, "yellow")
+    yield from _more(seen.warnings)
+
+
+def _spending(budget: rows.Budget) -> Iterator[str]:
+    """What is spent and held back today, and the caps."""
+    about = "≈" if budget.estimated else ""
+    if budget.day_usd or not (budget.day_tokens or budget.day_minutes):
+        spent = f"{about}{_usd(budget.spent_usd)}"
+        yield _of_today(budget, spent, _usd(budget.reserved_usd), _usd(budget.day_usd))
+    if budget.day_tokens:
+        held = _tokens(budget.reserved_tokens)
+        yield _of_today(budget, _tokens(budget.spent_tokens), held, _tokens(budget.day_tokens))
+    if budget.day_minutes:
+        held = _minutes(budget.reserved_minutes)
+        yield _of_today(budget, _minutes(budget.spent_minutes), held, _minutes(budget.day_minutes))
+    limits = (_usd(budget.unit_usd), _tokens(budget.unit_tokens), _minutes(budget.unit_minutes))
+    of_unit = " and ".join(filter(None, limits))
+    if of_unit:
+        yield f"a unit may use {of_unit}"
+
+
+def _of_today(budget: rows.Budget, spent: str, held: str, cap: str) -> str:
+    of = f" of {cap}" if cap else ""
+    rest = ", no cap today, by your answer" if budget.regardless else ""
+    return f"today {spent}{of} spent, {held} held back{rest}"
+
+
+def _usd(value: float | None) -> str:
+    return "" if value is None else f"${value:.2f}"
+
+
+def _tokens(value: int | None) -> str:
+    return "" if value is None else f"{value:,} tokens"
+
+
+def _minutes(value: float | None) -> str:
+    return "" if value is None else f"{value:,.1f} minutes"

@@ -1,4 +1,4 @@
-"""The store's file, and what its two sides agree on: sqlite.py writes for the daemon, views.py reads for the commands.
+"""The store's file, and what its two sides agree on: sqlite.py for the daemon, views.py for the commands.
 
 What must not live here: anything that `factory status` would have to import and does not need.
 """
@@ -12,15 +12,17 @@ from os.path import dirname, exists, getsize
 
 from factory.ground.disk import complaint
 from factory.ground.errors import DamagedStore, StoreError
+from factory.store.states import FINAL
 
 SCHEMA = 4  # PRAGMA user_version
 ATTEMPT_DAY = 'CREATE INDEX "attempt_day" ON "attempt" ("day")'
 BUSY_S = 5.0
 PAGE = 500  # journal entries read at once: no reader holds the write-ahead log back
 
+_ENDED = ", ".join(f"'{state}'" for state in sorted(FINAL))
 # SQLite takes a partial index only for a query that repeats its condition, so both sides take the text from here.
 OPEN: Mapping[str, str] = {
-    "unit": "\"state\" NOT IN ('cancelled', 'landed', 'split')",
+    "unit": f'"state" NOT IN ({_ENDED})',
     "card": "\"state\" = 'open'",
     "attempt": '"end" IS NULL',
     "step": '"done" = 0',

@@ -9,22 +9,8 @@ from datetime import datetime
 from enum import StrEnum
 
 from factory.ground.errors import IllegalTransition
-
-
-class UnitState(StrEnum):
-    """Where a unit is; each comment says who moves it out."""
-
-    WAITING = "waiting"  # for needs, a time, a shared cause: the pool moves it to ready, or queued if submitted
-    READY = "ready"  # the scheduler hangs it on a free worker's hook
-    RUNNING = "running"  # its worker submits it or ends the attempt
-    QUEUED = "queued"  # the merge queue judges and lands it, or sends it back
-    HELD = "held"  # a person's answer moves it on; no worker and no bench is kept
-    LANDED = "landed"  # final
-    SPLIT = "split"  # final: its children carry on
-    CANCELLED = "cancelled"  # final
-
-
-FINAL = frozenset({UnitState.LANDED, UnitState.SPLIT, UnitState.CANCELLED})
+from factory.store.states import FINAL as FINAL  # others import both from here
+from factory.store.states import UnitState as UnitState
 
 LEADS_TO: Mapping[UnitState, frozenset[UnitState]] = {
     UnitState.WAITING: frozenset(

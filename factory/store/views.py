@@ -1,8 +1,8 @@
-"""What the commands read from the store, as plain values; and the one row that they write, a request.
+"""What commands read of the store, as the rows of rows.py. The one row that a command writes is in asking.py.
 
-Invariant: nothing here changes a record; a request and its journal entry are one transaction.
+Invariant: nothing here changes a record, and each function reads one state of the store.
 """
-# ruff: noqa: PTH118, PTH120 - pathlib costs more than a query
+# ruff: noqa: PTH116, PTH118, PTH120 - pathlib costs more than a query
 
 import fcntl
 import json
@@ -13,22 +13,28 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from os.path import dirname
 
+from factory.ground.disk import complaint
 from factory.ground.errors import StoreError
-from factory.store.opening import APPEND, OPEN, PAGE, connect, to_json
+from factory.store import rows
+from factory.store.opening import OPEN, PAGE, connect
+from factory.store.states import UnitState
 
-TYPE_CHECKING = (
-    False  # importing typing for its constant would cost `factory status` more than the query
-)
+TYPE_CHECKING = False  # importing typing for its constant would cost more than the query
 if TYPE_CHECKING:
     from typing import Any
 
-    Json = dict[str, Any]
+    Json = dict[str, Any]  # a row as SQLite or JSON gives it, before it is a typed one
 else:
-    Json = dict  # the commands write it in annotations
+    Json = dict
 
-STATES = ("waiting", "ready", "running", "queued", "held", "landed", "split", "cancelled")
-NEEDS_YOU_FIRST = ("held", "running", "queued", "ready", "waiting")
-SHOWN = ("id", "title", "state", "attempt", "why", "since", "priority")
+NEEDS_YOU_FIRST = (
+    UnitState.HELD,
+    UnitState.RUNNING,
+    UnitState.QUEUED,
+    UnitState.READY,
+    UnitState.WAITING,
+)
+IN_SHORT = ("id", "title", "state", "attempt", "why", "since", "priority")
 ASKED = (
     "id",
     "kind",
@@ -50,243 +56,65 @@ TASK = (
     'SELECT s."name", coalesce(t."text", \'\') AS "text" '
     'FROM "spec" AS s LEFT JOIN "task" AS t ON t."unit" = s."unit" WHERE s."unit" = ?'
 )
-_LISTS = (
-    "needs",
-    "scope",
-    "approved",
-    "units",
-    "options",
-    "left_out",
-    "rewrote",
-)  # columns that hold JSON
-_TRUTHS = (
-    "resume",
-    "fresh",
-    "resumed",
-    "estimated",
-    "ok",
-    "settled",
-    "flaky",
-)  # columns that hold 0 or 1
+WORKERS = """
+    SELECT h."worker" AS "name", h."state", nullif(h."unit", '') AS "unit",
+        nullif(h."attempt", 0) AS "attempt", nullif(h."phase", '') AS "phase", h."since",
+        a."agent", a."pid"
+    FROM "hook" AS h
+    LEFT JOIN "attempt" AS a ON a."unit" = h."unit" AND a."number" = h."attempt"
+    WHERE h."state" <> 'gone' ORDER BY h."index", h."worker"
+"""
+_USED = '"tokens_input" + "tokens_output"'
+SPENT = f"""
+    SELECT total(iif("day" <> '', max("cost_usd", "reserved_usd"), "cost_usd")) AS "spent_usd",
+        total(iif("day" <> '', 0, max("reserved_usd" - "cost_usd", 0))) AS "reserved_usd",
+        total("estimated" OR ("day" <> '' AND "reserved_usd" > "cost_usd")) AS "estimated",
+        total(iif("day" <> '', max({_USED}, "reserved_tokens"), {_USED})) AS "spent_tokens",
+        total(iif("day" <> '', 0, max("reserved_tokens" - ({_USED}), 0))) AS "reserved_tokens",
+        total(iif("day" <> '', "reserved_minutes", 0)) AS "spent_minutes",
+        total(iif("day" <> '', 0, "reserved_minutes")) AS "reserved_minutes"
+    FROM (
+        SELECT * FROM "attempt" WHERE "day" = ?
+        UNION ALL SELECT * FROM "attempt" WHERE {OPEN["attempt"]}
+    )
+"""
+_HOLD_JSON = ("needs", "scope", "approved", "units", "options", "left_out", "rewrote")
+_HOLD_TRUTH = ("resume", "fresh", "resumed", "estimated", "ok", "settled", "flaky")
+
+
+# ── opening ──
 
 
 def open_store(path: str, *, write: bool = False) -> sqlite3.Connection:
-    """The store, read-only unless said otherwise; raise StoreError where it cannot be opened."""
-    if not os.path.exists(path):  # noqa: PTH110 - pathlib costs more than the query
-        lost = "or, where it was lost, make it anew: factory doctor --rebuild"
+    """Open the store, read-only unless `write`; raise StoreError if it cannot be opened."""
+    if not os.path.exists(path):  # noqa: PTH110
         raise StoreError(
-            f"There is no store at {path}. Start the factory here first: factoryd start\n  {lost}"
+            f"There is no store at {path}. Start the factory here first: factoryd start\n"
+            "  or, where it was lost, make it anew: factory doctor --rebuild"
         )
     con = connect(path, "rw" if write else "ro")
     con.row_factory = sqlite3.Row
     return con
 
 
-def remembered_trunk(root: str) -> str:
-    """The branch that units landed on before: it stays trunk, whatever is checked out; "" before the first start."""
-    try:
-        with closing(open_store(f"{root}/.factory/store.sqlite")) as con:
-            return str((fact(con, "trunk") or {}).get("branch") or "")
-    except (StoreError, sqlite3.Error):
-        return ""  # none yet, or one that the start says more about
-
-
-def identity_at(root: str) -> "str | None":
-    """The identity of the store in the checkout at `root`: "" where there is none, None where nobody can tell."""
-    path = f"{root}/.factory/store.sqlite"
-    try:
-        os.stat(path)  # noqa: PTH116 - it tells "no such file" from "you may not look"
-    except (FileNotFoundError, NotADirectoryError):
-        return ""
-    except OSError:
-        return None
-    try:
-        with closing(open_store(path)) as con:
-            return str((fact(con, "identity") or {}).get("id") or "") or None
-    except (StoreError, sqlite3.Error):
-        return None
-
-
-def now_text() -> str:
-    """The present moment, in the form that the store keeps times in."""
-    seconds, rest = divmod(time.time_ns(), 1_000_000_000)
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{rest // 1000:06d}Z"
-
-
-def status(con: sqlite3.Connection, now: str) -> "Json":
-    """What `factory status --json` prints (line.md §10), of one moment."""
-    with writing(con, "BEGIN"):  # several queries see one state
-        counts = dict(_rows(con, 'SELECT "state", count(*) FROM "unit" GROUP BY "state"'))
-        units, up, elsewhere = _open_units(con), daemon(con), used_in(con)
-        return {
-            "schema": 1,
-            "at": now,
-            "daemon": up,
-            "trunk": {"branch": None, "commit": None, "state": "unknown", "gates_red": []}
-            | (fact(con, "trunk") or {}),
-            "workers": _workers(con, up=up["state"] != "stopped", elsewhere=bool(elsewhere)),
-            "units": {state: counts.get(state, 0) for state in STATES},
-            "units_open": [_only(unit, *SHOWN) for unit in units],
-            "queue": _queue(con, units),
-            "escalations": [_escalation(card) for card in cards(con, open_only=True)],
-            "budget": _budget(con, now[:10]),
-            "sandbox": fact(con, "sandbox"),
-            "paused": fact(con, "paused"),
-            "warnings": [*_of_place(elsewhere), *(fact(con, "warnings") or [])],
-            "last_landed": _last_landed(con),
-            "inbox": inbox(con),
-        }
-
-
-def used_in(con: sqlite3.Connection) -> str:
-    """The checkout that this store was last used in, where that is another one than it lies in now; else ""."""
-    root = str((fact(con, "identity") or {}).get("root") or "")
-    here = os.path.realpath(dirname(_home(con)))
-    return root if root not in ("", here) else ""
-
-
-def _of_place(elsewhere: str) -> "list[str]":
-    if not elsewhere:
-        return []
-    return [
-        f"This store was last used in {elsewhere}. What it says is about that place until: factoryd start"
-    ]
-
-
-def _last_landed(con: sqlite3.Connection) -> "list[Json]":
-    missing = (fact(con, "trunk") or {}).get("missing", [])
-    return [{**row, "on_trunk": row["unit"] not in missing} for row in _dicts(con, LANDED)]
-
-
-def show(con: sqlite3.Connection, unit: str) -> "Json | None":
-    """All that is on record about one unit, or None."""
-    with writing(con, "BEGIN"):  # several queries see one state
-        found = _dicts(con, 'SELECT * FROM "unit" WHERE "id" = ?', unit)
-        if not found:
-            return None
-        task = _dicts(con, TASK, unit)
-        return {
-            **found[0],
-            "on_trunk": found[0]["state"] == "landed"
-            and unit not in (fact(con, "trunk") or {}).get("missing", []),
-            "task": task[0] if task else None,
-            "attempts": [_attempt(con, row) for row in _of_unit(con, "attempt", "number", unit)],
-            "verdicts": _verdicts(con, unit),
-            "escalations": [
-                card for card in cards(con) if unit == card["unit"] or unit in card["units"]
-            ],
-            "remarks": _of_unit(con, "remark", "seq", unit),
-        }
-
-
-def log(con: sqlite3.Connection, *, after: int = 0, unit: str = "") -> "Iterator[Json]":
-    """Journal entries with seq > after, oldest first, as `factory log --json` prints them; of one unit where named."""
-    condition, args = (' AND "unit" = ?', (unit,)) if unit else ("", ())
-    query = f'SELECT * FROM "journal" WHERE "seq" > ?{condition} ORDER BY "seq" LIMIT {PAGE}'
-    while rows := _dicts(con, query, after, *args):
-        for row in rows:
-            said = {name: value for name, value in _said(row) if value}
-            yield {
-                **said,
-                **json.loads(row["detail"]),
-                **_only(row, "seq", "at", "event", "unit", "attempt", "worker"),
-            }
-        after = rows[-1]["seq"]
-
-
-def _said(row: "Json") -> "Iterator[tuple[str, Any]]":
-    """What the records that changed with an entry say: why a unit is where it is, what a card asks, who starts."""
-    for table, changed in json.loads(row["changes"]):
-        if table == "card" and row["event"].startswith("card."):
-            yield "question", changed["question"]
-        elif table == "unit" and row["event"].startswith("unit."):
-            yield "why", changed["why"]
-        elif table == "attempt" and row["event"] == "attempt.started":
-            yield "agent", changed["agent"]
-
-
-def last_seq(con: sqlite3.Connection) -> int:
-    """The newest journal entry's seq, 0 in an empty journal."""
-    return int(_rows(con, 'SELECT coalesce(max("seq"), 0) FROM "journal"')[0][0])
-
-
-def cards(con: sqlite3.Connection, *, open_only: bool = False) -> "list[Json]":
-    """The cards with all their fields, oldest first."""
-    return _dicts(
-        con, f'SELECT * FROM "card" WHERE {OPEN["card"] if open_only else 1} ORDER BY "since", "id"'
-    )
-
-
-def card(con: sqlite3.Connection, name: str) -> "Json | None":
-    """One card by its id, or None."""
-    return next((each for each in cards(con) if each["id"] == name), None)
-
-
-def fact(con: sqlite3.Connection, name: str) -> "Any":
-    """What the daemon last wrote under that name, or None."""
-    rows = _rows(con, 'SELECT "value" FROM "fact" WHERE "name" = ?', name)
-    return json.loads(rows[0][0]) if rows else None
-
-
-def inbox(con: sqlite3.Connection) -> str:
-    """The name of the folder that task files are dropped into, as the daemon said at its start."""
-    return str((fact(con, "names") or {}).get("inbox") or "inbox")
-
-
-def daemon(con: sqlite3.Connection) -> "Json":
-    """The daemon as it is, not as it last said: a dead one is stopped."""
-    said = fact(con, "daemon") or {}
-    lock = os.path.join(dirname(_home(con)), said.get("lock") or "")
-    if said.get("state") in ("running", "draining") and _alive(said.get("pid") or 0, lock):
-        return _only(said, "state", "pid", "since", "version")
-    return {"state": "stopped", "pid": None, "since": None, "version": said.get("version")}
-
-
 @contextmanager
-def writing(con: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
-    """One transaction for checks and the request that rests on them; an exception undoes it. Joins an outer one."""
+def one_state(con: sqlite3.Connection, begin: str = "BEGIN") -> Iterator[None]:
+    """Run several queries in one transaction; an exception undoes it. Joins an outer one."""
     if con.in_transaction:
         yield
         return
-    _rows(con, begin)
+    fetch(con, begin)
     try:
         yield
-        _rows(con, "COMMIT")
+        fetch(con, "COMMIT")
     except BaseException:
         with suppress(sqlite3.Error):  # SQLite ends a transaction by itself where the disk is full
             con.execute("ROLLBACK")
         raise
 
 
-def make_request(con: sqlite3.Connection, kind: str, args: "Json", now: str) -> int:
-    """Put a request for the daemon, and its journal entry, inside `writing(con)`; return its id."""
-    if not con.in_transaction:
-        raise StoreError(
-            "A request is made inside writing(): its checks and its row are one transaction."
-        )
-    row = {"kind": kind, "args": to_json(args), "at": now, "state": "pending", "outcome": ""}
-    insert = 'INSERT INTO "request" ("kind", "args", "at", "state", "outcome") VALUES (?, ?, ?, ?, ?) RETURNING "id"'
-    made = int(_rows(con, insert, *row.values())[0][0])
-    detail = to_json({"request": made, "kind": kind, "args": args})
-    changes = to_json([["request", {"id": made, **row}]])
-    _rows(con, APPEND, now, "request.made", args.get("unit", ""), 0, "", detail, changes)
-    return made
-
-
-def request_outcome(con: sqlite3.Connection, made: int) -> "Json | None":
-    """State (pending, done, refused) and outcome of a request, or None."""
-    return next(
-        iter(_dicts(con, 'SELECT "state", "outcome" FROM "request" WHERE "id" = ?', made)), None
-    )
-
-
-def pending(con: sqlite3.Connection, kind: str) -> "list[Json]":
-    """The arguments of each request of that kind that the daemon has not taken yet."""
-    rows = _rows(con, f'SELECT "args" FROM "request" WHERE {OPEN["request"]} AND "kind" = ?', kind)
-    return [json.loads(args) for (args,) in rows]
-
-
-def _rows(con: sqlite3.Connection, query: str, *args: object) -> "list[Any]":
+def fetch(con: sqlite3.Connection, query: str, *args: object) -> "list[Any]":
+    """Run the query and return its rows; raise StoreError."""
     try:
         return con.execute(query, args).fetchall()
     except sqlite3.Error as error:
@@ -295,152 +123,438 @@ def _rows(con: sqlite3.Connection, query: str, *args: object) -> "list[Any]":
         ) from error
 
 
+def now_text() -> str:
+    """Return the present moment in the form in which the store keeps times."""
+    seconds, rest = divmod(time.time_ns(), 1_000_000_000)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{rest // 1000:06d}Z"
+
+
+# ── the line ──
+
+
+def status(con: sqlite3.Connection, now: str) -> rows.Status:
+    """Return the whole line at one moment."""
+    with one_state(con):
+        up = daemon(con)
+        elsewhere = used_in(con)
+        open_units = _open_units(con)
+        return rows.Status(
+            schema=rows.VERSION,
+            at=now,
+            daemon=up,
+            trunk=trunk(con),
+            workers=_workers(con, is_up=up.state != "stopped", is_here=not elsewhere),
+            units=_counts(con),
+            units_open=[rows.OpenUnit(**_only(unit, IN_SHORT)) for unit in open_units],
+            queue=_queue(con, open_units),
+            escalations=[_escalation(card) for card in cards(con, open_only=True)],
+            budget=_budget(con, now[:10]),
+            sandbox=_sandbox(con),
+            paused=_paused(con),
+            warnings=[*_of_room(con), *_of_place(elsewhere), *warnings(con)],
+            last_landed=_last_landed(con),
+            inbox=inbox(con),
+        )
+
+
+def daemon(con: sqlite3.Connection) -> rows.Daemon:
+    """Return the daemon as it is, not as it last said: a dead one is stopped."""
+    said = _fact(con, "daemon") or {}
+    lock = os.path.join(dirname(_home(con)), said.get("lock") or "")
+    if said.get("state") in ("running", "draining") and _is_held(lock, said.get("pid") or 0):
+        return rows.Daemon(**_only(said, ("state", "pid", "since", "version")))
+    return rows.Daemon(state="stopped", pid=None, since=None, version=said.get("version"))
+
+
+def trunk(con: sqlite3.Connection) -> rows.Trunk:
+    """Return what is known of trunk."""
+    known: Json = {"branch": None, "commit": None, "state": "unknown", "gates_red": []}
+    known.update(_fact(con, "trunk") or {})
+    return rows.Trunk(**known)
+
+
+def workers(con: sqlite3.Connection) -> list[rows.Worker]:
+    """Return the workers that have not left."""
+    is_up = daemon(con).state != "stopped"
+    return _workers(con, is_up=is_up, is_here=not used_in(con))
+
+
+def warnings(con: sqlite3.Connection) -> list[str]:
+    """Return what the daemon warned of last."""
+    return _fact(con, "warnings") or []
+
+
+def slow_commands(con: sqlite3.Connection) -> list[str]:
+    """Return a sentence for each git command that takes long."""
+    return _fact(con, "slow") or []
+
+
+def is_paused(con: sqlite3.Connection) -> bool:
+    """Whether the line was paused."""
+    return bool(_fact(con, "paused"))
+
+
+def inbox(con: sqlite3.Connection) -> str:
+    """Return the name of the folder for task files, as the daemon said at its start."""
+    return str((_fact(con, "names") or {}).get("inbox") or "inbox")
+
+
+def names_why(con: sqlite3.Connection) -> str:
+    """Return why the folders have the names that they have; empty if there is nothing to explain."""
+    return str((_fact(con, "names") or {}).get("why") or "")
+
+
+def settings(con: sqlite3.Connection) -> dict[str, rows.Setting] | None:
+    """Return the settings that the daemon went by last, by dotted name."""
+    known = _fact(con, "config")
+    if known is None:
+        return None
+    return {key: rows.Setting(**setting) for key, setting in known.items()}
+
+
+def inferred(con: sqlite3.Connection) -> rows.Inferred | None:
+    """Return what the daemon found out by itself last."""
+    found = _fact(con, "inferred")
+    if not found:
+        return None
+    if "gates" in found:
+        found["gates"] = [rows.FoundGate(**gate) for gate in found["gates"]]
+    if "setup" in found:
+        found["setup"] = rows.FoundSetup(**found["setup"])
+    return rows.Inferred(**found)
+
+
+def identity(con: sqlite3.Connection) -> rows.Identity | None:
+    """Return whose the store is; None for one of an older release."""
+    known = _fact(con, "identity")
+    return rows.Identity(**known) if known else None
+
+
+def used_in(con: sqlite3.Connection) -> str:
+    """Return the checkout that the store was last used in, if it is another than it lies in now."""
+    known = identity(con)
+    here = os.path.realpath(dirname(_home(con)))
+    return known.root if known and known.root != here else ""
+
+
+def identity_at(root: str) -> "str | None":
+    """Return the identity of the store in the checkout at `root`: "" if there is none, None if nobody can tell."""
+    path = f"{root}/.factory/store.sqlite"
+    try:
+        os.stat(path)  # it tells "no such file" from "you may not look"
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except OSError:
+        return None
+    try:
+        with closing(open_store(path)) as con:
+            known = identity(con)
+            return known.id or None if known else None
+    except (StoreError, sqlite3.Error):
+        return None
+
+
+def remembered_trunk(root: str) -> str:
+    """Return the branch that units landed on before, whatever is checked out; "" before the first start."""
+    try:
+        with closing(open_store(f"{root}/.factory/store.sqlite")) as con:
+            return trunk(con).branch or ""
+    except (StoreError, sqlite3.Error):
+        return ""  # none yet, or one that the start says more about
+
+
+# ── units, cards, journal ──
+
+
+def show(con: sqlite3.Connection, name: str) -> rows.Unit | None:
+    """Return all that is on record about one unit."""
+    with one_state(con):
+        found = _units(con, '"id" = ?', name)
+        if not found:
+            return None
+        (unit,) = found
+        task = _dicts(con, TASK, name)
+        concerned = [card for card in cards(con) if name == card.unit or name in card.units]
+        return rows.Unit(
+            schema=rows.VERSION,
+            **unit,
+            on_trunk=unit["state"] == UnitState.LANDED and name not in trunk(con).missing,
+            task=rows.Task(**task[0]) if task else None,
+            attempts=[_attempt(con, row) for row in _of_unit(con, "attempt", "number", name)],
+            verdicts=_verdicts(con, name),
+            escalations=concerned,
+            remarks=[rows.Remark(**row) for row in _of_unit(con, "remark", "seq", name)],
+        )
+
+
+def has_unit(con: sqlite3.Connection, name: str) -> bool:
+    """Whether a unit of that id is on record."""
+    return bool(fetch(con, 'SELECT 1 FROM "unit" WHERE "id" = ?', name))
+
+
+def known_units(con: sqlite3.Connection) -> list[str]:
+    """Return the ids of the units that are open or landed last: those that a person may mean."""
+    with one_state(con):
+        open_units = [unit["id"] for unit in _open_units(con)]
+        return open_units + [row["unit"] for row in _dicts(con, LANDED)]
+
+
+def cards(con: sqlite3.Connection, *, open_only: bool = False) -> list[rows.Card]:
+    """Return the cards, oldest first."""
+    condition = OPEN["card"] if open_only else "1"
+    found = _dicts(con, f'SELECT * FROM "card" WHERE {condition} ORDER BY "since", "id"')
+    return [_card(row) for row in found]
+
+
+def card(con: sqlite3.Connection, name: str) -> rows.Card | None:
+    """Return one card by its id."""
+    found = _dicts(con, 'SELECT * FROM "card" WHERE "id" = ?', name)
+    return _card(found[0]) if found else None
+
+
+def log(con: sqlite3.Connection, *, after: int = 0, unit: str = "") -> Iterator[rows.Entry]:
+    """Yield the journal entries with seq > after, oldest first; only one unit's if named."""
+    condition = ' AND "unit" = ?' if unit else ""
+    of = (unit,) if unit else ()
+    query = f'SELECT * FROM "journal" WHERE "seq" > ?{condition} ORDER BY "seq" LIMIT {PAGE}'
+    while page := fetch(con, query, after, *of):
+        for row in page:
+            yield _entry(row)
+        after = page[-1]["seq"]
+
+
+def last_seq(con: sqlite3.Connection) -> int:
+    """Return the newest journal entry's seq, 0 in an empty journal."""
+    return int(fetch(con, 'SELECT coalesce(max("seq"), 0) FROM "journal"')[0][0])
+
+
+# ── rows ──
+
+
 def _dicts(con: sqlite3.Connection, query: str, *args: object) -> "list[Json]":
-    return [_decoded(dict(row)) for row in _rows(con, query, *args)]
+    return [_decoded(dict(row)) for row in fetch(con, query, *args)]
 
 
 def _decoded(row: "Json") -> "Json":
-    lists = {name: json.loads(row[name]) for name in _LISTS if name in row}
-    return {**row, **lists, **{name: bool(row[name]) for name in _TRUTHS if name in row}}
+    """The row with lists and truth values in place of what the store keeps for them."""
+    for name in _HOLD_JSON:
+        if name in row:
+            row[name] = json.loads(row[name])
+    for name in _HOLD_TRUTH:
+        if name in row:
+            row[name] = bool(row[name])
+    return row
 
 
-def _only(row: "Json", *names: str) -> "Json":
+def _only(row: "Json", names: tuple[str, ...]) -> "Json":
     return {name: row.get(name) for name in names}
-
-
-def _open_units(con: sqlite3.Connection) -> "list[Json]":
-    rows = _dicts(con, f'SELECT * FROM "unit" WHERE {OPEN["unit"]}')
-    return sorted(
-        rows,
-        key=lambda row: (NEEDS_YOU_FIRST.index(row["state"]), row["priority"], row["accepted"]),
-    )
-
-
-def _workers(con: sqlite3.Connection, *, up: bool, elsewhere: bool) -> "list[Json]":
-    rows = _dicts(
-        con,
-        """SELECT h."worker" AS "name", h."state", nullif(h."unit", '') AS "unit",
-        nullif(h."attempt", 0) AS "attempt", nullif(h."phase", '') AS "phase", h."since",
-        a."agent", a."pid", a."number"
-        FROM "hook" AS h LEFT JOIN "attempt" AS a ON a."unit" = h."unit" AND a."number" = h."attempt"
-        WHERE h."state" <> 'gone' ORDER BY h."index", h."worker" """,
-    )
-    # Without a daemon an attempt may have ended, and nobody has written that down yet.
-    for row in rows:
-        pid, number = row.pop("pid"), row.pop("number")
-        folder = f"{_home(con)}/attempts/{row['unit']}/{number}"
-        is_at_work = up or (_answers(pid or 0) and not _over(folder) and not elsewhere)
-        row["alive"] = row["unit"] is not None and is_at_work
-    return rows
-
-
-def _budget(con: sqlite3.Connection, day: str) -> "Json | None":
-    """What is spent today and held back for what runs, beside the caps; None without any."""
-    config = fact(con, "config") or {}
-    caps = {
-        key.removeprefix("budget."): each["value"]
-        for key, each in config.items()
-        if key.startswith("budget.")
-    }
-    if not any(caps.values()):
-        return None
-    tokens = '"tokens_input" + "tokens_output"'
-    ((usd, held_usd, used, held, minutes, held_minutes, estimated),) = _rows(
-        con,
-        f"""SELECT total(iif("day" <> '', max("cost_usd", "reserved_usd"), "cost_usd")),
-        total(iif("day" <> '', 0, max("reserved_usd" - "cost_usd", 0))),
-        total(iif("day" <> '', max({tokens}, "reserved_tokens"), {tokens})),
-        total(iif("day" <> '', 0, max("reserved_tokens" - ({tokens}), 0))),
-        total(iif("day" <> '', "reserved_minutes", 0)), total(iif("day" <> '', 0, "reserved_minutes")),
-        total("estimated" OR ("day" <> '' AND "reserved_usd" > "cost_usd"))
-        FROM (SELECT * FROM "attempt" WHERE "day" = ? UNION ALL SELECT * FROM "attempt" WHERE {OPEN["attempt"]})""",
-        day,
-    )
-    spent = {
-        "spent_usd": round(usd, 6),
-        "reserved_usd": round(held_usd, 6),
-        "estimated": bool(estimated),
-    }
-    spent |= {"spent_tokens": int(used), "reserved_tokens": int(held)}
-    spent |= {"spent_minutes": round(minutes, 3), "reserved_minutes": round(held_minutes, 3)}
-    return {"day": day, **spent, **caps, "regardless": fact(con, "regardless") == day}
-
-
-def _queue(con: sqlite3.Connection, units: "list[Json]") -> "list[Json]":
-    said = {entry["unit"]: entry for entry in fact(con, "queue") or []}
-    # The merge queue says where each stands; what it has not said yet stands behind, in the order of arrival.
-    queued = sorted(
-        (unit for unit in units if unit["state"] == "queued"),
-        key=lambda unit: (said.get(unit["id"], {}).get("position", len(units) + 1), unit["since"]),
-    )
-    return [
-        {
-            "unit": unit["id"],
-            "position": place,
-            "state": said.get(unit["id"], {}).get("state", "waiting"),
-        }
-        for place, unit in enumerate(queued, start=1)
-    ]
-
-
-def _escalation(row: "Json") -> "Json":
-    return {
-        **_only(row, *ASKED),
-        "options": [_only(option, "key", "label", "effect") for option in row["options"]],
-    }
 
 
 def _of_unit(con: sqlite3.Connection, table: str, order: str, unit: str) -> "list[Json]":
     return _dicts(con, f'SELECT * FROM "{table}" WHERE "unit" = ? ORDER BY "{order}"', unit)
 
 
-def _attempt(con: sqlite3.Connection, row: "Json") -> "Json":
-    """An attempt with its folders as they lie now: the store keeps no path that a move would break."""
-    tokens = {"input": row.pop("tokens_input"), "output": row.pop("tokens_output")}
-    work = (fact(con, "identity") or {}).get("work", "")
-    folders = {
-        "workspace": f"{work}/{row['workspace']}" if row["workspace"] else "",
-        "run_dir": f"{_home(con)}/attempts/{row['unit']}/{row['number']}",
-    }
-    return {**row, **folders, "tokens": tokens}
+def _fact(con: sqlite3.Connection, name: str) -> "Any":
+    """What the daemon last wrote under that name, or None."""
+    found = fetch(con, 'SELECT "value" FROM "fact" WHERE "name" = ?', name)
+    return json.loads(found[0][0]) if found else None
 
 
 def _home(con: sqlite3.Connection) -> str:
     """The factory's own folder, in which the store lies."""
-    return dirname(str(_rows(con, "PRAGMA database_list")[0][2]))
+    return dirname(str(fetch(con, "PRAGMA database_list")[0][2]))
 
 
-def _verdicts(con: sqlite3.Connection, unit: str) -> "list[Json]":
-    """Those that the journal names this unit for; `cached` where a settled one was taken and no gate ran."""
+def _sandbox(con: sqlite3.Connection) -> rows.Sandbox | None:
+    known = _fact(con, "sandbox")
+    return rows.Sandbox(**known) if known else None
+
+
+def _paused(con: sqlite3.Connection) -> rows.Paused | None:
+    known = _fact(con, "paused")
+    return rows.Paused(**known) if known else None
+
+
+def _of_room(con: sqlite3.Connection) -> list[str]:
+    # Said here too: the store may have no room for the daemon to say so.
+    full = complaint(_home(con))
+    return [full] if full else []
+
+
+def _of_place(elsewhere: str) -> list[str]:
+    if not elsewhere:
+        return []
     return [
-        {**_decoded(row), "cached": bool(json.loads(entry["detail"]).get("cached"))}
-        for entry in _of_unit(con, "journal", "seq", unit)
-        if entry["event"] == "verdict.given"
-        for table, row in json.loads(entry["changes"])
-        if table == "verdict"
+        f"This store was last used in {elsewhere}. "
+        "What it says is about that place until: factoryd start"
     ]
 
 
-def _over(run_dir: str) -> bool:
+def _workers(con: sqlite3.Connection, *, is_up: bool, is_here: bool) -> list[rows.Worker]:
+    found = []
+    for row in _dicts(con, WORKERS):
+        pid = row.pop("pid") or 0
+        folder = f"{_home(con)}/attempts/{row['unit']}/{row['attempt']}"
+        # Without a daemon an attempt may have ended, and nobody has written that down yet.
+        runs_on = is_here and _answers(pid) and not _has_ended(folder)
+        alive = row["unit"] is not None and (is_up or runs_on)
+        found.append(rows.Worker(**row, alive=alive))
+    return found
+
+
+def _counts(con: sqlite3.Connection) -> dict[UnitState, int]:
+    counts = dict.fromkeys(UnitState, 0)
+    for state, count in fetch(con, 'SELECT "state", count(*) FROM "unit" GROUP BY "state"'):
+        counts[UnitState(state)] = count
+    return counts
+
+
+def _units(con: sqlite3.Connection, condition: str, *args: object) -> "list[Json]":
+    found = _dicts(con, f'SELECT * FROM "unit" WHERE {condition}', *args)
+    for unit in found:
+        unit["state"] = UnitState(unit["state"])
+    return found
+
+
+def _open_units(con: sqlite3.Connection) -> "list[Json]":
+    def rank(unit: "Json") -> "tuple[Any, ...]":
+        return NEEDS_YOU_FIRST.index(unit["state"]), unit["priority"], unit["accepted"]
+
+    return sorted(_units(con, OPEN["unit"]), key=rank)
+
+
+def _queue(con: sqlite3.Connection, open_units: "list[Json]") -> list[rows.Queued]:
+    """The queued units as the merge queue said; those that it has not spoken of yet follow as they came."""
+    unspoken: Json = {"position": len(open_units) + 1, "state": "waiting"}
+    said = dict[str, Json]()
+    for entry in _fact(con, "queue") or []:
+        said[entry["unit"]] = entry
+
+    def place(unit: "Json") -> "tuple[int, str]":
+        return said.get(unit["id"], unspoken)["position"], unit["since"]
+
+    queued = [unit for unit in open_units if unit["state"] == UnitState.QUEUED]
+    found = []
+    for position, unit in enumerate(sorted(queued, key=place), start=1):
+        state = said.get(unit["id"], unspoken)["state"]
+        found.append(rows.Queued(unit=unit["id"], position=position, state=state))
+    return found
+
+
+def _card(row: "Json") -> rows.Card:
+    row["options"] = [rows.Action(**option) for option in row["options"]]
+    return rows.Card(**row)
+
+
+def _escalation(card: rows.Card) -> rows.Escalation:
+    choices = []
+    for option in card.options:
+        choices.append(rows.Choice(key=option.key, label=option.label, effect=option.effect))
+    return rows.Escalation(**_only(vars(card), ASKED), options=choices)
+
+
+def _last_landed(con: sqlite3.Connection) -> list[rows.Landed]:
+    missing = trunk(con).missing
+    landed = _dicts(con, LANDED)
+    return [rows.Landed(**row, on_trunk=row["unit"] not in missing) for row in landed]
+
+
+def _budget(con: sqlite3.Connection, day: str) -> rows.Budget | None:
+    """What is spent that day and held back for what runs, beside the caps; None without any cap."""
+    caps = {}
+    for key, setting in (settings(con) or {}).items():
+        table, _, name = key.partition(".")
+        if table == "budget":
+            caps[name] = setting.value
+    if not any(caps.values()):
+        return None
+    (spent,) = fetch(con, SPENT, day)
+    return rows.Budget(
+        day=day,
+        spent_usd=round(spent["spent_usd"], 6),
+        reserved_usd=round(spent["reserved_usd"], 6),
+        estimated=bool(spent["estimated"]),
+        spent_tokens=int(spent["spent_tokens"]),
+        reserved_tokens=int(spent["reserved_tokens"]),
+        spent_minutes=round(spent["spent_minutes"], 3),
+        reserved_minutes=round(spent["reserved_minutes"], 3),
+        **caps,
+        regardless=_fact(con, "regardless") == day,
+    )
+
+
+def _attempt(con: sqlite3.Connection, row: "Json") -> rows.Attempt:
+    """An attempt with its folders as they lie now: the store keeps no path that a move would break."""
+    tokens = rows.Tokens(input=row.pop("tokens_input"), output=row.pop("tokens_output"))
+    known = identity(con)
+    if row["workspace"]:
+        row["workspace"] = f"{known.work if known else ''}/{row['workspace']}"
+    run_dir = f"{_home(con)}/attempts/{row['unit']}/{row['number']}"
+    return rows.Attempt(**row, run_dir=run_dir, tokens=tokens)
+
+
+def _verdicts(con: sqlite3.Connection, unit: str) -> list[rows.Verdict]:
+    """Those that the journal names this unit for; `cached` if a settled one was taken and no gate ran."""
+    found = []
+    for entry in _of_unit(con, "journal", "seq", unit):
+        if entry["event"] != "verdict.given":
+            continue
+        cached = bool(json.loads(entry["detail"]).get("cached"))
+        for table, row in json.loads(entry["changes"]):
+            if table == "verdict":
+                found.append(rows.Verdict(**_decoded(row), cached=cached))
+    return found
+
+
+def _entry(row: "Json") -> rows.Entry:
+    """A journal entry, flat: what its changed records say, then its own details."""
+    found = {"schema": rows.VERSION, **_said(row), **json.loads(row["detail"])}
+    for name in ("seq", "at", "event", "unit", "attempt", "worker"):
+        found[name] = row[name]
+    if "args" in found:
+        found["args"] = rows.RequestArgs(**found["args"])
+    return rows.Entry(**found)
+
+
+def _said(row: "Json") -> "Json":
+    """Why a unit is where it is, what a card asks, who starts."""
+    said = {}
+    for table, changed in json.loads(row["changes"]):
+        if table == "card" and row["event"].startswith("card."):
+            said["question"] = changed["question"]
+        elif table == "unit" and row["event"].startswith("unit."):
+            said["why"] = changed["why"]
+        elif table == "attempt" and row["event"] == "attempt.started":
+            said["agent"] = changed["agent"]
+    return {name: value for name, value in said.items() if value}
+
+
+# ── what is alive ──
+
+
+def _has_ended(run_dir: str) -> bool:
     return os.path.exists(f"{run_dir}/exit.json")  # noqa: PTH110 - a shim that nobody reaps still answers
 
 
 def _answers(pid: int) -> bool:
+    if pid <= 0:
+        return False
     try:
-        with suppress(PermissionError):  # it is there, and another user's
-            os.kill(pid, 0)
+        os.kill(pid, 0)
+    except PermissionError:
+        return True  # it is there, and another user's
     except (OSError, OverflowError):
         return False
-    return pid > 0
+    return True
 
 
-def _alive(pid: int, lock: str) -> bool:
-    # The lock is tried only where the pid answers: a status in the very moment of a start must not hold it.
+def _is_held(lock: str, pid: int) -> bool:
+    """Whether somebody holds the lock. It is tried only if the pid answers, else a start might fail."""
+    if not _answers(pid):
+        return False
     try:
-        with suppress(PermissionError):  # it is there, and another user's
-            os.kill(pid, 0)
         handle = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
-    except (OSError, OverflowError):
+    except OSError:
         return False
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -76,7 +76,12 @@ def test_config_of_a_running_daemon_is_what_the_daemon_goes_by(
     with line.daemon():
         factory(["config", "--json"])
 
-    assert json.loads(capsys.readouterr().out) == {"settings": CONFIG, "inferred": {}, "error": ""}
+    assert json.loads(capsys.readouterr().out) == {
+        "schema": 1,
+        "settings": CONFIG,
+        "inferred": {},
+        "error": "",
+    }
 
 
 def test_a_bad_edit_is_said_beside_the_last_good_values(

@@ -220,7 +220,7 @@ def test_status_imports_next_to_nothing(argv: list[str], tmp_path: Path) -> None
 
 @pytest.mark.parametrize("name", ["show", "log", "answer", "tell", "why", "retry"])
 def test_quick_commands_import_no_framework(name: str, tmp_path: Path) -> None:
-    program = f"import sys, factory.cli.{FACTORY[name][0]}; print(*sys.modules)"
+    program = f"import sys, factory.cli.{FACTORY[name]}; print(*sys.modules)"
 
     done = subprocess.run(
         [sys.executable, "-S", "-c", program],

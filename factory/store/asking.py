@@ -1,0 +1,53 @@
+"""A request: the one row that a command writes, for the daemon to do.
+
+Invariant: a request and its journal entry are one transaction with the checks that it rests on.
+"""
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+
+from factory.ground.errors import StoreError
+from factory.store import rows, views
+from factory.store.opening import APPEND, OPEN, to_json
+
+INSERT = (
+    'INSERT INTO "request" ("kind", "args", "at", "state", "outcome") '
+    'VALUES (?, ?, ?, ?, ?) RETURNING "id"'
+)
+
+
+def writing(con: sqlite3.Connection) -> AbstractContextManager[None]:
+    """One transaction for checks and the request that rests on them; an exception undoes it."""
+    return views.one_state(con, "BEGIN IMMEDIATE")
+
+
+def make_request(
+    con: sqlite3.Connection, kind: str, args: Mapping[str, str | bool], now: str
+) -> int:
+    """Put a request for the daemon, and its journal entry, inside `writing(con)`; return its id."""
+    if not con.in_transaction:
+        raise StoreError(
+            "A request is made inside writing(): its checks and its row are one transaction."
+        )
+    row = {"kind": kind, "args": to_json(args), "at": now, "state": "pending", "outcome": ""}
+    ((made,),) = views.fetch(con, INSERT, *row.values())
+    detail = to_json({"request": made, "kind": kind, "args": args})
+    changes = to_json([["request", {"id": made, **row}]])
+    unit = args.get("unit", "")
+    views.fetch(con, APPEND, now, "request.made", unit, 0, "", detail, changes)
+    return int(made)
+
+
+def request_outcome(con: sqlite3.Connection, made: int) -> rows.Outcome | None:
+    """Return what became of a request."""
+    found = views.fetch(con, 'SELECT "state", "outcome" FROM "request" WHERE "id" = ?', made)
+    return rows.Outcome(**dict(found[0])) if found else None
+
+
+def pending(con: sqlite3.Connection, kind: str) -> list[rows.RequestArgs]:
+    """Return the arguments of each request of that kind that the daemon has not taken yet."""
+    query = f'SELECT "args" FROM "request" WHERE {OPEN["request"]} AND "kind" = ?'
+    found = views.fetch(con, query, kind)
+    return [rows.RequestArgs(**json.loads(args)) for (args,) in found]

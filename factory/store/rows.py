@@ -1,0 +1,881 @@
+"""What programs and people read of the store: one class for each kind of row, one docstring for each key of `--json`.
+
+Invariant: docs/json/ is generated from these classes, so a key that is not declared and described here is not printed.
+What must not live here: queries, and any import that `factory status` can do without.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = (
+    False  # importing typing for its constant would cost `factory status` more than the query
+)
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any, Literal, dataclass_transform
+
+    from factory.store.states import UnitState
+
+    Time = str  # RFC 3339, UTC
+    Kind = str  # records.CardKind
+    Reason = str  # unit.EndReason
+    EventName = str  # journal.Event
+else:
+
+    def dataclass_transform(**_):  # noqa: D103 - what typing has of that name
+        return lambda kind: kind
+
+
+VERSION: Literal[1] = 1  # of the JSON: keys are only ever added
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+class Row:
+    """A frozen value with named fields. A dataclass to the type checker; importing `dataclasses` takes 10 ms.
+
+    `vars(row)` has the fields that were given, in that order; one that was not given has its class's default.
+    """
+
+    def __init__(self, **fields: object) -> None:
+        self.__dict__.update(fields)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{type(self).__name__}.{name} is read-only")
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and vars(other) == vars(self)
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({fields})"
+
+
+class Daemon(Row):
+    """The daemon of this repository."""
+
+    state: Literal["running", "draining", "stopped"]
+    """`draining`: it finishes what runs and starts nothing new. A dead daemon is `stopped`."""
+
+    pid: int | None
+    """Its process id."""
+
+    since: Time | None
+    """When it entered this state."""
+
+    version: str | None
+    """The version of factoryd that ran here last."""
+
+
+class Trunk(Row):
+    """The branch that units land on."""
+
+    branch: str | None
+    """Its name; null before the first start."""
+
+    commit: str | None
+    """Its newest commit that factoryd has seen."""
+
+    state: Literal["green", "red", "unknown", "judging"]
+    """Whether that commit passes its gates."""
+
+    gates_red: Sequence[str]
+    """The names of the gates that fail on it."""
+
+    missing: Sequence[str] = ()
+    """Landed units whose commits trunk no longer holds, because a person rewrote it."""
+
+
+class Worker(Row):
+    """A worker and what is on its hook."""
+
+    name: str
+    """Its name, such as w1."""
+
+    state: Literal["idle", "running", "draining", "paused"]
+    """`draining`: it leaves when its unit is done, because there are to be fewer workers."""
+
+    unit: str | None
+    """The id of the unit on its hook."""
+
+    attempt: int | None
+    """The number of that unit's attempt."""
+
+    phase: Literal["preparing", "working"] | None
+    """`preparing`: workspace and environment are made. `working`: the agent runs."""
+
+    since: Time | None
+    """When it entered this state and phase."""
+
+    agent: str | None
+    """The runtime that does the attempt."""
+
+    alive: bool
+    """Whether the attempt is under way; false without a unit, or if it ended while no daemon ran."""
+
+
+class OpenUnit(Row):
+    """A unit that has not ended, in short."""
+
+    id: str
+    """The unit's id."""
+
+    title: str
+    """What it is about, in one line."""
+
+    state: UnitState
+    """Where it is."""
+
+    attempt: int
+    """The number of its newest attempt, 0 before the first."""
+
+    why: str
+    """Why it is in that state, in one sentence."""
+
+    since: Time
+    """When it entered this state."""
+
+    priority: int
+    """0 now … 4 whenever."""
+
+
+class Queued(Row):
+    """A unit in the merge queue."""
+
+    unit: str
+    """The unit's id."""
+
+    position: int
+    """Its place in the order of landing, from 1. Unit: units."""
+
+    state: Literal["waiting", "judging", "green", "landing"]
+    """What happens to it."""
+
+
+class Choice(Row):
+    """An option of a card."""
+
+    key: str
+    """What to answer: `factory answer E7 KEY`."""
+
+    label: str
+    """The choice in a few words."""
+
+    effect: str
+    """What factoryd does if you choose it."""
+
+
+class Action(Choice):
+    """An option of a card, with what it makes factoryd do."""
+
+    action: str
+    """factoryd's own name for the effect."""
+
+
+class Escalation(Row):
+    """A decision that only a person can make: a card."""
+
+    id: str
+    """The card's id, such as E7."""
+
+    kind: Kind
+    """What it asks about."""
+
+    unit: str
+    """The first unit that it stopped; empty if it is about none."""
+
+    units: Sequence[str]
+    """The units that wait for it."""
+
+    question: str
+    """The question, in a sentence or two."""
+
+    options: Sequence[Choice]
+    """What you can choose. Your own words are an answer too."""
+
+    default: str
+    """The key of the option that is taken at the deadline; empty if none is."""
+
+    deadline: Time | None
+    """When the default is taken."""
+
+    count: int
+    """How many units or times its cause was met. Unit: occurrences."""
+
+    since: Time
+    """When it was raised."""
+
+    recommended: str
+    """The key of the option that factoryd would take; empty if it has no opinion."""
+
+    answer: str
+    """What was answered; empty while it is open. An answered card stays until its cause is gone."""
+
+
+class Card(Escalation):
+    """A card with all that is on record about it."""
+
+    options: Sequence[Action]
+    """What you can choose. Your own words are an answer too."""
+
+    fingerprint: str
+    """Its cause: equal causes are one card."""
+
+    evidence: str
+    """What led to the question: an output, a list of paths."""
+
+    where: str
+    """Where to read more."""
+
+    state: Literal["open", "closed"]
+    """Whether it still asks."""
+
+    closed: Time | None
+    """When it was closed."""
+
+    closed_why: str
+    """Why it was closed, in a few words."""
+
+
+class ShownCard(Card):
+    """What `factory show CARD --json` prints."""
+
+    schema: Literal[1]
+    """The version of this format."""
+
+
+class Budget(Row):
+    """What is spent today and held back for attempts that run, and the limits that were set."""
+
+    day: str
+    """The day in UTC, as YYYY-MM-DD."""
+
+    spent_usd: float
+    """Spent by attempts that ended today. Unit: US dollars."""
+
+    reserved_usd: float
+    """Held back for attempts that run. Unit: US dollars."""
+
+    estimated: bool
+    """Whether a part of the money is reckoned from tokens, or charged as it was held back."""
+
+    spent_tokens: int
+    """Used by attempts that ended today, input and output. Unit: tokens."""
+
+    reserved_tokens: int
+    """Held back for attempts that run. Unit: tokens."""
+
+    spent_minutes: float
+    """Worked by attempts that ended today. Unit: minutes."""
+
+    reserved_minutes: float
+    """Held back for attempts that run. Unit: minutes."""
+
+    attempt_usd: float | None = None
+    """The limit of one attempt; null: none. Unit: US dollars."""
+
+    unit_usd: float | None = None
+    """The limit of all attempts of a unit; null: none. Unit: US dollars."""
+
+    day_usd: float | None = None
+    """The limit of a day; null: none. Unit: US dollars."""
+
+    attempt_tokens: int | None = None
+    """The limit of one attempt; null: none. Unit: tokens."""
+
+    unit_tokens: int | None = None
+    """The limit of all attempts of a unit; null: none. Unit: tokens."""
+
+    day_tokens: int | None = None
+    """The limit of a day; null: none. Unit: tokens."""
+
+    unit_minutes: float | None = None
+    """The limit of all attempts of a unit; null: none. Unit: minutes."""
+
+    day_minutes: float | None = None
+    """The limit of a day; null: none. Unit: minutes."""
+
+    regardless: bool
+    """Whether you answered that work goes on today whatever it costs."""
+
+
+class Sandbox(Row):
+    """How agents and gates are confined."""
+
+    mode: str
+    """The sandbox in force: bubblewrap, sandbox-exec or off."""
+
+    says: str
+    """What is not confined, in a sentence; empty if all is as it should be."""
+
+
+class Paused(Row):
+    """Who paused the line."""
+
+    by: str
+    """Who asked for it."""
+
+    since: Time
+    """When."""
+
+
+class Landed(Row):
+    """A unit that landed lately."""
+
+    unit: str
+    """The unit's id."""
+
+    commit: str
+    """Its commit on trunk."""
+
+    at: Time
+    """When it landed."""
+
+    on_trunk: bool
+    """Whether trunk still holds it; false after a person rewrote trunk."""
+
+
+class Status(Row):
+    """What `factory status --json` prints."""
+
+    schema: Literal[1]
+    """The version of this format."""
+
+    at: Time
+    """The moment that it describes."""
+
+    daemon: Daemon
+    """The daemon as it is, not as it last said."""
+
+    trunk: Trunk
+    """The branch that units land on."""
+
+    workers: Sequence[Worker]
+    """The workers, by number."""
+
+    units: Mapping[UnitState, int]
+    """How many units are in each state. Unit: units."""
+
+    units_open: Sequence[OpenUnit]
+    """The units that have not ended: what needs you first, then by priority and age."""
+
+    queue: Sequence[Queued]
+    """The merge queue, in the order of landing."""
+
+    escalations: Sequence[Escalation]
+    """The cards that are not closed, oldest first."""
+
+    budget: Budget | None
+    """Spending today; null if no limit is set."""
+
+    sandbox: Sandbox | None
+    """How agents and gates are confined; null before the first start."""
+
+    paused: Paused | None
+    """Who paused the line; null while it is not paused."""
+
+    warnings: Sequence[str]
+    """What you should know, a sentence or two each."""
+
+    last_landed: Sequence[Landed]
+    """The five units that landed last, newest first."""
+
+    inbox: str
+    """The name of the folder for task files."""
+
+
+class Task(Row):
+    """The task file of a unit."""
+
+    name: str
+    """The file's name."""
+
+    text: str
+    """Its Markdown, verbatim."""
+
+
+class Tokens(Row):
+    """What an attempt used."""
+
+    input: int
+    """Read by the model. Unit: tokens."""
+
+    output: int
+    """Written by the model. Unit: tokens."""
+
+
+class Attempt(Row):
+    """One numbered go at a unit."""
+
+    unit: str
+    """The unit's id."""
+
+    number: int
+    """Its number, from 1: a newer one fences it off."""
+
+    worker: str
+    """The worker that did it."""
+
+    agent: str
+    """The runtime that did it; `run` for a command instead of an agent."""
+
+    start: Time
+    """When it began."""
+
+    nonce: str
+    """The id of the process group that it started, unique to this store."""
+
+    workspace: str
+    """The folder of its working tree; empty before it has one."""
+
+    base: str
+    """The trunk commit that it started from."""
+
+    heard: int
+    """The number of the newest remark in its prompt."""
+
+    session: str
+    """The agent's own id of its session."""
+
+    resumed: bool
+    """Whether it continued an earlier session."""
+
+    pid: int
+    """The process id of its shim, 0 before that started."""
+
+    end: Time | None
+    """When it ended; null while it runs."""
+
+    reason: Reason | None
+    """Why it ended."""
+
+    detail: str
+    """The same in a sentence."""
+
+    digest: str
+    """What the next attempt is told about it."""
+
+    summary: str
+    """What the agent wrote into done.md."""
+
+    said: str
+    """The agent's last words."""
+
+    handoff: str
+    """What the agent left for the next attempt, from handoff.md."""
+
+    ref: str
+    """The ref in the factory repository that keeps its tree."""
+
+    commit: str
+    """The commit of what it left, in the factory repository; empty if it left nothing."""
+
+    tree: str
+    """The tree of that commit; empty if it changed nothing."""
+
+    left_out: Sequence[str]
+    """Paths that git could not take."""
+
+    tokens: Tokens
+    """What it used."""
+
+    cost_usd: float
+    """What it cost. Unit: US dollars."""
+
+    estimated: bool
+    """Whether the cost is reckoned from tokens."""
+
+    reserved_usd: float
+    """Held back for it; after its end, what it is charged if it did not tell all. Unit: US dollars."""
+
+    reserved_tokens: int
+    """The same. Unit: tokens."""
+
+    reserved_minutes: float
+    """The same; after its end, how long it worked. Unit: minutes."""
+
+    day: str
+    """The day of its end in UTC, as YYYY-MM-DD: that day's budget pays."""
+
+    run_dir: str
+    """The folder of its prompt and output, which may be pruned."""
+
+
+class Verdict(Row):
+    """A gate's answer about one exact tree."""
+
+    key: str
+    """A digest of the tree, the gate, the environment and the sandbox."""
+
+    gate: str
+    """The gate's name."""
+
+    tree: str
+    """The tree that it judged."""
+
+    ok: bool
+    """Whether it is green."""
+
+    settled: bool
+    """Whether it holds for good: the same key is not judged again."""
+
+    at: Time
+    """When it was given."""
+
+    flaky: bool
+    """Whether the gate failed first and then passed on the same tree."""
+
+    seconds: float
+    """How long the gate ran. Unit: seconds."""
+
+    command: str
+    """The command that reproduces it."""
+
+    tail: str
+    """The end of a red gate's output."""
+
+    log: str
+    """The file with its whole output; relative to the checkout if it lies there."""
+
+    rewrote: Sequence[str] = ()
+    """Tracked files that the gate changed: that makes it red."""
+
+    evidence: str = ""
+    """Not used yet."""
+
+    cached: bool
+    """Whether a kept answer was taken and no gate ran."""
+
+
+class Remark(Row):
+    """Something that a person and a unit's agents told each other."""
+
+    unit: str
+    """The unit's id."""
+
+    seq: int
+    """Its number within the unit, from 1."""
+
+    who: Literal["agent", "person"]
+    """Who said it."""
+
+    kind: str
+    """What it is: question, answer, tell, review, split or simplify."""
+
+    text: str
+    """The words."""
+
+    at: Time
+    """When."""
+
+
+class Unit(OpenUnit):
+    """What `factory show UNIT --json` prints: all that is on record about a unit."""
+
+    schema: Literal[1]
+    """The version of this format."""
+
+    accepted: Time
+    """When its task file was accepted."""
+
+    needs: Sequence[str]
+    """The units that must land first; for a split unit, its parts."""
+
+    scope: Sequence[str]
+    """The globs that it may touch; empty: everything."""
+
+    agent: str
+    """The runtime that its task names; empty: the configured one."""
+
+    spent: int
+    """Attempts that count against its limit. Unit: attempts."""
+
+    bonus: int
+    """Attempts that a person granted on top of the limit. Unit: attempts."""
+
+    not_before: Time | None
+    """The time that it waits for."""
+
+    cause: str
+    """The fingerprint of the card that it waits for."""
+
+    submission: str
+    """The commit in the factory repository that is judged next."""
+
+    base: str
+    """The trunk commit that the submission is based on."""
+
+    commit: str
+    """Its commit on trunk; empty until it has landed."""
+
+    landed: Time | None
+    """When it landed."""
+
+    approved: Sequence[str]
+    """The kinds of cards that a person let pass for it."""
+
+    resume: bool
+    """Whether the next attempt continues the last session if it can."""
+
+    fresh: bool
+    """Whether the next attempt starts from trunk and not from the last tree."""
+
+    proven: str
+    """The trunk commit on which its `accept` commands failed, as they must; `none` if it has none."""
+
+    on_trunk: bool
+    """Whether trunk holds its commit now."""
+
+    task: Task | None
+    """Its task file."""
+
+    attempts: Sequence[Attempt]
+    """Its attempts, oldest first."""
+
+    verdicts: Sequence[Verdict]
+    """What gates said about it, oldest first."""
+
+    escalations: Sequence[Card]
+    """The cards that concern it, oldest first, closed ones too."""
+
+    remarks: Sequence[Remark]
+    """What was told to its agents, and what they asked."""
+
+
+class RequestArgs(Row):
+    """What a command asked for."""
+
+    unit: str = ""
+    """The unit's id."""
+
+    card: str = ""
+    """The card's id."""
+
+    option: str = ""
+    """The key of the option that was chosen."""
+
+    text: str = ""
+    """The answer or remark in your own words."""
+
+    always: bool = False
+    """Whether the answer becomes a rule."""
+
+
+class Entry(Row):
+    """What `factory log --json` prints on each line: one event. Its keys depend on the event."""
+
+    schema: Literal[1]
+    """The version of this format."""
+
+    seq: int
+    """Its number; each later event has a higher one."""
+
+    at: Time
+    """When it happened."""
+
+    event: EventName
+    """What happened; docs/states.md has a table."""
+
+    unit: str
+    """The unit that it is about; empty if it is about none."""
+
+    attempt: int
+    """The number of that unit's attempt, 0 if it is about none."""
+
+    worker: str
+    """The worker that it is about; empty if it is about none."""
+
+    why: str = ""
+    """Why, in one sentence."""
+
+    agent: str = ""
+    """The runtime that an attempt started with."""
+
+    reason: Reason = ""
+    """Why an attempt ended."""
+
+    name: str = ""
+    """The name of a task file."""
+
+    card: str = ""
+    """A card's id."""
+
+    kind: str = ""
+    """The kind of a card, a request or a remark."""
+
+    question: str = ""
+    """What a card asks."""
+
+    answer: str = ""
+    """What was answered to a card."""
+
+    who: str = ""
+    """Who told something: agent or person."""
+
+    text: str = ""
+    """What was told, at most 400 letters of it."""
+
+    gate: str = ""
+    """The name of the gate that gave a verdict."""
+
+    ok: bool = False
+    """Whether a verdict is green."""
+
+    cached: bool = False
+    """Whether a kept verdict was taken and no gate ran."""
+
+    before: bool = False
+    """Whether an `accept` command was run without the change, where it must fail."""
+
+    stacked: bool = False
+    """Whether the tree held units before it that had not landed."""
+
+    state: str = ""
+    """What is known of trunk: green, red, unknown or judging."""
+
+    commit: str = ""
+    """The commit on trunk."""
+
+    was: str = ""
+    """The commit before it."""
+
+    to: str = ""
+    """The commit that trunk moves to, or was moved to."""
+
+    rewritten: bool = False
+    """Whether trunk was moved to a commit that does not contain the one before."""
+
+    recognized: bool = False
+    """Whether the unit's commit was found on trunk: another life of the store landed it."""
+
+    units: Sequence[str] = ()
+    """The units of a landing."""
+
+    moved: bool = False
+    """Whether an open landing was written anew because the repository was moved."""
+
+    pid: int = 0
+    """The process id of the git that moves trunk."""
+
+    outcome: str = ""
+    """How a landing or a request ended."""
+
+    request: int = 0
+    """The number of a request."""
+
+    args: RequestArgs | None = None
+    """What a request asks for."""
+
+    proven: str = ""
+    """The trunk commit on which the unit's `accept` commands failed, as they must."""
+
+    path: str = ""
+    """The folder of an abandoned workspace."""
+
+    count: int = 0
+    """How many attempts were archived. Unit: attempts."""
+
+    runs: int = 0
+    """How many folders of attempts were pruned. Unit: folders."""
+
+    logs: int = 0
+    """How many outputs of gates were pruned. Unit: folders."""
+
+    workspaces: Sequence[str] = ()
+    """The abandoned workspaces that were removed."""
+
+    fact: str = ""
+    """The name of what changed."""
+
+    identity: str = ""
+    """The store's identity."""
+
+    left_out: Sequence[str] = ()
+    """The gates that no longer judge, by your answer."""
+
+    restores: Mapping[str, Sequence[str]] = {}
+    """Gates, and the files that are put back after each, by your answer."""
+
+
+class Setting(Row):
+    """A setting in force."""
+
+    value: Any
+    """Its value; null: not set. docs/configuration.md names its unit."""
+
+    source: str
+    """Where it was written: the default, factory.toml or an environment variable."""
+
+
+class FoundGate(Row):
+    """A gate that judges here."""
+
+    name: str
+    """Its name."""
+
+    command: str
+    """What it runs."""
+
+    reason: str
+    """Where it was read."""
+
+
+class FoundSetup(Row):
+    """How an environment is made here."""
+
+    kind: str
+    """The way: pip, uv, npm, script, several joined by +; `none` if nothing has to be made."""
+
+    reason: str
+    """Where it was read."""
+
+
+class Inferred(Row):
+    """What factoryd found out by itself at its last start; without keys before the first."""
+
+    gates: Sequence[FoundGate] = ()
+    """The gates that judge."""
+
+    setup: FoundSetup | None = None
+    """How an environment is made."""
+
+    agents: Sequence[str] = ()
+    """The runtimes whose programs are installed."""
+
+    runtimes: Sequence[str] = ()
+    """All runtimes that have a file."""
+
+    agent: str = ""
+    """The runtime that does a unit which names none; empty if there is none."""
+
+
+class Config(Row):
+    """What `factory config --json` prints."""
+
+    schema: Literal[1]
+    """The version of this format."""
+
+    settings: Mapping[str, Setting]
+    """Every setting by its dotted name, with the value in force."""
+
+    inferred: Inferred
+    """What was found out where nothing was written."""
+
+    error: str
+    """What is wrong in factory.toml, while its last good version is in force; empty if nothing is."""
+
+
+class Identity(Row):
+    """Whose the store is, and where it was used last."""
+
+    id: str = ""
+    root: str = ""
+    git_dir: str = ""
+    device: int = 0
+    inode: int = 0
+    work: str = ""
+
+
+class Outcome(Row):
+    """What became of a request."""
+
+    state: Literal["pending", "done", "refused"]
+    outcome: str
