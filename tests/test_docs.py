@@ -55,7 +55,7 @@ FORMER = {
     "Five minutes in your own repository": "docs/tour.md",
     "Start": "docs/tour.md#start",
     "The first unit, without an agent": "docs/tour.md#the-first-unit-without-an-agent",
-    "A change that is not good": "docs/tour.md#a-change-that-is-not-good",
+    "A change that is not good": "docs/tour.md#a-change-that-fails",
     "With an agent": "docs/tour.md#with-an-agent",
     "Your own unfinished work": "docs/tour.md#your-own-unfinished-work",
     "Stop": "docs/tour.md#stop",
