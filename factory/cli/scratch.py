@@ -13,7 +13,8 @@ import anyio
 from factory.child import process
 from factory.cli import say
 from factory.ground.errors import FactoryError
-from factory.repo.git import FACTORY, clean_environment
+from factory.repo.git import FACTORY
+from factory.repo.git_dir import clean_environment
 
 _WHO = ("-c", f"user.name={FACTORY.name}", "-c", f"user.email={FACTORY.email}")
 _PLAIN = (

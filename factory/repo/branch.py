@@ -100,8 +100,8 @@ class Branch:
     async def builds_on(self, to: str, base: str) -> bool:
         """Whether `base` is below `to`; git is asked only about commits that were not made here."""
         at = to
-        while at != base and at in self.own.bases:
-            at = self.own.bases[at]
+        while at != base and at in self.own.known.bases:
+            at = self.own.known.bases[at]
         return at == base or await self.own.contains(to, base)
 
     async def _points(self) -> list[str]:

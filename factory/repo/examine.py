@@ -13,7 +13,8 @@ from factory.child import process
 from factory.ground import faults
 from factory.ground.errors import NotYet, RepositoryError, did_you_mean
 from factory.ground.plumbing import GITLINK
-from factory.repo.git import FACTORY, Git, Person, clean_environment
+from factory.repo.git import FACTORY, Git, Person
+from factory.repo.git_dir import clean_environment
 
 OLDEST = (2, 41)  # --attr-source
 _PARTIAL = r"extensions\.partialclone|remote\..*\.(promisor|partialclonefilter)"

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from factory.child import process
-from factory.repo.git import clean_environment
+from factory.repo.git_dir import clean_environment
 
 PROC = Path("/proc")
 Running = tuple[Path | None, list[str]]

@@ -14,7 +14,8 @@ from factory.ground.errors import GitError, NotYet, RepositoryError, TooLong, To
 from factory.ground.pipes import Into
 from factory.ground.plumbing import Change, Texts
 from factory.repo.examine import Repository, examine, exclude
-from factory.repo.git import FACTORY, Git, Person, clean_environment
+from factory.repo.git import FACTORY, Git, Person
+from factory.repo.git_dir import clean_environment
 from factory.repo.processes import running
 from tests.git_repo import EMAIL, PERSON, commit, environment, git, make_repo, write
 

@@ -1,0 +1,255 @@
+"""One git dir, and the only way in which git is run on it.
+
+Invariant: a git dir of the factory's is used with the factory's own configuration only (nothing
+that an agent or the user planted runs), a user's repository with its user's, less hooks, gc,
+signing and prompts.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import IO
+
+from factory.child import process
+from factory.child.shim import MARKER
+from factory.ground import bounded, faults, plumbing
+from factory.ground.aside import aside
+from factory.ground.commands import Commands, Running
+from factory.ground.errors import GitError, TooLong, TooMuch
+from factory.ground.pipes import Into
+
+SHOWN_BYTES = 64 << 10  # of what a command printed that printed too much
+_TRIES = 3  # of a command of our own that a signal ends
+_QUIET = (
+    "core.hooksPath=/dev/null",
+    "core.fsmonitor=false",
+    "gc.auto=0",
+    "maintenance.auto=false",
+    "commit.gpgSign=false",
+    "advice.detachedHead=false",
+    "submodule.recurse=false",
+    "protocol.ext.allow=never",
+    "i18n.logOutputEncoding=UTF-8",
+    "i18n.commitEncoding=UTF-8",
+)
+_WHEN_TOLD = ("/bin/sh", "-c", 'read -r go && exec "$@"', "sh")  # waits for a line on its stdin
+
+
+def clean_environment(source: Mapping[str, str]) -> dict[str, str]:
+    """`source` less every GIT_ variable, with messages in English and no prompts."""
+    kept = {name: value for name, value in source.items() if not name.startswith("GIT_")}
+    return kept | {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GitDir:
+    """One git dir, spoken to in plumbing.
+
+    `own`: the factory's (neither the system's nor the user's configuration is read, unless
+    `configured`); else the user's, as they have it. A command on our own that a signal ended is run
+    again: all of them can be. With `work_tree`, `index` must be named too: the daemon never uses an
+    index that an agent can write.
+    """
+
+    git_dir: Path
+    own: bool
+    environ: Mapping[str, str]
+    configured: bool = False  # for their safe.directory
+    work_tree: Path | None = None
+    index: Path | None = None
+    config: tuple[str, ...] = ()  # further `name=value`, for each call
+    commands: Commands = field(default_factory=Commands, repr=False, compare=False)  # which run now
+
+    async def run(
+        self,
+        *argv: str,
+        stdin: bytes | IO[bytes] = b"",
+        ok: tuple[int, ...] = (0,),
+        env: Mapping[str, str] | None = None,
+        started: Callable[[int], None] | None = None,
+        seconds: float = 0,
+        into: Into = process.INTO,
+    ) -> process.Output:
+        """Run one git command; raise GitError unless its exit code is in `ok`.
+
+        `started` gets its pid before git does anything: should the daemon die in it, git never
+        runs. `seconds` is the limit; 0 stands for that of its kind. A command that was ended has a
+        negative exit code. Raises TooLong where it was ended at its limit, and TooMuch where it
+        prints more than `into` takes.
+        """
+        command = ["git", *_options(_QUIET), *_options(self.config), *argv]
+        said = stdin if isinstance(stdin, bytes) else b""
+        if started:
+            command = [*_WHEN_TOLD, *command]
+            stdin = b"go\n" + said
+        for _ in range(_TRIES if self.own else 1):
+            with self.commands.running(argv, seconds) as one:
+                done = await process.run(
+                    command,
+                    cwd=self.work_tree,
+                    env=self._env() | dict(env or {}),
+                    stdin=stdin,
+                    started=one.started(started),
+                    left=partial(self.commands.left, one),
+                    into=into,
+                )
+            if not self.own or done.code >= 0 or done.left:
+                break
+            # Killed, by whomever: nobody else writes what it wrote.
+            self._unlock(argv, said)
+            if done.over or done.much:
+                break
+        if done.much:
+            raise TooMuch(argv, done.code, done.out[:SHOWN_BYTES], into.most)
+        return _checked(argv, done, one, ok)
+
+    async def text(
+        self, *argv: str, stdin: bytes = b"", env: Mapping[str, str] | None = None
+    ) -> str:
+        """What one git command prints, without the last newline; raise GitError unless it exits 0."""
+        done = await self.run(*argv, stdin=stdin, env=env)
+        return os.fsdecode(done.out).rstrip("\n")
+
+    async def names(self, *argv: str) -> list[str]:
+        """The NUL-separated names that one git command prints (pass its -z)."""
+        done = await self.run(*argv)
+        return await aside(many(done.out), partial(plumbing.names, done.out))
+
+    async def commit(self, rev: str) -> str:
+        """The id of the commit that `rev` names; empty when there is none."""
+        how = ("rev-parse", "--verify", "--quiet", "--end-of-options")
+        done = await self.run(*how, f"{rev}^{{commit}}", ok=(0, 1, 128))
+        return os.fsdecode(done.out).strip()
+
+    async def contains(self, rev: str, commit: str) -> bool:
+        """Whether `commit` is `rev` or an ancestor of it; a commit that is not here is not."""
+        done = await self.run("merge-base", "--is-ancestor", commit, rev, ok=(0, 1, 128))
+        return done.code == 0
+
+    async def missing(self, objects: Iterable[str]) -> set[str]:
+        """Those of the objects that are not there."""
+        asked = "".join(f"{each}\n" for each in objects)
+        if not asked:
+            return set()
+        told = await self.text("cat-file", "--batch-check", "--buffer", stdin=asked.encode())
+        return {line.split()[0] for line in told.splitlines() if line.endswith(" missing")}
+
+    async def damage(self, seconds: float) -> str:
+        """What is wrong with the links between objects; empty if nothing is, or it takes longer."""
+        command = ["git", "fsck", "--connectivity-only", "--no-dangling", "--no-progress"]
+        done = await process.run(command, env=self._env(), seconds=seconds)
+        if done.code <= 0:
+            return ""
+        said = (done.err + done.out).decode(errors="replace").splitlines()
+        return "; ".join(said[:3]) or "it says nothing"
+
+    @faults.during("clone.seize")
+    async def seize(self) -> None:
+        """End what a dead daemon's git still does in our git dir, and remove every lock in it."""
+        await process.end(self.git_dir)
+        for lock in self.git_dir.rglob("*.lock"):
+            lock.unlink(missing_ok=True)
+
+    def read_ref(self, ref: str) -> str:
+        """What a full ref points to, by its file or packed-refs; empty where git must be asked.
+
+        Only for a git dir that keeps its refs in files.
+        """
+        with suppress(OSError):
+            loose = bounded.head(self.git_dir / ref, bounded.PARSED).decode().strip()
+            return "" if loose.startswith("ref:") else loose
+        with suppress(OSError):
+            line = rb"^([0-9a-f]+) %s$" % re.escape(os.fsencode(ref))
+            found = re.search(line, (self.git_dir / "packed-refs").read_bytes(), re.MULTILINE)
+            return found[1].decode() if found else ""
+        return ""
+
+    def tag_marks(self) -> tuple[tuple[str, int, int], ...]:
+        """Something that differs after a tag was made, moved or deleted.
+
+        Only for a git dir that keeps its refs in files.
+        """
+        paths = [str(self.git_dir / "packed-refs")]
+        for folder, _, files in os.walk(self.git_dir / "refs/tags"):
+            paths.append(folder)
+            paths += [f"{folder}/{name}" for name in files]
+        marks = []
+        for path in sorted(paths):
+            if os.path.lexists(path):
+                about = os.lstat(path)
+                marks.append((path, about.st_mtime_ns, about.st_ino))
+        return tuple(marks)
+
+    def _unlock(self, argv: Sequence[str], said: bytes) -> None:
+        """Remove the locks of a command of ours that is dead: of its index, and of its refs.
+
+        `said`: its standard input, where `update-ref` has them.
+        """
+        words = list(argv)
+        if argv[0] == "update-ref":
+            words += os.fsdecode(said).split()
+        locks = [self.git_dir / "shallow.lock", self.git_dir / "packed-refs.lock"]
+        if self.index:
+            locks.append(Path(f"{self.index}.lock"))
+        for ref in _refs(words):
+            locks.append(self.git_dir / f"{ref}.lock")
+            if ref.endswith("/*"):
+                locks += (self.git_dir / ref).parent.rglob("*.lock")
+        for lock in locks:
+            lock.unlink(missing_ok=True)
+
+    def _env(self) -> dict[str, str]:
+        env = clean_environment(self.environ) | {"GIT_DIR": str(self.git_dir)}
+        if self.own:
+            env[MARKER] = str(self.git_dir)  # `seize` knows it by that
+        if self.own and not self.configured:
+            env |= {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}
+        if self.work_tree:
+            env["GIT_WORK_TREE"] = str(self.work_tree)
+        if self.index:
+            env["GIT_INDEX_FILE"] = str(self.index)
+        return env
+
+
+def many(out: bytes) -> int:
+    """About how many things a command printed."""
+    return len(out) // 64
+
+
+def _options(settings: Iterable[str]) -> list[str]:
+    options = []
+    for setting in settings:
+        options += ["-c", setting]
+    return options
+
+
+def _checked(
+    argv: tuple[str, ...],
+    done: process.Output,
+    one: Running,
+    ok: Sequence[int],
+) -> process.Output:
+    """The output of a command that ended as it may; raise TooLong or GitError for any other."""
+    if not done.over:
+        if done.code in ok:
+            return done
+        raise GitError(argv, done.code, done.err.decode(errors="replace"))
+    done = replace(done, err=one.ended.encode() + done.err)
+    # A git that was asked to end may end with an exit code that stands for something else.
+    if done.code in ok and done.code <= 0:
+        return done
+    raise TooLong(argv, done.code, done.err.decode(errors="replace"), left=done.left)
+
+
+def _refs(words: Iterable[str]) -> set[str]:
+    """The refs that the words of a command name, refspecs among them."""
+    refs = set()
+    for word in words:
+        for ref in word.lstrip("+").split(":"):
+            if ref.startswith("refs/"):
+                refs.add(ref)
+    return refs
