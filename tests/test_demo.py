@@ -13,6 +13,7 @@ import pytest
 
 from docs import picture
 from factory.child import process
+from factory.child.identity import Identity
 from factory.demo import apprentice, shop
 
 SECONDS = 180
@@ -35,7 +36,7 @@ def environment(folder: Path) -> dict[str, str]:
     return {"PATH": os.environ["PATH"], "HOME": home, "TMPDIR": tmp, "LANG": "C.UTF-8"}
 
 
-def left(folder: Path) -> tuple[list[Path], Mapping[process.Identity, str]]:
+def left(folder: Path) -> tuple[list[Path], Mapping[Identity, str]]:
     """The files and the processes that a demo left behind."""
     files = [*(folder / "tmp").iterdir(), *(folder / "home").iterdir()]
     return files, process.living(f"XDG_STATE_HOME={folder}")

@@ -1,10 +1,9 @@
-"""The only spawner of processes: short commands of the daemon's own, and supervised ones under the shim.
+"""The only spawner: short commands of the daemon itself, and supervised ones under the shim.
 
-Invariant: whatever is started here runs in its own session, with an environment given in full; and a process is
-signalled only after it was identified by pid, start time and boot, never by pid alone.
+Invariant: a process that is started here runs in its own session, with an environment given in
+full; and it is signalled only as long as nobody else can have its pid (identity.py).
 """
 
-import errno
 import json
 import marshal
 import math
@@ -24,35 +23,23 @@ from typing import IO, Any, Literal
 import anyio
 from anyio import from_thread, to_thread
 
-from factory.child import shim
+from factory.child import identity, proc
+from factory.child.identity import Identity, identity_of
 from factory.ground import bounded
 from factory.ground.age import age_of
 from factory.ground.pipes import Into, Pipes
 
-SHORT_SECONDS = 60.0  # that a short command may take where nobody says otherwise
+SHORT_SECONDS = 60.0  # that a short command may take if its caller says nothing
 TICK_SECONDS = 1.0  # between two looks at how long a short command may still take
 TIDY_SECONDS = 2.0  # that one has to remove its locks before it is killed
-POLL_SECONDS = 0.5  # between two looks, where no pidfd tells that a process has ended
-OVERDUE_SECONDS = (
-    30.0  # how much longer than limit and grace a run may take before its shim is taken for hung
-)
-LADDER_SECONDS = 5.0  # how long a shim may take beyond the grace before it is taken for hung
-_SHIM = f"import sys; sys.path.append({str(Path(__file__).parents[2])!r})\nfrom factory.child.shim import main; main()"
+# Beyond limit and grace, a run may take so much longer before its shim counts as hung.
+OVERDUE_SECONDS = 30.0
+LADDER_SECONDS = 5.0  # that a shim may take beyond the grace before it counts as hung
+_SHIM = f"""import sys; sys.path.append({str(Path(__file__).parents[2])!r})
+from factory.child.shim import main; main()"""
 
-
-def _pidfds_work() -> bool:
-    try:
-        os.close(os.pidfd_open(os.getpid()))
-    except (AttributeError, OSError):  # another system, an old kernel, a filter around a container
-        return False
-    return True
-
-
-PIDFD = _pidfds_work()
 Cause = Literal["exited", "timeout", "stopped", "overran", "lost", "unstartable", "unconfined"]
 Stream = int | IO[bytes]
-Told = Callable[[int], None] | None
-Left = Callable[[], float] | None
 INTO = Into()
 
 
@@ -68,74 +55,99 @@ class Output:
     left: bool = False  # it could not be ended: it may still do something
 
 
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """How a caller follows a short command while it runs."""
+
+    started: Callable[[int], None]  # gets the pid as soon as there is one
+    left: Callable[[], float]  # seconds; called once a second, in the event loop's thread
+
+
 async def run(
     argv: Sequence[str],
     *,
     cwd: Path | None = None,
     env: Mapping[str, str],
     stdin: bytes | IO[bytes] = b"",
-    started: Told = None,
-    seconds: float = SHORT_SECONDS,
-    left: Left = None,
+    seconds: float | Watch = SHORT_SECONDS,
     into: Into = INTO,
 ) -> Output:
-    """Run a short command of the daemon's own (git) to its end, in a thread: a cancelled caller waits for it.
+    """Run a short command to its end, in a thread: a cancelled caller waits for it.
 
-    `started` gets the pid as soon as there is one; after so many `seconds` its process group is ended. `left` says in
-    their place how many are left: it is asked once a second, in the event loop's thread. A command that prints more
-    than `into` takes is ended too. Raises FileNotFoundError where the command does not exist.
+    After so many `seconds`, or when the watch has none left, its process group is ended; so is one
+    that prints more than `into` takes. Raises FileNotFoundError if the command does not exist.
     """
-    due = time.monotonic() + seconds
+    due = time.monotonic() + (seconds if not isinstance(seconds, Watch) else 0)
 
-    def still() -> float:
-        return from_thread.run_sync(left) if left else due - time.monotonic()
+    def left() -> float:
+        if isinstance(seconds, Watch):
+            return from_thread.run_sync(seconds.left)
+        return due - time.monotonic()
 
     def work() -> Output:
-        given, sent = (PIPE, stdin) if isinstance(stdin, bytes) else (stdin, b"")
-        to = into.file or PIPE
-        child = Popen(
-            argv, cwd=cwd, env=env, stdin=given, stdout=to, stderr=PIPE, start_new_session=True
-        )
-        pipes = Pipes(child.stdin, child.stdout, child.stderr, sent=sent, most=into.most)
-        try:
-            if started:
-                started(child.pid)
-            return _seen_through(child, pipes, into, still)
-        except BaseException:
-            _broken_off(child, pipes)
-            raise
-        finally:
-            pipes.close()
+        with _spawned(argv, cwd=cwd, env=env, stdin=stdin, into=into) as (child, pipes):
+            if isinstance(seconds, Watch):
+                seconds.started(child.pid)
+            return _finish(child, pipes, into, left)
 
     return await to_thread.run_sync(work)
 
 
-def _seen_through(
-    child: "Popen[bytes]", pipes: Pipes, into: Into, left: Callable[[], float]
-) -> Output:
-    while (seconds := left()) > 0:
+@contextmanager
+def _spawned(
+    argv: Sequence[str],
+    *,
+    cwd: Path | None,
+    env: Mapping[str, str],
+    stdin: bytes | IO[bytes],
+    into: Into,
+) -> Iterator[tuple["Popen[bytes]", Pipes]]:
+    """Start a short command; end it if the block raises."""
+    sent = stdin if isinstance(stdin, bytes) else b""
+    child = Popen(
+        argv,
+        cwd=cwd,
+        env=env,
+        stdin=PIPE if isinstance(stdin, bytes) else stdin,
+        stdout=into.file or PIPE,
+        stderr=PIPE,
+        start_new_session=True,
+    )
+    pipes = Pipes(child.stdin, child.stdout, child.stderr, sent=sent, most=into.most)
+    try:
+        yield child, pipes
+    except BaseException:
+        _break_off(child, pipes)
+        raise
+    finally:
+        pipes.close()
+
+
+def _finish(child: "Popen[bytes]", pipes: Pipes, into: Into, left: Callable[[], float]) -> Output:
+    """Exchange with the command until it ends, or until it is over its limits and is ended."""
+    while True:
+        seconds = left()
+        if seconds <= 0:
+            return replace(_break_off(child, pipes), over=True)
         tick = min(seconds, TICK_SECONDS)
         if pipes.exchange(tick) and _has_ended(child, tick):
-            break
+            return Output(child.returncode, pipes.out, pipes.err, much=into.is_over())
         if pipes.much or into.is_over():
-            return replace(_broken_off(child, pipes), much=True)
-    else:
-        return replace(_broken_off(child, pipes), over=True)
-    return Output(child.returncode, pipes.out, pipes.err, much=into.is_over())
+            return replace(_break_off(child, pipes), much=True)
 
 
 def _has_ended(child: "Popen[bytes]", seconds: float) -> bool:
-    """Whether it ends within so many seconds."""
+    """Return whether it ends within so many seconds."""
     with suppress(TimeoutExpired):
         child.wait(seconds)
         return True
     return False
 
 
-def _broken_off(child: "Popen[bytes]", pipes: Pipes) -> Output:
-    """End a short command and its process group: asked to, so that git removes its locks, then killed.
+def _break_off(child: "Popen[bytes]", pipes: Pipes) -> Output:
+    """End a short command and its process group: with SIGTERM, so that git removes its locks, first.
 
-    What left the group, and holds its pipes, is not waited for.
+    A process that left the group and holds its pipes is not waited for.
     """
     for number, seconds in ((signal.SIGTERM, TIDY_SECONDS), (signal.SIGKILL, LADDER_SECONDS)):
         _end_group(child, number)
@@ -148,262 +160,28 @@ def _broken_off(child: "Popen[bytes]", pipes: Pipes) -> Output:
 
 
 def _end_group(child: "Popen[bytes]", number: signal.Signals) -> None:
-    """Signal a group whose leader was not reaped yet: so its number is nobody else's."""
+    """Signal a group whose leader was not reaped yet: nobody else has its number."""
     if child.returncode is None:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(child.pid, number)
 
 
 def end_left_behind(pid: int, word: str) -> bool:
-    """Kill a short command that an earlier daemon started, with its group; no where `word` is not among its arguments.
+    """Kill a short command that an earlier daemon started, with its group; return whether it did.
 
-    Its start time was never written down: an argument that nobody else's command has stands for it.
+    Its start time was never recorded: `word` identifies it, an argument that no other command has.
     """
     with suppress(ProcessLookupError, PermissionError):
-        if word in _arguments(pid) and os.getpgid(pid) == pid:
+        if word in proc.arguments(pid) and os.getpgid(pid) == pid:
             os.killpg(pid, signal.SIGKILL)
             return True
     return False
 
 
 def detach(argv: Sequence[str], cwd: Path, env: Mapping[str, str], output: Path) -> int:
-    """Start a process that outlives this one, in its own session, its output in a file; return its pid."""
-    with output.open("wb") as said:
-        return _let_go(argv, cwd=cwd, env=env, stdin=DEVNULL, output=said)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What a command and all that it started may use together, looked at every two seconds; 0: no limit."""
-
-    memory: int = 0  # bytes that are theirs alone (Linux)
-    processes: int = 0  # threads not counted (Linux)
-    cpu: float = 0  # seconds of CPU time, together and since the start (Linux)
-    disk: int = 0  # bytes in `folders`, and of any one file
-    folders: tuple[Path, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Command:
-    """What to run under the shim, and within which limits."""
-
-    argv: tuple[str, ...]
-    cwd: Path
-    env: Mapping[str, str]  # the complete environment
-    run_dir: Path  # start.json, output.log and exit.json appear here; made where missing, what an older run left goes
-    stdin: Path | None = None  # a file, else /dev/null
-    seconds: float = 0  # wall limit; 0: none
-    stop_signal: str = "TERM"
-    grace_s: float = 5
-    cap_bytes: int = 32 << 20  # of output kept, the newest
-    within: tuple[str, ...] = ()  # what confines it, put before its own words
-    limits: Limits = Limits()
-    nonce: str = ""  # repeated in start.json and exit.json: whose run it is
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """A process, told apart from whoever gets its pid later."""
-
-    pid: int
-    started: str
-    boot: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exit:
-    """How a supervised command ended."""
-
-    cause: Cause
-    code: int | None = None  # None: by `signal`, or not known
-    signal: int = 0
-    at: datetime
-    seconds: float = 0.0
-    left: int = 0  # processes that could not be ended: whatever they work on must not be used again
-    detail: str = ""
-
-
-class Child:
-    """A command under its shim, whether this daemon started it or an earlier one."""
-
-    def __init__(
-        self,
-        identity: Identity,
-        run_dir: Path,
-        *,
-        grace_s: float,
-        ours: bool,
-        nonce: str = "",
-        seconds: float = 0,
-    ) -> None:
-        self.identity, self.run_dir, self._nonce = identity, run_dir, nonce
-        self._grace_s = grace_s
-        self._reapable = ours
-        # Its shim ends it after so long; only one that hangs does not.
-        self._due = time.monotonic() + seconds + grace_s + OVERDUE_SECONDS if seconds else math.inf
-
-    async def wait(self) -> Exit:
-        """How it ended, once it has. Several may wait; a cancelled wait changes nothing.
-
-        A shim that hangs, and so holds no limit, is killed with all that it started.
-        """
-        with anyio.move_on_after(max(0.0, self._due - time.monotonic())):
-            return await self._end()
-        with anyio.CancelScope(shield=True):  # begun, it is seen through
-            ended = await self._by_force()
-        return ended
-
-    async def _end(self) -> Exit:
-        await _ended(self.identity)
-        self._reap()
-        return await _end_of(self.run_dir, self._nonce)
-
-    async def _by_force(self) -> Exit:
-        ended = await _lost(
-            self.run_dir, "its shim hung and was killed, with all that it had started"
-        )
-        self._reap()
-        return ended
-
-    async def stop(self, grace_s: float | None = None) -> Exit:
-        """End it and all that it started: its stop signal, after the grace SIGKILL, and if the shim hangs, by force.
-
-        `grace_s` shortens the command's own grace; 0 kills at once.
-        """
-        grace_s = self._grace_s if grace_s is None else min(grace_s, self._grace_s)
-        for number, seconds in ((signal.SIGTERM, grace_s), (signal.SIGINT, LADDER_SECONDS)):
-            if seconds:
-                _signal(self.identity, number)
-                with anyio.move_on_after(seconds):
-                    return await self._end()
-        return await self._by_force()
-
-    def cpu_seconds(self) -> float:
-        """CPU time that the command and its descendants have used; grows while anything works (Linux; elsewhere 0)."""
-        return shim.cpu_seconds(shim.family([self.identity.pid]))
-
-    def _reap(self) -> None:
-        # Once only: afterwards the pid may be another child's.
-        if self._reapable:
-            self._reapable = False
-            with suppress(ChildProcessError):
-                os.waitpid(self.identity.pid, os.WNOHANG)
-
-
-async def start(command: Command) -> Child:
-    """Start a command under a shim of its own, which goes on when this process dies; does not wait for the command.
-
-    Whatever is wrong with the command itself is an Exit of cause "unstartable".
-    Raises OSError where the machine has no room for a process or a file.
-    """
-    await anyio.lowlevel.checkpoint()  # a cancelled caller starts nothing
-    command.run_dir.mkdir(parents=True, exist_ok=True)
-    for name in ("start.json", "exit.json", "output.log", "output.1.log"):
-        (command.run_dir / name).unlink(missing_ok=True)
-    identity = _identity(_spawn_shim(command))
-    grace_s, seconds, nonce = command.grace_s, command.seconds, command.nonce
-    return Child(
-        identity, command.run_dir, grace_s=grace_s, seconds=seconds, ours=True, nonce=nonce
-    )
-
-
-async def adopt(run_dir: Path, nonce: str = "") -> Child | Exit:
-    """What became of a run that an earlier daemon started: still alive, or its end.
-
-    A run with another nonce is another attempt's: it is ended, and this one is lost.
-    """
-    begun = _begun(run_dir)
-    is_ours = begun.get("nonce", "") == nonce
-    if begun and is_ours and _alive(identity := _recorded(begun)):
-        ours = (
-            _parent(identity.pid) == os.getpid()
-        )  # of this daemon's own, where a run was broken off
-        grace_s, seconds = float(begun["grace_s"]), float(begun.get("seconds", 0))
-        if seconds:  # its limit counts from its start
-            seconds = max(
-                TICK_SECONDS, seconds - age_of(identity.started, since=run_dir / "start.json")
-            )
-        return Child(identity, run_dir, grace_s=grace_s, seconds=seconds, ours=ours, nonce=nonce)
-    if begun:
-        _bury(_recorded(begun))
-    return await _end_of(run_dir, nonce)
-
-
-def nonce_of(run_dir: Path, *, anywhere: bool = False) -> str | None:
-    """The nonce that the run's shim told; None where it has told nothing.
-
-    Nor what a run in another folder told, of which this one holds a copy, unless it may have run `anywhere`.
-    """
-    begun = _read(run_dir / "start.json") if anywhere else _begun(run_dir)
-    return str(begun.get("nonce", "")) if begun else None
-
-
-def is_running(run_dir: Path) -> bool:
-    """Whether the shim of that run is alive."""
-    begun = _begun(run_dir)
-    return bool(begun) and _alive(_recorded(begun))
-
-
-async def end(run_dir: Path) -> bool:
-    """End all that belongs to a run, even if its shim is dead; true when nothing of it is left."""
-    if begun := _begun(run_dir):
-        # The shim sweeps better than can be done from here: it also knows who shed the marker.
-        _signal(_recorded(begun), signal.SIGINT)
-        with anyio.move_on_after(LADDER_SECONDS):
-            await _ended(_recorded(begun))
-    with anyio.move_on_after(LADDER_SECONDS):
-        while left := _members(run_dir):
-            for member in left:
-                _signal(member, signal.SIGKILL)
-            await anyio.sleep(0.01)
-        return True
-    return False
-
-
-def living(prefix: str) -> dict[Identity, str]:
-    """The processes with an entry of their environment that begins so, each with the rest of it (Linux; else none)."""
-    sought, found = os.fsencode(prefix), dict[Identity, str]()
-    for pid in shim.pids():
-        for entry in _environment(pid):
-            if entry.startswith(sought):
-                found[_identity(pid)] = os.fsdecode(entry.removeprefix(sought))
-    return found
-
-
-def _spawn_shim(command: Command) -> int:
-    spec = {
-        "argv": command.argv,
-        "cwd": str(command.cwd),
-        "env": {**command.env, shim.MARKER: str(command.run_dir)},
-        "nonce": command.nonce,
-        "stdin": str(command.stdin or os.devnull),
-        "seconds": float(command.seconds),
-        "stop_signal": int(signal.Signals[f"SIG{command.stop_signal}"]),
-        "grace_s": float(command.grace_s),
-        "cap_bytes": command.cap_bytes,
-        "within": command.within,
-        "memory": command.limits.memory,
-        "processes": command.limits.processes,
-        "cpu": float(command.limits.cpu),
-        "disk": command.limits.disk,
-        "folders": tuple(map(str, command.limits.folders)),
-    }
-    argv = [sys.executable, "-I", "-S", "-c", _SHIM, str(command.run_dir)]
-    # The specification has no name on disk, for its environment may hold keys.
-    # Blocked signals are inherited: a stop that comes before the shim can listen waits for it instead of killing it.
-    with tempfile.TemporaryFile() as file, _blocked(signal.SIGTERM, signal.SIGINT):
-        file.write(marshal.dumps(spec))
-        file.seek(0)
-        return _let_go(argv, env={shim.MARKER: str(command.run_dir)}, stdin=file, output=DEVNULL)
-
-
-@contextmanager
-def _blocked(*numbers: signal.Signals) -> Iterator[None]:
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    """Start a process that outlives this one, its output in a file; return its pid."""
+    with output.open("wb") as file:
+        return _let_go(argv, cwd=cwd, env=env, stdin=DEVNULL, output=file)
 
 
 def _let_go(
@@ -421,116 +199,278 @@ def _let_go(
     return child.pid
 
 
-def _identity(pid: int) -> Identity:
-    return Identity(pid, shim.started(pid), shim.boot())
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a command and all that it started may use together, checked every two seconds; 0: no limit."""
+
+    memory: int = 0  # bytes that are theirs alone (Linux)
+    processes: int = 0  # threads not counted (Linux)
+    cpu: float = 0  # seconds of CPU time, together and since the start (Linux)
+    disk: int = 0  # bytes in `folders`, and of any one file
+    folders: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """What to run under the shim, and within which limits.
+
+    In `run_dir` start.json, output.log and exit.json appear; those of an older run are removed.
+    """
+
+    argv: tuple[str, ...]
+    cwd: Path
+    env: Mapping[str, str]  # the complete environment
+    run_dir: Path  # created if it is missing
+    stdin: Path | None = None  # a file, else /dev/null
+    seconds: float = 0  # wall limit; 0: none
+    stop_signal: str = "TERM"
+    grace_s: float = 5
+    cap_bytes: int = 32 << 20  # of output kept, the newest
+    within: tuple[str, ...] = ()  # the words of its confiner, put before its own
+    limits: Limits = Limits()
+    nonce: str = ""  # repeated in start.json and exit.json: whose run it is
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exit:
+    """How a supervised command ended."""
+
+    cause: Cause
+    code: int | None = None  # None: by `signal`, or not known
+    signal: int = 0
+    at: datetime
+    seconds: float = 0.0
+    left: int = 0  # processes that could not be ended: nobody may use again what they work on
+    detail: str = ""
+
+
+class Child:
+    """A command under its shim, whether this daemon started it or an earlier one."""
+
+    def __init__(
+        self,
+        who: Identity,
+        run_dir: Path,
+        *,
+        grace_s: float,
+        ours: bool,
+        nonce: str = "",
+        seconds: float = 0,
+    ) -> None:
+        self.identity = who
+        self.run_dir = run_dir
+        self._nonce = nonce
+        self._grace_s = grace_s
+        self._reapable = ours
+        self._due = math.inf
+        if seconds:  # its shim ends it after so long; only a hung one does not
+            self._due = time.monotonic() + seconds + grace_s + OVERDUE_SECONDS
+
+    async def wait(self) -> Exit:
+        """Wait for its end. Several callers may wait; a cancelled wait changes nothing.
+
+        A hung shim holds no limit: it is killed with all that it started.
+        """
+        with anyio.move_on_after(max(0.0, self._due - time.monotonic())):
+            return await self._end()
+        with anyio.CancelScope(shield=True):  # once begun, the killing goes on to its end
+            ended = await self._by_force()
+        return ended
+
+    async def stop(self, grace_s: float | None = None) -> Exit:
+        """End it and all that it started: its stop signal, SIGKILL after the grace, then by force.
+
+        `grace_s` shortens the command's own grace; 0 kills at once.
+        """
+        if grace_s is None or grace_s > self._grace_s:
+            grace_s = self._grace_s
+        for number, seconds in ((signal.SIGTERM, grace_s), (signal.SIGINT, LADDER_SECONDS)):
+            if seconds:
+                identity.send(self.identity, number)
+                with anyio.move_on_after(seconds):
+                    return await self._end()
+        return await self._by_force()
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time of the command and its descendants (Linux; elsewhere 0)."""
+        return proc.cpu_seconds(proc.family([self.identity.pid]))
+
+    async def _end(self) -> Exit:
+        await identity.ended(self.identity)
+        self._reap()
+        return await _end_of(self.run_dir, self._nonce)
+
+    async def _by_force(self) -> Exit:
+        ended = await _lost(
+            self.run_dir, "its shim hung and was killed, with all that it had started"
+        )
+        self._reap()
+        return ended
+
+    def _reap(self) -> None:
+        # Once only: afterwards the pid may be another child's.
+        if self._reapable:
+            self._reapable = False
+            identity.reap(self.identity.pid)
+
+
+async def start(command: Command) -> Child:
+    """Start a command under its own shim, which outlives this process; do not wait for the command.
+
+    What is wrong with the command itself becomes an Exit of cause "unstartable". Raises OSError if
+    the machine has no room for a process or a file.
+    """
+    await anyio.lowlevel.checkpoint()  # a cancelled caller starts nothing
+    command.run_dir.mkdir(parents=True, exist_ok=True)
+    for name in ("start.json", "exit.json", "output.log", "output.1.log"):
+        (command.run_dir / name).unlink(missing_ok=True)
+    return Child(
+        identity_of(_spawn_shim(command)),
+        command.run_dir,
+        grace_s=command.grace_s,
+        seconds=command.seconds,
+        ours=True,
+        nonce=command.nonce,
+    )
+
+
+async def adopt(run_dir: Path, nonce: str = "") -> Child | Exit:
+    """Return the run that an earlier daemon started if it is still alive, or else its end.
+
+    A run with another nonce is another attempt's: it is ended, and this one is lost.
+    """
+    begun = _begun(run_dir)
+    if not begun:
+        return await _end_of(run_dir, nonce)
+    who = _recorded(begun)
+    if begun.get("nonce", "") != nonce or not who.is_alive():
+        identity.bury(who)
+        return await _end_of(run_dir, nonce)
+    seconds = float(begun.get("seconds", 0))
+    if seconds:  # its limit counts from its start
+        age = age_of(who.started, since=run_dir / "start.json")
+        seconds = max(TICK_SECONDS, seconds - age)
+    return Child(
+        who,
+        run_dir,
+        grace_s=float(begun["grace_s"]),
+        seconds=seconds,
+        # This daemon may have started the run itself, and have broken off.
+        ours=proc.parent(who.pid) == os.getpid(),
+        nonce=nonce,
+    )
+
+
+def nonce_of(run_dir: Path, *, anywhere: bool = False) -> str | None:
+    """Return the nonce in the run's start.json; None without one.
+
+    A copy from another folder does not count, unless the run may have run `anywhere`.
+    """
+    begun = _read(run_dir / "start.json") if anywhere else _begun(run_dir)
+    return str(begun.get("nonce", "")) if begun else None
+
+
+def is_running(run_dir: Path) -> bool:
+    """Return whether the shim of that run is alive."""
+    begun = _begun(run_dir)
+    return bool(begun) and _recorded(begun).is_alive()
+
+
+async def end(run_dir: Path) -> bool:
+    """End all that belongs to a run, even if its shim is dead; return whether nothing is left."""
+    begun = _begun(run_dir)
+    if begun:
+        # The shim sweeps best: it also finds processes that have shed the marker.
+        shim = _recorded(begun)
+        identity.send(shim, signal.SIGINT)
+        with anyio.move_on_after(LADDER_SECONDS):
+            await identity.ended(shim)
+    with anyio.move_on_after(LADDER_SECONDS):
+        while True:
+            left = _members(run_dir)
+            if not left:
+                return True
+            for member in left:
+                identity.send(member, signal.SIGKILL)
+            await anyio.sleep(0.01)
+    return False
+
+
+def living(prefix: str) -> dict[Identity, str]:
+    """Return the processes with an environment entry that begins so, and its rest (Linux only)."""
+    sought = os.fsencode(prefix)
+    found: dict[Identity, str] = {}
+    for pid in proc.pids():
+        for entry in proc.environment(pid):
+            if entry.startswith(sought):
+                found[identity_of(pid)] = os.fsdecode(entry.removeprefix(sought))
+    return found
+
+
+def _spawn_shim(command: Command) -> int:
+    spec = {
+        "argv": command.argv,
+        "cwd": str(command.cwd),
+        "env": {**command.env, proc.MARKER: str(command.run_dir)},
+        "nonce": command.nonce,
+        "stdin": str(command.stdin or os.devnull),
+        "seconds": float(command.seconds),
+        "stop_signal": int(signal.Signals[f"SIG{command.stop_signal}"]),
+        "grace_s": float(command.grace_s),
+        "cap_bytes": command.cap_bytes,
+        "within": command.within,
+        "memory": command.limits.memory,
+        "processes": command.limits.processes,
+        "cpu": float(command.limits.cpu),
+        "disk": command.limits.disk,
+        "folders": tuple(map(str, command.limits.folders)),
+    }
+    argv = [sys.executable, "-I", "-S", "-c", _SHIM, str(command.run_dir)]
+    # The specification has no name on disk, for its environment may hold keys. Blocked signals are
+    # inherited: an early stop waits until the shim can listen, and does not kill it.
+    with tempfile.TemporaryFile() as file, _blocked(signal.SIGTERM, signal.SIGINT):
+        file.write(marshal.dumps(spec))
+        file.seek(0)
+        return _let_go(argv, env={proc.MARKER: str(command.run_dir)}, stdin=file, output=DEVNULL)
+
+
+@contextmanager
+def _blocked(*numbers: signal.Signals) -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _recorded(begun: Mapping[str, Any]) -> Identity:
     return Identity(int(begun["pid"]), str(begun["started"]), str(begun["boot"]))
 
 
-def _alive(who: Identity) -> bool:
-    return bool(who.started) and who == _identity(who.pid)
-
-
-def _parent(pid: int) -> int:
-    """The parent of a process; 0 where there is none, or no /proc to tell."""
-    facts = shim.stat(pid)
-    return int(facts[1]) if len(facts) > 1 else 0
-
-
-def _bury(who: Identity) -> None:
-    """Reap a child of this process that has ended and that nobody waits for."""
-    facts = shim.stat(who.pid)
-    if facts[:1] == ["Z"] and facts[19] == who.started and _parent(who.pid) == os.getpid():
-        with suppress(ChildProcessError):
-            os.waitpid(who.pid, os.WNOHANG)
-
-
-@contextmanager
-def _pidfd(who: Identity) -> Iterator[int]:
-    """A handle that is surely of that process; raises ProcessLookupError where it has ended."""
-    try:
-        fd = os.pidfd_open(who.pid)
-    except OSError as error:
-        if error.errno in (
-            errno.EINVAL,
-            errno.ENOENT,
-        ):  # older and newer kernels: by now some thread has that number
-            raise ProcessLookupError from error
-        raise
-    try:
-        if not _alive(who):  # after opening: from now on the pid in the handle cannot change hands
-            raise ProcessLookupError
-        yield fd
-    finally:
-        os.close(fd)
-
-
-async def _ended(who: Identity) -> None:
-    if PIDFD:
-        with suppress(ProcessLookupError), _pidfd(who) as fd:
-            await anyio.wait_readable(fd)
-    else:
-        while _alive(who):  # noqa: ASYNC110  nothing tells: that is why there is a fallback
-            await anyio.sleep(POLL_SECONDS)
-
-
-def _signal(who: Identity, number: signal.Signals) -> None:
-    with suppress(ProcessLookupError, PermissionError):
-        if PIDFD:
-            with _pidfd(who) as fd:
-                signal.pidfd_send_signal(fd, number)
-        elif _alive(who):
-            os.kill(who.pid, number)
-
-
 def _members(run_dir: Path) -> list[Identity]:
-    """The living processes that carry the run's marker, and their descendants."""
-    marker = f"{shim.MARKER}={run_dir}"
-    marked = (
-        [pid for pid in shim.pids() if marker.encode() in _environment(pid)]
-        if shim.PROC
-        else shim.marked(marker)
-    )
-    return [member for member in map(_identity, shim.family(marked)) if _alive(member)]
-
-
-def _arguments(pid: int) -> list[str]:
-    """The arguments of a process; none where there is no such process, or no /proc to tell them."""
-    try:
-        return os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes()).split("\0")
-    except OSError:
-        return []
-
-
-def _environment(pid: int) -> list[bytes]:
-    try:
-        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    except OSError:
-        return []
+    """Return the living processes that carry the run's marker, and their descendants."""
+    marked = proc.marked(f"{proc.MARKER}={run_dir}")
+    members = map(identity_of, proc.family(marked))
+    return [member for member in members if member.is_alive()]
 
 
 def _begun(run_dir: Path) -> dict[str, Any]:
-    """What the shim of this run told at its start; empty for a file that is not its own."""
+    """Return the start.json of the run's own shim; empty for any other file."""
     begun = _read(run_dir / "start.json")
     try:
         _recorded(begun)
-        is_whole = math.isfinite(float(begun["grace_s"])) and math.isfinite(
-            float(begun.get("seconds", 0))
-        )
-    except (
-        KeyError,
-        TypeError,
-        ValueError,
-        OverflowError,
-    ):  # an agent without a sandbox can write there
+        grace_s = float(begun["grace_s"])
+        seconds = float(begun.get("seconds", 0))
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return {}  # an agent without a sandbox can write there
+    if not (math.isfinite(grace_s) and math.isfinite(seconds)):
         return {}
-    return begun if is_whole and begun.get("run_dir", str(run_dir)) == str(run_dir) else {}
+    is_own = begun.get("run_dir", str(run_dir)) == str(run_dir)
+    return begun if is_own else {}
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A file of the shim's; empty where there is none, or only half of one."""
+    """Return a file that the shim wrote; empty if it is missing or torn."""
     try:
         value = json.loads(bounded.whole(path, bounded.PARSED))
     except (OSError, ValueError, RecursionError):

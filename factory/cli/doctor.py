@@ -14,7 +14,7 @@ import anyio
 
 from factory.assembly import assemble, the_names, the_repository, the_sandbox
 from factory.attempt.prompts import check_prompt, left_out
-from factory.child import shim
+from factory.child import proc
 from factory.cli import place, say
 from factory.cli.smoke import BAD, NOTE, OK, STYLES, check_agent
 from factory.daemon import furnish
@@ -144,7 +144,7 @@ async def _look(top: Path, *, fix: bool) -> AsyncIterator[Finding]:
     sandbox = the_sandbox(where, repository, environ, lambda: chosen.sandbox.mode)
     await sandbox.look()
     _tell(NOTE if sandbox.says else OK, sandbox.protections)
-    if not shim.PROC:
+    if not proc.PROC:
         _tell(
             NOTE,
             "no /proc: what leaves its process group and sheds the marker in its environment is not ended",

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import anyio
 
-from factory.child import process, shim
+from factory.child import proc, process
 from factory.child.users import users
 from factory.ground import faults
 from factory.ground.daemon_state import DaemonState, now
@@ -67,7 +67,7 @@ class Keeper:
     def strays(self) -> list[Path]:
         """The run dirs of attempts that are over and of which something still runs."""
         folder = self.state.places.home / "attempts"
-        found = {str(folder / name) for name in process.living(f"{shim.MARKER}={folder}/").values()}
+        found = {str(folder / name) for name in process.living(f"{proc.MARKER}={folder}/").values()}
         where = self.state.places
         current = {str(where.run_dir(each.unit, each.number)) for each in self.store.open(Attempt)}
         return sorted(map(Path, found - current))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from factory.attempt.outbox import read_outbox
 from factory.child import process
-from factory.child.shim import MARKER
+from factory.child.proc import MARKER
 from factory.ground import bounded
 from factory.ground.places import Places
 from factory.inbox.acceptance import as_asked

@@ -11,7 +11,7 @@ from functools import partial
 from typing import NamedTuple
 
 from factory.child import process
-from factory.child.shim import MARKER
+from factory.child.proc import MARKER
 from factory.child.users import users
 from factory.ground.daemon_state import now
 from factory.queue.trunk_watch import by_unit, newest

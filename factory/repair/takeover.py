@@ -15,7 +15,7 @@ from pathlib import Path
 from anyio import to_thread
 
 from factory.child import process
-from factory.child.shim import MARKER, family
+from factory.child.proc import MARKER, family
 from factory.child.users import users
 from factory.ground import faults
 from factory.ground.places import Places

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from factory.child import process
-from factory.child.shim import MARKER
+from factory.child.proc import MARKER
 from factory.ground import bounded, faults, plumbing
 from factory.ground.aside import aside
 from factory.ground.commands import Commands, Running
@@ -93,8 +93,9 @@ class GitDir:
                     cwd=self.work_tree,
                     env=self._env() | dict(env or {}),
                     stdin=stdin,
-                    started=one.started(started),
-                    left=partial(self.commands.left, one),
+                    seconds=process.Watch(
+                        started=one.started(started), left=partial(self.commands.left, one)
+                    ),
                     into=into,
                 )
             if not self.own or done.code >= 0 or done.left:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
-from factory.child import shim
+from factory.child import proc
 from tests.acceptance.line import Line
 
 TWO_WAITS_S = 11.0  # the line waits five seconds for the store, and then once more
@@ -57,7 +57,7 @@ def test_a_stop_at_once_while_the_store_is_locked_ends_the_agent_and_the_next_st
     with locked(line):
         code, said = line.factoryd("stop", "--now")
     assert line.daemon is not None
-    assert (code, line.daemon.wait(1), shim.stat(pid)) == (0, 0, []), said
+    assert (code, line.daemon.wait(1), proc.stat(pid)) == (0, 0, []), said
 
     line.start()
     line.unit("one")

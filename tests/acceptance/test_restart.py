@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import factory
-from factory.child import shim
+from factory.child import proc
 from factory.store.journal import Event
 from factory.store.records import Attempt, Card, CardKind, Hook, Step
 from factory.store.unit import UnitState
@@ -36,7 +36,7 @@ def agent(line: Line, name: str) -> int:
 
 
 def alive(pid: int) -> bool:
-    return shim.stat(pid)[:1] not in ([], ["Z"])
+    return proc.stat(pid)[:1] not in ([], ["Z"])
 
 
 # ── agents that outlive the daemon ──
@@ -156,7 +156,7 @@ def test_after_a_reboot_all_that_ran_runs_again_under_the_next_number(
     for name in TEN:  # the pids have gone to others: to this very test
         told = {
             "pid": os.getpid(),
-            "started": shim.started(os.getpid()),
+            "started": proc.started(os.getpid()),
             "boot": "before",
             "grace_s": 0.3,
         }
@@ -281,7 +281,7 @@ def test_a_daemon_that_was_stopped_for_hours_lands_nothing_that_a_newer_one_has_
     older = cold.start().daemon
     assert older is not None
     cold.drop("once", FINE)
-    cold.until("it stopped", lambda: shim.stat(older.pid)[:1] == ["T"])
+    cold.until("it stopped", lambda: proc.stat(older.pid)[:1] == ["T"])
 
     cold.places.lock.unlink()
     cold.start()

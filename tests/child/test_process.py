@@ -20,8 +20,8 @@ import anyio
 import pytest
 from anyio import to_thread
 
-from factory.child import process, shim
-from factory.child.process import Child, Command, Exit, adopt, end, run, start
+from factory.child import identity, proc, process
+from factory.child.process import Child, Command, Exit, Watch, adopt, end, run, start
 
 ROOT = str(Path(process.__file__).parents[2])
 ENV = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
@@ -68,8 +68,8 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
 
 @pytest.fixture(params=[True, False], ids=["pidfd", "fallback"])
 def waiter(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "PIDFD", request.param)
-    monkeypatch.setattr(process, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(identity, "PIDFD", request.param)
+    monkeypatch.setattr(identity, "POLL_SECONDS", 0.01)
 
 
 async def ran(command: Command) -> Exit:
@@ -78,7 +78,7 @@ async def ran(command: Command) -> Exit:
 
 
 def dead(pid: int) -> bool:
-    return shim.stat(pid)[:1] in ([], ["Z"])
+    return proc.stat(pid)[:1] in ([], ["Z"])
 
 
 def gone(pid: int) -> bool:
@@ -92,11 +92,19 @@ def gone(pid: int) -> bool:
 # ── short commands
 
 
+def watch(pids: list[int], seconds: float) -> Watch:
+    until = time.monotonic() + seconds
+    return Watch(pids.append, lambda: until - time.monotonic())
+
+
 async def test_a_short_command_gives_its_output_and_code() -> None:
     pids: list[int] = []
 
     done = await run(
-        ["sh", "-c", "cat; echo oops >&2; exit 3"], env=ENV, stdin=b"\xff\0", started=pids.append
+        ["sh", "-c", "cat; echo oops >&2; exit 3"],
+        env=ENV,
+        stdin=b"\xff\0",
+        seconds=watch(pids, 60),
     )
 
     assert done == process.Output(3, b"\xff\0", b"oops\n")
@@ -153,7 +161,7 @@ async def test_one_that_cannot_be_ended_is_said(monkeypatch: pytest.MonkeyPatch)
     for name in ("TIDY_SECONDS", "LADDER_SECONDS"):
         monkeypatch.setattr(process, name, 0.05)
 
-    done = await run(["sleep", "60"], env=ENV, seconds=0.1, started=pids.append)
+    done = await run(["sleep", "60"], env=ENV, seconds=watch(pids, 0.1))
 
     assert (done.over, done.left) == (True, True)
     os.kill(pids[0], signal.SIGKILL)
@@ -166,7 +174,7 @@ async def test_its_limit_may_be_brought_forward_while_it_runs(
     monkeypatch.setattr(process, "TICK_SECONDS", 0.01)
     left = [60.0, 60.0, 0.0]
 
-    done = await run(["sleep", "60"], env=ENV, left=lambda: left.pop(0))
+    done = await run(["sleep", "60"], env=ENV, seconds=Watch(lambda _: None, lambda: left.pop(0)))
 
     assert (done.over, left) == (True, [])
 
@@ -179,7 +187,7 @@ async def test_where_its_start_cannot_be_told_it_is_ended_at_once() -> None:
         raise RuntimeError("no room for the record")
 
     with pytest.raises(RuntimeError, match="no room"):
-        await run(["sleep", "60"], env=ENV, started=started)
+        await run(["sleep", "60"], env=ENV, seconds=Watch(started, lambda: 60))
 
     assert gone(pids[0])
 
@@ -239,7 +247,7 @@ async def test_the_environment_is_the_given_one_and_the_marker(shell: Shell) -> 
     await ran(shell.argv("env"))
 
     assert sorted(shell.output().decode().splitlines()) == sorted(
-        [*(f"{name}={value}" for name, value in ENV.items()), f"{shim.MARKER}={shell.run_dir}"]
+        [*(f"{name}={value}" for name, value in ENV.items()), f"{proc.MARKER}={shell.run_dir}"]
     )
 
 
@@ -363,7 +371,7 @@ async def test_orphans_that_end_by_themselves_do_not_stay_zombies(shell: Shell) 
 
     await child.wait()
 
-    assert shim.stat(pid) == []
+    assert proc.stat(pid) == []
 
 
 # ── limits and the stop ladder
@@ -497,7 +505,7 @@ async def test_what_cannot_be_ended_is_said(shell: Shell, monkeypatch: pytest.Mo
     await shell.sign()
     with monkeypatch.context() as deaf:
         deaf.setattr(process, "LADDER_SECONDS", 0.05)
-        deaf.setattr(process, "_signal", lambda *_: None)
+        deaf.setattr(identity, "send", lambda *_: None)
 
         ended = await child.stop()
 
@@ -589,7 +597,7 @@ async def test_a_run_survives_kill_9_of_its_daemon_and_is_adopted(
     assert (ended.cause, ended.code, shell.output()) == ("exited", 5, b"done\n")
 
 
-@pytest.mark.skipif(not shim.PROC, reason="without /proc nobody tells whose child it is")
+@pytest.mark.skipif(not proc.PROC, reason="without /proc nobody tells whose child it is")
 @pytest.mark.parametrize("ended", [False, True], ids=["while it runs", "after its end"])
 async def test_a_run_of_this_very_process_that_is_adopted_leaves_no_zombie(
     shell: Shell, *, ended: bool
@@ -599,7 +607,7 @@ async def test_a_run_of_this_very_process_that_is_adopted_leaves_no_zombie(
     assert json.loads(await waited_for(shell.run_dir / "start.json"))["pid"] == pid
     if ended:
         await shell.let_go()
-        while shim.stat(pid)[:1] != ["Z"]:  # noqa: ASYNC110
+        while proc.stat(pid)[:1] != ["Z"]:  # noqa: ASYNC110
             await anyio.sleep(0.01)
 
     found = await adopt(shell.run_dir)
@@ -607,7 +615,7 @@ async def test_a_run_of_this_very_process_that_is_adopted_leaves_no_zombie(
         await shell.let_go()
         found = await found.wait()
 
-    assert (found.cause, found.code, shim.stat(pid)) == ("exited", 0, [])
+    assert (found.cause, found.code, proc.stat(pid)) == ("exited", 0, [])
 
 
 async def waited_for(path: Path) -> str:
@@ -653,8 +661,8 @@ async def test_the_room_for_its_end_is_taken_before_the_command_starts(shell: Sh
 async def start_of(shell: Shell) -> Child:
     """The run as the test may wait for it, ended or not."""
     begun = json.loads((shell.run_dir / "start.json").read_text())
-    identity = process.Identity(begun["pid"], begun["started"], begun["boot"])
-    return Child(identity, shell.run_dir, grace_s=1, ours=False)
+    who = identity.Identity(begun["pid"], begun["started"], begun["boot"])
+    return Child(who, shell.run_dir, grace_s=1, ours=False)
 
 
 async def test_a_killed_shim_is_a_lost_run_and_what_it_ran_is_ended(shell: Shell) -> None:
@@ -710,8 +718,8 @@ async def test_a_pid_that_changed_hands_is_neither_trusted_nor_signalled(
         shell.run_dir.mkdir()
         known = {
             "pid": innocent.pid,
-            "started": shim.started(innocent.pid),
-            "boot": shim.boot(),
+            "started": proc.started(innocent.pid),
+            "boot": proc.boot(),
             "grace_s": 1,
         }
         (shell.run_dir / "start.json").write_text(json.dumps(known | changed))
@@ -740,8 +748,8 @@ async def test_a_start_file_that_no_shim_wrote_is_a_lost_run(
     shell.run_dir.mkdir()
     known = {
         "pid": os.getpid(),
-        "started": shim.started(os.getpid()),
-        "boot": shim.boot(),
+        "started": proc.started(os.getpid()),
+        "boot": proc.boot(),
         "grace_s": 1,
     }
     (shell.run_dir / "start.json").write_text(json.dumps(known | changed))
@@ -758,7 +766,7 @@ async def test_a_pid_that_is_a_threads_by_now_is_neither_trusted_nor_signalled(
     go = threading.Event()
     thread = threading.Thread(target=go.wait)
     thread.start()
-    known = {"pid": thread.native_id, "started": "1", "boot": shim.boot(), "grace_s": 1}
+    known = {"pid": thread.native_id, "started": "1", "boot": proc.boot(), "grace_s": 1}
     shell.run_dir.mkdir()
     (shell.run_dir / "start.json").write_text(json.dumps(known))
 
@@ -773,14 +781,14 @@ async def test_a_pid_that_is_a_threads_by_now_is_neither_trusted_nor_signalled(
 def test_without_proc_the_start_of_a_living_process_is_told_by_ps(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(shim, "PROC", False)
+    monkeypatch.setattr(proc, "PROC", False)
     with subprocess.Popen(["true"]) as zombie:
         os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
 
-        assert len(shim.started(os.getpid()).split()) == 5
-        assert shim.started(zombie.pid) == ""
-        assert shim.started(99_999_999) == ""
-        assert shim.pids() == []
+        assert len(proc.started(os.getpid()).split()) == 5
+        assert proc.started(zombie.pid) == ""
+        assert proc.started(99_999_999) == ""
+        assert proc.pids() == []
 
 
 @pytest.fixture
@@ -788,13 +796,13 @@ def no_proc(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a system without /proc, in this process and in the shims."""
     if shutil.which("ps") is None:
         pytest.skip("ps is not installed")
-    monkeypatch.setattr(shim, "PROC", False)
-    monkeypatch.setattr(process, "PIDFD", False)
-    monkeypatch.setattr(process, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(proc, "PROC", False)
+    monkeypatch.setattr(identity, "PIDFD", False)
+    monkeypatch.setattr(identity, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(
         process,
         "_SHIM",
-        process._SHIM.replace("main; main()", "main; main.__globals__['PROC'] = False; main()"),
+        process._SHIM.replace("main; main()", "main, proc; proc.PROC = False; main()"),
     )
 
 
@@ -819,19 +827,23 @@ async def test_without_proc_what_left_its_group_is_ended_by_the_marker_in_its_en
     assert not (shell.folder / "planted").exists()  # the shim's own ps is not the command's
 
 
-def test_who_only_speaks_of_the_marker_or_has_another_one_is_not_marked(tmp_path: Path) -> None:
-    entry = f"{shim.MARKER}={tmp_path / 'run'}"
+@pytest.mark.parametrize("by_proc", [True, False])
+def test_who_only_speaks_of_the_marker_or_has_another_one_is_not_marked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_proc: bool
+) -> None:
+    monkeypatch.setattr(proc, "PROC", by_proc and proc.PROC)
+    entry = f"{proc.MARKER}={tmp_path / 'run'}"
     wait = ("sh", "-c", "read line; exit")
     with ExitStack() as stack:
 
         def waits(*argv: str, marker: str = "") -> int:
-            env = ENV | ({shim.MARKER: marker} if marker else {})
+            env = ENV | ({proc.MARKER: marker} if marker else {})
             child: subprocess.Popen[bytes] = subprocess.Popen(argv, env=env, stdin=subprocess.PIPE)
             return stack.enter_context(child).pid
 
         own = waits(*wait, marker=str(tmp_path / "run"))
         others = {waits(*wait, entry), waits(*wait, marker=f"{tmp_path / 'run'}-2"), os.getpid()}
-        found = shim.marked(entry)
+        found = proc.marked(entry)
 
     assert own in found
     assert not others & set(found)
@@ -845,7 +857,8 @@ def test_ps_is_asked_for_each_column_by_itself(monkeypatch: pytest.MonkeyPatch) 
         return popen(command)
 
     monkeypatch.setattr(os, "popen", noted)
-    shim.marked(f"{shim.MARKER}=none")
+    monkeypatch.setattr(proc, "PROC", False)
+    proc.marked(f"{proc.MARKER}=none")
 
     assert re.findall("-o ([^ ]+)", asked[0]) == [
         "pid=",
@@ -867,7 +880,7 @@ async def test_without_proc_a_run_whose_shim_was_killed_is_ended_by_the_marker(
 
 
 def gone_without_proc(pid: int) -> bool:
-    return shim.started(pid) == ""
+    return proc.started(pid) == ""
 
 
 async def test_a_run_whose_folder_was_removed_is_lost(shell: Shell) -> None:

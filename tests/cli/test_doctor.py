@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from factory.child import process, shim
+from factory.child import proc, process
 from factory.child.process import Command
 from factory.cli.main import factory, factoryd
 from factory.store.journal import Event
@@ -65,15 +65,19 @@ def test_of_a_factory_that_worked_there_is_nothing_to_say(
     assert said(capsys) == (0, [])
 
 
-@pytest.mark.parametrize("proc", [True, False])
+@pytest.mark.parametrize("has_proc", [True, False])
 def test_what_is_missing_without_proc_is_said(
-    line: Line, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *, proc: bool
+    line: Line,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    has_proc: bool,
 ) -> None:
-    monkeypatch.setattr(shim, "PROC", proc)
+    monkeypatch.setattr(proc, "PROC", has_proc)
 
     factory(["doctor"])
 
-    assert ("no /proc: what leaves its process group" in capsys.readouterr().out) is not proc
+    assert ("no /proc: what leaves its process group" in capsys.readouterr().out) is not has_proc
 
 
 def test_strays_are_found_and_mended_and_no_tree_is_lost(

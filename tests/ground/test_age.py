@@ -4,7 +4,7 @@ import os
 import time
 from pathlib import Path
 
-from factory.child import shim
+from factory.child import proc
 from factory.ground.age import age_of
 
 
@@ -13,7 +13,7 @@ def test_the_age_of_a_process_counts_from_its_start(tmp_path: Path) -> None:
     told.touch()
     os.utime(told, (0, 0))
 
-    age = age_of(shim.started(os.getpid()), since=told)
+    age = age_of(proc.started(os.getpid()), since=told)
 
     assert 0 < age < time.clock_gettime(time.CLOCK_BOOTTIME)
 

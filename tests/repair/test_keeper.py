@@ -12,8 +12,8 @@ import anyio
 import pytest
 
 from factory.child import process
+from factory.child.proc import MARKER
 from factory.child.process import Command
-from factory.child.shim import MARKER
 from factory.ground.errors import GitError, StoreError
 from factory.ground.settings import Settings
 from factory.repair.keeper import Keeper

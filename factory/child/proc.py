@@ -1,0 +1,131 @@
+"""What the system tells about processes: /proc, or `ps` where there is none.
+
+Invariant: cheap to import, with nothing but the standard library: the shim needs it before it
+starts a command.
+"""
+# pathlib would cost the shim 4 ms before every start.
+# ruff: noqa: PTH110, PTH123, PTH208
+
+import os
+import sys
+
+MARKER = "FACTORY_RUN"  # in the environment of all that a run starts: its run directory
+PROC = os.path.exists("/proc/self/stat")
+
+
+def stat(pid: int) -> list[str]:
+    """Return the fields of /proc/PID/stat from the third (state) on; none if it does not exist."""
+    return _read(pid, "stat").decode(errors="replace").rpartition(")")[2].split()
+
+
+def started(pid: int) -> str:
+    """Return when the process started, in the system's own form; "" if no such process lives."""
+    if PROC:
+        fields = stat(pid)
+        state = fields[0] if fields else "Z"
+        start = fields[19] if fields else ""
+    else:
+        line = "".join(_ps(f"-p {int(pid)}", "state", "lstart")).strip()
+        state, _, start = line.partition(" ")
+    return "" if state.startswith("Z") else start.strip()
+
+
+def parent(pid: int) -> int:
+    """Return the parent of a process; 0 if it does not exist, or there is no /proc."""
+    fields = stat(pid)
+    return int(fields[1]) if fields else 0
+
+
+def boot() -> str:
+    """Return which boot of the machine this is; "" if start times are absolute."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def pids() -> list[int]:
+    """Return all processes of the machine; none without /proc."""
+    if not PROC:
+        return []
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def arguments(pid: int) -> list[str]:
+    """Return the arguments of a process; none without /proc."""
+    return os.fsdecode(_read(pid, "cmdline")).split("\0")
+
+
+def environment(pid: int) -> list[bytes]:
+    """Return the environment of a process, one entry each; none without /proc."""
+    return _read(pid, "environ").split(b"\0")
+
+
+def marked(entry: str) -> list[int]:
+    """Return the processes with that entry in their environment."""
+    if PROC:
+        sought = os.fsencode(entry)
+        return [pid for pid in pids() if sought in environment(pid)]
+    return _marked_by_ps(entry)
+
+
+def _marked_by_ps(entry: str) -> list[int]:
+    found = []
+    for line in _ps("-axEww" if sys.platform == "darwin" else "axeww", "pid", "command"):
+        pid, _, words = line.strip().partition(" ")
+        if not _has_word(words, entry) or pid == str(os.getpid()):
+            continue
+        # The environment follows the command, whose own words may hold the entry.
+        command = "".join(_ps(f"-ww -p {pid}", "command")).strip()
+        environ = words.removeprefix(command)
+        if command and environ != words and _has_word(environ, entry):
+            found.append(int(pid))
+    return found
+
+
+def family(roots: list[int]) -> list[int]:
+    """Return `roots` and their descendants."""
+    if not roots:
+        return []
+    below: dict[int, list[int]] = {}
+    for pid in pids():
+        fields = stat(pid)
+        if fields:
+            below.setdefault(int(fields[1]), []).append(pid)
+    found = dict.fromkeys(roots)
+    left = list(found)
+    while left:
+        for child in below.get(left.pop(0), ()):
+            if child not in found:
+                found[child] = None
+                left.append(child)
+    return list(found)
+
+
+def cpu_seconds(processes: list[int]) -> float:
+    """Return the CPU time of these processes and of their children that they have reaped."""
+    ticks = 0
+    for pid in processes:
+        ticks += sum(map(int, stat(pid)[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _has_word(words: str, entry: str) -> bool:
+    return f" {entry} " in f"{words} "
+
+
+def _ps(which: str, *columns: str) -> list[str]:
+    # By absolute names, for PATH is the command's by now; and without the marker of this process.
+    # Each column has its own -o: POSIX and the ps of FreeBSD take all behind the first = as header.
+    asked = " ".join(f"-o {column}=" for column in columns)
+    with os.popen(f"exec /usr/bin/env -i LC_ALL=C /bin/ps {which} {asked}") as ps:
+        return ps.read().splitlines()
+
+
+def _read(pid: int, name: str) -> bytes:
+    try:
+        with open(f"/proc/{pid}/{name}", "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
