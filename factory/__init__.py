@@ -1,6 +1,6 @@
-"""factoryd: a floor of coding agents whose good work lands by itself, tested, and whose exceptions reach a person.
+"""factoryd runs coding agents on task files, tests each result and lands it; a person gets only the open questions.
 
-What must not live here: anything that runs at import time. `factory status` pays for every import.
+This file must not do work at import time, because `factory status` pays for every import.
 """
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""What `factoryd demo` runs on: a small shop, its tasks, and the scripted agent that does them.
+"""The contents of `factoryd demo`: a small shop, its tasks, and the scripted agent that does them.
 
-Only content lives here. The command is cli/demo.py; no other room may import this one.
+This package has only content. The command is in cli/demo.py; no other package may import this one.
 """

@@ -1,7 +1,7 @@
-"""The scripted agent of the demo: it knows eight tasks by heart and needs no model, key or network.
+"""The scripted agent of the demo: it can do eight tasks and needs no model, key or network.
 
-factoryd runs it like any agent: as a process in a workspace, with a prompt file, judged by the files that it leaves.
-It reads from the prompt why its last attempt failed and what a person answered.
+factoryd runs it like any agent: as a process in a workspace, with a prompt file. The agent reads in
+the prompt why its last attempt failed and what a person answered.
 """
 
 import os
@@ -18,21 +18,21 @@ PATIENCE_S = 60.0
 
 
 class Prompt:
-    """What factoryd tells the agent."""
+    """The prompt that factoryd gives to the agent."""
 
     def __init__(self, text: str) -> None:
         self.text = text
 
     @property
     def failure(self) -> str:
-        """Return the test or the sentence that says why the last attempt failed; else empty."""
+        """Return the failed test or the sentence about the conflict; else empty."""
         _, _, told = self.text.partition("## What went wrong")
         found = re.search(r"^(?:FAIL|ERROR): (\w+)|^(.*conflicts with trunk.*)", told, re.MULTILINE)
         return found[1] or found[2] if found else ""
 
     @property
     def answer(self) -> str:
-        """Return what a person answered; empty if nobody was asked."""
+        """Return the answer of a person; empty if there is none."""
         _, _, told = self.text.partition("A person said:")
         return told.strip().partition("\n")[0]
 
@@ -43,7 +43,7 @@ def say(text: str) -> None:
 
 
 def edit(path: Path, old: str, new: str) -> None:
-    """Replace the text once; change nothing if that was done before."""
+    """Replace the text once; change nothing if the new text is already there."""
     text = path.read_text()
     if new not in text:
         path.write_text(text.replace(old, new, 1))
@@ -55,7 +55,7 @@ def done(subject: str) -> None:
 
 
 def wait_for_release() -> None:
-    """Keep the first attempt at work until the demo releases it."""
+    """Wait in the first attempt until the demo releases it."""
     deadline = time.monotonic() + PATIENCE_S
     while os.environ["FACTORY_ATTEMPT"] == "1" and time.monotonic() < deadline:
         if (OUTBOX / RELEASED).exists():
@@ -67,7 +67,7 @@ def wait_for_release() -> None:
 
 
 def fix_total(prompt: Prompt) -> None:
-    """Forget the empty cart first; mend that when the red gate says so."""
+    """Forget the empty cart at first; correct that when the gate is red."""
     if not prompt.failure:
         say("It counts each name once. I add up all prices.")
         edit(
@@ -95,7 +95,7 @@ def fix_slug(_: Prompt) -> None:
 
 
 def receipt(_: Prompt) -> None:
-    """Take some time, so that others wait for it."""
+    """Take some time, so that other tasks wait for it."""
     wait_for_release()
     (SHOP / "receipt.py").write_text(
         '"""The receipt of a cart."""\n\n\n'
@@ -107,7 +107,7 @@ def receipt(_: Prompt) -> None:
 
 
 def receipt_total(_: Prompt) -> None:
-    """Add to the receipt of another task, which has landed before this one starts."""
+    """Add to the receipt of another task, which landed before this one started."""
     file = SHOP / "receipt.py"
     edit(file, "\n\n\ndef receipt", "\n\nfrom shop.cart import total\n\n\ndef receipt")
     edit(file, 'return "\\n".join(', "rows = [")
@@ -120,7 +120,7 @@ def receipt_total(_: Prompt) -> None:
 
 
 def headline(text: str) -> Callable[[Prompt], None]:
-    """Two tasks change the same line of the README at the same time: the second one conflicts."""
+    """Return the work of a task that changes the README's first line; two of them conflict."""
 
     def change(prompt: Prompt) -> None:
         wait_for_release()
@@ -153,7 +153,7 @@ def rounding(prompt: Prompt) -> None:
 
 
 def float_sum(_: Prompt) -> None:
-    """Try, and fail: nobody can do this."""
+    """Try, and fail: the task is impossible."""
     wait_for_release()
     say("I cannot do this. I leave a note.")
     with (SHOP / "wishes.py").open("a") as file:

@@ -1,6 +1,6 @@
 """The shop: a repository whose tests pass although it has bugs, and the tasks for it.
 
-Invariant: every task's name is known to the scripted agent (apprentice.py), except the `run` ones.
+Invariant: the scripted agent (apprentice.py) knows every task by name, except those with `run`.
 """
 
 from collections.abc import Iterator
@@ -137,10 +137,10 @@ ASKS = "rounding"
 FAILS = "float-sum"
 LANDS = frozenset(TASKS) - {FAILS}
 
-# These agents work until they are released: so the same things happen in each demo.
+# These agents work until the demo releases them. So the same things happen in each demo.
 FIRST, SECOND = "readme-tea", "readme-hours"  # both change the same line; the second conflicts
-SLOW = frozenset({"receipt", FAILS})  # released when the screen was shown
-# How the open tasks stand when the screen is shown: the others have landed.
+SLOW = frozenset({"receipt", FAILS})  # released after the screen
+# The states of the open tasks on the screen. The others have landed.
 TELLING = {
     ASKS: "held",
     "receipt": "running",
@@ -151,11 +151,11 @@ TELLING = {
 
 
 def shop_files() -> Iterator[tuple[str, str]]:
-    """Give each file of the shop's first commit: its path and its text."""
+    """Yield path and text of each file in the shop's first commit."""
     yield from FILES.items()
     yield AGENT, files(__package__).joinpath("apprentice.py").read_text(encoding="utf-8")
 
 
 def title(name: str) -> str:
-    """Return the sentence that a task file gives as its heading."""
+    """Return the heading of a task file."""
     return TASKS[name].partition("\n# ")[2].partition("\n")[0]

@@ -1,6 +1,7 @@
-"""factory.toml: exceptions to the conventions, each optional, and where each value in force comes from.
+"""The settings in factory.toml, each optional, and the place that sets each value.
 
-Invariant: what `load` returns is wholly valid; else a ConfigError names the place and the correct form.
+Invariant: `load` returns only valid settings. Otherwise a ConfigError names the place and the
+correct form.
 """
 
 import json
@@ -34,7 +35,7 @@ PREFIX = "FACTORY__"
 
 
 def _number(value: object) -> object:
-    if isinstance(value, bool):  # which pydantic would read as 0 or 1
+    if isinstance(value, bool):  # pydantic would read it as 0 or 1
         raise ValueError("true and false are not numbers")
     return value
 
@@ -47,7 +48,7 @@ def _agent(name: str) -> str:
 
 @dataclass(frozen=True)
 class Value:
-    """What the manual says about a kind of value: its unit, and what is allowed beyond the bounds."""
+    """What the manual says about a kind of value: its unit, and the allowed values in words."""
 
     unit: str
     allowed: str = ""
@@ -91,7 +92,7 @@ Names = Annotated[
 
 
 class Table(BaseModel):
-    """A table of the file; its errors never show a value, which might be a secret in the wrong place."""
+    """A table of the file; its errors never show a value, which could be a misplaced secret."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
@@ -100,7 +101,7 @@ class Table(BaseModel):
 
 
 class Limits(Table):
-    """What an attempt may use."""
+    """Limits of an attempt."""
 
     attempts: Whole = Field(
         default=3,
@@ -149,7 +150,7 @@ class Limits(Table):
 
 
 class GateLimits(Table):
-    """How gates run."""
+    """Settings for running gates."""
 
     benches: Whole = Field(
         default=2,
@@ -193,7 +194,7 @@ class _Review(Table):
 
 
 class Budget(Table):
-    """What may be spent; without a key, no cap."""
+    """Limits on spending; a missing key means no limit."""
 
     attempt_usd: Dollars = Field(
         default=None, examples=[1.0], description="What one attempt may cost."
@@ -256,8 +257,8 @@ class _Keep(Table):
         ge=0,
         le=36_500,
         description="How long to keep files of finished units. These are run folders, logs "
-        "of gates, and workspaces that were put aside. 0: for ever. factoryd never deletes the commits of "
-        "attempts; they stay in the factory repository.",
+        "of gates, and workspaces that were put aside. 0: for ever. factoryd never deletes the "
+        "commits of attempts; they stay in the factory repository.",
     )
 
 
@@ -270,7 +271,7 @@ class _Notify(Table):
 
 
 class Settings(BaseSettings):
-    """The whole of factory.toml, with defaults where it is silent."""
+    """All settings, with a default for each missing key."""
 
     model_config = SettingsConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
     workers: Whole = Field(
@@ -312,7 +313,7 @@ class Settings(BaseSettings):
     def settings_customise_sources(
         cls, settings_cls: Any, init_settings: Any, *_: Any, **__: Any
     ) -> tuple[Any, ...]:
-        """Only what `load` hands over: it alone knows where a value was written."""
+        """Use only the values from `load`, because it knows where each was written."""
         return (init_settings,)
 
 
@@ -324,10 +325,8 @@ def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Fie
             yield prefix + (field.alias or name), field
 
 
-KEYS: Mapping[str, FieldInfo] = dict(_fields(Settings))  # every key, by its dotted name
-NOT_YET: Mapping[
-    str, str
-] = {  # named by the contract, built by a later issue: only the default is accepted
+KEYS: Mapping[str, FieldInfo] = dict(_fields(Settings))  # each setting by its dotted key
+NOT_YET: Mapping[str, str] = {  # not built yet: only the default is allowed
     "merge.judge": "judging every single commit",
     "merge.batch": "another size of landings",
     "merge.push": "landing by push",
@@ -337,9 +336,9 @@ NOT_YET: Mapping[
 
 
 def load(path: Path, env: Mapping[str, str]) -> Settings:
-    """The settings in force by the file (may be missing) and the FACTORY__ variables of `env`, which go first.
+    """Return the settings of the file, if there is one; FACTORY__ variables in `env` override it.
 
-    Raises ConfigError with one line for each thing that is wrong.
+    Raises ConfigError with one line for each error.
     """
     text, written = _written(path)
     given = _given(env)
@@ -366,7 +365,8 @@ def load(path: Path, env: Mapping[str, str]) -> Settings:
     ]
     if twice:
         raise ConfigError(
-            f"{origins['fallback']}: fallback: {twice[0]} would stand in for itself; name each agent once"
+            f"{origins['fallback']}: fallback: {twice[0]} would stand in for itself; "
+            "name each agent once"
         )
     settings._origins.update(origins)
     return settings
@@ -379,13 +379,13 @@ def summary(field: FieldInfo) -> str:
 
 
 def explain(settings: Settings) -> dict[str, tuple[Any, str]]:
-    """Each key with its value and where that was written: a line of the file, a variable, or "default"."""
+    """Return the value and the place of each key: a line of the file, a variable, or "default"."""
     values = _flat(settings.model_dump(mode="json", by_alias=True))
     return {key: (value, settings._origins.get(key, "default")) for key, value in values.items()}
 
 
 def template() -> str:
-    """A factory.toml with every key, its default and its meaning, all of it commented out."""
+    """Return a factory.toml with every key, its default and its meaning, all commented out."""
     lines = [
         "# Settings of factoryd. Every key is optional. An edit applies within a second.",
         "",
@@ -421,7 +421,7 @@ def _written(path: Path) -> tuple[str, dict[str, Any]]:
 
 
 def _given(env: Mapping[str, str]) -> dict[str, Any]:
-    """The values of the FACTORY__ variables, as pydantic-settings nests them; names that mean nothing are refused."""
+    """Return the values of FACTORY__ variables by table; raise ConfigError for unknown names."""
     mine = {name.upper(): value for name, value in env.items() if name.upper().startswith(PREFIX)}
     names = {_variable(key): key for key in KEYS}
     for name in sorted(mine.keys() - names.keys()):
@@ -444,7 +444,7 @@ def _variable(key: str) -> str:
 
 
 def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Both, table by table; what `above` says wins, but does not hide that `below` has a value in a table's place."""
+    """Merge both by table; `above` wins, but a value in place of a table stays an error."""
     out = dict(below)
     for name, value in above.items():
         if not isinstance(value, dict):
@@ -466,7 +466,7 @@ def _flat(nested: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _line(text: str, key: str) -> str:
-    """Where the file says `key`, or else its table, as far as the lines by themselves tell."""
+    """Return the line that sets `key`, or that of its table; empty if no line looks like it."""
     table = near = ""
     for number, line in enumerate(re.sub("[\"']", "", text).splitlines(), start=1):
         said = f"{table}.{line.partition('=')[0].strip()}".removeprefix(".")
@@ -502,5 +502,5 @@ def _sentence(key: str, wrong: ErrorDetails) -> str:
 
 
 def _form(field: FieldInfo) -> str:
-    """An example, else the default, as TOML (and JSON) writes it."""
+    """Return an example, else the default, in the syntax of TOML (and JSON)."""
     return json.dumps(field.examples[0] if field.examples else field.default)
