@@ -1,15 +1,15 @@
-"""Four figures about the line, each beside its floor where it has one, measured in the same run on the same machine.
+"""Measures factoryd and, in the same run on the same machine, the floor: bare processes or bare git for the same work.
 
-start       from dropping a task file to the agent's own first look at the clock, on an idle worker
-status      `factory status` over 5,000 finished units, beside `python -c pass`
-idle        a running daemon with nothing to do: processes started, CPU, memory; beside a process that has imported the
-            same, wakes up as often and only looks at all that it has (some machines take memory from who sleeps)
-throughput  100 units whose work and gate cost nothing, on 4 workers, beside the same units by bare git (floor.py)
-confined    start and throughput with the sandbox on, beside the same without (which the figures above are)
+start       the time from the drop of a task file until the agent reads the clock, on an idle worker
+status      `factory status` with 5,000 finished units; the floor is `python -c pass`
+idle        a daemon without work: processes started, CPU, memory. The floor is a process that imports the same
+            modules, wakes up as often and visits all its objects (some systems take memory from sleeping processes)
+throughput  100 units whose work and gate do nothing, on 4 workers; the floor is bare git (floor.py)
+confined    start and throughput with the sandbox on, compared with the same without it
 
 python benchmarks/run.py            about three minutes
-python benchmarks/run.py --long     ten minutes of idling, more of everything
-python benchmarks/run.py --write    the same, and the figures go into docs/benchmarks.md and README.md
+python benchmarks/run.py --long     ten minutes idle, and more measurements
+python benchmarks/run.py --write    the same, and writes the figures into docs/benchmarks.md and README.md
 python benchmarks/run.py start idle --json
 """
 

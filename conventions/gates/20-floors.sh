@@ -1,2 +1,2 @@
-# The floors: imports go down only, one owner for each outside thing (pyproject.toml, tool.importlinter).
+# Imports only go down, and each outside library has one owner (pyproject.toml, tool.importlinter).
 lint-imports --no-cache

@@ -1,2 +1,2 @@
-# Types, of the tests too.
+# Types, in the package and in the tests.
 mypy

@@ -1,2 +1,2 @@
-# The tests. Those marked agents are skipped where no agent CLI is found.
+# The tests. pytest skips those marked agents if it finds no agent CLI.
 python -m pytest -q -n auto
