@@ -14,7 +14,7 @@ TESTERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 export PATH := $(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help test faults matrix hostile check demo picture settings chaos bench bench-long agents lock simulation
+.PHONY: help test faults matrix hostile check demo picture settings commands schemas chaos bench bench-long agents lock simulation
 .DEFAULT_GOAL := help
 
 help:
@@ -22,6 +22,8 @@ help:
 	@echo "make check       run what must pass before a commit: conventions/gates/, as factoryd runs them on this repository"
 	@echo "make demo        run factoryd on a small shop, with a scripted agent; KEEP=yes keeps its folder"
 	@echo "make picture     draw docs/status.svg from a run of the demo"
+	@echo "make commands    write the tables in docs/commands.md from factory/cli/parsers.py"
+	@echo "make schemas     write docs/json/ from the rows that commands print"
 	@echo "make settings    write the table in docs/configuration.md from factory/ground/settings.py"
 	@echo "make matrix      run each real agent CLI under a real daemon, with and without failures (a quarter of an hour)"
 	@echo "make hostile     measure the memory and the longest turn of a daemon with hostile agents (a minute); DEEDS='yes-as-text …' for some"
@@ -57,6 +59,12 @@ picture: .venv/ready
 
 settings: .venv/ready
 	@$(BIN)/python docs/settings.py
+
+commands: .venv/ready
+	@$(BIN)/python docs/commands.py
+
+schemas: .venv/ready
+	@$(BIN)/python docs/schemas.py
 
 chaos: .venv/ready
 	@$(BIN)/python -m tests.chaos.chaos $(if $(UNITS),--units $(UNITS)) $(if $(KILLS),--kills $(KILLS)) $(if $(DISASTERS),--disasters $(DISASTERS)) \

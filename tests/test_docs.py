@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from docs import settings
+from docs import commands, settings
 from factory.agents import runtime
 from factory.attempt.prompts import Brief
 from factory.cli import main, parsers
@@ -160,6 +160,12 @@ def test_a_setting_that_is_not_built_says_so_and_no_other_does() -> None:
     rows = table(SETTING, CONFIGURATION)
 
     assert {key for key, cells in rows.items() if "Not yet" in cells[-1]} == set(NOT_YET)
+
+
+def test_the_tables_of_commands_and_options_are_what_the_parsers_say() -> None:
+    page = text(COMMANDS)
+
+    assert commands.page(page) == page, "write it again: make commands"
 
 
 def test_the_table_of_settings_is_what_the_code_says() -> None:

@@ -16,7 +16,7 @@ from factory.assembly import assemble, the_names, the_repository, the_sandbox
 from factory.attempt.prompts import check_prompt, left_out
 from factory.child import proc
 from factory.cli import place, say
-from factory.cli.smoke import BAD, NOTE, OK, STYLES, check_agent
+from factory.cli.smoke import BAD, NOTE, OK, STYLES, Grade, check_agent
 from factory.daemon import furnish
 from factory.dispatch.agents import find_agents
 from factory.ground import conventions, settings
@@ -72,17 +72,17 @@ async def _doctor(top: Path, fix: bool) -> int:
     return int(BAD in told)
 
 
-def _tell(grade: str, what: str) -> str:
+def _tell(grade: Grade, what: str) -> Grade:
     print(say.paint(f"{grade:<5}", STYLES[grade]), say.clean(what))
     return grade
 
 
-def _tell_all(grade: str, sentences: Sequence[str]) -> None:
+def _tell_all(grade: Grade, sentences: Sequence[str]) -> None:
     for what in sentences:
         _tell(grade, what)
 
 
-def _plain(top: Path) -> Iterator[tuple[str, str]]:
+def _plain(top: Path) -> Iterator[tuple[Grade, str]]:
     """What can be told without the factory's own records."""
     agent, fallback = "", tuple[str, ...]()
     try:

@@ -60,8 +60,7 @@ def _examples(parser: ArgumentParser, *lines: str) -> None:
 def status(parser: ArgumentParser) -> None:
     """What needs you, then what is moving."""
     parser.description = (
-        "Shows one screen: what needs you, what runs, what is queued, what waits and why,\n"
-        "and what landed last."
+        "Shows open cards, running, queued and waiting units, and the last landings."
     )
     output = parser.add_argument_group("output")
     output.add_argument("--json", action="store_true", help=JSON)
@@ -74,13 +73,13 @@ def status(parser: ArgumentParser) -> None:
 def show(parser: ArgumentParser) -> None:
     """All about one unit, or one card."""
     parser.description = (
-        "Shows a unit (state, attempts, verdicts, what is kept of each attempt),\n"
-        "or a card (question, evidence, options)."
+        "Shows a unit with its attempts, verdicts and kept files,\n"
+        "or a card with its evidence and options."
     )
     parser.add_argument("id", metavar="ID", help="a unit's id, or a card's, such as E7")
     output = parser.add_argument_group("output")
     output.add_argument(
-        "--prompt", action="store_true", help="print what the unit's last attempt was told"
+        "--prompt", action="store_true", help="print the prompt of the unit's last attempt"
     )
     output.add_argument("--json", action="store_true", help=JSON)
     _examples(
@@ -94,8 +93,8 @@ def show(parser: ArgumentParser) -> None:
 def log(parser: ArgumentParser) -> None:
     """What happened, what an agent says."""
     parser.description = (
-        "Shows what happened, oldest first. With an ID: only what happened to that unit,\n"
-        "and what its agent says."
+        "Shows the events of all units, oldest first. With an ID: the events of that unit,\n"
+        "and the output of its agent."
     )
     parser.add_argument("id", metavar="ID", nargs="?", help="a unit's id")
     output = parser.add_argument_group("output")
@@ -103,7 +102,7 @@ def log(parser: ArgumentParser) -> None:
         "-f",
         "--follow",
         action="store_true",
-        help="go on with what happens next; with an ID, until that unit ends",
+        help="follow new events; with an ID, until that unit ends",
     )
     output.add_argument("--json", action="store_true", help="print one event a line for programs")
     _examples(parser, "factory log", "factory log fix-login -f", "factory log --json -f")
@@ -112,14 +111,12 @@ def log(parser: ArgumentParser) -> None:
 def diff(parser: ArgumentParser) -> None:
     """What a unit changes."""
     parser.description = (
-        "Shows what a unit changes: its commit on trunk, what is queued,\n"
-        "or what its newest attempt left. A pipe gets the exact bytes."
+        "Shows the change of a unit: its landed commit, its queued change, or the change of\n"
+        "its newest attempt. A pipe gets the exact bytes."
     )
     parser.add_argument("id", metavar="ID", help="a unit's id")
     which = parser.add_argument_group("which change")
-    which.add_argument(
-        "--attempt", metavar="N", help="what that attempt left, also of a unit that has ended"
-    )
+    which.add_argument("--attempt", metavar="N", help="show the change of that attempt")
     _examples(
         parser,
         "factory diff fix-login",
@@ -130,7 +127,7 @@ def diff(parser: ArgumentParser) -> None:
 
 def why(parser: ArgumentParser) -> None:
     """Why a unit waits, was retried, or landed."""
-    parser.description = "Shows why a unit is in its state, what it waits for, and what led there."
+    parser.description = "Shows why a unit is in its state and how it got there."
     parser.add_argument("id", metavar="ID", help="a unit's id")
     _examples(parser, "factory why fix-login")
 
@@ -160,8 +157,9 @@ def answer(parser: ArgumentParser) -> None:
 def tell(parser: ArgumentParser) -> None:
     """Say something to a unit's agent."""
     parser.description = (
-        "Sends a message to a unit's agent. A working agent continues with it when it ends,\n"
-        "before its work is judged. A queued unit leaves the queue for it, until its landing begins."
+        "Sends a message to a unit's agent. If the agent is working, it gets the message when it\n"
+        "ends, before the gates run. A queued unit leaves the queue, and its agent gets the message.\n"
+        "When the landing has begun, it is too late."
     )
     parser.add_argument("id", metavar="ID", help="a unit's id")
     parser.add_argument("text", metavar="TEXT…", nargs="+", help="the message")
@@ -171,9 +169,9 @@ def tell(parser: ArgumentParser) -> None:
 def retry(parser: ArgumentParser) -> None:
     """Give a unit another attempt."""
     parser.description = (
-        "Gives a held or waiting unit another round of attempts, at once and with a fresh context.\n"
-        "If its agent rests because of a usage limit, that ends the rest.\n"
-        "For a cancelled unit, or a landed one whose commit is no longer on trunk,\n"
+        "Gives a held or waiting unit another round of attempts, at once, with a fresh context.\n"
+        "If its agent rests because of a usage limit, factoryd tries the agent again.\n"
+        "If the unit was cancelled, or has landed and its commit is no longer on trunk,\n"
         "it makes a new unit with the same text."
     )
     parser.add_argument("id", metavar="ID", help="a unit's id")
@@ -182,7 +180,7 @@ def retry(parser: ArgumentParser) -> None:
 
 def cancel(parser: ArgumentParser) -> None:
     """Drop a unit."""
-    parser.description = "Ends a unit and its agent. The tree of each of its attempts is kept."
+    parser.description = "Ends a unit and its agent. factoryd keeps the work of its attempts."
     parser.add_argument("id", metavar="ID", help="a unit's id")
     _examples(parser, "factory cancel fix-login")
 
@@ -190,14 +188,14 @@ def cancel(parser: ArgumentParser) -> None:
 def pause(parser: ArgumentParser) -> None:
     """Start nothing new."""
     parser.description = (
-        "Starts nothing new. Running attempts continue to their end, and green units land."
+        "Stops starting new attempts. Running attempts continue, and green units land."
     )
     _examples(parser, "factory pause")
 
 
 def resume(parser: ArgumentParser) -> None:
     """Go on after a pause."""
-    parser.description = "Continues after `factory pause`."
+    parser.description = "Starts new attempts again."
     _examples(parser, "factory resume")
 
 
@@ -206,7 +204,7 @@ def resume(parser: ArgumentParser) -> None:
 
 def add(parser: ArgumentParser) -> None:
     """Drop a task file into the inbox."""
-    parser.description = "Drops a task file into the inbox and prints what became of it."
+    parser.description = "Puts a task file into the inbox and prints the result."
     parser.add_argument("file", metavar="FILE|-", help="the task file; - reads standard input")
     _examples(parser, "factory add fix-login.md", 'echo "Fix the login redirect" | factory add -')
 
@@ -214,7 +212,7 @@ def add(parser: ArgumentParser) -> None:
 def check(parser: ArgumentParser) -> None:
     """Would this task file be accepted?"""
     parser.description = (
-        "Says whether a task file would be accepted, and as what. Exit code 1: it would not."
+        "Says whether factoryd would accept a task file, and as what. Exit code 1: it would not."
     )
     parser.add_argument("file", metavar="FILE", help="the task file")
     _examples(parser, "factory check inbox/fix-login.md")
@@ -234,7 +232,7 @@ def gate(parser: ArgumentParser) -> None:
     tree.add_argument(
         "--here",
         action="store_true",
-        help="judge this checkout with its uncommitted work, by its own gates",
+        help="judge your checkout with its uncommitted changes, by its own gate files",
     )
     _examples(parser, "factory gate", "factory gate --tree my-branch", "factory gate --here")
 
@@ -242,8 +240,8 @@ def gate(parser: ArgumentParser) -> None:
 def config(parser: ArgumentParser) -> None:
     """The values in force, and where from."""
     parser.description = (
-        "Shows the settings in force and where they come from,\n"
-        "and which gates, setup and agents were found and why."
+        "Shows the settings in force and where each was set.\n"
+        "Shows the gates, setup and agents that factoryd found, and why."
     )
     instead = parser.add_argument_group("something else instead")
     instead.add_argument("--explain", metavar="KEY", help="explain one setting")
@@ -253,7 +251,7 @@ def config(parser: ArgumentParser) -> None:
     instead.add_argument(
         "--guards",
         action="store_true",
-        help="list the paths whose change waits for a person, and what allows each",
+        help="list the paths that need your answer before a change lands",
     )
     output = parser.add_argument_group("output")
     output.add_argument("--json", action="store_true", help=f"{JSON}; alone or with --guards")
@@ -269,8 +267,8 @@ def config(parser: ArgumentParser) -> None:
 def doctor(parser: ArgumentParser) -> None:
     """What is wrong or stray, and mending it."""
     parser.description = (
-        "Shows what is missing, wrong or left over, where records and git disagree,\n"
-        "and how to repair it. Exit code 1: something has to be repaired."
+        "Shows missing programs, errors, leftovers, and differences between records and git,\n"
+        "each with a way to repair it. Exit code 1: something has to be repaired."
     )
     repair = parser.add_argument_group("repair, while the daemon is stopped")
     repair.add_argument(
@@ -305,14 +303,16 @@ def doctor(parser: ArgumentParser) -> None:
 def start(parser: ArgumentParser) -> None:
     """Start the factory of this repository."""
     parser.description = (
-        "Starts the daemon of this repository, says what it found out, and returns when it is up.\n"
-        "Ctrl-C before that stops it again."
+        "Starts the daemon of this repository and returns when it is up. If it is already running,\n"
+        "says so. Ctrl-C before the daemon is up stops it again."
     )
     how = parser.add_argument_group("how it runs")
     how.add_argument(
-        "--foreground", action="store_true", help="stay attached, for systemd and containers"
+        "--foreground",
+        action="store_true",
+        help="keep it in the terminal, for systemd and containers",
     )
-    how.add_argument("--workers", metavar="N", help="how many workers, in place of factory.toml's")
+    how.add_argument("--workers", metavar="N", help="the number of workers; overrides factory.toml")
     _examples(
         parser,
         "factoryd start",
@@ -324,15 +324,17 @@ def start(parser: ArgumentParser) -> None:
 def stop(parser: ArgumentParser) -> None:
     """Stop it; the unfinished is handed back."""
     parser.description = (
-        "Accepts no new work, gives running attempts up to 60 s and names them,\n"
-        "then puts the rest back in the queue. Interrupted attempts do not count.\n"
-        "A gate or setup that runs is ended, and runs again after the next start.\n"
-        "Ctrl-C ends the wait. Without a daemon, it ends what a dead daemon left running."
+        "Accepts no new work, gives running attempts 60 s, and puts the rest back in the queue.\n"
+        "Interrupted attempts do not count. It also ends running gates and setups; they run again\n"
+        "after the next start. While it waits, it names what it waits for. Ctrl-C ends the wait.\n"
+        "If no daemon runs, it ends the agents, gates and setups that a dead daemon left running."
     )
     how = parser.add_argument_group("how long it waits")
-    how.add_argument("--drain", action="store_true", help="wait for running attempts to end")
+    how.add_argument("--drain", action="store_true", help="wait until all attempts have ended")
     how.add_argument(
-        "--now", action="store_true", help="wait for none of them; only up to 10 s for git"
+        "--now",
+        action="store_true",
+        help="do not wait for agents and gates; wait for git, up to 10 s",
     )
     _examples(parser, "factoryd stop", "factoryd stop --drain", "factoryd stop --now")
 
@@ -340,8 +342,8 @@ def stop(parser: ArgumentParser) -> None:
 def restart(parser: ArgumentParser) -> None:
     """A new daemon; running agents stay."""
     parser.description = (
-        "Replaces the daemon, for example after an upgrade.\n"
-        "Running agents, gates and setups continue under the new daemon."
+        "Replaces the daemon by a new one, for example after an upgrade.\n"
+        "Running agents, gates and setups continue."
     )
     _examples(parser, "factoryd restart")
 
@@ -349,8 +351,7 @@ def restart(parser: ArgumentParser) -> None:
 def init(parser: ArgumentParser) -> None:
     """Write a commented factory.toml."""
     parser.description = (
-        "Writes a factory.toml in which every key is explained and commented out.\n"
-        "It is never needed: the defaults are in force."
+        "Writes a commented factory.toml. It is never needed: the defaults are in force."
     )
     _examples(parser, "factoryd init")
 
@@ -358,12 +359,13 @@ def init(parser: ArgumentParser) -> None:
 def demo(parser: ArgumentParser) -> None:
     """See it at work, with a scripted agent."""
     parser.description = (
-        "Shows factoryd at work on a small shop in a temporary folder, with a scripted agent\n"
-        "and typed answers, in about 15 seconds. It needs no repository, key or network."
+        "Runs factoryd on a small example repository in a temporary folder, with a scripted agent,\n"
+        "and types the answers for you. It takes about 15 seconds and needs no repository, key\n"
+        "or network. It removes the folder at the end and after Ctrl-C."
     )
     folder = parser.add_argument_group("the folder")
     folder.add_argument(
-        "--keep", action="store_true", help="keep it, and print commands to look around with"
+        "--keep", action="store_true", help="keep the folder, and print commands to try there"
     )
     _examples(parser, "factoryd demo", "factoryd demo --keep")
 

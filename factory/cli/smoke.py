@@ -11,12 +11,12 @@ import signal
 import tempfile
 import time
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal
 
 import anyio
 
@@ -30,10 +30,14 @@ from factory.ground.places import home, places
 from factory.store import rows, views
 from factory.store.states import UnitState
 
-OK, NOTE, BAD = "ok", "note", "bad"
+Grade = Literal["ok", "note", "bad"]
+Looked = Literal["program", "version", "login", "smoke"]
+OK: Grade = "ok"
+NOTE: Grade = "note"
+BAD: Grade = "bad"
 STYLES = {OK: "green", NOTE: "yellow", BAD: "red"}
 MINUTES, MOST_S = 3, 240  # for the agent; for all of it
-UNIT = "smoke"
+UNIT: Looked = "smoke"
 ENDS = (UnitState.LANDED, UnitState.HELD, UnitState.WAITING, UnitState.CANCELLED)
 _GATE = "#!/bin/sh\ntest ! -e hello.txt || grep -qi hello hello.txt\n"
 _TASK = f"""---
@@ -50,14 +54,39 @@ Nothing else is to be done.
 """
 
 
-class Check(NamedTuple):
+class Check(rows.Row):
     """One thing that was looked at."""
 
-    check: str
-    grade: str
+    check: Looked
+    """What was looked at: `smoke` is a unit that the agent has to land."""
+
+    grade: Grade
+    """`bad`: it has to be repaired before this agent works here."""
+
     says: str
-    fix: str = ""
-    last_words: str = ""
+    """What was found."""
+
+    fix: str
+    """How to repair it; empty if nothing has to be repaired."""
+
+    last_words: str
+    """The last output of the program or agent."""
+
+
+class AgentCheck(rows.Row):
+    """What `factory doctor --agent NAME --json` prints."""
+
+    schema: Literal[1]
+    """The version of this format."""
+
+    agent: str
+    """The name of the runtime."""
+
+    ok: bool
+    """Whether nothing is bad."""
+
+    checks: Sequence[Check]
+    """What was looked at, in that order; the first bad program ends it."""
 
 
 def check_agent(args: Namespace) -> int:
@@ -69,14 +98,19 @@ def check_agent(args: Namespace) -> int:
             print("\n".join(_lines(each)), flush=True)
     good = all(each.grade != BAD for each in told)
     if args.json:
-        checks = [each._asdict() for each in told]
-        print(say.as_json({"schema": 1, "agent": args.agent, "ok": good, "checks": checks}))
+        row = AgentCheck(schema=rows.VERSION, agent=args.agent, ok=good, checks=told)
+        print(say.as_json(row))
     return int(not good)
+
+
+def _found(check: Looked, grade: Grade, says: str, fix: str = "", last_words: str = "") -> Check:
+    return Check(check=check, grade=grade, says=says, fix=fix, last_words=last_words)
 
 
 def _lines(each: Check) -> Iterator[str]:
     yield f"{say.paint(f'{each.grade:<5}', STYLES[each.grade])} {each.check}: {say.clean(each.says)}"
-    yield from (f"      | {text}" for text in say.clean(each.last_words).strip().splitlines()[-10:])
+    for text in say.clean(each.last_words).strip().splitlines()[-10:]:
+        yield f"      | {text}"
     if each.fix:
         yield f"      mend it: {say.clean(each.fix)}"
 
@@ -91,11 +125,11 @@ def _look(top: Path, name: str, environ: Mapping[str, str]) -> Iterator[Check]:
     program = find(first, path=environ.get("PATH", ""), root=top)
     if program is None:
         where = "is not there, or may not be run" if "/" in first else "is not on PATH"
-        yield Check(
+        yield _found(
             "program", BAD, f"{first} {where}", runtime.doctor.install or f"install {first}"
         )
         return
-    yield Check("program", OK, str(program))
+    yield _found("program", OK, str(program))
     if runtime.doctor.known_good:
         yield _version(runtime, program, environ)
     login = ""
@@ -119,14 +153,14 @@ def _version(runtime: Runtime, program: Path, environ: Mapping[str, str]) -> Che
     said = (done.out + done.err).decode(errors="replace")
     found = re.search(r"\d+(\.\d+)+", said)
     if done.code or not found:
-        return Check(
+        return _found(
             "version", BAD, f"{shlex.join(argv)} told none (exit {done.code})", install, said
         )
     if _numbers(found[0]) == _numbers(known):
-        return Check("version", OK, found[0])
+        return _found("version", OK, found[0])
     if _numbers(found[0]) > _numbers(known):
-        return Check("version", NOTE, f"{found[0]} is newer than the one that was tried, {known}")
-    return Check(
+        return _found("version", NOTE, f"{found[0]} is newer than the one that was tried, {known}")
+    return _found(
         "version", NOTE, f"{found[0]} is older than the one that was tried, {known}", install
     )
 
@@ -145,8 +179,8 @@ def _login(runtime: Runtime, environ: Mapping[str, str]) -> Check:
 
     seen = {sign: f"~/{sign}" if "/" in sign else sign for sign in runtime.doctor.logged_in}
     if found := next(filter(there, seen), ""):
-        return Check("login", OK, seen[found])
-    return Check(
+        return _found("login", OK, seen[found])
+    return _found(
         "login", NOTE, f"none was seen: no {', '.join(seen.values())}", runtime.doctor.login
     )
 
@@ -184,7 +218,7 @@ def _green(unit: rows.Unit, seconds: float) -> Check:
         told.append(f"{used.tokens.input} tokens in, {used.tokens.output} out")
     if used.cost_usd:
         told.append(f"${used.cost_usd:.4f}")
-    return Check(UNIT, OK, ", ".join(told))
+    return _found(UNIT, OK, ", ".join(told))
 
 
 def _red(unit: rows.Unit | None, runtime: Runtime, login: str) -> Check:
@@ -200,7 +234,7 @@ def _red(unit: rows.Unit | None, runtime: Runtime, login: str) -> Check:
     look = f"{login and f'{login}; or '}see what it says by itself, in an empty repository: {say.clip(alone, 200)}"
     rests = f"it rests by itself until it may go on; {rest}"
     fix = {"auth": runtime.doctor.login, "limit": rests}.get(reason) or look
-    return Check(
+    return _found(
         UNIT, BAD, f"a unit did not land: {reason}: {why}", fix, attempt.said if attempt else ""
     )
 

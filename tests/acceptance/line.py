@@ -26,6 +26,7 @@ from factory.store.journal import Entry, Event, fold
 from factory.store.records import Attempt, Card, CardKind, Fact
 from factory.store.sqlite import SqliteStore
 from factory.store.unit import Unit, UnitState
+from tests import printed
 from tests.git_repo import git, make_repo, write
 from tests.store_contract import tables
 
@@ -361,7 +362,9 @@ class Line:
         """What programs read."""
         code, said = self.factory("status", "--json")
         assert code == 0, said
-        return dict(json.loads(said))
+        seen = dict(json.loads(said))
+        printed.check("status", seen)
+        return seen
 
     def git(self, *argv: str, ok: bool = True) -> str:
         """Git in the user's checkout."""
@@ -396,10 +399,21 @@ class Line:
 
     # ── what always holds ──
 
+    def _check_printed(self, units: Sequence[Unit]) -> None:
+        """What programs read is as docs/json/ says."""
+        self.status()
+        _, told = self.factory("log", "--json")
+        for entry in told.splitlines():
+            printed.check("log", json.loads(entry))
+        for unit in units:
+            _, told = self.factory("show", unit.id, "--json")
+            printed.check("show-unit", json.loads(told))
+
     def check(self) -> None:
         """The invariants that a finished run can show (line.md §6)."""
         assert fold(self.store.journal()) == tables(self.store), "the journal is not the store"
         units = self.store.select(Unit)
+        self._check_printed(units)
         for unit in units:
             if unit.state is UnitState.LANDED:
                 self._check_landed(unit)
