@@ -28,9 +28,11 @@ from factory.ground.places import Places, holding, there
 from factory.ground.settings import Settings
 from factory.inbox.acceptance import Acceptance
 from factory.inbox.intake import Intake
+from factory.judging.commands import Commands
 from factory.judging.environments import Environments
 from factory.judging.gates import Gates
 from factory.judging.judge import Judge
+from factory.judging.machine import Machine
 from factory.people.escalations import Escalations
 from factory.queue.landings import Landings
 from factory.queue.merge_queue import MergeQueue
@@ -215,15 +217,19 @@ def assemble(store: SqliteStore, state: DaemonState, repository: Repository, own
 
 
 def _environments(state: DaemonState, underway: Underway, sandbox: Sandbox) -> Environments:
-    return Environments(
+    machine = Machine(
         environ=state.environ,
         root=state.places.root,
         caches=state.places.work / "caches",
-        underway=underway,
         passed=lambda: state.settings.env.passed,
+    )
+    commands = Commands(
+        machine=machine,
+        underway=underway,
         sandbox=sandbox,
         limits=lambda: _limits(state.settings),
     )
+    return Environments(commands)
 
 
 def _benches(state: DaemonState, own: Git, trunk: Trunk) -> Benches:

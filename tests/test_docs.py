@@ -21,14 +21,14 @@ from factory.cli import main, parsers
 from factory.ground.errors import ConfigError, FactoryError
 from factory.ground.settings import KEYS, NOT_YET
 from factory.inference.infer import rules_of
-from factory.judging import environments
+from factory.judging.machine import Machine
 from factory.judging.place import Place
 from factory.people import cards
 from factory.store import task_file
 from factory.store.journal import Event
 from factory.store.records import CardKind
 from factory.store.unit import SPENDS, EndReason, UnitState
-from tests.floor import unconfined, underway, untracked
+from tests.floor import untracked
 
 ROOT = Path(__file__).parent.parent
 CONVENTIONS = Path("conventions/README.md")
@@ -292,16 +292,9 @@ def test_the_comments_of_a_setup_script_are_documented() -> None:
 def test_every_variable_that_a_gate_finds_is_documented(tmp_path: Path) -> None:
     place, caches = Place(tmp_path / "b1", contents=untracked), tmp_path / "caches"
     (place.venv / "bin").mkdir(parents=True)
-    around = environments.Environments(
-        environ={"HOME": "/none"},
-        root=tmp_path,
-        caches=caches,
-        underway=underway(tmp_path),
-        passed=tuple,
-        sandbox=unconfined(),
-    )
+    machine = Machine(environ={"HOME": "/none"}, root=tmp_path, caches=caches, passed=tuple)
 
-    variables = around.variables(place, judging=True)
+    variables = machine.variables(place, judging=True)
 
     named = {
         name for name, value in variables.items() if not value.startswith(str(caches))

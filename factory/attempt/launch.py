@@ -21,8 +21,9 @@ from factory.child.sandbox import TOOLCHAINS
 from factory.ground import disk, faults
 from factory.ground.daemon_state import DaemonState
 from factory.inbox.split import is_part
-from factory.judging.environments import Environments, ports
+from factory.judging.environments import Environments
 from factory.judging.judge import Judge
+from factory.judging.machine import ports
 from factory.judging.place import Place
 from factory.repo.workspaces import Conflict
 from factory.store.accepted import body_of
@@ -43,6 +44,7 @@ class Launch:
         outcomes: Outcomes,
     ) -> None:
         self.environments = environments
+        self._commands = environments.commands
         self._store, self._state, self._judge, self._outcomes = store, state, judge, outcomes
 
     async def ready_home(self, run: Run, owner: str) -> None:
@@ -82,8 +84,8 @@ class Launch:
             env=env,
             run_dir=run.run_dir,
             stdin=stdin,
-            within=self.environments.sandbox.confined(argv, env, profile),
-            limits=self.environments.limits(place.folder, run.run_dir, *((home,) if home else ())),
+            within=self._commands.sandbox.confined(argv, env, profile),
+            limits=self._commands.limits(place.folder, run.run_dir, *((home,) if home else ())),
             seconds=60 * self._minutes(run),
             stop_signal=run.runtime.stop.signal,
             grace_s=run.runtime.stop.grace_s,
@@ -114,7 +116,7 @@ class Launch:
 
     def _home_of(self, run: Run) -> Path | None:
         """Where the HOME of this worker and runtime is; without a sandbox the user's serves."""
-        if run.spec.run or not self.environments.sandbox.on:
+        if run.spec.run or not self._commands.sandbox.on:
             return None
         return homes.place(self._state.places.work, run.hook.worker, run.runtime.name)
 
@@ -133,13 +135,13 @@ class Launch:
         return home
 
     def _profile(self, run: Run, place: Place, home: Path | None) -> Profile:
-        base = self.environments.profile(place)
+        base = self._commands.machine.profile(place)
         mine = (run.run_dir / "tmp", run.outbox, run.own)
         if home is None:
             return replace(base, writes=(*base.writes, *mine), reads=(run.run_dir,))
         shared = logins(run.runtime, self._state.environ, home)
         for source, seen in shared.items():
-            if self.environments.sandbox.links:
+            if self._commands.sandbox.links:
                 _link(source, seen, below=home)
             else:
                 _real_folders(seen, below=home)
@@ -171,7 +173,7 @@ class Launch:
             "FACTORY_UNIT": run.unit.id,
             "FACTORY_ATTEMPT": str(run.attempt.number),
         }
-        around = self.environments.variables(place)
+        around = self._commands.machine.variables(place)
         if run.spec.run:
             return around | own
         # The workspace's own tools come first; without a sandbox the agent's login lies in its user's HOME.
@@ -197,7 +199,7 @@ class Launch:
             return False
         path = Path(value)
         hidden = (
-            path.is_absolute() and not path.is_file() and self.environments.sandbox.is_hidden(path)
+            path.is_absolute() and not path.is_file() and self._commands.sandbox.is_hidden(path)
         )
         return hidden and not any(each.is_relative_to(path) for each in seen)
 

@@ -44,8 +44,8 @@ from factory.ground.errors import ConfigError, FactoryError, Fenced, NoRoom
 from factory.ground.log import RUN_BROKE, bound, log
 from factory.ground.signal import Signal
 from factory.inbox.split import Part, told
-from factory.judging.environments import SetupFailed
 from factory.judging.judge import Judge, setup_card
+from factory.judging.setups import SetupFailed
 from factory.judging.standing import Ready
 from factory.people import cards as words
 from factory.people.cards import Ask
@@ -258,10 +258,10 @@ class Worker:
         )
         # Before anything there is touched: the setup of an earlier daemon may be under way.
         place = await place_of(start, self._workspaces)
-        failed = await self._unless_told(run, partial(environments.go_on, place, setup))
+        failed = await self._unless_told(run, partial(environments.setups.go_on, place, setup))
         if failed is not None:
             return Workplace(run.workspace, place, warm=False), failed
-        workplace = await prepare(start, self._workspaces, environments)
+        workplace = await prepare(start, self._workspaces)
         make = partial(environments.ready, workplace.place, setup, verify=not workplace.warm)
         return workplace, await self._unless_told(run, make)
 

@@ -10,8 +10,9 @@ from anyio import to_thread
 
 from factory.attempt import homes
 from factory.inference.rules import Setup
-from factory.judging.environments import Environments
+from factory.judging import scratch
 from factory.judging.place import STAMP, Place, read_stamp
+from factory.judging.standing import tidy
 from factory.repo.workspaces import Workspace, Workspaces
 
 
@@ -51,7 +52,7 @@ async def place_of(start: Start, workspaces: Workspaces) -> Place:
     )
 
 
-async def prepare(start: Start, workspaces: Workspaces, environments: Environments) -> Workplace:
+async def prepare(start: Start, workspaces: Workspaces) -> Workplace:
     """Show what the attempt starts from, and delete what another unit left; raises FactoryError."""
     setup, name = start.setup, start.workspace
     tree = workspaces.at(name).tree
@@ -69,9 +70,9 @@ async def prepare(start: Start, workspaces: Workspaces, environments: Environmen
         warm=warm,
     )
     place = await place_of(start, workspaces)
-    await environments.refresh(place)
+    await to_thread.run_sync(scratch.empty, place)
     if not warm:
-        await environments.tidy(place)
+        await to_thread.run_sync(tidy, place)
     return Workplace(workspace, place, warm)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+from anyio import to_thread
 
 from factory.ground.disk import lacking
 from factory.ground.errors import StoreError
@@ -21,13 +22,15 @@ from factory.ground.log import TICK_BROKE, log
 from factory.ground.scope import within
 from factory.ground.settings import GateLimits
 from factory.inference.rules import Gate, Rules, digest
-from factory.judging import rewrites
+from factory.judging import rewrites, scratch
+from factory.judging.commands import Order
 from factory.judging.course import Course
-from factory.judging.environments import Environments, SetupFailed, unconfined
+from factory.judging.environments import Environments
 from factory.judging.measured import Measured, time_limit
 from factory.judging.place import Place
 from factory.judging.progress import Done, Progress, progress_of
-from factory.judging.standing import Ready
+from factory.judging.setups import SetupFailed, unconfined
+from factory.judging.standing import Ready, lay
 from factory.judging.trials import Ran, Trial, repeated, said_by
 from factory.repo.benches import Bench
 from factory.repo.underway import BrokenOff, Fit, Record, Run, What, says_something
@@ -127,7 +130,8 @@ class Gates:
 
     def __init__(self, *, store: Store, environments: Environments, limits: Limits) -> None:
         self._store, self._environments, self._limits = store, environments, limits
-        self._underway = environments.underway
+        self._commands = environments.commands
+        self._underway = environments.commands.underway
         self._measured = Measured(store)
 
     async def judge(self, case: Case, *, accept: Sequence[str] = ()) -> Judgement:
@@ -219,7 +223,7 @@ class Gates:
             return Judgement(answer=Answer.SETUP, failed=prepared), []
         ready, clean = prepared
         course = self._begun(case, gates, course)
-        verdicts, changed, sandbox = list[Verdict](), list[str](), self._environments.sandbox.name
+        verdicts, changed, sandbox = list[Verdict](), list[str](), self._commands.sandbox.name
         for _, group in groupby(
             sorted(gates, key=lambda gate: gate.group), key=lambda gate: gate.group
         ):
@@ -239,7 +243,7 @@ class Gates:
             for verdict in known:
                 self._tell(case, verdict, datetime.now(UTC), cached=True)
             switched = (
-                self._environments.sandbox.name != sandbox
+                self._commands.sandbox.name != sandbox
             )  # an edit of factory.toml counts at once
             if odd := Judgement(answer=Answer.UNSETTLED) if switched else _odd(asked):
                 self._abandon_stuck(case, asked)
@@ -308,7 +312,7 @@ class Gates:
 
         Again means one by one where they share a tree: what one of them changed there may have made another red.
         """
-        shares = not self._environments.sandbox.layers
+        shares = not self._commands.sandbox.layers
         course.plan(trials, shares=shares)
         while batch := course.next(trials):
             # Before the tree is shown anew, where nobody sees any more what the gates before did to it.
@@ -316,14 +320,14 @@ class Gates:
             if not clean:
                 await self._lay_out(case, ready)
             clean = False
-            await self._environments.refresh(case.place)
+            await to_thread.run_sync(scratch.empty, case.place)
             course.take(batch)
             await self._run_batch(case, course, batch)
             again = await self._again_of(case, batch, shared=shares and len(batch) > 1)
             course.put(repeated(again, shares=shares))
         if trials:
             self._note(case, course)
-            await self._environments.forget_layers(case.place)
+            await to_thread.run_sync(scratch.forget_layers, case.place)
 
     async def _run_batch(self, case: Case, course: Course, batch: Sequence[Trial]) -> None:
         folder, record = case.place.folder, course.record
@@ -337,7 +341,7 @@ class Gates:
     def _note(self, case: Case, course: Course, runs: Mapping[str, Run] | None = None) -> None:
         """Note for the next daemon how far the course has come; `runs`: what runs now."""
         running = {key: run.folder.name for key, run in (runs or {}).items()}
-        layered = self._environments.sandbox.layers and len(running) > 1
+        layered = self._commands.sandbox.layers and len(running) > 1
         progress = course.progress(running, layered=layered)
         self._underway.note(case.place.folder, course.record, progress.told())
 
@@ -346,7 +350,7 @@ class Gates:
         await case.bench.show(
             case.commit, keeps=(*case.rules.setup.dependencies, *ready.made[:SPARED])
         )
-        await self._environments.lay(case.place, ready)
+        await to_thread.run_sync(lay, case.place, ready)
 
     async def _again_of(self, case: Case, batch: Sequence[Trial], *, shared: bool) -> list[Trial]:
         """Those that run again; all of them where one changed the tree that they `shared`, and nobody knows which."""
@@ -363,17 +367,15 @@ class Gates:
         return [trial for trial in batch if case.reruns and self._again(trial)]
 
     async def _run(self, case: Case, trial: Trial, run: Run, beside: bool) -> None:
-        gate, seconds = trial.gate, self.limit(trial.gate, len(trial.runs))
-        ran = await self._environments.run(
-            gate.command,
-            case.place,
-            name=gate.name,
+        gate = trial.gate
+        order = Order(
+            argv=gate.command,
             script=gate.script,
-            seconds=seconds,
+            seconds=self.limit(gate, len(trial.runs)),
             judging=True,
             beside=beside,
-            noted=run,
         )
+        ran = await self._commands.run(order, case.place, run)
         trial.runs.append(await self._looked_at(case, gate, ran, beside=beside))
 
     async def _looked_at(self, case: Case, gate: Gate, ran: Ran, *, beside: bool) -> Ran:
@@ -398,7 +400,9 @@ class Gates:
         place = case.place
         record = self._underway.at(place.folder)
         if record is None or record.what == "setup":
-            return await self._environments.go_on(place, case.rules.setup, case.by_trunk.place)
+            return await self._environments.setups.go_on(
+                place, case.rules.setup, case.by_trunk.place
+            )
         record = await self._underway.claim(place.folder, self._about(case, gates))
         if record is None:
             return None
@@ -428,13 +432,13 @@ class Gates:
         shared = beside and not progress.layered
         again += await self._again_of(case, [trials[key] for key in ended], shared=shared)
         course = Course(record, trials.values(), progress.left)
-        course.put(repeated(again, shares=not self._environments.sandbox.layers))
+        course.put(repeated(again, shares=not self._commands.sandbox.layers))
         self._note(case, course)  # before the tree is shown anew
         return course
 
     async def _recalled(self, case: Case, record: Record, done: Done) -> Ran:
         """A run that had ended and was looked at."""
-        ran = await self._environments.resume(case.place, self._underway.run(record, done.run))
+        ran = await self._commands.resume(case.place, self._underway.run(record, done.run))
         if ran is None:
             raise BrokenOff(done.run, left=0)
         return replace(ran, rewrote=done.rewrote)
@@ -444,7 +448,7 @@ class Gates:
         ended: dict[str, Ran] = {}
 
         async def follow(key: str, name: str) -> None:
-            ran = await self._environments.resume(case.place, self._underway.run(record, name))
+            ran = await self._commands.resume(case.place, self._underway.run(record, name))
             if ran is not None:
                 ended[key] = ran
 
@@ -465,14 +469,16 @@ class Gates:
 
     def _about(self, case: Case, gates: Sequence[Gate]) -> str:
         """Digest of all that a judging depends on, told without a look at the tree."""
-        around = [*self._environments.around(case.rules.setup), self._environments.sandbox.name]
+        around = [*self._commands.machine.around(case.rules.setup), self._commands.sandbox.name]
         parts = [case.tree, repr(case.proof), str(case.reruns), *(gate.digest for gate in gates)]
         return digest("gates", *around, str(case.place.folder), *parts)
 
     def _abouts(self, case: Case, gates: Sequence[Gate]) -> list[str]:
         """The same, and of the setups that come before it."""
         setup = case.rules.setup
-        makers = {self._environments.about(each.place, setup) for each in (case, case.by_trunk)}
+        makers = {
+            self._environments.setups.about(each.place, setup) for each in (case, case.by_trunk)
+        }
         return [self._about(case, gates), *makers]
 
     def _again(self, trial: Trial) -> bool:

@@ -23,12 +23,12 @@ from factory.ground.plumbing import Texts
 from factory.ground.sentences import shown
 from factory.inference.infer import rules_of
 from factory.inference.rules import Rules
-from factory.judging.environments import SetupFailed
 from factory.judging.gates import Answer, Case, Gates, Judgement
 from factory.judging.guards import Guards, in_the_way, led_to
 from factory.judging.retries import BREAKS, KeptRetries, sentence_of, trace_of
 from factory.judging.rewrites import check_form, told
 from factory.judging.rule_files import RuleFiles, conventions_in, ruling_in
+from factory.judging.setups import SetupFailed
 from factory.people import cards as words
 from factory.people.answers import Answers, answers, as_answered
 from factory.people.cards import Ask

@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import KW_ONLY, asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,42 +19,65 @@ Contents = Callable[[], Awaitable[Mapping[str, str]]]
 Ignored = Callable[[], Awaitable[Sequence[str]]]
 
 
+async def _nothing() -> Sequence[str]:
+    return ()
+
+
+@dataclass(eq=False, slots=True)
 class Place:
-    """A tree and what belongs to it, in one folder; `index` keeps the ports of places apart.
+    """A tree and what belongs to it, in one folder."""
 
-    `keeps`: the dependencies that setup installs in the tree (node_modules). `caches`: which of
-    the factory's caches serve here. `shows`: the id of the tree; what is built in it is cached by
-    that. `contents`: the paths that git tracks there, each with the id of its content. `ignored`:
-    lists what git ignores in the tree. `candidate`: the tree's id, where it is not
-    trunk's: its code adds to no cache, and an environment that it made serves that tree alone, for
-    a later one's verdict would rest on it.
-    """
+    folder: Path
+    index: int = 0  # keeps the ports of places apart
+    _: KW_ONLY
+    contents: Contents  # the paths that git tracks in the tree, each with the id of its content
+    ignored: Ignored = _nothing  # what git ignores in the tree
+    keeps: Sequence[str] = ()  # the dependencies that setup installs in the tree (node_modules)
+    caches: str = "workspaces"  # which of the factory's caches serve here
+    shows: str = ""  # the tree's id: what is built in the tree is cached by it
+    # The tree's id, where the tree is not trunk's: its code adds to no cache, and an environment
+    # that its code made serves that tree alone, for a later verdict would rest on it.
+    candidate: str = ""
 
-    def __init__(
-        self,
-        folder: Path,
-        index: int = 0,
-        *,
-        contents: Contents,
-        keeps: Sequence[str] = (),
-        caches: str = "workspaces",
-        candidate: str = "",
-        shows: str = "",
-        ignored: Ignored | None = None,
-    ) -> None:
-        self.folder, self.index, self.caches = folder, index, caches
-        self.candidate, self.shows = candidate, shows
-        self.contents, self.ignored = contents, ignored
-        self.keeps = tuple(keeps)
-        self.tree, self.venv = folder / "tree", folder / "venv"
-        # HOME and TMPDIR of what runs here.
-        self.home, self.tmp = folder / "home", folder / "tmp"
-        self.layers = (
-            folder / "layers"
-        )  # what gates beside each other write in the tree, each apart
-        self.kept = folder / "copies/dependencies"  # as trunk's code installed them
-        self.made = folder / "copies/build"  # what setup built in the tree
-        self.stamp = folder / STAMP  # what the environment was made from; written last
+    @property
+    def tree(self) -> Path:
+        """The checkout."""
+        return self.folder / "tree"
+
+    @property
+    def venv(self) -> Path:
+        """The Python environment that setup made."""
+        return self.folder / "venv"
+
+    @property
+    def home(self) -> Path:
+        """HOME of what runs here."""
+        return self.folder / "home"
+
+    @property
+    def tmp(self) -> Path:
+        """TMPDIR of what runs here."""
+        return self.folder / "tmp"
+
+    @property
+    def layers(self) -> Path:
+        """A folder for each gate of several at once: what it writes in the tree."""
+        return self.folder / "layers"
+
+    @property
+    def kept(self) -> Path:
+        """A copy of the dependencies, as trunk's code installed them."""
+        return self.folder / "copies/dependencies"
+
+    @property
+    def made(self) -> Path:
+        """A copy of what setup built in the tree."""
+        return self.folder / "copies/build"
+
+    @property
+    def stamp(self) -> Path:
+        """The file that names what the environment was made from; it is written last."""
+        return self.folder / STAMP
 
     @property
     def installed(self) -> tuple[Path, ...]:
@@ -62,11 +85,15 @@ class Place:
         return (self.venv, *self.inside(self.keeps))
 
     def inside(self, paths: Sequence[str]) -> list[Path]:
-        """These paths of the tree, less those that a candidate's link would lead elsewhere."""
+        """These paths of the tree, without those that a candidate's link would lead elsewhere."""
         top = os.path.realpath(self.tree)
-        named = [self.tree / path for path in paths]
-        # Links may lead in a circle.
-        return [path for path in named if Path(os.path.realpath(path.parent)).is_relative_to(top)]
+        found = list[Path]()
+        for path in paths:
+            named = self.tree / path
+            # Not Path.resolve, which fails where links lead in a circle.
+            if Path(os.path.realpath(named.parent)).is_relative_to(top):
+                found.append(named)
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -121,6 +121,13 @@ def lay(place: Place, ready: Ready) -> Print:
     return print_of(tops)
 
 
+@faults.during("environment.tidy")
+def tidy(place: Place) -> None:
+    """Delete what was added to the environment since it was made."""
+    if place.stamp.is_file():
+        layers.remove_newer(place.installed, place.stamp)
+
+
 def clear(place: Place, setup: Setup) -> None:
     """Remove what setup built in the tree before."""
     stamp = read_stamp(place.stamp)

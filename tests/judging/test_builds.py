@@ -11,8 +11,8 @@ import pytest
 
 from factory.inference.infer import rules_of
 from factory.inference.rules import Gate, Rules
-from factory.judging.environments import SetupFailed
 from factory.judging.gates import Answer, Judgement
+from factory.judging.setups import SetupFailed
 from tests.judging.test_gates import Court, gate
 
 SETUP = "conventions/workspace/setup.sh"

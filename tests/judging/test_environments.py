@@ -10,9 +10,13 @@ import pytest
 from anyio import to_thread
 
 from factory.inference.rules import Setup
-from factory.judging.environments import Environments, SetupFailed, ports
+from factory.judging import scratch
+from factory.judging.commands import Commands, Order
+from factory.judging.environments import Environments
+from factory.judging.machine import Machine, ports
 from factory.judging.place import Place
 from factory.judging.run_dir import TAIL_BYTES
+from factory.judging.setups import SetupFailed
 from factory.judging.standing import Ready
 from tests.floor import unconfined, underway
 from tests.git_repo import write
@@ -33,14 +37,16 @@ class World:
             "HOME": str(folder / "person"),
             "LANG": "C.UTF-8",
         } | environ
-        self.environments = Environments(
+        self.machine = Machine(
             environ=self.environ,
             root=folder / "checkout",
             caches=folder / "caches",
-            underway=underway(folder),
             passed=lambda: self.passed,
-            sandbox=unconfined(),
         )
+        self.commands = Commands(
+            machine=self.machine, underway=underway(folder), sandbox=unconfined()
+        )
+        self.environments = Environments(self.commands)
         self.place = self.at("b1")
 
     def at(self, name: str) -> Place:
@@ -56,6 +62,10 @@ class World:
         made = await self.environments.ready(place or self.place, setup, verify=verify)
         assert isinstance(made, Ready), made
         return made
+
+    async def passes(self, argv: tuple[str, ...]) -> bool:
+        run = self.commands.underway.fresh(self.place.folder, "trap")
+        return (await self.commands.run(Order(argv=argv, seconds=60), self.place, run)).ok
 
     async def refused(self, setup: Setup, place: Place | None = None) -> SetupFailed:
         place = place or self.place
@@ -102,7 +112,7 @@ def test_a_command_sees_what_was_captured_and_passed_and_nothing_else_of_ours(
     world = World(tmp_path, SECRET="s", TOKEN="t", PYTHONPATH="/x", USER="ada", TMPDIR="/elsewhere")
     world.passed = ("TOKEN", "ABSENT")
 
-    env = world.environments.variables(world.place, judging=True)
+    env = world.machine.variables(world.place, judging=True)
 
     assert (env["TOKEN"], env["USER"], env["LANG"]) == ("t", "ada", "C.UTF-8")
     assert not {"SECRET", "PYTHONPATH", "ABSENT", "VIRTUAL_ENV"} & env.keys()
@@ -113,8 +123,8 @@ def test_a_command_sees_what_was_captured_and_passed_and_nothing_else_of_ours(
 
 
 def test_gates_share_no_cache_with_setups(world: World) -> None:
-    gates = world.environments.variables(world.place, judging=True)
-    setup = world.environments.variables(world.place)
+    gates = world.machine.variables(world.place, judging=True)
+    setup = world.machine.variables(world.place)
 
     assert gates["PIP_CACHE_DIR"] != setup["PIP_CACHE_DIR"]
     assert gates["PYTHONDONTWRITEBYTECODE"] == "1"
@@ -131,7 +141,7 @@ def test_tools_of_the_checkout_of_a_venv_and_of_factoryd_are_not_on_path(tmp_pat
     path = os.pathsep.join([*map(str, folders), "node_modules/.bin", "", "."])
     world = World(tmp_path, PATH=path, VIRTUAL_ENV=str(tmp_path / "active"))
 
-    found = world.environments.variables(world.place)["PATH"].split(os.pathsep)
+    found = world.machine.variables(world.place)["PATH"].split(os.pathsep)
 
     own = [str(Path(sys.prefix) / "bin")] if sys.prefix == sys.base_prefix else []
     assert found == [str(world.place.venv / "bin"), *own, "/usr/bin"]
@@ -140,7 +150,7 @@ def test_tools_of_the_checkout_of_a_venv_and_of_factoryd_are_not_on_path(tmp_pat
 def test_toolchains_in_the_person_s_home_are_found(world: World) -> None:
     (world.folder / "person/.rustup").mkdir(parents=True)
 
-    env = world.environments.variables(world.place)
+    env = world.machine.variables(world.place)
 
     assert env["RUSTUP_HOME"] == str(world.folder / "person/.rustup")
     assert "VOLTA_HOME" not in env
@@ -152,7 +162,7 @@ async def test_home_and_tmp_are_empty_after_a_refresh_and_a_link_planted_there_i
     write(world.folder, {"elsewhere/mine": "x", "benches/b1/tmp/old": "x"})
     world.place.home.symlink_to(world.folder / "elsewhere")
 
-    await world.environments.refresh(world.place)
+    scratch.empty(world.place)
 
     assert not world.place.home.is_symlink()
     assert not [*world.place.home.iterdir(), *world.place.tmp.iterdir()]
@@ -444,7 +454,7 @@ async def test_a_project_that_resolves_into_another_checkout_is_refused(world: W
 
     assert "`import pkg` gives" in failed.sentence
     assert str(world.folder / "checkout") in failed.sentence
-    assert (await world.environments.run(PROVES, world.place, name="trap", seconds=60)).ok
+    assert await world.passes(PROVES)
 
 
 async def test_an_editable_install_of_another_checkout_is_refused_by_its_record(
@@ -466,7 +476,7 @@ async def test_a_stale_copy_of_the_project_is_refused(world: World) -> None:
 
     assert "pkg is installed as a copy" in failed.sentence
     write(world.place.tree, {"src/pkg/__init__.py": "right = False"})
-    assert (await world.environments.run(PROVES, world.place, name="trap", seconds=60)).ok
+    assert await world.passes(PROVES)
 
 
 @pytest.mark.parametrize("file", ["pyproject.toml", "setup.cfg", "setup.py"])

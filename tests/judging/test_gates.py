@@ -15,8 +15,10 @@ from factory.child.sandbox import Sandbox
 from factory.ground.settings import GateLimits
 from factory.inference.infer import rules_of, wanted
 from factory.inference.rules import Gate, Rules, Setup
+from factory.judging.commands import Commands
 from factory.judging.environments import Environments
 from factory.judging.gates import Answer, Case, Gates, Judgement, accepting
+from factory.judging.machine import Machine
 from factory.judging.measured import time_limit
 from factory.repo.benches import Bench, Benches
 from factory.repo.git import Git
@@ -45,18 +47,23 @@ class Court:
         self.limits = GateLimits()
         self.passed: tuple[str, ...] = ()
         self.leaves = False  # what runs to the next daemon
-        self.environments = Environments(
+        machine = Machine(
             environ={"PATH": os.environ["PATH"], "HOME": str(folder / "person")},
             root=self.repo,
             caches=folder / "work/caches",
-            underway=underway(folder, self.store, leaves=lambda: self.leaves),
             passed=lambda: self.passed,
+        )
+        self.commands = Commands(
+            machine=machine,
+            underway=underway(folder, self.store, leaves=lambda: self.leaves),
             sandbox=unconfined(),
         )
         self.gates = self.courtroom()
 
     def courtroom(self) -> Gates:
-        return Gates(store=self.store, environments=self.environments, limits=lambda: self.limits)
+        return Gates(
+            store=self.store, environments=Environments(self.commands), limits=lambda: self.limits
+        )
 
     def benches(self) -> Benches:
         own = self.folder / "own.git"
@@ -215,7 +222,7 @@ async def test_a_settled_verdict_is_not_asked_for_twice_a_red_one_neither(court:
 async def test_a_gate_during_which_the_sandbox_was_switched_gives_no_verdict(court: Court) -> None:
     name = property(lambda _: "off" if court.count() else "bwrap")
     switched = type("Switched", (Sandbox,), {"name": name})
-    court.environments.sandbox = switched(
+    court.commands.sandbox = switched(
         environ={}, hidden=(), work=court.folder, objects=court.folder, mode=lambda: "off"
     )
 
@@ -236,7 +243,7 @@ async def test_another_gate_text_tree_environment_or_sandbox_is_judged_anew(
     if change == "tree":
         court.change({"a.txt": "other\n"})
     if change == "sandbox":
-        court.environments.sandbox = Another(
+        court.commands.sandbox = Another(
             environ={}, hidden=(), work=court.folder, objects=court.folder, mode=lambda: "off"
         )
 

@@ -63,7 +63,7 @@ async def sandboxed(court: Court, *, path: str) -> Sandbox:
         mode=lambda: "auto",
     )
     await sandbox.look()
-    court.environments.sandbox = sandbox
+    court.commands.sandbox = sandbox
     return sandbox
 
 

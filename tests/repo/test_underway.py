@@ -39,7 +39,7 @@ class Watched(Benches):
 
     async def reset(self, name: str, rev: str, **more: Any) -> None:
         assert not [path for path in self.court.runs() if path.name.startswith(f"{name}-")]
-        record = self.court.environments.underway.at(self.place(name))
+        record = self.court.commands.underway.at(self.place(name))
         # Afterwards nobody could see what it did to the tree.
         assert record is None or (record.what != "setup" and not record.found.get("running"))
         await super().reset(name, rev, **more)
@@ -81,7 +81,7 @@ class Restarted(Court):
             environ=environ, hidden=(), work=work, objects=objects / "objects", mode=lambda: "auto"
         )
         await sandbox.look()
-        self.environments.sandbox = sandbox
+        self.commands.sandbox = sandbox
         return sandbox.layers
 
     async def cut_short(
@@ -239,7 +239,7 @@ async def test_a_gate_of_anything_else_is_ended_before_its_bench_is_used(
     if change == "setup":
         rules = replace(rules, setup=Setup(kind="script", script="true", reason="s"))
     if change == "sandbox":
-        court.environments.sandbox = Another(
+        court.commands.sandbox = Another(
             environ={}, hidden=(), work=court.folder, objects=court.folder, mode=lambda: "off"
         )
     if change == "environment":
@@ -426,7 +426,7 @@ async def test_what_nobody_asks_for_after_a_start_is_ended_and_its_bench_is_free
     await court.gates.end_leftovers()
     async with court.pool.take() as bench:
         first = bench.name
-    await court.environments.underway.end_unclaimed()
+    await court.commands.underway.end_unclaimed()
 
     assert first == "b2"
     assert not process.is_running(running)
@@ -441,7 +441,7 @@ async def test_what_was_asked_for_in_time_runs_on(court: Restarted) -> None:
     async with anyio.create_task_group() as group:
         group.start_soon(court.asked, rules)
         await anyio.wait_all_tasks_blocked()
-        await court.environments.underway.end_unclaimed()
+        await court.commands.underway.end_unclaimed()
         (court.folder / "go").touch()
 
     assert court.count() == 1

@@ -1,0 +1,165 @@
+"""The machine around a command: variables, PATH, tools and caches, as they were captured at start.
+
+Invariant: PATH leads neither into the user's checkout, nor into a venv that was active at start,
+nor into factoryd's own: a tool there would judge by their modules.
+"""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from factory.child.profile import Profile
+from factory.child.sandbox import TOOLCHAINS
+from factory.ground.places import home
+from factory.inference.rules import Setup
+from factory.judging.place import Place
+from factory.judging.standing import identity
+
+_CAPTURED = ("LANG", "LC_ALL", "SHELL", "USER", "LOGNAME")
+_TOOLS = ("python3", "uv", "node", "npm", "pnpm", "yarn", "go", "cargo", "rustc", "make")
+_CACHES = (
+    "PIP_CACHE_DIR",
+    "UV_CACHE_DIR",
+    "npm_config_cache",
+    "GOMODCACHE",
+    "GOCACHE",
+    "CARGO_HOME",
+)
+
+
+class Machine:
+    """What a command finds around it, and what of that it may write.
+
+    `environ`: the variables as captured at start; `passed` ([env] pass) names those of them that
+    go through. `root`: the user's checkout. `caches`: a folder for the caches of tools.
+    """
+
+    def __init__(
+        self,
+        *,
+        environ: Mapping[str, str],
+        root: Path,
+        caches: Path,
+        passed: Callable[[], Sequence[str]],
+    ) -> None:
+        self.root = root
+        self._environ = environ
+        self._caches = caches
+        self._passed = passed
+        self._path = _path(environ, root)
+
+    def variables(self, place: Place, *, judging: bool = False) -> dict[str, str]:
+        """The whole environment of a command at `place`; `judging`: of a gate."""
+        env = self._toolchains()
+        env |= self._captured((*_CAPTURED, *TOOLCHAINS))
+        caches = self._caches_of(place, judging=judging)
+        for name in _CACHES:
+            env[name] = str(caches / name)
+        env |= self.passed()
+        env |= ports(place.index)
+        env |= {
+            "HOME": str(place.home),
+            "TMPDIR": str(place.tmp),
+            "TMPPREFIX": f"{place.tmp}/zsh",  # zsh writes into /tmp without it
+            "PATH": f"{place.venv}/bin{os.pathsep}{self._path}",
+            # A gate that writes into its venv would write into every venv that has hard links.
+            "UV_LINK_MODE": "copy",
+            "UV_COMPILE_BYTECODE": "1",
+            "UV_PROJECT_ENVIRONMENT": str(place.venv),
+        }
+        if (place.venv / "bin").is_dir():
+            env["VIRTUAL_ENV"] = str(place.venv)
+        if judging:
+            env |= {"PYTHONDONTWRITEBYTECODE": "1", "CI": "true"}
+        return env
+
+    def profile(self, place: Place, *, judging: bool = False, layer: Path | None = None) -> Profile:
+        """What a command at `place` may write.
+
+        Gates leave the environment as it was, and candidates the caches. `layer`: a folder for what
+        a gate writes in the tree while others run. That gate alone sees what it writes anywhere at
+        `place`: the code that one gate runs must not decide what another looks at.
+        """
+        caches = self._caches_of(place, judging=judging)
+        caches.mkdir(parents=True, exist_ok=True)
+        writes = list[Path]()
+        scratch = list[Path]()
+        if layer is None:
+            writes += [place.tree, place.home, place.tmp]
+        installed = writes if not judging else scratch
+        for path in place.installed:
+            if path.is_dir() and not path.is_symlink():
+                installed.append(path)
+        if place.candidate:
+            scratch.append(caches)
+        else:
+            writes.append(caches)
+        if layer is None:
+            return Profile(writes=tuple(writes), scratch=tuple(scratch))
+        scratch += [place.home, place.tmp]
+        return Profile(writes=tuple(writes), scratch=tuple(scratch), layered={place.tree: layer})
+
+    def passed(self) -> dict[str, str]:
+        """The variables that [env] pass lets through."""
+        return self._captured(self._passed())
+
+    def which(self, name: str) -> str:
+        """The path of a tool, as commands find it; empty if there is none."""
+        return shutil.which(name, path=self._path) or ""
+
+    @property
+    def python(self) -> str:
+        """The Python to make venvs with: the user's own, even from a venv."""
+        return shutil.which("python3", path=self._environ.get("PATH", os.defpath)) or "python3"
+
+    def around(self, setup: Setup) -> list[str]:
+        """All that an environment depends on, except the tree."""
+        parts = [setup.digest, self.python, repr(sorted(self.passed().items()))]
+        for name in _TOOLS:
+            parts.append(f"{name} {identity(self.which(name))}")
+        return parts
+
+    def _toolchains(self) -> dict[str, str]:
+        """Toolchains in the user's HOME, by the variables that name their folders."""
+        found = dict[str, str]()
+        for name, folder in TOOLCHAINS.items():
+            path = home(self._environ) / folder
+            if path.is_dir():
+                found[name] = str(path)
+        return found
+
+    def _captured(self, names: Iterable[str]) -> dict[str, str]:
+        return {name: self._environ[name] for name in names if name in self._environ}
+
+    def _caches_of(self, place: Place, *, judging: bool) -> Path:
+        """A folder of caches: no setup reads what a gate wrote."""
+        return self._caches / ("gates" if judging else place.caches)
+
+
+def ports(index: int) -> dict[str, str]:
+    """The variables that keep commands at different places off each other's ports."""
+    first = 20_000 + 100 * index
+    return {
+        "FACTORY_WORKER_INDEX": str(index),
+        "FACTORY_PORT": str(first),
+        "FACTORY_PORT_LAST": str(first + 99),
+    }
+
+
+def _path(environ: Mapping[str, str], root: Path) -> str:
+    """PATH without the folders that the invariant bars, and without relative ones."""
+    own = sys.prefix if sys.prefix != sys.base_prefix else ""
+    barred = list[Path]()
+    for folder in (str(root), environ.get("VIRTUAL_ENV"), own):
+        if folder:
+            barred.append(Path(folder).resolve())
+    kept = list[str]()
+    for folder in environ.get("PATH", os.defpath).split(os.pathsep):
+        if folder[:1] != "/":
+            continue
+        real = Path(folder).resolve()
+        if not any(map(real.is_relative_to, barred)):
+            kept.append(folder)
+    return os.pathsep.join(kept)

@@ -1,0 +1,22 @@
+"""Scratch folders of a place: HOME, TMPDIR and layers.
+
+Invariant: nothing that ran before speaks to what runs next.
+"""
+
+from factory.ground import disk, faults
+from factory.judging.place import Place
+
+
+@faults.during("place.empty")
+def empty(place: Place) -> None:
+    """Empty HOME and TMPDIR, and delete the layers."""
+    for folder in (place.home, place.tmp):
+        disk.remove(folder)
+        folder.mkdir(parents=True)
+    disk.remove(place.layers)
+
+
+@faults.during("place.empty")
+def forget_layers(place: Place) -> None:
+    """Delete what each of several gates wrote in the tree."""
+    disk.remove(place.layers)
