@@ -23,7 +23,8 @@ from factory.ground.plumbing import Texts
 from factory.ground.sentences import shown
 from factory.inference.infer import rules_of
 from factory.inference.rules import Rules
-from factory.judging.gates import Answer, Case, Gates, Judgement
+from factory.judging.case import Case
+from factory.judging.gates import Answer, Gates, Judgement
 from factory.judging.guards import Guards, in_the_way, led_to
 from factory.judging.retries import BREAKS, KeptRetries, sentence_of, trace_of
 from factory.judging.rewrites import check_form, told

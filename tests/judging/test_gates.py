@@ -15,9 +15,10 @@ from factory.child.sandbox import Sandbox
 from factory.ground.settings import GateLimits
 from factory.inference.infer import rules_of, wanted
 from factory.inference.rules import Gate, Rules, Setup
+from factory.judging.case import Case, accepting
 from factory.judging.commands import Commands
 from factory.judging.environments import Environments
-from factory.judging.gates import Answer, Case, Gates, Judgement, accepting
+from factory.judging.gates import Answer, Gates, Judgement
 from factory.judging.machine import Machine
 from factory.judging.measured import time_limit
 from factory.repo.benches import Bench, Benches
@@ -299,9 +300,9 @@ async def test_what_green_runs_took_is_remembered_across_a_restart(court: Court)
 
     await court.judge(only(gate("true\n")))
 
-    assert court.gates.limit(gate("true\n")) == 300
-    assert court.gates.limit(gate("true\n", "10-other")) == 1800
-    assert court.gates.limit(gate("true\n", timeout_s=7)) == 7
+    assert court.gates.verdicts.limit(gate("true\n")) == 300
+    assert court.gates.verdicts.limit(gate("true\n", "10-other")) == 1800
+    assert court.gates.verdicts.limit(gate("true\n", timeout_s=7)) == 7
 
 
 async def test_an_interrupted_gate_is_nobody_s_verdict(court: Court) -> None:

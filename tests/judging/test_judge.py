@@ -9,7 +9,8 @@ import anyio
 import pytest
 
 from factory.ground.errors import FactoryError, StoreError
-from factory.judging.gates import Case, Judgement
+from factory.judging.case import Case
+from factory.judging.gates import Judgement
 from factory.judging.judge import Proof, Ruled
 from factory.people import cards as words
 from factory.people.answers import answers
@@ -396,7 +397,7 @@ async def test_only_what_trunk_is_red_in_is_excused_and_only_for_whom_a_person_s
 async def test_a_verdict_that_the_store_could_not_take_is_taken_when_it_can_and_its_gate_runs_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("factory.judging.gates.RECORD_SECONDS", 0.01)
+    monkeypatch.setattr("factory.judging.verdicts.RECORD_SECONDS", 0.01)
     ran, go = tmp_path / "ran", tmp_path / "go"
     gate = f"echo x >> {ran}; until [ -e {go} ]; do sleep 0.01; done\n"
     async with scene_in(tmp_path, {"conventions/gates/10-slow.sh": gate}) as scene:

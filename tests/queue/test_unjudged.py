@@ -9,7 +9,8 @@ import anyio
 import pytest
 
 from factory.ground.errors import StoreError
-from factory.judging.gates import Case, Gates, Judgement
+from factory.judging.case import Case
+from factory.judging.gates import Gates, Judgement
 from factory.queue.merge_queue import MergeQueue
 from factory.store.journal import Event
 from factory.store.records import Card, CardKind, Fact

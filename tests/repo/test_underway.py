@@ -20,7 +20,8 @@ from factory.child.sandbox import Sandbox
 from factory.ground.settings import GateLimits
 from factory.inference.infer import rules_of
 from factory.inference.rules import Rules, Setup
-from factory.judging.gates import Answer, Case, Judgement
+from factory.judging.case import Case
+from factory.judging.gates import Answer, Judgement
 from factory.repo.benches import Bench, Benches
 from factory.repo.underway import UNDERWAY, Fit
 from factory.store.identity import Identity, record

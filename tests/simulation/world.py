@@ -18,7 +18,8 @@ from factory.child.process import Exit
 from factory.ground.errors import GitError
 from factory.ground.plumbing import Change, Texts
 from factory.inference.rules import Gate
-from factory.judging.gates import Answer, Case, Judgement
+from factory.judging.case import Case
+from factory.judging.gates import Answer, Judgement
 from factory.judging.setups import SetupFailed
 from factory.repo.git import Person
 from factory.repo.landing_plan import Blocked, Landed, LandingPlan, Moved, Outcome

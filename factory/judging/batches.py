@@ -1,0 +1,118 @@
+"""Batches: gates that run side by side on a bench, one batch after the other.
+
+Invariant: each batch begins in a tree as it would land, and what a run changed in the tree is noted
+before the tree is shown again.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import anyio
+from anyio import to_thread
+
+from factory.ground.scope import within
+from factory.inference.rules import Gate
+from factory.judging import scratch
+from factory.judging.case import Case
+from factory.judging.commands import Commands, Order
+from factory.judging.course import Course
+from factory.judging.standing import Ready
+from factory.judging.trials import Ran, Trial, repeated
+from factory.judging.verdicts import Verdicts
+from factory.repo.underway import Run
+
+
+class Batches:
+    """Runs batches of gates; `verdicts` know their time limits."""
+
+    def __init__(self, commands: Commands, verdicts: Verdicts) -> None:
+        self._commands = commands
+        self._verdicts = verdicts
+
+    @property
+    def shares(self) -> bool:
+        """Whether gates of one batch share a tree, for the sandbox has no layers."""
+        return not self._commands.sandbox.layers
+
+    async def run(
+        self, case: Case, trials: Sequence[Trial], ready: Ready, course: Course, *, clean: bool
+    ) -> None:
+        """Run the trials, then the red ones again; `clean`: the tree is as it would land."""
+        shares = self.shares
+        course.plan(trials, shares=shares)
+        while batch := course.next(trials):
+            # Before the tree is shown again, where nobody can see any more what gates did to it.
+            self.note(case, course)
+            if not clean:
+                await case.lay_out(ready)
+            clean = False
+            await to_thread.run_sync(scratch.empty, case.place)
+            course.take(batch)
+            await self._run_batch(case, course, batch)
+            again = await self.again_of(case, batch, shared=shares and len(batch) > 1)
+            course.put(repeated(again, shares=shares))
+        self.note(case, course)
+        await to_thread.run_sync(scratch.forget_layers, case.place)
+
+    async def _run_batch(self, case: Case, course: Course, batch: Sequence[Trial]) -> None:
+        underway = self._commands.underway
+        folder = case.place.folder
+        runs = dict[str, Run]()
+        for trial in batch:
+            runs[trial.key] = underway.fresh(folder, trial.gate.name, course.record)
+        # Record first: a daemon that dies from here on leaves what it began to the next one.
+        self.note(case, course, runs)
+        beside = len(batch) > 1
+        async with anyio.create_task_group() as together:
+            for trial in batch:
+                together.start_soon(self._run, case, trial, runs[trial.key], beside)
+
+    async def _run(self, case: Case, trial: Trial, run: Run, beside: bool) -> None:
+        gate = trial.gate
+        order = Order(
+            argv=gate.command,
+            script=gate.script,
+            seconds=self._verdicts.limit(gate, len(trial.runs)),
+            judging=True,
+            beside=beside,
+        )
+        ran = await self._commands.run(order, case.place, run)
+        trial.runs.append(await looked_at(case, gate, ran, beside=beside))
+
+    def note(self, case: Case, course: Course, runs: Mapping[str, Run] | None = None) -> None:
+        """Note for the next daemon how far the course has come; `runs`: what runs now."""
+        running = {key: run.folder.name for key, run in (runs or {}).items()}
+        layered = len(running) > 1 and not self.shares
+        progress = course.progress(running, layered=layered)
+        self._commands.underway.note(case.place.folder, course.record, progress.told())
+
+    async def again_of(self, case: Case, batch: Sequence[Trial], *, shared: bool) -> list[Trial]:
+        """Those of a batch that run again; `shared`: they ran in the same tree.
+
+        A red one may be so for what another did to that tree, so it runs once more by itself. All
+        of them do if the tree was changed, for nobody knows which one changed it.
+        """
+        if not shared:
+            return [trial for trial in batch if case.reruns and self._may_rerun(trial)]
+        has_passed = any(trial.last.succeeded for trial in batch)
+        if has_passed and await case.changed():
+            for trial in batch:
+                trial.runs.clear()
+            return [*batch]
+        return [trial for trial in batch if trial.red]
+
+    def _may_rerun(self, trial: Trial) -> bool:
+        return trial.red and len(trial.runs) <= self._verdicts.reruns(trial.gate)
+
+
+async def looked_at(case: Case, gate: Gate, ran: Ran, *, beside: bool) -> Ran:
+    """The run, with the tracked files that it changed and must not, if it succeeded.
+
+    What a run without a layer of its own changed `beside` others cannot be told from theirs.
+    """
+    is_alone = bool(ran.wrote) or not beside
+    if not (ran.succeeded and is_alone):
+        return ran
+    changed = await case.changed(ran.wrote)
+    rewrote = [path for path in changed if not within(path, gate.rewrites)]
+    return replace(ran, rewrote=tuple(rewrote))

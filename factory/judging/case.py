@@ -1,0 +1,87 @@
+"""A case: a tree on a bench, and the rules by which gates judge it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from anyio import to_thread
+
+from factory.inference.rules import Gate, Rules
+from factory.judging import rewrites
+from factory.judging.place import Place
+from factory.judging.standing import Ready, lay
+from factory.repo.benches import Bench
+from factory.repo.underway import What
+
+SPARED = 100  # built paths that git leaves in a checkout; more of them are copied into it
+FIRST_BENCH = 100  # place index of benches: workers have lower ones
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """What is judged, where, and by which rules."""
+
+    bench: Bench
+    commit: str
+    tree: str
+    rules: Rules
+    unit: str = ""
+    stacked: bool = False  # below it are units that have not landed: a red may be theirs
+    reruns: bool = True  # off where its commands should fail
+    trunk: str = ""  # the commit whose code may make what serves others
+    trunk_tree: str = ""  # and its tree
+    # Accept commands that failed below it, as they should, after the tree that they failed on.
+    proof: tuple[str, ...] = ()
+
+    @property
+    def place(self) -> Place:
+        """The bench with its environment."""
+        number = "".join(filter(str.isdigit, self.bench.name))
+        return Place(
+            self.bench.place,
+            FIRST_BENCH + int(number or 0),
+            keeps=self.rules.setup.dependencies,
+            caches="benches",
+            candidate="" if self.commit == self.trunk else self.tree,
+            shows=self.tree,
+            contents=partial(self.bench.benches.contents, self.commit),
+            ignored=self.bench.ignored,
+        )
+
+    @property
+    def what(self) -> What:
+        """The kind of record that its judging makes while it is under way."""
+        return "gates" if self.reruns else "proof"
+
+    @property
+    def by_trunk(self) -> "Case":
+        """The same for trunk's tree, whose code may make what serves the candidate."""
+        if not self.trunk_tree:
+            return self
+        return replace(self, commit=self.trunk, tree=self.trunk_tree)
+
+    async def lay_out(self, ready: Ready) -> None:
+        """Show the tree as it would land, with what setup built in it."""
+        keeps = (*self.rules.setup.dependencies, *ready.made[:SPARED])
+        await self.bench.show(self.commit, keeps=keeps)
+        await to_thread.run_sync(lay, self.place, ready)
+
+    async def changed(self, wrote: Path | None = None) -> list[str]:
+        """The tracked files that are not what would land.
+
+        `wrote`: what a gate wrote above the tree; without it, the tree itself is looked at.
+        """
+        git = self.bench.benches.git(self.bench.name)
+        if wrote:
+            return await rewrites.changed_above(git, wrote)
+        return await rewrites.changed_in(git, self.commit, beside=self.place.layers / "before")
+
+
+def accepting(commands: Sequence[str]) -> tuple[Gate, ...]:
+    """Accept commands as gates: one after the other, before all other gates."""
+    gates = list[Gate]()
+    for group, command in enumerate(commands, start=-len(commands)):
+        argv = ("sh", "-c", command)
+        gates.append(Gate(f"accept: {command}", group, argv, "accept", said=command))
+    return tuple(gates)

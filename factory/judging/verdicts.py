@@ -1,0 +1,113 @@
+"""Verdicts: those that the store holds, and those that it is given when gates have run.
+
+Invariant: a verdict is settled only if its gate passed, or failed twice within its time, in an
+environment that nothing changed meanwhile; only a settled one stands in for a run.
+"""
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Any
+
+import anyio
+
+from factory.ground.errors import StoreError
+from factory.ground.log import TICK_BROKE, log
+from factory.ground.settings import GateLimits
+from factory.inference.rules import Gate, digest
+from factory.judging import rewrites
+from factory.judging.case import Case
+from factory.judging.measured import Measured, time_limit
+from factory.judging.standing import Ready
+from factory.judging.trials import Trial, said_by
+from factory.store.journal import Event
+from factory.store.ports import Store
+from factory.store.records import Verdict
+
+RECORD_SECONDS = 1.0  # between two tries to write a verdict down
+_JUDGED = "unchanged"  # part of each key: older releases did not look at what a gate changes
+
+
+def key_of(case: Case, gate: Gate, ready: Ready, sandbox: str) -> str:
+    """The key of a verdict: a digest of all that it depends on."""
+    return digest(_JUDGED, case.tree, gate.digest, ready.key, sandbox)
+
+
+class Verdicts:
+    """Reads and writes verdicts, and knows how long gates took; `limits`: as configured."""
+
+    def __init__(self, store: Store, limits: Callable[[], GateLimits]) -> None:
+        self._store = store
+        self._limits = limits
+        self._measured = Measured(store)
+
+    def limit(self, gate: Gate, runs: int = 0) -> float:
+        """Seconds that the gate may take: as its file says, else as configured, else as measured."""
+        said = gate.timeout_s or self._limits().timeout_s
+        if said:
+            return said
+        return time_limit(self._measured.of(gate.name), runs=runs)
+
+    def reruns(self, gate: Gate) -> int:
+        """How often the gate runs again when it is red."""
+        if gate.flaky_reruns is None:
+            return self._limits().flaky_reruns
+        return gate.flaky_reruns
+
+    def settled(self, keys: Iterable[str]) -> dict[str, Verdict]:
+        """The settled verdicts of these keys."""
+        found = dict[str, Verdict]()
+        for key in keys:
+            verdict = self._store.get(Verdict, key)
+            if verdict and verdict.settled:
+                found[key] = verdict
+        return found
+
+    async def record(self, case: Case, trial: Trial, *, disturbed: bool) -> Verdict:
+        """Write the verdict of a trial; `disturbed`: a gate changed the environment.
+
+        Tries until the store takes it: a gate that ran for an hour does not run again for a lock.
+        """
+        while True:
+            try:
+                return self._record(case, trial, disturbed=disturbed)
+            except StoreError:
+                log.exception(TICK_BROKE, loop="judge", unit=case.unit)
+            await anyio.sleep(RECORD_SECONDS)
+
+    def _record(self, case: Case, trial: Trial, *, disturbed: bool) -> Verdict:
+        ran = trial.last
+        is_repeated = len(trial.runs) > 1
+        timed_out = any(run.exit.cause == "timeout" for run in trial.runs)
+        is_sure = ran.ok or (is_repeated and not timed_out)
+        verdict = Verdict(
+            key=trial.key,
+            gate=trial.gate.name,
+            tree=case.tree,
+            ok=ran.ok,
+            settled=is_sure and not disturbed,
+            at=ran.exit.at,
+            flaky=ran.ok and is_repeated,
+            seconds=ran.exit.seconds,
+            command=trial.gate.shown,
+            tail="" if ran.ok else said_by(ran, trial.gate.shown),
+            log=ran.where,
+            rewrote=ran.rewrote[: rewrites.MOST_KEPT],
+        )
+        measured = self._measured.of(verdict.gate)  # before the store has it: it counts once
+        self._tell(case, verdict, verdict.at, cached=False)
+        if verdict.ok:
+            measured.append(verdict.seconds)
+        return verdict
+
+    def tell_again(self, case: Case, verdict: Verdict, at: datetime) -> None:
+        """Journal that a settled verdict serves the unit; without a unit, nothing is told."""
+        if case.unit:
+            self._tell(case, verdict, at, cached=True)
+
+    def _tell(self, case: Case, verdict: Verdict, at: datetime, *, cached: bool) -> None:
+        detail: dict[str, Any] = {"gate": verdict.gate, "ok": verdict.ok, "cached": cached}
+        if not case.reruns:
+            detail["before"] = True  # without the change, where it must fail
+        if case.stacked:
+            detail["stacked"] = True
+        self._store.write(Event.VERDICT_GIVEN, verdict, now=at, unit=case.unit, **detail)
