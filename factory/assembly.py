@@ -33,6 +33,8 @@ from factory.judging.environments import Environments
 from factory.judging.gates import Gates
 from factory.judging.judge import Judge
 from factory.judging.machine import Machine
+from factory.judging.rulings import Rulings
+from factory.judging.trunk_judge import TrunkJudge
 from factory.people.escalations import Escalations
 from factory.queue.landings import Landings
 from factory.queue.merge_queue import MergeQueue
@@ -65,6 +67,7 @@ class Floor:
     repository: Repository
     trunk: Trunk
     judge: Judge
+    trunk_judge: TrunkJudge
     benches: Benches
     gates: Gates
     queue: MergeQueue
@@ -138,15 +141,9 @@ def assemble(store: SqliteStore, state: DaemonState, repository: Repository, own
         repair=lambda title, body, at: hang_repair(intake, title, body, at),
         next_card=HighWater(where.high_water).next_card,
     )
-    judge = Judge(
-        store=store,
-        state=state,
-        trunk=trunk,
-        benches=benches,
-        gates=gates,
-        escalations=escalations,
-        shipped=read_shipped(),
-    )
+    rulings = Rulings(store=store, own=own, shipped=read_shipped())
+    judge = Judge(trunk=trunk, benches=benches, gates=gates, rulings=rulings)
+    trunk_judge = TrunkJudge(store=store, state=state, escalations=escalations, judge=judge)
     users_git = replace(repository.git(environ), commands=own.commands)
     acceptance = Acceptance(
         store=store, escalations=escalations, is_taken=partial(is_taken, store, where)
@@ -167,7 +164,7 @@ def assemble(store: SqliteStore, state: DaemonState, repository: Repository, own
         store=store,
         state=state,
         landings=landings,
-        judge=judge,
+        trunk_judge=trunk_judge,
         escalations=escalations,
         outcomes=outcomes,
     )
@@ -187,7 +184,7 @@ def assemble(store: SqliteStore, state: DaemonState, repository: Repository, own
         store=store,
         state=state,
         escalations=escalations,
-        judge=judge,
+        trunk_judge=trunk_judge,
         make_worker=make_worker,
         find_agents=lambda: agents_now(judge, state),
     )
@@ -201,6 +198,7 @@ def assemble(store: SqliteStore, state: DaemonState, repository: Repository, own
         repository=repository,
         trunk=trunk,
         judge=judge,
+        trunk_judge=trunk_judge,
         benches=benches,
         gates=gates,
         queue=queue,
@@ -290,7 +288,7 @@ def _limits(chosen: Settings) -> Limits:
 
 def agents_now(judge: Judge, state: DaemonState) -> Agents:
     """The agents that can be used at this moment."""
-    ruling = judge.current
+    ruling = judge.rulings.current
     if ruling is None:
         return Agents(default="", missing={})
     path = state.environ.get("PATH", os.defpath)

@@ -430,7 +430,7 @@ def _hide(floor: Floor) -> None:
 
 
 def _tell_inferred(floor: Floor) -> None:
-    ruling, agents = floor.judge.current, agents_now(floor.judge, floor.state)
+    ruling, agents = floor.judge.rulings.current, agents_now(floor.judge, floor.state)
     if ruling is None:
         return
     runtimes = ruling.conventions.runtimes
@@ -454,7 +454,7 @@ def _tell_inferred(floor: Floor) -> None:
 
 def _not_trunks(floor: Floor) -> list[str]:
     """Where the checkout's conventions are not those that rule; read without git, for it is asked on each pass."""
-    ruling = floor.judge.current
+    ruling = floor.judge.rulings.current
     paths = differing(floor.state.places.root, ruling.conventions) if ruling else []
     why = f"in your checkout: not as on {floor.trunk.branch}, whose copy rules until yours is committed there"
     return [f"{shown(paths, 3)} {why}"] if paths else []
@@ -462,7 +462,7 @@ def _not_trunks(floor: Floor) -> list[str]:
 
 def _tell_names(floor: Floor) -> None:
     """Say which folders are in use, and what of their names is wrong by now."""
-    where, ruling = floor.state.places, floor.judge.current
+    where, ruling = floor.state.places, floor.judge.rulings.current
     _put(floor, "names", {"inbox": where.inbox.name, "why": where.names.why})
     if ruling is None:
         return
@@ -482,7 +482,7 @@ def _tell_names(floor: Floor) -> None:
 
 async def _tell_prompts(floor: Floor) -> None:
     """Say what the repository's own prompts leave out, once for each version of them."""
-    ruling = floor.judge.current
+    ruling = floor.judge.rulings.current
     key = ruling.conventions.prompts_key if ruling else ""
     if ruling is None or key == floor.prompts_key:
         return

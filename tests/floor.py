@@ -84,7 +84,8 @@ class Scene:
     def __init__(self, folder: Path, floor: Floor, group: TaskGroup) -> None:
         self.folder, self.floor, self.group = folder, floor, group
         self.root, self.store = floor.state.places.root, floor.store
-        self.queue, self.judge, self.state = floor.queue, floor.judge, floor.state
+        self.queue, self.state = floor.queue, floor.state
+        self.judge, self.trunk_judge = floor.judge, floor.trunk_judge
 
     # ── what others do ──
 
@@ -200,7 +201,7 @@ class Scene:
     @property
     def busy(self) -> bool:
         """Whether something is being judged or landed."""
-        judged = self.floor.benches._taken or self.queue._running or self.judge._looking
+        judged = self.floor.benches._taken or self.queue._running or self.trunk_judge._looking
         return bool(judged or self.queue._landing)
 
     # ── what is seen ──

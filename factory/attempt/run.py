@@ -13,7 +13,7 @@ from factory.attempt import triage
 from factory.attempt.outbox import Outbox
 from factory.child.process import Child, Exit
 from factory.ground.sentences import shown
-from factory.judging.judge import Ruling
+from factory.judging.rulings import Ruling
 from factory.people.cards import Ask
 from factory.repo.workspaces import Conflict, Snapshot, Workspace
 from factory.store.records import Attempt, Hook, Remark

@@ -44,7 +44,8 @@ from factory.ground.errors import ConfigError, FactoryError, Fenced, NoRoom
 from factory.ground.log import RUN_BROKE, bound, log
 from factory.ground.signal import Signal
 from factory.inbox.split import Part, told
-from factory.judging.judge import Judge, setup_card
+from factory.judging.judge import Judge
+from factory.judging.ruled import setup_card
 from factory.judging.setups import SetupFailed
 from factory.judging.standing import Ready
 from factory.people import cards as words
@@ -117,7 +118,7 @@ class Worker:
     def _handed_back(self, hook: Hook) -> bool:
         """End an attempt that cannot begin, since trunk was renamed away while no daemon ran."""
         attempt = self._store.get(Attempt, hook.unit, hook.attempt)
-        if attempt is None or attempt.end or attempt.base or self._judge.tip:
+        if attempt is None or attempt.end or attempt.base or self._judge.rulings.tip:
             return False
         why = "there was no trunk to start from"
         ended = replace(attempt, end=now(), reason=EndReason.HANDED_BACK, detail=why)
@@ -126,8 +127,8 @@ class Worker:
 
     async def _attempt(self, hook: Hook) -> None:
         unit, attempt, spec = self._facts(hook)
-        base = attempt.base or self._judge.tip
-        ruling = await self._judge.ruling(base)
+        base = attempt.base or self._judge.rulings.tip
+        ruling = await self._judge.rulings.of(base)
         try:
             runtime = (
                 shell_runtime(spec.run)

@@ -22,8 +22,8 @@ from factory.dispatch.pauses import resting, told
 from factory.ground.daemon_state import DaemonState, Stopping, now
 from factory.ground.log import HOOK_OVERDUE, log
 from factory.ground.reserved import NO_AGENT
-from factory.judging.judge import Judge
 from factory.judging.retries import BREAKS, KeptRetries, sentence_of, trace_of
+from factory.judging.trunk_judge import TrunkJudge
 from factory.people import cards as words
 from factory.people.escalations import Escalations
 from factory.repo.archive import ATTEMPTS
@@ -67,11 +67,15 @@ class Pool:
         store: Store,
         state: DaemonState,
         escalations: Escalations,
-        judge: Judge,
+        trunk_judge: TrunkJudge,
         make_worker: Callable[[str], Runs],
         find_agents: Callable[[], Agents],
     ) -> None:
-        self._store, self._state, self._escalations, self._judge = store, state, escalations, judge
+        self._store = store
+        self._state = state
+        self._escalations = escalations
+        self._trunk_judge = trunk_judge
+        self._judge = trunk_judge.judge
         self._make_worker, self._find_agents = make_worker, find_agents
         self._workers: dict[str, Runs] = {}
         self._proving: set[str] = set()
@@ -102,7 +106,7 @@ class Pool:
         if self._state.stopping is Stopping.NO:
             self._tell_room(at)
             if (
-                self._judge.current is not None
+                self._judge.rulings.current is not None
             ):  # until trunk's rules are read, nobody knows which agents there are
                 self._dispatch(group, at)
         self._check_hooks(at)
@@ -309,7 +313,7 @@ class Pool:
             now=at,
             agent=lambda unit: self._agent(unit, agents),
             blocked=told(self._store, at),
-            trunk_red=self._judge.trunk_red,
+            trunk_red=self._trunk_judge.is_red,
             homes=self._homes(units),
         )
         for choice in choices:
@@ -358,7 +362,7 @@ class Pool:
     def _stopped_by_cause(self, unit: Unit, agents: Agents, at: datetime) -> bool:
         """Whether a cause that it shares with others keeps the unit off the hook; it then waits, and one card asks."""
         agent = self._agent(unit, agents)
-        obstacle = self._full or self._judge.obstacle
+        obstacle = self._full or self._judge.rulings.obstacle
         if obstacle is not None and obstacle.kind not in unit.approved:
             self._wait(unit, obstacle, at)
             return True
@@ -386,7 +390,7 @@ class Pool:
         return words.wrong_prompt(card.evidence, key) if card else None
 
     def _prompts_key(self) -> str:
-        ruling = self._judge.current
+        ruling = self._judge.rulings.current
         return ruling.conventions.prompts_key if ruling else ""
 
     def _tell_room(self, at: datetime) -> None:
@@ -397,7 +401,7 @@ class Pool:
             self._state.ring_all()
 
     def _close_settled_causes(self, agents: Agents, at: datetime) -> None:
-        obstacle = self._judge.obstacle
+        obstacle = self._judge.rulings.obstacle
         why = f"it is another now: {obstacle.question}" if obstacle else "trunk has gates now"
         for cause in ("no_gate", "rules", words.RULES_TOO_LARGE):
             if obstacle is None or obstacle.cause != cause:

@@ -20,8 +20,9 @@ from factory.ground.errors import GitError
 from factory.ground.log import LANDING_REFUSED, TICK_BROKE, TRUNK_PUT_BACK, log
 from factory.inference.rules import Rules
 from factory.judging.guards import AGENTS, GATES
-from factory.judging.judge import Judge, Ruled
 from factory.judging.retries import Retries
+from factory.judging.ruled import Ruled
+from factory.judging.trunk_judge import TrunkJudge
 from factory.people import cards as words
 from factory.people.escalations import Escalations
 from factory.queue import chain
@@ -59,7 +60,7 @@ class MergeQueue:
         store: Store,
         state: DaemonState,
         landings: Landings,
-        judge: Judge,
+        trunk_judge: TrunkJudge,
         escalations: Escalations,
         outcomes: Outcomes,
     ) -> None:
@@ -69,7 +70,10 @@ class MergeQueue:
             landings,
             landings.trunk,
         )
-        self._judge, self._escalations, self._outcomes = judge, escalations, outcomes
+        self._trunk_judge = trunk_judge
+        self._judge = trunk_judge.judge
+        self._escalations = escalations
+        self._outcomes = outcomes
         self.watch = TrunkWatch(store=store, trunk=landings.trunk, escalations=escalations)
         self._tip = ""
         self._specs: dict[str, Spec] = {}  # of those that are queued: nobody writes them anew
@@ -119,7 +123,7 @@ class MergeQueue:
             self._failed,
             self._setbacks.retries,
             self.landings.looks,
-            self._judge.broken,
+            self._trunk_judge.breaks.retries,
         ):
             yield from retries.waits()
 
@@ -205,7 +209,7 @@ class MergeQueue:
             self._tip = tip
             self._rehearsals.clear()
             self._state.ring_all()
-        await self._judge.look(tip, group)
+        await self._trunk_judge.look(tip, group)
         return True
 
     async def _moved_from_outside(self, known: str, tip: str, at: datetime) -> None:
@@ -214,7 +218,7 @@ class MergeQueue:
         self._store.write(Event.TRUNK_MOVED, now=at, was=known, to=tip, rewritten=rewritten)
         await self.watch.recognize(at)
         if rewritten or self._known_trunk().get("missing"):
-            self._judge.missing = await self.watch.follow(at)
+            self._trunk_judge.missing = await self.watch.follow(at)
 
     async def _is_ours(self, tip: str, *, since: str) -> bool:
         """Whether trunk moved on by a landing of ours that was only just written down."""
@@ -272,7 +276,10 @@ class MergeQueue:
 
     async def _admit(self, unit: Unit, before: str, after: str, at: datetime) -> bool:
         """Whether what differs between the two commits breaks no rule; else the unit goes back."""
-        ruling, own = await self._judge.ruling(self._tip), await self._judge.ruling(unit.base)
+        ruling, own = (
+            await self._judge.rulings.of(self._tip),
+            await self._judge.rulings.of(unit.base),
+        )
         spec = self._spec(unit)
         rules, reached = ruling.rules, {**own.reached, **ruling.reached}
         key = (before, after, ",".join(unit.approved), rules, frozenset(reached.items()))
@@ -293,7 +300,7 @@ class MergeQueue:
             self._checked.add(key)
             return True
         evidence = refused.evidence or refused.paths
-        stops = bool(change.larger and (await self._judge.ruling(after)).unread)
+        stops = bool(change.larger and (await self._judge.rulings.of(after)).unread)
         kind, liftable = CardKind(refused.kind), refused.liftable
         ask = words.guard(unit, kind, refused.sentence, evidence, liftable=liftable, stops=stops)
         self._outcomes.send_back(unit, refused.kind, detail=refused.sentence, at=at, ask=ask)
@@ -363,7 +370,7 @@ class MergeQueue:
         ruled = self._ruled.get(commit)
         if ruled is None:
             return Standing.JUDGING if commit in self._running else Standing.UNKNOWN
-        if ruled.ok or self._judge.excused(ruled, unit):
+        if ruled.ok or self._trunk_judge.excused(ruled, unit):
             return Standing.GREEN
         return Standing.RED
 
@@ -427,7 +434,7 @@ class MergeQueue:
         """A unit that is red on trunk alone: blamed, unless trunk is red in the same way."""
         ruled, unit = self._ruled[candidate.commit], candidate.unit
         if ruled.setup is not None:
-            trunk = self._judge.trunk_ruled(self._tip)
+            trunk = self._trunk_judge.ruled(self._tip)
             made = (
                 trunk is not None and trunk.ok
             )  # where trunk's own environment can be made, the unit broke it
@@ -443,16 +450,16 @@ class MergeQueue:
             self._outcomes.hold(unit, words.already_accepted(unit, ruled.passed_before), at)
             return True
         if ruled.red and not ruled.not_proven:
-            trunk = self._judge.trunk_ruled(self._tip)
-            cause = trunk.setup if trunk is not None else self._judge.unjudged
+            trunk = self._trunk_judge.ruled(self._tip)
+            cause = trunk.setup if trunk is not None else self._trunk_judge.breaks.card
             if cause is not None:
                 self._outcomes.wait(unit, cause, at)
                 return True
             if trunk is None:
-                self._judge.judge_trunk(group)
+                self._trunk_judge.start(group)
                 return False
             if {verdict.gate for verdict in ruled.red} <= {verdict.gate for verdict in trunk.red}:
-                self._outcomes.wait(unit, self._judge.trunk_card(trunk), at)
+                self._outcomes.wait(unit, self._trunk_judge.card(trunk), at)
                 return True
         reason = EndReason.NOT_PROVEN if ruled.not_proven else EndReason.GATE_RED
         self._outcomes.send_back(unit, reason, detail=ruled.sentence, at=at, red=ruled.red)
@@ -513,7 +520,9 @@ class MergeQueue:
         match outcome:
             case Landed(commit):
                 self._tip = commit
-                await self._judge.landed(commit, self._ruled.get(commit), parent=ready[-1].parent)
+                await self._trunk_judge.landed(
+                    commit, self._ruled.get(commit), parent=ready[-1].parent
+                )
                 for each in ready:
                     self._aside.pop(each.unit.id, None)
                     self._failed.forget(each.unit.id)

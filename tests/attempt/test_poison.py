@@ -62,7 +62,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
     command = f'["sh", "-c", "exec sh {tmp_path}/$FACTORY_UNIT.sh", "{{prompt_file}}"]'
     files["conventions/runtimes/shell.toml"] = f"command = {command}\n"
     async with scene_in(tmp_path, FILES | files) as made:
-        await made.judge.look(await made.floor.trunk.refresh(), made.group)
+        await made.trunk_judge.look(await made.floor.trunk.refresh(), made.group)
         yield made
 
 
@@ -154,7 +154,7 @@ async def test_what_the_code_of_a_unit_installed_serves_no_other_unit(scene: Sce
         {"conventions/workspace/setup.sh": "# inputs: asks\nmkdir -p node_modules\nsh -e more.sh\n"}
     )
     scene.commit({"more.sh": ":\n", "asks": "1"})
-    await scene.judge.look(await scene.floor.trunk.refresh(), scene.group)
+    await scene.trunk_judge.look(await scene.floor.trunk.refresh(), scene.group)
     await run(
         scene, "first", "echo 'echo x > node_modules/planted' > more.sh; exit 1", agent="shell"
     )

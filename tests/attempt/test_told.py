@@ -36,7 +36,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
         f"conventions/runtimes/{name}.toml": told(text, tmp_path) for name, text in texts.items()
     }
     async with scene_in(tmp_path, FILES | files) as made:
-        await made.judge.look(await made.floor.trunk.refresh(), made.group)
+        await made.trunk_judge.look(await made.floor.trunk.refresh(), made.group)
         yield made
 
 
@@ -137,7 +137,7 @@ async def test_without_sessions_a_fresh_attempt_starts_on_the_tree(scene: Scene)
     script(scene, a1=f"{FIRST}; {HOLD}", a2="echo two >> new.txt")
     await told_at_work(scene, "plain")
     moved = scene.commit({"other.txt": "trunk moved on\n"})
-    await scene.judge.look(await scene.floor.trunk.refresh(), scene.group)
+    await scene.trunk_judge.look(await scene.floor.trunk.refresh(), scene.group)
 
     hang_again(scene)
     await work_once(scene)
@@ -220,7 +220,7 @@ async def test_where_the_tree_conflicts_with_trunk_and_nothing_is_made_it_is_sub
     script(scene, a1=f"{FIRST}; {HOLD}", a2="true")
     await told_at_work(scene, "plain")
     scene.commit({"new.txt": "theirs\n"})
-    await scene.judge.look(await scene.floor.trunk.refresh(), scene.group)
+    await scene.trunk_judge.look(await scene.floor.trunk.refresh(), scene.group)
 
     hang_again(scene)
     await work_once(scene)

@@ -50,7 +50,7 @@ class Killed(BaseException):
 @pytest.fixture
 async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
     async with scene_in(tmp_path, RUNTIMES) as made:
-        await made.judge.look(await made.floor.trunk.refresh(), made.group)
+        await made.trunk_judge.look(await made.floor.trunk.refresh(), made.group)
         yield made
 
 
@@ -123,7 +123,7 @@ async def test_hung_just_before_a_kill_it_is_handed_back_where_trunk_is_gone_by_
     scene: Scene,
 ) -> None:
     scene.hang("u", run=command(scene))
-    scene.judge._tip = ""
+    scene.judge.rulings.tip = ""
 
     await work_once(scene)
 
@@ -187,7 +187,7 @@ async def test_of_a_workspace_that_its_command_deleted_that_is_said(scene: Scene
 async def test_where_a_newer_daemon_took_over_nothing_is_started_ended_or_kept(
     scene: Scene, late: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await until(lambda: scene.judge.trunk_ruled(scene.judge.tip))
+    await until(lambda: scene.trunk_judge.ruled(scene.judge.rulings.tip))
     scene.floor.store.own("older", now=at())
     scene.hang("u", run=command(scene, f"until test -e {scene.folder}/go; do sleep 0.05; done"))
     prepare = scene.floor.workspaces.prepare

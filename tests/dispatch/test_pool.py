@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -22,7 +22,8 @@ from factory.ground.settings import Settings
 from factory.ground.signal import Signal
 from factory.ground.times import stamp
 from factory.inference.rules import Gate, Rules
-from factory.judging.judge import Judge, Proof, Ruling
+from factory.judging.ruled import Proof
+from factory.judging.rulings import Ruling
 from factory.people import cards as words
 from factory.people.cards import Ask
 from factory.store.journal import Event
@@ -50,8 +51,8 @@ GATED = Ruling(
 CLAUDE = Agents(default="claude", missing={}, installed=("claude", "codex"))
 
 
-class ScriptedJudge(Judge):
-    """What the pool asks a judge for, said by the test."""
+class ScriptedJudge:
+    """What the pool asks a judge, its rulings and trunk's judge for, said by the test."""
 
     def __init__(self) -> None:
         self.blocked: Ask | None = None
@@ -62,6 +63,14 @@ class ScriptedJudge(Judge):
         self.asked: list[Sequence[str]] = []
 
     @property
+    def judge(self) -> "ScriptedJudge":
+        return self
+
+    @property
+    def rulings(self) -> "ScriptedJudge":
+        return self
+
+    @property
     def current(self) -> Ruling | None:
         return self.ruled
 
@@ -70,7 +79,7 @@ class ScriptedJudge(Judge):
         return self.blocked
 
     @property
-    def trunk_red(self) -> bool:
+    def is_red(self) -> bool:
         return self.red
 
     async def prove(self, accept: Sequence[str]) -> Proof:
@@ -115,7 +124,7 @@ class Floor(OnRecord):
             store=self.store,
             state=self.state,
             escalations=self.escalations,
-            judge=self.judge,
+            trunk_judge=cast("Any", self.judge),
             make_worker=self._make_worker,
             find_agents=lambda: self.agents,
         )

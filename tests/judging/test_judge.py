@@ -11,7 +11,7 @@ import pytest
 from factory.ground.errors import FactoryError, StoreError
 from factory.judging.case import Case
 from factory.judging.gates import Judgement
-from factory.judging.judge import Proof, Ruled
+from factory.judging.ruled import Proof, Ruled
 from factory.people import cards as words
 from factory.people.answers import answers
 from factory.store.journal import Event
@@ -33,8 +33,8 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
 async def looked(scene: Scene) -> str:
     """Trunk, judged."""
     tip = await scene.floor.trunk.refresh()
-    await scene.judge.look(tip, scene.group)
-    while scene.judge.trunk_ruled(tip) is None and scene.judge.obstacle is None:
+    await scene.trunk_judge.look(tip, scene.group)
+    while scene.trunk_judge.ruled(tip) is None and scene.judge.rulings.obstacle is None:
         await scene.state.queue.wait(0.1)
     return tip
 
@@ -77,8 +77,8 @@ async def test_hidden_conventions_rule_like_visible_ones(tmp_path: Path) -> None
 
         await scene.settle()
 
-        assert scene.judge.current is not None
-        assert [gate.name for gate in scene.judge.current.rules.gates] == ["10-whole"]
+        assert scene.judge.rulings.current is not None
+        assert [gate.name for gate in scene.judge.rulings.current.rules.gates] == ["10-whole"]
         assert (scene.reasons("red"), scene.state_of("green")) == (["gate_red"], "landed")
         assert (scene.reasons("gate"), scene.reasons("sly")) == (["guard"], ["guard"])
 
@@ -91,8 +91,8 @@ async def test_of_two_folders_with_conventions_the_one_rules_that_ruled_before(
         scene.commit({f".conventions/gates/20-{name}.sh": "false\n"})
         await scene.queue.look_at_trunk(scene.group, at())
 
-        assert scene.judge.current is not None
-        assert [gate.name for gate in scene.judge.current.rules.gates] == ["10-whole"]
+        assert scene.judge.rulings.current is not None
+        assert [gate.name for gate in scene.judge.rulings.current.rules.gates] == ["10-whole"]
 
     git(scene.root, "rm", "-q", "-r", "conventions")
     scene.commit({})
@@ -100,8 +100,8 @@ async def test_of_two_folders_with_conventions_the_one_rules_that_ruled_before(
     scene.commit({"conventions/gates/30-back.sh": "true\n"})
     await scene.queue.look_at_trunk(scene.group, at())
 
-    assert scene.judge.current is not None
-    assert [gate.name for gate in scene.judge.current.rules.gates] == ["20-one", "20-two"]
+    assert scene.judge.rulings.current is not None
+    assert [gate.name for gate in scene.judge.rulings.current.rules.gates] == ["20-one", "20-two"]
 
 
 async def test_wrong_gate_files_let_nothing_pass(scene: Scene) -> None:
@@ -198,13 +198,13 @@ async def test_what_landed_where_nothing_judges_does_not_make_trunk_green(tmp_pa
 async def test_trunks_rules_are_kept_whatever_else_is_judged(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("factory.judging.judge.RULINGS_KEPT", 2)
+    monkeypatch.setattr("factory.judging.rulings.RULINGS_KEPT", 2)
     await looked(scene)
 
     for number in range(3):
-        await scene.judge.ruling(await scene.made({"n.txt": f"{number}\n"}))
+        await scene.judge.rulings.of(await scene.made({"n.txt": f"{number}\n"}))
 
-    assert scene.judge.current is not None
+    assert scene.judge.rulings.current is not None
 
 
 async def test_an_inferred_gate_that_a_person_left_out_rules_no_more_and_one_from_a_file_does(
@@ -212,15 +212,15 @@ async def test_an_inferred_gate_that_a_person_left_out_rules_no_more_and_one_fro
 ) -> None:
     async with scene_in(tmp_path, {"Makefile": "test:\n\tfalse\n"}) as scene:
         tip = await looked(scene)
-        before = [gate.name for gate in (await scene.judge.ruling(tip)).rules.gates]
+        before = [gate.name for gate in (await scene.judge.rulings.of(tip)).rules.gates]
         scene.store.write(
             Event.FACT_CHANGED, Fact(name="left_out", value='["test", "10-whole"]'), now=at()
         )
         scene.commit(FILES)
 
-        after = [gate.name for gate in (await scene.judge.ruling(tip)).rules.gates]
+        after = [gate.name for gate in (await scene.judge.rulings.of(tip)).rules.gates]
         explicit = [
-            gate.name for gate in (await scene.judge.ruling(await looked(scene))).rules.gates
+            gate.name for gate in (await scene.judge.rulings.of(await looked(scene))).rules.gates
         ]
 
         assert (before, after, explicit) == (["test"], [], ["10-whole"])
@@ -346,10 +346,10 @@ async def test_trunk_whose_judging_broke_is_judged_by_a_later_look(
 
     scene.floor.gates.judge = breaks  # type: ignore[method-assign]
     tip = await scene.floor.trunk.refresh()
-    await scene.judge.look(tip, scene.group)
+    await scene.trunk_judge.look(tip, scene.group)
     await broke.wait()
     await anyio.wait_all_tasks_blocked()
-    await scene.judge.look(tip, scene.group)
+    await scene.trunk_judge.look(tip, scene.group)
     time_passes(monkeypatch, 3)
 
     await looked(scene)
@@ -361,14 +361,14 @@ async def test_the_judging_of_a_trunk_that_moved_on_says_nothing_about_the_new_o
     scene: Scene,
 ) -> None:
     old = await scene.floor.trunk.refresh()
-    await scene.judge.look(old, scene.group)
+    await scene.trunk_judge.look(old, scene.group)
     scene.commit({"two.txt": "BROKEN\n"})
 
     await looked(scene)
-    await scene.judge.look(await scene.floor.trunk.refresh(), scene.group)
+    await scene.trunk_judge.look(await scene.floor.trunk.refresh(), scene.group)
 
-    assert scene.judge.trunk_red
-    assert scene.judge.trunk_ruled(old) is None
+    assert scene.trunk_judge.is_red
+    assert scene.trunk_judge.ruled(old) is None
     assert (scene.cards(), told(scene)) == ([CardKind.TRUNK_RED], "red")
 
 
@@ -387,8 +387,8 @@ async def test_only_what_trunk_is_red_in_is_excused_and_only_for_whom_a_person_s
     )
     same = await scene.judge.judge(await scene.made({"one.txt": "fine\n"}), parent=tip, unit=let)
 
-    assert scene.judge.excused(same, let)
-    assert not scene.judge.excused(same, UNIT)
+    assert scene.trunk_judge.excused(same, let)
+    assert not scene.trunk_judge.excused(same, UNIT)
 
 
 # ── the store fails ──
@@ -433,11 +433,11 @@ async def test_what_was_judged_of_trunk_and_could_not_be_written_down_is_told_by
     scene: Scene,
 ) -> None:
     tip = await looked(scene)
-    scene.judge._tell("judging")
+    scene.trunk_judge._tell("judging")
 
     with locked(scene.store), pytest.raises(StoreError, match="locked"):
-        scene.judge._settle_trunk(anew=True)
+        scene.trunk_judge._settle(anew=True)
     assert told(scene) != "green"
-    await scene.judge.look(tip, scene.group)
+    await scene.trunk_judge.look(tip, scene.group)
 
     assert told(scene) == "green"

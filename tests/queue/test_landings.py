@@ -261,8 +261,8 @@ async def test_what_has_to_be_known_of_trunk_first_is_tried_again_and_nothing_is
 
     scene.queue.before_trunk = catch_up
     assert not await scene.queue.look_at_trunk(scene.group, at())
-    assert scene.judge.tip == ""
+    assert scene.judge.rulings.tip == ""
 
     assert await scene.queue.look_at_trunk(scene.group, at())
-    assert scene.judge.tip == scene.head()
+    assert scene.judge.rulings.tip == scene.head()
     assert failures == []

@@ -128,7 +128,7 @@ async def test_after_a_change_of_the_gates_trunk_is_judged_by_its_own_and_the_ne
     await scene.submit("next", {"next.txt": "fine\n"})
     await scene.settle()
 
-    assert scene.judge.trunk_red
+    assert scene.trunk_judge.is_red
     assert (scene.state_of("next"), scene.reasons("next")) == ("waiting", ["submitted"])
     assert scene.cards() == [CardKind.TRUNK_RED]
 

@@ -171,7 +171,7 @@ def restarted(scene: Scene) -> None:
         store=floor.store,
         state=floor.state,
         landings=floor.queue.landings,
-        judge=floor.judge,
+        trunk_judge=floor.trunk_judge,
         escalations=floor.escalations,
         outcomes=floor.outcomes,
     )
@@ -232,7 +232,7 @@ async def test_trunk_that_breaks_judging_becomes_a_card_that_closes_with_a_verdi
     assert card.question.startswith(
         f"main ({scene.head()[:10]}) has no verdict: judging it breaks each time"
     )
-    assert (breaks.count, scene.judge.unjudged) == (3, None)
+    assert (breaks.count, scene.trunk_judge.breaks.card) == (3, None)
 
 
 async def test_while_trunk_breaks_judging_green_units_land_and_red_ones_wait_for_its_card(
@@ -262,4 +262,4 @@ async def test_an_answer_to_trunk_s_card_has_it_judged_at_once(
     await quiet(scene)
 
     assert breaks.count == 3
-    assert scene.judge.trunk_ruled(scene.head()) is not None
+    assert scene.trunk_judge.ruled(scene.head()) is not None

@@ -47,7 +47,7 @@ def run(line: str, more: str = "") -> str:
 
 async def worked(scene: Scene, unit: Unit, line: str) -> None:
     """One attempt of the unit, from the hook to its end."""
-    await scene.judge.look(await scene.floor.trunk.refresh(), scene.group)
+    await scene.trunk_judge.look(await scene.floor.trunk.refresh(), scene.group)
     spec, task = scene.store.get(Spec, unit.id), scene.store.get(Task, unit.id)
     scene.hang(unit.id, run=line, number=scene.unit(unit.id).attempt + 1)
     assert spec is not None

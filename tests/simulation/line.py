@@ -34,6 +34,8 @@ from factory.ground.settings import Settings
 from factory.inbox.acceptance import Acceptance
 from factory.inbox.intake import Intake
 from factory.judging.judge import Judge
+from factory.judging.rulings import Rulings
+from factory.judging.trunk_judge import TrunkJudge
 from factory.people import cards as words
 from factory.people.escalations import Escalations
 from factory.queue.landings import Landings
@@ -165,13 +167,13 @@ class SimulatedWorker(Worker):
 
     async def _go(self, hook: Hook) -> None:
         unit, attempt, spec = self._facts(hook)
-        base = attempt.base or self._judge.tip
+        base = attempt.base or self._judge.rulings.tip
         run = Run(
             hook=hook,
             unit=unit,
             attempt=replace(attempt, base=base, workspace=hook.workspace),
             spec=spec,
-            ruling=await self._judge.ruling(base),
+            ruling=await self._judge.rulings.of(base),
             runtime=shell_runtime("true"),
             workspace=cast("Any", None),
             run_dir=self._run_dir(attempt),
@@ -285,14 +287,11 @@ class Line:
             store=self.store, repair=self._repair, next_card=lambda count: count + 1
         )
         trunk, gates = cast("Any", Branch(hand)), cast("Any", Gates(hand))
-        judge = Judge(
-            store=self.store,
-            state=self.state,
-            trunk=trunk,
-            benches=cast("Any", Benches(self.state.settings.gates.benches)),
-            gates=gates,
-            escalations=self.escalations,
-            shipped=SHIPPED,
+        rulings = Rulings(store=self.store, own=trunk.own, shipped=SHIPPED)
+        benches = cast("Any", Benches(self.state.settings.gates.benches))
+        judge = Judge(trunk=trunk, benches=benches, gates=gates, rulings=rulings)
+        trunk_judge = TrunkJudge(
+            store=self.store, state=self.state, escalations=self.escalations, judge=judge
         )
         outcomes = Outcomes(
             store=self.store,
@@ -305,7 +304,7 @@ class Line:
             store=self.store,
             state=self.state,
             landings=landings,
-            judge=judge,
+            trunk_judge=trunk_judge,
             escalations=self.escalations,
             outcomes=outcomes,
         )
@@ -337,7 +336,7 @@ class Line:
             store=self.store,
             state=self.state,
             escalations=self.escalations,
-            judge=judge,
+            trunk_judge=trunk_judge,
             make_worker=make_worker,
             find_agents=self._agents,
         )

@@ -1,0 +1,54 @@
+"""What the judge says: of a commit, and of accept commands."""
+
+from dataclasses import dataclass
+
+from factory.ground.sentences import shown
+from factory.judging.setups import SetupFailed
+from factory.people import cards as words
+from factory.people.cards import Ask
+from factory.store.records import Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ruled:
+    """What the judge says of one commit."""
+
+    ok: bool
+    red: tuple[Verdict, ...] = ()
+    setup: Ask | None = None  # no environment, or rules that are wrong: nobody's fault
+    passed_before: str = ""  # an accept command that passes on the commit below
+    not_proven: bool = False  # red in an accept command
+
+    @property
+    def sentence(self) -> str:
+        """One sentence for a person."""
+        if not self.red:
+            return "green" if self.ok else "not judged"
+        first = self.red[0]
+        command = f"`{first.command}`"
+        gate = f"gate {first.gate}"
+        if first.rewrote:
+            what = command if self.not_proven else gate
+            return f"{what} changes what it judges: {shown(sorted(first.rewrote))}"
+        return f"{command} does not pass" if self.not_proven else f"{gate} is red"
+
+    @property
+    def gates_red(self) -> list[str]:
+        """The names of the gates that are red."""
+        return [verdict.gate for verdict in self.red]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """Whether accept commands fail where nothing was done yet, as they must."""
+
+    commit: str
+    passing: str = ""  # the first one that passes there
+    setup: Ask | None = None
+
+
+def setup_card(failed: SetupFailed) -> Ask:
+    """The question to a person where there is no environment."""
+    if failed.unconfined:
+        return words.unconfined(failed.sentence, failed.log)
+    return words.setup_failed(sentence=failed.sentence, tail=failed.tail, log=failed.log)

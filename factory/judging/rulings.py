@@ -1,0 +1,156 @@
+"""Rulings: what the files of a commit say about how work is judged, prepared and prompted.
+
+Invariant: the ruling of a commit depends on its files alone, except that a person's answer may
+leave out an inferred gate or let it rewrite files.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from factory.ground import packaging
+from factory.ground.aside import aside
+from factory.ground.bounded import LINK
+from factory.ground.conventions import Conventions, overlay
+from factory.ground.errors import ConfigError
+from factory.ground.names import CONVENTIONS, Layout, folder_of, layout, packaged
+from factory.ground.plumbing import Texts
+from factory.inference.infer import rules_of
+from factory.inference.rules import Rules
+from factory.judging.guards import Guards, in_the_way, led_to
+from factory.judging.rule_files import RuleFiles, conventions_in, ruling_in
+from factory.people import cards as words
+from factory.people.answers import answers, as_answered
+from factory.people.cards import Ask
+from factory.repo.git import Git
+from factory.store.ports import Store
+
+RULINGS_KEPT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """What one commit says about how work is judged, prepared and prompted."""
+
+    rules: Rules
+    conventions: Conventions
+    wrong: str = ""  # why its gate files cannot be used
+    # Files that rule and are too large to be read, with their bytes.
+    unread: tuple[tuple[str, int], ...] = ()
+    layout: Layout = field(default_factory=Layout)  # what its folders are called
+    # Where its guarded symlinks lead (see guards.led_to).
+    reached: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def obstacle(self) -> Ask | None:
+        """Why nothing can be judged by it."""
+        if self.unread:
+            return words.rules_too_large(self.unread)
+        return words.wrong_rules(self.wrong) if self.wrong else None
+
+    def judges_like(self, other: "Ruling") -> bool:
+        """Whether both judge alike."""
+        ours = (self.rules, self.wrong, self.unread)
+        return ours == (other.rules, other.wrong, other.unread)
+
+
+class Rulings:
+    """Reads rulings from the factory repository, and keeps the newest ones."""
+
+    def __init__(self, *, store: Store, own: Git, shipped: dict[str, str]) -> None:
+        self.tip = ""  # trunk as last looked at
+        self._store = store
+        self._own = own
+        self._shipped = shipped
+        self._files = RuleFiles(own)
+        self._known: dict[str, Ruling] = {}
+        self._folder = CONVENTIONS  # trunk's name of that folder
+
+    async def of(self, commit: str) -> Ruling:
+        """The ruling of a commit; wrong gate files make one under which nothing passes."""
+        if commit not in self._known:
+            ruling = await self._read(commit)
+            if len(self._known) >= RULINGS_KEPT:
+                # Trunk's own stays: the pool asks for it at any time.
+                oldest = next(each for each in self._known if each != self.tip)
+                self._known.pop(oldest)
+            self._known[commit] = ruling
+        return self._as_answered(self._known[commit])
+
+    async def of_trunk(self, tip: str) -> Ruling:
+        """Take `tip` for trunk; its ruling."""
+        self.tip = tip
+        ruling = await self.of(tip)
+        self._folder = folder_of(ruling.layout, known=self._folder)
+        return ruling
+
+    @property
+    def current(self) -> Ruling | None:
+        """The ruling of trunk as last looked at."""
+        known = self._known.get(self.tip)
+        return self._as_answered(known) if known else None
+
+    @property
+    def obstacle(self) -> Ask | None:
+        """Why nothing can be judged here at present: no gate, or gate files that are wrong."""
+        ruling = self.current
+        if ruling is None:
+            return None
+        if ruling.obstacle or ruling.rules.gates:
+            return ruling.obstacle
+        return words.no_gate()
+
+    def _as_answered(self, ruling: Ruling) -> Ruling:
+        if not any(gate.inferred for gate in ruling.rules.gates):
+            return ruling
+        gates = as_answered(ruling.rules.gates, answers(self._store))
+        return replace(ruling, rules=replace(ruling.rules, gates=gates))
+
+    async def _read(self, commit: str) -> Ruling:
+        entries = await self._own.listing(commit)
+        listing = list(entries)
+        found = await aside(len(listing), partial(layout, listing))
+        folder = folder_of(found, known=self._folder)
+        names = await aside(len(listing), partial(ruling_in, listing, folder))
+        texts = await self._files.read(commit, {name: entries[name] for name in names})
+        rules, wrong = Rules(), ""
+        try:
+            rules = await _rules(listing, texts, folder)
+        except ConfigError as error:
+            wrong = str(error)
+        count = rules.unread.union(packaging.FILES, conventions_in(texts.larger, folder))
+        unread = [(name, texts.larger[name]) for name in sorted(texts.larger) if name in count]
+        return Ruling(
+            rules,
+            overlay(texts.found, self._shipped, folder),
+            wrong=wrong,
+            unread=tuple(unread),
+            layout=packaged(found, texts.found),
+            reached=await self._reached(commit, rules),
+        )
+
+    async def _reached(self, commit: str, rules: Rules) -> Mapping[str, str]:
+        """Where the guarded symlinks of a commit lead, and the links on the way there."""
+        links = await self._own.links(commit)
+        entries = await self._own.listing(commit)
+        found = dict[str, str]()
+        following = await aside(len(links), partial(_guarded, Guards(rules.sources), links))
+        while following:
+            links = links.difference(following)
+            read = await self._own.read({link: entries[link] for link in following}, most=LINK)
+            fresh = led_to(read.found, following)
+            following = await aside(len(links), partial(in_the_way, links, fresh))
+            found = fresh | found
+        return found
+
+
+async def _rules(listing: list[str], texts: Texts, folder: str) -> Rules:
+    """What the files say; raises ConfigError. Long ones are parsed in a thread."""
+    ask = partial(rules_of, listing, texts.found, folder, larger=texts.larger)
+    lines = sum(map(len, texts.found.values())) // 64
+    return await aside(len(listing) + lines, ask)
+
+
+def _guarded(guards: Guards, links: Collection[str]) -> dict[str, str]:
+    """The guarded ones of these symbolic links, each as its own origin."""
+    return {link: link for link in links if guards.of_link(link)}

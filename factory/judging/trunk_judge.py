@@ -1,0 +1,248 @@
+"""Trunk's judge: whether trunk itself passes, and which card says why it does not.
+
+Invariant: a verdict about trunk is about the exact commit that trunk points to.
+"""
+
+import json
+from datetime import datetime
+from functools import partial
+
+from anyio.abc import TaskGroup
+
+from factory.ground.daemon_state import DaemonState, now
+from factory.judging.judge import Judge
+from factory.judging.retries import BREAKS, KeptRetries, sentence_of, trace_of
+from factory.judging.rewrites import check_form, told
+from factory.judging.ruled import Ruled
+from factory.people import cards as words
+from factory.people.answers import Answers, answers
+from factory.people.cards import Ask
+from factory.people.escalations import Escalations
+from factory.store.journal import Event
+from factory.store.ports import Store
+from factory.store.records import Card, CardKind, Fact
+from factory.store.unit import Unit
+
+
+class Breaks:
+    """Judgings of trunk that broke: tried again later and later, then a person is asked."""
+
+    def __init__(self, *, store: Store, escalations: Escalations, branch: str) -> None:
+        self.retries = KeptRetries(store, "trunk_broken")  # by commit
+        self.card: Ask | None = None  # the question about them, while it is open
+        self._store = store
+        self._escalations = escalations
+        self._branch = branch
+        self._last: tuple[str, Exception] | None = None  # it is not counted yet
+
+    def note(self, tip: str, error: Exception) -> None:
+        """Keep a break, to be counted by the next look."""
+        self._last = (tip, error)
+
+    def may_judge(self, tip: str) -> bool:
+        """Whether trunk may be judged now."""
+        return self._last is None and self.retries.is_due(tip)
+
+    def count(self, tip: str) -> None:
+        """Count the last break if it was about `tip`, and ask about it in the end."""
+        last = self._last
+        self._last = None
+        self.retries.keep((tip,))
+        if last and last[0] == tip and self.retries.fail(tip) >= BREAKS:
+            error = last[1]
+            what = f"{self._branch} ({tip[:10]})"
+            self.card = words.unjudged(what, sentence_of(error), evidence=trace_of(error))
+            self._escalations.raise_card(self.card, now=now())
+        is_answered = self.card and self._escalations.open_card(self.card.cause) is None
+        if is_answered:  # with "try again"
+            self.card = None
+            self.retries.forget(tip)
+
+    def close(self, at: datetime) -> None:
+        """Close the cards about trunk, also those from before a restart: there is a verdict."""
+        self.card = None
+        why = f"{self._branch} has a verdict"
+        for card in self._store.open(Card):
+            if card.fingerprint.startswith(words.UNJUDGED) and not card.unit:
+                self._escalations.close(card.fingerprint, now=at, why=why)
+
+
+class TrunkJudge:
+    """Judges trunk in the background, and tells how it stands."""
+
+    def __init__(
+        self, *, store: Store, state: DaemonState, escalations: Escalations, judge: Judge
+    ) -> None:
+        self.judge = judge
+        self.breaks = Breaks(store=store, escalations=escalations, branch=judge.branch)
+        # Landed units that a rewritten trunk lacks; None: as recorded.
+        self.missing: list[str] | None = None
+        self._store = store
+        self._state = state
+        self._escalations = escalations
+        self._ruled: Ruled | None = None  # about trunk as last looked at
+        self._looking = ""  # the commit that is being judged as trunk
+        self._looked: tuple[str, Answers | None] = ("", None)  # by what it was looked at last
+        # Whether it was judged just now, while that could not be written down; None: it was.
+        self._unsettled: bool | None = None
+
+    # ── how it stands ──
+
+    @property
+    def is_red(self) -> bool:
+        """Whether trunk is known not to pass."""
+        return self._ruled is not None and bool(self._ruled.red)
+
+    def ruled(self, tip: str) -> Ruled | None:
+        """What is known about trunk at `tip`."""
+        return self._ruled if tip == self.judge.rulings.tip else None
+
+    def excused(self, ruled: Ruled, unit: Unit) -> bool:
+        """Whether a person let the unit land on a red trunk, and it is red in nothing else."""
+        trunk = self._ruled
+        if CardKind.TRUNK_RED not in unit.approved or trunk is None:
+            return False
+        if ruled.setup or ruled.passed_before:
+            return False
+        return bool(ruled.red) and set(ruled.gates_red) <= set(trunk.gates_red)
+
+    def card(self, trunk: Ruled) -> Ask:
+        """The card that says that trunk is red without any pending change."""
+        first = trunk.red[0]
+        names = trunk.gates_red
+        rulings = self.judge.rulings
+        gates = rulings.current.rules.gates if rulings.current else ()
+        inferred = {gate.name for gate in gates if gate.inferred}
+        if not all(verdict.rewrote for verdict in trunk.red):
+            return words.trunk_red(
+                branch=self.judge.branch,
+                commit=rulings.tip,
+                gates=names,
+                tail=first.tail,
+                log=first.log,
+                inferred=inferred.issuperset(names),
+            )
+        return words.trunk_rewritten(
+            branch=self.judge.branch,
+            commit=rulings.tip,
+            rewrote={verdict.gate: verdict.rewrote for verdict in trunk.red},
+            read_from=[gate.reason for gate in gates if gate.name in names],
+            form=check_form(told(first.command, first.tail)),
+            tail=first.tail,
+            log=first.log,
+            inferred=inferred.issuperset(names),
+        )
+
+    # ── judging it ──
+
+    async def look(self, tip: str, group: TaskGroup) -> None:
+        """Take `tip` for trunk, and judge it if it, its rules or a person's answers are new."""
+        answered = answers(self._store)
+        failed = self._ruled.setup if self._ruled else None
+        if self._unsettled is not None and tip == self.judge.rulings.tip:
+            self._settle(anew=self._unsettled)
+        self.breaks.count(tip)
+        if not self.breaks.retries.is_due(tip):
+            return
+        # "try again" closes the card.
+        again = failed is not None and self._escalations.open_card(failed.cause) is None
+        if (tip, answered) == self._looked and not again:
+            return
+        self._looked = (tip, answered)
+        self._ruled = None
+        ruling = await self.judge.rulings.of_trunk(tip)
+        self._tell("judging" if ruling.rules.gates else "unknown")
+        if ruling.obstacle:  # at once, and in its present words, whether or not a unit waits
+            self._escalations.raise_card(ruling.obstacle, now=now())
+        if ruling.rules.gates:
+            self.start(group)
+        self._state.pool.send()  # some units may have waited for an obstacle that is gone
+
+    def start(self, group: TaskGroup) -> None:
+        """Judge trunk in the background, unless that is under way or done."""
+        tip = self.judge.rulings.tip
+        is_under_way = self._ruled is not None or self._looking == tip
+        if is_under_way or not self.breaks.may_judge(tip):
+            return
+        self._looking = tip
+        judging = partial(self._state.guarded, "judge trunk", self._judge_trunk, tip)
+        group.start_soon(partial(judging, broke=partial(self._note_break, tip)))
+
+    def _note_break(self, tip: str, error: Exception) -> None:
+        self.breaks.note(tip, error)
+        self._state.queue.send()
+
+    async def _judge_trunk(self, tip: str) -> None:
+        ruled: Ruled | None = None
+        try:
+            ruled = await self.judge.judge(tip, parent=tip)
+        finally:
+            if self._looking == tip:
+                self._looking = ""
+            if ruled is None:  # it broke: the next look has it judged again
+                self._looked = ("", None)
+        if tip == self.judge.rulings.tip:
+            self._ruled = ruled
+            self._settle(anew=True)
+        self._state.ring_all()
+
+    async def landed(self, commit: str, ruled: Ruled | None, *, parent: str) -> None:
+        """Trunk moved to a commit that was judged by the rules of `parent`.
+
+        If its own rules are others, the next look has it judged by these.
+        """
+        rulings = self.judge.rulings
+        before = await rulings.of(parent)
+        ruling = await rulings.of(commit)
+        rulings.tip = commit
+        self._ruled = None
+        if ruling.rules.gates and ruling.judges_like(before):
+            self._looked = (commit, answers(self._store))
+            self._ruled = ruled
+            self._settle(anew=False)
+
+    # ── telling it ──
+
+    def _settle(self, *, anew: bool) -> None:
+        """Tell how trunk stands; judged `anew`, what its environment was asked about is settled."""
+        ruled = self._ruled
+        at = now()
+        self._unsettled = anew
+        if ruled is not None:
+            self.breaks.close(at)
+        if ruled is None:
+            self._tell("unknown")
+        elif ruled.setup is not None:
+            self._escalations.raise_card(ruled.setup, now=at)
+            self._tell("unknown")
+        elif ruled.red:
+            self._escalations.raise_card(self.card(ruled), now=at)
+            self._tell("red")
+        else:
+            self._escalations.close("trunk_red", now=at, why=f"{self.judge.branch} is green")
+            # Not after each landing: a workspace's setup may go on failing, and is one card.
+            if anew:
+                self._escalations.close_kind(CardKind.SETUP, now=at, why="setup works again")
+            self._tell("green")
+        self._unsettled = None
+
+    def _tell(self, state: str) -> None:
+        """Write the fact about trunk, if it is another one."""
+        tip = self.judge.rulings.tip
+        known = self._store.get(Fact, "trunk")
+        told = {
+            "branch": self.judge.branch,
+            "commit": tip,
+            "state": state,
+            "gates_red": self._ruled.gates_red if self._ruled else [],
+            "missing": self._missing(known),
+        }
+        fact = Fact(name="trunk", value=json.dumps(told))
+        if fact != known:
+            self._store.write(Event.TRUNK_JUDGED, fact, now=now(), state=state, commit=tip)
+
+    def _missing(self, known: Fact | None) -> list[str]:
+        if self.missing is not None:
+            return self.missing
+        recorded: list[str] = json.loads(known.value).get("missing", []) if known else []
+        return recorded
