@@ -1,4 +1,6 @@
-"""What an agent's change may not do by itself: leave its scope, alter what judges it, or run on the user's machine.
+"""Guards: what an agent's change may not do by itself.
+
+It may not leave its scope, alter what judges it, or run on the user's machine.
 
 Invariant: pure; a path counts however it is spelled (case) and wherever a symlink of it leads.
 """
@@ -10,6 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase, translate
 from functools import cache
+from itertools import chain
 
 from factory.ground import bounded
 from factory.ground.names import HIDDEN, INBOX
@@ -18,15 +21,17 @@ from factory.ground.sentences import SHOWN, shown
 from factory.store.unit import EndReason
 
 OURS = frozenset({".factory", INBOX, HIDDEN[INBOX]})
-GATES, AGENTS = "edit-gates", "edit-agents"  # what a task may `allow`, and a person's answer allows
+# What a task may `allow`, and a person's answer allows.
+GATES = "edit-gates"
+AGENTS = "edit-agents"
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
     """A guarded path: what it runs or decides, where, and which `allow` lifts the guard.
 
-    `path`: a file, or a folder with all below it; `*` stands for a part of a name. From the root where it begins with
-    a slash, else at any depth. Case does not count.
+    `path`: a file, or a folder with all below it; `*` stands for a part of a name. It begins at the
+    root if it has a leading slash, else at any depth. Case does not count.
     """
 
     path: str
@@ -57,8 +62,8 @@ RULES: Sequence[Rule] = (
             "settings of the factory": "/factory.toml",
             "gates, setup, prompts, runtimes, knowledge": "/conventions /.conventions",
             "the same, where conventions/ is the project's own": (
-                "/conventions/gates /conventions/workspace /conventions/prompts /conventions/runtimes "
-                "/conventions/knowledge /conventions/policy.toml"
+                "/conventions/gates /conventions/workspace /conventions/prompts "
+                "/conventions/runtimes /conventions/knowledge /conventions/policy.toml"
             ),
             "checks that are run by hand and in CI": "/.ci",
             "what each Python runs when it starts, gates included": (
@@ -93,16 +98,22 @@ RULES: Sequence[Rule] = (
             "Harness": "/.harness",
             "sourcehut builds": "/.build.yml /.builds",
             "who has to review what": "codeowners",
-            "Dependabot, which opens pull requests": "/.github/dependabot.yml /.github/dependabot.yaml",
+            "Dependabot, which opens pull requests": (
+                "/.github/dependabot.yml /.github/dependabot.yaml"
+            ),
             "Renovate, which opens pull requests": "renovate.json renovate.json5 .renovaterc*",
-            "rules for merging and for the repository": "/.mergify.yml /.github/mergify.yml /.github/settings.yml",
+            "rules for merging and for the repository": (
+                "/.mergify.yml /.github/mergify.yml /.github/settings.yml"
+            ),
         },
     ),
     *_rules(
         AGENTS,
         _AGENTS,
         {
-            "instructions of many agents": "agents.md agent.md agents.override.md .agents .agent .rules",
+            "instructions of many agents": (
+                "agents.md agent.md agents.override.md .agents .agent .rules"
+            ),
             "Claude Code: settings, hooks, servers, instructions": (
                 ".claude .claude-plugin claude.md claude.local.md .mcp.json"
             ),
@@ -111,14 +122,19 @@ RULES: Sequence[Rule] = (
             "OpenCode": ".opencode opencode.json opencode.jsonc",
             "Cursor": ".cursor .cursorrules",
             "GitHub Copilot": (
-                "copilot-instructions.md .github/instructions .github/prompts .github/agents .github/chatmodes "
-                ".github/hooks .github/skills .github/copilot"
+                "copilot-instructions.md .github/instructions .github/prompts "
+                ".github/agents .github/chatmodes .github/hooks .github/skills "
+                ".github/copilot"
             ),
             "Windsurf": ".windsurf .windsurfrules",
-            "Cline, Roo, Kilo": ".clinerules .cline .roo .roorules* .roomodes .kilocode .kilocodemodes",
+            "Cline, Roo, Kilo": (
+                ".clinerules .cline .roo .roorules* .roomodes .kilocode .kilocodemodes"
+            ),
             "Continue": ".continue .continuerules",
             "Aider": ".aider.conf.yml .aider.conf.yaml .aider.model.*",
-            "Junie, Kiro, Qwen, Goose, Amazon Q": ".junie .kiro .qwen qwen.md .goose .goosehints .amazonq",
+            "Junie, Kiro, Qwen, Goose, Amazon Q": (
+                ".junie .kiro .qwen qwen.md .goose .goosehints .amazonq"
+            ),
             "Augment, Trae, Warp": ".augment .augment-guidelines .trae warp.md",
             "Crush": ".crush crush.json .crush.json crush.md",
         },
@@ -133,7 +149,9 @@ RULES: Sequence[Rule] = (
             "Vim": ".exrc .vimrc .nvimrc .nvim.lua .lvimrc",
             "Emacs": ".dir-locals.el .dir-locals-2.el",
             "Sublime Text: build systems": "*.sublime-project",
-            "development containers, started by editors": ".devcontainer .devcontainer.json .gitpod.yml",
+            "development containers, started by editors": (
+                ".devcontainer .devcontainer.json .gitpod.yml"
+            ),
         },
     ),
     *_rules(
@@ -147,10 +165,12 @@ RULES: Sequence[Rule] = (
             ),
             "git hooks": ".husky .githooks .git-hooks .huskyrc* .hooks",
             "pre-commit, at a commit": ".pre-commit-config.yaml .pre-commit-config.yml",
-            "lefthook, at a commit": "lefthook.* .lefthook.* lefthook-local.* .lefthook-local.* .lefthook",
+            "lefthook, at a commit": (
+                "lefthook.* .lefthook.* lefthook-local.* .lefthook-local.* .lefthook"
+            ),
             "other hooks at a commit": (
-                ".overcommit.yml .simple-git-hooks.* simple-git-hooks.* .lintstagedrc* lint-staged.config.* "
-                ".commitlintrc* commitlint.config.*"
+                ".overcommit.yml .simple-git-hooks.* simple-git-hooks.* .lintstagedrc* "
+                "lint-staged.config.* .commitlintrc* commitlint.config.*"
             ),
             "where submodules and large files are fetched from": ".gitmodules .lfsconfig",
         },
@@ -162,11 +182,15 @@ RULES: Sequence[Rule] = (
             "npm, pnpm, Yarn, Bun: registries, scripts' shell, plugins": (
                 ".npmrc .yarnrc .yarnrc.yml .yarn .pnpmfile.* .pnp.cjs .pnp.loader.mjs bunfig.toml"
             ),
-            "Cargo and rustup: runners, wrappers, toolchains": ".cargo rust-toolchain rust-toolchain.toml",
+            "Cargo and rustup: runners, wrappers, toolchains": (
+                ".cargo rust-toolchain rust-toolchain.toml"
+            ),
             "Maven and Gradle: extensions, wrappers": ".mvn gradle/wrapper",
             "Bundler": ".bundle",
             "Bazel": ".bazelrc",
-            "debuggers and consoles, when they start": ".gdbinit .lldbinit .pdbrc .irbrc .pryrc .rprofile .renviron",
+            "debuggers and consoles, when they start": (
+                ".gdbinit .lldbinit .pdbrc .irbrc .pryrc .rprofile .renviron"
+            ),
         },
     ),
 )
@@ -181,7 +205,7 @@ _PHRASES = {
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Why a change is not judged; `liftable`: a person may let it land all the same."""
+    """Why a change is not judged; `liftable`: a person may let it land."""
 
     kind: EndReason  # out_of_scope or guard: also the card's kind
     paths: tuple[str, ...]
@@ -192,105 +216,125 @@ class Refused:
 
 def guard(
     changed: Iterable[str],
+    guards: "Guards",
     *,
-    sources: Collection[str],
     allow: Collection[str] = (),
     scope: Collection[str] = (),
     links: Mapping[str, str] | None = None,
-    reached: Mapping[str, str] | None = None,
-    theirs: Collection[str] = (),
     larger: Mapping[str, int] | None = None,
 ) -> Refused | None:
     """The first objection to a change of these paths (both names of a moved file), or None.
 
-    `sources`: files that gates or setup were read or inferred from. `allow`, `scope`: the task's own; after a person
-    let a guard or a scope pass, call with all guards allowed or with no scope. `links`: where each changed symlink
-    leads. `reached`: the paths to which guarded symlinks of trunk lead, each with its link (see `led_to`). `theirs`:
-    folders that are the project's own, though they are called as the factory's are (see ground/names.py). `larger`:
-    files that decide how work is judged and have more bytes than are read of them.
+    `allow`, `scope`: the task's own; after a person let a guard or a scope pass, call with all
+    guards allowed or with no scope. `links`: where each changed symlink leads. `larger`: files that
+    decide how work is judged, with more bytes than are read of them.
     """
     paths = sorted(set(changed))
-    if ours := tuple(
-        path for path in paths if _is_ours(path, links or {}, OURS.difference(theirs))
-    ):
-        sentence = f"it touches {shown(ours)}: .factory/ and the inbox are the factory's own, and nothing lifts that"
-        return Refused(EndReason.OUT_OF_SCOPE, ours, sentence, liftable=False)
-    if scope and (outside := tuple(path for path in paths if not within(path, scope))):
+    ours = [path for path in paths if _is_ours(path, links or {}, guards.ours)]
+    if ours:
+        sentence = (
+            f"it touches {shown(ours)}: .factory/ and the inbox are the factory's own, "
+            "and nothing lifts that"
+        )
+        return Refused(EndReason.OUT_OF_SCOPE, tuple(ours), sentence, liftable=False)
+    outside = [path for path in paths if scope and not within(path, scope)]
+    if outside:
         sentence = f"it touches {shown(outside)}, outside its scope ({', '.join(scope)})"
-        return Refused(EndReason.OUT_OF_SCOPE, outside, sentence)
-    refused = _guarded(paths, Guards(sources, theirs), allow, reached or {})
+        return Refused(EndReason.OUT_OF_SCOPE, tuple(outside), sentence)
+    refused = _guarded(paths, guards, allow)
     return _too_large(larger, refused) if larger else refused
 
 
-def _too_large(larger: Mapping[str, int], besides: Refused | None) -> Refused:
-    """The objection to files that nobody could read, and to what else is guarded."""
-    most = f"{bounded.shown(bounded.PARSED)} (lock files: {bounded.shown(bounded.LOCK_FILE)})"
-    named = bounded.listed(larger.items(), SHOWN)
-    sentences = [
-        f"it has {named}, and the factory reads a file that decides how work is judged only up to {most}"
-    ]
-    evidence = tuple(f"{path}: {bounded.shown(size)}" for path, size in larger.items())
-    paths = tuple(larger)
-    if besides:
-        sentences.append(besides.sentence)
-        paths = tuple(dict.fromkeys((*paths, *besides.paths)))
-        evidence += besides.evidence
-    return Refused(EndReason.GUARD, paths, "; ".join(sentences), evidence=evidence)
-
-
-def _guarded(
-    paths: Sequence[str], guards: "Guards", allow: Collection[str], reached: Mapping[str, str]
-) -> Refused | None:
-    refused, evidence = dict[str, list[str]](), list[str]()
+def _guarded(paths: Sequence[str], guards: "Guards", allow: Collection[str]) -> Refused | None:
+    refused = dict[str, list[str]]()
+    evidence = list[str]()
     for path in paths:
-        link = next(
-            (reached[above] for above in _with_parents(path.casefold()) if above in reached), ""
-        )
-        led = f"{link} leads there: " if link else ""
-        every = [*guards.of(path), *(guards.of_link(link) if link else [])]
+        every = guards.of(path)
+        link = guards.link_to(path)
+        led = ""
+        if link:
+            every += guards.of_link(link)
+            led = f"{link} leads there: "
         rules = [rule for rule in every if rule.allow not in allow]
         for phrase in dict.fromkeys(_PHRASES[rule.where] for rule in rules):
             refused.setdefault(phrase, []).append(path)
-        evidence += [f"{path}: {led}{rule.runs} ({rule.where})" for rule in rules[:1]]
+        if rules:
+            evidence.append(f"{path}: {led}{rules[0].runs} ({rules[0].where})")
     if not refused:
         return None
-    named = tuple(dict.fromkeys(path for group in refused.values() for path in group))
-    sentence = "; ".join(
-        f"it changes {shown(group)}, {phrase}" for phrase, group in refused.items()
+    named = dict.fromkeys(chain.from_iterable(refused.values()))
+    sentences = [f"it changes {shown(group)}, {phrase}" for phrase, group in refused.items()]
+    return Refused(EndReason.GUARD, tuple(named), "; ".join(sentences), evidence=tuple(evidence))
+
+
+def _too_large(larger: Mapping[str, int], refused: Refused | None) -> Refused:
+    """The objection to files that are too large to be read, before what else is refused."""
+    most = f"{bounded.shown(bounded.PARSED)} (lock files: {bounded.shown(bounded.LOCK_FILE)})"
+    sentence = (
+        f"it has {bounded.listed(larger.items(), SHOWN)}, and the factory reads a file "
+        f"that decides how work is judged only up to {most}"
     )
-    return Refused(EndReason.GUARD, named, sentence, evidence=tuple(evidence))
+    paths = dict.fromkeys(larger)
+    evidence = [f"{path}: {bounded.shown(size)}" for path, size in larger.items()]
+    if refused:
+        sentence = f"{sentence}; {refused.sentence}"
+        paths |= dict.fromkeys(refused.paths)
+        evidence += refused.evidence
+    return Refused(EndReason.GUARD, tuple(paths), sentence, evidence=tuple(evidence))
 
 
 class Guards:
-    """Which rules guard a path: those of the table, and the files that gates and setup were read from."""
+    """Which rules guard a path: those of the table, and those for `sources`.
 
-    def __init__(self, sources: Collection[str] = (), theirs: Collection[str] = ()) -> None:
+    `sources`: the files that gates and setup were read or inferred from. `theirs`: folders that are
+    the project's own, though they have names of the factory's (see ground/names.py). `reached`: the
+    paths to which guarded symlinks of trunk lead, each with its link (see `led_to`).
+    """
+
+    def __init__(
+        self,
+        sources: Collection[str] = (),
+        *,
+        theirs: Collection[str] = (),
+        reached: Mapping[str, str] | None = None,
+    ) -> None:
+        self.ours = OURS.difference(theirs)
         self._sources = frozenset(map(str.casefold, sources))
         self._theirs = frozenset(f"/{name}" for name in theirs)
-        self._above = frozenset(above for path in self._sources for above in _parents(path))
+        self._above = frozenset(chain.from_iterable(map(_parents, self._sources)))
+        self._reached = reached or {}
 
     def of(self, path: str) -> list[Rule]:
         """The rules for a path."""
         plain = path.casefold()
-        found = []
+        found = list[Rule]()
         if plain in self._sources or not self._sources.isdisjoint(_parents(plain)):
             found.append(_source(path))
         parts = plain.split("/")
         for at, part in enumerate(parts):
-            found += [row.rule for row in _rows_for(part) if row.fits(parts, at)]
-        return [rule for rule in found if rule.path not in self._theirs]
+            for row in _rows_for(part):
+                if row.rule.path not in self._theirs and row.fits(parts, at):
+                    found.append(row.rule)
+        return found
 
     def of_link(self, path: str) -> list[Rule]:
-        """The rules for what a symbolic link at that path leads to: those for it, and for what can lie below it."""
+        """The rules for a symlink at that path: those for it, and for what can lie below it."""
         plain = path.casefold()
         found = self.of(path)
         if plain in self._above:
             found.append(_source(path))
         return found + [row.rule for row in _long() if row.is_below(plain)]
 
+    def link_to(self, path: str) -> str:
+        """The guarded link of trunk that leads to a path; empty if none does."""
+        return _nearest(path.casefold(), self._reached)
+
 
 def _source(path: str) -> Rule:
     return Rule(path, "gates or setup are read from it", _HERE, GATES)
+
+
+# ── the table, by the first part of a path ──
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,32 +355,36 @@ class _Row:
     def is_below(self, folder: str) -> bool:
         """Whether what it guards can lie below that folder."""
         path = folder.split("/")
-        for most in range(1, len(self.parts)):
-            end = path[-most:]
-            deep = not self.rooted or len(path) == most
-            if deep and len(end) == most and all(map(fnmatchcase, end, self.parts)):
+        for count in range(1, len(self.parts)):
+            end = path[-count:]
+            if len(end) < count or (self.rooted and len(path) != count):
+                continue
+            if all(map(fnmatchcase, end, self.parts)):
                 return True
         return False
 
 
 @cache
 def _rows() -> tuple[Mapping[str, Sequence[_Row]], Sequence[_Row], re.Pattern[str]]:
-    """The rules by their first part; those whose first part has a `*`, and what such a part may be."""
-    plain, wild = defaultdict[str, list[_Row]](list), list[_Row]()
+    """The rules by their first part; those whose first part has a `*`, and a pattern for these."""
+    plain = defaultdict[str, list[_Row]](list)
+    wild = list[_Row]()
     for rule in RULES:
         path = rule.path.removeprefix("/")
         row = _Row(rule, tuple(path.split("/")), rooted=path != rule.path)
-        if "*" in row.parts[0]:
+        first = row.parts[0]
+        if "*" in first:
             wild.append(row)
         else:
-            plain[row.parts[0]].append(row)
+            plain[first].append(row)
     return plain, wild, re.compile("|".join(translate(row.parts[0]) for row in wild))
 
 
 @cache
 def _long() -> Sequence[_Row]:
+    """The rules of more than one part."""
     plain, wild, _ = _rows()
-    every = [row for rows in (*plain.values(), wild) for row in rows]
+    every = chain(*plain.values(), wild)
     return [row for row in every if len(row.parts) > 1]
 
 
@@ -347,27 +395,33 @@ def _rows_for(part: str) -> Sequence[_Row]:
     return (*found, *wild) if like_them.match(part) else found
 
 
+# ── links ──
+
+
 def led_to(links: Mapping[str, str], origins: Mapping[str, str]) -> dict[str, str]:
-    """Where symbolic links lead inside the repository: path, in small letters → the guarded link that it is read for.
+    """Where symbolic links lead inside the repository: path in small letters → its guarded link.
 
     `links`: where each leads; `origins`: the guarded link for which each is followed.
     """
     found = dict[str, str]()
     for path, to in links.items():
-        target = posixpath.normpath(posixpath.join(posixpath.dirname(path), to))
+        target = _target(path, to)
         if target.split("/")[0] not in ("", "..", "."):
             found[target.casefold()] = origins[path]
     return found
 
 
 def in_the_way(links: Iterable[str], found: Mapping[str, str]) -> dict[str, str]:
-    """Those of the links that lie at, above or below a path of `found` (see `led_to`), with the guarded link."""
-    above = {parent: origin for path, origin in found.items() for parent in _with_parents(path)}
+    """Those of the links that lie at, above or below a path of `found`, with its guarded link."""
+    above = dict[str, str]()
+    for path, origin in found.items():
+        for parent in _with_parents(path):
+            above[parent] = origin
     met = dict[str, str]()
     for link in links:
         plain = link.casefold()
-        below = next((found[parent] for parent in _with_parents(plain) if parent in found), "")
-        if origin := above.get(plain) or below:
+        origin = above.get(plain) or _nearest(plain, found)
+        if origin:
             met[link] = origin
     return met
 
@@ -377,13 +431,27 @@ def _is_ours(path: str, links: Mapping[str, str], ours: frozenset[str]) -> bool:
         return True
     if path not in links:
         return False
-    target = (
-        posixpath.normpath(posixpath.join(posixpath.dirname(path), links[path]))
-        .casefold()
-        .split("/")
-    )
-    # One that leads out of the tree may come back in by any name: each of its parts counts.
-    return bool(ours & set(target if target[0] in ("", "..") else target[:1]))
+    target = _target(path, links[path]).casefold().split("/")
+    if target[0] in ("", ".."):
+        # It leads out of the tree and may come back in by any name: each of its parts counts.
+        return not ours.isdisjoint(target)
+    return target[0] in ours
+
+
+def _target(path: str, to: str) -> str:
+    """The path that a link at `path` leads to."""
+    return posixpath.normpath(posixpath.join(posixpath.dirname(path), to))
+
+
+# ── folders above a path ──
+
+
+def _nearest(path: str, found: Mapping[str, str]) -> str:
+    """What is found for a path, or else for the nearest folder above it; empty if nothing is."""
+    for above in _with_parents(path):
+        if above in found:
+            return found[above]
+    return ""
 
 
 def _parents(path: str) -> Iterator[str]:

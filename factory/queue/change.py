@@ -12,7 +12,7 @@ from factory.ground.aside import aside
 from factory.ground.bounded import LINK
 from factory.ground.plumbing import SYMLINK, Change
 from factory.inference.rules import Rules
-from factory.judging.guards import Refused, guard
+from factory.judging.guards import Guards, Refused, guard
 from factory.judging.rule_files import too_large
 from factory.repo.git import Git
 
@@ -48,12 +48,10 @@ class Facts:
             )
             return guard(
                 self.paths,
-                sources=sources,
+                Guards(sources, theirs=theirs, reached=reached),
                 allow=allow,
                 scope=scope,
                 links=self.links,
-                reached=reached,
-                theirs=theirs,
                 larger={} if passed else self.larger,
             )
 

@@ -12,7 +12,7 @@ SOURCES = frozenset({"pyproject.toml", "Makefile"})
 
 
 def test_a_change_of_ordinary_files_is_let_through() -> None:
-    assert guard(["src/a.py", "tests/test_a.py", "docs/inbox.md"], sources=SOURCES) is None
+    assert guard(["src/a.py", "tests/test_a.py", "docs/inbox.md"], Guards(SOURCES)) is None
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_a_change_of_ordinary_files_is_let_through() -> None:
 )
 def test_the_factorys_own_folders_are_refused_in_any_case_and_nothing_lifts_it(path: str) -> None:
     refused = guard(
-        ["a.py", path], sources=SOURCES, allow=["edit-gates", "protected"], scope=["**"]
+        ["a.py", path], Guards(SOURCES), allow=["edit-gates", "protected"], scope=["**"]
     )
 
     assert refused == Refused(
@@ -53,18 +53,18 @@ def test_the_factorys_own_folders_are_refused_in_any_case_and_nothing_lifts_it(p
     ],
 )
 def test_a_symlink_into_the_factorys_own_folders_is_refused(path: str, target: str) -> None:
-    refused = guard([path], sources=(), links={path: target})
+    refused = guard([path], Guards(), links={path: target})
 
     assert (refused and refused.paths, refused and refused.liftable) == ((path,), False)
 
 
 @pytest.mark.parametrize("target", ["docs/inbox", "src", "../other", "inbox2"])
 def test_a_symlink_to_elsewhere_is_let_through(target: str) -> None:
-    assert guard(["link"], sources=(), links={"link": target}) is None
+    assert guard(["link"], Guards(), links={"link": target}) is None
 
 
 def test_a_change_outside_the_scope_names_what_lies_outside() -> None:
-    refused = guard(["src/a.py", "lib/b.py"], sources=(), scope=["src/**", "docs"])
+    refused = guard(["src/a.py", "lib/b.py"], Guards(), scope=["src/**", "docs"])
 
     assert refused == Refused(
         EndReason.OUT_OF_SCOPE,
@@ -92,7 +92,7 @@ def test_a_change_outside_the_scope_names_what_lies_outside() -> None:
     ],
 )
 def test_what_judges_or_sets_up_work_is_guarded(path: str) -> None:
-    refused = guard(["a.py", path], sources=SOURCES)
+    refused = guard(["a.py", path], Guards(SOURCES))
 
     assert refused
     assert (refused.kind, refused.paths, refused.liftable) == (EndReason.GUARD, (path,), True)
@@ -101,13 +101,13 @@ def test_what_judges_or_sets_up_work_is_guarded(path: str) -> None:
 
 def test_a_task_that_allows_edit_gates_may_change_them() -> None:
     assert (
-        guard(["conventions/gates/10.sh", "Makefile"], sources=SOURCES, allow=["edit-gates"])
+        guard(["conventions/gates/10.sh", "Makefile"], Guards(SOURCES), allow=["edit-gates"])
         is None
     )
 
 
 def test_allowing_edit_gates_does_not_widen_the_scope() -> None:
-    refused = guard(["Makefile"], sources=SOURCES, allow=["edit-gates"], scope=["src"])
+    refused = guard(["Makefile"], Guards(SOURCES), allow=["edit-gates"], scope=["src"])
 
     assert refused
     assert refused.kind is EndReason.OUT_OF_SCOPE
@@ -138,24 +138,24 @@ def test_names_that_only_begin_alike_are_not_guarded() -> None:
         ".editorconfig",
     ]
 
-    assert guard(alike, sources=SOURCES) is None
+    assert guard(alike, Guards(SOURCES)) is None
 
 
 def test_folders_of_the_projects_own_are_no_concern_of_the_guard_but_what_would_rule_is() -> None:
     theirs = frozenset({"inbox", "conventions"})
 
-    assert guard(["inbox/models.py", "conventions/naming.md"], sources=(), theirs=theirs) is None
-    assert guard(["conventions/naming.md"], sources=())
+    assert guard(["inbox/models.py", "conventions/naming.md"], Guards(theirs=theirs)) is None
+    assert guard(["conventions/naming.md"], Guards())
     for path in (
         "conventions/gates/10-true.sh",
         "Conventions/policy.toml",
         "conventions/workspace/setup.sh",
     ):
-        refused = guard([path], sources=(), theirs=theirs)
+        refused = guard([path], Guards(theirs=theirs))
 
         assert refused
         assert refused.kind is EndReason.GUARD
-    refused = guard([".inbox/x.md"], sources=(), theirs=theirs)
+    refused = guard([".inbox/x.md"], Guards(theirs=theirs))
     assert refused
     assert not refused.liftable
 
@@ -289,18 +289,18 @@ MACHINE = [
 @pytest.mark.parametrize("path", CI)
 def test_what_runs_in_ci_or_rules_the_forge_is_lifted_by_edit_gates(path: str) -> None:
     for spelled in (path, path.upper()):
-        refused = guard(["a.py", spelled], sources=SOURCES, allow=["edit-agents"])
+        refused = guard(["a.py", spelled], Guards(SOURCES), allow=["edit-agents"])
 
         assert refused
         assert (refused.kind, refused.paths) == (EndReason.GUARD, (spelled,))
         assert refused.sentence == f"it changes {spelled}, which your CI or your forge obeys"
-        assert guard([spelled], sources=SOURCES, allow=["edit-gates"]) is None
+        assert guard([spelled], Guards(SOURCES), allow=["edit-gates"]) is None
 
 
 @pytest.mark.parametrize("path", MACHINE)
 def test_what_runs_on_the_users_machine_is_lifted_by_edit_agents(path: str) -> None:
     for spelled in (path, path.upper(), f"deep/er/{path}"):
-        refused = guard(["a.py", spelled], sources=SOURCES, allow=["edit-gates"])
+        refused = guard(["a.py", spelled], Guards(SOURCES), allow=["edit-gates"])
 
         assert refused
         assert (refused.kind, refused.paths) == (EndReason.GUARD, (spelled,))
@@ -308,12 +308,12 @@ def test_what_runs_on_the_users_machine_is_lifted_by_edit_agents(path: str) -> N
             refused.sentence
             == f"it changes {spelled}, which agents, editors or tools on your machine obey"
         )
-        assert guard([spelled], sources=SOURCES, allow=["edit-agents"]) is None
+        assert guard([spelled], Guards(SOURCES), allow=["edit-agents"]) is None
 
 
 def test_a_link_or_a_file_in_place_of_a_guarded_folder_is_guarded() -> None:
     refused = guard(
-        [".claude", "sub/.husky", ".github/workflows"], sources=(), links={".claude": "docs"}
+        [".claude", "sub/.husky", ".github/workflows"], Guards(), links={".claude": "docs"}
     )
 
     assert refused
@@ -321,7 +321,7 @@ def test_a_link_or_a_file_in_place_of_a_guarded_folder_is_guarded() -> None:
 
 
 def test_all_guards_are_named_at_once_with_what_each_path_runs() -> None:
-    refused = guard([".envrc", "Makefile", ".github/workflows/a.yml", "b.py"], sources=SOURCES)
+    refused = guard([".envrc", "Makefile", ".github/workflows/a.yml", "b.py"], Guards(SOURCES))
 
     assert refused
     assert refused.paths == (".envrc", ".github/workflows/a.yml", "Makefile")
@@ -340,9 +340,9 @@ def test_all_guards_are_named_at_once_with_what_each_path_runs() -> None:
 def test_a_path_that_is_guarded_twice_needs_both_lifted() -> None:
     twice = frozenset({".npmrc"})
 
-    assert guard([".npmrc"], sources=twice, allow=["edit-gates"])
-    assert guard([".npmrc"], sources=twice, allow=["edit-agents"])
-    assert guard([".npmrc"], sources=twice, allow=["edit-gates", "edit-agents"]) is None
+    assert guard([".npmrc"], Guards(twice), allow=["edit-gates"])
+    assert guard([".npmrc"], Guards(twice), allow=["edit-agents"])
+    assert guard([".npmrc"], Guards(twice), allow=["edit-gates", "edit-agents"]) is None
 
 
 def test_what_a_guarded_link_of_trunk_leads_to_is_guarded() -> None:
@@ -367,14 +367,14 @@ def test_what_a_guarded_link_of_trunk_leads_to_is_guarded() -> None:
         "build/Makefile",
         "gh/workflows/a.yml",
     ):
-        refused = guard([path], sources=SOURCES, reached=reached)
+        refused = guard([path], Guards(SOURCES, reached=reached))
 
         assert refused
         assert refused.paths == (path,)
         assert " leads there: " in refused.evidence[0]
-    assert guard(["docs/other.txt", "tools/a", "build/b"], sources=SOURCES, reached=reached) is None
+    assert guard(["docs/other.txt", "tools/a", "build/b"], Guards(SOURCES, reached=reached)) is None
     assert (
-        guard(["docs/Agents.txt"], sources=SOURCES, reached=reached, allow=["edit-agents"]) is None
+        guard(["docs/Agents.txt"], Guards(SOURCES, reached=reached), allow=["edit-agents"]) is None
     )
 
 
@@ -426,7 +426,7 @@ def test_a_change_of_very_many_files_is_looked_at_in_no_time() -> None:
     reached = {"docs/agents.md": "CLAUDE.md"}
     begun = time.process_time()
 
-    assert guard(many, sources=SOURCES, reached=reached) is None
+    assert guard(many, Guards(SOURCES, reached=reached)) is None
 
     assert time.process_time() - begun < 0.5, "measured: 0.1 s"
 
