@@ -1,4 +1,4 @@
-"""The files of a commit that say how work is judged, prepared and prompted: which ones, and what they say.
+"""The files of a commit that say how work is judged, prepared and prompted.
 
 Invariant: no more than a bound is read of each. One that is larger is named, and never taken for
 one that says nothing.
@@ -20,7 +20,7 @@ from factory.repo.git import Git
 
 
 class RuleFiles:
-    """Reads them; what the commit asked for before had too is not read again."""
+    """Reads them; what it read of one commit it does not read again for the next."""
 
     def __init__(self, own: Git) -> None:
         self._own = own
@@ -28,7 +28,9 @@ class RuleFiles:
 
     async def read(self, commit: str, blobs: Mapping[str, str]) -> Texts:
         """What these files of a commit say (path → id)."""
-        fresh = {path: blob for path, blob in blobs.items() if blob not in self._known}
+        # A copy: while git is asked, somebody else may read another commit.
+        known = dict(self._known)
+        fresh = {path: blob for path, blob in blobs.items() if blob not in known}
         locks = {path: fresh.pop(path) for path in LOCKS if path in fresh}
         found, larger = await self._own.read(fresh)
         for path, blob in locks.items():
@@ -38,13 +40,17 @@ class RuleFiles:
                 larger[path] = size
             else:
                 found[path] = names
-        known = self._known | {blobs[path]: text for path, text in found.items()}
-        self._known = {blob: known[blob] for blob in blobs.values() if blob in known}
-        texts = {path: known[blob] for path, blob in blobs.items() if blob in known}
+        for path, text in found.items():
+            known[blobs[path]] = text
+        texts = dict[str, str]()
+        self._known = {}
+        for path, blob in blobs.items():
+            if blob in known:
+                texts[path] = self._known[blob] = known[blob]
         return Texts(texts, larger)
 
     async def _locked(self, commit: str, path: str) -> str | None:
-        """The lines of a lock file that name what it locks, which git looks for; None if those are too many."""
+        """The lines of a lock file that name packages, which git finds; None if too many."""
         how = ("grep", "-h", "-a", "-o", "--no-color", "-E", "-e", LOCKED, commit, "--", path)
         try:
             done = await self._own.run(*how, ok=(0, 1), into=Into(bounded.PARSED))
@@ -54,27 +60,30 @@ class RuleFiles:
 
 
 def ruling_in(listing: Sequence[str], folder: str) -> list[str]:
-    """The files of a commit that rule."""
+    """The files of a commit that rule; `folder`: the name of the one with the conventions."""
     return sorted({*wanted(listing, folder), *conventions_in(listing, folder)})
 
 
 def conventions_in(listing: Iterable[str], folder: str) -> list[str]:
-    """The files of the folder with the conventions that count; what else lies there is nobody's."""
+    """The files of the folder with the conventions that count; other files there are ignored."""
     counted = tuple(f"{folder}/{name}" for name in KNOWN)
     return [name for name in listing if name.startswith(counted)]
 
 
 async def too_large(own: Git, after: str, changes: Sequence[Change], folder: str) -> dict[str, int]:
-    """The files of a change that rule and are larger than what is read of them, with their bytes."""
+    """The files of a change that rule and have more bytes than are read of them, with these."""
     blobs = await aside(len(changes), partial(_ruling, changes, folder))
     sizes = await own.sizes(blobs.values())
-    found = {path: sizes.get(blob, 0) for path, blob in blobs.items()}
-    larger = {path: size for path, size in found.items() if size > most(path)}
+    larger = dict[str, int]()
+    for path, blob in blobs.items():
+        size = sizes.get(blob, 0)
+        if size > most(path):
+            larger[path] = size
     if not larger:
         return {}
     listing = list(await own.listing(after))
     ruling = await aside(len(listing), partial(ruling_in, listing, folder))
-    return {path: size for path, size in larger.items() if path in ruling}
+    return {path: larger[path] for path in ruling if path in larger}
 
 
 def most(path: str) -> int:
@@ -84,9 +93,8 @@ def most(path: str) -> int:
 
 def _ruling(changes: Sequence[Change], folder: str) -> dict[str, str]:
     """Those that may be files that rule, with their blobs."""
-    blobs = {change.path: change.new for change in changes if _is_file(change)}
+    blobs = dict[str, str]()
+    for change in changes:
+        if change.new and change.mode not in (GITLINK, SYMLINK):
+            blobs[change.path] = change.new
     return {path: blobs[path] for path in ruling_in(list(blobs), folder)}
-
-
-def _is_file(change: Change) -> bool:
-    return bool(change.new) and change.mode not in (GITLINK, SYMLINK)

@@ -1,10 +1,14 @@
 """The files that rule, in real repositories: read up to a bound, and named where they are larger."""
 
+from collections.abc import Mapping
 from pathlib import Path
+
+import pytest
 
 from factory.ground import bounded
 from factory.ground.plumbing import Texts
 from factory.judging.rule_files import RuleFiles, conventions_in, too_large
+from factory.repo.git import Git
 from tests.git_repo import git, make_repo
 from tests.repo.test_git import own
 
@@ -51,6 +55,25 @@ async def test_what_was_read_of_one_commit_is_not_read_again_for_the_next(tmp_pa
     (repo / ".git").rename(tmp_path / "gone")
 
     assert await files.read(commit, blobs) == first
+
+
+async def test_two_commits_that_are_read_at_the_same_time_take_no_file_from_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo = make_repo(tmp_path / "r", {"gate": "strict"})
+    mine, commit = own(repo), git(repo, "rev-parse", "HEAD")
+    files, blobs = RuleFiles(mine), dict(await mine.listing(commit))
+    await files.read(commit, blobs)
+    reading = Git.read
+
+    async def meanwhile(git: Git, asked: Mapping[str, str]) -> Texts:
+        monkeypatch.setattr(Git, "read", reading)
+        await files.read("another commit", {})
+        return await reading(git, asked)
+
+    monkeypatch.setattr(Git, "read", meanwhile)
+
+    assert await files.read(commit, blobs) == Texts({"gate": "strict"}, {})
 
 
 async def test_only_files_that_rule_are_too_large(tmp_path: Path) -> None:
