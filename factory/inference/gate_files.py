@@ -64,11 +64,16 @@ def _rewrites(path: str, text: str) -> tuple[str, ...]:
     """Return the globs of files that a gate's header lets it change."""
     globs = " ".join(_REWRITES.findall(text)).split()
     for glob in globs:
-        if leads_out(glob) or not glob.strip("*?./"):
-            raise ConfigError(
-                f"{path}: `# rewrites: {glob}` leads out of the tree, or names all of it. "
-                "Name the files that this gate has to change, e.g. # rewrites: Cargo.lock"
-            )
+        if leads_out(glob):
+            wrong = "names files outside the repository"
+        elif not glob.strip("*?./"):
+            wrong = "names every file of the repository"
+        else:
+            continue
+        raise ConfigError(
+            f"{path}: `# rewrites: {glob}` {wrong}. "
+            "Name only the files that this gate has to change, e.g. # rewrites: Cargo.lock"
+        )
     return tuple(globs)
 
 

@@ -1,4 +1,4 @@
-"""What a verdict rests on: the environment, the gates, what they changed, and the rules for what may land.
+"""What a verdict rests on: the environment, the gates, what they changed, and the guards.
 
 Nothing here moves trunk.
 """

@@ -6,7 +6,7 @@ Invariant: each trial that was planned has run, runs, or is left to run.
 from collections.abc import Iterable, Mapping, Sequence
 
 from factory.inference.rules import Gate
-from factory.judging.progress import Progress
+from factory.judging.progress import Done, Progress
 from factory.judging.trials import Trial, batches
 from factory.repo.underway import Record
 
@@ -19,41 +19,47 @@ class Course:
     ) -> None:
         self.record = record
         self._trials = {trial.key: trial for trial in trials}
-        self._left = [list(batch) for batch in left]  # keys of those that run side by side
+        self._left = list(map(list, left))  # keys of the trials that run side by side
 
     def trial(self, gate: Gate, key: str) -> Trial:
         """The trial of that key, with what it ran before."""
         return self._trials.get(key) or Trial(gate, key)
 
     def plan(self, trials: Sequence[Trial], *, shares: bool) -> None:
-        """Let those run of which nothing is known yet."""
+        """Let those run of which nothing is known yet; they share a tree or do not."""
         fresh = [trial for trial in trials if trial.key not in self._trials]
-        self._trials |= {trial.key: trial for trial in fresh}
+        for trial in fresh:
+            self._trials[trial.key] = trial
         self.put(batches(fresh, shares=shares))
 
     def put(self, more: Iterable[Sequence[Trial]]) -> None:
         """Let these run after all others, each batch side by side."""
-        self._left += [[trial.key for trial in batch] for batch in more]
+        for batch in more:
+            self._left.append([trial.key for trial in batch])
 
     def next(self, trials: Sequence[Trial]) -> list[Trial]:
         """Those of the trials that run next, side by side; none when all have run."""
         wanted = {trial.key for trial in trials}
-        fitting = ([key for key in batch if key in wanted] for batch in self._left)
-        keys = next(filter(None, fitting), [])
-        return [self._trials[key] for key in keys]
+        for batch in self._left:
+            found = [self._trials[key] for key in batch if key in wanted]
+            if found:
+                return found
+        return []
 
     def take(self, batch: Sequence[Trial]) -> None:
         """Let these run now."""
-        keys = {trial.key for trial in batch}
-        first = next(each for each in self._left if keys.intersection(each))
-        self._left.remove(first)
+        first = batch[0].key
+        for left in self._left:
+            if first in left:
+                self._left.remove(left)
+                return
 
     def progress(self, running: Mapping[str, str], *, layered: bool) -> Progress:
-        """How far it has come; `running`: the run dirs of those that run now, by their keys."""
-        return Progress(
-            gates={key: trial.gate.digest for key, trial in self._trials.items()},
-            done={key: trial.done for key, trial in self._trials.items()},
-            running=running,
-            layered=layered,
-            left=tuple(map(tuple, self._left)),
-        )
+        """How far it has come; `running`: the run dirs of the trials that run now, by their keys."""
+        gates = dict[str, str]()
+        done = dict[str, tuple[Done, ...]]()
+        for key, trial in self._trials.items():
+            gates[key] = trial.gate.digest
+            done[key] = trial.done
+        left = tuple(map(tuple, self._left))
+        return Progress(gates=gates, done=done, running=running, layered=layered, left=left)

@@ -5,11 +5,14 @@ Invariant: only green runs are counted, for a red one may end early.
 
 from collections import deque
 from collections.abc import Collection
+from operator import attrgetter
 
 from factory.store.ports import Store
 from factory.store.records import Verdict
 
-UNMEASURED_SECONDS, LEAST_SECONDS, MOST_RUNS = 1800.0, 60.0, 200
+UNMEASURED_SECONDS = 1800.0
+LEAST_SECONDS = 60.0
+MOST_RUNS = 200  # that are counted of each gate
 
 
 class Measured:
@@ -22,15 +25,17 @@ class Measured:
     def of(self, gate: str) -> deque[float]:
         """Its green runs so far, oldest first."""
         if gate not in self._seconds:
-            greens = sorted(
-                self._store.select(Verdict, gate=gate, ok=1), key=lambda verdict: verdict.at
-            )
-            self._seconds[gate] = deque((verdict.seconds for verdict in greens), maxlen=MOST_RUNS)
+            greens = self._store.select(Verdict, gate=gate, ok=1)
+            greens.sort(key=attrgetter("at"))
+            self._seconds[gate] = deque(map(attrgetter("seconds"), greens), maxlen=MOST_RUNS)
         return self._seconds[gate]
 
 
 def time_limit(measured: Collection[float], *, runs: int) -> float:
-    """Three times the 95th percentile, at least 60 s, doubled for each run so far: it may just have grown."""
+    """Three times the 95th percentile in seconds, at least 60, doubled for each run so far.
+
+    Doubled, because what the gate runs may just have grown.
+    """
     if not measured:
         return UNMEASURED_SECONDS
     p95 = sorted(measured)[round(0.95 * (len(measured) - 1))]

@@ -1,4 +1,4 @@
-"""How things stood at a place before a setup began there: what a later daemon has to know to end it.
+"""How things stood before a setup began: what a later daemon has to know to finish it.
 
 Invariant: what is read back is what was told, or it is refused whole.
 """

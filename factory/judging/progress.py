@@ -1,6 +1,6 @@
 """How far a group of gates has come: what a later daemon has to know to go on with them.
 
-Invariant: what a finished run changed in the tree is told before the tree is shown anew, for
+Invariant: what a finished run changed in the tree is noted before the tree is shown again, for
 afterwards nobody can see it.
 """
 
@@ -37,11 +37,11 @@ def progress_of(told: Mapping[str, Any]) -> Progress:
     if not told:
         return Progress()  # the first group has not begun
     return Progress(
-        gates={str(key): str(gate) for key, gate in told["gates"].items()},
-        done={str(key): _done(runs) for key, runs in told["done"].items()},
-        running={str(key): str(run) for key, run in told["running"].items()},
+        gates={**told["gates"]},
+        done={key: _done(runs) for key, runs in told["done"].items()},
+        running={**told["running"]},
         layered=bool(told["layered"]),
-        left=tuple(tuple(map(str, batch)) for batch in told["left"]),
+        left=tuple(map(tuple, told["left"])),
     )
 
 
