@@ -6,7 +6,7 @@ Invariant: a candidate's code has no say: only files are read, none of which its
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from factory.judging.installed import Distribution, Installed, parsed, read
@@ -27,18 +27,17 @@ _CURE = (
 
 def modules_of(tree: Path) -> list[str]:
     """Names of the project's top-level modules."""
-    paths = [*tree.glob("*"), *(tree / "src").glob("*")]
-    names = {path.name.removesuffix(".py") for path in paths if _is_module(path)}
+    names = set[str]()
+    for path in (*tree.glob("*"), *(tree / "src").glob("*")):
+        if path.suffix == ".py" or os.path.isfile(path / "__init__.py"):  # noqa: PTH113
+            names.add(path.name.removesuffix(".py"))
     return sorted(filter(str.isidentifier, names))
 
 
-def _is_module(path: Path) -> bool:
-    return path.suffix == ".py" or os.path.isfile(path / "__init__.py")  # noqa: PTH113
-
-
 def checked_modules(tree: Path) -> list[str]:
-    """Those of them that nothing else may be called."""
-    return [name for name in modules_of(tree) if name not in sys.stdlib_module_names | _COMMON]
+    """Those of them whose names nothing else may have."""
+    common = sys.stdlib_module_names | _COMMON
+    return [name for name in modules_of(tree) if name not in common]
 
 
 def outside_python(
@@ -58,12 +57,12 @@ def outside_python(
 def folders_told(output: str) -> list[Path]:
     """Where a Python keeps what is installed: its own path, then folders, as JSON in the last line.
 
-    It does not know that it is a venv's, for it has loaded nothing.
+    A venv's Python that has loaded nothing does not know that it is one.
     """
     told = parsed(output.strip().rpartition("\n")[2])
-    if not isinstance(told, list) or not all(isinstance(each, str) for each in told):
+    if not isinstance(told, list) or not told or not all(isinstance(each, str) for each in told):
         return []
-    python, *folders = map(Path, told or [""])
+    python, *folders = map(Path, told)
     prefix = python.parent.parent
     return site_folders(prefix) if (prefix / "pyvenv.cfg").is_file() else folders
 
@@ -76,14 +75,19 @@ class _Origins:
         self._project = _project_of(tree)
 
     def wrong(self) -> str:
-        found = filter(None, (*map(self._package, self._packages()), *self._modules()))
-        return next(found, "")
-
-    # ── packages ──
-
-    def _packages(self) -> Sequence[Distribution]:
-        every = self._known.distributions
-        return every if self._venv else [each for each in every if self._is_project(each)]
+        """The first thing that is wrong; empty if nothing is."""
+        for package in self._known.distributions:
+            if self._venv or self._is_project(package):
+                found = self._package(package)
+                if found:
+                    return found
+        for name in checked_modules(self._tree):
+            origin = self._known.origin(name)
+            if origin is not None:
+                found = self._module(name, Path(os.path.realpath(origin)))
+                if found:
+                    return found
+        return ""
 
     def _package(self, package: Distribution) -> str:
         """What is wrong with how a package is installed."""
@@ -99,33 +103,29 @@ class _Origins:
     def _is_project(self, package: Distribution) -> bool:
         return bool(self._project) and _plain(package.name) == self._project
 
-    # ── modules ──
-
-    def _modules(self) -> Iterator[str]:
-        for name in checked_modules(self._tree):
-            origin = self._known.origin(name)
-            if origin is not None:
-                yield self._module(name, Path(os.path.realpath(origin)))
-
     def _module(self, name: str, origin: Path) -> str:
         """What is wrong with where a module comes from."""
         if origin.is_relative_to(self._tree):
             return ""
         if not self._venv or not origin.is_relative_to(self._venv):
             return f"`import {name}` gives {origin}, outside of the tree{_CURE}"
-        owners = [each for each in self._known.distributions if each.owns(name)]
         shown = origin.relative_to(self._venv)
+        owners = [each for each in self._known.distributions if each.owns(name)]
         if not owners:
             return f"`import {name}` gives {shown}, a copy that no installed package owns{_CURE}"
-        copied = next((each for each in owners if each.source and not each.editable), None)
-        if copied:
-            return f"`import {name}` gives {shown}, which {copied.name} brings as a copy{_CURE}"
-        return ""  # a dependency that is called so, or what an editable installation built
+        for owner in owners:
+            if owner.source and not owner.editable:
+                return f"`import {name}` gives {shown}, which {owner.name} brings as a copy{_CURE}"
+        return ""  # a dependency of that name, or what an editable installation built
 
 
 def _project_of(tree: Path) -> str:
-    texts = (text_of(tree / name, most=_MANIFEST_BYTES) for name in _MANIFESTS)
-    return next((_plain(found[1]) for text in texts if (found := _PROJECT.search(text))), "")
+    """The project's name, as its manifests say; empty if none does."""
+    for name in _MANIFESTS:
+        found = _PROJECT.search(text_of(tree / name, most=_MANIFEST_BYTES))
+        if found:
+            return _plain(found[1])
+    return ""
 
 
 def _plain(name: str) -> str:
@@ -136,18 +136,21 @@ def outside_node(tree: Path) -> str:
     """What node would load from elsewhere than the tree, in a sentence; empty if nothing."""
     if not (tree / "package.json").is_file():
         return ""
-    above = (folder / "node_modules" for folder in tree.parents)
-    if found := next(filter(Path.is_dir, above), None):
-        return (
-            f"node looks into {found} for what the tree lacks: gates would pass here and fail "
-            "elsewhere. Remove that folder, or set XDG_STATE_HOME to a place that has none above it."
-        )
+    for folder in tree.parents:
+        found = folder / "node_modules"
+        if found.is_dir():
+            return (
+                f"node looks into {found} for what the tree lacks: gates would pass here and fail "
+                "elsewhere. Remove that folder, or set XDG_STATE_HOME to a place that has none "
+                "above it."
+            )
     real = tree.resolve()
-    for link in [*(tree / "node_modules").glob("*"), *(tree / "node_modules").glob("@*/*")]:
+    modules = tree / "node_modules"
+    for link in (*modules.glob("*"), *modules.glob("@*/*")):
         if link.is_symlink() and not link.resolve().is_relative_to(real):
             return (
                 f"{link.relative_to(tree)} leads out of the tree, to {link.resolve()}: gates would "
-                "not test the candidate. Name the package in package.json by a version or by a path "
-                "in the repository."
+                "not test the candidate. Name the package in package.json by a version or by a "
+                "path in the repository."
             )
     return ""

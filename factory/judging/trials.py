@@ -20,7 +20,7 @@ class Ran:
     exit: Exit
     tail: str
     log: Path
-    where: str  # the same for a person, and for the store: relative to the checkout where it lies in it
+    where: str  # the same for people and the store: relative to the checkout if it lies there
     wrote: Path | None = None  # what it wrote in the tree, where that is kept apart
     rewrote: tuple[str, ...] = ()  # tracked files that it changed and must not
 
@@ -51,17 +51,17 @@ class Trial:
     @property
     def done(self) -> tuple[Done, ...]:
         """Its runs, as the next daemon has to know them."""
-        return tuple(
-            Done(run=ran.log.parent.name, rewrote=ran.rewrote[: rewrites.MOST_KEPT])
-            for ran in self.runs
-        )
+        done = list[Done]()
+        for ran in self.runs:
+            rewrote = ran.rewrote[: rewrites.MOST_KEPT]
+            done.append(Done(run=ran.log.parent.name, rewrote=rewrote))
+        return tuple(done)
 
     @property
     def interrupted(self) -> bool:
         """Whether the last run says nothing about the tree."""
-        return self.last.exit.cause in ("lost", "stopped", "unconfined") or bool(
-            self.last.exit.left
-        )
+        ended = self.last.exit
+        return ended.cause in ("lost", "stopped", "unconfined") or bool(ended.left)
 
     @property
     def red(self) -> bool:
@@ -71,11 +71,9 @@ class Trial:
     @property
     def missing(self) -> bool:
         """Whether its command is not there (one with a `/` in it is the tree's own)."""
-        return (
-            self.last.exit.cause == "unstartable"
-            and not self.gate.script
-            and "/" not in self.gate.command[0]
-        )
+        if self.gate.script or "/" in self.gate.command[0]:
+            return False
+        return self.last.exit.cause == "unstartable"
 
 
 # ── side by side ──
@@ -88,21 +86,32 @@ def repeated(trials: Sequence[Trial], *, shares: bool) -> list[Sequence[Trial]]:
 
 def batches(trials: Sequence[Trial], *, shares: bool) -> list[Sequence[Trial]]:
     """Those that run together; what may change the tree runs alone where it `shares` it."""
-    together = [trial for trial in trials if not (shares and trial.gate.rewrites)]
-    alone = [[trial] for trial in trials if shares and trial.gate.rewrites]
-    return [together, *alone] if together else [*alone]
+    together = list[Trial]()
+    alone = list[Sequence[Trial]]()
+    for trial in trials:
+        if shares and trial.gate.rewrites:
+            alone.append([trial])
+        else:
+            together.append(trial)
+    return [together, *alone] if together else alone
 
 
 # ── for a person ──
 
 
 def said_by(ran: Ran, command: str) -> str:
-    """The end of its output, and what was odd about its own end."""
-    end = f"[ended by signal {ran.exit.signal}]" if ran.exit.signal else ran.exit.detail
-    if ran.exit.cause == "overran":
-        end = f"[ended: it uses too much: {ran.exit.detail}]"
-    if ran.exit.cause == "timeout":
-        end = f"[ended after {ran.exit.seconds:.1f} s: it takes too long]"
-    if ran.rewrote:
-        end = f"[red: {rewrites.sentence(ran.rewrote, rewrites.told(command, ran.tail))}]"
+    """The end of its output, and how the run ended where that is not its exit code."""
+    end = _ending(ran, command)
     return f"{ran.tail}\n{end}" if end else ran.tail
+
+
+def _ending(ran: Ran, command: str) -> str:
+    if ran.rewrote:
+        return f"[red: {rewrites.sentence(ran.rewrote, rewrites.told(command, ran.tail))}]"
+    if ran.exit.cause == "timeout":
+        return f"[ended after {ran.exit.seconds:.1f} s: it takes too long]"
+    if ran.exit.cause == "overran":
+        return f"[ended: it uses too much: {ran.exit.detail}]"
+    if ran.exit.signal:
+        return f"[ended by signal {ran.exit.signal}]"
+    return ran.exit.detail
