@@ -66,7 +66,7 @@ def owner(folder: Path) -> User:
 
 
 def first_unusable(git_dir: Path, user: User) -> Unusable | None:
-    """The first path in a common git dir, or in one of its worktrees' git dirs, that `user` cannot use."""
+    """The first path in a common git dir, or a worktree's git dir, that `user` cannot use."""
     for path, use in _paths(git_dir):
         with suppress(FileNotFoundError):  # a git at work took it away
             if wrong := _trouble(path, use, user):

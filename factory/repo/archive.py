@@ -1,7 +1,7 @@
-"""The archive: one chain of commits a month, in the factory repository, that keeps what attempts of final units made.
+"""The archive: what attempts of final units made, one chain of commits a month.
 
-Invariant: the ref of an attempt goes only in the transaction that moves an archive ref to a commit with it as a parent;
-so refs do not grow with units, and nothing is unreachable at any instant.
+Invariant: the ref of an attempt goes only in the transaction that moves an archive ref to a commit
+with it as a parent; so refs do not grow with units, and nothing is unreachable at any instant.
 """
 
 import os
@@ -31,54 +31,62 @@ class Archive:
         self._own = own
 
     def units(self) -> list[str]:
-        """The units with a ref, without asking git: refs are loose until somebody packs them by hand."""
+        """The units with a ref, without asking git: refs are loose until a person packs them."""
         folder = self._own.git_dir / ATTEMPTS
-        return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        if not folder.is_dir():
+            return []
+        return sorted(path.name for path in folder.iterdir())
 
     async def refs(self) -> dict[str, Kept]:
         """The attempts that have a ref of their own."""
-        told = (
-            line.partition(" ")
-            for line in (await self._own.text("for-each-ref", _FORM, ATTEMPTS)).splitlines()
-        )
-        return {ref.removeprefix(ATTEMPTS): Kept(commit, ref) for commit, _, ref in told}
+        found = {}
+        for kept in await self._refs(ATTEMPTS):
+            found[kept.ref.removeprefix(ATTEMPTS)] = kept
+        return found
 
     @faults.during("archive.put")
     async def put(self, entries: Mapping[str, str], at: datetime) -> dict[str, Kept]:
-        """Move these (name → commit, AT_ONCE at most) into the month's chain; raise GitError where one was moved."""
+        """Move these (name → commit, AT_ONCE at most) into the month's chain.
+
+        Raises GitError where somebody moved one.
+        """
         ref = f"{CHAINS}{at:%Y-%m}"
         nothing = await self._own.text("hash-object", "-w", "-t", "tree", os.devnull)
         tip = await self._own.commit(ref)
         # A root of its own, for the first parents to lead to it and not into trunk's history.
         below = tip or await self._commit(nothing, [], f"The archive of {at:%Y-%m}\n")
-        listed = "".join(f"{name} {commit}\n" for name, commit in entries.items())
-        made = await self._commit(
-            nothing, [below, *entries.values()], f"Keep what attempts made\n\n{listed}"
-        )
-        orders = [f"update {ref} {made} {tip or '0' * len(made)}\n"]
-        orders += [
-            f"delete {ATTEMPTS}{name} {commit}\n"
-            for name, commit in entries.items()
-            if RESCUE not in name
-        ]
-        # git moves what is updated before it deletes: killed in between, some are kept twice, and go the next time.
-        await self._own.run("update-ref", "--stdin", stdin="".join(orders).encode())
-        return {name: Kept(commit, ref) for name, commit in entries.items()}
+        text = "Keep what attempts made\n\n"
+        deletions = ""
+        kept = {}
+        for name, commit in entries.items():
+            text += f"{name} {commit}\n"
+            if RESCUE not in name:
+                deletions += f"delete {ATTEMPTS}{name} {commit}\n"
+            kept[name] = Kept(commit, ref)
+        made = await self._commit(nothing, [below, *entries.values()], text)
+        update = f"update {ref} {made} {tip or '0' * len(made)}\n"
+        # git moves what is updated before it deletes: killed in between, some are kept twice, and
+        # go the next time.
+        await self._own.run("update-ref", "--stdin", stdin=(update + deletions).encode())
+        return kept
 
     async def entries(self, *, newest: bool = False) -> dict[str, Kept]:
         """All that the chains keep; `newest`: only what their last commits say."""
+        how = ["log", "--first-parent", "--format=%B"]
+        if newest:
+            how.append("-1")
         found = dict[str, Kept]()
-        chains = [
-            line.split()[1]
-            for line in (await self._own.text("for-each-ref", _FORM, CHAINS)).splitlines()
-        ]
-        for ref in chains:
-            how = ("--first-parent", "--format=%B", *(["-1"] if newest else []))
-            found |= {
-                name: Kept(commit, ref)
-                for name, commit in _listed(await self._own.text("log", *how, ref))
-            }
+        for chain in await self._refs(CHAINS):
+            messages = await self._own.text(*how, chain.ref)
+            for line in messages.splitlines():
+                words = line.split(" ")
+                if len(words) == 2 and "/" in words[0]:  # an attempt and its commit
+                    found[words[0]] = Kept(words[1], chain.ref)
         return found
+
+    async def _refs(self, below: str) -> list[Kept]:
+        listed = await self._own.text("for-each-ref", _FORM, below)
+        return [Kept(*line.split(" ", 1)) for line in listed.splitlines()]
 
     async def _commit(self, tree: str, parents: Iterable[str], text: str) -> str:
         return await self._own.commit_tree(
@@ -87,9 +95,3 @@ class Archive:
 
 
 _FORM = "--format=%(objectname) %(refname)"
-
-
-def _listed(messages: str) -> Iterable[tuple[str, str]]:
-    """The lines of the messages that name an attempt and its commit."""
-    words = (line.split(" ") for line in messages.splitlines())
-    return ((pair[0], pair[1]) for pair in words if len(pair) == 2 and "/" in pair[0])

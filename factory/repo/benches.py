@@ -29,9 +29,10 @@ class Bench:
         return self.place / "tree"
 
     async def show(self, commit: str, *, keeps: tuple[str, ...] = ()) -> None:
-        """Make the tree exactly `commit`, ignored files gone but for `keeps`; `.git` new, HEAD at the commit."""
+        """Make the tree exactly `commit`, less ignored files but `keeps`, with a new `.git`."""
         await self.benches.reset(self.name, commit, clean=all_but(keeps), caches=keeps)
-        await self.benches.renew_git(self.name, commit, excludes="\n".join([*patterns(keeps), ""]))
+        excludes = "\n".join([*patterns(keeps), ""])
+        await self.benches.renew_git(self.name, commit, excludes=excludes)
 
     async def ignored(self) -> list[str]:
         """What git ignores in the tree, less what tools make everywhere."""
@@ -50,9 +51,20 @@ class Benches(Checkouts):
     """The pool of benches: each is one taker's at a time."""
 
     def __init__(
-        self, *, own: Git, folder: Path, index_dir: Path, trunk_branch: str, size: int
+        self,
+        *,
+        own: Git,
+        folder: Path,
+        index_dir: Path,
+        trunk_branch: str,
+        size: int,
     ) -> None:
-        super().__init__(own=own, folder=folder, index_dir=index_dir, trunk_branch=trunk_branch)
+        super().__init__(
+            own=own,
+            folder=folder,
+            index_dir=index_dir,
+            trunk_branch=trunk_branch,
+        )
         self._size = size
         self._taken: set[str] = set()
         self._changed = anyio.Event()
@@ -68,14 +80,15 @@ class Benches(Checkouts):
         self._changed = anyio.Event()
 
     def begun(self) -> list[Bench]:
-        """The benches that nobody has taken and on which something of an earlier daemon is under way."""
-        return [bench for bench in self._untaken() if (bench.place / UNDERWAY).exists()]
+        """The untaken benches on which something of an earlier daemon is under way."""
+        return [bench for bench in self._untaken() if _is_begun(bench)]
 
     @asynccontextmanager
     async def take(self, fit: Fitting = lambda bench: Fit.OTHER) -> AsyncIterator[Bench]:
         """Wait for a free bench; it is given back at the end of the block.
 
-        `fit`: how what is under way on one fits what the taker wants. A bench with what another may ask for waits.
+        `fit`: how what is under way on one fits what the taker wants. A bench with what another may
+        ask for waits.
         """
         while (bench := self._free(fit)) is None:
             await self._changed.wait()
@@ -90,16 +103,28 @@ class Benches(Checkouts):
         """The bench to take now, if any may be taken."""
         if len(self._taken) >= self._size:
             return None
-        begun = self.begun()
-        idle = [bench for bench in self._untaken() if bench not in begun]
-        same = [bench for bench in begun if fit(bench) is Fit.SAME]
-        stale = [bench for bench in begun if fit(bench) is Fit.STALE]
-        return next(iter([*same, *idle, *stale]), None)
+        idle = None
+        stale = None
+        for bench in self._untaken():
+            if not _is_begun(bench):
+                idle = idle or bench
+                continue
+            how = fit(bench)
+            if how is Fit.SAME:
+                return bench
+            if how is Fit.STALE:
+                stale = stale or bench
+        return idle or stale
 
     def _untaken(self) -> list[Bench]:
-        names = [f"b{number}" for number in range(1, self._size + 1)]
-        return [
-            Bench(name=name, place=self.place(name), benches=self)
-            for name in names
-            if name not in self._taken
-        ]
+        found = []
+        for number in range(1, self._size + 1):
+            name = f"b{number}"
+            if name not in self._taken:
+                found.append(Bench(name=name, place=self.place(name), benches=self))
+        return found
+
+
+def _is_begun(bench: Bench) -> bool:
+    """Whether something of an earlier daemon is under way there."""
+    return (bench.place / UNDERWAY).exists()

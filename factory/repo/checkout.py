@@ -1,6 +1,7 @@
 """A working tree of the user's, where a landing may have to change files.
 
-Invariant: a file is written or removed here only when its content is what our own git was writing there.
+Invariant: a file is written or removed here only when its content is what our own git was writing
+there.
 """
 
 import os
@@ -8,6 +9,7 @@ import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -21,6 +23,7 @@ from factory.ground.pipes import Into
 from factory.ground.plumbing import GITLINK, SYMLINK, Change
 from factory.repo.examine import Repository
 from factory.repo.git import Git
+from factory.repo.git_dir import ended_by_nul
 from factory.repo.processes import running
 
 T = TypeVar("T")
@@ -37,13 +40,14 @@ _MARKS = (
     "rebase-apply",
 )
 _REBASES = ("rebase-merge/head-name", "rebase-apply/head-name", "rebase-merge/update-refs")
+_ABSENT = ("", "")  # mode and blob of what is not in the index
 _READERS = frozenset({"cat-file", "log", "diff", "show", "blame"})
 _STATUS = ("status", "--porcelain=v1", "-z", "-uno", "--no-renames", "--ignore-submodules=all")
 
 
 @dataclass(frozen=True, slots=True)
 class Checkout:
-    """One working tree: its folder, its git dir, and the ref that its HEAD named when it was looked at."""
+    """One working tree: its folder, its git dir, and the ref that its HEAD named then."""
 
     path: Path
     git_dir: Path
@@ -59,16 +63,16 @@ class Checkout:
     async def head(self) -> str:
         """The ref that HEAD names now; empty when it is detached."""
         named = _head(self.git_dir, self.user.git_dir)
-        if named is None:
-            named = os.fsdecode(
-                (await self.git.run("symbolic-ref", "-q", "HEAD", ok=(0, 1))).out
-            ).rstrip("\n")
-        return named
+        if named is not None:
+            return named
+        done = await self.git.run("symbolic-ref", "-q", "HEAD", ok=(0, 1))
+        return os.fsdecode(done.out).rstrip("\n")
 
     def busy_with(self, branch: str) -> str:
-        """A sentence when `branch` must not be moved because of what is in progress here, else empty."""
-        if any(f"refs/heads/{branch}" in _lines(self.git_dir / name) for name in _REBASES):
-            return f"{branch} is being rebased in {self.path}."
+        """Why `branch` must not be moved: what is in progress here; empty where nothing is."""
+        for name in _REBASES:
+            if f"refs/heads/{branch}" in _lines(self.git_dir / name):
+                return f"{branch} is being rebased in {self.path}."
         if branch in _lines(self.git_dir / "BISECT_START"):
             return f"{branch} is being bisected in {self.path}."
         if self.branch == f"refs/heads/{branch}" and (self.git_dir / "MERGE_HEAD").exists():
@@ -76,8 +80,10 @@ class Checkout:
         return ""
 
     def marks(self, paths: Sequence[str] = ()) -> tuple[Path, ...]:
-        """The files, of them and of their git's, that show when what `paths` or git are busy with is over."""
-        return (*(self.path / path for path in paths), *(self.git_dir / name for name in _MARKS))
+        """The files that change when these paths, or git, are in the way no longer."""
+        marks = [self.path / path for path in paths]
+        marks += [self.git_dir / name for name in _MARKS]
+        return tuple(marks)
 
     async def uncommitted(self, changes: Sequence[Change]) -> list[str]:
         """Those of the changed paths where the user has work that no commit holds."""
@@ -88,61 +94,74 @@ class Checkout:
     async def index_shows(self, changes: Sequence[Change]) -> bool:
         """Whether the index has each changed path as it is after the change."""
         index = await self._index()
-        return all(
-            index.get(change.path, ("", "")) == (change.mode, change.new) for change in changes
-        )
+        for change in changes:
+            if index.get(change.path, _ABSENT) != (change.mode, change.new):
+                return False
+        return True
 
     async def written(self, changes: Sequence[Change], *, torn: bool) -> list[Change]:
-        """The changes whose file is what our git was writing, while the index still has what was before.
+        """The changes whose file our git was writing, while the index still has what was before.
 
         With `torn`, git was cut short for certain: then a missing or empty file counts too.
         """
-        index, dirty = await self._index(), await self._dirty()
+        index = await self._index()
+        dirty = await self._dirty()
         found = []
         for change in changes:
-            before = index.get(change.path, ("", "")) == (change.old_mode, change.old)
-            seen = change.path in dirty or (
-                change.status == "A" and _there(self.path / change.path)
-            )
-            if before and seen and await self._is_ours(change, torn=torn):
+            if index.get(change.path, _ABSENT) != (change.old_mode, change.old):
+                continue
+            is_added = change.status == "A" and _there(self.path / change.path)
+            if not is_added and change.path not in dirty:
+                continue
+            if await self._is_ours(change, torn=torn):
                 found.append(change)
         return found
 
     async def take_back(self, changes: Sequence[Change]) -> None:
-        """Put those paths back to what the index has, unless somebody's file or folder stands in the way."""
-        for change in (change for change in changes if not change.old):
-            (self.path / change.path).unlink(missing_ok=True)
-            self._prune((self.path / change.path).parent)
+        """Put those paths back to what the index has, unless somebody's file is in the way."""
+        for change in changes:
+            if not change.old:
+                file = self.path / change.path
+                file.unlink(missing_ok=True)
+                self._prune(file.parent)
         tracked = [change.path for change in changes if change.old and self._is_free(change.path)]
-        names = b"".join(os.fsencode(path) + b"\0" for path in tracked)
-        await self.git.run(
-            "checkout-index", "-f", "-u", "-z", "--stdin", stdin=names, ok=(0, 1, 128)
-        )
+        how = ("checkout-index", "-f", "-u", "-z", "--stdin")
+        await self.git.run(*how, stdin=ended_by_nul(tracked), ok=(0, 1, 128))
 
     @faults.during("landing.put_back")
     async def put_back(self, to: str, why: str) -> str:
         """Undo our fast-forward of a branch that is not trunk; a sentence about it."""
-        old, now, head = (
-            await self.git.commit("ORIG_HEAD"),
-            await self.git.commit("HEAD"),
-            await self.head(),
-        )
-        name = head.removeprefix("refs/heads/") or "HEAD"
-        if now != to or not old or old == to or not await self.git.contains(to, old):
+        old = await self.git.commit("ORIG_HEAD")
+        now = await self.git.commit("HEAD")
+        head = await self.head()
+        if now != to or old in ("", to) or not await self.git.contains(to, old):
             return ""
+        name = head.removeprefix("refs/heads/") or "HEAD"
         try:
             await self.git.run("read-tree", "-m", "-u", to, old)
             await self.git.run("update-ref", "--no-deref", "-m", why, head or "HEAD", old, to)
         except GitError as error:
-            return f"{name} in {self.path} went to {to}; `git reset --keep {old}` puts it back, which failed: {error}"
+            remedy = f"`git reset --keep {old}` puts it back"
+            return f"{name} in {self.path} went to {to}; {remedy}, which failed: {error}"
         return f"{name} was checked out in {self.path} while trunk landed; it is back at {old}."
 
-    async def quiet(self, marker: str, patience: float, *, alone: bool) -> bool:
-        """Wait until no git with `marker` in its arguments runs, nor, if `alone`, another here; False if one stays."""
+    async def quiet(
+        self,
+        marker: str,
+        patience: float,
+        *,
+        alone: bool,
+    ) -> bool:
+        """Wait until no git with `marker` in its arguments runs, nor, if `alone`, another here.
+
+        False if one stays.
+        """
 
         async def busy() -> bool:
-            found = await running(self.user.environ)
-            return any(marker in argv or (alone and self._writes(at, argv)) for at, argv in found)
+            for at, argv in await running(self.user.environ):
+                if marker in argv or (alone and self._writes(at, argv)):
+                    return True
+            return False
 
         return not await patiently(busy, patience)
 
@@ -155,9 +174,9 @@ class Checkout:
 
     async def _index(self) -> dict[str, tuple[str, str]]:
         """Path → mode and blob; an unmerged path has neither of its own."""
-        entries = (entry.partition("\t") for entry in await self.git.names("ls-files", "-s", "-z"))
         found = {}
-        for facts, _, path in entries:
+        for entry in await self.git.names("ls-files", "-s", "-z"):
+            facts, _, path = entry.partition("\t")
             mode, blob, stage = facts.split()
             found[path] = (mode, blob) if stage == "0" else ("unmerged", "")
         return found
@@ -170,19 +189,20 @@ class Checkout:
             return torn
         if _is_folder(file):
             return torn and bool(change.old)
-        if file.is_symlink() and change.new:
-            target = (
-                await self.git.run("cat-file", "blob", change.new, into=Into(bounded.PARSED))
-            ).out
-            return change.mode == SYMLINK and os.fsencode(file.readlink()) == target
-        if not change.new or not file.is_file():
+        if not change.new:
+            return False
+        if file.is_symlink():
+            blob = await self.git.run("cat-file", "blob", change.new, into=Into(bounded.PARSED))
+            return change.mode == SYMLINK and os.fsencode(file.readlink()) == blob.out
+        if not file.is_file():
             return False
         with tempfile.TemporaryFile() as wanted:
             how = ("cat-file", "--filters", f"--path={change.path}", change.new)
             await self.git.run(*how, into=Into(CONTENT_MOST, wanted))
-            is_begun = await to_thread.run_sync(_begins, wanted, file)
-            is_empty = not file.stat().st_size
-            return is_begun and (not is_empty or torn or not os.fstat(wanted.fileno()).st_size)
+            if not await to_thread.run_sync(_begins, wanted, file):
+                return False
+            # Any content begins like an empty file.
+            return torn or bool(file.stat().st_size) or not os.fstat(wanted.fileno()).st_size
 
     def _prune(self, folder: Path) -> None:
         with suppress(OSError):  # not empty: somebody's
@@ -191,37 +211,48 @@ class Checkout:
                 folder = folder.parent
 
     def _is_free(self, path: str) -> bool:
-        """Whether git can write `path` with no loss: it forces its way through folders, links and files."""
+        """Whether git can write `path` with no loss: it replaces whatever is in the way."""
         file = self.path / path
         if _is_folder(file):
             for folder, _, _ in os.walk(file, topdown=False):
                 with suppress(OSError):
                     Path(folder).rmdir()
-        above = [self.path / parent for parent in Path(path).parents]
-        return not _is_folder(file) and all(
-            _is_folder(folder) or not _there(folder) for folder in above
-        )
+            if _is_folder(file):
+                return False
+        for parent in Path(path).parents:
+            above = self.path / parent
+            if _there(above) and not _is_folder(above):
+                return False
+        return True
 
 
 async def checkouts(user: Git, repository: Repository) -> list[Checkout]:
-    """Every working tree of the repository whose folder is there, or is said to be on a medium that comes back."""
-    if repository.git_dir == repository.common_dir and not _there(
-        repository.common_dir / "worktrees"
-    ):
-        only = Checkout(repository.root, repository.git_dir, "", user)
+    """Every working tree of the repository, unless its folder is gone for good."""
+    common = repository.common_dir
+    is_main = repository.git_dir == common
+    if is_main and not _there(common / "worktrees"):
+        only = Checkout(repository.root, common, "", user)
         return [replace(only, branch=await only.head())]
-    records = (await user.text("worktree", "list", "--porcelain", "-z")).split("\0\0")
+    listed = await user.text("worktree", "list", "--porcelain", "-z")
     places: list[Checkout] = []
-    for record in filter(None, records):
-        facts = dict(line.partition(" ")[::2] for line in record.strip("\0").split("\0"))
+    for record in listed.split("\0\0"):
+        facts = _facts(record)
+        if "worktree" not in facts or "bare" in facts or "prunable" in facts:
+            continue
         path = Path(facts["worktree"])
-        if not places and repository.git_dir == repository.common_dir:
+        if not places and is_main:
             path = repository.root  # git guesses it from the name of the git dir
-        if "bare" not in facts and "prunable" not in facts:
-            places.append(
-                Checkout(path, _git_dir(path, repository.common_dir), facts.get("branch", ""), user)
-            )
+        places.append(Checkout(path, _git_dir(path, common), facts.get("branch", ""), user))
     return places
+
+
+def _facts(record: str) -> dict[str, str]:
+    """What `git worktree list` prints about one."""
+    facts = {}
+    for line in record.strip("\0").split("\0"):
+        key, _, value = line.partition(" ")
+        facts[key] = value
+    return facts
 
 
 def _git_dir(path: Path, common: Path) -> Path:
@@ -243,7 +274,10 @@ def _head(git_dir: Path, common: Path) -> str | None:
         return None
     if name == text:
         return ""
-    return None if any(line.startswith("ref:") for line in _lines(common / name)) else name
+    for line in _lines(common / name):
+        if line.startswith("ref:"):  # a symbolic ref
+            return None
+    return name
 
 
 def _lines(file: Path) -> list[str]:
@@ -266,20 +300,25 @@ def _begins(wanted: IO[bytes], file: Path) -> bool:
 
 def _in_the_way(root: Path, changes: Sequence[Change]) -> set[str]:
     """The added paths where something is already."""
-    gone = [change.path for change in changes if change.status == "D"]
-    folded = {
-        path.casefold() for path in gone
-    }  # Name → name, where the file system sees no difference
-    # A folder that becomes a file is git's to judge: it looks at every file in it.
-    emptied = {path[:at] for path in gone for at, sign in enumerate(path) if sign == "/"}
-    added = [change.path for change in changes if change.status == "A"]
-    return {
-        path
-        for path in added
-        if path not in emptied
-        and path.casefold() not in folded
-        and os.path.lexists(f"{root}/{path}")
-    }
+    folded = set()  # Name → name, where the file system sees no difference
+    emptied = set()  # a folder that becomes a file is git's to judge: it looks at every file in it
+    for change in changes:
+        if change.status == "D":
+            folded.add(change.path.casefold())
+            emptied |= _folders_above(change.path)
+    found = set()
+    for change in changes:
+        path = change.path
+        if change.status != "A" or path in emptied or path.casefold() in folded:
+            continue
+        if os.path.lexists(f"{root}/{path}"):
+            found.add(path)
+    return found
+
+
+def _folders_above(path: str) -> set[str]:
+    parts = path.split("/")[:-1]
+    return set(accumulate(parts, "{}/{}".format))
 
 
 def _there(file: Path) -> bool:
@@ -292,7 +331,10 @@ def _is_folder(file: Path) -> bool:
 
 def _plain_parents(root: Path, path: str) -> bool:
     """No folder on the way to `path` is a link that leads elsewhere."""
-    return not any((root / parent).is_symlink() for parent in Path(path).parents)
+    for parent in Path(path).parents:
+        if (root / parent).is_symlink():
+            return False
+    return True
 
 
 async def patiently(look: Callable[[], Awaitable[T]], seconds: float) -> T:

@@ -1,7 +1,8 @@
-"""Pooled trees outside of the user's repository, each with a private git dir that borrows the factory's objects.
+"""Pooled trees outside of the user's repository, each with a private git dir.
 
-Invariant: the daemon's git calls on a tree use the factory repository and an index of the daemon's own, never a git dir
-found in the tree; so what an agent leaves there neither runs nor redirects, nor reaches the next unit.
+Invariant: the daemon's git calls on a tree use the factory repository and an index of the daemon's
+own, never a git dir found in the tree; so what an agent leaves there neither runs nor redirects,
+nor reaches the next unit.
 """
 
 import os
@@ -21,23 +22,28 @@ from factory.repo import private_git
 from factory.repo.git import Git
 from factory.repo.sweep import sweep
 
-# Folders that tools make and nobody means to submit; one that trunk tracks something in is not among them.
+# Folders that tools make and nobody means to submit; one that trunk tracks something in is not
+# among them.
 SHIPPED = (
-    *("__pycache__", ".venv", "node_modules", "*.egg-info", ".eggs", ".tox", ".nox"),
-    *(
-        ".hypothesis",
-        ".pytest_cache",
-        ".mypy_cache",
-        ".ruff_cache",
-        ".gradle",
-        ".direnv",
-        ".aider.tags.cache.*",
-    ),
+    "__pycache__",
+    ".venv",
+    "node_modules",
+    "*.egg-info",
+    ".eggs",
+    ".tox",
+    ".nox",
+    ".hypothesis",
+    ".pytest_cache",
+    ".mypy_cache",
+    ".ruff_cache",
+    ".gradle",
+    ".direnv",
+    ".aider.tags.cache.*",
 )
-_SHIPPED = re.compile(
-    rf"(?<![^/])(?:{'|'.join(re.escape(name).replace(chr(92) + '*', '[^/]*') for name in SHIPPED)})/"
-)
-# Not the user's global attributes, no questions about line ends, no name that another system would take for `.git`.
+_ONE_OF_THEM = "|".join(map(re.escape, SHIPPED)).replace(r"\*", "[^/]*")
+_SHIPPED = re.compile(rf"(?<![^/])(?:{_ONE_OF_THEM})/")
+# Not the user's global attributes, no questions about line ends, no name that another system would
+# take for `.git`.
 _PLAIN = (
     "core.attributesFile=/dev/null",
     "core.safecrlf=false",
@@ -64,21 +70,25 @@ class Checkouts:
     """Named working trees in one folder, with what workspaces and benches do alike."""
 
     def __init__(
-        self, *, own: Git, folder: Path, index_dir: Path, trunk_branch: str, excludes: str = ""
+        self,
+        *,
+        own: Git,
+        folder: Path,
+        index_dir: Path,
+        trunk_branch: str,
+        excludes: str = "",
     ) -> None:
         self._own = replace(own, config=(*own.config, *_DURABLE))
-        self._folder, self._index_dir = folder, index_dir
+        self._folder = folder
+        self._index_dir = index_dir
         with faults.step("folders.make"):
             index_dir.mkdir(parents=True, exist_ok=True)
-        self._trunk_branch, self._excludes = trunk_branch, excludes
-        self._tags: tuple[object, bytes] = (
-            None,
-            b"",
-        )  # what they were made of, and their lines of packed-refs
-        self._tracked: tuple[str, frozenset[str]] = (
-            "",
-            frozenset(),
-        )  # the base, its folders of the shipped list
+        self._trunk_branch = trunk_branch
+        self._excludes = excludes
+        self._tag_marks: object = None  # of the tags when they were read
+        self._tag_lines = b""  # the tags, as packed-refs has them
+        self._base = ""  # the newest base
+        self._tracked = frozenset[str]()  # its folders of the shipped list
 
     def place(self, name: str) -> Path:
         """Where the tree called `name`, and what belongs to it, lies."""
@@ -86,53 +96,73 @@ class Checkouts:
 
     def git(self, name: str) -> Git:
         """Git on that tree, by the factory repository and the daemon's own index."""
+        excludes = f"core.excludesFile={self._index(name, '.exclude')}"
         return replace(
             self._own,
             work_tree=self.place(name) / "tree",
             index=self._index(name),
-            config=(
-                *self._own.config,
-                *_PLAIN,
-                f"core.excludesFile={self._index(name, '.exclude')}",
-            ),
+            config=(*self._own.config, *_PLAIN, excludes),
         )
 
     async def ground(self, name: str, base: str, keeps: Iterable[str]) -> Ground:
         """What of the tree's untracked files stays out, written where `git(name)` reads it."""
-        if base != self._tracked[0]:
-            self._tracked = base, frozenset(_shipped_folders(await self._own.listing(base)))
-        _, tracked = self._tracked
-        lines = [f"{pattern}/" for pattern in SHIPPED] + [
-            f"!/{_literal(path)}/" for path in sorted(tracked)
-        ]
-        excludes = "\n".join([*lines, self._excludes.rstrip("\n"), *patterns(keeps), ""])
+        tracked = await self._tracked_at(base)
+        lines = [f"{pattern}/" for pattern in SHIPPED]
+        caches = {*SHIPPED}
+        for path in sorted(tracked):
+            lines.append(f"!/{_literal(path)}/")
+            caches.discard(Path(path).name)
+        lines += [self._excludes.rstrip("\n"), *patterns(keeps), ""]
+        excludes = "\n".join(lines)
         with faults.step("tree.excludes"):
-            _write(self._index(name, ".exclude"), excludes)
-        return Ground(
-            excludes, (frozenset(SHIPPED) - {Path(path).name for path in tracked}).union(keeps)
-        )
+            file = self._index(name, ".exclude")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(os.fsencode(excludes))
+        return Ground(excludes, frozenset(caches.union(keeps)))
+
+    async def _tracked_at(self, base: str) -> frozenset[str]:
+        """The folders of the shipped list in which the base tracks something."""
+        if base != self._base:
+            tracked = frozenset(_shipped_folders(await self._own.listing(base)))
+            self._base = base
+            self._tracked = tracked
+        return self._tracked
 
     @faults.during("tree.reset")
     async def reset(
-        self, name: str, rev: str, *, clean: tuple[str, ...], caches: Iterable[str]
+        self,
+        name: str,
+        rev: str,
+        *,
+        clean: tuple[str, ...],
+        caches: Iterable[str],
     ) -> None:
-        """Make the tree exactly `rev`, less what `clean` spares; raise FactoryError if not even a new one succeeds.
+        """Make the tree exactly `rev`, with what `clean` spares; raise FactoryError if that fails.
 
-        First as it stands, then without trusting the index, then in a new folder. Repositories in it are deleted with
-        their folders (git would leave those in tracked ones), but for those in `caches` (names, or paths).
+        First as it stands, then without trusting the index, then in a new folder. Repositories in
+        it are deleted with their folders (git would leave those in tracked ones), but for those in
+        `caches` (names, or paths).
         """
         trouble = ""
         for remedy in (self._enter, self._forget, self._discard):
             await remedy(name)
-            if not (trouble := await self._reset_once(name, rev, clean=clean, caches=caches)):
+            trouble = await self._reset_once(name, rev, clean=clean, caches=caches)
+            if not trouble:
                 return
+        where = self.place(name)
         raise FactoryError(
-            f"{self.place(name)} could not be set to {rev}: {trouble}. Nothing else was touched."
+            f"{where} could not be set to {rev}: {trouble}. Nothing else was touched."
         )
 
     @faults.during("tree.git")
-    async def renew_git(self, name: str, head: str, *, excludes: str) -> None:
-        """Replace the tree's own `.git` by a new one: HEAD detached at `head`, trunk's branch, the tags."""
+    async def renew_git(
+        self,
+        name: str,
+        head: str,
+        *,
+        excludes: str,
+    ) -> None:
+        """Replace the tree's `.git`: HEAD detached at `head`, trunk's branch, the tags."""
         refs = await self._refs()
         target = self.place(name) / "tree" / ".git"
         await self.remove(target)
@@ -140,20 +170,22 @@ class Checkouts:
         await to_thread.run_sync(shutil.copy2, self._index(name), target / "index")
 
     async def _refs(self) -> bytes:
-        """Trunk's branch and the tags, as packed-refs has them; git is asked only when tags have changed."""
+        """Trunk's branch and the tags, as packed-refs has them; git runs only when tags changed."""
         marks = self._own.tag_marks()
-        if marks != self._tags[0]:
-            self._tags = marks, (await self._own.run("for-each-ref", _PACKED_REF, "refs/tags")).out
-        trunk = self._own.read_ref(f"refs/heads/{self._trunk_branch}")
-        return (
-            os.fsencode(f"{trunk} refs/heads/{self._trunk_branch}\n") if trunk else b""
-        ) + self._tags[1]
+        if marks != self._tag_marks:
+            printed = await self._own.run("for-each-ref", _PACKED_REF, "refs/tags")
+            self._tag_marks = marks
+            self._tag_lines = printed.out
+        branch = f"refs/heads/{self._trunk_branch}"
+        trunk = self._own.read_ref(branch)
+        if not trunk:
+            return self._tag_lines
+        return os.fsencode(f"{trunk} {branch}\n") + self._tag_lines
 
     async def ignored(self, name: str) -> list[str]:
         """What git ignores in the tree, whole folders as one, less what tools make everywhere."""
-        await to_thread.run_sync(
-            sweep, self.place(name) / "tree"
-        )  # a fifo called .gitignore would stop git for ever
+        # A fifo called .gitignore would stop git for ever.
+        await to_thread.run_sync(sweep, self.place(name) / "tree")
         asked = ("ls-files", "-z", "-o", "-i", "--exclude-standard", "--directory")
         return await to_thread.run_sync(_tops, await self.git(name).names(*asked))
 
@@ -167,18 +199,19 @@ class Checkouts:
 
     def names(self) -> list[str]:
         """Everything in the folder, whatever put it there."""
-        return sorted(path.name for path in self._folder.iterdir()) if is_real(self._folder) else []
+        if not is_real(self._folder):
+            return []
+        return sorted(path.name for path in self._folder.iterdir())
 
     @faults.during("tree.abandon")
     def abandon(self, name: str) -> Path:
-        """Put everything called `name` out of use under another name, since something may still write to it."""
+        """Give everything called `name` another name: something may still write to it."""
         aside = self._folder / f"{name}{ABANDONED}{secrets.token_hex(4)}"
         if os.path.lexists(self.place(name)):
             self.place(name).rename(aside)
-        if self._index(
-            name
-        ).exists():  # by it git sees what has changed, without reading all of the tree
-            self._index(name).replace(self._index(aside.name))
+        index = self._index(name)
+        if index.exists():  # by it git sees what has changed, without reading all of the tree
+            index.replace(self._index(aside.name))
         return aside
 
     async def drop(self, name: str) -> None:
@@ -197,7 +230,8 @@ class Checkouts:
                 path.unlink(missing_ok=True)
                 path.mkdir(parents=True)
             disk.reopen(path)
-        # The index folder is the daemon's alone and a tree has one owner, so this lock is of a git that was killed.
+        # The index folder is the daemon's alone and a tree has one owner, so this lock is of a git
+        # that was killed.
         self._index(name, ".lock").unlink(missing_ok=True)
 
     async def _forget(self, name: str) -> None:
@@ -209,22 +243,27 @@ class Checkouts:
         await self.remove(aside)
 
     async def _reset_once(
-        self, name: str, rev: str, *, clean: tuple[str, ...], caches: Iterable[str]
+        self,
+        name: str,
+        rev: str,
+        *,
+        clean: tuple[str, ...],
+        caches: Iterable[str],
     ) -> str:
         git = self.git(name)
         tree = self.place(name) / "tree"
         try:
             for nested in await to_thread.run_sync(sweep, tree):
-                if not any(f"/{cache}/" in f"/{nested}/" for cache in caches):
+                if not _lies_in(nested, caches):
                     await self.remove(tree / nested)
             reset = await git.run("read-tree", "-u", "--reset", rev, seconds=CHECKOUT_S)
-            amiss = await beginning_of(
-                git, "ls-files", "-z", "-o", "-m", "-d", "--directory", *_shown(clean)
-            )
+            looked = ("ls-files", "-z", "-o", "-m", "-d", "--directory", *_shown(clean))
+            amiss = await beginning_of(git, *looked)
             if not (reset.err or any(amiss)):
                 return ""
             cleaned = await git.run("clean", "-q", *clean)
-            # A tracked folder that became a link to itself elsewhere passes read-tree and loses its link to clean.
+            # A tracked folder that became a link to itself elsewhere passes read-tree and loses its
+            # link to clean.
             lost, _ = await beginning_of(git, "diff-files", "--name-only", "--diff-filter=DT")
         except TooLong:
             raise  # the tree is not to blame: another remedy would take as long
@@ -233,14 +272,23 @@ class Checkouts:
         return (reset.err + cleaned.err + lost).decode(errors="replace")
 
     async def remove(self, path: Path) -> None:
-        """Delete a file, a link (never what it leads to) or a whole folder; what cannot be deleted stays."""
+        """Delete a file, a link (never its target) or a whole folder, as far as possible."""
         await to_thread.run_sync(disk.remove, path)
+
+
+def _lies_in(path: str, folders: Iterable[str]) -> bool:
+    """Whether the path is in a folder with one of these names or paths, or is it."""
+    for folder in folders:
+        if f"/{folder}/" in f"/{path}/":
+            return True
+    return False
 
 
 def _tops(paths: Iterable[str]) -> list[str]:
     """Those of the paths that lie in no other, less what tools make everywhere."""
     tops = set[str]()
-    for path in sorted((path.rstrip("/") for path in paths), key=len):
+    for found in sorted(paths, key=len):  # a folder before what is in it, with its slash or without
+        path = found.rstrip("/")
         above = map(str, PurePosixPath(path).parents)
         if not _SHIPPED.search(f"{path}/") and tops.isdisjoint(above):
             tops.add(path)
@@ -249,8 +297,9 @@ def _tops(paths: Iterable[str]) -> list[str]:
 
 def _shown(clean: Sequence[str]) -> list[str]:
     """Options that make `ls-files -o` show what `clean` with its options would delete."""
-    spared = ["-x" if option == "-e" else option for option in clean[1:]]
-    return spared if "x" in clean[0] else ["--exclude-standard"]
+    if "x" not in clean[0]:
+        return ["--exclude-standard"]
+    return ["-x" if option == "-e" else option for option in clean[1:]]
 
 
 def _shipped_folders(paths: Iterable[str]) -> Iterator[str]:
@@ -261,8 +310,11 @@ def _shipped_folders(paths: Iterable[str]) -> Iterator[str]:
 
 
 def all_but(paths: Iterable[str]) -> tuple[str, ...]:
-    """Options for git to clean away all that is not tracked, ignored files too, but for these paths."""
-    return ("-ffdx", *(option for pattern in patterns(paths) for option in ("-e", pattern)))
+    """Options for git to clean away all that is not tracked, ignored files too, but these paths."""
+    options = ["-ffdx"]
+    for pattern in patterns(paths):
+        options += ["-e", pattern]
+    return tuple(options)
 
 
 def patterns(paths: Iterable[str]) -> list[str]:
@@ -287,8 +339,3 @@ def _literal(path: str) -> str:
 def is_real(path: Path) -> bool:
     """It is a folder, and no link to one."""
     return path.is_dir() and not path.is_symlink()
-
-
-def _write(path: Path, content: str | bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(os.fsencode(content))

@@ -14,7 +14,7 @@ from factory.ground import faults
 from factory.ground.errors import NotYet, RepositoryError, did_you_mean
 from factory.ground.plumbing import GITLINK
 from factory.repo.git import FACTORY, Git, Person
-from factory.repo.git_dir import clean_environment
+from factory.repo.git_dir import clean_environment, ended_by_nul
 
 OLDEST = (2, 41)  # --attr-source
 _PARTIAL = r"extensions\.partialclone|remote\..*\.(promisor|partialclonefilter)"
@@ -37,15 +37,26 @@ class Repository:
         return Git(git_dir=self.common_dir, own=False, environ=environ)
 
 
-async def examine(root: Path, environ: Mapping[str, str], *, trunk: str = "") -> Repository:
-    """Look at the repository around `root`; refuse with RepositoryError or NotYet what the factory cannot work with.
+async def examine(
+    root: Path,
+    environ: Mapping[str, str],
+    *,
+    trunk: str = "",
+) -> Repository:
+    """Look at the repository around `root`.
 
-    `trunk`: the configured branch; empty = the one that is checked out.
+    `trunk`: the configured branch; empty = the one that is checked out. Raises RepositoryError or
+    NotYet for what the factory cannot work with.
     """
     await _check_version(environ)
     top, git_dir, common = layout(root)
     await _check_trust(top, environ)
-    git = Git(git_dir=git_dir, own=False, work_tree=top, environ=environ)
+    git = Git(
+        git_dir=git_dir,
+        own=False,
+        work_tree=top,
+        environ=environ,
+    )
     settings = await _settings(git)
     branch = trunk or await _checked_out(git)
     await _check_branch(git, branch)
@@ -68,14 +79,21 @@ async def examine(root: Path, environ: Mapping[str, str], *, trunk: str = "") ->
     )
 
 
-def exclude(common_dir: Path, lines: Sequence[str], *, never: Collection[str] = ()) -> None:
-    """Append to info/exclude those of `lines` that it lacks, and take out `never`, which an earlier start wrote."""
+def exclude(
+    common_dir: Path,
+    lines: Sequence[str],
+    *,
+    never: Collection[str] = (),
+) -> None:
+    """Append to info/exclude those of `lines` that it lacks, and take out `never`.
+
+    An earlier start may have written those.
+    """
     file = common_dir / "info" / "exclude"
     text = file.read_bytes().decode(errors="surrogateescape") if file.exists() else ""
-    if any(line in never for line in text.splitlines()):
-        text = "".join(
-            line for line in text.splitlines(keepends=True) if line.rstrip("\r\n") not in never
-        )
+    if not set(never).isdisjoint(text.splitlines()):
+        kept = text.splitlines(keepends=True)
+        text = "".join(line for line in kept if line.rstrip("\r\n") not in never)
         fresh = file.with_name("exclude.factoryd")  # moved into place: theirs is never half written
         with faults.step("exclude.write"):
             fresh.write_bytes(text.encode(errors="surrogateescape"))
@@ -85,10 +103,10 @@ def exclude(common_dir: Path, lines: Sequence[str], *, never: Collection[str] = 
         with faults.step("exclude.write"):
             file.parent.mkdir(exist_ok=True)
             with file.open("a", errors="surrogateescape") as end:
-                end.write(
-                    ("\n" if text and not text.endswith("\n") else "")
-                    + "".join(f"{line}\n" for line in missing)
-                )
+                if text and not text.endswith("\n"):
+                    end.write("\n")
+                for line in missing:
+                    end.write(f"{line}\n")
 
 
 async def _check_version(environ: Mapping[str, str]) -> None:
@@ -106,8 +124,9 @@ async def _check_version(environ: Mapping[str, str]) -> None:
     said = (done.out + done.err).decode(errors="replace").strip()
     found = re.search(rb"(\d+)\.(\d+)", done.out)
     if done.code or not found:
+        how = f"`git version` ended with {done.code}"
         raise RepositoryError(
-            f"git could not be run (`git version` ended with {done.code}): {said or 'it said nothing'}\n"
+            f"git could not be run ({how}): {said or 'it said nothing'}\n"
             "Mend or install it, then start again."
         )
     if (int(found[1]), int(found[2])) < OLDEST:
@@ -122,34 +141,35 @@ def layout(root: Path) -> tuple[Path, Path, Path]:
     from git import InvalidGitRepositoryError, NoSuchPathError, Repo
 
     try:
-        with Repo(
-            root, search_parent_directories=True, expand_vars=False
-        ) as repo:  # `$` is a letter as any other
-            top, git_dir, common = repo.working_tree_dir, Path(repo.git_dir), Path(repo.common_dir)
+        # Not expand_vars: `$` is a letter as any other.
+        with Repo(root, search_parent_directories=True, expand_vars=False) as repo:
+            top = repo.working_tree_dir
+            git_dir = Path(repo.git_dir)
+            common = Path(repo.common_dir)
     except (InvalidGitRepositoryError, NoSuchPathError):
         raise RepositoryError(
             f"{root} is not in a git repository. Run `git init` and commit something first."
         ) from None
     if top is None:
-        raise RepositoryError(
-            f"{root} is a bare repository. Start in a checkout of it: git worktree add ../NAME BRANCH"
-        )
+        remedy = "Start in a checkout of it: git worktree add ../NAME BRANCH"
+        raise RepositoryError(f"{root} is a bare repository. {remedy}")
     return Path(top).resolve(), git_dir.resolve(), common.resolve()
 
 
 async def _settings(git: Git) -> dict[str, str]:
     """The user's effective configuration, names in lower case."""
-    pairs = (
-        entry.partition("\n") for entry in await git.names("config", "--list", "-z", "--includes")
-    )
-    return {name.lower(): value if sign else "true" for name, sign, value in pairs}
+    found = {}
+    for entry in await git.names("config", "--list", "-z", "--includes"):
+        name, sign, value = entry.partition("\n")
+        found[name.lower()] = value if sign else "true"
+    return found
 
 
 async def _check_trust(top: Path, environ: Mapping[str, str]) -> None:
-    # git trusts a git dir that it is told; only what it finds by itself, as fetching does, it asks the owner of.
-    done = await process.run(
-        ["git", "rev-parse", "--git-dir"], cwd=top, env=clean_environment(environ)
-    )
+    # git trusts a git dir that it gets by name. Only of one that it finds by itself, as fetching
+    # does, it looks at the owner.
+    command = ["git", "rev-parse", "--git-dir"]
+    done = await process.run(command, cwd=top, env=clean_environment(environ))
     if b"dubious ownership" in done.err:
         trust = f"git config --global --add safe.directory '{top}'"
         raise RepositoryError(
@@ -161,7 +181,8 @@ async def _checked_out(git: Git) -> str:
     done = await git.run("symbolic-ref", "--short", "-q", "HEAD", ok=(0, 1))
     if done.code:
         raise RepositoryError(
-            'No branch is checked out (detached HEAD). Check one out, or name trunk in factory.toml: trunk = "main".'
+            "No branch is checked out (detached HEAD)."
+            ' Check one out, or name trunk in factory.toml: trunk = "main".'
         )
     return os.fsdecode(done.out).rstrip("\n")
 
@@ -179,20 +200,20 @@ async def _check_branch(git: Git, branch: str) -> None:
 
 
 async def _check_supported(git: Git, top: Path, settings: Iterable[str]) -> None:
-    if any(re.fullmatch(_PARTIAL, name) for name in settings):
-        raise NotYet(
-            "partial clones. Fetch everything (`git fetch --refetch --no-filter`) into a full clone, and start there."
-        )
-    entries = [
-        entry.partition("\t") for entry in await git.names("ls-files", "-s", "-z", "--full-name")
-    ]
-    for facts, _, path in entries:
+    for name in settings:
+        if re.fullmatch(_PARTIAL, name):
+            fetch = "Fetch everything (`git fetch --refetch --no-filter`) into a full clone"
+            raise NotYet(f"partial clones. {fetch}, and start there.")
+    tracked = []
+    for entry in await git.names("ls-files", "-s", "-z", "--full-name"):
+        facts, _, path = entry.partition("\t")
         if facts.startswith(GITLINK) and (top / path / ".git").exists():
-            raise NotYet(
-                f"populated submodules ({path}). `git submodule deinit {path}` makes the factory work without it."
-            )
-    tracked = b"".join(os.fsencode(path) + b"\0" for _, _, path in entries)
-    parts = (await git.text("check-attr", "-z", "--stdin", "filter", stdin=tracked)).split("\0")
+            remedy = f"`git submodule deinit {path}` makes the factory work without it."
+            raise NotYet(f"populated submodules ({path}). {remedy}")
+        tracked.append(path)
+    how = ("check-attr", "-z", "--stdin", "filter")
+    printed = await git.text(*how, stdin=ended_by_nul(tracked))
+    parts = printed.split("\0")  # path, attribute, value; and again
     for path, value in zip(parts[0::3], parts[2::3], strict=False):
         if value not in ("unspecified", "unset"):
             raise NotYet(f"`filter={value}` attributes, Git LFS among them ({path} has one).")
@@ -202,5 +223,8 @@ async def _excludes(git: Git, common: Path) -> str:
     named = await git.run("config", "--type=path", "--get", "core.excludesFile", ok=(0, 1))
     home = git.environ.get("XDG_CONFIG_HOME") or f"{git.environ.get('HOME', '')}/.config"
     chosen = Path(os.fsdecode(named.out.rstrip(b"\n")) or f"{home}/git/ignore")
-    files = [file for file in (chosen, common / "info" / "exclude") if file.is_file()]
-    return "".join(file.read_text(errors="surrogateescape").rstrip("\n") + "\n" for file in files)
+    text = ""
+    for file in (chosen, common / "info" / "exclude"):
+        if file.is_file():
+            text += file.read_text(errors="surrogateescape").rstrip("\n") + "\n"
+    return text

@@ -111,7 +111,7 @@ class GitDir:
     async def text(
         self, *argv: str, stdin: bytes = b"", env: Mapping[str, str] | None = None
     ) -> str:
-        """What one git command prints, without the last newline; raise GitError unless it exits 0."""
+        """What one git command prints, less the last newline; raise GitError unless it exits 0."""
         done = await self.run(*argv, stdin=stdin, env=env)
         return os.fsdecode(done.out).rstrip("\n")
 
@@ -214,6 +214,11 @@ class GitDir:
         if self.index:
             env["GIT_INDEX_FILE"] = str(self.index)
         return env
+
+
+def ended_by_nul(names: Iterable[str]) -> bytes:
+    """Names as git reads them from its standard input with -z."""
+    return os.fsencode("".join(f"{name}\0" for name in names))
 
 
 def many(out: bytes) -> int:

@@ -32,12 +32,18 @@ async def read(own: Git, ref: str) -> Work | None:
 
 def run_in(message: str) -> str:
     """The nonce that the message of such a commit names."""
-    lines = message.splitlines()
-    marks = [line.removeprefix(f"{RUN}: ") for line in lines if line.startswith(f"{RUN}: ")]
-    return marks[-1].strip() if marks else ""
+    for line in reversed(message.splitlines()):
+        if line.startswith(f"{RUN}: "):
+            return line.removeprefix(f"{RUN}: ").strip()
+    return ""
 
 
-async def put(own: Git, ref: str, commit: str, before: Work | None) -> None:
+async def put(
+    own: Git,
+    ref: str,
+    commit: str,
+    before: Work | None,
+) -> None:
     """Let a ref keep a commit; what it kept `before` is kept under `REF-COMMIT`.
 
     Raises GitError where it keeps something else by now.

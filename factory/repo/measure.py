@@ -1,4 +1,4 @@
-"""How much an attempt left, found out before git reads any of it, and what of that a snapshot takes.
+"""How much an attempt left, before git reads any of it, and what of that a snapshot takes.
 
 Invariant: no content is read. A file counts with the size that it shows, so a sparse one counts in
 full; what is not taken stays where it is, and is named.
@@ -7,6 +7,7 @@ full; what is not taken stays where it is, and is named.
 import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 
 from anyio import create_task_group, to_thread
@@ -24,12 +25,8 @@ NAME_BYTES = 8 << 20  # of their paths together
 STAGE_S = 600.0  # what git may take to read and store it
 MOST_NAMED = 100  # paths that are named, and that git is told one by one to leave out
 
-_CHANGED = (
-    "diff-files",
-    "-z",
-    "--name-only",
-    "--ignore-submodules=all",
-)  # which would run git in them
+# git would run in submodules otherwise.
+_CHANGED = ("diff-files", "-z", "--name-only", "--ignore-submodules=all")
 _NEW = ("ls-files", "-z", "--others", "--exclude-standard")
 _FOLDED = (*_NEW, "--directory")  # of a new folder only its name
 
@@ -39,17 +36,24 @@ class TooBig:
     """Why a snapshot lacks something that the attempt left, and what."""
 
     why: str  # a clause: "it changed …"
-    paths: tuple[
-        tuple[str, int], ...
-    ] = ()  # with their bytes; folders have none, and end with a slash
+    # With their bytes; folders have none, and end with a slash.
+    paths: tuple[tuple[str, int], ...] = ()
 
     @property
     def sentence(self) -> str:
         """For a person."""
-        files = [(path, size) for path, size in self.paths if not path.endswith("/")]
-        folders = [path for path, _ in self.paths if path.endswith("/")]
-        named = listed(files, 3) if files else ", ".join(map(short, folders[:3]))
-        return f"{self.why}{f': {named}' if named else ''}"
+        files = []
+        folders = []
+        for path, size in self.paths:
+            if path.endswith("/"):
+                folders.append(short(path))
+            else:
+                files.append((path, size))
+        if files:
+            return f"{self.why}: {listed(files, 3)}"
+        if folders:
+            return f"{self.why}: {', '.join(folders[:3])}"
+        return self.why
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,10 @@ class Share:
 
 
 NOTHING_IN_TIME = TooBig(f"git could not take in what it changed within {STAGE_S / 60:.0f} minutes")
-_TOO_MANY = f"it changed more than {MOST_PATHS:,} files, or files with longer paths than {shown(NAME_BYTES)} together"
+_TOO_MANY = (
+    f"it changed more than {MOST_PATHS:,} files,"
+    f" or files with longer paths than {shown(NAME_BYTES)} together"
+)
 
 
 async def share_of(git: Git, tree: Path) -> Share:
@@ -73,12 +80,16 @@ async def share_of(git: Git, tree: Path) -> Share:
     if new is not None and len(changed) + len(new) <= MOST_PATHS:
         return await to_thread.run_sync(_within, tree, [*changed, *new], Share())
     folded = await _names(git, _FOLDED)
-    folders = tuple(path for path in folded or () if path.endswith("/"))
+    files = list[str]()
+    folders = list[str]()
+    for path in folded or ():
+        which = folders if path.endswith("/") else files
+        which.append(path)
     named = tuple((path, 0) for path in folders[:MOST_NAMED])
-    files = [path for path in folded or () if not path.endswith("/")]
     fits = folded is not None and len(changed) + len(files) <= MOST_PATHS
     if fits and len(folders) <= MOST_NAMED:
-        share = Share("-A", folders, TooBig(f"{_TOO_MANY}. New folders were left out", named))
+        too_big = TooBig(f"{_TOO_MANY}. New folders were left out", named)
+        share = Share("-A", tuple(folders), too_big)
         return await to_thread.run_sync(_within, tree, [*changed, *files], share)
     share = Share("-u", (), TooBig(f"{_TOO_MANY}. All new files were left out", named))
     return await to_thread.run_sync(_within, tree, changed, share)
@@ -86,9 +97,10 @@ async def share_of(git: Git, tree: Path) -> Share:
 
 def _within(tree: Path, paths: Sequence[str], share: Share) -> Share:
     """The share, less the largest files where all together have too many bytes."""
-    sizes = sorted(_sizes(tree, paths), key=lambda each: each[1], reverse=True)
-    total = sum(size for _, size in sizes)
-    rest, spared = total, list[tuple[str, int]]()
+    sizes = sorted(_sizes(tree, paths), key=itemgetter(1), reverse=True)
+    total = sum(map(itemgetter(1), sizes))
+    rest = total
+    spared = list[tuple[str, int]]()
     for path, size in sizes:
         if rest <= MOST_BYTES:
             break
@@ -97,14 +109,13 @@ def _within(tree: Path, paths: Sequence[str], share: Share) -> Share:
     if not spared:
         return share
     why = f"the files that it changed have {shown(total)} together, of at most {shown(MOST_BYTES)}"
-    before = share.too_big
     named = tuple(spared[:MOST_NAMED])
-    too_big = (
-        TooBig(f"{before.why}; {why}", (*named, *before.paths)) if before else TooBig(why, named)
-    )
+    too_big = TooBig(why, named)
+    if share.too_big:
+        too_big = TooBig(f"{share.too_big.why}; {why}", (*named, *share.too_big.paths))
     if len(spared) > MOST_NAMED:
         return Share("", (), too_big)
-    names = tuple(path for path, _ in spared)
+    names = map(itemgetter(0), spared)
     return Share(share.option, (*share.spared, *names), too_big)
 
 

@@ -1,7 +1,7 @@
 """The message of a commit that lands a unit: what the agent said, then the factory's trailers.
 
-Invariant: the trailers are the last paragraph, and nothing that an agent wrote is ever read as one of them. They are
-read here and not by git, whose reader stops at a scissors line.
+Invariant: the trailers are the last paragraph, and nothing that an agent wrote is ever read as one
+of them. They are read here and not by git, whose reader stops at a scissors line.
 """
 
 import re
@@ -21,11 +21,14 @@ _SIGNATURE = re.compile(
     r"\s*(signed-off|co-authored|acked|reviewed|tested|reported|suggested|helped|approved)-by\s*:.*",
     re.IGNORECASE,
 )
-# What hosts act on: CI that is skipped (GitHub, GitLab, Azure, AppVeyor) and issues that are closed.
+# What hosts act on: CI that is skipped (GitHub, GitLab, Azure, AppVeyor) and issues that are
+# closed.
 _SKIPS = re.compile(
-    r"\[(skip ci|ci skip|no ci|skip actions|actions skip|skip azp|azp skip|skip netlify|skip vercel)\]"
+    r"\[(skip ci|ci skip|no ci|skip actions|actions skip|skip azp|azp skip"
+    r"|skip netlify|skip vercel)\]"
     r"|\*\*\*NO_CI\*\*\*"
-    r"|^[ \t]*skip-checks[ \t]*:[ \t]*true[ \t]*$",  # no \s: it runs through empty lines, from each of them
+    # No \s: it runs through empty lines, from each of them.
+    r"|^[ \t]*skip-checks[ \t]*:[ \t]*true[ \t]*$",
     re.IGNORECASE | re.MULTILINE,
 )
 _CLOSES = re.compile(
@@ -58,7 +61,8 @@ class Landing:
 def compose(said: str, *, title: str, trailers: Mapping[str, str], task: str = "") -> str:
     """The message: what the agent said (its first line, else `title`; the rest), then the trailers.
 
-    `task`: the text of the task file. What a host would act on stays only where the task has it too.
+    `task`: the text of the task file. What a host would act on stays only where the task has it
+    too.
     """
     cleaned = clean(said, task=task)
     subject, _, body = cleaned.strip().partition("\n")
@@ -68,11 +72,12 @@ def compose(said: str, *, title: str, trailers: Mapping[str, str], task: str = "
         body = f"{line}\n\n{body}"
         line = f"{line[: SUBJECT_MOST - 1]}…"
     line = line or "Change"
-    marks = "\n".join(
-        f"{name}: {' '.join(value.split())}" for name, value in trailers.items() if value
-    )
-    parts = (line, body.strip(), marks)
-    return "\n\n".join(part for part in parts if part) + "\n"
+    marks = []
+    for name, value in trailers.items():
+        if value:
+            marks.append(f"{name}: {' '.join(value.split())}")
+    parts = (line, body.strip(), "\n".join(marks))
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def clean(said: str, *, task: str = "") -> str:
@@ -106,7 +111,7 @@ def _trailers(message: str) -> Iterator[tuple[str, str]]:
 
 
 class _Asked:
-    """What the task says, looked up a limited number of times: an agent may write thousands of lines."""
+    """What the task says, looked up so often at most: an agent may write thousands of lines."""
 
     def __init__(self, task: str) -> None:
         self._task, self._left = task.casefold(), MOST_LOOKED_UP

@@ -18,8 +18,14 @@ async def running(environ: Mapping[str, str], proc: Path = PROC) -> list[Running
     if not found:
         command = ["ps", "-axww", "-o", "command="]
         listed = await process.run(command, env=clean_environment(environ))
-        found = [(None, line.split()) for line in os.fsdecode(listed.out).splitlines()]
-    return [(at, argv) for at, argv in found if argv and argv[0].rpartition("/")[2] == "git"]
+        for line in os.fsdecode(listed.out).splitlines():
+            found.append((None, line.split()))
+    return list(filter(_is_git, found))
+
+
+def _is_git(process: Running) -> bool:
+    _, argv = process
+    return bool(argv) and argv[0].rpartition("/")[2] == "git"
 
 
 def _processes(proc: Path) -> Iterator[Running]:

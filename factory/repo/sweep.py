@@ -16,7 +16,7 @@ from factory.ground import disk
 
 
 def sweep(root: Path) -> list[str]:
-    """Delete fifos, sockets and devices, and list the folders that are repositories, ignored ones too.
+    """Delete fifos, sockets and devices, and list the folders that are repositories.
 
     Everywhere, since the agent's ignore files decide where git looks, and a fifo called .gitignore
     stops it for ever.
@@ -40,14 +40,13 @@ def make_readable(root: Path) -> None:
 
 
 def move_git_dirs(tree: Path, nested: Iterable[str], aside: Path) -> list[str]:
-    """Move them; the paths of those that git calls by another name, and takes nothing of all the same."""
+    """Move git dirs aside; return the paths of those with another spelling than `.git`."""
     odd = []
     for path in nested:
         for name in _git_dirs(tree / path):
             aside.mkdir(parents=True, exist_ok=True)
-            shutil.move(
-                tree / path / name, aside / f"{secrets.token_hex(3)}-{Path(path).name[:100]}"
-            )
+            target = aside / f"{secrets.token_hex(3)}-{Path(path).name[:100]}"
+            shutil.move(tree / path / name, target)
             if name != ".git":
                 odd.append(f"{path}/{name}")
     return odd

@@ -7,7 +7,7 @@ happens at its place. A run counts only if this very store began it and its exit
 import json
 import re
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from enum import IntEnum
@@ -68,8 +68,17 @@ class BrokenOff(Exception):
 class Underway:
     """The records of one factory. `work`: the folder of all places; `logs`: of all runs."""
 
-    def __init__(self, *, store: Store, logs: Path, work: Path, leaves: Callable[[], bool]) -> None:
-        self._store, self._logs, self._work = store, logs, work
+    def __init__(
+        self,
+        *,
+        store: Store,
+        logs: Path,
+        work: Path,
+        leaves: Callable[[], bool],
+    ) -> None:
+        self._store = store
+        self._logs = logs
+        self._work = work
         self.leaves = leaves  # whether what runs now is for the next daemon to see through
         self._unclaimed: dict[Path, str] = {}
 
@@ -87,7 +96,13 @@ class Underway:
     ) -> Record:
         """Note what is about to begin at a place."""
         nonce = new_nonce(self._store)
-        record = Record(nonce=nonce, what=what, tree=tree, about=about, found=found or {})
+        record = Record(
+            nonce=nonce,
+            what=what,
+            tree=tree,
+            about=about,
+            found=found or {},
+        )
         _write(place / UNDERWAY, record)
         return record
 
@@ -112,7 +127,7 @@ class Underway:
 
     @contextmanager
     def until_over(self, place: Path) -> Iterator[None]:
-        """Forget it at the end of the block, unless that is cut short and the next daemon goes on with it."""
+        """Forget it at the end of the block, unless the next daemon goes on with it."""
         try:
             yield
         except BaseException:
@@ -138,7 +153,7 @@ class Underway:
         return record if record and self._is_ours(record) else None
 
     async def claim(self, place: Path, *about: str) -> Record | None:
-        """What an earlier daemon began here, if it is about one of these; else nothing of it is left."""
+        """What an earlier daemon began here, if it is about one of these; else it is ended."""
         self._unclaimed.pop(place, None)
         if not self.is_noted(place):
             return None
@@ -149,41 +164,40 @@ class Underway:
         return None
 
     async def vacate(self, place: Path) -> None:
-        """End whatever is under way there; where that cannot be done, the place is put out of use."""
+        """End whatever is under way there, or put the place out of use where that fails."""
         if not await self.drop(place):
             _put_out_of_use(place)
 
     def let_go(self, place: Path, *broken: BrokenOff) -> None:
-        """Forget what was broken off; a place where something of it still runs is put out of use."""
+        """Forget what was broken off; put a place out of use where something of it still runs."""
         self.forget(place)
         if any(each.left for each in broken):
             _put_out_of_use(place)
 
     async def drop(self, place: Path) -> bool:
         """End whatever is under way at a place, and forget it; whether nothing of it is left."""
-        with faults.step("command.end"):
-            ended = [await process.end(folder) for folder in unended(self._logs, f"{place.name}-*")]
-        if all(ended):
+        is_over = await _end(unended(self._logs, f"{place.name}-*"))
+        if is_over:
             self.forget(place)
-        return all(ended)
+        return is_over
 
     async def sort_out(self) -> bool:
         """End what no daemon will ask for; true when nothing of it is left.
 
         What may be asked for again runs on: gates and setups that this store began.
         """
-        ended = []
+        is_over = True
         for place in self._places():
-            if record := self.at(place):
+            record = self.at(place)
+            if record:
                 self._unclaimed[place] = record.nonce
-            else:
-                ended.append(await self.drop(place))
-        spared = {folder for place in self._unclaimed for folder in self._runs_at(place)}
-        with faults.step("command.end"):
-            ended += [
-                await process.end(folder) for folder in unended(self._logs) if folder not in spared
-            ]
-        return all(ended)
+            elif not await self.drop(place):
+                is_over = False
+        spared = set[Path]()
+        for place in self._unclaimed:
+            spared.update(self._runs_at(place))
+        rest = [folder for folder in unended(self._logs) if folder not in spared]
+        return await _end(rest) and is_over
 
     async def end_unclaimed(self) -> None:
         """End what nobody has asked for since the start."""
@@ -200,10 +214,8 @@ class Underway:
 
     def _runs_at(self, place: Path) -> list[Path]:
         record = self.at(place)
-        return self._folders(place, record) if record else []
-
-    def _folders(self, place: Path, record: Record) -> list[Path]:
-        """The run dirs of a record."""
+        if not record:
+            return []
         return sorted(self._logs.glob(f"{place.name}-{_token(record)}-*"))
 
     def _places(self) -> list[Path]:
@@ -235,6 +247,13 @@ def unended(logs: Path, names: str = "*") -> list[Path]:
     """The run dirs of such names that have no exit file: what was begun there may still run."""
     starts = sorted(logs.glob(f"{names}/start.json"))
     return [start.parent for start in starts if not start.with_name("exit.json").exists()]
+
+
+@faults.during("command.end")
+async def _end(folders: Sequence[Path]) -> bool:
+    """End what runs in these run dirs; whether nothing of it is left."""
+    ended = [await process.end(folder) for folder in folders]
+    return all(ended)
 
 
 @faults.during("tree.abandon")

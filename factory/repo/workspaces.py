@@ -1,6 +1,7 @@
 """Workspaces: the trees in which agents work, and what becomes of the work.
 
-Invariant: the tree that an attempt leaves is kept as a commit before anything else happens in its workspace.
+Invariant: the tree that an attempt leaves is kept as a commit before anything else happens in its
+workspace.
 """
 
 import os
@@ -26,6 +27,7 @@ from factory.repo.checkouts import (
     is_real,
 )
 from factory.repo.git import FACTORY, Git
+from factory.repo.git_dir import ended_by_nul
 from factory.repo.measure import NOTHING_IN_TIME, STAGE_S, Share, TooBig, share_of
 from factory.repo.sweep import make_readable, move_git_dirs, sweep
 
@@ -38,7 +40,7 @@ MOST_ASKED = 200  # paths about which commits are asked
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workspace:
-    """A worker's working tree; what belongs to it (venv, home, tmp) lies beside the tree in `place`."""
+    """A worker's working tree; its venv, home and tmp lie beside the tree in `place`."""
 
     name: str
     place: Path
@@ -56,9 +58,7 @@ class Snapshot:
 
     tree: str
     changed: bool  # it differs from the base
-    nested: tuple[
-        str, ...
-    ] = ()  # folders that were repositories of their own and are plain files now
+    nested: tuple[str, ...] = ()  # folders that were repositories, and are plain files now
     left_out: str = ""  # git's words about what it could not take
     missed: tuple[str, ...] = ()  # the paths that it did not take, at most MOST_MISSED
     too_big: TooBig | None = None  # why it lacks something that lies in the workspace, and what
@@ -67,8 +67,10 @@ class Snapshot:
     @property
     def lacking(self) -> tuple[str, ...]:
         """The paths that it lacks, as far as they are named."""
-        large = self.too_big.paths if self.too_big else ()
-        return (*self.missed, *(path for path, _ in large))[:MOST_MISSED]
+        paths = list(self.missed)
+        if self.too_big:
+            paths += [path for path, _ in self.too_big.paths]
+        return tuple(paths[:MOST_MISSED])
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +103,9 @@ class Workspaces(Checkouts):
     ) -> Workspace:
         """Make the workspace show `base`, or `tree` as uncommitted work on it.
 
-        `nonce`: of the attempt, whose the workspace is from now on. `warm`: ignored files stay, since no other unit was
-        there; else only `dependencies` do. Not `renew_git`: a resumed session keeps its own `.git`, where that is still
-        a folder. Raises FactoryError.
+        `nonce`: of the attempt, whose the workspace is from now on. `warm`: ignored files stay,
+        since no other unit was there; else only `dependencies` do. Not `renew_git`: a resumed
+        session keeps its own `.git`, where that is still a folder. Raises FactoryError.
         """
         ground = await self.ground(name, base, keeps)
         workspace = self.at(name, keeps=keeps)
@@ -118,7 +120,8 @@ class Workspaces(Checkouts):
         if renewed:
             await self.renew_git(name, base, excludes=ground.excludes)
         if tree and tree != first:
-            # After the copy of the index: the agent's git sees the carried work as changes that it has not committed.
+            # After the copy of the index: the agent's git sees the carried work as changes that it
+            # has not committed.
             with faults.step("tree.carry"):
                 await self.git(name).run("read-tree", "-u", "--reset", tree, seconds=CHECKOUT_S)
         return workspace
@@ -131,7 +134,7 @@ class Workspaces(Checkouts):
         path.write_text(nonce)
 
     def claimed_by(self, name: str) -> str:
-        """The nonce of the attempt that the workspace was prepared for last; "" where nothing says so."""
+        """The nonce of the attempt that the workspace was prepared for last; "" if unknown."""
         path = self.place(name) / CLAIM
         with suppress(OSError):
             if not path.is_symlink():
@@ -139,56 +142,80 @@ class Workspaces(Checkouts):
         return ""
 
     def where(self, name: str, nonce: str) -> str:
-        """What the workspace of an attempt is called now: `name`, or as it was put aside by a run that broke off."""
+        """What the workspace of an attempt is called now.
+
+        `name`, or as a run that broke off put it aside.
+        """
         if not nonce or self.claimed_by(name) == nonce:
             return name
-        asides = [each for each in self.names() if each.startswith(f"{name}{ABANDONED}")]
-        return next((each for each in asides if self.claimed_by(each) == nonce), name)
+        for each in self.names():
+            if each.startswith(f"{name}{ABANDONED}") and self.claimed_by(each) == nonce:
+                return each
+        return name
 
-    async def kept(self, unit: str, attempt: int, *, nonce: str) -> str:
-        """The commit that keeps what an attempt made; "" where there is none, or it is of another attempt."""
+    async def kept(
+        self,
+        unit: str,
+        attempt: int,
+        *,
+        nonce: str,
+    ) -> str:
+        """The commit that keeps what an attempt made; "" where there is none of that attempt."""
         work = await kept.read(self._own, _ref(unit, attempt))
         return work.commit if work and nonce and work.run == nonce else ""
 
-    async def snapshot(self, workspace: Workspace, *, base: str, aside: Path) -> Snapshot:
+    async def snapshot(
+        self,
+        workspace: Workspace,
+        *,
+        base: str,
+        aside: Path,
+    ) -> Snapshot:
         """Write what the agent left as a tree; nothing of the attempt may run any more.
 
-        The git dirs of nested repositories that `base` does not have as submodules are moved to `aside`/nested.
+        The git dirs of nested repositories that `base` does not have as submodules are moved to
+        `aside`/nested.
         """
-        git = self.git(workspace.name)
+        name = workspace.name
+        git = self.git(name)
         base_tree = await self._own.tree(base)
         if not _all_real(workspace.place, workspace.tree):
             return Snapshot(tree=base_tree, changed=False, gone=True)
-        await self.ground(workspace.name, base, workspace.keeps)
+        await self.ground(name, base, workspace.keeps)
         with faults.step("attempt.stage"):
-            await self._enter(workspace.name)
+            await self._enter(name)
             found = await to_thread.run_sync(sweep, workspace.tree)
             links = await self._gitlinks(base) if found else []
-            nested = await self._foreign(git, links, found) if found else []
+            nested = await self._foreign(git, links, found)
             with faults.step("attempt.nested"):
-                odd = await to_thread.run_sync(
-                    move_git_dirs, workspace.tree, nested, aside / "nested"
-                )
-            modules = tuple(link for link in links if link in found)
-            share = await self._share(git, workspace.name, base)
-            left_out, too_big = await self._stage(git, workspace.name, base, modules, share)
-            missed = (
-                *(await self._missed(git, (*modules, *share.spared)) if left_out else ()),
-                *odd,
-            )
+                to = aside / "nested"
+                odd = await to_thread.run_sync(move_git_dirs, workspace.tree, nested, to)
+            modules = [link for link in links if link in found]
+            share = await self._share(git, name, base)
+            left_out, too_big = await self._stage(git, name, base, modules, share)
+            missed = await self._missed(git, [*modules, *share.spared]) if left_out else []
             tree = await git.text("write-tree")
         return Snapshot(
             tree=tree,
             changed=tree != base_tree,
             nested=tuple(nested),
             left_out=left_out,
-            missed=missed,
+            missed=(*missed, *odd),
             too_big=too_big,
         )
 
     @faults.during("attempt.carry")
-    async def carry(self, previous: str, *, onto: str, diff: Path) -> str | Conflict:
-        """The tree of attempt commit `previous` merged onto commit `onto`; on conflict its diff, written to `diff`."""
+    async def carry(
+        self,
+        previous: str,
+        *,
+        onto: str,
+        diff: Path,
+    ) -> str | Conflict:
+        """The tree of attempt commit `previous` merged onto commit `onto`.
+
+        On conflict its diff, written to `diff`.
+        """
         tree, conflicts = await self._own.merge(onto, previous, since=f"{previous}^")
         if tree:
             return tree
@@ -198,7 +225,7 @@ class Workspaces(Checkouts):
         return Conflict(conflicts, diff, said[:_INTENT_CHARACTERS].strip())
 
     async def _write_diff(self, commit: str, target: Path) -> None:
-        """The diff of an attempt, or, where it is too long to be of use, the names of what it changed."""
+        """Write the diff of an attempt, or, where it is too long, the names of what it changed."""
         target.parent.mkdir(parents=True, exist_ok=True)
         change = (f"{commit}^", commit)
         whole = ("diff-tree", "-p", "--full-index", "--binary", *change)
@@ -215,29 +242,44 @@ class Workspaces(Checkouts):
 
     async def _intents(self, *how: str) -> str:
         """What commits say of themselves, as far as it is told."""
+        env = {"GIT_LITERAL_PATHSPECS": "1"}
         try:
-            done = await self._own.run(
-                "log", *how, env={"GIT_LITERAL_PATHSPECS": "1"}, into=Into(TOLD_BYTES)
-            )
+            done = await self._own.run("log", *how, env=env, into=Into(TOLD_BYTES))
         except TooMuch as error:
             return os.fsdecode(error.out)
         return os.fsdecode(done.out)
 
     @faults.during("attempt.keep")
-    async def keep(self, unit: str, attempt: int, *, tree: str, base: str, message: str) -> str:
-        """Keep an attempt's tree for good, under refs/factory/attempts/UNIT/N in the factory repository.
+    async def keep(
+        self,
+        unit: str,
+        attempt: int,
+        *,
+        tree: str,
+        base: str,
+        message: str,
+    ) -> str:
+        """Keep an attempt's tree for good, under refs/factory/attempts/UNIT/N.
 
-        Kept already, it is the same commit; another tree that was kept there before is kept under a second name.
+        Kept already, it is the same commit; another tree that was kept there before is kept under a
+        second name.
         """
         ref = _ref(unit, attempt)
         before = await kept.read(self._own, ref)
-        if before and (before.tree, before.base, before.run) == (tree, base, kept.run_in(message)):
+        work = (tree, base, kept.run_in(message))
+        if before and (before.tree, before.base, before.run) == work:
             return before.commit
         commit = await self.commit(tree, base=base, message=message)
         await kept.put(self._own, ref, commit, before)
         return commit
 
-    async def commit(self, tree: str, *, base: str, message: str) -> str:
+    async def commit(
+        self,
+        tree: str,
+        *,
+        base: str,
+        message: str,
+    ) -> str:
         """A commit of the factory's in its own repository, which no ref keeps yet."""
         return await self._own.commit_tree(tree, [base], message, author=FACTORY, committer=FACTORY)
 
@@ -247,12 +289,13 @@ class Workspaces(Checkouts):
 
     async def _foreign(self, git: Git, links: list[str], nested: list[str]) -> list[str]:
         """Those of the nested repositories that are neither ignored nor in a submodule of base."""
-        ours = [
-            path for path in nested if not any(f"{path}/".startswith(f"{link}/") for link in links)
-        ]
-        asked = os.fsencode("".join(f"{path}\0" for path in ours))
-        done = await git.run("check-ignore", "--no-index", "-z", "--stdin", stdin=asked, ok=(0, 1))
-        ignored = os.fsdecode(done.out).split("\0")
+        modules = tuple(f"{link}/" for link in links)
+        ours = [path for path in nested if not f"{path}/".startswith(modules)]
+        if not ours:
+            return []
+        how = ("check-ignore", "--no-index", "-z", "--stdin")
+        done = await git.run(*how, stdin=ended_by_nul(ours), ok=(0, 1))
+        ignored = set(os.fsdecode(done.out).split("\0"))
         return [path for path in ours if path not in ignored]
 
     async def _share(self, git: Git, name: str, base: str) -> Share:
@@ -264,13 +307,17 @@ class Workspaces(Checkouts):
             await self._forget(name)
         await git.run("read-tree", base)
         # Else every file counts as changed.
-        await git.run(
-            "update-index", "-q", "--ignore-submodules", "--refresh", ok=(0, 1), seconds=STAGE_S
-        )
+        how = ("update-index", "-q", "--ignore-submodules", "--refresh")
+        await git.run(*how, ok=(0, 1), seconds=STAGE_S)
         return await share_of(git, tree)
 
     async def _stage(
-        self, git: Git, name: str, base: str, modules: Sequence[str], share: Share
+        self,
+        git: Git,
+        name: str,
+        base: str,
+        modules: Sequence[str],
+        share: Share,
     ) -> tuple[str, TooBig | None]:
         """Stage the share of the tree; what git complains of, and why something is lacking."""
         if not share.option:
@@ -283,41 +330,45 @@ class Workspaces(Checkouts):
             return "", NOTHING_IN_TIME
 
     async def _add(
-        self, git: Git, name: str, base: str, modules: Sequence[str], share: Share
+        self,
+        git: Git,
+        name: str,
+        base: str,
+        modules: Sequence[str],
+        share: Share,
     ) -> str:
-        """Bring the daemon's index up to the share of the tree; what git still complains of in the end.
+        """Bring the daemon's index up to the share of the tree; return what git complains of.
 
-        `modules`: submodules that the agent populated. `add` would run git in them, by the configuration there.
+        `modules`: submodules that the agent populated. `add` would run git in them, by the
+        configuration there.
         """
+        add = ["add", share.option, "--ignore-errors"]
         spared = [f":(exclude,literal){path}" for path in (*modules, *share.spared)]
-        add = ("add", share.option, "--ignore-errors", *(("--", ".", *spared) if spared else ()))
+        if spared:
+            add += ["--", ".", *spared]
         done = await git.run(*add, ok=(0, 1, 128), seconds=STAGE_S)
         if done.err:
             await to_thread.run_sync(make_readable, self.place(name) / "tree")
             done = await git.run(*add, ok=(0, 1, 128), seconds=STAGE_S)
         if done.code == 128:
-            # A damaged index, or an attribute (working-tree-encoding) that the content breaks: the bytes as they are.
+            # A damaged index, or an attribute (working-tree-encoding) that the content breaks: the
+            # bytes as they are.
             await self._forget(name)
             await git.run("read-tree", base)
             no_tree = await git.text("hash-object", "-t", "tree", os.devnull)
             done = await git.run(f"--attr-source={no_tree}", *add, ok=(0, 1), seconds=STAGE_S)
         if modules:  # only what their HEAD names
-            await git.run(
-                "update-index",
-                "-z",
-                "--stdin",
-                stdin=os.fsencode("".join(f"{path}\0" for path in modules)),
-            )
+            await git.run("update-index", "-z", "--stdin", stdin=ended_by_nul(modules))
         return done.err.decode(errors="replace").strip()[:4000]
 
-    async def _missed(self, git: Git, spared: Sequence[str]) -> tuple[str, ...]:
+    async def _missed(self, git: Git, spared: Sequence[str]) -> list[str]:
         """The paths of the tree that are not in the index as they are."""
-        shown, _ = await beginning_of(
-            git, "ls-files", "-z", "-o", "-m", "--exclude-standard", ok=(0, 1, 128)
-        )
+        how = ("ls-files", "-z", "-o", "-m", "--exclude-standard")
+        shown, _ = await beginning_of(git, *how, ok=(0, 1, 128))
         paths = dict.fromkeys(os.fsdecode(shown).split("\0")[:-1])
         inside = tuple(f"{path.rstrip('/')}/" for path in spared)
-        return tuple(path for path in paths if not f"{path}/".startswith(inside))[:MOST_MISSED]
+        missed = [path for path in paths if not f"{path}/".startswith(inside)]
+        return missed[:MOST_MISSED]
 
 
 def _ref(unit: str, attempt: int) -> str:
