@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from factory.cli.config import Guards
 from factory.cli.smoke import AgentCheck
 from factory.ground.settings import KEYS, Value
-from factory.store import rows
+from factory.store import rows, unit_rows
 from factory.store.journal import Event
 from factory.store.records import CardKind
 from factory.store.states import UnitState
@@ -28,9 +28,9 @@ FOLDER = Path(__file__).with_name("json")
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 PRINTED: Mapping[str, type] = {  # file → what the command prints
     "status": rows.Status,
-    "show-unit": rows.Unit,
+    "show-unit": unit_rows.Unit,
     "show-card": rows.ShownCard,
-    "log": rows.Entry,
+    "log": unit_rows.Entry,
     "config": rows.Config,
     "config-guards": Guards,
     "doctor-agent": AgentCheck,
@@ -103,7 +103,7 @@ def _object(row: type, below: dict[str, Schema]) -> Schema:
 def _value(row: type, name: str, hint: Any, below: dict[str, Schema]) -> Schema:
     if row is rows.Config and name == "settings":
         return _settings(below)
-    if row is rows.Entry and name == "reason":
+    if row is unit_rows.Entry and name == "reason":
         return {"enum": [str(reason) for reason in EndReason]}
     return _schema(hint, below)
 

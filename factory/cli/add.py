@@ -11,7 +11,7 @@ from factory.cli import place, say
 from factory.cli.ask import soon
 from factory.ground.errors import FactoryError, TaskFileError, UsageError, did_you_mean
 from factory.inbox.intake import PASSED_OVER
-from factory.store import rows, views
+from factory.store import unit_rows, unit_views, views
 from factory.store.task_file import TaskFile, decode, ids, parse, slug
 
 
@@ -21,7 +21,7 @@ def add(args: Namespace) -> int:
     raw, name, task = _given(top, args.file)
     remark = _unknown_agent(task)
     with place.store(str(top)) as con:
-        before = views.last_seq(con)
+        before = unit_views.last_seq(con)
         inbox = views.inbox(con)
         _drop(top / inbox, name, decode(raw))
         if views.daemon(con).state == "stopped":
@@ -62,9 +62,9 @@ def _given(top: Path, file: str) -> tuple[bytes, str, TaskFile]:
     return raw, name, _read(raw, name)
 
 
-def _told_of(con: sqlite3.Connection, name: str, before: int) -> rows.Entry | None:
+def _told_of(con: sqlite3.Connection, name: str, before: int) -> unit_rows.Entry | None:
     """The first event after that one that names the file."""
-    for entry in views.log(con, after=before):
+    for entry in unit_views.log(con, after=before):
         if entry.name == name:
             return entry
     return None
@@ -108,7 +108,7 @@ def _free(top: Path, base: str) -> str:
     with place.store(str(top)) as con:
         waiting |= {path.name for path in (top / views.inbox(con)).glob("*.md")}
         for name in ids(base):
-            if not views.has_unit(con, name) and f"{name}.md" not in waiting:
+            if not unit_views.has_unit(con, name) and f"{name}.md" not in waiting:
                 return f"{name}.md"
     raise AssertionError("ids never ends")
 

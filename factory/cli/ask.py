@@ -10,9 +10,9 @@ from argparse import Namespace
 from collections.abc import Callable
 from typing import TypeVar
 
-from factory.cli import place, say
+from factory.cli import named, place, say
 from factory.ground.errors import NotYet, RefusedByState, UsageError, did_you_mean
-from factory.store import asking, rows, views
+from factory.store import asking, rows, unit_rows, views
 from factory.store.states import FINAL, UnitState
 
 Args = dict[str, str | bool]  # of a request
@@ -95,7 +95,7 @@ def _ask(kind: str, check: Callable[[sqlite3.Connection], Args]) -> int:
     return 0
 
 
-def _closed(con: sqlite3.Connection, request: int) -> rows.Outcome | None:
+def _closed(con: sqlite3.Connection, request: int) -> unit_rows.Outcome | None:
     seen = asking.request_outcome(con, request)
     return seen if seen and seen.state != "pending" else None
 
@@ -143,7 +143,7 @@ def _open_card(con: sqlite3.Connection, name: str) -> rows.Card:
 
 def _again(con: sqlite3.Connection, name: str) -> str:
     """The id, where the unit may be tried again; else raise RefusedByState."""
-    unit = place.unit(con, name, refusal=RefusedByState)
+    unit = named.the_unit(con, name, refusal=RefusedByState)
     is_gone = unit.state == UnitState.LANDED and not unit.on_trunk
     if unit.state == UnitState.CANCELLED or is_gone:
         return name
@@ -155,7 +155,7 @@ def _again(con: sqlite3.Connection, name: str) -> str:
 
 def _open_unit(con: sqlite3.Connection, name: str) -> str:
     """The id, where the unit has not ended; else raise RefusedByState."""
-    unit = place.unit(con, name, refusal=RefusedByState)
+    unit = named.the_unit(con, name, refusal=RefusedByState)
     if unit.state == UnitState.SPLIT:
         parts = ", ".join(unit.needs)
         raise RefusedByState(f"{name} is split: what it was to do its parts do now: {parts}.")

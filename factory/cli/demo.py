@@ -19,10 +19,10 @@ from pathlib import Path
 import anyio
 
 from factory.child import process
-from factory.cli import life, main, place, say, scratch
+from factory.cli import life, main, named, place, say, scratch
 from factory.demo import apprentice, shop
 from factory.ground.errors import FactoryError
-from factory.store import rows, views
+from factory.store import rows, unit_rows, unit_views, views
 
 PATIENCE_S = 120.0  # for all tasks together
 QUIET_S = 1.0  # without news; then a terminal shows how far it is
@@ -307,14 +307,14 @@ class Watch:
         type_command("factory status")
         return False
 
-    def _entries(self) -> list[rows.Entry]:
+    def _entries(self) -> list[unit_rows.Entry]:
         with place.store(str(self._top)) as con:
-            entries = list(views.log(con, after=self._seen))
+            entries = list(unit_views.log(con, after=self._seen))
         if entries:
             self._seen = entries[-1].seq
         return entries
 
-    def _note(self, entry: rows.Entry) -> None:
+    def _note(self, entry: unit_rows.Entry) -> None:
         match entry.event:
             case "attempt.started":
                 self._started.add(entry.unit)
@@ -327,7 +327,7 @@ class Watch:
             case "card.raised":
                 self._has_failed |= entry.unit == shop.FAILS
 
-    def _show(self, entry: rows.Entry) -> None:
+    def _show(self, entry: unit_rows.Entry) -> None:
         """Print the line about an event that a person cares for, and what belongs to it."""
         told = _told(entry)
         if told is None:
@@ -355,7 +355,7 @@ class Watch:
         return f"{time.monotonic() - self._began:5.1f} s"
 
 
-def _told(entry: rows.Entry) -> tuple[str, str] | None:
+def _told(entry: unit_rows.Entry) -> tuple[str, str] | None:
     """Return an event in words, with its style; none if no person cares for it."""
     number, worker = entry.attempt, entry.worker
     match entry.event:
@@ -375,12 +375,12 @@ def _told(entry: rows.Entry) -> tuple[str, str] | None:
     return None
 
 
-def _evidence(top: Path, entry: rows.Entry) -> list[str]:
+def _evidence(top: Path, entry: unit_rows.Entry) -> list[str]:
     """Return what the agent said at the end of its attempt, or what was red."""
     if entry.event != "attempt.ended":
         return []
     with place.store(str(top)) as con:
-        unit = place.unit(con, entry.unit)
+        unit = named.the_unit(con, entry.unit)
     attempt = next(each for each in unit.attempts if each.number == entry.attempt)
     if entry.reason in ("submitted", "asked"):
         return [f"“{line}”" for line in attempt.said.splitlines()]

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
 from factory.agents.tail import Tail
-from factory.cli import place, say
-from factory.store import rows, views
+from factory.cli import named, place, say
+from factory.store import rows, unit_rows, unit_views
 from factory.store.states import FINAL
 
 POLL_S = 0.2
@@ -60,7 +60,7 @@ def log(args: Namespace) -> int:
     top = place.root()
     with place.store(top) as con:
         if args.id:
-            place.unit(con, args.id)
+            named.the_unit(con, args.id)
         for text in follow(con, top, args.id, as_json=args.json, on=args.follow):
             print(text, flush=args.follow)
     return 0
@@ -73,8 +73,8 @@ def follow(
     seen = 0
     output = Output("")
     while True:
-        is_over = not on or (bool(unit) and place.unit(con, unit).state in FINAL)
-        for entry in views.log(con, after=seen, unit=unit):
+        is_over = not on or (bool(unit) and named.the_unit(con, unit).state in FINAL)
+        for entry in unit_views.log(con, after=seen, unit=unit):
             seen = entry.seq
             if as_json:
                 yield say.as_json(entry)
@@ -91,12 +91,12 @@ def follow(
 
 def _newest_output(con: sqlite3.Connection, top: str, unit: str, output: "Output") -> "Output":
     """The output of the unit's newest attempt: the same one as long as no newer attempt began."""
-    attempts = place.unit(con, unit).attempts
+    attempts = named.the_unit(con, unit).attempts
     folder = place.run_dir(top, unit, attempts[-1].number) if attempts else ""
     return output if folder == output.folder else Output(folder)
 
 
-def told(entry: rows.Entry, *, of_one: bool) -> Iterator[str]:
+def told(entry: unit_rows.Entry, *, of_one: bool) -> Iterator[str]:
     """A journal event on one line; nothing where no person wants to know."""
     if entry.event in _NOISE or (entry.event == "card.folded" and entry.unit):
         return
@@ -153,7 +153,7 @@ def _words(value: object, name: str = "") -> Iterator[str]:
                 yield from _words(item)
 
 
-def _sentence(entry: rows.Entry) -> str:
+def _sentence(entry: unit_rows.Entry) -> str:
     form = _SAYS.get(entry.event)
     if form is None:
         details = "; ".join(_details(entry))
@@ -165,7 +165,7 @@ def _sentence(entry: rows.Entry) -> str:
     return form.format_map(words).replace(": :", ":").rstrip(": ")
 
 
-def _verdict(entry: rows.Entry) -> str:
+def _verdict(entry: unit_rows.Entry) -> str:
     known = ", as known before" if entry.cached else ""
     if entry.ok:
         return f"green{_without(entry)}{known}"
@@ -173,11 +173,11 @@ def _verdict(entry: rows.Entry) -> str:
     return f"red{_without(entry) or below}{known}"
 
 
-def _without(entry: rows.Entry) -> str:
+def _without(entry: unit_rows.Entry) -> str:
     return " without the change" if entry.before else ""
 
 
-def _details(entry: rows.Entry) -> Iterator[str]:
+def _details(entry: unit_rows.Entry) -> Iterator[str]:
     for name, value in vars(entry).items():
         if name in _FRAME or (name == "cached" and not value):
             continue

@@ -9,7 +9,7 @@ import os
 import sqlite3
 from contextlib import closing
 
-from factory.ground.errors import FactoryError, RepositoryError, did_you_mean
+from factory.ground.errors import FactoryError, RepositoryError
 from factory.store import rows, views
 
 
@@ -78,29 +78,6 @@ def copied_from(top: str) -> str:
     now = here(Path(top), git_dir, Path(), identity=before.id)
     is_copy = compare(before, now, other=views.identity_at(before.root)) is Found.COPIED
     return before.root if is_copy else ""
-
-
-def unit(
-    con: sqlite3.Connection, name: str, *, refusal: type[FactoryError] = FactoryError
-) -> rows.Unit:
-    """All about the unit of that id; raise `refusal` where there is none."""
-    found = views.show(con, name)
-    if found is not None:
-        return found
-    if name[:1] in "Ee" and name[1:].isdigit():
-        raise refusal(_no_unit_but_card(con, name.upper()))
-    raise refusal(f"there is no unit {name!r}{meant(con, name)}\n  the open ones: factory status")
-
-
-def _no_unit_but_card(con: sqlite3.Connection, name: str) -> str:
-    if views.card(con, name):
-        return f"{name} is a card, not a unit\n  see: factory show {name}"
-    return f"there is no card {name}\n  the open ones: factory status"
-
-
-def meant(con: sqlite3.Connection, name: str) -> str:
-    """A did-you-mean among the units that are open or landed last."""
-    return did_you_mean(name, views.known_units(con))
 
 
 def _is_bare(folder: str) -> bool:

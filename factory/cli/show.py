@@ -8,17 +8,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 
-from factory.cli import log, place, say, status
+from factory.cli import log, named, place, say, status
 from factory.ground.errors import FactoryError, UsageError
-from factory.store import rows, views
+from factory.store import rows, unit_rows, unit_views, views
 from factory.store.states import UnitState
 
 
 def show(args: Namespace) -> int:
     """Shows a unit (state, attempts, verdicts, what is kept) or a card (question, evidence, options)."""
     with place.store(place.root()) as con:
-        card = None if views.has_unit(con, args.id) else views.card(con, args.id.upper())
-        unit = None if card else place.unit(con, args.id)
+        card = None if unit_views.has_unit(con, args.id) else views.card(con, args.id.upper())
+        unit = None if card else named.the_unit(con, args.id)
     now = datetime.now(UTC)
     if args.prompt:
         print(_prompt(card.id if card else args.id, unit), end="")
@@ -36,7 +36,7 @@ def show(args: Namespace) -> int:
 def why(args: Namespace) -> int:
     """Shows why a unit is in its state, what it waits for, and what led there."""
     with place.store(place.root()) as con:
-        for text in _chain(con, place.unit(con, args.id)):
+        for text in _chain(con, named.the_unit(con, args.id)):
             print(text)
     return 0
 
@@ -51,7 +51,7 @@ def diff(args: Namespace) -> int:
 
     top = place.root()
     with place.store(top) as con:
-        base, commit = _ends(place.unit(con, args.id), args.attempt)
+        base, commit = _ends(named.the_unit(con, args.id), args.attempt)
     own = Git(git_dir=Path(place.within(top, "git")), own=True, environ=dict(os.environ))
     patch = anyio.run(
         own.run, "diff-tree", "-p", "-M", "--no-ext-diff", "--no-textconv", base, commit
@@ -83,7 +83,7 @@ def _card(card: rows.Card, now: datetime) -> Iterator[str]:
 # ── a unit ──
 
 
-def _unit(unit: rows.Unit, now: datetime) -> Iterator[str]:
+def _unit(unit: unit_rows.Unit, now: datetime) -> Iterator[str]:
     yield say.paint(say.line(unit.title), "bold")
     yield f"{unit.id} · {unit.state} {say.ago(unit.since, now)}"
     yield from say.wrap(unit.why, indent="  ")
@@ -97,7 +97,7 @@ def _unit(unit: rows.Unit, now: datetime) -> Iterator[str]:
     yield from say.section("VERDICTS", [_verdict(verdict) for verdict in unit.verdicts])
 
 
-def _attempt(attempt: rows.Attempt, now: datetime) -> Sequence[str]:
+def _attempt(attempt: unit_rows.Attempt, now: datetime) -> Sequence[str]:
     return (
         str(attempt.number),
         say.moment(attempt.start, now),
@@ -108,7 +108,7 @@ def _attempt(attempt: rows.Attempt, now: datetime) -> Sequence[str]:
     )
 
 
-def _used(attempt: rows.Attempt) -> str:
+def _used(attempt: unit_rows.Attempt) -> str:
     tokens = attempt.tokens
     used = f"{tokens.input}+{tokens.output} tokens" if tokens.input or tokens.output else ""
     # What it did not tell is charged as it was held back.
@@ -119,7 +119,7 @@ def _used(attempt: rows.Attempt) -> str:
     return f"{used} {about}${charged:.2f}"
 
 
-def _kept(attempt: rows.Attempt) -> Sequence[str]:
+def _kept(attempt: unit_rows.Attempt) -> Sequence[str]:
     """Where the tree of an attempt is, and what else is left of it."""
     kind, _, rest = attempt.ref.removeprefix("refs/factory/").partition("/")
     held = {"attempts": "ref", "archive": f"archive {rest}"}.get(kind, "no tree")
@@ -129,7 +129,7 @@ def _kept(attempt: rows.Attempt) -> Sequence[str]:
     return str(attempt.number), held, attempt.commit[:10], tree, folder
 
 
-def _left_out(attempts: Sequence[rows.Attempt]) -> Iterator[str]:
+def _left_out(attempts: Sequence[unit_rows.Attempt]) -> Iterator[str]:
     """The paths that git could not take, whole: a reader looks for them in the agent's words."""
     if any(attempt.left_out for attempt in attempts):
         yield ""
@@ -139,13 +139,13 @@ def _left_out(attempts: Sequence[rows.Attempt]) -> Iterator[str]:
             yield f"  {attempt.number}  {say.line(path)}"
 
 
-def _verdict(verdict: rows.Verdict) -> Sequence[str]:
+def _verdict(verdict: unit_rows.Verdict) -> Sequence[str]:
     answer = "green" if verdict.ok else "red"
     kept = "kept" if verdict.cached else ""
     return answer, verdict.gate, verdict.tree[:10], say.lasted(verdict.seconds), kept
 
 
-def _prompt(name: str, unit: rows.Unit | None) -> str:
+def _prompt(name: str, unit: unit_rows.Unit | None) -> str:
     attempts = unit.attempts if unit else ()
     for attempt in reversed(attempts):  # the last may have ended before it was told anything
         with suppress(OSError), open(f"{attempt.run_dir}/prompt.md", encoding="utf-8") as file:  # noqa: PTH123
@@ -156,7 +156,7 @@ def _prompt(name: str, unit: rows.Unit | None) -> str:
 # ── why ──
 
 
-def _chain(con: sqlite3.Connection, unit: rows.Unit) -> Iterator[str]:
+def _chain(con: sqlite3.Connection, unit: unit_rows.Unit) -> Iterator[str]:
     because = f": {unit.why}" if unit.why else ""
     yield from say.wrap(f"{unit.id} is {unit.state}{because}")
     if unit.state == UnitState.LANDED and not unit.on_trunk:
@@ -169,16 +169,16 @@ def _chain(con: sqlite3.Connection, unit: rows.Unit) -> Iterator[str]:
         if card.state == "open":
             yield f"  {card.id} waits for your answer: factory show {card.id}"
     yield ""
-    for entry in views.log(con, unit=unit.id):
+    for entry in unit_views.log(con, unit=unit.id):
         yield from log.told(entry, of_one=True)
 
 
-def _needs(con: sqlite3.Connection, unit: rows.Unit) -> Iterator[str]:
+def _needs(con: sqlite3.Connection, unit: unit_rows.Unit) -> Iterator[str]:
     what = "its part" if unit.state == UnitState.SPLIT else "needs"
     for name in unit.needs:
-        need = views.show(con, name)
+        need = unit_views.show(con, name)
         if need is None:
-            yield f"  {what} {say.line(name)}, which is no unit{place.meant(con, name)}"
+            yield f"  {what} {say.line(name)}, which is no unit{named.meant(con, name)}"
         elif need.state != UnitState.LANDED:
             because = f" ({say.line(need.why)})" if need.why else ""
             yield f"  {what} {name}, which is {need.state}{because}: factory why {name}"
@@ -187,7 +187,7 @@ def _needs(con: sqlite3.Connection, unit: rows.Unit) -> Iterator[str]:
 # ── what it changes ──
 
 
-def _ends(unit: rows.Unit, number: str | None) -> tuple[str, str]:
+def _ends(unit: unit_rows.Unit, number: str | None) -> tuple[str, str]:
     """The two commits between which the difference lies; raise FactoryError where there are none."""
     if number is not None:
         return _ends_of_attempt(unit, number)
@@ -202,7 +202,7 @@ def _ends(unit: rows.Unit, number: str | None) -> tuple[str, str]:
     )
 
 
-def _ends_of_attempt(unit: rows.Unit, number: str) -> tuple[str, str]:
+def _ends_of_attempt(unit: unit_rows.Unit, number: str) -> tuple[str, str]:
     by_number = {str(attempt.number): attempt for attempt in unit.attempts}
     attempt = by_number.get(number)
     if attempt is None:

@@ -27,7 +27,7 @@ from factory.dispatch.agents import the_runtime
 from factory.ground import conventions, settings
 from factory.ground.errors import FactoryError
 from factory.ground.places import home, places
-from factory.store import rows, views
+from factory.store import rows, unit_rows, unit_views
 from factory.store.states import UnitState
 
 Grade = Literal["ok", "note", "bad"]
@@ -211,7 +211,7 @@ def _smoke(
     return _red(unit, runtime, login)
 
 
-def _green(unit: rows.Unit, seconds: float) -> Check:
+def _green(unit: unit_rows.Unit, seconds: float) -> Check:
     used = unit.attempts[-1]
     told = [f"a unit landed in {say.lasted(seconds)}"]
     if used.tokens.input:
@@ -221,7 +221,7 @@ def _green(unit: rows.Unit, seconds: float) -> Check:
     return _found(UNIT, OK, ", ".join(told))
 
 
-def _red(unit: rows.Unit | None, runtime: Runtime, login: str) -> Check:
+def _red(unit: unit_rows.Unit | None, runtime: Runtime, login: str) -> Check:
     attempt = unit.attempts[-1] if unit and unit.attempts else None
     rest = unit.why if unit else ""
     reason = attempt.reason if attempt and attempt.reason else "it has not ended"
@@ -239,13 +239,13 @@ def _red(unit: rows.Unit | None, runtime: Runtime, login: str) -> Check:
     )
 
 
-def _ended(root: str, deadline: float) -> rows.Unit | None:
+def _ended(root: str, deadline: float) -> unit_rows.Unit | None:
     """What became of the unit, or is known of it at the deadline."""
     unit = None
     while time.monotonic() < deadline and not (unit and unit.state in ENDS):
         time.sleep(0.1)
         with suppress(FactoryError), place.store(root) as con:
-            unit = views.show(con, UNIT)
+            unit = unit_views.show(con, UNIT)
     return unit
 
 

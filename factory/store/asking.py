@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 
 from factory.ground.errors import StoreError
-from factory.store import rows, views
+from factory.store import unit_rows, views
 from factory.store.opening import APPEND, OPEN, to_json
 
 INSERT = (
@@ -40,14 +40,14 @@ def make_request(
     return int(made)
 
 
-def request_outcome(con: sqlite3.Connection, made: int) -> rows.Outcome | None:
+def request_outcome(con: sqlite3.Connection, made: int) -> unit_rows.Outcome | None:
     """Return what became of a request."""
     found = views.fetch(con, 'SELECT "state", "outcome" FROM "request" WHERE "id" = ?', made)
-    return rows.Outcome(**dict(found[0])) if found else None
+    return unit_rows.Outcome(**dict(found[0])) if found else None
 
 
-def pending(con: sqlite3.Connection, kind: str) -> list[rows.RequestArgs]:
+def pending(con: sqlite3.Connection, kind: str) -> list[unit_rows.RequestArgs]:
     """Return the arguments of each request of that kind that the daemon has not taken yet."""
     query = f'SELECT "args" FROM "request" WHERE {OPEN["request"]} AND "kind" = ?'
     found = views.fetch(con, query, kind)
-    return [rows.RequestArgs(**json.loads(args)) for (args,) in found]
+    return [unit_rows.RequestArgs(**json.loads(args)) for (args,) in found]

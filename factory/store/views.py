@@ -16,7 +16,7 @@ from os.path import dirname
 from factory.ground.disk import complaint
 from factory.ground.errors import StoreError
 from factory.store import rows
-from factory.store.opening import OPEN, PAGE, connect
+from factory.store.opening import OPEN, connect
 from factory.store.states import UnitState
 
 TYPE_CHECKING = False  # importing typing for its constant would cost more than the query
@@ -51,10 +51,6 @@ ASKED = (
 LANDED = (
     'SELECT "id" AS "unit", "commit", "landed" AS "at" FROM "unit" '
     'WHERE "landed" IS NOT NULL ORDER BY "landed" DESC LIMIT 5'
-)
-TASK = (
-    'SELECT s."name", coalesce(t."text", \'\') AS "text" '
-    'FROM "spec" AS s LEFT JOIN "task" AS t ON t."unit" = s."unit" WHERE s."unit" = ?'
 )
 WORKERS = """
     SELECT h."worker" AS "name", h."state", nullif(h."unit", '') AS "unit",
@@ -137,7 +133,7 @@ def status(con: sqlite3.Connection, now: str) -> rows.Status:
     with one_state(con):
         up = daemon(con)
         elsewhere = used_in(con)
-        open_units = _open_units(con)
+        still_open = open_units(con)
         return rows.Status(
             schema=rows.VERSION,
             at=now,
@@ -145,8 +141,8 @@ def status(con: sqlite3.Connection, now: str) -> rows.Status:
             trunk=trunk(con),
             workers=_workers(con, is_up=up.state != "stopped", is_here=not elsewhere),
             units=_counts(con),
-            units_open=[rows.OpenUnit(**_only(unit, IN_SHORT)) for unit in open_units],
-            queue=_queue(con, open_units),
+            units_open=[rows.OpenUnit(**_only(unit, IN_SHORT)) for unit in still_open],
+            queue=_queue(con, still_open),
             escalations=[_escalation(card) for card in cards(con, open_only=True)],
             budget=_budget(con, now[:10]),
             sandbox=_sandbox(con),
@@ -160,7 +156,7 @@ def status(con: sqlite3.Connection, now: str) -> rows.Status:
 def daemon(con: sqlite3.Connection) -> rows.Daemon:
     """Return the daemon as it is, not as it last said: a dead one is stopped."""
     said = _fact(con, "daemon") or {}
-    lock = os.path.join(dirname(_home(con)), said.get("lock") or "")
+    lock = os.path.join(dirname(home(con)), said.get("lock") or "")
     if said.get("state") in ("running", "draining") and _is_held(lock, said.get("pid") or 0):
         return rows.Daemon(**_only(said, ("state", "pid", "since", "version")))
     return rows.Daemon(state="stopped", pid=None, since=None, version=said.get("version"))
@@ -233,7 +229,7 @@ def identity(con: sqlite3.Connection) -> rows.Identity | None:
 def used_in(con: sqlite3.Connection) -> str:
     """Return the checkout that the store was last used in, if it is another than it lies in now."""
     known = identity(con)
-    here = os.path.realpath(dirname(_home(con)))
+    here = os.path.realpath(dirname(home(con)))
     return known.root if known and known.root != here else ""
 
 
@@ -263,79 +259,31 @@ def remembered_trunk(root: str) -> str:
         return ""  # none yet, or one that the start says more about
 
 
-# ── units, cards, journal ──
-
-
-def show(con: sqlite3.Connection, name: str) -> rows.Unit | None:
-    """Return all that is on record about one unit."""
-    with one_state(con):
-        found = _units(con, '"id" = ?', name)
-        if not found:
-            return None
-        (unit,) = found
-        task = _dicts(con, TASK, name)
-        concerned = [card for card in cards(con) if name == card.unit or name in card.units]
-        return rows.Unit(
-            schema=rows.VERSION,
-            **unit,
-            on_trunk=unit["state"] == UnitState.LANDED and name not in trunk(con).missing,
-            task=rows.Task(**task[0]) if task else None,
-            attempts=[_attempt(con, row) for row in _of_unit(con, "attempt", "number", name)],
-            verdicts=_verdicts(con, name),
-            escalations=concerned,
-            remarks=[rows.Remark(**row) for row in _of_unit(con, "remark", "seq", name)],
-        )
-
-
-def has_unit(con: sqlite3.Connection, name: str) -> bool:
-    """Whether a unit of that id is on record."""
-    return bool(fetch(con, 'SELECT 1 FROM "unit" WHERE "id" = ?', name))
-
-
-def known_units(con: sqlite3.Connection) -> list[str]:
-    """Return the ids of the units that are open or landed last: those that a person may mean."""
-    with one_state(con):
-        open_units = [unit["id"] for unit in _open_units(con)]
-        return open_units + [row["unit"] for row in _dicts(con, LANDED)]
+# ── cards ──
 
 
 def cards(con: sqlite3.Connection, *, open_only: bool = False) -> list[rows.Card]:
     """Return the cards, oldest first."""
     condition = OPEN["card"] if open_only else "1"
-    found = _dicts(con, f'SELECT * FROM "card" WHERE {condition} ORDER BY "since", "id"')
+    found = dicts(con, f'SELECT * FROM "card" WHERE {condition} ORDER BY "since", "id"')
     return [_card(row) for row in found]
 
 
 def card(con: sqlite3.Connection, name: str) -> rows.Card | None:
     """Return one card by its id."""
-    found = _dicts(con, 'SELECT * FROM "card" WHERE "id" = ?', name)
+    found = dicts(con, 'SELECT * FROM "card" WHERE "id" = ?', name)
     return _card(found[0]) if found else None
-
-
-def log(con: sqlite3.Connection, *, after: int = 0, unit: str = "") -> Iterator[rows.Entry]:
-    """Yield the journal entries with seq > after, oldest first; only one unit's if named."""
-    condition = ' AND "unit" = ?' if unit else ""
-    of = (unit,) if unit else ()
-    query = f'SELECT * FROM "journal" WHERE "seq" > ?{condition} ORDER BY "seq" LIMIT {PAGE}'
-    while page := fetch(con, query, after, *of):
-        for row in page:
-            yield _entry(row)
-        after = page[-1]["seq"]
-
-
-def last_seq(con: sqlite3.Connection) -> int:
-    """Return the newest journal entry's seq, 0 in an empty journal."""
-    return int(fetch(con, 'SELECT coalesce(max("seq"), 0) FROM "journal"')[0][0])
 
 
 # ── rows ──
 
 
-def _dicts(con: sqlite3.Connection, query: str, *args: object) -> "list[Json]":
-    return [_decoded(dict(row)) for row in fetch(con, query, *args)]
+def dicts(con: sqlite3.Connection, query: str, *args: object) -> "list[Json]":
+    """Run the query and return its rows with lists and truth values in them; raise StoreError."""
+    return [decoded(dict(row)) for row in fetch(con, query, *args)]
 
 
-def _decoded(row: "Json") -> "Json":
+def decoded(row: "Json") -> "Json":
     """The row with lists and truth values in place of what the store keeps for them."""
     for name in _HOLD_JSON:
         if name in row:
@@ -350,17 +298,13 @@ def _only(row: "Json", names: tuple[str, ...]) -> "Json":
     return {name: row.get(name) for name in names}
 
 
-def _of_unit(con: sqlite3.Connection, table: str, order: str, unit: str) -> "list[Json]":
-    return _dicts(con, f'SELECT * FROM "{table}" WHERE "unit" = ? ORDER BY "{order}"', unit)
-
-
 def _fact(con: sqlite3.Connection, name: str) -> "Any":
     """What the daemon last wrote under that name, or None."""
     found = fetch(con, 'SELECT "value" FROM "fact" WHERE "name" = ?', name)
     return json.loads(found[0][0]) if found else None
 
 
-def _home(con: sqlite3.Connection) -> str:
+def home(con: sqlite3.Connection) -> str:
     """The factory's own folder, in which the store lies."""
     return dirname(str(fetch(con, "PRAGMA database_list")[0][2]))
 
@@ -377,7 +321,7 @@ def _paused(con: sqlite3.Connection) -> rows.Paused | None:
 
 def _of_room(con: sqlite3.Connection) -> list[str]:
     # Said here too: the store may have no room for the daemon to say so.
-    full = complaint(_home(con))
+    full = complaint(home(con))
     return [full] if full else []
 
 
@@ -392,9 +336,9 @@ def _of_place(elsewhere: str) -> list[str]:
 
 def _workers(con: sqlite3.Connection, *, is_up: bool, is_here: bool) -> list[rows.Worker]:
     found = []
-    for row in _dicts(con, WORKERS):
+    for row in dicts(con, WORKERS):
         pid = row.pop("pid") or 0
-        folder = f"{_home(con)}/attempts/{row['unit']}/{row['attempt']}"
+        folder = f"{home(con)}/attempts/{row['unit']}/{row['attempt']}"
         # Without a daemon an attempt may have ended, and nobody has written that down yet.
         runs_on = is_here and _answers(pid) and not _has_ended(folder)
         alive = row["unit"] is not None and (is_up or runs_on)
@@ -409,23 +353,26 @@ def _counts(con: sqlite3.Connection) -> dict[UnitState, int]:
     return counts
 
 
-def _units(con: sqlite3.Connection, condition: str, *args: object) -> "list[Json]":
-    found = _dicts(con, f'SELECT * FROM "unit" WHERE {condition}', *args)
+def units(con: sqlite3.Connection, condition: str, *args: object) -> "list[Json]":
+    """Return the rows of the units for which the condition holds."""
+    found = dicts(con, f'SELECT * FROM "unit" WHERE {condition}', *args)
     for unit in found:
         unit["state"] = UnitState(unit["state"])
     return found
 
 
-def _open_units(con: sqlite3.Connection) -> "list[Json]":
+def open_units(con: sqlite3.Connection) -> "list[Json]":
+    """Return the rows of the units that have not ended: what needs you first, then by priority and age."""
+
     def rank(unit: "Json") -> "tuple[Any, ...]":
         return NEEDS_YOU_FIRST.index(unit["state"]), unit["priority"], unit["accepted"]
 
-    return sorted(_units(con, OPEN["unit"]), key=rank)
+    return sorted(units(con, OPEN["unit"]), key=rank)
 
 
-def _queue(con: sqlite3.Connection, open_units: "list[Json]") -> list[rows.Queued]:
+def _queue(con: sqlite3.Connection, still_open: "list[Json]") -> list[rows.Queued]:
     """The queued units as the merge queue said; those that it has not spoken of yet follow as they came."""
-    unspoken: Json = {"position": len(open_units) + 1, "state": "waiting"}
+    unspoken: Json = {"position": len(still_open) + 1, "state": "waiting"}
     said = dict[str, Json]()
     for entry in _fact(con, "queue") or []:
         said[entry["unit"]] = entry
@@ -433,7 +380,7 @@ def _queue(con: sqlite3.Connection, open_units: "list[Json]") -> list[rows.Queue
     def place(unit: "Json") -> "tuple[int, str]":
         return said.get(unit["id"], unspoken)["position"], unit["since"]
 
-    queued = [unit for unit in open_units if unit["state"] == UnitState.QUEUED]
+    queued = [unit for unit in still_open if unit["state"] == UnitState.QUEUED]
     found = []
     for position, unit in enumerate(sorted(queued, key=place), start=1):
         state = said.get(unit["id"], unspoken)["state"]
@@ -455,7 +402,7 @@ def _escalation(card: rows.Card) -> rows.Escalation:
 
 def _last_landed(con: sqlite3.Connection) -> list[rows.Landed]:
     missing = trunk(con).missing
-    landed = _dicts(con, LANDED)
+    landed = dicts(con, LANDED)
     return [rows.Landed(**row, on_trunk=row["unit"] not in missing) for row in landed]
 
 
@@ -481,52 +428,6 @@ def _budget(con: sqlite3.Connection, day: str) -> rows.Budget | None:
         **caps,
         regardless=_fact(con, "regardless") == day,
     )
-
-
-def _attempt(con: sqlite3.Connection, row: "Json") -> rows.Attempt:
-    """An attempt with its folders as they lie now: the store keeps no path that a move would break."""
-    tokens = rows.Tokens(input=row.pop("tokens_input"), output=row.pop("tokens_output"))
-    known = identity(con)
-    if row["workspace"]:
-        row["workspace"] = f"{known.work if known else ''}/{row['workspace']}"
-    run_dir = f"{_home(con)}/attempts/{row['unit']}/{row['number']}"
-    return rows.Attempt(**row, run_dir=run_dir, tokens=tokens)
-
-
-def _verdicts(con: sqlite3.Connection, unit: str) -> list[rows.Verdict]:
-    """Those that the journal names this unit for; `cached` if a settled one was taken and no gate ran."""
-    found = []
-    for entry in _of_unit(con, "journal", "seq", unit):
-        if entry["event"] != "verdict.given":
-            continue
-        cached = bool(json.loads(entry["detail"]).get("cached"))
-        for table, row in json.loads(entry["changes"]):
-            if table == "verdict":
-                found.append(rows.Verdict(**_decoded(row), cached=cached))
-    return found
-
-
-def _entry(row: "Json") -> rows.Entry:
-    """A journal entry, flat: what its changed records say, then its own details."""
-    found = {"schema": rows.VERSION, **_said(row), **json.loads(row["detail"])}
-    for name in ("seq", "at", "event", "unit", "attempt", "worker"):
-        found[name] = row[name]
-    if "args" in found:
-        found["args"] = rows.RequestArgs(**found["args"])
-    return rows.Entry(**found)
-
-
-def _said(row: "Json") -> "Json":
-    """Why a unit is where it is, what a card asks, who starts."""
-    said = {}
-    for table, changed in json.loads(row["changes"]):
-        if table == "card" and row["event"].startswith("card."):
-            said["question"] = changed["question"]
-        elif table == "unit" and row["event"].startswith("unit."):
-            said["why"] = changed["why"]
-        elif table == "attempt" and row["event"] == "attempt.started":
-            said["agent"] = changed["agent"]
-    return {name: value for name, value in said.items() if value}
 
 
 # ── what is alive ──

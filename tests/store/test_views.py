@@ -15,7 +15,7 @@ import pytest
 
 from factory.ground.errors import StoreError
 from factory.ground.times import from_stamp, stamp
-from factory.store import asking, views
+from factory.store import asking, unit_views, views
 from factory.store.journal import Event, fold
 from factory.store.records import Attempt, Card, Fact, Hook, Option, Remark, Request, Verdict
 from factory.store.sqlite import SqliteStore
@@ -386,7 +386,7 @@ def test_show_gives_all_that_is_on_record_about_a_unit(
     store.write(Event.VERDICT_GIVEN, verdict, now=NOW, unit="fix-login", cached=True)
     store.write(Event.VERDICT_GIVEN, replace(verdict, key="other"), now=NOW, unit="other")
 
-    shown = plain(views.show(con, "fix-login"))
+    shown = plain(unit_views.show(con, "fix-login"))
 
     assert shown
     assert {
@@ -425,7 +425,7 @@ def test_show_gives_all_that_is_on_record_about_a_unit(
 
 
 def test_show_of_an_unknown_unit_is_none(con: sqlite3.Connection) -> None:
-    assert views.show(con, "nobody") is None
+    assert unit_views.show(con, "nobody") is None
 
 
 @pytest.mark.parametrize(
@@ -437,7 +437,7 @@ def test_a_landed_unit_is_on_trunk_until_a_person_rewrote_it_away(
     put(store, trunk={"branch": "main", "missing": missing})
     store.write(Event.UNIT_LANDED, unit("fix-login", UnitState.LANDED, landed=NOW), now=NOW)
 
-    shown = plain(views.show(con, "fix-login"))
+    shown = plain(unit_views.show(con, "fix-login"))
 
     assert shown
     assert (shown["state"], shown["on_trunk"]) == ("landed", on_trunk)
@@ -447,7 +447,7 @@ def test_the_log_has_one_flat_event_a_line(store: SqliteStore, con: sqlite3.Conn
     store.write(Event.TASK_ACCEPTED, READY, now=NOW, unit="a", file="a.md", seq="not this")
     store.write(Event.HOOK_FILLED, now=NOW, unit="b", attempt=1, worker="w1")
 
-    lines = plain(list(views.log(con)))
+    lines = plain(list(unit_views.log(con)))
 
     first = {
         "schema": 1,
@@ -469,10 +469,10 @@ def test_the_log_has_one_flat_event_a_line(store: SqliteStore, con: sqlite3.Conn
         "worker": "w1",
     }
     assert lines == [first, second]
-    assert plain(list(views.log(con, after=1))) == [second]
-    assert plain(list(views.log(con, unit="a"))) == [first]
-    assert list(views.log(con, after=2)) == []
-    assert views.last_seq(con) == 2
+    assert plain(list(unit_views.log(con, after=1))) == [second]
+    assert plain(list(unit_views.log(con, unit="a"))) == [first]
+    assert list(unit_views.log(con, after=2)) == []
+    assert unit_views.last_seq(con) == 2
 
 
 def test_a_long_log_is_read_whole(store: SqliteStore, con: sqlite3.Connection) -> None:
@@ -480,18 +480,18 @@ def test_a_long_log_is_read_whole(store: SqliteStore, con: sqlite3.Connection) -
         for _ in range(1101):
             store.write(Event.UNIT_READY, now=NOW)
 
-    assert [line.seq for line in views.log(con)] == list(range(1, 1102))
+    assert [line.seq for line in unit_views.log(con)] == list(range(1, 1102))
 
 
 def test_following_the_log_sees_what_came_meanwhile(
     store: SqliteStore, con: sqlite3.Connection
 ) -> None:
     store.write(Event.UNIT_READY, now=NOW)
-    seen = views.last_seq(con)
+    seen = unit_views.last_seq(con)
 
     store.write(Event.UNIT_HELD, now=NOW)
 
-    assert [line.event for line in views.log(con, after=seen)] == ["unit.held"]
+    assert [line.event for line in unit_views.log(con, after=seen)] == ["unit.held"]
 
 
 def test_cards_come_oldest_first_with_their_options(
@@ -601,7 +601,7 @@ def test_checks_and_request_are_one_transaction_that_holds_the_daemon_off(
     store._con.execute("PRAGMA busy_timeout = 0")
 
     with asking.writing(writer):
-        assert views.show(writer, "fix-login")
+        assert unit_views.show(writer, "fix-login")
         with pytest.raises(StoreError, match="locked"):
             store.write(Event.CARD_CLOSED, replace(CARD, state="closed"), now=NOW)
         asking.make_request(writer, "answer", {"card": "E1"}, AT)
@@ -629,7 +629,7 @@ def test_a_reader_cannot_write(store: SqliteStore, con: sqlite3.Connection) -> N
 
 def test_a_status_leaves_no_transaction_open(store: SqliteStore, con: sqlite3.Connection) -> None:
     views.status(con, AT)
-    views.show(con, "nobody")
+    unit_views.show(con, "nobody")
 
     assert not con.in_transaction
 
@@ -726,7 +726,7 @@ def test_reading_the_store_imports_nothing_heavy() -> None:
 def test_every_attempt_field_reaches_show(store: SqliteStore, con: sqlite3.Connection) -> None:
     store.write(Event.ATTEMPT_STARTED, READY, ATTEMPT, now=NOW)
 
-    shown = plain(views.show(con, "fix-login"))
+    shown = plain(unit_views.show(con, "fix-login"))
 
     assert shown
     fields = set(Attempt.__slots__) - {"tokens_input", "tokens_output"}

@@ -1,0 +1,29 @@
+"""The unit that a person names on the command line; a name that is none is refused with a did-you-mean."""
+
+import sqlite3
+
+from factory.ground.errors import FactoryError, did_you_mean
+from factory.store import unit_rows, unit_views, views
+
+
+def the_unit(
+    con: sqlite3.Connection, name: str, *, refusal: type[FactoryError] = FactoryError
+) -> unit_rows.Unit:
+    """All about the unit of that id; raise `refusal` where there is none."""
+    found = unit_views.show(con, name)
+    if found is not None:
+        return found
+    if name[:1] in "Ee" and name[1:].isdigit():
+        raise refusal(_no_unit_but_card(con, name.upper()))
+    raise refusal(f"there is no unit {name!r}{meant(con, name)}\n  the open ones: factory status")
+
+
+def _no_unit_but_card(con: sqlite3.Connection, name: str) -> str:
+    if views.card(con, name):
+        return f"{name} is a card, not a unit\n  see: factory show {name}"
+    return f"there is no card {name}\n  the open ones: factory status"
+
+
+def meant(con: sqlite3.Connection, name: str) -> str:
+    """A did-you-mean among the units that are open or landed last."""
+    return did_you_mean(name, unit_views.known_units(con))

@@ -1,0 +1,117 @@
+"""What commands read about one unit, and the journal, as the rows of unit_rows.py; views.py has the rest.
+
+Invariant: nothing here changes a record, and each function reads one state of the store.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+
+from factory.store import rows, unit_rows, views
+from factory.store.opening import PAGE
+from factory.store.states import UnitState
+from factory.store.views import Json
+
+TASK = (
+    'SELECT s."name", coalesce(t."text", \'\') AS "text" '
+    'FROM "spec" AS s LEFT JOIN "task" AS t ON t."unit" = s."unit" WHERE s."unit" = ?'
+)
+
+
+def show(con: sqlite3.Connection, name: str) -> unit_rows.Unit | None:
+    """Return all that is on record about one unit."""
+    with views.one_state(con):
+        found = views.units(con, '"id" = ?', name)
+        if not found:
+            return None
+        (unit,) = found
+        task = views.dicts(con, TASK, name)
+        concerned = [card for card in views.cards(con) if name == card.unit or name in card.units]
+        return unit_rows.Unit(
+            schema=rows.VERSION,
+            **unit,
+            on_trunk=unit["state"] == UnitState.LANDED and name not in views.trunk(con).missing,
+            task=unit_rows.Task(**task[0]) if task else None,
+            attempts=[_attempt(con, row) for row in _of_unit(con, "attempt", "number", name)],
+            verdicts=_verdicts(con, name),
+            escalations=concerned,
+            remarks=[unit_rows.Remark(**row) for row in _of_unit(con, "remark", "seq", name)],
+        )
+
+
+def has_unit(con: sqlite3.Connection, name: str) -> bool:
+    """Whether a unit of that id is on record."""
+    return bool(views.fetch(con, 'SELECT 1 FROM "unit" WHERE "id" = ?', name))
+
+
+def known_units(con: sqlite3.Connection) -> list[str]:
+    """Return the ids of the units that are open or landed last: those that a person may mean."""
+    with views.one_state(con):
+        open_units = [unit["id"] for unit in views.open_units(con)]
+        return open_units + [row["unit"] for row in views.dicts(con, views.LANDED)]
+
+
+def log(con: sqlite3.Connection, *, after: int = 0, unit: str = "") -> Iterator[unit_rows.Entry]:
+    """Yield the journal entries with seq > after, oldest first; only one unit's if named."""
+    condition = ' AND "unit" = ?' if unit else ""
+    of = (unit,) if unit else ()
+    query = f'SELECT * FROM "journal" WHERE "seq" > ?{condition} ORDER BY "seq" LIMIT {PAGE}'
+    while page := views.fetch(con, query, after, *of):
+        for row in page:
+            yield _entry(row)
+        after = page[-1]["seq"]
+
+
+def last_seq(con: sqlite3.Connection) -> int:
+    """Return the newest journal entry's seq, 0 in an empty journal."""
+    return int(views.fetch(con, 'SELECT coalesce(max("seq"), 0) FROM "journal"')[0][0])
+
+
+def _of_unit(con: sqlite3.Connection, table: str, order: str, unit: str) -> "list[Json]":
+    return views.dicts(con, f'SELECT * FROM "{table}" WHERE "unit" = ? ORDER BY "{order}"', unit)
+
+
+def _attempt(con: sqlite3.Connection, row: "Json") -> unit_rows.Attempt:
+    """An attempt with its folders as they lie now: the store keeps no path that a move would break."""
+    tokens = unit_rows.Tokens(input=row.pop("tokens_input"), output=row.pop("tokens_output"))
+    known = views.identity(con)
+    if row["workspace"]:
+        row["workspace"] = f"{known.work if known else ''}/{row['workspace']}"
+    run_dir = f"{views.home(con)}/attempts/{row['unit']}/{row['number']}"
+    return unit_rows.Attempt(**row, run_dir=run_dir, tokens=tokens)
+
+
+def _verdicts(con: sqlite3.Connection, unit: str) -> list[unit_rows.Verdict]:
+    """Those that the journal names this unit for; `cached` if a settled one was taken and no gate ran."""
+    found = []
+    for entry in _of_unit(con, "journal", "seq", unit):
+        if entry["event"] != "verdict.given":
+            continue
+        cached = bool(json.loads(entry["detail"]).get("cached"))
+        for table, row in json.loads(entry["changes"]):
+            if table == "verdict":
+                found.append(unit_rows.Verdict(**views.decoded(row), cached=cached))
+    return found
+
+
+def _entry(row: "Json") -> unit_rows.Entry:
+    """A journal entry, flat: what its changed records say, then its own details."""
+    found = {"schema": rows.VERSION, **_said(row), **json.loads(row["detail"])}
+    for name in ("seq", "at", "event", "unit", "attempt", "worker"):
+        found[name] = row[name]
+    if "args" in found:
+        found["args"] = unit_rows.RequestArgs(**found["args"])
+    return unit_rows.Entry(**found)
+
+
+def _said(row: "Json") -> "Json":
+    """Why a unit is where it is, what a card asks, who starts."""
+    said = {}
+    for table, changed in json.loads(row["changes"]):
+        if table == "card" and row["event"].startswith("card."):
+            said["question"] = changed["question"]
+        elif table == "unit" and row["event"].startswith("unit."):
+            said["why"] = changed["why"]
+        elif table == "attempt" and row["event"] == "attempt.started":
+            said["agent"] = changed["agent"]
+    return {name: value for name, value in said.items() if value}
