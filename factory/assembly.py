@@ -1,6 +1,6 @@
-"""Assembly: builds every object of one factory once. The only place where objects meet.
+"""Assembly: builds every object of one factory once, and connects them.
 
-Invariant: building starts nothing and writes nothing: a command may assemble a floor beside a daemon that runs.
+Invariant: building starts nothing and writes nothing, so a command may do it beside a running daemon.
 """
 
 import json
@@ -54,13 +54,13 @@ from factory.store.ports import Store
 from factory.store.sqlite import SqliteStore
 
 HOME = "/.factory/"
-# All that any start writes into info/exclude.
+# The lines that a start may write into info/exclude.
 EXCLUDED = (HOME, f"/{INBOX}/", f"/{HIDDEN[INBOX]}/")
 
 
 @dataclass(slots=True)
 class Floor:
-    """Everything that one daemon is made of."""
+    """All objects of one daemon."""
 
     store: SqliteStore
     state: DaemonState
@@ -82,21 +82,21 @@ class Floor:
     underway: Underway
     log: Log | None = None
     warnings: dict[str, list[str]] = field(default_factory=dict)
-    prompts_key: str = ""  # the prompts of which the warnings tell what they leave out
+    prompts_key: str = ""  # the version of the prompts that the warnings are about
 
 
 async def the_repository(root: Path, environ: Mapping[str, str], chosen: Settings) -> Repository:
-    """The user's repository; trunk is the configured branch, else the one that units landed on before."""
+    """Return the user's repository; trunk is the configured branch, else the one used before."""
     return await opened(root, environ, trunk=chosen.trunk or views.remembered_trunk(str(root)))
 
 
 def their_excludes(repository: Repository) -> list[str]:
-    """The user's own ignore rules, less what a start wrote there."""
+    """Return the user's own ignore rules, without the lines that a start wrote."""
     return [line for line in repository.excludes.splitlines() if line not in EXCLUDED]
 
 
 async def the_names(repository: Repository, environ: Mapping[str, str]) -> Names:
-    """What the factory's folders are called there; raise RepositoryError where both of a pair hold something."""
+    """Return the names of the factory's folders; raise RepositoryError if both of a pair are in use."""
     git = repository.git(environ)
     commit = await git.commit(f"refs/heads/{repository.branch}")
     found = Layout()
@@ -113,7 +113,7 @@ async def the_names(repository: Repository, environ: Mapping[str, str]) -> Names
 def the_sandbox(
     where: Places, repository: Repository, environ: Mapping[str, str], mode: Callable[[], str]
 ) -> Sandbox:
-    """The sandbox of this factory; its folders need not exist yet."""
+    """Return the sandbox of this factory; its folders need not exist yet."""
     factories = where.work.parent  # every factory of this user works there
     return Sandbox(
         environ=environ,
@@ -125,7 +125,7 @@ def the_sandbox(
 
 
 def assemble(store: SqliteStore, state: DaemonState, repository: Repository, own: Git) -> Floor:
-    """Build the floor; the only place where objects meet."""
+    """Build all objects of one factory."""
     where, environ = state.places, state.environ
     trunk = Trunk(repository=repository, own=own, environ=environ)
     sandbox = the_sandbox(where, repository, environ, lambda: state.settings.sandbox.mode)
@@ -241,7 +241,7 @@ def _benches(state: DaemonState, own: Git, trunk: Trunk) -> Benches:
 
 
 def _workspaces(state: DaemonState, own: Git, trunk: Trunk, repository: Repository) -> Workspaces:
-    # The guard must see what an agent puts into our folders, so the rules that a start wrote don't count.
+    # The guard must see files that an agent adds to our folders, so ignore rules of a start don't count.
     excludes = their_excludes(repository)
     return Workspaces(
         own=own,
@@ -253,13 +253,13 @@ def _workspaces(state: DaemonState, own: Git, trunk: Trunk, repository: Reposito
 
 
 async def _tracked(users_git: Git, inbox: str) -> frozenset[str]:
-    """The paths below the inbox that the user's git tracks; no task is taken from them."""
+    """Return the paths in the inbox that the user's git tracks."""
     found = await users_git.names("ls-files", "-z", "--", inbox)
     return frozenset(path.removeprefix(f"{inbox}/") for path in found)
 
 
 def _leaves(store: Store, state: DaemonState) -> bool:
-    """Whether this daemon leaves what runs to the next one: it was told to, or another one has the store."""
+    """Return whether this daemon leaves running agents to the next one."""
     if state.stopping is Stopping.LEAVE:
         return True
     try:
@@ -267,7 +267,7 @@ def _leaves(store: Store, state: DaemonState) -> bool:
             return False
     except Deposed:
         return True
-    except StoreError:  # nobody can tell; what is ended runs again
+    except StoreError:  # unknown; an ended run starts again
         return False
 
 
@@ -287,7 +287,7 @@ def _limits(chosen: Settings) -> Limits:
 
 
 def agents_now(judge: Judge, state: DaemonState) -> Agents:
-    """The agents that can be used at this moment."""
+    """Return the agents that can work now."""
     ruling = judge.rulings.current
     if ruling is None:
         return Agents(default="", missing={})
@@ -303,9 +303,9 @@ def agents_now(judge: Judge, state: DaemonState) -> Agents:
 
 
 def hang_repair(intake: Intake, title: str, body: str, at: Any) -> str:
-    """Make a unit of priority 0 whose task is the evidence."""
+    """Make a unit of priority 0 with the evidence as its task."""
     fence = "~" * 8
-    named = json.dumps(title[:200], ensure_ascii=False)  # YAML knows no pairs of surrogates
+    named = json.dumps(title[:200], ensure_ascii=False)  # YAML has no surrogate pairs
     task = (
         f"---\ntitle: {named}\npriority: 0\n---\nMake it green again.\n\n{fence}\n{body}\n{fence}\n"
     )

@@ -1,7 +1,8 @@
-"""The daemon: runs the loops of one factory in one task group, and takes it down in order.
+"""The daemon: runs the loops of one factory in one task group, and stops them in order.
 
-`python -m factory.daemon ROOT` is what `factoryd start` runs. Signals: TERM drains for a minute and then hands back,
-a second one or INT hands back at once, USR1 drains however long it takes, HUP leaves the agents running for the next.
+`factoryd start` runs `python -m factory.daemon ROOT`. Signals: TERM drains for a minute, then puts
+the rest back in the queue. A second TERM, or INT, does that at once. USR1 drains without a time
+limit. HUP leaves the agents running for the next daemon.
 """
 
 import json
@@ -67,7 +68,7 @@ STOP_GIT_S, LEAVE_GIT_S = (
 
 
 async def serve(root: Path, environ: Mapping[str, str]) -> None:
-    """Run the factory of the repository at `root` until told to stop; raise FactoryError where it cannot start."""
+    """Run the factory of the repository at `root` until a signal; raise FactoryError if it cannot start."""
     config = root / "factory.toml"
     chosen = settings.load(config, environ)
     repository = await the_repository(root, environ, chosen)
@@ -90,9 +91,9 @@ async def _serve(state: DaemonState, repository: Repository, opened: Log, lock: 
         where.store, new=not where.worked
     )  # first: a start that dies here leaves no sign of work
     try:
-        # The lock says that we are alone; on a file system where it says so to each of two, the newer one is.
+        # The lock says that we are alone. If a file system gives it to two daemons, the newer one wins.
         await once_unlocked(lambda: store.own(secrets.token_hex(8), now=now()), seconds=STORE_S)
-        # Before anything is reused: nothing of an earlier life works on.
+        # Before anything is reused: end what an earlier daemon left running.
         taken_over = await take_over(store, where, identity_at=views.identity_at, now=now())
         own = await make(repository, where.git, state.environ)
         await own.seize()
@@ -114,12 +115,12 @@ async def _serve(state: DaemonState, repository: Repository, opened: Log, lock: 
 
 @faults.during("folders.make")
 def furnish(where: Places) -> None:
-    """Make the folders; raise RepositoryError where that cannot be done."""
+    """Make the folders; raise RepositoryError if that fails."""
     check_writable(where)
     for folder in where.folders:
         folder.mkdir(parents=True, exist_ok=True)
     for folder in (where.home, where.work):
-        folder.chmod(0o700)  # prompts, outputs and the store hold what agents saw and said
+        folder.chmod(0o700)  # prompts, outputs and the store may hold secrets
     inbox = where.inbox.name
     if inbox != INBOX and INBOX not in where.names.theirs:
         _take_away(where.root / INBOX)
@@ -128,8 +129,8 @@ def furnish(where: Places) -> None:
 
 
 def _take_away(folder: Path) -> None:
-    """Remove an inbox that an earlier start made, and that is not used any more, where nothing lies in it."""
-    with suppress(OSError):  # something lies in it
+    """Remove the empty inbox of an earlier start that this one does not use."""
+    with suppress(OSError):  # it is not empty
         (folder / "rejected").rmdir()
     with suppress(OSError):
         folder.rmdir()
@@ -160,7 +161,7 @@ async def _run(floor: Floor, lock: Lock) -> None:
             _watch(floor, watch, git_watch)
             await group.start(
                 _signals, floor, group
-            )  # before the pid is told: whoever reads it may signal at once
+            )  # before the pid is written: a reader may signal at once
             group.start_soon(_desk, floor)
             group.start_soon(floor.queue.run, group)
             group.start_soon(floor.pool.run, group)
@@ -182,7 +183,7 @@ async def _run(floor: Floor, lock: Lock) -> None:
 
 
 async def _reconcile(floor: Floor) -> None:
-    """Bring the records up to what the world shows, before any loop runs."""
+    """Make the records agree with the world, before any loop runs."""
     store, where = floor.store, floor.state.places
     rebuild = Rebuild(store=store, where=where, trunk=floor.trunk, workspaces=floor.workspaces)
     catching_up = CatchUp(store=store, where=where, rebuild=rebuild, watch=floor.queue.watch)
@@ -192,7 +193,7 @@ async def _reconcile(floor: Floor) -> None:
 
     try:
         await catch_up(now())
-    except GitError:  # until it succeeds, trunk is not looked at, and so nothing is dispatched
+    except GitError:  # until it succeeds, no unit starts, because trunk is unknown
         log.exception(TICK_BROKE, loop="start")
         floor.queue.before_trunk = catch_up
     rescue = Rescue(
@@ -202,7 +203,7 @@ async def _reconcile(floor: Floor) -> None:
 
 
 async def _end_unclaimed(floor: Floor) -> None:
-    """End gates and setups that an earlier daemon left and nobody needs, such as a cancelled unit's."""
+    """End gates and setups of an earlier daemon that no unit needs, such as a cancelled unit's."""
     await anyio.sleep(CLAIM_SECONDS)
     await floor.state.guarded("leftovers", floor.underway.end_unclaimed)
     floor.benches.look_again()
@@ -210,7 +211,7 @@ async def _end_unclaimed(floor: Floor) -> None:
 
 def _git_changed(state: DaemonState) -> None:
     state.queue.send()
-    state.leaving.send()  # the lock lies there
+    state.leaving.send()  # the lock is there
 
 
 def _watch(floor: Floor, watch: Watch, git_watch: Watch) -> None:
@@ -239,7 +240,7 @@ def _convention_folders(root: Path) -> list[Path]:
 
 
 async def _desk(floor: Floor) -> None:
-    """Whatever a person does: requests, the inbox, factory.toml."""
+    """Watch the places where a person acts: requests, the inbox, factory.toml."""
     state = floor.state
     config = _Config(floor)
     while True:
@@ -248,7 +249,7 @@ async def _desk(floor: Floor) -> None:
 
 
 async def _look_at_desk(floor: Floor, config: "_Config") -> float:
-    """One pass; the seconds until the next."""
+    """Do one pass; return the seconds until the next."""
     config.tick()
     floor.requests.tick(now())
     scan = await floor.intake.tick(now())
@@ -270,7 +271,7 @@ async def _look_at_desk(floor: Floor, config: "_Config") -> float:
 
 
 class _Config:
-    """factory.toml, hot: an edit is taken up, a bad one leaves the last good one in force and raises a card."""
+    """Applies edits of factory.toml; after a bad edit the last good file stays in force, with a card."""
 
     def __init__(self, floor: Floor) -> None:
         self._floor = floor
@@ -280,11 +281,11 @@ class _Config:
         )
 
     def tick(self) -> None:
-        """Take up the file if it changed."""
+        """Apply the file if it changed."""
         signature = self._signature()
         if signature != self._seen:
             self._take_up()
-            self._seen = signature  # only now: what the store could not take is taken up again
+            self._seen = signature  # only now: after a failed write the next pass tries again
 
     def _take_up(self) -> None:
         floor, at = self._floor, now()
@@ -353,15 +354,15 @@ async def _lose_patience(floor: Floor) -> None:
 
 
 def _hurry(floor: Floor) -> None:
-    """Let no git command keep the daemon from going: what one had begun is finished, or undone, at the next start."""
+    """Give git commands little time while the daemon stops; the next start completes their work."""
     leaving = floor.state.stopping is Stopping.LEAVE
     floor.trunk.own.commands.hurry(LEAVE_GIT_S if leaving else STOP_GIT_S)
 
 
 async def _until_stopped(floor: Floor, lock: Lock) -> None:
-    """Return when the daemon may go: told to leave, or drained, or its store or root folder is gone.
+    """Return when the daemon may stop: after HUP, when drained, or when its store or root is gone.
 
-    Raises Deposed where another process has the lock.
+    Raises Deposed if another process has the lock.
     """
     state, store = floor.state, floor.store
     while store.is_there():
@@ -376,7 +377,7 @@ async def _until_stopped(floor: Floor, lock: Lock) -> None:
                 await state.leaving.wait(SCAN_SECONDS)
             case _:
                 full = {f"worker {hook.worker}" for hook in store.select(Hook) if hook.unit}
-                # What has ended and cannot be kept (a full disk) stays on its hook: the next start goes on from there.
+                # An ended attempt that cannot be kept (a full disk) stays on its hook for the next start.
                 if not full - (
                     state.broken.keys() if state.stopping is Stopping.HAND_BACK else set()
                 ):
@@ -385,7 +386,7 @@ async def _until_stopped(floor: Floor, lock: Lock) -> None:
 
 
 async def _end_rest(floor: Floor) -> None:
-    """End what runs that break (a full disk, a locked store) left running: the next start goes on from there."""
+    """End agents that a failed run (a full disk, a locked store) left; the next start continues."""
     for hook in floor.store.select(Hook):
         if hook.unit:
             with faults.step("agent.end"):
@@ -407,7 +408,7 @@ def _tell_daemon(floor: Floor, state: str) -> None:
         "pid": os.getpid(),
         "since": stamp(now()),
         "version": __version__,
-        # Relative, so that in a copy of the repository it is the copy's.
+        # Relative, so that it holds in a copy of the repository too.
         "lock": os.path.relpath(floor.state.places.lock, floor.state.places.root),
     }
     _put(
@@ -423,7 +424,7 @@ def _tell_config(floor: Floor) -> None:
 
 
 def _hide(floor: Floor) -> None:
-    """Keep the values of what `[env] pass` lets through out of the log."""
+    """Hide the values of the variables of `[env] pass` in the log."""
     environ = floor.state.environ
     if floor.log:
         floor.log.hide(environ[name] for name in floor.state.settings.env.passed if name in environ)
@@ -453,7 +454,7 @@ def _tell_inferred(floor: Floor) -> None:
 
 
 def _not_trunks(floor: Floor) -> list[str]:
-    """Where the checkout's conventions are not those that rule; read without git, for it is asked on each pass."""
+    """Warn if the checkout's conventions differ from trunk's; uses no git, because each pass calls it."""
     ruling = floor.judge.rulings.current
     paths = differing(floor.state.places.root, ruling.conventions) if ruling else []
     why = f"in your checkout: not as on {floor.trunk.branch}, whose copy rules until yours is committed there"
@@ -461,7 +462,7 @@ def _not_trunks(floor: Floor) -> list[str]:
 
 
 def _tell_names(floor: Floor) -> None:
-    """Say which folders are in use, and what of their names is wrong by now."""
+    """Record which folders are in use, and warn if their names have become wrong."""
     where, ruling = floor.state.places, floor.judge.rulings.current
     _put(floor, "names", {"inbox": where.inbox.name, "why": where.names.why})
     if ruling is None:
@@ -481,21 +482,21 @@ def _tell_names(floor: Floor) -> None:
 
 
 async def _tell_prompts(floor: Floor) -> None:
-    """Say what the repository's own prompts leave out, once for each version of them."""
+    """Warn about what the repository's own prompts leave out, once for each version of them."""
     ruling = floor.judge.rulings.current
     key = ruling.conventions.prompts_key if ruling else ""
     if ruling is None or key == floor.prompts_key:
         return
     prompts = ruling.conventions.prompts
-    # In a thread: with many files it fills in prompts for longer than one turn of the loop may take.
+    # In a thread, because many prompt files take longer than one turn of the loop may.
     said = await anyio.to_thread.run_sync(left_out, prompts, read_shipped())
     floor.prompts_key, floor.warnings["prompts"] = key, said
 
 
 def _tell_commands(floor: Floor) -> None:
-    """Say which git commands take long, whatever else may hang."""
+    """Warn about slow git commands, even if other work hangs."""
     floor.warnings["git"] = floor.trunk.own.commands.slow
-    with suppress(StoreError):  # the next one that is slow, or ends, says it
+    with suppress(StoreError):  # the next change in the list writes it
         _put(floor, "slow", floor.warnings["git"])
         _tell_warnings(floor)
 
@@ -524,7 +525,7 @@ def _logging(path: Path) -> Iterator[Log]:
 
 
 def main(argv: list[str] | None = None, run: Callable[..., Any] = anyio.run) -> int:
-    """Run the daemon; its exit code."""
+    """Run the daemon; return its exit code."""
     root = Path((argv or sys.argv[1:])[0])
     try:
         run(serve, root, dict(os.environ))
@@ -540,7 +541,7 @@ def main(argv: list[str] | None = None, run: Callable[..., Any] = anyio.run) -> 
 
 
 def _first(error: BaseException) -> BaseException:
-    """The first error in a group of groups."""
+    """Return the first error in a group of groups."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error

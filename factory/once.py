@@ -1,6 +1,6 @@
-"""Judging once, without a daemon or beside one: what `factory gate` does.
+"""Judges a tree once, without a daemon or beside one, for `factory gate`.
 
-Invariant: everything happens in a scratch copy that is gone afterwards; no record of the line is read or written.
+Invariant: it works in a scratch copy that it deletes; it neither reads nor writes the factory's store.
 """
 
 import os
@@ -27,9 +27,9 @@ from factory.store.sqlite import SqliteStore
 def judge_once(
     root: Path, *, rev: str | None, here: bool
 ) -> Iterator[tuple[str, bool, float, str]]:
-    """Judge trunk, a revision, or the checkout as it is, and give (gate, green, seconds, end of the output) for each.
+    """Judge trunk, a revision, or the checkout; yield (gate, green, seconds, end of output) for each.
 
-    Raises FactoryError where there is nothing to judge by or in. A daemon that runs is not disturbed.
+    Raises FactoryError if there is no gate or no repository. It does not disturb a running daemon.
     """
     yield from anyio.run(_judge_once, root, rev, here)
 
@@ -83,13 +83,13 @@ async def _asked_for(
     commit = await repository.git(environ).commit(rev)
     if not commit:
         raise UsageError(f"There is no revision {rev!r} here.")
-    # This copy lives for one judging, so that it may look into the user's objects instead of fetching.
+    # This copy is short-lived, so it may read the user's objects instead of fetching them.
     (own.git_dir / "objects/info/alternates").write_text(f"{repository.common_dir / 'objects'}\n")
     return commit
 
 
 async def _as_it_is(git: Git, excludes: Sequence[str], tip: str) -> str:
-    """The checkout, uncommitted and untracked files included, as a commit on trunk."""
+    """Return the checkout, with uncommitted and untracked files, as a commit on trunk."""
     assert git.index is not None
     git.index.parent.mkdir(exist_ok=True)
     ignored = git.index.with_suffix(".exclude")

@@ -1,6 +1,6 @@
-"""What commands asked for, done: each request's effect and its outcome are one transaction.
+"""Carries out the requests of commands; the effect and the outcome of each are one transaction.
 
-Invariant: a request is done or refused exactly once, in the order in which requests were made.
+Invariant: each request is done or refused exactly once, in the order of the requests.
 """
 
 import json
@@ -24,7 +24,7 @@ from factory.store.unit import FINAL, Unit, UnitState, advance
 
 
 class Requests:
-    """The rows that commands wrote."""
+    """The requests that commands wrote into the store."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class Requests:
         outcomes: Outcomes,
         hang: Callable[[str, str, datetime], str],
     ) -> None:
-        """`hang` makes a unit of a task file's name and text, and returns its id (the intake's way in)."""
+        """Take `hang`, which makes a unit of a task file's name and text and returns its id."""
         self._store, self._state, self._hang = store, state, hang
         self._escalations, self._outcomes = escalations, outcomes
         self._do = {
@@ -48,9 +48,9 @@ class Requests:
         }
 
     def tick(self, at: datetime) -> int:
-        """Do what is asked for; return how many requests there were.
+        """Carry out the pending requests; return their number.
 
-        Raises StoreError where the store fails: what was asked for is asked for still.
+        Raises StoreError if the store fails; the requests then stay pending.
         """
         pending, paused = self._store.open(Request), self._state.paused
         for request in pending:
@@ -62,7 +62,7 @@ class Requests:
             except StoreError:
                 self._state.paused = paused
                 raise
-            except FactoryError as error:  # undone as a whole, then refused
+            except FactoryError as error:  # roll back, then refuse
                 self._close(request, "refused", str(error), at)
         if pending:
             self._state.ring_all()
@@ -80,7 +80,7 @@ class Requests:
             KeyError,
             TypeError,
             ValueError,
-        ) as error:  # it must not keep those behind it waiting
+        ) as error:  # it must not block the requests behind it
             raise UsageError(
                 f"{request.kind} {request.args[:200]} was not understood: {error!r}"
             ) from error
@@ -147,7 +147,7 @@ class Requests:
         return f"{unit.id} is tried again"
 
     def _may_begin_anew(self, unit: Unit) -> bool:
-        """Whether the unit was cancelled, or landed in a commit that trunk does not hold any more."""
+        """Return whether the unit was cancelled, or landed in a commit that trunk has lost."""
         if unit.state is UnitState.CANCELLED:
             return True
         trunk = self._store.get(Fact, "trunk")
