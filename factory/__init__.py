@@ -1,4 +1,4 @@
-"""factoryd runs coding agents on task files, tests each result and lands it; a person gets only the open questions.
+"""factoryd runs coding agents on task files, tests each result and lands it.
 
 This file must not do work at import time, because `factory status` pays for every import.
 """

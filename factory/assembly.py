@@ -1,6 +1,6 @@
 """Assembly: builds every object of one factory once, and connects them.
 
-Invariant: building starts nothing and writes nothing, so a command may do it beside a running daemon.
+Invariant: building starts nothing and writes nothing; a command may do it beside a daemon.
 """
 
 import json
@@ -96,7 +96,7 @@ def their_excludes(repository: Repository) -> list[str]:
 
 
 async def the_names(repository: Repository, environ: Mapping[str, str]) -> Names:
-    """Return the names of the factory's folders; raise RepositoryError if both of a pair are in use."""
+    """Return the names of our folders; raise RepositoryError if both of a pair are in use."""
     git = repository.git(environ)
     commit = await git.commit(f"refs/heads/{repository.branch}")
     found = Layout()
@@ -241,7 +241,7 @@ def _benches(state: DaemonState, own: Git, trunk: Trunk) -> Benches:
 
 
 def _workspaces(state: DaemonState, own: Git, trunk: Trunk, repository: Repository) -> Workspaces:
-    # The guard must see files that an agent adds to our folders, so ignore rules of a start don't count.
+    # The guard must see files that an agent adds to our folders: ignore our own rules.
     excludes = their_excludes(repository)
     return Workspaces(
         own=own,

@@ -68,7 +68,7 @@ STOP_GIT_S, LEAVE_GIT_S = (
 
 
 async def serve(root: Path, environ: Mapping[str, str]) -> None:
-    """Run the factory of the repository at `root` until a signal; raise FactoryError if it cannot start."""
+    """Run the factory of the repository at `root`; raise FactoryError if it cannot start."""
     config = root / "factory.toml"
     chosen = settings.load(config, environ)
     repository = await the_repository(root, environ, chosen)
@@ -91,7 +91,7 @@ async def _serve(state: DaemonState, repository: Repository, opened: Log, lock: 
         where.store, new=not where.worked
     )  # first: a start that dies here leaves no sign of work
     try:
-        # The lock says that we are alone. If a file system gives it to two daemons, the newer one wins.
+        # We have the lock. If a file system gives it to two daemons, the newer one wins.
         await once_unlocked(lambda: store.own(secrets.token_hex(8), now=now()), seconds=STORE_S)
         # Before anything is reused: end what an earlier daemon left running.
         taken_over = await take_over(store, where, identity_at=views.identity_at, now=now())
@@ -271,7 +271,7 @@ async def _look_at_desk(floor: Floor, config: "_Config") -> float:
 
 
 class _Config:
-    """Applies edits of factory.toml; after a bad edit the last good file stays in force, with a card."""
+    """Applies edits of factory.toml; after a bad edit the last good file stays in force."""
 
     def __init__(self, floor: Floor) -> None:
         self._floor = floor
@@ -377,7 +377,7 @@ async def _until_stopped(floor: Floor, lock: Lock) -> None:
                 await state.leaving.wait(SCAN_SECONDS)
             case _:
                 full = {f"worker {hook.worker}" for hook in store.select(Hook) if hook.unit}
-                # An ended attempt that cannot be kept (a full disk) stays on its hook for the next start.
+                # If an ended attempt cannot be kept (a full disk), it stays on its hook.
                 if not full - (
                     state.broken.keys() if state.stopping is Stopping.HAND_BACK else set()
                 ):
@@ -454,7 +454,7 @@ def _tell_inferred(floor: Floor) -> None:
 
 
 def _not_trunks(floor: Floor) -> list[str]:
-    """Warn if the checkout's conventions differ from trunk's; uses no git, because each pass calls it."""
+    """Warn if the checkout's conventions differ from trunk's; starts no git, as it runs often."""
     ruling = floor.judge.rulings.current
     paths = differing(floor.state.places.root, ruling.conventions) if ruling else []
     why = f"in your checkout: not as on {floor.trunk.branch}, whose copy rules until yours is committed there"

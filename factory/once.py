@@ -1,6 +1,6 @@
 """Judges a tree once, without a daemon or beside one, for `factory gate`.
 
-Invariant: it works in a scratch copy that it deletes; it neither reads nor writes the factory's store.
+Invariant: it works in a scratch copy that it deletes, with a store of that copy.
 """
 
 import os
@@ -27,7 +27,7 @@ from factory.store.sqlite import SqliteStore
 def judge_once(
     root: Path, *, rev: str | None, here: bool
 ) -> Iterator[tuple[str, bool, float, str]]:
-    """Judge trunk, a revision, or the checkout; yield (gate, green, seconds, end of output) for each.
+    """Judge trunk, a revision or the checkout; yield (gate, green, seconds, end of output).
 
     Raises FactoryError if there is no gate or no repository. It does not disturb a running daemon.
     """
