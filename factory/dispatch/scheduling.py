@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from factory.ground.errors import did_you_mean
 from factory.ground.reserved import NO_AGENT
 from factory.ground.scope import overlap
 from factory.ground.times import as_of, clock
 from factory.store.records import Hook
 from factory.store.unit import Unit, UnitState, advance
+from factory.store.waits import missing
 
 AGE_STEP = timedelta(minutes=30)  # each raises a waiting unit by one priority …
 AGE_TO_NOW = timedelta(
@@ -91,16 +91,6 @@ def settle(units: Iterable[Unit], known: Mapping[str, UnitState], *, now: dateti
     return [after for before, after in settled if after != before]
 
 
-def missing(unit: Unit, known: Mapping[str, UnitState], *, now: datetime) -> str:
-    """The sentence that says what the unit still waits for; empty when it is ready."""
-    sentences = [
-        _need(need, known) for need in unit.needs if known.get(need) is not UnitState.LANDED
-    ]
-    if unit.not_before and unit.not_before > now:
-        sentences.append(f"waits until {clock(unit.not_before)}")
-    return "; ".join(sentences)
-
-
 def next_time(units: Iterable[Unit], *, now: datetime) -> datetime | None:
     """When `settle` has to be asked again although nothing has happened: no unit is polled for."""
     times = (
@@ -146,7 +136,7 @@ def _settled(unit: Unit, known: Mapping[str, UnitState], now: datetime) -> Unit:
         unit = replace(unit, since=since, not_before=until)
         if told and until > now:  # what it waits for is said already, and why
             return unit
-    why = missing(unit, known, now=now)
+    why = missing(unit.needs, unit.not_before, known, now=now)
     if any(known.get(need) is UnitState.CANCELLED for need in unit.needs):
         return advance(unit, UnitState.HELD, now=now, why=why)
     if why and unit.state is UnitState.READY:
@@ -154,12 +144,3 @@ def _settled(unit: Unit, known: Mapping[str, UnitState], now: datetime) -> Unit:
     if not why and unit.state is UnitState.WAITING:
         return replace(advance(unit, UnitState.READY, now=now), not_before=None)
     return replace(unit, why=why) if why else unit
-
-
-def _need(need: str, known: Mapping[str, UnitState]) -> str:
-    state = known.get(need)
-    if state is None:
-        return f"needs {need}, which does not exist yet{did_you_mean(need, known)}"
-    if state is UnitState.CANCELLED:
-        return f"needs {need}, which was cancelled"
-    return f"needs {need}, which is {state}"

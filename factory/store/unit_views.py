@@ -25,6 +25,7 @@ def show(con: sqlite3.Connection, name: str) -> unit_rows.Unit | None:
         if not found:
             return None
         (unit,) = found
+        unit["why"] = views.why(con, unit, views.now_text())
         task = views.dicts(con, TASK, name)
         concerned = [card for card in views.cards(con) if name == card.unit or name in card.units]
         return unit_rows.Unit(

@@ -15,9 +15,11 @@ from os.path import dirname
 
 from factory.ground.disk import complaint
 from factory.ground.errors import StoreError
+from factory.ground.times import from_stamp
 from factory.store import rows
 from factory.store.opening import OPEN, connect
 from factory.store.states import UnitState
+from factory.store.waits import missing
 
 TYPE_CHECKING = False  # importing typing for its constant would cost more than the query
 if TYPE_CHECKING:
@@ -141,7 +143,7 @@ def status(con: sqlite3.Connection, now: str) -> rows.Status:
             trunk=trunk(con),
             workers=_workers(con, is_up=up.state != "stopped", is_here=not elsewhere),
             units=_counts(con),
-            units_open=[rows.OpenUnit(**_only(unit, IN_SHORT)) for unit in still_open],
+            units_open=[_in_short(con, unit, now) for unit in still_open],
             queue=_queue(con, still_open),
             escalations=[_escalation(card) for card in cards(con, open_only=True)],
             budget=_budget(con, now[:10]),
@@ -368,6 +370,32 @@ def open_units(con: sqlite3.Connection) -> "list[Json]":
         return NEEDS_YOU_FIRST.index(unit["state"]), unit["priority"], unit["accepted"]
 
     return sorted(units(con, OPEN["unit"]), key=rank)
+
+
+def why(con: sqlite3.Connection, unit: "Json", now: str) -> str:
+    """Return why the unit is where it is: what its task waits for by now, else what was said when it got there."""
+    waits_by_itself = unit["state"] == UnitState.WAITING and unit["needs"] and not unit["cause"]
+    if not waits_by_itself:
+        return str(unit["why"])
+    until = unit["not_before"]
+    not_before = from_stamp(until) if until else None
+    known = _states(con, unit["needs"])
+    sentence = missing(unit["needs"], not_before, known, now=from_stamp(now))
+    return sentence or str(unit["why"])
+
+
+def _states(con: sqlite3.Connection, names: list[str]) -> dict[str, UnitState]:
+    """The states of those units; of all units if one of those is unknown and may be a mistyped other."""
+    marks = ", ".join("?" * len(names))
+    found = fetch(con, f'SELECT "id", "state" FROM "unit" WHERE "id" IN ({marks})', *names)
+    if len(found) < len(set(names)):
+        found = fetch(con, 'SELECT "id", "state" FROM "unit"')
+    return {name: UnitState(state) for name, state in found}
+
+
+def _in_short(con: sqlite3.Connection, unit: "Json", now: str) -> rows.OpenUnit:
+    unit["why"] = why(con, unit, now)
+    return rows.OpenUnit(**_only(unit, IN_SHORT))
 
 
 def _queue(con: sqlite3.Connection, still_open: "list[Json]") -> list[rows.Queued]:

@@ -160,14 +160,15 @@ def test_why_tells_what_a_unit_waits_for_and_what_led_there(
 
     lines = capsys.readouterr().out.splitlines()
     assert code == 0
-    assert lines[:5] == [
-        "docs is waiting: waits for fix-login",
+    assert lines[:6] == [
+        "docs is waiting: needs fix-login, which is running; needs fix-logn, which does",
+        "not exist yet: did you mean fix-login?",
         "  needs fix-login, which is running (retried): factory why fix-login",
         "  needs fix-logn, which is no unit: did you mean fix-login?",
         "  E7 waits for your answer: factory show E7",
         "",
     ]
-    assert [text.split("  ")[1] for text in lines[5:]] == [
+    assert [text.split("  ")[1] for text in lines[6:]] == [
         "accepted as docs.md",
         "E7 asks (question): Which store?",
     ]

@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory.dispatch.scheduling import Choice, choose, missing, next_time, rank, settle
+from factory.dispatch.scheduling import Choice, choose, next_time, rank, settle
 from factory.store.records import Hook
 from factory.store.unit import Unit, UnitState
 
@@ -197,14 +197,6 @@ def test_a_waiting_unit_becomes_ready_once_all_it_needs_has_landed() -> None:
     settled = settle([unit], {"a": LANDED, "x": LANDED}, now=NOW)
 
     assert settled == [a_unit("b", needs=("a", "x"))]
-
-
-def test_a_need_that_is_under_way_is_named_with_its_state() -> None:
-    unit = a_unit("b", state=UnitState.WAITING, needs=("a", "x", "y"))
-
-    assert missing(unit, {"a": RUNNING, "x": LANDED, "y": UnitState.HELD}, now=NOW) == (
-        "needs a, which is running; needs y, which is held"
-    )
 
 
 def test_an_unknown_need_is_shown_with_a_did_you_mean() -> None:

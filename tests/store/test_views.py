@@ -237,6 +237,32 @@ def test_open_units_stand_with_what_needs_you_first_then_by_priority_and_age(
     ]
 
 
+def test_why_a_unit_waits_for_others_is_what_they_are_now_and_not_what_was_said(
+    store: SqliteStore, con: sqlite3.Connection
+) -> None:
+    said = {"why": "needs first, which is running"}
+    store.write(
+        Event.TASK_ACCEPTED,
+        unit("first", UnitState.HELD),
+        unit("second", UnitState.WAITING, needs=("first", "frist"), **said),
+        unit("asks", UnitState.WAITING, needs=("first",), cause="setup", why="waits for E1"),
+        unit("over", UnitState.WAITING, needs=("asks",), not_before=NOW + timedelta(days=1)),
+        now=NOW,
+    )
+
+    whys = {row["id"]: row["why"] for row in plain(views.status(con, AT))["units_open"]}
+
+    assert whys == {
+        "first": "",
+        "second": "needs first, which is held; "
+        "needs frist, which does not exist yet: did you mean first?",
+        "asks": "waits for E1",
+        "over": "needs asks, which is waiting; waits until 2026-03-05 05:06:07 UTC",
+    }
+    assert plain(unit_views.show(con, "second"))["why"] == whys["second"]
+    assert [entry.event for entry in store.journal()] == [Event.TASK_ACCEPTED]
+
+
 def test_the_queue_is_as_the_merge_queue_said_and_then_by_arrival(
     store: SqliteStore, con: sqlite3.Connection
 ) -> None:
@@ -715,11 +741,13 @@ def test_reading_the_store_imports_nothing_heavy() -> None:
         "factory.ground",
         "factory.ground.disk",
         "factory.ground.errors",
+        "factory.ground.times",
         "factory.store",
         "factory.store.opening",
         "factory.store.rows",
         "factory.store.states",
         "factory.store.views",
+        "factory.store.waits",
     }
 
 
