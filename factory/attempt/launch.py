@@ -17,7 +17,7 @@ from factory.attempt.prompts import Brief, prompt
 from factory.attempt.run import Run, asked_for, prompt_name
 from factory.child.process import Command
 from factory.child.profile import Profile
-from factory.child.sandbox import TOOLCHAINS
+from factory.child.programs import TOOLCHAINS
 from factory.ground import disk, faults
 from factory.ground.daemon_state import DaemonState
 from factory.inbox.split import is_part

@@ -145,7 +145,7 @@ def _has_ended(child: "Popen[bytes]", seconds: float) -> bool:
 
 
 def _break_off(child: "Popen[bytes]", pipes: Pipes) -> Output:
-    """End a short command and its process group: with SIGTERM, so that git removes its locks, first.
+    """End a short command and its process group: first with SIGTERM, so git removes its locks.
 
     A process that left the group and holds its pipes is not waited for.
     """
@@ -201,7 +201,7 @@ def _let_go(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a command and all that it started may use together, checked every two seconds; 0: no limit."""
+    """What a command and all that it started may use together; 0: no limit."""
 
     memory: int = 0  # bytes that are theirs alone (Linux)
     processes: int = 0  # threads not counted (Linux)

@@ -1,4 +1,4 @@
-"""What one command may see and change, and what shape all have that can hold it to that (sandbox.py chooses)."""
+"""What one command may see and change, and the port of what confines it (sandbox.py chooses)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,28 +8,27 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """What one command may see of what is hidden: folders and files that are there."""
+    """What one command may see of hidden folders: existing folders and files."""
 
     writes: tuple[Path, ...] = ()
     reads: tuple[Path, ...] = ()
-    scratch: tuple[
-        Path, ...
-    ] = ()  # it may write there, and what it writes is gone when it has ended
-    layered: Mapping[Path, Path] = field(
-        default_factory=dict
-    )  # what it writes there, it writes into that folder
-    shared: Mapping[Path, Path] = field(
-        default_factory=dict
-    )  # written through: where it lies → where it is seen
+    scratch: tuple[Path, ...] = ()  # it may write there; what it wrote is gone when it has ended
+    # What it writes there goes into that folder instead.
+    layered: Mapping[Path, Path] = field(default_factory=dict)
+    # What it writes there stays: where it lies → where the command sees it.
+    shared: Mapping[Path, Path] = field(default_factory=dict)
     network: bool = True
 
 
 class Confiner(Protocol):
-    """What confines a command. `links`: what is `shared` has to be a link where it is seen, for it mounts nothing."""
+    """Confines a command.
+
+    `links`: it mounts nothing, so what is `shared` has to be a link where the command sees it.
+    """
 
     @property
     def name(self) -> str:
-        """Part of a verdict's key, and what it is called on PATH."""
+        """The name of its program, and part of a verdict's key."""
 
     @property
     def links(self) -> bool: ...  # noqa: D102
@@ -43,7 +42,10 @@ class Confiner(Protocol):
         """What is really on, in one line."""
 
     async def look(self, programs: Callable[[], Sequence[Path]]) -> str:
-        """Try it, with what the user's programs consist of; why it does not work, empty where it does."""
+        """Try it with the paths that the user's programs need; return why it does not work."""
 
     def words(self, profile: Profile) -> tuple[str, ...]:
-        """The words to put before a command line; of the paths each is there, and real but for what is read."""
+        """Return the words to put before a command line.
+
+        All paths of the profile exist, and all but `reads` are real ones.
+        """

@@ -1,7 +1,7 @@
-"""Reads the report that an agent wrote at its end, in a process of its own, and prints what selectors find in it.
+"""Reads the report that an agent wrote at its end, and prints what selectors find in it.
 
-Invariant: imports the standard library and `ground` only, so that it runs as `python -I -S`. A report of any content
-costs the process that asked for it no memory and no more than SECONDS.
+Invariant: it runs in a separate process, as `python -I -S` with the standard library and `ground`
+only. A report of any content costs the caller no memory and no more than SECONDS.
 """
 
 import json
@@ -23,33 +23,41 @@ from factory.child.report import main; main()"""
 
 
 def command(folder: Path, name: str) -> tuple[str, ...]:
-    """The command line that reads the report of that name; its input is what `asked` makes of the selectors."""
+    """Return the command line that reads the report of that name; `asked` gives its input."""
     return (sys.executable, "-I", "-S", "-c", _CODE, str(folder), name)
 
 
 def asked(selectors: tuple[Selector, ...]) -> bytes:
-    """What the command gets to know of the selectors."""
+    """Return the selectors as the command reads them."""
     return json.dumps([(each.type, each.conditions, each.steps) for each in selectors]).encode()
 
 
 def main() -> None:
-    """Print for each selector the list of what it finds: nothing without a report; exit with 1 if it is too large."""
+    """Print for each selector the list of what it finds; nothing without a report.
+
+    Exit with 1 if the report, or what is found, is too large.
+    """
     _limit()
     folder, name = sys.argv[1:3]
     raw = regular(Path(folder), name, MOST_BYTES + 1)
     if not raw:
         return
-    event = json.loads(raw) if len(raw) <= MOST_BYTES else sys.exit(1)
-    selectors = [_selector(*each) for each in json.load(sys.stdin)]
-    found = [each.find(event) if isinstance(event, dict) else [] for each in selectors]
-    printed = json.dumps([list(map(_small, values)) for values in found])
+    if len(raw) > MOST_BYTES:
+        sys.exit(1)
+    event = json.loads(raw)
+    found = []
+    for asked_for in json.load(sys.stdin):
+        values = _selector(*asked_for).find(event) if isinstance(event, dict) else []
+        found.append(list(map(_small, values)))
+    printed = json.dumps(found)
     if len(printed) > MOST_PRINTED:
         sys.exit(1)
     sys.stdout.write(printed)
 
 
 def _selector(kind: str, conditions: list[list[str]], steps: list[list[Any]]) -> Selector:
-    return Selector(kind, _pairs(conditions), tuple((name, _pairs(each)) for name, each in steps))
+    path = [(name, _pairs(each)) for name, each in steps]
+    return Selector(kind, _pairs(conditions), tuple(path))
 
 
 def _pairs(conditions: list[list[str]]) -> tuple[tuple[str, str], ...]:
@@ -57,16 +65,20 @@ def _pairs(conditions: list[list[str]]) -> tuple[tuple[str, str], ...]:
 
 
 def _small(value: Any) -> Any:
-    """A value that needs little room and is as true as it was."""
+    """Return a value that needs little room and is as true as this one."""
     if isinstance(value, str):
         return value[-_SAID:]
-    return {"there": True} if value and isinstance(value, list | dict) else value
+    if value and isinstance(value, list | dict):
+        return {"there": True}
+    return value
 
 
 def _limit() -> None:
     import resource
 
+    most = MEMORY
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    most = MEMORY if hard == resource.RLIM_INFINITY else min(MEMORY, hard)
+    if hard != resource.RLIM_INFINITY:
+        most = min(most, hard)
     with suppress(OSError, ValueError):  # some systems know the limit and do not take it
         resource.setrlimit(resource.RLIMIT_AS, (most, hard))

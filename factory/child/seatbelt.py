@@ -1,7 +1,7 @@
-"""Seatbelt, which confines on macOS: a profile for `sandbox-exec`, in which the last rule that fits decides.
+"""Seatbelt, which confines on macOS: a profile for `sandbox-exec`. The last rule that fits decides.
 
-Invariant: what the profile does not name is denied, and nothing is believed of it that `look` has not just seen. (Not
-run on a Mac so far: a mistake in a profile has to end as "it does not work here".)
+Invariant: what the profile does not name is denied, and `look` tries every claim. (Not run on a Mac
+so far: a mistake in a profile has to end as "it does not work here".)
 """
 
 # os.path asks where pathlib raises, and often: a link may well lead into another user's HOME.
@@ -25,7 +25,8 @@ from factory.ground.errors import ConfigError
 _DATA = "/System/Volumes/Data"  # where /Users and others lie once more
 _TRIAL_SECONDS = 20.0
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-# Existence may be asked for: who looks for a file in all folders above its own takes a refusal for a failure.
+# Existence may be asked for: a program that looks for a file in all folders above its own takes a
+# refusal for a failure.
 _BASE = r"""(version 1)
 (deny default)
 (deny process-info*)
@@ -57,7 +58,8 @@ _NETWORK = """(allow network-outbound (remote ip "*:*"))
   (global-name "com.apple.dnssd.service") (global-name "com.apple.trustd") (global-name "com.apple.trustd.agent")
   (global-name "com.apple.SystemConfiguration.configd")
   (global-name "com.apple.SystemConfiguration.DNSConfiguration"))"""
-# Says what is not as it has to be, or that all is. 1, 49: the variables of another process, asked of the kernel.
+# Says what is not as it has to be, or that all is. 1, 49: asks the kernel for the variables of
+# another process.
 _PROBE = """
 import ctypes, os, socket, sys
 pid, port, network = map(int, sys.argv[1:4])
@@ -120,24 +122,27 @@ class Seatbelt:
     links = True
     layers = False
     protections = (
-        "sandbox: sandbox-exec, files and signals apart, network open; not: a list of processes of its own, limits of "
-        "memory, processes and CPU time; what gates change is compared afterwards"
+        "sandbox: sandbox-exec, files and signals apart, network open; not: a list of processes of "
+        "its own, limits of memory, processes and CPU time; what gates change is compared afterwards"
     )
 
     def __init__(self, program: str, path: str, *, hidden: Sequence[Path], work: Path) -> None:
-        self._program, self._path = program, path
+        self._program = program
+        self._path = path
         self._hidden = sorted({*hidden, work})
 
     async def look(self, programs: Callable[[], Sequence[Path]]) -> str:
-        """Try what it must stop and what it must let through; what is not so, empty where all is."""
+        """Try what it must stop and let through; return what went wrong, or nothing."""
         try:
-            # No effect of the line: nothing looks for this folder, whatever becomes of it. TMPDIR may be too long a
-            # path for a socket.
+            # Not an effect to recover from: nothing looks for this folder, whatever becomes of it.
+            # TMPDIR may be too long a path for a socket.
             with tempfile.TemporaryDirectory(dir="/tmp") as name:
                 wrong = await self._tried(Path(name), programs())
         except (OSError, ConfigError) as error:
             wrong = str(error)
-        return wrong and f"sandbox-exec does not work here ({wrong})"
+        if not wrong:
+            return ""
+        return f"sandbox-exec does not work here ({wrong})"
 
     async def _tried(self, named: Path, reads: Sequence[Path]) -> str:
         folder = await to_thread.run_sync(named.resolve)  # a profile knows real paths only
@@ -150,57 +155,53 @@ class Seatbelt:
         tcp = await anyio.create_tcp_listener(local_host="127.0.0.1")
         async with unix, tcp:
             port = tcp.extra(SocketAttribute.local_port)
-            return await within._answer(folder, reads, port, 1) or await within._answer(
-                folder, reads, port, 0
-            )
+            wrong = await within._answer(folder, reads, port, 1)
+            if not wrong:
+                wrong = await within._answer(folder, reads, port, 0)
+        return wrong
 
     async def _answer(self, folder: Path, reads: Sequence[Path], port: int, network: int) -> str:
         profile = Profile(
             reads=(*reads, folder / "shown"), writes=(folder / "mine",), network=bool(network)
         )
-        asked = (
-            "python3",
-            "-I",
-            "-S",
-            "-c",
-            _PROBE.replace("DATA", _DATA),
-        )  # any program of the user's would do
+        probe = _PROBE.replace("DATA", _DATA)
         argv = [
             *self.words(profile),
-            *asked,
+            *("python3", "-I", "-S", "-c", probe),  # any program of the user's would do
             *map(str, (os.getpid(), port, network, folder, *self._hidden)),
         ]
         tried = await process.run(
             argv, cwd=folder / "mine", env={"PATH": self._path}, seconds=_TRIAL_SECONDS
         )
-        answer, last = (
-            tried.out.decode(errors="replace").strip(),
-            tried.err.decode(errors="replace").split("\n"),
-        )
-        if (tried.code, answer) == (0, "confined"):
+        answer = tried.out.decode(errors="replace").strip()
+        if tried.code == 0 and answer == "confined":
             return ""
-        return (
-            answer[:900]
-            or next((line for line in reversed(last) if line), f"exit {tried.code}")[-300:]
-        )
+        if answer:
+            return answer[:900]
+        complaints = list(filter(None, tried.err.decode(errors="replace").split("\n")))
+        return complaints[-1][-300:] if complaints else f"exit {tried.code}"
 
     def words(self, profile: Profile) -> tuple[str, ...]:
-        """The words to put before a command line. Raises ConfigError where a path cannot be said in a profile."""
+        """Return the words to put before a command line; raise ConfigError for an unusable path."""
         own = [*map(str, profile.writes), *map(str, profile.scratch)]
         written = [*own, *map(str, profile.shared)]
-        reads = [
-            path for path in map(str, profile.reads) if not _CONTROL.search(path)
-        ]  # else it is not seen
-        ways = list(dict.fromkeys(way for path in (*reads, *written) for way in _ways(path)))
-        links = {path for path in (*ways, *reads) if os.path.islink(path)}
+        # A path that no profile can name is not seen.
+        reads = [path for path in map(str, profile.reads) if not _CONTROL.search(path)]
+        ways: dict[str, None] = {}
+        for path in (*reads, *written):
+            ways.update(dict.fromkeys(_ways(path)))
+        links = set(filter(os.path.islink, (*ways, *reads)))
         folders = [path for path in reads if path not in links and os.path.isdir(path)]
-        hidden = [f"{data}{path}" for path in self._hidden for data in ("", _DATA)]
+        files = sorted({*links, *reads}.difference(folders))
+        hidden = []
+        for path in map(str, self._hidden):
+            hidden += [path, f"{_DATA}{path}"]
         rules = (
             _BASE,
-            *((_NETWORK,) if profile.network else ()),
+            _NETWORK if profile.network else "",
             _rule("deny file-read* file-write*", "subpath", hidden),
             _rule("allow file-read-metadata", "literal", ways),
-            _rule("allow file-read*", "literal", sorted({*links, *reads}.difference(folders))),
+            _rule("allow file-read*", "literal", files),
             _rule("allow file-read*", "subpath", folders),
             _rule("allow file-read* file-write*", "subpath", written),
             # A link in place of its folder would lead the daemon, which nothing confines.
@@ -213,10 +214,10 @@ class Seatbelt:
 
 
 def _rule(what: str, fits: str, paths: Iterable[str]) -> str:
-    """A rule for these paths; without any it would be one for all, so there is none."""
+    """Return a rule for these paths; none for no path, since that rule would fit all paths."""
     close = ")" * (1 + fits.count("("))
-    filters = " ".join(f"({fits} {_quoted(path)}{close}" for path in paths)
-    return f"({what} {filters})" if filters else ""
+    filters = [f"({fits} {_quoted(path)}{close}" for path in paths]
+    return f"({what} {' '.join(filters)})" if filters else ""
 
 
 def _quoted(path: str) -> str:
@@ -227,14 +228,17 @@ def _quoted(path: str) -> str:
 
 
 def _ways(path: str) -> Iterator[str]:
-    """What the system passes on the way to it: folders, and links with the way to what they lead to."""
-    at, left = "/", path.split("/")[:0:-1]
+    """Yield all that the system passes on the way to a path: folders, links, and their way."""
+    at = "/"
+    left = path.split("/")[:0:-1]
     for _ in range(200):  # links may lead round
         if not left:
             return
-        above, at = at, os.path.normpath(os.path.join(at, left.pop()))
+        above = at
+        at = os.path.normpath(os.path.join(above, left.pop()))
         yield at
-        if os.path.islink(at):
-            with suppress(OSError):
+        with suppress(OSError):
+            if os.path.islink(at):
                 to = os.readlink(at)
-                at, left = "/" if to[:1] == "/" else above, left + to.strip("/").split("/")[::-1]
+                at = "/" if to.startswith("/") else above
+                left += reversed(to.strip("/").split("/"))

@@ -217,7 +217,7 @@ class _Run:
 
 
 class _Log:
-    """output.log: the last 2 x `half` bytes from a pipe, of which output.1.log has the older part."""
+    """output.log: the last 2 x `half` bytes from a pipe; output.1.log has their older part."""
 
     def __init__(self, run_dir: str, half: int, pipe: int) -> None:
         self.pipe = pipe

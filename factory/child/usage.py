@@ -21,7 +21,7 @@ _DISK_SHARE = 20  # looking at the disk takes at most one in so many seconds
 
 
 class Usage:
-    """Looks at what this process's children use. `limits`: memory, processes, cpu, disk, folders."""
+    """Looks at what its children use. `limits`: memory, processes, cpu, disk, folders."""
 
     def __init__(self, limits: dict[str, Any]) -> None:
         self._limits = limits

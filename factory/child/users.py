@@ -1,6 +1,6 @@
-"""Which processes use a folder: work in it, have a file of it open, run from it, or have it mounted.
+"""Which processes use a folder: work in it, run from it, mount it, or have a file of it open.
 
-Invariant: looking changes nothing. Where the system has no /proc, nothing is known and nobody is found.
+Invariant: looking changes nothing. Without /proc, nobody is found.
 """
 
 import os
@@ -12,7 +12,7 @@ PROC = Path("/proc")
 
 
 def users(folder: Path, proc: Path = PROC) -> dict[int, str]:
-    """The pids of the processes that use the folder, each with one sign of it; this process is not among them."""
+    """Return the pids of other processes that use the folder, each with one sign of it."""
     inside = _Inside(folder)
     found = {}
     namespaces = {_link(proc / "self/ns/mnt")}
@@ -31,7 +31,8 @@ def users(folder: Path, proc: Path = PROC) -> dict[int, str]:
 class _Inside:
     def __init__(self, folder: Path) -> None:
         real = os.path.realpath(folder)
-        self._exact, self._below = real, f"{real}/"
+        self._exact = real
+        self._below = f"{real}/"
 
     def holds(self, path: str) -> bool:
         plain = path.removesuffix(" (deleted)")

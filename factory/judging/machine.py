@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from factory.child.profile import Profile
-from factory.child.sandbox import TOOLCHAINS
+from factory.child.programs import TOOLCHAINS
 from factory.ground.places import home
 from factory.inference.rules import Setup
 from factory.judging.place import Place

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from factory.child import process
+from factory.child import process, programs
 from factory.child import sandbox as sandbox_module
 from factory.child.profile import Profile
 from factory.store.records import CardKind, Verdict
@@ -667,13 +667,13 @@ async def test_links_that_lead_round_end(tmp_path: Path) -> None:
 async def test_a_folder_of_programs_is_looked_through_once_and_again_when_it_has_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looked, links = list[str](), sandbox_module._links
+    looked, links = list[str](), programs._links_in
 
     def look(folder: Path) -> Iterator[Path]:
         looked.append(folder.name)
         return links(folder)
 
-    monkeypatch.setattr(sandbox_module, "_links", look)
+    monkeypatch.setattr(programs, "_links_in", look)
     for name in ("one", "two", "all"):
         (tmp_path / name).mkdir()
     sandbox = await tried({"PATH": "/usr/bin"}, tmp_path)
