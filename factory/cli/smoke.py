@@ -156,17 +156,15 @@ def _version(runtime: Runtime, program: Path, environ: Mapping[str, str]) -> Che
         return _found(
             "version", BAD, f"{shlex.join(argv)} told none (exit {done.code})", install, said
         )
-    if _numbers(found[0]) == _numbers(known):
+    from packaging.version import Version
+
+    if Version(found[0]) == Version(known):
         return _found("version", OK, found[0])
-    if _numbers(found[0]) > _numbers(known):
+    if Version(found[0]) > Version(known):
         return _found("version", NOTE, f"{found[0]} is newer than the one that was tried, {known}")
     return _found(
         "version", NOTE, f"{found[0]} is older than the one that was tried, {known}", install
     )
-
-
-def _numbers(version: str) -> list[int]:
-    return [int(part) for part in version.split(".")]
 
 
 def _login(runtime: Runtime, environ: Mapping[str, str]) -> Check:
