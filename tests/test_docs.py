@@ -38,6 +38,7 @@ CONFIGURATION = "docs/configuration.md"
 SETTING = "key | default | unit | allowed values | meaning"
 STATES = "docs/states.md"
 TASKS = "docs/tasks.md"
+TROUBLESHOOTING = "docs/troubleshooting.md"
 INDEX = "docs/index.md"
 RUNTIMES = "docs/runtimes.md"
 OTHERS = (
@@ -214,6 +215,30 @@ def test_the_options_of_all_kinds_of_cards_were_looked_at() -> None:
     kinds = {kind for kind, _ in option_labels()}
 
     assert kinds == set(CardKind)
+
+
+@cache
+def said_by_the_code() -> str:
+    """Every text in factory/, with … for the values of an f-string."""
+    texts = []
+    for source in (ROOT / "factory").rglob("*.py"):
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant | ast.JoinedStr):
+                texts.append(_said(node))
+    return "\n".join(texts)
+
+
+def quotes() -> Iterator[str]:
+    """What the first cells of the troubleshooting page quote from cards: `card kind: quote`."""
+    for cell in re.findall(r"^\| (card .*?) \|", text(TROUBLESHOOTING), re.MULTILINE):
+        yield from re.findall(r"`: ([^,]+)", cell)
+
+
+@pytest.mark.parametrize("quoted", sorted(quotes()))
+def test_the_words_of_cards_in_troubleshooting_are_those_on_the_screen(quoted: str) -> None:
+    parts = [part.strip() for part in quoted.split("…")]
+
+    assert [part for part in parts if part not in said_by_the_code()] == []
 
 
 def test_every_state_of_a_unit_is_documented() -> None:
