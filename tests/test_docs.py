@@ -330,6 +330,7 @@ def test_every_variable_that_a_gate_finds_is_documented(tmp_path: Path) -> None:
 def test_every_key_of_a_runtime_file_is_documented() -> None:
     tables = (
         runtime.Runtime,
+        runtime.Notes,
         runtime.OutputRules,
         runtime.UsageRules,
         runtime.LimitRules,

@@ -1,7 +1,7 @@
 """What an agent's output tells, read by the rules of its runtime file as it grows.
 
-Invariant: one look costs a bounded time, and all looks together a bounded memory, whatever the agent prints. What was
-passed over is counted, and sums that miss it say so.
+Invariant: one look costs a bounded time, and all looks together a bounded memory, whatever the
+agent prints. Bytes that were skipped are counted, and sums that miss them say so.
 """
 
 import gc
@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from fnmatch import fnmatchcase
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +25,18 @@ from factory.ground.selectors import Selector, plain
 
 LOOKS = 8  # at the output, before other things get their turn
 END_SECONDS = 2.0  # that are spent on reading on after the end; then only the last part is read
-# A loop: so many steps in a row, no more than so many of them different. A model that goes round makes 8 to 20 steps a
-# second and costs money with each; of who tests and edits in turn every edit is another, and who waits sleeps longer.
-LOOP_STEPS, LOOP_KINDS = 40, 3
-MOST_TOOLS = 1000  # open at once; of more, the newest
-_MOST = 1e12  # tokens or dollars: what says more, or less than nothing, tells nothing
+# An agent is in a loop if no more than LOOP_KINDS of its last LOOP_STEPS steps differ. It makes 8 to
+# 20 steps a second then, and each costs money. An agent that tests and edits in turn makes another
+# edit each time, and an agent that waits makes fewer steps.
+LOOP_STEPS = 40
+LOOP_KINDS = 3
+MOST_TOOLS = 1000  # open at once; of more, the newest are kept
+_MOST = 1e12  # tokens or dollars: larger and negative numbers are ignored
 _TAIL = 4000  # characters kept of plain text
 _SAID = 16_000  # characters kept of its last words
 _NAME = 500  # characters of a session's or a tool's id
 
+Price = tuple[float, float]  # of a million tokens in and out, in dollars
 Found = Callable[[Iterable[Selector]], list[Any]]  # what selectors find in an event
 
 
@@ -55,21 +59,20 @@ class Seen:
     last: datetime | None = None
     session: str = ""
     tools: frozenset[str] = frozenset()  # calls that are open
-    steps: tuple[int, ...] = field(
-        default=(), compare=False
-    )  # the newest, each as a number for what it did
-    looped: bool = False  # it said that it stopped because it went round
+    # The newest, each as a number for what it did.
+    steps: tuple[int, ...] = field(default=(), compare=False)
+    looped: bool = False  # it said that it stopped because it was in a loop
     usage: Usage = Usage()
     result: str = ""  # its last words
-    tail: str = ""  # the end of what it printed besides events: all of it for text, else its stderr
+    tail: str = ""  # the end of its plain text, which is its stderr if it prints events
     done: bool = False  # the final word was seen
     failed: bool = False
     error: str = ""
     limited: bool = False
     reset: datetime | None = None  # when the limit ends, where it says so
     unauthorized: bool = False
-    unread: int = 0  # bytes that were passed over, at least
-    too_little: bool = False  # the usage is a sum, and some of it was not read
+    unread: int = 0  # bytes that were skipped, at least
+    too_little: bool = False  # the usage is a sum, and some of it was skipped
 
     @property
     def good(self) -> bool:
@@ -88,25 +91,25 @@ class Seen:
 
 
 class OutputReader:
-    """Reads the output of one run as it grows, across the rotation of its file and from its start after an adoption.
+    """Reads the output of one run as it grows: from its start, and across rotations of its file.
 
-    `earlier`: what the same session had used before this run (for runtimes that tell totals of the session).
-    `model`: the one that its task names, for its price.
+    `earlier`: what the same session had used before this run, for runtimes that tell totals of the
+    session. `model`: the one that its task names, for its price.
     """
 
     def __init__(
         self, runtime: Runtime, run_dir: Path, *, earlier: Usage | None = None, model: str = ""
     ) -> None:
-        self._rules, self._limit, self._tail = runtime.output, runtime.limit, Tail(str(run_dir))
-        self._earlier, self._own = earlier or Usage(), run_dir / OWN
+        self._rules = runtime.output
+        self._limit = runtime.limit
+        self._tail = Tail(str(run_dir))
+        self._own = run_dir / OWN
+        self._earlier = earlier or Usage()
+        self._price = _price_of(model, runtime.output.usage.price)
         self._seen = Seen(done=not self._rules.done_if)
         self._tools: dict[str, None] = {}
         self._lost = 0  # of its output, when it was last read
         self._unread = 0  # of its report
-        prices = runtime.output.usage.price.items()
-        self._price = next(
-            (price for pattern, price in prices if fnmatchcase(model, pattern)), None
-        )
 
     @property
     def is_behind(self) -> bool:
@@ -114,7 +117,7 @@ class OutputReader:
         return self._tail.is_behind
 
     async def catch_up(self, clock: Callable[[], datetime]) -> Seen:
-        """Read on, with a turn for others after each look; no more than LOOKS, for an agent may never pause."""
+        """Look until nothing is left or after LOOKS looks; other tasks get a turn after each."""
         for _ in range(LOOKS):
             self.look(clock())
             if not self.is_behind:
@@ -123,9 +126,9 @@ class OutputReader:
         return self.seen()
 
     async def finish(self, clock: Callable[[], datetime], *, seconds: float = END_SECONDS) -> Seen:
-        """Read to the end of a run that has ended, its report too, and judge what is plain text.
+        """Read to the end of a run that has ended, its report too, and judge its plain text.
 
-        What was not read after so many `seconds` is passed over, but for its last part: there stands how it ended.
+        After so many `seconds` the rest is skipped, except its last part, which says how it ended.
         """
         until = anyio.current_time() + seconds
         self.look(clock())
@@ -146,21 +149,21 @@ class OutputReader:
         lines = self._tail.lines()
         if self._tail.lost > self._lost:
             self._lost = self._tail.lost
-            self._tools.clear()  # what was passed over may have closed them
+            self._tools.clear()  # the skipped part may have closed them
         self._read(lines, now)
 
     def end(self, now: datetime) -> None:
-        """Take the last line, which may have no end, and judge what is plain text:
+        """Read the last line, which may be incomplete, and judge the plain text.
 
-        while it runs, a line on stderr about a limit may well be followed by a retry that works.
+        Not earlier: a retry that works may follow a line on stderr about a limit.
         """
         self._read(self._tail.last(), now)
+        tail = self._seen.tail
         if self._rules.done_text:
-            self._seen.done = any(
-                pattern.search(self._seen.tail) for pattern in self._rules.done_text
-            )
-        if not (self._rules.done_text and self._seen.done):
-            self._trouble(self._seen.tail, now)
+            self._seen.done = any(pattern.search(tail) for pattern in self._rules.done_text)
+            if self._seen.done:
+                return
+        self._trouble(tail, now)
 
     def seen(self) -> Seen:
         """What is known now."""
@@ -180,15 +183,14 @@ class OutputReader:
         if not text:
             return
         self._seen.tail = f"{self._seen.tail}\n{text}"[-_TAIL:].strip()
-        self._step(
-            *(found for each in self._rules.step_text for found in each.findall(text[-2 * _TAIL :]))
-        )
+        for pattern in self._rules.step_text:
+            self._step(*pattern.findall(text[-2 * _TAIL :]))
         if self._rules.format == "text":
             self._alive(now)
 
     def _event(self, line: bytes, now: datetime) -> bool:
-        """Read a line as an event; false where it is none. A piece of one is no plain text either."""
-        if isinstance(line, Fragment):
+        """Read a line as an event; False if it is plain text."""
+        if isinstance(line, Fragment):  # a part of an event
             return True
         if not line.startswith(b"{"):
             return False
@@ -208,38 +210,45 @@ class OutputReader:
         if not self._rules.report:
             return
         selectors = _selectors(self._rules, self._limit)
-        argv, stdin = report.command(self._own, self._rules.report), report.asked(selectors)
+        argv = report.command(self._own, self._rules.report)
+        stdin = report.asked(selectors)
         done = await process.run(argv, env={}, stdin=stdin, seconds=report.SECONDS)
         if done.code or done.over:
             self._unread = report.MOST_BYTES
-        elif done.out:
-            found = dict(zip(selectors, json.loads(done.out), strict=True))
-            self._take(
-                lambda asked: [value for each in asked for value in found.get(each, ())], now
-            )
+            return
+        if not done.out:
+            return
+        told = dict(zip(selectors, json.loads(done.out), strict=True))
+
+        def find(asked: Iterable[Selector]) -> list[Any]:
+            values = list[Any]()
+            for each in asked:
+                values += told.get(each, ())
+            return values
+
+        self._take(find, now)
 
     def _take(self, found: Found, now: datetime) -> None:
-        rules, seen = self._rules, self._seen
+        """Note what an event tells."""
+        rules = self._rules
+        seen = self._seen
         if not rules.progress or found(rules.progress):
             self._alive(now)
         for name in found(rules.session):
-            if (
-                isinstance(name, str)
-                and name.isprintable()
-                and name[:1] != "-"
-                and len(name) <= _NAME
-            ):
+            if _is_session(name):
                 seen.session = name
         is_about_tools = self._tool_calls(found)
-        if did := found(rules.step):
+        did = found(rules.step)
+        if did:
             self._step(json.dumps(did, sort_keys=True))
         seen.looped |= bool(found(rules.looped))
         seen.usage = self._usage(found)
+        said = found(rules.result)
         if rules.joined:
-            said = "" if is_about_tools else seen.result
-            seen.result = (said + "".join(map(plain, found(rules.result))))[-_SAID:]
+            earlier = "" if is_about_tools else seen.result
+            seen.result = (earlier + "".join(map(plain, said)))[-_SAID:]
         else:
-            seen.result = plain(_last(found(rules.result), seen.result))[-_SAID:]
+            seen.result = plain(_last(said, seen.result))[-_SAID:]
         seen.failed = bool(_last(found(rules.failed), seen.failed))
         seen.done = bool(_last(found(rules.done_if), seen.done))
         self._troubles(found, now)
@@ -254,13 +263,13 @@ class OutputReader:
             seen.unauthorized |= status in (401, 403)
             seen.limited |= isinstance(status, int) and (status == 429 or status >= 500)
         for epoch in found(self._limit.reset):
-            seen.limited, seen.reset = True, reset_time(plain(epoch), now) or seen.reset
+            seen.limited = True
+            seen.reset = reset_time(plain(epoch), now) or seen.reset
 
     def _tool_calls(self, found: Found) -> bool:
         """Note which calls are open; whether the event is about any."""
-        opened, closed = (
-            [plain(each)[:_NAME] for each in found(part)] for part in self._tool_rules
-        )
+        opened = _names(found(self._rules.tool_open))
+        closed = _names(found(self._rules.tool_close))
         self._tools |= dict.fromkeys(opened)
         for each in closed:
             self._tools.pop(each, None)
@@ -268,47 +277,62 @@ class OutputReader:
             del self._tools[next(iter(self._tools))]
         return bool(opened or closed)
 
-    @property
-    def _tool_rules(self) -> tuple[Iterable[Selector], Iterable[Selector]]:
-        return self._rules.tool_open, self._rules.tool_close
-
     def _step(self, *did: str) -> None:
         self._seen.steps = (*self._seen.steps, *map(hash, did))[-LOOP_STEPS:]
 
     def _alive(self, now: datetime) -> None:
-        self._seen.first, self._seen.last = self._seen.first or now, now
+        self._seen.first = self._seen.first or now
+        self._seen.last = now
 
     def _trouble(self, text: str, now: datetime) -> None:
+        """Look for a missing login and for limits in an error text."""
         seen = self._seen
-        text = text if len(text) <= 2 * _TAIL else f"{text[:_TAIL]}\n{text[-_TAIL:]}"
+        if len(text) > 2 * _TAIL:
+            text = f"{text[:_TAIL]}\n{text[-_TAIL:]}"
         seen.unauthorized |= any(pattern.search(text) for pattern in self._limit.login)
-        for match in filter(None, (pattern.search(text) for pattern in self._limit.patterns)):
+        for pattern in self._limit.patterns:
+            match = pattern.search(text)
+            if match is None:
+                continue
             seen.limited = True
             seen.error = seen.error or text[match.start() :].partition("\n")[0]
             seen.reset = seen.reset or reset_time(match.groupdict().get("reset") or "", now)
 
     def _usage(self, found: Found) -> Usage:
-        rules, known = self._rules.usage, self._seen.usage
-        told = [_numbers(found(part)) for part in (rules.input, rules.output, rules.cost)]
-        if not any(told):
+        """The usage so far, with what an event tells of it."""
+        rules = self._rules.usage
+        known = self._seen.usage
+        read = _numbers(found(rules.input))
+        written = _numbers(found(rules.output))
+        costs = _numbers(found(rules.cost))
+        if not (read or written or costs):
             return known
-        sums = list(map(sum, told))
-        sign, other = {"run": (0, known), "step": (1, known), "thread": (-1, self._earlier)}[
-            rules.mode
-        ]
-        tokens_in = int(_within(sums[0] + sign * other.input))
-        tokens_out = int(_within(sums[1] + sign * other.output))
+        base = Usage()
+        if rules.mode == "step":
+            base = known
+        elif rules.mode == "thread":
+            base = Usage(-self._earlier.input, -self._earlier.output, -self._earlier.cost)
+        tokens_in = int(_within(base.input + sum(read)))
+        tokens_out = int(_within(base.output + sum(written)))
         if not rules.cost and self._price:
-            reckoned = _within((tokens_in * self._price[0] + tokens_out * self._price[1]) / 1e6)
-            return Usage(tokens_in, tokens_out, reckoned, estimated=True, priced=True)
-        cost = _within(sums[2] + sign * other.cost)
-        return Usage(tokens_in, tokens_out, cost, priced=bool(told[2]) or known.priced)
+            price_in, price_out = self._price
+            cost = _within((tokens_in * price_in + tokens_out * price_out) / 1e6)
+            return Usage(tokens_in, tokens_out, cost, estimated=True, priced=True)
+        cost = _within(base.cost + sum(costs))
+        return Usage(tokens_in, tokens_out, cost, priced=bool(costs) or known.priced)
+
+
+def _price_of(model: str, prices: Mapping[str, Price]) -> Price | None:
+    """The price of the first pattern that fits the model."""
+    for pattern, price in prices.items():
+        if fnmatchcase(model, pattern):
+            return price
+    return None
 
 
 def _selectors(rules: OutputRules, limit: LimitRules) -> tuple[Selector, ...]:
     """All that a report is asked for."""
-    usage = rules.usage
-    says = (
+    every = chain(
         rules.progress,
         rules.session,
         rules.step,
@@ -316,16 +340,21 @@ def _selectors(rules: OutputRules, limit: LimitRules) -> tuple[Selector, ...]:
         rules.result,
         rules.failed,
         rules.done_if,
+        rules.tool_open,
+        rules.tool_close,
+        rules.usage.input,
+        rules.usage.output,
+        rules.usage.cost,
+        rules.error,
+        limit.status,
+        limit.reset,
     )
-    costs = (usage.input, usage.output, usage.cost)
-    troubles = (rules.error, limit.status, limit.reset)
-    parts = (*says, rules.tool_open, rules.tool_close, *costs, *troubles)
-    return tuple(dict.fromkeys(each for part in parts for each in part))
+    return tuple(dict.fromkeys(every))
 
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Let the garbage collector wait: it would look again and again at all that a long event consists of."""
+    """Let the garbage collector wait: it would visit all parts of a long event again and again."""
     collects = gc.isenabled()
     gc.disable()
     try:
@@ -336,7 +365,21 @@ def _no_collection() -> Iterator[None]:
 
 
 def _all(selectors: Iterable[Selector], event: Mapping[str, Any]) -> list[Any]:
-    return [value for each in selectors for value in each.find(event)]
+    found = list[Any]()
+    for each in selectors:
+        found += each.find(event)
+    return found
+
+
+def _is_session(name: object) -> bool:
+    """Whether it can be a session's id: a command line will name it."""
+    if not isinstance(name, str) or len(name) > _NAME:
+        return False
+    return name.isprintable() and not name.startswith("-")
+
+
+def _names(values: Iterable[Any]) -> list[str]:
+    return [plain(each)[:_NAME] for each in values]
 
 
 def _numbers(values: Iterable[Any]) -> list[float]:

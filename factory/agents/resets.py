@@ -11,9 +11,9 @@ _CLOCKS = ("%b %d %Y %I:%M%p", "%b %d %Y %I%p", "%b %d %Y %H:%M")
 
 
 def reset_time(text: str, now: datetime) -> datetime | None:
-    """The moment that `text` tells: an epoch, seconds from now, or a clock time (UTC, the next); None for others.
+    """The moment that `text` tells: an epoch, seconds from now, or the next clock time (UTC).
 
-    A moment that is farther away than FARTHEST is None too: nobody's limit lasts so long, so it names no reset.
+    None for any other text, and for a moment farther away than FARTHEST: no limit lasts so long.
     """
     told = _moment(text[:100].strip(), now)
     return told if told and told - now <= FARTHEST else None
@@ -23,16 +23,16 @@ def _moment(text: str, now: datetime) -> datetime | None:
     with suppress(OverflowError, ValueError, OSError):
         number = float(text)
         seconds = number / 1000 if number > _MILLISECONDS else number
-        return (
-            datetime.fromtimestamp(seconds, UTC)
-            if seconds > _EPOCH
-            else now + timedelta(seconds=seconds)
-        )
+        if seconds > _EPOCH:
+            return datetime.fromtimestamp(seconds, UTC)
+        return now + timedelta(seconds=seconds)
     plain = " ".join(re.sub(r"\(.*?\)|,|\bat\b|(?<=\d)(st|nd|rd|th)\b|\.$", " ", text).split())
     plain = re.sub(r"\s*(?=[ap]m\b)", "", plain, flags=re.IGNORECASE)
     if plain[:1].isdigit():
         told = _clock(f"{now:%b %d %Y} {plain}")
-        return told + timedelta(days=1) if told and told <= now else told
+        if told and told <= now:
+            return told + timedelta(days=1)
+        return told
     dated = re.sub(r"^(\w+ \d+) (?!\d{4}\b)", rf"\g<1> {now.year} ", plain)
     told = _clock(dated)
     if told and dated != plain and told < now - FARTHEST:  # in December, of January

@@ -1,6 +1,6 @@
-"""A runtime: the file that says how an agent's command is run, and by which rules its output is read.
+"""A runtime: the file that says how an agent's command is run, and how its output is read.
 
-Invariant: nothing here knows an agent by name; what differs between two of them is said in their files.
+Invariant: nothing here knows an agent by name; their files say how two of them differ.
 """
 
 import os
@@ -8,9 +8,9 @@ import re
 import shutil
 import tomllib
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
+from fnmatch import filter as fnmatch_filter
 from functools import lru_cache
-from itertools import product
+from itertools import chain, product
 from pathlib import Path, PurePath
 from typing import Annotated, Literal, Self
 
@@ -42,17 +42,10 @@ PLACEHOLDERS = (
 )
 _THE_PROMPT = frozenset({"prompt", "prompt_file"})
 _NEVER_EMPTY = _THE_PROMPT | {"workspace", "outbox", "run_dir"}
-ALWAYS = (
-    "PATH",
-    "HOME",
-    "LANG",
-    "LC_*",
-    "SHELL",
-    "USER",
-    "LOGNAME",
-)  # of the daemon's environment, to every agent
+# The daemon's variables that every agent gets.
+ALWAYS = ("PATH", "HOME", "LANG", "LC_*", "SHELL", "USER", "LOGNAME")
 LONG_PROMPT = 100 << 10  # bytes; one argument may have 128 KiB on Linux
-OWN = "own"  # the folder of the run dir that the agent's program may write to: {run_dir}, where its report is read
+OWN = "own"  # {run_dir}, a folder in the run dir: the agent may write there, such as its report
 _LONG_NAME = 255  # bytes that Linux lets a file's name have
 _WORDS = re.compile(r"\{([a-z_]+)\}")
 
@@ -78,12 +71,13 @@ def _in_home(files: Mapping[str, str]) -> Mapping[str, str]:
     for said in files:
         parts = said.split("/")
         odd = said[:1] in ("", "/", "~", "$") or "\0" in said or {"", ".", ".."} & set(parts)
-        if odd or max(len(part.encode()) for part in parts) > _LONG_NAME:
+        if odd or max(map(len, map(str.encode, parts))) > _LONG_NAME:
             raise ValueError(
                 f'"{said}" has to be a file in HOME, such as ".config/tool/settings.json"'
             )
-        if above := next((other for other in files if said.startswith(f"{other}/")), ""):
-            raise ValueError(f'"{above}" cannot be a file and the folder of "{said}"')
+        for other in files:
+            if said.startswith(f"{other}/"):
+                raise ValueError(f'"{other}" cannot be a file and the folder of "{said}"')
     return files
 
 
@@ -104,45 +98,43 @@ class StopRules(_Table):
 class UsageRules(_Table):
     """Where tokens and cost are told; the values of several selectors are added."""
 
-    mode: Literal["run", "thread", "step"] = (
-        "run"  # totals of the run, totals of the whole session, or to be summed
-    )
+    # Totals of the run, totals of the whole session, or numbers to be summed.
+    mode: Literal["run", "thread", "step"] = "run"
     input: Selectors = ()
     output: Selectors = ()
     cost: Selectors = ()
-    price: Mapping[str, tuple[Price, Price]] = Field(
-        default_factory=dict
-    )  # of a million tokens in and out, by model
+    # Of a million tokens in and out, by model.
+    price: Mapping[str, tuple[Price, Price]] = Field(default_factory=dict)
 
 
 class OutputRules(_Table):
-    """How the output is read; of what is told several times, the last counts."""
+    """How the output is read; of several values, the last counts."""
 
     format: Literal["text", "jsonl"] = "text"
     progress: Selectors = ()  # events that show life; none named: all
     session: Selectors = ()
     tool_open: Selectors = ()  # a tool call's id
     tool_close: Selectors = ()
-    idle_cpu: float = Field(
-        default=0.1, ge=0, le=64
-    )  # of a core, while it waits: what uses more is at work
+    idle_cpu: float = Field(default=0.1, ge=0, le=64)  # of a core, that it uses while it waits
     usage: UsageRules = UsageRules()
-    step: Selectors = ()  # what it does, without numbers that grow: the same again and again is a loop
+    step: Selectors = ()  # an action, without numbers that grow: the same few again are a loop
     step_text: Patterns = ()  # the same in plain text
-    looped: Selectors = ()  # it says so itself
+    looped: Selectors = ()  # it says that it was in a loop
     result: Selectors = ()
-    joined: bool = False  # the result comes in pieces: those after the last tool call, put together
-    report: str = ""  # a JSON file in its run dir that it writes at the end: read as one more event
-    done_text: Patterns = ()  # in the end of its plain text: without it, it failed, and only then is trouble looked for
+    joined: bool = False  # the result is all pieces after the last tool call
+    report: str = ""  # a JSON file in its run dir that it writes at the end: one more event
+    # At the end of its plain text. Without it the run failed, and its text may say why.
+    done_text: Patterns = ()
     failed: Selectors = ()  # a true value, or an event that is there
     done_if: Selectors = ()  # the final word: without it the run was cut off
     error: Selectors = ()
 
 
 class LimitRules(_Table):
-    """How it says that it must not go on for now (a usage limit, an overloaded server), or not without a login."""
+    """How it reports a usage limit, an overloaded server or a missing login."""
 
-    patterns: Patterns = ()  # in its error text; a group `reset` is an epoch, seconds from now or a clock time in UTC
+    # In its error text; a group `reset` is an epoch, seconds from now or a clock time in UTC.
+    patterns: Patterns = ()
     reset: Selectors = ()  # an epoch
     status: Selectors = ()  # an HTTP status: 429 and 5xx are limits, 401 and 403 the login
     login: Patterns = ()
@@ -153,13 +145,18 @@ class DoctorRules(_Table):
 
     install: str = ""  # a command line
     version: tuple[str, ...] = ("--version",)
-    known_good: Annotated[str, Field(pattern=r"^(\d+(\.\d+)*)?$")] = (
-        ""  # the newest version that was tried
-    )
+    # The newest version that was tried.
+    known_good: Annotated[str, Field(pattern=r"^(\d+(\.\d+)*)?$")] = ""
     login: str = ""  # how a person logs in
-    logged_in: tuple[
-        str, ...
-    ] = ()  # signs of a login: files in HOME (with a slash), variables (`*` allowed)
+    # Signs of a login: files in HOME (with a slash), variables (`*` allowed).
+    logged_in: tuple[str, ...] = ()
+
+
+class Notes(_Table):
+    """Keys of a runtime file for people: they are checked, and nothing else."""
+
+    instructions: str = ""  # the file that the program reads by itself
+    exit: Mapping[str, str] = Field(default_factory=dict)  # code → what it means
 
 
 class Runtime(_Table):
@@ -171,21 +168,16 @@ class Runtime(_Table):
     resume: tuple[str, ...] = ()  # none: its sessions cannot be continued
     env: tuple[str, ...] = ()  # names let through, `*` allowed
     set: Mapping[str, str] = Field(default_factory=dict)
-    files: Annotated[Mapping[str, str], AfterValidator(_in_home)] = Field(
-        default_factory=dict
-    )  # in a HOME of its own
-    home: tuple[
-        Folder, ...
-    ] = ()  # that hold its login: in the user's HOME, or below one that a `$NAME` tells
-    keep: Annotated[
-        tuple[str, ...], AfterValidator(kept)
-    ] = ()  # globs in its own HOME: what outlives a unit
+    # Written into its own HOME.
+    files: Annotated[Mapping[str, str], AfterValidator(_in_home)] = Field(default_factory=dict)
+    # Folders that hold its login: in the user's HOME, or below a folder that `$NAME` names.
+    home: tuple[Folder, ...] = ()
+    # Globs in its own HOME: the files that outlive a unit.
+    keep: Annotated[tuple[str, ...], AfterValidator(kept)] = ()
     network: Literal["open", "none"] = "open"
     stop: StopRules = StopRules()
-    instructions: str = ""  # the file it reads by itself
     output: OutputRules = OutputRules()
     limit: LimitRules = LimitRules()
-    exit: Mapping[str, str] = Field(default_factory=dict)  # code → what it means, for people
     doctor: DoctorRules = DoctorRules()
 
     @model_validator(mode="after")
@@ -193,7 +185,8 @@ class Runtime(_Table):
         for folder, name in product(map(PurePath, self.home), self.files):
             if folder.is_relative_to(name) or PurePath(name).is_relative_to(folder):
                 raise ValueError(
-                    f'files: "{name}" would be written into the user\'s own {folder}, which home names'
+                    f'files: "{name}" would be written into the user\'s own {folder}, '
+                    "which home names"
                 )
         return self
 
@@ -201,8 +194,9 @@ class Runtime(_Table):
     def _is_told(self) -> Self:
         if self.stdin == "none" and not self._names_the_prompt:
             raise ValueError(
-                'stdin = "none", and the command names neither {prompt} nor {prompt_file}: the agent would not get '
-                'its task. Write stdin = "prompt", or name one of them in the command.'
+                'stdin = "none", and the command names neither {prompt} nor {prompt_file}: '
+                "the agent would not get its task. "
+                'Write stdin = "prompt", or name one of them in the command.'
             )
         return self
 
@@ -214,7 +208,7 @@ class Runtime(_Table):
     @property
     def _names_the_prompt(self) -> bool:
         """Whether each command line has the prompt, or its file: a group may be left out."""
-        return any(_is_told_by(part) for part in self.command)
+        return any(map(_is_told_by, self.command))
 
     @property
     def program(self) -> str:
@@ -222,45 +216,45 @@ class Runtime(_Table):
         return _group(self.command[0])[0]
 
 
-_KEYS = sorted(key for table in _Table.__subclasses__() for key in table.model_fields)
+_NOTES = Notes.model_fields.keys()
+_KEYS = sorted(chain.from_iterable(table.model_fields for table in _Table.__subclasses__()))
 
 
 @lru_cache(maxsize=64)  # pure, and asked for on every pass of the pool
 def parse_runtime(name: str, text: str, *, where: str) -> Runtime:
-    """The runtime that the file says; raises ConfigError that names the place, the key and the correct form."""
+    """The runtime of a file; raises ConfigError with the place, the key and the correct form."""
     try:
-        values = tomllib.loads(text)
-        runtime = Runtime.model_validate({"name": name} | values)
+        values = {"name": name} | tomllib.loads(text)
+        Notes.model_validate({key: values.pop(key) for key in _NOTES & values.keys()})
+        runtime = Runtime.model_validate(values)
     except ValidationError as error:
         raise ConfigError(f"{where}: {_sentence(error)}") from None
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{where}: {error}") from None
-    words = [word for part in (*runtime.command, runtime.resume) for word in _group(part)]
-    for known in (
-        known for word in words for known in _WORDS.findall(word) if known not in PLACEHOLDERS
-    ):
-        raise ConfigError(
-            f"{where}: command: {{{known}}} is not known{did_you_mean(known, PLACEHOLDERS)}"
-        )
+    for part in (*runtime.command, runtime.resume):
+        for word in _placeholders(part):
+            if word not in PLACEHOLDERS:
+                hint = did_you_mean(word, PLACEHOLDERS)
+                raise ConfigError(f"{where}: command: {{{word}}} is not known{hint}")
     return runtime
 
 
 def _sentence(error: ValidationError) -> str:
     first = error.errors()[0]
     told = first["msg"].removeprefix("Value error, ")
-    if not first["loc"]:  # of more than one key
+    loc = first["loc"]
+    if not loc:  # it is about more than one key
         return told
-    key = ".".join(
-        part for part in first["loc"] if isinstance(part, str) and "[" not in part and part != "str"
-    )
+    names = [part for part in loc if isinstance(part, str) and "[" not in part and part != "str"]
+    key = ".".join(names)
     if first["type"] == "extra_forbidden":
-        return f"{key} is not known{did_you_mean(str(first['loc'][-1]), _KEYS)}"
+        return f"{key} is not known{did_you_mean(str(loc[-1]), _KEYS)}"
     return f"{key}: {told.replace('valid tuple', 'list')}"
 
 
 def find(command: str, *, path: str, root: Path) -> Path | None:
-    """The program: on `path`, absolute, or relative to `root`; None where there is none that can be run."""
-    # A relative folder is another one for who starts the daemon, for the daemon, and in a workspace.
+    """The program: on `path`, absolute, or relative to `root`; None if no such one can be run."""
+    # A relative folder leads elsewhere for the daemon, and elsewhere again in a workspace.
     fixed = os.pathsep.join(folder for folder in path.split(os.pathsep) if folder[:1] == "/")
     found = shutil.which(root / command if "/" in command else command, path=fixed)
     return Path(found).absolute() if found else None
@@ -269,19 +263,17 @@ def find(command: str, *, path: str, root: Path) -> Path | None:
 def environment(
     runtime: Runtime, source: Mapping[str, str], own: Mapping[str, str]
 ) -> dict[str, str]:
-    """An agent's environment: what of `source` is let through, what the file sets, and `own`; the last wins."""
-    through = (*ALWAYS, *runtime.env)
-    passed = {
-        name: value
-        for name, value in source.items()
-        if any(fnmatchcase(name, known) for known in through)
-    }
-    # In UTC, because reset times are told as a clock time without a zone.
+    """An agent's environment: from `source`, as the file sets it, and `own`; the last wins."""
+    passed = dict[str, str]()
+    for pattern in (*ALWAYS, *runtime.env):
+        for name in fnmatch_filter(source.keys(), pattern):
+            passed[name] = source[name]
+    # In UTC, because agents tell reset times as a clock time without a zone.
     return {**passed, "TZ": "UTC", **runtime.set, **own}
 
 
 def logins(runtime: Runtime, environ: Mapping[str, str], own: Path) -> dict[Path, Path]:
-    """The user's folders that hold its login and are there, and where it finds them when its HOME is `own`."""
+    """The user's folders that hold its login → where it finds them when its HOME is `own`."""
     found = dict[Path, Path]()
     for said in runtime.home:
         name, _, rest = said.removeprefix("$").partition("/")
@@ -297,11 +289,12 @@ def logins(runtime: Runtime, environ: Mapping[str, str], own: Path) -> dict[Path
 
 
 def check_home(runtime: Runtime, environ: Mapping[str, str]) -> None:
-    """Raise ConfigError where the first of its login folders, which holds its sessions too, cannot be written."""
+    """Raise ConfigError if its first login folder, which holds its sessions too, is read-only."""
     folder = next(iter(logins(runtime, environ, Path("/"))), None)
     if folder and not os.access(folder, os.W_OK | os.X_OK):
         raise ConfigError(
-            f"{runtime.name} has to write to {folder}, and may not: make that folder yours and writable."
+            f"{runtime.name} has to write to {folder}, and may not: "
+            "make that folder yours and writable."
         )
 
 
@@ -314,35 +307,46 @@ def invocation(
     session: str = "",
     budget: str = "",
 ) -> tuple[tuple[str, ...], Path | None]:
-    """The command line and its stdin, for the prompt.md in `run_dir`; with `session`, the command that continues it.
+    """The command line and its stdin, for the prompt.md in `run_dir`; `session`: to continue.
 
-    A group in the command goes when one of its placeholders is empty. A prompt that is too long for an argument
-    becomes the request to read its file.
+    A group in the command is left out if one of its placeholders is empty. A prompt that is too
+    long for an argument becomes the request to read its file.
     """
     prompt_file = run_dir / "prompt.md"
     prompt = prompt_file.read_text(encoding="utf-8")
     if len(prompt.encode()) > LONG_PROMPT:
         prompt = f"Read {prompt_file} and do what it says."
-    paths = {
-        "prompt_file": prompt_file,
-        "workspace": workspace,
-        "outbox": run_dir / "outbox",
-        "run_dir": run_dir / OWN,
+    values = {
+        "prompt": prompt,
+        "prompt_file": str(prompt_file),
+        "workspace": str(workspace),
+        "outbox": str(run_dir / "outbox"),
+        "run_dir": str(run_dir / OWN),
+        "session": session,
+        "model": model,
+        "budget": budget,
     }
-    values = {"prompt": prompt, "session": session, "model": model, "budget": budget}
-    values |= {name: str(at) for name, at in paths.items()}
-    command = runtime.command if "{resume}" in runtime.command else (*runtime.command, "{resume}")
-    resume = runtime.resume if session else ()
-    argv = tuple(
-        word for part in command for word in _filled(resume if part == "{resume}" else part, values)
-    )
-    return argv, prompt_file if runtime.reads_stdin else None
+    command = runtime.command
+    if "{resume}" not in command:
+        command = (*command, "{resume}")
+    argv = list[str]()
+    for part in command:
+        if part != "{resume}":
+            argv += _filled(part, values)
+        elif session:
+            argv += _filled(runtime.resume, values)
+    return tuple(argv), prompt_file if runtime.reads_stdin else None
 
 
 def _is_told_by(part: str | tuple[str, ...]) -> bool:
-    named = {name for word in _group(part) for name in _WORDS.findall(word)}
+    named = set(_placeholders(part))
     stays = isinstance(part, str) or named <= _NEVER_EMPTY
     return stays and not named.isdisjoint(_THE_PROMPT)
+
+
+def _placeholders(part: str | tuple[str, ...]) -> list[str]:
+    """The placeholders in a word, or in a group of words."""
+    return _WORDS.findall(" ".join(_group(part)))
 
 
 def _group(part: str | tuple[str, ...]) -> tuple[str, ...]:
@@ -350,9 +354,7 @@ def _group(part: str | tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _filled(part: str | tuple[str, ...], values: Mapping[str, str]) -> list[str]:
-    words = _group(part)
-    if not isinstance(part, str) and not all(
-        values.get(name) for word in words for name in _WORDS.findall(word)
-    ):
+    is_group = not isinstance(part, str)
+    if is_group and not all(map(values.get, _placeholders(part))):
         return []
-    return [_WORDS.sub(lambda found: values.get(found[1], ""), word) for word in words]
+    return [_WORDS.sub(lambda found: values.get(found[1], ""), word) for word in _group(part)]

@@ -1,7 +1,7 @@
 """The lines of a run's output as they are added to its file.
 
-Invariant: no line is read twice, also across the rotation of output.log to output.1.log; one look reads at most
-LOOK_BYTES and gives at most LOOK_LINES; what is passed over is counted in `lost`.
+Invariant: no line is read twice, also across the rotation of output.log to output.1.log; one look
+reads at most LOOK_BYTES and gives at most LOOK_LINES; skipped bytes are counted in `lost`.
 """
 
 import os
@@ -10,10 +10,8 @@ from contextlib import suppress
 
 LOOK_BYTES = 1 << 20  # that one look reads
 LOOK_LINES = 500  # that one look gives
-LONGEST = (
-    2 << 20
-)  # bytes of a line that is given whole: as JSON of small lists it takes 0.1 s to read
-LAST_BYTES = 256 << 10  # what is still read of an output that was passed over
+LONGEST = 2 << 20  # bytes of a line that is given whole: 0.1 s to read, as JSON of small lists
+LAST_BYTES = 256 << 10  # that are read of a skipped output
 _KEPT = 16_000  # bytes of a fragment
 
 
@@ -22,18 +20,18 @@ class Fragment(bytes):
 
 
 class Tail:
-    """Reads what one run folder's output has more each time, from its start, also where it was rotated before."""
+    """Reads the output of one run folder from its start, each time what is new."""
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
-        self.lost = 0  # bytes that were passed over, at least
+        self.lost = 0  # bytes that were skipped, at least
         self.is_behind = False  # there may be more to read at once
         self._file: _File | None = None
         self._rest = b""
-        self._in_part = False  # the next bytes belong to a line whose begin was passed over
+        self._in_part = False  # the next bytes belong to a line whose beginning was skipped
 
     def lines(self) -> list[bytes]:
-        """The next lines that are whole; a Fragment where one was too long or begins in what was passed over."""
+        """The next whole lines; a Fragment of one that is too long or began in a skipped part."""
         self.is_behind = True
         if b"\n" not in self._rest:
             fresh = self._fresh()
@@ -45,13 +43,16 @@ class Tail:
             self._in_part = False
         if len(self._rest) > LONGEST and b"\n" not in self._rest:
             lines.append(self._fragment(self._rest))
-            self._rest, self._in_part = b"", True
+            self._rest = b""
+            self._in_part = True
         return lines
 
     def last(self) -> list[bytes]:
         """The line without its end; called when the run has ended and nothing is behind."""
-        last, self._rest = self._rest, b""
-        last = self._fragment(last) if self._in_part else last
+        last = self._rest
+        self._rest = b""
+        if self._in_part:
+            last = self._fragment(last)
         return [last] if last else []
 
     def skip(self) -> None:
@@ -62,7 +63,8 @@ class Tail:
             return
         left = max(0, unread - LAST_BYTES)
         self.lost += left + len(self._rest)
-        self._rest, self._in_part = b"", True
+        self._rest = b""
+        self._in_part = True
         for file in files:
             step = min(left, file.size - file.at)
             file.begin(file.at + step)
@@ -72,12 +74,16 @@ class Tail:
                 break
 
     def _unread(self) -> list["_File"]:
-        """The files with what was not read yet, from there on."""
-        found = [file for name in ("output.1.log", "output.log") if (file := self._open(name))]
-        for place, file in enumerate(found):
+        """The files that were not read to their end, from there on."""
+        found = list[_File]()
+        for name in ("output.1.log", "output.log"):
+            file = self._open(name)
+            if file is None:
+                continue
             if self._file and file.inode == self._file.inode:
                 file.begin(self._file.at)
-                return found[place:]
+                found.clear()
+            found.append(file)
         return found
 
     def _fragment(self, line: bytes) -> "Fragment":
@@ -87,10 +93,10 @@ class Tail:
     def _fresh(self) -> bytes:
         self._file = self._file or self._open("output.1.log") or self._open("output.log")
         while self._file:
-            newest = self._open(
-                "output.log"
-            )  # first: what was written before a rotation is there after it
-            if chunk := self._file.read():
+            # Opened before the file is read: after a rotation it still has the rest of that file.
+            newest = self._open("output.log")
+            chunk = self._file.read()
+            if chunk:
                 return chunk
             if newest is None or newest.inode == self._file.inode:
                 break
@@ -101,9 +107,8 @@ class Tail:
         """Go from a file that was read to its end to the next."""
         self._file = newest
         older = self._open("output.1.log")
-        if (
-            older and older.inode != ended.inode
-        ):  # rotated more than once: what lay between may be gone
+        # Rotated more than once: files between the two may be gone.
+        if older and older.inode != ended.inode:
             self._file = older
             self._in_part = bool(self._rest)
             self.lost += len(self._rest)
@@ -123,7 +128,9 @@ class _File:
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         weakref.finalize(self, os.close, self._fd)
         seen = os.fstat(self._fd)
-        self.inode, self.size, self.at = seen.st_ino, seen.st_size, 0
+        self.inode = seen.st_ino
+        self.size = seen.st_size
+        self.at = 0
 
     def begin(self, at: int) -> None:
         """Read on from there."""

@@ -145,7 +145,13 @@ def test_a_shipped_runtime_is_well_formed(file: Path) -> None:
     assert bool(runtime.resume) is bool(runtime.output.session)
     assert runtime.limit.patterns
     assert runtime.limit.login
-    assert runtime.exit
+    assert tomllib.loads(file.read_text())["exit"]
+
+
+def test_notes_for_people_change_nothing() -> None:
+    text = "command = ['mine']\ninstructions = 'AGENTS.md'\n[exit]\n1 = 'failed'"
+
+    assert written(text) == written("command = ['mine']")
 
 
 def test_a_runtime_needs_a_command_only() -> None:
@@ -206,6 +212,11 @@ def test_a_runtime_needs_a_command_only() -> None:
             "mine.toml: limit.patterns: Input should be a list",
         ),
         ("command =", "mine.toml: Invalid value"),
+        (
+            "command = ['x']\ninstructions = 3",
+            "mine.toml: instructions: Input should be a valid string",
+        ),
+        ("command = ['x']\n[exit]\n1 = 3", "mine.toml: exit.1: Input should be a valid string"),
         (
             "command = ['x']\nfiles = {'../a' = ''}",
             'mine.toml: files: "../a" has to be a file in HOME, such as ".con',
