@@ -57,7 +57,7 @@ class Commands:
     async def run(self, order: Order, place: Place, run: Run) -> Ran:
         """Run a command to its end.
 
-        Cancelled, it is ended; one whose run is noted is left to the next daemon if this one leaves.
+        Cancelled, it is ended, unless its run is noted and this daemon leaves it to the next one.
         """
         env = self.machine.variables(place, judging=order.judging)
         with faults.step("command.start"):

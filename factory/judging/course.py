@@ -55,7 +55,7 @@ class Course:
                 return
 
     def progress(self, running: Mapping[str, str], *, layered: bool) -> Progress:
-        """How far it has come; `running`: the run dirs of the trials that run now, by their keys."""
+        """How far it has come; `running`: the run dirs of trials that run now, by their keys."""
         gates = dict[str, str]()
         done = dict[str, tuple[Done, ...]]()
         for key, trial in self._trials.items():

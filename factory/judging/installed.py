@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -51,8 +51,11 @@ class Distribution:
 
     def owns(self, module: str) -> bool:
         """Whether it says that a top-level module is its own. Raises TooLarge."""
-        firsts = (path.partition("/")[0] for path in self._files())
-        return any(first == module or first.startswith(f"{module}.") for first in firsts)
+        for path in self._files():
+            first = path.partition("/")[0]
+            if first == module or first.startswith(f"{module}."):
+                return True
+        return False
 
     def _files(self) -> Iterator[str]:
         record = whole_text(self.info / "RECORD")
@@ -83,7 +86,8 @@ def read(site_folders: Sequence[Path], *, before: Sequence[Path] = ()) -> Instal
 
     Raises TooLarge.
     """
-    folders, led = [*before], dict[str, Path]()
+    folders = [*before]
+    led = dict[str, Path]()
     left = LINES
     for site in site_folders:
         folders.append(site)
@@ -91,12 +95,15 @@ def read(site_folders: Sequence[Path], *, before: Sequence[Path] = ()) -> Instal
             left -= 1
             if left < 0:
                 raise TooLarge(f"The .pth files in {site} have more than {LINES:,} lines")
-            if found := _LOADED.match(line):
+            found = _LOADED.match(line)
+            if found:
                 for module, path in _leads(site, found[1]):
                     led.setdefault(module, path)
-            elif os.path.isdir(entry := os.path.join(site, line)):  # noqa: PTH112, PTH118
+                continue
+            entry = os.path.join(site, line)  # noqa: PTH118
+            if os.path.isdir(entry):  # noqa: PTH112
                 folders.append(Path(entry))
-    distributions = (each for folder in folders for each in _distributions(folder))
+    distributions = chain.from_iterable(map(_distributions, folders))
     return Installed(folders=tuple(folders), led=led, distributions=tuple(distributions))
 
 
@@ -125,14 +132,16 @@ def _leads(site: Path, loaders: str) -> Iterator[tuple[str, Path]]:
 
 def _pairs(text: str) -> Iterator[tuple[str, str]]:
     """Each two strings with a colon or a comma between them."""
-    last, separated = "", False
+    last = ""
+    separated = False
     for token in _TOKEN.finditer(text):
         match token.lastgroup:
             case "text":
                 said = _ESCAPE.sub(r"\1", token[0][1:-1])
                 if last and separated:
                     yield last, said
-                last, separated = said, False
+                last = said
+                separated = False
             case "between":
                 separated = True
             case "other":
@@ -143,10 +152,11 @@ def _module_in(folder: Path, module: str) -> Path | None:
     """A package or a module of that name there; a folder without `__init__` gives way to any."""
     for base in (folder / module / "__init__", folder / module):
         for suffix in _SUFFIXES:
-            if os.path.isfile(path := f"{base}{suffix}"):  # noqa: PTH113
+            path = f"{base}{suffix}"
+            if os.path.isfile(path):  # noqa: PTH113
                 return Path(path)
         with suppress(OSError, ValueError):
-            if built := next(base.parent.glob(f"{base.name}.*.so"), None):
+            for built in base.parent.glob(f"{base.name}.*.so"):
                 return built
     return None
 
@@ -156,29 +166,33 @@ def _module_in(folder: Path, module: str) -> Path | None:
 
 def _distributions(folder: Path) -> Iterator[Distribution]:
     for info in sorted(_entries(folder, ".dist-info", ".egg-info")):
-        head = next(filter(None, (text_of(path, most=_HEAD_BYTES) for path in _metadata(info))), "")
-        found = _NAME.search(head)
+        found = _NAME.search(_head(info))
         name = found[1] if found else info.stem.partition("-")[0]
         yield _distribution(name, info)
 
 
-def _metadata(info: Path) -> tuple[Path, ...]:
-    return (info / "METADATA", info / "PKG-INFO", info)
+def _head(info: Path) -> str:
+    """How the metadata begin; an egg-info may be a file itself."""
+    for path in (info / "METADATA", info / "PKG-INFO", info):
+        text = text_of(path, most=_HEAD_BYTES)
+        if text:
+            return text
+    return ""
 
 
 def _distribution(name: str, info: Path) -> Distribution:
-    said = parsed(whole_text(info / "direct_url.json", most=_HEAD_BYTES))
-    told = said if isinstance(said, dict) else {}
-    url, about = urlsplit(str(told.get("url", ""))), told.get("dir_info")
-    source = Path(unquote(url.path)) if url.scheme == "file" else None
-    editable = isinstance(about, dict) and about.get("editable") is True
-    return Distribution(
-        name=name,
-        info=info,
-        source=source and Path(os.path.realpath(source)),
-        from_folder=isinstance(about, dict),
-        editable=editable,
-    )
+    told = parsed(whole_text(info / "direct_url.json", most=_HEAD_BYTES))
+    if not isinstance(told, dict):
+        return Distribution(name=name, info=info)
+    source = None
+    url = urlsplit(str(told.get("url", "")))
+    if url.scheme == "file":
+        source = Path(os.path.realpath(unquote(url.path)))
+    about = told.get("dir_info")
+    if not isinstance(about, dict):
+        return Distribution(name=name, info=info, source=source)
+    editable = about.get("editable") is True
+    return Distribution(name=name, info=info, source=source, from_folder=True, editable=editable)
 
 
 def parsed(text: str) -> Any:
@@ -188,8 +202,8 @@ def parsed(text: str) -> Any:
     return None
 
 
-def _entries(folder: Path, *outcomes: str) -> Iterable[Path]:
-    """What lies in a folder and ends so; hidden files are passed over. Raises TooLarge."""
+def _entries(folder: Path, *endings: str) -> Iterable[Path]:
+    """What lies in a folder and ends so, without hidden files. Raises TooLarge."""
     try:
         with os.scandir(folder) as entries:
             names = [entry.name for entry in islice(entries, PACKAGES + 1)]
@@ -197,4 +211,4 @@ def _entries(folder: Path, *outcomes: str) -> Iterable[Path]:
         return ()
     if len(names) > PACKAGES:
         raise TooLarge(f"{folder} holds more than {PACKAGES:,} files and folders")
-    return [folder / name for name in names if name.endswith(outcomes) and name[0] != "."]
+    return [folder / name for name in names if name.endswith(endings) and name[0] != "."]

@@ -40,8 +40,7 @@ def _standing(path: str) -> tuple[int, ...]:
     mode = about.st_mode
     if stat.S_ISDIR(mode):
         return (mode,)  # its times change with what lies in it
-    times = about.st_mtime_ns, about.st_ctime_ns
-    return (mode, about.st_size, *times, about.st_ino)
+    return (mode, about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino)
 
 
 def digest_of(print_: Print) -> str:
@@ -57,8 +56,11 @@ def differing(before: Print, after: Print) -> list[str]:
 
 def size_of(print_: Print) -> int:
     """Bytes of all files together, as their sizes say: of a sparse file, what it pretends."""
-    files = (stands for stands in print_.values() if len(stands) > 1)
-    return sum(size for _, size, *_ in files)
+    size = 0
+    for standing in print_.values():
+        if len(standing) > 1:  # a folder has a mode alone
+            size += standing[1]
+    return size
 
 
 def remove_newer(tops: Iterable[Path], than: Path) -> None:
@@ -126,7 +128,7 @@ def _copy_one(source: Path, target: Path) -> None:
 
 
 def _copy_mode(source: Path, target: Path) -> None:
-    """Mode and times, less the bits by which a program runs as somebody else."""
+    """Copy mode and times, without the bits by which a program runs as somebody else."""
     about = source.lstat()
     if stat.S_ISLNK(about.st_mode) or not target.exists():
         return
@@ -135,7 +137,7 @@ def _copy_mode(source: Path, target: Path) -> None:
 
 
 def put_back(state: Path, copied: Path, paths: Iterable[str]) -> None:
-    """Make each of these paths, at or below `live`, what it is in the copy; the rest goes."""
+    """Make each of these paths, at or below `state`, what it is in the copy; others go."""
     for path in map(Path, sorted(paths)):
         kept = copied / path.relative_to(state)
         if is_real(kept):
@@ -179,8 +181,8 @@ def copy_that_serves(place: Place, asked: str) -> Stamp | None:
     found = read_stamp(place.kept / _STAMP)
     if found is None or found.asked != asked:
         return None
-    ours = found.candidate in ("", place.candidate)
-    return found if ours else None
+    is_ours = found.candidate in ("", place.candidate)
+    return found if is_ours else None
 
 
 def restore(place: Place, copied: Stamp, now: Print) -> None:

@@ -1,4 +1,4 @@
-"""What an editable installation put into a venv beside the way to the tree.
+"""What an editable installation put into a venv, except the way to the tree.
 
 Invariant: nothing of the candidate's is run, and of each file no more than a bound is read.
 """
@@ -20,8 +20,7 @@ _COMMAND = re.compile(r"(?m)^[ \t]*([\w.-]+)[ \t]*=")
 def built_into(venv: Path) -> list[str]:
     """Files that an editable installation built or copied from the tree, by its own record.
 
-    Its metadata and the modules that lead to the tree are none, nor are commands that only call
-    a function.
+    Not its metadata, the modules that lead to the tree, and commands that only call a function.
     """
     found: list[str] = []
     for folder in own_folders(venv):

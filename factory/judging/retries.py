@@ -1,4 +1,4 @@
-"""What failed and is tried again later and later.
+"""What failed and is tried again, each time later.
 
 Invariant: times are those of the loop's clock, which nobody sets.
 """
@@ -45,7 +45,7 @@ class Retries:
         return failed.count
 
     def failures(self, name: str) -> int:
-        """How many there were in a row."""
+        """How many there are in a row."""
         return self._failed.get(name, _Failures()).count
 
     def is_due(self, name: str) -> bool:
@@ -53,7 +53,7 @@ class Retries:
         return self._failed.get(name, _Failures()).due <= anyio.current_time()
 
     def forget(self, *names: str) -> None:
-        """Let these begin anew."""
+        """Forget the failures of these."""
         for name in names:
             self._failed.pop(name, None)
 
@@ -73,11 +73,12 @@ class Retries:
 
 
 class KeptRetries(Retries):
-    """Retries of which the store keeps how often each failed; a restart makes all of them due."""
+    """Retries whose counts the store keeps; a restart makes all of them due."""
 
     def __init__(self, store: Store, fact: str) -> None:
         super().__init__()
-        self._store, self._fact = store, fact
+        self._store = store
+        self._fact = fact
 
     def fail(self, name: str) -> int:
         """Note a failure; how many there are in a row, those before a restart included."""
@@ -88,11 +89,11 @@ class KeptRetries(Retries):
         return counts[name]
 
     def failures(self, name: str) -> int:
-        """How many there were in a row."""
+        """How many there are in a row."""
         return self._counts().get(name, 0)
 
     def forget(self, *names: str) -> None:
-        """Let these begin anew."""
+        """Forget the failures of these."""
         super().forget(*names)
         counts = self._counts()
         self._write({name: count for name, count in counts.items() if name not in names})
@@ -114,7 +115,7 @@ class KeptRetries(Retries):
 
 
 def sentence_of(error: Exception) -> str:
-    """What broke, in the same words on whichever bench it did."""
+    """What broke, in the same words on every bench."""
     error = first_of(error)
     first = next(iter(str(error).splitlines()), "")
     said = f"{type(error).__name__}: {first}" if first else type(error).__name__

@@ -1,8 +1,8 @@
 """What a gate changed of the tree that it judged.
 
-Invariant: what would land is what the gate saw. A tracked file counts as changed if its content, its
-kind or its executable bit is another, whatever its time stamps, its attributes or the tree's own
-`.git` say. Only the daemon's own index is asked.
+Invariant: what would land is what the gate saw. A tracked file is changed if its content, its kind
+or its executable bit is another, whatever its time stamps, its attributes or the tree's own `.git`
+say. Only the daemon's own index counts.
 """
 
 import os
@@ -108,10 +108,12 @@ async def changed_above(git: Git, layer: Path) -> list[str]:
 
 
 def sentence(paths: Collection[str], said: str) -> str:
-    """What a person or an agent has to know; `said`: the command and output, which name its tool."""
+    """What a person or an agent has to know; `said`: command and output, which name its tool."""
     files = "a tracked file" if len(paths) == 1 else f"{len(paths)} tracked files"
     form = check_form(said)
-    check = f"a form that only checks ({form})" if form else "a form that only checks"
+    check = "a form that only checks"
+    if form:
+        check = f"{check} ({form})"
     return (
         f"It succeeded, but it changed {files}: {shown(sorted(paths))}. "
         "What it passed is not what would land, so it is red. "
@@ -121,7 +123,7 @@ def sentence(paths: Collection[str], said: str) -> str:
 
 
 def built_over(paths: Collection[str]) -> str:
-    """What to do where setup's own build writes tracked files, so that no gate would see what lands."""
+    """What to do if setup's build writes tracked files: no gate would see what lands."""
     return (
         f"Setup builds over {shown(sorted(paths))}, which git tracks: "
         "gates would judge what setup makes and not what lands. "
@@ -130,13 +132,13 @@ def built_over(paths: Collection[str]) -> str:
 
 
 def told(command: str, output: str) -> str:
-    """The command, and those that a runner of scripts announces before it runs them."""
+    """The command, and the commands that a runner of scripts prints before it runs them."""
     announced = [line for line in output.splitlines() if line.startswith(("> ", "$ "))]
     return "\n".join([command, *announced])
 
 
 def check_form(said: str) -> str:
-    """How the tool that is named there only checks; "" where no known one is."""
+    """How the tool that is named there only checks; empty for an unknown tool."""
     for pattern, form in _CHECK_FORMS.items():
         if re.search(pattern, said):
             return form
@@ -148,7 +150,8 @@ def check_form(said: str) -> str:
 
 def _touched(layer: Path, tree: Path) -> frozenset[str]:
     """What of the tree was changed or removed in the layer, and folders that hide all they had."""
-    found, left = list[str](), [""]
+    found = list[str]()
+    left = [""]  # folders
     while left:
         inside = left.pop()
         for entry in _entries(layer / inside):
@@ -188,7 +191,8 @@ def _changed(paths: Sequence[str], now: Path, before: Path) -> list[str]:
 
 def _differs(path: str, now: Path, before: Path) -> bool:
     """Whether it is another file there; links are compared, and not followed."""
-    here, was = _about(now, path), _about(before, path)
+    here = _about(now, path)
+    was = _about(before, path)
     if here is None or was is None:
         return True
     if stat.S_IFMT(here.st_mode) != stat.S_IFMT(was.st_mode):
@@ -197,7 +201,8 @@ def _differs(path: str, now: Path, before: Path) -> bool:
         return (now / path).readlink() != (before / path).readlink()
     if not stat.S_ISREG(here.st_mode):
         return False
-    if (here.st_mode ^ was.st_mode) & stat.S_IXUSR or here.st_size != was.st_size:
+    is_other_mode = (here.st_mode ^ was.st_mode) & stat.S_IXUSR
+    if is_other_mode or here.st_size != was.st_size:
         return True
     return _content_differs(now / path, before / path)
 
@@ -220,7 +225,7 @@ def _make_readable(path: Path) -> None:
 
 
 def _about(root: Path, path: str) -> os.stat_result | None:
-    """What lies there, by way of real folders only."""
+    """What lies there; None if nothing does, or if a link leads there."""
     for parent in PurePosixPath(path).parents:
         if (root / parent).is_symlink() and parent.name:
             return None

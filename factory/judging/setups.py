@@ -120,10 +120,10 @@ class Setups:
 
     @faults.during("environment.build")
     async def go_on(self, place: Place, setup: Setup, *others: Place) -> SetupFailed | None:
-        """Bring the setup that an earlier daemon began at a place to its end; None unless it failed.
+        """Bring the setup that an earlier daemon began at a place to its end; how it failed.
 
-        `others`: the same place for other trees; how the setup of one of those ends is not said. A
-        setup that is about none of them is ended.
+        None if it succeeded, or was about one of `others`: the same place for other trees. A setup
+        that is about none of them is ended.
         """
         makers = {self.about(each, setup): each for each in (place, *others)}
         record = await self._underway.claim(place.folder, *makers)

@@ -85,8 +85,9 @@ def _ours(place: Place, maker: str) -> bool:
 @faults.during("environment.print")
 def print_place(place: Place) -> Print:
     """How the dependencies stand, and which Python they are for."""
-    in_tree = [top for top in place.installed if top != place.venv and not top.is_symlink()]
-    for top in in_tree:
+    for top in place.installed:
+        if top == place.venv or top.is_symlink():
+            continue
         for name in BUILD_CACHES:
             disk.remove(top / name)
     python = identity(str(place.venv / "bin/python"))
@@ -94,7 +95,7 @@ def print_place(place: Place) -> Print:
 
 
 def identity(path: str) -> tuple[int, ...]:
-    """What tells a program from another at the same path."""
+    """What distinguishes a program from another at the same path."""
     if not path:
         return ()
     with suppress(OSError):
@@ -160,10 +161,9 @@ def made_in(
     """What setup built in the tree: what it names, and the ignored paths that are new."""
     named = [path for path in setup.builds if os.path.lexists(place.tree / path)]
     known = tuple(f"{path}/" for path in (*place.keeps, *named))
-    found = dict.fromkeys(path for path in after if not f"{path}/".startswith(known))
-    for path in before:
-        found.pop(path, None)
-    return (*named, *found)
+    old = set(before)
+    fresh = [path for path in after if path not in old and not f"{path}/".startswith(known)]
+    return (*named, *fresh)
 
 
 def seal(place: Place, setup: Setup, asked: Asked, stamp: Stamp, *, before: Print | None) -> Ready:
@@ -197,7 +197,8 @@ def _check(made: Sequence[str], laid: Print) -> None:
         raise TooMuch(
             f"Setup built {len(made):,} separate files in the tree, of {BUILD_PATHS:,}. {advice}."
         )
-    if (size := size_of(laid)) > BUILD_BYTES:
+    size = size_of(laid)
+    if size > BUILD_BYTES:
         gb = f"{size / 1e9:.1f} GB in the tree, of {BUILD_BYTES / 1e9:.1f}"
         raise TooMuch(f"Setup built {gb} that can be kept for it. {advice}.")
 
@@ -221,11 +222,12 @@ def _copy_of(place: Place, top: Path) -> Path:
 def _installed(place: Place, setup: Setup) -> Iterator[str]:
     """What the installers chose: the same request may give something newer elsewhere.
 
-    Less what is used from where its sources are: its version may be the commit's.
+    Without editable packages, whose version may be the commit's.
     """
     for folder in own_folders(place.venv):
-        found = folder.glob("*.dist-info")
-        yield from sorted(path.name for path in found if not is_editable(path))
-    yield _COMMAND.sub("", text_of(place.venv / "pyvenv.cfg"))  # less the path of the bench
+        for info in sorted(folder.glob("*.dist-info")):
+            if not is_editable(info):
+                yield info.name
+    yield _COMMAND.sub("", text_of(place.venv / "pyvenv.cfg"))  # without the path of the bench
     for path in setup.keeps:
         yield text_of(place.tree / path / ".package-lock.json")

@@ -13,8 +13,9 @@ _SETTINGS_BYTES = 64 << 10
 
 
 def has_python(venv: Path) -> bool:
-    """Whether a Python is there, for a folder of programs alone is no venv."""
-    return any(os.path.lexists(venv / "bin" / name) for name in ("python", "python3"))
+    """Whether a Python is there: a folder of programs alone is no venv."""
+    bin_ = venv / "bin"
+    return os.path.lexists(bin_ / "python") or os.path.lexists(bin_ / "python3")
 
 
 def site_folders(venv: Path) -> list[Path]:
@@ -35,12 +36,13 @@ def _own(venv: Path) -> Iterator[Path]:
 
 def _of_the_system(venv: Path) -> Iterator[Path]:
     settings = _settings(venv)
-    home, version = settings.get("home", ""), settings.get("version", "")
-    used = settings.get("include-system-site-packages", "").lower() == "true"
-    if not used or home[:1] != "/":
+    home = settings.get("home", "")
+    uses_it = settings.get("include-system-site-packages", "").lower() == "true"
+    if not uses_it or home[:1] != "/":
         return
     prefix = Path(home).parent
-    name = "python" + ".".join(version.split(".")[:2])
+    version = settings.get("version", "").split(".")
+    name = "python" + ".".join(version[:2])
     for library in (prefix / "lib", prefix / "lib64"):
         yield library / name / "site-packages"
     for library in (prefix / "local/lib", Path("/usr/local/lib"), prefix / "lib"):
@@ -49,11 +51,12 @@ def _of_the_system(venv: Path) -> Iterator[Path]:
 
 
 def _settings(venv: Path) -> dict[str, str]:
-    """What pyvenv.cfg says; uv names the version otherwise than the standard library does."""
-    lines = text_of(venv / "pyvenv.cfg", most=_SETTINGS_BYTES).splitlines()
-    pairs = (line.partition("=") for line in lines)
-    found = {key.strip().lower(): value.strip() for key, _, value in pairs}
-    found.setdefault("version", found.get("version_info", ""))
+    """What pyvenv.cfg says."""
+    found = dict[str, str]()
+    for line in text_of(venv / "pyvenv.cfg", most=_SETTINGS_BYTES).splitlines():
+        key, _, value = line.partition("=")
+        found[key.strip().lower()] = value.strip()
+    found.setdefault("version", found.get("version_info", ""))  # as uv calls it
     return found
 
 

@@ -41,7 +41,7 @@ class Verdicts:
         self._measured = Measured(store)
 
     def limit(self, gate: Gate, runs: int = 0) -> float:
-        """Seconds that the gate may take: as its file says, else as configured, else as measured."""
+        """Seconds that the gate may take: by its file, else as configured, else as measured."""
         said = gate.timeout_s or self._limits().timeout_s
         if said:
             return said
