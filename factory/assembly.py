@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from factory.attempt.hook_records import HookRecords
 from factory.attempt.launch import Launch
 from factory.attempt.outcomes import Outcomes
 from factory.attempt.worker import Worker
@@ -171,10 +172,8 @@ def assemble(store: SqliteStore, state: DaemonState, repository: Repository, own
 
     def make_worker(name: str) -> Worker:
         return Worker(
-            name,
-            store=store,
-            state=state,
-            judge=judge,
+            HookRecords(name, store=store, state=state),
+            rulings=judge.rulings,
             workspaces=workspaces,
             launch=launch,
             outcomes=outcomes,

@@ -7,12 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from graphlib import TopologicalSorter
-from itertools import takewhile
 
 from factory.attempt import triage
 from factory.attempt.digest import digest
 from factory.attempt.remarks import NOT_READ, unread
-from factory.attempt.triage import Move, Next
+from factory.attempt.triage import Next
 from factory.dispatch import budget
 from factory.dispatch.pauses import note_end
 from factory.ground.daemon_state import DaemonState, Stopping
@@ -23,13 +22,12 @@ from factory.people.cards import Ask
 from factory.people.escalations import Escalations
 from factory.store.journal import Event
 from factory.store.ports import Store
-from factory.store.records import Attempt, CardKind, Hook, Remark, Verdict
+from factory.store.records import Attempt, Card, CardKind, Hook, Remark, Verdict
 from factory.store.spec import Spec
 from factory.store.unit import FINAL, SPENDS, EndReason, Unit, UnitState, advance
 
-DEFAULTS_IN_A_ROW = (
-    3  # questions that may answer themselves: asking costs no attempt, so more could go on for ever
-)
+# Questions that may answer themselves: asking costs no attempt, so more could go on for ever.
+DEFAULTS_IN_A_ROW = 3
 
 
 class Outcomes:
@@ -43,8 +41,11 @@ class Outcomes:
         escalations: Escalations,
         hang: Callable[[str, str, datetime, tuple[str, ...]], str],
     ) -> None:
-        """`hang` makes a unit of a task file's name, text and ignored keys; it returns the id (the intake's way in)."""
-        self._store, self._state, self._escalations, self._hang = store, state, escalations, hang
+        """`hang` makes a unit of a task file's name, text and ignored keys, and returns the id."""
+        self._store = store
+        self._state = state
+        self._escalations = escalations
+        self._hang = hang
 
     def finish(
         self,
@@ -62,48 +63,47 @@ class Outcomes:
         unit that was split becomes.
         """
         attempt = self._unless_told(budget.settle(attempt), submits=hook is not None)
-        unit, reason = self._unit(attempt.unit), attempt.reason
-        assert reason is not None, "an attempt ends for a reason"
-        empty = () if hook is None else (_emptied(hook, at),)
+        assert attempt.reason is not None, "an attempt ends for a reason"
+        unit = self._unit(attempt.unit)
+        changed: list[Unit | Hook] = []
         with self._store.transaction():
             until = None
-            blamed = (
-                ask is None or ask.kind is not CardKind.CONFIG
-            )  # a prompt's fault is no agent's
-            if hook is not None and blamed and self._state.stopping is Stopping.NO:
+            is_of_agent = ask is None or ask.kind is not CardKind.CONFIG  # else it is the prompt's
+            if hook is not None and is_of_agent and self._state.stopping is Stopping.NO:
                 until = note_end(self._store, self._escalations, attempt, reset=reset, now=at)
-            if unit.state in FINAL:
-                moved: tuple[Unit, ...] = ()
-            else:
+            if unit.state not in FINAL:
                 spent = replace(
-                    unit, spent=self._spent(attempt), submission="", resume=reason is EndReason.TOLD
+                    unit,
+                    spent=self._spent(attempt),
+                    submission="",
+                    resume=attempt.reason is EndReason.TOLD,
                 )
-                row = self._in_a_row(attempt)
-                if ask and reason is EndReason.ASKED and row > DEFAULTS_IN_A_ROW:
-                    ask = replace(ask, default="", deadline_s=0)
-                move = triage.next_move(reason, spent, limit=self.limit(unit), lost_in_a_row=row)
-                if reason is EndReason.SPLIT:
-                    moved = self._split(spent, parts, at)
+                if attempt.reason is EndReason.SPLIT:
+                    changed += self._split(spent, parts, at)
                     self._pass_on(attempt, parts, at)
                 else:
-                    moved = (self._moved(spent, move, attempt, ask, until, at),)
+                    changed.append(self._moved(spent, attempt, ask, until, at))
+            if hook is not None:
+                changed.append(_emptied(hook, at))
             self._store.write(
                 Event.ATTEMPT_ENDED,
                 attempt,
-                *moved,
-                *empty,
+                *changed,
                 now=at,
                 unit=attempt.unit,
                 attempt=attempt.number,
                 worker=attempt.worker,
                 fence=True,
-                reason=str(reason),
+                reason=str(attempt.reason),
                 why=attempt.detail,
             )
         self._state.ring_all()
 
     def let_go(self, hook: Hook, *ended: Attempt, at: datetime) -> None:
-        """Empty a hook whose attempt is not the unit's newest, or is over: else it would be gone to for ever."""
+        """Empty a hook whose attempt is not the unit's newest, or is over.
+
+        Else its worker would go to that attempt again and again.
+        """
         self._store.write(
             Event.ATTEMPT_ENDED,
             *map(budget.settle, ended),
@@ -135,13 +135,12 @@ class Outcomes:
         text = digest(reason, detail=detail, red=red, said=said or attempt.said, notes=notes)
         judged = replace(attempt, reason=reason, detail=detail, digest=text)
         with self._store.transaction():
-            self._escalations.leave(
-                unit.id, now=at, why=f"{unit.id} was sent back: {detail}"
-            )  # landing_blocked
+            # The card that says what blocks its landing.
+            self._escalations.leave(unit.id, now=at, why=f"{unit.id} was sent back: {detail}")
             self.finish(judged, at=at, ask=ask)
 
     def tell(self, unit: Unit, *, at: datetime) -> None:
-        """Take a submitted unit out of the queue, or out of its wait, since a person said something to it."""
+        """Take a submitted unit out of the queue, or its wait: a person said something to it."""
         last = self._store.get(Attempt, unit.id, unit.attempt)
         assert last is not None, f"{unit.id} was submitted by no attempt"
         put_off = replace(last, reason=EndReason.TOLD, detail=NOT_READ)
@@ -155,12 +154,7 @@ class Outcomes:
             return  # cancelled meanwhile
         with self._store.transaction():
             card = self._escalations.raise_card(ask, now=at, unit=unit)
-            held = advance(
-                self._unit(unit.id),
-                UnitState.HELD,
-                now=at,
-                why=f"waits for your answer to {card.id}",
-            )
+            held = _held(self._unit(unit.id), card, at)
             self._store.write(Event.UNIT_HELD, held, now=at, unit=unit.id, card=card.id)
         self._state.ring_all()
 
@@ -170,10 +164,9 @@ class Outcomes:
             return  # cancelled meanwhile
         with self._store.transaction():
             card = self._escalations.raise_card(ask, now=at, unit=unit)
+            why = f"waits for {card.id}: {card.question}"
             waits = replace(self._unit(unit.id), cause=ask.cause)
-            waits = advance(
-                waits, UnitState.WAITING, now=at, why=f"waits for {card.id}: {card.question}"
-            )
+            waits = advance(waits, UnitState.WAITING, now=at, why=why)
             self._store.write(Event.UNIT_WAITING, waits, now=at, unit=unit.id, card=card.id)
         self._state.ring_all()
 
@@ -196,49 +189,35 @@ class Outcomes:
     def _moved(
         self,
         unit: Unit,
-        move: Move,
         attempt: Attempt,
         ask: Ask | None,
         until: datetime | None,
         at: datetime,
     ) -> Unit:
+        """The unit after the end of an attempt; `until`: when its agent may be used again."""
+        reason = attempt.reason
+        assert reason is not None, "an attempt ends for a reason"
+        row = self._in_a_row(attempt)
+        move = triage.next_move(reason, unit, limit=self.limit(unit), lost_in_a_row=row)
+        if ask and reason is EndReason.ASKED and row > DEFAULTS_IN_A_ROW:
+            ask = replace(ask, default="", deadline_s=0)
         if move.next is Next.QUEUE:
-            lasting = tuple(kind for kind in unit.approved if kind not in _ABOUT_ONE_CHANGE)
-            queued = replace(
-                unit, submission=attempt.commit, base=attempt.base, fresh=False, approved=lasting
-            )
-            return advance(queued, UnitState.QUEUED, now=at, why="waits to be judged")
-        if move.next is Next.HOLD:
-            asked = ask or self._exhausted(unit, attempt)
-            card = self._escalations.raise_card(asked, now=at, unit=unit)
-            kept = (
-                replace(unit, submission=attempt.commit, base=attempt.base)
-                if _may_land(attempt)
-                else unit
-            )
-            return advance(kept, UnitState.HELD, now=at, why=f"waits for your answer to {card.id}")
-        if ask is not None:  # a cause that it shares with others, whatever the reason
-            card = self._escalations.raise_card(ask, now=at, unit=unit)
-            return advance(
-                replace(unit, cause=ask.cause),
-                UnitState.WAITING,
-                now=at,
-                why=f"waits for {card.id}",
-            )
-        after = until or (at + timedelta(seconds=move.delay) if move.delay else None)
-        # What was to start from trunk still is, where this attempt ended before it left anything.
-        again = replace(
-            unit,
-            cause="",
-            fresh=move.fresh or (unit.fresh and not attempt.commit),
-            not_before=after,
-        )
-        why = f"attempt {attempt.number} ended: {attempt.detail or attempt.reason}"
-        why = f"waits until {clock(after)}: {why}" if after else why
-        return advance(again, UnitState.WAITING if after else UnitState.READY, now=at, why=why)
+            return _queued(unit, attempt, at)
+        if move.next is not Next.HOLD and ask is None:
+            if until is None and move.delay:
+                until = at + timedelta(seconds=move.delay)
+            return _again(unit, attempt, until, fresh=move.fresh, at=at)
+        asked = ask or self._exhausted(unit, attempt)
+        card = self._escalations.raise_card(asked, now=at, unit=unit)
+        if move.next is not Next.HOLD:  # a cause that it shares with others, whatever the reason
+            waits = replace(unit, cause=asked.cause)
+            return advance(waits, UnitState.WAITING, now=at, why=f"waits for {card.id}")
+        if _may_land(attempt):
+            unit = replace(unit, submission=attempt.commit, base=attempt.base)
+        return _held(unit, card, at)
 
     def _unless_told(self, attempt: Attempt, *, submits: bool) -> Attempt:
-        """The end as it stands, or `told` where a submission comes from an agent that has not read all."""
+        """The end as it stands, or `told` where the agent of a submission has not read all."""
         if not submits or attempt.reason is not EndReason.SUBMITTED:
             return attempt
         if not unread(self._store.select(Remark, unit=attempt.unit), attempt):
@@ -251,51 +230,57 @@ class Outcomes:
             for part in parts:
                 self._escalations.remark(part.id, remark.kind, remark.text, now=at)
 
-    def _split(self, unit: Unit, parts: Sequence[Part], at: datetime) -> tuple[Unit, ...]:
+    def _split(self, unit: Unit, parts: Sequence[Part], at: datetime) -> list[Unit]:
         """Its parts are units now; it, and whoever needed it, needs them."""
-        ids = tuple(part.id for part in parts)
         by_id = {part.id: part for part in parts}
-        needed_first = TopologicalSorter({part.id: part.needs for part in parts}).static_order()
-        order = [
-            by_id[name] for name in needed_first if name in by_id
-        ]  # the others are units that were there before
-        hung = [self._hang(f"{part.id}.md", part.text, at, part.left_out) for part in order]
-        assert hung == [part.id for part in order], "nobody takes an id between plan and record"
-        waiting = [each for each in self._store.open(Unit) if unit.id in each.needs]
-        after = tuple(replace(each, needs=replaced(each.needs, {unit.id: ids})) for each in waiting)
-        return advance(
-            replace(unit, needs=ids), UnitState.SPLIT, now=at, why=f"its parts: {', '.join(ids)}"
-        ), *after
+        ids = tuple(by_id)
+        needed_first = TopologicalSorter({part.id: part.needs for part in parts})
+        for name in needed_first.static_order():
+            part = by_id.get(name)
+            if part is None:  # a unit that was there before
+                continue
+            hung = self._hang(f"{part.id}.md", part.text, at, part.left_out)
+            assert hung == part.id, "nobody takes an id between plan and record"
+        why = f"its parts: {', '.join(ids)}"
+        changed = [advance(replace(unit, needs=ids), UnitState.SPLIT, now=at, why=why)]
+        for each in self._store.open(Unit):
+            if unit.id in each.needs:
+                changed.append(replace(each, needs=replaced(each.needs, {unit.id: ids})))
+        return changed
 
     def _exhausted(self, unit: Unit, attempt: Attempt) -> Ask:
         if attempt.reason is EndReason.LOST:
             return words.crash_loop(unit, attempt.detail)
         if attempt.reason is EndReason.CONFLICT:
             return words.conflict(unit, attempt.detail)
-        last, part = attempt.detail or str(attempt.reason), is_part(self._store, unit.id)
         return words.attempts_exhausted(
-            unit, last=last, evidence=attempt.digest, limit=self.limit(unit), is_part=part
+            unit,
+            last=attempt.detail or str(attempt.reason),
+            evidence=attempt.digest,
+            limit=self.limit(unit),
+            is_part=is_part(self._store, unit.id),
         )
 
     def _spent(self, attempt: Attempt) -> int:
-        """Attempts that count, this end included: an attempt counts once, however often its reason was replaced."""
-        others = [
-            each
-            for each in self._store.select(Attempt, unit=attempt.unit)
-            if each.number != attempt.number
-        ]
-        return sum(each.reason is not None and SPENDS[each.reason] for each in (*others, attempt))
+        """How many attempts count, with this end; one counts once, whatever reasons it had before."""
+        known = {each.number: each for each in self._store.select(Attempt, unit=attempt.unit)}
+        known[attempt.number] = attempt
+        spent = 0
+        for each in known.values():
+            if each.reason is not None and SPENDS[each.reason]:
+                spent += 1
+        return spent
 
     def _in_a_row(self, attempt: Attempt) -> int:
         """How many attempts, this one the last, ended for the same reason."""
-        earlier = [
-            each
-            for each in self._store.select(Attempt, unit=attempt.unit)
-            if each.number < attempt.number
-        ]
-        return 1 + sum(
-            1 for _ in takewhile(lambda each: each.reason is attempt.reason, reversed(earlier))
-        )
+        row = 1
+        for each in reversed(self._store.select(Attempt, unit=attempt.unit)):
+            if each.number >= attempt.number:
+                continue
+            if each.reason is not attempt.reason:
+                break
+            row += 1
+        return row
 
     def _unit(self, name: str) -> Unit:
         unit = self._store.get(Unit, name)
@@ -312,6 +297,35 @@ _ABOUT_ONE_CHANGE = frozenset(
 def _emptied(hook: Hook, at: datetime) -> Hook:
     state = "draining" if hook.state == "draining" else "idle"
     return replace(hook, unit="", attempt=0, state=state, phase="", since=at)
+
+
+def _queued(unit: Unit, attempt: Attempt, at: datetime) -> Unit:
+    """The unit with the attempt's tree as its submission."""
+    queued = replace(
+        unit,
+        submission=attempt.commit,
+        base=attempt.base,
+        fresh=False,
+        approved=tuple(kind for kind in unit.approved if kind not in _ABOUT_ONE_CHANGE),
+    )
+    return advance(queued, UnitState.QUEUED, now=at, why="waits to be judged")
+
+
+def _held(unit: Unit, card: Card, at: datetime) -> Unit:
+    return advance(unit, UnitState.HELD, now=at, why=f"waits for your answer to {card.id}")
+
+
+def _again(
+    unit: Unit, attempt: Attempt, until: datetime | None, *, fresh: bool, at: datetime
+) -> Unit:
+    """The unit, ready for its next attempt, at once or later; `fresh`: that starts from trunk."""
+    # What was to start from trunk still is, where this attempt ended before it left anything.
+    fresh = fresh or (unit.fresh and not attempt.commit)
+    again = replace(unit, cause="", fresh=fresh, not_before=until)
+    why = f"attempt {attempt.number} ended: {attempt.detail or attempt.reason}"
+    if until is None:
+        return advance(again, UnitState.READY, now=at, why=why)
+    return advance(again, UnitState.WAITING, now=at, why=f"waits until {clock(until)}: {why}")
 
 
 def _may_land(attempt: Attempt) -> bool:

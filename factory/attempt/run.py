@@ -1,4 +1,4 @@
-"""What one attempt carries along, how long it may be silent, and what is said about its end."""
+"""What one attempt carries along, how long it may be silent, and which prompt starts it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,13 +9,10 @@ import anyio
 
 from factory.agents.output import Seen
 from factory.agents.runtime import OWN, Runtime
-from factory.attempt import triage
-from factory.attempt.outbox import Outbox
-from factory.child.process import Child, Exit
-from factory.ground.sentences import shown
+from factory.child.process import Child
 from factory.judging.rulings import Ruling
 from factory.people.cards import Ask
-from factory.repo.workspaces import Conflict, Snapshot, Workspace
+from factory.repo.workspaces import Conflict, Workspace
 from factory.store.records import Attempt, Hook, Remark
 from factory.store.spec import Spec
 from factory.store.unit import EndReason, Unit
@@ -83,43 +80,6 @@ class Patience:
         return True
 
 
-def ending(
-    run: Run,
-    ended: Exit,
-    seen: Seen,
-    box: Outbox,
-    stopped: EndReason | None,
-    *,
-    changed: bool,
-    split: bool,
-) -> triage.Ending:
-    """The facts by which an end is classified; `stopped`: why the worker itself ended it.
-
-    `split`: what it wrote in place of a change is taken. Where it is refused, the tree is no submission for that.
-    """
-    reported = bool(box.done.strip())
-    return triage.Ending(
-        stopped=stopped,
-        lost=ended.cause == "lost",
-        clean=ended.cause == "exited" and ended.code == 0 and seen.good,
-        handed_back=ended.cause == "stopped",
-        timed_out=ended.cause == "timeout",
-        overran=ended.cause == "overran",
-        command_missing=ended.cause == "unstartable",
-        unconfined=ended.cause == "unconfined",
-        limited=seen.limited,
-        unauthorized=seen.unauthorized,
-        overspent=0 < run.attempt.reserved_usd <= seen.usage.cost,
-        looping=seen.looping,
-        asked=box.question is not None,
-        split=split,
-        reported=reported,
-        changed=changed and (reported or split or not box.split),
-        proof=bool(run.spec.accept),
-        scripted=bool(run.spec.run),
-    )
-
-
 # Attempts that were broken off: what was asked of one is asked of the next.
 BROKEN_OFF = frozenset(
     {EndReason.HANDED_BACK, EndReason.LOST, EndReason.LIMIT, EndReason.AUTH, EndReason.SETUP_FAILED}
@@ -159,68 +119,3 @@ def asked_for(remarks: Sequence[Remark], attempts: Sequence[Attempt]) -> str:
     good = last.reason in (EndReason.SUBMITTED, EndReason.GUARD, EndReason.OUT_OF_SCOPE)
     known = ("split", "simplify", "review") if good else ("split", "simplify")
     return kinds[-1] if kinds and kinds[-1] in known else ""
-
-
-def last_words(seen: Seen) -> str:
-    """What the agent said last."""
-    return seen.result or seen.tail or seen.error
-
-
-def odd_about(snapshot: Snapshot, box: Outbox, seen: Seen, *, no_split: str) -> list[str]:
-    """Sentences about what the attempt left that cannot be taken as it is; `no_split`: why it was not split."""
-    notes = [
-        f"{path} was a repository of its own; its files were added plainly"
-        for path in snapshot.nested
-    ]
-    notes += [f"{name}/ in the outbox: not yet, it was not acted on" for name in box.not_yet]
-    if no_split:
-        notes.append(f"It was not split. {no_split}")
-    if snapshot.missed:
-        notes.append(f"Left out of what was submitted: {shown(snapshot.missed)}")
-    if snapshot.too_big:
-        notes.append(f"Not all of it could be kept: {snapshot.too_big.sentence}")
-    if snapshot.left_out:
-        notes.append(f"git could not take everything: {snapshot.left_out}")
-    if snapshot.gone:
-        notes.append("The workspace itself was gone at the end")
-    if seen.unread:
-        sums = ", so its tokens and its cost are more than is shown" if seen.too_little else ""
-        notes.append(
-            f"It printed too much: at least {seen.unread / 1e6:.1f} MB of its output were not read{sums}"
-        )
-    return notes
-
-
-def how_it_ended(
-    reason: EndReason, ended: Exit, seen: Seen, *, gone: bool = False, parts: str = ""
-) -> str:
-    """One sentence for a person about how the attempt ended; `gone`: without its workspace.
-
-    `parts`: what it wrote in place of a change, or why that is not taken.
-    """
-    how = f"signal {ended.signal}" if ended.signal else f"exit {ended.code}"
-    said = "".join(
-        f": {line[:200]}" for line in (seen.error or last_words(seen)).strip().splitlines()[-1:]
-    )
-    nothing = f"it was not split: {parts}" if parts else "it changed nothing"
-    words_ = {
-        EndReason.EMPTY: "its workspace was gone at the end, and what it did with it"
-        if gone
-        else nothing,
-        EndReason.CRASHED: f"it used too much and was ended ({ended.detail})"
-        if ended.cause == "overran"
-        else f"it ended with {how}{said}",
-        EndReason.SILENT: "it said nothing for too long and was stopped",
-        EndReason.NO_PROGRESS: "it did the same again and again, and was stopped",
-        EndReason.TIMED_OUT: "it ran out of time and was stopped",
-        EndReason.LIMIT: f"its usage limit is reached, or its provider is overloaded or out of reach{said}",
-        EndReason.OVER_BUDGET: "it had used up what it may spend ([budget] in factory.toml) and was stopped",
-        EndReason.LOST: f"it was lost: {ended.detail}",
-        EndReason.HANDED_BACK: ended.detail or "it was handed back when the daemon stopped",
-        EndReason.ASKED: "it asked a question",
-        EndReason.SPLIT: f"it wrote smaller tasks in its place: {parts}",
-        EndReason.CANCELLED: "it was cancelled",
-        EndReason.AUTH: "its agent is not logged in",
-        EndReason.SETUP_FAILED: f"the sandbox did not start a command: {ended.detail}",
-    }
-    return words_.get(reason, "")

@@ -17,11 +17,13 @@ from typing import Any, TypeVar, cast
 import anyio
 
 from factory.attempt import triage
+from factory.attempt.hook_records import HookRecords
+from factory.attempt.left import Left, ending, how_it_ended
 from factory.attempt.outbox import Outbox, Question
 from factory.attempt.outcomes import Outcomes
 from factory.attempt.parts import parts_of
 from factory.attempt.remarks import newest
-from factory.attempt.run import NotStarted, Run, ending, how_it_ended
+from factory.attempt.run import NotStarted, Run
 from factory.attempt.worker import Worker
 from factory.child.process import Exit
 from factory.dispatch.agents import Agents, shell_runtime
@@ -41,7 +43,7 @@ from factory.people.escalations import Escalations
 from factory.queue.landings import Landings
 from factory.queue.merge_queue import MergeQueue
 from factory.repair.rescue import Rescue
-from factory.repo.workspaces import Workspace
+from factory.repo.workspaces import Snapshot, Workspace
 from factory.requests import Requests
 from factory.store.accepted import NoSpec, body_of
 from factory.store.identity import Identity, record, recorded
@@ -166,23 +168,23 @@ class SimulatedWorker(Worker):
         await _strict("a run", self._go)(hook)
 
     async def _go(self, hook: Hook) -> None:
-        unit, attempt, spec = self._facts(hook)
-        base = attempt.base or self._judge.rulings.tip
+        unit, attempt, spec = self._records.facts(hook)
+        base = attempt.base or self._rulings.tip
         run = Run(
             hook=hook,
             unit=unit,
             attempt=replace(attempt, base=base, workspace=hook.workspace),
             spec=spec,
-            ruling=await self._judge.rulings.of(base),
+            ruling=await self._rulings.of(base),
             runtime=shell_runtime("true"),
             workspace=cast("Any", None),
-            run_dir=self._run_dir(attempt),
+            run_dir=self._records.run_dir(attempt),
         )
         world = self.hand.world
         if str(run.run_dir) not in world.agents:
-            self._note(run.attempt, Event.ATTEMPT_NOTED)
+            self._records.note(run.attempt, Event.ATTEMPT_NOTED)
             await self.hand.step(1)
-            if told := self._told(run):
+            if told := self._records.ends(run):
                 self._finish_early(
                     run, NotStarted(told, "it was ended while its workspace was being prepared")
                 )
@@ -194,16 +196,21 @@ class SimulatedWorker(Worker):
                 )
                 return
             self.hand.life.point()
-            heard = newest(self._store.select(Remark, unit=unit.id))
+            heard = newest(self._records.store.select(Remark, unit=unit.id))
             run = replace(run, attempt=replace(run.attempt, heard=heard))
-            self._note(run.attempt, Event.ATTEMPT_NOTED)
-            begin(world, run, body_of(self._store, unit.id), self._earlier(run.attempt))
+            self._records.note(run.attempt, Event.ATTEMPT_NOTED)
+            begin(
+                world,
+                run,
+                body_of(self._records.store, unit.id),
+                self._records.earlier(run.attempt),
+            )
             self.hand.life.point()
             run = replace(run, attempt=replace(run.attempt, pid=1))
-            self._note(
+            self._records.note(
                 run.attempt,
                 Event.ATTEMPT_STARTED,
-                replace(self._hook(), phase="working", since=now()),
+                replace(self._records.hook(), phase="working", since=now()),
             )
         await self._see_it_through(run)
 
@@ -213,7 +220,7 @@ class SimulatedWorker(Worker):
             await anyio.sleep(min(5.0, agent.ends - world.clock.elapsed))
             if self._state.stopping is Stopping.LEAVE:
                 return
-            if stopped := self._told(run):
+            if stopped := self._records.ends(run):
                 self.hand.life.point()
                 agent.stopped = True
         ended, seen = agent.exit, agent.seen
@@ -226,16 +233,24 @@ class SimulatedWorker(Worker):
         changed = agent.files != base.files
         asked = Question(*agent.question) if agent.question else None
         box = Outbox(done=agent.done, question=asked, split=agent.split)
-        taken = partial(is_taken, self._store, self._state.places)
-        parts, _ = parts_of(run.unit, run.spec, box.split, store=self._store, taken=taken)
-        end = ending(run, ended, seen, box, stopped, changed=changed, split=bool(parts))
-        reason = triage.classify(end)
+        taken = partial(is_taken, self._records.store, self._state.places)
+        parts, _ = parts_of(run.unit, run.spec, box.split, store=self._records.store, taken=taken)
         made = world.commit(base.id, agent.files, said=str(run.run_dir))
+        left = Left(
+            ended=ended,
+            seen=seen,
+            box=box,
+            snapshot=Snapshot(tree=made.tree, changed=changed),
+            changed=changed,
+            stopped=stopped,
+            parts=parts,
+        )
+        reason = triage.classify(ending(run, left))
         attempt = replace(
             run.attempt,
             end=now(),
             reason=reason,
-            detail=how_it_ended(reason, ended, seen),
+            detail=how_it_ended(reason, left),
             commit=made.id,
             tree=made.tree if changed else "",
             said=seen.result,
@@ -244,7 +259,7 @@ class SimulatedWorker(Worker):
         self.hand.life.point()
         if agent.reset_in is not None:
             seen.reset = now() + timedelta(seconds=agent.reset_in)
-        self._settle(run, attempt, box, seen, missing=ended.cause == "unstartable", parts=parts)
+        self._settle(run, attempt, left)
 
     async def _rescued(self, lost: Attempt, aside: Any) -> Attempt:
         await self.hand.step(0.2)
@@ -321,10 +336,8 @@ class Line:
         def make_worker(name: str) -> SimulatedWorker:
             nowhere = cast("Any", _Nowhere())
             made = SimulatedWorker(
-                name,
-                store=self.store,
-                state=self.state,
-                judge=judge,
+                HookRecords(name, store=self.store, state=self.state),
+                rulings=judge.rulings,
                 workspaces=nowhere,
                 launch=nowhere,
                 outcomes=outcomes,

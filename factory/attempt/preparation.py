@@ -1,0 +1,205 @@
+"""How an attempt begins: its workspace, what it goes on from, and the start of its agent.
+
+Invariant: the base is on record before anything in the workspace changes, and the agent runs before
+its start is on record: what runs is found by the run dir.
+"""
+
+import shutil
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import partial
+from typing import TypeVar
+
+import anyio
+
+from factory.attempt import remarks
+from factory.attempt.homes import owner
+from factory.attempt.hook_records import HookRecords
+from factory.attempt.launch import Launch
+from factory.attempt.run import NotStarted, Run
+from factory.attempt.workplace import Start, Workplace, hand_over, place_of, prepare
+from factory.child import process
+from factory.child.process import Child, Command
+from factory.ground import faults
+from factory.ground.daemon_state import now
+from factory.ground.errors import ConfigError, NoRoom
+from factory.judging.ruled import setup_card
+from factory.judging.setups import SetupFailed
+from factory.judging.standing import Ready
+from factory.people import cards as words
+from factory.repo.workspaces import Conflict, Workspaces
+from factory.store.accepted import NoMarkdown
+from factory.store.journal import Event
+from factory.store.records import Attempt, Remark
+from factory.store.spec import Spec
+from factory.store.unit import EndReason
+
+T = TypeVar("T")
+LOOK_SECONDS = 1.0  # how often it is looked whether a person wants the attempt to end
+
+
+class Preparation:
+    """Begins attempts of one worker."""
+
+    def __init__(
+        self,
+        records: HookRecords,
+        *,
+        workspaces: Workspaces,
+        launch: Launch,
+    ) -> None:
+        self._records = records
+        self._workspaces = workspaces
+        self._launch = launch
+
+    async def begin(self, run: Run) -> tuple[Run, Child] | NotStarted:
+        """Prepare the workspace and start the agent."""
+        earlier = self._records.earlier(run.attempt)
+        resumed = earlier if earlier and _is_resumable(run, earlier) else None
+        if resumed:
+            run = _resumed(run, resumed)
+        # The base first: whatever happens from here on, the tree in this workspace is a change of
+        # that commit.
+        self._records.note(run.attempt, Event.ATTEMPT_NOTED)
+        with faults.step("attempt.files"):
+            run.outbox.mkdir(parents=True, exist_ok=True)
+            (run.run_dir / "tmp").mkdir(exist_ok=True)
+            run.own.mkdir(exist_ok=True)
+            self._copy_task(run.unit.id)
+        if resumed:
+            carried, conflict = resumed.tree, None
+        else:
+            carried, conflict = await self._carry(run, earlier)
+        workplace, ready = await self._prepared(run, carried)
+        if isinstance(ready, EndReason):
+            return NotStarted(ready, "it was ended while its workspace was being prepared")
+        if isinstance(ready, SetupFailed):
+            if self._records.state.no_room():
+                raise NoRoom(ready.sentence)
+            return NotStarted(EndReason.SETUP_FAILED, ready.sentence, setup_card(ready))
+        await self._launch.ready_home(run, owner(run.unit))
+        hand_over(workplace, owner(run.unit))
+        run = self._with_heard(replace(run, workspace=workplace.workspace))
+        try:
+            command = self._launch.command(
+                run,
+                earlier,
+                carried=bool(carried),
+                conflict=conflict,
+                place=workplace.place,
+            )
+        except (ConfigError, NoMarkdown) as error:
+            return _not_told(run, error)
+        return await self._start(run, command)
+
+    async def _start(self, run: Run, command: Command) -> tuple[Run, Child]:
+        # World first: a daemon that dies between the two finds start.json in the run dir and
+        # adopts.
+        self._records.still_ours()
+        with faults.step("agent.start"):
+            child = await process.start(command)
+        run = replace(run, attempt=replace(run.attempt, pid=child.identity.pid))
+        working = replace(self._records.hook(), phase="working", since=now())
+        self._records.note(run.attempt, Event.ATTEMPT_STARTED, working)
+        return run, child
+
+    def _with_heard(self, run: Run) -> Run:
+        """The run with the newest remark that its prompt will hold.
+
+        Noted before the start: a daemon that dies after it adopts the attempt so.
+        """
+        said = self._records.store.select(Remark, unit=run.unit.id)
+        heard = remarks.newest(said)
+        run = replace(run, attempt=replace(run.attempt, heard=heard))
+        if heard:
+            self._records.note(run.attempt, Event.ATTEMPT_NOTED)
+        return run
+
+    async def _prepared(
+        self, run: Run, carried: str
+    ) -> tuple[Workplace, Ready | SetupFailed | EndReason]:
+        """Its workspace with what it starts from and nothing of another unit; and its environment."""
+        environments = self._launch.environments
+        setup = run.ruling.rules.setup
+        start = Start(
+            workspace=run.hook.workspace,
+            index=run.hook.index,
+            owner=owner(run.unit),
+            base=run.attempt.base,
+            nonce=run.attempt.nonce,
+            carried=carried,
+            resumed=run.attempt.resumed,
+            setup=setup,
+        )
+        # Before anything there changes: the setup of an earlier daemon may be under way.
+        place = await place_of(start, self._workspaces)
+        failed = await self._unless_ended(run, partial(environments.setups.go_on, place, setup))
+        if failed is not None:
+            return Workplace(run.workspace, place, warm=False), failed
+        workplace = await prepare(start, self._workspaces)
+        make = partial(environments.ready, workplace.place, setup, verify=not workplace.warm)
+        return workplace, await self._unless_ended(run, make)
+
+    async def _unless_ended(self, run: Run, call: Callable[[], Awaitable[T]]) -> T | EndReason:
+        """Do what can take very long, unless the unit is cancelled or handed back meanwhile."""
+        done: list[T | EndReason] = []
+
+        async def watch() -> None:
+            while True:
+                reason = self._records.ends(run)
+                if reason:
+                    break
+                await anyio.sleep(LOOK_SECONDS)
+            done.append(reason)
+            both.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as both:
+            both.start_soon(watch)
+            done.append(await call())
+            both.cancel_scope.cancel()
+        return done[-1]
+
+    async def _carry(self, run: Run, earlier: Attempt | None) -> tuple[str, Conflict | None]:
+        """The tree of the earlier attempt on the newest trunk, where this one goes on from it."""
+        if earlier is None or run.unit.fresh or not earlier.tree or run.spec.run:
+            return "", None
+        diff = run.run_dir / "before.diff"
+        carried = await self._workspaces.carry(earlier.commit, onto=run.attempt.base, diff=diff)
+        if isinstance(carried, Conflict):
+            return "", carried
+        return carried, None
+
+    def _copy_task(self, unit: str) -> None:
+        """Lay the task file beside the run dir: without the store it tells whose attempt that is."""
+        spec = self._records.store.get(Spec, unit)
+        if spec is None:
+            return
+        where = self._records.state.places
+        taken = where.intake / "taken" / spec.source
+        copy = where.unit_dir(unit) / taken.name
+        if taken.is_file() and not copy.exists():
+            part = copy.with_name(f".{copy.name}.part")
+            shutil.copyfile(taken, part)
+            part.replace(copy)
+
+
+def _is_resumable(run: Run, earlier: Attempt) -> bool:
+    """Sessions live where they were born: in the same workspace, with a runtime that can."""
+    if not run.unit.resume or not earlier.session or not run.runtime.resume:
+        return False
+    return earlier.workspace == run.attempt.workspace and earlier.agent == run.attempt.agent
+
+
+def _resumed(run: Run, earlier: Attempt) -> Run:
+    """The run, which goes on with the session of an earlier attempt."""
+    attempt = replace(run.attempt, base=earlier.base, session=earlier.session, resumed=True)
+    return replace(run, attempt=attempt)
+
+
+def _not_told(run: Run, error: ConfigError | NoMarkdown) -> NotStarted:
+    """The end of an attempt whose prompt cannot be written."""
+    if isinstance(error, NoMarkdown):
+        card = words.no_markdown(run.unit, run.spec.name)
+    else:
+        card = words.wrong_prompt(str(error), run.ruling.conventions.prompts_key)
+    return NotStarted(EndReason.HANDED_BACK, str(error), card)

@@ -1,0 +1,118 @@
+"""What an attempt leaves in its workspace: its tree, which a ref keeps from then on.
+
+Invariant: nothing of the attempt runs any more when its tree is taken, or nobody works in that
+workspace again.
+"""
+
+from dataclasses import replace
+
+from anyio import to_thread
+
+from factory.attempt import homes
+from factory.attempt.hook_records import HookRecords
+from factory.attempt.run import Run
+from factory.attempt.workplace import without_builds
+from factory.child.process import Exit
+from factory.child.users import users
+from factory.ground import disk, faults
+from factory.ground.daemon_state import now
+from factory.ground.errors import NoRoom
+from factory.repo.archive import ATTEMPTS
+from factory.repo.message import RUN
+from factory.repo.workspaces import Snapshot, Workspace, Workspaces
+from factory.store.journal import Event
+from factory.store.records import Attempt
+
+
+class Remains:
+    """Keeps what attempts of one worker leave."""
+
+    def __init__(self, records: HookRecords, workspaces: Workspaces) -> None:
+        self._records = records
+        self._workspaces = workspaces
+
+    async def kept(
+        self, attempt: Attempt, workspace: Workspace, title: str
+    ) -> tuple[Attempt, Snapshot]:
+        """The attempt with its tree, which a ref keeps from now on."""
+        state = self._records.state
+        run_dir = self._records.run_dir(attempt)
+        home = homes.place(state.places.work, attempt.worker, attempt.agent)
+        with faults.step("attempt.disarm"):
+            await to_thread.run_sync(disk.disarm, workspace.place, run_dir, home)
+        workspace = await without_builds(workspace)
+        snapshot = await self._workspaces.snapshot(workspace, base=attempt.base, aside=run_dir)
+        if snapshot.gone:
+            before, known = await self.kept_before(attempt)  # by a run that was broken off then
+            if known.changed:
+                return before, known
+        if snapshot.left_out and state.no_room():
+            raise NoRoom(snapshot.left_out)
+        commit = await self.keep(replace(attempt, tree=snapshot.tree), title)
+        kept = _with_tree(attempt, snapshot, commit)
+        return replace(kept, left_out=snapshot.lacking), snapshot
+
+    async def keep(self, attempt: Attempt, title: str) -> str:
+        """Let the attempt's ref hold its tree; the commit."""
+        mark = f"\n{RUN}: {attempt.nonce}\n" if attempt.nonce else ""
+        return await self._workspaces.keep(
+            attempt.unit,
+            attempt.number,
+            tree=attempt.tree,
+            base=attempt.base,
+            message=f"{title}\n\nAttempt {attempt.number} of {attempt.unit}\n{mark}",
+        )
+
+    async def kept_before(self, attempt: Attempt) -> tuple[Attempt, Snapshot]:
+        """The attempt with the tree that its ref keeps already.
+
+        Another attempt works in its workspace by now.
+        """
+        base_tree = await self._workspaces.tree_of(attempt.base)
+        commit = await self._workspaces.kept(attempt.unit, attempt.number, nonce=attempt.nonce)
+        if not commit:
+            return attempt, Snapshot(tree=base_tree, changed=False)
+        tree = await self._workspaces.tree_of(commit)
+        snapshot = Snapshot(tree=tree, changed=tree != base_tree)
+        return _with_tree(attempt, snapshot, commit), snapshot
+
+    async def quarantined(self, run: Run, ended: Exit) -> Run:
+        """Put a workspace aside where something of the attempt may still run: nobody uses it again.
+
+        One that a run put aside already, and broke off then, stays where it lies.
+        """
+        name = self._workspaces.where(run.hook.workspace, run.attempt.nonce)
+        run = replace(run, workspace=self._workspaces.at(name, keeps=run.workspace.keeps))
+        # Who watched it is dead: what left its group and shed its marker can still be seen at work.
+        unseen = ended.cause == "lost" and await to_thread.run_sync(_is_used, run.workspace)
+        if name != run.hook.workspace or not (ended.left or unseen):
+            return run
+        return self._put_aside(run)
+
+    def spared(self, run: Run, snapshot: Snapshot) -> Run:
+        """Put a workspace aside if it is too big for its snapshot: it stays as it is."""
+        if snapshot.too_big is None or run.workspace.name != run.hook.workspace:
+            return run
+        return self._put_aside(run)
+
+    def _put_aside(self, run: Run) -> Run:
+        """The run with its workspace under another name, where nobody will work again."""
+        aside = self._workspaces.abandon(run.workspace.name)
+        self._records.store.write(
+            Event.WORKSPACE_ABANDONED,
+            now=now(),
+            worker=self._records.worker,
+            unit=run.unit.id,
+            path=str(aside),
+        )
+        return replace(run, workspace=self._workspaces.at(aside.name, keeps=run.workspace.keeps))
+
+
+def _with_tree(attempt: Attempt, snapshot: Snapshot, commit: str) -> Attempt:
+    ref = f"{ATTEMPTS}{attempt.unit}/{attempt.number}"
+    tree = snapshot.tree if snapshot.changed else ""
+    return replace(attempt, ref=ref, commit=commit, tree=tree)
+
+
+def _is_used(workspace: Workspace) -> bool:
+    return bool(users(workspace.place))
