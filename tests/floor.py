@@ -27,6 +27,7 @@ from factory.store.sqlite import SqliteStore
 from factory.store.unit import EndReason, Unit, UnitState
 from tests.accepted import accepted
 from tests.git_repo import commit, git, make_repo
+from tests.journal import entries_of
 from tests.memory_store import MemoryStore
 
 GATE = "! grep -rn BROKEN --include=*.txt .\n"
@@ -195,7 +196,7 @@ class Scene:
             if not again and not self.busy:
                 return
         raise AssertionError(
-            f"the queue never becomes quiet: {[entry.event for entry in self.store.journal()][-20:]}"
+            f"the queue never becomes quiet: {[entry.event for entry in entries_of(self.store)][-20:]}"
         )
 
     @property

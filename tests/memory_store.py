@@ -8,7 +8,7 @@ from typing import Any
 
 from factory.ground.errors import Fenced
 from factory.ground.times import from_stamp, stamp
-from factory.store.journal import Entry, Event, fold
+from factory.store.journal import Event
 from factory.store.opening import OPEN
 from factory.store.records import (
     HINTS,
@@ -24,6 +24,7 @@ from factory.store.records import (
     to_row,
 )
 from factory.store.unit import FINAL, Unit
+from tests.journal import Entry, fold
 
 FINISHED: Mapping[str, Callable[[Row], bool]] = {
     "unit": lambda row: row["state"] in FINAL,

@@ -14,6 +14,7 @@ from factory.store.journal import Event
 from factory.store.records import Attempt, Card, CardKind, Hook
 from factory.store.unit import EndReason, Unit, UnitState
 from tests.accepted import accepted
+from tests.journal import entries_of
 from tests.memory_store import MemoryStore
 
 NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -127,7 +128,7 @@ class OnRecord:
 
     def events(self, unit: str = "") -> list[Event]:
         """What the journal tells."""
-        return [entry.event for entry in self.store.journal(unit=unit)]
+        return [entry.event for entry in entries_of(self.store, unit=unit)]
 
     def hang(self, name: str, text: str, now: datetime, ignored: tuple[str, ...] = ()) -> str:
         """What the intake does with a task that the factory itself wrote."""

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import strategies as st
 
 from factory.ground.errors import Fenced
-from factory.store.journal import Entry, Event, State, fold
+from factory.store.journal import Event
 from factory.store.ports import Store
 from factory.store.records import (
     HINTS,
@@ -31,6 +31,7 @@ from factory.store.records import (
 )
 from factory.store.spec import Spec
 from factory.store.unit import EndReason, Unit, UnitState
+from tests.journal import Entry, State, entries_of, fold
 from tests.memory_store import key_of
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, 891011, tzinfo=UTC)
@@ -141,7 +142,7 @@ class StoreContract:
         assert store.get(Attempt, "nobody", 1) is None
         assert store.open(Unit) == []
         assert store.select(Card, unit="nobody") == []
-        assert list(store.journal()) == []
+        assert list(entries_of(store)) == []
 
     def test_a_later_write_of_the_same_key_replaces_the_record(self, store: Store) -> None:
         store.write(Event.TASK_ACCEPTED, READY, now=NOW)
@@ -159,7 +160,7 @@ class StoreContract:
             Event.ATTEMPT_NOTED, now=later, unit="other", attempt=2, worker="w1", seen=NOW, n=(1, 2)
         )
 
-        assert list(store.journal()) == [
+        assert list(entries_of(store)) == [
             Entry(
                 seq=first,
                 at=NOW,
@@ -183,16 +184,16 @@ class StoreContract:
     def test_the_journal_can_be_read_from_a_place_and_for_one_unit(self, store: Store) -> None:
         seqs = [store.write(Event.UNIT_READY, now=NOW, unit=unit) for unit in ("a", "b", "a")]
 
-        assert [entry.seq for entry in store.journal(after=seqs[0])] == seqs[1:]
-        assert [entry.seq for entry in store.journal(unit="a")] == [seqs[0], seqs[2]]
-        assert [entry.seq for entry in store.journal(after=seqs[0], unit="a")] == [seqs[2]]
-        assert list(store.journal(after=seqs[2])) == []
+        assert [entry.seq for entry in entries_of(store, after=seqs[0])] == seqs[1:]
+        assert [entry.seq for entry in entries_of(store, unit="a")] == [seqs[0], seqs[2]]
+        assert [entry.seq for entry in entries_of(store, after=seqs[0], unit="a")] == [seqs[2]]
+        assert list(entries_of(store, after=seqs[2])) == []
 
     def test_a_long_journal_is_read_whole(self, store: Store) -> None:
         with store.transaction():
             seqs = [store.write(Event.UNIT_READY, now=NOW, unit="a") for _ in range(1201)]
 
-        assert [entry.seq for entry in store.journal()] == seqs
+        assert [entry.seq for entry in entries_of(store)] == seqs
 
     def test_open_gives_the_unfinished_ones_by_key(self, store: Store) -> None:
         units = [replace(READY, id=f"u-{state}", state=state) for state in UnitState]
@@ -248,14 +249,14 @@ class StoreContract:
 
     def test_an_exception_undoes_the_whole_transaction(self, store: Store) -> None:
         store.write(Event.TASK_ACCEPTED, READY, now=NOW)
-        before = tables(store), list(store.journal())
+        before = tables(store), list(entries_of(store))
 
         with suppress(Undone), store.transaction():
             store.write(Event.UNIT_HELD, replace(READY, state=UnitState.HELD), now=NOW)
             store.write(Event.CARD_RAISED, CARD, now=NOW)
             raise Undone
 
-        assert (tables(store), list(store.journal())) == before
+        assert (tables(store), list(entries_of(store))) == before
 
     def test_an_inner_transaction_is_undone_alone(self, store: Store) -> None:
         with store.transaction():
@@ -265,7 +266,7 @@ class StoreContract:
                 raise Undone
             store.write(Event.ATTEMPT_STARTED, ATTEMPT, now=NOW)
 
-        assert [entry.event for entry in store.journal()] == [
+        assert [entry.event for entry in entries_of(store)] == [
             Event.TASK_ACCEPTED,
             Event.ATTEMPT_STARTED,
         ]
@@ -306,14 +307,14 @@ class StoreContract:
         self, store: Store, unit: str, attempt: int
     ) -> None:
         store.write(Event.HOOK_FILLED, replace(READY, attempt=2), now=NOW)
-        before = tables(store), list(store.journal())
+        before = tables(store), list(entries_of(store))
 
         with pytest.raises(Fenced, match=f"Attempt {attempt} of {unit} is not its newest"):
             store.write(
                 Event.ATTEMPT_ENDED, ATTEMPT, now=NOW, unit=unit, attempt=attempt, fence=True
             )
 
-        assert (tables(store), list(store.journal())) == before
+        assert (tables(store), list(entries_of(store))) == before
 
     def test_a_fenced_write_leaves_the_rest_of_its_transaction(self, store: Store) -> None:
         with store.transaction():
@@ -337,11 +338,11 @@ class StoreContract:
         store.write(Event.CARD_RAISED, replace(CARD, evidence=name), now=NOW, path=name)
 
         assert [card.evidence for card in store.open(Card)] == ["caf?.py"]
-        assert [entry.detail for entry in store.journal()] == [{"path": "caf?.py"}]
+        assert [entry.detail for entry in entries_of(store)] == [{"path": "caf?.py"}]
 
     def test_the_journal_folded_from_empty_gives_the_tables(self, store: Store) -> None:
         for record in ONE_OF_EACH:
             store.write(Event.FACT_CHANGED, record, now=NOW)
         store.write(Event.UNIT_LANDED, replace(READY, state=UnitState.LANDED, landed=NOW), now=NOW)
 
-        assert fold(store.journal()) == tables(store)
+        assert fold(entries_of(store)) == tables(store)

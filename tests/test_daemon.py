@@ -20,6 +20,7 @@ from factory.store.journal import Event
 from factory.store.records import CardKind, Fact
 from tests.floor import FILES, GATE, Scene, at, scene_in
 from tests.git_repo import git
+from tests.journal import entries_of
 from tests.locked_store import locked
 
 
@@ -143,7 +144,8 @@ async def test_a_bad_edit_keeps_the_last_good_one_and_is_asked_about_once(scene:
 
     assert (scene.state.settings.workers, scene.cards()) == (7, [CardKind.CONFIG])
     assert (
-        len([entry for entry in scene.store.journal() if entry.event is Event.CONFIG_REFUSED]) == 1
+        len([entry for entry in entries_of(scene.store) if entry.event is Event.CONFIG_REFUSED])
+        == 1
     )
 
     (scene.root / "factory.toml").unlink()
@@ -155,11 +157,11 @@ async def test_a_bad_edit_keeps_the_last_good_one_and_is_asked_about_once(scene:
 async def test_a_quiet_file_is_read_once_and_nothing_is_written(scene: Scene) -> None:
     config = _Config(scene.floor)
     config.tick()
-    before = len(list(scene.store.journal()))
+    before = len(list(entries_of(scene.store)))
 
     config.tick()
 
-    assert len(list(scene.store.journal())) == before
+    assert len(list(entries_of(scene.store))) == before
 
 
 async def test_a_variable_that_is_let_through_from_now_on_is_kept_out_of_the_log_from_now_on(

@@ -1,15 +1,9 @@
-"""The journal: what happened, one row an event, each with the rows that it changed.
+"""The journal's events: what happened, one row an event, each with the rows that it changed.
 
-Invariant: folding the journal from empty gives the store's present state.
+Invariant: folding the journal from empty gives the store's present state; tests/journal.py does.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
-from typing import Any
-
-from factory.store.records import KEYS, KINDS, Row, Scalar
 
 
 class Event(StrEnum):
@@ -59,29 +53,3 @@ class Event(StrEnum):
         "store.copied"  # this repository is a copy: what was open was left to the original
     )
     STORE_MIGRATED = "store.migrated"  # every row, as it stood after a change of the store's format
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """One row of the journal. `changes` holds (table, row) pairs, each the whole row as it then stood."""
-
-    seq: int
-    at: datetime
-    event: Event
-    unit: str = ""
-    attempt: int = 0
-    worker: str = ""
-    detail: Mapping[str, Any]
-    changes: tuple[tuple[str, Row], ...]
-
-
-State = dict[tuple[str, tuple[Scalar, ...]], Row]
-
-
-def fold(entries: Iterable[Entry]) -> State:
-    """The rows that the entries leave, by table and key."""
-    rows: State = {}
-    for entry in entries:
-        for table, row in entry.changes:
-            rows[table, tuple(row[name] for name in KEYS[KINDS[table]])] = row
-    return rows

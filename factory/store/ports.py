@@ -1,11 +1,10 @@
 """The one port with several implementations: the store. Its contract suite is tests/store_contract.py."""
 
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, Protocol
 
-from factory.store.journal import Entry, Event
+from factory.store.journal import Event
 from factory.store.records import R, Record
 
 
@@ -53,10 +52,6 @@ class Store(Protocol):
 
     def select(self, kind: type[R], /, **equal: str | int) -> list[R]:
         """All records whose columns equal the given values, by key; TypeError for a column that the kind lacks."""
-        ...
-
-    def journal(self, *, after: int = 0, unit: str = "") -> Iterator[Entry]:
-        """Entries with seq > after, oldest first; of one unit where named."""
         ...
 
     def last_seq(self) -> int:

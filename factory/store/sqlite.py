@@ -14,14 +14,13 @@ from typing import Any
 
 from factory.ground import faults
 from factory.ground.errors import Deposed, Fenced, StoreError
-from factory.ground.times import from_stamp, stamp
-from factory.store.journal import Entry, Event
+from factory.ground.times import stamp
+from factory.store.journal import Event
 from factory.store.migrations import MIGRATIONS, SPEC_SOURCE, Step
 from factory.store.opening import (
     APPEND,
     ATTEMPT_DAY,
     OPEN,
-    PAGE,
     SCHEMA,
     connect,
     damaged,
@@ -157,14 +156,6 @@ class SqliteStore:
         if unknown := sorted(equal.keys() - COLUMNS[kind]):
             raise TypeError(f"a {kind_name(kind)} has no {', '.join(unknown)}")
         return self._records(kind, _where(tuple(equal)), tuple(equal.values()))
-
-    def journal(self, *, after: int = 0, unit: str = "") -> Iterator[Entry]:
-        """Entries with seq > after, oldest first; of one unit where named. Read in pages."""
-        condition, args = (' AND "unit" = ?', (unit,)) if unit else ("", ())
-        query = f'SELECT * FROM "journal" WHERE "seq" > ?{condition} ORDER BY "seq" LIMIT {PAGE}'
-        while rows := self._execute(query, (after, *args)):
-            yield from map(_entry, rows)
-            after = rows[-1][0]
 
     def last_seq(self) -> int:
         """The seq of the newest journal entry; 0 in an empty journal."""
@@ -357,19 +348,6 @@ def _names(columns: Sequence[str]) -> str:
 
 def _name(word: str) -> str:
     return f'"{word}"'
-
-
-def _entry(row: Sequence[Any]) -> Entry:
-    seq, at, event, unit, attempt, worker, detail, changed = row
-    changes = tuple((table, values) for table, values in json.loads(changed))
-    facts = {
-        "unit": unit,
-        "attempt": attempt,
-        "worker": worker,
-        "detail": json.loads(detail),
-        "changes": changes,
-    }
-    return Entry(seq=seq, at=from_stamp(at), event=Event(event), **facts)
 
 
 def _moment(value: Any) -> str:

@@ -22,12 +22,13 @@ from typing import Any, TypeVar
 import factory
 from factory.cli import main
 from factory.ground.places import Places, places
-from factory.store.journal import Entry, Event, fold
+from factory.store.journal import Event
 from factory.store.records import Attempt, Card, CardKind, Fact
 from factory.store.sqlite import SqliteStore
 from factory.store.unit import Unit, UnitState
 from tests import printed
 from tests.git_repo import git, make_repo, write
+from tests.journal import Entry, entries_of, fold
 from tests.store_contract import tables
 
 PATIENCE_S = 20.0
@@ -308,11 +309,13 @@ class Line:
 
     def entries(self, event: Event, *, after: int = 0, unit: str = "") -> list[Entry]:
         """The journal's entries of that event."""
-        return [each for each in self.store.journal(after=after, unit=unit) if each.event is event]
+        return [
+            each for each in entries_of(self.store, after=after, unit=unit) if each.event is event
+        ]
 
     def mark(self) -> int:
         """The newest entry of the journal, to look from later."""
-        return max((entry.seq for entry in self.store.journal()), default=0)
+        return max((entry.seq for entry in entries_of(self.store)), default=0)
 
     def card(self, kind: CardKind, *, count: int = 0) -> Card:
         """Wait for the open card of a kind (that stops so many units)."""
@@ -390,7 +393,7 @@ class Line:
         """What happened, for whoever reads a failure."""
         said = (self.folder / "daemon.out").read_text(errors="replace")
         log = self.places.log.read_text(errors="replace") if self.places.log.exists() else ""
-        journal = [] if not self.places.store.exists() else list(self.store.journal())
+        journal = [] if not self.places.store.exists() else list(entries_of(self.store))
         lines = [
             f"{e.seq} {e.at:%S.%f} {e.event} {e.unit} {e.attempt} {dict(e.detail)}"[:400]
             for e in journal[-60:]
@@ -411,7 +414,7 @@ class Line:
 
     def check(self) -> None:
         """The invariants that a finished run can show (line.md §6)."""
-        assert fold(self.store.journal()) == tables(self.store), "the journal is not the store"
+        assert fold(entries_of(self.store)) == tables(self.store), "the journal is not the store"
         units = self.store.select(Unit)
         self._check_printed(units)
         for unit in units:

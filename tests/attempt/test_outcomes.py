@@ -14,6 +14,7 @@ from factory.people import cards as words
 from factory.store.journal import Event
 from factory.store.records import Attempt, Card, CardKind, Hook, Remark, Verdict
 from factory.store.unit import FINAL, SPENDS, EndReason, Unit, UnitState
+from tests.journal import entries_of
 from tests.on_record import NOW, OnRecord, later
 
 R = EndReason
@@ -45,7 +46,7 @@ def test_a_submission_is_queued_and_the_hook_is_empty_in_one_transaction(
         ended(attempt, R.SUBMITTED, commit="c" * 40), hook=line.the_hook(), at=later(60)
     )
 
-    unit, hook, last = line.the_unit(), line.the_hook(), list(line.store.journal())[-1]
+    unit, hook, last = line.the_unit(), line.the_hook(), list(entries_of(line.store))[-1]
     assert (unit.state, unit.submission, unit.base) == (QUEUED, "c" * 40, "b" * 40)
     assert (unit.spent, unit.fresh, unit.resume) == (0, False, False)
     assert hook == Hook(worker="w1", index=1, state="idle", since=later(60))
@@ -519,7 +520,7 @@ def test_a_unit_that_was_split_is_final_and_its_parts_stand_for_it_in_one_transa
         ended(attempt, R.SPLIT, commit="c" * 40), hook=line.the_hook(), at=later(60), parts=PARTS
     )
 
-    unit, last = line.the_unit(), list(line.store.journal())[-1]
+    unit, last = line.the_unit(), list(entries_of(line.store))[-1]
     assert (unit.state, unit.needs, unit.why, unit.spent) == (
         UnitState.SPLIT,
         ("fix-a", "fix-b"),
@@ -550,7 +551,9 @@ def test_a_part_is_accepted_after_those_that_it_needs(line: OnRecord, outcomes: 
 
     outcomes.finish(ended(attempt, R.SPLIT), hook=line.the_hook(), at=later(60), parts=parts)
 
-    accepted = [entry.unit for entry in line.store.journal() if entry.event is Event.TASK_ACCEPTED]
+    accepted = [
+        entry.unit for entry in entries_of(line.store) if entry.event is Event.TASK_ACCEPTED
+    ]
     assert (accepted, line.the_unit().needs) == (["fix", "fix-b", "fix-a"], ("fix-a", "fix-b"))
 
 

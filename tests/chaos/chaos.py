@@ -22,13 +22,13 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from factory.store.journal import fold
 from tests.acceptance.line import AGENT, RUNTIME, Line
 from tests.chaos import disk, procs
 from tests.chaos.checker import FINAL, Checker, Found
 from tests.chaos.disasters import Disasters
 from tests.chaos.person import MINE, Busy, Person
 from tests.chaos.work import GATE, Work, works
+from tests.journal import entries_of, fold
 from tests.store_contract import tables
 
 AT_ONCE = 18  # units that are open while the run lasts: many wait for the pause after a crash
@@ -357,7 +357,7 @@ class Chaos:
         )
         self.found.changed += theirs.changed
         self._judged = True
-        if fold(self.line.store.journal()) != tables(self.line.store):
+        if fold(entries_of(self.line.store)) != tables(self.line.store):
             self.found.lost.append("the journal folded from empty is not the store")
 
     def report(self, seconds: float) -> str:

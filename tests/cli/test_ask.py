@@ -9,6 +9,7 @@ from factory.cli.main import factory
 from factory.store.journal import Event
 from factory.store.unit import UnitState
 from tests.cli_line import NOW, Line
+from tests.journal import entries_of
 
 QUEUED = "queued for the next start; the daemon is not running (factoryd start)\n"
 
@@ -148,7 +149,7 @@ def test_a_busy_daemon_is_not_waited_for_longer_than_promised(
 def test_a_request_and_its_journal_entry_are_written_together(line: Line) -> None:
     factory(["tell", "fix-login", "hello"])
 
-    made = [entry for entry in line.store.journal() if entry.event is Event.REQUEST_MADE]
+    made = [entry for entry in entries_of(line.store) if entry.event is Event.REQUEST_MADE]
     assert [(entry.unit, entry.detail["kind"]) for entry in made] == [("fix-login", "tell")]
 
 

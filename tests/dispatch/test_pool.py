@@ -31,6 +31,7 @@ from factory.store.records import Attempt, Card, CardKind, Fact, Hook
 from factory.store.unit import EndReason, Unit, UnitState, advance
 from tests.accepted import accepted
 from tests.floor import time_passes
+from tests.journal import entries_of
 from tests.on_record import NOW, OnRecord, later
 
 HELD, WAITING, READY, QUEUED, RUNNING = (
@@ -309,7 +310,7 @@ async def test_a_ready_unit_hangs_on_a_free_hook_in_one_transaction(floor: Floor
         since=NOW,
         workspace="w1",
     )
-    filled = next(entry for entry in floor.store.journal() if entry.event is Event.HOOK_FILLED)
+    filled = next(entry for entry in entries_of(floor.store) if entry.event is Event.HOOK_FILLED)
     assert sorted(table for table, _ in filled.changes) == ["attempt", "hook", "unit"]
     assert floor.worker("w1").woken == 1
 
@@ -456,9 +457,9 @@ async def test_who_waits_for_one_runtimes_reset_goes_on_with_the_one_that_can_fi
         "claude rests",
         "codex rests",
     ]
-    before = len(list(floor.store.journal()))
+    before = len(list(entries_of(floor.store)))
     await floor.tick(later(1))
-    assert len(list(floor.store.journal())) == before
+    assert len(list(entries_of(floor.store))) == before
 
     await floor.tick(later(30))
 
@@ -672,11 +673,11 @@ async def test_on_a_full_disk_nothing_starts_and_one_card_asks_until_there_is_ro
     floor.state.places.home.mkdir()
     monkeypatch.setattr("factory.ground.disk.LEAST", 1 << 60)
     await floor.tick()
-    mark = len(list(floor.store.journal()))
+    mark = len(list(entries_of(floor.store)))
     await floor.tick()
     assert floor.open_cards() == [("E1", CardKind.DISK, ("a", "b"))]
     assert set(floor.states().values()) == {"waiting"}
-    assert len(list(floor.store.journal())) == mark, (
+    assert len(list(entries_of(floor.store))) == mark, (
         "on a full disk nothing is written that says nothing new"
     )
 

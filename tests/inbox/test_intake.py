@@ -23,6 +23,7 @@ from factory.store.records import Card, Task
 from factory.store.spec import Spec
 from factory.store.sqlite import SqliteStore
 from factory.store.unit import NO_PROOF, Unit, UnitState, advance
+from tests.journal import entries_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 NO_REPAIR = "no repair unit in these tests"
@@ -82,7 +83,7 @@ class Floor:
         self.store.write(Event.UNIT_READY, unit, now=self.now)
 
     def events(self) -> list[Event]:
-        return [entry.event for entry in self.store.journal() if entry.event.startswith("task.")]
+        return [entry.event for entry in entries_of(self.store) if entry.event.startswith("task.")]
 
     def complaint(self, name: str) -> str:
         return (self.inbox / "rejected" / f"{name}.error.txt").read_text()
@@ -610,7 +611,7 @@ async def test_a_bad_file_is_set_aside_with_line_reason_and_form(floor: Floor) -
         "Mend it and move it back into inbox/.\n"
     )
     rejected = [
-        entry.detail for entry in floor.store.journal() if entry.event is Event.TASK_REJECTED
+        entry.detail for entry in entries_of(floor.store) if entry.event is Event.TASK_REJECTED
     ]
     assert rejected == [
         {"name": "a.md", "why": "line 2: priority: 'high' is not a whole number from 0 to 4"}
@@ -680,7 +681,7 @@ async def test_a_name_that_cannot_be_shown_is_refused(floor: Floor, name: bytes)
     assert len(scan.rejected) == 1
     details = [
         entry.detail["name"]
-        for entry in floor.store.journal()
+        for entry in entries_of(floor.store)
         if entry.event is Event.TASK_REJECTED
     ]
     assert all(detail.isprintable() for detail in details)

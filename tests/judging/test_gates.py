@@ -27,6 +27,7 @@ from factory.store.journal import Event
 from factory.store.records import Verdict
 from tests.floor import unconfined, underway
 from tests.git_repo import commit, environment, git, make_repo
+from tests.journal import entries_of
 from tests.memory_store import MemoryStore
 
 
@@ -159,7 +160,7 @@ async def test_a_green_verdict_is_kept_whole_with_its_journal_entry(court: Court
     )
     assert court.store.get(Verdict, verdict.key) == verdict
     assert Path(verdict.log).read_text() == "good\n"
-    (entry,) = court.store.journal()
+    (entry,) = entries_of(court.store)
     assert (entry.event, entry.unit, entry.detail) == (
         Event.VERDICT_GIVEN,
         "u",
@@ -391,7 +392,9 @@ async def test_accept_commands_fail_before_and_pass_after_ahead_of_the_gates(cou
         [False, False],
     )
     assert after.answer is Answer.GREEN
-    given = [entry.detail for entry in court.store.journal() if entry.event is Event.VERDICT_GIVEN]
+    given = [
+        entry.detail for entry in entries_of(court.store) if entry.event is Event.VERDICT_GIVEN
+    ]
     assert [told.get("before", False) for told in given] == [True, True, False, False, False]
     names = [verdict.gate for verdict in after.verdicts]
     assert names == ["accept: grep -q fixed a.txt", "accept: test -f b.txt", "10-test"]

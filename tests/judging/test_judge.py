@@ -19,6 +19,7 @@ from factory.store.records import Card, CardKind, Fact, Verdict
 from factory.store.unit import Unit, UnitState
 from tests.floor import FILES, GATE, Scene, at, scene_in, time_passes
 from tests.git_repo import git
+from tests.journal import entries_of
 from tests.locked_store import locked
 
 UNIT = Unit(id="u", title="u", state=UnitState.QUEUED, since=at(), accepted=at())
@@ -307,7 +308,9 @@ async def test_a_kept_verdict_is_told_for_the_unit_that_it_serves(scene: Scene) 
 
     await scene.judge.judge(made, parent=tip, unit=UNIT)
 
-    given = [entry for entry in scene.store.journal(unit="u") if entry.event is Event.VERDICT_GIVEN]
+    given = [
+        entry for entry in entries_of(scene.store, unit="u") if entry.event is Event.VERDICT_GIVEN
+    ]
     assert [entry.detail["cached"] for entry in given] == [False, True]
     assert len(scene.store.select(Verdict)) == 2
 
@@ -319,7 +322,9 @@ async def test_a_verdict_on_top_of_what_has_not_landed_is_told_as_one(scene: Sce
 
     await scene.judge.judge(await scene.made({"two.txt": "fine\n"}), parent=first, unit=UNIT)
 
-    given = [entry for entry in scene.store.journal(unit="u") if entry.event is Event.VERDICT_GIVEN]
+    given = [
+        entry for entry in entries_of(scene.store, unit="u") if entry.event is Event.VERDICT_GIVEN
+    ]
     assert [entry.detail.get("stacked", False) for entry in given] == [False, True]
 
 

@@ -20,6 +20,7 @@ from factory.judging.rewrites import check_form, sentence
 from factory.store.journal import Event
 from factory.store.records import Verdict
 from tests.git_repo import git
+from tests.journal import entries_of
 from tests.judging.test_gates import Court, gate, only
 
 SETUP = "conventions/workspace/setup.sh"
@@ -314,7 +315,9 @@ async def test_what_a_gate_changed_is_kept_with_its_verdict(court: Court) -> Non
     again = await court.judge(only(gate(FIX)))
 
     assert again.verdicts == first.verdicts
-    given = [entry.detail for entry in court.store.journal() if entry.event is Event.VERDICT_GIVEN]
+    given = [
+        entry.detail for entry in entries_of(court.store) if entry.event is Event.VERDICT_GIVEN
+    ]
     assert [told["cached"] for told in given] == [False, True]
 
 

@@ -16,6 +16,7 @@ from factory.store.journal import Event
 from factory.store.records import Card, CardKind, Step
 from tests.floor import Scene, at, scene_in, time_passes
 from tests.git_repo import git
+from tests.journal import entries_of
 from tests.repair.test_rescue import opened, rescue
 
 
@@ -226,7 +227,7 @@ async def test_a_factory_repository_that_cannot_be_asked_does_not_keep_the_line_
     await rescue(scene)
 
     assert scene.state_of("one") == "queued"
-    assert not [entry for entry in scene.store.journal() if entry.event is Event.ATTEMPT_NOTED]
+    assert not [entry for entry in entries_of(scene.store) if entry.event is Event.ATTEMPT_NOTED]
 
 
 # ── trunk itself ──

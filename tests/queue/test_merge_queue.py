@@ -17,6 +17,7 @@ from factory.store.records import Card, CardKind, Fact, Step
 from factory.store.unit import UnitState, advance
 from tests.floor import FILES, GATE, Scene, at, scene_in, time_passes
 from tests.git_repo import git
+from tests.journal import entries_of
 
 
 @pytest.fixture
@@ -402,7 +403,7 @@ async def test_what_a_person_did_to_trunk_while_no_daemon_ran_is_noticed(scene: 
 
     await scene.queue.look_at_trunk(scene.group, at())
 
-    (moved,) = [entry for entry in scene.store.journal() if entry.event is Event.TRUNK_MOVED]
+    (moved,) = [entry for entry in entries_of(scene.store) if entry.event is Event.TRUNK_MOVED]
     assert moved.detail == {"was": landed, "to": start, "rewritten": True}
     fact = scene.store.get(Fact, "trunk")
     assert fact is not None
@@ -422,7 +423,9 @@ class Waits(Trunk):
 
     def _judged(self) -> set[str]:
         return {
-            entry.unit for entry in self.scene.store.journal() if entry.event is Event.VERDICT_GIVEN
+            entry.unit
+            for entry in entries_of(self.scene.store)
+            if entry.event is Event.VERDICT_GIVEN
         }
 
 
@@ -437,7 +440,7 @@ async def test_while_a_landing_is_made_the_benches_go_on_along_the_chain_and_the
     await scene.settle()
 
     assert scene.log() == ["d", "c", "b", "a", "start"]
-    landings = [entry for entry in scene.store.journal() if entry.event is Event.LANDING_CLOSED]
+    landings = [entry for entry in entries_of(scene.store) if entry.event is Event.LANDING_CLOSED]
     assert len(landings) == 2
 
 
@@ -452,7 +455,7 @@ async def test_a_landing_of_our_own_is_nobody_elses_move(scene: Scene) -> None:
 
     await scene.queue.look_at_trunk(scene.group, at())
 
-    assert not [entry for entry in scene.store.journal() if entry.event is Event.TRUNK_MOVED]
+    assert not [entry for entry in entries_of(scene.store) if entry.event is Event.TRUNK_MOVED]
 
 
 async def test_an_open_step_is_closed_where_trunk_went_another_way(scene: Scene) -> None:

@@ -24,6 +24,7 @@ from factory.store.unit import EndReason, Unit, UnitState
 from tests.accepted import accepted
 from tests.floor import Scene, at, scene_in
 from tests.git_repo import git
+from tests.journal import entries_of
 from tests.locked_store import locked
 
 MONTH = f"{at():%Y-%m}"
@@ -344,7 +345,7 @@ async def test_run_dirs_of_final_units_go_after_the_set_days_and_their_trees_sta
 
     assert [path.name for path in attempts.iterdir()] == ["open"]
     assert own(scene, "show", f"{commit}:made.txt") == "over 1"
-    (told,) = [entry for entry in scene.store.journal() if entry.event is Event.KEPT_PRUNED]
+    (told,) = [entry for entry in entries_of(scene.store) if entry.event is Event.KEPT_PRUNED]
     assert told.detail == {"runs": 1, "logs": 0, "workspaces": []}
 
 

@@ -15,7 +15,6 @@ from factory.child import process
 from factory.child.process import Command
 from factory.ground.daemon_state import now
 from factory.repair.rebuild import Rebuild
-from factory.store.journal import fold
 from factory.store.records import Attempt, Fact, Hook, Task
 from factory.store.spec import Spec
 from factory.store.sqlite import SqliteStore
@@ -23,6 +22,7 @@ from factory.store.unit import Unit, UnitState
 from tests.attempt.test_worker import until, work_once
 from tests.floor import Scene, at, scene_in
 from tests.git_repo import git
+from tests.journal import entries_of, fold
 from tests.store_contract import tables
 
 
@@ -70,7 +70,7 @@ async def rebuilt(scene: Scene, path: Path) -> SqliteStore:
 async def states(scene: Scene) -> dict[str, tuple[str, int]]:
     """Unit → state and attempt number in a rebuilt store."""
     with closing(await rebuilt(scene, scene.folder / f"again-{at().timestamp()}.sqlite")) as store:
-        assert fold(store.journal()) == tables(store)
+        assert fold(entries_of(store)) == tables(store)
         return {unit.id: (str(unit.state), unit.attempt) for unit in store.select(Unit)}
 
 

@@ -15,6 +15,7 @@ from factory.store.records import Attempt, Hook, Step
 from factory.store.unit import EndReason, UnitState
 from tests.floor import FILES, Scene, at, scene_in
 from tests.git_repo import environment, git
+from tests.journal import entries_of
 
 DEAD = 2**22 + 1  # no process has this pid
 
@@ -234,8 +235,8 @@ async def test_a_second_start_finds_nothing_to_do(tmp_path: Path) -> None:
     async with scene_in(tmp_path, FILES) as scene:
         await opened(scene)
         await rescue(scene)
-        before = len(list(scene.store.journal()))
+        before = len(list(entries_of(scene.store)))
 
         await rescue(scene)
 
-        assert len(list(scene.store.journal())) == before
+        assert len(list(entries_of(scene.store))) == before

@@ -21,6 +21,7 @@ from factory.store.journal import Event
 from factory.store.records import Card, Hook, Request
 from factory.store.spec import Spec
 from factory.store.unit import FINAL, Unit
+from tests.journal import entries_of
 from tests.memory_store import MemoryStore
 from tests.simulation.agents import KINDS
 from tests.simulation.clock import Clock
@@ -250,7 +251,7 @@ class History:
     def _lose(self, transactions: int) -> None:
         """Writes are lost, but no acceptance: the taken file is found by another test. Nobody's agents are ended."""
         accepted = [
-            entry.seq for entry in self.store.journal() if entry.event is Event.TASK_ACCEPTED
+            entry.seq for entry in entries_of(self.store) if entry.event is Event.TASK_ACCEPTED
         ]
         self.store.lose(transactions, keep=max(accepted, default=2))
         held = {(hook.unit, hook.attempt) for hook in self.store.select(Hook)}

@@ -4,9 +4,10 @@ import json
 from collections import Counter
 
 from factory.ground.settings import Settings
-from factory.store.journal import Entry, Event, fold
+from factory.store.journal import Event
 from factory.store.records import Attempt, Card, CardKind, Hook, Step
 from factory.store.unit import FINAL, SPENDS, Unit, UnitState
+from tests.journal import Entry, entries_of, fold
 from tests.memory_store import MemoryStore
 from tests.simulation.world import Violated, World
 from tests.store_contract import tables
@@ -59,7 +60,7 @@ class Laws:
     def at_the_end(self) -> None:
         """The whole journal gives the whole store."""
         _hold(
-            fold(self._store.journal()) == tables(self._store),
+            fold(entries_of(self._store)) == tables(self._store),
             "the journal folded from empty is not the store",
         )
 
@@ -72,7 +73,7 @@ class Laws:
     def _read_on(self) -> set[str]:
         """The units that the new entries of the journal are about."""
         changed = set[str]()
-        for entry in self._store.journal(after=self._seen):
+        for entry in entries_of(self._store, after=self._seen):
             self._seen = entry.seq
             second = int(self._world.clock.elapsed)
             self._writes[second] += 1

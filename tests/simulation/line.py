@@ -47,10 +47,11 @@ from factory.repo.workspaces import Snapshot, Workspace
 from factory.requests import Requests
 from factory.store.accepted import NoSpec, body_of
 from factory.store.identity import Identity, record, recorded
-from factory.store.journal import Entry, Event
+from factory.store.journal import Event
 from factory.store.names import is_taken
 from factory.store.records import Attempt, Fact, Hook, R, Record, Remark
 from factory.store.unit import EndReason, Unit
+from tests.journal import Entry
 from tests.memory_store import MemoryStore
 from tests.simulation.agents import begin
 from tests.simulation.world import AGENTS, Benches, Branch, Gates, Hand, Life, Violated, World

@@ -21,6 +21,7 @@ from factory.store.identity import (
 )
 from factory.store.journal import Event
 from factory.store.unit import Unit, UnitState
+from tests.journal import entries_of
 from tests.memory_store import MemoryStore
 from tests.store_contract import NOW
 
@@ -81,7 +82,7 @@ def test_what_is_recorded_is_read_again_and_journaled_once(tmp_path: Path) -> No
         record(store, identity, now=NOW)
 
     assert recorded(store) == identity
-    assert [entry.event for entry in store.journal()] == [Event.FACT_CHANGED]
+    assert [entry.event for entry in entries_of(store)] == [Event.FACT_CHANGED]
 
 
 def test_each_nonce_is_another_one_and_tells_whose_it_is(tmp_path: Path) -> None:
@@ -149,6 +150,6 @@ def test_the_same_names_again_are_not_journaled_again(where: Places) -> None:
     for found in (["a"], ["a"], ["b", "a"]):
         names.add(store, found, now=NOW)
 
-    assert len(list(store.journal())) == 2
+    assert len(list(entries_of(store))) == 2
     assert names.was_here(store, "a")
     assert names.was_here(store, "b")

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from factory.store.journal import Entry, Event, fold
+from factory.store.journal import Event
 from factory.store.records import Record, kind_name, to_row
 from factory.store.unit import UnitState
+from tests.journal import Entry, fold
 from tests.store_contract import ATTEMPT, CARD, NOW, READY
 
 HELD = replace(READY, state=UnitState.HELD)

@@ -21,7 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from factory.ground.errors import DamagedStore, Deposed, Fenced, StoreError
 from factory.store import opening as stores
 from factory.store.accepted import NoSpec, spec_from, spec_of
-from factory.store.journal import Event, fold
+from factory.store.journal import Event
 from factory.store.migrations import MIGRATIONS
 from factory.store.opening import OPEN, SCHEMA, connect
 from factory.store.ports import Store
@@ -41,6 +41,7 @@ from factory.store.spec import Spec
 from factory.store.sqlite import SqliteStore, migrate
 from factory.store.task_file import parse
 from factory.store.unit import FINAL, EndReason, Unit, UnitState
+from tests.journal import entries_of, fold
 from tests.memory_store import MemoryStore
 from tests.store_contract import ATTEMPT, CARD, NOW, READY, StoreContract, Undone, of_kind, tables
 
@@ -131,11 +132,11 @@ class StoreModel(RuleBasedStateMachine):
         kinds: Any = KEYS
         assert tables(self.real) == tables(self.model)
         assert [self.real.open(kind) for kind in kinds] == [self.model.open(kind) for kind in kinds]
-        assert list(self.real.journal()) == list(self.model.journal())
+        assert list(entries_of(self.real)) == list(entries_of(self.model))
 
     @invariant()
     def the_journal_gives_the_tables(self) -> None:
-        assert fold(self.real.journal()) == tables(self.real)
+        assert fold(entries_of(self.real)) == tables(self.real)
 
 
 TestStoreModel = StoreModel.TestCase
@@ -165,7 +166,7 @@ def test_whoever_owned_the_store_before_writes_nothing_more_and_who_never_did_ma
         newer.write(Event.UNIT_READY, READY, now=NOW)
         command.write(Event.REQUEST_MADE, now=NOW)
         assert older.select(Card) == []
-        assert [entry.event for entry in newer.journal()] == [
+        assert [entry.event for entry in entries_of(newer)] == [
             *(
                 Event.FACT_CHANGED,
                 Event.TASK_ACCEPTED,
@@ -467,7 +468,7 @@ def test_a_full_disk_undoes_the_step_and_the_store_goes_on(tmp_path: Path) -> No
         assert store.select(Card) == []
         store._con.execute("PRAGMA max_page_count = 100000")
         store.write(Event.CARD_RAISED, CARD, now=NOW)
-        assert fold(store.journal()) == tables(store)
+        assert fold(entries_of(store)) == tables(store)
 
 
 def test_a_transaction_that_sqlite_gave_up_takes_no_more_writes(tmp_path: Path) -> None:
@@ -535,8 +536,8 @@ def test_kill_9_loses_nothing_that_was_committed_and_keeps_nothing_that_was_not(
     assert told[-1] == "half"
     with closing(SqliteStore(path)) as store:
         assert {unit.id for unit in store.open(Unit)} == {f"u{n}" for n in range(whole)}
-        assert [str(entry.seq) for entry in store.journal()] == told[:-1]
-        assert fold(store.journal()) == tables(store)
+        assert [str(entry.seq) for entry in entries_of(store)] == told[:-1]
+        assert fold(entries_of(store)) == tables(store)
 
 
 def test_a_row_is_plain_json_in_the_journal(tmp_path: Path) -> None:
@@ -581,7 +582,7 @@ def test_killed_while_the_format_changes_the_next_start_opens_a_store_of_today(
 
     assert died.returncode == -signal.SIGKILL
     with closing(SqliteStore(path)) as store:
-        assert fold(store.journal()) == tables(store)
+        assert fold(entries_of(store)) == tables(store)
 
 
 def test_a_store_that_an_older_daemon_left_in_every_state_becomes_one_of_today(
@@ -604,7 +605,7 @@ def test_a_store_that_an_older_daemon_left_in_every_state_becomes_one_of_today(
         assert logs
         assert all((tmp_path / "repo" / log).is_file() for log in logs), logs
         assert not [card.where for card in store.select(Card) if card.where.startswith("/")]
-        assert fold(store.journal()) == tables(store)
+        assert fold(entries_of(store)) == tables(store)
 
 
 def packed_store(folder: Path) -> Path:

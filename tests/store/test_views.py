@@ -16,11 +16,12 @@ import pytest
 from factory.ground.errors import StoreError
 from factory.ground.times import from_stamp, stamp
 from factory.store import asking, unit_views, views
-from factory.store.journal import Event, fold
+from factory.store.journal import Event
 from factory.store.records import Attempt, Card, Fact, Hook, Option, Remark, Request, Verdict
 from factory.store.sqlite import SqliteStore
 from factory.store.unit import FINAL, EndReason, Unit, UnitState
 from tests.accepted import accepted
+from tests.journal import entries_of, fold
 from tests.store_contract import ATTEMPT, CARD, NOW, READY, Undone, tables
 
 ROOT = Path(__file__).parents[2]
@@ -260,7 +261,7 @@ def test_why_a_unit_waits_for_others_is_what_they_are_now_and_not_what_was_said(
         "over": "needs asks, which is waiting; waits until 2026-03-05 05:06:07 UTC",
     }
     assert plain(unit_views.show(con, "second"))["why"] == whys["second"]
-    assert [entry.event for entry in store.journal()] == [Event.TASK_ACCEPTED]
+    assert [entry.event for entry in entries_of(store)] == [Event.TASK_ACCEPTED]
 
 
 def test_the_queue_is_as_the_merge_queue_said_and_then_by_arrival(
@@ -560,11 +561,11 @@ def test_a_request_is_a_record_for_the_daemon_and_an_entry_in_the_journal(
         Request(id=1, kind="tell", args='{"unit": "fix-login", "text": "schnell „jetzt“"}', at=NOW),
         Request(id=2, kind="pause", args="{}", at=NOW),
     ]
-    assert [(entry.event, entry.unit, entry.detail["request"]) for entry in store.journal()] == [
+    assert [(entry.event, entry.unit, entry.detail["request"]) for entry in entries_of(store)] == [
         (Event.REQUEST_MADE, "fix-login", 1),
         (Event.REQUEST_MADE, "", 2),
     ]
-    assert fold(store.journal()) == tables(store)
+    assert fold(entries_of(store)) == tables(store)
 
 
 def test_what_a_terminal_sent_that_is_not_utf8_is_still_a_request(
@@ -617,7 +618,7 @@ def test_a_check_that_fails_leaves_no_request(
         raise Undone
 
     assert store.select(Request) == []
-    assert list(store.journal()) == []
+    assert list(entries_of(store)) == []
 
 
 def test_checks_and_request_are_one_transaction_that_holds_the_daemon_off(
