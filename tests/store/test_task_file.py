@@ -393,7 +393,7 @@ def test_only_acceptance_and_check_read_a_task_file() -> None:
 
     assert callers == {
         "cli/add.py",  # add and check
-        "inbox/intake.py",
+        "inbox/acceptance.py",
         "inbox/split.py",  # what an agent wrote becomes task files
         "repair/rebuild.py",  # accepts again
         "store/accepted.py",
