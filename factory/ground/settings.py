@@ -7,7 +7,6 @@ correct form.
 import json
 import re
 import tomllib
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,29 +54,18 @@ class Value:
 
 
 _MOST = 604_800.0  # of seconds or minutes
-Whole = Annotated[int, BeforeValidator(_number), Value("number")]
-Days = Annotated[int, BeforeValidator(_number), Value("days")]
-Seconds = Annotated[
-    float,
-    BeforeValidator(_number),
-    Field(ge=0, le=_MOST, allow_inf_nan=False),
-    Value("seconds"),
-]
-Minutes = Annotated[
-    float,
-    BeforeValidator(_number),
-    Field(ge=0, le=_MOST, allow_inf_nan=False),
-    Value("minutes"),
-]
-Gigabytes = Annotated[
-    float, BeforeValidator(_number), Field(ge=0, le=1e6, allow_inf_nan=False), Value("GB")
-]
-Dollars = Annotated[
-    float | None, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False), Value("dollars")
-]
-MinutesCap = Annotated[
-    float | None, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False), Value("minutes")
-]
+_Count = Annotated[int, BeforeValidator(_number)]
+_Time = Annotated[float, BeforeValidator(_number), Field(ge=0, le=_MOST, allow_inf_nan=False)]
+_Size = Annotated[float, BeforeValidator(_number), Field(ge=0, le=1e6, allow_inf_nan=False)]
+_Cap = Annotated[float | None, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False)]
+
+Whole = Annotated[_Count, Value("number")]
+Days = Annotated[_Count, Value("days")]
+Seconds = Annotated[_Time, Value("seconds")]
+Minutes = Annotated[_Time, Value("minutes")]
+Gigabytes = Annotated[_Size, Value("GB")]
+Dollars = Annotated[_Cap, Value("dollars")]
+MinutesCap = Annotated[_Cap, Value("minutes")]
 Tokens = Annotated[int | None, BeforeValidator(_number), Field(gt=0), Value("tokens")]
 Name = Annotated[str, Field(pattern=r"^([^-\s]\S*)?$"), Value("name", "a name without blanks")]
 Agent = Annotated[Name, AfterValidator(_agent)]
@@ -347,27 +335,14 @@ def load(path: Path, env: Mapping[str, str]) -> Settings:
     try:
         settings = Settings(**_over(written, given))
     except ValidationError as error:
-        wrong = [
-            (".".join(part for part in each["loc"] if isinstance(part, str)), each)
-            for each in error.errors()
-        ]
-        where = {key: origins.get(key) or path.name + _line(text, key) for key, _ in wrong}
-        raise ConfigError(
-            "\n".join(f"{where[key]}: {_sentence(key, each)}" for key, each in wrong)
-        ) from None
-    for key, value in _flat(settings.model_dump(by_alias=True)).items():
-        if key in NOT_YET and value != KEYS[key].default:
-            raise ConfigError(
-                f"{origins[key]}: not yet: {NOT_YET[key]} ({key}); leave the key out for now"
-            )
-    twice = [
-        name for name, times in Counter([settings.agent, *settings.fallback]).items() if times > 1
-    ]
-    if twice:
-        raise ConfigError(
-            f"{origins['fallback']}: fallback: {twice[0]} would stand in for itself; "
-            "name each agent once"
-        )
+        lines = []
+        for wrong in error.errors():
+            key = ".".join(part for part in wrong["loc"] if isinstance(part, str))
+            place = origins.get(key) or path.name + _line(text, key)
+            lines.append(f"{place}: {_sentence(key, wrong)}")
+        raise ConfigError("\n".join(lines)) from None
+    _refuse_what_is_not_built(settings, origins)
+    _refuse_a_repeated_agent(settings, origins)
     settings._origins.update(origins)
     return settings
 
@@ -386,10 +361,7 @@ def explain(settings: Settings) -> dict[str, tuple[Any, str]]:
 
 def template() -> str:
     """Return a factory.toml with every key, its default and its meaning, all commented out."""
-    lines = [
-        "# Settings of factoryd. Every key is optional. An edit applies within a second.",
-        "",
-    ]
+    lines = ["# Settings of factoryd. Every key is optional. An edit applies within a second.", ""]
     group = ""
     for key, field in KEYS.items():
         table, _, name = key.rpartition(".")
@@ -397,8 +369,26 @@ def template() -> str:
             lines += ["", f"[{table}]"]
             group = table
         later = " (not yet)" if key in NOT_YET else ""
-        lines.append(f"{f'# {name} = {_form(field)}':<28}# {summary(field)}{later}")
+        setting = f"# {name} = {_form(field)}"
+        lines.append(f"{setting:<28}# {summary(field)}{later}")
     return "\n".join(lines) + "\n"
+
+
+def _refuse_what_is_not_built(settings: Settings, origins: Mapping[str, str]) -> None:
+    values = _flat(settings.model_dump(by_alias=True))
+    for key, what in NOT_YET.items():
+        if values[key] != KEYS[key].default:
+            raise ConfigError(f"{origins[key]}: not yet: {what} ({key}); leave the key out for now")
+
+
+def _refuse_a_repeated_agent(settings: Settings, origins: Mapping[str, str]) -> None:
+    names = [settings.agent, *settings.fallback]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(
+                f"{origins['fallback']}: fallback: {name} would stand in for itself; "
+                "name each agent once"
+            )
 
 
 def _written(path: Path) -> tuple[str, dict[str, Any]]:
@@ -433,10 +423,9 @@ def _given(env: Mapping[str, str]) -> dict[str, Any]:
     try:
         return source()
     except SettingsError:
-        lists = [f"{name}='[\"NAME\"]'" for name in sorted(mine) if KEYS[names[name]].default == ()]
-        raise ConfigError(
-            f"a list in the environment has to be written in JSON: {', '.join(lists)}"
-        ) from None
+        lists = [name for name in sorted(mine) if KEYS[names[name]].default == ()]
+        forms = ", ".join(f"{name}='[\"NAME\"]'" for name in lists)
+        raise ConfigError(f"a list in the environment has to be written in JSON: {forms}") from None
 
 
 def _variable(key: str) -> str:
@@ -447,9 +436,10 @@ def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Merge both by table; `above` wins, but a value in place of a table stays an error."""
     out = dict(below)
     for name, value in above.items():
+        table = below.get(name, {})
         if not isinstance(value, dict):
             out[name] = value
-        elif isinstance(table := out.get(name, {}), dict):
+        elif isinstance(table, dict):
             out[name] = table | value
     return out
 
@@ -457,24 +447,29 @@ def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 def _flat(nested: Mapping[str, Any]) -> dict[str, Any]:
     out = dict[str, Any]()
     for name, value in nested.items():
-        out |= (
-            {f"{name}.{inner}": at for inner, at in value.items()}
-            if isinstance(value, dict)
-            else {name: value}
-        )
+        if not isinstance(value, dict):
+            out[name] = value
+            continue
+        for inner, at in value.items():
+            out[f"{name}.{inner}"] = at
     return out
 
 
 def _line(text: str, key: str) -> str:
     """Return the line that sets `key`, or that of its table; empty if no line looks like it."""
-    table = near = ""
+    table = ""
+    near = ""
     for number, line in enumerate(re.sub("[\"']", "", text).splitlines(), start=1):
-        said = f"{table}.{line.partition('=')[0].strip()}".removeprefix(".")
-        if header := re.match(r"\s*\[([^\[\]]+)\]", line):
-            table = said = header[1].strip()
-        if said == key:
+        header = re.match(r"\s*\[([^\[\]]+)\]", line)
+        if header:
+            table = header[1].strip()
+            found = table
+        else:
+            name = line.partition("=")[0].strip()
+            found = f"{table}.{name}".removeprefix(".")
+        if found == key:
             return f" line {number}"
-        if key.startswith(f"{said}."):
+        if key.startswith(f"{found}."):
             near = f" line {number}"
     return near
 
@@ -486,19 +481,17 @@ def _sentence(key: str, wrong: ErrorDetails) -> str:
     if key in tables:
         return f"{key} is a table; the form is: [{key}] on a line of its own, and its keys below"
     table, _, name = key.rpartition(".")
-    form = f"{name} = {_form(KEYS[key])}" + (f" below [{table}]" if table else "")
-    name_wanted = wrong["type"] == "string_pattern_mismatch"
-    reason = (
-        "a name was expected, without blanks"
-        if name_wanted
-        else (
-            wrong["msg"]
-            .removeprefix("Value error, ")
-            .replace("Input should", "it has to")
-            .replace("valid tuple", "list")
-        )
-    )
-    return f"{key}: {reason}; the correct form: {form}  # {summary(KEYS[key])}"
+    form = f"{name} = {_form(KEYS[key])}"
+    if table:
+        form += f" below [{table}]"
+    return f"{key}: {_reason(wrong)}; the correct form: {form}  # {summary(KEYS[key])}"
+
+
+def _reason(wrong: ErrorDetails) -> str:
+    if wrong["type"] == "string_pattern_mismatch":
+        return "a name was expected, without blanks"
+    reason = wrong["msg"].removeprefix("Value error, ")
+    return reason.replace("Input should", "it has to").replace("valid tuple", "list")
 
 
 def _form(field: FieldInfo) -> str:
