@@ -45,6 +45,7 @@ from factory.ground.unlocked import once_unlocked
 from factory.ground.watch import Watch
 from factory.people import cards as words
 from factory.people.answers import answers
+from factory.people.causes import BAD_CONFIG
 from factory.repair.catch_up import CatchUp
 from factory.repair.rebuild import Rebuild
 from factory.repair.rescue import Rescue
@@ -305,7 +306,7 @@ class _Config:
         floor.state.settings = fresh
         _hide(floor)
         floor.benches.resize(fresh.gates.benches)
-        floor.escalations.close("config", now=at, why="factory.toml is good again")
+        floor.escalations.close(BAD_CONFIG, now=at, why="factory.toml is good again")
         _tell_config(floor)
         floor.state.ring_all()
 
@@ -502,7 +503,7 @@ def _tell_commands(floor: Floor) -> None:
 
 
 def _tell_warnings(floor: Floor) -> None:
-    floor.warnings["rests"] = floor.pool.notices
+    floor.warnings["rests"] = list(floor.pool.notices)
     floor.warnings["broken"] = list(floor.state.broken.values())
     floor.warnings["answers"] = answers(floor.store).sentences
     _put(floor, "warnings", [line for lines in floor.warnings.values() for line in lines])

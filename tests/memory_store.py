@@ -129,13 +129,13 @@ class MemoryStore:
         finished = FINISHED.get(kind_name(kind))
         return [record for row, record in self._of(kind) if not (finished and finished(row))]
 
-    def select(self, kind: type[R], /, **equal: str | int) -> list[R]:
+    def select(self, kind: type[R], /, **equal: str | int | frozenset[str]) -> list[R]:
         if unknown := sorted(equal.keys() - HINTS[kind]):
             raise TypeError(f"a {kind_name(kind)} has no {', '.join(unknown)}")
         return [
             record
             for row, record in self._of(kind)
-            if all(row[name] == equal[name] for name in equal)
+            if all(_is_one(row[name], value) for name, value in equal.items())
         ]
 
     def last_seq(self) -> int:
@@ -155,6 +155,10 @@ class MemoryStore:
         return [
             rows[key] for key in sorted(rows, key=lambda key: [_sortable(part) for part in key])
         ]
+
+
+def _is_one(found: Scalar, wanted: str | int | frozenset[str]) -> bool:
+    return found in wanted if isinstance(wanted, frozenset) else found == wanted
 
 
 def _sortable(key: Scalar) -> Any:

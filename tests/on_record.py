@@ -8,7 +8,7 @@ from typing import Any
 from factory.ground.daemon_state import DaemonState
 from factory.ground.places import Places
 from factory.ground.settings import Settings
-from factory.people.cards import Ask
+from factory.people.causes import Ask
 from factory.people.escalations import Escalations
 from factory.store.journal import Event
 from factory.store.records import Attempt, Card, CardKind, Hook

@@ -243,6 +243,15 @@ class StoreContract:
         assert store.select(Card, fingerprint="q:fix-login", state="closed") == [answered]
         assert store.select(Card, kind=CardKind.QUESTION, count=1) == [CARD, answered]
 
+    def test_select_takes_any_of_a_set_however_many_there_are(self, store: Store) -> None:
+        others = [replace(ATTEMPT, unit=f"u{number}", day="d") for number in (1, 2, 3)]
+        store.write(Event.ATTEMPT_STARTED, *others, now=NOW)
+        many = frozenset(f"x{number}" for number in range(40_000))
+
+        assert store.select(Attempt, unit=many | {"u3", "u1"}) == [others[0], others[2]]
+        assert store.select(Attempt, unit=frozenset({"u2"}), day="d") == [others[1]]
+        assert store.select(Attempt, unit=frozenset()) == []
+
     def test_select_refuses_a_column_that_the_kind_lacks(self, store: Store) -> None:
         with pytest.raises(TypeError, match="a unit has no colour"):
             store.select(Unit, colour="red")

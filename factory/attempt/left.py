@@ -13,7 +13,7 @@ from factory.dispatch.ledger import metered
 from factory.ground.sentences import shown
 from factory.inbox.split import Part, told
 from factory.people import cards as words
-from factory.people.cards import Ask
+from factory.people.causes import Ask
 from factory.repo.workspaces import Snapshot
 from factory.store.records import Attempt
 from factory.store.unit import EndReason

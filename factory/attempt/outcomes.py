@@ -18,7 +18,7 @@ from factory.ground.daemon_state import DaemonState, Stopping
 from factory.ground.times import clock
 from factory.inbox.split import Part, is_part, replaced
 from factory.people import cards as words
-from factory.people.cards import Ask
+from factory.people.causes import Ask
 from factory.people.escalations import Escalations
 from factory.store.journal import Event
 from factory.store.ports import Store
@@ -165,7 +165,7 @@ class Outcomes:
         with self._store.transaction():
             card = self._escalations.raise_card(ask, now=at, unit=unit)
             why = f"waits for {card.id}: {card.question}"
-            waits = replace(self._unit(unit.id), cause=ask.cause)
+            waits = replace(self._unit(unit.id), cause=ask.cause.key)
             waits = advance(waits, UnitState.WAITING, now=at, why=why)
             self._store.write(Event.UNIT_WAITING, waits, now=at, unit=unit.id, card=card.id)
         self._state.ring_all()
@@ -210,7 +210,7 @@ class Outcomes:
         asked = ask or self._exhausted(unit, attempt)
         card = self._escalations.raise_card(asked, now=at, unit=unit)
         if move.next is not Next.HOLD:  # a cause that it shares with others, whatever the reason
-            waits = replace(unit, cause=asked.cause)
+            waits = replace(unit, cause=asked.cause.key)
             return advance(waits, UnitState.WAITING, now=at, why=f"waits for {card.id}")
         if _may_land(attempt):
             unit = replace(unit, submission=attempt.commit, base=attempt.base)

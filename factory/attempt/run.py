@@ -11,7 +11,7 @@ from factory.agents.output import Seen
 from factory.agents.runtime import OWN, Runtime
 from factory.child.process import Child
 from factory.judging.rulings import Ruling
-from factory.people.cards import Ask
+from factory.people.causes import Ask
 from factory.repo.workspaces import Conflict, Workspace
 from factory.store.records import Attempt, Hook, Remark
 from factory.store.spec import Spec

@@ -5,7 +5,7 @@ What must not live here: how much is too much (repo/measure.py).
 
 from factory.ground.bounded import shown
 from factory.people import cards as words
-from factory.people.cards import Ask
+from factory.people.causes import Ask
 from factory.repo.workspaces import Snapshot, Workspace
 from factory.store.unit import SPENDS, EndReason, Unit
 

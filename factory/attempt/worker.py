@@ -35,7 +35,7 @@ from factory.ground.log import RUN_BROKE, bound, log
 from factory.ground.signal import Signal
 from factory.judging.rulings import Ruling, Rulings
 from factory.people import cards as words
-from factory.people.cards import Ask
+from factory.people.causes import Ask
 from factory.repo.checkouts import is_real
 from factory.repo.workspaces import Snapshot, Workspace, Workspaces
 from factory.store.journal import Event

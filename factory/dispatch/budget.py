@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from factory.ground.settings import Budget
 from factory.ground.times import day_of
+from factory.store import spending
 from factory.store.records import Attempt
 from factory.store.unit import EndReason
 
@@ -101,7 +102,7 @@ def total(amounts: Iterable[Amount]) -> Amount:
 
 def used(attempt: Attempt) -> Amount:
     """What the attempt has told of."""
-    minutes = attempt.reserved_minutes if attempt.end else 0
+    minutes = spending.minutes_used(attempt.reserved_minutes, ended=attempt.end is not None)
     return Amount(attempt.cost_usd, attempt.tokens_input + attempt.tokens_output, minutes)
 
 
@@ -112,7 +113,13 @@ def held(attempt: Attempt) -> Amount:
 
 def charge(attempt: Attempt) -> Amount:
     """What the attempt counts for: what it told of, but what was held back for it while that is not all known."""
-    return most(used(attempt), held(attempt))
+    told = used(attempt)
+    kept = held(attempt)
+    return Amount(
+        spending.charge(told.usd, kept.usd),
+        spending.charge(told.tokens, kept.tokens),
+        spending.charge(told.minutes, kept.minutes),
+    )
 
 
 def needed(earlier: Iterable[Attempt]) -> Amount:

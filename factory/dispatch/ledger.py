@@ -3,6 +3,7 @@
 Invariant: nothing is kept beside the records, so what a dead daemon held back ends with the attempt that rescue ends.
 """
 
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -14,21 +15,28 @@ from factory.ground.reserved import NO_AGENT
 from factory.ground.settings import Budget
 from factory.ground.times import day_of
 from factory.people import cards as words
-from factory.people.cards import Ask
+from factory.people.causes import Ask, Cause, cause
 from factory.people.escalations import went_on
 from factory.store.ports import Store
 from factory.store.records import Attempt, CardKind, Fact
 from factory.store.unit import Unit
 
-DAY = "day:"  # begins the cause of the card of a day
 LOOK_BACK = 7  # days: what attempts of a runtime used lately says what the next one will need
 
 
 class Ledger:
-    """The accounts at one moment: asked without an await in between, answers and the records agree."""
+    """The accounts at one moment, each record read once.
 
-    def __init__(self, store: Store, table: Budget, at: datetime) -> None:
-        self._store, self.table, self._at = store, table, at
+    What is hung meanwhile is added by `add`. `units`: those whose attempts are read together.
+    """
+
+    def __init__(
+        self, store: Store, table: Budget, at: datetime, *, units: Collection[str] = ()
+    ) -> None:
+        self._store = store
+        self.table = table
+        self._at = at
+        self._units = frozenset(units)
         self._needs: dict[str, Amount] = {}
 
     def reserve(self, unit: Unit, agent: str, minutes: float) -> Amount | Short:
@@ -36,24 +44,25 @@ class Ledger:
         caps = self._caps(unit)
         if agent == NO_AGENT or caps == Caps():
             return Amount()
-        beyond = budget.total(
-            budget.charge(each) - budget.used(each) for each in self._store.open(Attempt)
-        )
-        need, caps = (
-            replace(self._need(agent), minutes=minutes),
-            replace(caps, attempt=replace(caps.attempt, minutes=minutes)),
-        )
+        beyond = budget.total(budget.charge(each) - budget.used(each) for each in self._running)
         return budget.reserve(
-            caps, need, unit=self._charged(unit.id), spent=self._spent(), running=beyond
+            replace(caps, attempt=replace(caps.attempt, minutes=minutes)),
+            replace(self._need(agent), minutes=minutes),
+            unit=self._charged(unit.id),
+            spent=self._spent(),
+            running=beyond,
         )
+
+    def add(self, attempt: Attempt) -> None:
+        """Take into account an attempt that was hung just now."""
+        self._running.append(attempt)
+        self._of_units.setdefault(attempt.unit, []).append(attempt)
 
     def extend(self, attempt: Attempt, want: Amount) -> Amount | None:
         """What to hold back for a running attempt that is about to have used `want`; None: no cap pays for it."""
         unit = self._store.get(Unit, attempt.unit)
         assert unit is not None, f"there is no unit {attempt.unit}"
-        others = [
-            each for each in self._store.open(Attempt) if (each.unit, each.number) != _key(attempt)
-        ]
+        others = [each for each in self._running if _key(each) != _key(attempt)]
         day = self._ended + budget.total(map(budget.charge, others))
         of_unit = self._charged(attempt.unit, but=attempt.number)
         return budget.extend(self._caps(unit), budget.held(attempt), want, unit=of_unit, day=day)
@@ -62,18 +71,16 @@ class Ledger:
         """The card for a unit that is short."""
         if short is Short.UNIT:
             cap = self._caps(unit).unit
-            return words.unit_spent(
-                unit, used=budget.said(self._charged(unit.id), cap), cap=budget.said(cap, cap)
-            )
+            used = budget.said(self._charged(unit.id), cap)
+            return words.unit_spent(unit, used=used, cap=budget.said(cap, cap))
         cap = self._day_cap
-        return words.day_spent(
-            self.day_cause, used=budget.said(self._spent(), cap), cap=budget.said(cap, cap)
-        )
+        used = budget.said(self._spent(), cap)
+        return words.day_spent(self.day_cause, used=used, cap=budget.said(cap, cap))
 
     @property
-    def day_cause(self) -> str:
+    def day_cause(self) -> Cause:
         """What units wait for that are short today: another day has another, and so has another cap."""
-        return f"{DAY}{day_of(self._at)}:{budget.said(self._day_cap, self._day_cap)}"
+        return cause("day", f"{day_of(self._at)}:{budget.said(self._day_cap, self._day_cap)}")
 
     @cached_property
     def _day_cap(self) -> Amount:
@@ -85,20 +92,34 @@ class Ledger:
         return replace(budget.caps(self.table, raised=raised), day=self._day_cap)
 
     def _spent(self) -> Amount:
-        return self._ended + budget.total(map(budget.used, self._store.open(Attempt)))
+        return self._ended + budget.total(map(budget.used, self._running))
 
     def _charged(self, unit: str, *, but: int = 0) -> Amount:
-        own = self._store.select(Attempt, unit=unit)
+        if unit not in self._of_units:
+            self._of_units[unit] = self._store.select(Attempt, unit=unit)
+        own = self._of_units[unit]
         return budget.total(budget.charge(each) for each in own if each.number != but)
 
     @cached_property
-    def _ended(self) -> Amount:
-        return budget.total(map(budget.charge, self._store.select(Attempt, day=day_of(self._at))))
+    def _of_units(self) -> dict[str, list[Attempt]]:
+        found: dict[str, list[Attempt]] = {unit: [] for unit in self._units}
+        for attempt in self._store.select(Attempt, unit=self._units):
+            found[attempt.unit].append(attempt)
+        return found
 
     @cached_property
-    def _lately(self) -> list[Attempt]:
+    def _running(self) -> list[Attempt]:
+        return self._store.open(Attempt)
+
+    @cached_property
+    def _ended(self) -> Amount:
+        today = self._store.select(Attempt, day=day_of(self._at))
+        return budget.total(map(budget.charge, today))
+
+    @cached_property
+    def _lately(self) -> Sequence[Attempt]:
         days = [day_of(self._at - timedelta(days=back)) for back in range(LOOK_BACK)]
-        return [each for day in days for each in self._store.select(Attempt, day=day)]
+        return self._store.select(Attempt, day=frozenset(days))
 
     def _need(self, agent: str) -> Amount:
         if agent not in self._needs:

@@ -5,6 +5,7 @@ Invariant: whatever goes wrong, no runtime is started in a tight loop; the longe
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,6 +13,7 @@ from factory.agents.resets import FARTHEST
 from factory.ground.reserved import NO_AGENT
 from factory.ground.times import as_of, backoff, clock, from_stamp, stamp
 from factory.people import cards as words
+from factory.people.causes import agent_failing, agent_trouble
 from factory.people.escalations import Escalations
 from factory.store.journal import Event
 from factory.store.ports import Store
@@ -26,27 +28,51 @@ NOTHING = frozenset(
     | {EndReason.HANDED_BACK, EndReason.NO_PROGRESS}
 )
 NO_SIGN = frozenset({EndReason.SETUP_FAILED, EndReason.CANCELLED})
+Pauses = Mapping[str, Mapping[str, Any]]
 
 
-def told(store: Store, now: datetime) -> dict[str, str]:
-    """Of each runtime that rests now, until when and why, to follow its name."""
-    known, until = _known(store), resting(store, now)
-    return {
-        name: f"rests until {clock(until[name])}: {known[name].get('why', '')}".rstrip(": ")
-        for name in until
-    }
+@dataclass(frozen=True, slots=True)
+class Rests:
+    """The runtimes that rest at one moment."""
+
+    until: Mapping[str, datetime]
+    why: Mapping[str, str]  # until when, and why, to follow the name
 
 
-def resting(store: Store, now: datetime) -> dict[str, datetime]:
-    """Until when each runtime that rests now does; where the clock was set back, that is written anew."""
-    known, times = _known(store), dict[str, datetime]()
+def rests_at(store: Store, now: datetime) -> Rests:
+    """The runtimes that rest now."""
+    known = _known(store)
+    until = {name: end for name, (_, end) in _spans(known, now).items() if end > now}
+    why = {}
+    for name, end in until.items():
+        reason = known[name].get("why", "")
+        said = f"rests until {clock(end)}"
+        why[name] = f"{said}: {reason}" if reason else said
+    return Rests(until, why)
+
+
+def resting(store: Store, now: datetime) -> Mapping[str, datetime]:
+    """Until when each runtime that rests now does."""
+    return rests_at(store, now).until
+
+
+def put_right(store: Store, now: datetime) -> None:
+    """Write anew where the clock was set back: else a runtime would rest until that time comes again."""
+    known = _known(store)
+    fresh = {}
+    for name, (since, until) in _spans(known, now).items():
+        fresh[name] = {**known[name], "since": stamp(since), "until": stamp(until)}
+    if fresh != known:
+        _write(store, fresh, now)
+
+
+def _spans(known: Pauses, now: datetime) -> dict[str, tuple[datetime, datetime]]:
+    """From when until when each rests, by the clock of now."""
+    spans = {}
     for name, row in known.items():
         since, until = as_of(from_stamp(row["since"]), from_stamp(row["until"]), now)
-        times[name] = min(until, since + FARTHEST)  # an earlier version believed any reset
-        known[name] = {**row, "since": stamp(since), "until": stamp(times[name])}
-    if known != _known(store):
-        _write(store, known, now)
-    return {name: until for name, until in times.items() if until > now}
+        spans[name] = since, min(until, since + FARTHEST)  # an earlier version believed any reset
+    return spans
 
 
 def note_end(
@@ -94,7 +120,7 @@ def note_end(
         "why": why,
     }
     _write(store, known, now)
-    if card and escalations.open_card(f"runtime:{agent}") is None:
+    if card and escalations.open_card(agent_trouble(agent)) is None:
         escalations.raise_card(card, now=now)
     return until if limited else None
 
@@ -118,8 +144,8 @@ def lift(store: Store, agent: str, now: datetime) -> None:
 
 def _worked(store: Store, escalations: Escalations, agent: str, now: datetime) -> None:
     lift(store, agent, now)
-    for cause in ("failing", "runtime"):
-        escalations.close(f"{cause}:{agent}", now=now, why=f"an attempt of {agent} worked")
+    for cause in (agent_failing(agent), agent_trouble(agent)):
+        escalations.close(cause, now=now, why=f"an attempt of {agent} worked")
 
 
 def _known(store: Store) -> dict[str, Mapping[str, Any]]:
@@ -127,5 +153,5 @@ def _known(store: Store) -> dict[str, Mapping[str, Any]]:
     return dict(json.loads(fact.value)) if fact else {}
 
 
-def _write(store: Store, pauses: Mapping[str, Mapping[str, Any]], now: datetime) -> None:
+def _write(store: Store, pauses: Pauses, now: datetime) -> None:
     store.write(Event.FACT_CHANGED, Fact(name="pauses", value=json.dumps(pauses)), now=now)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from factory.ground.sentences import shown
 from factory.judging.setups import SetupFailed
 from factory.people import cards as words
-from factory.people.cards import Ask
+from factory.people.causes import Ask
 from factory.store.records import Verdict
 
 

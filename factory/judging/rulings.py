@@ -21,7 +21,7 @@ from factory.judging.guards import Guards, in_the_way, led_to
 from factory.judging.rule_files import RuleFiles, conventions_in, ruling_in
 from factory.people import cards as words
 from factory.people.answers import answers, as_answered
-from factory.people.cards import Ask
+from factory.people.causes import Ask
 from factory.repo.git import Git
 from factory.store.ports import Store
 

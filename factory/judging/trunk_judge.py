@@ -16,7 +16,7 @@ from factory.judging.rewrites import check_form, told
 from factory.judging.ruled import Ruled
 from factory.people import cards as words
 from factory.people.answers import Answers, answers
-from factory.people.cards import Ask
+from factory.people.causes import TRUNK_RED, Ask, Unjudged, parse
 from factory.people.escalations import Escalations
 from factory.store.journal import Event
 from factory.store.ports import Store
@@ -63,8 +63,9 @@ class Breaks:
         self.card = None
         why = f"{self._branch} has a verdict"
         for card in self._store.open(Card):
-            if card.fingerprint.startswith(words.UNJUDGED) and not card.unit:
-                self._escalations.close(card.fingerprint, now=at, why=why)
+            cause = parse(card.fingerprint)
+            if isinstance(cause, Unjudged) and not card.unit:
+                self._escalations.close(cause, now=at, why=why)
 
 
 class TrunkJudge:
@@ -219,7 +220,7 @@ class TrunkJudge:
             self._escalations.raise_card(self.card(ruled), now=at)
             self._tell("red")
         else:
-            self._escalations.close("trunk_red", now=at, why=f"{self.judge.branch} is green")
+            self._escalations.close(TRUNK_RED, now=at, why=f"{self.judge.branch} is green")
             # Not after each landing: a workspace's setup may go on failing, and is one card.
             if anew:
                 self._escalations.close_kind(CardKind.SETUP, now=at, why="setup works again")

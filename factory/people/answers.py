@@ -7,9 +7,12 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from factory.inference.rules import Gate
+from factory.people.actions import LeaveOut, Restore
+from factory.store.journal import Event
 from factory.store.ports import Store
 from factory.store.records import Fact
 
@@ -43,6 +46,26 @@ def answers(store: Store) -> Answers:
     for gate, paths in _told(store, RESTORES, "{}").items():
         restores.update((gate, path) for path in paths)
     return Answers(frozenset(names), frozenset(restores))
+
+
+def leave_out(store: Store, action: LeaveOut, now: datetime) -> str:
+    """Record that these gates do not judge; return the sentence for the person."""
+    names = sorted({*_told(store, LEFT_OUT, "[]"), *action.gates})
+    fact = Fact(name=LEFT_OUT, value=json.dumps(names))
+    store.write(Event.FACT_CHANGED, fact, now=now, left_out=names)
+    judged = f"judged without {', '.join(names)} from now on"
+    return f"{judged}; a gate file in conventions/gates brings it back"
+
+
+def restore(store: Store, action: Restore, now: datetime) -> str:
+    """Record which files are put back after which gate; return the sentence for the person."""
+    restores: dict[str, list[str]] = _told(store, RESTORES, "{}")
+    for gate, paths in action.files:
+        restores[gate] = sorted({*restores.get(gate, []), *paths})
+    fact = Fact(name=RESTORES, value=json.dumps(restores))
+    asked = dict(action.files)
+    store.write(Event.FACT_CHANGED, fact, now=now, restores=asked)
+    return f"what {', '.join(asked)} changes there is put back after it from now on"
 
 
 def _told(store: Store, name: str, otherwise: str) -> Any:

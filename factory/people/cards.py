@@ -1,91 +1,122 @@
 """Every sentence in which the factory asks a person for a decision: one function a cause, pure.
 
-A choice is (label, effect, action); the first is the recommended one. escalations.py says what each action does.
+A choice is (label, effect, action); the first is the recommended one. effects.py says what an action does to a unit.
 """
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from factory.ground import bounded
 from factory.ground.disk import complaint
 from factory.ground.names import advice
 from factory.ground.reserved import NO_AGENT
 from factory.ground.sentences import shown
+from factory.people.actions import (
+    Afresh,
+    Answer,
+    Approve,
+    Cancel,
+    Judge,
+    LeaveOut,
+    Recheck,
+    Repair,
+    Rerun,
+    Restore,
+    Retry,
+    Simplify,
+    SpendOn,
+    Split,
+    Unneed,
+    Wait,
+)
+from factory.people.causes import (
+    BAD_CONFIG,
+    DISK_FULL,
+    NO_GATE,
+    TRUNK_GONE,
+    TRUNK_RED,
+    TRUNK_UNREADABLE,
+    UNCONFINED,
+    Ask,
+    Cause,
+    Choice,
+    agent_failing,
+    agent_trouble,
+    cause,
+)
+from factory.people.causes import landing_unknown as unknown_landing
 from factory.store.records import CardKind
 from factory.store.unit import Unit
 
-Choice = tuple[str, str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """A card that somebody wants raised."""
-
-    kind: CardKind
-    cause: str  # the fingerprint: equal causes fold into one card
-    question: str
-    choices: Sequence[Choice]
-    evidence: str = ""
-    where: str = ""  # where to read more
-    default: str = ""  # the key of a safe option, taken at the deadline
-    deadline_s: float = 0
-
-
-LEAVE_OUT, RESTORE = "leave_out", "restore"  # actions on gates, which follow as JSON
-CANCEL = ("Cancel it", "the unit ends; what its attempts made is kept", "cancel")
-CANCEL_ALL = ("Cancel the units that wait", "they end; what their attempts made is kept", "cancel")
-AGAIN = ("Try again", "one more round of attempts", "retry")
-SEND_BACK = (
+CANCEL: Choice = ("Cancel it", "the unit ends; what its attempts made is kept", Cancel())
+CANCEL_ALL: Choice = (
+    "Cancel the units that wait",
+    "they end; what their attempts made is kept",
+    Cancel(),
+)
+AGAIN: Choice = ("Try again", "one more round of attempts", Retry())
+SEND_BACK: Choice = (
     "Send it back",
     "a new attempt; write a comment instead of a number and it is told",
-    "retry",
+    Retry(),
 )
-SMALLER = (
+SMALLER: Choice = (
     "Have it made smaller",
     "a new attempt that only takes away; it comes back to you",
-    "simplify",
+    Simplify(),
 )
-SPLIT = ("Have it split", "a new attempt writes smaller tasks, which take its place", "split")
-RERUN = (
+SPLIT: Choice = (
+    "Have it split",
+    "a new attempt writes smaller tasks, which take its place",
+    Split(),
+)
+RERUN: Choice = (
     "Run it again",
     "the same command once more, on newest trunk",
-    "rerun",
+    Rerun(),
 )  # it cannot be told anything
-RECHECK = ("Try again", "mend it first; the units that wait go on", "recheck")
+RECHECK: Choice = ("Try again", "mend it first; the units that wait go on", Recheck())
 
 
 def question(
     unit: Unit, text: str, options: Sequence[str], *, default: str = "", deadline_s: float = 0
 ) -> Ask:
     """An agent asked something; its option labels are shown as it wrote them."""
-    own = [(label, "the next attempt is told this answer", "answer") for label in options]
+    own = [(label, "the next attempt is told this answer", Answer()) for label in options]
     free = (
         "Decide for yourself",
         "the next attempt is told to use its own judgement and say why",
-        "answer",
+        Answer(),
     )
-    asks, cause = f"{unit.id} asks: {_one_line(text)}", f"question:{unit.id}:{unit.attempt}"
     return Ask(
-        CardKind.QUESTION, cause, asks, own or [free], text, default=default, deadline_s=deadline_s
+        CardKind.QUESTION,
+        cause("question", f"{unit.id}:{unit.attempt}"),
+        f"{unit.id} asks: {_one_line(text)}",
+        own or [free],
+        text,
+        default=default,
+        deadline_s=deadline_s,
     )
 
 
 def no_model(unit: Unit, agent: str, model: str) -> Ask:
     """The unit names a model, and its agent's command has no place for one."""
     asks = f"{unit.id} asks for the model {model}, which agent {agent} cannot be told: its command has no {{model}}."
-    run = ("Run it all the same", "with the model that the agent takes by itself", "approve")
+    run = ("Run it all the same", "with the model that the agent takes by itself", Approve())
     where = f"conventions/runtimes/{agent}.toml; factory show {unit.id}"
-    return Ask(CardKind.RUNTIME, f"model:{unit.id}", asks, [run, CANCEL], "", where)
+    return Ask(CardKind.RUNTIME, cause("model", unit.id), asks, [run, CANCEL], "", where)
 
 
 def need_cancelled(unit: Unit, needs: Sequence[str]) -> Ask:
     """What the unit needs will never land."""
     asks = f"{unit.id} needs {shown(needs)}, which was cancelled. Should it go on without?"
-    choices = [("Go on without", "it no longer waits for what was cancelled", "unneed"), CANCEL]
+    choices: list[Choice] = [
+        ("Go on without", "it no longer waits for what was cancelled", Unneed()),
+        CANCEL,
+    ]
     return Ask(
         CardKind.QUESTION,
-        f"needs:{unit.id}",
+        cause("needs", unit.id),
         asks,
         choices,
         "\n".join(needs),
@@ -101,22 +132,36 @@ def attempts_exhausted(
     more = (
         f"Try {limit} more",
         "fresh attempts; write a hint instead of a number and they are told it",
-        "retry",
+        Retry(),
     )
     where = f"factory show {unit.id}; factory log {unit.id}"
-    choices = [_for(unit, more), *([] if unit.agent == NO_AGENT or is_part else [SPLIT]), CANCEL]
+    choices: list[Choice] = [
+        _for(unit, more),
+        *([] if unit.agent == NO_AGENT or is_part else [SPLIT]),
+        CANCEL,
+    ]
     return Ask(
-        CardKind.ATTEMPTS_EXHAUSTED, f"attempts_exhausted:{unit.id}", asks, choices, evidence, where
+        CardKind.ATTEMPTS_EXHAUSTED,
+        cause("attempts_exhausted", unit.id),
+        asks,
+        choices,
+        evidence,
+        where,
     )
 
 
 def conflict(unit: Unit, detail: str) -> Ask:
     """Attempts are used up, and the last one still conflicts with trunk."""
     asks = f"{unit.id} still {_one_line(detail)} after {_attempts(unit)}. What now?"
-    again = ("Try again on newest trunk", "one more round of attempts, with both intents", "retry")
-    choices = [_for(unit, again), CANCEL]
+    again = ("Try again on newest trunk", "one more round of attempts, with both intents", Retry())
+    choices: list[Choice] = [_for(unit, again), CANCEL]
     return Ask(
-        CardKind.CONFLICT, f"conflict:{unit.id}", asks, choices, detail, f"factory diff {unit.id}"
+        CardKind.CONFLICT,
+        cause("conflict", unit.id),
+        asks,
+        choices,
+        detail,
+        f"factory diff {unit.id}",
     )
 
 
@@ -126,7 +171,7 @@ def crash_loop(unit: Unit, detail: str) -> Ask:
     where = f"factory log {unit.id}; .factory/daemon.log"
     return Ask(
         CardKind.CRASH_LOOP,
-        f"crash_loop:{unit.id}",
+        cause("crash_loop", unit.id),
         asks,
         [_for(unit, AGAIN), CANCEL],
         detail,
@@ -138,9 +183,14 @@ def already_accepted(unit: Unit, command: str) -> Ask:
     """The proof passes before anything was done."""
     asks = f"{unit.id}: its proof `{_one_line(command)}` passes on trunk already. Is there anything to do?"
     told = f"`accept` must fail before and pass after the change. It passes on trunk without one:\n{command}"
-    run = ("Run it all the same", "the unit runs, and accept need not fail before", "approve")
+    run = ("Run it all the same", "the unit runs, and accept need not fail before", Approve())
     return Ask(
-        CardKind.ACCEPT, f"accept:{unit.id}", asks, [CANCEL, run], told, f"factory show {unit.id}"
+        CardKind.ACCEPT,
+        cause("accept", unit.id),
+        asks,
+        [CANCEL, run],
+        told,
+        f"factory show {unit.id}",
     )
 
 
@@ -160,8 +210,8 @@ def guard(
     lands = "this change is judged and lands as it is"
     if stops:
         lands += "; after it nothing is judged until that file is smaller on trunk"
-    land = ("Let it land", lands, "approve")
-    choices = [
+    land = ("Let it land", lands, Approve())
+    choices: list[Choice] = [
         *([SEND_BACK] if unit.agent != NO_AGENT else []),
         *([land] if liftable else []),
         CANCEL,
@@ -171,7 +221,9 @@ def guard(
         if liftable
         else f"{unit.id}: {sentence}. What now?"
     )
-    return Ask(kind, f"{kind}:{unit.id}", asks, choices, "\n".join(told), f"factory diff {unit.id}")
+    return Ask(
+        kind, cause(str(kind), unit.id), asks, choices, "\n".join(told), f"factory diff {unit.id}"
+    )
 
 
 def too_big(unit: Unit, sentence: str, told: Sequence[str], *, where: str, submitted: bool) -> Ask:
@@ -180,24 +232,29 @@ def too_big(unit: Unit, sentence: str, told: Sequence[str], *, where: str, submi
     rest = (
         "Judge it without that",
         "what could be kept is judged, and lands if it is green",
-        "judge",
+        Judge(),
     )
-    choices = [again, *([rest] if submitted else []), CANCEL]
+    choices: list[Choice] = [again, *([rest] if submitted else []), CANCEL]
     asks = f"{unit.id}: {sentence}. What now?"
     kept = (
         f"Everything lies in {where} until you delete that folder: copy from there what you need."
     )
     evidence = "\n".join([kept, *told])
-    return Ask(CardKind.GUARD, f"too_big:{unit.id}", asks, choices, evidence, where)
+    return Ask(CardKind.GUARD, cause("too_big", unit.id), asks, choices, evidence, where)
 
 
 def review(unit: Unit, *, said: str) -> Ask:
     """A green unit whose task asks for a reader."""
     asks = f"{unit.id} is green and waits for your review: {unit.title}"
     smaller = [] if unit.agent == NO_AGENT else [SMALLER]
-    choices = [("Approve", "it lands", "approve"), _for(unit, SEND_BACK), *smaller, CANCEL]
-    cause = f"review:{unit.id}:{unit.submission}"
-    return Ask(CardKind.REVIEW, cause, asks, choices, said.strip(), f"factory diff {unit.id}")
+    choices: list[Choice] = [
+        ("Approve", "it lands", Approve()),
+        _for(unit, SEND_BACK),
+        *smaller,
+        CANCEL,
+    ]
+    about = cause("review", f"{unit.id}:{unit.submission}")
+    return Ask(CardKind.REVIEW, about, asks, choices, said.strip(), f"factory diff {unit.id}")
 
 
 def landing_blocked(unit: Unit, reason: str, paths: Sequence[str]) -> Ask:
@@ -207,22 +264,23 @@ def landing_blocked(unit: Unit, reason: str, paths: Sequence[str]) -> Ask:
     mine = (
         "I commit, stash or move it",
         "the unit lands by itself as soon as your checkout allows",
-        "wait",
+        Wait(),
     )
-    cause = f"landing_blocked:{min(paths, default=reason)}"  # one file, one card, whatever else is in the way of each
+    # One file, one card, whatever else is in the way of each.
+    about = cause("landing_blocked", min(paths, default=reason))
     where = f"git status; factory diff {unit.id}"
     return Ask(
-        CardKind.LANDING_BLOCKED, cause, asks, [mine, CANCEL_ALL], "\n".join(paths) or reason, where
+        CardKind.LANDING_BLOCKED, about, asks, [mine, CANCEL_ALL], "\n".join(paths) or reason, where
     )
 
 
 def landing_refused(unit: Unit, said: str, mend: str) -> Ask:
     """Git refused a landing, and nothing moved; `mend`: the command that helps, where it is known."""
     asks = f"{unit.id} is green, but git refused to land it: {_one_line(said).rstrip('.')}. Trunk has not moved."
-    cause = f"landing_refused:{mend or _one_line(said)}"
-    mine = ("I mend it", "the factory tries again, and lands the unit by itself", "wait")
+    about = cause("landing_refused", mend or _one_line(said))
+    mine = ("I mend it", "the factory tries again, and lands the unit by itself", Wait())
     told = _with_remedy(said, mend)
-    return Ask(CardKind.LANDING_BLOCKED, cause, asks, [mine, CANCEL_ALL], told, "factory doctor")
+    return Ask(CardKind.LANDING_BLOCKED, about, asks, [mine, CANCEL_ALL], told, "factory doctor")
 
 
 def landing_unknown(unit: str, step: str, said: str, mend: str) -> Ask:
@@ -232,12 +290,11 @@ def landing_unknown(unit: str, step: str, said: str, mend: str) -> Ask:
         "the factory looks again by itself; until then nothing else lands, and other work goes on"
     )
     told = _with_remedy(said, mend)
-    cause = f"landing_unknown:{step}"
     return Ask(
         CardKind.LANDING_BLOCKED,
-        cause,
+        unknown_landing(step),
         asks,
-        [("I mend it", effect, "wait")],
+        [("I mend it", effect, Wait())],
         told,
         "factory doctor",
     )
@@ -246,10 +303,10 @@ def landing_unknown(unit: str, step: str, said: str, mend: str) -> Ask:
 def trunk_unreadable(branch: str, said: str, mend: str) -> Ask:
     """Git cannot read trunk, or cannot bring it into the factory repository."""
     asks = f"git cannot read {branch}, so nothing is judged and nothing lands: {_one_line(said).rstrip('.')}."
-    mine = ("I mend it", "the factory tries again by itself, and the line goes on", "wait")
+    mine = ("I mend it", "the factory tries again by itself, and the line goes on", Wait())
     return Ask(
         CardKind.CONFIG,
-        "trunk_unreadable",
+        TRUNK_UNREADABLE,
         asks,
         [mine],
         _with_remedy(said, mend),
@@ -267,11 +324,11 @@ def unreadable(unit: Unit, sentence: str) -> Ask:
     afresh = (
         "Start again from trunk",
         "a new attempt; what was made before is kept, but not used",
-        "afresh",
+        Afresh(),
     )
-    cause = f"unreadable:{unit.id}"
+    about = cause("unreadable", unit.id)
     return Ask(
-        CardKind.CRASH_LOOP, cause, asks, [RECHECK, afresh, CANCEL], sentence, ".factory/daemon.log"
+        CardKind.CRASH_LOOP, about, asks, [RECHECK, afresh, CANCEL], sentence, ".factory/daemon.log"
     )
 
 
@@ -280,12 +337,9 @@ def no_markdown(unit: Unit, name: str) -> Ask:
     asks = f"{unit.id} cannot be told to an agent: the text of its task file ({name}) is not on record any more."
     more = " Its work is kept, and other units go on. What now?"
     advice = f"Cancel it and drop {name} again. Or put back a copy of the store that holds the text, then try again."
-    cause = f"no_markdown:{unit.id}"
-    choices = [CANCEL, RECHECK]
-    return Ask(CardKind.CRASH_LOOP, cause, asks + more, choices, advice, f"factory show {unit.id}")
-
-
-UNJUDGED = "unjudged:"  # begins the cause of a card about judging that breaks
+    about = cause("no_markdown", unit.id)
+    choices: list[Choice] = [CANCEL, RECHECK]
+    return Ask(CardKind.CRASH_LOOP, about, asks + more, choices, advice, f"factory show {unit.id}")
 
 
 def unjudged(what: str, said: str, *, unit: Unit | None = None, evidence: str = "") -> Ask:
@@ -294,21 +348,18 @@ def unjudged(what: str, said: str, *, unit: Unit | None = None, evidence: str = 
     afresh = (
         "Start again from trunk",
         "a new attempt; what was made before is kept, but not used",
-        "afresh",
+        Afresh(),
     )
     more = (
         " Its work is kept, and other units go on. What now?"
         if unit
         else " Green units still land. What now?"
     )
-    choices = [RECHECK, *([afresh] if unit else []), CANCEL_ALL]
-    cause = f"{UNJUDGED}{said[:200]}"
+    choices: list[Choice] = [RECHECK, *([afresh] if unit else []), CANCEL_ALL]
+    about = cause("unjudged", said[:200])
     return Ask(
-        CardKind.CRASH_LOOP, cause, asks + more, choices, evidence or said, ".factory/daemon.log"
+        CardKind.CRASH_LOOP, about, asks + more, choices, evidence or said, ".factory/daemon.log"
     )
-
-
-UNIT_SPENT = "budget:"  # begins the cause of the card of a unit at its cap
 
 
 def unit_spent(unit: Unit, *, used: str, cap: str) -> Ask:
@@ -317,12 +368,12 @@ def unit_spent(unit: Unit, *, used: str, cap: str) -> Ask:
     more = (
         "Give it as much again",
         "its cap is raised by that, for this unit alone; it goes on from its work",
-        "approve",
+        Approve(),
     )
     told = "Every attempt of it: factory show. What all units may spend: factory.toml, [budget]."
     return Ask(
         CardKind.BUDGET,
-        f"{UNIT_SPENT}{unit.id}",
+        cause("budget", unit.id),
         asks,
         [more, CANCEL],
         told,
@@ -333,20 +384,20 @@ def unit_spent(unit: Unit, *, used: str, cap: str) -> Ask:
 # ── causes that units share ──
 
 
-def day_spent(cause: str, *, used: str, cap: str) -> Ask:
+def day_spent(day: Cause, *, used: str, cap: str) -> Ask:
     """What is left of the day's money does not pay for another attempt."""
     asks = f"{used} of today's {cap} are spent; the rest does not pay for another attempt, so none starts. What now?"
     effect = "the units go on by themselves after midnight (UTC), or as soon as factory.toml has a higher cap"
     on = (
         "Go on today regardless",
         "today has no cap any more; tomorrow it holds again",
-        "spend_on",
+        SpendOn(),
     )
     return Ask(
         CardKind.BUDGET,
-        cause,
+        day,
         asks,
-        [("Wait", effect, "wait"), on, CANCEL_ALL],
+        [("Wait", effect, Wait()), on, CANCEL_ALL],
         "",
         "factory status",
     )
@@ -357,28 +408,29 @@ def no_gate() -> Ask:
     asks = "No gate was found: nothing in this repository says how a change is tested. How is work judged here?"
     add = "commit e.g. conventions/gates/10-test.sh to trunk; the units go on by themselves"
     without = "the units that wait now land unjudged, and the journal says so"
-    choices = [
-        ("I add a gate", add, "wait"),
-        ("Land these without a gate", without, "approve"),
+    choices: list[Choice] = [
+        ("I add a gate", add, Wait()),
+        ("Land these without a gate", without, Approve()),
         CANCEL_ALL,
     ]
     told = "Neither conventions/gates/*.sh or *.toml on trunk, nor pytest, unittest, a package.json script or a "
     told += "Makefile target `check` or `test` to infer one from."
-    return Ask(CardKind.NO_GATE, "no_gate", asks, choices, told, "factory config")
+    return Ask(CardKind.NO_GATE, NO_GATE, asks, choices, told, "factory config")
 
 
 def setup_failed(*, sentence: str, tail: str = "", log: str = "") -> Ask:
     """The environment for gates or agents could not be made."""
-    again = ("Try again", "setup runs once more; mend it first (trunk, network, tools)", "recheck")
+    again = ("Try again", "setup runs once more; mend it first (trunk, network, tools)", Recheck())
     what = " ".join(filter(None, [_one_line(sentence), advice(tail)]))
     asks = f"{what} No attempt was spent; what now?"
     return Ask(
-        CardKind.SETUP, f"setup:{sentence[:200]}", asks, [again, CANCEL_ALL], tail or sentence, log
+        CardKind.SETUP,
+        cause("setup", sentence[:200]),
+        asks,
+        [again, CANCEL_ALL],
+        tail or sentence,
+        log,
     )
-
-
-RULES_TOO_LARGE = "rules_too_large"
-UNCONFINED = "setup:sandbox"  # the cause of that card
 
 
 def unconfined(said: str, log: str = "") -> Ask:
@@ -389,15 +441,11 @@ def unconfined(said: str, log: str = "") -> Ask:
     )
 
 
-PROMPTS = "prompts:"  # before the key of those that cannot be used
-RUNTIME = "runtime:"  # begins the cause of a card about one agent
-
-
 def runtime_trouble(agent: str, sentence: str, *, evidence: str = "") -> Ask:
     """An agent program is missing, not logged in, or its file is wrong."""
     return Ask(
         CardKind.RUNTIME,
-        f"{RUNTIME}{agent}",
+        agent_trouble(agent),
         sentence,
         [RECHECK, CANCEL_ALL],
         evidence,
@@ -430,11 +478,11 @@ def _resting(agent: str, asks: str, evidence: str) -> Ask:
     mine = (
         "I look into it",
         "it is tried again by itself; this card closes when an attempt works",
-        "wait",
+        Wait(),
     )
-    dismiss = ("Dismiss", "it is said again should it go on", "recheck")
+    dismiss = ("Dismiss", "it is said again should it go on", Recheck())
     return Ask(
-        CardKind.RUNTIME, f"failing:{agent}", asks, [mine, dismiss], evidence, "factory doctor"
+        CardKind.RUNTIME, agent_failing(agent), asks, [mine, dismiss], evidence, "factory doctor"
     )
 
 
@@ -444,29 +492,26 @@ def trunk_red(
     """Trunk itself does not pass; gates that were only `inferred` may be left out."""
     asks = f"{branch} is red by itself at {commit[:10]} in {shown(gates)}: nobody's unit did it. What now?"
     title = f"Make {shown(gates)} green on {branch} again"
-    choices = [
+    choices: list[Choice] = [
         (
             "Hang a repair unit",
             "a unit with priority 0 gets this evidence as its task",
-            f"repair {title}",
+            Repair(title),
         ),
         (
             "Wait",
             f"you mend {branch}; only priority 0 starts until then, green work still lands",
-            "wait",
+            Wait(),
         ),
         (
             "Land anyway",
             "units that wait and are red in just these gates land, and are shown so",
-            "approve",
+            Approve(),
         ),
     ]
     if inferred:
-        action = f"{LEAVE_OUT} {json.dumps([*gates])}"
-        choices.append(
-            (f"Judge without {shown(gates)}", "it was inferred: no file asks for it", action)
-        )
-    return Ask(CardKind.TRUNK_RED, "trunk_red", asks, choices, tail, log)
+        choices.append(_without(gates))
+    return Ask(CardKind.TRUNK_RED, TRUNK_RED, asks, choices, tail, log)
 
 
 def trunk_rewritten(
@@ -493,20 +538,20 @@ def trunk_rewritten(
     check = (
         "Use a form that only checks",
         f"you change it ({where}) to {form or 'e.g. --check or --no-fix'}; the units go on by themselves",
-        "wait",
+        Wait(),
     )
     repair = (
         "Hang a repair unit",
         "a unit with priority 0 commits what the gate changes",
-        f"repair Commit to {branch} what {gates} changes there",
+        Repair(f"Commit to {branch} what {gates} changes there"),
     )
     land = (
         "Land anyway",
         "units that wait and are red in just these gates land, and are shown so",
-        "approve",
+        Approve(),
     )
     more = _by_answer(rewrote) if inferred else _by_hand(where, every, branch)
-    return Ask(CardKind.TRUNK_RED, "trunk_red", asks, [check, repair, *more, land], tail, log)
+    return Ask(CardKind.TRUNK_RED, TRUNK_RED, asks, [check, repair, *more, land], tail, log)
 
 
 def _by_hand(own: str, paths: Sequence[str], branch: str) -> list[Choice]:
@@ -514,20 +559,21 @@ def _by_hand(own: str, paths: Sequence[str], branch: str) -> list[Choice]:
     header = f"# rewrites: {' '.join(paths[:3])}"
     back = f"you write `{header}` into {own}; what it repairs in these files lands unrepaired"
     return [
-        ("Put these files back after it", back, "wait"),
-        ("Leave it out", f"you remove {own} from {branch}; the units go on by themselves", "wait"),
+        ("Put these files back after it", back, Wait()),
+        ("Leave it out", f"you remove {own} from {branch}; the units go on by themselves", Wait()),
     ]
 
 
 def _by_answer(rewrote: Mapping[str, Sequence[str]]) -> list[Choice]:
     """What can be done about gates that were inferred."""
-    names = json.dumps({gate: [*paths] for gate, paths in rewrote.items()})
-    without = f"{LEAVE_OUT} {json.dumps([*rewrote])}"
+    files = tuple((gate, tuple(paths)) for gate, paths in rewrote.items())
     back = "it may change these and no others; what it repairs in them lands unrepaired"
-    return [
-        ("Put these files back after it", back, f"{RESTORE} {names}"),
-        (f"Judge without {shown([*rewrote])}", "it was inferred: no file asks for it", without),
-    ]
+    return [("Put these files back after it", back, Restore(files)), _without([*rewrote])]
+
+
+def _without(gates: Sequence[str]) -> Choice:
+    effect = "it was inferred: no file asks for it"
+    return (f"Judge without {shown(gates)}", effect, LeaveOut(tuple(gates)))
 
 
 def trunk_gone(branch: str) -> Ask:
@@ -536,10 +582,10 @@ def trunk_gone(branch: str) -> Ask:
     mine = (
         "I bring it back, or name another in factory.toml and restart",
         "the line goes on by itself",
-        "wait",
+        Wait(),
     )
     return Ask(
-        CardKind.CONFIG, "trunk_gone", asks, [mine], "", "git branch; factory.toml (trunk = …)"
+        CardKind.CONFIG, TRUNK_GONE, asks, [mine], "", "git branch; factory.toml (trunk = …)"
     )
 
 
@@ -549,17 +595,17 @@ def disk_full(where: str) -> Ask:
         complaint(where)
         or f"Writing to {where} failed for want of room (a quota?): the line starts nothing new."
     )
-    mine = ("I make room", "the line goes on by itself as soon as there is", "wait")
-    return Ask(CardKind.DISK, "disk", asks, [mine], "", f"df -h {where}")
+    mine = ("I make room", "the line goes on by itself as soon as there is", Wait())
+    return Ask(CardKind.DISK, DISK_FULL, asks, [mine], "", f"df -h {where}")
 
 
 def wrong_rules(sentence: str) -> Ask:
     """A gate file on trunk cannot be used."""
     asks = f"A file under conventions/ on trunk cannot be used, so nothing is judged: {_one_line(sentence)}"
-    mine = ("I mend it on trunk", "the units that wait go on by themselves", "wait")
+    mine = ("I mend it on trunk", "the units that wait go on by themselves", Wait())
     return Ask(
         CardKind.CONFIG,
-        "rules",
+        cause("rules"),
         asks,
         [mine, CANCEL_ALL],
         sentence,
@@ -572,18 +618,20 @@ def rules_too_large(files: Sequence[tuple[str, int]]) -> Ask:
     most = f"{bounded.shown(bounded.PARSED)} of such a file (of a lock file {bounded.shown(bounded.LOCK_FILE)})"
     named = bounded.listed(files, 5)
     asks = f"Nothing is judged: the factory reads at most {most}, and trunk has {named}. No attempt was spent."
-    mine = ("I make it smaller on trunk", "the units that wait go on by themselves", "wait")
+    mine = ("I make it smaller on trunk", "the units that wait go on by themselves", Wait())
     told = "\n".join(f"{path}: {bounded.shown(size)}" for path, size in files)
-    return Ask(CardKind.SETUP, RULES_TOO_LARGE, asks, [mine, CANCEL_ALL], told, "factory config")
+    return Ask(
+        CardKind.SETUP, cause("rules_too_large"), asks, [mine, CANCEL_ALL], told, "factory config"
+    )
 
 
 def wrong_prompt(sentence: str, key: str) -> Ask:
     """A prompt file on trunk cannot be used; `key` says which prompts these were."""
     asks = f"A prompt on trunk cannot be used, so no agent starts: {_one_line(sentence)}"
-    mine = ("I mend it on trunk", "the units that wait go on by themselves", "wait")
+    mine = ("I mend it on trunk", "the units that wait go on by themselves", Wait())
     return Ask(
         CardKind.CONFIG,
-        f"{PROMPTS}{key}",
+        cause("prompts", key),
         asks,
         [mine, CANCEL_ALL],
         sentence,
@@ -594,8 +642,8 @@ def wrong_prompt(sentence: str, key: str) -> Ask:
 def bad_config(sentence: str) -> Ask:
     """factory.toml cannot be used."""
     asks = f"factory.toml cannot be used; the last good one is in force: {_one_line(sentence)}"
-    mine = ("I mend it", "an edit applies within a second, and this card closes by itself", "wait")
-    return Ask(CardKind.CONFIG, "config", asks, [mine], sentence, "factory.toml; factory config")
+    mine = ("I mend it", "an edit applies within a second, and this card closes by itself", Wait())
+    return Ask(CardKind.CONFIG, BAD_CONFIG, asks, [mine], sentence, "factory.toml; factory config")
 
 
 def _for(unit: Unit, choice: Choice) -> Choice:

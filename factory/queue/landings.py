@@ -18,6 +18,7 @@ from factory.ground.errors import GitError
 from factory.ground.log import LANDING_REFUSED, log
 from factory.judging.retries import Retries
 from factory.people import cards as words
+from factory.people.causes import TRUNK_UNREADABLE, Ask, landing_unknown
 from factory.people.escalations import Escalations
 from factory.repo.access import first_unusable, me
 from factory.repo.landing_plan import Blocked, Landed, LandingPlan, Moved, Outcome
@@ -147,7 +148,7 @@ class Landings:
                 self._escalations.raise_card(asked, now=at)
             return None
         self.looks.forget(TRUNK)
-        self._escalations.close("trunk_unreadable", now=at, why="trunk can be read again")
+        self._escalations.close(TRUNK_UNREADABLE, now=at, why="trunk can be read again")
         return tip
 
     async def _refused(self, error: GitError | OSError) -> Blocked:
@@ -187,9 +188,7 @@ class Landings:
         with self._store.transaction():
             closed = replace(step, done=True)
             self._store.write(Event.LANDING_CLOSED, closed, now=now(), outcome=repr(outcome))
-            self._escalations.close(
-                f"landing_unknown:{step.id}", now=now(), why="trunk has not moved"
-            )
+            self._escalations.close(landing_unknown(step.id), now=now(), why="trunk has not moved")
         return True
 
     def _ask(self, outcome: Blocked, step: Step, units: Units) -> None:
@@ -239,7 +238,7 @@ def _running(step: Step) -> str:
     return f"{step.id} running"
 
 
-def asks(unit: Unit, blocked: Blocked) -> words.Ask:
+def asks(unit: Unit, blocked: Blocked) -> Ask:
     """The card about a unit that cannot land."""
     if blocked.kind == "refused":
         return words.landing_refused(unit, blocked.reason, blocked.mend)

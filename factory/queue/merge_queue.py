@@ -24,6 +24,7 @@ from factory.judging.retries import Retries
 from factory.judging.ruled import Ruled
 from factory.judging.trunk_judge import TrunkJudge
 from factory.people import cards as words
+from factory.people.causes import TRUNK_GONE, UNCONFINED
 from factory.people.escalations import Escalations
 from factory.queue import chain
 from factory.queue.candidate import Candidate
@@ -197,7 +198,7 @@ class MergeQueue:
         if not tip:
             self._escalations.raise_card(words.trunk_gone(self._trunk.branch), now=at)
             return False
-        self._escalations.close("trunk_gone", now=at, why="the branch is there again")
+        self._escalations.close(TRUNK_GONE, now=at, why="the branch is there again")
         if tip != self._tip:
             known = str(self._known_trunk().get("commit", ""))
             if known and known != tip and not await self._is_ours(tip, since=known):
@@ -438,7 +439,7 @@ class MergeQueue:
             made = (
                 trunk is not None and trunk.ok
             )  # where trunk's own environment can be made, the unit broke it
-            if made and ruled.setup.cause != words.UNCONFINED:
+            if made and ruled.setup.cause != UNCONFINED:
                 evidence = f"{ruled.setup.question}\n\n{ruled.setup.evidence}"
                 self._outcomes.send_back(
                     unit, EndReason.GATE_RED, detail="its setup fails", at=at, said=evidence

@@ -11,6 +11,7 @@ from factory.attempt.outcomes import Outcomes
 from factory.ground.daemon_state import DaemonState
 from factory.judging.retries import BREAKS, KeptRetries, sentence_of, trace_of
 from factory.people import cards as words
+from factory.people.causes import Ask
 from factory.queue.candidate import Candidate
 from factory.store.ports import Store
 from factory.store.unit import Unit
@@ -24,7 +25,7 @@ class Setbacks:
         self.retries = KeptRetries(store, "broken")
         self._uncounted: dict[str, tuple[Candidate, Exception]] = {}
 
-    def later(self, unit: Unit, said: str, ask: words.Ask, at: datetime) -> None:
+    def later(self, unit: Unit, said: str, ask: Ask, at: datetime) -> None:
         """Try again later what broke about a unit, or ask a person."""
         if self.retries.fail(unit.id) >= BREAKS:
             self.retries.forget(unit.id)

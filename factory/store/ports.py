@@ -50,8 +50,11 @@ class Store(Protocol):
         """The units not final, cards open, attempts without end, steps not done, requests pending, by key; else all."""
         ...
 
-    def select(self, kind: type[R], /, **equal: str | int) -> list[R]:
-        """All records whose columns equal the given values, by key; TypeError for a column that the kind lacks."""
+    def select(self, kind: type[R], /, **equal: str | int | frozenset[str]) -> list[R]:
+        """All records whose columns equal the given values, or one of a set, by key.
+
+        Raises TypeError for a column that the kind lacks.
+        """
         ...
 
     def last_seq(self) -> int:

@@ -151,11 +151,25 @@ class SqliteStore:
         condition = OPEN.get(kind_name(kind))
         return self._records(kind, f" WHERE {condition}" if condition else "")
 
-    def select(self, kind: type[R], /, **equal: str | int) -> list[R]:
-        """All whose columns equal the given values, by key; raise TypeError for a column that the kind lacks."""
+    def select(self, kind: type[R], /, **equal: str | int | frozenset[str]) -> list[R]:
+        """All whose columns equal the given values, or one of a set, by key.
+
+        Raises TypeError for a column that the kind lacks.
+        """
         if unknown := sorted(equal.keys() - COLUMNS[kind]):
             raise TypeError(f"a {kind_name(kind)} has no {', '.join(unknown)}")
-        return self._records(kind, _where(tuple(equal)), tuple(equal.values()))
+        conditions = []
+        args: list[str | int] = []
+        for column, value in equal.items():
+            if isinstance(value, frozenset):
+                # One parameter, however many there are: SQLite bounds their number.
+                conditions.append(f"{_name(column)} IN (SELECT value FROM json_each(?))")
+                args.append(to_json(sorted(value)))
+            else:
+                conditions.append(f"{_name(column)} = ?")
+                args.append(value)
+        where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+        return self._records(kind, where, args)
 
     def last_seq(self) -> int:
         """The seq of the newest journal entry; 0 in an empty journal."""

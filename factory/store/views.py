@@ -18,6 +18,7 @@ from factory.ground.errors import StoreError
 from factory.ground.times import from_stamp
 from factory.store import rows
 from factory.store.opening import OPEN, connect
+from factory.store.spending import charge, minutes_used
 from factory.store.states import UnitState
 from factory.store.waits import missing
 
@@ -62,19 +63,13 @@ WORKERS = """
     LEFT JOIN "attempt" AS a ON a."unit" = h."unit" AND a."number" = h."attempt"
     WHERE h."state" <> 'gone' ORDER BY h."index", h."worker"
 """
-_USED = '"tokens_input" + "tokens_output"'
-SPENT = f"""
-    SELECT total(iif("day" <> '', max("cost_usd", "reserved_usd"), "cost_usd")) AS "spent_usd",
-        total(iif("day" <> '', 0, max("reserved_usd" - "cost_usd", 0))) AS "reserved_usd",
-        total("estimated" OR ("day" <> '' AND "reserved_usd" > "cost_usd")) AS "estimated",
-        total(iif("day" <> '', max({_USED}, "reserved_tokens"), {_USED})) AS "spent_tokens",
-        total(iif("day" <> '', 0, max("reserved_tokens" - ({_USED}), 0))) AS "reserved_tokens",
-        total(iif("day" <> '', "reserved_minutes", 0)) AS "spent_minutes",
-        total(iif("day" <> '', 0, "reserved_minutes")) AS "reserved_minutes"
-    FROM (
-        SELECT * FROM "attempt" WHERE "day" = ?
-        UNION ALL SELECT * FROM "attempt" WHERE {OPEN["attempt"]}
-    )
+_ACCOUNT = (
+    '"day", "cost_usd", "tokens_input", "tokens_output", "estimated", '
+    '"reserved_usd", "reserved_tokens", "reserved_minutes"'
+)
+ACCOUNTS = f"""
+    SELECT {_ACCOUNT} FROM "attempt" WHERE "day" = ?
+    UNION ALL SELECT {_ACCOUNT} FROM "attempt" WHERE {OPEN["attempt"]}
 """
 _HOLD_JSON = ("needs", "scope", "approved", "units", "options", "left_out", "rewrote")
 _HOLD_TRUTH = ("resume", "fresh", "resumed", "estimated", "ok", "settled", "flaky")
@@ -443,16 +438,31 @@ def _budget(con: sqlite3.Connection, day: str) -> rows.Budget | None:
             caps[name] = setting.value
     if not any(caps.values()):
         return None
-    (spent,) = fetch(con, SPENT, day)
+    spent = {"usd": 0.0, "tokens": 0.0, "minutes": 0.0}
+    reserved = dict(spent)
+    estimated = False
+    for row in fetch(con, ACCOUNTS, day):
+        ended = row["day"] != ""
+        used = {
+            "usd": row["cost_usd"],
+            "tokens": row["tokens_input"] + row["tokens_output"],
+            "minutes": minutes_used(row["reserved_minutes"], ended=ended),
+        }
+        for kind, so_far in used.items():
+            charged = charge(so_far, row[f"reserved_{kind}"])
+            spent[kind] += charged if ended else so_far
+            reserved[kind] += 0 if ended else charged - so_far
+        if row["estimated"] or (ended and row["reserved_usd"] > row["cost_usd"]):
+            estimated = True
     return rows.Budget(
         day=day,
-        spent_usd=round(spent["spent_usd"], 6),
-        reserved_usd=round(spent["reserved_usd"], 6),
-        estimated=bool(spent["estimated"]),
-        spent_tokens=int(spent["spent_tokens"]),
-        reserved_tokens=int(spent["reserved_tokens"]),
-        spent_minutes=round(spent["spent_minutes"], 3),
-        reserved_minutes=round(spent["reserved_minutes"], 3),
+        spent_usd=round(spent["usd"], 6),
+        reserved_usd=round(reserved["usd"], 6),
+        estimated=estimated,
+        spent_tokens=int(spent["tokens"]),
+        reserved_tokens=int(reserved["tokens"]),
+        spent_minutes=round(spent["minutes"], 3),
+        reserved_minutes=round(reserved["minutes"], 3),
         **caps,
         regardless=_fact(con, "regardless") == day,
     )

@@ -11,6 +11,7 @@ from factory.dispatch import scheduling
 from factory.ground.errors import Fenced
 from factory.inbox.split import Part, is_part
 from factory.people import cards as words
+from factory.people.causes import parse
 from factory.store.journal import Event
 from factory.store.records import Attempt, Card, CardKind, Hook, Remark, Verdict
 from factory.store.unit import FINAL, SPENDS, EndReason, Unit, UnitState
@@ -684,7 +685,7 @@ def test_a_unit_that_is_told_something_leaves_the_queue_and_its_cards(
     kept = replace(attempt, commit="c" * 40, tree="t" * 40, digest="a note")
     line.store.write(Event.ATTEMPT_ENDED, kept, now=NOW, unit="fix")
     ask = words.landing_blocked(unit, "b.txt is not committed", ["b.txt"])
-    line.raise_card(replace(ask, cause=cause or ask.cause), unit)
+    line.raise_card(replace(ask, cause=parse(cause) if cause else ask.cause), unit)
     said(line, "one more thing")
 
     outcomes.tell(unit, at=later(5))

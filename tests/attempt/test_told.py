@@ -61,7 +61,7 @@ async def until(look: Callable[[], object]) -> None:
 async def work_once(scene: Scene, during: Callable[[], None] | None = None) -> None:
     """A worker runs until its hook is empty; `during` is done while its agent holds."""
     async with anyio.create_task_group() as group:
-        group.start_soon(scene.floor.pool._make_worker("w1").run)
+        group.start_soon(scene.floor.pool._crew._make_worker("w1").run)
         if during:
             await until((scene.folder / "ran").exists)
             during()
@@ -283,7 +283,7 @@ async def test_a_daemon_that_dies_once_the_agent_has_started_knows_what_its_prom
 
     scene.store.write = dies  # type: ignore[method-assign]
     with pytest.raises(Killed):
-        await scene.floor.pool._make_worker("w1").run()
+        await scene.floor.pool._crew._make_worker("w1").run()
     await until((scene.state.places.run_dir("u", 1) / "start.json").exists)
 
     await work_once(scene, lambda: None)

@@ -17,7 +17,7 @@ from factory.agents.output import OutputReader
 from factory.attempt.worker import Worker
 from factory.child import process
 from factory.child.process import Command
-from factory.dispatch.pool import Runs
+from factory.dispatch.crew import Runs
 from factory.ground.daemon_state import Stopping
 from factory.ground.errors import Deposed, GitError, StoreError, TooLong
 from factory.store.journal import Event
@@ -56,7 +56,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
 
 def worker(scene: Scene) -> Runs:
     """W1, new as after a start."""
-    return scene.floor.pool._make_worker("w1")
+    return scene.floor.pool._crew._make_worker("w1")
 
 
 async def until(look: Callable[[], object]) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from factory.dispatch.pauses import note_end, resting
+from factory.dispatch.pauses import note_end, put_right, resting
 from factory.people import cards as words
 from factory.store.records import Attempt, CardKind
 from factory.store.unit import EndReason
@@ -43,7 +43,8 @@ class Line(OnRecord):
         return note_end(self.store, self.escalations, attempt, reset=reset, now=at)
 
     def rests(self, at: datetime = NOW) -> dict[str, float]:
-        """For how many seconds each runtime does."""
+        """For how many seconds each runtime does, as a pass of the pool finds it."""
+        put_right(self.store, at)
         return {
             name: (until - at).total_seconds() for name, until in resting(self.store, at).items()
         }

@@ -25,7 +25,7 @@ from factory.inference.rules import Gate, Rules
 from factory.judging.ruled import Proof
 from factory.judging.rulings import Ruling
 from factory.people import cards as words
-from factory.people.cards import Ask
+from factory.people.causes import TRUNK_RED, Ask
 from factory.store.journal import Event
 from factory.store.records import Attempt, Card, CardKind, Fact, Hook
 from factory.store.unit import EndReason, Unit, UnitState, advance
@@ -882,7 +882,7 @@ async def test_what_was_submitted_goes_back_to_the_queue_when_its_cause_is_gone(
     await floor.tick()
     assert floor.states() == {"fix": "waiting"}
 
-    floor.escalations.close("trunk_red", now=NOW, why="green")
+    floor.escalations.close(TRUNK_RED, now=NOW, why="green")
     await floor.tick()
 
     assert (floor.the_unit().state, floor.the_unit().cause) == (QUEUED, "")

@@ -159,7 +159,7 @@ async def test_a_file_that_rules_on_trunk_and_is_too_large_to_be_read_is_a_card_
         "Nothing is judged: the factory reads at most 1 MiB of such a file (of a lock file 16 MiB), and trunk has "
         f"{name} (17 MiB). No attempt was spent."
     )
-    assert (ruled.ok, ruled.setup and ruled.setup.cause) == (False, card.fingerprint)
+    assert (ruled.ok, ruled.setup and ruled.setup.cause.key) == (False, card.fingerprint)
     assert scene.cards() == []
 
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from factory.ground.errors import RefusedByState, UsageError
 from factory.people import cards as words
-from factory.people.cards import Ask
+from factory.people.actions import written
+from factory.people.causes import TRUNK_GONE, Ask, agent_trouble, cause
 from factory.store.journal import Event
 from factory.store.records import CardKind, Remark
 from factory.store.unit import Unit, UnitState
@@ -195,7 +196,7 @@ ASKS: dict[str, tuple[Ask, CardKind, list[str]]] = {
         ["approve", "cancel"],
     ),
     "day": (
-        words.day_spent("day:d:$1", used="$1", cap="$1"),
+        words.day_spent(cause("day", "d:$1"), used="$1", cap="$1"),
         CardKind.BUDGET,
         ["wait", "spend_on", "cancel"],
     ),
@@ -336,7 +337,7 @@ def test_units_stopped_by_one_cause_in_turn_write_nothing_new(line: OnRecord) ->
 def test_two_causes_are_two_cards_and_a_closed_one_is_not_opened_again(line: OnRecord) -> None:
     line.raise_card(words.runtime_trouble("claude", "missing"))
     line.raise_card(words.runtime_trouble("codex", "missing"))
-    line.escalations.close("runtime:claude", now=NOW, why="it is there")
+    line.escalations.close(agent_trouble("claude"), now=NOW, why="it is there")
     line.raise_card(words.runtime_trouble("claude", "missing"))
 
     assert [name for name, _, _ in line.open_cards()] == ["E2", "E3"]
@@ -406,8 +407,8 @@ def test_however_often_raised_a_cause_has_one_open_card_and_a_unit_is_on_one(
     line = OnRecord(Path("/nowhere"))
     units = {name: line.unit(name, WAITING) for name in "abc"}
 
-    for cause, name in raised:
-        line.raise_card(words.runtime_trouble(cause, "missing"), units[name])
+    for agent, name in raised:
+        line.raise_card(words.runtime_trouble(agent, "missing"), units[name])
 
     stopped = [unit for _, _, on_card in line.open_cards() for unit in on_card]
     assert sorted(stopped) == sorted({name for _, name in raised})
@@ -544,7 +545,7 @@ def test_neither_a_run_unit_nor_a_part_is_asked_to_be_split_and_a_run_unit_is_no
         words.review(script, said=""),
     ]
 
-    actions = {action for ask in asks for _, _, action in ask.choices}
+    actions = {written(action) for ask in asks for _, _, action in ask.choices}
     assert actions == {"rerun", "retry", "approve", "cancel"}
 
 
@@ -748,8 +749,8 @@ def test_the_earliest_deadline_is_due_next(line: OnRecord) -> None:
 def test_a_card_is_closed_when_its_cause_is_gone(line: OnRecord) -> None:
     line.raise_card(words.trunk_gone("main"))
 
-    line.escalations.close("trunk_gone", now=later(5), why="it is back")
-    line.escalations.close("trunk_gone", now=later(6), why="twice is no harm")
+    line.escalations.close(TRUNK_GONE, now=later(5), why="it is back")
+    line.escalations.close(TRUNK_GONE, now=later(6), why="twice is no harm")
 
     card = line.the_card()
     assert (card.state, card.closed, card.closed_why, card.answer) == (
@@ -816,8 +817,8 @@ def test_every_option_of_every_card_can_be_taken(line: OnRecord, name: str) -> N
 
     for at, action in enumerate(actions, 1):
         unit = f"unit-{at}"
-        own = replace(ask, cause=f"{ask.cause}:{at}")
-        card = line.raise_card(own, line.unit(unit, state, submission="s", cause=own.cause))
+        own = replace(ask, cause=cause(ask.cause.name, f"{ask.cause.about}:{at}"))
+        card = line.raise_card(own, line.unit(unit, state, submission="s", cause=own.cause.key))
         line.escalations.answer(card.id, str(at), now=NOW)
 
         verb = action.partition(" ")[0]

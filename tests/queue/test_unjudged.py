@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
+from factory.dispatch.facts import gather
 from factory.ground.errors import StoreError
 from factory.judging.case import Case
 from factory.judging.gates import Gates, Judgement
@@ -113,7 +114,8 @@ async def test_each_answer_to_its_card_moves_the_unit_on(
     (card,) = scene.store.open(Card)
 
     scene.floor.escalations.answer(card.id, option, now=at())
-    scene.floor.pool._settle(scene.floor.pool._find_agents(), at())
+    pool = scene.floor.pool
+    pool._settle(gather(scene.store, pool._find_agents(), at()))
     await quiet(scene)
 
     states = {"Try again": "landed", "Start again from trunk": "ready"}

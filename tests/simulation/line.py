@@ -122,7 +122,7 @@ class MortalStore:
     def open(self, kind: type[R]) -> list[R]:
         return self._store.open(kind)
 
-    def select(self, kind: type[R], /, **equal: str | int) -> list[R]:
+    def select(self, kind: type[R], /, **equal: str | int | frozenset[str]) -> list[R]:
         return self._store.select(kind, **equal)
 
     def journal(self, *, after: int = 0, unit: str = "") -> Iterator[Entry]:

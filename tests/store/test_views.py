@@ -746,6 +746,7 @@ def test_reading_the_store_imports_nothing_heavy() -> None:
         "factory.store",
         "factory.store.opening",
         "factory.store.rows",
+        "factory.store.spending",
         "factory.store.states",
         "factory.store.views",
         "factory.store.waits",

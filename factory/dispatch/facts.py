@@ -1,0 +1,112 @@
+"""What the pool knows at one moment, read from the store in a few queries.
+
+Invariant: a value; whoever changes a record gathers again, or goes on with the record that it wrote.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from factory.dispatch.agents import Agents
+from factory.dispatch.pauses import Rests, rests_at
+from factory.people.causes import AgentTrouble, Cause, parse
+from factory.store.ports import Store
+from factory.store.records import Attempt, Card, Hook
+from factory.store.spec import Spec
+from factory.store.unit import Unit, UnitState
+
+NEVER = datetime.max.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """The line at one moment."""
+
+    at: datetime
+    units: Sequence[Unit]  # open
+    specs: Mapping[str, Spec]  # of the open units
+    hooks: Sequence[Hook]
+    cards: Sequence[Card]  # open
+    newest: Mapping[str, Attempt]  # of units that wait for a time, or continue a session
+    needed: Mapping[str, UnitState]  # finished units that open ones need
+    rests: Rests
+    agents: Agents  # as they can be used now
+    notices: Sequence[str]  # which agents rest, and who takes their units
+
+    def spec(self, unit: Unit) -> Spec:
+        """What the unit's task asks for."""
+        return self.specs[unit.id]
+
+    def agent(self, unit: Unit) -> str:
+        """Who takes the unit; a model that it names is the default's."""
+        if unit.agent:
+            return unit.agent
+        if self.agents.deputy and not self.spec(unit).model:
+            return self.agents.deputy
+        return self.agents.default
+
+    def card(self, cause: Cause) -> Card | None:
+        """The open card of the cause."""
+        for card in self.cards:
+            if card.fingerprint == cause.key:
+                return card
+        return None
+
+
+def gather(store: Store, agents: Agents, at: datetime) -> Facts:
+    """Read the facts; `agents`: those that are installed."""
+    units = store.open(Unit)
+    names = frozenset(unit.id for unit in units)
+    cards = store.open(Card)
+    rests = rests_at(store, at)
+    acting, notices = _deputized(agents, cards, rests, at)
+    return Facts(
+        at=at,
+        units=units,
+        specs={spec.unit: spec for spec in store.select(Spec, unit=names)},
+        hooks=store.select(Hook),
+        cards=cards,
+        newest=_newest(store, units),
+        needed=_needed(store, units, names),
+        rests=rests,
+        agents=acting,
+        notices=notices,
+    )
+
+
+def _newest(store: Store, units: Sequence[Unit]) -> dict[str, Attempt]:
+    numbers = {unit.id: unit.attempt for unit in units if unit.not_before or unit.resume}
+    newest = {}
+    for attempt in store.select(Attempt, unit=frozenset(numbers)):
+        if attempt.number == numbers[attempt.unit]:
+            newest[attempt.unit] = attempt
+    return newest
+
+
+def _needed(store: Store, units: Sequence[Unit], known: Collection[str]) -> dict[str, UnitState]:
+    needs = set[str]()
+    for unit in units:
+        needs.update(unit.needs)
+    finished = store.select(Unit, id=frozenset(needs.difference(known)))
+    return {unit.id: unit.state for unit in finished}
+
+
+def _deputized(
+    agents: Agents, cards: Sequence[Card], rests: Rests, at: datetime
+) -> tuple[Agents, list[str]]:
+    """The agents with who stands in for the default at present, and what a person should know."""
+    broken = {}
+    for card in cards:
+        cause = parse(card.fingerprint)
+        if isinstance(cause, AgentTrouble) and card.evidence:
+            broken[cause.about or ""] = card
+    stopped = dict.fromkeys(broken, NEVER) | dict(rests.until)
+    acting = agents.deputized(stopped, at)
+    lines = {name: f"{name} {why}" for name, why in rests.why.items()}
+    if not acting.deputy or acting.deputy in lines:
+        return acting, list(lines.values())
+    default = acting.default
+    why = lines.pop(default, "") or acting.trouble(default)
+    why = why or f"{default} waits for {broken[default].id}"
+    because = f"{acting.deputy} stands in: {why}"
+    return replace(acting, because=because), [because, *lines.values()]

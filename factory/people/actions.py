@@ -1,0 +1,145 @@
+"""What the factory does when an option of a card is chosen: a closed set of values, and how a card stores them.
+
+Invariant: `parse(written(action)) == action`; nobody else reads the text that a card stores.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Leave the card open: its cause ends by itself, or the person ends it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recheck:
+    """Close the card: what waited for it tries again."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpendOn:
+    """Lift the cap of this day."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """Create a repair unit with this title; the card stays open."""
+
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveOut:
+    """Judge without these inferred gates."""
+
+    gates: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """Put the files of each inferred gate back after it."""
+
+    files: tuple[tuple[str, tuple[str, ...]], ...]  # gate, and its files
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Start a new attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rerun:
+    """Run the unit's command again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Have a new attempt write smaller tasks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Simplify:
+    """Have a new attempt make the change smaller."""
+
+
+@dataclass(frozen=True, slots=True)
+class Afresh:
+    """Start a new attempt from trunk, without the earlier tree."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Continue the session with the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Approve:
+    """Let the unit pass this kind of card."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Judge what the attempt left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unneed:
+    """Drop the needs that the card names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """End the unit."""
+
+
+UnitAction = Retry | Rerun | Split | Simplify | Afresh | Answer | Approve | Judge | Unneed | Cancel
+Action = Wait | Recheck | SpendOn | Repair | LeaveOut | Restore | UnitAction
+
+_PLAIN: Mapping[str, Action] = {
+    "wait": Wait(),
+    "recheck": Recheck(),
+    "spend_on": SpendOn(),
+    "retry": Retry(),
+    "rerun": Rerun(),
+    "split": Split(),
+    "simplify": Simplify(),
+    "afresh": Afresh(),
+    "answer": Answer(),
+    "approve": Approve(),
+    "judge": Judge(),
+    "unneed": Unneed(),
+    "cancel": Cancel(),
+}
+_NAMES = {action: name for name, action in _PLAIN.items()}
+
+
+def written(action: Action) -> str:
+    """The action as a card stores it."""
+    match action:
+        case Repair(title):
+            return f"repair {title}"
+        case LeaveOut(gates):
+            return f"leave_out {json.dumps(gates)}"
+        case Restore(files):
+            return f"restore {json.dumps(dict(files))}"
+        case _:
+            return _NAMES[action]
+
+
+def parse(text: str) -> Action:
+    """The action that a card stores; raise ValueError for one that no release has written."""
+    name, _, rest = text.partition(" ")
+    match name:
+        case "repair":
+            return Repair(rest.strip() or "Make trunk green again")
+        case "leave_out":
+            return LeaveOut(tuple(json.loads(rest)))
+        case "restore":
+            files: dict[str, list[str]] = json.loads(rest)
+            return Restore(tuple((gate, tuple(paths)) for gate, paths in files.items()))
+        case _ if text in _PLAIN:
+            return _PLAIN[text]
+        case _:
+            raise ValueError(f"no action is called {text!r}")
