@@ -6,7 +6,7 @@ Invariant: building starts nothing and writes nothing; a command may do it besid
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -82,8 +82,6 @@ class Floor:
     sandbox: Sandbox
     underway: Underway
     log: Log | None = None
-    warnings: dict[str, list[str]] = field(default_factory=dict)
-    prompts_key: str = ""  # the version of the prompts that the warnings are about
 
 
 async def the_repository(root: Path, environ: Mapping[str, str], chosen: Settings) -> Repository:

@@ -21,31 +21,24 @@ import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
 from factory import __version__
-from factory.assembly import HOME, Floor, agents_now, assemble, the_names, the_repository
-from factory.attempt.prompts import left_out
+from factory.assembly import HOME, Floor, assemble, the_names, the_repository
 from factory.child import process
+from factory.desk import SCAN_SECONDS, Desk, hide, put
 from factory.ground import bounded, faults, settings
-from factory.ground.conventions import differing, read_shipped
 from factory.ground.daemon_state import DRAIN_SECONDS, DaemonState, Stopping, now
 from factory.ground.errors import (
-    ConfigError,
     Deposed,
     FactoryError,
     GitError,
-    RepositoryError,
     StoreError,
 )
 from factory.ground.lock import Lock, locked
 from factory.ground.log import TICK_BROKE, Log, log
-from factory.ground.names import ALL, CONVENTIONS, HIDDEN, INBOX, choose
-from factory.ground.places import Places, check_writable, holding, places, there
-from factory.ground.sentences import shown
+from factory.ground.names import ALL, CONVENTIONS, HIDDEN, INBOX
+from factory.ground.places import Places, check_writable, places
 from factory.ground.times import stamp
 from factory.ground.unlocked import once_unlocked
 from factory.ground.watch import Watch
-from factory.people import cards as words
-from factory.people.answers import answers
-from factory.people.causes import BAD_CONFIG
 from factory.repair.catch_up import CatchUp
 from factory.repair.rebuild import Rebuild
 from factory.repair.rescue import Rescue
@@ -59,7 +52,6 @@ from factory.store.journal import Event
 from factory.store.records import Fact, Hook
 from factory.store.sqlite import SqliteStore
 
-SCAN_SECONDS = 30.0
 STORE_S = 60.0  # how long a start waits for a store that another program holds
 START_GIT_S = 20.0  # what one git command may take before the daemon is up
 STOP_GIT_S, LEAVE_GIT_S = (
@@ -100,11 +92,10 @@ async def _serve(state: DaemonState, repository: Repository, opened: Log, lock: 
         await own.seize()
         floor = assemble(store, state, repository, own)
         floor.log = opened
-        floor.warnings["start"] = taken_over.lines
         await floor.sandbox.look()
         floor.sandbox.check(state.settings.sandbox.mode)
-        _hide(floor)
-        await _run(floor, lock)
+        hide(floor)
+        await _run(floor, Desk(floor, start=taken_over.lines), lock)
     finally:
         with suppress(StoreError):
             HighWater(where.high_water).note_seq(store.last_seq())
@@ -137,38 +128,35 @@ def _take_away(folder: Path) -> None:
         folder.rmdir()
 
 
-async def _run(floor: Floor, lock: Lock) -> None:
+async def _run(floor: Floor, desk: Desk, lock: Lock) -> None:
     state, store = floor.state, floor.store
     paused = store.get(Fact, "paused")
     state.paused = bool(paused and json.loads(paused.value))
     _tell_daemon(floor, "running")
     commands = floor.trunk.own.commands
-    commands.tell = partial(_tell_commands, floor)
-    _tell_commands(floor)
+    commands.tell = desk.tell_commands
+    desk.tell_commands()
     with commands.hurried(START_GIT_S):
-        await _reconcile(floor)
+        await _reconcile(floor, desk)
     async with anyio.create_task_group() as group:
         with commands.hurried(START_GIT_S):
             await floor.state.guarded("queue", floor.queue.look_at_trunk, group, now())
-        _tell_config(floor)
-        _tell_inferred(floor)
-        await _tell_prompts(floor)
-        _tell_names(floor)
+        await desk.open()
         watch = Watch(state.requests.send)
         watch.start()
         git_watch = Watch(partial(_git_changed, state))
         git_watch.start()
         try:
-            _watch(floor, watch, git_watch)
+            desk.watch = _watch(floor, watch, git_watch)
             await group.start(
                 _signals, floor, group
             )  # before the pid is written: a reader may signal at once
-            group.start_soon(_desk, floor)
+            group.start_soon(desk.run)
             group.start_soon(floor.queue.run, group)
             group.start_soon(floor.pool.run, group)
             group.start_soon(floor.keeper.run)
             group.start_soon(_end_unclaimed, floor)
-            _tell_warnings(floor)  # `factoryd start` shows them
+            desk.tell()  # `factoryd start` shows it
             with faults.step("pid.write"):
                 state.places.pid.write_text(_pid())
             await _until_stopped(floor, lock)
@@ -183,14 +171,14 @@ async def _run(floor: Floor, lock: Lock) -> None:
                 _tell_daemon(floor, "stopped")
 
 
-async def _reconcile(floor: Floor) -> None:
+async def _reconcile(floor: Floor, desk: Desk) -> None:
     """Make the records agree with the world, before any loop runs."""
     store, where = floor.store, floor.state.places
     rebuild = Rebuild(store=store, where=where, trunk=floor.trunk, workspaces=floor.workspaces)
     catching_up = CatchUp(store=store, where=where, rebuild=rebuild, watch=floor.queue.watch)
 
     async def catch_up(at: datetime) -> None:
-        floor.warnings["start"] += await catching_up.run(at)
+        desk.start += await catching_up.run(at)
 
     try:
         await catch_up(now())
@@ -206,8 +194,14 @@ async def _reconcile(floor: Floor) -> None:
 async def _end_unclaimed(floor: Floor) -> None:
     """End gates and setups of an earlier daemon that no unit needs, such as a cancelled unit's."""
     await anyio.sleep(CLAIM_SECONDS)
-    await floor.state.guarded("leftovers", floor.underway.end_unclaimed)
+    while await floor.state.guarded("leftovers", _end_leftovers, floor) is None:
+        pass  # it broke, and was left alone for a moment
+
+
+async def _end_leftovers(floor: Floor) -> bool:
+    await floor.underway.end_unclaimed()
     floor.benches.look_again()
+    return True
 
 
 def _git_changed(state: DaemonState) -> None:
@@ -215,7 +209,8 @@ def _git_changed(state: DaemonState) -> None:
     state.leaving.send()  # the lock is there
 
 
-def _watch(floor: Floor, watch: Watch, git_watch: Watch) -> None:
+def _watch(floor: Floor, watch: Watch, git_watch: Watch) -> list[str]:
+    """Watch what a person changes; what is wrong with that."""
     where, branch = floor.state.places, floor.trunk.branch
     tables, loose = (
         where.common_dir / "reftable",
@@ -232,90 +227,12 @@ def _watch(floor: Floor, watch: Watch, git_watch: Watch) -> None:
         if ref.is_dir()
         else "",
     ]
-    floor.warnings["watch"] = [each for each in told if each]
+    return [each for each in told if each]
 
 
 def _convention_folders(root: Path) -> list[Path]:
     names = (CONVENTIONS, HIDDEN[CONVENTIONS])
     return sorted(path for name in names for path in root.glob(f"{name}/*/"))
-
-
-async def _desk(floor: Floor) -> None:
-    """Watch the places where a person acts: requests, the inbox, factory.toml."""
-    state = floor.state
-    config = _Config(floor)
-    while True:
-        again = await state.guarded("desk", _look_at_desk, floor, config)
-        await state.requests.wait(again or 0)
-
-
-async def _look_at_desk(floor: Floor, config: "_Config") -> float:
-    """Do one pass; return the seconds until the next."""
-    config.tick()
-    floor.requests.tick(now())
-    scan = await floor.intake.tick(now())
-    if scan.accepted:
-        floor.state.pool.send()
-    floor.warnings["inbox"] = scan.warnings
-    inbox, names = floor.state.places.inbox.name, floor.intake.refused()
-    more = [f"and {len(names) - 5} more in {inbox}/rejected/"] if len(names) > 5 else []
-    floor.warnings["rejected"] = [
-        *(f"not accepted: {inbox}/rejected/{name} says why" for name in names[:5]),
-        *more,
-    ]
-    _tell_inferred(floor)
-    floor.warnings["conventions"] = _not_trunks(floor)
-    await _tell_prompts(floor)
-    _tell_names(floor)
-    _tell_warnings(floor)
-    return scan.again_s or SCAN_SECONDS
-
-
-class _Config:
-    """Applies edits of factory.toml; after a bad edit the last good file stays in force."""
-
-    def __init__(self, floor: Floor) -> None:
-        self._floor = floor
-        self._path = floor.state.places.root / "factory.toml"
-        self._seen: tuple[int, ...] | None = (
-            None  # the first pass reads it again: it may have changed since the start
-        )
-
-    def tick(self) -> None:
-        """Apply the file if it changed."""
-        signature = self._signature()
-        if signature != self._seen:
-            self._take_up()
-            self._seen = signature  # only now: after a failed write the next pass tries again
-
-    def _take_up(self) -> None:
-        floor, at = self._floor, now()
-        try:
-            fresh = settings.load(self._path, floor.state.environ)
-            floor.sandbox.check(fresh.sandbox.mode)
-        except ConfigError as error:
-            floor.store.write(Event.CONFIG_REFUSED, now=at, why=str(error))
-            floor.escalations.raise_card(words.bad_config(str(error)), now=at)
-            floor.warnings["config"] = [f"{error} (the last good one is in force)"]
-            return
-        floor.warnings["config"] = []
-        if fresh.trunk and fresh.trunk != floor.trunk.branch:
-            floor.warnings["config"] = [
-                "trunk was changed in factory.toml: it is in force after `factoryd restart`"
-            ]
-        floor.state.settings = fresh
-        _hide(floor)
-        floor.benches.resize(fresh.gates.benches)
-        floor.escalations.close(BAD_CONFIG, now=at, why="factory.toml is good again")
-        _tell_config(floor)
-        floor.state.ring_all()
-
-    def _signature(self) -> tuple[int, ...]:
-        try:
-            about = self._path.stat()
-        except OSError:
-            return ()
-        return (about.st_mtime_ns, about.st_size, about.st_ino)
 
 
 # ── stopping ──
@@ -397,12 +314,6 @@ async def _end_rest(floor: Floor) -> None:
 # ── telling ──
 
 
-def _put(floor: Floor, name: str, value: Any, event: Event = Event.FACT_CHANGED) -> None:
-    fact = Fact(name=name, value=json.dumps(value, ensure_ascii=False))
-    if fact != floor.store.get(Fact, name):
-        floor.store.write(event, fact, now=now())
-
-
 def _tell_daemon(floor: Floor, state: str) -> None:
     known = {
         "state": state,
@@ -412,101 +323,9 @@ def _tell_daemon(floor: Floor, state: str) -> None:
         # Relative, so that it holds in a copy of the repository too.
         "lock": os.path.relpath(floor.state.places.lock, floor.state.places.root),
     }
-    _put(
+    put(
         floor, "daemon", known, Event.DAEMON_STOPPED if state == "stopped" else Event.DAEMON_STARTED
     )
-
-
-def _tell_config(floor: Floor) -> None:
-    explained = settings.explain(floor.state.settings)
-    values = {key: {"value": value, "source": source} for key, (value, source) in explained.items()}
-    _put(floor, "config", values, Event.CONFIG_CHANGED)
-    _put(floor, "sandbox", {"mode": floor.sandbox.name, "says": floor.sandbox.says})
-
-
-def _hide(floor: Floor) -> None:
-    """Hide the values of the variables of `[env] pass` in the log."""
-    environ = floor.state.environ
-    if floor.log:
-        floor.log.hide(environ[name] for name in floor.state.settings.env.passed if name in environ)
-
-
-def _tell_inferred(floor: Floor) -> None:
-    ruling, agents = floor.judge.rulings.current, agents_now(floor.judge, floor.state)
-    if ruling is None:
-        return
-    runtimes = ruling.conventions.runtimes
-    installed = [name for name in runtimes if name not in agents.missing]
-    named = {floor.state.settings.agent, *agents.fallback}
-    own = {name for name, file in runtimes.items() if not file.is_shipped} | named
-    floor.warnings["agents"] = [why for name, why in agents.missing.items() if name in own]
-    setup = ruling.rules.setup
-    told = {
-        "gates": [
-            {"name": gate.name, "command": gate.shown, "reason": gate.reason}
-            for gate in ruling.rules.gates
-        ],
-        "setup": {"kind": setup.kind, "reason": setup.reason},
-        "agents": installed,
-        "runtimes": sorted(runtimes),
-        "agent": agents.default,
-    }
-    _put(floor, "inferred", told)
-
-
-def _not_trunks(floor: Floor) -> list[str]:
-    """Warn if the checkout's conventions differ from trunk's; starts no git, as it runs often."""
-    ruling = floor.judge.rulings.current
-    paths = differing(floor.state.places.root, ruling.conventions) if ruling else []
-    why = f"in your checkout: not as on {floor.trunk.branch}, whose copy rules until yours is committed there"
-    return [f"{shown(paths, 3)} {why}"] if paths else []
-
-
-def _tell_names(floor: Floor) -> None:
-    """Record which folders are in use, and warn if their names have become wrong."""
-    where, ruling = floor.state.places, floor.judge.rulings.current
-    _put(floor, "names", {"inbox": where.inbox.name, "why": where.names.why})
-    if ruling is None:
-        return
-    try:
-        names = choose(ruling.layout, there=there(where.root), holding=holding(where.root))
-    except RepositoryError as error:  # made since the start
-        floor.warnings["names"] = [
-            f"{error} Until then {where.inbox.name}/ and {ruling.conventions.folder}/ are in force."
-        ]
-        return
-    other = f"{names.inbox}/ is used after factoryd restart; until then task files go into {where.inbox.name}/."
-    floor.warnings["names"] = [
-        *names.warnings,
-        *([other] if names.inbox != where.inbox.name else []),
-    ]
-
-
-async def _tell_prompts(floor: Floor) -> None:
-    """Warn about what the repository's own prompts leave out, once for each version of them."""
-    ruling = floor.judge.rulings.current
-    key = ruling.conventions.prompts_key if ruling else ""
-    if ruling is None or key == floor.prompts_key:
-        return
-    prompts = ruling.conventions.prompts
-    # In a thread, because many prompt files take longer than one turn of the loop may.
-    said = await anyio.to_thread.run_sync(left_out, prompts, read_shipped())
-    floor.prompts_key, floor.warnings["prompts"] = key, said
-
-
-def _tell_commands(floor: Floor) -> None:
-    """Warn about slow git commands, even if other work hangs."""
-    floor.warnings["git"] = floor.trunk.own.commands.slow
-    with suppress(StoreError):  # the next change in the list writes it
-        _put(floor, "slow", floor.warnings["git"])
-        _tell_warnings(floor)
-
-
-def _tell_warnings(floor: Floor) -> None:
-    floor.warnings["rests"] = list(floor.pool.notices)
-    floor.warnings["broken"] = list(floor.state.broken.values())
-    floor.warnings["answers"] = answers(floor.store).sentences
-    _put(floor, "warnings", [line for lines in floor.warnings.values() for line in lines])
 
 
 # ── around it all ──

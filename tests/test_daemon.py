@@ -3,14 +3,14 @@
 import json
 import os
 from collections.abc import AsyncIterator
-from functools import partial
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-from factory import daemon
+from factory import desk
 from factory.assembly import hang_repair, the_repository
-from factory.daemon import _Config, _hide, _look_at_desk, _tell_commands
+from factory.desk import Config, Desk, hide
 from factory.ground.conventions import read_shipped
 from factory.ground.errors import StoreError
 from factory.ground.log import TICK_BROKE, Log, log
@@ -31,9 +31,15 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
         yield made
 
 
+@cache
+def the_desk(scene: Scene) -> Desk:
+    """The one of the scene."""
+    return Desk(scene.floor)
+
+
 async def warnings(scene: Scene) -> list[str]:
     """What status warns of after a pass."""
-    await _look_at_desk(scene.floor, _Config(scene.floor))
+    await the_desk(scene).tick()
     fact = scene.store.get(Fact, "warnings")
     return list(json.loads(fact.value)) if fact else []
 
@@ -64,7 +70,7 @@ async def test_a_repair_unit_is_hung_whatever_the_names_in_its_title(scene: Scen
 
 async def test_a_git_command_that_takes_long_is_warned_of_until_it_ends(scene: Scene) -> None:
     commands = scene.floor.trunk.own.commands
-    commands.tell = partial(_tell_commands, scene.floor)
+    commands.tell = the_desk(scene).tell_commands
 
     def told() -> list[list[str]]:
         facts = [scene.store.get(Fact, name) for name in ("slow", "warnings")]
@@ -103,7 +109,7 @@ async def test_a_card_about_a_bad_file_that_was_mended_while_no_daemon_ran_is_cl
 ) -> None:
     scene.floor.escalations.raise_card(words.bad_config("factory.toml line 1: no"), now=at())
 
-    _Config(scene.floor).tick()
+    Config(scene.floor).tick()
 
     assert scene.cards() == []
 
@@ -111,7 +117,7 @@ async def test_a_card_about_a_bad_file_that_was_mended_while_no_daemon_ran_is_cl
 async def test_an_edit_between_the_start_and_the_first_pass_is_taken_up(scene: Scene) -> None:
     (scene.root / "factory.toml").write_text("workers = 7\n")
 
-    _Config(scene.floor).tick()
+    Config(scene.floor).tick()
 
     assert scene.state.settings.workers == 7
 
@@ -120,7 +126,7 @@ async def test_an_edit_between_the_start_and_the_first_pass_is_taken_up(scene: S
 async def test_an_edit_that_the_store_could_not_take_is_taken_up_by_the_next_pass(
     scene: Scene, text: str
 ) -> None:
-    config = _Config(scene.floor)
+    config = Config(scene.floor)
     config.tick()
     (scene.root / "factory.toml").write_text(text)
 
@@ -135,7 +141,7 @@ async def test_an_edit_that_the_store_could_not_take_is_taken_up_by_the_next_pas
 
 
 async def test_a_bad_edit_keeps_the_last_good_one_and_is_asked_about_once(scene: Scene) -> None:
-    config = _Config(scene.floor)
+    config = Config(scene.floor)
     (scene.root / "factory.toml").write_text("workers = 7\n")
     config.tick()
     (scene.root / "factory.toml").write_text("workers = none\n")
@@ -155,7 +161,7 @@ async def test_a_bad_edit_keeps_the_last_good_one_and_is_asked_about_once(scene:
 
 
 async def test_a_quiet_file_is_read_once_and_nothing_is_written(scene: Scene) -> None:
-    config = _Config(scene.floor)
+    config = Config(scene.floor)
     config.tick()
     before = len(list(entries_of(scene.store)))
 
@@ -170,9 +176,9 @@ async def test_a_variable_that_is_let_through_from_now_on_is_kept_out_of_the_log
     scene.state.environ = {**scene.state.environ, "TOKEN": "very-secret"}
     scene.floor.log = Log(scene.state.places.log)
     try:
-        _hide(scene.floor)
+        hide(scene.floor)
         (scene.root / "factory.toml").write_text('[env]\npass = ["TOKEN"]\n')
-        _Config(scene.floor).tick()
+        Config(scene.floor).tick()
         log.info(TICK_BROKE, loop="very-secret")
     finally:
         scene.floor.log.close()
@@ -242,7 +248,7 @@ async def test_prompts_are_looked_at_once_for_each_version_of_them(
     await scene.queue.look_at_trunk(scene.group, at())
     first = await warnings(scene)
 
-    monkeypatch.setattr(daemon, "left_out", lambda *_: pytest.fail("they were looked at again"))
+    monkeypatch.setattr(desk, "left_out", lambda *_: pytest.fail("they were looked at again"))
 
     assert await warnings(scene) == first
 

@@ -77,15 +77,18 @@ class Worker:
 
     async def run(self) -> None:
         """Work off whatever hangs on the hook, until the hook is gone."""
+        name = f"worker {self.name}"
         while True:
             hook = self._records.hook()
             if hook.state == "gone":
-                return
+                break
             if hook.unit and self._state.stopping is not Stopping.LEAVE:
                 # Guarded: even giving up may fail (disk full).
-                await self._state.guarded(f"worker {self.name}", self._run, hook)
+                await self._state.guarded(name, self._run, hook)
             else:
+                self._state.mended(name)  # nothing is tried again
                 await self._bell.wait()
+        self._state.mended(name)
 
     async def _run(self, hook: Hook) -> None:
         self.busy = True

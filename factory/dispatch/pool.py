@@ -83,6 +83,8 @@ class Pool:
         if self._state.stopping is Stopping.NO:
             self._dispatch(group, at)
         self._crew.check(self._store.select(Hook), at)
+        if self._proofs.is_idle:
+            self._state.mended("prove")
 
     def _dispatch(self, group: TaskGroup, at: datetime) -> None:
         ruling = self._rulings.current

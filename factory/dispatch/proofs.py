@@ -67,6 +67,11 @@ class Proofs:
         """Forget the failures of all other units."""
         self._failed.keep(units)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no unit's commands run, or failed and are tried again."""
+        return not self._running and not self._broke and not self._failed.waits()
+
     def waits(self) -> Sequence[float]:
         """The seconds until each that failed is tried again."""
         return self._failed.waits()

@@ -114,8 +114,9 @@ class DaemonState:
             log.exception(TICK_BROKE, loop=name)
             one = first_of(error)
             first = (str(one) or type(one).__name__).splitlines()[0]
+            what = _PASSES.get(name, name.capitalize())
             self.broken[name] = (
-                f"{name} breaks and is tried again: {first[:200]} (traceback in .factory/daemon.log)"
+                f"{what} failed and is tried again: {first[:200]} (traceback in .factory/daemon.log)"
             )
             self.requests.send()
             if broke and not self.is_passing(error):
@@ -124,8 +125,26 @@ class DaemonState:
                 self.pool.send()
             await anyio.sleep(BROKEN_SECONDS)
             return None
-        self.broken.pop(name, None)
+        self.mended(name)
         return done
+
+    def mended(self, name: str) -> None:
+        """Withdraw the warning about a pass that works again, or that nobody waits for any more."""
+        if self.broken.pop(name, None) is not None:
+            self.requests.send()  # so that status drops it at once
+
+
+_PASSES = {  # as a person knows them
+    "desk": "Taking requests and task files",
+    "judge": "Judging a unit",
+    "judge trunk": "Judging trunk",
+    "keeper": "Cleaning up",
+    "landing": "Landing",
+    "leftovers": "Ending what an earlier daemon left",
+    "pool": "Starting units",
+    "prove": "Running accept commands",
+    "queue": "The merge queue",
+}
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -134,6 +134,11 @@ class TrunkJudge:
             inferred=inferred.issuperset(names),
         )
 
+    @property
+    def is_judging(self) -> bool:
+        """Whether trunk is being judged at this moment."""
+        return bool(self._looking)
+
     # ── judging it ──
 
     async def look(self, tip: str, group: TaskGroup) -> None:

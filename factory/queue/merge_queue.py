@@ -106,6 +106,7 @@ class MergeQueue:
                 self._in_the_way.look()
             )  # before the pass: what changes while it runs is noticed after it
             moved = await self._state.guarded("queue", self.tick, group, now())
+            self._withdraw_warnings()
             if not moved:
                 await self._rest(seen)
 
@@ -133,6 +134,15 @@ class MergeQueue:
         changed = self._in_the_way.changed(before)
         self._failed.forget(*changed)
         return bool(changed)
+
+    def _withdraw_warnings(self) -> None:
+        """Drop what was said of a landing or a judging that failed, once it is not tried again."""
+        if not self._landing:
+            self._state.mended("landing")
+        if not self._running and not self._setbacks.retries.waits():
+            self._state.mended("judge")
+        if not self._trunk_judge.is_judging and not self._trunk_judge.breaks.retries.waits():
+            self._state.mended("judge trunk")
 
     async def tick(self, group: TaskGroup, at: datetime) -> bool:
         """One pass: look at trunk, rehearse, judge, then land or blame; True if it should be followed by another.

@@ -30,7 +30,6 @@ class Setbacks:
         if self.retries.fail(unit.id) >= BREAKS:
             self.retries.forget(unit.id)
             self._outcomes.wait(unit, ask, at)
-            self._state.broken.pop("judge", None)  # the card says it
             return
         self._outcomes.note(unit, f"cannot be judged, and is tried again: {said}", at)
 

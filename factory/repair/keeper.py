@@ -50,11 +50,11 @@ class Keeper:
     async def run(self) -> None:
         """Tick once a minute."""
         while True:
-            await self.state.guarded("keeper", self.tick, now())
-            await anyio.sleep(LOOK_SECONDS)
+            if await self.state.guarded("keeper", self.tick, now()):
+                await anyio.sleep(LOOK_SECONDS)
 
-    async def tick(self, at: datetime) -> None:
-        """One pass."""
+    async def tick(self, at: datetime) -> bool:
+        """One pass; True once it is through."""
         await (
             self._move_tasks()
         )  # first: of what is in the archive no file lies among the unfinished ones
@@ -63,6 +63,7 @@ class Keeper:
         if at - self._pruned >= PRUNE_EVERY:
             await self._prune(at)
             self._pruned = at
+        return True
 
     def strays(self) -> list[Path]:
         """The run dirs of attempts that are over and of which something still runs."""

@@ -31,11 +31,20 @@ async def works() -> int:
 async def test_a_pass_that_breaks_is_said_until_it_works_again(state: DaemonState) -> None:
     assert await state.guarded("queue", breaks) is None
     assert state.broken == {
-        "queue": "queue breaks and is tried again: no room (traceback in .factory/daemon.log)"
+        "queue": "The merge queue failed and is tried again: no room (traceback in .factory/daemon.log)"
     }
 
+    await state.requests.wait(0)
     assert await state.guarded("queue", works) == 3
     assert state.broken == {}
+    assert await state.requests.wait(0), "status drops the warning at once"
+
+
+async def test_a_pass_that_always_worked_wakes_nobody(state: DaemonState) -> None:
+    await state.guarded("queue", works)
+    state.mended("landing")
+
+    assert not await state.requests.wait(0)
 
 
 async def test_what_breaks_in_one_loop_is_none_of_another_ones(state: DaemonState) -> None:

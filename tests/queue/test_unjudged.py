@@ -87,6 +87,23 @@ async def test_a_unit_that_breaks_judging_becomes_a_card_and_the_others_land(
     assert scene.unit("odd").submission
 
 
+async def test_a_warning_about_judging_goes_when_a_card_asks_instead(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Breaks(monkeypatch, lambda case: case.unit == "odd")
+    await scene.submit("odd", {"odd.txt": "fine\n"})
+    await scene.queue.tick(scene.group, at())
+    await quiet(scene)
+    scene.queue._withdraw_warnings()
+    assert "judge" in scene.state.broken
+
+    await settle(scene, monkeypatch, until=lambda: scene.state_of("odd") == "waiting")
+    await quiet(scene)
+    scene.queue._withdraw_warnings()
+
+    assert scene.state.broken == {}
+
+
 async def test_a_unit_is_tried_later_and_later_and_says_so(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import anyio
@@ -471,3 +471,26 @@ async def test_what_git_cannot_take_is_not_deleted(scene: Scene) -> None:
 
 async def test_settings_say_what_is_kept() -> None:
     assert Settings().keep.days == 30
+
+
+async def test_a_keeper_that_failed_is_tried_again_soon_and_its_warning_goes(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("factory.ground.daemon_state.BROKEN_SECONDS", 0.0)
+    keeper, warned = scene.floor.keeper, list[list[str]]()
+
+    async def fails_once(when: datetime) -> bool:
+        warned.append(list(scene.state.broken))
+        if len(warned) == 1:
+            raise StoreError("The store is locked.")
+        return True
+
+    monkeypatch.setattr(keeper, "tick", fails_once)
+    async with anyio.create_task_group() as group:
+        group.start_soon(keeper.run)
+        with anyio.fail_after(5):
+            while len(warned) < 2 or scene.state.broken:  # noqa: ASYNC110
+                await anyio.sleep(0.001)
+        group.cancel_scope.cancel()
+
+    assert warned == [[], ["keeper"]]

@@ -1,0 +1,251 @@
+"""The desk: takes up what a person does (requests, task files, factory.toml), and says what is wrong.
+
+Invariant: a pass returns its warnings, and `status` shows those of the last pass; none outlives
+what it warns of.
+"""
+
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import anyio
+
+from factory.assembly import Floor, agents_now
+from factory.attempt.prompts import left_out
+from factory.dispatch.agents import Agents
+from factory.ground import settings
+from factory.ground.conventions import differing, read_shipped
+from factory.ground.daemon_state import now
+from factory.ground.errors import ConfigError, RepositoryError, StoreError
+from factory.ground.names import choose
+from factory.ground.places import holding, there
+from factory.ground.sentences import shown
+from factory.judging.rulings import Ruling
+from factory.people import cards as words
+from factory.people.answers import answers
+from factory.people.causes import BAD_CONFIG
+from factory.store.journal import Event
+from factory.store.records import Fact
+
+SCAN_SECONDS = 30.0
+REJECTED_SHOWN = 5
+
+
+class Desk:
+    """Watches the places where a person acts: requests, the inbox, factory.toml."""
+
+    def __init__(self, floor: Floor, *, start: Sequence[str] = ()) -> None:
+        """`start`: what a person should know of this daemon's start."""
+        self._floor = floor
+        self._config = Config(floor)
+        self.start = [*start]
+        self.watch: Sequence[str] = ()  # folders of which no changes are reported
+        self._rules: Sequence[str] = ()  # what is wrong with what trunk says
+        self._prompts: tuple[str, Sequence[str]] = ("", ())  # by their key: what they leave out
+        self._seen: Sequence[str] = ()  # the warnings of the last pass
+
+    async def run(self) -> None:
+        """Tick whenever something was asked for, and at the latest every 30 seconds."""
+        state = self._floor.state
+        while True:
+            again = await state.guarded("desk", self.tick)
+            await state.requests.wait(again or 0)
+
+    async def open(self) -> None:
+        """Say what can be said before the first pass."""
+        tell_config(self._floor)
+        await self._look_at_rules()
+
+    async def tick(self) -> float:
+        """Do one pass; return the seconds until the next."""
+        floor = self._floor
+        config = self._config.tick()
+        floor.requests.tick(now())
+        scan = await floor.intake.tick(now())
+        if scan.accepted:
+            floor.state.pool.send()
+        rejected = _rejected(floor)
+        await self._look_at_rules()
+        self._seen = [*config, *scan.warnings, *rejected, *_not_trunks(floor)]
+        self.tell()
+        return scan.again_s or SCAN_SECONDS
+
+    def tell(self) -> None:
+        """Write down the warnings of the last passes, for `factory status`."""
+        floor = self._floor
+        warnings = [
+            *self.start,
+            *floor.trunk.own.commands.slow,
+            *self._rules,
+            *self.watch,
+            *floor.pool.notices,
+            *floor.state.broken.values(),
+            *answers(floor.store).sentences,
+            *self._seen,
+        ]
+        put(floor, "warnings", warnings)
+
+    def tell_commands(self) -> None:
+        """Warn about slow git commands, even if other work hangs."""
+        with suppress(StoreError):  # the next change in the list writes it
+            put(self._floor, "slow", self._floor.trunk.own.commands.slow)
+            self.tell()
+
+    async def _look_at_rules(self) -> None:
+        """Say what trunk's rules come to; while they are being read, what was said last stays."""
+        floor = self._floor
+        ruling = floor.judge.rulings.current
+        if ruling is None:
+            put(floor, "names", _folders(floor))
+            return
+        agents = agents_now(floor.judge, floor.state)
+        _tell_inferred(floor, ruling, agents)
+        prompts = await self._left_out(ruling)
+        put(floor, "names", _folders(floor))
+        self._rules = [*_missing(floor, ruling, agents), *prompts, *_wrong_names(floor, ruling)]
+
+    async def _left_out(self, ruling: Ruling) -> Sequence[str]:
+        """What the repository's own prompts leave out, looked at once for each version of them."""
+        key, said = self._prompts
+        if ruling.conventions.prompts_key == key:
+            return said
+        prompts = ruling.conventions.prompts
+        # In a thread, because many prompt files take longer than one turn of the loop may.
+        said = await anyio.to_thread.run_sync(left_out, prompts, read_shipped())
+        self._prompts = ruling.conventions.prompts_key, said
+        return said
+
+
+class Config:
+    """Applies edits of factory.toml; after a bad edit the last good file stays in force."""
+
+    def __init__(self, floor: Floor) -> None:
+        self._floor = floor
+        self._path = floor.state.places.root / "factory.toml"
+        # The first pass reads it again: it may have changed since the start.
+        self._seen: tuple[int, ...] | None = None
+        self._warnings: Sequence[str] = ()
+
+    def tick(self) -> Sequence[str]:
+        """Apply the file if it changed; return what is wrong with it."""
+        signature = self._signature()
+        if signature != self._seen:
+            self._warnings = self._take_up()
+            self._seen = signature  # only now: after a failed write the next pass tries again
+        return self._warnings
+
+    def _take_up(self) -> Sequence[str]:
+        floor = self._floor
+        at = now()
+        try:
+            fresh = settings.load(self._path, floor.state.environ)
+            floor.sandbox.check(fresh.sandbox.mode)
+        except ConfigError as error:
+            floor.store.write(Event.CONFIG_REFUSED, now=at, why=str(error))
+            floor.escalations.raise_card(words.bad_config(str(error)), now=at)
+            return [f"{error} (the last good one is in force)"]
+        floor.state.settings = fresh
+        hide(floor)
+        floor.benches.resize(fresh.gates.benches)
+        floor.escalations.close(BAD_CONFIG, now=at, why="factory.toml is good again")
+        tell_config(floor)
+        floor.state.ring_all()
+        if fresh.trunk and fresh.trunk != floor.trunk.branch:
+            return ["trunk was changed in factory.toml: it is in force after `factoryd restart`"]
+        return []
+
+    def _signature(self) -> tuple[int, ...]:
+        try:
+            about = self._path.stat()
+        except OSError:
+            return ()
+        return (about.st_mtime_ns, about.st_size, about.st_ino)
+
+
+def put(floor: Floor, name: str, value: Any, event: Event = Event.FACT_CHANGED) -> None:
+    """Write a fact for the commands, where it is new."""
+    fact = Fact(name=name, value=json.dumps(value, ensure_ascii=False))
+    if fact != floor.store.get(Fact, name):
+        floor.store.write(event, fact, now=now())
+
+
+def tell_config(floor: Floor) -> None:
+    """Say which settings, and which sandbox, are in force."""
+    explained = settings.explain(floor.state.settings)
+    values = {key: {"value": value, "source": source} for key, (value, source) in explained.items()}
+    put(floor, "config", values, Event.CONFIG_CHANGED)
+    put(floor, "sandbox", {"mode": floor.sandbox.name, "says": floor.sandbox.says})
+
+
+def hide(floor: Floor) -> None:
+    """Hide the values of the variables of `[env] pass` in the log."""
+    environ = floor.state.environ
+    if floor.log:
+        floor.log.hide(environ[name] for name in floor.state.settings.env.passed if name in environ)
+
+
+def _tell_inferred(floor: Floor, ruling: Ruling, agents: Agents) -> None:
+    runtimes = ruling.conventions.runtimes
+    gates = []
+    for gate in ruling.rules.gates:
+        gates.append({"name": gate.name, "command": gate.shown, "reason": gate.reason})
+    setup = ruling.rules.setup
+    told = {
+        "gates": gates,
+        "setup": {"kind": setup.kind, "reason": setup.reason},
+        "agents": [name for name in runtimes if name not in agents.missing],
+        "runtimes": sorted(runtimes),
+        "agent": agents.default,
+    }
+    put(floor, "inferred", told)
+
+
+def _missing(floor: Floor, ruling: Ruling, agents: Agents) -> list[str]:
+    """Why agents of the repository's own files, or of factory.toml, cannot be used."""
+    named = {floor.state.settings.agent, *agents.fallback}
+    for name, file in ruling.conventions.runtimes.items():
+        if not file.is_shipped:
+            named.add(name)
+    return [why for name, why in agents.missing.items() if name in named]
+
+
+def _not_trunks(floor: Floor) -> list[str]:
+    """Warn if the checkout's conventions differ from trunk's; starts no git, as it runs often."""
+    ruling = floor.judge.rulings.current
+    paths = differing(floor.state.places.root, ruling.conventions) if ruling else []
+    why = f"in your checkout: not as on {floor.trunk.branch}, whose copy rules until yours is committed there"
+    return [f"{shown(paths, 3)} {why}"] if paths else []
+
+
+def _rejected(floor: Floor) -> list[str]:
+    inbox = floor.state.places.inbox.name
+    names = floor.intake.refused()
+    lines = []
+    for name in names[:REJECTED_SHOWN]:
+        lines.append(f"not accepted: {inbox}/rejected/{name} says why")
+    if len(names) > REJECTED_SHOWN:
+        lines.append(f"and {len(names) - REJECTED_SHOWN} more in {inbox}/rejected/")
+    return lines
+
+
+def _folders(floor: Floor) -> dict[str, str]:
+    """Which folders are in use."""
+    where = floor.state.places
+    return {"inbox": where.inbox.name, "why": where.names.why}
+
+
+def _wrong_names(floor: Floor, ruling: Ruling) -> list[str]:
+    """What is wrong by now with the names of the folders that are in use."""
+    where = floor.state.places
+    inbox = where.inbox.name
+    try:
+        names = choose(ruling.layout, there=there(where.root), holding=holding(where.root))
+    except RepositoryError as error:  # made since the start
+        return [f"{error} Until then {inbox}/ and {ruling.conventions.folder}/ are in force."]
+    if names.inbox == inbox:
+        return [*names.warnings]
+    other = (
+        f"{names.inbox}/ is used after factoryd restart; until then task files go into {inbox}/."
+    )
+    return [*names.warnings, other]
