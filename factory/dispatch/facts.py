@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from factory.dispatch.agents import Agents
+from factory.dispatch.ledger import Ledger
 from factory.dispatch.pauses import Rests, rests_at
+from factory.ground.settings import Budget
 from factory.people.causes import AgentTrouble, Cause, parse
 from factory.store.ports import Store
 from factory.store.records import Attempt, Card, Hook
@@ -32,6 +34,7 @@ class Facts:
     rests: Rests
     agents: Agents  # as they can be used now
     notices: Sequence[str]  # which agents rest, and who takes their units
+    accounts: Ledger  # it grows with what this pass hangs
 
     def spec(self, unit: Unit) -> Spec:
         """What the unit's task asks for."""
@@ -53,13 +56,14 @@ class Facts:
         return None
 
 
-def gather(store: Store, agents: Agents, at: datetime) -> Facts:
+def gather(store: Store, agents: Agents, table: Budget, at: datetime) -> Facts:
     """Read the facts; `agents`: those that are installed."""
     units = store.open(Unit)
     names = frozenset(unit.id for unit in units)
     cards = store.open(Card)
     rests = rests_at(store, at)
     acting, notices = _deputized(agents, cards, rests, at)
+    ready = [unit.id for unit in units if unit.state is UnitState.READY]
     return Facts(
         at=at,
         units=units,
@@ -71,6 +75,7 @@ def gather(store: Store, agents: Agents, at: datetime) -> Facts:
         rests=rests,
         agents=acting,
         notices=notices,
+        accounts=Ledger(store, table, at, units=ready),
     )
 
 

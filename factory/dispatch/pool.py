@@ -4,7 +4,7 @@ Invariant: a unit hangs on a hook under a new epoch in one transaction, or not a
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -17,14 +17,14 @@ from factory.dispatch.agents import Agents
 from factory.dispatch.budget import Amount, Short
 from factory.dispatch.crew import Crew, Runs
 from factory.dispatch.facts import Facts, gather
-from factory.dispatch.ledger import Ledger
 from factory.dispatch.proofs import Proofs, is_unproven
 from factory.dispatch.stops import Stops
+from factory.dispatch.waits import Waits
 from factory.ground.daemon_state import DaemonState, Stopping, now
 from factory.judging.rulings import Ruling
 from factory.judging.trunk_judge import TrunkJudge
 from factory.people import cards as words
-from factory.people.causes import DISK_FULL, AgentTrouble, Ask, Circumstances, UnitSpent, parse
+from factory.people.causes import DISK_FULL, Ask, Circumstances, UnitSpent, parse
 from factory.people.escalations import Escalations
 from factory.repo.archive import ATTEMPTS
 from factory.store.accepted import unread
@@ -32,7 +32,7 @@ from factory.store.identity import new_nonce
 from factory.store.journal import Event
 from factory.store.ports import Store
 from factory.store.records import Attempt, Hook
-from factory.store.unit import EndReason, Unit, UnitState, advance
+from factory.store.unit import Unit, UnitState, advance
 
 TICK_SECONDS = 30.0
 ROOM_SECONDS = 3.0  # how often a full disk is looked at
@@ -61,6 +61,7 @@ class Pool:
         self._proofs = Proofs(
             store=store, state=state, escalations=escalations, judge=trunk_judge.judge
         )
+        self._waits = Waits(store=store, state=state, escalations=escalations)
         self._full: Ask | None = None  # while a disk has no room
         self.notices: Sequence[str] = ()  # of the last pass: who rests, and who takes their units
 
@@ -94,7 +95,7 @@ class Pool:
         facts = self._reconciled(ruling, at)
         wrong_prompt = stops.wrong_prompt(facts, ruling.conventions.prompts_key)
         stopped = Stops(obstacle=self._full or self._rulings.obstacle, wrong_prompt=wrong_prompt)
-        units = [unit for unit in self._settle(facts) if self._is_sound(unit, facts)]
+        units = [unit for unit in self._waits.settle(facts) if self._is_sound(unit, facts)]
         self._proofs.keep({unit.id for unit in units})
         if not self._state.paused and not self._full:
             for unit in units:
@@ -107,15 +108,15 @@ class Pool:
     def _reconciled(self, ruling: Ruling, at: datetime) -> Facts:
         """The facts after every card was compared with them."""
         pauses.put_right(self._store, at)
+        budget = self._state.settings.budget
         agents = self._find_agents()
-        facts = gather(self._store, agents, at)
+        facts = gather(self._store, agents, budget, at)
         self._tell(facts.notices)
         if self._reconcile(self._circumstances(facts, ruling), at):
-            return gather(self._store, agents, at)
+            return gather(self._store, agents, budget, at)
         return facts
 
     def _circumstances(self, facts: Facts, ruling: Ruling) -> Circumstances:
-        ledger = self._ledger(facts.units, facts)
         asked = set()
         for card in facts.cards:
             cause = parse(card.fingerprint)
@@ -123,7 +124,7 @@ class Pool:
                 asked.add(cause.about)
         at_cap = set()
         for unit in facts.units:
-            if unit.id in asked and self._grant(unit, facts, ledger) is Short.UNIT:
+            if unit.id in asked and self._grant(unit, facts) is Short.UNIT:
                 at_cap.add(unit.id)
         return Circumstances(
             full=self._full,
@@ -131,7 +132,7 @@ class Pool:
             obstacle=self._rulings.obstacle,
             prompts=ruling.conventions.prompts_key,
             agents=stops.troubles(facts),
-            day=ledger.day_cause,
+            day=facts.accounts.day_cause,
             at_cap=at_cap,
         )
 
@@ -147,63 +148,7 @@ class Pool:
             self.notices = notices
             self._state.requests.send()
 
-    # ── what waits ──
-
-    def _settle(self, facts: Facts) -> list[Unit]:
-        """Let go on what waits for nothing any more; the open units, as they stand then."""
-        causes = {card.fingerprint for card in facts.cards}
-        units = []
-        for unit in facts.units:
-            if unit.state is UnitState.WAITING and unit.cause and unit.cause not in causes:
-                units.append(self._release(unit, facts.at))
-            else:
-                units.append(self._handed_over(unit, facts))
-        known = {unit.id: unit.state for unit in units} | dict(facts.needed)
-        changed = {unit.id: unit for unit in scheduling.settle(units, known, now=facts.at)}
-        for unit in changed.values():
-            with self._store.transaction():
-                if unit.state is UnitState.HELD:
-                    gone = [need for need in unit.needs if known.get(need) is UnitState.CANCELLED]
-                    ask = words.need_cancelled(unit, gone)
-                    self._escalations.raise_card(ask, now=facts.at, unit=unit)
-                self._write(unit, facts.at)
-        return [changed.get(unit.id, unit) for unit in units]
-
-    def _release(self, unit: Unit, at: datetime) -> Unit:
-        to = UnitState.QUEUED if unit.submission else UnitState.READY
-        why = "what it waited for is settled"
-        free = advance(replace(unit, cause=""), to, now=at, why=why)
-        self._write(free, at)
-        self._state.queue.send()
-        return free
-
-    def _handed_over(self, unit: Unit, facts: Facts) -> Unit:
-        """Let a unit that waits for one agent go on with the one that takes it now, as soon as that can."""
-        if unit.state is not UnitState.WAITING:
-            return unit
-        agent = facts.agent(unit)
-        cause = parse(unit.cause)
-        if unit.cause:
-            deputized = agent == facts.agents.deputy != unit.agent
-            if not deputized or not isinstance(cause, AgentTrouble):
-                return unit
-            until = None
-        else:
-            last = facts.newest.get(unit.id)
-            if not unit.not_before or last is None or last.reason is not EndReason.LIMIT:
-                return unit
-            until = facts.rests.until.get(agent)
-            if last.agent == agent or (until and until == unit.not_before):
-                return unit
-        freed = replace(unit, cause="", not_before=until)
-        why = facts.agents.because or f"{agent} can take it"
-        if not until:
-            freed = advance(freed, UnitState.READY, now=facts.at, why=why)
-        with self._store.transaction():
-            if unit.cause:
-                self._escalations.spare(unit.id, cause, now=facts.at, why=why)
-            self._write(freed, facts.at)
-        return freed
+    # ── what starts ──
 
     def _is_sound(self, unit: Unit, facts: Facts) -> bool:
         """Whether no person is asked about the unit's own task."""
@@ -221,26 +166,30 @@ class Pool:
             self._say_why(unit, setback, facts.at)
         return True
 
-    # ── what starts ──
-
     def _fill(self, units: Sequence[Unit], facts: Facts, stopped: Stops) -> None:
         startable = self._startable(units, facts, stopped)
-        ledger = self._ledger(startable, facts)
-        affordable = [unit for unit in startable if not self._is_short(unit, facts, ledger)]
+        affordable = [unit for unit in startable if not self._is_short(unit, facts)]
         choices = scheduling.choose(
             affordable,
             facts.hooks,
             now=facts.at,
-            agent=facts.agent,
-            blocked=facts.rests.why,
-            trunk_red=self._trunk_judge.is_red,
+            stopped=self._why_stopped(facts),
             homes=_homes(affordable, facts),
         )
         for choice in choices:
             if choice.hook is None:
                 self._say_why(choice.unit, choice.why, facts.at)
             else:
-                self._hang(choice.unit, choice.hook, facts, ledger)
+                self._hang(choice.unit, choice.hook, facts)
+
+    def _why_stopped(self, facts: Facts) -> Callable[[Unit], str]:
+        is_red = self._trunk_judge.is_red
+
+        def why(unit: Unit) -> str:
+            agent = facts.agent(unit)
+            return scheduling.why_stopped(unit, agent, facts.rests.why, trunk_red=is_red)
+
+        return why
 
     def _startable(self, units: Sequence[Unit], facts: Facts, stopped: Stops) -> list[Unit]:
         """The units less those that may not start: the unproven, and all that a cause stops now."""
@@ -267,34 +216,32 @@ class Pool:
             return True
         return False
 
-    def _ledger(self, units: Sequence[Unit], facts: Facts) -> Ledger:
-        names = {unit.id for unit in units if unit.state is UnitState.READY}
-        return Ledger(self._store, self._state.settings.budget, facts.at, units=names)
-
-    def _grant(self, unit: Unit, facts: Facts, ledger: Ledger) -> Amount | Short:
+    def _grant(self, unit: Unit, facts: Facts) -> Amount | Short:
         minutes = facts.spec(unit).minutes or self._state.settings.limits.minutes
-        return ledger.reserve(unit, facts.agent(unit), minutes)
+        return facts.accounts.reserve(unit, facts.agent(unit), minutes)
 
-    def _is_short(self, unit: Unit, facts: Facts, ledger: Ledger) -> bool:
+    def _is_short(self, unit: Unit, facts: Facts) -> bool:
         """Whether no money is left for a ready unit's next attempt; it is then held, or waits for it."""
         if unit.state is not UnitState.READY:
             return False
-        granted = self._grant(unit, facts, ledger)
+        granted = self._grant(unit, facts)
         match granted:
             case Short.UNIT:
                 why = "it has used up what it may spend"
-                self._escalations.hold(unit, ledger.ask(unit, granted), now=facts.at, why=why)
+                self._escalations.hold(
+                    unit, facts.accounts.ask(unit, granted), now=facts.at, why=why
+                )
             case Short.DAY:
-                self._escalations.wait(unit, ledger.ask(unit, granted), now=facts.at)
+                self._escalations.wait(unit, facts.accounts.ask(unit, granted), now=facts.at)
             case Short.LATER:
                 why = "what is left of today's budget is held back for attempts that run"
                 self._say_why(unit, why, facts.at)
         return isinstance(granted, Short)
 
-    def _hang(self, unit: Unit, hook: Hook, facts: Facts, ledger: Ledger) -> None:
+    def _hang(self, unit: Unit, hook: Hook, facts: Facts) -> None:
         at = facts.at
         agent = facts.agent(unit)
-        granted = self._grant(unit, facts, ledger)
+        granted = self._grant(unit, facts)
         if isinstance(granted, Short):
             # Those that were hung just now have what is left: the next pass says so.
             self._state.pool.send()
@@ -329,7 +276,7 @@ class Pool:
             attempt=number,
             worker=hook.worker,
         )
-        ledger.add(attempt)
+        facts.accounts.add(attempt)
         self._crew.wake(hook.worker)
 
     def _newest_number(self, unit: str) -> int:
@@ -338,9 +285,6 @@ class Pool:
         on_record = [attempt.number for attempt in self._store.select(Attempt, unit=unit)]
         left = (*_numbers(where.unit_dir(unit)), *_numbers(where.git / ATTEMPTS / unit))
         return max((*on_record, *left), default=0)
-
-    def _write(self, unit: Unit, at: datetime) -> None:
-        self._store.write(_EVENTS[unit.state], unit, now=at, unit=unit.id)
 
     def _say_why(self, unit: Unit, why: str, at: datetime) -> None:
         if unit.why != why:
@@ -359,14 +303,6 @@ class Pool:
         soonest = min(times, default=at + timedelta(seconds=TICK_SECONDS))
         seconds = min([(soonest - at).total_seconds(), *self._proofs.waits()])
         return min(TICK_SECONDS, max(0.05, seconds))
-
-
-_EVENTS: Mapping[UnitState, Event] = {
-    UnitState.READY: Event.UNIT_READY,
-    UnitState.WAITING: Event.UNIT_WAITING,
-    UnitState.HELD: Event.UNIT_HELD,
-    UnitState.QUEUED: Event.UNIT_QUEUED,
-}
 
 
 def _homes(units: Sequence[Unit], facts: Facts) -> dict[str, str]:

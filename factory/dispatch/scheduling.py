@@ -3,7 +3,7 @@
 Invariant: pure functions of (facts, now); every unit passed over gets a sentence that says why.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -41,16 +41,14 @@ def choose(
     hooks: Iterable[Hook],
     *,
     now: datetime,
-    agent: Callable[[Unit], str],
-    blocked: Mapping[str, str] | None = None,
-    trunk_red: bool = False,
-    homes: Mapping[str, str] | None = None,
+    stopped: Callable[[Unit], str],
+    homes: Mapping[str, str],
 ) -> list[Choice]:
     """What becomes of each ready unit, in order of rank.
 
-    `units`: all that are not final. `agent`: who takes a unit. `blocked`: runtimes that rest, and how that is said.
-    `homes`: unit → the worker in whose workspace its session lives. A unit passed over for its scope keeps later ones
-    off it: else a wide scope would wait for ever behind narrow ones that follow each other.
+    `units`: all that are not final. `stopped`: why a unit may not start now, or "". `homes`: unit →
+    the worker in whose workspace its session lives. A unit passed over for its scope keeps later
+    ones off it: else a wide scope would wait for ever behind narrow ones that follow each other.
     """
     units = list(units)
     free = [hook for hook in hooks if not hook.unit and hook.state == "idle"]
@@ -60,7 +58,7 @@ def choose(
         unit for unit in units if unit.state is UnitState.READY and (unit.not_before or now) <= now
     ]
     for unit in sorted(due, key=lambda unit: rank(unit, now)):
-        why = _stopped(unit, agent(unit), blocked or {}, trunk_red=trunk_red)
+        why = stopped(unit)
         if not why:
             why = _overlap(unit, under_way)
             under_way.append(unit)
@@ -68,8 +66,7 @@ def choose(
             why = "waits for a free worker"
         hook = None
         if not why:
-            home = (homes or {}).get(unit.id)
-            hook = min(free, key=lambda hook: hook.worker != home)
+            hook = _nearest(free, homes.get(unit.id))
             free.remove(hook)
         choices.append(Choice(unit, hook, why))
     return choices
@@ -113,11 +110,20 @@ def circle(start: str, needs: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
     return ()
 
 
-def _stopped(unit: Unit, agent: str, blocked: Mapping[str, str], *, trunk_red: bool) -> str:
+def _nearest(free: Sequence[Hook], home: str | None) -> Hook:
+    """The hook of that worker if it is free, else the first."""
+    for hook in free:
+        if hook.worker == home:
+            return hook
+    return free[0]
+
+
+def why_stopped(unit: Unit, agent: str, resting: Mapping[str, str], *, trunk_red: bool) -> str:
+    """Why a ready unit may not start now, or ""; `resting`: how that is said of each agent that rests."""
     if trunk_red and unit.priority > 0:
         return "trunk is red: until it is green again only units of priority 0 start"
-    if agent != NO_AGENT and agent in blocked:
-        return f"its agent {agent} {blocked[agent]}"
+    if agent != NO_AGENT and agent in resting:
+        return f"its agent {agent} {resting[agent]}"
     return ""
 
 

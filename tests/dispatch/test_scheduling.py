@@ -1,12 +1,13 @@
 """What hangs next, in virtual time."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory.dispatch.scheduling import Choice, choose, next_time, rank, settle
+from factory.dispatch.scheduling import Choice, choose, next_time, rank, settle, why_stopped
 from factory.store.records import Hook
 from factory.store.unit import Unit, UnitState
 
@@ -21,8 +22,19 @@ def a_unit(
     return Unit(id=id, title=id, state=state, since=accepted, accepted=accepted, **fields)
 
 
-def takes(unit: Unit) -> str:
-    return unit.agent or "claude"
+def chosen(
+    units: list[Unit],
+    hooks: list[Hook],
+    *,
+    blocked: Mapping[str, str] | None = None,
+    trunk_red: bool = False,
+    homes: Mapping[str, str] | None = None,
+) -> list[Choice]:
+    def stopped(unit: Unit) -> str:
+        agent = unit.agent or "claude"
+        return why_stopped(unit, agent, blocked or {}, trunk_red=trunk_red)
+
+    return choose(units, hooks, now=NOW, stopped=stopped, homes=homes or {})
 
 
 def hooks(count: int) -> list[Hook]:
@@ -30,15 +42,11 @@ def hooks(count: int) -> list[Hook]:
 
 
 def picked(units: list[Unit], count: int = 9, **facts: Any) -> list[str]:
-    return [
-        choice.unit.id
-        for choice in choose(units, hooks(count), now=NOW, agent=takes, **facts)
-        if choice.hook
-    ]
+    return [choice.unit.id for choice in chosen(units, hooks(count), **facts) if choice.hook]
 
 
 def why_not(units: list[Unit], count: int = 9, **facts: Any) -> dict[str, str]:
-    choices = choose(units, hooks(count), now=NOW, agent=takes, **facts)
+    choices = chosen(units, hooks(count), **facts)
     return {choice.unit.id: choice.why for choice in choices if not choice.hook}
 
 
@@ -49,7 +57,7 @@ def test_the_most_urgent_go_first_and_the_rest_is_told_why_it_waits() -> None:
         a_unit("later", priority=4),
     )
 
-    choices = choose([later, usual, urgent], hooks(2), now=NOW, agent=takes)
+    choices = chosen([later, usual, urgent], hooks(2))
 
     assert choices == [
         Choice(urgent, Hook(worker="w1", index=1)),
@@ -111,7 +119,7 @@ def test_only_ready_units_go_on_hooks_that_are_idle_and_empty() -> None:
     taken = [Hook(worker="w1", index=1, unit="x"), Hook(worker="w2", index=2, state="draining")]
     free = Hook(worker="w3", index=3)
 
-    choices = choose(units, [*taken, free], now=NOW, agent=takes)
+    choices = chosen(units, [*taken, free])
 
     assert choices == [Choice(a_unit("ready"), free)]
 

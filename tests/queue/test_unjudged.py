@@ -10,6 +10,7 @@ import pytest
 
 from factory.dispatch.facts import gather
 from factory.ground.errors import StoreError
+from factory.ground.settings import Budget
 from factory.judging.case import Case
 from factory.judging.gates import Gates, Judgement
 from factory.queue.merge_queue import MergeQueue
@@ -132,7 +133,7 @@ async def test_each_answer_to_its_card_moves_the_unit_on(
 
     scene.floor.escalations.answer(card.id, option, now=at())
     pool = scene.floor.pool
-    pool._settle(gather(scene.store, pool._find_agents(), at()))
+    pool._waits.settle(gather(scene.store, pool._find_agents(), Budget(), at()))
     await quiet(scene)
 
     states = {"Try again": "landed", "Start again from trunk": "ready"}
