@@ -16,7 +16,7 @@ from factory.ground.disk import lacking
 from factory.ground.settings import GateLimits
 from factory.inference.rules import Gate, Rules
 from factory.judging import rewrites
-from factory.judging.adoptions import Adoptions
+from factory.judging.adoption import Adoption
 from factory.judging.batches import Batches
 from factory.judging.case import Case, accepting
 from factory.judging.course import Course
@@ -66,7 +66,6 @@ class Gates:
         self._commands = environments.commands
         self._underway = environments.commands.underway
         self._batches = Batches(environments.commands, self.verdicts)
-        self._adoptions = Adoptions(environments, self._batches)
 
     async def judge(self, case: Case, *, accept: Sequence[str] = ()) -> Judgement:
         """Run `accept`, then the gates, group by group, up to the first red group."""
@@ -95,7 +94,7 @@ class Gates:
             return Fit.STALE
         case = replace(case, reruns=not proving)
         gates = accepting(accept) if proving else _all_gates(case.rules, accept)
-        if record.about in self._adoptions.abouts(case, gates):
+        if record.about in self._adoption(case, gates).abouts:
             return Fit.SAME
         trees = [case.tree]
         if record.what == "setup":
@@ -114,7 +113,10 @@ class Gates:
         record = self._underway.at(case.place.folder)
         if record is None:
             return False
-        return record.about == self._adoptions.about(case, _all_gates(case.rules, accept))
+        return record.about == self._adoption(case, _all_gates(case.rules, accept)).about
+
+    def _adoption(self, case: Case, gates: Sequence[Gate]) -> Adoption:
+        return Adoption(self._environments, self._batches, case, gates)
 
     # ── one judging ──
 
@@ -139,24 +141,24 @@ class Gates:
         self, case: Case, gates: Sequence[Gate], *, stop: bool
     ) -> tuple[Judgement, list[str]]:
         """Judge once, and what that changed in the environment: then it ends early."""
+        adoption = self._adoption(case, gates)
         with self._underway.until_over(case.place.folder):
-            course = await self._adoptions.adopt(case, gates)
+            course = await adoption.course()
             if isinstance(course, SetupFailed):
                 return Judgement(answer=Answer.SETUP, failed=course), []
             prepared = await self._prepared(case)
             if isinstance(prepared, SetupFailed):
                 return Judgement(answer=Answer.SETUP, failed=prepared), []
             ready, clean = prepared
-            course = self._begun(case, gates, course)
+            course = self._begun(case, adoption.about, course)
             return await self._go_through(case, gates, ready, course, clean=clean, stop=stop)
 
-    def _begun(self, case: Case, gates: Sequence[Gate], course: Course | None) -> Course:
+    def _begun(self, case: Case, about: str, course: Course | None) -> Course:
         """The course, or a new one if a setup ran since: then it was in another environment."""
         folder = case.place.folder
         noted = self._underway.at(folder)
         if course and noted and noted.nonce == course.record.nonce:
             return course
-        about = self._adoptions.about(case, gates)
         return Course(self._underway.begin(folder, case.what, tree=case.tree, about=about))
 
     async def _go_through(
@@ -272,11 +274,11 @@ def _broken_off(trials: Sequence[Trial]) -> Judgement | None:
     for trial in trials:
         if trial.last.exit.cause == "unconfined":
             return Judgement(answer=Answer.UNSETTLED, failed=unconfined(trial.last))
-    red = [trial for trial in trials if not trial.last.ok]
-    # A red on a full disk says nothing about the tree.
-    is_disk_full = bool(red) and bool(lacking([red[0].last.log.parent]))
-    if is_disk_full or any(trial.interrupted for trial in trials):
-        return Judgement(answer=Answer.UNSETTLED)
+    for trial in trials:
+        # A red on a full disk says nothing about the tree.
+        is_disk_full = not trial.last.ok and lacking([trial.last.log.parent])
+        if is_disk_full or trial.interrupted:
+            return Judgement(answer=Answer.UNSETTLED)
     return None
 
 

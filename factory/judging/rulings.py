@@ -4,7 +4,7 @@ Invariant: the ruling of a commit depends on its files alone, except that a pers
 leave out an inferred gate or let it rewrite files.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -112,7 +112,7 @@ class Rulings:
         found = await aside(len(listing), partial(layout, listing))
         folder = folder_of(found, known=self._folder)
         names = await aside(len(listing), partial(ruling_in, listing, folder))
-        texts = await self._files.read(commit, {name: entries[name] for name in names})
+        texts = await self._files.read(commit, _picked(entries, names))
         rules, wrong = Rules(), ""
         try:
             rules = await _rules(listing, texts, folder)
@@ -137,7 +137,7 @@ class Rulings:
         following = await aside(len(links), partial(_guarded, Guards(rules.sources), links))
         while following:
             links = links.difference(following)
-            read = await self._own.read({link: entries[link] for link in following}, most=LINK)
+            read = await self._own.read(_picked(entries, following), most=LINK)
             fresh = led_to(read.found, following)
             following = await aside(len(links), partial(in_the_way, links, fresh))
             found = fresh | found
@@ -149,6 +149,10 @@ async def _rules(listing: list[str], texts: Texts, folder: str) -> Rules:
     ask = partial(rules_of, listing, texts.found, folder, larger=texts.larger)
     lines = sum(map(len, texts.found.values())) // 64
     return await aside(len(listing) + lines, ask)
+
+
+def _picked(entries: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
+    return {name: entries[name] for name in names}
 
 
 def _guarded(guards: Guards, links: Collection[str]) -> dict[str, str]:

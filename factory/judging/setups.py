@@ -80,12 +80,7 @@ class Setups:
 
     @faults.during("environment.build")
     async def _build_all(self, place: Place, setup: Setup, asked: Asked) -> Ready | SetupFailed:
-        await to_thread.run_sync(clear, place, setup)
-        place.stamp.unlink(missing_ok=True)
-        for path in place.installed:
-            await to_thread.run_sync(disk.remove, path)
-        await to_thread.run_sync(scratch.empty, place)
-        place.venv.mkdir()  # setup may write to it, and to nothing else beside the tree
+        await to_thread.run_sync(_strip, place, setup)
         stamp = Stamp(asked=asked.dependencies, candidate=place.candidate, key="")
         return await self._begin(place, setup, asked, stamp)
 
@@ -94,11 +89,9 @@ class Setups:
         self, place: Place, setup: Setup, asked: Asked, copied: Stamp
     ) -> Ready | SetupFailed | None:
         """Build on the dependencies that were copied; None where the copy cannot be read."""
-        await to_thread.run_sync(clear, place, setup)
-        before = await to_thread.run_sync(restored, place, copied)
+        before = await to_thread.run_sync(_restore, place, setup, copied)
         if before is None:
             return None
-        await to_thread.run_sync(scratch.empty, place)
         return await self._begin(place, setup, asked, copied, before=before)
 
     async def _begin(
@@ -232,6 +225,25 @@ class Setups:
             )
             return SetupFailed(sentence=sentence, tail=ran.tail, log=ran.where)
         return told
+
+
+def _strip(place: Place, setup: Setup) -> None:
+    """Remove the environment, and what setup built in the tree."""
+    clear(place, setup)
+    place.stamp.unlink(missing_ok=True)
+    for path in place.installed:
+        disk.remove(path)
+    scratch.empty(place)
+    place.venv.mkdir()  # setup may write to it, and to nothing else beside the tree
+
+
+def _restore(place: Place, setup: Setup, copied: Stamp) -> Print | None:
+    """Put the dependencies back as they were copied; None if the copy cannot be read."""
+    clear(place, setup)
+    before = restored(place, copied)
+    if before is not None:
+        scratch.empty(place)
+    return before
 
 
 def _orders(setup: Setup, place: Place, python: str, *, again: bool) -> Iterator[Order]:

@@ -75,6 +75,7 @@ class TrunkJudge:
         self, *, store: Store, state: DaemonState, escalations: Escalations, judge: Judge
     ) -> None:
         self.judge = judge
+        self._rulings = judge.rulings
         self.breaks = Breaks(store=store, escalations=escalations, branch=judge.branch)
         # Landed units that a rewritten trunk lacks; None: as recorded.
         self.missing: list[str] | None = None
@@ -96,7 +97,7 @@ class TrunkJudge:
 
     def ruled(self, tip: str) -> Ruled | None:
         """What is known about trunk at `tip`."""
-        return self._ruled if tip == self.judge.rulings.tip else None
+        return self._ruled if tip == self._rulings.tip else None
 
     def excused(self, ruled: Ruled, unit: Unit) -> bool:
         """Whether a person let the unit land on a red trunk, and it is red in nothing else."""
@@ -111,13 +112,13 @@ class TrunkJudge:
         """The card that says that trunk is red without any pending change."""
         first = trunk.red[0]
         names = trunk.gates_red
-        rulings = self.judge.rulings
-        gates = rulings.current.rules.gates if rulings.current else ()
+        ruling = self._rulings.current
+        gates = ruling.rules.gates if ruling else ()
         inferred = {gate.name for gate in gates if gate.inferred}
         if not all(verdict.rewrote for verdict in trunk.red):
             return words.trunk_red(
                 branch=self.judge.branch,
-                commit=rulings.tip,
+                commit=self._rulings.tip,
                 gates=names,
                 tail=first.tail,
                 log=first.log,
@@ -125,7 +126,7 @@ class TrunkJudge:
             )
         return words.trunk_rewritten(
             branch=self.judge.branch,
-            commit=rulings.tip,
+            commit=self._rulings.tip,
             rewrote={verdict.gate: verdict.rewrote for verdict in trunk.red},
             read_from=[gate.reason for gate in gates if gate.name in names],
             form=check_form(told(first.command, first.tail)),
@@ -145,7 +146,7 @@ class TrunkJudge:
         """Take `tip` for trunk, and judge it if it, its rules or a person's answers are new."""
         answered = answers(self._store)
         failed = self._ruled.setup if self._ruled else None
-        if self._unsettled is not None and tip == self.judge.rulings.tip:
+        if self._unsettled is not None and tip == self._rulings.tip:
             self._settle(anew=self._unsettled)
         self.breaks.count(tip)
         if not self.breaks.retries.is_due(tip):
@@ -156,7 +157,7 @@ class TrunkJudge:
             return
         self._looked = (tip, answered)
         self._ruled = None
-        ruling = await self.judge.rulings.of_trunk(tip)
+        ruling = await self._rulings.of_trunk(tip)
         self._tell("judging" if ruling.rules.gates else "unknown")
         if ruling.obstacle:  # at once, and in its present words, whether or not a unit waits
             self._escalations.raise_card(ruling.obstacle, now=now())
@@ -166,7 +167,7 @@ class TrunkJudge:
 
     def start(self, group: TaskGroup) -> None:
         """Judge trunk in the background, unless that is under way or done."""
-        tip = self.judge.rulings.tip
+        tip = self._rulings.tip
         is_under_way = self._ruled is not None or self._looking == tip
         if is_under_way or not self.breaks.may_judge(tip):
             return
@@ -187,7 +188,7 @@ class TrunkJudge:
                 self._looking = ""
             if ruled is None:  # it broke: the next look has it judged again
                 self._looked = ("", None)
-        if tip == self.judge.rulings.tip:
+        if tip == self._rulings.tip:
             self._ruled = ruled
             self._settle(anew=True)
         self._state.ring_all()
@@ -197,10 +198,9 @@ class TrunkJudge:
 
         If its own rules are others, the next look has it judged by these.
         """
-        rulings = self.judge.rulings
-        before = await rulings.of(parent)
-        ruling = await rulings.of(commit)
-        rulings.tip = commit
+        before = await self._rulings.of(parent)
+        ruling = await self._rulings.of(commit)
+        self._rulings.tip = commit
         self._ruled = None
         if ruling.rules.gates and ruling.judges_like(before):
             self._looked = (commit, answers(self._store))
@@ -234,7 +234,7 @@ class TrunkJudge:
 
     def _tell(self, state: str) -> None:
         """Write the fact about trunk, if it is another one."""
-        tip = self.judge.rulings.tip
+        tip = self._rulings.tip
         known = self._store.get(Fact, "trunk")
         told = {
             "branch": self.judge.branch,
