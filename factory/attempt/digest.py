@@ -1,6 +1,7 @@
 """The digest: what the next attempt is told about why the last one failed.
 
-Invariant: at most 16 KiB, and whatever is cut, the first failure and the command to reproduce it are kept.
+Invariant: at most 16 KiB, and whatever is cut, the first failure and the command to reproduce it
+are kept.
 """
 
 import re
@@ -30,20 +31,28 @@ def digest(
     said: str = "",
     notes: Sequence[str] = (),
 ) -> str:
-    """What went wrong, the first failure of each red verdict and how to see it again, then the ends of outputs.
+    """What went wrong, how each gate failed and how to see it again, then the ends of outputs.
 
-    `detail` is one sentence, `said` the agent's last words, `notes` further sentences (nested repositories, …).
+    `detail` is one sentence, `said` the agent's last words, `notes` further sentences (nested
+    repositories, …).
     """
-    head = [f"The attempt ended: {reason}.", *([detail] if detail else []), *notes]
+    head = [f"The attempt ended: {reason}."]
+    if detail:
+        head.append(detail)
+    head += notes
+    ends = []
     for verdict in red:
-        whole = len(verdict.tail.encode()) * len(red) < SHORT  # it is read below
-        first = [] if whole else first_failure(verdict.tail)
-        head += ["", _how_red(verdict), *first]
-    ends = [(f"The end of {verdict.gate}'s output:", verdict.tail) for verdict in red]
-    ends += [("The attempt's last words:", said)] if said.strip() else []
+        head += ["", _how_red(verdict)]
+        if len(verdict.tail.encode()) * len(red) >= SHORT:  # else all of it is read below
+            head += first_failure(verdict.tail)
+        ends.append((f"The end of {verdict.gate}'s output:", verdict.tail))
+    if said.strip():
+        ends.append(("The attempt's last words:", said))
     text = "\n".join(head).encode()[: LIMIT // 2].decode(errors="ignore")
     room = (LIMIT - len(text.encode())) // max(len(ends), 1)
-    return text + "".join(_end(title, output, room) for title, output in ends)
+    for title, output in ends:
+        text += _end(title, output, room)
+    return text
 
 
 def _how_red(verdict: Verdict) -> str:
@@ -74,8 +83,10 @@ def clean(output: str) -> str:
 
 def _end(title: str, output: str, room: int) -> str:
     """A titled section whose output is cut from above, at a line."""
-    head, text = f"\n\n{title}\n", clean(output).strip("\n")
+    head = f"\n\n{title}\n"
+    text = clean(output).strip("\n")
     space = room - len(head)
     if len(text.encode()) > space:
-        text = "…\n" + text.encode()[-space + 4 :].decode(errors="ignore").partition("\n")[2]
+        kept = text.encode()[-space + 4 :].decode(errors="ignore")
+        text = "…\n" + kept.partition("\n")[2]
     return head + text

@@ -59,10 +59,14 @@ def _mark(folder: Path) -> Path:
 def empty(home: Path, keep: Sequence[str]) -> None:
     """Delete everything in a HOME but the data that `keep` names."""
     disk.reopen(home)
-    files = (os.path.relpath(path, home) for path in disk.below(home, opened=True))
-    kept = {path for path in files if within(path, keep) and _is_data(home, path)}
-    above = {str(folder) for path in kept for folder in Path(path).parents}
-    for folder in sorted(above | {"."}):
+    kept = set[str]()
+    above = {"."}
+    for file in disk.below(home, opened=True):
+        path = os.path.relpath(file, home)
+        if within(path, keep) and _is_data(home, path):
+            kept.add(path)
+            above.update(map(str, Path(path).parents))
+    for folder in sorted(above):
         for name in os.listdir(home / folder):  # noqa: PTH208
             path = os.path.normpath(f"{folder}/{name}")
             if path not in above and path not in kept:

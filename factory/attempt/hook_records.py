@@ -49,7 +49,7 @@ class HookRecords:
         return self.state.places.run_dir(attempt.unit, attempt.number)
 
     def earlier(self, attempt: Attempt) -> Attempt | None:
-        """The newest attempt before this one that left a commit, else the newest that left anything.
+        """The newest attempt before this one with a commit, else the newest that left anything.
 
         One whose agent never ran left nothing.
         """
@@ -63,7 +63,7 @@ class HookRecords:
         return newest
 
     def note(self, attempt: Attempt, event: Event, *hook: Hook) -> None:
-        """Record the attempt, and the hook with it; raise Fenced where a newer one holds the unit."""
+        """Record the attempt, and its hook; raise Fenced where a newer one holds the unit."""
         self.store.write(
             event,
             attempt,

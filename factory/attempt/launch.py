@@ -1,10 +1,11 @@
 """What an attempt is started with: its prompt, its command line and its environment.
 
-Invariant: nothing of a task's text becomes part of a command line but the prompt, as one argument or on stdin.
+Invariant: nothing of a task's text becomes part of a command line but the prompt, as one argument
+or on stdin.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,10 +46,13 @@ class Launch:
     ) -> None:
         self.environments = environments
         self._commands = environments.commands
-        self._store, self._state, self._judge, self._outcomes = store, state, judge, outcomes
+        self._store = store
+        self._state = state
+        self._judge = judge
+        self._outcomes = outcomes
 
     async def ready_home(self, run: Run, owner: str) -> None:
-        """Empty HOME, where the last one to work in it was another unit, but for what its runtime keeps."""
+        """Empty HOME where another unit worked in it last; what its runtime keeps stays."""
         home = self._home_of(run)
         if home and not homes.belongs_to(home, owner):
             with faults.step("attempt.files"):
@@ -70,14 +74,18 @@ class Launch:
 
         Raises ConfigError; NoMarkdown where the task cannot be told any more.
         """
-        text = (
-            "" if run.spec.run else self._prompt(run, earlier, carried=carried, conflict=conflict)
-        )
+        text = ""
+        if not run.spec.run:
+            text = self._prompt(run, earlier, carried=carried, conflict=conflict)
         with faults.step("attempt.files"):
             (run.run_dir / "prompt.md").write_text(text, encoding="utf-8")
             home = self._home(run)
             profile = self._profile(run, place, home)
-        (argv, stdin), env = self._invocation(run), self._variables(run, place, home)
+        argv, stdin = self._invocation(run)
+        env = self._variables(run, place, home)
+        folders = [place.folder, run.run_dir]
+        if home:
+            folders.append(home)
         return Command(
             argv=argv,
             cwd=run.workspace.tree,
@@ -85,7 +93,7 @@ class Launch:
             run_dir=run.run_dir,
             stdin=stdin,
             within=self._commands.sandbox.confined(argv, env, profile),
-            limits=self._commands.limits(place.folder, run.run_dir, *((home,) if home else ())),
+            limits=self._commands.limits(*folders),
             seconds=60 * self._minutes(run),
             stop_signal=run.runtime.stop.signal,
             grace_s=run.runtime.stop.grace_s,
@@ -94,25 +102,25 @@ class Launch:
 
     def _minutes(self, run: Run) -> float:
         """What it may take: what was held back for it, where minutes have a cap."""
-        return (
-            run.attempt.reserved_minutes or run.spec.minutes or self._state.settings.limits.minutes
-        )
+        usual = self._state.settings.limits.minutes
+        return run.attempt.reserved_minutes or run.spec.minutes or usual
 
     def _invocation(self, run: Run) -> tuple[tuple[str, ...], Path | None]:
         if run.spec.run:  # a task's own command is no template
             return ("sh", "-c", run.spec.run), None
+        reserved = run.attempt.reserved_usd
         argv, stdin = invocation(
             run.runtime,
             run_dir=run.run_dir,
             workspace=run.workspace.tree,
             model=run.spec.model,
             session=run.attempt.session if run.attempt.resumed else "",
-            budget=f"{run.attempt.reserved_usd:.4f}" if run.attempt.reserved_usd else "",
+            budget=f"{reserved:.4f}" if reserved else "",
         )
-        program = find(
-            argv[0], path=self._state.environ.get("PATH", ""), root=self._state.places.root
-        )
-        return (str(program or argv[0]), *argv[1:]), stdin
+        name, *arguments = argv
+        path = self._state.environ.get("PATH", "")
+        program = find(name, path=path, root=self._state.places.root)
+        return (str(program or name), *arguments), stdin
 
     def _home_of(self, run: Run) -> Path | None:
         """Where the HOME of this worker and runtime is; without a sandbox the user's serves."""
@@ -145,21 +153,20 @@ class Launch:
                 _link(source, seen, below=home)
             else:
                 _real_folders(seen, below=home)
-        words = [
-            word
-            for part in run.runtime.command
-            for word in ((part,) if isinstance(part, str) else part)
-        ]
-        reads = (run.run_dir, *(Path(word) for word in words if word[:1] == "/"), *self._files(run))
+        writes = [place.tree]
+        if place.venv.is_dir():
+            writes.append(place.venv)
+        writes += [*mine, home]
+        reads = [run.run_dir, *_named_in(run.runtime.command), *self._files(run)]
         return Profile(
-            writes=(place.tree, *((place.venv,) if place.venv.is_dir() else ()), *mine, home),
-            reads=reads,
+            writes=tuple(writes),
+            reads=tuple(reads),
             shared=shared,
             network=run.runtime.network == "open",
         )
 
     def _files(self, run: Run) -> Iterator[Path]:
-        """Files of the user's that the variables let through for this runtime name, such as certificates."""
+        """Files of the user's that variables of this runtime name, such as certificates."""
         for name in environment(run.runtime, self._state.environ, {}).keys() - {"PATH"}:
             path = Path(self._state.environ.get(name, ""))
             if path.is_absolute() and path.is_file():
@@ -176,36 +183,44 @@ class Launch:
         around = self._commands.machine.variables(place)
         if run.spec.run:
             return around | own
-        # The workspace's own tools come first; without a sandbox the agent's login lies in its user's HOME.
-        names = ("PATH", "VIRTUAL_ENV", *(TOOLCHAINS if home else ()))
-        own |= {name: around[name] for name in names if name in around} | ports(run.hook.index)
-        env = environment(
-            run.runtime, self._state.environ, own | ({"HOME": str(home)} if home else {})
-        )
+        # The workspace's own tools come first. Without a sandbox the agent's login lies in its
+        # user's HOME.
+        names = ["PATH", "VIRTUAL_ENV"]
+        if home:
+            names += TOOLCHAINS
+            own["HOME"] = str(home)
+        for name in names:
+            if name in around:
+                own[name] = around[name]
+        own |= ports(run.hook.index)
+        env = environment(run.runtime, self._state.environ, own)
         if home is None:
             return env
-        # What names a folder of the user's that it does not see would send its sessions into nothing.
+        # A folder of the user's that it does not see would send its sessions into nothing.
         seen = (*logins(run.runtime, self._state.environ, home).values(), home, run.run_dir)
-        return {
-            name: value for name, value in env.items() if not self._leads_nowhere(name, value, seen)
-        }
+        for name, value in list(env.items()):
+            if self._leads_nowhere(name, value, seen):
+                del env[name]
+        return env
 
     def _leads_nowhere(self, name: str, value: str, seen: tuple[Path, ...]) -> bool:
-        if (
-            name not in self._state.environ
-            or value != self._state.environ[name]
-            or name in ("PATH", *TOOLCHAINS)
-        ):
+        """Whether a variable of the user's names a folder that the sandbox hides."""
+        if name in ("PATH", *TOOLCHAINS) or self._state.environ.get(name) != value:
             return False
         path = Path(value)
-        hidden = (
-            path.is_absolute() and not path.is_file() and self._commands.sandbox.is_hidden(path)
-        )
-        return hidden and not any(each.is_relative_to(path) for each in seen)
+        if not path.is_absolute() or path.is_file() or not self._commands.sandbox.is_hidden(path):
+            return False
+        return not any(each.is_relative_to(path) for each in seen)
 
     def _prompt(
-        self, run: Run, earlier: Attempt | None, *, carried: bool, conflict: Conflict | None
+        self,
+        run: Run,
+        earlier: Attempt | None,
+        *,
+        carried: bool,
+        conflict: Conflict | None,
     ) -> str:
+        conventions = run.ruling.conventions
         said = self._store.select(Remark, unit=run.unit.id)
         remarks = [each for each in said if each.seq <= run.attempt.heard]
         wish = asked_for(remarks, self._store.select(Attempt, unit=run.unit.id))
@@ -222,7 +237,7 @@ class Launch:
             accept=run.spec.accept,
             gates=tuple((gate.name, gate.shown) for gate in run.ruling.rules.gates),
             knowledge=tuple(
-                note for note in run.ruling.conventions.knowledge if note.concerns(run.spec.scope)
+                note for note in conventions.knowledge if note.concerns(run.spec.scope)
             ),
             remarks=tuple(remarks),
             digest=earlier.digest if earlier else "",
@@ -235,31 +250,40 @@ class Launch:
             may_split=wish not in ("review", "simplify") and not is_part(self._store, run.unit.id),
             resumed=run.attempt.resumed,
         )
-        return prompt(
-            prompt_name(run, earlier, conflict, wish), brief, run.ruling.conventions.prompts
-        )
+        name = prompt_name(run, earlier, conflict, wish)
+        return prompt(name, brief, conventions.prompts)
+
+
+def _named_in(command: Iterable[str | Sequence[str]]) -> Iterator[Path]:
+    """The absolute paths in a command, whose optional words stand together."""
+    for part in command:
+        words = (part,) if isinstance(part, str) else part
+        for word in words:
+            if word.startswith("/"):
+                yield Path(word)
 
 
 def _real_folders(path: Path, *, below: Path) -> None:
-    """Make and open the folders down to `path`; what an agent left in their place, a link that leads out, goes."""
+    """Make and open the folders down to `path`; delete an agent's links and files in the way."""
     if not path.is_relative_to(below):
         return
-    for folder in (
-        *reversed([each for each in path.parents if each != below and each.is_relative_to(below)]),
-        path,
-    ):
+    above = [each for each in path.parents if each != below and each.is_relative_to(below)]
+    for folder in (*reversed(above), path):
         if os.path.islink(folder) or (folder.exists() and not folder.is_dir()):  # noqa: PTH114
             folder.unlink()
         folder.mkdir(exist_ok=True)
         disk.reopen(folder)
 
 
-def _link(source: Path, seen: Path, *, below: Path) -> None:
-    """Let `seen` lead to `source`, whatever lies there, unless it is in what leads there already."""
-    real = os.path.realpath(source)
-    if (
-        seen.is_relative_to(below) and os.path.realpath(seen) != real
-    ):  # which, other than pathlib, bears a loop
+def _link(
+    source: Path,
+    seen: Path,
+    *,
+    below: Path,
+) -> None:
+    """Let `seen` lead to `source`, whatever lies there, unless it does so already."""
+    real = os.path.realpath(source)  # which, other than pathlib, bears a loop
+    if seen.is_relative_to(below) and os.path.realpath(seen) != real:
         _real_folders(seen.parent, below=below)
         disk.remove(seen)
         seen.symlink_to(real)

@@ -68,37 +68,40 @@ def read_outbox(folder: Path) -> Outbox:
 
 
 def _task_files(box: int) -> dict[str, bytes]:
-    """What lies in split/, of each file a byte more than all may have; nothing of a folder that may not be read."""
+    """What lies in split/, of each file a byte more than all may have.
+
+    Nothing where the folder may not be read.
+    """
     try:
         folder = os.open("split", SAFELY | os.O_DIRECTORY, dir_fd=box)
     except OSError:
         return {}
     try:
-        names = [entry.name for entry in os.scandir(folder) if entry.is_file(follow_symlinks=False)]
-        files = sorted(
-            name for name in names if name.lower().endswith(".md") and name[0] not in ".#~"
-        )
-        return {name: read_at(name, folder, PARTS_BYTES + 1) for name in files[:MOST_FILES]}
+        files = []
+        for entry in os.scandir(folder):
+            is_task = entry.name.lower().endswith(".md") and entry.name[0] not in ".#~"
+            if is_task and entry.is_file(follow_symlinks=False):
+                files.append(entry.name)
+        first = sorted(files)[:MOST_FILES]
+        return {name: read_at(name, folder, PARTS_BYTES + 1) for name in first}
     finally:
         os.close(folder)
 
 
 def _question(text: str) -> Question:
-    """The question; what of its front matter cannot be taken is told in its text, so that none of it is lost."""
+    """The question; its text also holds what cannot be taken of its front matter."""
     file = loose(text)
-    written, deadline = file.keys.get("options"), 0.0
-    options = (
-        [option.strip() for option in written if option.strip()]
-        if isinstance(written, list)
-        else []
-    )
+    options = []
+    written = file.keys.get("options")
+    if isinstance(written, list):
+        options = list(filter(None, map(str.strip, written)))
+    deadline = 0.0
     with suppress(ValueError):
         deadline = float(str(file.keys.get("deadline_s")))
     parts = [file.body.strip() or "(the agent asked without a text)", *_untaken(options)]
     if file.trouble:
-        parts.append(
-            f"The factory could not read the front matter of this question: {file.trouble}."
-        )
+        what = "the front matter of this question"
+        parts.append(f"The factory could not read {what}: {file.trouble}.")
         parts.append(file.head.strip())
     return Question(
         text="\n\n".join(parts).strip(),
@@ -113,8 +116,10 @@ def _untaken(options: Sequence[str]) -> Iterator[str]:
     for number, option in enumerate(options[:MOST_OPTIONS], start=1):
         if option != _label(option):
             yield f"Option {number} in full: {option}"
-    if more := options[MOST_OPTIONS:]:
-        yield f"A question has at most {MOST_OPTIONS} options. The agent also wrote these; answer one of them as text:"
+    more = options[MOST_OPTIONS:]
+    if more:
+        what_to_do = "The agent also wrote these; answer one of them as text:"
+        yield f"A question has at most {MOST_OPTIONS} options. {what_to_do}"
         yield "\n".join(f"- {option}" for option in more)
 
 
@@ -123,9 +128,5 @@ def _label(option: str) -> str:
 
 
 def _text(name: str, box: int) -> str:
-    # git takes no NUL in a message
-    return (
-        read_at(name, box, CAP_BYTES)
-        .decode(errors="replace")
-        .replace("\0", "\N{REPLACEMENT CHARACTER}")
-    )
+    text = read_at(name, box, CAP_BYTES).decode(errors="replace")
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")  # git takes no NUL in a message

@@ -1,6 +1,7 @@
 """The end of an attempt, and what becomes of its unit: the one place that records both.
 
-Invariant: attempt, unit, hook and card change in one transaction, and only for the unit's newest attempt.
+Invariant: attempt, unit, hook and card change in one transaction, and only for the unit's newest
+attempt.
 """
 
 from collections.abc import Callable, Sequence
@@ -59,8 +60,8 @@ class Outcomes:
     ) -> None:
         """Record that `attempt` ended for its `reason`; `hook` is emptied with it.
 
-        `ask` is the card where the end needs one of its own, `reset` the time that a usage limit names, `parts` what a
-        unit that was split becomes.
+        `ask` is the card where the end needs one of its own, `reset` the time that a usage limit
+        names, `parts` what a unit that was split becomes.
         """
         attempt = self._unless_told(budget.settle(attempt), submits=hook is not None)
         assert attempt.reason is not None, "an attempt ends for a reason"
@@ -72,12 +73,8 @@ class Outcomes:
             if hook is not None and is_of_agent and self._state.stopping is Stopping.NO:
                 until = note_end(self._store, self._escalations, attempt, reset=reset, now=at)
             if unit.state not in FINAL:
-                spent = replace(
-                    unit,
-                    spent=self._spent(attempt),
-                    submission="",
-                    resume=attempt.reason is EndReason.TOLD,
-                )
+                is_told = attempt.reason is EndReason.TOLD
+                spent = replace(unit, spent=self._spent(attempt), submission="", resume=is_told)
                 if attempt.reason is EndReason.SPLIT:
                     changed += self._split(spent, parts, at)
                     self._pass_on(attempt, parts, at)
@@ -132,7 +129,13 @@ class Outcomes:
         if attempt is None or self._unit(unit.id).state is not UnitState.QUEUED:
             return  # cancelled meanwhile
         notes = attempt.digest.splitlines() if attempt.reason is EndReason.SUBMITTED else ()
-        text = digest(reason, detail=detail, red=red, said=said or attempt.said, notes=notes)
+        text = digest(
+            reason,
+            detail=detail,
+            red=red,
+            said=said or attempt.said,
+            notes=notes,
+        )
         judged = replace(attempt, reason=reason, detail=detail, digest=text)
         with self._store.transaction():
             # The card that says what blocks its landing.
@@ -176,7 +179,14 @@ class Outcomes:
         if fresh.state is UnitState.QUEUED and fresh.why != why:
             self._store.write(Event.UNIT_QUEUED, replace(fresh, why=why), now=at, unit=unit.id)
 
-    def remark(self, unit: str, kind: str, text: str, *, at: datetime) -> None:
+    def remark(
+        self,
+        unit: str,
+        kind: str,
+        text: str,
+        *,
+        at: datetime,
+    ) -> None:
         """Write down what an agent said to a person."""
         self._escalations.remark(unit, kind, text, now=at, who="agent")
 
@@ -262,7 +272,7 @@ class Outcomes:
         )
 
     def _spent(self, attempt: Attempt) -> int:
-        """How many attempts count, with this end; one counts once, whatever reasons it had before."""
+        """How many attempts count, with this end; each counts once, whatever it had ended for."""
         known = {each.number: each for each in self._store.select(Attempt, unit=attempt.unit)}
         known[attempt.number] = attempt
         spent = 0
@@ -296,7 +306,14 @@ _ABOUT_ONE_CHANGE = frozenset(
 
 def _emptied(hook: Hook, at: datetime) -> Hook:
     state = "draining" if hook.state == "draining" else "idle"
-    return replace(hook, unit="", attempt=0, state=state, phase="", since=at)
+    return replace(
+        hook,
+        unit="",
+        attempt=0,
+        state=state,
+        phase="",
+        since=at,
+    )
 
 
 def _queued(unit: Unit, attempt: Attempt, at: datetime) -> Unit:
@@ -316,7 +333,12 @@ def _held(unit: Unit, card: Card, at: datetime) -> Unit:
 
 
 def _again(
-    unit: Unit, attempt: Attempt, until: datetime | None, *, fresh: bool, at: datetime
+    unit: Unit,
+    attempt: Attempt,
+    until: datetime | None,
+    *,
+    fresh: bool,
+    at: datetime,
 ) -> Unit:
     """The unit, ready for its next attempt, at once or later; `fresh`: that starts from trunk."""
     # What was to start from trunk still is, where this attempt ended before it left anything.

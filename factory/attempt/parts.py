@@ -12,7 +12,12 @@ Files = Mapping[str, bytes]  # task files, by name
 
 
 def parts_of(
-    unit: Unit, spec: Spec, split: Files, *, store: Store, taken: Callable[[str], bool]
+    unit: Unit,
+    spec: Spec,
+    split: Files,
+    *,
+    store: Store,
+    taken: Callable[[str], bool],
 ) -> tuple[tuple[Part, ...], str]:
     """The parts, or why they cannot take its place; both empty where the agent left the unit whole.
 

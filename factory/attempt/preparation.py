@@ -118,7 +118,7 @@ class Preparation:
     async def _prepared(
         self, run: Run, carried: str
     ) -> tuple[Workplace, Ready | SetupFailed | EndReason]:
-        """Its workspace with what it starts from and nothing of another unit; and its environment."""
+        """Its workspace, with nothing of another unit, and its environment."""
         environments = self._launch.environments
         setup = run.ruling.rules.setup
         start = Start(
@@ -170,7 +170,7 @@ class Preparation:
         return carried, None
 
     def _copy_task(self, unit: str) -> None:
-        """Lay the task file beside the run dir: without the store it tells whose attempt that is."""
+        """Lay the task file beside the run dir: it tells whose attempt that is."""
         spec = self._records.store.get(Spec, unit)
         if spec is None:
             return

@@ -1,7 +1,7 @@
 """What an agent is told: strict templates, filled in.
 
-Invariant: what a person, an agent or a gate wrote goes in verbatim and is never read as a template; no attempt begins
-with a prompt that lacks the task.
+Invariant: what a person, an agent or a gate wrote goes in verbatim and is never read as a template;
+no attempt begins with a prompt that lacks the task.
 """
 
 import traceback
@@ -24,19 +24,9 @@ from factory.ground.conventions import Convention, Note, overlay
 from factory.ground.errors import ConfigError
 from factory.store.records import Remark
 
-BEGIN = (
-    "unit",
-    "retry",
-    "conflict",
-    "question",
-    "review",
-    "simplify",
-    "split",
-    "told",
-)  # an attempt begins with one of these
-HOUSE = (
-    "house.md"  # the repository's own rules: added to each of those, whatever else the prompts say
-)
+# An attempt begins with one of these.
+BEGIN = ("unit", "retry", "conflict", "question", "review", "simplify", "split", "told")
+HOUSE = "house.md"  # the repository's own rules: each of those ends with them
 _MARK = "the-mark-that-stands-for-it"
 _FAILURES = (
     TemplateError,
@@ -51,7 +41,7 @@ _FAILURES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Brief:
-    """Everything that a prompt may say, by the names that the templates use (listed in conventions/README.md)."""
+    """Everything that a prompt may say, by its name in templates (see conventions/README.md)."""
 
     unit: str
     title: str
@@ -77,7 +67,7 @@ class Brief:
 
 
 def prompt(name: str, brief: Brief, prompts: Mapping[str, Convention]) -> str:
-    """The prompt `name` (one of BEGIN, or a part), filled in; raise ConfigError naming file and line."""
+    """The prompt `name` (one of BEGIN, or a part), filled in; raises ConfigError."""
     template = prompts.get(f"{name}.md")
     if template is None:
         raise ConfigError(f"There is no prompt {name}.md in conventions/prompts.")
@@ -85,9 +75,8 @@ def prompt(name: str, brief: Brief, prompts: Mapping[str, Convention]) -> str:
     if name not in BEGIN:  # a part of others may be empty now and then
         return text
     if not text.strip():
-        raise ConfigError(
-            f"{template.where} says nothing. Write a prompt, or remove the file to have the shipped one."
-        )
+        what_to_do = "Write a prompt, or remove the file to have the shipped one."
+        raise ConfigError(f"{template.where} says nothing. {what_to_do}")
     if brief.resumed:  # the session was told the task and the rules when it began
         return text
     _check_task(template, brief, prompts)
@@ -116,9 +105,21 @@ def _check_task(template: Convention, brief: Brief, prompts: Mapping[str, Conven
 
 
 def check_prompt(name: str, prompts: Mapping[str, Convention]) -> None:
-    """Raise ConfigError where the prompt file cannot be filled in with little, or with all that there may be to say."""
-    little = Brief(unit="u", title="t", body="b", outbox="o")
-    remark = Remark(unit="u", seq=1, who="person", kind="tell", text="t", at=datetime.min)
+    """Raise ConfigError where the prompt cannot be filled in with the least or the most to say."""
+    little = Brief(
+        unit="u",
+        title="t",
+        body="b",
+        outbox="o",
+    )
+    remark = Remark(
+        unit="u",
+        seq=1,
+        who="person",
+        kind="tell",
+        text="t",
+        at=datetime.min,
+    )
     much: dict[str, Any] = {
         "minutes": 1.0,
         "gates": (("g", "c"),),
@@ -133,7 +134,8 @@ def check_prompt(name: str, prompts: Mapping[str, Convention]) -> None:
         prompt(name.removesuffix(".md"), brief, prompts)
 
 
-# What an agent needs to be told, and the sign by which it is seen in a prompt. The task has a rule of its own.
+# What an agent needs to be told, and the sign by which it is seen in a prompt. The task has a rule
+# of its own.
 _NEEDED: Mapping[str, str] = {
     "what was said so far": "mark-remarks",
     "knowledge": "mark-knowledge",
@@ -175,15 +177,17 @@ _CASES = (*((name, _MARKED) for name in BEGIN), ("question", replace(_MARKED, re
 
 
 def left_out(prompts: Mapping[str, Convention], shipped: Mapping[str, str]) -> list[str]:
-    """Return a sentence for each file of the repository's that loses what agents need, or that cannot be used.
+    """Return a sentence for each file of the repository's that loses something, or is unusable.
 
-    A file loses what the shipped prompts (as `read_shipped` gives them) tell and the repository's, together, do not.
+    A file loses what the shipped prompts (as `read_shipped` gives them) tell and the repository's,
+    together, do not.
     """
     own = {name: file for name, file in prompts.items() if not file.is_shipped}
     if not own:
         return []
     plain = overlay({}, shipped).prompts
-    wrong, lost = list[str](), list[frozenset[str]]()
+    wrong = list[str]()
+    lost = list[frozenset[str]]()
     for name, brief in _CASES:
         try:
             lost.append(_told(name, brief, plain) - _told(name, brief, prompts))
@@ -194,7 +198,8 @@ def left_out(prompts: Mapping[str, Convention], shipped: Mapping[str, str]) -> l
     added = {name: file for name, file in own.items() if name not in plain}
     for name, file in own.items():
         alone = {**plain, **added, name: file}
-        if words := _lost_by(alone, lost):
+        words = _lost_by(alone, lost)
+        if words:
             said.append(_complaint(file, [noun for noun in _NEEDED if noun in words]))
     return said
 
@@ -225,7 +230,10 @@ def _complaint(file: Convention, words: Sequence[str]) -> str:
 def render(
     template: str, *, where: str, includes: Mapping[str, Convention] | None = None, **values: object
 ) -> str:
-    """Fill in one template; `includes` are what it may `{% include %}`. Raise ConfigError naming file and line."""
+    """Fill in one template; `includes` are what it may `{% include %}`.
+
+    Raises ConfigError, which names file and line.
+    """
     files = {**(includes or {}), where: Convention(template, where)}
 
     def load(name: str) -> tuple[str, str, None] | None:
@@ -244,12 +252,10 @@ def render(
         return environment.get_template(where).render(**values)
     except _FAILURES as error:
         templates = {file.where for file in files.values()}
-        frames = [
-            frame
-            for frame in traceback.extract_tb(error.__traceback__)
-            if frame.filename in templates
-        ]
-        place = f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else where
+        place = where
+        for frame in traceback.extract_tb(error.__traceback__):
+            if frame.filename in templates:
+                place = f"{frame.filename}, line {frame.lineno}"
         if isinstance(error, TemplateSyntaxError):
             place = f"{error.filename}, line {error.lineno}"
         reason = (str(error) or type(error).__name__).rstrip(".")

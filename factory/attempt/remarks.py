@@ -1,7 +1,7 @@
 """What a person says to a unit while its agent works, or after it has submitted.
 
-Invariant: what an agent has read is known by number, never by a clock: the attempt notes the newest remark that its
-prompt holds (`heard`). No submission is judged while something newer was said.
+Invariant: what an agent has read is known by number, never by a clock: the attempt notes the newest
+remark that its prompt holds (`heard`). No submission is judged while something newer was said.
 """
 
 from collections.abc import Iterable, Sequence
@@ -53,13 +53,13 @@ def put_off(attempts: Sequence[Attempt], *, before: int) -> Attempt | None:
 
 @dataclass(frozen=True, slots=True)
 class PutOff:
-    """Work that was done and put off; an attempt was told the remark, and is `idle` if it changed nothing."""
+    """Work that a remark put off; the next attempt is `idle` if it changed nothing."""
 
     first: Attempt
     idle: bool
 
     def end(self, attempt: Attempt) -> Attempt:
-        """Return the end of that attempt; its tree is the first one's where it is submitted and idle."""
+        """Return the end of that attempt, with the first one's tree where it is idle."""
         if self.idle:
             return unchanged(attempt, self.first)
         return replace(attempt, summary=attempt.summary or self.first.summary)
@@ -75,7 +75,8 @@ async def work_put_off(
 ) -> PutOff | None:
     """Return the work that the attempt went on with, where a remark had put it off.
 
-    `attempts`: all of the unit. `diff` is written where that work conflicts with trunk, as when the attempt began.
+    `attempts`: all of the unit. `diff` is written where that work conflicts with trunk, as when the
+    attempt began.
     """
     first = put_off(attempts, before=attempt.number)
     if first is None:
@@ -84,7 +85,11 @@ async def work_put_off(
 
 
 async def _is_unchanged(
-    first: Attempt, attempt: Attempt, snapshot: Snapshot, workspaces: Workspaces, diff: Path
+    first: Attempt,
+    attempt: Attempt,
+    snapshot: Snapshot,
+    workspaces: Workspaces,
+    diff: Path,
 ) -> bool:
     """Whether the attempt left just what `first` had handed it."""
     if snapshot.gone:  # with the workspace went what it had done, if anything
@@ -100,8 +105,8 @@ async def _is_unchanged(
 def unchanged(attempt: Attempt, first: Attempt) -> Attempt:
     """Return the end of an attempt that was told something, and changed nothing.
 
-    The work was done before: however the attempt failed, that work is submitted as it was. Only a session that
-    could not be continued has not been told yet.
+    The work was done before: however the attempt failed, that work is submitted as it was. Only a
+    session that could not be continued has not been told yet.
     """
     assert attempt.reason is not None, "an attempt ends for a reason"
     if attempt.resumed and attempt.reason is EndReason.CRASHED:

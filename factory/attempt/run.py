@@ -52,28 +52,41 @@ class NotStarted:
 
 
 class Patience:
-    """How long an agent may say nothing: not counted while a tool is open or anything of it uses CPU.
+    """How long an agent may say nothing, while no tool is open and nothing of it uses CPU.
 
     `idle_cpu`: seconds of CPU that it uses in a second while it waits.
     """
 
     def __init__(self, child: Child, *, idle_cpu: float) -> None:
-        self._child, self._idle_cpu = child, idle_cpu
-        # By the loop's clock: one that somebody sets must not end a healthy agent, nor let a silent one go on.
+        self._child = child
+        self._idle_cpu = idle_cpu
+        # By the loop's clock: one that somebody sets must not end a healthy agent, nor let a silent
+        # one go on.
         self._quiet_since = anyio.current_time()
         self._last: datetime | None = None
         self._cpu = 0.0
 
-    def worn_out(self, seen: Seen, *, first_event_s: float, silence_s: float) -> bool:
-        """Whether it has been silent for too long. A tree that changes is changed by something that uses CPU."""
+    def worn_out(
+        self,
+        seen: Seen,
+        *,
+        first_event_s: float,
+        silence_s: float,
+    ) -> bool:
+        """Whether it has been silent for too long.
+
+        Nobody looks at the tree: whatever changes it uses CPU.
+        """
         at = anyio.current_time()
         if seen.last != self._last:
-            self._last, self._quiet_since = seen.last, at
+            self._last = seen.last
+            self._quiet_since = at
         allowed = silence_s if seen.first else first_event_s
         if seen.tools or at - self._quiet_since < allowed:
             return False
         cpu = self._child.cpu_seconds()
-        worked, self._cpu = cpu - self._cpu, cpu
+        worked = cpu - self._cpu
+        self._cpu = cpu
         if worked > self._idle_cpu * allowed and seen.first:
             self._quiet_since = at
             return False
@@ -87,35 +100,38 @@ BROKEN_OFF = frozenset(
 
 
 def prompt_name(
-    run: Run, earlier: Attempt | None, conflict: Conflict | None, wish: str = ""
+    run: Run,
+    earlier: Attempt | None,
+    conflict: Conflict | None,
+    wish: str = "",
 ) -> str:
     """Which prompt starts it; `wish`: the one that a person asked for."""
     if earlier is None:
         return "unit"
     if run.unit.resume and wish != "told":
         return "question"
-    return "conflict" if conflict and earlier.reason is EndReason.CONFLICT else wish or "retry"
+    if conflict and earlier.reason is EndReason.CONFLICT:
+        return "conflict"
+    return wish or "retry"
 
 
 def asked_for(remarks: Sequence[Remark], attempts: Sequence[Attempt]) -> str:
     """The prompt that a person asked for since the last attempt that was seen through; "" for none.
 
-    `told`: that attempt had done its work, and goes on with what was said.
-
-    What they `tell` besides is told besides.
+    `told`: that attempt had done its work, and goes on with what was said. Remarks of the kind
+    `tell` ask for no prompt: each prompt holds them.
     """
-    last = next(
-        (each for each in reversed(attempts) if each.end and each.reason not in BROKEN_OFF), None
-    )
-    if last is None or last.end is None:
+    for last in reversed(attempts):
+        if last.end and last.reason not in BROKEN_OFF:
+            break
+    else:
         return ""
     if last.reason is EndReason.TOLD:
         return "told"
-    kinds = [
-        each.kind
-        for each in remarks
-        if each.who == "person" and each.kind != "tell" and each.at >= last.end
-    ]
-    good = last.reason in (EndReason.SUBMITTED, EndReason.GUARD, EndReason.OUT_OF_SCOPE)
-    known = ("split", "simplify", "review") if good else ("split", "simplify")
-    return kinds[-1] if kinds and kinds[-1] in known else ""
+    known = {"split", "simplify"}
+    if last.reason in (EndReason.SUBMITTED, EndReason.GUARD, EndReason.OUT_OF_SCOPE):
+        known.add("review")
+    for each in reversed(remarks):
+        if each.who == "person" and each.kind != "tell" and each.at >= last.end:
+            return each.kind if each.kind in known else ""
+    return ""

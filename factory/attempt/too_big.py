@@ -1,4 +1,4 @@
-"""What becomes of an attempt that left more than can be kept: a person is asked, and all of it stays.
+"""What becomes of an attempt that left too much: a person is asked, and all of it stays.
 
 What must not live here: how much is too much (repo/measure.py).
 """
@@ -11,7 +11,10 @@ from factory.store.unit import SPENDS, EndReason, Unit
 
 
 def ruled(
-    reason: EndReason, snapshot: Snapshot, unit: Unit, workspace: Workspace
+    reason: EndReason,
+    snapshot: Snapshot,
+    unit: Unit,
+    workspace: Workspace,
 ) -> tuple[EndReason, Ask | None]:
     """Why the attempt ended, and the card about what its snapshot lacks.
 
@@ -22,7 +25,9 @@ def ruled(
     submits = reason is EndReason.SUBMITTED
     if too_big is None or not (submits or SPENDS[reason]):
         return reason, None
-    told = [f"{path}: {shown(size)}" if size else path for path, size in too_big.paths]
+    told = []
+    for path, size in too_big.paths:
+        told.append(f"{path}: {shown(size)}" if size else path)
     ask = words.too_big(
         unit,
         too_big.sentence,

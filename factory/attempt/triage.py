@@ -1,7 +1,7 @@
 """What an attempt's end means, and what becomes of its unit: two pure functions.
 
-Success is a tree that passes, never an exit code; so a changed tree goes to the judge unless there is reason to think
-that the work was cut off half-way.
+Success is a tree that passes, never an exit code; so a changed tree goes to the judge unless there
+is reason to think that the work was cut off half-way.
 """
 
 from dataclasses import dataclass
@@ -101,10 +101,17 @@ FRESH = frozenset({EndReason.EMPTY, EndReason.GUARD})
 LOST_IN_A_ROW = 3
 
 
-def next_move(reason: EndReason, unit: Unit, *, limit: int, lost_in_a_row: int = 0) -> Move:
-    """Return what becomes of `unit`, whose `spent` already counts this end; `limit` is its attempts.
+def next_move(
+    reason: EndReason,
+    unit: Unit,
+    *,
+    limit: int,
+    lost_in_a_row: int = 0,
+) -> Move:
+    """Return what becomes of `unit`, whose `spent` counts this end; `limit` is its attempts.
 
-    A run: unit is not repeated where repeating it must give the same: its command is not an opinion.
+    A run: unit is not repeated where repeating it must give the same: its command is not an
+    opinion.
     """
     if reason is EndReason.SUBMITTED:
         return Move(Next.QUEUE)
