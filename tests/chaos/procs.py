@@ -87,7 +87,9 @@ def at_work_in(root: Path) -> Iterator[int]:
         with suppress(OSError):
             argv, environ = (entry / "cmdline").read_bytes(), (entry / "environ").read_bytes()
             here = os.fsencode(f"{root}/.git") in environ or (entry / "cwd").readlink() == root
-            if here and (b"git\0" in argv or b"/git" in argv) and started(int(entry.name)):
+            is_git = b"git\0" in argv or b"/git" in argv
+            waits = b"read -r go" in argv  # for the daemon's word: it is no git yet
+            if here and is_git and not waits and started(int(entry.name)):
                 yield int(entry.name)
 
 
