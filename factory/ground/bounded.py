@@ -1,42 +1,45 @@
-"""Reading no more than so many bytes of what somebody else may have written.
+"""Reads files that somebody else may have written, up to a bound.
 
-Invariant: whoever reads a file of an agent, a candidate, a tool or a person says how much of it. A file that is larger
-is refused or cut, and never read whole first.
+Invariant: every reader of a file of an agent, a candidate, a tool or a person names its bound. A
+larger file is refused or cut, and never read whole first.
 """
 
 import os
 import stat
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import IO
 
-PARSED = (
-    1 << 20
-)  # bytes of a file that is understood in this process: settings, rules, tests, attributes
-LOCK_FILE = 16 << 20  # bytes of a lock file, which a child looks through
-TOLD = 16 << 20  # bytes of a file that this factory itself wrote where an agent may reach it
+from factory.ground.sentences import printable
+
+# All but NAME in bytes.
+PARSED = 1 << 20  # a file that this process parses: settings, rules, tests, attributes
+LOCK_FILE = 16 << 20  # a lock file, which a child process looks through
+TOLD = 16 << 20  # a file that this factory itself wrote where an agent may reach it
 NAME = 120  # characters of a path that is shown
-LINK = 4096  # bytes of where a symbolic link leads: the system allows no more
+LINK = 4096  # the target of a symbolic link: the system allows no more
 _PLAIN = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # a fifo has no writer to wait for
 
 
 class TooLarge(ValueError):
-    """A file has more bytes than are read of it."""
+    """A file is larger than its bound."""
 
     def __init__(self, path: object, size: int, most: int) -> None:
         super().__init__(f"{path} has {shown(size)}, and only files up to {shown(most)} are read")
-        self.size, self.most = size, most
+        self.size = size
+        self.most = most
 
 
 def head(path: Path, most: int) -> bytes:
-    """The first bytes of a plain file, at most so many; raises OSError."""
+    """Return the first bytes of a plain file, at most so many; raise OSError."""
     with _opened(path) as file:
         return file.read(most)
 
 
 def tail(path: Path, most: int) -> bytes:
-    """The last bytes of a plain file, at most so many; raises OSError."""
+    """Return the last bytes of a plain file, at most so many; raise OSError."""
     with _opened(path) as file:
         size = os.fstat(file.fileno()).st_size
         file.seek(max(0, size - most))
@@ -44,7 +47,7 @@ def tail(path: Path, most: int) -> bytes:
 
 
 def whole(path: Path, most: int) -> bytes:
-    """All of a plain file; raises TooLarge where it has more bytes, and OSError."""
+    """Return all of a plain file; raise TooLarge if it has more bytes, and OSError."""
     with _opened(path) as file:
         found = file.read(most + 1)
         if len(found) > most:
@@ -61,27 +64,29 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
 
 
 def shown(size: int) -> str:
-    """A size for a person, rounded down."""
-    amount, unit = float(size), "bytes"
-    for larger in ("KiB", "MiB", "GiB", "TiB"):
-        if amount < 1024:
-            break
-        amount, unit = amount / 1024, larger
-    if unit == "bytes":
+    """Return a size for a person, rounded down."""
+    if size < 1024:
         return f"{size} bytes"
+    amount = size / 1024
+    units = ["KiB", "MiB", "GiB", "TiB"]
+    while amount >= 1024 and len(units) > 1:
+        amount /= 1024
+        units.pop(0)
     tenths = int(amount * 10) / 10
-    return f"{tenths:.1f} {unit}".replace(".0 ", " ")
+    return f"{tenths:.1f} {units[0]}".replace(".0 ", " ")
 
 
 def named(path: str) -> str:
-    """A path for a person: cut where it is long, and without what steers a terminal."""
-    name = path if path.isprintable() else ascii(path)
-    return name if len(name) <= NAME else f"{name[: NAME // 2]}…{name[-NAME // 2 :]}"
+    """Return a path for a person: cut if it is long, and safe to print."""
+    name = printable(path)
+    if len(name) <= NAME:
+        return name
+    return f"{name[: NAME // 2]}…{name[-NAME // 2 :]}"
 
 
 def listed(sizes: Collection[tuple[str, int]], most: int) -> str:
-    """The first few files with their sizes, for a sentence."""
-    some = list(sizes)[:most]
-    names = [f"{named(name)} ({shown(size)})" for name, size in some]
-    more = len(sizes) - len(some)
-    return ", ".join(names) + (f" and {more:,} more" if more else "")
+    """Return the first few files with their sizes, for a sentence."""
+    some = [f"{named(name)} ({shown(size)})" for name, size in islice(sizes, most)]
+    said = ", ".join(some)
+    more = len(sizes) - most
+    return f"{said} and {more:,} more" if more > 0 else said

@@ -1,6 +1,6 @@
-"""Which files of a HOME are more than data: a program runs them, or is configured by them.
+"""Which files of a HOME are configuration: a program runs them or takes settings from them.
 
-Invariant: a glob that could stand for one of these keeps nothing from one unit to the next.
+Invariant: a glob that could match one of these is refused, so none outlives a unit.
 """
 
 import re
@@ -9,8 +9,8 @@ from fnmatch import fnmatchcase
 
 from factory.ground.scope import within
 
-# One of each kind, as it lies in a HOME: what a shell, git, a package manager, an interpreter, an
-# editor or an agent reads at its start, and where programs lie.
+# One of each kind: what a shell, git, a package manager, an interpreter, an editor or an agent reads
+# at its start, and where programs lie.
 _FILES = """
 .bashrc .bash_profile .bash_login .bash_logout .profile .inputrc .env .envrc
 .zshrc .zshenv .zprofile .zlogin .zlogout .kshrc .cshrc .tcshrc
@@ -45,11 +45,11 @@ _WILD = re.compile(r"\*+|\?|\[[^]]*\]")
 
 
 def is_configuration(path: str) -> bool:
-    """Whether a path in a HOME is one that a program runs, or takes configuration from."""
+    """Return whether a program runs this path of a HOME, or takes configuration from it."""
     if path in _EXAMPLES:
         return True
     parts = path.split("/")
-    return parts[0] == ".config" or any(_is_named_so(part) for part in parts)
+    return parts[0] == ".config" or any(map(_is_named_so, parts))
 
 
 def _is_named_so(part: str) -> bool:
@@ -57,7 +57,7 @@ def _is_named_so(part: str) -> bool:
 
 
 def kept(globs: Iterable[str]) -> tuple[str, ...]:
-    """The globs of what outlives a unit in a HOME; raises ValueError for one that is no data."""
+    """Return the globs of files that outlive a unit; raise ValueError for one of configuration."""
     return tuple(map(_kept, globs))
 
 
@@ -66,9 +66,19 @@ def _kept(glob: str) -> str:
     form = 'such as ".tool/sessions/*.jsonl"'
     if not glob or glob[0] in "/~$" or ".." in parts or "\0" in glob:
         raise ValueError(f'"{glob}" has to be a glob of files in HOME, {form}')
-    example = next((path for path in _EXAMPLES if within(path, [glob])), "")
-    if example or any(_is_named_so(_WILD.sub("x", part)) for part in parts):
-        names = example or glob
+    found = _configuration_in(glob)
+    if found:
         why = "configuration and programs do not outlive a unit"
-        raise ValueError(f'"{glob}" would keep {names}: {why}. Name its sessions alone, {form}')
+        raise ValueError(f'"{glob}" would keep {found}: {why}. Name its sessions alone, {form}')
     return glob
+
+
+def _configuration_in(glob: str) -> str:
+    """Return a file of configuration that the glob matches, or the glob itself; "" for data."""
+    for path in _EXAMPLES:
+        if within(path, [glob]):
+            return path
+    for part in glob.split("/"):
+        if _is_named_so(_WILD.sub("x", part)):
+            return glob
+    return ""

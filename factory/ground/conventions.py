@@ -1,6 +1,6 @@
-"""The conventions of one commit: the files under conventions/ on trunk, laid over the shipped ones of the same name.
+"""The conventions of one commit: the files under conventions/ on trunk, laid over the shipped ones.
 
-Invariant: a value made of texts that were read before; nothing here looks at the user's checkout.
+Invariant: `Conventions` is a value made of texts that were read before; making one reads no file.
 """
 
 import hashlib
@@ -16,19 +16,20 @@ from factory.ground.front_matter import loose
 from factory.ground.names import CONVENTIONS, HIDDEN, KNOWN, folder_of, layout
 from factory.ground.scope import overlap
 
-_SHIPPED = "shipped "  # begins where a complaint about the factory's own file points
+_NAMES = (CONVENTIONS, HIDDEN[CONVENTIONS])
+_SHIPPED = "shipped "  # how the place of a shipped file begins
 
 
 @dataclass(frozen=True, slots=True)
 class Convention:
-    """One file: what it says, and where a complaint about it points."""
+    """One file: its text, and the place that an error message names."""
 
     text: str
     where: str
 
     @property
     def is_shipped(self) -> bool:
-        """Whether it is the factory's own, and not the repository's."""
+        """Whether it comes with the factory, and not from the repository."""
         return self.where.startswith(_SHIPPED)
 
 
@@ -41,7 +42,7 @@ class Note:
     paths: tuple[str, ...] = ()
 
     def concerns(self, scope: Sequence[str]) -> bool:
-        """Whether a unit with that scope (empty: the whole repository) should be told."""
+        """Return whether it is about a unit with that scope (empty: the whole repository)."""
         return not self.paths or not scope or overlap(self.paths, scope)
 
 
@@ -54,7 +55,7 @@ class Conventions:
 
     @cached_property
     def runtimes(self) -> Mapping[str, Convention]:
-        """Runtime files by name; the repository's own come first, and the first that is installed is the default."""
+        """Runtime files by name, the repository's own first; the first installed one is the default."""
         return {path.stem: file for path, file in self._in("runtimes", ".toml")}
 
     @cached_property
@@ -64,19 +65,19 @@ class Conventions:
 
     @cached_property
     def prompts_key(self) -> str:
-        """Which prompts these are: another one where any text among them is another."""
+        """A key of these prompts; it changes with every text among them."""
         texts = sorted((name, file.text) for name, file in self.prompts.items())
         return hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:16]
 
     @cached_property
     def knowledge(self) -> tuple[Note, ...]:
-        """What everyone here knows, by name."""
-        return tuple(
-            _note(path.stem, file.text) for path, file in sorted(self._in("knowledge", ".md"))
-        )
+        """The notes of the repository, by name."""
+        files = sorted(self._in("knowledge", ".md"))
+        return tuple(_note(path.stem, file.text) for path, file in files)
 
     def _in(self, folder: str, suffix: str) -> Iterator[tuple[PurePosixPath, Convention]]:
-        for path, file in ((PurePosixPath(name), file) for name, file in self.files.items()):
+        for name, file in self.files.items():
+            path = PurePosixPath(name)
             if path.parent == PurePosixPath(folder) and path.suffix == suffix:
                 yield path, file
 
@@ -84,73 +85,89 @@ class Conventions:
 def overlay(
     trunk: Mapping[str, str], shipped: Mapping[str, str], folder: str = CONVENTIONS
 ) -> Conventions:
-    """The conventions that rule: `trunk` by path in the repository, `shipped` as `read_shipped` gives it."""
+    """Return the conventions in force.
+
+    `trunk` is by path in the repository, `shipped` as `read_shipped` returns it.
+    """
     top = f"{folder}/"
-    own = {
-        path.removeprefix(top): Convention(trunk[path], path)
-        for path in sorted(trunk)
-        if path.startswith(top)
-    }
-    theirs = {
-        path: Convention(shipped[path], f"{_SHIPPED}{path}")
-        for path in sorted(shipped)
-        if path not in own
-    }
-    return Conventions(own | theirs, folder)
+    files: dict[str, Convention] = {}
+    for path in sorted(trunk):
+        if path.startswith(top):
+            files[path.removeprefix(top)] = Convention(trunk[path], path)
+    for path in sorted(shipped):
+        files.setdefault(path, Convention(shipped[path], f"{_SHIPPED}{path}"))
+    return Conventions(files, folder)
 
 
 def differing(root: Path, ruling: Conventions) -> list[str]:
-    """The conventions that the checkout at `root` has otherwise than the commit that rules."""
-    rules = {
-        file.where: file.text.splitlines() for file in ruling.files.values() if not file.is_shipped
-    }
-    here = {
-        path.relative_to(root).as_posix(): _lines(path) for path in _own_files(root, ruling.folder)
-    }
-    names = (
-        name for name in rules.keys() | here.keys() if not PurePosixPath(name).name.startswith(".")
-    )
-    return sorted(name for name in names if rules.get(name) != here.get(name))
+    """Return the conventions that differ between the checkout at `root` and those in force."""
+    rules: dict[str, list[str]] = {}
+    for file in ruling.files.values():
+        if not file.is_shipped:
+            rules[file.where] = file.text.splitlines()
+    here: dict[str, list[str]] = {}
+    for path in _own_files(root, ruling.folder):
+        here[path.relative_to(root).as_posix()] = _lines(path)
+    found = []
+    for name in sorted(rules.keys() | here.keys()):
+        is_dotted = PurePosixPath(name).name.startswith(".")
+        if not is_dotted and rules.get(name) != here.get(name):
+            found.append(name)
+    return found
 
 
 def _own_files(root: Path, folder: str) -> Iterator[Path]:
-    """The files that count, of the folder that rules and of the one with the other name."""
-    other = next(name for name in (CONVENTIONS, HIDDEN[CONVENTIONS]) if name != folder)
-    for top in (root / each / name.rstrip("/") for each in (folder, other) for name in KNOWN):
-        inside = [top] if top.is_file() else top.rglob("*")
-        yield from (path for path in inside if path.is_symlink() or path.is_file())
+    """Yield the files that count, from the folder in force and then from the other one."""
+    for name in sorted(_NAMES, key=lambda name: name != folder):
+        for known in KNOWN:
+            top = root / name / known.rstrip("/")
+            for path in [top] if top.is_file() else top.rglob("*"):
+                if path.is_symlink() or path.is_file():
+                    yield path
 
 
 def read_own(root: Path) -> tuple[dict[str, str], str]:
-    """What the checkout at `root` has, by path in it, and the name of the folder that it is read from."""
-    names = (CONVENTIONS, HIDDEN[CONVENTIONS])
-    found = sorted(path for name in names for path in (root / name).rglob("*") if path.is_file())
-    texts = {path.relative_to(root).as_posix(): _text(path) for path in found}
+    """Return the texts of the checkout at `root`, by path in it, and the folder they are from."""
+    texts: dict[str, str] = {}
+    for name in _NAMES:
+        for path in sorted((root / name).rglob("*")):
+            if path.is_file():
+                texts[path.relative_to(root).as_posix()] = _text(path)
     folder = folder_of(layout(texts))
-    return {path: text for path, text in texts.items() if path.startswith(f"{folder}/")}, folder
+    own = {path: text for path, text in texts.items() if path.startswith(f"{folder}/")}
+    return own, folder
 
 
 def read_shipped(folder: Path | None = None) -> dict[str, str]:
-    """The shipped runtimes and prompts, by path below conventions/: an installed package's, else the checkout's own."""
-    installed = Path(__file__).parents[1] / "shipped"
-    root = folder or (installed if installed.is_dir() else installed.parents[1] / "conventions")
+    """Return the shipped runtimes and prompts, by path below conventions/.
+
+    They are in the installed package, or else in this checkout.
+    """
+    root = folder
+    if root is None:
+        package = Path(__file__).parents[1]
+        installed = package / "shipped"
+        root = installed if installed.is_dir() else package.parent / "conventions"
     paths = [*root.glob("runtimes/*.toml"), *root.glob("prompts/*.md")]
     return {path.relative_to(root).as_posix(): path.read_text(encoding="utf-8") for path in paths}
 
 
-def _lines(path: Path) -> list[str]:  # and not the text: a checkout may have other line ends
-    with suppress(OSError):  # gone again, or not to be read: it differs
-        return [str(path.readlink())] if path.is_symlink() else _text(path).splitlines()
+def _lines(path: Path) -> list[str]:
+    """Return the lines of a file: in a checkout they may have other ends."""
+    with suppress(OSError):  # deleted meanwhile, or not readable: it differs
+        if path.is_symlink():
+            return [str(path.readlink())]
+        return _text(path).splitlines()
     return []
 
 
 def _text(path: Path) -> str:
-    """How a file begins: a longer one does not rule."""
+    """Return the beginning of a file: a longer one is not in force."""
     return bounded.head(path, bounded.PARSED).decode("utf-8", "replace")
 
 
 def _note(name: str, text: str) -> Note:
-    """Front matter that cannot be read concerns everybody: better told too much than kept from a unit."""
+    """Return the note; if its front matter cannot be read, it is about the whole repository."""
     file = loose(text)
     paths = file.keys.get("paths") or []
     globs = paths if isinstance(paths, list) else [paths]

@@ -1,6 +1,6 @@
-"""Room on the disks that the factory writes to, and what goes from them.
+"""Room on the disks that the factory writes to, and deleting from them.
 
-Invariant: looking writes nothing, and imports next to nothing: `factory status` looks too.
+Invariant: looking writes nothing and imports little, because `factory status` looks too.
 """
 
 import errno
@@ -10,36 +10,40 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import count
 
-_Folder = tuple["_Folder | None", str]  # the folder above, and the name in it
 LEAST = 64 << 20  # bytes that must be free before anything new is started
+_Folder = tuple["_Folder | None", str]  # the folder above, and the name in it
 _SAYS = ("No space left on device", "Disk quota exceeded", "disk is full", "Out of diskspace")
 
 
 def lacking(folders: Iterable[str | os.PathLike[str]]) -> str:
-    """The first of the folders on whose disk less than LEAST is free; empty while there is room for all."""
+    """Return the first folder whose disk has less than LEAST free; "" if there is none."""
     for folder in folders:
-        about = os.statvfs(folder) if os.path.isdir(folder) else None  # noqa: PTH112
-        if about and about.f_bavail * about.f_frsize < LEAST:
+        if not os.path.isdir(folder):  # noqa: PTH112
+            continue
+        about = os.statvfs(folder)
+        if about.f_bavail * about.f_frsize < LEAST:
             return os.fspath(folder)
     return ""
 
 
 def complaint(*folders: str) -> str:
-    """One sentence where one of the folders lacks room, else empty."""
+    """Return a sentence about the first folder that lacks room; "" if there is none."""
     full = lacking(folders)
-    return (
-        f"The disk of {full} is full: the line needs {LEAST >> 20} MiB there, and starts nothing new."
-        if full
-        else ""
-    )
+    if not full:
+        return ""
+    needs = f"the line needs {LEAST >> 20} MiB there, and starts nothing new"
+    return f"The disk of {full} is full: {needs}."
 
 
 def full(error: BaseException) -> bool:
-    """Whether an error says that a disk is full or a quota is used up, itself or by what it came from."""
+    """Return whether an error, or one of its causes, says that a disk or a quota is full."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
-    below = (*getattr(error, "exceptions", ()), error.__cause__, error.__context__)
-    return any(sign in str(error) for sign in _SAYS) or any(full(each) for each in below if each)
+    said = str(error)
+    if any(sign in said for sign in _SAYS):
+        return True
+    causes = (*getattr(error, "exceptions", ()), error.__cause__, error.__context__)
+    return any(map(full, filter(None, causes)))
 
 
 def reopen(folder: str | os.PathLike[str]) -> None:
@@ -50,25 +54,26 @@ def reopen(folder: str | os.PathLike[str]) -> None:
 
 
 def below(top: str | os.PathLike[str], *, opened: bool = False) -> Iterator[str]:
-    """Every path below a folder, a folder before what lies in it; links are not followed.
+    """Yield every path below a folder, a folder before its content; follow no link.
 
-    `opened`: folders that were closed are opened. What cannot be read is passed over.
+    `opened`: open closed folders. A folder that cannot be read is passed over.
     """
     for _, entry in walk(top, opened=opened):
         yield entry.path
 
 
 def walk(top: str | os.PathLike[str], *, opened: bool) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
-    """The same, each with the path of its folder from `top` on ("" or "a/b").
+    """Yield the same entries, each with the path of its folder from `top` on ("" or "a/b").
 
-    Entries are not held, and of a folder that waits only its name is: an agent may make very many, with long paths.
+    It holds no entry, and only the name of a folder that waits: an agent may make very many, with
+    long paths.
     """
     left: list[_Folder] = [(None, "")]
     while left:
         at = left.pop()
         inside = _path(at)
         folder = os.path.join(top, inside) if inside else top  # noqa: PTH118
-        # Deeper than a path may be, gone, or closed to us: git and rm say so in their turn.
+        # Deeper than a path may be, deleted, or closed to us: git and rm will report it.
         with suppress(OSError):
             if opened:
                 reopen(folder)
@@ -81,17 +86,17 @@ def walk(top: str | os.PathLike[str], *, opened: bool) -> Iterator[tuple[str, "o
 
 def _path(folder: _Folder) -> str:
     names = list[str]()
-    above: _Folder | None = folder
+    above, name = folder
     while above is not None:
-        above, name = above
         names.append(name)
-    return "/".join(reversed(names[:-1]))
+        above, name = above
+    return "/".join(reversed(names))
 
 
 def disarm(*folders: str | os.PathLike[str]) -> None:
-    """Clear the bits by which a file there would run as its owner or its group.
+    """Clear the bits that let a file run as its owner or its group.
 
-    Whatever could set them again has ended. Of a file that has another name elsewhere, this name goes.
+    All that could set them again has ended. A file with another name elsewhere loses this name.
     """
     special = stat.S_ISUID | stat.S_ISGID
     for folder in folders:
@@ -107,12 +112,13 @@ def disarm(*folders: str | os.PathLike[str]) -> None:
 
 
 def remove(path: str | os.PathLike[str]) -> None:
-    """Delete a file, a link (never what it leads to) or a whole folder; what cannot be deleted stays.
+    """Delete a file, a link (not its target) or a whole folder; what cannot be deleted stays.
 
-    Whatever left it there has ended. Folders may be closed, or deeper than a stack or a path may be: those in a folder
-    are moved up into `path` before it is deleted.
+    All that wrote there has ended. Folders may be closed, or deeper than a stack or a path may be:
+    the folders in one are moved up into `path` before it is deleted.
     """
-    top, names = os.fspath(path), count()
+    top = os.fspath(path)
+    names = count()
     with suppress(OSError):
         if os.path.islink(top) or not os.path.isdir(top):  # noqa: PTH112, PTH114
             os.unlink(top)  # noqa: PTH108
@@ -121,8 +127,9 @@ def remove(path: str | os.PathLike[str]) -> None:
         while left:
             folder = left.pop()
             for below in _empty(folder):
-                while os.path.lexists(fresh := f"{top}/{next(names)}"):
-                    pass
+                fresh = f"{top}/{next(names)}"
+                while os.path.lexists(fresh):
+                    fresh = f"{top}/{next(names)}"
                 os.rename(below, fresh)  # noqa: PTH104
                 left.append(fresh)
             os.rmdir(folder)  # noqa: PTH106
@@ -130,13 +137,15 @@ def remove(path: str | os.PathLike[str]) -> None:
 
 
 def _empty(folder: str) -> list[str]:
-    """Delete what is no folder in this one; its folders, opened."""
+    """Delete the files in a folder; open and return its folders."""
     os.chmod(folder, 0o700)  # noqa: PTH101
     with os.scandir(folder) as found:
-        entries = [(entry.path, entry.is_dir(follow_symlinks=False)) for entry in found]
-    for path, is_folder in entries:
-        if is_folder:
-            os.chmod(path, 0o700)  # noqa: PTH101  it could not be moved otherwise
+        entries = list(found)
+    folders = []
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            os.chmod(entry.path, 0o700)  # noqa: PTH101 - it could not be moved otherwise
+            folders.append(entry.path)
         else:
-            os.unlink(path)  # noqa: PTH108
-    return [path for path, is_folder in entries if is_folder]
+            os.unlink(entry.path)  # noqa: PTH108
+    return folders

@@ -1,7 +1,7 @@
-"""The two names that each folder of the factory's in a repository may have, and which of them is meant.
+"""The names of the factory's folders in a repository: visible or hidden.
 
-Invariant: pure; the same files give the same names. A folder is called by its visible name (`inbox/`, `conventions/`)
-or by the hidden one (`.inbox/`, `.conventions/`), and never by both at once.
+Invariant: pure; the same files give the same names. A folder has its visible name (`inbox/`,
+`conventions/`) or the hidden one (`.inbox/`, `.conventions/`), and never both at once.
 """
 
 import re
@@ -14,33 +14,33 @@ from factory.ground.packaging import is_packaged
 INBOX, CONVENTIONS = "inbox", "conventions"
 HIDDEN: Mapping[str, str] = {INBOX: ".inbox", CONVENTIONS: ".conventions"}
 ALL = (*HIDDEN, *HIDDEN.values())
-# What lies in conventions/, by which it is told from a folder of the project's with that name.
+# What lies in conventions/; a folder of the project with that name has none of it.
 KNOWN = ("gates/", "runtimes/", "prompts/", "knowledge/", "workspace/", "policy.toml")
 _FLAT = re.compile(r"Multiple top-level packages discovered in a flat-layout: \[([^\]]*)\]")
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What the files of one commit, or of a checkout, say of these names."""
+    """What the files of one commit, or of a checkout, say about these names."""
 
-    ours: frozenset[str] = frozenset()  # names of folders that hold files of the factory's
-    theirs: frozenset[str] = frozenset()  # visible names of folders that are the project's own
+    ours: frozenset[str] = frozenset()  # names of folders with files of the factory
+    theirs: frozenset[str] = frozenset()  # visible names of the project's own folders
     roots: frozenset[str] = frozenset()  # all names in the top folder
     packaged: frozenset[str] = frozenset()  # visible names that setuptools would take for packages
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What the folders are called in this repository."""
+    """The names in this repository."""
 
     inbox: str = INBOX
     why: str = ""  # a sentence: why a name is the hidden one
     warnings: tuple[str, ...] = ()  # sentences: what to rename, and why
-    theirs: frozenset[str] = frozenset()  # visible names of folders that are the project's own
+    theirs: frozenset[str] = frozenset()  # visible names of the project's own folders
 
 
 def layout(paths: Iterable[str]) -> Layout:
-    """What the names of a tree's files say."""
+    """Return what the names of a tree's files say."""
     below: dict[str, list[str]] = {name: [] for name in ALL}
     roots = set[str]()
     for path in paths:
@@ -48,47 +48,62 @@ def layout(paths: Iterable[str]) -> Layout:
         roots.add(root)
         if rest and root in below:
             below[root].append(rest)
-    theirs = {name for name in HIDDEN if below[name] and not _is_ours(name, below[name])}
-    ours = {name for name in ALL if below[name]} - theirs
+    ours = set[str]()
+    theirs = set[str]()
+    for name in ALL:
+        if name in HIDDEN and not _is_ours(name, below[name]):
+            theirs.add(name)
+        elif below[name]:
+            ours.add(name)
     return Layout(frozenset(ours), frozenset(theirs), frozenset(roots))
 
 
 def packaged(found: Layout, texts: Mapping[str, str]) -> Layout:
-    """The layout with what setuptools would package; `texts`: the content of those of packaging.FILES that it has."""
+    """Return the layout with the folders that setuptools would package.
+
+    `texts`: the content of those of packaging.FILES that the tree has.
+    """
     names = [name for name in HIDDEN if is_packaged(name, found.roots, texts)]
     return replace(found, packaged=frozenset(names))
 
 
 def _is_ours(name: str, inside: Collection[str]) -> bool:
-    """Whether the folder's files are what the factory has there, and not a package or documents of the project."""
+    """Return whether a visible folder's files are the factory's; so is a folder without files."""
     if name == CONVENTIONS:
-        return any(path.startswith(KNOWN) for path in inside)
-    return all(
-        path.lower().endswith((".md", ".error.txt")) or path.startswith(".") for path in inside
-    )
+        return not inside or any(path.startswith(KNOWN) for path in inside)
+    return all(map(_is_of_inbox, inside))
+
+
+def _is_of_inbox(path: str) -> bool:
+    return path.startswith(".") or path.lower().endswith((".md", ".error.txt"))
 
 
 def folder_of(found: Layout, *, known: str = CONVENTIONS) -> str:
-    """The name of the folder whose conventions rule; `known`: the one that did so far, where both are there."""
-    names = [name for name in (CONVENTIONS, HIDDEN[CONVENTIONS]) if name in found.ours]
-    if len(names) == 1:
-        return names[0]
-    return known
+    """Return the folder whose conventions are in force; `known` if there are both or neither."""
+    visible = CONVENTIONS in found.ours
+    hidden = HIDDEN[CONVENTIONS] in found.ours
+    if visible == hidden:
+        return known
+    return CONVENTIONS if visible else HIDDEN[CONVENTIONS]
 
 
 def choose(trunk: Layout, *, there: Collection[str], holding: Collection[str]) -> Names:
-    """The names to use; raise RepositoryError where both of a pair hold something.
+    """Return the names to use; raise RepositoryError if both of a pair hold something.
 
-    `there`: the names of folders in the checkout; `holding`: of those in which something lies.
+    `there`: the names of folders in the checkout; `holding`: those that are not empty.
     """
     for visible, hidden in HIDDEN.items():
         _check_pair(visible, hidden, trunk, holding)
     inbox, why = _inbox(trunk, there, holding)
-    warnings = [
-        _rename(name) for name in sorted(trunk.packaged) if _stays(name, inbox, trunk, holding)
-    ]
+    warnings = []
+    for name in sorted(trunk.packaged):
+        if _stays(name, inbox, trunk, holding):
+            warnings.append(_rename(name))
     if CONVENTIONS in trunk.theirs:
-        why = f"{why} conventions/ is the project's own: gates, prompts and runtimes go into .conventions/.".strip()
+        own = (
+            "conventions/ is the project's own: gates, prompts and runtimes go into .conventions/."
+        )
+        why = f"{why} {own}".strip()
     return Names(inbox, why, tuple(warnings), trunk.theirs)
 
 
@@ -98,28 +113,26 @@ def _check_pair(visible: str, hidden: str, trunk: Layout, holding: Collection[st
     if on_trunk or in_checkout:
         where = "on trunk" if on_trunk else "in the checkout"
         raise RepositoryError(
-            f"Both {visible}/ and {hidden}/ hold files {where}, and they are two names of one folder. Move what you "
-            "need into one of them and remove the other. Then start again."
+            f"Both {visible}/ and {hidden}/ hold files {where}, and they are two names of one folder. "
+            "Move what you need into one of them and remove the other. Then start again."
         )
 
 
 def _inbox(trunk: Layout, there: Collection[str], holding: Collection[str]) -> tuple[str, str]:
-    """The inbox's name, and why it is the hidden one."""
+    """Return the inbox's name, and why it is the hidden one."""
     hidden = HIDDEN[INBOX]
     if INBOX in trunk.theirs:
         return hidden, "Task files go into .inbox/, since inbox/ is the project's own."
     if INBOX in holding:
         return INBOX, ""
     if INBOX in trunk.packaged:
-        return (
-            hidden,
-            "Task files go into .inbox/, since setuptools would package a visible inbox/.",
-        )
+        why = "Task files go into .inbox/, since setuptools would package a visible inbox/."
+        return hidden, why
     return (hidden if hidden in there else INBOX), ""
 
 
 def _stays(name: str, inbox: str, trunk: Layout, holding: Collection[str]) -> bool:
-    """Whether a visible folder of ours is there, for setuptools to see."""
+    """Return whether setuptools would see a visible folder of ours."""
     if name == INBOX:
         return inbox == INBOX
     return name in trunk.ours or (name in holding and name not in trunk.theirs)
@@ -134,15 +147,16 @@ def _rename(name: str) -> str:
 
 
 def advice(output: str) -> str:
-    """What to do about an output in which setuptools complains of such a folder; "" for any other."""
+    """Return what to do if setuptools complains of such a folder in this output, or nothing."""
     listed = _FLAT.search(output)
-    named = re.findall(r"'([^']+)'", listed[1]) if listed else []
-    names = [name for name in HIDDEN if name in named]
+    if not listed:
+        return ""
+    names = [name for name in HIDDEN if f"'{name}'" in listed[1]]
     if not names:
         return ""
     moves = " && ".join(f"git mv {name} {HIDDEN[name]}" for name in names)
     folders = " and ".join(f"{name}/" for name in names)
     return (
-        f"setuptools takes {folders} for a package. Rename it ({moves}), or list the project's packages in "
-        "pyproject.toml ([tool.setuptools] packages)."
+        f"setuptools takes {folders} for a package. Rename it ({moves}), or list the project's "
+        "packages in pyproject.toml ([tool.setuptools] packages)."
     )

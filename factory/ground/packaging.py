@@ -1,6 +1,7 @@
-"""What setuptools would package: its automatic discovery, as far as it is about one folder in a project's top folder.
+"""What setuptools would package: its automatic discovery, for one folder in a project's top folder.
 
-Invariant: pure; nothing of the project's is run. Source: setuptools, discovery.py (flat layout) and config/.
+Invariant: pure; no code of the project runs. Source: setuptools, discovery.py (flat layout) and
+config/.
 """
 
 import re
@@ -10,26 +11,26 @@ from configparser import ConfigParser, Error
 from fnmatch import fnmatchcase
 from typing import Any
 
-FILES = ("pyproject.toml", "setup.cfg", "setup.py")  # that tell setuptools what to package
+FILES = ("pyproject.toml", "setup.cfg", "setup.py")  # they say what to package
 
 
 def is_packaged(name: str, roots: Collection[str], texts: Mapping[str, str]) -> bool:
-    """Whether setuptools would take a folder of that name, with no `__init__.py` in it, for a package.
+    """Return whether setuptools would package a folder of that name without an `__init__.py`.
 
-    `roots`: the names in the tree's top folder; `texts`: the content of those of FILES that are there.
+    `roots`: the names in the tree's top folder; `texts`: the content of those of FILES that exist.
     """
     pyproject = _toml(texts.get("pyproject.toml", ""))
     if not _uses_setuptools(pyproject, roots):
         return False
     told = _table(_table(pyproject, "tool"), "setuptools")
     options = _ini(texts.get("setup.cfg", ""))
-    for listed in (
-        _by_pyproject(name, told),
-        _by_cfg(name, options),
-        _by_script(texts.get("setup.py", "")),
-    ):
-        if listed is not None:
-            return listed
+    listed = _by_pyproject(name, told)
+    if listed is None:
+        listed = _by_cfg(name, options)
+    if listed is None:
+        listed = _by_script(texts.get("setup.py", ""))
+    if listed is not None:
+        return listed
     moved = "package-dir" in told or options.has_option("options", "package_dir")
     return not moved and "src" not in roots
 
@@ -42,20 +43,22 @@ def _uses_setuptools(pyproject: Mapping[str, Any], roots: Collection[str]) -> bo
 
 
 def _by_pyproject(name: str, told: Mapping[str, Any]) -> bool | None:
-    """What `[tool.setuptools]` says; None where it lists nothing."""
+    """Return what `[tool.setuptools]` says; None if it lists nothing."""
     packages = told.get("packages")
-    if isinstance(packages, list) or "py-modules" in told:
-        return isinstance(packages, list) and name in packages
-    find = _table(_table(told, "packages"), "find")
+    if isinstance(packages, list):
+        return name in packages
+    if "py-modules" in told:
+        return False
     if not isinstance(packages, dict):
         return None
+    find = _table(packages, "find")
     if not find.get("namespaces", True) or not _in_root(find.get("where", ["."])):
         return False
     return _fits(name, find.get("include", ["*"])) and not _fits(name, find.get("exclude", []))
 
 
 def _by_cfg(name: str, options: ConfigParser) -> bool | None:
-    """What `[options]` of setup.cfg says; None where it lists nothing."""
+    """Return what `[options]` of setup.cfg says; None if it lists nothing."""
     packages = options.get("options", "packages", fallback="").strip()
     if not packages and not options.has_option("options", "py_modules"):
         return None
@@ -69,14 +72,14 @@ def _by_cfg(name: str, options: ConfigParser) -> bool | None:
 
 
 def _by_script(text: str) -> bool | None:
-    """What setup.py seems to say; None where it lists nothing."""
+    """Return what setup.py seems to say; None if it lists nothing."""
     if not re.search(r"\b(packages|py_modules)\s*=", text):
         return None
     return bool(re.search(r"find_namespace_packages\(\s*\)", text))
 
 
 def _in_root(where: object) -> bool:
-    return isinstance(where, list) and bool({".", "", "./"} & {str(each) for each in where})
+    return isinstance(where, list) and not {".", "", "./"}.isdisjoint(map(str, where))
 
 
 def _fits(name: str, globs: object) -> bool:
@@ -92,7 +95,7 @@ def _toml(text: str) -> Mapping[str, Any]:
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError):
-        return {}  # what reads it next says so better
+        return {}  # the tool that reads it next has a better message
 
 
 def _ini(text: str) -> ConfigParser:

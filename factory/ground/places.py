@@ -18,7 +18,8 @@ class Places:
     ) -> None:
         self.root = root  # the user's checkout
         self.common_dir = common_dir  # the common git dir
-        self.work = work  # workspaces and benches: outside the repository, so that nothing resolves upwards into it
+        # Workspaces and benches: outside the repository, so that nothing resolves upwards into it.
+        self.work = work
         self.names = names or Names()
         self.inbox = root / self.names.inbox  # where task files are dropped
         self.lock = common_dir / "factoryd-lock"  # held by the one daemon of this repository
@@ -35,52 +36,55 @@ class Places:
 
     @property
     def folders(self) -> tuple[Path, ...]:
-        """All that have to be there before a daemon can work."""
+        """The folders that a daemon needs."""
         return self.home, self.inbox, self.judged, self.index, self.home / "attempts", self.work
 
     @property
     def worked(self) -> bool:
-        """Whether a daemon has worked here: then there was a store."""
+        """Whether a daemon has worked here, so that there was a store."""
         return self.git.exists() or any((self.home / "attempts").glob("*/*"))
 
     def unit_dir(self, unit: str) -> Path:
-        """The task file of one unit, named as its source, and the run dirs of its attempts."""
+        """Return the folder of one unit: its task file, named as its source, and its run dirs."""
         return self.home / "attempts" / unit
 
     def run_dir(self, unit: str, attempt: int) -> Path:
-        """Prompt, output, outbox and exit file of one attempt."""
+        """Return the folder with prompt, output, outbox and exit file of one attempt."""
         return self.unit_dir(unit) / str(attempt)
 
 
 def check_writable(where: Places, *folders: Path) -> None:
-    """Raise RepositoryError, with nothing made, where one of the folders cannot be made or written, or is misplaced.
+    """Raise RepositoryError if a folder cannot be made or written, or is misplaced; make nothing.
 
-    None named: all that a daemon needs.
+    Without `folders`, check all that a daemon needs.
     """
     if where.work.resolve().is_relative_to(where.root.resolve()):
         raise RepositoryError(
-            f"{where.work} lies in {where.root}: what runs in the workspaces there would find your checkout above it. "
-            "Let XDG_STATE_HOME name a folder outside of the repository. Then start again."
+            f"{where.work} lies in {where.root}: what runs in the workspaces there would find your "
+            "checkout above it. Let XDG_STATE_HOME name a folder outside of the repository. "
+            "Then start again."
         )
     for folder in folders or where.folders:
-        there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
-        if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
-            needs = "It has to be a folder that you can write" + (
-                f", for {folder}" if folder != there else ""
-            )
-            more = "; or let XDG_STATE_HOME name another place" if folder == where.work else ""
-            raise RepositoryError(
-                f"{there} is none, or cannot be written. {needs}{more}. Then start again."
-            )
+        there = folder
+        while not os.path.lexists(there):
+            there = there.parent
+        if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+            continue
+        needs = "It has to be a folder that you can write"
+        if folder != there:
+            needs += f", for {folder}"
+        if folder == where.work:
+            needs += "; or let XDG_STATE_HOME name another place"
+        raise RepositoryError(f"{there} is none, or cannot be written. {needs}. Then start again.")
 
 
 def there(root: Path) -> frozenset[str]:
-    """The names of the factory's folders (see ground/names.py) that are in the checkout."""
+    """Return the names of the factory's folders (ground/names.py) that are in the checkout."""
     return frozenset(name for name in ALL if (root / name).is_dir())
 
 
 def holding(root: Path) -> frozenset[str]:
-    """The names of those in which something lies, less what the factory itself makes in an inbox."""
+    """Return those that are not empty; a folder that the factory makes in an inbox is not counted."""
     return frozenset(name for name in there(root) if any(map(_counts, _entries(root / name))))
 
 
@@ -88,19 +92,23 @@ def _entries(folder: Path) -> list[Path]:
     try:
         return list(folder.iterdir())
     except OSError:
-        return []  # what has to be read there says so better
+        return []  # the code that must read there has a better message
 
 
 def _counts(path: Path) -> bool:
-    made = path.name == "rejected" and path.parent.name in (INBOX, HIDDEN[INBOX])
-    return not path.name.startswith(".") and not (made and not _entries(path))
+    if path.name.startswith("."):
+        return False
+    is_made = path.name == "rejected" and path.parent.name in (INBOX, HIDDEN[INBOX])
+    return not is_made or bool(_entries(path))
 
 
 def home(environ: Mapping[str, str]) -> Path:
-    """The user's HOME; the one that the system knows where none is told, or one that is nobody's (relative)."""
-    told = Path(environ.get("HOME", ""))
+    """Return the user's HOME; the one that the system knows if it is unset or relative."""
+    named = Path(environ.get("HOME", ""))
+    if named.is_absolute():
+        return named
     try:
-        return told if told.is_absolute() else Path(pwd.getpwuid(os.getuid()).pw_dir)
+        return Path(pwd.getpwuid(os.getuid()).pw_dir)
     except KeyError:
         return Path("/nonexistent")
 
@@ -108,13 +116,17 @@ def home(environ: Mapping[str, str]) -> Path:
 def places(
     root: Path, common_dir: Path, environ: Mapping[str, str], names: Names | None = None
 ) -> Places:
-    """The places of the repository at `root`; the work folder is named after it and a digest of its path."""
+    """Return the places of the repository at `root`.
+
+    The work folder's name is that of the repository and a digest of its path.
+    """
     state = Path(environ.get("XDG_STATE_HOME", ""))
-    if not state.is_absolute():  # unset; or relative, which its specification tells to pass over
+    if not state.is_absolute():  # unset, or relative: its specification says to ignore that
         state = home(environ) / ".local/state"
     real = root.resolve()
     digest = hashlib.sha256(os.fsencode(real)).hexdigest()[:8]
-    name = real.name.replace(os.pathsep, "-")  # no folder with one can be on PATH, nor hold a venv
+    # No folder with a separator of PATH can be on PATH, nor hold a venv.
+    name = real.name.replace(os.pathsep, "-")
     return Places(
         root=root, common_dir=common_dir, work=state / "factoryd" / f"{name}-{digest}", names=names
     )

@@ -11,14 +11,14 @@ GITLINK, SYMLINK = "160000", "120000"  # modes
 
 
 class Texts(NamedTuple):
-    """What files of a tree say."""
+    """The texts of files of a tree."""
 
     found: dict[str, str]  # by path
-    larger: dict[str, int]  # those that have more bytes than are read, with how many
+    larger: dict[str, int]  # the bytes of files that are too large to read
 
 
 class Change(NamedTuple):
-    """One path that differs between two trees: modes and blobs before and after, empty where there is none."""
+    """One path that differs between two trees; a mode or blob is empty if there is none."""
 
     status: str  # A, M, D or T
     path: str
@@ -29,45 +29,61 @@ class Change(NamedTuple):
 
 
 def names(out: bytes) -> list[str]:
-    """Names that a NUL ends (`-z`)."""
+    """Return names that a NUL ends (`-z`)."""
     return [name for name in os.fsdecode(out).rstrip("\n").split("\0") if name]
 
 
 def entries(out: bytes) -> tuple[dict[str, str], frozenset[str]]:
-    """Path → object, and the paths of symbolic links (`ls-tree -r -z`)."""
-    parts = [entry.partition("\t") for entry in names(out)]
-    links = frozenset(path for facts, _, path in parts if facts.startswith(SYMLINK))
-    return {path: facts.rpartition(" ")[2] for facts, _, path in parts}, links
+    """Return path → object, and the paths of symbolic links (`ls-tree -r -z`)."""
+    objects: dict[str, str] = {}
+    links: set[str] = set()
+    for entry in names(out):
+        facts, _, path = entry.partition("\t")
+        objects[path] = facts.rpartition(" ")[2]
+        if facts.startswith(SYMLINK):
+            links.add(path)
+    return objects, frozenset(links)
 
 
 def changes(out: bytes) -> list[Change]:
-    """What differs (`diff-tree -r -z --raw`)."""
-    parts, same = names(out), dict[str, str]()
-    return [_change(meta, path, same) for meta, path in zip(parts[::2], parts[1::2], strict=True)]
+    """Return the paths that differ (`diff-tree -r -z --raw`)."""
+    parts = names(out)
+    same: dict[str, str] = {}
+    found = []
+    for meta, path in zip(parts[::2], parts[1::2], strict=True):
+        found.append(_change(meta, path, same))
+    return found
 
 
 def after(
     below: Mapping[str, str], links: frozenset[str], changed: Sequence[Change]
 ) -> tuple[dict[str, str], frozenset[str]]:
-    """What `entries` would give after these changes of what it gave before."""
-    every = {**below, **{change.path: change.new for change in changed}}
-    known = {path: every[path] for path in sorted(every) if every[path]}
-    rest = links.difference(change.path for change in changed)
-    return known, rest.union(change.path for change in changed if change.mode == SYMLINK)
+    """Return what `entries` would give after these changes, from what it gave before."""
+    objects = dict(below)
+    linked = set(links)
+    for change in changed:
+        objects[change.path] = change.new
+        linked.discard(change.path)
+        if change.mode == SYMLINK:
+            linked.add(change.path)
+    known = {path: objects[path] for path in sorted(objects) if objects[path]}
+    return known, frozenset(linked)
 
 
 def _change(meta: str, path: str, same: dict[str, str]) -> Change:
-    """One of them; `same`: equal facts of all are one text in memory."""
-    facts = meta.removeprefix(":").split()
-    told = [fact if fact.strip("0") else "" for fact in facts]
-    old_mode, mode, old, new, status = [same.setdefault(fact, fact) for fact in told]
+    """Return one change; `same`: equal facts of all changes are one text in memory."""
+    facts = []
+    for fact in meta.removeprefix(":").split():
+        known = fact if fact.strip("0") else ""
+        facts.append(same.setdefault(known, known))
+    old_mode, mode, old, new, status = facts
     return Change(status, path, old_mode, mode, old, new)
 
 
 def sizes(out: bytes, asked: Sequence[bytes]) -> Iterator[int]:
-    """The sizes, in order; -1 for what is missing or no file.
+    """Yield the sizes, in order; -1 for what is missing or no file.
 
-    As `cat-file --batch-check=%(objecttype) %(objectsize)` prints them.
+    `cat-file --batch-check=%(objecttype) %(objectsize)` prints them.
     """
     at = 0
     for name in asked:
@@ -83,7 +99,7 @@ def sizes(out: bytes, asked: Sequence[bytes]) -> Iterator[int]:
 
 
 def contents(out: bytes, asked: Sequence[bytes]) -> Iterator[bytes | None]:
-    """The contents, in order; None for what is missing or no file (`cat-file --batch`)."""
+    """Yield the contents, in order; None for what is missing or no file (`cat-file --batch`)."""
     at = 0
     for name in asked:
         if out.startswith(name + b" missing\n", at):

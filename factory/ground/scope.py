@@ -1,41 +1,45 @@
 """What a unit may touch: globs over the paths of a repository, always with `/`.
 
-Invariant: a glob that matches a folder matches all that is below it, as in .gitignore. `**` stands for any number of
-folders. A glob starts at the root, except one without `/` that has a wildcard: `*.md` is meant at any depth (`/*.md`
-is not).
+Invariant: a glob that matches a folder matches all below it, as in .gitignore. `**` stands for any
+number of folders. A glob starts at the root, except one without `/` that has a wildcard: `*.md`
+matches at any depth (`/*.md` does not).
 """
 
 import re
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
-from itertools import product
 from pathlib import PurePosixPath
 
 
 def within(path: str, globs: Iterable[str]) -> bool:
-    """Whether one of the globs covers the path."""
+    """Return whether one of the globs covers the path."""
     parts = path.split("/")
     return any(_covers(_segments(glob), parts) for glob in globs)
 
 
 def covers(globs: Iterable[str], glob: str) -> bool:
-    """Whether every path that `glob` covers is covered by one of the globs; when in doubt, no."""
+    """Return whether one of the globs covers every path that `glob` covers; when in doubt, no."""
     parts = _segments(glob)
     return any(_covers(_segments(each), parts, _surely) for each in globs)
 
 
 def overlap(some: Iterable[str], others: Iterable[str]) -> bool:
-    """Whether a path could exist that both cover; when in doubt, yes: only how they begin and end is compared."""
-    pairs = product(map(_ends, some), map(_ends, others))
-    return any(
-        (head.startswith(begin) or begin.startswith(head))
-        and (tail.endswith(end) or end.endswith(tail))
-        for (head, tail), (begin, end) in pairs
-    )
+    """Return whether a path could exist that both cover; when in doubt, yes.
+
+    Only their beginnings and ends are compared.
+    """
+    ends = list(map(_ends, others))
+    for glob in some:
+        head, tail = _ends(glob)
+        for begin, end in ends:
+            begins = head.startswith(begin) or begin.startswith(head)
+            if begins and (tail.endswith(end) or end.endswith(tail)):
+                return True
+    return False
 
 
 def _segments(glob: str) -> list[str]:
-    """The glob's folders and last name; a trailing `**` says nothing that its folder does not."""
+    """Return the glob's folders and last name, without a trailing `**`: its folder says the same."""
     parts = [part for part in glob.split("/") if part not in ("", ".")]
     if "/" not in glob.rstrip("/") and re.search(r"[*?[]", glob):
         parts.insert(0, "**")
@@ -47,7 +51,7 @@ def _segments(glob: str) -> list[str]:
 def _covers(
     glob: list[str], parts: list[str], match: Callable[[str, str], bool] = fnmatchcase
 ) -> bool:
-    reached = {0}  # how many segments of the path what was read of the glob may stand for
+    reached = {0}  # how many parts of the path the segments so far may stand for
     for segment in glob:
         if segment == "**":
             reached = set(range(min(reached, default=len(parts)), len(parts)))
@@ -57,15 +61,17 @@ def _covers(
 
 
 def _surely(part: str, segment: str) -> bool:
-    """Whether a glob's segment covers all that `part`, another glob's, may stand for."""
+    """Return whether a glob's segment covers all that `part`, another glob's, may stand for."""
     if re.search(r"[*?[]", part):
         return part == segment or (segment == "*" and part != "**")
     return fnmatchcase(part, segment)
 
 
 def _ends(glob: str) -> tuple[str, str]:
-    """What the paths that it covers begin with, and end with: a last name without a suffix may be a folder."""
+    """Return how the paths that it covers begin and end."""
     parts = _segments(glob)
-    is_file = PurePosixPath(*parts).suffix and not glob.endswith(("/", "**"))
-    whole = "/".join(parts if is_file else [*parts, "**"])
+    # A last name without a suffix may be a folder.
+    if not PurePosixPath(*parts).suffix or glob.endswith(("/", "**")):
+        parts.append("**")
+    whole = "/".join(parts)
     return re.split(r"[*?[]", whole)[0], re.split(r"[*?\]]", whole)[-1]

@@ -1,6 +1,6 @@
 """Selectors: what a runtime file takes from the events of an agent.
 
-Invariant: what one costs is bounded, whatever an event holds: lists are looked at up to MOST_FOUND values.
+Invariant: the cost of one is bounded, whatever an event holds: it follows MOST_FOUND values at most.
 """
 
 import json
@@ -22,9 +22,9 @@ Conditions = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """Takes from events: `TYPE` or `TYPE:path.to.it`; `*` is any type, `[key=value]` picks in both parts.
+    """Takes values from events: `TYPE` or `TYPE:path.to.it`; `*` is any type.
 
-    `*` in such a value is anything.
+    `[key=value]` picks in both parts; `*` in such a value is anything.
     """
 
     type: str
@@ -32,10 +32,12 @@ class Selector:
     steps: tuple[tuple[str, Conditions], ...]
 
     def find(self, event: Mapping[str, Any]) -> list[Any]:
-        """Every value that it selects, lists taken apart."""
+        """Return every value that it selects, and not the lists that hold them."""
         if self.type not in ("*", event.get("type")):
             return []
-        found: list[Any] = [event] if _hold(event, self.conditions) else []
+        found: list[Any] = [event]
+        if not _hold(event, self.conditions):
+            return []
         for name, conditions in self.steps:
             parts = islice(_parts(found, name), MOST_FOUND)
             found = [part for part in parts if part is not None and _hold(part, conditions)]
@@ -43,22 +45,22 @@ class Selector:
 
 
 def selector(text: object) -> Selector:
-    """The selector that the text says; raises ValueError with the correct form."""
+    """Return the selector that the text describes; raise ValueError with the correct form."""
     form = isinstance(text, str) and _SELECTOR.fullmatch(text)
     if not form:
         raise ValueError(f'"{text}" is not of the form "TYPE[key=value]:path.to[key=value].it"')
-    return Selector(
-        form[1],
-        _conditions(form[2]),
-        tuple((n, _conditions(c)) for n, c in _STEP.findall(form[3] or "")),
-    )
+    kind, conditions, path, *_ = form.groups(default="")
+    steps = [(name, _conditions(each)) for name, each in _STEP.findall(path)]
+    return Selector(kind, _conditions(conditions), tuple(steps))
 
 
 def plain(value: object) -> str:
-    """A value as text; "" for a list or a mapping, which nobody wants to see as one."""
+    """Return a value as text; "" for a list or a mapping."""
     if isinstance(value, str):
         return value
-    return "" if isinstance(value, list | dict) else json.dumps(value)
+    if isinstance(value, list | dict):
+        return ""
+    return json.dumps(value)
 
 
 def _conditions(text: str) -> Conditions:
@@ -67,8 +69,11 @@ def _conditions(text: str) -> Conditions:
 
 def _parts(values: Iterable[Any], name: str) -> Iterator[Any]:
     for value in values:
-        below = _dig(value, name)
-        yield from below if isinstance(below, list) else [below]
+        part = _dig(value, name)
+        if isinstance(part, list):
+            yield from part
+        else:
+            yield part
 
 
 def _dig(value: Any, path: str) -> Any:
@@ -78,6 +83,7 @@ def _dig(value: Any, path: str) -> Any:
 
 
 def _hold(value: Any, conditions: Conditions) -> bool:
-    return all(
-        fnmatchcase(plain(_dig(value, key))[:MOST_SAID], wanted) for key, wanted in conditions
-    )
+    for key, wanted in conditions:
+        if not fnmatchcase(plain(_dig(value, key))[:MOST_SAID], wanted):
+            return False
+    return True
