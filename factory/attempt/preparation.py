@@ -133,7 +133,7 @@ class Preparation:
         )
         # Before anything there changes: the setup of an earlier daemon may be under way.
         place = await place_of(start, self._workspaces)
-        failed = await self._unless_ended(run, partial(environments.setups.go_on, place, setup))
+        failed = await self._unless_ended(run, environments.building(place, setup).go_on)
         if failed is not None:
             return Workplace(run.workspace, place, warm=False), failed
         workplace = await prepare(start, self._workspaces)

@@ -26,13 +26,14 @@ class Adoption:
     def __init__(
         self, environments: Environments, batches: Batches, case: Case, gates: Sequence[Gate]
     ) -> None:
-        self._setups = environments.setups
+        self._environments = environments
         self._commands = environments.commands
         self._underway = environments.commands.underway
         self._batches = batches
         self._case = case
         self._gates = gates
         self._place = case.place
+        self._building = environments.building(self._place, case.rules.setup)
 
     @property
     def about(self) -> str:
@@ -41,27 +42,23 @@ class Adoption:
         parts = self._commands.machine.around(case.rules.setup)
         parts += [self._commands.sandbox.name, str(self._place.folder)]
         parts += [case.tree, repr(case.proof), str(case.reruns)]
-        parts += [gate.digest for gate in self._gates]
+        for gate in self._gates:
+            parts.append(gate.digest)
         return digest("gates", *parts)
 
     @property
     def abouts(self) -> list[str]:
         """The same, and the digests of the setups that come before it."""
-        setup = self._case.rules.setup
-        by_trunk = self._case.by_trunk.place
-        return [
-            self.about,
-            self._setups.about(self._place, setup),
-            self._setups.about(by_trunk, setup),
-        ]
+        case = self._case.by_trunk
+        by_trunk = self._environments.building(case.place, case.rules.setup)
+        return [self.about, self._building.about, by_trunk.about]
 
     async def course(self) -> Course | SetupFailed | None:
         """What was begun on the bench for this case, once what runs of it has ended."""
         folder = self._place.folder
         record = self._underway.at(folder)
         if record is None or record.what == "setup":
-            setup = self._case.rules.setup
-            return await self._setups.go_on(self._place, setup, self._case.by_trunk.place)
+            return await self._building.go_on(self._case.by_trunk.place)
         record = await self._underway.claim(folder, self.about)
         if record is None:
             return None

@@ -19,16 +19,19 @@ from factory.judging.commands import Commands
 from factory.judging.layers import copy_that_serves, differing
 from factory.judging.origins import modules_of
 from factory.judging.place import Place
-from factory.judging.setups import SetupFailed, Setups
+from factory.judging.setups import Building, SetupFailed
 from factory.judging.standing import Asked, Ready, print_place, standing
 
 
 class Environments:
-    """Finds or builds environments. `setups` build them with `commands`."""
+    """Finds or builds environments, by running `commands`."""
 
     def __init__(self, commands: Commands) -> None:
         self.commands = commands
-        self.setups = Setups(commands)
+
+    def building(self, place: Place, setup: Setup) -> Building:
+        """What builds an environment there."""
+        return Building(self.commands, place, setup)
 
     async def ready(
         self, place: Place, setup: Setup, *, verify: bool = True
@@ -39,7 +42,7 @@ class Environments:
         """
         asked = await self.asked(place, setup)
         found = await to_thread.run_sync(partial(standing, place, asked, verify=verify))
-        return found or await self.setups.build(place, setup, asked)
+        return found or await self.building(place, setup).build(asked)
 
     async def found(self, place: Place, setup: Setup) -> Ready | None:
         """The environment for the tree as it now stands, where there is one to use."""

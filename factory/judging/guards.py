@@ -234,7 +234,7 @@ def guard(
     if ours:
         sentence = (
             f"it touches {shown(ours)}: .factory/ and the inbox are the factory's own, "
-            "and nothing lifts that"
+            "and no task may change them"
         )
         return Refused(EndReason.OUT_OF_SCOPE, tuple(ours), sentence, liftable=False)
     outside = [path for path in paths if scope and not within(path, scope)]

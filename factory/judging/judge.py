@@ -21,7 +21,7 @@ from factory.store.records import CardKind, Verdict
 from factory.store.unit import Unit
 
 OnBench = Callable[..., Case]  # a case that lacks only its bench
-TRIES = 3  # of gates that are broken off; then what is judged is to blame
+TRIES = 3  # of gates that are interrupted
 
 
 class Judge:
@@ -126,7 +126,7 @@ class Judge:
 
 
 async def _asked(ask: Callable[[], Awaitable[Judgement]]) -> Judgement:
-    """The judgement; gates that were broken off are asked again, TRIES times in all."""
+    """The judgement; interrupted gates run again, TRIES times in all."""
     for _ in range(TRIES):
         judgement = await ask()
         if judgement.answer is not Answer.UNSETTLED:
@@ -134,8 +134,8 @@ async def _asked(ask: Callable[[], Awaitable[Judgement]]) -> Judgement:
     if judgement.failed:
         return replace(judgement, answer=Answer.SETUP)
     sentence = (
-        f"Gates were broken off {TRIES} times in a row, "
-        "by what they ran or from outside: there is no verdict."
+        f"Gates were interrupted {TRIES} times in a row, by a program that they started "
+        "or from outside, so there is no verdict."
     )
     return Judgement(answer=Answer.SETUP, failed=SetupFailed(sentence=sentence))
 

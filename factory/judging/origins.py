@@ -51,7 +51,7 @@ def outside_python(
     try:
         return _Origins(tree, venv, read(folders, before=before)).wrong()
     except TooLarge as error:
-        return f"{error}: nobody knows whether gates would test the candidate."
+        return f"{error}, so it is unknown whether gates would test the candidate."
 
 
 def folders_told(output: str) -> list[Path]:

@@ -120,8 +120,9 @@ def read_stamp(path: Path) -> Stamp | None:
 
 def stamp_of(told: Mapping[str, Any]) -> Stamp:
     """The stamp that JSON told; raises TypeError or KeyError where it is not whole."""
-    lists = {"made": tuple(told["made"]), "touched": tuple(told["touched"])}
-    return Stamp(**{**told, **lists})
+    made = tuple(told["made"])
+    touched = tuple(told["touched"])
+    return Stamp(**{**told, "made": made, "touched": touched})
 
 
 def write_stamp(path: Path, stamp: Stamp) -> None:

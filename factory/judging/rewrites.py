@@ -125,9 +125,9 @@ def sentence(paths: Collection[str], said: str) -> str:
 def built_over(paths: Collection[str]) -> str:
     """What to do if setup's build writes tracked files: no gate would see what lands."""
     return (
-        f"Setup builds over {shown(sorted(paths))}, which git tracks: "
+        f"Setup overwrites {shown(sorted(paths))}, which git tracks: "
         "gates would judge what setup makes and not what lands. "
-        "Take it out of `# keeps:` in setup.sh, or out of git."
+        "Remove it from `# keeps:` in setup.sh, or from git."
     )
 
 

@@ -34,7 +34,8 @@ class RuleFiles:
         locks = {path: fresh.pop(path) for path in LOCKS if path in fresh}
         found, larger = await self._own.read(fresh)
         for path, blob in locks.items():
-            size = (await self._own.sizes([blob])).get(blob, 0)
+            sizes = await self._own.sizes([blob])
+            size = sizes.get(blob, 0)
             names = await self._locked(commit, path) if size <= bounded.LOCK_FILE else None
             if names is None:
                 larger[path] = size
@@ -46,7 +47,8 @@ class RuleFiles:
         self._known = {}
         for path, blob in blobs.items():
             if blob in known:
-                texts[path] = self._known[blob] = known[blob]
+                texts[path] = known[blob]
+                self._known[blob] = known[blob]
         return Texts(texts, larger)
 
     async def _locked(self, commit: str, path: str) -> str | None:

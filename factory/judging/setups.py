@@ -1,7 +1,7 @@
-"""Setups: they build the environment of a place, or go on with one that an earlier daemon began.
+"""Setups: they build the environment of a place, and finish what an earlier daemon began.
 
 Invariant: the stamp of an environment is removed before a setup begins and written after it has
-succeeded, so a setup that was killed has none and begins from nothing.
+succeeded, so the environment of a setup that was killed never serves.
 """
 
 import os
@@ -53,94 +53,99 @@ class SetupFailed:
     unconfined: bool = False
 
 
-class Setups:
-    """Runs setups."""
+class Building:
+    """Builds the environment of one place by its setup."""
 
-    def __init__(self, commands: Commands) -> None:
+    def __init__(self, commands: Commands, place: Place, setup: Setup) -> None:
         self._commands = commands
         self._underway = commands.underway
+        self._place = place
+        self._setup = setup
 
-    def about(self, place: Place, setup: Setup) -> str:
-        """Digest of all that a setup there depends on, as far as no look at the tree tells it."""
-        machine, sandbox = self._commands.machine, self._commands.sandbox
-        here = (str(place.folder), place.shows, place.candidate)  # a venv works where it was made
-        return digest("setup", *machine.around(setup), sandbox.name, *here)
+    @property
+    def about(self) -> str:
+        """Digest of all that the setup depends on, as far as no look at the tree tells it."""
+        place = self._place
+        parts = self._commands.machine.around(self._setup)
+        parts.append(self._commands.sandbox.name)
+        parts += [str(place.folder), place.shows, place.candidate]  # a venv works where it was made
+        return digest("setup", *parts)
 
-    async def build(self, place: Place, setup: Setup, asked: Asked) -> Ready | SetupFailed:
+    async def build(self, asked: Asked) -> Ready | SetupFailed:
         """Build what the tree builds on dependencies that are there, or all of it."""
-        copied = await to_thread.run_sync(copy_that_serves, place, asked.dependencies)
-        if copied is None or not (setup.rebuild or setup.script):
-            return await self._build_all(place, setup, asked)
-        made = await self._build_on(place, setup, asked, copied)
+        copied = await to_thread.run_sync(copy_that_serves, self._place, asked.dependencies)
+        if copied is None or not (self._setup.rebuild or self._setup.script):
+            return await self._build_all(asked)
+        made = await self._build_on(asked, copied)
         # A script may fail when it runs twice.
-        failed_again = isinstance(made, SetupFailed) and setup.script
+        failed_again = isinstance(made, SetupFailed) and self._setup.script
         if made is None or failed_again:
-            return await self._build_all(place, setup, asked)
+            return await self._build_all(asked)
         return made
 
     @faults.during("environment.build")
-    async def _build_all(self, place: Place, setup: Setup, asked: Asked) -> Ready | SetupFailed:
-        await to_thread.run_sync(_strip, place, setup)
-        stamp = Stamp(asked=asked.dependencies, candidate=place.candidate, key="")
-        return await self._begin(place, setup, asked, stamp)
+    async def _build_all(self, asked: Asked) -> Ready | SetupFailed:
+        await to_thread.run_sync(_strip, self._place, self._setup)
+        stamp = Stamp(asked=asked.dependencies, candidate=self._place.candidate, key="")
+        return await self._begin(asked, stamp, before=None)
 
     @faults.during("environment.build")
-    async def _build_on(
-        self, place: Place, setup: Setup, asked: Asked, copied: Stamp
-    ) -> Ready | SetupFailed | None:
-        """Build on the dependencies that were copied; None where the copy cannot be read."""
-        before = await to_thread.run_sync(_restore, place, setup, copied)
+    async def _build_on(self, asked: Asked, copied: Stamp) -> Ready | SetupFailed | None:
+        """Build on the dependencies that were copied; None if the copy cannot be read."""
+        before = await to_thread.run_sync(_restore, self._place, self._setup, copied)
         if before is None:
             return None
-        return await self._begin(place, setup, asked, copied, before=before)
+        return await self._begin(asked, copied, before=before)
 
     async def _begin(
-        self, place: Place, setup: Setup, asked: Asked, stamp: Stamp, *, before: Print | None = None
+        self, asked: Asked, stamp: Stamp, *, before: Print | None
     ) -> Ready | SetupFailed:
-        """Run setup; `before`: how the dependencies stood that it runs on."""
+        """Run the setup; `before`: how the dependencies stood that it runs on."""
+        place = self._place
         ignored = tuple(await place.ignored())
         outset = Outset(asked=asked, stamp=stamp, ignored=ignored, again=before is not None)
+        told = outset.told()
         record = self._underway.begin(
-            place.folder,
-            "setup",
-            tree=place.shows,
-            about=self.about(place, setup),
-            found=outset.told(),
+            place.folder, "setup", tree=place.shows, about=self.about, found=told
         )
-        return await self._see_through(place, setup, record, outset, before=before)
+        return await self._see_through(record, outset, before=before)
 
     # ── after an earlier daemon ──
 
     @faults.during("environment.build")
-    async def go_on(self, place: Place, setup: Setup, *others: Place) -> SetupFailed | None:
-        """Bring the setup that an earlier daemon began at a place to its end; how it failed.
+    async def go_on(self, *others: Place) -> SetupFailed | None:
+        """Bring the setup that an earlier daemon began here to its end; how it failed.
 
         None if it succeeded, or was about one of `others`: the same place for other trees. A setup
         that is about none of them is ended.
         """
-        makers = {self.about(each, setup): each for each in (place, *others)}
-        record = await self._underway.claim(place.folder, *makers)
+        folder = self._place.folder
+        builders = {self.about: self}
+        for place in others:
+            other = Building(self._commands, place, self._setup)
+            builders[other.about] = other
+        record = await self._underway.claim(folder, *builders)
         if record is None:
             return None
-        with self._underway.until_over(place.folder):
-            failed = await self._go_on(makers[record.about], setup, record)
-        is_own = record.about == self.about(place, setup)
-        return failed if is_own else None
+        with self._underway.until_over(folder):
+            failed = await builders[record.about]._go_on(record)
+        return failed if record.about == self.about else None
 
-    async def _go_on(self, place: Place, setup: Setup, record: Record) -> SetupFailed | None:
-        if place.stamp.exists():  # only the record of it was left
+    async def _go_on(self, record: Record) -> SetupFailed | None:
+        folder = self._place.folder
+        if self._place.stamp.exists():  # only the record of it was left
             return None
         try:
             outset = outset_of(record.found)
         except (KeyError, TypeError):  # another release wrote it
-            await self._underway.vacate(place.folder)
+            await self._underway.vacate(folder)
             return None
         # How the dependencies stood is not known any more: the next build copies them whole.
         outset = replace(outset, stamp=replace(outset.stamp, copy=""))
         try:
-            made = await self._see_through(place, setup, record, outset, before=None)
+            made = await self._see_through(record, outset, before=None)
         except BrokenOff as broken:
-            self._underway.let_go(place.folder, broken)
+            self._underway.let_go(folder, broken)
             return None
         # One that ran on dependencies that were there may succeed from nothing.
         if outset.again or isinstance(made, Ready):
@@ -148,12 +153,13 @@ class Setups:
         return made
 
     async def _see_through(
-        self, place: Place, setup: Setup, record: Record, outset: Outset, *, before: Print | None
+        self, record: Record, outset: Outset, *, before: Print | None
     ) -> Ready | SetupFailed:
-        """Run what is left of a setup, and stamp what it made."""
+        """Run what is left of the setup, and stamp what it made."""
+        place, setup = self._place, self._setup
         with self._underway.until_over(place.folder):
-            failed = await self._run(place, setup, record, again=outset.again)
-            failed = failed or await self._outside(place)
+            failed = await self._run(record, again=outset.again)
+            failed = failed or await self._outside()
             if outset.again and before is None:
                 before = await to_thread.run_sync(print_place, place)
             ignored = await place.ignored()
@@ -165,12 +171,11 @@ class Setups:
             stamp = replace(outset.stamp, made=made)
             return await to_thread.run_sync(_sealed, place, setup, outset.asked, stamp, before)
 
-    async def _run(
-        self, place: Place, setup: Setup, record: Record, *, again: bool
-    ) -> SetupFailed | None:
+    async def _run(self, record: Record, *, again: bool) -> SetupFailed | None:
         """Run its commands, except those that an earlier daemon ran."""
+        place = self._place
         python = self._commands.machine.python
-        for number, order in enumerate(_orders(setup, place, python, again=again)):
+        for number, order in enumerate(_orders(self._setup, place, python, again=again)):
             step = self._underway.step(place.folder, record, number)
             ran = await self._commands.resume(place, step)
             if ran and not says_something(ran.exit):
@@ -185,29 +190,31 @@ class Setups:
 
     # ── where modules come from ──
 
-    async def _outside(self, place: Place) -> SetupFailed | None:
+    async def _outside(self) -> SetupFailed | None:
         """What gates would load from elsewhere than the tree, as a failure."""
-        wrong = await to_thread.run_sync(outside_node, place.tree)
+        tree, venv = self._place.tree, self._place.venv
+        wrong = await to_thread.run_sync(outside_node, tree)
         if wrong:
             return SetupFailed(sentence=wrong)
-        venv = place.venv if has_python(place.venv) else None
-        if venv is not None:
+        folders: list[Path] | SetupFailed
+        if has_python(venv):
             folders = await to_thread.run_sync(site_folders, venv)
-        elif not await to_thread.run_sync(checked_modules, place.tree):
-            return None
+            look = partial(outside_python, tree, venv)
+        elif await to_thread.run_sync(checked_modules, tree):
+            folders = await self._machine_folders()
+            look = partial(outside_python, tree, None)
         else:
-            found = await self._machine_folders(place)
-            if isinstance(found, SetupFailed):
-                return found
-            folders = found
+            return None
+        if isinstance(folders, SetupFailed):
+            return folders
         python_path = self._commands.machine.passed().get("PYTHONPATH", "")
-        before = [place.tree / folder for folder in python_path.split(os.pathsep) if folder]
-        look = partial(outside_python, place.tree, venv, folders, before=before)
-        wrong = await to_thread.run_sync(look)
+        before = [tree / folder for folder in python_path.split(os.pathsep) if folder]
+        wrong = await to_thread.run_sync(partial(look, folders, before=before))
         return SetupFailed(sentence=wrong) if wrong else None
 
-    async def _machine_folders(self, place: Place) -> list[Path] | SetupFailed:
+    async def _machine_folders(self) -> list[Path] | SetupFailed:
         """Where the Python on PATH keeps what is installed; none without a Python."""
+        place = self._place
         python = self._commands.machine.which("python3")
         if not python:
             return []
@@ -218,13 +225,12 @@ class Setups:
         if not ran.ok:
             return _failure("a look at what is installed for python3", ran, place)
         told = await to_thread.run_sync(folders_told, ran.tail)
-        if not told:
-            sentence = (
-                f"{python} did not say where its packages are, "
-                "so nobody knows what gates would test."
-            )
-            return SetupFailed(sentence=sentence, tail=ran.tail, log=ran.where)
-        return told
+        if told:
+            return told
+        sentence = (
+            f"{python} did not say where its packages are, so it is unknown what gates would test."
+        )
+        return SetupFailed(sentence=sentence, tail=ran.tail, log=ran.where)
 
 
 def _strip(place: Place, setup: Setup) -> None:

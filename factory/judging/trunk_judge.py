@@ -248,7 +248,7 @@ class TrunkJudge:
             self._store.write(Event.TRUNK_JUDGED, fact, now=now(), state=state, commit=tip)
 
     def _missing(self, known: Fact | None) -> list[str]:
-        if self.missing is not None:
-            return self.missing
-        recorded: list[str] = json.loads(known.value).get("missing", []) if known else []
+        if self.missing is not None or known is None:
+            return self.missing or []
+        recorded: list[str] = json.loads(known.value).get("missing", [])
         return recorded

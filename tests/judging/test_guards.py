@@ -36,7 +36,7 @@ def test_the_factorys_own_folders_are_refused_in_any_case_and_nothing_lifts_it(p
     assert refused == Refused(
         EndReason.OUT_OF_SCOPE,
         (path,),
-        f"it touches {path}: .factory/ and the inbox are the factory's own, and nothing lifts that",
+        f"it touches {path}: .factory/ and the inbox are the factory's own, and no task may change them",
         liftable=False,
     )
 

@@ -232,7 +232,7 @@ def test_a_file_that_leads_elsewhere_and_is_too_large_is_refused(world: World, f
     wrong = world.wrong()
 
     assert f"{file} is larger than 1,024 KiB" in wrong
-    assert wrong.endswith("nobody knows whether gates would test the candidate.")
+    assert wrong.endswith("so it is unknown whether gates would test the candidate.")
 
 
 def test_more_lines_or_packages_than_are_read_are_refused(

@@ -264,7 +264,7 @@ async def test_a_build_that_writes_over_tracked_files_is_the_setups_matter_and_n
 
     for judgement in (first, again):
         assert judgement.failed is not None
-        assert "Setup builds over dist/app.txt, which git tracks" in judgement.failed.sentence
+        assert "Setup overwrites dist/app.txt, which git tracks" in judgement.failed.sentence
     assert fresh.answer is Answer.GREEN
 
 
