@@ -125,7 +125,8 @@ def the_sandbox(
 
 def assemble(store: SqliteStore, state: DaemonState, repository: Repository, own: Git) -> Floor:
     """Build all objects of one factory."""
-    where, environ = state.places, state.environ
+    where = state.places
+    environ = state.environ
     trunk = Trunk(repository=repository, own=own, environ=environ)
     sandbox = the_sandbox(where, repository, environ, lambda: state.settings.sandbox.mode)
     underway = Underway(

@@ -129,8 +129,8 @@ def _take_away(folder: Path) -> None:
 
 
 async def _run(floor: Floor, desk: Desk, lock: Lock) -> None:
-    state, store = floor.state, floor.store
-    paused = store.get(Fact, "paused")
+    state = floor.state
+    paused = floor.store.get(Fact, "paused")
     state.paused = bool(paused and json.loads(paused.value))
     _tell_daemon(floor, "running")
     commands = floor.trunk.own.commands
@@ -173,7 +173,8 @@ async def _run(floor: Floor, desk: Desk, lock: Lock) -> None:
 
 async def _reconcile(floor: Floor, desk: Desk) -> None:
     """Make the records agree with the world, before any loop runs."""
-    store, where = floor.store, floor.state.places
+    store = floor.store
+    where = floor.state.places
     rebuild = Rebuild(store=store, where=where, trunk=floor.trunk, workspaces=floor.workspaces)
     catching_up = CatchUp(store=store, where=where, rebuild=rebuild, watch=floor.queue.watch)
 
@@ -211,23 +212,23 @@ def _git_changed(state: DaemonState) -> None:
 
 def _watch(floor: Floor, watch: Watch, git_watch: Watch) -> list[str]:
     """Watch what a person changes; what is wrong with that."""
-    where, branch = floor.state.places, floor.trunk.branch
-    tables, loose = (
-        where.common_dir / "reftable",
-        (where.common_dir / "refs" / "heads" / branch).parent,
-    )
-    ref = tables if tables.is_dir() else loose
-    told = [
+    where = floor.state.places
+    wrong = [
         watch.folder(where.inbox, lambda name: True),
         watch.folder(where.home, lambda name: name == "wake"),
         watch.folder(where.root, lambda name: name == "factory.toml" or name in ALL),
-        *(watch.folder(path, lambda name: True) for path in _convention_folders(where.root)),
-        git_watch.folder(where.common_dir, lambda name: name in ("packed-refs", where.lock.name)),
-        git_watch.folder(ref, lambda name: name in (Path(branch).name, "tables.list"))
-        if ref.is_dir()
-        else "",
     ]
-    return [each for each in told if each]
+    for folder in _convention_folders(where.root):
+        wrong.append(watch.folder(folder, lambda name: True))
+    shared = {"packed-refs", where.lock.name}
+    wrong.append(git_watch.folder(where.common_dir, lambda name: name in shared))
+    branch = where.common_dir / "refs" / "heads" / floor.trunk.branch
+    tables = where.common_dir / "reftable"
+    refs = tables if tables.is_dir() else branch.parent
+    if refs.is_dir():
+        moves = {branch.name, "tables.list"}
+        wrong.append(git_watch.folder(refs, lambda name: name in moves))
+    return [each for each in wrong if each]
 
 
 def _convention_folders(root: Path) -> list[Path]:
@@ -245,21 +246,27 @@ async def _signals(floor: Floor, group: TaskGroup, *, task_status: TaskStatus[No
     ) as received:
         task_status.started()
         async for number in received:
-            if number == signal.SIGHUP:
-                state.stopping = Stopping.LEAVE
-            elif number == signal.SIGINT or (
-                number == signal.SIGTERM and state.stopping is not Stopping.NO
-            ):
-                state.stopping = Stopping.HAND_BACK
-            else:
-                state.stopping = Stopping.DRAIN
-                with suppress(StoreError):
-                    _tell_daemon(floor, "draining")
-                if number == signal.SIGTERM:
-                    group.start_soon(_lose_patience, floor)
+            state.stopping = _stopping(number, state.stopping)
             if state.stopping is not Stopping.DRAIN:
                 _hurry(floor)
-            state.ring_all()
+                state.wake_all()
+                continue
+            with suppress(StoreError):
+                _tell_daemon(floor, "draining")
+            if number == signal.SIGTERM:
+                group.start_soon(_lose_patience, floor)
+            state.wake_all()
+
+
+def _stopping(number: int, before: Stopping) -> Stopping:
+    """Return how the daemon stops after this signal; a second SIGTERM is `stop --now`."""
+    if number == signal.SIGHUP:
+        return Stopping.LEAVE
+    if number == signal.SIGINT:
+        return Stopping.HAND_BACK
+    if number == signal.SIGTERM and before is not Stopping.NO:
+        return Stopping.HAND_BACK
+    return Stopping.DRAIN
 
 
 async def _lose_patience(floor: Floor) -> None:
@@ -268,7 +275,7 @@ async def _lose_patience(floor: Floor) -> None:
     if state.stopping is Stopping.DRAIN:
         state.stopping = Stopping.HAND_BACK
         _hurry(floor)
-        state.ring_all()
+        state.wake_all()
 
 
 def _hurry(floor: Floor) -> None:
@@ -282,25 +289,29 @@ async def _until_stopped(floor: Floor, lock: Lock) -> None:
 
     Raises Deposed if another process has the lock.
     """
-    state, store = floor.state, floor.store
-    while store.is_there():
+    state = floor.state
+    while floor.store.is_there():
         if not lock.is_ours():
-            raise Deposed(
-                f"Another process holds {floor.state.places.lock}: this daemon stops, its agents run on."
-            )
+            held = f"Another process holds {state.places.lock}"
+            raise Deposed(f"{held}: this daemon stops, its agents run on.")
         match state.stopping:
             case Stopping.LEAVE:
                 return
             case Stopping.NO:
                 await state.leaving.wait(SCAN_SECONDS)
             case _:
-                full = {f"worker {hook.worker}" for hook in store.select(Hook) if hook.unit}
-                # If an ended attempt cannot be kept (a full disk), it stays on its hook.
-                if not full - (
-                    state.broken.keys() if state.stopping is Stopping.HAND_BACK else set()
-                ):
+                if not _at_work(floor):
                     return
                 await state.leaving.wait(0.2)
+
+
+def _at_work(floor: Floor) -> bool:
+    """Return whether the daemon still waits for a worker."""
+    full = {f"worker {hook.worker}" for hook in floor.store.select(Hook) if hook.unit}
+    if floor.state.stopping is Stopping.HAND_BACK:
+        # If an ended attempt cannot be kept (a full disk), it stays on its hook.
+        full -= floor.state.broken.keys()
+    return bool(full)
 
 
 async def _end_rest(floor: Floor) -> None:

@@ -150,7 +150,7 @@ class Config:
         floor.benches.resize(fresh.gates.benches)
         floor.escalations.close(BAD_CONFIG, now=at, why="factory.toml is good again")
         tell_config(floor)
-        floor.state.ring_all()
+        floor.state.wake_all()
         if fresh.trunk and fresh.trunk != floor.trunk.branch:
             return ["trunk was changed in factory.toml: it is in force after `factoryd restart`"]
         return []

@@ -71,7 +71,8 @@ async def _judge_once(
 async def _asked_for(
     floor: Floor, repository: Repository, environ: Mapping[str, str], rev: str | None, here: bool
 ) -> str:
-    own, where = floor.trunk.own, floor.state.places
+    own = floor.trunk.own
+    where = floor.state.places
     tip = await own.commit(floor.trunk.ref)
     if here:
         ignored = [HOME, f"/{where.inbox.name}/", *their_excludes(repository)]

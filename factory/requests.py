@@ -36,8 +36,11 @@ class Requests:
         hang: Callable[[str, str, datetime], str],
     ) -> None:
         """Take `hang`, which makes a unit of a task file's name and text and returns its id."""
-        self._store, self._state, self._hang = store, state, hang
-        self._escalations, self._outcomes = escalations, outcomes
+        self._store = store
+        self._state = state
+        self._escalations = escalations
+        self._outcomes = outcomes
+        self._hang = hang
         self._do = {
             "answer": self._answer,
             "tell": self._tell,
@@ -52,7 +55,8 @@ class Requests:
 
         Raises StoreError if the store fails; the requests then stay pending.
         """
-        pending, paused = self._store.open(Request), self._state.paused
+        pending = self._store.open(Request)
+        paused = self._state.paused
         for request in pending:
             try:
                 with self._store.transaction():
@@ -65,25 +69,19 @@ class Requests:
             except FactoryError as error:  # roll back, then refuse
                 self._close(request, "refused", str(error), at)
         if pending:
-            self._state.ring_all()
+            self._state.wake_all()
         return len(pending)
 
     def _act(self, request: Request, at: datetime) -> str:
         do = self._do.get(request.kind)
         if do is None:
-            raise NotYet(
-                f"{request.kind} is asked for by a newer command than this daemon knows; restart it"
-            )
+            raise NotYet(f"this daemon is older than the command {request.kind}: restart it")
         try:
             return do(dict(json.loads(request.args)), at)
-        except (
-            KeyError,
-            TypeError,
-            ValueError,
-        ) as error:  # it must not block the requests behind it
-            raise UsageError(
-                f"{request.kind} {request.args[:200]} was not understood: {error!r}"
-            ) from error
+        except (KeyError, TypeError, ValueError) as error:
+            # It must not block the requests behind it.
+            asked = f"{request.kind} {request.args[:200]}"
+            raise UsageError(f"{asked} was not understood: {error!r}") from error
 
     def _close(self, request: Request, state: str, outcome: str, at: datetime) -> None:
         closed = replace(request, state=state, outcome=outcome)
@@ -103,23 +101,22 @@ class Requests:
     def _tell(self, args: dict[str, Any], at: datetime) -> str:
         unit = self._open_unit(args)
         if unit.agent == NO_AGENT:
-            raise RefusedByState(
-                f"{unit.id} is a shell command (run:), which cannot be told anything."
-            )
+            raise RefusedByState(f"{unit.id} is a shell command (run:): nobody reads what you say.")
         if is_landing(self._store, unit.id):
             raise RefusedByState(
-                f"{unit.id} is landing at this moment: it cannot be told anything any more. "
+                f"{unit.id} is landing at this moment, so nobody reads what you say. "
                 "Add a new task for what is left to do."
             )
         self._escalations.remark(unit.id, "tell", str(args["text"]), now=at)
         if unit.state is UnitState.QUEUED or (unit.state is UnitState.WAITING and unit.submission):
             self._outcomes.tell(unit, at=at)
-            return f"{unit.id}: was taken out of the queue; it goes on with what you said, then it is judged"
+            return f"{unit.id}: taken out of the queue; its agent works on what you said first"
         if unit.state is UnitState.RUNNING:
-            return f"{unit.id}: its agent is told before its work is submitted"
+            return f"{unit.id}: its agent gets this before its work is submitted"
+        next_attempt = f"{unit.id}: its next attempt gets this"
         if unit.state is UnitState.HELD:
-            return f"{unit.id}: its next attempt is told. If your answer lets it land as it is, nobody reads this"
-        return f"{unit.id}: its next attempt is told"
+            return f"{next_attempt}. If your answer lets it land as it is, nobody reads this"
+        return next_attempt
 
     def _retry(self, args: dict[str, Any], at: datetime) -> str:
         over = self._store.get(Unit, str(args["unit"]))
@@ -133,14 +130,11 @@ class Requests:
                 raise RefusedByState(
                     f"{unit.id} waits for money, which another try does not bring: answer {card.id}"
                 )
-        again = replace(
-            unit, bonus=max(unit.spent, unit.bonus), submission="", cause="", not_before=None
-        )
-        if unit.state is UnitState.READY:
-            self._store.write(Event.UNIT_RETRIED, again, now=at, unit=unit.id)
-        else:
-            ready = advance(again, UnitState.READY, now=at, why="retried by hand")
-            self._store.write(Event.UNIT_RETRIED, ready, now=at, unit=unit.id)
+        bonus = max(unit.spent, unit.bonus)
+        again = replace(unit, bonus=bonus, submission="", cause="", not_before=None)
+        if unit.state is not UnitState.READY:
+            again = advance(again, UnitState.READY, now=at, why="retried by hand")
+        self._store.write(Event.UNIT_RETRIED, again, now=at, unit=unit.id)
         if last := self._store.get(Attempt, unit.id, unit.attempt):
             lift(self._store, last.agent, at)
         self._escalations.leave(unit.id, now=at, why=f"{unit.id} was retried by hand")
@@ -155,7 +149,8 @@ class Requests:
         return unit.state is UnitState.LANDED and unit.id in missing
 
     def _begin_anew(self, over: Unit, at: datetime) -> str:
-        spec, task = self._store.get(Spec, over.id), self._store.get(Task, over.id)
+        spec = self._store.get(Spec, over.id)
+        task = self._store.get(Task, over.id)
         if spec is None or task is None or not task.text:
             raise RefusedByState(
                 f"The task file of {over.id} is not on record any more: drop it again."
@@ -173,10 +168,9 @@ class Requests:
         cancelled = advance(unit, UnitState.CANCELLED, now=at, why="cancelled by hand")
         self._store.write(Event.UNIT_CANCELLED, cancelled, now=at, unit=unit.id)
         self._escalations.leave(unit.id, now=at, why=f"{unit.id} was cancelled")
-        stops = (
-            "; its agent is being ended, what it made is kept" if was is UnitState.RUNNING else ""
-        )
-        return f"{unit.id} is cancelled{stops}"
+        if was is UnitState.RUNNING:
+            return f"{unit.id} is cancelled; its agent is being ended, and its work is kept"
+        return f"{unit.id} is cancelled"
 
     def _pause(self, _: dict[str, Any], at: datetime) -> str:
         if self._state.paused:

@@ -107,7 +107,7 @@ def test_a_request_of_an_unknown_kind_is_refused(line: Asked) -> None:
     state, said = line.ask("dance")
 
     assert state == "refused"
-    assert said.startswith("not yet: dance is asked for by a newer command")
+    assert said.startswith("not yet: this daemon is older than the command dance")
 
 
 @pytest.mark.parametrize(
@@ -173,12 +173,12 @@ def test_a_refused_answer_leaves_no_trace_but_its_refusal(line: Asked) -> None:
 @pytest.mark.parametrize(
     ("state", "sentence"),
     [
-        (READY, "fix: its next attempt is told"),
-        (WAITING, "fix: its next attempt is told"),
-        (RUNNING, "fix: its agent is told before its work is submitted"),
+        (READY, "fix: its next attempt gets this"),
+        (WAITING, "fix: its next attempt gets this"),
+        (RUNNING, "fix: its agent gets this before its work is submitted"),
         (
             HELD,
-            "fix: its next attempt is told. If your answer lets it land as it is, nobody reads this",
+            "fix: its next attempt gets this. If your answer lets it land as it is, nobody reads this",
         ),
     ],
 )
@@ -202,7 +202,7 @@ def test_what_was_submitted_is_taken_back_to_be_told(
     line.unit(state=state, attempt=1, submission="s", cause=cause)
     line.attempt("fix", 1, reason=EndReason.SUBMITTED)
 
-    sentence = "fix: was taken out of the queue; it goes on with what you said, then it is judged"
+    sentence = "fix: taken out of the queue; its agent works on what you said first"
     assert line.ask("tell", unit="fix", text="mind the cache") == ("done", sentence)
 
     assert (line.the_unit().state, line.the_attempt().reason) == (READY, EndReason.TOLD)
@@ -219,7 +219,7 @@ def test_what_lands_at_this_moment_cannot_be_told_any_more(line: Asked) -> None:
 
     assert outcome == (
         "refused",
-        "fix is landing at this moment: it cannot be told anything any more. Add a new task for what is left to do.",
+        "fix is landing at this moment, so nobody reads what you say. Add a new task for what is left to do.",
     )
     assert line.store.select(Remark, unit="fix") == []
     assert line.the_unit().state is QUEUED
@@ -228,7 +228,7 @@ def test_what_lands_at_this_moment_cannot_be_told_any_more(line: Asked) -> None:
 def test_a_command_cannot_be_told_anything(line: Asked) -> None:
     line.unit(state=RUNNING, agent="run")
 
-    outcome = ("refused", "fix is a shell command (run:), which cannot be told anything.")
+    outcome = ("refused", "fix is a shell command (run:): nobody reads what you say.")
     assert line.ask("tell", unit="fix", text="mind the cache") == outcome
     assert line.store.select(Remark, unit="fix") == []
 

@@ -94,7 +94,7 @@ class Outcomes:
                 reason=str(attempt.reason),
                 why=attempt.detail,
             )
-        self._state.ring_all()
+        self._state.wake_all()
 
     def let_go(self, hook: Hook, *ended: Attempt, at: datetime) -> None:
         """Empty a hook whose attempt is not the unit's newest, or is over.
@@ -111,7 +111,7 @@ class Outcomes:
             worker=hook.worker,
             why="a newer attempt holds the unit",
         )
-        self._state.ring_all()
+        self._state.wake_all()
 
     def send_back(
         self,
@@ -159,7 +159,7 @@ class Outcomes:
             card = self._escalations.raise_card(ask, now=at, unit=unit)
             held = _held(self._unit(unit.id), card, at)
             self._store.write(Event.UNIT_HELD, held, now=at, unit=unit.id, card=card.id)
-        self._state.ring_all()
+        self._state.wake_all()
 
     def wait(self, unit: Unit, ask: Ask, at: datetime) -> None:
         """The unit waits for a cause that it shares with others; one card asks."""
@@ -171,7 +171,7 @@ class Outcomes:
             waits = replace(self._unit(unit.id), cause=ask.cause.key)
             waits = advance(waits, UnitState.WAITING, now=at, why=why)
             self._store.write(Event.UNIT_WAITING, waits, now=at, unit=unit.id, card=card.id)
-        self._state.ring_all()
+        self._state.wake_all()
 
     def note(self, unit: Unit, why: str, at: datetime) -> None:
         """A new sentence about why the unit is where it is."""

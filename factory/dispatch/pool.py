@@ -140,7 +140,7 @@ class Pool:
         """Whether a card was closed."""
         over = self._escalations.reconcile(circumstances, now=at)
         if DISK_FULL in over:
-            self._state.ring_all()
+            self._state.wake_all()
         return bool(over)
 
     def _tell(self, notices: Sequence[str]) -> None:

@@ -92,7 +92,7 @@ class DaemonState:
         """Whether a disk had no room at some time since then."""
         return bool(self.no_room()) or self._full_at >= since
 
-    def ring_all(self) -> None:
+    def wake_all(self) -> None:
         """Let every loop look again."""
         for signal in (self.pool, self.queue, self.requests, self.leaving):
             signal.send()

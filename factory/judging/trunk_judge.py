@@ -191,7 +191,7 @@ class TrunkJudge:
         if tip == self._rulings.tip:
             self._ruled = ruled
             self._settle(anew=True)
-        self._state.ring_all()
+        self._state.wake_all()
 
     async def landed(self, commit: str, ruled: Ruled | None, *, parent: str) -> None:
         """Trunk moved to a commit that was judged by the rules of `parent`.

@@ -219,7 +219,7 @@ class MergeQueue:
                 await self.watch.recognize(at)
             self._tip = tip
             self._rehearsals.clear()
-            self._state.ring_all()
+            self._state.wake_all()
         await self._trunk_judge.look(tip, group)
         return True
 
@@ -537,7 +537,7 @@ class MergeQueue:
                 for each in ready:
                     self._aside.pop(each.unit.id, None)
                     self._failed.forget(each.unit.id)
-                self._state.ring_all()
+                self._state.wake_all()
                 return True
             case Moved(tip, said):
                 log.info(TRUNK_PUT_BACK if said else LANDING_REFUSED, tip=tip, said=said)

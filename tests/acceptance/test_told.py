@@ -50,7 +50,7 @@ def test_what_is_said_while_the_agent_works_goes_into_its_session_before_anythin
     shared.drop("resumed", code, agent="sessions")
     shared.attempt("resumed")
 
-    assert "its agent is told before its work is submitted" in tell(
+    assert "its agent gets this before its work is submitted" in tell(
         shared, "resumed", "keep the old name"
     )
     let_go(shared, "resumed")
@@ -114,7 +114,7 @@ def test_a_unit_in_the_queue_is_taken_out_to_be_told(shared: Line) -> None:
     shared.drop("queued", code)
     shared.unit("queued", UnitState.QUEUED)
 
-    assert "was taken out of the queue" in tell(shared, "queued", "not held.txt")
+    assert "taken out of the queue" in tell(shared, "queued", "not held.txt")
 
     shared.unit("queued")
     let_go(shared, "judge")
@@ -137,10 +137,7 @@ def test_once_it_is_landing_it_cannot_be_told_any_more(shared: Line) -> None:
         (shared.bin / "git").unlink()
 
     assert code == 3
-    assert (
-        "landing is landing at this moment: it cannot be told anything any more. Add a new task"
-        in said
-    )
+    assert "landing is landing at this moment, so nobody reads what you say. Add a new task" in said
     assert shared.unit("landing").attempt == 1
     assert shared.attempts("landing") == ["submitted"]
     assert shared.entries(Event.UNIT_TOLD, unit="landing") == []

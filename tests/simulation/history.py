@@ -460,7 +460,7 @@ def _workers(history: History, which: int) -> None:
     history.settings |= {"workers": which % 4 + 1}
     if history.line:
         history.line.state.settings = replace_settings(history, which % 4 + 1)
-        history.line.state.ring_all()
+        history.line.state.wake_all()
 
 
 def replace_settings(history: History, workers: int) -> Any:
@@ -503,7 +503,7 @@ def _stops(how: Stopping) -> Any:
         if history.line:
             history.downtime = [0.5, 60.0, 3600.0][which % 3]
             history.line.state.stopping = how
-            history.line.state.ring_all()
+            history.line.state.wake_all()
 
     return deed
 
