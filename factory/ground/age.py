@@ -1,6 +1,6 @@
 """How long a process has been running.
 
-Invariant: never more than it has, for what is older than its limit is killed.
+Invariant: never more than the truth, because a process over its limit is killed.
 """
 
 import os
@@ -9,9 +9,9 @@ from pathlib import Path
 
 
 def age_of(started: str, *, since: Path) -> float:
-    """Seconds since a process started, which its system told in ticks; 0 where that cannot be said.
+    """Return the seconds since a process started, at `started` ticks; 0 if that is unknown.
 
-    `since`: a file that it wrote then. Of two clocks, the one that says less is believed.
+    `since`: a file that it wrote then. Of the two clocks, the lower answer counts.
     """
     clock = getattr(time, "CLOCK_BOOTTIME", None)
     if clock is None or not started.isdigit():

@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 async def aside(many: int, call: Callable[[], T]) -> T:
-    """What the call gives; it goes through so many things, none of which changes meanwhile."""
+    """Return what the call returns; it goes through `many` things that nobody changes meanwhile."""
     if many <= FEW:
         return call()
     return await to_thread.run_sync(call)

@@ -9,8 +9,8 @@ from fnmatch import fnmatchcase
 
 from factory.ground.scope import within
 
-# One of each kind: what a shell, git, a package manager, an interpreter, an editor or an agent reads
-# at its start, and where programs lie.
+# One of each kind: what a shell, git, a package manager, an interpreter, an editor or an agent
+# reads at its start, and where programs lie.
 _FILES = """
 .bashrc .bash_profile .bash_login .bash_logout .profile .inputrc .env .envrc
 .zshrc .zshenv .zprofile .zlogin .zlogout .kshrc .cshrc .tcshrc

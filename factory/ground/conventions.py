@@ -55,7 +55,7 @@ class Conventions:
 
     @cached_property
     def runtimes(self) -> Mapping[str, Convention]:
-        """Runtime files by name, the repository's own first; the first installed one is the default."""
+        """Runtime files by name, own ones first; the first installed one is the default."""
         return {path.stem: file for path, file in self._in("runtimes", ".toml")}
 
     @cached_property

@@ -1,4 +1,4 @@
-"""What may change while the daemon runs: the settings in force, whether the line is paused, how it is stopping."""
+"""What may change while the daemon runs: settings in force, pause, stopping, signals, trouble."""
 
 import math
 import time
@@ -18,23 +18,21 @@ from factory.ground.settings import Settings
 from factory.ground.signal import Signal
 
 T = TypeVar("T")
-DRAIN_SECONDS = 60.0  # how long a plain stop waits for what runs
-BROKEN_SECONDS = 5.0  # how long what broke is left alone
-FULL_SECONDS = (
-    2 * BROKEN_SECONDS
-)  # how long a disk counts as full after a write failed: meanwhile it is tried again
-CLOCK = ContextVar[Callable[[], datetime]](
-    "clock", default=lambda: datetime.now(UTC)
-)  # another one in simulations
+DRAIN_SECONDS = 60.0  # how long a plain stop waits for running attempts
+BROKEN_SECONDS = 5.0  # the pause after a pass broke
+# How long a disk counts as full after a write failed; it is tried again within that time.
+FULL_SECONDS = 2 * BROKEN_SECONDS
+# Simulations set another one.
+CLOCK = ContextVar[Callable[[], datetime]]("clock", default=lambda: datetime.now(UTC))
 
 
 class Stopping(StrEnum):
     """How the daemon is leaving."""
 
     NO = "no"
-    DRAIN = "drain"  # takes no more, waits for what runs
-    HAND_BACK = "hand back"  # ends what runs, keeps its tree, uncounted
-    LEAVE = "leave"  # goes at once and lets agents run on: a restart adopts them
+    DRAIN = "drain"  # accepts no new work, waits for running attempts
+    HAND_BACK = "hand back"  # ends attempts, keeps their trees, does not count them
+    LEAVE = "leave"  # leaves at once and lets agents run on: a restart adopts them
 
 
 class DaemonState:
@@ -50,50 +48,56 @@ class DaemonState:
         self.queue = Signal()  # something was submitted, judged or approved
         self.leaving = Signal()  # how the daemon stops has changed, or a hook was emptied
         self.requests = Signal()  # a command asked for something, or a task file was dropped
-        self.broken: dict[str, str] = {}  # passes that break, and how: status warns of them
-        self._full_at = datetime.min.replace(tzinfo=UTC)  # when there was last no room, or said so
-        self._failed_at = -math.inf  # the same, said by a write; by a clock that does not jump
+        self.broken: dict[str, str] = {}  # by pass, a sentence about how it breaks, for status
+        self._full_at = datetime.min.replace(tzinfo=UTC)  # when a disk was last full
+        self._failed_at = -math.inf  # when a write last failed, by a clock that does not jump
 
     @property
     def takes_work(self) -> bool:
-        """Whether a free worker may be given a unit."""
+        """Whether a free worker may get a unit."""
         return not self.paused and self.stopping is Stopping.NO
 
     def no_room(self) -> str:
-        """The folder on whose disk there is too little room, empty where there is enough."""
+        """Return the folder whose disk lacks room; "" if there is enough."""
         where = self.places
-        if found := disk.lacking((where.home, where.work, where.common_dir)):
+        found = disk.lacking((where.home, where.work, where.common_dir))
+        if found:
             self._full_at = now()
         return found
 
     def cramped(self) -> str:
-        """The same, also where writing failed just now although there seems to be room (a quota)."""
-        lately = time.monotonic() - self._failed_at < FULL_SECONDS
-        return self.no_room() or (str(self.places.home) if lately else "")
+        """Return the same, also if a write failed just now although there is room (a quota)."""
+        found = self.no_room()
+        if not found and time.monotonic() - self._failed_at < FULL_SECONDS:
+            return str(self.places.home)
+        return found
 
     def is_full(self, error: Exception) -> bool:
-        """Whether something broke for want of room."""
-        if said := disk.full(error):
-            self._full_at, self._failed_at = now(), time.monotonic()
-        return said or bool(self.no_room())
+        """Return whether something broke for lack of room."""
+        if disk.full(error):
+            self._full_at = now()
+            self._failed_at = time.monotonic()
+            return True
+        return bool(self.no_room())
 
     def is_passing(self, error: BaseException) -> bool:
-        """Whether something broke for a reason that says nothing about the unit, so that nothing is given up.
+        """Return whether something broke for a reason that says nothing about the unit.
 
-        There is no room, the store could not do its work, or git was ended because the daemon goes.
+        A disk is full, the store failed, or the daemon ended git because it leaves.
         """
         if isinstance(error, Exception) and self.is_full(error):
             return True
-        goes = self.stopping in (Stopping.HAND_BACK, Stopping.LEAVE)
-        reasons = (StoreError, TooLong) if goes else (StoreError,)
+        reasons: tuple[type[BaseException], ...] = (StoreError,)
+        if self.stopping in (Stopping.HAND_BACK, Stopping.LEAVE):
+            reasons = (StoreError, TooLong)
         return any(isinstance(each, reasons) for each in _causes(error))
 
     def was_full(self, since: datetime) -> bool:
-        """Whether a disk had no room at some time since then."""
+        """Return whether a disk was full at some time since then."""
         return bool(self.no_room()) or self._full_at >= since
 
     def wake_all(self) -> None:
-        """Let every loop look again."""
+        """Wake every loop."""
         for signal in (self.pool, self.queue, self.requests, self.leaving):
             signal.send()
 
@@ -104,20 +108,15 @@ class DaemonState:
         *args: Any,
         broke: Callable[[Exception], None] | None = None,
     ) -> T | None:
-        """Run one pass of a loop, or one judging; what breaks in it is logged and said, and a little later is None.
+        """Run one pass of a loop, or one judging. If it breaks, log and show it, wait, return None.
 
-        `broke` gets it at once, where it says something about what was judged.
+        `broke` gets the error at once if it may say something about the judged unit.
         """
         try:
             done = await call(*args)
-        except Exception as error:  # noqa: BLE001 - a service's pass: the others go on, and it is tried again
+        except Exception as error:  # noqa: BLE001 - a service's pass: the others go on
             log.exception(TICK_BROKE, loop=name)
-            one = first_of(error)
-            first = (str(one) or type(one).__name__).splitlines()[0]
-            what = _PASSES.get(name, name.capitalize())
-            self.broken[name] = (
-                f"{what} failed and is tried again: {first[:200]} (traceback in .factory/daemon.log)"
-            )
+            self.broken[name] = _about(name, first_of(error))
             self.requests.send()
             if broke and not self.is_passing(error):
                 broke(error)
@@ -147,8 +146,15 @@ _PASSES = {  # as a person knows them
 }
 
 
+def _about(name: str, error: Exception) -> str:
+    said = str(error) or type(error).__name__
+    first = said.splitlines()[0][:200]
+    what = _PASSES.get(name, name.capitalize())
+    return f"{what} failed and is tried again: {first} (traceback in .factory/daemon.log)"
+
+
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error, those in a group of them, and what each came of."""
+    """Yield the error, those in a group of them, and the causes of each."""
     yield error
     below = (*getattr(error, "exceptions", ()), error.__cause__, error.__context__)
     for each in below:
@@ -157,5 +163,5 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def now() -> datetime:
-    """The present time, aware UTC. It may jump (a clock that is set right): what lasts is measured by the loop's."""
+    """Return the present time, aware UTC. It may jump: measure durations by the loop's clock."""
     return CLOCK.get()()

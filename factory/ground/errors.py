@@ -40,7 +40,9 @@ class TaskFileError(UsageError):
 
     def __init__(self, reason: str, *, line: int = 0, form: str = "") -> None:
         super().__init__(reason)
-        self.reason, self.line, self.form = reason, line, form
+        self.reason = reason
+        self.line = line
+        self.form = form
 
 
 class RepositoryError(FactoryError):
@@ -52,11 +54,13 @@ class GitError(FactoryError):
 
     def __init__(self, argv: tuple[str, ...], code: int, stderr: str) -> None:
         super().__init__(f"git {' '.join(argv)[:200]} ended with {code}: {stderr.strip()[:600]}")
-        self.argv, self.code, self.stderr = argv, code, stderr
+        self.argv = argv
+        self.code = code
+        self.stderr = stderr
 
 
 class TooLong(GitError):
-    """A git command took longer than it may, and was ended; `left`: it could not be ended and may go on."""
+    """A git command reached its limit. `left`: it could not be ended and may still run."""
 
     def __init__(
         self, argv: tuple[str, ...], code: int, stderr: str, *, left: bool = False
@@ -66,7 +70,7 @@ class TooLong(GitError):
 
 
 class TooMuch(GitError):
-    """A git command printed more than is read of it, and was ended; `out`: how that began."""
+    """A git command printed more than its bound, and was ended. `out`: how its output began."""
 
     def __init__(self, argv: tuple[str, ...], code: int, out: bytes, most: int) -> None:
         super().__init__(
@@ -80,11 +84,11 @@ class StoreError(FactoryError):
 
 
 class NoRoom(FactoryError):
-    """A disk is full, and what was to be kept waits until there is room."""
+    """A disk is full; what the factory wanted to write waits for room."""
 
 
 class DamagedStore(StoreError):
-    """The store's file is damaged, missing or somebody else's: `factory doctor --rebuild` is the way back."""
+    """The store's file is damaged, missing or foreign; `factory doctor --rebuild` mends it."""
 
 
 class Fenced(FactoryError):
@@ -92,7 +96,7 @@ class Fenced(FactoryError):
 
 
 class Deposed(BaseException):
-    """Another daemon goes on in place of this one. No Exception: no broad `except` may keep this one going."""
+    """Another daemon has taken over. No Exception: no broad `except` may keep this one running."""
 
     exit_code = 3
 
@@ -110,18 +114,18 @@ class IllegalTransition(FactoryError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The end of a complaint about an unknown word, `: did you mean NAME?`; empty where nothing is near."""
-    from difflib import get_close_matches  # only those who mistype pay for it
+    """Return `: did you mean NAME?` for an unknown word; "" if no known one is similar."""
+    from difflib import get_close_matches  # only a mistake pays for this import
 
     names = {name.casefold(): name for name in known}
-    near = [name for name in names if name.endswith(f".{word}")] or get_close_matches(
-        word.casefold(), names, n=1
-    )
+    near = [name for name in names if name.endswith(f".{word}")]
+    if not near:
+        near = get_close_matches(word.casefold(), names, n=1)
     return f": did you mean {names[near[0]]}?" if near else ""
 
 
 def first_of(error: Exception) -> Exception:
-    """The error itself, or the first one of a group of them."""
+    """Return the error itself, or the first one of a group."""
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
     return error

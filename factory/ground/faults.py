@@ -1,11 +1,11 @@
-"""Fault points: named brackets around every effect outside the store, where a test can let the process die.
+"""Fault points: named brackets around every effect outside the store, where a test can kill us.
 
-Invariant: whatever this daemon changes in the world it changes inside a bracket that effects.md names, with what the
-next start makes of a death there, and every commit of the store is one as well (`store.EVENT`); so a kill between any
-two of its effects has been tried.
+Invariant: every change in the world happens inside a bracket. effects.md names it, and says what
+the next start does after a death there. Every commit of the store is one as well (`store.EVENT`).
+So the tests try a kill between any two effects.
 
-FACTORY_FAULT=NAME:before or NAME:after, with :N for the Nth passage, ends the process there by SIGKILL. Where it is
-unset, as it is but in tests, a bracket does nothing.
+FACTORY_FAULT=NAME:before or NAME:after, with :N for the Nth passage, ends the process there by
+SIGKILL. Only tests set it; without it a bracket does nothing.
 """
 
 import os
@@ -20,17 +20,16 @@ from typing import Any, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-OPEN = ContextVar[tuple[str, ...]](
-    "open", default=()
-)  # the brackets around what runs; kept while a fault is armed
+# The brackets around the running code; known only while a fault is armed.
+OPEN = ContextVar[tuple[str, ...]]("open", default=())
 
 
 def _armed(fault: str) -> Callable[..., AbstractContextManager[None]]:
-    """The bracket for one setting of FACTORY_FAULT."""
+    """Return the bracket for one setting of FACTORY_FAULT."""
     nothing = nullcontext()
     if not fault:
         return lambda *names: nothing
-    name, wanted, passage, *_ = [*fault.split(":"), "1", "1"]
+    name, wanted, passage, *_ = [*fault.split(":"), "1", "1"]  # one passage if none is named
     passages = count(1)
 
     def pass_by(names: tuple[str, ...], side: str) -> None:
@@ -54,8 +53,10 @@ step = _armed(os.environ.get("FACTORY_FAULT", ""))  # `with step(NAME):` bracket
 
 
 def during(name: str) -> Callable[[F], F]:
-    """Bracket a whole function, which is left as it is while no fault is armed."""
-    return _wrapped(name) if os.environ.get("FACTORY_FAULT") else lambda function: function
+    """Bracket a whole function; without an armed fault, leave it as it is."""
+    if not os.environ.get("FACTORY_FAULT"):
+        return lambda function: function
+    return _wrapped(name)
 
 
 def _wrapped(name: str) -> Callable[[F], F]:

@@ -1,11 +1,11 @@
-"""The front matter of a Markdown file: where it ends, and what can be read of one that need not be right."""
+"""The front matter of a Markdown file: where it ends, and what can be read of a faulty one."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from factory.ground.errors import TaskFileError
-from factory.ground.plain_yaml import NotPlain, entries
+from factory.ground.plain_yaml import Entry, NotPlain, entries
 
 _OPENING = re.compile(r"(?:[ \t]*\r?\n)*---[ \t]*(?:\r?\n|\Z)")
 _CLOSING = re.compile(r"^---[ \t]*\r?(?:\n|\Z)", re.MULTILINE)
@@ -13,9 +13,9 @@ _CLOSING = re.compile(r"^---[ \t]*\r?(?:\n|\Z)", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Loose:
-    """A file that need not be right: its keys, its body, and why its front matter was not understood.
+    """A file that may be faulty: its keys, its body, and why its front matter cannot be read.
 
-    `head`: that front matter, where it has an end; the body does not hold it.
+    `head`: that front matter, if it has an end; the body does not hold it.
     """
 
     keys: Mapping[str, str | list[str]]
@@ -25,7 +25,7 @@ class Loose:
 
 
 def loose(text: str) -> Loose:
-    """Front matter and body of a file that need not be right; front matter that is not closed is body."""
+    """Read a file that may be faulty; front matter that is not closed is body."""
     try:
         head, body, first = split_front_matter(text)
     except TaskFileError as error:
@@ -34,15 +34,18 @@ def loose(text: str) -> Loose:
         found = entries(head)
     except NotPlain as error:
         return Loose({}, body, f"line {first + error.line + 1}: {error.reason}", head)
-    keys = dict[str, str | list[str]]()
-    for entry in found:
-        first_text = entry.texts[0].text if entry.texts and entry.texts[0].is_plain else ""
-        keys[entry.key] = [each.text for each in entry.texts] if entry.is_list else first_text
-    return Loose(keys, body)
+    return Loose({entry.key: _value(entry) for entry in found}, body)
+
+
+def _value(entry: Entry) -> str | list[str]:
+    if entry.is_list:
+        return [each.text for each in entry.texts]
+    is_plain = entry.texts and entry.texts[0].is_plain
+    return entry.texts[0].text if is_plain else ""
 
 
 def split_front_matter(text: str) -> tuple[str, str, int]:
-    """Front matter, body, and how many lines stand above the front matter."""
+    """Return front matter, body, and how many lines are above the front matter."""
     text = text.removeprefix("\ufeff")
     opening = _OPENING.match(text)
     if not opening:

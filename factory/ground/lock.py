@@ -1,7 +1,7 @@
 """The lock that makes a daemon the only one of its repository.
 
-Invariant: who holds the lock and finds its file in place is the only one that does. The name does not end in `.lock`,
-since people delete such files when a git was killed.
+Invariant: a process that holds the lock, and finds its file in place, is the only one. The name
+does not end in `.lock`, because people delete such files after a git was killed.
 """
 
 import fcntl
@@ -17,14 +17,15 @@ OLD_NAME = "factoryd.lock"  # of releases before format 4 of the store: one of t
 
 
 class Lock:
-    """A lock that is held; `root` is the checkout that a refused start is told."""
+    """A lock that is held. `root`: the checkout that a refused start names."""
 
     def __init__(self, path: Path, root: Path) -> None:
-        self._path, self._root = path, root
+        self._path = path
+        self._root = root
         self._file = _take(path, root)
 
     def is_ours(self) -> bool:
-        """Whether it still makes this process the only one; a file that was deleted is made again."""
+        """Return whether this process is still the only one; make a deleted file again."""
         if _is_same(self._file, self._path):
             return True
         if self._path.exists():
@@ -44,7 +45,7 @@ class Lock:
 
 @contextmanager
 def locked(path: Path, root: Path) -> Iterator[Lock]:
-    """Hold the lock of the one daemon; raise RefusedByState where another process has it."""
+    """Hold the lock of the one daemon; raise RefusedByState if another process has it."""
     _refuse_older(path.with_name(OLD_NAME))
     lock = Lock(path, root)
     try:
@@ -70,7 +71,7 @@ def _take(path: Path, root: Path) -> TextIOWrapper:
 
 
 def _refuse_older(path: Path) -> None:
-    """Raise RefusedByState while a daemon of an older release runs; what it left is removed."""
+    """Raise RefusedByState while a daemon of an older release runs; remove its lock file."""
     if not path.exists():
         return
     with path.open("a+") as file:

@@ -1,6 +1,6 @@
 """The daemon's log: structlog to one bounded file of JSON lines; the only importer of structlog.
 
-Invariant: `hide`d values never reach the file, and a log that cannot be written never stops the line.
+Invariant: hidden values never reach the file, and a log that cannot be written stops nothing.
 """
 
 import json
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import structlog
 
-# The table of events: what is logged besides the journal (journal.Event), all of it surprises.
+# The table of events. The journal has the expected ones (journal.Event); these are surprises.
 HOOK_OVERDUE = "hook.overdue"  # a full hook had no run under way, and was given one
 RUN_BROKE = "run.broke"  # a worker's run ended with a traceback, or was fenced
 TICK_BROKE = "tick.broke"  # a service's pass ended with a traceback; the next one is tried
@@ -41,13 +41,12 @@ log: structlog.stdlib.BoundLogger = structlog.wrap_logger(
 )
 logging.getLogger("factory").addHandler(logging.NullHandler())
 
-bound = (
-    structlog.contextvars.bound_contextvars
-)  # `with bound(unit=…, attempt=…, worker=…):` names them on each line
+# `with bound(unit=…, attempt=…, worker=…):` names them on each line.
+bound = structlog.contextvars.bound_contextvars
 
 
 class Log:
-    """The open log: lines of `log` and what libraries warn about go to it, until it is closed."""
+    """The open log: it gets the lines of `log` and warnings of libraries, until it is closed."""
 
     def __init__(self, path: Path, *, cap_bytes: int = CAP_BYTES) -> None:
         """Write to `path`, and its older half to `path`.1: together at most `cap_bytes`."""
@@ -73,14 +72,17 @@ class Log:
         logging.getLogger("factory").setLevel(logging.INFO)
 
     def hide(self, secrets: Iterable[str]) -> None:
-        """Values (not names) that the file must not show from now on; replaces those of the last call."""
-        hidden = {json.dumps(secret)[1:-1] for secret in secrets if len(secret) >= SHORTEST_SECRET}
+        """Hide these values (not names) from now on, in place of those of the last call."""
+        hidden = set()
+        for secret in secrets:
+            if len(secret) >= SHORTEST_SECRET:
+                hidden.add(json.dumps(secret)[1:-1])
         self._secrets = sorted(hidden, key=len, reverse=True)
 
     def close(self) -> None:
         """Write no more."""
         logging.getLogger().removeHandler(self._handler)
-        with suppress(OSError):  # what could not be written is lost, and nothing else
+        with suppress(OSError):  # only lines that could not be written are lost
             self._handler.close()
 
     def _cleaned(self, line: str) -> str:

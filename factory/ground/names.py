@@ -113,8 +113,8 @@ def _check_pair(visible: str, hidden: str, trunk: Layout, holding: Collection[st
     if on_trunk or in_checkout:
         where = "on trunk" if on_trunk else "in the checkout"
         raise RepositoryError(
-            f"Both {visible}/ and {hidden}/ hold files {where}, and they are two names of one folder. "
-            "Move what you need into one of them and remove the other. Then start again."
+            f"Both {visible}/ and {hidden}/ hold files {where}, and they are two names of one "
+            "folder. Move what you need into one of them and remove the other. Then start again."
         )
 
 
@@ -143,7 +143,8 @@ def _rename(name: str) -> str:
         how = "Empty it, then run factoryd restart: task files go into .inbox/ from then on"
     else:
         how = f"Rename it: git mv {name} {HIDDEN[name]}, and commit"
-    return f"setuptools takes {name}/ for a package, so `pip install -e .` fails or installs it. {how}."
+    fails = "so `pip install -e .` fails or installs it"
+    return f"setuptools takes {name}/ for a package, {fails}. {how}."
 
 
 def advice(output: str) -> str:

@@ -1,6 +1,6 @@
-"""What is written to a short command and what is read from it, of which no more than a bound is kept.
+"""The pipes to and from a short command.
 
-Invariant: no more than the bound is ever held, however fast the command prints.
+Invariant: no more output than the bound is ever held, however fast the command prints.
 """
 
 import os
@@ -9,20 +9,20 @@ from dataclasses import dataclass
 from selectors import EVENT_READ, EVENT_WRITE, DefaultSelector
 from typing import IO
 
-MOST = 256 << 20  # bytes that a short command may print where nobody says otherwise
-COMPLAINTS = 256 << 10  # bytes that are kept of what it complains of; the rest is passed over
+MOST = 256 << 20  # bytes that a short command may print if its caller says nothing
+COMPLAINTS = 256 << 10  # bytes of standard error that are kept; the rest is dropped
 _CHUNK = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
 class Into:
-    """Where the output of a short command goes, and how many bytes it may be; no `file`: it is returned."""
+    """Where the output of a short command goes, and its bound in bytes; no `file`: the caller."""
 
     most: int = MOST
     file: IO[bytes] | None = None
 
     def is_over(self) -> bool:
-        """Whether the file has more already."""
+        """Return whether the file is over the bound already."""
         return self.file is not None and os.fstat(self.file.fileno()).st_size > self.most
 
 
@@ -38,9 +38,13 @@ class Pipes:
         sent: bytes = b"",
         most: int = MOST,
     ) -> None:
-        self._stdin, self._stdout, self._stderr = stdin, stdout, stderr
-        self._unsent, self._most = memoryview(sent), most
-        self._out, self._said = list[bytes](), 0
+        self._stdin = stdin
+        self._stdout = stdout
+        self._stderr = stderr
+        self._unsent = memoryview(sent)
+        self._most = most
+        self._out: list[bytes] = []
+        self._printed = 0
         self._err = bytearray()
         self.much = False  # it printed more than it may
         self._open = DefaultSelector()
@@ -55,16 +59,16 @@ class Pipes:
 
     @property
     def out(self) -> bytes:
-        """What it printed; where that was too much, how it began."""
+        """What it printed; only the beginning if that was too much."""
         return b"".join(self._out)
 
     @property
     def err(self) -> bytes:
-        """What it complained of first."""
+        """The beginning of its standard error."""
         return bytes(self._err)
 
     def exchange(self, seconds: float) -> bool:
-        """Read and write for at most so long; whether all pipes have come to their end.
+        """Read and write for at most so long; return whether all pipes have ended.
 
         It returns early once the command has printed too much.
         """
@@ -108,10 +112,10 @@ class Pipes:
         chunk = os.read(pipe.fileno(), _CHUNK)
         if not chunk:
             self._end(pipe)
-        self._said += len(chunk)
-        if self._said > self._most:
+        self._printed += len(chunk)
+        if self._printed > self._most:
             self.much = True
-            del self._out[1:]  # how it began is enough to say what it was
+            del self._out[1:]  # the beginning is enough for an error message
             return
         self._out.append(chunk)
 

@@ -84,7 +84,7 @@ def there(root: Path) -> frozenset[str]:
 
 
 def holding(root: Path) -> frozenset[str]:
-    """Return those that are not empty; a folder that the factory makes in an inbox is not counted."""
+    """Return those that are not empty; a folder that the factory makes there does not count."""
     return frozenset(name for name in there(root) if any(map(_counts, _entries(root / name))))
 
 

@@ -1,7 +1,7 @@
-"""Front matter that anybody may have written: YAML, of which only `key: text` and `key: [text, text]` is taken.
+"""Front matter that anybody may have written: `key: text` and `key: [text, text]`, in YAML.
 
-Invariant: reading it costs no more than its bytes. It has no alias, anchor or tag, is not nested deeply, and holds a
-limited number of values; everything else is refused in one sentence.
+Invariant: the cost of reading it is bounded. It has no alias, anchor or tag, is not nested deeply,
+and holds a limited number of values; everything else is refused in one sentence.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,9 @@ class NotPlain(Exception):
 
     def __init__(self, reason: str, *, line: int = 0, form: str = "") -> None:
         super().__init__(reason)
-        self.reason, self.line, self.form = reason, line, form
+        self.reason = reason
+        self.line = line
+        self.form = form
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +36,13 @@ class Text:
     @property
     def is_null(self) -> bool:
         """Whether nothing was written."""
-        return (
-            self.is_plain and not self.is_quoted and self.text in ("", "~", "null", "Null", "NULL")
-        )
+        is_bare = self.is_plain and not self.is_quoted
+        return is_bare and self.text in ("", "~", "null", "Null", "NULL")
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One key with what was written behind it. `line`: counted from 0."""
+    """One key with its value. `line`: counted from 0."""
 
     key: str
     line: int
@@ -50,7 +51,10 @@ class Entry:
 
 
 def entries(head: str, *, most: int = MOST_VALUES) -> tuple[Entry, ...]:
-    """The keys of the front matter in their order; raise NotPlain with the line. `most`: values that it may hold."""
+    """Return the entries in their order; raise NotPlain with the line.
+
+    `most`: how many values the front matter may hold.
+    """
     if len(head) > MOST_BYTES or len(head.encode(errors="replace")) > MOST_BYTES:
         raise NotPlain(
             f"front matter is larger than {MOST_BYTES >> 10} KiB", form="write the text below it"
@@ -72,10 +76,11 @@ def entries(head: str, *, most: int = MOST_VALUES) -> tuple[Entry, ...]:
 
 
 class _Reader:
-    """Takes the parser's events one by one, so that it stops at the first that is refused."""
+    """Takes the parser's events one by one, and stops at the first that is refused."""
 
     def __init__(self, head: str, most: int) -> None:
-        self._head, self._most = head, most
+        self._head = head
+        self._most = most
         self._events = self._checked()
 
     def entries(self) -> Iterator[Entry]:
@@ -88,43 +93,52 @@ class _Reader:
             return
         if not isinstance(root, yaml.MappingStartEvent):
             raise NotPlain("front matter is not made of `key: value` lines")
-        while not isinstance(key := next(self._events), yaml.MappingEndEvent):
+        for key in self._until(yaml.MappingEndEvent):
             name = self._text(key)
             line = _line(key)
             if not name.is_plain:
                 raise NotPlain("a key that is not text", line=line)
-            texts, is_list = self._value()
-            yield Entry(name.text, line, texts, is_list)
+            first = next(self._events)
+            if isinstance(first, yaml.SequenceStartEvent):
+                texts = tuple(map(self._text, self._until(yaml.SequenceEndEvent)))
+                yield Entry(name.text, line, texts, is_list=True)
+            else:
+                yield Entry(name.text, line, (self._text(first),))
         next(self._events)  # the document ends
-        if not isinstance(more := next(self._events), yaml.StreamEndEvent):
-            raise NotPlain("front matter holds a second document", line=_line(more))
+        after = next(self._events)
+        if not isinstance(after, yaml.StreamEndEvent):
+            raise NotPlain("front matter holds a second document", line=_line(after))
 
-    def _value(self) -> tuple[tuple[Text, ...], bool]:
-        first = next(self._events)
-        if not isinstance(first, yaml.SequenceStartEvent):
-            return (self._text(first),), False
-        texts = []
-        while not isinstance(item := next(self._events), yaml.SequenceEndEvent):
-            texts.append(self._text(item))
-        return tuple(texts), True
+    def _until(self, end: type[yaml.Event]) -> Iterator[yaml.Event]:
+        """Yield the first event of each item, up to the end of the collection."""
+        for event in self._events:
+            if isinstance(event, end):
+                return
+            yield event
 
     def _text(self, event: yaml.Event) -> Text:
         if isinstance(event, yaml.ScalarEvent):
             return Text(event.value, is_quoted=bool(event.style))
-        depth, last = 1, event
-        begins = event.start_mark.index if event.start_mark else 0
-        while depth:
-            last = next(self._events)
-            depth += isinstance(last, yaml.CollectionStartEvent) - isinstance(
-                last, yaml.CollectionEndEvent
-            )
+        begin = event.start_mark.index if event.start_mark else 0
+        last = self._end_of_collection()
+        end = last.end_mark.index if last.end_mark else begin
+        return Text(self._head[begin:end].strip(), is_plain=False)
+
+    def _end_of_collection(self) -> yaml.Event:
+        """Skip the collection that has just begun; return its last event."""
+        depth = 1
+        for event in self._events:
+            if isinstance(event, yaml.CollectionStartEvent):
+                depth += 1
+            elif isinstance(event, yaml.CollectionEndEvent):
+                depth -= 1
+            if not depth:
+                return event
             if depth > _DEEPEST:
                 raise NotPlain(
-                    "front matter cannot be read: it is nested too deeply", line=_line(last)
+                    "front matter cannot be read: it is nested too deeply", line=_line(event)
                 )
-        ends = last.end_mark.index if last.end_mark else begins
-        written = self._head[begins:ends]
-        return Text(written.strip(), is_plain=False)
+        raise NotPlain("front matter cannot be read")
 
     def _checked(self) -> Iterator[yaml.Event]:
         for number, event in enumerate(yaml.parse(self._head, Loader=yaml.SafeLoader)):
@@ -132,7 +146,8 @@ class _Reader:
                 raise NotPlain(
                     f"front matter holds more than {self._most} values", line=_line(event)
                 )
-            if refused := _refused(event):
+            refused = _refused(event)
+            if refused:
                 raise NotPlain(refused, line=_line(event), form=_SIGNS)
             yield event
 
@@ -142,12 +157,17 @@ def _line(event: yaml.Event) -> int:
 
 
 def _refused(event: yaml.Event) -> str:
-    """Why the event is not plain; empty where it is."""
-    anchor, tag = getattr(event, "anchor", None), getattr(event, "tag", None)
+    """Return why the event is not plain; "" if it is."""
+    anchor = getattr(event, "anchor", None)
+    tag = getattr(event, "tag", None)
     if isinstance(event, yaml.AliasEvent):
-        return f"*{anchor} is read as a YAML alias, and aliases are not followed: write out what it stands for"
+        return (
+            f"*{anchor} is read as a YAML alias, and aliases are not followed: "
+            "write out what it stands for"
+        )
     if anchor:
         return f"&{anchor} is read as a YAML anchor, and anchors are not allowed: leave it out"
     if tag:
-        return f"{tag.replace('tag:yaml.org,2002:', '!!')} is read as a YAML tag; put quotes around the value"
+        short = tag.replace("tag:yaml.org,2002:", "!!")
+        return f"{short} is read as a YAML tag; put quotes around the value"
     return ""

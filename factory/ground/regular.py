@@ -8,13 +8,12 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-SAFELY = (
-    os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
-)  # neither following a link nor waiting for a writer
+# Neither follow a link nor wait for a writer.
+SAFELY = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 def regular(folder: Path, name: str, most: int) -> bytes:
-    """The first `most` bytes of a file in the folder; none of what is no plain file."""
+    """Return the first `most` bytes of a file in the folder; none if it is no plain file."""
     try:
         box = os.open(folder, SAFELY | os.O_DIRECTORY)
     except OSError:
@@ -26,7 +25,7 @@ def regular(folder: Path, name: str, most: int) -> bytes:
 
 
 def read_at(name: str, box: int, most: int) -> bytes:
-    """The same, in a folder that is open."""
+    """Return the same from an open folder."""
     with (
         suppress(OSError),
         open(name, "rb", opener=lambda path, _: os.open(path, SAFELY, dir_fd=box)) as file,

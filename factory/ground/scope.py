@@ -39,7 +39,7 @@ def overlap(some: Iterable[str], others: Iterable[str]) -> bool:
 
 
 def _segments(glob: str) -> list[str]:
-    """Return the glob's folders and last name, without a trailing `**`: its folder says the same."""
+    """Return the glob's folders and last name; a trailing `**` says no more than its folder."""
     parts = [part for part in glob.split("/") if part not in ("", ".")]
     if "/" not in glob.rstrip("/") and re.search(r"[*?[]", glob):
         parts.insert(0, "**")

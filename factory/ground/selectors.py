@@ -1,6 +1,6 @@
 """Selectors: what a runtime file takes from the events of an agent.
 
-Invariant: the cost of one is bounded, whatever an event holds: it follows MOST_FOUND values at most.
+Invariant: whatever an event holds, the cost of one is bounded: it follows MOST_FOUND values.
 """
 
 import json

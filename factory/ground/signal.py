@@ -1,4 +1,4 @@
-"""A signal wakes one loop. Sent while nobody waits, it wakes the next wait at once, so none is lost."""
+"""A signal wakes one loop, or its next wait: none is lost."""
 
 import anyio
 

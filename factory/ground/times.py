@@ -1,4 +1,4 @@
-"""Moments and waits: how they are said, and what becomes of a wait where the clock was set.
+"""Moments and waits: their text, and how a wait changes when somebody sets the clock.
 
 Invariant: pure; the present is passed in.
 """
@@ -9,30 +9,32 @@ CLOCK_SLACK = timedelta(seconds=1)
 
 
 def clock(at: datetime) -> str:
-    """A time as sentences tell it."""
+    """Return a time for a sentence."""
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def day_of(at: datetime) -> str:
-    """The day in UTC."""
+    """Return the day in UTC."""
     return stamp(at)[:10]
 
 
 def as_of(since: datetime, until: datetime, now: datetime) -> tuple[datetime, datetime]:
-    """A wait's begin and end by the clock of now: one that begins in the future begins now (the clock was set back)."""
-    return (now, now + (until - since)) if since > now + CLOCK_SLACK else (since, until)
+    """Return a wait's begin and end; if the clock was set back before its begin, it begins now."""
+    if since > now + CLOCK_SLACK:
+        return now, now + (until - since)
+    return since, until
 
 
 def backoff(failures: int, *, at_most: float = 300) -> float:
-    """Seconds to wait after so many failures: 10 × 2^(n-1), at most 300 (field.md §4)."""
+    """Return the seconds to wait after so many failures: 10 × 2^(n-1), at most 300."""
     return float(min(at_most, 10 * 2 ** (failures - 1)))
 
 
 def stamp(at: datetime) -> str:
-    """RFC 3339, UTC, microseconds (nothing is lost): sorts as text."""
+    """Return a time in RFC 3339, UTC, with microseconds: it sorts as text, and nothing is lost."""
     return at.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 def from_stamp(text: str) -> datetime:
-    """The aware datetime that `stamp` wrote."""
+    """Return the aware datetime that `stamp` wrote."""
     return datetime.fromisoformat(text)

@@ -13,7 +13,7 @@ AGAIN_S = 0.1  # between two tries; each of them waits for the store by itself t
 
 
 async def once_unlocked(write: Callable[[], None], *, seconds: float) -> None:
-    """Do it as soon as the store is not locked; raise StoreError where it still is after so long."""
+    """Write as soon as the store is not locked; raise StoreError if it still is after so long."""
     deadline = anyio.current_time() + seconds
     while True:
         try:

@@ -1,6 +1,6 @@
-"""The only importer of watchdog: says that something changed in a folder.
+"""The only importer of watchdog: reports that something changed in a folder.
 
-Invariant: a hint only. Whoever is woken looks for itself, and looks every 30 s without being woken.
+Invariant: it is only a hint. The woken loop looks for itself, and looks every 30 s anyway.
 """
 
 import asyncio
@@ -14,13 +14,15 @@ from watchdog.observers import Observer
 if sys.platform == "linux":
     from watchdog.observers.inotify_move_event_grouper import InotifyMoveEventGrouper
 
-# Not the opening and closing of readers: a scan reads, and would wake itself for ever.
+# Not that a reader opens or closes: a scan reads, and would wake itself for ever.
 CHANGES: list[type[events.FileSystemEvent]] = [
-    *(events.FileCreatedEvent, events.FileModifiedEvent, events.FileClosedEvent),
-    *(events.FileMovedEvent, events.FileDeletedEvent, events.DirDeletedEvent),
+    events.FileCreatedEvent,
+    events.FileModifiedEvent,
+    events.FileClosedEvent,
+    events.FileMovedEvent,
+    events.FileDeletedEvent,
+    events.DirDeletedEvent,
 ]
-
-
 JOIN_SECONDS = 5.0  # a file system that does not answer must not keep the daemon
 
 
@@ -34,7 +36,7 @@ class Watch:
         self._observer = Observer()
 
     def folder(self, path: Path, wanted: Callable[[str], bool]) -> str:
-        """Watch the files of one folder whose names are wanted; return why that cannot be done, or nothing."""
+        """Watch the files of a folder whose names are wanted; return why that fails, or nothing."""
         try:
             self._observer.schedule(
                 _Changes(wanted, self._changed), str(path), event_filter=CHANGES
@@ -46,8 +48,9 @@ class Watch:
     def start(self) -> None:
         """Begin; call it on the event loop, before `folder`, which says what fails."""
         if sys.platform == "linux":
-            # watchdog holds a rename out of a folder back for half a second, to pair it, and all that follows with
-            # it; the intake renames out of the inbox each time that it takes a file.
+            # watchdog holds a rename out of a folder, and all that follows, back for half a second,
+            # to pair it; the intake renames each file that it takes out of the inbox. No argument
+            # of an observer sets this, so pyproject.toml names the versions with this attribute.
             InotifyMoveEventGrouper.delay = 0
         self._loop = asyncio.get_running_loop()
         self._observer.start()
@@ -70,9 +73,11 @@ class Watch:
 
 class _Changes(events.FileSystemEventHandler):
     def __init__(self, wanted: Callable[[str], bool], changed: Callable[[], None]) -> None:
-        self._wanted, self._changed = wanted, changed
+        self._wanted = wanted
+        self._changed = changed
 
     def on_any_event(self, event: events.FileSystemEvent) -> None:
-        paths = (str(event.src_path), str(event.dest_path or ""))
-        if any(path and self._wanted(Path(path).name) for path in paths):
-            self._changed()
+        for path in (event.src_path, event.dest_path):
+            if path and self._wanted(Path(str(path)).name):
+                self._changed()
+                return
