@@ -22,7 +22,7 @@ from factory.ground.names import choose
 from factory.ground.places import holding, there
 from factory.ground.sentences import shown
 from factory.judging.rulings import Ruling
-from factory.people import cards as words
+from factory.people import line_cards
 from factory.people.answers import answers
 from factory.people.causes import BAD_CONFIG
 from factory.store.journal import Event
@@ -143,7 +143,7 @@ class Config:
             floor.sandbox.check(fresh.sandbox.mode)
         except ConfigError as error:
             floor.store.write(Event.CONFIG_REFUSED, now=at, why=str(error))
-            floor.escalations.raise_card(words.bad_config(str(error)), now=at)
+            floor.escalations.raise_card(line_cards.bad_config(str(error)), now=at)
             return [f"{error} (the last good one is in force)"]
         floor.state.settings = fresh
         hide(floor)

@@ -15,7 +15,7 @@ from factory.ground.conventions import read_shipped
 from factory.ground.errors import StoreError
 from factory.ground.log import TICK_BROKE, Log, log
 from factory.ground.settings import Settings
-from factory.people import cards as words
+from factory.people import line_cards
 from factory.store.journal import Event
 from factory.store.records import CardKind, Fact
 from tests.floor import FILES, GATE, Scene, at, scene_in
@@ -107,7 +107,7 @@ async def test_all_git_commands_of_a_daemon_are_looked_after_together(scene: Sce
 async def test_a_card_about_a_bad_file_that_was_mended_while_no_daemon_ran_is_closed(
     scene: Scene,
 ) -> None:
-    scene.floor.escalations.raise_card(words.bad_config("factory.toml line 1: no"), now=at())
+    scene.floor.escalations.raise_card(line_cards.bad_config("factory.toml line 1: no"), now=at())
 
     Config(scene.floor).tick()
 

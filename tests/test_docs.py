@@ -23,7 +23,7 @@ from factory.ground.settings import KEYS, NOT_YET
 from factory.inference.infer import rules_of
 from factory.judging.machine import Machine
 from factory.judging.place import Place
-from factory.people import cards
+from factory.people import cards, line_cards
 from factory.store import task_file
 from factory.store.journal import Event
 from factory.store.records import CardKind
@@ -107,9 +107,11 @@ def table(heading: str, name: Path | str) -> dict[str, list[str]]:
 
 
 def option_labels() -> Iterator[tuple[str, str]]:
-    """Card kind → label of an option, for every card that cards.py can raise; … for what is filled in."""
-    module = ast.parse(Path(cards.__file__).read_text(encoding="utf-8"))
+    """Card kind → label of an option, for every card that can be raised; … for what is filled in."""
+    texts = [Path(str(each.__file__)).read_text(encoding="utf-8") for each in (cards, line_cards)]
+    module = ast.parse("\n".join(texts))
     named = dict(_named_choices(module))
+    assert {"CANCEL", "CANCEL_ALL", "RECHECK"} <= named.keys()
     for function in (node for node in module.body if isinstance(node, ast.FunctionDef)):
         kinds = (
             re.findall(r"CardKind\.(\w+)", ast.unparse(function))
@@ -137,6 +139,8 @@ def _named_choices(module: ast.Module) -> Iterator[tuple[str, ast.expr]]:
     for node in module.body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             yield node.targets[0].id, node.value
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:
+            yield node.target.id, node.value
 
 
 def _said(node: ast.expr) -> str:

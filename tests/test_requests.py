@@ -12,6 +12,7 @@ from factory.attempt.outcomes import Outcomes
 from factory.dispatch.pauses import note_end, resting
 from factory.ground.errors import StoreError
 from factory.people import cards as words
+from factory.people import line_cards
 from factory.requests import Requests
 from factory.store.journal import Event
 from factory.store.records import Fact, Remark, Request, Step
@@ -308,7 +309,7 @@ def test_retried_by_hand_a_unit_is_ready_with_a_new_round_of_attempts(
     line: Asked, state: UnitState
 ) -> None:
     unit = line.unit(state=state, spent=3, submission="s", cause="no_gate", not_before=later(99))
-    line.raise_card(words.no_gate(), unit)
+    line.raise_card(line_cards.no_gate(), unit)
 
     assert line.ask("retry", unit="fix") == ("done", "fix is tried again")
 

@@ -13,6 +13,7 @@ from factory.dispatch.ledger import metered
 from factory.ground.sentences import shown
 from factory.inbox.split import Part, told
 from factory.people import cards as words
+from factory.people import line_cards
 from factory.people.causes import Ask
 from factory.repo.workspaces import Snapshot
 from factory.store.records import Attempt
@@ -207,10 +208,10 @@ def ask_about(run: Run, attempt: Attempt, left: Left) -> Ask | None:
     if attempt.reason is EndReason.AUTH:
         login = run.runtime.doctor.login
         evidence = attempt.said or attempt.detail
-        return words.not_logged_in(attempt.agent, login, evidence=evidence)
+        return line_cards.not_logged_in(attempt.agent, login, evidence=evidence)
     if attempt.reason is EndReason.SETUP_FAILED:
-        return words.unconfined(attempt.detail)
+        return line_cards.unconfined(attempt.detail)
     if attempt.reason is EndReason.HANDED_BACK and left.never_ran:
         sentence = f"{attempt.agent} could not be started: {attempt.detail}"
-        return words.runtime_trouble(attempt.agent, sentence, evidence=attempt.detail)
+        return line_cards.runtime_trouble(attempt.agent, sentence, evidence=attempt.detail)
     return None

@@ -27,6 +27,7 @@ from factory.judging.ruled import setup_card
 from factory.judging.setups import SetupFailed
 from factory.judging.standing import Ready
 from factory.people import cards as words
+from factory.people import line_cards
 from factory.repo.workspaces import Conflict, Workspaces
 from factory.store.accepted import NoMarkdown
 from factory.store.journal import Event
@@ -201,5 +202,5 @@ def _not_told(run: Run, error: ConfigError | NoMarkdown) -> NotStarted:
     if isinstance(error, NoMarkdown):
         card = words.no_markdown(run.unit, run.spec.name)
     else:
-        card = words.wrong_prompt(str(error), run.ruling.conventions.prompts_key)
+        card = line_cards.wrong_prompt(str(error), run.ruling.conventions.prompts_key)
     return NotStarted(EndReason.HANDED_BACK, str(error), card)

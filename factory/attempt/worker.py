@@ -34,7 +34,7 @@ from factory.ground.errors import ConfigError, Fenced
 from factory.ground.log import RUN_BROKE, bound, log
 from factory.ground.signal import Signal
 from factory.judging.rulings import Ruling, Rulings
-from factory.people import cards as words
+from factory.people import line_cards
 from factory.people.causes import Ask
 from factory.repo.checkouts import is_real
 from factory.repo.workspaces import Snapshot, Workspace, Workspaces
@@ -157,7 +157,7 @@ class Worker:
             check_home(runtime, self._state.environ)
         except ConfigError as error:
             why = str(error)
-            card = words.runtime_trouble(attempt.agent, why, evidence=why)
+            card = line_cards.runtime_trouble(attempt.agent, why, evidence=why)
             return shell_runtime("exit 1"), NotStarted(EndReason.HANDED_BACK, why, card)
         return runtime, None
 

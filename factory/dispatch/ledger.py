@@ -15,6 +15,7 @@ from factory.ground.reserved import NO_AGENT
 from factory.ground.settings import Budget
 from factory.ground.times import day_of
 from factory.people import cards as words
+from factory.people import line_cards
 from factory.people.causes import Ask, Cause, cause
 from factory.people.escalations import went_on
 from factory.store.ports import Store
@@ -75,7 +76,7 @@ class Ledger:
             return words.unit_spent(unit, used=used, cap=budget.said(cap, cap))
         cap = self._day_cap
         used = budget.said(self._spent(), cap)
-        return words.day_spent(self.day_cause, used=used, cap=budget.said(cap, cap))
+        return line_cards.day_spent(self.day_cause, used=used, cap=budget.said(cap, cap))
 
     @property
     def day_cause(self) -> Cause:

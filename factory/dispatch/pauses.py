@@ -12,7 +12,7 @@ from typing import Any
 from factory.agents.resets import FARTHEST
 from factory.ground.reserved import NO_AGENT
 from factory.ground.times import as_of, backoff, clock, from_stamp, stamp
-from factory.people import cards as words
+from factory.people import line_cards
 from factory.people.causes import agent_failing, agent_trouble
 from factory.people.escalations import Escalations
 from factory.store.journal import Event
@@ -101,7 +101,7 @@ def note_end(
     if limited:
         row, until = _limited(row, reset, rests, now)
         if row > before["row"] and until - now == LIMIT_PAUSE:
-            card = words.runtime_limited(agent, attempt.detail, evidence=attempt.said)
+            card = line_cards.runtime_limited(agent, attempt.detail, evidence=attempt.said)
     else:
         row, units = (
             row + 1,
@@ -109,7 +109,7 @@ def note_end(
         )
         if len(units) >= UNITS:
             until = now + timedelta(seconds=backoff(row - UNITS + 1))
-            card = words.runtime_failing(agent, attempt.detail, evidence=attempt.said)
+            card = line_cards.runtime_failing(agent, attempt.detail, evidence=attempt.said)
     until = max(until, rests)
     why = attempt.detail if limited else "its attempts end at once and do nothing"
     known[agent] = {

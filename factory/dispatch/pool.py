@@ -24,6 +24,7 @@ from factory.ground.daemon_state import DaemonState, Stopping, now
 from factory.judging.rulings import Ruling
 from factory.judging.trunk_judge import TrunkJudge
 from factory.people import cards as words
+from factory.people import line_cards
 from factory.people.causes import DISK_FULL, Ask, Circumstances, UnitSpent, parse
 from factory.people.escalations import Escalations
 from factory.repo.archive import ATTEMPTS
@@ -78,7 +79,7 @@ class Pool:
     def tick(self, group: TaskGroup, at: datetime) -> None:
         """One pass: reconcile cards and waits with the facts, then fill free hooks."""
         where = self._state.cramped()
-        self._full = words.disk_full(where) if where else None
+        self._full = line_cards.disk_full(where) if where else None
         self._escalations.overdue(at)
         self._crew.resize(self._state.settings.workers, group, at)
         if self._state.stopping is Stopping.NO:

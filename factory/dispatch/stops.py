@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from factory.dispatch.facts import Facts
 from factory.ground.reserved import NO_AGENT
 from factory.people import cards as words
+from factory.people import line_cards
 from factory.people.causes import Ask, cause
 from factory.store.records import CardKind
 from factory.store.unit import Unit
@@ -31,13 +32,13 @@ class Stops:
         if self.wrong_prompt is not None:
             return self.wrong_prompt
         trouble = facts.agents.trouble(agent)
-        return words.runtime_trouble(agent, trouble) if trouble else None
+        return line_cards.runtime_trouble(agent, trouble) if trouble else None
 
 
 def wrong_prompt(facts: Facts, key: str) -> Ask | None:
     """What the open card says of the prompts that rule now."""
     card = facts.card(cause("prompts", key))
-    return words.wrong_prompt(card.evidence, key) if card else None
+    return line_cards.wrong_prompt(card.evidence, key) if card else None
 
 
 def troubles(facts: Facts) -> Mapping[str, Ask | None]:
@@ -47,7 +48,7 @@ def troubles(facts: Facts) -> Mapping[str, Ask | None]:
     found: dict[str, Ask | None] = {}
     for agent in wanted:
         trouble = facts.agents.trouble(agent or facts.agents.default)
-        found[agent] = words.runtime_trouble(agent, trouble) if trouble else None
+        found[agent] = line_cards.runtime_trouble(agent, trouble) if trouble else None
     return found
 
 

@@ -13,7 +13,7 @@ from factory.judging.gates import Answer, Gates, Judgement
 from factory.judging.ruled import Proof, Ruled, setup_card
 from factory.judging.rulings import Rulings
 from factory.judging.setups import SetupFailed
-from factory.people import cards as words
+from factory.people import line_cards
 from factory.repo.benches import Bench, Benches
 from factory.repo.trunk import Trunk
 from factory.repo.underway import Fit
@@ -116,7 +116,7 @@ class Judge:
     async def _ungated(self, case: Case, accept: Sequence[str], unit: Unit | None) -> Ruled:
         """Without a gate: green if a person let this unit land so, and its proof holds."""
         if unit is None or CardKind.NO_GATE not in unit.approved:
-            return Ruled(ok=False, setup=words.no_gate())
+            return Ruled(ok=False, setup=line_cards.no_gate())
         if not accept:
             return Ruled(ok=True)
         proof = await _asked(partial(self._gates.prove, case, accept))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from factory.ground.sentences import shown
 from factory.judging.setups import SetupFailed
-from factory.people import cards as words
+from factory.people import line_cards
 from factory.people.causes import Ask
 from factory.store.records import Verdict
 
@@ -50,5 +50,5 @@ class Proof:
 def setup_card(failed: SetupFailed) -> Ask:
     """The question to a person where there is no environment."""
     if failed.unconfined:
-        return words.unconfined(failed.sentence, failed.log)
-    return words.setup_failed(sentence=failed.sentence, tail=failed.tail, log=failed.log)
+        return line_cards.unconfined(failed.sentence, failed.log)
+    return line_cards.setup_failed(sentence=failed.sentence, tail=failed.tail, log=failed.log)

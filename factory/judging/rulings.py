@@ -19,7 +19,7 @@ from factory.inference.infer import rules_of
 from factory.inference.rules import Rules
 from factory.judging.guards import Guards, in_the_way, led_to
 from factory.judging.rule_files import RuleFiles, conventions_in, ruling_in
-from factory.people import cards as words
+from factory.people import line_cards
 from factory.people.answers import answers, as_answered
 from factory.people.causes import Ask
 from factory.repo.git import Git
@@ -45,8 +45,8 @@ class Ruling:
     def obstacle(self) -> Ask | None:
         """Why nothing can be judged by it."""
         if self.unread:
-            return words.rules_too_large(self.unread)
-        return words.wrong_rules(self.wrong) if self.wrong else None
+            return line_cards.rules_too_large(self.unread)
+        return line_cards.wrong_rules(self.wrong) if self.wrong else None
 
     def judges_like(self, other: "Ruling") -> bool:
         """Whether both judge alike."""
@@ -98,7 +98,7 @@ class Rulings:
             return None
         if ruling.obstacle or ruling.rules.gates:
             return ruling.obstacle
-        return words.no_gate()
+        return line_cards.no_gate()
 
     def _as_answered(self, ruling: Ruling) -> Ruling:
         if not any(gate.inferred for gate in ruling.rules.gates):

@@ -15,9 +15,11 @@ from factory.judging.retries import BREAKS, KeptRetries, sentence_of, trace_of
 from factory.judging.rewrites import check_form, told
 from factory.judging.ruled import Ruled
 from factory.people import cards as words
+from factory.people import line_cards
 from factory.people.answers import Answers, answers
 from factory.people.causes import TRUNK_RED, Ask, Unjudged, parse
 from factory.people.escalations import Escalations
+from factory.people.line_cards import RedTrunk
 from factory.store.journal import Event
 from factory.store.ports import Store
 from factory.store.records import Card, CardKind, Fact
@@ -115,24 +117,20 @@ class TrunkJudge:
         ruling = self._rulings.current
         gates = ruling.rules.gates if ruling else ()
         inferred = {gate.name for gate in gates if gate.inferred}
-        if not all(verdict.rewrote for verdict in trunk.red):
-            return words.trunk_red(
-                branch=self.judge.branch,
-                commit=self._rulings.tip,
-                gates=names,
-                tail=first.tail,
-                log=first.log,
-                inferred=inferred.issuperset(names),
-            )
-        return words.trunk_rewritten(
+        red = RedTrunk(
             branch=self.judge.branch,
             commit=self._rulings.tip,
-            rewrote={verdict.gate: verdict.rewrote for verdict in trunk.red},
-            read_from=[gate.reason for gate in gates if gate.name in names],
-            form=check_form(told(first.command, first.tail)),
             tail=first.tail,
             log=first.log,
             inferred=inferred.issuperset(names),
+        )
+        if not all(verdict.rewrote for verdict in trunk.red):
+            return line_cards.trunk_red(red, names)
+        return line_cards.trunk_rewritten(
+            red,
+            {verdict.gate: verdict.rewrote for verdict in trunk.red},
+            read_from=[gate.reason for gate in gates if gate.name in names],
+            form=check_form(told(first.command, first.tail)),
         )
 
     @property

@@ -1,6 +1,6 @@
-"""What the factory does when an option of a card is chosen: a closed set of values, and how a card stores them.
+"""What the factory does when an option of a card is chosen, as a closed set of values.
 
-Invariant: `parse(written(action)) == action`; nobody else reads the text that a card stores.
+Invariant: `parse(written(action)) == action`; only `parse` reads the text that a card stores.
 """
 
 import json

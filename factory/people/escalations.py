@@ -1,6 +1,7 @@
-"""Cards: raised, folded by cause, answered (their words are in cards.py).
+"""Cards: raised, folded by cause, closed when that is over, answered.
 
-Invariant: one cause has at most one open card, a card takes one answer, and neither a worker nor a bench waits for it.
+Invariant: one cause has at most one open card, a card takes one answer, and neither a worker nor a
+bench waits for it. The words are in cards.py and line_cards.py.
 """
 
 import json
@@ -95,7 +96,7 @@ class Escalations:
             self._store.write(Event.UNIT_HELD, held, now=now, unit=unit.id)
 
     def raise_card(self, ask: Ask, *, now: datetime, unit: Unit | None = None) -> Card:
-        """Raise the card, or fold it into the open one of the same cause; return it as it stands."""
+        """Raise the card, or fold it into the open one of its cause; return it as it stands."""
         if unit is not None:
             why = f"{unit.id} waits for something else"
             self._leave(unit.id, lambda card: card.fingerprint != ask.cause.key, now, why)
@@ -131,11 +132,11 @@ class Escalations:
                 self._close(card, now=now, why=why)
 
     def leave(self, unit: str, *, now: datetime, why: str) -> None:
-        """Take a unit off every open card; one that was raised for units and stops none any more is closed."""
+        """Take a unit off every open card; close those that were raised for units and stop none."""
         self._leave(unit, lambda card: True, now, why)
 
     def spare(self, unit: str, cause: Cause, *, now: datetime, why: str) -> None:
-        """Take a unit that went on otherwise off a card of which the cause is still there: the card stays."""
+        """Take a unit that goes on otherwise off a card; the card stays, for its cause lasts."""
         card = self.open_card(cause)
         if card is not None:
             line = replace(card, unit="") if card.units == (unit,) else card
@@ -156,7 +157,8 @@ class Escalations:
     def answer(self, card_id: str, choice: str, *, now: datetime) -> str:
         """Act on an answer (an option's key, or free text) and return the sentence for the person.
 
-        Raises RefusedByState for a card that is closed or unknown, UsageError for a number that is no option.
+        Raises RefusedByState for a card that is closed or unknown, UsageError for a number that is
+        no option.
         """
         card = self._store.get(Card, card_id)
         if card is None:
@@ -232,7 +234,7 @@ class Escalations:
     def _move(
         self, card: Card, action: UnitAction, said: str, now: datetime, *, is_told: bool
     ) -> str:
-        """Do the action to each open unit of the card; `is_told`: its next attempt hears what was said."""
+        """Do the action to each open unit of the card; `is_told`: its next attempt is told the answer."""
         if isinstance(action, Cancel):
             self._refuse_landing(card)
         moved = []

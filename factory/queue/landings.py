@@ -18,6 +18,7 @@ from factory.ground.errors import GitError
 from factory.ground.log import LANDING_REFUSED, log
 from factory.judging.retries import Retries
 from factory.people import cards as words
+from factory.people import line_cards
 from factory.people.causes import TRUNK_UNREADABLE, Ask, landing_unknown
 from factory.people.escalations import Escalations
 from factory.repo.access import first_unusable, me
@@ -144,7 +145,7 @@ class Landings:
         except (GitError, OSError) as error:
             refused = await self._refused(error)
             if self.looks.fail(TRUNK) >= TRIES:
-                asked = words.trunk_unreadable(self.trunk.branch, refused.reason, refused.mend)
+                asked = line_cards.trunk_unreadable(self.trunk.branch, refused.reason, refused.mend)
                 self._escalations.raise_card(asked, now=at)
             return None
         self.looks.forget(TRUNK)

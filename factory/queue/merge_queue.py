@@ -24,6 +24,7 @@ from factory.judging.retries import Retries
 from factory.judging.ruled import Ruled
 from factory.judging.trunk_judge import TrunkJudge
 from factory.people import cards as words
+from factory.people import line_cards
 from factory.people.causes import TRUNK_GONE, UNCONFINED
 from factory.people.escalations import Escalations
 from factory.queue import chain
@@ -206,7 +207,7 @@ class MergeQueue:
             return False
         self.before_trunk = None
         if not tip:
-            self._escalations.raise_card(words.trunk_gone(self._trunk.branch), now=at)
+            self._escalations.raise_card(line_cards.trunk_gone(self._trunk.branch), now=at)
             return False
         self._escalations.close(TRUNK_GONE, now=at, why="the branch is there again")
         if tip != self._tip:

@@ -11,6 +11,7 @@ from factory.dispatch import scheduling
 from factory.ground.errors import Fenced
 from factory.inbox.split import Part, is_part
 from factory.people import cards as words
+from factory.people import line_cards
 from factory.people.causes import parse
 from factory.store.journal import Event
 from factory.store.records import Attempt, Card, CardKind, Hook, Remark, Verdict
@@ -64,7 +65,7 @@ def test_a_prompts_fault_is_no_agents(line: OnRecord, outcomes: Outcomes) -> Non
             attempt,
             hook=line.the_hook(),
             at=NOW,
-            ask=words.wrong_prompt("unit.md, line 1: no", "k"),
+            ask=line_cards.wrong_prompt("unit.md, line 1: no", "k"),
         )
 
     assert [(card.kind, card.units) for card in line.store.open(Card)] == [
@@ -96,8 +97,8 @@ ASKS = {
     R.OUT_OF_SCOPE: lambda unit: words.guard(unit, CardKind.OUT_OF_SCOPE, "it touches b", ["b"]),
     R.GUARD: lambda unit: words.guard(unit, CardKind.GUARD, "it touches a gate", ["Makefile"]),
     R.ASKED: lambda unit: words.question(unit, "A or B?", ["A", "B"]),
-    R.AUTH: lambda unit: words.runtime_trouble("claude", "not logged in"),
-    R.SETUP_FAILED: lambda unit: words.setup_failed(sentence="pip failed."),
+    R.AUTH: lambda unit: line_cards.runtime_trouble("claude", "not logged in"),
+    R.SETUP_FAILED: lambda unit: line_cards.setup_failed(sentence="pip failed."),
 }
 
 
@@ -171,7 +172,7 @@ def test_a_card_of_a_shared_cause_makes_the_unit_wait_for_it(
 ) -> None:
     for name, worker in (("a", "w1"), ("b", "w2")):
         attempt = line.running(name, worker=worker)
-        ask = words.setup_failed(sentence="pip failed.")
+        ask = line_cards.setup_failed(sentence="pip failed.")
         outcomes.finish(ended(attempt, R.SETUP_FAILED), hook=line.the_hook(worker), at=NOW, ask=ask)
 
     assert line.open_cards() == [("E1", CardKind.SETUP, ("a", "b"))]
@@ -181,7 +182,7 @@ def test_a_card_of_a_shared_cause_makes_the_unit_wait_for_it(
 def test_handed_back_with_a_card_a_unit_waits_for_the_answer_instead_of_starting_over_and_over(
     line: OnRecord, outcomes: Outcomes
 ) -> None:
-    ask = words.runtime_trouble("nobody", "There is no runtime 'nobody'.")
+    ask = line_cards.runtime_trouble("nobody", "There is no runtime 'nobody'.")
 
     outcomes.finish(ended(line.running(), R.HANDED_BACK), hook=line.the_hook(), at=NOW, ask=ask)
 
@@ -454,7 +455,7 @@ def test_what_was_cancelled_while_it_was_judged_stays_cancelled(
 
     outcomes.send_back(unit, R.GATE_RED, detail="red", at=NOW)
     outcomes.hold(unit, words.review(unit, said=""), NOW)
-    outcomes.wait(unit, words.no_gate(), NOW)
+    outcomes.wait(unit, line_cards.no_gate(), NOW)
     outcomes.note(unit, "green, but landing is blocked", NOW)
 
     assert line.events() == before
@@ -475,7 +476,7 @@ def test_waiting_for_a_shared_cause_a_unit_keeps_its_submission(
 ) -> None:
     queued(line, outcomes)
 
-    outcomes.wait(line.the_unit(), words.no_gate(), NOW)
+    outcomes.wait(line.the_unit(), line_cards.no_gate(), NOW)
 
     unit = line.the_unit()
     assert (unit.state, unit.submission, unit.cause) == (WAITING, "c" * 40, "no_gate")

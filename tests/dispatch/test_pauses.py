@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from factory.dispatch.pauses import note_end, put_right, resting
-from factory.people import cards as words
+from factory.people import line_cards
 from factory.store.records import Attempt, CardKind
 from factory.store.unit import EndReason
 from tests.on_record import NOW, OnRecord, later
@@ -169,7 +169,8 @@ def test_a_limit_that_is_over_already_rests_longer_each_time(line: Line) -> None
 
 def test_where_a_card_about_the_login_is_open_there_is_no_second_one(line: Line) -> None:
     line.raise_card(
-        words.runtime_trouble("claude", "claude is not logged in.", evidence="401"), line.unit("a")
+        line_cards.runtime_trouble("claude", "claude is not logged in.", evidence="401"),
+        line.unit("a"),
     )
 
     for name in "abc":

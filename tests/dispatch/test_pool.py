@@ -25,7 +25,9 @@ from factory.inference.rules import Gate, Rules
 from factory.judging.ruled import Proof
 from factory.judging.rulings import Ruling
 from factory.people import cards as words
+from factory.people import line_cards
 from factory.people.causes import TRUNK_RED, Ask
+from factory.people.line_cards import RedTrunk
 from factory.store.journal import Event
 from factory.store.records import Attempt, Card, CardKind, Fact, Hook
 from factory.store.unit import EndReason, Unit, UnitState, advance
@@ -470,7 +472,7 @@ async def test_a_login_that_is_missing_stays_one_card_while_another_works(floor:
     floor.agents = replace(CLAUDE, fallback=("codex",))
     unit = floor.unit("a", WAITING, cause="runtime:claude")
     floor.raise_card(
-        words.runtime_trouble("claude", "claude is not logged in", evidence="401"), unit
+        line_cards.runtime_trouble("claude", "claude is not logged in", evidence="401"), unit
     )
     await floor.tick()
     floor.unit("b")
@@ -647,7 +649,7 @@ async def test_without_a_gate_all_wait_on_one_card_and_go_on_when_there_is_one(
     floor: Floor,
 ) -> None:
     units(floor, "abcde")
-    floor.judge.blocked = words.no_gate()
+    floor.judge.blocked = line_cards.no_gate()
     await floor.tick()
     assert floor.open_cards() == [("E1", CardKind.NO_GATE, ("a", "b", "c", "d", "e"))]
     assert floor.the_card().count == 5
@@ -705,13 +707,13 @@ async def test_units_follow_from_an_obstacle_to_the_next_and_the_old_card_is_clo
     floor: Floor,
 ) -> None:
     units(floor, "ab")
-    floor.judge.blocked = words.no_gate()
+    floor.judge.blocked = line_cards.no_gate()
     await floor.tick()
 
-    floor.judge.blocked = words.wrong_rules("a.toml: nonsense")
+    floor.judge.blocked = line_cards.wrong_rules("a.toml: nonsense")
     await floor.tick()
     wrong = floor.open_cards()
-    floor.judge.blocked = words.no_gate()
+    floor.judge.blocked = line_cards.no_gate()
     await floor.tick()
 
     assert wrong == [("E2", CardKind.CONFIG, ("a", "b"))]
@@ -735,7 +737,7 @@ async def test_all_that_a_cause_stops_are_counted_in_one_pass_however_many_worke
     floor: Floor,
 ) -> None:
     units(floor, (f"u{number}" for number in range(50)))
-    floor.judge.blocked = words.no_gate()
+    floor.judge.blocked = line_cards.no_gate()
 
     floor.pool.tick(floor.group, NOW)
 
@@ -744,7 +746,7 @@ async def test_all_that_a_cause_stops_are_counted_in_one_pass_however_many_worke
 
 async def test_a_unit_that_may_land_without_a_gate_is_not_stopped(floor: Floor) -> None:
     units(floor, "a")
-    floor.judge.blocked = words.no_gate()
+    floor.judge.blocked = line_cards.no_gate()
     await floor.tick()
     floor.escalations.answer("E1", "2", now=NOW)
 
@@ -836,7 +838,7 @@ async def test_units_are_looked_at_anew_when_another_agent_is_configured(floor: 
 async def test_a_login_that_is_missing_cannot_be_seen_so_its_card_stays(floor: Floor) -> None:
     unit = floor.unit("fix", WAITING, cause="runtime:claude")
     floor.raise_card(
-        words.runtime_trouble("claude", "claude is not logged in", evidence="401"), unit
+        line_cards.runtime_trouble("claude", "claude is not logged in", evidence="401"), unit
     )
     await floor.tick()
     assert floor.states() == {"fix": "waiting"}
@@ -858,7 +860,8 @@ async def test_a_command_needs_no_agent(floor: Floor) -> None:
 
 async def test_units_wait_on_one_card_about_a_prompt_until_trunk_has_another(floor: Floor) -> None:
     floor.raise_card(
-        words.wrong_prompt("unit.md, line 1: no", GATED.conventions.prompts_key), floor.unit("a")
+        line_cards.wrong_prompt("unit.md, line 1: no", GATED.conventions.prompts_key),
+        floor.unit("a"),
     )
     units(floor, "bc")
     await floor.tick()
@@ -877,7 +880,8 @@ async def test_what_was_submitted_goes_back_to_the_queue_when_its_cause_is_gone(
     floor: Floor,
 ) -> None:
     unit = floor.unit("fix", WAITING, cause="trunk_red", submission="c" * 40)
-    red = words.trunk_red(branch="main", commit="c" * 40, gates=["test"], tail="", log="")
+    trunk = RedTrunk(branch="main", commit="c" * 40, tail="", log="")
+    red = line_cards.trunk_red(trunk, ["test"])
     floor.raise_card(red, unit)
     await floor.tick()
     assert floor.states() == {"fix": "waiting"}
@@ -918,7 +922,9 @@ async def test_accept_that_passes_already_is_a_card_and_no_attempt(floor: Floor)
 
 async def test_where_accept_cannot_be_run_the_unit_waits_for_the_setup(floor: Floor) -> None:
     floor.unit("fix", text=PROVED)
-    floor.judge.proof = Proof(commit="t" * 40, setup=words.setup_failed(sentence="pip failed."))
+    floor.judge.proof = Proof(
+        commit="t" * 40, setup=line_cards.setup_failed(sentence="pip failed.")
+    )
 
     await floor.tick()
 

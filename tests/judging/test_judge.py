@@ -12,7 +12,7 @@ from factory.ground.errors import FactoryError, StoreError
 from factory.judging.case import Case
 from factory.judging.gates import Judgement
 from factory.judging.ruled import Proof, Ruled
-from factory.people import cards as words
+from factory.people import line_cards
 from factory.people.answers import answers
 from factory.store.journal import Event
 from factory.store.records import Card, CardKind, Fact, Verdict
@@ -183,7 +183,7 @@ async def test_without_gates_only_a_person_lets_a_unit_pass_and_its_proof_holds_
         proven = await scene.judge.judge(made, parent=tip, unit=let, accept=("test -e one.txt",))
         unproven = await scene.judge.judge(made, parent=tip, unit=let, accept=("test -e two.txt",))
 
-        assert nobody.setup == words.no_gate()
+        assert nobody.setup == line_cards.no_gate()
         assert (person.ok, proven.ok, unproven.ok, unproven.not_proven) == (True, True, False, True)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from factory.people import cards as words
+from factory.people import line_cards
 from factory.people.causes import (
     DISK_FULL,
     Ask,
@@ -16,9 +17,9 @@ from factory.people.causes import (
 from factory.store.unit import UnitState
 from tests.on_record import NOW, OnRecord
 
-FULL = words.disk_full("/d")
-MISSING = words.runtime_trouble("claude", "claude is missing.")
-SPENT = words.day_spent(cause("day", "monday:$1"), used="$1", cap="$1")
+FULL = line_cards.disk_full("/d")
+MISSING = line_cards.runtime_trouble("claude", "claude is missing.")
+SPENT = line_cards.day_spent(cause("day", "monday:$1"), used="$1", cap="$1")
 EMPTY = Circumstances(full=None, rules_read=True)
 
 
@@ -37,8 +38,8 @@ def line(tmp_path: Path) -> OnRecord:
 
 LASTING: list[tuple[Ask, Circumstances]] = [
     (FULL, replace(EMPTY, full=FULL)),
-    (words.no_gate(), replace(EMPTY, obstacle=words.no_gate())),
-    (words.wrong_prompt("unit.md: no", "k"), replace(EMPTY, prompts="k")),
+    (line_cards.no_gate(), replace(EMPTY, obstacle=line_cards.no_gate())),
+    (line_cards.wrong_prompt("unit.md: no", "k"), replace(EMPTY, prompts="k")),
     (MISSING, replace(EMPTY, agents={"claude": MISSING})),
     (SPENT, replace(EMPTY, day=SPENT.cause)),
 ]
@@ -69,14 +70,14 @@ def test_before_trunks_rules_are_read_only_the_disk_is_known(line: OnRecord) -> 
 
 
 def test_a_card_with_evidence_is_not_closed_by_what_can_be_seen(line: OnRecord) -> None:
-    line.raise_card(words.not_logged_in("claude", "/login", evidence="401"))
+    line.raise_card(line_cards.not_logged_in("claude", "/login", evidence="401"))
 
     assert list(line.escalations.reconcile(EMPTY, now=NOW)) == []
 
 
 def test_a_card_gets_the_present_words_of_its_cause(line: OnRecord) -> None:
     line.raise_card(MISSING)
-    wrong = words.runtime_trouble("claude", "claude.toml: nonsense")
+    wrong = line_cards.runtime_trouble("claude", "claude.toml: nonsense")
 
     line.escalations.reconcile(replace(EMPTY, agents={"claude": wrong}), now=NOW)
 

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from factory.ground.errors import RefusedByState, UsageError
 from factory.people import cards as words
+from factory.people import line_cards
 from factory.people.actions import written
 from factory.people.causes import TRUNK_GONE, Ask, agent_trouble, cause
+from factory.people.line_cards import RedTrunk
 from factory.store.journal import Event
 from factory.store.records import CardKind, Remark
 from factory.store.unit import Unit, UnitState
@@ -38,20 +40,17 @@ def a_unit(**fields: Any) -> Unit:
 
 
 def trunk_rewritten(*, inferred: bool) -> Ask:
-    return words.trunk_rewritten(
-        branch="main",
-        commit="c" * 40,
-        rewrote={"10-lint": ("b.py", "a[1].py")},
+    return line_cards.trunk_rewritten(
+        RedTrunk(branch="main", commit="c" * 40, tail="E", log="x.log", inferred=inferred),
+        {"10-lint": ("b.py", "a[1].py")},
         read_from=["conventions/gates/10-lint.sh"],
         form="",
-        tail="E",
-        log="x.log",
-        inferred=inferred,
     )
 
 
 def trunk_red(*gates: str) -> Ask:
-    return words.trunk_red(branch="main", commit="c" * 40, gates=gates, tail="E 1", log="x.log")
+    red = RedTrunk(branch="main", commit="c" * 40, tail="E 1", log="x.log")
+    return line_cards.trunk_red(red, gates)
 
 
 ASKS: dict[str, tuple[Ask, CardKind, list[str]]] = {
@@ -72,14 +71,18 @@ ASKS: dict[str, tuple[Ask, CardKind, list[str]]] = {
         ["retry", "cancel"],
     ),
     "crash loop": (words.crash_loop(a_unit(), "killed"), CardKind.CRASH_LOOP, ["retry", "cancel"]),
-    "no gate": (words.no_gate(), CardKind.NO_GATE, ["wait", "approve", "cancel"]),
+    "no gate": (line_cards.no_gate(), CardKind.NO_GATE, ["wait", "approve", "cancel"]),
     "setup": (
-        words.setup_failed(sentence="pip failed.", tail="E"),
+        line_cards.setup_failed(sentence="pip failed.", tail="E"),
         CardKind.SETUP,
         ["recheck", "cancel"],
     ),
-    "rules": (words.wrong_rules("a.toml: nonsense"), CardKind.CONFIG, ["wait", "cancel"]),
-    "prompt": (words.wrong_prompt("unit.md: line 3", "k"), CardKind.CONFIG, ["wait", "cancel"]),
+    "rules": (line_cards.wrong_rules("a.toml: nonsense"), CardKind.CONFIG, ["wait", "cancel"]),
+    "prompt": (
+        line_cards.wrong_prompt("unit.md: line 3", "k"),
+        CardKind.CONFIG,
+        ["wait", "cancel"],
+    ),
     "accept": (words.already_accepted(a_unit(), "pytest"), CardKind.ACCEPT, ["cancel", "approve"]),
     "no Markdown": (
         words.no_markdown(a_unit(), "fix.md"),
@@ -92,12 +95,12 @@ ASKS: dict[str, tuple[Ask, CardKind, list[str]]] = {
         ["recheck", "afresh", "cancel"],
     ),
     "limited": (
-        words.runtime_limited("claude", "529", evidence="E"),
+        line_cards.runtime_limited("claude", "529", evidence="E"),
         CardKind.RUNTIME,
         ["wait", "recheck"],
     ),
     "failing": (
-        words.runtime_failing("claude", "exit 1", evidence="E"),
+        line_cards.runtime_failing("claude", "exit 1", evidence="E"),
         CardKind.RUNTIME,
         ["wait", "recheck"],
     ),
@@ -139,7 +142,7 @@ ASKS: dict[str, tuple[Ask, CardKind, list[str]]] = {
         ["retry", "judge", "cancel"],
     ),
     "rules too large": (
-        words.rules_too_large([("pyproject.toml", 2 << 20)]),
+        line_cards.rules_too_large([("pyproject.toml", 2 << 20)]),
         CardKind.SETUP,
         ["wait", "cancel"],
     ),
@@ -161,12 +164,12 @@ ASKS: dict[str, tuple[Ask, CardKind, list[str]]] = {
         ["approve", "retry", "simplify", "cancel"],
     ),
     "runtime": (
-        words.runtime_trouble("claude", "claude is missing."),
+        line_cards.runtime_trouble("claude", "claude is missing."),
         CardKind.RUNTIME,
         ["recheck", "cancel"],
     ),
     "login": (
-        words.not_logged_in("claude", "/login", evidence="401"),
+        line_cards.not_logged_in("claude", "/login", evidence="401"),
         CardKind.RUNTIME,
         ["recheck", "cancel"],
     ),
@@ -186,7 +189,7 @@ ASKS: dict[str, tuple[Ask, CardKind, list[str]]] = {
         ["wait"],
     ),
     "unread": (
-        words.trunk_unreadable("main", "git fetch ended with 1", ""),
+        line_cards.trunk_unreadable("main", "git fetch ended with 1", ""),
         CardKind.CONFIG,
         ["wait"],
     ),
@@ -196,13 +199,13 @@ ASKS: dict[str, tuple[Ask, CardKind, list[str]]] = {
         ["approve", "cancel"],
     ),
     "day": (
-        words.day_spent(cause("day", "d:$1"), used="$1", cap="$1"),
+        line_cards.day_spent(cause("day", "d:$1"), used="$1", cap="$1"),
         CardKind.BUDGET,
         ["wait", "spend_on", "cancel"],
     ),
-    "gone": (words.trunk_gone("main"), CardKind.CONFIG, ["wait"]),
-    "disk": (words.disk_full("/d"), CardKind.DISK, ["wait"]),
-    "config": (words.bad_config("factory.toml: line 1"), CardKind.CONFIG, ["wait"]),
+    "gone": (line_cards.trunk_gone("main"), CardKind.CONFIG, ["wait"]),
+    "disk": (line_cards.disk_full("/d"), CardKind.DISK, ["wait"]),
+    "config": (line_cards.bad_config("factory.toml: line 1"), CardKind.CONFIG, ["wait"]),
 }
 SHARED = [
     "no gate",
@@ -228,7 +231,7 @@ def test_a_setup_that_fails_for_a_folder_that_setuptools_takes_for_a_package_say
         "error: Multiple top-level packages discovered in a flat-layout: ['conventions', 'shop']."
     )
 
-    asked = words.setup_failed(sentence="The setup of this repository failed.", tail=tail)
+    asked = line_cards.setup_failed(sentence="The setup of this repository failed.", tail=tail)
 
     assert asked.question == (
         "The setup of this repository failed. setuptools takes conventions/ for a package. Rename it (git mv "
@@ -239,7 +242,7 @@ def test_a_setup_that_fails_for_a_folder_that_setuptools_takes_for_a_package_say
 
 def test_who_is_not_logged_in_is_told_how_to() -> None:
     known, unknown = (
-        words.not_logged_in("odd", login, evidence="401") for login in ("odd login", "")
+        line_cards.not_logged_in("odd", login, evidence="401") for login in ("odd login", "")
     )
 
     assert known.question.startswith(
@@ -286,7 +289,7 @@ def test_a_long_and_broken_sentence_becomes_one_short_line() -> None:
 def test_one_cause_is_one_card_that_counts_the_units_it_stopped(line: OnRecord) -> None:
     units = [line.unit(name, WAITING) for name in ("a", "b", "c")]
 
-    card = line.raise_card(words.no_gate(), *units, units[0])
+    card = line.raise_card(line_cards.no_gate(), *units, units[0])
 
     assert (card.id, card.unit, card.units, card.count) == ("E1", "a", ("a", "b", "c"), 3)
     assert line.open_cards() == [("E1", CardKind.NO_GATE, ("a", "b", "c"))]
@@ -294,20 +297,20 @@ def test_one_cause_is_one_card_that_counts_the_units_it_stopped(line: OnRecord) 
 
 def test_the_same_again_writes_nothing(line: OnRecord) -> None:
     unit = line.unit("a", WAITING)
-    line.raise_card(words.no_gate(), unit)
+    line.raise_card(line_cards.no_gate(), unit)
     before = line.events()
 
-    line.raise_card(words.no_gate(), unit)
+    line.raise_card(line_cards.no_gate(), unit)
 
     assert line.events() == before
 
 
 def test_newer_evidence_replaces_the_older_and_none_does_not(line: OnRecord) -> None:
-    line.raise_card(words.runtime_trouble("claude", "not logged in", evidence="401"))
-    line.raise_card(words.runtime_trouble("claude", "not logged in"))
+    line.raise_card(line_cards.runtime_trouble("claude", "not logged in", evidence="401"))
+    line.raise_card(line_cards.runtime_trouble("claude", "not logged in"))
     assert line.the_card().evidence == "401"
 
-    line.raise_card(words.runtime_trouble("claude", "not logged in", evidence="403"))
+    line.raise_card(line_cards.runtime_trouble("claude", "not logged in", evidence="403"))
     assert line.the_card().evidence == "403"
 
 
@@ -335,10 +338,10 @@ def test_units_stopped_by_one_cause_in_turn_write_nothing_new(line: OnRecord) ->
 
 
 def test_two_causes_are_two_cards_and_a_closed_one_is_not_opened_again(line: OnRecord) -> None:
-    line.raise_card(words.runtime_trouble("claude", "missing"))
-    line.raise_card(words.runtime_trouble("codex", "missing"))
+    line.raise_card(line_cards.runtime_trouble("claude", "missing"))
+    line.raise_card(line_cards.runtime_trouble("codex", "missing"))
     line.escalations.close(agent_trouble("claude"), now=NOW, why="it is there")
-    line.raise_card(words.runtime_trouble("claude", "missing"))
+    line.raise_card(line_cards.runtime_trouble("claude", "missing"))
 
     assert [name for name, _, _ in line.open_cards()] == ["E2", "E3"]
 
@@ -368,12 +371,12 @@ def test_units_that_the_same_file_keeps_from_landing_are_one_card_that_names_it(
 
 
 def test_an_answer_about_one_mistake_does_not_stand_for_the_next_one(line: OnRecord) -> None:
-    line.raise_card(words.wrong_rules("a.toml: nonsense"))
+    line.raise_card(line_cards.wrong_rules("a.toml: nonsense"))
     line.escalations.answer("E1", "1", now=NOW)
-    line.raise_card(words.wrong_rules("a.toml: nonsense"))
+    line.raise_card(line_cards.wrong_rules("a.toml: nonsense"))
     assert line.the_card().answer == "I mend it on trunk"
 
-    line.raise_card(words.wrong_rules("b.toml: nonsense"))
+    line.raise_card(line_cards.wrong_rules("b.toml: nonsense"))
 
     assert (line.the_card().answer, "b.toml" in line.the_card().question) == ("", True)
 
@@ -408,7 +411,7 @@ def test_however_often_raised_a_cause_has_one_open_card_and_a_unit_is_on_one(
     units = {name: line.unit(name, WAITING) for name in "abc"}
 
     for agent, name in raised:
-        line.raise_card(words.runtime_trouble(agent, "missing"), units[name])
+        line.raise_card(line_cards.runtime_trouble(agent, "missing"), units[name])
 
     stopped = [unit for _, _, on_card in line.open_cards() for unit in on_card]
     assert sorted(stopped) == sorted({name for _, name in raised})
@@ -606,7 +609,7 @@ def test_a_unit_that_asks_anew_or_is_answered_elsewhere_is_on_no_older_card_any_
     line.raise_card(words.landing_blocked(unit, "Uncommitted work is in the way.", ["a.py"]), unit)
     waiting = line.change("fix", state=WAITING, cause="setup:pip failed.")
 
-    setup = line.raise_card(words.setup_failed(sentence="pip failed."), waiting)
+    setup = line.raise_card(line_cards.setup_failed(sentence="pip failed."), waiting)
     assert line.open_cards() == [("E2", CardKind.SETUP, ("fix",))]
     line.escalations.answer(setup.id, answer, now=NOW)
 
@@ -626,7 +629,7 @@ def test_starting_again_from_trunk_is_a_fresh_attempt(line: OnRecord) -> None:
 def test_an_answer_acts_on_every_unit_of_the_card_but_those_that_are_over(line: OnRecord) -> None:
     units = [line.unit(name, WAITING, cause="no_gate") for name in ("a", "b")]
     over = line.unit("over", UnitState.LANDED)
-    line.raise_card(words.no_gate(), *units, over)
+    line.raise_card(line_cards.no_gate(), *units, over)
 
     said = line.escalations.answer("E1", "3", now=NOW)
 
@@ -639,7 +642,7 @@ def test_an_answer_acts_on_every_unit_of_the_card_but_those_that_are_over(line: 
 
 
 def test_i_will_see_to_it_leaves_the_card_open_and_the_units_waiting(line: OnRecord) -> None:
-    held(line, words.no_gate(), WAITING, cause="no_gate")
+    held(line, line_cards.no_gate(), WAITING, cause="no_gate")
 
     assert line.escalations.answer("E1", "1", now=NOW) == "noted"
 
@@ -651,7 +654,7 @@ def test_i_will_see_to_it_leaves_the_card_open_and_the_units_waiting(line: OnRec
 
 
 def test_who_waits_may_still_decide_otherwise(line: OnRecord) -> None:
-    held(line, words.no_gate(), WAITING, cause="no_gate")
+    held(line, line_cards.no_gate(), WAITING, cause="no_gate")
     line.escalations.answer("E1", "1", now=NOW)
 
     line.escalations.answer("E1", "2", now=NOW)
@@ -747,7 +750,7 @@ def test_the_earliest_deadline_is_due_next(line: OnRecord) -> None:
 
 
 def test_a_card_is_closed_when_its_cause_is_gone(line: OnRecord) -> None:
-    line.raise_card(words.trunk_gone("main"))
+    line.raise_card(line_cards.trunk_gone("main"))
 
     line.escalations.close(TRUNK_GONE, now=later(5), why="it is back")
     line.escalations.close(TRUNK_GONE, now=later(6), why="twice is no harm")
@@ -763,8 +766,8 @@ def test_a_card_is_closed_when_its_cause_is_gone(line: OnRecord) -> None:
 
 def test_all_cards_of_a_kind_close_together(line: OnRecord) -> None:
     for sentence in ("pip failed", "npm failed"):
-        line.raise_card(words.setup_failed(sentence=sentence))
-    line.raise_card(words.no_gate())
+        line.raise_card(line_cards.setup_failed(sentence=sentence))
+    line.raise_card(line_cards.no_gate())
 
     line.escalations.close_kind(CardKind.SETUP, now=NOW, why="works")
 
@@ -773,7 +776,7 @@ def test_all_cards_of_a_kind_close_together(line: OnRecord) -> None:
 
 def test_a_card_that_stops_nobody_any_more_is_closed(line: OnRecord) -> None:
     units = [line.unit(name, WAITING) for name in ("a", "b")]
-    line.raise_card(words.no_gate(), *units)
+    line.raise_card(line_cards.no_gate(), *units)
 
     line.escalations.leave("a", now=NOW, why="cancelled")
     assert (line.the_card().units, line.the_card().count) == (("b",), 1)

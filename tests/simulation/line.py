@@ -38,7 +38,7 @@ from factory.inbox.intake import Intake
 from factory.judging.judge import Judge
 from factory.judging.rulings import Rulings
 from factory.judging.trunk_judge import TrunkJudge
-from factory.people import cards as words
+from factory.people import line_cards
 from factory.people.escalations import Escalations
 from factory.queue.landings import Landings
 from factory.queue.merge_queue import MergeQueue
@@ -191,7 +191,7 @@ class SimulatedWorker(Worker):
                 )
                 return
             if world.setup_broken:
-                card = words.setup_failed(sentence="Nothing can be installed.")
+                card = line_cards.setup_failed(sentence="Nothing can be installed.")
                 self._finish_early(
                     run, NotStarted(EndReason.SETUP_FAILED, "Nothing can be installed.", card)
                 )
