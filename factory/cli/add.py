@@ -1,4 +1,4 @@
-"""A task file on its way into the inbox, or only looked at: what `check` refuses, `add` does not drop."""
+"""A task file on its way into the inbox. What `check` refuses, `add` does not drop."""
 
 import sqlite3
 import sys
@@ -16,7 +16,7 @@ from factory.store.task_file import TaskFile, decode, ids, parse, slug
 
 
 def add(args: Namespace) -> int:
-    """Drops a task file into the inbox and says what became of it; `-` reads it from standard input."""
+    """Puts a task file into the inbox and prints the result."""
     top = Path(place.root())
     raw, name, task = _given(top, args.file)
     remark = _unknown_agent(task)
@@ -52,7 +52,7 @@ def check(args: Namespace) -> int:
 
 
 def _given(top: Path, file: str) -> tuple[bytes, str, TaskFile]:
-    """The text, the name that it gets in the inbox, and the task; raise UsageError where it is none."""
+    """The text, its name in the inbox, and the task; raise UsageError if it is none."""
     if file == "-":
         raw = sys.stdin.buffer.read()
         task = _read(raw, "standard input")
@@ -71,7 +71,7 @@ def _told_of(con: sqlite3.Connection, name: str, before: int) -> unit_rows.Entry
 
 
 def _unknown_agent(task: TaskFile) -> str:
-    """A remark about an agent that the line does not know: no reason to refuse, for it may come with a commit."""
+    """A remark about an agent that is not known. It may come with a commit: nothing is refused."""
     with suppress(FactoryError), place.store(place.root()) as con:
         found = views.inferred(con)
         known = found.runtimes if found else ()
@@ -114,7 +114,7 @@ def _free(top: Path, base: str) -> str:
 
 
 def _drop(inbox: Path, name: str, text: str) -> None:
-    # Renamed into place, so that the daemon never sees half of it; names with a dot in front are not its business.
+    # Renamed into place, so that the daemon never sees half of it: it ignores names with a dot.
     half = inbox / f".{name}.{time.monotonic_ns()}"
     try:
         inbox.mkdir(exist_ok=True)

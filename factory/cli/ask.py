@@ -1,4 +1,4 @@
-"""What a command asks of the daemon: checked and written in one transaction, so that it holds with the daemon down too.
+"""What a command asks of the daemon, checked and written in one transaction.
 
 Invariant: nothing but the request's row is written here; the daemon alone changes anything else.
 """
@@ -22,14 +22,14 @@ WAIT_S = 2.0
 
 
 def answer(args: Namespace) -> int:
-    """Answers a card, with an option's number or your own words. It acts at once. A card takes one answer."""
+    """Answers a card, with an option's number or your own words."""
     if args.always:
         raise NotYet("answer --always writes no rule so far. Answer without it.")
     return _ask("answer", lambda con: _answer(con, args.card.upper(), args.option))
 
 
 def tell(args: Namespace) -> int:
-    """Sends a message to a unit's agent, in its next prompt. Work that is done goes back to it before it lands."""
+    """Sends a message to a unit's agent."""
     text = " ".join(args.text).strip()
     if not text:
         raise UsageError(f'there is nothing to tell. Write: factory tell {args.id} "…"')
@@ -70,11 +70,12 @@ def soon(look: Callable[[], Found | None]) -> Found | None:
 
 
 def _ask(kind: str, check: Callable[[sqlite3.Connection], Args]) -> int:
-    """Ask with the arguments that `check` gives, or raise its refusal; where the daemon is up, say the outcome."""
+    """Ask with the arguments that `check` gives; if the daemon runs, print the outcome."""
     top = place.root()
     if original := place.copied_from(top):
         raise RefusedByState(
-            f"this repository is a copy of {original}, and its factory was never started here: nothing was asked.\n"
+            f"this repository is a copy of {original}, "
+            "and its factory was never started here: nothing was asked.\n"
             "  to have a factory here: factoryd start"
         )
     with place.store(top, write=True) as con:
@@ -161,6 +162,7 @@ def _open_unit(con: sqlite3.Connection, name: str) -> str:
         raise RefusedByState(f"{name} is split: what it was to do its parts do now: {parts}.")
     if unit.state in FINAL:
         raise RefusedByState(
-            f"{name} is {unit.state}: nothing more happens to it. To have more done, add a new task."
+            f"{name} is {unit.state}: nothing more happens to it. "
+            "To have more done, add a new task."
         )
     return name

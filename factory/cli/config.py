@@ -48,7 +48,7 @@ class Guards(rows.Row):
 
 
 def config(args: Namespace) -> int:
-    """Shows the settings in force and where they come from, and which gates, setup and agents were found and why."""
+    """Shows the settings in force, and the gates, setup and agents that were found."""
     _check_alone(args)
     if args.prompt:
         return _write_prompt(args.prompt)
@@ -71,7 +71,7 @@ def config(args: Namespace) -> int:
 
 
 def init(_: Namespace) -> int:
-    """Writes a factory.toml in which every key is explained and commented out. It is never needed."""
+    """Writes a factory.toml in which every key is explained and commented out."""
     path = Path(place.repository()) / "factory.toml"
     try:
         with path.open("x", encoding="utf-8") as file:
@@ -105,7 +105,7 @@ def _kept(top: str) -> tuple[Values | None, rows.Inferred | None]:
 
 
 def _in_force(top: Path, kept: Values | None) -> tuple[Values, str]:
-    """The values in force, and what is wrong in factory.toml if the daemon keeps its last good one."""
+    """The values in force, and what is wrong in factory.toml while the last good one rules."""
     try:
         loaded = settings.explain(settings.load(top / "factory.toml", os.environ))
     except ConfigError as error:

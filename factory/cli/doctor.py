@@ -1,11 +1,11 @@
 """What is missing on this machine, wrong in this repository, or stray; and what mends it.
 
-Invariant: without an option it looks only; what it does with one, it does in the daemon's place, under its lock.
+Invariant: without an option it only looks. With one, it acts in the daemon's place, under its lock.
 """
 
 import os
 from argparse import Namespace
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
 from functools import partial
 from pathlib import Path
@@ -15,11 +15,13 @@ import anyio
 from factory.assembly import assemble, the_names, the_repository, the_sandbox
 from factory.attempt.prompts import check_prompt, left_out
 from factory.child import proc
+from factory.child.sandbox import Sandbox
 from factory.cli import place, say
 from factory.cli.smoke import BAD, NOTE, OK, STYLES, Grade, check_agent
 from factory.daemon import furnish
 from factory.dispatch.agents import find_agents
 from factory.ground import conventions, settings
+from factory.ground.conventions import Conventions
 from factory.ground.daemon_state import DaemonState, now
 from factory.ground.errors import (
     ConfigError,
@@ -41,9 +43,12 @@ from factory.repo.trunk import make
 from factory.store.high_water import HighWater
 from factory.store.sqlite import SqliteStore, making_anew
 
+Told = tuple[Grade, str]
+TO_MEND = " To mend it, while the daemon is stopped: factory doctor --fix"
+
 
 def doctor(args: Namespace) -> int:
-    """Looks for what is missing, wrong or stray, and names what mends it. Exit code 1: something has to be mended."""
+    """Shows what is missing, wrong or left over, and how to repair it."""
     if sum(map(bool, (args.fix, args.rebuild, args.agent))) > 1:
         raise UsageError("--fix, --rebuild and --agent exclude each other")
     if args.agent:
@@ -51,65 +56,77 @@ def doctor(args: Namespace) -> int:
     if args.json:
         raise UsageError("--json goes with --agent")
     top = Path(place.repository())
-    return anyio.run(_rebuild, top) if args.rebuild else anyio.run(_doctor, top, args.fix)
+    if args.rebuild:
+        return anyio.run(_rebuild, top)
+    return anyio.run(_doctor, top, args.fix)
 
 
 async def _doctor(top: Path, fix: bool) -> int:
-    told = [_tell(grade, what) for grade, what in _plain(top)]
+    """Print what is found, bad or not; exit code 1 if something is bad."""
+    is_bad = False
+    for grade, what in _plain(top):
+        is_bad |= _tell(grade, what)
     try:
-        told += [_tell(BAD, sentence) for sentence in _unusable(top)]
-        async for each in _look(top, fix=fix):
-            hint = (
-                " To mend it, while the daemon is stopped: factory doctor --fix"
-                if each.mend
-                else ""
-            )
-            told.append(_tell(BAD if each.matters else NOTE, each.said + hint))
+        for sentence in _unusable(top):
+            is_bad |= _tell(BAD, sentence)
+        async for finding in _look(top, fix=fix):
+            hint = TO_MEND if finding.mend else ""
+            is_bad |= _tell(BAD if finding.matters else NOTE, finding.said + hint)
     except RefusedByState:
         raise
     except FactoryError as error:
-        told.append(_tell(BAD, str(error)))
-    return int(BAD in told)
+        is_bad |= _tell(BAD, str(error))
+    return int(is_bad)
 
 
-def _tell(grade: Grade, what: str) -> Grade:
+def _tell(grade: Grade, what: str) -> bool:
+    """Print a line; return whether it is bad."""
     print(say.paint(f"{grade:<5}", STYLES[grade]), say.clean(what))
-    return grade
+    return grade == BAD
 
 
-def _tell_all(grade: Grade, sentences: Sequence[str]) -> None:
-    for what in sentences:
-        _tell(grade, what)
-
-
-def _plain(top: Path) -> Iterator[tuple[Grade, str]]:
+def _plain(top: Path) -> Iterator[Told]:
     """What can be told without the factory's own records."""
-    agent, fallback = "", tuple[str, ...]()
+    chosen = Settings()
     try:
         chosen = settings.load(top / "factory.toml", os.environ)
-        agent, fallback = chosen.agent, chosen.fallback
     except FactoryError as error:
         yield BAD, str(error)
     own, folder = conventions.read_own(top)
-    shipped = conventions.read_shipped()
-    ruling = conventions.overlay(own, shipped, folder)
-    path = os.environ.get("PATH", "")
-    agents = find_agents(ruling, configured=agent, path=path, root=top, fallback=fallback)
-    wrong = {
-        name
-        for name, file in ruling.runtimes.items()
-        if agents.missing.get(name, "").startswith(file.where)
-    }
-    yield from ((OK, f"agent {name} is installed") for name in agents.installed)
-    yield from (
-        (BAD if name in {agent, *fallback, *wrong} else NOTE, why)
-        for name, why in agents.missing.items()
+    ruling = conventions.overlay(own, conventions.read_shipped(), folder)
+    yield from _agents(top, ruling, chosen)
+    yield from _prompts_and_gates(ruling, own, folder)
+    for note in ruling.knowledge:
+        if note.text.startswith("---"):
+            yield BAD, f"{folder}/knowledge/{note.name}.md: its front matter is not YAML"
+    yield _daemon(top)
+
+
+def _agents(top: Path, ruling: Conventions, chosen: Settings) -> Iterator[Told]:
+    """Which agents can be used. One that is missing is bad if the settings name it, or its file is wrong."""
+    agents = find_agents(
+        ruling,
+        configured=chosen.agent,
+        path=os.environ.get("PATH", ""),
+        root=top,
+        fallback=chosen.fallback,
     )
+    for name in agents.installed:
+        yield OK, f"agent {name} is installed"
+    for name, why in agents.missing.items():
+        is_named = name == chosen.agent or name in chosen.fallback
+        file = ruling.runtimes.get(name)
+        is_wrong = file is not None and why.startswith(file.where)
+        yield (BAD if is_named or is_wrong else NOTE), why
     if not agents.installed:
         yield NOTE, "no agent is installed: only units with `run:` can be done"
-    checks: list[Callable[[], object]] = [
-        partial(check_prompt, name, ruling.prompts) for name in ruling.prompts
-    ]
+
+
+def _prompts_and_gates(ruling: Conventions, own: Mapping[str, str], folder: str) -> Iterator[Told]:
+    """What is wrong in the repository's prompts, gate files and setup, and what its prompts leave out."""
+    checks: list[Callable[[], object]] = []
+    for name in ruling.prompts:
+        checks.append(partial(check_prompt, name, ruling.prompts))
     checks.append(partial(rules_of, [*own], own, folder))
     refused = set[str]()
     for check in checks:
@@ -118,37 +135,35 @@ def _plain(top: Path) -> Iterator[tuple[Grade, str]]:
         except FactoryError as error:
             refused.add(str(error))
             yield BAD, str(error)
-    yield from ((NOTE, said) for said in left_out(ruling.prompts, shipped) if said not in refused)
-    unread = [note.name for note in ruling.knowledge if note.text.startswith("---")]
-    yield from (
-        (BAD, f"{folder}/knowledge/{name}.md: its front matter is not YAML") for name in unread
-    )
+    for said in left_out(ruling.prompts, conventions.read_shipped()):
+        if said not in refused:
+            yield NOTE, said
+
+
+def _daemon(top: Path) -> Told:
     try:
         state = place.daemon(str(top)).state
-        stopped = (NOTE, "the daemon is stopped; start it: factoryd start")
-        yield stopped if state == "stopped" else (OK, f"daemon {state}")
     except StoreError as error:
-        yield BAD, str(error)
+        return BAD, str(error)
+    if state == "stopped":
+        return NOTE, "the daemon is stopped; start it: factoryd start"
+    return OK, f"daemon {state}"
 
 
 async def _look(top: Path, *, fix: bool) -> AsyncIterator[Finding]:
-    """What the factory's own records and folders tell, after what is safe was mended; raise FactoryError."""
+    """What the factory's records and folders tell, after `fix`; raise FactoryError."""
     environ = dict(os.environ)
     chosen = _settings(top)
     repository = await the_repository(top, environ, chosen)
     _tell(OK, f"git repository, trunk is {repository.branch}")
     names = await the_names(repository, environ)
-    _tell_all(NOTE, names.warnings)
+    for warning in names.warnings:
+        _tell(NOTE, warning)
     where = places(repository.root, repository.common_dir, environ, names)
     check_writable(where)
     sandbox = the_sandbox(where, repository, environ, lambda: chosen.sandbox.mode)
     await sandbox.look()
-    _tell(NOTE if sandbox.says else OK, sandbox.protections)
-    if not proc.PROC:
-        _tell(
-            NOTE,
-            "no /proc: what leaves its process group and sheds the marker in its environment is not ended",
-        )
+    _tell_protections(sandbox)
     try:
         sandbox.check(chosen.sandbox.mode)
     except ConfigError as error:  # a start would be refused
@@ -181,6 +196,16 @@ async def _look(top: Path, *, fix: bool) -> AsyncIterator[Finding]:
                 yield each
 
 
+def _tell_protections(sandbox: Sandbox) -> None:
+    _tell(NOTE if sandbox.says else OK, sandbox.protections)
+    if not proc.PROC:
+        _tell(
+            NOTE,
+            "no /proc: what leaves its process group and sheds the marker in its environment "
+            "is not ended",
+        )
+
+
 def _unusable(top: Path) -> Iterator[str]:
     """What git needs and the daemon's user cannot use; without git, which might say less."""
     home = Path(place.within(str(top)))
@@ -203,17 +228,17 @@ async def _later() -> None:
 
 
 async def _rebuild(top: Path) -> int:
-    environ, chosen = dict(os.environ), settings.load(top / "factory.toml", os.environ)
-    repository = await examine(
-        top, environ, trunk=chosen.trunk or _branch_of(top / ".factory/git/HEAD")
-    )
-    where = places(
-        repository.root, repository.common_dir, environ, await the_names(repository, environ)
-    )
+    environ = dict(os.environ)
+    chosen = settings.load(top / "factory.toml", environ)
+    trunk = chosen.trunk or _branch_of(top / ".factory/git/HEAD")
+    repository = await examine(top, environ, trunk=trunk)
+    names = await the_names(repository, environ)
+    where = places(repository.root, repository.common_dir, environ, names)
     with locked(where.lock, where.root):
         if where.store.exists() and _is_whole(where.store):
             raise RefusedByState(
-                f"The store {where.store} is whole: there is nothing to rebuild. Nothing was changed."
+                f"The store {where.store} is whole: there is nothing to rebuild. "
+                "Nothing was changed."
             )
         furnish(where)
         own = await make(repository, where.git, environ)
@@ -222,11 +247,12 @@ async def _rebuild(top: Path) -> int:
             state = DaemonState(settings=chosen, places=where, environ=environ)
             floor = assemble(new, state, repository, own)
             await floor.trunk.refresh()
-            counts = await Rebuild(
+            rebuild = Rebuild(
                 store=new, where=where, trunk=floor.trunk, workspaces=floor.workspaces
-            ).run(now())
+            )
+            counts = await rebuild.run(now())
     HighWater(where.high_water).note_seq(0)  # the new store counts anew
-    told = ", ".join(f"{count} {state}" for state, count in counts.items()) or "no units"
+    told = ", ".join([f"{count} {state}" for state, count in counts.items()]) or "no units"
     kept = f"; the old one is {aside.name} now" if aside.exists() else ""
     print(f"a new store: {told}{kept}\n  go on: factoryd start")
     return 0
@@ -241,7 +267,9 @@ def _settings(top: Path) -> Settings:
 
 def _branch_of(head: Path) -> str:
     """The branch that the factory repository was made for: what the damaged store remembered."""
-    return head.read_text().strip().removeprefix("ref: refs/heads/") if head.exists() else ""
+    if not head.exists():
+        return ""
+    return head.read_text().strip().removeprefix("ref: refs/heads/")
 
 
 def _is_whole(path: Path) -> bool:

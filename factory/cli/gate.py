@@ -10,7 +10,7 @@ TAIL = 40  # lines of a red gate's output
 
 
 def gate(args: Namespace) -> int:
-    """Runs the gates as the line would: on trunk, on any revision, or on this checkout as it is. Exit code 1: red."""
+    """Runs the gates as the line would: on trunk, on a revision, or on this checkout as it is."""
     if args.tree and args.here:
         raise UsageError("--tree and --here exclude each other")
     from factory.once import judge_once  # the whole machinery: the help text does not need it
@@ -20,7 +20,8 @@ def gate(args: Namespace) -> int:
         answer = say.paint("green", "green") if ok else say.paint("red  ", "red")
         print(f"{answer}  {say.line(name)}  {say.lasted(seconds)}")
         if not ok:
-            print("\n".join(f"  │ {line}" for line in say.clean(tail).splitlines()[-TAIL:]))
+            for line in say.clean(tail).splitlines()[-TAIL:]:
+                print(f"  │ {line}")
     if not verdicts:
         raise FactoryError(
             "no gate was found here: nothing says how a change is tested.\n  see: factory config"

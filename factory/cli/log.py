@@ -28,7 +28,8 @@ _NOISE = (  # of no use to a person; a landing is told once, by its unit
 _HASH = re.compile(r"\b([0-9a-f]{10})[0-9a-f]{30}(?:[0-9a-f]{24})?\b")
 _FRAME = ("schema", "seq", "at", "event", "unit", "attempt", "worker")
 _SENTENCES = ("why", "reason", "detail", "sentence", "outcome", "answer")
-_SAYS = {  # an event as a person says it; one that is not here is told by its own name, with its details
+# An event as a person says it. Any other is told by its own name, with its details.
+_SAYS = {
     "task.accepted": "accepted as {name}: {why}",
     "task.replaced": "its task was saved anew: {name}",
     "task.rejected": "{name} was not accepted: {why}",
@@ -56,7 +57,7 @@ _SAYS = {  # an event as a person says it; one that is not here is told by its o
 
 
 def log(args: Namespace) -> int:
-    """Shows what happened, oldest first. With an ID: only what happened to that unit, and what its agent says."""
+    """Shows the events of all units, or those of one and the output of its agent."""
     top = place.root()
     with place.store(top) as con:
         if args.id:
@@ -111,7 +112,7 @@ class Output(Tail):
     _was_read = False
 
     def read(self) -> Iterator[str]:
-        """The lines that are new since the last call, readable and harmless; at first only the last of them."""
+        """The lines that are new since the last call, readable and harmless; at first the last ones."""
         lines: Iterable[bytes] = self._looks()
         if not self._was_read:
             self.skip()
@@ -128,7 +129,7 @@ class Output(Tail):
 
 
 def readable(text: str) -> Iterator[str]:
-    """An agent's line for a person: of a JSON event only what was said or run, of anything else all."""
+    """An agent's line for a person: of a JSON event what was said or run, of anything else all."""
     try:
         said = list(_words(json.loads(text))) if text.lstrip().startswith("{") else [text]
     except (ValueError, RecursionError):

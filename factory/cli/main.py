@@ -1,7 +1,7 @@
-"""The two programs: each imports the one command asked for and turns every outcome into an exit code.
+"""The two programs: each imports the command that is asked for and returns its exit code.
 
-A command is the function of its name in a module of this package; parsers.py declares what it takes.
-Invariant: 0 fine, 1 no, 2 usage, 3 refused by state; no traceback for anything that factoryd raises on purpose.
+A command is the function of its name in a module of this package; parsers.py declares its options.
+Invariant: 0 success, 1 failure, 2 wrong usage, 3 not possible now; no traceback for our own errors.
 """
 
 import io
@@ -81,7 +81,7 @@ def _run(program: str, commands: Commands, argv: Sequence[str]) -> int:
 
 
 def _prepare_streams() -> None:
-    # What the shell closed (`>&-`) leads nowhere: opened in order, so that no store or file gets its number.
+    # What the shell closed (`>&-`) leads nowhere. Opened in order: no store or file gets its number.
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115

@@ -1,4 +1,4 @@
-"""The unit that a person names on the command line; a name that is none is refused with a did-you-mean."""
+"""The unit that a person names; an unknown name is refused with a did-you-mean."""
 
 import sqlite3
 

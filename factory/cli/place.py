@@ -1,7 +1,7 @@
-"""Where things lie: the repository's root, found from the current folder, and what the daemon keeps under it.
+"""Where things lie: the repository's root, found from the current folder, and what is under it.
 
-Invariant: nothing is written here. Paths are strings: importing pathlib would be a fifth of the start-up time of
-`factory status` (engine.md §8).
+Invariant: nothing is written here. Paths are strings: importing pathlib would take a fifth of the time
+that `factory status` needs to start.
 """
 # ruff: noqa: PTH109, PTH110, PTH112, PTH118, PTH120, PTH123
 
@@ -22,7 +22,7 @@ def root() -> str:
 
 
 def repository() -> str:
-    """The top of the git working tree, or of its main one if only that has a factory; may raise RepositoryError."""
+    """The top of the working tree, or of the main one if only that has a factory; RepositoryError."""
     top = here = os.getcwd()
     while not os.path.exists(os.path.join(top, ".git")):
         if _is_bare(top):
@@ -35,7 +35,9 @@ def repository() -> str:
             raise RepositoryError(f"{here} is in no git repository.\n  make one: {make}")
         top = os.path.dirname(top)
     main = _main_worktree(top)
-    return main if main and os.path.isdir(within(main)) and not os.path.isdir(within(top)) else top
+    if main and os.path.isdir(within(main)) and not os.path.isdir(within(top)):
+        return main
+    return top
 
 
 def within(top: str, *names: str) -> str:
@@ -49,7 +51,7 @@ def run_dir(top: str, unit: str, number: int) -> str:
 
 
 def store(top: str, *, write: bool = False) -> closing[sqlite3.Connection]:
-    """The open store of that root; raise StoreError where the factory never ran, or the file cannot be used."""
+    """The open store of that root; raise StoreError if there is none or it cannot be used."""
     return closing(views.open_store(within(top, "store.sqlite"), write=write))
 
 
@@ -62,7 +64,7 @@ def daemon(top: str) -> rows.Daemon:
 
 
 def copied_from(top: str) -> str:
-    """The checkout of the original, where the store in `top` came with a copy and was never started here; else ""."""
+    """The original's checkout, if the store in `top` is a copy that was never started here."""
     if not os.path.exists(within(top, "store.sqlite")):
         return ""
     with store(top) as con:
@@ -82,10 +84,10 @@ def copied_from(top: str) -> str:
 
 def _is_bare(folder: str) -> bool:
     """Whether it is a git dir of no working tree, as far as can be told without git."""
-    has_all = all(
-        os.path.exists(os.path.join(folder, name)) for name in ("HEAD", "objects", "refs")
-    )
-    return has_all and "/.git/" not in f"{folder}/"
+    for name in ("HEAD", "objects", "refs"):
+        if not os.path.exists(os.path.join(folder, name)):
+            return False
+    return "/.git/" not in f"{folder}/"
 
 
 def _common_dir(top: str) -> str:
@@ -100,6 +102,7 @@ def _main_worktree(top: str) -> str:
         with open(os.path.join(top, ".git")) as link:
             git_dir = os.path.join(top, link.read().removeprefix("gitdir:").strip())
         with open(os.path.join(git_dir, "commondir")) as common:
-            return os.path.dirname(os.path.normpath(os.path.join(git_dir, common.read().strip())))
+            common_dir = os.path.join(git_dir, common.read().strip())
+        return os.path.dirname(os.path.normpath(common_dir))
     except OSError:
         return ""

@@ -1,4 +1,4 @@
-"""How things are said on a terminal: colour on a tty only, widths in cells, nothing of an agent's that could steer it.
+"""How things are said on a terminal: colours, widths in cells, nothing that could steer it.
 
 Invariant: what `clean` returns holds no control character but newline and tab.
 """
@@ -14,10 +14,11 @@ from datetime import datetime
 COLUMNS = 80  # one screen
 _ESCAPES = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]|\x9b[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
-    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)"  # OSC, DCS…: titles, links, clipboard
+    # OSC, DCS…: titles, links, clipboard
+    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)"
     r"|\x1b[ -/]*[0-~]"
 )
-# What is left of them, the marks that turn the reading order round, and the lines' ends that are no newline.
+# What is left of them, marks that reverse the reading order, and ends of lines that are no newline.
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 # Letters that surely take one cell each. wcwidth measures all others; its import takes 40 ms.
 _NARROW = re.compile(r"[ -~\u00a0-\u02ff\u2010-\u2027\u2190-\u2193]*")
@@ -45,7 +46,7 @@ def line(text: str) -> str:
 
 
 def paint(text: str, style: str) -> str:
-    """The text in that style; plain where standard output is no terminal, or one that wants no colours."""
+    """The text in that style; plain if standard output is no terminal, or wants no colours."""
     if not text or not _shows_colours():
         return text
     return f"\x1b[{_STYLES[style]}m{text}\x1b[0m"
@@ -81,7 +82,7 @@ def clip(text: str, room: int) -> str:
 
 
 def wrap(text: str, *, indent: str = "", room: int = COLUMNS) -> list[str]:
-    """The words of the text in lines of at most `room` letters; a longer word has a line of its own."""
+    """The words in lines of at most `room` letters; a longer word has its own line."""
     return textwrap.wrap(
         line(text),
         room,
@@ -93,7 +94,7 @@ def wrap(text: str, *, indent: str = "", room: int = COLUMNS) -> list[str]:
 
 
 def table(rows: Sequence[Sequence[str]], *, indent: str = "  ", most: int = 30) -> list[str]:
-    """Rows as lines with aligned columns; the last column gets what room is left, the others at most `most`."""
+    """Rows with aligned columns of at most `most` cells; the last one gets the room that is left."""
     heads = [_clipped(row[:-1], most) for row in rows]
     widths = [max(map(width, column)) for column in zip(*heads, strict=True)]
     room = max(12, COLUMNS - len(indent) - sum(widths) - 2 * len(widths))

@@ -1,4 +1,4 @@
-"""One unit or card, with all that is known of it: what it is, what it changes, and why it is where it is."""
+"""One unit or card: what it is, what it changes, and why it is where it is."""
 
 import os
 import sqlite3
@@ -15,7 +15,7 @@ from factory.store.states import UnitState
 
 
 def show(args: Namespace) -> int:
-    """Shows a unit (state, attempts, verdicts, what is kept) or a card (question, evidence, options)."""
+    """Shows a unit with its attempts, or a card with its evidence and options."""
     with place.store(place.root()) as con:
         card = None if unit_views.has_unit(con, args.id) else views.card(con, args.id.upper())
         unit = None if card else named.the_unit(con, args.id)
@@ -42,7 +42,7 @@ def why(args: Namespace) -> int:
 
 
 def diff(args: Namespace) -> int:
-    """Shows what a unit changes: its commit on trunk, what is queued, or what its newest attempt left."""
+    """Shows the change of a unit."""
     from pathlib import Path  # here, for the other two commands do without all this
 
     import anyio
@@ -90,9 +90,9 @@ def _unit(unit: unit_rows.Unit, now: datetime) -> Iterator[str]:
     if unit.commit:
         gone = "" if unit.on_trunk else " (trunk has been rewritten since: not on it)"
         yield f"commit {unit.commit}{gone}"
-    ended = [attempt for attempt in unit.attempts if attempt.end]
+    kept = [_kept(attempt) for attempt in unit.attempts if attempt.end]
     yield from say.section("ATTEMPTS", [_attempt(attempt, now) for attempt in unit.attempts])
-    yield from say.section("KEPT", [_kept(attempt) for attempt in ended])
+    yield from say.section("KEPT", kept)
     yield from _left_out(unit.attempts)
     yield from say.section("VERDICTS", [_verdict(verdict) for verdict in unit.verdicts])
 
@@ -131,12 +131,14 @@ def _kept(attempt: unit_rows.Attempt) -> Sequence[str]:
 
 def _left_out(attempts: Sequence[unit_rows.Attempt]) -> Iterator[str]:
     """The paths that git could not take, whole: a reader looks for them in the agent's words."""
-    if any(attempt.left_out for attempt in attempts):
-        yield ""
-        yield say.paint("LEFT OUT (git takes no such path, or could not read it)", "bold")
+    found = []
     for attempt in attempts:
         for path in attempt.left_out:
-            yield f"  {attempt.number}  {say.line(path)}"
+            found.append(f"  {attempt.number}  {say.line(path)}")
+    if found:
+        yield ""
+        yield say.paint("LEFT OUT (git takes no such path, or could not read it)", "bold")
+        yield from found
 
 
 def _verdict(verdict: unit_rows.Verdict) -> Sequence[str]:
@@ -148,7 +150,8 @@ def _verdict(verdict: unit_rows.Verdict) -> Sequence[str]:
 def _prompt(name: str, unit: unit_rows.Unit | None) -> str:
     attempts = unit.attempts if unit else ()
     for attempt in reversed(attempts):  # the last may have ended before it was told anything
-        with suppress(OSError), open(f"{attempt.run_dir}/prompt.md", encoding="utf-8") as file:  # noqa: PTH123
+        path = f"{attempt.run_dir}/prompt.md"
+        with suppress(OSError), open(path, encoding="utf-8") as file:  # noqa: PTH123
             return say.clean(file.read())
     raise FactoryError(f"of {name} there is no prompt: not begun yet, pruned, or a card")
 
@@ -188,7 +191,7 @@ def _needs(con: sqlite3.Connection, unit: unit_rows.Unit) -> Iterator[str]:
 
 
 def _ends(unit: unit_rows.Unit, number: str | None) -> tuple[str, str]:
-    """The two commits between which the difference lies; raise FactoryError where there are none."""
+    """The two commits between which the difference lies; raise FactoryError if there are none."""
     if number is not None:
         return _ends_of_attempt(unit, number)
     ends = [(f"{unit.commit}^", unit.commit), (unit.base, unit.submission)]

@@ -1,6 +1,6 @@
-"""Whether an agent works here: its program, its version, its login, and one unit landed in a scratch repository.
+"""Whether an agent works here: its program, version and login, and a unit in a scratch repository.
 
-Invariant: nothing of the repository or its line is written; the scratch line is gone afterwards, with all it started.
+Invariant: nothing of the repository is written; the scratch line is gone afterwards.
 """
 
 import os
@@ -108,7 +108,8 @@ def _found(check: Looked, grade: Grade, says: str, fix: str = "", last_words: st
 
 
 def _lines(each: Check) -> Iterator[str]:
-    yield f"{say.paint(f'{each.grade:<5}', STYLES[each.grade])} {each.check}: {say.clean(each.says)}"
+    grade = say.paint(f"{each.grade:<5}", STYLES[each.grade])
+    yield f"{grade} {each.check}: {say.clean(each.says)}"
     for text in say.clean(each.last_words).strip().splitlines()[-10:]:
         yield f"      | {text}"
     if each.fix:
@@ -168,7 +169,7 @@ def _version(runtime: Runtime, program: Path, environ: Mapping[str, str]) -> Che
 
 
 def _login(runtime: Runtime, environ: Mapping[str, str]) -> Check:
-    """Whether there is any sign of a login. None is no error: there are ways that no file of ours knows."""
+    """Whether there is any sign of a login. None is no error: there may be other ways to log in."""
 
     def there(sign: str) -> bool:
         if "/" in sign:
@@ -191,7 +192,7 @@ def _smoke(
     environ: Mapping[str, str],
     login: str,
 ) -> Check:
-    """One unit on a line of its own, landed or not; `login`: how one logs in, where no sign of a login was seen."""
+    """One unit on a scratch line; `login`: how to log in, if no sign of a login was seen."""
     _make(root, top, own)
     begun, environ = time.monotonic(), {**environ, "FACTORY__TRUNK": "main"}
     where = places(root, root / ".git", environ)
@@ -228,8 +229,10 @@ def _red(unit: unit_rows.Unit | None, runtime: Runtime, login: str) -> Check:
     alone = shlex.join(
         part for part in runtime.command if isinstance(part, str) and part != "{resume}"
     )
-    # Not every program says that it wants a login: some wait for one, some say it in words that nobody knows yet.
-    look = f"{login and f'{login}; or '}see what it says by itself, in an empty repository: {say.clip(alone, 200)}"
+    # Not every program says that it wants a login: some wait for one, some use unknown words.
+    look = f"see what it says by itself, in an empty repository: {say.clip(alone, 200)}"
+    if login:
+        look = f"{login}; or {look}"
     rests = f"it rests by itself until it may go on; {rest}"
     fix = {"auth": runtime.doctor.login, "limit": rests}.get(reason) or look
     return _found(

@@ -1,4 +1,4 @@
-"""The screen: what needs you first, then what is moving, what is queued, what waits, what landed last.
+"""The screen: what needs you, then what is moving, what is queued, what waits, what landed last.
 
 Invariant: imports next to nothing, for people type it often and scripts in loops.
 """
@@ -23,7 +23,7 @@ CLEAR = "\x1b[H\x1b[J"
 
 
 def status(args: Namespace) -> int:
-    """Shows one screen: what needs you, then what is moving, what is queued, what waits, what landed last."""
+    """Shows open cards, running, queued and waiting units, and the last landings."""
     top = place.root()
     with place.store(top) as con:
         while True:
@@ -66,11 +66,10 @@ def _likely_answer(card: rows.Escalation) -> str:
 
 
 def _options(options: Sequence[rows.Choice]) -> Iterator[str]:
-    """Labels and effects whole, however long, for a person decides by them: in columns where they fit."""
-    aligned = say.table(
-        [(option.key, option.label, option.effect) for option in options], indent="      "
-    )
-    if not any("…" in line for line in aligned):
+    """Labels and effects in full, for a person decides by them: in columns if they fit."""
+    cells = [(option.key, option.label, option.effect) for option in options]
+    aligned = say.table(cells, indent="      ")
+    if "…" not in "".join(aligned):
         yield from aligned
         return
     for option in options:
@@ -100,7 +99,7 @@ def _screen(seen: rows.Status, top: str) -> Iterator[str]:
 
 
 def _left_in_inbox(seen: rows.Status, top: str) -> int:
-    """How many task files lie there, taken ones that git tracks among them; 0 if the daemon sees to them."""
+    """How many task files lie there; 0 while the daemon sees to them."""
     if seen.daemon.state != "stopped" and any(seen.units.values()):
         return 0
     count = 0
@@ -121,8 +120,8 @@ def _head(seen: rows.Status, left: int) -> Iterator[str]:
     if seen.daemon.state == "stopped":
         parts.append("start it: factoryd start")
     else:
-        busy = sum(1 for worker in seen.workers if worker.unit)
-        parts.append(f"{busy} of {len(seen.workers)} workers busy")
+        busy = [worker for worker in seen.workers if worker.unit]
+        parts.append(f"{len(busy)} of {len(seen.workers)} workers busy")
     trunk = seen.trunk
     if trunk.commit:
         parts.append(f"{say.line(trunk.branch or '')} {trunk.commit[:10]} {trunk.state}")
@@ -162,7 +161,7 @@ def _asking(cards: Sequence[rows.Escalation]) -> list[rows.Escalation]:
 
 
 def _moving(seen: rows.Status, now: datetime) -> list[Sequence[str]]:
-    titles = {unit.id: unit.title for unit in seen.units_open}
+    titles = _titles(seen)
     found: list[Sequence[str]] = []
     for worker in seen.workers:
         if worker.unit and worker.alive:
@@ -185,8 +184,15 @@ def _attempt_of(worker: rows.Worker) -> str:
 
 
 def _queue(seen: rows.Status) -> list[Sequence[str]]:
-    titles = {unit.id: unit.title for unit in seen.units_open}
-    return [(str(each.position), each.unit, each.state, titles[each.unit]) for each in seen.queue]
+    titles = _titles(seen)
+    found: list[Sequence[str]] = []
+    for queued in seen.queue:
+        found.append((str(queued.position), queued.unit, queued.state, titles[queued.unit]))
+    return found
+
+
+def _titles(seen: rows.Status) -> dict[str, str]:
+    return {unit.id: unit.title for unit in seen.units_open}
 
 
 def _waiting(seen: rows.Status, now: datetime) -> list[Sequence[str]]:

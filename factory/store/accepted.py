@@ -26,12 +26,12 @@ class NoMarkdown(FactoryError):
 
 def spec_from(file: TaskFile, *, unit: str, name: str, source: str) -> Spec:
     """The record of a task file that was understood."""
-    asked = {each: getattr(file, each) for each in _ASKED}
+    asked = {field: getattr(file, field) for field in _ASKED}
     return Spec(unit=unit, name=name, source=source, **asked)
 
 
 def spec_again(text: str, *, unit: str, name: str, source: str) -> Spec:
-    """The record of a task file that an earlier release took, and that may be wrong for this one."""
+    """Return the record of a task file that an earlier release accepted."""
     try:
         file = parse(text, name)
     except TaskFileError as error:
@@ -56,8 +56,9 @@ def unread(spec: Spec) -> str:
 
 
 def body_of(store: Store, unit: str) -> str:
-    """What the unit's Markdown says below its front matter; raise NoMarkdown where the text is gone."""
+    """Return the Markdown below the unit's front matter; raise NoMarkdown if the text is gone."""
     task = store.get(Task, unit)
     if task is None or not task.text:
         raise NoMarkdown("the text of its task file is not on record any more")
-    return split_front_matter(task.text)[1]
+    _, body, _ = split_front_matter(task.text)
+    return body

@@ -21,7 +21,7 @@ class Marks:
 
 
 class HighWater:
-    """The file with the marks. It is not synced: after a power cut it may be older than the store, never wrong."""
+    """The file with the marks. It is not synced: after a power cut it may be old, never wrong."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

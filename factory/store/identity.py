@@ -1,7 +1,8 @@
 """Whose a store is: an identity of its own, and the repository that it was last used in.
 
-Invariant: a store that was copied together with its repository gets a new identity before anything acts on it, so two
-stores with one identity never run; and every attempt's nonce begins with the identity of the store that made it.
+Invariant: a store that was copied together with its repository gets a new identity before anything
+acts on it, so two stores with one identity never run. An attempt's nonce begins with the identity of
+the store that made it.
 """
 
 import json
@@ -83,15 +84,15 @@ def record(store: Store, identity: Identity, *, now: datetime) -> None:
 
 
 def is_same_place(known: Identity, now: Identity) -> bool:
-    """Whether a store is used where it was used before; a restored folder has another inode and is the same place."""
+    """Whether a store is used where it was used before. A restored folder may have another inode."""
     return (known.root, known.git_dir) == (now.root, now.git_dir)
 
 
 def compare(known: Identity, now: Identity, *, other: str | None) -> Found:
     """Whether a store that was last used elsewhere was moved here, or copied.
 
-    `other`: the identity of the store that lies where this one was used before; "" where there is none any more, None
-    where nobody can tell.
+    `other`: the identity of the store that lies where this one was used before; "" if there is none
+    any more, None if nobody can tell.
     """
     same_inode = known.inode and (known.device, known.inode) == (now.device, now.inode)
     if other == "" or (same_inode and known.git_dir != now.git_dir):

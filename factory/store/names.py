@@ -1,6 +1,6 @@
-"""Which unit ids are taken: by units on record, and by what units of other lives left in trunk, git and on disk.
+"""Which unit ids are taken: by units on record, and by what is left in trunk, in git and on disk.
 
-Invariant: no unit gets an id under which trunk, the factory repository or a run dir tells of another one.
+Invariant: no unit gets an id under which trunk, the factory repository or a run dir names another.
 """
 
 import json
@@ -35,9 +35,11 @@ def add(store: Store, names: Iterable[str], *, now: datetime) -> None:
     fact = store.get(Fact, NAME)
     known = _ids(fact.value) if fact else frozenset()
     strange = {name for name in names if store.get(Unit, name) is None}
-    if not strange <= known:
-        value = json.dumps(sorted(known | strange))
-        store.write(Event.FACT_CHANGED, Fact(name=NAME, value=value), now=now, fact=NAME)
+    if strange <= known:
+        return
+    value = json.dumps(sorted(known | strange))
+    taken = Fact(name=NAME, value=value)
+    store.write(Event.FACT_CHANGED, taken, now=now, fact=NAME)
 
 
 @lru_cache(maxsize=2)  # asked for each file that is dropped

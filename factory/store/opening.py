@@ -1,4 +1,4 @@
-"""The store's file, and what its two sides agree on: sqlite.py for the daemon, views.py for the commands.
+"""Opening the store's file, for the daemon (sqlite.py) and for commands (views.py).
 
 What must not live here: anything that `factory status` would have to import and does not need.
 """
@@ -20,7 +20,7 @@ BUSY_S = 5.0
 PAGE = 500  # journal entries read at once: no reader holds the write-ahead log back
 
 _ENDED = ", ".join(f"'{state}'" for state in sorted(FINAL))
-# SQLite takes a partial index only for a query that repeats its condition, so both sides take the text from here.
+# SQLite takes a partial index only for a query that repeats its condition word for word.
 OPEN: Mapping[str, str] = {
     "unit": f'"state" NOT IN ({_ENDED})',
     "card": "\"state\" = 'open'",
@@ -35,13 +35,14 @@ APPEND = (
 
 
 def connect(path: str, mode: str, *, migrates: bool = False) -> sqlite3.Connection:
-    """Open an existing store in mode ro or rw; raise StoreError where it is missing, foreign, newer or damaged.
+    """Open an existing store in mode ro or rw.
 
-    Of an older format only for who `migrates`.
+    Raises StoreError if it is missing, foreign, newer or damaged, or older unless it `migrates`.
     """
     address = "file:" + path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
     try:
-        # On a full disk SQLite cannot make the files that readers share with a writer; with an empty log there is none.
+        # On a full disk SQLite cannot make the files that readers share with a writer.
+        # With an empty log there is no writer.
         log = getsize(f"{path}-wal") if exists(f"{path}-wal") else 0
         address += f"?mode={mode}" + (
             "&immutable=1" if mode == "ro" and not log and complaint(dirname(path)) else ""
@@ -55,21 +56,23 @@ def connect(path: str, mode: str, *, migrates: bool = False) -> sqlite3.Connecti
         ((version,),) = con.execute("PRAGMA user_version").fetchall()
         if version > SCHEMA:
             raise StoreError(
-                f"The store {path} was written by a newer factoryd (format {version}, this one knows {SCHEMA}). "
+                f"The store {path} was written by a newer factoryd "
+                f"(format {version}, this one knows {SCHEMA}). "
                 "Nothing was changed. Install that version again."
             )
         if version < 1:
             raise damaged(path, "it is not a store of factoryd")
         if version < SCHEMA and not migrates:
             raise StoreError(
-                f"The store {path} is of an older format. A start of the daemon brings it up to date."
+                f"The store {path} is of an older format. "
+                "A start of the daemon brings it up to date."
             )
     return con
 
 
 @contextmanager
 def trusted(con: sqlite3.Connection, path: str) -> Iterator[None]:
-    """Close the connection, and raise StoreError, where what is looked at in the block is not as it should be."""
+    """Close the connection and raise StoreError if what the block reads is not as it should be."""
     try:
         yield
     except (sqlite3.Error, StoreError) as error:
@@ -81,15 +84,17 @@ def damaged(path: str, reason: str) -> StoreError:
     """The refusal to work on a file that cannot be trusted."""
     if full := complaint(dirname(path)):
         return StoreError(
-            f"{full} The store {path} cannot be opened ({reason}). Nothing was changed: make room first."
+            f"{full} The store {path} cannot be opened ({reason}). "
+            "Nothing was changed: make room first."
         )
     return DamagedStore(
-        f"The store {path} cannot be read ({reason}). Nothing was changed. To go on, have a new one made of what git "
-        "and the unit folders hold, with this one kept aside: factory doctor --rebuild. A copy from earlier can be "
-        "put back as well: the next start adds what has happened since."
+        f"The store {path} cannot be read ({reason}). Nothing was changed. To go on, have a new one "
+        "made of what git and the unit folders hold, with this one kept aside: factory doctor "
+        "--rebuild. A copy from earlier can be put back as well: the next start adds what has "
+        "happened since."
     )
 
 
 def to_json(value: object, default: Callable[[object], object] | None = None) -> str:
-    """The value as JSON that can be stored: a path or an output that is not UTF-8 must not stop the line."""
+    """Return the value as JSON; what is not UTF-8 in a path or an output becomes a question mark."""
     return json.dumps(value, ensure_ascii=False, default=default).encode(errors="replace").decode()

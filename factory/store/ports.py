@@ -1,4 +1,4 @@
-"""The one port with several implementations: the store. Its contract suite is tests/store_contract.py."""
+"""The port of the store. Its contract suite is tests/store_contract.py."""
 
 from contextlib import AbstractContextManager
 from datetime import datetime
@@ -11,7 +11,7 @@ from factory.store.records import R, Record
 class Store(Protocol):
     """Records and the journal; every write is one durable transaction that holds both.
 
-    Calls do not await (a write is 0.1 ms, engine.md §3): code between two awaits sees and changes one consistent state.
+    Calls do not await (a write takes 0.1 ms), so code between two awaits sees one consistent state.
     """
 
     def write(
@@ -25,20 +25,21 @@ class Store(Protocol):
         fence: bool = False,
         **detail: Any,
     ) -> int:
-        """Append a journal entry with the records it changed, durable with the outermost block; return its seq.
+        """Append a journal entry with the records that it changed; return its seq.
 
-        With `fence`, raise Fenced and write nothing unless `attempt` is `unit`'s newest attempt number as stored.
+        It is durable with the outermost transaction. With `fence`, raise Fenced and write nothing
+        unless `attempt` is the number of `unit`'s newest attempt.
         """
         ...
 
     def transaction(self) -> AbstractContextManager[None]:
-        """Several writes as one, undone by an exception; nests. A block must not await: others' writes would join."""
+        """Several writes as one, undone by an exception; nests. The block must not await."""
         ...
 
     def own(self, owner: str, *, now: datetime) -> None:
-        """Be the one owner: from now on a transaction that an earlier owner begins raises Deposed, and writes nothing.
+        """Be the one owner: a transaction that an earlier owner begins raises Deposed.
 
-        Whoever never owned it (a command) is not asked.
+        A store that never owned it (a command's) is not checked.
         """
         ...
 
@@ -47,7 +48,7 @@ class Store(Protocol):
         ...
 
     def open(self, kind: type[R]) -> list[R]:
-        """The units not final, cards open, attempts without end, steps not done, requests pending, by key; else all."""
+        """The records that are not finished, by key; of a kind that does not finish, all."""
         ...
 
     def select(self, kind: type[R], /, **equal: str | int | frozenset[str]) -> list[R]:

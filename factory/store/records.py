@@ -1,6 +1,6 @@
 """What the store keeps, as frozen values, and how a value becomes a row of plain scalars and back.
 
-Invariant: `from_row(type(r), to_row(r)) == r` for every record; a store need know nothing else about them.
+Invariant: `from_row(type(r), to_row(r)) == r` for every record; a store knows nothing else of them.
 """
 
 import json
@@ -21,7 +21,7 @@ Row = Mapping[str, Scalar]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """The Markdown of a unit, verbatim: for the prompt and for people. What it asks for is in the unit's Spec."""
+    """The Markdown of a unit, verbatim, for the prompt and for people; Spec is what it asks for."""
 
     unit: str
     text: str
@@ -175,7 +175,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """An effect outside the store that is under way: what reconcile has to look for after a crash."""
+    """An effect outside the store that is under way: a start looks for it after a crash."""
 
     id: str
     kind: str  # landing
@@ -198,7 +198,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fact:
-    """One named thing that commands show and nobody schedules by: daemon, trunk, config, warnings, paused."""
+    """One named thing that commands show, such as daemon, trunk, config, warnings or paused."""
 
     name: str
     value: str  # JSON
@@ -230,7 +230,7 @@ def kind_name(kind: type[Record]) -> str:
 
 
 def to_row(record: Record) -> dict[str, Scalar]:
-    """The record as column → scalar: times as RFC 3339 in UTC, tuples as JSON, booleans as 0 and 1."""
+    """Return column → scalar: times as RFC 3339 in UTC, tuples as JSON, booleans as 0 and 1."""
     return {field.name: _plain(getattr(record, field.name)) for field in fields(record)}
 
 
@@ -246,29 +246,39 @@ def _plain(value: Any) -> Scalar:
     if isinstance(value, tuple):
         value = json.dumps(value, default=asdict, ensure_ascii=False)
     if isinstance(value, str):
-        return value.encode(
-            errors="replace"
-        ).decode()  # bytes that were not UTF-8 must not stop the line
+        # Bytes that were not UTF-8 must not stop the line.
+        return value.encode(errors="replace").decode()
+    if isinstance(value, bool):
+        return int(value)
     if value is None or isinstance(value, int | float):
-        return int(value) if isinstance(value, bool) else value
+        return value
     raise TypeError(f"a record cannot hold {type(value).__name__}")
 
 
 def _reader(hint: Any) -> Callable[[Any], Any]:
-    """What makes a field's value of a scalar: found out once a field, for every pass of the pool reads all units."""
+    """Return what makes a field's value of a scalar; once a field, for all units are read often."""
     if get_origin(hint) in (Union, types.UnionType):
         given = _reader(get_args(hint)[0])
         return lambda value: None if value is None else given(value)
     if get_origin(hint) is tuple:
-        item = get_args(hint)[0]
-        return lambda value: (
-            ()
-            if value == "[]"
-            else tuple(entry if item is str else item(**entry) for entry in json.loads(value))
-        )
+        return _list_reader(get_args(hint)[0])
     return from_stamp if hint is datetime else hint
 
 
-_READERS = {
-    kind: {name: _reader(hint) for name, hint in hints.items()} for kind, hints in HINTS.items()
-}
+def _list_reader(item: Any) -> Callable[[str], tuple[Any, ...]]:
+    def read(text: str) -> tuple[Any, ...]:
+        if text == "[]":  # most are
+            return ()
+        entries = json.loads(text)
+        if item is str:
+            return tuple(entries)
+        return tuple([item(**entry) for entry in entries])
+
+    return read
+
+
+def _readers(kind: type[Record]) -> dict[str, Callable[[Any], Any]]:
+    return {name: _reader(hint) for name, hint in HINTS[kind].items()}
+
+
+_READERS = {kind: _readers(kind) for kind in KEYS}

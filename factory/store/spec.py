@@ -1,6 +1,6 @@
 """What a task file asks for: the typed record that acceptance makes of it, once.
 
-Invariant: whoever works on a unit reads this record. Its Markdown is read again for the prompt and for people alone.
+Invariant: only the prompt and people read a unit's Markdown again; all else reads this record.
 """
 
 from dataclasses import dataclass

@@ -58,16 +58,18 @@ SNAPSHOT_ROWS = 200  # of one journal entry
 
 
 class SqliteStore:
-    """ports.Store over one file. A block of `transaction()` must not await: other tasks' writes would join it."""
+    """ports.Store over one file. A `transaction()` must not await: others' writes would join it."""
 
     def __init__(self, path: Path, *, new: bool = True) -> None:
-        """Open the store, made where there is none and `new` lets; raise StoreError for one that cannot be trusted."""
+        """Open the store, or make it if `new` lets; raise StoreError for one that cannot be trusted."""
         if not path.exists():
             if not new:
                 raise damaged(str(path), "it is missing, while what attempts made is there")
             _create(path)
-        self._con, self._depth = connect(str(path), "rw", migrates=True), 0
-        self._path, self._inode = path, path.stat().st_ino
+        self._con = connect(str(path), "rw", migrates=True)
+        self._depth = 0
+        self._path = path
+        self._inode = path.stat().st_ino
         self._told: list[str] = []  # what the open transaction journals
         self._owner = ""  # as this connection took it over, in JSON
         with trusted(self._con, str(path)):
@@ -75,12 +77,11 @@ class SqliteStore:
                 self._con.execute(pragma)
             ((found,), *_) = self._con.execute("PRAGMA quick_check(1)").fetchall()
             if found != "ok":
-                first = str(found).removeprefix(_HEADING).partition("\n")[0]
+                first, _, _ = str(found).removeprefix(_HEADING).partition("\n")
                 raise damaged(str(path), first)
             migrate(self._con, path)
-            self._con.execute(
-                'SELECT "seq" FROM "journal" LIMIT 1'
-            )  # another program may count formats as we do
+            # Another program may count its formats as we do.
+            self._con.execute('SELECT "seq" FROM "journal" LIMIT 1')
 
     def write(
         self,
@@ -93,7 +94,7 @@ class SqliteStore:
         fence: bool = False,
         **detail: Any,
     ) -> int:
-        """Append a journal entry with the records it changed; return its seq. Raises Fenced, StoreError."""
+        """Append an entry with the records that it changed; return its seq. Raises Fenced, StoreError."""
         rows = [(type(record), to_row(record)) for record in records]
         changes = to_json([(kind_name(kind), row) for kind, row in rows])
         entry = (stamp(now), event, unit, attempt, worker, to_json(detail, _moment), changes)
@@ -108,10 +109,10 @@ class SqliteStore:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Several writes as one; an exception inside undoes all of them. Nests: an inner block is undone alone."""
+        """Several writes as one, undone by an exception. Nests: an inner block is undone alone."""
         inner = f"depth_{self._depth}" if self._depth else ""
         if inner and not self._con.in_transaction:
-            # A full disk makes SQLite end the transaction by itself; a savepoint would silently begin another.
+            # A full disk ends the transaction; a savepoint would silently begin another.
             raise StoreError(
                 "The store has undone this transaction already: nothing more was written in it."
             )
@@ -178,9 +179,8 @@ class SqliteStore:
 
     def close(self) -> None:
         """Checkpoint and close; closing twice is fine."""
-        with suppress(
-            sqlite3.Error
-        ):  # what was committed is in the write-ahead log: the next start reads it there
+        # What was committed is in the write-ahead log: the next start reads it there.
+        with suppress(sqlite3.Error):
             self._con.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._con.close()
 
@@ -194,11 +194,11 @@ class SqliteStore:
 
     def _records(self, kind: type[R], where: str, args: Sequence[Any] = ()) -> list[R]:
         columns = COLUMNS[kind]
-        query = f"SELECT {_names(columns)} FROM {_name(kind_name(kind))}{where} ORDER BY {_names(KEYS[kind])}"
-        return [
-            from_row(kind, dict(zip(columns, row, strict=True)))
-            for row in self._execute(query, args)
-        ]
+        query = f"{_select(kind)}{where} ORDER BY {_names(KEYS[kind])}"
+        found = []
+        for row in self._execute(query, args):
+            found.append(from_row(kind, dict(zip(columns, row, strict=True))))
+        return found
 
     def is_there(self) -> bool:
         """Whether the file that this connection writes to still lies at its place."""
@@ -207,9 +207,10 @@ class SqliteStore:
         return False
 
     def _check_owner(self) -> None:
-        if not self.is_there() or self._execute(
-            'SELECT "value" FROM "fact" WHERE "name" = \'owner\''
-        ) != [(self._owner,)]:
+        if not self.is_there():
+            raise Deposed
+        owner = self._execute('SELECT "value" FROM "fact" WHERE "name" = \'owner\'')
+        if owner != [(self._owner,)]:
             raise Deposed
 
     def _check_newest(self, unit: str, attempt: int) -> None:
@@ -222,7 +223,7 @@ class SqliteStore:
 
 @faults.during("store.make")
 def _create(path: Path) -> None:
-    """Make an empty store beside its place and move it there: a kill on the way leaves no half-made one."""
+    """Make an empty store beside its place and move it there, so that a kill leaves no half of it."""
     log = path.with_name(f"{path.name}-wal")
     if log.exists():
         raise damaged(str(path), f"it is missing, while {log.name} is there")
@@ -230,13 +231,9 @@ def _create(path: Path) -> None:
     try:
         new.unlink(missing_ok=True)
         with closing(sqlite3.connect(new, isolation_level=None)) as con:
-            for statement in (
-                "PRAGMA journal_mode = WAL",
-                *PER_CONNECTION,
-                "BEGIN",
-                *_schema(),
-                "COMMIT",
-            ):
+            for statement in ("PRAGMA journal_mode = WAL", *PER_CONNECTION):
+                con.execute(statement)
+            for statement in ("BEGIN", *_schema(), "COMMIT"):
                 con.execute(statement)
         new.replace(path)
         _sync(path.parent)
@@ -246,11 +243,9 @@ def _create(path: Path) -> None:
 
 @contextmanager
 def making_anew(path: Path, at: datetime) -> Iterator[tuple[SqliteStore, Path]]:
-    """An empty store that takes the place of a damaged one when the block is done, and where that one goes."""
-    new, aside = (
-        path.with_name(f"{path.name}.rebuilt"),
-        path.with_name(f"{path.name}.damaged-{at:%Y%m%dT%H%M%S}"),
-    )
+    """An empty store that replaces a damaged one after the block, and where that one goes."""
+    new = path.with_name(f"{path.name}.rebuilt")
+    aside = path.with_name(f"{path.name}.damaged-{at:%Y%m%dT%H%M%S}")
     for suffix in _FILES:  # left by one that was killed
         new.with_name(new.name + suffix).unlink(missing_ok=True)
     with closing(SqliteStore(new)) as store:
@@ -269,7 +264,7 @@ def migrate(
     to: int = SCHEMA,
     steps: Mapping[int, Sequence[Step]] = MIGRATIONS,
 ) -> None:
-    """Bring a store of an older format up to date in one transaction, after a copy was made beside it."""
+    """Bring a store of an older format up to date in one transaction; keep a copy beside it."""
     ((version,),) = con.execute("PRAGMA user_version").fetchall()
     if version == to:
         return
@@ -305,14 +300,15 @@ def _behind(text: str, mark: str) -> str:
 
 
 def _journal_all(con: sqlite3.Connection, at: datetime) -> None:
-    """Journal every row as it now stands: entries from before the migration tell of rows of another form."""
+    """Journal every row as it now stands: earlier entries tell of rows of another form."""
     for kind, columns in COLUMNS.items():
-        rows = con.execute(f"SELECT {_names(columns)} FROM {_name(kind_name(kind))}")
+        rows = con.execute(_select(kind))
         while some := rows.fetchmany(SNAPSHOT_ROWS):
-            changes = to_json(
-                [(kind_name(kind), dict(zip(columns, row, strict=True))) for row in some]
-            )
-            con.execute(APPEND, (stamp(at), Event.STORE_MIGRATED, "", 0, "", "{}", changes))
+            changes = []
+            for row in some:
+                changes.append((kind_name(kind), dict(zip(columns, row, strict=True))))
+            entry = (stamp(at), Event.STORE_MIGRATED, "", 0, "", "{}", to_json(changes))
+            con.execute(APPEND, entry)
 
 
 def _sync(folder: Path) -> None:
@@ -328,27 +324,36 @@ def _schema() -> Iterator[str]:
     for kind in KINDS.values():
         yield _table(kind)
     for table, condition in OPEN.items():
-        yield f'CREATE INDEX "{table}_open" ON "{table}" ({_names(KEYS[KINDS[table]])}) WHERE {condition}'
-    yield from (*INDEXES, *JOURNAL)
+        keys = _names(KEYS[KINDS[table]])
+        yield f'CREATE INDEX "{table}_open" ON "{table}" ({keys}) WHERE {condition}'
+    yield from INDEXES
+    yield from JOURNAL
 
 
 def _table(kind: type[Record]) -> str:
-    # A key that is INTEGER is numbered by SQLite; a value of any other type is kept as it is written.
-    columns = ", ".join(
-        _name(name) + (" INTEGER" if hint is int else "") for name, hint in HINTS[kind].items()
-    )
-    return f"CREATE TABLE {_name(kind_name(kind))} ({columns}, PRIMARY KEY ({_names(KEYS[kind])}))"
+    # SQLite numbers an INTEGER key; it keeps a value of any other type as it is written.
+    columns = []
+    for name, hint in HINTS[kind].items():
+        columns.append(f"{_name(name)} INTEGER" if hint is int else _name(name))
+    key = f"PRIMARY KEY ({_names(KEYS[kind])})"
+    return f"CREATE TABLE {_name(kind_name(kind))} ({', '.join(columns)}, {key})"
+
+
+def _select(kind: type[Record]) -> str:
+    return f"SELECT {_names(COLUMNS[kind])} FROM {_name(kind_name(kind))}"
 
 
 def _upsert(kind: type[Record]) -> str:
-    columns, keys = COLUMNS[kind], KEYS[kind]
+    columns = COLUMNS[kind]
+    keys = KEYS[kind]
     marks = ", ".join("?" * len(columns))
-    changes = ", ".join(
-        f"{_name(column)} = excluded.{_name(column)}" for column in columns if column not in keys
-    )
+    changes = []
+    for column in columns:
+        if column not in keys:
+            changes.append(f"{_name(column)} = excluded.{_name(column)}")
     return (
         f"INSERT INTO {_name(kind_name(kind))} ({_names(columns)}) VALUES ({marks}) "
-        f"ON CONFLICT ({_names(keys)}) DO UPDATE SET {changes}"
+        f"ON CONFLICT ({_names(keys)}) DO UPDATE SET {', '.join(changes)}"
     )
 
 

@@ -1,4 +1,4 @@
-"""The states of a unit: apart from the record, so that commands know them without importing what the daemon needs."""
+"""The states of a unit, apart from its record: commands need no more than them."""
 
 from enum import StrEnum
 
@@ -7,7 +7,7 @@ class UnitState(StrEnum):
     """Where a unit is; each line says who moves it out."""
 
     WAITING = "waiting"
-    """For needs, a time or a shared cause. The pool moves it to ready, or to queued if it was submitted."""
+    """For needs, a time or a shared cause. The pool moves it to ready, or queued if submitted."""
 
     READY = "ready"
     """The scheduler hangs it on a free worker's hook."""

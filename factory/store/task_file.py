@@ -8,7 +8,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import chain, count
+from itertools import count
 from typing import Any
 
 from factory.ground.errors import TaskFileError, did_you_mean
@@ -56,24 +56,29 @@ class TaskFile:
 
 
 def decode(raw: bytes) -> str:
-    """The text of a dropped file; raise TaskFileError for anything but UTF-8 text of at most 1 MiB."""
+    """Return the text of a file; raise TaskFileError unless it is UTF-8 of at most 1 MiB."""
     if len(raw) > MAX_BYTES:
         raise TaskFileError(
             f"larger than {MAX_BYTES // 1024} KiB", form="put large material into the repository"
         )
     try:
-        text, bad, reason = raw.decode(), raw.find(b"\0"), "a NUL byte: not a text file"
+        text = raw.decode()
     except UnicodeDecodeError as error:
-        text, bad, reason = "", error.start, f"byte 0x{raw[error.start]:02x} is not UTF-8"
-    if bad >= 0:
-        raise TaskFileError(
-            reason, line=raw.count(b"\n", 0, bad) + 1, form="Markdown, saved as UTF-8"
-        )
+        reason = f"byte 0x{raw[error.start]:02x} is not UTF-8"
+        raise _not_text(raw, error.start, reason) from error
+    nul = raw.find(b"\0")
+    if nul >= 0:
+        raise _not_text(raw, nul, "a NUL byte: not a text file")
     return text
 
 
+def _not_text(raw: bytes, place: int, reason: str) -> TaskFileError:
+    line = raw.count(b"\n", 0, place) + 1
+    return TaskFileError(reason, line=line, form="Markdown, saved as UTF-8")
+
+
 def parse(text: str, name: str, *, most: int = MOST_VALUES) -> TaskFile:
-    """Read the task file that was dropped as `name`; raise TaskFileError with the line and the correct form.
+    """Read the task file of that name; raise TaskFileError with the line and the correct form.
 
     `most`: values that its front matter may hold.
     """
@@ -84,12 +89,9 @@ def parse(text: str, name: str, *, most: int = MOST_VALUES) -> TaskFile:
         raise TaskFileError(
             "says nothing to do", line=first + 1, form="write the task below the front matter"
         )
-    if "run" in values and (
-        also := next(
-            (value for value in written if value.key in values.keys() & {"agent", "model"}), None
-        )
-    ):
-        raise also.wrong("`run` is a task without an agent; keep one of the two")
+    for value in written:
+        if "run" in values and value.key in ("agent", "model") and not value.left_out:
+            raise value.wrong("`run` is a task without an agent; keep one of the two")
     values.setdefault("title", _heading(body) or name.removesuffix(".md"))
     ignored = tuple(value.key for value in written if value.left_out)
     lines = {value.key: value.line for value in written}
@@ -99,21 +101,28 @@ def parse(text: str, name: str, *, most: int = MOST_VALUES) -> TaskFile:
 def slug(name: str) -> str:
     """The unit id that a file name gives: `[a-z0-9-]`, at most 60, never empty."""
     stem = re.sub(r"\.md$", "", name, flags=re.IGNORECASE).casefold()
-    plain = "".join(
-        sign for sign in unicodedata.normalize("NFKD", stem) if not unicodedata.combining(sign)
-    )
-    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:MAX_ID].strip("-") or "unit"
+    plain = ""
+    for sign in unicodedata.normalize("NFKD", stem):
+        if not unicodedata.combining(sign):
+            plain += sign
+    words = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
+    return words[:MAX_ID].strip("-") or "unit"
 
 
 def ids(name: str) -> Iterator[str]:
-    """The ids to try for a file's name, of which the first that is free is taken: its slug, then with a number."""
+    """Yield the ids to try for a file's name: its slug, then with a number."""
     base = slug(name)
-    return chain([base], (numbered(base, number) for number in count(2)))
+    yield base
+    for number in count(2):
+        yield numbered(base, number)
 
 
 def free_id(name: str, is_taken: Callable[[str], bool]) -> str:
     """The first of the ids for a file's name that is not taken."""
-    return next(each for each in ids(name) if not is_taken(each))
+    for each in ids(name):
+        if not is_taken(each):
+            return each
+    raise AssertionError("there is always another number")
 
 
 def numbered(base: str, number: int) -> str:

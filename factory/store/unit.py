@@ -1,6 +1,6 @@
 """A unit, its states and the only table of moves between them.
 
-Invariant: a unit changes state through `advance` alone, and the journal row is written in the same transaction.
+Invariant: only `advance` changes a unit's state, in one transaction with the journal row.
 """
 
 from collections.abc import Mapping
@@ -116,11 +116,11 @@ class Unit:
     approved: tuple[str, ...] = ()  # card kinds that a person let pass for this unit
     resume: bool = False  # the next attempt continues the last session, where that can be done
     fresh: bool = False  # the next attempt starts from trunk, not from the previous tree
-    proven: str = ""  # trunk commit on which its accept commands were seen to fail; NO_PROOF where it has none
+    proven: str = ""  # trunk commit on which its accept commands failed; NO_PROOF if it has none
 
 
 def advance(unit: Unit, to: UnitState, *, now: datetime, why: str = "") -> Unit:
-    """Return the unit as it stands after the move; raise IllegalTransition for one that the table lacks."""
+    """Return the unit after the move; raise IllegalTransition for one that the table lacks."""
     if to not in LEADS_TO[unit.state]:
         raise IllegalTransition(unit.id, unit.state, to)
     return replace(unit, state=to, since=now, why=why)

@@ -1,4 +1,4 @@
-"""What programs and people read about one unit, and the events of the journal; beside rows.py, which `status` needs.
+"""What commands print about one unit, and the events of the journal; `status` needs only rows.py.
 
 Invariant: docs/json/ is generated from these classes, as it is from those in rows.py.
 """
@@ -117,7 +117,7 @@ class Attempt(Row):
     """Whether the cost is reckoned from tokens."""
 
     reserved_usd: float
-    """Held back for it; after its end, what it is charged if it did not tell all. Unit: US dollars."""
+    """Held back for it; after its end, charged if it did not tell all. Unit: US dollars."""
 
     reserved_tokens: int
     """The same. Unit: tokens."""
@@ -252,7 +252,7 @@ class Unit(OpenUnit):
     """Whether the next attempt starts from trunk and not from the last tree."""
 
     proven: str
-    """The trunk commit on which its `accept` commands failed, as they must; `none` if it has none."""
+    """The trunk commit on which its `accept` commands failed; `none` if it has none."""
 
     on_trunk: bool
     """Whether trunk holds its commit now."""

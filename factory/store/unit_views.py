@@ -1,4 +1,4 @@
-"""What commands read about one unit, and the journal, as the rows of unit_rows.py; views.py has the rest.
+"""What commands read about one unit, and the journal; views.py has the rest.
 
 Invariant: nothing here changes a record, and each function reads one state of the store.
 """
@@ -26,17 +26,16 @@ def show(con: sqlite3.Connection, name: str) -> unit_rows.Unit | None:
             return None
         (unit,) = found
         unit["why"] = views.why(con, unit, views.now_text())
-        task = views.dicts(con, TASK, name)
-        concerned = [card for card in views.cards(con) if name == card.unit or name in card.units]
+        has_landed = unit["state"] == UnitState.LANDED
         return unit_rows.Unit(
             schema=rows.VERSION,
             **unit,
-            on_trunk=unit["state"] == UnitState.LANDED and name not in views.trunk(con).missing,
-            task=unit_rows.Task(**task[0]) if task else None,
-            attempts=[_attempt(con, row) for row in _of_unit(con, "attempt", "number", name)],
+            on_trunk=has_landed and name not in views.trunk(con).missing,
+            task=_task(con, name),
+            attempts=_attempts(con, name),
             verdicts=_verdicts(con, name),
-            escalations=concerned,
-            remarks=[unit_rows.Remark(**row) for row in _of_unit(con, "remark", "seq", name)],
+            escalations=_cards(con, name),
+            remarks=_remarks(con, name),
         )
 
 
@@ -72,18 +71,41 @@ def _of_unit(con: sqlite3.Connection, table: str, order: str, unit: str) -> "lis
     return views.dicts(con, f'SELECT * FROM "{table}" WHERE "unit" = ? ORDER BY "{order}"', unit)
 
 
-def _attempt(con: sqlite3.Connection, row: "Json") -> unit_rows.Attempt:
-    """An attempt with its folders as they lie now: the store keeps no path that a move would break."""
-    tokens = unit_rows.Tokens(input=row.pop("tokens_input"), output=row.pop("tokens_output"))
+def _task(con: sqlite3.Connection, unit: str) -> unit_rows.Task | None:
+    found = views.dicts(con, TASK, unit)
+    return unit_rows.Task(**found[0]) if found else None
+
+
+def _attempts(con: sqlite3.Connection, unit: str) -> list[unit_rows.Attempt]:
+    """The attempts with their folders as they lie now: the store keeps no absolute path."""
     known = views.identity(con)
-    if row["workspace"]:
-        row["workspace"] = f"{known.work if known else ''}/{row['workspace']}"
-    run_dir = f"{views.home(con)}/attempts/{row['unit']}/{row['number']}"
-    return unit_rows.Attempt(**row, run_dir=run_dir, tokens=tokens)
+    work = known.work if known else ""
+    home = views.home(con)
+    found = []
+    for row in _of_unit(con, "attempt", "number", unit):
+        tokens = unit_rows.Tokens(input=row.pop("tokens_input"), output=row.pop("tokens_output"))
+        if row["workspace"]:
+            row["workspace"] = f"{work}/{row['workspace']}"
+        run_dir = f"{home}/attempts/{unit}/{row['number']}"
+        found.append(unit_rows.Attempt(**row, run_dir=run_dir, tokens=tokens))
+    return found
+
+
+def _cards(con: sqlite3.Connection, unit: str) -> list[rows.Card]:
+    """The cards that concern the unit, oldest first."""
+    found = []
+    for card in views.cards(con):
+        if unit == card.unit or unit in card.units:
+            found.append(card)
+    return found
+
+
+def _remarks(con: sqlite3.Connection, unit: str) -> list[unit_rows.Remark]:
+    return [unit_rows.Remark(**row) for row in _of_unit(con, "remark", "seq", unit)]
 
 
 def _verdicts(con: sqlite3.Connection, unit: str) -> list[unit_rows.Verdict]:
-    """Those that the journal names this unit for; `cached` if a settled one was taken and no gate ran."""
+    """The verdicts that were given for this unit, oldest first."""
     found = []
     for entry in _of_unit(con, "journal", "seq", unit):
         if entry["event"] != "verdict.given":

@@ -1,10 +1,9 @@
-"""What commands read of the store, as the rows of rows.py. The one row that a command writes is in asking.py.
+"""What commands read of the line, as the rows of rows.py. The row that a command writes: asking.py.
 
 Invariant: nothing here changes a record, and each function reads one state of the store.
 """
 # ruff: noqa: PTH116, PTH118, PTH120 - pathlib costs more than a query
 
-import fcntl
 import json
 import os
 import sqlite3
@@ -17,6 +16,7 @@ from factory.ground.disk import complaint
 from factory.ground.errors import StoreError
 from factory.ground.times import from_stamp
 from factory.store import rows
+from factory.store.alive import answers, has_ended, is_held
 from factory.store.opening import OPEN, connect
 from factory.store.spending import charge, minutes_used
 from factory.store.states import UnitState
@@ -138,9 +138,9 @@ def status(con: sqlite3.Connection, now: str) -> rows.Status:
             trunk=trunk(con),
             workers=_workers(con, is_up=up.state != "stopped", is_here=not elsewhere),
             units=_counts(con),
-            units_open=[_in_short(con, unit, now) for unit in still_open],
+            units_open=_in_short(con, still_open, now),
             queue=_queue(con, still_open),
-            escalations=[_escalation(card) for card in cards(con, open_only=True)],
+            escalations=_escalations(con),
             budget=_budget(con, now[:10]),
             sandbox=_sandbox(con),
             paused=_paused(con),
@@ -154,7 +154,7 @@ def daemon(con: sqlite3.Connection) -> rows.Daemon:
     """Return the daemon as it is, not as it last said: a dead one is stopped."""
     said = _fact(con, "daemon") or {}
     lock = os.path.join(dirname(home(con)), said.get("lock") or "")
-    if said.get("state") in ("running", "draining") and _is_held(lock, said.get("pid") or 0):
+    if said.get("state") in ("running", "draining") and is_held(lock, said.get("pid") or 0):
         return rows.Daemon(**_only(said, ("state", "pid", "since", "version")))
     return rows.Daemon(state="stopped", pid=None, since=None, version=said.get("version"))
 
@@ -193,7 +193,7 @@ def inbox(con: sqlite3.Connection) -> str:
 
 
 def names_why(con: sqlite3.Connection) -> str:
-    """Return why the folders have the names that they have; empty if there is nothing to explain."""
+    """Return why the folders are called so; empty if there is nothing to explain."""
     return str((_fact(con, "names") or {}).get("why") or "")
 
 
@@ -231,7 +231,7 @@ def used_in(con: sqlite3.Connection) -> str:
 
 
 def identity_at(root: str) -> "str | None":
-    """Return the identity of the store in the checkout at `root`: "" if there is none, None if nobody can tell."""
+    """Return the identity of the store at `root`: "" if there is none, None if nobody can tell."""
     path = f"{root}/.factory/store.sqlite"
     try:
         os.stat(path)  # it tells "no such file" from "you may not look"
@@ -248,7 +248,7 @@ def identity_at(root: str) -> "str | None":
 
 
 def remembered_trunk(root: str) -> str:
-    """Return the branch that units landed on before, whatever is checked out; "" before the first start."""
+    """Return the branch that units landed on before; "" before the first start."""
     try:
         with closing(open_store(f"{root}/.factory/store.sqlite")) as con:
             return trunk(con).branch or ""
@@ -337,7 +337,7 @@ def _workers(con: sqlite3.Connection, *, is_up: bool, is_here: bool) -> list[row
         pid = row.pop("pid") or 0
         folder = f"{home(con)}/attempts/{row['unit']}/{row['attempt']}"
         # Without a daemon an attempt may have ended, and nobody has written that down yet.
-        runs_on = is_here and _answers(pid) and not _has_ended(folder)
+        runs_on = is_here and answers(pid) and not has_ended(folder)
         alive = row["unit"] is not None and (is_up or runs_on)
         found.append(rows.Worker(**row, alive=alive))
     return found
@@ -359,7 +359,7 @@ def units(con: sqlite3.Connection, condition: str, *args: object) -> "list[Json]
 
 
 def open_units(con: sqlite3.Connection) -> "list[Json]":
-    """Return the rows of the units that have not ended: what needs you first, then by priority and age."""
+    """Return the units that have not ended: what needs you first, then by priority and age."""
 
     def rank(unit: "Json") -> "tuple[Any, ...]":
         return NEEDS_YOU_FIRST.index(unit["state"]), unit["priority"], unit["accepted"]
@@ -368,7 +368,7 @@ def open_units(con: sqlite3.Connection) -> "list[Json]":
 
 
 def why(con: sqlite3.Connection, unit: "Json", now: str) -> str:
-    """Return why the unit is where it is: what its task waits for by now, else what was said when it got there."""
+    """Return what the unit waits for now, or else what was said when it got where it is."""
     waits_by_itself = unit["state"] == UnitState.WAITING and unit["needs"] and not unit["cause"]
     if not waits_by_itself:
         return str(unit["why"])
@@ -380,7 +380,7 @@ def why(con: sqlite3.Connection, unit: "Json", now: str) -> str:
 
 
 def _states(con: sqlite3.Connection, names: list[str]) -> dict[str, UnitState]:
-    """The states of those units; of all units if one of those is unknown and may be a mistyped other."""
+    """The states of those units; of all, if one is unknown and may be a mistyped other."""
     marks = ", ".join("?" * len(names))
     found = fetch(con, f'SELECT "id", "state" FROM "unit" WHERE "id" IN ({marks})', *names)
     if len(found) < len(set(names)):
@@ -388,13 +388,16 @@ def _states(con: sqlite3.Connection, names: list[str]) -> dict[str, UnitState]:
     return {name: UnitState(state) for name, state in found}
 
 
-def _in_short(con: sqlite3.Connection, unit: "Json", now: str) -> rows.OpenUnit:
-    unit["why"] = why(con, unit, now)
-    return rows.OpenUnit(**_only(unit, IN_SHORT))
+def _in_short(con: sqlite3.Connection, still_open: "list[Json]", now: str) -> list[rows.OpenUnit]:
+    found = []
+    for unit in still_open:
+        unit["why"] = why(con, unit, now)
+        found.append(rows.OpenUnit(**_only(unit, IN_SHORT)))
+    return found
 
 
 def _queue(con: sqlite3.Connection, still_open: "list[Json]") -> list[rows.Queued]:
-    """The queued units as the merge queue said; those that it has not spoken of yet follow as they came."""
+    """The queued units as the merge queue said, then those that it has not spoken of yet."""
     unspoken: Json = {"position": len(still_open) + 1, "state": "waiting"}
     said = dict[str, Json]()
     for entry in _fact(con, "queue") or []:
@@ -416,11 +419,15 @@ def _card(row: "Json") -> rows.Card:
     return rows.Card(**row)
 
 
-def _escalation(card: rows.Card) -> rows.Escalation:
-    choices = []
-    for option in card.options:
-        choices.append(rows.Choice(key=option.key, label=option.label, effect=option.effect))
-    return rows.Escalation(**_only(vars(card), ASKED), options=choices)
+def _escalations(con: sqlite3.Connection) -> list[rows.Escalation]:
+    """The open cards without what only `show` prints."""
+    found = []
+    for card in cards(con, open_only=True):
+        choices = []
+        for option in card.options:
+            choices.append(rows.Choice(key=option.key, label=option.label, effect=option.effect))
+        found.append(rows.Escalation(**_only(vars(card), ASKED), options=choices))
+    return found
 
 
 def _last_landed(con: sqlite3.Connection) -> list[rows.Landed]:
@@ -466,39 +473,3 @@ def _budget(con: sqlite3.Connection, day: str) -> rows.Budget | None:
         **caps,
         regardless=_fact(con, "regardless") == day,
     )
-
-
-# ── what is alive ──
-
-
-def _has_ended(run_dir: str) -> bool:
-    return os.path.exists(f"{run_dir}/exit.json")  # noqa: PTH110 - a shim that nobody reaps still answers
-
-
-def _answers(pid: int) -> bool:
-    if pid <= 0:
-        return False
-    try:
-        os.kill(pid, 0)
-    except PermissionError:
-        return True  # it is there, and another user's
-    except (OSError, OverflowError):
-        return False
-    return True
-
-
-def _is_held(lock: str, pid: int) -> bool:
-    """Whether somebody holds the lock. It is tried only if the pid answers, else a start might fail."""
-    if not _answers(pid):
-        return False
-    try:
-        handle = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(handle)
-    return False

@@ -744,6 +744,7 @@ def test_reading_the_store_imports_nothing_heavy() -> None:
         "factory.ground.errors",
         "factory.ground.times",
         "factory.store",
+        "factory.store.alive",
         "factory.store.opening",
         "factory.store.rows",
         "factory.store.spending",
