@@ -25,9 +25,9 @@ from factory.ground.selectors import Selector, plain
 
 LOOKS = 8  # at the output, before other things get their turn
 END_SECONDS = 2.0  # that are spent on reading on after the end; then only the last part is read
-# An agent is in a loop if no more than LOOP_KINDS of its last LOOP_STEPS steps differ. It makes 8 to
-# 20 steps a second then, and each costs money. An agent that tests and edits in turn makes another
-# edit each time, and an agent that waits makes fewer steps.
+# An agent is in a loop if no more than LOOP_KINDS of its last LOOP_STEPS steps differ. It then
+# makes 8 to 20 steps a second, and each costs money. An agent that tests and edits in turn makes
+# another edit each time, and an agent that waits makes fewer steps.
 LOOP_STEPS = 40
 LOOP_KINDS = 3
 MOST_TOOLS = 1000  # open at once; of more, the newest are kept
@@ -42,7 +42,7 @@ Found = Callable[[Iterable[Selector]], list[Any]]  # what selectors find in an e
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens, and dollars where they are told."""
+    """Tokens, and dollars if the agent reports them."""
 
     input: int = 0
     output: int = 0
@@ -206,7 +206,7 @@ class OutputReader:
         self._take(lambda selectors: _all(selectors, event), now)
 
     async def _report(self, now: datetime) -> None:
-        """Read the report that it may have written at its end as one more event."""
+        """Read the report, which the agent may have written at its end, as one more event."""
         if not self._rules.report:
             return
         selectors = _selectors(self._rules, self._limit)
@@ -267,7 +267,7 @@ class OutputReader:
             seen.reset = reset_time(plain(epoch), now) or seen.reset
 
     def _tool_calls(self, found: Found) -> bool:
-        """Note which calls are open; whether the event is about any."""
+        """Note which calls are open; True if the event is about a call."""
         opened = _names(found(self._rules.tool_open))
         closed = _names(found(self._rules.tool_close))
         self._tools |= dict.fromkeys(opened)
@@ -331,7 +331,7 @@ def _price_of(model: str, prices: Mapping[str, Price]) -> Price | None:
 
 
 def _selectors(rules: OutputRules, limit: LimitRules) -> tuple[Selector, ...]:
-    """All that a report is asked for."""
+    """Return all selectors, to look for in a report."""
     every = chain(
         rules.progress,
         rules.session,

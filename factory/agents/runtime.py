@@ -212,7 +212,7 @@ class Runtime(_Table):
 
     @property
     def program(self) -> str:
-        """What has to be there."""
+        """The program that has to be installed."""
         return _group(self.command[0])[0]
 
 

@@ -48,7 +48,7 @@ class Tail:
         return lines
 
     def last(self) -> list[bytes]:
-        """The line without its end; called when the run has ended and nothing is behind."""
+        """Return the last line, which may be incomplete; call it when the run has ended."""
         last = self._rest
         self._rest = b""
         if self._in_part:
@@ -104,7 +104,7 @@ class Tail:
         return b""
 
     def _go_on(self, ended: "_File", newest: "_File") -> None:
-        """Go from a file that was read to its end to the next."""
+        """Go on with the next file when one was read to its end."""
         self._file = newest
         older = self._open("output.1.log")
         # Rotated more than once: files between the two may be gone.
@@ -122,7 +122,7 @@ class Tail:
 
 
 class _File:
-    """An open file: while it is open, no other gets its inode."""
+    """An open file: while it is open, no other file gets its inode."""
 
     def __init__(self, path: str) -> None:
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -137,7 +137,7 @@ class _File:
         self.at = os.lseek(self._fd, at, os.SEEK_SET)
 
     def read(self) -> bytes:
-        """What it has more, at most of one look."""
+        """Read what is new, at most LOOK_BYTES."""
         chunk = os.read(self._fd, LOOK_BYTES)
         self.at += len(chunk)
         return chunk

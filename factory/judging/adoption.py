@@ -1,7 +1,7 @@
 """An adoption: what an earlier daemon began on a bench, and this one goes on with.
 
-Invariant: an adopted run counts only for the very case that it was begun for, and only while the
-bench still shows what it did to the tree.
+Invariant: an adopted run counts only for the case that began it, and only while the bench still
+shows what the run did to the tree.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -37,7 +37,7 @@ class Adoption:
 
     @property
     def about(self) -> str:
-        """Digest of all that the judging depends on, as far as no look at the tree tells it."""
+        """Digest of all that the judging depends on, except what only a look at the tree shows."""
         case = self._case
         parts = self._commands.machine.around(case.rules.setup)
         parts += [self._commands.sandbox.name, str(self._place.folder)]
@@ -54,7 +54,7 @@ class Adoption:
         return [self.about, self._building.about, by_trunk.about]
 
     async def course(self) -> Course | SetupFailed | None:
-        """What was begun on the bench for this case, once what runs of it has ended."""
+        """Wait for what runs on the bench for this case, and return how far it has come."""
         folder = self._place.folder
         record = self._underway.at(folder)
         if record is None or record.what == "setup":
@@ -98,14 +98,14 @@ class Adoption:
         return course
 
     async def _recalled(self, record: Record, done: Done) -> Ran:
-        """A run that had ended, with what it was seen to have changed."""
+        """Return a run that had ended, with the tracked files that it had changed."""
         ran = await self._run(record, done.run)
         if ran is None:
             raise BrokenOff(done.run, left=0)
         return replace(ran, rewrote=done.rewrote)
 
     async def _followed(self, record: Record, running: Mapping[str, str]) -> dict[str, Ran]:
-        """How the runs of a batch ended, by the keys of their trials; not those broken off."""
+        """Return how the runs of a batch ended, by the keys of their trials."""
         ended = dict[str, Ran]()
         left = 0
 
@@ -129,7 +129,7 @@ class Adoption:
         return await self._commands.resume(self._place, self._underway.run(record, name))
 
     async def _can_be_told(self, ended: Collection[Ran], *, layered: bool) -> bool:
-        """Whether the bench still shows what was judged, so that what a run changed can be seen."""
+        """Whether the bench still shows what was judged: only then can changes of a run be seen."""
         if not await self._case.bench.shows(self._case.tree):
             return False
         if not layered:

@@ -31,7 +31,7 @@ class Batches:
 
     @property
     def shares(self) -> bool:
-        """Whether gates of one batch share a tree, for the sandbox has no layers."""
+        """Whether gates of one batch share a tree, because the sandbox has no layers."""
         return not self._commands.sandbox.layers
 
     async def run(
@@ -89,8 +89,8 @@ class Batches:
     async def again_of(self, case: Case, batch: Sequence[Trial], *, shared: bool) -> list[Trial]:
         """Those of a batch that run again; `shared`: they ran in the same tree.
 
-        A red one may be so for what another did to that tree, so it runs once more by itself. All
-        of them do if the tree was changed, for nobody knows which one changed it.
+        Another may have caused a red one by changing that tree, so each red one runs again by
+        itself. If the tree was changed, all run again: any of them may have changed it.
         """
         if not shared:
             return [trial for trial in batch if case.reruns and self._may_rerun(trial)]
@@ -108,7 +108,7 @@ class Batches:
 async def looked_at(case: Case, gate: Gate, ran: Ran, *, beside: bool) -> Ran:
     """The run, with the tracked files that it changed and must not, if it succeeded.
 
-    What a run without a layer of its own changed `beside` others cannot be told from theirs.
+    `beside`: others ran at the same time. Without layers their changes cannot be told apart.
     """
     is_alone = bool(ran.wrote) or not beside
     if not (ran.succeeded and is_alone):

@@ -51,12 +51,12 @@ class Case:
 
     @property
     def what(self) -> What:
-        """The kind of record that its judging makes while it is under way."""
+        """The kind of record that is kept while it is judged."""
         return "gates" if self.reruns else "proof"
 
     @property
     def by_trunk(self) -> "Case":
-        """The same for trunk's tree, whose code may make what serves the candidate."""
+        """The same case for trunk's tree, whose code makes what serves candidates too."""
         if not self.trunk_tree:
             return self
         return replace(self, commit=self.trunk, tree=self.trunk_tree)
@@ -70,7 +70,7 @@ class Case:
     async def changed(self, wrote: Path | None = None) -> list[str]:
         """The tracked files that are not what would land.
 
-        `wrote`: what a gate wrote above the tree; without it, the tree itself is looked at.
+        `wrote`: what a gate wrote in a layer above the tree. Without it, the tree itself counts.
         """
         git = self.bench.benches.git(self.bench.name)
         if wrote:

@@ -1,7 +1,6 @@
 """Commands at a place: a gate's or a setup's, run confined under the shim.
 
-Invariant: whatever this daemon started is ended when the wait for it is cancelled, unless the next
-daemon goes on with it.
+Invariant: a command ends when the wait for it is cancelled, unless the next daemon goes on with it.
 """
 
 from collections.abc import Callable

@@ -12,7 +12,7 @@ from factory.repo.underway import Record
 
 
 class Course:
-    """What is noted in a record: an earlier daemon's, or one of our own."""
+    """The course that a record notes: an earlier daemon's, or this one's."""
 
     def __init__(
         self, record: Record, trials: Iterable[Trial] = (), left: Iterable[Sequence[str]] = ()
@@ -26,7 +26,7 @@ class Course:
         return self._trials.get(key) or Trial(gate, key)
 
     def plan(self, trials: Sequence[Trial], *, shares: bool) -> None:
-        """Let those run of which nothing is known yet; they share a tree or do not."""
+        """Let the trials run that are new; `shares`: they run in one tree."""
         fresh = [trial for trial in trials if trial.key not in self._trials]
         for trial in fresh:
             self._trials[trial.key] = trial
@@ -38,7 +38,7 @@ class Course:
             self._left.append([trial.key for trial in batch])
 
     def next(self, trials: Sequence[Trial]) -> list[Trial]:
-        """Those of the trials that run next, side by side; none when all have run."""
+        """Return the trials that run next, side by side; none when all have run."""
         wanted = {trial.key for trial in trials}
         for batch in self._left:
             found = [self._trials[key] for key in batch if key in wanted]

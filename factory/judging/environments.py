@@ -1,8 +1,8 @@
 """Environments: whether one that stands at a place serves, and building one where none does.
 
-Invariant: an environment serves only while all that it was made from is unchanged, as is the
-environment itself, and one that a candidate's code made only that candidate; one in which a module
-of the project does not come from the tree beside it is never used.
+Invariant: an environment serves only while it and all that it was made from are unchanged. One that
+a candidate's code made serves only that candidate. One in which a module of the project does not
+come from the tree beside it serves nobody.
 """
 
 import os
@@ -38,7 +38,7 @@ class Environments:
     ) -> Ready | SetupFailed:
         """The environment for the tree as it now stands, built where there is none to use.
 
-        Not `verify`: one will do that an agent wrote into, in its own workspace.
+        Without `verify`, one serves that an agent has written into, in its own workspace.
         """
         asked = await self.asked(place, setup)
         found = await to_thread.run_sync(partial(standing, place, asked, verify=verify))
@@ -74,7 +74,7 @@ class Environments:
         return Asked(digest(*parts), digest(*build))
 
     async def changed(self, place: Place, ready: Ready) -> list[str]:
-        """Paths of the environment that differ from what was ready; if any, it serves no more."""
+        """Return the paths that have changed since; if any have, the environment serves no more."""
         now = await to_thread.run_sync(print_place, place)
         paths = await to_thread.run_sync(differing, ready.print, now)
         if paths:

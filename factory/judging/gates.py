@@ -1,8 +1,7 @@
 """Gates run on a bench, and their verdicts.
 
-Invariant: a verdict is about a clean checkout of exactly its tree, in an environment that was the
-same afterwards, by the gates that the caller's rules hold (trunk's); a settled one is not asked for
-twice.
+Invariant: a verdict is about a clean checkout of exactly its tree, in an environment that the gate
+did not change, by the gates of the caller's rules (trunk's). A settled verdict is reused.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -88,7 +87,7 @@ class Gates:
         return await self._underway.sort_out()
 
     def fit(self, case: Case, accept: Sequence[str], *, proving: bool = False) -> Fit:
-        """How what is under way on the bench fits this case."""
+        """Return how the record on the bench fits this case."""
         record = self._underway.at(case.place.folder)
         if record is None:
             return Fit.STALE
@@ -109,7 +108,7 @@ class Gates:
             await self._underway.vacate(bench.place)
 
     def is_judging(self, case: Case, accept: Sequence[str]) -> bool:
-        """Whether gates are under way for the case: what comes before them has been done."""
+        """Whether gates of this case are under way: what comes before gates is done then."""
         record = self._underway.at(case.place.folder)
         if record is None:
             return False
@@ -140,7 +139,7 @@ class Gates:
     async def _try(
         self, case: Case, gates: Sequence[Gate], *, stop: bool
     ) -> tuple[Judgement, list[str]]:
-        """Judge once, and what that changed in the environment: then it ends early."""
+        """Judge once, until a gate changes the environment; return what it changed."""
         adoption = self._adoption(case, gates)
         with self._underway.until_over(case.place.folder):
             course = await adoption.course()
@@ -154,7 +153,7 @@ class Gates:
             return await self._go_through(case, gates, ready, course, clean=clean, stop=stop)
 
     def _begun(self, case: Case, about: str, course: Course | None) -> Course:
-        """The course, or a new one if a setup ran since: then it was in another environment."""
+        """Return the course, or a new one if a setup ran since, in another environment."""
         folder = case.place.folder
         noted = self._underway.at(folder)
         if course and noted and noted.nonce == course.record.nonce:
@@ -171,7 +170,7 @@ class Gates:
         clean: bool,
         stop: bool,
     ) -> tuple[Judgement, list[str]]:
-        """Run the gates group by group; `stop`: at a red one. `clean`: the tree is as it lands."""
+        """Run the gates by group; `stop` at a red one. `clean`: the tree is as it would land."""
         sandbox = self._commands.sandbox.name
         verdicts = list[Verdict]()
         changed = list[str]()
@@ -198,7 +197,7 @@ class Gates:
         return Judgement(answer=answer, verdicts=tuple(verdicts)), changed
 
     def _odd(self, trials: Sequence[Trial], sandbox: str) -> Judgement | None:
-        """Why a group's answer is nobody's; `sandbox`: the one that it began in."""
+        """Return the judgement if a group proves nothing; `sandbox`: the one that it began in."""
         if self._commands.sandbox.name != sandbox:  # factory.toml was edited meanwhile
             return Judgement(answer=Answer.UNSETTLED)
         return _broken_off(trials)
@@ -226,7 +225,7 @@ class Gates:
         return ready, True
 
     async def _make_environment(self, case: Case) -> Ready | SetupFailed:
-        """Make it by trunk's code if trunk asks for the same one, so that it serves others too."""
+        """Let trunk's code make it if trunk needs the same one: it serves other candidates too."""
         setup = case.rules.setup
         if case.trunk_tree and case.place.candidate:
             await self._make_by_trunk(case)
@@ -262,7 +261,7 @@ def _are_green(verdicts: Sequence[Verdict]) -> bool:
 
 
 def _broken_off(trials: Sequence[Trial]) -> Judgement | None:
-    """The judgement, if a runner is missing or a run says nothing about the tree."""
+    """Return the judgement if a runner is missing, or a run says nothing about the tree."""
     for trial in trials:
         if trial.missing:
             sentence = (
@@ -283,6 +282,6 @@ def _broken_off(trials: Sequence[Trial]) -> Judgement | None:
 
 
 def _abandon_stuck(case: Case, trials: Sequence[Trial]) -> None:
-    """Put the bench out of use if something of a gate cannot be ended: it may write there."""
+    """Put the bench out of use if a process of a gate cannot be ended: it may write there."""
     if any(trial.last.exit.left for trial in trials):
         case.bench.benches.abandon(case.bench.name)

@@ -41,7 +41,7 @@ class Rule:
 
 
 def _rules(allow: str, where: str, rows: Mapping[str, str]) -> Iterator[Rule]:
-    """A row is what its paths run, and the paths."""
+    """Return a rule for each path; a row has what its paths run, and the paths."""
     for runs, paths in rows.items():
         for path in paths.split():
             yield Rule(path, runs, where, allow)
@@ -268,7 +268,7 @@ def _guarded(paths: Sequence[str], guards: "Guards", allow: Collection[str]) -> 
 
 
 def _too_large(larger: Mapping[str, int], refused: Refused | None) -> Refused:
-    """The objection to files that are too large to be read, before what else is refused."""
+    """Return the objection to files that are too large to be read, with the other objections."""
     most = f"{bounded.shown(bounded.PARSED)} (lock files: {bounded.shown(bounded.LOCK_FILE)})"
     sentence = (
         f"it has {bounded.listed(larger.items(), SHOWN)}, and the factory reads a file "
@@ -399,7 +399,7 @@ def _rows_for(part: str) -> Sequence[_Row]:
 
 
 def led_to(links: Mapping[str, str], origins: Mapping[str, str]) -> dict[str, str]:
-    """Where symbolic links lead inside the repository: path in small letters → its guarded link.
+    """Where symbolic links lead inside the repository: path in lower case → its guarded link.
 
     `links`: where each leads; `origins`: the guarded link for which each is followed.
     """
@@ -447,7 +447,7 @@ def _target(path: str, to: str) -> str:
 
 
 def _nearest(path: str, found: Mapping[str, str]) -> str:
-    """What is found for a path, or else for the nearest folder above it; empty if nothing is."""
+    """Return the value for a path, or for the nearest folder above it; empty if there is none."""
     for above in _with_parents(path):
         if above in found:
             return found[above]

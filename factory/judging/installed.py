@@ -1,7 +1,7 @@
 """What is installed for a Python, as its files say: where modules come from, and whose they are.
 
-Invariant: nothing of what is installed is run, and no more than a bound is read of it: what is
-larger is refused, not passed over.
+Invariant: no installed code runs, and no more than a bound is read of it: a larger file is refused,
+never skipped.
 """
 
 import csv

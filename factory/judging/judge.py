@@ -76,7 +76,7 @@ class Judge:
         return Proof(commit=tip, passing=_first_passing(judgement.verdicts))
 
     async def end_unwanted(self, trees: Collection[str]) -> None:
-        """End what an earlier daemon began about none of these trees, nor about trunk's."""
+        """End what an earlier daemon began, except for these trees and trunk's."""
         for bench in self._benches.begun():
             wanted = {*trees, await self._trunk.own.tree(self.rulings.tip)}
             if bench in self._benches.begun():  # still
@@ -107,14 +107,14 @@ class Judge:
         return partial(on, proof=(tree, *accept)), partial(on, commit=parent, tree=tree)
 
     def _fit(self, on: OnBench, below: OnBench | None, accept: Sequence[str], bench: Bench) -> Fit:
-        """How what an earlier daemon began on that bench fits what is judged now."""
+        """Return how the record on a bench fits what is judged now."""
         fit = self._gates.fit(on(bench=bench), accept)
         if below is None:
             return fit
         return max(fit, self._gates.fit(below(bench=bench), accept, proving=True))
 
     async def _ungated(self, case: Case, accept: Sequence[str], unit: Unit | None) -> Ruled:
-        """Without a gate: green if a person let this unit land so, and its proof holds."""
+        """Judge without gates: green if a person let this unit land so, and its proof holds."""
         if unit is None or CardKind.NO_GATE not in unit.approved:
             return Ruled(ok=False, setup=line_cards.no_gate())
         if not accept:
@@ -149,7 +149,7 @@ def _ruled(judgement: Judgement) -> Ruled:
 
 
 def _unproven(before: Judgement) -> Ruled:
-    """What accept commands come to that did not fail below."""
+    """Return the ruling if accept commands did not fail below."""
     if before.failed is not None:
         return Ruled(ok=False, setup=setup_card(before.failed))
     return Ruled(ok=False, passed_before=_first_passing(before.verdicts))

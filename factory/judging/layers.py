@@ -1,7 +1,7 @@
 """Files of an environment: how they stand, a copy of them, and how they are put back.
 
-Invariant: what is compared is the change time as well, which nobody can set: a file that was
-written to is never taken for the one that was copied, whatever its size and times say.
+Invariant: the change time counts, which no program can set. So a file that was written to never
+passes for its copy, whatever its size and its other times are.
 """
 
 import os
@@ -49,13 +49,13 @@ def digest_of(print_: Print) -> str:
 
 
 def differing(before: Print, after: Print) -> list[str]:
-    """What was added, changed or removed, what lies in a folder after it."""
+    """Return the paths that were added, changed or removed; a folder before its files."""
     every = {**before, **after}
     return sorted(path for path in every if before.get(path) != after.get(path))
 
 
 def size_of(print_: Print) -> int:
-    """Bytes of all files together, as their sizes say: of a sparse file, what it pretends."""
+    """Return the bytes of all files together, by their sizes: a sparse file counts whole."""
     size = 0
     for standing in print_.values():
         if len(standing) > 1:  # a folder has a mode alone
@@ -101,8 +101,8 @@ def below(top: Path, paths: Iterable[str]) -> Iterator[str]:
 def copy(source: Path, target: Path) -> None:
     """Make `target` a copy of a file, a link or a folder; raises OSError if one cannot be read.
 
-    Fifos, sockets and devices are left out. Nothing is shared with the source: a gate may write
-    into either.
+    Fifos, sockets and devices are left out. The copy shares nothing with the source, because a gate
+    may write into either.
     """
     disk.remove(target)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -177,7 +177,7 @@ def _copy_of(place: Place, top: Path) -> Path:
 
 
 def copy_that_serves(place: Place, asked: str) -> Stamp | None:
-    """What the copy of the dependencies was made from, if that is what is asked for here."""
+    """Return the stamp of the copied dependencies, if they are those that are asked for."""
     found = read_stamp(place.kept / _STAMP)
     if found is None or found.asked != asked:
         return None
@@ -188,7 +188,7 @@ def copy_that_serves(place: Place, asked: str) -> Stamp | None:
 def restore(place: Place, copied: Stamp, now: Print) -> None:
     """Make the dependencies what they are in the copy.
 
-    Only what the last build touched, if that is all by which they differ; `now`: how they stand.
+    `now`: how they stand. If only the last build changed them, only what it touched is put back.
     """
     stamp = read_stamp(place.stamp)
     place.stamp.unlink(missing_ok=True)

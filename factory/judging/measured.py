@@ -1,6 +1,6 @@
 """How long gates took, and so how long one may take.
 
-Invariant: only green runs are counted, for a red one may end early.
+Invariant: only green runs count, because a red one may end early.
 """
 
 from collections import deque

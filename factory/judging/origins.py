@@ -1,6 +1,6 @@
 """Whether the project's modules come from the tree that is judged, by what is installed beside it.
 
-Invariant: a candidate's code has no say: only files are read, none of which its tree holds.
+Invariant: no code of a candidate runs: only files are read.
 """
 
 import os
@@ -45,8 +45,8 @@ def outside_python(
 ) -> str:
     """What gates would import from elsewhere than the tree, in a sentence; empty if nothing.
 
-    `folders` hold what is installed, `before` are searched first. Without a `venv` they are the
-    machine's, and nobody minds what else is installed there.
+    `folders` hold installed packages, and `before` are searched first. Without a `venv` the folders
+    are the machine's, where packages that have nothing to do with the project do not matter.
     """
     try:
         return _Origins(tree, venv, read(folders, before=before)).wrong()

@@ -1,6 +1,6 @@
 """How things stood before a setup began: what a later daemon has to know to finish it.
 
-Invariant: what is read back is what was told, or it is refused whole.
+Invariant: it is read back whole, or refused.
 """
 
 from collections.abc import Mapping
@@ -21,12 +21,12 @@ class Outset:
     again: bool  # only what builds in the tree runs, on dependencies that are there
 
     def told(self) -> dict[str, Any]:
-        """Itself, as JSON can say it."""
+        """Return it as JSON values."""
         return asdict(self)
 
 
 def outset_of(told: Mapping[str, Any]) -> Outset:
-    """What was told; raises TypeError, KeyError or ValueError where it is not whole."""
+    """Read it back; raises TypeError, KeyError or ValueError if a part is missing."""
     return Outset(
         asked=Asked(**told["asked"]),
         stamp=stamp_of(told["stamp"]),

@@ -1,6 +1,6 @@
 """What an editable installation put into a venv, except the way to the tree.
 
-Invariant: nothing of the candidate's is run, and of each file no more than a bound is read.
+Invariant: no code of the candidate runs, and no more than a bound is read of each file.
 """
 
 import csv
@@ -31,7 +31,7 @@ def built_into(venv: Path) -> list[str]:
 
 
 def is_editable(info: Path) -> bool:
-    """Whether that metadata is of a package which is used from where its sources are."""
+    """Whether the metadata is that of an editable package."""
     with suppress(ValueError, TypeError, KeyError, RecursionError):
         told = json.loads(text_of(info / "direct_url.json"))
         return bool(told["dir_info"]["editable"])

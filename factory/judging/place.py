@@ -1,7 +1,7 @@
 """A tree, and what lies beside it: the environment that setup made, scratch folders, and copies.
 
-Invariant: a stamp is removed before anything that it describes is changed, and written after all
-of it is in place.
+Invariant: a stamp is removed before anything that it describes changes, and written after all of
+it is in place.
 """
 
 import json
@@ -112,14 +112,14 @@ class Stamp:
 
 
 def read_stamp(path: Path) -> Stamp | None:
-    """The stamp in that file; None where there is none, or one that another version wrote."""
+    """The stamp in that file; None if there is none, or if another version wrote it."""
     with suppress(OSError, ValueError, TypeError, KeyError):
         return stamp_of(json.loads(bounded.whole(path, bounded.TOLD)))
     return None
 
 
 def stamp_of(told: Mapping[str, Any]) -> Stamp:
-    """The stamp that JSON told; raises TypeError or KeyError where it is not whole."""
+    """Read a stamp from JSON values; raises TypeError or KeyError if a part is missing."""
     made = tuple(told["made"])
     touched = tuple(told["touched"])
     return Stamp(**{**told, "made": made, "touched": touched})

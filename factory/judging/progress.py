@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """A run that has ended and was looked at."""
+    """A run that has ended, and its changes."""
 
     run: str  # its folder's name
     rewrote: tuple[str, ...] = ()  # tracked files that it changed and must not
@@ -28,12 +28,12 @@ class Progress:
     left: tuple[tuple[str, ...], ...] = ()  # what runs after them, each batch side by side
 
     def told(self) -> dict[str, Any]:
-        """Itself, as JSON can say it."""
+        """Return it as JSON values."""
         return asdict(self)
 
 
 def progress_of(told: Mapping[str, Any]) -> Progress:
-    """What was told; raises TypeError, KeyError or AttributeError where it is not whole."""
+    """Read it back; raises TypeError, KeyError or AttributeError if a part is missing."""
     if not told:
         return Progress()  # the first group has not begun
     return Progress(

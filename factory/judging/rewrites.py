@@ -45,9 +45,9 @@ _CHECK_FORMS: Mapping[str, str] = {
 
 
 async def changed_in(git: Git, commit: str, *, beside: Path) -> list[str]:
-    """Tracked files of git's work tree that are not as in the commit, of which git's index is.
+    """Return the tracked files of git's work tree that differ from the commit, as its index has it.
 
-    `beside`: a folder for what has to be compared; it is deleted.
+    `beside`: a folder for copies to compare with; it is deleted.
     """
     assert git.work_tree is not None
     if git.work_tree.is_symlink() or not git.work_tree.is_dir():
@@ -66,7 +66,7 @@ async def changed_in(git: Git, commit: str, *, beside: Path) -> list[str]:
 
 
 async def _suspects(git: Git, by_commit: str) -> list[str]:
-    """Files whose marks (times, size, mode) are not those of the index: some were only touched."""
+    """Return the files whose times, size or mode differ from the index; some may be unchanged."""
     assert git.work_tree is not None
     asked = (by_commit, "diff-files", "-z", "--name-only", "--ignore-submodules=all")
     told = await git.run(*asked)
@@ -87,9 +87,9 @@ async def _check_out(git: Git, by_commit: str, paths: Sequence[str], folder: Pat
 
 
 async def changed_above(git: Git, layer: Path) -> list[str]:
-    """Tracked files that a command changed which wrote into a layer above git's work tree.
+    """Return the tracked files that a command changed in a layer above git's work tree.
 
-    The work tree itself is as it was.
+    The work tree itself has not changed.
     """
     assert git.work_tree is not None
     touched = await to_thread.run_sync(_touched, layer, git.work_tree)

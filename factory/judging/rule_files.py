@@ -1,7 +1,6 @@
 """The files of a commit that say how work is judged, prepared and prompted.
 
-Invariant: no more than a bound is read of each. One that is larger is named, and never taken for
-one that says nothing.
+Invariant: no more than a bound is read of each. A larger one is named, and never counts as empty.
 """
 
 import os

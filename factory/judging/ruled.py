@@ -40,7 +40,7 @@ class Ruled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """Whether accept commands fail where nothing was done yet, as they must."""
+    """Whether accept commands fail on trunk, as they must before the work is done."""
 
     commit: str
     passing: str = ""  # the first one that passes there

@@ -1,6 +1,6 @@
 """Scratch folders of a place: HOME, TMPDIR and layers.
 
-Invariant: nothing that ran before speaks to what runs next.
+Invariant: a command finds nothing there that an earlier command left.
 """
 
 from factory.ground import disk, faults

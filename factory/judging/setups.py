@@ -64,7 +64,7 @@ class Building:
 
     @property
     def about(self) -> str:
-        """Digest of all that the setup depends on, as far as no look at the tree tells it."""
+        """Digest of all that the setup depends on, except what only a look at the tree shows."""
         place = self._place
         parts = self._commands.machine.around(self._setup)
         parts.append(self._commands.sandbox.name)
@@ -282,7 +282,7 @@ def _sealed(
 
 
 def unconfined(ran: Ran) -> SetupFailed:
-    """The failure that a sandbox which did not start a command means for each tree."""
+    """Return the failure of a sandbox that did not start a command: it concerns every tree."""
     sentence = f"the sandbox did not start a command: {ran.exit.detail}"
     return SetupFailed(sentence=sentence, log=ran.where, unconfined=True)
 

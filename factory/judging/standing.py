@@ -1,7 +1,7 @@
 """What stands at a place: whether it serves, how it is put back, and the stamp that says so.
 
-Invariant: an environment has two layers. Dependencies serve every tree that asks for the same ones;
-what setup built in a tree serves that tree alone, unless setup names what it is made from.
+Invariant: an environment has two layers. Dependencies serve every tree that asks for the same ones.
+The build, which setup makes inside a tree, serves that tree alone, unless setup names its inputs.
 """
 
 import os
@@ -60,7 +60,7 @@ class Ready:
 def standing(place: Place, asked: Asked, *, verify: bool) -> Ready | None:
     """What stands there, if it serves; what setup built in the tree is laid into it.
 
-    Not `verify`: neither a change of the dependencies nor another tree's build matters.
+    Without `verify`, changed dependencies and another tree's build serve too.
     """
     stamp = read_stamp(place.stamp)
     if stamp is None or stamp.asked != asked.dependencies or not _ours(place, stamp.candidate):
@@ -220,7 +220,7 @@ def _copy_of(place: Place, top: Path) -> Path:
 
 
 def _installed(place: Place, setup: Setup) -> Iterator[str]:
-    """What the installers chose: the same request may give something newer elsewhere.
+    """Return what the installers chose: the same request may give newer versions elsewhere.
 
     Without editable packages, whose version may be the commit's.
     """

@@ -65,7 +65,7 @@ class Trial:
 
     @property
     def red(self) -> bool:
-        """Whether the last run is to be blamed on the tree, or on the gate."""
+        """Whether the last run failed because of the tree or the gate."""
         return not (self.last.ok or self.interrupted or self.missing)
 
     @property
@@ -80,12 +80,12 @@ class Trial:
 
 
 def repeated(trials: Sequence[Trial], *, shares: bool) -> list[Sequence[Trial]]:
-    """Those that run again: one by one where they share a tree."""
+    """Return the batches of a rerun: one by one if gates share a tree."""
     return [[trial] for trial in trials] if shares else batches(trials, shares=False)
 
 
 def batches(trials: Sequence[Trial], *, shares: bool) -> list[Sequence[Trial]]:
-    """Those that run together; what may change the tree runs alone where it `shares` it."""
+    """Return the batches; if gates share a tree, one that may change it runs alone."""
     together = list[Trial]()
     alone = list[Sequence[Trial]]()
     for trial in trials:

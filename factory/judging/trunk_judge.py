@@ -38,7 +38,7 @@ class Breaks:
         self._last: tuple[str, Exception] | None = None  # it is not counted yet
 
     def note(self, tip: str, error: Exception) -> None:
-        """Keep a break, to be counted by the next look."""
+        """Keep a break for the next look, which counts it."""
         self._last = (tip, error)
 
     def may_judge(self, tip: str) -> bool:
@@ -46,7 +46,7 @@ class Breaks:
         return self._last is None and self.retries.is_due(tip)
 
     def count(self, tip: str) -> None:
-        """Count the last break if it was about `tip`, and ask about it in the end."""
+        """Count the last break if it was about `tip`; at the third in a row, ask a person."""
         last = self._last
         self._last = None
         self.retries.keep((tip,))
@@ -208,7 +208,7 @@ class TrunkJudge:
     # ── telling it ──
 
     def _settle(self, *, anew: bool) -> None:
-        """Tell how trunk stands; judged `anew`, what its environment was asked about is settled."""
+        """Write how trunk stands; if it was judged `anew`, a green one closes cards about setup."""
         ruled = self._ruled
         at = now()
         self._unsettled = anew
@@ -231,7 +231,7 @@ class TrunkJudge:
         self._unsettled = None
 
     def _tell(self, state: str) -> None:
-        """Write the fact about trunk, if it is another one."""
+        """Write the fact about trunk, if it has changed."""
         tip = self._rulings.tip
         known = self._store.get(Fact, "trunk")
         told = {

@@ -1,6 +1,6 @@
 """Where a Python environment keeps what is installed, by the layout of its folders.
 
-Invariant: nothing is run, least of all the environment's own Python: a candidate may have made it.
+Invariant: nothing runs, least of all the environment's own Python: a candidate may have made it.
 """
 
 import os

@@ -1,7 +1,7 @@
-"""Verdicts: those that the store holds, and those that it is given when gates have run.
+"""Verdicts: those in the store, and those that are written when gates have run.
 
 Invariant: a verdict is settled only if its gate passed, or failed twice within its time, in an
-environment that nothing changed meanwhile; only a settled one stands in for a run.
+environment that no gate changed meanwhile. Only a settled one replaces a run.
 """
 
 from collections.abc import Callable, Iterable
