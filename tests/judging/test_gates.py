@@ -282,7 +282,9 @@ async def test_a_gate_that_takes_too_long_is_red_says_so_and_is_not_settled(cour
 
     (verdict,) = judgement.red
     assert not verdict.settled
-    assert verdict.tail.startswith("begun\n\n[ended after 0.3 s: it takes too long]")
+    assert verdict.seconds >= 0.3  # beside a load it takes longer to end it
+    ended = f"[ended after {verdict.seconds:.1f} s: it takes too long]"
+    assert verdict.tail.startswith(f"begun\n\n{ended}")
 
 
 def test_the_time_limit_is_thrice_what_was_measured_doubled_for_each_rerun() -> None:
