@@ -1,6 +1,7 @@
-"""Brings a store up to what has happened where it is older: a backup was put back, or its last writes were lost.
+"""Brings a store up to date: a backup was put back, or its last writes were lost.
 
-Invariant: runs before anything is dispatched, so nothing is done a second time; it only adds to the records.
+Invariant: runs before anything is dispatched, so nothing is done a second time; it only adds to the
+records.
 """
 
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from factory.ground.sentences import shown
 from factory.inbox.intake import OWN
 from factory.queue.trunk_watch import TrunkWatch
 from factory.repair.rebuild import Rebuild
-from factory.repo.checkouts import is_real
+from factory.repo.checkouts import inside, is_real
 from factory.store import names
 from factory.store.high_water import HighWater
 from factory.store.ports import Store
@@ -21,16 +22,26 @@ from factory.store.spec import Spec
 from factory.store.unit import Unit
 
 RESTORED = (
-    "The store is older than what has happened here: a copy of it was put back, or its last writes were lost. "
-    "What git and the unit folders tell was added."
+    "The store is older than what has happened here: a copy of it was put back, or its last writes"
+    " were lost. What git and the unit folders tell was added."
 )
 
 
 class CatchUp:
-    """Compares the store with trunk, the factory repository, the unit folders and the taken files."""
+    """Compares the store with trunk, the factory repository, unit folders and taken files."""
 
-    def __init__(self, *, store: Store, where: Places, rebuild: Rebuild, watch: TrunkWatch) -> None:
-        self._store, self._where, self._rebuild, self._watch = store, where, rebuild, watch
+    def __init__(
+        self,
+        *,
+        store: Store,
+        where: Places,
+        rebuild: Rebuild,
+        watch: TrunkWatch,
+    ) -> None:
+        self._store = store
+        self._where = where
+        self._rebuild = rebuild
+        self._watch = watch
         self._high_water = HighWater(where.high_water)
 
     async def run(self, at: datetime) -> list[str]:
@@ -44,14 +55,13 @@ class CatchUp:
                 path.rename(path.parents[1] / path.name)
         landed = await self._watch.recognize(at, at_start=True)
         if landed:
-            lines.append(
-                f"Trunk holds units that the store did not know as landed:{_listed('', landed)}"
-            )
+            what = "Trunk holds units that the store did not know as landed:"
+            lines.append(f"{what}{_listed('', landed)}")
         self._high_water.note_seq(self._store.last_seq())
         return lines
 
     def _lost_acceptances(self) -> list[Path]:
-        """Taken task files of which no unit is on record; what was replaced, or never accepted, is none of them."""
+        """Taken task files of which no unit is on record, nor a later file of the same name."""
         lost = []
         for path in _taken(self._where):
             known = self._store.select(Spec, source=path.name)
@@ -77,8 +87,9 @@ def is_behind(store: Store, where: Places) -> bool:
 
 def _strange_units(store: Store, where: Places) -> Iterator[str]:
     """Units with a run dir of which the store knows nothing."""
-    for path in _folders(where.home / "attempts"):
-        if store.get(Unit, path.name) is None and not names.was_here(store, path.name):
+    for path in inside(where.home / "attempts"):
+        is_known = store.get(Unit, path.name) or names.was_here(store, path.name)
+        if is_real(path) and not is_known:
             yield path.name
 
 
@@ -93,11 +104,6 @@ def _find(where: Places, spec: Spec) -> Path | None:
         if (folder / spec.source).is_file():
             return folder / spec.source
     return None
-
-
-def _folders(folder: Path) -> list[Path]:
-    found = sorted(folder.iterdir()) if is_real(folder) else []
-    return [path for path in found if is_real(path)]
 
 
 def _listed(before: str, found: list[str]) -> str:

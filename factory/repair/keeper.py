@@ -1,13 +1,14 @@
-"""The keeper: moves what finished units leave out of the way, and deletes it when it is older than `keep.days`.
+"""The keeper: moves what finished units leave, and deletes it after `keep.days`.
 
-Invariant: a tree that an attempt made is never deleted; anything else only in folders of the factory's own, of final
-units, when nothing works there any more.
+Invariant: a tree that an attempt made is never deleted; anything else only in folders of the
+factory's own, of final units, when nothing works there any more.
 """
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from pathlib import Path
 
 import anyio
@@ -18,7 +19,7 @@ from factory.ground import faults
 from factory.ground.daemon_state import DaemonState, now
 from factory.ground.errors import GitError
 from factory.repo.archive import AT_ONCE, RESCUE, Archive, Kept
-from factory.repo.checkouts import ABANDONED, is_real
+from factory.repo.checkouts import ABANDONED, inside
 from factory.repo.git import Git
 from factory.repo.workspaces import Workspaces
 from factory.store.high_water import HighWater
@@ -36,16 +37,22 @@ class Keeper:
     """Off the hot path: a look a minute, in which no process is started where no unit has ended."""
 
     def __init__(
-        self, *, store: Store, state: DaemonState, own: Git, trunk_ref: str, workspaces: Workspaces
+        self,
+        *,
+        store: Store,
+        state: DaemonState,
+        own: Git,
+        trunk_ref: str,
+        workspaces: Workspaces,
     ) -> None:
-        self.store, self.state, self.workspaces, self.archive = (
-            store,
-            state,
-            workspaces,
-            Archive(own),
-        )
-        self._own, self._trunk_ref = own, trunk_ref
-        self._caught_up, self._pruned = False, datetime.min.replace(tzinfo=UTC)
+        self.store = store
+        self.state = state
+        self.workspaces = workspaces
+        self.archive = Archive(own)
+        self._own = own
+        self._trunk_ref = trunk_ref
+        self._caught_up = False
+        self._pruned = datetime.min.replace(tzinfo=UTC)
 
     async def run(self) -> None:
         """Tick once a minute."""
@@ -55,9 +62,8 @@ class Keeper:
 
     async def tick(self, at: datetime) -> bool:
         """One pass; True once it is through."""
-        await (
-            self._move_tasks()
-        )  # first: of what is in the archive no file lies among the unfinished ones
+        # First: of what is in the archive no file lies among the unfinished ones.
+        await self._move_tasks()
         await self._move_refs(at)
         HighWater(self.state.places.high_water).note_seq(self.store.last_seq())
         if at - self._pruned >= PRUNE_EVERY:
@@ -67,33 +73,42 @@ class Keeper:
 
     def strays(self) -> list[Path]:
         """The run dirs of attempts that are over and of which something still runs."""
-        folder = self.state.places.home / "attempts"
-        found = {str(folder / name) for name in process.living(f"{proc.MARKER}={folder}/").values()}
         where = self.state.places
-        current = {str(where.run_dir(each.unit, each.number)) for each in self.store.open(Attempt)}
-        return sorted(map(Path, found - current))
+        folder = where.home / "attempts"
+        found = set()
+        for name in process.living(f"{proc.MARKER}={folder}/").values():
+            found.add(folder / name)
+        for attempt in self.store.open(Attempt):
+            found.discard(where.run_dir(attempt.unit, attempt.number))
+        return sorted(found)
 
     async def put_away(self, name: str, at: datetime) -> bool:
-        """Delete a workspace that no hook names, its tree kept in the archive; False where it must stay."""
+        """Delete a workspace that no hook names, and keep its tree in the archive.
+
+        False where it must stay.
+        """
         place = self.workspaces.place(name)
-        if users(place) or not all([await process.end(run_dir) for run_dir in self.strays()]):
+        if users(place):
+            return False
+        is_over = True
+        for run_dir in self.strays():
+            is_over = await process.end(run_dir) and is_over
+        if not is_over:
             return False
         base = await self._own.commit(self._trunk_ref)
+        workspace = self.workspaces.at(name)
         try:
-            snapshot = await self.workspaces.snapshot(
-                self.workspaces.at(name), base=base, aside=place
-            )
+            snapshot = await self.workspaces.snapshot(workspace, base=base, aside=place)
         except (GitError, OSError):
             return False
         if snapshot.changed:  # kept first: killed in between, it is kept twice
-            made = await self.workspaces.commit(
-                snapshot.tree, base=base, message=f"Rescue {name}\n"
-            )
+            message = f"Rescue {name}\n"
+            made = await self.workspaces.commit(snapshot.tree, base=base, message=message)
             await self.archive.put({f"{RESCUE}{name}": made}, at)
-        is_whole = not (snapshot.left_out or snapshot.too_big)
-        if is_whole:
-            await self.workspaces.drop(name)
-        return is_whole
+        if snapshot.left_out or snapshot.too_big:
+            return False
+        await self.workspaces.drop(name)
+        return True
 
     # ── what has ended ──
 
@@ -106,7 +121,8 @@ class Keeper:
             names = [name for name in refs if self._is_over(name.partition("/")[0])]
             for first in range(0, len(names), AT_ONCE):
                 some = {name: refs[name].commit for name in names[first : first + AT_ONCE]}
-                # World first: the ref on record is only where to look; the commit can be found by either.
+                # World first: the ref on record is only where to look; the commit can be found by
+                # either.
                 self._note(await self.archive.put(some, at), at)
         self._caught_up = True
 
@@ -118,21 +134,29 @@ class Keeper:
             if attempt and attempt.commit == commit and attempt.ref != ref:
                 moved.append(replace(attempt, ref=ref))
         if moved:
-            self.store.write(Event.ATTEMPTS_ARCHIVED, *moved, now=at, count=len(moved))
+            self.store.write(
+                Event.ATTEMPTS_ARCHIVED,
+                *moved,
+                now=at,
+                count=len(moved),
+            )
 
     async def _move_tasks(self) -> None:
-        """Each unit's folder gets its task file, so that whose it is can be told without the store (rebuild.py).
+        """Lay each unit's task file into its folder: it tells whose folder that is.
 
-        A copy while the unit is unfinished, then the file itself: what lies among the taken ones is unfinished.
+        A copy while the unit is unfinished, then the file itself: what lies among the taken ones is
+        unfinished (rebuild.py).
         """
         taken = self.state.places.intake / "taken"
-        for path in sorted(taken.iterdir()) if taken.is_dir() else ():
-            spec = next(
-                iter(self.store.select(Spec, source=path.name)), None
-            )  # none: its unit has another text now
-            folder = self.state.places.unit_dir(spec.unit) if spec else taken.with_name("replaced")
+        for path in inside(taken):
+            specs = self.store.select(Spec, source=path.name)
+            is_settled = True
+            folder = taken.with_name("replaced")  # its unit has another text now
+            if specs:
+                is_settled = self._is_over(specs[0].unit)
+                folder = self.state.places.unit_dir(specs[0].unit)
             with faults.step("archive.task"):
-                if spec is None or self._is_over(spec.unit):
+                if is_settled:
                     folder.mkdir(exist_ok=True)
                     path.rename(folder / path.name)
                 elif folder.is_dir() and not (folder / path.name).exists():
@@ -143,44 +167,47 @@ class Keeper:
 
     def _is_over(self, name: str, before: datetime | None = None) -> bool:
         unit = self.store.get(Unit, name)
-        final = unit is not None and unit.state in FINAL and (before is None or unit.since < before)
-        return final and all(attempt.end for attempt in self.store.select(Attempt, unit=name))
+        if unit is None or unit.state not in FINAL:
+            return False
+        if before is not None and unit.since >= before:
+            return False
+        return all(attempt.end for attempt in self.store.select(Attempt, unit=name))
 
     # ── what is old ──
 
     async def _prune(self, at: datetime) -> None:
-        where, days = self.state.places, self.state.settings.keep.days
+        where = self.state.places
+        days = self.state.settings.keep.days
         if not days:
             return
         before = at - timedelta(days=days)
-        begun = min((unit.accepted for unit in self.store.open(Unit)), default=at)
-        runs = [
-            path
-            for path in _older(where.home / "attempts", before)
-            if self._is_over(path.name, before)
-        ]
-        logs = [
-            path
-            for path in _older(where.judged, min(before, begun))
-            if (path / "exit.json").exists()
-        ]
-        aside = [
-            path.name
-            for path in _older(where.work / "workspaces", before)
-            if ABANDONED in path.name
-        ]
+        begun = min(map(attrgetter("accepted"), self.store.open(Unit)), default=at)
+        attempts = _older(where.home / "attempts", before)
+        judged = _older(where.judged, min(before, begun))
+        runs = [path for path in attempts if self._is_over(path.name, before)]
+        logs = [path for path in judged if (path / "exit.json").exists()]
         with faults.step("archive.prune"):
             for path in (*runs, *logs):
                 await self.workspaces.remove(path)
-            away = [name for name in aside if await self.put_away(name, at)]
+            away = await self._put_away_older(before, at)
         if runs or logs or away:
             self.store.write(
-                Event.KEPT_PRUNED, now=at, runs=len(runs), logs=len(logs), workspaces=away
+                Event.KEPT_PRUNED,
+                now=at,
+                runs=len(runs),
+                logs=len(logs),
+                workspaces=away,
             )
 
+    async def _put_away_older(self, before: datetime, at: datetime) -> list[str]:
+        """Put away the workspaces that were abandoned before that; their names."""
+        away = []
+        for path in _older(self.state.places.work / "workspaces", before):
+            if ABANDONED in path.name and await self.put_away(path.name, at):
+                away.append(path.name)
+        return away
 
-def _older(folder: Path, before: datetime) -> Iterator[Path]:
+
+def _older(folder: Path, before: datetime) -> list[Path]:
     """What lies in a folder of ours and has not changed since."""
-    for path in sorted(folder.iterdir()) if is_real(folder) else ():
-        if path.lstat().st_ctime < before.timestamp():
-            yield path
+    return [path for path in inside(folder) if path.lstat().st_ctime < before.timestamp()]

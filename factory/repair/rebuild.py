@@ -1,13 +1,14 @@
-"""A new store from what outlives one: refs and archive, the trailers on trunk, the folders of units, the taken files.
+"""A new store from what outlives one: git, the folders of units, the taken files.
 
-Invariant: nothing is done twice. What trunk holds or held is landed; what was unfinished goes on under a number that
-no attempt ever had; and a unit whose file lies no more among the taken ones had ended (keeper.py).
+Invariant: nothing is done twice. What trunk holds or held is landed; what was unfinished goes on
+under a number that no attempt ever had; and a unit whose file lies no more among the taken ones had
+ended (keeper.py).
 """
 
 import json
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, KeysView, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +22,7 @@ from factory.inbox.acceptance import as_asked
 from factory.inbox.split import FEWEST, part_ids, replaced
 from factory.queue.trunk_watch import SLACK_S, by_unit
 from factory.repo.archive import Archive, Kept
-from factory.repo.checkouts import ABANDONED, is_real
+from factory.repo.checkouts import ABANDONED, inside, is_real
 from factory.repo.message import RUN, Landing
 from factory.repo.trunk import Trunk
 from factory.repo.workspaces import Workspaces
@@ -44,9 +45,8 @@ HOW_IT_ENDED = "how it ended was lost with the store"
 class Trace:
     """What is left of one unit."""
 
-    kept: dict[int, Kept | None] = field(
-        default_factory=dict
-    )  # number → commit; None: only a run dir is left
+    # Number → commit; None: only a run dir is left.
+    kept: dict[int, Kept | None] = field(default_factory=dict)
     landings: list[Landing] = field(default_factory=list)  # by commits with its name, newest first
     spec: Spec | None = None
     task: Task | None = None
@@ -68,9 +68,17 @@ class Rebuild:
     """Writes down what outlived a store, or its last writes; while no attempt runs."""
 
     def __init__(
-        self, *, store: Store, where: Places, trunk: Trunk, workspaces: Workspaces
+        self,
+        *,
+        store: Store,
+        where: Places,
+        trunk: Trunk,
+        workspaces: Workspaces,
     ) -> None:
-        self._store, self._where, self._trunk, self._workspaces = store, where, trunk, workspaces
+        self._store = store
+        self._where = where
+        self._trunk = trunk
+        self._workspaces = workspaces
 
     async def run(self, at: datetime) -> dict[str, int]:
         """Write down what can be known, into an empty store; how many units are in which state."""
@@ -86,69 +94,115 @@ class Rebuild:
         return counts
 
     async def complete(self, at: datetime) -> list[str]:
-        """Add what a store lacks that is older than what has happened; the ids of the units that it concerns."""
+        """Add what an older store lacks; the ids of the units that it concerns."""
         traces = await self._traces()
         made = await self._made(traces)
-        unknown = {
-            name: trace for name, trace in traces.items() if self._store.get(Unit, name) is None
-        }
-        ours = {name: trace for name, trace in unknown.items() if trace.task or _has_tree(trace)}
+        unknown = set()
+        ours = {}
+        for name, trace in traces.items():
+            if self._store.get(Unit, name) is None:
+                unknown.add(name)
+                if trace.task or _has_tree(trace):
+                    ours[name] = trace
         with self._store.transaction():
-            names.add(self._store, unknown.keys() - ours.keys(), now=at)
-            found = [unit.id for unit in self._write_units(ours, made, at)]
+            names.add(self._store, unknown.difference(ours), now=at)
+            written = list(self._write_units(ours, made, at))
+            found = {unit.id for unit in written}
             for unit in self._store.open(Unit):
-                if unit.id in traces and self._add_attempts(unit, traces[unit.id], made, at):
-                    found.append(unit.id)
-                if self._note_split(unit, traces, ours.keys(), at):
-                    found.append(unit.id)
-        return sorted(set(found))
+                if unit.id in traces and self._complete(unit, traces, made, ours.keys(), at):
+                    found.add(unit.id)
+        return sorted(found)
+
+    def _complete(
+        self,
+        unit: Unit,
+        traces: Mapping[str, Trace],
+        made: Mapping[str, Made],
+        new: KeysView[str],
+        at: datetime,
+    ) -> bool:
+        """Add what the store lacks of a unit that it knows; whether there was anything."""
+        has_more = self._add_attempts(unit, traces[unit.id], made, at)
+        return self._note_split(unit, traces, new, at) or has_more
 
     def _note_split(
-        self, unit: Unit, traces: Mapping[str, Trace], new: Collection[str], at: datetime
+        self,
+        unit: Unit,
+        traces: Mapping[str, Trace],
+        new: KeysView[str],
+        at: datetime,
     ) -> bool:
-        """Record that a unit was split whose parts are units, though the store had lost them; whether it was."""
-        parts = self._parts(unit.id, traces) if unit.id in traces else ()
-        if not any(part in new for part in parts):
+        """Record that a unit was split where the store had lost its parts; whether it was."""
+        parts = self._parts(unit.id, traces)
+        if new.isdisjoint(parts):
             return False
-        # Not through the table: its parts are there, and stand for it. A hook that holds it is emptied by its worker.
+        # Not through the table: its parts are there, and stand for it. A hook that holds it is
+        # emptied by its worker.
         split = replace(_as_split(unit, parts), since=at)
-        self._store.write(Event.ATTEMPT_NOTED, split, now=at, unit=unit.id)
+        self._store.write(
+            Event.ATTEMPT_NOTED,
+            split,
+            now=at,
+            unit=unit.id,
+        )
         return True
 
     def _write_units(
-        self, traces: Mapping[str, Trace], made: Mapping[str, Made], at: datetime
+        self,
+        traces: Mapping[str, Trace],
+        made: Mapping[str, Made],
+        at: datetime,
     ) -> Iterator[Unit]:
         for name, trace in traces.items():
             trace.parts = self._parts(name, traces)
-        units = {}
+        units = []
+        split = {}
         for name, trace in sorted(traces.items()):
-            units[name] = _unit(name, trace, self._landing(name, trace, made), at)
-        split = {name: unit.needs for name, unit in units.items() if unit.state is UnitState.SPLIT}
-        for name, unit in units.items():
-            trace = traces[name]
-            attempts = [
-                self._attempt(name, number, made, kept, at) for number, kept in trace.kept.items()
-            ]
+            unit = _unit(name, trace, self._landing(name, trace, made), at)
+            units.append(unit)
+            if unit.state is UnitState.SPLIT:
+                split[name] = unit.needs
+        for unit in units:
+            trace = traces[unit.id]
             whole = replace(unit, needs=replaced(unit.needs, split))
-            told = [each for each in (trace.spec, trace.task) if each]
+            records: list[Spec | Task | Attempt] = []
+            if trace.spec and trace.task:
+                records += [trace.spec, trace.task]
+            for number in trace.kept:
+                records.append(self._attempt(unit.id, number, trace, made, at))
             self._store.write(
-                Event.TASK_ACCEPTED, whole, *told, *attempts, now=at, unit=name, why=unit.why
+                Event.TASK_ACCEPTED,
+                whole,
+                *records,
+                now=at,
+                unit=unit.id,
+                why=unit.why,
             )
             yield whole
 
     def _add_attempts(
-        self, unit: Unit, trace: Trace, made: Mapping[str, Made], at: datetime
+        self,
+        unit: Unit,
+        trace: Trace,
+        made: Mapping[str, Made],
+        at: datetime,
     ) -> bool:
-        """Record the attempts of a unit on record that the store has lost; whether there were any."""
+        """Record the attempts of a unit that the store has lost; whether there were any."""
         known = {attempt.number for attempt in self._store.select(Attempt, unit=unit.id)}
-        missing = {number: kept for number, kept in trace.kept.items() if number not in known}
-        for number, kept in missing.items():
-            attempt = self._attempt(unit.id, number, made, kept, at)
-            self._store.write(Event.ATTEMPT_NOTED, attempt, now=at, unit=unit.id, attempt=number)
+        missing = [number for number in trace.kept if number not in known]
+        for number in missing:
+            attempt = self._attempt(unit.id, number, trace, made, at)
+            self._store.write(
+                Event.ATTEMPT_NOTED,
+                attempt,
+                now=at,
+                unit=unit.id,
+                attempt=number,
+            )
         return bool(missing)
 
     async def _stop(self) -> None:
-        """End what still runs, and put every workspace aside: whose work is in it cannot be told any more."""
+        """End what still runs, and put every workspace aside: nobody knows whose work is in it."""
         runs = self._where.home / "attempts"
         for name in set(process.living(f"{MARKER}={runs}/").values()):
             await process.end(runs / name)
@@ -159,84 +213,103 @@ class Rebuild:
     # ── what is left ──
 
     async def _traces(self) -> dict[str, Trace]:
-        found, archive = defaultdict[str, Trace](Trace), Archive(self._trunk.own)
-        for name, kept in (await archive.entries() | await archive.refs()).items():
-            unit, _, number = name.rpartition("/")
-            if number.isdigit():  # else it is a rescued tree
-                found[unit].kept[int(number)] = kept
-        ended = {
-            name: 0.0 for name, trace in found.items() if all(map(_archived, trace.kept.values()))
-        }
+        found = await self._kept()
+        ended = {}
+        for name, trace in found.items():
+            if all(map(_is_archived, trace.kept.values())):
+                ended[name] = 0.0
         for name, landings in by_unit(await self._trunk.landings()).items():
             found[name].landings = landings
             ended[name] = landings[0].at
-        for path in (
-            path for folder in self._units() for path in _folders(folder) if path.name.isdigit()
-        ):
+        for path in self._run_dirs():
             found[path.parent.name].kept.setdefault(int(path.name), None)
         for spec, task, taken in self._tasks(ended):
             trace = found[spec.unit]
-            trace.spec, trace.task, trace.taken = spec, task, taken
+            trace.spec = spec
+            trace.task = task
+            trace.taken = taken
         return found
+
+    async def _kept(self) -> defaultdict[str, Trace]:
+        """The commits of attempts, by unit."""
+        found = defaultdict[str, Trace](Trace)
+        archive = Archive(self._trunk.own)
+        kept = await archive.entries() | await archive.refs()
+        for name, each in kept.items():
+            unit, _, number = name.rpartition("/")
+            if number.isdigit():  # else it is a rescued tree
+                found[unit].kept[int(number)] = each
+        return found
+
+    def _run_dirs(self) -> Iterator[Path]:
+        for folder in self._units():
+            for path in _folders(folder):
+                if path.name.isdigit():
+                    yield path
 
     def _units(self) -> list[Path]:
         return _folders(self._where.home / "attempts")
 
+    def _copies(self) -> dict[str, Path]:
+        """The task files that lie in the folders of units, by the names that they were taken by."""
+        found = {}
+        for folder in self._units():
+            for path in folder.iterdir():
+                if path.is_file():
+                    found[path.name] = path
+        return found
+
     def _tasks(self, ended: Mapping[str, float]) -> Iterator[tuple[Spec, Task, float]]:
-        """Spec, task and since when it is unfinished (0: it is not), for every task file that is left."""
+        """Spec, task and since when it is unfinished (0: it is not), of every task file left."""
         intake = self._where.intake
-        taken = {
-            path.name: path for path in (*intake.glob("*.md"), *(intake / "taken").glob("*.md"))
-        }
-        named = {
-            path.name: path
-            for folder in self._units()
-            for path in folder.iterdir()
-            if path.is_file()
-        }
-        for source, path in named.items():
+        taken = {path.name: path for path in (intake / "taken").glob("*.md")}
+        used = set()
+        for source, path in self._copies().items():
+            unit = path.parent.name
+            used.add(unit)
+            waiting = intake / source
             open_file = taken.pop(source, None)
-            yield _task(path.parent.name, open_file or path, _since(open_file) if open_file else 0)
-        used = {path.parent.name for path in named.values()}
-        rest = sorted((path for path in taken.values() if path.parent.name == "taken"), key=_since)
-        newest = {
-            path.name.partition("-")[2]: path for path in rest
-        }  # what was saved anew before it was begun
+            if open_file is None and waiting.exists():
+                open_file = waiting
+            yield _task(unit, open_file or path, _since(open_file) if open_file else 0)
+        newest = {}  # what was saved again before it was begun
+        for path in sorted(taken.values(), key=_since):
+            newest[path.name.partition("-")[2]] = path
         for name, path in newest.items():
             since = _since(path)
-            # The id of a unit that had ended before was not free; one that has landed since is this very unit.
-            unit = next(
-                each
-                for each in task_file.ids(name)
-                if each not in used and ended.get(each, since) >= since - SLACK_S
-            )
+
+            def is_other(unit: str, since: float = since) -> bool:
+                # The id of a unit that had ended before was not free; one that has landed since is
+                # this very unit.
+                return unit in used or ended.get(unit, since) < since - SLACK_S
+
+            unit = task_file.free_id(name, is_other)
             used.add(unit)
             yield _task(unit, path, since)
 
     async def _made(self, traces: Mapping[str, Trace]) -> dict[str, Made]:
-        """What is said by those of the kept commits that are there; read in one process."""
-        names = [kept.commit for trace in traces.values() for kept in trace.kept.values() if kept]
-        if not names:
+        """What those of the kept commits say that are there; read in one process."""
+        asked = ""
+        for trace in traces.values():
+            for kept in trace.kept.values():
+                if kept:
+                    asked += f"{kept.commit}\n"
+        if not asked:
             return {}
-        how = (
-            "log",
-            "-z",
-            "--no-walk=unsorted",
-            "--ignore-missing",
-            f"--format={_MADE_FORM}",
-            "--stdin",
-        )
-        told = await self._trunk.own.run(
-            *how, stdin="".join(f"{name}\n" for name in names).encode()
-        )
-        fields = iter(told.out.decode(errors="replace").split("\0"))
+        how = ("log", "-z", "--no-walk=unsorted", "--ignore-missing", "--stdin")
+        form = f"--format={_MADE_FORM}"
+        printed = await self._trunk.own.run(*how, form, stdin=asked.encode())
+        fields = printed.out.decode(errors="replace").split("\0")
         made = {}
-        for commit, tree, at, parents, body in zip(
-            fields, fields, fields, fields, fields, strict=False
-        ):
+        for first in range(0, len(fields) - 4, 5):
+            commit, tree, at, parents, body = fields[first : first + 5]
             run = _RUN.search(body)
-            base = parents.partition(" ")[0]
-            made[commit] = Made(tree=tree, base=base, at=float(at), run=run[1] if run else "")
+            made[commit] = Made(
+                tree=tree,
+                base=parents.partition(" ")[0],
+                at=float(at),
+                run=run[1] if run else "",
+            )
         return made
 
     # ── what it was ──
@@ -248,22 +321,34 @@ class Rebuild:
         parts = tuple(part_ids(name, files, lambda taken: taken == name).values())
         return parts if len(parts) >= FEWEST and traces.keys() >= set(parts) else ()
 
-    def _landing(self, name: str, trace: Trace, made: Mapping[str, Made]) -> Landing | None:
-        """The newest of the landings with the unit's name that is its own: its attempt's nonce says so.
+    def _landing(
+        self,
+        name: str,
+        trace: Trace,
+        made: Mapping[str, Made],
+    ) -> Landing | None:
+        """The newest of the landings with the unit's name that has its attempt's nonce.
 
-        Where no nonce is known, by time, since an id may be used again in another life of the factory.
+        Where no nonce is known, by time, since an id may be used again in another life of the
+        factory.
         """
         known = recorded(self._store)
         for landing in trace.landings:
             nonce = self._nonce(name, landing.attempt, trace, made)
-            is_its_own = landing.run == nonce or bool(known and is_nonce_of(known.id, landing.run))
-            if not landing.run or not nonce:
-                is_its_own = is_its_own or landing.at >= trace.taken - SLACK_S
-            if is_its_own:
+            if landing.run == nonce or (known and is_nonce_of(known.id, landing.run)):
+                return landing
+            is_unmarked = not landing.run or not nonce
+            if is_unmarked and landing.at >= trace.taken - SLACK_S:
                 return landing
         return None
 
-    def _nonce(self, name: str, number: int, trace: Trace, made: Mapping[str, Made]) -> str:
+    def _nonce(
+        self,
+        name: str,
+        number: int,
+        trace: Trace,
+        made: Mapping[str, Made],
+    ) -> str:
         """The nonce of an attempt, as its commit or its run dir says; "" where neither does."""
         kept = trace.kept.get(number)
         known = made.get(kept.commit) if kept else None
@@ -272,9 +357,15 @@ class Rebuild:
         return process.nonce_of(self._where.run_dir(name, number), anywhere=True) or ""
 
     def _attempt(
-        self, unit: str, number: int, made: Mapping[str, Made], kept: Kept | None, at: datetime
+        self,
+        unit: str,
+        number: int,
+        trace: Trace,
+        made: Mapping[str, Made],
+        at: datetime,
     ) -> Attempt:
         box = read_outbox(self._where.run_dir(unit, number) / "outbox")
+        kept = trace.kept[number]
         known = made.get(kept.commit) if kept else None
         end = datetime.fromtimestamp(known.at, UTC) if known else at
         attempt = Attempt(
@@ -301,7 +392,12 @@ class Rebuild:
         )
 
 
-def _unit(name: str, trace: Trace, landing: Landing | None, at: datetime) -> Unit:
+def _unit(
+    name: str,
+    trace: Trace,
+    landing: Landing | None,
+    at: datetime,
+) -> Unit:
     begun = datetime.fromtimestamp(trace.taken, UTC) if trace.taken else at
     newest = max((*trace.kept, landing.attempt if landing else 0))
     unit = Unit(
@@ -337,21 +433,35 @@ def _unit(name: str, trace: Trace, landing: Landing | None, at: datetime) -> Uni
 
 
 def _as_split(unit: Unit, parts: tuple[str, ...]) -> Unit:
-    return replace(unit, state=UnitState.SPLIT, needs=parts, why=f"its parts: {', '.join(parts)}")
+    return replace(
+        unit,
+        state=UnitState.SPLIT,
+        needs=parts,
+        why=f"its parts: {', '.join(parts)}",
+    )
 
 
 def _has_tree(trace: Trace) -> bool:
-    return any(kept is not None for kept in trace.kept.values())
+    return any(trace.kept.values())
 
 
-def _task(unit: str, path: Path, taken: float) -> tuple[Spec, Task, float]:
+def _task(
+    unit: str,
+    path: Path,
+    taken: float,
+) -> tuple[Spec, Task, float]:
     text = bounded.head(path, task_file.MAX_BYTES).decode(errors="replace")
     name = path.name.partition("-")[2]
-    spec = spec_again(text, unit=unit, name=name, source=path.name)
+    spec = spec_again(
+        text,
+        unit=unit,
+        name=name,
+        source=path.name,
+    )
     return spec, Task(unit=unit, text=text), taken
 
 
-def _archived(kept: Kept | None) -> bool:
+def _is_archived(kept: Kept | None) -> bool:
     return kept is not None and "/archive/" in kept.ref
 
 
@@ -361,5 +471,4 @@ def _since(path: Path) -> float:
 
 def _folders(folder: Path) -> list[Path]:
     """The real folders in a real one, that may be of units or attempts."""
-    found = sorted(folder.iterdir()) if is_real(folder) else []
-    return [path for path in found if is_real(path) and ID.fullmatch(path.name)]
+    return [path for path in inside(folder) if is_real(path) and ID.fullmatch(path.name)]

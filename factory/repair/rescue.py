@@ -1,6 +1,7 @@
-"""The start-up reconcile: what a dead daemon left open is found in the world, and the records are brought up to it.
+"""The start-up reconcile: what a dead daemon left open is found, and put on record.
 
-Attempts are not here: a full hook is picked up by its worker, which adopts what still runs (worker.py).
+Attempts are not here: a full hook is picked up by its worker, which adopts what still runs
+(worker.py).
 """
 
 from dataclasses import replace
@@ -24,15 +25,23 @@ class Rescue:
     """Runs once, before any loop."""
 
     def __init__(
-        self, *, store: Store, gates: Gates, landings: Landings, outcomes: Outcomes
+        self,
+        *,
+        store: Store,
+        gates: Gates,
+        landings: Landings,
+        outcomes: Outcomes,
     ) -> None:
-        self._store, self._gates, self._landings, self._outcomes = store, gates, landings, outcomes
+        self._store = store
+        self._gates = gates
+        self._landings = landings
+        self._outcomes = outcomes
 
     async def run(self, at: datetime) -> None:
         """End what gates left running, finish or undo open landings, send on what no hook holds."""
         await self._gates.end_leftovers()
         await self._landings.finish_open(at)
-        held = {(hook.unit, hook.attempt) for hook in self._store.select(Hook) if hook.unit}
+        held = {(hook.unit, hook.attempt) for hook in self._store.select(Hook)}
         for unit in self._store.select(Unit, state=UnitState.RUNNING):
             newest = self._store.get(Attempt, unit.id, unit.attempt)
             if newest is not None and (unit.id, unit.attempt) not in held:
@@ -41,7 +50,11 @@ class Rescue:
             if (attempt.unit, attempt.number) not in held:
                 lost = budget.settle(_lost(attempt, at))
                 self._store.write(
-                    Event.ATTEMPT_ENDED, lost, now=at, unit=attempt.unit, attempt=attempt.number
+                    Event.ATTEMPT_ENDED,
+                    lost,
+                    now=at,
+                    unit=attempt.unit,
+                    attempt=attempt.number,
                 )
         try:
             await self._forget_what_is_gone(at)
@@ -49,28 +62,38 @@ class Rescue:
             log.exception(TICK_BROKE, loop="rescue")
 
     async def _forget_what_is_gone(self, at: datetime) -> None:
-        """Where the factory repository was lost, open units begin anew instead of failing on what it held."""
+        """Forget commits that the factory repository has lost: open units go on without them."""
         units = self._store.open(Unit)
-        attempts = [
-            each
-            for unit in units
-            for each in self._store.select(Attempt, unit=unit.id)
-            if each.commit
-        ]
-        gone = await self._landings.trunk.own.missing({each.commit for each in attempts})
-        for attempt in (each for each in attempts if each.commit in gone):
-            empty = replace(attempt, commit="", tree="", ref="")
-            self._store.write(
-                Event.ATTEMPT_NOTED,
-                empty,
-                now=at,
-                unit=attempt.unit,
-                attempt=attempt.number,
-                why=GONE,
-            )
-        for unit in (each for each in units if each.submission in gone):
+        attempts = list[Attempt]()
+        for unit in units:
+            attempts += self._store.select(Attempt, unit=unit.id)
+        commits = {each.commit for each in attempts} - {""}
+        gone = await self._landings.trunk.own.missing(commits)
+        for attempt in attempts:
+            if attempt.commit in gone:
+                self._store.write(
+                    Event.ATTEMPT_NOTED,
+                    replace(
+                        attempt,
+                        commit="",
+                        tree="",
+                        ref="",
+                    ),
+                    now=at,
+                    unit=attempt.unit,
+                    attempt=attempt.number,
+                    why=GONE,
+                )
+        for unit in units:
+            if unit.submission not in gone:
+                continue
             if unit.state is UnitState.QUEUED:
-                self._outcomes.send_back(unit, EndReason.LOST, detail=GONE, at=at)
+                self._outcomes.send_back(
+                    unit,
+                    EndReason.LOST,
+                    detail=GONE,
+                    at=at,
+                )
             else:  # what a card might let land
                 self._store.write(
                     Event.ATTEMPT_NOTED,
@@ -82,4 +105,9 @@ class Rescue:
 
 
 def _lost(attempt: Attempt, at: datetime) -> Attempt:
-    return replace(attempt, end=at, reason=EndReason.LOST, detail="no hook holds it")
+    return replace(
+        attempt,
+        end=at,
+        reason=EndReason.LOST,
+        detail="no hook holds it",
+    )

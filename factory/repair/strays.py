@@ -1,11 +1,12 @@
-"""What lies about that no record names, and where the store and git disagree; each with what mends it.
+"""What no record names, and where the store and git disagree; each with what mends it.
 
-Invariant: looking changes nothing; and what `mend` does loses nothing, for trees are kept before anything is deleted.
+Invariant: looking changes nothing; and what `mend` does loses nothing, for trees are kept before
+anything is deleted.
 """
 
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sized
 from datetime import datetime, timedelta
 from functools import partial
 from typing import NamedTuple
@@ -24,11 +25,13 @@ from factory.repo.underway import Underway
 from factory.store.records import Attempt, Fact, Hook
 from factory.store.unit import FINAL, Unit, UnitState
 
+_OURS = ("refs/heads/", "refs/tags/", ATTEMPTS, CHAINS)
 SCRATCH_AGE = timedelta(days=1)  # of a folder that `factory gate` makes and removes itself
 FSCK_SECONDS = 60.0
 BEHIND = (
-    "The store is older than what has happened here: a copy of it was put back, or its last writes were lost in a "
-    "power cut. The next start adds what git and the unit folders tell. Next: factoryd start"
+    "The store is older than what has happened here: a copy of it was put back, or its last writes"
+    " were lost in a power cut. The next start adds what git and the unit folders tell."
+    " Next: factoryd start"
 )
 
 
@@ -44,48 +47,65 @@ class Strays:
     """Looks at one factory, whether its daemon runs or not; mends only while none does."""
 
     def __init__(
-        self, *, keeper: Keeper, trunk: Trunk, benches: Checkouts, underway: Underway
+        self,
+        *,
+        keeper: Keeper,
+        trunk: Trunk,
+        benches: Checkouts,
+        underway: Underway,
     ) -> None:
-        self._keeper, self._trunk, self._benches, self._underway = keeper, trunk, benches, underway
-        self._store, self._where, self._own = keeper.store, keeper.state.places, trunk.own
+        self._keeper = keeper
+        self._trunk = trunk
+        self._benches = benches
+        self._underway = underway
+        self._store = keeper.store
+        self._where = keeper.state.places
+        self._own = trunk.own
 
     async def find(self, *, daemon: bool) -> AsyncIterator[Finding]:
         """Everything; what a running daemon does at this moment is no stray."""
-        for found in (
-            *self._processes(daemon=daemon),
-            *self._locks(daemon=daemon),
-            *self._folders(now()),
-        ):
+        for found in self._lying(daemon=daemon):
             yield found
         if not daemon and is_behind(self._store, self._where):
             yield Finding(BEHIND)
-        if wrong := await self._own.damage(FSCK_SECONDS):
-            mend = f"factoryd stop, move {self._own.git_dir} aside, factoryd start: it is made anew, without attempts"
+        wrong = await self._own.damage(FSCK_SECONDS)
+        if wrong:
+            move = f"move {self._own.git_dir} aside"
+            mend = f"factoryd stop, {move}, factoryd start: it is made again, without attempts"
             yield Finding(f"The factory repository is damaged ({wrong}). To go on: {mend}.")
             return
         async for found in self._refs():
             yield found
-        async for found in self._disagreements():
+        units = self._store.select(Unit)
+        async for found in self._landings(units):
+            yield found
+        async for found in self._trees(units):
             yield found
 
     # ── strays ──
 
+    def _lying(self, *, daemon: bool) -> Iterator[Finding]:
+        yield from self._processes(daemon=daemon)
+        if not daemon:
+            yield from self._locks()
+        yield from self._folders(now())
+
     def _processes(self, *, daemon: bool) -> Iterator[Finding]:
-        judged = process.living(f"{MARKER}={self._where.judged}/") if not daemon else {}
-        runs = {self._where.judged / name for name in judged.values()} - {*self._underway.runs()}
-        runs |= {*self._keeper.strays()}
+        runs = set(self._keeper.strays())
+        if not daemon:
+            judged = self._where.judged
+            named = process.living(f"{MARKER}={judged}/").values()
+            runs |= set(map(judged.joinpath, named)).difference(self._underway.runs())
         for run_dir in sorted(runs):
             what = "/".join(run_dir.parts[-2:])
-            yield Finding(
-                f"Something of {what}, which is over, still runs.", partial(process.end, run_dir)
-            )
+            said = f"Something of {what}, which is over, still runs."
+            yield Finding(said, partial(process.end, run_dir))
 
-    def _locks(self, *, daemon: bool) -> Iterator[Finding]:
-        found = [] if daemon else sorted(self._own.git_dir.rglob("*.lock"))
+    def _locks(self) -> Iterator[Finding]:
+        found = sorted(self._own.git_dir.rglob("*.lock"))
         if found:
-            yield Finding(
-                f"{found[0]}{_more(found[1:])} was left by a git that was killed.", self._own.seize
-            )
+            said = f"{found[0]}{_more(found)} was left by a git that was killed."
+            yield Finding(said, self._own.seize)
 
     def _folders(self, at: datetime) -> Iterator[Finding]:
         named = {hook.workspace for hook in self._store.select(Hook)}
@@ -104,70 +124,64 @@ class Strays:
                 yield Finding(said, partial(self._keeper.workspaces.remove, path), matters=False)
 
     async def _refs(self) -> AsyncIterator[Finding]:
-        nobodys = {
-            name: kept.commit
-            for name, kept in (await self._keeper.archive.refs()).items()
-            if self._store.get(Unit, name.partition("/")[0]) is None
-        }
+        archive = self._keeper.archive
+        nobodys = {}
+        for name, kept in (await archive.refs()).items():
+            if self._store.get(Unit, name.partition("/")[0]) is None:
+                nobodys[name] = kept.commit
         if nobodys:
-            said = f"Of {min(nobodys)}{_more([*nobodys][1:])}, of which a ref keeps a tree, there is no record."
-            yield Finding(said, partial(self._keeper.archive.put, nobodys, now()), matters=False)
-        refs = (await self._own.text("for-each-ref", "--format=%(refname)")).splitlines()
-        for ref in refs:
-            if not ref.startswith(("refs/heads/", "refs/tags/", ATTEMPTS, CHAINS)):
+            whose = f"{min(nobodys)}{_more(nobodys)}"
+            said = f"Of {whose}, of which a ref keeps a tree, there is no record."
+            yield Finding(said, partial(archive.put, nobodys, now()), matters=False)
+        refs = await self._own.text("for-each-ref", "--format=%(refname)")
+        for ref in refs.splitlines():
+            if not ref.startswith(_OURS):
                 remove = f"git -C {self._own.git_dir} update-ref -d {ref}"
-                yield Finding(
-                    f"{ref} in the factory repository is none of its own; to remove it: {remove}"
-                )
+                said = f"{ref} in the factory repository is none of its own; to remove it: {remove}"
+                yield Finding(said)
 
     # ── the store and git ──
 
-    async def _disagreements(self) -> AsyncIterator[Finding]:
-        units = {unit.id: unit for unit in self._store.select(Unit)}
+    async def _landings(self, units: Iterable[Unit]) -> AsyncIterator[Finding]:
+        """Units that have landed on record alone, or in trunk alone."""
+        branch = self._trunk.branch
         landings = by_unit(await self._trunk.landings())
         fact = self._store.get(Fact, "trunk")
         taken_out = set(json.loads(fact.value).get("missing", [])) if fact else set()
-        for unit in units.values():
+        for unit in units:
             landing = newest(self._store, unit, landings.get(unit.id, []))
-            if unit.state is UnitState.LANDED and landing is None and unit.id not in taken_out:
+            has_landed = unit.state is UnitState.LANDED
+            if has_landed and landing is None and unit.id not in taken_out:
+                where = f"neither {branch} nor its reflog holds {unit.commit[:10]}"
                 again = f"factory diff {unit.id} | git apply"
-                yield Finding(
-                    f"{unit.id} has landed on record, but neither {self._trunk.branch} nor its reflog holds "
-                    f"{unit.commit[:10]}. To have its change again: {again}"
-                )
-            if unit.state is not UnitState.LANDED and landing:
-                yield Finding(
-                    f"{self._trunk.branch} holds {unit.id} ({landing.commit[:10]}), which is {unit.state} on record. "
-                    "The next start records the landing: factoryd restart"
-                )
-        attempts = {
-            attempt.commit: attempt for attempt in self._store.select(Attempt) if attempt.commit
-        }
-        missing = await self._own.missing(
-            [*attempts, *(unit.submission for unit in units.values() if unit.submission)]
-        )
-        lost = sorted(
-            {
-                f"{attempts[each].unit}/{attempts[each].number}"
-                for each in missing
-                if each in attempts
-            }
-        )
-        stuck = sorted(
-            unit.id
-            for unit in units.values()
-            if unit.submission in missing and unit.state not in FINAL
-        )
+                said = f"{unit.id} has landed on record, but {where}."
+                yield Finding(f"{said} To have its change again: {again}")
+            if landing and not has_landed:
+                said = f"{branch} holds {unit.id} ({landing.commit[:10]})"
+                next_start = "The next start records the landing: factoryd restart"
+                yield Finding(f"{said}, which is {unit.state} on record. {next_start}")
+
+    async def _trees(self, units: Iterable[Unit]) -> AsyncIterator[Finding]:
+        """Commits on record that are not in git any more."""
+        attempts = {}
+        for attempt in self._store.select(Attempt):
+            attempts[attempt.commit] = f"{attempt.unit}/{attempt.number}"
+        commits = {*attempts, *(unit.submission for unit in units)} - {""}
+        missing = await self._own.missing(commits)
+        stuck = []
+        for unit in units:
+            if unit.submission in missing and unit.state not in FINAL:
+                stuck.append(unit.id)
         if stuck:
-            yield Finding(
-                f"What was submitted of {', '.join(stuck)} is not in git any more. Next: factoryd restart"
-            )
+            whose = ", ".join(sorted(stuck))
+            said = f"What was submitted of {whose} is not in git any more."
+            yield Finding(f"{said} Next: factoryd restart")
+        lost = sorted(attempts[each] for each in missing.intersection(attempts))
         if lost:
-            yield Finding(
-                f"The tree of {lost[0]}{_more(lost[1:])} is not in git any more.", matters=False
-            )
+            said = f"The tree of {lost[0]}{_more(lost)} is not in git any more."
+            yield Finding(said, matters=False)
 
 
-def _more(others: Iterable[object]) -> str:
-    count = len([*others])
-    return f" (and {count} more)" if count else ""
+def _more(found: Sized) -> str:
+    """How many there are besides the one that is named."""
+    return f" (and {len(found) - 1} more)" if len(found) > 1 else ""

@@ -1,7 +1,7 @@
 """What a start does about earlier lives of this factory, before it uses anything that they left.
 
-Invariant: no process of an earlier life of this repository works on when the first attempt starts, and what belongs to
-another repository (of which this one is a copy) is never signalled.
+Invariant: no process of an earlier life of this repository works on when the first attempt starts,
+and what belongs to another repository (of which this one is a copy) is never signalled.
 """
 
 import json
@@ -19,7 +19,7 @@ from factory.child.proc import MARKER, family
 from factory.child.users import users
 from factory.ground import faults
 from factory.ground.places import Places
-from factory.repo.checkouts import ABANDONED, is_real
+from factory.repo.checkouts import ABANDONED, inside, is_real
 from factory.store.identity import (
     Found,
     Identity,
@@ -37,7 +37,8 @@ from factory.store.unit import EndReason, Unit, UnitState, advance
 
 WORKSPACES = "workspaces"
 BENCHES = "benches"
-STAMP = "environment.json"  # says what a place's environment was made from; paths in it do not survive a move
+# Says what a place's environment was made from; the paths in it do not survive a move.
+STAMP = "environment.json"
 SET_ASIDE = "set-aside"  # in .factory: task files that came with a copy
 
 
@@ -50,14 +51,20 @@ class Told:
 
 
 async def take_over(
-    store: Store, where: Places, *, identity_at: Callable[[str], str | None], now: datetime
+    store: Store,
+    where: Places,
+    *,
+    identity_at: Callable[[str], str | None],
+    now: datetime,
 ) -> Told:
     """Find out whose the store is, and leave nothing of an earlier life at work.
 
-    `identity_at` gives the identity of the store in that checkout: "" where there is none, None where nobody can tell.
+    `identity_at` gives the identity of the store in that checkout: "" where there is none, None
+    where nobody can tell.
     """
     known = recorded(store) or _of_older_release(store)
-    identity = here(where.root, where.common_dir, where.work, identity=known.id if known else "")
+    known_id = known.id if known else ""
+    identity = here(where.root, where.common_dir, where.work, identity=known_id)
     told = Told(_compare(known, identity, identity_at))
     identity = replace(identity, id=identity.id or new_id())
     if known and told.found is Found.COPIED:
@@ -93,14 +100,22 @@ def _of_older_release(store: Store) -> Identity | None:
         return None
     git_dir = lock.parent
     return Identity(
-        id="", root=str(git_dir.parent), git_dir=str(git_dir), work=str(said.get("work") or "")
+        id="",
+        root=str(git_dir.parent),
+        git_dir=str(git_dir),
+        work=str(said.get("work") or ""),
     )
 
 
 # ── a copy ──
 
 
-def _leave_to_original(store: Store, where: Places, known: Identity, now: datetime) -> list[str]:
+def _leave_to_original(
+    store: Store,
+    where: Places,
+    known: Identity,
+    now: datetime,
+) -> list[str]:
     """Forget what the original goes on with: its processes, hooks, cards and open units."""
     original = known.root
     # World first: killed in between, the next start finds a copy again and does the rest.
@@ -114,16 +129,14 @@ def _leave_to_original(store: Store, where: Places, known: Identity, now: dateti
             left = advance(unit, UnitState.CANCELLED, now=now, why=why)
             store.write(Event.UNIT_CANCELLED, left, now=now, unit=unit.id)
         _close_all(store, why, now)
-    lines = [f"This repository is a copy of {original}."]
+    line = f"This repository is a copy of {original}"
     if units:
         number = "1 open unit was" if len(units) == 1 else f"{len(units)} open units were"
-        lines = [
-            f"This repository is a copy of {original}: {number} left to the original; `factory retry ID` does one here."
-        ]
+        line += f": {number} left to the original; `factory retry ID` does one here"
+    lines = [f"{line}."]
     if files:
-        lines.append(
-            f"{files} task files that came with it lie in .factory/{SET_ASIDE}/: drop again what is meant."
-        )
+        where_to = f".factory/{SET_ASIDE}/: drop again what is meant."
+        lines.append(f"{files} task files that came with it lie in {where_to}")
     return lines
 
 
@@ -131,7 +144,14 @@ def _close_all(store: Store, why: str, now: datetime) -> None:
     """Empty hooks, and end attempts, cards, steps and requests that belong to the original."""
     records: list[Hook | Attempt | Card | Step | Request | Fact] = []
     for hook in store.select(Hook):
-        records.append(Hook(worker=hook.worker, index=hook.index, since=now, workspace=hook.worker))
+        records.append(
+            Hook(
+                worker=hook.worker,
+                index=hook.index,
+                since=now,
+                workspace=hook.worker,
+            )
+        )
     for attempt in store.open(Attempt):
         free = replace(attempt, reserved_usd=0.0, reserved_tokens=0, reserved_minutes=0.0)
         records.append(replace(free, end=now, reason=EndReason.HANDED_BACK, detail=why))
@@ -149,7 +169,7 @@ def _close_all(store: Store, why: str, now: datetime) -> None:
 def _set_aside(where: Places) -> int:
     """Move task files that nobody has taken out of the inbox; how many there are."""
     target = where.home / SET_ASIDE
-    waiting = [path for folder in (where.inbox, where.intake) for path in _task_files(folder)]
+    waiting = [*_task_files(where.inbox), *_task_files(where.intake)]
     with faults.step("copy.aside"):
         for path in waiting:
             target.mkdir(exist_ok=True)
@@ -158,7 +178,7 @@ def _set_aside(where: Places) -> int:
 
 
 def _task_files(folder: Path) -> list[Path]:
-    found = sorted(folder.iterdir()) if is_real(folder) else []
+    found = inside(folder)
     return [path for path in found if path.suffix.lower() == ".md" and path.is_file()]
 
 
@@ -173,7 +193,8 @@ def _free(path: Path) -> Path:
 
 def _forget_runs(where: Places) -> None:
     """Remove what names processes of the original; their output stays."""
-    for start in (*where.home.glob("attempts/*/*/start.json"), *where.judged.glob("*/start.json")):
+    starts = [*where.home.glob("attempts/*/*/start.json"), *where.judged.glob("*/start.json")]
+    for start in starts:
         if not start.with_name("exit.json").exists():
             start.unlink(missing_ok=True)
 
@@ -181,7 +202,12 @@ def _forget_runs(where: Places) -> None:
 # ── a move ──
 
 
-async def _move(store: Store, where: Places, known: Identity, now: datetime) -> list[str]:
+async def _move(
+    store: Store,
+    where: Places,
+    known: Identity,
+    now: datetime,
+) -> list[str]:
     """Take the work folder along, and what the journal's open steps say about the checkout."""
     await _end_all(_runs_of(Path(known.root) / ".factory"))
     moved = await to_thread.run_sync(_move_work, Path(known.work or "/nonexistent"), where.work)
@@ -226,26 +252,35 @@ def _renamed(data: str, old: str, new: str) -> str:
 # ── processes of an earlier life ──
 
 
-async def _end_earlier(store: Store, where: Places, *, was: Identity | None) -> list[str]:
+async def _end_earlier(
+    store: Store,
+    where: Places,
+    *,
+    was: Identity | None,
+) -> list[str]:
     """End every run that no hook of this store holds."""
     runs = _runs_of(where.home)
-    held = {where.run_dir(hook.unit, hook.attempt) for hook in store.select(Hook) if hook.unit}
-    known = {run for run in held if _is_known(store, where, run)}
-    judged = {run for run in runs if run.is_relative_to(where.judged)} if was else set[Path]()
-    ours = {run: count for run, count in runs.items() if run not in known and run not in judged}
-    ended = await _end_all(ours)
+    for hook in store.select(Hook):
+        if hook.unit and _is_on_record(store, where, hook):
+            runs.pop(where.run_dir(hook.unit, hook.attempt), None)
+    for run in list(runs):
+        if was and run.is_relative_to(where.judged):  # judging takes care of them
+            del runs[run]
+    ended = await _end_all(runs)
     if not ended:
         return []
-    names = ", ".join(sorted("/".join(run.parts[-2:]) for run in ours))
-    return [
-        f"{ended} processes that an earlier life of this factory had left behind were ended ({names})."
-    ]
+    names = ", ".join(sorted("/".join(run.parts[-2:]) for run in runs))
+    whose = "that an earlier life of this factory had left behind"
+    return [f"{ended} processes {whose} were ended ({names})."]
 
 
-def _is_known(store: Store, where: Places, run: Path) -> bool:
-    """Whether what runs there is the attempt that the store has on record."""
-    attempt = store.get(Attempt, run.parent.name, int(run.name))
-    return attempt is not None and process.nonce_of(run) in (None, attempt.nonce)
+def _is_on_record(store: Store, where: Places, hook: Hook) -> bool:
+    """Whether what runs for the hook is the attempt that the store has on record."""
+    attempt = store.get(Attempt, hook.unit, hook.attempt)
+    if attempt is None:
+        return False
+    run_dir = where.run_dir(hook.unit, hook.attempt)
+    return process.nonce_of(run_dir) in (None, attempt.nonce)
 
 
 def _runs_of(home: Path) -> dict[Path, int]:
@@ -270,7 +305,7 @@ async def _end_all(runs: Mapping[Path, int]) -> int:
 
 
 async def _put_aside(store: Store, where: Places, found: Found) -> list[str]:
-    """Put folders out of use that an earlier life may still write to, or whose work no record names."""
+    """Put folders out of use that an earlier life may still write to, or that no record names."""
     is_strange = found in (Found.NEW, Found.COPIED)
     hooks = {hook.workspace: hook for hook in store.select(Hook)}
     aside = []
@@ -279,7 +314,7 @@ async def _put_aside(store: Store, where: Places, found: Found) -> list[str]:
         # What a filled hook's attempt left there is its worker's matter.
         if is_strange or hook is None or (not hook.unit and await _users(place)):
             aside.append(_abandon(place))
-    gates = _marked(where) if not is_strange else set[int]()
+    gates = set() if is_strange else _marked(where)
     for place in _in_use(where.work / BENCHES):
         if await _users(place) - gates:
             aside.append(_abandon(place))
@@ -306,5 +341,4 @@ def _marked(where: Places) -> set[int]:
 
 
 def _in_use(folder: Path) -> list[Path]:
-    found = sorted(folder.iterdir()) if is_real(folder) else []
-    return [path for path in found if ABANDONED not in path.name]
+    return [path for path in inside(folder) if ABANDONED not in path.name]

@@ -199,9 +199,7 @@ class Checkouts:
 
     def names(self) -> list[str]:
         """Everything in the folder, whatever put it there."""
-        if not is_real(self._folder):
-            return []
-        return sorted(path.name for path in self._folder.iterdir())
+        return [path.name for path in inside(self._folder)]
 
     @faults.during("tree.abandon")
     def abandon(self, name: str) -> Path:
@@ -334,6 +332,11 @@ async def beginning_of(git: Git, *argv: str, ok: tuple[int, ...] = (0,)) -> tupl
 def _literal(path: str) -> str:
     """The path as a gitignore pattern that matches it alone."""
     return re.sub(r"[\\*?\[ \t]", r"\\\g<0>", path)
+
+
+def inside(folder: Path) -> list[Path]:
+    """What lies in a folder, sorted; nothing where there is none, or a link to one."""
+    return sorted(folder.iterdir()) if is_real(folder) else []
 
 
 def is_real(path: Path) -> bool:
