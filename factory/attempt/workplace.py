@@ -54,20 +54,17 @@ async def place_of(start: Start, workspaces: Workspaces) -> Place:
 
 async def prepare(start: Start, workspaces: Workspaces) -> Workplace:
     """Show what the attempt starts from, and delete what another unit left; raises FactoryError."""
-    setup, name = start.setup, start.workspace
-    tree = workspaces.at(name).tree
-    warm = homes.belongs_to(tree, start.owner)
+    workspace = workspaces.at(start.workspace, keeps=start.setup.keeps)
+    warm = homes.belongs_to(workspace.tree, start.owner)
     if not warm:
-        homes.claim(tree, "")  # a daemon that dies before it is clean finds it nobody's
-    workspace = await workspaces.prepare(
-        name,
+        homes.claim(workspace.tree, "")  # a daemon that dies before it is clean finds it nobody's
+    await workspaces.prepare(
+        workspace,
         base=start.base,
         nonce=start.nonce,
-        tree=start.carried or None,
+        tree=start.carried,
         renew_git=not (start.resumed and warm),
-        keeps=setup.keeps,
-        dependencies=setup.dependencies,
-        warm=warm,
+        spares=None if warm else start.setup.dependencies,
     )
     place = await place_of(start, workspaces)
     await to_thread.run_sync(scratch.empty, place)

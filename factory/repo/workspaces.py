@@ -91,32 +91,30 @@ class Workspaces(Checkouts):
 
     async def prepare(
         self,
-        name: str,
+        workspace: Workspace,
         *,
         base: str,
         nonce: str = "",
-        tree: str | None = None,
+        tree: str = "",
         renew_git: bool = True,
-        keeps: tuple[str, ...] = (),
-        dependencies: tuple[str, ...] = (),
-        warm: bool = False,
+        spares: tuple[str, ...] | None = (),
     ) -> Workspace:
         """Make the workspace show `base`, or `tree` as uncommitted work on it.
 
-        `nonce`: of the attempt, whose the workspace is from now on. `warm`: ignored files stay,
-        since no other unit was there; else only `dependencies` do. Not `renew_git`: a resumed
-        session keeps its own `.git`, where that is still a folder. Raises FactoryError.
+        `nonce`: of the attempt, whose the workspace is from now on. `spares`: the ignored files
+        that stay, or None for all of them, since no other unit was there. Not `renew_git`: a
+        resumed session keeps its own `.git`, where that is still a folder. Raises FactoryError.
         """
-        ground = await self.ground(name, base, keeps)
-        workspace = self.at(name, keeps=keeps)
+        name = workspace.name
+        ground = await self.ground(name, base, workspace.keeps)
         await self._enter(name)
         self._claim(name, nonce)
         renewed = renew_git or not is_real(workspace.tree / ".git")
         first = base if renewed else tree or base
-        if warm:
+        if spares is None:
             await self.reset(name, first, clean=("-ffd",), caches=ground.caches)
         else:
-            await self.reset(name, first, clean=all_but(dependencies), caches=dependencies)
+            await self.reset(name, first, clean=all_but(spares), caches=spares)
         if renewed:
             await self.renew_git(name, base, excludes=ground.excludes)
         if tree and tree != first:

@@ -405,7 +405,9 @@ async def test_a_folder_of_ours_that_became_a_link_is_not_looked_into(scene: Sce
 
 async def aside(scene: Scene, text: str = "left\n") -> Path:
     """A workspace with work in it that was put out of use."""
-    workspace = await scene.floor.workspaces.prepare("w1", base=await scene.floor.trunk.refresh())
+    workspace = await scene.floor.workspaces.prepare(
+        scene.floor.workspaces.at("w1"), base=await scene.floor.trunk.refresh()
+    )
     (workspace.tree / "left.txt").write_text(text)
     return scene.floor.workspaces.abandon("w1")
 

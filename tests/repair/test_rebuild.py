@@ -234,7 +234,9 @@ async def test_a_task_that_is_not_right_any_more_starts_nothing_and_says_so(scen
 
 
 async def test_what_still_runs_is_ended_and_its_workspace_put_aside(scene: Scene) -> None:
-    workspace = await scene.floor.workspaces.prepare("w1", base=await scene.floor.trunk.refresh())
+    workspace = await scene.floor.workspaces.prepare(
+        scene.floor.workspaces.at("w1"), base=await scene.floor.trunk.refresh()
+    )
     (workspace.tree / "half.txt").write_text("half\n")
     run_dir = scene.state.places.run_dir("fix", 4)
     env = {"PATH": os.environ["PATH"]}

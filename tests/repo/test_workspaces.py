@@ -44,7 +44,7 @@ class Line:
         return self.root / "attempt"
 
     async def workspace(self) -> Workspace:
-        return await self.workspaces.prepare("w1", base=self.base)
+        return await self.workspaces.prepare(self.workspaces.at("w1"), base=self.base)
 
     async def snapshot(self, workspace: Workspace) -> Snapshot:
         return await self.workspaces.snapshot(workspace, base=self.base, aside=self.aside)
@@ -607,7 +607,7 @@ async def test_a_submodule_of_trunk_stays_one(line: Line) -> None:
         "sub",
     )
     base = await line.commit({})
-    workspace = await line.workspaces.prepare("w1", base=base)
+    workspace = await line.workspaces.prepare(line.workspaces.at("w1"), base=base)
     empty = await line.workspaces.snapshot(workspace, base=base, aside=line.aside)
     git(
         workspace.tree,
@@ -620,7 +620,7 @@ async def test_a_submodule_of_trunk_stays_one(line: Line) -> None:
     )
 
     filled = await line.workspaces.snapshot(workspace, base=base, aside=line.aside)
-    again = await line.workspaces.prepare("w1", base=base)
+    again = await line.workspaces.prepare(line.workspaces.at("w1"), base=base)
 
     assert (empty.changed, filled.changed, filled.nested) == (False, False, ())
     assert list((again.tree / "sub").iterdir()) == []
@@ -641,7 +641,7 @@ async def test_in_a_submodule_that_the_agent_populates_nothing_of_its_runs(line:
         "sub",
     )
     base = await line.commit({})
-    workspace = await line.workspaces.prepare("w1", base=base)
+    workspace = await line.workspaces.prepare(line.workspaces.at("w1"), base=base)
     sub = workspace.tree / "sub"
     git(workspace.tree, "clone", "--quiet", str(source), str(sub))
     for key in ("core.fsmonitor", "filter.trap.clean"):
@@ -714,7 +714,9 @@ async def test_what_git_cannot_take_is_said(
 
 
 async def test_what_tools_and_setup_made_stays_out(line: Line) -> None:
-    workspace = await line.workspaces.prepare("w1", base=line.base, keeps=("generated", "we[i]rd"))
+    workspace = await line.workspaces.prepare(
+        line.workspaces.at("w1", keeps=("generated", "we[i]rd")), base=line.base
+    )
     for path in (
         "node_modules/a/x.js",
         "src/__pycache__/x.pyc",
@@ -730,11 +732,11 @@ async def test_what_tools_and_setup_made_stays_out(line: Line) -> None:
     snapshot = await line.snapshot(workspace)
     keeps = ("generated", "we[i]rd")
     again = await line.workspaces.prepare(
-        "w1", base=line.base, keeps=keeps, dependencies=("we[i]rd",), warm=True
+        line.workspaces.at("w1", keeps=keeps), base=line.base, spares=None
     )
     warm = content(again.tree)
     again = await line.workspaces.prepare(
-        "w1", base=line.base, keeps=keeps, dependencies=("we[i]rd",)
+        line.workspaces.at("w1", keeps=keeps), base=line.base, spares=("we[i]rd",)
     )
 
     assert not snapshot.changed
@@ -745,7 +747,7 @@ async def test_what_tools_and_setup_made_stays_out(line: Line) -> None:
 
 async def test_a_shipped_name_that_trunk_tracks_something_in_is_not_left_out(line: Line) -> None:
     base = await line.commit({"examples/node_modules/[x] y/a.js": "a\n"})
-    workspace = await line.workspaces.prepare("w1", base=base)
+    workspace = await line.workspaces.prepare(line.workspaces.at("w1"), base=base)
     for path in ("examples/node_modules/[x] y/b.js", "node_modules/c.js"):
         (workspace.tree / path).parent.mkdir(parents=True, exist_ok=True)
         (workspace.tree / path).write_text("made\n")
@@ -762,7 +764,7 @@ async def test_the_same_name_moves_on_to_a_new_base(line: Line) -> None:
     await line.workspace()
     base = await line.commit({"src/app.py": "moved on\n", "new/file.py": "new\n"})
 
-    workspace = await line.workspaces.prepare("w1", base=base)
+    workspace = await line.workspaces.prepare(line.workspaces.at("w1"), base=base)
 
     assert content(workspace.tree)["src/app.py"] == "file False moved on\n"
     assert (
@@ -798,7 +800,7 @@ async def test_carried_work_is_uncommitted_on_the_newest_base(line: Line) -> Non
 
     tree = await line.workspaces.carry(kept, onto=base, diff=line.root / "old.diff")
     assert isinstance(tree, str)
-    workspace = await line.workspaces.prepare("w1", base=base, tree=tree)
+    workspace = await line.workspaces.prepare(line.workspaces.at("w1"), base=base, tree=tree)
     second = await line.workspaces.snapshot(workspace, base=base, aside=line.aside)
 
     assert git(workspace.tree, "status", "--porcelain") == " M src/app.py\n?? new.py"
@@ -959,7 +961,9 @@ async def test_a_resumed_session_finds_its_own_git_dir(line: Line) -> None:
     before = git(workspace.tree, "rev-parse", "HEAD")
     snapshot = await line.snapshot(workspace)
 
-    await line.workspaces.prepare("w1", base=line.base, tree=snapshot.tree, renew_git=False)
+    await line.workspaces.prepare(
+        line.workspaces.at("w1"), base=line.base, tree=snapshot.tree, renew_git=False
+    )
 
     assert git(workspace.tree, "rev-parse", "HEAD") == before
     assert git(workspace.tree, "status", "--porcelain") == ""
@@ -969,7 +973,7 @@ async def test_a_resumed_session_that_closed_its_folder_finds_it_open_again(line
     workspace = await line.workspace()
     closes_its_place(workspace.tree)
 
-    await line.workspaces.prepare("w1", base=line.base, renew_git=False)
+    await line.workspaces.prepare(line.workspaces.at("w1"), base=line.base, renew_git=False)
 
     assert content(workspace.tree) == FRESH
 
@@ -980,7 +984,9 @@ async def test_a_resumed_session_without_a_git_dir_gets_one_at_its_base(line: Li
     snapshot = await line.snapshot(workspace)
     deletes_its_git_dir(workspace.tree)
 
-    await line.workspaces.prepare("w1", base=line.base, tree=snapshot.tree, renew_git=False)
+    await line.workspaces.prepare(
+        line.workspaces.at("w1"), base=line.base, tree=snapshot.tree, renew_git=False
+    )
 
     assert git(workspace.tree, "rev-parse", "HEAD") == line.base
     assert git(workspace.tree, "status", "--porcelain") == " M src/app.py"
@@ -1008,7 +1014,7 @@ async def test_a_damaged_or_missing_index_costs_time_and_nothing_else(
 
 async def test_an_unknown_base_is_an_error_and_not_an_endless_attempt(line: Line) -> None:
     with pytest.raises((FactoryError, GitError)):
-        await line.workspaces.prepare("w1", base="0" * 39 + "1")
+        await line.workspaces.prepare(line.workspaces.at("w1"), base="0" * 39 + "1")
 
 
 async def test_a_folder_that_cannot_be_written_is_said(line: Line) -> None:
@@ -1032,12 +1038,12 @@ async def test_an_abandoned_workspace_is_snapshotted_and_never_used_again(line: 
 
 
 async def test_the_workspace_of_an_attempt_is_found_where_it_was_put_aside(line: Line) -> None:
-    await line.workspaces.prepare("w1", base=line.base, nonce="mine")
+    await line.workspaces.prepare(line.workspaces.at("w1"), base=line.base, nonce="mine")
     assert line.workspaces.where("w1", "mine") == "w1"
     aside = line.workspaces.abandon("w1")
     assert line.workspaces.where("w1", "mine") == aside.name
 
-    await line.workspaces.prepare("w1", base=line.base, nonce="theirs")
+    await line.workspaces.prepare(line.workspaces.at("w1"), base=line.base, nonce="theirs")
 
     assert line.workspaces.where("w1", "mine") == aside.name
     assert [line.workspaces.where("w1", nonce) for nonce in ("theirs", "nobody's", "")] == [
@@ -1075,7 +1081,9 @@ async def test_a_shallow_repository_has_a_log_that_ends_where_it_does(line: Line
         own=own, folder=line.root / "w", index_dir=line.root / "i", trunk_branch="main"
     )
 
-    workspace = await workspaces.prepare("w1", base=git(line.user, "rev-parse", "HEAD"))
+    workspace = await workspaces.prepare(
+        workspaces.at("w1"), base=git(line.user, "rev-parse", "HEAD")
+    )
 
     assert git(workspace.tree, "log", "--format=%s") == "change"
 
@@ -1091,12 +1099,12 @@ async def test_line_ends_that_attributes_would_change_do_not_make_a_fresh_tree_d
     git(line.user, "commit", "-qm", "attributes")
     git(line.user, "reset", "-q", "--hard")
     base = await line.commit({".gitattributes": "* text=auto\n", "other.txt": "x\n"})
-    await line.workspaces.prepare("w1", base=base)
+    await line.workspaces.prepare(line.workspaces.at("w1"), base=base)
     marker = line.workspaces.place("w1") / "tree/build/warm"
     marker.parent.mkdir()
     marker.touch()
 
-    await line.workspaces.prepare("w1", base=base, warm=True)
+    await line.workspaces.prepare(line.workspaces.at("w1"), base=base, spares=None)
 
     assert marker.exists()
 
