@@ -1,4 +1,4 @@
-"""The digest: what the next attempt is told about why the last one failed.
+"""The digest: what the next attempt reads about why the last one failed.
 
 Invariant: at most 16 KiB, and whatever is cut, the first failure and the command to reproduce it
 are kept.
@@ -12,7 +12,7 @@ from factory.store.records import Verdict
 from factory.store.unit import EndReason
 
 LIMIT = 16 * 1024
-SHORT = 2048  # bytes of outputs that are never cut, whatever else is told
+SHORT = 2048  # bytes of outputs that are never cut
 AROUND = 12  # lines shown from the first failure on
 
 _COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")

@@ -33,7 +33,7 @@ from factory.store.records import Attempt, Remark
 
 
 class Launch:
-    """Puts together what the shim of an attempt is told."""
+    """Puts together the command that starts an attempt."""
 
     def __init__(
         self,

@@ -152,7 +152,7 @@ class Outcomes:
             self.finish(put_off, at=at)
 
     def hold(self, unit: Unit, ask: Ask, at: datetime) -> None:
-        """A person is asked; the unit keeps its submission."""
+        """Ask a person; the unit keeps its submission."""
         if self._unit(unit.id).state is not UnitState.QUEUED:
             return  # cancelled meanwhile
         with self._store.transaction():

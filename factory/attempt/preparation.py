@@ -67,8 +67,9 @@ class Preparation:
             (run.run_dir / "tmp").mkdir(exist_ok=True)
             run.own.mkdir(exist_ok=True)
             self._copy_task(run.unit.id)
+        conflict = None
         if resumed:
-            carried, conflict = resumed.tree, None
+            carried = resumed.tree
         else:
             carried, conflict = await self._carry(run, earlier)
         workplace, ready = await self._prepared(run, carried)

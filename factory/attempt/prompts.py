@@ -1,4 +1,4 @@
-"""What an agent is told: strict templates, filled in.
+"""Prompts: strict templates, filled in.
 
 Invariant: what a person, an agent or a gate wrote goes in verbatim and is never read as a template;
 no attempt begins with a prompt that lacks the task.
@@ -94,9 +94,9 @@ def _check_task(template: Convention, brief: Brief, prompts: Mapping[str, Conven
     at_fault = prompts["task.md"] if template.is_shipped else template
     if at_fault.is_shipped:
         return
-    name, marked = "body", replace(brief, body=_MARK)
-    if not brief.body.strip():
-        name, marked = "title", replace(brief, title=_MARK)
+    name = "body" if brief.body.strip() else "title"
+    fields_marked: dict[str, Any] = {name: _MARK}
+    marked = replace(brief, **fields_marked)
     if _MARK not in _filled(template, marked, prompts).casefold():
         raise ConfigError(
             f"{at_fault.where} does not tell the task. Write {{{{ {name} }}}} where the task "

@@ -184,7 +184,8 @@ def _task_files(folder: Path) -> list[Path]:
 
 def _free(path: Path) -> Path:
     """The path, or one beside it that is free."""
-    number, free = 1, path
+    number = 1
+    free = path
     while free.exists():
         number += 1
         free = path.with_name(f"{path.stem}-{number}{path.suffix}")

@@ -69,7 +69,8 @@ def first_unusable(git_dir: Path, user: User) -> Unusable | None:
     """The first path in a common git dir, or a worktree's git dir, that `user` cannot use."""
     for path, use in _paths(git_dir):
         with suppress(FileNotFoundError):  # a git at work took it away
-            if wrong := _trouble(path, use, user):
+            wrong = _trouble(path, use, user)
+            if wrong:
                 trouble, mend = wrong
                 names = {"path": shlex.quote(str(path)), "all": shlex.quote(str(git_dir))}
                 return Unusable(path, trouble, mend.format(**names))

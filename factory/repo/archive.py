@@ -53,7 +53,7 @@ class Archive:
         ref = f"{CHAINS}{at:%Y-%m}"
         nothing = await self._own.text("hash-object", "-w", "-t", "tree", os.devnull)
         tip = await self._own.commit(ref)
-        # A root of its own, for the first parents to lead to it and not into trunk's history.
+        # A separate root: first parents lead to it and not into trunk's history.
         below = tip or await self._commit(nothing, [], f"The archive of {at:%Y-%m}\n")
         text = "Keep what attempts made\n\n"
         deletions = ""

@@ -98,7 +98,7 @@ class Branch:
         return landings
 
     async def builds_on(self, to: str, base: str) -> bool:
-        """Whether `base` is below `to`; git is asked only about commits that were not made here."""
+        """Whether `base` is below `to`; no git runs for commits that were made here."""
         at = to
         while at != base and at in self.own.known.bases:
             at = self.own.known.bases[at]

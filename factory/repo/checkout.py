@@ -173,7 +173,7 @@ class Checkout:
         return {entry[3:] for entry in await self.git.names(*_STATUS)}
 
     async def _index(self) -> dict[str, tuple[str, str]]:
-        """Path → mode and blob; an unmerged path has neither of its own."""
+        """Path → mode and blob; an unmerged path has neither."""
         found = {}
         for entry in await self.git.names("ls-files", "-s", "-z"):
             facts, _, path = entry.partition("\t")

@@ -50,7 +50,7 @@ _PLAIN = (
     "core.protectHFS=true",
     "core.protectNTFS=true",
 )
-# What a kept attempt consists of survives a power failure; the index can be made anew.
+# The objects of a kept attempt survive a power failure; the index can be made again.
 _DURABLE = ("core.fsync=all,-index", "core.fsyncMethod=batch")
 _PACKED_REF = "--format=%(objectname) %(refname)%(if)%(*objectname)%(then)%0a^%(*objectname)%(end)"
 ABANDONED = ".abandoned-"

@@ -65,7 +65,7 @@ class Git(GitDir):
     known: Known = field(default_factory=Known, repr=False, compare=False)
 
     async def tree(self, commit: str) -> str:
-        """The tree of the commit with this id; git is asked once."""
+        """The tree of the commit with this id."""
         tree = self.known.trees.get(commit)
         if tree is None:
             tree = await self.text("rev-parse", "--verify", f"{commit}^{{tree}}")
@@ -103,7 +103,7 @@ class Git(GitDir):
         )
 
     async def sizes(self, blobs: Iterable[str]) -> dict[str, int]:
-        """The bytes of the blobs with these ids, less those that are missing; git is asked once."""
+        """The bytes of the blobs with these ids, less those that are missing."""
         found = dict[str, int]()
         fresh = []
         for blob in dict.fromkeys(blobs):

@@ -23,7 +23,7 @@ MOST_BYTES = 4 << 30  # of all that an attempt changed
 MOST_PATHS = 50_000
 NAME_BYTES = 8 << 20  # of their paths together
 STAGE_S = 600.0  # what git may take to read and store it
-MOST_NAMED = 100  # paths that are named, and that git is told one by one to leave out
+MOST_NAMED = 100  # paths that are named, and that git leaves out one by one
 
 # git would run in submodules otherwise.
 _CHANGED = ("diff-files", "-z", "--name-only", "--ignore-submodules=all")

@@ -114,7 +114,8 @@ class _Asked:
     """What the task says, looked up so often at most: an agent may write thousands of lines."""
 
     def __init__(self, task: str) -> None:
-        self._task, self._left = task.casefold(), MOST_LOOKED_UP
+        self._task = task.casefold()
+        self._left = MOST_LOOKED_UP
 
     def if_said(self, words: str) -> str:
         """The words, if the task has them too."""

@@ -44,9 +44,8 @@ class Move:
     def __init__(self, trunk: Branch, plan: LandingPlan) -> None:
         self._trunk = trunk
         self._plan = plan
-        path, git_dir = trunk.repository.root, trunk.repository.git_dir
-        if plan.checkout:
-            path, git_dir = Path(plan.checkout), Path(plan.git_dir)
+        path = Path(plan.checkout or trunk.repository.root)
+        git_dir = Path(plan.git_dir) if plan.checkout else trunk.repository.git_dir
         self.place = Checkout(path, git_dir, trunk.ref, trunk.user)
 
     async def run(self, begun: Callable[[int], None]) -> Outcome:

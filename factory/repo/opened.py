@@ -1,6 +1,6 @@
 """The user's repository, examined; where git refuses to read it, with what mends that.
 
-What must not live here: what makes a repository unfit for the factory (git.py says that).
+What must not live here: what makes a repository unfit for the factory (examine.py says that).
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from factory.repo.examine import Repository, examine, layout
 
 
 async def opened(root: Path, environ: Mapping[str, str], *, trunk: str) -> Repository:
-    """What `git.examine` gives; raise RepositoryError with the remedy where git fails."""
+    """What `examine` gives; raise RepositoryError with the remedy where git fails."""
     try:
         return await examine(root, environ, trunk=trunk)
     except GitError as error:

@@ -28,10 +28,10 @@ What = Literal["setup", "gates", "proof"]
 
 
 class Fit(IntEnum):
-    """How what is under way at a place fits what is asked for there."""
+    """How a record at a place fits what its next taker wants to run there."""
 
     OTHER = 0  # somebody else may ask for it
-    STALE = 1  # nobody will: the same is asked for otherwise now
+    STALE = 1  # nobody will: it would run otherwise now
     SAME = 2
 
 
@@ -239,7 +239,7 @@ def _token(record: Record) -> str:
 
 
 def says_something(ended: Exit) -> bool:
-    """Whether a run that nobody watched came to an end of its own."""
+    """Whether a run that nobody watched ended by itself."""
     return ended.cause in ("exited", "timeout", "overran") and not ended.left
 
 

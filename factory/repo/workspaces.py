@@ -239,7 +239,7 @@ class Workspaces(Checkouts):
                 await self._own.run(*names, into=Into(DIFF_MOST * 4, file))
 
     async def _intents(self, *how: str) -> str:
-        """What commits say of themselves, as far as it is told."""
+        """The messages of commits, cut at TOLD_BYTES."""
         env = {"GIT_LITERAL_PATHSPECS": "1"}
         try:
             done = await self._own.run("log", *how, env=env, into=Into(TOLD_BYTES))
@@ -297,7 +297,7 @@ class Workspaces(Checkouts):
         return [path for path in ours if path not in ignored]
 
     async def _share(self, git: Git, name: str, base: str) -> Share:
-        """What of the tree is staged: a damaged index is made anew for that."""
+        """What of the tree is staged; a damaged index is replaced first."""
         tree = self.place(name) / "tree"
         if self._index(name).exists():
             with suppress(GitError):
