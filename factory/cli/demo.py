@@ -1,6 +1,6 @@
-"""The demo: a real line on a small shop in a temporary folder, with a scripted agent and typed answers.
+"""The demo: a real line on a small shop in a temporary folder, with a scripted agent.
 
-Invariant: however it ends (done, Ctrl-C, an error), no process of it is left, and no folder but one that was asked for.
+Invariant: however it ends (done, Ctrl-C, an error), no process of it is left.
 """
 
 import os
@@ -70,7 +70,7 @@ MARGIN = " " * 25
 
 
 def demo(args: Namespace) -> int:
-    """See factoryd at work on a small shop, with a scripted agent: no model, no key, no network; 15 seconds."""
+    """Shows factoryd at work on a small shop, with a scripted agent."""
     on_path = shutil.which("factory") == str(BIN / "factory")
     folder, kept = Path(), False
     with _interruptible():
@@ -228,7 +228,7 @@ def _environment(folder: Path) -> Iterator[None]:
 
 
 def _path(environ: Mapping[str, str]) -> str:
-    """Return a PATH on which python3 is the one that factoryd was installed with, without factoryd's own packages."""
+    """Return a PATH with the python3 that factoryd was installed with, without its packages."""
     python = Path(sys.base_prefix) / "bin"
     told = environ.get("PATH") or os.defpath
     others = [part for part in told.split(os.pathsep) if part and Path(part) != BIN]
@@ -252,7 +252,7 @@ def _card(top: Path, unit: str) -> rows.Escalation:
 
 
 def _is_telling(top: Path) -> bool:
-    """Whether the line stands as it should be shown: a card, two agents at work, two tasks waiting, five landed."""
+    """Whether the line shows a card, two agents at work, two tasks waiting and five landed."""
     seen = _status(top)
     states = {unit.id: unit.state for unit in seen.units_open}
     is_behind = any(shop.SHOWN in unit.why for unit in seen.units_open)
@@ -406,7 +406,7 @@ def _interruptible() -> Iterator[None]:
 
 
 def _clean_up(folder: Path, *, kept: bool) -> None:
-    """End the daemon and all that it started; remove the folder unless it is kept. Signals wait meanwhile."""
+    """End the daemon and all that it started; remove the folder unless kept. Signals wait."""
     for number in life.ENDING:
         signal.signal(number, signal.SIG_IGN)
     if folder == Path():

@@ -103,7 +103,7 @@ def _plain(top: Path) -> Iterator[Told]:
 
 
 def _agents(top: Path, ruling: Conventions, chosen: Settings) -> Iterator[Told]:
-    """Which agents can be used. One that is missing is bad if the settings name it, or its file is wrong."""
+    """Which agents can be used. A missing one is bad if settings name it, or its file is wrong."""
     agents = find_agents(
         ruling,
         configured=chosen.agent,
@@ -123,7 +123,7 @@ def _agents(top: Path, ruling: Conventions, chosen: Settings) -> Iterator[Told]:
 
 
 def _prompts_and_gates(ruling: Conventions, own: Mapping[str, str], folder: str) -> Iterator[Told]:
-    """What is wrong in the repository's prompts, gate files and setup, and what its prompts leave out."""
+    """What is wrong in the repository's prompts, gate files and setup."""
     checks: list[Callable[[], object]] = []
     for name in ruling.prompts:
         checks.append(partial(check_prompt, name, ruling.prompts))

@@ -1,6 +1,7 @@
 """The daemon's life: started, waited for until it is up, and told to leave.
 
-Invariant: what the daemon would refuse is refused before anything is written; who is signalled has just held the lock.
+Invariant: what the daemon would refuse is refused before anything is written. Only a process that
+has just held the lock is signalled.
 """
 
 import os
@@ -33,7 +34,7 @@ from factory.ground.errors import (
 from factory.ground.places import Places, check_writable, places
 from factory.repo.examine import layout
 from factory.repo.opened import opened
-from factory.store import views
+from factory.store import rows, views
 
 WAIT_S = 120.0
 OTHER_S = 10.0
@@ -46,7 +47,7 @@ _HOME = Path(factory.__file__).parents[1]
 
 
 def start(args: Namespace) -> int:
-    """Starts the factory of this repository; says what it inferred, for none of it need be configured."""
+    """Starts the daemon of this repository and says what it found out."""
     top, environ = place.repository(), dict(os.environ)
     if args.workers is not None:
         environ["FACTORY__WORKERS"] = args.workers
@@ -77,14 +78,18 @@ def stop(args: Namespace) -> int:
     top = place.root()
     if original := place.copied_from(top):
         print(
-            f"the daemon is not running: this is a copy of {original}, whose daemon and agents were left alone"
+            f"the daemon is not running: this is a copy of {original}, "
+            "whose daemon and agents were left alone"
         )
         return 0
     seen = place.daemon(top)
     if seen.pid is None:
         return _end_attempts(top)
-    number = signal.SIGUSR1 if args.drain else signal.SIGINT if args.now else signal.SIGTERM
-    grace = float("inf") if args.drain else 0 if args.now else DRAIN_SECONDS
+    number, grace = signal.SIGTERM, DRAIN_SECONDS
+    if args.drain:
+        number, grace = signal.SIGUSR1, float("inf")
+    elif args.now:
+        number, grace = signal.SIGINT, 0.0
     tell = _countdown(top, grace)
     try:
         leave(
@@ -102,8 +107,9 @@ def stop(args: Namespace) -> int:
 
 
 def _countdown(top: str, grace: float) -> Callable[[float], None]:
-    """Says once a second for whom a stop waits, and how long it still may; where nobody watches, only what is new."""
-    end, told = time.monotonic() + grace, ""
+    """Say once a second for whom a stop waits; without a terminal, only what is new."""
+    end = time.monotonic() + grace
+    told = ""
 
     def tell(at: float) -> None:
         nonlocal told
@@ -125,7 +131,7 @@ def _countdown(top: str, grace: float) -> Callable[[float], None]:
 
 
 def _waits_for(top: str) -> str:
-    """The units that workers hold, and the git commands that take long; empty where there is neither."""
+    """The units that workers hold, and the git commands that take long; else empty."""
     try:
         with place.store(top) as con:
             workers = views.workers(con)
@@ -150,13 +156,13 @@ def restart(_: Namespace) -> int:
 
 
 def launch(top: str, environ: Mapping[str, str], argv: Sequence[str]) -> int:
-    """Start the daemon in the background and say so when it is up; raise FactoryError where it gave up."""
+    """Start the daemon in the background and say so when it is up; raise FactoryError."""
     print("\n".join(_greeting(top, bring_up(top, environ, argv))))
     return 0
 
 
 def bring_up(top: str, environ: Mapping[str, str], argv: Sequence[str]) -> int:
-    """Start the daemon in the background; its pid when it is up. A Ctrl-C before that stops it again."""
+    """Start the daemon; return its pid when it is up. A Ctrl-C before that stops it again."""
     output, mark = Path(place.within(top, "daemon.out")), Path(place.within(top, "daemon.pid"))
     output.parent.mkdir(exist_ok=True)
     pid = 0
@@ -185,7 +191,7 @@ def _wait_until_up(pid: int, mark: Path, output: Path) -> None:
 
 @contextmanager
 def interrupts_held() -> Iterator[None]:
-    """Deliver a Ctrl-C at the end of the block: without the pid nobody could stop the new process."""
+    """Deliver a Ctrl-C after the block: without the pid nobody could stop the new process."""
     came = list[int]()
     handlers = {number: signal.getsignal(number) for number in ENDING}
     ours = [number for number in ENDING if callable(handlers[number])]
@@ -208,11 +214,11 @@ def leave(
     tell: Callable[[float], None] | None = None,
     otherwise: str = AT_ONCE,
 ) -> None:
-    """Signal the daemon and wait until its process is gone; raise FactoryError where it is not after so long.
+    """Signal the daemon and wait until its process is gone; raise FactoryError after so long.
 
     `tell` is called about once a second with the monotonic time; `otherwise` says what helps then.
     """
-    # That it says "stopped" is not enough: it holds the lock to its end, and a start in between would be refused.
+    # That it says "stopped" is not enough: it holds the lock to its end, which refuses a start.
     begun = time.monotonic()
     due = begun + 0.5
     with suppress(ProcessLookupError):
@@ -226,7 +232,8 @@ def leave(
             if _is_zombie(pid):
                 return
         raise FactoryError(
-            f"the daemon (pid {pid}) has not gone after {seconds:.0f} s.\n  {otherwise.format(pid=pid)}"
+            f"the daemon (pid {pid}) has not gone after {seconds:.0f} s.\n"
+            f"  {otherwise.format(pid=pid)}"
         )
 
 
@@ -253,12 +260,13 @@ def _check_lock(top: str, ours: Places) -> None:
     if pid := _running(where):
         look = f"cd {where} && factory status"
         raise RefusedByState(
-            f"the factory of this repository already runs, in {where} (pid {pid})\n  look in: {look}"
+            f"the factory of this repository already runs, in {where} (pid {pid})\n"
+            f"  look in: {look}"
         )
 
 
 def _shares(where: str, common_dir: Path) -> bool:
-    """Whether the checkout has that git dir; the original of a copy, whose lock file came along, has its own."""
+    """Whether the checkout has that git dir. The lock file of a copy names the original."""
     with suppress(RepositoryError, OSError):
         _, _, theirs = layout(Path(where))
         return theirs.samefile(common_dir)
@@ -266,7 +274,7 @@ def _shares(where: str, common_dir: Path) -> bool:
 
 
 def _check_work(top: str, where: Places) -> None:
-    """Raise RefusedByState where units run in another work folder: from here, what they made would be lost."""
+    """Raise RefusedByState if units run in another work folder: what they made would be lost."""
     if not where.store.exists():
         return
     with suppress(StoreError), place.store(top) as con:
@@ -278,24 +286,23 @@ def _check_work(top: str, where: Places) -> None:
         if busy and was and Path(was).is_dir() and Path(was).resolve() != where.work.resolve():
             state = shlex.quote(str(Path(was).parents[1]))
             raise RefusedByState(
-                f"{', '.join(busy)} ran in {was}, and with this HOME or XDG_STATE_HOME would be looked for in "
-                f"{where.work}.\n  go on there: XDG_STATE_HOME={state}, the same command again"
+                f"{', '.join(busy)} ran in {was}, and with this HOME or XDG_STATE_HOME "
+                f"would be looked for in {where.work}.\n"
+                f"  go on there: XDG_STATE_HOME={state}, the same command again"
             )
 
 
 def _is_zombie(pid: int) -> bool:
     """Whether it has ended, and only its parent has not asked yet: it holds nothing any more."""
     try:
-        return (
-            Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
-            == "Z"
-        )
+        _, _, fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")
+        return fields.split()[0] == "Z"
     except (OSError, IndexError):
         return False
 
 
 def _check_workers(top: str, environ: Mapping[str, str]) -> None:
-    """Raise UsageError where the number is none; what else is wrong with factory.toml is not said here."""
+    """Raise UsageError if the number is none; other mistakes in factory.toml are said later."""
     try:
         settings.load(Path(top) / "factory.toml", environ)
     except ConfigError as error:
@@ -323,7 +330,8 @@ def _already(pid: int, workers: str | None) -> int:
     print(f"already running (pid {pid})")
     if workers is not None:
         print(
-            f"--workers {workers} was not applied. Write this into factory.toml: workers = {workers}"
+            f"--workers {workers} was not applied. "
+            f"Write this into factory.toml: workers = {workers}"
         )
     return 0
 
@@ -358,34 +366,40 @@ def _greeting(top: str, pid: int) -> Iterator[str]:
 
 
 def _end_attempts(top: str) -> int:
-    from factory.repo.underway import unended
-
+    """End what a dead daemon left running."""
     with place.store(top) as con:
-        hung = views.workers(con)
-        roots = dict.fromkeys(
-            [top, views.used_in(con) or top]
-        )  # they run on under the path that they were started in
-    ended_attempts = 0
+        hung = [worker for worker in views.workers(con) if worker.unit]
+        # They run on under the path that they were started in.
+        roots = list(dict.fromkeys([top, views.used_in(con) or top]))
     for worker in hung:
-        if worker.unit is None or worker.attempt is None:
-            continue
-        ended_attempts += 1
         for root in roots:
-            folder = place.run_dir(root, worker.unit, worker.attempt)
-            if not anyio.run(process.end, Path(folder)):
-                raise FactoryError(
-                    f"attempt {worker.attempt} of {worker.unit} still runs and could not be ended."
-                )
-    judged = [
-        run
-        for root in roots
-        for run in unended(Path(place.within(root, "judged")))
-        if process.is_running(run)
-    ]
-    for run in judged:
-        if not anyio.run(process.end, run):
-            raise FactoryError(f"the gate or setup of {run} still runs and could not be ended.")
-    ended = f"; ended attempts that it left: {ended_attempts}" if ended_attempts else ""
-    ended += f"; ended gates and setups that it left: {len(judged)}" if judged else ""
+            _end_attempt(root, worker)
+    judged = 0
+    for root in roots:
+        judged += _end_judgings(root)
+    ended = f"; ended attempts that it left: {len(hung)}" if hung else ""
+    ended += f"; ended gates and setups that it left: {judged}" if judged else ""
     print(f"the daemon is not running{ended}")
     return 0
+
+
+def _end_attempt(root: str, worker: rows.Worker) -> None:
+    folder = place.run_dir(root, worker.unit or "", worker.attempt or 0)
+    if not anyio.run(process.end, Path(folder)):
+        raise FactoryError(
+            f"attempt {worker.attempt} of {worker.unit} still runs and could not be ended."
+        )
+
+
+def _end_judgings(root: str) -> int:
+    """End the gates and setups that run there; return how many."""
+    from factory.repo.underway import unended
+
+    ended = 0
+    for run in unended(Path(place.within(root, "judged"))):
+        if not process.is_running(run):
+            continue
+        ended += 1
+        if not anyio.run(process.end, run):
+            raise FactoryError(f"the gate or setup of {run} still runs and could not be ended.")
+    return ended

@@ -112,7 +112,7 @@ class Output(Tail):
     _was_read = False
 
     def read(self) -> Iterator[str]:
-        """The lines that are new since the last call, readable and harmless; at first the last ones."""
+        """The lines that are new since the last call, made harmless; at first the last ones."""
         lines: Iterable[bytes] = self._looks()
         if not self._was_read:
             self.skip()

@@ -81,7 +81,7 @@ def _run(program: str, commands: Commands, argv: Sequence[str]) -> int:
 
 
 def _prepare_streams() -> None:
-    # What the shell closed (`>&-`) leads nowhere. Opened in order: no store or file gets its number.
+    # What the shell closed (`>&-`) leads nowhere. In this order no store or file gets its number.
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115

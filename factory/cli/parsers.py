@@ -158,8 +158,8 @@ def tell(parser: ArgumentParser) -> None:
     """Say something to a unit's agent."""
     parser.description = (
         "Sends a message to a unit's agent. If the agent is working, it gets the message when it\n"
-        "ends, before the gates run. A queued unit leaves the queue, and its agent gets the message.\n"
-        "When the landing has begun, it is too late."
+        "ends, before the gates run. A queued unit leaves the queue, and its agent gets the\n"
+        "message. When the landing has begun, it is too late."
     )
     parser.add_argument("id", metavar="ID", help="a unit's id")
     parser.add_argument("text", metavar="TEXT…", nargs="+", help="the message")
@@ -303,8 +303,8 @@ def doctor(parser: ArgumentParser) -> None:
 def start(parser: ArgumentParser) -> None:
     """Start the factory of this repository."""
     parser.description = (
-        "Starts the daemon of this repository and returns when it is up. If it is already running,\n"
-        "says so. Ctrl-C before the daemon is up stops it again."
+        "Starts the daemon of this repository and returns when it is up. If it is already\n"
+        "running, says so. Ctrl-C before the daemon is up stops it again."
     )
     how = parser.add_argument_group("how it runs")
     how.add_argument(
@@ -359,9 +359,9 @@ def init(parser: ArgumentParser) -> None:
 def demo(parser: ArgumentParser) -> None:
     """See it at work, with a scripted agent."""
     parser.description = (
-        "Runs factoryd on a small example repository in a temporary folder, with a scripted agent,\n"
-        "and types the answers for you. It takes about 15 seconds and needs no repository, key\n"
-        "or network. It removes the folder at the end and after Ctrl-C."
+        "Runs factoryd on a small example repository in a temporary folder, with a scripted\n"
+        "agent, and types the answers for you. It takes about 15 seconds and needs no\n"
+        "repository, key or network. It removes the folder at the end and after Ctrl-C."
     )
     folder = parser.add_argument_group("the folder")
     folder.add_argument(

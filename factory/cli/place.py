@@ -1,7 +1,7 @@
 """Where things lie: the repository's root, found from the current folder, and what is under it.
 
-Invariant: nothing is written here. Paths are strings: importing pathlib would take a fifth of the time
-that `factory status` needs to start.
+Invariant: nothing is written here. Paths are strings: importing pathlib would take
+a fifth of the time that `factory status` needs to start.
 """
 # ruff: noqa: PTH109, PTH110, PTH112, PTH118, PTH120, PTH123
 
@@ -22,7 +22,7 @@ def root() -> str:
 
 
 def repository() -> str:
-    """The top of the working tree, or of the main one if only that has a factory; RepositoryError."""
+    """The top of the working tree, or of the main one if only that has a factory."""
     top = here = os.getcwd()
     while not os.path.exists(os.path.join(top, ".git")):
         if _is_bare(top):

@@ -94,7 +94,7 @@ def wrap(text: str, *, indent: str = "", room: int = COLUMNS) -> list[str]:
 
 
 def table(rows: Sequence[Sequence[str]], *, indent: str = "  ", most: int = 30) -> list[str]:
-    """Rows with aligned columns of at most `most` cells; the last one gets the room that is left."""
+    """Rows with columns of at most `most` cells; the last one gets the room that is left."""
     heads = [_clipped(row[:-1], most) for row in rows]
     widths = [max(map(width, column)) for column in zip(*heads, strict=True)]
     room = max(12, COLUMNS - len(indent) - sum(widths) - 2 * len(widths))

@@ -26,7 +26,7 @@ _PLAIN = (
 
 
 def commit_all(root: Path, subject: str) -> None:
-    """Make the folder a repository with one commit of all its files; raise FactoryError if git fails."""
+    """Make the folder a repository with one commit of all its files; raise FactoryError."""
     _git(root, "init", "-q", "--template=", "-b", "main")
     _git(root, "add", "-A")
     _git(root, "commit", "-q", "-m", subject)

@@ -76,7 +76,7 @@ def settle(units: Iterable[Unit], known: Mapping[str, UnitState], *, now: dateti
     """The waiting and ready units that have to change, as they are from now on.
 
     `known`: the state of every unit there is, final ones too. Waiting → ready when nothing is missing any more; → held
-    when a need was cancelled; ready → waiting when something is missing; else only the sentence is new. A unit that
+    when a need was cancelled; ready → waiting when something is missing. A unit that
     waits for a shared cause (`cause`) is left to whoever closes that.
     """
     waiting = (
@@ -149,4 +149,6 @@ def _settled(unit: Unit, known: Mapping[str, UnitState], now: datetime) -> Unit:
         return advance(unit, UnitState.WAITING, now=now, why=why)
     if not why and unit.state is UnitState.WAITING:
         return replace(advance(unit, UnitState.READY, now=now), not_before=None)
-    return replace(unit, why=why) if why else unit
+    # What it needs is said again by whoever shows it (views.why): only a time is kept.
+    is_said = unit.needs and unit.why
+    return replace(unit, why=why) if why and not is_said else unit

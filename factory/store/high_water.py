@@ -1,7 +1,7 @@
 """The highest numbers that the store has given out, kept beside it.
 
-Invariant: no card number is given out twice, also after a backup of the store was put back; and a start can tell that
-a store is older than what has happened.
+Invariant: no card number is given out twice, also after a backup of the store was put back. A start
+can tell that a store is older than what has happened.
 """
 
 import json

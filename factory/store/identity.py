@@ -1,8 +1,8 @@
 """Whose a store is: an identity of its own, and the repository that it was last used in.
 
 Invariant: a store that was copied together with its repository gets a new identity before anything
-acts on it, so two stores with one identity never run. An attempt's nonce begins with the identity of
-the store that made it.
+acts on it, so two stores with one identity never run. An attempt's nonce begins with the identity
+of the store that made it.
 """
 
 import json
@@ -84,7 +84,7 @@ def record(store: Store, identity: Identity, *, now: datetime) -> None:
 
 
 def is_same_place(known: Identity, now: Identity) -> bool:
-    """Whether a store is used where it was used before. A restored folder may have another inode."""
+    """Whether a store is used where it was before. A restored folder may have another inode."""
     return (known.root, known.git_dir) == (now.root, now.git_dir)
 
 

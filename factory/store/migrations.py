@@ -35,8 +35,9 @@ _SPEC_COLUMNS = (
     "trouble",
 )
 _SPEC_TABLE = (
-    'CREATE TABLE "spec" ("unit", "name", "source", "title", "priority" INTEGER, "needs", "scope", "accept", "run", '
-    '"agent", "model", "attempts", "minutes", "allow", "review", "ignored", "trouble", PRIMARY KEY ("unit"))'
+    'CREATE TABLE "spec" ("unit", "name", "source", "title", "priority" INTEGER, "needs", "scope", '
+    '"accept", "run", "agent", "model", "attempts", "minutes", "allow", "review", "ignored", '
+    '"trouble", PRIMARY KEY ("unit"))'
 )
 _TASKS = """
     SELECT t."unit", t."name", t."source", t."text", u."title", u."state"
@@ -68,7 +69,7 @@ MIGRATIONS: Mapping[int, tuple[Step, ...]] = {  # format → the steps that lead
         ATTEMPT_DAY,
     ),
     2: ('ALTER TABLE "attempt" ADD COLUMN "reserved_minutes" DEFAULT 0.0',),
-    # `behind(TEXT, MARK)` (sqlite.py): what stands behind the last MARK, and MARK itself; paths become relative.
+    # `behind(TEXT, MARK)` (sqlite.py) is the last MARK and what follows: paths become relative.
     3: (
         'ALTER TABLE "attempt" ADD COLUMN "nonce" DEFAULT \'\'',
         'ALTER TABLE "attempt" ADD COLUMN "heard" INTEGER DEFAULT 0',
@@ -76,8 +77,10 @@ MIGRATIONS: Mapping[int, tuple[Step, ...]] = {  # format → the steps that lead
         'ALTER TABLE "verdict" ADD COLUMN "rewrote" DEFAULT \'[]\'',
         'UPDATE "attempt" SET "workspace" = substr(behind("workspace", \'/workspaces/\'), 2)',
         'ALTER TABLE "attempt" DROP COLUMN "run_dir"',
-        'UPDATE "verdict" SET "log" = substr(behind("log", \'/.factory/judged/\'), 2) WHERE "log" LIKE \'/%\'',
-        'UPDATE "card" SET "where" = substr(behind("where", \'/.factory/\'), 2) WHERE "where" LIKE \'/%\'',
+        'UPDATE "verdict" SET "log" = substr(behind("log", \'/.factory/judged/\'), 2) '
+        "WHERE \"log\" LIKE '/%'",
+        'UPDATE "card" SET "where" = substr(behind("where", \'/.factory/\'), 2) '
+        "WHERE \"where\" LIKE '/%'",
         'ALTER TABLE "verdict" ADD COLUMN "evidence" DEFAULT \'\'',
         _SPEC_TABLE,
         _fill_specs,

@@ -88,13 +88,13 @@ def damaged(path: str, reason: str) -> StoreError:
             "Nothing was changed: make room first."
         )
     return DamagedStore(
-        f"The store {path} cannot be read ({reason}). Nothing was changed. To go on, have a new one "
-        "made of what git and the unit folders hold, with this one kept aside: factory doctor "
+        f"The store {path} cannot be read ({reason}). Nothing was changed. To go on, have a new "
+        "one made of what git and the unit folders hold, with this one kept aside: factory doctor "
         "--rebuild. A copy from earlier can be put back as well: the next start adds what has "
         "happened since."
     )
 
 
 def to_json(value: object, default: Callable[[object], object] | None = None) -> str:
-    """Return the value as JSON; what is not UTF-8 in a path or an output becomes a question mark."""
+    """Return the value as JSON; what is not UTF-8 becomes a question mark."""
     return json.dumps(value, ensure_ascii=False, default=default).encode(errors="replace").decode()

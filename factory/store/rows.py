@@ -1,4 +1,4 @@
-"""What commands print of the line: a class for each kind of row, a docstring for each key of `--json`.
+"""What commands print of the line: a class for each kind of row, a docstring for each key.
 
 Invariant: docs/json/ is generated from these classes, so each printed key is described here.
 What must not live here: queries, and any import that `factory status` can do without.

@@ -61,7 +61,7 @@ class SqliteStore:
     """ports.Store over one file. A `transaction()` must not await: others' writes would join it."""
 
     def __init__(self, path: Path, *, new: bool = True) -> None:
-        """Open the store, or make it if `new` lets; raise StoreError for one that cannot be trusted."""
+        """Open the store, or make it if `new`; raise StoreError for one that cannot be trusted."""
         if not path.exists():
             if not new:
                 raise damaged(str(path), "it is missing, while what attempts made is there")
@@ -94,7 +94,7 @@ class SqliteStore:
         fence: bool = False,
         **detail: Any,
     ) -> int:
-        """Append an entry with the records that it changed; return its seq. Raises Fenced, StoreError."""
+        """Append an entry with the records that it changed; return its seq. Raises Fenced."""
         rows = [(type(record), to_row(record)) for record in records]
         changes = to_json([(kind_name(kind), row) for kind, row in rows])
         entry = (stamp(now), event, unit, attempt, worker, to_json(detail, _moment), changes)
@@ -223,7 +223,7 @@ class SqliteStore:
 
 @faults.during("store.make")
 def _create(path: Path) -> None:
-    """Make an empty store beside its place and move it there, so that a kill leaves no half of it."""
+    """Make an empty store beside its place and move it there: a kill leaves no half of it."""
     log = path.with_name(f"{path.name}-wal")
     if log.exists():
         raise damaged(str(path), f"it is missing, while {log.name} is there")

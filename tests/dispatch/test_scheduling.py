@@ -207,6 +207,12 @@ def test_a_waiting_unit_becomes_ready_once_all_it_needs_has_landed() -> None:
     assert settled == [a_unit("b", needs=("a", "x"))]
 
 
+def test_a_unit_whose_need_moves_on_is_not_written_again() -> None:
+    unit = a_unit("b", state=UnitState.WAITING, needs=("a",), why="needs a, which is running")
+
+    assert settle([unit], {"a": UnitState.QUEUED}, now=NOW) == []
+
+
 def test_an_unknown_need_is_shown_with_a_did_you_mean() -> None:
     unit = a_unit("b", state=UnitState.WAITING, needs=("add-logn", "zzz"))
 
