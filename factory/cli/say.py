@@ -8,8 +8,9 @@ import os
 import re
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
+from itertools import repeat
 
 COLUMNS = 80  # one screen
 _ESCAPES = re.compile(
@@ -21,7 +22,7 @@ _ESCAPES = re.compile(
 # What is left of them, marks that reverse the reading order, and ends of lines that are no newline.
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 # Letters that surely take one cell each. wcwidth measures all others; its import takes 40 ms.
-_NARROW = re.compile(r"[ -~\u00a0-\u02ff\u2010-\u2027\u2190-\u2193]*")
+_NARROW = re.compile(r"[ -~\u00a0-\u02ff\u2010-\u2027\u2190-\u2193\u2500-\u257f]*")
 _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
 
@@ -59,26 +60,32 @@ def _shows_colours() -> bool:
 
 
 def width(text: str) -> int:
-    """Cells that an uncoloured text takes."""
-    if _NARROW.fullmatch(text):
-        return len(text)
-    import wcwidth
-
-    return wcwidth.width(text)
+    """Return the cells that an uncoloured text takes."""
+    return sum(cells for _, cells in _letters(text))
 
 
 def clip(text: str, room: int) -> str:
-    """One line of at most `room` cells."""
+    """Return one line of at most `room` cells."""
     flat = line(text)
     if width(flat) <= room:
         return flat
-    if _NARROW.fullmatch(flat):
-        begin = flat[: room - 1]
-    else:
-        import wcwidth
-
-        begin = wcwidth.clip(flat, 0, room - 1)
+    used = 0
+    begin = ""
+    for letter, cells in _letters(flat):
+        used += cells
+        if used >= room:
+            break
+        begin += letter
     return begin.rstrip() + "…"
+
+
+def _letters(text: str) -> Iterable[tuple[str, int]]:
+    """Return each letter as a person sees it, of one or more code points, with its cells."""
+    if _NARROW.fullmatch(text):
+        return zip(text, repeat(1), strict=False)
+    import wcwidth
+
+    return [(letter, wcwidth.width(letter)) for letter in wcwidth.iter_graphemes(text)]
 
 
 def wrap(text: str, *, indent: str = "", room: int = COLUMNS) -> list[str]:

@@ -2,6 +2,7 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import wcwidth
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -62,6 +63,13 @@ def test_a_clipped_text_fits_and_is_one_line(text: str, room: int) -> None:
 def test_wide_letters_take_two_cells() -> None:
     assert say.clip("日本語の文書", 7) == "日本語…"
     assert say.width("e\u0301") == 1
+    assert say.width("👨\u200d👩\u200d👧") == 2  # one picture of five code points
+
+
+def test_letters_that_are_not_measured_take_one_cell() -> None:
+    narrow = [chr(code) for code in range(0x3000) if say._NARROW.fullmatch(chr(code))]
+
+    assert {wcwidth.width(f"a{letter}b") for letter in narrow} == {3}
 
 
 def test_a_table_is_aligned_and_its_last_column_gets_the_rest() -> None:
