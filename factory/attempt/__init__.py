@@ -1,4 +1,4 @@
-"""One go at a unit: what its agent is told, what is seen of it, and what its end means.
+"""One attempt at a unit: its prompt, its run, and what its end means.
 
 What must not live here: which unit hangs next (dispatch), and anything about judging or landing.
 """

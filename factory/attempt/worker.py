@@ -205,8 +205,7 @@ class Worker:
             if not kept.ref:
                 ended = replace(ended, cause="lost", detail=ELSEWHERE)
         run = self._remains.spared(run, snapshot)
-        left = await self._left(run, ended, seen, snapshot)
-        left = replace(left, stopped=stopped)
+        left = await self._left(run, ended, seen, snapshot, stopped)
         await self._conclude(run, kept, left)
 
     async def _watch(
@@ -262,6 +261,7 @@ class Worker:
         ended: Exit,
         seen: Seen,
         snapshot: Snapshot,
+        stopped: EndReason | None,
     ) -> Left:
         store = self._records.store
         box = await anyio.to_thread.run_sync(read_outbox, run.outbox)
@@ -273,6 +273,7 @@ class Worker:
             box=box,
             snapshot=snapshot,
             changed=snapshot.changed,
+            stopped=stopped,
             parts=parts,
             no_split=no_split,
         )
