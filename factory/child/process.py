@@ -77,50 +77,36 @@ async def run(
     After so many `seconds`, or when the watch has none left, its process group is ended; so is one
     that prints more than `into` takes. Raises FileNotFoundError if the command does not exist.
     """
-    due = time.monotonic() + (seconds if not isinstance(seconds, Watch) else 0)
+    began = time.monotonic()
 
     def left() -> float:
         if isinstance(seconds, Watch):
             return from_thread.run_sync(seconds.left)
-        return due - time.monotonic()
+        return began + seconds - time.monotonic()
 
     def work() -> Output:
-        with _spawned(argv, cwd=cwd, env=env, stdin=stdin, into=into) as (child, pipes):
+        child = Popen(
+            argv,
+            cwd=cwd,
+            env=env,
+            stdin=PIPE if isinstance(stdin, bytes) else stdin,
+            stdout=into.file or PIPE,
+            stderr=PIPE,
+            start_new_session=True,
+        )
+        sent = stdin if isinstance(stdin, bytes) else b""
+        pipes = Pipes(child.stdin, child.stdout, child.stderr, sent=sent, most=into.most)
+        try:
             if isinstance(seconds, Watch):
                 seconds.started(child.pid)
             return _finish(child, pipes, into, left)
+        except BaseException:
+            _break_off(child, pipes)
+            raise
+        finally:
+            pipes.close()
 
     return await to_thread.run_sync(work)
-
-
-@contextmanager
-def _spawned(
-    argv: Sequence[str],
-    *,
-    cwd: Path | None,
-    env: Mapping[str, str],
-    stdin: bytes | IO[bytes],
-    into: Into,
-) -> Iterator[tuple["Popen[bytes]", Pipes]]:
-    """Start a short command; end it if the block raises."""
-    sent = stdin if isinstance(stdin, bytes) else b""
-    child = Popen(
-        argv,
-        cwd=cwd,
-        env=env,
-        stdin=PIPE if isinstance(stdin, bytes) else stdin,
-        stdout=into.file or PIPE,
-        stderr=PIPE,
-        start_new_session=True,
-    )
-    pipes = Pipes(child.stdin, child.stdout, child.stderr, sent=sent, most=into.most)
-    try:
-        yield child, pipes
-    except BaseException:
-        _break_off(child, pipes)
-        raise
-    finally:
-        pipes.close()
 
 
 def _finish(child: "Popen[bytes]", pipes: Pipes, into: Into, left: Callable[[], float]) -> Output:

@@ -91,6 +91,7 @@ def _refusal(file: TextIOWrapper, path: Path) -> RefusedByState:
 
 def _is_same(file: TextIOWrapper, path: Path) -> bool:
     with suppress(OSError):
-        held, there = os.fstat(file.fileno()), path.stat()
+        held = os.fstat(file.fileno())
+        there = path.stat()
         return (held.st_dev, held.st_ino) == (there.st_dev, there.st_ino)
     return False

@@ -6,6 +6,7 @@ it appeared (a `pytest.ini` overrules pyproject.toml), is in `sources`.
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import filterfalse
 
 from factory.ground.names import CONVENTIONS
 from factory.inference import gate_files, make, node, python, setup_script
@@ -104,4 +105,4 @@ def _files_run(texts: Iterable[str], files: Files) -> list[str]:
     """
     words = _BETWEEN_WORDS.split("\n".join(texts))
     named = files.names.intersection(map(bare, words))
-    return [name for name in named if not _NAME_OF_TEST.search(name)]
+    return list(filterfalse(_NAME_OF_TEST.search, named))
