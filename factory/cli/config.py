@@ -62,12 +62,15 @@ def config(args: Namespace) -> int:
     elif args.json:
         print(say.as_json(_as_row(values, found, wrong)))
     else:
-        cells = [(key, _toml(each.value), each.source) for key, each in values.items()]
-        print("\n".join(say.table(cells)))
+        print("\n".join(say.table(_cells(values))))
         print("\n".join(inferred_lines(found)) if found else _UNSEEN)
     if wrong and not args.json:
         print(f"! factory.toml is wrong, the last good one is in force:\n  {say.clean(wrong)}")
     return 1 if wrong else 0
+
+
+def _cells(values: Values) -> list[tuple[str, str, str]]:
+    return [(key, _toml(each.value), each.source) for key, each in values.items()]
 
 
 def init(_: Namespace) -> int:
@@ -163,10 +166,11 @@ def _show_guards(*, as_json: bool) -> int:
         _heading(f"{where}: allow: [{allow}]")
         for runs, same in groupby(rules, key=lambda rule: rule.runs):
             print(f"  {runs}")
-            print("\n".join(say.wrap(" ".join(rule.path for rule in same), indent="    ")))
+            paths = " ".join([rule.path for rule in same])
+            print("\n".join(say.wrap(paths, indent="    ")))
     _heading(f"files that gates and setup are read from: allow: [{guards.GATES}]")
     _heading("the factory's own, which nothing lifts")
-    print(f"    {' '.join(f'/{name}' for name in sorted(guards.OURS))}")
+    print(f"    /{' /'.join(sorted(guards.OURS))}")
     return 0
 
 

@@ -248,7 +248,10 @@ def _status(top: Path) -> rows.Status:
 
 
 def _card(top: Path, unit: str) -> rows.Escalation:
-    return next(card for card in _status(top).escalations if card.unit == unit)
+    for card in _status(top).escalations:
+        if card.unit == unit:
+            return card
+    raise FactoryError(f"no card asks about {unit}")
 
 
 def _is_telling(top: Path) -> bool:

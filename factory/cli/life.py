@@ -139,8 +139,12 @@ def _waits_for(top: str) -> str:
     except StoreError:  # a daemon that goes closes it
         return ""
     busy = [worker.unit for worker in workers if worker.unit]
-    units = [f"waiting for {', '.join(busy)}"] if busy else []
-    return "; ".join([*units, *(f"waiting: {sentence}" for sentence in slow)])
+    waits = []
+    if busy:
+        waits.append(f"waiting for {', '.join(busy)}")
+    for sentence in slow:
+        waits.append(f"waiting: {sentence}")
+    return "; ".join(waits)
 
 
 def restart(_: Namespace) -> int:
@@ -193,15 +197,17 @@ def _wait_until_up(pid: int, mark: Path, output: Path) -> None:
 def interrupts_held() -> Iterator[None]:
     """Deliver a Ctrl-C after the block: without the pid nobody could stop the new process."""
     came = list[int]()
-    handlers = {number: signal.getsignal(number) for number in ENDING}
-    ours = [number for number in ENDING if callable(handlers[number])]
-    for number in ours:
-        signal.signal(number, lambda seen, _: came.append(seen))
+    before = {}
+    for number in ENDING:
+        handler = signal.getsignal(number)
+        if callable(handler):
+            before[number] = handler
+            signal.signal(number, lambda seen, _: came.append(seen))
     try:
         yield
     finally:
-        for number in ours:
-            signal.signal(number, handlers[number])
+        for number, handler in before.items():
+            signal.signal(number, handler)
         if came:
             signal.raise_signal(came[0])
 

@@ -92,11 +92,12 @@ class AgentCheck(rows.Row):
 def check_agent(args: Namespace) -> int:
     """Look at the agent and tell it line by line; exit code 1 where something has to be mended."""
     told = []
+    good = True
     for each in _look(Path(place.repository()), args.agent, dict(os.environ)):
         told.append(each)
+        good = good and each.grade != BAD
         if not args.json:
             print("\n".join(_lines(each)), flush=True)
-    good = all(each.grade != BAD for each in told)
     if args.json:
         row = AgentCheck(schema=rows.VERSION, agent=args.agent, ok=good, checks=told)
         print(say.as_json(row))
@@ -119,7 +120,7 @@ def _lines(each: Check) -> Iterator[str]:
 def _look(top: Path, name: str, environ: Mapping[str, str]) -> Iterator[Check]:
     settings.load(top / "factory.toml", environ)  # refused as a daemon would refuse it
     texts, folder = conventions.read_own(top)
-    mine = tuple(f"{folder}/{kind}/" for kind in ("runtimes", "prompts"))
+    mine = (f"{folder}/runtimes/", f"{folder}/prompts/")
     own = {path: text for path, text in texts.items() if path.startswith(mine)}
     runtime = the_runtime(name, conventions.overlay(own, conventions.read_shipped(), folder))
     first = runtime.program
