@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from factory.ground.errors import RepositoryError
 from factory.ground.packaging import is_packaged
 
-INBOX, CONVENTIONS = "inbox", "conventions"
+INBOX = "inbox"
+CONVENTIONS = "conventions"
 HIDDEN: Mapping[str, str] = {INBOX: ".inbox", CONVENTIONS: ".conventions"}
 ALL = (*HIDDEN, *HIDDEN.values())
 # What lies in conventions/; a folder of the project with that name has none of it.

@@ -7,7 +7,9 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-GITLINK, SYMLINK = "160000", "120000"  # modes
+# Modes.
+GITLINK = "160000"
+SYMLINK = "120000"
 
 
 class Texts(NamedTuple):
