@@ -1,4 +1,4 @@
-"""Which agents this line can use now: runtime files by name, and whether their programs are there."""
+"""Which agents this line can use now: runtime files, and whether their programs are installed."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,21 +13,16 @@ from factory.ground.reserved import NO_AGENT
 
 @dataclass(frozen=True, slots=True)
 class Agents:
-    """`default` for units that name none ("" = none is installed); `missing`: name → why it cannot be used.
+    """The agents by name, and who stands in for the default one."""
 
-    `unknown`: names in factory.toml of which there is no runtime file (they are among the missing).
-    `fallback`: those that take the default's units in turn while it cannot; `deputy`: the one that does at present,
-    `because` of something. `modelless`: those whose command has no place for a model's name.
-    """
-
-    default: str
-    missing: Mapping[str, str]
+    default: str  # for units that name none; "": none is installed
+    missing: Mapping[str, str]  # why each cannot be used
     installed: tuple[str, ...] = ()
-    unknown: frozenset[str] = frozenset()
-    fallback: tuple[str, ...] = ()
-    modelless: frozenset[str] = frozenset()
-    deputy: str = ""
-    because: str = ""
+    unknown: frozenset[str] = frozenset()  # named in factory.toml without a runtime file; missing
+    fallback: tuple[str, ...] = ()  # those that take the default's units in turn while it cannot
+    modelless: frozenset[str] = frozenset()  # whose command has no place for a model's name
+    deputy: str = ""  # the one of the fallback that does at present
+    because: str = ""  # why
 
     @property
     def acting(self) -> str:
@@ -35,20 +30,22 @@ class Agents:
         return self.deputy or self.default
 
     def deputized(self, stopped: Mapping[str, datetime], at: datetime) -> "Agents":
-        """These, where some are `stopped` until a time: the first that can work acts, else who can soonest."""
+        """These while some are `stopped` until a time: the first that can work acts, or soonest."""
         able = [name for name in (self.default, *self.fallback) if not self.trouble(name)]
         first = min(able, key=lambda name: stopped.get(name, at), default=self.default)
         return replace(self, deputy="" if first == self.default else first)
 
     def trouble(self, name: str) -> str:
-        """Why units cannot start with the agent of that name ("": none is named); empty where they can."""
+        """Why units cannot start with the agent of that name ("": none named); "" if they can."""
         if not name:
-            return "No agent program is installed: install claude or codex, or name another in factory.toml (`agent`)."
+            return (
+                "No agent program is installed: install claude or codex, or name another in "
+                "factory.toml (`agent`)."
+            )
         if name in self.installed:
             return ""
-        return self.missing.get(name) or _unknown(
-            name, {*self.installed, *self.missing} - self.unknown
-        )
+        known = {*self.installed, *self.missing} - self.unknown
+        return self.missing.get(name) or _unknown(name, known)
 
 
 def shell_runtime(command: str) -> Runtime:
@@ -63,7 +60,8 @@ def the_runtime(name: str, conventions: Conventions) -> Runtime:
         raise ConfigError(_unknown(name, conventions.runtimes))
     if name == NO_AGENT:
         raise ConfigError(
-            f"{file.where}: {name} stands for units with a command of their own; give it another name"
+            f"{file.where}: {name} stands for units with a command of their own; "
+            "give it another name"
         )
     return parse_runtime(name, file.text, where=file.where)
 
@@ -76,12 +74,14 @@ def find_agents(
     root: Path,
     fallback: Sequence[str] = (),
 ) -> Agents:
-    """Look for every runtime's program; the default is the configured one, else the first that is installed."""
-    missing = {
-        name: why
-        for name in conventions.runtimes
-        if (why := _why_missing(name, conventions, path, root))
-    }
+    """Look for every runtime's program; the default is the configured one, or the first found."""
+    missing = {}
+    for name in conventions.runtimes:
+        why = _why_missing(name, conventions, path, root)
+        if why:
+            missing[name] = why
+    found = [name for name in conventions.runtimes if name not in missing]
+    runtimes = {name: the_runtime(name, conventions) for name in found}
     unknown = frozenset({configured, *fallback} - conventions.runtimes.keys() - {""})
     for name in unknown:
         meant = did_you_mean(name, conventions.runtimes) or "."
@@ -89,31 +89,30 @@ def find_agents(
             f"factory.toml names the agent {name!r}, of which there is no runtime file{meant}"
         )
 
-    def rank(name: str) -> bool:  # a shipped one that cannot continue a session comes last
-        return (
-            conventions.runtimes[name].where.startswith("shipped")
-            and not the_runtime(name, conventions).resume
-        )
+    def comes_last(name: str) -> bool:  # a shipped one that cannot continue a session
+        is_shipped = conventions.runtimes[name].where.startswith("shipped")
+        return is_shipped and not runtimes[name].resume
 
-    installed = sorted((name for name in conventions.runtimes if name not in missing), key=rank)
-    default = configured or next(iter(installed), "")
-    runtimes = {name: the_runtime(name, conventions) for name in installed}
-    modelless = frozenset(
-        name for name, each in runtimes.items() if "{model}" not in str(each.command)
-    )
+    installed = sorted(found, key=comes_last)
+    modelless = []
+    for name, runtime in runtimes.items():
+        if "{model}" not in str(runtime.command):
+            modelless.append(name)
     return Agents(
-        default=default,
+        default=configured or (installed[0] if installed else ""),
         missing=missing,
         installed=tuple(installed),
         unknown=unknown,
         fallback=tuple(fallback),
-        modelless=modelless,
+        modelless=frozenset(modelless),
     )
 
 
 def _unknown(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
-    return f"There is no runtime {name!r}{did_you_mean(name, names) or '.'} There are {', '.join(names) or 'none'}."
+    meant = did_you_mean(name, names) or "."
+    there = ", ".join(names) or "none"
+    return f"There is no runtime {name!r}{meant} There are {there}."
 
 
 def _why_missing(name: str, conventions: Conventions, path: str, root: Path) -> str:
@@ -123,9 +122,7 @@ def _why_missing(name: str, conventions: Conventions, path: str, root: Path) -> 
         return str(error)
     if find(runtime.program, path=path, root=root):
         return ""
-    where = (
-        "that file is not there, or may not be run"
-        if "/" in runtime.program
-        else "it is not on PATH"
-    )
+    where = "it is not on PATH"
+    if "/" in runtime.program:
+        where = "that file is not there, or may not be run"
     return f"The program of agent {name}, {runtime.program!r}, is not installed: {where}."

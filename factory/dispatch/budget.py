@@ -1,6 +1,6 @@
 """Money, tokens and minutes: what an attempt may have, and what it is charged with in the end.
 
-Invariant: what is granted is within what each cap leaves, so grants made one after the other never add up to more.
+Invariant: a grant is within what each cap leaves, so grants made in turn never add up to more.
 """
 
 import math
@@ -15,7 +15,8 @@ from factory.store.records import Attempt
 from factory.store.unit import EndReason
 
 SLACK = 1e-6  # dollars, minutes: sums of cents are not exact
-GENEROUS = 3  # times what is needed is held back, where there is as much: not every attempt can be given more later
+# So many times the need is held back if there is as much: not every attempt can get more later.
+GENEROUS = 3
 NOT_WORKED = frozenset({EndReason.LIMIT, EndReason.AUTH, EndReason.SETUP_FAILED})
 
 
@@ -47,9 +48,7 @@ class Amount:
 
 
 NO_CAP = Amount(math.inf, math.inf, math.inf)
-UNKNOWN = Amount(
-    2.0, 2_000_000
-)  # what an attempt is thought to need where none of its runtime has told yet
+UNKNOWN = Amount(2.0, 2_000_000)  # what an attempt may need while none of its runtime has told
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,7 @@ class Short(StrEnum):
 
 
 def caps(table: Budget, *, raised: int = 0, regardless: bool = False) -> Caps:
-    """The caps of factory.toml; a person `raised` the unit's so many times, or lets the day go on `regardless`."""
+    """The caps of factory.toml; a person `raised` the unit's so often, or lifted the day's."""
     unit = _cap(table.unit_usd, table.unit_tokens, table.unit_minutes) * (1 + raised)
     day = NO_CAP if regardless else _cap(table.day_usd, table.day_tokens, table.day_minutes)
     return Caps(_cap(table.attempt_usd, table.attempt_tokens), unit, day)
@@ -112,7 +111,7 @@ def held(attempt: Attempt) -> Amount:
 
 
 def charge(attempt: Attempt) -> Amount:
-    """What the attempt counts for: what it told of, but what was held back for it while that is not all known."""
+    """What the attempt counts for: what it told of, or what was held back where that is more."""
     told = used(attempt)
     kept = held(attempt)
     return Amount(
@@ -123,7 +122,7 @@ def charge(attempt: Attempt) -> Amount:
 
 
 def needed(earlier: Iterable[Attempt]) -> Amount:
-    """What an attempt is likely to need: nine of ten of the `earlier` ones of its runtime that told made do with it."""
+    """What an attempt is likely to need: enough for nine of ten `earlier` ones of its runtime."""
     told = [used(each) for each in earlier]
     return Amount(
         _p90(each.usd for each in told) or UNKNOWN.usd,
@@ -136,12 +135,15 @@ def reserve(
 ) -> Amount | Short:
     """What to hold back for an attempt that is likely to `need` so much, or why it cannot start.
 
-    `unit` and `spent`: charged to the unit, and to the day so far. `running`: held back beyond that.
+    `unit` and `spent`: charged to the unit, and to the day so far. `running`: held back beyond
+    that.
     """
-    need, rest = least(need, caps.attempt, caps.unit, caps.day), caps.unit - unit
+    rest = caps.unit - unit
+    left = caps.day - spent
+    need = least(need, caps.attempt, caps.unit, caps.day)
     if not (need * 0.5).within(rest):
         return Short.UNIT
-    need, left = least(need, rest), caps.day - spent
+    need = least(need, rest)
     if not need.within(left):
         return Short.DAY
     if not need.within(left - running):
@@ -150,40 +152,43 @@ def reserve(
 
 
 def extend(caps: Caps, held: Amount, want: Amount, *, unit: Amount, day: Amount) -> Amount | None:
-    """What to hold back for an attempt that is about to have used `want`; None where a cap does not pay for that.
+    """What to hold back for an attempt that is about to have used `want`; None: no cap pays for it.
 
     `unit` and `day`: charged to the unit and to the day by others.
     """
     want = caps.counted(want)
-    limit = replace(
-        least(caps.attempt, caps.unit - unit, caps.day - day), minutes=math.inf
-    )  # its shim holds these
-    if want.within(
-        least(held, limit)
-    ):  # what was held back may be more than caps that were lowered since
+    limit = least(caps.attempt, caps.unit - unit, caps.day - day)
+    limit = replace(limit, minutes=math.inf)  # its shim bounds the minutes
+    # More may be held back than caps allow that were lowered since.
+    if want.within(least(held, limit)):
         return held
-    return most(held, least(want * 1.5, limit)) if want.within(limit) else None
+    if not want.within(limit):
+        return None
+    return most(held, least(want * 1.5, limit))
 
 
 def settle(attempt: Attempt) -> Attempt:
-    """The attempt that has ended, on the account of the day of its end; nothing is held back where no model worked."""
+    """The ended attempt on the account of the day of its end; free where no model worked."""
     if attempt.end is None:
         return attempt
     day = attempt.day or day_of(attempt.end)
     if not attempt.workspace or (attempt.reason in NOT_WORKED and not attempt.tree):
         return replace(attempt, day=day, reserved_usd=0.0, reserved_tokens=0, reserved_minutes=0.0)
-    took = max(
-        0.0, (attempt.end - attempt.start).total_seconds() / 60
-    )  # also what was prepared, within what was held
+    # Preparation counts too, within the minutes that were held back.
+    took = max(0.0, (attempt.end - attempt.start).total_seconds() / 60)
     return replace(attempt, day=day, reserved_minutes=min(took, attempt.reserved_minutes))
 
 
 def said(amount: Amount, cap: Amount) -> str:
     """How much, in the units in which `cap` limits it."""
-    dollars = [f"${amount.usd:.2f}"] if cap.usd < math.inf else []
-    tokens = [f"{amount.tokens:,.0f} tokens"] if cap.tokens < math.inf else []
-    minutes = [f"{amount.minutes:,.1f} minutes"] if cap.minutes < math.inf else []
-    return " and ".join(dollars + tokens + minutes)
+    parts = []
+    if cap.usd < math.inf:
+        parts.append(f"${amount.usd:.2f}")
+    if cap.tokens < math.inf:
+        parts.append(f"{amount.tokens:,.0f} tokens")
+    if cap.minutes < math.inf:
+        parts.append(f"{amount.minutes:,.1f} minutes")
+    return " and ".join(parts)
 
 
 def _cap(usd: float | None, tokens: int | None, minutes: float | None = None) -> Amount:
@@ -191,12 +196,14 @@ def _cap(usd: float | None, tokens: int | None, minutes: float | None = None) ->
 
 
 def _each(pick: Callable[..., float], amounts: Sequence[Amount]) -> Amount:
-    usd = pick(each.usd for each in amounts)
-    return Amount(
-        usd, pick(each.tokens for each in amounts), pick(each.minutes for each in amounts)
-    )
+    usd = [each.usd for each in amounts]
+    tokens = [each.tokens for each in amounts]
+    minutes = [each.minutes for each in amounts]
+    return Amount(pick(usd), pick(tokens), pick(minutes))
 
 
 def _p90(values: Iterable[float]) -> float:
-    told = sorted(value for value in values if value)
-    return told[math.ceil(0.9 * len(told)) - 1] if told else 0
+    told = sorted(filter(None, values))
+    if not told:
+        return 0
+    return told[math.ceil(0.9 * len(told)) - 1]

@@ -1,6 +1,6 @@
 """What the pool knows at one moment, read from the store in a few queries.
 
-Invariant: a value; whoever changes a record gathers again, or goes on with the record that it wrote.
+Invariant: a value. After a change of a record one gathers again, or goes on with what was written.
 """
 
 from collections.abc import Collection, Mapping, Sequence

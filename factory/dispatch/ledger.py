@@ -1,6 +1,7 @@
 """The ledger: what is spent and held back, read from the records of attempts, and what that leaves.
 
-Invariant: nothing is kept beside the records, so what a dead daemon held back ends with the attempt that rescue ends.
+Invariant: nothing is kept beside the records, so what a dead daemon held back ends with the attempt
+that rescue ends.
 """
 
 from collections.abc import Collection, Sequence
@@ -41,11 +42,13 @@ class Ledger:
         self._needs: dict[str, Amount] = {}
 
     def reserve(self, unit: Unit, agent: str, minutes: float) -> Amount | Short:
-        """What an attempt of at most so many minutes has to hold back now; nothing where there is no cap."""
+        """What an attempt of at most so many minutes has to hold back; nothing without a cap."""
         caps = self._caps(unit)
         if agent == NO_AGENT or caps == Caps():
             return Amount()
-        beyond = budget.total(budget.charge(each) - budget.used(each) for each in self._running)
+        beyond = Amount()
+        for running in self._running:
+            beyond += budget.charge(running) - budget.used(running)
         return budget.reserve(
             replace(caps, attempt=replace(caps.attempt, minutes=minutes)),
             replace(self._need(agent), minutes=minutes),
@@ -60,7 +63,7 @@ class Ledger:
         self._of_units.setdefault(attempt.unit, []).append(attempt)
 
     def extend(self, attempt: Attempt, want: Amount) -> Amount | None:
-        """What to hold back for a running attempt that is about to have used `want`; None: no cap pays for it."""
+        """What a running attempt holds back before it uses `want`; None: no cap pays for it."""
         unit = self._store.get(Unit, attempt.unit)
         assert unit is not None, f"there is no unit {attempt.unit}"
         others = [each for each in self._running if _key(each) != _key(attempt)]
@@ -80,7 +83,7 @@ class Ledger:
 
     @property
     def day_cause(self) -> Cause:
-        """What units wait for that are short today: another day has another, and so has another cap."""
+        """What units wait for that are short today: another day, or another cap, has another."""
         return cause("day", f"{day_of(self._at)}:{budget.said(self._day_cap, self._day_cap)}")
 
     @cached_property
@@ -98,8 +101,8 @@ class Ledger:
     def _charged(self, unit: str, *, but: int = 0) -> Amount:
         if unit not in self._of_units:
             self._of_units[unit] = self._store.select(Attempt, unit=unit)
-        own = self._of_units[unit]
-        return budget.total(budget.charge(each) for each in own if each.number != but)
+        own = [each for each in self._of_units[unit] if each.number != but]
+        return budget.total(map(budget.charge, own))
 
     @cached_property
     def _of_units(self) -> dict[str, list[Attempt]]:
@@ -124,7 +127,8 @@ class Ledger:
 
     def _need(self, agent: str) -> Amount:
         if agent not in self._needs:
-            self._needs[agent] = budget.needed(each for each in self._lately if each.agent == agent)
+            earlier = [each for each in self._lately if each.agent == agent]
+            self._needs[agent] = budget.needed(earlier)
         return self._needs[agent]
 
 
@@ -133,27 +137,29 @@ class Meter:
 
     def __init__(self) -> None:
         self._caps: Budget | None = None
-        self._step: Amount | None = (
-            None  # the most that it used between two looks: what it may use until the next
-        )
+        # The most that it used between two looks: what it may use until the next.
+        self._step: Amount | None = None
 
     def read(self, ledger: Ledger, attempt: Attempt, usage: Usage) -> tuple[Attempt, bool]:
         """The attempt as it stands now, and whether no cap pays for it to go on."""
         now = metered(attempt, usage)
         grown = budget.used(now) - budget.used(attempt)
-        edited, self._caps = self._caps != ledger.table, ledger.table  # perhaps while no daemon ran
-        if grown == Amount() and not edited:
+        is_edited = self._caps != ledger.table  # perhaps while no daemon ran
+        self._caps = ledger.table
+        if grown == Amount() and not is_edited:
             return now, False
         if grown != Amount():
-            self._step = Amount() if self._step is None else budget.most(self._step, grown)
-        granted = ledger.extend(now, budget.used(now) + (self._step or Amount()))
+            before = self._step
+            self._step = Amount() if before is None else budget.most(before, grown)
+        step = self._step or Amount()
+        granted = ledger.extend(now, budget.used(now) + step)
         if granted is None:
             return now, True
         return replace(now, reserved_usd=granted.usd, reserved_tokens=int(granted.tokens)), False
 
 
 def metered(attempt: Attempt, usage: Usage) -> Attempt:
-    """The attempt with what its runtime has told of; no less than before, for what it told may be lost by now."""
+    """The attempt with what its runtime has told of; no less than before, as that may be lost."""
     return replace(
         attempt,
         tokens_input=max(attempt.tokens_input, usage.input),

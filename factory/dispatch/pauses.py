@@ -1,10 +1,11 @@
-"""Runtimes that rest: at their usage limit, or because one unit's agent after the other ends at once and did nothing.
+"""Runtimes that rest: at their usage limit, or after unit after unit ended at once.
 
-Invariant: whatever goes wrong, no runtime is started in a tight loop; the longer it fails, the longer it rests.
+Invariant: whatever goes wrong, no runtime is started in a tight loop; the longer it fails, the
+longer it rests.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,7 +14,7 @@ from factory.agents.resets import FARTHEST
 from factory.ground.reserved import NO_AGENT
 from factory.ground.times import as_of, backoff, clock, from_stamp, stamp
 from factory.people import line_cards
-from factory.people.causes import agent_failing, agent_trouble
+from factory.people.causes import Ask, agent_failing, agent_trouble
 from factory.people.escalations import Escalations
 from factory.store.journal import Event
 from factory.store.ports import Store
@@ -57,7 +58,7 @@ def resting(store: Store, now: datetime) -> Mapping[str, datetime]:
 
 
 def put_right(store: Store, now: datetime) -> None:
-    """Write anew where the clock was set back: else a runtime would rest until that time comes again."""
+    """Rewrite rests if the clock was set back: else they would last until that time comes again."""
     known = _known(store)
     fresh = {}
     for name, (since, until) in _spans(known, now).items():
@@ -83,56 +84,85 @@ def note_end(
     reset: datetime | None,
     now: datetime,
 ) -> datetime | None:
-    """Take an attempt's end for what it says about its runtime; for a usage limit, until when its unit waits.
+    """Note what an attempt's end says about its runtime; return until when a limited unit waits.
 
-    A limit (or an overloaded server) that names no reset is tried again after 10 s, then after twice as long each time.
+    A limit (or an overloaded server) that names no reset is tried again after 10 s, then after
+    twice as long each time.
     """
-    agent, limited = attempt.agent, attempt.reason is EndReason.LIMIT
+    agent = attempt.agent
+    is_limited = attempt.reason is EndReason.LIMIT
     if agent == NO_AGENT or attempt.reason in NO_SIGN:
         return None
-    if not limited and (attempt.tree or attempt.reason not in NOTHING):
+    if not is_limited and (attempt.tree or attempt.reason not in NOTHING):
         _worked(store, escalations, agent, now)
         return None
-    if not limited and (attempt.end or now) - attempt.start >= AT_ONCE:
+    if not is_limited and (attempt.end or now) - attempt.start >= AT_ONCE:
         return None  # neither: it took its time
-    known, rests = _known(store), resting(store, now).get(agent, now)
+    known = _known(store)
     before = known.get(agent, {"row": 0, "units": []})
-    row, units, until, card = int(before["row"]), list(before["units"]), rests, None
-    if limited:
-        row, until = _limited(row, reset, rests, now)
-        if row > before["row"] and until - now == LIMIT_PAUSE:
-            card = line_cards.runtime_limited(agent, attempt.detail, evidence=attempt.said)
+    rests = resting(store, now).get(agent, now)
+    if is_limited:
+        found = _limited(attempt, before, reset, rests, now)
     else:
-        row, units = (
-            row + 1,
-            [*(each for each in units if each != attempt.unit), attempt.unit][-UNITS:],
-        )
-        if len(units) >= UNITS:
-            until = now + timedelta(seconds=backoff(row - UNITS + 1))
-            card = line_cards.runtime_failing(agent, attempt.detail, evidence=attempt.said)
-    until = max(until, rests)
-    why = attempt.detail if limited else "its attempts end at once and do nothing"
+        found = _failed(attempt, before, now)
+    until = max(found.until, rests)
     known[agent] = {
         "since": stamp(now),
         "until": stamp(until),
-        "row": row,
-        "units": units,
-        "why": why,
+        "row": found.row,
+        "units": found.units,
+        "why": found.why,
     }
     _write(store, known, now)
-    if card and escalations.open_card(agent_trouble(agent)) is None:
-        escalations.raise_card(card, now=now)
-    return until if limited else None
+    if found.ask and escalations.open_card(agent_trouble(agent)) is None:
+        escalations.raise_card(found.ask, now=now)
+    return until if is_limited else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What one end adds to what is known of its runtime."""
+
+    row: int  # how often in a row
+    units: Sequence[str]  # the last ones whose attempts ended at once
+    until: datetime
+    why: str
+    ask: Ask | None
 
 
 def _limited(
-    row: int, reset: datetime | None, rests: datetime, now: datetime
-) -> tuple[int, datetime]:
-    """How often it met a limit that names no reset, and until when it rests."""
+    attempt: Attempt,
+    before: Mapping[str, Any],
+    reset: datetime | None,
+    rests: datetime,
+    now: datetime,
+) -> _Found:
+    """It met a limit; one that names no reset counts, but not while the runtime rests already."""
+    row = int(before["row"])
+    units = before["units"]
     if reset is not None and reset > now:
-        return row, reset
-    row += rests <= now  # who meets it while it rests had been started before
-    return row, now + timedelta(seconds=backoff(row, at_most=LIMIT_PAUSE.total_seconds()))
+        return _Found(row, units, reset, attempt.detail, None)
+    is_new = rests <= now  # else the attempt had been started before
+    if is_new:
+        row += 1
+    pause = timedelta(seconds=backoff(row, at_most=LIMIT_PAUSE.total_seconds()))
+    ask = None
+    if is_new and pause == LIMIT_PAUSE:
+        ask = line_cards.runtime_limited(attempt.agent, attempt.detail, evidence=attempt.said)
+    return _Found(row, units, now + pause, attempt.detail, ask)
+
+
+def _failed(attempt: Attempt, before: Mapping[str, Any], now: datetime) -> _Found:
+    """It ended at once and did nothing; where several units' attempts do, it is not the unit."""
+    row = int(before["row"]) + 1
+    others = [each for each in before["units"] if each != attempt.unit]
+    units = [*others, attempt.unit][-UNITS:]
+    why = "its attempts end at once and do nothing"
+    if len(units) < UNITS:
+        return _Found(row, units, now, why, None)
+    until = now + timedelta(seconds=backoff(row - UNITS + 1))
+    ask = line_cards.runtime_failing(attempt.agent, attempt.detail, evidence=attempt.said)
+    return _Found(row, units, until, why, ask)
 
 
 def lift(store: Store, agent: str, now: datetime) -> None:

@@ -205,7 +205,7 @@ class Pool:
         return found
 
     def _is_stopped(self, unit: Unit, facts: Facts, stopped: Stops) -> bool:
-        """Whether the unit waits from now on for a cause that it shares, or is held for its model."""
+        """Whether the unit now waits for a cause that it shares, or is held for its model."""
         shared = stopped.cause_for(unit, facts)
         if shared is not None:
             self._escalations.wait(unit, shared, now=facts.at)
@@ -222,7 +222,7 @@ class Pool:
         return facts.accounts.reserve(unit, facts.agent(unit), minutes)
 
     def _is_short(self, unit: Unit, facts: Facts) -> bool:
-        """Whether no money is left for a ready unit's next attempt; it is then held, or waits for it."""
+        """Whether no money is left for a ready unit's next attempt: it is held then, or waits."""
         if unit.state is not UnitState.READY:
             return False
         granted = self._grant(unit, facts)
@@ -281,7 +281,7 @@ class Pool:
         self._crew.wake(hook.worker)
 
     def _newest_number(self, unit: str) -> int:
-        """The highest number that an attempt of the unit ever had, as far as anything is left of it."""
+        """The highest number of the unit's attempts, also of those with no more than files left."""
         where = self._state.places
         on_record = [attempt.number for attempt in self._store.select(Attempt, unit=unit)]
         left = (*_numbers(where.unit_dir(unit)), *_numbers(where.git / ATTEMPTS / unit))

@@ -53,7 +53,7 @@ class Proofs:
         group.start_soon(partial(proving, broke=partial(self._note, name)))
 
     def setback(self, unit: Unit) -> Ask | str:
-        """What to ask, or to say, since running a ready unit's commands broke; "" where it did not."""
+        """What to ask or to say if running a ready unit's commands broke; "" if it did not."""
         error = self._broke.pop(unit.id, None)
         if error is None or unit.state is not UnitState.READY:
             return ""

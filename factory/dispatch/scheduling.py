@@ -15,9 +15,8 @@ from factory.store.unit import Unit, UnitState, advance
 from factory.store.waits import missing
 
 AGE_STEP = timedelta(minutes=30)  # each raises a waiting unit by one priority …
-AGE_TO_NOW = timedelta(
-    days=1
-)  # … but to 0 only after so long: "now" goes ahead of last night's backlog
+# … but to 0 only after so long: "now" goes ahead of last night's backlog.
+AGE_TO_NOW = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +29,7 @@ class Choice:
 
 
 def rank(unit: Unit, now: datetime) -> tuple[int, datetime, str]:
-    """The unit's place in the order, smallest first: priority raised by age, then the time it was accepted."""
+    """The unit's place, smallest first: priority raised by age, then the time of acceptance."""
     waited = max(now - unit.accepted, timedelta())
     raised = max(unit.priority - waited // AGE_STEP, 1) if unit.priority else 0
     return 0 if waited >= AGE_TO_NOW else raised, unit.accepted, unit.id
@@ -50,14 +49,17 @@ def choose(
     the worker in whose workspace its session lives. A unit passed over for its scope keeps later
     ones off it: else a wide scope would wait for ever behind narrow ones that follow each other.
     """
-    units = list(units)
     free = [hook for hook in hooks if not hook.unit and hook.state == "idle"]
-    under_way = [unit for unit in units if unit.state in (UnitState.RUNNING, UnitState.QUEUED)]
-    choices = list[Choice]()
-    due = [
-        unit for unit in units if unit.state is UnitState.READY and (unit.not_before or now) <= now
-    ]
-    for unit in sorted(due, key=lambda unit: rank(unit, now)):
+    under_way = []
+    due = []
+    for unit in units:
+        if unit.state in (UnitState.RUNNING, UnitState.QUEUED):
+            under_way.append(unit)
+        elif unit.state is UnitState.READY and (unit.not_before or now) <= now:
+            due.append(unit)
+    due.sort(key=lambda unit: rank(unit, now))
+    choices = []
+    for unit in due:
         why = stopped(unit)
         if not why:
             why = _overlap(unit, under_way)
@@ -75,25 +77,28 @@ def choose(
 def settle(units: Iterable[Unit], known: Mapping[str, UnitState], *, now: datetime) -> list[Unit]:
     """The waiting and ready units that have to change, as they are from now on.
 
-    `known`: the state of every unit there is, final ones too. Waiting → ready when nothing is missing any more; → held
-    when a need was cancelled; ready → waiting when something is missing. A unit that
-    waits for a shared cause (`cause`) is left to whoever closes that.
+    `known`: the state of every unit there is, final ones too. Waiting → ready when nothing is
+    missing; → held when a need was cancelled; ready → waiting when something is missing; else only
+    a new time, or the first sentence about the needs. A unit that waits for a shared cause is not
+    looked at.
     """
-    waiting = (
-        unit
-        for unit in units
-        if unit.state in (UnitState.WAITING, UnitState.READY) and not unit.cause
-    )
-    settled = ((unit, _settled(unit, known, now)) for unit in waiting)
-    return [after for before, after in settled if after != before]
+    changed = []
+    for unit in units:
+        if unit.cause or unit.state not in (UnitState.WAITING, UnitState.READY):
+            continue
+        settled = _settled(unit, known, now)
+        if settled != unit:
+            changed.append(settled)
+    return changed
 
 
 def next_time(units: Iterable[Unit], *, now: datetime) -> datetime | None:
-    """When `settle` has to be asked again although nothing has happened: no unit is polled for."""
-    times = (
-        unit.not_before for unit in units if unit.state is UnitState.WAITING and not unit.cause
-    )
-    return min((time for time in times if time and time > now), default=None)
+    """When the next unit's time comes, so that no unit has to be polled."""
+    times = []
+    for unit in units:
+        if unit.state is UnitState.WAITING and not unit.cause and unit.not_before:
+            times.append(unit.not_before)
+    return min((time for time in times if time > now), default=None)
 
 
 def circle(start: str, needs: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
@@ -119,7 +124,7 @@ def _nearest(free: Sequence[Hook], home: str | None) -> Hook:
 
 
 def why_stopped(unit: Unit, agent: str, resting: Mapping[str, str], *, trunk_red: bool) -> str:
-    """Why a ready unit may not start now, or ""; `resting`: how that is said of each agent that rests."""
+    """Why a ready unit may not start now, or ""; `resting`: until when and why each agent rests."""
     if trunk_red and unit.priority > 0:
         return "trunk is red: until it is green again only units of priority 0 start"
     if agent != NO_AGENT and agent in resting:
@@ -128,8 +133,10 @@ def why_stopped(unit: Unit, agent: str, resting: Mapping[str, str], *, trunk_red
 
 
 def _overlap(unit: Unit, others: Iterable[Unit]) -> str:
-    """Only where both say what they touch: a unit without scope runs beside all, and rehearsal settles it."""
-    for other in others if unit.scope else ():
+    """Whose scope overlaps; a unit without one runs beside all, and rehearsal settles it."""
+    if not unit.scope:
+        return ""
+    for other in others:
         if overlap(unit.scope, other.scope):
             return f"its scope overlaps that of {other.id}, which goes first"
     return ""
@@ -151,4 +158,6 @@ def _settled(unit: Unit, known: Mapping[str, UnitState], now: datetime) -> Unit:
         return replace(advance(unit, UnitState.READY, now=now), not_before=None)
     # What it needs is said again by whoever shows it (views.why): only a time is kept.
     is_said = unit.needs and unit.why
-    return replace(unit, why=why) if why and not is_said else unit
+    if why and not is_said:
+        return replace(unit, why=why)
+    return unit

@@ -30,10 +30,9 @@ class Answers:
     @property
     def sentences(self) -> list[str]:
         """One about each, for `factory status`."""
-        said = [
-            f"judged without the inferred gate {name}, by your answer"
-            for name in sorted(self.left_out)
-        ]
+        said = []
+        for name in sorted(self.left_out):
+            said.append(f"judged without the inferred gate {name}, by your answer")
         for gate, path in sorted(self.restores):
             said.append(f"{path} is put back after the inferred gate {gate}, by your answer")
         return said

@@ -307,8 +307,8 @@ def unreadable(unit: Unit, sentence: str) -> Ask:
 def no_markdown(unit: Unit, name: str) -> Ask:
     """The text of its task is gone, so no agent can be told it."""
     asks = (
-        f"{unit.id} cannot be told to an agent: the text of its task file ({name}) is not on record "
-        "any more. Its work is kept, and other units go on. What now?"
+        f"{unit.id} cannot be told to an agent: the text of its task file ({name}) "
+        "is not on record any more. Its work is kept, and other units go on. What now?"
     )
     advice = (
         f"Cancel it and drop {name} again. "

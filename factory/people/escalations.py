@@ -234,7 +234,7 @@ class Escalations:
     def _move(
         self, card: Card, action: UnitAction, said: str, now: datetime, *, is_told: bool
     ) -> str:
-        """Do the action to each open unit of the card; `is_told`: its next attempt is told the answer."""
+        """Do the action to each open unit of the card; `is_told`: its next attempt hears of it."""
         if isinstance(action, Cancel):
             self._refuse_landing(card)
         moved = []

@@ -146,7 +146,10 @@ def not_logged_in(agent: str, login: str, *, evidence: str) -> Ask:
 def runtime_failing(agent: str, detail: str, *, evidence: str) -> Ask:
     """Unit after unit ends at once and did nothing."""
     why = one_line(detail)
-    asks = f"{agent} ends at once and does nothing, unit after unit ({why}): it rests longer and longer."
+    asks = (
+        f"{agent} ends at once and does nothing, unit after unit ({why}): "
+        "it rests longer and longer."
+    )
     return _resting(agent, asks, evidence or detail)
 
 
