@@ -202,7 +202,9 @@ class Scene:
     @property
     def busy(self) -> bool:
         """Whether something is being judged or landed."""
-        judged = self.floor.benches._taken or self.queue._running or self.trunk_judge._looking
+        judged = (
+            self.floor.benches._taken or self.queue.judgings.running or self.trunk_judge._looking
+        )
         return bool(judged or self.queue._landing)
 
     # ── what is seen ──

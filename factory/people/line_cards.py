@@ -189,7 +189,10 @@ def trunk_red(trunk: RedTrunk, gates: Sequence[str]) -> Ask:
     """Trunk itself does not pass."""
     branch = trunk.branch
     names = shown(gates)
-    asks = f"{branch} is red by itself at {trunk.commit[:10]} in {names}: nobody's unit did it. What now?"
+    asks = (
+        f"{branch} is red by itself at {trunk.commit[:10]} in {names}: nobody's unit did it. "
+        "What now?"
+    )
     title = f"Make {names} green on {branch} again"
     choices: list[Choice] = [
         (

@@ -1,27 +1,20 @@
-"""The merge queue: candidates are checked, rehearsed as a chain, judged on benches, and landed in order.
+"""The merge queue: candidates are checked, rehearsed, judged on benches, and landed in order.
 
-Invariant: trunk moves only to a commit whose exact tree was judged green by the gates of the commit below it, or which
-a person let pass.
+Invariant: trunk moves only to a commit whose exact tree was judged green by the gates of the commit
+below it, or which a person let pass.
 """
 
 import json
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import suppress
 from datetime import datetime
-from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
-import anyio
 from anyio.abc import TaskGroup
 
 from factory.attempt.outcomes import Outcomes
 from factory.ground.daemon_state import DaemonState, Stopping, now
-from factory.ground.errors import GitError
-from factory.ground.log import LANDING_REFUSED, TICK_BROKE, TRUNK_PUT_BACK, log
-from factory.inference.rules import Rules
-from factory.judging.guards import AGENTS, GATES
+from factory.ground.log import LANDING_REFUSED, TRUNK_PUT_BACK, log
 from factory.judging.retries import Retries
-from factory.judging.ruled import Ruled
 from factory.judging.trunk_judge import TrunkJudge
 from factory.people import cards as words
 from factory.people import line_cards
@@ -29,28 +22,21 @@ from factory.people.causes import TRUNK_GONE, UNCONFINED
 from factory.people.escalations import Escalations
 from factory.queue import chain
 from factory.queue.candidate import Candidate
+from factory.queue.candidates import Candidates
 from factory.queue.chain import Link, Standing
-from factory.queue.change import facts_of
 from factory.queue.in_the_way import InTheWay, Look
+from factory.queue.judgings import Judgings
 from factory.queue.landings import Landings, asks
 from factory.queue.setbacks import Setbacks
 from factory.queue.trunk_watch import TrunkWatch
-from factory.repo.branch import AGENT_EMAIL
-from factory.repo.git import Person
 from factory.repo.landing_plan import Blocked, Landed, Moved, Outcome
-from factory.repo.message import AGENT, ATTEMPT, RUN, UNIT, compose
-from factory.repo.trunk import Conflict, Nothing, Rehearsed
-from factory.store.accepted import NoMarkdown, NoSpec, body_of, spec_of
 from factory.store.journal import Event
 from factory.store.ports import Store
-from factory.store.records import Attempt, CardKind, Fact
-from factory.store.spec import Spec
+from factory.store.records import CardKind, Fact
 from factory.store.unit import EndReason, Unit, UnitState
 
 TICK_SECONDS = 30.0
 LOOK_SECONDS = 1.0  # how often files that block a landing are looked at
-
-T = TypeVar("T")
 
 
 class MergeQueue:
@@ -66,55 +52,50 @@ class MergeQueue:
         escalations: Escalations,
         outcomes: Outcomes,
     ) -> None:
-        self._store, self._state, self.landings, self._trunk = (
-            store,
-            state,
-            landings,
-            landings.trunk,
-        )
+        self._store = store
+        self._state = state
+        self.landings = landings
+        self._trunk = landings.trunk
         self._trunk_judge = trunk_judge
-        self._judge = trunk_judge.judge
         self._escalations = escalations
         self._outcomes = outcomes
         self.watch = TrunkWatch(store=store, trunk=landings.trunk, escalations=escalations)
         self._tip = ""
-        self._specs: dict[str, Spec] = {}  # of those that are queued: nobody writes them anew
-        self._checked: set[tuple[str, str, str, Rules, frozenset[tuple[str, str]]]] = (
-            set()
-        )  # changes that break no rule, as things stand
-        self._compared = set[
-            tuple[str, str]
-        ]()  # base and submission of those that were queued at the last pass
-        self._rehearsals: dict[tuple[str, str], Rehearsed | Conflict | Nothing] = {}
-        self._ruled: dict[str, Ruled] = {}
-        self._running: dict[str, anyio.CancelScope] = {}
-        self._aside: dict[str, str] = {}  # unit → why it is judged and landed apart from the chain
         self._failed = Retries()  # units that could not be landed
         self._setbacks = Setbacks(store=store, state=state, outcomes=outcomes)
-        self._landing = frozenset[
-            str
-        ]()  # units whose landing is under way: trunk and open steps are its business
+        self.judgings = Judgings(state=state, trunk_judge=trunk_judge, setbacks=self._setbacks)
+        self._candidates = Candidates(
+            store=store,
+            state=state,
+            trunk=landings.trunk,
+            judgings=self.judgings,
+            outcomes=outcomes,
+            setbacks=self._setbacks,
+        )
+        self._aside = self._candidates.aside
+        # Units whose landing is under way: trunk and open steps are its business.
+        self._landing: frozenset[str] = frozenset()
         self._passed_over = False  # something was left alone meanwhile
         self._in_the_way = InTheWay()
-        self.before_trunk: Callable[[datetime], Awaitable[None]] | None = (
-            None  # what has to succeed first
-        )
+        # What has to succeed before trunk is looked at.
+        self.before_trunk: Callable[[datetime], Awaitable[None]] | None = None
 
     async def run(self, group: TaskGroup) -> None:
         """Tick whenever something changed, and at the latest every 30 seconds."""
         while True:
-            seen = (
-                self._in_the_way.look()
-            )  # before the pass: what changes while it runs is noticed after it
+            # Before the pass: what changes while it runs is noticed after it.
+            seen = self._in_the_way.look()
             moved = await self._state.guarded("queue", self.tick, group, now())
             self._withdraw_warnings()
             if not moved:
                 await self._rest(seen)
 
     async def _rest(self, before: Look) -> None:
-        """Wait until a signal, or until files that block a landing have changed; at the latest half a minute."""
+        """Wait for a signal, or for a change of a file that blocks a landing; at most 30 seconds."""
         patience = max(0.05, min([TICK_SECONDS, *self._waits()]))
-        looks = int(patience / LOOK_SECONDS) or 1 if self._in_the_way else 1
+        looks = 1
+        if self._in_the_way:
+            looks = max(1, int(patience / LOOK_SECONDS))
         for _ in range(looks):
             signalled = await self._state.queue.wait(patience / looks)
             if self._noticed(before) or signalled:
@@ -140,39 +121,33 @@ class MergeQueue:
         """Drop what was said of a landing or a judging that failed, once it is not tried again."""
         if not self._landing:
             self._state.mended("landing")
-        if not self._running and not self._setbacks.retries.waits():
+        if not self.judgings.running and not self._setbacks.retries.waits():
             self._state.mended("judge")
         if not self._trunk_judge.is_judging and not self._trunk_judge.breaks.retries.waits():
             self._state.mended("judge trunk")
 
     async def tick(self, group: TaskGroup, at: datetime) -> bool:
-        """One pass: look at trunk, rehearse, judge, then land or blame; True if it should be followed by another.
+        """One pass: look at trunk, rehearse, judge, then land or blame; True if another should follow.
 
-        While a landing is under way it only judges on along the chain; what that leaves out is made good afterwards.
+        While a landing is under way it only judges on along the chain; a later pass does the rest.
         """
         if self._state.stopping in (Stopping.HAND_BACK, Stopping.LEAVE) or self._state.no_room():
             return False
-        landing = self._passed_over = bool(self._landing)
+        landing = bool(self._landing)
+        self._passed_over = landing
         if not landing:
-            landing = not await self.landings.finish_open(
-                at
-            )  # as long as one is open, nothing else lands
+            # As long as one is open, nothing else lands.
+            landing = not await self.landings.finish_open(at)
             if not (landing and self._tip) and not await self.look_at_trunk(group, at):
                 return False
-        for unit in self._setbacks.count(self._tip, at):
-            self._aside[unit] = "judging it broke: judged alone"
-        queue = await self._admitted(at)
-        line = [unit for unit in queue if unit.id not in self._aside]
-        linked = await self._chain(line, at)
-        apart = [
-            one for unit in queue if unit.id in self._aside for one in await self._chain([unit], at)
-        ]
-        self._end_useless({each.commit for each in (*linked, *apart)})
-        await self._judge.end_unwanted({each.tree for each in (*linked, *apart)})
-        free = self._state.settings.gates.benches - len(self._running)
+        for name in self._setbacks.count(self._tip, at):
+            self._aside[name] = "judging it broke: judged alone"
+        linked, apart = await self._rehearsed(at)
+        self.judgings.keep({each.commit for each in (*linked, *apart)})
+        await self._trunk_judge.judge.end_unwanted({each.tree for each in (*linked, *apart)})
         moves = chain.plan(
             [Link(each.unit.id, each.standing) for each in linked],
-            free=free,
+            free=self.judgings.free_benches,
             window=self._state.settings.gates.benches,
         )
         self._show(linked, apart, moves.judge, at)
@@ -214,18 +189,17 @@ class MergeQueue:
             known = str(self._known_trunk().get("commit", ""))
             if known and known != tip and not await self._is_ours(tip, since=known):
                 await self._moved_from_outside(known, tip, at)
-            elif (
-                not known
-            ):  # a store that lost what it knew of trunk, while trunk was not there to be read
+            elif not known:
+                # The store lost what it knew of trunk, while trunk was not there to be read.
                 await self.watch.recognize(at)
             self._tip = tip
-            self._rehearsals.clear()
+            self._candidates.forget_rehearsals()
             self._state.wake_all()
         await self._trunk_judge.look(tip, group)
         return True
 
     async def _moved_from_outside(self, known: str, tip: str, at: datetime) -> None:
-        # Not by what was fetched last: our own landing may have been taken back before it was ever fetched.
+        # Not by what was fetched last: our landing may have been taken back before it was fetched.
         rewritten = not await self._trunk.own.contains(tip, known)
         self._store.write(Event.TRUNK_MOVED, now=at, was=known, to=tip, rewritten=rewritten)
         await self.watch.recognize(at)
@@ -246,210 +220,68 @@ class MergeQueue:
     async def _admitted(self, at: datetime) -> list[Unit]:
         """The queued units, in order, whose diff breaks no rule."""
         unknown = set[str]() if self._landing else self.landings.open_units()
-        units = [unit for unit in self._store.open(Unit) if unit.id not in unknown]
-        queued = [unit for unit in units if unit.state is UnitState.QUEUED]
+        queued = []
+        for unit in self._store.open(Unit):
+            if unit.state is UnitState.QUEUED and unit.id not in unknown:
+                queued.append(unit)
         names = {unit.id for unit in queued}
-        self._aside = {name: why for name, why in self._aside.items() if name in names}
-        self._specs = {name: spec for name, spec in self._specs.items() if name in names}
+        self._candidates.keep(names)
         self._failed.keep(names)
         self._setbacks.retries.keep(names)
         self._in_the_way.keep(names)
-        ordered = sorted(queued, key=lambda unit: (unit.priority, unit.since, unit.id))
-        async with anyio.create_task_group() as together:  # what follows finds them at hand
-            for unit in ordered:
-                if (unit.base, unit.submission) not in self._compared:
-                    together.start_soon(self._compare, unit)
-        self._compared = {(unit.base, unit.submission) for unit in ordered}
-        there = [unit for unit in ordered if unit.id in self._aside or self._is_due(unit.id)]
-        return [
-            unit
-            for unit in there
-            if await self._tried(unit, self._admit(unit, unit.base, unit.submission, at), at)
-        ]
+        queued.sort(key=lambda unit: (unit.priority, unit.since, unit.id))
+        await self._candidates.compare(queued)  # what follows finds them at hand
+        there = [unit for unit in queued if unit.id in self._aside or self._is_due(unit.id)]
+        return await self._candidates.admitted(there, self._tip, at)
+
+    async def _rehearsed(self, at: datetime) -> tuple[list[Candidate], list[Candidate]]:
+        """The candidates of the chain, and those apart from it, each on trunk alone."""
+        queue = await self._admitted(at)
+        line = [unit for unit in queue if unit.id not in self._aside]
+        linked = await self._candidates.chain(line, self._tip, at)
+        apart: list[Candidate] = []
+        for unit in queue:
+            if unit.id in self._aside:
+                apart += await self._candidates.chain([unit], self._tip, at)
+        return linked, apart
 
     def _is_due(self, unit: str) -> bool:
         return self._failed.is_due(unit) and self._setbacks.retries.is_due(unit)
 
-    async def _compare(self, unit: Unit) -> None:
-        with suppress(GitError):  # whoever asks next meets it
-            await self._trunk.own.changed(unit.base, unit.submission)
-
-    async def _tried(self, unit: Unit, step: Awaitable[T], at: datetime) -> T | None:
-        """What a step about one unit gives; None where it breaks: that unit is tried again later, the others go on."""
-        try:
-            return await step
-        except (GitError, NoSpec) as error:
-            if self._state.is_full(error):
-                raise  # which is not about this unit
-            log.exception(TICK_BROKE, loop="queue", unit=unit.id)
-            self._aside.pop(unit.id, None)
-            self._setbacks.later(unit, str(error), words.unreadable(unit, str(error)), at)
-            return None
-
-    async def _admit(self, unit: Unit, before: str, after: str, at: datetime) -> bool:
-        """Whether what differs between the two commits breaks no rule; else the unit goes back."""
-        ruling, own = (
-            await self._judge.rulings.of(self._tip),
-            await self._judge.rulings.of(unit.base),
-        )
-        spec = self._spec(unit)
-        rules, reached = ruling.rules, {**own.reached, **ruling.reached}
-        key = (before, after, ",".join(unit.approved), rules, frozenset(reached.items()))
-        if key in self._checked:
-            return True
-        change = await facts_of(self._trunk.own, before, after, ruling.conventions.folder)
-        passed = CardKind.GUARD in unit.approved
-        refused = await change.refused(
-            # What trunk judges by now counts too: the unit may be older than a gate that runs what it changes.
-            (rules, own.rules),
-            allow=(*spec.allow, *([GATES, AGENTS] if passed else [])),
-            scope=() if CardKind.OUT_OF_SCOPE in unit.approved else spec.scope,
-            reached=reached,
-            theirs=ruling.layout.theirs,
-            passed=passed,
-        )
-        if refused is None:
-            self._checked.add(key)
-            return True
-        evidence = refused.evidence or refused.paths
-        stops = bool(change.larger and (await self._judge.rulings.of(after)).unread)
-        kind, liftable = CardKind(refused.kind), refused.liftable
-        ask = words.guard(unit, kind, refused.sentence, evidence, liftable=liftable, stops=stops)
-        self._outcomes.send_back(unit, refused.kind, detail=refused.sentence, at=at, ask=ask)
-        return False
-
-    async def _chain(self, units: Sequence[Unit], at: datetime) -> list[Candidate]:
-        """Rehearse units one on the other; one that conflicts with trunk itself goes back, with others it waits."""
-        links: list[Candidate] = []
-        for unit in units:
-            if links and self._may_change_rules(links[-1].unit):
-                break  # nobody is judged, or guarded, by rules that have not landed
-            parent = links[-1].commit if links else self._tip
-            rehearsed = await self._tried(unit, self._rehearse(unit, parent), at)
-            if isinstance(rehearsed, Rehearsed):
-                # Again for what would land: a merge follows what trunk renamed meanwhile.
-                if not await self._tried(unit, self._admit(unit, parent, rehearsed.commit, at), at):
-                    continue
-                standing = self._standing(unit, rehearsed.commit)
-                links.append(
-                    Candidate(
-                        unit=unit,
-                        parent=parent,
-                        commit=rehearsed.commit,
-                        tree=rehearsed.tree,
-                        standing=standing,
-                    )
-                )
-            elif rehearsed is not None and not links:
-                self._refuse(unit, rehearsed, at)
-        return links
-
-    def _may_change_rules(self, unit: Unit) -> bool:
-        return CardKind.GUARD in unit.approved or GATES in self._spec(unit).allow
-
-    async def _rehearse(self, unit: Unit, parent: str) -> Rehearsed | Conflict | Nothing:
-        key = (parent, unit.submission)
-        if key not in self._rehearsals:
-            attempt = self._attempt(unit)
-            asked = self._spec(unit).title
-            with suppress(NoMarkdown):  # then less of what the agent said is taken over
-                asked = f"{asked}\n{body_of(self._store, unit.id)}"
-            trailers = {
-                UNIT: unit.id,
-                ATTEMPT: str(unit.attempt),
-                AGENT: attempt.agent,
-                RUN: attempt.nonce,
-            }
-            text = compose(attempt.summary, title=unit.title, trailers=trailers, task=asked)
-            self._rehearsals[key] = await self._trunk.rehearse(
-                base=parent,
-                submission=unit.submission,
-                submission_base=unit.base,
-                text=text,
-                author=Person(attempt.agent, AGENT_EMAIL),
-            )
-        return self._rehearsals[key]
-
-    def _refuse(self, unit: Unit, why: Conflict | Nothing, at: datetime) -> None:
-        if isinstance(why, Nothing):
-            detail = "merged onto newest trunk the change is empty: trunk has it already"
-            self._outcomes.send_back(unit, EndReason.EMPTY, detail=detail, at=at)
-            return
-        detail = f"conflicts with trunk in {', '.join(why.paths[:5])}"
-        self._outcomes.send_back(unit, EndReason.CONFLICT, detail=detail, at=at)
-
-    def _standing(self, unit: Unit, commit: str) -> Standing:
-        ruled = self._ruled.get(commit)
-        if ruled is None:
-            return Standing.JUDGING if commit in self._running else Standing.UNKNOWN
-        if ruled.ok or self._trunk_judge.excused(ruled, unit):
-            return Standing.GREEN
-        return Standing.RED
-
     # ── judging ──
 
     def _start(self, candidate: Candidate, group: TaskGroup) -> None:
-        scope = anyio.CancelScope()
-        self._running[candidate.commit] = scope
-        group.start_soon(
-            self._judge_one, candidate, scope, group, name=f"judge {candidate.unit.id}"
-        )
-
-    async def _judge_one(
-        self, candidate: Candidate, scope: anyio.CancelScope, group: TaskGroup
-    ) -> None:
-        try:
-            with scope:
-                broke = partial(self._setbacks.judging_broke, candidate)
-                ruled = await self._state.guarded("judge", self._ruling_on, candidate, broke=broke)
-                if ruled is not None:  # None: it was broken off, and is asked again
-                    self._ruled[candidate.commit] = ruled
-        finally:
-            self._running.pop(candidate.commit, None)
-            self._state.queue.send()
-
-    async def _ruling_on(self, candidate: Candidate) -> Ruled | None:
-        accept = self._spec(candidate.unit).accept
-        return await self._judge.judge(
-            candidate.commit, parent=candidate.parent, unit=candidate.unit, accept=accept
-        )
-
-    def _end_useless(self, wanted: set[str]) -> None:
-        for commit in self._running.keys() - wanted:
-            self._running[commit].cancel()
-        self._ruled = {commit: ruled for commit, ruled in self._ruled.items() if commit in wanted}
+        accept = self._candidates.spec(candidate.unit).accept
+        self.judgings.start(candidate, accept, group)
 
     async def _settle_apart(
         self, apart: Sequence[Candidate], group: TaskGroup, at: datetime
     ) -> bool:
-        free = self._state.settings.gates.benches - len(self._running)
+        free = self.judgings.free_benches
         for each in apart:
             if each.standing is Standing.RED:
                 self._aside.pop(each.unit.id)
                 return await self._send_back(each, group, at)
-            if (
-                each.standing is Standing.UNKNOWN
-                and free > 0
-                and self._setbacks.retries.is_due(each.unit.id)
-            ):
+            is_due = self._setbacks.retries.is_due(each.unit.id)
+            if each.standing is Standing.UNKNOWN and free > 0 and is_due:
                 self._start(each, group)
                 free -= 1
-        green = [
-            each
-            for each in apart
-            if each.standing is Standing.GREEN and self._failed.is_due(each.unit.id)
-        ]
-        self._begin_landing([[each] for each in green], group, at)
+        choices = []
+        for each in apart:
+            if each.standing is Standing.GREEN and self._failed.is_due(each.unit.id):
+                choices.append([each])
+        self._begin_landing(choices, group, at)
         return False
 
     async def _send_back(self, candidate: Candidate, group: TaskGroup, at: datetime) -> bool:
         """A unit that is red on trunk alone: blamed, unless trunk is red in the same way."""
-        ruled, unit = self._ruled[candidate.commit], candidate.unit
+        unit = candidate.unit
+        ruled = self.judgings.ruled(candidate.commit)
+        assert ruled is not None, "only what was ruled is red"
         if ruled.setup is not None:
             trunk = self._trunk_judge.ruled(self._tip)
-            made = (
-                trunk is not None and trunk.ok
-            )  # where trunk's own environment can be made, the unit broke it
+            # Where trunk's own environment can be made, the unit broke it.
+            made = trunk is not None and trunk.ok
             if made and ruled.setup.cause != UNCONFINED:
                 evidence = f"{ruled.setup.question}\n\n{ruled.setup.evidence}"
                 self._outcomes.send_back(
@@ -497,7 +329,7 @@ class MergeQueue:
                 self._state.queue.send()
 
     async def _land(self, choices: Sequence[Sequence[Candidate]], at: datetime) -> bool:
-        """Land as many of the first choice's as may; where none may, the next one's; True if anything changed."""
+        """Land as many of the first choice's as may, or of the next's; True if anything changed."""
         for green in choices:
             ready = self._reviewed(green, at)
             if not ready:
@@ -513,14 +345,11 @@ class MergeQueue:
     def _reviewed(self, green: Sequence[Candidate], at: datetime) -> Sequence[Candidate]:
         """The leading ones that need no reader, or have had one."""
         for position, each in enumerate(green):
-            if (
-                self._spec(each.unit).review == "required"
-                and CardKind.REVIEW not in each.unit.approved
-            ):
-                attempt = self._attempt(each.unit)
-                self._outcomes.hold(
-                    each.unit, words.review(each.unit, said=attempt.summary or attempt.said), at
-                )
+            asks_for_it = self._candidates.spec(each.unit).review == "required"
+            if asks_for_it and CardKind.REVIEW not in each.unit.approved:
+                attempt = self._candidates.attempt(each.unit)
+                ask = words.review(each.unit, said=attempt.summary or attempt.said)
+                self._outcomes.hold(each.unit, ask, at)
                 return green[:position]
         return green
 
@@ -532,9 +361,8 @@ class MergeQueue:
         match outcome:
             case Landed(commit):
                 self._tip = commit
-                await self._trunk_judge.landed(
-                    commit, self._ruled.get(commit), parent=ready[-1].parent
-                )
+                ruled = self.judgings.ruled(commit)
+                await self._trunk_judge.landed(commit, ruled, parent=ready[-1].parent)
                 for each in ready:
                     self._aside.pop(each.unit.id, None)
                     self._failed.forget(each.unit.id)
@@ -549,17 +377,14 @@ class MergeQueue:
                 return self._step_aside(outcome, ready[0].unit, at)
 
     def _step_aside(self, blocked: Blocked, unit: Unit, at: datetime) -> bool:
-        """Ask about a landing that is blocked; True where that is new: those behind it do not wait."""
-        if blocked.is_open or not self.landings.still_queued(
-            unit
-        ):  # a person took it back while we looked
-            return True
+        """Ask about a landing that is blocked; True where that is new: no other waits for it."""
+        if blocked.is_open or not self.landings.still_queued(unit):
+            return True  # its card is another, or a person took it back while we looked
         if blocked.kind in ("failed", "refused"):  # not again at once
             self._failed.fail(unit.id)
         self._escalations.raise_card(asks(unit, blocked), now=at, unit=unit)
-        self._outcomes.note(
-            unit, f"green, but landing is blocked: {blocked.reason.splitlines()[0]}", at
-        )
+        first_line = blocked.reason.splitlines()[0]
+        self._outcomes.note(unit, f"green, but landing is blocked: {first_line}", at)
         self._in_the_way.put(unit.id, blocked.look)
         first = unit.id not in self._aside
         self._aside[unit.id] = blocked.reason
@@ -574,10 +399,10 @@ class MergeQueue:
         judged_now: Sequence[str],
         at: datetime,
     ) -> None:
-        rows = [
-            {"unit": each.unit.id, "position": place, "state": self._shown(each, judged_now)}
-            for place, each in enumerate((*linked, *apart), 1)
-        ]
+        rows = []
+        for place, each in enumerate((*linked, *apart), 1):
+            state = self._shown(each, judged_now)
+            rows.append({"unit": each.unit.id, "position": place, "state": state})
         value = json.dumps(rows)
         known = self._store.get(Fact, "queue")
         if value != (known.value if known else "[]"):
@@ -588,14 +413,6 @@ class MergeQueue:
             return "landing"
         if candidate.unit.id in judged_now:
             return Standing.JUDGING
-        return Standing.UNKNOWN if candidate.standing is Standing.RED else candidate.standing
-
-    def _attempt(self, unit: Unit) -> Attempt:
-        found = self._store.get(Attempt, unit.id, unit.attempt)
-        assert found is not None, f"{unit.id} was submitted by no attempt"
-        return found
-
-    def _spec(self, unit: Unit) -> Spec:
-        if unit.id not in self._specs:
-            self._specs[unit.id] = spec_of(self._store, unit.id)
-        return self._specs[unit.id]
+        if candidate.standing is Standing.RED:
+            return Standing.UNKNOWN
+        return candidate.standing

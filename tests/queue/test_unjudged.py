@@ -63,7 +63,7 @@ async def settle(
 async def quiet(scene: Scene) -> None:
     """What broke is left alone for a moment; then it may be tried again."""
     await scene.settle()
-    while scene.queue._running:  # noqa: ASYNC110
+    while scene.queue.judgings.running:  # noqa: ASYNC110
         await anyio.sleep(0.005)
     await scene.settle()
 

@@ -1,0 +1,220 @@
+"""Makes candidates of queued units: checks them against the rules, and rehearses them as a chain.
+
+Invariant: a step that breaks for one unit keeps no other from landing.
+"""
+
+from collections.abc import Awaitable, Collection, Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import TypeVar
+
+import anyio
+
+from factory.attempt.outcomes import Outcomes
+from factory.ground.daemon_state import DaemonState
+from factory.ground.errors import GitError
+from factory.ground.log import TICK_BROKE, log
+from factory.inference.rules import Rules
+from factory.judging.guards import AGENTS, GATES
+from factory.people import cards as words
+from factory.queue.candidate import Candidate
+from factory.queue.change import facts_of
+from factory.queue.judgings import Judgings
+from factory.queue.setbacks import Setbacks
+from factory.repo.branch import AGENT_EMAIL
+from factory.repo.git import Person
+from factory.repo.message import AGENT, ATTEMPT, RUN, UNIT, compose
+from factory.repo.trunk import Conflict, Nothing, Rehearsed, Trunk
+from factory.store.accepted import NoMarkdown, NoSpec, body_of, spec_of
+from factory.store.ports import Store
+from factory.store.records import Attempt, CardKind
+from factory.store.spec import Spec
+from factory.store.unit import EndReason, Unit
+
+T = TypeVar("T")
+Check = tuple[str, str, str, Rules, frozenset[tuple[str, str]]]
+
+
+class Candidates:
+    """Queued units, as they would land."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        state: DaemonState,
+        trunk: Trunk,
+        judgings: Judgings,
+        outcomes: Outcomes,
+        setbacks: Setbacks,
+    ) -> None:
+        self.aside: dict[str, str] = {}  # unit → why it is judged and landed apart from the chain
+        self._store = store
+        self._state = state
+        self._trunk = trunk
+        self._judgings = judgings
+        self._outcomes = outcomes
+        self._setbacks = setbacks
+        self._rulings = judgings.rulings
+        self._specs: dict[str, Spec] = {}  # of queued units, whose specs nobody writes again
+        self._checked: set[Check] = set()  # changes that break no rule, as things stand
+        self._compared: set[tuple[str, str]] = set()  # base and submission, at the last pass
+        self._rehearsals: dict[tuple[str, str], Rehearsed | Conflict | Nothing] = {}
+
+    def keep(self, units: Collection[str]) -> None:
+        """Forget all other units."""
+        for name in self.aside.keys() - units:
+            del self.aside[name]
+        for name in self._specs.keys() - units:
+            del self._specs[name]
+
+    def forget_rehearsals(self) -> None:
+        """Trunk is another."""
+        self._rehearsals.clear()
+
+    def spec(self, unit: Unit) -> Spec:
+        """What the task of a queued unit asks for; raise NoSpec where that is not known."""
+        if unit.id not in self._specs:
+            self._specs[unit.id] = spec_of(self._store, unit.id)
+        return self._specs[unit.id]
+
+    def attempt(self, unit: Unit) -> Attempt:
+        """The attempt that submitted the unit."""
+        found = self._store.get(Attempt, unit.id, unit.attempt)
+        assert found is not None, f"{unit.id} was submitted by no attempt"
+        return found
+
+    async def compare(self, units: Sequence[Unit]) -> None:
+        """Have git compare all new submissions with their bases at once."""
+        async with anyio.create_task_group() as together:
+            for unit in units:
+                if (unit.base, unit.submission) not in self._compared:
+                    together.start_soon(self._compare, unit)
+        self._compared = {(unit.base, unit.submission) for unit in units}
+
+    async def admitted(self, units: Sequence[Unit], tip: str, at: datetime) -> list[Unit]:
+        """The units whose diff breaks no rule, as they were submitted."""
+        found = []
+        for unit in units:
+            step = self._admit(unit, unit.base, unit.submission, tip, at)
+            if await self._tried(unit, step, at):
+                found.append(unit)
+        return found
+
+    async def chain(self, units: Sequence[Unit], tip: str, at: datetime) -> list[Candidate]:
+        """Rehearse units one on the other.
+
+        One that conflicts with trunk itself goes back; one that conflicts with others waits.
+        """
+        links: list[Candidate] = []
+        for unit in units:
+            if links and self._may_change_rules(links[-1].unit):
+                break  # nobody is judged, or guarded, by rules that have not landed
+            parent = links[-1].commit if links else tip
+            rehearsed = await self._tried(unit, self._rehearse(unit, parent), at)
+            if isinstance(rehearsed, Rehearsed):
+                # Again for what would land: a merge follows what trunk renamed meanwhile.
+                step = self._admit(unit, parent, rehearsed.commit, tip, at)
+                if await self._tried(unit, step, at):
+                    links.append(self._candidate(unit, parent, rehearsed))
+            elif rehearsed is not None and not links:
+                self._refuse(unit, rehearsed, at)
+        return links
+
+    def _candidate(self, unit: Unit, parent: str, rehearsed: Rehearsed) -> Candidate:
+        return Candidate(
+            unit=unit,
+            parent=parent,
+            commit=rehearsed.commit,
+            tree=rehearsed.tree,
+            standing=self._judgings.standing(unit, rehearsed.commit),
+        )
+
+    async def _compare(self, unit: Unit) -> None:
+        with suppress(GitError):  # whoever asks next meets it
+            await self._trunk.own.changed(unit.base, unit.submission)
+
+    async def _tried(self, unit: Unit, step: Awaitable[T], at: datetime) -> T | None:
+        """What a step about one unit gives; None where it breaks: it is tried again later."""
+        try:
+            return await step
+        except (GitError, NoSpec) as error:
+            if self._state.is_full(error):
+                raise  # which is not about this unit
+            log.exception(TICK_BROKE, loop="queue", unit=unit.id)
+            self.aside.pop(unit.id, None)
+            self._setbacks.later(unit, str(error), words.unreadable(unit, str(error)), at)
+            return None
+
+    async def _admit(self, unit: Unit, before: str, after: str, tip: str, at: datetime) -> bool:
+        """Whether what differs between the two commits breaks no rule; else the unit goes back."""
+        ruling = await self._rulings.of(tip)
+        own = await self._rulings.of(unit.base)
+        spec = self.spec(unit)
+        rules = ruling.rules
+        reached = {**own.reached, **ruling.reached}
+        key = (before, after, ",".join(unit.approved), rules, frozenset(reached.items()))
+        if key in self._checked:
+            return True
+        change = await facts_of(self._trunk.own, before, after, ruling.conventions.folder)
+        passed = CardKind.GUARD in unit.approved
+        allow = (*spec.allow, GATES, AGENTS) if passed else spec.allow
+        refused = await change.refused(
+            # Trunk's present rules count too: the unit may be older than a gate that runs its files.
+            (rules, own.rules),
+            allow=allow,
+            scope=() if CardKind.OUT_OF_SCOPE in unit.approved else spec.scope,
+            reached=reached,
+            theirs=ruling.layout.theirs,
+            passed=passed,
+        )
+        if refused is None:
+            self._checked.add(key)
+            return True
+        stops = bool(change.larger and (await self._rulings.of(after)).unread)
+        ask = words.guard(
+            unit,
+            CardKind(refused.kind),
+            refused.sentence,
+            refused.evidence or refused.paths,
+            liftable=refused.liftable,
+            stops=stops,
+        )
+        self._outcomes.send_back(unit, refused.kind, detail=refused.sentence, at=at, ask=ask)
+        return False
+
+    def _may_change_rules(self, unit: Unit) -> bool:
+        return CardKind.GUARD in unit.approved or GATES in self.spec(unit).allow
+
+    async def _rehearse(self, unit: Unit, parent: str) -> Rehearsed | Conflict | Nothing:
+        key = (parent, unit.submission)
+        if key not in self._rehearsals:
+            attempt = self.attempt(unit)
+            self._rehearsals[key] = await self._trunk.rehearse(
+                base=parent,
+                submission=unit.submission,
+                submission_base=unit.base,
+                text=self._message(unit, attempt),
+                author=Person(attempt.agent, AGENT_EMAIL),
+            )
+        return self._rehearsals[key]
+
+    def _message(self, unit: Unit, attempt: Attempt) -> str:
+        asked = self.spec(unit).title
+        with suppress(NoMarkdown):  # then less of what the agent said is taken over
+            asked = f"{asked}\n{body_of(self._store, unit.id)}"
+        trailers = {
+            UNIT: unit.id,
+            ATTEMPT: str(unit.attempt),
+            AGENT: attempt.agent,
+            RUN: attempt.nonce,
+        }
+        return compose(attempt.summary, title=unit.title, trailers=trailers, task=asked)
+
+    def _refuse(self, unit: Unit, why: Conflict | Nothing, at: datetime) -> None:
+        if isinstance(why, Nothing):
+            detail = "merged onto newest trunk the change is empty: trunk has it already"
+            self._outcomes.send_back(unit, EndReason.EMPTY, detail=detail, at=at)
+            return
+        detail = f"conflicts with trunk in {', '.join(why.paths[:5])}"
+        self._outcomes.send_back(unit, EndReason.CONFLICT, detail=detail, at=at)

@@ -1,0 +1,82 @@
+"""Candidates that are judged on benches, and what was ruled about each commit.
+
+Invariant: what nobody asks about any more is ended and forgotten.
+"""
+
+from collections.abc import Collection, Sequence
+from functools import partial
+
+import anyio
+from anyio.abc import TaskGroup
+
+from factory.ground.daemon_state import DaemonState
+from factory.judging.ruled import Ruled
+from factory.judging.trunk_judge import TrunkJudge
+from factory.queue.candidate import Candidate
+from factory.queue.chain import Standing
+from factory.queue.setbacks import Setbacks
+from factory.store.unit import Unit
+
+
+class Judgings:
+    """One for each commit, as long as that commit may land."""
+
+    def __init__(self, *, state: DaemonState, trunk_judge: TrunkJudge, setbacks: Setbacks) -> None:
+        self.running: dict[str, anyio.CancelScope] = {}
+        self.rulings = trunk_judge.judge.rulings
+        self._state = state
+        self._trunk_judge = trunk_judge
+        self._setbacks = setbacks
+        self._ruled: dict[str, Ruled] = {}
+
+    @property
+    def free_benches(self) -> int:
+        """How many benches judge nothing at present; below 0 after their number was lowered."""
+        return self._state.settings.gates.benches - len(self.running)
+
+    def ruled(self, commit: str) -> Ruled | None:
+        """What was ruled about the commit."""
+        return self._ruled.get(commit)
+
+    def standing(self, unit: Unit, commit: str) -> Standing:
+        """What is known about the commit, with which the unit would land."""
+        ruled = self._ruled.get(commit)
+        if ruled is None:
+            return Standing.JUDGING if commit in self.running else Standing.UNKNOWN
+        if ruled.ok or self._trunk_judge.excused(ruled, unit):
+            return Standing.GREEN
+        return Standing.RED
+
+    def start(self, candidate: Candidate, accept: Sequence[str], group: TaskGroup) -> None:
+        """Judge a candidate in the background; `accept`: the commands that prove it."""
+        scope = anyio.CancelScope()
+        self.running[candidate.commit] = scope
+        name = f"judge {candidate.unit.id}"
+        group.start_soon(self._judge, candidate, accept, scope, name=name)
+
+    def keep(self, wanted: Collection[str]) -> None:
+        """End and forget what is not about these commits."""
+        for commit in self.running.keys() - wanted:
+            self.running[commit].cancel()
+        for commit in self._ruled.keys() - wanted:
+            del self._ruled[commit]
+
+    async def _judge(
+        self, candidate: Candidate, accept: Sequence[str], scope: anyio.CancelScope
+    ) -> None:
+        broke = partial(self._setbacks.judging_broke, candidate)
+        judge = partial(
+            self._trunk_judge.judge.judge,
+            candidate.commit,
+            parent=candidate.parent,
+            unit=candidate.unit,
+            accept=accept,
+        )
+        try:
+            with scope:
+                ruled = await self._state.guarded("judge", judge, broke=broke)
+                if ruled is not None:  # None: it was broken off, and is asked again
+                    self._ruled[candidate.commit] = ruled
+        finally:
+            self.running.pop(candidate.commit, None)
+            self._state.queue.send()
