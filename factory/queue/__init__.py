@@ -1,4 +1,4 @@
 """From submission to trunk: what may land, in which order, and what has landed.
 
-What must not live here: anything that runs an agent, or that talks to a person other than by a card.
+What must not live here: anything that runs an agent, or that talks to a person but by a card.
 """

@@ -8,7 +8,7 @@ from factory.store.unit import Unit
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A unit rehearsed on a parent: the commit that would land, and what is known about its tree."""
+    """A unit rehearsed on a parent: the commit that would land, and how its tree stands."""
 
     unit: Unit
     parent: str

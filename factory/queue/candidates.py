@@ -160,7 +160,7 @@ class Candidates:
         passed = CardKind.GUARD in unit.approved
         allow = (*spec.allow, GATES, AGENTS) if passed else spec.allow
         refused = await change.refused(
-            # Trunk's present rules count too: the unit may be older than a gate that runs its files.
+            # Trunk's present rules count too: a gate that runs its files may be newer.
             (rules, own.rules),
             allow=allow,
             scope=() if CardKind.OUT_OF_SCOPE in unit.approved else spec.scope,

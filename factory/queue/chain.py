@@ -1,8 +1,9 @@
 """What the merge queue does next: pure arithmetic on the rehearsed chain.
 
-Prefix k of the queue is trunk plus the first k candidates, each one commit. Every prefix is judged on its own tree, up
-to one per bench at once, so that trunk only ever moves over judged commits. Source of the window: Zuul's chain; of
-setting a suspect aside and judging it alone: the simulation in docs/design.md.
+Prefix k of the queue is trunk plus the first k candidates, each one commit. Every prefix is judged
+on its own tree, up to one per bench at once, so that trunk only ever moves over judged commits.
+Source of the window: Zuul's chain; of setting a suspect aside and judging it alone: the simulation
+in docs/design.md.
 """
 
 from collections.abc import Sequence
@@ -38,24 +39,26 @@ class Moves:
 
 
 def plan(chain: Sequence[Link], *, free: int, window: int) -> Moves:
-    """Return the moves for a chain in queue order with `free` benches, judging at most `window` prefixes deep."""
+    """The moves for a chain in queue order, with `free` benches, judging `window` prefixes deep."""
     land = _leading_green(chain)
     rest = chain[len(land) :]
     if not land and rest and rest[0].standing is Standing.RED:
         return Moves(blame=rest[0].unit)
-    red = next(
-        (position for position, link in enumerate(rest) if link.standing is Standing.RED), None
-    )
-    sound = rest[:red] if red is not None else rest
-    aside = (rest[red].unit,) if red is not None else ()
-    judge = [link.unit for link in sound[:window] if link.standing is Standing.UNKNOWN][
-        : max(0, free)
-    ]
-    return Moves(land=land, aside=aside, judge=tuple(judge))
+    aside = ""
+    judge: list[str] = []
+    for depth, link in enumerate(rest):
+        if link.standing is Standing.RED:
+            aside = link.unit
+            break  # what stands behind it is rehearsed without it
+        if link.standing is Standing.UNKNOWN and depth < window and len(judge) < free:
+            judge.append(link.unit)
+    return Moves(land=land, aside=(aside,) if aside else (), judge=tuple(judge))
 
 
 def _leading_green(chain: Sequence[Link]) -> tuple[str, ...]:
-    count = next(
-        (at for at, link in enumerate(chain) if link.standing is not Standing.GREEN), len(chain)
-    )
-    return tuple(link.unit for link in chain[:count])
+    units = []
+    for link in chain:
+        if link.standing is not Standing.GREEN:
+            break
+        units.append(link.unit)
+    return tuple(units)

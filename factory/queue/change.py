@@ -1,4 +1,4 @@
-"""What guards want to know about a change: its paths, where its links lead, which files call for filters.
+"""What guards look at in a change: its paths, where its links lead, which files want filters.
 
 Invariant: no more than a bound is read of any file of the change, and a change of very many paths
 does not keep the event loop from turning.

@@ -1,7 +1,8 @@
 """Landings: an open step in the journal, trunk moved, what became of it written down.
 
-Invariant: the step is durable before anything moves, and `landed` is recorded after trunk was seen to hold the commit.
-A step stays open while it is not known what became of it: then nothing else lands, and the rest of the line goes on.
+Invariant: the step is durable before anything moves, and `landed` is recorded after trunk was seen
+to hold the commit. A step stays open while it is not known what became of it: then nothing else
+lands, and the rest of the line goes on.
 """
 
 import json
@@ -29,12 +30,8 @@ from factory.store.ports import Store
 from factory.store.records import Step
 from factory.store.unit import Unit, UnitState
 
-LANDING_SECONDS = (
-    1800.0  # each git command has a limit of its own; this bounds what comes around them
-)
-TRIES = (
-    3  # looks at a git that still runs, or at a trunk that cannot be read, before a person is told
-)
+LANDING_SECONDS = 1800.0  # each git command has a limit too; this bounds what comes around them
+TRIES = 3  # looks at a git that still runs, or at an unreadable trunk, before a card asks
 TRUNK = "trunk"
 Units = Sequence[Sequence[str]]  # the units of a landing, each with its commit
 
@@ -43,16 +40,18 @@ class Landings:
     """Moves trunk, one landing at a time, for the merge queue."""
 
     def __init__(self, *, store: Store, trunk: Trunk, escalations: Escalations) -> None:
-        self._store, self.trunk, self._escalations = store, trunk, escalations
+        self._store = store
+        self.trunk = trunk
+        self._escalations = escalations
         self.looks = Retries()  # at trunk, and at open steps: what could not be found out
 
     async def land(
         self, ready: Sequence[tuple[Unit, str]], *, parent: str, at: datetime
     ) -> Outcome:
-        """Land units, each with its commit, the first of them on `parent`; the last commit is where trunk goes.
+        """Land units, each with its commit, the first on `parent`; trunk goes to the last commit.
 
-        What git refuses before it touched anything is a Blocked that says so. Raises OSError, GitError where a disk is
-        full.
+        What git refuses before it touched anything is a Blocked that says so. Raises OSError,
+        GitError where a disk is full.
         """
         to = ready[-1][1]
         try:
@@ -61,17 +60,15 @@ class Landings:
             return await self._refused(error)
         if not isinstance(plan, LandingPlan):
             return plan
-        if (
-            plan.base != parent
-        ):  # a person took commits back meanwhile: they are not brought back by the way
-            return Moved(plan.base)
-        if not all(
-            self.still_queued(unit) for unit, _ in ready
-        ):  # a person took one back while we looked
-            return Moved(parent)
-        units = [(unit.id, commit) for unit, commit in ready]
+        if plan.base != parent:
+            return Moved(plan.base)  # commits that a person took back meanwhile stay away
+        units = []
+        for unit, commit in ready:
+            if not self.still_queued(unit):
+                return Moved(parent)  # a person took it back while we looked
+            units.append((unit.id, commit))
         step = Step(id=f"landing:{to}", kind="landing", data=_data(plan, units), at=at)
-        # The open step is durable before anything moves: the start-up reconcile finds out what became of it.
+        # The open step is durable before anything moves: a start finds out what became of it.
         self._store.write(
             Event.LANDING_OPENED, step, now=at, to=to, units=[unit for unit, _ in units]
         )
@@ -91,9 +88,9 @@ class Landings:
         )
 
     async def finish_open(self, at: datetime) -> bool:
-        """Finish, or undo, each landing that was broken off; False while what becomes of one cannot be said.
+        """Finish, or undo, each landing that was broken off; False while one is not settled.
 
-        Not at the start alone: where its record failed (disk full), trunk holds units that are queued still.
+        Not only at the start: where its record failed (disk full), trunk holds units still queued.
         """
         settled = True
         for step in self._store.open(Step):
@@ -103,9 +100,10 @@ class Landings:
 
     def open_units(self) -> set[str]:
         """The units of landings of which it is not known what became of them."""
-        return {
-            name for step in self._store.open(Step) for name, _ in json.loads(step.data)["units"]
-        }
+        names = set[str]()
+        for step in self._store.open(Step):
+            names.update(name for name, _ in json.loads(step.data)["units"])
+        return names
 
     async def _recover(self, step: Step, at: datetime) -> bool:
         data = json.loads(step.data)
@@ -122,7 +120,7 @@ class Landings:
         return False
 
     async def _outcome(self, step: Step, landing: Awaitable[Outcome]) -> Outcome:
-        """What the landing comes to. Git's refusal is final only where git was never told to move trunk."""
+        """What the landing comes to. Git's refusal is final only before git was to move trunk."""
         try:
             return await landing
         except (GitError, OSError) as error:
@@ -134,7 +132,7 @@ class Landings:
     async def refresh(
         self, at: datetime, *, first: Callable[[datetime], Awaitable[None]] | None = None
     ) -> str | None:
-        """Trunk, fetched; empty when it is gone, None while git cannot read it: the third time is told to a person.
+        """Trunk, fetched; "" when it is gone; None while git cannot read it, at last with a card.
 
         `first` is done before, and may fail likewise.
         """
@@ -153,7 +151,7 @@ class Landings:
         return tip
 
     async def _refused(self, error: GitError | OSError) -> Blocked:
-        """The refusal, with what mends it where that can be seen. Raises it again where a disk is full."""
+        """The refusal, with what mends it if that can be seen; raised again if a disk is full."""
         if disk.full(error):
             raise error
         log.info(LANDING_REFUSED, error=str(error))
@@ -193,7 +191,7 @@ class Landings:
         return True
 
     def _ask(self, outcome: Blocked, step: Step, units: Units) -> None:
-        """Tell a person that nobody knows what became of a landing; a git that runs is first waited for."""
+        """Ask a person about a landing of unknown outcome; first wait for a git that still runs."""
         if outcome.kind == "running" and self.looks.failures(_running(step)) < TRIES - 1:
             return
         for name, _ in units:
@@ -211,7 +209,7 @@ class Landings:
                 unit = self._store.get(Unit, name)
                 if unit is None or unit.state is UnitState.LANDED:
                     continue
-                # Not through the table: trunk holds the commit, and no state of the record can undo that.
+                # Not through the table: trunk holds the commit, whatever the record says.
                 landed = replace(
                     unit,
                     state=UnitState.LANDED,

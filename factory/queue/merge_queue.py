@@ -91,7 +91,7 @@ class MergeQueue:
                 await self._rest(seen)
 
     async def _rest(self, before: Look) -> None:
-        """Wait for a signal, or for a change of a file that blocks a landing; at most 30 seconds."""
+        """Wait for a signal, or a change of a file that blocks a landing; at most 30 seconds."""
         patience = max(0.05, min([TICK_SECONDS, *self._waits()]))
         looks = 1
         if self._in_the_way:
@@ -127,7 +127,7 @@ class MergeQueue:
             self._state.mended("judge trunk")
 
     async def tick(self, group: TaskGroup, at: datetime) -> bool:
-        """One pass: look at trunk, rehearse, judge, then land or blame; True if another should follow.
+        """One pass: look at trunk, rehearse, judge, land or blame; True if another should follow.
 
         While a landing is under way it only judges on along the chain; a later pass does the rest.
         """
@@ -316,7 +316,10 @@ class MergeQueue:
     ) -> None:
         """Land the first of the choices that may, beside the passes of this queue."""
         if choices:
-            self._landing = frozenset(each.unit.id for green in choices for each in green)
+            landing = set[str]()
+            for green in choices:
+                landing.update(each.unit.id for each in green)
+            self._landing = frozenset(landing)
             group.start_soon(self._see_landed, choices, at, name="landing")
 
     async def _see_landed(self, choices: Sequence[Sequence[Candidate]], at: datetime) -> None:

@@ -1,7 +1,8 @@
 """What commits on trunk say about units: which of them have landed, and under which commit.
 
-Invariant: a unit counts as landed only by a commit that this store's own attempt made: its nonce says so. A commit of a
-colleague's factory, or of an earlier life of this one, only takes the unit's name.
+Invariant: a unit counts as landed only by a commit that this store's own attempt made: its nonce
+says so. A commit of a colleague's factory, or of an earlier life of this one, only takes the unit's
+name.
 """
 
 import json
@@ -70,10 +71,11 @@ class TrunkWatch:
         self._store, self._trunk, self._escalations = store, trunk, escalations
 
     async def recognize(self, at: datetime, *, at_start: bool = False) -> list[str]:
-        """Record as landed what trunk holds, or held, of this store's units since it was last read; their ids.
+        """Record as landed the units that trunk holds, or held, since it was last read; their ids.
 
-        One process, however many units there are. `at_start`: also where trunk points to what was read last. A store
-        that was put back may know this tip, and not what trunk held before a person took it back.
+        One process, however many units there are. `at_start`: also if trunk points to what was read
+        last, since a restored store may know this tip, and not what trunk held before a person took
+        it back.
         """
         tip = await self._trunk.tip()
         known = read_so_far(self._store)
