@@ -1,4 +1,4 @@
-"""What a verdict rests on: the environment, the gates, what they changed, and the guards.
+"""What a verdict depends on: the environment, the gates, their changes, and the guards.
 
 Nothing here moves trunk.
 """

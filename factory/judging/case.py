@@ -27,11 +27,11 @@ class Case:
     tree: str
     rules: Rules
     unit: str = ""
-    stacked: bool = False  # below it are units that have not landed: a red may be theirs
-    reruns: bool = True  # off where its commands should fail
-    trunk: str = ""  # the commit whose code may make what serves others
+    stacked: bool = False  # units that have not landed are below it: they may have caused a red
+    reruns: bool = True  # false if its commands should fail
+    trunk: str = ""  # the commit whose code may make what other cases use
     trunk_tree: str = ""  # and its tree
-    # Accept commands that failed below it, as they should, after the tree that they failed on.
+    # The tree below, then the accept commands that failed on that tree, as they must.
     proof: tuple[str, ...] = ()
 
     @property
@@ -51,12 +51,12 @@ class Case:
 
     @property
     def what(self) -> What:
-        """The kind of record that is kept while it is judged."""
+        """The kind of record that is kept during the judging."""
         return "gates" if self.reruns else "proof"
 
     @property
     def by_trunk(self) -> "Case":
-        """The same case for trunk's tree, whose code makes what serves candidates too."""
+        """The same case for trunk's tree; candidates can use what trunk's code makes."""
         if not self.trunk_tree:
             return self
         return replace(self, commit=self.trunk, tree=self.trunk_tree)
@@ -68,9 +68,9 @@ class Case:
         await to_thread.run_sync(lay, self.place, ready)
 
     async def changed(self, wrote: Path | None = None) -> list[str]:
-        """The tracked files that are not what would land.
+        """Return the tracked files that differ from what would land.
 
-        `wrote`: what a gate wrote in a layer above the tree. Without it, the tree itself counts.
+        `wrote`: what a gate wrote in a layer above the tree. Without it, look at the tree itself.
         """
         git = self.bench.benches.git(self.bench.name)
         if wrote:
@@ -79,7 +79,7 @@ class Case:
 
 
 def accepting(commands: Sequence[str]) -> tuple[Gate, ...]:
-    """Accept commands as gates: one after the other, before all other gates."""
+    """Return accept commands as gates that run one after the other, before all other gates."""
     gates = list[Gate]()
     for group, command in enumerate(commands, start=-len(commands)):
         argv = ("sh", "-c", command)

@@ -1,6 +1,7 @@
-"""Commands at a place: a gate's or a setup's, run confined under the shim.
+"""Commands of gates and setups at a place. They run confined, under the shim.
 
-Invariant: a command ends when the wait for it is cancelled, unless the next daemon goes on with it.
+Invariant: if the wait for a command is cancelled, the command is ended, unless the next daemon
+continues with it.
 """
 
 from collections.abc import Callable
@@ -27,14 +28,14 @@ class Order:
     """A command to run at a place."""
 
     argv: tuple[str, ...]
-    script: str = ""  # its text runs, from a file outside the tree, in place of argv's first two
+    script: str = ""  # runs from a file outside the tree, instead of argv's first two words
     seconds: float
-    judging: bool = False  # it is a gate
-    beside: bool = False  # others run at the same time: where the sandbox has layers, it sees none
+    judging: bool = False  # the command is a gate
+    beside: bool = False  # other gates run too: with layers, it does not see their changes
 
 
 class Commands:
-    """Runs commands. `sandbox` confines them, `limits` bound them, `underway` notes them."""
+    """Runs commands. `sandbox` confines them, `limits` limits them, `underway` records them."""
 
     def __init__(
         self,
@@ -50,13 +51,13 @@ class Commands:
         self._limits = limits
 
     def limits(self, *folders: Path) -> process.Limits:
-        """What a command may use, of the disk in these folders."""
+        """Return the limits of a command; the disk limit counts in these folders."""
         return replace(self._limits(), folders=folders)
 
     async def run(self, order: Order, place: Place, run: Run) -> Ran:
-        """Run a command to its end.
+        """Run a command and wait for its end.
 
-        Cancelled, it is ended, unless its run is noted and this daemon leaves it to the next one.
+        A cancelled wait ends the command, unless its run is recorded for the next daemon.
         """
         env = self.machine.variables(place, judging=order.judging)
         with faults.step("command.start"):
@@ -84,9 +85,9 @@ class Commands:
         return await self._wait(child, place, run)
 
     async def resume(self, place: Place, run: Run) -> Ran | None:
-        """Wait for a run of an earlier daemon; None where it never began.
+        """Wait for a run of an earlier daemon; return None if the run never began.
 
-        Cancelled, it is ended like one of this daemon's.
+        A cancelled wait ends the command as in `run`.
         """
         found = await resumed(run)
         if found is None:
@@ -101,7 +102,7 @@ class Commands:
         except anyio.get_cancelled_exc_class():
             is_noted = bool(run.nonce)
             if not (is_noted and self.underway.leaves()):
-                # No deadline but the stop ladder's.
+                # Only the stop ladder limits the time.
                 with anyio.CancelScope(shield=True), faults.step("command.stop"):
                     await child.stop(grace_s=0)
             raise

@@ -12,7 +12,7 @@ from factory.repo.underway import Record
 
 
 class Course:
-    """The course that a record notes: an earlier daemon's, or this one's."""
+    """The course of the judging that a record is about; this or an earlier daemon began it."""
 
     def __init__(
         self, record: Record, trials: Iterable[Trial] = (), left: Iterable[Sequence[str]] = ()
@@ -22,23 +22,23 @@ class Course:
         self._left = list(map(list, left))  # keys of the trials that run side by side
 
     def trial(self, gate: Gate, key: str) -> Trial:
-        """The trial of that key, with what it ran before."""
+        """Return the trial of that key with its earlier runs, or a new trial."""
         return self._trials.get(key) or Trial(gate, key)
 
     def plan(self, trials: Sequence[Trial], *, shares: bool) -> None:
-        """Let the trials run that are new; `shares`: they run in one tree."""
+        """Plan the trials that are new; `shares`: the trials of a batch run in the same tree."""
         fresh = [trial for trial in trials if trial.key not in self._trials]
         for trial in fresh:
             self._trials[trial.key] = trial
         self.put(batches(fresh, shares=shares))
 
     def put(self, more: Iterable[Sequence[Trial]]) -> None:
-        """Let these run after all others, each batch side by side."""
+        """Add batches after all others; the trials of a batch run side by side."""
         for batch in more:
             self._left.append([trial.key for trial in batch])
 
     def next(self, trials: Sequence[Trial]) -> list[Trial]:
-        """Return the trials that run next, side by side; none when all have run."""
+        """Return the next trials to run side by side; an empty list when all have run."""
         wanted = {trial.key for trial in trials}
         for batch in self._left:
             found = [self._trials[key] for key in batch if key in wanted]
@@ -47,7 +47,7 @@ class Course:
         return []
 
     def take(self, batch: Sequence[Trial]) -> None:
-        """Let these run now."""
+        """Remove the batch from what is left, because it runs now."""
         first = batch[0].key
         for left in self._left:
             if first in left:
@@ -55,7 +55,7 @@ class Course:
                 return
 
     def progress(self, running: Mapping[str, str], *, layered: bool) -> Progress:
-        """How far it has come; `running`: the run dirs of trials that run now, by their keys."""
+        """Return the progress; `running`: the run dirs of the running trials, by their keys."""
         gates = dict[str, str]()
         done = dict[str, tuple[Done, ...]]()
         for key, trial in self._trials.items():

@@ -1,7 +1,7 @@
 """Gates run on a bench, and their verdicts.
 
 Invariant: a verdict is about a clean checkout of exactly its tree, in an environment that the gate
-did not change, by the gates of the caller's rules (trunk's). A settled verdict is reused.
+did not change. The gates are those of the caller's rules (trunk's). Settled verdicts are reused.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -31,18 +31,18 @@ from factory.store.records import Verdict
 
 
 class Answer(StrEnum):
-    """What judging came to."""
+    """The result of a judging."""
 
     GREEN = "green"
     RED = "red"
-    NO_GATE = "no_gate"  # nothing to judge by, which is not green
-    SETUP = "setup"  # no environment to judge in: nobody's verdict
-    UNSETTLED = "unsettled"  # a gate was interrupted: ask again
+    NO_GATE = "no_gate"  # there are no gates; this does not count as green
+    SETUP = "setup"  # no environment could be made, so no gate ran
+    UNSETTLED = "unsettled"  # a gate was interrupted: judge again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """The answer and all verdicts behind it, those from the store included."""
+    """The answer and all verdicts behind it, including verdicts from the store."""
 
     answer: Answer
     verdicts: tuple[Verdict, ...] = ()
@@ -50,7 +50,7 @@ class Judgement:
 
     @property
     def red(self) -> tuple[Verdict, ...]:
-        """The verdicts to blame."""
+        """The verdicts that are not ok."""
         return tuple(verdict for verdict in self.verdicts if not verdict.ok)
 
 
@@ -67,7 +67,7 @@ class Gates:
         self._batches = Batches(environments.commands, self.verdicts)
 
     async def judge(self, case: Case, *, accept: Sequence[str] = ()) -> Judgement:
-        """Run `accept`, then the gates, group by group, up to the first red group."""
+        """Run `accept`, then the gates, group by group; stop after the first red group."""
         if not case.rules.gates:
             return Judgement(answer=Answer.NO_GATE)
         return await self._judge(case, _all_gates(case.rules, accept), stop=True)
@@ -80,10 +80,10 @@ class Gates:
             return replace(judgement, answer=Answer.GREEN)
         return judgement
 
-    # ── what is under way ──
+    # ── what is running ──
 
     async def end_leftovers(self) -> bool:
-        """End what a dead daemon left running and nobody will ask for; True if nothing is left."""
+        """End the runs that a dead daemon left and nobody needs; True if none is left."""
         return await self._underway.sort_out()
 
     def fit(self, case: Case, accept: Sequence[str], *, proving: bool = False) -> Fit:
@@ -102,13 +102,13 @@ class Gates:
         return Fit.STALE if is_its_own else Fit.OTHER
 
     async def end_unwanted(self, bench: Bench, trees: Collection[str]) -> None:
-        """End what is under way on a bench for a tree that is none of these."""
+        """End what runs on a bench, unless it is about one of these trees."""
         record = self._underway.at(bench.place)
         if record is None or record.tree not in trees:
             await self._underway.vacate(bench.place)
 
     def is_judging(self, case: Case, accept: Sequence[str]) -> bool:
-        """Whether gates of this case are under way: what comes before gates is done then."""
+        """Whether gates of this case are running; if so, setup and proof are finished."""
         record = self._underway.at(case.place.folder)
         if record is None:
             return False
@@ -120,13 +120,13 @@ class Gates:
     # ── one judging ──
 
     async def _judge(self, case: Case, gates: Sequence[Gate], *, stop: bool) -> Judgement:
-        """Judge, a second time if the environment was changed."""
+        """Judge, and judge a second time if a gate changed the environment."""
         judgement, changed = await self._try(case, gates, stop=stop)
         if changed:
             judgement, changed = await self._try(case, gates, stop=stop)
         if not changed or judgement.answer is not Answer.GREEN:
             return judgement
-        # Twice, and from a fresh environment: what passes passes in something that nobody prepared.
+        # Even a new environment was changed: gates may pass only because of such a change.
         last = judgement.verdicts[-1]
         sentence = (
             f"Gate {last.gate} (or one beside it) changes the environment that it runs in, "
@@ -139,7 +139,7 @@ class Gates:
     async def _try(
         self, case: Case, gates: Sequence[Gate], *, stop: bool
     ) -> tuple[Judgement, list[str]]:
-        """Judge once, until a gate changes the environment; return what it changed."""
+        """Judge until a gate changes the environment; return the judgement and changed paths."""
         adoption = self._adoption(case, gates)
         with self._underway.until_over(case.place.folder):
             course = await adoption.course()
@@ -153,7 +153,7 @@ class Gates:
             return await self._go_through(case, gates, ready, course, clean=clean, stop=stop)
 
     def _begun(self, case: Case, about: str, course: Course | None) -> Course:
-        """Return the course, or a new one if a setup ran since, in another environment."""
+        """Return the course, or a new one if a setup has run since then."""
         folder = case.place.folder
         noted = self._underway.at(folder)
         if course and noted and noted.nonce == course.record.nonce:
@@ -170,7 +170,10 @@ class Gates:
         clean: bool,
         stop: bool,
     ) -> tuple[Judgement, list[str]]:
-        """Run the gates by group; `stop` at a red one. `clean`: the tree is as it would land."""
+        """Run the gates by group; `stop` after a red group.
+
+        `clean`: the tree is as it would land.
+        """
         sandbox = self._commands.sandbox.name
         verdicts = list[Verdict]()
         changed = list[str]()
@@ -197,15 +200,15 @@ class Gates:
         return Judgement(answer=answer, verdicts=tuple(verdicts)), changed
 
     def _odd(self, trials: Sequence[Trial], sandbox: str) -> Judgement | None:
-        """Return the judgement if a group proves nothing; `sandbox`: the one that it began in."""
-        if self._commands.sandbox.name != sandbox:  # factory.toml was edited meanwhile
+        """Return a judgement if a group proves nothing; `sandbox`: the one it began in."""
+        if self._commands.sandbox.name != sandbox:  # somebody edited factory.toml meanwhile
             return Judgement(answer=Answer.UNSETTLED)
         return _broken_off(trials)
 
-    # ── before it ──
+    # ── before the gates ──
 
     async def _prepared(self, case: Case) -> tuple[Ready, bool] | SetupFailed:
-        """The environment, and whether the tree is as it would land already."""
+        """Return the environment, and whether the tree is already as it would land."""
         setup = case.rules.setup
         await case.bench.show(case.commit, keeps=setup.dependencies)
         ready = await self._environments.found(case.place, setup)
@@ -216,7 +219,7 @@ class Gates:
             ready = made
         if not setup.builds:
             return ready, not ready.built
-        # What setup builds may be what git tracks.
+        # Setup may build over files that git tracks.
         if ready.built:
             await case.lay_out(ready)
         over = await case.changed()
@@ -225,7 +228,9 @@ class Gates:
         return ready, True
 
     async def _make_environment(self, case: Case) -> Ready | SetupFailed:
-        """Let trunk's code make it if trunk needs the same one: it serves other candidates too."""
+        """Return a new environment, made by trunk's code if trunk needs the same one.
+
+        An environment that trunk's code made can be used for other candidates too."""
         setup = case.rules.setup
         if case.trunk_tree and case.place.candidate:
             await self._make_by_trunk(case)
@@ -250,7 +255,7 @@ def _all_gates(rules: Rules, accept: Sequence[str]) -> tuple[Gate, ...]:
 
 
 def _groups(gates: Sequence[Gate]) -> Iterator[list[Gate]]:
-    """The gates by their groups, in the order of these."""
+    """Yield the gates of each group, in the order of the groups."""
     by_group = attrgetter("group")
     for _, group in groupby(sorted(gates, key=by_group), key=by_group):
         yield list(group)
@@ -261,7 +266,7 @@ def _are_green(verdicts: Sequence[Verdict]) -> bool:
 
 
 def _broken_off(trials: Sequence[Trial]) -> Judgement | None:
-    """Return the judgement if a runner is missing, or a run says nothing about the tree."""
+    """Return a judgement if a gate's command is missing, or a run says nothing about the tree."""
     for trial in trials:
         if trial.missing:
             sentence = (
@@ -282,6 +287,6 @@ def _broken_off(trials: Sequence[Trial]) -> Judgement | None:
 
 
 def _abandon_stuck(case: Case, trials: Sequence[Trial]) -> None:
-    """Put the bench out of use if a process of a gate cannot be ended: it may write there."""
+    """Stop using the bench if a process of a gate cannot be ended, because it may write there."""
     if any(trial.last.exit.left for trial in trials):
         case.bench.benches.abandon(case.bench.name)

@@ -1,8 +1,8 @@
-"""Guards: what an agent's change may not do by itself.
+"""Guards: what an agent's change may not do without permission.
 
-It may not leave its scope, alter what judges it, or run on the user's machine.
+A change may not leave its scope, change how it is judged, or run code on the user's machine.
 
-Invariant: pure; a path counts however it is spelled (case) and wherever a symlink of it leads.
+Invariant: functions are pure. Upper and lower case do not matter, and symlinks are followed.
 """
 
 import posixpath
@@ -21,17 +21,17 @@ from factory.ground.sentences import SHOWN, shown
 from factory.store.unit import EndReason
 
 OURS = frozenset({".factory", INBOX, HIDDEN[INBOX]})
-# What a task may `allow`, and a person's answer allows.
+# Permissions: a task may list them under `allow`, or a person's answer gives them.
 GATES = "edit-gates"
 AGENTS = "edit-agents"
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A guarded path: what it runs or decides, where, and which `allow` lifts the guard.
+    """A guarded path: what it runs or decides, where, and which `allow` permits a change.
 
-    `path`: a file, or a folder with all below it; `*` stands for a part of a name. It begins at the
-    root if it has a leading slash, else at any depth. Case does not count.
+    `path`: a file, or a folder with everything below it; `*` stands for a part of a name. A path
+    with a leading slash begins at the root, others match at any depth. Case does not matter.
     """
 
     path: str
@@ -41,7 +41,7 @@ class Rule:
 
 
 def _rules(allow: str, where: str, rows: Mapping[str, str]) -> Iterator[Rule]:
-    """Return a rule for each path; a row has what its paths run, and the paths."""
+    """Yield a rule for each path; a row says what its paths run, and lists the paths."""
     for runs, paths in rows.items():
         for path in paths.split():
             yield Rule(path, runs, where, allow)
@@ -205,13 +205,13 @@ _PHRASES = {
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Why a change is not judged; `liftable`: a person may let it land."""
+    """Why a change is not judged; `liftable`: a person may permit it to land."""
 
     kind: EndReason  # out_of_scope or guard: also the card's kind
     paths: tuple[str, ...]
     sentence: str
     liftable: bool = True
-    evidence: tuple[str, ...] = ()  # a line for each guarded path: what it runs, and where
+    evidence: tuple[str, ...] = ()  # one line per guarded path: what the path runs, and where
 
 
 def guard(
@@ -223,11 +223,11 @@ def guard(
     links: Mapping[str, str] | None = None,
     larger: Mapping[str, int] | None = None,
 ) -> Refused | None:
-    """The first objection to a change of these paths (both names of a moved file), or None.
+    """Return the first objection to a change of these paths, or None.
 
-    `allow`, `scope`: the task's own; after a person let a guard or a scope pass, call with all
-    guards allowed or with no scope. `links`: where each changed symlink leads. `larger`: files that
-    decide how work is judged, with more bytes than are read of them.
+    `changed`: has both names of a moved file. `allow`, `scope`: from the task; after a person's
+    permission, pass all guards or no scope. `links`: the target of each changed symlink. `larger`:
+    files that decide how work is judged and are too large to be read, with their bytes.
     """
     paths = sorted(set(changed))
     ours = [path for path in paths if _is_ours(path, links or {}, guards.ours)]
@@ -268,7 +268,7 @@ def _guarded(paths: Sequence[str], guards: "Guards", allow: Collection[str]) -> 
 
 
 def _too_large(larger: Mapping[str, int], refused: Refused | None) -> Refused:
-    """Return the objection to files that are too large to be read, with the other objections."""
+    """Return the objection to files that are too large to be read, and add the other objections."""
     most = f"{bounded.shown(bounded.PARSED)} (lock files: {bounded.shown(bounded.LOCK_FILE)})"
     sentence = (
         f"it has {bounded.listed(larger.items(), SHOWN)}, and the factory reads a file "
@@ -284,11 +284,11 @@ def _too_large(larger: Mapping[str, int], refused: Refused | None) -> Refused:
 
 
 class Guards:
-    """Which rules guard a path: those of the table, and those for `sources`.
+    """Finds the rules that guard a path: from the table, and for `sources`.
 
-    `sources`: the files that gates and setup were read or inferred from. `theirs`: folders that are
-    the project's own, though they have names of the factory's (see ground/names.py). `reached`: the
-    paths to which guarded symlinks of trunk lead, each with its link (see `led_to`).
+    `sources`: the files that gates and setup were read or inferred from. `theirs`: folders of the
+    project that have a name of the factory's folders (see ground/names.py). `reached`: the targets
+    of trunk's guarded symlinks, each with its link (see `led_to`).
     """
 
     def __init__(
@@ -305,7 +305,7 @@ class Guards:
         self._reached = reached or {}
 
     def of(self, path: str) -> list[Rule]:
-        """The rules for a path."""
+        """Return the rules for a path."""
         plain = path.casefold()
         found = list[Rule]()
         if plain in self._sources or not self._sources.isdisjoint(_parents(plain)):
@@ -318,7 +318,7 @@ class Guards:
         return found
 
     def of_link(self, path: str) -> list[Rule]:
-        """The rules for a symlink at that path: those for it, and for what can lie below it."""
+        """Return the rules for a symlink at that path, and for all paths that can lie below it."""
         plain = path.casefold()
         found = self.of(path)
         if plain in self._above:
@@ -326,7 +326,7 @@ class Guards:
         return found + [row.rule for row in _long() if row.is_below(plain)]
 
     def link_to(self, path: str) -> str:
-        """The guarded link of trunk that leads to a path; empty if none does."""
+        """Return trunk's guarded link that leads to a path; empty if there is none."""
         return _nearest(path.casefold(), self._reached)
 
 
@@ -339,21 +339,21 @@ def _source(path: str) -> Rule:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A rule, taken apart."""
+    """A rule with its path split into parts."""
 
     rule: Rule
     parts: tuple[str, ...]
     rooted: bool
 
     def fits(self, path: Sequence[str], at: int) -> bool:
-        """Whether the path has these parts from that place on."""
+        """Whether the path has the rule's parts from position `at` on."""
         if self.rooted and at:
             return False
         here = path[at : at + len(self.parts)]
         return len(here) == len(self.parts) and all(map(fnmatchcase, here, self.parts))
 
     def is_below(self, folder: str) -> bool:
-        """Whether what it guards can lie below that folder."""
+        """Whether a path that the rule guards can lie below that folder."""
         path = folder.split("/")
         for count in range(1, len(self.parts)):
             end = path[-count:]
@@ -366,7 +366,7 @@ class _Row:
 
 @cache
 def _rows() -> tuple[Mapping[str, Sequence[_Row]], Sequence[_Row], re.Pattern[str]]:
-    """The rules by their first part; those whose first part has a `*`, and a pattern for these."""
+    """Return rules by first part, rules with a `*` in the first part, and a pattern for the latter."""
     plain = defaultdict[str, list[_Row]](list)
     wild = list[_Row]()
     for rule in RULES:
@@ -382,14 +382,14 @@ def _rows() -> tuple[Mapping[str, Sequence[_Row]], Sequence[_Row], re.Pattern[st
 
 @cache
 def _long() -> Sequence[_Row]:
-    """The rules of more than one part."""
+    """Return the rules with more than one part."""
     plain, wild, _ = _rows()
     every = chain(*plain.values(), wild)
     return [row for row in every if len(row.parts) > 1]
 
 
 def _rows_for(part: str) -> Sequence[_Row]:
-    """The rules that may begin with that part of a path: a change may hold very many paths."""
+    """Return the rules that may begin with that part. Fast: a change may have many paths."""
     plain, wild, like_them = _rows()
     found = plain.get(part, ())
     return (*found, *wild) if like_them.match(part) else found
@@ -399,9 +399,9 @@ def _rows_for(part: str) -> Sequence[_Row]:
 
 
 def led_to(links: Mapping[str, str], origins: Mapping[str, str]) -> dict[str, str]:
-    """Where symbolic links lead inside the repository: path in lower case → its guarded link.
+    """Return the targets of symlinks inside the repository: path in lower case → guarded link.
 
-    `links`: where each leads; `origins`: the guarded link for which each is followed.
+    `links`: link → its target; `origins`: link → the guarded link that led to it.
     """
     found = dict[str, str]()
     for path, to in links.items():
@@ -412,7 +412,7 @@ def led_to(links: Mapping[str, str], origins: Mapping[str, str]) -> dict[str, st
 
 
 def in_the_way(links: Iterable[str], found: Mapping[str, str]) -> dict[str, str]:
-    """Those of the links that lie at, above or below a path of `found`, with its guarded link."""
+    """Return the links at, above or below a path of `found`, each with that path's guarded link."""
     above = dict[str, str]()
     for path, origin in found.items():
         for parent in _with_parents(path):
@@ -433,13 +433,13 @@ def _is_ours(path: str, links: Mapping[str, str], ours: frozenset[str]) -> bool:
         return False
     target = _target(path, links[path]).casefold().split("/")
     if target[0] in ("", ".."):
-        # It leads out of the tree and may come back in by any name: each of its parts counts.
+        # The link leads out of the tree and may lead back into it: each part of its target counts.
         return not ours.isdisjoint(target)
     return target[0] in ours
 
 
 def _target(path: str, to: str) -> str:
-    """The path that a link at `path` leads to."""
+    """Return the path that a link at `path` leads to."""
     return posixpath.normpath(posixpath.join(posixpath.dirname(path), to))
 
 
@@ -447,7 +447,7 @@ def _target(path: str, to: str) -> str:
 
 
 def _nearest(path: str, found: Mapping[str, str]) -> str:
-    """Return the value for a path, or for the nearest folder above it; empty if there is none."""
+    """Return the value for a path or the nearest folder above it; empty if there is none."""
     for above in _with_parents(path):
         if above in found:
             return found[above]
@@ -455,12 +455,12 @@ def _nearest(path: str, found: Mapping[str, str]) -> str:
 
 
 def _parents(path: str) -> Iterator[str]:
-    """The folders above a path."""
+    """Yield the folders above a path."""
     while path := path.rpartition("/")[0]:
         yield path
 
 
 def _with_parents(path: str) -> Iterator[str]:
-    """The path, and the folders above it."""
+    """Yield the path, and the folders above it."""
     yield path
     yield from _parents(path)

@@ -1,7 +1,7 @@
-"""Files of an environment: how they stand, a copy of them, and how they are put back.
+"""Files of an environment: their prints, a copy of them, and how they are restored.
 
-Invariant: the change time counts, which no program can set. So a file that was written to never
-passes for its copy, whatever its size and its other times are.
+Invariant: a print includes the change time (ctime), which no program can set. So a changed file
+never counts as unchanged, whatever its size and its other times are.
 """
 
 import os
@@ -17,14 +17,14 @@ from factory.judging.place import Place, Stamp, read_stamp, write_stamp
 
 Print = Mapping[str, tuple[int, ...]]
 _SPECIAL = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
-_STAMP = "stamp.json"  # of a copy
+_STAMP = "stamp.json"  # the stamp's name in a copy
 
 
-# ── how they stand ──
+# ── prints ──
 
 
 def print_of(tops: Iterable[Path]) -> dict[str, tuple[int, ...]]:
-    """How every file and folder at or below these paths stands."""
+    """Return mode, size, times and inode of every file and folder at or below these paths."""
     found: dict[str, tuple[int, ...]] = {}
     for top in tops:
         if os.path.lexists(top):
@@ -39,32 +39,32 @@ def _standing(path: str) -> tuple[int, ...]:
     about = os.lstat(path)
     mode = about.st_mode
     if stat.S_ISDIR(mode):
-        return (mode,)  # its times change with what lies in it
+        return (mode,)  # without times, which change with the folder's content
     return (mode, about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino)
 
 
 def digest_of(print_: Print) -> str:
-    """One digest of how they all stand."""
+    """Return one digest of a whole print."""
     return digest(repr(sorted(print_.items())))
 
 
 def differing(before: Print, after: Print) -> list[str]:
-    """Return the paths that were added, changed or removed; a folder before its files."""
+    """Return the paths that were added, changed or removed; each folder comes before its files."""
     every = {**before, **after}
     return sorted(path for path in every if before.get(path) != after.get(path))
 
 
 def size_of(print_: Print) -> int:
-    """Return the bytes of all files together, by their sizes: a sparse file counts whole."""
+    """Return the sum of all file sizes in bytes; a sparse file counts with its full size."""
     size = 0
     for standing in print_.values():
-        if len(standing) > 1:  # a folder has a mode alone
+        if len(standing) > 1:  # a folder has only a mode
             size += standing[1]
     return size
 
 
 def remove_newer(tops: Iterable[Path], than: Path) -> None:
-    """Delete files made or changed after the file `than`, and the folders that this empties."""
+    """Delete files made or changed after the file `than`, and folders that become empty."""
     since = than.lstat().st_ctime_ns
     for top in filter(is_real, tops):
         deepest_first = reversed(list(disk.below(top, opened=True)))
@@ -74,7 +74,7 @@ def remove_newer(tops: Iterable[Path], than: Path) -> None:
 
 
 def _remove_emptied(path: Path) -> None:
-    """Delete a file or a link; a folder only if nothing is left in it."""
+    """Delete a file or a link; delete a folder only if it is empty."""
     with suppress(OSError):
         if is_real(path):
             path.rmdir()
@@ -83,12 +83,12 @@ def _remove_emptied(path: Path) -> None:
 
 
 def is_real(path: Path) -> bool:
-    """Whether it is a folder, and no link to one."""
+    """Whether the path is a folder and not a link to one."""
     return path.is_dir() and not path.is_symlink()
 
 
 def below(top: Path, paths: Iterable[str]) -> Iterator[str]:
-    """Those of the paths that are `top` or lie in it."""
+    """Yield the paths that are `top` or lie in it."""
     itself, prefix = f"{top}", f"{top}/"
     for path in paths:
         if path == itself or path.startswith(prefix):
@@ -107,11 +107,11 @@ def copy(source: Path, target: Path) -> None:
     disk.remove(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     pairs = [(source, target)]
-    for here, there in pairs:  # grows while it is walked: folders may be deeper than a stack
+    for here, there in pairs:  # grows meanwhile; recursion would be too deep
         if is_real(here):
             disk.reopen(here)
             there.mkdir(mode=0o700)
-            for name in os.listdir(here):  # noqa: PTH208  the names alone
+            for name in os.listdir(here):  # noqa: PTH208  only names
                 pairs.append((here / name, there / name))
         else:
             _copy_one(here, there)
@@ -128,7 +128,7 @@ def _copy_one(source: Path, target: Path) -> None:
 
 
 def _copy_mode(source: Path, target: Path) -> None:
-    """Copy mode and times, without the bits by which a program runs as somebody else."""
+    """Copy mode and times, without the setuid, setgid and sticky bits."""
     about = source.lstat()
     if stat.S_ISLNK(about.st_mode) or not target.exists():
         return
@@ -137,7 +137,7 @@ def _copy_mode(source: Path, target: Path) -> None:
 
 
 def put_back(state: Path, copied: Path, paths: Iterable[str]) -> None:
-    """Make each of these paths, at or below `state`, what it is in the copy; others go."""
+    """Restore these paths, at or below `state`; delete those that the copy does not have."""
     for path in map(Path, sorted(paths)):
         kept = copied / path.relative_to(state)
         if is_real(kept):
@@ -149,7 +149,7 @@ def put_back(state: Path, copied: Path, paths: Iterable[str]) -> None:
 
 
 def _put_back_folder(path: Path, kept: Path) -> None:
-    """The folder alone: what lies in it has paths of its own."""
+    """Restore only the folder itself; `put_back` handles its content."""
     if not is_real(path):
         disk.remove(path)
         path.mkdir(parents=True)
@@ -161,7 +161,7 @@ def _put_back_folder(path: Path, kept: Path) -> None:
 
 
 def keep_copy(place: Place, stamp: Stamp) -> None:
-    """Copy the dependencies as they stand; `stamp` names the copy."""
+    """Copy the dependencies in their present state; `stamp` names the copy."""
     told = place.kept / _STAMP
     told.unlink(missing_ok=True)
     disk.remove(place.kept)
@@ -177,7 +177,7 @@ def _copy_of(place: Place, top: Path) -> Path:
 
 
 def copy_that_serves(place: Place, asked: str) -> Stamp | None:
-    """Return the stamp of the copied dependencies, if they are those that are asked for."""
+    """Return the stamp of the copied dependencies if they are the ones that are needed."""
     found = read_stamp(place.kept / _STAMP)
     if found is None or found.asked != asked:
         return None
@@ -186,9 +186,9 @@ def copy_that_serves(place: Place, asked: str) -> Stamp | None:
 
 
 def restore(place: Place, copied: Stamp, now: Print) -> None:
-    """Make the dependencies what they are in the copy.
+    """Restore the dependencies from their copy.
 
-    `now`: how they stand. If only the last build changed them, only what it touched is put back.
+    `now`: their present print. If only the last build changed them, only those files are restored.
     """
     stamp = read_stamp(place.stamp)
     place.stamp.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
-"""How things stood before a setup began: what a later daemon has to know to finish it.
+"""The state before a setup began: what a later daemon needs to finish that setup.
 
-Invariant: it is read back whole, or refused.
+Invariant: a record is read back completely or refused.
 """
 
 from collections.abc import Mapping
@@ -13,20 +13,22 @@ from factory.judging.standing import Asked
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outset:
-    """What a setup was asked for, and what it began on."""
+    """What a setup has to make, and the state in which it began."""
 
     asked: Asked
-    stamp: Stamp  # of the dependencies that are there, or of none
-    ignored: tuple[str, ...]  # what git ignored in the tree
-    again: bool  # only what builds in the tree runs, on dependencies that are there
+    stamp: Stamp  # of the dependencies that already exist; without a key if there are none
+    ignored: tuple[str, ...]  # paths in the tree that git ignored
+    again: bool  # only the build in the tree runs; the dependencies already exist
 
     def told(self) -> dict[str, Any]:
-        """Return it as JSON values."""
+        """Return this as JSON values."""
         return asdict(self)
 
 
 def outset_of(told: Mapping[str, Any]) -> Outset:
-    """Read it back; raises TypeError, KeyError or ValueError if a part is missing."""
+    """Read an outset from JSON values.
+
+    Raises TypeError, KeyError or ValueError if a part is missing."""
     return Outset(
         asked=Asked(**told["asked"]),
         stamp=stamp_of(told["stamp"]),

@@ -1,7 +1,7 @@
-"""A tree, and what lies beside it: the environment that setup made, scratch folders, and copies.
+"""A tree, with its environment, its scratch folders and its copies beside it.
 
-Invariant: a stamp is removed before anything that it describes changes, and written after all of
-it is in place.
+Invariant: a stamp is removed before anything that it describes changes, and written after
+everything that it describes is in place.
 """
 
 import json
@@ -30,13 +30,13 @@ class Place:
     folder: Path
     index: int = 0  # keeps the ports of places apart
     _: KW_ONLY
-    contents: Contents  # the paths that git tracks in the tree, each with the id of its content
+    contents: Contents  # tracked paths in the tree → the ids of their content
     ignored: Ignored = _nothing  # what git ignores in the tree
     keeps: Sequence[str] = ()  # the dependencies that setup installs in the tree (node_modules)
-    caches: str = "workspaces"  # which of the factory's caches serve here
-    shows: str = ""  # the tree's id: what is built in the tree is cached by it
-    # The tree's id, where the tree is not trunk's: its code adds to no cache, and an environment
-    # that its code made serves that tree alone, for a later verdict would rest on it.
+    caches: str = "workspaces"  # which of the factory's caches are used here
+    shows: str = ""  # the tree's id: the key for what is built in the tree
+    # The tree's id if the tree is not trunk's. The tree's code must not write to caches, and an
+    # environment that it made is used for that tree only: other verdicts must not depend on it.
     candidate: str = ""
 
     @property
@@ -51,17 +51,17 @@ class Place:
 
     @property
     def home(self) -> Path:
-        """HOME of what runs here."""
+        """HOME of the commands that run here."""
         return self.folder / "home"
 
     @property
     def tmp(self) -> Path:
-        """TMPDIR of what runs here."""
+        """TMPDIR of the commands that run here."""
         return self.folder / "tmp"
 
     @property
     def layers(self) -> Path:
-        """A folder for each gate of several at once: what it writes in the tree."""
+        """A folder with one layer for each parallel gate: the files that the gate writes in the tree."""
         return self.folder / "layers"
 
     @property
@@ -81,16 +81,16 @@ class Place:
 
     @property
     def installed(self) -> tuple[Path, ...]:
-        """Where the dependencies are: the venv, and folders that really lie in the tree."""
+        """The paths of the dependencies: the venv, and the folders that really lie in the tree."""
         return (self.venv, *self.inside(self.keeps))
 
     def inside(self, paths: Sequence[str]) -> list[Path]:
-        """These paths of the tree, without those that a candidate's link would lead elsewhere."""
+        """Return the full paths of those that lie in the tree, even if a candidate made links."""
         top = os.path.realpath(self.tree)
         found = list[Path]()
         for path in paths:
             named = self.tree / path
-            # Not Path.resolve, which fails where links lead in a circle.
+            # Not Path.resolve, which fails if links form a circle.
             if Path(os.path.realpath(named.parent)).is_relative_to(top):
                 found.append(named)
         return found
@@ -98,21 +98,21 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stamp:
-    """What stands at a place: the dependencies, and what setup built in the tree."""
+    """What a place has: the dependencies, and what setup built in the tree."""
 
-    asked: str  # digest of all that the dependencies were made from
+    asked: str  # digest of everything that the dependencies were made from
     candidate: str  # the tree whose code installed them; "" for trunk's
-    key: str  # equal keys, equal dependencies
-    print: str = ""  # digest of how every file of the dependencies stood
-    copy: str = ""  # names the copy that they are, but for what the build touched; "" for none
-    build: str = ""  # digest of all that the build was made from; "" where setup builds nothing
+    key: str  # environments with equal keys have equal dependencies
+    print: str = ""  # digest of the print of the dependencies
+    copy: str = ""  # names the copy that they equal, except for `touched`; "" for none
+    build: str = ""  # digest of everything that the build was made from; "" for no build
     builder: str = ""  # the tree whose code built it; "" for trunk's
-    made: tuple[str, ...] = ()  # what it consists of, as paths in the tree
+    made: tuple[str, ...] = ()  # what setup built, as paths in the tree
     touched: tuple[str, ...] = ()  # files of the dependencies that the build changed
 
 
 def read_stamp(path: Path) -> Stamp | None:
-    """The stamp in that file; None if there is none, or if another version wrote it."""
+    """Return the stamp in that file; None without a file, or if another version wrote it."""
     with suppress(OSError, ValueError, TypeError, KeyError):
         return stamp_of(json.loads(bounded.whole(path, bounded.TOLD)))
     return None
@@ -126,7 +126,7 @@ def stamp_of(told: Mapping[str, Any]) -> Stamp:
 
 
 def write_stamp(path: Path, stamp: Stamp) -> None:
-    """Write the stamp, whole or not at all."""
+    """Write the stamp atomically."""
     fresh = path.with_suffix(".new")
     fresh.write_text(json.dumps(asdict(stamp)), encoding="utf-8", errors="surrogateescape")
     fresh.replace(path)

@@ -1,7 +1,7 @@
-"""How far a group of gates has come: what a later daemon has to know to go on with them.
+"""The progress of a group of gates: what a later daemon needs to continue them.
 
-Invariant: what a finished run changed in the tree is noted before the tree is shown again, for
-afterwards nobody can see it.
+Invariant: the changes of a finished run are noted before git shows the tree again, because that
+undoes them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """A run that has ended, and its changes."""
+    """A run that has ended, and the files that it changed."""
 
     run: str  # its folder's name
     rewrote: tuple[str, ...] = ()  # tracked files that it changed and must not
@@ -19,21 +19,23 @@ class Done:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """The gates of a group, by the keys of their verdicts, and how often each has run."""
+    """The gates of a group and their runs, by the keys of their verdicts."""
 
     gates: Mapping[str, str] = field(default_factory=dict)  # digests of their files
     done: Mapping[str, tuple[Done, ...]] = field(default_factory=dict)
-    running: Mapping[str, str] = field(default_factory=dict)  # folders of those side by side
-    layered: bool = False  # what each of these writes in the tree lies apart
-    left: tuple[tuple[str, ...], ...] = ()  # what runs after them, each batch side by side
+    running: Mapping[str, str] = field(default_factory=dict)  # folders of the present runs
+    layered: bool = False  # each running gate writes to its own layer
+    left: tuple[tuple[str, ...], ...] = ()  # the batches that run after these
 
     def told(self) -> dict[str, Any]:
-        """Return it as JSON values."""
+        """Return this as JSON values."""
         return asdict(self)
 
 
 def progress_of(told: Mapping[str, Any]) -> Progress:
-    """Read it back; raises TypeError, KeyError or AttributeError if a part is missing."""
+    """Read a progress from JSON values.
+
+    Raises TypeError, KeyError or AttributeError if a part is missing."""
     if not told:
         return Progress()  # the first group has not begun
     return Progress(

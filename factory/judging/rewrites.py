@@ -1,8 +1,8 @@
-"""What a gate changed of the tree that it judged.
+"""Find what a gate changed in the tree that it judged.
 
-Invariant: what would land is what the gate saw. A tracked file is changed if its content, its kind
-or its executable bit is another, whatever its time stamps, its attributes or the tree's own `.git`
-say. Only the daemon's own index counts.
+Invariant: the gate saw exactly what would land. A tracked file counts as changed if its content,
+its kind or its executable bit differs. Time stamps, attributes and the tree's own `.git` do not
+matter. Only the daemon's own index counts.
 """
 
 import os
@@ -20,11 +20,11 @@ from factory.repo.git import Git
 
 MOST_KEPT = 100  # paths in a verdict
 _CHUNK = 1 << 20
-_AT_ONCE = 1000  # files that are written once more to be compared
-# On a folder that hides what was below it.
+_AT_ONCE = 1000  # files that are written at a time, for comparison
+# Attributes of a folder that hides the content of the layer below.
 _OPAQUE = ("user.overlay.opaque", "trusted.overlay.opaque")
 
-# How a tool that repairs is told to check; the first pattern that fits counts.
+# How to make a tool that changes files only check them; the first matching pattern counts.
 _CHECK_FORMS: Mapping[str, str] = {
     r"\bruff\s+format\b": "ruff format --check",
     r"\bruff\b": "ruff check --no-fix",
@@ -45,14 +45,15 @@ _CHECK_FORMS: Mapping[str, str] = {
 
 
 async def changed_in(git: Git, commit: str, *, beside: Path) -> list[str]:
-    """Return the tracked files of git's work tree that differ from the commit, as its index has it.
+    """Return the tracked files of git's work tree that differ from the commit in its index.
 
-    `beside`: a folder for copies to compare with; it is deleted.
+    `beside`: a folder for the copies to compare with; it is deleted.
     """
     assert git.work_tree is not None
     if git.work_tree.is_symlink() or not git.work_tree.is_dir():
         return ["the whole tree"]
-    by_commit = f"--attr-source={commit}"  # and not by attributes that a gate wrote
+    # Not the attributes in the tree: a gate may have written them.
+    by_commit = f"--attr-source={commit}"
     suspects = await _suspects(git, by_commit)
     changed = list[str]()
     for at in range(0, len(suspects), _AT_ONCE):
@@ -70,7 +71,7 @@ async def _suspects(git: Git, by_commit: str) -> list[str]:
     assert git.work_tree is not None
     asked = (by_commit, "diff-files", "-z", "--name-only", "--ignore-submodules=all")
     told = await git.run(*asked)
-    if told.err:  # a folder is closed
+    if told.err:  # a folder cannot be read
         await to_thread.run_sync(_open_all, git.work_tree)
         told = await git.run(*asked)
     suspects = os.fsdecode(told.out).split("\0")[:-1]
@@ -80,7 +81,7 @@ async def _suspects(git: Git, by_commit: str) -> list[str]:
 
 
 async def _check_out(git: Git, by_commit: str, paths: Sequence[str], folder: Path) -> None:
-    """Write files into the folder as the index has them."""
+    """Write these files, in the index's version, into the folder."""
     names = os.fsencode("".join(f"{path}\0" for path in paths))
     options = ("-f", "-q", "-z", "--stdin", f"--prefix={folder}/")
     await git.run(by_commit, "checkout-index", *options, stdin=names, ok=(0, 1, 128))
@@ -108,7 +109,7 @@ async def changed_above(git: Git, layer: Path) -> list[str]:
 
 
 def sentence(paths: Collection[str], said: str) -> str:
-    """What a person or an agent has to know; `said`: command and output, which name its tool."""
+    """Return what the reader must do; `said`: command and output, which name the gate's tool."""
     files = "a tracked file" if len(paths) == 1 else f"{len(paths)} tracked files"
     form = check_form(said)
     check = "a form that only checks"
@@ -123,7 +124,7 @@ def sentence(paths: Collection[str], said: str) -> str:
 
 
 def built_over(paths: Collection[str]) -> str:
-    """What to do if setup's build writes tracked files: no gate would see what lands."""
+    """Return what to do if setup writes tracked files, because gates would not see what lands."""
     return (
         f"Setup overwrites {shown(sorted(paths))}, which git tracks: "
         "gates would judge what setup makes and not what lands. "
@@ -132,13 +133,13 @@ def built_over(paths: Collection[str]) -> str:
 
 
 def told(command: str, output: str) -> str:
-    """The command, and the commands that a runner of scripts prints before it runs them."""
+    """Return the command, and the commands that a script runner prints before it runs them."""
     announced = [line for line in output.splitlines() if line.startswith(("> ", "$ "))]
     return "\n".join([command, *announced])
 
 
 def check_form(said: str) -> str:
-    """How the tool that is named there only checks; empty for an unknown tool."""
+    """Return how the named tool only checks; empty for an unknown tool."""
     for pattern, form in _CHECK_FORMS.items():
         if re.search(pattern, said):
             return form
@@ -149,7 +150,7 @@ def check_form(said: str) -> str:
 
 
 def _touched(layer: Path, tree: Path) -> frozenset[str]:
-    """What of the tree was changed or removed in the layer, and folders that hide all they had."""
+    """Return the paths that the layer changes, removes, or replaces as a whole folder."""
     found = list[str]()
     left = [""]  # folders
     while left:
@@ -158,7 +159,7 @@ def _touched(layer: Path, tree: Path) -> frozenset[str]:
             path = f"{inside}/{entry.name}" if inside else entry.name
             before = _about(tree, path)
             if before is None:
-                continue  # it is new
+                continue  # the path is new
             both = stat.S_ISDIR(before.st_mode) and entry.is_dir(follow_symlinks=False)
             if both and not _is_opaque(entry.path):
                 left.append(path)
@@ -182,7 +183,7 @@ def _with_parents(path: str) -> Iterator[str]:
     yield from map(str, PurePosixPath(path).parents)
 
 
-# ── one file, and as it was ──
+# ── one file, now and before ──
 
 
 def _changed(paths: Sequence[str], now: Path, before: Path) -> list[str]:
@@ -190,7 +191,7 @@ def _changed(paths: Sequence[str], now: Path, before: Path) -> list[str]:
 
 
 def _differs(path: str, now: Path, before: Path) -> bool:
-    """Whether it is another file there; links are compared, and not followed."""
+    """Whether the file differs between the two folders; links are compared, not followed."""
     here = _about(now, path)
     was = _about(before, path)
     if here is None or was is None:
@@ -225,7 +226,7 @@ def _make_readable(path: Path) -> None:
 
 
 def _about(root: Path, path: str) -> os.stat_result | None:
-    """What lies there; None if nothing does, or if a link leads there."""
+    """Return the file's status; None if there is no file, or if a parent folder is a link."""
     for parent in PurePosixPath(path).parents:
         if (root / parent).is_symlink() and parent.name:
             return None

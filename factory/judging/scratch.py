@@ -1,6 +1,6 @@
 """Scratch folders of a place: HOME, TMPDIR and layers.
 
-Invariant: a command finds nothing there that an earlier command left.
+Invariant: a command never finds files there that an earlier command left.
 """
 
 from factory.ground import disk, faults
@@ -18,5 +18,5 @@ def empty(place: Place) -> None:
 
 @faults.during("place.empty")
 def forget_layers(place: Place) -> None:
-    """Delete what each of several gates wrote in the tree."""
+    """Delete the layers of parallel gates."""
     disk.remove(place.layers)

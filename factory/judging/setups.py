@@ -1,7 +1,7 @@
-"""Setups: they build the environment of a place, and finish what an earlier daemon began.
+"""Setups: they build the environment of a place, and finish setups that an earlier daemon began.
 
-Invariant: the stamp of an environment is removed before a setup begins and written after it has
-succeeded, so the environment of a setup that was killed never serves.
+Invariant: the stamp of an environment is removed before a setup begins and written after the setup
+has succeeded. So the environment of a setup that was killed is never used.
 """
 
 import os
@@ -37,7 +37,7 @@ from factory.repo.underway import BrokenOff, Record, says_something
 
 COMMAND_SHOWN = 80  # characters of a setup command in a sentence
 SETUP_SECONDS = 1800.0
-# Asked of the machine's own Python, which loads nothing that is installed (-S).
+# The machine's Python runs this, without loading installed packages (-S).
 _WHERE_INSTALLED = (
     "import json, site, sys; print(); print(json.dumps([sys.executable, *site.getsitepackages()]))"
 )
@@ -45,7 +45,7 @@ _WHERE_INSTALLED = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetupFailed:
-    """Why there is no environment; `unconfined`: the sandbox does not start, for any tree."""
+    """Why there is no environment; `unconfined`: the sandbox starts for no tree."""
 
     sentence: str
     tail: str = ""
@@ -54,7 +54,7 @@ class SetupFailed:
 
 
 class Building:
-    """Builds the environment of one place by its setup."""
+    """Runs a setup to build the environment of one place."""
 
     def __init__(self, commands: Commands, place: Place, setup: Setup) -> None:
         self._commands = commands
@@ -64,15 +64,15 @@ class Building:
 
     @property
     def about(self) -> str:
-        """Digest of all that the setup depends on, except what only a look at the tree shows."""
+        """Digest of everything the setup depends on, except what can only be seen in the tree."""
         place = self._place
         parts = self._commands.machine.around(self._setup)
         parts.append(self._commands.sandbox.name)
-        parts += [str(place.folder), place.shows, place.candidate]  # a venv works where it was made
+        parts += [str(place.folder), place.shows, place.candidate]  # a venv cannot be moved
         return digest("setup", *parts)
 
     async def build(self, asked: Asked) -> Ready | SetupFailed:
-        """Build what the tree builds on dependencies that are there, or all of it."""
+        """Build on copied dependencies if they can be used; otherwise build everything."""
         copied = await to_thread.run_sync(copy_that_serves, self._place, asked.dependencies)
         if copied is None or not (self._setup.rebuild or self._setup.script):
             return await self._build_all(asked)
@@ -91,7 +91,7 @@ class Building:
 
     @faults.during("environment.build")
     async def _build_on(self, asked: Asked, copied: Stamp) -> Ready | SetupFailed | None:
-        """Build on the dependencies that were copied; None if the copy cannot be read."""
+        """Build on the copied dependencies; return None if the copy cannot be read."""
         before = await to_thread.run_sync(_restore, self._place, self._setup, copied)
         if before is None:
             return None
@@ -100,7 +100,7 @@ class Building:
     async def _begin(
         self, asked: Asked, stamp: Stamp, *, before: Print | None
     ) -> Ready | SetupFailed:
-        """Run the setup; `before`: how the dependencies stood that it runs on."""
+        """Run the setup; `before`: the print of the dependencies that it builds on."""
         place = self._place
         ignored = tuple(await place.ignored())
         outset = Outset(asked=asked, stamp=stamp, ignored=ignored, again=before is not None)
@@ -114,10 +114,10 @@ class Building:
 
     @faults.during("environment.build")
     async def go_on(self, *others: Place) -> SetupFailed | None:
-        """Bring the setup that an earlier daemon began here to its end; how it failed.
+        """Finish the setup that an earlier daemon began here, and return its failure.
 
-        None if it succeeded, or was about one of `others`: the same place for other trees. A setup
-        that is about none of them is ended.
+        Returns None if it succeeded, or if it was about one of `others`: the same place for other
+        trees. A setup that is about none of these places is ended.
         """
         folder = self._place.folder
         builders = {self.about: self}
@@ -133,21 +133,21 @@ class Building:
 
     async def _go_on(self, record: Record) -> SetupFailed | None:
         folder = self._place.folder
-        if self._place.stamp.exists():  # only the record of it was left
+        if self._place.stamp.exists():  # the setup is finished, only its record was left
             return None
         try:
             outset = outset_of(record.found)
         except (KeyError, TypeError):  # another release wrote it
             await self._underway.vacate(folder)
             return None
-        # How the dependencies stood is not known any more: the next build copies them whole.
+        # The earlier print of the dependencies is lost: the next build copies all of them.
         outset = replace(outset, stamp=replace(outset.stamp, copy=""))
         try:
             made = await self._see_through(record, outset, before=None)
         except BrokenOff as broken:
             self._underway.let_go(folder, broken)
             return None
-        # One that ran on dependencies that were there may succeed from nothing.
+        # A setup that failed on existing dependencies may succeed with new ones.
         if outset.again or isinstance(made, Ready):
             return None
         return made
@@ -155,7 +155,7 @@ class Building:
     async def _see_through(
         self, record: Record, outset: Outset, *, before: Print | None
     ) -> Ready | SetupFailed:
-        """Run what is left of the setup, and stamp what it made."""
+        """Run the rest of the setup, and stamp what it made."""
         place, setup = self._place, self._setup
         with self._underway.until_over(place.folder):
             failed = await self._run(record, again=outset.again)
@@ -172,7 +172,7 @@ class Building:
             return await to_thread.run_sync(_sealed, place, setup, outset.asked, stamp, before)
 
     async def _run(self, record: Record, *, again: bool) -> SetupFailed | None:
-        """Run its commands, except those that an earlier daemon ran."""
+        """Run the setup's commands, except those that an earlier daemon ran."""
         place = self._place
         python = self._commands.machine.python
         for number, order in enumerate(_orders(self._setup, place, python, again=again)):
@@ -191,7 +191,7 @@ class Building:
     # ── where modules come from ──
 
     async def _outside(self) -> SetupFailed | None:
-        """What gates would load from elsewhere than the tree, as a failure."""
+        """Return a failure if gates would load modules from outside the tree."""
         tree, venv = self._place.tree, self._place.venv
         wrong = await to_thread.run_sync(outside_node, tree)
         if wrong:
@@ -213,7 +213,7 @@ class Building:
         return SetupFailed(sentence=wrong) if wrong else None
 
     async def _machine_folders(self) -> list[Path] | SetupFailed:
-        """Where the Python on PATH keeps what is installed; none without a Python."""
+        """Return the package folders of the Python on PATH; none if there is no Python."""
         place = self._place
         python = self._commands.machine.which("python3")
         if not python:
@@ -234,17 +234,17 @@ class Building:
 
 
 def _strip(place: Place, setup: Setup) -> None:
-    """Remove the environment, and what setup built in the tree."""
+    """Remove the environment, and everything that setup built in the tree."""
     clear(place, setup)
     place.stamp.unlink(missing_ok=True)
     for path in place.installed:
         disk.remove(path)
     scratch.empty(place)
-    place.venv.mkdir()  # setup may write to it, and to nothing else beside the tree
+    place.venv.mkdir()  # outside the tree, setup may write only to this folder
 
 
 def _restore(place: Place, setup: Setup, copied: Stamp) -> Print | None:
-    """Put the dependencies back as they were copied; None if the copy cannot be read."""
+    """Restore the dependencies from their copy; return None if the copy cannot be read."""
     clear(place, setup)
     before = restored(place, copied)
     if before is not None:
@@ -253,7 +253,7 @@ def _restore(place: Place, setup: Setup, copied: Stamp) -> Print | None:
 
 
 def _orders(setup: Setup, place: Place, python: str, *, again: bool) -> Iterator[Order]:
-    """The commands of a setup, then its script; `again`: only what builds in the tree."""
+    """Yield the commands of a setup, then its script; `again`: only the build in the tree."""
     for command in setup.rebuild if again else setup.commands:
         argv = list[str]()
         for part in command:
@@ -282,7 +282,7 @@ def _sealed(
 
 
 def unconfined(ran: Ran) -> SetupFailed:
-    """Return the failure of a sandbox that did not start a command: it concerns every tree."""
+    """Return the failure for a command that the sandbox did not start; it concerns every tree."""
     sentence = f"the sandbox did not start a command: {ran.exit.detail}"
     return SetupFailed(sentence=sentence, log=ran.where, unconfined=True)
 
@@ -291,7 +291,7 @@ def _failure(command: str, ran: Ran, place: Place) -> SetupFailed:
     if ran.exit.cause == "unconfined":
         return unconfined(ran)
     detail = f" ({ran.exit.detail})" if ran.exit.detail else ""
-    # Without the place: what fails at each place is one cause, and one card.
+    # Without the path of the place, so that the same failure at several places makes one card.
     here = f"{place.folder}/"
     command = command.replace(here, "")
     detail = detail.replace(here, "")

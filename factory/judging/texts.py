@@ -1,6 +1,6 @@
-"""Files that somebody else wrote, read up to a bound.
+"""Files that somebody else wrote. They are read up to a bound.
 
-Invariant: only a regular file is read, for a pipe or a device may have no end.
+Invariant: only regular files are read, because a pipe or a device may have no end.
 """
 
 from contextlib import suppress
@@ -12,16 +12,16 @@ MOST_BYTES = 16 << 20
 
 
 class TooLarge(Exception):
-    """A file, or a list, is larger than what is read of it; says so in a sentence."""
+    """A file or a list is larger than factoryd reads; the message is a sentence for a person."""
 
 
 def text_of(path: Path, *, most: int = MOST_BYTES) -> str:
-    """How a file begins; empty if there is none."""
+    """Return the beginning of a file, up to `most` bytes; empty if there is no file."""
     return _read(path, most).decode(errors="replace")
 
 
 def whole_text(path: Path, *, most: int = MOST_BYTES) -> str:
-    """All of a file, as the names of files are read; empty if there is none. Raises TooLarge."""
+    """Return a whole file, decoded like file names; empty if there is no file. Raises TooLarge."""
     content = _read(path, most + 1)
     if len(content) > most:
         raise TooLarge(

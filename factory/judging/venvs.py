@@ -1,6 +1,6 @@
-"""Where a Python environment keeps what is installed, by the layout of its folders.
+"""Find the installed packages of a Python environment, by the layout of its folders.
 
-Invariant: nothing runs, least of all the environment's own Python: a candidate may have made it.
+Invariant: no program runs. A candidate may have made the environment's Python.
 """
 
 import os
@@ -13,23 +13,23 @@ _SETTINGS_BYTES = 64 << 10
 
 
 def has_python(venv: Path) -> bool:
-    """Whether a Python is there: a folder of programs alone is no venv."""
+    """Whether the venv has a Python. Without one, the folder is not a venv."""
     bin_ = venv / "bin"
     return os.path.lexists(bin_ / "python") or os.path.lexists(bin_ / "python3")
 
 
 def site_folders(venv: Path) -> list[Path]:
-    """Its folders of installed packages, and those of the system if it uses them."""
+    """Return the venv's folders of installed packages, and those of the system if it uses them."""
     return _existing([*_own(venv), *_of_the_system(venv)])
 
 
 def own_folders(venv: Path) -> list[Path]:
-    """Its own folders of installed packages."""
+    """Return the venv's own folders of installed packages."""
     return _existing(_own(venv))
 
 
 def _own(venv: Path) -> Iterator[Path]:
-    # lib64 is a link to lib, or a folder of its own (Fedora); PyPy's is lib/pypy3.11.
+    # lib64 is a link to lib, or a separate folder (Fedora); PyPy has lib/pypy3.11.
     for library in ("lib", "lib64"):
         yield from sorted((venv / library).glob("*/site-packages"))
 
@@ -51,17 +51,17 @@ def _of_the_system(venv: Path) -> Iterator[Path]:
 
 
 def _settings(venv: Path) -> dict[str, str]:
-    """What pyvenv.cfg says."""
+    """Return the settings in pyvenv.cfg."""
     found = dict[str, str]()
     for line in text_of(venv / "pyvenv.cfg", most=_SETTINGS_BYTES).splitlines():
         key, _, value = line.partition("=")
         found[key.strip().lower()] = value.strip()
-    found.setdefault("version", found.get("version_info", ""))  # as uv calls it
+    found.setdefault("version", found.get("version_info", ""))  # uv's name for it
     return found
 
 
 def _existing(folders: Iterable[Path]) -> list[Path]:
-    """Those that are there, each once."""
+    """Return the folders that exist, each once."""
     found: dict[str, Path] = {}
     for folder in folders:
         if folder.is_dir():

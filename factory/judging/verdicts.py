@@ -1,7 +1,7 @@
-"""Verdicts: those in the store, and those that are written when gates have run.
+"""Verdicts: read from the store, and written to it when gates have run.
 
 Invariant: a verdict is settled only if its gate passed, or failed twice within its time, in an
-environment that no gate changed meanwhile. Only a settled one replaces a run.
+environment that no gate changed meanwhile. Only a settled verdict replaces a run.
 """
 
 from collections.abc import Callable, Iterable
@@ -23,17 +23,17 @@ from factory.store.journal import Event
 from factory.store.ports import Store
 from factory.store.records import Verdict
 
-RECORD_SECONDS = 1.0  # between two tries to write a verdict down
+RECORD_SECONDS = 1.0  # between two tries to write a verdict
 _JUDGED = "unchanged"  # part of each key: older releases did not look at what a gate changes
 
 
 def key_of(case: Case, gate: Gate, ready: Ready, sandbox: str) -> str:
-    """The key of a verdict: a digest of all that it depends on."""
+    """Return the key of a verdict: a digest of everything that the verdict depends on."""
     return digest(_JUDGED, case.tree, gate.digest, ready.key, sandbox)
 
 
 class Verdicts:
-    """Reads and writes verdicts, and knows how long gates took; `limits`: as configured."""
+    """Reads and writes verdicts, and knows how long gates took; `limits`: from factory.toml."""
 
     def __init__(self, store: Store, limits: Callable[[], GateLimits]) -> None:
         self._store = store
@@ -41,20 +41,22 @@ class Verdicts:
         self._measured = Measured(store)
 
     def limit(self, gate: Gate, runs: int = 0) -> float:
-        """Seconds that the gate may take: by its file, else as configured, else as measured."""
+        """Return the seconds that a gate may take.
+
+        The gate's file decides; without a limit there, the configuration, and then earlier runs."""
         said = gate.timeout_s or self._limits().timeout_s
         if said:
             return said
         return time_limit(self._measured.of(gate.name), runs=runs)
 
     def reruns(self, gate: Gate) -> int:
-        """How often the gate runs again when it is red."""
+        """Return how often the gate runs again when it is red."""
         if gate.flaky_reruns is None:
             return self._limits().flaky_reruns
         return gate.flaky_reruns
 
     def settled(self, keys: Iterable[str]) -> dict[str, Verdict]:
-        """The settled verdicts of these keys."""
+        """Return the settled verdicts of these keys."""
         found = dict[str, Verdict]()
         for key in keys:
             verdict = self._store.get(Verdict, key)
@@ -65,7 +67,7 @@ class Verdicts:
     async def record(self, case: Case, trial: Trial, *, disturbed: bool) -> Verdict:
         """Write the verdict of a trial; `disturbed`: a gate changed the environment.
 
-        Tries until the store takes it: a gate that ran for an hour does not run again for a lock.
+        Tries until the store accepts it, so that a long gate need not run again because of a lock.
         """
         while True:
             try:
@@ -100,14 +102,14 @@ class Verdicts:
         return verdict
 
     def tell_again(self, case: Case, verdict: Verdict, at: datetime) -> None:
-        """Journal that a settled verdict serves the unit; without a unit, nothing is told."""
+        """Journal that a settled verdict is used again for the unit; without a unit, do nothing."""
         if case.unit:
             self._tell(case, verdict, at, cached=True)
 
     def _tell(self, case: Case, verdict: Verdict, at: datetime, *, cached: bool) -> None:
         detail: dict[str, Any] = {"gate": verdict.gate, "ok": verdict.ok, "cached": cached}
         if not case.reruns:
-            detail["before"] = True  # without the change, where it must fail
+            detail["before"] = True  # it ran without the change, where it must fail
         if case.stacked:
             detail["stacked"] = True
         self._store.write(Event.VERDICT_GIVEN, verdict, now=at, unit=case.unit, **detail)
