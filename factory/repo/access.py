@@ -1,6 +1,6 @@
-"""Whether a user can read and write what git keeps in a git dir, and what mends it if not.
+"""Whether a user can read and write what git keeps in a git dir, and the command that fixes it.
 
-Invariant: looking changes nothing and starts no process.
+Invariant: the check changes nothing and starts no process.
 """
 
 import os
@@ -13,22 +13,22 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-FOLDER, APPENDED, READ = "folder", "appended", "read"  # what git does to a path
+FOLDER, APPENDED, READ = "folder", "appended", "read"  # how git uses a path
 _NEEDS = {FOLDER: os.R_OK | os.W_OK | os.X_OK, APPENDED: os.R_OK | os.W_OK, READ: os.R_OK}
 _FAN_OUT = re.compile("[0-9a-f]{2}|info|pack")
-# git replaces these by a rename: only the folder has to be writable.
+# git replaces these files by a rename, so only the folder has to be writable.
 _FILES = ("HEAD", "config", "packed-refs", "shallow", "index")
 
 
 class User(NamedTuple):
-    """Whose rights are looked at."""
+    """The user whose rights are checked."""
 
     uid: int
     groups: frozenset[int]
 
     @property
     def name(self) -> str:
-        """As a command takes it."""
+        """The user's name as commands take it."""
         try:
             return pwd.getpwuid(self.uid).pw_name
         except KeyError:
@@ -44,17 +44,17 @@ class Unusable(NamedTuple):
 
     @property
     def said(self) -> str:
-        """One sentence for a person."""
-        return f"{self.path} {self.trouble}. To mend it: {self.mend}"
+        """Return one sentence for a person."""
+        return f"{self.path} {self.trouble}. To fix it: {self.mend}"
 
 
 def me() -> User:
-    """Whoever runs this process."""
+    """Return the user who runs this process."""
     return User(os.geteuid(), frozenset({os.getegid(), *os.getgroups()}))
 
 
 def owner(folder: Path) -> User:
-    """The user whom a folder belongs to: the daemon's, though root may be the one who asks."""
+    """Return the user who owns a folder: the daemon's user, even if root runs the command."""
     about = folder.stat()
     if about.st_uid == os.geteuid():
         return me()
@@ -66,9 +66,9 @@ def owner(folder: Path) -> User:
 
 
 def first_unusable(git_dir: Path, user: User) -> Unusable | None:
-    """The first path in a common git dir, or a worktree's git dir, that `user` cannot use."""
+    """Return the first path in a git dir (common or of a worktree) that `user` cannot use."""
     for path, use in _paths(git_dir):
-        with suppress(FileNotFoundError):  # a git at work took it away
+        with suppress(FileNotFoundError):  # a running git removed it
             wrong = _trouble(path, use, user)
             if wrong:
                 trouble, mend = wrong
@@ -78,7 +78,7 @@ def first_unusable(git_dir: Path, user: User) -> Unusable | None:
 
 
 def _paths(git_dir: Path) -> Iterator[tuple[Path, str]]:
-    """What git needs, the folders before what lies in them."""
+    """Yield the paths that git needs, each with its use; a folder comes before its content."""
     yield git_dir, FOLDER
     yield from _top(git_dir)
     yield from _objects(git_dir / "objects")
@@ -106,7 +106,7 @@ def _objects(objects: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _below(folder: Path, use: str) -> Iterator[tuple[Path, str]]:
-    """A folder that may be missing, and all in it."""
+    """Yield a folder, which may be missing, and everything in it."""
     if os.path.lexists(folder):
         yield folder, FOLDER
     for path in _entries(folder):
@@ -117,7 +117,7 @@ def _below(folder: Path, use: str) -> Iterator[tuple[Path, str]]:
 
 
 def _entries(folder: Path) -> list[Path]:
-    """What lies in a folder; nothing if it cannot be read: that was found out before."""
+    """Return the content of a folder; nothing if it is unreadable (reported earlier)."""
     try:
         return sorted(folder.iterdir())
     except OSError:
@@ -125,11 +125,11 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _trouble(path: Path, use: str, user: User) -> tuple[str, str] | None:
-    """What is wrong with a path, and the command that mends it."""
+    """Return what is wrong with a path, and the command that fixes it."""
     try:
         about = path.stat()
     except PermissionError:
-        return "cannot be looked at", "ls -ld {path}"
+        return "cannot be examined", "ls -ld {path}"
     is_folder = stat.S_ISDIR(about.st_mode)
     if is_folder != (use == FOLDER):
         kind = "a folder" if use == FOLDER else "a file"
@@ -155,7 +155,7 @@ def _may(path: Path, about: os.stat_result, use: str, user: User) -> bool:
 
 
 def _bits_allow(about: os.stat_result, wanted: int, user: User) -> bool:
-    """Whether the mode lets the user do that; R_OK, W_OK and X_OK are bits of one octal digit."""
+    """Whether the mode allows the user R_OK, W_OK and X_OK, the bits of one octal digit."""
     if user.uid == 0:
         return True
     if about.st_uid == user.uid:

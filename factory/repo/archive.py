@@ -1,7 +1,8 @@
-"""The archive: what attempts of final units made, one chain of commits a month.
+"""The archive: the commits of the attempts of final units, in one chain of commits a month.
 
-Invariant: the ref of an attempt goes only in the transaction that moves an archive ref to a commit
-with it as a parent; so refs do not grow with units, and nothing is unreachable at any instant.
+Invariant: the ref of an attempt is deleted only in the transaction that moves an archive ref to a
+commit that has the attempt's commit as a parent. So the number of refs does not grow with the
+units, and every commit is reachable at any time.
 """
 
 import os
@@ -13,32 +14,35 @@ from factory.ground import faults
 from factory.repo.git import FACTORY, Git
 
 ATTEMPTS, CHAINS = "refs/factory/attempts/", "refs/factory/archive/"
-RESCUE = "rescue/"  # names of trees that belong to no attempt: they never had a ref
-AT_ONCE = 256  # parents of one commit, at most
+RESCUE = "rescue/"  # names of trees that belong to no attempt; they never had a ref
+AT_ONCE = 256  # most parents of one commit
 
 
 class Kept(NamedTuple):
-    """A commit, and the ref that it can be reached by."""
+    """A commit, and a ref from which it can be reached."""
 
     commit: str
     ref: str
 
 
 class Archive:
-    """The refs of attempts (names are UNIT/N) and the chains that they move into."""
+    """The refs of attempts (named UNIT/N) and the chains that replace them."""
 
     def __init__(self, own: Git) -> None:
         self._own = own
 
     def units(self) -> list[str]:
-        """The units with a ref, without asking git: refs are loose until a person packs them."""
+        """Return the units that have a ref.
+
+        Starts no git: refs are loose files until a person packs them.
+        """
         folder = self._own.git_dir / ATTEMPTS
         if not folder.is_dir():
             return []
         return sorted(path.name for path in folder.iterdir())
 
     async def refs(self) -> dict[str, Kept]:
-        """The attempts that have a ref of their own."""
+        """Return the attempts that have their own ref."""
         found = {}
         for kept in await self._refs(ATTEMPTS):
             found[kept.ref.removeprefix(ATTEMPTS)] = kept
@@ -46,14 +50,14 @@ class Archive:
 
     @faults.during("archive.put")
     async def put(self, entries: Mapping[str, str], at: datetime) -> dict[str, Kept]:
-        """Move these (name → commit, AT_ONCE at most) into the month's chain.
+        """Move these attempts (name → commit, at most AT_ONCE) into the month's chain.
 
-        Raises GitError where somebody moved one.
+        Raises GitError if somebody has moved one of the refs.
         """
         ref = f"{CHAINS}{at:%Y-%m}"
         nothing = await self._own.text("hash-object", "-w", "-t", "tree", os.devnull)
         tip = await self._own.commit(ref)
-        # A separate root: first parents lead to it and not into trunk's history.
+        # The chain has its own root, so its first parents do not lead into trunk's history.
         below = tip or await self._commit(nothing, [], f"The archive of {at:%Y-%m}\n")
         text = "Keep what attempts made\n\n"
         deletions = ""
@@ -65,13 +69,13 @@ class Archive:
             kept[name] = Kept(commit, ref)
         made = await self._commit(nothing, [below, *entries.values()], text)
         update = f"update {ref} {made} {tip or '0' * len(made)}\n"
-        # git moves what is updated before it deletes: killed in between, some are kept twice, and
-        # go the next time.
+        # git updates refs before it deletes others. If git is killed in between, some commits are
+        # kept twice, and the next run deletes their refs.
         await self._own.run("update-ref", "--stdin", stdin=(update + deletions).encode())
         return kept
 
     async def entries(self, *, newest: bool = False) -> dict[str, Kept]:
-        """All that the chains keep; `newest`: only what their last commits say."""
+        """Return everything that the chains keep; with `newest`, only what their last commits list."""
         how = ["log", "--first-parent", "--format=%B"]
         if newest:
             how.append("-1")

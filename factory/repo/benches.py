@@ -1,6 +1,6 @@
 """Benches: clean trees on which gates judge.
 
-Invariant: a bench shows exactly the tree that is judged, and nobody else has it meanwhile.
+Invariant: a bench shows exactly the tree that is judged, and has only one user at a time.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -29,17 +29,17 @@ class Bench:
         return self.place / "tree"
 
     async def show(self, commit: str, *, keeps: tuple[str, ...] = ()) -> None:
-        """Make the tree exactly `commit`, less ignored files but `keeps`, with a new `.git`."""
+        """Make the tree exactly `commit`, keep only the ignored files in `keeps`, and renew `.git`."""
         await self.benches.reset(self.name, commit, clean=all_but(keeps), caches=keeps)
         excludes = "\n".join([*patterns(keeps), ""])
         await self.benches.renew_git(self.name, commit, excludes=excludes)
 
     async def ignored(self) -> list[str]:
-        """What git ignores in the tree, less what tools make everywhere."""
+        """Return what git ignores in the tree, without what common tools create."""
         return await self.benches.ignored(self.name)
 
     async def shows(self, tree: str) -> bool:
-        """Whether that tree was shown there last: the daemon's index is exactly that."""
+        """Whether the bench showed that tree last: then the daemon's index equals it."""
         told = await self.benches.git(self.name).run("diff-index", "--cached", "--name-only", tree)
         return not told.out
 
@@ -48,7 +48,7 @@ Fitting = Callable[[Bench], Fit]
 
 
 class Benches(Checkouts):
-    """The pool of benches: each is one taker's at a time."""
+    """The pool of benches; each bench has at most one user at a time."""
 
     def __init__(
         self,
@@ -70,25 +70,25 @@ class Benches(Checkouts):
         self._changed = anyio.Event()
 
     def resize(self, size: int) -> None:
-        """Let `size` benches be in use at once from now on; those in use are not interrupted."""
+        """Allow `size` benches to be in use at once from now on; never interrupts a used bench."""
         self._size = size
         self.look_again()
 
     def look_again(self) -> None:
-        """Let whoever waits for a bench see whether one is free now."""
+        """Wake everything that waits for a bench, so that it checks again for a free one."""
         self._changed.set()
         self._changed = anyio.Event()
 
     def begun(self) -> list[Bench]:
-        """The untaken benches on which something of an earlier daemon is under way."""
+        """Return the free benches on which an earlier daemon's gates or setup still run."""
         return [bench for bench in self._untaken() if _is_begun(bench)]
 
     @asynccontextmanager
     async def take(self, fit: Fitting = lambda bench: Fit.OTHER) -> AsyncIterator[Bench]:
-        """Wait for a free bench; it is given back at the end of the block.
+        """Wait for a free bench, and give it back at the end of the block.
 
-        `fit`: how what is under way on one fits what the taker wants. A bench with what another may
-        ask for waits.
+        `fit` tells how the earlier daemon's work on a bench fits what the caller wants. A bench
+        whose work another caller may want is not taken.
         """
         while (bench := self._free(fit)) is None:
             await self._changed.wait()
@@ -100,7 +100,7 @@ class Benches(Checkouts):
             self.look_again()
 
     def _free(self, fit: Fitting) -> Bench | None:
-        """The bench to take now, if any may be taken."""
+        """Return the bench to take now; None if no bench may be taken."""
         if len(self._taken) >= self._size:
             return None
         idle = None
@@ -126,5 +126,5 @@ class Benches(Checkouts):
 
 
 def _is_begun(bench: Bench) -> bool:
-    """Whether something of an earlier daemon is under way there."""
+    """Whether an earlier daemon's gates or setup are under way on the bench."""
     return (bench.place / UNDERWAY).exists()

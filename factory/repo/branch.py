@@ -1,6 +1,6 @@
-"""The branch that units land on, as the user's repository has it now and had it before.
+"""The branch that units land on: its state in the user's repository, now and earlier.
 
-Invariant: looking changes nothing.
+Invariant: reading changes nothing.
 """
 
 import os
@@ -11,12 +11,12 @@ from factory.repo.examine import Repository
 from factory.repo.git import Git
 from factory.repo.message import Landing, read
 
-FSYNC = ("core.fsync=all,-index",)  # an index can be made again
-PUT_BACK = "factoryd: put back"  # in the reflog: a landing that was undone at once
+FSYNC = ("core.fsync=all,-index",)  # git can rebuild an index
+PUT_BACK = "factoryd: put back"  # reflog message for a landing that was undone at once
 AGENT_EMAIL = "agent@factoryd.invalid"
 _LANDING_FORM = "%H%x00%ct%x00%B"
-# All that the user's configuration could change about it is said. The author spares git the
-# formatting of other commits.
+# These options override everything in the user's configuration that could change the output. The
+# author filter saves git from formatting other commits.
 _LOG = (
     "log",
     "-z",
@@ -49,22 +49,23 @@ class Branch:
         self.user = replace(repository.git(environ), config=settings, commands=own.commands)
 
     async def tip(self) -> str:
-        """The commit that trunk points to now, empty when the branch is gone.
+        """Return the commit that trunk points to now; empty if the branch does not exist.
 
-        Where refs are files, it is read without git.
+        Starts no git if the repository keeps refs as files.
         """
         found = self.user.read_ref(self.ref) if self.in_files else ""
         return found or await self.user.commit(self.ref)
 
     async def holds(self, commit: str) -> bool:
-        """Whether `commit` is in trunk, or was at some time (its reflog says so)."""
+        """Whether trunk contains `commit`, or contained it earlier (according to its reflog)."""
         if await self.tip() == commit or await self.user.contains(self.ref, commit):
             return True
         points = await self._points()
         if not points or not await self.user.commit(commit):
             return False
-        # Nothing is left of it once all that the points reach is taken away. What git cannot walk
-        # arrived only in part before we died, and never was on trunk.
+        # The commit is in trunk if no commit remains after git excludes everything reachable from
+        # the points. A commit that git cannot walk arrived only in part before the daemon died, and
+        # was never on trunk.
         left = await self.user.run(
             "rev-list",
             "-1",
@@ -76,10 +77,10 @@ class Branch:
         return not (left.code or left.out)
 
     async def landings(self, *, since: str = "", history: bool = True) -> list[Landing]:
-        """The landings that trunk holds, newest first, by the trailers of commits; one process.
+        """Return the landings in trunk, newest first, read from commit trailers by one process.
 
-        With `history` also those that it held at some time. `since`: a commit; what it can reach is
-        left out.
+        With `history`, also the landings that trunk contained earlier. `since`: a commit;
+        everything reachable from it is left out.
         """
         asked = [self.ref]
         if history:
@@ -98,18 +99,19 @@ class Branch:
         return landings
 
     async def builds_on(self, to: str, base: str) -> bool:
-        """Whether `base` is below `to`; no git runs for commits that were made here."""
+        """Whether `to` contains `base`; starts no git for commits that this process made."""
         at = to
         while at != base and at in self.own.known.bases:
             at = self.own.known.bases[at]
         return at == base or await self.own.contains(to, base)
 
     async def _points(self) -> list[str]:
-        """Every commit that its reflog says trunk pointed to, less landings that were put back."""
+        """Return every commit that trunk pointed to (from its reflog), without undone landings."""
         form = ("--no-show-signature", "--format=%H %gs")
         log = await self.user.run("reflog", "show", *form, self.ref, ok=(0, 128))
         points = []
-        is_undone = False  # the newest entry stands first, so what undid a landing comes before it
+        # the newest entry comes first, so the entry that undid a landing precedes the landing
+        is_undone = False
         for line in os.fsdecode(log.out).splitlines():
             point, _, why = line.partition(" ")
             if not is_undone:
@@ -119,7 +121,7 @@ class Branch:
 
 
 def _less(commits: list[str]) -> list[str]:
-    """Arguments of git that leave out what these commits reach."""
+    """Return git arguments that exclude everything reachable from these commits."""
     return [f"^{commit}" for commit in commits]
 
 

@@ -1,7 +1,7 @@
-"""A working tree of the user's, where a landing may have to change files.
+"""A working tree of the user, in which a landing may have to change files.
 
-Invariant: a file is written or removed here only when its content is what our own git was writing
-there.
+Invariant: the daemon writes or removes a file here only if its content is what the daemon's own git
+was writing.
 """
 
 import os
@@ -28,7 +28,7 @@ from factory.repo.processes import running
 
 T = TypeVar("T")
 
-CONTENT_MOST = 64 << 30  # bytes of one file that a landing was writing
+CONTENT_MOST = 64 << 30  # bytes of one file, written by a landing,
 _PART = 1 << 20  # that are compared at once
 _MARKS = (
     "index",
@@ -40,14 +40,14 @@ _MARKS = (
     "rebase-apply",
 )
 _REBASES = ("rebase-merge/head-name", "rebase-apply/head-name", "rebase-merge/update-refs")
-_ABSENT = ("", "")  # mode and blob of what is not in the index
+_ABSENT = ("", "")  # mode and blob of a path that is not in the index
 _READERS = frozenset({"cat-file", "log", "diff", "show", "blame"})
 _STATUS = ("status", "--porcelain=v1", "-z", "-uno", "--no-renames", "--ignore-submodules=all")
 
 
 @dataclass(frozen=True, slots=True)
 class Checkout:
-    """One working tree: its folder, its git dir, and the ref that its HEAD named then."""
+    """A working tree: its folder, its git dir, and the ref that HEAD named at examination."""
 
     path: Path
     git_dir: Path
@@ -56,12 +56,12 @@ class Checkout:
 
     @property
     def git(self) -> Git:
-        """Git in this working tree, with its own index."""
+        """Git in this working tree, with the working tree's own index."""
         config = (*self.user.config, "core.quotePath=false")
         return replace(self.user, git_dir=self.git_dir, work_tree=self.path, config=config)
 
     async def head(self) -> str:
-        """The ref that HEAD names now; empty when it is detached."""
+        """Return the ref that HEAD names now; empty if HEAD is detached."""
         named = _head(self.git_dir, self.user.git_dir)
         if named is not None:
             return named
@@ -69,30 +69,30 @@ class Checkout:
         return os.fsdecode(done.out).rstrip("\n")
 
     def busy_with(self, branch: str) -> str:
-        """Why `branch` must not be moved: what is in progress here; empty where nothing is."""
+        """Return why `branch` must not be moved (an operation in progress); empty if it may be."""
         for name in _REBASES:
             if f"refs/heads/{branch}" in _lines(self.git_dir / name):
                 return f"{branch} is being rebased in {self.path}."
         if branch in _lines(self.git_dir / "BISECT_START"):
             return f"{branch} is being bisected in {self.path}."
         if self.branch == f"refs/heads/{branch}" and (self.git_dir / "MERGE_HEAD").exists():
-            return f"A merge into {branch} is not concluded in {self.path}."
+            return f"A merge into {branch} is not finished in {self.path}."
         return ""
 
     def marks(self, paths: Sequence[str] = ()) -> tuple[Path, ...]:
-        """The files that change when these paths, or git, are in the way no longer."""
+        """Return the files that change once these paths, or git, no longer block a landing."""
         marks = [self.path / path for path in paths]
         marks += [self.git_dir / name for name in _MARKS]
         return tuple(marks)
 
     async def uncommitted(self, changes: Sequence[Change]) -> list[str]:
-        """Those of the changed paths where the user has work that no commit holds."""
+        """Return those of the changed paths that contain uncommitted work of the user."""
         dirty = await self._dirty()
         dirty |= await to_thread.run_sync(_in_the_way, self.path, changes)  # of thousands of paths
         return sorted(dirty & {change.path for change in changes})
 
     async def index_shows(self, changes: Sequence[Change]) -> bool:
-        """Whether the index has each changed path as it is after the change."""
+        """Whether the index has each changed path in its state after the change."""
         index = await self._index()
         for change in changes:
             if index.get(change.path, _ABSENT) != (change.mode, change.new):
@@ -100,9 +100,9 @@ class Checkout:
         return True
 
     async def written(self, changes: Sequence[Change], *, torn: bool) -> list[Change]:
-        """The changes whose file our git was writing, while the index still has what was before.
+        """Return the changes whose file our git was writing when the index still had the old state.
 
-        With `torn`, git was cut short for certain: then a missing or empty file counts too.
+        With `torn`, git was certainly interrupted; then a missing or empty file counts too.
         """
         index = await self._index()
         dirty = await self._dirty()
@@ -118,7 +118,7 @@ class Checkout:
         return found
 
     async def take_back(self, changes: Sequence[Change]) -> None:
-        """Put those paths back to what the index has, unless somebody's file is in the way."""
+        """Restore those paths from the index, except where a file of the user is in the way."""
         for change in changes:
             if not change.old:
                 file = self.path / change.path
@@ -130,7 +130,7 @@ class Checkout:
 
     @faults.during("landing.put_back")
     async def put_back(self, to: str, why: str) -> str:
-        """Undo our fast-forward of a branch that is not trunk; a sentence about it."""
+        """Undo our fast-forward of a branch that is not trunk; return a sentence about it."""
         old = await self.git.commit("ORIG_HEAD")
         now = await self.git.commit("HEAD")
         head = await self.head()
@@ -152,9 +152,10 @@ class Checkout:
         *,
         alone: bool,
     ) -> bool:
-        """Wait until no git with `marker` in its arguments runs, nor, if `alone`, another here.
+        """Wait until no git with `marker` in its arguments runs.
 
-        False if one stays.
+        With `alone`, also wait for every other git that writes here. Returns False if one still
+        runs after `patience` seconds.
         """
 
         async def busy() -> bool:
@@ -167,13 +168,14 @@ class Checkout:
 
     def _writes(self, at: Path | None, argv: Sequence[str]) -> bool:
         here = at is None or at.is_relative_to(self.path)
-        return here and _READERS.isdisjoint(argv)  # a pager or an editor keeps those open for hours
+        # a pager or an editor can keep these open for hours
+        return here and _READERS.isdisjoint(argv)
 
     async def _dirty(self) -> set[str]:
         return {entry[3:] for entry in await self.git.names(*_STATUS)}
 
     async def _index(self) -> dict[str, tuple[str, str]]:
-        """Path → mode and blob; an unmerged path has neither."""
+        """Return path → (mode, blob); an unmerged path has neither."""
         found = {}
         for entry in await self.git.names("ls-files", "-s", "-z"):
             facts, _, path = entry.partition("\t")
@@ -201,17 +203,17 @@ class Checkout:
             await self.git.run(*how, into=Into(CONTENT_MOST, wanted))
             if not await to_thread.run_sync(_begins, wanted, file):
                 return False
-            # Any content begins like an empty file.
+            # An empty file matches the beginning of any content.
             return torn or bool(file.stat().st_size) or not os.fstat(wanted.fileno()).st_size
 
     def _prune(self, folder: Path) -> None:
-        with suppress(OSError):  # not empty: somebody's
+        with suppress(OSError):  # not empty: it belongs to somebody else
             while folder != self.path:
                 folder.rmdir()
                 folder = folder.parent
 
     def _is_free(self, path: str) -> bool:
-        """Whether git can write `path` with no loss: it replaces whatever is in the way."""
+        """Whether git can write `path` without loss: git replaces whatever is in the way."""
         file = self.path / path
         if _is_folder(file):
             for folder, _, _ in os.walk(file, topdown=False):
@@ -227,7 +229,7 @@ class Checkout:
 
 
 async def checkouts(user: Git, repository: Repository) -> list[Checkout]:
-    """Every working tree of the repository, unless its folder is gone for good."""
+    """Return every working tree of the repository whose folder is not gone permanently."""
     common = repository.common_dir
     is_main = repository.git_dir == common
     if is_main and not _there(common / "worktrees"):
@@ -241,13 +243,13 @@ async def checkouts(user: Git, repository: Repository) -> list[Checkout]:
             continue
         path = Path(facts["worktree"])
         if not places and is_main:
-            path = repository.root  # git guesses it from the name of the git dir
+            path = repository.root  # git guesses the path from the name of the git dir
         places.append(Checkout(path, _git_dir(path, common), facts.get("branch", ""), user))
     return places
 
 
 def _facts(record: str) -> dict[str, str]:
-    """What `git worktree list` prints about one."""
+    """Return what `git worktree list` prints about one working tree."""
     facts = {}
     for line in record.strip("\0").split("\0"):
         key, _, value = line.partition(" ")
@@ -263,14 +265,15 @@ def _git_dir(path: Path, common: Path) -> Path:
 
 
 def _head(git_dir: Path, common: Path) -> str | None:
-    """What HEAD names, empty when it is detached; None where only git can tell."""
+    """Return what HEAD names; empty if it is detached, None if only git can tell."""
     file = git_dir / "HEAD"
     try:
         text = _text(file).rstrip("\n")
     except OSError:
         return None
     name = text.removeprefix("ref: ")
-    if file.is_symlink() or name == "refs/heads/.invalid":  # as in old times; refs in tables
+    # a symbolic link (old git), or the reftable format
+    if file.is_symlink() or name == "refs/heads/.invalid":
         return None
     if name == text:
         return ""
@@ -289,7 +292,7 @@ def _text(file: Path) -> str:
 
 
 def _begins(wanted: IO[bytes], file: Path) -> bool:
-    """Whether all that the file holds is how the wanted content begins."""
+    """Whether the whole file equals the beginning of the wanted content."""
     wanted.seek(0)
     with file.open("rb") as found:
         while part := found.read(_PART):
@@ -299,9 +302,10 @@ def _begins(wanted: IO[bytes], file: Path) -> bool:
 
 
 def _in_the_way(root: Path, changes: Sequence[Change]) -> set[str]:
-    """The added paths where something is already."""
-    folded = set()  # Name → name, where the file system sees no difference
-    emptied = set()  # a folder that becomes a file is git's to judge: it looks at every file in it
+    """Return the added paths where something exists already."""
+    # Maps a name to the existing name that the file system does not distinguish from it.
+    folded = set()
+    emptied = set()  # git judges a folder that becomes a file: it checks every file in it
     for change in changes:
         if change.status == "D":
             folded.add(change.path.casefold())
@@ -330,7 +334,7 @@ def _is_folder(file: Path) -> bool:
 
 
 def _plain_parents(root: Path, path: str) -> bool:
-    """No folder on the way to `path` is a link that leads elsewhere."""
+    """Whether no parent folder of `path` is a link that leads elsewhere."""
     for parent in Path(path).parents:
         if (root / parent).is_symlink():
             return False
@@ -338,7 +342,7 @@ def _plain_parents(root: Path, path: str) -> bool:
 
 
 async def patiently(look: Callable[[], Awaitable[T]], seconds: float) -> T:
-    """What `look` gives at last: something false, or after so many seconds whatever it is."""
+    """Call `look` until it returns something false or the seconds are over; return its last result."""
     waiting = AsyncRetrying(
         retry=retry_if_result(bool),
         wait=wait_fixed(0.05),

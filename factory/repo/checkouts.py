@@ -1,8 +1,8 @@
-"""Pooled trees outside of the user's repository, each with a private git dir.
+"""Pooled trees outside the user's repository, each with a private git dir.
 
-Invariant: the daemon's git calls on a tree use the factory repository and an index of the daemon's
-own, never a git dir found in the tree; so what an agent leaves there neither runs nor redirects,
-nor reaches the next unit.
+Invariant: the daemon's git calls on a tree use the factory repository and the daemon's own index,
+never a git dir in the tree. So nothing that an agent leaves there can run, redirect git, or reach
+the next unit.
 """
 
 import os
@@ -22,8 +22,8 @@ from factory.repo import private_git
 from factory.repo.git import Git
 from factory.repo.sweep import sweep
 
-# Folders that tools make and nobody means to submit; one that trunk tracks something in is not
-# among them.
+# Folders that tools create and nobody means to submit; a folder in which trunk tracks a file does
+# not count.
 SHIPPED = (
     "__pycache__",
     ".venv",
@@ -42,32 +42,33 @@ SHIPPED = (
 )
 _ONE_OF_THEM = "|".join(map(re.escape, SHIPPED)).replace(r"\*", "[^/]*")
 _SHIPPED = re.compile(rf"(?<![^/])(?:{_ONE_OF_THEM})/")
-# Not the user's global attributes, no questions about line ends, no name that another system would
-# take for `.git`.
+# No global attributes of the user, no questions about line ends, and no name that another system
+# would treat as `.git`.
 _PLAIN = (
     "core.attributesFile=/dev/null",
     "core.safecrlf=false",
     "core.protectHFS=true",
     "core.protectNTFS=true",
 )
-# The objects of a kept attempt survive a power failure; the index can be made again.
+# The objects of a kept attempt survive a power failure; git can rebuild the index.
 _DURABLE = ("core.fsync=all,-index", "core.fsyncMethod=batch")
 _PACKED_REF = "--format=%(objectname) %(refname)%(if)%(*objectname)%(then)%0a^%(*objectname)%(end)"
 ABANDONED = ".abandoned-"
-TOLD_BYTES = 4 << 20  # of what git says to be amiss in a tree
-CHECKOUT_S = 600.0  # what writing a whole tree may take
+TOLD_BYTES = 4 << 20  # characters kept of git's complaints about a tree
+CHECKOUT_S = 600.0  # time limit in seconds for writing a whole tree
 
 
 @dataclass(frozen=True, slots=True)
 class Ground:
     """What the base says about untracked files."""
 
-    excludes: str  # gitignore lines below the tree's own
-    caches: frozenset[str]  # names of folders in which a repository is not the agent's but a tool's
+    excludes: str  # gitignore lines that rank below the tree's own
+    # names of folders in which a repository belongs to a tool and not to the agent
+    caches: frozenset[str]
 
 
 class Checkouts:
-    """Named working trees in one folder, with what workspaces and benches do alike."""
+    """Named working trees in one folder: what workspaces and benches have in common."""
 
     def __init__(
         self,
@@ -85,17 +86,17 @@ class Checkouts:
             index_dir.mkdir(parents=True, exist_ok=True)
         self._trunk_branch = trunk_branch
         self._excludes = excludes
-        self._tag_marks: object = None  # of the tags when they were read
-        self._tag_lines = b""  # the tags, as packed-refs has them
+        self._tag_marks: object = None  # mark of the tags when they were read
+        self._tag_lines = b""  # the tags in the format of packed-refs
         self._base = ""  # the newest base
-        self._tracked = frozenset[str]()  # its folders of the shipped list
+        self._tracked = frozenset[str]()  # the folders of the shipped list that the base tracks
 
     def place(self, name: str) -> Path:
-        """Where the tree called `name`, and what belongs to it, lies."""
+        """Return the folder that contains the tree called `name` and everything that belongs to it."""
         return self._folder / name
 
     def git(self, name: str) -> Git:
-        """Git on that tree, by the factory repository and the daemon's own index."""
+        """Return git for that tree, with the factory repository and the daemon's own index."""
         excludes = f"core.excludesFile={self._index(name, '.exclude')}"
         return replace(
             self._own,
@@ -105,7 +106,7 @@ class Checkouts:
         )
 
     async def ground(self, name: str, base: str, keeps: Iterable[str]) -> Ground:
-        """What of the tree's untracked files stays out, written where `git(name)` reads it."""
+        """Write which untracked files of the tree to leave out, where `git(name)` reads it."""
         tracked = await self._tracked_at(base)
         lines = [f"{pattern}/" for pattern in SHIPPED]
         caches = {*SHIPPED}
@@ -121,7 +122,7 @@ class Checkouts:
         return Ground(excludes, frozenset(caches.union(keeps)))
 
     async def _tracked_at(self, base: str) -> frozenset[str]:
-        """The folders of the shipped list in which the base tracks something."""
+        """Return the folders of the shipped list in which the base tracks something."""
         if base != self._base:
             tracked = frozenset(_shipped_folders(await self._own.listing(base)))
             self._base = base
@@ -137,11 +138,11 @@ class Checkouts:
         clean: tuple[str, ...],
         caches: Iterable[str],
     ) -> None:
-        """Make the tree exactly `rev`, with what `clean` spares; raise FactoryError if that fails.
+        """Make the tree exactly `rev`, keep what `clean` spares; raise FactoryError if that fails.
 
-        First as it stands, then without trusting the index, then in a new folder. Repositories in
-        it are deleted with their folders (git would leave those in tracked ones), but for those in
-        `caches` (names, or paths).
+        Tries three ways: with the current index, without trusting the index, and in a new folder.
+        Deletes repositories together with their folders (git would leave those in tracked folders),
+        except in `caches` (names or paths).
         """
         trouble = ""
         for remedy in (self._enter, self._forget, self._discard):
@@ -170,7 +171,7 @@ class Checkouts:
         await to_thread.run_sync(shutil.copy2, self._index(name), target / "index")
 
     async def _refs(self) -> bytes:
-        """Trunk's branch and the tags, as packed-refs has them; git runs only when tags changed."""
+        """Return trunk's branch and the tags as packed-refs lines; runs git only if tags changed."""
         marks = self._own.tag_marks()
         if marks != self._tag_marks:
             printed = await self._own.run("for-each-ref", _PACKED_REF, "refs/tags")
@@ -183,32 +184,36 @@ class Checkouts:
         return os.fsencode(f"{trunk} {branch}\n") + self._tag_lines
 
     async def ignored(self, name: str) -> list[str]:
-        """What git ignores in the tree, whole folders as one, less what tools make everywhere."""
-        # A fifo called .gitignore would stop git for ever.
+        """Return what git ignores in the tree, without what common tools create.
+
+        A whole folder is one entry.
+        """
+        # A fifo called .gitignore would block git forever.
         await to_thread.run_sync(sweep, self.place(name) / "tree")
         asked = ("ls-files", "-z", "-o", "-i", "--exclude-standard", "--directory")
         return await to_thread.run_sync(_tops, await self.git(name).names(*asked))
 
     async def contents(self, rev: str) -> Mapping[str, str]:
-        """What a commit or a tree holds, by path, each with the id of its content."""
+        """Return what a commit or a tree contains: path → id of the content."""
         return await self._own.listing(rev)
 
     async def tree_of(self, commit: str) -> str:
-        """The id of a commit's tree."""
+        """Return the id of a commit's tree."""
         return await self._own.tree(commit)
 
     def names(self) -> list[str]:
-        """Everything in the folder, whatever put it there."""
+        """Return the name of everything in the folder."""
         return [path.name for path in inside(self._folder)]
 
     @faults.during("tree.abandon")
     def abandon(self, name: str) -> Path:
-        """Give everything called `name` another name: something may still write to it."""
+        """Rename everything called `name`, because a process may still write to it."""
         aside = self._folder / f"{name}{ABANDONED}{secrets.token_hex(4)}"
         if os.path.lexists(self.place(name)):
             self.place(name).rename(aside)
         index = self._index(name)
-        if index.exists():  # by it git sees what has changed, without reading all of the tree
+        # with the index, git sees what has changed without reading the whole tree
+        if index.exists():
             index.replace(self._index(aside.name))
         return aside
 
@@ -228,8 +233,8 @@ class Checkouts:
                 path.unlink(missing_ok=True)
                 path.mkdir(parents=True)
             disk.reopen(path)
-        # The index folder is the daemon's alone and a tree has one owner, so this lock is of a git
-        # that was killed.
+        # Only the daemon uses the index folder, and a tree has one owner, so this lock was left by
+        # a git that was killed.
         self._index(name, ".lock").unlink(missing_ok=True)
 
     async def _forget(self, name: str) -> None:
@@ -260,11 +265,11 @@ class Checkouts:
             if not (reset.err or any(amiss)):
                 return ""
             cleaned = await git.run("clean", "-q", *clean)
-            # A tracked folder that became a link to itself elsewhere passes read-tree and loses its
-            # link to clean.
+            # If a tracked folder became a link to its copy elsewhere, read-tree accepts it and
+            # clean removes the link.
             lost, _ = await beginning_of(git, "diff-files", "--name-only", "--diff-filter=DT")
         except TooLong:
-            raise  # the tree is not to blame: another remedy would take as long
+            raise  # the tree is not the cause, and another method would take as long
         except (GitError, OSError) as error:
             return str(error)
         return (reset.err + cleaned.err + lost).decode(errors="replace")
@@ -275,7 +280,7 @@ class Checkouts:
 
 
 def _lies_in(path: str, folders: Iterable[str]) -> bool:
-    """Whether the path is in a folder with one of these names or paths, or is it."""
+    """Whether the path is one of these names or paths, or lies inside a folder with one."""
     for folder in folders:
         if f"/{folder}/" in f"/{path}/":
             return True
@@ -283,9 +288,10 @@ def _lies_in(path: str, folders: Iterable[str]) -> bool:
 
 
 def _tops(paths: Iterable[str]) -> list[str]:
-    """Those of the paths that lie in no other, less what tools make everywhere."""
+    """Return the paths that lie inside no other path, without what common tools create."""
     tops = set[str]()
-    for found in sorted(paths, key=len):  # a folder before what is in it, with its slash or without
+    # a folder sorts before its content, with or without its slash
+    for found in sorted(paths, key=len):
         path = found.rstrip("/")
         above = map(str, PurePosixPath(path).parents)
         if not _SHIPPED.search(f"{path}/") and tops.isdisjoint(above):
@@ -294,21 +300,21 @@ def _tops(paths: Iterable[str]) -> list[str]:
 
 
 def _shown(clean: Sequence[str]) -> list[str]:
-    """Options that make `ls-files -o` show what `clean` with its options would delete."""
+    """Return options with which `ls-files -o` lists what `clean` with its options would delete."""
     if "x" not in clean[0]:
         return ["--exclude-standard"]
     return ["-x" if option == "-e" else option for option in clean[1:]]
 
 
 def _shipped_folders(paths: Iterable[str]) -> Iterator[str]:
-    """The folders of the shipped list that these tracked files lie in."""
+    """Return the folders of the shipped list that contain these tracked files."""
     for path in paths:
         for found in _SHIPPED.finditer(path):
             yield path[: found.end() - 1]
 
 
 def all_but(paths: Iterable[str]) -> tuple[str, ...]:
-    """Options for git to clean away all that is not tracked, ignored files too, but these paths."""
+    """Return options with which git deletes everything untracked or ignored except these paths."""
     options = ["-ffdx"]
     for pattern in patterns(paths):
         options += ["-e", pattern]
@@ -316,12 +322,12 @@ def all_but(paths: Iterable[str]) -> tuple[str, ...]:
 
 
 def patterns(paths: Iterable[str]) -> list[str]:
-    """These paths as gitignore patterns that match them alone."""
+    """Return these paths as gitignore patterns that match nothing else."""
     return [f"/{_literal(path)}" for path in paths]
 
 
 async def beginning_of(git: Git, *argv: str, ok: tuple[int, ...] = (0,)) -> tuple[bytes, bytes]:
-    """How the output of a command about a tree begins, and what it complains of."""
+    """Return the beginning of a command's output about a tree, and of its complaints."""
     try:
         done = await git.run(*argv, ok=ok, into=Into(TOLD_BYTES))
     except TooMuch as error:
@@ -330,15 +336,15 @@ async def beginning_of(git: Git, *argv: str, ok: tuple[int, ...] = (0,)) -> tupl
 
 
 def _literal(path: str) -> str:
-    """The path as a gitignore pattern that matches it alone."""
+    """Return the path as a gitignore pattern that matches nothing else."""
     return re.sub(r"[\\*?\[ \t]", r"\\\g<0>", path)
 
 
 def inside(folder: Path) -> list[Path]:
-    """What lies in a folder, sorted; nothing where there is none, or a link to one."""
+    """Return the sorted content of a folder; nothing if the folder is missing or a link."""
     return sorted(folder.iterdir()) if is_real(folder) else []
 
 
 def is_real(path: Path) -> bool:
-    """It is a folder, and no link to one."""
+    """Whether the path is a folder and not a link to one."""
     return path.is_dir() and not path.is_symlink()

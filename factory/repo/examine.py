@@ -1,6 +1,6 @@
-"""The user's repository, examined once at a start; the only importer of GitPython.
+"""Examines the user's repository once, at a start; the only module that imports GitPython.
 
-Invariant: nothing in it is changed but `.git/info/exclude`.
+Invariant: the examination changes only `.git/info/exclude`.
 """
 
 import os
@@ -22,18 +22,18 @@ _PARTIAL = r"extensions\.partialclone|remote\..*\.(promisor|partialclonefilter)"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repository:
-    """What the factory needs to know of the user's repository; `examine` makes it."""
+    """What the factory needs to know about the user's repository; `examine` returns it."""
 
     root: Path
-    git_dir: Path  # of the checkout at `root`
-    common_dir: Path  # where refs and objects are
+    git_dir: Path  # the git dir of the checkout at `root`
+    common_dir: Path  # the folder that contains refs and objects
     branch: str  # trunk
     ref_format: str  # files, reftable
     identity: Person
-    excludes: str  # the user's own ignore rules: their excludes file, then info/exclude
+    excludes: str  # files with the user's ignore rules: the excludes file, then info/exclude
 
     def git(self, environ: Mapping[str, str]) -> Git:
-        """The user's git dir, with their configuration."""
+        """The user's git dir, with the user's configuration."""
         return Git(git_dir=self.common_dir, own=False, environ=environ)
 
 
@@ -43,10 +43,10 @@ async def examine(
     *,
     trunk: str = "",
 ) -> Repository:
-    """Look at the repository around `root`.
+    """Examine the repository around `root`.
 
-    `trunk`: the configured branch; empty = the one that is checked out. Raises RepositoryError or
-    NotYet for what the factory cannot work with.
+    `trunk`: the configured branch; empty = the branch that is checked out. Raises RepositoryError
+    or NotYet if the factory cannot work with the repository.
     """
     await _check_version(environ)
     top, git_dir, common = layout(root)
@@ -63,7 +63,7 @@ async def examine(
     for folder in (top, common, common / "objects"):
         if not os.access(folder, os.W_OK):
             raise RepositoryError(
-                f"{folder} cannot be written. Give yourself the right to, then start again."
+                f"{folder} cannot be written. Give yourself write permission, then start again."
             )
     await _check_supported(git, top, settings)
     return Repository(
@@ -85,16 +85,17 @@ def exclude(
     *,
     never: Collection[str] = (),
 ) -> None:
-    """Append to info/exclude those of `lines` that it lacks, and take out `never`.
+    """Append the missing `lines` to info/exclude, and remove `never`.
 
-    An earlier start may have written those.
+    An earlier start may have written the lines in `never`.
     """
     file = common_dir / "info" / "exclude"
     text = file.read_bytes().decode(errors="surrogateescape") if file.exists() else ""
     if not set(never).isdisjoint(text.splitlines()):
         kept = text.splitlines(keepends=True)
         text = "".join(line for line in kept if line.rstrip("\r\n") not in never)
-        fresh = file.with_name("exclude.factoryd")  # moved into place: theirs is never half written
+        # the file is moved into place, so the user's file is never half written
+        fresh = file.with_name("exclude.factoryd")
         with faults.step("exclude.write"):
             fresh.write_bytes(text.encode(errors="surrogateescape"))
             fresh.replace(file)
@@ -119,15 +120,15 @@ async def _check_version(environ: Mapping[str, str]) -> None:
         ) from None
     except OSError as error:
         raise RepositoryError(
-            f"git could not be run: {error}. Mend or install it, then start again."
+            f"git could not be run: {error}. Repair or install it, then start again."
         ) from error
     said = (done.out + done.err).decode(errors="replace").strip()
     found = re.search(rb"(\d+)\.(\d+)", done.out)
     if done.code or not found:
         how = f"`git version` ended with {done.code}"
         raise RepositoryError(
-            f"git could not be run ({how}): {said or 'it said nothing'}\n"
-            "Mend or install it, then start again."
+            f"git could not be run ({how}): {said or 'no error output'}\n"
+            "Repair or install it, then start again."
         )
     if (int(found[1]), int(found[2])) < OLDEST:
         raise RepositoryError(
@@ -136,12 +137,12 @@ async def _check_version(environ: Mapping[str, str]) -> None:
 
 
 def layout(root: Path) -> tuple[Path, Path, Path]:
-    """Top of the working tree, its git dir, and the git dir that all working trees share."""
+    """Return the top of the working tree, its git dir, and the git dir shared by all working trees."""
     # Imported here because GitPython runs git when it is imported, and fails without one.
     from git import InvalidGitRepositoryError, NoSuchPathError, Repo
 
     try:
-        # Not expand_vars: `$` is a letter as any other.
+        # No expand_vars: `$` is an ordinary character in a path.
         with Repo(root, search_parent_directories=True, expand_vars=False) as repo:
             top = repo.working_tree_dir
             git_dir = Path(repo.git_dir)
@@ -157,7 +158,7 @@ def layout(root: Path) -> tuple[Path, Path, Path]:
 
 
 async def _settings(git: Git) -> dict[str, str]:
-    """The user's effective configuration, names in lower case."""
+    """Return the user's effective configuration, with names in lower case."""
     found = {}
     for entry in await git.names("config", "--list", "-z", "--includes"):
         name, sign, value = entry.partition("\n")
@@ -166,8 +167,8 @@ async def _settings(git: Git) -> dict[str, str]:
 
 
 async def _check_trust(top: Path, environ: Mapping[str, str]) -> None:
-    # git trusts a git dir that it gets by name. Only of one that it finds by itself, as fetching
-    # does, it looks at the owner.
+    # git trusts a git dir that it gets by name. It checks the owner only of a git dir that it finds
+    # by itself, for example when it fetches.
     command = ["git", "rev-parse", "--git-dir"]
     done = await process.run(command, cwd=top, env=clean_environment(environ))
     if b"dubious ownership" in done.err:

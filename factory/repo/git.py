@@ -1,6 +1,6 @@
-"""Git: what a git dir holds, read and written in plumbing.
+"""Git: read and write the content of a git dir with plumbing commands.
 
-Invariant: what git said of an object is kept, since an object never changes.
+Invariant: answers about objects are cached, because an object never changes.
 """
 
 import os
@@ -14,14 +14,14 @@ from factory.ground.aside import aside
 from factory.ground.plumbing import Change, Texts
 from factory.repo.git_dir import GitDir, many
 
-_BATCH_MOST = 32 << 20  # bytes of all files together that are read at once
+_BATCH_MOST = 32 << 20  # most bytes that are read at once, over all files
 
 K = TypeVar("K")
 V = TypeVar("V")
 
 
 class Person(NamedTuple):
-    """Who wrote or committed."""
+    """The author or committer of a commit."""
 
     name: str
     email: str
@@ -31,31 +31,31 @@ FACTORY = Person("factoryd", "factoryd@factoryd.invalid")
 
 
 class Recent(dict[K, V]):
-    """The newest entries: a further one makes it forget the oldest."""
+    """A cache of the newest entries: a further entry removes the oldest."""
 
     def __init__(self, most: int) -> None:
         super().__init__()
         self._most = most
 
     def __setitem__(self, key: K, value: V) -> None:
-        """Keep it."""
+        """Store the value, and remove the oldest entry if the cache is full."""
         if key not in self and len(self) >= self._most:
             del self[next(iter(self))]
         super().__setitem__(key, value)
 
 
-Listing = tuple[Mapping[str, str], frozenset[str]]  # path → id, and which are symbolic links
+Listing = tuple[Mapping[str, str], frozenset[str]]  # path → id, and the paths of symbolic links
 
 
 class Known:
-    """What git said of objects, by their ids."""
+    """What git reported about objects, by object id."""
 
     def __init__(self) -> None:
         self.trees = Recent[str, str](4096)  # of commits
-        self.bases = Recent[str, str](4096)  # of commits that were made here: their first parent
+        self.bases = Recent[str, str](4096)  # commits that this process made → their first parent
         self.listings = Recent[str, Listing](16)  # of commits
         self.diffs = Recent[tuple[str, str], list[Change]](256)  # between trees
-        self.sizes = Recent[str, int](4096)  # of blobs; -1: there is none
+        self.sizes = Recent[str, int](4096)  # sizes of blobs; -1: the blob does not exist
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +65,7 @@ class Git(GitDir):
     known: Known = field(default_factory=Known, repr=False, compare=False)
 
     async def tree(self, commit: str) -> str:
-        """The tree of the commit with this id."""
+        """Return the tree of the commit with this id."""
         tree = self.known.trees.get(commit)
         if tree is None:
             tree = await self.text("rev-parse", "--verify", f"{commit}^{{tree}}")
@@ -73,12 +73,12 @@ class Git(GitDir):
         return tree
 
     async def listing(self, commit: str) -> Mapping[str, str]:
-        """Every path of the commit with this id, sorted, with the id of what is there."""
+        """Return path → object id of the commit with this id, sorted by path."""
         paths, _ = await self._listed(commit)
         return paths
 
     async def links(self, commit: str) -> frozenset[str]:
-        """The paths of the symbolic links of the commit with this id."""
+        """Return the paths of the symbolic links of the commit with this id."""
         _, links = await self._listed(commit)
         return links
 
@@ -95,7 +95,7 @@ class Git(GitDir):
         if below is None:
             printed = await self.run("ls-tree", "-r", "-z", "--full-tree", commit)
             return await aside(many(printed.out), partial(plumbing.entries, printed.out))
-        # It was made here on a known one: git need not list it.
+        # This process made the commit on a known one: git need not list it.
         changes = await self.changed(base, commit)
         paths, links = below
         return await aside(
@@ -103,7 +103,7 @@ class Git(GitDir):
         )
 
     async def sizes(self, blobs: Iterable[str]) -> dict[str, int]:
-        """The bytes of the blobs with these ids, less those that are missing."""
+        """Return the sizes in bytes of the blobs with these ids, without missing blobs."""
         found = dict[str, int]()
         fresh = []
         for blob in dict.fromkeys(blobs):
@@ -126,9 +126,9 @@ class Git(GitDir):
         return list(plumbing.sizes(printed.out, asked))
 
     async def read(self, blobs: Mapping[str, str], *, most: int = bounded.PARSED) -> Texts:
-        """The content of blobs by their paths (path → id); what is not UTF-8 is replaced.
+        """Return the content of blobs by path (path → id); bytes that are not UTF-8 are replaced.
 
-        One of more than `most` bytes is not read, nor one beyond what is read at once.
+        Leaves out a blob of more than `most` bytes, and blobs beyond the limit of one reading.
         """
         known = await self.sizes(blobs.values())
         sizes = {path: known.get(blob, -1) for path, blob in blobs.items()}
@@ -141,13 +141,13 @@ class Git(GitDir):
         *,
         most: int = bounded.PARSED,
     ) -> Texts:
-        """The same for those of `paths` that are files of the tree."""
+        """Return the content of those `paths` that are files of the tree, like `read`."""
         names = {path: f"{rev}:{path}" for path in paths}
         sizes = await self._sizes(list(names.values()))
         return await self._texts(names, dict(zip(names, sizes, strict=True)), most)
 
     async def _texts(self, names: Mapping[str, str], sizes: Mapping[str, int], most: int) -> Texts:
-        """The content of objects by their paths (path → the object's name), read in one process."""
+        """Return the content of objects by path (path → the object's name), read by one process."""
         small, larger = _within(sizes, most)
         found = dict[str, str]()
         if small:
@@ -159,13 +159,13 @@ class Git(GitDir):
         return Texts(found, larger)
 
     async def show(self, rev: str, path: str) -> str | None:
-        """The content of one small file of a tree; None when the tree has no such file."""
+        """Return the content of one small file of a tree; None if the tree has no such file."""
         return (await self.read_many(rev, [path])).found.get(path)
 
     async def changed(self, before: str, after: str) -> list[Change]:
-        """What differs between the commits or trees with these ids, by path.
+        """Return the differences between the commits or trees with these ids, by path.
 
-        A rename is a deletion and an addition.
+        A rename counts as a deletion and an addition.
         """
         trees = self.known.trees
         ends = (trees.get(before, before), trees.get(after, after))
@@ -184,9 +184,9 @@ class Git(GitDir):
         *,
         since: str,
     ) -> tuple[str, tuple[str, ...]]:
-        """The tree of `onto` with what `change` did after `since`; or "" and the conflicts.
+        """Return the tree of `onto` with what `change` did after `since`; or "" and the conflicts.
 
-        The attributes are those of `onto`.
+        Uses the attributes of `onto`.
         """
         how = ("merge-tree", "--write-tree", "-z", "--name-only", "--no-messages")
         ends = (f"--merge-base={since}", onto, change)
@@ -203,7 +203,7 @@ class Git(GitDir):
         author: Person,
         committer: Person,
     ) -> str:
-        """Make a commit object, and return its id."""
+        """Create a commit object, and return its id."""
         env = {
             "GIT_AUTHOR_NAME": author.name,
             "GIT_AUTHOR_EMAIL": author.email,
@@ -221,12 +221,12 @@ class Git(GitDir):
 
 
 def _ended(names: Iterable[bytes]) -> bytes:
-    """Names as git reads them with -z."""
+    """Return the names as git reads them with -z."""
     return b"".join(name + b"\0" for name in names)
 
 
 def _within(sizes: Mapping[str, int], most: int) -> tuple[list[str], dict[str, int]]:
-    """Which files are read, and those that are too large for it; what has no size is no file."""
+    """Return the files to read, and the files that are too large; a file always has a size."""
     small = list[str]()
     larger = dict[str, int]()
     room = _BATCH_MOST

@@ -1,8 +1,8 @@
-"""One git dir, and the only way in which git is run on it.
+"""One git dir, and the only way to run git on it.
 
-Invariant: a git dir of the factory's is used with the factory's own configuration only (nothing
-that an agent or the user planted runs), a user's repository with its user's, less hooks, gc,
-signing and prompts.
+Invariant: a git dir of the factory is used only with the factory's own configuration, so nothing
+that an agent or the user planted runs. A user's repository is used with the user's configuration,
+without hooks, gc, signing and prompts.
 """
 
 import os
@@ -22,8 +22,8 @@ from factory.ground.commands import Commands, Running
 from factory.ground.errors import GitError, TooLong, TooMuch
 from factory.ground.pipes import Into
 
-SHOWN_BYTES = 64 << 10  # of what a command printed that printed too much
-_TRIES = 3  # of a command of our own that a signal ends
+SHOWN_BYTES = 64 << 10  # bytes kept of the output of a command that printed too much
+_TRIES = 3  # retries of a factory command that a signal ended
 _QUIET = (
     "core.hooksPath=/dev/null",
     "core.fsmonitor=false",
@@ -36,33 +36,35 @@ _QUIET = (
     "i18n.logOutputEncoding=UTF-8",
     "i18n.commitEncoding=UTF-8",
 )
-_WHEN_TOLD = ("/bin/sh", "-c", 'read -r go && exec "$@"', "sh")  # waits for a line on its stdin
+# the shell waits for a line on its stdin
+_WHEN_TOLD = ("/bin/sh", "-c", 'read -r go && exec "$@"', "sh")
 
 
 def clean_environment(source: Mapping[str, str]) -> dict[str, str]:
-    """`source` less every GIT_ variable, with messages in English and no prompts."""
+    """Return `source` without GIT_ variables, with messages in English and no prompts."""
     kept = {name: value for name, value in source.items() if not name.startswith("GIT_")}
     return kept | {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GitDir:
-    """One git dir, spoken to in plumbing.
+    """One git dir, used through plumbing commands.
 
-    `own`: the factory's (neither the system's nor the user's configuration is read, unless
-    `configured`); else the user's, as they have it. A command on our own that a signal ended is run
-    again: all of them can be. With `work_tree`, `index` must be named too: the daemon never uses an
-    index that an agent can write.
+    `own`: the factory's git dir (git reads neither the system's nor the user's configuration,
+    unless `configured`); otherwise the user's git dir with the user's configuration. A command on
+    the factory's git dir that a signal ended is run again: all of them can be repeated. With
+    `work_tree`, `index` is required too: the daemon never uses an index that an agent can write.
     """
 
     git_dir: Path
     own: bool
     environ: Mapping[str, str]
-    configured: bool = False  # for their safe.directory
+    configured: bool = False  # because of the user's safe.directory
     work_tree: Path | None = None
     index: Path | None = None
-    config: tuple[str, ...] = ()  # further `name=value`, for each call
-    commands: Commands = field(default_factory=Commands, repr=False, compare=False)  # which run now
+    config: tuple[str, ...] = ()  # further `name=value` settings for each call
+    # pids of the git commands that run now
+    commands: Commands = field(default_factory=Commands, repr=False, compare=False)
 
     async def run(
         self,
@@ -76,10 +78,10 @@ class GitDir:
     ) -> process.Output:
         """Run one git command; raise GitError unless its exit code is in `ok`.
 
-        `started` gets its pid before git does anything: should the daemon die in it, git never
-        runs. `seconds` is the limit; 0 stands for that of its kind. A command that was ended has a
-        negative exit code. Raises TooLong where it was ended at its limit, and TooMuch where it
-        prints more than `into` takes.
+        `started` gets the pid before git does anything: if the daemon dies in `started`, git never
+        runs. `seconds` is the time limit; 0 means the default of this kind of command. A command
+        ended by a signal has a negative exit code. Raises TooLong if the command reached its limit,
+        and TooMuch if it prints more than `into` accepts.
         """
         command = ["git", *_options(_QUIET), *_options(self.config), *argv]
         said = stdin if isinstance(stdin, bytes) else b""
@@ -100,7 +102,7 @@ class GitDir:
                 )
             if not self.own or done.code >= 0 or done.left:
                 break
-            # Killed, by whomever: nobody else writes what it wrote.
+            # The command was killed; nothing else writes the files that it wrote.
             self._unlock(argv, said)
             if done.over or done.much:
                 break
@@ -111,28 +113,31 @@ class GitDir:
     async def text(
         self, *argv: str, stdin: bytes = b"", env: Mapping[str, str] | None = None
     ) -> str:
-        """What one git command prints, less the last newline; raise GitError unless it exits 0."""
+        """Return the output of one git command without the last newline.
+
+        Raises GitError unless git exits 0.
+        """
         done = await self.run(*argv, stdin=stdin, env=env)
         return os.fsdecode(done.out).rstrip("\n")
 
     async def names(self, *argv: str) -> list[str]:
-        """The NUL-separated names that one git command prints (pass its -z)."""
+        """Return the NUL-separated names that one git command prints (pass its -z)."""
         done = await self.run(*argv)
         return await aside(many(done.out), partial(plumbing.names, done.out))
 
     async def commit(self, rev: str) -> str:
-        """The id of the commit that `rev` names; empty when there is none."""
+        """Return the id of the commit that `rev` names; empty if there is none."""
         how = ("rev-parse", "--verify", "--quiet", "--end-of-options")
         done = await self.run(*how, f"{rev}^{{commit}}", ok=(0, 1, 128))
         return os.fsdecode(done.out).strip()
 
     async def contains(self, rev: str, commit: str) -> bool:
-        """Whether `commit` is `rev` or an ancestor of it; a commit that is not here is not."""
+        """Whether `commit` is `rev` or an ancestor of it; False if the commit does not exist here."""
         done = await self.run("merge-base", "--is-ancestor", commit, rev, ok=(0, 1, 128))
         return done.code == 0
 
     async def missing(self, objects: Iterable[str]) -> set[str]:
-        """Those of the objects that are not there."""
+        """Return the objects that do not exist here."""
         asked = "".join(f"{each}\n" for each in objects)
         if not asked:
             return set()
@@ -140,25 +145,28 @@ class GitDir:
         return {line.split()[0] for line in told.splitlines() if line.endswith(" missing")}
 
     async def damage(self, seconds: float) -> str:
-        """What is wrong with the links between objects; empty if nothing is, or it takes longer."""
+        """Return what is wrong with the links between objects.
+
+        Empty if nothing is wrong, or if the check takes longer than `seconds`.
+        """
         command = ["git", "fsck", "--connectivity-only", "--no-dangling", "--no-progress"]
         done = await process.run(command, env=self._env(), seconds=seconds)
         if done.code <= 0:
             return ""
         said = (done.err + done.out).decode(errors="replace").splitlines()
-        return "; ".join(said[:3]) or "it says nothing"
+        return "; ".join(said[:3]) or "git fsck printed nothing"
 
     @faults.during("clone.seize")
     async def seize(self) -> None:
-        """End what a dead daemon's git still does in our git dir, and remove every lock in it."""
+        """End every git of a dead daemon in the factory's git dir, and remove every lock in it."""
         await process.end(self.git_dir)
         for lock in self.git_dir.rglob("*.lock"):
             lock.unlink(missing_ok=True)
 
     def read_ref(self, ref: str) -> str:
-        """What a full ref points to, by its file or packed-refs; empty where git must be asked.
+        """Return what a full ref points to, from its file or packed-refs.
 
-        Only for a git dir that keeps its refs in files.
+        Empty if only git can tell. Works only for a git dir that keeps its refs in files.
         """
         with suppress(OSError):
             loose = bounded.head(self.git_dir / ref, bounded.PARSED).decode().strip()
@@ -170,9 +178,9 @@ class GitDir:
         return ""
 
     def tag_marks(self) -> tuple[tuple[str, int, int], ...]:
-        """Something that differs after a tag was made, moved or deleted.
+        """Return a value that differs after a tag was created, moved or deleted.
 
-        Only for a git dir that keeps its refs in files.
+        Works only for a git dir that keeps its refs in files.
         """
         paths = [str(self.git_dir / "packed-refs")]
         for folder, _, files in os.walk(self.git_dir / "refs/tags"):
@@ -186,9 +194,9 @@ class GitDir:
         return tuple(marks)
 
     def _unlock(self, argv: Sequence[str], said: bytes) -> None:
-        """Remove the locks of a command of ours that is dead: of its index, and of its refs.
+        """Remove the locks of a dead factory command: of its index and of its refs.
 
-        `said`: its standard input, where `update-ref` has them.
+        `said`: its standard input, which names the refs of `update-ref`.
         """
         words = list(argv)
         if argv[0] == "update-ref":
@@ -206,7 +214,7 @@ class GitDir:
     def _env(self) -> dict[str, str]:
         env = clean_environment(self.environ) | {"GIT_DIR": str(self.git_dir)}
         if self.own:
-            env[MARKER] = str(self.git_dir)  # `seize` knows it by that
+            env[MARKER] = str(self.git_dir)  # `seize` recognizes the command by this
         if self.own and not self.configured:
             env |= {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}
         if self.work_tree:
@@ -217,12 +225,12 @@ class GitDir:
 
 
 def ended_by_nul(names: Iterable[str]) -> bytes:
-    """Names as git reads them from its standard input with -z."""
+    """Return the names as git reads them from its standard input with -z."""
     return os.fsencode("".join(f"{name}\0" for name in names))
 
 
 def many(out: bytes) -> int:
-    """About how many things a command printed."""
+    """Return a rough count of the things that a command printed."""
     return len(out) // 64
 
 
@@ -239,20 +247,20 @@ def _checked(
     one: Running,
     ok: Sequence[int],
 ) -> process.Output:
-    """The output of a command that ended as it may; raise TooLong or GitError for any other."""
+    """Return the output of a command that exited as allowed; otherwise raise TooLong or GitError."""
     if not done.over:
         if done.code in ok:
             return done
         raise GitError(argv, done.code, done.err.decode(errors="replace"))
     done = replace(done, err=one.ended.encode() + done.err)
-    # A git that was asked to end may end with an exit code that stands for something else.
+    # A git that got a signal to end may exit with a code that means something else.
     if done.code in ok and done.code <= 0:
         return done
     raise TooLong(argv, done.code, done.err.decode(errors="replace"), left=done.left)
 
 
 def _refs(words: Iterable[str]) -> set[str]:
-    """The refs that the words of a command name, refspecs among them."""
+    """Return the refs that the words of a command name, also inside refspecs."""
     refs = set()
     for word in words:
         for ref in word.lstrip("+").split(":"):

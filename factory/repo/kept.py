@@ -1,7 +1,7 @@
-"""What the ref of an attempt keeps, and how it is moved.
+"""What the ref of an attempt keeps, and how the ref is moved.
 
-Invariant: a commit that such a ref held stays reachable: by that ref, or by a second one that is
-named after it.
+Invariant: a commit that such a ref named stays reachable: from that ref, or from a second ref whose
+name derives from it.
 """
 
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from factory.repo.message import RUN
 
 
 class Work(NamedTuple):
-    """A tree that an attempt left, as a commit on its base."""
+    """The tree that an attempt left, as a commit on its base."""
 
     commit: str
     tree: str
@@ -21,8 +21,8 @@ class Work(NamedTuple):
 
 
 async def read(own: Git, ref: str) -> Work | None:
-    """What a ref keeps, if there is one."""
-    if not own.read_ref(ref):  # without a process: most have none yet
+    """Return what a ref keeps; None if the ref does not exist."""
+    if not own.read_ref(ref):  # starts no process: most attempts have no such ref yet
         return None
     told = await own.text("log", "-1", "--no-show-signature", "--format=%H %T %P%n%B", ref, "--")
     head, _, said = told.partition("\n")
@@ -31,7 +31,7 @@ async def read(own: Git, ref: str) -> Work | None:
 
 
 def run_in(message: str) -> str:
-    """The nonce that the message of such a commit names."""
+    """Return the nonce that the message of such a commit names."""
     for line in reversed(message.splitlines()):
         if line.startswith(f"{RUN}: "):
             return line.removeprefix(f"{RUN}: ").strip()
@@ -44,18 +44,19 @@ async def put(
     commit: str,
     before: Work | None,
 ) -> None:
-    """Let a ref keep a commit; what it kept `before` is kept under `REF-COMMIT`.
+    """Point a ref at a commit, and keep the commit that it held `before` under `REF-COMMIT`.
 
-    Raises GitError where it keeps something else by now.
+    Raises GitError if the ref holds something else by now.
     """
     try:
         if before is None:
-            await own.run("update-ref", ref, commit, "0" * len(commit))  # only where there is none
+            # only if the ref does not exist
+            await own.run("update-ref", ref, commit, "0" * len(commit))
         else:
             second = f"{ref}-{before.commit[:12]}"
             moves = f"update {second} {before.commit}\nupdate {ref} {commit} {before.commit}\n"
             await own.run("update-ref", "--stdin", stdin=moves.encode())
     except GitError:
-        # A git that was killed after it had moved the ref is run again, and refuses.
+        # If git is killed after it moved the ref, it runs again and refuses.
         if own.read_ref(ref) != commit:
             raise

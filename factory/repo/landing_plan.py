@@ -1,6 +1,6 @@
-"""What a landing is to do, and what came of it.
+"""What a landing must do, and its result.
 
-Invariant: values; nothing here looks at a repository.
+Invariant: only values; nothing here reads a repository.
 """
 
 import json
@@ -10,23 +10,23 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LandingPlan:
-    """The open step of a landing: all that recovery needs to know."""
+    """The open step of a landing: everything that recovery needs to know."""
 
     base: str
     to: str
     paths: tuple[str, ...]
-    at: float  # seconds since the epoch: no lock of ours is older
+    at: float  # seconds since the epoch; every lock of ours is younger
     checkout: str = ""  # the working tree that has trunk checked out
     git_dir: str = ""  # its git dir
-    pid: int = 0  # of our git, once it runs
+    pid: int = 0  # pid of our git, once it runs
 
     def data(self) -> str:
-        """The plan as JSON, for the journal."""
+        """Return the plan as JSON, for the journal."""
         return json.dumps(asdict(self))
 
     @classmethod
     def of(cls, data: str) -> "LandingPlan":
-        """The plan that `data()` wrote."""
+        """Return the plan that `data()` wrote."""
         fields = json.loads(data)
         fields["paths"] = tuple(fields["paths"])
         return cls(**fields)
@@ -41,7 +41,7 @@ class Landed:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """Trunk or its checkout is not as planned: plan again. `said`: what was put right."""
+    """Trunk or its checkout is not as planned: plan again. `said`: what recovery restored."""
 
     tip: str
     said: str = ""
@@ -49,22 +49,22 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """Landing would touch what is not ours, or failed (disk full, git killed); trunk has not moved.
+    """Landing failed, or would change files or refs of others; trunk has not moved.
 
-    But a git of ours that is `running` may move it yet, and one whose work is `unknown` may have:
-    the step stays open.
+    But if our git is still `running`, it may yet move trunk; if its result is `unknown`, it may
+    have moved trunk. Then the step stays open.
     """
 
     kind: str  # dirty, untracked, busy, locked, failed, refused, running, unknown
     reason: str
     paths: tuple[str, ...] = ()
-    # It may be over once one of these has changed.
+    # The reason may be gone once one of these has changed.
     look: tuple[Path, ...] = field(default=(), compare=False)
-    mend: str = ""  # the command that mends it, where one is known
+    mend: str = ""  # the command that fixes it, if one is known
 
     @property
     def is_open(self) -> bool:
-        """Whether our git may have moved trunk, or may yet."""
+        """Whether our git may have moved trunk, or may yet move it."""
         return self.kind in ("running", "unknown")
 
 

@@ -1,7 +1,7 @@
-"""How much an attempt left, before git reads any of it, and what of that a snapshot takes.
+"""How much an attempt left, measured before git reads any of it, and what a snapshot takes.
 
-Invariant: no content is read. A file counts with the size that it shows, so a sparse one counts in
-full; what is not taken stays where it is, and is named.
+Invariant: no content is read. A file counts with its apparent size, so a sparse file counts in
+full. Files that a snapshot leaves out stay in place, and are named.
 """
 
 import stat
@@ -19,29 +19,29 @@ from factory.ground.errors import TooMuch
 from factory.ground.pipes import Into
 from factory.repo.git import Git
 
-MOST_BYTES = 4 << 30  # of all that an attempt changed
+MOST_BYTES = 4 << 30  # most bytes of everything that an attempt changed
 MOST_PATHS = 50_000
-NAME_BYTES = 8 << 20  # of their paths together
-STAGE_S = 600.0  # what git may take to read and store it
-MOST_NAMED = 100  # paths that are named, and that git leaves out one by one
+NAME_BYTES = 8 << 20  # most bytes of all paths together
+STAGE_S = 600.0  # time limit in seconds for git to read and store it
+MOST_NAMED = 100  # most paths that are named, and that git leaves out one by one
 
-# git would run in submodules otherwise.
+# Otherwise git would run inside submodules.
 _CHANGED = ("diff-files", "-z", "--name-only", "--ignore-submodules=all")
 _NEW = ("ls-files", "-z", "--others", "--exclude-standard")
-_FOLDED = (*_NEW, "--directory")  # of a new folder only its name
+_FOLDED = (*_NEW, "--directory")  # only the name of a new folder
 
 
 @dataclass(frozen=True, slots=True)
 class TooBig:
-    """Why a snapshot lacks something that the attempt left, and what."""
+    """Why a snapshot lacks something that the attempt left, and which paths it lacks."""
 
     why: str  # a clause: "it changed …"
-    # With their bytes; folders have none, and end with a slash.
+    # Each path with its bytes; folders have no size and end with a slash.
     paths: tuple[tuple[str, int], ...] = ()
 
     @property
     def sentence(self) -> str:
-        """For a person."""
+        """Return a sentence for a person."""
         files = []
         folders = []
         for path, size in self.paths:
@@ -58,9 +58,9 @@ class TooBig:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What of a tree is taken: `option` of `git add`, less the `spared` paths."""
+    """The part of a tree that a snapshot takes: `option` of `git add`, without the `spared` paths."""
 
-    option: str = "-A"  # "-u": only what was tracked before; "": nothing at all
+    option: str = "-A"  # "-u": only files tracked before; "": nothing
     spared: tuple[str, ...] = ()
     too_big: TooBig | None = None
 
@@ -73,7 +73,7 @@ _TOO_MANY = (
 
 
 async def share_of(git: Git, tree: Path) -> Share:
-    """What is taken of the tree, by the index that `git` names."""
+    """Return the part of the tree to take, judged with the index that `git` names."""
     changed, new = await _both(git)
     if changed is None:
         return Share("", (), TooBig(f"{_TOO_MANY}. All of it was left out"))
@@ -96,7 +96,7 @@ async def share_of(git: Git, tree: Path) -> Share:
 
 
 def _within(tree: Path, paths: Sequence[str], share: Share) -> Share:
-    """The share, less the largest files where all together have too many bytes."""
+    """Return the share, without the largest files if all files together have too many bytes."""
     sizes = sorted(_sizes(tree, paths), key=itemgetter(1), reverse=True)
     total = sum(map(itemgetter(1), sizes))
     rest = total
@@ -108,7 +108,9 @@ def _within(tree: Path, paths: Sequence[str], share: Share) -> Share:
         spared.append((path, size))
     if not spared:
         return share
-    why = f"the files that it changed have {shown(total)} together, of at most {shown(MOST_BYTES)}"
+    why = (
+        f"the files that it changed have {shown(total)} together; the limit is {shown(MOST_BYTES)}"
+    )
     named = tuple(spared[:MOST_NAMED])
     too_big = TooBig(why, named)
     if share.too_big:
@@ -123,14 +125,14 @@ def _sizes(tree: Path, paths: Iterable[str]) -> Iterable[tuple[str, int]]:
     for path in paths:
         try:
             about = (tree / path).lstat()
-        except OSError:  # deleted, or a path that is longer than the system allows
+        except OSError:  # the file is deleted, or its path is longer than the system allows
             continue
         if not stat.S_ISDIR(about.st_mode):
             yield path, about.st_size
 
 
 async def _both(git: Git) -> tuple[list[str] | None, list[str] | None]:
-    """The tracked paths that may have changed, and the new ones; None for more than are named."""
+    """Return the tracked paths that may have changed, and the new ones; None if there are too many."""
     found: dict[Sequence[str], list[str] | None] = {}
 
     async def ask(argv: Sequence[str]) -> None:

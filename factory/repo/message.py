@@ -1,7 +1,7 @@
-"""The message of a commit that lands a unit: what the agent said, then the factory's trailers.
+"""The message of a commit that lands a unit: the agent's text, then the factory's trailers.
 
-Invariant: the trailers are the last paragraph, and nothing that an agent wrote is ever read as one
-of them. They are read here and not by git, whose reader stops at a scissors line.
+Invariant: the trailers are the last paragraph, and nothing that an agent wrote is ever read as a
+trailer. This module reads them, because git's own reader stops at a scissors line.
 """
 
 import re
@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-SUBJECT_MOST = 100  # characters of a commit's first line
-MOST_LOOKED_UP = 100  # lines and links of a text that stay only where the task has them too
+SUBJECT_MOST = 100  # most characters of a commit's first line
+MOST_LOOKED_UP = 100  # most lines and links of a text that are compared with the task
 UNIT, ATTEMPT, AGENT, RUN = "Factory-Unit", "Factory-Attempt", "Factory-Agent", "Factory-Run"
 
 _TRAILER = re.compile(r"([A-Za-z][A-Za-z0-9-]*): (.*)")
@@ -21,13 +21,12 @@ _SIGNATURE = re.compile(
     r"\s*(signed-off|co-authored|acked|reviewed|tested|reported|suggested|helped|approved)-by\s*:.*",
     re.IGNORECASE,
 )
-# What hosts act on: CI that is skipped (GitHub, GitLab, Azure, AppVeyor) and issues that are
-# closed.
+# Text that hosts act on: it skips CI (GitHub, GitLab, Azure, AppVeyor) or closes issues.
 _SKIPS = re.compile(
     r"\[(skip ci|ci skip|no ci|skip actions|actions skip|skip azp|azp skip"
     r"|skip netlify|skip vercel)\]"
     r"|\*\*\*NO_CI\*\*\*"
-    # No \s: it runs through empty lines, from each of them.
+    # No \s: it would scan all empty lines, again from each one.
     r"|^[ \t]*skip-checks[ \t]*:[ \t]*true[ \t]*$",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -39,7 +38,7 @@ _CLOSES = re.compile(
 
 
 class Found(NamedTuple):
-    """A commit that landed a unit, as its trailers say."""
+    """A commit that landed a unit, according to its trailers."""
 
     unit: str
     attempt: int
@@ -59,10 +58,10 @@ class Landing:
 
 
 def compose(said: str, *, title: str, trailers: Mapping[str, str], task: str = "") -> str:
-    """The message: what the agent said (its first line, else `title`; the rest), then the trailers.
+    """Return the message: the agent's text (first line, else `title`; the rest) and the trailers.
 
-    `task`: the text of the task file. What a host would act on stays only where the task has it
-    too.
+    `task`: the text of the task file. Text that a host would act on stays only if the task contains
+    it too.
     """
     cleaned = clean(said, task=task)
     subject, _, body = cleaned.strip().partition("\n")
@@ -81,7 +80,7 @@ def compose(said: str, *, title: str, trailers: Mapping[str, str], task: str = "
 
 
 def clean(said: str, *, task: str = "") -> str:
-    """An agent's text without what git, a host or the factory would act on."""
+    """Return an agent's text without anything that git, a host or the factory would act on."""
     asked = _Asked(task)
     kept = [line for line in printable(said).splitlines() if _may_stay(line, asked)]
     text = _SKIPS.sub(lambda found: asked.if_said(found[0]), "\n".join(kept))
@@ -89,7 +88,7 @@ def clean(said: str, *, task: str = "") -> str:
 
 
 def read(message: str) -> Found | None:
-    """What the last paragraph of a message says about a landing; None where it is none of ours."""
+    """Return what the last paragraph of a message says about a landing; None if it is not ours."""
     values = dict(_trailers(message))
     number = values.get(ATTEMPT, "")
     if not values.get(UNIT) or not number.isdigit():
@@ -98,7 +97,10 @@ def read(message: str) -> Found | None:
 
 
 def printable(text: str) -> str:
-    """The text less what steers a terminal: an agent wrote it, and people read it in their log."""
+    """Return the text without terminal control characters.
+
+    An agent wrote the text, and people read it in their log.
+    """
     return "".join(sign for sign in text if sign.isprintable() or sign in "\n\t")
 
 
@@ -111,14 +113,17 @@ def _trailers(message: str) -> Iterator[tuple[str, str]]:
 
 
 class _Asked:
-    """What the task says, looked up so often at most: an agent may write thousands of lines."""
+    """What the task contains.
+
+    Limits the number of look-ups, because an agent may write thousands of lines.
+    """
 
     def __init__(self, task: str) -> None:
         self._task = task.casefold()
         self._left = MOST_LOOKED_UP
 
     def if_said(self, words: str) -> str:
-        """The words, if the task has them too."""
+        """Return the words if the task contains them too; otherwise a form without effect."""
         self._left -= 1
         return words if self._left >= 0 and words.casefold() in self._task else ""
 
@@ -136,6 +141,6 @@ def _is_only_closing(line: str) -> bool:
 
 
 def _unlinked(found: re.Match[str]) -> str:
-    """The same words for a reader, in a form that no host acts on."""
+    """Return the same words in a form that people can read and no host acts on."""
     verb, colon, target = found.groups()
     return f"{verb}{colon or ''} no. {re.split(r'[#/-]', target.rstrip('/'))[-1]}"

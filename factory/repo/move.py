@@ -1,7 +1,7 @@
-"""One move of trunk from the commit that a plan names to the commit that it names.
+"""One move of trunk, from the old commit of a plan to its new commit.
 
-Invariant: git moves it, by its own compare-and-swap or fast-forward; whatever the user has not
-committed, tracked or ignored, is as it was.
+Invariant: git makes the move, by its own compare-and-swap or fast-forward. Uncommitted files of the
+user, tracked or ignored, stay unchanged.
 """
 
 import math
@@ -19,10 +19,11 @@ from factory.repo.branch import PUT_BACK, Branch
 from factory.repo.checkout import Checkout, checkouts, patiently
 from factory.repo.landing_plan import Blocked, Landed, LandingPlan, Moved, Outcome
 
-# How long a switch of branches is waited for; an editor that git waits for stays for hours.
+# How many seconds a landing waits for a switch of branches; a git that waits for an editor can take
+# hours.
 SWITCH_S = 1.0
-PATIENCE_S = 3.0  # how long a lock of somebody else's git is waited for
-GIT_S = 300.0  # what one git command of a landing may take
+PATIENCE_S = 3.0  # seconds that a landing waits for a lock of somebody else's git
+GIT_S = 300.0  # time limit in seconds of one git command of a landing
 _LANDING = "factoryd: landing"
 _MERGE = (
     "merge",
@@ -39,7 +40,7 @@ _ANY_END = tuple(range(-64, 256))  # exit codes
 
 
 class Move:
-    """Carries out a plan, or cleans up after a git of ours that died in it."""
+    """Carries out a plan, or cleans up after a git of ours that died during one."""
 
     def __init__(self, trunk: Branch, plan: LandingPlan) -> None:
         self._trunk = trunk
@@ -49,10 +50,10 @@ class Move:
         self.place = Checkout(path, git_dir, trunk.ref, trunk.user)
 
     async def run(self, begun: Callable[[int], None]) -> Outcome:
-        """Move trunk; `begun` gets our git's pid before it does anything."""
+        """Move trunk; `begun` gets our git's pid before git does anything."""
         lock = await _stays(self._locks())
         if lock:
-            what_to_do = "if none does, one died: remove it."
+            what_to_do = "if none does, a killed git left the file: remove it."
             why = f"{lock} exists: another git command runs there; {what_to_do}"
             return Blocked("locked", why, look=(lock,))
         if self._plan.checkout:
@@ -60,20 +61,20 @@ class Move:
         return await self._swap(begun)
 
     async def is_over(self, now: datetime) -> bool:
-        """Whether no git works on this move any more; one that hangs is ended."""
+        """Whether no git works on this move any more; ends a git that hangs."""
         plan = self._plan
         is_locked = any(lock.exists() for lock in self._locks())
         if await self.place.quiet(plan.to, PATIENCE_S, alone=is_locked):
             return True
-        if plan.pid and now.timestamp() - plan.at > GIT_S:  # what limited it died with its daemon
+        if plan.pid and now.timestamp() - plan.at > GIT_S:  # its time limit ended with its daemon
             with faults.step("landing.mend"):
                 process.end_left_behind(plan.pid, plan.to)
         return False
 
     async def clean_up(self) -> None:
-        """Complete what our git began, or take it back, and remove its locks."""
+        """Complete what our git began, or undo it, and remove its locks."""
         plan = self._plan
-        if not plan.pid:  # it never ran
+        if not plan.pid:  # git never ran
             return
         if plan.checkout and self.place.path.is_dir() and not await self._trunk.holds(plan.to):
             await self._mend()
@@ -88,8 +89,8 @@ class Move:
             return Moved(await trunk.tip())
         env = {
             "GIT_REFLOG_ACTION": _LANDING,
-            # An option of the branch would be added to ours; its name may hold any character, so
-            # not by -c.
+            # An option from the branch's configuration would be added to ours. `-c` cannot override
+            # it, because the branch's name may contain any character.
             "GIT_CONFIG_COUNT": "1",
             "GIT_CONFIG_KEY_0": f"branch.{trunk.branch}.mergeOptions",
             "GIT_CONFIG_VALUE_0": "",
@@ -106,17 +107,17 @@ class Move:
         if merge.left:
             return Blocked("running", os.fsdecode(merge.err).strip())
         if await trunk.holds(to):
-            if merge.code < 0:  # killed after it moved the ref, with locks in its hands
+            if merge.code < 0:  # git was killed after it moved the ref, and left locks
                 self._unlock()
             return Landed(to)
-        if merge.code == 0:  # they switched to another branch between our look and git's
+        if merge.code == 0:  # the user switched branches after our check and before git's
             return Moved(await trunk.tip(), await self.place.put_back(to, PUT_BACK))
         return await self._refused(merge)
 
     async def _refused(self, merge: process.Output) -> Outcome:
-        """Why git did not fast-forward; the traces of a git that broke off are undone.
+        """Return why git did not fast-forward; undo the traces of a git that broke off.
 
-        It breaks off when it is killed or the disk is full.
+        git breaks off if it is killed or the disk is full.
         """
         place = self.place
         said = os.fsdecode(merge.err).strip()
@@ -131,7 +132,7 @@ class Move:
             return Blocked("locked", said.splitlines()[0], look=place.marks())
         dead = self
         if merge.code >= 0:
-            # A git that ends by itself leaves no lock: then no lock is ours, however young.
+            # A git that exits normally leaves no lock, so no lock is ours, however young.
             dead = Move(self._trunk, replace(self._plan, at=math.inf))
         await dead._mend(torn=True)
         dead._unlock()
@@ -155,8 +156,8 @@ class Move:
             failed = await self._unmoved(error)
             if failed:
                 return failed
-        # Whoever checked trunk out between our look and the swap has the old files under the new
-        # commit.
+        # A user who checked trunk out after our check and before the swap has the old files under
+        # the new commit.
         changes = await trunk.own.changed(plan.base, plan.to)
         for place in await self._holders():
             if not await place.index_shows(changes):
@@ -169,8 +170,9 @@ class Move:
         return Moved(self._plan.base, why)
 
     async def _unmoved(self, error: GitError) -> Outcome | None:
-        """Why a swap that failed did not move trunk; None where it moved it."""
-        if error.code < 0:  # killed, before it moved the ref or after: nobody holds its locks
+        """Return why a failed swap did not move trunk; None if it moved trunk."""
+        # git was killed before or after it moved the ref: nothing holds its locks
+        if error.code < 0:
             self._unlock()
         if await self._trunk.holds(self._plan.to):
             return None
@@ -183,9 +185,9 @@ class Move:
         return Blocked("locked", said, look=tuple(self._locks()))
 
     async def _holders(self) -> list[Checkout]:
-        """Where trunk is checked out, once no git is at work there.
+        """Return the working trees that have trunk checked out, once no git works there.
 
-        A switch reads the branch first and HEAD last.
+        A switch of branches reads the branch first and writes HEAD last.
         """
         trunk = self._trunk
         for place in await checkouts(trunk.user, trunk.repository):
@@ -204,15 +206,15 @@ class Move:
         how = ("update-ref", "--create-reflog", "-m", why)
         await self._trunk.user.run(*how, self._trunk.ref, to, was, started=started)
 
-    # ── mending ──
+    # ── recovery ──
 
     @faults.during("landing.mend")
     async def _mend(self, *, torn: bool = False) -> None:
-        """Complete a landing that lacks only the ref, else take back what our dead git wrote.
+        """Complete a landing that lacks only the ref; otherwise undo what our dead git wrote.
 
-        git holds index.lock while it writes files, then renames it into place, then moves the ref:
-        so with the new index every file is written, and with the lock there files may be missing
-        between removal and creation.
+        git holds index.lock while it writes files, then renames it into place, then moves the ref.
+        So with the new index, every file is written. With the lock, files may be missing that git
+        had removed and not yet created.
         """
         plan = self._plan
         trunk = self._trunk
@@ -220,7 +222,8 @@ class Move:
         changes = await trunk.own.changed(plan.base, plan.to)
         lock = place.git_dir / "index.lock"
         is_locked = self._is_ours(lock)
-        if await place.head() != trunk.ref:  # git may have moved the branch they had switched to
+        # git may have moved the branch that the user had switched to
+        if await place.head() != trunk.ref:
             await place.put_back(plan.to, PUT_BACK)
         if not is_locked and await place.head() == trunk.ref and await place.index_shows(changes):
             self._unlock()
@@ -233,18 +236,18 @@ class Move:
             await place.take_back(ours)
 
     async def _follow(self) -> None:
-        """Move the ref to where index and files are already, else take them back to where it is."""
+        """Move the ref to the commit that index and files show; else restore the old files."""
         plan = self._plan
         await _stays(self._locks())
         with suppress(GitError):
             await self._set_ref(plan.to, plan.base, _LANDING)
             return
         if await self._trunk.tip() == plan.base:
-            with suppress(GitError):  # edited since: theirs
+            with suppress(GitError):  # edited since, so it belongs to the user
                 await self.place.git.run("read-tree", "-m", "-u", plan.to, plan.base)
 
     def _locks(self) -> list[Path]:
-        """Every lock that git takes to move trunk as planned."""
+        """Return every lock that git takes to move trunk as planned."""
         trunk = self._trunk
         ref = f"{trunk.ref}.lock" if trunk.in_files else "reftable/tables.list.lock"
         locks = [trunk.common_dir / ref, trunk.common_dir / "HEAD.lock"]
@@ -255,20 +258,20 @@ class Move:
 
     @faults.during("landing.unlock")
     def _unlock(self) -> None:
-        """Remove what locks our dead git left."""
+        """Remove the locks that our dead git left."""
         for lock in self._locks():
             if self._is_ours(lock):
                 lock.unlink(missing_ok=True)
 
     def _is_ours(self, lock: Path) -> bool:
-        """Whether a lock is as young as the step (a file system's clock is coarser than ours)."""
+        """Whether a lock is as young as the step; a file system's clock is coarser than ours."""
         with suppress(FileNotFoundError):
             return lock.lstat().st_mtime >= self._plan.at - 0.1
         return False
 
 
 async def _stays(locks: Sequence[Path]) -> Path | None:
-    """Wait for locks of somebody else's git; the first that does not go away in time."""
+    """Wait for locks of somebody else's git; return the first that stays too long."""
 
     async def first() -> Path | None:
         return next((lock for lock in locks if lock.exists()), None)

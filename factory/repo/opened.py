@@ -1,6 +1,6 @@
-"""The user's repository, examined; where git refuses to read it, with what mends that.
+"""Opens the user's repository; if git refuses to read it, says which command fixes that.
 
-What must not live here: what makes a repository unfit for the factory (examine.py says that).
+What must not live here: what makes a repository unfit for the factory (examine.py checks that).
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from factory.repo.examine import Repository, examine, layout
 
 
 async def opened(root: Path, environ: Mapping[str, str], *, trunk: str) -> Repository:
-    """What `examine` gives; raise RepositoryError with the remedy where git fails."""
+    """Return the result of `examine`; raise RepositoryError with a remedy if git fails."""
     try:
         return await examine(root, environ, trunk=trunk)
     except GitError as error:

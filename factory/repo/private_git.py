@@ -1,6 +1,6 @@
 """The private git dir of a workspace or bench, which borrows the factory repository's objects.
 
-Invariant: it is made of files alone: no process, no template, no hooks.
+Invariant: Python writes all its files: no process, no template, no hooks.
 """
 
 import os
@@ -24,7 +24,7 @@ _PACKED = b"# pack-refs with: peeled fully-peeled sorted \n"
 
 
 def write(target: Path, own: Path, head: str, packed_refs: bytes, excludes: str) -> None:
-    """Make it at `target`, with HEAD detached at `head`; `own` is the factory repository."""
+    """Create the git dir at `target`, with HEAD detached at `head`; `own`: the factory repository."""
     for folder in _FOLDERS:
         (target / folder).mkdir(parents=True)
     is_sha256 = len(head) == 64

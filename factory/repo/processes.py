@@ -1,4 +1,4 @@
-"""The git processes of this machine, whoever started them."""
+"""The git processes of this machine, whichever program started them."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -13,7 +13,7 @@ Running = tuple[Path | None, list[str]]
 
 
 async def running(environ: Mapping[str, str], proc: Path = PROC) -> list[Running]:
-    """Where each git process of this machine works (None: unknown), and its arguments."""
+    """Return the working folder (None: unknown) and the arguments of each git process here."""
     found: list[Running] = list(_processes(proc))
     if not found:
         command = ["ps", "-axww", "-o", "command="]
@@ -30,6 +30,6 @@ def _is_git(process: Running) -> bool:
 
 def _processes(proc: Path) -> Iterator[Running]:
     for folder in proc.glob("[0-9]*"):
-        with suppress(OSError):  # ended, or somebody else's
+        with suppress(OSError):  # it has ended, or belongs to another user
             arguments = os.fsdecode((folder / "cmdline").read_bytes()).split("\0")
             yield (folder / "cwd").readlink(), arguments

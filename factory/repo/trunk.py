@@ -1,7 +1,7 @@
 """Trunk: the branch that units land on, and the factory's own copy of it.
 
-Invariant: trunk moves only as a plan says that was made before, and what is rehearsed is made in
-memory.
+Invariant: trunk moves only according to a plan made before the move, and a rehearsal happens only
+in the factory repository.
 """
 
 import os
@@ -27,12 +27,13 @@ from factory.repo.git import Git, Person
 from factory.repo.landing_plan import Blocked, Landed, LandingPlan, Moved, Outcome
 from factory.repo.move import GIT_S, Move
 
-MOST_JOURNALED = 100  # paths that the step names: git knows all of them
-PACK_MOST = 64 << 30  # bytes of what one landing brings; each unit was measured at its snapshot
-UNPACKED_MOST = 100  # objects that are written one by one, and not as a pack
+MOST_JOURNALED = 100  # most paths that the step names; git knows all of them
+# most bytes of the objects of one landing; each unit was measured at its snapshot
+PACK_MOST = 64 << 30
+UNPACKED_MOST = 100  # most objects that git writes one by one instead of as a pack
 FETCH_S = 600.0
-CLONE_S = 3600.0  # the first fetch: all that the user's repository has
-# Fetch also the refs that they hide from others.
+CLONE_S = 3600.0  # time limit in seconds for the first fetch: everything in the user's repository
+# Fetches the refs too that the user hides from others.
 _SERVED = ("--upload-pack", "git -c uploadpack.hideRefs=!refs upload-pack")
 _CLONE = ("clone", "--bare", "--single-branch", "--no-reject-shallow", "--template=", "-q")
 _FETCH = (
@@ -50,7 +51,7 @@ _FETCH = (
 
 @dataclass(frozen=True, slots=True)
 class Rehearsed:
-    """One unit's commit on its base, made in memory."""
+    """A unit's commit on its base, without any change to trunk."""
 
     commit: str
     tree: str
@@ -65,13 +66,13 @@ class Conflict:
 
 @dataclass(frozen=True, slots=True)
 class Nothing:
-    """Merged onto its base, the submission changes nothing."""
+    """The submission, merged onto its base, changes nothing."""
 
 
 async def make(repository: Repository, path: Path, environ: Mapping[str, str]) -> Git:
-    """The factory repository at `path`: what is there, else a bare clone.
+    """Return the factory repository at `path`; clone it (bare) if it is missing.
 
-    The clone has hard links where the disk allows them.
+    The clone uses hard links if the disk allows them.
     """
     own = Git(
         git_dir=path,
@@ -88,7 +89,7 @@ async def make(repository: Repository, path: Path, environ: Mapping[str, str]) -
 async def _clone(repository: Repository, path: Path, environ: Mapping[str, str]) -> None:
     fresh = path.with_name(f"{path.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)  # left by a start that was killed
-    # With the user's configuration, for their safe.directory; none of it is kept.
+    # Uses the user's configuration because of safe.directory; the clone keeps none of it.
     clone = Git(
         git_dir=fresh,
         own=False,
@@ -105,7 +106,7 @@ async def _clone(repository: Repository, path: Path, environ: Mapping[str, str])
 
 
 class Trunk(Branch):
-    """The target branch: read, rehearsed onto, and moved."""
+    """The target branch: reads it, rehearses merges onto it, and moves it."""
 
     def __init__(
         self,
@@ -115,13 +116,13 @@ class Trunk(Branch):
         environ: Mapping[str, str],
     ) -> None:
         super().__init__(repository=repository, own=own, environ=environ)
-        self._seen = ""  # trunk as last fetched, or as we moved it
-        self._tags: tuple[object, ...] = ()  # as last fetched
+        self._seen = ""  # trunk when we last fetched or moved it
+        self._tags: tuple[object, ...] = ()  # tags at the last fetch
 
     async def refresh(self) -> str:
-        """Trunk, fetched with the tags into the factory repository where any moved.
+        """Return trunk; fetch it and the tags into the factory repository if any changed.
 
-        Empty when the branch is gone.
+        Returns "" if the branch does not exist.
         """
         tip = await self.tip()
         tags = self.user.tag_marks() if self.in_files else ()
@@ -142,7 +143,7 @@ class Trunk(Branch):
         text: str,
         author: Person,
     ) -> Rehearsed | Conflict | Nothing:
-        """Merge onto `base` what `submission` changed since `submission_base`, as one commit."""
+        """Merge the changes from `submission_base` to `submission` onto `base`, as one commit."""
         tree, conflicts = await self.own.merge(base, submission, since=submission_base)
         if not tree:
             return Conflict(conflicts)
@@ -153,7 +154,7 @@ class Trunk(Branch):
         return Rehearsed(commit, tree)
 
     async def plan_landing(self, to: str, *, now: datetime) -> LandingPlan | Outcome:
-        """What it takes to move trunk to `to`, or why it cannot be done now; nothing is touched."""
+        """Return the plan to move trunk to `to`, or why it cannot move now; changes nothing."""
         base = await self.tip()
         if base == to:
             return Landed(to)
@@ -178,7 +179,7 @@ class Trunk(Branch):
         place = holders[0]
         if len(holders) > 1 or not place.path.is_dir():
             where = " and ".join(str(each.path) for each in holders)
-            what = "the factory can only keep one, that exists."
+            what = "the factory can only update one, and only if its folder exists."
             marks = chain.from_iterable(each.marks() for each in holders)
             return Blocked(
                 "busy",
@@ -194,10 +195,10 @@ class Trunk(Branch):
     async def land(self, plan: LandingPlan, started: Callable[[LandingPlan], None]) -> Outcome:
         """Move trunk as planned.
 
-        The plan is journaled already; `started` journals it again with our git's pid.
+        The plan is in the journal already; `started` journals it again with our git's pid.
 
-        `started` is called in the event loop's thread, and git does nothing before it returns:
-        without a pid in the journal no git ever ran.
+        `started` runs in the event loop's thread, and git does nothing before it returns: without a
+        pid in the journal, no git ever ran.
         """
 
         def begun(pid: int) -> None:
@@ -206,9 +207,10 @@ class Trunk(Branch):
         await self._send(plan.to, plan.base)
         outcome = await Move(self, plan).run(begun)
         if isinstance(outcome, Landed) and self.in_files:
-            # It came from here, so it need not be fetched. Died before this line, the next start
-            # fetches.
-            with faults.step("landing.follow"), suppress(GitError):  # else it is fetched
+            # The commit came from here, so it need not be fetched. If the daemon dies before this
+            # line, the next start fetches.
+            # otherwise the next refresh fetches it
+            with faults.step("landing.follow"), suppress(GitError):
                 await self.own.run("update-ref", self.ref, plan.to)
                 self._seen = plan.to
         return outcome
@@ -220,7 +222,7 @@ class Trunk(Branch):
         *,
         now: datetime,
     ) -> Outcome:
-        """Find out what became of a landing that was cut short; finish it or undo its traces."""
+        """Find the result of a landing that was interrupted; finish it or undo its traces."""
         move = Move(self, plan)
         if not await move.is_over(now):
             return Blocked("running", f"A git command is still at work in {move.place.path}.")
@@ -231,14 +233,14 @@ class Trunk(Branch):
         if not isinstance(again, LandingPlan):
             return again
         if again.base != plan.base:
-            # A person took commits back meanwhile: they are not brought back by the way.
+            # A person removed commits from trunk in between: this must not bring them back.
             return Moved(again.base)
-        started(again)  # the open step names the newest plan before it is carried out
+        started(again)  # the journal's open step contains the newest plan before git carries it out
         return await self.land(again, started)
 
     @faults.during("trunk.fetch")
     async def _fetch(self) -> None:
-        # Of the user's configuration only safe.directory matters to these arguments.
+        # Only safe.directory of the user's configuration affects these arguments.
         user = replace(self.own, configured=True)
         source = ("--", str(self.common_dir))
         specs = (f"+{self.ref}:{self.ref}", "+refs/tags/*:refs/tags/*")
@@ -249,8 +251,8 @@ class Trunk(Branch):
         """Put the objects of `commit` that `have` lacks into the user's repository, with no ref."""
         asked = f"{commit}\n^{have}\n".encode()
         how = ("pack-objects", "--revs", "--thin", "--stdout", "-q")
-        # By way of a file without a name: an agent decides how large it is, and a death leaves
-        # nothing of it.
+        # Uses an unnamed file: an agent decides how large it is, and it disappears if the daemon
+        # dies.
         with tempfile.TemporaryFile(dir=self.own.git_dir) as pack:
             await self.own.run(*how, stdin=asked, seconds=GIT_S, into=Into(PACK_MOST, pack))
             pack.seek(8)
@@ -258,6 +260,6 @@ class Trunk(Branch):
             take = ["index-pack", "--stdin", "--fix-thin"]
             if objects < UNPACKED_MOST:
                 take = ["unpack-objects", "-q"]
-            # The descriptor itself goes to git, with its place in the file.
+            # git gets the descriptor itself, with its position in the file.
             os.lseek(pack.fileno(), 0, os.SEEK_SET)
             await self.user.run(*take, stdin=pack, seconds=GIT_S)

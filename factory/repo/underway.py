@@ -1,7 +1,7 @@
-"""What is under way at a place: a setup, or gates, that a later daemon goes on with.
+"""What is under way at a place: a setup, or gates, that a later daemon can continue.
 
 Invariant: a record is written before the first of its runs begins, and removed before anything else
-happens at its place. A run counts only if this very store began it and its exit file is whole.
+happens at its place. A run counts only if this store began it and its exit file is complete.
 """
 
 import json
@@ -20,18 +20,18 @@ from factory.ground import bounded, faults
 from factory.store.identity import UNKNOWN, is_nonce_of, new_nonce, recorded
 from factory.store.ports import Store
 
-UNDERWAY = "underway.json"  # beside the tree; no command can write there
-CLAIM_SECONDS = 60.0  # how long a start leaves a record to whoever asks for the same
+UNDERWAY = "underway.json"  # beside the tree, where no command can write
+CLAIM_SECONDS = 60.0  # seconds after a start in which a task may still claim a record
 _OUT_OF_USE = ".abandoned-"
 
 What = Literal["setup", "gates", "proof"]
 
 
 class Fit(IntEnum):
-    """How a record at a place fits what its next taker wants to run there."""
+    """How a record at a place fits what the next user of the place wants to run there."""
 
-    OTHER = 0  # somebody else may ask for it
-    STALE = 1  # nobody will: it would run otherwise now
+    OTHER = 0  # another task may still want it
+    STALE = 1  # no task wants it: the same work would run differently now
     SAME = 2
 
 
@@ -39,11 +39,13 @@ class Fit(IntEnum):
 class Record:
     """What was begun at a place."""
 
-    nonce: str  # repeated in the exit files of its runs
+    nonce: str  # repeated in the exit files of the record's runs
     what: What
     tree: str
-    about: str  # digest of all that its outcome depends on, as far as no look at the tree tells it
-    found: Mapping[str, Any] = field(default_factory=dict)  # what is to be known to go on with it
+    # digest of everything its outcome depends on, except what can only be seen in the tree
+    about: str
+    # what a later daemon must know to continue
+    found: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +57,9 @@ class Run:
 
 
 class BrokenOff(Exception):
-    """A run that an earlier daemon began says nothing: it was ended, or lost.
+    """A run of an earlier daemon has no result: it was ended, or lost.
 
-    `left`: how many of its processes could not be ended.
+    `left`: the number of its processes that could not be ended.
     """
 
     def __init__(self, run: str, *, left: int) -> None:
@@ -66,7 +68,7 @@ class BrokenOff(Exception):
 
 
 class Underway:
-    """The records of one factory. `work`: the folder of all places; `logs`: of all runs."""
+    """The records of one factory. `work`: the folder of all places; `logs`: the folder of all runs."""
 
     def __init__(
         self,
@@ -79,10 +81,10 @@ class Underway:
         self._store = store
         self._logs = logs
         self._work = work
-        self.leaves = leaves  # whether what runs now is for the next daemon to see through
+        self.leaves = leaves  # whether the next daemon continues what runs now
         self._unclaimed: dict[Path, str] = {}
 
-    # ── while it lasts ──
+    # ── while it runs ──
 
     @faults.during("command.note")
     def begin(
@@ -94,7 +96,7 @@ class Underway:
         about: str,
         found: Mapping[str, Any] | None = None,
     ) -> Record:
-        """Note what is about to begin at a place."""
+        """Record what is about to begin at a place."""
         nonce = new_nonce(self._store)
         record = Record(
             nonce=nonce,
@@ -108,26 +110,26 @@ class Underway:
 
     @faults.during("command.note")
     def note(self, place: Path, record: Record, found: Mapping[str, Any]) -> None:
-        """Note how far it has come, before anything that this tells of changes."""
+        """Record the progress, before any of what the record describes changes."""
         _write(place / UNDERWAY, replace(record, found=found))
 
     def fresh(self, place: Path, name: str, record: Record | None = None) -> Run:
-        """A run that nobody began; one of a record is known by its folder's name."""
+        """Return a run that nothing began yet; its folder's name leads to its record, if any."""
         plain = re.sub(r"[^a-z0-9]+", "-", name)[:40]
         token = f"{_token(record)}-{secrets.token_hex(2)}" if record else secrets.token_hex(4)
         return self.run(record, f"{place.name}-{token}-{plain}")
 
     def step(self, place: Path, record: Record, number: int) -> Run:
-        """The run of a setup's step: the same one for each daemon that goes on with it."""
+        """Return the run of a setup's step: the same for each daemon that continues the setup."""
         return self.run(record, f"{place.name}-{_token(record)}-{number}-setup")
 
     def run(self, record: Record | None, name: str) -> Run:
-        """A run by the name of its folder."""
+        """Return the run whose folder has this name."""
         return Run(self._logs / name, record.nonce if record else "")
 
     @contextmanager
     def until_over(self, place: Path) -> Iterator[None]:
-        """Forget it at the end of the block, unless the next daemon goes on with it."""
+        """Remove the record at the end of the block, unless the next daemon continues the work."""
         try:
             yield
         except BaseException:
@@ -138,22 +140,22 @@ class Underway:
 
     @faults.during("command.forget")
     def forget(self, place: Path) -> None:
-        """Remove the record: nothing of it runs any more, or nothing of it counts."""
+        """Remove the record, because none of its runs is alive or counts any more."""
         (place / UNDERWAY).unlink(missing_ok=True)
 
     # ── after an earlier daemon ──
 
     def is_noted(self, place: Path) -> bool:
-        """Whether anything is noted there, whoever's it is."""
+        """Whether a record exists at the place, from this store or another."""
         return (place / UNDERWAY).exists()
 
     def at(self, place: Path) -> Record | None:
-        """What this store began at a place; None where nothing is under way there."""
+        """Return what this store began at a place; None if nothing is under way there."""
         record = _read(place / UNDERWAY)
         return record if record and self._is_ours(record) else None
 
     async def claim(self, place: Path, *about: str) -> Record | None:
-        """What an earlier daemon began here, if it is about one of these; else it is ended."""
+        """Return the earlier daemon's record here if it fits one of these; otherwise end its runs."""
         self._unclaimed.pop(place, None)
         if not self.is_noted(place):
             return None
@@ -164,27 +166,27 @@ class Underway:
         return None
 
     async def vacate(self, place: Path) -> None:
-        """End whatever is under way there, or put the place out of use where that fails."""
+        """End everything under way at a place, or put the place out of use if that fails."""
         if not await self.drop(place):
             _put_out_of_use(place)
 
     def let_go(self, place: Path, *broken: BrokenOff) -> None:
-        """Forget what was broken off; put a place out of use where something of it still runs."""
+        """Forget what was interrupted; put a place out of use if some of its processes still run."""
         self.forget(place)
         if any(each.left for each in broken):
             _put_out_of_use(place)
 
     async def drop(self, place: Path) -> bool:
-        """End whatever is under way at a place, and forget it; whether nothing of it is left."""
+        """End and forget everything under way at a place; return whether nothing of it is left."""
         is_over = await _end(unended(self._logs, f"{place.name}-*"))
         if is_over:
             self.forget(place)
         return is_over
 
     async def sort_out(self) -> bool:
-        """End what no daemon will ask for; true when nothing of it is left.
+        """End everything that no daemon will ask for; return whether nothing of it is left.
 
-        What may be asked for again runs on: gates and setups that this store began.
+        Gates and setups of this store run on, because the daemon may ask for them again.
         """
         is_over = True
         for place in self._places():
@@ -200,7 +202,7 @@ class Underway:
         return await _end(rest) and is_over
 
     async def end_unclaimed(self) -> None:
-        """End what nobody has asked for since the start."""
+        """End everything that nothing has claimed since the start."""
         for place, nonce in list(self._unclaimed.items()):
             record = self.at(place)
             if place in self._unclaimed and record and record.nonce == nonce:
@@ -208,7 +210,7 @@ class Underway:
         self._unclaimed.clear()
 
     def runs(self) -> Iterator[Path]:
-        """The run dirs of all that the next start may go on with."""
+        """Return the run dirs of everything that the next start may continue."""
         for place in self._places():
             yield from self._runs_at(place)
 
@@ -228,7 +230,7 @@ class Underway:
 
 
 async def resumed(run: Run) -> Child | Exit | None:
-    """What became of a run that an earlier daemon began; None where it never came to that."""
+    """Return the result of a run that an earlier daemon began; None if the run never started."""
     if not run.folder.exists():
         return None
     return await process.adopt(run.folder, run.nonce)
@@ -239,38 +241,38 @@ def _token(record: Record) -> str:
 
 
 def says_something(ended: Exit) -> bool:
-    """Whether a run that nobody watched ended by itself."""
+    """Whether a run that no daemon watched ended by itself."""
     return ended.cause in ("exited", "timeout", "overran") and not ended.left
 
 
 def unended(logs: Path, names: str = "*") -> list[Path]:
-    """The run dirs of such names that have no exit file: what was begun there may still run."""
+    """Return the run dirs with such names and without an exit file: they may still have processes."""
     starts = sorted(logs.glob(f"{names}/start.json"))
     return [start.parent for start in starts if not start.with_name("exit.json").exists()]
 
 
 @faults.during("command.end")
 async def _end(folders: Sequence[Path]) -> bool:
-    """End what runs in these run dirs; whether nothing of it is left."""
+    """End what runs in these run dirs; return whether nothing of it is left."""
     ended = [await process.end(folder) for folder in folders]
     return all(ended)
 
 
 @faults.during("tree.abandon")
 def _put_out_of_use(place: Path) -> None:
-    """Rename it: what could not be ended may still write there."""
+    """Rename the place, because a process that could not be ended may still write there."""
     place.rename(place.with_name(f"{place.name}{_OUT_OF_USE}{secrets.token_hex(4)}"))
 
 
 def _read(path: Path) -> Record | None:
-    """The record in that file; None where there is none, or only half of one."""
+    """Return the record in that file; None if the file is missing or incomplete."""
     with suppress(OSError, ValueError, TypeError):
         return Record(**json.loads(bounded.whole(path, bounded.PARSED)))
     return None
 
 
 def _write(path: Path, record: Record) -> None:
-    """Write the record, whole or not at all."""
+    """Write the record atomically."""
     fresh = path.with_suffix(".new")
     text = json.dumps(asdict(record))
     fresh.write_text(text, encoding="utf-8", errors="surrogateescape")

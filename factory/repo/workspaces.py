@@ -1,6 +1,6 @@
-"""Workspaces: the trees in which agents work, and what becomes of the work.
+"""Workspaces: the trees in which agents work, and how their work is kept.
 
-Invariant: the tree that an attempt leaves is kept as a commit before anything else happens in its
+Invariant: the tree that an attempt leaves becomes a commit before anything else happens in its
 workspace.
 """
 
@@ -32,10 +32,10 @@ from factory.repo.measure import NOTHING_IN_TIME, STAGE_S, Share, TooBig, share_
 from factory.repo.sweep import make_readable, move_git_dirs, sweep
 
 _INTENT_CHARACTERS = 8192
-CLAIM = "attempt"  # in a workspace's place: the nonce of the attempt that it was prepared for
+CLAIM = "attempt"  # file in a workspace's place: the nonce of the attempt that it was prepared for
 MOST_MISSED = 100
-DIFF_MOST = 16 << 20  # bytes of the diff of an earlier attempt
-MOST_ASKED = 200  # paths about which commits are asked
+DIFF_MOST = 16 << 20  # most bytes of the diff of an earlier attempt
+MOST_ASKED = 200  # most paths for which commit messages are collected
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +44,7 @@ class Workspace:
 
     name: str
     place: Path
-    keeps: tuple[str, ...] = ()  # paths in the tree that setup made: not cleaned, not submitted
+    keeps: tuple[str, ...] = ()  # paths in the tree that setup created: not deleted, not submitted
 
     @property
     def tree(self) -> Path:
@@ -57,16 +57,17 @@ class Snapshot:
     """What an agent left, as a tree in the factory repository."""
 
     tree: str
-    changed: bool  # it differs from the base
-    nested: tuple[str, ...] = ()  # folders that were repositories, and are plain files now
-    left_out: str = ""  # git's words about what it could not take
-    missed: tuple[str, ...] = ()  # the paths that it did not take, at most MOST_MISSED
-    too_big: TooBig | None = None  # why it lacks something that lies in the workspace, and what
-    gone: bool = False  # the workspace itself was deleted or replaced: the tree is the base's
+    changed: bool  # whether the tree differs from the base
+    nested: tuple[str, ...] = ()  # folders that were repositories and are plain files now
+    left_out: str = ""  # git's message about what it could not read
+    missed: tuple[str, ...] = ()  # the paths that git did not take, at most MOST_MISSED
+    too_big: TooBig | None = None  # why the tree lacks something in the workspace, and what
+    # whether the workspace itself was deleted or replaced: the tree is the base's
+    gone: bool = False
 
     @property
     def lacking(self) -> tuple[str, ...]:
-        """The paths that it lacks, as far as they are named."""
+        """The paths that the tree lacks, as far as they are named."""
         paths = list(self.missed)
         if self.too_big:
             paths += [path for path, _ in self.too_big.paths]
@@ -79,14 +80,14 @@ class Conflict:
 
     paths: tuple[str, ...]
     diff: Path
-    intent: str  # what the commits that changed these paths meanwhile say of themselves
+    intent: str  # the messages of the commits that changed these paths meanwhile
 
 
 class Workspaces(Checkouts):
-    """The workers' trees: prepared for an attempt, snapshotted after it."""
+    """The workers' trees: prepares them for an attempt, and takes snapshots after it."""
 
     def at(self, name: str, *, keeps: tuple[str, ...] = ()) -> Workspace:
-        """The workspace called `name`, as it stands."""
+        """Return the workspace called `name`, in its present state."""
         return Workspace(name=name, place=self.place(name), keeps=keeps)
 
     async def prepare(
@@ -101,9 +102,10 @@ class Workspaces(Checkouts):
     ) -> Workspace:
         """Make the workspace show `base`, or `tree` as uncommitted work on it.
 
-        `nonce`: of the attempt, whose the workspace is from now on. `spares`: the ignored files
-        that stay, or None for all of them, since no other unit was there. Not `renew_git`: a
-        resumed session keeps its own `.git`, where that is still a folder. Raises FactoryError.
+        `nonce`: of the attempt that owns the workspace from now on. `spares`: the ignored files
+        that stay; None keeps all of them, since no other unit used the workspace. Does not always
+        call `renew_git`: a resumed session keeps its own `.git`, if that is still a folder. Raises
+        FactoryError.
         """
         name = workspace.name
         ground = await self.ground(name, base, workspace.keeps)
@@ -118,21 +120,21 @@ class Workspaces(Checkouts):
         if renewed:
             await self.renew_git(name, base, excludes=ground.excludes)
         if tree and tree != first:
-            # After the copy of the index: the agent's git sees the carried work as changes that it
-            # has not committed.
+            # After the index is copied: the agent's git shows the carried work as uncommitted
+            # changes.
             with faults.step("tree.carry"):
                 await self.git(name).run("read-tree", "-u", "--reset", tree, seconds=CHECKOUT_S)
         return workspace
 
     @faults.during("tree.claim")
     def _claim(self, name: str, nonce: str) -> None:
-        # Before anything in the tree changes: what lies there from now on is of this attempt.
+        # Before anything in the tree changes: from now on its content belongs to this attempt.
         path = self.place(name) / CLAIM
         disk.remove(path)
         path.write_text(nonce)
 
     def claimed_by(self, name: str) -> str:
-        """The nonce of the attempt that the workspace was prepared for last; "" if unknown."""
+        """Return the nonce of the attempt that the workspace was last prepared for; "" if unknown."""
         path = self.place(name) / CLAIM
         with suppress(OSError):
             if not path.is_symlink():
@@ -140,9 +142,9 @@ class Workspaces(Checkouts):
         return ""
 
     def where(self, name: str, nonce: str) -> str:
-        """What the workspace of an attempt is called now.
+        """Return the present name of an attempt's workspace.
 
-        `name`, or as a run that broke off put it aside.
+        The name is `name`, or the name that an interrupted run gave the workspace.
         """
         if not nonce or self.claimed_by(name) == nonce:
             return name
@@ -158,7 +160,7 @@ class Workspaces(Checkouts):
         *,
         nonce: str,
     ) -> str:
-        """The commit that keeps what an attempt made; "" where there is none of that attempt."""
+        """Return the commit that keeps what an attempt made; "" if that attempt has none."""
         work = await kept.read(self._own, _ref(unit, attempt))
         return work.commit if work and nonce and work.run == nonce else ""
 
@@ -169,7 +171,7 @@ class Workspaces(Checkouts):
         base: str,
         aside: Path,
     ) -> Snapshot:
-        """Write what the agent left as a tree; nothing of the attempt may run any more.
+        """Write what the agent left as a tree; no process of the attempt may still run.
 
         The git dirs of nested repositories that `base` does not have as submodules are moved to
         `aside`/nested.
@@ -210,9 +212,9 @@ class Workspaces(Checkouts):
         onto: str,
         diff: Path,
     ) -> str | Conflict:
-        """The tree of attempt commit `previous` merged onto commit `onto`.
+        """Return the tree of attempt commit `previous` merged onto commit `onto`.
 
-        On conflict its diff, written to `diff`.
+        On a conflict, writes its diff to `diff`.
         """
         tree, conflicts = await self._own.merge(onto, previous, since=f"{previous}^")
         if tree:
@@ -223,7 +225,7 @@ class Workspaces(Checkouts):
         return Conflict(conflicts, diff, said[:_INTENT_CHARACTERS].strip())
 
     async def _write_diff(self, commit: str, target: Path) -> None:
-        """Write the diff of an attempt, or, where it is too long, the names of what it changed."""
+        """Write an attempt's diff; if it is too long, write the names of the changed files."""
         target.parent.mkdir(parents=True, exist_ok=True)
         change = (f"{commit}^", commit)
         whole = ("diff-tree", "-p", "--full-index", "--binary", *change)
@@ -239,7 +241,7 @@ class Workspaces(Checkouts):
                 await self._own.run(*names, into=Into(DIFF_MOST * 4, file))
 
     async def _intents(self, *how: str) -> str:
-        """The messages of commits, cut at TOLD_BYTES."""
+        """Return the messages of commits, cut at TOLD_BYTES."""
         env = {"GIT_LITERAL_PATHSPECS": "1"}
         try:
             done = await self._own.run("log", *how, env=env, into=Into(TOLD_BYTES))
@@ -257,10 +259,10 @@ class Workspaces(Checkouts):
         base: str,
         message: str,
     ) -> str:
-        """Keep an attempt's tree for good, under refs/factory/attempts/UNIT/N.
+        """Keep an attempt's tree permanently, under refs/factory/attempts/UNIT/N.
 
-        Kept already, it is the same commit; another tree that was kept there before is kept under a
-        second name.
+        If the tree is kept already, returns the same commit. Another tree that was kept there
+        before is kept under a second name.
         """
         ref = _ref(unit, attempt)
         before = await kept.read(self._own, ref)
@@ -278,7 +280,7 @@ class Workspaces(Checkouts):
         base: str,
         message: str,
     ) -> str:
-        """A commit of the factory's in its own repository, which no ref keeps yet."""
+        """Create a factory commit in the factory repository; no ref keeps it yet."""
         return await self._own.commit_tree(tree, [base], message, author=FACTORY, committer=FACTORY)
 
     async def _gitlinks(self, base: str) -> list[str]:
@@ -286,7 +288,7 @@ class Workspaces(Checkouts):
         return [entry.partition("\t")[2] for entry in entries if entry.startswith(GITLINK)]
 
     async def _foreign(self, git: Git, links: list[str], nested: list[str]) -> list[str]:
-        """Those of the nested repositories that are neither ignored nor in a submodule of base."""
+        """Return the nested repositories that are neither ignored nor in a submodule of base."""
         modules = tuple(f"{link}/" for link in links)
         ours = [path for path in nested if not f"{path}/".startswith(modules)]
         if not ours:
@@ -297,14 +299,14 @@ class Workspaces(Checkouts):
         return [path for path in ours if path not in ignored]
 
     async def _share(self, git: Git, name: str, base: str) -> Share:
-        """What of the tree is staged; a damaged index is replaced first."""
+        """Return the part of the tree to stage; a damaged index is replaced first."""
         tree = self.place(name) / "tree"
         if self._index(name).exists():
             with suppress(GitError):
                 return await share_of(git, tree)
             await self._forget(name)
         await git.run("read-tree", base)
-        # Else every file counts as changed.
+        # Otherwise every file counts as changed.
         how = ("update-index", "-q", "--ignore-submodules", "--refresh")
         await git.run(*how, ok=(0, 1), seconds=STAGE_S)
         return await share_of(git, tree)
@@ -317,13 +319,13 @@ class Workspaces(Checkouts):
         modules: Sequence[str],
         share: Share,
     ) -> tuple[str, TooBig | None]:
-        """Stage the share of the tree; what git complains of, and why something is lacking."""
+        """Stage the share of the tree; return git's complaints, and why something is missing."""
         if not share.option:
             return "", share.too_big
         try:
             return await self._add(git, name, base, modules, share), share.too_big
         except TooLong:
-            if git.commands.hurries:  # the daemon goes, and the next one stages it
+            if git.commands.hurries:  # the daemon is stopping, and the next one stages the tree
                 raise
             return "", NOTHING_IN_TIME
 
@@ -335,9 +337,9 @@ class Workspaces(Checkouts):
         modules: Sequence[str],
         share: Share,
     ) -> str:
-        """Bring the daemon's index up to the share of the tree; return what git complains of.
+        """Update the daemon's index to the share of the tree; return git's complaints.
 
-        `modules`: submodules that the agent populated. `add` would run git in them, by the
+        `modules`: submodules that the agent populated. `git add` would run git in them, with the
         configuration there.
         """
         add = ["add", share.option, "--ignore-errors"]
@@ -349,18 +351,18 @@ class Workspaces(Checkouts):
             await to_thread.run_sync(make_readable, self.place(name) / "tree")
             done = await git.run(*add, ok=(0, 1, 128), seconds=STAGE_S)
         if done.code == 128:
-            # A damaged index, or an attribute (working-tree-encoding) that the content breaks: the
-            # bytes as they are.
+            # A damaged index, or an attribute (working-tree-encoding) that the content violates:
+            # store the bytes unchanged.
             await self._forget(name)
             await git.run("read-tree", base)
             no_tree = await git.text("hash-object", "-t", "tree", os.devnull)
             done = await git.run(f"--attr-source={no_tree}", *add, ok=(0, 1), seconds=STAGE_S)
-        if modules:  # only what their HEAD names
+        if modules:  # only the commit that their HEAD names
             await git.run("update-index", "-z", "--stdin", stdin=ended_by_nul(modules))
         return done.err.decode(errors="replace").strip()[:4000]
 
     async def _missed(self, git: Git, spared: Sequence[str]) -> list[str]:
-        """The paths of the tree that are not in the index as they are."""
+        """Return the paths of the tree whose present content is not in the index."""
         how = ("ls-files", "-z", "-o", "-m", "--exclude-standard")
         shown, _ = await beginning_of(git, *how, ok=(0, 1, 128))
         paths = dict.fromkeys(os.fsdecode(shown).split("\0")[:-1])

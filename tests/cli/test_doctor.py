@@ -227,7 +227,7 @@ def test_what_git_cannot_use_is_named_with_the_command_that_mends_it(
     taken.touch()
     assert said(capsys) == (
         1,
-        [f"bad   {taken} is in the place of a folder. To mend it: mv {taken} {taken}.aside"],
+        [f"bad   {taken} is in the place of a folder. To fix it: mv {taken} {taken}.aside"],
     )
 
     taken.unlink()

@@ -82,7 +82,7 @@ def test_what_the_user_cannot_use_is_named_and_the_command_mends_it(
     found = first_unusable(repo, user)
 
     assert found is not None
-    assert (found.path, found.said) == (path, f"{path} {found.trouble}. To mend it: {found.mend}")
+    assert (found.path, found.said) == (path, f"{path} {found.trouble}. To fix it: {found.mend}")
     subprocess.run(shlex.split(found.mend.removeprefix("sudo ")), check=True)
     assert first_unusable(repo, user) is None
 

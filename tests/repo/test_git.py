@@ -192,7 +192,7 @@ async def test_git_that_is_missing_or_too_old_is_said(tmp_path: Path) -> None:
             "echo 'libcurl.so.4: cannot open' >&2; exit 127",
             r"could not be run .* 127\): libcurl\.so\.4: cannot open",
         ),
-        ("exit 1", r"could not be run .* 1\): it said nothing"),
+        ("exit 1", r"could not be run .* 1\): no error output"),
         ("echo hello", r"could not be run .* 0\): hello"),
     ],
 )

@@ -52,7 +52,7 @@ async def test_a_sparse_file_counts_in_full_and_the_rest_is_taken(line: Line, na
 
     assert taken(line, snapshot) == {"work.py": "A"}
     assert (snapshot.left_out, snapshot.missed) == ("", ())
-    why = "the files that it changed have 8 TiB together, of at most 4 GiB"
+    why = "the files that it changed have 8 TiB together; the limit is 4 GiB"
     assert snapshot.too_big == TooBig(why, ((name, 1 << 43),))
     assert snapshot.too_big.sentence == f"{why}: {name} (8 TiB)"
     assert (workspace.tree / name).stat().st_size == 1 << 43

@@ -33,7 +33,9 @@ async def test_an_index_that_git_cannot_read_is_named_with_the_command_that_mend
     with pytest.raises(RepositoryError) as caught:
         await opened(repo, environment(tmp_path), trunk="main")
 
-    said = f"{index} is in the place of a file. To mend it: mv {index} {index}.aside. Then start again."
+    said = (
+        f"{index} is in the place of a file. To fix it: mv {index} {index}.aside. Then start again."
+    )
     assert str(caught.value).startswith("git ls-files")
     assert str(caught.value).endswith(said)
 
