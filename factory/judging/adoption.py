@@ -1,4 +1,4 @@
-"""An adoption: what an earlier daemon began on a bench, and this one goes on with.
+"""An adoption: this daemon continues what an earlier daemon began on a bench.
 
 Invariant: an adopted run counts only for the case that began it, and only while the bench still
 shows what the run did to the tree.
@@ -37,7 +37,7 @@ class Adoption:
 
     @property
     def about(self) -> str:
-        """Digest of all that the judging depends on, except what only a look at the tree shows."""
+        """Digest of everything the judging depends on, except what can only be seen in the tree."""
         case = self._case
         parts = self._commands.machine.around(case.rules.setup)
         parts += [self._commands.sandbox.name, str(self._place.folder)]
@@ -48,13 +48,13 @@ class Adoption:
 
     @property
     def abouts(self) -> list[str]:
-        """The same, and the digests of the setups that come before it."""
+        """The digest of the judging, and those of the setups that come before it."""
         case = self._case.by_trunk
         by_trunk = self._environments.building(case.place, case.rules.setup)
         return [self.about, self._building.about, by_trunk.about]
 
     async def course(self) -> Course | SetupFailed | None:
-        """Wait for what runs on the bench for this case, and return how far it has come."""
+        """Wait for what runs on the bench for this case, and return its course."""
         folder = self._place.folder
         record = self._underway.at(folder)
         if record is None or record.what == "setup":
@@ -71,7 +71,7 @@ class Adoption:
         return None
 
     async def _resumed(self, record: Record) -> Course:
-        """Wait for the batch that runs, and look at what it did; raises BrokenOff."""
+        """Wait for the running batch, and check what it changed; raises BrokenOff."""
         progress = progress_of(record.found)
         known = {gate.digest: gate for gate in self._gates}
         trials = dict[str, Trial]()
@@ -98,7 +98,7 @@ class Adoption:
         return course
 
     async def _recalled(self, record: Record, done: Done) -> Ran:
-        """Return a run that had ended, with the tracked files that it had changed."""
+        """Return a run that ended earlier, with the tracked files that it changed."""
         ran = await self._run(record, done.run)
         if ran is None:
             raise BrokenOff(done.run, left=0)
@@ -129,7 +129,7 @@ class Adoption:
         return await self._commands.resume(self._place, self._underway.run(record, name))
 
     async def _can_be_told(self, ended: Collection[Ran], *, layered: bool) -> bool:
-        """Whether the bench still shows what was judged: only then can changes of a run be seen."""
+        """Whether the bench still shows what was judged. If not, a run's changes are unknown."""
         if not await self._case.bench.shows(self._case.tree):
             return False
         if not layered:

@@ -1,7 +1,7 @@
-"""Batches: gates that run side by side on a bench, one batch after the other.
+"""Batches: the gates of a batch run side by side on a bench, one batch after the other.
 
-Invariant: each batch begins in a tree as it would land, and what a run changed in the tree is noted
-before the tree is shown again.
+Invariant: each batch begins in a tree as it would land. The changes of a run are noted before git
+shows the tree again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,17 +31,17 @@ class Batches:
 
     @property
     def shares(self) -> bool:
-        """Whether gates of one batch share a tree, because the sandbox has no layers."""
+        """Whether the gates of a batch share a tree, because the sandbox has no layers."""
         return not self._commands.sandbox.layers
 
     async def run(
         self, case: Case, trials: Sequence[Trial], ready: Ready, course: Course, *, clean: bool
     ) -> None:
-        """Run the trials, then the red ones again; `clean`: the tree is as it would land."""
+        """Run the trials, then repeat the red ones; `clean`: the tree is as it would land."""
         shares = self.shares
         course.plan(trials, shares=shares)
         while batch := course.next(trials):
-            # Before the tree is shown again, where nobody can see any more what gates did to it.
+            # Before git shows the tree again, because that undoes the changes of gates.
             self.note(case, course)
             if not clean:
                 await case.lay_out(ready)
@@ -60,7 +60,7 @@ class Batches:
         runs = dict[str, Run]()
         for trial in batch:
             runs[trial.key] = underway.fresh(folder, trial.gate.name, course.record)
-        # Record first: a daemon that dies from here on leaves what it began to the next one.
+        # Write the record first: if this daemon dies now, the next daemon continues these runs.
         self.note(case, course, runs)
         beside = len(batch) > 1
         async with anyio.create_task_group() as together:
@@ -80,17 +80,17 @@ class Batches:
         trial.runs.append(await looked_at(case, gate, ran, beside=beside))
 
     def note(self, case: Case, course: Course, runs: Mapping[str, Run] | None = None) -> None:
-        """Note for the next daemon how far the course has come; `runs`: what runs now."""
+        """Record the course's progress for the next daemon; `runs`: what runs now."""
         running = {key: run.folder.name for key, run in (runs or {}).items()}
         layered = len(running) > 1 and not self.shares
         progress = course.progress(running, layered=layered)
         self._commands.underway.note(case.place.folder, course.record, progress.told())
 
     async def again_of(self, case: Case, batch: Sequence[Trial], *, shared: bool) -> list[Trial]:
-        """Those of a batch that run again; `shared`: they ran in the same tree.
+        """Return the trials of a batch that run again; `shared`: they ran in the same tree.
 
-        Another may have caused a red one by changing that tree, so each red one runs again by
-        itself. If the tree was changed, all run again: any of them may have changed it.
+        In a shared tree, another gate's changes may have caused a red one, so each red gate runs
+        again alone. If the tree was changed, all run again, because any of them may have done it.
         """
         if not shared:
             return [trial for trial in batch if case.reruns and self._may_rerun(trial)]
@@ -106,9 +106,9 @@ class Batches:
 
 
 async def looked_at(case: Case, gate: Gate, ran: Ran, *, beside: bool) -> Ran:
-    """The run, with the tracked files that it changed and must not, if it succeeded.
+    """Return the run; if it succeeded, with the tracked files that it changed without permission.
 
-    `beside`: others ran at the same time. Without layers their changes cannot be told apart.
+    `beside`: others ran at the same time. Without layers, their changes cannot be distinguished.
     """
     is_alone = bool(ran.wrote) or not beside
     if not (ran.succeeded and is_alone):

@@ -1,8 +1,8 @@
-"""Environments: whether one that stands at a place serves, and building one where none does.
+"""Environments: find one that can be used at a place, or build it.
 
-Invariant: an environment serves only while it and all that it was made from are unchanged. One that
-a candidate's code made serves only that candidate. One in which a module of the project does not
-come from the tree beside it serves nobody.
+Invariant: an environment is used only while it and everything that it was made from are unchanged.
+An environment that a candidate's code made is used only for that candidate. An environment is
+useless if it does not load the project's modules from the tree beside it.
 """
 
 import os
@@ -24,46 +24,47 @@ from factory.judging.standing import Asked, Ready, print_place, standing
 
 
 class Environments:
-    """Finds or builds environments, by running `commands`."""
+    """Finds or builds environments; `commands` run the setups."""
 
     def __init__(self, commands: Commands) -> None:
         self.commands = commands
 
     def building(self, place: Place, setup: Setup) -> Building:
-        """What builds an environment there."""
+        """Return a builder for the environment of that place."""
         return Building(self.commands, place, setup)
 
     async def ready(
         self, place: Place, setup: Setup, *, verify: bool = True
     ) -> Ready | SetupFailed:
-        """The environment for the tree as it now stands, built where there is none to use.
+        """Return the environment for the tree in its present state; build one if necessary.
 
-        Without `verify`, one serves that an agent has written into, in its own workspace.
+        Without `verify`, an environment can be used after an agent has written into it. An agent's
+        own workspace needs this.
         """
         asked = await self.asked(place, setup)
         found = await to_thread.run_sync(partial(standing, place, asked, verify=verify))
         return found or await self.building(place, setup).build(asked)
 
     async def found(self, place: Place, setup: Setup) -> Ready | None:
-        """The environment for the tree as it now stands, where there is one to use."""
+        """Return the environment for the tree in its present state, if there is one to use."""
         asked = await self.asked(place, setup)
         return await to_thread.run_sync(partial(standing, place, asked, verify=True))
 
     async def lacks_only_its_build(self, place: Place, setup: Setup) -> bool:
-        """Whether the dependencies are there, and each tree builds the rest for itself."""
+        """Whether the dependencies exist, and each tree needs its own build."""
         asked = await self.asked(place, setup)
         copied = await to_thread.run_sync(copy_that_serves, place, asked.dependencies)
         return copied is not None and not setup.made_from
 
     async def asked(self, place: Place, setup: Setup) -> Asked:
-        """What an environment for the tree as it now stands is made from."""
+        """Return what an environment for the tree in its present state is made from."""
         return await to_thread.run_sync(self._asked, place, setup, await place.contents())
 
     def _asked(self, place: Place, setup: Setup, blobs: Mapping[str, str]) -> Asked:
         parts = self.commands.machine.around(setup)
         is_editable = any("-e" in command for command in setup.commands)
         if is_editable or setup.kind in ("uv", "script"):
-            # An editable install may map each module when it is made.
+            # An editable install may list the modules at install time.
             for name in modules_of(place.tree):
                 if not name.startswith("test"):
                     parts.append(name)
@@ -74,7 +75,7 @@ class Environments:
         return Asked(digest(*parts), digest(*build))
 
     async def changed(self, place: Place, ready: Ready) -> list[str]:
-        """Return the paths that have changed since; if any have, the environment serves no more."""
+        """Return the paths that changed since `ready`; if there are any, remove the stamp."""
         now = await to_thread.run_sync(print_place, place)
         paths = await to_thread.run_sync(differing, ready.print, now)
         if paths:
@@ -84,19 +85,19 @@ class Environments:
 
 
 def _contents(tree: Path, globs: Iterable[str], blobs: Mapping[str, str]) -> Iterator[str]:
-    """What the globs name, each with the id that git has for its content: no file is read.
+    """Yield the files that the globs match, each with git's id of its content; read no file.
 
-    What git does not track does not belong to the tree, so it is left out.
+    Files that git does not track do not belong to the tree, so they are left out.
     """
     found = set[Path]()
     for glob in globs:
         if glob[:1] == "/" or ".." in glob.split("/"):
             continue
-        with suppress(ValueError, IndexError):  # no glob, so it names nothing
+        with suppress(ValueError, IndexError):  # not a valid glob: it matches nothing
             found.update(tree.glob(glob))
     top = os.path.realpath(tree)
     for path in sorted(filter(Path.is_file, found)):
-        real = os.path.realpath(path)  # of a link: where it leads, which may be anywhere
+        real = os.path.realpath(path)  # a link may lead anywhere
         content = blobs.get(os.path.relpath(real, top), "")
         if not content and path.is_symlink():
             content = real

@@ -230,7 +230,8 @@ class Gates:
     async def _make_environment(self, case: Case) -> Ready | SetupFailed:
         """Return a new environment, made by trunk's code if trunk needs the same one.
 
-        An environment that trunk's code made can be used for other candidates too."""
+        An environment that trunk's code made can be used for other candidates too.
+        """
         setup = case.rules.setup
         if case.trunk_tree and case.place.candidate:
             await self._make_by_trunk(case)

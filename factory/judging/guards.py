@@ -366,7 +366,7 @@ class _Row:
 
 @cache
 def _rows() -> tuple[Mapping[str, Sequence[_Row]], Sequence[_Row], re.Pattern[str]]:
-    """Return rules by first part, rules with a `*` in the first part, and a pattern for the latter."""
+    """Return rules by first part, rules with a `*` in that part, and a pattern for the latter."""
     plain = defaultdict[str, list[_Row]](list)
     wild = list[_Row]()
     for rule in RULES:

@@ -1,7 +1,7 @@
-"""What is installed for a Python, as its files say: where modules come from, and whose they are.
+"""The installed packages of a Python: where its modules come from, and which package owns them.
 
-Invariant: no installed code runs, and no more than a bound is read of it: a larger file is refused,
-never skipped.
+Invariant: no installed code runs, and files are read up to a bound. A larger file is refused, never
+skipped.
 """
 
 import csv
@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from factory.judging.texts import TooLarge, text_of, whole_text
 
-# Bounds: of one file that leads elsewhere, of its lines together, of the packages in one folder.
+# Bounds: bytes of a .pth file or loader, lines of all .pth files, packages in a folder.
 LINK_BYTES = 1 << 20
 LINES = 10_000
 PACKAGES = 20_000
@@ -27,7 +27,7 @@ _SUFFIXES = (".py", ".pyc", ".so", ".abi3.so")
 _NAME = re.compile(r"^Name:[ \t]*(\S+)", re.MULTILINE | re.IGNORECASE)
 _ESCAPE = re.compile(r"\\(.)")
 _LOADED = re.compile(r"import[ \t]+([\w.]+(?:[ \t]*,[ \t]*[\w.]+)*)")
-# Of a loader's text. Each character is looked at once, whatever the text is.
+# Parts of a loader's text. No text makes this expression read a character twice.
 _TOKEN = re.compile(
     r"""(?P<text>'(?:[^'\\\n]|\\.)*+'?|"(?:[^"\\\n]|\\.)*+"?)"""
     r"""|(?P<between>[:,])|(?P<space>[\s\[]+)|(?P<other>[^'":,\s\[]+)"""
@@ -36,7 +36,7 @@ _TOKEN = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Distribution:
-    """An installed package; `source`: the folder or file of this machine that it is from."""
+    """An installed package; `source`: the local folder or file that it was installed from."""
 
     name: str
     info: Path
@@ -46,11 +46,11 @@ class Distribution:
 
     @property
     def folder(self) -> Path:
-        """Where its modules are, unless it is editable."""
+        """The folder of its modules, unless it is editable."""
         return Path(os.path.realpath(self.info.parent))
 
     def owns(self, module: str) -> bool:
-        """Whether it says that a top-level module is its own. Raises TooLarge."""
+        """Whether its metadata says that it owns a top-level module. Raises TooLarge."""
         for path in self._files():
             first = path.partition("/")[0]
             if first == module or first.startswith(f"{module}."):
@@ -62,19 +62,19 @@ class Distribution:
         with suppress(csv.Error):
             for row in csv.reader(record.splitlines()):
                 yield from row[:1]
-        yield from text_of(self.info / "top_level.txt", most=_HEAD_BYTES).split()  # of an egg-info
+        yield from text_of(self.info / "top_level.txt", most=_HEAD_BYTES).split()  # in an egg-info
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Installed:
-    """Folders in which modules are looked for, in their order; then modules by the path of each."""
+    """Where modules come from: first `folders`, in their order; then `led`, module → path."""
 
     folders: tuple[Path, ...]
     led: dict[str, Path] = field(default_factory=dict)
     distributions: tuple[Distribution, ...] = ()
 
     def origin(self, module: str) -> Path | None:
-        """Where a top-level module is imported from; None if nothing that is installed has it."""
+        """Return where a top-level module is imported from; None if no installed package has it."""
         for folder in self.folders:
             if found := _module_in(folder, module):
                 return found
@@ -82,7 +82,7 @@ class Installed:
 
 
 def read(site_folders: Sequence[Path], *, before: Sequence[Path] = ()) -> Installed:
-    """Read what lies in these folders, and where their .pth files lead; `before`: searched first.
+    """Read these folders and the targets of their .pth files; `before`: folders to search first.
 
     Raises TooLarge.
     """
@@ -108,7 +108,7 @@ def read(site_folders: Sequence[Path], *, before: Sequence[Path] = ()) -> Instal
 
 
 def _lines(site: Path) -> Iterator[str]:
-    """What the .pth files of a folder say, in the order in which Python reads them."""
+    """Yield the lines of a folder's .pth files, in the order in which Python reads them."""
     for path in sorted(_entries(site, ".pth")):
         for line in whole_text(path, most=LINK_BYTES).splitlines():
             if line.strip() and line[0] != "#":
@@ -116,9 +116,9 @@ def _lines(site: Path) -> Iterator[str]:
 
 
 def _leads(site: Path, loaders: str) -> Iterator[tuple[str, Path]]:
-    """Where the loaders that an `import` line names lead modules, as their text says.
+    """Yield modules and their paths from the texts of the loaders that an `import` line names.
 
-    Such as `MAPPING = {'app': '/tree/src/app'}` (setuptools), or
+    Such a text is `MAPPING = {'app': '/tree/src/app'}` (setuptools), or
     `F.map_module('app', '/tree/src/app/__init__.py')` (editables).
     """
     for loader in loaders.split(","):
@@ -131,7 +131,7 @@ def _leads(site: Path, loaders: str) -> Iterator[tuple[str, Path]]:
 
 
 def _pairs(text: str) -> Iterator[tuple[str, str]]:
-    """Each two strings with a colon or a comma between them."""
+    """Yield each two strings with a colon or a comma between them."""
     last = ""
     separated = False
     for token in _TOKEN.finditer(text):
@@ -149,7 +149,7 @@ def _pairs(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _module_in(folder: Path, module: str) -> Path | None:
-    """A package or a module of that name there; a folder without `__init__` gives way to any."""
+    """Return the package or module of that name in the folder; a package needs an `__init__`."""
     for base in (folder / module / "__init__", folder / module):
         for suffix in _SUFFIXES:
             path = f"{base}{suffix}"
@@ -172,7 +172,7 @@ def _distributions(folder: Path) -> Iterator[Distribution]:
 
 
 def _head(info: Path) -> str:
-    """How the metadata begin; an egg-info may be a file itself."""
+    """Return the beginning of the metadata; an egg-info may be a file."""
     for path in (info / "METADATA", info / "PKG-INFO", info):
         text = text_of(path, most=_HEAD_BYTES)
         if text:
@@ -196,14 +196,14 @@ def _distribution(name: str, info: Path) -> Distribution:
 
 
 def parsed(text: str) -> Any:
-    """What JSON says; None if it is none."""
+    """Return the value of a JSON text; None if the text is not JSON."""
     with suppress(ValueError, RecursionError):
         return json.loads(text)
     return None
 
 
 def _entries(folder: Path, *endings: str) -> Iterable[Path]:
-    """What lies in a folder and ends so, without hidden files. Raises TooLarge."""
+    """Return the visible paths in a folder with one of these endings. Raises TooLarge."""
     try:
         with os.scandir(folder) as entries:
             names = [entry.name for entry in islice(entries, PACKAGES + 1)]

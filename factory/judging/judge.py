@@ -1,4 +1,4 @@
-"""The judge: whether a commit passes, and whether accept commands prove anything.
+"""The judge: decides whether a commit passes, and whether accept commands prove anything.
 
 Invariant: the gates that judge a candidate are those of the commit below it, never its own.
 """
@@ -20,8 +20,8 @@ from factory.repo.underway import Fit
 from factory.store.records import CardKind, Verdict
 from factory.store.unit import Unit
 
-OnBench = Callable[..., Case]  # a case that lacks only its bench
-TRIES = 3  # of gates that are interrupted
+OnBench = Callable[..., Case]  # makes a case; only the bench is missing
+TRIES = 3  # of a judging whose gates are interrupted
 
 
 class Judge:
@@ -61,7 +61,7 @@ class Judge:
             return _ruled(judgement)
 
     async def prove(self, accept: Sequence[str]) -> Proof:
-        """Run accept commands on trunk, where each of them has to fail."""
+        """Run accept commands on trunk, where each of them must fail."""
         tip = self.rulings.tip
         ruling = await self.rulings.of(tip)
         on, _ = await self._cases(tip, tip, ruling.rules, None, ())
@@ -76,17 +76,17 @@ class Judge:
         return Proof(commit=tip, passing=_first_passing(judgement.verdicts))
 
     async def end_unwanted(self, trees: Collection[str]) -> None:
-        """End what an earlier daemon began, except for these trees and trunk's."""
+        """End what an earlier daemon began, unless it is about one of these trees or trunk's."""
         for bench in self._benches.begun():
             wanted = {*trees, await self._trunk.own.tree(self.rulings.tip)}
-            if bench in self._benches.begun():  # still
+            if bench in self._benches.begun():  # unless it ended meanwhile
                 await self._gates.end_unwanted(bench, wanted)
                 self._benches.look_again()
 
     async def _cases(
         self, commit: str, parent: str, rules: Rules, unit: Unit | None, accept: Sequence[str]
     ) -> tuple[OnBench, OnBench | None]:
-        """The case, and the one below it if accept commands have to fail there first."""
+        """Return the case, and the case below it if accept commands must fail there first."""
         own = self._trunk.own
         is_trunk = unit is None and commit == parent
         trunk = parent if is_trunk else self.rulings.tip
@@ -114,7 +114,7 @@ class Judge:
         return max(fit, self._gates.fit(below(bench=bench), accept, proving=True))
 
     async def _ungated(self, case: Case, accept: Sequence[str], unit: Unit | None) -> Ruled:
-        """Judge without gates: green if a person let this unit land so, and its proof holds."""
+        """Judge without gates: green if a person permitted this and the accept commands pass."""
         if unit is None or CardKind.NO_GATE not in unit.approved:
             return Ruled(ok=False, setup=line_cards.no_gate())
         if not accept:
@@ -126,7 +126,7 @@ class Judge:
 
 
 async def _asked(ask: Callable[[], Awaitable[Judgement]]) -> Judgement:
-    """The judgement; interrupted gates run again, TRIES times in all."""
+    """Return the judgement; interrupted gates run up to TRIES times."""
     for _ in range(TRIES):
         judgement = await ask()
         if judgement.answer is not Answer.UNSETTLED:
@@ -149,14 +149,14 @@ def _ruled(judgement: Judgement) -> Ruled:
 
 
 def _unproven(before: Judgement) -> Ruled:
-    """Return the ruling if accept commands did not fail below."""
+    """Return the result if accept commands did not fail on the commit below."""
     if before.failed is not None:
         return Ruled(ok=False, setup=setup_card(before.failed))
     return Ruled(ok=False, passed_before=_first_passing(before.verdicts))
 
 
 def _first_passing(verdicts: Sequence[Verdict]) -> str:
-    """The first accept command that passed; empty if all failed."""
+    """Return the first accept command that passed; empty if all failed."""
     for verdict in verdicts:
         if verdict.succeeded:
             return verdict.command

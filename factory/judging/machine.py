@@ -1,7 +1,7 @@
-"""The machine around a command: variables, PATH, tools and caches, as they were captured at start.
+"""The machine around a command: variables, PATH, tools and caches, captured at the daemon's start.
 
-Invariant: PATH leads neither into the user's checkout, nor into a venv that was active at start,
-nor into factoryd's own: a tool there would judge by their modules.
+Invariant: PATH contains no folder of the user's checkout, of a venv that was active at the start,
+or of factoryd's own venv. A tool from there would load the wrong modules.
 """
 
 import os
@@ -30,10 +30,10 @@ _CACHES = (
 
 
 class Machine:
-    """What a command finds around it, and what of that it may write.
+    """The environment variables of commands, and the folders that commands may write.
 
-    `environ`: the variables as captured at start; `passed` ([env] pass) names those of them that
-    go through. `root`: the user's checkout. `caches`: a folder for the caches of tools.
+    `environ`: the variables as captured at the start; `passed` ([env] pass) names those that
+    commands get. `root`: the user's checkout. `caches`: a folder for the caches of tools.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Machine:
         self._path = _path(environ, root)
 
     def variables(self, place: Place, *, judging: bool = False) -> dict[str, str]:
-        """The whole environment of a command at `place`; `judging`: of a gate."""
+        """Return all variables of a command at `place`; `judging`: the command is a gate."""
         env = self._toolchains()
         env |= self._captured((*_CAPTURED, *TOOLCHAINS))
         caches = self._caches_of(place, judging=judging)
@@ -62,9 +62,9 @@ class Machine:
         env |= {
             "HOME": str(place.home),
             "TMPDIR": str(place.tmp),
-            "TMPPREFIX": f"{place.tmp}/zsh",  # zsh writes into /tmp without it
+            "TMPPREFIX": f"{place.tmp}/zsh",  # without it, zsh writes into /tmp
             "PATH": f"{place.venv}/bin{os.pathsep}{self._path}",
-            # A gate that writes into its venv would write into every venv that has hard links.
+            # With hard links, a gate that writes into its venv would write into other venvs too.
             "UV_LINK_MODE": "copy",
             "UV_COMPILE_BYTECODE": "1",
             "UV_PROJECT_ENVIRONMENT": str(place.venv),
@@ -76,11 +76,11 @@ class Machine:
         return env
 
     def profile(self, place: Place, *, judging: bool = False, layer: Path | None = None) -> Profile:
-        """What a command at `place` may write.
+        """Return what a command at `place` may write.
 
-        Gates leave the environment as it was, and candidates the caches. `layer`: a folder for what
-        a gate writes in the tree while others run. That gate alone sees what it writes anywhere at
-        `place`: the code that one gate runs must not decide what another looks at.
+        Gates do not change the environment, and candidates do not change the caches. `layer`: a
+        folder for what a gate writes in the tree while others run. Other gates do not see what that
+        gate writes at `place`, because it must not change what they judge.
         """
         caches = self._caches_of(place, judging=judging)
         caches.mkdir(parents=True, exist_ok=True)
@@ -102,27 +102,27 @@ class Machine:
         return Profile(writes=tuple(writes), scratch=tuple(scratch), layered={place.tree: layer})
 
     def passed(self) -> dict[str, str]:
-        """The variables that [env] pass lets through."""
+        """Return the variables that [env] pass names."""
         return self._captured(self._passed())
 
     def which(self, name: str) -> str:
-        """The path of a tool, as commands find it; empty if there is none."""
+        """Return the path of a tool, as commands find it; empty if there is none."""
         return shutil.which(name, path=self._path) or ""
 
     @property
     def python(self) -> str:
-        """The Python to make venvs with: the user's own, even from a venv."""
+        """The Python that makes venvs: the user's own, even if it comes from a venv."""
         return shutil.which("python3", path=self._environ.get("PATH", os.defpath)) or "python3"
 
     def around(self, setup: Setup) -> list[str]:
-        """All that an environment depends on, except the tree."""
+        """Return everything that an environment depends on, except the tree."""
         parts = [setup.digest, self.python, repr(sorted(self.passed().items()))]
         for name in _TOOLS:
             parts.append(f"{name} {identity(self.which(name))}")
         return parts
 
     def _toolchains(self) -> dict[str, str]:
-        """Toolchains in the user's HOME, by the variables that name their folders."""
+        """Return the folders of toolchains in the user's HOME, by the variables that name them."""
         found = dict[str, str]()
         for name, folder in TOOLCHAINS.items():
             path = home(self._environ) / folder
@@ -134,12 +134,12 @@ class Machine:
         return {name: self._environ[name] for name in names if name in self._environ}
 
     def _caches_of(self, place: Place, *, judging: bool) -> Path:
-        """A folder of caches: no setup reads what a gate wrote."""
+        """Return the folder of caches; gates have their own, so that no setup reads their files."""
         return self._caches / ("gates" if judging else place.caches)
 
 
 def ports(index: int) -> dict[str, str]:
-    """The variables that keep commands at different places off each other's ports."""
+    """Return the variables that give each place its own range of ports."""
     first = 20_000 + 100 * index
     return {
         "FACTORY_WORKER_INDEX": str(index),
@@ -149,7 +149,7 @@ def ports(index: int) -> dict[str, str]:
 
 
 def _path(environ: Mapping[str, str], root: Path) -> str:
-    """PATH without the folders that the invariant bars, and without relative ones."""
+    """Return PATH without the folders that the invariant excludes, and without relative folders."""
     own = sys.prefix if sys.prefix != sys.base_prefix else ""
     barred = list[Path]()
     for folder in (str(root), environ.get("VIRTUAL_ENV"), own):

@@ -1,6 +1,6 @@
-"""How long gates took, and so how long one may take.
+"""How long gates took, and so how long a gate may take.
 
-Invariant: only green runs count, because a red one may end early.
+Invariant: only green runs count, because a red run may end early.
 """
 
 from collections import deque
@@ -12,18 +12,18 @@ from factory.store.records import Verdict
 
 UNMEASURED_SECONDS = 1800.0
 LEAST_SECONDS = 60.0
-MOST_RUNS = 200  # that are counted of each gate
+MOST_RUNS = 200  # newest runs that count for each gate
 
 
 class Measured:
-    """The seconds of the newest green runs of each gate; from the store at first."""
+    """The seconds of the newest green runs of each gate; the first ones come from the store."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._seconds: dict[str, deque[float]] = {}
 
     def of(self, gate: str) -> deque[float]:
-        """Its green runs so far, oldest first."""
+        """Return the seconds of the gate's green runs so far, oldest first."""
         if gate not in self._seconds:
             greens = self._store.select(Verdict, gate=gate, ok=1)
             greens.sort(key=attrgetter("at"))
@@ -32,9 +32,9 @@ class Measured:
 
 
 def time_limit(measured: Collection[float], *, runs: int) -> float:
-    """Three times the 95th percentile in seconds, at least 60, doubled for each run so far.
+    """Return three times the 95th percentile in seconds, at least 60, doubled for each earlier run.
 
-    Doubled, because what the gate runs may just have grown.
+    It is doubled because the gate may need more time than before.
     """
     if not measured:
         return UNMEASURED_SECONDS

@@ -1,6 +1,6 @@
-"""Whether the project's modules come from the tree that is judged, by what is installed beside it.
+"""Check that the project's modules come from the tree that is judged, and not from a copy.
 
-Invariant: no code of a candidate runs: only files are read.
+Invariant: no code of a candidate runs; only files are read.
 """
 
 import os
@@ -26,7 +26,7 @@ _CURE = (
 
 
 def modules_of(tree: Path) -> list[str]:
-    """Names of the project's top-level modules."""
+    """Return the names of the project's top-level modules."""
     names = set[str]()
     for path in (*tree.glob("*"), *(tree / "src").glob("*")):
         if path.suffix == ".py" or os.path.isfile(path / "__init__.py"):  # noqa: PTH113
@@ -35,7 +35,7 @@ def modules_of(tree: Path) -> list[str]:
 
 
 def checked_modules(tree: Path) -> list[str]:
-    """Those of them whose names nothing else may have."""
+    """Return the project's modules with names that nothing else is likely to have."""
     common = sys.stdlib_module_names | _COMMON
     return [name for name in modules_of(tree) if name not in common]
 
@@ -43,10 +43,10 @@ def checked_modules(tree: Path) -> list[str]:
 def outside_python(
     tree: Path, venv: Path | None, folders: Sequence[Path], *, before: Sequence[Path] = ()
 ) -> str:
-    """What gates would import from elsewhere than the tree, in a sentence; empty if nothing.
+    """Return a sentence about a module that gates would import from outside the tree; else "".
 
-    `folders` hold installed packages, and `before` are searched first. Without a `venv` the folders
-    are the machine's, where packages that have nothing to do with the project do not matter.
+    `folders` hold installed packages, and `before` are searched first. Without a `venv`, the
+    folders are the machine's; packages there that do not belong to the project do not matter.
     """
     try:
         return _Origins(tree, venv, read(folders, before=before)).wrong()
@@ -55,9 +55,10 @@ def outside_python(
 
 
 def folders_told(output: str) -> list[Path]:
-    """Where a Python keeps what is installed: its own path, then folders, as JSON in the last line.
+    """Return the package folders of a Python from its output.
 
-    A venv's Python that has loaded nothing does not know that it is one.
+    The last line is JSON: the Python's path, then folders. A venv's Python that runs with
+    -S does not know that it belongs to a venv.
     """
     told = parsed(output.strip().rpartition("\n")[2])
     if not isinstance(told, list) or not told or not all(isinstance(each, str) for each in told):
@@ -75,7 +76,7 @@ class _Origins:
         self._project = _project_of(tree)
 
     def wrong(self) -> str:
-        """The first thing that is wrong; empty if nothing is."""
+        """Return the first problem as a sentence; empty if there is none."""
         for package in self._known.distributions:
             if self._venv or self._is_project(package):
                 found = self._package(package)
@@ -90,7 +91,7 @@ class _Origins:
         return ""
 
     def _package(self, package: Distribution) -> str:
-        """What is wrong with how a package is installed."""
+        """Return a sentence if a package is installed in a wrong way; else ""."""
         local = package.source if package.from_folder else None
         if local and not local.is_relative_to(self._tree):
             return f"{package.name} is installed from {local}, outside of the tree{_CURE}"
@@ -104,7 +105,7 @@ class _Origins:
         return bool(self._project) and _plain(package.name) == self._project
 
     def _module(self, name: str, origin: Path) -> str:
-        """What is wrong with where a module comes from."""
+        """Return a sentence if a module comes from a wrong place; else ""."""
         if origin.is_relative_to(self._tree):
             return ""
         if not self._venv or not origin.is_relative_to(self._venv):
@@ -116,11 +117,11 @@ class _Origins:
         for owner in owners:
             if owner.source and not owner.editable:
                 return f"`import {name}` gives {shown}, which {owner.name} brings as a copy{_CURE}"
-        return ""  # a dependency of that name, or what an editable installation built
+        return ""  # a dependency has that name, or an editable installation built the module
 
 
 def _project_of(tree: Path) -> str:
-    """The project's name, as its manifests say; empty if none does."""
+    """Return the project's name from its manifests; empty if none has a name."""
     for name in _MANIFESTS:
         found = _PROJECT.search(text_of(tree / name, most=_MANIFEST_BYTES))
         if found:
@@ -133,7 +134,7 @@ def _plain(name: str) -> str:
 
 
 def outside_node(tree: Path) -> str:
-    """What node would load from elsewhere than the tree, in a sentence; empty if nothing."""
+    """Return a sentence about modules that node would load from outside the tree; else ""."""
     if not (tree / "package.json").is_file():
         return ""
     for folder in tree.parents:

@@ -28,7 +28,8 @@ class Outset:
 def outset_of(told: Mapping[str, Any]) -> Outset:
     """Read an outset from JSON values.
 
-    Raises TypeError, KeyError or ValueError if a part is missing."""
+    Raises TypeError, KeyError or ValueError if a part is missing.
+    """
     return Outset(
         asked=Asked(**told["asked"]),
         stamp=stamp_of(told["stamp"]),

@@ -1,6 +1,6 @@
-"""What an editable installation put into a venv, except the way to the tree.
+"""Find the files that an editable installation put into a venv, apart from links to the tree.
 
-Invariant: no code of the candidate runs, and no more than a bound is read of each file.
+Invariant: no code of the candidate runs, and each file is read up to a bound.
 """
 
 import csv
@@ -13,14 +13,14 @@ from pathlib import Path
 from factory.judging.texts import text_of
 from factory.judging.venvs import own_folders
 
-_LOADER = re.compile(r"editable|\.pth$", re.IGNORECASE)  # by its name it only leads to the tree
+_LOADER = re.compile(r"editable|\.pth$", re.IGNORECASE)  # they only lead to the tree
 _COMMAND = re.compile(r"(?m)^[ \t]*([\w.-]+)[ \t]*=")
 
 
 def built_into(venv: Path) -> list[str]:
-    """Files that an editable installation built or copied from the tree, by its own record.
+    """Return the files that editable installations built or copied from the tree, by their RECORDs.
 
-    Not its metadata, the modules that lead to the tree, and commands that only call a function.
+    Leave out metadata, modules that only lead to the tree, and commands that only call a function.
     """
     found: list[str] = []
     for folder in own_folders(venv):
@@ -31,7 +31,7 @@ def built_into(venv: Path) -> list[str]:
 
 
 def is_editable(info: Path) -> bool:
-    """Whether the metadata is that of an editable package."""
+    """Whether the metadata belongs to an editable package."""
     with suppress(ValueError, TypeError, KeyError, RecursionError):
         told = json.loads(text_of(info / "direct_url.json"))
         return bool(told["dir_info"]["editable"])

@@ -61,7 +61,7 @@ class Place:
 
     @property
     def layers(self) -> Path:
-        """A folder with one layer for each parallel gate: the files that the gate writes in the tree."""
+        """A folder with one layer for each parallel gate, with what the gate writes in the tree."""
         return self.folder / "layers"
 
     @property

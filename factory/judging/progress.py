@@ -35,7 +35,8 @@ class Progress:
 def progress_of(told: Mapping[str, Any]) -> Progress:
     """Read a progress from JSON values.
 
-    Raises TypeError, KeyError or AttributeError if a part is missing."""
+    Raises TypeError, KeyError or AttributeError if a part is missing.
+    """
     if not told:
         return Progress()  # the first group has not begun
     return Progress(

@@ -1,6 +1,6 @@
-"""What failed and is tried again, each time later.
+"""Failed steps that are tried again, after longer and longer waits.
 
-Invariant: times are those of the loop's clock, which nobody sets.
+Invariant: times are from the event loop's clock, which nobody can set.
 """
 
 import json
@@ -19,51 +19,51 @@ from factory.store.records import Fact
 
 LONGEST_S = 300.0
 EVIDENCE = 4000  # characters of a traceback
-BREAKS = 3  # how often in a row a step may break before a person is asked
+BREAKS = 3  # failures in a row of a step until a card asks a person
 _BENCH = re.compile(r"/benches/b\d+/")
 
 
 @dataclass(slots=True)
 class _Failures:
-    """How often in a row, and when it may be tried again."""
+    """The number of failures in a row, and the time of the next try."""
 
     count: int = 0
     due: float = 0.0
 
 
 class Retries:
-    """What failed, by name. It is tried again after 2, 4, 8 … 300 seconds."""
+    """Failures by name. The next try comes after 2, 4, 8 … 300 seconds."""
 
     def __init__(self) -> None:
         self._failed: dict[str, _Failures] = {}
 
     def fail(self, name: str) -> int:
-        """Note a failure; how many there are in a row."""
+        """Note a failure, and return the number of failures in a row."""
         failed = self._failed.setdefault(name, _Failures())
         failed.count += 1
         failed.due = anyio.current_time() + min(LONGEST_S, 2.0**failed.count)
         return failed.count
 
     def failures(self, name: str) -> int:
-        """How many there are in a row."""
+        """Return the number of failures in a row."""
         return self._failed.get(name, _Failures()).count
 
     def is_due(self, name: str) -> bool:
-        """Whether it may be tried now."""
+        """Whether the next try may start now."""
         return self._failed.get(name, _Failures()).due <= anyio.current_time()
 
     def forget(self, *names: str) -> None:
-        """Forget the failures of these."""
+        """Forget the failures of these names."""
         for name in names:
             self._failed.pop(name, None)
 
     def keep(self, names: Collection[str]) -> None:
-        """Forget all others."""
+        """Forget the failures of all other names."""
         others = self._failed.keys() - set(names)
         self.forget(*others)
 
     def waits(self) -> list[float]:
-        """The seconds until each that is not due yet is."""
+        """Return the seconds until each of the tries that are not due yet."""
         now = anyio.current_time()
         waits = []
         for failed in self._failed.values():
@@ -73,7 +73,7 @@ class Retries:
 
 
 class KeptRetries(Retries):
-    """Retries whose counts the store keeps; a restart makes all of them due."""
+    """Retries whose counts are kept in the store; after a restart, all tries are due."""
 
     def __init__(self, store: Store, fact: str) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class KeptRetries(Retries):
         self._fact = fact
 
     def fail(self, name: str) -> int:
-        """Note a failure; how many there are in a row, those before a restart included."""
+        """Note a failure, and return the number in a row, including those before a restart."""
         super().fail(name)
         counts = self._counts()
         counts[name] = counts.get(name, 0) + 1
@@ -89,17 +89,17 @@ class KeptRetries(Retries):
         return counts[name]
 
     def failures(self, name: str) -> int:
-        """How many there are in a row."""
+        """Return the number of failures in a row."""
         return self._counts().get(name, 0)
 
     def forget(self, *names: str) -> None:
-        """Forget the failures of these."""
+        """Forget the failures of these names."""
         super().forget(*names)
         counts = self._counts()
         self._write({name: count for name, count in counts.items() if name not in names})
 
     def keep(self, names: Collection[str]) -> None:
-        """Forget all others."""
+        """Forget the failures of all other names."""
         super().keep(names)
         self.forget(*self._counts().keys() - set(names))
 
@@ -115,7 +115,7 @@ class KeptRetries(Retries):
 
 
 def sentence_of(error: Exception) -> str:
-    """What broke, in the same words on every bench."""
+    """Return the error as a sentence, with the same words on every bench."""
     error = first_of(error)
     first = next(iter(str(error).splitlines()), "")
     said = f"{type(error).__name__}: {first}" if first else type(error).__name__
@@ -123,5 +123,5 @@ def sentence_of(error: Exception) -> str:
 
 
 def trace_of(error: Exception) -> str:
-    """The end of its traceback."""
+    """Return the end of the error's traceback."""
     return "".join(format_exception(error))[-EVIDENCE:]

@@ -1,6 +1,6 @@
-"""The files of a commit that say how work is judged, prepared and prompted.
+"""The rule files of a commit: they say how work is judged, prepared and prompted.
 
-Invariant: no more than a bound is read of each. A larger one is named, and never counts as empty.
+Invariant: each file is read up to a bound. A larger file is reported and never counts as empty.
 """
 
 import os
@@ -19,15 +19,15 @@ from factory.repo.git import Git
 
 
 class RuleFiles:
-    """Reads them; what it read of one commit it does not read again for the next."""
+    """Reads rule files; a file that did not change since the last commit is not read again."""
 
     def __init__(self, own: Git) -> None:
         self._own = own
         self._known: dict[str, str] = {}  # by blob
 
     async def read(self, commit: str, blobs: Mapping[str, str]) -> Texts:
-        """What these files of a commit say (path → id)."""
-        # A copy: while git is asked, somebody else may read another commit.
+        """Return the texts of these files of a commit; `blobs`: path → id."""
+        # A copy, because another task may read another commit while git runs.
         known = dict(self._known)
         fresh = {path: blob for path, blob in blobs.items() if blob not in known}
         locks = {path: fresh.pop(path) for path in LOCKS if path in fresh}
@@ -51,7 +51,7 @@ class RuleFiles:
         return Texts(texts, larger)
 
     async def _locked(self, commit: str, path: str) -> str | None:
-        """The lines of a lock file that name packages, which git finds; None if too many."""
+        """Return the lines of a lock file that name packages; None if there are too many."""
         how = ("grep", "-h", "-a", "-o", "--no-color", "-E", "-e", LOCKED, commit, "--", path)
         try:
             done = await self._own.run(*how, ok=(0, 1), into=Into(bounded.PARSED))
@@ -61,18 +61,18 @@ class RuleFiles:
 
 
 def ruling_in(listing: Sequence[str], folder: str) -> list[str]:
-    """The files of a commit that rule; `folder`: the name of the one with the conventions."""
+    """Return the rule files of a commit; `folder`: the name of the conventions folder."""
     return sorted({*wanted(listing, folder), *conventions_in(listing, folder)})
 
 
 def conventions_in(listing: Iterable[str], folder: str) -> list[str]:
-    """The files of the folder with the conventions that count; other files there are ignored."""
+    """Yield the known files in the conventions folder; other files there are ignored."""
     counted = tuple(f"{folder}/{name}" for name in KNOWN)
     return [name for name in listing if name.startswith(counted)]
 
 
 async def too_large(own: Git, after: str, changes: Sequence[Change], folder: str) -> dict[str, int]:
-    """The files of a change that rule and have more bytes than are read of them, with these."""
+    """Return the rule files of a change that are too large to be read, with their bytes."""
     blobs = await aside(len(changes), partial(_ruling, changes, folder))
     sizes = await own.sizes(blobs.values())
     larger = dict[str, int]()
@@ -88,12 +88,12 @@ async def too_large(own: Git, after: str, changes: Sequence[Change], folder: str
 
 
 def most(path: str) -> int:
-    """How many bytes such a file may have."""
+    """Return how many bytes a rule file may have."""
     return bounded.LOCK_FILE if path in LOCKS else bounded.PARSED
 
 
 def _ruling(changes: Sequence[Change], folder: str) -> dict[str, str]:
-    """Those that may be files that rule, with their blobs."""
+    """Return the files of a change that may be rule files, with their blobs."""
     blobs = dict[str, str]()
     for change in changes:
         if change.new and change.mode not in (GITLINK, SYMLINK):

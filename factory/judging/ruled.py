@@ -1,4 +1,4 @@
-"""What the judge says: of a commit, and of accept commands."""
+"""The judge's results: about a commit, and about accept commands."""
 
 from dataclasses import dataclass
 
@@ -11,17 +11,17 @@ from factory.store.records import Verdict
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ruled:
-    """What the judge says of one commit."""
+    """The judge's result for one commit."""
 
     ok: bool
     red: tuple[Verdict, ...] = ()
-    setup: Ask | None = None  # no environment, or rules that are wrong: nobody's fault
+    setup: Ask | None = None  # there is no environment, or the rules are wrong
     passed_before: str = ""  # an accept command that passes on the commit below
-    not_proven: bool = False  # red in an accept command
+    not_proven: bool = False  # an accept command is red
 
     @property
     def sentence(self) -> str:
-        """One sentence for a person."""
+        """The result as one sentence for a person."""
         if not self.red:
             return "green" if self.ok else "not judged"
         first = self.red[0]
@@ -40,15 +40,15 @@ class Ruled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """Whether accept commands fail on trunk, as they must before the work is done."""
+    """Whether accept commands fail on trunk. They must fail before the work is done."""
 
     commit: str
-    passing: str = ""  # the first one that passes there
+    passing: str = ""  # the first command that passes on trunk
     setup: Ask | None = None
 
 
 def setup_card(failed: SetupFailed) -> Ask:
-    """The question to a person where there is no environment."""
+    """Return the card that asks a person about a missing environment."""
     if failed.unconfined:
         return line_cards.unconfined(failed.sentence, failed.log)
     return line_cards.setup_failed(sentence=failed.sentence, tail=failed.tail, log=failed.log)

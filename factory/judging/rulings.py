@@ -1,7 +1,7 @@
-"""Rulings: what the files of a commit say about how work is judged, prepared and prompted.
+"""Rulings: how work is judged, prepared and prompted, as the files of a commit say.
 
-Invariant: the ruling of a commit depends on its files alone, except that a person's answer may
-leave out an inferred gate or let it rewrite files.
+Invariant: the ruling of a commit depends only on its files, with one exception: a person's answer
+may remove an inferred gate or permit it to rewrite files.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -30,55 +30,55 @@ RULINGS_KEPT = 64
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """What one commit says about how work is judged, prepared and prompted."""
+    """How work is judged, prepared and prompted, as one commit says."""
 
     rules: Rules
     conventions: Conventions
     wrong: str = ""  # why its gate files cannot be used
-    # Files that rule and are too large to be read, with their bytes.
+    # Rule files that are too large to be read, with their bytes.
     unread: tuple[tuple[str, int], ...] = ()
-    layout: Layout = field(default_factory=Layout)  # what its folders are called
-    # Where its guarded symlinks lead (see guards.led_to).
+    layout: Layout = field(default_factory=Layout)  # the names of its folders
+    # The targets of its guarded symlinks (see guards.led_to).
     reached: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def obstacle(self) -> Ask | None:
-        """Why nothing can be judged by it."""
+        """Why nothing can be judged by this ruling."""
         if self.unread:
             return line_cards.rules_too_large(self.unread)
         return line_cards.wrong_rules(self.wrong) if self.wrong else None
 
     def judges_like(self, other: "Ruling") -> bool:
-        """Whether both judge alike."""
+        """Whether both rulings lead to the same verdicts."""
         ours = (self.rules, self.wrong, self.unread)
         return ours == (other.rules, other.wrong, other.unread)
 
 
 class Rulings:
-    """Reads rulings from the factory repository, and keeps the newest ones."""
+    """Reads rulings from the factory repository, and keeps the newest rulings."""
 
     def __init__(self, *, store: Store, own: Git, shipped: dict[str, str]) -> None:
-        self.tip = ""  # trunk as last looked at
+        self.tip = ""  # the last known commit of trunk
         self._store = store
         self._own = own
         self._shipped = shipped
         self._files = RuleFiles(own)
         self._known: dict[str, Ruling] = {}
-        self._folder = CONVENTIONS  # trunk's name of that folder
+        self._folder = CONVENTIONS  # the folder's name in trunk
 
     async def of(self, commit: str) -> Ruling:
-        """The ruling of a commit; wrong gate files make one under which nothing passes."""
+        """Return the ruling of a commit; with wrong gate files, the ruling lets nothing pass."""
         if commit not in self._known:
             ruling = await self._read(commit)
             if len(self._known) >= RULINGS_KEPT:
-                # Trunk's own stays: the pool asks for it at any time.
+                # Keep trunk's ruling, because the pool may need it at any time.
                 oldest = next(each for each in self._known if each != self.tip)
                 self._known.pop(oldest)
             self._known[commit] = ruling
         return self._as_answered(self._known[commit])
 
     async def of_trunk(self, tip: str) -> Ruling:
-        """Take `tip` for trunk; its ruling."""
+        """Take `tip` as trunk's commit, and return its ruling."""
         self.tip = tip
         ruling = await self.of(tip)
         self._folder = folder_of(ruling.layout, known=self._folder)
@@ -86,13 +86,13 @@ class Rulings:
 
     @property
     def current(self) -> Ruling | None:
-        """The ruling of trunk as last looked at."""
+        """The ruling of trunk's last known commit."""
         known = self._known.get(self.tip)
         return self._as_answered(known) if known else None
 
     @property
     def obstacle(self) -> Ask | None:
-        """Why nothing can be judged here at present: no gate, or gate files that are wrong."""
+        """Why nothing can be judged now: there is no gate, or gate files are wrong."""
         ruling = self.current
         if ruling is None:
             return None
@@ -130,7 +130,7 @@ class Rulings:
         )
 
     async def _reached(self, commit: str, rules: Rules) -> Mapping[str, str]:
-        """Where the guarded symlinks of a commit lead, and the links on the way there."""
+        """Return the targets of a commit's guarded symlinks, following links on the way."""
         links = await self._own.links(commit)
         entries = await self._own.listing(commit)
         found = dict[str, str]()
@@ -145,7 +145,7 @@ class Rulings:
 
 
 async def _rules(listing: list[str], texts: Texts, folder: str) -> Rules:
-    """What the files say; raises ConfigError. Long ones are parsed in a thread."""
+    """Return the rules in the files; raises ConfigError. Long files are parsed in a thread."""
     ask = partial(rules_of, listing, texts.found, folder, larger=texts.larger)
     lines = sum(map(len, texts.found.values())) // 64
     return await aside(len(listing) + lines, ask)
@@ -156,5 +156,5 @@ def _picked(entries: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
 
 
 def _guarded(guards: Guards, links: Collection[str]) -> dict[str, str]:
-    """The guarded ones of these symbolic links, each as its own origin."""
+    """Return the guarded links among these symlinks, each as its own origin."""
     return {link: link for link in links if guards.of_link(link)}

@@ -1,6 +1,6 @@
-"""What lies in the run dir of a gate or setup: the script that runs, and what it said.
+"""The run dir of a gate or setup: it holds the script and the output.
 
-Invariant: a script lies outside of the tree that it judges.
+Invariant: a script lies outside the tree that it judges.
 """
 
 from contextlib import suppress
@@ -12,7 +12,7 @@ TAIL_BYTES = 16 << 10
 
 
 def script_in(run_dir: Path, text: str) -> tuple[str, ...]:
-    """Write a script there; the command that runs it."""
+    """Write a script into the run dir, and return the command that runs it."""
     run_dir.mkdir(parents=True, exist_ok=True)
     path = run_dir / "script"
     path.write_text(text)
@@ -21,7 +21,7 @@ def script_in(run_dir: Path, text: str) -> tuple[str, ...]:
 
 
 def tail_of(run_dir: Path) -> str:
-    """The end of what was said there."""
+    """Return the end of the output."""
     said = b""
     for name in ("output.log", "output.1.log"):  # the newest first
         with suppress(OSError):

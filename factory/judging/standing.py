@@ -1,7 +1,8 @@
-"""What stands at a place: whether it serves, how it is put back, and the stamp that says so.
+"""The environment at a place: whether it can be used, how it is restored, and its stamp.
 
-Invariant: an environment has two layers. Dependencies serve every tree that asks for the same ones.
-The build, which setup makes inside a tree, serves that tree alone, unless setup names its inputs.
+Invariant: an environment has two layers. Dependencies are used for every tree that needs the same
+ones. The build, which setup makes inside a tree, is used for that tree only, unless setup names
+the build's inputs.
 """
 
 import os
@@ -21,7 +22,7 @@ from factory.judging.place import Place, Stamp, read_stamp, write_stamp
 from factory.judging.texts import text_of
 from factory.judging.venvs import own_folders
 
-# Bounds of what is copied, in bytes as sizes say, and of the paths that setup may build.
+# Bounds: bytes that are copied (sums of file sizes), and paths that setup may build.
 BUILD_BYTES = 4 << 30
 DEPENDENCIES_BYTES = 32 << 30
 BUILD_PATHS = 10_000
@@ -33,7 +34,7 @@ _COMMAND = re.compile(r"(?m)^command = .*$")
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a tree asks for: digests of all that each layer is made from."""
+    """The needs of a tree: for each layer, a digest of everything that it is made from."""
 
     dependencies: str
     build: str
@@ -41,10 +42,10 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ready:
-    """An environment that may be used; equal keys, equal dependencies.
+    """An environment that may be used; equal keys mean equal dependencies.
 
-    `built`: just now, so the tree may be dirty. `made`: what setup built in the tree, by paths;
-    `laid`: how that stood.
+    `built`: it was built just now, so the tree may be dirty. `made`: the paths that setup built in
+    the tree; `laid`: their print.
     """
 
     key: str
@@ -54,13 +55,13 @@ class Ready:
     laid: Print = field(default_factory=dict, repr=False)
 
 
-# ── does it serve ──
+# ── can it be used ──
 
 
 def standing(place: Place, asked: Asked, *, verify: bool) -> Ready | None:
-    """What stands there, if it serves; what setup built in the tree is laid into it.
+    """Return the environment at the place if it can be used, after restoring the build in the tree.
 
-    Without `verify`, changed dependencies and another tree's build serve too.
+    Without `verify`, changed dependencies and another tree's build are accepted too.
     """
     stamp = read_stamp(place.stamp)
     if stamp is None or stamp.asked != asked.dependencies or not _ours(place, stamp.candidate):
@@ -72,19 +73,19 @@ def standing(place: Place, asked: Asked, *, verify: bool) -> Ready | None:
     if not fits or stamp.print != digest_of(print_):
         return None
     ready = Ready(key=stamp.key, built=False, print=print_, made=stamp.made)
-    with suppress(OSError):  # if the copy is damaged, it is built once more
+    with suppress(OSError):  # if the copy is damaged, the environment is built again
         return replace(ready, laid=lay(place, ready))
     return None
 
 
 def _ours(place: Place, maker: str) -> bool:
-    """Whether trunk's code made it, or the code of this very candidate."""
+    """Whether trunk's code or this candidate's own code made it."""
     return maker in ("", place.candidate)
 
 
 @faults.during("environment.print")
 def print_place(place: Place) -> Print:
-    """How the dependencies stand, and which Python they are for."""
+    """Return the print of the dependencies and of their Python."""
     for top in place.installed:
         if top == place.venv or top.is_symlink():
             continue
@@ -95,21 +96,21 @@ def print_place(place: Place) -> Print:
 
 
 def identity(path: str) -> tuple[int, ...]:
-    """What distinguishes a program from another at the same path."""
+    """Return what distinguishes a program from other programs at the same path."""
     if not path:
         return ()
     with suppress(OSError):
-        about = os.stat(path)  # noqa: PTH116  ten tools, each time: no Path for them
+        about = os.stat(path)  # noqa: PTH116  a Path for ten tools each time is slow
         return (about.st_size, about.st_mtime_ns, about.st_ino)
     return ()
 
 
-# ── putting it back ──
+# ── restoring it ──
 
 
 @faults.during("environment.lay")
 def lay(place: Place, ready: Ready) -> Print:
-    """Make what setup built in the tree what it was, and return how it stands then."""
+    """Restore what setup built in the tree, and return its print."""
     tops = place.inside(ready.made)
     changed = differing(ready.laid, print_of(tops))
     for top in tops:
@@ -124,13 +125,13 @@ def lay(place: Place, ready: Ready) -> Print:
 
 @faults.during("environment.tidy")
 def tidy(place: Place) -> None:
-    """Delete what was added to the environment since it was made."""
+    """Delete the files that were added to the environment since it was made."""
     if place.stamp.is_file():
         layers.remove_newer(place.installed, place.stamp)
 
 
 def clear(place: Place, setup: Setup) -> None:
-    """Remove what setup built in the tree before."""
+    """Remove what an earlier setup built in the tree."""
     stamp = read_stamp(place.stamp)
     made = stamp.made if stamp else ()
     for path in place.inside((*setup.builds, *made)):
@@ -138,7 +139,7 @@ def clear(place: Place, setup: Setup) -> None:
 
 
 def restored(place: Place, copied: Stamp) -> Print | None:
-    """How the dependencies stand when they are what was copied; None if the copy cannot be read."""
+    """Restore the dependencies and return their print; None if the copy cannot be read."""
     try:
         layers.restore(place, copied, print_place(place))
     except OSError as error:
@@ -152,13 +153,13 @@ def restored(place: Place, copied: Stamp) -> Print | None:
 
 
 class TooMuch(Exception):
-    """What setup built in a tree is more than can be kept for it; says so in a sentence."""
+    """Setup built more in a tree than can be kept; the message is a sentence for a person."""
 
 
 def made_in(
     place: Place, setup: Setup, *, before: Sequence[str], after: Sequence[str]
 ) -> tuple[str, ...]:
-    """What setup built in the tree: what it names, and the ignored paths that are new."""
+    """Return what setup built in the tree: the paths that it names, and new ignored paths."""
     named = [path for path in setup.builds if os.path.lexists(place.tree / path)]
     known = tuple(f"{path}/" for path in (*place.keeps, *named))
     old = set(before)
@@ -167,9 +168,9 @@ def made_in(
 
 
 def seal(place: Place, setup: Setup, asked: Asked, stamp: Stamp, *, before: Print | None) -> Ready:
-    """Stamp what stands there, with copies of what has to be put back; raises OSError or TooMuch.
+    """Stamp the environment, and copy what will be restored later; raises OSError or TooMuch.
 
-    `before`: how the dependencies stood that the build ran on; None if all of it was made now.
+    `before`: the print of the dependencies that the build used; None if they were made now too.
     """
     tops = place.inside(stamp.made)
     laid = print_of(tops)
@@ -208,21 +209,21 @@ def _of_build(place: Place, asked: Asked, stamp: Stamp) -> Stamp:
 
 
 def _with_copy(place: Place, stamp: Stamp) -> Stamp:
-    """The stamp of dependencies that are copied."""
+    """Copy the dependencies, and return the stamp that names the copy."""
     stamp = replace(stamp, copy=secrets.token_hex(8))
     layers.keep_copy(place, stamp)
     return stamp
 
 
 def _copy_of(place: Place, top: Path) -> Path:
-    """Where the copy of something that was built in the tree is."""
+    """Return the path of the copy of something that was built in the tree."""
     return place.made / top.relative_to(place.tree)
 
 
 def _installed(place: Place, setup: Setup) -> Iterator[str]:
-    """Return what the installers chose: the same request may give newer versions elsewhere.
+    """Yield what the installers chose: the same request may give other versions elsewhere.
 
-    Without editable packages, whose version may be the commit's.
+    Editable packages are left out, because their version may depend on the commit.
     """
     for folder in own_folders(place.venv):
         for info in sorted(folder.glob("*.dist-info")):

@@ -1,6 +1,6 @@
-"""One gate in one judging: its runs, what they say, and which of them run side by side.
+"""Trials: one gate in one judging, with its runs; and the batches that run side by side.
 
-Invariant: a run that changed what it judged has not passed.
+Invariant: a run that changed what it judged did not pass.
 """
 
 from collections.abc import Sequence
@@ -15,23 +15,23 @@ from factory.judging.progress import Done
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ran:
-    """How a command ended and what it said last."""
+    """How a command ended, and the end of its output."""
 
     exit: Exit
     tail: str
     log: Path
-    where: str  # the same for people and the store: relative to the checkout if it lies there
-    wrote: Path | None = None  # what it wrote in the tree, where that is kept apart
-    rewrote: tuple[str, ...] = ()  # tracked files that it changed and must not
+    where: str  # the log for people and the store: relative if it lies in the checkout
+    wrote: Path | None = None  # its layer above the tree, if it had one
+    rewrote: tuple[str, ...] = ()  # tracked files that it changed without permission
 
     @property
     def succeeded(self) -> bool:
-        """Whether it exited 0 and nothing of it is left."""
+        """Whether it exited with 0 and left no process."""
         return self.exit.cause == "exited" and self.exit.code == 0 and not self.exit.left
 
     @property
     def ok(self) -> bool:
-        """Whether it succeeded on the tree as it is."""
+        """Whether it succeeded without changing the tree."""
         return self.succeeded and not self.rewrote
 
 
@@ -45,12 +45,12 @@ class Trial:
 
     @property
     def last(self) -> Ran:
-        """The run that counts."""
+        """The last run, which counts."""
         return self.runs[-1]
 
     @property
     def done(self) -> tuple[Done, ...]:
-        """Its runs, as the next daemon has to know them."""
+        """Its runs, as the next daemon needs to know them."""
         done = list[Done]()
         for ran in self.runs:
             rewrote = ran.rewrote[: rewrites.MOST_KEPT]
@@ -70,7 +70,7 @@ class Trial:
 
     @property
     def missing(self) -> bool:
-        """Whether its command is not there (one with a `/` in it is the tree's own)."""
+        """Whether its command is not installed; a command with a `/` belongs to the tree."""
         if self.gate.script or "/" in self.gate.command[0]:
             return False
         return self.last.exit.cause == "unstartable"
@@ -80,12 +80,12 @@ class Trial:
 
 
 def repeated(trials: Sequence[Trial], *, shares: bool) -> list[Sequence[Trial]]:
-    """Return the batches of a rerun: one by one if gates share a tree."""
+    """Return the batches of a rerun: one gate each if gates share a tree."""
     return [[trial] for trial in trials] if shares else batches(trials, shares=False)
 
 
 def batches(trials: Sequence[Trial], *, shares: bool) -> list[Sequence[Trial]]:
-    """Return the batches; if gates share a tree, one that may change it runs alone."""
+    """Return the batches; if gates share a tree, a gate that may change it runs alone."""
     together = list[Trial]()
     alone = list[Sequence[Trial]]()
     for trial in trials:
@@ -100,7 +100,7 @@ def batches(trials: Sequence[Trial], *, shares: bool) -> list[Sequence[Trial]]:
 
 
 def said_by(ran: Ran, command: str) -> str:
-    """The end of its output, and how the run ended where that is not its exit code."""
+    """Return the end of a run's output, and how it ended, unless with an exit code."""
     end = _ending(ran, command)
     return f"{ran.tail}\n{end}" if end else ran.tail
 

@@ -1,4 +1,4 @@
-"""Trunk's judge: whether trunk itself passes, and which card says why it does not.
+"""Trunk's judge: decides whether trunk itself passes, and makes the card if it does not.
 
 Invariant: a verdict about trunk is about the exact commit that trunk points to.
 """
@@ -27,26 +27,29 @@ from factory.store.unit import Unit
 
 
 class Breaks:
-    """Judgings of trunk that broke: tried again later and later, then a person is asked."""
+    """Judgings of trunk that failed with an error.
+
+    They are retried after longer and longer waits. After the third failure, a card asks a person.
+    """
 
     def __init__(self, *, store: Store, escalations: Escalations, branch: str) -> None:
         self.retries = KeptRetries(store, "trunk_broken")  # by commit
-        self.card: Ask | None = None  # the question about them, while it is open
+        self.card: Ask | None = None  # the card about the errors, while it is open
         self._store = store
         self._escalations = escalations
         self._branch = branch
-        self._last: tuple[str, Exception] | None = None  # it is not counted yet
+        self._last: tuple[str, Exception] | None = None  # not counted yet
 
     def note(self, tip: str, error: Exception) -> None:
-        """Keep a break for the next look, which counts it."""
+        """Keep an error until the next look, which counts it."""
         self._last = (tip, error)
 
     def may_judge(self, tip: str) -> bool:
-        """Whether trunk may be judged now."""
+        """Whether trunk may be judged now: no error is uncounted, and the next try is due."""
         return self._last is None and self.retries.is_due(tip)
 
     def count(self, tip: str) -> None:
-        """Count the last break if it was about `tip`; at the third in a row, ask a person."""
+        """Count the last error if it was about `tip`; after the third in a row, raise a card."""
         last = self._last
         self._last = None
         self.retries.keep((tip,))
@@ -61,7 +64,7 @@ class Breaks:
             self.retries.forget(tip)
 
     def close(self, at: datetime) -> None:
-        """Close the cards about trunk, also those from before a restart: there is a verdict."""
+        """Close the cards about errors, also of earlier daemons, because trunk has a verdict."""
         self.card = None
         why = f"{self._branch} has a verdict"
         for card in self._store.open(Card):
@@ -71,7 +74,7 @@ class Breaks:
 
 
 class TrunkJudge:
-    """Judges trunk in the background, and tells how it stands."""
+    """Judges trunk in the background, and records its state."""
 
     def __init__(
         self, *, store: Store, state: DaemonState, escalations: Escalations, judge: Judge
@@ -79,30 +82,30 @@ class TrunkJudge:
         self.judge = judge
         self._rulings = judge.rulings
         self.breaks = Breaks(store=store, escalations=escalations, branch=judge.branch)
-        # Landed units that a rewritten trunk lacks; None: as recorded.
+        # Landed units that are missing from a rewritten trunk; None: keep the recorded ones.
         self.missing: list[str] | None = None
         self._store = store
         self._state = state
         self._escalations = escalations
-        self._ruled: Ruled | None = None  # about trunk as last looked at
+        self._ruled: Ruled | None = None  # about the last known commit of trunk
         self._looking = ""  # the commit that is being judged as trunk
-        self._looked: tuple[str, Answers | None] = ("", None)  # by what it was looked at last
-        # Whether it was judged just now, while that could not be written down; None: it was.
+        self._looked: tuple[str, Answers | None] = ("", None)  # at the last look
+        # If the state is not written yet: whether it is from a new judging. None: it is written.
         self._unsettled: bool | None = None
 
-    # ── how it stands ──
+    # ── its state ──
 
     @property
     def is_red(self) -> bool:
-        """Whether trunk is known not to pass."""
+        """Whether trunk has a red verdict."""
         return self._ruled is not None and bool(self._ruled.red)
 
     def ruled(self, tip: str) -> Ruled | None:
-        """What is known about trunk at `tip`."""
+        """Return the result for trunk if its last known commit is `tip`."""
         return self._ruled if tip == self._rulings.tip else None
 
     def excused(self, ruled: Ruled, unit: Unit) -> bool:
-        """Whether a person let the unit land on a red trunk, and it is red in nothing else."""
+        """Whether a person permitted the unit to land on a red trunk, and it adds no red gate."""
         trunk = self._ruled
         if CardKind.TRUNK_RED not in unit.approved or trunk is None:
             return False
@@ -111,7 +114,7 @@ class TrunkJudge:
         return bool(ruled.red) and set(ruled.gates_red) <= set(trunk.gates_red)
 
     def card(self, trunk: Ruled) -> Ask:
-        """The card that says that trunk is red without any pending change."""
+        """Return the card that says that trunk is red without any pending change."""
         first = trunk.red[0]
         names = trunk.gates_red
         ruling = self._rulings.current
@@ -141,7 +144,7 @@ class TrunkJudge:
     # ── judging it ──
 
     async def look(self, tip: str, group: TaskGroup) -> None:
-        """Take `tip` for trunk, and judge it if it, its rules or a person's answers are new."""
+        """Take `tip` as trunk's commit, and judge it if the commit or an answer is new."""
         answered = answers(self._store)
         failed = self._ruled.setup if self._ruled else None
         if self._unsettled is not None and tip == self._rulings.tip:
@@ -149,7 +152,7 @@ class TrunkJudge:
         self.breaks.count(tip)
         if not self.breaks.retries.is_due(tip):
             return
-        # "try again" closes the card.
+        # If the card is closed, a person answered "try again".
         again = failed is not None and self._escalations.open_card(failed.cause) is None
         if (tip, answered) == self._looked and not again:
             return
@@ -157,14 +160,14 @@ class TrunkJudge:
         self._ruled = None
         ruling = await self._rulings.of_trunk(tip)
         self._tell("judging" if ruling.rules.gates else "unknown")
-        if ruling.obstacle:  # at once, and in its present words, whether or not a unit waits
+        if ruling.obstacle:  # raise it at once, even if no unit waits
             self._escalations.raise_card(ruling.obstacle, now=now())
         if ruling.rules.gates:
             self.start(group)
-        self._state.pool.send()  # some units may have waited for an obstacle that is gone
+        self._state.pool.send()  # units may have waited for the end of an obstacle
 
     def start(self, group: TaskGroup) -> None:
-        """Judge trunk in the background, unless that is under way or done."""
+        """Judge trunk in the background, unless the judging runs already or is finished."""
         tip = self._rulings.tip
         is_under_way = self._ruled is not None or self._looking == tip
         if is_under_way or not self.breaks.may_judge(tip):
@@ -184,7 +187,7 @@ class TrunkJudge:
         finally:
             if self._looking == tip:
                 self._looking = ""
-            if ruled is None:  # it broke: the next look has it judged again
+            if ruled is None:  # the judging failed: the next look starts it again
                 self._looked = ("", None)
         if tip == self._rulings.tip:
             self._ruled = ruled
@@ -192,9 +195,9 @@ class TrunkJudge:
         self._state.wake_all()
 
     async def landed(self, commit: str, ruled: Ruled | None, *, parent: str) -> None:
-        """Trunk moved to a commit that was judged by the rules of `parent`.
+        """Take note that trunk moved to a commit that was judged by the rules of `parent`.
 
-        If its own rules are others, the next look has it judged by these.
+        If the commit's own rules differ, the next look judges it by its own rules.
         """
         before = await self._rulings.of(parent)
         ruling = await self._rulings.of(commit)
@@ -205,10 +208,10 @@ class TrunkJudge:
             self._ruled = ruled
             self._settle(anew=False)
 
-    # ── telling it ──
+    # ── recording it ──
 
     def _settle(self, *, anew: bool) -> None:
-        """Write how trunk stands; if it was judged `anew`, a green one closes cards about setup."""
+        """Write trunk's state; `anew`: from a new judging, so that green closes setup cards."""
         ruled = self._ruled
         at = now()
         self._unsettled = anew
@@ -224,14 +227,14 @@ class TrunkJudge:
             self._tell("red")
         else:
             self._escalations.close(TRUNK_RED, now=at, why=f"{self.judge.branch} is green")
-            # Not after each landing: a workspace's setup may go on failing, and is one card.
+            # Not after each landing: a workspace's setup may still fail, and must keep its card.
             if anew:
                 self._escalations.close_kind(CardKind.SETUP, now=at, why="setup works again")
             self._tell("green")
         self._unsettled = None
 
     def _tell(self, state: str) -> None:
-        """Write the fact about trunk, if it has changed."""
+        """Write the fact about trunk if the fact has changed."""
         tip = self._rulings.tip
         known = self._store.get(Fact, "trunk")
         told = {

@@ -43,7 +43,8 @@ class Verdicts:
     def limit(self, gate: Gate, runs: int = 0) -> float:
         """Return the seconds that a gate may take.
 
-        The gate's file decides; without a limit there, the configuration, and then earlier runs."""
+        The gate's file decides; without a limit there, the configuration, and then earlier runs.
+        """
         said = gate.timeout_s or self._limits().timeout_s
         if said:
             return said
