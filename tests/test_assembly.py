@@ -32,7 +32,8 @@ async def test_names_are_chosen_by_what_trunk_has_and_by_the_checkout(tmp_path: 
 
     assert chosen.inbox == ".inbox"
     assert (
-        chosen.why == "Task files go into .inbox/, since setuptools would package a visible inbox/."
+        chosen.why
+        == "Task files go into .inbox/, because setuptools would package a visible inbox/."
     )
     assert [warning.partition(" for a package")[0] for warning in chosen.warnings] == [
         "setuptools takes conventions/"

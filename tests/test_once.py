@@ -61,7 +61,7 @@ def test_a_state_folder_that_cannot_be_used_is_said(
 ) -> None:
     (tmp_path / "file").touch()
     for state, says in (
-        (tmp_path / "file", "file is none, or cannot be written"),
+        (tmp_path / "file", "file is not a folder that you can write to"),
         (repo / "state", "outside of the"),
     ):
         monkeypatch.setenv("XDG_STATE_HOME", str(state))

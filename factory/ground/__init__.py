@@ -1,4 +1,4 @@
-"""What all rooms stand on: values and small tools that know nothing about units.
+"""Values and small tools that every other room uses and that know nothing about units.
 
-What must not live here: anything that reads or writes the store, or that starts a process.
+What must not live here: anything that reads or writes the store or starts a process.
 """

@@ -1,6 +1,6 @@
 """How long a process has been running.
 
-Invariant: never more than the truth, because a process over its limit is killed.
+Invariant: the answer is never too high, because factoryd kills a process over its limit.
 """
 
 import os
@@ -9,9 +9,10 @@ from pathlib import Path
 
 
 def age_of(started: str, *, since: Path) -> float:
-    """Return the seconds since a process started, at `started` ticks; 0 if that is unknown.
+    """Return the seconds since a process started at `started` ticks; 0 if that is unknown.
 
-    `since`: a file that it wrote then. Of the two clocks, the lower answer counts.
+    `since`: a file that the process wrote at its start. The file's age is a second measure; the
+    lower of the two counts.
     """
     clock = getattr(time, "CLOCK_BOOTTIME", None)
     if clock is None or not started.isdigit():

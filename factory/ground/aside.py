@@ -1,6 +1,6 @@
-"""Pure work on many things, done in a thread so that the event loop turns meanwhile.
+"""Runs pure work on many things in a thread, so that the event loop does not block.
 
-Invariant: few things are done at once, without a thread: that is the usual case.
+Invariant: work on few things, the usual case, runs directly and without a thread.
 """
 
 from collections.abc import Callable
@@ -8,13 +8,13 @@ from typing import TypeVar
 
 from anyio import to_thread
 
-FEW = 1000  # things that are gone through while the event loop waits
+FEW = 1000  # up to so many things, the event loop waits for the work
 
 T = TypeVar("T")
 
 
 async def aside(many: int, call: Callable[[], T]) -> T:
-    """Return what the call returns; it goes through `many` things that nobody changes meanwhile."""
+    """Return what the call returns. It works on `many` things; nobody may change them meanwhile."""
     if many <= FEW:
         return call()
     return await to_thread.run_sync(call)

@@ -1,7 +1,7 @@
 """Reads files that somebody else may have written, up to a bound.
 
-Invariant: every reader of a file of an agent, a candidate, a tool or a person names its bound. A
-larger file is refused or cut, and never read whole first.
+Invariant: every reader of a file of an agent, a candidate, a tool or a person names a bound. A
+reader refuses or cuts a larger file, and never reads it whole first.
 """
 
 import os
@@ -14,13 +14,14 @@ from typing import IO
 
 from factory.ground.sentences import printable
 
-# All but NAME in bytes.
+# All in bytes, except NAME.
 PARSED = 1 << 20  # a file that this process parses: settings, rules, tests, attributes
-LOCK_FILE = 16 << 20  # a lock file, which a child process looks through
-TOLD = 16 << 20  # a file that this factory itself wrote where an agent may reach it
-NAME = 120  # characters of a path that is shown
-LINK = 4096  # the target of a symbolic link: the system allows no more
-_PLAIN = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # a fifo has no writer to wait for
+LOCK_FILE = 16 << 20  # a lock file; a child process parses it
+TOLD = 16 << 20  # a file that factoryd wrote in a place that an agent can write to
+NAME = 120  # the most characters of a path in a sentence
+LINK = 4096  # the target of a symbolic link; the system's own limit
+# so that opening a fifo does not wait for a writer
+_PLAIN = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class TooLarge(ValueError):
@@ -33,13 +34,13 @@ class TooLarge(ValueError):
 
 
 def head(path: Path, most: int) -> bytes:
-    """Return the first bytes of a plain file, at most so many; raise OSError."""
+    """Return at most the first `most` bytes of a plain file; raise OSError."""
     with _opened(path) as file:
         return file.read(most)
 
 
 def tail(path: Path, most: int) -> bytes:
-    """Return the last bytes of a plain file, at most so many; raise OSError."""
+    """Return at most the last `most` bytes of a plain file; raise OSError."""
     with _opened(path) as file:
         size = os.fstat(file.fileno()).st_size
         file.seek(max(0, size - most))
@@ -47,7 +48,7 @@ def tail(path: Path, most: int) -> bytes:
 
 
 def whole(path: Path, most: int) -> bytes:
-    """Return all of a plain file; raise TooLarge if it has more bytes, and OSError."""
+    """Return a whole plain file; raise TooLarge if it has more than `most` bytes, and OSError."""
     with _opened(path) as file:
         found = file.read(most + 1)
         if len(found) > most:
@@ -59,12 +60,12 @@ def whole(path: Path, most: int) -> bytes:
 def _opened(path: Path) -> Iterator[IO[bytes]]:
     with os.fdopen(os.open(path, _PLAIN), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(f"{path} is no plain file")
+            raise OSError(f"{path} is not a plain file")
         yield file
 
 
 def shown(size: int) -> str:
-    """Return a size for a person, rounded down."""
+    """Return the size as text for a person, rounded down."""
     if size < 1024:
         return f"{size} bytes"
     amount = size / 1024
@@ -77,7 +78,7 @@ def shown(size: int) -> str:
 
 
 def named(path: str) -> str:
-    """Return a path for a person: cut if it is long, and safe to print."""
+    """Return the path as text that is safe to print, shortened if it is long."""
     name = printable(path)
     if len(name) <= NAME:
         return name
@@ -85,7 +86,7 @@ def named(path: str) -> str:
 
 
 def listed(sizes: Collection[tuple[str, int]], most: int) -> str:
-    """Return the first few files with their sizes, for a sentence."""
+    """Return the first few files and their sizes as part of a sentence."""
     some = [f"{named(name)} ({shown(size)})" for name, size in islice(sizes, most)]
     said = ", ".join(some)
     more = len(sizes) - most

@@ -1,6 +1,7 @@
-"""The git commands that this process runs: how long each kind has taken, and how long one may take.
+"""The git commands that this process runs, how long each kind took, and how long it may take.
 
-Invariant: every command has an end. A limit is given, or follows from what its kind took so far.
+Invariant: every command has a time limit. The caller gives it, or it follows from how long commands
+of the same kind took so far.
 """
 
 import math
@@ -9,25 +10,26 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-LEAST_S = 60.0  # that a command may take, whatever its kind took so far
-TIMES = 20  # and so many times the slowest of its kind
-SLOW_S = 10.0  # a command that takes longer, and twice as long as the slowest of its kind, is shown
-SHOWN = 100  # characters of a command
+LEAST_S = 60.0  # the least limit, however short commands of the same kind were
+TIMES = 20  # the limit is so many times the slowest command of the same kind
+# `status` shows a command that takes longer than this and twice as long as any of its kind
+SLOW_S = 10.0
+SHOWN = 100  # the most characters of a command in a sentence
 
 
 @dataclass(slots=True, eq=False)
 class Running:
-    """One command while it runs."""
+    """A running command."""
 
     kind: str
     command: str
     begun: float
     limit: float  # seconds
     pid: int = 0  # 0: not started yet
-    said: str = ""  # the sentence about it, once it is slow
+    said: str = ""  # the sentence about the command, once it is slow
 
     def started(self, then: Callable[[int], None] | None) -> Callable[[int], None]:
-        """What notes its pid, and then tells it to `then`."""
+        """Return a function that stores the pid and then passes it to `then`."""
 
         def note(pid: int) -> None:
             self.pid = pid
@@ -38,24 +40,25 @@ class Running:
 
     @property
     def ended(self) -> str:
-        """The sentence about a command that was ended."""
+        """The sentence that says that factoryd ended the command."""
         return f"it took too long, so the factory ended it (pid {self.pid}). "
 
 
 class Commands:
-    """All commands that run now. It is used in the event loop's thread alone."""
+    """All running commands. Only the event loop's thread may use it."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._slowest: dict[str, float] = {}
         self._running: list[Running] = []
-        self._hurried = math.inf  # seconds that any command has from `_since` on
+        self._hurried = math.inf  # the most seconds for any command, counted from `_since`
         self._since = 0.0
-        self.tell: Callable[[], None] = _nobody_listens  # called when `slow` has changed
+        # `Commands` calls it when `slow` has changed
+        self.tell: Callable[[], None] = _nobody_listens
 
     @contextmanager
     def running(self, argv: Sequence[str], seconds: float = 0) -> Iterator[Running]:
-        """Note a command while it runs; `seconds` is its limit, 0 stands for that of its kind."""
+        """List a command while it runs. `seconds`: its limit; 0: the limit of its kind."""
         kind = kind_of(argv)
         limit = seconds or self.limit(kind)
         one = Running(kind, f"git {' '.join(argv)}"[:SHOWN], self._clock(), limit)
@@ -69,11 +72,11 @@ class Commands:
                 self.tell()
 
     def limit(self, kind: str) -> float:
-        """Seconds that a command of this kind may take where none are given."""
+        """Return the seconds that a command of this kind may take if the caller gives no limit."""
         return LEAST_S + TIMES * self._slowest.get(kind, 0.0)
 
     def left(self, one: Running) -> float:
-        """Seconds until the command has to end; the first look that finds it slow says so."""
+        """Return the seconds until the command has to end; call `tell` once it is slow."""
         now = self._clock()
         left = one.begun + one.limit - now
         hurried = max(self._since, one.begun) + self._hurried - now
@@ -82,7 +85,7 @@ class Commands:
         return min(left, hurried)
 
     def hurry(self, seconds: float) -> None:
-        """Let no command take longer than so many seconds from now on, and say which ones run."""
+        """Give each command at most so many seconds from now on; call `tell`."""
         self._since = self._clock()
         self._hurried = seconds
         for one in self._running:
@@ -90,12 +93,12 @@ class Commands:
 
     @property
     def hurries(self) -> bool:
-        """Whether commands are ended before their limit."""
+        """Whether commands have to end before their limit."""
         return math.isfinite(self._hurried)
 
     @contextmanager
     def hurried(self, seconds: float) -> Iterator[None]:
-        """Hurry inside the block only."""
+        """Hurry commands only inside the block."""
         before = self._since, self._hurried
         self.hurry(seconds)
         try:
@@ -105,7 +108,7 @@ class Commands:
 
     @property
     def slow(self) -> list[str]:
-        """A sentence about each command that takes long, with its pid and its words."""
+        """Return a sentence about each slow command, with its pid and its command line."""
         return [one.said for one in self._running if one.said]
 
     def _is_slow(self, one: Running, now: float) -> bool:
@@ -120,7 +123,7 @@ class Commands:
         self.tell()
 
     def _learn(self, one: Running) -> None:
-        """Note how long it took. One that was ended at its limit gets its kind a minute more."""
+        """Note how long the command took. If it reached its limit, its kind gets a minute more."""
         took = self._clock() - one.begun
         known = self._slowest.get(one.kind, 0.0)
         at_limit = took >= one.limit or took >= self._hurried
@@ -128,7 +131,7 @@ class Commands:
 
 
 def kind_of(argv: Sequence[str]) -> str:
-    """The subcommand: the first word that is no option of git's own, nor the value of one."""
+    """Return the subcommand: the first word that is neither an option of git nor its value."""
     words = iter(argv)
     for word in words:
         if word == "-c":
@@ -139,4 +142,4 @@ def kind_of(argv: Sequence[str]) -> str:
 
 
 def _nobody_listens() -> None:
-    """Before there is a place to show it."""
+    """Do nothing, until a caller sets `tell`."""

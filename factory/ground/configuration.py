@@ -1,6 +1,6 @@
-"""Which files of a HOME are configuration: a program runs them or takes settings from them.
+"""Which files of a HOME are configuration: a program runs them or reads settings from them.
 
-Invariant: a glob that could match one of these is refused, so none outlives a unit.
+Invariant: factoryd refuses a glob that could match such a file, so no such file outlives a unit.
 """
 
 import re
@@ -9,8 +9,8 @@ from fnmatch import fnmatchcase
 
 from factory.ground.scope import within
 
-# One of each kind: what a shell, git, a package manager, an interpreter, an editor or an agent
-# reads at its start, and where programs lie.
+# One file of each kind: files that a shell, git, a package manager, an interpreter, an editor or an
+# agent reads at its start, and programs.
 _FILES = """
 .bashrc .bash_profile .bash_login .bash_logout .profile .inputrc .env .envrc
 .zshrc .zshenv .zprofile .zlogin .zlogout .kshrc .cshrc .tcshrc
@@ -32,7 +32,7 @@ _FILES = """
 .gemini/extensions/x/gemini-extension.json
 .config/opencode/opencode.json .config/opencode/plugin/x.js .opencode/opencode.json
 """
-# Names that stand for configuration or code in any folder.
+# Names of configuration or code in any folder.
 _KINDS = """
 *rc *rc.* *profile *.toml *.ini *.cfg *.conf *.config *.properties *.yaml *.yml
 config config.* settings*.json mcp*.json hooks.json package.json *.rules .env* .git*
@@ -45,7 +45,7 @@ _WILD = re.compile(r"\*+|\?|\[[^]]*\]")
 
 
 def is_configuration(path: str) -> bool:
-    """Return whether a program runs this path of a HOME, or takes configuration from it."""
+    """Return whether a program runs this path of a HOME or reads configuration from it."""
     if path in _EXAMPLES:
         return True
     parts = path.split("/")
@@ -57,7 +57,7 @@ def _is_named_so(part: str) -> bool:
 
 
 def kept(globs: Iterable[str]) -> tuple[str, ...]:
-    """Return the globs of files that outlive a unit; raise ValueError for one of configuration."""
+    """Return the globs of files that outlive a unit; raise ValueError for configuration."""
     return tuple(map(_kept, globs))
 
 
@@ -74,7 +74,7 @@ def _kept(glob: str) -> str:
 
 
 def _configuration_in(glob: str) -> str:
-    """Return a file of configuration that the glob matches, or the glob itself; "" for data."""
+    """Return a configuration file that the glob matches, or the glob itself; "" for data."""
     for path in _EXAMPLES:
         if within(path, [glob]):
             return path

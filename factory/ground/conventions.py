@@ -1,6 +1,7 @@
-"""The conventions of one commit: the files under conventions/ on trunk, laid over the shipped ones.
+"""The conventions of one commit: the files under conventions/ on trunk, then the shipped ones.
 
-Invariant: `Conventions` is a value made of texts that were read before; making one reads no file.
+Invariant: `Conventions` is a value. It is built from texts that are already read; building it reads
+no file.
 """
 
 import hashlib
@@ -17,61 +18,64 @@ from factory.ground.names import CONVENTIONS, HIDDEN, KNOWN, folder_of, layout
 from factory.ground.scope import overlap
 
 _NAMES = (CONVENTIONS, HIDDEN[CONVENTIONS])
-_SHIPPED = "shipped "  # how the place of a shipped file begins
+_SHIPPED = "shipped "  # the start of a shipped file's `place`
 
 
 @dataclass(frozen=True, slots=True)
 class Convention:
-    """One file: its text, and the place that an error message names."""
+    """One file: its text, and the place that error messages name."""
 
     text: str
     where: str
 
     @property
     def is_shipped(self) -> bool:
-        """Whether it comes with the factory, and not from the repository."""
+        """Whether the file comes with factoryd and not from the repository."""
         return self.where.startswith(_SHIPPED)
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """One file of knowledge; `paths` are the globs that it is about, () = the whole repository."""
+    """One file of knowledge. `paths`: the globs that it is about; (): the whole repository."""
 
     name: str
     text: str
     paths: tuple[str, ...] = ()
 
     def concerns(self, scope: Sequence[str]) -> bool:
-        """Return whether it is about a unit with that scope (empty: the whole repository)."""
+        """Return whether the note concerns a unit with that scope (empty: the whole repository)."""
         return not self.paths or not scope or overlap(self.paths, scope)
 
 
 @dataclass(frozen=True)
 class Conventions:
-    """Files by their path below conventions/."""
+    """The files by their path below conventions/."""
 
     files: Mapping[str, Convention]
-    folder: str = CONVENTIONS  # what the repository calls its own
+    folder: str = CONVENTIONS  # the repository's own files
 
     @cached_property
     def runtimes(self) -> Mapping[str, Convention]:
-        """Runtime files by name, own ones first; the first installed one is the default."""
+        """The runtime files by name, the repository's own first.
+
+        The first installed one is the default.
+        """
         return {path.stem: file for path, file in self._in("runtimes", ".toml")}
 
     @cached_property
     def prompts(self) -> Mapping[str, Convention]:
-        """Prompt templates by file name."""
+        """The prompt templates by file name."""
         return {path.name: file for path, file in self._in("prompts", ".md")}
 
     @cached_property
     def prompts_key(self) -> str:
-        """A key of these prompts; it changes with every text among them."""
+        """A digest of the prompts: it changes when any of them changes."""
         texts = sorted((name, file.text) for name, file in self.prompts.items())
         return hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:16]
 
     @cached_property
     def knowledge(self) -> tuple[Note, ...]:
-        """The notes of the repository, by name."""
+        """The repository's notes, by name."""
         files = sorted(self._in("knowledge", ".md"))
         return tuple(_note(path.stem, file.text) for path, file in files)
 
@@ -87,7 +91,7 @@ def overlay(
 ) -> Conventions:
     """Return the conventions in force.
 
-    `trunk` is by path in the repository, `shipped` as `read_shipped` returns it.
+    `trunk`: texts by path in the repository; `shipped`: what `read_shipped` returns.
     """
     top = f"{folder}/"
     files: dict[str, Convention] = {}
@@ -117,7 +121,7 @@ def differing(root: Path, ruling: Conventions) -> list[str]:
 
 
 def _own_files(root: Path, folder: str) -> Iterator[Path]:
-    """Yield the files that count, from the folder in force and then from the other one."""
+    """Yield the files that count: from the folder in force, then from the other one."""
     for name in sorted(_NAMES, key=lambda name: name != folder):
         for known in KNOWN:
             top = root / name / known.rstrip("/")
@@ -127,7 +131,7 @@ def _own_files(root: Path, folder: str) -> Iterator[Path]:
 
 
 def read_own(root: Path) -> tuple[dict[str, str], str]:
-    """Return the texts of the checkout at `root`, by path in it, and the folder they are from."""
+    """Return the texts of the checkout at `root` by path, and the folder that they come from."""
     texts: dict[str, str] = {}
     for name in _NAMES:
         for path in sorted((root / name).rglob("*")):
@@ -141,7 +145,7 @@ def read_own(root: Path) -> tuple[dict[str, str], str]:
 def read_shipped(folder: Path | None = None) -> dict[str, str]:
     """Return the shipped runtimes and prompts, by path below conventions/.
 
-    They are in the installed package, or else in this checkout.
+    They lie in the installed package, or else in this checkout.
     """
     root = folder
     if root is None:
@@ -153,8 +157,8 @@ def read_shipped(folder: Path | None = None) -> dict[str, str]:
 
 
 def _lines(path: Path) -> list[str]:
-    """Return the lines of a file: in a checkout they may have other ends."""
-    with suppress(OSError):  # deleted meanwhile, or not readable: it differs
+    """Return the lines of a file; line ends in a checkout may differ from those in git."""
+    with suppress(OSError):  # the file was deleted or is not readable, so it differs
         if path.is_symlink():
             return [str(path.readlink())]
         return _text(path).splitlines()
@@ -162,12 +166,12 @@ def _lines(path: Path) -> list[str]:
 
 
 def _text(path: Path) -> str:
-    """Return the beginning of a file: a longer one is not in force."""
+    """Return the first bytes of a file; the rest of a larger file is ignored."""
     return bounded.head(path, bounded.PARSED).decode("utf-8", "replace")
 
 
 def _note(name: str, text: str) -> Note:
-    """Return the note; if its front matter cannot be read, it is about the whole repository."""
+    """Return the note. It concerns the whole repository if its front matter cannot be read."""
     file = loose(text)
     paths = file.keys.get("paths") or []
     globs = paths if isinstance(paths, list) else [paths]

@@ -1,4 +1,4 @@
-"""What may change while the daemon runs: settings in force, pause, stopping, signals, trouble."""
+"""What may change while the daemon runs: settings, pause, stopping, signals, trouble."""
 
 import math
 import time
@@ -19,10 +19,10 @@ from factory.ground.signal import Signal
 
 T = TypeVar("T")
 DRAIN_SECONDS = 60.0  # how long a plain stop waits for running attempts
-BROKEN_SECONDS = 5.0  # the pause after a pass broke
-# How long a disk counts as full after a write failed; it is tried again within that time.
+BROKEN_SECONDS = 5.0  # the pause after a pass failed
+# After a write failed, a disk counts as full for this long. The daemon writes again within it.
 FULL_SECONDS = 2 * BROKEN_SECONDS
-# Simulations set another one.
+# Simulations replace this clock.
 CLOCK = ContextVar[Callable[[], datetime]]("clock", default=lambda: datetime.now(UTC))
 
 
@@ -30,13 +30,13 @@ class Stopping(StrEnum):
     """How the daemon is leaving."""
 
     NO = "no"
-    DRAIN = "drain"  # accepts no new work, waits for running attempts
-    HAND_BACK = "hand back"  # ends attempts, keeps their trees, does not count them
-    LEAVE = "leave"  # leaves at once and lets agents run on: a restart adopts them
+    DRAIN = "drain"  # accepts no new work and waits for running attempts
+    HAND_BACK = "hand back"  # ends attempts, keeps their trees and does not count them
+    LEAVE = "leave"  # exits at once and lets agents go on; the next daemon adopts them
 
 
 class DaemonState:
-    """One daemon's changing circumstances; `environ` is the environment as captured at start."""
+    """The changing state of one daemon. `environ`: the environment at its start."""
 
     def __init__(self, *, settings: Settings, places: Places, environ: Mapping[str, str]) -> None:
         self.settings = settings
@@ -45,12 +45,12 @@ class DaemonState:
         self.paused = False
         self.stopping = Stopping.NO
         self.pool = Signal()  # units, hooks or runtimes changed
-        self.queue = Signal()  # something was submitted, judged or approved
-        self.leaving = Signal()  # how the daemon stops has changed, or a hook was emptied
-        self.requests = Signal()  # a command asked for something, or a task file was dropped
-        self.broken: dict[str, str] = {}  # by pass, a sentence about how it breaks, for status
-        self._full_at = datetime.min.replace(tzinfo=UTC)  # when a disk was last full
-        self._failed_at = -math.inf  # when a write last failed, by a clock that does not jump
+        self.queue = Signal()  # a unit was submitted, judged or approved
+        self.leaving = Signal()  # `stopping` has changed, or a hook is empty now
+        self.requests = Signal()  # a command made a request, or somebody dropped a task file
+        self.broken: dict[str, str] = {}  # by pass, a sentence about its failure, for status
+        self._full_at = datetime.min.replace(tzinfo=UTC)  # when a disk was full last
+        self._failed_at = -math.inf  # when a write failed last, by a clock that does not jump
 
     @property
     def takes_work(self) -> bool:
@@ -66,14 +66,14 @@ class DaemonState:
         return found
 
     def cramped(self) -> str:
-        """Return the same, also if a write failed just now although there is room (a quota)."""
+        """Return what `no_room` does, or the folder if a write failed just now (a quota)."""
         found = self.no_room()
         if not found and time.monotonic() - self._failed_at < FULL_SECONDS:
             return str(self.places.home)
         return found
 
     def is_full(self, error: Exception) -> bool:
-        """Return whether something broke for lack of room."""
+        """Return whether the cause of the error is a full disk."""
         if disk.full(error):
             self._full_at = now()
             self._failed_at = time.monotonic()
@@ -81,9 +81,9 @@ class DaemonState:
         return bool(self.no_room())
 
     def is_passing(self, error: BaseException) -> bool:
-        """Return whether something broke for a reason that says nothing about the unit.
+        """Return whether the cause of the error says nothing about the unit.
 
-        A disk is full, the store failed, or the daemon ended git because it leaves.
+        Such causes: a full disk, a failed store, or git ended because the daemon stops.
         """
         if isinstance(error, Exception) and self.is_full(error):
             return True
@@ -93,7 +93,7 @@ class DaemonState:
         return any(isinstance(each, reasons) for each in _causes(error))
 
     def was_full(self, since: datetime) -> bool:
-        """Return whether a disk was full at some time since then."""
+        """Return whether a disk was full at any time since that moment."""
         return bool(self.no_room()) or self._full_at >= since
 
     def wake_all(self) -> None:
@@ -108,13 +108,13 @@ class DaemonState:
         *args: Any,
         broke: Callable[[Exception], None] | None = None,
     ) -> T | None:
-        """Run one pass of a loop, or one judging. If it breaks, log and show it, wait, return None.
+        """Run one pass of a loop, or judge once. If it fails, log and show that, wait, return None.
 
-        `broke` gets the error at once if it may say something about the judged unit.
+        `broke` gets the error at once if the error may concern the judged unit.
         """
         try:
             done = await call(*args)
-        except Exception as error:  # noqa: BLE001 - a service's pass: the others go on
+        except Exception as error:  # noqa: BLE001 - one service failed; the others go on
             log.exception(TICK_BROKE, loop=name)
             self.broken[name] = _about(name, first_of(error))
             self.requests.send()
@@ -128,12 +128,12 @@ class DaemonState:
         return done
 
     def mended(self, name: str) -> None:
-        """Withdraw the warning about a pass that works again, or that nobody waits for any more."""
+        """Remove the warning about a pass that works again or is no longer needed."""
         if self.broken.pop(name, None) is not None:
-            self.requests.send()  # so that status drops it at once
+            self.requests.send()  # so that status no longer shows the warning
 
 
-_PASSES = {  # as a person knows them
+_PASSES = {  # names for people
     "desk": "Taking requests and task files",
     "judge": "Judging a unit",
     "judge trunk": "Judging trunk",
@@ -154,7 +154,7 @@ def _about(name: str, error: Exception) -> str:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield the error, those in a group of them, and the causes of each."""
+    """Yield the error, the errors of a group, and the causes of each."""
     yield error
     below = (*getattr(error, "exceptions", ()), error.__cause__, error.__context__)
     for each in below:
@@ -163,5 +163,5 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def now() -> datetime:
-    """Return the present time, aware UTC. It may jump: measure durations by the loop's clock."""
+    """Return the present time in UTC. It may jump: measure durations by the loop's clock."""
     return CLOCK.get()()

@@ -1,6 +1,7 @@
-"""Room on the disks that the factory writes to, and deleting from them.
+"""Free room on the disks that factoryd writes to, and how to delete files from them.
 
-Invariant: looking writes nothing and imports little, because `factory status` looks too.
+Invariant: the check for room writes nothing and imports little, because `factory status` makes it
+too.
 """
 
 import errno
@@ -10,13 +11,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import count
 
-LEAST = 64 << 20  # bytes that must be free before anything new is started
-_Folder = tuple["_Folder | None", str]  # the folder above, and the name in it
+LEAST = 64 << 20  # bytes that must be free before factoryd starts anything new
+_Folder = tuple["_Folder | None", str]  # the parent folder, and the name in it
 _SAYS = ("No space left on device", "Disk quota exceeded", "disk is full", "Out of diskspace")
 
 
 def lacking(folders: Iterable[str | os.PathLike[str]]) -> str:
-    """Return the first folder whose disk has less than LEAST free; "" if there is none."""
+    """Return the first folder whose disk has less than LEAST free bytes; "" if there is none."""
     for folder in folders:
         if not os.path.isdir(folder):  # noqa: PTH112
             continue
@@ -54,26 +55,26 @@ def reopen(folder: str | os.PathLike[str]) -> None:
 
 
 def below(top: str | os.PathLike[str], *, opened: bool = False) -> Iterator[str]:
-    """Yield every path below a folder, a folder before its content; follow no link.
+    """Yield every path below a folder, each folder before its content; follow no link.
 
-    `opened`: open closed folders. A folder that cannot be read is passed over.
+    `opened`: make closed folders readable. It skips a folder that cannot be read.
     """
     for _, entry in walk(top, opened=opened):
         yield entry.path
 
 
 def walk(top: str | os.PathLike[str], *, opened: bool) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
-    """Yield the same entries, each with the path of its folder from `top` on ("" or "a/b").
+    """Yield what `below` yields, each with its folder's path relative to `top` ("" or "a/b").
 
-    It holds no entry, and only the name of a folder that waits: an agent may make very many, with
-    long paths.
+    It keeps no entries, and only the names of folders still to visit: an agent may make very many,
+    with long paths.
     """
     left: list[_Folder] = [(None, "")]
     while left:
         at = left.pop()
         inside = _path(at)
         folder = os.path.join(top, inside) if inside else top  # noqa: PTH118
-        # Deeper than a path may be, deleted, or closed to us: git and rm will report it.
+        # The path is too long, deleted, or not readable: git and rm will report it.
         with suppress(OSError):
             if opened:
                 reopen(folder)
@@ -94,9 +95,9 @@ def _path(folder: _Folder) -> str:
 
 
 def disarm(*folders: str | os.PathLike[str]) -> None:
-    """Clear the bits that let a file run as its owner or its group.
+    """Clear the setuid and setgid bits of all files.
 
-    All that could set them again has ended. A file with another name elsewhere loses this name.
+    No process is left that could set them again. A file with another hard link loses this name.
     """
     special = stat.S_ISUID | stat.S_ISGID
     for folder in folders:
@@ -112,10 +113,10 @@ def disarm(*folders: str | os.PathLike[str]) -> None:
 
 
 def remove(path: str | os.PathLike[str]) -> None:
-    """Delete a file, a link (not its target) or a whole folder; what cannot be deleted stays.
+    """Delete a file, a link (not its target) or a whole folder, as far as that is possible.
 
-    All that wrote there has ended. Folders may be closed, or deeper than a stack or a path may be:
-    the folders in one are moved up into `path` before it is deleted.
+    No process writes there any more. A folder may be closed, or too deep for the stack or for a
+    path. So inner folders are moved up into `path` before the folder around them is deleted.
     """
     top = os.fspath(path)
     names = count()
@@ -137,14 +138,14 @@ def remove(path: str | os.PathLike[str]) -> None:
 
 
 def _empty(folder: str) -> list[str]:
-    """Delete the files in a folder; open and return its folders."""
+    """Delete the files in a folder; make its folders accessible and return them."""
     os.chmod(folder, 0o700)  # noqa: PTH101
     with os.scandir(folder) as found:
         entries = list(found)
     folders = []
     for entry in entries:
         if entry.is_dir(follow_symlinks=False):
-            os.chmod(entry.path, 0o700)  # noqa: PTH101 - it could not be moved otherwise
+            os.chmod(entry.path, 0o700)  # noqa: PTH101 - else it cannot be moved
             folders.append(entry.path)
         else:
             os.unlink(entry.path)  # noqa: PTH108

@@ -1,42 +1,42 @@
-"""Everything factoryd raises on purpose, as one tree; `exit_code` is what a command ends with.
+"""All exceptions that factoryd raises on purpose. `exit_code`: the exit code of a command.
 
-A sentence says what happened, what the factory did about it, and what the reader can do.
+Each message says what happened, what factoryd did about it, and what the reader can do.
 """
 
 from collections.abc import Iterable
 
 
 class FactoryError(Exception):
-    """A refusal or failure with a sentence for a person."""
+    """A refusal or a failure, with a sentence for a person."""
 
     exit_code = 1
 
 
 class UsageError(FactoryError):
-    """What was asked for is not of the right form."""
+    """The user's command has the wrong form."""
 
     exit_code = 2
 
 
 class RefusedByState(FactoryError):
-    """A well-formed request that the present state does not allow."""
+    """The present state does not allow a well-formed request."""
 
     exit_code = 3
 
 
 class NotYet(UsageError):
-    """The contract names it and no released version has built it."""
+    """The contract describes this feature, but no release has it yet."""
 
     def __init__(self, what: str) -> None:
         super().__init__(f"not yet: {what}")
 
 
 class ConfigError(UsageError):
-    """factory.toml, a gate file or a runtime file is wrong: says where and the correct form."""
+    """factory.toml, a gate or a runtime file is wrong: the message says where and how to fix it."""
 
 
 class TaskFileError(UsageError):
-    """A task file is wrong; `line` is 1-based, 0 where no line is to blame."""
+    """A task file is wrong. `line` counts from 1; 0: no single line is wrong."""
 
     def __init__(self, reason: str, *, line: int = 0, form: str = "") -> None:
         super().__init__(reason)
@@ -46,11 +46,11 @@ class TaskFileError(UsageError):
 
 
 class RepositoryError(FactoryError):
-    """The user's repository cannot be worked with; the sentence says what to do."""
+    """factoryd cannot work with the user's repository; the message says what to do."""
 
 
 class GitError(FactoryError):
-    """A git command failed in a way that no rule foresees."""
+    """A git command failed in an unexpected way."""
 
     def __init__(self, argv: tuple[str, ...], code: int, stderr: str) -> None:
         super().__init__(f"git {' '.join(argv)[:200]} ended with {code}: {stderr.strip()[:600]}")
@@ -60,7 +60,7 @@ class GitError(FactoryError):
 
 
 class TooLong(GitError):
-    """A git command reached its limit. `left`: it could not be ended and may still run."""
+    """A git command reached its time limit. `left`: factoryd could not end it; it may still run."""
 
     def __init__(
         self, argv: tuple[str, ...], code: int, stderr: str, *, left: bool = False
@@ -70,7 +70,7 @@ class TooLong(GitError):
 
 
 class TooMuch(GitError):
-    """A git command printed more than its bound, and was ended. `out`: how its output began."""
+    """A git command printed too much, so factoryd ended it. `out`: the start of its output."""
 
     def __init__(self, argv: tuple[str, ...], code: int, out: bytes, most: int) -> None:
         super().__init__(
@@ -84,19 +84,22 @@ class StoreError(FactoryError):
 
 
 class NoRoom(FactoryError):
-    """A disk is full; what the factory wanted to write waits for room."""
+    """A disk is full; factoryd waits for room and then writes."""
 
 
 class DamagedStore(StoreError):
-    """The store's file is damaged, missing or foreign; `factory doctor --rebuild` mends it."""
+    """The store's file is damaged, missing or foreign; `factory doctor --rebuild` repairs it."""
 
 
 class Fenced(FactoryError):
-    """An attempt that is no longer the unit's newest tried to change something."""
+    """An attempt tried to change something although it is no longer the unit's newest."""
 
 
 class Deposed(BaseException):
-    """Another daemon has taken over. No Exception: no broad `except` may keep this one running."""
+    """Another daemon has taken over.
+
+    It is not an Exception, so that no broad `except` keeps this daemon running.
+    """
 
     exit_code = 3
 
@@ -107,15 +110,15 @@ class Deposed(BaseException):
 
 
 class IllegalTransition(FactoryError):
-    """A state change that the table in unit.py lacks."""
+    """The table in unit.py does not have this change of state."""
 
     def __init__(self, unit: str, current: str, to: str) -> None:
         super().__init__(f"unit {unit} cannot go from {current} to {to}")
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return `: did you mean NAME?` for an unknown word; "" if no known one is similar."""
-    from difflib import get_close_matches  # only a mistake pays for this import
+    """Return `: did you mean NAME?` for an unknown word; "" if no known word is similar."""
+    from difflib import get_close_matches  # only a mistake has to pay for this import
 
     names = {name.casefold(): name for name in known}
     near = [name for name in names if name.endswith(f".{word}")]
@@ -125,7 +128,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def first_of(error: Exception) -> Exception:
-    """Return the error itself, or the first one of a group."""
+    """Return the error itself, or the first error of a group."""
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
     return error

@@ -1,10 +1,10 @@
-"""Fault points: named brackets around every effect outside the store, where a test can kill us.
+"""Fault points: named brackets around each effect outside the store. A test can kill us there.
 
-Invariant: every change in the world happens inside a bracket. effects.md names it, and says what
-the next start does after a death there. Every commit of the store is one as well (`store.EVENT`).
-So the tests try a kill between any two effects.
+Invariant: every change outside the store happens inside a bracket. effects.md lists the brackets
+and says what the next start does after a kill there. Every commit of the store is a fault point too
+(`store.EVENT`). So tests can kill the process between any two effects.
 
-FACTORY_FAULT=NAME:before or NAME:after, with :N for the Nth passage, ends the process there by
+FACTORY_FAULT=NAME:before or NAME:after, with :N for the Nth passage, kills the process there with
 SIGKILL. Only tests set it; without it a bracket does nothing.
 """
 
@@ -20,16 +20,16 @@ from typing import Any, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# The brackets around the running code; known only while a fault is armed.
+# The names of the brackets around the running code; used only while a fault is armed.
 OPEN = ContextVar[tuple[str, ...]]("open", default=())
 
 
 def _armed(fault: str) -> Callable[..., AbstractContextManager[None]]:
-    """Return the bracket for one setting of FACTORY_FAULT."""
+    """Return the bracket function for one value of FACTORY_FAULT."""
     nothing = nullcontext()
     if not fault:
         return lambda *names: nothing
-    name, wanted, passage, *_ = [*fault.split(":"), "1", "1"]  # one passage if none is named
+    name, wanted, passage, *_ = [*fault.split(":"), "1", "1"]  # without a number, the first passage
     passages = count(1)
 
     def pass_by(names: tuple[str, ...], side: str) -> None:
@@ -53,7 +53,7 @@ step = _armed(os.environ.get("FACTORY_FAULT", ""))  # `with step(NAME):` bracket
 
 
 def during(name: str) -> Callable[[F], F]:
-    """Bracket a whole function; without an armed fault, leave it as it is."""
+    """Put a bracket around a whole function; without an armed fault, return it unchanged."""
     if not os.environ.get("FACTORY_FAULT"):
         return lambda function: function
     return _wrapped(name)

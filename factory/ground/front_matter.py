@@ -1,4 +1,4 @@
-"""The front matter of a Markdown file: where it ends, and what can be read of a faulty one."""
+"""The front matter of a Markdown file: where it ends, and what a faulty one still says."""
 
 import re
 from collections.abc import Mapping
@@ -13,9 +13,9 @@ _CLOSING = re.compile(r"^---[ \t]*\r?(?:\n|\Z)", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Loose:
-    """A file that may be faulty: its keys, its body, and why its front matter cannot be read.
+    """A file that may be faulty: its keys, its body, and the error in its front matter.
 
-    `head`: that front matter, if it has an end; the body does not hold it.
+    `head`: the faulty front matter, if it is closed. It is not part of the body.
     """
 
     keys: Mapping[str, str | list[str]]
@@ -25,7 +25,7 @@ class Loose:
 
 
 def loose(text: str) -> Loose:
-    """Read a file that may be faulty; front matter that is not closed is body."""
+    """Read a file that may be faulty; front matter that is not closed counts as body."""
     try:
         head, body, first = split_front_matter(text)
     except TaskFileError as error:
@@ -45,7 +45,7 @@ def _value(entry: Entry) -> str | list[str]:
 
 
 def split_front_matter(text: str) -> tuple[str, str, int]:
-    """Return front matter, body, and how many lines are above the front matter."""
+    """Return the front matter, the body, and the number of lines above the front matter."""
     text = text.removeprefix("\ufeff")
     opening = _OPENING.match(text)
     if not opening:

@@ -1,7 +1,7 @@
-"""The lock that makes a daemon the only one of its repository.
+"""The lock that allows only one daemon per repository.
 
-Invariant: a process that holds the lock, and finds its file in place, is the only one. The name
-does not end in `.lock`, because people delete such files after a git was killed.
+Invariant: a process that holds the lock and finds the lock file in place is the only daemon. The
+name does not end in `.lock`, because people delete such files when git was killed.
 """
 
 import fcntl
@@ -13,11 +13,11 @@ from pathlib import Path
 
 from factory.ground.errors import RefusedByState
 
-OLD_NAME = "factoryd.lock"  # of releases before format 4 of the store: one of them may still run
+OLD_NAME = "factoryd.lock"  # of releases before format 4 of the store; such a daemon may still run
 
 
 class Lock:
-    """A lock that is held. `root`: the checkout that a refused start names."""
+    """A held lock. `root`: the checkout that another daemon's error message names."""
 
     def __init__(self, path: Path, root: Path) -> None:
         self._path = path
@@ -25,7 +25,7 @@ class Lock:
         self._file = _take(path, root)
 
     def is_ours(self) -> bool:
-        """Return whether this process is still the only one; make a deleted file again."""
+        """Return whether this daemon is still the only one; create a deleted lock file again."""
         if _is_same(self._file, self._path):
             return True
         if self._path.exists():
@@ -39,13 +39,13 @@ class Lock:
         return True
 
     def release(self) -> None:
-        """Let another process take it."""
+        """Release the lock."""
         self._file.close()
 
 
 @contextmanager
 def locked(path: Path, root: Path) -> Iterator[Lock]:
-    """Hold the lock of the one daemon; raise RefusedByState if another process has it."""
+    """Hold the daemon's lock; raise RefusedByState if another process has it."""
     _refuse_older(path.with_name(OLD_NAME))
     lock = Lock(path, root)
     try:
@@ -61,7 +61,7 @@ def _take(path: Path, root: Path) -> TextIOWrapper:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise _refusal(file, path) from None
-        if not _is_same(file, path):  # it was deleted between the two
+        if not _is_same(file, path):  # the file was deleted between the two calls
             file.close()
             continue
         file.truncate(0)
@@ -71,7 +71,7 @@ def _take(path: Path, root: Path) -> TextIOWrapper:
 
 
 def _refuse_older(path: Path) -> None:
-    """Raise RefusedByState while a daemon of an older release runs; remove its lock file."""
+    """Raise RefusedByState if a daemon of an older release runs; else remove its lock file."""
     if not path.exists():
         return
     with path.open("a+") as file:

@@ -1,6 +1,6 @@
-"""The daemon's log: structlog to one bounded file of JSON lines; the only importer of structlog.
+"""The daemon's log: one bounded file of JSON lines. Only this module imports structlog.
 
-Invariant: hidden values never reach the file, and a log that cannot be written stops nothing.
+Invariant: hidden values never reach the file, and a failure to write the log stops nothing.
 """
 
 import json
@@ -12,15 +12,16 @@ from pathlib import Path
 
 import structlog
 
-# The table of events. The journal has the expected ones (journal.Event); these are surprises.
-HOOK_OVERDUE = "hook.overdue"  # a full hook had no run under way, and was given one
-RUN_BROKE = "run.broke"  # a worker's run ended with a traceback, or was fenced
-TICK_BROKE = "tick.broke"  # a service's pass ended with a traceback; the next one is tried
+# The log's events. They are unexpected; the journal has the expected ones (journal.Event).
+HOOK_OVERDUE = "hook.overdue"  # a hook had a unit but no run, so a run was started
+RUN_BROKE = "run.broke"  # a worker's run failed with a traceback, or was fenced off
+TICK_BROKE = "tick.broke"  # a service's pass failed with a traceback; the service goes on
 LANDING_REFUSED = "landing.refused"
-TRUNK_PUT_BACK = "trunk.put_back"  # somebody switched branches while a landing was under way
+TRUNK_PUT_BACK = "trunk.put_back"  # somebody switched branches during a landing
 
 CAP_BYTES = 16 * 1024 * 1024
-SHORTEST_SECRET = 6  # "1" or "true" is no secret, and hiding it would make every line unreadable
+# "1" and "true" are no secrets, and hiding them would make all lines unreadable
+SHORTEST_SECRET = 6
 
 _SHARED: list[structlog.typing.Processor] = [
     structlog.contextvars.merge_contextvars,
@@ -29,7 +30,7 @@ _SHARED: list[structlog.typing.Processor] = [
     structlog.processors.format_exc_info,
 ]
 
-# Silent until a `Log` is open: what a command calls must not print.
+# Silent until a `Log` is open: code that a command calls must not print log lines.
 log: structlog.stdlib.BoundLogger = structlog.wrap_logger(
     logging.getLogger("factory"),
     processors=[
@@ -41,16 +42,16 @@ log: structlog.stdlib.BoundLogger = structlog.wrap_logger(
 )
 logging.getLogger("factory").addHandler(logging.NullHandler())
 
-# `with bound(unit=…, attempt=…, worker=…):` names them on each line.
+# `with bound(unit=…, attempt=…, worker=…):` adds them to each line.
 bound = structlog.contextvars.bound_contextvars
 
 
 class Log:
-    """The open log: it gets the lines of `log` and warnings of libraries, until it is closed."""
+    """An open log. It gets the lines of `log` and the warnings of libraries until it is closed."""
 
     def __init__(self, path: Path, *, cap_bytes: int = CAP_BYTES) -> None:
-        """Write to `path`, and its older half to `path`.1: together at most `cap_bytes`."""
-        self._secrets: list[str] = []  # as they look in JSON, the longest first
+        """Write to `path`, and keep older lines in `path`.1; together at most `cap_bytes`."""
+        self._secrets: list[str] = []  # as they appear in JSON, the longest first
         self._handler = RotatingFileHandler(
             path,
             maxBytes=cap_bytes // 2,
@@ -72,7 +73,7 @@ class Log:
         logging.getLogger("factory").setLevel(logging.INFO)
 
     def hide(self, secrets: Iterable[str]) -> None:
-        """Hide these values (not names) from now on, in place of those of the last call."""
+        """Hide these values (not names) from now on, instead of those of the last call."""
         hidden = set()
         for secret in secrets:
             if len(secret) >= SHORTEST_SECRET:
@@ -80,9 +81,9 @@ class Log:
         self._secrets = sorted(hidden, key=len, reverse=True)
 
     def close(self) -> None:
-        """Write no more."""
+        """Stop writing."""
         logging.getLogger().removeHandler(self._handler)
-        with suppress(OSError):  # only lines that could not be written are lost
+        with suppress(OSError):  # this loses only lines that could not be written
             self._handler.close()
 
     def _cleaned(self, line: str) -> str:

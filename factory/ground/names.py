@@ -1,4 +1,4 @@
-"""The names of the factory's folders in a repository: visible or hidden.
+"""The names of factoryd's folders in a repository: visible or hidden.
 
 Invariant: pure; the same files give the same names. A folder has its visible name (`inbox/`,
 `conventions/`) or the hidden one (`.inbox/`, `.conventions/`), and never both at once.
@@ -15,16 +15,16 @@ INBOX = "inbox"
 CONVENTIONS = "conventions"
 HIDDEN: Mapping[str, str] = {INBOX: ".inbox", CONVENTIONS: ".conventions"}
 ALL = (*HIDDEN, *HIDDEN.values())
-# What lies in conventions/; a folder of the project with that name has none of it.
+# What a conventions/ folder of factoryd holds; a project's own folder of that name has none of it.
 KNOWN = ("gates/", "runtimes/", "prompts/", "knowledge/", "workspace/", "policy.toml")
 _FLAT = re.compile(r"Multiple top-level packages discovered in a flat-layout: \[([^\]]*)\]")
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What the files of one commit, or of a checkout, say about these names."""
+    """What the files of a commit or a checkout say about these names."""
 
-    ours: frozenset[str] = frozenset()  # names of folders with files of the factory
+    ours: frozenset[str] = frozenset()  # names of folders with factoryd's files
     theirs: frozenset[str] = frozenset()  # visible names of the project's own folders
     roots: frozenset[str] = frozenset()  # all names in the top folder
     packaged: frozenset[str] = frozenset()  # visible names that setuptools would take for packages
@@ -32,16 +32,16 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """The names in this repository."""
+    """The names of factoryd's folders in this repository."""
 
     inbox: str = INBOX
-    why: str = ""  # a sentence: why a name is the hidden one
+    why: str = ""  # a sentence: why a hidden name is used
     warnings: tuple[str, ...] = ()  # sentences: what to rename, and why
     theirs: frozenset[str] = frozenset()  # visible names of the project's own folders
 
 
 def layout(paths: Iterable[str]) -> Layout:
-    """Return what the names of a tree's files say."""
+    """Return the layout that follows from the names of a tree's files."""
     below: dict[str, list[str]] = {name: [] for name in ALL}
     roots = set[str]()
     for path in paths:
@@ -60,16 +60,16 @@ def layout(paths: Iterable[str]) -> Layout:
 
 
 def packaged(found: Layout, texts: Mapping[str, str]) -> Layout:
-    """Return the layout with the folders that setuptools would package.
+    """Return the layout with the folders that setuptools would package added.
 
-    `texts`: the content of those of packaging.FILES that the tree has.
+    `texts`: the contents of packaging.FILES, as far as the tree has them.
     """
     names = [name for name in HIDDEN if is_packaged(name, found.roots, texts)]
     return replace(found, packaged=frozenset(names))
 
 
 def _is_ours(name: str, inside: Collection[str]) -> bool:
-    """Return whether a visible folder's files are the factory's; so is a folder without files."""
+    """Return whether a visible folder belongs to factoryd: it has factoryd's files or none."""
     if name == CONVENTIONS:
         return not inside or any(path.startswith(KNOWN) for path in inside)
     return all(map(_is_of_inbox, inside))
@@ -80,7 +80,7 @@ def _is_of_inbox(path: str) -> bool:
 
 
 def folder_of(found: Layout, *, known: str = CONVENTIONS) -> str:
-    """Return the folder whose conventions are in force; `known` if there are both or neither."""
+    """Return the folder whose conventions are in force; `known` if both or neither exist."""
     visible = CONVENTIONS in found.ours
     hidden = HIDDEN[CONVENTIONS] in found.ours
     if visible == hidden:
@@ -89,9 +89,9 @@ def folder_of(found: Layout, *, known: str = CONVENTIONS) -> str:
 
 
 def choose(trunk: Layout, *, there: Collection[str], holding: Collection[str]) -> Names:
-    """Return the names to use; raise RepositoryError if both of a pair hold something.
+    """Return the names to use; raise RepositoryError if both names of a pair have files.
 
-    `there`: the names of folders in the checkout; `holding`: those that are not empty.
+    `there`: the names of folders in the checkout; `holding`: the folders that are not empty.
     """
     for visible, hidden in HIDDEN.items():
         _check_pair(visible, hidden, trunk, holding)
@@ -120,20 +120,20 @@ def _check_pair(visible: str, hidden: str, trunk: Layout, holding: Collection[st
 
 
 def _inbox(trunk: Layout, there: Collection[str], holding: Collection[str]) -> tuple[str, str]:
-    """Return the inbox's name, and why it is the hidden one."""
+    """Return the inbox's name, and why it is hidden, if it is."""
     hidden = HIDDEN[INBOX]
     if INBOX in trunk.theirs:
-        return hidden, "Task files go into .inbox/, since inbox/ is the project's own."
+        return hidden, "Task files go into .inbox/, because inbox/ is the project's own."
     if INBOX in holding:
         return INBOX, ""
     if INBOX in trunk.packaged:
-        why = "Task files go into .inbox/, since setuptools would package a visible inbox/."
+        why = "Task files go into .inbox/, because setuptools would package a visible inbox/."
         return hidden, why
     return (hidden if hidden in there else INBOX), ""
 
 
 def _stays(name: str, inbox: str, trunk: Layout, holding: Collection[str]) -> bool:
-    """Return whether setuptools would see a visible folder of ours."""
+    """Return a sentence if setuptools would take a visible folder of ours for a package."""
     if name == INBOX:
         return inbox == INBOX
     return name in trunk.ours or (name in holding and name not in trunk.theirs)
@@ -149,7 +149,7 @@ def _rename(name: str) -> str:
 
 
 def advice(output: str) -> str:
-    """Return what to do if setuptools complains of such a folder in this output, or nothing."""
+    """Return what to do if setuptools complains about such a folder in this output; else ""."""
     listed = _FLAT.search(output)
     if not listed:
         return ""

@@ -1,4 +1,4 @@
-"""What setuptools would package: its automatic discovery, for one folder in a project's top folder.
+"""What setuptools would package: its automatic discovery, for a folder at the top of a project.
 
 Invariant: pure; no code of the project runs. Source: setuptools, discovery.py (flat layout) and
 config/.
@@ -11,13 +11,14 @@ from configparser import ConfigParser, Error
 from fnmatch import fnmatchcase
 from typing import Any
 
-FILES = ("pyproject.toml", "setup.cfg", "setup.py")  # they say what to package
+FILES = ("pyproject.toml", "setup.cfg", "setup.py")  # the files that say what to package
 
 
 def is_packaged(name: str, roots: Collection[str], texts: Mapping[str, str]) -> bool:
-    """Return whether setuptools would package a folder of that name without an `__init__.py`.
+    """Return whether setuptools would package a folder of that name that has no `__init__.py`.
 
-    `roots`: the names in the tree's top folder; `texts`: the content of those of FILES that exist.
+    `roots`: the names in the tree's top folder; `texts`: the contents of FILES, as far as they
+    exist.
     """
     pyproject = _toml(texts.get("pyproject.toml", ""))
     if not _uses_setuptools(pyproject, roots):
@@ -43,7 +44,7 @@ def _uses_setuptools(pyproject: Mapping[str, Any], roots: Collection[str]) -> bo
 
 
 def _by_pyproject(name: str, told: Mapping[str, Any]) -> bool | None:
-    """Return what `[tool.setuptools]` says; None if it lists nothing."""
+    """Return what `[tool.setuptools]` says; None if it lists no packages."""
     packages = told.get("packages")
     if isinstance(packages, list):
         return name in packages
@@ -58,7 +59,7 @@ def _by_pyproject(name: str, told: Mapping[str, Any]) -> bool | None:
 
 
 def _by_cfg(name: str, options: ConfigParser) -> bool | None:
-    """Return what `[options]` of setup.cfg says; None if it lists nothing."""
+    """Return what `[options]` of setup.cfg says; None if it lists no packages."""
     packages = options.get("options", "packages", fallback="").strip()
     if not packages and not options.has_option("options", "py_modules"):
         return None
@@ -72,7 +73,7 @@ def _by_cfg(name: str, options: ConfigParser) -> bool | None:
 
 
 def _by_script(text: str) -> bool | None:
-    """Return what setup.py seems to say; None if it lists nothing."""
+    """Return what setup.py seems to say; None if it lists no packages."""
     if not re.search(r"\b(packages|py_modules)\s*=", text):
         return None
     return bool(re.search(r"find_namespace_packages\(\s*\)", text))
@@ -95,7 +96,7 @@ def _toml(text: str) -> Mapping[str, Any]:
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError):
-        return {}  # the tool that reads it next has a better message
+        return {}  # setuptools reads the file next and has a better message
 
 
 def _ini(text: str) -> ConfigParser:

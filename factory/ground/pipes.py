@@ -1,6 +1,6 @@
 """The pipes to and from a short command.
 
-Invariant: no more output than the bound is ever held, however fast the command prints.
+Invariant: memory never holds more output than the bound, however fast the command prints.
 """
 
 import os
@@ -9,25 +9,25 @@ from dataclasses import dataclass
 from selectors import EVENT_READ, EVENT_WRITE, DefaultSelector
 from typing import IO
 
-MOST = 256 << 20  # bytes that a short command may print if its caller says nothing
+MOST = 256 << 20  # bytes that a short command may print if its caller gives no bound
 COMPLAINTS = 256 << 10  # bytes of standard error that are kept; the rest is dropped
 _CHUNK = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
 class Into:
-    """Where the output of a short command goes, and its bound in bytes; no `file`: the caller."""
+    """Where a short command's output goes, and its bound in bytes. No `file`: to the caller."""
 
     most: int = MOST
     file: IO[bytes] | None = None
 
     def is_over(self) -> bool:
-        """Return whether the file is over the bound already."""
+        """Return whether the file is larger than the bound."""
         return self.file is not None and os.fstat(self.file.fileno()).st_size > self.most
 
 
 class Pipes:
-    """The pipes of one command; each may be missing."""
+    """The pipes of one command. Each may be missing."""
 
     def __init__(
         self,
@@ -59,16 +59,16 @@ class Pipes:
 
     @property
     def out(self) -> bytes:
-        """What it printed; only the beginning if that was too much."""
+        """What the command printed; only the beginning if it printed too much."""
         return b"".join(self._out)
 
     @property
     def err(self) -> bytes:
-        """The beginning of its standard error."""
+        """The beginning of the command's standard error."""
         return bytes(self._err)
 
     def exchange(self, seconds: float) -> bool:
-        """Read and write for at most so long; return whether all pipes have ended.
+        """Read and write for at most so many seconds; return whether all pipes have ended.
 
         It returns early once the command has printed too much.
         """
@@ -83,7 +83,7 @@ class Pipes:
         return True
 
     def close(self) -> None:
-        """Close what is still open."""
+        """Close the pipes that are still open."""
         for pipe in (self._stdin, self._stdout, self._stderr):
             if pipe and not pipe.closed:
                 self._end(pipe)
@@ -102,7 +102,7 @@ class Pipes:
             written = os.write(pipe.fileno(), self._unsent[:_CHUNK])
         except BlockingIOError:
             return
-        except OSError:  # it does not read, or has ended
+        except OSError:  # the command does not read, or has ended
             written = len(self._unsent)
         self._unsent = self._unsent[written:]
         if not self._unsent:

@@ -1,4 +1,4 @@
-"""Where everything of one factory lies on disk."""
+"""Where the files of one factory lie on disk."""
 
 import hashlib
 import os
@@ -21,18 +21,18 @@ class Places:
         # Workspaces and benches: outside the repository, so that nothing resolves upwards into it.
         self.work = work
         self.names = names or Names()
-        self.inbox = root / self.names.inbox  # where task files are dropped
-        self.lock = common_dir / "factoryd-lock"  # held by the one daemon of this repository
+        self.inbox = root / self.names.inbox  # where people put task files
+        self.lock = common_dir / "factoryd-lock"  # the one daemon of this repository holds it
         self.home = root / ".factory"
         self.store = self.home / "store.sqlite"
         self.git = self.home / "git"  # the factory repository
-        self.index = self.home / "index"  # the daemon's own index files, one a workspace or bench
+        self.index = self.home / "index"  # the daemon's index files, one per workspace or bench
         self.intake = self.home / "intake"  # task files between the inbox and the store
         self.judged = self.home / "judged"  # logs of gates
-        self.pid = self.home / "daemon.pid"  # readable once the daemon is up
+        self.pid = self.home / "daemon.pid"  # a reader gets data once the daemon has started
         self.log = self.home / "daemon.log"
-        self.high_water = self.home / "high-water"  # numbers that were given out last
-        self.wake = self.home / "wake"  # touched by commands after they wrote a request
+        self.high_water = self.home / "high-water"  # the numbers that were used last
+        self.wake = self.home / "wake"  # commands touch this file after they wrote a request
 
     @property
     def folders(self) -> tuple[Path, ...]:
@@ -41,27 +41,27 @@ class Places:
 
     @property
     def worked(self) -> bool:
-        """Whether a daemon has worked here, so that there was a store."""
+        """Whether a daemon has worked here before, so that a store must have existed."""
         return self.git.exists() or any((self.home / "attempts").glob("*/*"))
 
     def unit_dir(self, unit: str) -> Path:
-        """Return the folder of one unit: its task file, named as its source, and its run dirs."""
+        """Return a unit's folder: it holds the task file, named as its source, and the run dirs."""
         return self.home / "attempts" / unit
 
     def run_dir(self, unit: str, attempt: int) -> Path:
-        """Return the folder with prompt, output, outbox and exit file of one attempt."""
+        """Return the folder of one attempt: its prompt, output, outbox and exit file."""
         return self.unit_dir(unit) / str(attempt)
 
 
 def check_writable(where: Places, *folders: Path) -> None:
-    """Raise RepositoryError if a folder cannot be made or written, or is misplaced; make nothing.
+    """Raise RepositoryError if a folder is in a wrong place or not writable; make none.
 
     Without `folders`, check all that a daemon needs.
     """
     if where.work.resolve().is_relative_to(where.root.resolve()):
         raise RepositoryError(
-            f"{where.work} lies in {where.root}: what runs in the workspaces there would find your "
-            "checkout above it. Let XDG_STATE_HOME name a folder outside of the repository. "
+            f"{where.work} lies in {where.root}: programs in the workspaces there would find your "
+            "checkout above them. Let XDG_STATE_HOME name a folder outside of the repository. "
             "Then start again."
         )
     for folder in folders or where.folders:
@@ -70,12 +70,14 @@ def check_writable(where: Places, *folders: Path) -> None:
             there = there.parent
         if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
             continue
-        needs = "It has to be a folder that you can write"
+        needs = "Make it one"
         if folder != there:
-            needs += f", for {folder}"
+            needs += f", because {folder} has to lie in it"
         if folder == where.work:
-            needs += "; or let XDG_STATE_HOME name another place"
-        raise RepositoryError(f"{there} is none, or cannot be written. {needs}. Then start again.")
+            needs += ", or let XDG_STATE_HOME name another place"
+        raise RepositoryError(
+            f"{there} is not a folder that you can write to. {needs}. Then start again."
+        )
 
 
 def there(root: Path) -> frozenset[str]:
@@ -84,7 +86,7 @@ def there(root: Path) -> frozenset[str]:
 
 
 def holding(root: Path) -> frozenset[str]:
-    """Return those that are not empty; a folder that the factory makes there does not count."""
+    """Return the ones that are not empty; a folder that factoryd makes there does not count."""
     return frozenset(name for name in there(root) if any(map(_counts, _entries(root / name))))
 
 
@@ -92,7 +94,7 @@ def _entries(folder: Path) -> list[Path]:
     try:
         return list(folder.iterdir())
     except OSError:
-        return []  # the code that must read there has a better message
+        return []  # the code that reads the folder has a better message
 
 
 def _counts(path: Path) -> bool:
@@ -103,7 +105,7 @@ def _counts(path: Path) -> bool:
 
 
 def home(environ: Mapping[str, str]) -> Path:
-    """Return the user's HOME; the one that the system knows if it is unset or relative."""
+    """Return the user's HOME; if it is unset or relative, the one from the user database."""
     named = Path(environ.get("HOME", ""))
     if named.is_absolute():
         return named
@@ -118,14 +120,15 @@ def places(
 ) -> Places:
     """Return the places of the repository at `root`.
 
-    The work folder's name is that of the repository and a digest of its path.
+    The work folder's name is the repository's name and a digest of its path.
     """
     state = Path(environ.get("XDG_STATE_HOME", ""))
-    if not state.is_absolute():  # unset, or relative: its specification says to ignore that
+    # unset, or relative: the specification says to ignore a relative path
+    if not state.is_absolute():
         state = home(environ) / ".local/state"
     real = root.resolve()
     digest = hashlib.sha256(os.fsencode(real)).hexdigest()[:8]
-    # No folder with a separator of PATH can be on PATH, nor hold a venv.
+    # A folder with PATH's separator in its name cannot be on PATH and cannot hold a venv.
     name = real.name.replace(os.pathsep, "-")
     return Places(
         root=root, common_dir=common_dir, work=state / "factoryd" / f"{name}-{digest}", names=names

@@ -1,7 +1,7 @@
-"""Front matter that anybody may have written: `key: text` and `key: [text, text]`, in YAML.
+"""Reads front matter from untrusted files: `key: text` and `key: [text, text]`, in YAML.
 
-Invariant: the cost of reading it is bounded. It has no alias, anchor or tag, is not nested deeply,
-and holds a limited number of values; everything else is refused in one sentence.
+Invariant: the cost of reading is bounded. Front matter has no alias, anchor or tag, is not nested
+deeply, and has a limited number of values. The reader refuses anything else with one sentence.
 """
 
 from collections.abc import Iterator
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import yaml
 
 MOST_BYTES = 64 << 10
-MOST_VALUES = 500  # some 10 ms
-_DEEPEST = 8  # one key's value: deeper text is refused, since the scanner gets slow with depth
+MOST_VALUES = 500  # about 10 ms to read
+_DEEPEST = 8  # levels of a key's value; more are refused because depth makes the scanner slow
 _SIGNS = "a value that starts with a sign needs quotes"
 
 
 class NotPlain(Exception):
-    """Front matter that is not plain. `line`: counted from 0."""
+    """Front matter is not plain. `line`: counted from 0."""
 
     def __init__(self, reason: str, *, line: int = 0, form: str = "") -> None:
         super().__init__(reason)
@@ -27,7 +27,7 @@ class NotPlain(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """One value as it was written. `is_plain`: no for a list or a mapping where a text belongs."""
+    """One value, as written. `is_plain`: false if it is a list or a mapping instead of a text."""
 
     text: str
     is_plain: bool = True
@@ -35,7 +35,7 @@ class Text:
 
     @property
     def is_null(self) -> bool:
-        """Whether nothing was written."""
+        """Whether the value is empty."""
         is_bare = self.is_plain and not self.is_quoted
         return is_bare and self.text in ("", "~", "null", "Null", "NULL")
 
@@ -51,7 +51,7 @@ class Entry:
 
 
 def entries(head: str, *, most: int = MOST_VALUES) -> tuple[Entry, ...]:
-    """Return the entries in their order; raise NotPlain with the line.
+    """Return the entries in the order of the file; raise NotPlain with the line.
 
     `most`: how many values the front matter may hold.
     """
@@ -76,7 +76,7 @@ def entries(head: str, *, most: int = MOST_VALUES) -> tuple[Entry, ...]:
 
 
 class _Reader:
-    """Takes the parser's events one by one, and stops at the first that is refused."""
+    """Takes the parser's events one by one and stops at the first event that it refuses."""
 
     def __init__(self, head: str, most: int) -> None:
         self._head = head
@@ -84,7 +84,7 @@ class _Reader:
         self._events = self._checked()
 
     def entries(self) -> Iterator[Entry]:
-        """The entries of the one mapping."""
+        """Return the entries of the single mapping."""
         next(self._events)  # the stream begins
         if isinstance(next(self._events), yaml.StreamEndEvent):
             return
@@ -110,7 +110,7 @@ class _Reader:
             raise NotPlain("front matter holds a second document", line=_line(after))
 
     def _until(self, end: type[yaml.Event]) -> Iterator[yaml.Event]:
-        """Yield the first event of each item, up to the end of the collection."""
+        """Yield the first event of each item until the collection ends."""
         for event in self._events:
             if isinstance(event, end):
                 return
@@ -125,7 +125,7 @@ class _Reader:
         return Text(self._head[begin:end].strip(), is_plain=False)
 
     def _end_of_collection(self) -> yaml.Event:
-        """Skip the collection that has just begun; return its last event."""
+        """Skip the rest of the collection; return its last event."""
         depth = 1
         for event in self._events:
             if isinstance(event, yaml.CollectionStartEvent):
@@ -157,7 +157,7 @@ def _line(event: yaml.Event) -> int:
 
 
 def _refused(event: yaml.Event) -> str:
-    """Return why the event is not plain; "" if it is."""
+    """Return why the event is not plain; "" if it is plain."""
     anchor = getattr(event, "anchor", None)
     tag = getattr(event, "tag", None)
     if isinstance(event, yaml.AliasEvent):

@@ -1,26 +1,26 @@
-"""What git's plumbing commands print, taken apart.
+"""Parses the output of git's plumbing commands.
 
-Invariant: pure, and no slower than the output is long: an agent decides how long that is.
+Invariant: pure, and in time linear in the output, because an agent can make the output long.
 """
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-# Modes.
+# Modes of git's tree entries.
 GITLINK = "160000"
 SYMLINK = "120000"
 
 
 class Texts(NamedTuple):
-    """The texts of files of a tree."""
+    """The texts of some files of a tree."""
 
     found: dict[str, str]  # by path
-    larger: dict[str, int]  # the bytes of files that are too large to read
+    larger: dict[str, int]  # the sizes of files that are too large to read
 
 
 class Change(NamedTuple):
-    """One path that differs between two trees; a mode or blob is empty if there is none."""
+    """One path that differs between two trees. A mode or blob that does not exist is empty."""
 
     status: str  # A, M, D or T
     path: str
@@ -31,12 +31,12 @@ class Change(NamedTuple):
 
 
 def names(out: bytes) -> list[str]:
-    """Return names that a NUL ends (`-z`)."""
+    """Return the names from output that ends each with a NUL (`-z`)."""
     return [name for name in os.fsdecode(out).rstrip("\n").split("\0") if name]
 
 
 def entries(out: bytes) -> tuple[dict[str, str], frozenset[str]]:
-    """Return path → object, and the paths of symbolic links (`ls-tree -r -z`)."""
+    """Return the object of each path, and the paths of symbolic links (`ls-tree -r -z`)."""
     objects: dict[str, str] = {}
     links: set[str] = set()
     for entry in names(out):
@@ -60,7 +60,7 @@ def changes(out: bytes) -> list[Change]:
 def after(
     below: Mapping[str, str], links: frozenset[str], changed: Sequence[Change]
 ) -> tuple[dict[str, str], frozenset[str]]:
-    """Return what `entries` would give after these changes, from what it gave before."""
+    """Return what `entries` would return after these changes."""
     objects = dict(below)
     linked = set(links)
     for change in changed:
@@ -73,7 +73,7 @@ def after(
 
 
 def _change(meta: str, path: str, same: dict[str, str]) -> Change:
-    """Return one change; `same`: equal facts of all changes are one text in memory."""
+    """Return one change. `same`: keeps a single copy in memory of each repeated text."""
     facts = []
     for fact in meta.removeprefix(":").split():
         known = fact if fact.strip("0") else ""
@@ -83,9 +83,9 @@ def _change(meta: str, path: str, same: dict[str, str]) -> Change:
 
 
 def sizes(out: bytes, asked: Sequence[bytes]) -> Iterator[int]:
-    """Yield the sizes, in order; -1 for what is missing or no file.
+    """Yield the sizes in order; -1 for an object that is missing or not a file.
 
-    `cat-file --batch-check=%(objecttype) %(objectsize)` prints them.
+    `cat-file --batch-check=%(objecttype) %(objectsize)` is the command.
     """
     at = 0
     for name in asked:
@@ -101,7 +101,7 @@ def sizes(out: bytes, asked: Sequence[bytes]) -> Iterator[int]:
 
 
 def contents(out: bytes, asked: Sequence[bytes]) -> Iterator[bytes | None]:
-    """Yield the contents, in order; None for what is missing or no file (`cat-file --batch`)."""
+    """Yield the contents in order; None for a missing object or no file (`cat-file --batch`)."""
     at = 0
     for name in asked:
         if out.startswith(name + b" missing\n", at):

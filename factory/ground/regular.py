@@ -1,6 +1,6 @@
-"""Files that an agent may have left: read only where they are regular ones, up to a bound.
+"""Reads files that an agent may have left: regular files only, and only up to a bound.
 
-Invariant: no symlink is followed, and nobody waits for a writer.
+Invariant: no function here follows a symlink or waits for a writer.
 """
 
 import os
@@ -8,12 +8,12 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-# Neither follow a link nor wait for a writer.
+# So that opening a file neither follows a link nor waits for a writer.
 SAFELY = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 def regular(folder: Path, name: str, most: int) -> bytes:
-    """Return the first `most` bytes of a file in the folder; none if it is no plain file."""
+    """Return the first `most` bytes of a file in the folder; none if it is not a plain file."""
     try:
         box = os.open(folder, SAFELY | os.O_DIRECTORY)
     except OSError:
@@ -25,7 +25,7 @@ def regular(folder: Path, name: str, most: int) -> bytes:
 
 
 def read_at(name: str, box: int, most: int) -> bytes:
-    """Return the same from an open folder."""
+    """Return what `regular` does, for an open folder."""
     with (
         suppress(OSError),
         open(name, "rb", opener=lambda path, _: os.open(path, SAFELY, dir_fd=box)) as file,

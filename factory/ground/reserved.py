@@ -1,3 +1,3 @@
-"""Names that mean something to the factory, so that nothing else may have them."""
+"""Names that have a meaning to factoryd, so that nothing else may use them."""
 
-NO_AGENT = "run"  # the agent of a `run` unit: a shell command, which no runtime's pause stops
+NO_AGENT = "run"  # the agent of a `run` unit: a shell command, so no runtime's pause stops it

@@ -1,6 +1,7 @@
-"""What a unit may touch: globs over the paths of a repository, always with `/`.
+"""What a unit may change: globs over the paths of a repository, always with `/`.
 
-Invariant: a glob that matches a folder matches all below it, as in .gitignore. `**` stands for any
+Invariant: a glob that matches a folder matches everything below it, as in
+.gitignore. `**` stands for any
 number of folders. A glob starts at the root, except one without `/` that has a wildcard: `*.md`
 matches at any depth (`/*.md` does not).
 """
@@ -18,15 +19,15 @@ def within(path: str, globs: Iterable[str]) -> bool:
 
 
 def covers(globs: Iterable[str], glob: str) -> bool:
-    """Return whether one of the globs covers every path that `glob` covers; when in doubt, no."""
+    """Return whether one of the globs covers every path that `glob` covers; if unsure, False."""
     parts = _segments(glob)
     return any(_covers(_segments(each), parts, _surely) for each in globs)
 
 
 def overlap(some: Iterable[str], others: Iterable[str]) -> bool:
-    """Return whether a path could exist that both cover; when in doubt, yes.
+    """Return whether both could cover the same path; if unsure, True.
 
-    Only their beginnings and ends are compared.
+    It compares only the beginnings and ends of the globs.
     """
     ends = list(map(_ends, others))
     for glob in some:
@@ -39,7 +40,7 @@ def overlap(some: Iterable[str], others: Iterable[str]) -> bool:
 
 
 def _segments(glob: str) -> list[str]:
-    """Return the glob's folders and last name; a trailing `**` says no more than its folder."""
+    """Return the glob's folders and last name, without a trailing `**`, which adds nothing."""
     parts = [part for part in glob.split("/") if part not in ("", ".")]
     if "/" not in glob.rstrip("/") and re.search(r"[*?[]", glob):
         parts.insert(0, "**")
@@ -51,7 +52,7 @@ def _segments(glob: str) -> list[str]:
 def _covers(
     glob: list[str], parts: list[str], match: Callable[[str, str], bool] = fnmatchcase
 ) -> bool:
-    reached = {0}  # how many parts of the path the segments so far may stand for
+    reached = {0}  # how many parts of the path the segments so far can match
     for segment in glob:
         if segment == "**":
             reached = set(range(min(reached, default=len(parts)), len(parts)))
@@ -61,16 +62,16 @@ def _covers(
 
 
 def _surely(part: str, segment: str) -> bool:
-    """Return whether a glob's segment covers all that `part`, another glob's, may stand for."""
+    """Return whether a segment matches everything that `part`, of another glob, can match."""
     if re.search(r"[*?[]", part):
         return part == segment or (segment == "*" and part != "**")
     return fnmatchcase(part, segment)
 
 
 def _ends(glob: str) -> tuple[str, str]:
-    """Return how the paths that it covers begin and end."""
+    """Return the common beginning and end of all paths that the glob covers."""
     parts = _segments(glob)
-    # A last name without a suffix may be a folder.
+    # A last name without a suffix may be that of a folder.
     if not PurePosixPath(*parts).suffix or glob.endswith(("/", "**")):
         parts.append("**")
     whole = "/".join(parts)

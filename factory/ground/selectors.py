@@ -1,6 +1,6 @@
-"""Selectors: what a runtime file takes from the events of an agent.
+"""Selectors: how a runtime file picks values from an agent's events.
 
-Invariant: whatever an event holds, the cost of one is bounded: it follows MOST_FOUND values.
+Invariant: the cost of a selector is bounded for any event: it follows at most MOST_FOUND values.
 """
 
 import json
@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any
 
 MOST_FOUND = 1000
-MOST_SAID = 1000  # characters of a value that a condition looks at
+MOST_SAID = 1000  # a condition compares only so many characters of a value
 _IF = r"((?:\[[^\]=]+=[^\]]*\])*)"
 _STEP = re.compile(rf"(\w[\w-]*){_IF}(?:\.(?=\w)|$)")
 _SELECTOR = re.compile(rf"(\*|[\w./-]+){_IF}(?::((?:{_STEP.pattern})+))?")
@@ -22,9 +22,9 @@ Conditions = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """Takes values from events: `TYPE` or `TYPE:path.to.it`; `*` is any type.
+    """Picks values from events: `TYPE` or `TYPE:path.to.it`; `*` is any type.
 
-    `[key=value]` picks in both parts; `*` in such a value is anything.
+    `[key=value]` is a condition in both parts; `*` in its value matches any text.
     """
 
     type: str
@@ -32,7 +32,7 @@ class Selector:
     steps: tuple[tuple[str, Conditions], ...]
 
     def find(self, event: Mapping[str, Any]) -> list[Any]:
-        """Return every value that it selects, and not the lists that hold them."""
+        """Return every selected value; a list counts as its items."""
         if self.type not in ("*", event.get("type")):
             return []
         found: list[Any] = [event]
@@ -55,7 +55,7 @@ def selector(text: object) -> Selector:
 
 
 def plain(value: object) -> str:
-    """Return a value as text; "" for a list or a mapping."""
+    """Return the value as text; "" for a list or a mapping."""
     if isinstance(value, str):
         return value
     if isinstance(value, list | dict):

@@ -1,4 +1,4 @@
-"""How lists of names are said in a sentence."""
+"""Puts lists of names into sentences."""
 
 from collections.abc import Collection
 from itertools import islice
@@ -7,12 +7,12 @@ SHOWN = 5
 
 
 def shown(paths: Collection[str], most: int = SHOWN) -> str:
-    """The first few paths for a sentence, at most so many; unprintable ones escaped."""
+    """Return at most `most` paths as part of a sentence, with unprintable ones escaped."""
     said = ", ".join(map(printable, islice(paths, most)))
     more = len(paths) - most
     return f"{said} and {more} more" if more > 0 else said
 
 
 def printable(path: str) -> str:
-    """Return the path, escaped if it holds what a terminal would not print."""
+    """Return the path; escape it if it has characters that a terminal cannot print."""
     return path if path.isprintable() else ascii(path)

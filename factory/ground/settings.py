@@ -1,7 +1,7 @@
-"""The settings in factory.toml, each optional, and the place that sets each value.
+"""The settings in factory.toml, all optional, and the place that sets each value.
 
-Invariant: `load` returns only valid settings. Otherwise a ConfigError names the place and the
-correct form.
+Invariant: `load` returns only valid settings. Otherwise it raises a ConfigError with the place and
+the correct form.
 """
 
 import json
@@ -34,26 +34,26 @@ PREFIX = "FACTORY__"
 
 
 def _number(value: object) -> object:
-    if isinstance(value, bool):  # pydantic would read it as 0 or 1
+    if isinstance(value, bool):  # pydantic would read true and false as 0 and 1
         raise ValueError("true and false are not numbers")
     return value
 
 
 def _agent(name: str) -> str:
     if name == NO_AGENT:
-        raise ValueError("run is no agent: it stands for units with a command of their own")
+        raise ValueError("run is not an agent: it stands for units that run a command")
     return name
 
 
 @dataclass(frozen=True)
 class Value:
-    """What the manual says about a kind of value: its unit, and the allowed values in words."""
+    """What the manual says about a kind of value: its unit and its allowed values."""
 
     unit: str
     allowed: str = ""
 
 
-_MOST = 604_800.0  # of seconds or minutes
+_MOST = 604_800.0  # the most seconds or minutes
 _Count = Annotated[int, BeforeValidator(_number)]
 _Time = Annotated[float, BeforeValidator(_number), Field(ge=0, le=_MOST, allow_inf_nan=False)]
 _Size = Annotated[float, BeforeValidator(_number), Field(ge=0, le=1e6, allow_inf_nan=False)]
@@ -80,12 +80,12 @@ Names = Annotated[
 
 
 class Table(BaseModel):
-    """A table of the file; its errors never show a value, which could be a misplaced secret."""
+    """A table of the file. Its errors never show a value, because that could be a secret."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
-# The first sentence of a description stands alone in the commented factory.toml and in errors.
+# The commented factory.toml and errors show only the first sentence of a description.
 
 
 class Limits(Table):
@@ -276,7 +276,7 @@ class Settings(BaseSettings):
         default=(),
         examples=[["codex"]],
         description="Agents that take over, in this order, while `agent` cannot work. It cannot "
-        "work while it rests (usage limit, provider in trouble), is not logged in or is not "
+        "work while it is paused (usage limit, trouble at the provider), not logged in or not "
         "installed. They take units that name neither agent nor model. When `agent` works again, "
         "it gets these units back.",
     )
@@ -301,7 +301,7 @@ class Settings(BaseSettings):
     def settings_customise_sources(
         cls, settings_cls: Any, init_settings: Any, *_: Any, **__: Any
     ) -> tuple[Any, ...]:
-        """Use only the values from `load`, because it knows where each was written."""
+        """Use only the values from `load`, because `load` knows the place of each value."""
         return (init_settings,)
 
 
@@ -313,8 +313,8 @@ def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Fie
             yield prefix + (field.alias or name), field
 
 
-KEYS: Mapping[str, FieldInfo] = dict(_fields(Settings))  # each setting by its dotted key
-NOT_YET: Mapping[str, str] = {  # not built yet: only the default is allowed
+KEYS: Mapping[str, FieldInfo] = dict(_fields(Settings))  # every setting by its dotted key
+NOT_YET: Mapping[str, str] = {  # not available yet: only the default is allowed
     "merge.judge": "judging every single commit",
     "merge.batch": "another size of landings",
     "merge.push": "landing by push",
@@ -324,7 +324,7 @@ NOT_YET: Mapping[str, str] = {  # not built yet: only the default is allowed
 
 
 def load(path: Path, env: Mapping[str, str]) -> Settings:
-    """Return the settings of the file, if there is one; FACTORY__ variables in `env` override it.
+    """Return the settings of the file, if it exists; FACTORY__ variables in `env` override them.
 
     Raises ConfigError with one line for each error.
     """
@@ -354,13 +354,13 @@ def summary(field: FieldInfo) -> str:
 
 
 def explain(settings: Settings) -> dict[str, tuple[Any, str]]:
-    """Return the value and the place of each key: a line of the file, a variable, or "default"."""
+    """Return each key's value and place: a line of the file, a variable, or "default"."""
     values = _flat(settings.model_dump(mode="json", by_alias=True))
     return {key: (value, settings._origins.get(key, "default")) for key, value in values.items()}
 
 
 def template() -> str:
-    """Return a factory.toml with every key, its default and its meaning, all commented out."""
+    """Return a factory.toml with every key, default and meaning, all commented out."""
     lines = ["# Settings of factoryd. Every key is optional. An edit applies within a second.", ""]
     group = ""
     for key, field in KEYS.items():
@@ -433,7 +433,7 @@ def _variable(key: str) -> str:
 
 
 def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge both by table; `above` wins, but a value in place of a table stays an error."""
+    """Merge both by table. `above` wins, but a value instead of a table stays an error."""
     out = dict(below)
     for name, value in above.items():
         table = below.get(name, {})
@@ -456,7 +456,7 @@ def _flat(nested: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _line(text: str, key: str) -> str:
-    """Return the line that sets `key`, or that of its table; empty if no line looks like it."""
+    """Return the line that sets `key`, or the line of its table; empty if no such line is found."""
     table = ""
     near = ""
     for number, line in enumerate(re.sub("[\"']", "", text).splitlines(), start=1):
@@ -495,5 +495,5 @@ def _reason(wrong: ErrorDetails) -> str:
 
 
 def _form(field: FieldInfo) -> str:
-    """Return an example, else the default, in the syntax of TOML (and JSON)."""
+    """Return an example or else the default, in the syntax of TOML (and JSON)."""
     return json.dumps(field.examples[0] if field.examples else field.default)

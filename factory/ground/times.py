@@ -1,6 +1,6 @@
-"""Moments and waits: their text, and how a wait changes when somebody sets the clock.
+"""Times and waits: their text, and how a wait changes if somebody sets the clock.
 
-Invariant: pure; the present is passed in.
+Invariant: pure; callers pass the present time.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -9,7 +9,7 @@ CLOCK_SLACK = timedelta(seconds=1)
 
 
 def clock(at: datetime) -> str:
-    """Return a time for a sentence."""
+    """Return the time as text for a sentence."""
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
@@ -31,7 +31,7 @@ def backoff(failures: int, *, at_most: float = 300) -> float:
 
 
 def stamp(at: datetime) -> str:
-    """Return a time in RFC 3339, UTC, with microseconds: it sorts as text, and nothing is lost."""
+    """Return the time in RFC 3339, UTC, with microseconds: exact, and sortable as text."""
     return at.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 

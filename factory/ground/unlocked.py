@@ -1,6 +1,6 @@
-"""A write of the store that waits for another program (a backup, a database browser) to let go.
+"""A write to the store that waits until another program (such as a backup) unlocks it.
 
-Invariant: only a lock is waited for; any other failure is raised at once.
+Invariant: it waits only for a lock, and raises any other error at once.
 """
 
 from collections.abc import Callable
@@ -9,11 +9,11 @@ import anyio
 
 from factory.ground.errors import StoreError
 
-AGAIN_S = 0.1  # between two tries; each of them waits for the store by itself too
+AGAIN_S = 0.1  # between two tries; each try also waits for the store itself
 
 
 async def once_unlocked(write: Callable[[], None], *, seconds: float) -> None:
-    """Write as soon as the store is not locked; raise StoreError if it still is after so long."""
+    """Write once the store is unlocked; raise StoreError if it stays locked for so many seconds."""
     deadline = anyio.current_time() + seconds
     while True:
         try:

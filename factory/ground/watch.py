@@ -1,6 +1,7 @@
-"""The only importer of watchdog: reports that something changed in a folder.
+"""Reports changes in folders. Only this module imports watchdog.
 
-Invariant: it is only a hint. The woken loop looks for itself, and looks every 30 s anyway.
+Invariant: a report is only a hint. The woken loop checks the folder itself, and also does so every
+30 s.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ from watchdog.observers import Observer
 if sys.platform == "linux":
     from watchdog.observers.inotify_move_event_grouper import InotifyMoveEventGrouper
 
-# Not that a reader opens or closes: a scan reads, and would wake itself for ever.
+# Events of reading do not count: a scan reads, so it would wake itself for ever.
 CHANGES: list[type[events.FileSystemEvent]] = [
     events.FileCreatedEvent,
     events.FileModifiedEvent,
@@ -23,11 +24,11 @@ CHANGES: list[type[events.FileSystemEvent]] = [
     events.FileDeletedEvent,
     events.DirDeletedEvent,
 ]
-JOIN_SECONDS = 5.0  # a file system that does not answer must not keep the daemon
+JOIN_SECONDS = 5.0  # a file system that does not answer must not block the daemon
 
 
 class Watch:
-    """Calls `wake` on the event loop, once for however many changes came before it ran."""
+    """Calls `wake` on the event loop, once for all changes since its last call."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self._wake = wake
@@ -36,21 +37,22 @@ class Watch:
         self._observer = Observer()
 
     def folder(self, path: Path, wanted: Callable[[str], bool]) -> str:
-        """Watch the files of a folder whose names are wanted; return why that fails, or nothing."""
+        """Watch a folder's files with wanted names; return why that fails, or ""."""
         try:
             self._observer.schedule(
                 _Changes(wanted, self._changed), str(path), event_filter=CHANGES
             )
         except OSError as error:
-            return f"{path} is not watched ({error.strerror}): it is looked at every 30 s instead"
+            return f"factoryd cannot watch {path} ({error.strerror}): it looks there every 30 s"
         return ""
 
     def start(self) -> None:
-        """Begin; call it on the event loop, before `folder`, which says what fails."""
+        """Start. Call it on the event loop, before `folder`, because `folder` reports failures."""
         if sys.platform == "linux":
-            # watchdog holds a rename out of a folder, and all that follows, back for half a second,
-            # to pair it; the intake renames each file that it takes out of the inbox. No argument
-            # of an observer sets this, so pyproject.toml names the versions with this attribute.
+            # watchdog delays a rename out of a folder, and all later events, by half a second, to
+            # find the other half of the rename. The intake renames each file that it takes out of
+            # the inbox. No argument of an observer sets this delay, so pyproject.toml requires
+            # versions with this attribute.
             InotifyMoveEventGrouper.delay = 0
         self._loop = asyncio.get_running_loop()
         self._observer.start()

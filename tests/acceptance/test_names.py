@@ -30,7 +30,7 @@ def test_a_project_with_a_package_called_inbox_keeps_it_and_works_with_the_hidde
         code, said = line.factoryd("start")
         try:
             assert code == 0
-            assert "Task files go into .inbox/, since inbox/ is the project's own." in said
+            assert "Task files go into .inbox/, because inbox/ is the project's own." in said
             assert f"drop task files into {line.root}/.inbox/" in said
             assert line.status()["inbox"] == ".inbox"
             assert line.git("status", "--porcelain") == ""

@@ -320,7 +320,7 @@ def test_doctor_and_start_say_in_one_sentence_where_the_state_folder_cannot_be_w
 
     told = capsys.readouterr()
     assert codes == (1, 1)
-    assert f"bad   {repository.parent}/state is none, or cannot be written." in told.out
+    assert f"bad   {repository.parent}/state is not a folder that you can write to." in told.out
     assert told.err.count("\n") == 1
     assert "let XDG_STATE_HOME name another place" in told.err
     assert not (repository / ".factory").exists()

@@ -61,7 +61,7 @@ def test_a_hidden_folder_that_is_there_is_meant() -> None:
 def test_where_setuptools_would_package_a_visible_inbox_it_is_the_hidden_one() -> None:
     names = named(["p/__init__.py", "pyproject.toml"], texts=FLAT)
 
-    why = "Task files go into .inbox/, since setuptools would package a visible inbox/."
+    why = "Task files go into .inbox/, because setuptools would package a visible inbox/."
     assert names == Names(".inbox", why)
     assert named(["pyproject.toml"], there="inbox", texts=FLAT).inbox == ".inbox", (
         "an empty one is no reason to stay"
@@ -98,7 +98,7 @@ def test_folders_of_the_projects_own_are_left_to_it() -> None:
     assert names.inbox == ".inbox"
     assert names.theirs == {"inbox", "conventions"}
     assert names.why == (
-        "Task files go into .inbox/, since inbox/ is the project's own. conventions/ is the project's own: gates, "
+        "Task files go into .inbox/, because inbox/ is the project's own. conventions/ is the project's own: gates, "
         "prompts and runtimes go into .conventions/."
     )
 

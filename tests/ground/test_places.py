@@ -140,7 +140,7 @@ def test_what_stands_in_the_way_of_a_folder_is_said_and_nothing_is_made(
     where.root.mkdir()
     stands.touch()
 
-    with pytest.raises(RepositoryError, match=f"{stands} is none, or cannot be written"):
+    with pytest.raises(RepositoryError, match=f"{stands} is not a folder that you can write to"):
         check_writable(where)
 
     assert {*tmp_path.iterdir(), *where.root.iterdir()} == {where.root, stands}

@@ -229,7 +229,7 @@ def test_a_variable_does_not_hide_that_the_file_is_wrong(file: Path) -> None:
 )
 def test_the_name_of_units_with_a_command_is_no_agent(file: Path, text: str, key: str) -> None:
     assert refusal(file, text).startswith(
-        f"factory.toml line 1: {key}: run is no agent: it stands for units with"
+        f"factory.toml line 1: {key}: run is not an agent: it stands for units that"
     )
 
 

@@ -133,7 +133,7 @@ async def test_a_folder_that_is_not_there_is_said_and_not_raised(
 ) -> None:
     trouble = watch.folder(tmp_path / "gone", lambda name: True)
 
-    assert trouble.endswith("it is looked at every 30 s instead")
+    assert trouble.endswith("it looks there every 30 s")
 
 
 async def test_a_watch_that_never_started_can_be_stopped(woken: Woken) -> None:
