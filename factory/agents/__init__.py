@@ -1,4 +1,4 @@
-"""What a command-line agent is: how it is run, and how what it prints is read.
+"""Command-line agents: how to run their commands, and how to read their output.
 
-Kinds of agents are files in conventions/runtimes/. Nothing here knows units or attempts.
+Each kind of agent has a file in conventions/runtimes/.
 """

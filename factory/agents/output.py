@@ -1,7 +1,7 @@
-"""What an agent's output tells, read by the rules of its runtime file as it grows.
+"""Reads an agent's output while it grows, by the rules of the agent's runtime file.
 
-Invariant: one look costs a bounded time, and all looks together a bounded memory, whatever the
-agent prints. Bytes that were skipped are counted, and sums that miss them say so.
+Invariant: whatever the agent prints, one look takes a bounded time, and all looks together take a
+bounded memory. Skipped bytes are counted, and sums without them are marked.
 """
 
 import gc
@@ -23,21 +23,21 @@ from factory.agents.tail import Fragment, Tail
 from factory.child import process, report
 from factory.ground.selectors import Selector, plain
 
-LOOKS = 8  # at the output, before other things get their turn
-END_SECONDS = 2.0  # that are spent on reading on after the end; then only the last part is read
-# An agent is in a loop if no more than LOOP_KINDS of its last LOOP_STEPS steps differ. It then
-# makes 8 to 20 steps a second, and each costs money. An agent that tests and edits in turn makes
-# another edit each time, and an agent that waits makes fewer steps.
+LOOKS = 8  # looks at the output before other tasks get their turn
+END_SECONDS = 2.0  # for reading after the agent's end; then only the last part is read
+# An agent is in a loop if its last LOOP_STEPS steps are of at most LOOP_KINDS kinds. Such an agent
+# makes 8 to 20 steps a second, and each step costs money. An agent that alternates between tests
+# and edits makes a different edit each time, and an agent that waits makes fewer steps.
 LOOP_STEPS = 40
 LOOP_KINDS = 3
-MOST_TOOLS = 1000  # open at once; of more, the newest are kept
+MOST_TOOLS = 1000  # open calls; if there are more, only the newest are kept
 _MOST = 1e12  # tokens or dollars: larger and negative numbers are ignored
 _TAIL = 4000  # characters kept of plain text
-_SAID = 16_000  # characters kept of its last words
-_NAME = 500  # characters of a session's or a tool's id
+_SAID = 16_000  # characters kept of its last message
+_NAME = 500  # characters kept of a session's or a tool call's id
 
-Price = tuple[float, float]  # of a million tokens in and out, in dollars
-Found = Callable[[Iterable[Selector]], list[Any]]  # what selectors find in an event
+Price = tuple[float, float]  # dollars per million tokens, input and output
+Found = Callable[[Iterable[Selector]], list[Any]]  # returns what selectors find in an event
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,54 +47,54 @@ class Usage:
     input: int = 0
     output: int = 0
     cost: float = 0.0
-    estimated: bool = False  # the cost is reckoned from tokens
-    priced: bool = field(default=False, compare=False)  # the cost is known, even if it is nothing
+    estimated: bool = False  # the cost is calculated from tokens
+    priced: bool = field(default=False, compare=False)  # the cost is known, even if it is 0
 
 
 @dataclass(slots=True, kw_only=True)
 class Seen:
-    """What the output has told so far."""
+    """What is known from the output so far."""
 
-    first: datetime | None = None  # sign of life
+    first: datetime | None = None  # when the agent first showed activity
     last: datetime | None = None
     session: str = ""
-    tools: frozenset[str] = frozenset()  # calls that are open
-    # The newest, each as a number for what it did.
+    tools: frozenset[str] = frozenset()  # ids of open tool calls
+    # The newest steps; equal actions have equal numbers.
     steps: tuple[int, ...] = field(default=(), compare=False)
-    looped: bool = False  # it said that it stopped because it was in a loop
+    looped: bool = False  # the agent reported that it stopped because it was in a loop
     usage: Usage = Usage()
-    result: str = ""  # its last words
-    tail: str = ""  # the end of its plain text, which is its stderr if it prints events
-    done: bool = False  # the final word was seen
+    result: str = ""  # its last message
+    tail: str = ""  # the end of its plain text (only stderr if it prints events)
+    done: bool = False  # its final message was read
     failed: bool = False
     error: str = ""
     limited: bool = False
-    reset: datetime | None = None  # when the limit ends, where it says so
+    reset: datetime | None = None  # when the limit ends, if the agent reports it
     unauthorized: bool = False
-    unread: int = 0  # bytes that were skipped, at least
-    too_little: bool = False  # the usage is a sum, and some of it was skipped
+    unread: int = 0  # skipped bytes, at least
+    too_little: bool = False  # the usage is a sum and lacks skipped parts
 
     @property
     def good(self) -> bool:
-        """Whether the output's own final word is that all went well."""
+        """Whether the agent's final message says that it succeeded."""
         return self.done and not self.failed and not self.looped
 
     @property
     def tells_tokens(self) -> bool:
-        """Whether all tokens that it used are known."""
+        """Whether all tokens that the agent used are known."""
         return bool(self.usage.input or self.usage.output) and not self.too_little
 
     @property
     def looping(self) -> bool:
-        """Whether it does the same again and again."""
+        """Whether the agent repeats the same few steps."""
         return self.looped or (len(self.steps) == LOOP_STEPS and len(set(self.steps)) <= LOOP_KINDS)
 
 
 class OutputReader:
-    """Reads the output of one run as it grows: from its start, and across rotations of its file.
+    """Reads the output of one run while it grows, from its start and across file rotations.
 
-    `earlier`: what the same session had used before this run, for runtimes that tell totals of the
-    session. `model`: the one that its task names, for its price.
+    `earlier`: the session's usage before this run, for runtimes that report totals of the session.
+    `model`: the model that the task names, to find its price.
     """
 
     def __init__(
@@ -108,16 +108,16 @@ class OutputReader:
         self._price = _price_of(model, runtime.output.usage.price)
         self._seen = Seen(done=not self._rules.done_if)
         self._tools: dict[str, None] = {}
-        self._lost = 0  # of its output, when it was last read
-        self._unread = 0  # of its report
+        self._lost = 0  # skipped bytes of the output at the last look
+        self._unread = 0  # skipped bytes of the report
 
     @property
     def is_behind(self) -> bool:
-        """Whether there may be more to read at once."""
+        """Whether there may be more to read now."""
         return self._tail.is_behind
 
     async def catch_up(self, clock: Callable[[], datetime]) -> Seen:
-        """Look until nothing is left or after LOOKS looks; other tasks get a turn after each."""
+        """Look up to LOOKS times, until nothing is left; other tasks get a turn after each look."""
         for _ in range(LOOKS):
             self.look(clock())
             if not self.is_behind:
@@ -126,9 +126,9 @@ class OutputReader:
         return self.seen()
 
     async def finish(self, clock: Callable[[], datetime], *, seconds: float = END_SECONDS) -> Seen:
-        """Read to the end of a run that has ended, its report too, and judge its plain text.
+        """Read the rest of a run that has ended, with its report, and interpret its plain text.
 
-        After so many `seconds` the rest is skipped, except its last part, which says how it ended.
+        After `seconds`, skip the rest except its last part, which says how the run ended.
         """
         until = anyio.current_time() + seconds
         self.look(clock())
@@ -145,17 +145,17 @@ class OutputReader:
         return self.seen()
 
     def look(self, now: datetime) -> None:
-        """Read a bounded part of what is new."""
+        """Read a bounded part of the new output."""
         lines = self._tail.lines()
         if self._tail.lost > self._lost:
             self._lost = self._tail.lost
-            self._tools.clear()  # the skipped part may have closed them
+            self._tools.clear()  # the skipped part may contain their ends
         self._read(lines, now)
 
     def end(self, now: datetime) -> None:
-        """Read the last line, which may be incomplete, and judge the plain text.
+        """Read the last line, which may be incomplete, and interpret the plain text.
 
-        Not earlier: a retry that works may follow a line on stderr about a limit.
+        This must not happen earlier: after a line on stderr about a limit, a retry may succeed.
         """
         self._read(self._tail.last(), now)
         tail = self._seen.tail
@@ -166,7 +166,7 @@ class OutputReader:
         self._trouble(tail, now)
 
     def seen(self) -> Seen:
-        """What is known now."""
+        """Return what is known now."""
         unread = self._tail.lost + self._unread
         is_sum = self._rules.usage.mode == "step" or self._unread > 0
         known = replace(self._seen, tools=frozenset(self._tools), unread=unread)
@@ -189,7 +189,7 @@ class OutputReader:
             self._alive(now)
 
     def _event(self, line: bytes, now: datetime) -> bool:
-        """Read a line as an event; False if it is plain text."""
+        """Read a line as an event; return False if it is plain text."""
         if isinstance(line, Fragment):  # a part of an event
             return True
         if not line.startswith(b"{"):
@@ -206,7 +206,7 @@ class OutputReader:
         self._take(lambda selectors: _all(selectors, event), now)
 
     async def _report(self, now: datetime) -> None:
-        """Read the report, which the agent may have written at its end, as one more event."""
+        """Read the report, if the agent wrote one at its end, as one more event."""
         if not self._rules.report:
             return
         selectors = _selectors(self._rules, self._limit)
@@ -229,7 +229,7 @@ class OutputReader:
         self._take(find, now)
 
     def _take(self, found: Found, now: datetime) -> None:
-        """Note what an event tells."""
+        """Note what an event contains."""
         rules = self._rules
         seen = self._seen
         if not rules.progress or found(rules.progress):
@@ -254,7 +254,7 @@ class OutputReader:
         self._troubles(found, now)
 
     def _troubles(self, found: Found, now: datetime) -> None:
-        """What the event tells of errors and limits."""
+        """Note what the event says about errors and limits."""
         seen = self._seen
         for text in map(plain, found(self._rules.error)):
             seen.error = text[:_TAIL]
@@ -267,7 +267,7 @@ class OutputReader:
             seen.reset = reset_time(plain(epoch), now) or seen.reset
 
     def _tool_calls(self, found: Found) -> bool:
-        """Note which calls are open; True if the event is about a call."""
+        """Note which tool calls are open; return True if the event is about a tool call."""
         opened = _names(found(self._rules.tool_open))
         closed = _names(found(self._rules.tool_close))
         self._tools |= dict.fromkeys(opened)
@@ -299,7 +299,7 @@ class OutputReader:
             seen.reset = seen.reset or reset_time(match.groupdict().get("reset") or "", now)
 
     def _usage(self, found: Found) -> Usage:
-        """The usage so far, with what an event tells of it."""
+        """Return the usage so far, including what an event says about it."""
         rules = self._rules.usage
         known = self._seen.usage
         read = _numbers(found(rules.input))
@@ -323,7 +323,7 @@ class OutputReader:
 
 
 def _price_of(model: str, prices: Mapping[str, Price]) -> Price | None:
-    """The price of the first pattern that fits the model."""
+    """Return the price of the first pattern that matches the model."""
     for pattern, price in prices.items():
         if fnmatchcase(model, pattern):
             return price
@@ -331,7 +331,7 @@ def _price_of(model: str, prices: Mapping[str, Price]) -> Price | None:
 
 
 def _selectors(rules: OutputRules, limit: LimitRules) -> tuple[Selector, ...]:
-    """Return all selectors, to look for in a report."""
+    """Return all selectors, to read a report with."""
     every = chain(
         rules.progress,
         rules.session,
@@ -354,7 +354,7 @@ def _selectors(rules: OutputRules, limit: LimitRules) -> tuple[Selector, ...]:
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Let the garbage collector wait: it would visit all parts of a long event again and again."""
+    """Stop the garbage collector: it would visit all parts of a long event again and again."""
     collects = gc.isenabled()
     gc.disable()
     try:
@@ -372,7 +372,7 @@ def _all(selectors: Iterable[Selector], event: Mapping[str, Any]) -> list[Any]:
 
 
 def _is_session(name: object) -> bool:
-    """Whether it can be a session's id: a command line will name it."""
+    """Whether the value is safe as a session id in a command line."""
     if not isinstance(name, str) or len(name) > _NAME:
         return False
     return name.isprintable() and not name.startswith("-")

@@ -1,19 +1,19 @@
-"""When a usage limit ends, as an agent tells it."""
+"""Finds out when a usage limit ends, from an agent's text."""
 
 import re
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 FARTHEST = timedelta(days=8)  # a week and a day: providers have limits by the hour and by the week
-_MILLISECONDS = 1e11  # an epoch beyond that is not told in seconds
-_EPOCH = 1e9  # a number below that is told in seconds from now
+_MILLISECONDS = 1e11  # a larger epoch is in milliseconds
+_EPOCH = 1e9  # a smaller number is not an epoch but seconds from now
 _CLOCKS = ("%b %d %Y %I:%M%p", "%b %d %Y %I%p", "%b %d %Y %H:%M")
 
 
 def reset_time(text: str, now: datetime) -> datetime | None:
-    """The moment that `text` tells: an epoch, seconds from now, or the next clock time (UTC).
+    """Return the time in `text`: an epoch, seconds from now, or the next clock time (UTC).
 
-    None for any other text, and for a moment farther away than FARTHEST: no limit lasts so long.
+    Returns None for any other text, and for a time beyond FARTHEST: no limit lasts so long.
     """
     told = _moment(text[:100].strip(), now)
     return told if told and told - now <= FARTHEST else None
@@ -35,7 +35,7 @@ def _moment(text: str, now: datetime) -> datetime | None:
         return told
     dated = re.sub(r"^(\w+ \d+) (?!\d{4}\b)", rf"\g<1> {now.year} ", plain)
     told = _clock(dated)
-    if told and dated != plain and told < now - FARTHEST:  # in December, of January
+    if told and dated != plain and told < now - FARTHEST:  # in December, a date in January
         return _clock(dated.replace(str(now.year), str(now.year + 1), 1))
     return told
 

@@ -1,6 +1,6 @@
-"""A runtime: the file that says how an agent's command is run, and how its output is read.
+"""A runtime: a file that says how to run an agent's command, and how to read its output.
 
-Invariant: nothing here knows an agent by name; their files say how two of them differ.
+Invariant: this code has no special case for any agent; all differences are in the runtime files.
 """
 
 import os
@@ -45,8 +45,8 @@ _NEVER_EMPTY = _THE_PROMPT | {"workspace", "outbox", "run_dir"}
 # The daemon's variables that every agent gets.
 ALWAYS = ("PATH", "HOME", "LANG", "LC_*", "SHELL", "USER", "LOGNAME")
 LONG_PROMPT = 100 << 10  # bytes; one argument may have 128 KiB on Linux
-OWN = "own"  # {run_dir}, a folder in the run dir: the agent may write there, such as its report
-_LONG_NAME = 255  # bytes that Linux lets a file's name have
+OWN = "own"  # {run_dir}: a folder in the run dir where the agent may write, for example its report
+_LONG_NAME = 255  # bytes of the longest file name on Linux
 _WORDS = re.compile(r"\{([a-z_]+)\}")
 
 
@@ -89,90 +89,90 @@ class _Table(BaseModel):
 
 
 class StopRules(_Table):
-    """How the stop ladder begins; it always ends in SIGKILL of all that was started."""
+    """The first step of the stop ladder, which always ends with SIGKILL for all processes."""
 
     signal: Literal["TERM", "INT", "HUP", "QUIT"] = "TERM"
     grace_s: float = Field(default=5, ge=0, le=60)
 
 
 class UsageRules(_Table):
-    """Where tokens and cost are told; the values of several selectors are added."""
+    """Where the output reports tokens and cost; the values of several selectors are added."""
 
-    # Totals of the run, totals of the whole session, or numbers to be summed.
+    # The numbers are totals of the run, totals of the whole session, or must be summed.
     mode: Literal["run", "thread", "step"] = "run"
     input: Selectors = ()
     output: Selectors = ()
     cost: Selectors = ()
-    # Of a million tokens in and out, by model.
+    # Model → dollars per million tokens, input and output.
     price: Mapping[str, tuple[Price, Price]] = Field(default_factory=dict)
 
 
 class OutputRules(_Table):
-    """How the output is read; of several values, the last counts."""
+    """How to read the output; if there are several values, the last one counts."""
 
     format: Literal["text", "jsonl"] = "text"
-    progress: Selectors = ()  # events that show life; none named: all
+    progress: Selectors = ()  # events that show activity; empty: all events
     session: Selectors = ()
     tool_open: Selectors = ()  # a tool call's id
     tool_close: Selectors = ()
-    idle_cpu: float = Field(default=0.1, ge=0, le=64)  # of a core, that it uses while it waits
+    idle_cpu: float = Field(default=0.1, ge=0, le=64)  # cores that it uses while it waits
     usage: UsageRules = UsageRules()
-    step: Selectors = ()  # an action, without numbers that grow: the same few again are a loop
+    step: Selectors = ()  # an action, without growing numbers; a few actions repeated are a loop
     step_text: Patterns = ()  # the same in plain text
-    looped: Selectors = ()  # it says that it was in a loop
+    looped: Selectors = ()  # it reports that it was in a loop
     result: Selectors = ()
-    joined: bool = False  # the result is all pieces after the last tool call
-    report: str = ""  # a JSON file in its run dir that it writes at the end: one more event
-    # At the end of its plain text. Without it the run failed, and its text may say why.
+    joined: bool = False  # the result is joined from all pieces after the last tool call
+    report: str = ""  # a JSON file that it writes to its run dir at the end: read as one more event
+    # Must be at the end of its plain text. If not, the run failed, and the text may say why.
     done_text: Patterns = ()
-    failed: Selectors = ()  # a true value, or an event that is there
-    done_if: Selectors = ()  # the final word: without it the run was cut off
+    failed: Selectors = ()  # a true value, or an event that exists
+    done_if: Selectors = ()  # the final message; without it, the run was cut off
     error: Selectors = ()
 
 
 class LimitRules(_Table):
     """How it reports a usage limit, an overloaded server or a missing login."""
 
-    # In its error text; a group `reset` is an epoch, seconds from now or a clock time in UTC.
+    # Matched in its error text. A group `reset` is an epoch, seconds from now or a UTC clock time.
     patterns: Patterns = ()
     reset: Selectors = ()  # an epoch
-    status: Selectors = ()  # an HTTP status: 429 and 5xx are limits, 401 and 403 the login
+    status: Selectors = ()  # an HTTP status: 429 and 5xx are limits, 401 and 403 a missing login
     login: Patterns = ()
 
 
 class DoctorRules(_Table):
-    """What `factory doctor --agent` looks at, and what it tells a person to do."""
+    """What `factory doctor --agent` checks, and what it tells a person to do."""
 
-    install: str = ""  # a command line
+    install: str = ""  # the command line that installs it
     version: tuple[str, ...] = ("--version",)
-    # The newest version that was tried.
+    # The newest tested version.
     known_good: Annotated[str, Field(pattern=r"^(\d+(\.\d+)*)?$")] = ""
     login: str = ""  # how a person logs in
-    # Signs of a login: files in HOME (with a slash), variables (`*` allowed).
+    # Signs of a login: files in HOME (with a slash), or variables (`*` allowed).
     logged_in: tuple[str, ...] = ()
 
 
 class Notes(_Table):
-    """Keys of a runtime file for people: they are checked, and nothing else."""
+    """Keys of a runtime file for people: factoryd checks their form and does not use them."""
 
-    instructions: str = ""  # the file that the program reads by itself
+    instructions: str = ""  # the file of instructions that the program itself reads
     exit: Mapping[str, str] = Field(default_factory=dict)  # code → what it means
 
 
 class Runtime(_Table):
-    """One runtime file."""
+    """The content of one runtime file."""
 
     name: str
     command: tuple[str | tuple[str, ...], ...] = Field(min_length=1)
     stdin: Literal["prompt", "none"] | None = None  # None: the prompt, unless the command names it
-    resume: tuple[str, ...] = ()  # none: its sessions cannot be continued
-    env: tuple[str, ...] = ()  # names let through, `*` allowed
+    resume: tuple[str, ...] = ()  # empty: its sessions cannot be continued
+    env: tuple[str, ...] = ()  # names of variables that it gets, `*` allowed
     set: Mapping[str, str] = Field(default_factory=dict)
-    # Written into its own HOME.
+    # Files that factoryd writes into the agent's own HOME.
     files: Annotated[Mapping[str, str], AfterValidator(_in_home)] = Field(default_factory=dict)
-    # Folders that hold its login: in the user's HOME, or below a folder that `$NAME` names.
+    # Folders with its login: in the user's HOME, or below the folder in the variable `$NAME`.
     home: tuple[Folder, ...] = ()
-    # Globs in its own HOME: the files that outlive a unit.
+    # Globs of files in the agent's own HOME that are kept after the unit's end.
     keep: Annotated[tuple[str, ...], AfterValidator(kept)] = ()
     network: Literal["open", "none"] = "open"
     stop: StopRules = StopRules()
@@ -202,17 +202,17 @@ class Runtime(_Table):
 
     @property
     def reads_stdin(self) -> bool:
-        """Whether the prompt is its standard input."""
+        """Whether the agent reads the prompt from its standard input."""
         return self.stdin == "prompt" or (self.stdin is None and not self._names_the_prompt)
 
     @property
     def _names_the_prompt(self) -> bool:
-        """Whether each command line has the prompt, or its file: a group may be left out."""
+        """Whether every command line has the prompt or its file, even without optional groups."""
         return any(map(_is_told_by, self.command))
 
     @property
     def program(self) -> str:
-        """The program that has to be installed."""
+        """The program that must be installed."""
         return _group(self.command[0])[0]
 
 
@@ -220,9 +220,9 @@ _NOTES = Notes.model_fields.keys()
 _KEYS = sorted(chain.from_iterable(table.model_fields for table in _Table.__subclasses__()))
 
 
-@lru_cache(maxsize=64)  # pure, and asked for on every pass of the pool
+@lru_cache(maxsize=64)  # the function is pure, and the pool calls it on every pass
 def parse_runtime(name: str, text: str, *, where: str) -> Runtime:
-    """The runtime of a file; raises ConfigError with the place, the key and the correct form."""
+    """Return the runtime of a file; raises ConfigError with place, key and correct form."""
     try:
         values = {"name": name} | tomllib.loads(text)
         Notes.model_validate({key: values.pop(key) for key in _NOTES & values.keys()})
@@ -243,7 +243,7 @@ def _sentence(error: ValidationError) -> str:
     first = error.errors()[0]
     told = first["msg"].removeprefix("Value error, ")
     loc = first["loc"]
-    if not loc:  # it is about more than one key
+    if not loc:  # the error is about several keys
         return told
     names = [part for part in loc if isinstance(part, str) and "[" not in part and part != "str"]
     key = ".".join(names)
@@ -253,8 +253,8 @@ def _sentence(error: ValidationError) -> str:
 
 
 def find(command: str, *, path: str, root: Path) -> Path | None:
-    """The program: on `path`, absolute, or relative to `root`; None if no such one can be run."""
-    # A relative folder leads elsewhere for the daemon, and elsewhere again in a workspace.
+    """Return the program, found on `path`, absolute, or relative to `root`; None if not found."""
+    # Relative folders are left out: they mean different places in the daemon and in a workspace.
     fixed = os.pathsep.join(folder for folder in path.split(os.pathsep) if folder[:1] == "/")
     found = shutil.which(root / command if "/" in command else command, path=fixed)
     return Path(found).absolute() if found else None
@@ -263,17 +263,17 @@ def find(command: str, *, path: str, root: Path) -> Path | None:
 def environment(
     runtime: Runtime, source: Mapping[str, str], own: Mapping[str, str]
 ) -> dict[str, str]:
-    """An agent's environment: from `source`, as the file sets it, and `own`; the last wins."""
+    """Return an agent's variables: from `source`, then from the file, then `own`; the last wins."""
     passed = dict[str, str]()
     for pattern in (*ALWAYS, *runtime.env):
         for name in fnmatch_filter(source.keys(), pattern):
             passed[name] = source[name]
-    # In UTC, because agents tell reset times as a clock time without a zone.
+    # In UTC, because agents print reset times as clock times without a zone.
     return {**passed, "TZ": "UTC", **runtime.set, **own}
 
 
 def logins(runtime: Runtime, environ: Mapping[str, str], own: Path) -> dict[Path, Path]:
-    """The user's folders that hold its login → where it finds them when its HOME is `own`."""
+    """Return the user's login folders → where the agent finds them when its HOME is `own`."""
     found = dict[Path, Path]()
     for said in runtime.home:
         name, _, rest = said.removeprefix("$").partition("/")
@@ -289,7 +289,7 @@ def logins(runtime: Runtime, environ: Mapping[str, str], own: Path) -> dict[Path
 
 
 def check_home(runtime: Runtime, environ: Mapping[str, str]) -> None:
-    """Raise ConfigError if its first login folder, which holds its sessions too, is read-only."""
+    """Raise ConfigError if the first login folder, which also holds sessions, is read-only."""
     folder = next(iter(logins(runtime, environ, Path("/"))), None)
     if folder and not os.access(folder, os.W_OK | os.X_OK):
         raise ConfigError(
@@ -307,10 +307,11 @@ def invocation(
     session: str = "",
     budget: str = "",
 ) -> tuple[tuple[str, ...], Path | None]:
-    """The command line and its stdin, for the prompt.md in `run_dir`; `session`: to continue.
+    """Return the command line and the file for its stdin; the prompt is prompt.md in `run_dir`.
 
-    A group in the command is left out if one of its placeholders is empty. A prompt that is too
-    long for an argument becomes the request to read its file.
+    `session`: the session to continue. A group in the command is left out if one of its
+    placeholders is empty. If a prompt is too long for an argument, the argument asks the agent to
+    read the prompt's file.
     """
     prompt_file = run_dir / "prompt.md"
     prompt = prompt_file.read_text(encoding="utf-8")
@@ -345,7 +346,7 @@ def _is_told_by(part: str | tuple[str, ...]) -> bool:
 
 
 def _placeholders(part: str | tuple[str, ...]) -> list[str]:
-    """The placeholders in a word, or in a group of words."""
+    """Return the placeholders in a word or in a group of words."""
     return _WORDS.findall(" ".join(_group(part)))
 
 

@@ -1,37 +1,37 @@
-"""The lines of a run's output as they are added to its file.
+"""The lines of a run's output, read while its file grows.
 
-Invariant: no line is read twice, also across the rotation of output.log to output.1.log; one look
-reads at most LOOK_BYTES and gives at most LOOK_LINES; skipped bytes are counted in `lost`.
+Invariant: no line is read twice, even if output.log is rotated to output.1.log. One look reads at
+most LOOK_BYTES and returns at most LOOK_LINES lines. Skipped bytes are counted in `lost`.
 """
 
 import os
 import weakref
 from contextlib import suppress
 
-LOOK_BYTES = 1 << 20  # that one look reads
-LOOK_LINES = 500  # that one look gives
-LONGEST = 2 << 20  # bytes of a line that is given whole: 0.1 s to read, as JSON of small lists
-LAST_BYTES = 256 << 10  # that are read of a skipped output
-_KEPT = 16_000  # bytes of a fragment
+LOOK_BYTES = 1 << 20  # bytes that one look reads at most
+LOOK_LINES = 500  # lines that one look returns at most
+LONGEST = 2 << 20  # bytes of the longest whole line; parsing it as JSON takes up to 0.1 s
+LAST_BYTES = 256 << 10  # bytes that are still read at the end of a skipped part
+_KEPT = 16_000  # bytes of the longest fragment
 
 
 class Fragment(bytes):
-    """The end of a part of a line."""
+    """The end of a part of a line that was not read whole."""
 
 
 class Tail:
-    """Reads the output of one run folder from its start, each time what is new."""
+    """Reads the output in one run folder from its start; each look reads what is new."""
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
-        self.lost = 0  # bytes that were skipped, at least
-        self.is_behind = False  # there may be more to read at once
+        self.lost = 0  # skipped bytes, at least
+        self.is_behind = False  # there may be more to read now
         self._file: _File | None = None
         self._rest = b""
-        self._in_part = False  # the next bytes belong to a line whose beginning was skipped
+        self._in_part = False  # the beginning of the current line was skipped
 
     def lines(self) -> list[bytes]:
-        """The next whole lines; a Fragment of one that is too long or began in a skipped part."""
+        """Return the next lines; a line that is too long or partly skipped becomes a Fragment."""
         self.is_behind = True
         if b"\n" not in self._rest:
             fresh = self._fresh()
@@ -48,7 +48,7 @@ class Tail:
         return lines
 
     def last(self) -> list[bytes]:
-        """Return the last line, which may be incomplete; call it when the run has ended."""
+        """Return the last line, which may be incomplete; call this after the run's end."""
         last = self._rest
         self._rest = b""
         if self._in_part:
@@ -56,7 +56,7 @@ class Tail:
         return [last] if last else []
 
     def skip(self) -> None:
-        """Go on at the last LAST_BYTES."""
+        """Skip everything except the last LAST_BYTES."""
         files = self._unread()
         unread = sum(file.size - file.at for file in files)
         if unread + len(self._rest) <= LAST_BYTES:
@@ -74,7 +74,7 @@ class Tail:
                 break
 
     def _unread(self) -> list["_File"]:
-        """The files that were not read to their end, from there on."""
+        """Return the files with unread output; each begins at its unread part."""
         found = list[_File]()
         for name in ("output.1.log", "output.log"):
             file = self._open(name)
@@ -93,7 +93,7 @@ class Tail:
     def _fresh(self) -> bytes:
         self._file = self._file or self._open("output.1.log") or self._open("output.log")
         while self._file:
-            # Opened before the file is read: after a rotation it still has the rest of that file.
+            # Open the newest file before the read: if it is another one, `_file` grows no more.
             newest = self._open("output.log")
             chunk = self._file.read()
             if chunk:
@@ -104,10 +104,10 @@ class Tail:
         return b""
 
     def _go_on(self, ended: "_File", newest: "_File") -> None:
-        """Go on with the next file when one was read to its end."""
+        """Continue with the next file after the end of another."""
         self._file = newest
         older = self._open("output.1.log")
-        # Rotated more than once: files between the two may be gone.
+        # The output was rotated more than once: files between the two may be deleted.
         if older and older.inode != ended.inode:
             self._file = older
             self._in_part = bool(self._rest)
@@ -122,7 +122,7 @@ class Tail:
 
 
 class _File:
-    """An open file: while it is open, no other file gets its inode."""
+    """An open file. While it is open, no other file can get its inode."""
 
     def __init__(self, path: str) -> None:
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -133,11 +133,11 @@ class _File:
         self.at = 0
 
     def begin(self, at: int) -> None:
-        """Read on from there."""
+        """Continue at that offset."""
         self.at = os.lseek(self._fd, at, os.SEEK_SET)
 
     def read(self) -> bytes:
-        """Read what is new, at most LOOK_BYTES."""
+        """Read new bytes, at most LOOK_BYTES."""
         chunk = os.read(self._fd, LOOK_BYTES)
         self.at += len(chunk)
         return chunk

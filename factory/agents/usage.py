@@ -1,4 +1,4 @@
-"""What the session of an attempt had used before the attempt began."""
+"""The usage of an attempt's session before the attempt began."""
 
 from factory.agents.output import Usage
 from factory.store.ports import Store
@@ -6,7 +6,10 @@ from factory.store.records import Attempt
 
 
 def of_session(store: Store, attempt: Attempt) -> Usage | None:
-    """What earlier attempts used in the same session: some runtimes tell totals of the session."""
+    """Return what earlier attempts used in the same session, or None if the session is new.
+
+    Some runtimes report totals of the whole session.
+    """
     if not attempt.resumed:
         return None
     total = Usage()

@@ -1,4 +1,4 @@
-"""How a dropped file becomes a unit, and how a unit becomes smaller ones.
+"""Turns dropped files into units, and splits a unit into smaller units.
 
-Nothing here runs an agent or judges.
+Nothing here runs an agent or a gate.
 """

@@ -1,4 +1,4 @@
-"""Acceptance: a task's text becomes a unit, or the new text of one that no attempt has begun.
+"""Acceptance: makes a unit from a task's text, or replaces the text of a unit without attempts.
 
 Invariant: the unit, its spec and its text are written in one transaction.
 """
@@ -24,7 +24,7 @@ _UNSTARTED = (UnitState.WAITING, UnitState.READY, UnitState.HELD)
 
 
 class Acceptance:
-    """Makes units. `is_taken` tells whether a new unit must not have an id."""
+    """Makes units. `is_taken` returns whether an id is not free for a new unit."""
 
     def __init__(
         self,
@@ -46,9 +46,10 @@ class Acceptance:
         now: datetime,
         ignored: tuple[str, ...] = (),
     ) -> str:
-        """Parse a task's text, the one time that it is parsed, and return the unit's id.
+        """Parse a task's text, which happens only here, and return the unit's id.
 
-        `source`: the intake name; `ignored`: keys that its agent may not set. Raises TaskFileError.
+        `source`: the intake name; `ignored`: keys that the task's agent may not set. Raises
+        TaskFileError.
         """
         file = task_file.parse(text, name)
         before = self._unstarted(name)
@@ -81,9 +82,9 @@ class Acceptance:
         return unit.id
 
     def _unstarted(self, name: str) -> Unit | None:
-        """The newest unit of a file of that name, if no attempt of it has begun.
+        """Return the newest unit without attempts whose file has that name.
 
-        A part is none of these: nobody dropped it.
+        Parts of a split do not count, because nobody dropped them.
         """
         newest = None
         for spec in self._store.select(Spec, name=name):
@@ -107,7 +108,7 @@ class Acceptance:
         )
 
     def _with_parts(self, needs: tuple[str, ...]) -> tuple[str, ...]:
-        """The needs, with its parts in the place of each unit that was split."""
+        """Return the needs, with each split unit replaced by its parts."""
         if not needs:
             return ()
         split = self._store.select(Unit, state=UnitState.SPLIT)
@@ -125,13 +126,13 @@ class Acceptance:
             if needed:
                 known[need] = needed.state
         changed = scheduling.settle([unit], known, now=now)
-        if not changed or changed[0].state is UnitState.HELD:  # the pool holds it, with a card
+        if not changed or changed[0].state is UnitState.HELD:  # the pool holds it and makes a card
             return unit
         return changed[0]
 
 
 def as_asked(unit: Unit, spec: Spec) -> Unit:
-    """The unit with what its task file asks for."""
+    """Return the unit with the values of its task file."""
     return replace(
         unit,
         title=spec.title,

@@ -1,6 +1,6 @@
-"""A dropped file: whether it is complete, and what it holds.
+"""A dropped file: whether it is complete, and its content.
 
-Invariant: no link is followed, nothing is changed, and no more is read than a task file may have.
+Invariant: no link is followed, no file is changed, and reading stops at the size limit of a task.
 """
 
 import fcntl
@@ -16,13 +16,13 @@ from factory.ground.errors import TaskFileError
 from factory.store.task_file import MAX_BYTES
 
 BLANK = b"\xef\xbb\xbf \t\r\n"  # a byte order mark and white space
-BLANK_MOST = 64  # bytes; a larger file has a text
+BLANK_MOST = 64  # bytes; a larger file is not blank
 EDITING = (".{}.swp", ".{}.swo", ".{}.swn", ".#{}", ".~lock.{}#", ".{}.kate-swp", "~${}")
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 def editor_lock(path: Path) -> Path | None:
-    """The lock file of an editor that has the file open."""
+    """Return the lock file of an editor that has the file open; None if there is none."""
     for pattern in EDITING:
         lock = path.with_name(pattern.format(path.name))
         if os.path.lexists(lock):
@@ -31,12 +31,12 @@ def editor_lock(path: Path) -> Path | None:
 
 
 def is_blank(path: Path, size: int) -> bool:
-    """Whether a file of this size holds nothing but white space."""
+    """Whether a file of this size contains only white space."""
     return size < BLANK_MOST and not bounded.head(path, BLANK_MOST).strip(BLANK)
 
 
 def written_to(path: Path) -> bool | None:
-    """Whether a process has the file open for writing; None where the system does not say."""
+    """Whether a process has the file open for writing; None if the system cannot tell."""
     if sys.platform != "linux":
         return None
     try:
@@ -44,7 +44,7 @@ def written_to(path: Path) -> bool | None:
     except PermissionError:
         return None
     try:
-        # The system sends SIGIO to a lease's holder when a writer comes. It would end us.
+        # When a writer comes, the system sends SIGIO to us, which would end the daemon.
         signal.signal(signal.SIGIO, signal.SIG_IGN)
         fcntl.fcntl(handle, fcntl.F_SETLEASE, fcntl.F_RDLCK)
         fcntl.fcntl(handle, fcntl.F_SETLEASE, fcntl.F_UNLCK)
@@ -58,9 +58,9 @@ def written_to(path: Path) -> bool | None:
 
 
 def read(path: Path) -> bytes:
-    """The content, at most one byte more than a task file may have.
+    """Return the content, at most one byte more than the size limit of a task file.
 
-    Raises TaskFileError for what is not a plain file.
+    Raises TaskFileError if the path is not a plain file or cannot be read.
     """
     if not stat.S_ISREG(path.lstat().st_mode):
         raise TaskFileError("a symlink or a special file, not a file", form="copy the file itself")
@@ -72,10 +72,10 @@ def read(path: Path) -> bytes:
 
 
 def blob_name(path: Path) -> str:
-    """A name that differs for each content; raises as `read` does."""
+    """Return a name that contains a digest of the content; raises like `read`."""
     return f"{hashlib.sha256(read(path)).hexdigest()[:16]}-{path.name}"
 
 
 def shown(name: str) -> str:
-    """A file's name without the characters that could steer a terminal."""
+    """Return a file's name, with "?" for characters that could control a terminal."""
     return "".join(sign if sign.isprintable() else "?" for sign in name)

@@ -1,8 +1,8 @@
-"""Intake: files dropped into the inbox become units.
+"""Intake: makes units from files that people drop into the inbox.
 
-Invariant: a file is renamed into the intake folder first, and its unit is written in one
-transaction keyed by that name; whatever is killed in between, the next scan finds the file there
-and finishes. Nothing is ever deleted.
+Invariant: a file is first renamed into the intake folder. Then its unit is written in one
+transaction, with the new name as its key. If the daemon dies between the two, the next scan finds
+the file there and finishes. No file is ever deleted.
 """
 
 import json
@@ -29,9 +29,9 @@ from factory.store.ports import Store
 from factory.store.records import Fact
 from factory.store.spec import Spec
 
-STILL_S = 1.0  # unchanged for so long is complete, where the system cannot tell who writes
-QUIET_S = 0.02  # a script that appends line by line closes the file in between
-OWN = "own."  # begins the intake name of a task that the factory itself wrote
+STILL_S = 1.0  # a file unchanged for so long is complete, if the system cannot tell who writes
+QUIET_S = 0.02  # a script that appends line by line closes the file after each line
+OWN = "own."  # prefix of the intake name of a task that the factory itself wrote
 PASSED_OVER = re.compile(
     r"[.#~].*|.*(~|#|\.(tmp|temp|swp|swo|swx|bak|orig|part)|_jb_(tmp|old)___)|4913|rejected",
     re.DOTALL,
@@ -41,23 +41,23 @@ _NOTE = ".error.txt"
 
 @dataclass(slots=True, kw_only=True)
 class Scan:
-    """What one pass found."""
+    """The result of one pass."""
 
-    accepted: list[str] = field(default_factory=list)  # units, new or with a new text
+    accepted: list[str] = field(default_factory=list)  # ids of new or replaced units
     rejected: list[str] = field(default_factory=list)  # file names
-    warnings: list[str] = field(default_factory=list)  # what stays in the inbox, and why
-    again_s: float | None = None  # look again after so long: something is still being written
+    warnings: list[str] = field(default_factory=list)  # which file stays, and why
+    again_s: float | None = None  # until the next pass: a file is still being written
 
 
 class _Wait(NamedTuple):
-    """What a file that is not complete waits for: so many seconds, or what a sentence says."""
+    """Why an incomplete file waits: for some seconds, or for the reason in a sentence."""
 
     seconds: float = 0
     why: str = ""
 
 
 class Intake:
-    """The inbox and the intake folder; `tracked` gives the names in the inbox that git tracks."""
+    """The inbox and the intake folder; `tracked` returns the names in the inbox that git tracks."""
 
     def __init__(
         self,
@@ -74,13 +74,13 @@ class Intake:
         self._store = store
         self._acceptance = acceptance
         self._ask_git = tracked
-        self._tracked = frozenset[str]()  # as git last said
+        self._tracked = frozenset[str]()  # git's last answer
         self._written_to = ask_writers
-        # Since when a file (its inode, size and time of change) has stood like that.
+        # Inode, size and time of change of a file → since when they are the same.
         self._still: dict[tuple[int, int, int], datetime] = {}
 
     async def tick(self, now: datetime) -> Scan:
-        """Finish what lies in the intake folder, then take what is complete in the inbox."""
+        """Finish the files in the intake folder, then take the complete files in the inbox."""
         scan = Scan()
         try:
             self._make_folders()
@@ -108,7 +108,7 @@ class Intake:
     ) -> str:
         """Accept a task that the factory itself wrote, and return the unit's id.
 
-        `ignored`: keys that its agent gave and may not set. Raises TaskFileError.
+        `ignored`: keys in the text that its agent may not set. Raises TaskFileError.
         """
         file = self._folder / "taken" / f"{OWN}{secrets.token_hex(8)}-{name}"
         with faults.step("inbox.hang"):
@@ -117,7 +117,7 @@ class Intake:
         return self._acceptance.accept(name, text, source=file.name, now=now, ignored=ignored)
 
     def refused(self) -> list[str]:
-        """The notes on files that still lie in rejected/."""
+        """Return the notes about files that are still in rejected/."""
         found = []
         for note in (self._inbox / "rejected").glob(f"*{_NOTE}"):
             if os.path.lexists(note.with_name(note.name.removesuffix(_NOTE))):
@@ -136,7 +136,7 @@ class Intake:
                 del self._still[seen]
 
     def _look(self, scan: Scan) -> list[str]:
-        """The names in the inbox that may be task files, in order."""
+        """Return the sorted names in the inbox that may be task files; warn about others."""
         names = []
         for path in sorted(self._inbox.iterdir()):
             if PASSED_OVER.fullmatch(path.name):
@@ -157,7 +157,7 @@ class Intake:
         now: datetime,
         act: Callable[[Path, Scan, datetime], None],
     ) -> None:
-        """Do `act` to a complete file; note in the scan what an incomplete one waits for."""
+        """Call `act` with a complete file; note in the scan why an incomplete file waits."""
         where = _where(path)
         try:
             wait = self._wait(path, now)
@@ -168,16 +168,16 @@ class Intake:
             else:
                 scan.again_s = min(wait.seconds, scan.again_s or wait.seconds)
         except FileNotFoundError:
-            pass  # somebody took it back
+            pass  # somebody removed it again
         except (OSError, TaskFileError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             scan.warnings.append(f"{where} cannot be taken ({reason}); it is tried again")
 
     def _wait(self, path: Path, now: datetime) -> _Wait | None:
-        """What the file waits for; None for a complete one."""
+        """Return why the file waits; None if it is complete."""
         seen = path.lstat()
         if not stat.S_ISREG(seen.st_mode):
-            return None  # refused when it is read
+            return None  # `read` refuses it
         lock = dropped.editor_lock(path)
         if lock:
             return _Wait(why=f"waits: {shown(lock.name)} says that it is open in an editor")
@@ -196,9 +196,9 @@ class Intake:
         return (now - since).total_seconds() >= STILL_S
 
     def _take(self, path: Path, scan: Scan, now: datetime) -> None:
-        # The file moves before the record: a crash between the two leaves it where the next scan
-        # looks first. Only then is it read, and only if still nobody writes to it, so that no
-        # writer is overtaken.
+        # Move the file before writing the record: after a crash between the two, the next scan
+        # finds the file. Read it only after the move, and only if still nobody writes to it. So the
+        # text is always complete.
         moved = self._folder / f"{secrets.token_hex(8)}-{path.name}"
         # Only the daemon that owns the store can begin a transaction.
         with self._store.transaction(), faults.step("inbox.take"):
@@ -208,7 +208,7 @@ class Intake:
     # ── files that git tracks: copied, once for each content ──
 
     async def _learn_tracked(self, names: list[str], now: datetime) -> None:
-        """Ask git when there are new names; at the first start note what is there already."""
+        """Ask git if there are new names; at the first start, record the existing files."""
         is_first = self._store.get(Fact, "inbox") is None
         if is_first or not self._tracked.issuperset(names):
             self._tracked = await self._ask_git()
@@ -249,7 +249,7 @@ class Intake:
     # ── from file to unit ──
 
     def _admit(self, path: Path, scan: Scan, now: datetime) -> None:
-        """Make a unit of a file in the intake folder, or reject it; trying it twice is the same."""
+        """Make a unit from a file in the intake folder, or reject the file. Can be repeated."""
         name = path.name.partition("-")[2]
         try:
             if not name.isprintable():
@@ -288,7 +288,7 @@ class Intake:
         self._store.write(Event.TASK_REJECTED, now=now, name=shown(name), why=why)
 
     def _free_place(self, name: str) -> Path:
-        """Where in rejected/ the file can lie: NAME.md, NAME-2.md, …"""
+        """Return a free path in rejected/ for the file: NAME.md, NAME-2.md, …"""
         folder = self._inbox / "rejected"
         whole = Path(name)
         target = folder / name
@@ -299,5 +299,5 @@ class Intake:
 
 
 def _where(path: Path) -> str:
-    """The file and its folder, for a person."""
+    """Return the file with its folder, for a person."""
     return f"{path.parent.name}/{shown(path.name)}"

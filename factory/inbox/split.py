@@ -1,7 +1,8 @@
-"""A unit that is too big, replaced by parts: an agent's files in the outbox become task files.
+"""Splits a unit that is too big: the agent's files in the outbox become the task files of parts.
 
-Invariant: no part goes beyond its whole. Scope and priority stay inside, all else is inherited, and
-the proof is not lost: the last part has it, and needs all the others.
+Invariant: no part gets more rights than the whole. Its scope lies inside the whole's scope, its
+priority is not higher, and other keys are inherited. The accept commands are not lost: the last
+part gets them, and needs all other parts.
 """
 
 import json
@@ -19,15 +20,15 @@ from factory.store.task_file import FORMS, PARTS_BYTES, TaskFile, decode, free_i
 from factory.store.unit import Unit, UnitState
 
 FEWEST, MOST = 2, 20  # parts
-MOST_GLOBS = 50  # of a part: each pass of the pool compares those of one unit with those of another
-MOST_VALUES = 150  # in the front matter of a part: all parts are read in one turn of the loop
-SETTABLE = ("title", "priority", "needs", "scope")  # what a part may say for itself (line.md §5)
+MOST_GLOBS = 50  # of a part: each pass of the pool compares the globs of every two units
+MOST_VALUES = 150  # in a part's front matter: one turn of the event loop parses all parts
+SETTABLE = ("title", "priority", "needs", "scope")  # keys that a part may set (line.md §5)
 INHERITED = ("agent", "model", "attempts", "minutes", "allow", "review")
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A unit to be: its id and its task file. `left_out`: keys that its agent may not set."""
+    """A future unit: its id and its task file. `left_out`: keys that its agent may not set."""
 
     id: str
     text: str
@@ -36,7 +37,7 @@ class Part:
 
 
 def part_ids(whole: str, names: Sequence[str], taken: Callable[[str], bool]) -> dict[str, str]:
-    """The id of each part by its file's name: the whole's id and that name, if not `taken`."""
+    """Return file name → id of the part: the whole's id and the file's name, if not `taken`."""
     found = dict[str, str]()
     used = set[str]()
     for name in names:
@@ -54,11 +55,11 @@ def plan(
     units: Sequence[Unit],
     taken: Callable[[str], bool],
 ) -> tuple[Part, ...]:
-    """The parts of `whole`, in the order of their names.
+    """Return the parts of `whole`, in the order of their names.
 
-    `files`: name → content; `units`: all that are not final, and those that were split, with their
-    parts as needs; `taken`: whether a unit has that id already. Raises TaskFileError, which names
-    the file, for what is no split.
+    `files`: name → content; `units`: all units that are not final, and split units with their
+    parts as needs; `taken`: returns whether a unit already has that id. Raises TaskFileError with
+    the file's name if the files are not a valid split.
     """
     _check_whole(whole, spec, units)
     _check_files(files)
@@ -103,7 +104,7 @@ def _check_files(files: Mapping[str, bytes]) -> None:
 
 
 def told(parts: Iterable[Part]) -> str:
-    """The parts, and what their agent may not set and is therefore not in force."""
+    """Return the ids of the parts, and the keys that were left out, as a sentence."""
     names = []
     left_out = []
     for part in parts:
@@ -117,7 +118,7 @@ def told(parts: Iterable[Part]) -> str:
 
 
 def replaced(needs: Iterable[str], parts: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
-    """The needs, with its `parts` in the place of each unit that was split, and theirs for them."""
+    """Return the needs, with each split unit replaced by its `parts`, and these by theirs."""
     found = dict[str, None]()
     for need in needs:
         if need not in parts:
@@ -130,12 +131,12 @@ def replaced(needs: Iterable[str], parts: Mapping[str, Iterable[str]]) -> tuple[
 
 
 def in_a_circle(way: Iterable[str]) -> str:
-    """Why needs that lead back to where they began are refused."""
+    """Return why needs that form a circle are refused."""
     return f"needs: they go in a circle, so none could ever start: {' → '.join(way)}"
 
 
 def is_part(store: Store, unit: str) -> bool:
-    """Whether the unit came of one that was split."""
+    """Whether the unit is a part of a split unit."""
     return any(unit in whole.needs for whole in store.select(Unit, state=UnitState.SPLIT))
 
 
@@ -162,7 +163,7 @@ class _Split:
         file = parse(decode(raw), f"{part}.md", most=MOST_VALUES)
         wanted = [self._need(need, file) for need in file.needs]
         accept: tuple[str, ...] = ()
-        if is_last and self.spec.accept:  # it proves the whole, so all others come before it
+        if is_last and self.spec.accept:  # the last part proves the whole, so it needs all others
             accept = self.spec.accept
             wanted += list(self.ids.values())[:-1]
         needs = tuple(dict.fromkeys(wanted))
@@ -175,10 +176,10 @@ class _Split:
         for name in INHERITED:
             fields[name] = getattr(self.spec, name)
         fields["accept"] = accept
-        if not file.body.strip() and "title" not in file.lines:  # it said `run`, perhaps
+        if not file.body.strip() and "title" not in file.lines:  # it may have only `run`
             raise TaskFileError("says nothing to do", form="write the task below the front matter")
         text = _task_file(fields, file.body)
-        parse(text, f"{part}.md")  # all together may be too much, or a heading no title
+        parse(text, f"{part}.md")  # the sum may be too large, or a heading may be no title
         left_out = tuple(name for name in file.lines if name not in SETTABLE)
         return Part(part, text, needs, left_out)
 
@@ -217,7 +218,7 @@ class _Split:
 
 
 def _task_file(fields: Mapping[str, object], body: str) -> str:
-    """A task file with those of the fields that say something."""
+    """Return a task file with the fields that have a value."""
     lines = ["---"]
     for name, value in fields.items():
         if value or value == 0:
@@ -227,7 +228,7 @@ def _task_file(fields: Mapping[str, object], body: str) -> str:
 
 
 def _written(value: object) -> str:
-    """As YAML and the task file take it, who know no 1e-05."""
+    """Return the value as a task file accepts it; 1e-05 would not be a number there."""
     return f"{value:.9f}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
 
 

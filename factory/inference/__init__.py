@@ -1,4 +1,4 @@
-"""How a repository is judged and set up, read from the files of one commit.
+"""Finds out how a repository is judged and set up, from the files of one commit.
 
 Nothing here runs a command.
 """

@@ -1,7 +1,7 @@
 """The files of one commit, from which gates and setup are read.
 
-Invariant: pure. Only wanted files have a content. A file that was too large to read is noted as
-soon as its content is needed.
+Invariant: functions are pure. Only wanted files have a content. A file that was too large to read
+is noted as soon as its content is needed.
 """
 
 import json
@@ -33,7 +33,7 @@ _TEST_FILE = re.compile(r"(^|/)(test_[^/]*|[^/]*_test)\.py$")
 
 
 class Files:
-    """A commit's names, and the content of those that were wanted."""
+    """The file names of a commit, and the contents of the wanted files."""
 
     def __init__(
         self,
@@ -51,52 +51,52 @@ class Files:
         self.tests = sorted(tests_in(self.names))
         self.pyproject = _parsed(tomllib.loads, self.text("pyproject.toml"))
         self.package: dict[str, Any] = {}
-        # Beside another client's lock file npm would install something else: nothing is inferred.
+        # With another client's lock file, npm would install something else: infer nothing.
         if not self.names.intersection(OTHER_LOCKS) or self.names.intersection(NPM_LOCKS):
             self.package = _parsed(json.loads, self.text("package.json"))
 
     def text(self, *names: str) -> str:
-        """Return the content of these files, joined, and note those that were too large to read."""
+        """Return the joined content of these files, and note files that were too large to read."""
         self.unread.update(self._larger.intersection(names))
         return self.sample(*names)
 
     def sample(self, *names: str) -> str:
-        """Return the content of those of these files that could be read, joined."""
+        """Return the joined content of these files, without files that could not be read."""
         return "\n".join(self._contents.get(name, "") for name in names)
 
     def first(self, names: Iterable[str]) -> str:
-        """Return the first of these names that the commit has, or nothing."""
+        """Return the first of these names that the commit has, or ""."""
         return next((name for name in names if name in self.names), "")
 
     def matching(self, *globs: str) -> list[str]:
-        """Return the commit's names that a glob fits."""
+        """Return the commit's names that match a glob."""
         return matching(self.names, *globs)
 
 
 def gates_in(folder: str) -> str:
-    """Return where gates lie in the folder with the conventions."""
+    """Return the folder of gates in the conventions folder."""
     return f"{folder}/gates/"
 
 
 def setup_in(folder: str) -> str:
-    """Return where the setup script lies in the folder with the conventions."""
+    """Return the path of the setup script in the conventions folder."""
     return f"{folder}/workspace/setup.sh"
 
 
 def tests_in(names: Iterable[str]) -> list[str]:
-    """Return the names of Python test files, in their order."""
+    """Return the names of Python test files, in the given order."""
     return list(filter(_TEST_FILE.search, names))
 
 
 def matching(names: Iterable[str], *globs: str) -> list[str]:
-    """Return the names that a glob fits, sorted; `*` stays in its folder."""
-    # One expression for all globs: a repository may have very many names.
+    """Return the names that match a glob, sorted; `*` does not match a slash."""
+    # One expression for all globs is fast: a repository may have very many names.
     fits = re.compile("|".join(map(translate, globs)).replace(".*", "[^/]*"))
     return sorted(filter(fits.match, names))
 
 
 def leads_out(path: str) -> bool:
-    """Return whether a path or glob leads out of the tree."""
+    """Whether a path or glob leads out of the tree."""
     return path.startswith("/") or ".." in PurePosixPath(path).parts
 
 
@@ -106,7 +106,7 @@ def bare(path: str) -> str:
 
 
 def at(table: Mapping[str, Any], *path: str) -> Mapping[str, Any]:
-    """Return the table inside a table that lies at this path; an empty one if there is none."""
+    """Return the nested table at this path; an empty table if there is none."""
     for key in path:
         found = table.get(key)
         table = found if isinstance(found, dict) else {}
@@ -117,5 +117,5 @@ def _parsed(load: Callable[[str], Any], text: str) -> dict[str, Any]:
     try:
         found = load(text)
     except (ValueError, RecursionError):
-        return {}  # the tool that reads it next has a better message
+        return {}  # the tool that uses the file reports a better error
     return found if isinstance(found, dict) else {}

@@ -1,7 +1,7 @@
-"""Which gates judge one commit and how its environment is made.
+"""Finds the gates of one commit, and how to make its environment.
 
-Invariant: pure; the same files give the same rules. Every file that decides something, or would if
-it appeared (a `pytest.ini` overrules pyproject.toml), is in `sources`.
+Invariant: functions are pure; the same files give the same rules. `sources` has every file that
+decides something, also files that do not exist yet (a `pytest.ini` would overrule pyproject.toml).
 """
 
 import re
@@ -44,7 +44,7 @@ _NAME_OF_TEST = re.compile(r"(^|/)test_|[._](test|spec)\.\w+$")
 def wanted(listing: Sequence[str], folder: str = CONVENTIONS) -> list[str]:
     """Return the files of a commit whose content `rules_of` needs.
 
-    `folder`: the name of the one with the conventions.
+    `folder`: the name of the conventions folder.
     """
     ruling = set[str]().union(*_RULED_BY.values())
     globs = (f"{gates_in(folder)}*", setup_in(folder), *PYTHON_INPUTS, *ruling)
@@ -59,9 +59,9 @@ def rules_of(
     *,
     larger: Collection[str] = (),
 ) -> Rules:
-    """Return the gates and the setup of a commit; raise ConfigError for a wrong gate or setup file.
+    """Return the gates and the setup of a commit; raises ConfigError for a wrong file.
 
-    `folder`: the name of the one with the conventions. `larger`: files that were too large to read.
+    `folder`: the name of the conventions folder. `larger`: files that were too large to read.
     """
     files = Files(listing, contents, folder, larger)
     gates = _gates(files)
@@ -84,7 +84,7 @@ def rules_of(
 
 
 def _gates(files: Files) -> tuple[Gate, ...]:
-    """Return the gates that have a file; or else those that are inferred."""
+    """Return the gates that have a file; if there are none, the inferred gates."""
     written = gate_files.gates(files)
     if written:
         return written
@@ -99,9 +99,9 @@ def _setup(files: Files, tools: Collection[str]) -> Setup:
 
 
 def _files_run(texts: Iterable[str], files: Files) -> list[str]:
-    """Return the files that these commands name: who edits one of them edits the gate.
+    """Return the files that these commands name: a change of such a file changes the gate.
 
-    Tests are left out; they are judged in another way.
+    Tests are left out; factoryd judges changes of tests in another way.
     """
     words = _BETWEEN_WORDS.split("\n".join(texts))
     named = files.names.intersection(map(bare, words))

@@ -1,4 +1,4 @@
-"""What a makefile says about judging."""
+"""Gates from a makefile."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""What package.json says about judging and about an environment; the client is npm."""
+"""Gates and setup from package.json; the client is npm."""
 
 from collections.abc import Iterator
 
@@ -38,7 +38,7 @@ def with_packages(files: Files, setup: Setup) -> Setup:
     if not lock and not _needs_packages(files):
         return setup
     if any(name.startswith("node_modules/") for name in files.names):
-        return setup  # tracked modules come with the tree
+        return setup  # the tree already contains its modules
     inputs = [*setup.inputs, *NODE_INPUTS]
     keeps = ["node_modules"]
     for folder in _workspaces(files):
@@ -80,8 +80,8 @@ def _workspaces(files: Files) -> list[str]:
 
 
 def _lifecycle(files: Files) -> Iterator[tuple[str, ...]]:
-    """Yield the commands that run the project's own scripts, as npm does when it installs."""
-    # Without --ignore-scripts npm would also run what has a script's name with pre or post.
+    """Yield the commands that run the project's install scripts, as `npm install` does."""
+    # --ignore-scripts: otherwise npm would also run the pre and post scripts of each script.
     run = ("npm", "run", "--ignore-scripts")
     scripts = at(files.package, "scripts")
     for name in _LIFECYCLE:

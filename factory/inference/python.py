@@ -1,4 +1,4 @@
-"""What a Python project says about judging and about an environment; uv or pip makes it."""
+"""Gates and setup of a Python project; uv or pip makes the environment."""
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -7,8 +7,8 @@ from typing import Any
 from factory.inference.files import PYTHON_INPUTS, TESTS_READ, Files, at, bare
 from factory.inference.rules import Gate, Setup
 
-# What decides how a tool judges, present or not. A module of the runner's name at the root would
-# run in its place.
+# Files that decide how a tool judges, even if they do not exist yet. A module at the root with the
+# runner's name would run instead of it.
 RULED_BY: Mapping[str, tuple[str, ...]] = {
     "pytest": (
         "pytest.toml",
@@ -26,10 +26,10 @@ RULED_BY: Mapping[str, tuple[str, ...]] = {
     "ruff": ("ruff.toml", ".ruff.toml", "pyproject.toml"),
     "mypy": ("mypy.ini", ".mypy.ini", "pyproject.toml", "setup.cfg"),
 }
-LOCKS = ("uv.lock",)  # too large to parse: only their lines that name a package are read
-LOCKED = '^name = "[^"]+"'  # such a line
+LOCKS = ("uv.lock",)  # too large to parse: only lines that name a package are read
+LOCKED = '^name = "[^"]+"'  # matches such a line
 VENV = ("{python}", "-I", "-m", "venv", "{venv}")
-_INSTALLED = ("pytest", "tox", "ruff", "mypy")  # tools that the environment must have
+_INSTALLED = ("pytest", "tox", "ruff", "mypy")  # tools that must be installed in the environment
 _PIP_INSTALL = (
     "{venv}/bin/python",
     "-I",
@@ -48,7 +48,7 @@ _OTHER_LISTS = re.compile(r"^[ \t]*(?:-[rc]|--requirement|--constraint)[\s=]+(\S
 _EDITABLES = re.compile(r"^[ \t]*(?:-e|--editable)[\s=]+(?:file:)?(\.?[\w./-]+)", re.MULTILINE)
 _MYPY_AIMS = ("files", "packages", "modules")
 _MYPY_AIM = re.compile(r"^\[mypy\](?:\n(?!\[).*)*?\n(files|packages|modules)\s*=", re.MULTILINE)
-# Before 3.12 unittest calls it a success that no test ran.
+# Before Python 3.12, unittest reports success if no test ran.
 _UNITTEST = """\
 import sys, unittest
 done = unittest.main(module=None, argv=["unittest", "discover", {}], exit=False).result
@@ -59,10 +59,10 @@ sys.exit(0 if done.testsRun and done.wasSuccessful() else 1)"""
 
 
 def gates(files: Files) -> Iterator[Gate]:
-    """Yield the gates of the tools that are configured, and of tests."""
+    """Yield the gates of configured tools and of tests."""
     ruff = _configured(files, "ruff")
     if ruff:
-        # --no-fix, whatever `fix` says in its configuration.
+        # --no-fix overrides `fix` in the configuration.
         yield Gate("ruff", 10, ("ruff", "check", "--no-fix", "."), ruff)
     mypy = _configured(files, "mypy")
     if mypy:
@@ -79,7 +79,7 @@ def gates(files: Files) -> Iterator[Gate]:
 
 
 def _configured(files: Files, tool: str) -> str:
-    """Return where a tool is configured, or nothing."""
+    """Return where a tool is configured, or ""."""
     if tool in at(files.pyproject, "tool"):
         return f"[tool.{tool}] in pyproject.toml"
     own = re.compile(rf"\.?{tool}\.(ini|toml)")
@@ -94,21 +94,21 @@ def _configured(files: Files, tool: str) -> str:
 
 
 def _is_mypy_aimed(files: Files) -> bool:
-    """Return whether mypy's configuration says which files to check."""
+    """Whether mypy's configuration says which files to check."""
     if not at(files.pyproject, "tool", "mypy").keys().isdisjoint(_MYPY_AIMS):
         return True
     return bool(_MYPY_AIM.search(files.text("mypy.ini", ".mypy.ini", "setup.cfg")))
 
 
 def _uses_pytest(files: Files) -> bool:
-    """Return whether tests are written for pytest, as far as they and the manifests show."""
+    """Whether the tests or the manifests suggest that the tests need pytest."""
     if any(name.endswith("conftest.py") for name in files.names):
         return True
     tests = files.tests[:TESTS_READ]
     manifests = (*files.matching(*PYTHON_INPUTS, "tox.ini"), *tests)
     if re.search(r"\bpytest\b", files.sample(*manifests)):
         return True
-    files.text(*manifests)  # one that could not be read might name pytest
+    files.text(*manifests)  # a file that could not be read might name pytest
     return "unittest" not in files.text(*tests)
 
 
@@ -142,7 +142,7 @@ def setup(files: Files, tools: Collection[str]) -> Setup:
     if named or lists or runners:
         return _pip_setup(files, named, lists, runners)
     if "unittest" in tools:
-        # The python on PATH may know an editable install: tests get a venv without one.
+        # The Python on PATH may have an editable install of the project: tests get an empty venv.
         venv = (*VENV, "--without-pip")
         return Setup(
             commands=(venv,), inputs=(".python-version",), reason="Python, no requirements"
@@ -158,7 +158,7 @@ def _uv_setup(files: Files, runners: Sequence[str]) -> Setup:
         sync += ["--group", group]
     project = at(files.pyproject, "project").get("name")
     if isinstance(project, str):
-        # uv's cache would give an earlier build of the project, made from another tree.
+        # uv's cache might contain an earlier build of the project, made from another tree.
         sync += ["--reinstall-package", project]
     commands = [
         VENV,
@@ -186,20 +186,20 @@ def _pip_setup(
         read += ["-r", name]
     installs = [[*named, *read, *runners]]
     if "--hash" in files.text(*lists):
-        # pip checks the hashes of all that it installs together.
+        # With hashes, pip requires one for every package in the same command.
         installs = [read, [*named, *runners]]
     commands = [(*_PIP_INSTALL, *install) for install in installs if install]
     return Setup(
         kind="pip",
         commands=(VENV, *commands),
         inputs=(*PYTHON_INPUTS, *_read_too(files, lists)),
-        rebuild=tuple(commands),  # it finds everything installed but editable packages
+        rebuild=tuple(commands),  # installs only editable packages, all others exist
         reason="a venv with " + " ".join([*named, *lists, *runners]),
     )
 
 
 def _named_requirements(files: Files) -> list[str]:
-    """Return what pip installs by name: the project itself, and dependency groups."""
+    """Return pip's arguments for the project itself and its dependency groups."""
     named = []
     is_project = "project" in files.pyproject or "build-system" in files.pyproject
     if is_project or "setup.py" in files.names:
@@ -212,12 +212,12 @@ def _named_requirements(files: Files) -> list[str]:
 
 
 def _for_tests(files: Files, *table: str) -> list[str]:
-    """Return the names in a table of extras or dependency groups that testing needs."""
+    """Return the extras or dependency groups in a table that tests need."""
     return list(filter(_FOR_TESTS.fullmatch, at(files.pyproject, *table)))
 
 
 def _group(groups: Mapping[str, Any], name: str, seen: tuple[str, ...]) -> list[str]:
-    """Return the requirements of a dependency group and of the groups that it includes."""
+    """Return the requirements of a dependency group, including those of nested groups."""
     items = groups.get(name)
     if name in seen or not isinstance(items, list):
         return []
@@ -232,7 +232,7 @@ def _group(groups: Mapping[str, Any], name: str, seen: tuple[str, ...]) -> list[
 
 
 def _read_too(files: Files, lists: Sequence[str]) -> list[str]:
-    """Return the files that requirement files and dynamic metadata point to."""
+    """Return the files that requirement files and dynamic metadata name."""
     text = files.text(*lists)
     found: list[str] = _OTHER_LISTS.findall(text)
     for folder in _EDITABLES.findall(text):

@@ -1,6 +1,6 @@
 """The gates and the setup of one commit, as values.
 
-Invariant: a digest covers all that decides a verdict or an environment, and nothing else.
+Invariant: a digest covers everything that decides a verdict or an environment, and nothing else.
 """
 
 import hashlib
@@ -18,31 +18,34 @@ _GATE_FOLDERS = (gates_in(CONVENTIONS), gates_in(HIDDEN[CONVENTIONS]))
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """A judge of a clean checkout: exit 0 is green. Same group in parallel, lower groups first."""
+    """A command that judges a clean checkout: exit code 0 is green.
+
+    Gates of a group run in parallel, and lower groups run first.
+    """
 
     name: str
     group: int
     command: tuple[str, ...] = ()
     reason: str = ""  # the gate's file, or why it was inferred
-    said: str = ""  # the command as a person would type it, where it differs
+    said: str = ""  # the command as a person would type it, if that differs
     script: str = ""  # the text of a *.sh gate, written outside the bench before it runs
-    timeout_s: float = 0.0  # 0: as configured, or measured
-    flaky_reruns: int | None = None  # None: as configured
-    rewrites: tuple[str, ...] = ()  # globs of tracked files that it may change: they are put back
+    timeout_s: float = 0.0  # 0: the configured or measured limit
+    flaky_reruns: int | None = None  # None: the configured number
+    rewrites: tuple[str, ...] = ()  # globs of tracked files that it may change; they are restored
 
     @property
     def digest(self) -> str:
-        """Digest of all that decides its verdict."""
+        """Digest of everything that decides its verdict."""
         return digest(self.name, self.script, *self.command, *self.rewrites)
 
     @property
     def inferred(self) -> bool:
-        """Whether no gate file of the repository asks for it."""
+        """Whether the gate has no gate file in the repository."""
         return not self.reason.startswith(_GATE_FOLDERS)
 
     @property
     def shown(self) -> str:
-        """The command that reproduces it in a checkout."""
+        """The command that runs the gate in a checkout."""
         if self.said:
             return self.said
         if self.script:
@@ -54,31 +57,31 @@ class Gate:
 class Setup:
     """How to make an environment; commands name its venv `{venv}`, and its Python `{python}`."""
 
-    kind: str = "none"  # script, uv, pip, npm, several joined by +
+    kind: str = "none"  # script, uv, pip, npm, or several joined by +
     commands: tuple[tuple[str, ...], ...] = ()
     script: str = ""  # runs after the commands
-    # Globs of what it reads: an environment serves while their content is unchanged.
+    # Globs of the files that it reads: an environment can be used while they are unchanged.
     inputs: tuple[str, ...] = ()
-    keeps: tuple[str, ...] = ()  # what it makes inside the tree
-    # Build the tree's own packages once more, on dependencies that are already there.
+    keeps: tuple[str, ...] = ()  # paths that it makes inside the tree
+    # Commands that build the tree's own packages again on existing dependencies.
     rebuild: tuple[tuple[str, ...], ...] = ()
-    made_from: tuple[str, ...] = ()  # globs of what that build reads; none: the whole tree
+    made_from: tuple[str, ...] = ()  # globs of files that this build reads; empty: the whole tree
     reason: str = "nothing to prepare was found"
 
     @property
     def digest(self) -> str:
-        """Digest of all that decides what the environment holds."""
+        """Digest of everything that decides what the environment contains."""
         commands = map(shlex.join, (*self.commands, *self.rebuild))
         return digest(self.kind, self.script, *commands, *self.inputs, *self.keeps, *self.made_from)
 
     @property
     def inferred(self) -> bool:
-        """Whether it was read from manifests, and no script says it."""
+        """Whether it was inferred from manifests and not from a script."""
         return self.kind not in ("none", "script")
 
     @property
     def dependencies(self) -> tuple[str, ...]:
-        """Where it installs dependencies in the tree; they serve while `inputs` are unchanged."""
+        """The folders of dependencies in the tree; they are reused while `inputs` are unchanged."""
         found: list[str] = []
         if self.kind == "script":
             found += DEPENDENCIES
@@ -87,21 +90,21 @@ class Setup:
 
     @property
     def builds(self) -> tuple[str, ...]:
-        """What else it makes in the tree: built from each tree, and never carried to another."""
+        """The other paths that it makes in the tree: each tree builds its own."""
         return tuple(path for path in self.keeps if not _holds_dependencies(path))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """How one commit is judged; a change must not touch `sources` unseen."""
+    """How one commit is judged; a guard refuses changes of `sources` without permission."""
 
     gates: tuple[Gate, ...] = ()
     setup: Setup = Setup()
     sources: frozenset[str] = frozenset()
-    unread: frozenset[str] = frozenset()  # files whose content matters and was too large to read
+    unread: frozenset[str] = frozenset()  # files whose content matters but is too large to read
 
     def sources_among(self, changed: Iterable[str]) -> frozenset[str]:
-        """Return `sources`, and changed paths that an inferred setup would read, new ones too."""
+        """Return `sources`, and changed or new paths that an inferred setup would read."""
         if not self.setup.inferred:
             return self.sources
         return self.sources.union(matching(changed, *SETUP_INPUTS, *self.setup.inputs))

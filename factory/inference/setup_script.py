@@ -1,6 +1,6 @@
-"""The setup that a script of the repository makes: conventions/workspace/setup.sh.
+"""Setup from a script of the repository: conventions/workspace/setup.sh.
 
-Invariant: what it reads and keeps lies inside the tree.
+Invariant: all paths that the script names lie inside the tree.
 """
 
 import re
@@ -16,7 +16,7 @@ _EVERY_MANIFEST = " ".join((*SETUP_INPUTS, "go.*", "Cargo.*"))
 
 
 def setup(files: Files) -> Setup:
-    """Return the setup of the script, by the comments in it; raise ConfigError for a wrong path."""
+    """Return the setup from the script and its header; raises ConfigError for a wrong path."""
     script = files.text(files.setup)
     header = dict(_HEADER.findall(script))
     inputs = header.get("inputs", _EVERY_MANIFEST).split()
@@ -40,6 +40,6 @@ def setup(files: Files) -> Setup:
 
 
 def _is_glob(path: str) -> bool:
-    """Return whether the path names something, and `**` stands for whole folders only."""
+    """Whether the path is not empty and uses `**` only for whole folders."""
     parts = PurePosixPath(path).parts
     return bool(parts) and not any("**" in part and part != "**" for part in parts)
