@@ -1,4 +1,5 @@
-"""Programs that the factory starts, what they may see and use, and other processes of the machine.
+"""Programs that factoryd starts, what they may see and use, and other processes of the machine.
 
-The only place that spawns. What must not live here: anything that knows what the programs are for.
+Only this room starts processes. What must not live here: anything that knows what the programs are
+for.
 """

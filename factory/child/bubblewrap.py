@@ -1,9 +1,9 @@
-"""Bubblewrap, which confines on Linux: separate files, processes and terminal.
+"""Bubblewrap confines commands on Linux: separate files, processes and terminal.
 
-Invariant: the disk is read-only and hidden folders are empty, except for what is named.
+Invariant: the disk is read-only and hidden folders are empty, except for the paths in the profile.
 """
 
-# os.path asks where pathlib raises: a link may well lead into another user's HOME.
+# os.path returns False where pathlib raises: a link may lead into another user's HOME.
 # ruff: noqa: PTH114
 
 import os
@@ -15,14 +15,14 @@ from factory.child import process, shim
 from factory.child.profile import Profile
 from factory.ground import disk
 
-SCRATCH_BYTES = 512 << 20  # of /tmp and of /dev/shm, which are memory, beside TMPDIR, which is disk
-# Of /proc: root may write to them even without a capability.
+SCRATCH_BYTES = 512 << 20  # size of /tmp and of /dev/shm, which are in memory; TMPDIR is on disk
+# Paths in /proc that root can write to even without a capability.
 _KERNEL = ("sys", "sysrq-trigger", "irq", "bus", "fs")
 _TRIAL_SECONDS = 10.0
 
 
 class Bubblewrap:
-    """A Confiner. `work`: where commands work."""
+    """A Confiner. `work`: the folder where commands work."""
 
     name = "bwrap"
     links = False
@@ -34,23 +34,25 @@ class Bubblewrap:
         self._work = work
         self.layers = False
         self._overlays = False
-        self._shares = False  # the trial showed that the disk can hold no layer
+        self._shares = False  # the trial showed that the disk cannot hold layers
 
     @property
     def protections(self) -> str:
-        """What is really on, in one line."""
-        on = "sandbox: bubblewrap, files, processes and terminal apart, network open"
+        """The protections that are really on, in one line."""
+        on = "sandbox: bubblewrap; separate files, processes and terminal; network open"
         if self._shares:
-            on += "; no overlay can write to the disk of the work folder: gates of one group share"
+            on += (
+                "; the disk of the work folder cannot hold an overlay, so gates of one group share"
+            )
             on += " a checkout"
         elif not self._overlays:
-            on += "; without overlays: what gates change is compared afterwards"
+            on += "; without overlays: factoryd compares files to find what a gate changed"
         return on
 
     async def look(self, programs: Callable[[], Sequence[Path]]) -> str:
-        """Try it; return why it does not work, or nothing."""
+        """Try bubblewrap; return why it does not work, or ""."""
         there = self._work
-        while not there.is_dir():  # before the first start
+        while not there.is_dir():  # the folder is missing before the first start
             there = there.parent
         self._overlays = not await self._tried(_throwaway(str(there)))
         if self._overlays and self._work.is_dir():
@@ -61,8 +63,8 @@ class Bubblewrap:
         return await self._tried([])
 
     async def _tried_layer(self) -> str:
-        """Try a layer on the disk of the work folder: not every file system can hold one."""
-        # Not an effect to recover from: nothing looks for this folder, whatever becomes of it.
+        """Try a layer on the disk of the work folder, because some file systems cannot hold one."""
+        # This effect needs no recovery: nothing ever looks for this folder.
         trial = Path(tempfile.mkdtemp(prefix="layer-", dir=self._work))
         try:
             below = trial / "below"
@@ -72,7 +74,7 @@ class Bubblewrap:
             disk.remove(trial)
 
     async def _tried(self, more: Sequence[str]) -> str:
-        report = ["--json-status-fd", "1"]  # the shim asks for the same report, on a pipe
+        report = ["--json-status-fd", "1"]  # the shim reads the same report from a pipe
         argv = [self._program, *report, *self._base(network=False), *more, "--", "true"]
         env = {"PATH": self._path}
         tried = await process.run(argv, env=env, seconds=_TRIAL_SECONDS)
@@ -106,7 +108,7 @@ class Bubblewrap:
         if not network:
             yield "--unshare-net"
         yield from ("--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev")
-        # It would be half of the machine's memory else.
+        # The default would be half of the machine's memory.
         yield from ("--size", str(SCRATCH_BYTES), "--tmpfs", "/dev/shm", "--remount-ro", "/dev")
         for name in _KERNEL:
             yield from ("--ro-bind-try", f"/proc/{name}", f"/proc/{name}")
@@ -122,14 +124,14 @@ class Bubblewrap:
 
 
 def make_layer(folder: Path) -> Path:
-    """Make `folder` a layer for a command's writes, which then lie in `written(folder)`."""
+    """Make `folder` a layer: the command's writes then go to `written(folder)`."""
     written(folder).mkdir(parents=True)
     (folder / "work").mkdir()
     return folder
 
 
 def written(layer: Path) -> Path:
-    """Return where the writes into a layer lie."""
+    """Return the folder that holds the writes into a layer."""
     return layer / "upper"
 
 

@@ -1,9 +1,9 @@
-"""The folders of which a confined command sees nothing but what is named.
+"""The hidden folders: a confined command sees only what its profile names in them.
 
-Invariant: looking changes nothing, and raises nothing: a link on PATH may well lead into another
-user's HOME, or round.
+Invariant: these functions change nothing and raise nothing: a link on PATH may lead into another
+user's HOME, or in a circle.
 """
-# os.path asks where pathlib raises.
+# os.path returns False where pathlib raises.
 # ruff: noqa: PTH112, PTH114
 
 import os
@@ -19,16 +19,16 @@ class Hidden:
         self._prefixes = tuple(map(prefix, folders))
 
     def holds(self, path: Path) -> bool:
-        """Return whether the path, as `placed` gives it, lies in a hidden folder."""
+        """Return whether the path, a result of `placed`, lies in a hidden folder."""
         return prefix(path).startswith(self._prefixes)
 
     def lies_in(self, path: Path) -> bool:
-        """Return whether a hidden folder lies in the path: to show it would show that folder."""
+        """Return whether the path contains a hidden folder, so that it must not be shown."""
         above = prefix(path)
         return any(each.startswith(above) for each in self._prefixes)
 
     def links_to(self, path: Path) -> Iterator[Path]:
-        """Yield the hidden links on the way to a path, which is not found without them."""
+        """Yield the hidden links on the way to a path. A command needs them to find the path."""
         for folder in path.parents:
             if os.path.islink(folder):
                 link = placed(folder)
@@ -36,8 +36,8 @@ class Hidden:
                     yield link
 
     def outermost(self, shown: Iterable[Path]) -> tuple[Path, ...]:
-        """Return which of these must be shown: hidden ones that lie in no other of them."""
-        # All else is there already, and bubblewrap mounts nothing upon a link that it sees.
+        """Return the hidden paths that must be shown, without paths that lie inside another one."""
+        # Other paths are visible already, and bubblewrap cannot mount over a link that it sees.
         found: list[Path] = []
         for path in existing(filter(self.holds, map(placed, shown))):
             if not any(map(path.is_relative_to, found)):
@@ -46,22 +46,22 @@ class Hidden:
 
 
 def real(path: Path) -> Path:
-    """Return where it is in the end; pathlib before 3.13 raises for links that lead round."""
+    """Return the path without links; pathlib before 3.13 raises for links in a circle."""
     return Path(os.path.realpath(path))
 
 
 def prefix(path: Path) -> str:
-    """Return how the path and all paths below it begin: faster than pathlib, for thousands."""
+    """Return the common beginning of the path and all paths below it; faster than pathlib."""
     return f"{path}/".replace("//", "/")
 
 
 def placed(path: Path) -> Path:
-    """Return where it lies itself, and not what it leads to if it is a link."""
+    """Return the path with only its parent resolved: if it is a link, it stays the link."""
     if os.path.isdir(path) and not os.path.islink(path):
         return real(path)
     return real(path.parent) / path.name
 
 
 def existing(paths: Iterable[Path]) -> tuple[Path, ...]:
-    """Return those that exist, sorted: a folder before what lies in it."""
+    """Return the paths that exist, sorted: a folder comes before its content."""
     return tuple(filter(os.path.exists, sorted(set(paths))))

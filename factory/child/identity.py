@@ -1,7 +1,7 @@
-"""A process, told apart from whoever gets its pid later, and what can be done to it safely.
+"""The identity of a process, apart from a later process with its pid, and safe operations on it.
 
-Invariant: a process is signalled, waited for or reaped only after it was identified by pid, start
-time and boot, never by pid alone.
+Invariant: factoryd identifies a process by pid, start time and boot before it signals, awaits or
+reaps it; the pid alone is never enough.
 """
 
 import errno
@@ -15,13 +15,13 @@ import anyio
 
 from factory.child import proc
 
-POLL_SECONDS = 0.5  # between two looks, where no pidfd tells that a process has ended
+POLL_SECONDS = 0.5  # between two checks for the end of a process, if there is no pidfd
 
 
 def _pidfds_work() -> bool:
     try:
         os.close(os.pidfd_open(os.getpid()))
-    except (AttributeError, OSError):  # another system, an old kernel, a filter around a container
+    except (AttributeError, OSError):  # another system, an old kernel, or a container's filter
         return False
     return True
 
@@ -31,19 +31,19 @@ PIDFD = _pidfds_work()
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """One process; `started` and `boot` are the system's own words."""
+    """One process. `started` and `boot`: texts in the system's own form."""
 
     pid: int
     started: str
     boot: str
 
     def is_alive(self) -> bool:
-        """Return whether it still runs."""
+        """Return whether the process still runs."""
         return bool(self.started) and self == identity_of(self.pid)
 
 
 def identity_of(pid: int) -> Identity:
-    """Return who has that pid now; `started` is empty if nobody has."""
+    """Return the process that has this pid now; `started` is empty if there is none."""
     return Identity(pid, proc.started(pid), proc.boot())
 
 
@@ -53,12 +53,12 @@ async def ended(who: Identity) -> None:
         with suppress(ProcessLookupError), _pidfd(who) as fd:
             await anyio.wait_readable(fd)
     else:
-        while who.is_alive():  # noqa: ASYNC110 - nothing tells its end
+        while who.is_alive():  # noqa: ASYNC110 - nothing reports the end of the process
             await anyio.sleep(POLL_SECONDS)
 
 
 def send(who: Identity, number: signal.Signals) -> None:
-    """Signal the process, if it still runs and may be signalled."""
+    """Signal the process, if it still runs and the system permits it."""
     with suppress(ProcessLookupError, PermissionError):
         if PIDFD:
             with _pidfd(who) as fd:
@@ -68,7 +68,7 @@ def send(who: Identity, number: signal.Signals) -> None:
 
 
 def bury(who: Identity) -> None:
-    """Reap a child of this process that has ended and that nobody waits for."""
+    """Reap a child of this process that has ended and that no other code waits for."""
     fields = proc.stat(who.pid)
     is_zombie = fields[:1] == ["Z"] and fields[19] == who.started
     if is_zombie and proc.parent(who.pid) == os.getpid():
@@ -83,16 +83,16 @@ def reap(pid: int) -> None:
 
 @contextmanager
 def _pidfd(who: Identity) -> Iterator[int]:
-    """Open a handle that is surely of that process; raise ProcessLookupError if it has ended."""
+    """Open a handle on exactly this process; raise ProcessLookupError if it has ended."""
     try:
         fd = os.pidfd_open(who.pid)
     except OSError as error:
-        # Older and newer kernels: by now some thread has that number.
+        # The error differs between kernels: a thread now has this number.
         if error.errno in (errno.EINVAL, errno.ENOENT):
             raise ProcessLookupError from error
         raise
     try:
-        # Looked at after opening: from then on the pid in the handle cannot change hands.
+        # Check after opening: from then on, the handle's pid cannot go to another process.
         if not who.is_alive():
             raise ProcessLookupError
         yield fd

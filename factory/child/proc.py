@@ -1,7 +1,7 @@
-"""What the system tells about processes: /proc, or `ps` where there is none.
+"""Facts about processes, from /proc, or from `ps` if there is no /proc.
 
-Invariant: cheap to import, with nothing but the standard library: the shim needs it before it
-starts a command.
+Invariant: importing this module is cheap and needs only the standard library: the shim uses it
+before it starts a command.
 """
 # pathlib would cost the shim 4 ms before every start.
 # ruff: noqa: PTH110, PTH123, PTH208
@@ -9,7 +9,8 @@ starts a command.
 import os
 import sys
 
-MARKER = "FACTORY_RUN"  # in the environment of all that a run starts: its run directory
+# in the environment of each process of a run; its value is the run directory
+MARKER = "FACTORY_RUN"
 PROC = os.path.exists("/proc/self/stat")
 
 
@@ -19,7 +20,7 @@ def stat(pid: int) -> list[str]:
 
 
 def started(pid: int) -> str:
-    """Return when the process started, in the system's own form; "" if no such process lives."""
+    """Return the start time of a process in the system's own form; "" if it does not exist."""
     if PROC:
         fields = stat(pid)
         state = fields[0] if fields else "Z"
@@ -37,7 +38,7 @@ def parent(pid: int) -> int:
 
 
 def boot() -> str:
-    """Return which boot of the machine this is; "" if start times are absolute."""
+    """Return the id of the machine's current boot; "" if start times are absolute."""
     try:
         with open("/proc/sys/kernel/random/boot_id") as file:
             return file.read().strip()
@@ -46,7 +47,7 @@ def boot() -> str:
 
 
 def pids() -> list[int]:
-    """Return all processes of the machine; none without /proc."""
+    """Return the pids of all processes of the machine; none without /proc."""
     if not PROC:
         return []
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
@@ -58,12 +59,12 @@ def arguments(pid: int) -> list[str]:
 
 
 def environment(pid: int) -> list[bytes]:
-    """Return the environment of a process, one entry each; none without /proc."""
+    """Return the entries of a process's environment; none without /proc."""
     return _read(pid, "environ").split(b"\0")
 
 
 def marked(entry: str) -> list[int]:
-    """Return the processes with that entry in their environment."""
+    """Return the pids of the processes with this entry in their environment."""
     if PROC:
         sought = os.fsencode(entry)
         return [pid for pid in pids() if sought in environment(pid)]
@@ -76,7 +77,7 @@ def _marked_by_ps(entry: str) -> list[int]:
         pid, _, words = line.strip().partition(" ")
         if not _has_word(words, entry) or pid == str(os.getpid()):
             continue
-        # The environment follows the command, whose own words may hold the entry.
+        # `ps` prints the environment after the command, and the command's words may hold the entry.
         command = "".join(_ps(f"-ww -p {pid}", "command")).strip()
         environ = words.removeprefix(command)
         if command and environ != words and _has_word(environ, entry):
@@ -85,7 +86,7 @@ def _marked_by_ps(entry: str) -> list[int]:
 
 
 def family(roots: list[int]) -> list[int]:
-    """Return `roots` and their descendants."""
+    """Return the pids of `roots` and of their descendants."""
     if not roots:
         return []
     below: dict[int, list[int]] = {}
@@ -104,7 +105,7 @@ def family(roots: list[int]) -> list[int]:
 
 
 def cpu_seconds(processes: list[int]) -> float:
-    """Return the CPU time of these processes and of their children that they have reaped."""
+    """Return the CPU seconds of these processes and of the children that they have reaped."""
     ticks = 0
     for pid in processes:
         ticks += sum(map(int, stat(pid)[11:15]))
@@ -116,8 +117,9 @@ def _has_word(words: str, entry: str) -> bool:
 
 
 def _ps(which: str, *columns: str) -> list[str]:
-    # By absolute names, for PATH is the command's by now; and without the marker of this process.
-    # Each column has its own -o: POSIX and the ps of FreeBSD take all behind the first = as header.
+    # Use absolute names, because PATH is now the command's, and drop the marker of this process.
+    # Each column has its own -o: POSIX and FreeBSD's ps read all text after the first = as a
+    # header.
     asked = " ".join(f"-o {column}=" for column in columns)
     with os.popen(f"exec /usr/bin/env -i LC_ALL=C /bin/ps {which} {asked}") as ps:
         return ps.read().splitlines()

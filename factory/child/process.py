@@ -1,7 +1,7 @@
-"""The only spawner: short commands of the daemon itself, and supervised ones under the shim.
+"""Starts processes: short commands of the daemon, and supervised commands under the shim.
 
-Invariant: a process that is started here runs in its own session, with an environment given in
-full; and it is signalled only as long as nobody else can have its pid (identity.py).
+Invariant: no other module starts a process. A process runs in its own session with a complete
+environment. factoryd signals it only while no other process can have its pid (identity.py).
 """
 
 import json
@@ -29,12 +29,12 @@ from factory.ground import bounded
 from factory.ground.age import age_of
 from factory.ground.pipes import Into, Pipes
 
-SHORT_SECONDS = 60.0  # that a short command may take if its caller says nothing
-TICK_SECONDS = 1.0  # between two looks at how long a short command may still take
-TIDY_SECONDS = 2.0  # that one has to remove its locks before it is killed
-# Beyond limit and grace, a run may take so much longer before its shim counts as hung.
+SHORT_SECONDS = 60.0  # the limit of a short command if its caller gives none
+TICK_SECONDS = 1.0  # between two checks of a short command's limit
+TIDY_SECONDS = 2.0  # the time that a short command has to remove its locks before it is killed
+# After its limit and grace, a run may take so much longer before its shim counts as hung.
 OVERDUE_SECONDS = 30.0
-LADDER_SECONDS = 5.0  # that a shim may take beyond the grace before it counts as hung
+LADDER_SECONDS = 5.0  # after the grace, a shim that takes longer than this counts as hung
 _SHIM = f"""import sys; sys.path.append({str(Path(__file__).parents[2])!r})
 from factory.child.shim import main; main()"""
 
@@ -45,22 +45,22 @@ INTO = Into()
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What a short command printed, and its exit code (negative: the signal that ended it)."""
+    """A short command's output and exit code (negative: the signal that ended it)."""
 
     code: int
     out: bytes
     err: bytes
-    over: bool = False  # it took too long and was ended
-    much: bool = False  # it printed more than it may, and was ended
-    left: bool = False  # it could not be ended: it may still do something
+    over: bool = False  # the command took too long, so factoryd ended it
+    much: bool = False  # the command printed too much, so factoryd ended it
+    left: bool = False  # factoryd could not end the command: it may still run
 
 
 @dataclass(frozen=True, slots=True)
 class Watch:
     """How a caller follows a short command while it runs."""
 
-    started: Callable[[int], None]  # gets the pid as soon as there is one
-    left: Callable[[], float]  # seconds; called once a second, in the event loop's thread
+    started: Callable[[int], None]  # gets the pid once the command has started
+    left: Callable[[], float]  # seconds left; called once a second, in the event loop's thread
 
 
 async def run(
@@ -72,10 +72,10 @@ async def run(
     seconds: float | Watch = SHORT_SECONDS,
     into: Into = INTO,
 ) -> Output:
-    """Run a short command to its end, in a thread: a cancelled caller waits for it.
+    """Run a short command to its end in a thread. A cancelled caller still waits for the end.
 
-    After so many `seconds`, or when the watch has none left, its process group is ended; so is one
-    that prints more than `into` takes. Raises FileNotFoundError if the command does not exist.
+    Its process group is ended after so many `seconds`, when the watch has no seconds left, or when
+    it prints more than `into` allows. Raises FileNotFoundError if the command does not exist.
     """
     began = time.monotonic()
 
@@ -110,7 +110,7 @@ async def run(
 
 
 def _finish(child: "Popen[bytes]", pipes: Pipes, into: Into, left: Callable[[], float]) -> Output:
-    """Exchange with the command until it ends, or until it is over its limits and is ended."""
+    """Read and write the command's pipes until it ends, or until a limit ends it."""
     while True:
         seconds = left()
         if seconds <= 0:
@@ -123,7 +123,7 @@ def _finish(child: "Popen[bytes]", pipes: Pipes, into: Into, left: Callable[[], 
 
 
 def _has_ended(child: "Popen[bytes]", seconds: float) -> bool:
-    """Return whether it ends within so many seconds."""
+    """Return whether the process ends within so many seconds."""
     with suppress(TimeoutExpired):
         child.wait(seconds)
         return True
@@ -133,7 +133,7 @@ def _has_ended(child: "Popen[bytes]", seconds: float) -> bool:
 def _break_off(child: "Popen[bytes]", pipes: Pipes) -> Output:
     """End a short command and its process group: first with SIGTERM, so git removes its locks.
 
-    A process that left the group and holds its pipes is not waited for.
+    It does not wait for a process that left the group but holds the pipes.
     """
     for number, seconds in ((signal.SIGTERM, TIDY_SECONDS), (signal.SIGKILL, LADDER_SECONDS)):
         _end_group(child, number)
@@ -141,21 +141,21 @@ def _break_off(child: "Popen[bytes]", pipes: Pipes) -> Output:
             break
     left = child.poll() is None
     if left:
-        child.returncode = -signal.SIGKILL  # Popen must not complain when it is dropped
+        child.returncode = -signal.SIGKILL  # so that Popen does not warn when it is deleted
     return Output(child.returncode, pipes.out, pipes.err, left=left)
 
 
 def _end_group(child: "Popen[bytes]", number: signal.Signals) -> None:
-    """Signal a group whose leader was not reaped yet: nobody else has its number."""
+    """Signal a group if its leader is not reaped, so that no other group can have its number."""
     if child.returncode is None:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(child.pid, number)
 
 
 def end_left_behind(pid: int, word: str) -> bool:
-    """Kill a short command that an earlier daemon started, with its group; return whether it did.
+    """Kill the group of a short command of an earlier daemon; return whether it was found.
 
-    Its start time was never recorded: `word` identifies it, an argument that no other command has.
+    Its start time is not known. `word` identifies it: an argument that no other command has.
     """
     with suppress(ProcessLookupError, PermissionError):
         if word in proc.arguments(pid) and os.getpgid(pid) == pid:
@@ -165,7 +165,7 @@ def end_left_behind(pid: int, word: str) -> bool:
 
 
 def detach(argv: Sequence[str], cwd: Path, env: Mapping[str, str], output: Path) -> int:
-    """Start a process that outlives this one, its output in a file; return its pid."""
+    """Start a process that outlives this one and writes to a file; return its pid."""
     with output.open("wb") as file:
         return _let_go(argv, cwd=cwd, env=env, stdin=DEVNULL, output=file)
 
@@ -181,26 +181,27 @@ def _let_go(
     child = Popen(
         argv, cwd=cwd, env=env, stdin=stdin, stdout=output, stderr=output, start_new_session=True
     )
-    child.returncode = 0  # Popen must neither reap it nor complain when it is dropped
+    child.returncode = 0  # so that Popen neither reaps the process nor warns when it is deleted
     return child.pid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a command and all that it started may use together; 0: no limit."""
+    """What a command and all its descendants may use together; 0: no limit."""
 
-    memory: int = 0  # bytes that are theirs alone (Linux)
-    processes: int = 0  # threads not counted (Linux)
-    cpu: float = 0  # seconds of CPU time, together and since the start (Linux)
-    disk: int = 0  # bytes in `folders`, and of any one file
+    memory: int = 0  # bytes of memory that is not shared with others (Linux)
+    processes: int = 0  # number of processes, without threads (Linux)
+    cpu: float = 0  # seconds of CPU time since the start (Linux)
+    disk: int = 0  # bytes in `folders`, and also in any single file
     folders: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """What to run under the shim, and within which limits.
+    """What to run under the shim, and its limits.
 
-    In `run_dir` start.json, output.log and exit.json appear; those of an older run are removed.
+    The shim writes start.json, output.log and exit.json into `run_dir`; `start` first removes those
+    of an older run.
     """
 
     argv: tuple[str, ...]
@@ -211,10 +212,10 @@ class Command:
     seconds: float = 0  # wall limit; 0: none
     stop_signal: str = "TERM"
     grace_s: float = 5
-    cap_bytes: int = 32 << 20  # of output kept, the newest
-    within: tuple[str, ...] = ()  # the words of its confiner, put before its own
+    cap_bytes: int = 32 << 20  # how much of the newest output is kept
+    within: tuple[str, ...] = ()  # the words of its confiner, which come first
     limits: Limits = Limits()
-    nonce: str = ""  # repeated in start.json and exit.json: whose run it is
+    nonce: str = ""  # the run's mark in start.json and exit.json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,16 +223,16 @@ class Exit:
     """How a supervised command ended."""
 
     cause: Cause
-    code: int | None = None  # None: by `signal`, or not known
+    code: int | None = None  # None: ended by `signal`, or not known
     signal: int = 0
     at: datetime
     seconds: float = 0.0
-    left: int = 0  # processes that could not be ended: nobody may use again what they work on
+    left: int = 0  # number of processes that could not be ended; do not use their folders again
     detail: str = ""
 
 
 class Child:
-    """A command under its shim, whether this daemon started it or an earlier one."""
+    """A command under its shim. This daemon or an earlier one started it."""
 
     def __init__(
         self,
@@ -249,22 +250,22 @@ class Child:
         self._grace_s = grace_s
         self._reapable = ours
         self._due = math.inf
-        if seconds:  # its shim ends it after so long; only a hung one does not
+        if seconds:  # the shim ends the command after so long, unless the shim hangs
             self._due = time.monotonic() + seconds + grace_s + OVERDUE_SECONDS
 
     async def wait(self) -> Exit:
-        """Wait for its end. Several callers may wait; a cancelled wait changes nothing.
+        """Wait for the command's end. Several callers may wait; a cancelled wait has no effect.
 
-        A hung shim holds no limit: it is killed with all that it started.
+        A hung shim enforces no limit, so factoryd kills it and everything that it started.
         """
         with anyio.move_on_after(max(0.0, self._due - time.monotonic())):
             return await self._end()
-        with anyio.CancelScope(shield=True):  # once begun, the killing goes on to its end
+        with anyio.CancelScope(shield=True):  # once begun, the kill must finish
             ended = await self._by_force()
         return ended
 
     async def stop(self, grace_s: float | None = None) -> Exit:
-        """End it and all that it started: its stop signal, SIGKILL after the grace, then by force.
+        """End the command and its descendants: stop signal, SIGKILL after the grace, then by force.
 
         `grace_s` shortens the command's own grace; 0 kills at once.
         """
@@ -288,25 +289,25 @@ class Child:
 
     async def _by_force(self) -> Exit:
         ended = await _lost(
-            self.run_dir, "its shim hung and was killed, with all that it had started"
+            self.run_dir, "its shim hung, so factoryd killed it and everything that it had started"
         )
         self._reap()
         return ended
 
     def _reap(self) -> None:
-        # Once only: afterwards the pid may be another child's.
+        # Only once: afterwards another child may have the pid.
         if self._reapable:
             self._reapable = False
             identity.reap(self.identity.pid)
 
 
 async def start(command: Command) -> Child:
-    """Start a command under its own shim, which outlives this process; do not wait for the command.
+    """Start a command under a shim that outlives this process; do not wait for its end.
 
-    What is wrong with the command itself becomes an Exit of cause "unstartable". Raises OSError if
-    the machine has no room for a process or a file.
+    If the command cannot be started, its Exit has the cause "unstartable". Raises OSError if the
+    machine has no room for a process or a file.
     """
-    await anyio.lowlevel.checkpoint()  # a cancelled caller starts nothing
+    await anyio.lowlevel.checkpoint()  # so that a cancelled caller starts nothing
     command.run_dir.mkdir(parents=True, exist_ok=True)
     for name in ("start.json", "exit.json", "output.log", "output.1.log"):
         (command.run_dir / name).unlink(missing_ok=True)
@@ -321,9 +322,9 @@ async def start(command: Command) -> Child:
 
 
 async def adopt(run_dir: Path, nonce: str = "") -> Child | Exit:
-    """Return the run that an earlier daemon started if it is still alive, or else its end.
+    """Return the run that an earlier daemon started if it is still alive; else how it ended.
 
-    A run with another nonce is another attempt's: it is ended, and this one is lost.
+    A run with another nonce belongs to another attempt. That run is ended; this one counts as lost.
     """
     begun = _begun(run_dir)
     if not begun:
@@ -333,7 +334,7 @@ async def adopt(run_dir: Path, nonce: str = "") -> Child | Exit:
         identity.bury(who)
         return await _end_of(run_dir, nonce)
     seconds = float(begun.get("seconds", 0))
-    if seconds:  # its limit counts from its start
+    if seconds:  # the limit counts from the start of the run
         age = age_of(who.started, since=run_dir / "start.json")
         seconds = max(TICK_SECONDS, seconds - age)
     return Child(
@@ -341,32 +342,32 @@ async def adopt(run_dir: Path, nonce: str = "") -> Child | Exit:
         run_dir,
         grace_s=float(begun["grace_s"]),
         seconds=seconds,
-        # This daemon may have started the run itself, and have broken off.
+        # This daemon may have started the run itself, before an error.
         ours=proc.parent(who.pid) == os.getpid(),
         nonce=nonce,
     )
 
 
 def nonce_of(run_dir: Path, *, anywhere: bool = False) -> str | None:
-    """Return the nonce in the run's start.json; None without one.
+    """Return the nonce in the run's start.json; None without that file.
 
-    A copy from another folder does not count, unless the run may have run `anywhere`.
+    A file that was copied from another folder does not count, unless `anywhere` is set.
     """
     begun = _read(run_dir / "start.json") if anywhere else _begun(run_dir)
     return str(begun.get("nonce", "")) if begun else None
 
 
 def is_running(run_dir: Path) -> bool:
-    """Return whether the shim of that run is alive."""
+    """Return whether the shim of the run is alive."""
     begun = _begun(run_dir)
     return bool(begun) and _recorded(begun).is_alive()
 
 
 async def end(run_dir: Path) -> bool:
-    """End all that belongs to a run, even if its shim is dead; return whether nothing is left."""
+    """End all processes of a run, even if its shim is dead; return whether none is left."""
     begun = _begun(run_dir)
     if begun:
-        # The shim sweeps best: it also finds processes that have shed the marker.
+        # The shim does this best: it also finds processes that removed the marker.
         shim = _recorded(begun)
         identity.send(shim, signal.SIGINT)
         with anyio.move_on_after(LADDER_SECONDS):
@@ -383,7 +384,10 @@ async def end(run_dir: Path) -> bool:
 
 
 def living(prefix: str) -> dict[Identity, str]:
-    """Return the processes with an environment entry that begins so, and its rest (Linux only)."""
+    """Return the processes with an environment entry that has this prefix, and the entry's rest.
+
+    It works only on Linux.
+    """
     sought = os.fsencode(prefix)
     found: dict[Identity, str] = {}
     for pid in proc.pids():
@@ -412,8 +416,8 @@ def _spawn_shim(command: Command) -> int:
         "folders": tuple(map(str, command.limits.folders)),
     }
     argv = [sys.executable, "-I", "-S", "-c", _SHIM, str(command.run_dir)]
-    # The specification has no name on disk, for its environment may hold keys. Blocked signals are
-    # inherited: an early stop waits until the shim can listen, and does not kill it.
+    # The specification is a file without a name, because the environment may hold secret keys. The
+    # shim inherits the blocked signals: an early stop does not kill it, but waits until it listens.
     with tempfile.TemporaryFile() as file, _blocked(signal.SIGTERM, signal.SIGINT):
         file.write(marshal.dumps(spec))
         file.seek(0)
@@ -434,7 +438,7 @@ def _recorded(begun: Mapping[str, Any]) -> Identity:
 
 
 def _members(run_dir: Path) -> list[Identity]:
-    """Return the living processes that carry the run's marker, and their descendants."""
+    """Return the living processes that have the run's marker, and their descendants."""
     marked = proc.marked(f"{proc.MARKER}={run_dir}")
     members = map(identity_of, proc.family(marked))
     return [member for member in members if member.is_alive()]
@@ -456,7 +460,7 @@ def _begun(run_dir: Path) -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Return a file that the shim wrote; empty if it is missing or torn."""
+    """Return the content of a file that the shim wrote; empty if it is missing or incomplete."""
     try:
         value = json.loads(bounded.whole(path, bounded.PARSED))
     except (OSError, ValueError, RecursionError):
@@ -467,12 +471,12 @@ def _read(path: Path) -> dict[str, Any]:
 async def _end_of(run_dir: Path, nonce: str = "") -> Exit:
     facts = _read(run_dir / "exit.json")
     if facts and facts.pop("nonce", "") != nonce:
-        return await _lost(run_dir, "what lies in its folder belongs to another attempt")
+        return await _lost(run_dir, "the files in its folder belong to another attempt")
     try:
         return Exit(**facts | {"at": datetime.fromtimestamp(facts["at"], UTC)})
     except (KeyError, TypeError, ValueError, OverflowError):
         return await _lost(
-            run_dir, "it was killed together with what watched it, or the machine went down"
+            run_dir, "it was killed together with its shim, or the machine went down"
         )
 
 

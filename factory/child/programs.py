@@ -1,8 +1,8 @@
-"""What the user's programs consist of: folders that a confined command must see to run them.
+"""Finds the folders that a confined command must see to run the user's programs.
 
-Invariant: what a command can change has no say in what the next one sees.
+Invariant: files that a command can change do not affect what the next command sees.
 """
-# os.path asks where pathlib raises: a link on PATH may well lead into another user's HOME.
+# os.path returns False where pathlib raises: a link on PATH may lead into another user's HOME.
 # ruff: noqa: PTH110, PTH112, PTH114
 
 import os
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from factory.child.hidden import Hidden, placed, prefix
 
-# Folders of toolchains below HOME, by the variable that names them.
+# Variables that name folders of toolchains below HOME.
 TOOLCHAINS = {
     "RUSTUP_HOME": ".rustup",
     "PYENV_ROOT": ".pyenv",
@@ -22,12 +22,12 @@ TOOLCHAINS = {
     "NVM_DIR": ".nvm",
     "UV_PYTHON_INSTALL_DIR": ".local/share/uv/python",
 }
-# No prefix of one program: much else lies beside its `bin`.
+# These are not the prefix of a single program: other things lie beside their `bin`.
 _BARE = (".local", ".cargo", ".config", "share")
 
 
 class Programs:
-    """Finds hidden folders of programs. `path`: the daemon's PATH; `work`: where commands work."""
+    """Finds hidden folders of programs. `path`: the daemon's PATH; `work`: the work folder."""
 
     def __init__(self, hidden: Hidden, *, path: str, work: Path) -> None:
         self._hidden = hidden
@@ -36,9 +36,9 @@ class Programs:
         self._known: dict[Path, tuple[tuple[int, int], list[Path]]] = {}
 
     def on_path(self, path: str) -> list[Path]:
-        """Return the hidden paths that programs on a PATH need."""
+        """Return the hidden paths that the programs on a PATH need."""
         begin = path.split(os.pathsep)
-        python = shutil.which("python3", path=self._path)  # it makes venvs
+        python = shutil.which("python3", path=self._path)  # Python, to make venvs
         if python:
             begin.append(python)
         found: list[Path] = []
@@ -48,15 +48,15 @@ class Programs:
         return found
 
     def of(self, *begin: Path) -> list[Path]:
-        """Return the hidden paths that folders of programs, or programs, need.
+        """Return the hidden paths that these programs, or folders of programs, need.
 
-        They are their prefixes, those of what they lead to, and the links on the way.
+        These are the prefixes of the programs and of their link targets, and the links on the way.
         """
         left = list(begin)
         found: list[Path] = []
         links: dict[Path, list[Path]] = {}  # by folder
         seen: set[Path] = set()
-        for named in left:  # grows while it is walked
+        for named in left:  # the loop adds to this list
             path = placed(named)
             if path in seen or not self._may_show(path):
                 continue
@@ -75,7 +75,7 @@ class Programs:
         return found
 
     def _of(self, begin: Path) -> list[Path]:
-        """Return what a folder of programs, or one program, needs; look again if it has changed."""
+        """Return what a program, or a folder of programs, needs; search again if it has changed."""
         try:
             about = begin.stat()
         except OSError:
@@ -88,11 +88,11 @@ class Programs:
         return known[1]
 
     def _may_show(self, path: Path) -> bool:
-        """Return whether showing it shows neither other people's work nor a hidden folder."""
+        """Return whether the path lies outside the work folder and contains no hidden folder."""
         return not prefix(path).startswith(self._work) and not self._hidden.lies_in(path)
 
     def _whole(self, path: Path) -> Path:
-        """Return the folder that holds all of a program; the path if that would show more."""
+        """Return the folder of the whole program, or the path itself if that folder holds more."""
         if "node_modules" in path.parts:
             return Path(*path.parts[: path.parts.index("node_modules") + 1])
         folder = path if os.path.isdir(path) else path.parent
@@ -103,12 +103,12 @@ class Programs:
 
 
 def toolchains(env: Mapping[str, str]) -> list[Path]:
-    """Return the folders of toolchains that an environment names."""
+    """Return the toolchain folders that the environment names."""
     return [Path(env[name]) for name in TOOLCHAINS if os.path.isdir(env.get(name, ""))]
 
 
 def _leads_to(path: Path) -> Iterator[Path]:
-    """Yield where a link leads, or what interprets a script."""
+    """Yield the target of a link, or the interpreter of a script."""
     with suppress(OSError):
         if os.path.islink(path):
             yield path.parent / path.readlink()
@@ -120,7 +120,7 @@ def _leads_to(path: Path) -> Iterator[Path]:
 
 
 def _home_of_venv(folder: Path) -> list[Path]:
-    """Return where the Python of a venv is: elsewhere."""
+    """Return the folder of the Python that a venv was made with."""
     with suppress(OSError):
         lines = (folder / "pyvenv.cfg").read_text().splitlines()
         return [Path(line.partition("=")[2].strip()) for line in lines if line.startswith("home ")]

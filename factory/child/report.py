@@ -1,7 +1,7 @@
-"""Reads the report that an agent wrote at its end, and prints what selectors find in it.
+"""Reads the report that an agent wrote at its end and prints the values that selectors find.
 
-Invariant: it runs in a separate process, as `python -I -S` with the standard library and `ground`
-only. A report of any content costs the caller no memory and no more than SECONDS.
+Invariant: it runs in a separate process (`python -I -S`) and imports only the standard library and
+`ground`. Whatever the report holds, the caller spends no memory and at most SECONDS.
 """
 
 import json
@@ -13,29 +13,29 @@ from typing import Any
 from factory.ground.regular import regular
 from factory.ground.selectors import Selector
 
-MOST_BYTES = 32 << 20  # of a report, which may hold the whole session
+MOST_BYTES = 32 << 20  # the most bytes of a report, which may hold the whole session
 MOST_PRINTED = 1 << 20
 MEMORY = 1 << 30
 SECONDS = 3.0
-_SAID = 16_000  # characters of one value
+_SAID = 16_000  # the most characters of one value
 _CODE = f"""import sys; sys.path.append({str(Path(__file__).parents[2])!r})
 from factory.child.report import main; main()"""
 
 
 def command(folder: Path, name: str) -> tuple[str, ...]:
-    """Return the command line that reads the report of that name; `asked` gives its input."""
+    """Return the command line that reads the report of that name; `asked` returns its input."""
     return (sys.executable, "-I", "-S", "-c", _CODE, str(folder), name)
 
 
 def asked(selectors: tuple[Selector, ...]) -> bytes:
-    """Return the selectors as the command reads them."""
+    """Return the selectors in the form that the command reads."""
     return json.dumps([(each.type, each.conditions, each.steps) for each in selectors]).encode()
 
 
 def main() -> None:
-    """Print for each selector the list of what it finds; nothing without a report.
+    """Print a list of the found values for each selector; print nothing without a report.
 
-    Exit with 1 if the report, or what is found, is too large.
+    Exit with 1 if the report or the output is too large.
     """
     _limit()
     folder, name = sys.argv[1:3]
@@ -65,7 +65,7 @@ def _pairs(conditions: list[list[str]]) -> tuple[tuple[str, str], ...]:
 
 
 def _small(value: Any) -> Any:
-    """Return a value that needs little room and is as true as this one."""
+    """Return the value shortened, with the same truth value."""
     if isinstance(value, str):
         return value[-_SAID:]
     if value and isinstance(value, list | dict):
@@ -80,5 +80,5 @@ def _limit() -> None:
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     if hard != resource.RLIM_INFINITY:
         most = min(most, hard)
-    with suppress(OSError, ValueError):  # some systems know the limit and do not take it
+    with suppress(OSError, ValueError):  # some systems have this limit but refuse to set it
         resource.setrlimit(resource.RLIMIT_AS, (most, hard))

@@ -1,8 +1,8 @@
-"""What a command may see and change: bubblewrap or Seatbelt, if a trial shows that it works.
+"""Confines commands with bubblewrap or Seatbelt, if a trial shows that the program works.
 
-Invariant: a confined command sees nothing of the user's HOME, repository or other workspaces but
-what is named here, can write nowhere else, and can signal no process outside. While it is off,
-`says` tells so.
+Invariant: of the user's HOME, repository and other workspaces, a confined command sees only the
+paths that are named here. It cannot write elsewhere or signal outside processes. While the sandbox
+is off, `says` has a sentence about that.
 """
 
 import os
@@ -27,7 +27,8 @@ _OFF = "agents and gates run as you, with your rights"
 class Sandbox:
     """Confines commands.
 
-    `hidden`: the user's folders; `work`: where commands work; `objects`: what they borrow.
+    `hidden`: the user's folders; `work`: where commands work; `objects`: git objects that they
+    borrow.
     """
 
     def __init__(
@@ -46,10 +47,10 @@ class Sandbox:
         self._path = environ.get("PATH", os.defpath)
         self._programs = Programs(self._hidden, path=self._path, work=real(work))
         self._confiner = _installed(self._path, self._hidden.folders, real(work))
-        self._why = "it was not tried yet"
+        self._why = "factoryd has not tried it yet"
 
     async def look(self) -> None:
-        """Try it: it may not work in a container, or on a kernel without user namespaces."""
+        """Try the confiner: it may fail in a container or on a kernel without user namespaces."""
         if Path("/") in self._hidden.folders:
             self._why = "HOME is /, which cannot be hidden"
         elif not self._confiner:
@@ -66,22 +67,22 @@ class Sandbox:
 
     @property
     def name(self) -> str:
-        """The name of the confiner, part of a verdict's key."""
+        """The name of the confiner in use; it is a part of a verdict's key."""
         return self._confiner.name if self._confiner and self.on else "off"
 
     @property
     def links(self) -> bool:
-        """Whether what is shared has to be a link where it is seen."""
+        """Whether a shared folder has to be a link where the command sees it."""
         return self._confiner is not None and self._confiner.links
 
     @property
     def layers(self) -> bool:
-        """Whether commands beside each other can each write into their own layer of a tree."""
+        """Whether commands on the same tree can each write into their own layer."""
         return self.on and self._confiner is not None and self._confiner.layers
 
     @property
     def says(self) -> str:
-        """What a person has to know on every screen; empty where all is confined."""
+        """A sentence for every screen while commands are not confined; else empty."""
         if self.on:
             return ""
         if self._mode() == "off":
@@ -90,20 +91,20 @@ class Sandbox:
 
     @property
     def protections(self) -> str:
-        """What is really on, in one line."""
+        """The protections that are really on, in one line."""
         if self._confiner and self.on:
             return self._confiner.protections
         return self.says
 
     def check(self, mode: str) -> None:
-        """Raise ConfigError if the settings require what does not work."""
+        """Raise ConfigError if the settings require a sandbox and it does not work."""
         if mode == "required" and self._why:
             raise ConfigError(
-                f'sandbox.mode is "required", but {self._why}. Mend that, or set it to "auto".'
+                f'sandbox.mode is "required", but {self._why}. Fix that, or set it to "auto".'
             )
 
     def is_hidden(self, path: Path) -> bool:
-        """Return whether a command sees nothing of it unless it is named."""
+        """Return whether a command sees the path only if its profile names it."""
         return self._hidden.holds(real(path))
 
     def confined(
@@ -123,13 +124,13 @@ class Sandbox:
         return self._confiner.words(seen)
 
     def _shown(self, argv: Sequence[str], env: Mapping[str, str], profile: Profile) -> list[Path]:
-        """Return what the command needs to see: its programs, named paths, the links to them."""
+        """Return the paths that the command needs: its programs, named paths and links to them."""
         shown = self._programs.on_path(env.get("PATH", os.defpath))
         if argv[0].startswith("/"):
             shown += self._programs.of(Path(argv[0]))
         ways = [*profile.writes, *profile.scratch, *profile.layered, *profile.shared.values()]
         for path in (*toolchains(env), *self._borrowed(), *profile.reads):
-            # A word of a command may name HOME or /tmp itself: nothing that it needs to see.
+            # A word of a command may name HOME or /tmp itself, but no command needs to see those.
             if not self._hidden.lies_in(real(path)):
                 shown += [path, real(path)]
                 ways.append(path)

@@ -1,10 +1,10 @@
-"""Seatbelt, which confines on macOS: a profile for `sandbox-exec`. The last rule that fits decides.
+"""Seatbelt confines commands on macOS: a profile for `sandbox-exec`. The last matching rule wins.
 
-Invariant: what the profile does not name is denied, and `look` tries every claim. (Not run on a Mac
-so far: a mistake in a profile has to end as "it does not work here".)
+Invariant: the profile denies everything that it does not name, and `look` tries every claim. (It
+has never run on a Mac: an error in the profile has to end as "it does not work here".)
 """
 
-# os.path asks where pathlib raises, and often: a link may well lead into another user's HOME.
+# os.path returns False where pathlib raises: a link may lead into another user's HOME.
 # ruff: noqa: PTH112, PTH114, PTH115, PTH118
 
 import os
@@ -22,11 +22,11 @@ from factory.child import process
 from factory.child.profile import Profile
 from factory.ground.errors import ConfigError
 
-_DATA = "/System/Volumes/Data"  # where /Users and others lie once more
+_DATA = "/System/Volumes/Data"  # this volume also shows /Users and other folders
 _TRIAL_SECONDS = 20.0
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-# Existence may be asked for: a program that looks for a file in all folders above its own takes a
-# refusal for a failure.
+# The profile allows tests for existence: a program that looks for a file in all parent folders
+# would fail on a refusal.
 _BASE = r"""(version 1)
 (deny default)
 (deny process-info*)
@@ -58,8 +58,8 @@ _NETWORK = """(allow network-outbound (remote ip "*:*"))
   (global-name "com.apple.dnssd.service") (global-name "com.apple.trustd") (global-name "com.apple.trustd.agent")
   (global-name "com.apple.SystemConfiguration.configd")
   (global-name "com.apple.SystemConfiguration.DNSConfiguration"))"""
-# Says what is not as it has to be, or that all is. 1, 49: asks the kernel for the variables of
-# another process.
+# Prints what is wrong, or "confined". The numbers 1, 49 ask the kernel for another process's
+# variables.
 _PROBE = """
 import ctypes, os, socket, sys
 pid, port, network = map(int, sys.argv[1:4])
@@ -100,30 +100,31 @@ tried = (
     (False, can(use, "DATA" + folder + "/file") or can(use, folder.swapcase() + "/file"),
      "a hidden file could be read by another name"),
     (False, bool(open_to_all), f"{open_to_all and open_to_all[0]} could be listed"),
-    (False, can(use, folder + "/file", "a") or can(use, folder + "/new", "w"), "what is hidden could be written"),
-    (False, can(use, folder + "/shown/file", "a"), "what is only shown could be written"),
+    (False, can(use, folder + "/file", "a") or can(use, folder + "/new", "w"), "a hidden file could be written"),
+    (False, can(use, folder + "/shown/file", "a"), "a read-only file could be written"),
     (False, any(can(take, make, name) for make in (os.link, os.symlink) for name in ("file", "shown/file")),
-     "what is not its own could be written by way of a link"),
+     "a file of others could be written through a link"),
     (False, can(os.rmdir, folder + "/mine"), "its own folder could be replaced"),
     (False, can(os.kill, pid, 0), "the daemon could be signalled"),
     (False, can(ask), "the daemon's variables could be read"),
     (False, can(reach, socket.AF_UNIX, folder + "/socket"), "a hidden socket could be reached"),
     (bool(network), can(reach, socket.AF_INET, ("127.0.0.1", port)),
-     "the network could not be reached" if network else "the network could be reached without leave"),
+     "the network could not be reached" if network else "the network could be reached without permission"),
 )
 print(", ".join(wrong for wanted, got, wrong in tried if got is not wanted) or "confined")
 """
 
 
 class Seatbelt:
-    """A Confiner: the command itself is what is confined, with no process in between."""
+    """A Confiner. It confines the command directly, without a process in between."""
 
     name = "sandbox-exec"
     links = True
     layers = False
     protections = (
-        "sandbox: sandbox-exec, files and signals apart, network open; not: a list of processes of "
-        "its own, limits of memory, processes and CPU time; what gates change is compared afterwards"
+        "sandbox: sandbox-exec; separate files and signals; network open; no separate list of "
+        "processes; no limits of memory, processes and CPU time; factoryd compares files to find "
+        "what a gate changed"
     )
 
     def __init__(self, program: str, path: str, *, hidden: Sequence[Path], work: Path) -> None:
@@ -132,10 +133,10 @@ class Seatbelt:
         self._hidden = sorted({*hidden, work})
 
     async def look(self, programs: Callable[[], Sequence[Path]]) -> str:
-        """Try what it must stop and let through; return what went wrong, or nothing."""
+        """Try what the profile must deny and allow; return what went wrong, or ""."""
         try:
-            # Not an effect to recover from: nothing looks for this folder, whatever becomes of it.
-            # TMPDIR may be too long a path for a socket.
+            # This effect needs no recovery: nothing ever looks for this folder.
+            # The path of TMPDIR may be too long for a socket.
             with tempfile.TemporaryDirectory(dir="/tmp") as name:
                 wrong = await self._tried(Path(name), programs())
         except (OSError, ConfigError) as error:
@@ -145,7 +146,7 @@ class Seatbelt:
         return f"sandbox-exec does not work here ({wrong})"
 
     async def _tried(self, named: Path, reads: Sequence[Path]) -> str:
-        folder = await to_thread.run_sync(named.resolve)  # a profile knows real paths only
+        folder = await to_thread.run_sync(named.resolve)  # a profile matches only real paths
         for below in ("shown", "mine"):
             (folder / below).mkdir()
         for file in (folder / "file", folder / "shown/file"):
@@ -167,7 +168,7 @@ class Seatbelt:
         probe = _PROBE.replace("DATA", _DATA)
         argv = [
             *self.words(profile),
-            *("python3", "-I", "-S", "-c", probe),  # any program of the user's would do
+            *("python3", "-I", "-S", "-c", probe),  # any of the user's programs would do
             *map(str, (os.getpid(), port, network, folder, *self._hidden)),
         ]
         tried = await process.run(
@@ -185,7 +186,7 @@ class Seatbelt:
         """Return the words to put before a command line; raise ConfigError for an unusable path."""
         own = [*map(str, profile.writes), *map(str, profile.scratch)]
         written = [*own, *map(str, profile.shared)]
-        # A path that no profile can name is not seen.
+        # The command cannot see a path that no profile can name.
         reads = [path for path in map(str, profile.reads) if not _CONTROL.search(path)]
         ways: dict[str, None] = {}
         for path in (*reads, *written):
@@ -204,9 +205,10 @@ class Seatbelt:
             _rule("allow file-read*", "literal", files),
             _rule("allow file-read*", "subpath", folders),
             _rule("allow file-read* file-write*", "subpath", written),
-            # A link in place of its folder would lead the daemon, which nothing confines.
+            # If a link replaced the command's folder, the daemon would follow it, and nothing
+            # confines the daemon.
             _rule("deny file-write-unlink", "literal", written),
-            # Sockets of the user's own programs may lie in a login folder.
+            # A login folder may hold sockets of the user's own programs.
             _rule("allow network-bind", "local unix-socket (subpath", own),
             _rule("allow network-outbound", "remote unix-socket (subpath", own),
         )
@@ -214,7 +216,7 @@ class Seatbelt:
 
 
 def _rule(what: str, fits: str, paths: Iterable[str]) -> str:
-    """Return a rule for these paths; none for no path, since that rule would fit all paths."""
+    """Return a rule for these paths; "" without paths, because that rule would match all paths."""
     close = ")" * (1 + fits.count("("))
     filters = [f"({fits} {_quoted(path)}{close}" for path in paths]
     return f"({what} {' '.join(filters)})" if filters else ""
@@ -228,10 +230,10 @@ def _quoted(path: str) -> str:
 
 
 def _ways(path: str) -> Iterator[str]:
-    """Yield all that the system passes on the way to a path: folders, links, and their way."""
+    """Yield all folders and links on the way to a path, and on the way to each link's target."""
     at = "/"
     left = path.split("/")[:0:-1]
-    for _ in range(200):  # links may lead round
+    for _ in range(200):  # links may form a circle
         if not left:
             return
         above = at

@@ -1,17 +1,18 @@
-"""The parent of one supervised command: a small process that outlives the daemon.
+"""The parent process of one supervised command. It is small and outlives the daemon.
 
-Invariant: when exit.json appears, nothing that the command started is alive (Linux; elsewhere:
-nothing of its group, nor what still has the run's marker in its environment).
+Invariant: when exit.json appears, no process that the command started is alive (Linux). Elsewhere,
+no process of its group and none with the run's marker in its environment is alive.
 
-Runs as `python -I -S`, standard library only, and imports nothing expensive before it has started
-the command. SIGTERM starts the stop ladder, SIGINT is its last rung.
+It runs as `python -I -S` with only the standard library, and imports nothing expensive before it
+has started the command. SIGTERM makes it stop the command with increasing force; SIGINT makes it
+kill the command at once.
 """
-# pathlib would cost 4 ms before every start, typing 11.
+# pathlib would cost 4 ms before every start, typing 11 ms.
 # ruff: noqa: PTH105, PTH123
 
 from __future__ import annotations
 
-import _signal as signal  # type: ignore[import-not-found]  # without the enums of `signal`: 5 ms
+import _signal as signal  # type: ignore[import-not-found]  # saves the 5 ms of `signal`
 import marshal
 import os
 import sys
@@ -25,31 +26,32 @@ if TYPE_CHECKING:
     from typing import Any
 
 _PR_SET_CHILD_SUBREAPER = 36
-_KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219}  # system calls: libc has no name for it
+# numbers of a system call without a name in libc
+_KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219}
 _KEYCTL_JOIN_SESSION_KEYRING = 1
 _SWEEP_SECONDS = 5.0
-_ROOM = 4096  # bytes of start.json and exit.json, blanks at the end
-_CHUNK = 1 << 20  # a whole pipe: one read takes all that is in it
+_ROOM = 4096  # bytes of start.json and exit.json, filled with blanks
+_CHUNK = 1 << 20  # the size of a pipe, so that one read empties it
 _NEVER = float("inf")
-# The descriptor on which a confiner reports that it started the command, which never gets it.
+# A confiner reports the start of the command on this descriptor. The command does not get it.
 _REPORT = 3
 _STARTED = {"bwrap": b'"exit-code"', "sandbox-exec": b"started"}
-# sandbox-exec becomes the command and reports nothing: a shell inside reports, and becomes it.
+# sandbox-exec reports nothing, so a shell inside it reports and then becomes the command.
 _REPORTS = f'{{ echo started >&{_REPORT}; }} 2>/dev/null; exec "$@" {_REPORT}>&-'
-_NOTHING_TO_START = "bwrap: execvp "  # how bwrap says so
+_NOTHING_TO_START = "bwrap: execvp "  # bwrap's message about that
 
 
 def main() -> None:
-    """Run the command of the specification on stdin; argv[1] is its run directory."""
+    """Run the command that stdin specifies; argv[1] is its run directory."""
     try:
         _supervise(sys.argv[1])
     finally:
         _sweep()  # also if the shim itself failed
-        os._exit(0)  # nothing is left to tidy, and the daemon waits for this end
+        os._exit(0)  # no cleanup is left, and the daemon waits for this end
 
 
 def has_started(confiner: str, report: bytes) -> bool:
-    """Return whether a command ran, by the report of its confiner; without one it did."""
+    """Return whether the confiner reports the start of the command; True without a confiner."""
     return _STARTED.get(confiner, b"") in report
 
 
@@ -64,11 +66,11 @@ def _supervise(run_dir: str) -> None:
         "started": proc.started(pid),
         "boot": proc.boot(),
         "grace_s": spec["grace_s"],
-        "run_dir": run_dir,  # a copy in another folder tells nothing about that one
+        "run_dir": run_dir,  # so that a copy in another folder does not count
         "nonce": spec["nonce"],
         "seconds": spec["seconds"],
     }
-    # exit.json takes its room now: a full disk must not lose the end.
+    # Reserve the room for exit.json now, so that a full disk cannot prevent it.
     _fill(run_dir, "exit.json")
     _write(run_dir, "start.json", start)
     end = _see_through(run_dir, spec)
@@ -92,7 +94,7 @@ def _see_through(run_dir: str, spec: dict[str, Any]) -> dict[str, object]:
 
 
 class _Run:
-    """The command while it runs: its output, its limit and the ladder that ends it."""
+    """A running command: its output, its limits and the steps that end it."""
 
     def __init__(self, spec: dict[str, Any], leader: int, log: _Log) -> None:
         from factory.child.usage import Usage
@@ -102,15 +104,15 @@ class _Run:
         self._log = log
         self._confiner = _confiner(spec["within"])
         self._usage = Usage(spec)
-        self._over = ""  # what it used too much of
-        self._status: int | None = None  # the leader's, once it has ended
+        self._over = ""  # what the command used too much of
+        self._status: int | None = None  # the exit status of the leader, once it has ended
         self._cause = "exited"
-        self._due = _NEVER  # the next rung of the ladder
+        self._due = _NEVER  # the time of the next step
         if spec["seconds"]:
             self._due = time.monotonic() + spec["seconds"]
 
     def end(self, report: int) -> dict[str, object]:
-        """Wait for its end; return how it ended. `report`: where its confiner reports the start."""
+        """Wait for the command's end; return how it ended. `report`: the confiner's pipe."""
         self._listen()
         while self._status is None:
             self._turn()
@@ -121,7 +123,7 @@ class _Run:
         if not proc.PROC:
             _send(os.killpg, self._leader, signal.SIGKILL)
         left = _sweep()
-        # What escaped may still hold the pipe: only what is in it now is waited for.
+        # An escaped process may still hold the pipe, so read only what is in it now.
         self._log.pump()
         code = os.waitstatus_to_exitcode(self._status)
         if self._cause == "exited" and not self._has_started(report):
@@ -143,9 +145,9 @@ class _Run:
         return has_started(self._confiner, said)
 
     def _refusal(self) -> dict[str, object]:
-        """Return how it ended if nothing was started: the output is what its confiner said."""
+        """Return how the run ended if nothing was started: the output is the confiner's message."""
         why = self._log.only_line()
-        if why.startswith(_NOTHING_TO_START):  # such as a script whose interpreter is not there
+        if why.startswith(_NOTHING_TO_START):  # for example, a script's interpreter is missing
             return {"cause": "unstartable", "detail": why.removeprefix(_NOTHING_TO_START)}
         if not why:
             why = f"{self._confiner} ended before it had started anything"
@@ -162,7 +164,7 @@ class _Run:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGTERM, lambda *_: self._stop("stopped"))
         signal.signal(signal.SIGINT, lambda *_: self._kill())
-        # They were blocked since before this process began, so that none was missed.
+        # The signals were blocked since before this process began, so none was lost.
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         self._poll = select.poll()
         self._poll.register(woken, select.POLLIN)
@@ -170,7 +172,7 @@ class _Run:
         self._reap()
 
     def _turn(self) -> None:
-        """Wait for output, a signal, the end of a child or the next thing due; react to it."""
+        """Wait for output, a signal, the end of a child or the next deadline; react to it."""
         due = min(self._due, self._usage.due)
         milliseconds = None
         if due != _NEVER:
@@ -217,7 +219,7 @@ class _Run:
 
 
 class _Log:
-    """output.log: the last 2 x `half` bytes from a pipe; output.1.log has their older part."""
+    """Keeps the last 2 x `half` bytes from a pipe: output.log, and older ones in output.1.log."""
 
     def __init__(self, run_dir: str, half: int, pipe: int) -> None:
         self.pipe = pipe
@@ -228,7 +230,7 @@ class _Log:
         self._open()
 
     def pump(self) -> bool:
-        """Take what the pipe holds; return False once nobody can write into it any more."""
+        """Read what is in the pipe; return False once no process can write into it."""
         try:
             chunk = os.read(self.pipe, _CHUNK)
         except BlockingIOError:
@@ -238,7 +240,7 @@ class _Log:
         return bool(chunk)
 
     def only_line(self) -> str:
-        """Return the output if it was one short line."""
+        """Return the output if it is one short line; else ""."""
         with open(self._path, "rb") as file:
             said = file.read(1000).decode(errors="replace").strip()
         return said if self._size < 1000 and "\n" not in said else ""
@@ -253,7 +255,7 @@ class _Log:
                 done = os.write(self._fd, chunk)
                 self._size += done
                 chunk = chunk[done:]
-        except OSError as error:  # a full disk must neither block the command nor end it
+        except OSError as error:  # a full disk must neither block nor end the command
             self.lost = f"output was lost: {error.strerror}"
 
     def _open(self) -> None:
@@ -266,7 +268,7 @@ def _become_subreaper() -> None:
 
 
 def _leave_keyring() -> None:
-    """Join a new one: keys of the user's session are inherited, and no namespace hides them."""
+    """Join a new keyring, because no namespace hides the keys of the user's session."""
     keyctl = _KEYCTL.get(os.uname().machine)
     if keyctl:
         _call("syscall", keyctl, _KEYCTL_JOIN_SESSION_KEYRING, 0)
@@ -275,14 +277,14 @@ def _leave_keyring() -> None:
 def _call(function: str, *args: int) -> None:
     if sys.platform != "linux":
         return
-    from _ctypes import call_function, dlopen, dlsym  # ctypes itself: 3 ms more
+    from _ctypes import call_function, dlopen, dlsym  # ctypes itself would cost 3 ms
 
     this_program = dlopen(None, 0)  # type: ignore[arg-type]
     call_function(dlsym(this_program, function), args)
 
 
 def _limit(disk: int) -> None:
-    """Limit the size of a file; no core is dumped then."""
+    """Limit the size of each file, and turn core dumps off."""
     if not disk:
         return
     import resource
@@ -295,9 +297,9 @@ def _limit(disk: int) -> None:
 
 
 def _check(program: str, path: str) -> None:
-    """Raise the error of a start if the program, or what interprets it, is not there.
+    """Raise FileNotFoundError if the program or its interpreter does not exist.
 
-    A confiner or a shell would say so in its own way, as if it had started it.
+    A confiner or a shell would report this in its own way, as if the program had started.
     """
     from errno import ENOENT
 
@@ -311,8 +313,8 @@ def _check(program: str, path: str) -> None:
 
 
 def _interpreter(program: str) -> str:
-    """Return what interprets a script; "" for any other program, and for one nobody can read."""
-    if not os.path.isfile(program):  # noqa: PTH113 - opening a pipe would wait
+    """Return the interpreter of a script; "" for any other program or an unreadable file."""
+    if not os.path.isfile(program):  # noqa: PTH113 - opening a pipe would block
         return ""
     try:
         fd = os.open(program, os.O_RDONLY | os.O_NONBLOCK)
@@ -331,7 +333,7 @@ def _confiner(within: tuple[str, ...]) -> str:
 
 
 def _reporting(within: tuple[str, ...]) -> list[str]:
-    """Return the words that confine a command, and make its confiner report the start."""
+    """Return the words that confine a command and make the confiner report the start."""
     confiner = _confiner(within)
     if confiner == "bwrap":
         return [within[0], "--json-status-fd", str(_REPORT), *within[1:]]
@@ -341,7 +343,7 @@ def _reporting(within: tuple[str, ...]) -> list[str]:
 
 
 def _spawn(spec: dict[str, Any]) -> tuple[int, int, int]:
-    """Start the command; return its pid, and pipes with its output and its confiner's report."""
+    """Start the command; return its pid, its output's pipe and the confiner's report pipe."""
     os.chdir(spec["cwd"])
     argv = [*_reporting(spec["within"]), *spec["argv"]]
     if spec["within"]:
@@ -349,7 +351,7 @@ def _spawn(spec: dict[str, Any]) -> tuple[int, int, int]:
         _leave_keyring()
     _limit(spec["disk"])
     _open_stdin(spec["stdin"])
-    # posix_spawnp looks through this process's PATH, not through that of the environment it gets.
+    # posix_spawnp searches the PATH of this process, not the PATH of the new environment.
     os.environ.pop("PATH", None)
     if "PATH" in spec["env"]:
         os.environ["PATH"] = spec["env"]["PATH"]
@@ -380,20 +382,20 @@ def _open_stdin(path: str) -> None:
 
 
 def _widen(pipe: int) -> None:
-    """Give the pipe as much room as a user may have.
+    """Make the pipe as large as the system allows a user.
 
-    A program that writes without blocking, and exits, loses what finds no room.
+    A program that writes without blocking and then exits loses output that does not fit.
     """
     import fcntl
 
     try:
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _CHUNK)
-    except (AttributeError, OSError):  # another system; or the user's pipes have too much together
+    except (AttributeError, OSError):  # another system, or the user's pipes are too large together
         return
 
 
 def _reap() -> tuple[dict[int, int], bool]:
-    """Return the status of each child that has ended, orphans too; and whether any lives."""
+    """Return the status of each ended child, also orphans, and whether any child is alive."""
     ended: dict[int, int] = {}
     try:
         while True:
@@ -406,7 +408,7 @@ def _reap() -> tuple[dict[int, int], bool]:
 
 
 def _sweep() -> int:
-    """End every child; return how many would not end."""
+    """End every child; return how many could not be ended."""
     until = time.monotonic() + _SWEEP_SECONDS
     while True:
         lives = _reap()[1]
@@ -425,16 +427,16 @@ def _sweep() -> int:
 
 
 def _children() -> list[int]:
-    """Return the direct children: until they are reaped, nobody else gets their pids.
+    """Return the direct children. Until they are reaped, no other process gets their pids.
 
-    Their own children become ours in turn.
+    When a child ends, its own children become ours.
     """
     me = str(os.getpid())
     return [pid for pid in proc.pids() if proc.stat(pid)[1:2] == [me]]
 
 
 def _signal_inner(leader: int, number: int) -> None:
-    """Signal the group, but not its confiner: it would take all the others down at once."""
+    """Signal the group except its confiner, whose end would kill all the others at once."""
     for pid in proc.pids():
         try:
             handle = os.pidfd_open(pid)
@@ -444,13 +446,13 @@ def _signal_inner(leader: int, number: int) -> None:
             if pid != leader and _is_inner(pid, str(leader)):
                 signal.pidfd_send_signal(handle, number)
         except OSError:
-            continue  # it has just ended
+            continue  # the process has just ended
         finally:
             os.close(handle)
 
 
 def _is_inner(pid: int, group: str) -> bool:
-    """Return whether a process is of the group, and no child of its leader."""
+    """Return whether a process is in the group and is not a child of its leader."""
     fields = proc.stat(pid)
     return bool(fields) and fields[2] == group and fields[1] != group
 
@@ -463,7 +465,7 @@ def _send(send: Callable[[int, int], None], target: int, number: int) -> None:
 
 
 def _json(facts: dict[str, object]) -> str:
-    # json itself imports re and enum: 10 ms, more than all the rest of this program.
+    # json imports re and enum. That costs 10 ms, more than the rest of this program.
     try:
         from _json import encode_basestring_ascii as quoted
     except ImportError:
@@ -476,13 +478,13 @@ def _json(facts: dict[str, object]) -> str:
 
 
 def _write(run_dir: str, name: str, facts: dict[str, object]) -> None:
-    # Not synced: a power cut may tear it, and then the run reads as lost.
+    # Not synced: after a power cut the file may be incomplete; then the run counts as lost.
     _fill(run_dir, name, _json(facts))
     os.replace(f"{run_dir}/{name}.new", f"{run_dir}/{name}")
 
 
 def _fill(run_dir: str, name: str, text: str = "") -> None:
-    # Not truncated: that would give up its room.
+    # Not truncated, because that would free the reserved room.
     fd = os.open(f"{run_dir}/{name}.new", os.O_WRONLY | os.O_CREAT, 0o600)
     os.write(fd, text.encode().ljust(_ROOM))
     os.close(fd)

@@ -1,6 +1,7 @@
-"""What a command and all that it started use, against the limits of its run.
+"""Compares what a command and its descendants use with the limits of its run.
 
-Invariant: nothing but the standard library; the shim imports it once it has started the command.
+Invariant: it imports only the standard library; the shim imports it after it has started the
+command.
 """
 # ruff: noqa: PTH123
 
@@ -16,22 +17,22 @@ if TYPE_CHECKING:  # typing would cost every run 11 ms
     from typing import Any
 
 NEVER = float("inf")
-_LOOK_SECONDS = 2.0  # between two looks
-_DISK_SHARE = 20  # looking at the disk takes at most one in so many seconds
+_LOOK_SECONDS = 2.0  # between two measurements
+_DISK_SHARE = 20  # measuring the disk takes at most one in so many seconds
 
 
 class Usage:
-    """Looks at what its children use. `limits`: memory, processes, cpu, disk, folders."""
+    """Measures what its children use. `limits`: memory, processes, cpu, disk, folders."""
 
     def __init__(self, limits: dict[str, Any]) -> None:
         self._limits = limits
         self._disk_due = time.monotonic() + _LOOK_SECONDS
-        self.due = NEVER  # when to look next
+        self.due = NEVER  # when to measure next
         if limits["memory"] or limits["processes"] or limits["disk"] or limits["cpu"]:
             self.due = self._disk_due
 
     def look(self) -> str:
-        """Return what the command uses too much of; empty if nothing."""
+        """Return a text on what the command uses too much of; "" if it is within its limits."""
         over = self._look_at_processes()
         if not over and self._limits["disk"] and time.monotonic() >= self._disk_due:
             over = self._look_at_disk()
@@ -67,20 +68,20 @@ def _beyond(what: str, used: float, limit: float) -> str:
 
 
 def _memory(processes: list[int], limit: int) -> int:
-    """Return the bytes that these processes have together, without files."""
+    """Return the bytes of memory that these processes use together, without files."""
     resident: dict[int, int] = {}
     own = 0
     for pid in processes:
         resident[pid], shared = _resident(pid)
         own += resident[pid] - shared
-    # Who shares what is slow to find out: only where it could matter.
+    # It is slow to find out which memory is shared, so do it only near the limit.
     if own > limit or sum(resident.values()) <= limit:
         return own
     return sum(map(_share, resident, resident.values()))
 
 
 def _resident(pid: int) -> tuple[int, int]:
-    """Return the bytes that it has in memory, and how many of them are shared or a file's."""
+    """Return a process's bytes in memory, and how many of them are shared or belong to a file."""
     try:
         with open(f"/proc/{pid}/statm", "rb") as file:
             _, resident, shared = map(int, file.read().split()[:3])
@@ -91,7 +92,7 @@ def _resident(pid: int) -> tuple[int, int]:
 
 
 def _share(pid: int, resident: int) -> int:
-    """Return its own bytes and its part of shared ones; `resident` if it hides them."""
+    """Return a process's own bytes and its part of shared ones; `resident` if they are hidden."""
     share = 0
     try:
         with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
@@ -115,6 +116,6 @@ def _disk(folder: str) -> int:
                     used += 512 * entry.stat(follow_symlinks=False).st_blocks
                     if entry.is_dir(follow_symlinks=False):
                         left.append(entry.path)
-        except OSError:  # it was removed meanwhile
+        except OSError:  # somebody removed the file meanwhile
             continue
     return used

@@ -1,6 +1,6 @@
-"""Which processes use a folder: work in it, run from it, mount it, or have a file of it open.
+"""Finds the processes that work in a folder, run from it, mount it, or have its files open.
 
-Invariant: looking changes nothing. Without /proc, nobody is found.
+Invariant: it changes nothing. Without /proc, it finds no process.
 """
 
 import os
@@ -12,7 +12,7 @@ PROC = Path("/proc")
 
 
 def users(folder: Path, proc: Path = PROC) -> dict[int, str]:
-    """Return the pids of other processes that use the folder, each with one sign of it."""
+    """Return the pids of other processes that use the folder, each with one piece of evidence."""
     inside = _Inside(folder)
     found = {}
     namespaces = {_link(proc / "self/ns/mnt")}
@@ -20,7 +20,7 @@ def users(folder: Path, proc: Path = PROC) -> dict[int, str]:
         sign = next(filter(inside.holds, _paths(entry)), "")
         namespace = _link(entry / "ns/mnt")
         if not sign and namespace not in namespaces:
-            # All processes of a sandbox have the same mounts, so one of them is read.
+            # All processes of a sandbox have the same mounts, so read those of one process only.
             namespaces.add(namespace)
             sign = next(filter(inside.holds, _mounts(entry)), "")
         if sign:
@@ -55,7 +55,7 @@ def _paths(process: Path) -> Iterator[str]:
 
 
 def _mounts(process: Path) -> Iterator[str]:
-    """Where something is mounted, as the process sees it."""
+    """Return the mount points that the process sees."""
     with suppress(OSError):
         lines = (process / "mountinfo").read_text(errors="surrogateescape").splitlines()
         yield from map(_unescaped, _fifth(lines))
@@ -74,11 +74,11 @@ def _unescaped(path: str) -> str:
 
 def _link(path: Path) -> str:
     with suppress(OSError):
-        return os.readlink(path)  # noqa: PTH115 - a socket's is no path
+        return os.readlink(path)  # noqa: PTH115 - a socket's target is not a path
     return ""
 
 
 def _names(folder: Path) -> list[str]:
     with suppress(OSError):
-        return os.listdir(folder)  # noqa: PTH208 - thousands
+        return os.listdir(folder)  # noqa: PTH208 - there are thousands
     return []

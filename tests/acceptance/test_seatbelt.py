@@ -26,7 +26,7 @@ def sockets(profile):
     return [word for path in found if os.path.exists(path) for word in ("--ro-bind", path, path)]
 stand_in.options = lambda profile: {}
 """
-LINKED = "what is not its own could be written by way of a link"
+LINKED = "a file of others could be written through a link"
 
 
 @confined
@@ -37,11 +37,11 @@ LINKED = "what is not its own could be written by way of a link"
         ("words(profile, {'0111': '0511'})", "FOLDER could be listed"),
         (
             "words(profile, {'0111': '0311', '--remount-ro': '--chdir'})",
-            f"what is hidden could be written, {LINKED}",
+            f"a hidden file could be written, {LINKED}",
         ),
         (
             "words(profile, {'--ro-bind': '--bind'})",
-            f"what is only shown could be written, {LINKED}",
+            f"a read-only file could be written, {LINKED}",
         ),
         ("words(profile, {'--bind': '--ro-bind'})", "its own folder could not be written"),
         ("words(profile, less='--unshare-pid')", "the daemon could be signalled"),
@@ -49,7 +49,7 @@ LINKED = "what is not its own could be written by way of a link"
             "words(profile, {'--remount-ro': '--chdir'}, more=sockets(profile))",
             "a hidden socket could be reached",
         ),
-        ("words(profile, less='--unshare-net')", "the network could be reached without leave"),
+        ("words(profile, less='--unshare-net')", "the network could be reached without permission"),
         ("words(profile, more=['--unshare-net'])", "the network could not be reached"),
         (
             "words(profile, more=['--tmpfs', '/usr'])",

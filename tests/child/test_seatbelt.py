@@ -196,7 +196,7 @@ async def test_where_what_is_hidden_cannot_be_named_there_is_no_sandbox(mac: Mac
 def test_its_name_is_in_a_verdict_s_key_and_what_it_does_not_do_is_said(mac: Mac) -> None:
     assert (mac.sandbox.name, mac.sandbox.says, mac.sandbox.links) == ("sandbox-exec", "", True)
     assert mac.sandbox.protections == f"{Seatbelt.protections}"
-    assert "not: a list of processes of its own, limits of memory" in mac.sandbox.protections
+    assert "no separate list of processes; no limits of memory" in mac.sandbox.protections
 
 
 async def test_bubblewrap_goes_before_it(mac: Mac) -> None:
@@ -235,8 +235,8 @@ async def test_the_stop_signal_goes_to_the_command_which_nothing_stands_before(
 
 PASSES_ON = '#!/bin/sh\nshift 3\nexec "$@"\n'
 ALL_WRONG = (  # less what only a Mac can show
-    "a hidden file could be read, FOLDER could be listed, what is hidden could be written, what is only shown could be "
-    "written, what is not its own could be written by way of a link, its own folder could be replaced, the daemon "
+    "a hidden file could be read, FOLDER could be listed, a hidden file could be written, a read-only file could be "
+    "written, a file of others could be written through a link, its own folder could be replaced, the daemon "
     "could be signalled, a hidden socket could be reached"
 )
 
