@@ -52,12 +52,11 @@ from factory.store.journal import Event
 from factory.store.records import Fact, Hook
 from factory.store.sqlite import SqliteStore
 
-STORE_S = 60.0  # how long a start waits for a store that another program holds
-START_GIT_S = 20.0  # what one git command may take before the daemon is up
-STOP_GIT_S, LEAVE_GIT_S = (
-    10.0,
-    20.0,
-)  # and while it goes: handing back, or leaving agents to the next daemon
+STORE_S = 60.0  # seconds that a start waits for a store that another program holds
+START_GIT_S = 20.0  # time limit in seconds of a git command before the daemon is up
+# The same while the daemon stops: it hands units back, or leaves agents to the next daemon.
+STOP_GIT_S = 10.0
+LEAVE_GIT_S = 20.0
 
 
 async def serve(root: Path, environ: Mapping[str, str]) -> None:
@@ -196,7 +195,7 @@ async def _end_unclaimed(floor: Floor) -> None:
     """End gates and setups of an earlier daemon that no unit needs, such as a cancelled unit's."""
     await anyio.sleep(CLAIM_SECONDS)
     while await floor.state.guarded("leftovers", _end_leftovers, floor) is None:
-        pass  # it broke, and was left alone for a moment
+        pass  # it failed, and waits a moment before it tries again
 
 
 async def _end_leftovers(floor: Floor) -> bool:
@@ -207,11 +206,11 @@ async def _end_leftovers(floor: Floor) -> bool:
 
 def _git_changed(state: DaemonState) -> None:
     state.queue.send()
-    state.leaving.send()  # the lock is there
+    state.leaving.send()  # the lock still exists
 
 
 def _watch(floor: Floor, watch: Watch, git_watch: Watch) -> list[str]:
-    """Watch what a person changes; what is wrong with that."""
+    """Watch the files that a person changes; return what is wrong with the watch."""
     where = floor.state.places
     wrong = [
         watch.folder(where.inbox, lambda name: True),
@@ -322,7 +321,7 @@ async def _end_rest(floor: Floor) -> None:
                 await process.end(floor.state.places.run_dir(hook.unit, hook.attempt))
 
 
-# ── telling ──
+# ── reporting ──
 
 
 def _tell_daemon(floor: Floor, state: str) -> None:
@@ -339,7 +338,7 @@ def _tell_daemon(floor: Floor, state: str) -> None:
     )
 
 
-# ── around it all ──
+# ── the process ──
 
 
 def _pid() -> str:

@@ -1,7 +1,7 @@
-"""The desk: takes up what a person does (requests, task files, factory.toml), and says what is wrong.
+"""The desk: handles what a person does (requests, task files, factory.toml), and reports problems.
 
-Invariant: a pass returns its warnings, and `status` shows those of the last pass; none outlives
-what it warns of.
+Invariant: a pass returns its warnings, and `status` shows those of the last pass; a warning ends
+when its problem ends.
 """
 
 import json
@@ -36,24 +36,25 @@ class Desk:
     """Watches the places where a person acts: requests, the inbox, factory.toml."""
 
     def __init__(self, floor: Floor, *, start: Sequence[str] = ()) -> None:
-        """`start`: what a person should know of this daemon's start."""
+        """`start`: what a person should know about this daemon's start."""
         self._floor = floor
         self._config = Config(floor)
         self.start = [*start]
-        self.watch: Sequence[str] = ()  # folders of which no changes are reported
-        self._rules: Sequence[str] = ()  # what is wrong with what trunk says
-        self._prompts: tuple[str, Sequence[str]] = ("", ())  # by their key: what they leave out
+        self.watch: Sequence[str] = ()  # folders whose changes are not reported
+        self._rules: Sequence[str] = ()  # problems in trunk's conventions
+        # the key of the prompts, and what they leave out
+        self._prompts: tuple[str, Sequence[str]] = ("", ())
         self._seen: Sequence[str] = ()  # the warnings of the last pass
 
     async def run(self) -> None:
-        """Tick whenever something was asked for, and at the latest every 30 seconds."""
+        """Tick on each request, and at least every 30 seconds."""
         state = self._floor.state
         while True:
             again = await state.guarded("desk", self.tick)
             await state.requests.wait(again or 0)
 
     async def open(self) -> None:
-        """Say what can be said before the first pass."""
+        """Write what is known before the first pass."""
         tell_config(self._floor)
         await self._look_at_rules()
 
@@ -72,7 +73,7 @@ class Desk:
         return scan.again_s or SCAN_SECONDS
 
     def tell(self) -> None:
-        """Write down the warnings of the last passes, for `factory status`."""
+        """Write the warnings of the last passes, for `factory status`."""
         floor = self._floor
         warnings = [
             *self.start,
@@ -88,12 +89,12 @@ class Desk:
 
     def tell_commands(self) -> None:
         """Warn about slow git commands, even if other work hangs."""
-        with suppress(StoreError):  # the next change in the list writes it
+        with suppress(StoreError):  # the next change of the list writes the warnings again
             put(self._floor, "slow", self._floor.trunk.own.commands.slow)
             self.tell()
 
     async def _look_at_rules(self) -> None:
-        """Say what trunk's rules come to; while they are being read, what was said last stays."""
+        """Report problems in trunk's rules; while they are being read, keep the last report."""
         floor = self._floor
         ruling = floor.judge.rulings.current
         if ruling is None:
@@ -106,7 +107,7 @@ class Desk:
         self._rules = [*_missing(floor, ruling, agents), *prompts, *_wrong_names(floor, ruling)]
 
     async def _left_out(self, ruling: Ruling) -> Sequence[str]:
-        """What the repository's own prompts leave out, looked at once for each version of them."""
+        """Return what the repository's own prompts leave out; checks each version only once."""
         key, said = self._prompts
         if ruling.conventions.prompts_key == key:
             return said
@@ -123,7 +124,7 @@ class Config:
     def __init__(self, floor: Floor) -> None:
         self._floor = floor
         self._path = floor.state.places.root / "factory.toml"
-        # The first pass reads it again: it may have changed since the start.
+        # The first pass reads the file again, because it may have changed since the start.
         self._seen: tuple[int, ...] | None = None
         self._warnings: Sequence[str] = ()
 
@@ -132,7 +133,7 @@ class Config:
         signature = self._signature()
         if signature != self._seen:
             self._warnings = self._take_up()
-            self._seen = signature  # only now: after a failed write the next pass tries again
+            self._seen = signature  # set last: after a failed write, the next pass tries again
         return self._warnings
 
     def _take_up(self) -> Sequence[str]:
@@ -164,14 +165,14 @@ class Config:
 
 
 def put(floor: Floor, name: str, value: Any, event: Event = Event.FACT_CHANGED) -> None:
-    """Write a fact for the commands, where it is new."""
+    """Write a fact for the commands, if it is new."""
     fact = Fact(name=name, value=json.dumps(value, ensure_ascii=False))
     if fact != floor.store.get(Fact, name):
         floor.store.write(event, fact, now=now())
 
 
 def tell_config(floor: Floor) -> None:
-    """Say which settings, and which sandbox, are in force."""
+    """Write which settings, and which sandbox, are in force."""
     explained = settings.explain(floor.state.settings)
     values = {key: {"value": value, "source": source} for key, (value, source) in explained.items()}
     put(floor, "config", values, Event.CONFIG_CHANGED)
@@ -202,7 +203,7 @@ def _tell_inferred(floor: Floor, ruling: Ruling, agents: Agents) -> None:
 
 
 def _missing(floor: Floor, ruling: Ruling, agents: Agents) -> list[str]:
-    """Why agents of the repository's own files, or of factory.toml, cannot be used."""
+    """Return why agents from the repository's own files, or from factory.toml, cannot be used."""
     named = {floor.state.settings.agent, *agents.fallback}
     for name, file in ruling.conventions.runtimes.items():
         if not file.is_shipped:
@@ -214,7 +215,10 @@ def _not_trunks(floor: Floor) -> list[str]:
     """Warn if the checkout's conventions differ from trunk's; starts no git, as it runs often."""
     ruling = floor.judge.rulings.current
     paths = differing(floor.state.places.root, ruling.conventions) if ruling else []
-    why = f"in your checkout: not as on {floor.trunk.branch}, whose copy rules until yours is committed there"
+    branch = floor.trunk.branch
+    why = (
+        f"in your checkout: different on {branch}, whose version is in force until you commit yours"
+    )
     return [f"{shown(paths, 3)} {why}"] if paths else []
 
 
@@ -230,18 +234,18 @@ def _rejected(floor: Floor) -> list[str]:
 
 
 def _folders(floor: Floor) -> dict[str, str]:
-    """Which folders are in use."""
+    """Return which folders are in use."""
     where = floor.state.places
     return {"inbox": where.inbox.name, "why": where.names.why}
 
 
 def _wrong_names(floor: Floor, ruling: Ruling) -> list[str]:
-    """What is wrong by now with the names of the folders that are in use."""
+    """Return what is wrong by now with the names of the folders in use."""
     where = floor.state.places
     inbox = where.inbox.name
     try:
         names = choose(ruling.layout, there=there(where.root), holding=holding(where.root))
-    except RepositoryError as error:  # made since the start
+    except RepositoryError as error:  # the folder was created after the start
         return [f"{error} Until then {inbox}/ and {ruling.conventions.folder}/ are in force."]
     if names.inbox == inbox:
         return [*names.warnings]

@@ -112,8 +112,8 @@ class Requests:
             self._outcomes.tell(unit, at=at)
             return f"{unit.id}: taken out of the queue; its agent works on what you said first"
         if unit.state is UnitState.RUNNING:
-            return f"{unit.id}: its agent gets this before its work is submitted"
-        next_attempt = f"{unit.id}: its next attempt gets this"
+            return f"{unit.id}: its agent reads this before its work is submitted"
+        next_attempt = f"{unit.id}: its next attempt reads this"
         if unit.state is UnitState.HELD:
             return f"{next_attempt}. If your answer lets it land as it is, nobody reads this"
         return next_attempt
@@ -128,7 +128,7 @@ class Requests:
         for card in self._store.open(Card):
             if card.kind is CardKind.BUDGET and unit.id in card.units:
                 raise RefusedByState(
-                    f"{unit.id} waits for money, which another try does not bring: answer {card.id}"
+                    f"{unit.id} waits for budget, which a retry cannot add: answer {card.id}"
                 )
         bonus = max(unit.spent, unit.bonus)
         again = replace(unit, bonus=bonus, submission="", cause="", not_before=None)

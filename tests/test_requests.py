@@ -174,12 +174,12 @@ def test_a_refused_answer_leaves_no_trace_but_its_refusal(line: Asked) -> None:
 @pytest.mark.parametrize(
     ("state", "sentence"),
     [
-        (READY, "fix: its next attempt gets this"),
-        (WAITING, "fix: its next attempt gets this"),
-        (RUNNING, "fix: its agent gets this before its work is submitted"),
+        (READY, "fix: its next attempt reads this"),
+        (WAITING, "fix: its next attempt reads this"),
+        (RUNNING, "fix: its agent reads this before its work is submitted"),
         (
             HELD,
-            "fix: its next attempt gets this. If your answer lets it land as it is, nobody reads this",
+            "fix: its next attempt reads this. If your answer lets it land as it is, nobody reads this",
         ),
     ],
 )

@@ -1,4 +1,5 @@
-"""One attempt at a unit: its prompt, its run, and what its end means.
+"""One attempt at a unit: its prompt, its run, and the meaning of its end.
 
-What must not live here: which unit hangs next (dispatch), and anything about judging or landing.
+What must not live here: which unit gets a hook next (dispatch), and anything about judging or
+landing.
 """

@@ -1,7 +1,6 @@
 """The digest: what the next attempt reads about why the last one failed.
 
-Invariant: at most 16 KiB, and whatever is cut, the first failure and the command to reproduce it
-are kept.
+Invariant: at most 16 KiB; the first failure and the command to reproduce it are never cut.
 """
 
 import re
@@ -12,7 +11,7 @@ from factory.store.records import Verdict
 from factory.store.unit import EndReason
 
 LIMIT = 16 * 1024
-SHORT = 2048  # bytes of outputs that are never cut
+SHORT = 2048  # bytes of each output that are never cut
 AROUND = 12  # lines shown from the first failure on
 
 _COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -31,7 +30,7 @@ def digest(
     said: str = "",
     notes: Sequence[str] = (),
 ) -> str:
-    """What went wrong, how each gate failed and how to see it again, then the ends of outputs.
+    """Return what went wrong, how each gate failed and how to rerun it, then the ends of outputs.
 
     `detail` is one sentence, `said` the agent's last words, `notes` further sentences (nested
     repositories, …).
@@ -43,7 +42,8 @@ def digest(
     ends = []
     for verdict in red:
         head += ["", _how_red(verdict)]
-        if len(verdict.tail.encode()) * len(red) >= SHORT:  # else all of it is read below
+        # otherwise the reader sees all of it below
+        if len(verdict.tail.encode()) * len(red) >= SHORT:
             head += first_failure(verdict.tail)
         ends.append((f"The end of {verdict.gate}'s output:", verdict.tail))
     if said.strip():
@@ -66,7 +66,7 @@ def _how_red(verdict: Verdict) -> str:
 
 
 def first_failure(output: str) -> list[str]:
-    """The lines from the first one that reports a failure; the surest sign is looked for first."""
+    """Return the lines from the first reported failure on; clear signs count before vague ones."""
     lines = clean(output).splitlines()
     for sign in _FAILURES:
         for at, line in enumerate(lines):
@@ -76,13 +76,13 @@ def first_failure(output: str) -> list[str]:
 
 
 def clean(output: str) -> str:
-    """Output without colours and without what a progress line wrote over itself."""
+    """Return the output without colours and without progress lines that were overwritten."""
     lines = _COLOUR.sub("", output).replace("\r\n", "\n").split("\n")
     return "\n".join(line.rsplit("\r", 1)[-1] for line in lines)
 
 
 def _end(title: str, output: str, room: int) -> str:
-    """A titled section whose output is cut from above, at a line."""
+    """Return a titled section whose output is cut at the top, at a line."""
     head = f"\n\n{title}\n"
     text = clean(output).strip("\n")
     space = room - len(head)

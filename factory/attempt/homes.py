@@ -1,6 +1,7 @@
-"""What a worker's folders carry from one unit to the next: only what `keep` of a runtime names.
+"""Which files a worker's folders carry from unit to unit: only those that `keep` names.
 
-Invariant: what is kept is data: regular files that nothing runs and no tool reads as configuration.
+Invariant: only data is kept: regular files that nothing runs and no tool reads as configuration.
+`keep` belongs to the runtime.
 """
 
 import os
@@ -18,21 +19,21 @@ _PROGRAM = (b"#!", b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe", b"MZ")
 _RUNS = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH | stat.S_ISUID | stat.S_ISGID
 
 
-# ── whose it is ──
+# ── the owner of a folder ──
 
 
 def place(work: Path, worker: str, runtime: str) -> Path:
-    """Where the HOME of one worker and runtime is, below the work folder."""
+    """Return the HOME of one worker and runtime, below the work folder."""
     return work / "homes" / f"{worker}-{runtime}"
 
 
 def owner(unit: Unit) -> str:
-    """What tells a unit from every other, also from one of the same name in an earlier store."""
+    """Return a text that identifies a unit, even if an earlier store had one of the same name."""
     return f"{unit.id} {unit.accepted.isoformat()}"
 
 
 def belongs_to(folder: Path, name: str) -> bool:
-    """Whether that owner was the last one to work in the folder."""
+    """Whether that owner was the last to work in the folder."""
     with suppress(OSError):
         return bounded.head(_mark(folder), 4096) == name.encode()
     return False
@@ -40,15 +41,15 @@ def belongs_to(folder: Path, name: str) -> bool:
 
 @faults.during("home.claim")
 def claim(folder: Path, name: str) -> None:
-    """Note the owner that works in the folder from now on; "" for nobody."""
+    """Record the owner that works in the folder from now on; "" means nobody."""
     mark = _mark(folder)
-    disk.remove(mark)  # whatever was made of it, also a link
+    disk.remove(mark)  # whatever an agent replaced it with, even a link
     if name:
         mark.write_text(name, encoding="utf-8")
 
 
 def _mark(folder: Path) -> Path:
-    """Beside the folder: what works in the folder does not see it."""
+    """Return the file beside the folder: processes in the folder do not see it."""
     return folder.with_name(f"{folder.name}.unit")
 
 
@@ -57,7 +58,7 @@ def _mark(folder: Path) -> Path:
 
 @faults.during("attempt.files")
 def empty(home: Path, keep: Sequence[str]) -> None:
-    """Delete everything in a HOME but the data that `keep` names."""
+    """Delete everything in a HOME except the data that `keep` names."""
     disk.reopen(home)
     kept = set[str]()
     above = {"."}
@@ -77,7 +78,7 @@ def _is_data(home: Path, path: str) -> bool:
     """Whether it is a file that nothing runs and no tool reads as its configuration."""
     if is_configuration(path):
         return False
-    with suppress(OSError):  # a path that is too long is none that a CLI made
+    with suppress(OSError):  # a CLI did not create a path that is too long
         about = (home / path).lstat()
         if stat.S_ISREG(about.st_mode) and about.st_nlink == 1 and not about.st_mode & _RUNS:
             return not _first_bytes(home / path).startswith(_PROGRAM)

@@ -1,7 +1,7 @@
-"""What is on record about one worker: its hook, and the attempt that hangs on it.
+"""The records of one worker: its hook, and the attempt on it.
 
-Invariant: what is written of an attempt is refused where a newer one holds the unit, or a newer
-daemon the store.
+Invariant: a write about an attempt is refused if a newer attempt holds the unit, or a newer daemon
+the store.
 """
 
 from pathlib import Path
@@ -32,12 +32,12 @@ class HookRecords:
         self.state = state
 
     def hook(self) -> Hook:
-        """The hook as it is now; one that is `gone` where the worker has none any more."""
+        """Return the present hook; a hook with state `gone` if the worker has none any more."""
         hook = self.store.get(Hook, self.worker)
         return hook or Hook(worker=self.worker, index=0, state="gone")
 
     def facts(self, hook: Hook) -> tuple[Unit, Attempt, Spec]:
-        """Whatever hangs on the hook; raise FactoryError where it is not on record."""
+        """Return what is on the hook; raise FactoryError if the store has no record of it."""
         unit = self.store.get(Unit, hook.unit)
         attempt = self.store.get(Attempt, hook.unit, hook.attempt)
         if unit is None or attempt is None:
@@ -45,13 +45,13 @@ class HookRecords:
         return unit, attempt, spec_of(self.store, unit.id)
 
     def run_dir(self, attempt: Attempt) -> Path:
-        """Where the attempt runs."""
+        """Return the run dir of the attempt."""
         return self.state.places.run_dir(attempt.unit, attempt.number)
 
     def earlier(self, attempt: Attempt) -> Attempt | None:
-        """The newest attempt before this one with a commit, else the newest that left anything.
+        """Return the newest earlier attempt with a commit, else the newest that left anything.
 
-        One whose agent never ran left nothing.
+        An attempt whose agent never ran left nothing.
         """
         newest = None
         for each in reversed(self.store.select(Attempt, unit=attempt.unit)):
@@ -63,7 +63,7 @@ class HookRecords:
         return newest
 
     def note(self, attempt: Attempt, event: Event, *hook: Hook) -> None:
-        """Record the attempt, and its hook; raise Fenced where a newer one holds the unit."""
+        """Record the attempt and its hook; raise Fenced if a newer attempt holds the unit."""
         self.store.write(
             event,
             attempt,
@@ -76,12 +76,12 @@ class HookRecords:
         )
 
     def still_ours(self) -> None:
-        """Raise Deposed where a newer daemon has taken over: it looks after the attempt now."""
+        """Raise Deposed if a newer daemon has taken over, because it handles the attempt now."""
         with self.store.transaction():
             pass
 
     def ends(self, run: Run) -> EndReason | None:
-        """Why a person wants the attempt to end, if one does."""
+        """Return why a person wants the attempt to end; None if nobody does."""
         unit = self.store.get(Unit, run.unit.id)
         if unit is None or unit.state is not UnitState.RUNNING:
             return EndReason.CANCELLED

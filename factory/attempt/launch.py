@@ -1,7 +1,7 @@
-"""What an attempt is started with: its prompt, its command line and its environment.
+"""How an attempt starts: its prompt, its command line and its environment.
 
-Invariant: nothing of a task's text becomes part of a command line but the prompt, as one argument
-or on stdin.
+Invariant: of a task's text, only the prompt becomes part of a command line, as one argument or on
+stdin.
 """
 
 import os
@@ -33,7 +33,7 @@ from factory.store.records import Attempt, Remark
 
 
 class Launch:
-    """Puts together the command that starts an attempt."""
+    """Builds the command that starts an attempt."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Launch:
         self._outcomes = outcomes
 
     async def ready_home(self, run: Run, owner: str) -> None:
-        """Empty HOME where another unit worked in it last; what its runtime keeps stays."""
+        """Empty HOME if another unit used it last; keep the data that its runtime keeps."""
         home = self._home_of(run)
         if home and not homes.belongs_to(home, owner):
             with faults.step("attempt.files"):
@@ -70,9 +70,9 @@ class Launch:
         conflict: Conflict | None,
         place: Place,
     ) -> Command:
-        """The command of an attempt in its prepared workspace; its prompt is written.
+        """Write the prompt, and return the command of an attempt in its prepared workspace.
 
-        Raises ConfigError; NoMarkdown where the task cannot be told any more.
+        Raises ConfigError; NoMarkdown if the task's text cannot be read any more.
         """
         text = ""
         if not run.spec.run:
@@ -101,12 +101,12 @@ class Launch:
         )
 
     def _minutes(self, run: Run) -> float:
-        """What it may take: what was held back for it, where minutes have a cap."""
+        """Return the minutes that it may take: the reserved minutes, if the budget limits minutes."""
         usual = self._state.settings.limits.minutes
         return run.attempt.reserved_minutes or run.spec.minutes or usual
 
     def _invocation(self, run: Run) -> tuple[tuple[str, ...], Path | None]:
-        if run.spec.run:  # a task's own command is no template
+        if run.spec.run:  # a task's own command is not a template
             return ("sh", "-c", run.spec.run), None
         reserved = run.attempt.reserved_usd
         argv, stdin = invocation(
@@ -123,13 +123,13 @@ class Launch:
         return (str(program or name), *arguments), stdin
 
     def _home_of(self, run: Run) -> Path | None:
-        """Where the HOME of this worker and runtime is; without a sandbox the user's serves."""
+        """Return the HOME of this worker and runtime; without a sandbox, the user's."""
         if run.spec.run or not self._commands.sandbox.on:
             return None
         return homes.place(self._state.places.work, run.hook.worker, run.runtime.name)
 
     def _home(self, run: Run) -> Path | None:
-        """Its HOME with the files that its runtime insists on."""
+        """Return its HOME, with the files that its runtime requires."""
         home = self._home_of(run)
         if home is None:
             return None
@@ -138,7 +138,7 @@ class Launch:
         for name, text in run.runtime.files.items():
             path = home / name
             _real_folders(path.parent, below=home)
-            disk.remove(path)  # whatever the last attempt made of it
+            disk.remove(path)  # whatever the last attempt replaced it with
             path.write_text(text, encoding="utf-8")
         return home
 
@@ -166,7 +166,7 @@ class Launch:
         )
 
     def _files(self, run: Run) -> Iterator[Path]:
-        """Files of the user's that variables of this runtime name, such as certificates."""
+        """Return files of the user that variables of this runtime name, such as certificates."""
         for name in environment(run.runtime, self._state.environ, {}).keys() - {"PATH"}:
             path = Path(self._state.environ.get(name, ""))
             if path.is_absolute() and path.is_file():
@@ -175,7 +175,7 @@ class Launch:
     def _variables(self, run: Run, place: Place, home: Path | None) -> Mapping[str, str]:
         own = {
             "TMPDIR": str(run.run_dir / "tmp"),
-            "TMPPREFIX": str(run.run_dir / "tmp/zsh"),  # zsh writes into /tmp without it
+            "TMPPREFIX": str(run.run_dir / "tmp/zsh"),  # without it, zsh writes into /tmp
             "FACTORY_OUTBOX": str(run.outbox),
             "FACTORY_UNIT": run.unit.id,
             "FACTORY_ATTEMPT": str(run.attempt.number),
@@ -183,7 +183,7 @@ class Launch:
         around = self._commands.machine.variables(place)
         if run.spec.run:
             return around | own
-        # The workspace's own tools come first. Without a sandbox the agent's login lies in its
+        # The workspace's own tools come first. Without a sandbox, the agent's login is in its
         # user's HOME.
         names = ["PATH", "VIRTUAL_ENV"]
         if home:
@@ -196,7 +196,8 @@ class Launch:
         env = environment(run.runtime, self._state.environ, own)
         if home is None:
             return env
-        # A folder of the user's that it does not see would send its sessions into nothing.
+        # If a variable names a user's folder that the sandbox hides, the agent's sessions would be
+        # lost.
         seen = (*logins(run.runtime, self._state.environ, home).values(), home, run.run_dir)
         for name, value in list(env.items()):
             if self._leads_nowhere(name, value, seen):
@@ -204,7 +205,7 @@ class Launch:
         return env
 
     def _leads_nowhere(self, name: str, value: str, seen: tuple[Path, ...]) -> bool:
-        """Whether a variable of the user's names a folder that the sandbox hides."""
+        """Whether a variable of the user names a folder that the sandbox hides."""
         if name in ("PATH", *TOOLCHAINS) or self._state.environ.get(name) != value:
             return False
         path = Path(value)
@@ -246,7 +247,7 @@ class Launch:
             conflicts=conflict.paths if conflict else (),
             old_diff=str(conflict.diff) if conflict else "",
             intent=conflict.intent if conflict else "",
-            # A change that a person has read is not to be replaced by parts.
+            # Parts must not replace a change that a person has read.
             may_split=wish not in ("review", "simplify") and not is_part(self._store, run.unit.id),
             resumed=run.attempt.resumed,
         )
@@ -255,7 +256,7 @@ class Launch:
 
 
 def _named_in(command: Iterable[str | Sequence[str]]) -> Iterator[Path]:
-    """The absolute paths in a command, whose optional words stand together."""
+    """Return the absolute paths in a command, in which optional words form a group."""
     for part in command:
         words = (part,) if isinstance(part, str) else part
         for word in words:
@@ -264,7 +265,7 @@ def _named_in(command: Iterable[str | Sequence[str]]) -> Iterator[Path]:
 
 
 def _real_folders(path: Path, *, below: Path) -> None:
-    """Make and open the folders down to `path`; delete an agent's links and files in the way."""
+    """Create and open the folders down to `path`; delete an agent's links and files in the way."""
     if not path.is_relative_to(below):
         return
     above = [each for each in path.parents if each != below and each.is_relative_to(below)]
@@ -281,8 +282,8 @@ def _link(
     *,
     below: Path,
 ) -> None:
-    """Let `seen` lead to `source`, whatever lies there, unless it does so already."""
-    real = os.path.realpath(source)  # which, other than pathlib, bears a loop
+    """Make `seen` a link to `source`, whatever is there now, unless it is that link already."""
+    real = os.path.realpath(source)  # unlike pathlib, it handles a loop of links
     if seen.is_relative_to(below) and os.path.realpath(seen) != real:
         _real_folders(seen.parent, below=below)
         disk.remove(seen)

@@ -1,4 +1,4 @@
-"""What is there when everything that an attempt started has ended, and what is said about that."""
+"""What an attempt left, once all its processes have ended, and the sentences about it."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -19,7 +19,7 @@ from factory.repo.workspaces import Snapshot
 from factory.store.records import Attempt
 from factory.store.unit import EndReason
 
-SAID_MOST = 4000  # characters of the agent's last words that are kept
+SAID_MOST = 4000  # characters kept of the agent's last words
 _HOW: dict[EndReason, str] = {
     EndReason.SILENT: "it said nothing for too long and was stopped",
     EndReason.NO_PROGRESS: "it did the same again and again, and was stopped",
@@ -41,14 +41,14 @@ class Left:
     seen: Seen
     box: Outbox
     snapshot: Snapshot
-    changed: bool  # the tree differs from what it was given
-    stopped: EndReason | None = None  # why the worker itself ended it
-    parts: tuple[Part, ...] = ()  # what takes the unit's place
-    no_split: str = ""  # why what it wrote in the unit's place is not taken
+    changed: bool  # whether the tree differs from the tree at the start
+    stopped: EndReason | None = None  # why the worker ended it
+    parts: tuple[Part, ...] = ()  # the parts that replace the unit
+    no_split: str = ""  # why the parts that it wrote were refused
 
     @property
     def last_words(self) -> str:
-        """What the agent said last."""
+        """The agent's last message."""
         return self.seen.result or self.seen.tail or self.seen.error
 
     @property
@@ -58,9 +58,9 @@ class Left:
 
 
 def ending(run: Run, left: Left) -> triage.Ending:
-    """The facts by which an end is classified.
+    """Return the facts that classify an end.
 
-    Where a split is refused, the tree is no submission in its place.
+    If a split is refused, the tree does not count as a submission instead.
     """
     ended = left.ended
     seen = left.seen
@@ -96,10 +96,10 @@ def as_ended(
     detail: str,
     at: datetime,
 ) -> Attempt:
-    """The attempt, whose tree is kept, with its end."""
+    """Return the attempt, whose tree is kept, with its end."""
     seen = left.seen
     notes = odd_about(left, reason)
-    text = "\n".join(notes)  # of a submission the judge says what went wrong
+    text = "\n".join(notes)  # for a submission, the judge says what went wrong
     if reason is not EndReason.SUBMITTED:
         text = digest(reason, detail=detail, said=left.last_words, notes=notes)
     ended = replace(
@@ -113,7 +113,7 @@ def as_ended(
         handoff=left.box.handoff,
         session=seen.session or kept.session,
     )
-    # What it has not told is charged as it was held back: nobody knows that it was less.
+    # Unreported usage is charged as reserved: nobody knows that it was less.
     if seen.usage.priced or left.never_ran:
         ended = replace(ended, reserved_usd=0.0)
     if seen.tells_tokens or left.never_ran:
@@ -122,12 +122,12 @@ def as_ended(
 
 
 def odd_about(left: Left, reason: EndReason) -> list[str]:
-    """Sentences about what the attempt left that cannot be taken as it is."""
+    """Return sentences about what the attempt left that factoryd cannot use unchanged."""
     notes = []
     for path in left.snapshot.nested:
-        notes.append(f"{path} was a repository of its own; its files were added plainly")
+        notes.append(f"{path} was a separate git repository; its files were added as plain files")
     for name in left.box.not_yet:
-        notes.append(f"{name}/ in the outbox: not yet, it was not acted on")
+        notes.append(f"{name}/ in the outbox: not available yet; factoryd ignored it")
     if left.no_split and reason is not EndReason.EMPTY:
         notes.append(f"It was not split. {left.no_split}")
     notes += _lacking(left.snapshot)
@@ -140,7 +140,7 @@ def odd_about(left: Left, reason: EndReason) -> list[str]:
 
 
 def _lacking(snapshot: Snapshot) -> list[str]:
-    """Sentences about what a snapshot lacks."""
+    """Return sentences about what a snapshot lacks."""
     notes = []
     if snapshot.missed:
         notes.append(f"Left out of what was submitted: {shown(snapshot.missed)}")
@@ -154,7 +154,7 @@ def _lacking(snapshot: Snapshot) -> list[str]:
 
 
 def how_it_ended(reason: EndReason, left: Left) -> str:
-    """One sentence for a person about how the attempt ended."""
+    """Return one sentence for a person about how the attempt ended."""
     ended = left.ended
     if reason in _HOW:
         return _HOW[reason]
@@ -195,7 +195,7 @@ def _last_line(left: Left) -> str:
 
 
 def ask_about(run: Run, attempt: Attempt, left: Left) -> Ask | None:
-    """The card about an end where a person is needed."""
+    """Return the card about an end that needs a person."""
     asked = left.box.question
     if attempt.reason is EndReason.ASKED and asked:
         return words.question(

@@ -1,4 +1,4 @@
-"""What an agent left in its outbox: plain files, capped, never followed through a symlink."""
+"""What an agent left in its outbox: plain files with size limits; symlinks are never followed."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,10 +11,10 @@ from factory.ground.regular import SAFELY, read_at
 from factory.store.task_file import PARTS_BYTES
 
 CAP_BYTES = 65536
-MOST_FILES = 30  # that are read of split/: more than any split may have
-MOST_OPTIONS = 9  # that a question offers
+MOST_FILES = 30  # most files that are read from split/: more than any split may have
+MOST_OPTIONS = 9  # most options of a question
 LONGEST_OPTION = 200  # characters
-LONGEST_S = 366 * 86400.0  # a later deadline is none
+LONGEST_S = 366 * 86400.0  # a later deadline counts as none
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Question:
 
     @property
     def default_key(self) -> str:
-        """The key of the default option; "" where it names none."""
+        """The key of the default option; "" if the question names none."""
         labels = [label.casefold() for label in self.options]
         wanted = self.default.casefold()
         if wanted in labels:
@@ -38,17 +38,17 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Outbox:
-    """The files of one attempt's outbox; absent ones are empty."""
+    """The files of one attempt's outbox; absent files are empty."""
 
     done: str = ""
     question: Question | None = None
     handoff: str = ""
     split: Mapping[str, bytes] = field(default_factory=dict)  # task files of the parts, by name
-    not_yet: tuple[str, ...] = ()  # names that the contract knows and no released version acts on
+    not_yet: tuple[str, ...] = ()  # names that the contract knows and no released version supports
 
 
 def read_outbox(folder: Path) -> Outbox:
-    """Read the outbox; what is not a regular file is passed over, a file is cut at 64 KiB."""
+    """Read the outbox; skip everything but regular files, cut each file at 64 KiB."""
     try:
         box = os.open(folder, SAFELY | os.O_DIRECTORY)
     except OSError:
@@ -68,9 +68,9 @@ def read_outbox(folder: Path) -> Outbox:
 
 
 def _task_files(box: int) -> dict[str, bytes]:
-    """What lies in split/, of each file a byte more than all may have.
+    """Return the files in split/, each up to one byte more than the limit for all together.
 
-    Nothing where the folder may not be read.
+    Returns nothing if the folder is unreadable.
     """
     try:
         folder = os.open("split", SAFELY | os.O_DIRECTORY, dir_fd=box)
@@ -89,7 +89,7 @@ def _task_files(box: int) -> dict[str, bytes]:
 
 
 def _question(text: str) -> Question:
-    """The question; its text also holds what cannot be taken of its front matter."""
+    """Return the question; its text also quotes invalid parts of its front matter."""
     file = loose(text)
     options = []
     written = file.keys.get("options")
@@ -98,7 +98,7 @@ def _question(text: str) -> Question:
     deadline = 0.0
     with suppress(ValueError):
         deadline = float(str(file.keys.get("deadline_s")))
-    parts = [file.body.strip() or "(the agent asked without a text)", *_untaken(options)]
+    parts = [file.body.strip() or "(the agent's question has no text)", *_untaken(options)]
     if file.trouble:
         what = "the front matter of this question"
         parts.append(f"The factory could not read {what}: {file.trouble}.")
@@ -112,7 +112,7 @@ def _question(text: str) -> Question:
 
 
 def _untaken(options: Sequence[str]) -> Iterator[str]:
-    """What of the options can only be answered in words."""
+    """Return those of the options that only an answer in words can choose."""
     for number, option in enumerate(options[:MOST_OPTIONS], start=1):
         if option != _label(option):
             yield f"Option {number} in full: {option}"
@@ -129,4 +129,4 @@ def _label(option: str) -> str:
 
 def _text(name: str, box: int) -> str:
     text = read_at(name, box, CAP_BYTES).decode(errors="replace")
-    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")  # git takes no NUL in a message
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")  # git accepts no NUL in a message

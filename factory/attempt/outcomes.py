@@ -1,4 +1,4 @@
-"""The end of an attempt, and what becomes of its unit: the one place that records both.
+"""The end of an attempt and the next state of its unit: only this module records both.
 
 Invariant: attempt, unit, hook and card change in one transaction, and only for the unit's newest
 attempt.
@@ -27,7 +27,8 @@ from factory.store.records import Attempt, Card, CardKind, Hook, Remark, Verdict
 from factory.store.spec import Spec
 from factory.store.unit import FINAL, SPENDS, EndReason, Unit, UnitState, advance
 
-# Questions that may answer themselves: asking costs no attempt, so more could go on for ever.
+# Most questions in a row with a default answer: a question costs no attempt, so a unit could go on
+# asking forever.
 DEFAULTS_IN_A_ROW = 3
 
 
@@ -42,7 +43,7 @@ class Outcomes:
         escalations: Escalations,
         hang: Callable[[str, str, datetime, tuple[str, ...]], str],
     ) -> None:
-        """`hang` makes a unit of a task file's name, text and ignored keys, and returns the id."""
+        """`hang` creates a unit from a task file's name, text and ignored keys, and returns the id."""
         self._store = store
         self._state = state
         self._escalations = escalations
@@ -58,10 +59,10 @@ class Outcomes:
         reset: datetime | None = None,
         parts: Sequence[Part] = (),
     ) -> None:
-        """Record that `attempt` ended for its `reason`; `hook` is emptied with it.
+        """Record that `attempt` ended for its `reason`, and empty `hook` at the same time.
 
-        `ask` is the card where the end needs one of its own, `reset` the time that a usage limit
-        names, `parts` what a unit that was split becomes.
+        `ask` is the card if the end needs a special one, `reset` the time at which a usage limit
+        ends, `parts` the units that replace a split unit.
         """
         attempt = self._unless_told(budget.settle(attempt), submits=hook is not None)
         assert attempt.reason is not None, "an attempt ends for a reason"
@@ -69,7 +70,8 @@ class Outcomes:
         changed: list[Unit | Hook] = []
         with self._store.transaction():
             until = None
-            is_of_agent = ask is None or ask.kind is not CardKind.CONFIG  # else it is the prompt's
+            # otherwise the prompt is the cause
+            is_of_agent = ask is None or ask.kind is not CardKind.CONFIG
             if hook is not None and is_of_agent and self._state.stopping is Stopping.NO:
                 until = note_end(self._store, self._escalations, attempt, reset=reset, now=at)
             if unit.state not in FINAL:
@@ -97,9 +99,9 @@ class Outcomes:
         self._state.wake_all()
 
     def let_go(self, hook: Hook, *ended: Attempt, at: datetime) -> None:
-        """Empty a hook whose attempt is not the unit's newest, or is over.
+        """Empty a hook whose attempt is over, or is not the unit's newest.
 
-        Else its worker would go to that attempt again and again.
+        Otherwise its worker would return to that attempt again and again.
         """
         self._store.write(
             Event.ATTEMPT_ENDED,
@@ -124,7 +126,7 @@ class Outcomes:
         said: str = "",
         ask: Ask | None = None,
     ) -> None:
-        """The judge's word replaces `submitted` as the reason of the unit's newest attempt."""
+        """Replace `submitted`, the reason of the unit's newest attempt, by the judge's reason."""
         attempt = self._store.get(Attempt, unit.id, unit.attempt)
         if attempt is None or self._unit(unit.id).state is not UnitState.QUEUED:
             return  # cancelled meanwhile
@@ -138,17 +140,17 @@ class Outcomes:
         )
         judged = replace(attempt, reason=reason, detail=detail, digest=text)
         with self._store.transaction():
-            # The card that says what blocks its landing.
+            # Closes the card that says what blocks its landing.
             self._escalations.leave(unit.id, now=at, why=f"{unit.id} was sent back: {detail}")
             self.finish(judged, at=at, ask=ask)
 
     def tell(self, unit: Unit, *, at: datetime) -> None:
-        """Take a submitted unit out of the queue, or its wait: a person said something to it."""
+        """Take a submitted unit out of the queue or its wait, because of a person's remark."""
         last = self._store.get(Attempt, unit.id, unit.attempt)
         assert last is not None, f"{unit.id} was submitted by no attempt"
         put_off = replace(last, reason=EndReason.TOLD, detail=NOT_READ)
         with self._store.transaction():
-            self._escalations.leave(unit.id, now=at, why=f"{unit.id} was told something")
+            self._escalations.leave(unit.id, now=at, why=f"{unit.id} got a message from a person")
             self.finish(put_off, at=at)
 
     def hold(self, unit: Unit, ask: Ask, at: datetime) -> None:
@@ -162,7 +164,7 @@ class Outcomes:
         self._state.wake_all()
 
     def wait(self, unit: Unit, ask: Ask, at: datetime) -> None:
-        """The unit waits for a cause that it shares with others; one card asks."""
+        """Make the unit wait for a cause that it shares with others; one card asks."""
         if self._unit(unit.id).state is not UnitState.QUEUED:
             return  # cancelled meanwhile
         with self._store.transaction():
@@ -174,7 +176,7 @@ class Outcomes:
         self._state.wake_all()
 
     def note(self, unit: Unit, why: str, at: datetime) -> None:
-        """A new sentence about why the unit is where it is."""
+        """Record a new sentence about why the unit is in its state."""
         fresh = self._unit(unit.id)
         if fresh.state is UnitState.QUEUED and fresh.why != why:
             self._store.write(Event.UNIT_QUEUED, replace(fresh, why=why), now=at, unit=unit.id)
@@ -187,11 +189,11 @@ class Outcomes:
         *,
         at: datetime,
     ) -> None:
-        """Write down what an agent said to a person."""
+        """Record what an agent said to a person."""
         self._escalations.remark(unit, kind, text, now=at, who="agent")
 
     def limit(self, unit: Unit) -> int:
-        """How many attempts the unit may spend."""
+        """Return the number of attempts that the unit may spend."""
         spec = self._store.get(Spec, unit.id)
         own = spec.attempts if spec else None
         return own or self._state.settings.limits.attempts
@@ -204,7 +206,7 @@ class Outcomes:
         until: datetime | None,
         at: datetime,
     ) -> Unit:
-        """The unit after the end of an attempt; `until`: when its agent may be used again."""
+        """Return the unit after the end of an attempt; `until`: when its agent may be used again."""
         reason = attempt.reason
         assert reason is not None, "an attempt ends for a reason"
         row = self._in_a_row(attempt)
@@ -219,7 +221,7 @@ class Outcomes:
             return _again(unit, attempt, until, fresh=move.fresh, at=at)
         asked = ask or self._exhausted(unit, attempt)
         card = self._escalations.raise_card(asked, now=at, unit=unit)
-        if move.next is not Next.HOLD:  # a cause that it shares with others, whatever the reason
+        if move.next is not Next.HOLD:  # a cause shared with other units, whatever the reason
             waits = replace(unit, cause=asked.cause.key)
             return advance(waits, UnitState.WAITING, now=at, why=f"waits for {card.id}")
         if _may_land(attempt):
@@ -227,7 +229,7 @@ class Outcomes:
         return _held(unit, card, at)
 
     def _unless_told(self, attempt: Attempt, *, submits: bool) -> Attempt:
-        """The end as it stands, or `told` where the agent of a submission has not read all."""
+        """Return the attempt; with the reason `told` if its agent has not read every remark."""
         if not submits or attempt.reason is not EndReason.SUBMITTED:
             return attempt
         if not unread(self._store.select(Remark, unit=attempt.unit), attempt):
@@ -235,19 +237,19 @@ class Outcomes:
         return replace(attempt, reason=EndReason.TOLD, detail=NOT_READ)
 
     def _pass_on(self, attempt: Attempt, parts: Sequence[Part], at: datetime) -> None:
-        """Tell the parts what the agent that wrote them had not read."""
+        """Give the parts the remarks that the agent that wrote them had not read."""
         for remark in unread(self._store.select(Remark, unit=attempt.unit), attempt):
             for part in parts:
                 self._escalations.remark(part.id, remark.kind, remark.text, now=at)
 
     def _split(self, unit: Unit, parts: Sequence[Part], at: datetime) -> list[Unit]:
-        """Its parts are units now; it, and whoever needed it, needs them."""
+        """Make units of the parts; replace the unit by them in what it needs and what needs it."""
         by_id = {part.id: part for part in parts}
         ids = tuple(by_id)
         needed_first = TopologicalSorter({part.id: part.needs for part in parts})
         for name in needed_first.static_order():
             part = by_id.get(name)
-            if part is None:  # a unit that was there before
+            if part is None:  # a unit that existed before
                 continue
             hung = self._hang(f"{part.id}.md", part.text, at, part.left_out)
             assert hung == part.id, "nobody takes an id between plan and record"
@@ -272,7 +274,7 @@ class Outcomes:
         )
 
     def _spent(self, attempt: Attempt) -> int:
-        """How many attempts count, with this end; each counts once, whatever it had ended for."""
+        """Return how many attempts count, this one included; each counts at most once."""
         known = {each.number: each for each in self._store.select(Attempt, unit=attempt.unit)}
         known[attempt.number] = attempt
         spent = 0
@@ -282,7 +284,7 @@ class Outcomes:
         return spent
 
     def _in_a_row(self, attempt: Attempt) -> int:
-        """How many attempts, this one the last, ended for the same reason."""
+        """Return how many attempts in a row, up to this one, ended for the same reason."""
         row = 1
         for each in reversed(self._store.select(Attempt, unit=attempt.unit)):
             if each.number >= attempt.number:
@@ -298,7 +300,7 @@ class Outcomes:
         return unit
 
 
-# What a person let pass about one change says nothing about the next one.
+# An approval of one change does not apply to the next one.
 _ABOUT_ONE_CHANGE = frozenset(
     {CardKind.GUARD, CardKind.OUT_OF_SCOPE, CardKind.REVIEW, CardKind.TRUNK_RED}
 )
@@ -317,7 +319,7 @@ def _emptied(hook: Hook, at: datetime) -> Hook:
 
 
 def _queued(unit: Unit, attempt: Attempt, at: datetime) -> Unit:
-    """The unit with the attempt's tree as its submission."""
+    """Return the unit with the attempt's tree as its submission."""
     queued = replace(
         unit,
         submission=attempt.commit,
@@ -340,8 +342,8 @@ def _again(
     fresh: bool,
     at: datetime,
 ) -> Unit:
-    """The unit, ready for its next attempt, at once or later; `fresh`: that starts from trunk."""
-    # What was to start from trunk still is, where this attempt ended before it left anything.
+    """Return the unit, ready for its next attempt, now or later; `fresh`: it starts from trunk."""
+    # A unit that must start from trunk still must if this attempt left nothing.
     fresh = fresh or (unit.fresh and not attempt.commit)
     again = replace(unit, cause="", fresh=fresh, not_before=until)
     why = f"attempt {attempt.number} ended: {attempt.detail or attempt.reason}"
@@ -351,5 +353,5 @@ def _again(
 
 
 def _may_land(attempt: Attempt) -> bool:
-    """Whether the card that holds the unit may let this very submission land."""
+    """Whether an answer to the card that holds the unit may land exactly this submission."""
     return attempt.reason in (EndReason.GUARD, EndReason.OUT_OF_SCOPE)

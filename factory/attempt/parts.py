@@ -1,4 +1,4 @@
-"""What an agent wrote in a unit's place, where that can take it."""
+"""The parts that an agent wrote to replace a unit, if they can replace it."""
 
 from collections.abc import Callable, Mapping
 
@@ -19,9 +19,9 @@ def parts_of(
     store: Store,
     taken: Callable[[str], bool],
 ) -> tuple[tuple[Part, ...], str]:
-    """The parts, or why they cannot take its place; both empty where the agent left the unit whole.
+    """Return the parts, or why they cannot replace the unit; both empty if the agent wrote none.
 
-    `taken`: whether an id is another unit's.
+    `taken`: whether an id belongs to another unit.
     """
     if not split:
         return (), ""

@@ -1,7 +1,7 @@
-"""How an attempt begins: its workspace, what it goes on from, and the start of its agent.
+"""How an attempt begins: its workspace, its starting tree, and the start of its agent.
 
-Invariant: the base is on record before anything in the workspace changes, and the agent runs before
-its start is on record: what runs is found by the run dir.
+Invariant: the base is recorded before anything in the workspace changes. The agent runs before its
+start is recorded: a later daemon finds it by the run dir.
 """
 
 import shutil
@@ -36,7 +36,7 @@ from factory.store.spec import Spec
 from factory.store.unit import EndReason
 
 T = TypeVar("T")
-LOOK_SECONDS = 1.0  # how often it is looked whether a person wants the attempt to end
+LOOK_SECONDS = 1.0  # seconds between checks whether a person wants the attempt to end
 
 
 class Preparation:
@@ -59,7 +59,7 @@ class Preparation:
         resumed = earlier if earlier and _is_resumable(run, earlier) else None
         if resumed:
             run = _resumed(run, resumed)
-        # The base first: whatever happens from here on, the tree in this workspace is a change of
+        # The base first: whatever happens from here on, the tree in this workspace is a change to
         # that commit.
         self._records.note(run.attempt, Event.ATTEMPT_NOTED)
         with faults.step("attempt.files"):
@@ -95,8 +95,8 @@ class Preparation:
         return await self._start(run, command)
 
     async def _start(self, run: Run, command: Command) -> tuple[Run, Child]:
-        # World first: a daemon that dies between the two finds start.json in the run dir and
-        # adopts.
+        # World first: if a daemon dies between the two, the next one finds start.json in the run
+        # dir and adopts the agent.
         self._records.still_ours()
         with faults.step("agent.start"):
             child = await process.start(command)
@@ -106,9 +106,9 @@ class Preparation:
         return run, child
 
     def _with_heard(self, run: Run) -> Run:
-        """The run with the newest remark that its prompt will hold.
+        """Return the run with the newest remark that its prompt will contain.
 
-        Noted before the start: a daemon that dies after it adopts the attempt so.
+        This is recorded before the start, so a later daemon that adopts the attempt knows it.
         """
         said = self._records.store.select(Remark, unit=run.unit.id)
         heard = remarks.newest(said)
@@ -120,7 +120,7 @@ class Preparation:
     async def _prepared(
         self, run: Run, carried: str
     ) -> tuple[Workplace, Ready | SetupFailed | EndReason]:
-        """Its workspace, with nothing of another unit, and its environment."""
+        """Return its workspace, without anything of another unit, and its environment."""
         environments = self._launch.environments
         setup = run.ruling.rules.setup
         start = Start(
@@ -133,7 +133,7 @@ class Preparation:
             resumed=run.attempt.resumed,
             setup=setup,
         )
-        # Before anything there changes: the setup of an earlier daemon may be under way.
+        # Before anything there changes, because the setup of an earlier daemon may be under way.
         place = await place_of(start, self._workspaces)
         failed = await self._unless_ended(run, environments.building(place, setup).go_on)
         if failed is not None:
@@ -143,7 +143,7 @@ class Preparation:
         return workplace, await self._unless_ended(run, make)
 
     async def _unless_ended(self, run: Run, call: Callable[[], Awaitable[T]]) -> T | EndReason:
-        """Do what can take very long, unless the unit is cancelled or handed back meanwhile."""
+        """Do what may take very long; stop if the unit is cancelled or handed back meanwhile."""
         done: list[T | EndReason] = []
 
         async def watch() -> None:
@@ -162,7 +162,7 @@ class Preparation:
         return done[-1]
 
     async def _carry(self, run: Run, earlier: Attempt | None) -> tuple[str, Conflict | None]:
-        """The tree of the earlier attempt on the newest trunk, where this one goes on from it."""
+        """Return the earlier attempt's tree on the newest trunk, if this attempt continues from it."""
         if earlier is None or run.unit.fresh or not earlier.tree or run.spec.run:
             return "", None
         diff = run.run_dir / "before.diff"
@@ -172,7 +172,7 @@ class Preparation:
         return carried, None
 
     def _copy_task(self, unit: str) -> None:
-        """Lay the task file beside the run dir: it tells whose attempt that is."""
+        """Copy the task file next to the run dir, to show whose attempt that is."""
         spec = self._records.store.get(Spec, unit)
         if spec is None:
             return
@@ -186,20 +186,20 @@ class Preparation:
 
 
 def _is_resumable(run: Run, earlier: Attempt) -> bool:
-    """Sessions live where they were born: in the same workspace, with a runtime that can."""
+    """Whether the session can continue: same workspace, and a runtime that can resume sessions."""
     if not run.unit.resume or not earlier.session or not run.runtime.resume:
         return False
     return earlier.workspace == run.attempt.workspace and earlier.agent == run.attempt.agent
 
 
 def _resumed(run: Run, earlier: Attempt) -> Run:
-    """The run, which goes on with the session of an earlier attempt."""
+    """Return the run, which continues the session of an earlier attempt."""
     attempt = replace(run.attempt, base=earlier.base, session=earlier.session, resumed=True)
     return replace(run, attempt=attempt)
 
 
 def _not_told(run: Run, error: ConfigError | NoMarkdown) -> NotStarted:
-    """The end of an attempt whose prompt cannot be written."""
+    """Return the end of an attempt whose prompt cannot be written."""
     if isinstance(error, NoMarkdown):
         card = words.no_markdown(run.unit, run.spec.name)
     else:

@@ -1,6 +1,6 @@
 """Prompts: strict templates, filled in.
 
-Invariant: what a person, an agent or a gate wrote goes in verbatim and is never read as a template;
+Invariant: text of a person, an agent or a gate is inserted verbatim and never read as a template;
 no attempt begins with a prompt that lacks the task.
 """
 
@@ -24,9 +24,9 @@ from factory.ground.conventions import Convention, Note, overlay
 from factory.ground.errors import ConfigError
 from factory.store.records import Remark
 
-# An attempt begins with one of these.
+# An attempt begins with one of these prompts.
 BEGIN = ("unit", "retry", "conflict", "question", "review", "simplify", "split", "told")
-HOUSE = "house.md"  # the repository's own rules: each of those ends with them
+HOUSE = "house.md"  # the repository's own rules: each of those prompts ends with them
 _MARK = "the-mark-that-stands-for-it"
 _FAILURES = (
     TemplateError,
@@ -49,7 +49,7 @@ class Brief:
     outbox: str  # path of the folder for done.md, question.md and handoff.md
     trunk: str = ""  # the branch that the work lands on
     attempt: int = 1
-    attempts: int = 3  # so many may fail before a person is asked
+    attempts: int = 3  # attempts that may fail before a person is asked
     minutes: float = 0  # 0: no limit
     scope: tuple[str, ...] = ()
     accept: tuple[str, ...] = ()
@@ -58,26 +58,26 @@ class Brief:
     remarks: tuple[Remark, ...] = ()  # the dialogue so far, oldest first
     digest: str = ""  # why the last attempt failed
     handoff: str = ""  # what the last attempt left for this one
-    carried: bool = False  # the earlier work lies uncommitted in the workspace
+    carried: bool = False  # whether the earlier work is uncommitted in the workspace
     conflicts: tuple[str, ...] = ()  # paths that conflicted
-    old_diff: str = ""  # file that holds the earlier work where it could not be carried
-    intent: str = ""  # what landed on trunk meanwhile, in its own words
-    may_split: bool = False  # smaller tasks in its place are taken
-    resumed: bool = False  # the session continues: it has read everything before
+    old_diff: str = ""  # file with the earlier work if it could not be carried
+    intent: str = ""  # what landed on trunk meanwhile: the commit messages
+    may_split: bool = False  # whether factoryd accepts smaller tasks in its place
+    resumed: bool = False  # whether a session continues that has read everything before
 
 
 def prompt(name: str, brief: Brief, prompts: Mapping[str, Convention]) -> str:
-    """The prompt `name` (one of BEGIN, or a part), filled in; raises ConfigError."""
+    """Return the prompt `name` (one of BEGIN, or a part), filled in; raise ConfigError."""
     template = prompts.get(f"{name}.md")
     if template is None:
         raise ConfigError(f"There is no prompt {name}.md in conventions/prompts.")
     text = _filled(template, brief, prompts)
-    if name not in BEGIN:  # a part of others may be empty now and then
+    if name not in BEGIN:  # a part that others include may be empty
         return text
     if not text.strip():
-        what_to_do = "Write a prompt, or remove the file to have the shipped one."
-        raise ConfigError(f"{template.where} says nothing. {what_to_do}")
-    if brief.resumed:  # the session was told the task and the rules when it began
+        what_to_do = "Write a prompt, or remove the file to use the shipped one."
+        raise ConfigError(f"{template.where} is empty. {what_to_do}")
+    if brief.resumed:  # the session got the task and the rules when it began
         return text
     _check_task(template, brief, prompts)
     rules = _filled(prompts[HOUSE], brief, prompts).strip() if HOUSE in prompts else ""
@@ -90,7 +90,7 @@ def _filled(template: Convention, brief: Brief, prompts: Mapping[str, Convention
 
 
 def _check_task(template: Convention, brief: Brief, prompts: Mapping[str, Convention]) -> None:
-    """Raise ConfigError where the agent would not read its task, in whatever shape."""
+    """Raise ConfigError if the agent would not read its task, in any case of the prompt."""
     at_fault = prompts["task.md"] if template.is_shipped else template
     if at_fault.is_shipped:
         return
@@ -99,13 +99,13 @@ def _check_task(template: Convention, brief: Brief, prompts: Mapping[str, Conven
     marked = replace(brief, **fields_marked)
     if _MARK not in _filled(template, marked, prompts).casefold():
         raise ConfigError(
-            f"{at_fault.where} does not tell the task. Write {{{{ {name} }}}} where the task "
-            "should stand, or remove the file to have the shipped one."
+            f"{at_fault.where} does not contain the task. Write {{{{ {name} }}}} where the task "
+            "should stand, or remove the file to use the shipped one."
         )
 
 
 def check_prompt(name: str, prompts: Mapping[str, Convention]) -> None:
-    """Raise ConfigError where the prompt cannot be filled in with the least or the most to say."""
+    """Raise ConfigError if the prompt cannot be filled in with the least or the most to say."""
     little = Brief(
         unit="u",
         title="t",
@@ -134,8 +134,8 @@ def check_prompt(name: str, prompts: Mapping[str, Convention]) -> None:
         prompt(name.removesuffix(".md"), brief, prompts)
 
 
-# What an agent needs to be told, and the sign by which it is seen in a prompt. The task has a rule
-# of its own.
+# What an agent needs to know, and the sign that a prompt contains it. A separate rule checks the
+# task.
 _NEEDED: Mapping[str, str] = {
     "what was said so far": "mark-remarks",
     "knowledge": "mark-knowledge",
@@ -177,10 +177,10 @@ _CASES = (*((name, _MARKED) for name in BEGIN), ("question", replace(_MARKED, re
 
 
 def left_out(prompts: Mapping[str, Convention], shipped: Mapping[str, str]) -> list[str]:
-    """Return a sentence for each file of the repository's that loses something, or is unusable.
+    """Return a sentence for each prompt file of the repository that loses something or is unusable.
 
-    A file loses what the shipped prompts (as `read_shipped` gives them) tell and the repository's,
-    together, do not.
+    A file loses what the shipped prompts (from `read_shipped`) contain and the repository's
+    prompts, taken together, do not.
     """
     own = {name: file for name, file in prompts.items() if not file.is_shipped}
     if not own:
@@ -205,11 +205,11 @@ def left_out(prompts: Mapping[str, Convention], shipped: Mapping[str, str]) -> l
 
 
 def _lost_by(alone: Mapping[str, Convention], lost: Sequence[frozenset[str]]) -> frozenset[str]:
-    """What of `lost`, case by case, one file loses by itself."""
+    """Return what of `lost`, case by case, one file alone loses."""
     words = frozenset[str]()
     for (name, brief), missing in zip(_CASES, lost, strict=True):
         if missing:
-            with suppress(ConfigError):  # said already
+            with suppress(ConfigError):  # reported already
                 words |= missing - _told(name, brief, alone)
     return words
 

@@ -1,6 +1,6 @@
 """What an attempt leaves in its workspace: its tree, which a ref keeps from then on.
 
-Invariant: nothing of the attempt runs any more when its tree is taken, or nobody works in that
+Invariant: when the tree is taken, no process of the attempt runs any more, or nothing uses that
 workspace again.
 """
 
@@ -34,7 +34,7 @@ class Remains:
     async def kept(
         self, attempt: Attempt, workspace: Workspace, title: str
     ) -> tuple[Attempt, Snapshot]:
-        """The attempt with its tree, which a ref keeps from now on."""
+        """Return the attempt with its tree, which a ref keeps from now on."""
         state = self._records.state
         run_dir = self._records.run_dir(attempt)
         home = homes.place(state.places.work, attempt.worker, attempt.agent)
@@ -43,7 +43,7 @@ class Remains:
         workspace = await without_builds(workspace)
         snapshot = await self._workspaces.snapshot(workspace, base=attempt.base, aside=run_dir)
         if snapshot.gone:
-            before, known = await self.kept_before(attempt)  # by a run that was broken off then
+            before, known = await self.kept_before(attempt)  # by a run that was interrupted then
             if known.changed:
                 return before, known
         if snapshot.left_out and state.no_room():
@@ -53,7 +53,7 @@ class Remains:
         return replace(kept, left_out=snapshot.lacking), snapshot
 
     async def keep(self, attempt: Attempt, title: str) -> str:
-        """Let the attempt's ref hold its tree; the commit."""
+        """Point the attempt's ref at its tree; return the commit."""
         mark = f"\n{RUN}: {attempt.nonce}\n" if attempt.nonce else ""
         return await self._workspaces.keep(
             attempt.unit,
@@ -64,7 +64,7 @@ class Remains:
         )
 
     async def kept_before(self, attempt: Attempt) -> tuple[Attempt, Snapshot]:
-        """The attempt with the tree that its ref keeps already.
+        """Return the attempt with the tree that its ref keeps already.
 
         Another attempt works in its workspace by now.
         """
@@ -77,26 +77,27 @@ class Remains:
         return _with_tree(attempt, snapshot, commit), snapshot
 
     async def quarantined(self, run: Run, ended: Exit) -> Run:
-        """Put a workspace aside where something of the attempt may still run: nobody uses it again.
+        """Put a workspace aside if the attempt may still run there; nothing uses it again.
 
-        One that a run put aside already, and broke off then, stays where it lies.
+        If a run put the workspace aside already and was then interrupted, it stays there.
         """
         name = self._workspaces.where(run.hook.workspace, run.attempt.nonce)
         run = replace(run, workspace=self._workspaces.at(name, keeps=run.workspace.keeps))
-        # Who watched it is dead: what left its group and shed its marker can still be seen at work.
+        # The process that watched it is dead: a process that left its group and cleared its marker
+        # still shows that it works.
         unseen = ended.cause == "lost" and await to_thread.run_sync(_is_used, run.workspace)
         if name != run.hook.workspace or not (ended.left or unseen):
             return run
         return self._put_aside(run)
 
     def spared(self, run: Run, snapshot: Snapshot) -> Run:
-        """Put a workspace aside if it is too big for its snapshot: it stays as it is."""
+        """Put a workspace aside, unchanged, if it is too big for its snapshot."""
         if snapshot.too_big is None or run.workspace.name != run.hook.workspace:
             return run
         return self._put_aside(run)
 
     def _put_aside(self, run: Run) -> Run:
-        """The run with its workspace under another name, where nobody will work again."""
+        """Return the run with its workspace under another name, where nothing works again."""
         aside = self._workspaces.abandon(run.workspace.name)
         self._records.store.write(
             Event.WORKSPACE_ABANDONED,

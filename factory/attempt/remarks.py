@@ -1,7 +1,7 @@
 """What a person says to a unit while its agent works, or after it has submitted.
 
-Invariant: what an agent has read is known by number, never by a clock: the attempt notes the newest
-remark that its prompt holds (`heard`). No submission is judged while something newer was said.
+Invariant: remarks that an agent has read are known by number, never by a clock: the attempt records
+the newest remark in its prompt (`heard`). No submission is judged while a newer remark exists.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,7 +12,7 @@ from factory.repo.workspaces import Snapshot, Workspaces
 from factory.store.records import Attempt, Remark
 from factory.store.unit import SPENDS, EndReason
 
-NOT_READ = "you said something that it had not read; it goes on with that"
+NOT_READ = "its agent had not read your last message; it continues with that message"
 # The ends of attempts whose work went to the judge: such an end replaces any earlier submission.
 _JUDGED = frozenset(
     {
@@ -32,12 +32,12 @@ def newest(remarks: Iterable[Remark]) -> int:
 
 
 def unread(remarks: Iterable[Remark], attempt: Attempt) -> list[Remark]:
-    """Return what a person said that the prompt of the attempt did not hold."""
+    """Return the remarks that the prompt of the attempt did not contain."""
     return [each for each in remarks if each.who == "person" and each.seq > attempt.heard]
 
 
 def put_off(attempts: Sequence[Attempt], *, before: int) -> Attempt | None:
-    """Return the attempt whose submission was put off by a remark, and is replaced by none yet.
+    """Return the attempt whose submission a remark put off, if no later submission replaced it.
 
     `attempts`: all of one unit, oldest first; those from number `before` on do not count.
     """
@@ -73,9 +73,9 @@ async def work_put_off(
     workspaces: Workspaces,
     diff: Path,
 ) -> PutOff | None:
-    """Return the work that the attempt went on with, where a remark had put it off.
+    """Return the work that a remark had put off and this attempt continued.
 
-    `attempts`: all of the unit. `diff` is written where that work conflicts with trunk, as when the
+    `attempts`: all of the unit. If that work conflicts with trunk, `diff` is written, as when the
     attempt began.
     """
     first = put_off(attempts, before=attempt.number)
@@ -91,22 +91,23 @@ async def _is_unchanged(
     workspaces: Workspaces,
     diff: Path,
 ) -> bool:
-    """Whether the attempt left just what `first` had handed it."""
-    if snapshot.gone:  # with the workspace went what it had done, if anything
+    """Whether the attempt left exactly the tree that `first` had handed on."""
+    if snapshot.gone:  # its changes, if any, were lost with the workspace
         return True
     if attempt.resumed:
         return snapshot.tree == first.tree
     carried = await workspaces.carry(first.commit, onto=attempt.base, diff=diff)
     if isinstance(carried, str):
         return snapshot.tree == carried
-    return not snapshot.changed  # it conflicted with newest trunk, from which the attempt started
+    # it conflicted with the newest trunk, from which the attempt started
+    return not snapshot.changed
 
 
 def unchanged(attempt: Attempt, first: Attempt) -> Attempt:
-    """Return the end of an attempt that was told something, and changed nothing.
+    """Return the end of an attempt that got a remark and changed nothing.
 
-    The work was done before: however the attempt failed, that work is submitted as it was. Only a
-    session that could not be continued has not been told yet.
+    The work was done before: however the attempt failed, that work is submitted unchanged. Only a
+    session that could not be continued has not read the remark yet.
     """
     assert attempt.reason is not None, "an attempt ends for a reason"
     if attempt.resumed and attempt.reason is EndReason.CRASHED:

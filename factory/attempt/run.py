@@ -1,4 +1,4 @@
-"""What one attempt carries along, how long it may be silent, and which prompt starts it."""
+"""The data of one attempt under way, how long it may be silent, and which prompt starts it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from factory.store.unit import EndReason, Unit
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One attempt under way: what it is about, and what it runs with."""
+    """One attempt under way: its unit and task, and what it runs with."""
 
     hook: Hook
     unit: Unit
@@ -33,12 +33,12 @@ class Run:
 
     @property
     def own(self) -> Path:
-        """Where the agent's program may write for itself: reports, histories."""
+        """The folder for reports and histories that the agent's program writes for itself."""
         return self.run_dir / OWN
 
     @property
     def outbox(self) -> Path:
-        """Where the agent leaves messages."""
+        """The folder in which the agent leaves messages."""
         return self.run_dir / "outbox"
 
 
@@ -52,16 +52,16 @@ class NotStarted:
 
 
 class Patience:
-    """How long an agent may say nothing, while no tool is open and nothing of it uses CPU.
+    """How long an agent may be silent while no tool is open and no process of it uses CPU.
 
-    `idle_cpu`: seconds of CPU that it uses in a second while it waits.
+    `idle_cpu`: CPU seconds that it uses per second while it waits.
     """
 
     def __init__(self, child: Child, *, idle_cpu: float) -> None:
         self._child = child
         self._idle_cpu = idle_cpu
-        # By the loop's clock: one that somebody sets must not end a healthy agent, nor let a silent
-        # one go on.
+        # Uses the loop's clock: if somebody sets the system clock, that must not end a healthy
+        # agent, nor keep a silent one.
         self._quiet_since = anyio.current_time()
         self._last: datetime | None = None
         self._cpu = 0.0
@@ -75,7 +75,7 @@ class Patience:
     ) -> bool:
         """Whether it has been silent for too long.
 
-        Nobody looks at the tree: whatever changes it uses CPU.
+        Does not look at the tree: a process that changes the tree uses CPU.
         """
         at = anyio.current_time()
         if seen.last != self._last:
@@ -93,7 +93,7 @@ class Patience:
         return True
 
 
-# Attempts that were broken off: what was asked of one is asked of the next.
+# Attempts that were interrupted: a prompt requested for one applies to the next.
 BROKEN_OFF = frozenset(
     {EndReason.HANDED_BACK, EndReason.LOST, EndReason.LIMIT, EndReason.AUTH, EndReason.SETUP_FAILED}
 )
@@ -105,7 +105,7 @@ def prompt_name(
     conflict: Conflict | None,
     wish: str = "",
 ) -> str:
-    """Which prompt starts it; `wish`: the one that a person asked for."""
+    """Return the prompt that starts it; `wish`: the prompt that a person requested."""
     if earlier is None:
         return "unit"
     if run.unit.resume and wish != "told":
@@ -116,10 +116,10 @@ def prompt_name(
 
 
 def asked_for(remarks: Sequence[Remark], attempts: Sequence[Attempt]) -> str:
-    """The prompt that a person asked for since the last attempt that was seen through; "" for none.
+    """Return the prompt that a person requested since the last completed attempt; "" for none.
 
-    `told`: that attempt had done its work, and goes on with what was said. Remarks of the kind
-    `tell` ask for no prompt: each prompt holds them.
+    `told`: that attempt had done its work, and continues with the remark. Remarks of the kind
+    `tell` request no prompt: each prompt contains them.
     """
     for last in reversed(attempts):
         if last.end and last.reason not in BROKEN_OFF:

@@ -1,4 +1,4 @@
-"""What becomes of an attempt that left too much: a person is asked, and all of it stays.
+"""How an attempt that left too much ends: a person decides, and all of it stays.
 
 What must not live here: how much is too much (repo/measure.py).
 """
@@ -16,10 +16,10 @@ def ruled(
     unit: Unit,
     workspace: Workspace,
 ) -> tuple[EndReason, Ask | None]:
-    """Why the attempt ended, and the card about what its snapshot lacks.
+    """Return why the attempt ended, and the card about what its snapshot lacks.
 
-    An end that says nothing about the work (it was cancelled, lost or handed back, it asked) stays
-    what it is: the next attempt hears what was lacking.
+    An end that says nothing about the work (cancelled, lost, handed back, asked) keeps its reason;
+    the next attempt learns what was missing.
     """
     too_big = snapshot.too_big
     submits = reason is EndReason.SUBMITTED

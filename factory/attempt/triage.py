@@ -1,7 +1,7 @@
-"""What an attempt's end means, and what becomes of its unit: two pure functions.
+"""The meaning of an attempt's end, and the next state of its unit: two pure functions.
 
 Success is a tree that passes, never an exit code; so a changed tree goes to the judge unless there
-is reason to think that the work was cut off half-way.
+is reason to think that the work was interrupted.
 """
 
 from dataclasses import dataclass
@@ -14,24 +14,24 @@ from factory.store.unit import SPENDS, EndReason, Unit
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """What was seen from outside when everything that the attempt started had ended."""
+    """What factoryd saw from outside after all processes of the attempt had ended."""
 
     stopped: EndReason | None = None  # the factory ended it, for this reason
     lost: bool = False  # no exit is on record
-    handed_back: bool = False  # somebody ended it, and died before it could say why
-    clean: bool  # exit 0, and the output's own final word is good
+    handed_back: bool = False  # the process that ended it died before it recorded why
+    clean: bool  # exit 0, and the output reports success at its end
     timed_out: bool = False
-    overran: bool = False  # it used more memory, processes, CPU time or disk than it may
+    overran: bool = False  # it used more memory, processes, CPU time or disk than allowed
     command_missing: bool = False
     unconfined: bool = False  # the sandbox did not start it
     limited: bool = False
     unauthorized: bool = False
-    overspent: bool = False  # it used all that was held back for it
-    looping: bool = False  # the same again and again, to the end
-    asked: bool = False  # question.md is there
-    split: bool = False  # task files that can take the unit's place are there
-    reported: bool = False  # done.md is there
-    changed: bool = False  # the tree differs from what the attempt was given
+    overspent: bool = False  # it used everything that was reserved for it
+    looping: bool = False  # it repeated itself until the end
+    asked: bool = False  # question.md exists
+    split: bool = False  # task files exist that can replace the unit
+    reported: bool = False  # done.md exists
+    changed: bool = False  # the tree differs from the tree at the start
     proof: bool = False  # the unit has accept commands, which catch half-done work
     scripted: bool = False  # a run: unit, whose exit code is its evidence
 
@@ -42,7 +42,7 @@ def classify(seen: Ending) -> EndReason:
         (
             seen.stopped is EndReason.SILENT and seen.limited,
             EndReason.LIMIT,
-        ),  # it waits for its provider, in silence
+        ),  # it waits silently for its provider
         (seen.stopped is not None, seen.stopped),
         (seen.timed_out, EndReason.TIMED_OUT),
         (seen.overran, EndReason.CRASHED),
@@ -65,7 +65,7 @@ def classify(seen: Ending) -> EndReason:
 
 
 class Next(StrEnum):
-    """What becomes of the unit."""
+    """The next step of the unit."""
 
     QUEUE = "queue"
     RETRY = "retry"
@@ -108,16 +108,17 @@ def next_move(
     limit: int,
     lost_in_a_row: int = 0,
 ) -> Move:
-    """Return what becomes of `unit`, whose `spent` counts this end; `limit` is its attempts.
+    """Return the next move of `unit`, whose `spent` counts this end; `limit` is its attempts.
 
-    A run: unit is not repeated where repeating it must give the same: its command is not an
-    opinion.
+    A run: unit is not repeated if the repetition must give the same result, because a command has
+    no opinion.
     """
     if reason is EndReason.SUBMITTED:
         return Move(Next.QUEUE)
     if reason in (EndReason.CANCELLED, EndReason.SPLIT):
         return Move(Next.DONE)
-    # Every third, not from the third on: who answers "try again" gets one more round.
+    # Every third time, not each time from the third on: a person who answers "try again" gets one
+    # more round.
     loops = reason is EndReason.LOST and lost_in_a_row > 0 and lost_in_a_row % LOST_IN_A_ROW == 0
     if reason in HOLDS or loops:
         return Move(Next.HOLD)

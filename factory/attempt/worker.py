@@ -1,8 +1,8 @@
-"""One worker: whatever hangs on its hook is prepared, run, watched, snapshotted and taken off.
+"""One worker: prepares, runs, watches and snapshots the attempt on its hook, then empties the hook.
 
-Invariant: the hook is emptied in the transaction that records the attempt's end, after all that the
-attempt started has ended and its tree is kept; a daemon that dies before finds the hook full and
-goes on from what lies in the run dir.
+Invariant: the transaction that records the attempt's end also empties the hook, after all processes
+of the attempt have ended and its tree is kept. If a daemon dies earlier, the next one finds the
+hook full and continues from the run dir.
 """
 
 from dataclasses import replace
@@ -44,8 +44,8 @@ from factory.store.records import Attempt, Hook
 from factory.store.spec import Spec
 from factory.store.unit import EndReason
 
-ELSEWHERE = "another attempt has worked in its workspace since"
-LOOK_SECONDS = 1.0  # how often the output of a running agent is read
+ELSEWHERE = "another attempt has used its workspace since"
+LOOK_SECONDS = 1.0  # seconds between reads of a running agent's output
 
 
 class Worker:
@@ -72,18 +72,18 @@ class Worker:
         self.busy = False
 
     def wake(self) -> None:
-        """Look at the hook again."""
+        """Make the worker check its hook again."""
         self._bell.send()
 
     async def run(self) -> None:
-        """Work off whatever hangs on the hook, until the hook is gone."""
+        """Work on each attempt that gets onto the hook, until the hook is gone."""
         name = f"worker {self.name}"
         while True:
             hook = self._records.hook()
             if hook.state == "gone":
                 break
             if hook.unit and self._state.stopping is not Stopping.LEAVE:
-                # Guarded: even giving up may fail (disk full).
+                # Guarded, because even giving up may fail (disk full).
                 await self._state.guarded(name, self._run, hook)
             else:
                 self._state.mended(name)  # nothing is tried again
@@ -98,8 +98,8 @@ class Worker:
                     await self._attempt(hook)
         except Exception as error:
             if self._state.is_passing(error):
-                # Nothing is given up: once that has passed, the run goes on from what lies in the
-                # run dir.
+                # Nothing is given up: once the cause has passed, the run continues from its run
+                # dir.
                 raise
             log.exception(RUN_BROKE)
             await self._give_up(hook)
@@ -107,7 +107,7 @@ class Worker:
             self.busy = False
 
     def _handed_back(self, hook: Hook) -> bool:
-        """End an attempt that cannot begin, since trunk was renamed away while no daemon ran."""
+        """End an attempt that cannot begin, because trunk was renamed while no daemon ran."""
         attempt = self._records.store.get(Attempt, hook.unit, hook.attempt)
         if attempt is None or attempt.end or attempt.base or self._rulings.tip:
             return False
@@ -148,7 +148,7 @@ class Worker:
     def _runtime(
         self, attempt: Attempt, spec: Spec, ruling: Ruling
     ) -> tuple[Runtime, NotStarted | None]:
-        """What runs the attempt, or why that cannot."""
+        """Return what runs the attempt, or why it cannot run."""
         try:
             if spec.run:
                 runtime = shell_runtime(spec.run)
@@ -162,10 +162,11 @@ class Worker:
         return runtime, None
 
     async def _underway(self, run: Run) -> Child | Exit | None:
-        """What an earlier daemon started for this very attempt."""
+        """Return what an earlier daemon started for exactly this attempt."""
         if not (run.run_dir / "start.json").exists():
             if run.run_dir.exists():
-                # A daemon died here: what it was just starting has not told of itself yet.
+                # A daemon died here: a process that it was just starting has not written its start
+                # yet.
                 await _end(run.run_dir)
             return None
         found = await process.adopt(run.run_dir, run.attempt.nonce)
@@ -190,10 +191,10 @@ class Worker:
             ended, stopped = await self._watch(run, running, reader)
         else:
             ended = running
-        if ended is None:  # it runs on, for the next daemon to adopt
+        if ended is None:  # it runs on, and the next daemon adopts it
             return
         if ended.cause == "exited" and ended.code and self._state.was_full(run.attempt.start):
-            # Which is not its fault.
+            # The attempt did not cause this.
             ended = replace(ended, cause="lost", detail="the disk was full while it ran")
         seen = await reader.finish(now)
         self._records.still_ours()
@@ -211,9 +212,9 @@ class Worker:
     async def _watch(
         self, run: Run, child: Child, reader: OutputReader
     ) -> tuple[Exit | None, EndReason | None]:
-        """Read the output and hold the deadlines until the attempt has ended, by itself or by us.
+        """Read the output and enforce the deadlines until the attempt has ended, or was ended.
 
-        No exit where it is left running.
+        Returns no exit if the attempt is left running.
         """
         patience = Patience(child, idle_cpu=run.runtime.output.idle_cpu)
         meter = Meter()
@@ -230,7 +231,7 @@ class Worker:
                 run = replace(run, attempt=known)
                 self._records.note(run.attempt, Event.ATTEMPT_NOTED)
             reason = self._stop_reason(run, seen, patience)
-            is_done = bool(run.runtime.output.done_if) and seen.done  # then it uses nothing more
+            is_done = bool(run.runtime.output.done_if) and seen.done  # then it uses no more tokens
             if reason is None and is_over and not is_done:
                 reason = EndReason.OVER_BUDGET
             if reason:
@@ -317,7 +318,7 @@ class Worker:
         left: Left,
         ask: Ask | None = None,
     ) -> None:
-        """The one transaction that ends the attempt, with the card where a person is needed."""
+        """Record the end of the attempt in one transaction, with a card if it needs a person."""
         at = now()
         asked = left.box.question
         with self._records.store.transaction():
@@ -347,7 +348,7 @@ class Worker:
         self._outcomes.finish(ended, hook=self._records.hook(), at=now(), ask=why.ask)
 
     async def _give_up(self, hook: Hook) -> None:
-        """The run itself broke: end what it started, keep what there is, let the unit go on."""
+        """Handle an error of the run itself: end its processes, keep its tree, release the unit."""
         attempt = self._records.store.get(Attempt, hook.unit, hook.attempt)
         if attempt is None or attempt.end is not None:
             self._outcomes.let_go(self._records.hook(), at=now())
@@ -355,24 +356,24 @@ class Worker:
         run_dir = self._records.run_dir(attempt)
         await _end(run_dir)
         has_run = attempt.pid or (run_dir / "start.json").exists()
-        # Broken off from here on, the next run finds it by the claim in it.
+        # If this is interrupted from here on, the next run finds the workspace by its claim.
         name = self._workspaces.where(hook.workspace, attempt.nonce)
         if name == hook.workspace:
             name = self._workspaces.abandon(name).name
         aside = self._workspaces.at(name)
-        detail = "the factory itself broke on it; the traceback is in .factory/daemon.log"
+        detail = "factoryd itself failed on it; the traceback is in .factory/daemon.log"
         lost = replace(attempt, end=now(), reason=EndReason.LOST, detail=detail)
-        # Where this breaks too, the tree lies there as it is, and the keeper takes it before it
+        # If this fails too, the tree stays there unchanged, and the keeper keeps it before it
         # deletes anything.
-        if has_run and is_real(aside.tree):  # else the tree is another attempt's
+        if has_run and is_real(aside.tree):  # otherwise the tree belongs to another attempt
             lost = await self._rescued(lost, aside)
         try:
             self._outcomes.finish(lost, hook=self._records.hook(), at=now())
-        except Fenced:  # the unit went on without it
+        except Fenced:  # the unit continued without it
             self._outcomes.let_go(self._records.hook(), lost, at=now())
 
     async def _rescued(self, lost: Attempt, aside: Workspace) -> Attempt:
-        """The attempt with what lies in its workspace, where that can be taken."""
+        """Return the attempt with the tree in its workspace, if that can be kept."""
         try:
             kept, _ = await self._remains.kept(lost, aside, "Rescued")
         except Exception as error:

@@ -1,6 +1,6 @@
-"""Where an attempt works: its workspace with the environment, ready for it and free of other units.
+"""Where an attempt works: its workspace and environment, ready for it and free of other units.
 
-Invariant: what a unit left stays for its own next attempt, and for no other unit.
+Invariant: files that a unit left stay for its own next attempt, and never for another unit.
 """
 
 from dataclasses import dataclass, replace
@@ -25,14 +25,14 @@ class Start:
     owner: str  # the unit
     base: str
     nonce: str
-    carried: str  # the tree of earlier work; "" for none
+    carried: str  # the tree of earlier work; "" if none
     resumed: bool
     setup: Setup
 
 
 @dataclass(frozen=True, slots=True)
 class Workplace:
-    """A workspace and its place; `warm`: the same unit was there last."""
+    """A workspace and its place; `warm`: the same unit used it last."""
 
     workspace: Workspace
     place: Place
@@ -40,7 +40,7 @@ class Workplace:
 
 
 async def place_of(start: Start, workspaces: Workspaces) -> Place:
-    """Where the attempt works, as it will be; nothing is touched."""
+    """Return where the attempt will work; changes nothing."""
     return Place(
         workspaces.place(start.workspace),
         start.index,
@@ -53,11 +53,12 @@ async def place_of(start: Start, workspaces: Workspaces) -> Place:
 
 
 async def prepare(start: Start, workspaces: Workspaces) -> Workplace:
-    """Show what the attempt starts from, and delete what another unit left; raises FactoryError."""
+    """Show what the attempt starts from, and delete what another unit left; raise FactoryError."""
     workspace = workspaces.at(start.workspace, keeps=start.setup.keeps)
     warm = homes.belongs_to(workspace.tree, start.owner)
     if not warm:
-        homes.claim(workspace.tree, "")  # a daemon that dies before it is clean finds it nobody's
+        # if a daemon dies before the place is clean, the next one finds it without an owner
+        homes.claim(workspace.tree, "")
     await workspaces.prepare(
         workspace,
         base=start.base,
@@ -74,12 +75,12 @@ async def prepare(start: Start, workspaces: Workspaces) -> Workplace:
 
 
 def hand_over(workplace: Workplace, owner: str) -> None:
-    """From now on the unit's own code runs there: it adds to no cache."""
+    """From now on the unit's own code runs there, so the place adds nothing to a cache."""
     homes.claim(workplace.workspace.tree, owner)
     workplace.place.candidate = owner
 
 
 async def without_builds(workspace: Workspace) -> Workspace:
-    """The workspace, of which nothing that setup built is submitted, ignored now or not."""
+    """Return the workspace, of which nothing that setup built is submitted, even if not ignored."""
     stamp = await to_thread.run_sync(read_stamp, workspace.place / STAMP)
     return replace(workspace, keeps=(*workspace.keeps, *stamp.made)) if stamp else workspace

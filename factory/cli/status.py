@@ -232,7 +232,7 @@ def _foot(seen: rows.Status) -> Iterator[str]:
     if seen.sandbox and seen.sandbox.says:
         notes.append(seen.sandbox.says)
     if not seen.budget:
-        notes.append("no budget: spending has no cap")
+        notes.append("no spending limit set (budget.day_usd)")
     for note in notes:
         for line in say.wrap(f"! {note}"):
             yield say.paint(line, "yellow")

@@ -1,4 +1,4 @@
-"""How records and the world are brought together after a crash, a copy or a restored backup.
+"""How records and the world are reconciled after a crash, a copy or a restored backup.
 
-What must not live here: the ordinary course of a unit.
+What must not live here: the normal life of a unit.
 """

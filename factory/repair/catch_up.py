@@ -1,6 +1,6 @@
-"""Brings a store up to date: a backup was put back, or its last writes were lost.
+"""Updates a store that is older than the world: a restored backup, or lost last writes.
 
-Invariant: runs before anything is dispatched, so nothing is done a second time; it only adds to the
+Invariant: runs before anything is dispatched, so nothing is done twice; it only adds to the
 records.
 """
 
@@ -45,7 +45,7 @@ class CatchUp:
         self._high_water = HighWater(where.high_water)
 
     async def run(self, at: datetime) -> list[str]:
-        """Add what is missing; sentences for a person about what that was."""
+        """Add the missing records; return sentences for a person about them."""
         lines = []
         if is_behind(self._store, self._where):
             found = await self._rebuild.complete(at)
@@ -61,7 +61,7 @@ class CatchUp:
         return lines
 
     def _lost_acceptances(self) -> list[Path]:
-        """Taken task files of which no unit is on record, nor a later file of the same name."""
+        """Return taken task files without a unit on record, unless a later file has the same name."""
         lost = []
         for path in _taken(self._where):
             known = self._store.select(Spec, source=path.name)
@@ -80,13 +80,13 @@ class CatchUp:
 
 
 def is_behind(store: Store, where: Places) -> bool:
-    """Whether something is there that only a store with later writes could have made."""
+    """Whether something exists that only a store with later writes could have made."""
     mark = HighWater(where.high_water).read()
     return mark.seq > store.last_seq() or any(_strange_units(store, where))
 
 
 def _strange_units(store: Store, where: Places) -> Iterator[str]:
-    """Units with a run dir of which the store knows nothing."""
+    """Return the units that have a run dir and no record in the store."""
     for path in inside(where.home / "attempts"):
         is_known = store.get(Unit, path.name) or names.was_here(store, path.name)
         if is_real(path) and not is_known:
@@ -99,7 +99,7 @@ def _taken(where: Places) -> list[Path]:
 
 
 def _find(where: Places, spec: Spec) -> Path | None:
-    """The file that the spec was read from, where it lies now."""
+    """Return the file that the spec was read from, at its present path."""
     for folder in (where.intake / "taken", where.unit_dir(spec.unit)):
         if (folder / spec.source).is_file():
             return folder / spec.source

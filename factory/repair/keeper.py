@@ -1,7 +1,7 @@
-"""The keeper: moves what finished units leave, and deletes it after `keep.days`.
+"""The keeper: archives what finished units leave, and deletes it after `keep.days`.
 
-Invariant: a tree that an attempt made is never deleted; anything else only in folders of the
-factory's own, of final units, when nothing works there any more.
+Invariant: a tree that an attempt made is never deleted. Anything else is deleted only in the
+factory's own folders, for final units, when nothing works there any more.
 """
 
 import shutil
@@ -34,7 +34,7 @@ PRUNE_EVERY = timedelta(hours=6)
 
 
 class Keeper:
-    """Off the hot path: a look a minute, in which no process is started where no unit has ended."""
+    """Cleans up once a minute; starts no process if no unit has ended."""
 
     def __init__(
         self,
@@ -61,8 +61,8 @@ class Keeper:
                 await anyio.sleep(LOOK_SECONDS)
 
     async def tick(self, at: datetime) -> bool:
-        """One pass; True once it is through."""
-        # First: of what is in the archive no file lies among the unfinished ones.
+        """Do one pass; return True once the pass is complete."""
+        # First the files: no unit in the archive may still have a file among the unfinished ones.
         await self._move_tasks()
         await self._move_refs(at)
         HighWater(self.state.places.high_water).note_seq(self.store.last_seq())
@@ -72,7 +72,7 @@ class Keeper:
         return True
 
     def strays(self) -> list[Path]:
-        """The run dirs of attempts that are over and of which something still runs."""
+        """Return the run dirs of finished attempts that still have running processes."""
         where = self.state.places
         folder = where.home / "attempts"
         found = set()
@@ -85,7 +85,7 @@ class Keeper:
     async def put_away(self, name: str, at: datetime) -> bool:
         """Delete a workspace that no hook names, and keep its tree in the archive.
 
-        False where it must stay.
+        Returns False if the workspace must stay.
         """
         place = self.workspaces.place(name)
         if users(place):
@@ -101,7 +101,8 @@ class Keeper:
             snapshot = await self.workspaces.snapshot(workspace, base=base, aside=place)
         except (GitError, OSError):
             return False
-        if snapshot.changed:  # kept first: killed in between, it is kept twice
+        # kept first: if the daemon is killed in between, the tree is kept twice
+        if snapshot.changed:
             message = f"Rescue {name}\n"
             made = await self.workspaces.commit(snapshot.tree, base=base, message=message)
             await self.archive.put({f"{RESCUE}{name}": made}, at)
@@ -110,19 +111,20 @@ class Keeper:
         await self.workspaces.drop(name)
         return True
 
-    # ── what has ended ──
+    # ── finished units ──
 
     async def _move_refs(self, at: datetime) -> None:
-        if not self._caught_up:  # a daemon may have died between a chain and the record of it
+        # a daemon may have died after it moved a chain and before it recorded that
+        if not self._caught_up:
             self._note(await self.archive.entries(newest=True), at)
         if not self._caught_up or any(map(self._is_over, self.archive.units())):
-            self._caught_up = False  # until all of it is on record
+            self._caught_up = False  # until everything is on record
             refs = await self.archive.refs()
             names = [name for name in refs if self._is_over(name.partition("/")[0])]
             for first in range(0, len(names), AT_ONCE):
                 some = {name: refs[name].commit for name in names[first : first + AT_ONCE]}
-                # World first: the ref on record is only where to look; the commit can be found by
-                # either.
+                # World first: the recorded ref only says where to look, and the commit can be found
+                # with either ref.
                 self._note(await self.archive.put(some, at), at)
         self._caught_up = True
 
@@ -142,10 +144,10 @@ class Keeper:
             )
 
     async def _move_tasks(self) -> None:
-        """Lay each unit's task file into its folder: it tells whose folder that is.
+        """Put each unit's task file into the unit's folder, to show which unit owns the folder.
 
-        A copy while the unit is unfinished, then the file itself: what lies among the taken ones is
-        unfinished (rebuild.py).
+        While the unit is unfinished, a copy; afterwards the file itself, because a file among the
+        taken ones means an unfinished unit (rebuild.py).
         """
         taken = self.state.places.intake / "taken"
         for path in inside(taken):
@@ -173,7 +175,7 @@ class Keeper:
             return False
         return all(attempt.end for attempt in self.store.select(Attempt, unit=name))
 
-    # ── what is old ──
+    # ── old files ──
 
     async def _prune(self, at: datetime) -> None:
         where = self.state.places
@@ -200,7 +202,7 @@ class Keeper:
             )
 
     async def _put_away_older(self, before: datetime, at: datetime) -> list[str]:
-        """Put away the workspaces that were abandoned before that; their names."""
+        """Put away the workspaces that were abandoned before that time; return their names."""
         away = []
         for path in _older(self.state.places.work / "workspaces", before):
             if ABANDONED in path.name and await self.put_away(path.name, at):
@@ -209,5 +211,5 @@ class Keeper:
 
 
 def _older(folder: Path, before: datetime) -> list[Path]:
-    """What lies in a folder of ours and has not changed since."""
+    """Return what is in one of our folders and has not changed since that time."""
     return [path for path in inside(folder) if path.lstat().st_ctime < before.timestamp()]

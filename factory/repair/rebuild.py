@@ -1,8 +1,8 @@
-"""A new store from what outlives one: git, the folders of units, the taken files.
+"""Builds a new store from what outlives a lost one: git, the folders of units, the taken files.
 
-Invariant: nothing is done twice. What trunk holds or held is landed; what was unfinished goes on
-under a number that no attempt ever had; and a unit whose file lies no more among the taken ones had
-ended (keeper.py).
+Invariant: nothing is done twice. A unit that trunk contains or contained has landed. An unfinished
+unit continues with an attempt number that was never used. A unit whose file is no longer among the
+taken ones had ended (keeper.py).
 """
 
 import json
@@ -47,11 +47,12 @@ class Trace:
 
     # Number → commit; None: only a run dir is left.
     kept: dict[int, Kept | None] = field(default_factory=dict)
-    landings: list[Landing] = field(default_factory=list)  # by commits with its name, newest first
+    # landings by commits with the unit's name, newest first
+    landings: list[Landing] = field(default_factory=list)
     spec: Spec | None = None
     task: Task | None = None
-    parts: tuple[str, ...] = ()  # what took its place
-    taken: float = 0  # since when its file lies among those of unfinished units
+    parts: tuple[str, ...] = ()  # the units that took its place
+    taken: float = 0  # time since when its file has been among those of unfinished units
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +66,7 @@ class Made:
 
 
 class Rebuild:
-    """Writes down what outlived a store, or its last writes; while no attempt runs."""
+    """Records what outlived a store, or the store's last writes; runs while no attempt runs."""
 
     def __init__(
         self,
@@ -81,7 +82,7 @@ class Rebuild:
         self._workspaces = workspaces
 
     async def run(self, at: datetime) -> dict[str, int]:
-        """Write down what can be known, into an empty store; how many units are in which state."""
+        """Record everything known in an empty store; return the number of units by state."""
         await self._stop()
         traces = await self._traces()
         made = await self._made(traces)
@@ -94,7 +95,7 @@ class Rebuild:
         return counts
 
     async def complete(self, at: datetime) -> list[str]:
-        """Add what an older store lacks; the ids of the units that it concerns."""
+        """Add what an older store lacks; return the ids of the affected units."""
         traces = await self._traces()
         made = await self._made(traces)
         unknown = set()
@@ -121,7 +122,7 @@ class Rebuild:
         new: KeysView[str],
         at: datetime,
     ) -> bool:
-        """Add what the store lacks of a unit that it knows; whether there was anything."""
+        """Add what the store lacks about a unit that it knows; return whether there was anything."""
         has_more = self._add_attempts(unit, traces[unit.id], made, at)
         return self._note_split(unit, traces, new, at) or has_more
 
@@ -132,12 +133,12 @@ class Rebuild:
         new: KeysView[str],
         at: datetime,
     ) -> bool:
-        """Record that a unit was split where the store had lost its parts; whether it was."""
+        """Record that a unit was split if the store lost its parts; return whether it did."""
         parts = self._parts(unit.id, traces)
         if new.isdisjoint(parts):
             return False
-        # Not through the table: its parts are there, and stand for it. A hook that holds it is
-        # emptied by its worker.
+        # Bypasses the state table: the parts exist and replace the unit. A worker whose hook holds
+        # the unit empties the hook.
         split = replace(_as_split(unit, parts), since=at)
         self._store.write(
             Event.ATTEMPT_NOTED,
@@ -187,7 +188,7 @@ class Rebuild:
         made: Mapping[str, Made],
         at: datetime,
     ) -> bool:
-        """Record the attempts of a unit that the store has lost; whether there were any."""
+        """Record the attempts of a unit that the store lost; return whether there were any."""
         known = {attempt.number for attempt in self._store.select(Attempt, unit=unit.id)}
         missing = [number for number in trace.kept if number not in known]
         for number in missing:
@@ -202,7 +203,7 @@ class Rebuild:
         return bool(missing)
 
     async def _stop(self) -> None:
-        """End what still runs, and put every workspace aside: nobody knows whose work is in it."""
+        """End what still runs, and put every workspace aside: the owner of its work is unknown."""
         runs = self._where.home / "attempts"
         for name in set(process.living(f"{MARKER}={runs}/").values()):
             await process.end(runs / name)
@@ -210,7 +211,7 @@ class Rebuild:
             if ABANDONED not in name:
                 self._workspaces.abandon(name)
 
-    # ── what is left ──
+    # ── what was found ──
 
     async def _traces(self) -> dict[str, Trace]:
         found = await self._kept()
@@ -231,13 +232,13 @@ class Rebuild:
         return found
 
     async def _kept(self) -> defaultdict[str, Trace]:
-        """The commits of attempts, by unit."""
+        """Return the commits of attempts, by unit."""
         found = defaultdict[str, Trace](Trace)
         archive = Archive(self._trunk.own)
         kept = await archive.entries() | await archive.refs()
         for name, each in kept.items():
             unit, _, number = name.rpartition("/")
-            if number.isdigit():  # else it is a rescued tree
+            if number.isdigit():  # otherwise it is a rescued tree
                 found[unit].kept[int(number)] = each
         return found
 
@@ -251,7 +252,7 @@ class Rebuild:
         return _folders(self._where.home / "attempts")
 
     def _copies(self) -> dict[str, Path]:
-        """The task files that lie in the folders of units, by the names that they were taken by."""
+        """Return the task files in the folders of units, by their names when they were taken."""
         found = {}
         for folder in self._units():
             for path in folder.iterdir():
@@ -260,7 +261,7 @@ class Rebuild:
         return found
 
     def _tasks(self, ended: Mapping[str, float]) -> Iterator[tuple[Spec, Task, float]]:
-        """Spec, task and since when it is unfinished (0: it is not), of every task file left."""
+        """Return spec, task and time since when it is unfinished (0: finished) of every task file."""
         intake = self._where.intake
         taken = {path.name: path for path in (intake / "taken").glob("*.md")}
         used = set()
@@ -272,15 +273,15 @@ class Rebuild:
             if open_file is None and waiting.exists():
                 open_file = waiting
             yield _task(unit, open_file or path, _since(open_file) if open_file else 0)
-        newest = {}  # what was saved again before it was begun
+        newest = {}  # a file that was saved again before its unit began
         for path in sorted(taken.values(), key=_since):
             newest[path.name.partition("-")[2]] = path
         for name, path in newest.items():
             since = _since(path)
 
             def is_other(unit: str, since: float = since) -> bool:
-                # The id of a unit that had ended before was not free; one that has landed since is
-                # this very unit.
+                # The id of an ended unit was not reusable; a unit that has landed since is this
+                # unit.
                 return unit in used or ended.get(unit, since) < since - SLACK_S
 
             unit = task_file.free_id(name, is_other)
@@ -288,7 +289,7 @@ class Rebuild:
             yield _task(unit, path, since)
 
     async def _made(self, traces: Mapping[str, Trace]) -> dict[str, Made]:
-        """What those of the kept commits say that are there; read in one process."""
+        """Return what those kept commits say that exist; one process reads them all."""
         asked = ""
         for trace in traces.values():
             for kept in trace.kept.values():
@@ -312,10 +313,10 @@ class Rebuild:
             )
         return made
 
-    # ── what it was ──
+    # ── what each unit was ──
 
     def _parts(self, name: str, traces: Mapping[str, Trace]) -> tuple[str, ...]:
-        """What its last attempt wrote in its place, where all of that became units."""
+        """Return the parts that the unit's last attempt wrote, if all of them became units."""
         last = self._where.run_dir(name, max(traces[name].kept, default=0))
         files = sorted(read_outbox(last / "outbox").split)
         parts = tuple(part_ids(name, files, lambda taken: taken == name).values())
@@ -327,10 +328,10 @@ class Rebuild:
         trace: Trace,
         made: Mapping[str, Made],
     ) -> Landing | None:
-        """The newest of the landings with the unit's name that has its attempt's nonce.
+        """Return the newest landing with the unit's name and its attempt's nonce.
 
-        Where no nonce is known, by time, since an id may be used again in another life of the
-        factory.
+        If no nonce is known, compares times, since an id may have been used again in another life
+        of the factory.
         """
         known = recorded(self._store)
         for landing in trace.landings:
@@ -349,7 +350,7 @@ class Rebuild:
         trace: Trace,
         made: Mapping[str, Made],
     ) -> str:
-        """The nonce of an attempt, as its commit or its run dir says; "" where neither does."""
+        """Return the nonce of an attempt, from its commit or its run dir; "" if neither has one."""
         kept = trace.kept.get(number)
         known = made.get(kept.commit) if kept else None
         if known and known.run:
@@ -409,9 +410,9 @@ def _unit(
         attempt=newest,
         why="it had ended before the store was rebuilt",
     )
-    if trace.spec and trace.spec.trouble:  # it was taken by an older version
+    if trace.spec and trace.spec.trouble:  # an older version took it
         trace.taken = 0
-        why = f"its task file is not right any more ({trace.spec.trouble}): drop it again"
+        why = f"its task file is no longer valid ({trace.spec.trouble}): drop it again"
         unit = replace(unit, why=why)
     elif trace.spec:
         unit = as_asked(unit, trace.spec)
@@ -470,5 +471,5 @@ def _since(path: Path) -> float:
 
 
 def _folders(folder: Path) -> list[Path]:
-    """The real folders in a real one, that may be of units or attempts."""
+    """Return the real folders inside a real folder that may belong to units or attempts."""
     return [path for path in inside(folder) if is_real(path) and ID.fullmatch(path.name)]

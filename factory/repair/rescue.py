@@ -1,6 +1,6 @@
-"""The start-up reconcile: what a dead daemon left open is found, and put on record.
+"""The reconcile at a start: finds what a dead daemon left open, and records it.
 
-Attempts are not here: a full hook is picked up by its worker, which adopts what still runs
+Attempts are not handled here: the worker of a full hook adopts the attempt that still runs
 (worker.py).
 """
 
@@ -18,7 +18,7 @@ from factory.store.ports import Store
 from factory.store.records import Attempt, Hook
 from factory.store.unit import EndReason, Unit, UnitState
 
-GONE = "what it had made is not in the factory repository any more"
+GONE = "its earlier work is no longer in the factory repository"
 
 
 class Rescue:
@@ -38,7 +38,7 @@ class Rescue:
         self._outcomes = outcomes
 
     async def run(self, at: datetime) -> None:
-        """End what gates left running, finish or undo open landings, send on what no hook holds."""
+        """End what gates left running, finish or undo open landings, requeue units without a hook."""
         await self._gates.end_leftovers()
         await self._landings.finish_open(at)
         held = {(hook.unit, hook.attempt) for hook in self._store.select(Hook)}
@@ -58,11 +58,12 @@ class Rescue:
                 )
         try:
             await self._forget_what_is_gone(at)
-        except GitError:  # what cannot be asked is not forgotten; whoever needs it says so
+        # if git cannot answer, nothing is forgotten; the code that needs a commit reports it
+        except GitError:
             log.exception(TICK_BROKE, loop="rescue")
 
     async def _forget_what_is_gone(self, at: datetime) -> None:
-        """Forget commits that the factory repository has lost: open units go on without them."""
+        """Forget commits that the factory repository lost; open units continue without them."""
         units = self._store.open(Unit)
         attempts = list[Attempt]()
         for unit in units:
@@ -94,7 +95,7 @@ class Rescue:
                     detail=GONE,
                     at=at,
                 )
-            else:  # what a card might let land
+            else:  # the commits that an answer to a card may land
                 self._store.write(
                     Event.ATTEMPT_NOTED,
                     replace(unit, submission=""),

@@ -1,7 +1,7 @@
-"""What no record names, and where the store and git disagree; each with what mends it.
+"""Finds files without a record, and differences between the store and git, each with a remedy.
 
-Invariant: looking changes nothing; and what `mend` does loses nothing, for trees are kept before
-anything is deleted.
+Invariant: looking changes nothing, and `mend` loses nothing, because trees are kept before anything
+is deleted.
 """
 
 import json
@@ -26,7 +26,7 @@ from factory.store.records import Attempt, Fact, Hook
 from factory.store.unit import FINAL, Unit, UnitState
 
 _OURS = ("refs/heads/", "refs/tags/", ATTEMPTS, CHAINS)
-SCRATCH_AGE = timedelta(days=1)  # of a folder that `factory gate` makes and removes itself
+SCRATCH_AGE = timedelta(days=1)  # prefix of a folder that `factory gate` creates and removes itself
 FSCK_SECONDS = 60.0
 BEHIND = (
     "The store is older than what has happened here: a copy of it was put back, or its last writes"
@@ -36,7 +36,7 @@ BEHIND = (
 
 
 class Finding(NamedTuple):
-    """One thing that is not as it should be, and what mends it where that is safe."""
+    """One problem, and the action that fixes it if that is safe."""
 
     said: str
     mend: Callable[[], Awaitable[object]] | None = None
@@ -44,7 +44,7 @@ class Finding(NamedTuple):
 
 
 class Strays:
-    """Looks at one factory, whether its daemon runs or not; mends only while none does."""
+    """Checks one factory, whether its daemon runs or not; fixes only while none runs."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class Strays:
         self._own = trunk.own
 
     async def find(self, *, daemon: bool) -> AsyncIterator[Finding]:
-        """Everything; what a running daemon does at this moment is no stray."""
+        """Return every finding; what a running daemon uses now is no stray."""
         for found in self._lying(daemon=daemon):
             yield found
         if not daemon and is_behind(self._store, self._where):
@@ -71,7 +71,7 @@ class Strays:
         wrong = await self._own.damage(FSCK_SECONDS)
         if wrong:
             move = f"move {self._own.git_dir} aside"
-            mend = f"factoryd stop, {move}, factoryd start: it is made again, without attempts"
+            mend = f"factoryd stop, {move}, factoryd start: the start makes a new one, without attempts"
             yield Finding(f"The factory repository is damaged ({wrong}). To go on: {mend}.")
             return
         async for found in self._refs():
@@ -104,7 +104,7 @@ class Strays:
     def _locks(self) -> Iterator[Finding]:
         found = sorted(self._own.git_dir.rglob("*.lock"))
         if found:
-            said = f"{found[0]}{_more(found)} was left by a git that was killed."
+            said = f"{found[0]}{_more(found)} was left behind by a killed git."
             yield Finding(said, self._own.seize)
 
     def _folders(self, at: datetime) -> Iterator[Finding]:
@@ -120,7 +120,7 @@ class Strays:
                 yield Finding(said, partial(self._benches.drop, name), matters=False)
         for path in sorted(self._where.work.glob("gate-*")):
             if path.lstat().st_ctime < (at - SCRATCH_AGE).timestamp() and not users(path):
-                said = f"{path} was left by a `factory gate` that was killed."
+                said = f"{path} was left behind by a killed `factory gate`."
                 yield Finding(said, partial(self._keeper.workspaces.remove, path), matters=False)
 
     async def _refs(self) -> AsyncIterator[Finding]:
@@ -143,7 +143,7 @@ class Strays:
     # ── the store and git ──
 
     async def _landings(self, units: Iterable[Unit]) -> AsyncIterator[Finding]:
-        """Units that have landed on record alone, or in trunk alone."""
+        """Return the units that have landed only on record, or only in trunk."""
         branch = self._trunk.branch
         landings = by_unit(await self._trunk.landings())
         fact = self._store.get(Fact, "trunk")
@@ -162,7 +162,7 @@ class Strays:
                 yield Finding(f"{said}, which is {unit.state} on record. {next_start}")
 
     async def _trees(self, units: Iterable[Unit]) -> AsyncIterator[Finding]:
-        """Commits on record that are not in git any more."""
+        """Return the recorded commits that are no longer in git."""
         attempts = {}
         for attempt in self._store.select(Attempt):
             attempts[attempt.commit] = f"{attempt.unit}/{attempt.number}"
@@ -183,5 +183,5 @@ class Strays:
 
 
 def _more(found: Sized) -> str:
-    """How many there are besides the one that is named."""
+    """Return how many there are, apart from the named one."""
     return f" (and {len(found) - 1} more)" if len(found) > 1 else ""

@@ -1,7 +1,7 @@
-"""What a start does about earlier lives of this factory, before it uses anything that they left.
+"""What a start does about earlier lives of this factory, before it uses anything they left.
 
-Invariant: no process of an earlier life of this repository works on when the first attempt starts,
-and what belongs to another repository (of which this one is a copy) is never signalled.
+Invariant: when the first attempt starts, no process of an earlier life of this repository is still
+at work. A process that belongs to another repository (of which this is a copy) never gets a signal.
 """
 
 import json
@@ -37,7 +37,7 @@ from factory.store.unit import EndReason, Unit, UnitState, advance
 
 WORKSPACES = "workspaces"
 BENCHES = "benches"
-# Says what a place's environment was made from; the paths in it do not survive a move.
+# Names what a place's environment was made from; its paths are wrong after a move.
 STAMP = "environment.json"
 SET_ASIDE = "set-aside"  # in .factory: task files that came with a copy
 
@@ -57,10 +57,10 @@ async def take_over(
     identity_at: Callable[[str], str | None],
     now: datetime,
 ) -> Told:
-    """Find out whose the store is, and leave nothing of an earlier life at work.
+    """Find out which checkout owns the store, and stop everything of earlier lives.
 
-    `identity_at` gives the identity of the store in that checkout: "" where there is none, None
-    where nobody can tell.
+    `identity_at` returns the identity of the store in that checkout: "" if there is no store, None
+    if it is unknown.
     """
     known = recorded(store) or _of_older_release(store)
     known_id = known.id if known else ""
@@ -78,7 +78,7 @@ async def take_over(
     return told
 
 
-# ── whose the store is ──
+# ── the owner of the store ──
 
 
 def _compare(
@@ -92,7 +92,7 @@ def _compare(
 
 
 def _of_older_release(store: Store) -> Identity | None:
-    """What a store of format 3 says of itself: where its lock and its work folder were."""
+    """Return where a store of format 3 says its lock and its work folder were."""
     fact = store.get(Fact, "daemon")
     said = json.loads(fact.value) if fact else {}
     lock = Path(said.get("lock") or "")
@@ -116,9 +116,10 @@ def _leave_to_original(
     known: Identity,
     now: datetime,
 ) -> list[str]:
-    """Forget what the original goes on with: its processes, hooks, cards and open units."""
+    """Forget what the original continues: its processes, hooks, cards and open units."""
     original = known.root
-    # World first: killed in between, the next start finds a copy again and does the rest.
+    # World first: if this is killed in between, the next start finds a copy again and does the
+    # rest.
     files = _set_aside(where)
     with faults.step("copy.forget"):
         _forget_runs(where)
@@ -135,8 +136,8 @@ def _leave_to_original(
         line += f": {number} left to the original; `factory retry ID` does one here"
     lines = [f"{line}."]
     if files:
-        where_to = f".factory/{SET_ASIDE}/: drop again what is meant."
-        lines.append(f"{files} task files that came with it lie in {where_to}")
+        where_to = f".factory/{SET_ASIDE}/: drop those that you want into the inbox again."
+        lines.append(f"{files} task files that came with it are now in {where_to}")
     return lines
 
 
@@ -167,7 +168,7 @@ def _close_all(store: Store, why: str, now: datetime) -> None:
 
 
 def _set_aside(where: Places) -> int:
-    """Move task files that nobody has taken out of the inbox; how many there are."""
+    """Move untaken task files out of the inbox; return their number."""
     target = where.home / SET_ASIDE
     waiting = [*_task_files(where.inbox), *_task_files(where.intake)]
     with faults.step("copy.aside"):
@@ -183,7 +184,7 @@ def _task_files(folder: Path) -> list[Path]:
 
 
 def _free(path: Path) -> Path:
-    """The path, or one beside it that is free."""
+    """Return the path, or a similar path that is free."""
     number = 1
     free = path
     while free.exists():
@@ -193,7 +194,7 @@ def _free(path: Path) -> Path:
 
 
 def _forget_runs(where: Places) -> None:
-    """Remove what names processes of the original; their output stays."""
+    """Delete everything that names processes of the original; keep their output."""
     starts = [*where.home.glob("attempts/*/*/start.json"), *where.judged.glob("*/start.json")]
     for start in starts:
         if not start.with_name("exit.json").exists():
@@ -209,7 +210,7 @@ async def _move(
     known: Identity,
     now: datetime,
 ) -> list[str]:
-    """Take the work folder along, and what the journal's open steps say about the checkout."""
+    """Move the work folder too, and update the checkout's path in the journal's open steps."""
     await _end_all(_runs_of(Path(known.root) / ".factory"))
     moved = await to_thread.run_sync(_move_work, Path(known.work or "/nonexistent"), where.work)
     with store.transaction():
@@ -217,18 +218,18 @@ async def _move(
             data = _renamed(step.data, known.root, str(where.root))
             store.write(Event.LANDING_OPENED, replace(step, data=data), now=now, moved=True)
         for unit in store.open(Unit):
-            if unit.resume:  # sessions are found by the path that they were born in
+            if unit.resume:  # agents find their sessions by the original path of the workspace
                 store.write(Event.ATTEMPT_NOTED, replace(unit, resume=False), now=now, unit=unit.id)
-    more = "" if moved else "; its workspaces were not found and are made again"
+    more = "" if moved else "; its workspaces were not found, so new ones are made"
     return [f"This repository was in {known.root} before{more}."]
 
 
 def _move_work(old: Path, new: Path) -> bool:
-    """Rename the work folder; whether it is in its new place."""
+    """Rename the work folder; return whether it is at its new path."""
     if not is_real(old) or old == new:
         return old == new
     with suppress(OSError), faults.step("move.work"):
-        if is_real(new) and any(new.iterdir()):  # of a repository that was here before
+        if is_real(new) and any(new.iterdir()):  # it belongs to a repository that was here before
             new.rename(new.with_name(f"{new.name}{ABANDONED}{secrets.token_hex(4)}"))
         elif is_real(new):
             new.rmdir()
@@ -240,7 +241,7 @@ def _move_work(old: Path, new: Path) -> bool:
 
 
 def _renamed(data: str, old: str, new: str) -> str:
-    """A step's JSON with the checkout at its new path."""
+    """Return a step's JSON with the checkout at its new path."""
     told = json.loads(data)
     plan = json.loads(told.get("plan") or "{}")
     for key in ("checkout", "git_dir"):
@@ -265,7 +266,7 @@ async def _end_earlier(
         if hook.unit and _is_on_record(store, where, hook):
             runs.pop(where.run_dir(hook.unit, hook.attempt), None)
     for run in list(runs):
-        if was and run.is_relative_to(where.judged):  # judging takes care of them
+        if was and run.is_relative_to(where.judged):  # judging handles them
             del runs[run]
     ended = await _end_all(runs)
     if not ended:
@@ -276,7 +277,7 @@ async def _end_earlier(
 
 
 def _is_on_record(store: Store, where: Places, hook: Hook) -> bool:
-    """Whether what runs for the hook is the attempt that the store has on record."""
+    """Whether the process that runs for the hook is the attempt that the store has on record."""
     attempt = store.get(Attempt, hook.unit, hook.attempt)
     if attempt is None:
         return False
@@ -285,7 +286,7 @@ def _is_on_record(store: Store, where: Places, hook: Hook) -> bool:
 
 
 def _runs_of(home: Path) -> dict[Path, int]:
-    """The run dirs below a `.factory` of which processes are alive, and how many."""
+    """Return the run dirs below a `.factory` that have live processes, and the number of processes."""
     found: dict[Path, int] = {}
     for rest in process.living(f"{MARKER}={home}/").values():
         run = home / rest
@@ -295,7 +296,7 @@ def _runs_of(home: Path) -> dict[Path, int]:
 
 
 async def _end_all(runs: Mapping[Path, int]) -> int:
-    """End what runs there; how many processes there were."""
+    """End what runs there; return the number of processes."""
     for run in runs:
         with faults.step("command.end"):
             await process.end(run)
@@ -312,7 +313,7 @@ async def _put_aside(store: Store, where: Places, found: Found) -> list[str]:
     aside = []
     for place in _in_use(where.work / WORKSPACES):
         hook = hooks.get(place.name)
-        # What a filled hook's attempt left there is its worker's matter.
+        # The worker of a full hook handles what its attempt left there.
         if is_strange or hook is None or (not hook.unit and await _users(place)):
             aside.append(_abandon(place))
     gates = set() if is_strange else _marked(where)
@@ -336,7 +337,7 @@ def _abandon(place: Path) -> str:
 
 
 def _marked(where: Places) -> set[int]:
-    """The processes of gates and setups, which judging takes care of."""
+    """Return the processes of gates and setups; judging handles them."""
     begun = [identity.pid for identity in process.living(f"{MARKER}={where.judged}/")]
     return set(family(begun))
 

@@ -183,8 +183,9 @@ def test_a_repository_that_an_agent_made_lands_as_plain_files_and_the_digest_say
 
     landed = shared.unit("nests")
 
-    assert "inner was a repository of its own; its files were added plainly" in shared.prompt(
-        "nests", 2
+    assert (
+        "inner was a separate git repository; its files were added as plain files"
+        in shared.prompt("nests", 2)
     )
     assert shared.git("ls-tree", "-r", landed.commit, "inner").startswith("100644 blob")
 

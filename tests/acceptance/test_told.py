@@ -50,7 +50,7 @@ def test_what_is_said_while_the_agent_works_goes_into_its_session_before_anythin
     shared.drop("resumed", code, agent="sessions")
     shared.attempt("resumed")
 
-    assert "its agent gets this before its work is submitted" in tell(
+    assert "its agent reads this before its work is submitted" in tell(
         shared, "resumed", "keep the old name"
     )
     let_go(shared, "resumed")

@@ -156,7 +156,9 @@ def test_a_long_option_is_cut_and_told_in_full_in_the_text(tmp_path: Path) -> No
 
 
 def test_a_question_with_no_text_still_asks(tmp_path: Path) -> None:
-    assert asked(tmp_path, "---\noptions: [a, b]\n---\n").text == "(the agent asked without a text)"
+    assert (
+        asked(tmp_path, "---\noptions: [a, b]\n---\n").text == "(the agent's question has no text)"
+    )
 
 
 def test_a_blank_question_asks_nothing(tmp_path: Path) -> None:

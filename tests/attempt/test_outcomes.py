@@ -626,7 +626,8 @@ def test_a_submission_whose_agent_has_not_read_all_that_was_said_goes_on_with_it
         0,
     )
     assert (
-        unit.why == "attempt 1 ended: you said something that it had not read; it goes on with that"
+        unit.why
+        == "attempt 1 ended: its agent had not read your last message; it continues with that message"
     )
     assert line.the_hook().unit == ""
     assert line.open_cards() == []

@@ -140,14 +140,14 @@ def test_a_prompt_without_the_task_is_refused(name: str, brief: Brief) -> None:
 
     needs = "{{ body }}" if brief.body.strip() else "{{ title }}"
     assert str(refused.value) == (
-        f"conventions/prompts/{name}.md does not tell the task. Write {needs} where the task should stand, or remove "
-        "the file to have the shipped one."
+        f"conventions/prompts/{name}.md does not contain the task. Write {needs} where the task should stand, "
+        "or remove the file to use the shipped one."
     )
 
 
 def test_a_part_without_the_task_is_the_one_refused() -> None:
     with pytest.raises(
-        ConfigError, match=r"^conventions/prompts/task\.md does not tell the task\."
+        ConfigError, match=r"^conventions/prompts/task\.md does not contain the task\."
     ):
         prompt("unit", LEAST, overridden(task="Think.\n"))
 
@@ -213,7 +213,7 @@ def test_a_prompt_that_cannot_be_used_is_said_too() -> None:
     said = left_out(overridden(unit="{{ nobody }}", retry="Go on."), read_shipped())
 
     assert "conventions/prompts/unit.md, line 1: 'nobody' is undefined" in said[0]
-    assert "conventions/prompts/retry.md does not tell the task." in said[1]
+    assert "conventions/prompts/retry.md does not contain the task." in said[1]
 
 
 # ── house rules

@@ -307,7 +307,7 @@ def test_doctor_says_once_that_a_prompt_does_not_tell_the_task(
 
     told = capsys.readouterr().out
     assert code == 1
-    assert told.count("conventions/prompts/unit.md does not tell the task.") == 1
+    assert told.count("conventions/prompts/unit.md does not contain the task.") == 1
 
 
 def test_doctor_and_start_say_in_one_sentence_where_the_state_folder_cannot_be_written(

@@ -100,7 +100,7 @@ def test_strays_are_found_and_mended_and_no_tree_is_lost(
     fixed, mended = said(capsys, "--fix")
 
     assert (code, len(found)) == (1, 1)
-    assert f"{lock} was left by a git that was killed" in found[0]
+    assert f"{lock} was left behind by a killed git" in found[0]
     assert (fixed, len(mended)) == (0, 4)
     assert [path.exists() for path in (lock, stray, bench, scratch)] == [
         False,

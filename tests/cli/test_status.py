@@ -77,7 +77,7 @@ def test_what_needs_a_person_comes_first_then_moving_queue_waiting_landed_and_wa
         f"  {'a' * 10}  typo  {lines[-4].split('typo')[1].strip()}",
         "",
         "! gates run unsandboxed",
-        "! no budget: spending has no cap",
+        "! no spending limit set (budget.day_usd)",
     ]
 
 
@@ -113,7 +113,7 @@ def test_an_empty_line_says_that_nothing_needs_you_and_where_to_drop(
         "",
         "Nothing needs you.",
         "",
-        "! no budget: spending has no cap",
+        "! no spending limit set (budget.day_usd)",
     ]
 
 

@@ -229,7 +229,7 @@ async def test_a_task_that_is_not_right_any_more_starts_nothing_and_says_so(scen
 
     assert (unit.state, unit.why.partition(" (")[0]) == (
         "cancelled",
-        "its task file is not right any more",
+        "its task file is no longer valid",
     )
 
 

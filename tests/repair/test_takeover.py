@@ -324,7 +324,7 @@ async def test_a_move_without_a_work_folder_says_that_workspaces_are_made_again(
 
     told = await start(scene)
 
-    assert "its workspaces were not found and are made again" in told.lines[0]
+    assert "its workspaces were not found, so new ones are made" in told.lines[0]
 
 
 async def test_a_store_of_format_3_that_was_used_here_is_the_same(scene: Scene) -> None:
