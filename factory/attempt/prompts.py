@@ -76,7 +76,7 @@ def prompt(name: str, brief: Brief, prompts: Mapping[str, Convention]) -> str:
         return text
     if not text.strip():
         what_to_do = "Write a prompt, or remove the file to use the shipped one."
-        raise ConfigError(f"{template.where} is empty. {what_to_do}")
+        raise ConfigError(f"{template.where} contains no text. {what_to_do}")
     if brief.resumed:  # the session got the task and the rules when it began
         return text
     _check_task(template, brief, prompts)

@@ -259,7 +259,7 @@ def test_a_prompt_that_says_nothing_is_refused_and_a_part_of_one_is_not(template
         name: Convention(template, f"conventions/prompts/{name}") for name in ("unit.md", "part.md")
     }
 
-    with pytest.raises(ConfigError, match=r"conventions/prompts/unit\.md says nothing"):
+    with pytest.raises(ConfigError, match=r"conventions/prompts/unit\.md contains no text"):
         prompt("unit", LEAST, prompts)
     assert prompt("part", LEAST, prompts).strip() == ""
 
