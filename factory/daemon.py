@@ -231,8 +231,9 @@ def _watch(floor: Floor, watch: Watch, git_watch: Watch) -> list[str]:
 
 
 def _convention_folders(root: Path) -> list[Path]:
-    names = (CONVENTIONS, HIDDEN[CONVENTIONS])
-    return sorted(path for name in names for path in root.glob(f"{name}/*/"))
+    shown = root.glob(f"{CONVENTIONS}/*/")
+    hidden = root.glob(f"{HIDDEN[CONVENTIONS]}/*/")
+    return sorted([*shown, *hidden])
 
 
 # ── stopping ──

@@ -205,7 +205,7 @@ class Scene:
         judged = (
             self.floor.benches._taken or self.queue.judgings.running or self.trunk_judge._looking
         )
-        return bool(judged or self.queue._landing)
+        return bool(judged or self.queue.lander.units)
 
     # ── what is seen ──
 

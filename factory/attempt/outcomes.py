@@ -5,7 +5,7 @@ attempt.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from graphlib import TopologicalSorter
 
@@ -30,6 +30,20 @@ from factory.store.unit import FINAL, SPENDS, EndReason, Unit, UnitState, advanc
 # Most questions in a row with a default answer: a question costs no attempt, so a unit could go on
 # asking forever.
 DEFAULTS_IN_A_ROW = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a submitted unit does not land.
+
+    `said`: what its next attempt reads instead of its agent's last words. `ask`: what a person reads.
+    """
+
+    reason: EndReason
+    detail: str
+    red: Sequence[Verdict] = ()
+    said: str = ""
+    ask: Ask | None = None
 
 
 class Outcomes:
@@ -115,34 +129,25 @@ class Outcomes:
         )
         self._state.wake_all()
 
-    def send_back(
-        self,
-        unit: Unit,
-        reason: EndReason,
-        *,
-        detail: str,
-        at: datetime,
-        red: Sequence[Verdict] = (),
-        said: str = "",
-        ask: Ask | None = None,
-    ) -> None:
-        """Replace `submitted`, the reason of the unit's newest attempt, by the judge's reason."""
+    def send_back(self, unit: Unit, refusal: Refusal, at: datetime) -> None:
+        """End the unit's newest attempt with this reason in place of `submitted`."""
         attempt = self._store.get(Attempt, unit.id, unit.attempt)
         if attempt is None or self._unit(unit.id).state is not UnitState.QUEUED:
             return  # cancelled meanwhile
         notes = attempt.digest.splitlines() if attempt.reason is EndReason.SUBMITTED else ()
         text = digest(
-            reason,
-            detail=detail,
-            red=red,
-            said=said or attempt.said,
+            refusal.reason,
+            detail=refusal.detail,
+            red=refusal.red,
+            said=refusal.said or attempt.said,
             notes=notes,
         )
-        judged = replace(attempt, reason=reason, detail=detail, digest=text)
+        judged = replace(attempt, reason=refusal.reason, detail=refusal.detail, digest=text)
         with self._store.transaction():
             # Closes the card that says what blocks its landing.
-            self._escalations.leave(unit.id, now=at, why=f"{unit.id} was sent back: {detail}")
-            self.finish(judged, at=at, ask=ask)
+            why = f"{unit.id} was sent back: {refusal.detail}"
+            self._escalations.leave(unit.id, now=at, why=why)
+            self.finish(judged, at=at, ask=refusal.ask)
 
     def tell(self, unit: Unit, *, at: datetime) -> None:
         """Take a submitted unit out of the queue or its wait, because of a person's remark."""

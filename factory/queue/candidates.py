@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import anyio
 
-from factory.attempt.outcomes import Outcomes
+from factory.attempt.outcomes import Outcomes, Refusal
 from factory.ground.daemon_state import DaemonState
 from factory.ground.errors import GitError
 from factory.ground.log import TICK_BROKE, log
@@ -180,7 +180,7 @@ class Candidates:
             liftable=refused.liftable,
             stops=stops,
         )
-        self._outcomes.send_back(unit, refused.kind, detail=refused.sentence, at=at, ask=ask)
+        self._outcomes.send_back(unit, Refusal(refused.kind, refused.sentence, ask=ask), at)
         return False
 
     def _may_change_rules(self, unit: Unit) -> bool:
@@ -214,7 +214,7 @@ class Candidates:
     def _refuse(self, unit: Unit, why: Conflict | Nothing, at: datetime) -> None:
         if isinstance(why, Nothing):
             detail = "merged onto newest trunk the change is empty: trunk has it already"
-            self._outcomes.send_back(unit, EndReason.EMPTY, detail=detail, at=at)
+            self._outcomes.send_back(unit, Refusal(EndReason.EMPTY, detail), at)
             return
         detail = f"conflicts with trunk in {', '.join(why.paths[:5])}"
-        self._outcomes.send_back(unit, EndReason.CONFLICT, detail=detail, at=at)
+        self._outcomes.send_back(unit, Refusal(EndReason.CONFLICT, detail), at)

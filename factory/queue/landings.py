@@ -78,6 +78,10 @@ class Landings:
             self._record(outcome, step, units)
         return outcome
 
+    def ask(self, unit: Unit, blocked: Blocked, at: datetime) -> None:
+        """Raise the card about a unit that cannot land."""
+        self._escalations.raise_card(_asks(unit, blocked), now=at, unit=unit)
+
     def still_queued(self, unit: Unit) -> bool:
         """Whether the unit stands in the queue with the same submission."""
         fresh = self._store.get(Unit, unit.id)
@@ -237,8 +241,7 @@ def _running(step: Step) -> str:
     return f"{step.id} running"
 
 
-def asks(unit: Unit, blocked: Blocked) -> Ask:
-    """The card about a unit that cannot land."""
+def _asks(unit: Unit, blocked: Blocked) -> Ask:
     if blocked.kind == "refused":
         return words.landing_refused(unit, blocked.reason, blocked.mend)
     return words.landing_blocked(unit, blocked.reason, blocked.paths)

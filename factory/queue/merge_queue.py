@@ -5,7 +5,7 @@ below it, or which a person let pass.
 """
 
 import json
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,27 +13,25 @@ from anyio.abc import TaskGroup
 
 from factory.attempt.outcomes import Outcomes
 from factory.ground.daemon_state import DaemonState, Stopping, now
-from factory.ground.log import LANDING_REFUSED, TRUNK_PUT_BACK, log
-from factory.judging.retries import Retries
 from factory.judging.trunk_judge import TrunkJudge
-from factory.people import cards as words
 from factory.people import line_cards
-from factory.people.causes import TRUNK_GONE, UNCONFINED
+from factory.people.causes import TRUNK_GONE
 from factory.people.escalations import Escalations
 from factory.queue import chain
+from factory.queue.blame import Blame
 from factory.queue.candidate import Candidate
 from factory.queue.candidates import Candidates
 from factory.queue.chain import Link, Standing
-from factory.queue.in_the_way import InTheWay, Look
+from factory.queue.in_the_way import Look
 from factory.queue.judgings import Judgings
-from factory.queue.landings import Landings, asks
+from factory.queue.lander import Lander
+from factory.queue.landings import Landings
 from factory.queue.setbacks import Setbacks
 from factory.queue.trunk_watch import TrunkWatch
-from factory.repo.landing_plan import Blocked, Landed, Moved, Outcome
 from factory.store.journal import Event
 from factory.store.ports import Store
-from factory.store.records import CardKind, Fact
-from factory.store.unit import EndReason, Unit, UnitState
+from factory.store.records import Fact
+from factory.store.unit import Unit, UnitState
 
 TICK_SECONDS = 30.0
 LOOK_SECONDS = 1.0  # how often files that block a landing are looked at
@@ -58,10 +56,7 @@ class MergeQueue:
         self._trunk = landings.trunk
         self._trunk_judge = trunk_judge
         self._escalations = escalations
-        self._outcomes = outcomes
         self.watch = TrunkWatch(store=store, trunk=landings.trunk, escalations=escalations)
-        self._tip = ""
-        self._failed = Retries()  # units that could not be landed
         self._setbacks = Setbacks(store=store, state=state, outcomes=outcomes)
         self.judgings = Judgings(state=state, trunk_judge=trunk_judge, setbacks=self._setbacks)
         self._candidates = Candidates(
@@ -73,10 +68,15 @@ class MergeQueue:
             setbacks=self._setbacks,
         )
         self._aside = self._candidates.aside
-        # Units whose landing is under way: trunk and open steps are its business.
-        self._landing: frozenset[str] = frozenset()
-        self._passed_over = False  # something was left alone meanwhile
-        self._in_the_way = InTheWay()
+        self._blame = Blame(trunk_judge=trunk_judge, outcomes=outcomes)
+        self.lander = Lander(
+            state=state,
+            landings=landings,
+            candidates=self._candidates,
+            judgings=self.judgings,
+            trunk_judge=trunk_judge,
+            outcomes=outcomes,
+        )
         # What has to succeed before trunk is looked at.
         self.before_trunk: Callable[[datetime], Awaitable[None]] | None = None
 
@@ -84,7 +84,7 @@ class MergeQueue:
         """Tick whenever something changed, and at the latest every 30 seconds."""
         while True:
             # Before the pass: what changes while it runs is noticed after it.
-            seen = self._in_the_way.look()
+            seen = self.lander.in_the_way.look()
             moved = await self._state.guarded("queue", self.tick, group, now())
             self._withdraw_warnings()
             if not moved:
@@ -94,7 +94,7 @@ class MergeQueue:
         """Wait for a signal, or a change of a file that blocks a landing; at most 30 seconds."""
         patience = max(0.05, min([TICK_SECONDS, *self._waits()]))
         looks = 1
-        if self._in_the_way:
+        if self.lander.in_the_way:
             looks = max(1, int(patience / LOOK_SECONDS))
         for _ in range(looks):
             signalled = await self._state.queue.wait(patience / looks)
@@ -104,7 +104,7 @@ class MergeQueue:
     def _waits(self) -> Iterator[float]:
         """The seconds until something that failed is tried again."""
         for retries in (
-            self._failed,
+            self.lander.failed,
             self._setbacks.retries,
             self.landings.looks,
             self._trunk_judge.breaks.retries,
@@ -113,13 +113,13 @@ class MergeQueue:
 
     def _noticed(self, before: Look) -> bool:
         """Whether files that block a landing have changed; those units are tried again at once."""
-        changed = self._in_the_way.changed(before)
-        self._failed.forget(*changed)
+        changed = self.lander.in_the_way.changed(before)
+        self.lander.failed.forget(*changed)
         return bool(changed)
 
     def _withdraw_warnings(self) -> None:
         """Drop what was said of a landing or a judging that failed, once it is not tried again."""
-        if not self._landing:
+        if not self.lander.units:
             self._state.mended("landing")
         if not self.judgings.running and not self._setbacks.retries.waits():
             self._state.mended("judge")
@@ -133,14 +133,14 @@ class MergeQueue:
         """
         if self._state.stopping in (Stopping.HAND_BACK, Stopping.LEAVE) or self._state.no_room():
             return False
-        landing = bool(self._landing)
-        self._passed_over = landing
+        landing = bool(self.lander.units)
+        self.lander.passed_over = landing
         if not landing:
             # As long as one is open, nothing else lands.
             landing = not await self.landings.finish_open(at)
-            if not (landing and self._tip) and not await self.look_at_trunk(group, at):
+            if not (landing and self.lander.tip) and not await self.look_at_trunk(group, at):
                 return False
-        for name in self._setbacks.count(self._tip, at):
+        for name in self._setbacks.count(self.lander.tip, at):
             self._aside[name] = "judging it broke: judged alone"
         linked, apart = await self._rehearsed(at)
         self.judgings.keep({each.commit for each in (*linked, *apart)})
@@ -150,7 +150,7 @@ class MergeQueue:
             free=self.judgings.free_benches,
             window=self._state.settings.gates.benches,
         )
-        self._show(linked, apart, moves.judge, at)
+        self._show(_positions((*linked, *apart), moves.judge, self.lander.units), at)
         for each in linked:
             if each.unit.id in moves.judge:
                 self._start(each, group)
@@ -165,10 +165,10 @@ class MergeQueue:
         at: datetime,
     ) -> bool:
         if moves.land:
-            self._begin_landing([linked[: len(moves.land)]], group, at)
+            self.lander.begin([linked[: len(moves.land)]], group, at)
             return False
         if moves.blame:
-            return await self._send_back(linked[0], group, at)
+            return self._send_back(linked[0], group, at)
         for unit in moves.aside:
             self._aside[unit] = "red behind others: judged alone"
         return await self._settle_apart(apart, group, at) or bool(moves.aside)
@@ -185,14 +185,14 @@ class MergeQueue:
             self._escalations.raise_card(line_cards.trunk_gone(self._trunk.branch), now=at)
             return False
         self._escalations.close(TRUNK_GONE, now=at, why="the branch is there again")
-        if tip != self._tip:
+        if tip != self.lander.tip:
             known = str(self._known_trunk().get("commit", ""))
             if known and known != tip and not await self._is_ours(tip, since=known):
                 await self._moved_from_outside(known, tip, at)
             elif not known:
                 # The store lost what it knew of trunk, while trunk was not there to be read.
                 await self.watch.recognize(at)
-            self._tip = tip
+            self.lander.tip = tip
             self._candidates.forget_rehearsals()
             self._state.wake_all()
         await self._trunk_judge.look(tip, group)
@@ -219,34 +219,40 @@ class MergeQueue:
 
     async def _admitted(self, at: datetime) -> list[Unit]:
         """The queued units, in order, whose diff breaks no rule."""
-        unknown = set[str]() if self._landing else self.landings.open_units()
+        unknown = set[str]() if self.lander.units else self.landings.open_units()
         queued = []
         for unit in self._store.open(Unit):
             if unit.state is UnitState.QUEUED and unit.id not in unknown:
                 queued.append(unit)
         names = {unit.id for unit in queued}
         self._candidates.keep(names)
-        self._failed.keep(names)
+        self.lander.failed.keep(names)
         self._setbacks.retries.keep(names)
-        self._in_the_way.keep(names)
+        self.lander.in_the_way.keep(names)
         queued.sort(key=lambda unit: (unit.priority, unit.since, unit.id))
         await self._candidates.compare(queued)  # what follows finds them at hand
         there = [unit for unit in queued if unit.id in self._aside or self._is_due(unit.id)]
-        return await self._candidates.admitted(there, self._tip, at)
+        return await self._candidates.admitted(there, self.lander.tip, at)
 
     async def _rehearsed(self, at: datetime) -> tuple[list[Candidate], list[Candidate]]:
         """The candidates of the chain, and those apart from it, each on trunk alone."""
         queue = await self._admitted(at)
         line = [unit for unit in queue if unit.id not in self._aside]
-        linked = await self._candidates.chain(line, self._tip, at)
+        linked = await self._candidates.chain(line, self.lander.tip, at)
         apart: list[Candidate] = []
         for unit in queue:
             if unit.id in self._aside:
-                apart += await self._candidates.chain([unit], self._tip, at)
+                apart += await self._candidates.chain([unit], self.lander.tip, at)
         return linked, apart
 
     def _is_due(self, unit: str) -> bool:
-        return self._failed.is_due(unit) and self._setbacks.retries.is_due(unit)
+        return self.lander.failed.is_due(unit) and self._setbacks.retries.is_due(unit)
+
+    def _show(self, positions: str, at: datetime) -> None:
+        known = self._store.get(Fact, "queue")
+        if positions != (known.value if known else "[]"):
+            fact = Fact(name="queue", value=positions)
+            self._store.write(Event.FACT_CHANGED, fact, now=at)
 
     # ── judging ──
 
@@ -261,161 +267,46 @@ class MergeQueue:
         for each in apart:
             if each.standing is Standing.RED:
                 self._aside.pop(each.unit.id)
-                return await self._send_back(each, group, at)
+                return self._send_back(each, group, at)
             is_due = self._setbacks.retries.is_due(each.unit.id)
             if each.standing is Standing.UNKNOWN and free > 0 and is_due:
                 self._start(each, group)
                 free -= 1
         choices = []
         for each in apart:
-            if each.standing is Standing.GREEN and self._failed.is_due(each.unit.id):
+            if each.standing is Standing.GREEN and self.lander.failed.is_due(each.unit.id):
                 choices.append([each])
-        self._begin_landing(choices, group, at)
+        self.lander.begin(choices, group, at)
         return False
 
-    async def _send_back(self, candidate: Candidate, group: TaskGroup, at: datetime) -> bool:
-        """A unit that is red on trunk alone: blamed, unless trunk is red in the same way."""
-        unit = candidate.unit
+    def _send_back(self, candidate: Candidate, group: TaskGroup, at: datetime) -> bool:
         ruled = self.judgings.ruled(candidate.commit)
         assert ruled is not None, "only what was ruled is red"
-        if ruled.setup is not None:
-            trunk = self._trunk_judge.ruled(self._tip)
-            # Where trunk's own environment can be made, the unit broke it.
-            made = trunk is not None and trunk.ok
-            if made and ruled.setup.cause != UNCONFINED:
-                evidence = f"{ruled.setup.question}\n\n{ruled.setup.evidence}"
-                self._outcomes.send_back(
-                    unit, EndReason.GATE_RED, detail="its setup fails", at=at, said=evidence
-                )
-            else:
-                self._outcomes.wait(unit, ruled.setup, at)
-            return True
-        if ruled.passed_before:
-            self._outcomes.hold(unit, words.already_accepted(unit, ruled.passed_before), at)
-            return True
-        if ruled.red and not ruled.not_proven:
-            trunk = self._trunk_judge.ruled(self._tip)
-            cause = trunk.setup if trunk is not None else self._trunk_judge.breaks.card
-            if cause is not None:
-                self._outcomes.wait(unit, cause, at)
-                return True
-            if trunk is None:
-                self._trunk_judge.start(group)
-                return False
-            if {verdict.gate for verdict in ruled.red} <= {verdict.gate for verdict in trunk.red}:
-                self._outcomes.wait(unit, self._trunk_judge.card(trunk), at)
-                return True
-        reason = EndReason.NOT_PROVEN if ruled.not_proven else EndReason.GATE_RED
-        self._outcomes.send_back(unit, reason, detail=ruled.sentence, at=at, red=ruled.red)
-        return True
+        return self._blame.settle(candidate, ruled, self.lander.tip, group, at)
 
-    # ── landing ──
 
-    def _begin_landing(
-        self, choices: Sequence[Sequence[Candidate]], group: TaskGroup, at: datetime
-    ) -> None:
-        """Land the first of the choices that may, beside the passes of this queue."""
-        if choices:
-            landing = set[str]()
-            for green in choices:
-                landing.update(each.unit.id for each in green)
-            self._landing = frozenset(landing)
-            group.start_soon(self._see_landed, choices, at, name="landing")
+def _positions(
+    candidates: Iterable[Candidate],
+    judged_now: Collection[str],
+    landing: Collection[str],
+) -> str:
+    """The queue as `status` shows it, as JSON."""
+    rows = []
+    for place, each in enumerate(candidates, 1):
+        state = _shown(each, judged_now, landing)
+        rows.append({"unit": each.unit.id, "position": place, "state": state})
+    return json.dumps(rows)
 
-    async def _see_landed(self, choices: Sequence[Sequence[Candidate]], at: datetime) -> None:
-        changed = True
-        try:
-            changed = await self._state.guarded("landing", self._land, choices, at) is not False
-        finally:
-            self._landing = frozenset()
-            if changed or self._passed_over:
-                self._state.queue.send()
 
-    async def _land(self, choices: Sequence[Sequence[Candidate]], at: datetime) -> bool:
-        """Land as many of the first choice's as may, or of the next's; True if anything changed."""
-        for green in choices:
-            ready = self._reviewed(green, at)
-            if not ready:
-                return len(ready) < len(green)
-            outcome = await self._move(ready, at)
-            if isinstance(outcome, Blocked) and not outcome.is_open and len(ready) > 1:
-                ready = ready[:1]
-                outcome = await self._move(ready, at)
-            if await self._outcome(outcome, ready, now()):
-                return True
-        return False
-
-    def _reviewed(self, green: Sequence[Candidate], at: datetime) -> Sequence[Candidate]:
-        """The leading ones that need no reader, or have had one."""
-        for position, each in enumerate(green):
-            asks_for_it = self._candidates.spec(each.unit).review == "required"
-            if asks_for_it and CardKind.REVIEW not in each.unit.approved:
-                attempt = self._candidates.attempt(each.unit)
-                ask = words.review(each.unit, said=attempt.summary or attempt.said)
-                self._outcomes.hold(each.unit, ask, at)
-                return green[:position]
-        return green
-
-    async def _move(self, ready: Sequence[Candidate], at: datetime) -> Outcome:
-        units = [(each.unit, each.commit) for each in ready]
-        return await self.landings.land(units, parent=ready[0].parent, at=at)
-
-    async def _outcome(self, outcome: Outcome, ready: Sequence[Candidate], at: datetime) -> bool:
-        match outcome:
-            case Landed(commit):
-                self._tip = commit
-                ruled = self.judgings.ruled(commit)
-                await self._trunk_judge.landed(commit, ruled, parent=ready[-1].parent)
-                for each in ready:
-                    self._aside.pop(each.unit.id, None)
-                    self._failed.forget(each.unit.id)
-                self._state.wake_all()
-                return True
-            case Moved(tip, said):
-                log.info(TRUNK_PUT_BACK if said else LANDING_REFUSED, tip=tip, said=said)
-                if said:
-                    self._outcomes.note(ready[0].unit, said, at)
-                return bool(said) or tip != self._tip
-            case Blocked():
-                return self._step_aside(outcome, ready[0].unit, at)
-
-    def _step_aside(self, blocked: Blocked, unit: Unit, at: datetime) -> bool:
-        """Ask about a landing that is blocked; True where that is new: no other waits for it."""
-        if blocked.is_open or not self.landings.still_queued(unit):
-            return True  # its card is another, or a person took it back while we looked
-        if blocked.kind in ("failed", "refused"):  # not again at once
-            self._failed.fail(unit.id)
-        self._escalations.raise_card(asks(unit, blocked), now=at, unit=unit)
-        first_line = blocked.reason.splitlines()[0]
-        self._outcomes.note(unit, f"green, but landing is blocked: {first_line}", at)
-        self._in_the_way.put(unit.id, blocked.look)
-        first = unit.id not in self._aside
-        self._aside[unit.id] = blocked.reason
-        return first
-
-    # ── showing ──
-
-    def _show(
-        self,
-        linked: Sequence[Candidate],
-        apart: Sequence[Candidate],
-        judged_now: Sequence[str],
-        at: datetime,
-    ) -> None:
-        rows = []
-        for place, each in enumerate((*linked, *apart), 1):
-            state = self._shown(each, judged_now)
-            rows.append({"unit": each.unit.id, "position": place, "state": state})
-        value = json.dumps(rows)
-        known = self._store.get(Fact, "queue")
-        if value != (known.value if known else "[]"):
-            self._store.write(Event.FACT_CHANGED, Fact(name="queue", value=value), now=at)
-
-    def _shown(self, candidate: Candidate, judged_now: Sequence[str]) -> str:
-        if candidate.unit.id in self._landing:
-            return "landing"
-        if candidate.unit.id in judged_now:
-            return Standing.JUDGING
-        if candidate.standing is Standing.RED:
-            return Standing.UNKNOWN
-        return candidate.standing
+def _shown(
+    candidate: Candidate,
+    judged_now: Collection[str],
+    landing: Collection[str],
+) -> str:
+    if candidate.unit.id in landing:
+        return "landing"
+    if candidate.unit.id in judged_now:
+        return Standing.JUDGING
+    if candidate.standing is Standing.RED:
+        return Standing.UNKNOWN
+    return candidate.standing

@@ -7,7 +7,7 @@ Attempts are not handled here: the worker of a full hook adopts the attempt that
 from dataclasses import replace
 from datetime import datetime
 
-from factory.attempt.outcomes import Outcomes
+from factory.attempt.outcomes import Outcomes, Refusal
 from factory.dispatch import budget
 from factory.ground.errors import GitError
 from factory.ground.log import TICK_BROKE, log
@@ -89,12 +89,7 @@ class Rescue:
             if unit.submission not in gone:
                 continue
             if unit.state is UnitState.QUEUED:
-                self._outcomes.send_back(
-                    unit,
-                    EndReason.LOST,
-                    detail=GONE,
-                    at=at,
-                )
+                self._outcomes.send_back(unit, Refusal(EndReason.LOST, GONE), at)
             else:  # the commits that an answer to a card may land
                 self._store.write(
                     Event.ATTEMPT_NOTED,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from factory.attempt.outcomes import Outcomes
+from factory.attempt.outcomes import Outcomes, Refusal
 from factory.dispatch import scheduling
 from factory.ground.errors import Fenced
 from factory.inbox.split import Part, is_part
@@ -368,7 +368,7 @@ def test_sent_back_red_the_reason_is_replaced_and_the_next_attempt_has_a_digest(
     queued(line, outcomes)
 
     outcomes.send_back(
-        line.the_unit(), R.GATE_RED, detail="gate test is red", at=later(90), red=[RED]
+        line.the_unit(), Refusal(R.GATE_RED, "gate test is red", red=[RED]), later(90)
     )
 
     unit, attempt = line.the_unit(), line.the_attempt()
@@ -388,11 +388,11 @@ def test_an_attempt_counts_once_however_often_it_is_judged(
 ) -> None:
     queued(line, outcomes)
     outcomes.send_back(
-        line.the_unit(), R.GUARD, detail="a gate", at=NOW, ask=ASKS[R.GUARD](line.the_unit())
+        line.the_unit(), Refusal(R.GUARD, "a gate", ask=ASKS[R.GUARD](line.the_unit())), NOW
     )
     line.escalations.answer("E1", "2", now=NOW)
 
-    outcomes.send_back(line.the_unit(), R.GATE_RED, detail="red", at=NOW)
+    outcomes.send_back(line.the_unit(), Refusal(R.GATE_RED, "red"), NOW)
 
     assert line.the_unit().spent == 1
 
@@ -403,7 +403,7 @@ def test_a_guards_card_keeps_the_submission_so_that_it_may_land(
     queued(line, outcomes)
 
     outcomes.send_back(
-        line.the_unit(), R.GUARD, detail="a gate", at=NOW, ask=ASKS[R.GUARD](line.the_unit())
+        line.the_unit(), Refusal(R.GUARD, "a gate", ask=ASKS[R.GUARD](line.the_unit())), NOW
     )
 
     assert (line.the_unit().state, line.the_unit().submission) == (HELD, "c" * 40)
@@ -416,7 +416,7 @@ def test_a_conflict_asks_a_person_only_when_attempts_are_used_up(
 ) -> None:
     queued(line, outcomes, text="---\nattempts: 1\n---\ndo it")
 
-    outcomes.send_back(line.the_unit(), R.CONFLICT, detail="conflicts with trunk in a.py", at=NOW)
+    outcomes.send_back(line.the_unit(), Refusal(R.CONFLICT, "conflicts with trunk in a.py"), NOW)
 
     assert line.open_cards() == [("E1", CardKind.CONFLICT, ("fix",))]
     assert line.the_unit().submission == ""
@@ -440,7 +440,7 @@ def test_sent_back_a_unit_is_not_shown_as_waiting_to_land_any_more(
     queued(line, outcomes)
     line.raise_card(words.landing_blocked(line.the_unit(), "dirty", ["a.py"]), line.the_unit())
 
-    outcomes.send_back(line.the_unit(), R.CONFLICT, detail="conflicts with trunk in a.py", at=NOW)
+    outcomes.send_back(line.the_unit(), Refusal(R.CONFLICT, "conflicts with trunk in a.py"), NOW)
 
     assert line.open_cards() == []
 
@@ -453,7 +453,7 @@ def test_what_was_cancelled_while_it_was_judged_stays_cancelled(
     line.change("fix", state=UnitState.CANCELLED)
     before = line.events()
 
-    outcomes.send_back(unit, R.GATE_RED, detail="red", at=NOW)
+    outcomes.send_back(unit, Refusal(R.GATE_RED, "red"), NOW)
     outcomes.hold(unit, words.review(unit, said=""), NOW)
     outcomes.wait(unit, line_cards.no_gate(), NOW)
     outcomes.note(unit, "green, but landing is blocked", NOW)

@@ -106,9 +106,9 @@ async def test_what_mends_it_is_noticed_without_waiting_for_the_next_try(scene: 
     await scene.submit("one", {"one.txt": "fine\n"})
     with unwritable(scene):
         await scene.settle()
-        seen = scene.queue._in_the_way.look()
+        seen = scene.queue.lander.in_the_way.look()
 
-    assert scene.queue._in_the_way.look() != seen
+    assert scene.queue.lander.in_the_way.look() != seen
     scene.queue._noticed(seen)
     await scene.settle()
 

@@ -399,7 +399,7 @@ async def test_what_a_person_did_to_trunk_while_no_daemon_ran_is_noticed(scene: 
     await scene.settle()
     landed = scene.head()
     git(scene.root, "reset", "-q", "--hard", start)
-    scene.queue._tip = ""
+    scene.queue.lander.tip = ""
 
     await scene.queue.look_at_trunk(scene.group, at())
 
@@ -451,7 +451,7 @@ async def test_a_landing_of_our_own_is_nobody_elses_move(scene: Scene) -> None:
     await scene.submit("one", {"one.txt": "fine\n"})
     await scene.settle()
     scene.store.write(Event.TRUNK_JUDGED, known, now=at())
-    scene.queue._tip = ""
+    scene.queue.lander.tip = ""
 
     await scene.queue.look_at_trunk(scene.group, at())
 
@@ -482,7 +482,7 @@ async def test_what_blocks_in_a_linked_working_tree_that_holds_trunk_is_looked_a
     await scene.submit("one", {"story.txt": "theirs\n"})
     await scene.settle()
     assert scene.cards() == [CardKind.LANDING_BLOCKED]
-    seen = scene.queue._in_the_way.look()
+    seen = scene.queue.lander.in_the_way.look()
 
     git(linked, "checkout", "-q", "story.txt")
 

@@ -397,7 +397,7 @@ class Line:
 
     async def _catch_up(self) -> None:
         """While trunk is renamed away, nothing of it can be read; nor is anything dispatched."""
-        while not self.queue._tip:  # noqa: ASYNC110 - virtual time
+        while not self.queue.lander.tip:  # noqa: ASYNC110 - virtual time
             await anyio.sleep(1)
         self.caught_up()
 
