@@ -186,7 +186,7 @@ class Runtime(_Table):
             if folder.is_relative_to(name) or PurePath(name).is_relative_to(folder):
                 raise ValueError(
                     f'files: "{name}" would be written into the user\'s own {folder}, '
-                    "which home names"
+                    "which `home` names"
                 )
         return self
 
@@ -293,8 +293,8 @@ def check_home(runtime: Runtime, environ: Mapping[str, str]) -> None:
     folder = next(iter(logins(runtime, environ, Path("/"))), None)
     if folder and not os.access(folder, os.W_OK | os.X_OK):
         raise ConfigError(
-            f"{runtime.name} has to write to {folder}, and may not: "
-            "make that folder yours and writable."
+            f"{runtime.name} has to write to {folder}, but has no permission: "
+            "make yourself the owner of that folder, and make it writable."
         )
 
 

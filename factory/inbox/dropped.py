@@ -63,7 +63,9 @@ def read(path: Path) -> bytes:
     Raises TaskFileError if the path is not a plain file or cannot be read.
     """
     if not stat.S_ISREG(path.lstat().st_mode):
-        raise TaskFileError("a symlink or a special file, not a file", form="copy the file itself")
+        raise TaskFileError(
+            "a symlink or a special file, not a plain file", form="copy the file itself"
+        )
     try:
         with os.fdopen(os.open(path, _READ), "rb") as file:
             return file.read(MAX_BYTES + 1)

@@ -85,8 +85,8 @@ class Intake:
         try:
             self._make_folders()
         except OSError as error:
-            where = f"{error.filename} is no folder to work in ({error.strerror})"
-            scan.warnings.append(f"no task file is taken: {where}")
+            where = f"{error.filename} cannot be used as a folder ({error.strerror})"
+            scan.warnings.append(f"factoryd takes no task file: {where}")
             return scan
         self._forget_old(now)
         for path in sorted(self._folder.iterdir()):
@@ -143,9 +143,13 @@ class Intake:
                 continue
             where = _where(path)
             if path.is_dir() and not path.is_symlink():
-                scan.warnings.append(f"not yet: batches. The folder {where} is left where it is.")
+                scan.warnings.append(
+                    f"factoryd does not take the folder {where}: batches are not available yet"
+                )
             elif path.suffix.lower() != ".md":
-                scan.warnings.append(f"{where} is not taken: the name of a task file ends in .md")
+                scan.warnings.append(
+                    f"factoryd does not take {where}: the name of a task file ends in .md"
+                )
             else:
                 names.append(path.name)
         return names
@@ -171,7 +175,7 @@ class Intake:
             pass  # somebody removed it again
         except (OSError, TaskFileError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
-            scan.warnings.append(f"{where} cannot be taken ({reason}); it is tried again")
+            scan.warnings.append(f"{where} cannot be taken ({reason}); factoryd tries again")
 
     def _wait(self, path: Path, now: datetime) -> _Wait | None:
         """Return why the file waits; None if it is complete."""
@@ -180,11 +184,11 @@ class Intake:
             return None  # `read` refuses it
         lock = dropped.editor_lock(path)
         if lock:
-            return _Wait(why=f"waits: {shown(lock.name)} says that it is open in an editor")
+            return _Wait(why=f"waits: {shown(lock.name)} shows that an editor has it open")
         if 0 <= now.timestamp() - seen.st_mtime < QUIET_S:
             return _Wait(QUIET_S)
         if dropped.is_blank(path, seen.st_size):
-            return _Wait(why="is empty: it waits for its text")
+            return _Wait(why="is empty: factoryd waits for its text")
         written = self._written_to(path)
         if written is None:
             written = not self._stands_still(path, now)
@@ -219,7 +223,7 @@ class Intake:
         name = dropped.blob_name(path)
         seen = self._seen().get(name)
         if seen == "first":
-            what = "is tracked by git and was there at the first start, so it is not taken"
+            what = "is tracked by git and existed at the first start, so factoryd does not take it"
             scan.warnings.append(f"{_where(path)} {what}")
         if seen:
             return
@@ -253,7 +257,7 @@ class Intake:
         name = path.name.partition("-")[2]
         try:
             if not name.isprintable():
-                reason = "the file's name holds signs that cannot be shown"
+                reason = "the file's name has characters that cannot be shown"
                 raise TaskFileError(reason, form="letters and digits")
             if not self._store.select(Spec, source=path.name):
                 text = task_file.decode(dropped.read(path))
@@ -277,9 +281,9 @@ class Intake:
         inbox = self._inbox.name
         why = f"line {error.line}: {error.reason}" if error.line else error.reason
         text = (
-            f"{shown(name)} was not accepted, and lies in {inbox}/rejected now.\n\n{why}\n"
+            f"factoryd did not accept {shown(name)}, and moved it to {inbox}/rejected/.\n\n{why}\n"
             f"correct form: {error.form or 'see the README'}\n\n"
-            f"Mend it and move it back into {inbox}/.\n"
+            f"Correct it and move it back into {inbox}/.\n"
         )
         with faults.step("inbox.explain"):
             target.with_name(f"{target.name}{_NOTE}").write_text(text, encoding="utf-8")

@@ -76,7 +76,7 @@ def plan(
         if way:
             form = FORMS["needs"]
             if spec.accept:
-                form = "the last by name, which proves the whole, waits for all others"
+                form = "the last file by name proves the whole and waits for all others"
             raise _in(name, TaskFileError(in_a_circle(way), form=form))
     return tuple(parts.values())
 
@@ -84,11 +84,13 @@ def plan(
 def _check_whole(whole: Unit, spec: Spec, units: Iterable[Unit]) -> None:
     why = ""
     if spec.run:
-        why = "a `run` unit is not split"
+        why = "a `run` unit cannot be split"
     elif any(each.state is UnitState.SPLIT and whole.id in each.needs for each in units):
-        why = f"{whole.id} is a part already, and parts are not split again"
+        why = f"{whole.id} is a part already, and a part cannot be split again"
     if why:
-        raise TaskFileError(f"split/: {why}", form="one change that does it, or a question.md")
+        raise TaskFileError(
+            f"split/: {why}", form="one change that does the task, or a question.md"
+        )
 
 
 def _check_files(files: Mapping[str, bytes]) -> None:
@@ -113,7 +115,7 @@ def told(parts: Iterable[Part]) -> str:
             left_out.append(f"{', '.join(part.left_out)} of {part.id}")
     said = ", ".join(names)
     if left_out:
-        said += f"; left out, for a part may not set it: {'; '.join(left_out)}"
+        said += f"; left out, because a part may not set it: {'; '.join(left_out)}"
     return said
 
 
@@ -132,7 +134,7 @@ def replaced(needs: Iterable[str], parts: Mapping[str, Iterable[str]]) -> tuple[
 
 def in_a_circle(way: Iterable[str]) -> str:
     """Return why needs that form a circle are refused."""
-    return f"needs: they go in a circle, so none could ever start: {' → '.join(way)}"
+    return f"needs: they form a circle, so none of these units could start: {' → '.join(way)}"
 
 
 def is_part(store: Store, unit: str) -> bool:
@@ -196,8 +198,8 @@ class _Split:
             return need
         if need == self.whole.id or not self.taken(need):
             hint = did_you_mean(need, siblings)
-            reason = f"needs: there is neither a part nor another unit {need!r}{hint}"
-            form = "names of files beside it, or ids of units"
+            reason = f"needs: {need!r} is neither a part nor another unit{hint}"
+            form = "names of files in split/, or ids of units"
             raise TaskFileError(reason, line=file.lines["needs"], form=form)
         return need
 
@@ -207,12 +209,12 @@ class _Split:
             return scope
         line = file.lines["scope"]
         if len(file.scope) > MOST_GLOBS:
-            form = f"at most {MOST_GLOBS} globs; folder/** is all of a folder"
+            form = f"at most {MOST_GLOBS} globs; folder/** matches all files in a folder"
             raise TaskFileError(f"scope: holds {len(file.scope)} globs", line=line, form=form)
         for glob in file.scope:
             if scope and not covers(scope, glob):
                 whole = f"{self.whole.id} ({', '.join(scope)})"
-                reason = f"scope: {glob} reaches beyond that of {whole}"
+                reason = f"scope: {glob} lies outside the scope of {whole}"
                 raise TaskFileError(reason, line=line, form=FORMS["scope"])
         return file.scope
 

@@ -46,7 +46,7 @@ def _gate(path: str, text: str, folder: str) -> Gate:
     named = _NAME.fullmatch(path.removeprefix(folder))
     if not named:
         raise ConfigError(
-            f"{path} is not run: a gate is called NN-name.sh or NN-name.toml, "
+            f"{path} is not run: the file of a gate is called NN-name.sh or NN-name.toml, "
             f"e.g. {folder}20-test.sh"
         )
     number, word, suffix = named.groups()
@@ -55,7 +55,7 @@ def _gate(path: str, text: str, folder: str) -> Gate:
         return _of_toml(gate, text)
     if not code_of(text):
         raise ConfigError(
-            f"{path} has no command and would pass everything. Write one, or remove the file."
+            f"{path} has no command and would pass everything. Write a command, or remove the file."
         )
     return replace(gate, script=text)
 

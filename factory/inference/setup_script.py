@@ -25,8 +25,8 @@ def setup(files: Files) -> Setup:
     for path in (*inputs, *keeps, *made_from):
         if leads_out(path) or not _is_glob(path):
             raise ConfigError(
-                f"{files.setup}: {path} leads out of the tree, or is no glob. "
-                "Name what lies inside of it."
+                f"{files.setup}: {path} leads out of the tree, or is not a glob. "
+                "Name only paths inside the tree."
             )
     return Setup(
         kind="script",

@@ -129,9 +129,9 @@ class Gates:
         # Even a new environment was changed: gates may pass only because of such a change.
         last = judgement.verdicts[-1]
         sentence = (
-            f"Gate {last.gate} (or one beside it) changes the environment that it runs in, "
-            f"e.g. {changed[0]}: what passes afterwards proves nothing. "
-            "Do that in conventions/workspace/setup.sh."
+            f"Gate {last.gate} (or a gate that runs at the same time) changes its environment, "
+            f"e.g. {changed[0]}. Gates that pass afterwards prove nothing. "
+            "Make such changes in conventions/workspace/setup.sh."
         )
         failed = SetupFailed(sentence=sentence, log=last.log)
         return replace(judgement, answer=Answer.SETUP, failed=failed)

@@ -61,12 +61,12 @@ RULES: Sequence[Rule] = (
         {
             "settings of the factory": "/factory.toml",
             "gates, setup, prompts, runtimes, knowledge": "/conventions /.conventions",
-            "the same, where conventions/ is the project's own": (
+            "the same, if conventions/ is the project's own": (
                 "/conventions/gates /conventions/workspace /conventions/prompts "
                 "/conventions/runtimes /conventions/knowledge /conventions/policy.toml"
             ),
             "checks that are run by hand and in CI": "/.ci",
-            "what each Python runs when it starts, gates included": (
+            "code that every Python runs when it starts, also in gates": (
                 "sitecustomize.py usercustomize.py sitecustomize usercustomize"
             ),
         },
@@ -97,7 +97,7 @@ RULES: Sequence[Rule] = (
             "Codefresh": "/codefresh.yml",
             "Harness": "/.harness",
             "sourcehut builds": "/.build.yml /.builds",
-            "who has to review what": "codeowners",
+            "required reviewers": "codeowners",
             "Dependabot, which opens pull requests": (
                 "/.github/dependabot.yml /.github/dependabot.yaml"
             ),
@@ -172,7 +172,7 @@ RULES: Sequence[Rule] = (
                 ".overcommit.yml .simple-git-hooks.* simple-git-hooks.* .lintstagedrc* "
                 "lint-staged.config.* .commitlintrc* commitlint.config.*"
             ),
-            "where submodules and large files are fetched from": ".gitmodules .lfsconfig",
+            "sources of submodules and large files": ".gitmodules .lfsconfig",
         },
     ),
     *_rules(
@@ -197,7 +197,7 @@ RULES: Sequence[Rule] = (
 
 _MINE = "which agents, editors or tools on your machine obey"
 _PHRASES = {
-    _HERE: "by which the factory judges or sets up work",
+    _HERE: "which the factory uses to judge or set up work",
     _CI: "which your CI or your forge obeys",
     **dict.fromkeys((_AGENTS, _EDITORS, _SHELLS, _TOOLS), _MINE),
 }
@@ -233,7 +233,7 @@ def guard(
     ours = [path for path in paths if _is_ours(path, links or {}, guards.ours)]
     if ours:
         sentence = (
-            f"it touches {shown(ours)}: .factory/ and the inbox are the factory's own, "
+            f"it touches {shown(ours)}: .factory/ and the inbox belong to the factory, "
             "and no task may change them"
         )
         return Refused(EndReason.OUT_OF_SCOPE, tuple(ours), sentence, liftable=False)
@@ -271,8 +271,8 @@ def _too_large(larger: Mapping[str, int], refused: Refused | None) -> Refused:
     """Return the objection to files that are too large to be read, and add the other objections."""
     most = f"{bounded.shown(bounded.PARSED)} (lock files: {bounded.shown(bounded.LOCK_FILE)})"
     sentence = (
-        f"it has {bounded.listed(larger.items(), SHOWN)}, and the factory reads a file "
-        f"that decides how work is judged only up to {most}"
+        f"it has {bounded.listed(larger.items(), SHOWN)}, but a file that decides how work "
+        f"is judged may have at most {most}"
     )
     paths = dict.fromkeys(larger)
     evidence = [f"{path}: {bounded.shown(size)}" for path, size in larger.items()]
@@ -331,7 +331,7 @@ class Guards:
 
 
 def _source(path: str) -> Rule:
-    return Rule(path, "gates or setup are read from it", _HERE, GATES)
+    return Rule(path, "it decides gates or setup", _HERE, GATES)
 
 
 # ── the table, by the first part of a path ──

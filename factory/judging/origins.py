@@ -20,7 +20,7 @@ _PROJECT = re.compile(r"""(?:^|\()[ \t]*name[ \t]*=[ \t]*["']?([\w.-]+)""", re.M
 _MANIFESTS = ("pyproject.toml", "setup.cfg", "setup.py")
 _MANIFEST_BYTES = 1 << 20
 _CURE = (
-    ": gates would test that and not the candidate. Install the project editable "
+    ": gates would test that code and not the candidate. Install the project editable "
     "(pip install -e .), e.g. in conventions/workspace/setup.sh."
 )
 
@@ -94,7 +94,7 @@ class _Origins:
         """Return a sentence if a package is installed in a wrong way; else ""."""
         local = package.source if package.from_folder else None
         if local and not local.is_relative_to(self._tree):
-            return f"{package.name} is installed from {local}, outside of the tree{_CURE}"
+            return f"{package.name} is installed from {local}, outside the tree{_CURE}"
         if package.editable or package.folder.is_relative_to(self._tree):
             return ""
         if local or self._is_project(package):
@@ -109,14 +109,14 @@ class _Origins:
         if origin.is_relative_to(self._tree):
             return ""
         if not self._venv or not origin.is_relative_to(self._venv):
-            return f"`import {name}` gives {origin}, outside of the tree{_CURE}"
+            return f"`import {name}` gives {origin}, outside the tree{_CURE}"
         shown = origin.relative_to(self._venv)
         owners = [each for each in self._known.distributions if each.owns(name)]
         if not owners:
             return f"`import {name}` gives {shown}, a copy that no installed package owns{_CURE}"
         for owner in owners:
             if owner.source and not owner.editable:
-                return f"`import {name}` gives {shown}, which {owner.name} brings as a copy{_CURE}"
+                return f"`import {name}` gives {shown}, a copy that {owner.name} installed{_CURE}"
         return ""  # a dependency has that name, or an editable installation built the module
 
 
@@ -141,9 +141,9 @@ def outside_node(tree: Path) -> str:
         found = folder / "node_modules"
         if found.is_dir():
             return (
-                f"node looks into {found} for what the tree lacks: gates would pass here and fail "
-                "elsewhere. Remove that folder, or set XDG_STATE_HOME to a place that has none "
-                "above it."
+                f"node also loads packages from {found}, outside the tree: gates could pass here "
+                "and fail elsewhere. Remove that folder, or set XDG_STATE_HOME to a folder "
+                "that has no node_modules above it."
             )
     real = tree.resolve()
     modules = tree / "node_modules"

@@ -116,10 +116,10 @@ def sentence(paths: Collection[str], said: str) -> str:
     if form:
         check = f"{check} ({form})"
     return (
-        f"It succeeded, but it changed {files}: {shown(sorted(paths))}. "
-        "What it passed is not what would land, so it is red. "
-        f"Commit what it changes, or let the gate use {check}. "
-        "If it has to write them, name them in the gate's file: # rewrites: PATH"
+        f"The gate succeeded, but it changed {files}: {shown(sorted(paths))}. "
+        "So it did not judge what would land, and it is red. "
+        f"Commit its changes, or let the gate use {check}. "
+        "If the gate has to change files, name them in its file: # rewrites: PATH"
     )
 
 
@@ -127,8 +127,8 @@ def built_over(paths: Collection[str]) -> str:
     """Return what to do if setup writes tracked files, because gates would not see what lands."""
     return (
         f"Setup overwrites {shown(sorted(paths))}, which git tracks: "
-        "gates would judge what setup makes and not what lands. "
-        "Remove it from `# keeps:` in setup.sh, or from git."
+        "gates would judge these files and not the ones that land. "
+        "Remove them from `# keeps:` in setup.sh, or from git."
     )
 
 

@@ -223,12 +223,12 @@ class Building:
         run = self._underway.fresh(place.folder, "origins")
         ran = await self._commands.run(order, place, run)
         if not ran.ok:
-            return _failure("a look at what is installed for python3", ran, place)
+            return _failure("list the package folders of python3", ran, place)
         told = await to_thread.run_sync(folders_told, ran.tail)
         if told:
             return told
         sentence = (
-            f"{python} did not say where its packages are, so it is unknown what gates would test."
+            f"{python} did not report where its packages are, so it is not known what gates test."
         )
         return SetupFailed(sentence=sentence, tail=ran.tail, log=ran.where)
 
@@ -275,7 +275,7 @@ def _sealed(
     except OSError as error:
         if disk.full(error):
             raise
-        return SetupFailed(sentence=f"What setup made could not be copied: {error}.")
+        return SetupFailed(sentence=f"factoryd could not copy the files that setup made: {error}.")
 
 
 # ── in words ──

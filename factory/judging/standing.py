@@ -193,15 +193,18 @@ def seal(place: Place, setup: Setup, asked: Asked, stamp: Stamp, *, before: Prin
 
 
 def _check(made: Sequence[str], laid: Print) -> None:
-    advice = "Let setup write what gates do not need to $TMPDIR"
+    advice = "Let setup write files that gates do not need to $TMPDIR"
     if len(made) > BUILD_PATHS:
         raise TooMuch(
-            f"Setup built {len(made):,} separate files in the tree, of {BUILD_PATHS:,}. {advice}."
+            f"Setup built {len(made):,} separate paths in the tree; "
+            f"factoryd keeps at most {BUILD_PATHS:,}. {advice}."
         )
     size = size_of(laid)
     if size > BUILD_BYTES:
-        gb = f"{size / 1e9:.1f} GB in the tree, of {BUILD_BYTES / 1e9:.1f}"
-        raise TooMuch(f"Setup built {gb} that can be kept for it. {advice}.")
+        most = f"{BUILD_BYTES / 1e9:.1f} GB"
+        raise TooMuch(
+            f"Setup built {size / 1e9:.1f} GB in the tree; factoryd keeps at most {most}. {advice}."
+        )
 
 
 def _of_build(place: Place, asked: Asked, stamp: Stamp) -> Stamp:

@@ -24,9 +24,7 @@ def whole_text(path: Path, *, most: int = MOST_BYTES) -> str:
     """Return a whole file, decoded like file names; empty if there is no file. Raises TooLarge."""
     content = _read(path, most + 1)
     if len(content) > most:
-        raise TooLarge(
-            f"{path} is larger than {most >> 10:,} KiB, which is all that factoryd reads of it"
-        )
+        raise TooLarge(f"{path} is larger than {most >> 10:,} KiB, the most that factoryd reads")
     return content.decode(errors="surrogateescape")
 
 

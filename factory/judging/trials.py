@@ -109,9 +109,9 @@ def _ending(ran: Ran, command: str) -> str:
     if ran.rewrote:
         return f"[red: {rewrites.sentence(ran.rewrote, rewrites.told(command, ran.tail))}]"
     if ran.exit.cause == "timeout":
-        return f"[ended after {ran.exit.seconds:.1f} s: it takes too long]"
+        return f"[ended after {ran.exit.seconds:.1f} s: it took too long]"
     if ran.exit.cause == "overran":
-        return f"[ended: it uses too much: {ran.exit.detail}]"
+        return f"[ended: it used too much: {ran.exit.detail}]"
     if ran.exit.signal:
         return f"[ended by signal {ran.exit.signal}]"
     return ran.exit.detail

@@ -812,4 +812,4 @@ def test_a_gate_that_uses_too_much_is_red_and_says_why(narrow: Line) -> None:
     narrow.unit("hungry", UnitState.HELD)
 
     (verdict,) = [each for each in narrow.store.select(Verdict, gate="20-hungry") if not each.ok]
-    assert "[ended: it uses too much: " in verdict.tail
+    assert "[ended: it used too much: " in verdict.tail

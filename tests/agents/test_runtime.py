@@ -234,11 +234,11 @@ def test_a_runtime_needs_a_command_only() -> None:
         ("command = ['x']\nfiles = {a = 3}", "mine.toml: files.a: Input should be a valid string"),
         (
             "command = ['x']\nhome = ['.x']\nfiles = {'.x/a' = ''}",
-            'mine.toml: files: ".x/a" would be written into the user\'s own .x, which home names',
+            'mine.toml: files: ".x/a" would be written into the user\'s own .x, which `home` names',
         ),
         (
             "command = ['x']\nhome = ['.x/y']\nfiles = {'.x' = ''}",
-            'mine.toml: files: ".x" would be written into the user\'s own .x/y, which home names',
+            'mine.toml: files: ".x" would be written into the user\'s own .x/y, which `home` names',
         ),
     ],
 )
@@ -763,7 +763,8 @@ def test_where_a_program_cannot_keep_its_sessions_it_is_not_started(
 
     closed = tmp_path / ".a"
     with pytest.raises(
-        ConfigError, match=r"mine has to write to /.*/\.a, and may not: make that folder yours"
+        ConfigError,
+        match=r"mine has to write to /.*/\.a, but has no permission: make yourself the owner",
     ):
         check_home(runtime, environ)
 

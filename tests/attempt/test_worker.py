@@ -148,7 +148,9 @@ async def test_a_circle_by_way_of_a_unit_that_was_split_before_is_no_split(scene
     (attempt,) = scene.store.select(Attempt, unit="u")
     ended = (scene.state_of("u"), attempt.reason)
     assert ended == ("ready", "empty"), "nor is the change a submission, without done.md"
-    circle = "needs: they go in a circle, so none could ever start: u-a → older → older-a → u-a"
+    circle = (
+        "needs: they form a circle, so none of these units could start: u-a → older → older-a → u-a"
+    )
     assert attempt.detail.startswith(f"it was not split: split/a.md: {circle}")
     assert kept(scene) == "half"
 

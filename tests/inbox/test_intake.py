@@ -157,7 +157,7 @@ async def test_an_inbox_that_is_no_folder_is_said(floor: Floor, broken: str) -> 
     scan = await floor.scan()
 
     assert len(scan.warnings) == 1
-    assert "is no folder to work in" in scan.warnings[0]
+    assert "cannot be used as a folder" in scan.warnings[0]
 
 
 async def test_where_a_newer_daemon_took_over_a_file_is_left_to_it(floor: Floor) -> None:
@@ -253,7 +253,7 @@ async def test_an_empty_file_waits_for_its_text(floor: Floor, text: str) -> None
     floor.drop("a.md")
     written = await floor.scan()
 
-    assert empty == Scan(warnings=["inbox/a.md is empty: it waits for its text"])
+    assert empty == Scan(warnings=["inbox/a.md is empty: factoryd waits for its text"])
     assert written == Scan(accepted=["a"])
 
 
@@ -266,7 +266,7 @@ async def test_a_file_that_is_open_in_an_editor_waits(floor: Floor, lock: str) -
     (floor.inbox / lock).unlink()
     closed = await floor.scan()
 
-    assert editing == Scan(warnings=[f"inbox/a.md waits: {lock} says that it is open in an editor"])
+    assert editing == Scan(warnings=[f"inbox/a.md waits: {lock} shows that an editor has it open"])
     assert closed == Scan(accepted=["a"])
 
 
@@ -298,8 +298,8 @@ async def test_what_is_not_a_task_file_is_left_and_said(floor: Floor) -> None:
 
     assert scan == Scan(
         warnings=[
-            "not yet: batches. The folder inbox/batch is left where it is.",
-            "inbox/notes.txt is not taken: the name of a task file ends in .md",
+            "factoryd does not take the folder inbox/batch: batches are not available yet",
+            "factoryd does not take inbox/notes.txt: the name of a task file ends in .md",
         ]
     )
     assert (floor.inbox / "batch" / "01-a.md").exists()
@@ -320,7 +320,7 @@ async def test_a_file_that_cannot_be_moved_is_said_and_others_go_on(floor: Floor
 
     assert scan.accepted == ["a"]
     assert len(scan.warnings) == 1
-    assert scan.warnings[0].endswith("cannot be taken (File name too long); it is tried again")
+    assert scan.warnings[0].endswith("cannot be taken (File name too long); factoryd tries again")
 
 
 # Exactly once
@@ -571,7 +571,7 @@ async def test_needs_in_a_circle_are_refused_by_name(floor: Floor) -> None:
 
     assert scan.rejected == ["c.md"]
     assert (
-        "line 3: needs: they go in a circle, so none could ever start: c → b → a → c"
+        "line 3: needs: they form a circle, so none of these units could start: c → b → a → c"
         in floor.complaint("c.md")
     )
 
@@ -603,12 +603,12 @@ async def test_a_bad_file_is_set_aside_with_line_reason_and_form(floor: Floor) -
     assert scan == Scan(rejected=["a.md"])
     assert (floor.inbox / "rejected" / "a.md").read_text() == "---\npriority: high\n---\n# A\n"
     assert floor.complaint("a.md") == (
-        "a.md was not accepted, and lies in inbox/rejected now.\n"
+        "factoryd did not accept a.md, and moved it to inbox/rejected/.\n"
         "\n"
         "line 2: priority: 'high' is not a whole number from 0 to 4\n"
         "correct form: priority: 2  # 0 now … 4 whenever\n"
         "\n"
-        "Mend it and move it back into inbox/.\n"
+        "Correct it and move it back into inbox/.\n"
     )
     rejected = [
         entry.detail for entry in entries_of(floor.store) if entry.event is Event.TASK_REJECTED
@@ -694,7 +694,9 @@ async def test_a_name_that_cannot_be_shown_is_refused(floor: Floor, name: bytes)
 async def test_tracked_files_of_the_first_start_are_left_and_said(floor: Floor) -> None:
     floor.tracked = frozenset({"a.md"})
     path = floor.drop("a.md")
-    said = ["inbox/a.md is tracked by git and was there at the first start, so it is not taken"]
+    said = [
+        "inbox/a.md is tracked by git and existed at the first start, so factoryd does not take it"
+    ]
 
     scans = [await floor.scan(), await floor.scan(after=30)]
     floor.restart()
@@ -745,7 +747,7 @@ async def test_a_tracked_symlink_is_left_and_said(floor: Floor, first: bool) -> 
     scan = await floor.scan()
 
     assert scan.warnings == [
-        "inbox/a.md cannot be taken (a symlink or a special file, not a file); it is tried again"
+        "inbox/a.md cannot be taken (a symlink or a special file, not a plain file); factoryd tries again"
     ]
 
 

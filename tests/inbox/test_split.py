@@ -109,7 +109,7 @@ def test_a_part_may_say_title_needs_scope_and_priority_and_nothing_else_counts()
     assert parts[0].left_out == ("allow", "agent", "accept")
     assert (
         told(parts)
-        == "big-a, big-b; left out, for a part may not set it: allow, agent, accept of big-a"
+        == "big-a, big-b; left out, because a part may not set it: allow, agent, accept of big-a"
     )
     assert told(parts[1:]) == "big-b"
 
@@ -153,21 +153,21 @@ def test_a_long_name_keeps_the_ids_apart() -> None:
         ({"a.md": "A", "b.md": "---\nuntil: 'true'\n---\nB"}, "split/b.md: not yet"),
         (
             {"a.md": "A", "b.md": "---\nneeds: c\n---\nB"},
-            "split/b.md: needs: there is neither a part nor another unit 'c'",
+            "split/b.md: needs: 'c' is neither a part nor another unit",
         ),
-        ({"a.md": "A", "b.md": "---\nneeds: big\n---\nB"}, "split/b.md: needs: there is neither"),
-        ({"a.md": "---\nneeds: a\n---\nA", "b.md": "B"}, "split/a.md: needs: they go in a circle"),
+        ({"a.md": "A", "b.md": "---\nneeds: big\n---\nB"}, "split/b.md: needs: 'big' is neither"),
+        ({"a.md": "---\nneeds: a\n---\nA", "b.md": "B"}, "split/a.md: needs: they form a circle"),
         (
             {"a.md": "---\nneeds: b\n---\nA", "b.md": "---\nneeds: a\n---\nB"},
-            "split/a.md: needs: they go in a circle",
+            "split/a.md: needs: they form a circle",
         ),
         (
             {"a.md": "---\nneeds: waits\n---\nA", "b.md": "B"},
-            "split/a.md: needs: they go in a circle",
+            "split/a.md: needs: they form a circle",
         ),
         (
             {"a.md": "---\nneeds: older\n---\nA", "b.md": "B"},
-            "split/a.md: needs: they go in a circle",
+            "split/a.md: needs: they form a circle",
         ),
         ({"a.md": "A", "b.md": "# B \ufffe\n"}, "split/b.md: a control character"),
     ],
@@ -202,7 +202,7 @@ def test_the_circle_is_seen_where_the_proof_makes_one() -> None:
             {"a.md": "---\nneeds: b\n---\nA", "b.md": "B"}, text="---\naccept: 'false'\n---\nAll."
         )
 
-    assert caught.value.form == "the last by name, which proves the whole, waits for all others"
+    assert caught.value.form == "the last file by name proves the whole and waits for all others"
 
 
 @pytest.mark.parametrize("scope", ["**", "src", "lib/x.py", "sr*/x", "src/../lib"])
@@ -261,7 +261,7 @@ def test_a_part_is_not_split_again_nor_a_run_unit() -> None:
 
     with pytest.raises(TaskFileError, match="big is a part already"):
         split(both, is_part=True)
-    with pytest.raises(TaskFileError, match="a `run` unit is not split"):
+    with pytest.raises(TaskFileError, match="a `run` unit cannot be split"):
         split(both, text="---\nrun: make\n---\n")
 
 

@@ -58,5 +58,5 @@ def test_a_setup_script_that_says_nothing_is_thought_to_read_every_manifest() ->
     ],
 )
 def test_a_setup_script_cannot_keep_what_lies_outside_or_read_what_is_no_glob(says: str) -> None:
-    with pytest.raises(ConfigError, match="leads out of the tree, or is no glob"):
+    with pytest.raises(ConfigError, match="leads out of the tree, or is not a glob"):
         of({SETUP: f"# {says}\ntrue\n"})

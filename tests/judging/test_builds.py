@@ -200,11 +200,11 @@ async def test_a_build_that_leads_out_of_the_tree_takes_nothing_with_it(court: C
     [
         (
             "truncate -s 5G dist/sparse",
-            "Setup built 5.4 GB in the tree, of 4.3 that can be kept for it.",
+            "Setup built 5.4 GB in the tree; factoryd keeps at most 4.3 GB.",
         ),
         (
             "touch 1.built 2.built 3.built 4.built",
-            "Setup built 5 separate files in the tree, of 3.",
+            "Setup built 5 separate paths in the tree; factoryd keeps at most 3.",
         ),
     ],
 )

@@ -464,7 +464,7 @@ async def test_an_editable_install_of_another_checkout_is_refused_by_its_record(
 
     failed = await world.refused(python(_installed("pkg", url)))
 
-    assert f"pkg is installed from {world.folder}/checkout, outside of the tree" in failed.sentence
+    assert f"pkg is installed from {world.folder}/checkout, outside the tree" in failed.sentence
 
 
 async def test_a_stale_copy_of_the_project_is_refused(world: World) -> None:
@@ -567,7 +567,7 @@ async def test_a_python_on_path_that_says_nothing_is_refused(tmp_path: Path) -> 
 
     failed = await world.refused(NOTHING)
 
-    assert f"{tmp_path}/bin/python3 did not say where its packages are" in failed.sentence
+    assert f"{tmp_path}/bin/python3 did not report where its packages are" in failed.sentence
 
 
 async def test_a_python_path_that_is_passed_on_must_not_lead_to_another_checkout(

@@ -283,7 +283,7 @@ async def test_a_gate_that_takes_too_long_is_red_says_so_and_is_not_settled(cour
     (verdict,) = judgement.red
     assert not verdict.settled
     assert verdict.seconds >= 0.3  # beside a load it takes longer to end it
-    ended = f"[ended after {verdict.seconds:.1f} s: it takes too long]"
+    ended = f"[ended after {verdict.seconds:.1f} s: it took too long]"
     assert verdict.tail.startswith(f"begun\n\n{ended}")
 
 
@@ -487,7 +487,10 @@ async def test_a_gate_that_always_changes_its_environment_settles_nothing_and_is
 
     assert judgement.answer is Answer.SETUP
     assert judgement.failed is not None
-    assert "Gate 10-test (or one beside it) changes the environment" in judgement.failed.sentence
+    assert (
+        "Gate 10-test (or a gate that runs at the same time) changes its"
+        in judgement.failed.sentence
+    )
     assert [verdict.settled for verdict in judgement.verdicts] == [False]
     assert court.count() == 2
 

@@ -36,7 +36,7 @@ def test_the_factorys_own_folders_are_refused_in_any_case_and_nothing_lifts_it(p
     assert refused == Refused(
         EndReason.OUT_OF_SCOPE,
         (path,),
-        f"it touches {path}: .factory/ and the inbox are the factory's own, and no task may change them",
+        f"it touches {path}: .factory/ and the inbox belong to the factory, and no task may change them",
         liftable=False,
     )
 
@@ -328,12 +328,12 @@ def test_all_guards_are_named_at_once_with_what_each_path_runs() -> None:
     assert refused.sentence == (
         "it changes .envrc, which agents, editors or tools on your machine obey; "
         "it changes .github/workflows/a.yml, which your CI or your forge obeys; "
-        "it changes Makefile, by which the factory judges or sets up work"
+        "it changes Makefile, which the factory uses to judge or set up work"
     )
     assert refused.evidence == (
         ".envrc: direnv, when somebody enters the folder (shells and git on your machine)",
         ".github/workflows/a.yml: GitHub Actions (your CI and your forge)",
-        "Makefile: gates or setup are read from it (the factory)",
+        "Makefile: it decides gates or setup (the factory)",
     )
 
 

@@ -116,7 +116,7 @@ async def test_whoever_changes_a_tracked_file_is_red_and_says_which(either: Cour
 
     assert reds(judgement) == {each.name: ("src/app.txt",) for each in gates}
     assert all(
-        "src/app.txt. What it passed is not what would land" in each.tail for each in judgement.red
+        "src/app.txt. So it did not judge what would land" in each.tail for each in judgement.red
     )
 
 

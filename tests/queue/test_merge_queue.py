@@ -263,8 +263,8 @@ async def test_a_file_that_rules_and_is_too_large_to_be_read_is_asked_about_and_
         CardKind.GUARD,
     )
     assert card.question == (
-        "big: it has tests/test_big.py (1 MiB), and the factory reads a file that decides how work is judged only up "
-        "to 1 MiB (lock files: 16 MiB). Should it land?"
+        "big: it has tests/test_big.py (1 MiB), but a file that decides how work is judged may have at most "
+        "1 MiB (lock files: 16 MiB). Should it land?"
     )
     assert scene.state_of("fine") == "landed"
 

@@ -220,7 +220,7 @@ async def test_a_time_limit_counts_from_the_start_of_a_gate_and_not_from_its_ado
 
     (verdict,) = judgement.verdicts
     assert (verdict.ok, verdict.settled, court.count()) == (False, False, 1)
-    assert "it takes too long" in verdict.tail
+    assert "it took too long" in verdict.tail
 
 
 # ── no false green ──
