@@ -1,4 +1,4 @@
-"""The desk: handles what a person does (requests, task files, factory.toml), and reports problems.
+"""The desk: handles requests, task files and changes of factory.toml, and reports problems.
 
 Invariant: a pass returns its warnings, and `status` shows those of the last pass; a warning ends
 when its problem ends.
@@ -215,11 +215,11 @@ def _not_trunks(floor: Floor) -> list[str]:
     """Warn if the checkout's conventions differ from trunk's; starts no git, as it runs often."""
     ruling = floor.judge.rulings.current
     paths = differing(floor.state.places.root, ruling.conventions) if ruling else []
+    if not paths:
+        return []
     branch = floor.trunk.branch
-    why = (
-        f"in your checkout: different on {branch}, whose version is in force until you commit yours"
-    )
-    return [f"{shown(paths, 3)} {why}"] if paths else []
+    why = f"not as on {branch}, whose copy rules until yours is committed there"
+    return [f"{shown(paths, 3)} in your checkout: {why}"]
 
 
 def _rejected(floor: Floor) -> list[str]:

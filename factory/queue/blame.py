@@ -66,6 +66,5 @@ class Blame:
             return
         # Trunk's own environment can be made, so the unit broke it.
         evidence = f"{card.question}\n\n{card.evidence}"
-        self._outcomes.send_back(
-            unit, Refusal(EndReason.GATE_RED, "its setup fails", said=evidence), at
-        )
+        refusal = Refusal(EndReason.GATE_RED, "its setup fails", said=evidence)
+        self._outcomes.send_back(unit, refusal, at)
