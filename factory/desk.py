@@ -218,7 +218,7 @@ def _not_trunks(floor: Floor) -> list[str]:
     if not paths:
         return []
     branch = floor.trunk.branch
-    why = f"not as on {branch}, whose copy rules until yours is committed there"
+    why = f"different on {branch}, whose version is in force until you commit yours"
     return [f"{shown(paths, 3)} in your checkout: {why}"]
 
 
