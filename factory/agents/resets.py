@@ -35,7 +35,7 @@ def _moment(text: str, now: datetime) -> datetime | None:
         return told
     dated = re.sub(r"^(\w+ \d+) (?!\d{4}\b)", rf"\g<1> {now.year} ", plain)
     told = _clock(dated)
-    if told and dated != plain and told < now - FARTHEST:  # in December, a date in January
+    if told and dated != plain and told < now - FARTHEST:  # a January date in December
         return _clock(dated.replace(str(now.year), str(now.year + 1), 1))
     return told
 

@@ -24,7 +24,7 @@ _UNSTARTED = (UnitState.WAITING, UnitState.READY, UnitState.HELD)
 
 
 class Acceptance:
-    """Makes units. `is_taken` returns whether an id is not free for a new unit."""
+    """Makes units. `is_taken` returns whether a new unit cannot use an id."""
 
     def __init__(
         self,

@@ -181,7 +181,7 @@ class _Split:
         if not file.body.strip() and "title" not in file.lines:  # it may have only `run`
             raise TaskFileError("says nothing to do", form="write the task below the front matter")
         text = _task_file(fields, file.body)
-        parse(text, f"{part}.md")  # the sum may be too large, or a heading may be no title
+        parse(text, f"{part}.md")  # the whole may be too large, or a heading be no title
         left_out = tuple(name for name in file.lines if name not in SETTABLE)
         return Part(part, text, needs, left_out)
 

@@ -186,7 +186,7 @@ def _pip_setup(
         read += ["-r", name]
     installs = [[*named, *read, *runners]]
     if "--hash" in files.text(*lists):
-        # With hashes, pip requires one for every package in the same command.
+        # If one package has a hash, pip requires hashes for all packages of the command.
         installs = [read, [*named, *runners]]
     commands = [(*_PIP_INSTALL, *install) for install in installs if install]
     return Setup(

@@ -14,7 +14,7 @@ from factory.judging.standing import Ready, lay
 from factory.repo.benches import Bench
 from factory.repo.underway import What
 
-SPARED = 100  # built paths that git leaves in a checkout; more of them are copied into it
+SPARED = 100  # built paths that git keeps when it shows a tree; further ones are copied
 FIRST_BENCH = 100  # place index of benches: workers have lower ones
 
 
@@ -30,7 +30,7 @@ class Case:
     stacked: bool = False  # units that have not landed are below it: they may have caused a red
     reruns: bool = True  # false if its commands should fail
     trunk: str = ""  # the commit whose code may make what other cases use
-    trunk_tree: str = ""  # and its tree
+    trunk_tree: str = ""  # the tree of that commit
     # The tree below, then the accept commands that failed on that tree, as they must.
     proof: tuple[str, ...] = ()
 

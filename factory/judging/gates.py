@@ -73,7 +73,7 @@ class Gates:
         return await self._judge(case, _all_gates(case.rules, accept), stop=True)
 
     async def prove(self, case: Case, accept: Sequence[str]) -> Judgement:
-        """Run the `accept` commands where they should fail; RED when all of them do."""
+        """Run `accept` commands on a tree where all should fail; RED if all fail."""
         judgement = await self._judge(replace(case, reruns=False), accepting(accept), stop=False)
         passes = any(verdict.succeeded for verdict in judgement.verdicts)
         if judgement.answer is Answer.RED and passes:

@@ -21,7 +21,7 @@ from factory.store.records import CardKind, Verdict
 from factory.store.unit import Unit
 
 OnBench = Callable[..., Case]  # makes a case; only the bench is missing
-TRIES = 3  # of a judging whose gates are interrupted
+TRIES = 3  # tries of a judging whose gates are interrupted
 
 
 class Judge:

@@ -107,7 +107,7 @@ def copy(source: Path, target: Path) -> None:
     disk.remove(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     pairs = [(source, target)]
-    for here, there in pairs:  # grows meanwhile; recursion would be too deep
+    for here, there in pairs:  # the loop adds pairs; recursion could get too deep
         if is_real(here):
             disk.reopen(here)
             there.mkdir(mode=0o700)
@@ -188,7 +188,7 @@ def copy_that_serves(place: Place, asked: str) -> Stamp | None:
 def restore(place: Place, copied: Stamp, now: Print) -> None:
     """Restore the dependencies from their copy.
 
-    `now`: their present print. If only the last build changed them, only those files are restored.
+    `now`: their present print. If only the last build changed them, restore only changed files.
     """
     stamp = read_stamp(place.stamp)
     place.stamp.unlink(missing_ok=True)

@@ -32,7 +32,7 @@ class Place:
     _: KW_ONLY
     contents: Contents  # tracked paths in the tree → the ids of their content
     ignored: Ignored = _nothing  # what git ignores in the tree
-    keeps: Sequence[str] = ()  # the dependencies that setup installs in the tree (node_modules)
+    keeps: Sequence[str] = ()  # folders of dependencies in the tree (node_modules)
     caches: str = "workspaces"  # which of the factory's caches are used here
     shows: str = ""  # the tree's id: the key for what is built in the tree
     # The tree's id if the tree is not trunk's. The tree's code must not write to caches, and an
@@ -85,7 +85,7 @@ class Place:
         return (self.venv, *self.inside(self.keeps))
 
     def inside(self, paths: Sequence[str]) -> list[Path]:
-        """Return the full paths of those that lie in the tree, even if a candidate made links."""
+        """Return the full paths of these, without paths that a link leads out of the tree."""
         top = os.path.realpath(self.tree)
         found = list[Path]()
         for path in paths:

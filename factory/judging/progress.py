@@ -14,7 +14,7 @@ class Done:
     """A run that has ended, and the files that it changed."""
 
     run: str  # its folder's name
-    rewrote: tuple[str, ...] = ()  # tracked files that it changed and must not
+    rewrote: tuple[str, ...] = ()  # tracked files that it changed without permission
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -90,7 +90,7 @@ async def _check_out(git: Git, by_commit: str, paths: Sequence[str], folder: Pat
 async def changed_above(git: Git, layer: Path) -> list[str]:
     """Return the tracked files that a command changed in a layer above git's work tree.
 
-    The work tree itself has not changed.
+    The work tree itself must be unchanged.
     """
     assert git.work_tree is not None
     touched = await to_thread.run_sync(_touched, layer, git.work_tree)

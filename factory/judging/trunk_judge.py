@@ -45,7 +45,7 @@ class Breaks:
         self._last = (tip, error)
 
     def may_judge(self, tip: str) -> bool:
-        """Whether trunk may be judged now: no error is uncounted, and the next try is due."""
+        """Whether trunk may be judged now: each error is counted, and the next try is due."""
         return self._last is None and self.retries.is_due(tip)
 
     def count(self, tip: str) -> None:

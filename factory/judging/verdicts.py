@@ -96,7 +96,8 @@ class Verdicts:
             log=ran.where,
             rewrote=ran.rewrote[: rewrites.MOST_KEPT],
         )
-        measured = self._measured.of(verdict.gate)  # before the store has it: it counts once
+        # Read the store before it has this verdict, which would count twice otherwise.
+        measured = self._measured.of(verdict.gate)
         self._tell(case, verdict, verdict.at, cached=False)
         if verdict.ok:
             measured.append(verdict.seconds)
