@@ -1,4 +1,4 @@
-"""What is on record: units, attempts, verdicts, cards, the journal, and where they are kept.
+"""The records: units, attempts, verdicts, cards and the journal, and the store that keeps them.
 
-Nothing here knows git, processes or what a record leads to.
+Nothing here knows git or processes, or acts on a record.
 """

@@ -1,6 +1,7 @@
-"""What was accepted of a task file: how its records are made, and how they are found again.
+"""Makes the records of an accepted task file, and finds them again.
 
-Invariant: a unit whose task cannot be read has a spec that says so, and nobody judges it by that.
+Invariant: if a unit's task cannot be read, its spec says so, and nothing judges the unit by that
+spec.
 """
 
 from dataclasses import fields
@@ -12,20 +13,20 @@ from factory.store.records import Task
 from factory.store.spec import Spec
 from factory.store.task_file import TaskFile, parse
 
-# What a task asks for is whatever both its file and its record have a field for.
+# The fields that a task file and its record have in common.
 _ASKED = {each.name for each in fields(TaskFile)} & {each.name for each in fields(Spec)}
 
 
 class NoSpec(FactoryError):
-    """It is not known what a unit's task asks for, so the unit is not judged."""
+    """A unit's spec is missing or unreadable, so nothing can judge the unit."""
 
 
 class NoMarkdown(FactoryError):
-    """The text of a unit's task is gone, so no agent can be told it."""
+    """The text of a unit's task is gone, so no prompt can hold it."""
 
 
 def spec_from(file: TaskFile, *, unit: str, name: str, source: str) -> Spec:
-    """The record of a task file that was understood."""
+    """Return the record of a parsed task file."""
     asked = {field: getattr(file, field) for field in _ASKED}
     return Spec(unit=unit, name=name, source=source, **asked)
 
@@ -40,7 +41,7 @@ def spec_again(text: str, *, unit: str, name: str, source: str) -> Spec:
 
 
 def spec_of(store: Store, unit: str) -> Spec:
-    """What the unit's task asks for; raise NoSpec where that is not known."""
+    """Return the unit's spec; raise NoSpec if it is missing or unreadable."""
     spec = store.get(Spec, unit)
     if spec is None:
         raise NoSpec(f"What the task of {unit} asks for is not on record.")
@@ -50,7 +51,7 @@ def spec_of(store: Store, unit: str) -> Spec:
 
 
 def unread(spec: Spec) -> str:
-    """What is to be said of a unit whose task cannot be read any more."""
+    """Return the sentence for a unit whose task file this release cannot read."""
     what_to_do = f"Cancel {spec.unit}, and drop the file again when it is mended."
     return f"its task file is not right for this release ({spec.trouble}). {what_to_do}"
 

@@ -1,30 +1,33 @@
-"""Whether a daemon or an attempt is alive, as far as files and process ids tell."""
+"""Whether a daemon or an attempt is alive, judged by files and process ids."""
 
 import fcntl
 import os
 
 
 def has_ended(run_dir: str) -> bool:
-    """Whether the attempt of that folder has ended."""
-    # A shim that nobody reaps still answers.
+    """Whether the attempt with this folder has ended."""
+    # The pid does not tell: a shim that is not reaped still has one.
     return os.path.exists(f"{run_dir}/exit.json")  # noqa: PTH110
 
 
 def answers(pid: int) -> bool:
-    """Whether there is a process of that id."""
+    """Whether a process with this pid exists."""
     if pid <= 0:
         return False
     try:
         os.kill(pid, 0)
     except PermissionError:
-        return True  # it is there, and another user's
+        return True  # the process exists and belongs to another user
     except (OSError, OverflowError):
         return False
     return True
 
 
 def is_held(lock: str, pid: int) -> bool:
-    """Whether somebody holds the lock; tried only if the pid answers, else a start might fail."""
+    """Whether a process holds the lock.
+
+    It tries the lock only if the pid is alive, because trying it could make a starting daemon fail.
+    """
     if not answers(pid):
         return False
     try:

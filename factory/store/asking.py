@@ -1,6 +1,6 @@
-"""A request: the one row that a command writes, for the daemon to do.
+"""Requests. A request is the only row that a command writes; the daemon carries it out.
 
-Invariant: a request and its journal entry are one transaction with the checks that it rests on.
+Invariant: one transaction holds a request, its journal entry, and the checks before them.
 """
 
 import json
@@ -19,14 +19,14 @@ INSERT = (
 
 
 def writing(con: sqlite3.Connection) -> AbstractContextManager[None]:
-    """One transaction for checks and the request that rests on them; an exception undoes it."""
+    """Run checks and the request after them in one transaction; an exception undoes it."""
     return views.one_state(con, "BEGIN IMMEDIATE")
 
 
 def make_request(
     con: sqlite3.Connection, kind: str, args: Mapping[str, str | bool], now: str
 ) -> int:
-    """Put a request for the daemon, and its journal entry, inside `writing(con)`; return its id."""
+    """Write a request and its journal entry, inside `writing(con)`; return the request's id."""
     if not con.in_transaction:
         raise StoreError(
             "A request is made inside writing(): its checks and its row are one transaction."
@@ -41,13 +41,13 @@ def make_request(
 
 
 def request_outcome(con: sqlite3.Connection, made: int) -> unit_rows.Outcome | None:
-    """Return what became of a request."""
+    """Return the outcome of a request."""
     found = views.fetch(con, 'SELECT "state", "outcome" FROM "request" WHERE "id" = ?', made)
     return unit_rows.Outcome(**dict(found[0])) if found else None
 
 
 def pending(con: sqlite3.Connection, kind: str) -> list[unit_rows.RequestArgs]:
-    """Return the arguments of each request of that kind that the daemon has not taken yet."""
+    """Return the arguments of each request of this kind that the daemon has not handled yet."""
     query = f'SELECT "args" FROM "request" WHERE {OPEN["request"]} AND "kind" = ?'
     found = views.fetch(con, query, kind)
     return [unit_rows.RequestArgs(**json.loads(args)) for (args,) in found]

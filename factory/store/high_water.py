@@ -1,7 +1,7 @@
-"""The highest numbers that the store has given out, kept beside it.
+"""Keeps the highest numbers that the store has used in a file beside the store.
 
-Invariant: no card number is given out twice, also after a backup of the store was put back. A start
-can tell that a store is older than what has happened.
+Invariant: no two cards ever get the same number, even after somebody restored a backup of the
+store. A starting daemon can see that a store is older than the last events.
 """
 
 import json
@@ -14,20 +14,23 @@ from factory.ground import bounded, faults
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """What was given out last."""
+    """The numbers that were used last."""
 
     seq: int = 0  # of the journal
     card: int = 0
 
 
 class HighWater:
-    """The file with the marks. It is not synced: after a power cut it may be old, never wrong."""
+    """The file with the marks.
+
+    It is not synced: after a power cut it may be old, but never wrong.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def read(self) -> Marks:
-        """The marks; zeros where there is no file, or one that cannot be read."""
+        """Return the marks; zeros if the file is missing or unreadable."""
         try:
             told = json.loads(bounded.whole(self._path, bounded.PARSED))
             return Marks(seq=int(told["seq"]), card=int(told["card"]))
@@ -35,14 +38,14 @@ class HighWater:
             return Marks()
 
     def next_card(self, on_record: int) -> int:
-        """The number for a new card, where the store has so many."""
+        """Return the number for a new card. `on_record`: the number of cards in the store."""
         known = self.read()
         number = 1 + max(on_record, known.card)
         self._write(replace(known, card=number))
         return number
 
     def note_seq(self, seq: int) -> None:
-        """Note the journal's newest entry."""
+        """Note the number of the journal's newest entry."""
         known = self.read()
         if seq != known.seq:
             self._write(replace(known, seq=seq))
@@ -50,6 +53,6 @@ class HighWater:
     @faults.during("marks.write")
     def _write(self, marks: Marks) -> None:
         fresh = self._path.with_name(f"{self._path.name}.new")
-        with suppress(OSError):  # a full disk: the numbers on record still count
+        with suppress(OSError):  # on a full disk, the numbers in the store still count
             fresh.write_text(json.dumps(asdict(marks)))
             fresh.replace(self._path)

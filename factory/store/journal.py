@@ -1,13 +1,14 @@
-"""The journal's events: what happened, one row an event, each with the rows that it changed.
+"""The journal's events. The journal has one row per event, with the records that it changed.
 
-Invariant: folding the journal from empty gives the store's present state; tests/journal.py does.
+Invariant: applying all journal entries to an empty store gives the present state; tests/journal.py
+checks this.
 """
 
 from enum import StrEnum
 
 
 class Event(StrEnum):
-    """Everything that can be written down."""
+    """Every event that the journal can hold."""
 
     DAEMON_STARTED = "daemon.started"
     DAEMON_STOPPED = "daemon.stopped"
@@ -39,7 +40,7 @@ class Event(StrEnum):
     LANDING_OPENED = "landing.opened"
     LANDING_CLOSED = "landing.closed"
     UNIT_LANDED = "unit.landed"
-    UNIT_FOLLOWED = "unit.followed"  # trunk was rewritten, and the unit's commit is another one now
+    UNIT_FOLLOWED = "unit.followed"  # somebody rewrote trunk, so the unit has another commit now
     TRUNK_MOVED = "trunk.moved"
     TRUNK_JUDGED = "trunk.judged"
     CARD_RAISED = "card.raised"
@@ -50,6 +51,6 @@ class Event(StrEnum):
     REQUEST_DONE = "request.done"
     FACT_CHANGED = "fact.changed"
     STORE_COPIED = (
-        "store.copied"  # this repository is a copy: what was open was left to the original
+        "store.copied"  # this repository is a copy: its open units belong to the original
     )
-    STORE_MIGRATED = "store.migrated"  # every row, as it stood after a change of the store's format
+    STORE_MIGRATED = "store.migrated"  # every record, after a change of the store's format

@@ -1,6 +1,6 @@
-"""How a store of an older format becomes one of the next: statements, and what takes Python.
+"""Converts a store to the next format, with SQL statements and Python functions.
 
-Invariant: a step names the columns of its own two formats, whatever the records of today hold.
+Invariant: a step names the columns of its own two formats and never uses today's records.
 """
 
 import sqlite3
@@ -46,7 +46,7 @@ _TASKS = """
 
 
 def _fill_specs(con: sqlite3.Connection) -> None:
-    """Read the task of every open unit; of the others it is enough to know where they came from."""
+    """Parse the task of every open unit; for other units, record only the source of the task."""
     names = ", ".join(f'"{name}"' for name in _SPEC_COLUMNS)
     marks = ", ".join("?" for _ in _SPEC_COLUMNS)
     insert = f'INSERT INTO "spec" ({names}) VALUES ({marks})'
@@ -59,7 +59,7 @@ def _fill_specs(con: sqlite3.Connection) -> None:
         con.execute(insert, [row[name] for name in _SPEC_COLUMNS])
 
 
-MIGRATIONS: Mapping[int, tuple[Step, ...]] = {  # format → the steps that lead to the next one
+MIGRATIONS: Mapping[int, tuple[Step, ...]] = {  # format → the steps to the next format
     1: (
         'ALTER TABLE "attempt" ADD COLUMN "estimated" DEFAULT 0',
         'ALTER TABLE "attempt" ADD COLUMN "reserved_usd" DEFAULT 0.0',
@@ -69,7 +69,8 @@ MIGRATIONS: Mapping[int, tuple[Step, ...]] = {  # format → the steps that lead
         ATTEMPT_DAY,
     ),
     2: ('ALTER TABLE "attempt" ADD COLUMN "reserved_minutes" DEFAULT 0.0',),
-    # `behind(TEXT, MARK)` (sqlite.py) is the last MARK and what follows: paths become relative.
+    # `behind(TEXT, MARK)` (sqlite.py) returns the text from the last MARK on. It makes paths
+    # relative.
     3: (
         'ALTER TABLE "attempt" ADD COLUMN "nonce" DEFAULT \'\'',
         'ALTER TABLE "attempt" ADD COLUMN "heard" INTEGER DEFAULT 0',

@@ -1,6 +1,7 @@
-"""Which unit ids are taken: by units on record, and by what is left in trunk, in git and on disk.
+"""Which unit ids are taken: by units on record, and by traces in trunk, in git and on disk.
 
-Invariant: no unit gets an id under which trunk, the factory repository or a run dir names another.
+Invariant: no unit gets an id that means another unit in trunk, in the factory repository or on
+disk.
 """
 
 import json
@@ -14,24 +15,24 @@ from factory.store.ports import Store
 from factory.store.records import Fact
 from factory.store.unit import Unit
 
-NAME = "taken_ids"  # of the fact
+NAME = "taken_ids"  # the name of the fact
 
 
 def is_taken(store: Store, where: Places, name: str) -> bool:
-    """Whether a new unit must not have that id."""
+    """Return whether a new unit must not get this id."""
     if store.get(Unit, name) is not None or where.unit_dir(name).exists():
         return True
     return was_here(store, name)
 
 
 def was_here(store: Store, name: str) -> bool:
-    """Whether the id is known as one of another life."""
+    """Return whether the id belongs to a unit of an earlier store."""
     fact = store.get(Fact, NAME)
     return fact is not None and name in _ids(fact.value)
 
 
 def add(store: Store, names: Iterable[str], *, now: datetime) -> None:
-    """Take these ids, of which no unit is on record."""
+    """Note these ids as taken, except ids of units on record."""
     fact = store.get(Fact, NAME)
     known = _ids(fact.value) if fact else frozenset()
     strange = {name for name in names if store.get(Unit, name) is None}
@@ -42,6 +43,6 @@ def add(store: Store, names: Iterable[str], *, now: datetime) -> None:
     store.write(Event.FACT_CHANGED, taken, now=now, fact=NAME)
 
 
-@lru_cache(maxsize=2)  # asked for each file that is dropped
+@lru_cache(maxsize=2)  # called for each dropped file
 def _ids(value: str) -> frozenset[str]:
     return frozenset(json.loads(value))

@@ -1,6 +1,6 @@
-"""Opening the store's file, for the daemon (sqlite.py) and for commands (views.py).
+"""Opens the store's file, for the daemon (sqlite.py) and for commands (views.py).
 
-What must not live here: anything that `factory status` would have to import and does not need.
+What must not live here: an import that `factory status` does not need.
 """
 # ruff: noqa: PTH110, PTH120, PTH202 - pathlib costs more than a query
 
@@ -17,10 +17,10 @@ from factory.store.states import FINAL
 SCHEMA = 4  # PRAGMA user_version
 ATTEMPT_DAY = 'CREATE INDEX "attempt_day" ON "attempt" ("day")'
 BUSY_S = 5.0
-PAGE = 500  # journal entries read at once: no reader holds the write-ahead log back
+PAGE = 500  # journal entries per read, so that no reader blocks the write-ahead log
 
 _ENDED = ", ".join(f"'{state}'" for state in sorted(FINAL))
-# SQLite takes a partial index only for a query that repeats its condition word for word.
+# SQLite uses a partial index only if the query repeats the index's condition word for word.
 OPEN: Mapping[str, str] = {
     "unit": f'"state" NOT IN ({_ENDED})',
     "card": "\"state\" = 'open'",
@@ -35,14 +35,15 @@ APPEND = (
 
 
 def connect(path: str, mode: str, *, migrates: bool = False) -> sqlite3.Connection:
-    """Open an existing store in mode ro or rw.
+    """Open an existing store in mode `ro` or `rw`.
 
-    Raises StoreError if it is missing, foreign, newer or damaged, or older unless it `migrates`.
+    Raises StoreError if the store is missing, foreign, newer or damaged, and, unless it `migrates`,
+    also if it is older.
     """
     address = "file:" + path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
     try:
-        # On a full disk SQLite cannot make the files that readers share with a writer.
-        # With an empty log there is no writer.
+        # On a full disk SQLite cannot make the files that readers share with a writer. If the log
+        # is empty, there is no writer.
         log = getsize(f"{path}-wal") if exists(f"{path}-wal") else 0
         address += f"?mode={mode}" + (
             "&immutable=1" if mode == "ro" and not log and complaint(dirname(path)) else ""
@@ -72,7 +73,7 @@ def connect(path: str, mode: str, *, migrates: bool = False) -> sqlite3.Connecti
 
 @contextmanager
 def trusted(con: sqlite3.Connection, path: str) -> Iterator[None]:
-    """Close the connection and raise StoreError if what the block reads is not as it should be."""
+    """Close the connection and raise StoreError if the block cannot read the store correctly."""
     try:
         yield
     except (sqlite3.Error, StoreError) as error:
@@ -81,7 +82,7 @@ def trusted(con: sqlite3.Connection, path: str) -> Iterator[None]:
 
 
 def damaged(path: str, reason: str) -> StoreError:
-    """The refusal to work on a file that cannot be trusted."""
+    """Return the error for a store file that is damaged or cannot be opened."""
     if full := complaint(dirname(path)):
         return StoreError(
             f"{full} The store {path} cannot be opened ({reason}). "
@@ -96,5 +97,5 @@ def damaged(path: str, reason: str) -> StoreError:
 
 
 def to_json(value: object, default: Callable[[object], object] | None = None) -> str:
-    """Return the value as JSON; what is not UTF-8 becomes a question mark."""
+    """Return the value as JSON; a byte that is not UTF-8 becomes a question mark."""
     return json.dumps(value, ensure_ascii=False, default=default).encode(errors="replace").decode()

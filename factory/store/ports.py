@@ -9,9 +9,9 @@ from factory.store.records import R, Record
 
 
 class Store(Protocol):
-    """Records and the journal; every write is one durable transaction that holds both.
+    """Records and the journal. Every write is one durable transaction with both.
 
-    Calls do not await (a write takes 0.1 ms), so code between two awaits sees one consistent state.
+    Calls do not await (a write takes 0.1 ms), so code between two awaits sees a consistent state.
     """
 
     def write(
@@ -25,41 +25,44 @@ class Store(Protocol):
         fence: bool = False,
         **detail: Any,
     ) -> int:
-        """Append a journal entry with the records that it changed; return its seq.
+        """Append a journal entry and write its changed records; return the entry's seq.
 
-        It is durable with the outermost transaction. With `fence`, raise Fenced and write nothing
-        unless `attempt` is the number of `unit`'s newest attempt.
+        The write is durable once the outermost transaction ends. With `fence`, raise Fenced and
+        write nothing unless `attempt` is the number of the unit's newest attempt.
         """
         ...
 
     def transaction(self) -> AbstractContextManager[None]:
-        """Several writes as one, undone by an exception; nests. The block must not await."""
+        """Combine several writes; an exception undoes them. The block must not await.
+
+        Can be nested: rolling back an inner block does not roll back the outer one.
+        """
         ...
 
     def own(self, owner: str, *, now: datetime) -> None:
-        """Be the one owner: a transaction that an earlier owner begins raises Deposed.
+        """Become the only owner: the next transaction of an earlier owner raises Deposed.
 
-        A store that never owned it (a command's) is not checked.
+        A connection that never owned the store (a command's) is not checked.
         """
         ...
 
     def get(self, kind: type[R], *key: str | int) -> R | None:
-        """The record with that key (in the order of records.KEYS), or None."""
+        """Return the record with this key (in the order of records.KEYS), or None."""
         ...
 
     def open(self, kind: type[R]) -> list[R]:
-        """The records that are not finished, by key; of a kind that does not finish, all."""
+        """Return the unfinished records, by key; all records of a kind that has no end."""
         ...
 
     def select(self, kind: type[R], /, **equal: str | int | frozenset[str]) -> list[R]:
-        """All records whose columns equal the given values, or one of a set, by key.
+        """Return, by key, the records whose columns equal the values, or a member of a set.
 
-        Raises TypeError for a column that the kind lacks.
+        Raises TypeError for a column that the kind does not have.
         """
         ...
 
     def last_seq(self) -> int:
-        """The seq of the newest journal entry; 0 in an empty journal."""
+        """Return the seq of the newest journal entry; 0 if the journal is empty."""
         ...
 
     def close(self) -> None:

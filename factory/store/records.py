@@ -1,6 +1,7 @@
-"""What the store keeps, as frozen values, and how a value becomes a row of plain scalars and back.
+"""The store's records as frozen values, and their conversion to rows of plain scalars and back.
 
-Invariant: `from_row(type(r), to_row(r)) == r` for every record; a store knows nothing else of them.
+Invariant: `from_row(type(r), to_row(r)) == r` for every record; a store uses only these two
+functions.
 """
 
 import json
@@ -21,7 +22,7 @@ Row = Mapping[str, Scalar]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """The Markdown of a unit, verbatim, for the prompt and for people; Spec is what it asks for."""
+    """A unit's Markdown, verbatim, for the prompt and for people. Its parsed form is the Spec."""
 
     unit: str
     text: str
@@ -29,59 +30,59 @@ class Task:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One numbered go at a unit."""
+    """A numbered attempt at a unit."""
 
     unit: str
     number: int
     worker: str
     agent: str
     start: datetime
-    nonce: str = ""  # the store's identity and a random part: run dir, shim and commits repeat it
+    nonce: str = ""  # the store's identity and a random part; run dir, shim and commits have it too
     workspace: str = ""  # the working tree, relative to the work folder
-    base: str = ""  # trunk commit that it started from
-    heard: int = 0  # the newest remark that its prompt held
+    base: str = ""  # the trunk commit that it started from
+    heard: int = 0  # the number of the newest remark in its prompt
     session: str = ""
     resumed: bool = False
-    pid: int = 0  # the shim's; 0 = not started yet
+    pid: int = 0  # the shim's pid; 0 = not started yet
     end: datetime | None = None
     reason: EndReason | None = None
     detail: str = ""  # one sentence for a person
-    digest: str = ""  # what the next attempt is told, at most 16 KiB
+    digest: str = ""  # evidence for the next attempt's prompt, at most 16 KiB
     summary: str = ""  # done.md
     said: str = ""  # the agent's last words
-    handoff: str = ""  # memory for the next attempt
+    handoff: str = ""  # the agent's notes for the next attempt
     ref: str = ""  # the ref in the factory repository that keeps its tree
     commit: str = ""
-    tree: str = ""  # "" where it changed nothing
-    left_out: tuple[str, ...] = ()  # paths that git could not take into it
+    tree: str = ""  # "" if it changed nothing
+    left_out: tuple[str, ...] = ()  # paths that git could not add to it
     tokens_input: int = 0
     tokens_output: int = 0
     cost_usd: float = 0.0
-    estimated: bool = False  # the cost is reckoned from tokens
+    estimated: bool = False  # the cost is computed from tokens
     reserved_usd: float = (
-        0.0  # held back; after the end: what it is charged with where it did not tell all
+        0.0  # held back; after the end: what it is charged if its own numbers are incomplete
     )
     reserved_tokens: int = 0
-    reserved_minutes: float = 0.0  # after the end: what it is charged with
-    day: str = ""  # of its end, in UTC: on whose account it is
+    reserved_minutes: float = 0.0  # after the end: what it is charged
+    day: str = ""  # the day of its end in UTC; that day's budget pays
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hook:
-    """A worker's durable place for exactly one unit; empty = ""."""
+    """A worker's durable place for exactly one unit; an empty hook has the unit ""."""
 
     worker: str
     index: int  # FACTORY_WORKER_INDEX, and the port range
     unit: str = ""
-    attempt: int = 0  # the epoch of what hangs here
+    attempt: int = 0  # the number of the unit's attempt
     state: str = "idle"  # idle, running, draining, paused
     phase: str = ""  # preparing, working
     since: datetime | None = None
-    workspace: str = ""  # name of its workspace; a new one after one was abandoned
+    workspace: str = ""  # the name of its workspace; it changes when a workspace is abandoned
 
 
 class CardKind(StrEnum):
-    """What a card asks about."""
+    """The subject of a card."""
 
     QUESTION = "question"
     ATTEMPTS_EXHAUSTED = "attempts_exhausted"
@@ -103,7 +104,7 @@ class CardKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
-    """One choice on a card; `action` is what the factory does, the rest is for the reader."""
+    """One choice on a card. `action` is what factoryd does; the other fields are for the reader."""
 
     key: str
     label: str
@@ -117,16 +118,16 @@ class Card:
 
     id: str
     kind: CardKind
-    fingerprint: str  # one cause, one card
+    fingerprint: str  # there is one card for each cause
     since: datetime
     question: str
-    unit: str = ""  # the first that it stopped
+    unit: str = ""  # the first unit that it stopped
     units: tuple[str, ...] = ()
     count: int = 1
     evidence: str = ""
     where: str = ""  # where to read more
     options: tuple[Option, ...] = ()
-    recommended: str = ""  # an option's key
+    recommended: str = ""  # the key of an option
     default: str = ""
     deadline: datetime | None = None
     state: str = "open"  # open, closed
@@ -137,7 +138,7 @@ class Card:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remark:
-    """Something said between a person and a unit's agents: what the next attempt is told."""
+    """A message between a person and a unit's agents, for the next attempt's prompt."""
 
     unit: str
     seq: int
@@ -151,7 +152,7 @@ class Remark:
 class Verdict:
     """A judge's answer about one exact tree, kept with its evidence."""
 
-    key: str  # digest of tree, gate content, environment and sandbox mode
+    key: str  # a digest of tree, gate content, environment and sandbox mode
     gate: str
     tree: str
     ok: bool
@@ -159,23 +160,23 @@ class Verdict:
     at: datetime
     flaky: bool = False
     seconds: float = 0.0
-    command: str = ""  # to reproduce
-    tail: str = ""  # at most 16 KiB of the output's end
-    log: str = ""  # the whole output; relative to the checkout where it lies in it
+    command: str = ""  # the command that reproduces it
+    tail: str = ""  # the last part of the output, at most 16 KiB
+    log: str = ""  # the file with the whole output; relative to the checkout if it lies there
     rewrote: tuple[
         str, ...
-    ] = ()  # tracked files that it changed before it succeeded: why it is red
-    evidence: str = ""  # its place: not yet filled
+    ] = ()  # tracked files that the successful gate changed, which makes it red
+    evidence: str = ""  # not used yet
 
     @property
     def succeeded(self) -> bool:
-        """Whether its command did, be it on another tree than the one that it was given."""
+        """Whether its command succeeded, even if the command changed the tree."""
         return self.ok or bool(self.rewrote)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """An effect outside the store that is under way: a start looks for it after a crash."""
+    """An effect outside the store that is under way. After a crash, a start looks for it."""
 
     id: str
     kind: str  # landing
@@ -186,7 +187,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What a command asked the daemon for."""
+    """A command's request to the daemon."""
 
     id: int
     kind: str
@@ -198,7 +199,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fact:
-    """One named thing that commands show, such as daemon, trunk, config, warnings or paused."""
+    """A named value that commands show, such as daemon, trunk, config, warnings or paused."""
 
     name: str
     value: str  # JSON
@@ -225,7 +226,7 @@ KINDS: Mapping[str, type[Record]] = {kind.__name__.lower(): kind for kind in KEY
 
 
 def kind_name(kind: type[Record]) -> str:
-    """The table's name."""
+    """Return the name of the kind's table."""
     return kind.__name__.lower()
 
 
@@ -235,7 +236,7 @@ def to_row(record: Record) -> dict[str, Scalar]:
 
 
 def from_row(kind: type[R], row: Row) -> R:
-    """The record that `to_row` wrote; columns that it does not know are passed over."""
+    """Return the record that `to_row` wrote; ignore unknown columns."""
     read = _READERS[kind]
     return kind(**{name: read[name](value) for name, value in row.items() if name in read})
 
@@ -246,7 +247,7 @@ def _plain(value: Any) -> Scalar:
     if isinstance(value, tuple):
         value = json.dumps(value, default=asdict, ensure_ascii=False)
     if isinstance(value, str):
-        # Bytes that were not UTF-8 must not stop the line.
+        # Bytes that are not UTF-8 must not stop the line.
         return value.encode(errors="replace").decode()
     if isinstance(value, bool):
         return int(value)
@@ -256,7 +257,10 @@ def _plain(value: Any) -> Scalar:
 
 
 def _reader(hint: Any) -> Callable[[Any], Any]:
-    """Return what makes a field's value of a scalar; once a field, for all units are read often."""
+    """Return the function that converts a scalar to a field's value.
+
+    It is cached for each field, because units are read often.
+    """
     if get_origin(hint) in (Union, types.UnionType):
         given = _reader(get_args(hint)[0])
         return lambda value: None if value is None else given(value)
@@ -267,7 +271,7 @@ def _reader(hint: Any) -> Callable[[Any], Any]:
 
 def _list_reader(item: Any) -> Callable[[str], tuple[Any, ...]]:
     def read(text: str) -> tuple[Any, ...]:
-        if text == "[]":  # most are
+        if text == "[]":  # most fields are texts
             return ()
         entries = json.loads(text)
         if item is str:

@@ -1,14 +1,12 @@
-"""What commands print of the line: a class for each kind of row, a docstring for each key.
+"""The rows that commands print about the line: a class for each row, a docstring for each key.
 
-Invariant: docs/json/ is generated from these classes, so each printed key is described here.
-What must not live here: queries, and any import that `factory status` can do without.
+Invariant: docs/json/ is generated from these classes, so they describe each printed key. What must
+not live here: queries, and imports that `factory status` does not need.
 """
 
 from __future__ import annotations
 
-TYPE_CHECKING = (
-    False  # importing typing for its constant would cost `factory status` more than the query
-)
+TYPE_CHECKING = False  # importing typing would cost `factory status` more time than the query
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any, Literal, dataclass_transform
@@ -21,18 +19,19 @@ if TYPE_CHECKING:
     EventName = str  # journal.Event
 else:
 
-    def dataclass_transform(**_):  # noqa: D103 - what typing has of that name
+    def dataclass_transform(**_):  # noqa: D103 - a stand-in for typing.Literal
         return lambda kind: kind
 
 
-VERSION: Literal[1] = 1  # of the JSON: keys are only ever added
+VERSION: Literal[1] = 1  # the version of the JSON; releases only add keys
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 class Row:
-    """A frozen value with named fields: a dataclass without the 10 ms that their import takes.
+    """A frozen value with named fields, like a dataclass, but without its 10 ms of import.
 
-    `vars(row)` has the fields that were given, in that order. The others have the class's default.
+    `vars(row)` has the given fields, in the order of the arguments. The other fields have the
+    class's defaults.
     """
 
     def __init__(self, **fields: object) -> None:
@@ -53,10 +52,10 @@ class Daemon(Row):
     """The daemon of this repository."""
 
     state: Literal["running", "draining", "stopped"]
-    """`draining`: it finishes what runs and starts nothing new. A dead daemon is `stopped`."""
+    """`draining`: it finishes running work and starts nothing new. A dead daemon is `stopped`."""
 
     pid: int | None
-    """Its process id."""
+    """The daemon's process id."""
 
     since: Time | None
     """When it entered this state."""
@@ -69,72 +68,72 @@ class Trunk(Row):
     """The branch that units land on."""
 
     branch: str | None
-    """Its name; null before the first start."""
+    """The branch's name; null before the first start."""
 
     commit: str | None
-    """Its newest commit that factoryd has seen."""
+    """The branch's newest commit that factoryd knows."""
 
     state: Literal["green", "red", "unknown", "judging"]
-    """Whether that commit passes its gates."""
+    """Whether this commit passes its gates."""
 
     gates_red: Sequence[str]
-    """The names of the gates that fail on it."""
+    """The names of the gates that fail on this commit."""
 
     missing: Sequence[str] = ()
-    """Landed units whose commits trunk no longer holds, because a person rewrote it."""
+    """Landed units whose commits are no longer on trunk, because a person rewrote trunk."""
 
 
 class Worker(Row):
     """A worker and what is on its hook."""
 
     name: str
-    """Its name, such as w1."""
+    """The worker's name, such as w1."""
 
     state: Literal["idle", "running", "draining", "paused"]
-    """`draining`: it leaves when its unit is done, because there are to be fewer workers."""
+    """`draining`: there are too many workers, so this worker leaves when its unit is done."""
 
     unit: str | None
     """The id of the unit on its hook."""
 
     attempt: int | None
-    """The number of that unit's attempt."""
+    """The number of the unit's current attempt."""
 
     phase: Literal["preparing", "working"] | None
-    """`preparing`: workspace and environment are made. `working`: the agent runs."""
+    """`preparing`: factoryd makes the workspace and the environment. `working`: the agent runs."""
 
     since: Time | None
-    """When it entered this state and phase."""
+    """When the worker entered this state and phase."""
 
     agent: str | None
-    """The runtime that does the attempt."""
+    """The runtime of the attempt."""
 
     alive: bool
     """Whether the attempt is under way. It may have ended while no daemon ran."""
 
 
 class OpenUnit(Row):
-    """A unit that has not ended, in short."""
+    """A short description of a unit that has not ended."""
 
     id: str
     """The unit's id."""
 
     title: str
-    """What it is about, in one line."""
+    """The unit's title, in one line."""
 
     state: UnitState
-    """Where it is."""
+    """The unit's state."""
 
     attempt: int
-    """The number of its newest attempt, 0 before the first."""
+    """The number of the unit's newest attempt; 0 before the first."""
 
     why: str
-    """Why it is in that state, in one sentence."""
+    """Why the unit is in this state, in one sentence."""
 
     since: Time
     """When it entered this state."""
 
     priority: int
-    """0 now … 4 whenever."""
+    """The unit's priority, from 0 (now) to 4 (whenever)."""
 
 
 class Queued(Row):
@@ -144,30 +143,30 @@ class Queued(Row):
     """The unit's id."""
 
     position: int
-    """Its place in the order of landing, from 1. Unit: units."""
+    """The unit's place in the order of landing, from 1. Unit: units."""
 
     state: Literal["waiting", "judging", "green", "landing"]
-    """What happens to it."""
+    """What the merge queue does with the unit."""
 
 
 class Choice(Row):
     """An option of a card."""
 
     key: str
-    """What to answer: `factory answer E7 KEY`."""
+    """The key for the answer: `factory answer E7 KEY`."""
 
     label: str
-    """The choice in a few words."""
+    """The option in a few words."""
 
     effect: str
-    """What factoryd does if you choose it."""
+    """What factoryd does if you choose this option."""
 
 
 class Action(Choice):
-    """An option of a card, with what it makes factoryd do."""
+    """An option of a card, with its effect in factoryd."""
 
     action: str
-    """factoryd's own name for the effect."""
+    """factoryd's internal name of the effect."""
 
 
 class Escalation(Row):
@@ -177,13 +176,13 @@ class Escalation(Row):
     """The card's id, such as E7."""
 
     kind: Kind
-    """What it asks about."""
+    """The kind of decision."""
 
     unit: str
-    """The first unit that it stopped; empty if it is about none."""
+    """The first unit that the card stopped; empty if the card concerns no unit."""
 
     units: Sequence[str]
-    """The units that wait for it."""
+    """The units that wait for the answer."""
 
     question: str
     """The question, in a sentence or two."""
@@ -192,47 +191,47 @@ class Escalation(Row):
     """What you can choose. Your own words are an answer too."""
 
     default: str
-    """The key of the option that is taken at the deadline; empty if none is."""
+    """The key of the option that factoryd takes at the deadline; empty if there is no deadline."""
 
     deadline: Time | None
-    """When the default is taken."""
+    """When factoryd takes the default option."""
 
     count: int
-    """How many units or times its cause was met. Unit: occurrences."""
+    """How often the cause occurred, in units or in times. Unit: occurrences."""
 
     since: Time
-    """When it was raised."""
+    """When factoryd raised the card."""
 
     recommended: str
-    """The key of the option that factoryd would take; empty if it has no opinion."""
+    """The key of the option that factoryd recommends; empty if it recommends none."""
 
     answer: str
-    """What was answered; empty while it is open. An answered card stays until its cause is gone."""
+    """The answer; empty while the card is open. An answered card stays until its cause is gone."""
 
 
 class Card(Escalation):
-    """A card with all that is on record about it."""
+    """A card with its whole record."""
 
     options: Sequence[Action]
     """What you can choose. Your own words are an answer too."""
 
     fingerprint: str
-    """Its cause: equal causes are one card."""
+    """A text that identifies the cause; equal causes share one card."""
 
     evidence: str
-    """What led to the question: an output, a list of paths."""
+    """The evidence behind the question, such as an output or a list of paths."""
 
     where: str
     """Where to read more."""
 
     state: Literal["open", "closed"]
-    """Whether it still asks."""
+    """Whether the card is open."""
 
     closed: Time | None
-    """When it was closed."""
+    """When the card was closed."""
 
     closed_why: str
-    """Why it was closed, in a few words."""
+    """Why the card was closed, in a few words."""
 
 
 class ShownCard(Card):
@@ -243,7 +242,7 @@ class ShownCard(Card):
 
 
 class Budget(Row):
-    """What is spent today and held back for attempts that run, and the limits that were set."""
+    """Today's spending, the amounts held back for running attempts, and the limits."""
 
     day: str
     """The day in UTC, as YYYY-MM-DD."""
@@ -255,16 +254,16 @@ class Budget(Row):
     """Held back for attempts that run. Unit: US dollars."""
 
     estimated: bool
-    """Whether a part of the money is reckoned from tokens, or charged as it was held back."""
+    """Whether a part of the cost is computed from tokens or is the amount that was held back."""
 
     spent_tokens: int
-    """Used by attempts that ended today, input and output. Unit: tokens."""
+    """Input and output of attempts that ended today. Unit: tokens."""
 
     reserved_tokens: int
     """Held back for attempts that run. Unit: tokens."""
 
     spent_minutes: float
-    """Worked by attempts that ended today. Unit: minutes."""
+    """Working time of attempts that ended today. Unit: minutes."""
 
     reserved_minutes: float
     """Held back for attempts that run. Unit: minutes."""
@@ -294,7 +293,7 @@ class Budget(Row):
     """The limit of a day; null: none. Unit: minutes."""
 
     regardless: bool
-    """Whether you answered that work goes on today whatever it costs."""
+    """Whether you answered that work continues today in spite of the limits."""
 
 
 class Sandbox(Row):
@@ -304,33 +303,33 @@ class Sandbox(Row):
     """The sandbox in force: bubblewrap, sandbox-exec or off."""
 
     says: str
-    """What is not confined, in a sentence; empty if all is as it should be."""
+    """A sentence about missing protection; empty if nothing is missing."""
 
 
 class Paused(Row):
     """Who paused the line."""
 
     by: str
-    """Who asked for it."""
+    """Who paused the line."""
 
     since: Time
     """When."""
 
 
 class Landed(Row):
-    """A unit that landed lately."""
+    """A unit that landed recently."""
 
     unit: str
     """The unit's id."""
 
     commit: str
-    """Its commit on trunk."""
+    """The unit's commit on trunk."""
 
     at: Time
-    """When it landed."""
+    """When the unit landed."""
 
     on_trunk: bool
-    """Whether trunk still holds it; false after a person rewrote trunk."""
+    """Whether the commit is still on trunk; false after a person removed it from trunk."""
 
 
 class Status(Row):
@@ -340,22 +339,22 @@ class Status(Row):
     """The version of this format."""
 
     at: Time
-    """The moment that it describes."""
+    """The time of this status."""
 
     daemon: Daemon
-    """The daemon as it is, not as it last said."""
+    """The daemon's real state. It may differ from the daemon's last own report."""
 
     trunk: Trunk
     """The branch that units land on."""
 
     workers: Sequence[Worker]
-    """The workers, by number."""
+    """The workers, in the order of their numbers."""
 
     units: Mapping[UnitState, int]
-    """How many units are in each state. Unit: units."""
+    """The number of units in each state. Unit: units."""
 
     units_open: Sequence[OpenUnit]
-    """The units that have not ended: what needs you first, then by priority and age."""
+    """The units that have not ended: first units that need you, then by priority and age."""
 
     queue: Sequence[Queued]
     """The merge queue, in the order of landing."""
@@ -364,19 +363,19 @@ class Status(Row):
     """The cards that are not closed, oldest first."""
 
     budget: Budget | None
-    """Spending today; null if no limit is set."""
+    """Today's spending; null if no limit is set."""
 
     sandbox: Sandbox | None
     """How agents and gates are confined; null before the first start."""
 
     paused: Paused | None
-    """Who paused the line; null while it is not paused."""
+    """The pause of the line; null while the line is not paused."""
 
     warnings: Sequence[str]
-    """What you should know, a sentence or two each."""
+    """Warnings, in one or two sentences each."""
 
     last_landed: Sequence[Landed]
-    """The five units that landed last, newest first."""
+    """The last five landed units, newest first."""
 
     inbox: str
     """The name of the folder for task files."""
@@ -386,43 +385,43 @@ class Setting(Row):
     """A setting in force."""
 
     value: Any
-    """Its value; null: not set. docs/configuration.md names its unit."""
+    """The setting's value; null: not set. docs/configuration.md names its unit."""
 
     source: str
-    """Where it was written: the default, factory.toml or an environment variable."""
+    """The source of the value: the default, factory.toml or an environment variable."""
 
 
 class FoundGate(Row):
-    """A gate that judges here."""
+    """A gate in force."""
 
     name: str
     """Its name."""
 
     command: str
-    """What it runs."""
+    """The gate's command."""
 
     reason: str
     """Where it was read."""
 
 
 class FoundSetup(Row):
-    """How an environment is made here."""
+    """How factoryd makes an environment."""
 
     kind: str
-    """The way: pip, uv, npm, script, several joined by +; `none` if nothing has to be made."""
+    """The method: pip, uv, npm or script; several are joined by +. `none` if no setup is needed."""
 
     reason: str
     """Where it was read."""
 
 
 class Inferred(Row):
-    """What factoryd found out by itself at its last start; without keys before the first."""
+    """What factoryd inferred at its last start; without keys before the first start."""
 
     gates: Sequence[FoundGate] = ()
-    """The gates that judge."""
+    """The gates in force."""
 
     setup: FoundSetup | None = None
-    """How an environment is made."""
+    """How factoryd makes an environment."""
 
     agents: Sequence[str] = ()
     """The runtimes whose programs are installed."""
@@ -431,7 +430,7 @@ class Inferred(Row):
     """All runtimes that have a file."""
 
     agent: str = ""
-    """The runtime that does a unit which names none; empty if there is none."""
+    """The runtime for units that name none; empty if no runtime is installed."""
 
 
 class Config(Row):
@@ -444,14 +443,14 @@ class Config(Row):
     """Every setting by its dotted name, with the value in force."""
 
     inferred: Inferred
-    """What was found out where nothing was written."""
+    """What factoryd inferred where nothing is configured."""
 
     error: str
-    """What is wrong in factory.toml, while its last good version is in force; else empty."""
+    """The error in factory.toml while its last good version is in force; else empty."""
 
 
 class Identity(Row):
-    """Whose the store is, and where it was used last."""
+    """The store's identity, and where the store was used last."""
 
     id: str = ""
     root: str = ""

@@ -1,6 +1,6 @@
-"""What a task file asks for: the typed record that acceptance makes of it, once.
+"""The typed record of a task file. factoryd makes it once, when it accepts the file.
 
-Invariant: only the prompt and people read a unit's Markdown again; all else reads this record.
+Invariant: only prompts and people use a unit's Markdown; all other code uses this record.
 """
 
 from dataclasses import dataclass
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
-    """What a unit's task file asks for; None, "" and () stand for keys left out."""
+    """The content of a unit's task file. None, "" and () stand for missing keys."""
 
     unit: str
-    name: str  # the file's name when it was dropped
-    source: str  # the intake name: the key that makes accepting exactly-once
+    name: str  # the file's name in the inbox
+    source: str  # the intake name: a unique key, so that a file is accepted only once
     title: str
     priority: int = 2
     needs: tuple[str, ...] = ()
@@ -25,5 +25,5 @@ class Spec:
     minutes: float | None = None
     allow: tuple[str, ...] = ()
     review: str = ""
-    ignored: tuple[str, ...] = ()  # keys of its front matter that are not in force
-    trouble: str = ""  # why the file cannot be read any more; all that it asks for is unknown then
+    ignored: tuple[str, ...] = ()  # keys of its front matter that have no effect
+    trouble: str = ""  # why this release cannot read the file; then all other fields are unknown

@@ -1,14 +1,14 @@
-"""What an attempt counts for, in any unit of money: one rule for the daemon and for `factory status`.
+"""How much an attempt counts against a budget: the daemon and `factory status` share this rule.
 
 What must not live here: an import that `factory status` does not need.
 """
 
 
 def charge(used: float, held: float) -> float:
-    """What an attempt counts for that used and held back so much: it may not have told all of it."""
+    """Return how much an attempt counts; its own report `used` may be too low."""
     return max(used, held)
 
 
 def minutes_used(held: float, *, ended: bool) -> float:
-    """Of the minutes that are held back: how many are used, which is known at the end."""
+    """Return how many of the held minutes are used. This is known only after the end."""
     return held if ended else 0

@@ -1,6 +1,6 @@
 """The store on SQLite: one file, one kept connection, one writer.
 
-Invariant: a record and the journal entry that tells of it become durable in the same transaction.
+Invariant: a record and its journal entry become durable in the same transaction.
 """
 
 import json
@@ -47,21 +47,21 @@ COLUMNS: Mapping[type[Record], tuple[str, ...]] = {
     kind: tuple(hints) for kind, hints in HINTS.items()
 }
 _FILES = ("", "-wal", "-shm")
-_HEADING = "*** in database main ***\n"  # of what a check found
+_HEADING = "*** in database main ***\n"  # the heading of the output of a check
 PER_CONNECTION = (
     "PRAGMA synchronous = FULL",
-    "PRAGMA fullfsync = ON",  # macOS: its fsync leaves data in the disk's own cache
+    "PRAGMA fullfsync = ON",  # on macOS, fsync leaves data in the disk's cache
     "PRAGMA checkpoint_fullfsync = ON",
     "PRAGMA journal_size_limit = 16777216",
 )
-SNAPSHOT_ROWS = 200  # of one journal entry
+SNAPSHOT_ROWS = 200  # the most rows in one journal entry
 
 
 class SqliteStore:
-    """ports.Store over one file. A `transaction()` must not await: others' writes would join it."""
+    """ports.Store in one file. A `transaction()` must not await: other writes would join it."""
 
     def __init__(self, path: Path, *, new: bool = True) -> None:
-        """Open the store, or make it if `new`; raise StoreError for one that cannot be trusted."""
+        """Open the store, or create it if `new`; raise StoreError if the store is damaged."""
         if not path.exists():
             if not new:
                 raise damaged(str(path), "it is missing, while what attempts made is there")
@@ -70,8 +70,8 @@ class SqliteStore:
         self._depth = 0
         self._path = path
         self._inode = path.stat().st_ino
-        self._told: list[str] = []  # what the open transaction journals
-        self._owner = ""  # as this connection took it over, in JSON
+        self._told: list[str] = []  # the events of the open transaction
+        self._owner = ""  # the owner that this connection wrote, in JSON
         with trusted(self._con, str(path)):
             for pragma in PER_CONNECTION:
                 self._con.execute(pragma)
@@ -80,7 +80,7 @@ class SqliteStore:
                 first, _, _ = str(found).removeprefix(_HEADING).partition("\n")
                 raise damaged(str(path), first)
             migrate(self._con, path)
-            # Another program may count its formats as we do.
+            # Check for our table: another program may use the same format numbers.
             self._con.execute('SELECT "seq" FROM "journal" LIMIT 1')
 
     def write(
@@ -94,7 +94,7 @@ class SqliteStore:
         fence: bool = False,
         **detail: Any,
     ) -> int:
-        """Append an entry with the records that it changed; return its seq. Raises Fenced."""
+        """Append an entry and write its changed records; return the entry's seq. Raises Fenced."""
         rows = [(type(record), to_row(record)) for record in records]
         changes = to_json([(kind_name(kind), row) for kind, row in rows])
         entry = (stamp(now), event, unit, attempt, worker, to_json(detail, _moment), changes)
@@ -109,10 +109,13 @@ class SqliteStore:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Several writes as one, undone by an exception. Nests: an inner block is undone alone."""
+        """Combine several writes; an exception undoes them.
+
+        Can be nested: rolling back an inner block does not roll back the outer one.
+        """
         inner = f"depth_{self._depth}" if self._depth else ""
         if inner and not self._con.in_transaction:
-            # A full disk ends the transaction; a savepoint would silently begin another.
+            # A full disk ended the transaction, and a savepoint would silently begin a new one.
             raise StoreError(
                 "The store has undone this transaction already: nothing more was written in it."
             )
@@ -137,25 +140,25 @@ class SqliteStore:
                 self._told.clear()
 
     def own(self, owner: str, *, now: datetime) -> None:
-        """Be the one owner: whoever was it before gets Deposed from its next transaction."""
+        """Become the only owner: the next transaction of an earlier owner raises Deposed."""
         self._owner, value = "", json.dumps(owner)
         self.write(Event.FACT_CHANGED, Fact(name="owner", value=value), now=now)
         self._owner = value
 
     def get(self, kind: type[R], *key: str | int) -> R | None:
-        """The record with that key, or None."""
+        """Return the record with this key, or None."""
         found = self._records(kind, _where(KEYS[kind]), key)
         return found[0] if found else None
 
     def open(self, kind: type[R]) -> list[R]:
-        """The unfinished ones, by key."""
+        """Return the unfinished records, by key."""
         condition = OPEN.get(kind_name(kind))
         return self._records(kind, f" WHERE {condition}" if condition else "")
 
     def select(self, kind: type[R], /, **equal: str | int | frozenset[str]) -> list[R]:
-        """All whose columns equal the given values, or one of a set, by key.
+        """Return, by key, the records whose columns equal the values, or a member of a set.
 
-        Raises TypeError for a column that the kind lacks.
+        Raises TypeError for a column that the kind does not have.
         """
         if unknown := sorted(equal.keys() - COLUMNS[kind]):
             raise TypeError(f"a {kind_name(kind)} has no {', '.join(unknown)}")
@@ -163,7 +166,7 @@ class SqliteStore:
         args: list[str | int] = []
         for column, value in equal.items():
             if isinstance(value, frozenset):
-                # One parameter, however many there are: SQLite bounds their number.
+                # One parameter for all values, because SQLite limits the number of parameters.
                 conditions.append(f"{_name(column)} IN (SELECT value FROM json_each(?))")
                 args.append(to_json(sorted(value)))
             else:
@@ -173,13 +176,14 @@ class SqliteStore:
         return self._records(kind, where, args)
 
     def last_seq(self) -> int:
-        """The seq of the newest journal entry; 0 in an empty journal."""
+        """Return the seq of the newest journal entry; 0 if the journal is empty."""
         ((newest,),) = self._execute('SELECT coalesce(max("seq"), 0) FROM "journal"')
         return int(newest)
 
     def close(self) -> None:
-        """Checkpoint and close; closing twice is fine."""
-        # What was committed is in the write-ahead log: the next start reads it there.
+        """Checkpoint and close the store. It may be closed twice."""
+        # If this fails, all commits are still in the write-ahead log, where the next start reads
+        # them.
         with suppress(sqlite3.Error):
             self._con.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._con.close()
@@ -201,7 +205,7 @@ class SqliteStore:
         return found
 
     def is_there(self) -> bool:
-        """Whether the file that this connection writes to still lies at its place."""
+        """Return whether the store's path still has the file that this connection writes to."""
         with suppress(OSError):
             return self._path.stat().st_ino == self._inode
         return False
@@ -223,7 +227,7 @@ class SqliteStore:
 
 @faults.during("store.make")
 def _create(path: Path) -> None:
-    """Make an empty store beside its place and move it there: a kill leaves no half of it."""
+    """Make an empty store under another name, then rename it: a kill leaves no partial store."""
     log = path.with_name(f"{path.name}-wal")
     if log.exists():
         raise damaged(str(path), f"it is missing, while {log.name} is there")
@@ -243,14 +247,18 @@ def _create(path: Path) -> None:
 
 @contextmanager
 def making_anew(path: Path, at: datetime) -> Iterator[tuple[SqliteStore, Path]]:
-    """An empty store that replaces a damaged one after the block, and where that one goes."""
+    """Yield an empty store and a path.
+
+    After the block, the damaged store moves to this path and the new one replaces it.
+    """
     new = path.with_name(f"{path.name}.rebuilt")
     aside = path.with_name(f"{path.name}.damaged-{at:%Y%m%dT%H%M%S}")
-    for suffix in _FILES:  # left by one that was killed
+    for suffix in _FILES:  # files of a rebuild that was killed
         new.with_name(new.name + suffix).unlink(missing_ok=True)
     with closing(SqliteStore(new)) as store:
         yield store, aside
-    for suffix in _FILES:  # killed in between, there is no store, and no start makes one
+    # after a kill in this loop the store is missing, and no start creates one
+    for suffix in _FILES:
         with suppress(FileNotFoundError):
             path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
     new.rename(path)
@@ -264,7 +272,7 @@ def migrate(
     to: int = SCHEMA,
     steps: Mapping[int, Sequence[Step]] = MIGRATIONS,
 ) -> None:
-    """Bring a store of an older format up to date in one transaction; keep a copy beside it."""
+    """Convert a store of an older format in one transaction; keep a copy beside it."""
     ((version,),) = con.execute("PRAGMA user_version").fetchall()
     if version == to:
         return
@@ -294,13 +302,13 @@ def _take(con: sqlite3.Connection, step: Step) -> None:
 
 
 def _behind(text: str, mark: str) -> str:
-    """The last `mark` in the text and what follows; "?" and the text where it lacks the mark."""
+    """Return the text from the last `mark` on; without a mark, "?" followed by the whole text."""
     _, found, rest = text.rpartition(mark)
     return f"{mark}{rest}" if found else f"?{text}"
 
 
 def _journal_all(con: sqlite3.Connection, at: datetime) -> None:
-    """Journal every row as it now stands: earlier entries tell of rows of another form."""
+    """Journal every record in its new format, because earlier entries have the old format."""
     for kind, columns in COLUMNS.items():
         rows = con.execute(_select(kind))
         while some := rows.fetchmany(SNAPSHOT_ROWS):
@@ -331,7 +339,7 @@ def _schema() -> Iterator[str]:
 
 
 def _table(kind: type[Record]) -> str:
-    # SQLite numbers an INTEGER key; it keeps a value of any other type as it is written.
+    # SQLite numbers an INTEGER key. It keeps values in all other columns unchanged.
     columns = []
     for name, hint in HINTS[kind].items():
         columns.append(f"{_name(name)} INTEGER" if hint is int else _name(name))

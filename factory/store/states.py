@@ -1,34 +1,34 @@
-"""The states of a unit, apart from its record: commands need no more than them."""
+"""The states of a unit, in a small module because commands need no more of a unit."""
 
 from enum import StrEnum
 
 
 class UnitState(StrEnum):
-    """Where a unit is; each line says who moves it out."""
+    """The state of a unit. Each description says who moves the unit on."""
 
     WAITING = "waiting"
-    """For needs, a time or a shared cause. The pool moves it to ready, or queued if submitted."""
+    """Waits for needs, a time or a card. The pool moves it to ready, or to queued if submitted."""
 
     READY = "ready"
-    """The scheduler hangs it on a free worker's hook."""
+    """The scheduler assigns the unit to a free worker's hook."""
 
     RUNNING = "running"
-    """Its worker submits it or ends the attempt."""
+    """The unit's worker submits it or ends the attempt."""
 
     QUEUED = "queued"
-    """The merge queue judges and lands it, or sends it back."""
+    """The merge queue judges the unit and lands it or sends it back."""
 
     HELD = "held"
-    """A person's answer moves it on. It keeps no worker and no bench."""
+    """A person's answer moves the unit on. The unit has no worker and no bench."""
 
     LANDED = "landed"
-    """Final: trunk holds its commit."""
+    """Final: the unit's commit is on trunk."""
 
     SPLIT = "split"
-    """Final: its children carry on."""
+    """Final: the unit's parts do its work."""
 
     CANCELLED = "cancelled"
-    """Final: nobody works on it again."""
+    """Final: nobody works on the unit again."""
 
 
 FINAL = frozenset({UnitState.LANDED, UnitState.SPLIT, UnitState.CANCELLED})

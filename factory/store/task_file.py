@@ -1,7 +1,7 @@
-"""A task file: Markdown whose optional YAML front matter says how the unit is to be done (line.md §5).
+"""Parses a task file: Markdown with optional YAML front matter for the unit (line.md §5).
 
-Invariant: a value is taken as it is written (`title: yes` is "yes", `priority: 010` is refused, not 8); whatever is
-refused is refused with its line and the correct form.
+Invariant: a value keeps its text (`title: yes` is "yes"; `priority: 010` is an error, not 8). Each
+error names the line and the correct form.
 """
 
 import re
@@ -16,7 +16,8 @@ from factory.ground.front_matter import split_front_matter
 from factory.ground.plain_yaml import MOST_VALUES, Entry, NotPlain, Text, entries
 
 MAX_BYTES = 1024 * 1024
-PARTS_BYTES = 128 * 1024  # of all files in split/: they are understood while the line waits
+# for all files in split/ together, because the line waits while they are parsed
+PARTS_BYTES = 128 * 1024
 MAX_ID = 60
 MAX_TITLE = 200
 
@@ -34,7 +35,7 @@ _QUOTE = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskFile:
-    """What a task file asks for; None, "" and () stand for keys left out."""
+    """The content of a task file. None, "" and () stand for missing keys."""
 
     title: str
     body: str  # verbatim
@@ -52,7 +53,7 @@ class TaskFile:
     ignored: tuple[str, ...] = ()  # keys without a value
     lines: Mapping[str, int] = field(
         default_factory=dict
-    )  # where each key stands, for later complaints
+    )  # the line of each key, for later error messages
 
 
 def decode(raw: bytes) -> str:
@@ -78,9 +79,9 @@ def _not_text(raw: bytes, place: int, reason: str) -> TaskFileError:
 
 
 def parse(text: str, name: str, *, most: int = MOST_VALUES) -> TaskFile:
-    """Read the task file of that name; raise TaskFileError with the line and the correct form.
+    """Parse the task file of this name; raise TaskFileError with the line and the correct form.
 
-    `most`: values that its front matter may hold.
+    `most`: how many values its front matter may have.
     """
     head, body, first = split_front_matter(text)
     written = _values(head, first, most)
@@ -99,7 +100,7 @@ def parse(text: str, name: str, *, most: int = MOST_VALUES) -> TaskFile:
 
 
 def slug(name: str) -> str:
-    """The unit id that a file name gives: `[a-z0-9-]`, at most 60, never empty."""
+    """Return the unit id for a file name: 1 to 60 characters of `[a-z0-9-]`."""
     stem = re.sub(r"\.md$", "", name, flags=re.IGNORECASE).casefold()
     plain = ""
     for sign in unicodedata.normalize("NFKD", stem):
@@ -110,7 +111,7 @@ def slug(name: str) -> str:
 
 
 def ids(name: str) -> Iterator[str]:
-    """Yield the ids to try for a file's name: its slug, then with a number."""
+    """Yield the ids to try for a file's name: its slug, then its slug with a number."""
     base = slug(name)
     yield base
     for number in count(2):
@@ -118,7 +119,7 @@ def ids(name: str) -> Iterator[str]:
 
 
 def free_id(name: str, is_taken: Callable[[str], bool]) -> str:
-    """The first of the ids for a file's name that is not taken."""
+    """Return the first id for a file's name that is not taken."""
     for each in ids(name):
         if not is_taken(each):
             return each
@@ -126,14 +127,14 @@ def free_id(name: str, is_taken: Callable[[str], bool]) -> str:
 
 
 def numbered(base: str, number: int) -> str:
-    """The id to try after `base` is taken: `base-2`, still at most 60."""
+    """Return `base` with a number, such as `base-2`, of at most 60 characters."""
     end = f"-{number}"
     return base[: MAX_ID - len(end)].rstrip("-") + end
 
 
 @dataclass(frozen=True, slots=True)
 class _Value:
-    """One key with what was written behind it."""
+    """One key with its value, as written."""
 
     key: str
     entry: Entry
@@ -174,7 +175,7 @@ def _like(pattern: str, wanted: str, kind: Callable[[str], Any] = str) -> Callab
     def read(value: _Value) -> Any:
         text = value.text()
         if (kind is not str and value.is_quoted) or not re.fullmatch(pattern, text):
-            raise value.wrong(f"{text!r} is not {wanted}")  # a number in quotes is a text
+            raise value.wrong(f"{text!r} is not {wanted}")  # a number in quotes is text
         return kind(text)
 
     return read
@@ -211,7 +212,7 @@ _AGENT = _like(
 )
 _MINUTES = _like(r"(?![0.]+$)[0-9]{1,5}(\.[0-9]{1,9})?", "a number of minutes, more than 0", float)
 
-# Each key: how it is read, and its correct form.
+# For each key: its reader and its correct form.
 KEYS: Mapping[str, tuple[Callable[[_Value], Any], str]] = {
     "title": (_TITLE, 'title: "Fix: the login"'),
     "priority": (
@@ -266,7 +267,7 @@ def _entries(head: str, first: int, most: int) -> tuple[Entry, ...]:
 
 
 def _heading(body: str) -> str:
-    """The first heading of the Markdown outside of code blocks, as one clean line."""
+    """Return the first heading outside of code blocks, as one clean line."""
     found = _HEADING.search(_FENCED.sub("", body))
     return _one_line(re.sub(r"(^|\s)#+\s*$", "", found[1] or found[2])) if found else ""
 

@@ -1,6 +1,6 @@
-"""A unit, its states and the only table of moves between them.
+"""A unit, its states and the only table of moves between states.
 
-Invariant: only `advance` changes a unit's state, in one transaction with the journal row.
+Invariant: only `advance` changes a unit's state, in the same transaction as the journal entry.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from factory.ground.errors import IllegalTransition
-from factory.store.states import FINAL as FINAL  # others import both from here
+from factory.store.states import FINAL as FINAL  # other modules import both from here
 from factory.store.states import UnitState as UnitState
 
 LEADS_TO: Mapping[UnitState, frozenset[UnitState]] = {
@@ -70,7 +70,7 @@ class EndReason(StrEnum):
 SPENDS: Mapping[EndReason, bool] = {
     reason: reason
     not in {
-        EndReason.SUBMITTED,  # provisional: the judge replaces it once
+        EndReason.SUBMITTED,  # provisional: the judge replaces this reason once
         EndReason.ASKED,
         EndReason.TOLD,
         EndReason.SPLIT,
@@ -90,7 +90,7 @@ NO_PROOF = "none"  # a unit without accept commands
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
-    """One piece of work, one worker, one commit on trunk. Times are aware UTC."""
+    """One piece of work for one worker, and one commit on trunk. All times are aware UTC."""
 
     id: str
     title: str
@@ -98,29 +98,29 @@ class Unit:
     since: datetime  # in this state
     accepted: datetime
     priority: int = 2  # 0 now … 4 whenever
-    needs: tuple[str, ...] = ()  # of one that was split: its parts
+    needs: tuple[str, ...] = ()  # the parts of a unit that was split
     scope: tuple[str, ...] = ()
     agent: str = (
-        ""  # the runtime that its task names; "" = the configured one; NO_AGENT: a run: unit
+        ""  # the runtime that its task names; "" = the configured one; NO_AGENT = a `run:` unit
     )
-    why: str = ""  # one sentence: why it is in this state
-    attempt: int = 0  # number of its newest attempt: the fencing epoch
-    spent: int = 0  # attempts that count against the limit
-    bonus: int = 0  # attempts that a person granted on top
-    not_before: datetime | None = None  # waiting for a time
-    cause: str = ""  # fingerprint of the shared cause (card) that it waits for
-    submission: str = ""  # commit in the factory repository that is judged next
+    why: str = ""  # why it is in this state, in one sentence
+    attempt: int = 0  # number of its newest attempt; the store fences off older attempts
+    spent: int = 0  # number of attempts that count against the limit
+    bonus: int = 0  # number of extra attempts that a person granted
+    not_before: datetime | None = None  # the time that it waits for
+    cause: str = ""  # fingerprint of the card that it waits for
+    submission: str = ""  # the commit in the factory repository that is judged next
     base: str = ""  # trunk commit that the submission is based on
-    commit: str = ""  # on trunk, once landed
+    commit: str = ""  # its commit on trunk, once landed
     landed: datetime | None = None
-    approved: tuple[str, ...] = ()  # card kinds that a person let pass for this unit
-    resume: bool = False  # the next attempt continues the last session, where that can be done
+    approved: tuple[str, ...] = ()  # kinds of cards that a person waived for this unit
+    resume: bool = False  # the next attempt continues the last session if possible
     fresh: bool = False  # the next attempt starts from trunk, not from the previous tree
     proven: str = ""  # trunk commit on which its accept commands failed; NO_PROOF if it has none
 
 
 def advance(unit: Unit, to: UnitState, *, now: datetime, why: str = "") -> Unit:
-    """Return the unit after the move; raise IllegalTransition for one that the table lacks."""
+    """Return the unit after the move; raise IllegalTransition if the table lacks the move."""
     if to not in LEADS_TO[unit.state]:
         raise IllegalTransition(unit.id, unit.state, to)
     return replace(unit, state=to, since=now, why=why)

@@ -1,13 +1,13 @@
-"""What commands print about one unit, and the events of the journal; `status` needs only rows.py.
+"""The rows that commands print about one unit and the journal; `status` needs only rows.py.
 
-Invariant: docs/json/ is generated from these classes, as it is from those in rows.py.
+Invariant: docs/json/ is generated from these classes and from the classes in rows.py.
 """
 
 from __future__ import annotations
 
 from factory.store.rows import Card, OpenUnit, Row
 
-TYPE_CHECKING = False  # importing typing for its constant would cost more than a query
+TYPE_CHECKING = False  # importing typing would cost more time than a query
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Literal
@@ -22,69 +22,69 @@ class Task(Row):
     """The file's name."""
 
     text: str
-    """Its Markdown, verbatim."""
+    """The file's text, verbatim."""
 
 
 class Tokens(Row):
-    """What an attempt used."""
+    """The tokens that an attempt used."""
 
     input: int
-    """Read by the model. Unit: tokens."""
+    """Input to the model. Unit: tokens."""
 
     output: int
-    """Written by the model. Unit: tokens."""
+    """Output of the model. Unit: tokens."""
 
 
 class Attempt(Row):
-    """One numbered go at a unit."""
+    """A numbered attempt at a unit."""
 
     unit: str
     """The unit's id."""
 
     number: int
-    """Its number, from 1: a newer one fences it off."""
+    """The attempt's number, from 1. Once a newer attempt exists, this one can change nothing."""
 
     worker: str
-    """The worker that did it."""
+    """The worker of the attempt."""
 
     agent: str
-    """The runtime that did it; `run` for a command instead of an agent."""
+    """The attempt's runtime; `run` for a command instead of an agent."""
 
     start: Time
-    """When it began."""
+    """When the attempt began."""
 
     nonce: str
-    """The id of the process group that it started, unique to this store."""
+    """A unique id of the attempt. It begins with the store's identity."""
 
     workspace: str
-    """The folder of its working tree; empty before it has one."""
+    """The folder of the attempt's working tree; empty before the folder exists."""
 
     base: str
-    """The trunk commit that it started from."""
+    """The trunk commit that the attempt started from."""
 
     heard: int
-    """The number of the newest remark in its prompt."""
+    """The number of the newest remark in the attempt's prompt."""
 
     session: str
-    """The agent's own id of its session."""
+    """The agent's own session id."""
 
     resumed: bool
-    """Whether it continued an earlier session."""
+    """Whether the attempt continued an earlier session."""
 
     pid: int
-    """The process id of its shim, 0 before that started."""
+    """The process id of the attempt's shim; 0 before the shim started."""
 
     end: Time | None
-    """When it ended; null while it runs."""
+    """When the attempt ended; null while it runs."""
 
     reason: Reason | None
-    """Why it ended."""
+    """The reason why the attempt ended."""
 
     detail: str
-    """The same in a sentence."""
+    """Why the attempt ended, in a sentence."""
 
     digest: str
-    """What the next attempt is told about it."""
+    """The evidence about this attempt for the next attempt's prompt."""
 
     summary: str
     """What the agent wrote into done.md."""
@@ -96,40 +96,40 @@ class Attempt(Row):
     """What the agent left for the next attempt, from handoff.md."""
 
     ref: str
-    """The ref in the factory repository that keeps its tree."""
+    """The ref in the factory repository that keeps the attempt's tree."""
 
     commit: str
-    """The commit of what it left, in the factory repository; empty if it left nothing."""
+    """The commit with the attempt's result, in the factory repository; empty without a result."""
 
     tree: str
-    """The tree of that commit; empty if it changed nothing."""
+    """The tree of that commit; empty if the attempt changed nothing."""
 
     left_out: Sequence[str]
-    """Paths that git could not take."""
+    """Paths that git could not add to the commit."""
 
     tokens: Tokens
-    """What it used."""
+    """The tokens that the attempt used."""
 
     cost_usd: float
-    """What it cost. Unit: US dollars."""
+    """The attempt's cost. Unit: US dollars."""
 
     estimated: bool
-    """Whether the cost is reckoned from tokens."""
+    """Whether the cost is computed from tokens."""
 
     reserved_usd: float
-    """Held back for it; after its end, charged if it did not tell all. Unit: US dollars."""
+    """Held back for the attempt; after its end, the least that it is charged. Unit: US dollars."""
 
     reserved_tokens: int
-    """The same. Unit: tokens."""
+    """Held back for the attempt; after its end, the least that it is charged. Unit: tokens."""
 
     reserved_minutes: float
-    """The same; after its end, how long it worked. Unit: minutes."""
+    """Held back for the attempt; after its end, how long it worked. Unit: minutes."""
 
     day: str
-    """The day of its end in UTC, as YYYY-MM-DD: that day's budget pays."""
+    """The day of the attempt's end in UTC, as YYYY-MM-DD. That day's budget pays."""
 
     run_dir: str
-    """The folder of its prompt and output, which may be pruned."""
+    """The folder with the attempt's prompt and output. factoryd may have deleted it."""
 
 
 class Verdict(Row):
@@ -142,16 +142,16 @@ class Verdict(Row):
     """The gate's name."""
 
     tree: str
-    """The tree that it judged."""
+    """The tree that the gate judged."""
 
     ok: bool
-    """Whether it is green."""
+    """Whether the gate is green on that tree."""
 
     settled: bool
-    """Whether it holds for good: the same key is not judged again."""
+    """Whether the verdict is final, so that factoryd does not judge the same key again."""
 
     at: Time
-    """When it was given."""
+    """When the gate gave the verdict."""
 
     flaky: bool
     """Whether the gate failed first and then passed on the same tree."""
@@ -166,32 +166,32 @@ class Verdict(Row):
     """The end of a red gate's output."""
 
     log: str
-    """The file with its whole output; relative to the checkout if it lies there."""
+    """The file with the gate's whole output; relative to the checkout if the file lies there."""
 
     rewrote: Sequence[str] = ()
-    """Tracked files that the gate changed: that makes it red."""
+    """Tracked files that the gate changed. Such a change makes the gate red."""
 
     evidence: str = ""
     """Not used yet."""
 
     cached: bool
-    """Whether a kept answer was taken and no gate ran."""
+    """Whether factoryd used an earlier verdict and ran no gate."""
 
 
 class Remark(Row):
-    """Something that a person and a unit's agents told each other."""
+    """A message between a person and a unit's agents."""
 
     unit: str
     """The unit's id."""
 
     seq: int
-    """Its number within the unit, from 1."""
+    """The remark's number within the unit, from 1."""
 
     who: Literal["agent", "person"]
-    """Who said it."""
+    """The author: agent or person."""
 
     kind: str
-    """What it is: question, answer, tell, review, split or simplify."""
+    """The kind of remark: question, answer, tell, review, split or simplify."""
 
     text: str
     """The words."""
@@ -201,34 +201,34 @@ class Remark(Row):
 
 
 class Unit(OpenUnit):
-    """What `factory show UNIT --json` prints: all that is on record about a unit."""
+    """What `factory show UNIT --json` prints: the whole record of a unit."""
 
     schema: Literal[1]
     """The version of this format."""
 
     accepted: Time
-    """When its task file was accepted."""
+    """When factoryd accepted the unit's task file."""
 
     needs: Sequence[str]
-    """The units that must land first; for a split unit, its parts."""
+    """The units that must land first. If the unit was split: its parts."""
 
     scope: Sequence[str]
-    """The globs that it may touch; empty: everything."""
+    """The globs of paths that the unit may change; empty: all paths."""
 
     agent: str
-    """The runtime that its task names; empty: the configured one."""
+    """The runtime that the task names; empty: the configured one."""
 
     spent: int
-    """Attempts that count against its limit. Unit: attempts."""
+    """The number of attempts that count against the limit. Unit: attempts."""
 
     bonus: int
-    """Attempts that a person granted on top of the limit. Unit: attempts."""
+    """The number of extra attempts that a person granted. Unit: attempts."""
 
     not_before: Time | None
-    """The time that it waits for."""
+    """The time that the unit waits for."""
 
     cause: str
-    """The fingerprint of the card that it waits for."""
+    """The fingerprint of the card that the unit waits for."""
 
     submission: str
     """The commit in the factory repository that is judged next."""
@@ -237,44 +237,44 @@ class Unit(OpenUnit):
     """The trunk commit that the submission is based on."""
 
     commit: str
-    """Its commit on trunk; empty until it has landed."""
+    """The unit's commit on trunk; empty until the unit has landed."""
 
     landed: Time | None
-    """When it landed."""
+    """When the unit landed."""
 
     approved: Sequence[str]
-    """The kinds of cards that a person let pass for it."""
+    """The kinds of cards that a person waived for this unit."""
 
     resume: bool
-    """Whether the next attempt continues the last session if it can."""
+    """Whether the next attempt continues the last session, if possible."""
 
     fresh: bool
-    """Whether the next attempt starts from trunk and not from the last tree."""
+    """Whether the next attempt starts from trunk and not from the last attempt's tree."""
 
     proven: str
-    """The trunk commit on which its `accept` commands failed; `none` if it has none."""
+    """The trunk commit on which its `accept` commands failed; `none` without such commands."""
 
     on_trunk: bool
-    """Whether trunk holds its commit now."""
+    """Whether the unit's commit is on trunk now."""
 
     task: Task | None
-    """Its task file."""
+    """The unit's task file."""
 
     attempts: Sequence[Attempt]
-    """Its attempts, oldest first."""
+    """The unit's attempts, oldest first."""
 
     verdicts: Sequence[Verdict]
-    """What gates said about it, oldest first."""
+    """The verdicts on the unit, oldest first."""
 
     escalations: Sequence[Card]
-    """The cards that concern it, oldest first, closed ones too."""
+    """The cards that concern the unit, oldest first, including closed cards."""
 
     remarks: Sequence[Remark]
-    """What was told to its agents, and what they asked."""
+    """The messages between people and the unit's agents."""
 
 
 class RequestArgs(Row):
-    """What a command asked for."""
+    """The arguments of a command's request."""
 
     unit: str = ""
     """The unit's id."""
@@ -299,28 +299,28 @@ class Entry(Row):
     """The version of this format."""
 
     seq: int
-    """Its number; each later event has a higher one."""
+    """The event's number. Each later event has a higher number."""
 
     at: Time
-    """When it happened."""
+    """When the event happened."""
 
     event: EventName
-    """What happened; docs/states.md has a table."""
+    """The name of the event; docs/states.md has a table."""
 
     unit: str
-    """The unit that it is about; empty if it is about none."""
+    """The unit that the event concerns; empty if it concerns none."""
 
     attempt: int
-    """The number of that unit's attempt, 0 if it is about none."""
+    """The number of the attempt that the event concerns; 0 if it concerns none."""
 
     worker: str
-    """The worker that it is about; empty if it is about none."""
+    """The worker that the event concerns; empty if it concerns none."""
 
     why: str = ""
-    """Why, in one sentence."""
+    """Why the event happened, in one sentence."""
 
     agent: str = ""
-    """The runtime that an attempt started with."""
+    """The runtime of an attempt that started."""
 
     reason: Reason = ""
     """Why an attempt ended."""
@@ -335,16 +335,16 @@ class Entry(Row):
     """The kind of a card, a request or a remark."""
 
     question: str = ""
-    """What a card asks."""
+    """The question of a card."""
 
     answer: str = ""
-    """What was answered to a card."""
+    """The answer to a card."""
 
     who: str = ""
-    """Who told something: agent or person."""
+    """The author of a remark: agent or person."""
 
     text: str = ""
-    """What was told, at most 400 letters of it."""
+    """The first part of a remark, at most 400 characters."""
 
     gate: str = ""
     """The name of the gate that gave a verdict."""
@@ -353,40 +353,40 @@ class Entry(Row):
     """Whether a verdict is green."""
 
     cached: bool = False
-    """Whether a kept verdict was taken and no gate ran."""
+    """Whether factoryd used an earlier verdict and ran no gate."""
 
     before: bool = False
-    """Whether an `accept` command was run without the change, where it must fail."""
+    """Whether an `accept` command ran on a tree without the change, where it must fail."""
 
     stacked: bool = False
-    """Whether the tree held units before it that had not landed."""
+    """Whether the judged tree also had earlier units that had not landed yet."""
 
     state: str = ""
-    """What is known of trunk: green, red, unknown or judging."""
+    """The state of trunk: green, red, unknown or judging."""
 
     commit: str = ""
     """The commit on trunk."""
 
     was: str = ""
-    """The commit before it."""
+    """The commit on trunk before the event."""
 
     to: str = ""
-    """The commit that trunk moves to, or was moved to."""
+    """The commit that trunk moves or has moved to."""
 
     rewritten: bool = False
-    """Whether trunk was moved to a commit that does not contain the one before."""
+    """Whether trunk's new commit does not contain the commit before."""
 
     recognized: bool = False
-    """Whether the unit's commit was found on trunk: another life of the store landed it."""
+    """Whether factoryd found the unit's commit on trunk, because an earlier store landed it."""
 
     units: Sequence[str] = ()
     """The units of a landing."""
 
     moved: bool = False
-    """Whether an open landing was written anew because the repository was moved."""
+    """Whether factoryd wrote an open landing again because the repository was moved."""
 
     pid: int = 0
-    """The process id of the git that moves trunk."""
+    """The process id of the git command that moves trunk."""
 
     outcome: str = ""
     """How a landing or a request ended."""
@@ -395,41 +395,41 @@ class Entry(Row):
     """The number of a request."""
 
     args: RequestArgs | None = None
-    """What a request asks for."""
+    """The arguments of a request."""
 
     proven: str = ""
-    """The trunk commit on which the unit's `accept` commands failed, as they must."""
+    """The trunk commit on which the unit's `accept` commands failed. They must fail there."""
 
     path: str = ""
     """The folder of an abandoned workspace."""
 
     count: int = 0
-    """How many attempts were archived. Unit: attempts."""
+    """The number of archived attempts. Unit: attempts."""
 
     runs: int = 0
-    """How many folders of attempts were pruned. Unit: folders."""
+    """The number of deleted attempt folders. Unit: folders."""
 
     logs: int = 0
-    """How many outputs of gates were pruned. Unit: folders."""
+    """The number of deleted folders with gate output. Unit: folders."""
 
     workspaces: Sequence[str] = ()
-    """The abandoned workspaces that were removed."""
+    """The abandoned workspaces that factoryd removed."""
 
     fact: str = ""
-    """The name of what changed."""
+    """The name of the value that changed."""
 
     identity: str = ""
     """The store's identity."""
 
     left_out: Sequence[str] = ()
-    """The gates that no longer judge, by your answer."""
+    """The gates that you switched off with your answer."""
 
     restores: Mapping[str, Sequence[str]] = {}
-    """Gates, and the files that are put back after each, by your answer."""
+    """Gates, and the files that factoryd restores after each gate, as you answered."""
 
 
 class Outcome(Row):
-    """What became of a request."""
+    """The outcome of a request."""
 
     state: Literal["pending", "done", "refused"]
     outcome: str

@@ -1,6 +1,6 @@
-"""What commands read about one unit, and the journal; views.py has the rest.
+"""Queries of commands about one unit and the journal; views.py has the other queries.
 
-Invariant: nothing here changes a record, and each function reads one state of the store.
+Invariant: nothing here changes a record, and each function sees a single state of the store.
 """
 
 import json
@@ -19,7 +19,7 @@ TASK = (
 
 
 def show(con: sqlite3.Connection, name: str) -> unit_rows.Unit | None:
-    """Return all that is on record about one unit."""
+    """Return the whole record of a unit."""
     with views.one_state(con):
         found = views.units(con, '"id" = ?', name)
         if not found:
@@ -40,19 +40,19 @@ def show(con: sqlite3.Connection, name: str) -> unit_rows.Unit | None:
 
 
 def has_unit(con: sqlite3.Connection, name: str) -> bool:
-    """Whether a unit of that id is on record."""
+    """Return whether a unit with this id is on record."""
     return bool(views.fetch(con, 'SELECT 1 FROM "unit" WHERE "id" = ?', name))
 
 
 def known_units(con: sqlite3.Connection) -> list[str]:
-    """Return the ids of the units that are open or landed last: those that a person may mean."""
+    """Return the ids of open and recently landed units, which a person may mean."""
     with views.one_state(con):
         open_units = [unit["id"] for unit in views.open_units(con)]
         return open_units + [row["unit"] for row in views.dicts(con, views.LANDED)]
 
 
 def log(con: sqlite3.Connection, *, after: int = 0, unit: str = "") -> Iterator[unit_rows.Entry]:
-    """Yield the journal entries with seq > after, oldest first; only one unit's if named."""
+    """Yield the journal entries with seq > after, oldest first; of one unit if `unit` is given."""
     condition = ' AND "unit" = ?' if unit else ""
     of = (unit,) if unit else ()
     query = f'SELECT * FROM "journal" WHERE "seq" > ?{condition} ORDER BY "seq" LIMIT {PAGE}'
@@ -63,7 +63,7 @@ def log(con: sqlite3.Connection, *, after: int = 0, unit: str = "") -> Iterator[
 
 
 def last_seq(con: sqlite3.Connection) -> int:
-    """Return the newest journal entry's seq, 0 in an empty journal."""
+    """Return the seq of the newest journal entry; 0 if the journal is empty."""
     return int(views.fetch(con, 'SELECT coalesce(max("seq"), 0) FROM "journal"')[0][0])
 
 
@@ -77,7 +77,7 @@ def _task(con: sqlite3.Connection, unit: str) -> unit_rows.Task | None:
 
 
 def _attempts(con: sqlite3.Connection, unit: str) -> list[unit_rows.Attempt]:
-    """The attempts with their folders as they lie now: the store keeps no absolute path."""
+    """Return the attempts with absolute folders, because the store keeps no absolute path."""
     known = views.identity(con)
     work = known.work if known else ""
     home = views.home(con)
@@ -92,7 +92,7 @@ def _attempts(con: sqlite3.Connection, unit: str) -> list[unit_rows.Attempt]:
 
 
 def _cards(con: sqlite3.Connection, unit: str) -> list[rows.Card]:
-    """The cards that concern the unit, oldest first."""
+    """Return the cards that concern the unit, oldest first."""
     found = []
     for card in views.cards(con):
         if unit == card.unit or unit in card.units:
@@ -105,7 +105,7 @@ def _remarks(con: sqlite3.Connection, unit: str) -> list[unit_rows.Remark]:
 
 
 def _verdicts(con: sqlite3.Connection, unit: str) -> list[unit_rows.Verdict]:
-    """The verdicts that were given for this unit, oldest first."""
+    """Return the verdicts on the unit, oldest first."""
     found = []
     for entry in _of_unit(con, "journal", "seq", unit):
         if entry["event"] != "verdict.given":
@@ -118,7 +118,7 @@ def _verdicts(con: sqlite3.Connection, unit: str) -> list[unit_rows.Verdict]:
 
 
 def _entry(row: "Json") -> unit_rows.Entry:
-    """A journal entry, flat: what its changed records say, then its own details."""
+    """Return a flat journal entry: facts from its changed records, then its own details."""
     found = {"schema": rows.VERSION, **_said(row), **json.loads(row["detail"])}
     for name in ("seq", "at", "event", "unit", "attempt", "worker"):
         found[name] = row[name]
@@ -128,7 +128,7 @@ def _entry(row: "Json") -> unit_rows.Entry:
 
 
 def _said(row: "Json") -> "Json":
-    """Why a unit is where it is, what a card asks, who starts."""
+    """Return facts from the changed records: why a unit moved, a card's question, an agent."""
     said = {}
     for table, changed in json.loads(row["changes"]):
         if table == "card" and row["event"].startswith("card."):

@@ -1,6 +1,6 @@
-"""What commands read of the line, as the rows of rows.py. The row that a command writes: asking.py.
+"""Queries of commands about the line, as rows of rows.py. asking.py has the commands' only write.
 
-Invariant: nothing here changes a record, and each function reads one state of the store.
+Invariant: nothing here changes a record, and each function sees a single state of the store.
 """
 # ruff: noqa: PTH116, PTH118, PTH120 - pathlib costs more than a query
 
@@ -22,11 +22,11 @@ from factory.store.spending import charge, minutes_used
 from factory.store.states import UnitState
 from factory.store.waits import missing
 
-TYPE_CHECKING = False  # importing typing for its constant would cost more than the query
+TYPE_CHECKING = False  # importing typing would cost more time than the query
 if TYPE_CHECKING:
     from typing import Any
 
-    Json = dict[str, Any]  # a row as SQLite or JSON gives it, before it is a typed one
+    Json = dict[str, Any]  # a row from SQLite or JSON, before its conversion to a typed row
 else:
     Json = dict
 
@@ -92,7 +92,7 @@ def open_store(path: str, *, write: bool = False) -> sqlite3.Connection:
 
 @contextmanager
 def one_state(con: sqlite3.Connection, begin: str = "BEGIN") -> Iterator[None]:
-    """Run several queries in one transaction; an exception undoes it. Joins an outer one."""
+    """Run several queries in one transaction; an exception undoes it. An outer one is joined."""
     if con.in_transaction:
         yield
         return
@@ -101,7 +101,7 @@ def one_state(con: sqlite3.Connection, begin: str = "BEGIN") -> Iterator[None]:
         yield
         fetch(con, "COMMIT")
     except BaseException:
-        with suppress(sqlite3.Error):  # SQLite ends a transaction by itself where the disk is full
+        with suppress(sqlite3.Error):  # on a full disk, SQLite itself ends the transaction
             con.execute("ROLLBACK")
         raise
 
@@ -117,7 +117,7 @@ def fetch(con: sqlite3.Connection, query: str, *args: object) -> "list[Any]":
 
 
 def now_text() -> str:
-    """Return the present moment in the form in which the store keeps times."""
+    """Return the present time in the store's format."""
     seconds, rest = divmod(time.time_ns(), 1_000_000_000)
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{rest // 1000:06d}Z"
 
@@ -126,7 +126,7 @@ def now_text() -> str:
 
 
 def status(con: sqlite3.Connection, now: str) -> rows.Status:
-    """Return the whole line at one moment."""
+    """Return the state of the whole line at one moment."""
     with one_state(con):
         up = daemon(con)
         elsewhere = used_in(con)
@@ -151,7 +151,7 @@ def status(con: sqlite3.Connection, now: str) -> rows.Status:
 
 
 def daemon(con: sqlite3.Connection) -> rows.Daemon:
-    """Return the daemon as it is, not as it last said: a dead one is stopped."""
+    """Return the daemon's real state: a dead daemon is stopped, whatever it wrote last."""
     said = _fact(con, "daemon") or {}
     lock = os.path.join(dirname(home(con)), said.get("lock") or "")
     if said.get("state") in ("running", "draining") and is_held(lock, said.get("pid") or 0):
@@ -160,45 +160,45 @@ def daemon(con: sqlite3.Connection) -> rows.Daemon:
 
 
 def trunk(con: sqlite3.Connection) -> rows.Trunk:
-    """Return what is known of trunk."""
+    """Return the known state of trunk."""
     known: Json = {"branch": None, "commit": None, "state": "unknown", "gates_red": []}
     known.update(_fact(con, "trunk") or {})
     return rows.Trunk(**known)
 
 
 def workers(con: sqlite3.Connection) -> list[rows.Worker]:
-    """Return the workers that have not left."""
+    """Return the current workers."""
     is_up = daemon(con).state != "stopped"
     return _workers(con, is_up=is_up, is_here=not used_in(con))
 
 
 def warnings(con: sqlite3.Connection) -> list[str]:
-    """Return what the daemon warned of last."""
+    """Return the daemon's last warnings."""
     return _fact(con, "warnings") or []
 
 
 def slow_commands(con: sqlite3.Connection) -> list[str]:
-    """Return a sentence for each git command that takes long."""
+    """Return a sentence for each slow git command."""
     return _fact(con, "slow") or []
 
 
 def is_paused(con: sqlite3.Connection) -> bool:
-    """Whether the line was paused."""
+    """Return whether the line is paused."""
     return bool(_fact(con, "paused"))
 
 
 def inbox(con: sqlite3.Connection) -> str:
-    """Return the name of the folder for task files, as the daemon said at its start."""
+    """Return the name of the folder for task files, as the daemon chose it at its start."""
     return str((_fact(con, "names") or {}).get("inbox") or "inbox")
 
 
 def names_why(con: sqlite3.Connection) -> str:
-    """Return why the folders are called so; empty if there is nothing to explain."""
+    """Return why the folders have their names; empty if the names are the usual ones."""
     return str((_fact(con, "names") or {}).get("why") or "")
 
 
 def settings(con: sqlite3.Connection) -> dict[str, rows.Setting] | None:
-    """Return the settings that the daemon went by last, by dotted name."""
+    """Return the settings that the daemon used last, by dotted name."""
     known = _fact(con, "config")
     if known is None:
         return None
@@ -206,7 +206,7 @@ def settings(con: sqlite3.Connection) -> dict[str, rows.Setting] | None:
 
 
 def inferred(con: sqlite3.Connection) -> rows.Inferred | None:
-    """Return what the daemon found out by itself last."""
+    """Return what the daemon inferred last."""
     found = _fact(con, "inferred")
     if not found:
         return None
@@ -218,23 +218,23 @@ def inferred(con: sqlite3.Connection) -> rows.Inferred | None:
 
 
 def identity(con: sqlite3.Connection) -> rows.Identity | None:
-    """Return whose the store is; None for one of an older release."""
+    """Return the store's identity; None for a store of an older release."""
     known = _fact(con, "identity")
     return rows.Identity(**known) if known else None
 
 
 def used_in(con: sqlite3.Connection) -> str:
-    """Return the checkout that the store was last used in, if it is another than it lies in now."""
+    """Return the checkout that the store was last used in; "" if it is the present one."""
     known = identity(con)
     here = os.path.realpath(dirname(home(con)))
     return known.root if known and known.root != here else ""
 
 
 def identity_at(root: str) -> "str | None":
-    """Return the identity of the store at `root`: "" if there is none, None if nobody can tell."""
+    """Return the identity of the store at `root`; "" if no store is there, None if unknown."""
     path = f"{root}/.factory/store.sqlite"
     try:
-        os.stat(path)  # it tells "no such file" from "you may not look"
+        os.stat(path)  # to distinguish a missing file from a denied access
     except (FileNotFoundError, NotADirectoryError):
         return ""
     except OSError:
@@ -253,7 +253,7 @@ def remembered_trunk(root: str) -> str:
         with closing(open_store(f"{root}/.factory/store.sqlite")) as con:
             return trunk(con).branch or ""
     except (StoreError, sqlite3.Error):
-        return ""  # none yet, or one that the start says more about
+        return ""  # the store does not exist, or the start has a better message
 
 
 # ── cards ──
@@ -276,12 +276,12 @@ def card(con: sqlite3.Connection, name: str) -> rows.Card | None:
 
 
 def dicts(con: sqlite3.Connection, query: str, *args: object) -> "list[Json]":
-    """Run the query and return its rows with lists and truth values in them; raise StoreError."""
+    """Run the query; return its rows with lists and booleans converted; raise StoreError."""
     return [decoded(dict(row)) for row in fetch(con, query, *args)]
 
 
 def decoded(row: "Json") -> "Json":
-    """The row with lists and truth values in place of what the store keeps for them."""
+    """Return the row with lists and booleans instead of the store's scalars."""
     for name in _HOLD_JSON:
         if name in row:
             row[name] = json.loads(row[name])
@@ -296,13 +296,13 @@ def _only(row: "Json", names: tuple[str, ...]) -> "Json":
 
 
 def _fact(con: sqlite3.Connection, name: str) -> "Any":
-    """What the daemon last wrote under that name, or None."""
+    """Return the value that the daemon wrote last under this name, or None."""
     found = fetch(con, 'SELECT "value" FROM "fact" WHERE "name" = ?', name)
     return json.loads(found[0][0]) if found else None
 
 
 def home(con: sqlite3.Connection) -> str:
-    """The factory's own folder, in which the store lies."""
+    """Return factoryd's folder, which holds the store."""
     return dirname(str(fetch(con, "PRAGMA database_list")[0][2]))
 
 
@@ -317,7 +317,7 @@ def _paused(con: sqlite3.Connection) -> rows.Paused | None:
 
 
 def _of_room(con: sqlite3.Connection) -> list[str]:
-    # Said here too: the store may have no room for the daemon to say so.
+    # Checked here too: on a full disk, the daemon cannot write its warning into the store.
     full = complaint(home(con))
     return [full] if full else []
 
@@ -336,7 +336,7 @@ def _workers(con: sqlite3.Connection, *, is_up: bool, is_here: bool) -> list[row
     for row in dicts(con, WORKERS):
         pid = row.pop("pid") or 0
         folder = f"{home(con)}/attempts/{row['unit']}/{row['attempt']}"
-        # Without a daemon an attempt may have ended, and nobody has written that down yet.
+        # Without a daemon, an attempt may have ended without a record of its end.
         runs_on = is_here and answers(pid) and not has_ended(folder)
         alive = row["unit"] is not None and (is_up or runs_on)
         found.append(rows.Worker(**row, alive=alive))
@@ -351,7 +351,7 @@ def _counts(con: sqlite3.Connection) -> dict[UnitState, int]:
 
 
 def units(con: sqlite3.Connection, condition: str, *args: object) -> "list[Json]":
-    """Return the rows of the units for which the condition holds."""
+    """Return the rows of the units that meet the condition."""
     found = dicts(con, f'SELECT * FROM "unit" WHERE {condition}', *args)
     for unit in found:
         unit["state"] = UnitState(unit["state"])
@@ -359,7 +359,7 @@ def units(con: sqlite3.Connection, condition: str, *args: object) -> "list[Json]
 
 
 def open_units(con: sqlite3.Connection) -> "list[Json]":
-    """Return the units that have not ended: what needs you first, then by priority and age."""
+    """Return the units that have not ended: first units that need you, then by priority and age."""
 
     def rank(unit: "Json") -> "tuple[Any, ...]":
         return NEEDS_YOU_FIRST.index(unit["state"]), unit["priority"], unit["accepted"]
@@ -368,7 +368,7 @@ def open_units(con: sqlite3.Connection) -> "list[Json]":
 
 
 def why(con: sqlite3.Connection, unit: "Json", now: str) -> str:
-    """Return what the unit waits for now, or else what was said when it got where it is."""
+    """Return what the unit waits for now, or else why it entered its state."""
     waits_by_itself = unit["state"] == UnitState.WAITING and unit["needs"] and not unit["cause"]
     if not waits_by_itself:
         return str(unit["why"])
@@ -380,7 +380,7 @@ def why(con: sqlite3.Connection, unit: "Json", now: str) -> str:
 
 
 def _states(con: sqlite3.Connection, names: list[str]) -> dict[str, UnitState]:
-    """The states of those units; of all, if one is unknown and may be a mistyped other."""
+    """Return the states of these units; of all units if a name is unknown, for `did you mean`."""
     marks = ", ".join("?" * len(names))
     found = fetch(con, f'SELECT "id", "state" FROM "unit" WHERE "id" IN ({marks})', *names)
     if len(found) < len(set(names)):
@@ -397,7 +397,7 @@ def _in_short(con: sqlite3.Connection, still_open: "list[Json]", now: str) -> li
 
 
 def _queue(con: sqlite3.Connection, still_open: "list[Json]") -> list[rows.Queued]:
-    """The queued units as the merge queue said, then those that it has not spoken of yet."""
+    """Return the queued units in the merge queue's order, then units that are new to it."""
     unspoken: Json = {"position": len(still_open) + 1, "state": "waiting"}
     said = dict[str, Json]()
     for entry in _fact(con, "queue") or []:
@@ -420,7 +420,7 @@ def _card(row: "Json") -> rows.Card:
 
 
 def _escalations(con: sqlite3.Connection) -> list[rows.Escalation]:
-    """The open cards without what only `show` prints."""
+    """Return the open cards, without the fields that only `show` prints."""
     found = []
     for card in cards(con, open_only=True):
         choices = []
@@ -437,7 +437,7 @@ def _last_landed(con: sqlite3.Connection) -> list[rows.Landed]:
 
 
 def _budget(con: sqlite3.Connection, day: str) -> rows.Budget | None:
-    """What is spent that day and held back for what runs, beside the caps; None without any cap."""
+    """Return the day's spending, the amounts held back, and the limits; None without limits."""
     caps = {}
     for key, setting in (settings(con) or {}).items():
         table, _, name = key.partition(".")

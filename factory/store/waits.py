@@ -1,6 +1,6 @@
-"""What a unit waits for by its own task: units that must land first, and a time.
+"""What a unit waits for because of its own task: units that must land first, and a time.
 
-Invariant: pure; the pool decides by the same sentence that `factory status` shows.
+Invariant: pure; the pool uses the same sentence that `factory status` shows.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,9 +18,9 @@ def missing(
     *,
     now: datetime,
 ) -> str:
-    """Return the sentence that says what is still missing; empty if nothing is.
+    """Return a sentence about what the unit still waits for; empty if it waits for nothing.
 
-    `known`: the state of every unit there is, final ones too.
+    `known`: the state of every unit, including ended units.
     """
     sentences = []
     for need in needs:
