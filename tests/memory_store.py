@@ -66,7 +66,7 @@ class MemoryStore:
         written = _through_json(detail)
         if fence and ((stored := self.get(Unit, unit)) is None or stored.attempt != attempt):
             raise Fenced(
-                f"Attempt {attempt} of {unit} is not its newest: what it asked for was not done."
+                f"Attempt {attempt} is not the newest of {unit}, so its request was refused."
             )
         rows = [(kind_name(type(record)), key_of(record), to_row(record)) for record in records]
         for table, key, row in rows:

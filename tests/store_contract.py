@@ -318,7 +318,7 @@ class StoreContract:
         store.write(Event.HOOK_FILLED, replace(READY, attempt=2), now=NOW)
         before = tables(store), list(entries_of(store))
 
-        with pytest.raises(Fenced, match=f"Attempt {attempt} of {unit} is not its newest"):
+        with pytest.raises(Fenced, match=f"Attempt {attempt} is not the newest of {unit}"):
             store.write(
                 Event.ATTEMPT_ENDED, ATTEMPT, now=NOW, unit=unit, attempt=attempt, fence=True
             )

@@ -179,7 +179,7 @@ class _Split:
             fields[name] = getattr(self.spec, name)
         fields["accept"] = accept
         if not file.body.strip() and "title" not in file.lines:  # it may have only `run`
-            raise TaskFileError("says nothing to do", form="write the task below the front matter")
+            raise TaskFileError("has no task", form="write the task below the front matter")
         text = _task_file(fields, file.body)
         parse(text, f"{part}.md")  # the whole may be too large, or a heading be no title
         left_out = tuple(name for name in file.lines if name not in SETTABLE)

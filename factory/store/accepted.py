@@ -44,7 +44,7 @@ def spec_of(store: Store, unit: str) -> Spec:
     """Return the unit's spec; raise NoSpec if it is missing or unreadable."""
     spec = store.get(Spec, unit)
     if spec is None:
-        raise NoSpec(f"What the task of {unit} asks for is not on record.")
+        raise NoSpec(f"The store has no record of the task of {unit}.")
     if spec.trouble:
         raise NoSpec(unread(spec))
     return spec
@@ -52,8 +52,8 @@ def spec_of(store: Store, unit: str) -> Spec:
 
 def unread(spec: Spec) -> str:
     """Return the sentence for a unit whose task file this release cannot read."""
-    what_to_do = f"Cancel {spec.unit}, and drop the file again when it is mended."
-    return f"its task file is not right for this release ({spec.trouble}). {what_to_do}"
+    what_to_do = f"Cancel {spec.unit}, and drop the file again once it is fixed."
+    return f"this release cannot read its task file ({spec.trouble}). {what_to_do}"
 
 
 def body_of(store: Store, unit: str) -> str:

@@ -65,8 +65,7 @@ def connect(path: str, mode: str, *, migrates: bool = False) -> sqlite3.Connecti
             raise damaged(path, "it is not a store of factoryd")
         if version < SCHEMA and not migrates:
             raise StoreError(
-                f"The store {path} is of an older format. "
-                "A start of the daemon brings it up to date."
+                f"The store {path} has an older format. The daemon converts it at its next start."
             )
     return con
 
@@ -89,10 +88,9 @@ def damaged(path: str, reason: str) -> StoreError:
             "Nothing was changed: make room first."
         )
     return DamagedStore(
-        f"The store {path} cannot be read ({reason}). Nothing was changed. To go on, have a new "
-        "one made of what git and the unit folders hold, with this one kept aside: factory doctor "
-        "--rebuild. A copy from earlier can be put back as well: the next start adds what has "
-        "happened since."
+        f"The store {path} cannot be read ({reason}). Nothing was changed. To go on, run factory "
+        "doctor --rebuild: it makes a new store from git and the unit folders, and keeps this one "
+        "aside. You can also restore an earlier copy: the next start adds the later events."
     )
 
 

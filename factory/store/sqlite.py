@@ -64,7 +64,7 @@ class SqliteStore:
         """Open the store, or create it if `new`; raise StoreError if the store is damaged."""
         if not path.exists():
             if not new:
-                raise damaged(str(path), "it is missing, while what attempts made is there")
+                raise damaged(str(path), "it is missing, although results of attempts exist")
             _create(path)
         self._con = connect(str(path), "rw", migrates=True)
         self._depth = 0
@@ -117,7 +117,7 @@ class SqliteStore:
         if inner and not self._con.in_transaction:
             # A full disk ended the transaction, and a savepoint would silently begin a new one.
             raise StoreError(
-                "The store has undone this transaction already: nothing more was written in it."
+                "The store has already undone this transaction, so nothing more was written."
             )
         self._execute(f"SAVEPOINT {inner}" if inner else "BEGIN IMMEDIATE")
         self._depth += 1
@@ -221,7 +221,7 @@ class SqliteStore:
         newest = self._execute('SELECT "attempt" FROM "unit" WHERE "id" = ?', (unit,))
         if newest != [(attempt,)]:
             raise Fenced(
-                f"Attempt {attempt} of {unit} is not its newest: what it asked for was not done."
+                f"Attempt {attempt} is not the newest of {unit}, so its request was refused."
             )
 
 
@@ -230,7 +230,7 @@ def _create(path: Path) -> None:
     """Make an empty store under another name, then rename it: a kill leaves no partial store."""
     log = path.with_name(f"{path.name}-wal")
     if log.exists():
-        raise damaged(str(path), f"it is missing, while {log.name} is there")
+        raise damaged(str(path), f"it is missing, although {log.name} exists")
     new = path.with_name(f"{path.name}.new")
     try:
         new.unlink(missing_ok=True)

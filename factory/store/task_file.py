@@ -88,7 +88,7 @@ def parse(text: str, name: str, *, most: int = MOST_VALUES) -> TaskFile:
     values = {value.key: READERS[value.key](value) for value in written if not value.left_out}
     if not body.strip() and not values.keys() & {"title", "run"}:
         raise TaskFileError(
-            "says nothing to do", line=first + 1, form="write the task below the front matter"
+            "has no task", line=first + 1, form="write the task below the front matter"
         )
     for value in written:
         if "run" in values and value.key in ("agent", "model") and not value.left_out:

@@ -83,7 +83,7 @@ def open_store(path: str, *, write: bool = False) -> sqlite3.Connection:
     if not os.path.exists(path):  # noqa: PTH110
         raise StoreError(
             f"There is no store at {path}. Start the factory here first: factoryd start\n"
-            "  or, where it was lost, make it anew: factory doctor --rebuild"
+            "  or, if it was lost, make a new one: factory doctor --rebuild"
         )
     con = connect(path, "rw" if write else "ro")
     con.row_factory = sqlite3.Row
@@ -112,7 +112,7 @@ def fetch(con: sqlite3.Connection, query: str, *args: object) -> "list[Any]":
         return con.execute(query, args).fetchall()
     except sqlite3.Error as error:
         raise StoreError(
-            f"The store could not be asked: {error}. Nothing was changed.\n  see: factory doctor"
+            f"The store could not be read: {error}. Nothing was changed.\n  see: factory doctor"
         ) from error
 
 
@@ -327,7 +327,7 @@ def _of_place(elsewhere: str) -> list[str]:
         return []
     return [
         f"This store was last used in {elsewhere}. "
-        "What it says is about that place until: factoryd start"
+        "It describes that place until you run: factoryd start"
     ]
 
 

@@ -144,8 +144,8 @@ def test_a_long_name_keeps_the_ids_apart() -> None:
             {f"{number}.md": "A" for number in range(MOST + 1)},
             f"split/: holds more than {MOST} task files",
         ),
-        ({"a.md": "", "b.md": "B"}, "split/a.md: says nothing to do"),
-        ({"a.md": "A", "b.md": "---\nrun: make\n---\n"}, "split/b.md: says nothing to do"),
+        ({"a.md": "", "b.md": "B"}, "split/a.md: has no task"),
+        ({"a.md": "A", "b.md": "---\nrun: make\n---\n"}, "split/b.md: has no task"),
         (
             {"a.md": "A", "b.md": "---\npriorty: 1\n---\nB"},
             "split/b.md: unknown key 'priorty': did you mean priority?",

@@ -337,7 +337,7 @@ def test_a_command_does_not_read_an_older_format_and_says_what_mends_that(
     monkeypatch.setattr(stores, "SCHEMA", SCHEMA + 1)
 
     with pytest.raises(
-        StoreError, match=r"older format\. A start of the daemon brings it up to date"
+        StoreError, match=r"older format\. The daemon converts it at its next start"
     ):
         stores.connect(str(tmp_path / "store.sqlite"), "ro")
 
@@ -360,7 +360,7 @@ def test_a_file_that_is_no_store_is_refused_and_left_alone(tmp_path: Path, conte
 
     with pytest.raises(
         StoreError,
-        match=r"cannot be read .* Nothing was changed\. .* factory doctor --rebuild\. A copy from earlier",
+        match=r"cannot be read .* Nothing was changed\. .* factory doctor --rebuild: .* restore an earlier copy",
     ):
         SqliteStore(path)
 
@@ -440,7 +440,7 @@ def test_a_lost_file_whose_log_is_still_there_is_not_replaced_by_an_empty_one(
 ) -> None:
     (tmp_path / "store.sqlite-wal").write_bytes(b"what was committed last")
 
-    with pytest.raises(StoreError, match=r"it is missing, while store\.sqlite-wal is there"):
+    with pytest.raises(StoreError, match=r"it is missing, although store\.sqlite-wal exists"):
         SqliteStore(tmp_path / "store.sqlite")
 
     assert [path.name for path in tmp_path.iterdir()] == ["store.sqlite-wal"]
@@ -476,7 +476,7 @@ def test_a_transaction_that_sqlite_gave_up_takes_no_more_writes(tmp_path: Path) 
         with suppress(StoreError), store.transaction():
             store.write(Event.TASK_ACCEPTED, READY, now=NOW)
             store._con.execute("ROLLBACK")  # what SQLite does by itself after some I/O errors
-            with pytest.raises(StoreError, match="has undone this transaction already"):
+            with pytest.raises(StoreError, match="has already undone this transaction"):
                 store.write(Event.CARD_RAISED, CARD, now=NOW)
 
         assert tables(store) == {}

@@ -241,7 +241,7 @@ def test_front_matter_that_is_never_closed_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["---\npriority: 1\n---\n", "---\n---\n \n", ""])
 def test_a_file_that_says_nothing_to_do_is_refused(text: str) -> None:
-    assert refusal(text).reason == "says nothing to do"
+    assert refusal(text).reason == "has no task"
 
 
 @pytest.mark.parametrize("key", ["title", "run"])
