@@ -253,7 +253,7 @@ class Intake:
     # ── from file to unit ──
 
     def _admit(self, path: Path, scan: Scan, now: datetime) -> None:
-        """Make a unit from a file in the intake folder, or reject it. A second call changes nothing."""
+        """Make a unit from a file in the intake folder, or reject it; a second call is harmless."""
         name = path.name.partition("-")[2]
         try:
             if not name.isprintable():
