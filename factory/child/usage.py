@@ -74,7 +74,7 @@ def _memory(processes: list[int], limit: int) -> int:
     for pid in processes:
         resident[pid], shared = _resident(pid)
         own += resident[pid] - shared
-    # It is slow to find out which memory is shared, so do it only near the limit.
+    # It is slow to find out which memory is shared, so do it only if the result depends on it.
     if own > limit or sum(resident.values()) <= limit:
         return own
     return sum(map(_share, resident, resident.values()))

@@ -85,7 +85,7 @@ class Commands:
         return min(left, hurried)
 
     def hurry(self, seconds: float) -> None:
-        """Give each command at most so many seconds from now on; call `tell`."""
+        """Give each command at most so many seconds from now on, and report slow ones again."""
         self._since = self._clock()
         self._hurried = seconds
         for one in self._running:

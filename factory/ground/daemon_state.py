@@ -27,7 +27,7 @@ CLOCK = ContextVar[Callable[[], datetime]]("clock", default=lambda: datetime.now
 
 
 class Stopping(StrEnum):
-    """How the daemon is leaving."""
+    """How the daemon stops."""
 
     NO = "no"
     DRAIN = "drain"  # accepts no new work and waits for running attempts

@@ -32,7 +32,7 @@ def complaint(*folders: str) -> str:
     full = lacking(folders)
     if not full:
         return ""
-    needs = f"the line needs {LEAST >> 20} MiB there, and starts nothing new"
+    needs = f"the line needs {LEAST >> 20} MiB there and starts nothing new until then"
     return f"The disk of {full} is full: {needs}."
 
 
@@ -48,7 +48,7 @@ def full(error: BaseException) -> bool:
 
 
 def reopen(folder: str | os.PathLike[str]) -> None:
-    """Undo a `chmod 0`."""
+    """Make a closed folder accessible again."""
     mode = os.lstat(folder).st_mode
     if mode & stat.S_IRWXU != stat.S_IRWXU:
         os.chmod(folder, stat.S_IMODE(mode) | stat.S_IRWXU)  # noqa: PTH101

@@ -133,7 +133,7 @@ def _inbox(trunk: Layout, there: Collection[str], holding: Collection[str]) -> t
 
 
 def _stays(name: str, inbox: str, trunk: Layout, holding: Collection[str]) -> bool:
-    """Return a sentence if setuptools would take a visible folder of ours for a package."""
+    """Return whether the visible folder with this name is ours and stays in the checkout."""
     if name == INBOX:
         return inbox == INBOX
     return name in trunk.ours or (name in holding and name not in trunk.theirs)

@@ -18,7 +18,8 @@ class Places:
     ) -> None:
         self.root = root  # the user's checkout
         self.common_dir = common_dir  # the common git dir
-        # Workspaces and benches: outside the repository, so that nothing resolves upwards into it.
+        # Workspaces and benches. They lie outside the repository, so that no program finds the
+        # repository in a parent folder.
         self.work = work
         self.names = names or Names()
         self.inbox = root / self.names.inbox  # where people put task files
@@ -81,7 +82,7 @@ def check_writable(where: Places, *folders: Path) -> None:
 
 
 def there(root: Path) -> frozenset[str]:
-    """Return the names of the factory's folders (ground/names.py) that are in the checkout."""
+    """Return the names of factoryd's folders (ground/names.py) that exist in the checkout."""
     return frozenset(name for name in ALL if (root / name).is_dir())
 
 

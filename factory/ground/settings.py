@@ -80,7 +80,7 @@ Names = Annotated[
 
 
 class Table(BaseModel):
-    """A table of the file. Its errors never show a value, because that could be a secret."""
+    """A table of the file. Its errors never show a value, because a value could be a secret."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 

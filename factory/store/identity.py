@@ -35,7 +35,7 @@ class Identity:
 class Found(StrEnum):
     """What a starting daemon finds out about a store."""
 
-    NEW = "new"  # never used
+    NEW = "new"  # the store was never used
     SAME = "same"
     MOVED = "moved"  # the repository has another path now
     COPIED = "copied"  # another repository still uses the original

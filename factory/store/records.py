@@ -72,7 +72,7 @@ class Hook:
     """A worker's durable place for exactly one unit; an empty hook has the unit ""."""
 
     worker: str
-    index: int  # FACTORY_WORKER_INDEX, and the port range
+    index: int  # it sets FACTORY_WORKER_INDEX and the port range
     unit: str = ""
     attempt: int = 0  # the number of the unit's attempt
     state: str = "idle"  # idle, running, draining, paused

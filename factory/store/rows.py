@@ -58,7 +58,7 @@ class Daemon(Row):
     """The daemon's process id."""
 
     since: Time | None
-    """When it entered this state."""
+    """When the daemon entered this state."""
 
     version: str | None
     """The version of factoryd that ran here last."""
@@ -130,7 +130,7 @@ class OpenUnit(Row):
     """Why the unit is in this state, in one sentence."""
 
     since: Time
-    """When it entered this state."""
+    """When the unit entered this state."""
 
     priority: int
     """The unit's priority, from 0 (now) to 4 (whenever)."""

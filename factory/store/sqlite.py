@@ -1,4 +1,4 @@
-"""The store on SQLite: one file, one kept connection, one writer.
+"""The store in SQLite: one file, one open connection, one writer.
 
 Invariant: a record and its journal entry become durable in the same transaction.
 """

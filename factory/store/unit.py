@@ -95,7 +95,7 @@ class Unit:
     id: str
     title: str
     state: UnitState
-    since: datetime  # in this state
+    since: datetime  # when it entered this state
     accepted: datetime
     priority: int = 2  # 0 now … 4 whenever
     needs: tuple[str, ...] = ()  # the parts of a unit that was split
