@@ -52,7 +52,7 @@ def test_what_cannot_be_judged_is_refused_with_a_sentence(repo: Path) -> None:
     git(repo, "rm", "-q", "-r", "conventions")
     commit(repo, {"a.txt": "b\n"}, "No gate")
 
-    with pytest.raises(FactoryError, match="No gate was found"):
+    with pytest.raises(FactoryError, match="factoryd found no gate"):
         answers(repo)
 
 

@@ -136,8 +136,11 @@ def test_an_answer_by_number_and_one_by_text(line: Asked) -> None:
         unit = line.unit(name, HELD, attempt=1)
         line.raise_card(words.question(unit, "?", ["A", "B"]), unit)
 
-    assert line.ask("answer", card="E1", option="2") == ("done", "a: told, and goes on")
-    assert line.ask("answer", card="E2", text="Neither") == ("done", "b: told, and goes on")
+    assert line.ask("answer", card="E1", option="2") == ("done", "a: continues with your answer")
+    assert line.ask("answer", card="E2", text="Neither") == (
+        "done",
+        "b: continues with your answer",
+    )
 
     assert [each.text for each in line.store.select(Remark)] == ["B", "Neither"]
 

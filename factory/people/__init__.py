@@ -1,4 +1,4 @@
 """What only a person can decide: cards, their options, and the answers.
 
-Nothing here acts on an answer; that is left to the rooms above.
+This room changes only records; it starts no work and moves no trunk.
 """

@@ -10,17 +10,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Leave the card open: its cause ends by itself, or the person ends it."""
+    """Leave the card open: its cause ends without an answer, or the person removes the cause."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recheck:
-    """Close the card: what waited for it tries again."""
+    """Close the card; the units that waited for it try again."""
 
 
 @dataclass(frozen=True, slots=True)
 class SpendOn:
-    """Lift the cap of this day."""
+    """Lift the spending limit for this day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +39,9 @@ class LeaveOut:
 
 @dataclass(frozen=True, slots=True)
 class Restore:
-    """Put the files of each inferred gate back after it."""
+    """Restore these files after each inferred gate has run."""
 
-    files: tuple[tuple[str, tuple[str, ...]], ...]  # gate, and its files
+    files: tuple[tuple[str, tuple[str, ...]], ...]  # each gate with its files
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +56,12 @@ class Rerun:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Have a new attempt write smaller tasks."""
+    """Start a new attempt that writes smaller tasks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Simplify:
-    """Have a new attempt make the change smaller."""
+    """Start a new attempt that makes the change smaller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +81,12 @@ class Approve:
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Judge what the attempt left."""
+    """Judge the files of the last attempt that could be kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unneed:
-    """Drop the needs that the card names."""
+    """Remove the needs that the card names from the unit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ _NAMES = {action: name for name, action in _PLAIN.items()}
 
 
 def written(action: Action) -> str:
-    """The action as a card stores it."""
+    """Return the action in the form that a card stores."""
     match action:
         case Repair(title):
             return f"repair {title}"
@@ -129,7 +129,7 @@ def written(action: Action) -> str:
 
 
 def parse(text: str) -> Action:
-    """The action that a card stores; raise ValueError for one that no release has written."""
+    """Return the action that the text stands for; raise ValueError if the text is unknown."""
     name, _, rest = text.partition(" ")
     match name:
         case "repair":

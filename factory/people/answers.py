@@ -1,6 +1,6 @@
-"""What a person answered about gates that no file of the repository asks for.
+"""Answers of a person about inferred gates, which no file of the repository defines.
 
-Invariant: a gate that has a file is as its file says; an answer changes inferred gates only.
+Invariant: an answer changes inferred gates only, never a gate that has a file.
 """
 
 import json
@@ -16,30 +16,32 @@ from factory.store.journal import Event
 from factory.store.ports import Store
 from factory.store.records import Fact
 
-LEFT_OUT = "left_out"  # the fact that names gates by which nothing is judged
-RESTORES = "restores"  # the one that names, by gate, the files that are put back after it
+LEFT_OUT = "left_out"  # the fact that names the gates that are left out
+RESTORES = "restores"  # the fact that names the files to restore after each gate
 
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What is in force."""
+    """The answers that are in force."""
 
     left_out: frozenset[str] = frozenset()
-    restores: frozenset[tuple[str, str]] = frozenset()  # gate and path
+    restores: frozenset[tuple[str, str]] = frozenset()  # pairs of gate and path
 
     @property
     def sentences(self) -> list[str]:
-        """One about each, for `factory status`."""
+        """Return one sentence about each answer, for `factory status`."""
         said = []
         for name in sorted(self.left_out):
-            said.append(f"judged without the inferred gate {name}, by your answer")
+            said.append(f"the inferred gate {name} is left out, because of your answer")
         for gate, path in sorted(self.restores):
-            said.append(f"{path} is put back after the inferred gate {gate}, by your answer")
+            said.append(
+                f"factoryd restores {path} after the inferred gate {gate}, because of your answer"
+            )
         return said
 
 
 def answers(store: Store) -> Answers:
-    """The answers on record."""
+    """Return the recorded answers."""
     names = _told(store, LEFT_OUT, "[]")
     restores = set[tuple[str, str]]()
     for gate, paths in _told(store, RESTORES, "{}").items():
@@ -48,23 +50,23 @@ def answers(store: Store) -> Answers:
 
 
 def leave_out(store: Store, action: LeaveOut, now: datetime) -> str:
-    """Record that these gates do not judge; return the sentence for the person."""
+    """Record that these gates are left out; return the sentence for the person."""
     names = sorted({*_told(store, LEFT_OUT, "[]"), *action.gates})
     fact = Fact(name=LEFT_OUT, value=json.dumps(names))
     store.write(Event.FACT_CHANGED, fact, now=now, left_out=names)
-    judged = f"judged without {', '.join(names)} from now on"
-    return f"{judged}; a gate file in conventions/gates brings it back"
+    without = f"from now on, factoryd judges without {', '.join(names)}"
+    return f"{without}; a gate file in conventions/gates adds a gate again"
 
 
 def restore(store: Store, action: Restore, now: datetime) -> str:
-    """Record which files are put back after which gate; return the sentence for the person."""
+    """Record which files to restore after which gate; return the sentence for the person."""
     restores: dict[str, list[str]] = _told(store, RESTORES, "{}")
     for gate, paths in action.files:
         restores[gate] = sorted({*restores.get(gate, []), *paths})
     fact = Fact(name=RESTORES, value=json.dumps(restores))
     asked = dict(action.files)
     store.write(Event.FACT_CHANGED, fact, now=now, restores=asked)
-    return f"what {', '.join(asked)} changes there is put back after it from now on"
+    return f"from now on, factoryd restores these files after {', '.join(asked)}"
 
 
 def _told(store: Store, name: str, otherwise: str) -> Any:
@@ -73,7 +75,7 @@ def _told(store: Store, name: str, otherwise: str) -> Any:
 
 
 def as_answered(gates: Sequence[Gate], given: Answers) -> tuple[Gate, ...]:
-    """The gates that judge, as the answers have them."""
+    """Return the gates that remain, changed as the answers say."""
     found = []
     for gate in gates:
         if not gate.inferred:
@@ -89,5 +91,5 @@ def _restoring(gate: Gate, given: Answers) -> Gate:
 
 
 def _literal(path: str) -> str:
-    """The path as a glob that fits it alone."""
+    """Return a glob that matches only this path."""
     return re.sub(r"([*?[])", r"[\1]", path)

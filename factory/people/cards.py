@@ -1,7 +1,7 @@
-"""The sentences of cards about one unit: one function a cause, pure.
+"""The text of cards about one unit: one pure function for each cause.
 
-A choice is (label, effect, action); the first is the recommended one. What an action does to the
-unit is in effects.py; cards about the line are in line_cards.py.
+A choice is (label, effect, action); the first choice is the recommended one. effects.py has what an
+action does to the unit; line_cards.py has the cards about the line.
 """
 
 from collections.abc import Sequence
@@ -27,34 +27,34 @@ from factory.people.causes import landing_unknown as unknown_landing
 from factory.store.records import CardKind
 from factory.store.unit import Unit
 
-CANCEL: Choice = ("Cancel it", "the unit ends; what its attempts made is kept", Cancel())
+CANCEL: Choice = ("Cancel it", "the unit ends; its work is kept", Cancel())
 CANCEL_ALL: Choice = (
-    "Cancel the units that wait",
-    "they end; what their attempts made is kept",
+    "Cancel the waiting units",
+    "they end; their work is kept",
     Cancel(),
 )
 AGAIN: Choice = ("Try again", "one more round of attempts", Retry())
 SEND_BACK: Choice = (
     "Send it back",
-    "a new attempt; write a comment instead of a number and it is told",
+    "a new attempt; it gets your comment if you answer with one",
     Retry(),
 )
 SMALLER: Choice = (
-    "Have it made smaller",
-    "a new attempt that only takes away; it comes back to you",
+    "Make the change smaller",
+    "a new attempt that only removes; then you get a new card",
     Simplify(),
 )
 SPLIT: Choice = (
-    "Have it split",
-    "a new attempt writes smaller tasks, which take its place",
+    "Split it into smaller tasks",
+    "a new attempt writes smaller tasks, which replace this unit",
     Split(),
 )
-# For a command, which cannot be told anything.
-RERUN: Choice = ("Run it again", "the same command once more, on newest trunk", Rerun())
-RECHECK: Choice = ("Try again", "mend it first; the units that wait go on", Recheck())
+# For a unit with a command: no agent reads an answer.
+RERUN: Choice = ("Run it again", "the same command once more, on the newest trunk", Rerun())
+RECHECK: Choice = ("Try again", "fix the cause first; waiting units continue", Recheck())
 AFRESH: Choice = (
     "Start again from trunk",
-    "a new attempt; what was made before is kept, but not used",
+    "a new attempt; the earlier work is kept but not used",
     Afresh(),
 )
 
@@ -62,11 +62,11 @@ AFRESH: Choice = (
 def question(
     unit: Unit, text: str, options: Sequence[str], *, default: str = "", deadline_s: float = 0
 ) -> Ask:
-    """An agent asked something; its option labels are shown as it wrote them."""
-    own = [(label, "the next attempt is told this answer", Answer()) for label in options]
+    """Return the card for a question of an agent; its options keep the labels of the agent."""
+    own = [(label, "the next attempt gets this answer", Answer()) for label in options]
     free = (
         "Decide for yourself",
-        "the next attempt is told to use its own judgement and say why",
+        "the next attempt decides and says why",
         Answer(),
     )
     return Ask(
@@ -81,21 +81,21 @@ def question(
 
 
 def no_model(unit: Unit, agent: str, model: str) -> Ask:
-    """The unit names a model, and its agent's command has no place for one."""
+    """Return the card for a unit that names a model when its agent's command takes none."""
     asks = (
-        f"{unit.id} asks for the model {model}, which agent {agent} cannot be told: "
+        f"{unit.id} asks for the model {model}, but agent {agent} takes no model: "
         "its command has no {model}."
     )
-    run = ("Run it all the same", "with the model that the agent takes by itself", Approve())
+    run = ("Run it anyway", "with the agent's default model", Approve())
     where = f"conventions/runtimes/{agent}.toml; factory show {unit.id}"
     return Ask(CardKind.RUNTIME, cause("model", unit.id), asks, [run, CANCEL], "", where)
 
 
 def need_cancelled(unit: Unit, needs: Sequence[str]) -> Ask:
-    """What the unit needs will never land."""
-    asks = f"{unit.id} needs {shown(needs)}, which was cancelled. Should it go on without?"
+    """Return the card for a unit that needs a cancelled unit."""
+    asks = f"{unit.id} needs {shown(needs)}, which was cancelled. Should it continue without it?"
     choices: list[Choice] = [
-        ("Go on without", "it no longer waits for what was cancelled", Unneed()),
+        ("Continue without it", "the unit no longer waits for the cancelled unit", Unneed()),
         CANCEL,
     ]
     return Ask(
@@ -111,12 +111,12 @@ def need_cancelled(unit: Unit, needs: Sequence[str]) -> Ask:
 def attempts_exhausted(
     unit: Unit, *, last: str, evidence: str, limit: int, is_part: bool = False
 ) -> Ask:
-    """All attempts are used up. A unit that `is_part` of one that was split is not split again."""
+    """Return the card for a unit without attempts left; a part (`is_part`) is not split again."""
     tried = _attempts(unit)
-    asks = f"{unit.id} could not be done in {tried}; the last one: {one_line(last)}. What now?"
+    asks = f"{unit.id} failed after {tried}; the last one: {one_line(last)}. What now?"
     more = (
         f"Try {limit} more",
-        "fresh attempts; write a hint instead of a number and they are told it",
+        "new attempts; they get a hint if you answer with one",
         Retry(),
     )
     where = f"factory show {unit.id}; factory log {unit.id}"
@@ -135,9 +135,13 @@ def attempts_exhausted(
 
 
 def conflict(unit: Unit, detail: str) -> Ask:
-    """Attempts are used up, and the last one still conflicts with trunk."""
+    """Return the card for a unit without attempts left that still conflicts with trunk."""
     asks = f"{unit.id} still {one_line(detail)} after {_attempts(unit)}. What now?"
-    again = ("Try again on newest trunk", "one more round of attempts, with both intents", Retry())
+    again = (
+        "Try again on the newest trunk",
+        "one more round of attempts, which see both changes",
+        Retry(),
+    )
     choices: list[Choice] = [_for(unit, again), CANCEL]
     return Ask(
         CardKind.CONFLICT,
@@ -150,8 +154,8 @@ def conflict(unit: Unit, detail: str) -> Ask:
 
 
 def crash_loop(unit: Unit, detail: str) -> Ask:
-    """The attempts of one unit are lost time after time."""
-    asks = f"{unit.id} was lost three times in a row ({one_line(detail)}). What now?"
+    """Return the card for a unit whose attempts ended unexpectedly three times in a row."""
+    asks = f"{unit.id}: three attempts in a row ended unexpectedly ({one_line(detail)}). What now?"
     where = f"factory log {unit.id}; .factory/daemon.log"
     return Ask(
         CardKind.CRASH_LOOP,
@@ -164,14 +168,16 @@ def crash_loop(unit: Unit, detail: str) -> Ask:
 
 
 def already_accepted(unit: Unit, command: str) -> Ask:
-    """The proof passes before anything was done."""
+    """Return the card for a unit whose `accept` command already passes on trunk."""
     proof = one_line(command)
-    asks = f"{unit.id}: its proof `{proof}` passes on trunk already. Is there anything to do?"
-    told = (
-        "`accept` must fail before and pass after the change. "
-        f"It passes on trunk without one:\n{command}"
+    asks = (
+        f"{unit.id}: its accept command `{proof}` already passes on trunk. Is anything left to do?"
     )
-    run = ("Run it all the same", "the unit runs, and accept need not fail before", Approve())
+    told = (
+        "`accept` must fail before the change and pass after it. "
+        f"It passes on trunk without a change:\n{command}"
+    )
+    run = ("Run it anyway", "the unit runs, although accept already passes", Approve())
     return Ask(
         CardKind.ACCEPT,
         cause("accept", unit.id),
@@ -191,13 +197,13 @@ def guard(
     liftable: bool = True,
     stops: bool = False,
 ) -> Ask:
-    """A diff touches what it should not; a run: unit would only do it again.
+    """Return the card for a change that touches guarded files.
 
-    `told`: a line about each path; `stops`: once it has landed, nothing can be judged.
+    `told`: a line about each path; `stops`: after the change lands, nothing can be judged.
     """
-    lands = "this change is judged and lands as it is"
+    lands = "factoryd judges this change and lands it if it is green"
     if stops:
-        lands += "; after it nothing is judged until that file is smaller on trunk"
+        lands += "; then nothing is judged until that file is smaller on trunk"
     choices: list[Choice] = []
     asks = "What now?"
     if unit.agent != NO_AGENT:
@@ -217,25 +223,23 @@ def guard(
 
 
 def too_big(unit: Unit, sentence: str, told: Sequence[str], *, where: str, submitted: bool) -> Ask:
-    """An attempt left more than can be kept.
+    """Return the card for an attempt that left more than factoryd keeps.
 
-    `where`: the folder that holds it. `submitted`: the rest can be judged.
+    `where`: the folder with all its files. `submitted`: the kept part can be judged.
     """
     choices = [_for(unit, SEND_BACK)]
     if submitted:
-        effect = "what could be kept is judged, and lands if it is green"
-        choices.append(("Judge it without that", effect, Judge()))
+        effect = "factoryd judges the part that it kept, and lands it if it is green"
+        choices.append(("Judge it without them", effect, Judge()))
     choices.append(CANCEL)
     asks = f"{unit.id}: {sentence}. What now?"
-    kept = (
-        f"Everything lies in {where} until you delete that folder: copy from there what you need."
-    )
+    kept = f"All files are in {where} until you delete that folder. Copy what you need."
     evidence = "\n".join([kept, *told])
     return Ask(CardKind.GUARD, cause("too_big", unit.id), asks, choices, evidence, where)
 
 
 def review(unit: Unit, *, said: str) -> Ask:
-    """A green unit whose task asks for a reader."""
+    """Return the card for a green unit whose task says `review: required`."""
     asks = f"{unit.id} is green and waits for your review: {unit.title}"
     choices: list[Choice] = [("Approve", "it lands", Approve()), _for(unit, SEND_BACK)]
     if unit.agent != NO_AGENT:
@@ -246,16 +250,16 @@ def review(unit: Unit, *, said: str) -> Ask:
 
 
 def landing_blocked(unit: Unit, reason: str, paths: Sequence[str]) -> Ask:
-    """Landing would touch the user's own uncommitted work."""
+    """Return the card for a landing that would touch the user's uncommitted work."""
     first = f": {min(paths)}" if paths else ""
     why = f"{one_line(reason).rstrip('.')}{first}"
-    asks = f"{unit.id} is green but cannot land: {why}. Nothing of yours was touched."
+    asks = f"{unit.id} is green but cannot land: {why}. factoryd did not touch your files."
     mine = (
         "I commit, stash or move it",
-        "the unit lands by itself as soon as your checkout allows",
+        "the unit then lands automatically",
         Wait(),
     )
-    # One file, one card, whatever else is in the way of each.
+    # One card for each first file, even if other files block these units too.
     about = cause("landing_blocked", min(paths, default=reason))
     where = f"git status; factory diff {unit.id}"
     return Ask(
@@ -264,40 +268,38 @@ def landing_blocked(unit: Unit, reason: str, paths: Sequence[str]) -> Ask:
 
 
 def landing_refused(unit: Unit, said: str, mend: str) -> Ask:
-    """Git refused a landing, and nothing moved; `mend`: the command that helps, or ""."""
+    """Return the card for a landing that git refused; `mend`: the command that helps, or ""."""
     why = one_line(said).rstrip(".")
     asks = f"{unit.id} is green, but git refused to land it: {why}. Trunk has not moved."
     about = cause("landing_refused", mend or one_line(said))
-    mine = ("I mend it", "the factory tries again, and lands the unit by itself", Wait())
+    mine = ("I fix it", "factoryd tries again and then lands the unit", Wait())
     told = with_remedy(said, mend)
     return Ask(CardKind.LANDING_BLOCKED, about, asks, [mine, CANCEL_ALL], told, "factory doctor")
 
 
 def landing_unknown(unit: str, step: str, said: str, mend: str) -> Ask:
-    """A landing was broken off, and git does not say whether trunk moved."""
-    asks = f"The factory cannot find out whether {unit} landed: {one_line(said).rstrip('.')}."
-    effect = (
-        "the factory looks again by itself; until then nothing else lands, and other work goes on"
-    )
+    """Return the card for an interrupted landing that may or may not have moved trunk."""
+    asks = f"factoryd cannot find out whether {unit} landed: {one_line(said).rstrip('.')}."
+    effect = "factoryd checks again; until then no other unit lands, but other work continues"
     told = with_remedy(said, mend)
     return Ask(
         CardKind.LANDING_BLOCKED,
         unknown_landing(step),
         asks,
-        [("I mend it", effect, Wait())],
+        [("I fix it", effect, Wait())],
         told,
         "factory doctor",
     )
 
 
 def with_remedy(said: str, mend: str) -> str:
-    """What is wrong, and the command that mends it where one is known."""
-    return f"{said}\n\nTo mend it: {mend}" if mend else said
+    """Return what is wrong, with the command that fixes it if one is known."""
+    return f"{said}\n\nTo fix it: {mend}" if mend else said
 
 
 def unreadable(unit: Unit, sentence: str) -> Ask:
-    """Something about one unit cannot be read, so nothing can be done with it."""
-    asks = f"{unit.id} stands still, its work is kept: {one_line(sentence)} What now?"
+    """Return the card for a unit whose task or work cannot be read."""
+    asks = f"{unit.id} is stopped; its work is kept: {one_line(sentence)} What now?"
     about = cause("unreadable", unit.id)
     return Ask(
         CardKind.CRASH_LOOP, about, asks, [RECHECK, AFRESH, CANCEL], sentence, ".factory/daemon.log"
@@ -305,14 +307,14 @@ def unreadable(unit: Unit, sentence: str) -> Ask:
 
 
 def no_markdown(unit: Unit, name: str) -> Ask:
-    """The text of its task is gone, so no agent can be told it."""
+    """Return the card for a unit whose task text is gone, so no agent can start."""
     asks = (
-        f"{unit.id} cannot be told to an agent: the text of its task file ({name}) "
-        "is not on record any more. Its work is kept, and other units go on. What now?"
+        f"{unit.id} cannot start an agent: the text of its task file ({name}) "
+        "is not on record any more. Its work is kept, and other units continue. What now?"
     )
     advice = (
         f"Cancel it and drop {name} again. "
-        "Or put back a copy of the store that holds the text, then try again."
+        "Or restore a copy of the store that has the text, then try again."
     )
     about = cause("no_markdown", unit.id)
     where = f"factory show {unit.id}"
@@ -320,10 +322,11 @@ def no_markdown(unit: Unit, name: str) -> Ask:
 
 
 def unjudged(what: str, said: str, *, unit: Unit | None = None, evidence: str = "") -> Ask:
-    """Judging a unit, or trunk, fails each time by a fault of the factory or the machine."""
-    asks = f"{what} has no verdict: judging it breaks each time ({one_line(said).rstrip('.')})."
+    """Return the card for a unit, or trunk, that factoryd or the machine cannot judge."""
+    error = one_line(said).rstrip(".")
+    asks = f"{what} has no verdict: judging it fails with an error each time ({error})."
     if unit:
-        asks += " Its work is kept, and other units go on. What now?"
+        asks += " Its work is kept, and other units continue. What now?"
         choices = [RECHECK, AFRESH, CANCEL_ALL]
     else:
         asks += " Green units still land. What now?"
@@ -333,14 +336,14 @@ def unjudged(what: str, said: str, *, unit: Unit | None = None, evidence: str = 
 
 
 def unit_spent(unit: Unit, *, used: str, cap: str) -> Ask:
-    """The unit has used up what it may spend, or nearly so."""
-    asks = f"{unit.id} has used {used} of the {cap} that it may spend; its work is kept. What now?"
+    """Return the card for a unit that has reached its spending limit, or nearly."""
+    asks = f"{unit.id} has used {used} of its limit of {cap}; its work is kept. What now?"
     more = (
         "Give it as much again",
-        "its cap is raised by that, for this unit alone; it goes on from its work",
+        "raises the limit of this unit only; the unit continues from its work",
         Approve(),
     )
-    told = "Every attempt of it: factory show. What all units may spend: factory.toml, [budget]."
+    told = "factory show lists every attempt. factory.toml, [budget] has the limits for all units."
     return Ask(
         CardKind.BUDGET,
         cause("budget", unit.id),
@@ -360,7 +363,7 @@ def _attempts(unit: Unit) -> str:
 
 
 def one_line(text: str) -> str:
-    """The first line that says something, at most 160 characters of it."""
+    """Return the first line that is not blank, cut to 160 characters."""
     for line in text.splitlines():
         said = line.strip()
         if said:

@@ -1,6 +1,6 @@
-"""Why cards are open: a cause is a value with a stable key, and says when it is over.
+"""Why cards are open: a cause is a value with a stable key, and it says when it is over.
 
-Invariant: equal causes share one card; nobody else reads the key that a card or a unit stores.
+Invariant: equal causes share one card; only `parse` reads the key that a card or a unit stores.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -14,9 +14,9 @@ Choice = tuple[str, str, Action]  # label, effect, action
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """One that ends only with an answer, or when its owner closes the card.
+    """A cause that ends only with an answer, or when its owner closes the card.
 
-    `about`: which of its kind it is; None where there can be only one.
+    `about` tells causes of one name apart; None if there can be only one.
     """
 
     name: str
@@ -24,21 +24,21 @@ class Cause:
 
     @property
     def key(self) -> str:
-        """The text by which the store knows it."""
+        """Return the text that the store keeps for this cause."""
         return self.name if self.about is None else f"{self.name}:{self.about}"
 
     def why_over(self, card: Card, facts: "Circumstances") -> str:
-        """A sentence on why its card can be closed; "" while it lasts."""
+        """Return a sentence that says why the card can close; "" while the cause lasts."""
         return ""
 
     def ask(self, card: Card, facts: "Circumstances") -> "Ask | None":
-        """The words for it as the facts are now; None: those of the card."""
+        """Return the card's new text if the facts changed it; None to keep the text."""
         return None
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A card that somebody wants raised."""
+    """The contents of a card to raise."""
 
     kind: CardKind
     cause: Cause
@@ -52,29 +52,31 @@ class Ask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Circumstances:
-    """What causes are compared with, at one moment."""
+    """The facts at one moment that decide which causes are over."""
 
-    full: Ask | None  # while a disk has no room
-    rules_read: bool = False  # until then only the disk is known
-    obstacle: Ask | None = None  # why nothing can be judged
+    full: Ask | None  # the card while a disk is full
+    rules_read: bool = False  # while False, only `full` is known
+    obstacle: Ask | None = None  # the card about why nothing can be judged
     prompts: str = ""  # the key of the prompts on trunk
-    agents: Mapping[str, Ask | None] = field(default_factory=dict)  # wanted; None: can be used
-    day: Cause | None = None  # of the day's cap
-    at_cap: Collection[str] = ()  # units that have used up what they may spend
+    agents: Mapping[str, Ask | None] = field(
+        default_factory=dict
+    )  # agents that units ask for; None: usable
+    day: Cause | None = None  # the cause of units that wait for the day's limit
+    at_cap: Collection[str] = ()  # units that have reached their spending limit
 
 
 @dataclass(frozen=True, slots=True)
 class DiskFull(Cause):
-    """A disk has no room."""
+    """A disk is full."""
 
     def why_over(self, card: Card, facts: Circumstances) -> str:
         """See Cause."""
-        return "" if facts.full else "there is room again"
+        return "" if facts.full else "the disk has room again"
 
 
 @dataclass(frozen=True, slots=True)
 class Obstacle(Cause):
-    """Trunk has no gates, or rules that cannot be used."""
+    """Trunk has no gates, or has rules that cannot be used."""
 
     def why_over(self, card: Card, facts: Circumstances) -> str:
         """See Cause."""
@@ -84,7 +86,7 @@ class Obstacle(Cause):
             return "trunk has gates now"
         if facts.obstacle.cause == self:
             return ""
-        return f"it is another now: {facts.obstacle.question}"
+        return f"the problem is now a different one: {facts.obstacle.question}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +106,13 @@ class AgentTrouble(Cause):
 
     def why_over(self, card: Card, facts: Circumstances) -> str:
         """See Cause."""
-        # Evidence means a missing login or the like, which only an attempt can show to be mended.
+        # Evidence means e.g. a missing login; only an attempt can show that it is fixed.
         if not facts.rules_read or card.evidence:
             return ""
         agent = self.about or ""
         if agent not in facts.agents:
-            return "no unit asks for it any more" if agent else "there is an agent now"
-        return "" if facts.agents[agent] else "the program is there now"
+            return "no unit asks for this agent any more" if agent else "an agent is installed now"
+        return "" if facts.agents[agent] else "the program is installed now"
 
     def ask(self, card: Card, facts: Circumstances) -> Ask | None:
         """See Cause."""
@@ -119,29 +121,29 @@ class AgentTrouble(Cause):
 
 @dataclass(frozen=True, slots=True)
 class DaySpent(Cause):
-    """The day's money is spent; `about`: the day and its cap."""
+    """The day's spending limit is reached; `about`: the day and its limit."""
 
     def why_over(self, card: Card, facts: Circumstances) -> str:
         """See Cause."""
         if not facts.rules_read or facts.day == self:
             return ""
-        return "there is money again: another day, or another cap"
+        return "a new day began, or the limit was changed"
 
 
 @dataclass(frozen=True, slots=True)
 class UnitSpent(Cause):
-    """A unit's money is spent; `about`: the unit."""
+    """A unit's spending limit is reached; `about`: the unit."""
 
     def why_over(self, card: Card, facts: Circumstances) -> str:
         """See Cause."""
         if not facts.rules_read or self.about in facts.at_cap:
             return ""
-        return "its cap in factory.toml was raised"
+        return "its limit in factory.toml was raised"
 
 
 @dataclass(frozen=True, slots=True)
 class Unjudged(Cause):
-    """Judging breaks each time; `about`: how."""
+    """Judging fails each time with an error; `about`: the error."""
 
 
 _KINDS: Mapping[str, type[Cause]] = {
@@ -158,12 +160,12 @@ _KINDS: Mapping[str, type[Cause]] = {
 
 
 def cause(name: str, about: str | None = None) -> Cause:
-    """The cause of that name."""
+    """Return the cause with this name."""
     return _KINDS.get(name, Cause)(name, about)
 
 
 def parse(key: str) -> Cause:
-    """The cause that the store knows by this key."""
+    """Return the cause that the store keeps under this key."""
     name, colon, about = key.partition(":")
     return cause(name, about if colon else None)
 
@@ -178,15 +180,15 @@ UNCONFINED = cause("setup", "sandbox")
 
 
 def agent_trouble(agent: str) -> Cause:
-    """The agent cannot be used."""
+    """Return the cause of an agent that cannot be used."""
     return cause("runtime", agent)
 
 
 def agent_failing(agent: str) -> Cause:
-    """The agent starts, and gets nothing done."""
+    """Return the cause of an agent that starts but gets nothing done."""
     return cause("failing", agent)
 
 
 def landing_unknown(step: str) -> Cause:
-    """It is not known whether a landing moved trunk."""
+    """Return the cause of a landing that may or may not have moved trunk."""
     return cause("landing_unknown", step)

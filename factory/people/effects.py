@@ -1,6 +1,6 @@
-"""What an action does to a unit that its card is about: pure functions.
+"""What an action does to the unit of its card: pure functions.
 
-Invariant: a unit moves through `advance` alone.
+Invariant: only `advance` changes the state of a unit.
 """
 
 from dataclasses import replace
@@ -28,7 +28,7 @@ Moved = tuple[Event, Unit]
 
 
 def moved(action: UnitAction, unit: Unit, card: Card, *, now: datetime) -> Moved:
-    """The unit after the action, and the journal's word for it."""
+    """Return the event for the journal, and the unit after the action."""
     match action:
         case Retry() | Rerun() | Simplify():
             return _retry(unit, card, now)
@@ -41,12 +41,12 @@ def moved(action: UnitAction, unit: Unit, card: Card, *, now: datetime) -> Moved
             return _approve(unit, card, now)
         case Judge():
             freed = replace(unit, cause="")
-            why = f"{card.id} was answered: judge what was kept"
+            why = f"{card.id} was answered: judge the kept files"
             return Event.UNIT_QUEUED, advance(freed, UnitState.QUEUED, now=now, why=why)
         case Unneed():
             dropped = card.evidence.split("\n")
             rest = tuple(need for need in unit.needs if need not in dropped)
-            why = f"{card.id} was answered: go on without"
+            why = f"{card.id} was answered: continue without it"
             return _to_ready(replace(unit, needs=rest), why, now)
         case Cancel():
             why = f"cancelled by the answer to {card.id}"
@@ -56,24 +56,24 @@ def moved(action: UnitAction, unit: Unit, card: Card, *, now: datetime) -> Moved
 
 
 def done(action: UnitAction) -> str:  # noqa: C901 - one flat case an action
-    """What happened to the units, to follow their names."""
+    """Return what happened to the units, as words that follow their names."""
     match action:
         case Retry():
             return "tried again"
         case Rerun():
             return "run again"
         case Split():
-            return "asked for smaller tasks"
+            return "a new attempt writes smaller tasks"
         case Simplify():
-            return "asked for less"
+            return "a new attempt makes the change smaller"
         case Afresh():
             return "tried again from trunk"
         case Answer():
-            return "told, and goes on"
+            return "continues with your answer"
         case Judge():
             return "is judged"
         case Approve() | Unneed():
-            return "goes on"
+            return "continues"
         case Cancel():
             return "cancelled"
         case _:
@@ -94,7 +94,7 @@ def _retry(unit: Unit, card: Card, now: datetime) -> Moved:
 
 def _approve(unit: Unit, card: Card, now: datetime) -> Moved:
     approved = replace(unit, approved=(*unit.approved, str(card.kind)), cause="")
-    why = f"{card.id} was answered: go on"
+    why = f"{card.id} was answered: continue"
     to = UnitState.QUEUED if unit.submission else UnitState.READY
     if unit.state is to:
         return Event.UNIT_QUEUED, replace(approved, why=why)

@@ -1,7 +1,7 @@
-"""Cards: raised, folded by cause, closed when that is over, answered.
+"""Raises cards, joins those of one cause, closes them when the cause is over, takes answers.
 
-Invariant: one cause has at most one open card, a card takes one answer, and neither a worker nor a
-bench waits for it. The words are in cards.py and line_cards.py.
+Invariant: one cause has at most one open card; a card takes one answer; no worker and no bench
+waits for a card. The texts of cards are in cards.py and line_cards.py.
 """
 
 import json
@@ -45,8 +45,8 @@ from factory.store.unit import FINAL, Unit, UnitState, advance
 class Escalations:
     """The open cards of this line.
 
-    `repair` makes a unit from a title and a body (the intake's way in). `next_card` gives a number
-    that no card had, when so many are on record.
+    `repair` creates a unit from a title and a body, through the intake, and returns its id.
+    `next_card` takes the number of recorded cards and returns a number that no card has used.
     """
 
     def __init__(
@@ -63,8 +63,8 @@ class Escalations:
     def reconcile(self, facts: Circumstances, *, now: datetime) -> Collection[Cause]:
         """Compare every open card with the facts; return the causes whose cards were closed.
 
-        The one loop that closes cards because their cause is over. A unit that such a card held
-        goes on; the others that waited for it go on by themselves.
+        Only this loop closes cards because their cause is over. It releases the units that such a
+        card held. `Waits` later releases the units that waited for the cause.
         """
         if facts.full:
             self.raise_card(facts.full, now=now)
@@ -96,7 +96,7 @@ class Escalations:
             self._store.write(Event.UNIT_HELD, held, now=now, unit=unit.id)
 
     def raise_card(self, ask: Ask, *, now: datetime, unit: Unit | None = None) -> Card:
-        """Raise the card, or fold it into the open one of its cause; return it as it stands."""
+        """Raise the card, or update the open card of the same cause; return the open card."""
         if unit is not None:
             why = f"{unit.id} waits for something else"
             self._leave(unit.id, lambda card: card.fingerprint != ask.cause.key, now, why)
@@ -115,28 +115,28 @@ class Escalations:
         return folded
 
     def open_card(self, cause: Cause) -> Card | None:
-        """The open card of that cause."""
+        """Return the open card of the cause; None if there is none."""
         found = self._store.select(Card, fingerprint=cause.key, state="open")
         return found[0] if found else None
 
     def close(self, cause: Cause, *, now: datetime, why: str) -> None:
-        """Close the card of a cause that is gone; units that waited for it go on by themselves."""
+        """Close the card of a cause that is over; `Waits` then releases the units that waited."""
         card = self.open_card(cause)
         if card is not None:
             self._close(card, now=now, why=why)
 
     def close_kind(self, kind: CardKind, *, now: datetime, why: str) -> None:
-        """Close every open card of a kind whose causes are gone."""
+        """Close every open card of the kind."""
         for card in self._store.open(Card):
             if card.kind is kind:
                 self._close(card, now=now, why=why)
 
     def leave(self, unit: str, *, now: datetime, why: str) -> None:
-        """Take a unit off every open card; close those that were raised for units and stop none."""
+        """Remove a unit from every open card; close cards about units that now name no unit."""
         self._leave(unit, lambda card: True, now, why)
 
     def spare(self, unit: str, cause: Cause, *, now: datetime, why: str) -> None:
-        """Take a unit that goes on otherwise off a card; the card stays, for its cause lasts."""
+        """Remove a unit from the card of a cause that lasts; the card stays open."""
         card = self.open_card(cause)
         if card is not None:
             line = replace(card, unit="") if card.units == (unit,) else card
@@ -149,7 +149,7 @@ class Escalations:
                 continue
             units = tuple(each for each in card.units if each != unit)
             rest = replace(card, units=units, count=max(len(units), 1))
-            if units or not card.unit:  # no unit was its first: it is about the line itself
+            if units or not card.unit:  # the card is about the line itself
                 self._store.write(Event.CARD_FOLDED, rest, now=now, unit=unit, card=card.id)
             else:
                 self._close(rest, now=now, why=why)
@@ -157,8 +157,8 @@ class Escalations:
     def answer(self, card_id: str, choice: str, *, now: datetime) -> str:
         """Act on an answer (an option's key, or free text) and return the sentence for the person.
 
-        Raises RefusedByState for a card that is closed or unknown, UsageError for a number that is
-        no option.
+        Raises RefusedByState if the card is closed or unknown, UsageError if no option has the
+        number.
         """
         card = self._store.get(Card, card_id)
         if card is None:
@@ -167,12 +167,12 @@ class Escalations:
             raise RefusedByState(f"{card_id} is closed")
         option, said = _chosen(card, choice.strip())
         action = parse(option.action) if option else None
-        if isinstance(action, Wait | Repair):  # it stays, quietly
+        if isinstance(action, Wait | Repair):  # the card stays open
             answered = replace(card, answer=said)
         else:
             answered = replace(card, state="closed", answer=said, closed=now, closed_why="answered")
         if answered == card:
-            raise RefusedByState(f"{card_id} was answered so already: {said}")
+            raise RefusedByState(f"{card_id} already has this answer: {said}")
         with self._store.transaction():
             self._store.write(
                 Event.CARD_ANSWERED, answered, now=now, unit=card.unit, card=card.id, answer=said
@@ -194,7 +194,7 @@ class Escalations:
                 self._store.write(Event.CARD_FOLDED, again, now=now, unit=card.unit, card=card.id)
 
     def next_deadline(self) -> datetime | None:
-        """When `overdue` is due next."""
+        """Return when `overdue` must run next; None if no open card has a deadline."""
         deadlines = [card.deadline for card in self._store.open(Card) if card.deadline]
         return min(deadlines, default=None)
 
@@ -214,12 +214,12 @@ class Escalations:
             case Wait():
                 return "noted"
             case Recheck():
-                return "noted; what waits goes on by itself"
+                return "noted; the waiting units continue"
             case SpendOn():
                 self._store.write(Event.FACT_CHANGED, went_on(now), now=now, card=card.id)
-                return "today goes on without a cap; what waited goes on by itself"
+                return "today has no spending limit any more; the waiting units continue"
             case Repair(title):
-                return f"hung repair unit {self._repair(title, card.evidence, now)}"
+                return f"created repair unit {self._repair(title, card.evidence, now)}"
             case LeaveOut():
                 return answers.leave_out(self._store, action, now)
             case Restore():
@@ -234,7 +234,7 @@ class Escalations:
     def _move(
         self, card: Card, action: UnitAction, said: str, now: datetime, *, is_told: bool
     ) -> str:
-        """Do the action to each open unit of the card; `is_told`: its next attempt hears of it."""
+        """Do the action to each open unit; if `is_told`, its next attempt gets the answer."""
         if isinstance(action, Cancel):
             self._refuse_landing(card)
         moved = []
@@ -260,7 +260,7 @@ class Escalations:
     def remark(
         self, unit: str, kind: str, text: str, *, now: datetime, who: str = "person"
     ) -> None:
-        """Write down what was said, for the next attempt to read."""
+        """Record a remark, which the next attempt gets."""
         seq = len(self._store.select(Remark, unit=unit)) + 1
         remark = Remark(unit=unit, seq=seq, who=who, kind=kind, text=text, at=now)
         self._store.write(
@@ -269,7 +269,7 @@ class Escalations:
 
 
 def is_landing(store: Store, unit: str) -> bool:
-    """Whether a landing that holds the unit is under way: it cannot be called back."""
+    """Whether a landing of the unit is under way; it cannot be stopped."""
     for step in store.open(Step):
         names = [name for name, _ in json.loads(step.data)["units"]]
         if unit in names:
@@ -278,7 +278,7 @@ def is_landing(store: Store, unit: str) -> bool:
 
 
 def _chosen(card: Card, choice: str) -> tuple[Option | None, str]:
-    """The option whose key or label the choice is (None: free text), and what was said."""
+    """Return the option with this key or label (None: free text), and the answer to record."""
     for option in card.options:
         if option.key == choice:
             return option, option.label
@@ -291,7 +291,7 @@ def _chosen(card: Card, choice: str) -> tuple[Option | None, str]:
 
 
 def _of_free_text(card: Card) -> UnitAction:
-    """Words are told to the unit's next attempt; a card about circumstances has nobody to tell."""
+    """Return the action for free text; raise UsageError if no attempt would get the text."""
     offered = [parse(option.action) for option in card.options]
     for action in (Answer(), Retry()):
         if action in offered:
@@ -328,14 +328,14 @@ def _new_card(name: str, ask: Ask, unit: Unit | None, now: datetime) -> Card:
 
 
 def _folded(card: Card, ask: Ask, unit: Unit | None) -> Card:
-    """The open card when the same cause is asked about again, for that unit or for the line."""
+    """Return the open card, updated by a new ask of the same cause (unit None: of the line)."""
     units = card.units
     if unit is not None and unit.id not in units:
         units = (*units, unit.id)
     folded = replace(card, units=units, count=max(len(units), 1))
     if unit is not None and unit.id != card.unit:
         return folded
-    # Its words are about the first unit, or the line; they may have changed.
+    # The card's text is about its first unit, or the line; the text may have changed.
     fresh = _new_card(card.id, ask, unit, card.since)
     folded = replace(
         folded,
@@ -345,10 +345,10 @@ def _folded(card: Card, ask: Ask, unit: Unit | None) -> Card:
         where=fresh.where or card.where,
     )
     if ask.kind is CardKind.CONFIG and folded.question != card.question:
-        return replace(folded, answer="")  # what was answered was about another mistake
+        return replace(folded, answer="")  # the answer was about another mistake
     return folded
 
 
 def went_on(at: datetime) -> Fact:
-    """A person lets this day go on without its cap."""
+    """Return the fact that a person lifted the spending limit of this day."""
     return Fact(name="regardless", value=f'"{day_of(at)}"')

@@ -1,6 +1,6 @@
-"""The sentences of cards about the line itself: its trunk, agents, disk, money and configuration.
+"""The text of cards about the line: its trunk, agents, disk, money and configuration.
 
-One function a cause, pure; the first choice is the recommended one.
+One pure function for each cause; the first choice is the recommended one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,16 +31,16 @@ from factory.store.records import CardKind
 
 LAND_ANYWAY: Choice = (
     "Land anyway",
-    "units that wait and are red in just these gates land, and are shown so",
+    "waiting units that fail exactly these gates land; status marks them",
     Approve(),
 )
 
 
 def trunk_unreadable(branch: str, said: str, mend: str) -> Ask:
-    """Git cannot read trunk, or cannot bring it into the factory repository."""
+    """Return the card for a trunk that git cannot read or fetch."""
     why = one_line(said).rstrip(".")
     asks = f"git cannot read {branch}, so nothing is judged and nothing lands: {why}."
-    mine = ("I mend it", "the factory tries again by itself, and the line goes on", Wait())
+    mine = ("I fix it", "factoryd tries again, and work continues", Wait())
     return Ask(
         CardKind.CONFIG,
         TRUNK_UNREADABLE,
@@ -52,18 +52,15 @@ def trunk_unreadable(branch: str, said: str, mend: str) -> Ask:
 
 
 def day_spent(day: Cause, *, used: str, cap: str) -> Ask:
-    """What is left of the day's money does not pay for another attempt."""
+    """Return the card for a day whose limit does not pay for another attempt."""
     asks = (
-        f"{used} of today's {cap} are spent; the rest does not pay for another attempt, "
-        "so none starts. What now?"
+        f"{used} of today's {cap} are spent. The rest does not pay for another attempt, "
+        "so no attempt starts. What now?"
     )
-    effect = (
-        "the units go on by themselves after midnight (UTC), "
-        "or as soon as factory.toml has a higher cap"
-    )
+    effect = "the units continue after midnight (UTC), or when factory.toml has a higher limit"
     on = (
-        "Go on today regardless",
-        "today has no cap any more; tomorrow it holds again",
+        "Remove the limit for today",
+        "today has no spending limit; from tomorrow the limit applies again",
         SpendOn(),
     )
     return Ask(
@@ -77,30 +74,34 @@ def day_spent(day: Cause, *, used: str, cap: str) -> Ask:
 
 
 def no_gate() -> Ask:
-    """Nothing judges this repository."""
+    """Return the card for a repository without gates."""
     asks = (
-        "No gate was found: nothing in this repository says how a change is tested. "
-        "How is work judged here?"
+        "factoryd found no gate: nothing in this repository says how to test a change. "
+        "How should factoryd judge work here?"
     )
-    add = "commit e.g. conventions/gates/10-test.sh to trunk; the units go on by themselves"
-    without = "the units that wait now land unjudged, and the journal says so"
+    add = "commit e.g. conventions/gates/10-test.sh to trunk; the units then continue"
+    without = "the waiting units land unjudged, and the journal says so"
     choices: list[Choice] = [
         ("I add a gate", add, Wait()),
         ("Land these without a gate", without, Approve()),
         CANCEL_ALL,
     ]
     told = (
-        "Neither conventions/gates/*.sh or *.toml on trunk, nor pytest, unittest, a package.json "
-        "script or a Makefile target `check` or `test` to infer one from."
+        "Trunk has no conventions/gates/*.sh or *.toml. factoryd also found no pytest, unittest, "
+        "package.json script or Makefile target `check` or `test`."
     )
     return Ask(CardKind.NO_GATE, NO_GATE, asks, choices, told, "factory config")
 
 
 def setup_failed(*, sentence: str, tail: str = "", log: str = "") -> Ask:
-    """The environment for gates or agents could not be made."""
-    again = ("Try again", "setup runs once more; mend it first (trunk, network, tools)", Recheck())
+    """Return the card for an environment that could not be made."""
+    again = (
+        "Try again",
+        "setup runs again; fix the problem first (trunk, network, tools)",
+        Recheck(),
+    )
     what = f"{one_line(sentence)} {advice(tail)}".strip()
-    asks = f"{what} No attempt was spent; what now?"
+    asks = f"{what} This did not count as an attempt. What now?"
     return Ask(
         CardKind.SETUP,
         cause("setup", sentence[:200]),
@@ -112,16 +113,16 @@ def setup_failed(*, sentence: str, tail: str = "", log: str = "") -> Ask:
 
 
 def unconfined(said: str, log: str = "") -> Ask:
-    """The sandbox starts no command; `said`: that it does not, and what it says itself."""
+    """Return the card for a sandbox that starts no command; `said`: a sentence with its error."""
     why = one_line(said).rstrip(".")
-    asks = f"Nothing can be judged or started: {why}. No attempt was spent; what now?"
+    asks = f"Nothing can be judged or started: {why}. This did not count as an attempt. What now?"
     return Ask(
         CardKind.SETUP, UNCONFINED, asks, [RECHECK, CANCEL_ALL], said, log or "factory doctor"
     )
 
 
 def runtime_trouble(agent: str, sentence: str, *, evidence: str = "") -> Ask:
-    """An agent program is missing, not logged in, or its file is wrong."""
+    """Return the card for an agent that is missing, not logged in, or has a wrong file."""
     return Ask(
         CardKind.RUNTIME,
         agent_trouble(agent),
@@ -133,42 +134,43 @@ def runtime_trouble(agent: str, sentence: str, *, evidence: str = "") -> Ask:
 
 
 def not_logged_in(agent: str, login: str, *, evidence: str) -> Ask:
-    """Its program wants a login; `login`: how one logs in, where its runtime file says so."""
+    """Return the card for an agent without a login; `login`: how to log in, or ""."""
     how = f" ({login})" if login else ""
     asks = (
         f"{agent} is not logged in: log it in{how}, then try again. "
-        "A variable that was set since is seen after factoryd restart."
+        "If you set a variable for the login, run factoryd restart."
     )
     trouble = runtime_trouble(agent, asks, evidence=evidence)
     return replace(trouble, where=f"factory doctor --agent {agent}")
 
 
 def runtime_failing(agent: str, detail: str, *, evidence: str) -> Ask:
-    """Unit after unit ends at once and did nothing."""
+    """Return the card for an agent whose attempts end at once and do nothing."""
     why = one_line(detail)
     asks = (
         f"{agent} ends at once and does nothing, unit after unit ({why}): "
-        "it rests longer and longer."
+        "factoryd waits longer after each failure."
     )
-    return _resting(agent, asks, evidence or detail)
+    return _paused(agent, asks, evidence or detail)
 
 
 def runtime_limited(agent: str, detail: str, *, evidence: str) -> Ask:
-    """It is at a limit, or its provider in trouble, for long already."""
+    """Return the card for an agent that has been limited for long, with no known end."""
     why = one_line(detail)
     asks = (
-        f"{agent} cannot go on and does not say for how long ({why}): it is tried every 15 minutes."
+        f"{agent} cannot continue and does not say for how long ({why}): "
+        "factoryd tries it every 15 minutes."
     )
-    return _resting(agent, asks, evidence or detail)
+    return _paused(agent, asks, evidence or detail)
 
 
-def _resting(agent: str, asks: str, evidence: str) -> Ask:
+def _paused(agent: str, asks: str, evidence: str) -> Ask:
     mine = (
         "I look into it",
-        "it is tried again by itself; this card closes when an attempt works",
+        "factoryd keeps trying; this card closes when an attempt works",
         Wait(),
     )
-    dismiss = ("Dismiss", "it is said again should it go on", Recheck())
+    dismiss = ("Dismiss", "if the problem continues, you get a new card", Recheck())
     return Ask(
         CardKind.RUNTIME, agent_failing(agent), asks, [mine, dismiss], evidence, "factory doctor"
     )
@@ -176,7 +178,7 @@ def _resting(agent: str, asks: str, evidence: str) -> Ask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedTrunk:
-    """Trunk that does not pass; gates that were only `inferred` may be left out."""
+    """A trunk that fails its gates; if they are `inferred`, a person may leave them out."""
 
     branch: str
     commit: str
@@ -186,23 +188,20 @@ class RedTrunk:
 
 
 def trunk_red(trunk: RedTrunk, gates: Sequence[str]) -> Ask:
-    """Trunk itself does not pass."""
+    """Return the card for a trunk that fails gates without any pending change."""
     branch = trunk.branch
     names = shown(gates)
-    asks = (
-        f"{branch} is red by itself at {trunk.commit[:10]} in {names}: nobody's unit did it. "
-        "What now?"
-    )
+    asks = f"{branch} ({trunk.commit[:10]}) fails {names} without any pending change. What now?"
     title = f"Make {names} green on {branch} again"
     choices: list[Choice] = [
         (
-            "Hang a repair unit",
-            "a unit with priority 0 gets this evidence as its task",
+            "Create a repair unit",
+            "priority 0, with this output as its task",
             Repair(title),
         ),
         (
             "Wait",
-            f"you mend {branch}; only priority 0 starts until then, green work still lands",
+            f"you fix {branch}; until then only priority 0 starts, and green work still lands",
             Wait(),
         ),
         LAND_ANYWAY,
@@ -219,10 +218,10 @@ def trunk_rewritten(
     read_from: Sequence[str],
     form: str,
 ) -> Ask:
-    """Trunk's own gates change what they judge.
+    """Return the card for gates of trunk that change the files that they judge.
 
-    `rewrote`: which files, by gate; `read_from`: where the gates were found; `form`: how the tool
-    only checks.
+    `rewrote`: the files of each gate; `read_from`: where factoryd found the gates; `form`: the
+    option with which the tool only checks.
     """
     branch = trunk.branch
     gates = shown([*rewrote])
@@ -230,18 +229,18 @@ def trunk_rewritten(
     every = sorted(set().union(*rewrote.values()))
     asks = (
         f"On {branch} ({trunk.commit[:10]}) {gates} changes files that it judges: {shown(every)}. "
-        "What it passes is not what lands, so it is red. What now?"
+        "It does not pass the files that land, so trunk is red. What now?"
     )
     only_checks = form or "e.g. --check or --no-fix"
     check = (
         "Use a form that only checks",
-        f"you change it ({where}) to {only_checks}; the units go on by themselves",
+        f"you change it ({where}) to {only_checks}; the units then continue",
         Wait(),
     )
     repair = (
-        "Hang a repair unit",
-        "a unit with priority 0 commits what the gate changes",
-        Repair(f"Commit to {branch} what {gates} changes there"),
+        "Create a repair unit",
+        "priority 0; it commits the changes that the gate makes",
+        Repair(f"Commit to {branch} the changes that {gates} makes"),
     )
     more = _by_answer(rewrote) if trunk.inferred else _by_hand(where, every, branch)
     choices: list[Choice] = [check, repair, *more, LAND_ANYWAY]
@@ -249,36 +248,36 @@ def trunk_rewritten(
 
 
 def _by_hand(own: str, paths: Sequence[str], branch: str) -> list[Choice]:
-    """What can be done about gates that have files of their own."""
+    """Return the choices about gates that have their own files."""
     header = f"# rewrites: {' '.join(paths[:3])}"
-    back = f"you write `{header}` into {own}; what it repairs in these files lands unrepaired"
+    back = f"you write `{header}` into {own}; the gate's changes to these files do not land"
     return [
-        ("Put these files back after it", back, Wait()),
-        ("Leave it out", f"you remove {own} from {branch}; the units go on by themselves", Wait()),
+        ("Restore the files after it", back, Wait()),
+        ("Leave it out", f"you remove {own} from {branch}; the units then continue", Wait()),
     ]
 
 
 def _by_answer(rewrote: Mapping[str, Sequence[str]]) -> list[Choice]:
-    """What can be done about gates that were inferred."""
+    """Return the choices about inferred gates."""
     files = tuple((gate, tuple(paths)) for gate, paths in rewrote.items())
-    back = "it may change these and no others; what it repairs in them lands unrepaired"
-    return [("Put these files back after it", back, Restore(files)), _without([*rewrote])]
+    back = "it may change only these files; its changes to them do not land"
+    return [("Restore the files after it", back, Restore(files)), _without([*rewrote])]
 
 
 def _without(gates: Sequence[str]) -> Choice:
-    effect = "it was inferred: no file asks for it"
+    effect = "the gate was inferred: no gate file asks for it"
     return (f"Judge without {shown(gates)}", effect, LeaveOut(tuple(gates)))
 
 
 def trunk_gone(branch: str) -> Ask:
-    """The branch that units land on was deleted or renamed."""
+    """Return the card for a trunk branch that was deleted or renamed."""
     asks = (
         f"The branch {branch} is gone (deleted or renamed): nothing can land. "
         "Where should units land?"
     )
     mine = (
-        "I bring it back, or name another in factory.toml and restart",
-        "the line goes on by itself",
+        "I restore it, or set another in factory.toml and restart",
+        "work then continues",
         Wait(),
     )
     return Ask(
@@ -287,20 +286,20 @@ def trunk_gone(branch: str) -> Ask:
 
 
 def disk_full(where: str) -> Ask:
-    """There is too little room to go on."""
+    """Return the card for a full disk."""
     asks = (
         complaint(where)
-        or f"Writing to {where} failed for want of room (a quota?): the line starts nothing new."
+        or f"A write to {where} failed: no room (a quota?). factoryd starts nothing new."
     )
-    mine = ("I make room", "the line goes on by itself as soon as there is", Wait())
+    mine = ("I make room", "work continues as soon as the disk has room", Wait())
     return Ask(CardKind.DISK, DISK_FULL, asks, [mine], "", f"df -h {where}")
 
 
 def wrong_rules(sentence: str) -> Ask:
-    """A gate file on trunk cannot be used."""
+    """Return the card for a gate file on trunk that cannot be used."""
     what = one_line(sentence)
     asks = f"A file under conventions/ on trunk cannot be used, so nothing is judged: {what}"
-    mine = ("I mend it on trunk", "the units that wait go on by themselves", Wait())
+    mine = ("I fix it on trunk", "the waiting units then continue", Wait())
     return Ask(
         CardKind.CONFIG,
         cause("rules"),
@@ -312,15 +311,15 @@ def wrong_rules(sentence: str) -> Ask:
 
 
 def rules_too_large(files: Sequence[tuple[str, int]]) -> Ask:
-    """Files on trunk that decide how work is judged are larger than what is read of them."""
+    """Return the card for gate or settings files on trunk that are too large to read."""
     most = bounded.shown(bounded.PARSED)
     of_locks = bounded.shown(bounded.LOCK_FILE)
     named = bounded.listed(files, 5)
     asks = (
-        f"Nothing is judged: the factory reads at most {most} of such a file "
-        f"(of a lock file {of_locks}), and trunk has {named}. No attempt was spent."
+        f"Nothing is judged: factoryd reads at most {most} of a gate or settings file "
+        f"({of_locks} of a lock file), but trunk has {named}. This did not count as an attempt."
     )
-    mine = ("I make it smaller on trunk", "the units that wait go on by themselves", Wait())
+    mine = ("I make it smaller on trunk", "the waiting units then continue", Wait())
     told = "\n".join(f"{path}: {bounded.shown(size)}" for path, size in files)
     return Ask(
         CardKind.SETUP, cause("rules_too_large"), asks, [mine, CANCEL_ALL], told, "factory config"
@@ -328,9 +327,9 @@ def rules_too_large(files: Sequence[tuple[str, int]]) -> Ask:
 
 
 def wrong_prompt(sentence: str, key: str) -> Ask:
-    """A prompt file on trunk cannot be used; `key` says which prompts these were."""
+    """Return the card for a prompt file on trunk that cannot be used; `key`: of all prompts."""
     asks = f"A prompt on trunk cannot be used, so no agent starts: {one_line(sentence)}"
-    mine = ("I mend it on trunk", "the units that wait go on by themselves", Wait())
+    mine = ("I fix it on trunk", "the waiting units then continue", Wait())
     return Ask(
         CardKind.CONFIG,
         cause("prompts", key),
@@ -342,7 +341,9 @@ def wrong_prompt(sentence: str, key: str) -> Ask:
 
 
 def bad_config(sentence: str) -> Ask:
-    """factory.toml cannot be used."""
-    asks = f"factory.toml cannot be used; the last good one is in force: {one_line(sentence)}"
-    mine = ("I mend it", "an edit applies within a second, and this card closes by itself", Wait())
+    """Return the card for a factory.toml that cannot be used."""
+    asks = (
+        f"factory.toml cannot be used; the last good version stays in force: {one_line(sentence)}"
+    )
+    mine = ("I fix it", "an edit applies within a second and closes this card", Wait())
     return Ask(CardKind.CONFIG, BAD_CONFIG, asks, [mine], sentence, "factory.toml; factory config")

@@ -90,7 +90,7 @@ def test_a_day_goes_on_regardless_or_with_a_higher_cap_and_the_card_closes(cold:
 
     cold.configure('agent = "metered"\n[budget]\nday_usd = 2.5\n')
     cold.until("two have landed", lambda: len(cold.on_trunk()) == 2)
-    cold.answer(cold.card(CardKind.BUDGET, count=1), "Go on today regardless")
+    cold.answer(cold.card(CardKind.BUDGET, count=1), "Remove the limit for today")
 
     for name in ("one", "two", "three"):
         cold.unit(name)
@@ -254,7 +254,7 @@ def test_a_unit_that_has_used_its_minutes_is_ended_and_held_with_its_work(cold: 
     card = cold.card(CardKind.BUDGET)
 
     assert cold.attempts("slow") == ["timed_out"]
-    assert card.question.startswith("slow has used 0.1 minutes of the 0.1 minutes")
+    assert card.question.startswith("slow has used 0.1 minutes of its limit of 0.1 minutes")
     assert "0.1 minutes of 60.0 minutes spent, 0.0 minutes held back" in cold.factory("status")[1]
     assert git(cold.places.git, "show", "refs/factory/attempts/slow/1:slow.txt") == "half"
     cold.answer(card, "Give it as much again")

@@ -53,7 +53,7 @@ def test_a_proof_that_passes_already_is_asked_about_before_any_attempt(shared: L
     unit = shared.unit("nothing-to-do", UnitState.HELD)
     assert (unit.attempt, shared.attempts("nothing-to-do")) == (0, [])
 
-    shared.answer(card, "Run it all the same")
+    shared.answer(card, "Run it anyway")
 
     shared.unit("nothing-to-do")
     shared.no_card(CardKind.ACCEPT)
@@ -161,13 +161,13 @@ def test_a_green_change_is_made_smaller_and_reviewed_again(shared: Line) -> None
     shared.drop("lean", code, review="required")
     first = shared.card(CardKind.REVIEW)
 
-    said = shared.answer(first, "Have it made smaller")
+    said = shared.answer(first, "Make the change smaller")
 
     second = shared.until(
         "a second review",
         lambda: next((c for c in shared.store.open(Card) if c.id != first.id), None),
     )
-    assert said == "lean: asked for less\n"
+    assert said == "lean: a new attempt makes the change smaller\n"
     told = [shared.prompt("lean", number) for number in (1, 2)]
     assert ["split/NAME.md" in each for each in told] == [
         True,
@@ -192,11 +192,11 @@ def test_a_unit_that_nobody_could_do_is_split_on_request_and_its_parts_land(shar
     shared.drop("after-huge", "write('after.txt', Path('second.txt').read_text())", needs=["huge"])
     card = shared.card(CardKind.ATTEMPTS_EXHAUSTED)
 
-    said = shared.answer(card, "Have it split")
+    said = shared.answer(card, "Split it into smaller tasks")
 
     whole = shared.unit("huge", UnitState.SPLIT)
     shared.unit("after-huge")
-    assert said == "huge: asked for smaller tasks\n"
+    assert said == "huge: a new attempt writes smaller tasks\n"
     assert (whole.needs, whole.why) == (
         ("huge-first", "huge-second"),
         "its parts: huge-first, huge-second",
@@ -217,7 +217,7 @@ def test_units_whose_agent_is_not_installed_share_one_card_that_counts_them(shar
 
     assert "'codex', is not installed" in card.question
     assert [shared.unit(f"codex-{n}", UnitState.WAITING).attempt for n in range(3)] == [0, 0, 0]
-    shared.answer(card, "Cancel the units")
+    shared.answer(card, "Cancel the waiting units")
     for number in range(3):
         shared.unit(f"codex-{number}", UnitState.CANCELLED)
 
@@ -230,7 +230,7 @@ def test_an_agent_that_nobody_knows_is_said_and_spends_no_attempt(shared: Line) 
     assert "'clod'" in card.question
     unit = shared.unit("unknown", UnitState.WAITING)
     assert unit.attempt <= 1
-    shared.answer(card, "Cancel the units")
+    shared.answer(card, "Cancel the waiting units")
     shared.unit("unknown", UnitState.CANCELLED)
 
 
@@ -390,7 +390,7 @@ def test_a_repair_unit_is_hung_with_the_evidence_and_mends_trunk(tmp_path: Path)
     try:
         card = line.start().card(CardKind.TRUNK_RED)
 
-        line.answer(card, "Hang a repair unit")
+        line.answer(card, "Create a repair unit")
 
         line.unit("repair-trunk")
         line.no_card(CardKind.TRUNK_RED)
@@ -640,10 +640,10 @@ def test_a_unit_gets_the_runtime_and_the_model_that_it_names_or_a_card_says_why_
     asked = {card.units[0]: card for card in line.store.open(Card)}
     assert "There is no runtime 'scriptd': did you mean scripted?" in asked["typo"].question
     assert asked["deaf"].question.startswith(
-        "deaf asks for the model opus-9, which agent scripted cannot be told"
+        "deaf asks for the model opus-9, but agent scripted takes no model"
     )
-    line.answer(asked["deaf"], "Run it all the same")
-    line.answer(asked["typo"], "Cancel the units")
+    line.answer(asked["deaf"], "Run it anyway")
+    line.answer(asked["typo"], "Cancel the waiting units")
     line.unit("deaf")
 
 

@@ -67,7 +67,10 @@ def test_judging_that_breaks_is_asked_about_across_a_restart_and_goes_on_once_it
         line.answer(card, "Try again")
         line.unit("one")
 
-        assert "has no verdict: judging it breaks each time (FileExistsError" in card.question
+        assert (
+            "has no verdict: judging it fails with an error each time (FileExistsError"
+            in card.question
+        )
         assert held.submission
         assert line.attempts("one") == ["submitted"]
         assert [entry.unit for entry in line.entries(Event.UNIT_LANDED)] == ["first", "one"]

@@ -26,7 +26,7 @@ def test_what_git_refuses_to_land_is_a_card_and_a_restart_brings_the_daemon_back
     line.drop("one", "write('one.txt', 'fine')")
     card = line.card(CardKind.LANDING_BLOCKED)
     assert card.question.startswith("one is green, but git refused to land it: git unpack-objects")
-    assert "To mend it: mv " in card.evidence
+    assert "To fix it: mv " in card.evidence
 
     line.stop(signal.SIGHUP)
     line.start()
@@ -56,7 +56,7 @@ def test_a_landing_that_was_broken_off_and_cannot_be_looked_into_does_not_keep_t
     cold.start()
 
     card = cold.card(CardKind.LANDING_BLOCKED)
-    assert card.question.startswith("The factory cannot find out whether one landed: git ls-files")
+    assert card.question.startswith("factoryd cannot find out whether one landed: git ls-files")
     assert cold.status()["daemon"]["state"] == "running"
     cold.drop("asks", "leave('question.md', 'Which?')")
     assert cold.card(CardKind.QUESTION).unit == "asks"

@@ -48,12 +48,12 @@ def test_where_trunks_own_gate_changes_files_one_card_asks_and_no_unit_is_blamed
     line.unit("one", UnitState.WAITING)
     assert "test changes files that it judges: stamp.txt" in card.question
 
-    line.answer(card, "Put these files back after it")
+    line.answer(card, "Restore the files after it")
 
     landed = line.unit("one")
     assert line.attempts("one") == ["submitted"]
     assert line.git("show", f"{landed.commit}:stamp.txt") == "never"
     line.no_card(CardKind.TRUNK_RED)
     assert line.status()["warnings"] == [
-        "stamp.txt is put back after the inferred gate test, by your answer"
+        "factoryd restores stamp.txt after the inferred gate test, because of your answer"
     ]

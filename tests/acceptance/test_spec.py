@@ -47,8 +47,8 @@ def test_without_its_markdown_a_unit_is_judged_and_lands_and_only_the_next_promp
     assert line.git("show", f"{landed.commit}:lands.txt") == "fine"
     card = line.card(CardKind.CRASH_LOOP)
     assert card.question == (
-        "red cannot be told to an agent: the text of its task file (red.md) is not on record any more. "
-        "Its work is kept, and other units go on. What now?"
+        "red cannot start an agent: the text of its task file (red.md) is not on record any more. "
+        "Its work is kept, and other units continue. What now?"
     )
     assert line.attempts("red") == ["gate_red", "handed_back"]
     assert card.id in line.unit("red", UnitState.WAITING).why

@@ -22,7 +22,7 @@ def test_a_sparse_file_is_asked_about_the_rest_lands_by_an_answer_and_all_of_it_
     card = line.card(CardKind.GUARD)
     line.unit("calm")
 
-    line.answer(card, "Judge it without that")
+    line.answer(card, "Judge it without them")
     line.unit("huge")
 
     assert "huge.bin (18 GiB)" in card.question

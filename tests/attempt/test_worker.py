@@ -466,7 +466,7 @@ async def test_a_file_that_is_too_big_is_asked_about_and_all_that_the_attempt_le
         "u: the files that it changed have 18 GiB together; the limit is 4 GiB: huge.bin (18 GiB). What now?"
     )
     assert card.evidence.splitlines() == [
-        f"Everything lies in {aside}/tree until you delete that folder: copy from there what you need.",
+        f"All files are in {aside}/tree until you delete that folder. Copy what you need.",
         "huge.bin: 18 GiB",
     ]
     assert [option.action for option in card.options] == ["rerun", "judge", "cancel"]

@@ -156,8 +156,8 @@ async def test_a_file_that_rules_on_trunk_and_is_too_large_to_be_read_is_a_card_
 
     assert card.kind is CardKind.SETUP
     assert card.question == (
-        "Nothing is judged: the factory reads at most 1 MiB of such a file (of a lock file 16 MiB), and trunk has "
-        f"{name} (17 MiB). No attempt was spent."
+        "Nothing is judged: factoryd reads at most 1 MiB of a gate or settings file (16 MiB of a lock file), but trunk has "
+        f"{name} (17 MiB). This did not count as an attempt."
     )
     assert (ruled.ok, ruled.setup and ruled.setup.cause.key) == (False, card.fingerprint)
     assert scene.cards() == []
@@ -251,14 +251,14 @@ async def test_files_that_a_person_lets_an_inferred_gate_change_are_put_back_aft
     ) as scene:
         await looked(scene)
         (card,) = scene.store.open(Card)
-        said = scene.floor.escalations.answer(card.id, "Put these files back after it", now=at())
+        said = scene.floor.escalations.answer(card.id, "Restore the files after it", now=at())
 
         await looked(scene)
 
-        assert said == "what test changes there is put back after it from now on"
+        assert said == "from now on, factoryd restores these files after test"
         assert (scene.cards(), told(scene)) == ([], "green")
         assert answers(scene.store).sentences == [
-            "now[1].txt is put back after the inferred gate test, by your answer"
+            "factoryd restores now[1].txt after the inferred gate test, because of your answer"
         ]
 
 

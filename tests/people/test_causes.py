@@ -93,5 +93,5 @@ def test_a_unit_at_its_cap_goes_on_when_the_cap_was_raised(line: OnRecord) -> No
     line.escalations.reconcile(EMPTY, now=NOW)
 
     unit = line.the_unit()
-    assert (unit.state, unit.why) == (UnitState.READY, "its cap in factory.toml was raised")
+    assert (unit.state, unit.why) == (UnitState.READY, "its limit in factory.toml was raised")
     assert line.open_cards() == []

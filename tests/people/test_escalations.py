@@ -118,14 +118,14 @@ ASKS: dict[str, tuple[Ask, CardKind, list[str]]] = {
     "trunk repaired by a gate of a file": (
         trunk_rewritten(inferred=False),
         CardKind.TRUNK_RED,
-        ["wait", "repair Commit to main what 10-lint changes there", "wait", "wait", "approve"],
+        ["wait", "repair Commit to main the changes that 10-lint makes", "wait", "wait", "approve"],
     ),
     "trunk repaired by an inferred gate": (
         trunk_rewritten(inferred=True),
         CardKind.TRUNK_RED,
         [
             "wait",
-            "repair Commit to main what 10-lint changes there",
+            "repair Commit to main the changes that 10-lint makes",
             'restore {"10-lint": ["b.py", "a[1].py"]}',
             'leave_out ["10-lint"]',
             "approve",
@@ -236,7 +236,7 @@ def test_a_setup_that_fails_for_a_folder_that_setuptools_takes_for_a_package_say
     assert asked.question == (
         "The setup of this repository failed. setuptools takes conventions/ for a package. Rename it (git mv "
         "conventions .conventions), or list the project's packages in pyproject.toml ([tool.setuptools] packages). "
-        "No attempt was spent; what now?"
+        "This did not count as an attempt. What now?"
     )
 
 
@@ -246,10 +246,10 @@ def test_who_is_not_logged_in_is_told_how_to() -> None:
     )
 
     assert known.question.startswith(
-        "odd is not logged in: log it in (odd login), then try again. A variable"
+        "odd is not logged in: log it in (odd login), then try again. If you set a variable"
     )
     assert unknown.question.startswith(
-        "odd is not logged in: log it in, then try again. A variable"
+        "odd is not logged in: log it in, then try again. If you set a variable"
     )
     assert known.where == "factory doctor --agent odd"
 
@@ -320,7 +320,7 @@ def test_a_card_about_the_line_says_what_is_so_now_and_keeps_its_answer(line: On
 
     card = line.raise_card(trunk_red("test", "lint"))
 
-    assert "in test, lint" in card.question
+    assert "fails test, lint" in card.question
     assert (card.id, card.answer, card.state) == ("E1", "Wait", "open")
 
 
@@ -367,14 +367,14 @@ def test_units_that_the_same_file_keeps_from_landing_are_one_card_that_names_it(
     line.raise_card(words.landing_blocked(other, "Work is in the way.", ["a.py"]), other)
 
     assert line.open_cards() == [("E1", CardKind.LANDING_BLOCKED, ("a", "b"))]
-    assert "Work is in the way: a.py. Nothing" in line.the_card().question
+    assert "Work is in the way: a.py. factoryd did" in line.the_card().question
 
 
 def test_an_answer_about_one_mistake_does_not_stand_for_the_next_one(line: OnRecord) -> None:
     line.raise_card(line_cards.wrong_rules("a.toml: nonsense"))
     line.escalations.answer("E1", "1", now=NOW)
     line.raise_card(line_cards.wrong_rules("a.toml: nonsense"))
-    assert line.the_card().answer == "I mend it on trunk"
+    assert line.the_card().answer == "I fix it on trunk"
 
     line.raise_card(line_cards.wrong_rules("b.toml: nonsense"))
 
@@ -431,7 +431,7 @@ def test_an_answer_is_taken_once(line: OnRecord) -> None:
     card = line.the_card()
     assert (card.state, card.answer, card.closed) == (
         "closed",
-        "Try again on newest trunk",
+        "Try again on the newest trunk",
         later(5),
     )
     with pytest.raises(RefusedByState, match="E1 is closed"):
@@ -482,7 +482,7 @@ def test_the_answer_to_a_question_is_told_and_the_session_goes_on(line: OnRecord
 
     said = line.escalations.answer("E1", "2", now=NOW)
 
-    assert said == "fix: told, and goes on"
+    assert said == "fix: continues with your answer"
     assert remarks(line) == [("person", "answer", "B")]
     unit = line.the_unit()
     assert (unit.state, unit.resume, unit.why) == (READY, True, "E1 was answered")
@@ -522,7 +522,7 @@ def test_free_text_sends_a_unit_back_with_the_comment(line: OnRecord, name: str)
 
 @pytest.mark.parametrize(
     ("name", "option", "kind"),
-    [("exhausted", "Have it split", "split"), ("review", "3", "simplify")],
+    [("exhausted", "Split it into smaller tasks", "split"), ("review", "3", "simplify")],
 )
 def test_what_a_person_asks_the_next_attempt_for_is_told_to_it(
     line: OnRecord, name: str, option: str, kind: str
@@ -601,7 +601,7 @@ def test_an_approval_that_finds_the_unit_queued_is_written_on_it(line: OnRecord)
     assert (unit.state, unit.approved, unit.cause) == (QUEUED, ("trunk_red",), "")
 
 
-@pytest.mark.parametrize("answer", ["Cancel the units that wait", "Try again"])
+@pytest.mark.parametrize("answer", ["Cancel the waiting units", "Try again"])
 def test_a_unit_that_asks_anew_or_is_answered_elsewhere_is_on_no_older_card_any_more(
     line: OnRecord, answer: str
 ) -> None:
@@ -649,7 +649,7 @@ def test_i_will_see_to_it_leaves_the_card_open_and_the_units_waiting(line: OnRec
     card = line.the_card()
     assert (card.state, card.answer) == ("open", "I add a gate")
     assert line.the_unit().state is WAITING
-    with pytest.raises(RefusedByState, match="answered so already"):
+    with pytest.raises(RefusedByState, match="already has this answer"):
         line.escalations.answer("E1", "1", now=NOW)
 
 
@@ -668,7 +668,7 @@ def test_a_repair_is_hung_once_and_its_card_stays_until_trunk_is_green(line: OnR
 
     said = line.escalations.answer("E1", "1", now=NOW)
 
-    assert said == "hung repair unit repair-trunk"
+    assert said == "created repair unit repair-trunk"
     assert line.repairs == [("Make test green on main again", "E 1")]
     assert line.the_card().state == "open"
     with pytest.raises(RefusedByState):
@@ -683,7 +683,7 @@ def test_try_again_closes_the_card_of_a_shared_cause_and_lets_the_pool_release(
 
     said = line.escalations.answer("E1", "1", now=NOW)
 
-    assert said == "noted; what waits goes on by itself"
+    assert said == "noted; the waiting units continue"
     assert line.open_cards() == []
     assert line.the_unit().state is WAITING
 

@@ -92,7 +92,7 @@ async def test_a_landing_that_git_refuses_is_a_card_that_says_what_mends_it_and_
             "queued",
         )
         assert asked.question.startswith("one is green, but git refused to land it: ")
-        assert f"To mend it: {mend}" in asked.evidence
+        assert f"To fix it: {mend}" in asked.evidence
         assert "unpack-objects" in asked.evidence
         assert "git unpack-objects" in scene.unit("one").why
         assert (scene.head(), scene.store.open(Step)) == (before, [])
@@ -175,7 +175,7 @@ async def test_where_what_git_did_cannot_be_found_out_the_step_stays_open_with_a
         "queued",
         1,
     )
-    assert card(scene).question.startswith("The factory cannot find out whether one landed: ")
+    assert card(scene).question.startswith("factoryd cannot find out whether one landed: ")
     assert "bad config line 1" in card(scene).question
     monkeypatch.setattr(Trunk, "holds", holds)
     time_passes(monkeypatch, 5)

@@ -284,9 +284,9 @@ async def test_a_person_who_lets_such_a_file_land_is_told_where_that_stops_the_l
     await scene.settle()
 
     effects = {card.unit: card.options[1].effect for card in scene.store.open(Card)}
-    lands = "this change is judged and lands as it is"
+    lands = "factoryd judges this change and lands it if it is green"
     assert effects == {
-        "stops": f"{lands}; after it nothing is judged until that file is smaller on trunk",
+        "stops": f"{lands}; then nothing is judged until that file is smaller on trunk",
         "harmless": lands,
     }
 

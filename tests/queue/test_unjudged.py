@@ -81,7 +81,7 @@ async def test_a_unit_that_breaks_judging_becomes_a_card_and_the_others_land(
     assert (scene.state_of("odd"), scene.state_of("one"), breaks.count) == ("waiting", "landed", 3)
     assert (card.kind, card.units) == (CardKind.CRASH_LOOP, ("odd",))
     assert (
-        "odd has no verdict: judging it breaks each time (IndexError: list index out of"
+        "odd has no verdict: judging it fails with an error each time (IndexError: list index out of"
         in card.question
     )
     assert "in breaks" in card.evidence
@@ -120,7 +120,7 @@ async def test_a_unit_is_tried_later_and_later_and_says_so(
 
 
 @pytest.mark.parametrize(
-    "option", ["Try again", "Start again from trunk", "Cancel the units that wait"]
+    "option", ["Try again", "Start again from trunk", "Cancel the waiting units"]
 )
 async def test_each_answer_to_its_card_moves_the_unit_on(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, option: str
@@ -250,7 +250,7 @@ async def test_trunk_that_breaks_judging_becomes_a_card_that_closes_with_a_verdi
 
     assert card.kind is CardKind.CRASH_LOOP
     assert card.question.startswith(
-        f"main ({scene.head()[:10]}) has no verdict: judging it breaks each time"
+        f"main ({scene.head()[:10]}) has no verdict: judging it fails with an error each time"
     )
     assert (breaks.count, scene.trunk_judge.breaks.card) == (3, None)
 
