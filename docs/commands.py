@@ -26,7 +26,7 @@ def tables() -> str:
     """Return one row for each command, then one for each option."""
     every = list(_parsers())
     commands = [_command(parser) for parser in every]
-    later = [f"| `factory {name}` | not yet |\n" for name in LATER]
+    later = [f"| `factory {name}` | not available yet |\n" for name in LATER]
     options = [row for parser in every for row in _options(parser)]
     return "".join([COMMANDS, *commands, *later, OPTIONS, *options])
 

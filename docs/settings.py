@@ -36,7 +36,7 @@ def _row(key: str, field: FieldInfo) -> str:
     meaning = field.description
     allowed = _allowed(field)
     if key in NOT_YET:
-        meaning = f"{meaning} Not yet: factoryd refuses any other value than the default."
+        meaning = f"{meaning} Not available yet: factoryd refuses any other value than the default."
         allowed = "the default"
     return f"| `{key}` | {default} | {_value(field).unit} | {allowed} | {meaning} |\n"
 

@@ -164,7 +164,7 @@ def _default(value: object) -> str:
 def test_a_setting_that_is_not_built_says_so_and_no_other_does() -> None:
     rows = table(SETTING, CONFIGURATION)
 
-    assert {key for key, cells in rows.items() if "Not yet" in cells[-1]} == set(NOT_YET)
+    assert {key for key, cells in rows.items() if "Not available yet" in cells[-1]} == set(NOT_YET)
 
 
 def test_the_tables_of_commands_and_options_are_what_the_parsers_say() -> None:
@@ -191,7 +191,7 @@ def test_every_key_of_a_task_file_is_documented() -> None:
     documented = table("key | meaning | default", TASKS)
 
     assert set(documented) == {*task_file.READERS, *task_file.LATER}
-    assert {key for key, cells in documented.items() if "not yet" in cells[0]} == set(
+    assert {key for key, cells in documented.items() if "not available yet" in cells[0]} == set(
         task_file.LATER
     )
 
@@ -271,7 +271,9 @@ def test_every_command_of_both_programs_is_documented_with_its_flags() -> None:
     later = {f"factory {name}" for name in main.LATER}
 
     assert set(documented) == built | later
-    assert {command for command, cells in documented.items() if cells == ["not yet"]} == later
+    assert {
+        command for command, cells in documented.items() if cells == ["not available yet"]
+    } == later
 
 
 def test_the_words_of_json_are_those_of_the_code() -> None:

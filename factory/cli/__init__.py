@@ -1,4 +1,5 @@
-"""What a person types. Parses, calls, prints; the only place that prints.
+"""The commands that a person types: parse, call, print; the only package that prints.
 
-What must not live here: decisions, and imports at module level that `factory status` would pay for.
+What must not live here: decisions, and imports at module level that would slow down `factory
+status`.
 """

@@ -1,4 +1,4 @@
-"""A task file on its way into the inbox. What `check` refuses, `add` does not drop."""
+"""Puts a task file into the inbox; `add` refuses everything that `check` refuses."""
 
 import sqlite3
 import sys
@@ -38,21 +38,21 @@ def add(args: Namespace) -> int:
 
 
 def check(args: Namespace) -> int:
-    """Says whether a task file would be accepted, and as what. Exit code 1: it would not."""
+    """Says whether a task file would be accepted, and as what. Exit code 1 if not."""
     path = Path(args.file)
     if path.is_symlink():
         raise FactoryError(f"{path} is a symbolic link; the inbox takes files only")
     raw = path.read_bytes()
     try:
         task = _read(raw, _named(path))
-    except UsageError as error:  # the answer is "no"; the command itself was right
+    except UsageError as error:  # the answer is "no", but the command itself was correct
         raise FactoryError(str(error)) from error
     print(f"{slug(path.name)}: {say.line(task.title)}\nit would be accepted{_unknown_agent(task)}")
     return 0
 
 
 def _given(top: Path, file: str) -> tuple[bytes, str, TaskFile]:
-    """The text, its name in the inbox, and the task; raise UsageError if it is none."""
+    """Return the text, its name in the inbox, and the task; raise UsageError if it is not a task."""
     if file == "-":
         raw = sys.stdin.buffer.read()
         task = _read(raw, "standard input")
@@ -63,7 +63,7 @@ def _given(top: Path, file: str) -> tuple[bytes, str, TaskFile]:
 
 
 def _told_of(con: sqlite3.Connection, name: str, before: int) -> unit_rows.Entry | None:
-    """The first event after that one that names the file."""
+    """Return the first later event that names the file."""
     for entry in unit_views.log(con, after=before):
         if entry.name == name:
             return entry
@@ -71,7 +71,7 @@ def _told_of(con: sqlite3.Connection, name: str, before: int) -> unit_rows.Entry
 
 
 def _unknown_agent(task: TaskFile) -> str:
-    """A remark about an agent that is not known. It may come with a commit: nothing is refused."""
+    """Return a remark about an unknown agent; not an error, as a commit may still add it."""
     with suppress(FactoryError), place.store(place.root()) as con:
         found = views.inferred(con)
         known = found.runtimes if found else ()
@@ -81,7 +81,7 @@ def _unknown_agent(task: TaskFile) -> str:
 
 
 def _read(raw: bytes, name: str) -> TaskFile:
-    """The task file; raise UsageError with place, reason and correct form."""
+    """Return the task file; raise UsageError with place, reason and correct form."""
     try:
         return parse(decode(raw), name)
     except TaskFileError as error:
@@ -91,19 +91,19 @@ def _read(raw: bytes, name: str) -> TaskFile:
 
 
 def _named(path: Path) -> str:
-    """The file's name; raise UsageError where the inbox takes none of that name."""
+    """Return the file's name; raise UsageError if the inbox does not accept such a name."""
     taken = path.suffix.lower() == ".md" and not PASSED_OVER.fullmatch(path.name)
     if taken and path.name.isprintable():
         return path.name
     raise UsageError(
-        f"{say.line(path.name) or path} is no name that the inbox takes: "
-        "it ends in .md, begins with no . # or ~, and has only signs that can be shown\n"
+        f"{say.line(path.name) or path} is not a valid name in the inbox: "
+        "it must end in .md, must not begin with . # or ~, and must have printable characters only\n"
         f"  the correct form: {slug(path.name)}.md"
     )
 
 
 def _free(top: Path, base: str) -> str:
-    """A file name that stands for no other task that waits: standard input never replaces one."""
+    """Return a file name that no waiting task uses: standard input never replaces a task."""
     waiting = {path.name.partition("-")[2] for path in (top / ".factory/intake").glob("*.md")}
     with place.store(str(top)) as con:
         waiting |= {path.name for path in (top / views.inbox(con)).glob("*.md")}
@@ -114,7 +114,8 @@ def _free(top: Path, base: str) -> str:
 
 
 def _drop(inbox: Path, name: str, text: str) -> None:
-    # Renamed into place, so that the daemon never sees half of it: it ignores names with a dot.
+    # Renamed into place, so the daemon never sees half of the file: it ignores names with a dot at
+    # the start.
     half = inbox / f".{name}.{time.monotonic_ns()}"
     try:
         inbox.mkdir(exist_ok=True)

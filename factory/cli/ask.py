@@ -1,6 +1,6 @@
 """What a command asks of the daemon, checked and written in one transaction.
 
-Invariant: nothing but the request's row is written here; the daemon alone changes anything else.
+Invariant: this module writes only the request's row; the daemon alone changes anything else.
 """
 
 import os
@@ -15,7 +15,7 @@ from factory.ground.errors import NotYet, RefusedByState, UsageError, did_you_me
 from factory.store import asking, rows, unit_rows, views
 from factory.store.states import FINAL, UnitState
 
-Args = dict[str, str | bool]  # of a request
+Args = dict[str, str | bool]  # most bytes of a request
 Found = TypeVar("Found")
 
 WAIT_S = 2.0
@@ -24,7 +24,7 @@ WAIT_S = 2.0
 def answer(args: Namespace) -> int:
     """Answers a card, with an option's number or your own words."""
     if args.always:
-        raise NotYet("answer --always writes no rule so far. Answer without it.")
+        raise NotYet("answer --always (write a rule) is not available yet. Answer without it.")
     return _ask("answer", lambda con: _answer(con, args.card.upper(), args.option))
 
 
@@ -32,14 +32,14 @@ def tell(args: Namespace) -> int:
     """Sends a message to a unit's agent."""
     text = " ".join(args.text).strip()
     if not text:
-        raise UsageError(f'there is nothing to tell. Write: factory tell {args.id} "…"')
+        raise UsageError(f'the message is empty. Write: factory tell {args.id} "…"')
     return _ask("tell", lambda con: {"unit": _open_unit(con, args.id), "text": text})
 
 
 def retry(args: Namespace) -> int:
     """Gives a held or waiting unit another attempt, with a fresh context.
 
-    For a unit that was cancelled, or that landed and is no longer on trunk, it makes a new unit.
+    Creates a new unit if the unit was cancelled, or landed and is no longer on trunk.
     """
     return _ask("retry", lambda con: {"unit": _again(con, args.id)})
 
@@ -60,7 +60,7 @@ def resume(_: Namespace) -> int:
 
 
 def soon(look: Callable[[], Found | None]) -> Found | None:
-    """What `look` finds within the time that a command waits for the daemon, or None."""
+    """Return what `look` finds while the command waits for the daemon; None if it finds nothing."""
     deadline = time.monotonic() + WAIT_S
     found = look()
     while found is None and time.monotonic() < deadline:
@@ -70,12 +70,12 @@ def soon(look: Callable[[], Found | None]) -> Found | None:
 
 
 def _ask(kind: str, check: Callable[[sqlite3.Connection], Args]) -> int:
-    """Ask with the arguments that `check` gives; if the daemon runs, print the outcome."""
+    """Write the request with the arguments from `check`; if the daemon runs, print the outcome."""
     top = place.root()
     if original := place.copied_from(top):
         raise RefusedByState(
             f"this repository is a copy of {original}, "
-            "and its factory was never started here: nothing was asked.\n"
+            "and its factory was never started here: nothing was done.\n"
             "  to have a factory here: factoryd start"
         )
     with place.store(top, write=True) as con:
@@ -84,11 +84,11 @@ def _ask(kind: str, check: Callable[[sqlite3.Connection], Args]) -> int:
         with open(place.within(top, "wake"), "a") as mark:  # noqa: PTH123 -- see place.py
             os.utime(mark.fileno())
         if views.daemon(con).state == "stopped":
-            print("queued for the next start; the daemon is not running (factoryd start)")
+            print("the next start does this; the daemon is not running (factoryd start)")
             return 0
         closed = soon(lambda: _closed(con, request))
     if closed is None:
-        print("asked; the daemon is busy and takes it next (factory log says when)")
+        print("the daemon is busy and does this next (factory log says when)")
     elif closed.state == "refused":
         raise RefusedByState(closed.outcome)
     else:
@@ -102,7 +102,7 @@ def _closed(con: sqlite3.Connection, request: int) -> unit_rows.Outcome | None:
 
 
 def _answer(con: sqlite3.Connection, name: str, words: list[str]) -> Args:
-    """The arguments of the answer; raise what refuses it."""
+    """Return the arguments of the answer; raise an error that refuses an invalid one."""
     card = _open_card(con, name)
     said = " ".join(words).strip()
     keys = [option.key for option in card.options]
@@ -112,7 +112,7 @@ def _answer(con: sqlite3.Connection, name: str, words: list[str]) -> Args:
             f"{name} has no option {said}; it has {there}, "
             f"or say it in a few words (factory show {name})"
         )
-    # An option, or words that begin with a number? In quotes it is plain.
+    # Is this an option, or words that begin with a number? In quotes, it is clear.
     if len(words) > 1 and words[0] in keys:
         raise UsageError(
             f"{name} takes one option, or words. The option: factory answer {name} {words[0]}\n"
@@ -124,7 +124,7 @@ def _answer(con: sqlite3.Connection, name: str, words: list[str]) -> Args:
 
 
 def _open_card(con: sqlite3.Connection, name: str) -> rows.Card:
-    """The card, if it takes an answer; else raise RefusedByState."""
+    """Return the card if it takes an answer; otherwise raise RefusedByState."""
     card = views.card(con, name)
     if card is None:
         known = [each.id for each in views.cards(con, open_only=True)]
@@ -137,13 +137,13 @@ def _open_card(con: sqlite3.Connection, name: str) -> rows.Card:
         )
     if any(answer.card == name for answer in asking.pending(con, "answer")):
         raise RefusedByState(
-            f"{name} has an answer that the daemon takes next. A card takes one answer."
+            f"{name} has an answer already; the daemon acts on it next. A card takes one answer."
         )
     return card
 
 
 def _again(con: sqlite3.Connection, name: str) -> str:
-    """The id, where the unit may be tried again; else raise RefusedByState."""
+    """Return the id if the unit may be tried again; otherwise raise RefusedByState."""
     unit = named.the_unit(con, name, refusal=RefusedByState)
     is_gone = unit.state == UnitState.LANDED and not unit.on_trunk
     if unit.state == UnitState.CANCELLED or is_gone:
@@ -155,14 +155,13 @@ def _again(con: sqlite3.Connection, name: str) -> str:
 
 
 def _open_unit(con: sqlite3.Connection, name: str) -> str:
-    """The id, where the unit has not ended; else raise RefusedByState."""
+    """Return the id if the unit has not ended; otherwise raise RefusedByState."""
     unit = named.the_unit(con, name, refusal=RefusedByState)
     if unit.state == UnitState.SPLIT:
         parts = ", ".join(unit.needs)
-        raise RefusedByState(f"{name} is split: what it was to do its parts do now: {parts}.")
+        raise RefusedByState(f"{name} is split: its parts do its work now: {parts}.")
     if unit.state in FINAL:
         raise RefusedByState(
-            f"{name} is {unit.state}: nothing more happens to it. "
-            "To have more done, add a new task."
+            f"{name} is {unit.state}: nothing more happens to it. For more work, add a new task."
         )
     return name

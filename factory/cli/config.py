@@ -1,4 +1,4 @@
-"""The values in force and where each was written; and what was inferred where nothing was."""
+"""The values in force with their sources, and what factoryd inferred for missing values."""
 
 import os
 from argparse import Namespace
@@ -15,20 +15,20 @@ from factory.judging import guards
 from factory.store import rows, views
 
 Values = Mapping[str, rows.Setting]
-_UNSEEN = "gates, setup and agents are looked for at the first start: factoryd start"
+_UNSEEN = "the first start looks for gates, setup and agents: factoryd start"
 
 
 class Guard(rows.Row):
     """A path whose change waits for a person."""
 
     path: str
-    """A file, or a folder with all below it; `*` stands for a part of a name."""
+    """A file, or a folder with everything below it; `*` matches a part of a name."""
 
     runs: str
-    """What it runs or decides."""
+    """What the file runs or decides."""
 
     where: str
-    """Where that happens."""
+    """Where the file takes effect."""
 
     allow: str
     """The word in `allow:` of a task that lifts the guard."""
@@ -41,7 +41,7 @@ class Guards(rows.Row):
     """The version of this format."""
 
     never: Sequence[str]
-    """factoryd's own files and folders: nothing lifts their guard."""
+    """factoryd's own files and folders; their guard cannot be lifted."""
 
     guards: Sequence[Guard]
     """The guarded paths."""
@@ -80,17 +80,17 @@ def init(_: Namespace) -> int:
         with path.open("x", encoding="utf-8") as file:
             file.write(settings.template())
     except FileExistsError:
-        raise RefusedByState(f"{path} is there already and was left as it is.") from None
-    print(f"wrote {path}: everything in it is commented out and already in force")
+        raise RefusedByState(f"{path} exists already; it was not changed.") from None
+    print(f"wrote {path}: everything in it is commented out; these are the values in force")
     return 0
 
 
 def inferred_lines(found: rows.Inferred | None) -> list[str]:
-    """What the factory found out by itself, each with the reason."""
+    """Return the lines about what the factory found out by itself, with the reasons."""
     found = found or rows.Inferred()
     cells = [("gate", gate.name, gate.command, gate.reason) for gate in found.gates]
     if not cells:
-        cells.append(("gate", "none", "", "nothing lands before you say how work is judged"))
+        cells.append(("gate", "none", "", "nothing lands before you add a gate"))
     setup = found.setup or rows.FoundSetup(kind="none", reason="")
     cells.append(("setup", setup.kind, "", setup.reason))
     for name in found.agents or ["none"]:
@@ -99,7 +99,7 @@ def inferred_lines(found: rows.Inferred | None) -> list[str]:
 
 
 def _kept(top: str) -> tuple[Values | None, rows.Inferred | None]:
-    """What the running daemon goes by (None: it does not run), and what it inferred last."""
+    """Return the running daemon's settings (None: no daemon runs) and the last inferred facts."""
     if not Path(place.within(top, "store.sqlite")).exists():
         return None, None
     with place.store(top) as con:
@@ -108,7 +108,7 @@ def _kept(top: str) -> tuple[Values | None, rows.Inferred | None]:
 
 
 def _in_force(top: Path, kept: Values | None) -> tuple[Values, str]:
-    """The values in force, and what is wrong in factory.toml while the last good one rules."""
+    """Return the values in force, and the error in factory.toml if it is not in force."""
     try:
         loaded = settings.explain(settings.load(top / "factory.toml", os.environ))
     except ConfigError as error:
@@ -146,7 +146,7 @@ def _explain(key: str, values: Values) -> None:
 
 
 def _check_alone(args: Namespace) -> None:
-    """Raise UsageError where more is asked for than one answer can hold."""
+    """Raise UsageError if the options ask for more than one answer."""
     if sum(map(bool, (args.explain, args.prompt, args.guards))) > 1:
         raise UsageError("--explain, --prompt and --guards exclude each other")
     if args.json and (args.explain or args.prompt):
@@ -154,13 +154,17 @@ def _check_alone(args: Namespace) -> None:
 
 
 def _show_guards(*, as_json: bool) -> int:
-    """The table of guards, by what lifts each."""
+    """Print the table of guards, grouped by what lifts each guard."""
     if as_json:
         every = [Guard(**asdict(rule)) for rule in guards.RULES]
         print(say.as_json(Guards(schema=rows.VERSION, never=sorted(guards.OURS), guards=every)))
         return 0
-    print("A change of these paths waits for a person, unless the task allows it as it says here.")
-    print("A path that begins with / is at the root, any other at any depth. Case does not count.")
+    print(
+        "A change to these paths waits for a person, unless the task allows it with the line below."
+    )
+    print(
+        "A path that begins with / is at the root; any other is at any depth. Case does not matter."
+    )
     groups = groupby(guards.RULES, key=lambda rule: (rule.allow, rule.where))
     for (allow, where), rules in groups:
         _heading(f"{where}: allow: [{allow}]")
@@ -169,7 +173,7 @@ def _show_guards(*, as_json: bool) -> int:
             paths = " ".join([rule.path for rule in same])
             print("\n".join(say.wrap(paths, indent="    ")))
     _heading(f"files that gates and setup are read from: allow: [{guards.GATES}]")
-    _heading("the factory's own, which nothing lifts")
+    _heading("the factory's own files; their guard cannot be lifted")
     print(f"    /{' /'.join(sorted(guards.OURS))}")
     return 0
 
@@ -179,7 +183,7 @@ def _heading(text: str) -> None:
 
 
 def _write_prompt(name: str) -> int:
-    """Write the shipped text, byte for byte: `>` makes a file of it."""
+    """Write the shipped text, byte for byte, so that `>` can make a file of it."""
     shipped = {}
     for path, text in conventions.read_shipped().items():
         folder, _, file = path.partition("/")

@@ -1,6 +1,6 @@
 """The demo: a real line on a small shop in a temporary folder, with a scripted agent.
 
-Invariant: however it ends (done, Ctrl-C, an error), no process of it is left.
+Invariant: no process of the demo is left, however it ends (done, Ctrl-C, an error).
 """
 
 import os
@@ -24,10 +24,10 @@ from factory.demo import apprentice, shop
 from factory.ground.errors import FactoryError
 from factory.store import rows, unit_rows, unit_views, views
 
-PATIENCE_S = 120.0  # for all tasks together
-QUIET_S = 1.0  # without news; then a terminal shows how far it is
+PATIENCE_S = 120.0  # seconds for all tasks together
+QUIET_S = 1.0  # seconds without news before a terminal shows the progress
 POLL_S = 0.1
-LEAVE_S = 60.0  # that the daemon may take to go
+LEAVE_S = 60.0  # seconds that the daemon may take to stop
 INTERRUPTED = 130
 BIN = Path(sys.executable).parent
 PROGRAMS = {"factory": main.factory, "factoryd": main.factoryd}
@@ -58,7 +58,7 @@ GOODBYE = (
     "    factoryd start",
 )
 PLAIN = ""
-ENDS = {  # of an attempt: the words, and the style
+ENDS = {  # words and style for the end of an attempt
     "submitted": ("is finished, and is judged now", PLAIN),
     "asked": ("asks you a question, and frees its worker", "yellow"),
     "gate_red": ("does not land", "red"),
@@ -97,7 +97,7 @@ def _introduction(folder: Path, *, keep: bool) -> str:
 
 
 def _entering(top: Path, *, on_path: bool) -> list[str]:
-    """Return the commands, to be pasted, after which `factory` is ours and means this shop."""
+    """Return the commands to paste, after which `factory` is ours and works on this shop."""
     path = f"export PATH={shlex.quote(str(BIN))}:$PATH"
     return [shlex.join(["cd", str(top)]), *([] if on_path else [path])]
 
@@ -125,7 +125,7 @@ def _looking_around(folder: Path, entering: Sequence[str]) -> list[str]:
 
 
 def _show(top: Path, entering: Sequence[str]) -> bool:
-    """Tell the whole story; say whether all came as it should."""
+    """Run the whole demo; return whether everything came as expected."""
     _make_shop(top)
     with chdir(top):
         _show_the_shop(entering)
@@ -213,7 +213,7 @@ def _make_shop(top: Path) -> None:
 
 @contextmanager
 def _environment(folder: Path) -> Iterator[None]:
-    """Let the commands see the demo's own state folder, a Python, and no setting of the user's."""
+    """Return an environment with the demo's state folder and Python, and no user settings."""
     before = dict(os.environ)
     foreign = [name for name in before if name.startswith(("GIT_", "FACTORY_"))]
     for name in foreign:
@@ -236,7 +236,7 @@ def _path(environ: Mapping[str, str]) -> str:
 
 
 def _release(top: Path, units: Set[str]) -> None:
-    """Let the scripted agents of these units go on."""
+    """Let the scripted agents of these units continue."""
     for unit in units:
         run_dir = place.run_dir(str(top), unit, 1)
         (Path(run_dir) / "outbox" / apprentice.RELEASED).touch()
@@ -255,7 +255,7 @@ def _card(top: Path, unit: str) -> rows.Escalation:
 
 
 def _is_telling(top: Path) -> bool:
-    """Whether the line shows a card, two agents at work, two tasks waiting and five landed."""
+    """Whether the line shows a card, two agents at work, two waiting tasks and five landed."""
     seen = _status(top)
     states = {unit.id: unit.state for unit in seen.units_open}
     is_behind = any(shop.SHOWN in unit.why for unit in seen.units_open)
@@ -267,7 +267,7 @@ def _is_telling(top: Path) -> bool:
 
 
 class Watch:
-    """Shows what happens, one event a line, until a condition holds."""
+    """Prints events, one a line, until a condition holds."""
 
     def __init__(self, top: Path) -> None:
         self._top = top
@@ -280,7 +280,7 @@ class Watch:
         self._shows_progress = False
 
     def until(self, holds: Callable[[], bool]) -> bool:
-        """Show events until it holds; say whether it did within the patience for all."""
+        """Print events until the condition holds; return whether it held in time."""
         news = time.monotonic()
         while time.monotonic() < self._began + PATIENCE_S:
             entries = self._entries()
@@ -298,11 +298,11 @@ class Watch:
         return False
 
     def is_over(self) -> bool:
-        """Whether all tasks landed but the one that cannot."""
+        """Whether every task has landed, except the one that cannot."""
         return self._landed >= shop.LANDS and self._has_failed
 
     def say_what_is_missing(self) -> bool:
-        """Say what did not come in time; always false."""
+        """Print what did not come in time; always return False."""
         self._clear_progress()
         missing = ", ".join(sorted(shop.LANDS - self._landed)) or f"the card of {shop.FAILS}"
         text = f"After {PATIENCE_S:.0f} s this has not come: {missing}."
@@ -331,7 +331,7 @@ class Watch:
                 self._has_failed |= entry.unit == shop.FAILS
 
     def _show(self, entry: unit_rows.Entry) -> None:
-        """Print the line about an event that a person cares for, and what belongs to it."""
+        """Print the line about an event that matters to a person, and its details."""
         told = _told(entry)
         if told is None:
             return
@@ -359,7 +359,7 @@ class Watch:
 
 
 def _told(entry: unit_rows.Entry) -> tuple[str, str] | None:
-    """Return an event in words, with its style; none if no person cares for it."""
+    """Return an event in words, with its style; none if it does not matter to a person."""
     number, worker = entry.attempt, entry.worker
     match entry.event:
         case "attempt.started" if entry.agent == "run":
@@ -379,7 +379,7 @@ def _told(entry: unit_rows.Entry) -> tuple[str, str] | None:
 
 
 def _evidence(top: Path, entry: unit_rows.Entry) -> list[str]:
-    """Return what the agent said at the end of its attempt, or what was red."""
+    """Return what the agent said at the end of its attempt, or which gate was red."""
     if entry.event != "attempt.ended":
         return []
     with place.store(str(top)) as con:
@@ -397,7 +397,7 @@ def _evidence(top: Path, entry: unit_rows.Entry) -> list[str]:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let a closed terminal and a plain kill end the demo as Ctrl-C does."""
+    """Make a closed terminal or a plain kill end the demo like Ctrl-C."""
     before = {number: signal.getsignal(number) for number in life.ENDING}
     for number in life.ENDING:
         signal.signal(number, signal.default_int_handler)
@@ -409,7 +409,7 @@ def _interruptible() -> Iterator[None]:
 
 
 def _clean_up(folder: Path, *, kept: bool) -> None:
-    """End the daemon and all that it started; remove the folder unless kept. Signals wait."""
+    """End the daemon and everything it started; remove the folder unless kept. Signals wait."""
     for number in life.ENDING:
         signal.signal(number, signal.SIG_IGN)
     if folder == Path():
@@ -437,7 +437,7 @@ def _end(top: Path) -> None:
 
 
 def type_command(text: str) -> None:
-    """Show a command and run it, as if you typed it."""
+    """Print a command and run it, as if you typed it."""
     say_lines(say.paint(f"$ {text}", "bold"))
     program, *argv = text.split()
     code = PROGRAMS[program](argv)
@@ -454,7 +454,7 @@ def title(text: str) -> None:
 
 
 def say_lines(*lines: str) -> None:
-    """Print the lines at once: whoever watches waits for them."""
+    """Print the lines at once, because the reader waits for them."""
     for line in lines:
         print(line)
     sys.stdout.flush()

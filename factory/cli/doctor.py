@@ -1,6 +1,7 @@
-"""What is missing on this machine, wrong in this repository, or stray; and what mends it.
+"""What is missing on this machine, wrong in this repository, or left over; and how to fix it.
 
-Invariant: without an option it only looks. With one, it acts in the daemon's place, under its lock.
+Invariant: without an option it changes nothing. With an option, it acts instead of the daemon, and
+holds the daemon's lock.
 """
 
 import os
@@ -44,7 +45,7 @@ from factory.store.high_water import HighWater
 from factory.store.sqlite import SqliteStore, making_anew
 
 Told = tuple[Grade, str]
-TO_MEND = " To mend it, while the daemon is stopped: factory doctor --fix"
+TO_MEND = " To fix it, while the daemon is stopped: factory doctor --fix"
 
 
 def doctor(args: Namespace) -> int:
@@ -62,7 +63,7 @@ def doctor(args: Namespace) -> int:
 
 
 async def _doctor(top: Path, fix: bool) -> int:
-    """Print what is found, bad or not; exit code 1 if something is bad."""
+    """Print every finding, bad or not; return exit code 1 if something is bad."""
     is_bad = False
     for grade, what in _plain(top):
         is_bad |= _tell(grade, what)
@@ -86,7 +87,7 @@ def _tell(grade: Grade, what: str) -> bool:
 
 
 def _plain(top: Path) -> Iterator[Told]:
-    """What can be told without the factory's own records."""
+    """Return what can be found without the factory's own records."""
     chosen = Settings()
     try:
         chosen = settings.load(top / "factory.toml", os.environ)
@@ -103,7 +104,10 @@ def _plain(top: Path) -> Iterator[Told]:
 
 
 def _agents(top: Path, ruling: Conventions, chosen: Settings) -> Iterator[Told]:
-    """Which agents can be used. A missing one is bad if settings name it, or its file is wrong."""
+    """Return which agents can be used.
+
+    A missing agent is bad if settings name it, or if its file is wrong.
+    """
     agents = find_agents(
         ruling,
         configured=chosen.agent,
@@ -123,7 +127,7 @@ def _agents(top: Path, ruling: Conventions, chosen: Settings) -> Iterator[Told]:
 
 
 def _prompts_and_gates(ruling: Conventions, own: Mapping[str, str], folder: str) -> Iterator[Told]:
-    """What is wrong in the repository's prompts, gate files and setup."""
+    """Return what is wrong in the repository's prompts, gate files and setup."""
     checks: list[Callable[[], object]] = []
     for name in ruling.prompts:
         checks.append(partial(check_prompt, name, ruling.prompts))
@@ -151,7 +155,7 @@ def _daemon(top: Path) -> Told:
 
 
 async def _look(top: Path, *, fix: bool) -> AsyncIterator[Finding]:
-    """What the factory's records and folders tell, after `fix`; raise FactoryError."""
+    """Return what the factory's records and folders show, after `fix`; raise FactoryError."""
     environ = dict(os.environ)
     chosen = _settings(top)
     repository = await the_repository(top, environ, chosen)
@@ -166,18 +170,19 @@ async def _look(top: Path, *, fix: bool) -> AsyncIterator[Finding]:
     _tell_protections(sandbox)
     try:
         sandbox.check(chosen.sandbox.mode)
-    except ConfigError as error:  # a start would be refused
+    except ConfigError as error:  # a start would fail
         yield Finding(str(error))
     if not (where.store.exists() or where.worked):
         return  # never started
     try:
         runs = place.daemon(str(top)).state != "stopped"
     except StoreError:
-        return  # said already
+        return  # reported already
     with locked(where.lock, where.root) if fix else nullcontext():
         if not where.git.exists() and not fix:
             yield Finding(
-                f"The factory repository {where.git} is missing, with what attempts made.", _later
+                f"The factory repository {where.git} is missing, and with it the work of attempts.",
+                _later,
             )
             return
         with closing(SqliteStore(where.store, new=False)) as store:
@@ -201,13 +206,13 @@ def _tell_protections(sandbox: Sandbox) -> None:
     if not proc.PROC:
         _tell(
             NOTE,
-            "no /proc: what leaves its process group and sheds the marker in its environment "
+            "no /proc: a process that leaves its process group and clears the marker in its environment "
             "is not ended",
         )
 
 
 def _unusable(top: Path) -> Iterator[str]:
-    """What git needs and the daemon's user cannot use; without git, which might say less."""
+    """Return what git needs and the daemon's user cannot use; starts no git."""
     home = Path(place.within(str(top)))
     user = owner(home) if home.is_dir() else me()
     _, _, common_dir = layout(top)
@@ -224,7 +229,7 @@ async def _mend(found: Sequence[Finding]) -> None:
 
 
 async def _later() -> None:
-    """With --fix the factory repository is made anew before anything else."""
+    """With --fix, a new factory repository is made before anything else."""
 
 
 async def _rebuild(top: Path) -> int:
@@ -237,7 +242,7 @@ async def _rebuild(top: Path) -> int:
     with locked(where.lock, where.root):
         if where.store.exists() and _is_whole(where.store):
             raise RefusedByState(
-                f"The store {where.store} is whole: there is nothing to rebuild. "
+                f"The store {where.store} is not damaged: there is nothing to rebuild. "
                 "Nothing was changed."
             )
         furnish(where)
@@ -251,7 +256,7 @@ async def _rebuild(top: Path) -> int:
                 store=new, where=where, trunk=floor.trunk, workspaces=floor.workspaces
             )
             counts = await rebuild.run(now())
-    HighWater(where.high_water).note_seq(0)  # the new store counts anew
+    HighWater(where.high_water).note_seq(0)  # the new store counts from one again
     told = ", ".join([f"{count} {state}" for state, count in counts.items()]) or "no units"
     kept = f"; the old one is {aside.name} now" if aside.exists() else ""
     print(f"a new store: {told}{kept}\n  go on: factoryd start")
@@ -262,11 +267,11 @@ def _settings(top: Path) -> Settings:
     try:
         return settings.load(top / "factory.toml", os.environ)
     except ConfigError:
-        return Settings()  # said already
+        return Settings()  # reported already
 
 
 def _branch_of(head: Path) -> str:
-    """The branch that the factory repository was made for: what the damaged store remembered."""
+    """Return the branch in the factory repository's HEAD, which a damaged store had recorded."""
     if not head.exists():
         return ""
     return head.read_text().strip().removeprefix("ref: refs/heads/")

@@ -6,14 +6,15 @@ from pathlib import Path
 from factory.cli import place, say
 from factory.ground.errors import FactoryError, UsageError
 
-TAIL = 40  # lines of a red gate's output
+TAIL = 40  # lines shown of a red gate's output
 
 
 def gate(args: Namespace) -> int:
-    """Runs the gates as the line would: on trunk, on a revision, or on this checkout as it is."""
+    """Runs the gates as the line would: on trunk, on a revision, or on this checkout."""
     if args.tree and args.here:
         raise UsageError("--tree and --here exclude each other")
-    from factory.once import judge_once  # the whole machinery: the help text does not need it
+    # imported here: the help text does not need all these modules
+    from factory.once import judge_once
 
     verdicts = list(judge_once(Path(place.repository()), rev=args.tree, here=args.here))
     for name, ok, seconds, tail in verdicts:

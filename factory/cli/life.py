@@ -1,7 +1,7 @@
-"""The daemon's life: started, waited for until it is up, and told to leave.
+"""The daemon's life: a command starts it, waits until it is up, and makes it stop.
 
-Invariant: what the daemon would refuse is refused before anything is written. Only a process that
-has just held the lock is signalled.
+Invariant: a command refuses whatever the daemon would refuse before it writes anything. Only a
+process that has just held the lock gets a signal.
 """
 
 import os
@@ -38,16 +38,17 @@ from factory.store import rows, views
 
 WAIT_S = 120.0
 OTHER_S = 10.0
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # what a person or a closed terminal sends
-# What helps where a daemon does not go.
-AT_ONCE = "at once: factoryd stop --now"
-BY_FORCE = "end it: kill -9 {pid}. The next start goes on from what it left."
-# `-m` looks in the working folder first, and a repository may well have a package named factory.
+# signals that a person or a closed terminal sends
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# What helps if a daemon does not stop.
+AT_ONCE = "to stop it at once: factoryd stop --now"
+BY_FORCE = "to end it: kill -9 {pid}. The next start continues its work."
+# `-m` looks in the working folder first, and a repository may contain a package named factory.
 _HOME = Path(factory.__file__).parents[1]
 
 
 def start(args: Namespace) -> int:
-    """Starts the daemon of this repository and says what it found out."""
+    """Starts the daemon of this repository and prints what it found out."""
     top, environ = place.repository(), dict(os.environ)
     if args.workers is not None:
         environ["FACTORY__WORKERS"] = args.workers
@@ -57,7 +58,7 @@ def start(args: Namespace) -> int:
     _examine(top, environ)
     if args.foreground:
         print(
-            f"factoryd runs here on {top}; look in with: factory status. Ctrl-C stops it.",
+            f"factoryd runs here on {top}; to see its state: factory status. Ctrl-C stops it.",
             flush=True,
         )
         os.chdir(_HOME)
@@ -65,7 +66,8 @@ def start(args: Namespace) -> int:
     try:
         return launch(top, environ, command(top))
     except FactoryError as error:
-        # Of several starts at once one has the lock; it may not have said yet that it runs.
+        # Of several starts at the same time, one gets the lock; it may not have reported yet that
+        # it runs.
         if error.exit_code != RefusedByState.exit_code or not (pid := _other(top)):
             raise
         return _already(pid, args.workers)
@@ -100,14 +102,14 @@ def stop(args: Namespace) -> int:
             otherwise=BY_FORCE if args.now else AT_ONCE,
         )
     except KeyboardInterrupt:
-        print("\nhanding back at once what still runs")
+        print("\nstopping at once; unfinished units go back to the queue")
         leave(seen.pid, signal.SIGINT, seconds=60, tell=tell, otherwise=BY_FORCE)
     print("stopped")
     return 0
 
 
 def _countdown(top: str, grace: float) -> Callable[[float], None]:
-    """Say once a second for whom a stop waits; without a terminal, only what is new."""
+    """Print once a second what a stop waits for; without a terminal, only what is new."""
     end = time.monotonic() + grace
     told = ""
 
@@ -117,7 +119,7 @@ def _countdown(top: str, grace: float) -> Callable[[float], None]:
         if text and sys.stdout.isatty():
             left = "" if grace == float("inf") else f" · {max(0, end - at):.0f} s left"
             print(
-                f"\r\x1b[K{say.clip(text, 40)}{left} · Ctrl-C hands back at once",
+                f"\r\x1b[K{say.clip(text, 40)}{left} · Ctrl-C stops at once",
                 end="",
                 flush=True,
             )
@@ -131,12 +133,12 @@ def _countdown(top: str, grace: float) -> Callable[[float], None]:
 
 
 def _waits_for(top: str) -> str:
-    """The units that workers hold, and the git commands that take long; else empty."""
+    """Return the units that workers hold, and the slow git commands; else empty."""
     try:
         with place.store(top) as con:
             workers = views.workers(con)
             slow = views.slow_commands(con)
-    except StoreError:  # a daemon that goes closes it
+    except StoreError:  # a daemon that stops closes the store
         return ""
     busy = [worker.unit for worker in workers if worker.unit]
     waits = []
@@ -152,15 +154,17 @@ def restart(_: Namespace) -> int:
     top = place.repository()
     seen = place.daemon(top)
     _examine(
-        top, os.environ
-    )  # before the old one goes: what the new one would refuse leaves it running
+        top,
+        os.environ,
+        # before the old daemon stops: if the new one would refuse to start, the old one keeps running
+    )
     if seen.pid is not None:
         leave(seen.pid, signal.SIGHUP, seconds=60)
     return launch(top, os.environ, command(top))
 
 
 def launch(top: str, environ: Mapping[str, str], argv: Sequence[str]) -> int:
-    """Start the daemon in the background and say so when it is up; raise FactoryError."""
+    """Start the daemon in the background and print that it is up; raise FactoryError."""
     print("\n".join(_greeting(top, bring_up(top, environ, argv))))
     return 0
 
@@ -195,7 +199,7 @@ def _wait_until_up(pid: int, mark: Path, output: Path) -> None:
 
 @contextmanager
 def interrupts_held() -> Iterator[None]:
-    """Deliver a Ctrl-C after the block: without the pid nobody could stop the new process."""
+    """Hold back a Ctrl-C until after the block: without the pid, nobody could stop the process."""
     came = list[int]()
     before = {}
     for number in ENDING:
@@ -220,11 +224,12 @@ def leave(
     tell: Callable[[float], None] | None = None,
     otherwise: str = AT_ONCE,
 ) -> None:
-    """Signal the daemon and wait until its process is gone; raise FactoryError after so long.
+    """Signal the daemon and wait until its process is gone; raise FactoryError after `seconds`.
 
-    `tell` is called about once a second with the monotonic time; `otherwise` says what helps then.
+    `tell` gets the monotonic time about once a second; `otherwise` says what helps then.
     """
-    # That it says "stopped" is not enough: it holds the lock to its end, which refuses a start.
+    # Its report "stopped" is not enough: it holds the lock until its end, and the lock blocks a
+    # start.
     begun = time.monotonic()
     due = begun + 0.5
     with suppress(ProcessLookupError):
@@ -238,7 +243,7 @@ def leave(
             if _is_zombie(pid):
                 return
         raise FactoryError(
-            f"the daemon (pid {pid}) has not gone after {seconds:.0f} s.\n"
+            f"the daemon (pid {pid}) has not ended after {seconds:.0f} s.\n"
             f"  {otherwise.format(pid=pid)}"
         )
 
@@ -248,7 +253,8 @@ def _examine(top: str, environ: Mapping[str, str]) -> None:
     trunk = settings.load(Path(top) / "factory.toml", environ).trunk
     trunk = trunk or views.remembered_trunk(top)
     repository = anyio.run(partial(opened, Path(top), environ, trunk=trunk))
-    from factory.assembly import the_names  # the whole machinery: the help text does not need it
+    # imported here: the help text does not need all these modules
+    from factory.assembly import the_names
 
     names = anyio.run(the_names, repository, environ)
     ours = places(repository.root, repository.common_dir, environ, names)
@@ -258,7 +264,7 @@ def _examine(top: str, environ: Mapping[str, str]) -> None:
 
 
 def _check_lock(top: str, ours: Places) -> None:
-    """Raise RefusedByState where another checkout of the repository has its daemon."""
+    """Raise RefusedByState if another checkout of the repository runs its daemon."""
     lock = ours.lock
     where = lock.read_text(errors="replace").strip() if lock.exists() else ""
     if where in ("", top) or not _shares(where, ours.common_dir):
@@ -267,7 +273,7 @@ def _check_lock(top: str, ours: Places) -> None:
         look = f"cd {where} && factory status"
         raise RefusedByState(
             f"the factory of this repository already runs, in {where} (pid {pid})\n"
-            f"  look in: {look}"
+            f"  to see its state: {look}"
         )
 
 
@@ -280,26 +286,26 @@ def _shares(where: str, common_dir: Path) -> bool:
 
 
 def _check_work(top: str, where: Places) -> None:
-    """Raise RefusedByState if units run in another work folder: what they made would be lost."""
+    """Raise RefusedByState if units use another work folder: their work would be lost."""
     if not where.store.exists():
         return
     with suppress(StoreError), place.store(top) as con:
         known = views.identity(con)
         was = known.work if known else ""
         if views.used_in(con):
-            return  # the repository was moved or copied: the start sees to that
+            return  # the repository was moved or copied; the start handles that
         busy = [worker.unit for worker in views.workers(con) if worker.unit]
         if busy and was and Path(was).is_dir() and Path(was).resolve() != where.work.resolve():
             state = shlex.quote(str(Path(was).parents[1]))
             raise RefusedByState(
                 f"{', '.join(busy)} ran in {was}, and with this HOME or XDG_STATE_HOME "
-                f"would be looked for in {where.work}.\n"
-                f"  go on there: XDG_STATE_HOME={state}, the same command again"
+                f"factoryd would look for them in {where.work}.\n"
+                f"  to continue there: XDG_STATE_HOME={state}, the same command again"
             )
 
 
 def _is_zombie(pid: int) -> bool:
-    """Whether it has ended, and only its parent has not asked yet: it holds nothing any more."""
+    """Whether the process has ended and only waits for its parent: it holds nothing any more."""
     try:
         _, _, fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")
         return fields.split()[0] == "Z"
@@ -308,7 +314,7 @@ def _is_zombie(pid: int) -> bool:
 
 
 def _check_workers(top: str, environ: Mapping[str, str]) -> None:
-    """Raise UsageError if the number is none; other mistakes in factory.toml are said later."""
+    """Raise UsageError if the number is invalid; later code reports other errors in factory.toml."""
     try:
         settings.load(Path(top) / "factory.toml", environ)
     except ConfigError as error:
@@ -318,14 +324,14 @@ def _check_workers(top: str, environ: Mapping[str, str]) -> None:
 
 
 def _running(top: str) -> int:
-    """The daemon's pid, or 0; a store that cannot be read is for the daemon to complain of."""
+    """Return the daemon's pid, or 0; the daemon itself reports an unreadable store."""
     with suppress(StoreError):
         return place.daemon(top).pid or 0
     return 0
 
 
 def _other(top: str) -> int:
-    """The pid of the daemon that another start has just brought up, or 0."""
+    """Return the pid of the daemon that another start has just brought up, or 0."""
     deadline = time.monotonic() + OTHER_S
     while not (pid := _running(top)) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -343,7 +349,7 @@ def _already(pid: int, workers: str | None) -> int:
 
 
 def command(top: str) -> list[str]:
-    """What runs the daemon of that repository."""
+    """Return the command that runs the daemon of that repository."""
     return [sys.executable, "-m", "factory.daemon", top]
 
 
@@ -352,7 +358,7 @@ def _refuse_dead(pid: int, output: Path) -> None:
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
             said = say.clean(output.read_text(errors="replace")).strip().splitlines()[-15:]
-            said = said or [disk.complaint(str(output.parent)) or "it said nothing"]
+            said = said or [disk.complaint(str(output.parent)) or "it printed nothing"]
             failure = FactoryError("the daemon did not start:\n  " + "\n  ".join(said))
             failure.exit_code = max(1, os.waitstatus_to_exitcode(status))
             raise failure
@@ -368,14 +374,14 @@ def _greeting(top: str, pid: int) -> Iterator[str]:
         if why := views.names_why(con):
             yield f"  {say.line(why)}"
         inbox = views.inbox(con)
-    yield f"  drop task files into {top}/{inbox}/ and look in with: factory status"
+    yield f"  drop task files into {top}/{inbox}/; to see its state: factory status"
 
 
 def _end_attempts(top: str) -> int:
-    """End what a dead daemon left running."""
+    """End everything that a dead daemon left running."""
     with place.store(top) as con:
         hung = [worker for worker in views.workers(con) if worker.unit]
-        # They run on under the path that they were started in.
+        # They still run under the path where they were started.
         roots = list(dict.fromkeys([top, views.used_in(con) or top]))
     for worker in hung:
         for root in roots:
@@ -398,7 +404,7 @@ def _end_attempt(root: str, worker: rows.Worker) -> None:
 
 
 def _end_judgings(root: str) -> int:
-    """End the gates and setups that run there; return how many."""
+    """End the gates and setups that run there; return their number."""
     from factory.repo.underway import unended
 
     ended = 0

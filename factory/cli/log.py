@@ -1,6 +1,6 @@
-"""The journal for a person, or for a program; and of one unit also its agent's words.
+"""The journal for a person or a program; for one unit, also the output of its agent.
 
-Invariant: what is followed is told once, in the order in which it happened.
+Invariant: with --follow, each event is printed once, in the order in which it happened.
 """
 
 import json
@@ -18,20 +18,20 @@ from factory.store import rows, unit_rows, unit_views
 from factory.store.states import FINAL
 
 POLL_S = 0.2
-BEFORE = 100  # lines of what an agent said earlier
-LOOKS = 600  # at the output, before the journal is looked at again: an agent may print without end
-SHOWN = 2000  # letters of a line that are told
-_NOISE = (  # of no use to a person; a landing is told once, by its unit
+BEFORE = 100  # most lines of an agent's earlier output
+LOOKS = 600  # reads of the output between two reads of the journal: an agent may print without end
+SHOWN = 2000  # most letters shown of a line
+_NOISE = (  # events of no use to a person; a landing is shown once, by its unit
     *("fact.changed", "hook.filled", "attempt.noted", "request.made", "worker.joined"),
     *("landing.opened", "landing.closed"),
 )
 _HASH = re.compile(r"\b([0-9a-f]{10})[0-9a-f]{30}(?:[0-9a-f]{24})?\b")
 _FRAME = ("schema", "seq", "at", "event", "unit", "attempt", "worker")
 _SENTENCES = ("why", "reason", "detail", "sentence", "outcome", "answer")
-# An event as a person says it. Any other is told by its own name, with its details.
+# An event in words for a person. Any other event is shown by its own name, with its details.
 _SAYS = {
     "task.accepted": "accepted as {name}: {why}",
-    "task.replaced": "its task was saved anew: {name}",
+    "task.replaced": "its task was saved again: {name}",
     "task.rejected": "{name} was not accepted: {why}",
     "unit.ready": "ready: {why}",
     "unit.waiting": "{why}",
@@ -70,7 +70,7 @@ def log(args: Namespace) -> int:
 def follow(
     con: sqlite3.Connection, top: str, unit: str, *, as_json: bool, on: bool
 ) -> Iterator[str]:
-    """The lines so far; with `on` also those to come, until the unit has ended."""
+    """Yield the lines so far; with `on`, also future lines, until the unit has ended."""
     seen = 0
     output = Output("")
     while True:
@@ -91,14 +91,14 @@ def follow(
 
 
 def _newest_output(con: sqlite3.Connection, top: str, unit: str, output: "Output") -> "Output":
-    """The output of the unit's newest attempt: the same one as long as no newer attempt began."""
+    """Return the output of the unit's newest attempt; the same object until a newer one begins."""
     attempts = named.the_unit(con, unit).attempts
     folder = place.run_dir(top, unit, attempts[-1].number) if attempts else ""
     return output if folder == output.folder else Output(folder)
 
 
 def told(entry: unit_rows.Entry, *, of_one: bool) -> Iterator[str]:
-    """A journal event on one line; nothing where no person wants to know."""
+    """Return a journal event on one line; empty if it is of no use to a person."""
     if entry.event in _NOISE or (entry.event == "card.folded" and entry.unit):
         return
     subject = "" if of_one or not entry.unit else f"{entry.unit}: "
@@ -107,12 +107,15 @@ def told(entry: unit_rows.Entry, *, of_one: bool) -> Iterator[str]:
 
 
 class Output(Tail):
-    """The output file of one run folder; "" is one that never says anything."""
+    """The output file of one run folder; one with the folder "" never prints anything."""
 
     _was_read = False
 
     def read(self) -> Iterator[str]:
-        """The lines that are new since the last call, made harmless; at first the last ones."""
+        """Return the lines added since the last call, with control characters removed.
+
+        The first call returns the last few lines.
+        """
         lines: Iterable[bytes] = self._looks()
         if not self._was_read:
             self.skip()
@@ -129,7 +132,7 @@ class Output(Tail):
 
 
 def readable(text: str) -> Iterator[str]:
-    """An agent's line for a person: of a JSON event what was said or run, of anything else all."""
+    """Return an agent's line for a person: the text or command of a JSON event, else the line."""
     try:
         said = list(_words(json.loads(text))) if text.lstrip().startswith("{") else [text]
     except (ValueError, RecursionError):
@@ -167,7 +170,7 @@ def _sentence(entry: unit_rows.Entry) -> str:
 
 
 def _verdict(entry: unit_rows.Entry) -> str:
-    known = ", as known before" if entry.cached else ""
+    known = ", known from before" if entry.cached else ""
     if entry.ok:
         return f"green{_without(entry)}{known}"
     below = " on top of units that had not landed" if entry.stacked else ""
@@ -189,7 +192,7 @@ def _details(entry: unit_rows.Entry) -> Iterator[str]:
 
 
 def _plain(value: object) -> str:
-    """A value as a person writes it: hashes short, lists with commas."""
+    """Return a value in a form for people: hashes short, lists with commas."""
     if isinstance(value, rows.Row):
         value = vars(value)
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""The two programs: each imports the command that is asked for and returns its exit code.
+"""The two programs: each imports the command that a person types and returns its exit code.
 
 A command is the function of its name in a module of this package; parsers.py declares its options.
 Invariant: 0 success, 1 failure, 2 wrong usage, 3 not possible now; no traceback for our own errors.
@@ -45,12 +45,12 @@ LATER = {"report": "a summary of days", "inbox": "cards in full screen", "top": 
 
 
 def factory(argv: Sequence[str] | None = None) -> int:
-    """`factory`: what people ask and answer."""
+    """`factory`: questions to the factory, and answers of a person."""
     return _run("factory", FACTORY, sys.argv[1:] if argv is None else argv)
 
 
 def factoryd(argv: Sequence[str] | None = None) -> int:
-    """`factoryd`: the daemon's life."""
+    """`factoryd`: starts and stops the daemon."""
     return _run("factoryd", FACTORYD, sys.argv[1:] if argv is None else argv)
 
 
@@ -68,7 +68,7 @@ def _run(program: str, commands: Commands, argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        _drop_output()  # what reads us has gone
+        _drop_output()  # the program that reads our output has ended
         return 141
     except OSError as error:
         try:
@@ -81,7 +81,8 @@ def _run(program: str, commands: Commands, argv: Sequence[str]) -> int:
 
 
 def _prepare_streams() -> None:
-    # What the shell closed (`>&-`) leads nowhere. In this order no store or file gets its number.
+    # A stream that the shell closed (`>&-`) becomes /dev/null. In this order, no store or file gets
+    # its number.
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
@@ -92,7 +93,7 @@ def _prepare_streams() -> None:
 
 
 def _drop_output() -> None:
-    # The interpreter's own flush at exit would complain once more.
+    # Otherwise the interpreter's flush at exit would complain again.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

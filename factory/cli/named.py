@@ -1,4 +1,4 @@
-"""The unit that a person names; an unknown name is refused with a did-you-mean."""
+"""Finds the unit that a person names; for an unknown name, an error with a did-you-mean."""
 
 import sqlite3
 
@@ -9,7 +9,7 @@ from factory.store import unit_rows, unit_views, views
 def the_unit(
     con: sqlite3.Connection, name: str, *, refusal: type[FactoryError] = FactoryError
 ) -> unit_rows.Unit:
-    """All about the unit of that id; raise `refusal` where there is none."""
+    """Return everything about the unit with that id; raise `refusal` if it does not exist."""
     found = unit_views.show(con, name)
     if found is not None:
         return found
@@ -25,5 +25,5 @@ def _no_unit_but_card(con: sqlite3.Connection, name: str) -> str:
 
 
 def meant(con: sqlite3.Connection, name: str) -> str:
-    """A did-you-mean among the units that are open or landed last."""
+    """Return a did-you-mean from the open units and those that landed last."""
     return did_you_mean(name, unit_views.known_units(con))

@@ -1,7 +1,8 @@
-"""What each command is for and which options it takes: one function a command, named after it.
+"""The purpose and the options of each command: one function a command, with the same name.
 
-Each function declares its command on a parser; `--help` and docs/commands.md are made from that.
-Invariant: no function imports anything, for the parser of a command is made each time it is used.
+Each function declares its command on a parser; `--help` and docs/commands.md come from these
+declarations. Invariant: no function imports anything, because each use of a command makes its
+parser.
 """
 
 from argparse import Action, ArgumentParser, RawDescriptionHelpFormatter
@@ -27,7 +28,7 @@ def make(program: str, name: str) -> ArgumentParser:
 
 
 def usage(parser: ArgumentParser) -> str:
-    """Return what the command takes, as the first line of its help and the manual write it."""
+    """Return the arguments of the command, as the first line of its help and the manual show them."""
     parts = []
     for action in actions(parser):
         form = "|".join(action.option_strings) or str(action.metavar)
@@ -38,7 +39,7 @@ def usage(parser: ArgumentParser) -> str:
 
 
 def actions(parser: ArgumentParser) -> list[Action]:
-    """Return its arguments and options without --help, in the order in which they were declared."""
+    """Return its arguments and options without --help, in the order of declaration."""
     return [action for action in parser._actions if action.dest != "help"]
 
 
@@ -58,7 +59,7 @@ def _examples(parser: ArgumentParser, *lines: str) -> None:
 
 
 def status(parser: ArgumentParser) -> None:
-    """What needs you, then what is moving."""
+    """Show what needs you, then what is moving."""
     parser.description = (
         "Shows open cards, running, queued and waiting units, and the last landings."
     )
@@ -71,7 +72,7 @@ def status(parser: ArgumentParser) -> None:
 
 
 def show(parser: ArgumentParser) -> None:
-    """All about one unit, or one card."""
+    """Show everything about one unit or card."""
     parser.description = (
         "Shows a unit with its attempts, verdicts and kept files,\n"
         "or a card with its evidence and options."
@@ -91,7 +92,7 @@ def show(parser: ArgumentParser) -> None:
 
 
 def log(parser: ArgumentParser) -> None:
-    """What happened, what an agent says."""
+    """Show what happened, and what an agent says."""
     parser.description = (
         "Shows the events of all units, oldest first. With an ID: the events of that unit,\n"
         "and the output of its agent."
@@ -109,7 +110,7 @@ def log(parser: ArgumentParser) -> None:
 
 
 def diff(parser: ArgumentParser) -> None:
-    """What a unit changes."""
+    """Show what a unit changes."""
     parser.description = (
         "Shows the change of a unit: its landed commit, its queued change, or the change of\n"
         "its newest attempt. A pipe gets the exact bytes."
@@ -126,7 +127,7 @@ def diff(parser: ArgumentParser) -> None:
 
 
 def why(parser: ArgumentParser) -> None:
-    """Why a unit waits, was retried, or landed."""
+    """Show why a unit waits, was retried, or landed."""
     parser.description = "Shows why a unit is in its state and how it got there."
     parser.add_argument("id", metavar="ID", help="a unit's id")
     _examples(parser, "factory why fix-login")
@@ -146,7 +147,9 @@ def answer(parser: ArgumentParser) -> None:
         "option", metavar="OPTION|TEXT…", nargs="+", help="an option's number, or your own words"
     )
     rule = parser.add_argument_group("rules")
-    rule.add_argument("--always", action="store_true", help="not yet: write the answer as a rule")
+    rule.add_argument(
+        "--always", action="store_true", help="write the answer as a rule (not available yet)"
+    )
     _examples(
         parser,
         "factory answer E7 2",
@@ -170,7 +173,7 @@ def retry(parser: ArgumentParser) -> None:
     """Give a unit another attempt."""
     parser.description = (
         "Gives a held or waiting unit another round of attempts, at once, with a fresh context.\n"
-        "If its agent rests because of a usage limit, factoryd tries the agent again.\n"
+        "If its agent is paused because of a usage limit, factoryd tries the agent again.\n"
         "If the unit was cancelled, or has landed and its commit is no longer on trunk,\n"
         "it makes a new unit with the same text."
     )
@@ -194,7 +197,7 @@ def pause(parser: ArgumentParser) -> None:
 
 
 def resume(parser: ArgumentParser) -> None:
-    """Go on after a pause."""
+    """Start new attempts again."""
     parser.description = "Starts new attempts again."
     _examples(parser, "factory resume")
 
@@ -210,7 +213,7 @@ def add(parser: ArgumentParser) -> None:
 
 
 def check(parser: ArgumentParser) -> None:
-    """Would this task file be accepted?"""
+    """Say whether a task file would be accepted."""
     parser.description = (
         "Says whether factoryd would accept a task file, and as what. Exit code 1: it would not."
     )
@@ -238,7 +241,7 @@ def gate(parser: ArgumentParser) -> None:
 
 
 def config(parser: ArgumentParser) -> None:
-    """The values in force, and where from."""
+    """Show the values in force, and where each was set."""
     parser.description = (
         "Shows the settings in force and where each was set.\n"
         "Shows the gates, setup and agents that factoryd found, and why."
@@ -246,7 +249,7 @@ def config(parser: ArgumentParser) -> None:
     instead = parser.add_argument_group("something else instead")
     instead.add_argument("--explain", metavar="KEY", help="explain one setting")
     instead.add_argument(
-        "--prompt", metavar="NAME", help="print a shipped prompt, to start an override from"
+        "--prompt", metavar="NAME", help="print a shipped prompt, as a start for your own version"
     )
     instead.add_argument(
         "--guards",
@@ -265,7 +268,7 @@ def config(parser: ArgumentParser) -> None:
 
 
 def doctor(parser: ArgumentParser) -> None:
-    """What is wrong or stray, and mending it."""
+    """Find what is wrong or left over, and repair it."""
     parser.description = (
         "Shows missing programs, errors, leftovers, and differences between records and git,\n"
         "each with a way to repair it. Exit code 1: something has to be repaired."
@@ -303,14 +306,14 @@ def doctor(parser: ArgumentParser) -> None:
 def start(parser: ArgumentParser) -> None:
     """Start the factory of this repository."""
     parser.description = (
-        "Starts the daemon of this repository and returns when it is up. If it is already\n"
-        "running, says so. Ctrl-C before the daemon is up stops it again."
+        "Starts the daemon of this repository and returns when it is up. If the daemon already\n"
+        "runs, the command says so. Ctrl-C before the daemon is up stops it again."
     )
     how = parser.add_argument_group("how it runs")
     how.add_argument(
         "--foreground",
         action="store_true",
-        help="keep it in the terminal, for systemd and containers",
+        help="run it in this terminal, for systemd and containers",
     )
     how.add_argument("--workers", metavar="N", help="the number of workers; overrides factory.toml")
     _examples(
@@ -322,7 +325,7 @@ def start(parser: ArgumentParser) -> None:
 
 
 def stop(parser: ArgumentParser) -> None:
-    """Stop it; the unfinished is handed back."""
+    """Stop the daemon, and put unfinished units back in the queue."""
     parser.description = (
         "Accepts no new work, gives running attempts 60 s, and puts the rest back in the queue.\n"
         "Interrupted attempts do not count. It also ends running gates and setups; they run again\n"
@@ -340,7 +343,7 @@ def stop(parser: ArgumentParser) -> None:
 
 
 def restart(parser: ArgumentParser) -> None:
-    """A new daemon; running agents stay."""
+    """Replace the daemon by a new one; running agents continue."""
     parser.description = (
         "Replaces the daemon by a new one, for example after an upgrade.\n"
         "Running agents, gates and setups continue."
@@ -351,13 +354,13 @@ def restart(parser: ArgumentParser) -> None:
 def init(parser: ArgumentParser) -> None:
     """Write a commented factory.toml."""
     parser.description = (
-        "Writes a commented factory.toml. It is never needed: the defaults are in force."
+        "Writes a commented factory.toml. You never need it: the defaults are in force."
     )
     _examples(parser, "factoryd init")
 
 
 def demo(parser: ArgumentParser) -> None:
-    """See it at work, with a scripted agent."""
+    """See factoryd at work, with a scripted agent."""
     parser.description = (
         "Runs factoryd on a small example repository in a temporary folder, with a scripted\n"
         "agent, and types the answers for you. It takes about 15 seconds and needs no\n"

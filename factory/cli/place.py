@@ -1,7 +1,7 @@
-"""Where things lie: the repository's root, found from the current folder, and what is under it.
+"""The repository's root, found from the current folder, and the paths below it.
 
-Invariant: nothing is written here. Paths are strings: importing pathlib would take
-a fifth of the time that `factory status` needs to start.
+Invariant: nothing is written here. Paths are strings: importing pathlib would take a fifth of the
+time that `factory status` needs to start.
 """
 # ruff: noqa: PTH109, PTH110, PTH112, PTH118, PTH120, PTH123
 
@@ -14,7 +14,7 @@ from factory.store import rows, views
 
 
 def root() -> str:
-    """The repository's folder that holds the factory; raise FactoryError where there is none."""
+    """Return the repository's folder that contains the factory; raise FactoryError if none does."""
     top = repository()
     if not os.path.isdir(within(top)):
         raise FactoryError(f"no factory has been started in {top}.\n  start it: factoryd start")
@@ -22,7 +22,7 @@ def root() -> str:
 
 
 def repository() -> str:
-    """The top of the working tree, or of the main one if only that has a factory."""
+    """Return the top of the working tree, or of the main one if only that has a factory."""
     top = here = os.getcwd()
     while not os.path.exists(os.path.join(top, ".git")):
         if _is_bare(top):
@@ -32,7 +32,7 @@ def repository() -> str:
             )
         if top == os.path.dirname(top):
             make = "git init && git commit --allow-empty -m new"
-            raise RepositoryError(f"{here} is in no git repository.\n  make one: {make}")
+            raise RepositoryError(f"{here} is not in a git repository.\n  make one: {make}")
         top = os.path.dirname(top)
     main = _main_worktree(top)
     if main and os.path.isdir(within(main)) and not os.path.isdir(within(top)):
@@ -41,22 +41,22 @@ def repository() -> str:
 
 
 def within(top: str, *names: str) -> str:
-    """A path in the factory's own folder."""
+    """Return a path in the factory's own folder."""
     return os.path.join(top, ".factory", *names)
 
 
 def run_dir(top: str, unit: str, number: int) -> str:
-    """Where that attempt's prompt and output lie."""
+    """Return the folder with that attempt's prompt and output."""
     return within(top, "attempts", unit, str(number))
 
 
 def store(top: str, *, write: bool = False) -> closing[sqlite3.Connection]:
-    """The open store of that root; raise StoreError if there is none or it cannot be used."""
+    """Return the open store of that root; raise StoreError if it is missing or unusable."""
     return closing(views.open_store(within(top, "store.sqlite"), write=write))
 
 
 def daemon(top: str) -> rows.Daemon:
-    """What is known of the daemon."""
+    """Return what is known about the daemon."""
     if not os.path.exists(within(top, "store.sqlite")):
         return rows.Daemon(state="stopped", pid=None, since=None, version=None)
     with store(top) as con:
@@ -64,14 +64,14 @@ def daemon(top: str) -> rows.Daemon:
 
 
 def copied_from(top: str) -> str:
-    """The original's checkout, if the store in `top` is a copy that was never started here."""
+    """Return the original's checkout if the store in `top` is a copy never started here."""
     if not os.path.exists(within(top, "store.sqlite")):
         return ""
     with store(top) as con:
         known = views.identity(con)
         if known is None or not views.used_in(con):
             return ""
-    from pathlib import Path  # only for a store that was used elsewhere
+    from pathlib import Path  # needed only for a store that was used elsewhere
 
     from factory.store.identity import Found, Identity, compare, here
 
@@ -83,7 +83,7 @@ def copied_from(top: str) -> str:
 
 
 def _is_bare(folder: str) -> bool:
-    """Whether it is a git dir of no working tree, as far as can be told without git."""
+    """Whether it is a git dir without a working tree, as far as this can be found without git."""
     for name in ("HEAD", "objects", "refs"):
         if not os.path.exists(os.path.join(folder, name)):
             return False
@@ -91,13 +91,13 @@ def _is_bare(folder: str) -> bool:
 
 
 def _common_dir(top: str) -> str:
-    """The git dir that all working trees of the repository share."""
+    """Return the git dir that all working trees of the repository share."""
     main = _main_worktree(top)
     return os.path.join(main or top, ".git")
 
 
 def _main_worktree(top: str) -> str:
-    """The main working tree of the repository that `top` is a linked one of, or ""."""
+    """Return the main working tree if `top` is a linked one of the repository, or ""."""
     try:
         with open(os.path.join(top, ".git")) as link:
             git_dir = os.path.join(top, link.read().removeprefix("gitdir:").strip())

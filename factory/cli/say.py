@@ -1,6 +1,6 @@
-"""How things are said on a terminal: colours, widths in cells, nothing that could steer it.
+"""How text is shown on a terminal: colours, widths in cells, and no control sequences.
 
-Invariant: what `clean` returns holds no control character but newline and tab.
+Invariant: the result of `clean` contains no control character except newline and tab.
 """
 
 import json
@@ -19,20 +19,24 @@ _ESCAPES = re.compile(
     r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)"
     r"|\x1b[ -/]*[0-~]"
 )
-# What is left of them, marks that reverse the reading order, and ends of lines that are no newline.
+# The rest of such sequences, marks that reverse the reading order, and line ends other than
+# newline.
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-# Letters that surely take one cell each. wcwidth measures all others; its import takes 40 ms.
+# Letters that certainly take one cell each. wcwidth measures all others; its import takes 40 ms.
 _NARROW = re.compile(r"[ -~\u00a0-\u02ff\u2010-\u2027\u2190-\u2193\u2500-\u257f]*")
 _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
 
 def clean(text: str) -> str:
-    """The text without terminal escapes and control characters; a carriage return ends a line."""
+    """Return the text without terminal escapes and control characters.
+
+    A carriage return ends a line.
+    """
     return _CONTROLS.sub("", _ESCAPES.sub("", text).replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def as_json(value: object) -> str:
-    """One line of JSON, rows included, in which what could steer a terminal is escaped."""
+    """Return one line of JSON, rows included, with all terminal control characters escaped."""
     text = json.dumps(value, ensure_ascii=False, default=vars)
     return _CONTROLS.sub(_escaped, text)
 
@@ -42,12 +46,12 @@ def _escaped(found: re.Match[str]) -> str:
 
 
 def line(text: str) -> str:
-    """The cleaned text on one line."""
+    """Return the cleaned text on one line."""
     return " ".join(clean(text).split())
 
 
 def paint(text: str, style: str) -> str:
-    """The text in that style; plain if standard output is no terminal, or wants no colours."""
+    """Return the text in that style; plain if standard output is no terminal or has no colours."""
     if not text or not _shows_colours():
         return text
     return f"\x1b[{_STYLES[style]}m{text}\x1b[0m"
@@ -89,7 +93,7 @@ def _letters(text: str) -> Iterable[tuple[str, int]]:
 
 
 def wrap(text: str, *, indent: str = "", room: int = COLUMNS) -> list[str]:
-    """The words in lines of at most `room` letters; a longer word has its own line."""
+    """Return the words in lines of at most `room` letters; a longer word has its own line."""
     return textwrap.wrap(
         line(text),
         room,
@@ -101,7 +105,7 @@ def wrap(text: str, *, indent: str = "", room: int = COLUMNS) -> list[str]:
 
 
 def table(rows: Sequence[Sequence[str]], *, indent: str = "  ", most: int = 30) -> list[str]:
-    """Rows with columns of at most `most` cells; the last one gets the room that is left."""
+    """Yield rows with columns of at most `most` cells; the last column gets the remaining room."""
     heads = [_clipped(row[:-1], most) for row in rows]
     widths = [max(map(width, column)) for column in zip(*heads, strict=True)]
     room = max(12, COLUMNS - len(indent) - sum(widths) - 2 * len(widths))
@@ -119,12 +123,12 @@ def _clipped(cells: Sequence[str], most: int) -> list[str]:
 
 
 def section(title: str, rows: Sequence[Sequence[str]]) -> list[str]:
-    """A titled table with an empty line before it; nothing where there are no rows."""
+    """Yield a titled table after an empty line; nothing if there are no rows."""
     return ["", paint(title, "bold"), *table(rows, most=24)] if rows else []
 
 
 def ago(stamp: str | None, now: datetime) -> str:
-    """How long since that RFC 3339 time: `40 s`, `12 min`, `3 h`, `2 d`."""
+    """Return the time since that RFC 3339 time: `40 s`, `12 min`, `3 h`, `2 d`."""
     if stamp is None:
         return ""
     passed = now - datetime.fromisoformat(stamp)
@@ -132,7 +136,7 @@ def ago(stamp: str | None, now: datetime) -> str:
 
 
 def lasted(seconds: float) -> str:
-    """A duration in one unit."""
+    """Return a duration in one unit."""
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * size:
             return f"{int(seconds // size)} {unit}"
@@ -142,6 +146,6 @@ def lasted(seconds: float) -> str:
 
 
 def moment(stamp: str, now: datetime) -> str:
-    """That time on this machine's clock, with the date where it is not today's."""
+    """Return that time on this machine's clock, with the date if it is not today."""
     at = datetime.fromisoformat(stamp).astimezone()
     return f"{at:%H:%M:%S}" if at.date() == now.astimezone().date() else f"{at:%m-%d %H:%M}"

@@ -1,6 +1,6 @@
-"""A repository for a trial, made in an empty folder from the files that lie there.
+"""Makes a repository for a trial from the files in a folder.
 
-Invariant: nothing of the user's git configuration decides how it is made.
+Invariant: nothing in the user's git configuration affects it.
 """
 
 import os

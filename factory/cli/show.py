@@ -1,4 +1,4 @@
-"""One unit or card: what it is, what it changes, and why it is where it is."""
+"""One unit or card: what it is, what it changes, and why it is in its state."""
 
 import os
 import sqlite3
@@ -43,7 +43,7 @@ def why(args: Namespace) -> int:
 
 def diff(args: Namespace) -> int:
     """Shows the change of a unit."""
-    from pathlib import Path  # here, for the other two commands do without all this
+    from pathlib import Path  # imported here, because the other two commands do not need them
 
     import anyio
 
@@ -111,7 +111,7 @@ def _attempt(attempt: unit_rows.Attempt, now: datetime) -> Sequence[str]:
 def _used(attempt: unit_rows.Attempt) -> str:
     tokens = attempt.tokens
     used = f"{tokens.input}+{tokens.output} tokens" if tokens.input or tokens.output else ""
-    # What it did not tell is charged as it was held back.
+    # Unreported usage is charged as it was reserved.
     charged = max(attempt.cost_usd, attempt.reserved_usd) if attempt.end else attempt.cost_usd
     if not charged:
         return used
@@ -120,7 +120,7 @@ def _used(attempt: unit_rows.Attempt) -> str:
 
 
 def _kept(attempt: unit_rows.Attempt) -> Sequence[str]:
-    """Where the tree of an attempt is, and what else is left of it."""
+    """Return where the tree of an attempt is, and what else is left of it."""
     kind, _, rest = attempt.ref.removeprefix("refs/factory/").partition("/")
     held = {"attempts": "ref", "archive": f"archive {rest}"}.get(kind, "no tree")
     tree = f"tree {attempt.tree[:10]}" if attempt.tree else ""
@@ -130,14 +130,14 @@ def _kept(attempt: unit_rows.Attempt) -> Sequence[str]:
 
 
 def _left_out(attempts: Sequence[unit_rows.Attempt]) -> Iterator[str]:
-    """The paths that git could not take, whole: a reader looks for them in the agent's words."""
+    """Yield the whole paths that git could not take: a reader searches the agent's words for them."""
     found = []
     for attempt in attempts:
         for path in attempt.left_out:
             found.append(f"  {attempt.number}  {say.line(path)}")
     if found:
         yield ""
-        yield say.paint("LEFT OUT (git takes no such path, or could not read it)", "bold")
+        yield say.paint("LEFT OUT (git does not accept or could not read these paths)", "bold")
         yield from found
 
 
@@ -149,7 +149,7 @@ def _verdict(verdict: unit_rows.Verdict) -> Sequence[str]:
 
 def _prompt(name: str, unit: unit_rows.Unit | None) -> str:
     attempts = unit.attempts if unit else ()
-    for attempt in reversed(attempts):  # the last may have ended before it was told anything
+    for attempt in reversed(attempts):  # the last may have ended before it got a prompt
         path = f"{attempt.run_dir}/prompt.md"
         with suppress(OSError), open(path, encoding="utf-8") as file:  # noqa: PTH123
             return say.clean(file.read())
@@ -191,7 +191,7 @@ def _needs(con: sqlite3.Connection, unit: unit_rows.Unit) -> Iterator[str]:
 
 
 def _ends(unit: unit_rows.Unit, number: str | None) -> tuple[str, str]:
-    """The two commits between which the difference lies; raise FactoryError if there are none."""
+    """Return the two commits to compare; raise FactoryError if there are none."""
     if number is not None:
         return _ends_of_attempt(unit, number)
     ends = [(f"{unit.commit}^", unit.commit), (unit.base, unit.submission)]
@@ -200,9 +200,7 @@ def _ends(unit: unit_rows.Unit, number: str | None) -> tuple[str, str]:
     for base, commit in ends:
         if commit:
             return base, commit
-    raise FactoryError(
-        f"{unit.id} has changed nothing yet: no attempt of it has ended with a tree."
-    )
+    raise FactoryError(f"{unit.id} has changed nothing yet: none of its attempts has left a tree.")
 
 
 def _ends_of_attempt(unit: unit_rows.Unit, number: str) -> tuple[str, str]:

@@ -1,6 +1,6 @@
-"""Whether an agent works here: its program, version and login, and a unit in a scratch repository.
+"""Whether an agent works here: its program, version, login, and a unit in a scratch repository.
 
-Invariant: nothing of the repository is written; the scratch line is gone afterwards.
+Invariant: nothing in the repository is written; the scratch line is gone afterwards.
 """
 
 import os
@@ -36,7 +36,7 @@ OK: Grade = "ok"
 NOTE: Grade = "note"
 BAD: Grade = "bad"
 STYLES = {OK: "green", NOTE: "yellow", BAD: "red"}
-MINUTES, MOST_S = 3, 240  # for the agent; for all of it
+MINUTES, MOST_S = 3, 240  # minutes for the agent, seconds for the whole check
 UNIT: Looked = "smoke"
 ENDS = (UnitState.LANDED, UnitState.HELD, UnitState.WAITING, UnitState.CANCELLED)
 _GATE = "#!/bin/sh\ntest ! -e hello.txt || grep -qi hello hello.txt\n"
@@ -55,10 +55,10 @@ Nothing else is to be done.
 
 
 class Check(rows.Row):
-    """One thing that was looked at."""
+    """One thing that was checked."""
 
     check: Looked
-    """What was looked at: `smoke` is a unit that the agent has to land."""
+    """What was checked: `smoke` is a unit that the agent has to land."""
 
     grade: Grade
     """`bad`: it has to be repaired before this agent works here."""
@@ -86,11 +86,11 @@ class AgentCheck(rows.Row):
     """Whether nothing is bad."""
 
     checks: Sequence[Check]
-    """What was looked at, in that order; the first bad program ends it."""
+    """What was checked, in that order; the first bad program ends the check."""
 
 
 def check_agent(args: Namespace) -> int:
-    """Look at the agent and tell it line by line; exit code 1 where something has to be mended."""
+    """Check the agent and report line by line; return exit code 1 if something needs a repair."""
     told = []
     good = True
     for each in _look(Path(place.repository()), args.agent, dict(os.environ)):
@@ -114,7 +114,7 @@ def _lines(each: Check) -> Iterator[str]:
     for text in say.clean(each.last_words).strip().splitlines()[-10:]:
         yield f"      | {text}"
     if each.fix:
-        yield f"      mend it: {say.clean(each.fix)}"
+        yield f"      to fix it: {say.clean(each.fix)}"
 
 
 def _look(top: Path, name: str, environ: Mapping[str, str]) -> Iterator[Check]:
@@ -126,7 +126,7 @@ def _look(top: Path, name: str, environ: Mapping[str, str]) -> Iterator[Check]:
     first = runtime.program
     program = find(first, path=environ.get("PATH", ""), root=top)
     if program is None:
-        where = "is not there, or may not be run" if "/" in first else "is not on PATH"
+        where = "does not exist, or is not executable" if "/" in first else "is not on PATH"
         yield _found(
             "program", BAD, f"{first} {where}", runtime.doctor.install or f"install {first}"
         )
@@ -140,7 +140,7 @@ def _look(top: Path, name: str, environ: Mapping[str, str]) -> Iterator[Check]:
         yield seen
         login = seen.fix
     if "/" in first and not Path(first).is_absolute():
-        own[first] = ""  # it lies in the repository
+        own[first] = ""  # it is inside the repository
     own[f"{folder}/gates/10-hello.sh"] = _GATE
     with tempfile.TemporaryDirectory(
         prefix="factory-doctor-", ignore_cleanup_errors=True
@@ -156,21 +156,28 @@ def _version(runtime: Runtime, program: Path, environ: Mapping[str, str]) -> Che
     found = re.search(r"\d+(\.\d+)+", said)
     if done.code or not found:
         return _found(
-            "version", BAD, f"{shlex.join(argv)} told none (exit {done.code})", install, said
+            "version", BAD, f"{shlex.join(argv)} printed none (exit {done.code})", install, said
         )
     from packaging.version import Version
 
     if Version(found[0]) == Version(known):
         return _found("version", OK, found[0])
     if Version(found[0]) > Version(known):
-        return _found("version", NOTE, f"{found[0]} is newer than the one that was tried, {known}")
+        return _found(
+            "version",
+            NOTE,
+            f"{found[0]} is newer than the one that factoryd was tested with, {known}",
+        )
     return _found(
-        "version", NOTE, f"{found[0]} is older than the one that was tried, {known}", install
+        "version",
+        NOTE,
+        f"{found[0]} is older than the one that factoryd was tested with, {known}",
+        install,
     )
 
 
 def _login(runtime: Runtime, environ: Mapping[str, str]) -> Check:
-    """Whether there is any sign of a login. None is no error: there may be other ways to log in."""
+    """Report any sign of a login. None is no error, because there may be other ways to log in."""
 
     def there(sign: str) -> bool:
         if "/" in sign:
@@ -181,7 +188,7 @@ def _login(runtime: Runtime, environ: Mapping[str, str]) -> Check:
     if found := next(filter(there, seen), ""):
         return _found("login", OK, seen[found])
     return _found(
-        "login", NOTE, f"none was seen: no {', '.join(seen.values())}", runtime.doctor.login
+        "login", NOTE, f"none was found: no {', '.join(seen.values())}", runtime.doctor.login
     )
 
 
@@ -193,7 +200,7 @@ def _smoke(
     environ: Mapping[str, str],
     login: str,
 ) -> Check:
-    """One unit on a scratch line; `login`: how to log in, if no sign of a login was seen."""
+    """Run one unit on a scratch line; `login`: how to log in, if no sign of a login was found."""
     _make(root, top, own)
     begun, environ = time.monotonic(), {**environ, "FACTORY__TRUNK": "main"}
     where = places(root, root / ".git", environ)
@@ -226,15 +233,15 @@ def _red(unit: unit_rows.Unit | None, runtime: Runtime, login: str) -> Check:
     rest = unit.why if unit else ""
     reason = attempt.reason if attempt and attempt.reason else "it has not ended"
     detail = attempt.detail if attempt else ""
-    why = detail or rest or f"nothing was seen of it in {MOST_S} s"
+    why = detail or rest or f"nothing happened in {MOST_S} s"
     alone = shlex.join(
         part for part in runtime.command if isinstance(part, str) and part != "{resume}"
     )
-    # Not every program says that it wants a login: some wait for one, some use unknown words.
-    look = f"see what it says by itself, in an empty repository: {say.clip(alone, 200)}"
+    # Not every program says that it needs a login: some wait for one, some use unknown words.
+    look = f"to see its own messages, run it in an empty repository: {say.clip(alone, 200)}"
     if login:
         look = f"{login}; or {look}"
-    rests = f"it rests by itself until it may go on; {rest}"
+    rests = f"factoryd pauses it until it may continue; {rest}"
     fix = {"auth": runtime.doctor.login, "limit": rests}.get(reason) or look
     return _found(
         UNIT, BAD, f"a unit did not land: {reason}: {why}", fix, attempt.said if attempt else ""
@@ -242,7 +249,7 @@ def _red(unit: unit_rows.Unit | None, runtime: Runtime, login: str) -> Check:
 
 
 def _ended(root: str, deadline: float) -> unit_rows.Unit | None:
-    """What became of the unit, or is known of it at the deadline."""
+    """Return the unit's result, or what is known about it at the deadline."""
     unit = None
     while time.monotonic() < deadline and not (unit and unit.state in ENDS):
         time.sleep(0.1)
@@ -252,7 +259,7 @@ def _ended(root: str, deadline: float) -> unit_rows.Unit | None:
 
 
 def _make(root: Path, top: Path, own: Mapping[str, str]) -> None:
-    """A repository with one commit: the agent's own files, and the settings that rule here."""
+    """Make a repository with one commit: the agent's own files, and the settings in force here."""
     for name, text in {**own, "README": "A scratch repository.\n"}.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         if text:

@@ -1,6 +1,6 @@
-"""The screen: what needs you, then what is moving, what is queued, what waits, what landed last.
+"""The screen: what needs you, what is moving, what is queued, what waits, what landed last.
 
-Invariant: imports next to nothing, for people type it often and scripts in loops.
+Invariant: imports very little, because people type it often and scripts call it in loops.
 """
 
 import os
@@ -15,8 +15,8 @@ from factory.cli import place, say
 from factory.store import rows, views
 from factory.store.states import UnitState
 
-MOST = 8  # rows of one section
-ENDED = "ENDED, AND TAKEN UP BY THE NEXT START"
+MOST = 8  # most rows of one section
+ENDED = "ENDED; THE NEXT START PROCESSES THEM"
 WHOLE = 3  # cards shown with their options
 STILL = (UnitState.WAITING, UnitState.READY, UnitState.HELD)
 CLEAR = "\x1b[H\x1b[J"
@@ -38,7 +38,7 @@ def status(args: Namespace) -> int:
 
 
 def card_lines(card: rows.Escalation, now: datetime) -> Iterator[str]:
-    """A card as a person reads it: the question, the options with their effects, how to answer."""
+    """Yield a card as a person reads it: the question, options with effects, how to answer."""
     head = f"{card.kind}{_about(card)} · {say.ago(card.since, now)}"
     yield f"  {say.paint(card.id, 'cyan')}  " + say.paint(head, "dim")
     for line in say.wrap(card.question, indent="      "):
@@ -51,7 +51,7 @@ def card_lines(card: rows.Escalation, now: datetime) -> Iterator[str]:
 
 
 def _about(card: rows.Escalation) -> str:
-    """How many units it stops, or the only one, if the question does not name it."""
+    """Return how many units the card stops, or the only one if the question does not name it."""
     if card.count > 1:
         return f" · {card.count} units"
     if not card.units or card.units[0] in re.findall(r"[\w-]+", card.question):
@@ -66,7 +66,7 @@ def _likely_answer(card: rows.Escalation) -> str:
 
 
 def _options(options: Sequence[rows.Choice]) -> Iterator[str]:
-    """Labels and effects in full, for a person decides by them: in columns if they fit."""
+    """Yield labels and effects in full, since a person decides by them; in columns if they fit."""
     cells = [(option.key, option.label, option.effect) for option in options]
     aligned = say.table(cells, indent="      ")
     if "…" not in "".join(aligned):
@@ -84,7 +84,7 @@ def _screen(seen: rows.Status, top: str) -> Iterator[str]:
     left = _left_in_inbox(seen, top)
     yield from _head(seen, left)
     if left and seen.daemon.state == "stopped":
-        text = f"task files in {seen.inbox}/, taken by the next start: {left}"
+        text = f"task files in {seen.inbox}/, accepted by the next start: {left}"
         yield say.paint(text, "yellow")
     yield from _cards(seen.escalations, now)
     yield from _section("MOVING", _moving(seen, now))
@@ -99,7 +99,7 @@ def _screen(seen: rows.Status, top: str) -> Iterator[str]:
 
 
 def _left_in_inbox(seen: rows.Status, top: str) -> int:
-    """How many task files lie there; 0 while the daemon sees to them."""
+    """Return the number of task files in the inbox; 0 while the daemon handles them."""
     if seen.daemon.state != "stopped" and any(seen.units.values()):
         return 0
     count = 0
@@ -132,14 +132,14 @@ def _head(seen: rows.Status, left: int) -> Iterator[str]:
 
 def _no_units(inbox: str, left: int) -> str:
     if left:
-        return f"no units yet: what lies in {inbox}/ is looked at"
+        return f"no units yet: the daemon is reading {inbox}/"
     return f"no units yet: drop a task file into {inbox}/"
 
 
 def _cards(cards: Sequence[rows.Escalation], now: datetime) -> Iterator[str]:
     yield ""
     for card in cards:
-        if card.answer:  # its cause is not gone yet, and everything is said about it
+        if card.answer:  # its cause still exists, but the card needs nothing more
             text = f"  {card.id}  {card.kind}: you said “{say.line(card.answer)}”"
             yield say.paint(text, "dim")
     asking = _asking(cards)
@@ -196,7 +196,7 @@ def _titles(seen: rows.Status) -> dict[str, str]:
 
 
 def _waiting(seen: rows.Status, now: datetime) -> list[Sequence[str]]:
-    """The units that stand still, except those that have a whole card to themselves above."""
+    """Return the units that are stopped, except those shown above in a whole card."""
     asked = set()
     for card in _asking(seen.escalations)[:WHOLE]:
         if len(card.units) == 1:
@@ -240,7 +240,7 @@ def _foot(seen: rows.Status) -> Iterator[str]:
 
 
 def _spending(budget: rows.Budget) -> Iterator[str]:
-    """What is spent and held back today, and the caps."""
+    """Yield what is spent and held back today, and the limits."""
     about = "≈" if budget.estimated else ""
     if budget.day_usd or not (budget.day_tokens or budget.day_minutes):
         spent = f"{about}{_usd(budget.spent_usd)}"
@@ -259,7 +259,7 @@ def _spending(budget: rows.Budget) -> Iterator[str]:
 
 def _of_today(budget: rows.Budget, spent: str, held: str, cap: str) -> str:
     of = f" of {cap}" if cap else ""
-    rest = ", no cap today, by your answer" if budget.regardless else ""
+    rest = ", no limit today, by your answer" if budget.regardless else ""
     return f"today {spent}{of} spent, {held} held back{rest}"
 
 

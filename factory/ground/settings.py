@@ -368,7 +368,7 @@ def template() -> str:
         if table != group:
             lines += ["", f"[{table}]"]
             group = table
-        later = " (not yet)" if key in NOT_YET else ""
+        later = " (not available yet)" if key in NOT_YET else ""
         setting = f"# {name} = {_form(field)}"
         lines.append(f"{setting:<28}# {summary(field)}{later}")
     return "\n".join(lines) + "\n"

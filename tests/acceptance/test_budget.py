@@ -96,7 +96,7 @@ def test_a_day_goes_on_regardless_or_with_a_higher_cap_and_the_card_closes(cold:
         cold.unit(name)
     assert cold.store.open(Card) == []
     assert charged(cold) == 3.0
-    assert "no cap today, by your answer" in cold.factory("status")[1]
+    assert "no limit today, by your answer" in cold.factory("status")[1]
 
 
 def test_a_unit_that_runs_over_its_cap_is_ended_in_flight_and_its_work_is_kept_for_when_it_may_go_on(

@@ -11,7 +11,7 @@ from factory.store.unit import UnitState
 from tests.cli_line import NOW, Line
 from tests.journal import entries_of
 
-QUEUED = "queued for the next start; the daemon is not running (factoryd start)\n"
+QUEUED = "the next start does this; the daemon is not running (factoryd start)\n"
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_with_the_daemon_down_a_request_is_queued_for_the_next_start(
         (["answer", "E7", "1", "--always"], 2, "not yet"),
         (["answer", "E77", "1"], 3, "did you mean E7?"),
         (["tell", "fix-logn", "x"], 3, "did you mean fix-login?"),
-        (["tell", "fix-login", ""], 2, "nothing to tell"),
+        (["tell", "fix-login", ""], 2, "the message is empty"),
         (["tell", "typo", "x"], 3, "typo is landed"),
         (["retry", "add-search"], 3, "worked on already"),
         (["retry", "typo"], 3, "typo is landed"),
@@ -80,9 +80,7 @@ def test_who_asks_something_of_a_unit_that_was_split_hears_of_its_parts(
     line.unit("big", UnitState.SPLIT, needs=("big-a", "big-b"))
 
     assert factory(argv) == 3
-    assert (
-        "big is split: what it was to do its parts do now: big-a, big-b." in capsys.readouterr().err
-    )
+    assert "big is split: its parts do its work now: big-a, big-b." in capsys.readouterr().err
     assert line.requests() == []
 
 
@@ -143,7 +141,7 @@ def test_a_busy_daemon_is_not_waited_for_longer_than_promised(
         code = factory(["pause"])
 
     assert (code, line.requests()) == (0, [("pause", {})])
-    assert "takes it next" in capsys.readouterr().out
+    assert "does this next" in capsys.readouterr().out
 
 
 def test_a_request_and_its_journal_entry_are_written_together(line: Line) -> None:

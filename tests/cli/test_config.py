@@ -138,7 +138,7 @@ def test_init_writes_a_file_that_changes_nothing_and_never_overwrites(
 
     assert (first, second) == (0, 3)
     assert before == after
-    assert "left as it is" in capsys.readouterr().err
+    assert "it was not changed" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -219,7 +219,7 @@ def test_config_says_nothing_of_gates_that_nobody_has_looked_for_yet(
     assert factory(["config"]) == 0
 
     out = capsys.readouterr().out
-    assert "gates, setup and agents are looked for at the first start: factoryd start" in out
+    assert "the first start looks for gates, setup and agents: factoryd start" in out
     assert "gate   none" not in out
 
 
@@ -397,7 +397,10 @@ def test_config_shows_each_guarded_path_with_what_it_runs_and_what_lifts_it(
         in out
     )
     assert "\nagents on your machine: allow: [edit-agents]\n" in out
-    assert "\nthe factory's own, which nothing lifts\n    /.factory /.inbox /inbox\n" in out
+    assert (
+        "\nthe factory's own files; their guard cannot be lifted\n    /.factory /.inbox /inbox\n"
+        in out
+    )
     assert {rule.path for rule in RULES} <= set(out.split())
     assert max(map(len, out.splitlines())) <= 100
 

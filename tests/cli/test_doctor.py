@@ -77,7 +77,9 @@ def test_what_is_missing_without_proc_is_said(
 
     factory(["doctor"])
 
-    assert ("no /proc: what leaves its process group" in capsys.readouterr().out) is not has_proc
+    assert (
+        "no /proc: a process that leaves its process group" in capsys.readouterr().out
+    ) is not has_proc
 
 
 def test_strays_are_found_and_mended_and_no_tree_is_lost(
@@ -198,7 +200,7 @@ def test_a_missing_factory_repository_is_said_and_made_anew(
     code, found = said(capsys)
     said(capsys, "--fix")
 
-    assert (code, "is missing, with what attempts made" in found[0]) == (1, True)
+    assert (code, "is missing, and with it the work of attempts" in found[0]) == (1, True)
     assert git(line.places.git, "rev-parse", "main") == git(line.root, "rev-parse", "main")
 
 
@@ -281,7 +283,7 @@ def test_a_whole_store_is_not_rebuilt(line: Line, capsys: pytest.CaptureFixture[
     before = line.places.store.read_bytes()
 
     assert factory(["doctor", "--rebuild"]) == 3
-    assert "is whole: there is nothing to rebuild" in capsys.readouterr().err
+    assert "is not damaged: there is nothing to rebuild" in capsys.readouterr().err
     assert line.places.store.read_bytes() == before
 
 

@@ -76,26 +76,29 @@ def test_a_program_that_is_not_there_is_named_with_its_install_line(
 
     assert told(capsys, 1) == [
         "bad   program: odd is not on PATH",
-        "      mend it: npm install -g odd",
+        "      to fix it: npm install -g odd",
     ]
 
 
 @pytest.mark.parametrize(
     ("version", "said"),
     [
-        ("odd 10.1", ["note  version: 10.1 is newer than the one that was tried, 2.0"]),
+        (
+            "odd 10.1",
+            ["note  version: 10.1 is newer than the one that factoryd was tested with, 2.0"],
+        ),
         (
             "1.99.7",
             [
-                "note  version: 1.99.7 is older than the one that was tried, 2.0",
-                "      mend it: npm install -g odd",
+                "note  version: 1.99.7 is older than the one that factoryd was tested with, 2.0",
+                "      to fix it: npm install -g odd",
             ],
         ),
         (
             "",
             [
-                "bad   version: BIN/odd --version told none (exit 3)",
-                "      mend it: npm install -g odd",
+                "bad   version: BIN/odd --version printed none (exit 3)",
+                "      to fix it: npm install -g odd",
             ],
         ),
     ],
@@ -120,8 +123,8 @@ def test_no_sign_of_a_login_is_a_note_and_a_variable_is_one(
     found = told(capsys, 0)
 
     assert none[2:4] == [
-        "note  login: none was seen: no ~/.odd/login.json, ODD_KEY*",
-        "      mend it: odd login",
+        "note  login: none was found: no ~/.odd/login.json, ODD_KEY*",
+        "      to fix it: odd login",
     ]
     assert found[2] == "ok    login: ODD_KEY*"
 
@@ -136,7 +139,7 @@ def test_an_agent_that_fails_is_told_with_its_last_words_and_how_to_see_them_aga
         "bad   smoke: a unit did not land: crashed: it ended with exit 4: the model",
         "      | cannot reach",
         "      | the model",
-        "      mend it: see what it says by itself, in an empty repository: odd work",
+        "      to fix it: to see its own messages, run it in an empty repository: odd work",
     ]
 
 
@@ -148,7 +151,7 @@ def test_an_agent_that_is_not_logged_in_is_told_how_to_log_in(
     assert told(capsys, 1)[-3:] == [
         "bad   smoke: a unit did not land: auth: its agent is not logged in",
         "      | please log in",
-        "      mend it: odd login",
+        "      to fix it: odd login",
     ]
 
 
@@ -158,7 +161,7 @@ def test_one_that_fails_without_any_sign_of_a_login_is_told_how_to_log_in_too(
     odd(line, "echo what model; exit 1")
 
     assert told(capsys, 1)[-1] == (
-        "      mend it: odd login; or see what it says by itself, in an empty repository: odd work"
+        "      to fix it: odd login; or to see its own messages, run it in an empty repository: odd work"
     )
 
 
@@ -254,4 +257,4 @@ def test_a_real_agent_whose_login_is_refused_is_told_how_to_log_in(
         lines = told(capsys, 1, name)
 
     assert lines[3] == "bad   smoke: a unit did not land: auth: its agent is not logged in"
-    assert lines[-1].startswith("      mend it: ")
+    assert lines[-1].startswith("      to fix it: ")

@@ -76,7 +76,7 @@ def test_a_daemon_that_does_not_even_go_at_once_can_be_killed(line: Line) -> Non
     with (
         line.daemon(),
         pytest.raises(
-            FactoryError, match=rf"end it: kill -9 {os.getpid()}\. The next start goes on"
+            FactoryError, match=rf"end it: kill -9 {os.getpid()}\. The next start continues"
         ),
     ):
         life.leave(os.getpid(), 0, seconds=0, otherwise=life.BY_FORCE)
@@ -118,7 +118,7 @@ def test_a_stop_says_for_whom_it_waits_and_ctrl_c_hands_back_at_once(line: Line)
 
     slow = "git add (pid 7) has run for 12 s; the factory ends it after 60 s: git add -A"
     assert said == f"waiting for fix-login; waiting: {slow}\n"
-    assert rest == "\nhanding back at once what still runs\nstopped\n"
+    assert rest == "\nstopping at once; unfinished units go back to the queue\nstopped\n"
     assert (stopping.returncode, got) == (0, [str(int(signal.SIGTERM)), str(int(signal.SIGINT))])
 
 

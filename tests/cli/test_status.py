@@ -100,7 +100,7 @@ def test_with_the_daemon_down_what_has_ended_does_not_move_and_what_works_on_doe
     (folder / "exit.json").touch()
     assert screen(capsys) == over
 
-    begin = over.index("ENDED, AND TAKEN UP BY THE NEXT START")
+    begin = over.index("ENDED; THE NEXT START PROCESSES THEM")
     assert (over[begin + 1], "MOVING" in over) == ("  add-search  attempt 2, claude", False)
     assert "  w1  add-search  working 4 min  attempt 2, claude  Add search" in alive
 
@@ -206,7 +206,7 @@ def test_with_the_daemon_down_what_lies_in_the_inbox_is_counted(
     for name in ("fix.md", ".half.md", "notes.txt"):
         (line.root / "inbox" / name).write_text("do it")
 
-    assert "task files in inbox/, taken by the next start: 1" in screen(capsys)
+    assert "task files in inbox/, accepted by the next start: 1" in screen(capsys)
 
 
 def test_a_first_file_that_was_dropped_this_moment_is_seen(
@@ -216,7 +216,7 @@ def test_a_first_file_that_was_dropped_this_moment_is_seen(
     (line.root / "inbox/fix.md").write_text("do it")
 
     with line.daemon():
-        assert "no units yet: what lies in inbox/ is looked at" in screen(capsys)
+        assert "no units yet: the daemon is reading inbox/" in screen(capsys)
     with line.daemon():
         assert "inbox/" not in "".join(screen(capsys)[2:])
 

@@ -291,7 +291,9 @@ def test_the_template_with_its_comment_signs_taken_off_is_valid_but_for_what_is_
     file: Path,
 ) -> None:
     bare = [
-        line.removeprefix("# ") for line in template().splitlines()[1:] if "(not yet)" not in line
+        line.removeprefix("# ")
+        for line in template().splitlines()[1:]
+        if "(not available yet)" not in line
     ]
     file.write_text("\n".join(bare))
 
