@@ -238,7 +238,7 @@ def _red(unit: unit_rows.Unit | None, runtime: Runtime, login: str) -> Check:
         part for part in runtime.command if isinstance(part, str) and part != "{resume}"
     )
     # Not every program says that it needs a login: some wait for one, some use unknown words.
-    look = f"to see its own messages, run it in an empty repository: {say.clip(alone, 200)}"
+    look = f"run it in an empty repository and read its messages: {say.clip(alone, 200)}"
     if login:
         look = f"{login}; or {look}"
     rests = f"factoryd pauses it until it may continue; {rest}"

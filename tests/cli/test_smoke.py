@@ -139,7 +139,7 @@ def test_an_agent_that_fails_is_told_with_its_last_words_and_how_to_see_them_aga
         "bad   smoke: a unit did not land: crashed: it ended with exit 4: the model",
         "      | cannot reach",
         "      | the model",
-        "      to fix it: to see its own messages, run it in an empty repository: odd work",
+        "      to fix it: run it in an empty repository and read its messages: odd work",
     ]
 
 
@@ -161,7 +161,7 @@ def test_one_that_fails_without_any_sign_of_a_login_is_told_how_to_log_in_too(
     odd(line, "echo what model; exit 1")
 
     assert told(capsys, 1)[-1] == (
-        "      to fix it: odd login; or to see its own messages, run it in an empty repository: odd work"
+        "      to fix it: odd login; or run it in an empty repository and read its messages: odd work"
     )
 
 
