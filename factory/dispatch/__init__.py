@@ -1,4 +1,4 @@
-"""Which unit hangs next, on which worker, with which agent, and for how much money.
+"""Decides which unit starts next, on which worker, with which agent and with how much money.
 
 Nothing here starts a process, reads a tree or moves trunk.
 """

@@ -15,28 +15,28 @@ from factory.ground.reserved import NO_AGENT
 class Agents:
     """The agents by name, and who stands in for the default one."""
 
-    default: str  # for units that name none; "": none is installed
-    missing: Mapping[str, str]  # why each cannot be used
+    default: str  # for units that name no agent; "": no agent is installed
+    missing: Mapping[str, str]  # agents that cannot be used, each with the reason
     installed: tuple[str, ...] = ()
-    unknown: frozenset[str] = frozenset()  # named in factory.toml without a runtime file; missing
-    fallback: tuple[str, ...] = ()  # those that take the default's units in turn while it cannot
-    modelless: frozenset[str] = frozenset()  # whose command has no place for a model's name
-    deputy: str = ""  # the one of the fallback that does at present
-    because: str = ""  # why
+    unknown: frozenset[str] = frozenset()  # in factory.toml, but without a runtime file
+    fallback: tuple[str, ...] = ()  # take the default's units, in this order, while it is paused
+    modelless: frozenset[str] = frozenset()  # agents whose command has no `{model}`
+    deputy: str = ""  # the agent of the fallback that stands in now
+    because: str = ""  # why it stands in
 
     @property
     def acting(self) -> str:
-        """Who takes the units that name no agent."""
+        """Return the agent for units that name none."""
         return self.deputy or self.default
 
     def deputized(self, stopped: Mapping[str, datetime], at: datetime) -> "Agents":
-        """These while some are `stopped` until a time: the first that can work acts, or soonest."""
+        """Return the agents with a deputy: the first of them whose pause is over or ends next."""
         able = [name for name in (self.default, *self.fallback) if not self.trouble(name)]
         first = min(able, key=lambda name: stopped.get(name, at), default=self.default)
         return replace(self, deputy="" if first == self.default else first)
 
     def trouble(self, name: str) -> str:
-        """Why units cannot start with the agent of that name ("": none named); "" if they can."""
+        """Return why the agent cannot be used (name "": no agent is installed); "" if it can."""
         if not name:
             return (
                 "No agent program is installed: install claude or codex, or name another in "
@@ -49,19 +49,19 @@ class Agents:
 
 
 def shell_runtime(command: str) -> Runtime:
-    """The runtime of a run: unit: its command, in a shell, from its own task file."""
+    """Return the runtime for a unit with `run`: a shell that runs this command."""
     return Runtime(name=NO_AGENT, command=("sh", "-c", command))
 
 
 def the_runtime(name: str, conventions: Conventions) -> Runtime:
-    """The runtime of that name; raise ConfigError where there is none or its file is wrong."""
+    """Return the runtime; raise ConfigError if it is missing or its file is wrong."""
     file = conventions.runtimes.get(name)
     if file is None:
         raise ConfigError(_unknown(name, conventions.runtimes))
     if name == NO_AGENT:
         raise ConfigError(
-            f"{file.where}: {name} stands for units with a command of their own; "
-            "give it another name"
+            f"{file.where}: the name {name} is reserved for units with `run`; "
+            "give the runtime another name"
         )
     return parse_runtime(name, file.text, where=file.where)
 
@@ -86,10 +86,10 @@ def find_agents(
     for name in unknown:
         meant = did_you_mean(name, conventions.runtimes) or "."
         missing[name] = (
-            f"factory.toml names the agent {name!r}, of which there is no runtime file{meant}"
+            f"factory.toml names the agent {name!r}, but there is no runtime file for it{meant}"
         )
 
-    def comes_last(name: str) -> bool:  # a shipped one that cannot continue a session
+    def comes_last(name: str) -> bool:  # a shipped agent that cannot continue a session
         is_shipped = conventions.runtimes[name].where.startswith("shipped")
         return is_shipped and not runtimes[name].resume
 
@@ -112,7 +112,7 @@ def _unknown(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     meant = did_you_mean(name, names) or "."
     there = ", ".join(names) or "none"
-    return f"There is no runtime {name!r}{meant} There are {there}."
+    return f"There is no runtime {name!r}{meant} The runtimes are {there}."
 
 
 def _why_missing(name: str, conventions: Conventions, path: str, root: Path) -> str:
@@ -124,5 +124,5 @@ def _why_missing(name: str, conventions: Conventions, path: str, root: Path) -> 
         return ""
     where = "it is not on PATH"
     if "/" in runtime.program:
-        where = "that file is not there, or may not be run"
+        where = "that file is missing or not executable"
     return f"The program of agent {name}, {runtime.program!r}, is not installed: {where}."

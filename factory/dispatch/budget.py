@@ -1,6 +1,6 @@
-"""Money, tokens and minutes: what an attempt may have, and what it is charged with in the end.
+"""Money, tokens and minutes: what factoryd reserves for an attempt, and what the attempt costs.
 
-Invariant: a grant is within what each cap leaves, so grants made in turn never add up to more.
+Invariant: an attempt starts only if its whole reservation fits under every cap.
 """
 
 import math
@@ -15,14 +15,14 @@ from factory.store.records import Attempt
 from factory.store.unit import EndReason
 
 SLACK = 1e-6  # dollars, minutes: sums of cents are not exact
-# So many times the need is held back if there is as much: not every attempt can get more later.
+# factoryd reserves up to this many times the need: not every attempt can get more later.
 GENEROUS = 3
 NOT_WORKED = frozenset({EndReason.LIMIT, EndReason.AUTH, EndReason.SETUP_FAILED})
 
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """So many dollars, so many tokens, and so many minutes of an agent."""
+    """An amount of dollars, of tokens, and of minutes of an agent."""
 
     usd: float = 0.0
     tokens: float = 0
@@ -42,25 +42,25 @@ class Amount:
         return Amount(self.usd * factor, self.tokens * factor, self.minutes * factor)
 
     def within(self, other: "Amount") -> bool:
-        """Whether `other` pays for it."""
+        """Whether `other` pays for this amount."""
         money = self.usd <= other.usd + SLACK and self.tokens <= other.tokens
         return money and self.minutes <= other.minutes + SLACK
 
 
 NO_CAP = Amount(math.inf, math.inf, math.inf)
-UNKNOWN = Amount(2.0, 2_000_000)  # what an attempt may need while none of its runtime has told
+UNKNOWN = Amount(2.0, 2_000_000)  # assumed need while no attempt of the runtime has reported usage
 
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """What one attempt, one unit and one day (UTC) may use."""
+    """The most that one attempt, one unit and one day (UTC) may use."""
 
     attempt: Amount = NO_CAP
     unit: Amount = NO_CAP
     day: Amount = NO_CAP
 
     def counted(self, amount: Amount) -> Amount:
-        """Of the amount what any of the caps is about."""
+        """Return the parts of the amount that a cap limits; the other parts are 0."""
         cap = least(self.attempt, self.unit, self.day)
         return Amount(
             amount.usd if cap.usd < math.inf else 0,
@@ -72,46 +72,46 @@ class Caps:
 class Short(StrEnum):
     """Why an attempt cannot be paid for."""
 
-    UNIT = "unit"  # its unit has used up what it may
-    DAY = "day"  # what is left of the day does not pay for it
-    LATER = "later"  # it would, but is held back for attempts that run
+    UNIT = "unit"  # the unit has reached its limit
+    DAY = "day"  # the rest of the day's limit does not pay for it
+    LATER = "later"  # the rest would pay, but is reserved for running attempts
 
 
 def caps(table: Budget, *, raised: int = 0, regardless: bool = False) -> Caps:
-    """The caps of factory.toml; a person `raised` the unit's so often, or lifted the day's."""
+    """Return the caps of factory.toml; `raised`: times a person raised the cap of the unit."""
     unit = _cap(table.unit_usd, table.unit_tokens, table.unit_minutes) * (1 + raised)
     day = NO_CAP if regardless else _cap(table.day_usd, table.day_tokens, table.day_minutes)
     return Caps(_cap(table.attempt_usd, table.attempt_tokens), unit, day)
 
 
 def least(*amounts: Amount) -> Amount:
-    """The smaller of each."""
+    """Return the smallest of each part."""
     return _each(min, amounts)
 
 
 def most(*amounts: Amount) -> Amount:
-    """The larger of each."""
+    """Return the largest of each part."""
     return _each(max, amounts)
 
 
 def total(amounts: Iterable[Amount]) -> Amount:
-    """All of them together."""
+    """Return the sum of the amounts."""
     return sum(amounts, Amount())
 
 
 def used(attempt: Attempt) -> Amount:
-    """What the attempt has told of."""
+    """Return the usage that the attempt has reported."""
     minutes = spending.minutes_used(attempt.reserved_minutes, ended=attempt.end is not None)
     return Amount(attempt.cost_usd, attempt.tokens_input + attempt.tokens_output, minutes)
 
 
 def held(attempt: Attempt) -> Amount:
-    """What is held back for the attempt."""
+    """Return what is reserved for the attempt."""
     return Amount(attempt.reserved_usd, attempt.reserved_tokens, attempt.reserved_minutes)
 
 
 def charge(attempt: Attempt) -> Amount:
-    """What the attempt counts for: what it told of, or what was held back where that is more."""
+    """Return what the attempt costs: its reported usage or its reservation, whichever is more."""
     told = used(attempt)
     kept = held(attempt)
     return Amount(
@@ -122,7 +122,7 @@ def charge(attempt: Attempt) -> Amount:
 
 
 def needed(earlier: Iterable[Attempt]) -> Amount:
-    """What an attempt is likely to need: enough for nine of ten `earlier` ones of its runtime."""
+    """Return what an attempt probably needs: enough for nine of ten `earlier` attempts."""
     told = [used(each) for each in earlier]
     return Amount(
         _p90(each.usd for each in told) or UNKNOWN.usd,
@@ -133,10 +133,10 @@ def needed(earlier: Iterable[Attempt]) -> Amount:
 def reserve(
     caps: Caps, need: Amount, *, unit: Amount, spent: Amount, running: Amount
 ) -> Amount | Short:
-    """What to hold back for an attempt that is likely to `need` so much, or why it cannot start.
+    """Return what to reserve for an attempt that probably needs `need`, or why it cannot start.
 
-    `unit` and `spent`: charged to the unit, and to the day so far. `running`: held back beyond
-    that.
+    `unit` and `spent` are charged so far to the unit and to the day. `running` is the reserved but
+    unused part of running attempts.
     """
     rest = caps.unit - unit
     left = caps.day - spent
@@ -152,14 +152,14 @@ def reserve(
 
 
 def extend(caps: Caps, held: Amount, want: Amount, *, unit: Amount, day: Amount) -> Amount | None:
-    """What to hold back for an attempt that is about to have used `want`; None: no cap pays for it.
+    """Return what to reserve for an attempt that will soon have used `want`; None: over a cap.
 
-    `unit` and `day`: charged to the unit and to the day by others.
+    `unit` and `day` are what other attempts charged to the unit and to the day.
     """
     want = caps.counted(want)
     limit = least(caps.attempt, caps.unit - unit, caps.day - day)
-    limit = replace(limit, minutes=math.inf)  # its shim bounds the minutes
-    # More may be held back than caps allow that were lowered since.
+    limit = replace(limit, minutes=math.inf)  # the shim of the agent limits the minutes
+    # If a person lowered a cap since, the reservation may be above it.
     if want.within(least(held, limit)):
         return held
     if not want.within(limit):
@@ -168,19 +168,19 @@ def extend(caps: Caps, held: Amount, want: Amount, *, unit: Amount, day: Amount)
 
 
 def settle(attempt: Attempt) -> Attempt:
-    """The ended attempt on the account of the day of its end; free where no model worked."""
+    """Return the ended attempt, charged to the day of its end; free if no model worked."""
     if attempt.end is None:
         return attempt
     day = attempt.day or day_of(attempt.end)
     if not attempt.workspace or (attempt.reason in NOT_WORKED and not attempt.tree):
         return replace(attempt, day=day, reserved_usd=0.0, reserved_tokens=0, reserved_minutes=0.0)
-    # Preparation counts too, within the minutes that were held back.
+    # Preparation counts too, up to the reserved minutes.
     took = max(0.0, (attempt.end - attempt.start).total_seconds() / 60)
     return replace(attempt, day=day, reserved_minutes=min(took, attempt.reserved_minutes))
 
 
 def said(amount: Amount, cap: Amount) -> str:
-    """How much, in the units in which `cap` limits it."""
+    """Return the amount as text, in the units that `cap` limits."""
     parts = []
     if cap.usd < math.inf:
         parts.append(f"${amount.usd:.2f}")

@@ -1,6 +1,6 @@
-"""The crew: as many workers as the settings say, each with one hook.
+"""The crew: the number of workers that the settings say, each with one hook.
 
-Invariant (GUPP): a full hook has a run under way; `check` starts what is missing.
+Invariant: a run is under way for each full hook; `check` starts a missing run.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,14 +15,14 @@ from factory.store.journal import Event
 from factory.store.ports import Store
 from factory.store.records import Hook
 
-OVERDUE = timedelta(seconds=2)  # a full hook whose worker still does nothing
+OVERDUE = timedelta(seconds=2)  # after this time, `check` wakes an idle worker with a full hook
 
 
 class Runs(Protocol):
-    """What the crew needs of a worker (worker.Worker; a scripted one in tests)."""
+    """The part of a worker that the crew uses (worker.Worker; a scripted worker in tests)."""
 
     async def run(self) -> None:
-        """Work off whatever hangs on the hook, until the hook is gone."""
+        """Work on the units on the hook until the hook is gone."""
         ...
 
     def wake(self) -> None:
@@ -44,7 +44,7 @@ class Crew:
         self._workers: dict[str, Runs] = {}
 
     def resize(self, size: int, group: TaskGroup, at: datetime) -> None:
-        """Have so many workers; one that works finishes first."""
+        """Change the number of workers; a busy worker finishes its unit first."""
         wanted = {f"w{number}": number for number in range(1, size + 1)}
         hooks = {hook.worker: hook for hook in self._store.select(Hook)}
         for name, number in wanted.items():
@@ -65,7 +65,7 @@ class Crew:
             worker = self._workers.get(hook.worker)
             if not hook.unit or hook.since is None or worker is None or worker.busy:
                 continue
-            if abs(at - hook.since) > OVERDUE:  # a clock may be set back
+            if abs(at - hook.since) > OVERDUE:  # abs: somebody may set the clock back
                 log.info(HOOK_OVERDUE, worker=hook.worker, unit=hook.unit)
                 worker.wake()
 
@@ -84,9 +84,9 @@ class Crew:
         group.start_soon(worker.run, name=name)
 
     def _shrink(self, hook: Hook, group: TaskGroup, at: datetime) -> None:
-        """A full hook drains first; an empty one goes."""
+        """Drain a full hook, or remove an empty one."""
         name = hook.worker
-        if hook.unit and name not in self._workers:  # it drained when an earlier daemon died
+        if hook.unit and name not in self._workers:  # an earlier daemon died while it drained
             self._start(name, group)
         state = "draining" if hook.unit else "gone"
         if hook.state != state:

@@ -1,6 +1,6 @@
-"""What the pool knows at one moment, read from the store in a few queries.
+"""The facts that the pool needs at one moment, read from the store in a few queries.
 
-Invariant: a value. After a change of a record one gathers again, or goes on with what was written.
+Invariant: Facts never change. After a record changed, gather again or use the written record.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -29,19 +29,21 @@ class Facts:
     specs: Mapping[str, Spec]  # of the open units
     hooks: Sequence[Hook]
     cards: Sequence[Card]  # open
-    newest: Mapping[str, Attempt]  # of units that wait for a time, or continue a session
-    needed: Mapping[str, UnitState]  # finished units that open ones need
+    newest: Mapping[
+        str, Attempt
+    ]  # newest attempts of units that wait for a time or continue a session
+    needed: Mapping[str, UnitState]  # finished units that open units need
     rests: Rests
-    agents: Agents  # as they can be used now
-    notices: Sequence[str]  # which agents rest, and who takes their units
-    accounts: Ledger  # it grows with what this pass hangs
+    agents: Agents  # with the agent that stands in now
+    notices: Sequence[str]  # paused agents, and who takes their units
+    accounts: Ledger  # grows with each attempt that this pass starts
 
     def spec(self, unit: Unit) -> Spec:
-        """What the unit's task asks for."""
+        """Return what the task of the unit asks for."""
         return self.specs[unit.id]
 
     def agent(self, unit: Unit) -> str:
-        """Who takes the unit; a model that it names is the default's."""
+        """Return the agent for the unit; a unit that names a model goes to no deputy."""
         if unit.agent:
             return unit.agent
         if self.agents.deputy and not self.spec(unit).model:
@@ -49,7 +51,7 @@ class Facts:
         return self.agents.default
 
     def card(self, cause: Cause) -> Card | None:
-        """The open card of the cause."""
+        """Return the open card of the cause; None if there is none."""
         for card in self.cards:
             if card.fingerprint == cause.key:
                 return card
@@ -57,7 +59,7 @@ class Facts:
 
 
 def gather(store: Store, agents: Agents, table: Budget, at: datetime) -> Facts:
-    """Read the facts; `agents`: those that are installed."""
+    """Read the facts; `agents` are the installed agents."""
     units = store.open(Unit)
     names = frozenset(unit.id for unit in units)
     cards = store.open(Card)
@@ -99,7 +101,7 @@ def _needed(store: Store, units: Sequence[Unit], known: Collection[str]) -> dict
 def _deputized(
     agents: Agents, cards: Sequence[Card], rests: Rests, at: datetime
 ) -> tuple[Agents, list[str]]:
-    """The agents with who stands in for the default at present, and what a person should know."""
+    """Return the agents with the current deputy, and sentences about paused agents."""
     broken = {}
     for card in cards:
         cause = parse(card.fingerprint)

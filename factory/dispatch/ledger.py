@@ -1,7 +1,7 @@
-"""The ledger: what is spent and held back, read from the records of attempts, and what that leaves.
+"""The ledger: what attempts have spent and reserved, and what is left under the caps.
 
-Invariant: nothing is kept beside the records, so what a dead daemon held back ends with the attempt
-that rescue ends.
+Invariant: only the records of attempts count. So a reservation of a dead daemon ends when rescue
+ends its attempt.
 """
 
 from collections.abc import Collection, Sequence
@@ -23,13 +23,13 @@ from factory.store.ports import Store
 from factory.store.records import Attempt, CardKind, Fact
 from factory.store.unit import Unit
 
-LOOK_BACK = 7  # days: what attempts of a runtime used lately says what the next one will need
+LOOK_BACK = 7  # days of attempts that predict what the next attempt needs
 
 
 class Ledger:
-    """The accounts at one moment, each record read once.
+    """The accounts at one moment; each record is read once.
 
-    What is hung meanwhile is added by `add`. `units`: those whose attempts are read together.
+    `add` adds an attempt that started later. The attempts of `units` are read in one query.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Ledger:
         self._needs: dict[str, Amount] = {}
 
     def reserve(self, unit: Unit, agent: str, minutes: float) -> Amount | Short:
-        """What an attempt of at most so many minutes has to hold back; nothing without a cap."""
+        """Return what to reserve for an attempt of at most `minutes`; nothing without a cap."""
         caps = self._caps(unit)
         if agent == NO_AGENT or caps == Caps():
             return Amount()
@@ -58,12 +58,12 @@ class Ledger:
         )
 
     def add(self, attempt: Attempt) -> None:
-        """Take into account an attempt that was hung just now."""
+        """Add an attempt that was just started."""
         self._running.append(attempt)
         self._of_units.setdefault(attempt.unit, []).append(attempt)
 
     def extend(self, attempt: Attempt, want: Amount) -> Amount | None:
-        """What a running attempt holds back before it uses `want`; None: no cap pays for it."""
+        """Return what a running attempt must reserve before it uses `want`; None: over a cap."""
         unit = self._store.get(Unit, attempt.unit)
         assert unit is not None, f"there is no unit {attempt.unit}"
         others = [each for each in self._running if _key(each) != _key(attempt)]
@@ -72,7 +72,7 @@ class Ledger:
         return budget.extend(self._caps(unit), budget.held(attempt), want, unit=of_unit, day=day)
 
     def ask(self, unit: Unit, short: Short) -> Ask:
-        """The card for a unit that is short."""
+        """Return the card for a unit that cannot be paid for."""
         if short is Short.UNIT:
             cap = self._caps(unit).unit
             used = budget.said(self._charged(unit.id), cap)
@@ -83,7 +83,7 @@ class Ledger:
 
     @property
     def day_cause(self) -> Cause:
-        """What units wait for that are short today: another day, or another cap, has another."""
+        """Return the cause of units that the day's limit stops; each day and limit has its own."""
         return cause("day", f"{day_of(self._at)}:{budget.said(self._day_cap, self._day_cap)}")
 
     @cached_property
@@ -133,18 +133,18 @@ class Ledger:
 
 
 class Meter:
-    """Reads what a running attempt uses against what is held back for it."""
+    """Compares what a running attempt uses with what is reserved for it."""
 
     def __init__(self) -> None:
         self._caps: Budget | None = None
-        # The most that it used between two looks: what it may use until the next.
+        # The most that the attempt used between two reads; it may use as much until the next one.
         self._step: Amount | None = None
 
     def read(self, ledger: Ledger, attempt: Attempt, usage: Usage) -> tuple[Attempt, bool]:
-        """The attempt as it stands now, and whether no cap pays for it to go on."""
+        """Return the attempt with its new usage, and whether a cap stops it."""
         now = metered(attempt, usage)
         grown = budget.used(now) - budget.used(attempt)
-        is_edited = self._caps != ledger.table  # perhaps while no daemon ran
+        is_edited = self._caps != ledger.table  # the edit may be older than this daemon
         self._caps = ledger.table
         if grown == Amount() and not is_edited:
             return now, False
@@ -159,7 +159,7 @@ class Meter:
 
 
 def metered(attempt: Attempt, usage: Usage) -> Attempt:
-    """The attempt with what its runtime has told of; no less than before, as that may be lost."""
+    """Return the attempt with its reported usage; never less, because a report may get lost."""
     return replace(
         attempt,
         tokens_input=max(attempt.tokens_input, usage.input),

@@ -1,7 +1,6 @@
-"""Runtimes that rest: at their usage limit, or after unit after unit ended at once.
+"""Pauses of runtimes: at a usage limit, or after attempts of several units ended at once.
 
-Invariant: whatever goes wrong, no runtime is started in a tight loop; the longer it fails, the
-longer it rests.
+Invariant: factoryd starts no runtime in a tight loop; each further failure makes the pause longer.
 """
 
 import json
@@ -21,9 +20,9 @@ from factory.store.ports import Store
 from factory.store.records import Attempt, Fact
 from factory.store.unit import EndReason
 
-LIMIT_PAUSE = timedelta(minutes=15)  # at most, where a limit names no reset
+LIMIT_PAUSE = timedelta(minutes=15)  # the longest pause for a limit without a reset time
 AT_ONCE = timedelta(seconds=30)
-UNITS = 3  # in a row: then it is not the unit
+UNITS = 3  # if so many units in a row end at once, the runtime is to blame
 NOTHING = frozenset(
     {EndReason.EMPTY, EndReason.CRASHED, EndReason.LOST, EndReason.LIMIT, EndReason.AUTH}
     | {EndReason.HANDED_BACK, EndReason.NO_PROGRESS}
@@ -34,31 +33,31 @@ Pauses = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Rests:
-    """The runtimes that rest at one moment."""
+    """The runtimes that are paused at a given time."""
 
     until: Mapping[str, datetime]
-    why: Mapping[str, str]  # until when, and why, to follow the name
+    why: Mapping[str, str]  # the end of the pause and its reason, to follow the name
 
 
 def rests_at(store: Store, now: datetime) -> Rests:
-    """The runtimes that rest now."""
+    """Return the runtimes that are paused now."""
     known = _known(store)
     until = {name: end for name, (_, end) in _spans(known, now).items() if end > now}
     why = {}
     for name, end in until.items():
         reason = known[name].get("why", "")
-        said = f"rests until {clock(end)}"
+        said = f"is paused until {clock(end)}"
         why[name] = f"{said}: {reason}" if reason else said
     return Rests(until, why)
 
 
 def resting(store: Store, now: datetime) -> Mapping[str, datetime]:
-    """Until when each runtime that rests now does."""
+    """Return the end of the pause of each runtime that is paused now."""
     return rests_at(store, now).until
 
 
 def put_right(store: Store, now: datetime) -> None:
-    """Rewrite rests if the clock was set back: else they would last until that time comes again."""
+    """Rewrite the pauses if the clock was set back; otherwise they would last too long."""
     known = _known(store)
     fresh = {}
     for name, (since, until) in _spans(known, now).items():
@@ -68,11 +67,14 @@ def put_right(store: Store, now: datetime) -> None:
 
 
 def _spans(known: Pauses, now: datetime) -> dict[str, tuple[datetime, datetime]]:
-    """From when until when each rests, by the clock of now."""
+    """Return the start and end of each pause, corrected if the clock was set back."""
     spans = {}
     for name, row in known.items():
         since, until = as_of(from_stamp(row["since"]), from_stamp(row["until"]), now)
-        spans[name] = since, min(until, since + FARTHEST)  # an earlier version believed any reset
+        spans[name] = (
+            since,
+            min(until, since + FARTHEST),
+        )  # an earlier version accepted any reset time
     return spans
 
 
@@ -84,10 +86,10 @@ def note_end(
     reset: datetime | None,
     now: datetime,
 ) -> datetime | None:
-    """Note what an attempt's end says about its runtime; return until when a limited unit waits.
+    """Record what the end of an attempt says about its runtime; return how long a unit waits.
 
-    A limit (or an overloaded server) that names no reset is tried again after 10 s, then after
-    twice as long each time.
+    The result is None if no limit stopped the attempt. After a limit (or an overloaded server)
+    without a reset time, factoryd tries again after 10 s, then after twice as long each time.
     """
     agent = attempt.agent
     is_limited = attempt.reason is EndReason.LIMIT
@@ -97,7 +99,7 @@ def note_end(
         _worked(store, escalations, agent, now)
         return None
     if not is_limited and (attempt.end or now) - attempt.start >= AT_ONCE:
-        return None  # neither: it took its time
+        return None  # it ran long enough: not a failure at once
     known = _known(store)
     before = known.get(agent, {"row": 0, "units": []})
     rests = resting(store, now).get(agent, now)
@@ -121,10 +123,10 @@ def note_end(
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What one end adds to what is known of its runtime."""
+    """What the end of one attempt changes in the record of its runtime."""
 
-    row: int  # how often in a row
-    units: Sequence[str]  # the last ones whose attempts ended at once
+    row: int  # the number of failures in a row
+    units: Sequence[str]  # the last units whose attempts ended at once
     until: datetime
     why: str
     ask: Ask | None
@@ -137,12 +139,12 @@ def _limited(
     rests: datetime,
     now: datetime,
 ) -> _Found:
-    """It met a limit; one that names no reset counts, but not while the runtime rests already."""
+    """Return the pause for a limit; without a reset time, count it once for each pause."""
     row = int(before["row"])
     units = before["units"]
     if reset is not None and reset > now:
         return _Found(row, units, reset, attempt.detail, None)
-    is_new = rests <= now  # else the attempt had been started before
+    is_new = rests <= now  # otherwise the attempt started before the pause
     if is_new:
         row += 1
     pause = timedelta(seconds=backoff(row, at_most=LIMIT_PAUSE.total_seconds()))
@@ -153,7 +155,7 @@ def _limited(
 
 
 def _failed(attempt: Attempt, before: Mapping[str, Any], now: datetime) -> _Found:
-    """It ended at once and did nothing; where several units' attempts do, it is not the unit."""
+    """Return the pause for an attempt that did nothing; only after several units is there one."""
     row = int(before["row"]) + 1
     others = [each for each in before["units"] if each != attempt.unit]
     units = [*others, attempt.unit][-UNITS:]
@@ -166,7 +168,7 @@ def _failed(attempt: Attempt, before: Mapping[str, Any], now: datetime) -> _Foun
 
 
 def lift(store: Store, agent: str, now: datetime) -> None:
-    """A person wants the runtime to be tried at once."""
+    """End the pause of a runtime, e.g. because a person wants to try it at once."""
     known = _known(store)
     if known.pop(agent, None):
         _write(store, known, now)

@@ -1,6 +1,6 @@
-"""The pool: which ready unit hangs next on which free hook, and what every other one waits for.
+"""The pool: puts ready units on free hooks, and says what every other unit waits for.
 
-Invariant: a unit hangs on a hook under a new epoch in one transaction, or not at all.
+Invariant: one transaction puts a unit on a hook, under a new epoch, or does nothing.
 """
 
 import os
@@ -36,7 +36,7 @@ from factory.store.records import Attempt, Hook
 from factory.store.unit import Unit, UnitState, advance
 
 TICK_SECONDS = 30.0
-ROOM_SECONDS = 3.0  # how often a full disk is looked at
+ROOM_SECONDS = 3.0  # seconds between checks of a full disk
 
 
 class Pool:
@@ -63,8 +63,10 @@ class Pool:
             store=store, state=state, escalations=escalations, judge=trunk_judge.judge
         )
         self._waits = Waits(store=store, state=state, escalations=escalations)
-        self._full: Ask | None = None  # while a disk has no room
-        self.notices: Sequence[str] = ()  # of the last pass: who rests, and who takes their units
+        self._full: Ask | None = None  # the card while a disk is full
+        self.notices: Sequence[
+            str
+        ] = ()  # of the last pass: paused agents, and who takes their units
 
     async def run(self, group: TaskGroup) -> None:
         """Tick whenever something changed, and at the latest every 30 seconds."""
@@ -77,7 +79,7 @@ class Pool:
         return self._seconds_to_next(now())
 
     def tick(self, group: TaskGroup, at: datetime) -> None:
-        """One pass: reconcile cards and waits with the facts, then fill free hooks."""
+        """Do one pass: compare cards and waits with the facts, then fill free hooks."""
         where = self._state.cramped()
         self._full = line_cards.disk_full(where) if where else None
         self._escalations.overdue(at)
@@ -90,7 +92,7 @@ class Pool:
 
     def _dispatch(self, group: TaskGroup, at: datetime) -> None:
         ruling = self._rulings.current
-        if ruling is None:  # nobody knows which agents there are
+        if ruling is None:  # the agents are not known yet
             self._reconcile(Circumstances(full=self._full), at)
             return
         facts = self._reconciled(ruling, at)
@@ -107,7 +109,7 @@ class Pool:
     # ── facts and cards ──
 
     def _reconciled(self, ruling: Ruling, at: datetime) -> Facts:
-        """The facts after every card was compared with them."""
+        """Compare every card with the facts; return the facts after that."""
         pauses.put_right(self._store, at)
         budget = self._state.settings.budget
         agents = self._find_agents()
@@ -138,7 +140,7 @@ class Pool:
         )
 
     def _reconcile(self, circumstances: Circumstances, at: datetime) -> bool:
-        """Whether a card was closed."""
+        """Compare every card with the circumstances; return whether a card was closed."""
         over = self._escalations.reconcile(circumstances, now=at)
         if DISK_FULL in over:
             self._state.wake_all()
@@ -152,10 +154,10 @@ class Pool:
     # ── what starts ──
 
     def _is_sound(self, unit: Unit, facts: Facts) -> bool:
-        """Whether no person is asked about the unit's own task."""
+        """Whether the task of the unit has no trouble that a person must solve."""
         spec = facts.spec(unit)
         if unit.state is UnitState.READY and spec.trouble:
-            # What another release took may be wrong for this one.
+            # A task that another release accepted may be wrong for this release.
             ask = words.unreadable(unit, unread(spec))
             self._escalations.wait(unit, ask, now=facts.at)
             return False
@@ -193,7 +195,7 @@ class Pool:
         return why
 
     def _startable(self, units: Sequence[Unit], facts: Facts, stopped: Stops) -> list[Unit]:
-        """The units less those that may not start: the unproven, and all that a cause stops now."""
+        """Return the units without those that are unproven or that a cause stops now."""
         found = []
         with self._store.transaction():
             for unit in units:
@@ -205,14 +207,14 @@ class Pool:
         return found
 
     def _is_stopped(self, unit: Unit, facts: Facts, stopped: Stops) -> bool:
-        """Whether the unit now waits for a cause that it shares, or is held for its model."""
+        """Return whether the unit now waits for a shared cause, or is held because of its model."""
         shared = stopped.cause_for(unit, facts)
         if shared is not None:
             self._escalations.wait(unit, shared, now=facts.at)
             return True
         modelless = stops.no_model(unit, facts)
         if modelless is not None:
-            why = f"{facts.agent(unit)} cannot be told its model"
+            why = f"{facts.agent(unit)} takes no model"
             self._escalations.hold(unit, modelless, now=facts.at, why=why)
             return True
         return False
@@ -222,20 +224,20 @@ class Pool:
         return facts.accounts.reserve(unit, facts.agent(unit), minutes)
 
     def _is_short(self, unit: Unit, facts: Facts) -> bool:
-        """Whether no money is left for a ready unit's next attempt: it is held then, or waits."""
+        """Return whether no money is left for a ready unit; if so, hold it or let it wait."""
         if unit.state is not UnitState.READY:
             return False
         granted = self._grant(unit, facts)
         match granted:
             case Short.UNIT:
-                why = "it has used up what it may spend"
+                why = "it has reached its spending limit"
                 self._escalations.hold(
                     unit, facts.accounts.ask(unit, granted), now=facts.at, why=why
                 )
             case Short.DAY:
                 self._escalations.wait(unit, facts.accounts.ask(unit, granted), now=facts.at)
             case Short.LATER:
-                why = "what is left of today's budget is held back for attempts that run"
+                why = "the rest of today's budget is reserved for running attempts"
                 self._say_why(unit, why, facts.at)
         return isinstance(granted, Short)
 
@@ -244,7 +246,7 @@ class Pool:
         agent = facts.agent(unit)
         granted = self._grant(unit, facts)
         if isinstance(granted, Short):
-            # Those that were hung just now have what is left: the next pass says so.
+            # Units that just started have reserved the rest; the next pass says so.
             self._state.pool.send()
             return
         number = 1 + max(unit.attempt, self._newest_number(unit.id))
@@ -266,7 +268,7 @@ class Pool:
         full = replace(
             hook, unit=unit.id, attempt=number, state="running", phase="preparing", since=at
         )
-        # One transaction: either the unit hangs on this hook under this epoch, or nothing happened.
+        # One transaction: either the unit is on this hook under this epoch, or nothing changed.
         self._store.write(
             Event.HOOK_FILLED,
             running,
@@ -281,7 +283,7 @@ class Pool:
         self._crew.wake(hook.worker)
 
     def _newest_number(self, unit: str) -> int:
-        """The highest number of the unit's attempts, also of those with no more than files left."""
+        """Return the highest number of an attempt that has a record or files."""
         where = self._state.places
         on_record = [attempt.number for attempt in self._store.select(Attempt, unit=unit)]
         left = (*_numbers(where.unit_dir(unit)), *_numbers(where.git / ATTEMPTS / unit))
@@ -307,7 +309,7 @@ class Pool:
 
 
 def _homes(units: Sequence[Unit], facts: Facts) -> dict[str, str]:
-    """Where the session of each unit that should continue one was born."""
+    """Return the worker that has the session of each unit that continues a session."""
     homes = {}
     for unit in units:
         last = facts.newest.get(unit.id)
@@ -317,7 +319,7 @@ def _homes(units: Sequence[Unit], facts: Facts) -> dict[str, str]:
 
 
 def _numbers(folder: Path) -> list[int]:
-    """The names in the folder that are numbers; none where there is no folder."""
+    """Return the numbers among the names in the folder; none if the folder is missing."""
     with suppress(OSError):
         return [int(name) for name in os.listdir(folder) if name.isdecimal()]  # noqa: PTH208
     return []

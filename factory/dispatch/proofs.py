@@ -1,7 +1,7 @@
-"""Proofs: accept commands must fail on trunk before an agent is sent to make them pass.
+"""Proofs: accept commands must fail on trunk before an agent starts to make them pass.
 
-Invariant: a unit whose commands cannot be run is tried again later and later, and at the third time
-a person is asked; no other unit waits for it.
+Invariant: if the commands of a unit cannot run, factoryd tries again after longer and longer waits.
+After the third failure a card asks a person. No other unit waits for this one.
 """
 
 from collections.abc import Collection, Sequence
@@ -23,7 +23,7 @@ from factory.store.unit import Unit, UnitState
 
 
 def is_unproven(unit: Unit, spec: Spec) -> bool:
-    """Whether the unit may not start before its accept commands were seen to fail."""
+    """Whether the accept commands of the unit must fail on trunk before the unit may start."""
     if unit.state is not UnitState.READY or unit.proven or "accept" in unit.approved:
         return False
     return bool(spec.accept)
@@ -41,10 +41,10 @@ class Proofs:
         self._judge = judge
         self._running: set[str] = set()
         self._failed = KeptRetries(store, "unproved")
-        self._broke: dict[str, Exception] = {}  # why, of those that are not counted yet
+        self._broke: dict[str, Exception] = {}  # errors that are not counted yet, by unit
 
     def begin(self, unit: Unit, spec: Spec, group: TaskGroup) -> None:
-        """Run the commands of a unit that is not proven, unless that is under way or not due."""
+        """Run the commands of an unproven unit, unless they run already or must wait."""
         name = unit.id
         if name in self._running or not self._failed.is_due(name) or not is_unproven(unit, spec):
             return
@@ -53,13 +53,13 @@ class Proofs:
         group.start_soon(partial(proving, broke=partial(self._note, name)))
 
     def setback(self, unit: Unit) -> Ask | str:
-        """What to ask or to say if running a ready unit's commands broke; "" if it did not."""
+        """Return a card or a sentence if the commands of a ready unit could not run, else ""."""
         error = self._broke.pop(unit.id, None)
         if error is None or unit.state is not UnitState.READY:
             return ""
         said = sentence_of(error)
         if self._failed.fail(unit.id) < BREAKS:
-            return f"its accept commands cannot be run, and are tried again: {said}"
+            return f"its accept commands cannot run; factoryd tries them again: {said}"
         self._failed.forget(unit.id)
         return words.unjudged(unit.id, said, unit=unit, evidence=trace_of(error))
 
@@ -69,11 +69,11 @@ class Proofs:
 
     @property
     def is_idle(self) -> bool:
-        """Whether no unit's commands run, or failed and are tried again."""
+        """Whether no commands run and none wait for another try."""
         return not self._running and not self._broke and not self._failed.waits()
 
     def waits(self) -> Sequence[float]:
-        """The seconds until each that failed is tried again."""
+        """Return the seconds until each next try of commands that could not run."""
         return self._failed.waits()
 
     def _note(self, name: str, error: Exception) -> None:
@@ -92,11 +92,11 @@ class Proofs:
         if unit is None or unit.state is not UnitState.READY:
             return
         if spec is None or spec.accept != accept:
-            return  # saved anew meanwhile: the new commands are run in their turn
+            return  # the task was saved again: its new commands run later
         if proof.setup is not None:
             self._escalations.wait(unit, proof.setup, now=at)
         elif proof.passing:
-            why = "its accept command passes on trunk already"
+            why = "its accept command already passes on trunk"
             ask = words.already_accepted(unit, proof.passing)
             self._escalations.hold(unit, ask, now=at, why=why)
         else:

@@ -1,6 +1,7 @@
-"""What hangs next, and what each unit that does not is waiting for.
+"""Chooses the units that start next, and says what each other unit waits for.
 
-Invariant: pure functions of (facts, now); every unit passed over gets a sentence that says why.
+Invariant: pure functions of (facts, now); each unit that does not start gets a sentence with the
+reason.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,14 +15,14 @@ from factory.store.records import Hook
 from factory.store.unit import Unit, UnitState, advance
 from factory.store.waits import missing
 
-AGE_STEP = timedelta(minutes=30)  # each raises a waiting unit by one priority …
-# … but to 0 only after so long: "now" goes ahead of last night's backlog.
+AGE_STEP = timedelta(minutes=30)  # each raises a waiting unit by one priority
+# Only after this time to 0, so that an urgent unit goes ahead of last night's backlog.
 AGE_TO_NOW = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A ready unit and the hook it gets, or why it gets none."""
+    """A ready unit, with its hook or the reason why it gets no hook."""
 
     unit: Unit
     hook: Hook | None
@@ -29,7 +30,7 @@ class Choice:
 
 
 def rank(unit: Unit, now: datetime) -> tuple[int, datetime, str]:
-    """The unit's place, smallest first: priority raised by age, then the time of acceptance."""
+    """Return the sort key of the unit: its priority, raised by age, then the time of acceptance."""
     waited = max(now - unit.accepted, timedelta())
     raised = max(unit.priority - waited // AGE_STEP, 1) if unit.priority else 0
     return 0 if waited >= AGE_TO_NOW else raised, unit.accepted, unit.id
@@ -43,11 +44,11 @@ def choose(
     stopped: Callable[[Unit], str],
     homes: Mapping[str, str],
 ) -> list[Choice]:
-    """What becomes of each ready unit, in order of rank.
+    """Return the choice for each ready unit, in order of rank.
 
-    `units`: all that are not final. `stopped`: why a unit may not start now, or "". `homes`: unit →
-    the worker in whose workspace its session lives. A unit passed over for its scope keeps later
-    ones off it: else a wide scope would wait for ever behind narrow ones that follow each other.
+    `units`: all units that are not final. `stopped`: returns why a unit may not start now, or "".
+    `homes`: the worker whose workspace has the session of a unit. A unit that waits because of its
+    scope also stops later units that overlap it; otherwise a wide scope might wait for ever.
     """
     free = [hook for hook in hooks if not hook.unit and hook.state == "idle"]
     under_way = []
@@ -75,12 +76,11 @@ def choose(
 
 
 def settle(units: Iterable[Unit], known: Mapping[str, UnitState], *, now: datetime) -> list[Unit]:
-    """The waiting and ready units that have to change, as they are from now on.
+    """Return the waiting and ready units that must change, in their new state.
 
-    `known`: the state of every unit there is, final ones too. Waiting → ready when nothing is
-    missing; → held when a need was cancelled; ready → waiting when something is missing; else only
-    a new time, or the first sentence about the needs. A unit that waits for a shared cause is not
-    looked at.
+    `known`: the state of all units, final units too. A waiting unit becomes ready if nothing is
+    missing, and held if a need was cancelled. A ready unit waits if something is missing. Otherwise
+    only the time or the first sentence about needs changes. Skips units with a shared cause.
     """
     changed = []
     for unit in units:
@@ -93,7 +93,7 @@ def settle(units: Iterable[Unit], known: Mapping[str, UnitState], *, now: dateti
 
 
 def next_time(units: Iterable[Unit], *, now: datetime) -> datetime | None:
-    """When the next unit's time comes, so that no unit has to be polled."""
+    """Return when the next unit's wait ends, so that nothing has to poll; None if none ends."""
     times = []
     for unit in units:
         if unit.state is UnitState.WAITING and not unit.cause and unit.not_before:
@@ -102,10 +102,10 @@ def next_time(units: Iterable[Unit], *, now: datetime) -> datetime | None:
 
 
 def circle(start: str, needs: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """The shortest way of needs that leads from a unit back to it; () where there is none."""
+    """Return the shortest circle of needs from the unit back to itself; () if there is none."""
     ways: list[tuple[str, ...]] = [(start,)]
     seen = set[str]()
-    for way in ways:  # it grows meanwhile
+    for way in ways:  # the list grows during the loop
         for need in needs.get(way[-1], ()):
             if need == start:
                 return (*way, need)
@@ -116,7 +116,7 @@ def circle(start: str, needs: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
 
 
 def _nearest(free: Sequence[Hook], home: str | None) -> Hook:
-    """The hook of that worker if it is free, else the first."""
+    """Return the hook of the worker `home` if it is free, else the first free hook."""
     for hook in free:
         if hook.worker == home:
             return hook
@@ -124,21 +124,21 @@ def _nearest(free: Sequence[Hook], home: str | None) -> Hook:
 
 
 def why_stopped(unit: Unit, agent: str, resting: Mapping[str, str], *, trunk_red: bool) -> str:
-    """Why a ready unit may not start now, or ""; `resting`: until when and why each agent rests."""
+    """Return why a ready unit may not start now, or ""; `resting`: why each agent is paused."""
     if trunk_red and unit.priority > 0:
-        return "trunk is red: until it is green again only units of priority 0 start"
+        return "trunk is red: until it is green again, only units with priority 0 start"
     if agent != NO_AGENT and agent in resting:
         return f"its agent {agent} {resting[agent]}"
     return ""
 
 
 def _overlap(unit: Unit, others: Iterable[Unit]) -> str:
-    """Whose scope overlaps; a unit without one runs beside all, and rehearsal settles it."""
+    """Return which unit overlaps, or ""; a unit without a scope overlaps no other unit."""
     if not unit.scope:
         return ""
     for other in others:
         if overlap(unit.scope, other.scope):
-            return f"its scope overlaps that of {other.id}, which goes first"
+            return f"its scope overlaps the scope of {other.id}, which goes first"
     return ""
 
 
@@ -147,7 +147,7 @@ def _settled(unit: Unit, known: Mapping[str, UnitState], now: datetime) -> Unit:
         since, until = as_of(unit.since, unit.not_before, now)
         told = until == unit.not_before and clock(until) in unit.why and not unit.needs
         unit = replace(unit, since=since, not_before=until)
-        if told and until > now:  # what it waits for is said already, and why
+        if told and until > now:  # `why` already says what the unit waits for
             return unit
     why = missing(unit.needs, unit.not_before, known, now=now)
     if any(known.get(need) is UnitState.CANCELLED for need in unit.needs):
@@ -156,7 +156,7 @@ def _settled(unit: Unit, known: Mapping[str, UnitState], now: datetime) -> Unit:
         return advance(unit, UnitState.WAITING, now=now, why=why)
     if not why and unit.state is UnitState.WAITING:
         return replace(advance(unit, UnitState.READY, now=now), not_before=None)
-    # What it needs is said again by whoever shows it (views.why): only a time is kept.
+    # views.why describes the needs when it shows the unit; only a time must be stored.
     is_said = unit.needs and unit.why
     if why and not is_said:
         return replace(unit, why=why)

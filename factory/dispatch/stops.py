@@ -1,4 +1,4 @@
-"""Why units may not start: the causes that they share, and what keeps one of them off its agent.
+"""Why units may not start: the causes that units share, and a model that its agent cannot use.
 
 Invariant: pure functions of the facts.
 """
@@ -17,13 +17,13 @@ from factory.store.unit import Unit
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stops:
-    """What stops units at this moment."""
+    """The causes that stop units at this moment."""
 
-    obstacle: Ask | None  # no room on a disk, or nothing by which to judge
+    obstacle: Ask | None  # a full disk, or no usable gates
     wrong_prompt: Ask | None
 
     def cause_for(self, unit: Unit, facts: Facts) -> Ask | None:
-        """The card of the shared cause for which the unit has to wait."""
+        """Return the card of the shared cause that stops the unit; None if nothing stops it."""
         if self.obstacle is not None and self.obstacle.kind not in unit.approved:
             return self.obstacle
         agent = facts.agent(unit)
@@ -36,13 +36,13 @@ class Stops:
 
 
 def wrong_prompt(facts: Facts, key: str) -> Ask | None:
-    """What the open card says of the prompts that rule now."""
+    """Return the open card about the prompts in force, if there is one."""
     card = facts.card(cause("prompts", key))
     return line_cards.wrong_prompt(card.evidence, key) if card else None
 
 
 def troubles(facts: Facts) -> Mapping[str, Ask | None]:
-    """Each agent that open units ask for, with the card about it where it cannot be used."""
+    """Return each agent that open units ask for, with a card if it cannot be used."""
     wanted = {facts.agent(unit) for unit in facts.units}
     wanted.add(facts.agents.acting)
     found: dict[str, Ask | None] = {}
@@ -53,7 +53,7 @@ def troubles(facts: Facts) -> Mapping[str, Ask | None]:
 
 
 def no_model(unit: Unit, facts: Facts) -> Ask | None:
-    """The card for a unit that names a model which its agent cannot be told."""
+    """Return the card if the unit names a model and its agent's command takes none."""
     agent = facts.agent(unit)
     model = facts.spec(unit).model
     if not model or agent not in facts.agents.modelless or CardKind.RUNTIME in unit.approved:

@@ -1,6 +1,6 @@
-"""Waits: which waiting units go on, and which ready ones have to wait.
+"""Waits: decides which waiting units continue, and which ready units must wait.
 
-Invariant: a unit that waits for a cause goes on when the cause has no open card, and no sooner.
+Invariant: a unit that waits for a cause continues only when the cause has no open card.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ _EVENTS: Mapping[UnitState, Event] = {
 
 
 class Waits:
-    """Moves units into their waits and out of them."""
+    """Moves units into and out of the state `waiting`."""
 
     def __init__(self, *, store: Store, state: DaemonState, escalations: Escalations) -> None:
         self._store = store
@@ -34,7 +34,7 @@ class Waits:
         self._escalations = escalations
 
     def settle(self, facts: Facts) -> list[Unit]:
-        """Move every unit that has to; the open units, as they stand then."""
+        """Move every unit whose wait begins or ends; return the open units in their new states."""
         causes = {card.fingerprint for card in facts.cards}
         units = []
         for unit in facts.units:
@@ -58,16 +58,16 @@ class Waits:
         return [changed.get(unit.id, unit) for unit in units]
 
     def _release(self, unit: Unit, at: datetime) -> Unit:
-        """The card of its cause is closed."""
+        """Release a unit after the card of its cause was closed."""
         to = UnitState.QUEUED if unit.submission else UnitState.READY
-        why = "what it waited for is settled"
+        why = "the cause of its wait is over"
         free = advance(replace(unit, cause=""), to, now=at, why=why)
         self._write(free, at)
         self._state.queue.send()
         return free
 
     def _past_trouble(self, unit: Unit, facts: Facts) -> Unit:
-        """A unit that waits for an agent in trouble goes on where another stands in."""
+        """Release a unit that waits for an agent in trouble, if another agent stands in."""
         cause = parse(unit.cause)
         agent = facts.agent(unit)
         is_deputized = agent == facts.agents.deputy and agent != unit.agent
@@ -82,7 +82,7 @@ class Waits:
         return free
 
     def _past_limit(self, unit: Unit, facts: Facts) -> Unit:
-        """A unit that waits for the reset of one agent goes on as soon as another can take it."""
+        """Release a unit that waits for an agent's reset as soon as another agent can take it."""
         last = facts.newest.get(unit.id)
         if not unit.not_before or last is None or last.reason is not EndReason.LIMIT:
             return unit
@@ -101,4 +101,4 @@ class Waits:
 
 
 def _why(agent: str, facts: Facts) -> str:
-    return facts.agents.because or f"{agent} can take it"
+    return facts.agents.because or f"{agent} can take the unit"

@@ -271,7 +271,7 @@ def test_agents_that_start_together_stay_within_the_minutes_of_the_day(cold: Lin
 
     def waits() -> bool:
         whys = [unit.why for unit in cold.store.select(Unit, state=UnitState.READY)]
-        return whys == ["what is left of today's budget is held back for attempts that run"]
+        return whys == ["the rest of today's budget is reserved for running attempts"]
 
     cold.until("the third waits, and says why", waits)
     go.touch()

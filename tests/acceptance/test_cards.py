@@ -614,7 +614,7 @@ def test_at_its_usage_limit_an_agent_rests_until_the_reset_and_no_attempt_is_spe
     line.drop("first", FINE, agent="limited")
     line.event(Event.ATTEMPT_ENDED, unit="first", reason="limit")
     line.drop("second", FINE, agent="limited")
-    line.unit("second", UnitState.READY, why="limited rests until")
+    line.unit("second", UnitState.READY, why="limited is paused until")
 
     for name in ("first", "second"):
         line.unit(name)
@@ -662,12 +662,13 @@ def test_while_an_agent_is_at_its_limit_the_next_of_the_fallback_order_lands_its
     line.unit("first")
     line.drop("second", FINE)
     line.until(
-        "it is said", lambda: "scripted stands in: limited rests until" in line.factory("status")[1]
+        "it is said",
+        lambda: "scripted stands in: limited is paused until" in line.factory("status")[1],
     )
     line.unit("second")
-    assert "scripted stands in: limited rests until" in line.factory("why", "first")[1]
+    assert "scripted stands in: limited is paused until" in line.factory("why", "first")[1]
     assert (
-        "names the agent 'nobody', of which there is no runtime file" in line.factory("status")[1]
+        "names the agent 'nobody', but there is no runtime file for it" in line.factory("status")[1]
     )
 
     line.until("the pause is over", lambda: "stands in" not in line.factory("status")[1])

@@ -292,7 +292,7 @@ def test_units_whose_scopes_overlap_do_not_run_at_the_same_time(shared: Line) ->
     shared.event(Event.ATTEMPT_STARTED, unit="scope-a")
     shared.drop("scope-b", "write('src/b.txt', 'fine')", scope=["src/b.txt"])
 
-    shared.unit("scope-b", UnitState.READY, why="its scope overlaps that of scope-a")
+    shared.unit("scope-b", UnitState.READY, why="its scope overlaps the scope of scope-a")
 
     go.touch()
     shared.unit("scope-a")

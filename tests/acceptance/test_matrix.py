@@ -356,7 +356,7 @@ def test_a_usage_limit_is_waited_for_in_silence_and_the_session_goes_on(
         one, two = it.drop_parts(2)
         assert it.ends(one).reason == "limit"
         asked = len(it.model.requests)
-        assert re.search("(waits|rests) until .*: ", it.line.factory("status")[1])
+        assert re.search("(waits|is paused) until .*: ", it.line.factory("status")[1])
 
         it.lands(one, "limit", "submitted")
         it.lands(two)

@@ -211,7 +211,7 @@ def test_what_cannot_be_looked_at_is_refused(
 ) -> None:
     assert factory(["doctor", "--agent", "clod"]) == 2
     assert (
-        "There is no runtime 'clod': did you mean codex? There are aider, claude,"
+        "There is no runtime 'clod': did you mean codex? The runtimes are aider, claude,"
         in capsys.readouterr().err
     )
     assert factory(["doctor", "--agent", "claude", "--fix"]) == 2

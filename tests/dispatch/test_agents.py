@@ -35,9 +35,7 @@ def test_a_program_that_is_named_by_its_path_is_not_said_to_be_missing_on_the_ot
 ) -> None:
     why = found(tmp_path, runtimes(a=runs("tools/agent"))).missing["a"]
 
-    assert why.endswith(
-        "'tools/agent', is not installed: that file is not there, or may not be run."
-    )
+    assert why.endswith("'tools/agent', is not installed: that file is missing or not executable.")
 
 
 def test_the_default_is_the_first_that_is_installed(tmp_path: Path) -> None:
@@ -70,9 +68,9 @@ def test_a_configured_agent_without_a_file_is_said(tmp_path: Path) -> None:
     assert agents.default == "nobody"
     assert (
         agents.trouble("nobody")
-        == "factory.toml names the agent 'nobody', of which there is no runtime file."
+        == "factory.toml names the agent 'nobody', but there is no runtime file for it."
     )
-    assert agents.trouble("somebody") == "There is no runtime 'somebody'. There are a."
+    assert agents.trouble("somebody") == "There is no runtime 'somebody'. The runtimes are a."
 
 
 def test_an_agent_that_only_a_task_names_and_that_nobody_knows_is_trouble_too(
@@ -82,8 +80,10 @@ def test_an_agent_that_only_a_task_names_and_that_nobody_knows_is_trouble_too(
 
     agents = found(tmp_path, runtimes(a=runs("first"), b=runs("second")))
 
-    assert agents.trouble("clawde") == "There is no runtime 'clawde'. There are a, b."
-    assert agents.trouble("bb") == "There is no runtime 'bb': did you mean b? There are a, b."
+    assert agents.trouble("clawde") == "There is no runtime 'clawde'. The runtimes are a, b."
+    assert (
+        agents.trouble("bb") == "There is no runtime 'bb': did you mean b? The runtimes are a, b."
+    )
 
 
 def test_nothing_installed_is_no_default(tmp_path: Path) -> None:
@@ -127,13 +127,13 @@ def test_a_runtime_file_that_is_wrong_makes_one_agent_unusable_and_no_other(
 
 def test_a_runtime_that_is_called_as_units_with_a_command_are_is_refused() -> None:
     with pytest.raises(
-        ConfigError, match=r"conventions/runtimes/run.toml: run stands for units with a command"
+        ConfigError, match=r"conventions/runtimes/run.toml: the name run is reserved for units"
     ):
         the_runtime("run", runtimes(run=runs("x")))
 
 
 def test_a_runtime_that_is_not_there_is_refused_with_those_that_are() -> None:
-    with pytest.raises(ConfigError, match=r"no runtime 'c'\. There are a, b\."):
+    with pytest.raises(ConfigError, match=r"no runtime 'c'\. The runtimes are a, b\."):
         the_runtime("c", runtimes(b=runs("b"), a=runs("a")))
 
 
@@ -207,5 +207,5 @@ def test_a_fallback_that_nobody_knows_is_said_with_what_was_meant(tmp_path: Path
         runtimes(codex=runs("x")), configured="codex", path="", root=tmp_path, fallback=("codx",)
     )
 
-    why = "factory.toml names the agent 'codx', of which there is no runtime file: did you mean codex?"
+    why = "factory.toml names the agent 'codx', but there is no runtime file for it: did you mean codex?"
     assert agents.missing["codx"] == why

@@ -412,7 +412,7 @@ def agents_of(floor: Floor) -> dict[str, str]:
     return {each.unit: each.agent for each in floor.store.select(Attempt)}
 
 
-STANDS_IN = "codex stands in: claude rests until 2026-01-05 12:01:00 UTC: its limit is reached"
+STANDS_IN = "codex stands in: claude is paused until 2026-01-05 12:01:00 UTC: its limit is reached"
 
 
 async def test_while_a_runtime_rests_the_next_takes_what_names_no_agent_or_model_and_then_it_returns(
@@ -456,8 +456,8 @@ async def test_who_waits_for_one_runtimes_reset_goes_on_with_the_one_that_can_fi
     await floor.tick()
     assert floor.the_unit("a").not_before == later(30)
     assert [notice.split(" until")[0] for notice in floor.pool.notices] == [
-        "claude rests",
-        "codex rests",
+        "claude is paused",
+        "codex is paused",
     ]
     before = len(list(entries_of(floor.store)))
     await floor.tick(later(1))
@@ -951,7 +951,7 @@ async def test_accept_that_breaks_time_after_time_is_asked_about_and_the_others_
 
     assert once == (
         1,
-        "its accept commands cannot be run, and are tried again: KeyError: 'no bench'",
+        "its accept commands cannot run; factoryd tries them again: KeyError: 'no bench'",
     )
     assert (len(floor.judge.asked), floor.states()) == (3, {"fix": "waiting", "other": "running"})
     assert floor.open_cards() == [("E1", CardKind.CRASH_LOOP, ("fix",))]

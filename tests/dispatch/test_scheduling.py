@@ -143,7 +143,7 @@ def test_while_trunk_is_red_only_priority_0_starts_and_age_does_not_help() -> No
 
     assert picked(units, trunk_red=True) == ["repair"]
     assert why_not(units, trunk_red=True) == {
-        "old": "trunk is red: until it is green again only units of priority 0 start"
+        "old": "trunk is red: until it is green again, only units with priority 0 start"
     }
 
 
@@ -160,8 +160,8 @@ def test_units_with_overlapping_scopes_do_not_run_beside_each_other() -> None:
 
     assert picked(units) == ["c"]
     assert why_not(units) == {
-        "a": "its scope overlaps that of running, which goes first",
-        "b": "its scope overlaps that of queued, which goes first",
+        "a": "its scope overlaps the scope of running, which goes first",
+        "b": "its scope overlaps the scope of queued, which goes first",
     }
 
 
