@@ -68,7 +68,7 @@ def test_stop_tells_the_daemon_how_and_returns_when_it_is_gone(
 
 
 def test_a_daemon_that_does_not_go_is_said(line: Line) -> None:
-    with line.daemon(), pytest.raises(FactoryError, match="has not gone after 0 s"):
+    with line.daemon(), pytest.raises(FactoryError, match="has not ended after 0 s"):
         life.leave(os.getpid(), 0, seconds=0)
 
 
@@ -375,6 +375,6 @@ def test_stop_waits_for_the_process_and_not_for_what_it_says(line: Line) -> None
     with daemon_of(line) as child:
         line.fact("daemon", {"state": "stopped", "pid": child.pid})
 
-        with pytest.raises(FactoryError, match="has not gone"):
+        with pytest.raises(FactoryError, match="has not ended"):
             life.leave(child.pid, 0, seconds=0)
         child.send_signal(signal.SIGTERM)
