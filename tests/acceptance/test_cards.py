@@ -543,7 +543,7 @@ def test_what_is_asked_for_with_the_daemon_down_is_done_at_the_next_start(line: 
 
     code, said = line.factory("answer", card.id, "that one")
     line.drop("dropped-while-down", FINE)
-    assert (code, "queued for the next start" in said) == (0, True)
+    assert (code, "the next start does this" in said) == (0, True)
     line.start()
 
     landed = line.unit("asks")
