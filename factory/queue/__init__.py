@@ -1,4 +1,4 @@
-"""From submission to trunk: what may land, in which order, and what has landed.
+"""Takes submitted units to trunk: decides what may land, and in which order.
 
-What must not live here: anything that runs an agent, or that talks to a person but by a card.
+This room runs no agent, and it tells a person something only with a card.
 """

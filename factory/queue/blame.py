@@ -1,6 +1,6 @@
-"""Blame: what happens to a candidate that is red on trunk alone.
+"""Blame: decides about a candidate that is red although no other candidate is below it.
 
-Invariant: a unit is sent back only for what is not red on trunk as well.
+Invariant: a unit goes back only if it fails a gate that passes on trunk.
 """
 
 from datetime import datetime
@@ -17,7 +17,7 @@ from factory.store.unit import EndReason, Unit
 
 
 class Blame:
-    """Decides between the unit, trunk and the machine."""
+    """Decides whether the unit, trunk or the machine is to blame."""
 
     def __init__(self, *, trunk_judge: TrunkJudge, outcomes: Outcomes) -> None:
         self._trunk_judge = trunk_judge
@@ -58,13 +58,13 @@ class Blame:
 
     def _setup_failed(self, unit: Unit, ruled: Ruled, tip: str, at: datetime) -> None:
         card = ruled.setup
-        assert card is not None, "only asked about a setup that failed"
+        assert card is not None, "the setup did not fail"
         trunk = self._trunk_judge.ruled(tip)
         works_on_trunk = trunk is not None and trunk.ok
         if not works_on_trunk or card.cause == UNCONFINED:
             self._outcomes.wait(unit, card, at)
             return
-        # Trunk's own environment can be made, so the unit broke it.
+        # Setup works on trunk, so the unit broke it.
         evidence = f"{card.question}\n\n{card.evidence}"
         refusal = Refusal(EndReason.GATE_RED, "its setup fails", said=evidence)
         self._outcomes.send_back(unit, refusal, at)

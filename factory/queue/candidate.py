@@ -8,7 +8,7 @@ from factory.store.unit import Unit
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A unit rehearsed on a parent: the commit that would land, and how its tree stands."""
+    """A unit rehearsed on a parent: the commit that would land, and the verdict on its tree."""
 
     unit: Unit
     parent: str

@@ -1,6 +1,6 @@
-"""Makes candidates of queued units: checks them against the rules, and rehearses them as a chain.
+"""Turns queued units into candidates: checks them against the rules, and rehearses them as a chain.
 
-Invariant: a step that breaks for one unit keeps no other from landing.
+Invariant: an error in a step of one unit stops no other unit.
 """
 
 from collections.abc import Awaitable, Collection, Sequence
@@ -48,7 +48,7 @@ class Candidates:
         outcomes: Outcomes,
         setbacks: Setbacks,
     ) -> None:
-        self.aside: dict[str, str] = {}  # unit → why it is judged and landed apart from the chain
+        self.aside: dict[str, str] = {}  # units outside of the chain, each with the reason
         self._store = store
         self._state = state
         self._trunk = trunk
@@ -56,9 +56,11 @@ class Candidates:
         self._outcomes = outcomes
         self._setbacks = setbacks
         self._rulings = judgings.rulings
-        self._specs: dict[str, Spec] = {}  # of queued units, whose specs nobody writes again
-        self._checked: set[Check] = set()  # changes that break no rule, as things stand
-        self._compared: set[tuple[str, str]] = set()  # base and submission, at the last pass
+        self._specs: dict[str, Spec] = {}  # of queued units: their specs do not change
+        self._checked: set[Check] = set()  # changes that break no current rule
+        self._compared: set[tuple[str, str]] = (
+            set()
+        )  # base and submission of each unit in the last pass
         self._rehearsals: dict[tuple[str, str], Rehearsed | Conflict | Nothing] = {}
 
     def keep(self, units: Collection[str]) -> None:
@@ -69,23 +71,23 @@ class Candidates:
             del self._specs[name]
 
     def forget_rehearsals(self) -> None:
-        """Trunk is another."""
+        """Forget all rehearsals, because trunk moved."""
         self._rehearsals.clear()
 
     def spec(self, unit: Unit) -> Spec:
-        """What the task of a queued unit asks for; raise NoSpec where that is not known."""
+        """Return what the task of a queued unit asks for; raise NoSpec if that is unknown."""
         if unit.id not in self._specs:
             self._specs[unit.id] = spec_of(self._store, unit.id)
         return self._specs[unit.id]
 
     def attempt(self, unit: Unit) -> Attempt:
-        """The attempt that submitted the unit."""
+        """Return the attempt that submitted the unit."""
         found = self._store.get(Attempt, unit.id, unit.attempt)
-        assert found is not None, f"{unit.id} was submitted by no attempt"
+        assert found is not None, f"no attempt submitted {unit.id}"
         return found
 
     async def compare(self, units: Sequence[Unit]) -> None:
-        """Have git compare all new submissions with their bases at once."""
+        """Compare all new submissions with their bases concurrently."""
         async with anyio.create_task_group() as together:
             for unit in units:
                 if (unit.base, unit.submission) not in self._compared:
@@ -93,7 +95,7 @@ class Candidates:
         self._compared = {(unit.base, unit.submission) for unit in units}
 
     async def admitted(self, units: Sequence[Unit], tip: str, at: datetime) -> list[Unit]:
-        """The units whose diff breaks no rule, as they were submitted."""
+        """Return the units whose submitted change breaks no rule."""
         found = []
         for unit in units:
             step = self._admit(unit, unit.base, unit.submission, tip, at)
@@ -102,18 +104,18 @@ class Candidates:
         return found
 
     async def chain(self, units: Sequence[Unit], tip: str, at: datetime) -> list[Candidate]:
-        """Rehearse units one on the other.
+        """Rehearse the units on top of each other; return the candidates.
 
-        One that conflicts with trunk itself goes back; one that conflicts with others waits.
+        A unit that conflicts with trunk goes back; a unit that conflicts with others waits.
         """
         links: list[Candidate] = []
         for unit in units:
             if links and self._may_change_rules(links[-1].unit):
-                break  # nobody is judged, or guarded, by rules that have not landed
+                break  # rules that have not landed must not judge or guard another unit
             parent = links[-1].commit if links else tip
             rehearsed = await self._tried(unit, self._rehearse(unit, parent), at)
             if isinstance(rehearsed, Rehearsed):
-                # Again for what would land: a merge follows what trunk renamed meanwhile.
+                # Check the merged change too: a merge follows renames on trunk.
                 step = self._admit(unit, parent, rehearsed.commit, tip, at)
                 if await self._tried(unit, step, at):
                     links.append(self._candidate(unit, parent, rehearsed))
@@ -131,23 +133,23 @@ class Candidates:
         )
 
     async def _compare(self, unit: Unit) -> None:
-        with suppress(GitError):  # whoever asks next meets it
+        with suppress(GitError):  # the next caller gets the same error
             await self._trunk.own.changed(unit.base, unit.submission)
 
     async def _tried(self, unit: Unit, step: Awaitable[T], at: datetime) -> T | None:
-        """What a step about one unit gives; None where it breaks: it is tried again later."""
+        """Return the result of a step for one unit; None if it failed and runs again later."""
         try:
             return await step
         except (GitError, NoSpec) as error:
             if self._state.is_full(error):
-                raise  # which is not about this unit
+                raise  # a full disk is not a problem of this unit
             log.exception(TICK_BROKE, loop="queue", unit=unit.id)
             self.aside.pop(unit.id, None)
             self._setbacks.later(unit, str(error), words.unreadable(unit, str(error)), at)
             return None
 
     async def _admit(self, unit: Unit, before: str, after: str, tip: str, at: datetime) -> bool:
-        """Whether what differs between the two commits breaks no rule; else the unit goes back."""
+        """Whether the change between the commits breaks no rule; otherwise send the unit back."""
         ruling = await self._rulings.of(tip)
         own = await self._rulings.of(unit.base)
         spec = self.spec(unit)
@@ -160,7 +162,7 @@ class Candidates:
         passed = CardKind.GUARD in unit.approved
         allow = (*spec.allow, GATES, AGENTS) if passed else spec.allow
         refused = await change.refused(
-            # Trunk's present rules count too: a gate that runs its files may be newer.
+            # Trunk's current rules count too: they may have a newer gate that runs these files.
             (rules, own.rules),
             allow=allow,
             scope=() if CardKind.OUT_OF_SCOPE in unit.approved else spec.scope,
@@ -201,7 +203,7 @@ class Candidates:
 
     def _message(self, unit: Unit, attempt: Attempt) -> str:
         asked = self.spec(unit).title
-        with suppress(NoMarkdown):  # then less of what the agent said is taken over
+        with suppress(NoMarkdown):  # then the message takes less from the agent's summary
             asked = f"{asked}\n{body_of(self._store, unit.id)}"
         trailers = {
             UNIT: unit.id,
@@ -213,7 +215,7 @@ class Candidates:
 
     def _refuse(self, unit: Unit, why: Conflict | Nothing, at: datetime) -> None:
         if isinstance(why, Nothing):
-            detail = "merged onto newest trunk the change is empty: trunk has it already"
+            detail = "trunk already has this change: merged onto the newest trunk, it is empty"
             self._outcomes.send_back(unit, Refusal(EndReason.EMPTY, detail), at)
             return
         detail = f"conflicts with trunk in {', '.join(why.paths[:5])}"

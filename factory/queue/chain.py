@@ -2,8 +2,8 @@
 
 Prefix k of the queue is trunk plus the first k candidates, each one commit. Every prefix is judged
 on its own tree, up to one per bench at once, so that trunk only ever moves over judged commits.
-Source of the window: Zuul's chain; of setting a suspect aside and judging it alone: the simulation
-in docs/design.md.
+The window comes from Zuul's chain. The simulation in docs/design.md explains why a red candidate is
+set aside and judged alone.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from enum import StrEnum
 
 
 class Standing(StrEnum):
-    """What is known about the tree of one prefix."""
+    """The verdict on the tree of one prefix."""
 
     UNKNOWN = "waiting"
     JUDGING = "judging"
@@ -22,7 +22,7 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One candidate in the chain: the unit, and how the prefix that ends with it stands."""
+    """One candidate in the chain: the unit, and the verdict on the prefix that ends with it."""
 
     unit: str
     standing: Standing
@@ -30,16 +30,16 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Moves:
-    """What to do now; every part may be empty."""
+    """The next moves of the queue; every part may be empty."""
 
-    land: tuple[str, ...] = ()  # these units, in order: their prefixes are green
-    blame: str = ""  # red on trunk alone: back to its worker
-    aside: tuple[str, ...] = ()  # red behind others: judged alone later
+    land: tuple[str, ...] = ()  # units whose prefixes are green, in order
+    blame: str = ""  # a unit that is red directly on trunk
+    aside: tuple[str, ...] = ()  # units that are red behind others; they are judged alone later
     judge: tuple[str, ...] = ()  # prefixes to put on free benches
 
 
 def plan(chain: Sequence[Link], *, free: int, window: int) -> Moves:
-    """The moves for a chain in queue order, with `free` benches, judging `window` prefixes deep."""
+    """Return the moves for a chain in queue order; judge at most the first `window` prefixes."""
     land = _leading_green(chain)
     rest = chain[len(land) :]
     if not land and rest and rest[0].standing is Standing.RED:
@@ -49,7 +49,7 @@ def plan(chain: Sequence[Link], *, free: int, window: int) -> Moves:
     for depth, link in enumerate(rest):
         if link.standing is Standing.RED:
             aside = link.unit
-            break  # what stands behind it is rehearsed without it
+            break  # the next pass rehearses later units without this one
         if link.standing is Standing.UNKNOWN and depth < window and len(judge) < free:
             judge.append(link.unit)
     return Moves(land=land, aside=(aside,) if aside else (), judge=tuple(judge))

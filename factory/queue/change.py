@@ -1,7 +1,7 @@
-"""What guards look at in a change: its paths, where its links lead, which files want filters.
+"""The facts about a change that guards check: its paths, targets of links, and git filters.
 
-Invariant: no more than a bound is read of any file of the change, and a change of very many paths
-does not keep the event loop from turning.
+Invariant: every read of a file has a bound, and a change with very many paths does not block the
+event loop.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -19,16 +19,14 @@ from factory.repo.git import Git
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """About what differs between two commits."""
+    """The facts about the change between two commits."""
 
     paths: Sequence[str]
     links: Mapping[str, str] = field(
         default_factory=dict
-    )  # changed symbolic links, and where they lead
-    filters: Sequence[str] = ()  # attribute files that call for filters, or are too large to tell
-    larger: Mapping[str, int] = field(
-        default_factory=dict
-    )  # files that rule and are too large to be read
+    )  # changed symbolic links, with their targets
+    filters: Sequence[str] = ()  # .gitattributes files with a filter, or too large to read
+    larger: Mapping[str, int] = field(default_factory=dict)  # rule files that are too large to read
 
     async def refused(
         self,
@@ -40,7 +38,7 @@ class Facts:
         theirs: Collection[str],
         passed: bool,
     ) -> Refused | None:
-        """What guards object to; `passed`: a person let this change pass them."""
+        """Return the objection of the guards, if any; `passed`: a person let this change land."""
 
         def ask() -> Refused | None:
             sources = frozenset(self.filters).union(
@@ -59,19 +57,19 @@ class Facts:
 
 
 async def facts_of(own: Git, before: str, after: str, folder: str) -> Facts:
-    """The facts; `folder`: the name of the one with the conventions."""
+    """Return the facts; `folder`: the name of the folder with the conventions."""
     changes = await own.changed(before, after)
     paths, links, attributes = await aside(len(changes), partial(_kinds, changes))
     targets = await own.read(links, most=LINK)
     texts = await own.read(attributes)
     larger = await too_large(own, after, changes, folder)
     calling = [path for path, text in texts.found.items() if "filter" in text]
-    # A checkout runs filters, a bench does not, and the next start would refuse the repository.
+    # A checkout runs filters, but a bench does not. The next start would refuse the repository.
     return Facts(paths, targets.found, [*calling, *texts.larger], {**larger, **targets.larger})
 
 
 def _kinds(changes: Sequence[Change]) -> tuple[list[str], dict[str, str], dict[str, str]]:
-    """All paths; the symbolic links, and the attribute files, each with its blob."""
+    """Return all paths, then symbolic links and .gitattributes files, each with its blob."""
     links = {change.path: change.new for change in changes if change.mode == SYMLINK}
     attributes = {
         change.path: change.new for change in changes if change.new and _is_attributes(change.path)

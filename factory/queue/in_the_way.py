@@ -1,6 +1,6 @@
-"""The files that keep units from landing, as they look: whoever changes one may have made way.
+"""The files that block landings: when such a file changes, its units may be able to land.
 
-Invariant: no git is run to look at them, since a person may take a night to move one.
+Invariant: checking the files runs no git, because a file may block a landing for a whole night.
 """
 
 from collections.abc import Collection, Mapping
@@ -11,7 +11,7 @@ Look = Mapping[Path, tuple[int, ...]]
 
 
 class InTheWay:
-    """Which files each unit whose landing is blocked waits for."""
+    """The blocking files of each unit that cannot land."""
 
     def __init__(self) -> None:
         self._paths: dict[str, tuple[Path, ...]] = {}
@@ -20,7 +20,7 @@ class InTheWay:
         return bool(self._paths)
 
     def put(self, unit: str, paths: Collection[Path]) -> None:
-        """The unit waits until one of the paths has changed."""
+        """Record the paths that block the unit."""
         self._paths[unit] = tuple(paths)
 
     def keep(self, units: Collection[str]) -> None:
@@ -29,7 +29,7 @@ class InTheWay:
             del self._paths[name]
 
     def look(self) -> Look:
-        """What the files look like now; one that is not there has no entry."""
+        """Return the current marks of the files; a missing file has no entry."""
         seen: dict[Path, tuple[int, ...]] = {}
         for paths in self._paths.values():
             for path in paths:
@@ -38,7 +38,7 @@ class InTheWay:
         return seen
 
     def changed(self, before: Look) -> list[str]:
-        """The units of which a file looks otherwise than before."""
+        """Return the units with a blocking file that changed since `before`."""
         now = self.look()
         paths = before.keys() | now.keys()
         different = {path for path in paths if before.get(path) != now.get(path)}
@@ -50,6 +50,6 @@ class InTheWay:
 
 
 def _marks(path: Path) -> tuple[int, ...]:
-    """What differs after a change of content, a replacement, or another owner or mode."""
+    """Return numbers that change with the content, the inode, the owner or the mode."""
     about = path.lstat()
     return about.st_mtime_ns, about.st_ino, about.st_ctime_ns

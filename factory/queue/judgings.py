@@ -1,6 +1,6 @@
-"""Candidates that are judged on benches, and what was ruled about each commit.
+"""Judges candidates on benches, and keeps the verdict on each commit.
 
-Invariant: what nobody asks about any more is ended and forgotten.
+Invariant: a commit that can no longer land is neither judged nor remembered.
 """
 
 from collections.abc import Collection, Sequence
@@ -19,7 +19,7 @@ from factory.store.unit import Unit
 
 
 class Judgings:
-    """One for each commit, as long as that commit may land."""
+    """The running judgings and the verdicts of commits that may land."""
 
     def __init__(self, *, state: DaemonState, trunk_judge: TrunkJudge, setbacks: Setbacks) -> None:
         self.running: dict[str, anyio.CancelScope] = {}
@@ -31,15 +31,15 @@ class Judgings:
 
     @property
     def free_benches(self) -> int:
-        """How many benches judge nothing at present; below 0 after their number was lowered."""
+        """Return the number of free benches; below 0 after a person lowered `gates.benches`."""
         return self._state.settings.gates.benches - len(self.running)
 
     def ruled(self, commit: str) -> Ruled | None:
-        """What was ruled about the commit."""
+        """Return the verdict on the commit; None if there is none."""
         return self._ruled.get(commit)
 
     def standing(self, unit: Unit, commit: str) -> Standing:
-        """What is known about the commit, with which the unit would land."""
+        """Return the verdict on the commit with which the unit would land."""
         ruled = self._ruled.get(commit)
         if ruled is None:
             return Standing.JUDGING if commit in self.running else Standing.UNKNOWN
@@ -55,7 +55,7 @@ class Judgings:
         group.start_soon(self._judge, candidate, accept, scope, name=name)
 
     def keep(self, wanted: Collection[str]) -> None:
-        """End and forget what is not about these commits."""
+        """Stop judging all other commits, and forget their verdicts."""
         for commit in self.running.keys() - wanted:
             self.running[commit].cancel()
         for commit in self._ruled.keys() - wanted:
@@ -75,7 +75,7 @@ class Judgings:
         try:
             with scope:
                 ruled = await self._state.guarded("judge", judge, broke=broke)
-                if ruled is not None:  # None: it was broken off, and is asked again
+                if ruled is not None:  # None: an error ended the judging, which runs again later
                     self._ruled[candidate.commit] = ruled
         finally:
             self.running.pop(candidate.commit, None)

@@ -1,6 +1,6 @@
-"""The lander: lands green candidates beside the passes of the merge queue.
+"""The lander: lands green candidates while the merge queue continues its passes.
 
-Invariant: one landing at a time; as long as it lasts, trunk and the open steps belong to it.
+Invariant: one landing at a time; during a landing nothing else uses trunk and the open steps.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ Choices = Sequence[Sequence[Candidate]]
 
 
 class Lander:
-    """`tip` is the commit that trunk pointed to when it was last looked at, or landed on."""
+    """Lands candidates; `tip` is the commit of trunk after the last look or landing."""
 
     def __init__(
         self,
@@ -46,13 +46,13 @@ class Lander:
         self._trunk_judge = trunk_judge
         self._outcomes = outcomes
         self.tip = ""
-        self.units: frozenset[str] = frozenset()  # those whose landing is under way
-        self.passed_over = False  # a pass left something alone meanwhile
+        self.units: frozenset[str] = frozenset()  # units whose landing is under way
+        self.passed_over = False  # a pass skipped work because of a landing
         self.failed = Retries()  # units that could not be landed
         self.in_the_way = InTheWay()
 
     def begin(self, choices: Choices, group: TaskGroup, at: datetime) -> None:
-        """Land the first of the choices that may land."""
+        """Start to land the first choice that can land."""
         if not choices:
             return
         landing = set[str]()
@@ -71,7 +71,7 @@ class Lander:
                 self._state.queue.send()
 
     async def _land(self, choices: Choices, at: datetime) -> bool:
-        """Land as many of the first choice's as may, or of the next's; True if anything changed."""
+        """Land what can land of the first possible choice; return whether anything changed."""
         for green in choices:
             ready = self._reviewed(green, at)
             if not ready:
@@ -85,7 +85,7 @@ class Lander:
         return False
 
     def _reviewed(self, green: Sequence[Candidate], at: datetime) -> Sequence[Candidate]:
-        """Return the leading candidates that need no review, or have had one."""
+        """Return the leading candidates that need no further review; hold the first other one."""
         for position, each in enumerate(green):
             needs_review = self._candidates.spec(each.unit).review == "required"
             if needs_review and CardKind.REVIEW not in each.unit.approved:
@@ -100,7 +100,7 @@ class Lander:
         return await self._landings.land(units, parent=ready[0].parent, at=at)
 
     async def _record(self, outcome: Outcome, ready: Sequence[Candidate], at: datetime) -> bool:
-        """Take up what became of the landing; True if anything changed."""
+        """Act on the outcome of the landing; return whether anything changed."""
         match outcome:
             case Landed(commit):
                 self.tip = commit
@@ -120,10 +120,10 @@ class Lander:
                 return self._step_aside(outcome, ready[0].unit, at)
 
     def _step_aside(self, blocked: Blocked, unit: Unit, at: datetime) -> bool:
-        """Ask about a blocked landing, so that no other unit waits for it; True if that is new."""
+        """Raise a card about a blocked landing and set its unit aside; return whether it is new."""
         if blocked.is_open or not self._landings.still_queued(unit):
-            return True  # its card is another, or a person took it back while we looked
-        if blocked.kind in ("failed", "refused"):  # not again at once
+            return True  # it has another card, or a person took it out of the queue
+        if blocked.kind in ("failed", "refused"):  # wait before the next try
             self.failed.fail(unit.id)
         self._landings.ask(unit, blocked, at)
         first_line = blocked.reason.splitlines()[0]

@@ -1,8 +1,8 @@
-"""Landings: an open step in the journal, trunk moved, what became of it written down.
+"""Landings: write an open step to the journal, move trunk, then record the outcome.
 
-Invariant: the step is durable before anything moves, and `landed` is recorded after trunk was seen
-to hold the commit. A step stays open while it is not known what became of it: then nothing else
-lands, and the rest of the line goes on.
+Invariant: the step is durable before trunk moves, and `landed` is recorded only after trunk holds
+the commit. A step with an unknown outcome stays open; until it is settled nothing else lands, but
+other work continues.
 """
 
 import json
@@ -30,8 +30,8 @@ from factory.store.ports import Store
 from factory.store.records import Step
 from factory.store.unit import Unit, UnitState
 
-LANDING_SECONDS = 1800.0  # each git command has a limit too; this bounds what comes around them
-TRIES = 3  # looks at a git that still runs, or at an unreadable trunk, before a card asks
+LANDING_SECONDS = 1800.0  # for the whole landing; each git command also has its own limit
+TRIES = 3  # checks of a running git, or of an unreadable trunk, before a card asks
 TRUNK = "trunk"
 Units = Sequence[Sequence[str]]  # the units of a landing, each with its commit
 
@@ -43,15 +43,15 @@ class Landings:
         self._store = store
         self.trunk = trunk
         self._escalations = escalations
-        self.looks = Retries()  # at trunk, and at open steps: what could not be found out
+        self.looks = Retries()  # failed checks of trunk and of open steps
 
     async def land(
         self, ready: Sequence[tuple[Unit, str]], *, parent: str, at: datetime
     ) -> Outcome:
         """Land units, each with its commit, the first on `parent`; trunk goes to the last commit.
 
-        What git refuses before it touched anything is a Blocked that says so. Raises OSError,
-        GitError where a disk is full.
+        Returns Blocked if git refuses before it changed anything. Raises OSError or GitError if a
+        disk is full.
         """
         to = ready[-1][1]
         try:
@@ -61,18 +61,18 @@ class Landings:
         if not isinstance(plan, LandingPlan):
             return plan
         if plan.base != parent:
-            return Moved(plan.base)  # commits that a person took back meanwhile stay away
+            return Moved(plan.base)  # do not land commits that a person removed from trunk
         units = []
         for unit, commit in ready:
             if not self.still_queued(unit):
-                return Moved(parent)  # a person took it back while we looked
+                return Moved(parent)  # a person took it out of the queue meanwhile
             units.append((unit.id, commit))
         step = Step(id=f"landing:{to}", kind="landing", data=_data(plan, units), at=at)
-        # The open step is durable before anything moves: a start finds out what became of it.
+        # The open step is durable before trunk moves, so that the next start can find the outcome.
         self._store.write(
             Event.LANDING_OPENED, step, now=at, to=to, units=[unit for unit, _ in units]
         )
-        # A stop in between would leave trunk moved and nothing on record until the next start.
+        # If a stop came in between, trunk would have moved without a record until the next start.
         with anyio.fail_after(LANDING_SECONDS, shield=True):
             outcome = await self._outcome(step, self.trunk.land(plan, self._started(step, units)))
             self._record(outcome, step, units)
@@ -83,7 +83,7 @@ class Landings:
         self._escalations.raise_card(_asks(unit, blocked), now=at, unit=unit)
 
     def still_queued(self, unit: Unit) -> bool:
-        """Whether the unit stands in the queue with the same submission."""
+        """Whether the unit is still in the queue with the same submission."""
         fresh = self._store.get(Unit, unit.id)
         return (
             fresh is not None
@@ -92,9 +92,10 @@ class Landings:
         )
 
     async def finish_open(self, at: datetime) -> bool:
-        """Finish, or undo, each landing that was broken off; False while one is not settled.
+        """Finish or undo each interrupted landing; return False while one is not settled.
 
-        Not only at the start: where its record failed (disk full), trunk holds units still queued.
+        Needed at any time, not only at the start: if a full disk stops the record of a landing,
+        trunk holds units that are still queued.
         """
         settled = True
         for step in self._store.open(Step):
@@ -103,7 +104,7 @@ class Landings:
         return settled
 
     def open_units(self) -> set[str]:
-        """The units of landings of which it is not known what became of them."""
+        """Return the units of landings with an unknown outcome."""
         names = set[str]()
         for step in self._store.open(Step):
             names.update(name for name, _ in json.loads(step.data)["units"])
@@ -118,13 +119,13 @@ class Landings:
             if self._record(outcome, step, units):
                 self.looks.forget(step.id, _running(step))
                 return True
-        # A git that runs is looked for at each pass, whatever else that comes of.
+        # A running git has its own count: it is checked in each pass.
         is_running = isinstance(outcome, Blocked) and outcome.kind == "running"
         self.looks.fail(_running(step) if is_running else step.id)
         return False
 
     async def _outcome(self, step: Step, landing: Awaitable[Outcome]) -> Outcome:
-        """What the landing comes to. Git's refusal is final only before git was to move trunk."""
+        """Return the outcome; a refusal after git began to move trunk is of kind `unknown`."""
         try:
             return await landing
         except (GitError, OSError) as error:
@@ -136,9 +137,10 @@ class Landings:
     async def refresh(
         self, at: datetime, *, first: Callable[[datetime], Awaitable[None]] | None = None
     ) -> str | None:
-        """Trunk, fetched; "" when it is gone; None while git cannot read it, at last with a card.
+        """Fetch trunk and return its commit; "" if the branch is gone; None if git cannot read it.
 
-        `first` is done before, and may fail likewise.
+        Runs `first` before, and treats its errors in the same way. After repeated errors, raises a
+        card.
         """
         try:
             if first is not None:
@@ -155,7 +157,7 @@ class Landings:
         return tip
 
     async def _refused(self, error: GitError | OSError) -> Blocked:
-        """The refusal, with what mends it if that can be seen; raised again if a disk is full."""
+        """Return the refusal, with a fix if it is known; reraise the error if a disk is full."""
         if disk.full(error):
             raise error
         log.info(LANDING_REFUSED, error=str(error))
@@ -179,7 +181,7 @@ class Landings:
         return started
 
     def _record(self, outcome: Outcome, step: Step, units: Units) -> bool:
-        """Write down what became of a landing; False where that is still to be found out."""
+        """Record the outcome of a landing; return False if the outcome is still unknown."""
         if isinstance(outcome, Landed):
             self._record_landed(step, units)
             return True
@@ -187,7 +189,7 @@ class Landings:
         if isinstance(outcome, Blocked) and outcome.is_open:
             self._ask(outcome, step, units)
             return False
-        # Nothing moved, or it was taken back: the units are queued still, and land in their turn.
+        # Trunk did not move, or moved back. The units are still queued and land later.
         with self._store.transaction():
             closed = replace(step, done=True)
             self._store.write(Event.LANDING_CLOSED, closed, now=now(), outcome=repr(outcome))
@@ -195,14 +197,14 @@ class Landings:
         return True
 
     def _ask(self, outcome: Blocked, step: Step, units: Units) -> None:
-        """Ask a person about a landing of unknown outcome; first wait for a git that still runs."""
+        """Raise a card about a landing with an unknown outcome; first wait for a running git."""
         if outcome.kind == "running" and self.looks.failures(_running(step)) < TRIES - 1:
             return
         for name, _ in units:
             if unit := self._store.get(Unit, name):
                 asked = words.landing_unknown(units[0][0], step.id, outcome.reason, outcome.mend)
                 card = self._escalations.raise_card(asked, now=now(), unit=unit)
-                waits = replace(unit, why=f"waits for {card.id}: its landing was broken off")
+                waits = replace(unit, why=f"waits for {card.id}: its landing was interrupted")
                 if waits != unit:
                     self._store.write(Event.UNIT_QUEUED, waits, now=now(), unit=name)
 
@@ -213,7 +215,7 @@ class Landings:
                 unit = self._store.get(Unit, name)
                 if unit is None or unit.state is UnitState.LANDED:
                     continue
-                # Not through the table: trunk holds the commit, whatever the record says.
+                # Not through the state table: trunk holds the commit, whatever state is recorded.
                 landed = replace(
                     unit,
                     state=UnitState.LANDED,

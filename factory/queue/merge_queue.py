@@ -1,7 +1,7 @@
-"""The merge queue: candidates are checked, rehearsed, judged on benches, and landed in order.
+"""The merge queue: checks, rehearses and judges candidates, and lands them in order.
 
-Invariant: trunk moves only to a commit whose exact tree was judged green by the gates of the commit
-below it, or which a person let pass.
+Invariant: trunk moves only to a commit whose exact tree passed the gates of the commit below it, or
+that a person let land.
 """
 
 import json
@@ -34,11 +34,11 @@ from factory.store.records import Fact
 from factory.store.unit import Unit, UnitState
 
 TICK_SECONDS = 30.0
-LOOK_SECONDS = 1.0  # how often files that block a landing are looked at
+LOOK_SECONDS = 1.0  # seconds between checks of files that block a landing
 
 
 class MergeQueue:
-    """One lane: nothing else moves trunk."""
+    """The queue of one line; nothing else in the daemon moves trunk."""
 
     def __init__(
         self,
@@ -77,13 +77,13 @@ class MergeQueue:
             trunk_judge=trunk_judge,
             outcomes=outcomes,
         )
-        # What has to succeed before trunk is looked at.
+        # Must succeed before the first look at trunk.
         self.before_trunk: Callable[[datetime], Awaitable[None]] | None = None
 
     async def run(self, group: TaskGroup) -> None:
         """Tick whenever something changed, and at the latest every 30 seconds."""
         while True:
-            # Before the pass: what changes while it runs is noticed after it.
+            # Before the pass, so that a change during the pass is noticed after it.
             seen = self.lander.in_the_way.look()
             moved = await self._state.guarded("queue", self.tick, group, now())
             self._withdraw_warnings()
@@ -102,7 +102,7 @@ class MergeQueue:
                 return
 
     def _waits(self) -> Iterator[float]:
-        """The seconds until something that failed is tried again."""
+        """Yield the seconds until each failed step is tried again."""
         for retries in (
             self.lander.failed,
             self._setbacks.retries,
@@ -112,13 +112,13 @@ class MergeQueue:
             yield from retries.waits()
 
     def _noticed(self, before: Look) -> bool:
-        """Whether files that block a landing have changed; those units are tried again at once."""
+        """Return whether a blocking file has changed; let its units try again at once."""
         changed = self.lander.in_the_way.changed(before)
         self.lander.failed.forget(*changed)
         return bool(changed)
 
     def _withdraw_warnings(self) -> None:
-        """Drop what was said of a landing or a judging that failed, once it is not tried again."""
+        """Remove warnings about failed landings and judgings that need no further try."""
         if not self.lander.units:
             self._state.mended("landing")
         if not self.judgings.running and not self._setbacks.retries.waits():
@@ -127,21 +127,21 @@ class MergeQueue:
             self._state.mended("judge trunk")
 
     async def tick(self, group: TaskGroup, at: datetime) -> bool:
-        """One pass: look at trunk, rehearse, judge, land or blame; True if another should follow.
+        """Do one pass: look at trunk, rehearse, judge, land or blame; return whether to run again.
 
-        While a landing is under way it only judges on along the chain; a later pass does the rest.
+        During a landing, a pass only starts judgings in the chain; a later pass does the rest.
         """
         if self._state.stopping in (Stopping.HAND_BACK, Stopping.LEAVE) or self._state.no_room():
             return False
         landing = bool(self.lander.units)
         self.lander.passed_over = landing
         if not landing:
-            # As long as one is open, nothing else lands.
+            # Nothing else lands while an interrupted landing is not settled.
             landing = not await self.landings.finish_open(at)
             if not (landing and self.lander.tip) and not await self.look_at_trunk(group, at):
                 return False
         for name in self._setbacks.count(self.lander.tip, at):
-            self._aside[name] = "judging it broke: judged alone"
+            self._aside[name] = "its judging failed with an error: judged alone"
         linked, apart = await self._rehearsed(at)
         self.judgings.keep({each.commit for each in (*linked, *apart)})
         await self._trunk_judge.judge.end_unwanted({each.tree for each in (*linked, *apart)})
@@ -176,7 +176,7 @@ class MergeQueue:
     # ── trunk ──
 
     async def look_at_trunk(self, group: TaskGroup, at: datetime) -> bool:
-        """Notice what others did to trunk; False when there is none to land on."""
+        """Notice changes of trunk by others; return False if there is no trunk to land on."""
         tip = await self.landings.refresh(at, first=self.before_trunk)
         if tip is None:
             return False
@@ -184,13 +184,13 @@ class MergeQueue:
         if not tip:
             self._escalations.raise_card(line_cards.trunk_gone(self._trunk.branch), now=at)
             return False
-        self._escalations.close(TRUNK_GONE, now=at, why="the branch is there again")
+        self._escalations.close(TRUNK_GONE, now=at, why="the branch exists again")
         if tip != self.lander.tip:
             known = str(self._known_trunk().get("commit", ""))
             if known and known != tip and not await self._is_ours(tip, since=known):
                 await self._moved_from_outside(known, tip, at)
             elif not known:
-                # The store lost what it knew of trunk, while trunk was not there to be read.
+                # The store lost its record of trunk while trunk could not be read.
                 await self.watch.recognize(at)
             self.lander.tip = tip
             self._candidates.forget_rehearsals()
@@ -199,7 +199,7 @@ class MergeQueue:
         return True
 
     async def _moved_from_outside(self, known: str, tip: str, at: datetime) -> None:
-        # Not by what was fetched last: our landing may have been taken back before it was fetched.
+        # Not with the last fetch: a person may have undone our landing before that fetch.
         rewritten = not await self._trunk.own.contains(tip, known)
         self._store.write(Event.TRUNK_MOVED, now=at, was=known, to=tip, rewritten=rewritten)
         await self.watch.recognize(at)
@@ -207,7 +207,7 @@ class MergeQueue:
             self._trunk_judge.missing = await self.watch.follow(at)
 
     async def _is_ours(self, tip: str, *, since: str) -> bool:
-        """Whether trunk moved on by a landing of ours that was only just written down."""
+        """Whether our own, just recorded landing moved trunk."""
         landed = self._store.select(Unit, commit=tip)
         return bool(landed) and await self._trunk.own.contains(tip, since)
 
@@ -218,7 +218,7 @@ class MergeQueue:
     # ── candidates ──
 
     async def _admitted(self, at: datetime) -> list[Unit]:
-        """The queued units, in order, whose diff breaks no rule."""
+        """Return the queued units, in order, whose change breaks no rule."""
         unknown = set[str]() if self.lander.units else self.landings.open_units()
         queued = []
         for unit in self._store.open(Unit):
@@ -230,12 +230,12 @@ class MergeQueue:
         self._setbacks.retries.keep(names)
         self.lander.in_the_way.keep(names)
         queued.sort(key=lambda unit: (unit.priority, unit.since, unit.id))
-        await self._candidates.compare(queued)  # what follows finds them at hand
+        await self._candidates.compare(queued)  # the next step reads the cached comparisons
         there = [unit for unit in queued if unit.id in self._aside or self._is_due(unit.id)]
         return await self._candidates.admitted(there, self.lander.tip, at)
 
     async def _rehearsed(self, at: datetime) -> tuple[list[Candidate], list[Candidate]]:
-        """The candidates of the chain, and those apart from it, each on trunk alone."""
+        """Return the candidates of the chain, and the candidates outside of it, each on trunk."""
         queue = await self._admitted(at)
         line = [unit for unit in queue if unit.id not in self._aside]
         linked = await self._candidates.chain(line, self.lander.tip, at)
@@ -281,7 +281,7 @@ class MergeQueue:
 
     def _send_back(self, candidate: Candidate, group: TaskGroup, at: datetime) -> bool:
         ruled = self.judgings.ruled(candidate.commit)
-        assert ruled is not None, "only what was ruled is red"
+        assert ruled is not None, "a red candidate has a verdict"
         return self._blame.settle(candidate, ruled, self.lander.tip, group, at)
 
 
@@ -290,7 +290,7 @@ def _positions(
     judged_now: Collection[str],
     landing: Collection[str],
 ) -> str:
-    """The queue as `status` shows it, as JSON."""
+    """Return the queue as `status` shows it, as JSON."""
     rows = []
     for place, each in enumerate(candidates, 1):
         state = _shown(each, judged_now, landing)

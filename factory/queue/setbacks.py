@@ -1,7 +1,7 @@
-"""Units about which a step broke: the factory's own fault, or the machine's, and no verdict.
+"""Steps of units that failed because of factoryd or the machine, without a verdict.
 
-Invariant: each is tried again later and later, and a person is asked at the third time, also
-across restarts; no other unit waits for it.
+Invariant: each step is retried after longer and longer waits. After the third failure, a card asks
+a person. A restart does not reset the count. No other unit waits for the step.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from factory.store.unit import Unit
 
 
 class Setbacks:
-    """Counts what breaks about one unit, and asks about it in the end."""
+    """Counts the failed steps of each unit, and finally raises a card."""
 
     def __init__(self, *, store: Store, state: DaemonState, outcomes: Outcomes) -> None:
         self._store, self._state, self._outcomes = store, state, outcomes
@@ -26,22 +26,22 @@ class Setbacks:
         self._uncounted: dict[str, tuple[Candidate, Exception]] = {}
 
     def later(self, unit: Unit, said: str, ask: Ask, at: datetime) -> None:
-        """Try again later what broke about a unit, or ask a person."""
+        """Let the unit try again later; after the third failure, raise the card."""
         if self.retries.fail(unit.id) >= BREAKS:
             self.retries.forget(unit.id)
             self._outcomes.wait(unit, ask, at)
             return
-        self._outcomes.note(unit, f"cannot be judged, and is tried again: {said}", at)
+        self._outcomes.note(unit, f"cannot be judged; factoryd tries again: {said}", at)
 
     def judging_broke(self, candidate: Candidate, error: Exception) -> None:
-        """Note that there is no verdict; what is to be done about it, the next pass does."""
+        """Note that judging failed without a verdict; the next pass acts on it."""
         self._uncounted[candidate.unit.id] = candidate, error
         self._state.queue.send()
 
     def count(self, tip: str, at: datetime) -> Iterator[str]:
-        """Count those that were judged alone, on trunk itself; give all whose judging broke.
+        """Yield the units whose judging failed; count only those judged directly on trunk.
 
-        Behind others it may be one of them that breaks it.
+        Behind other candidates, one of those may be the cause.
         """
         for name, (candidate, error) in list(self._uncounted.items()):
             unit = self._store.get(Unit, name)

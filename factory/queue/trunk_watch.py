@@ -1,8 +1,7 @@
-"""What commits on trunk say about units: which of them have landed, and under which commit.
+"""Finds out from commits on trunk which units have landed, and with which commit.
 
-Invariant: a unit counts as landed only by a commit that this store's own attempt made: its nonce
-says so. A commit of a colleague's factory, or of an earlier life of this one, only takes the unit's
-name.
+Invariant: a unit counts as landed only if the nonce in the commit belongs to an attempt of this
+store. A commit of another factory, or of an earlier store, only reserves the name of the unit.
 """
 
 import json
@@ -20,12 +19,12 @@ from factory.store.ports import Store
 from factory.store.records import Attempt, Fact
 from factory.store.unit import Unit, UnitState
 
-SLACK_S = 1.0  # commits have whole seconds
-SEEN = "trailers_seen"  # the fact that says how far trunk was read
+SLACK_S = 1.0  # commit times are whole seconds
+SEEN = "trailers_seen"  # the fact that says up to which commit trunk was read
 
 
 def made_by(store: Store, unit: Unit, landing: Landing) -> bool:
-    """Whether an attempt of this very unit made the commit."""
+    """Whether an attempt of exactly this unit made the commit."""
     if unit.id != landing.unit:
         return False
     if not landing.run:
@@ -39,7 +38,7 @@ def made_by(store: Store, unit: Unit, landing: Landing) -> bool:
 
 
 def by_unit(landings: Iterable[Landing]) -> dict[str, list[Landing]]:
-    """The landings of each unit, in their order."""
+    """Return the landings by unit, in the same order."""
     found: dict[str, list[Landing]] = {}
     for landing in landings:
         found.setdefault(landing.unit, []).append(landing)
@@ -47,19 +46,19 @@ def by_unit(landings: Iterable[Landing]) -> dict[str, list[Landing]]:
 
 
 def newest(store: Store, unit: Unit, landings: Iterable[Landing]) -> Landing | None:
-    """The first of the landings that an attempt of this very unit made."""
+    """Return the first landing that an attempt of exactly this unit made; None if there is none."""
     return next((each for each in landings if made_by(store, unit, each)), None)
 
 
 def _is_of_older_release(store: Store, unit: Unit, landing: Landing) -> bool:
-    """By number and time, where neither the commit nor the record has a nonce."""
+    """Whether number and time fit a commit and a record that have no nonce."""
     attempt = store.get(Attempt, unit.id, landing.attempt)
     without_nonce = attempt is not None and not attempt.nonce
     return without_nonce and landing.at >= unit.accepted.timestamp() - SLACK_S
 
 
 def read_so_far(store: Store) -> str:
-    """The commit up to which trunk's trailers were read; "" where they never were."""
+    """Return the commit up to which trunk's trailers were read; "" if they never were."""
     fact = store.get(Fact, SEEN)
     return str(json.loads(fact.value)) if fact else ""
 
@@ -71,11 +70,11 @@ class TrunkWatch:
         self._store, self._trunk, self._escalations = store, trunk, escalations
 
     async def recognize(self, at: datetime, *, at_start: bool = False) -> list[str]:
-        """Record as landed the units that trunk holds, or held, since it was last read; their ids.
+        """Record units as landed if trunk holds, or held, their commits; return their ids.
 
-        One process, however many units there are. `at_start`: also if trunk points to what was read
-        last, since a restored store may know this tip, and not what trunk held before a person took
-        it back.
+        Runs one git process for any number of units, and reads only the commits since the last
+        call. `at_start`: reads even if trunk has not moved, because a restored store may know this
+        commit but not the landings that a person removed from trunk.
         """
         tip = await self._trunk.tip()
         known = read_so_far(self._store)
@@ -93,9 +92,9 @@ class TrunkWatch:
         return found
 
     async def follow(self, at: datetime) -> list[str]:
-        """After trunk was rewritten: give each landed unit the commit that has its trailers now.
+        """Give each landed unit its new commit after somebody rewrote trunk.
 
-        Returns the ids of those that trunk does not hold any more.
+        Returns the ids of the units that trunk does not hold any more.
         """
         here = by_unit(await self._trunk.landings(history=False))
         missing = []
@@ -126,7 +125,7 @@ class TrunkWatch:
             or not made_by(self._store, unit, landing)
         ):
             return False
-        # Not through the table: trunk holds the commit, and no state of the record can undo that.
+        # Not through the state table: trunk holds the commit, whatever state is recorded.
         landed = replace(
             unit,
             state=UnitState.LANDED,
@@ -146,6 +145,6 @@ class TrunkWatch:
             recognized=True,
         )
         self._escalations.leave(
-            unit.id, now=at, why=f"{self._trunk.branch} holds {unit.id} already"
+            unit.id, now=at, why=f"{self._trunk.branch} already holds {unit.id}"
         )
         return True

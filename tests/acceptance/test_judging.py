@@ -57,7 +57,7 @@ def test_judging_that_breaks_is_asked_about_across_a_restart_and_goes_on_once_it
         in_the_way = break_judging(line)
         line.drop("one", "write('one.txt', 'x')")
         line.unit(
-            "one", UnitState.QUEUED, why="cannot be judged, and is tried again: FileExistsError"
+            "one", UnitState.QUEUED, why="cannot be judged; factoryd tries again: FileExistsError"
         )
         line.stop()
         line.start()

@@ -569,4 +569,4 @@ async def test_a_queued_unit_whose_task_this_release_refuses_does_not_stop_the_o
     await scene.settle()
 
     assert (scene.state_of("odd"), scene.state_of("one")) == ("queued", "landed")
-    assert scene.unit("odd").why.startswith("cannot be judged, and is tried again: ")
+    assert scene.unit("odd").why.startswith("cannot be judged; factoryd tries again: ")

@@ -115,7 +115,7 @@ async def test_a_unit_is_tried_later_and_later_and_says_so(
         await quiet(scene)
 
     assert breaks.count == 1
-    assert "cannot be judged, and is tried again: IndexError" in scene.unit("odd").why
+    assert "cannot be judged; factoryd tries again: IndexError" in scene.unit("odd").why
     assert min(scene.queue._waits()) <= 2
 
 
