@@ -101,7 +101,7 @@ class Launch:
         )
 
     def _minutes(self, run: Run) -> float:
-        """Return the minutes that it may take: the reserved minutes, if the budget limits minutes."""
+        """Return the minutes that it may take: the reserved ones, if the budget limits minutes."""
         usual = self._state.settings.limits.minutes
         return run.attempt.reserved_minutes or run.spec.minutes or usual
 

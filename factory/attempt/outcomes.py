@@ -36,7 +36,8 @@ DEFAULTS_IN_A_ROW = 3
 class Refusal:
     """Why a submitted unit does not land.
 
-    `said`: what its next attempt reads instead of its agent's last words. `ask`: what a person reads.
+    `said`: what its next attempt reads instead of its agent's last words.
+    `ask`: what a person reads.
     """
 
     reason: EndReason
@@ -57,7 +58,7 @@ class Outcomes:
         escalations: Escalations,
         hang: Callable[[str, str, datetime, tuple[str, ...]], str],
     ) -> None:
-        """`hang` creates a unit from a task file's name, text and ignored keys, and returns the id."""
+        """Take `hang`, which creates a unit from a task file and returns its id."""
         self._store = store
         self._state = state
         self._escalations = escalations
@@ -211,7 +212,10 @@ class Outcomes:
         until: datetime | None,
         at: datetime,
     ) -> Unit:
-        """Return the unit after the end of an attempt; `until`: when its agent may be used again."""
+        """Return the unit after the end of an attempt.
+
+        `until`: when its agent may be used again.
+        """
         reason = attempt.reason
         assert reason is not None, "an attempt ends for a reason"
         row = self._in_a_row(attempt)

@@ -162,7 +162,7 @@ class Preparation:
         return done[-1]
 
     async def _carry(self, run: Run, earlier: Attempt | None) -> tuple[str, Conflict | None]:
-        """Return the earlier attempt's tree on the newest trunk, if this attempt continues from it."""
+        """Return the earlier attempt's tree on newest trunk, if this attempt continues from it."""
         if earlier is None or run.unit.fresh or not earlier.tree or run.spec.run:
             return "", None
         diff = run.run_dir / "before.diff"

@@ -52,7 +52,10 @@ def check(args: Namespace) -> int:
 
 
 def _given(top: Path, file: str) -> tuple[bytes, str, TaskFile]:
-    """Return the text, its name in the inbox, and the task; raise UsageError if it is not a task."""
+    """Return the text, its name in the inbox, and the task.
+
+    Raises UsageError if it is not a task.
+    """
     if file == "-":
         raw = sys.stdin.buffer.read()
         task = _read(raw, "standard input")
@@ -97,7 +100,8 @@ def _named(path: Path) -> str:
         return path.name
     raise UsageError(
         f"{say.line(path.name) or path} is not a valid name in the inbox: "
-        "it must end in .md, must not begin with . # or ~, and must have printable characters only\n"
+        "it must end in .md, must not begin with . # or ~, "
+        "and must have printable characters only\n"
         f"  the correct form: {slug(path.name)}.md"
     )
 

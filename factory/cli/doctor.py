@@ -206,7 +206,8 @@ def _tell_protections(sandbox: Sandbox) -> None:
     if not proc.PROC:
         _tell(
             NOTE,
-            "no /proc: a process that leaves its process group and clears the marker in its environment "
+            "no /proc: a process that leaves its process group "
+            "and clears the marker in its environment "
             "is not ended",
         )
 

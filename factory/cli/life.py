@@ -156,7 +156,7 @@ def restart(_: Namespace) -> int:
     _examine(
         top,
         os.environ,
-        # before the old daemon stops: if the new one would refuse to start, the old one keeps running
+        # Before the old daemon stops: it keeps running if the new one would refuse to start.
     )
     if seen.pid is not None:
         leave(seen.pid, signal.SIGHUP, seconds=60)
@@ -314,7 +314,10 @@ def _is_zombie(pid: int) -> bool:
 
 
 def _check_workers(top: str, environ: Mapping[str, str]) -> None:
-    """Raise UsageError if the number is invalid; later code reports other errors in factory.toml."""
+    """Raise UsageError if the number is invalid.
+
+    Later code reports other errors in factory.toml.
+    """
     try:
         settings.load(Path(top) / "factory.toml", environ)
     except ConfigError as error:

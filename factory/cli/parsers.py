@@ -28,7 +28,7 @@ def make(program: str, name: str) -> ArgumentParser:
 
 
 def usage(parser: ArgumentParser) -> str:
-    """Return the arguments of the command, as the first line of its help and the manual show them."""
+    """Return the arguments of the command, as its help and the manual show them."""
     parts = []
     for action in actions(parser):
         form = "|".join(action.option_strings) or str(action.metavar)

@@ -130,7 +130,7 @@ def _kept(attempt: unit_rows.Attempt) -> Sequence[str]:
 
 
 def _left_out(attempts: Sequence[unit_rows.Attempt]) -> Iterator[str]:
-    """Yield the whole paths that git could not take: a reader searches the agent's words for them."""
+    """Yield the whole paths that git could not take; a reader searches for them."""
     found = []
     for attempt in attempts:
         for path in attempt.left_out:

@@ -61,7 +61,7 @@ class CatchUp:
         return lines
 
     def _lost_acceptances(self) -> list[Path]:
-        """Return taken task files without a unit on record, unless a later file has the same name."""
+        """Return taken task files without a unit on record, unless a later file has the name."""
         lost = []
         for path in _taken(self._where):
             known = self._store.select(Spec, source=path.name)

@@ -122,7 +122,10 @@ class Rebuild:
         new: KeysView[str],
         at: datetime,
     ) -> bool:
-        """Add what the store lacks about a unit that it knows; return whether there was anything."""
+        """Add what the store lacks about a unit that it knows.
+
+        Returns whether there was anything.
+        """
         has_more = self._add_attempts(unit, traces[unit.id], made, at)
         return self._note_split(unit, traces, new, at) or has_more
 
@@ -261,7 +264,7 @@ class Rebuild:
         return found
 
     def _tasks(self, ended: Mapping[str, float]) -> Iterator[tuple[Spec, Task, float]]:
-        """Return spec, task and time since when it is unfinished (0: finished) of every task file."""
+        """Return spec, task and the time since it is unfinished (0: finished) of each task file."""
         intake = self._where.intake
         taken = {path.name: path for path in (intake / "taken").glob("*.md")}
         used = set()

@@ -38,7 +38,7 @@ class Rescue:
         self._outcomes = outcomes
 
     async def run(self, at: datetime) -> None:
-        """End what gates left running, finish or undo open landings, requeue units without a hook."""
+        """End processes of gates, finish or undo open landings, requeue units without a hook."""
         await self._gates.end_leftovers()
         await self._landings.finish_open(at)
         held = {(hook.unit, hook.attempt) for hook in self._store.select(Hook)}

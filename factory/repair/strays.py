@@ -71,7 +71,7 @@ class Strays:
         wrong = await self._own.damage(FSCK_SECONDS)
         if wrong:
             move = f"move {self._own.git_dir} aside"
-            mend = f"factoryd stop, {move}, factoryd start: the start makes a new one, without attempts"
+            mend = f"factoryd stop, {move}, factoryd start: it makes a new one, without attempts"
             yield Finding(f"The factory repository is damaged ({wrong}). To go on: {mend}.")
             return
         async for found in self._refs():

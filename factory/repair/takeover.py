@@ -286,7 +286,7 @@ def _is_on_record(store: Store, where: Places, hook: Hook) -> bool:
 
 
 def _runs_of(home: Path) -> dict[Path, int]:
-    """Return the run dirs below a `.factory` that have live processes, and the number of processes."""
+    """Return the run dirs below a `.factory` with live processes, and their number."""
     found: dict[Path, int] = {}
     for rest in process.living(f"{MARKER}={home}/").values():
         run = home / rest

@@ -75,7 +75,10 @@ class Archive:
         return kept
 
     async def entries(self, *, newest: bool = False) -> dict[str, Kept]:
-        """Return everything that the chains keep; with `newest`, only what their last commits list."""
+        """Return everything that the chains keep.
+
+        With `newest`, only what their last commits list.
+        """
         how = ["log", "--first-parent", "--format=%B"]
         if newest:
             how.append("-1")

@@ -29,7 +29,7 @@ class Bench:
         return self.place / "tree"
 
     async def show(self, commit: str, *, keeps: tuple[str, ...] = ()) -> None:
-        """Make the tree exactly `commit`, keep only the ignored files in `keeps`, and renew `.git`."""
+        """Make the tree exactly `commit`, with the ignored files in `keeps`, and renew `.git`."""
         await self.benches.reset(self.name, commit, clean=all_but(keeps), caches=keeps)
         excludes = "\n".join([*patterns(keeps), ""])
         await self.benches.renew_git(self.name, commit, excludes=excludes)

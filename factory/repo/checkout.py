@@ -342,7 +342,10 @@ def _plain_parents(root: Path, path: str) -> bool:
 
 
 async def patiently(look: Callable[[], Awaitable[T]], seconds: float) -> T:
-    """Call `look` until it returns something false or the seconds are over; return its last result."""
+    """Call `look` until it returns something false or the seconds are over.
+
+    Returns its last result.
+    """
     waiting = AsyncRetrying(
         retry=retry_if_result(bool),
         wait=wait_fixed(0.05),

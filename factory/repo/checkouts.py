@@ -92,7 +92,7 @@ class Checkouts:
         self._tracked = frozenset[str]()  # the folders of the shipped list that the base tracks
 
     def place(self, name: str) -> Path:
-        """Return the folder that contains the tree called `name` and everything that belongs to it."""
+        """Return the folder with the tree called `name` and everything that belongs to it."""
         return self._folder / name
 
     def git(self, name: str) -> Git:
@@ -171,7 +171,10 @@ class Checkouts:
         await to_thread.run_sync(shutil.copy2, self._index(name), target / "index")
 
     async def _refs(self) -> bytes:
-        """Return trunk's branch and the tags as packed-refs lines; runs git only if tags changed."""
+        """Return trunk's branch and the tags as packed-refs lines.
+
+        Runs git only if tags changed.
+        """
         marks = self._own.tag_marks()
         if marks != self._tag_marks:
             printed = await self._own.run("for-each-ref", _PACKED_REF, "refs/tags")

@@ -137,7 +137,7 @@ async def _check_version(environ: Mapping[str, str]) -> None:
 
 
 def layout(root: Path) -> tuple[Path, Path, Path]:
-    """Return the top of the working tree, its git dir, and the git dir shared by all working trees."""
+    """Return the top of the working tree, its git dir, and the git dir that all share."""
     # Imported here because GitPython runs git when it is imported, and fails without one.
     from git import InvalidGitRepositoryError, NoSuchPathError, Repo
 

@@ -132,7 +132,10 @@ class GitDir:
         return os.fsdecode(done.out).strip()
 
     async def contains(self, rev: str, commit: str) -> bool:
-        """Whether `commit` is `rev` or an ancestor of it; False if the commit does not exist here."""
+        """Whether `commit` is `rev` or an ancestor of it.
+
+        False if the commit does not exist here.
+        """
         done = await self.run("merge-base", "--is-ancestor", commit, rev, ok=(0, 1, 128))
         return done.code == 0
 
@@ -247,7 +250,10 @@ def _checked(
     one: Running,
     ok: Sequence[int],
 ) -> process.Output:
-    """Return the output of a command that exited as allowed; otherwise raise TooLong or GitError."""
+    """Return the output of a command that exited as allowed.
+
+    Otherwise raise TooLong or GitError.
+    """
     if not done.over:
         if done.code in ok:
             return done

@@ -58,7 +58,7 @@ class TooBig:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """The part of a tree that a snapshot takes: `option` of `git add`, without the `spared` paths."""
+    """The part of a tree that a snapshot takes: `option` of `git add`, less `spared` paths."""
 
     option: str = "-A"  # "-u": only files tracked before; "": nothing
     spared: tuple[str, ...] = ()
@@ -132,7 +132,10 @@ def _sizes(tree: Path, paths: Iterable[str]) -> Iterable[tuple[str, int]]:
 
 
 async def _both(git: Git) -> tuple[list[str] | None, list[str] | None]:
-    """Return the tracked paths that may have changed, and the new ones; None if there are too many."""
+    """Return the tracked paths that may have changed, and the new ones.
+
+    None if there are too many.
+    """
     found: dict[Sequence[str], list[str] | None] = {}
 
     async def ask(argv: Sequence[str]) -> None:

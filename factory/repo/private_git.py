@@ -24,7 +24,10 @@ _PACKED = b"# pack-refs with: peeled fully-peeled sorted \n"
 
 
 def write(target: Path, own: Path, head: str, packed_refs: bytes, excludes: str) -> None:
-    """Create the git dir at `target`, with HEAD detached at `head`; `own`: the factory repository."""
+    """Create the git dir at `target`, with HEAD detached at `head`.
+
+    `own`: the factory repository.
+    """
     for folder in _FOLDERS:
         (target / folder).mkdir(parents=True)
     is_sha256 = len(head) == 64

@@ -68,7 +68,10 @@ class BrokenOff(Exception):
 
 
 class Underway:
-    """The records of one factory. `work`: the folder of all places; `logs`: the folder of all runs."""
+    """The records of one factory. `work`: the folder of all places.
+
+    `logs`: the folder of all runs.
+    """
 
     def __init__(
         self,
@@ -155,7 +158,10 @@ class Underway:
         return record if record and self._is_ours(record) else None
 
     async def claim(self, place: Path, *about: str) -> Record | None:
-        """Return the earlier daemon's record here if it fits one of these; otherwise end its runs."""
+        """Return the earlier daemon's record here if it fits one of these.
+
+        Otherwise end its runs.
+        """
         self._unclaimed.pop(place, None)
         if not self.is_noted(place):
             return None
@@ -171,7 +177,10 @@ class Underway:
             _put_out_of_use(place)
 
     def let_go(self, place: Path, *broken: BrokenOff) -> None:
-        """Forget what was interrupted; put a place out of use if some of its processes still run."""
+        """Forget what was interrupted.
+
+        Put a place out of use if some of its processes still run.
+        """
         self.forget(place)
         if any(each.left for each in broken):
             _put_out_of_use(place)
@@ -246,7 +255,7 @@ def says_something(ended: Exit) -> bool:
 
 
 def unended(logs: Path, names: str = "*") -> list[Path]:
-    """Return the run dirs with such names and without an exit file: they may still have processes."""
+    """Return the run dirs with such names and without an exit file: they may have processes."""
     starts = sorted(logs.glob(f"{names}/start.json"))
     return [start.parent for start in starts if not start.with_name("exit.json").exists()]
 

@@ -134,7 +134,10 @@ class Workspaces(Checkouts):
         path.write_text(nonce)
 
     def claimed_by(self, name: str) -> str:
-        """Return the nonce of the attempt that the workspace was last prepared for; "" if unknown."""
+        """Return the nonce of the attempt that the workspace was last prepared for.
+
+        "" if unknown.
+        """
         path = self.place(name) / CLAIM
         with suppress(OSError):
             if not path.is_symlink():
