@@ -101,21 +101,23 @@ class Requests:
     def _tell(self, args: dict[str, Any], at: datetime) -> str:
         unit = self._open_unit(args)
         if unit.agent == NO_AGENT:
-            raise RefusedByState(f"{unit.id} is a shell command (run:): nobody reads what you say.")
+            raise RefusedByState(
+                f"{unit.id} is a shell command (run:): no agent reads your message."
+            )
         if is_landing(self._store, unit.id):
             raise RefusedByState(
-                f"{unit.id} is landing at this moment, so nobody reads what you say. "
+                f"{unit.id} is landing at this moment, so no agent reads your message. "
                 "Add a new task for what is left to do."
             )
         self._escalations.remark(unit.id, "tell", str(args["text"]), now=at)
         if unit.state is UnitState.QUEUED or (unit.state is UnitState.WAITING and unit.submission):
             self._outcomes.tell(unit, at=at)
-            return f"{unit.id}: taken out of the queue; its agent works on what you said first"
+            return f"{unit.id}: taken out of the queue; its agent first works on your message"
         if unit.state is UnitState.RUNNING:
             return f"{unit.id}: its agent reads this before its work is submitted"
         next_attempt = f"{unit.id}: its next attempt reads this"
         if unit.state is UnitState.HELD:
-            return f"{next_attempt}. If your answer lets it land as it is, nobody reads this"
+            return f"{next_attempt}. If your answer lets it land unchanged, no agent reads this"
         return next_attempt
 
     def _retry(self, args: dict[str, Any], at: datetime) -> str:
@@ -169,7 +171,7 @@ class Requests:
         self._store.write(Event.UNIT_CANCELLED, cancelled, now=at, unit=unit.id)
         self._escalations.leave(unit.id, now=at, why=f"{unit.id} was cancelled")
         if was is UnitState.RUNNING:
-            return f"{unit.id} is cancelled; its agent is being ended, and its work is kept"
+            return f"{unit.id} is cancelled; factoryd ends its agent and keeps its work"
         return f"{unit.id} is cancelled"
 
     def _pause(self, _: dict[str, Any], at: datetime) -> str:
@@ -178,7 +180,7 @@ class Requests:
         self._state.paused = True
         fact = Fact(name="paused", value=json.dumps({"by": "you", "since": stamp(at)}))
         self._store.write(Event.LINE_PAUSED, fact, now=at)
-        return "paused: nothing new starts; what runs goes on, and what is green lands"
+        return "paused: nothing new starts; running attempts continue, and green units land"
 
     def _resume(self, _: dict[str, Any], at: datetime) -> str:
         if not self._state.paused:

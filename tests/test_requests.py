@@ -182,7 +182,7 @@ def test_a_refused_answer_leaves_no_trace_but_its_refusal(line: Asked) -> None:
         (RUNNING, "fix: its agent reads this before its work is submitted"),
         (
             HELD,
-            "fix: its next attempt reads this. If your answer lets it land as it is, nobody reads this",
+            "fix: its next attempt reads this. If your answer lets it land unchanged, no agent reads this",
         ),
     ],
 )
@@ -206,7 +206,7 @@ def test_what_was_submitted_is_taken_back_to_be_told(
     line.unit(state=state, attempt=1, submission="s", cause=cause)
     line.attempt("fix", 1, reason=EndReason.SUBMITTED)
 
-    sentence = "fix: taken out of the queue; its agent works on what you said first"
+    sentence = "fix: taken out of the queue; its agent first works on your message"
     assert line.ask("tell", unit="fix", text="mind the cache") == ("done", sentence)
 
     assert (line.the_unit().state, line.the_attempt().reason) == (READY, EndReason.TOLD)
@@ -223,7 +223,7 @@ def test_what_lands_at_this_moment_cannot_be_told_any_more(line: Asked) -> None:
 
     assert outcome == (
         "refused",
-        "fix is landing at this moment, so nobody reads what you say. Add a new task for what is left to do.",
+        "fix is landing at this moment, so no agent reads your message. Add a new task for what is left to do.",
     )
     assert line.store.select(Remark, unit="fix") == []
     assert line.the_unit().state is QUEUED
@@ -232,7 +232,7 @@ def test_what_lands_at_this_moment_cannot_be_told_any_more(line: Asked) -> None:
 def test_a_command_cannot_be_told_anything(line: Asked) -> None:
     line.unit(state=RUNNING, agent="run")
 
-    outcome = ("refused", "fix is a shell command (run:): nobody reads what you say.")
+    outcome = ("refused", "fix is a shell command (run:): no agent reads your message.")
     assert line.ask("tell", unit="fix", text="mind the cache") == outcome
     assert line.store.select(Remark, unit="fix") == []
 
@@ -345,7 +345,7 @@ def test_cancelled_a_unit_is_over_and_its_cards_are_closed(line: Asked, state: U
     outcome, said = line.ask("cancel", unit="fix")
 
     assert outcome == "done"
-    assert ("its agent is being ended" in said) is (state is RUNNING)
+    assert ("factoryd ends its agent" in said) is (state is RUNNING)
     assert (line.the_unit().state, line.the_unit().why) == (
         UnitState.CANCELLED,
         "cancelled by hand",

@@ -468,7 +468,7 @@ def test_cancelling_a_running_unit_ends_its_agent_and_keeps_what_it_made(shared:
 
     code, said = shared.factory("cancel", "cancelled")
 
-    assert (code, "its agent is being ended" in said) == (0, True)
+    assert (code, "factoryd ends its agent" in said) == (0, True)
     shared.event(Event.ATTEMPT_ENDED, unit="cancelled")
     assert shared.attempts("cancelled") == ["cancelled"]
     assert git(shared.places.git, "show", "refs/factory/attempts/cancelled/1:half.txt") == "half"

@@ -137,7 +137,9 @@ def test_once_it_is_landing_it_cannot_be_told_any_more(shared: Line) -> None:
         (shared.bin / "git").unlink()
 
     assert code == 3
-    assert "landing is landing at this moment, so nobody reads what you say. Add a new task" in said
+    assert (
+        "landing is landing at this moment, so no agent reads your message. Add a new task" in said
+    )
     assert shared.unit("landing").attempt == 1
     assert shared.attempts("landing") == ["submitted"]
     assert shared.entries(Event.UNIT_TOLD, unit="landing") == []
