@@ -130,4 +130,4 @@ def _overview(program: str) -> Iterator[str]:
         for declare in group:
             yield f"  {declare.__name__:<10}{declare.__doc__}"
     other = "factoryd start|stop" if program == "factory" else "factory status|add|…"
-    yield f"\nThe other half: {other}. Each command's --help has examples."
+    yield f"\nThe other program: {other}. Each command's --help has examples."

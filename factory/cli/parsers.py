@@ -257,7 +257,9 @@ def config(parser: ArgumentParser) -> None:
         help="list the paths that need your answer before a change lands",
     )
     output = parser.add_argument_group("output")
-    output.add_argument("--json", action="store_true", help=f"{JSON}; alone or with --guards")
+    output.add_argument(
+        "--json", action="store_true", help=f"{JSON}; can be combined with --guards"
+    )
     _examples(
         parser,
         "factory config",
@@ -290,7 +292,7 @@ def doctor(parser: ArgumentParser) -> None:
         metavar="NAME",
         help="check an agent: its program, version, login, and whether it lands a small unit",
     )
-    agent.add_argument("--json", action="store_true", help=f"{JSON}; with --agent")
+    agent.add_argument("--json", action="store_true", help=f"{JSON}; only with --agent")
     _examples(
         parser,
         "factory doctor",

@@ -41,7 +41,7 @@ SEND_BACK: Choice = (
 )
 SMALLER: Choice = (
     "Make the change smaller",
-    "a new attempt that only removes; then you get a new card",
+    "a new attempt that only removes code; then you get a new card",
     Simplify(),
 )
 SPLIT: Choice = (

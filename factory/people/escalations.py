@@ -296,7 +296,7 @@ def _of_free_text(card: Card) -> UnitAction:
     for action in (Answer(), Retry()):
         if action in offered:
             return action
-    raise UsageError(f"{card.id} takes one of its options: {_keys(card)}")
+    raise UsageError(f"{card.id} must be answered with one of its options: {_keys(card)}")
 
 
 def _keys(card: Card) -> str:

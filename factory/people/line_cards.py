@@ -229,7 +229,7 @@ def trunk_rewritten(
     every = sorted(set().union(*rewrote.values()))
     asks = (
         f"On {branch} ({trunk.commit[:10]}) {gates} changes files that it judges: {shown(every)}. "
-        "It does not pass the files that land, so trunk is red. What now?"
+        "The gate fails on the files that land, so trunk is red. What now?"
     )
     only_checks = form or "e.g. --check or --no-fix"
     check = (
@@ -240,7 +240,7 @@ def trunk_rewritten(
     repair = (
         "Create a repair unit",
         "priority 0; it commits the changes that the gate makes",
-        Repair(f"Commit to {branch} the changes that {gates} makes"),
+        Repair(f"Commit the changes that {gates} makes to {branch}"),
     )
     more = _by_answer(rewrote) if trunk.inferred else _by_hand(where, every, branch)
     choices: list[Choice] = [check, repair, *more, LAND_ANYWAY]

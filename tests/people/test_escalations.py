@@ -118,14 +118,14 @@ ASKS: dict[str, tuple[Ask, CardKind, list[str]]] = {
     "trunk repaired by a gate of a file": (
         trunk_rewritten(inferred=False),
         CardKind.TRUNK_RED,
-        ["wait", "repair Commit to main the changes that 10-lint makes", "wait", "wait", "approve"],
+        ["wait", "repair Commit the changes that 10-lint makes to main", "wait", "wait", "approve"],
     ),
     "trunk repaired by an inferred gate": (
         trunk_rewritten(inferred=True),
         CardKind.TRUNK_RED,
         [
             "wait",
-            "repair Commit to main the changes that 10-lint makes",
+            "repair Commit the changes that 10-lint makes to main",
             'restore {"10-lint": ["b.py", "a[1].py"]}',
             'leave_out ["10-lint"]',
             "approve",
@@ -396,7 +396,7 @@ def test_a_command_is_run_again_and_takes_no_hint(
     card = line.raise_card(ask(unit), unit)
     assert [option.label for option in card.options] == ["Run it again", "Cancel it"]
 
-    with pytest.raises(UsageError, match="takes one of its options"):
+    with pytest.raises(UsageError, match="must be answered with one of its options"):
         line.escalations.answer("E1", "mind the cache", now=NOW)
 
     assert line.escalations.answer("E1", "1", now=NOW) == "fix: run again"
@@ -556,7 +556,7 @@ def test_neither_a_run_unit_nor_a_part_is_asked_to_be_split_and_a_run_unit_is_no
 def test_free_text_is_no_answer_where_nobody_could_be_told(line: OnRecord, name: str) -> None:
     held(line, ASKS[name][0], QUEUED, submission="s")
 
-    with pytest.raises(UsageError, match="E1 takes one of its options"):
+    with pytest.raises(UsageError, match="E1 must be answered with one of its options"):
         line.escalations.answer("E1", "I am on it", now=NOW)
 
     assert line.the_card().state == "open"
