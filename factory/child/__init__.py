@@ -1,5 +1,5 @@
-"""Programs that factoryd starts, what they may see and use, and other processes of the machine.
+"""Starts programs, limits what they see and use, and inspects other processes of the machine.
 
-Only this room starts processes. What must not live here: anything that knows what the programs are
-for.
+Only this room starts processes. What must not live here: anything that knows the purpose of a
+program.
 """

@@ -3,7 +3,8 @@
 Invariant: the disk is read-only and hidden folders are empty, except for the paths in the profile.
 """
 
-# os.path returns False where pathlib raises: a link may lead into another user's HOME.
+# Uses os.path, because a link may lead into another user's HOME: there, pathlib raises, and os.path
+# returns False.
 # ruff: noqa: PTH114
 
 import os
@@ -15,7 +16,7 @@ from factory.child import process, shim
 from factory.child.profile import Profile
 from factory.ground import disk
 
-SCRATCH_BYTES = 512 << 20  # size of /tmp and of /dev/shm, which are in memory; TMPDIR is on disk
+SCRATCH_BYTES = 512 << 20  # size in memory of /tmp and of /dev/shm; TMPDIR is on disk
 # Paths in /proc that root can write to even without a capability.
 _KERNEL = ("sys", "sysrq-trigger", "irq", "bus", "fs")
 _TRIAL_SECONDS = 10.0
@@ -34,11 +35,11 @@ class Bubblewrap:
         self._work = work
         self.layers = False
         self._overlays = False
-        self._shares = False  # the trial showed that the disk cannot hold layers
+        self._shares = False  # true after a trial showed that the disk cannot hold layers
 
     @property
     def protections(self) -> str:
-        """The protections that are really on, in one line."""
+        """The protections that are really active, in one line."""
         on = "sandbox: bubblewrap; separate files, processes and terminal; network open"
         if self._shares:
             on += (
@@ -52,7 +53,7 @@ class Bubblewrap:
     async def look(self, programs: Callable[[], Sequence[Path]]) -> str:
         """Try bubblewrap; return why it does not work, or ""."""
         there = self._work
-        while not there.is_dir():  # the folder is missing before the first start
+        while not there.is_dir():  # before the first start, the folder does not exist yet
             there = there.parent
         self._overlays = not await self._tried(_throwaway(str(there)))
         if self._overlays and self._work.is_dir():
@@ -63,8 +64,8 @@ class Bubblewrap:
         return await self._tried([])
 
     async def _tried_layer(self) -> str:
-        """Try a layer on the disk of the work folder, because some file systems cannot hold one."""
-        # This effect needs no recovery: nothing ever looks for this folder.
+        """Try a layer on the work folder's disk, because not all file systems support layers."""
+        # This effect needs no recovery: no code ever looks for this folder.
         trial = Path(tempfile.mkdtemp(prefix="layer-", dir=self._work))
         try:
             below = trial / "below"
@@ -108,7 +109,7 @@ class Bubblewrap:
         if not network:
             yield "--unshare-net"
         yield from ("--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev")
-        # The default would be half of the machine's memory.
+        # Without this limit, the default would be half of the machine's memory.
         yield from ("--size", str(SCRATCH_BYTES), "--tmpfs", "/dev/shm", "--remount-ro", "/dev")
         for name in _KERNEL:
             yield from ("--ro-bind-try", f"/proc/{name}", f"/proc/{name}")
@@ -124,14 +125,14 @@ class Bubblewrap:
 
 
 def make_layer(folder: Path) -> Path:
-    """Make `folder` a layer: the command's writes then go to `written(folder)`."""
+    """Make `folder` a layer: commands then write into `written(folder)` and not into the tree."""
     written(folder).mkdir(parents=True)
     (folder / "work").mkdir()
     return folder
 
 
 def written(layer: Path) -> Path:
-    """Return the folder that holds the writes into a layer."""
+    """Return the folder where the layer stores what commands write."""
     return layer / "upper"
 
 

@@ -1,9 +1,9 @@
 """The hidden folders: a confined command sees only what its profile names in them.
 
-Invariant: these functions change nothing and raise nothing: a link on PATH may lead into another
-user's HOME, or in a circle.
+Invariant: these functions change nothing and raise nothing, even if a link on PATH leads into
+another user's HOME or in a circle.
 """
-# os.path returns False where pathlib raises.
+# Uses os.path, because it returns False in cases where pathlib raises.
 # ruff: noqa: PTH112, PTH114
 
 import os
@@ -23,7 +23,7 @@ class Hidden:
         return prefix(path).startswith(self._prefixes)
 
     def lies_in(self, path: Path) -> bool:
-        """Return whether the path contains a hidden folder, so that it must not be shown."""
+        """Return whether the path contains a hidden folder, and so must not be shown."""
         above = prefix(path)
         return any(each.startswith(above) for each in self._prefixes)
 
@@ -46,7 +46,7 @@ class Hidden:
 
 
 def real(path: Path) -> Path:
-    """Return the path without links; pathlib before 3.13 raises for links in a circle."""
+    """Return the path without links; before Python 3.13, pathlib raises for a circle."""
     return Path(os.path.realpath(path))
 
 
@@ -56,7 +56,7 @@ def prefix(path: Path) -> str:
 
 
 def placed(path: Path) -> Path:
-    """Return the path with only its parent resolved: if it is a link, it stays the link."""
+    """Return the path with its parent resolved. If the path itself is a link, keep it as a link."""
     if os.path.isdir(path) and not os.path.islink(path):
         return real(path)
     return real(path.parent) / path.name

@@ -1,4 +1,4 @@
-"""The identity of a process, apart from a later process with its pid, and safe operations on it.
+"""Tells a process from a later one with the same pid, and operates on processes safely.
 
 Invariant: factoryd identifies a process by pid, start time and boot before it signals, awaits or
 reaps it; the pid alone is never enough.
@@ -21,7 +21,8 @@ POLL_SECONDS = 0.5  # between two checks for the end of a process, if there is n
 def _pidfds_work() -> bool:
     try:
         os.close(os.pidfd_open(os.getpid()))
-    except (AttributeError, OSError):  # another system, an old kernel, or a container's filter
+    # another system, an old kernel, or a container's filter does not support it
+    except (AttributeError, OSError):
         return False
     return True
 
@@ -38,7 +39,7 @@ class Identity:
     boot: str
 
     def is_alive(self) -> bool:
-        """Return whether the process still runs."""
+        """Return whether the process is still running."""
         return bool(self.started) and self == identity_of(self.pid)
 
 
@@ -68,7 +69,7 @@ def send(who: Identity, number: signal.Signals) -> None:
 
 
 def bury(who: Identity) -> None:
-    """Reap a child of this process that has ended and that no other code waits for."""
+    """Reap a child of this process. The child has ended, and no other code waits for it."""
     fields = proc.stat(who.pid)
     is_zombie = fields[:1] == ["Z"] and fields[19] == who.started
     if is_zombie and proc.parent(who.pid) == os.getpid():
@@ -87,7 +88,7 @@ def _pidfd(who: Identity) -> Iterator[int]:
     try:
         fd = os.pidfd_open(who.pid)
     except OSError as error:
-        # The error differs between kernels: a thread now has this number.
+        # This error, which differs between kernels, means that a thread now has this number.
         if error.errno in (errno.EINVAL, errno.ENOENT):
             raise ProcessLookupError from error
         raise

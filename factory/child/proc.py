@@ -1,9 +1,9 @@
 """Facts about processes, from /proc, or from `ps` if there is no /proc.
 
-Invariant: importing this module is cheap and needs only the standard library: the shim uses it
+Invariant: importing this module is cheap and needs only the standard library: the shim imports it
 before it starts a command.
 """
-# pathlib would cost the shim 4 ms before every start.
+# Importing pathlib would cost the shim 4 ms before every start.
 # ruff: noqa: PTH110, PTH123, PTH208
 
 import os
@@ -15,7 +15,7 @@ PROC = os.path.exists("/proc/self/stat")
 
 
 def stat(pid: int) -> list[str]:
-    """Return the fields of /proc/PID/stat from the third (state) on; none if it does not exist."""
+    """Return the fields of /proc/PID/stat from the third (state) on; [] if the process is gone."""
     return _read(pid, "stat").decode(errors="replace").rpartition(")")[2].split()
 
 
@@ -32,13 +32,13 @@ def started(pid: int) -> str:
 
 
 def parent(pid: int) -> int:
-    """Return the parent of a process; 0 if it does not exist, or there is no /proc."""
+    """Return the parent of a process; 0 if the process does not exist, or without /proc."""
     fields = stat(pid)
     return int(fields[1]) if fields else 0
 
 
 def boot() -> str:
-    """Return the id of the machine's current boot; "" if start times are absolute."""
+    """Return the id of the machine's current boot; "" on systems where start times are absolute."""
     try:
         with open("/proc/sys/kernel/random/boot_id") as file:
             return file.read().strip()
@@ -77,7 +77,8 @@ def _marked_by_ps(entry: str) -> list[int]:
         pid, _, words = line.strip().partition(" ")
         if not _has_word(words, entry) or pid == str(os.getpid()):
             continue
-        # `ps` prints the environment after the command, and the command's words may hold the entry.
+        # `ps` prints the environment after the command, and the command itself may contain the
+        # entry's text.
         command = "".join(_ps(f"-ww -p {pid}", "command")).strip()
         environ = words.removeprefix(command)
         if command and environ != words and _has_word(environ, entry):
@@ -86,7 +87,7 @@ def _marked_by_ps(entry: str) -> list[int]:
 
 
 def family(roots: list[int]) -> list[int]:
-    """Return the pids of `roots` and of their descendants."""
+    """Return the pids in `roots` and the pids of their descendants."""
     if not roots:
         return []
     below: dict[int, list[int]] = {}
@@ -117,9 +118,9 @@ def _has_word(words: str, entry: str) -> bool:
 
 
 def _ps(which: str, *columns: str) -> list[str]:
-    # Use absolute names, because PATH is now the command's, and drop the marker of this process.
-    # Each column has its own -o: POSIX and FreeBSD's ps read all text after the first = as a
-    # header.
+    # Use absolute names, because PATH may now be the command's PATH, and drop this process's
+    # marker. Each column has its own -o: POSIX and FreeBSD's ps read all text after the first = as
+    # a header.
     asked = " ".join(f"-o {column}=" for column in columns)
     with os.popen(f"exec /usr/bin/env -i LC_ALL=C /bin/ps {which} {asked}") as ps:
         return ps.read().splitlines()

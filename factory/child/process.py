@@ -29,12 +29,13 @@ from factory.ground import bounded
 from factory.ground.age import age_of
 from factory.ground.pipes import Into, Pipes
 
-SHORT_SECONDS = 60.0  # the limit of a short command if its caller gives none
+SHORT_SECONDS = 60.0  # the limit of a short command if its caller gives no limit
 TICK_SECONDS = 1.0  # between two checks of a short command's limit
-TIDY_SECONDS = 2.0  # the time that a short command has to remove its locks before it is killed
-# After its limit and grace, a run may take so much longer before its shim counts as hung.
+# after SIGTERM, a short command has this long to remove its locks before SIGKILL
+TIDY_SECONDS = 2.0
+# If a run takes so much longer than its limit and its grace, its shim counts as hung.
 OVERDUE_SECONDS = 30.0
-LADDER_SECONDS = 5.0  # after the grace, a shim that takes longer than this counts as hung
+LADDER_SECONDS = 5.0  # a shim counts as hung if it takes so much longer than the grace
 _SHIM = f"""import sys; sys.path.append({str(Path(__file__).parents[2])!r})
 from factory.child.shim import main; main()"""
 
@@ -45,7 +46,7 @@ INTO = Into()
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A short command's output and exit code (negative: the signal that ended it)."""
+    """A short command's output and exit code. A negative code is the signal that ended it."""
 
     code: int
     out: bytes
@@ -57,10 +58,11 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """How a caller follows a short command while it runs."""
+    """How a caller watches a short command while it runs."""
 
     started: Callable[[int], None]  # gets the pid once the command has started
-    left: Callable[[], float]  # seconds left; called once a second, in the event loop's thread
+    # returns the seconds left; called once a second, in the event loop's thread
+    left: Callable[[], float]
 
 
 async def run(
@@ -74,8 +76,9 @@ async def run(
 ) -> Output:
     """Run a short command to its end in a thread. A cancelled caller still waits for the end.
 
-    Its process group is ended after so many `seconds`, when the watch has no seconds left, or when
-    it prints more than `into` allows. Raises FileNotFoundError if the command does not exist.
+    The function ends the command's process group after `seconds`, when the watch has no seconds
+    left, or when the command prints more than `into` allows. Raises FileNotFoundError if the
+    command does not exist.
     """
     began = time.monotonic()
 
@@ -123,7 +126,7 @@ def _finish(child: "Popen[bytes]", pipes: Pipes, into: Into, left: Callable[[], 
 
 
 def _has_ended(child: "Popen[bytes]", seconds: float) -> bool:
-    """Return whether the process ends within so many seconds."""
+    """Return whether the process ends within `seconds`."""
     with suppress(TimeoutExpired):
         child.wait(seconds)
         return True
@@ -131,9 +134,9 @@ def _has_ended(child: "Popen[bytes]", seconds: float) -> bool:
 
 
 def _break_off(child: "Popen[bytes]", pipes: Pipes) -> Output:
-    """End a short command and its process group: first with SIGTERM, so git removes its locks.
+    """End a short command's group: first with SIGTERM, so git removes its locks, then SIGKILL.
 
-    It does not wait for a process that left the group but holds the pipes.
+    It does not wait for a process that left the group but still has the pipes open.
     """
     for number, seconds in ((signal.SIGTERM, TIDY_SECONDS), (signal.SIGKILL, LADDER_SECONDS)):
         _end_group(child, number)
@@ -146,16 +149,17 @@ def _break_off(child: "Popen[bytes]", pipes: Pipes) -> Output:
 
 
 def _end_group(child: "Popen[bytes]", number: signal.Signals) -> None:
-    """Signal a group if its leader is not reaped, so that no other group can have its number."""
+    """Signal a group. Its leader is not reaped, so no other group can have the same number."""
     if child.returncode is None:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(child.pid, number)
 
 
 def end_left_behind(pid: int, word: str) -> bool:
-    """Kill the group of a short command of an earlier daemon; return whether it was found.
+    """Kill the process group of an earlier daemon's short command; return whether it was found.
 
-    Its start time is not known. `word` identifies it: an argument that no other command has.
+    The start time of the command is not known. `word` identifies the command: an argument that no
+    other command has.
     """
     with suppress(ProcessLookupError, PermissionError):
         if word in proc.arguments(pid) and os.getpgid(pid) == pid:
@@ -187,7 +191,7 @@ def _let_go(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a command and all its descendants may use together; 0: no limit."""
+    """The limits for a command and all its descendants together; 0 means no limit."""
 
     memory: int = 0  # bytes of memory that is not shared with others (Linux)
     processes: int = 0  # number of processes, without threads (Linux)
@@ -200,20 +204,20 @@ class Limits:
 class Command:
     """What to run under the shim, and its limits.
 
-    The shim writes start.json, output.log and exit.json into `run_dir`; `start` first removes those
-    of an older run.
+    The shim writes start.json, output.log and exit.json into `run_dir`; before that, `start`
+    removes these files of an older run.
     """
 
     argv: tuple[str, ...]
     cwd: Path
-    env: Mapping[str, str]  # the complete environment
-    run_dir: Path  # created if it is missing
-    stdin: Path | None = None  # a file, else /dev/null
-    seconds: float = 0  # wall limit; 0: none
+    env: Mapping[str, str]  # complete: the command gets no other variables
+    run_dir: Path  # `start` creates the folder if it is missing
+    stdin: Path | None = None  # the file for the command's standard input; None: /dev/null
+    seconds: float = 0  # wall-clock limit; 0: no limit
     stop_signal: str = "TERM"
     grace_s: float = 5
     cap_bytes: int = 32 << 20  # how much of the newest output is kept
-    within: tuple[str, ...] = ()  # the words of its confiner, which come first
+    within: tuple[str, ...] = ()  # the confiner's words, which come before the command
     limits: Limits = Limits()
     nonce: str = ""  # the run's mark in start.json and exit.json
 
@@ -223,16 +227,16 @@ class Exit:
     """How a supervised command ended."""
 
     cause: Cause
-    code: int | None = None  # None: ended by `signal`, or not known
+    code: int | None = None  # None: `signal` ended the command, or the code is unknown
     signal: int = 0
     at: datetime
     seconds: float = 0.0
-    left: int = 0  # number of processes that could not be ended; do not use their folders again
+    left: int = 0  # number of processes that factoryd could not end; do not use their folders again
     detail: str = ""
 
 
 class Child:
-    """A command under its shim. This daemon or an earlier one started it."""
+    """A command under its shim. This daemon or an earlier daemon started the shim."""
 
     def __init__(
         self,
@@ -250,7 +254,7 @@ class Child:
         self._grace_s = grace_s
         self._reapable = ours
         self._due = math.inf
-        if seconds:  # the shim ends the command after so long, unless the shim hangs
+        if seconds:  # after this time, the shim ends the command, unless the shim hangs
             self._due = time.monotonic() + seconds + grace_s + OVERDUE_SECONDS
 
     async def wait(self) -> Exit:
@@ -260,14 +264,14 @@ class Child:
         """
         with anyio.move_on_after(max(0.0, self._due - time.monotonic())):
             return await self._end()
-        with anyio.CancelScope(shield=True):  # once begun, the kill must finish
+        with anyio.CancelScope(shield=True):  # a kill that has begun must finish
             ended = await self._by_force()
         return ended
 
     async def stop(self, grace_s: float | None = None) -> Exit:
-        """End the command and its descendants: stop signal, SIGKILL after the grace, then by force.
+        """End the command and its descendants: stop signal, then SIGKILL, then by force.
 
-        `grace_s` shortens the command's own grace; 0 kills at once.
+        `grace_s` can only shorten the command's own grace; 0 kills at once.
         """
         if grace_s is None or grace_s > self._grace_s:
             grace_s = self._grace_s
@@ -279,7 +283,7 @@ class Child:
         return await self._by_force()
 
     def cpu_seconds(self) -> float:
-        """Return the CPU time of the command and its descendants (Linux; elsewhere 0)."""
+        """Return the CPU time of the command and its descendants (Linux only; else 0)."""
         return proc.cpu_seconds(proc.family([self.identity.pid]))
 
     async def _end(self) -> Exit:
@@ -304,10 +308,10 @@ class Child:
 async def start(command: Command) -> Child:
     """Start a command under a shim that outlives this process; do not wait for its end.
 
-    If the command cannot be started, its Exit has the cause "unstartable". Raises OSError if the
-    machine has no room for a process or a file.
+    If the command cannot start, its Exit has the cause "unstartable". Raises OSError if the machine
+    has no room for a process or a file.
     """
-    await anyio.lowlevel.checkpoint()  # so that a cancelled caller starts nothing
+    await anyio.lowlevel.checkpoint()  # if the caller is already cancelled, start nothing
     command.run_dir.mkdir(parents=True, exist_ok=True)
     for name in ("start.json", "exit.json", "output.log", "output.1.log"):
         (command.run_dir / name).unlink(missing_ok=True)
@@ -322,9 +326,10 @@ async def start(command: Command) -> Child:
 
 
 async def adopt(run_dir: Path, nonce: str = "") -> Child | Exit:
-    """Return the run that an earlier daemon started if it is still alive; else how it ended.
+    """Return an earlier daemon's run: a Child if it is still alive, else the Exit.
 
-    A run with another nonce belongs to another attempt. That run is ended; this one counts as lost.
+    If the run has another nonce, it belongs to another attempt. Then end that run, and count the
+    wanted run as lost.
     """
     begun = _begun(run_dir)
     if not begun:
@@ -342,7 +347,7 @@ async def adopt(run_dir: Path, nonce: str = "") -> Child | Exit:
         run_dir,
         grace_s=float(begun["grace_s"]),
         seconds=seconds,
-        # This daemon may have started the run itself, before an error.
+        # This daemon may itself have started the run, and then failed with an error.
         ours=proc.parent(who.pid) == os.getpid(),
         nonce=nonce,
     )
@@ -364,10 +369,10 @@ def is_running(run_dir: Path) -> bool:
 
 
 async def end(run_dir: Path) -> bool:
-    """End all processes of a run, even if its shim is dead; return whether none is left."""
+    """End all processes of a run, even if its shim is dead; return whether all have ended."""
     begun = _begun(run_dir)
     if begun:
-        # The shim does this best: it also finds processes that removed the marker.
+        # The shim is the best way, because it also finds processes that removed the marker.
         shim = _recorded(begun)
         identity.send(shim, signal.SIGINT)
         with anyio.move_on_after(LADDER_SECONDS):
@@ -384,9 +389,9 @@ async def end(run_dir: Path) -> bool:
 
 
 def living(prefix: str) -> dict[Identity, str]:
-    """Return the processes with an environment entry that has this prefix, and the entry's rest.
+    """Return the processes with an environment entry that begins with `prefix`, each with its rest.
 
-    It works only on Linux.
+    This works only on Linux.
     """
     sought = os.fsencode(prefix)
     found: dict[Identity, str] = {}
@@ -445,14 +450,14 @@ def _members(run_dir: Path) -> list[Identity]:
 
 
 def _begun(run_dir: Path) -> dict[str, Any]:
-    """Return the start.json of the run's own shim; empty for any other file."""
+    """Return the start.json that the run's own shim wrote; {} if another program wrote it."""
     begun = _read(run_dir / "start.json")
     try:
         _recorded(begun)
         grace_s = float(begun["grace_s"])
         seconds = float(begun.get("seconds", 0))
     except (KeyError, TypeError, ValueError, OverflowError):
-        return {}  # an agent without a sandbox can write there
+        return {}  # without a sandbox, an agent can write this file
     if not (math.isfinite(grace_s) and math.isfinite(seconds)):
         return {}
     is_own = begun.get("run_dir", str(run_dir)) == str(run_dir)

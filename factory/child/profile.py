@@ -1,4 +1,4 @@
-"""What a command may see and change, and the port of its confiner (sandbox.py chooses one)."""
+"""The profile of what a command may see and change, and the interface of confiners."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,10 +12,11 @@ class Profile:
 
     writes: tuple[Path, ...] = ()
     reads: tuple[Path, ...] = ()
-    scratch: tuple[Path, ...] = ()  # the command may write there; its files are gone after its end
-    # Writes to the first folder go into the second one instead.
+    # the command may write there; these folders are emptied after the command ends
+    scratch: tuple[Path, ...] = ()
+    # Maps a folder to the folder that gets the writes to it.
     layered: Mapping[Path, Path] = field(default_factory=dict)
-    # Writes there stay. The real folder → the folder where the command sees it.
+    # Maps a real folder to the path where the command sees it. Writes to these folders stay.
     shared: Mapping[Path, Path] = field(default_factory=dict)
     network: bool = True
 
@@ -23,13 +24,13 @@ class Profile:
 class Confiner(Protocol):
     """Confines a command.
 
-    `links`: the confiner cannot mount, so each `shared` folder has to be a link where the command
-    sees it.
+    `links`: true if the confiner cannot mount. Then each `shared` folder must be a link at the path
+    where the command sees it.
     """
 
     @property
     def name(self) -> str:
-        """The name of the confiner's program; it is a part of a verdict's key."""
+        """The name of the confiner's program; a verdict's key contains this name."""
 
     @property
     def links(self) -> bool: ...  # noqa: D102
@@ -40,13 +41,13 @@ class Confiner(Protocol):
 
     @property
     def protections(self) -> str:
-        """The protections that are really on, in one line."""
+        """The protections that are really active, in one line."""
 
     async def look(self, programs: Callable[[], Sequence[Path]]) -> str:
-        """Try the confiner with the paths of the user's programs; return why it fails, or ""."""
+        """Try the confiner with the paths of the user's programs; return why it fails, else ""."""
 
     def words(self, profile: Profile) -> tuple[str, ...]:
         """Return the words to put before a command line.
 
-        All paths of the profile exist. All paths except `reads` are free of links.
+        All paths of the profile exist. Only paths in `reads` may contain links.
         """

@@ -1,8 +1,9 @@
 """Finds the folders that a confined command must see to run the user's programs.
 
-Invariant: files that a command can change do not affect what the next command sees.
+Invariant: files that one command can change do not affect what the next command sees.
 """
-# os.path returns False where pathlib raises: a link on PATH may lead into another user's HOME.
+# Uses os.path, because a link on PATH may lead into another user's HOME: there, pathlib raises, and
+# os.path returns False.
 # ruff: noqa: PTH110, PTH112, PTH114
 
 import os
@@ -22,7 +23,7 @@ TOOLCHAINS = {
     "NVM_DIR": ".nvm",
     "UV_PYTHON_INSTALL_DIR": ".local/share/uv/python",
 }
-# These are not the prefix of a single program: other things lie beside their `bin`.
+# No program has one of these folders for itself: other things lie beside their `bin`.
 _BARE = (".local", ".cargo", ".config", "share")
 
 
@@ -38,7 +39,7 @@ class Programs:
     def on_path(self, path: str) -> list[Path]:
         """Return the hidden paths that the programs on a PATH need."""
         begin = path.split(os.pathsep)
-        python = shutil.which("python3", path=self._path)  # Python, to make venvs
+        python = shutil.which("python3", path=self._path)  # commands need Python to make venvs
         if python:
             begin.append(python)
         found: list[Path] = []
@@ -50,13 +51,14 @@ class Programs:
     def of(self, *begin: Path) -> list[Path]:
         """Return the hidden paths that these programs, or folders of programs, need.
 
-        These are the prefixes of the programs and of their link targets, and the links on the way.
+        These are the prefixes of the programs and of their link targets, and the links on the way
+        to them.
         """
         left = list(begin)
         found: list[Path] = []
-        links: dict[Path, list[Path]] = {}  # by folder
+        links: dict[Path, list[Path]] = {}  # the links found in each folder
         seen: set[Path] = set()
-        for named in left:  # the loop adds to this list
+        for named in left:  # the loop itself adds to this list
             path = placed(named)
             if path in seen or not self._may_show(path):
                 continue
@@ -75,7 +77,7 @@ class Programs:
         return found
 
     def _of(self, begin: Path) -> list[Path]:
-        """Return what a program, or a folder of programs, needs; search again if it has changed."""
+        """Return what a program or a folder of programs needs. If it has changed, search again."""
         try:
             about = begin.stat()
         except OSError:
@@ -92,7 +94,7 @@ class Programs:
         return not prefix(path).startswith(self._work) and not self._hidden.lies_in(path)
 
     def _whole(self, path: Path) -> Path:
-        """Return the folder of the whole program, or the path itself if that folder holds more."""
+        """Return the program's whole folder, or only the path if that folder has other content."""
         if "node_modules" in path.parts:
             return Path(*path.parts[: path.parts.index("node_modules") + 1])
         folder = path if os.path.isdir(path) else path.parent
@@ -108,7 +110,7 @@ def toolchains(env: Mapping[str, str]) -> list[Path]:
 
 
 def _leads_to(path: Path) -> Iterator[Path]:
-    """Yield the target of a link, or the interpreter of a script."""
+    """Yield the target of a link or the interpreter of a script, if any."""
     with suppress(OSError):
         if os.path.islink(path):
             yield path.parent / path.readlink()

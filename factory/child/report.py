@@ -1,7 +1,7 @@
 """Reads the report that an agent wrote at its end and prints the values that selectors find.
 
 Invariant: it runs in a separate process (`python -I -S`) and imports only the standard library and
-`ground`. Whatever the report holds, the caller spends no memory and at most SECONDS.
+`ground`. Whatever the report contains, the caller needs no memory for it and waits at most SECONDS.
 """
 
 import json
@@ -23,17 +23,17 @@ from factory.child.report import main; main()"""
 
 
 def command(folder: Path, name: str) -> tuple[str, ...]:
-    """Return the command line that reads the report of that name; `asked` returns its input."""
+    """Return the command line that reads the report of that name; `asked` makes its stdin."""
     return (sys.executable, "-I", "-S", "-c", _CODE, str(folder), name)
 
 
 def asked(selectors: tuple[Selector, ...]) -> bytes:
-    """Return the selectors in the form that the command reads."""
+    """Return the selectors in the form that the command reads from its standard input."""
     return json.dumps([(each.type, each.conditions, each.steps) for each in selectors]).encode()
 
 
 def main() -> None:
-    """Print a list of the found values for each selector; print nothing without a report.
+    """For each selector, print a list of the found values. Without a report, print nothing.
 
     Exit with 1 if the report or the output is too large.
     """
@@ -65,7 +65,7 @@ def _pairs(conditions: list[list[str]]) -> tuple[tuple[str, str], ...]:
 
 
 def _small(value: Any) -> Any:
-    """Return the value shortened, with the same truth value."""
+    """Return the value, shortened. The result is true in Python if the value is."""
     if isinstance(value, str):
         return value[-_SAID:]
     if value and isinstance(value, list | dict):
@@ -80,5 +80,5 @@ def _limit() -> None:
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     if hard != resource.RLIM_INFINITY:
         most = min(most, hard)
-    with suppress(OSError, ValueError):  # some systems have this limit but refuse to set it
+    with suppress(OSError, ValueError):  # some systems have this limit but do not allow setting it
         resource.setrlimit(resource.RLIMIT_AS, (most, hard))

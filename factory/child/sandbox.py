@@ -1,8 +1,8 @@
 """Confines commands with bubblewrap or Seatbelt, if a trial shows that the program works.
 
 Invariant: of the user's HOME, repository and other workspaces, a confined command sees only the
-paths that are named here. It cannot write elsewhere or signal outside processes. While the sandbox
-is off, `says` has a sentence about that.
+paths that are named here. It cannot write to other paths or signal processes outside the sandbox.
+While the sandbox is off, `says` has a sentence about that.
 """
 
 import os
@@ -27,8 +27,8 @@ _OFF = "agents and gates run as you, with your rights"
 class Sandbox:
     """Confines commands.
 
-    `hidden`: the user's folders; `work`: where commands work; `objects`: git objects that they
-    borrow.
+    `hidden`: the user's folders; `work`: where commands work; `objects`: the folder of git objects
+    that workspaces and benches borrow.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Sandbox:
 
     @property
     def name(self) -> str:
-        """The name of the confiner in use; it is a part of a verdict's key."""
+        """The name of the confiner in use; a verdict's key contains this name."""
         return self._confiner.name if self._confiner and self.on else "off"
 
     @property
@@ -82,7 +82,7 @@ class Sandbox:
 
     @property
     def says(self) -> str:
-        """A sentence for every screen while commands are not confined; else empty."""
+        """A sentence for every screen while commands are not confined; otherwise ""."""
         if self.on:
             return ""
         if self._mode() == "off":
@@ -91,7 +91,7 @@ class Sandbox:
 
     @property
     def protections(self) -> str:
-        """The protections that are really on, in one line."""
+        """The protections that are really active, in one line."""
         if self._confiner and self.on:
             return self._confiner.protections
         return self.says
@@ -104,7 +104,7 @@ class Sandbox:
             )
 
     def is_hidden(self, path: Path) -> bool:
-        """Return whether a command sees the path only if its profile names it."""
+        """Return whether commands see the path only if their profile names it."""
         return self._hidden.holds(real(path))
 
     def confined(
@@ -124,13 +124,14 @@ class Sandbox:
         return self._confiner.words(seen)
 
     def _shown(self, argv: Sequence[str], env: Mapping[str, str], profile: Profile) -> list[Path]:
-        """Return the paths that the command needs: its programs, named paths and links to them."""
+        """Return the paths that the command needs: programs, named paths, and links to them."""
         shown = self._programs.on_path(env.get("PATH", os.defpath))
         if argv[0].startswith("/"):
             shown += self._programs.of(Path(argv[0]))
         ways = [*profile.writes, *profile.scratch, *profile.layered, *profile.shared.values()]
         for path in (*toolchains(env), *self._borrowed(), *profile.reads):
-            # A word of a command may name HOME or /tmp itself, but no command needs to see those.
+            # A command line may contain the path of HOME or /tmp, but no command needs these whole
+            # folders.
             if not self._hidden.lies_in(real(path)):
                 shown += [path, real(path)]
                 ways.append(path)

@@ -1,10 +1,12 @@
 """Seatbelt confines commands on macOS: a profile for `sandbox-exec`. The last matching rule wins.
 
-Invariant: the profile denies everything that it does not name, and `look` tries every claim. (It
-has never run on a Mac: an error in the profile has to end as "it does not work here".)
+Invariant: the profile denies everything that it does not name, and `look` tries every protection.
+(No Mac has run this code yet. If the profile has an error, `look` must report that the sandbox does
+not work.)
 """
 
-# os.path returns False where pathlib raises: a link may lead into another user's HOME.
+# Uses os.path, because a link may lead into another user's HOME: there, pathlib raises, and os.path
+# returns False.
 # ruff: noqa: PTH112, PTH114, PTH115, PTH118
 
 import os
@@ -25,8 +27,8 @@ from factory.ground.errors import ConfigError
 _DATA = "/System/Volumes/Data"  # this volume also shows /Users and other folders
 _TRIAL_SECONDS = 20.0
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-# The profile allows tests for existence: a program that looks for a file in all parent folders
-# would fail on a refusal.
+# The profile allows tests whether a file exists. Otherwise a program that looks for a file in all
+# parent folders would fail.
 _BASE = r"""(version 1)
 (deny default)
 (deny process-info*)
@@ -58,8 +60,8 @@ _NETWORK = """(allow network-outbound (remote ip "*:*"))
   (global-name "com.apple.dnssd.service") (global-name "com.apple.trustd") (global-name "com.apple.trustd.agent")
   (global-name "com.apple.SystemConfiguration.configd")
   (global-name "com.apple.SystemConfiguration.DNSConfiguration"))"""
-# Prints what is wrong, or "confined". The numbers 1, 49 ask the kernel for another process's
-# variables.
+# This program prints what is wrong, or "confined". The numbers 1, 49 ask the kernel for the
+# environment variables of another process.
 _PROBE = """
 import ctypes, os, socket, sys
 pid, port, network = map(int, sys.argv[1:4])
@@ -116,7 +118,7 @@ print(", ".join(wrong for wanted, got, wrong in tried if got is not wanted) or "
 
 
 class Seatbelt:
-    """A Confiner. It confines the command directly, without a process in between."""
+    """A Confiner. It adds no process between the shim and the command."""
 
     name = "sandbox-exec"
     links = True
@@ -135,8 +137,8 @@ class Seatbelt:
     async def look(self, programs: Callable[[], Sequence[Path]]) -> str:
         """Try what the profile must deny and allow; return what went wrong, or ""."""
         try:
-            # This effect needs no recovery: nothing ever looks for this folder.
-            # The path of TMPDIR may be too long for a socket.
+            # This effect needs no recovery: no code ever looks for this folder. Not in TMPDIR,
+            # whose path may be too long for a socket.
             with tempfile.TemporaryDirectory(dir="/tmp") as name:
                 wrong = await self._tried(Path(name), programs())
         except (OSError, ConfigError) as error:
@@ -168,7 +170,7 @@ class Seatbelt:
         probe = _PROBE.replace("DATA", _DATA)
         argv = [
             *self.words(profile),
-            *("python3", "-I", "-S", "-c", probe),  # any of the user's programs would do
+            *("python3", "-I", "-S", "-c", probe),  # an example of the user's programs
             *map(str, (os.getpid(), port, network, folder, *self._hidden)),
         ]
         tried = await process.run(
@@ -186,7 +188,7 @@ class Seatbelt:
         """Return the words to put before a command line; raise ConfigError for an unusable path."""
         own = [*map(str, profile.writes), *map(str, profile.scratch)]
         written = [*own, *map(str, profile.shared)]
-        # The command cannot see a path that no profile can name.
+        # A profile cannot contain such a path, so the command could not see it.
         reads = [path for path in map(str, profile.reads) if not _CONTROL.search(path)]
         ways: dict[str, None] = {}
         for path in (*reads, *written):
@@ -208,7 +210,7 @@ class Seatbelt:
             # If a link replaced the command's folder, the daemon would follow it, and nothing
             # confines the daemon.
             _rule("deny file-write-unlink", "literal", written),
-            # A login folder may hold sockets of the user's own programs.
+            # No sockets: a login folder may contain sockets of the user's own programs.
             _rule("allow network-bind", "local unix-socket (subpath", own),
             _rule("allow network-outbound", "remote unix-socket (subpath", own),
         )
@@ -216,7 +218,7 @@ class Seatbelt:
 
 
 def _rule(what: str, fits: str, paths: Iterable[str]) -> str:
-    """Return a rule for these paths; "" without paths, because that rule would match all paths."""
+    """Return a rule for these paths; "" without paths, because an empty rule matches all paths."""
     close = ")" * (1 + fits.count("("))
     filters = [f"({fits} {_quoted(path)}{close}" for path in paths]
     return f"({what} {' '.join(filters)})" if filters else ""

@@ -1,13 +1,14 @@
 """The parent process of one supervised command. It is small and outlives the daemon.
 
-Invariant: when exit.json appears, no process that the command started is alive (Linux). Elsewhere,
-no process of its group and none with the run's marker in its environment is alive.
+Invariant: when exit.json appears, no process that the command started is alive (Linux). On other
+systems, no process of the command's group is alive, and no process with the run's marker in its
+environment.
 
 It runs as `python -I -S` with only the standard library, and imports nothing expensive before it
 has started the command. SIGTERM makes it stop the command with increasing force; SIGINT makes it
 kill the command at once.
 """
-# pathlib would cost 4 ms before every start, typing 11 ms.
+# Importing pathlib would cost 4 ms before every start, and typing 11 ms.
 # ruff: noqa: PTH105, PTH123
 
 from __future__ import annotations
@@ -33,12 +34,13 @@ _SWEEP_SECONDS = 5.0
 _ROOM = 4096  # bytes of start.json and exit.json, filled with blanks
 _CHUNK = 1 << 20  # the size of a pipe, so that one read empties it
 _NEVER = float("inf")
-# A confiner reports the start of the command on this descriptor. The command does not get it.
+# The confiner reports on this descriptor that the command started. The command does not get the
+# descriptor.
 _REPORT = 3
 _STARTED = {"bwrap": b'"exit-code"', "sandbox-exec": b"started"}
-# sandbox-exec reports nothing, so a shell inside it reports and then becomes the command.
+# sandbox-exec does not report the start, so a shell inside it does, and then becomes the command.
 _REPORTS = f'{{ echo started >&{_REPORT}; }} 2>/dev/null; exec "$@" {_REPORT}>&-'
-_NOTHING_TO_START = "bwrap: execvp "  # bwrap's message about that
+_NOTHING_TO_START = "bwrap: execvp "  # bwrap's message if there was nothing to start
 
 
 def main() -> None:
@@ -46,12 +48,12 @@ def main() -> None:
     try:
         _supervise(sys.argv[1])
     finally:
-        _sweep()  # also if the shim itself failed
-        os._exit(0)  # no cleanup is left, and the daemon waits for this end
+        _sweep()  # runs even if the shim itself failed
+        os._exit(0)  # all cleanup is done, and the daemon waits for this end
 
 
 def has_started(confiner: str, report: bytes) -> bool:
-    """Return whether the confiner reports the start of the command; True without a confiner."""
+    """Return whether the confiner reports that the command started; True without a confiner."""
     return _STARTED.get(confiner, b"") in report
 
 
@@ -66,7 +68,7 @@ def _supervise(run_dir: str) -> None:
         "started": proc.started(pid),
         "boot": proc.boot(),
         "grace_s": spec["grace_s"],
-        "run_dir": run_dir,  # so that a copy in another folder does not count
+        "run_dir": run_dir,  # so that a copy of the file in another folder does not count
         "nonce": spec["nonce"],
         "seconds": spec["seconds"],
     }
@@ -94,7 +96,7 @@ def _see_through(run_dir: str, spec: dict[str, Any]) -> dict[str, object]:
 
 
 class _Run:
-    """A running command: its output, its limits and the steps that end it."""
+    """A running command: its output, its limits and the steps that end the command."""
 
     def __init__(self, spec: dict[str, Any], leader: int, log: _Log) -> None:
         from factory.child.usage import Usage
@@ -104,8 +106,9 @@ class _Run:
         self._log = log
         self._confiner = _confiner(spec["within"])
         self._usage = Usage(spec)
-        self._over = ""  # what the command used too much of
-        self._status: int | None = None  # the exit status of the leader, once it has ended
+        self._over = ""  # the resource of which the command used too much
+        # the exit status of the command's first process, once it has ended
+        self._status: int | None = None
         self._cause = "exited"
         self._due = _NEVER  # the time of the next step
         if spec["seconds"]:
@@ -123,7 +126,7 @@ class _Run:
         if not proc.PROC:
             _send(os.killpg, self._leader, signal.SIGKILL)
         left = _sweep()
-        # An escaped process may still hold the pipe, so read only what is in it now.
+        # An escaped process may still hold the pipe, so read only what the pipe contains now.
         self._log.pump()
         code = os.waitstatus_to_exitcode(self._status)
         if self._cause == "exited" and not self._has_started(report):
@@ -145,7 +148,7 @@ class _Run:
         return has_started(self._confiner, said)
 
     def _refusal(self) -> dict[str, object]:
-        """Return how the run ended if nothing was started: the output is the confiner's message."""
+        """Return the result of a run that did not start: the output is the confiner's message."""
         why = self._log.only_line()
         if why.startswith(_NOTHING_TO_START):  # for example, a script's interpreter is missing
             return {"cause": "unstartable", "detail": why.removeprefix(_NOTHING_TO_START)}
@@ -172,7 +175,7 @@ class _Run:
         self._reap()
 
     def _turn(self) -> None:
-        """Wait for output, a signal, the end of a child or the next deadline; react to it."""
+        """Wait for output, a signal, the end of a child or the next deadline, and handle it."""
         due = min(self._due, self._usage.due)
         milliseconds = None
         if due != _NEVER:
@@ -230,7 +233,7 @@ class _Log:
         self._open()
 
     def pump(self) -> bool:
-        """Read what is in the pipe; return False once no process can write into it."""
+        """Read what is in the pipe; return False when no process can write to the pipe any more."""
         try:
             chunk = os.read(self.pipe, _CHUNK)
         except BlockingIOError:
@@ -255,7 +258,7 @@ class _Log:
                 done = os.write(self._fd, chunk)
                 self._size += done
                 chunk = chunk[done:]
-        except OSError as error:  # a full disk must neither block nor end the command
+        except OSError as error:  # a full disk must neither block the command nor end it
             self.lost = f"output was lost: {error.strerror}"
 
     def _open(self) -> None:
@@ -268,7 +271,7 @@ def _become_subreaper() -> None:
 
 
 def _leave_keyring() -> None:
-    """Join a new keyring, because no namespace hides the keys of the user's session."""
+    """Join a new keyring. Otherwise the command could use the keys of the user's session."""
     keyctl = _KEYCTL.get(os.uname().machine)
     if keyctl:
         _call("syscall", keyctl, _KEYCTL_JOIN_SESSION_KEYRING, 0)
@@ -277,14 +280,14 @@ def _leave_keyring() -> None:
 def _call(function: str, *args: int) -> None:
     if sys.platform != "linux":
         return
-    from _ctypes import call_function, dlopen, dlsym  # ctypes itself would cost 3 ms
+    from _ctypes import call_function, dlopen, dlsym  # importing ctypes itself would cost 3 ms
 
     this_program = dlopen(None, 0)  # type: ignore[arg-type]
     call_function(dlsym(this_program, function), args)
 
 
 def _limit(disk: int) -> None:
-    """Limit the size of each file, and turn core dumps off."""
+    """Limit the size of each file, and disable core dumps."""
     if not disk:
         return
     import resource
@@ -299,7 +302,8 @@ def _limit(disk: int) -> None:
 def _check(program: str, path: str) -> None:
     """Raise FileNotFoundError if the program or its interpreter does not exist.
 
-    A confiner or a shell would report this in its own way, as if the program had started.
+    A confiner or a shell would report a missing program in a way that looks like a program that
+    started.
     """
     from errno import ENOENT
 
@@ -333,7 +337,7 @@ def _confiner(within: tuple[str, ...]) -> str:
 
 
 def _reporting(within: tuple[str, ...]) -> list[str]:
-    """Return the words that confine a command and make the confiner report the start."""
+    """Return the words that confine a command, and that report its start."""
     confiner = _confiner(within)
     if confiner == "bwrap":
         return [within[0], "--json-status-fd", str(_REPORT), *within[1:]]
@@ -343,7 +347,7 @@ def _reporting(within: tuple[str, ...]) -> list[str]:
 
 
 def _spawn(spec: dict[str, Any]) -> tuple[int, int, int]:
-    """Start the command; return its pid, its output's pipe and the confiner's report pipe."""
+    """Start the command; return its pid, the pipe of its output and the confiner's report pipe."""
     os.chdir(spec["cwd"])
     argv = [*_reporting(spec["within"]), *spec["argv"]]
     if spec["within"]:
@@ -351,7 +355,7 @@ def _spawn(spec: dict[str, Any]) -> tuple[int, int, int]:
         _leave_keyring()
     _limit(spec["disk"])
     _open_stdin(spec["stdin"])
-    # posix_spawnp searches the PATH of this process, not the PATH of the new environment.
+    # posix_spawnp would search the PATH of this process and not the PATH of the new environment.
     os.environ.pop("PATH", None)
     if "PATH" in spec["env"]:
         os.environ["PATH"] = spec["env"]["PATH"]
@@ -384,18 +388,19 @@ def _open_stdin(path: str) -> None:
 def _widen(pipe: int) -> None:
     """Make the pipe as large as the system allows a user.
 
-    A program that writes without blocking and then exits loses output that does not fit.
+    If a program writes without blocking and then exits, output that does not fit is lost.
     """
     import fcntl
 
     try:
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _CHUNK)
-    except (AttributeError, OSError):  # another system, or the user's pipes are too large together
+    # the system does not support this, or the user's pipes are too large together
+    except (AttributeError, OSError):
         return
 
 
 def _reap() -> tuple[dict[int, int], bool]:
-    """Return the status of each ended child, also orphans, and whether any child is alive."""
+    """Return the status of each ended child or orphan, and whether any child is alive."""
     ended: dict[int, int] = {}
     try:
         while True:
@@ -408,7 +413,7 @@ def _reap() -> tuple[dict[int, int], bool]:
 
 
 def _sweep() -> int:
-    """End every child; return how many could not be ended."""
+    """End every child; return the number of children that could not be ended."""
     until = time.monotonic() + _SWEEP_SECONDS
     while True:
         lives = _reap()[1]
@@ -429,14 +434,14 @@ def _sweep() -> int:
 def _children() -> list[int]:
     """Return the direct children. Until they are reaped, no other process gets their pids.
 
-    When a child ends, its own children become ours.
+    When a child ends, its own children become children of the shim.
     """
     me = str(os.getpid())
     return [pid for pid in proc.pids() if proc.stat(pid)[1:2] == [me]]
 
 
 def _signal_inner(leader: int, number: int) -> None:
-    """Signal the group except its confiner, whose end would kill all the others at once."""
+    """Signal the group without its confiner, whose end would kill all the others at once."""
     for pid in proc.pids():
         try:
             handle = os.pidfd_open(pid)
@@ -465,26 +470,28 @@ def _send(send: Callable[[int, int], None], target: int, number: int) -> None:
 
 
 def _json(facts: dict[str, object]) -> str:
-    # json imports re and enum. That costs 10 ms, more than the rest of this program.
+    # Not json: it imports re and enum, which costs 10 ms, more than the rest of this program.
     try:
         from _json import encode_basestring_ascii as quoted
     except ImportError:
         from json import dumps as quoted
     members = []
     for name, value in facts.items():
-        said = quoted(value) if isinstance(value, str) else repr(value)  # else a number
+        # values of other types are numbers
+        said = quoted(value) if isinstance(value, str) else repr(value)
         members.append(f"{quoted(name)}: {said}")
     return f"{{{', '.join(members)}}}"
 
 
 def _write(run_dir: str, name: str, facts: dict[str, object]) -> None:
-    # Not synced: after a power cut the file may be incomplete; then the run counts as lost.
+    # The file is not synced, so it may be incomplete after a power cut. Then the run counts as
+    # lost.
     _fill(run_dir, name, _json(facts))
     os.replace(f"{run_dir}/{name}.new", f"{run_dir}/{name}")
 
 
 def _fill(run_dir: str, name: str, text: str = "") -> None:
-    # Not truncated, because that would free the reserved room.
+    # The file is not truncated, because that would free the reserved room.
     fd = os.open(f"{run_dir}/{name}.new", os.O_WRONLY | os.O_CREAT, 0o600)
     os.write(fd, text.encode().ljust(_ROOM))
     os.close(fd)

@@ -13,26 +13,27 @@ import time
 from factory.child import proc
 
 TYPE_CHECKING = False
-if TYPE_CHECKING:  # typing would cost every run 11 ms
+if TYPE_CHECKING:  # importing typing would cost every run 11 ms
     from typing import Any
 
 NEVER = float("inf")
-_LOOK_SECONDS = 2.0  # between two measurements
-_DISK_SHARE = 20  # measuring the disk takes at most one in so many seconds
+_LOOK_SECONDS = 2.0  # seconds between two measurements
+# measuring the disk takes at most this fraction of the time: one second in so many
+_DISK_SHARE = 20
 
 
 class Usage:
-    """Measures what its children use. `limits`: memory, processes, cpu, disk, folders."""
+    """Measures what the shim's children use. `limits`: memory, processes, cpu, disk, folders."""
 
     def __init__(self, limits: dict[str, Any]) -> None:
         self._limits = limits
         self._disk_due = time.monotonic() + _LOOK_SECONDS
-        self.due = NEVER  # when to measure next
+        self.due = NEVER  # the time of the next measurement
         if limits["memory"] or limits["processes"] or limits["disk"] or limits["cpu"]:
             self.due = self._disk_due
 
     def look(self) -> str:
-        """Return a text on what the command uses too much of; "" if it is within its limits."""
+        """Return what the command uses too much of, as text; "" if it is within its limits."""
         over = self._look_at_processes()
         if not over and self._limits["disk"] and time.monotonic() >= self._disk_due:
             over = self._look_at_disk()
@@ -68,20 +69,20 @@ def _beyond(what: str, used: float, limit: float) -> str:
 
 
 def _memory(processes: list[int], limit: int) -> int:
-    """Return the bytes of memory that these processes use together, without files."""
+    """Return the bytes of memory that these processes use together, not counting files."""
     resident: dict[int, int] = {}
     own = 0
     for pid in processes:
         resident[pid], shared = _resident(pid)
         own += resident[pid] - shared
-    # It is slow to find out which memory is shared, so do it only if the result depends on it.
+    # Finding out which memory is shared is slow, so this happens only if the result depends on it.
     if own > limit or sum(resident.values()) <= limit:
         return own
     return sum(map(_share, resident, resident.values()))
 
 
 def _resident(pid: int) -> tuple[int, int]:
-    """Return a process's bytes in memory, and how many of them are shared or belong to a file."""
+    """Return a process's bytes in memory, and how many of these are shared or belong to a file."""
     try:
         with open(f"/proc/{pid}/statm", "rb") as file:
             _, resident, shared = map(int, file.read().split()[:3])
@@ -92,7 +93,7 @@ def _resident(pid: int) -> tuple[int, int]:
 
 
 def _share(pid: int, resident: int) -> int:
-    """Return a process's own bytes and its part of shared ones; `resident` if they are hidden."""
+    """Return a process's own bytes plus its part of shared ones; `resident` if unreadable."""
     share = 0
     try:
         with open(f"/proc/{pid}/smaps_rollup", "rb") as file:

@@ -1,6 +1,6 @@
-"""Finds the processes that work in a folder, run from it, mount it, or have its files open.
+"""Finds the processes that use a folder: their files, programs or working folder lie in it.
 
-Invariant: it changes nothing. Without /proc, it finds no process.
+Invariant: nothing changes. Without /proc, no process is found.
 """
 
 import os
@@ -55,7 +55,7 @@ def _paths(process: Path) -> Iterator[str]:
 
 
 def _mounts(process: Path) -> Iterator[str]:
-    """Return the mount points that the process sees."""
+    """Yield the mount points that the process sees."""
     with suppress(OSError):
         lines = (process / "mountinfo").read_text(errors="surrogateescape").splitlines()
         yield from map(_unescaped, _fifth(lines))

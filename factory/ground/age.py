@@ -9,10 +9,10 @@ from pathlib import Path
 
 
 def age_of(started: str, *, since: Path) -> float:
-    """Return the seconds since a process started at `started` ticks; 0 if that is unknown.
+    """Return the seconds since a process started at `started` ticks; 0 if the time is unknown.
 
-    `since`: a file that the process wrote at its start. The file's age is a second measure; the
-    lower of the two counts.
+    `since` is a file that the process wrote at its start. The age of this file is a second measure.
+    The function returns the lower of the two ages.
     """
     clock = getattr(time, "CLOCK_BOOTTIME", None)
     if clock is None or not started.isdigit():

@@ -1,7 +1,7 @@
 """Reads files that somebody else may have written, up to a bound.
 
-Invariant: every reader of a file of an agent, a candidate, a tool or a person names a bound. A
-reader refuses or cuts a larger file, and never reads it whole first.
+Invariant: every reader of a file from an agent, a candidate, a tool or a person names a bound. If a
+file is larger, the reader refuses it or reads only a part. No reader loads a larger file whole.
 """
 
 import os
@@ -14,13 +14,13 @@ from typing import IO
 
 from factory.ground.sentences import printable
 
-# All in bytes, except NAME.
+# All bounds are in bytes, except NAME.
 PARSED = 1 << 20  # a file that this process parses: settings, rules, tests, attributes
 LOCK_FILE = 16 << 20  # a lock file; a child process parses it
 TOLD = 16 << 20  # a file that factoryd wrote in a place that an agent can write to
 NAME = 120  # the most characters of a path in a sentence
-LINK = 4096  # the target of a symbolic link; the system's own limit
-# so that opening a fifo does not wait for a writer
+LINK = 4096  # the target of a symbolic link; the system has the same limit
+# With this flag, opening a fifo does not wait for a writer.
 _PLAIN = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -48,7 +48,7 @@ def tail(path: Path, most: int) -> bytes:
 
 
 def whole(path: Path, most: int) -> bytes:
-    """Return a whole plain file; raise TooLarge if it has more than `most` bytes, and OSError."""
+    """Return a whole plain file; raise TooLarge if it has more than `most` bytes. Also OSError."""
     with _opened(path) as file:
         found = file.read(most + 1)
         if len(found) > most:
@@ -86,7 +86,7 @@ def named(path: str) -> str:
 
 
 def listed(sizes: Collection[tuple[str, int]], most: int) -> str:
-    """Return the first few files and their sizes as part of a sentence."""
+    """Return part of a sentence that lists the first few files with their sizes."""
     some = [f"{named(name)} ({shown(size)})" for name, size in islice(sizes, most)]
     said = ", ".join(some)
     more = len(sizes) - most

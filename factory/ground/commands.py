@@ -1,7 +1,7 @@
 """The git commands that this process runs, how long each kind took, and how long it may take.
 
-Invariant: every command has a time limit. The caller gives it, or it follows from how long commands
-of the same kind took so far.
+Invariant: every command has a time limit. The caller gives the limit, or factoryd computes it from
+the time that earlier commands of the same kind took.
 """
 
 import math
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-LEAST_S = 60.0  # the least limit, however short commands of the same kind were
+LEAST_S = 60.0  # the smallest limit, even if all commands of the same kind were faster
 TIMES = 20  # the limit is so many times the slowest command of the same kind
 # `status` shows a command that takes longer than this and twice as long as any of its kind
 SLOW_S = 10.0
@@ -29,7 +29,7 @@ class Running:
     said: str = ""  # the sentence about the command, once it is slow
 
     def started(self, then: Callable[[int], None] | None) -> Callable[[int], None]:
-        """Return a function that stores the pid and then passes it to `then`."""
+        """Return a function that stores the pid and then calls `then` with it."""
 
         def note(pid: int) -> None:
             self.pid = pid
@@ -53,12 +53,12 @@ class Commands:
         self._running: list[Running] = []
         self._hurried = math.inf  # the most seconds for any command, counted from `_since`
         self._since = 0.0
-        # `Commands` calls it when `slow` has changed
+        # `Commands` calls this function when the result of `slow` has changed.
         self.tell: Callable[[], None] = _nobody_listens
 
     @contextmanager
     def running(self, argv: Sequence[str], seconds: float = 0) -> Iterator[Running]:
-        """List a command while it runs. `seconds`: its limit; 0: the limit of its kind."""
+        """List a command as running inside the block. `seconds`: its limit; 0: its kind's limit."""
         kind = kind_of(argv)
         limit = seconds or self.limit(kind)
         one = Running(kind, f"git {' '.join(argv)}"[:SHOWN], self._clock(), limit)
@@ -76,7 +76,7 @@ class Commands:
         return LEAST_S + TIMES * self._slowest.get(kind, 0.0)
 
     def left(self, one: Running) -> float:
-        """Return the seconds until the command has to end; call `tell` once it is slow."""
+        """Return the seconds until the command must end; call `tell` when it becomes slow."""
         now = self._clock()
         left = one.begun + one.limit - now
         hurried = max(self._since, one.begun) + self._hurried - now
@@ -85,7 +85,7 @@ class Commands:
         return min(left, hurried)
 
     def hurry(self, seconds: float) -> None:
-        """Give each command at most so many seconds from now on, and report slow ones again."""
+        """End each command at most this many seconds from now, and report slow commands again."""
         self._since = self._clock()
         self._hurried = seconds
         for one in self._running:
@@ -93,12 +93,12 @@ class Commands:
 
     @property
     def hurries(self) -> bool:
-        """Whether commands have to end before their limit."""
+        """Whether `hurry` has shortened the limits of all commands."""
         return math.isfinite(self._hurried)
 
     @contextmanager
     def hurried(self, seconds: float) -> Iterator[None]:
-        """Hurry commands only inside the block."""
+        """Shorten the limits of commands, as `hurry` does, inside the block only."""
         before = self._since, self._hurried
         self.hurry(seconds)
         try:
@@ -123,7 +123,7 @@ class Commands:
         self.tell()
 
     def _learn(self, one: Running) -> None:
-        """Note how long the command took. If it reached its limit, its kind gets a minute more."""
+        """Note the command's time. If it reached its limit, give its kind one minute more."""
         took = self._clock() - one.begun
         known = self._slowest.get(one.kind, 0.0)
         at_limit = took >= one.limit or took >= self._hurried
@@ -131,7 +131,7 @@ class Commands:
 
 
 def kind_of(argv: Sequence[str]) -> str:
-    """Return the subcommand: the first word that is neither an option of git nor its value."""
+    """Return git's subcommand: the first word that is neither an option nor an option's value."""
     words = iter(argv)
     for word in words:
         if word == "-c":
@@ -142,4 +142,4 @@ def kind_of(argv: Sequence[str]) -> str:
 
 
 def _nobody_listens() -> None:
-    """Do nothing, until a caller sets `tell`."""
+    """Do nothing. This is the value of `tell` until a caller sets another function."""

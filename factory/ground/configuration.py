@@ -1,6 +1,7 @@
 """Which files of a HOME are configuration: a program runs them or reads settings from them.
 
-Invariant: factoryd refuses a glob that could match such a file, so no such file outlives a unit.
+Invariant: factoryd refuses a glob that could match such a file, so it deletes every such file with
+its unit.
 """
 
 import re
@@ -57,7 +58,7 @@ def _is_named_so(part: str) -> bool:
 
 
 def kept(globs: Iterable[str]) -> tuple[str, ...]:
-    """Return the globs of files that outlive a unit; raise ValueError for configuration."""
+    """Return these globs of files that outlive a unit; raise ValueError for a forbidden glob."""
     return tuple(map(_kept, globs))
 
 
@@ -74,7 +75,7 @@ def _kept(glob: str) -> str:
 
 
 def _configuration_in(glob: str) -> str:
-    """Return a configuration file that the glob matches, or the glob itself; "" for data."""
+    """Return what the glob would keep: a configuration file or the glob itself; "" if neither."""
     for path in _EXAMPLES:
         if within(path, [glob]):
             return path

@@ -23,7 +23,7 @@ _SHIPPED = "shipped "  # the start of a shipped file's `place`
 
 @dataclass(frozen=True, slots=True)
 class Convention:
-    """One file: its text, and the place that error messages name."""
+    """One file: its text, and its place as error messages name it."""
 
     text: str
     where: str
@@ -36,14 +36,14 @@ class Convention:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """One file of knowledge. `paths`: the globs that it is about; (): the whole repository."""
+    """One file of knowledge. `paths`: the globs of files that it is about; (): all files."""
 
     name: str
     text: str
     paths: tuple[str, ...] = ()
 
     def concerns(self, scope: Sequence[str]) -> bool:
-        """Return whether the note concerns a unit with that scope (empty: the whole repository)."""
+        """Return whether the note concerns a unit with this scope. Empty means all files."""
         return not self.paths or not scope or overlap(self.paths, scope)
 
 
@@ -58,7 +58,7 @@ class Conventions:
     def runtimes(self) -> Mapping[str, Convention]:
         """The runtime files by name, the repository's own first.
 
-        The first installed one is the default.
+        The first runtime whose program is installed is the default.
         """
         return {path.stem: file for path, file in self._in("runtimes", ".toml")}
 
@@ -104,7 +104,7 @@ def overlay(
 
 
 def differing(root: Path, ruling: Conventions) -> list[str]:
-    """Return the conventions that differ between the checkout at `root` and those in force."""
+    """Return the convention files of the checkout at `root` that differ from those in force."""
     rules: dict[str, list[str]] = {}
     for file in ruling.files.values():
         if not file.is_shipped:
@@ -121,7 +121,7 @@ def differing(root: Path, ruling: Conventions) -> list[str]:
 
 
 def _own_files(root: Path, folder: str) -> Iterator[Path]:
-    """Yield the files that count: from the folder in force, then from the other one."""
+    """Yield the files that can be in force: from the folder in use, then from the other folder."""
     for name in sorted(_NAMES, key=lambda name: name != folder):
         for known in KNOWN:
             top = root / name / known.rstrip("/")
@@ -131,7 +131,7 @@ def _own_files(root: Path, folder: str) -> Iterator[Path]:
 
 
 def read_own(root: Path) -> tuple[dict[str, str], str]:
-    """Return the texts of the checkout at `root` by path, and the folder that they come from."""
+    """Return the checkout's convention texts by path, and the folder that contains them."""
     texts: dict[str, str] = {}
     for name in _NAMES:
         for path in sorted((root / name).rglob("*")):
@@ -145,7 +145,7 @@ def read_own(root: Path) -> tuple[dict[str, str], str]:
 def read_shipped(folder: Path | None = None) -> dict[str, str]:
     """Return the shipped runtimes and prompts, by path below conventions/.
 
-    They lie in the installed package, or else in this checkout.
+    The files lie in the installed package. If the package has none, they lie in this checkout.
     """
     root = folder
     if root is None:
@@ -157,7 +157,7 @@ def read_shipped(folder: Path | None = None) -> dict[str, str]:
 
 
 def _lines(path: Path) -> list[str]:
-    """Return the lines of a file; line ends in a checkout may differ from those in git."""
+    """Return a file's lines without line ends, because these may differ from those in git."""
     with suppress(OSError):  # the file was deleted or is not readable, so it differs
         if path.is_symlink():
             return [str(path.readlink())]
@@ -166,12 +166,12 @@ def _lines(path: Path) -> list[str]:
 
 
 def _text(path: Path) -> str:
-    """Return the first bytes of a file; the rest of a larger file is ignored."""
+    """Return the beginning of a file, up to the bound; ignore the rest of a larger file."""
     return bounded.head(path, bounded.PARSED).decode("utf-8", "replace")
 
 
 def _note(name: str, text: str) -> Note:
-    """Return the note. It concerns the whole repository if its front matter cannot be read."""
+    """Return the note. With unreadable front matter, it concerns the whole repository."""
     file = loose(text)
     paths = file.keys.get("paths") or []
     globs = paths if isinstance(paths, list) else [paths]

@@ -1,4 +1,4 @@
-"""What may change while the daemon runs: settings, pause, stopping, signals, trouble."""
+"""The state that can change while the daemon runs: settings, pause, stopping, signals, trouble."""
 
 import math
 import time
@@ -20,7 +20,8 @@ from factory.ground.signal import Signal
 T = TypeVar("T")
 DRAIN_SECONDS = 60.0  # how long a plain stop waits for running attempts
 BROKEN_SECONDS = 5.0  # the pause after a pass failed
-# After a write failed, a disk counts as full for this long. The daemon writes again within it.
+# After a failed write, a disk counts as full for this long. The daemon tries to write again
+# earlier.
 FULL_SECONDS = 2 * BROKEN_SECONDS
 # Simulations replace this clock.
 CLOCK = ContextVar[Callable[[], datetime]]("clock", default=lambda: datetime.now(UTC))
@@ -31,7 +32,7 @@ class Stopping(StrEnum):
 
     NO = "no"
     DRAIN = "drain"  # accepts no new work and waits for running attempts
-    HAND_BACK = "hand back"  # ends attempts, keeps their trees and does not count them
+    HAND_BACK = "hand back"  # ends attempts and keeps their trees; these attempts do not count
     LEAVE = "leave"  # exits at once and lets agents go on; the next daemon adopts them
 
 
@@ -46,9 +47,10 @@ class DaemonState:
         self.stopping = Stopping.NO
         self.pool = Signal()  # units, hooks or runtimes changed
         self.queue = Signal()  # a unit was submitted, judged or approved
-        self.leaving = Signal()  # `stopping` has changed, or a hook is empty now
+        self.leaving = Signal()  # `stopping` has changed, or a hook became empty
         self.requests = Signal()  # a command made a request, or somebody dropped a task file
-        self.broken: dict[str, str] = {}  # by pass, a sentence about its failure, for status
+        # pass → a sentence about its failure, which `status` shows
+        self.broken: dict[str, str] = {}
         self._full_at = datetime.min.replace(tzinfo=UTC)  # when a disk was full last
         self._failed_at = -math.inf  # when a write failed last, by a clock that does not jump
 
@@ -66,7 +68,7 @@ class DaemonState:
         return found
 
     def cramped(self) -> str:
-        """Return what `no_room` does, or the folder if a write failed just now (a quota)."""
+        """Return what `no_room` returns, or factoryd's folder if a write just failed (a quota)."""
         found = self.no_room()
         if not found and time.monotonic() - self._failed_at < FULL_SECONDS:
             return str(self.places.home)
@@ -81,9 +83,10 @@ class DaemonState:
         return bool(self.no_room())
 
     def is_passing(self, error: BaseException) -> bool:
-        """Return whether the cause of the error says nothing about the unit.
+        """Return whether the error has nothing to do with the unit.
 
-        Such causes: a full disk, a failed store, or git ended because the daemon stops.
+        The cause of such an error is a full disk, a failed store, or a stop of the daemon that
+        ended git.
         """
         if isinstance(error, Exception) and self.is_full(error):
             return True
@@ -108,9 +111,9 @@ class DaemonState:
         *args: Any,
         broke: Callable[[Exception], None] | None = None,
     ) -> T | None:
-        """Run one pass of a loop, or judge once. If it fails, log and show that, wait, return None.
+        """Run one pass or judging. If it fails, log and show the error, wait, and return None.
 
-        `broke` gets the error at once if the error may concern the judged unit.
+        If the error may concern the judged unit, `broke` gets the error immediately.
         """
         try:
             done = await call(*args)
@@ -128,12 +131,12 @@ class DaemonState:
         return done
 
     def mended(self, name: str) -> None:
-        """Remove the warning about a pass that works again or is no longer needed."""
+        """Remove the warning about a pass, because the pass works again or is no longer needed."""
         if self.broken.pop(name, None) is not None:
             self.requests.send()  # so that status no longer shows the warning
 
 
-_PASSES = {  # names for people
+_PASSES = {  # the passes by the names that people see
     "desk": "Taking requests and task files",
     "judge": "Judging a unit",
     "judge trunk": "Judging trunk",
@@ -154,7 +157,7 @@ def _about(name: str, error: Exception) -> str:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield the error, the errors of a group, and the causes of each."""
+    """Yield the error, the errors inside a group, and the causes of each error."""
     yield error
     below = (*getattr(error, "exceptions", ()), error.__cause__, error.__context__)
     for each in below:
@@ -163,5 +166,5 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def now() -> datetime:
-    """Return the present time in UTC. It may jump: measure durations by the loop's clock."""
+    """Return the present time in UTC. The clock may jump, so use the loop's clock for durations."""
     return CLOCK.get()()

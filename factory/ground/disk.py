@@ -1,6 +1,6 @@
 """Free room on the disks that factoryd writes to, and how to delete files from them.
 
-Invariant: the check for room writes nothing and imports little, because `factory status` makes it
+Invariant: the check for room writes nothing and imports little, because `factory status` calls it
 too.
 """
 
@@ -12,7 +12,7 @@ from contextlib import suppress
 from itertools import count
 
 LEAST = 64 << 20  # bytes that must be free before factoryd starts anything new
-_Folder = tuple["_Folder | None", str]  # the parent folder, and the name in it
+_Folder = tuple["_Folder | None", str]  # the parent folder (None at the top), and the folder's name
 _SAYS = ("No space left on device", "Disk quota exceeded", "disk is full", "Out of diskspace")
 
 
@@ -48,7 +48,7 @@ def full(error: BaseException) -> bool:
 
 
 def reopen(folder: str | os.PathLike[str]) -> None:
-    """Make a closed folder accessible again."""
+    """Give the owner access to a folder that its mode closes."""
     mode = os.lstat(folder).st_mode
     if mode & stat.S_IRWXU != stat.S_IRWXU:
         os.chmod(folder, stat.S_IMODE(mode) | stat.S_IRWXU)  # noqa: PTH101
@@ -57,17 +57,17 @@ def reopen(folder: str | os.PathLike[str]) -> None:
 def below(top: str | os.PathLike[str], *, opened: bool = False) -> Iterator[str]:
     """Yield every path below a folder, each folder before its content; follow no link.
 
-    `opened`: make closed folders readable. It skips a folder that cannot be read.
+    With `opened`, make closed folders readable. Skip a folder that cannot be read.
     """
     for _, entry in walk(top, opened=opened):
         yield entry.path
 
 
 def walk(top: str | os.PathLike[str], *, opened: bool) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
-    """Yield what `below` yields, each with its folder's path relative to `top` ("" or "a/b").
+    """Yield each entry that `below` finds, with its folder relative to `top` ("" or "a/b").
 
-    It keeps no entries, and only the names of folders still to visit: an agent may make very many,
-    with long paths.
+    The function keeps no entries in memory, only the names of folders to visit later, because an
+    agent can make very many folders with long paths.
     """
     left: list[_Folder] = [(None, "")]
     while left:
@@ -97,7 +97,8 @@ def _path(folder: _Folder) -> str:
 def disarm(*folders: str | os.PathLike[str]) -> None:
     """Clear the setuid and setgid bits of all files.
 
-    No process is left that could set them again. A file with another hard link loses this name.
+    Call this only when no process can set the bits again. If a file has another hard link, delete
+    this name of the file.
     """
     special = stat.S_ISUID | stat.S_ISGID
     for folder in folders:
@@ -115,8 +116,9 @@ def disarm(*folders: str | os.PathLike[str]) -> None:
 def remove(path: str | os.PathLike[str]) -> None:
     """Delete a file, a link (not its target) or a whole folder, as far as that is possible.
 
-    No process writes there any more. A folder may be closed, or too deep for the stack or for a
-    path. So inner folders are moved up into `path` before the folder around them is deleted.
+    No process may write in the folder any more. A folder may be closed, or nested too deeply for
+    the stack or for a path. So the function moves inner folders up into `path` before it deletes
+    the folder around them.
     """
     top = os.fspath(path)
     names = count()
@@ -138,7 +140,7 @@ def remove(path: str | os.PathLike[str]) -> None:
 
 
 def _empty(folder: str) -> list[str]:
-    """Delete the files in a folder; make its folders accessible and return them."""
+    """Delete the files in a folder; make its subfolders accessible and return these."""
     os.chmod(folder, 0o700)  # noqa: PTH101
     with os.scandir(folder) as found:
         entries = list(found)

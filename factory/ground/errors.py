@@ -1,6 +1,6 @@
 """All exceptions that factoryd raises on purpose. `exit_code`: the exit code of a command.
 
-Each message says what happened, what factoryd did about it, and what the reader can do.
+Each message says what happened, how factoryd reacted, and what the reader can do.
 """
 
 from collections.abc import Iterable
@@ -25,18 +25,18 @@ class RefusedByState(FactoryError):
 
 
 class NotYet(UsageError):
-    """The contract describes this feature, but no release has it yet."""
+    """The user asked for a documented feature that no release has yet."""
 
     def __init__(self, what: str) -> None:
         super().__init__(f"not yet: {what}")
 
 
 class ConfigError(UsageError):
-    """factory.toml, a gate or a runtime file is wrong: the message says where and how to fix it."""
+    """factory.toml, a gate or a runtime file is wrong: the message says where, and how."""
 
 
 class TaskFileError(UsageError):
-    """A task file is wrong. `line` counts from 1; 0: no single line is wrong."""
+    """A task file is wrong. `line` counts from 1; 0 means that the error has no single line."""
 
     def __init__(self, reason: str, *, line: int = 0, form: str = "") -> None:
         super().__init__(reason)
@@ -60,7 +60,7 @@ class GitError(FactoryError):
 
 
 class TooLong(GitError):
-    """A git command reached its time limit. `left`: factoryd could not end it; it may still run."""
+    """A git command reached its time limit. `left`: factoryd could not end it; it may run on."""
 
     def __init__(
         self, argv: tuple[str, ...], code: int, stderr: str, *, left: bool = False
@@ -84,7 +84,7 @@ class StoreError(FactoryError):
 
 
 class NoRoom(FactoryError):
-    """A disk is full; factoryd waits for room and then writes."""
+    """A disk is full; factoryd waits until the disk has room again and then writes."""
 
 
 class DamagedStore(StoreError):
@@ -92,7 +92,7 @@ class DamagedStore(StoreError):
 
 
 class Fenced(FactoryError):
-    """An attempt tried to change something although it is no longer the unit's newest."""
+    """An attempt tried to change something, but the unit has a newer attempt."""
 
 
 class Deposed(BaseException):
@@ -110,7 +110,7 @@ class Deposed(BaseException):
 
 
 class IllegalTransition(FactoryError):
-    """The table in unit.py does not have this change of state."""
+    """The table in unit.py does not allow this change of state."""
 
     def __init__(self, unit: str, current: str, to: str) -> None:
         super().__init__(f"unit {unit} cannot go from {current} to {to}")
@@ -118,7 +118,8 @@ class IllegalTransition(FactoryError):
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return `: did you mean NAME?` for an unknown word; "" if no known word is similar."""
-    from difflib import get_close_matches  # only a mistake has to pay for this import
+    # imported here, so that only a wrong name costs the time of this import
+    from difflib import get_close_matches
 
     names = {name.casefold(): name for name in known}
     near = [name for name in names if name.endswith(f".{word}")]

@@ -1,4 +1,4 @@
-"""Fault points: named brackets around each effect outside the store. A test can kill us there.
+"""Fault points: named brackets around each effect outside the store. Tests kill the process there.
 
 Invariant: every change outside the store happens inside a bracket. effects.md lists the brackets
 and says what the next start does after a kill there. Every commit of the store is a fault point too
@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# The names of the brackets around the running code; used only while a fault is armed.
+# The names of the brackets that the running code is in; used only while a fault is armed.
 OPEN = ContextVar[tuple[str, ...]]("open", default=())
 
 
@@ -29,7 +29,8 @@ def _armed(fault: str) -> Callable[..., AbstractContextManager[None]]:
     nothing = nullcontext()
     if not fault:
         return lambda *names: nothing
-    name, wanted, passage, *_ = [*fault.split(":"), "1", "1"]  # without a number, the first passage
+    # without a number, the first passage counts
+    name, wanted, passage, *_ = [*fault.split(":"), "1", "1"]
     passages = count(1)
 
     def pass_by(names: tuple[str, ...], side: str) -> None:
@@ -53,7 +54,7 @@ step = _armed(os.environ.get("FACTORY_FAULT", ""))  # `with step(NAME):` bracket
 
 
 def during(name: str) -> Callable[[F], F]:
-    """Put a bracket around a whole function; without an armed fault, return it unchanged."""
+    """Put a bracket around a function. If no fault is armed, return the function unchanged."""
     if not os.environ.get("FACTORY_FAULT"):
         return lambda function: function
     return _wrapped(name)

@@ -1,4 +1,4 @@
-"""The front matter of a Markdown file: where it ends, and what a faulty one still says."""
+"""Finds the end of a Markdown file's front matter, and reads as much as possible of faulty ones."""
 
 import re
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ _CLOSING = re.compile(r"^---[ \t]*\r?(?:\n|\Z)", re.MULTILINE)
 class Loose:
     """A file that may be faulty: its keys, its body, and the error in its front matter.
 
-    `head`: the faulty front matter, if it is closed. It is not part of the body.
+    `head`: the faulty front matter, if it has an end. `head` is not part of the body.
     """
 
     keys: Mapping[str, str | list[str]]
@@ -25,7 +25,7 @@ class Loose:
 
 
 def loose(text: str) -> Loose:
-    """Read a file that may be faulty; front matter that is not closed counts as body."""
+    """Read a file that may be faulty. Front matter without an end counts as part of the body."""
     try:
         head, body, first = split_front_matter(text)
     except TaskFileError as error:

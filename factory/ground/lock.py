@@ -1,7 +1,7 @@
 """The lock that allows only one daemon per repository.
 
 Invariant: a process that holds the lock and finds the lock file in place is the only daemon. The
-name does not end in `.lock`, because people delete such files when git was killed.
+file's name does not end in `.lock`, because people delete such files after git was killed.
 """
 
 import fcntl
@@ -13,11 +13,12 @@ from pathlib import Path
 
 from factory.ground.errors import RefusedByState
 
-OLD_NAME = "factoryd.lock"  # of releases before format 4 of the store; such a daemon may still run
+# lock file of releases before format 4 of the store; such a daemon may still run
+OLD_NAME = "factoryd.lock"
 
 
 class Lock:
-    """A held lock. `root`: the checkout that another daemon's error message names."""
+    """A held lock. `root`: the checkout that the error message of a second daemon names."""
 
     def __init__(self, path: Path, root: Path) -> None:
         self._path = path

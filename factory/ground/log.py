@@ -12,15 +12,17 @@ from pathlib import Path
 
 import structlog
 
-# The log's events. They are unexpected; the journal has the expected ones (journal.Event).
+# The log's events. These events are unexpected; the journal has the expected events
+# (journal.Event).
 HOOK_OVERDUE = "hook.overdue"  # a hook had a unit but no run, so a run was started
-RUN_BROKE = "run.broke"  # a worker's run failed with a traceback, or was fenced off
+# a worker's run failed with a traceback, or an attempt was no longer the newest
+RUN_BROKE = "run.broke"
 TICK_BROKE = "tick.broke"  # a service's pass failed with a traceback; the service goes on
 LANDING_REFUSED = "landing.refused"
 TRUNK_PUT_BACK = "trunk.put_back"  # somebody switched branches during a landing
 
 CAP_BYTES = 16 * 1024 * 1024
-# "1" and "true" are no secrets, and hiding them would make all lines unreadable
+# Values such as "1" and "true" are no secrets; hiding them would make all lines unreadable.
 SHORTEST_SECRET = 6
 
 _SHARED: list[structlog.typing.Processor] = [
@@ -42,7 +44,7 @@ log: structlog.stdlib.BoundLogger = structlog.wrap_logger(
 )
 logging.getLogger("factory").addHandler(logging.NullHandler())
 
-# `with bound(unit=…, attempt=…, worker=…):` adds them to each line.
+# `with bound(unit=…, attempt=…, worker=…):` adds these fields to each line.
 bound = structlog.contextvars.bound_contextvars
 
 
@@ -50,8 +52,8 @@ class Log:
     """An open log. It gets the lines of `log` and the warnings of libraries until it is closed."""
 
     def __init__(self, path: Path, *, cap_bytes: int = CAP_BYTES) -> None:
-        """Write to `path`, and keep older lines in `path`.1; together at most `cap_bytes`."""
-        self._secrets: list[str] = []  # as they appear in JSON, the longest first
+        """Write to `path`, and keep older lines in `path`.1; limit both to `cap_bytes` together."""
+        self._secrets: list[str] = []  # as JSON writes them, the longest first
         self._handler = RotatingFileHandler(
             path,
             maxBytes=cap_bytes // 2,
@@ -83,7 +85,7 @@ class Log:
     def close(self) -> None:
         """Stop writing."""
         logging.getLogger().removeHandler(self._handler)
-        with suppress(OSError):  # this loses only lines that could not be written
+        with suppress(OSError):  # only lines that could not be written are lost
             self._handler.close()
 
     def _cleaned(self, line: str) -> str:

@@ -1,4 +1,4 @@
-"""The names of factoryd's folders in a repository: visible or hidden.
+"""Chooses the visible or hidden names of factoryd's folders in a repository.
 
 Invariant: pure; the same files give the same names. A folder has its visible name (`inbox/`,
 `conventions/`) or the hidden one (`.inbox/`, `.conventions/`), and never both at once.
@@ -15,14 +15,14 @@ INBOX = "inbox"
 CONVENTIONS = "conventions"
 HIDDEN: Mapping[str, str] = {INBOX: ".inbox", CONVENTIONS: ".conventions"}
 ALL = (*HIDDEN, *HIDDEN.values())
-# What a conventions/ folder of factoryd holds; a project's own folder of that name has none of it.
+# Names that only a conventions/ folder of factoryd contains, and no other project's folder.
 KNOWN = ("gates/", "runtimes/", "prompts/", "knowledge/", "workspace/", "policy.toml")
 _FLAT = re.compile(r"Multiple top-level packages discovered in a flat-layout: \[([^\]]*)\]")
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What the files of a commit or a checkout say about these names."""
+    """What the files of a commit or a checkout tell about the names of factoryd's folders."""
 
     ours: frozenset[str] = frozenset()  # names of folders with factoryd's files
     theirs: frozenset[str] = frozenset()  # visible names of the project's own folders
@@ -35,8 +35,8 @@ class Names:
     """The names of factoryd's folders in this repository."""
 
     inbox: str = INBOX
-    why: str = ""  # a sentence: why a hidden name is used
-    warnings: tuple[str, ...] = ()  # sentences: what to rename, and why
+    why: str = ""  # a sentence that says why a hidden name is used
+    warnings: tuple[str, ...] = ()  # sentences that say what to rename, and why
     theirs: frozenset[str] = frozenset()  # visible names of the project's own folders
 
 
@@ -60,16 +60,16 @@ def layout(paths: Iterable[str]) -> Layout:
 
 
 def packaged(found: Layout, texts: Mapping[str, str]) -> Layout:
-    """Return the layout with the folders that setuptools would package added.
+    """Return the layout with the names of folders that setuptools would package.
 
-    `texts`: the contents of packaging.FILES, as far as the tree has them.
+    `texts`: the contents of packaging.FILES that the tree has.
     """
     names = [name for name in HIDDEN if is_packaged(name, found.roots, texts)]
     return replace(found, packaged=frozenset(names))
 
 
 def _is_ours(name: str, inside: Collection[str]) -> bool:
-    """Return whether a visible folder belongs to factoryd: it has factoryd's files or none."""
+    """Return whether a visible folder is factoryd's: it is empty or has factoryd's files."""
     if name == CONVENTIONS:
         return not inside or any(path.startswith(KNOWN) for path in inside)
     return all(map(_is_of_inbox, inside))
@@ -80,7 +80,7 @@ def _is_of_inbox(path: str) -> bool:
 
 
 def folder_of(found: Layout, *, known: str = CONVENTIONS) -> str:
-    """Return the folder whose conventions are in force; `known` if both or neither exist."""
+    """Return the name of the conventions folder that exists; `known` if both or neither exist."""
     visible = CONVENTIONS in found.ours
     hidden = HIDDEN[CONVENTIONS] in found.ours
     if visible == hidden:
@@ -120,7 +120,7 @@ def _check_pair(visible: str, hidden: str, trunk: Layout, holding: Collection[st
 
 
 def _inbox(trunk: Layout, there: Collection[str], holding: Collection[str]) -> tuple[str, str]:
-    """Return the inbox's name, and why it is hidden, if it is."""
+    """Return the inbox's name, and the reason for a hidden name (else "")."""
     hidden = HIDDEN[INBOX]
     if INBOX in trunk.theirs:
         return hidden, "Task files go into .inbox/, because inbox/ is the project's own."
@@ -133,7 +133,7 @@ def _inbox(trunk: Layout, there: Collection[str], holding: Collection[str]) -> t
 
 
 def _stays(name: str, inbox: str, trunk: Layout, holding: Collection[str]) -> bool:
-    """Return whether the visible folder with this name is ours and stays in the checkout."""
+    """Return whether the visible folder with this name belongs to factoryd and stays in place."""
     if name == INBOX:
         return inbox == INBOX
     return name in trunk.ours or (name in holding and name not in trunk.theirs)
@@ -149,7 +149,7 @@ def _rename(name: str) -> str:
 
 
 def advice(output: str) -> str:
-    """Return what to do if setuptools complains about such a folder in this output; else ""."""
+    """Return advice if setuptools complains about a folder of factoryd in this output; else ""."""
     listed = _FLAT.search(output)
     if not listed:
         return ""

@@ -1,7 +1,7 @@
-"""What setuptools would package: its automatic discovery, for a folder at the top of a project.
+"""Finds out what setuptools would package from the top folder of a project.
 
-Invariant: pure; no code of the project runs. Source: setuptools, discovery.py (flat layout) and
-config/.
+Invariant: pure; no code of the project runs. The rules are those of setuptools, in discovery.py
+(flat layout) and config/.
 """
 
 import re
@@ -17,8 +17,7 @@ FILES = ("pyproject.toml", "setup.cfg", "setup.py")  # the files that say what t
 def is_packaged(name: str, roots: Collection[str], texts: Mapping[str, str]) -> bool:
     """Return whether setuptools would package a folder of that name that has no `__init__.py`.
 
-    `roots`: the names in the tree's top folder; `texts`: the contents of FILES, as far as they
-    exist.
+    `roots`: the names in the tree's top folder; `texts`: the contents of those FILES that exist.
     """
     pyproject = _toml(texts.get("pyproject.toml", ""))
     if not _uses_setuptools(pyproject, roots):
@@ -44,7 +43,7 @@ def _uses_setuptools(pyproject: Mapping[str, Any], roots: Collection[str]) -> bo
 
 
 def _by_pyproject(name: str, told: Mapping[str, Any]) -> bool | None:
-    """Return what `[tool.setuptools]` says; None if it lists no packages."""
+    """Return whether `[tool.setuptools]` packages the folder; None if it lists no packages."""
     packages = told.get("packages")
     if isinstance(packages, list):
         return name in packages
@@ -59,7 +58,7 @@ def _by_pyproject(name: str, told: Mapping[str, Any]) -> bool | None:
 
 
 def _by_cfg(name: str, options: ConfigParser) -> bool | None:
-    """Return what `[options]` of setup.cfg says; None if it lists no packages."""
+    """Return whether `[options]` of setup.cfg packages the folder; None if it lists no packages."""
     packages = options.get("options", "packages", fallback="").strip()
     if not packages and not options.has_option("options", "py_modules"):
         return None
@@ -73,7 +72,7 @@ def _by_cfg(name: str, options: ConfigParser) -> bool | None:
 
 
 def _by_script(text: str) -> bool | None:
-    """Return what setup.py seems to say; None if it lists no packages."""
+    """Return whether setup.py seems to package the folder; None if it lists no packages."""
     if not re.search(r"\b(packages|py_modules)\s*=", text):
         return None
     return bool(re.search(r"find_namespace_packages\(\s*\)", text))
@@ -96,7 +95,7 @@ def _toml(text: str) -> Mapping[str, Any]:
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError):
-        return {}  # setuptools reads the file next and has a better message
+        return {}  # setuptools reads the file later and has a better message
 
 
 def _ini(text: str) -> ConfigParser:

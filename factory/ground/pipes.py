@@ -16,7 +16,7 @@ _CHUNK = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class Into:
-    """Where a short command's output goes, and its bound in bytes. No `file`: to the caller."""
+    """The file for a short command's output, and its limit in bytes. No `file`: the caller."""
 
     most: int = MOST
     file: IO[bytes] | None = None
@@ -27,7 +27,7 @@ class Into:
 
 
 class Pipes:
-    """The pipes of one command. Each may be missing."""
+    """The pipes of one command. Each of the pipes may be missing."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class Pipes:
         self._out: list[bytes] = []
         self._printed = 0
         self._err = bytearray()
-        self.much = False  # it printed more than it may
+        self.much = False  # the command printed more than its limit
         self._open = DefaultSelector()
         for pipe in (stdout, stderr):
             if pipe:
@@ -102,7 +102,7 @@ class Pipes:
             written = os.write(pipe.fileno(), self._unsent[:_CHUNK])
         except BlockingIOError:
             return
-        except OSError:  # the command does not read, or has ended
+        except OSError:  # the command does not read its input, or has ended
             written = len(self._unsent)
         self._unsent = self._unsent[written:]
         if not self._unsent:
@@ -131,5 +131,5 @@ class Pipes:
             self._open.unregister(pipe)
         try:
             pipe.close()
-        except OSError:  # a broken pipe
+        except OSError:  # the other end of the pipe is closed
             return

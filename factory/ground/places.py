@@ -30,9 +30,9 @@ class Places:
         self.index = self.home / "index"  # the daemon's index files, one per workspace or bench
         self.intake = self.home / "intake"  # task files between the inbox and the store
         self.judged = self.home / "judged"  # logs of gates
-        self.pid = self.home / "daemon.pid"  # a reader gets data once the daemon has started
+        self.pid = self.home / "daemon.pid"  # gives a reader data once the daemon has started
         self.log = self.home / "daemon.log"
-        self.high_water = self.home / "high-water"  # the numbers that were used last
+        self.high_water = self.home / "high-water"  # the highest numbers that the store has used
         self.wake = self.home / "wake"  # commands touch this file after they wrote a request
 
     @property
@@ -42,11 +42,11 @@ class Places:
 
     @property
     def worked(self) -> bool:
-        """Whether a daemon has worked here before, so that a store must have existed."""
+        """Whether a daemon has worked here before. If so, a store must have existed."""
         return self.git.exists() or any((self.home / "attempts").glob("*/*"))
 
     def unit_dir(self, unit: str) -> Path:
-        """Return a unit's folder: it holds the task file, named as its source, and the run dirs."""
+        """Return a unit's folder, with the task file (named as its source) and the run dirs."""
         return self.home / "attempts" / unit
 
     def run_dir(self, unit: str, attempt: int) -> Path:
@@ -55,9 +55,9 @@ class Places:
 
 
 def check_writable(where: Places, *folders: Path) -> None:
-    """Raise RepositoryError if a folder is in a wrong place or not writable; make none.
+    """Raise RepositoryError if a folder is in a wrong place or not writable; create no folder.
 
-    Without `folders`, check all that a daemon needs.
+    Without `folders`, check all folders that a daemon needs.
     """
     if where.work.resolve().is_relative_to(where.root.resolve()):
         raise RepositoryError(
@@ -82,12 +82,12 @@ def check_writable(where: Places, *folders: Path) -> None:
 
 
 def there(root: Path) -> frozenset[str]:
-    """Return the names of factoryd's folders (ground/names.py) that exist in the checkout."""
+    """Return which of factoryd's folder names (ground/names.py) exist in the checkout."""
     return frozenset(name for name in ALL if (root / name).is_dir())
 
 
 def holding(root: Path) -> frozenset[str]:
-    """Return the ones that are not empty; a folder that factoryd makes there does not count."""
+    """Return which of these folders have content; a folder that factoryd makes does not count."""
     return frozenset(name for name in there(root) if any(map(_counts, _entries(root / name))))
 
 
@@ -95,7 +95,7 @@ def _entries(folder: Path) -> list[Path]:
     try:
         return list(folder.iterdir())
     except OSError:
-        return []  # the code that reads the folder has a better message
+        return []  # other code reads the folder later and has a better message
 
 
 def _counts(path: Path) -> bool:
@@ -106,7 +106,7 @@ def _counts(path: Path) -> bool:
 
 
 def home(environ: Mapping[str, str]) -> Path:
-    """Return the user's HOME; if it is unset or relative, the one from the user database."""
+    """Return the user's HOME. If it is unset or relative, return the one from the user database."""
     named = Path(environ.get("HOME", ""))
     if named.is_absolute():
         return named
@@ -124,12 +124,12 @@ def places(
     The work folder's name is the repository's name and a digest of its path.
     """
     state = Path(environ.get("XDG_STATE_HOME", ""))
-    # unset, or relative: the specification says to ignore a relative path
+    # the variable is unset or relative; the specification says to ignore a relative path
     if not state.is_absolute():
         state = home(environ) / ".local/state"
     real = root.resolve()
     digest = hashlib.sha256(os.fsencode(real)).hexdigest()[:8]
-    # A folder with PATH's separator in its name cannot be on PATH and cannot hold a venv.
+    # A folder whose name contains PATH's separator cannot be on PATH and cannot hold a venv.
     name = real.name.replace(os.pathsep, "-")
     return Places(
         root=root, common_dir=common_dir, work=state / "factoryd" / f"{name}-{digest}", names=names

@@ -1,7 +1,8 @@
 """Reads front matter from untrusted files: `key: text` and `key: [text, text]`, in YAML.
 
-Invariant: the cost of reading is bounded. Front matter has no alias, anchor or tag, is not nested
-deeply, and has a limited number of values. The reader refuses anything else with one sentence.
+Invariant: the cost of reading is bounded. The reader accepts only front matter without aliases,
+anchors, tags and deep nesting, and with a limited number of values. It refuses all other front
+matter with one sentence.
 """
 
 from collections.abc import Iterator
@@ -10,13 +11,14 @@ from dataclasses import dataclass
 import yaml
 
 MOST_BYTES = 64 << 10
-MOST_VALUES = 500  # about 10 ms to read
-_DEEPEST = 8  # levels of a key's value; more are refused because depth makes the scanner slow
+MOST_VALUES = 500  # so many values take about 10 ms to read
+# allowed depth of a value; the reader refuses deeper ones because depth makes the scanner slow
+_DEEPEST = 8
 _SIGNS = "a value that starts with a sign needs quotes"
 
 
 class NotPlain(Exception):
-    """Front matter is not plain. `line`: counted from 0."""
+    """Front matter is not plain YAML, as described above. `line`: counted from 0."""
 
     def __init__(self, reason: str, *, line: int = 0, form: str = "") -> None:
         super().__init__(reason)
@@ -27,7 +29,7 @@ class NotPlain(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """One value, as written. `is_plain`: false if it is a list or a mapping instead of a text."""
+    """One value, as written. `is_plain`: false if the value is a list or a mapping."""
 
     text: str
     is_plain: bool = True
@@ -76,7 +78,7 @@ def entries(head: str, *, most: int = MOST_VALUES) -> tuple[Entry, ...]:
 
 
 class _Reader:
-    """Takes the parser's events one by one and stops at the first event that it refuses."""
+    """Takes the parser's events one by one and stops at the first event that is not allowed."""
 
     def __init__(self, head: str, most: int) -> None:
         self._head = head
@@ -110,7 +112,7 @@ class _Reader:
             raise NotPlain("front matter holds a second document", line=_line(after))
 
     def _until(self, end: type[yaml.Event]) -> Iterator[yaml.Event]:
-        """Yield the first event of each item until the collection ends."""
+        """Yield the first event of each item, until the end of the collection."""
         for event in self._events:
             if isinstance(event, end):
                 return

@@ -1,6 +1,7 @@
 """Parses the output of git's plumbing commands.
 
-Invariant: pure, and in time linear in the output, because an agent can make the output long.
+Invariant: pure. The time grows only linearly with the output, because an agent can make the output
+long.
 """
 
 import os
@@ -20,7 +21,7 @@ class Texts(NamedTuple):
 
 
 class Change(NamedTuple):
-    """One path that differs between two trees. A mode or blob that does not exist is empty."""
+    """One path that differs between two trees. A tree without the path has empty mode and blob."""
 
     status: str  # A, M, D or T
     path: str
@@ -31,7 +32,7 @@ class Change(NamedTuple):
 
 
 def names(out: bytes) -> list[str]:
-    """Return the names from output that ends each with a NUL (`-z`)."""
+    """Return the names in output that has a NUL after each name (`-z`)."""
     return [name for name in os.fsdecode(out).rstrip("\n").split("\0") if name]
 
 
@@ -60,7 +61,7 @@ def changes(out: bytes) -> list[Change]:
 def after(
     below: Mapping[str, str], links: frozenset[str], changed: Sequence[Change]
 ) -> tuple[dict[str, str], frozenset[str]]:
-    """Return what `entries` would return after these changes."""
+    """Return what `entries` would return for the tree after these changes."""
     objects = dict(below)
     linked = set(links)
     for change in changed:
@@ -73,7 +74,7 @@ def after(
 
 
 def _change(meta: str, path: str, same: dict[str, str]) -> Change:
-    """Return one change. `same`: keeps a single copy in memory of each repeated text."""
+    """Return one change. `same` returns one shared copy for equal texts, to save memory."""
     facts = []
     for fact in meta.removeprefix(":").split():
         known = fact if fact.strip("0") else ""
@@ -85,7 +86,7 @@ def _change(meta: str, path: str, same: dict[str, str]) -> Change:
 def sizes(out: bytes, asked: Sequence[bytes]) -> Iterator[int]:
     """Yield the sizes in order; -1 for an object that is missing or not a file.
 
-    `cat-file --batch-check=%(objecttype) %(objectsize)` is the command.
+    The output comes from `cat-file --batch-check=%(objecttype) %(objectsize)`.
     """
     at = 0
     for name in asked:
@@ -101,7 +102,7 @@ def sizes(out: bytes, asked: Sequence[bytes]) -> Iterator[int]:
 
 
 def contents(out: bytes, asked: Sequence[bytes]) -> Iterator[bytes | None]:
-    """Yield the contents in order; None for a missing object or no file (`cat-file --batch`)."""
+    """Yield the contents in order; None if an object is missing or no file (`cat-file --batch`)."""
     at = 0
     for name in asked:
         if out.startswith(name + b" missing\n", at):

@@ -1,19 +1,16 @@
-"""Reads files that an agent may have left: regular files only, and only up to a bound.
-
-Invariant: no function here follows a symlink or waits for a writer.
-"""
+"""Reads files that an agent may have left: only regular files, and only up to a bound."""
 
 import os
 import stat
 from contextlib import suppress
 from pathlib import Path
 
-# So that opening a file neither follows a link nor waits for a writer.
+# With these flags, opening a file neither follows a link nor waits for a writer.
 SAFELY = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 def regular(folder: Path, name: str, most: int) -> bytes:
-    """Return the first `most` bytes of a file in the folder; none if it is not a plain file."""
+    """Return the first `most` bytes of a file in the folder; b"" if it is not a regular file."""
     try:
         box = os.open(folder, SAFELY | os.O_DIRECTORY)
     except OSError:
@@ -25,7 +22,7 @@ def regular(folder: Path, name: str, most: int) -> bytes:
 
 
 def read_at(name: str, box: int, most: int) -> bytes:
-    """Return what `regular` does, for an open folder."""
+    """Return what `regular` returns; `box` is the open folder."""
     with (
         suppress(OSError),
         open(name, "rb", opener=lambda path, _: os.open(path, SAFELY, dir_fd=box)) as file,

@@ -1,3 +1,3 @@
 """Names that have a meaning to factoryd, so that nothing else may use them."""
 
-NO_AGENT = "run"  # the agent of a `run` unit: a shell command, so no runtime's pause stops it
+NO_AGENT = "run"  # the agent of a `run` unit is a shell command, so no pause of a runtime stops it

@@ -1,9 +1,8 @@
 """What a unit may change: globs over the paths of a repository, always with `/`.
 
-Invariant: a glob that matches a folder matches everything below it, as in
-.gitignore. `**` stands for any
-number of folders. A glob starts at the root, except one without `/` that has a wildcard: `*.md`
-matches at any depth (`/*.md` does not).
+Invariant: a glob that matches a folder matches everything below it, as in .gitignore. `**` stands
+for any number of folders. A glob starts at the root. Exception: a glob with a wildcard and without
+`/` matches at any depth (`*.md`, but not `/*.md`).
 """
 
 import re
@@ -25,9 +24,9 @@ def covers(globs: Iterable[str], glob: str) -> bool:
 
 
 def overlap(some: Iterable[str], others: Iterable[str]) -> bool:
-    """Return whether both could cover the same path; if unsure, True.
+    """Return whether both lists could cover the same path; if unsure, True.
 
-    It compares only the beginnings and ends of the globs.
+    Only the beginnings and ends of the globs are compared.
     """
     ends = list(map(_ends, others))
     for glob in some:
@@ -52,7 +51,7 @@ def _segments(glob: str) -> list[str]:
 def _covers(
     glob: list[str], parts: list[str], match: Callable[[str, str], bool] = fnmatchcase
 ) -> bool:
-    reached = {0}  # how many parts of the path the segments so far can match
+    reached = {0}  # how many segments of the path the glob's segments so far can match
     for segment in glob:
         if segment == "**":
             reached = set(range(min(reached, default=len(parts)), len(parts)))
@@ -62,7 +61,7 @@ def _covers(
 
 
 def _surely(part: str, segment: str) -> bool:
-    """Return whether a segment matches everything that `part`, of another glob, can match."""
+    """Return whether a segment matches everything that `part`, from another glob, can match."""
     if re.search(r"[*?[]", part):
         return part == segment or (segment == "*" and part != "**")
     return fnmatchcase(part, segment)
@@ -71,7 +70,7 @@ def _surely(part: str, segment: str) -> bool:
 def _ends(glob: str) -> tuple[str, str]:
     """Return the common beginning and end of all paths that the glob covers."""
     parts = _segments(glob)
-    # A last name without a suffix may be that of a folder.
+    # A last name without a suffix may be the name of a folder.
     if not PurePosixPath(*parts).suffix or glob.endswith(("/", "**")):
         parts.append("**")
     whole = "/".join(parts)

@@ -1,6 +1,7 @@
 """Selectors: how a runtime file picks values from an agent's events.
 
-Invariant: the cost of a selector is bounded for any event: it follows at most MOST_FOUND values.
+Invariant: the cost of a selector is bounded for any event, because a selector follows at most
+MOST_FOUND values.
 """
 
 import json
@@ -12,7 +13,7 @@ from itertools import islice
 from typing import Any
 
 MOST_FOUND = 1000
-MOST_SAID = 1000  # a condition compares only so many characters of a value
+MOST_SAID = 1000  # a condition compares only this many characters of a value
 _IF = r"((?:\[[^\]=]+=[^\]]*\])*)"
 _STEP = re.compile(rf"(\w[\w-]*){_IF}(?:\.(?=\w)|$)")
 _SELECTOR = re.compile(rf"(\*|[\w./-]+){_IF}(?::((?:{_STEP.pattern})+))?")
@@ -32,7 +33,7 @@ class Selector:
     steps: tuple[tuple[str, Conditions], ...]
 
     def find(self, event: Mapping[str, Any]) -> list[Any]:
-        """Return every selected value; a list counts as its items."""
+        """Return every selected value; of a list, return its items."""
         if self.type not in ("*", event.get("type")):
             return []
         found: list[Any] = [event]

@@ -1,7 +1,7 @@
 """The settings in factory.toml, all optional, and the place that sets each value.
 
-Invariant: `load` returns only valid settings. Otherwise it raises a ConfigError with the place and
-the correct form.
+Invariant: `load` returns only valid settings. For invalid settings, it raises a ConfigError with
+the place and the correct form.
 """
 
 import json
@@ -47,7 +47,7 @@ def _agent(name: str) -> str:
 
 @dataclass(frozen=True)
 class Value:
-    """What the manual says about a kind of value: its unit and its allowed values."""
+    """What the manual says about one kind of value: the unit and the allowed values."""
 
     unit: str
     allowed: str = ""
@@ -85,7 +85,7 @@ class Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
-# The commented factory.toml and errors show only the first sentence of a description.
+# The commented factory.toml and the errors show only the first sentence of a description.
 
 
 class Limits(Table):
@@ -324,7 +324,7 @@ NOT_YET: Mapping[str, str] = {  # not available yet: only the default is allowed
 
 
 def load(path: Path, env: Mapping[str, str]) -> Settings:
-    """Return the settings of the file, if it exists; FACTORY__ variables in `env` override them.
+    """Return the settings from the file, if any; FACTORY__ variables in `env` override them.
 
     Raises ConfigError with one line for each error.
     """
@@ -360,7 +360,7 @@ def explain(settings: Settings) -> dict[str, tuple[Any, str]]:
 
 
 def template() -> str:
-    """Return a factory.toml with every key, default and meaning, all commented out."""
+    """Return a factory.toml with every key, its default and its meaning; all are commented out."""
     lines = ["# Settings of factoryd. Every key is optional. An edit applies within a second.", ""]
     group = ""
     for key, field in KEYS.items():
@@ -433,7 +433,7 @@ def _variable(key: str) -> str:
 
 
 def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge both by table. `above` wins, but a value instead of a table stays an error."""
+    """Merge both by table. `above` wins. If it has a value in place of a table, keep the error."""
     out = dict(below)
     for name, value in above.items():
         table = below.get(name, {})
@@ -495,5 +495,5 @@ def _reason(wrong: ErrorDetails) -> str:
 
 
 def _form(field: FieldInfo) -> str:
-    """Return an example or else the default, in the syntax of TOML (and JSON)."""
+    """Return an example in TOML's syntax (also valid JSON); without an example, the default."""
     return json.dumps(field.examples[0] if field.examples else field.default)

@@ -1,20 +1,20 @@
-"""A signal that wakes one loop. A signal to a busy loop ends its next wait."""
+"""A signal that wakes one loop. If the loop is busy, the signal ends its next wait."""
 
 import anyio
 
 
 class Signal:
-    """One loop waits for it. Any code on the same event loop may send it."""
+    """A signal for one loop. Any code on the same event loop may send the signal."""
 
     def __init__(self) -> None:
         self._sent = anyio.Event()
 
     def send(self) -> None:
-        """Wake the waiting loop, or end its next wait at once."""
+        """Wake the loop. If it is not waiting now, end its next wait immediately."""
         self._sent.set()
 
     async def wait(self, seconds: float | None = None) -> bool:
-        """Sleep until somebody sends the signal, or so many seconds; return whether it was sent."""
+        """Sleep until the signal comes or the seconds are over; return whether the signal came."""
         with anyio.move_on_after(seconds):
             await self._sent.wait()
         sent = self._sent.is_set()

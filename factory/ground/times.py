@@ -1,4 +1,4 @@
-"""Times and waits: their text, and how a wait changes if somebody sets the clock.
+"""Formats times, and adjusts waits if somebody sets the clock.
 
 Invariant: pure; callers pass the present time.
 """
@@ -19,7 +19,7 @@ def day_of(at: datetime) -> str:
 
 
 def as_of(since: datetime, until: datetime, now: datetime) -> tuple[datetime, datetime]:
-    """Return a wait's begin and end; if the clock was set back before its begin, it begins now."""
+    """Return a wait's begin and end. If the clock was set back before the begin, begin now."""
     if since > now + CLOCK_SLACK:
         return now, now + (until - since)
     return since, until
@@ -36,5 +36,5 @@ def stamp(at: datetime) -> str:
 
 
 def from_stamp(text: str) -> datetime:
-    """Return the aware datetime that `stamp` wrote."""
+    """Return the datetime, with its time zone, that `stamp` wrote."""
     return datetime.fromisoformat(text)

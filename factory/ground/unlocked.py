@@ -1,6 +1,6 @@
-"""A write to the store that waits until another program (such as a backup) unlocks it.
+"""Retries a write to the store while another program (such as a backup) locks the store.
 
-Invariant: it waits only for a lock, and raises any other error at once.
+Invariant: only a lock causes a wait; any other error is raised immediately.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ AGAIN_S = 0.1  # between two tries; each try also waits for the store itself
 
 
 async def once_unlocked(write: Callable[[], None], *, seconds: float) -> None:
-    """Write once the store is unlocked; raise StoreError if it stays locked for so many seconds."""
+    """Write when the store is not locked; raise StoreError if it stays locked for `seconds`."""
     deadline = anyio.current_time() + seconds
     while True:
         try:

@@ -1,7 +1,7 @@
 """Reports changes in folders. Only this module imports watchdog.
 
-Invariant: a report is only a hint. The woken loop checks the folder itself, and also does so every
-30 s.
+Invariant: a report is only a hint. The loop that is woken checks the folder itself. It also checks
+the folder every 30 s.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from watchdog.observers import Observer
 if sys.platform == "linux":
     from watchdog.observers.inotify_move_event_grouper import InotifyMoveEventGrouper
 
-# Events of reading do not count: a scan reads, so it would wake itself for ever.
+# Events about reading do not count. A scan reads files, so it would wake itself for ever.
 CHANGES: list[type[events.FileSystemEvent]] = [
     events.FileCreatedEvent,
     events.FileModifiedEvent,
@@ -28,7 +28,7 @@ JOIN_SECONDS = 5.0  # a file system that does not answer must not block the daem
 
 
 class Watch:
-    """Calls `wake` on the event loop, once for all changes since its last call."""
+    """Calls `wake` on the event loop once for all changes since the last call."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self._wake = wake
@@ -37,7 +37,7 @@ class Watch:
         self._observer = Observer()
 
     def folder(self, path: Path, wanted: Callable[[str], bool]) -> str:
-        """Watch a folder's files with wanted names; return why that fails, or ""."""
+        """Watch a folder for files with wanted names; return "" or the reason why that fails."""
         try:
             self._observer.schedule(
                 _Changes(wanted, self._changed), str(path), event_filter=CHANGES
@@ -47,12 +47,12 @@ class Watch:
         return ""
 
     def start(self) -> None:
-        """Start. Call it on the event loop, before `folder`, because `folder` reports failures."""
+        """Start. Call it on the event loop and before `folder`, which reports failures."""
         if sys.platform == "linux":
-            # watchdog delays a rename out of a folder, and all later events, by half a second, to
-            # find the other half of the rename. The intake renames each file that it takes out of
-            # the inbox. No argument of an observer sets this delay, so pyproject.toml requires
-            # versions with this attribute.
+            # watchdog delays a rename out of a folder, and all later events, by half a second,
+            # because it waits for the other half of the rename. The intake renames each file that
+            # it takes out of the inbox. No argument of an observer sets this delay, so
+            # pyproject.toml requires versions with this attribute.
             InotifyMoveEventGrouper.delay = 0
         self._loop = asyncio.get_running_loop()
         self._observer.start()
