@@ -1,4 +1,4 @@
-"""The records: units, attempts, verdicts, cards and the journal, and the store that keeps them.
+"""The records: units, attempts, verdicts, cards, the journal, and the store that keeps them.
 
-Nothing here knows git or processes, or acts on a record.
+No module here knows git or processes, and none acts on a record.
 """

@@ -1,7 +1,7 @@
 """Makes the records of an accepted task file, and finds them again.
 
-Invariant: if a unit's task cannot be read, its spec says so, and nothing judges the unit by that
-spec.
+Invariant: if a unit's task cannot be read, its spec says so, and factoryd never judges the unit by
+such a spec.
 """
 
 from dataclasses import fields
@@ -18,11 +18,11 @@ _ASKED = {each.name for each in fields(TaskFile)} & {each.name for each in field
 
 
 class NoSpec(FactoryError):
-    """A unit's spec is missing or unreadable, so nothing can judge the unit."""
+    """A unit's spec is missing or unreadable, so factoryd cannot judge the unit."""
 
 
 class NoMarkdown(FactoryError):
-    """The text of a unit's task is gone, so no prompt can hold it."""
+    """The text of a unit's task is missing, so factoryd cannot write a prompt."""
 
 
 def spec_from(file: TaskFile, *, unit: str, name: str, source: str) -> Spec:

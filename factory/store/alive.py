@@ -6,7 +6,7 @@ import os
 
 def has_ended(run_dir: str) -> bool:
     """Whether the attempt with this folder has ended."""
-    # The pid does not tell: a shim that is not reaped still has one.
+    # The pid is no proof of life, because a shim that ended but is not reaped still has one.
     return os.path.exists(f"{run_dir}/exit.json")  # noqa: PTH110
 
 

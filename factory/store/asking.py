@@ -19,14 +19,14 @@ INSERT = (
 
 
 def writing(con: sqlite3.Connection) -> AbstractContextManager[None]:
-    """Run checks and the request after them in one transaction; an exception undoes it."""
+    """Run checks and write the request in one transaction; an exception undoes everything."""
     return views.one_state(con, "BEGIN IMMEDIATE")
 
 
 def make_request(
     con: sqlite3.Connection, kind: str, args: Mapping[str, str | bool], now: str
 ) -> int:
-    """Write a request and its journal entry, inside `writing(con)`; return the request's id."""
+    """Inside `writing(con)`, write a request and its journal entry; return the request's id."""
     if not con.in_transaction:
         raise StoreError(
             "A request is made inside writing(): its checks and its row are one transaction."

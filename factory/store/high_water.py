@@ -1,7 +1,7 @@
-"""Keeps the highest numbers that the store has used in a file beside the store.
+"""Keeps the highest numbers that the store has used, in a file beside the store.
 
 Invariant: no two cards ever get the same number, even after somebody restored a backup of the
-store. A starting daemon can see that a store is older than the last events.
+store. With this file, a starting daemon notices that the store is older than the last events.
 """
 
 import json
@@ -14,16 +14,16 @@ from factory.ground import bounded, faults
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """The numbers that were used last."""
+    """The highest numbers that the store has used."""
 
-    seq: int = 0  # of the journal
+    seq: int = 0  # the newest entry of the journal
     card: int = 0
 
 
 class HighWater:
     """The file with the marks.
 
-    It is not synced: after a power cut it may be old, but never wrong.
+    The file is not synced. After a power cut its numbers may be too low, but never too high.
     """
 
     def __init__(self, path: Path) -> None:
@@ -53,6 +53,6 @@ class HighWater:
     @faults.during("marks.write")
     def _write(self, marks: Marks) -> None:
         fresh = self._path.with_name(f"{self._path.name}.new")
-        with suppress(OSError):  # on a full disk, the numbers in the store still count
+        with suppress(OSError):  # on a full disk, only the numbers in the store count
             fresh.write_text(json.dumps(asdict(marks)))
             fresh.replace(self._path)

@@ -17,23 +17,23 @@ from factory.store.ports import Store
 from factory.store.records import Fact
 
 NAME = "identity"  # the name of the fact
-UNKNOWN = "00000000"  # used in nonces if the store has no identity
+UNKNOWN = "00000000"  # nonces begin with this text if the store has no identity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """A store's identity, and where it was last used. The paths have no links."""
+    """A store's identity, and where the store was last used. The paths contain no links."""
 
     id: str
     root: str  # the checkout
     git_dir: str  # the common git dir
-    device: int = 0  # of the common git dir
+    device: int = 0  # the common git dir's device and inode
     inode: int = 0
     work: str = ""  # the work folder
 
 
 class Found(StrEnum):
-    """What a starting daemon finds out about a store."""
+    """How a starting daemon finds a store."""
 
     NEW = "new"  # the store was never used
     SAME = "same"

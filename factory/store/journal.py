@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class Event(StrEnum):
-    """Every event that the journal can hold."""
+    """Every kind of event that the journal can contain."""
 
     DAEMON_STARTED = "daemon.started"
     DAEMON_STOPPED = "daemon.stopped"
@@ -40,7 +40,8 @@ class Event(StrEnum):
     LANDING_OPENED = "landing.opened"
     LANDING_CLOSED = "landing.closed"
     UNIT_LANDED = "unit.landed"
-    UNIT_FOLLOWED = "unit.followed"  # somebody rewrote trunk, so the unit has another commit now
+    # somebody rewrote trunk, so the unit has another commit on it now
+    UNIT_FOLLOWED = "unit.followed"
     TRUNK_MOVED = "trunk.moved"
     TRUNK_JUDGED = "trunk.judged"
     CARD_RAISED = "card.raised"
@@ -51,6 +52,6 @@ class Event(StrEnum):
     REQUEST_DONE = "request.done"
     FACT_CHANGED = "fact.changed"
     STORE_COPIED = (
-        "store.copied"  # this repository is a copy: its open units belong to the original
+        "store.copied"  # this repository is a copy, so its open units belong to the original
     )
-    STORE_MIGRATED = "store.migrated"  # every record, after a change of the store's format
+    STORE_MIGRATED = "store.migrated"  # all records, journaled after a change of the store's format

@@ -1,6 +1,7 @@
 """Converts a store to the next format, with SQL statements and Python functions.
 
-Invariant: a step names the columns of its own two formats and never uses today's records.
+Invariant: each step names the columns of its old and its new format, and never uses the record
+classes, which change.
 """
 
 import sqlite3
@@ -46,7 +47,7 @@ _TASKS = """
 
 
 def _fill_specs(con: sqlite3.Connection) -> None:
-    """Parse the task of every open unit; for other units, record only the source of the task."""
+    """Parse the tasks of open units; for other units, record only where the task came from."""
     names = ", ".join(f'"{name}"' for name in _SPEC_COLUMNS)
     marks = ", ".join("?" for _ in _SPEC_COLUMNS)
     insert = f'INSERT INTO "spec" ({names}) VALUES ({marks})'
@@ -59,7 +60,8 @@ def _fill_specs(con: sqlite3.Connection) -> None:
         con.execute(insert, [row[name] for name in _SPEC_COLUMNS])
 
 
-MIGRATIONS: Mapping[int, tuple[Step, ...]] = {  # format → the steps to the next format
+# format → the steps that convert it to the next format
+MIGRATIONS: Mapping[int, tuple[Step, ...]] = {
     1: (
         'ALTER TABLE "attempt" ADD COLUMN "estimated" DEFAULT 0',
         'ALTER TABLE "attempt" ADD COLUMN "reserved_usd" DEFAULT 0.0',
@@ -69,8 +71,8 @@ MIGRATIONS: Mapping[int, tuple[Step, ...]] = {  # format → the steps to the ne
         ATTEMPT_DAY,
     ),
     2: ('ALTER TABLE "attempt" ADD COLUMN "reserved_minutes" DEFAULT 0.0',),
-    # `behind(TEXT, MARK)` (sqlite.py) returns the text from the last MARK on. It makes paths
-    # relative.
+    # `behind(TEXT, MARK)` (sqlite.py) returns the text from the last MARK on. The steps use it to
+    # make paths relative.
     3: (
         'ALTER TABLE "attempt" ADD COLUMN "nonce" DEFAULT \'\'',
         'ALTER TABLE "attempt" ADD COLUMN "heard" INTEGER DEFAULT 0',

@@ -1,7 +1,7 @@
-"""Which unit ids are taken: by units on record, and by traces in trunk, in git and on disk.
+"""Knows which unit ids are taken: by units on record, and by traces in trunk, git and on disk.
 
-Invariant: no unit gets an id that means another unit in trunk, in the factory repository or on
-disk.
+Invariant: no new unit gets an id that already belongs to another unit in trunk, in the factory
+repository or on disk.
 """
 
 import json
@@ -19,7 +19,7 @@ NAME = "taken_ids"  # the name of the fact
 
 
 def is_taken(store: Store, where: Places, name: str) -> bool:
-    """Return whether a new unit must not get this id."""
+    """Return whether the id is taken, so that a new unit must not get it."""
     if store.get(Unit, name) is not None or where.unit_dir(name).exists():
         return True
     return was_here(store, name)
@@ -32,7 +32,7 @@ def was_here(store: Store, name: str) -> bool:
 
 
 def add(store: Store, names: Iterable[str], *, now: datetime) -> None:
-    """Note these ids as taken, except ids of units on record."""
+    """Record these ids as taken, except the ids of units on record."""
     fact = store.get(Fact, NAME)
     known = _ids(fact.value) if fact else frozenset()
     strange = {name for name in names if store.get(Unit, name) is None}
@@ -43,6 +43,6 @@ def add(store: Store, names: Iterable[str], *, now: datetime) -> None:
     store.write(Event.FACT_CHANGED, taken, now=now, fact=NAME)
 
 
-@lru_cache(maxsize=2)  # called for each dropped file
+@lru_cache(maxsize=2)  # cached, because this is called for each dropped file
 def _ids(value: str) -> frozenset[str]:
     return frozenset(json.loads(value))

@@ -1,4 +1,4 @@
-"""Opens the store's file, for the daemon (sqlite.py) and for commands (views.py).
+"""Opens the store's file for the daemon (sqlite.py) and for commands (views.py).
 
 What must not live here: an import that `factory status` does not need.
 """
@@ -14,10 +14,10 @@ from factory.ground.disk import complaint
 from factory.ground.errors import DamagedStore, StoreError
 from factory.store.states import FINAL
 
-SCHEMA = 4  # PRAGMA user_version
+SCHEMA = 4  # the store's format, which PRAGMA user_version holds
 ATTEMPT_DAY = 'CREATE INDEX "attempt_day" ON "attempt" ("day")'
 BUSY_S = 5.0
-PAGE = 500  # journal entries per read, so that no reader blocks the write-ahead log
+PAGE = 500  # journal entries in one read; a longer read would block the write-ahead log
 
 _ENDED = ", ".join(f"'{state}'" for state in sorted(FINAL))
 # SQLite uses a partial index only if the query repeats the index's condition word for word.
@@ -37,13 +37,13 @@ APPEND = (
 def connect(path: str, mode: str, *, migrates: bool = False) -> sqlite3.Connection:
     """Open an existing store in mode `ro` or `rw`.
 
-    Raises StoreError if the store is missing, foreign, newer or damaged, and, unless it `migrates`,
-    also if it is older.
+    Raises StoreError if the store is missing, foreign, damaged or of a newer format. Without
+    `migrates`, also raises it if the format is older.
     """
     address = "file:" + path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
     try:
-        # On a full disk SQLite cannot make the files that readers share with a writer. If the log
-        # is empty, there is no writer.
+        # On a full disk SQLite cannot make the files that readers share with a writer. If the
+        # write-ahead log is empty, there is no writer.
         log = getsize(f"{path}-wal") if exists(f"{path}-wal") else 0
         address += f"?mode={mode}" + (
             "&immutable=1" if mode == "ro" and not log and complaint(dirname(path)) else ""
@@ -72,7 +72,7 @@ def connect(path: str, mode: str, *, migrates: bool = False) -> sqlite3.Connecti
 
 @contextmanager
 def trusted(con: sqlite3.Connection, path: str) -> Iterator[None]:
-    """Close the connection and raise StoreError if the block cannot read the store correctly."""
+    """Close the connection after the block; raise StoreError if the block cannot read the store."""
     try:
         yield
     except (sqlite3.Error, StoreError) as error:
@@ -95,5 +95,5 @@ def damaged(path: str, reason: str) -> StoreError:
 
 
 def to_json(value: object, default: Callable[[object], object] | None = None) -> str:
-    """Return the value as JSON; a byte that is not UTF-8 becomes a question mark."""
+    """Return the value as JSON. Bytes that are not UTF-8 become question marks."""
     return json.dumps(value, ensure_ascii=False, default=default).encode(errors="replace").decode()

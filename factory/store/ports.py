@@ -1,4 +1,4 @@
-"""The port of the store. Its contract suite is tests/store_contract.py."""
+"""The interface of the store. tests/store_contract.py tests every implementation of it."""
 
 from contextlib import AbstractContextManager
 from datetime import datetime
@@ -9,7 +9,7 @@ from factory.store.records import R, Record
 
 
 class Store(Protocol):
-    """Records and the journal. Every write is one durable transaction with both.
+    """Records and the journal. Every write changes both in one durable transaction.
 
     Calls do not await (a write takes 0.1 ms), so code between two awaits sees a consistent state.
     """
@@ -27,8 +27,8 @@ class Store(Protocol):
     ) -> int:
         """Append a journal entry and write its changed records; return the entry's seq.
 
-        The write is durable once the outermost transaction ends. With `fence`, raise Fenced and
-        write nothing unless `attempt` is the number of the unit's newest attempt.
+        The write is durable once the outermost transaction ends. With `fence`, if `attempt` is not
+        the number of the unit's newest attempt, write nothing and raise Fenced.
         """
         ...
 
@@ -42,7 +42,7 @@ class Store(Protocol):
     def own(self, owner: str, *, now: datetime) -> None:
         """Become the only owner: the next transaction of an earlier owner raises Deposed.
 
-        A connection that never owned the store (a command's) is not checked.
+        If a connection never owned the store (such as that of a command), it is not checked.
         """
         ...
 
@@ -51,11 +51,11 @@ class Store(Protocol):
         ...
 
     def open(self, kind: type[R]) -> list[R]:
-        """Return the unfinished records, by key; all records of a kind that has no end."""
+        """Return the unfinished records, by key. If a kind has no end, return all records."""
         ...
 
     def select(self, kind: type[R], /, **equal: str | int | frozenset[str]) -> list[R]:
-        """Return, by key, the records whose columns equal the values, or a member of a set.
+        """Return, by key, the records whose columns have these values; a set stands for any member.
 
         Raises TypeError for a column that the kind does not have.
         """
@@ -66,5 +66,5 @@ class Store(Protocol):
         ...
 
     def close(self) -> None:
-        """Checkpoint and close."""
+        """Write the log into the store's file (checkpoint), and close the store."""
         ...

@@ -1,7 +1,7 @@
 """The store's records as frozen values, and their conversion to rows of plain scalars and back.
 
-Invariant: `from_row(type(r), to_row(r)) == r` for every record; a store uses only these two
-functions.
+Invariant: `from_row(type(r), to_row(r)) == r` for every record. A store converts records only with
+these two functions.
 """
 
 import json
@@ -22,7 +22,7 @@ Row = Mapping[str, Scalar]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """A unit's Markdown, verbatim, for the prompt and for people. Its parsed form is the Spec."""
+    """A unit's Markdown, unchanged, for the prompt and for people. Its parsed form is the Spec."""
 
     unit: str
     text: str
@@ -37,7 +37,8 @@ class Attempt:
     worker: str
     agent: str
     start: datetime
-    nonce: str = ""  # the store's identity and a random part; run dir, shim and commits have it too
+    # the store's identity and a random part; the run dir, the shim and commands have it too
+    nonce: str = ""
     workspace: str = ""  # the working tree, relative to the work folder
     base: str = ""  # the trunk commit that it started from
     heard: int = 0  # the number of the newest remark in its prompt
@@ -47,24 +48,23 @@ class Attempt:
     end: datetime | None = None
     reason: EndReason | None = None
     detail: str = ""  # one sentence for a person
-    digest: str = ""  # evidence for the next attempt's prompt, at most 16 KiB
-    summary: str = ""  # done.md
+    digest: str = ""  # evidence about this attempt for the next one's prompt, at most 16 KiB
+    summary: str = ""  # what the agent wrote into done.md
     said: str = ""  # the agent's last words
     handoff: str = ""  # the agent's notes for the next attempt
     ref: str = ""  # the ref in the factory repository that keeps its tree
     commit: str = ""
-    tree: str = ""  # "" if it changed nothing
-    left_out: tuple[str, ...] = ()  # paths that git could not add to it
+    tree: str = ""  # the tree of the attempt's commit; "" if the attempt changed nothing
+    left_out: tuple[str, ...] = ()  # paths that git could not add to the commit
     tokens_input: int = 0
     tokens_output: int = 0
     cost_usd: float = 0.0
-    estimated: bool = False  # the cost is computed from tokens
-    reserved_usd: float = (
-        0.0  # held back; after the end: what it is charged if its own numbers are incomplete
-    )
+    estimated: bool = False  # whether the cost is computed from tokens
+    # The amount held back; after the end, the least that is charged.
+    reserved_usd: float = 0.0
     reserved_tokens: int = 0
-    reserved_minutes: float = 0.0  # after the end: what it is charged
-    day: str = ""  # the day of its end in UTC; that day's budget pays
+    reserved_minutes: float = 0.0  # minutes held back; after the end: the minutes worked
+    day: str = ""  # the day of its end in UTC; the cost counts in that day's budget
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,13 +72,14 @@ class Hook:
     """A worker's durable place for exactly one unit; an empty hook has the unit ""."""
 
     worker: str
-    index: int  # it sets FACTORY_WORKER_INDEX and the port range
+    index: int  # determines FACTORY_WORKER_INDEX and the range of ports
     unit: str = ""
     attempt: int = 0  # the number of the unit's attempt
     state: str = "idle"  # idle, running, draining, paused
     phase: str = ""  # preparing, working
     since: datetime | None = None
-    workspace: str = ""  # the name of its workspace; it changes when a workspace is abandoned
+    # the name of the worker's workspace; if one is abandoned, the next has another name
+    workspace: str = ""
 
 
 class CardKind(StrEnum):
@@ -118,16 +119,16 @@ class Card:
 
     id: str
     kind: CardKind
-    fingerprint: str  # there is one card for each cause
+    fingerprint: str  # identifies the cause; there is one card for each cause
     since: datetime
     question: str
-    unit: str = ""  # the first unit that it stopped
+    unit: str = ""  # the first unit that the card stopped
     units: tuple[str, ...] = ()
     count: int = 1
     evidence: str = ""
     where: str = ""  # where to read more
     options: tuple[Option, ...] = ()
-    recommended: str = ""  # the key of an option
+    recommended: str = ""  # the key of the recommended option
     default: str = ""
     deadline: datetime | None = None
     state: str = "open"  # open, closed
@@ -138,7 +139,7 @@ class Card:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remark:
-    """A message between a person and a unit's agents, for the next attempt's prompt."""
+    """A message between a person and a unit's agents; the next attempt's prompt contains it."""
 
     unit: str
     seq: int
@@ -150,7 +151,7 @@ class Remark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """A judge's answer about one exact tree, kept with its evidence."""
+    """A gate's answer about one exact tree, kept with its evidence."""
 
     key: str  # a digest of tree, gate content, environment and sandbox mode
     gate: str
@@ -165,7 +166,7 @@ class Verdict:
     log: str = ""  # the file with the whole output; relative to the checkout if it lies there
     rewrote: tuple[
         str, ...
-    ] = ()  # tracked files that the successful gate changed, which makes it red
+    ] = ()  # tracked files that the gate changed although it succeeded; they make the verdict red
     evidence: str = ""  # not used yet
 
     @property
@@ -176,7 +177,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """An effect outside the store that is under way. After a crash, a start looks for it."""
+    """An unfinished effect outside the store. After a crash, a start finishes or undoes it."""
 
     id: str
     kind: str  # landing
@@ -194,7 +195,7 @@ class Request:
     args: str  # JSON
     at: datetime
     state: str = "pending"  # pending, done, refused
-    outcome: str = ""  # a sentence
+    outcome: str = ""  # a sentence about the result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,7 +248,7 @@ def _plain(value: Any) -> Scalar:
     if isinstance(value, tuple):
         value = json.dumps(value, default=asdict, ensure_ascii=False)
     if isinstance(value, str):
-        # Bytes that are not UTF-8 must not stop the line.
+        # Bytes that are not UTF-8 must not make this fail, because that would stop the line.
         return value.encode(errors="replace").decode()
     if isinstance(value, bool):
         return int(value)
@@ -259,7 +260,7 @@ def _plain(value: Any) -> Scalar:
 def _reader(hint: Any) -> Callable[[Any], Any]:
     """Return the function that converts a scalar to a field's value.
 
-    It is cached for each field, because units are read often.
+    The function is cached for each field, because units are read often.
     """
     if get_origin(hint) in (Union, types.UnionType):
         given = _reader(get_args(hint)[0])
@@ -271,7 +272,7 @@ def _reader(hint: Any) -> Callable[[Any], Any]:
 
 def _list_reader(item: Any) -> Callable[[str], tuple[Any, ...]]:
     def read(text: str) -> tuple[Any, ...]:
-        if text == "[]":  # most fields are texts
+        if text == "[]":  # a fast way: most fields are texts
             return ()
         entries = json.loads(text)
         if item is str:

@@ -1,7 +1,7 @@
-"""The rows that commands print about the line: a class for each row, a docstring for each key.
+"""The rows about the line that commands print: a class for each row, a docstring for each key.
 
-Invariant: docs/json/ is generated from these classes, so they describe each printed key. What must
-not live here: queries, and imports that `factory status` does not need.
+Invariant: `make schemas` generates docs/json/ from these classes, so each key needs a docstring.
+What must not live here: queries, and imports that `factory status` does not need.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ else:
         return lambda kind: kind
 
 
-VERSION: Literal[1] = 1  # the version of the JSON; releases only add keys
+VERSION: Literal[1] = 1  # the version of the JSON; new releases only add keys
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 class Row:
     """A frozen value with named fields, like a dataclass, but without its 10 ms of import.
 
-    `vars(row)` has the given fields, in the order of the arguments. The other fields have the
-    class's defaults.
+    `vars(row)` contains the given fields in the order of the arguments. Fields that are not given
+    have the class's defaults.
     """
 
     def __init__(self, **fields: object) -> None:
@@ -49,10 +49,10 @@ class Row:
 
 
 class Daemon(Row):
-    """The daemon of this repository."""
+    """The daemon that serves this repository."""
 
     state: Literal["running", "draining", "stopped"]
-    """`draining`: it finishes running work and starts nothing new. A dead daemon is `stopped`."""
+    """`draining`: the daemon finishes running work and starts nothing new. If dead: `stopped`."""
 
     pid: int | None
     """The daemon's process id."""
@@ -61,7 +61,7 @@ class Daemon(Row):
     """When the daemon entered this state."""
 
     version: str | None
-    """The version of factoryd that ran here last."""
+    """The version of factoryd that last ran in this repository."""
 
 
 class Trunk(Row):
@@ -74,7 +74,7 @@ class Trunk(Row):
     """The branch's newest commit that factoryd knows."""
 
     state: Literal["green", "red", "unknown", "judging"]
-    """Whether this commit passes its gates."""
+    """Whether the newest known commit passes its gates."""
 
     gates_red: Sequence[str]
     """The names of the gates that fail on this commit."""
@@ -90,7 +90,7 @@ class Worker(Row):
     """The worker's name, such as w1."""
 
     state: Literal["idle", "running", "draining", "paused"]
-    """`draining`: there are too many workers, so this worker leaves when its unit is done."""
+    """`draining`: there are too many workers, so this one leaves when its unit is finished."""
 
     unit: str | None
     """The id of the unit on its hook."""
@@ -108,7 +108,7 @@ class Worker(Row):
     """The runtime of the attempt."""
 
     alive: bool
-    """Whether the attempt is under way. It may have ended while no daemon ran."""
+    """Whether the attempt still runs. It may have ended while no daemon ran."""
 
 
 class OpenUnit(Row):
@@ -188,7 +188,7 @@ class Escalation(Row):
     """The question, in a sentence or two."""
 
     options: Sequence[Choice]
-    """What you can choose. Your own words are an answer too."""
+    """The answers that you can choose. You can also answer in your own words."""
 
     default: str
     """The key of the option that factoryd takes at the deadline; empty if there is no deadline."""
@@ -200,20 +200,20 @@ class Escalation(Row):
     """How often the cause occurred, in units or in times. Unit: occurrences."""
 
     since: Time
-    """When factoryd raised the card."""
+    """When factoryd made the card."""
 
     recommended: str
     """The key of the option that factoryd recommends; empty if it recommends none."""
 
     answer: str
-    """The answer; empty while the card is open. An answered card stays until its cause is gone."""
+    """The answer; empty if there is none yet. An answered card stays until its cause is gone."""
 
 
 class Card(Escalation):
     """A card with its whole record."""
 
     options: Sequence[Action]
-    """What you can choose. Your own words are an answer too."""
+    """The answers that you can choose. You can also answer in your own words."""
 
     fingerprint: str
     """A text that identifies the cause; equal causes share one card."""
@@ -248,52 +248,52 @@ class Budget(Row):
     """The day in UTC, as YYYY-MM-DD."""
 
     spent_usd: float
-    """Spent by attempts that ended today. Unit: US dollars."""
+    """The cost of attempts that ended today. Unit: US dollars."""
 
     reserved_usd: float
-    """Held back for attempts that run. Unit: US dollars."""
+    """The amount held back for running attempts and not spent yet. Unit: US dollars."""
 
     estimated: bool
-    """Whether a part of the cost is computed from tokens or is the amount that was held back."""
+    """Whether a part of the cost was computed from tokens or is an amount that was held back."""
 
     spent_tokens: int
-    """Input and output of attempts that ended today. Unit: tokens."""
+    """The input and output tokens of attempts that ended today. Unit: tokens."""
 
     reserved_tokens: int
-    """Held back for attempts that run. Unit: tokens."""
+    """The tokens held back for running attempts and not used yet. Unit: tokens."""
 
     spent_minutes: float
-    """Working time of attempts that ended today. Unit: minutes."""
+    """The working time of attempts that ended today. Unit: minutes."""
 
     reserved_minutes: float
-    """Held back for attempts that run. Unit: minutes."""
+    """The working time held back for running attempts. Unit: minutes."""
 
     attempt_usd: float | None = None
-    """The limit of one attempt; null: none. Unit: US dollars."""
+    """The limit of one attempt; null: no limit. Unit: US dollars."""
 
     unit_usd: float | None = None
-    """The limit of all attempts of a unit; null: none. Unit: US dollars."""
+    """The limit of all attempts of a unit together; null: no limit. Unit: US dollars."""
 
     day_usd: float | None = None
-    """The limit of a day; null: none. Unit: US dollars."""
+    """The limit of a day; null: no limit. Unit: US dollars."""
 
     attempt_tokens: int | None = None
-    """The limit of one attempt; null: none. Unit: tokens."""
+    """The limit of one attempt; null: no limit. Unit: tokens."""
 
     unit_tokens: int | None = None
-    """The limit of all attempts of a unit; null: none. Unit: tokens."""
+    """The limit of all attempts of a unit together; null: no limit. Unit: tokens."""
 
     day_tokens: int | None = None
-    """The limit of a day; null: none. Unit: tokens."""
+    """The limit of a day; null: no limit. Unit: tokens."""
 
     unit_minutes: float | None = None
-    """The limit of all attempts of a unit; null: none. Unit: minutes."""
+    """The limit of all attempts of a unit together; null: no limit. Unit: minutes."""
 
     day_minutes: float | None = None
-    """The limit of a day; null: none. Unit: minutes."""
+    """The limit of a day; null: no limit. Unit: minutes."""
 
     regardless: bool
-    """Whether you answered that work continues today in spite of the limits."""
+    """Whether you answered that work continues today although a limit is reached."""
 
 
 class Sandbox(Row):
@@ -307,13 +307,13 @@ class Sandbox(Row):
 
 
 class Paused(Row):
-    """Who paused the line."""
+    """The pause of the line."""
 
     by: str
     """Who paused the line."""
 
     since: Time
-    """When."""
+    """When the pause began."""
 
 
 class Landed(Row):
@@ -382,43 +382,43 @@ class Status(Row):
 
 
 class Setting(Row):
-    """A setting in force."""
+    """The present value of a setting, and its source."""
 
     value: Any
-    """The setting's value; null: not set. docs/configuration.md names its unit."""
+    """The setting's value; null if it is not set. docs/configuration.md names its unit."""
 
     source: str
     """The source of the value: the default, factory.toml or an environment variable."""
 
 
 class FoundGate(Row):
-    """A gate in force."""
+    """A gate that factoryd uses now."""
 
     name: str
-    """Its name."""
+    """The gate's name."""
 
     command: str
     """The gate's command."""
 
     reason: str
-    """Where it was read."""
+    """The gate's file, or why factoryd inferred the gate."""
 
 
 class FoundSetup(Row):
     """How factoryd makes an environment."""
 
     kind: str
-    """The method: pip, uv, npm or script; several are joined by +. `none` if no setup is needed."""
+    """The method: pip, uv, npm or script, or several with +. `none` if no setup is needed."""
 
     reason: str
-    """Where it was read."""
+    """The file that factoryd read the method from."""
 
 
 class Inferred(Row):
-    """What factoryd inferred at its last start; without keys before the first start."""
+    """What factoryd inferred at its last start. Before the first start, it has no keys."""
 
     gates: Sequence[FoundGate] = ()
-    """The gates in force."""
+    """The gates that factoryd uses now."""
 
     setup: FoundSetup | None = None
     """How factoryd makes an environment."""
@@ -430,7 +430,7 @@ class Inferred(Row):
     """All runtimes that have a file."""
 
     agent: str = ""
-    """The runtime for units that name none; empty if no runtime is installed."""
+    """The runtime for units whose task names none; empty if no runtime is installed."""
 
 
 class Config(Row):
@@ -443,14 +443,14 @@ class Config(Row):
     """Every setting by its dotted name, with the value in force."""
 
     inferred: Inferred
-    """What factoryd inferred where nothing is configured."""
+    """What factoryd inferred for everything that is not configured."""
 
     error: str
-    """The error in factory.toml while its last good version is in force; else empty."""
+    """The error in factory.toml; until it is fixed, the last valid version counts. Else empty."""
 
 
 class Identity(Row):
-    """The store's identity, and where the store was used last."""
+    """The store's identity, and the repository where the store was last used."""
 
     id: str = ""
     root: str = ""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
-    """The content of a unit's task file. None, "" and () stand for missing keys."""
+    """The content of a unit's task file. A missing key has the value None, "" or ()."""
 
     unit: str
     name: str  # the file's name in the inbox
@@ -25,5 +25,5 @@ class Spec:
     minutes: float | None = None
     allow: tuple[str, ...] = ()
     review: str = ""
-    ignored: tuple[str, ...] = ()  # keys of its front matter that have no effect
-    trouble: str = ""  # why this release cannot read the file; then all other fields are unknown
+    ignored: tuple[str, ...] = ()  # keys of the front matter that have no effect
+    trouble: str = ""  # why this release cannot read the file; then no other field has a meaning

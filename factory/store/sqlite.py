@@ -47,7 +47,7 @@ COLUMNS: Mapping[type[Record], tuple[str, ...]] = {
     kind: tuple(hints) for kind, hints in HINTS.items()
 }
 _FILES = ("", "-wal", "-shm")
-_HEADING = "*** in database main ***\n"  # the heading of the output of a check
+_HEADING = "*** in database main ***\n"  # the heading in the output of sqlite's check
 PER_CONNECTION = (
     "PRAGMA synchronous = FULL",
     "PRAGMA fullfsync = ON",  # on macOS, fsync leaves data in the disk's cache
@@ -58,7 +58,7 @@ SNAPSHOT_ROWS = 200  # the most rows in one journal entry
 
 
 class SqliteStore:
-    """ports.Store in one file. A `transaction()` must not await: other writes would join it."""
+    """ports.Store in one file. Do not await in a `transaction()`, or other writes would join it."""
 
     def __init__(self, path: Path, *, new: bool = True) -> None:
         """Open the store, or create it if `new`; raise StoreError if the store is damaged."""
@@ -70,8 +70,8 @@ class SqliteStore:
         self._depth = 0
         self._path = path
         self._inode = path.stat().st_ino
-        self._told: list[str] = []  # the events of the open transaction
-        self._owner = ""  # the owner that this connection wrote, in JSON
+        self._told: list[str] = []  # the events written in the open transaction
+        self._owner = ""  # the owner that this connection wrote into the store, as JSON
         with trusted(self._con, str(path)):
             for pragma in PER_CONNECTION:
                 self._con.execute(pragma)
@@ -80,7 +80,7 @@ class SqliteStore:
                 first, _, _ = str(found).removeprefix(_HEADING).partition("\n")
                 raise damaged(str(path), first)
             migrate(self._con, path)
-            # Check for our table: another program may use the same format numbers.
+            # Check that our table exists, because another program may use the same format numbers.
             self._con.execute('SELECT "seq" FROM "journal" LIMIT 1')
 
     def write(
@@ -115,7 +115,8 @@ class SqliteStore:
         """
         inner = f"depth_{self._depth}" if self._depth else ""
         if inner and not self._con.in_transaction:
-            # A full disk ended the transaction, and a savepoint would silently begin a new one.
+            # A full disk ended the outer transaction. A savepoint would now silently begin a new
+            # one.
             raise StoreError(
                 "The store has already undone this transaction, so nothing more was written."
             )
@@ -140,7 +141,7 @@ class SqliteStore:
                 self._told.clear()
 
     def own(self, owner: str, *, now: datetime) -> None:
-        """Become the only owner: the next transaction of an earlier owner raises Deposed."""
+        """Become the only owner: the next transaction of an earlier owner will raise Deposed."""
         self._owner, value = "", json.dumps(owner)
         self.write(Event.FACT_CHANGED, Fact(name="owner", value=value), now=now)
         self._owner = value
@@ -151,12 +152,12 @@ class SqliteStore:
         return found[0] if found else None
 
     def open(self, kind: type[R]) -> list[R]:
-        """Return the unfinished records, by key."""
+        """Return the records that are not finished, by key."""
         condition = OPEN.get(kind_name(kind))
         return self._records(kind, f" WHERE {condition}" if condition else "")
 
     def select(self, kind: type[R], /, **equal: str | int | frozenset[str]) -> list[R]:
-        """Return, by key, the records whose columns equal the values, or a member of a set.
+        """Return, by key, the records whose columns have these values; a set stands for any member.
 
         Raises TypeError for a column that the kind does not have.
         """
@@ -166,7 +167,7 @@ class SqliteStore:
         args: list[str | int] = []
         for column, value in equal.items():
             if isinstance(value, frozenset):
-                # One parameter for all values, because SQLite limits the number of parameters.
+                # Pass all values in one parameter, because SQLite limits the number of parameters.
                 conditions.append(f"{_name(column)} IN (SELECT value FROM json_each(?))")
                 args.append(to_json(sorted(value)))
             else:
@@ -181,7 +182,7 @@ class SqliteStore:
         return int(newest)
 
     def close(self) -> None:
-        """Checkpoint and close the store. It may be closed twice."""
+        """Checkpoint and close the store. A second call does nothing."""
         # If this fails, all commits are still in the write-ahead log, where the next start reads
         # them.
         with suppress(sqlite3.Error):
@@ -227,7 +228,7 @@ class SqliteStore:
 
 @faults.during("store.make")
 def _create(path: Path) -> None:
-    """Make an empty store under another name, then rename it: a kill leaves no partial store."""
+    """Make an empty store under another name, then rename it. So a kill leaves no partial store."""
     log = path.with_name(f"{path.name}-wal")
     if log.exists():
         raise damaged(str(path), f"it is missing, although {log.name} exists")
@@ -253,11 +254,11 @@ def making_anew(path: Path, at: datetime) -> Iterator[tuple[SqliteStore, Path]]:
     """
     new = path.with_name(f"{path.name}.rebuilt")
     aside = path.with_name(f"{path.name}.damaged-{at:%Y%m%dT%H%M%S}")
-    for suffix in _FILES:  # files of a rebuild that was killed
+    for suffix in _FILES:  # files of an earlier rebuild that was killed
         new.with_name(new.name + suffix).unlink(missing_ok=True)
     with closing(SqliteStore(new)) as store:
         yield store, aside
-    # after a kill in this loop the store is missing, and no start creates one
+    # if a kill interrupts this loop, the store is missing, and no start creates one
     for suffix in _FILES:
         with suppress(FileNotFoundError):
             path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
@@ -308,7 +309,7 @@ def _behind(text: str, mark: str) -> str:
 
 
 def _journal_all(con: sqlite3.Connection, at: datetime) -> None:
-    """Journal every record in its new format, because earlier entries have the old format."""
+    """Journal every record in its new format, because earlier entries have the old one."""
     for kind, columns in COLUMNS.items():
         rows = con.execute(_select(kind))
         while some := rows.fetchmany(SNAPSHOT_ROWS):
@@ -339,7 +340,7 @@ def _schema() -> Iterator[str]:
 
 
 def _table(kind: type[Record]) -> str:
-    # SQLite numbers an INTEGER key. It keeps values in all other columns unchanged.
+    # SQLite assigns numbers to an INTEGER key. In all other columns it keeps values unchanged.
     columns = []
     for name, hint in HINTS[kind].items():
         columns.append(f"{_name(name)} INTEGER" if hint is int else _name(name))

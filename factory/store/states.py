@@ -1,13 +1,13 @@
-"""The states of a unit, in a small module because commands need no more of a unit."""
+"""The states of a unit. The module is small, because commands need only the states."""
 
 from enum import StrEnum
 
 
 class UnitState(StrEnum):
-    """The state of a unit. Each description says who moves the unit on."""
+    """The state of a unit. Each description says who moves the unit to its next state."""
 
     WAITING = "waiting"
-    """Waits for needs, a time or a card. The pool moves it to ready, or to queued if submitted."""
+    """Waits for needs, a time or a card. The pool then makes it ready; if submitted, queued."""
 
     READY = "ready"
     """The scheduler assigns the unit to a free worker's hook."""

@@ -1,7 +1,7 @@
 """Parses a task file: Markdown with optional YAML front matter for the unit (line.md §5).
 
-Invariant: a value keeps its text (`title: yes` is "yes"; `priority: 010` is an error, not 8). Each
-error names the line and the correct form.
+Invariant: YAML types do not change a value's text: `title: yes` means "yes", and `priority: 010` is
+an error and not 8. Each error names the line and the correct form.
 """
 
 import re
@@ -16,7 +16,7 @@ from factory.ground.front_matter import split_front_matter
 from factory.ground.plain_yaml import MOST_VALUES, Entry, NotPlain, Text, entries
 
 MAX_BYTES = 1024 * 1024
-# for all files in split/ together, because the line waits while they are parsed
+# The limit for all files in split/ together. It is low because the line waits for the parser.
 PARTS_BYTES = 128 * 1024
 MAX_ID = 60
 MAX_TITLE = 200
@@ -35,10 +35,10 @@ _QUOTE = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskFile:
-    """The content of a task file. None, "" and () stand for missing keys."""
+    """The content of a task file. A missing key has the value None, "" or ()."""
 
     title: str
-    body: str  # verbatim
+    body: str  # the Markdown, unchanged
     priority: int = 2
     needs: tuple[str, ...] = ()
     scope: tuple[str, ...] = ()
@@ -57,7 +57,7 @@ class TaskFile:
 
 
 def decode(raw: bytes) -> str:
-    """Return the text of a file; raise TaskFileError unless it is UTF-8 of at most 1 MiB."""
+    """Return the text of a file; raise TaskFileError if it is not UTF-8 or has more than 1 MiB."""
     if len(raw) > MAX_BYTES:
         raise TaskFileError(
             f"larger than {MAX_BYTES // 1024} KiB", form="put large material into the repository"
@@ -79,7 +79,7 @@ def _not_text(raw: bytes, place: int, reason: str) -> TaskFileError:
 
 
 def parse(text: str, name: str, *, most: int = MOST_VALUES) -> TaskFile:
-    """Parse the task file of this name; raise TaskFileError with the line and the correct form.
+    """Parse the text of a task file; raise TaskFileError with the line and the correct form.
 
     `most`: how many values its front matter may have.
     """
@@ -119,7 +119,7 @@ def ids(name: str) -> Iterator[str]:
 
 
 def free_id(name: str, is_taken: Callable[[str], bool]) -> str:
-    """Return the first id for a file's name that is not taken."""
+    """Return the first free id that can be made from a file's name."""
     for each in ids(name):
         if not is_taken(each):
             return each
@@ -127,14 +127,14 @@ def free_id(name: str, is_taken: Callable[[str], bool]) -> str:
 
 
 def numbered(base: str, number: int) -> str:
-    """Return `base` with a number, such as `base-2`, of at most 60 characters."""
+    """Return `base` with a number, such as `base-2`; shorten `base` to keep to 60 characters."""
     end = f"-{number}"
     return base[: MAX_ID - len(end)].rstrip("-") + end
 
 
 @dataclass(frozen=True, slots=True)
 class _Value:
-    """One key with its value, as written."""
+    """One key with its value as the file writes it."""
 
     key: str
     entry: Entry
@@ -175,7 +175,8 @@ def _like(pattern: str, wanted: str, kind: Callable[[str], Any] = str) -> Callab
     def read(value: _Value) -> Any:
         text = value.text()
         if (kind is not str and value.is_quoted) or not re.fullmatch(pattern, text):
-            raise value.wrong(f"{text!r} is not {wanted}")  # a number in quotes is text
+            # a number in quotes is a text and not a number
+            raise value.wrong(f"{text!r} is not {wanted}")
         return kind(text)
 
     return read
@@ -212,7 +213,7 @@ _AGENT = _like(
 )
 _MINUTES = _like(r"(?![0.]+$)[0-9]{1,5}(\.[0-9]{1,9})?", "a number of minutes, more than 0", float)
 
-# For each key: its reader and its correct form.
+# For each key: the function that reads it, and its correct form.
 KEYS: Mapping[str, tuple[Callable[[_Value], Any], str]] = {
     "title": (_TITLE, 'title: "Fix: the login"'),
     "priority": (
@@ -267,7 +268,7 @@ def _entries(head: str, first: int, most: int) -> tuple[Entry, ...]:
 
 
 def _heading(body: str) -> str:
-    """Return the first heading outside of code blocks, as one clean line."""
+    """Return the first heading outside of code blocks, as one line without control characters."""
     found = _HEADING.search(_FENCED.sub("", body))
     return _one_line(re.sub(r"(^|\s)#+\s*$", "", found[1] or found[2])) if found else ""
 

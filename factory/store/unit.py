@@ -1,6 +1,6 @@
-"""A unit, its states and the only table of moves between states.
+"""A unit, its states and the only table of allowed moves between states.
 
-Invariant: only `advance` changes a unit's state, in the same transaction as the journal entry.
+Invariant: only `advance` changes a unit's state, and the journal entry is in the same transaction.
 """
 
 from collections.abc import Mapping
@@ -70,7 +70,7 @@ class EndReason(StrEnum):
 SPENDS: Mapping[EndReason, bool] = {
     reason: reason
     not in {
-        EndReason.SUBMITTED,  # provisional: the judge replaces this reason once
+        EndReason.SUBMITTED,  # provisional: the judge later replaces it with the final reason
         EndReason.ASKED,
         EndReason.TOLD,
         EndReason.SPLIT,
@@ -85,7 +85,7 @@ SPENDS: Mapping[EndReason, bool] = {
 }
 
 
-NO_PROOF = "none"  # a unit without accept commands
+NO_PROOF = "none"  # the value of `proven` for a unit without accept commands
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,16 +95,16 @@ class Unit:
     id: str
     title: str
     state: UnitState
-    since: datetime  # when it entered this state
+    since: datetime  # when the unit entered this state
     accepted: datetime
     priority: int = 2  # 0 now … 4 whenever
-    needs: tuple[str, ...] = ()  # the parts of a unit that was split
+    needs: tuple[str, ...] = ()  # for a unit that was split, its parts
     scope: tuple[str, ...] = ()
     agent: str = (
-        ""  # the runtime that its task names; "" = the configured one; NO_AGENT = a `run:` unit
+        ""  # the runtime that its task names; "": the configured one; NO_AGENT: a `run:` unit
     )
-    why: str = ""  # why it is in this state, in one sentence
-    attempt: int = 0  # number of its newest attempt; the store fences off older attempts
+    why: str = ""  # why the unit is in this state, in one sentence
+    attempt: int = 0  # number of its newest attempt; the store rejects writes of older attempts
     spent: int = 0  # number of attempts that count against the limit
     bonus: int = 0  # number of extra attempts that a person granted
     not_before: datetime | None = None  # the time that it waits for
@@ -120,7 +120,7 @@ class Unit:
 
 
 def advance(unit: Unit, to: UnitState, *, now: datetime, why: str = "") -> Unit:
-    """Return the unit after the move; raise IllegalTransition if the table lacks the move."""
+    """Return the unit after the move; raise IllegalTransition if the table does not allow it."""
     if to not in LEADS_TO[unit.state]:
         raise IllegalTransition(unit.id, unit.state, to)
     return replace(unit, state=to, since=now, why=why)

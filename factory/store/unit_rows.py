@@ -1,6 +1,6 @@
-"""The rows that commands print about one unit and the journal; `status` needs only rows.py.
+"""The rows about one unit and the journal that commands print; `status` needs only rows.py.
 
-Invariant: docs/json/ is generated from these classes and from the classes in rows.py.
+Invariant: `make schemas` generates docs/json/ from these classes and from those in rows.py.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ class Task(Row):
     """The file's name."""
 
     text: str
-    """The file's text, verbatim."""
+    """The file's text, unchanged."""
 
 
 class Tokens(Row):
     """The tokens that an attempt used."""
 
     input: int
-    """Input to the model. Unit: tokens."""
+    """The input to the model. Unit: tokens."""
 
     output: int
-    """Output of the model. Unit: tokens."""
+    """The output of the model. Unit: tokens."""
 
 
 class Attempt(Row):
@@ -42,13 +42,13 @@ class Attempt(Row):
     """The unit's id."""
 
     number: int
-    """The attempt's number, from 1. Once a newer attempt exists, this one can change nothing."""
+    """The attempt's number, from 1. Only the unit's newest attempt can change anything."""
 
     worker: str
     """The worker of the attempt."""
 
     agent: str
-    """The attempt's runtime; `run` for a command instead of an agent."""
+    """The attempt's runtime; `run` if a shell command runs and no agent."""
 
     start: Time
     """When the attempt began."""
@@ -93,7 +93,7 @@ class Attempt(Row):
     """The agent's last words."""
 
     handoff: str
-    """What the agent left for the next attempt, from handoff.md."""
+    """What the agent left for the next attempt, in handoff.md."""
 
     ref: str
     """The ref in the factory repository that keeps the attempt's tree."""
@@ -105,7 +105,7 @@ class Attempt(Row):
     """The tree of that commit; empty if the attempt changed nothing."""
 
     left_out: Sequence[str]
-    """Paths that git could not add to the commit."""
+    """The paths that git could not add to the commit."""
 
     tokens: Tokens
     """The tokens that the attempt used."""
@@ -117,16 +117,16 @@ class Attempt(Row):
     """Whether the cost is computed from tokens."""
 
     reserved_usd: float
-    """Held back for the attempt; after its end, the least that it is charged. Unit: US dollars."""
+    """The amount held back; after the end, the least that is charged. Unit: US dollars."""
 
     reserved_tokens: int
-    """Held back for the attempt; after its end, the least that it is charged. Unit: tokens."""
+    """The tokens held back; after the end, the least that is charged. Unit: tokens."""
 
     reserved_minutes: float
-    """Held back for the attempt; after its end, how long it worked. Unit: minutes."""
+    """The time held back; after the end, how long the attempt worked. Unit: minutes."""
 
     day: str
-    """The day of the attempt's end in UTC, as YYYY-MM-DD. That day's budget pays."""
+    """The day of the attempt's end in UTC, as YYYY-MM-DD. The cost counts in that day's budget."""
 
     run_dir: str
     """The folder with the attempt's prompt and output. factoryd may have deleted it."""
@@ -148,7 +148,7 @@ class Verdict(Row):
     """Whether the gate is green on that tree."""
 
     settled: bool
-    """Whether the verdict is final, so that factoryd does not judge the same key again."""
+    """Whether the verdict is final. If so, factoryd does not judge the same key again."""
 
     at: Time
     """When the gate gave the verdict."""
@@ -160,7 +160,7 @@ class Verdict(Row):
     """How long the gate ran. Unit: seconds."""
 
     command: str
-    """The command that reproduces it."""
+    """The command that a person can run to reproduce the verdict."""
 
     tail: str
     """The end of a red gate's output."""
@@ -175,7 +175,7 @@ class Verdict(Row):
     """Not used yet."""
 
     cached: bool
-    """Whether factoryd used an earlier verdict and ran no gate."""
+    """Whether factoryd used an earlier verdict and did not run the gate."""
 
 
 class Remark(Row):
@@ -194,10 +194,10 @@ class Remark(Row):
     """The kind of remark: question, answer, tell, review, split or simplify."""
 
     text: str
-    """The words."""
+    """The text of the message."""
 
     at: Time
-    """When."""
+    """When the message was written."""
 
 
 class Unit(OpenUnit):
@@ -210,13 +210,13 @@ class Unit(OpenUnit):
     """When factoryd accepted the unit's task file."""
 
     needs: Sequence[str]
-    """The units that must land first. If the unit was split: its parts."""
+    """The units that must land first. For a unit that was split: its parts."""
 
     scope: Sequence[str]
-    """The globs of paths that the unit may change; empty: all paths."""
+    """The globs of paths that the unit may change; empty if it may change all paths."""
 
     agent: str
-    """The runtime that the task names; empty: the configured one."""
+    """The runtime that the task names; empty if factoryd uses the configured one."""
 
     spent: int
     """The number of attempts that count against the limit. Unit: attempts."""
@@ -246,13 +246,13 @@ class Unit(OpenUnit):
     """The kinds of cards that a person waived for this unit."""
 
     resume: bool
-    """Whether the next attempt continues the last session, if possible."""
+    """Whether the next attempt continues the last session if that is possible."""
 
     fresh: bool
     """Whether the next attempt starts from trunk and not from the last attempt's tree."""
 
     proven: str
-    """The trunk commit on which its `accept` commands failed; `none` without such commands."""
+    """The trunk commit on which the unit's `accept` commands failed; `none` without commands."""
 
     on_trunk: bool
     """Whether the unit's commit is on trunk now."""
@@ -289,11 +289,11 @@ class RequestArgs(Row):
     """The answer or remark in your own words."""
 
     always: bool = False
-    """Whether the answer becomes a rule."""
+    """Whether factoryd keeps the answer as a rule."""
 
 
 class Entry(Row):
-    """What `factory log --json` prints on each line: one event. Its keys depend on the event."""
+    """What `factory log --json` prints on each line: one event. Each event has only some keys."""
 
     schema: Literal[1]
     """The version of this format."""
@@ -353,13 +353,13 @@ class Entry(Row):
     """Whether a verdict is green."""
 
     cached: bool = False
-    """Whether factoryd used an earlier verdict and ran no gate."""
+    """Whether factoryd used an earlier verdict and did not run the gate."""
 
     before: bool = False
     """Whether an `accept` command ran on a tree without the change, where it must fail."""
 
     stacked: bool = False
-    """Whether the judged tree also had earlier units that had not landed yet."""
+    """Whether the judged tree also contained earlier units that had not landed yet."""
 
     state: str = ""
     """The state of trunk: green, red, unknown or judging."""
@@ -368,22 +368,22 @@ class Entry(Row):
     """The commit on trunk."""
 
     was: str = ""
-    """The commit on trunk before the event."""
+    """The commit that trunk had before the event."""
 
     to: str = ""
-    """The commit that trunk moves or has moved to."""
+    """The commit that trunk moves to or has moved to."""
 
     rewritten: bool = False
-    """Whether trunk's new commit does not contain the commit before."""
+    """Whether trunk's new commit does not contain trunk's commit before the event."""
 
     recognized: bool = False
-    """Whether factoryd found the unit's commit on trunk, because an earlier store landed it."""
+    """Whether factoryd found the unit's commit on trunk, from a landing by an earlier store."""
 
     units: Sequence[str] = ()
-    """The units of a landing."""
+    """The units that land together."""
 
     moved: bool = False
-    """Whether factoryd wrote an open landing again because the repository was moved."""
+    """Whether factoryd recorded an open landing again because the repository has a new path."""
 
     pid: int = 0
     """The process id of the git command that moves trunk."""
@@ -398,10 +398,10 @@ class Entry(Row):
     """The arguments of a request."""
 
     proven: str = ""
-    """The trunk commit on which the unit's `accept` commands failed. They must fail there."""
+    """The trunk commit on which the unit's `accept` commands failed, as they must."""
 
     path: str = ""
-    """The folder of an abandoned workspace."""
+    """The folder of a workspace that factoryd abandoned."""
 
     count: int = 0
     """The number of archived attempts. Unit: attempts."""
@@ -425,7 +425,7 @@ class Entry(Row):
     """The gates that you switched off with your answer."""
 
     restores: Mapping[str, Sequence[str]] = {}
-    """Gates, and the files that factoryd restores after each gate, as you answered."""
+    """The files that factoryd restores after each gate because of your answer, by gate."""
 
 
 class Outcome(Row):

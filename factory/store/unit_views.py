@@ -1,6 +1,7 @@
 """Queries of commands about one unit and the journal; views.py has the other queries.
 
-Invariant: nothing here changes a record, and each function sees a single state of the store.
+Invariant: no function here changes a record, and each one reads a single, consistent state of the
+store.
 """
 
 import json
@@ -45,14 +46,14 @@ def has_unit(con: sqlite3.Connection, name: str) -> bool:
 
 
 def known_units(con: sqlite3.Connection) -> list[str]:
-    """Return the ids of open and recently landed units, which a person may mean."""
+    """Return the ids of open and recently landed units, as suggestions for a wrong name."""
     with views.one_state(con):
         open_units = [unit["id"] for unit in views.open_units(con)]
         return open_units + [row["unit"] for row in views.dicts(con, views.LANDED)]
 
 
 def log(con: sqlite3.Connection, *, after: int = 0, unit: str = "") -> Iterator[unit_rows.Entry]:
-    """Yield the journal entries with seq > after, oldest first; of one unit if `unit` is given."""
+    """Yield the journal entries with seq > after, oldest first. With `unit`, only its entries."""
     condition = ' AND "unit" = ?' if unit else ""
     of = (unit,) if unit else ()
     query = f'SELECT * FROM "journal" WHERE "seq" > ?{condition} ORDER BY "seq" LIMIT {PAGE}'
@@ -77,7 +78,7 @@ def _task(con: sqlite3.Connection, unit: str) -> unit_rows.Task | None:
 
 
 def _attempts(con: sqlite3.Connection, unit: str) -> list[unit_rows.Attempt]:
-    """Return the attempts with absolute folders, because the store keeps no absolute path."""
+    """Return the attempts. The store has relative folders; the result has absolute ones."""
     known = views.identity(con)
     work = known.work if known else ""
     home = views.home(con)
@@ -118,7 +119,7 @@ def _verdicts(con: sqlite3.Connection, unit: str) -> list[unit_rows.Verdict]:
 
 
 def _entry(row: "Json") -> unit_rows.Entry:
-    """Return a flat journal entry: facts from its changed records, then its own details."""
+    """Return one flat journal entry: facts from the changed records, then its own details."""
     found = {"schema": rows.VERSION, **_said(row), **json.loads(row["detail"])}
     for name in ("seq", "at", "event", "unit", "attempt", "worker"):
         found[name] = row[name]

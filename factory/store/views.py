@@ -1,6 +1,7 @@
 """Queries of commands about the line, as rows of rows.py. asking.py has the commands' only write.
 
-Invariant: nothing here changes a record, and each function sees a single state of the store.
+Invariant: no function here changes a record, and each one reads a single, consistent state of the
+store.
 """
 # ruff: noqa: PTH116, PTH118, PTH120 - pathlib costs more than a query
 
@@ -79,7 +80,7 @@ _HOLD_TRUTH = ("resume", "fresh", "resumed", "estimated", "ok", "settled", "flak
 
 
 def open_store(path: str, *, write: bool = False) -> sqlite3.Connection:
-    """Open the store, read-only unless `write`; raise StoreError if it cannot be opened."""
+    """Open the store, read-only without `write`; raise StoreError if it cannot be opened."""
     if not os.path.exists(path):  # noqa: PTH110
         raise StoreError(
             f"There is no store at {path}. Start the factory here first: factoryd start\n"
@@ -92,7 +93,7 @@ def open_store(path: str, *, write: bool = False) -> sqlite3.Connection:
 
 @contextmanager
 def one_state(con: sqlite3.Connection, begin: str = "BEGIN") -> Iterator[None]:
-    """Run several queries in one transaction; an exception undoes it. An outer one is joined."""
+    """Run several queries in one transaction; an exception undoes it. Join an outer transaction."""
     if con.in_transaction:
         yield
         return
@@ -107,7 +108,7 @@ def one_state(con: sqlite3.Connection, begin: str = "BEGIN") -> Iterator[None]:
 
 
 def fetch(con: sqlite3.Connection, query: str, *args: object) -> "list[Any]":
-    """Run the query and return its rows; raise StoreError."""
+    """Run the query and return its rows; raise StoreError if it fails."""
     try:
         return con.execute(query, args).fetchall()
     except sqlite3.Error as error:
@@ -151,7 +152,7 @@ def status(con: sqlite3.Connection, now: str) -> rows.Status:
 
 
 def daemon(con: sqlite3.Connection) -> rows.Daemon:
-    """Return the daemon's real state: a dead daemon is stopped, whatever it wrote last."""
+    """Return the daemon's real state. A dead daemon is stopped, whatever state it wrote last."""
     said = _fact(con, "daemon") or {}
     lock = os.path.join(dirname(home(con)), said.get("lock") or "")
     if said.get("state") in ("running", "draining") and is_held(lock, said.get("pid") or 0):
@@ -224,17 +225,17 @@ def identity(con: sqlite3.Connection) -> rows.Identity | None:
 
 
 def used_in(con: sqlite3.Connection) -> str:
-    """Return the checkout that the store was last used in; "" if it is the present one."""
+    """Return the checkout where the store was last used; "" if it is the present checkout."""
     known = identity(con)
     here = os.path.realpath(dirname(home(con)))
     return known.root if known and known.root != here else ""
 
 
 def identity_at(root: str) -> "str | None":
-    """Return the identity of the store at `root`; "" if no store is there, None if unknown."""
+    """Return the identity of the store at `root`; "" without a store, None if unknown."""
     path = f"{root}/.factory/store.sqlite"
     try:
-        os.stat(path)  # to distinguish a missing file from a denied access
+        os.stat(path)  # this distinguishes a missing file from a denied access
     except (FileNotFoundError, NotADirectoryError):
         return ""
     except OSError:
@@ -253,7 +254,7 @@ def remembered_trunk(root: str) -> str:
         with closing(open_store(f"{root}/.factory/store.sqlite")) as con:
             return trunk(con).branch or ""
     except (StoreError, sqlite3.Error):
-        return ""  # the store does not exist, or the start has a better message
+        return ""  # the store does not exist, or the daemon's start has a better message
 
 
 # ── cards ──
@@ -296,7 +297,7 @@ def _only(row: "Json", names: tuple[str, ...]) -> "Json":
 
 
 def _fact(con: sqlite3.Connection, name: str) -> "Any":
-    """Return the value that the daemon wrote last under this name, or None."""
+    """Return the value of the fact with this name; None if the daemon never wrote it."""
     found = fetch(con, 'SELECT "value" FROM "fact" WHERE "name" = ?', name)
     return json.loads(found[0][0]) if found else None
 
@@ -317,7 +318,7 @@ def _paused(con: sqlite3.Connection) -> rows.Paused | None:
 
 
 def _of_room(con: sqlite3.Connection) -> list[str]:
-    # Checked here too: on a full disk, the daemon cannot write its warning into the store.
+    # Room is checked here too, because on a full disk the daemon cannot write its warning.
     full = complaint(home(con))
     return [full] if full else []
 
@@ -368,7 +369,7 @@ def open_units(con: sqlite3.Connection) -> "list[Json]":
 
 
 def why(con: sqlite3.Connection, unit: "Json", now: str) -> str:
-    """Return what the unit waits for now, or else why it entered its state."""
+    """Return what the unit waits for now, or else why it is in its state."""
     waits_by_itself = unit["state"] == UnitState.WAITING and unit["needs"] and not unit["cause"]
     if not waits_by_itself:
         return str(unit["why"])
@@ -380,7 +381,7 @@ def why(con: sqlite3.Connection, unit: "Json", now: str) -> str:
 
 
 def _states(con: sqlite3.Connection, names: list[str]) -> dict[str, UnitState]:
-    """Return the states of these units; of all units if a name is unknown, for `did you mean`."""
+    """Return the states of these units; if a name is unknown, of all units, for `did you mean`."""
     marks = ", ".join("?" * len(names))
     found = fetch(con, f'SELECT "id", "state" FROM "unit" WHERE "id" IN ({marks})', *names)
     if len(found) < len(set(names)):
@@ -397,7 +398,7 @@ def _in_short(con: sqlite3.Connection, still_open: "list[Json]", now: str) -> li
 
 
 def _queue(con: sqlite3.Connection, still_open: "list[Json]") -> list[rows.Queued]:
-    """Return the queued units in the merge queue's order, then units that are new to it."""
+    """Return the queued units in the merge queue's order; units that are new to it are last."""
     unspoken: Json = {"position": len(still_open) + 1, "state": "waiting"}
     said = dict[str, Json]()
     for entry in _fact(con, "queue") or []:
@@ -437,7 +438,7 @@ def _last_landed(con: sqlite3.Connection) -> list[rows.Landed]:
 
 
 def _budget(con: sqlite3.Connection, day: str) -> rows.Budget | None:
-    """Return the day's spending, the amounts held back, and the limits; None without limits."""
+    """Return the day's spending, the amounts held back and the limits; None if no limit is set."""
     caps = {}
     for key, setting in (settings(con) or {}).items():
         table, _, name = key.partition(".")

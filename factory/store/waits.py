@@ -1,6 +1,6 @@
-"""What a unit waits for because of its own task: units that must land first, and a time.
+"""What a unit waits for because of its task: units that must land first, and a time.
 
-Invariant: pure; the pool uses the same sentence that `factory status` shows.
+Invariant: pure. The pool and `factory status` use the same sentence.
 """
 
 from collections.abc import Mapping, Sequence
