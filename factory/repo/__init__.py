@@ -1,4 +1,4 @@
 """Git: trunk, workspaces and benches, kept trees, and the messages of commits.
 
-Nothing here knows units' states.
+No module here knows the states of units.
 """

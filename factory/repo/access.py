@@ -1,4 +1,4 @@
-"""Whether a user can read and write what git keeps in a git dir, and the command that fixes it.
+"""Checks whether a user can read and write a git dir, and names the command that fixes it.
 
 Invariant: the check changes nothing and starts no process.
 """
@@ -13,22 +13,23 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-FOLDER, APPENDED, READ = "folder", "appended", "read"  # how git uses a path
+# how git uses a path: as a folder, a file it appends to, or a file it reads
+FOLDER, APPENDED, READ = "folder", "appended", "read"
 _NEEDS = {FOLDER: os.R_OK | os.W_OK | os.X_OK, APPENDED: os.R_OK | os.W_OK, READ: os.R_OK}
 _FAN_OUT = re.compile("[0-9a-f]{2}|info|pack")
-# git replaces these files by a rename, so only the folder has to be writable.
+# git replaces these files by a rename, so only their folder has to be writable.
 _FILES = ("HEAD", "config", "packed-refs", "shallow", "index")
 
 
 class User(NamedTuple):
-    """The user whose rights are checked."""
+    """The user whose access rights are checked."""
 
     uid: int
     groups: frozenset[int]
 
     @property
     def name(self) -> str:
-        """The user's name as commands take it."""
+        """The user's name in the form that commands accept."""
         try:
             return pwd.getpwuid(self.uid).pw_name
         except KeyError:
@@ -36,11 +37,11 @@ class User(NamedTuple):
 
 
 class Unusable(NamedTuple):
-    """A path that git needs and the user cannot use."""
+    """A path that git needs and that the user cannot use."""
 
     path: Path
     trouble: str
-    mend: str  # a command
+    mend: str  # the command that fixes the problem
 
     @property
     def said(self) -> str:
@@ -54,7 +55,7 @@ def me() -> User:
 
 
 def owner(folder: Path) -> User:
-    """Return the user who owns a folder: the daemon's user, even if root runs the command."""
+    """Return the user who owns a folder: this is the daemon's user, even if root runs us."""
     about = folder.stat()
     if about.st_uid == os.geteuid():
         return me()
@@ -117,7 +118,7 @@ def _below(folder: Path, use: str) -> Iterator[tuple[Path, str]]:
 
 
 def _entries(folder: Path) -> list[Path]:
-    """Return the content of a folder; nothing if it is unreadable (reported earlier)."""
+    """Return the content of a folder; [] if it is unreadable, which `_trouble` reports."""
     try:
         return sorted(folder.iterdir())
     except OSError:
@@ -155,7 +156,7 @@ def _may(path: Path, about: os.stat_result, use: str, user: User) -> bool:
 
 
 def _bits_allow(about: os.stat_result, wanted: int, user: User) -> bool:
-    """Whether the mode allows the user R_OK, W_OK and X_OK, the bits of one octal digit."""
+    """Whether the mode gives the user the wanted rights (R_OK, W_OK and X_OK, added)."""
     if user.uid == 0:
         return True
     if about.st_uid == user.uid:

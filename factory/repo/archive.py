@@ -1,4 +1,4 @@
-"""The archive: the commits of the attempts of final units, in one chain of commits a month.
+"""The archive: one chain of commits for each month keeps the attempts of final units.
 
 Invariant: the ref of an attempt is deleted only in the transaction that moves an archive ref to a
 commit that has the attempt's commit as a parent. So the number of refs does not grow with the
@@ -14,8 +14,8 @@ from factory.ground import faults
 from factory.repo.git import FACTORY, Git
 
 ATTEMPTS, CHAINS = "refs/factory/attempts/", "refs/factory/archive/"
-RESCUE = "rescue/"  # names of trees that belong to no attempt; they never had a ref
-AT_ONCE = 256  # most parents of one commit
+RESCUE = "rescue/"  # begin of the names of trees that belong to no attempt; these never had a ref
+AT_ONCE = 256  # most parents of one commit in a chain
 
 
 class Kept(NamedTuple):
@@ -34,7 +34,7 @@ class Archive:
     def units(self) -> list[str]:
         """Return the units that have a ref.
 
-        Starts no git: refs are loose files until a person packs them.
+        This starts no git, because refs are loose files until a person packs them.
         """
         folder = self._own.git_dir / ATTEMPTS
         if not folder.is_dir():
@@ -50,14 +50,15 @@ class Archive:
 
     @faults.during("archive.put")
     async def put(self, entries: Mapping[str, str], at: datetime) -> dict[str, Kept]:
-        """Move these attempts (name → commit, at most AT_ONCE) into the month's chain.
+        """Move these attempts (name → commit, at most AT_ONCE) into the chain of the month.
 
         Raises GitError if somebody has moved one of the refs.
         """
         ref = f"{CHAINS}{at:%Y-%m}"
         nothing = await self._own.text("hash-object", "-w", "-t", "tree", os.devnull)
         tip = await self._own.commit(ref)
-        # The chain has its own root, so its first parents do not lead into trunk's history.
+        # The chain begins with its own root commit, so following first parents never leads into
+        # trunk.
         below = tip or await self._commit(nothing, [], f"The archive of {at:%Y-%m}\n")
         text = "Keep what attempts made\n\n"
         deletions = ""
@@ -69,15 +70,15 @@ class Archive:
             kept[name] = Kept(commit, ref)
         made = await self._commit(nothing, [below, *entries.values()], text)
         update = f"update {ref} {made} {tip or '0' * len(made)}\n"
-        # git updates refs before it deletes others. If git is killed in between, some commits are
-        # kept twice, and the next run deletes their refs.
+        # git updates refs before it deletes refs. If git is killed in between, a chain and a ref
+        # both keep some commits, and the next run deletes these refs.
         await self._own.run("update-ref", "--stdin", stdin=(update + deletions).encode())
         return kept
 
     async def entries(self, *, newest: bool = False) -> dict[str, Kept]:
         """Return everything that the chains keep.
 
-        With `newest`, only what their last commits list.
+        With `newest`, return only what the last commit of each chain lists.
         """
         how = ["log", "--first-parent", "--format=%B"]
         if newest:
@@ -87,7 +88,7 @@ class Archive:
             messages = await self._own.text(*how, chain.ref)
             for line in messages.splitlines():
                 words = line.split(" ")
-                if len(words) == 2 and "/" in words[0]:  # an attempt and its commit
+                if len(words) == 2 and "/" in words[0]:  # a line has an attempt and its commit
                     found[words[0]] = Kept(words[1], chain.ref)
         return found
 

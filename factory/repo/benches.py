@@ -29,7 +29,7 @@ class Bench:
         return self.place / "tree"
 
     async def show(self, commit: str, *, keeps: tuple[str, ...] = ()) -> None:
-        """Make the tree exactly `commit`, with the ignored files in `keeps`, and renew `.git`."""
+        """Make the tree exactly `commit`, but keep the ignored files in `keeps`; renew `.git`."""
         await self.benches.reset(self.name, commit, clean=all_but(keeps), caches=keeps)
         excludes = "\n".join([*patterns(keeps), ""])
         await self.benches.renew_git(self.name, commit, excludes=excludes)
@@ -39,7 +39,7 @@ class Bench:
         return await self.benches.ignored(self.name)
 
     async def shows(self, tree: str) -> bool:
-        """Whether the bench showed that tree last: then the daemon's index equals it."""
+        """Whether `tree` is the last tree that the bench showed. Then the index equals it."""
         told = await self.benches.git(self.name).run("diff-index", "--cached", "--name-only", tree)
         return not told.out
 
@@ -70,25 +70,25 @@ class Benches(Checkouts):
         self._changed = anyio.Event()
 
     def resize(self, size: int) -> None:
-        """Allow `size` benches to be in use at once from now on; never interrupts a used bench."""
+        """From now on, allow `size` benches in use at a time; never interrupt a used bench."""
         self._size = size
         self.look_again()
 
     def look_again(self) -> None:
-        """Wake everything that waits for a bench, so that it checks again for a free one."""
+        """Wake every task that waits for a bench, so that it checks again for a free one."""
         self._changed.set()
         self._changed = anyio.Event()
 
     def begun(self) -> list[Bench]:
-        """Return the free benches on which an earlier daemon's gates or setup still run."""
+        """Return the free benches on which gates or a setup of an earlier daemon still run."""
         return [bench for bench in self._untaken() if _is_begun(bench)]
 
     @asynccontextmanager
     async def take(self, fit: Fitting = lambda bench: Fit.OTHER) -> AsyncIterator[Bench]:
-        """Wait for a free bench, and give it back at the end of the block.
+        """Wait for a free bench, and give the bench back at the end of the block.
 
-        `fit` tells how the earlier daemon's work on a bench fits what the caller wants. A bench
-        whose work another caller may want is not taken.
+        `fit` says how an earlier daemon's work on a bench fits what the caller wants to do. A bench
+        is not taken if another caller may want its work.
         """
         while (bench := self._free(fit)) is None:
             await self._changed.wait()
@@ -100,7 +100,7 @@ class Benches(Checkouts):
             self.look_again()
 
     def _free(self, fit: Fitting) -> Bench | None:
-        """Return the bench to take now; None if no bench may be taken."""
+        """Return the bench to take now; None if no bench is available."""
         if len(self._taken) >= self._size:
             return None
         idle = None
@@ -126,5 +126,5 @@ class Benches(Checkouts):
 
 
 def _is_begun(bench: Bench) -> bool:
-    """Whether an earlier daemon's gates or setup are under way on the bench."""
+    """Whether gates or a setup of an earlier daemon still run on the bench."""
     return (bench.place / UNDERWAY).exists()

@@ -1,4 +1,4 @@
-"""The branch that units land on: its state in the user's repository, now and earlier.
+"""The branch that units land on: its present and earlier states in the user's repository.
 
 Invariant: reading changes nothing.
 """
@@ -11,12 +11,12 @@ from factory.repo.examine import Repository
 from factory.repo.git import Git
 from factory.repo.message import Landing, read
 
-FSYNC = ("core.fsync=all,-index",)  # git can rebuild an index
+FSYNC = ("core.fsync=all,-index",)  # the index is not synced, because git can rebuild it
 PUT_BACK = "factoryd: put back"  # reflog message for a landing that was undone at once
 AGENT_EMAIL = "agent@factoryd.invalid"
 _LANDING_FORM = "%H%x00%ct%x00%B"
-# These options override everything in the user's configuration that could change the output. The
-# author filter saves git from formatting other commits.
+# These options override everything in the user's configuration that could change the output. With
+# the author filter, git does not format the commits of other authors.
 _LOG = (
     "log",
     "-z",
@@ -30,7 +30,7 @@ _LOG = (
 
 
 class Branch:
-    """The target branch, read. `own`: git in the factory repository; `user`: git in the user's."""
+    """The target branch, only for reading. `own`: the factory repository; `user`: the user's."""
 
     def __init__(
         self,
@@ -51,21 +51,21 @@ class Branch:
     async def tip(self) -> str:
         """Return the commit that trunk points to now; empty if the branch does not exist.
 
-        Starts no git if the repository keeps refs as files.
+        This starts no git if the repository keeps refs as files.
         """
         found = self.user.read_ref(self.ref) if self.in_files else ""
         return found or await self.user.commit(self.ref)
 
     async def holds(self, commit: str) -> bool:
-        """Whether trunk contains `commit`, or contained it earlier (according to its reflog)."""
+        """Whether trunk contains `commit`, or contained it earlier according to its reflog."""
         if await self.tip() == commit or await self.user.contains(self.ref, commit):
             return True
         points = await self._points()
         if not points or not await self.user.commit(commit):
             return False
         # The commit is in trunk if no commit remains after git excludes everything reachable from
-        # the points. A commit that git cannot walk arrived only in part before the daemon died, and
-        # was never on trunk.
+        # the points. If git cannot walk a commit, only a part of it arrived before the daemon died,
+        # so it was never on trunk.
         left = await self.user.run(
             "rev-list",
             "-1",
@@ -79,8 +79,8 @@ class Branch:
     async def landings(self, *, since: str = "", history: bool = True) -> list[Landing]:
         """Return the landings in trunk, newest first, read from commit trailers by one process.
 
-        With `history`, also the landings that trunk contained earlier. `since`: a commit;
-        everything reachable from it is left out.
+        With `history`, also return the landings that trunk contained earlier. With `since`, leave
+        out everything reachable from that commit.
         """
         asked = [self.ref]
         if history:
@@ -99,14 +99,14 @@ class Branch:
         return landings
 
     async def builds_on(self, to: str, base: str) -> bool:
-        """Whether `to` contains `base`; starts no git for commits that this process made."""
+        """Whether `to` contains `base`. Commits that this process made need no git."""
         at = to
         while at != base and at in self.own.known.bases:
             at = self.own.known.bases[at]
         return at == base or await self.own.contains(to, base)
 
     async def _points(self) -> list[str]:
-        """Return every commit that trunk pointed to (from its reflog), without undone landings."""
+        """Return every commit in trunk's reflog that trunk pointed to, without undone landings."""
         form = ("--no-show-signature", "--format=%H %gs")
         log = await self.user.run("reflog", "show", *form, self.ref, ok=(0, 128))
         points = []
@@ -121,7 +121,7 @@ class Branch:
 
 
 def _less(commits: list[str]) -> list[str]:
-    """Return git arguments that exclude everything reachable from these commits."""
+    """Return arguments with which git excludes everything reachable from these commits."""
     return [f"^{commit}" for commit in commits]
 
 

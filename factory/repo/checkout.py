@@ -1,7 +1,7 @@
 """A working tree of the user, in which a landing may have to change files.
 
-Invariant: the daemon writes or removes a file here only if its content is what the daemon's own git
-was writing.
+Invariant: the daemon writes or removes a file here only if the file's content comes from the
+daemon's own git.
 """
 
 import os
@@ -28,8 +28,8 @@ from factory.repo.processes import running
 
 T = TypeVar("T")
 
-CONTENT_MOST = 64 << 30  # bytes of one file, written by a landing,
-_PART = 1 << 20  # that are compared at once
+CONTENT_MOST = 64 << 30  # bytes of one file that a landing may have written
+_PART = 1 << 20  # bytes that are compared at a time
 _MARKS = (
     "index",
     "index.lock",
@@ -40,14 +40,14 @@ _MARKS = (
     "rebase-apply",
 )
 _REBASES = ("rebase-merge/head-name", "rebase-apply/head-name", "rebase-merge/update-refs")
-_ABSENT = ("", "")  # mode and blob of a path that is not in the index
+_ABSENT = ("", "")  # mode and blob of a path that the index does not have
 _READERS = frozenset({"cat-file", "log", "diff", "show", "blame"})
 _STATUS = ("status", "--porcelain=v1", "-z", "-uno", "--no-renames", "--ignore-submodules=all")
 
 
 @dataclass(frozen=True, slots=True)
 class Checkout:
-    """A working tree: its folder, its git dir, and the ref that HEAD named at examination."""
+    """A working tree: its folder, its git dir, and the ref that HEAD named when it was examined."""
 
     path: Path
     git_dir: Path
@@ -69,7 +69,7 @@ class Checkout:
         return os.fsdecode(done.out).rstrip("\n")
 
     def busy_with(self, branch: str) -> str:
-        """Return why `branch` must not be moved (an operation in progress); empty if it may be."""
+        """Return which git operation in progress forbids to move `branch`; empty if none does."""
         for name in _REBASES:
             if f"refs/heads/{branch}" in _lines(self.git_dir / name):
                 return f"{branch} is being rebased in {self.path}."
@@ -80,19 +80,20 @@ class Checkout:
         return ""
 
     def marks(self, paths: Sequence[str] = ()) -> tuple[Path, ...]:
-        """Return the files that change once these paths, or git, no longer block a landing."""
+        """Return the files that change once the paths, or git, no longer block a landing."""
         marks = [self.path / path for path in paths]
         marks += [self.git_dir / name for name in _MARKS]
         return tuple(marks)
 
     async def uncommitted(self, changes: Sequence[Change]) -> list[str]:
-        """Return those of the changed paths that contain uncommitted work of the user."""
+        """Return the changed paths in which the user has uncommitted work."""
         dirty = await self._dirty()
-        dirty |= await to_thread.run_sync(_in_the_way, self.path, changes)  # of thousands of paths
+        # in a thread, because there may be thousands of paths
+        dirty |= await to_thread.run_sync(_in_the_way, self.path, changes)
         return sorted(dirty & {change.path for change in changes})
 
     async def index_shows(self, changes: Sequence[Change]) -> bool:
-        """Whether the index has each changed path in its state after the change."""
+        """Whether the index has the new state of every changed path."""
         index = await self._index()
         for change in changes:
             if index.get(change.path, _ABSENT) != (change.mode, change.new):
@@ -102,7 +103,8 @@ class Checkout:
     async def written(self, changes: Sequence[Change], *, torn: bool) -> list[Change]:
         """Return the changes whose file our git was writing when the index still had the old state.
 
-        With `torn`, git was certainly interrupted; then a missing or empty file counts too.
+        With `torn`, git was certainly interrupted. Then a missing or empty file counts as written
+        by git too.
         """
         index = await self._index()
         dirty = await self._dirty()
@@ -118,7 +120,7 @@ class Checkout:
         return found
 
     async def take_back(self, changes: Sequence[Change]) -> None:
-        """Restore those paths from the index, except where a file of the user is in the way."""
+        """Restore the changed paths from the index, unless a file of the user is in the way."""
         for change in changes:
             if not change.old:
                 file = self.path / change.path
@@ -130,7 +132,7 @@ class Checkout:
 
     @faults.during("landing.put_back")
     async def put_back(self, to: str, why: str) -> str:
-        """Undo our fast-forward of a branch that is not trunk; return a sentence about it."""
+        """Undo our fast-forward of a branch that is not trunk; return a sentence about this."""
         old = await self.git.commit("ORIG_HEAD")
         now = await self.git.commit("HEAD")
         head = await self.head()
@@ -154,8 +156,8 @@ class Checkout:
     ) -> bool:
         """Wait until no git with `marker` in its arguments runs.
 
-        With `alone`, also wait for every other git that writes here. Returns False if one still
-        runs after `patience` seconds.
+        With `alone`, also wait for every other git that writes in this working tree. Returns False
+        if such a git still runs after `patience` seconds.
         """
 
         async def busy() -> bool:
@@ -168,14 +170,14 @@ class Checkout:
 
     def _writes(self, at: Path | None, argv: Sequence[str]) -> bool:
         here = at is None or at.is_relative_to(self.path)
-        # a pager or an editor can keep these open for hours
+        # a pager or an editor can keep these git commands running for hours
         return here and _READERS.isdisjoint(argv)
 
     async def _dirty(self) -> set[str]:
         return {entry[3:] for entry in await self.git.names(*_STATUS)}
 
     async def _index(self) -> dict[str, tuple[str, str]]:
-        """Return path → (mode, blob); an unmerged path has neither."""
+        """Return path → (mode, blob) of the index; an unmerged path has "" for both."""
         found = {}
         for entry in await self.git.names("ls-files", "-s", "-z"):
             facts, _, path = entry.partition("\t")
@@ -203,17 +205,17 @@ class Checkout:
             await self.git.run(*how, into=Into(CONTENT_MOST, wanted))
             if not await to_thread.run_sync(_begins, wanted, file):
                 return False
-            # An empty file matches the beginning of any content.
+            # An empty file equals the beginning of any content, so it proves nothing.
             return torn or bool(file.stat().st_size) or not os.fstat(wanted.fileno()).st_size
 
     def _prune(self, folder: Path) -> None:
-        with suppress(OSError):  # not empty: it belongs to somebody else
+        with suppress(OSError):  # if the folder is not empty, it belongs to somebody else
             while folder != self.path:
                 folder.rmdir()
                 folder = folder.parent
 
     def _is_free(self, path: str) -> bool:
-        """Whether git can write `path` without loss: git replaces whatever is in the way."""
+        """Whether git can write `path` without loss; git replaces any file that exists there."""
         file = self.path / path
         if _is_folder(file):
             for folder, _, _ in os.walk(file, topdown=False):
@@ -229,7 +231,7 @@ class Checkout:
 
 
 async def checkouts(user: Git, repository: Repository) -> list[Checkout]:
-    """Return every working tree of the repository whose folder is not gone permanently."""
+    """Return every working tree of the repository, without those whose folder is gone for good."""
     common = repository.common_dir
     is_main = repository.git_dir == common
     if is_main and not _there(common / "worktrees"):
@@ -243,7 +245,8 @@ async def checkouts(user: Git, repository: Repository) -> list[Checkout]:
             continue
         path = Path(facts["worktree"])
         if not places and is_main:
-            path = repository.root  # git guesses the path from the name of the git dir
+            # git derives a path from the name of the git dir, which can be wrong
+            path = repository.root
         places.append(Checkout(path, _git_dir(path, common), facts.get("branch", ""), user))
     return places
 
@@ -265,7 +268,7 @@ def _git_dir(path: Path, common: Path) -> Path:
 
 
 def _head(git_dir: Path, common: Path) -> str | None:
-    """Return what HEAD names; empty if it is detached, None if only git can tell."""
+    """Return the ref that HEAD names; "" if HEAD is detached, None if only git can tell."""
     file = git_dir / "HEAD"
     try:
         text = _text(file).rstrip("\n")
@@ -292,7 +295,7 @@ def _text(file: Path) -> str:
 
 
 def _begins(wanted: IO[bytes], file: Path) -> bool:
-    """Whether the whole file equals the beginning of the wanted content."""
+    """Whether the file's whole content equals the beginning of the wanted content."""
     wanted.seek(0)
     with file.open("rb") as found:
         while part := found.read(_PART):
@@ -302,10 +305,10 @@ def _begins(wanted: IO[bytes], file: Path) -> bool:
 
 
 def _in_the_way(root: Path, changes: Sequence[Change]) -> set[str]:
-    """Return the added paths where something exists already."""
-    # Maps a name to the existing name that the file system does not distinguish from it.
+    """Return the paths that a landing adds although something exists there already."""
+    # Deleted names in lower case: for some file systems, an added name is the same as one of these.
     folded = set()
-    emptied = set()  # git judges a folder that becomes a file: it checks every file in it
+    emptied = set()  # if a folder becomes a file, git itself checks every file in the folder
     for change in changes:
         if change.status == "D":
             folded.add(change.path.casefold())
@@ -334,7 +337,7 @@ def _is_folder(file: Path) -> bool:
 
 
 def _plain_parents(root: Path, path: str) -> bool:
-    """Whether no parent folder of `path` is a link that leads elsewhere."""
+    """Whether no parent folder of `path` is a link that leads to another folder."""
     for parent in Path(path).parents:
         if (root / parent).is_symlink():
             return False
@@ -344,7 +347,7 @@ def _plain_parents(root: Path, path: str) -> bool:
 async def patiently(look: Callable[[], Awaitable[T]], seconds: float) -> T:
     """Call `look` until it returns something false or the seconds are over.
 
-    Returns its last result.
+    Returns the last result of `look`.
     """
     waiting = AsyncRetrying(
         retry=retry_if_result(bool),

@@ -22,8 +22,8 @@ from factory.repo import private_git
 from factory.repo.git import Git
 from factory.repo.sweep import sweep
 
-# Folders that tools create and nobody means to submit; a folder in which trunk tracks a file does
-# not count.
+# Folders that tools create and that nobody wants to submit. A folder in which trunk tracks a file
+# does not count as one of them.
 SHIPPED = (
     "__pycache__",
     ".venv",
@@ -42,33 +42,34 @@ SHIPPED = (
 )
 _ONE_OF_THEM = "|".join(map(re.escape, SHIPPED)).replace(r"\*", "[^/]*")
 _SHIPPED = re.compile(rf"(?<![^/])(?:{_ONE_OF_THEM})/")
-# No global attributes of the user, no questions about line ends, and no name that another system
-# would treat as `.git`.
+# These settings ignore the user's global attributes, turn off complaints about line ends, and
+# refuse names that another system would treat as `.git`.
 _PLAIN = (
     "core.attributesFile=/dev/null",
     "core.safecrlf=false",
     "core.protectHFS=true",
     "core.protectNTFS=true",
 )
-# The objects of a kept attempt survive a power failure; git can rebuild the index.
+# The objects of a kept attempt must survive a power failure. The index need not, because git can
+# rebuild it.
 _DURABLE = ("core.fsync=all,-index", "core.fsyncMethod=batch")
 _PACKED_REF = "--format=%(objectname) %(refname)%(if)%(*objectname)%(then)%0a^%(*objectname)%(end)"
 ABANDONED = ".abandoned-"
-TOLD_BYTES = 4 << 20  # characters kept of git's complaints about a tree
+TOLD_BYTES = 4 << 20  # bytes kept of git's error messages about a tree
 CHECKOUT_S = 600.0  # time limit in seconds for writing a whole tree
 
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """What the base says about untracked files."""
+    """What the base commit says about untracked files."""
 
-    excludes: str  # gitignore lines that rank below the tree's own
-    # names of folders in which a repository belongs to a tool and not to the agent
+    excludes: str  # gitignore lines; the tree's own lines override them
+    # Names of folders; a repository inside such a folder belongs to a tool and not to the agent.
     caches: frozenset[str]
 
 
 class Checkouts:
-    """Named working trees in one folder: what workspaces and benches have in common."""
+    """Named working trees in one folder: the common part of workspaces and benches."""
 
     def __init__(
         self,
@@ -86,13 +87,14 @@ class Checkouts:
             index_dir.mkdir(parents=True, exist_ok=True)
         self._trunk_branch = trunk_branch
         self._excludes = excludes
-        self._tag_marks: object = None  # mark of the tags when they were read
+        self._tag_marks: object = None  # the value of `tag_marks` when the tags were read
         self._tag_lines = b""  # the tags in the format of packed-refs
-        self._base = ""  # the newest base
-        self._tracked = frozenset[str]()  # the folders of the shipped list that the base tracks
+        self._base = ""  # the newest base commit
+        # the folders of the shipped list in which the base tracks a file
+        self._tracked = frozenset[str]()
 
     def place(self, name: str) -> Path:
-        """Return the folder with the tree called `name` and everything that belongs to it."""
+        """Return the folder with the tree called `name` and everything that belongs to the tree."""
         return self._folder / name
 
     def git(self, name: str) -> Git:
@@ -106,7 +108,7 @@ class Checkouts:
         )
 
     async def ground(self, name: str, base: str, keeps: Iterable[str]) -> Ground:
-        """Write which untracked files of the tree to leave out, where `git(name)` reads it."""
+        """Write the list of untracked files to leave out; `git(name)` then reads this list."""
         tracked = await self._tracked_at(base)
         lines = [f"{pattern}/" for pattern in SHIPPED]
         caches = {*SHIPPED}
@@ -122,7 +124,7 @@ class Checkouts:
         return Ground(excludes, frozenset(caches.union(keeps)))
 
     async def _tracked_at(self, base: str) -> frozenset[str]:
-        """Return the folders of the shipped list in which the base tracks something."""
+        """Return the folders of the shipped list in which the base tracks a file."""
         if base != self._base:
             tracked = frozenset(_shipped_folders(await self._own.listing(base)))
             self._base = base
@@ -138,11 +140,11 @@ class Checkouts:
         clean: tuple[str, ...],
         caches: Iterable[str],
     ) -> None:
-        """Make the tree exactly `rev`, keep what `clean` spares; raise FactoryError if that fails.
+        """Make the tree exactly `rev`, but keep what `clean` spares; raise FactoryError on failure.
 
-        Tries three ways: with the current index, without trusting the index, and in a new folder.
-        Deletes repositories together with their folders (git would leave those in tracked folders),
-        except in `caches` (names or paths).
+        It tries three ways: with the current index, without trusting the index, and in a new
+        folder. It deletes nested repositories with their folders, but not in `caches` (names or
+        paths). git alone would leave the nested repositories that lie in tracked folders.
         """
         trouble = ""
         for remedy in (self._enter, self._forget, self._discard):
@@ -163,7 +165,7 @@ class Checkouts:
         *,
         excludes: str,
     ) -> None:
-        """Replace the tree's `.git`: HEAD detached at `head`, trunk's branch, the tags."""
+        """Replace the tree's `.git`: HEAD detached at `head`, with trunk's branch and the tags."""
         refs = await self._refs()
         target = self.place(name) / "tree" / ".git"
         await self.remove(target)
@@ -173,7 +175,7 @@ class Checkouts:
     async def _refs(self) -> bytes:
         """Return trunk's branch and the tags as packed-refs lines.
 
-        Runs git only if tags changed.
+        It runs git only if tags changed.
         """
         marks = self._own.tag_marks()
         if marks != self._tag_marks:
@@ -189,7 +191,7 @@ class Checkouts:
     async def ignored(self, name: str) -> list[str]:
         """Return what git ignores in the tree, without what common tools create.
 
-        A whole folder is one entry.
+        If git ignores a whole folder, the folder is one entry.
         """
         # A fifo called .gitignore would block git forever.
         await to_thread.run_sync(sweep, self.place(name) / "tree")
@@ -205,17 +207,17 @@ class Checkouts:
         return await self._own.tree(commit)
 
     def names(self) -> list[str]:
-        """Return the name of everything in the folder."""
+        """Return the names of everything in the folder of trees."""
         return [path.name for path in inside(self._folder)]
 
     @faults.during("tree.abandon")
     def abandon(self, name: str) -> Path:
-        """Rename everything called `name`, because a process may still write to it."""
+        """Rename everything called `name`, because a process may still write there."""
         aside = self._folder / f"{name}{ABANDONED}{secrets.token_hex(4)}"
         if os.path.lexists(self.place(name)):
             self.place(name).rename(aside)
         index = self._index(name)
-        # with the index, git sees what has changed without reading the whole tree
+        # with the index, git finds the changes without reading the whole tree
         if index.exists():
             index.replace(self._index(aside.name))
         return aside
@@ -236,8 +238,8 @@ class Checkouts:
                 path.unlink(missing_ok=True)
                 path.mkdir(parents=True)
             disk.reopen(path)
-        # Only the daemon uses the index folder, and a tree has one owner, so this lock was left by
-        # a git that was killed.
+        # Only the daemon uses the index folder, and a tree has one owner, so only a git that was
+        # killed can have left this lock.
         self._index(name, ".lock").unlink(missing_ok=True)
 
     async def _forget(self, name: str) -> None:
@@ -272,7 +274,7 @@ class Checkouts:
             # clean removes the link.
             lost, _ = await beginning_of(git, "diff-files", "--name-only", "--diff-filter=DT")
         except TooLong:
-            raise  # the tree is not the cause, and another method would take as long
+            raise  # the tree is not the cause, and the other ways would take just as long
         except (GitError, OSError) as error:
             return str(error)
         return (reset.err + cleaned.err + lost).decode(errors="replace")
@@ -283,7 +285,7 @@ class Checkouts:
 
 
 def _lies_in(path: str, folders: Iterable[str]) -> bool:
-    """Whether the path is one of these names or paths, or lies inside a folder with one."""
+    """Whether the path is one of these names or paths, or lies inside such a folder."""
     for folder in folders:
         if f"/{folder}/" in f"/{path}/":
             return True
@@ -291,7 +293,7 @@ def _lies_in(path: str, folders: Iterable[str]) -> bool:
 
 
 def _tops(paths: Iterable[str]) -> list[str]:
-    """Return the paths that lie inside no other path, without what common tools create."""
+    """Return the paths that lie inside none of the others, without what common tools create."""
     tops = set[str]()
     # a folder sorts before its content, with or without its slash
     for found in sorted(paths, key=len):
@@ -303,21 +305,21 @@ def _tops(paths: Iterable[str]) -> list[str]:
 
 
 def _shown(clean: Sequence[str]) -> list[str]:
-    """Return options with which `ls-files -o` lists what `clean` with its options would delete."""
+    """Return options that make `ls-files -o` list what `clean` with its options would delete."""
     if "x" not in clean[0]:
         return ["--exclude-standard"]
     return ["-x" if option == "-e" else option for option in clean[1:]]
 
 
 def _shipped_folders(paths: Iterable[str]) -> Iterator[str]:
-    """Return the folders of the shipped list that contain these tracked files."""
+    """Yield the folders of the shipped list that contain one of these tracked files."""
     for path in paths:
         for found in _SHIPPED.finditer(path):
             yield path[: found.end() - 1]
 
 
 def all_but(paths: Iterable[str]) -> tuple[str, ...]:
-    """Return options with which git deletes everything untracked or ignored except these paths."""
+    """Return options that make git delete all untracked or ignored files except these paths."""
     options = ["-ffdx"]
     for pattern in patterns(paths):
         options += ["-e", pattern]
@@ -330,7 +332,7 @@ def patterns(paths: Iterable[str]) -> list[str]:
 
 
 async def beginning_of(git: Git, *argv: str, ok: tuple[int, ...] = (0,)) -> tuple[bytes, bytes]:
-    """Return the beginning of a command's output about a tree, and of its complaints."""
+    """Return the beginnings of a command's output and of its error messages."""
     try:
         done = await git.run(*argv, ok=ok, into=Into(TOLD_BYTES))
     except TooMuch as error:

@@ -16,7 +16,7 @@ from factory.ground.plumbing import GITLINK
 from factory.repo.git import FACTORY, Git, Person
 from factory.repo.git_dir import clean_environment, ended_by_nul
 
-OLDEST = (2, 41)  # --attr-source
+OLDEST = (2, 41)  # because of --attr-source
 _PARTIAL = r"extensions\.partialclone|remote\..*\.(promisor|partialclonefilter)"
 
 
@@ -28,9 +28,9 @@ class Repository:
     git_dir: Path  # the git dir of the checkout at `root`
     common_dir: Path  # the folder that contains refs and objects
     branch: str  # trunk
-    ref_format: str  # files, reftable
+    ref_format: str  # either "files" or "reftable"
     identity: Person
-    excludes: str  # files with the user's ignore rules: the excludes file, then info/exclude
+    excludes: str  # the user's ignore files: the excludes file, then info/exclude
 
     def git(self, environ: Mapping[str, str]) -> Git:
         """The user's git dir, with the user's configuration."""
@@ -45,8 +45,8 @@ async def examine(
 ) -> Repository:
     """Examine the repository around `root`.
 
-    `trunk`: the configured branch; empty = the branch that is checked out. Raises RepositoryError
-    or NotYet if the factory cannot work with the repository.
+    `trunk`: the configured branch; empty means the branch that is checked out. Raises
+    RepositoryError or NotYet if the factory cannot work with the repository.
     """
     await _check_version(environ)
     top, git_dir, common = layout(root)
@@ -85,7 +85,7 @@ def exclude(
     *,
     never: Collection[str] = (),
 ) -> None:
-    """Append the missing `lines` to info/exclude, and remove `never`.
+    """Append the missing `lines` to info/exclude, and remove the lines in `never`.
 
     An earlier start may have written the lines in `never`.
     """
@@ -94,7 +94,7 @@ def exclude(
     if not set(never).isdisjoint(text.splitlines()):
         kept = text.splitlines(keepends=True)
         text = "".join(line for line in kept if line.rstrip("\r\n") not in never)
-        # the file is moved into place, so the user's file is never half written
+        # the new file is moved into place, so the user's file is never half written
         fresh = file.with_name("exclude.factoryd")
         with faults.step("exclude.write"):
             fresh.write_bytes(text.encode(errors="surrogateescape"))
@@ -137,7 +137,7 @@ async def _check_version(environ: Mapping[str, str]) -> None:
 
 
 def layout(root: Path) -> tuple[Path, Path, Path]:
-    """Return the top of the working tree, its git dir, and the git dir that all share."""
+    """Return the top folder of the working tree, its git dir, and the common git dir."""
     # Imported here because GitPython runs git when it is imported, and fails without one.
     from git import InvalidGitRepositoryError, NoSuchPathError, Repo
 
@@ -158,7 +158,7 @@ def layout(root: Path) -> tuple[Path, Path, Path]:
 
 
 async def _settings(git: Git) -> dict[str, str]:
-    """Return the user's effective configuration, with names in lower case."""
+    """Return the user's configuration in force, with names in lower case."""
     found = {}
     for entry in await git.names("config", "--list", "-z", "--includes"):
         name, sign, value = entry.partition("\n")
@@ -167,8 +167,8 @@ async def _settings(git: Git) -> dict[str, str]:
 
 
 async def _check_trust(top: Path, environ: Mapping[str, str]) -> None:
-    # git trusts a git dir that it gets by name. It checks the owner only of a git dir that it finds
-    # by itself, for example when it fetches.
+    # git trusts a git dir that the command line names. It checks the owner only if it finds the git
+    # dir by itself, for example when it fetches.
     command = ["git", "rev-parse", "--git-dir"]
     done = await process.run(command, cwd=top, env=clean_environment(environ))
     if b"dubious ownership" in done.err:
@@ -214,7 +214,7 @@ async def _check_supported(git: Git, top: Path, settings: Iterable[str]) -> None
         tracked.append(path)
     how = ("check-attr", "-z", "--stdin", "filter")
     printed = await git.text(*how, stdin=ended_by_nul(tracked))
-    parts = printed.split("\0")  # path, attribute, value; and again
+    parts = printed.split("\0")  # path, attribute and value, repeated for each path
     for path, value in zip(parts[0::3], parts[2::3], strict=False):
         if value not in ("unspecified", "unset"):
             raise NotYet(f"`filter={value}` attributes, Git LFS among them ({path} has one).")

@@ -14,7 +14,7 @@ from factory.ground.aside import aside
 from factory.ground.plumbing import Change, Texts
 from factory.repo.git_dir import GitDir, many
 
-_BATCH_MOST = 32 << 20  # most bytes that are read at once, over all files
+_BATCH_MOST = 32 << 20  # most bytes that are read in one call, for all files together
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -31,14 +31,14 @@ FACTORY = Person("factoryd", "factoryd@factoryd.invalid")
 
 
 class Recent(dict[K, V]):
-    """A cache of the newest entries: a further entry removes the oldest."""
+    """A cache that keeps only the newest entries: adding one to a full cache removes the oldest."""
 
     def __init__(self, most: int) -> None:
         super().__init__()
         self._most = most
 
     def __setitem__(self, key: K, value: V) -> None:
-        """Store the value, and remove the oldest entry if the cache is full."""
+        """Store the value. If the cache is full, remove the oldest entry."""
         if key not in self and len(self) >= self._most:
             del self[next(iter(self))]
         super().__setitem__(key, value)
@@ -48,13 +48,13 @@ Listing = tuple[Mapping[str, str], frozenset[str]]  # path → id, and the paths
 
 
 class Known:
-    """What git reported about objects, by object id."""
+    """What git reported about objects; the keys are object ids."""
 
     def __init__(self) -> None:
-        self.trees = Recent[str, str](4096)  # of commits
+        self.trees = Recent[str, str](4096)  # commit → its tree
         self.bases = Recent[str, str](4096)  # commits that this process made → their first parent
-        self.listings = Recent[str, Listing](16)  # of commits
-        self.diffs = Recent[tuple[str, str], list[Change]](256)  # between trees
+        self.listings = Recent[str, Listing](16)  # commit → the listing of its tree
+        self.diffs = Recent[tuple[str, str], list[Change]](256)  # two trees → their differences
         self.sizes = Recent[str, int](4096)  # sizes of blobs; -1: the blob does not exist
 
 
@@ -95,7 +95,7 @@ class Git(GitDir):
         if below is None:
             printed = await self.run("ls-tree", "-r", "-z", "--full-tree", commit)
             return await aside(many(printed.out), partial(plumbing.entries, printed.out))
-        # This process made the commit on a known one: git need not list it.
+        # This process made the commit on top of a known one, so git need not list it.
         changes = await self.changed(base, commit)
         paths, links = below
         return await aside(
@@ -103,7 +103,7 @@ class Git(GitDir):
         )
 
     async def sizes(self, blobs: Iterable[str]) -> dict[str, int]:
-        """Return the sizes in bytes of the blobs with these ids, without missing blobs."""
+        """Return the sizes in bytes of the blobs with these ids; leave out missing blobs."""
         found = dict[str, int]()
         fresh = []
         for blob in dict.fromkeys(blobs):
@@ -126,9 +126,9 @@ class Git(GitDir):
         return list(plumbing.sizes(printed.out, asked))
 
     async def read(self, blobs: Mapping[str, str], *, most: int = bounded.PARSED) -> Texts:
-        """Return the content of blobs by path (path → id); bytes that are not UTF-8 are replaced.
+        """Return the content of `blobs` (path → id) by path; replace bytes that are not UTF-8.
 
-        Leaves out a blob of more than `most` bytes, and blobs beyond the limit of one reading.
+        It leaves out blobs of more than `most` bytes, and blobs beyond the limit of one call.
         """
         known = await self.sizes(blobs.values())
         sizes = {path: known.get(blob, -1) for path, blob in blobs.items()}
@@ -141,13 +141,13 @@ class Git(GitDir):
         *,
         most: int = bounded.PARSED,
     ) -> Texts:
-        """Return the content of those `paths` that are files of the tree, like `read`."""
+        """Return, like `read`, the content of those `paths` that are files in the tree."""
         names = {path: f"{rev}:{path}" for path in paths}
         sizes = await self._sizes(list(names.values()))
         return await self._texts(names, dict(zip(names, sizes, strict=True)), most)
 
     async def _texts(self, names: Mapping[str, str], sizes: Mapping[str, int], most: int) -> Texts:
-        """Return the content of objects by path (path → the object's name), read by one process."""
+        """Return the content of `names` (path → the object's name) by path, read by one process."""
         small, larger = _within(sizes, most)
         found = dict[str, str]()
         if small:
@@ -186,7 +186,7 @@ class Git(GitDir):
     ) -> tuple[str, tuple[str, ...]]:
         """Return the tree of `onto` with what `change` did after `since`; or "" and the conflicts.
 
-        Uses the attributes of `onto`.
+        The merge uses the attributes of `onto`.
         """
         how = ("merge-tree", "--write-tree", "-z", "--name-only", "--no-messages")
         ends = (f"--merge-base={since}", onto, change)
@@ -221,12 +221,12 @@ class Git(GitDir):
 
 
 def _ended(names: Iterable[bytes]) -> bytes:
-    """Return the names as git reads them with -z."""
+    """Return the names, each with a NUL at its end, as git reads them with -z."""
     return b"".join(name + b"\0" for name in names)
 
 
 def _within(sizes: Mapping[str, int], most: int) -> tuple[list[str], dict[str, int]]:
-    """Return the files to read, and the files that are too large; a file always has a size."""
+    """Return the files to read, and the files that are too large. Every file needs a size."""
     small = list[str]()
     larger = dict[str, int]()
     room = _BATCH_MOST

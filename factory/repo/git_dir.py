@@ -1,8 +1,8 @@
 """One git dir, and the only way to run git on it.
 
-Invariant: a git dir of the factory is used only with the factory's own configuration, so nothing
-that an agent or the user planted runs. A user's repository is used with the user's configuration,
-without hooks, gc, signing and prompts.
+Invariant: git uses a git dir of the factory only with the factory's own configuration, so it runs
+nothing that an agent or the user planted there. git uses a user's repository with the user's
+configuration, but without hooks, gc, signing and prompts.
 """
 
 import os
@@ -36,12 +36,12 @@ _QUIET = (
     "i18n.logOutputEncoding=UTF-8",
     "i18n.commitEncoding=UTF-8",
 )
-# the shell waits for a line on its stdin
+# the shell waits for a line on its stdin before it becomes git
 _WHEN_TOLD = ("/bin/sh", "-c", 'read -r go && exec "$@"', "sh")
 
 
 def clean_environment(source: Mapping[str, str]) -> dict[str, str]:
-    """Return `source` without GIT_ variables, with messages in English and no prompts."""
+    """Return `source` without GIT_ variables; git then prints in English and never prompts."""
     kept = {name: value for name, value in source.items() if not name.startswith("GIT_")}
     return kept | {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0"}
 
@@ -51,18 +51,19 @@ class GitDir:
     """One git dir, used through plumbing commands.
 
     `own`: the factory's git dir (git reads neither the system's nor the user's configuration,
-    unless `configured`); otherwise the user's git dir with the user's configuration. A command on
-    the factory's git dir that a signal ended is run again: all of them can be repeated. With
-    `work_tree`, `index` is required too: the daemon never uses an index that an agent can write.
+    unless `configured`); otherwise the user's git dir with the user's configuration. If a signal
+    ended a command on the factory's git dir, the command is run again, because all such commands
+    can be repeated. With `work_tree`, `index` is required too: the daemon never uses an index that
+    an agent can write.
     """
 
     git_dir: Path
     own: bool
     environ: Mapping[str, str]
-    configured: bool = False  # because of the user's safe.directory
+    configured: bool = False  # to read the user's safe.directory
     work_tree: Path | None = None
     index: Path | None = None
-    config: tuple[str, ...] = ()  # further `name=value` settings for each call
+    config: tuple[str, ...] = ()  # more `name=value` settings for each command
     # pids of the git commands that run now
     commands: Commands = field(default_factory=Commands, repr=False, compare=False)
 
@@ -79,9 +80,9 @@ class GitDir:
         """Run one git command; raise GitError unless its exit code is in `ok`.
 
         `started` gets the pid before git does anything: if the daemon dies in `started`, git never
-        runs. `seconds` is the time limit; 0 means the default of this kind of command. A command
-        ended by a signal has a negative exit code. Raises TooLong if the command reached its limit,
-        and TooMuch if it prints more than `into` accepts.
+        runs. `seconds` is the time limit; 0 means the default of this kind of command. If a signal
+        ended the command, the exit code is negative. Raises TooLong if the command reached its
+        limit, and TooMuch if it prints more than `into` accepts.
         """
         command = ["git", *_options(_QUIET), *_options(self.config), *argv]
         said = stdin if isinstance(stdin, bytes) else b""
@@ -102,7 +103,7 @@ class GitDir:
                 )
             if not self.own or done.code >= 0 or done.left:
                 break
-            # The command was killed; nothing else writes the files that it wrote.
+            # The command was killed, and nothing else writes the same files: its locks can go.
             self._unlock(argv, said)
             if done.over or done.much:
                 break
@@ -126,21 +127,21 @@ class GitDir:
         return await aside(many(done.out), partial(plumbing.names, done.out))
 
     async def commit(self, rev: str) -> str:
-        """Return the id of the commit that `rev` names; empty if there is none."""
+        """Return the id of the commit that `rev` names; empty if there is no such commit."""
         how = ("rev-parse", "--verify", "--quiet", "--end-of-options")
         done = await self.run(*how, f"{rev}^{{commit}}", ok=(0, 1, 128))
         return os.fsdecode(done.out).strip()
 
     async def contains(self, rev: str, commit: str) -> bool:
-        """Whether `commit` is `rev` or an ancestor of it.
+        """Whether `commit` is `rev` or an ancestor of `rev`.
 
-        False if the commit does not exist here.
+        False if the commit does not exist in this git dir.
         """
         done = await self.run("merge-base", "--is-ancestor", commit, rev, ok=(0, 1, 128))
         return done.code == 0
 
     async def missing(self, objects: Iterable[str]) -> set[str]:
-        """Return the objects that do not exist here."""
+        """Return those of the objects that do not exist in this git dir."""
         asked = "".join(f"{each}\n" for each in objects)
         if not asked:
             return set()
@@ -150,7 +151,7 @@ class GitDir:
     async def damage(self, seconds: float) -> str:
         """Return what is wrong with the links between objects.
 
-        Empty if nothing is wrong, or if the check takes longer than `seconds`.
+        The result is empty if nothing is wrong, or if the check takes longer than `seconds`.
         """
         command = ["git", "fsck", "--connectivity-only", "--no-dangling", "--no-progress"]
         done = await process.run(command, env=self._env(), seconds=seconds)
@@ -161,15 +162,16 @@ class GitDir:
 
     @faults.during("clone.seize")
     async def seize(self) -> None:
-        """End every git of a dead daemon in the factory's git dir, and remove every lock in it."""
+        """End every git that a dead daemon left in the factory's git dir; remove its locks."""
         await process.end(self.git_dir)
         for lock in self.git_dir.rglob("*.lock"):
             lock.unlink(missing_ok=True)
 
     def read_ref(self, ref: str) -> str:
-        """Return what a full ref points to, from its file or packed-refs.
+        """Return the object that a full ref points to, from its file or from packed-refs.
 
-        Empty if only git can tell. Works only for a git dir that keeps its refs in files.
+        The result is empty if only git can tell. Works only for a git dir that keeps its refs in
+        files.
         """
         with suppress(OSError):
             loose = bounded.head(self.git_dir / ref, bounded.PARSED).decode().strip()
@@ -181,7 +183,7 @@ class GitDir:
         return ""
 
     def tag_marks(self) -> tuple[tuple[str, int, int], ...]:
-        """Return a value that differs after a tag was created, moved or deleted.
+        """Return a value that changes whenever a tag is created, moved or deleted.
 
         Works only for a git dir that keeps its refs in files.
         """
@@ -197,9 +199,9 @@ class GitDir:
         return tuple(marks)
 
     def _unlock(self, argv: Sequence[str], said: bytes) -> None:
-        """Remove the locks of a dead factory command: of its index and of its refs.
+        """Remove the locks that a dead factory command left: of its index and of its refs.
 
-        `said`: its standard input, which names the refs of `update-ref`.
+        `said` is the command's standard input, which names the refs for `update-ref`.
         """
         words = list(argv)
         if argv[0] == "update-ref":
@@ -217,7 +219,7 @@ class GitDir:
     def _env(self) -> dict[str, str]:
         env = clean_environment(self.environ) | {"GIT_DIR": str(self.git_dir)}
         if self.own:
-            env[MARKER] = str(self.git_dir)  # `seize` recognizes the command by this
+            env[MARKER] = str(self.git_dir)  # `seize` recognizes the command by this variable
         if self.own and not self.configured:
             env |= {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}
         if self.work_tree:
@@ -228,7 +230,7 @@ class GitDir:
 
 
 def ended_by_nul(names: Iterable[str]) -> bytes:
-    """Return the names as git reads them from its standard input with -z."""
+    """Return the names, each with a NUL at its end, as git reads them from its stdin with -z."""
     return os.fsencode("".join(f"{name}\0" for name in names))
 
 
@@ -250,7 +252,7 @@ def _checked(
     one: Running,
     ok: Sequence[int],
 ) -> process.Output:
-    """Return the output of a command that exited as allowed.
+    """Return the output of a command if its exit code is allowed.
 
     Otherwise raise TooLong or GitError.
     """
@@ -259,14 +261,14 @@ def _checked(
             return done
         raise GitError(argv, done.code, done.err.decode(errors="replace"))
     done = replace(done, err=one.ended.encode() + done.err)
-    # A git that got a signal to end may exit with a code that means something else.
+    # After a signal to end, git may exit with a code that normally means something else.
     if done.code in ok and done.code <= 0:
         return done
     raise TooLong(argv, done.code, done.err.decode(errors="replace"), left=done.left)
 
 
 def _refs(words: Iterable[str]) -> set[str]:
-    """Return the refs that the words of a command name, also inside refspecs."""
+    """Return the refs in a command's words, also those inside refspecs."""
     refs = set()
     for word in words:
         for ref in word.lstrip("+").split(":"):

@@ -1,6 +1,6 @@
-"""What a landing must do, and its result.
+"""The plan of a landing, and its possible results.
 
-Invariant: only values; nothing here reads a repository.
+Invariant: the module has only values; nothing here reads a repository.
 """
 
 import json
@@ -15,10 +15,10 @@ class LandingPlan:
     base: str
     to: str
     paths: tuple[str, ...]
-    at: float  # seconds since the epoch; every lock of ours is younger
+    at: float  # seconds since the epoch; every lock of our git is younger
     checkout: str = ""  # the working tree that has trunk checked out
-    git_dir: str = ""  # its git dir
-    pid: int = 0  # pid of our git, once it runs
+    git_dir: str = ""  # the git dir of that working tree
+    pid: int = 0  # pid of our git, as soon as it runs
 
     def data(self) -> str:
         """Return the plan as JSON, for the journal."""
@@ -34,14 +34,14 @@ class LandingPlan:
 
 @dataclass(frozen=True, slots=True)
 class Landed:
-    """Trunk contains, or contained, the commit."""
+    """Trunk contains the commit, or contained it earlier."""
 
     commit: str
 
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """Trunk or its checkout is not as planned: plan again. `said`: what recovery restored."""
+    """Trunk or its checkout is not as planned, so plan again. `said`: what recovery restored."""
 
     tip: str
     said: str = ""
@@ -49,22 +49,22 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """Landing failed, or would change files or refs of others; trunk has not moved.
+    """The landing failed, or would change files or refs of others. Trunk has not moved.
 
-    But if our git is still `running`, it may yet move trunk; if its result is `unknown`, it may
-    have moved trunk. Then the step stays open.
+    Exceptions: if our git is still `running`, it can still move trunk; if its result is `unknown`,
+    it may have moved trunk. In both cases, the step stays open.
     """
 
     kind: str  # dirty, untracked, busy, locked, failed, refused, running, unknown
     reason: str
     paths: tuple[str, ...] = ()
-    # The reason may be gone once one of these has changed.
+    # Files to watch: once one of them changes, the reason may be gone.
     look: tuple[Path, ...] = field(default=(), compare=False)
-    mend: str = ""  # the command that fixes it, if one is known
+    mend: str = ""  # the command that fixes the problem, if factoryd knows one
 
     @property
     def is_open(self) -> bool:
-        """Whether our git may have moved trunk, or may yet move it."""
+        """Whether our git may have moved trunk, or can still move it."""
         return self.kind in ("running", "unknown")
 
 

@@ -1,4 +1,4 @@
-"""How much an attempt left, measured before git reads any of it, and what a snapshot takes.
+"""Measures what an attempt left, before git reads it, and decides what a snapshot includes.
 
 Invariant: no content is read. A file counts with its apparent size, so a sparse file counts in
 full. Files that a snapshot leaves out stay in place, and are named.
@@ -19,24 +19,24 @@ from factory.ground.errors import TooMuch
 from factory.ground.pipes import Into
 from factory.repo.git import Git
 
-MOST_BYTES = 4 << 30  # most bytes of everything that an attempt changed
+MOST_BYTES = 4 << 30  # most bytes of all files that an attempt changed
 MOST_PATHS = 50_000
-NAME_BYTES = 8 << 20  # most bytes of all paths together
-STAGE_S = 600.0  # time limit in seconds for git to read and store it
-MOST_NAMED = 100  # most paths that are named, and that git leaves out one by one
+NAME_BYTES = 8 << 20  # most bytes of the names of all paths together
+STAGE_S = 600.0  # time limit in seconds for git to read and store the tree
+MOST_NAMED = 100  # most paths that a message names and that git leaves out one by one
 
-# Otherwise git would run inside submodules.
+# Without this option, git would run inside submodules.
 _CHANGED = ("diff-files", "-z", "--name-only", "--ignore-submodules=all")
 _NEW = ("ls-files", "-z", "--others", "--exclude-standard")
-_FOLDED = (*_NEW, "--directory")  # only the name of a new folder
+_FOLDED = (*_NEW, "--directory")  # lists a new folder only by its name
 
 
 @dataclass(frozen=True, slots=True)
 class TooBig:
     """Why a snapshot lacks something that the attempt left, and which paths it lacks."""
 
-    why: str  # a clause: "it changed …"
-    # Each path with its bytes; folders have no size and end with a slash.
+    why: str  # a clause such as "it changed …"
+    # Path → its bytes. A folder has no size, and its path ends with a slash.
     paths: tuple[tuple[str, int], ...] = ()
 
     @property
@@ -58,7 +58,7 @@ class TooBig:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """The part of a tree that a snapshot takes: `option` of `git add`, less `spared` paths."""
+    """The part of a tree that a snapshot includes: what `git add OPTION` adds, except `spared`."""
 
     option: str = "-A"  # "-u": only files tracked before; "": nothing
     spared: tuple[str, ...] = ()
@@ -73,7 +73,7 @@ _TOO_MANY = (
 
 
 async def share_of(git: Git, tree: Path) -> Share:
-    """Return the part of the tree to take, judged with the index that `git` names."""
+    """Return the part of the tree to include. `git` names the index to compare the tree with."""
     changed, new = await _both(git)
     if changed is None:
         return Share("", (), TooBig(f"{_TOO_MANY}. All of it was left out"))
@@ -96,7 +96,7 @@ async def share_of(git: Git, tree: Path) -> Share:
 
 
 def _within(tree: Path, paths: Sequence[str], share: Share) -> Share:
-    """Return the share, without the largest files if all files together have too many bytes."""
+    """Return the share, and leave out the largest files if the total is too large."""
     sizes = sorted(_sizes(tree, paths), key=itemgetter(1), reverse=True)
     total = sum(map(itemgetter(1), sizes))
     rest = total
@@ -132,9 +132,9 @@ def _sizes(tree: Path, paths: Iterable[str]) -> Iterable[tuple[str, int]]:
 
 
 async def _both(git: Git) -> tuple[list[str] | None, list[str] | None]:
-    """Return the tracked paths that may have changed, and the new ones.
+    """Return the tracked paths that may have changed, and the new paths.
 
-    None if there are too many.
+    Each list is None if there are too many paths.
     """
     found: dict[Sequence[str], list[str] | None] = {}
 

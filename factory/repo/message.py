@@ -1,7 +1,7 @@
 """The message of a commit that lands a unit: the agent's text, then the factory's trailers.
 
 Invariant: the trailers are the last paragraph, and nothing that an agent wrote is ever read as a
-trailer. This module reads them, because git's own reader stops at a scissors line.
+trailer. This module reads the trailers itself, because git's own reader stops at a scissors line.
 """
 
 import re
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 SUBJECT_MOST = 100  # most characters of a commit's first line
-MOST_LOOKED_UP = 100  # most lines and links of a text that are compared with the task
+MOST_LOOKED_UP = 100  # at most so many lines and links of a text are compared with the task
 UNIT, ATTEMPT, AGENT, RUN = "Factory-Unit", "Factory-Attempt", "Factory-Agent", "Factory-Run"
 
 _TRAILER = re.compile(r"([A-Za-z][A-Za-z0-9-]*): (.*)")
@@ -21,12 +21,12 @@ _SIGNATURE = re.compile(
     r"\s*(signed-off|co-authored|acked|reviewed|tested|reported|suggested|helped|approved)-by\s*:.*",
     re.IGNORECASE,
 )
-# Text that hosts act on: it skips CI (GitHub, GitLab, Azure, AppVeyor) or closes issues.
+# Text that makes a host do something: skip CI (GitHub, GitLab, Azure, AppVeyor) or close issues.
 _SKIPS = re.compile(
     r"\[(skip ci|ci skip|no ci|skip actions|actions skip|skip azp|azp skip"
     r"|skip netlify|skip vercel)\]"
     r"|\*\*\*NO_CI\*\*\*"
-    # No \s: it would scan all empty lines, again from each one.
+    # Not \s, because it would scan all empty lines again from each empty line.
     r"|^[ \t]*skip-checks[ \t]*:[ \t]*true[ \t]*$",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -58,10 +58,10 @@ class Landing:
 
 
 def compose(said: str, *, title: str, trailers: Mapping[str, str], task: str = "") -> str:
-    """Return the message: the agent's text (first line, else `title`; the rest) and the trailers.
+    """Return the message: the agent's text (without a first line, `title`) and the trailers.
 
-    `task`: the text of the task file. Text that a host would act on stays only if the task contains
-    it too.
+    `task`: the text of the task file. Text that makes a host do something stays only if the task
+    contains the same text.
     """
     cleaned = clean(said, task=task)
     subject, _, body = cleaned.strip().partition("\n")
@@ -80,7 +80,7 @@ def compose(said: str, *, title: str, trailers: Mapping[str, str], task: str = "
 
 
 def clean(said: str, *, task: str = "") -> str:
-    """Return an agent's text without anything that git, a host or the factory would act on."""
+    """Return an agent's text without anything that makes git, a host or the factory act."""
     asked = _Asked(task)
     kept = [line for line in printable(said).splitlines() if _may_stay(line, asked)]
     text = _SKIPS.sub(lambda found: asked.if_said(found[0]), "\n".join(kept))
@@ -88,7 +88,7 @@ def clean(said: str, *, task: str = "") -> str:
 
 
 def read(message: str) -> Found | None:
-    """Return what the last paragraph of a message says about a landing; None if it is not ours."""
+    """Return what a message's trailers say about a landing; None without our trailers."""
     values = dict(_trailers(message))
     number = values.get(ATTEMPT, "")
     if not values.get(UNIT) or not number.isdigit():
@@ -99,7 +99,7 @@ def read(message: str) -> Found | None:
 def printable(text: str) -> str:
     """Return the text without terminal control characters.
 
-    An agent wrote the text, and people read it in their log.
+    An agent wrote the text, and people read the text in their git log.
     """
     return "".join(sign for sign in text if sign.isprintable() or sign in "\n\t")
 
@@ -113,9 +113,9 @@ def _trailers(message: str) -> Iterator[tuple[str, str]]:
 
 
 class _Asked:
-    """What the task contains.
+    """The words that the task contains.
 
-    Limits the number of look-ups, because an agent may write thousands of lines.
+    It limits the number of look-ups, because an agent may write thousands of lines.
     """
 
     def __init__(self, task: str) -> None:
@@ -123,7 +123,7 @@ class _Asked:
         self._left = MOST_LOOKED_UP
 
     def if_said(self, words: str) -> str:
-        """Return the words if the task contains them too; otherwise a form without effect."""
+        """Return the words if the task contains them too; otherwise, a form without effect."""
         self._left -= 1
         return words if self._left >= 0 and words.casefold() in self._task else ""
 
@@ -141,6 +141,6 @@ def _is_only_closing(line: str) -> bool:
 
 
 def _unlinked(found: re.Match[str]) -> str:
-    """Return the same words in a form that people can read and no host acts on."""
+    """Return the same words in a form that people can read, but that has no effect on hosts."""
     verb, colon, target = found.groups()
     return f"{verb}{colon or ''} no. {re.split(r'[#/-]', target.rstrip('/'))[-1]}"

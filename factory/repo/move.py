@@ -19,8 +19,8 @@ from factory.repo.branch import PUT_BACK, Branch
 from factory.repo.checkout import Checkout, checkouts, patiently
 from factory.repo.landing_plan import Blocked, Landed, LandingPlan, Moved, Outcome
 
-# How many seconds a landing waits for a switch of branches; a git that waits for an editor can take
-# hours.
+# Seconds that a landing waits until the user's git has switched branches. It does not wait longer,
+# because a git that waits for an editor can take hours.
 SWITCH_S = 1.0
 PATIENCE_S = 3.0  # seconds that a landing waits for a lock of somebody else's git
 GIT_S = 300.0  # time limit in seconds of one git command of a landing
@@ -40,7 +40,7 @@ _ANY_END = tuple(range(-64, 256))  # exit codes
 
 
 class Move:
-    """Carries out a plan, or cleans up after a git of ours that died during one."""
+    """Carries out a plan, or cleans up after a git of ours that died while it did so."""
 
     def __init__(self, trunk: Branch, plan: LandingPlan) -> None:
         self._trunk = trunk
@@ -50,7 +50,7 @@ class Move:
         self.place = Checkout(path, git_dir, trunk.ref, trunk.user)
 
     async def run(self, begun: Callable[[int], None]) -> Outcome:
-        """Move trunk; `begun` gets our git's pid before git does anything."""
+        """Move trunk. `begun` gets our git's pid before git does anything."""
         lock = await _stays(self._locks())
         if lock:
             what_to_do = "if none does, a killed git left the file: remove it."
@@ -61,18 +61,19 @@ class Move:
         return await self._swap(begun)
 
     async def is_over(self, now: datetime) -> bool:
-        """Whether no git works on this move any more; ends a git that hangs."""
+        """Whether no git works on this move any more. If a git hangs, end it."""
         plan = self._plan
         is_locked = any(lock.exists() for lock in self._locks())
         if await self.place.quiet(plan.to, PATIENCE_S, alone=is_locked):
             return True
-        if plan.pid and now.timestamp() - plan.at > GIT_S:  # its time limit ended with its daemon
+        # the time limit was lost when the daemon ended
+        if plan.pid and now.timestamp() - plan.at > GIT_S:
             with faults.step("landing.mend"):
                 process.end_left_behind(plan.pid, plan.to)
         return False
 
     async def clean_up(self) -> None:
-        """Complete what our git began, or undo it, and remove its locks."""
+        """Complete or undo what our git began, and remove the locks of our git."""
         plan = self._plan
         if not plan.pid:  # git never ran
             return
@@ -89,7 +90,7 @@ class Move:
             return Moved(await trunk.tip())
         env = {
             "GIT_REFLOG_ACTION": _LANDING,
-            # An option from the branch's configuration would be added to ours. `-c` cannot override
+            # git would add options from the branch's configuration to ours. `-c` cannot override
             # it, because the branch's name may contain any character.
             "GIT_CONFIG_COUNT": "1",
             "GIT_CONFIG_KEY_0": f"branch.{trunk.branch}.mergeOptions",
@@ -115,9 +116,9 @@ class Move:
         return await self._refused(merge)
 
     async def _refused(self, merge: process.Output) -> Outcome:
-        """Return why git did not fast-forward; undo the traces of a git that broke off.
+        """Return why git did not fast-forward. If git stopped halfway, undo its traces.
 
-        git breaks off if it is killed or the disk is full.
+        git stops halfway if it is killed or if the disk is full.
         """
         place = self.place
         said = os.fsdecode(merge.err).strip()
@@ -132,7 +133,7 @@ class Move:
             return Blocked("locked", said.splitlines()[0], look=place.marks())
         dead = self
         if merge.code >= 0:
-            # A git that exits normally leaves no lock, so no lock is ours, however young.
+            # A git that exits normally leaves no lock, so no lock is ours, even if a lock is young.
             dead = Move(self._trunk, replace(self._plan, at=math.inf))
         await dead._mend(torn=True)
         dead._unlock()
@@ -156,8 +157,8 @@ class Move:
             failed = await self._unmoved(error)
             if failed:
                 return failed
-        # A user who checked trunk out after our check and before the swap has the old files under
-        # the new commit.
+        # If a user checked trunk out between our check and the swap, their working tree has the old
+        # files, but HEAD is the new commit.
         changes = await trunk.own.changed(plan.base, plan.to)
         for place in await self._holders():
             if not await place.index_shows(changes):
@@ -171,7 +172,7 @@ class Move:
 
     async def _unmoved(self, error: GitError) -> Outcome | None:
         """Return why a failed swap did not move trunk; None if it moved trunk."""
-        # git was killed before or after it moved the ref: nothing holds its locks
+        # git was killed before or after it moved the ref: no process holds its locks
         if error.code < 0:
             self._unlock()
         if await self._trunk.holds(self._plan.to):
@@ -185,9 +186,9 @@ class Move:
         return Blocked("locked", said, look=tuple(self._locks()))
 
     async def _holders(self) -> list[Checkout]:
-        """Return the working trees that have trunk checked out, once no git works there.
+        """Wait until no git works in the trees; return those that have trunk checked out.
 
-        A switch of branches reads the branch first and writes HEAD last.
+        When git switches branches, it reads the branch first and writes HEAD last.
         """
         trunk = self._trunk
         for place in await checkouts(trunk.user, trunk.repository):
@@ -210,11 +211,11 @@ class Move:
 
     @faults.during("landing.mend")
     async def _mend(self, *, torn: bool = False) -> None:
-        """Complete a landing that lacks only the ref; otherwise undo what our dead git wrote.
+        """Complete a landing in which only the ref is old; otherwise undo what our dead git wrote.
 
         git holds index.lock while it writes files, then renames it into place, then moves the ref.
-        So with the new index, every file is written. With the lock, files may be missing that git
-        had removed and not yet created.
+        So if the index is new, every file is written. If the lock exists, git may have removed
+        files and not yet created them again.
         """
         plan = self._plan
         trunk = self._trunk
@@ -222,7 +223,7 @@ class Move:
         changes = await trunk.own.changed(plan.base, plan.to)
         lock = place.git_dir / "index.lock"
         is_locked = self._is_ours(lock)
-        # git may have moved the branch that the user had switched to
+        # before that, git may have moved the branch that the user had switched to
         if await place.head() != trunk.ref:
             await place.put_back(plan.to, PUT_BACK)
         if not is_locked and await place.head() == trunk.ref and await place.index_shows(changes):
@@ -236,18 +237,18 @@ class Move:
             await place.take_back(ours)
 
     async def _follow(self) -> None:
-        """Move the ref to the commit that index and files show; else restore the old files."""
+        """Move the ref to the commit that index and files show, or else restore the old files."""
         plan = self._plan
         await _stays(self._locks())
         with suppress(GitError):
             await self._set_ref(plan.to, plan.base, _LANDING)
             return
         if await self._trunk.tip() == plan.base:
-            with suppress(GitError):  # edited since, so it belongs to the user
+            with suppress(GitError):  # the user has edited the file since, so it stays
                 await self.place.git.run("read-tree", "-m", "-u", plan.to, plan.base)
 
     def _locks(self) -> list[Path]:
-        """Return every lock that git takes to move trunk as planned."""
+        """Return every lock that git takes when it moves trunk as planned."""
         trunk = self._trunk
         ref = f"{trunk.ref}.lock" if trunk.in_files else "reftable/tables.list.lock"
         locks = [trunk.common_dir / ref, trunk.common_dir / "HEAD.lock"]
@@ -258,20 +259,20 @@ class Move:
 
     @faults.during("landing.unlock")
     def _unlock(self) -> None:
-        """Remove the locks that our dead git left."""
+        """Remove the locks that our dead git left behind."""
         for lock in self._locks():
             if self._is_ours(lock):
                 lock.unlink(missing_ok=True)
 
     def _is_ours(self, lock: Path) -> bool:
-        """Whether a lock is as young as the step; a file system's clock is coarser than ours."""
+        """Whether a lock is not older than the step. A file system's clock is coarser than ours."""
         with suppress(FileNotFoundError):
             return lock.lstat().st_mtime >= self._plan.at - 0.1
         return False
 
 
 async def _stays(locks: Sequence[Path]) -> Path | None:
-    """Wait for locks of somebody else's git; return the first that stays too long."""
+    """Wait until the locks of somebody else's git are gone; return the first one that stays."""
 
     async def first() -> Path | None:
         return next((lock for lock in locks if lock.exists()), None)

@@ -1,4 +1,4 @@
-"""Opens the user's repository; if git refuses to read it, says which command fixes that.
+"""Opens the user's repository; if git refuses to read it, names the command that fixes this.
 
 What must not live here: what makes a repository unfit for the factory (examine.py checks that).
 """
@@ -12,7 +12,7 @@ from factory.repo.examine import Repository, examine, layout
 
 
 async def opened(root: Path, environ: Mapping[str, str], *, trunk: str) -> Repository:
-    """Return the result of `examine`; raise RepositoryError with a remedy if git fails."""
+    """Return the result of `examine`; if git fails, raise RepositoryError with a remedy."""
     try:
         return await examine(root, environ, trunk=trunk)
     except GitError as error:

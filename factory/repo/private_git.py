@@ -1,6 +1,7 @@
 """The private git dir of a workspace or bench, which borrows the factory repository's objects.
 
-Invariant: Python writes all its files: no process, no template, no hooks.
+Invariant: Python writes all files of this git dir. No process starts, and it has no template and no
+hooks.
 """
 
 import os

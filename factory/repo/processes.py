@@ -13,7 +13,7 @@ Running = tuple[Path | None, list[str]]
 
 
 async def running(environ: Mapping[str, str], proc: Path = PROC) -> list[Running]:
-    """Return the working folder (None: unknown) and the arguments of each git process here."""
+    """Return the working folder (None if unknown) and the arguments of each git process."""
     found: list[Running] = list(_processes(proc))
     if not found:
         command = ["ps", "-axww", "-o", "command="]
@@ -30,6 +30,6 @@ def _is_git(process: Running) -> bool:
 
 def _processes(proc: Path) -> Iterator[Running]:
     for folder in proc.glob("[0-9]*"):
-        with suppress(OSError):  # it has ended, or belongs to another user
+        with suppress(OSError):  # the process has ended, or belongs to another user
             arguments = os.fsdecode((folder / "cmdline").read_bytes()).split("\0")
             yield (folder / "cwd").readlink(), arguments

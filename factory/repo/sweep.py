@@ -1,7 +1,7 @@
 """Checks and repairs a tree that an agent left, before git reads it.
 
-Invariant: no link is followed, no file is opened, and a large folder's entries are never all held
-in memory at the same time.
+Invariant: the sweep follows no link, opens no file, and never holds all entries of a large folder
+in memory.
 """
 
 import os
@@ -18,8 +18,8 @@ from factory.ground import disk
 def sweep(root: Path) -> list[str]:
     """Delete fifos, sockets and devices, and list the folders that are repositories.
 
-    Checks every folder, because the agent's ignore files decide where git looks, and a fifo called
-    .gitignore blocks git forever.
+    It checks every folder, because the agent's ignore files decide which folders git reads, and a
+    fifo called .gitignore would block git for ever.
     """
     nested = set()
     for inside, entry in disk.walk(root, opened=True):
@@ -31,16 +31,16 @@ def sweep(root: Path) -> list[str]:
 
 
 def make_readable(root: Path) -> None:
-    """Make files readable that their owner made unreadable."""
+    """Make files readable again that the agent made unreadable for their owner."""
     for _, entry in disk.walk(root, opened=True):
-        with suppress(OSError):  # a name at the end of a path that is too long
+        with suppress(OSError):  # a path may be too long together with its last name
             mode = entry.stat(follow_symlinks=False).st_mode
             if stat.S_ISREG(mode) and not mode & stat.S_IRUSR:
                 Path(entry.path).chmod(stat.S_IMODE(mode) | stat.S_IRUSR)
 
 
 def move_git_dirs(tree: Path, nested: Iterable[str], aside: Path) -> list[str]:
-    """Move git dirs aside; return the paths of those not spelled exactly `.git`."""
+    """Move git dirs aside; return those whose name is not exactly `.git`."""
     odd = []
     for path in nested:
         for name in _git_dirs(tree / path):

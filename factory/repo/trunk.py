@@ -1,7 +1,7 @@
 """Trunk: the branch that units land on, and the factory's own copy of it.
 
-Invariant: trunk moves only according to a plan made before the move, and a rehearsal happens only
-in the factory repository.
+Invariant: trunk moves only as a plan says that was made before the move. A rehearsal of a merge
+uses only the factory repository..
 """
 
 import os
@@ -27,13 +27,14 @@ from factory.repo.git import Git, Person
 from factory.repo.landing_plan import Blocked, Landed, LandingPlan, Moved, Outcome
 from factory.repo.move import GIT_S, Move
 
-MOST_JOURNALED = 100  # most paths that the step names; git knows all of them
-# most bytes of the objects of one landing; each unit was measured at its snapshot
+MOST_JOURNALED = 100  # most paths that the step names; git has the complete list
+# Most bytes of the objects of one landing. Each unit was already measured at its snapshot.
 PACK_MOST = 64 << 30
 UNPACKED_MOST = 100  # most objects that git writes one by one instead of as a pack
 FETCH_S = 600.0
-CLONE_S = 3600.0  # time limit in seconds for the first fetch: everything in the user's repository
-# Fetches the refs too that the user hides from others.
+# time limit in seconds for the first fetch: it copies everything in the user's repository
+CLONE_S = 3600.0
+# Also fetches the refs that the user hides from others.
 _SERVED = ("--upload-pack", "git -c uploadpack.hideRefs=!refs upload-pack")
 _CLONE = ("clone", "--bare", "--single-branch", "--no-reject-shallow", "--template=", "-q")
 _FETCH = (
@@ -66,7 +67,7 @@ class Conflict:
 
 @dataclass(frozen=True, slots=True)
 class Nothing:
-    """The submission, merged onto its base, changes nothing."""
+    """The submission changes nothing when it is merged onto its base."""
 
 
 async def make(repository: Repository, path: Path, environ: Mapping[str, str]) -> Git:
@@ -88,8 +89,9 @@ async def make(repository: Repository, path: Path, environ: Mapping[str, str]) -
 @faults.during("clone.make")
 async def _clone(repository: Repository, path: Path, environ: Mapping[str, str]) -> None:
     fresh = path.with_name(f"{path.name}.new")
-    shutil.rmtree(fresh, ignore_errors=True)  # left by a start that was killed
-    # Uses the user's configuration because of safe.directory; the clone keeps none of it.
+    shutil.rmtree(fresh, ignore_errors=True)  # an earlier start was killed and left this folder
+    # This command uses the user's configuration because of safe.directory. The clone itself keeps
+    # no part of that configuration.
     clone = Git(
         git_dir=fresh,
         own=False,
@@ -106,7 +108,7 @@ async def _clone(repository: Repository, path: Path, environ: Mapping[str, str])
 
 
 class Trunk(Branch):
-    """The target branch: reads it, rehearses merges onto it, and moves it."""
+    """The target branch: reads the branch, rehearses merges onto it, and moves it."""
 
     def __init__(
         self,
@@ -116,11 +118,11 @@ class Trunk(Branch):
         environ: Mapping[str, str],
     ) -> None:
         super().__init__(repository=repository, own=own, environ=environ)
-        self._seen = ""  # trunk when we last fetched or moved it
-        self._tags: tuple[object, ...] = ()  # tags at the last fetch
+        self._seen = ""  # the commit of trunk when we last fetched or moved it
+        self._tags: tuple[object, ...] = ()  # the tags when we last fetched them
 
     async def refresh(self) -> str:
-        """Return trunk; fetch it and the tags into the factory repository if any changed.
+        """Return trunk's commit. If trunk or tags changed, fetch them into the factory repository.
 
         Returns "" if the branch does not exist.
         """
@@ -143,7 +145,7 @@ class Trunk(Branch):
         text: str,
         author: Person,
     ) -> Rehearsed | Conflict | Nothing:
-        """Merge the changes from `submission_base` to `submission` onto `base`, as one commit."""
+        """Merge the changes from `submission_base` to `submission` onto `base` as one commit."""
         tree, conflicts = await self.own.merge(base, submission, since=submission_base)
         if not tree:
             return Conflict(conflicts)
@@ -195,10 +197,11 @@ class Trunk(Branch):
     async def land(self, plan: LandingPlan, started: Callable[[LandingPlan], None]) -> Outcome:
         """Move trunk as planned.
 
-        The plan is in the journal already; `started` journals it again with our git's pid.
+        The journal already has the plan. `started` writes the plan to the journal again, now with
+        the pid of our git.
 
-        `started` runs in the event loop's thread, and git does nothing before it returns: without a
-        pid in the journal, no git ever ran.
+        `started` runs in the event loop's thread, and git does nothing before `started` returns. So
+        if the journal has no pid, our git never ran.
         """
 
         def begun(pid: int) -> None:
@@ -209,7 +212,7 @@ class Trunk(Branch):
         if isinstance(outcome, Landed) and self.in_files:
             # The commit came from here, so it need not be fetched. If the daemon dies before this
             # line, the next start fetches.
-            # otherwise the next refresh fetches it
+            # otherwise, the next refresh fetches the commit
             with faults.step("landing.follow"), suppress(GitError):
                 await self.own.run("update-ref", self.ref, plan.to)
                 self._seen = plan.to
@@ -222,7 +225,7 @@ class Trunk(Branch):
         *,
         now: datetime,
     ) -> Outcome:
-        """Find the result of a landing that was interrupted; finish it or undo its traces."""
+        """Find out how an interrupted landing ended; finish the landing or undo its traces."""
         move = Move(self, plan)
         if not await move.is_over(now):
             return Blocked("running", f"A git command is still at work in {move.place.path}.")
@@ -233,14 +236,16 @@ class Trunk(Branch):
         if not isinstance(again, LandingPlan):
             return again
         if again.base != plan.base:
-            # A person removed commits from trunk in between: this must not bring them back.
+            # A person removed commits from trunk meanwhile, and this landing must not bring them
+            # back.
             return Moved(again.base)
-        started(again)  # the journal's open step contains the newest plan before git carries it out
+        # the open step in the journal must have the newest plan before git carries it out
+        started(again)
         return await self.land(again, started)
 
     @faults.during("trunk.fetch")
     async def _fetch(self) -> None:
-        # Only safe.directory of the user's configuration affects these arguments.
+        # For these arguments, only safe.directory in the user's configuration matters.
         user = replace(self.own, configured=True)
         source = ("--", str(self.common_dir))
         specs = (f"+{self.ref}:{self.ref}", "+refs/tags/*:refs/tags/*")
@@ -248,11 +253,11 @@ class Trunk(Branch):
 
     @faults.during("landing.send")
     async def _send(self, commit: str, have: str) -> None:
-        """Put the objects of `commit` that `have` lacks into the user's repository, with no ref."""
+        """Put the objects of `commit` that `have` lacks into the user's repository; make no ref."""
         asked = f"{commit}\n^{have}\n".encode()
         how = ("pack-objects", "--revs", "--thin", "--stdout", "-q")
-        # Uses an unnamed file: an agent decides how large it is, and it disappears if the daemon
-        # dies.
+        # The pack is in an unnamed file on disk, because an agent decides how large it is, and
+        # because such a file disappears if the daemon dies.
         with tempfile.TemporaryFile(dir=self.own.git_dir) as pack:
             await self.own.run(*how, stdin=asked, seconds=GIT_S, into=Into(PACK_MOST, pack))
             pack.seek(8)
@@ -260,6 +265,6 @@ class Trunk(Branch):
             take = ["index-pack", "--stdin", "--fix-thin"]
             if objects < UNPACKED_MOST:
                 take = ["unpack-objects", "-q"]
-            # git gets the descriptor itself, with its position in the file.
+            # git gets this file descriptor itself, and reads from its present position.
             os.lseek(pack.fileno(), 0, os.SEEK_SET)
             await self.user.run(*take, stdin=pack, seconds=GIT_S)

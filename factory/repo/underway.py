@@ -1,7 +1,8 @@
-"""What is under way at a place: a setup, or gates, that a later daemon can continue.
+"""Records the setup or the gates that run at a place, so that a later daemon can continue them.
 
-Invariant: a record is written before the first of its runs begins, and removed before anything else
-happens at its place. A run counts only if this store began it and its exit file is complete.
+Invariant: a record is written before the first of its runs begins. It is removed before anything
+else happens at the same place. A run counts only if this store began the run and its exit file is
+complete.
 """
 
 import json
@@ -20,31 +21,31 @@ from factory.ground import bounded, faults
 from factory.store.identity import UNKNOWN, is_nonce_of, new_nonce, recorded
 from factory.store.ports import Store
 
-UNDERWAY = "underway.json"  # beside the tree, where no command can write
-CLAIM_SECONDS = 60.0  # seconds after a start in which a task may still claim a record
+UNDERWAY = "underway.json"  # a file beside the tree, where no command can write
+CLAIM_SECONDS = 60.0  # for so many seconds after a start, a task may still claim a record
 _OUT_OF_USE = ".abandoned-"
 
 What = Literal["setup", "gates", "proof"]
 
 
 class Fit(IntEnum):
-    """How a record at a place fits what the next user of the place wants to run there."""
+    """How the record at a place fits what the next user of the place wants to run."""
 
-    OTHER = 0  # another task may still want it
-    STALE = 1  # no task wants it: the same work would run differently now
+    OTHER = 0  # the record is for other work, and another task may still want it
+    STALE = 1  # no task wants it, because the same work would run differently now
     SAME = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """What was begun at a place."""
+    """What a daemon began at a place."""
 
-    nonce: str  # repeated in the exit files of the record's runs
+    nonce: str  # the exit files of the record's runs repeat it
     what: What
     tree: str
-    # digest of everything its outcome depends on, except what can only be seen in the tree
+    # Digest of everything that the result depends on, except what can only be seen in the tree.
     about: str
-    # what a later daemon must know to continue
+    # the data that a later daemon needs to continue
     found: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -57,9 +58,9 @@ class Run:
 
 
 class BrokenOff(Exception):
-    """A run of an earlier daemon has no result: it was ended, or lost.
+    """A run of an earlier daemon has no result, because the run was ended or lost.
 
-    `left`: the number of its processes that could not be ended.
+    `left`: the number of the run's processes that could not be ended.
     """
 
     def __init__(self, run: str, *, left: int) -> None:
@@ -99,7 +100,7 @@ class Underway:
         about: str,
         found: Mapping[str, Any] | None = None,
     ) -> Record:
-        """Record what is about to begin at a place."""
+        """Record what the daemon is about to begin at a place."""
         nonce = new_nonce(self._store)
         record = Record(
             nonce=nonce,
@@ -113,17 +114,17 @@ class Underway:
 
     @faults.during("command.note")
     def note(self, place: Path, record: Record, found: Mapping[str, Any]) -> None:
-        """Record the progress, before any of what the record describes changes."""
+        """Record the progress. Call this before changing anything that the record describes."""
         _write(place / UNDERWAY, replace(record, found=found))
 
     def fresh(self, place: Path, name: str, record: Record | None = None) -> Run:
-        """Return a run that nothing began yet; its folder's name leads to its record, if any."""
+        """Return a new run that has not begun; its folder's name identifies its record, if any."""
         plain = re.sub(r"[^a-z0-9]+", "-", name)[:40]
         token = f"{_token(record)}-{secrets.token_hex(2)}" if record else secrets.token_hex(4)
         return self.run(record, f"{place.name}-{token}-{plain}")
 
     def step(self, place: Path, record: Record, number: int) -> Run:
-        """Return the run of a setup's step: the same for each daemon that continues the setup."""
+        """Return the run of a setup's step: every daemon gets the same run for a step."""
         return self.run(record, f"{place.name}-{_token(record)}-{number}-setup")
 
     def run(self, record: Record | None, name: str) -> Run:
@@ -143,24 +144,24 @@ class Underway:
 
     @faults.during("command.forget")
     def forget(self, place: Path) -> None:
-        """Remove the record, because none of its runs is alive or counts any more."""
+        """Remove the record. None of its runs may be alive or count any more."""
         (place / UNDERWAY).unlink(missing_ok=True)
 
     # ── after an earlier daemon ──
 
     def is_noted(self, place: Path) -> bool:
-        """Whether a record exists at the place, from this store or another."""
+        """Whether the place has a record, from this store or from another one."""
         return (place / UNDERWAY).exists()
 
     def at(self, place: Path) -> Record | None:
-        """Return what this store began at a place; None if nothing is under way there."""
+        """Return this store's record at a place; None if nothing of it is under way there."""
         record = _read(place / UNDERWAY)
         return record if record and self._is_ours(record) else None
 
     async def claim(self, place: Path, *about: str) -> Record | None:
-        """Return the earlier daemon's record here if it fits one of these.
+        """Return the earlier daemon's record at the place if it fits one of these digests.
 
-        Otherwise end its runs.
+        Otherwise end the record's runs.
         """
         self._unclaimed.pop(place, None)
         if not self.is_noted(place):
@@ -172,30 +173,30 @@ class Underway:
         return None
 
     async def vacate(self, place: Path) -> None:
-        """End everything under way at a place, or put the place out of use if that fails."""
+        """End everything under way at a place. If that fails, put the place out of use."""
         if not await self.drop(place):
             _put_out_of_use(place)
 
     def let_go(self, place: Path, *broken: BrokenOff) -> None:
-        """Forget what was interrupted.
+        """Forget the work that was interrupted at a place.
 
-        Put a place out of use if some of its processes still run.
+        If some processes of that work still run, put the place out of use.
         """
         self.forget(place)
         if any(each.left for each in broken):
             _put_out_of_use(place)
 
     async def drop(self, place: Path) -> bool:
-        """End and forget everything under way at a place; return whether nothing of it is left."""
+        """End and forget everything under way at a place; return whether all processes ended."""
         is_over = await _end(unended(self._logs, f"{place.name}-*"))
         if is_over:
             self.forget(place)
         return is_over
 
     async def sort_out(self) -> bool:
-        """End everything that no daemon will ask for; return whether nothing of it is left.
+        """End everything that no daemon will ask for; return whether all processes ended.
 
-        Gates and setups of this store run on, because the daemon may ask for them again.
+        Gates and setups of this store continue, because the daemon may ask for them again.
         """
         is_over = True
         for place in self._places():
@@ -211,7 +212,7 @@ class Underway:
         return await _end(rest) and is_over
 
     async def end_unclaimed(self) -> None:
-        """End everything that nothing has claimed since the start."""
+        """End everything that no task has claimed since the start."""
         for place, nonce in list(self._unclaimed.items()):
             record = self.at(place)
             if place in self._unclaimed and record and record.nonce == nonce:
@@ -219,7 +220,7 @@ class Underway:
         self._unclaimed.clear()
 
     def runs(self) -> Iterator[Path]:
-        """Return the run dirs of everything that the next start may continue."""
+        """Yield the run dirs of everything that the next start may continue."""
         for place in self._places():
             yield from self._runs_at(place)
 
@@ -250,19 +251,19 @@ def _token(record: Record) -> str:
 
 
 def says_something(ended: Exit) -> bool:
-    """Whether a run that no daemon watched ended by itself."""
+    """Whether a run that no daemon watched ended by itself, so that its result counts."""
     return ended.cause in ("exited", "timeout", "overran") and not ended.left
 
 
 def unended(logs: Path, names: str = "*") -> list[Path]:
-    """Return the run dirs with such names and without an exit file: they may have processes."""
+    """Return the run dirs with such names and no exit file: they may have live processes."""
     starts = sorted(logs.glob(f"{names}/start.json"))
     return [start.parent for start in starts if not start.with_name("exit.json").exists()]
 
 
 @faults.during("command.end")
 async def _end(folders: Sequence[Path]) -> bool:
-    """End what runs in these run dirs; return whether nothing of it is left."""
+    """End all processes of the runs in these run dirs; return whether all ended."""
     ended = [await process.end(folder) for folder in folders]
     return all(ended)
 

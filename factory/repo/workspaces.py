@@ -1,7 +1,7 @@
-"""Workspaces: the trees in which agents work, and how their work is kept.
+"""Workspaces: the trees in which agents work, and the way factoryd keeps their work.
 
-Invariant: the tree that an attempt leaves becomes a commit before anything else happens in its
-workspace.
+Invariant: factoryd makes a commit of the tree that an attempt leaves before it does anything else
+in the workspace.
 """
 
 import os
@@ -32,7 +32,8 @@ from factory.repo.measure import NOTHING_IN_TIME, STAGE_S, Share, TooBig, share_
 from factory.repo.sweep import make_readable, move_git_dirs, sweep
 
 _INTENT_CHARACTERS = 8192
-CLAIM = "attempt"  # file in a workspace's place: the nonce of the attempt that it was prepared for
+# file beside the tree: the nonce of the attempt that the workspace was prepared for
+CLAIM = "attempt"
 MOST_MISSED = 100
 DIFF_MOST = 16 << 20  # most bytes of the diff of an earlier attempt
 MOST_ASKED = 200  # most paths for which commit messages are collected
@@ -44,7 +45,8 @@ class Workspace:
 
     name: str
     place: Path
-    keeps: tuple[str, ...] = ()  # paths in the tree that setup created: not deleted, not submitted
+    # paths in the tree that setup created: never deleted, never submitted
+    keeps: tuple[str, ...] = ()
 
     @property
     def tree(self) -> Path:
@@ -54,20 +56,20 @@ class Workspace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """What an agent left, as a tree in the factory repository."""
+    """The result of an agent's work, as a tree in the factory repository."""
 
     tree: str
     changed: bool  # whether the tree differs from the base
-    nested: tuple[str, ...] = ()  # folders that were repositories and are plain files now
+    nested: tuple[str, ...] = ()  # folders that were repositories and are ordinary folders now
     left_out: str = ""  # git's message about what it could not read
     missed: tuple[str, ...] = ()  # the paths that git did not take, at most MOST_MISSED
-    too_big: TooBig | None = None  # why the tree lacks something in the workspace, and what
-    # whether the workspace itself was deleted or replaced: the tree is the base's
+    too_big: TooBig | None = None  # what the tree lacks of the workspace, and why
+    # whether the workspace itself was deleted or replaced. Then the tree is the base's tree.
     gone: bool = False
 
     @property
     def lacking(self) -> tuple[str, ...]:
-        """The paths that the tree lacks, as far as they are named."""
+        """The known paths that are in the workspace, but not in the tree."""
         paths = list(self.missed)
         if self.too_big:
             paths += [path for path, _ in self.too_big.paths]
@@ -76,18 +78,18 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """The previous attempt does not merge onto the new base; its diff is in a file."""
+    """The previous attempt does not merge onto the new base. A file has the attempt's diff."""
 
     paths: tuple[str, ...]
     diff: Path
-    intent: str  # the messages of the commits that changed these paths meanwhile
+    intent: str  # the messages of the other commits that changed these paths meanwhile
 
 
 class Workspaces(Checkouts):
     """The workers' trees: prepares them for an attempt, and takes snapshots after it."""
 
     def at(self, name: str, *, keeps: tuple[str, ...] = ()) -> Workspace:
-        """Return the workspace called `name`, in its present state."""
+        """Return the workspace called `name`, and leave it unchanged."""
         return Workspace(name=name, place=self.place(name), keeps=keeps)
 
     async def prepare(
@@ -102,9 +104,9 @@ class Workspaces(Checkouts):
     ) -> Workspace:
         """Make the workspace show `base`, or `tree` as uncommitted work on it.
 
-        `nonce`: of the attempt that owns the workspace from now on. `spares`: the ignored files
-        that stay; None keeps all of them, since no other unit used the workspace. Does not always
-        call `renew_git`: a resumed session keeps its own `.git`, if that is still a folder. Raises
+        `nonce` identifies the attempt that owns the workspace from now on. `spares`: the ignored
+        files that stay; None keeps all of them, because no other unit used the workspace. Without
+        `renew_git`, the `.git` of a resumed session stays, if it is still a folder. Raises
         FactoryError.
         """
         name = workspace.name
@@ -120,15 +122,16 @@ class Workspaces(Checkouts):
         if renewed:
             await self.renew_git(name, base, excludes=ground.excludes)
         if tree and tree != first:
-            # After the index is copied: the agent's git shows the carried work as uncommitted
-            # changes.
+            # This comes after the copy of the index, so that the agent's git shows the earlier work
+            # as uncommitted changes.
             with faults.step("tree.carry"):
                 await self.git(name).run("read-tree", "-u", "--reset", tree, seconds=CHECKOUT_S)
         return workspace
 
     @faults.during("tree.claim")
     def _claim(self, name: str, nonce: str) -> None:
-        # Before anything in the tree changes: from now on its content belongs to this attempt.
+        # This comes before any change in the tree, because from now on the tree's content belongs
+        # to this attempt.
         path = self.place(name) / CLAIM
         disk.remove(path)
         path.write_text(nonce)
@@ -136,7 +139,7 @@ class Workspaces(Checkouts):
     def claimed_by(self, name: str) -> str:
         """Return the nonce of the attempt that the workspace was last prepared for.
 
-        "" if unknown.
+        The result is "" if the nonce is unknown.
         """
         path = self.place(name) / CLAIM
         with suppress(OSError):
@@ -147,7 +150,7 @@ class Workspaces(Checkouts):
     def where(self, name: str, nonce: str) -> str:
         """Return the present name of an attempt's workspace.
 
-        The name is `name`, or the name that an interrupted run gave the workspace.
+        This is `name`, or the new name that an interrupted run gave the workspace.
         """
         if not nonce or self.claimed_by(name) == nonce:
             return name
@@ -163,7 +166,7 @@ class Workspaces(Checkouts):
         *,
         nonce: str,
     ) -> str:
-        """Return the commit that keeps what an attempt made; "" if that attempt has none."""
+        """Return the commit that keeps an attempt's work; "" if the attempt has none."""
         work = await kept.read(self._own, _ref(unit, attempt))
         return work.commit if work and nonce and work.run == nonce else ""
 
@@ -176,8 +179,7 @@ class Workspaces(Checkouts):
     ) -> Snapshot:
         """Write what the agent left as a tree; no process of the attempt may still run.
 
-        The git dirs of nested repositories that `base` does not have as submodules are moved to
-        `aside`/nested.
+        Moves the git dirs of nested repositories to `aside`/nested, except submodules of `base`.
         """
         name = workspace.name
         git = self.git(name)
@@ -217,7 +219,7 @@ class Workspaces(Checkouts):
     ) -> str | Conflict:
         """Return the tree of attempt commit `previous` merged onto commit `onto`.
 
-        On a conflict, writes its diff to `diff`.
+        On a conflict, write the diff of `previous` to `diff`.
         """
         tree, conflicts = await self._own.merge(onto, previous, since=f"{previous}^")
         if tree:
@@ -228,7 +230,7 @@ class Workspaces(Checkouts):
         return Conflict(conflicts, diff, said[:_INTENT_CHARACTERS].strip())
 
     async def _write_diff(self, commit: str, target: Path) -> None:
-        """Write an attempt's diff; if it is too long, write the names of the changed files."""
+        """Write an attempt's diff. If it is too long, write only the names of changed files."""
         target.parent.mkdir(parents=True, exist_ok=True)
         change = (f"{commit}^", commit)
         whole = ("diff-tree", "-p", "--full-index", "--binary", *change)
@@ -264,8 +266,8 @@ class Workspaces(Checkouts):
     ) -> str:
         """Keep an attempt's tree permanently, under refs/factory/attempts/UNIT/N.
 
-        If the tree is kept already, returns the same commit. Another tree that was kept there
-        before is kept under a second name.
+        If the ref already keeps the same tree, return the same commit. If the ref keeps another
+        tree, keep that one under a second name.
         """
         ref = _ref(unit, attempt)
         before = await kept.read(self._own, ref)
@@ -283,7 +285,7 @@ class Workspaces(Checkouts):
         base: str,
         message: str,
     ) -> str:
-        """Create a factory commit in the factory repository; no ref keeps it yet."""
+        """Create a commit of the factory in the factory repository; no ref keeps it yet."""
         return await self._own.commit_tree(tree, [base], message, author=FACTORY, committer=FACTORY)
 
     async def _gitlinks(self, base: str) -> list[str]:
@@ -291,7 +293,7 @@ class Workspaces(Checkouts):
         return [entry.partition("\t")[2] for entry in entries if entry.startswith(GITLINK)]
 
     async def _foreign(self, git: Git, links: list[str], nested: list[str]) -> list[str]:
-        """Return the nested repositories that are neither ignored nor in a submodule of base."""
+        """Return nested repositories that are neither ignored nor in a submodule of the base."""
         modules = tuple(f"{link}/" for link in links)
         ours = [path for path in nested if not f"{path}/".startswith(modules)]
         if not ours:
@@ -302,14 +304,14 @@ class Workspaces(Checkouts):
         return [path for path in ours if path not in ignored]
 
     async def _share(self, git: Git, name: str, base: str) -> Share:
-        """Return the part of the tree to stage; a damaged index is replaced first."""
+        """Return the part of the tree to stage. If the index is damaged, first replace it."""
         tree = self.place(name) / "tree"
         if self._index(name).exists():
             with suppress(GitError):
                 return await share_of(git, tree)
             await self._forget(name)
         await git.run("read-tree", base)
-        # Otherwise every file counts as changed.
+        # Without this, every file would count as changed.
         how = ("update-index", "-q", "--ignore-submodules", "--refresh")
         await git.run(*how, ok=(0, 1), seconds=STAGE_S)
         return await share_of(git, tree)
@@ -322,7 +324,7 @@ class Workspaces(Checkouts):
         modules: Sequence[str],
         share: Share,
     ) -> tuple[str, TooBig | None]:
-        """Stage the share of the tree; return git's complaints, and why something is missing."""
+        """Stage the share of the tree; return git's messages, and why something is missing."""
         if not share.option:
             return "", share.too_big
         try:
@@ -340,10 +342,10 @@ class Workspaces(Checkouts):
         modules: Sequence[str],
         share: Share,
     ) -> str:
-        """Update the daemon's index to the share of the tree; return git's complaints.
+        """Update the daemon's index to the share of the tree; return git's error messages.
 
-        `modules`: submodules that the agent populated. `git add` would run git in them, with the
-        configuration there.
+        `modules` are submodules that the agent populated. They are not given to `git add`, because
+        it would run git in them, with the configuration there.
         """
         add = ["add", share.option, "--ignore-errors"]
         spared = [f":(exclude,literal){path}" for path in (*modules, *share.spared)]
@@ -354,18 +356,18 @@ class Workspaces(Checkouts):
             await to_thread.run_sync(make_readable, self.place(name) / "tree")
             done = await git.run(*add, ok=(0, 1, 128), seconds=STAGE_S)
         if done.code == 128:
-            # A damaged index, or an attribute (working-tree-encoding) that the content violates:
-            # store the bytes unchanged.
+            # The index is damaged, or the content does not fit an attribute
+            # (working-tree-encoding), so store the bytes unchanged.
             await self._forget(name)
             await git.run("read-tree", base)
             no_tree = await git.text("hash-object", "-t", "tree", os.devnull)
             done = await git.run(f"--attr-source={no_tree}", *add, ok=(0, 1), seconds=STAGE_S)
-        if modules:  # only the commit that their HEAD names
+        if modules:  # of a submodule, add only the commit that its HEAD names
             await git.run("update-index", "-z", "--stdin", stdin=ended_by_nul(modules))
         return done.err.decode(errors="replace").strip()[:4000]
 
     async def _missed(self, git: Git, spared: Sequence[str]) -> list[str]:
-        """Return the paths of the tree whose present content is not in the index."""
+        """Return the paths in the tree whose present content is not in the index."""
         how = ("ls-files", "-z", "-o", "-m", "--exclude-standard")
         shown, _ = await beginning_of(git, *how, ok=(0, 1, 128))
         paths = dict.fromkeys(os.fsdecode(shown).split("\0")[:-1])
