@@ -1,6 +1,7 @@
 """Assembly: builds every object of one factory once, and connects them.
 
-Invariant: building starts nothing and writes nothing; a command may do it beside a daemon.
+Invariant: building the objects starts nothing and writes nothing, so a command may build them while
+a daemon runs.
 """
 
 import json
@@ -85,7 +86,7 @@ class Floor:
 
 
 async def the_repository(root: Path, environ: Mapping[str, str], chosen: Settings) -> Repository:
-    """Return the user's repository; trunk is the configured branch, else the one used before."""
+    """Return the user's repository; trunk is the configured branch, else the earlier one."""
     return await opened(root, environ, trunk=chosen.trunk or views.remembered_trunk(str(root)))
 
 
@@ -95,7 +96,7 @@ def their_excludes(repository: Repository) -> list[str]:
 
 
 async def the_names(repository: Repository, environ: Mapping[str, str]) -> Names:
-    """Return the names of our folders; raise RepositoryError if both of a pair are in use."""
+    """Return the names of factoryd's folders; raise RepositoryError if a pair is in use."""
     git = repository.git(environ)
     commit = await git.commit(f"refs/heads/{repository.branch}")
     found = Layout()
@@ -113,7 +114,7 @@ def the_sandbox(
     where: Places, repository: Repository, environ: Mapping[str, str], mode: Callable[[], str]
 ) -> Sandbox:
     """Return the sandbox of this factory; its folders need not exist yet."""
-    factories = where.work.parent  # every factory of this user works there
+    factories = where.work.parent  # the work folders of all factories of this user
     return Sandbox(
         environ=environ,
         hidden=(where.root, where.home, repository.root, where.common_dir, factories),
@@ -239,7 +240,8 @@ def _benches(state: DaemonState, own: Git, trunk: Trunk) -> Benches:
 
 
 def _workspaces(state: DaemonState, own: Git, trunk: Trunk, repository: Repository) -> Workspaces:
-    # The guard must see files that an agent adds to our folders: ignore our own rules.
+    # The guard must see files that an agent adds to factoryd's folders, so git must not apply the
+    # ignore rules of factoryd here.
     excludes = their_excludes(repository)
     return Workspaces(
         own=own,
@@ -265,7 +267,7 @@ def _leaves(store: Store, state: DaemonState) -> bool:
             return False
     except Deposed:
         return True
-    except StoreError:  # unknown; an ended run starts again
+    except StoreError:  # it is unknown whether a newer daemon took over; an ended run starts again
         return False
 
 

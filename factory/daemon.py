@@ -1,8 +1,8 @@
 """The daemon: runs the loops of one factory in one task group, and stops them in order.
 
 `factoryd start` runs `python -m factory.daemon ROOT`. Signals: TERM drains for a minute, then puts
-the rest back in the queue. A second TERM, or INT, does that at once. USR1 drains without a time
-limit. HUP leaves the agents running for the next daemon.
+unfinished units back in the queue. A second TERM, or INT, puts the units back at once. USR1 drains
+without a time limit. HUP leaves the agents running for the next daemon.
 """
 
 import json
@@ -54,7 +54,8 @@ from factory.store.sqlite import SqliteStore
 
 STORE_S = 60.0  # seconds that a start waits for a store that another program holds
 START_GIT_S = 20.0  # time limit in seconds of a git command before the daemon is up
-# The same while the daemon stops: it hands units back, or leaves agents to the next daemon.
+# The same limit while the daemon stops: first if it hands units back, then if it leaves agents
+# to the next daemon.
 STOP_GIT_S = 10.0
 LEAVE_GIT_S = 20.0
 
@@ -81,11 +82,11 @@ async def _serve(state: DaemonState, repository: Repository, opened: Log, lock: 
     where = state.places
     store = SqliteStore(
         where.store, new=not where.worked
-    )  # first: a start that dies here leaves no sign of work
+    )  # opened first: if the start dies here, nothing shows that this factory has worked
     try:
         # We have the lock. If a file system gives it to two daemons, the newer one wins.
         await once_unlocked(lambda: store.own(secrets.token_hex(8), now=now()), seconds=STORE_S)
-        # Before anything is reused: end what an earlier daemon left running.
+        # End what an earlier daemon left running, before this daemon reuses anything.
         taken_over = await take_over(store, where, identity_at=views.identity_at, now=now())
         own = await make(repository, where.git, state.environ)
         await own.seize()
@@ -120,8 +121,8 @@ def furnish(where: Places) -> None:
 
 
 def _take_away(folder: Path) -> None:
-    """Remove the empty inbox of an earlier start that this one does not use."""
-    with suppress(OSError):  # it is not empty
+    """Remove an empty inbox that an earlier start made and this start does not use."""
+    with suppress(OSError):  # the folder is not empty
         (folder / "rejected").rmdir()
     with suppress(OSError):
         folder.rmdir()
@@ -149,7 +150,7 @@ async def _run(floor: Floor, desk: Desk, lock: Lock) -> None:
             desk.watch = _watch(floor, watch, git_watch)
             await group.start(
                 _signals, floor, group
-            )  # before the pid is written: a reader may signal at once
+            )  # set before the pid is written, because a reader may send a signal at once
             group.start_soon(desk.run)
             group.start_soon(floor.queue.run, group)
             group.start_soon(floor.pool.run, group)
@@ -166,7 +167,7 @@ async def _run(floor: Floor, desk: Desk, lock: Lock) -> None:
             _hurry(floor)
             watch.stop()
             git_watch.stop()
-            with suppress(StoreError):  # a full disk; the lock says it too
+            with suppress(StoreError):  # the disk is full; the free lock also shows it
                 _tell_daemon(floor, "stopped")
 
 
@@ -192,10 +193,10 @@ async def _reconcile(floor: Floor, desk: Desk) -> None:
 
 
 async def _end_unclaimed(floor: Floor) -> None:
-    """End gates and setups of an earlier daemon that no unit needs, such as a cancelled unit's."""
+    """End gates and setups of an earlier daemon that no unit needs any more."""
     await anyio.sleep(CLAIM_SECONDS)
     while await floor.state.guarded("leftovers", _end_leftovers, floor) is None:
-        pass  # it failed, and waits a moment before it tries again
+        pass  # it failed; `guarded` waited a moment, so try again
 
 
 async def _end_leftovers(floor: Floor) -> bool:
@@ -206,7 +207,7 @@ async def _end_leftovers(floor: Floor) -> bool:
 
 def _git_changed(state: DaemonState) -> None:
     state.queue.send()
-    state.leaving.send()  # the lock still exists
+    state.leaving.send()  # this wakes the check of the lock
 
 
 def _watch(floor: Floor, watch: Watch, git_watch: Watch) -> list[str]:
@@ -315,7 +316,7 @@ def _at_work(floor: Floor) -> bool:
 
 
 async def _end_rest(floor: Floor) -> None:
-    """End agents that a failed run (a full disk, a locked store) left; the next start continues."""
+    """End agents of runs that failed (full disk, locked store); the next start continues them."""
     for hook in floor.store.select(Hook):
         if hook.unit:
             with faults.step("agent.end"):
@@ -331,7 +332,7 @@ def _tell_daemon(floor: Floor, state: str) -> None:
         "pid": os.getpid(),
         "since": stamp(now()),
         "version": __version__,
-        # Relative, so that it holds in a copy of the repository too.
+        # The path is relative, so that it is also right in a copy of the repository.
         "lock": os.path.relpath(floor.state.places.lock, floor.state.places.root),
     }
     put(
@@ -361,7 +362,7 @@ def main(argv: list[str] | None = None, run: Callable[..., Any] = anyio.run) -> 
     try:
         run(serve, root, dict(os.environ))
     except FactoryError as error:
-        print(error, file=sys.stderr)  # noqa: T201 - the daemon's own last word, read by `factoryd start`
+        print(error, file=sys.stderr)  # noqa: T201 - `factoryd start` reads the daemon's last line
         return error.exit_code
     except (Deposed, BaseExceptionGroup) as error:
         if isinstance(error, BaseExceptionGroup) and error.subgroup(Deposed) is None:

@@ -36,13 +36,13 @@ class Desk:
     """Watches the places where a person acts: requests, the inbox, factory.toml."""
 
     def __init__(self, floor: Floor, *, start: Sequence[str] = ()) -> None:
-        """`start`: what a person should know about this daemon's start."""
+        """Take `start`, the sentences for a person about this daemon's start."""
         self._floor = floor
         self._config = Config(floor)
         self.start = [*start]
         self.watch: Sequence[str] = ()  # folders whose changes are not reported
         self._rules: Sequence[str] = ()  # problems in trunk's conventions
-        # the key of the prompts, and what they leave out
+        # the key of the prompts, and what these prompts leave out
         self._prompts: tuple[str, Sequence[str]] = ("", ())
         self._seen: Sequence[str] = ()  # the warnings of the last pass
 
@@ -54,12 +54,12 @@ class Desk:
             await state.requests.wait(again or 0)
 
     async def open(self) -> None:
-        """Write what is known before the first pass."""
+        """Write the facts that are known before the first pass."""
         tell_config(self._floor)
         await self._look_at_rules()
 
     async def tick(self) -> float:
-        """Do one pass; return the seconds until the next."""
+        """Do one pass; return the seconds until the next pass."""
         floor = self._floor
         config = self._config.tick()
         floor.requests.tick(now())
@@ -94,7 +94,7 @@ class Desk:
             self.tell()
 
     async def _look_at_rules(self) -> None:
-        """Report problems in trunk's rules; while they are being read, keep the last report."""
+        """Report problems in trunk's rules; keep the last report while factoryd reads the rules."""
         floor = self._floor
         ruling = floor.judge.rulings.current
         if ruling is None:
@@ -107,7 +107,7 @@ class Desk:
         self._rules = [*_missing(floor, ruling, agents), *prompts, *_wrong_names(floor, ruling)]
 
     async def _left_out(self, ruling: Ruling) -> Sequence[str]:
-        """Return what the repository's own prompts leave out; checks each version only once."""
+        """Return what the repository's own prompts leave out; check each version only once."""
         key, said = self._prompts
         if ruling.conventions.prompts_key == key:
             return said
@@ -133,7 +133,7 @@ class Config:
         signature = self._signature()
         if signature != self._seen:
             self._warnings = self._take_up()
-            self._seen = signature  # set last: after a failed write, the next pass tries again
+            self._seen = signature  # set last, so that a failed write is repeated
         return self._warnings
 
     def _take_up(self) -> Sequence[str]:
@@ -165,7 +165,7 @@ class Config:
 
 
 def put(floor: Floor, name: str, value: Any, event: Event = Event.FACT_CHANGED) -> None:
-    """Write a fact for the commands, if it is new."""
+    """Write a fact for the commands if its value is new."""
     fact = Fact(name=name, value=json.dumps(value, ensure_ascii=False))
     if fact != floor.store.get(Fact, name):
         floor.store.write(event, fact, now=now())
@@ -212,7 +212,7 @@ def _missing(floor: Floor, ruling: Ruling, agents: Agents) -> list[str]:
 
 
 def _not_trunks(floor: Floor) -> list[str]:
-    """Warn if the checkout's conventions differ from trunk's; starts no git, as it runs often."""
+    """Warn if the checkout's conventions differ from trunk's; start no git, to stay fast."""
     ruling = floor.judge.rulings.current
     paths = differing(floor.state.places.root, ruling.conventions) if ruling else []
     if not paths:
@@ -234,13 +234,13 @@ def _rejected(floor: Floor) -> list[str]:
 
 
 def _folders(floor: Floor) -> dict[str, str]:
-    """Return which folders are in use."""
+    """Return the names of factoryd's folders in use."""
     where = floor.state.places
     return {"inbox": where.inbox.name, "why": where.names.why}
 
 
 def _wrong_names(floor: Floor, ruling: Ruling) -> list[str]:
-    """Return what is wrong by now with the names of the folders in use."""
+    """Return what has become wrong with the names of the folders since the start."""
     where = floor.state.places
     inbox = where.inbox.name
     try:

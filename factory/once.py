@@ -1,6 +1,7 @@
 """Judges a tree once, without a daemon or beside one, for `factory gate`.
 
-Invariant: it works in a scratch copy that it deletes, with a store of that copy.
+Invariant: the work happens in a scratch copy with its own store; factoryd deletes the copy
+afterwards.
 """
 
 import os

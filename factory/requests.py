@@ -35,7 +35,7 @@ class Requests:
         outcomes: Outcomes,
         hang: Callable[[str, str, datetime], str],
     ) -> None:
-        """Take `hang`, which makes a unit of a task file's name and text and returns its id."""
+        """Take `hang`, which makes a unit from a file name and a text and returns its id."""
         self._store = store
         self._state = state
         self._escalations = escalations
@@ -66,7 +66,7 @@ class Requests:
             except StoreError:
                 self._state.paused = paused
                 raise
-            except FactoryError as error:  # roll back, then refuse
+            except FactoryError as error:  # first roll back, then refuse the request
                 self._close(request, "refused", str(error), at)
         if pending:
             self._state.wake_all()
@@ -79,7 +79,7 @@ class Requests:
         try:
             return do(dict(json.loads(request.args)), at)
         except (KeyError, TypeError, ValueError) as error:
-            # It must not block the requests behind it.
+            # A request that fails must not block later requests.
             asked = f"{request.kind} {request.args[:200]}"
             raise UsageError(f"{asked} was not understood: {error!r}") from error
 

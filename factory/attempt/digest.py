@@ -32,8 +32,8 @@ def digest(
 ) -> str:
     """Return what went wrong, how each gate failed and how to rerun it, then the ends of outputs.
 
-    `detail` is one sentence, `said` the agent's last words, `notes` further sentences (nested
-    repositories, …).
+    `detail` is one sentence, `said` is the agent's last words, and `notes` are further sentences
+    (about nested repositories, …).
     """
     head = [f"The attempt ended: {reason}."]
     if detail:
@@ -42,7 +42,7 @@ def digest(
     ends = []
     for verdict in red:
         head += ["", _how_red(verdict)]
-        # otherwise the reader sees all of it below
+        # a short output is shown in full below, so it needs no excerpt here
         if len(verdict.tail.encode()) * len(red) >= SHORT:
             head += first_failure(verdict.tail)
         ends.append((f"The end of {verdict.gate}'s output:", verdict.tail))
@@ -66,7 +66,7 @@ def _how_red(verdict: Verdict) -> str:
 
 
 def first_failure(output: str) -> list[str]:
-    """Return the lines from the first reported failure on; clear signs count before vague ones."""
+    """Return the lines from the first reported failure on; prefer clear signs to vague ones."""
     lines = clean(output).splitlines()
     for sign in _FAILURES:
         for at, line in enumerate(lines):

@@ -1,7 +1,7 @@
 """Which files a worker's folders carry from unit to unit: only those that `keep` names.
 
 Invariant: only data is kept: regular files that nothing runs and no tool reads as configuration.
-`keep` belongs to the runtime.
+The runtime file sets `keep`.
 """
 
 import os
@@ -28,12 +28,12 @@ def place(work: Path, worker: str, runtime: str) -> Path:
 
 
 def owner(unit: Unit) -> str:
-    """Return a text that identifies a unit, even if an earlier store had one of the same name."""
+    """Return a text that differs from that of a unit with the same name in an earlier store."""
     return f"{unit.id} {unit.accepted.isoformat()}"
 
 
 def belongs_to(folder: Path, name: str) -> bool:
-    """Whether that owner was the last to work in the folder."""
+    """Return whether that owner was the last to work in the folder."""
     with suppress(OSError):
         return bounded.head(_mark(folder), 4096) == name.encode()
     return False
@@ -43,13 +43,13 @@ def belongs_to(folder: Path, name: str) -> bool:
 def claim(folder: Path, name: str) -> None:
     """Record the owner that works in the folder from now on; "" means nobody."""
     mark = _mark(folder)
-    disk.remove(mark)  # whatever an agent replaced it with, even a link
+    disk.remove(mark)  # an agent may have replaced the mark, even by a link
     if name:
         mark.write_text(name, encoding="utf-8")
 
 
 def _mark(folder: Path) -> Path:
-    """Return the file beside the folder: processes in the folder do not see it."""
+    """Return the file with the owner; it is beside the folder, so the processes do not see it."""
     return folder.with_name(f"{folder.name}.unit")
 
 
@@ -75,10 +75,10 @@ def empty(home: Path, keep: Sequence[str]) -> None:
 
 
 def _is_data(home: Path, path: str) -> bool:
-    """Whether it is a file that nothing runs and no tool reads as its configuration."""
+    """Return whether the path is a file that nothing runs and no tool reads as configuration."""
     if is_configuration(path):
         return False
-    with suppress(OSError):  # a CLI did not create a path that is too long
+    with suppress(OSError):  # a path that is too long cannot exist
         about = (home / path).lstat()
         if stat.S_ISREG(about.st_mode) and about.st_nlink == 1 and not about.st_mode & _RUNS:
             return not _first_bytes(home / path).startswith(_PROGRAM)

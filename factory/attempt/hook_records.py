@@ -1,7 +1,7 @@
 """The records of one worker: its hook, and the attempt on it.
 
-Invariant: a write about an attempt is refused if a newer attempt holds the unit, or a newer daemon
-the store.
+Invariant: a write about an attempt is refused if a newer attempt holds the unit, or if a newer
+daemon owns the store.
 """
 
 from pathlib import Path
@@ -32,12 +32,12 @@ class HookRecords:
         self.state = state
 
     def hook(self) -> Hook:
-        """Return the present hook; a hook with state `gone` if the worker has none any more."""
+        """Return the present hook; if the worker has no hook any more, one with state `gone`."""
         hook = self.store.get(Hook, self.worker)
         return hook or Hook(worker=self.worker, index=0, state="gone")
 
     def facts(self, hook: Hook) -> tuple[Unit, Attempt, Spec]:
-        """Return what is on the hook; raise FactoryError if the store has no record of it."""
+        """Return unit, attempt and spec on the hook; raise FactoryError if a record is missing."""
         unit = self.store.get(Unit, hook.unit)
         attempt = self.store.get(Attempt, hook.unit, hook.attempt)
         if unit is None or attempt is None:
@@ -49,10 +49,7 @@ class HookRecords:
         return self.state.places.run_dir(attempt.unit, attempt.number)
 
     def earlier(self, attempt: Attempt) -> Attempt | None:
-        """Return the newest earlier attempt with a commit, else the newest that left anything.
-
-        An attempt whose agent never ran left nothing.
-        """
+        """Return the newest earlier attempt with a commit, else the newest whose agent ran."""
         newest = None
         for each in reversed(self.store.select(Attempt, unit=attempt.unit)):
             if each.number >= attempt.number or not (each.pid or each.tree):
@@ -81,7 +78,7 @@ class HookRecords:
             pass
 
     def ends(self, run: Run) -> EndReason | None:
-        """Return why a person wants the attempt to end; None if nobody does."""
+        """Return why a person wants the attempt to end; None if it may continue."""
         unit = self.store.get(Unit, run.unit.id)
         if unit is None or unit.state is not UnitState.RUNNING:
             return EndReason.CANCELLED

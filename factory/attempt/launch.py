@@ -1,7 +1,6 @@
 """How an attempt starts: its prompt, its command line and its environment.
 
-Invariant: of a task's text, only the prompt becomes part of a command line, as one argument or on
-stdin.
+Invariant: the text of a task reaches the agent only in the prompt, as one argument or on stdin.
 """
 
 import os
@@ -101,7 +100,7 @@ class Launch:
         )
 
     def _minutes(self, run: Run) -> float:
-        """Return the minutes that it may take: the reserved ones, if the budget limits minutes."""
+        """Return the minutes that the attempt may take: the reserved minutes if there are any."""
         usual = self._state.settings.limits.minutes
         return run.attempt.reserved_minutes or run.spec.minutes or usual
 
@@ -123,13 +122,13 @@ class Launch:
         return (str(program or name), *arguments), stdin
 
     def _home_of(self, run: Run) -> Path | None:
-        """Return the HOME of this worker and runtime; without a sandbox, the user's."""
+        """Return the HOME of this worker and runtime; None if the attempt needs none."""
         if run.spec.run or not self._commands.sandbox.on:
             return None
         return homes.place(self._state.places.work, run.hook.worker, run.runtime.name)
 
     def _home(self, run: Run) -> Path | None:
-        """Return its HOME, with the files that its runtime requires."""
+        """Return the HOME of the attempt, after writing the files that its runtime requires."""
         home = self._home_of(run)
         if home is None:
             return None
@@ -138,7 +137,7 @@ class Launch:
         for name, text in run.runtime.files.items():
             path = home / name
             _real_folders(path.parent, below=home)
-            disk.remove(path)  # whatever the last attempt replaced it with
+            disk.remove(path)  # the last attempt may have replaced the file
             path.write_text(text, encoding="utf-8")
         return home
 
@@ -196,8 +195,8 @@ class Launch:
         env = environment(run.runtime, self._state.environ, own)
         if home is None:
             return env
-        # If a variable names a user's folder that the sandbox hides, the agent's sessions would be
-        # lost.
+        # Leave out a variable that names a hidden folder of the user: sessions that the agent
+        # writes there would be lost.
         seen = (*logins(run.runtime, self._state.environ, home).values(), home, run.run_dir)
         for name, value in list(env.items()):
             if self._leads_nowhere(name, value, seen):
@@ -205,7 +204,7 @@ class Launch:
         return env
 
     def _leads_nowhere(self, name: str, value: str, seen: tuple[Path, ...]) -> bool:
-        """Whether a variable of the user names a folder that the sandbox hides."""
+        """Return whether a variable of the user names a folder that the sandbox hides."""
         if name in ("PATH", *TOOLCHAINS) or self._state.environ.get(name) != value:
             return False
         path = Path(value)
@@ -247,7 +246,7 @@ class Launch:
             conflicts=conflict.paths if conflict else (),
             old_diff=str(conflict.diff) if conflict else "",
             intent=conflict.intent if conflict else "",
-            # Parts must not replace a change that a person has read.
+            # After a person has read the change, parts must not replace it.
             may_split=wish not in ("review", "simplify") and not is_part(self._store, run.unit.id),
             resumed=run.attempt.resumed,
         )
@@ -265,7 +264,7 @@ def _named_in(command: Iterable[str | Sequence[str]]) -> Iterator[Path]:
 
 
 def _real_folders(path: Path, *, below: Path) -> None:
-    """Create and open the folders down to `path`; delete an agent's links and files in the way."""
+    """Create and open the folders down to `path`; delete links and files that block them."""
     if not path.is_relative_to(below):
         return
     above = [each for each in path.parents if each != below and each.is_relative_to(below)]
@@ -282,7 +281,7 @@ def _link(
     *,
     below: Path,
 ) -> None:
-    """Make `seen` a link to `source`, whatever is there now, unless it is that link already."""
+    """Make `seen` a link to `source`; replace anything else that is there."""
     real = os.path.realpath(source)  # unlike pathlib, it handles a loop of links
     if seen.is_relative_to(below) and os.path.realpath(seen) != real:
         _real_folders(seen.parent, below=below)

@@ -1,4 +1,4 @@
-"""What an attempt left, once all its processes have ended, and the sentences about it."""
+"""What an attempt left after all its processes ended, and sentences about that."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -41,26 +41,26 @@ class Left:
     seen: Seen
     box: Outbox
     snapshot: Snapshot
-    changed: bool  # whether the tree differs from the tree at the start
+    changed: bool  # whether the tree has changed since the start
     stopped: EndReason | None = None  # why the worker ended it
     parts: tuple[Part, ...] = ()  # the parts that replace the unit
     no_split: str = ""  # why the parts that it wrote were refused
 
     @property
     def last_words(self) -> str:
-        """The agent's last message."""
+        """Return the agent's last message."""
         return self.seen.result or self.seen.tail or self.seen.error
 
     @property
     def never_ran(self) -> bool:
-        """Whether its agent could not be started."""
+        """Return whether the agent could not be started."""
         return self.ended.cause in ("unstartable", "unconfined")
 
 
 def ending(run: Run, left: Left) -> triage.Ending:
     """Return the facts that classify an end.
 
-    If a split is refused, the tree does not count as a submission instead.
+    If a split was refused, a changed tree counts only if the agent left done.md.
     """
     ended = left.ended
     seen = left.seen
@@ -96,10 +96,10 @@ def as_ended(
     detail: str,
     at: datetime,
 ) -> Attempt:
-    """Return the attempt, whose tree is kept, with its end."""
+    """Return `kept`, the attempt with its kept tree, with its end added."""
     seen = left.seen
     notes = odd_about(left, reason)
-    text = "\n".join(notes)  # for a submission, the judge says what went wrong
+    text = "\n".join(notes)  # a submission needs no digest yet: the judge writes it
     if reason is not EndReason.SUBMITTED:
         text = digest(reason, detail=detail, said=left.last_words, notes=notes)
     ended = replace(
@@ -113,7 +113,8 @@ def as_ended(
         handoff=left.box.handoff,
         session=seen.session or kept.session,
     )
-    # Unreported usage is charged as reserved: nobody knows that it was less.
+    # If usage was not reported, the whole reservation is charged, because the real usage is
+    # unknown.
     if seen.usage.priced or left.never_ran:
         ended = replace(ended, reserved_usd=0.0)
     if seen.tells_tokens or left.never_ran:

@@ -11,10 +11,10 @@ from factory.ground.regular import SAFELY, read_at
 from factory.store.task_file import PARTS_BYTES
 
 CAP_BYTES = 65536
-MOST_FILES = 30  # most files that are read from split/: more than any split may have
+MOST_FILES = 30  # factoryd reads at most so many files from split/; no valid split has more
 MOST_OPTIONS = 9  # most options of a question
 LONGEST_OPTION = 200  # characters
-LONGEST_S = 366 * 86400.0  # a later deadline counts as none
+LONGEST_S = 366 * 86400.0  # seconds; a later deadline is ignored
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +38,13 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Outbox:
-    """The files of one attempt's outbox; absent files are empty."""
+    """The files of one attempt's outbox; a missing file is an empty text."""
 
     done: str = ""
     question: Question | None = None
     handoff: str = ""
     split: Mapping[str, bytes] = field(default_factory=dict)  # task files of the parts, by name
-    not_yet: tuple[str, ...] = ()  # names that the contract knows and no released version supports
+    not_yet: tuple[str, ...] = ()  # names in the contract that no released version supports
 
 
 def read_outbox(folder: Path) -> Outbox:
@@ -68,9 +68,9 @@ def read_outbox(folder: Path) -> Outbox:
 
 
 def _task_files(box: int) -> dict[str, bytes]:
-    """Return the files in split/, each up to one byte more than the limit for all together.
+    """Return the files in split/, empty if the folder is unreadable.
 
-    Returns nothing if the folder is unreadable.
+    Reads each file up to one byte more than the limit for all files together.
     """
     try:
         folder = os.open("split", SAFELY | os.O_DIRECTORY, dir_fd=box)
@@ -112,7 +112,7 @@ def _question(text: str) -> Question:
 
 
 def _untaken(options: Sequence[str]) -> Iterator[str]:
-    """Return those of the options that only an answer in words can choose."""
+    """Yield the options that do not fit on the card, as sentences."""
     for number, option in enumerate(options[:MOST_OPTIONS], start=1):
         if option != _label(option):
             yield f"Option {number} in full: {option}"

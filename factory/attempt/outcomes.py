@@ -27,8 +27,8 @@ from factory.store.records import Attempt, Card, CardKind, Hook, Remark, Verdict
 from factory.store.spec import Spec
 from factory.store.unit import FINAL, SPENDS, EndReason, Unit, UnitState, advance
 
-# Most questions in a row with a default answer: a question costs no attempt, so a unit could go on
-# asking forever.
+# Most questions in a row with a default answer. A question costs no attempt, so without this
+# limit a unit could ask forever.
 DEFAULTS_IN_A_ROW = 3
 
 
@@ -36,8 +36,8 @@ DEFAULTS_IN_A_ROW = 3
 class Refusal:
     """Why a submitted unit does not land.
 
-    `said`: what its next attempt reads instead of its agent's last words.
-    `ask`: what a person reads.
+    `said`: the text that the next attempt reads instead of the last words of the agent.
+    `ask`: the card for a person.
     """
 
     reason: EndReason
@@ -76,8 +76,8 @@ class Outcomes:
     ) -> None:
         """Record that `attempt` ended for its `reason`, and empty `hook` at the same time.
 
-        `ask` is the card if the end needs a special one, `reset` the time at which a usage limit
-        ends, `parts` the units that replace a split unit.
+        `ask` is the card if the end needs a special one. `reset` is the time at which a usage limit
+        ends. `parts` are the units that replace a split unit.
         """
         attempt = self._unless_told(budget.settle(attempt), submits=hook is not None)
         assert attempt.reason is not None, "an attempt ends for a reason"
@@ -85,7 +85,7 @@ class Outcomes:
         changed: list[Unit | Hook] = []
         with self._store.transaction():
             until = None
-            # otherwise the prompt is the cause
+            # a card of kind `config` means that the prompt is the cause
             is_of_agent = ask is None or ask.kind is not CardKind.CONFIG
             if hook is not None and is_of_agent and self._state.stopping is Stopping.NO:
                 until = note_end(self._store, self._escalations, attempt, reset=reset, now=at)
@@ -114,7 +114,7 @@ class Outcomes:
         self._state.wake_all()
 
     def let_go(self, hook: Hook, *ended: Attempt, at: datetime) -> None:
-        """Empty a hook whose attempt is over, or is not the unit's newest.
+        """Empty a hook if its attempt is over, or if the unit has a newer attempt.
 
         Otherwise its worker would return to that attempt again and again.
         """
@@ -131,7 +131,7 @@ class Outcomes:
         self._state.wake_all()
 
     def send_back(self, unit: Unit, refusal: Refusal, at: datetime) -> None:
-        """End the unit's newest attempt with this reason in place of `submitted`."""
+        """Replace the reason `submitted` of the unit's newest attempt by this refusal."""
         attempt = self._store.get(Attempt, unit.id, unit.attempt)
         if attempt is None or self._unit(unit.id).state is not UnitState.QUEUED:
             return  # cancelled meanwhile
@@ -145,7 +145,7 @@ class Outcomes:
         )
         judged = replace(attempt, reason=refusal.reason, detail=refusal.detail, digest=text)
         with self._store.transaction():
-            # Closes the card that says what blocks its landing.
+            # This also closes the card that says what blocks the landing of the unit.
             why = f"{unit.id} was sent back: {refusal.detail}"
             self._escalations.leave(unit.id, now=at, why=why)
             self.finish(judged, at=at, ask=refusal.ask)
@@ -170,7 +170,7 @@ class Outcomes:
         self._state.wake_all()
 
     def wait(self, unit: Unit, ask: Ask, at: datetime) -> None:
-        """Make the unit wait for a cause that it shares with others; one card asks."""
+        """Make the unit wait for a cause that other units share; one card asks a person."""
         if self._unit(unit.id).state is not UnitState.QUEUED:
             return  # cancelled meanwhile
         with self._store.transaction():
@@ -195,7 +195,7 @@ class Outcomes:
         *,
         at: datetime,
     ) -> None:
-        """Record what an agent said to a person."""
+        """Record a message from an agent to a person."""
         self._escalations.remark(unit, kind, text, now=at, who="agent")
 
     def limit(self, unit: Unit) -> int:
@@ -230,7 +230,7 @@ class Outcomes:
             return _again(unit, attempt, until, fresh=move.fresh, at=at)
         asked = ask or self._exhausted(unit, attempt)
         card = self._escalations.raise_card(asked, now=at, unit=unit)
-        if move.next is not Next.HOLD:  # a cause shared with other units, whatever the reason
+        if move.next is not Next.HOLD:  # the unit shares the cause with other units
             waits = replace(unit, cause=asked.cause.key)
             return advance(waits, UnitState.WAITING, now=at, why=f"waits for {card.id}")
         if _may_land(attempt):
@@ -238,7 +238,7 @@ class Outcomes:
         return _held(unit, card, at)
 
     def _unless_told(self, attempt: Attempt, *, submits: bool) -> Attempt:
-        """Return the attempt; with the reason `told` if its agent has not read every remark."""
+        """Return the attempt; its reason becomes `told` if its agent missed a remark."""
         if not submits or attempt.reason is not EndReason.SUBMITTED:
             return attempt
         if not unread(self._store.select(Remark, unit=attempt.unit), attempt):
@@ -246,19 +246,19 @@ class Outcomes:
         return replace(attempt, reason=EndReason.TOLD, detail=NOT_READ)
 
     def _pass_on(self, attempt: Attempt, parts: Sequence[Part], at: datetime) -> None:
-        """Give the parts the remarks that the agent that wrote them had not read."""
+        """Copy the remarks that the agent of the split unit had not read to the parts."""
         for remark in unread(self._store.select(Remark, unit=attempt.unit), attempt):
             for part in parts:
                 self._escalations.remark(part.id, remark.kind, remark.text, now=at)
 
     def _split(self, unit: Unit, parts: Sequence[Part], at: datetime) -> list[Unit]:
-        """Make units of the parts; replace the unit by them in what it needs and what needs it."""
+        """Make units of the parts; other units then need the parts instead of the unit."""
         by_id = {part.id: part for part in parts}
         ids = tuple(by_id)
         needed_first = TopologicalSorter({part.id: part.needs for part in parts})
         for name in needed_first.static_order():
             part = by_id.get(name)
-            if part is None:  # a unit that existed before
+            if part is None:  # the needed unit is not a part
                 continue
             hung = self._hang(f"{part.id}.md", part.text, at, part.left_out)
             assert hung == part.id, "nobody takes an id between plan and record"
@@ -283,7 +283,7 @@ class Outcomes:
         )
 
     def _spent(self, attempt: Attempt) -> int:
-        """Return how many attempts count, this one included; each counts at most once."""
+        """Return how many attempts count, including this one; each counts at most once."""
         known = {each.number: each for each in self._store.select(Attempt, unit=attempt.unit)}
         known[attempt.number] = attempt
         spent = 0
@@ -309,7 +309,7 @@ class Outcomes:
         return unit
 
 
-# An approval of one change does not apply to the next one.
+# Cards whose approval applies to one change only, not to the next change of the unit.
 _ABOUT_ONE_CHANGE = frozenset(
     {CardKind.GUARD, CardKind.OUT_OF_SCOPE, CardKind.REVIEW, CardKind.TRUNK_RED}
 )
@@ -352,7 +352,7 @@ def _again(
     at: datetime,
 ) -> Unit:
     """Return the unit, ready for its next attempt, now or later; `fresh`: it starts from trunk."""
-    # A unit that must start from trunk still must if this attempt left nothing.
+    # If the unit had to start from trunk and this attempt left nothing, it must start there again.
     fresh = fresh or (unit.fresh and not attempt.commit)
     again = replace(unit, cause="", fresh=fresh, not_before=until)
     why = f"attempt {attempt.number} ended: {attempt.detail or attempt.reason}"
@@ -362,5 +362,5 @@ def _again(
 
 
 def _may_land(attempt: Attempt) -> bool:
-    """Whether an answer to the card that holds the unit may land exactly this submission."""
+    """Return whether an answer to the card may land exactly this submission."""
     return attempt.reason in (EndReason.GUARD, EndReason.OUT_OF_SCOPE)

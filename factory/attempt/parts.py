@@ -19,7 +19,7 @@ def parts_of(
     store: Store,
     taken: Callable[[str], bool],
 ) -> tuple[tuple[Part, ...], str]:
-    """Return the parts, or why they cannot replace the unit; both empty if the agent wrote none.
+    """Return (parts, why they cannot replace the unit); both empty if the agent wrote none.
 
     `taken`: whether an id belongs to another unit.
     """

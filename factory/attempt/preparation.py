@@ -1,7 +1,7 @@
 """How an attempt begins: its workspace, its starting tree, and the start of its agent.
 
-Invariant: the base is recorded before anything in the workspace changes. The agent runs before its
-start is recorded: a later daemon finds it by the run dir.
+Invariant: the base is recorded before anything in the workspace changes. The agent starts before
+its start is recorded: a later daemon finds the agent by its run dir.
 """
 
 import shutil
@@ -59,8 +59,8 @@ class Preparation:
         resumed = earlier if earlier and _is_resumable(run, earlier) else None
         if resumed:
             run = _resumed(run, resumed)
-        # The base first: whatever happens from here on, the tree in this workspace is a change to
-        # that commit.
+        # Record the base first: from here on, the tree in this workspace is a change to that
+        # commit.
         self._records.note(run.attempt, Event.ATTEMPT_NOTED)
         with faults.step("attempt.files"):
             run.outbox.mkdir(parents=True, exist_ok=True)
@@ -95,8 +95,8 @@ class Preparation:
         return await self._start(run, command)
 
     async def _start(self, run: Run, command: Command) -> tuple[Run, Child]:
-        # World first: if a daemon dies between the two, the next one finds start.json in the run
-        # dir and adopts the agent.
+        # First start the agent, then record it: if a daemon dies in between, the next daemon finds
+        # start.json in the run dir and adopts the agent.
         self._records.still_ours()
         with faults.step("agent.start"):
             child = await process.start(command)
@@ -108,7 +108,7 @@ class Preparation:
     def _with_heard(self, run: Run) -> Run:
         """Return the run with the newest remark that its prompt will contain.
 
-        This is recorded before the start, so a later daemon that adopts the attempt knows it.
+        This is recorded before the agent starts, for a later daemon that adopts the attempt.
         """
         said = self._records.store.select(Remark, unit=run.unit.id)
         heard = remarks.newest(said)
@@ -120,7 +120,7 @@ class Preparation:
     async def _prepared(
         self, run: Run, carried: str
     ) -> tuple[Workplace, Ready | SetupFailed | EndReason]:
-        """Return its workspace, without anything of another unit, and its environment."""
+        """Return the workspace without files of other units, and the environment of the attempt."""
         environments = self._launch.environments
         setup = run.ruling.rules.setup
         start = Start(
@@ -133,7 +133,8 @@ class Preparation:
             resumed=run.attempt.resumed,
             setup=setup,
         )
-        # Before anything there changes, because the setup of an earlier daemon may be under way.
+        # Do this before anything in the workspace changes, because the setup that an earlier daemon
+        # started may still run.
         place = await place_of(start, self._workspaces)
         failed = await self._unless_ended(run, environments.building(place, setup).go_on)
         if failed is not None:
@@ -143,7 +144,7 @@ class Preparation:
         return workplace, await self._unless_ended(run, make)
 
     async def _unless_ended(self, run: Run, call: Callable[[], Awaitable[T]]) -> T | EndReason:
-        """Do what may take very long; stop if the unit is cancelled or handed back meanwhile."""
+        """Do a call that may take very long; stop it if the unit is cancelled or handed back."""
         done: list[T | EndReason] = []
 
         async def watch() -> None:
@@ -162,7 +163,7 @@ class Preparation:
         return done[-1]
 
     async def _carry(self, run: Run, earlier: Attempt | None) -> tuple[str, Conflict | None]:
-        """Return the earlier attempt's tree on newest trunk, if this attempt continues from it."""
+        """Return the earlier attempt's tree, merged onto trunk, if this attempt uses it."""
         if earlier is None or run.unit.fresh or not earlier.tree or run.spec.run:
             return "", None
         diff = run.run_dir / "before.diff"
@@ -172,7 +173,7 @@ class Preparation:
         return carried, None
 
     def _copy_task(self, unit: str) -> None:
-        """Copy the task file next to the run dir, to show whose attempt that is."""
+        """Copy the task file next to the run dir, to show which unit the attempt belongs to."""
         spec = self._records.store.get(Spec, unit)
         if spec is None:
             return
@@ -186,14 +187,14 @@ class Preparation:
 
 
 def _is_resumable(run: Run, earlier: Attempt) -> bool:
-    """Whether the session can continue: same workspace, and a runtime that can resume sessions."""
+    """Return whether the workspace is the same and the runtime can resume sessions."""
     if not run.unit.resume or not earlier.session or not run.runtime.resume:
         return False
     return earlier.workspace == run.attempt.workspace and earlier.agent == run.attempt.agent
 
 
 def _resumed(run: Run, earlier: Attempt) -> Run:
-    """Return the run, which continues the session of an earlier attempt."""
+    """Return the run, changed so that it continues the session of an earlier attempt."""
     attempt = replace(run.attempt, base=earlier.base, session=earlier.session, resumed=True)
     return replace(run, attempt=attempt)
 

@@ -1,7 +1,7 @@
 """Prompts: strict templates, filled in.
 
 Invariant: text of a person, an agent or a gate is inserted verbatim and never read as a template;
-no attempt begins with a prompt that lacks the task.
+no attempt begins with a prompt without the task.
 """
 
 import traceback
@@ -26,7 +26,7 @@ from factory.store.records import Remark
 
 # An attempt begins with one of these prompts.
 BEGIN = ("unit", "retry", "conflict", "question", "review", "simplify", "split", "told")
-HOUSE = "house.md"  # the repository's own rules: each of those prompts ends with them
+HOUSE = "house.md"  # the repository's own rules, the end of each of these prompts
 _MARK = "the-mark-that-stands-for-it"
 _FAILURES = (
     TemplateError,
@@ -41,7 +41,7 @@ _FAILURES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Brief:
-    """Everything that a prompt may say, by its name in templates (see conventions/README.md)."""
+    """Everything that a prompt may contain; templates use these names (conventions/README.md)."""
 
     unit: str
     title: str
@@ -49,21 +49,21 @@ class Brief:
     outbox: str  # path of the folder for done.md, question.md and handoff.md
     trunk: str = ""  # the branch that the work lands on
     attempt: int = 1
-    attempts: int = 3  # attempts that may fail before a person is asked
+    attempts: int = 3  # number of attempts that may fail before a card asks
     minutes: float = 0  # 0: no limit
     scope: tuple[str, ...] = ()
     accept: tuple[str, ...] = ()
-    gates: tuple[tuple[str, str], ...] = ()  # name, command
+    gates: tuple[tuple[str, str], ...] = ()  # pairs of name and command
     knowledge: tuple[Note, ...] = ()
     remarks: tuple[Remark, ...] = ()  # the dialogue so far, oldest first
     digest: str = ""  # why the last attempt failed
     handoff: str = ""  # what the last attempt left for this one
     carried: bool = False  # whether the earlier work is uncommitted in the workspace
     conflicts: tuple[str, ...] = ()  # paths that conflicted
-    old_diff: str = ""  # file with the earlier work if it could not be carried
+    old_diff: str = ""  # file with the earlier work if it conflicted with trunk
     intent: str = ""  # what landed on trunk meanwhile: the commit messages
-    may_split: bool = False  # whether factoryd accepts smaller tasks in its place
-    resumed: bool = False  # whether a session continues that has read everything before
+    may_split: bool = False  # whether the agent may replace the unit by smaller tasks
+    resumed: bool = False  # whether a session continues, which has read the earlier prompts
 
 
 def prompt(name: str, brief: Brief, prompts: Mapping[str, Convention]) -> str:
@@ -77,7 +77,7 @@ def prompt(name: str, brief: Brief, prompts: Mapping[str, Convention]) -> str:
     if not text.strip():
         what_to_do = "Write a prompt, or remove the file to use the shipped one."
         raise ConfigError(f"{template.where} contains no text. {what_to_do}")
-    if brief.resumed:  # the session got the task and the rules when it began
+    if brief.resumed:  # a continued session already has the task and the rules
         return text
     _check_task(template, brief, prompts)
     rules = _filled(prompts[HOUSE], brief, prompts).strip() if HOUSE in prompts else ""
@@ -90,7 +90,7 @@ def _filled(template: Convention, brief: Brief, prompts: Mapping[str, Convention
 
 
 def _check_task(template: Convention, brief: Brief, prompts: Mapping[str, Convention]) -> None:
-    """Raise ConfigError if the agent would not read its task, in any case of the prompt."""
+    """Raise ConfigError if the prompt would not contain the task."""
     at_fault = prompts["task.md"] if template.is_shipped else template
     if at_fault.is_shipped:
         return
@@ -105,7 +105,7 @@ def _check_task(template: Convention, brief: Brief, prompts: Mapping[str, Conven
 
 
 def check_prompt(name: str, prompts: Mapping[str, Convention]) -> None:
-    """Raise ConfigError if the prompt cannot be filled in with the least or the most to say."""
+    """Raise ConfigError if the prompt cannot be filled in with the least or the most content."""
     little = Brief(
         unit="u",
         title="t",
@@ -134,8 +134,8 @@ def check_prompt(name: str, prompts: Mapping[str, Convention]) -> None:
         prompt(name.removesuffix(".md"), brief, prompts)
 
 
-# What an agent needs to know, and the sign that a prompt contains it. A separate rule checks the
-# task.
+# What an agent needs to know, each with a text that shows that a prompt contains it. The task
+# has a separate check.
 _NEEDED: Mapping[str, str] = {
     "what was said so far": "mark-remarks",
     "knowledge": "mark-knowledge",
@@ -179,8 +179,8 @@ _CASES = (*((name, _MARKED) for name in BEGIN), ("question", replace(_MARKED, re
 def left_out(prompts: Mapping[str, Convention], shipped: Mapping[str, str]) -> list[str]:
     """Return a sentence for each prompt file of the repository that loses something or is unusable.
 
-    A file loses what the shipped prompts (from `read_shipped`) contain and the repository's
-    prompts, taken together, do not.
+    A file loses something if the shipped prompts (from `read_shipped`) contain it and the
+    repository's prompts, taken together, do not contain it.
     """
     own = {name: file for name, file in prompts.items() if not file.is_shipped}
     if not own:
@@ -205,7 +205,7 @@ def left_out(prompts: Mapping[str, Convention], shipped: Mapping[str, str]) -> l
 
 
 def _lost_by(alone: Mapping[str, Convention], lost: Sequence[frozenset[str]]) -> frozenset[str]:
-    """Return what of `lost`, case by case, one file alone loses."""
+    """Return the part of `lost` that one file alone loses; `lost` has one entry for each case."""
     words = frozenset[str]()
     for (name, brief), missing in zip(_CASES, lost, strict=True):
         if missing:

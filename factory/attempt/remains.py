@@ -1,7 +1,7 @@
-"""What an attempt leaves in its workspace: its tree, which a ref keeps from then on.
+"""What an attempt leaves in its workspace: its tree, which factoryd then keeps in a ref.
 
-Invariant: when the tree is taken, no process of the attempt runs any more, or nothing uses that
-workspace again.
+Invariant: before factoryd takes the tree, all processes of the attempt have ended, or factoryd will
+not use that workspace again.
 """
 
 from dataclasses import replace
@@ -25,7 +25,7 @@ from factory.store.records import Attempt
 
 
 class Remains:
-    """Keeps what attempts of one worker leave."""
+    """Keeps the trees that attempts of one worker leave."""
 
     def __init__(self, records: HookRecords, workspaces: Workspaces) -> None:
         self._records = records
@@ -34,7 +34,7 @@ class Remains:
     async def kept(
         self, attempt: Attempt, workspace: Workspace, title: str
     ) -> tuple[Attempt, Snapshot]:
-        """Return the attempt with its tree, which a ref keeps from now on."""
+        """Keep the tree of the attempt in a ref; return the attempt with the tree."""
         state = self._records.state
         run_dir = self._records.run_dir(attempt)
         home = homes.place(state.places.work, attempt.worker, attempt.agent)
@@ -43,7 +43,7 @@ class Remains:
         workspace = await without_builds(workspace)
         snapshot = await self._workspaces.snapshot(workspace, base=attempt.base, aside=run_dir)
         if snapshot.gone:
-            before, known = await self.kept_before(attempt)  # by a run that was interrupted then
+            before, known = await self.kept_before(attempt)  # kept by an earlier, interrupted run
             if known.changed:
                 return before, known
         if snapshot.left_out and state.no_room():
@@ -64,9 +64,9 @@ class Remains:
         )
 
     async def kept_before(self, attempt: Attempt) -> tuple[Attempt, Snapshot]:
-        """Return the attempt with the tree that its ref keeps already.
+        """Return the attempt with the tree that its ref already keeps.
 
-        Another attempt works in its workspace by now.
+        Needed if another attempt already works in the workspace.
         """
         base_tree = await self._workspaces.tree_of(attempt.base)
         commit = await self._workspaces.kept(attempt.unit, attempt.number, nonce=attempt.nonce)
@@ -77,27 +77,27 @@ class Remains:
         return _with_tree(attempt, snapshot, commit), snapshot
 
     async def quarantined(self, run: Run, ended: Exit) -> Run:
-        """Put a workspace aside if the attempt may still run there; nothing uses it again.
+        """Put a workspace aside if processes of the attempt may still run there.
 
-        If a run put the workspace aside already and was then interrupted, it stays there.
+        If an earlier, interrupted run already put the workspace aside, the workspace stays there.
         """
         name = self._workspaces.where(run.hook.workspace, run.attempt.nonce)
         run = replace(run, workspace=self._workspaces.at(name, keeps=run.workspace.keeps))
-        # The process that watched it is dead: a process that left its group and cleared its marker
-        # still shows that it works.
+        # If the shim died, a process may have left its group and removed its marker. factoryd then
+        # still finds the process, because it uses the workspace.
         unseen = ended.cause == "lost" and await to_thread.run_sync(_is_used, run.workspace)
         if name != run.hook.workspace or not (ended.left or unseen):
             return run
         return self._put_aside(run)
 
     def spared(self, run: Run, snapshot: Snapshot) -> Run:
-        """Put a workspace aside, unchanged, if it is too big for its snapshot."""
+        """Put a workspace aside, unchanged, if its files are too large for a snapshot."""
         if snapshot.too_big is None or run.workspace.name != run.hook.workspace:
             return run
         return self._put_aside(run)
 
     def _put_aside(self, run: Run) -> Run:
-        """Return the run with its workspace under another name, where nothing works again."""
+        """Rename the workspace so that nothing uses it again; return the run with the new name."""
         aside = self._workspaces.abandon(run.workspace.name)
         self._records.store.write(
             Event.WORKSPACE_ABANDONED,

@@ -1,7 +1,8 @@
-"""What a person says to a unit while its agent works, or after it has submitted.
+"""Remarks of a person to a unit while its agent works, or after it has submitted.
 
-Invariant: remarks that an agent has read are known by number, never by a clock: the attempt records
-the newest remark in its prompt (`heard`). No submission is judged while a newer remark exists.
+Invariant: factoryd knows by number, never by time, which remarks an agent has read: the attempt
+records the newest remark in its prompt (`heard`). No submission is judged while a newer remark
+exists.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,7 +14,7 @@ from factory.store.records import Attempt, Remark
 from factory.store.unit import SPENDS, EndReason
 
 NOT_READ = "its agent had not read your last message; it continues with that message"
-# The ends of attempts whose work went to the judge: such an end replaces any earlier submission.
+# Reasons of attempts whose work went to the judge; such an attempt replaces any earlier submission.
 _JUDGED = frozenset(
     {
         EndReason.SUBMITTED,
@@ -27,7 +28,7 @@ _JUDGED = frozenset(
 
 
 def newest(remarks: Iterable[Remark]) -> int:
-    """Return the number of the newest remark, 0 for none."""
+    """Return the number of the newest remark; 0 if there is none."""
     return max((each.seq for each in remarks), default=0)
 
 
@@ -39,7 +40,8 @@ def unread(remarks: Iterable[Remark], attempt: Attempt) -> list[Remark]:
 def put_off(attempts: Sequence[Attempt], *, before: int) -> Attempt | None:
     """Return the attempt whose submission a remark put off, if no later submission replaced it.
 
-    `attempts`: all of one unit, oldest first; those from number `before` on do not count.
+    `attempts`: all attempts of one unit, oldest first; attempts from number `before` on are
+    ignored.
     """
     for each in reversed(attempts):
         if each.number >= before:
@@ -59,7 +61,7 @@ class PutOff:
     idle: bool
 
     def end(self, attempt: Attempt) -> Attempt:
-        """Return the end of that attempt, with the first one's tree where it is idle."""
+        """Return the ended attempt; if it is idle, with the tree of the first attempt."""
         if self.idle:
             return unchanged(attempt, self.first)
         return replace(attempt, summary=attempt.summary or self.first.summary)
@@ -73,10 +75,10 @@ async def work_put_off(
     workspaces: Workspaces,
     diff: Path,
 ) -> PutOff | None:
-    """Return the work that a remark had put off and this attempt continued.
+    """Return the work that this attempt continued after a remark put it off; None if there is none.
 
-    `attempts`: all of the unit. If that work conflicts with trunk, `diff` is written, as when the
-    attempt began.
+    `attempts`: all attempts of the unit. If that work conflicts with trunk, this writes `diff`
+    again, as at the start of the attempt.
     """
     first = put_off(attempts, before=attempt.number)
     if first is None:
@@ -91,7 +93,7 @@ async def _is_unchanged(
     workspaces: Workspaces,
     diff: Path,
 ) -> bool:
-    """Whether the attempt left exactly the tree that `first` had handed on."""
+    """Return whether the attempt left exactly the tree that it got from `first`."""
     if snapshot.gone:  # its changes, if any, were lost with the workspace
         return True
     if attempt.resumed:
@@ -99,15 +101,16 @@ async def _is_unchanged(
     carried = await workspaces.carry(first.commit, onto=attempt.base, diff=diff)
     if isinstance(carried, str):
         return snapshot.tree == carried
-    # it conflicted with the newest trunk, from which the attempt started
+    # the earlier work conflicted with trunk, so the attempt started from trunk
     return not snapshot.changed
 
 
 def unchanged(attempt: Attempt, first: Attempt) -> Attempt:
     """Return the end of an attempt that got a remark and changed nothing.
 
-    The work was done before: however the attempt failed, that work is submitted unchanged. Only a
-    session that could not be continued has not read the remark yet.
+    The work was complete before the remark. So factoryd submits it unchanged, for whatever reason
+    the attempt failed. Exception: if the session could not be continued, the agent has not read
+    the remark yet.
     """
     assert attempt.reason is not None, "an attempt ends for a reason"
     if attempt.resumed and attempt.reason is EndReason.CRASHED:

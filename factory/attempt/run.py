@@ -1,4 +1,4 @@
-"""The data of one attempt under way, how long it may be silent, and which prompt starts it."""
+"""The data of one running attempt, how long it may be silent, and which prompt starts it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from factory.store.unit import EndReason, Unit
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One attempt under way: its unit and task, and what it runs with."""
+    """One attempt under way: its unit and task, and everything that it needs to run."""
 
     hook: Hook
     unit: Unit
@@ -33,12 +33,12 @@ class Run:
 
     @property
     def own(self) -> Path:
-        """The folder for reports and histories that the agent's program writes for itself."""
+        """Return the folder for the reports and histories of the agent's program."""
         return self.run_dir / OWN
 
     @property
     def outbox(self) -> Path:
-        """The folder in which the agent leaves messages."""
+        """Return the folder in which the agent leaves messages."""
         return self.run_dir / "outbox"
 
 
@@ -52,16 +52,16 @@ class NotStarted:
 
 
 class Patience:
-    """How long an agent may be silent while no tool is open and no process of it uses CPU.
+    """Measures how long an agent has been silent, without an open tool call and without CPU use.
 
-    `idle_cpu`: CPU seconds that it uses per second while it waits.
+    `idle_cpu`: CPU seconds for each second that an agent uses while it waits.
     """
 
     def __init__(self, child: Child, *, idle_cpu: float) -> None:
         self._child = child
         self._idle_cpu = idle_cpu
-        # Uses the loop's clock: if somebody sets the system clock, that must not end a healthy
-        # agent, nor keep a silent one.
+        # Uses the clock of the event loop, because a change of the system clock must neither end a
+        # healthy agent nor spare a silent one.
         self._quiet_since = anyio.current_time()
         self._last: datetime | None = None
         self._cpu = 0.0
@@ -73,7 +73,7 @@ class Patience:
         first_event_s: float,
         silence_s: float,
     ) -> bool:
-        """Whether it has been silent for too long.
+        """Return whether the agent has been silent for too long.
 
         Does not look at the tree: a process that changes the tree uses CPU.
         """
@@ -93,7 +93,8 @@ class Patience:
         return True
 
 
-# Attempts that were interrupted: a prompt requested for one applies to the next.
+# Reasons of interrupted attempts. If a person requested a prompt for such an attempt, the next
+# attempt gets that prompt.
 BROKEN_OFF = frozenset(
     {EndReason.HANDED_BACK, EndReason.LOST, EndReason.LIMIT, EndReason.AUTH, EndReason.SETUP_FAILED}
 )
@@ -105,7 +106,7 @@ def prompt_name(
     conflict: Conflict | None,
     wish: str = "",
 ) -> str:
-    """Return the prompt that starts it; `wish`: the prompt that a person requested."""
+    """Return the prompt that starts the attempt; `wish`: the prompt that a person requested."""
     if earlier is None:
         return "unit"
     if run.unit.resume and wish != "told":
@@ -118,7 +119,8 @@ def prompt_name(
 def asked_for(remarks: Sequence[Remark], attempts: Sequence[Attempt]) -> str:
     """Return the prompt that a person requested since the last completed attempt; "" for none.
 
-    `told`: that attempt had done its work, and continues with the remark. Remarks of the kind
+    `told` means that the attempt had done its work, and that the next one continues with the
+    remark. Remarks of the kind
     `tell` request no prompt: each prompt contains them.
     """
     for last in reversed(attempts):

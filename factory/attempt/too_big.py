@@ -1,6 +1,6 @@
-"""How an attempt that left too much ends: a person decides, and all of it stays.
+"""Ends an attempt that left too much: a card asks a person, and factoryd keeps all files.
 
-What must not live here: how much is too much (repo/measure.py).
+What must not live here: the limits (repo/measure.py).
 """
 
 from factory.ground.bounded import shown

@@ -1,7 +1,7 @@
 """The meaning of an attempt's end, and the next state of its unit: two pure functions.
 
-Success is a tree that passes, never an exit code; so a changed tree goes to the judge unless there
-is reason to think that the work was interrupted.
+Success is a tree that passes, never an exit code; so a changed tree goes to the judge, unless the
+work was probably interrupted.
 """
 
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ from factory.store.unit import SPENDS, EndReason, Unit
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """What factoryd saw from outside after all processes of the attempt had ended."""
+    """The facts that factoryd can see after all processes of the attempt have ended."""
 
-    stopped: EndReason | None = None  # the factory ended it, for this reason
+    stopped: EndReason | None = None  # factoryd ended the attempt for this reason
     lost: bool = False  # no exit is on record
     handed_back: bool = False  # the process that ended it died before it recorded why
     clean: bool  # exit 0, and the output reports success at its end
@@ -26,18 +26,18 @@ class Ending:
     unconfined: bool = False  # the sandbox did not start it
     limited: bool = False
     unauthorized: bool = False
-    overspent: bool = False  # it used everything that was reserved for it
-    looping: bool = False  # it repeated itself until the end
+    overspent: bool = False  # it used its whole reservation
+    looping: bool = False  # it repeated the same steps until its end
     asked: bool = False  # question.md exists
     split: bool = False  # task files exist that can replace the unit
     reported: bool = False  # done.md exists
     changed: bool = False  # the tree differs from the tree at the start
     proof: bool = False  # the unit has accept commands, which catch half-done work
-    scripted: bool = False  # a run: unit, whose exit code is its evidence
+    scripted: bool = False  # a unit with `run`: only its exit code shows success
 
 
 def classify(seen: Ending) -> EndReason:
-    """Return why the attempt ended; the first rule that applies."""
+    """Return why the attempt ended, by the first rule that applies."""
     rules = (
         (
             seen.stopped is EndReason.SILENT and seen.limited,
@@ -69,7 +69,7 @@ class Next(StrEnum):
 
     QUEUE = "queue"
     RETRY = "retry"
-    WAIT = "wait"  # for a shared cause
+    WAIT = "wait"  # the unit waits for a cause that it shares
     HOLD = "hold"  # a card asks
     DONE = "done"  # the unit is final already
 
@@ -80,7 +80,7 @@ class Move:
 
     next: Next
     delay: float = 0
-    fresh: bool = False  # start from trunk, not from the tree that was left
+    fresh: bool = False  # start from trunk, not from the tree of the last attempt
 
 
 WAITS = frozenset({EndReason.LIMIT, EndReason.AUTH, EndReason.SETUP_FAILED})
@@ -108,17 +108,16 @@ def next_move(
     limit: int,
     lost_in_a_row: int = 0,
 ) -> Move:
-    """Return the next move of `unit`, whose `spent` counts this end; `limit` is its attempts.
+    """Return the next move of `unit`; its `spent` includes this attempt, `limit` is the most.
 
-    A run: unit is not repeated if the repetition must give the same result, because a command has
-    no opinion.
+    A unit with `run` is not repeated if its command must give the same result again.
     """
     if reason is EndReason.SUBMITTED:
         return Move(Next.QUEUE)
     if reason in (EndReason.CANCELLED, EndReason.SPLIT):
         return Move(Next.DONE)
-    # Every third time, not each time from the third on: a person who answers "try again" gets one
-    # more round.
+    # True at every third attempt in a row, not at each later one: the answer "try again" allows
+    # three more attempts.
     loops = reason is EndReason.LOST and lost_in_a_row > 0 and lost_in_a_row % LOST_IN_A_ROW == 0
     if reason in HOLDS or loops:
         return Move(Next.HOLD)

@@ -1,8 +1,8 @@
 """One worker: prepares, runs, watches and snapshots the attempt on its hook, then empties the hook.
 
-Invariant: the transaction that records the attempt's end also empties the hook, after all processes
-of the attempt have ended and its tree is kept. If a daemon dies earlier, the next one finds the
-hook full and continues from the run dir.
+Invariant: the transaction that records the attempt's end also empties the hook, and it happens
+after all processes of the attempt have ended and its tree is kept. If a daemon dies before that,
+the next daemon finds the unit on the hook and continues from the run dir.
 """
 
 from dataclasses import replace
@@ -76,7 +76,7 @@ class Worker:
         self._bell.send()
 
     async def run(self) -> None:
-        """Work on each attempt that gets onto the hook, until the hook is gone."""
+        """Work on each attempt that the pool puts on the hook, until the hook is gone."""
         name = f"worker {self.name}"
         while True:
             hook = self._records.hook()
@@ -86,7 +86,7 @@ class Worker:
                 # Guarded, because even giving up may fail (disk full).
                 await self._state.guarded(name, self._run, hook)
             else:
-                self._state.mended(name)  # nothing is tried again
+                self._state.mended(name)  # no failed run is waiting for another try
                 await self._bell.wait()
         self._state.mended(name)
 
@@ -98,7 +98,7 @@ class Worker:
                     await self._attempt(hook)
         except Exception as error:
             if self._state.is_passing(error):
-                # Nothing is given up: once the cause has passed, the run continues from its run
+                # Do not give the attempt up: when the cause is gone, the run continues from its run
                 # dir.
                 raise
             log.exception(RUN_BROKE)
@@ -107,7 +107,7 @@ class Worker:
             self.busy = False
 
     def _handed_back(self, hook: Hook) -> bool:
-        """End an attempt that cannot begin, because trunk was renamed while no daemon ran."""
+        """Hand back an attempt that cannot begin because trunk was renamed while no daemon ran."""
         attempt = self._records.store.get(Attempt, hook.unit, hook.attempt)
         if attempt is None or attempt.end or attempt.base or self._rulings.tip:
             return False
@@ -165,8 +165,8 @@ class Worker:
         """Return what an earlier daemon started for exactly this attempt."""
         if not (run.run_dir / "start.json").exists():
             if run.run_dir.exists():
-                # A daemon died here: a process that it was just starting has not written its start
-                # yet.
+                # A daemon died here. It may have just started a process that has not written
+                # start.json yet.
                 await _end(run.run_dir)
             return None
         found = await process.adopt(run.run_dir, run.attempt.nonce)
@@ -191,10 +191,10 @@ class Worker:
             ended, stopped = await self._watch(run, running, reader)
         else:
             ended = running
-        if ended is None:  # it runs on, and the next daemon adopts it
+        if ended is None:  # the agent keeps running, and the next daemon adopts it
             return
         if ended.cause == "exited" and ended.code and self._state.was_full(run.attempt.start):
-            # The attempt did not cause this.
+            # The attempt did not cause this error.
             ended = replace(ended, cause="lost", detail="the disk was full while it ran")
         seen = await reader.finish(now)
         self._records.still_ours()
@@ -212,9 +212,9 @@ class Worker:
     async def _watch(
         self, run: Run, child: Child, reader: OutputReader
     ) -> tuple[Exit | None, EndReason | None]:
-        """Read the output and enforce the deadlines until the attempt has ended, or was ended.
+        """Read the output and enforce the deadlines until the attempt has ended.
 
-        Returns no exit if the attempt is left running.
+        Returns no exit if the attempt keeps running for the next daemon.
         """
         patience = Patience(child, idle_cpu=run.runtime.output.idle_cpu)
         meter = Meter()
@@ -356,20 +356,20 @@ class Worker:
         run_dir = self._records.run_dir(attempt)
         await _end(run_dir)
         has_run = attempt.pid or (run_dir / "start.json").exists()
-        # If this is interrupted from here on, the next run finds the workspace by its claim.
+        # If the daemon dies from here on, the next run finds the workspace by its claim.
         name = self._workspaces.where(hook.workspace, attempt.nonce)
         if name == hook.workspace:
             name = self._workspaces.abandon(name).name
         aside = self._workspaces.at(name)
         detail = "factoryd itself failed on it; the traceback is in .factory/daemon.log"
         lost = replace(attempt, end=now(), reason=EndReason.LOST, detail=detail)
-        # If this fails too, the tree stays there unchanged, and the keeper keeps it before it
-        # deletes anything.
-        if has_run and is_real(aside.tree):  # otherwise the tree belongs to another attempt
+        # If this fails too, the tree stays in the workspace. The keeper later keeps the tree before
+        # it deletes the workspace.
+        if has_run and is_real(aside.tree):  # if not, the tree belongs to another attempt
             lost = await self._rescued(lost, aside)
         try:
             self._outcomes.finish(lost, hook=self._records.hook(), at=now())
-        except Fenced:  # the unit continued without it
+        except Fenced:  # the unit continued with a newer attempt
             self._outcomes.let_go(self._records.hook(), lost, at=now())
 
     async def _rescued(self, lost: Attempt, aside: Workspace) -> Attempt:

@@ -1,6 +1,7 @@
-"""Where an attempt works: its workspace and environment, ready for it and free of other units.
+"""Where an attempt works: its workspace and environment, ready and without files of other units.
 
-Invariant: files that a unit left stay for its own next attempt, and never for another unit.
+Invariant: files that a unit left stay for the next attempt of the same unit, never for another
+unit.
 """
 
 from dataclasses import dataclass, replace
@@ -32,7 +33,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Workplace:
-    """A workspace and its place; `warm`: the same unit used it last."""
+    """A workspace and its place; `warm` means that the same unit used it last."""
 
     workspace: Workspace
     place: Place
@@ -40,7 +41,7 @@ class Workplace:
 
 
 async def place_of(start: Start, workspaces: Workspaces) -> Place:
-    """Return where the attempt will work; changes nothing."""
+    """Return where the attempt will work; change nothing."""
     return Place(
         workspaces.place(start.workspace),
         start.index,
@@ -53,11 +54,11 @@ async def place_of(start: Start, workspaces: Workspaces) -> Place:
 
 
 async def prepare(start: Start, workspaces: Workspaces) -> Workplace:
-    """Show what the attempt starts from, and delete what another unit left; raise FactoryError."""
+    """Check out the starting tree and delete files of other units; raise FactoryError."""
     workspace = workspaces.at(start.workspace, keeps=start.setup.keeps)
     warm = homes.belongs_to(workspace.tree, start.owner)
     if not warm:
-        # if a daemon dies before the place is clean, the next one finds it without an owner
+        # if a daemon dies before the place is clean, the next daemon finds no owner and cleans it
         homes.claim(workspace.tree, "")
     await workspaces.prepare(
         workspace,
@@ -75,12 +76,12 @@ async def prepare(start: Start, workspaces: Workspaces) -> Workplace:
 
 
 def hand_over(workplace: Workplace, owner: str) -> None:
-    """From now on the unit's own code runs there, so the place adds nothing to a cache."""
+    """Record that the unit's own code runs there from now on: the place fills no cache then."""
     homes.claim(workplace.workspace.tree, owner)
     workplace.place.candidate = owner
 
 
 async def without_builds(workspace: Workspace) -> Workspace:
-    """Return the workspace, of which nothing that setup built is submitted, even if not ignored."""
+    """Return the workspace, changed so that files that setup built are never submitted."""
     stamp = await to_thread.run_sync(read_stamp, workspace.place / STAMP)
     return replace(workspace, keeps=(*workspace.keeps, *stamp.made)) if stamp else workspace

@@ -1,5 +1,4 @@
 """The commands that a person types: parse, call, print; the only package that prints.
 
-What must not live here: decisions, and imports at module level that would slow down `factory
-status`.
+What must not live here: decisions, and module-level imports that slow down `factory status`.
 """

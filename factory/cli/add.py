@@ -38,14 +38,14 @@ def add(args: Namespace) -> int:
 
 
 def check(args: Namespace) -> int:
-    """Says whether a task file would be accepted, and as what. Exit code 1 if not."""
+    """Says whether factoryd would accept a task file, and how it reads it. Exit code 1 if not."""
     path = Path(args.file)
     if path.is_symlink():
         raise FactoryError(f"{path} is a symbolic link; the inbox takes files only")
     raw = path.read_bytes()
     try:
         task = _read(raw, _named(path))
-    except UsageError as error:  # the answer is "no", but the command itself was correct
+    except UsageError as error:  # the answer is "no", but the person used the command correctly
         raise FactoryError(str(error)) from error
     print(f"{slug(path.name)}: {say.line(task.title)}\nit would be accepted{_unknown_agent(task)}")
     return 0
@@ -74,7 +74,7 @@ def _told_of(con: sqlite3.Connection, name: str, before: int) -> unit_rows.Entry
 
 
 def _unknown_agent(task: TaskFile) -> str:
-    """Return a remark about an unknown agent; not an error, as a commit may still add it."""
+    """Return a remark about an unknown agent; it is no error, as a commit may add the agent."""
     with suppress(FactoryError), place.store(place.root()) as con:
         found = views.inferred(con)
         known = found.runtimes if found else ()
@@ -107,7 +107,7 @@ def _named(path: Path) -> str:
 
 
 def _free(top: Path, base: str) -> str:
-    """Return a file name that no waiting task uses: standard input never replaces a task."""
+    """Return a file name that no waiting task uses, so that standard input replaces no task."""
     waiting = {path.name.partition("-")[2] for path in (top / ".factory/intake").glob("*.md")}
     with place.store(str(top)) as con:
         waiting |= {path.name for path in (top / views.inbox(con)).glob("*.md")}
@@ -118,8 +118,8 @@ def _free(top: Path, base: str) -> str:
 
 
 def _drop(inbox: Path, name: str, text: str) -> None:
-    # Renamed into place, so the daemon never sees half of the file: it ignores names with a dot at
-    # the start.
+    # The file gets its name only when it is complete, because the daemon ignores names that start
+    # with a dot.
     half = inbox / f".{name}.{time.monotonic_ns()}"
     try:
         inbox.mkdir(exist_ok=True)

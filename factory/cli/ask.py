@@ -1,6 +1,6 @@
-"""What a command asks of the daemon, checked and written in one transaction.
+"""Requests of commands to the daemon; each is checked and written in one transaction.
 
-Invariant: this module writes only the request's row; the daemon alone changes anything else.
+Invariant: this module writes only the row of the request; only the daemon changes other rows.
 """
 
 import os
@@ -112,7 +112,7 @@ def _answer(con: sqlite3.Connection, name: str, words: list[str]) -> Args:
             f"{name} has no option {said}; it has {there}, "
             f"or say it in a few words (factory show {name})"
         )
-    # Is this an option, or words that begin with a number? In quotes, it is clear.
+    # This may be an option, or words that begin with a number. Quotes make it clear.
     if len(words) > 1 and words[0] in keys:
         raise UsageError(
             f"{name} takes one option, or words. The option: factory answer {name} {words[0]}\n"

@@ -86,7 +86,7 @@ def init(_: Namespace) -> int:
 
 
 def inferred_lines(found: rows.Inferred | None) -> list[str]:
-    """Return the lines about what the factory found out by itself, with the reasons."""
+    """Return the lines about inferred gates, setup and agents, with the reasons."""
     found = found or rows.Inferred()
     cells = [("gate", gate.name, gate.command, gate.reason) for gate in found.gates]
     if not cells:
@@ -183,7 +183,7 @@ def _heading(text: str) -> None:
 
 
 def _write_prompt(name: str) -> int:
-    """Write the shipped text, byte for byte, so that `>` can make a file of it."""
+    """Write the shipped text unchanged, so that a person can redirect it to a file."""
     shipped = {}
     for path, text in conventions.read_shipped().items():
         folder, _, file = path.partition("/")

@@ -1,6 +1,6 @@
 """The demo: a real line on a small shop in a temporary folder, with a scripted agent.
 
-Invariant: no process of the demo is left, however it ends (done, Ctrl-C, an error).
+Invariant: no process of the demo is left, whether it succeeds, fails or gets a Ctrl-C.
 """
 
 import os
@@ -25,7 +25,7 @@ from factory.ground.errors import FactoryError
 from factory.store import rows, unit_rows, unit_views, views
 
 PATIENCE_S = 120.0  # seconds for all tasks together
-QUIET_S = 1.0  # seconds without news before a terminal shows the progress
+QUIET_S = 1.0  # seconds without a new event before a terminal shows the progress
 POLL_S = 0.1
 LEAVE_S = 60.0  # seconds that the daemon may take to stop
 INTERRUPTED = 130
@@ -97,7 +97,7 @@ def _introduction(folder: Path, *, keep: bool) -> str:
 
 
 def _entering(top: Path, *, on_path: bool) -> list[str]:
-    """Return the commands to paste, after which `factory` is ours and works on this shop."""
+    """Return commands for a person to paste; then `factory` is this program and uses this shop."""
     path = f"export PATH={shlex.quote(str(BIN))}:$PATH"
     return [shlex.join(["cd", str(top)]), *([] if on_path else [path])]
 
@@ -125,7 +125,7 @@ def _looking_around(folder: Path, entering: Sequence[str]) -> list[str]:
 
 
 def _show(top: Path, entering: Sequence[str]) -> bool:
-    """Run the whole demo; return whether everything came as expected."""
+    """Run the whole demo; return whether every expected event came."""
     _make_shop(top)
     with chdir(top):
         _show_the_shop(entering)
@@ -213,7 +213,7 @@ def _make_shop(top: Path) -> None:
 
 @contextmanager
 def _environment(folder: Path) -> Iterator[None]:
-    """Return an environment with the demo's state folder and Python, and no user settings."""
+    """Yield an environment with the demo's state folder and Python, and no user settings."""
     before = dict(os.environ)
     foreign = [name for name in before if name.startswith(("GIT_", "FACTORY_"))]
     for name in foreign:
@@ -228,7 +228,7 @@ def _environment(folder: Path) -> Iterator[None]:
 
 
 def _path(environ: Mapping[str, str]) -> str:
-    """Return a PATH with the python3 that factoryd was installed with, without its packages."""
+    """Return a PATH with the python3 that runs factoryd, but without the installed packages."""
     python = Path(sys.base_prefix) / "bin"
     told = environ.get("PATH") or os.defpath
     others = [part for part in told.split(os.pathsep) if part and Path(part) != BIN]
@@ -298,11 +298,11 @@ class Watch:
         return False
 
     def is_over(self) -> bool:
-        """Whether every task has landed, except the one that cannot."""
+        """Return whether every task has landed, except the task that cannot land."""
         return self._landed >= shop.LANDS and self._has_failed
 
     def say_what_is_missing(self) -> bool:
-        """Print what did not come in time; always return False."""
+        """Print the expected results that did not come in time; always return False."""
         self._clear_progress()
         missing = ", ".join(sorted(shop.LANDS - self._landed)) or f"the card of {shop.FAILS}"
         text = f"After {PATIENCE_S:.0f} s this has not come: {missing}."
@@ -359,7 +359,7 @@ class Watch:
 
 
 def _told(entry: unit_rows.Entry) -> tuple[str, str] | None:
-    """Return an event in words, with its style; none if it does not matter to a person."""
+    """Return an event in words, with its style; None if the event does not matter to a person."""
     number, worker = entry.attempt, entry.worker
     match entry.event:
         case "attempt.started" if entry.agent == "run":
@@ -397,7 +397,7 @@ def _evidence(top: Path, entry: unit_rows.Entry) -> list[str]:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Make a closed terminal or a plain kill end the demo like Ctrl-C."""
+    """Make a closed terminal or SIGTERM end the demo in the same way as Ctrl-C."""
     before = {number: signal.getsignal(number) for number in life.ENDING}
     for number in life.ENDING:
         signal.signal(number, signal.default_int_handler)
@@ -409,7 +409,7 @@ def _interruptible() -> Iterator[None]:
 
 
 def _clean_up(folder: Path, *, kept: bool) -> None:
-    """End the daemon and everything it started; remove the folder unless kept. Signals wait."""
+    """End the daemon and everything it started; unless `kept`, remove the folder."""
     for number in life.ENDING:
         signal.signal(number, signal.SIG_IGN)
     if folder == Path():

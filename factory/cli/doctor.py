@@ -1,7 +1,7 @@
-"""What is missing on this machine, wrong in this repository, or left over; and how to fix it.
+"""Finds what is missing on this machine, wrong in this repository, or left over, and its fix.
 
-Invariant: without an option it changes nothing. With an option, it acts instead of the daemon, and
-holds the daemon's lock.
+Invariant: without an option, the command changes nothing. With --fix or --rebuild, it acts instead
+of the daemon, and holds the daemon's lock.
 """
 
 import os
@@ -63,7 +63,7 @@ def doctor(args: Namespace) -> int:
 
 
 async def _doctor(top: Path, fix: bool) -> int:
-    """Print every finding, bad or not; return exit code 1 if something is bad."""
+    """Print every finding; return exit code 1 if one of them is bad."""
     is_bad = False
     for grade, what in _plain(top):
         is_bad |= _tell(grade, what)
@@ -87,7 +87,7 @@ def _tell(grade: Grade, what: str) -> bool:
 
 
 def _plain(top: Path) -> Iterator[Told]:
-    """Return what can be found without the factory's own records."""
+    """Yield the findings that need no records of the factory."""
     chosen = Settings()
     try:
         chosen = settings.load(top / "factory.toml", os.environ)
@@ -104,7 +104,7 @@ def _plain(top: Path) -> Iterator[Told]:
 
 
 def _agents(top: Path, ruling: Conventions, chosen: Settings) -> Iterator[Told]:
-    """Return which agents can be used.
+    """Yield a finding about each agent: whether it can be used.
 
     A missing agent is bad if settings name it, or if its file is wrong.
     """
@@ -127,7 +127,7 @@ def _agents(top: Path, ruling: Conventions, chosen: Settings) -> Iterator[Told]:
 
 
 def _prompts_and_gates(ruling: Conventions, own: Mapping[str, str], folder: str) -> Iterator[Told]:
-    """Return what is wrong in the repository's prompts, gate files and setup."""
+    """Yield what is wrong in the repository's prompts, gate files and setup."""
     checks: list[Callable[[], object]] = []
     for name in ruling.prompts:
         checks.append(partial(check_prompt, name, ruling.prompts))
@@ -155,7 +155,7 @@ def _daemon(top: Path) -> Told:
 
 
 async def _look(top: Path, *, fix: bool) -> AsyncIterator[Finding]:
-    """Return what the factory's records and folders show, after `fix`; raise FactoryError."""
+    """Yield the findings in the factory's records and folders, after `fix`; raise FactoryError."""
     environ = dict(os.environ)
     chosen = _settings(top)
     repository = await the_repository(top, environ, chosen)
@@ -170,10 +170,10 @@ async def _look(top: Path, *, fix: bool) -> AsyncIterator[Finding]:
     _tell_protections(sandbox)
     try:
         sandbox.check(chosen.sandbox.mode)
-    except ConfigError as error:  # a start would fail
+    except ConfigError as error:  # a start would fail for this reason
         yield Finding(str(error))
     if not (where.store.exists() or where.worked):
-        return  # never started
+        return  # the factory was never started
     try:
         runs = place.daemon(str(top)).state != "stopped"
     except StoreError:
@@ -213,7 +213,7 @@ def _tell_protections(sandbox: Sandbox) -> None:
 
 
 def _unusable(top: Path) -> Iterator[str]:
-    """Return what git needs and the daemon's user cannot use; starts no git."""
+    """Yield paths that git needs and the daemon's user cannot use; start no git."""
     home = Path(place.within(str(top)))
     user = owner(home) if home.is_dir() else me()
     _, _, common_dir = layout(top)

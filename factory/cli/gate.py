@@ -1,4 +1,4 @@
-"""The gates, run by hand as the line would run them."""
+"""Runs the gates by hand, in the way in which the daemon runs them."""
 
 from argparse import Namespace
 from pathlib import Path

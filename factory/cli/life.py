@@ -1,7 +1,7 @@
 """The daemon's life: a command starts it, waits until it is up, and makes it stop.
 
-Invariant: a command refuses whatever the daemon would refuse before it writes anything. Only a
-process that has just held the lock gets a signal.
+Invariant: before a command writes anything, it refuses what the daemon would refuse. It signals
+only a process that has just held the lock.
 """
 
 import os
@@ -40,7 +40,7 @@ WAIT_S = 120.0
 OTHER_S = 10.0
 # signals that a person or a closed terminal sends
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-# What helps if a daemon does not stop.
+# Hints for a daemon that does not stop.
 AT_ONCE = "to stop it at once: factoryd stop --now"
 BY_FORCE = "to end it: kill -9 {pid}. The next start continues its work."
 # `-m` looks in the working folder first, and a repository may contain a package named factory.
@@ -48,7 +48,7 @@ _HOME = Path(factory.__file__).parents[1]
 
 
 def start(args: Namespace) -> int:
-    """Starts the daemon of this repository and prints what it found out."""
+    """Starts the daemon of this repository and prints the gates, setup and agents that it found."""
     top, environ = place.repository(), dict(os.environ)
     if args.workers is not None:
         environ["FACTORY__WORKERS"] = args.workers
@@ -66,15 +66,15 @@ def start(args: Namespace) -> int:
     try:
         return launch(top, environ, command(top))
     except FactoryError as error:
-        # Of several starts at the same time, one gets the lock; it may not have reported yet that
-        # it runs.
+        # If several starts run at the same time, one of them gets the lock. Its daemon may not have
+        # reported yet that it runs.
         if error.exit_code != RefusedByState.exit_code or not (pid := _other(top)):
             raise
         return _already(pid, args.workers)
 
 
 def stop(args: Namespace) -> int:
-    """Stops the daemon; without one, ends what a dead daemon left running."""
+    """Stops the daemon; if no daemon runs, ends the processes that a dead daemon left."""
     if args.drain and args.now:
         raise UsageError("--drain and --now exclude each other")
     top = place.root()
@@ -109,7 +109,7 @@ def stop(args: Namespace) -> int:
 
 
 def _countdown(top: str, grace: float) -> Callable[[float], None]:
-    """Print once a second what a stop waits for; without a terminal, only what is new."""
+    """Print once a second what a stop waits for; without a terminal, print only changes."""
     end = time.monotonic() + grace
     told = ""
 
@@ -133,12 +133,12 @@ def _countdown(top: str, grace: float) -> Callable[[float], None]:
 
 
 def _waits_for(top: str) -> str:
-    """Return the units that workers hold, and the slow git commands; else empty."""
+    """Return the units that workers hold, and the slow git commands; empty if there are none."""
     try:
         with place.store(top) as con:
             workers = views.workers(con)
             slow = views.slow_commands(con)
-    except StoreError:  # a daemon that stops closes the store
+    except StoreError:  # while it stops, the daemon closes the store
         return ""
     busy = [worker.unit for worker in workers if worker.unit]
     waits = []
@@ -156,7 +156,7 @@ def restart(_: Namespace) -> int:
     _examine(
         top,
         os.environ,
-        # Before the old daemon stops: it keeps running if the new one would refuse to start.
+        # Check this first: if the new daemon would refuse to start, the old one keeps running.
     )
     if seen.pid is not None:
         leave(seen.pid, signal.SIGHUP, seconds=60)
@@ -199,7 +199,7 @@ def _wait_until_up(pid: int, mark: Path, output: Path) -> None:
 
 @contextmanager
 def interrupts_held() -> Iterator[None]:
-    """Hold back a Ctrl-C until after the block: without the pid, nobody could stop the process."""
+    """Hold back a Ctrl-C until after the block, because only then the pid is known."""
     came = list[int]()
     before = {}
     for number in ENDING:
@@ -226,10 +226,10 @@ def leave(
 ) -> None:
     """Signal the daemon and wait until its process is gone; raise FactoryError after `seconds`.
 
-    `tell` gets the monotonic time about once a second; `otherwise` says what helps then.
+    Calls `tell` about once a second with the monotonic time. `otherwise` is the hint in the error.
     """
-    # Its report "stopped" is not enough: it holds the lock until its end, and the lock blocks a
-    # start.
+    # The report "stopped" in the store is not enough, because the process holds the lock until its
+    # end, and the lock blocks a start.
     begun = time.monotonic()
     due = begun + 0.5
     with suppress(ProcessLookupError):
@@ -278,7 +278,7 @@ def _check_lock(top: str, ours: Places) -> None:
 
 
 def _shares(where: str, common_dir: Path) -> bool:
-    """Whether the checkout has that git dir. The lock file of a copy names the original."""
+    """Return whether the checkout has that git dir; the lock file of a copy names the original."""
     with suppress(RepositoryError, OSError):
         _, _, theirs = layout(Path(where))
         return theirs.samefile(common_dir)
@@ -286,7 +286,7 @@ def _shares(where: str, common_dir: Path) -> bool:
 
 
 def _check_work(top: str, where: Places) -> None:
-    """Raise RefusedByState if units use another work folder: their work would be lost."""
+    """Raise RefusedByState if units use another work folder, because their work would be lost."""
     if not where.store.exists():
         return
     with suppress(StoreError), place.store(top) as con:
@@ -305,7 +305,7 @@ def _check_work(top: str, where: Places) -> None:
 
 
 def _is_zombie(pid: int) -> bool:
-    """Whether the process has ended and only waits for its parent: it holds nothing any more."""
+    """Return whether the process has ended and only waits for its parent, without any locks."""
     try:
         _, _, fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")
         return fields.split()[0] == "Z"
@@ -314,7 +314,7 @@ def _is_zombie(pid: int) -> bool:
 
 
 def _check_workers(top: str, environ: Mapping[str, str]) -> None:
-    """Raise UsageError if the number is invalid.
+    """Raise UsageError if the number of workers is invalid.
 
     Later code reports other errors in factory.toml.
     """
@@ -384,7 +384,7 @@ def _end_attempts(top: str) -> int:
     """End everything that a dead daemon left running."""
     with place.store(top) as con:
         hung = [worker for worker in views.workers(con) if worker.unit]
-        # They still run under the path where they were started.
+        # The processes still have the path at which they were started.
         roots = list(dict.fromkeys([top, views.used_in(con) or top]))
     for worker in hung:
         for root in roots:
@@ -407,7 +407,7 @@ def _end_attempt(root: str, worker: rows.Worker) -> None:
 
 
 def _end_judgings(root: str) -> int:
-    """End the gates and setups that run there; return their number."""
+    """End the gates and setups that run for this checkout; return their number."""
     from factory.repo.underway import unended
 
     ended = 0

@@ -1,4 +1,4 @@
-"""The journal for a person or a program; for one unit, also the output of its agent.
+"""Prints the journal for a person or a program; for one unit, also the output of its agent.
 
 Invariant: with --follow, each event is printed once, in the order in which it happened.
 """
@@ -19,7 +19,7 @@ from factory.store.states import FINAL
 
 POLL_S = 0.2
 BEFORE = 100  # most lines of an agent's earlier output
-LOOKS = 600  # reads of the output between two reads of the journal: an agent may print without end
+LOOKS = 600  # most reads of the output between two reads of the journal
 SHOWN = 2000  # most letters shown of a line
 _NOISE = (  # events of no use to a person; a landing is shown once, by its unit
     *("fact.changed", "hook.filled", "attempt.noted", "request.made", "worker.joined"),
@@ -57,7 +57,7 @@ _SAYS = {
 
 
 def log(args: Namespace) -> int:
-    """Shows the events of all units, or those of one and the output of its agent."""
+    """Shows the events of all units, or the events of one unit and the output of its agent."""
     top = place.root()
     with place.store(top) as con:
         if args.id:
@@ -70,7 +70,7 @@ def log(args: Namespace) -> int:
 def follow(
     con: sqlite3.Connection, top: str, unit: str, *, as_json: bool, on: bool
 ) -> Iterator[str]:
-    """Yield the lines so far; with `on`, also future lines, until the unit has ended."""
+    """Yield the existing lines; with `on`, also new lines, until the unit has ended."""
     seen = 0
     output = Output("")
     while True:
@@ -91,14 +91,14 @@ def follow(
 
 
 def _newest_output(con: sqlite3.Connection, top: str, unit: str, output: "Output") -> "Output":
-    """Return the output of the unit's newest attempt; the same object until a newer one begins."""
+    """Return the output of the unit's newest attempt; the same object while that is the newest."""
     attempts = named.the_unit(con, unit).attempts
     folder = place.run_dir(top, unit, attempts[-1].number) if attempts else ""
     return output if folder == output.folder else Output(folder)
 
 
 def told(entry: unit_rows.Entry, *, of_one: bool) -> Iterator[str]:
-    """Return a journal event on one line; empty if it is of no use to a person."""
+    """Yield a journal event as one line; nothing if a person does not need it."""
     if entry.event in _NOISE or (entry.event == "card.folded" and entry.unit):
         return
     subject = "" if of_one or not entry.unit else f"{entry.unit}: "
@@ -107,12 +107,12 @@ def told(entry: unit_rows.Entry, *, of_one: bool) -> Iterator[str]:
 
 
 class Output(Tail):
-    """The output file of one run folder; one with the folder "" never prints anything."""
+    """The output file of one run folder; if the folder is "", there is no output."""
 
     _was_read = False
 
     def read(self) -> Iterator[str]:
-        """Return the lines added since the last call, with control characters removed.
+        """Yield the lines added since the last call, with control characters removed.
 
         The first call returns the last few lines.
         """
@@ -132,7 +132,7 @@ class Output(Tail):
 
 
 def readable(text: str) -> Iterator[str]:
-    """Return an agent's line for a person: the text or command of a JSON event, else the line."""
+    """Yield an agent's line for a person: the text or command of a JSON event, else the line."""
     try:
         said = list(_words(json.loads(text))) if text.lstrip().startswith("{") else [text]
     except (ValueError, RecursionError):

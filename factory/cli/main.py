@@ -1,7 +1,8 @@
 """The two programs: each imports the command that a person types and returns its exit code.
 
-A command is the function of its name in a module of this package; parsers.py declares its options.
-Invariant: 0 success, 1 failure, 2 wrong usage, 3 not possible now; no traceback for our own errors.
+A command is the function of its name in a module of this package; parsers.py declares the options
+of each. Invariant: 0 success, 1 failure, 2 wrong usage, 3 not possible now; no traceback for our
+own errors.
 """
 
 import io
@@ -14,7 +15,7 @@ from factory import __version__
 from factory.cli import parsers, say
 from factory.ground.errors import FactoryError, NotYet, UsageError, did_you_mean
 
-Commands = Mapping[str, str]  # name → the module that has the function of that name
+Commands = Mapping[str, str]  # name → the module with the function of that name
 
 FACTORY: Commands = {
     "status": "status",
@@ -81,8 +82,8 @@ def _run(program: str, commands: Commands, argv: Sequence[str]) -> int:
 
 
 def _prepare_streams() -> None:
-    # A stream that the shell closed (`>&-`) becomes /dev/null. In this order, no store or file gets
-    # its number.
+    # If the shell closed a stream (`>&-`), replace it by /dev/null. The order of the streams
+    # matters: otherwise a store or file could get the number of a stream.
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
@@ -93,7 +94,7 @@ def _prepare_streams() -> None:
 
 
 def _drop_output() -> None:
-    # Otherwise the interpreter's flush at exit would complain again.
+    # Without this, the interpreter would report the same error when it flushes at exit.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -1,4 +1,4 @@
-"""Finds the unit that a person names; for an unknown name, an error with a did-you-mean."""
+"""Finds the unit that a person names; for an unknown name, suggests similar names."""
 
 import sqlite3
 
@@ -25,5 +25,5 @@ def _no_unit_but_card(con: sqlite3.Connection, name: str) -> str:
 
 
 def meant(con: sqlite3.Connection, name: str) -> str:
-    """Return a did-you-mean from the open units and those that landed last."""
+    """Return a suggestion from the open units and the units that landed last."""
     return did_you_mean(name, unit_views.known_units(con))

@@ -1,8 +1,8 @@
-"""The purpose and the options of each command: one function a command, with the same name.
+"""The purpose and the options of each command: one function for each command, with the same name.
 
 Each function declares its command on a parser; `--help` and docs/commands.md come from these
-declarations. Invariant: no function imports anything, because each use of a command makes its
-parser.
+declarations. Invariant: no function imports anything, because these functions run at each use of a
+command.
 """
 
 from argparse import Action, ArgumentParser, RawDescriptionHelpFormatter
@@ -375,7 +375,7 @@ def demo(parser: ArgumentParser) -> None:
     _examples(parser, "factoryd demo", "factoryd demo --keep")
 
 
-# In the order of --help, by the heading there.
+# The commands in the order of --help, by the headings there.
 FACTORY: Mapping[str, tuple[Declare, ...]] = {
     "what happens": (status, show, log, diff, why),
     "what you say": (answer, tell, retry, cancel, pause, resume),

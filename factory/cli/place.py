@@ -22,7 +22,7 @@ def root() -> str:
 
 
 def repository() -> str:
-    """Return the top of the working tree, or of the main one if only that has a factory."""
+    """Return the top of the working tree; of the main working tree if only that has a factory."""
     top = here = os.getcwd()
     while not os.path.exists(os.path.join(top, ".git")):
         if _is_bare(top):
@@ -64,7 +64,7 @@ def daemon(top: str) -> rows.Daemon:
 
 
 def copied_from(top: str) -> str:
-    """Return the original's checkout if the store in `top` is a copy never started here."""
+    """Return the original's checkout if `top` is a copy that was never started, or ""."""
     if not os.path.exists(within(top, "store.sqlite")):
         return ""
     with store(top) as con:
@@ -83,7 +83,7 @@ def copied_from(top: str) -> str:
 
 
 def _is_bare(folder: str) -> bool:
-    """Whether it is a git dir without a working tree, as far as this can be found without git."""
+    """Return whether the folder seems to be a bare git dir; starts no git."""
     for name in ("HEAD", "objects", "refs"):
         if not os.path.exists(os.path.join(folder, name)):
             return False
@@ -97,7 +97,7 @@ def _common_dir(top: str) -> str:
 
 
 def _main_worktree(top: str) -> str:
-    """Return the main working tree if `top` is a linked one of the repository, or ""."""
+    """Return the main working tree if `top` is a linked working tree, or ""."""
     try:
         with open(os.path.join(top, ".git")) as link:
             git_dir = os.path.join(top, link.read().removeprefix("gitdir:").strip())

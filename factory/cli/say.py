@@ -51,7 +51,7 @@ def line(text: str) -> str:
 
 
 def paint(text: str, style: str) -> str:
-    """Return the text in that style; plain if standard output is no terminal or has no colours."""
+    """Return the text in that style; unchanged if standard output shows no colours."""
     if not text or not _shows_colours():
         return text
     return f"\x1b[{_STYLES[style]}m{text}\x1b[0m"
@@ -64,7 +64,7 @@ def _shows_colours() -> bool:
 
 
 def width(text: str) -> int:
-    """Return the cells that an uncoloured text takes."""
+    """Return how many cells a text without colours takes."""
     return sum(cells for _, cells in _letters(text))
 
 
@@ -84,7 +84,7 @@ def clip(text: str, room: int) -> str:
 
 
 def _letters(text: str) -> Iterable[tuple[str, int]]:
-    """Return each letter as a person sees it, of one or more code points, with its cells."""
+    """Yield each letter that a person sees (one or more code points), with its number of cells."""
     if _NARROW.fullmatch(text):
         return zip(text, repeat(1), strict=False)
     import wcwidth

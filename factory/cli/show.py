@@ -1,4 +1,4 @@
-"""One unit or card: what it is, what it changes, and why it is in its state."""
+"""Shows one unit or card: what it is, what it changes, and why it is in its state."""
 
 import os
 import sqlite3
@@ -111,7 +111,7 @@ def _attempt(attempt: unit_rows.Attempt, now: datetime) -> Sequence[str]:
 def _used(attempt: unit_rows.Attempt) -> str:
     tokens = attempt.tokens
     used = f"{tokens.input}+{tokens.output} tokens" if tokens.input or tokens.output else ""
-    # Unreported usage is charged as it was reserved.
+    # If usage was not reported, the reservation is charged.
     charged = max(attempt.cost_usd, attempt.reserved_usd) if attempt.end else attempt.cost_usd
     if not charged:
         return used
@@ -120,7 +120,7 @@ def _used(attempt: unit_rows.Attempt) -> str:
 
 
 def _kept(attempt: unit_rows.Attempt) -> Sequence[str]:
-    """Return where the tree of an attempt is, and what else is left of it."""
+    """Return where the tree of an attempt is, and which other files of the attempt are left."""
     kind, _, rest = attempt.ref.removeprefix("refs/factory/").partition("/")
     held = {"attempts": "ref", "archive": f"archive {rest}"}.get(kind, "no tree")
     tree = f"tree {attempt.tree[:10]}" if attempt.tree else ""
@@ -130,7 +130,7 @@ def _kept(attempt: unit_rows.Attempt) -> Sequence[str]:
 
 
 def _left_out(attempts: Sequence[unit_rows.Attempt]) -> Iterator[str]:
-    """Yield the whole paths that git could not take; a reader searches for them."""
+    """Yield the paths that git could not take, in full, so that a person can search for them."""
     found = []
     for attempt in attempts:
         for path in attempt.left_out:
@@ -149,7 +149,7 @@ def _verdict(verdict: unit_rows.Verdict) -> Sequence[str]:
 
 def _prompt(name: str, unit: unit_rows.Unit | None) -> str:
     attempts = unit.attempts if unit else ()
-    for attempt in reversed(attempts):  # the last may have ended before it got a prompt
+    for attempt in reversed(attempts):  # the last attempt may have ended before it got a prompt
         path = f"{attempt.run_dir}/prompt.md"
         with suppress(OSError), open(path, encoding="utf-8") as file:  # noqa: PTH123
             return say.clean(file.read())

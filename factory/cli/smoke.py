@@ -1,6 +1,6 @@
 """Whether an agent works here: its program, version, login, and a unit in a scratch repository.
 
-Invariant: nothing in the repository is written; the scratch line is gone afterwards.
+Invariant: this check writes nothing in the repository, and deletes the scratch line afterwards.
 """
 
 import os
@@ -140,7 +140,7 @@ def _look(top: Path, name: str, environ: Mapping[str, str]) -> Iterator[Check]:
         yield seen
         login = seen.fix
     if "/" in first and not Path(first).is_absolute():
-        own[first] = ""  # it is inside the repository
+        own[first] = ""  # the path is inside the repository
     own[f"{folder}/gates/10-hello.sh"] = _GATE
     with tempfile.TemporaryDirectory(
         prefix="factory-doctor-", ignore_cleanup_errors=True
@@ -177,7 +177,7 @@ def _version(runtime: Runtime, program: Path, environ: Mapping[str, str]) -> Che
 
 
 def _login(runtime: Runtime, environ: Mapping[str, str]) -> Check:
-    """Report any sign of a login. None is no error, because there may be other ways to log in."""
+    """Report any sign of a login. A missing sign is no error: there may be other ways to log in."""
 
     def there(sign: str) -> bool:
         if "/" in sign:
@@ -237,7 +237,7 @@ def _red(unit: unit_rows.Unit | None, runtime: Runtime, login: str) -> Check:
     alone = shlex.join(
         part for part in runtime.command if isinstance(part, str) and part != "{resume}"
     )
-    # Not every program says that it needs a login: some wait for one, some use unknown words.
+    # Some programs do not say that they need a login: they wait for it, or use unknown words.
     look = f"run it in an empty repository and read its messages: {say.clip(alone, 200)}"
     if login:
         look = f"{login}; or {look}"
@@ -249,7 +249,7 @@ def _red(unit: unit_rows.Unit | None, runtime: Runtime, login: str) -> Check:
 
 
 def _ended(root: str, deadline: float) -> unit_rows.Unit | None:
-    """Return the unit's result, or what is known about it at the deadline."""
+    """Return the unit when it has ended, or its state at the deadline."""
     unit = None
     while time.monotonic() < deadline and not (unit and unit.state in ENDS):
         time.sleep(0.1)

@@ -1,6 +1,7 @@
-"""The screen: what needs you, what is moving, what is queued, what waits, what landed last.
+"""Prints the screen: cards, running units, the queue, waiting units, the last landings.
 
-Invariant: imports very little, because people type it often and scripts call it in loops.
+Invariant: imports very little, because people type `factory status` often and scripts call it in
+loops.
 """
 
 import os
@@ -17,7 +18,7 @@ from factory.store.states import UnitState
 
 MOST = 8  # most rows of one section
 ENDED = "ENDED; THE NEXT START PROCESSES THEM"
-WHOLE = 3  # cards shown with their options
+WHOLE = 3  # number of cards shown with their options
 STILL = (UnitState.WAITING, UnitState.READY, UnitState.HELD)
 CLEAR = "\x1b[H\x1b[J"
 
@@ -51,7 +52,7 @@ def card_lines(card: rows.Escalation, now: datetime) -> Iterator[str]:
 
 
 def _about(card: rows.Escalation) -> str:
-    """Return how many units the card stops, or the only one if the question does not name it."""
+    """Return how many units the card stops; for one unit, its name unless the question has it."""
     if card.count > 1:
         return f" · {card.count} units"
     if not card.units or card.units[0] in re.findall(r"[\w-]+", card.question):
@@ -66,7 +67,7 @@ def _likely_answer(card: rows.Escalation) -> str:
 
 
 def _options(options: Sequence[rows.Choice]) -> Iterator[str]:
-    """Yield labels and effects in full, since a person decides by them; in columns if they fit."""
+    """Yield labels and effects in full, because a person needs them; in columns if they fit."""
     cells = [(option.key, option.label, option.effect) for option in options]
     aligned = say.table(cells, indent="      ")
     if "…" not in "".join(aligned):
@@ -99,7 +100,7 @@ def _screen(seen: rows.Status, top: str) -> Iterator[str]:
 
 
 def _left_in_inbox(seen: rows.Status, top: str) -> int:
-    """Return the number of task files in the inbox; 0 while the daemon handles them."""
+    """Return the number of task files in the inbox; 0 if the daemon runs, because it takes them."""
     if seen.daemon.state != "stopped" and any(seen.units.values()):
         return 0
     count = 0
@@ -139,7 +140,7 @@ def _no_units(inbox: str, left: int) -> str:
 def _cards(cards: Sequence[rows.Escalation], now: datetime) -> Iterator[str]:
     yield ""
     for card in cards:
-        if card.answer:  # its cause still exists, but the card needs nothing more
+        if card.answer:  # a person answered it, but its cause still exists
             text = f"  {card.id}  {card.kind}: you said “{say.line(card.answer)}”"
             yield say.paint(text, "dim")
     asking = _asking(cards)
@@ -196,7 +197,7 @@ def _titles(seen: rows.Status) -> dict[str, str]:
 
 
 def _waiting(seen: rows.Status, now: datetime) -> list[Sequence[str]]:
-    """Return the units that are stopped, except those shown above in a whole card."""
+    """Return the stopped units, except units that are shown above in a full card."""
     asked = set()
     for card in _asking(seen.escalations)[:WHOLE]:
         if len(card.units) == 1:

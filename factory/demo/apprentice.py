@@ -25,7 +25,7 @@ class Prompt:
 
     @property
     def failure(self) -> str:
-        """Return the failed test or the sentence about the conflict; else empty."""
+        """Return the failed test or the sentence about the conflict; empty if there is neither."""
         _, _, told = self.text.partition("## What went wrong")
         found = re.search(r"^(?:FAIL|ERROR): (\w+)|^(.*conflicts with trunk.*)", told, re.MULTILINE)
         return found[1] or found[2] if found else ""
@@ -67,7 +67,7 @@ def wait_for_release() -> None:
 
 
 def fix_total(prompt: Prompt) -> None:
-    """Forget the empty cart at first; correct that when the gate is red."""
+    """Forget the case of an empty cart at first; correct that after the gate is red."""
     if not prompt.failure:
         say("It counts each name once. I add up all prices.")
         edit(
@@ -95,7 +95,7 @@ def fix_slug(_: Prompt) -> None:
 
 
 def receipt(_: Prompt) -> None:
-    """Take some time, so that other tasks wait for it."""
+    """Work slowly, so that other tasks wait for this one."""
     wait_for_release()
     (SHOP / "receipt.py").write_text(
         '"""The receipt of a cart."""\n\n\n'
@@ -107,7 +107,7 @@ def receipt(_: Prompt) -> None:
 
 
 def receipt_total(_: Prompt) -> None:
-    """Add to the receipt of another task, which landed before this one started."""
+    """Extend the receipt that another task made; that task landed before this one started."""
     file = SHOP / "receipt.py"
     edit(file, "\n\n\ndef receipt", "\n\nfrom shop.cart import total\n\n\ndef receipt")
     edit(file, 'return "\\n".join(', "rows = [")
@@ -120,7 +120,7 @@ def receipt_total(_: Prompt) -> None:
 
 
 def headline(text: str) -> Callable[[Prompt], None]:
-    """Return the work of a task that changes the README's first line; two of them conflict."""
+    """Return the work of a task that changes the README's first line; two such tasks conflict."""
 
     def change(prompt: Prompt) -> None:
         wait_for_release()
@@ -153,7 +153,7 @@ def rounding(prompt: Prompt) -> None:
 
 
 def float_sum(_: Prompt) -> None:
-    """Try, and fail: the task is impossible."""
+    """Try and fail, because the task is impossible."""
     wait_for_release()
     say("I cannot do this. I leave a note.")
     with (SHOP / "wishes.py").open("a") as file:

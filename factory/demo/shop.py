@@ -137,9 +137,9 @@ ASKS = "rounding"
 FAILS = "float-sum"
 LANDS = frozenset(TASKS) - {FAILS}
 
-# These agents work until the demo releases them. So the same things happen in each demo.
+# These agents work until the demo releases them, so that each demo shows the same events.
 FIRST, SECOND = "readme-tea", "readme-hours"  # both change the same line; the second conflicts
-SLOW = frozenset({"receipt", FAILS})  # released after the screen
+SLOW = frozenset({"receipt", FAILS})  # the demo releases these after it has shown the screen
 # The states of the open tasks on the screen. The others have landed.
 TELLING = {
     ASKS: "held",

@@ -1,4 +1,4 @@
-"""Which agents this line can use now: runtime files, and whether their programs are installed."""
+"""Finds the agents that this line can use now: runtime files whose programs are installed."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,13 +13,13 @@ from factory.ground.reserved import NO_AGENT
 
 @dataclass(frozen=True, slots=True)
 class Agents:
-    """The agents by name, and who stands in for the default one."""
+    """The agents by name, and the agent that stands in for the default agent."""
 
-    default: str  # for units that name no agent; "": no agent is installed
+    default: str  # the agent for units that name none; "": none is installed
     missing: Mapping[str, str]  # agents that cannot be used, each with the reason
     installed: tuple[str, ...] = ()
-    unknown: frozenset[str] = frozenset()  # in factory.toml, but without a runtime file
-    fallback: tuple[str, ...] = ()  # take the default's units, in this order, while it is paused
+    unknown: frozenset[str] = frozenset()  # names in factory.toml without a runtime file
+    fallback: tuple[str, ...] = ()  # agents that stand in for a paused default, in this order
     modelless: frozenset[str] = frozenset()  # agents whose command has no `{model}`
     deputy: str = ""  # the agent of the fallback that stands in now
     because: str = ""  # why it stands in
@@ -30,13 +30,13 @@ class Agents:
         return self.deputy or self.default
 
     def deputized(self, stopped: Mapping[str, datetime], at: datetime) -> "Agents":
-        """Return the agents with a deputy: the first of them whose pause is over or ends next."""
+        """Return the agents with a deputy: an agent without a pause, or whose pause ends first."""
         able = [name for name in (self.default, *self.fallback) if not self.trouble(name)]
         first = min(able, key=lambda name: stopped.get(name, at), default=self.default)
         return replace(self, deputy="" if first == self.default else first)
 
     def trouble(self, name: str) -> str:
-        """Return why the agent cannot be used (name "": no agent is installed); "" if it can."""
+        """Return why the agent cannot be used, or ""; the name "" means that none is installed."""
         if not name:
             return (
                 "No agent program is installed: install claude or codex, or name another in "

@@ -14,15 +14,15 @@ from factory.store import spending
 from factory.store.records import Attempt
 from factory.store.unit import EndReason
 
-SLACK = 1e-6  # dollars, minutes: sums of cents are not exact
-# factoryd reserves up to this many times the need: not every attempt can get more later.
+SLACK = 1e-6  # in dollars and minutes, because sums of cents are not exact
+# factoryd reserves up to this many times the need, because not every attempt can get more later.
 GENEROUS = 3
 NOT_WORKED = frozenset({EndReason.LIMIT, EndReason.AUTH, EndReason.SETUP_FAILED})
 
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """An amount of dollars, of tokens, and of minutes of an agent."""
+    """An amount of dollars, tokens and minutes."""
 
     usd: float = 0.0
     tokens: float = 0
@@ -42,7 +42,7 @@ class Amount:
         return Amount(self.usd * factor, self.tokens * factor, self.minutes * factor)
 
     def within(self, other: "Amount") -> bool:
-        """Whether `other` pays for this amount."""
+        """Return whether this amount is at most `other`."""
         money = self.usd <= other.usd + SLACK and self.tokens <= other.tokens
         return money and self.minutes <= other.minutes + SLACK
 
@@ -73,12 +73,12 @@ class Short(StrEnum):
     """Why an attempt cannot be paid for."""
 
     UNIT = "unit"  # the unit has reached its limit
-    DAY = "day"  # the rest of the day's limit does not pay for it
-    LATER = "later"  # the rest would pay, but is reserved for running attempts
+    DAY = "day"  # the rest of the day's limit is less than the attempt needs
+    LATER = "later"  # the rest is enough, but reserved for running attempts
 
 
 def caps(table: Budget, *, raised: int = 0, regardless: bool = False) -> Caps:
-    """Return the caps of factory.toml; `raised`: times a person raised the cap of the unit."""
+    """Return the caps of factory.toml; `raised`: how often a person raised the unit's cap."""
     unit = _cap(table.unit_usd, table.unit_tokens, table.unit_minutes) * (1 + raised)
     day = NO_CAP if regardless else _cap(table.day_usd, table.day_tokens, table.day_minutes)
     return Caps(_cap(table.attempt_usd, table.attempt_tokens), unit, day)
@@ -135,8 +135,8 @@ def reserve(
 ) -> Amount | Short:
     """Return what to reserve for an attempt that probably needs `need`, or why it cannot start.
 
-    `unit` and `spent` are charged so far to the unit and to the day. `running` is the reserved but
-    unused part of running attempts.
+    `unit` and `spent` are the amounts charged so far to the unit and to the day. `running` is the
+    money that is reserved for running attempts and not yet spent.
     """
     rest = caps.unit - unit
     left = caps.day - spent
@@ -152,14 +152,14 @@ def reserve(
 
 
 def extend(caps: Caps, held: Amount, want: Amount, *, unit: Amount, day: Amount) -> Amount | None:
-    """Return what to reserve for an attempt that will soon have used `want`; None: over a cap.
+    """Return the reservation for an attempt that will soon have used `want`; None: over a cap.
 
-    `unit` and `day` are what other attempts charged to the unit and to the day.
+    `unit` and `day` are the amounts that other attempts cost the unit and the day.
     """
     want = caps.counted(want)
     limit = least(caps.attempt, caps.unit - unit, caps.day - day)
     limit = replace(limit, minutes=math.inf)  # the shim of the agent limits the minutes
-    # If a person lowered a cap since, the reservation may be above it.
+    # If a person has lowered a cap, the reservation may be above that cap.
     if want.within(least(held, limit)):
         return held
     if not want.within(limit):
@@ -168,13 +168,13 @@ def extend(caps: Caps, held: Amount, want: Amount, *, unit: Amount, day: Amount)
 
 
 def settle(attempt: Attempt) -> Attempt:
-    """Return the ended attempt, charged to the day of its end; free if no model worked."""
+    """Return the ended attempt, charged to the day of its end; without cost if no model worked."""
     if attempt.end is None:
         return attempt
     day = attempt.day or day_of(attempt.end)
     if not attempt.workspace or (attempt.reason in NOT_WORKED and not attempt.tree):
         return replace(attempt, day=day, reserved_usd=0.0, reserved_tokens=0, reserved_minutes=0.0)
-    # Preparation counts too, up to the reserved minutes.
+    # The time of the preparation counts too, up to the reserved minutes.
     took = max(0.0, (attempt.end - attempt.start).total_seconds() / 60)
     return replace(attempt, day=day, reserved_minutes=min(took, attempt.reserved_minutes))
 

@@ -1,4 +1,4 @@
-"""The crew: the number of workers that the settings say, each with one hook.
+"""The crew: as many workers as the settings say, each with one hook.
 
 Invariant: a run is under way for each full hook; `check` starts a missing run.
 """
@@ -31,7 +31,7 @@ class Runs(Protocol):
 
     @property
     def busy(self) -> bool:
-        """Whether a run is under way."""
+        """Return whether a run is under way."""
         ...
 
 

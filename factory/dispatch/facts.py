@@ -1,6 +1,6 @@
-"""The facts that the pool needs at one moment, read from the store in a few queries.
+"""Reads the facts that the pool needs at one moment, in a few queries.
 
-Invariant: Facts never change. After a record changed, gather again or use the written record.
+Invariant: Facts never change. After a write, gather new Facts or use the written record.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -26,16 +26,16 @@ class Facts:
 
     at: datetime
     units: Sequence[Unit]  # open
-    specs: Mapping[str, Spec]  # of the open units
+    specs: Mapping[str, Spec]  # the specs of the open units
     hooks: Sequence[Hook]
     cards: Sequence[Card]  # open
     newest: Mapping[
         str, Attempt
-    ]  # newest attempts of units that wait for a time or continue a session
-    needed: Mapping[str, UnitState]  # finished units that open units need
+    ]  # the newest attempt of each unit that waits for a time or continues a session
+    needed: Mapping[str, UnitState]  # states of finished units that open units need
     rests: Rests
     agents: Agents  # with the agent that stands in now
-    notices: Sequence[str]  # paused agents, and who takes their units
+    notices: Sequence[str]  # sentences: paused agents, and which agent takes their units
     accounts: Ledger  # grows with each attempt that this pass starts
 
     def spec(self, unit: Unit) -> Spec:

@@ -1,7 +1,7 @@
 """The ledger: what attempts have spent and reserved, and what is left under the caps.
 
-Invariant: only the records of attempts count. So a reservation of a dead daemon ends when rescue
-ends its attempt.
+Invariant: only the records of attempts count. So a reservation that a dead daemon made ends when
+Rescue ends the attempt.
 """
 
 from collections.abc import Collection, Sequence
@@ -27,7 +27,7 @@ LOOK_BACK = 7  # days of attempts that predict what the next attempt needs
 
 
 class Ledger:
-    """The accounts at one moment; each record is read once.
+    """The accounts at one moment; the ledger reads each record once.
 
     `add` adds an attempt that started later. The attempts of `units` are read in one query.
     """
@@ -42,7 +42,7 @@ class Ledger:
         self._needs: dict[str, Amount] = {}
 
     def reserve(self, unit: Unit, agent: str, minutes: float) -> Amount | Short:
-        """Return what to reserve for an attempt of at most `minutes`; nothing without a cap."""
+        """Return the reservation for an attempt of at most `minutes`; 0 for parts without a cap."""
         caps = self._caps(unit)
         if agent == NO_AGENT or caps == Caps():
             return Amount()
@@ -63,7 +63,7 @@ class Ledger:
         self._of_units.setdefault(attempt.unit, []).append(attempt)
 
     def extend(self, attempt: Attempt, want: Amount) -> Amount | None:
-        """Return what a running attempt must reserve before it uses `want`; None: over a cap."""
+        """Return the reservation that a running attempt needs to use `want`; None: over a cap."""
         unit = self._store.get(Unit, attempt.unit)
         assert unit is not None, f"there is no unit {attempt.unit}"
         others = [each for each in self._running if _key(each) != _key(attempt)]
@@ -83,7 +83,7 @@ class Ledger:
 
     @property
     def day_cause(self) -> Cause:
-        """Return the cause of units that the day's limit stops; each day and limit has its own."""
+        """Return the cause of units that the day's limit stops; each day and limit has one."""
         return cause("day", f"{day_of(self._at)}:{budget.said(self._day_cap, self._day_cap)}")
 
     @cached_property
@@ -137,14 +137,14 @@ class Meter:
 
     def __init__(self) -> None:
         self._caps: Budget | None = None
-        # The most that the attempt used between two reads; it may use as much until the next one.
+        # The most that the attempt used between two reads; it may use as much until the next read.
         self._step: Amount | None = None
 
     def read(self, ledger: Ledger, attempt: Attempt, usage: Usage) -> tuple[Attempt, bool]:
         """Return the attempt with its new usage, and whether a cap stops it."""
         now = metered(attempt, usage)
         grown = budget.used(now) - budget.used(attempt)
-        is_edited = self._caps != ledger.table  # the edit may be older than this daemon
+        is_edited = self._caps != ledger.table  # the limits may have changed before this start
         self._caps = ledger.table
         if grown == Amount() and not is_edited:
             return now, False
@@ -159,7 +159,7 @@ class Meter:
 
 
 def metered(attempt: Attempt, usage: Usage) -> Attempt:
-    """Return the attempt with its reported usage; never less, because a report may get lost."""
+    """Return the attempt with its reported usage, which never falls: reports may get lost."""
     return replace(
         attempt,
         tokens_input=max(attempt.tokens_input, usage.input),

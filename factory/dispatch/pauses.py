@@ -1,4 +1,4 @@
-"""Pauses of runtimes: at a usage limit, or after attempts of several units ended at once.
+"""Pauses of runtimes: at a usage limit, or if attempts of several units ended at once.
 
 Invariant: factoryd starts no runtime in a tight loop; each further failure makes the pause longer.
 """
@@ -22,7 +22,7 @@ from factory.store.unit import EndReason
 
 LIMIT_PAUSE = timedelta(minutes=15)  # the longest pause for a limit without a reset time
 AT_ONCE = timedelta(seconds=30)
-UNITS = 3  # if so many units in a row end at once, the runtime is to blame
+UNITS = 3  # if attempts of so many units in a row end at once, the runtime is to blame
 NOTHING = frozenset(
     {EndReason.EMPTY, EndReason.CRASHED, EndReason.LOST, EndReason.LIMIT, EndReason.AUTH}
     | {EndReason.HANDED_BACK, EndReason.NO_PROGRESS}
@@ -36,7 +36,7 @@ class Rests:
     """The runtimes that are paused at a given time."""
 
     until: Mapping[str, datetime]
-    why: Mapping[str, str]  # the end of the pause and its reason, to follow the name
+    why: Mapping[str, str]  # end and reason of the pause, as words after the name
 
 
 def rests_at(store: Store, now: datetime) -> Rests:
@@ -86,10 +86,10 @@ def note_end(
     reset: datetime | None,
     now: datetime,
 ) -> datetime | None:
-    """Record what the end of an attempt says about its runtime; return how long a unit waits.
+    """Record what the end of an attempt says about its runtime; return when its unit may go on.
 
     The result is None if no limit stopped the attempt. After a limit (or an overloaded server)
-    without a reset time, factoryd tries again after 10 s, then after twice as long each time.
+    without a reset time, factoryd tries again after 10 s, then after twice the time, and so on.
     """
     agent = attempt.agent
     is_limited = attempt.reason is EndReason.LIMIT
@@ -99,7 +99,7 @@ def note_end(
         _worked(store, escalations, agent, now)
         return None
     if not is_limited and (attempt.end or now) - attempt.start >= AT_ONCE:
-        return None  # it ran long enough: not a failure at once
+        return None  # it ran long enough, so it did not end at once
     known = _known(store)
     before = known.get(agent, {"row": 0, "units": []})
     rests = resting(store, now).get(agent, now)
@@ -139,12 +139,12 @@ def _limited(
     rests: datetime,
     now: datetime,
 ) -> _Found:
-    """Return the pause for a limit; without a reset time, count it once for each pause."""
+    """Return the pause for a limit; without a reset time, count one failure for each pause."""
     row = int(before["row"])
     units = before["units"]
     if reset is not None and reset > now:
         return _Found(row, units, reset, attempt.detail, None)
-    is_new = rests <= now  # otherwise the attempt started before the pause
+    is_new = rests <= now  # if False, the attempt started before the present pause
     if is_new:
         row += 1
     pause = timedelta(seconds=backoff(row, at_most=LIMIT_PAUSE.total_seconds()))
@@ -155,7 +155,7 @@ def _limited(
 
 
 def _failed(attempt: Attempt, before: Mapping[str, Any], now: datetime) -> _Found:
-    """Return the pause for an attempt that did nothing; only after several units is there one."""
+    """Return the pause for an attempt that did nothing; no pause before several units failed."""
     row = int(before["row"]) + 1
     others = [each for each in before["units"] if each != attempt.unit]
     units = [*others, attempt.unit][-UNITS:]

@@ -1,4 +1,4 @@
-"""The pool: puts ready units on free hooks, and says what every other unit waits for.
+"""The pool: puts ready units on free hooks, and records what every other unit waits for.
 
 Invariant: one transaction puts a unit on a hook, under a new epoch, or does nothing.
 """
@@ -66,7 +66,7 @@ class Pool:
         self._full: Ask | None = None  # the card while a disk is full
         self.notices: Sequence[
             str
-        ] = ()  # of the last pass: paused agents, and who takes their units
+        ] = ()  # of the last pass: paused agents, and which agent takes their units
 
     async def run(self, group: TaskGroup) -> None:
         """Tick whenever something changed, and at the latest every 30 seconds."""
@@ -154,10 +154,10 @@ class Pool:
     # ── what starts ──
 
     def _is_sound(self, unit: Unit, facts: Facts) -> bool:
-        """Whether the task of the unit has no trouble that a person must solve."""
+        """Return whether the task of the unit has no problem that a person must solve."""
         spec = facts.spec(unit)
         if unit.state is UnitState.READY and spec.trouble:
-            # A task that another release accepted may be wrong for this release.
+            # A task that another release of factoryd accepted may be invalid for this release.
             ask = words.unreadable(unit, unread(spec))
             self._escalations.wait(unit, ask, now=facts.at)
             return False
@@ -195,7 +195,7 @@ class Pool:
         return why
 
     def _startable(self, units: Sequence[Unit], facts: Facts, stopped: Stops) -> list[Unit]:
-        """Return the units without those that are unproven or that a cause stops now."""
+        """Return the units that are proven and that no cause stops now."""
         found = []
         with self._store.transaction():
             for unit in units:
@@ -224,7 +224,7 @@ class Pool:
         return facts.accounts.reserve(unit, facts.agent(unit), minutes)
 
     def _is_short(self, unit: Unit, facts: Facts) -> bool:
-        """Return whether no money is left for a ready unit; if so, hold it or let it wait."""
+        """Return whether a ready unit cannot be paid for; if so, hold it or make it wait."""
         if unit.state is not UnitState.READY:
             return False
         granted = self._grant(unit, facts)
@@ -246,7 +246,7 @@ class Pool:
         agent = facts.agent(unit)
         granted = self._grant(unit, facts)
         if isinstance(granted, Short):
-            # Units that just started have reserved the rest; the next pass says so.
+            # Units that this pass started have reserved the rest; the next pass records the reason.
             self._state.pool.send()
             return
         number = 1 + max(unit.attempt, self._newest_number(unit.id))
@@ -268,7 +268,8 @@ class Pool:
         full = replace(
             hook, unit=unit.id, attempt=number, state="running", phase="preparing", since=at
         )
-        # One transaction: either the unit is on this hook under this epoch, or nothing changed.
+        # This is one transaction: either the unit is on this hook under this epoch, or nothing
+        # changed.
         self._store.write(
             Event.HOOK_FILLED,
             running,

@@ -1,7 +1,7 @@
 """Proofs: accept commands must fail on trunk before an agent starts to make them pass.
 
 Invariant: if the commands of a unit cannot run, factoryd tries again after longer and longer waits.
-After the third failure a card asks a person. No other unit waits for this one.
+After the third failure a card asks a person. No other unit waits for these commands.
 """
 
 from collections.abc import Collection, Sequence
@@ -23,7 +23,7 @@ from factory.store.unit import Unit, UnitState
 
 
 def is_unproven(unit: Unit, spec: Spec) -> bool:
-    """Whether the accept commands of the unit must fail on trunk before the unit may start."""
+    """Return whether the accept commands must still fail on trunk before the unit may start."""
     if unit.state is not UnitState.READY or unit.proven or "accept" in unit.approved:
         return False
     return bool(spec.accept)
@@ -53,7 +53,7 @@ class Proofs:
         group.start_soon(partial(proving, broke=partial(self._note, name)))
 
     def setback(self, unit: Unit) -> Ask | str:
-        """Return a card or a sentence if the commands of a ready unit could not run, else ""."""
+        """Return a card or a sentence if the commands of a ready unit could not run, or ""."""
         error = self._broke.pop(unit.id, None)
         if error is None or unit.state is not UnitState.READY:
             return ""
@@ -69,7 +69,7 @@ class Proofs:
 
     @property
     def is_idle(self) -> bool:
-        """Whether no commands run and none wait for another try."""
+        """Return whether no commands run and no commands wait for another try."""
         return not self._running and not self._broke and not self._failed.waits()
 
     def waits(self) -> Sequence[float]:
@@ -92,7 +92,7 @@ class Proofs:
         if unit is None or unit.state is not UnitState.READY:
             return
         if spec is None or spec.accept != accept:
-            return  # the task was saved again: its new commands run later
+            return  # somebody saved the task again, and its new commands run later
         if proof.setup is not None:
             self._escalations.wait(unit, proof.setup, now=at)
         elif proof.passing:

@@ -15,8 +15,9 @@ from factory.store.records import Hook
 from factory.store.unit import Unit, UnitState, advance
 from factory.store.waits import missing
 
-AGE_STEP = timedelta(minutes=30)  # each raises a waiting unit by one priority
-# Only after this time to 0, so that an urgent unit goes ahead of last night's backlog.
+AGE_STEP = timedelta(minutes=30)  # each such time raises the priority of a waiting unit by one
+# Priority 0 is reached only after this time, so that an urgent new unit runs before units of last
+# night.
 AGE_TO_NOW = timedelta(days=1)
 
 
@@ -48,7 +49,8 @@ def choose(
 
     `units`: all units that are not final. `stopped`: returns why a unit may not start now, or "".
     `homes`: the worker whose workspace has the session of a unit. A unit that waits because of its
-    scope also stops later units that overlap it; otherwise a wide scope might wait for ever.
+    scope also stops later units that overlap it; otherwise a unit with a wide scope might wait for
+    ever.
     """
     free = [hook for hook in hooks if not hook.unit and hook.state == "idle"]
     under_way = []
@@ -76,11 +78,12 @@ def choose(
 
 
 def settle(units: Iterable[Unit], known: Mapping[str, UnitState], *, now: datetime) -> list[Unit]:
-    """Return the waiting and ready units that must change, in their new state.
+    """Return the waiting and ready units that must change, with the changes.
 
     `known`: the state of all units, final units too. A waiting unit becomes ready if nothing is
-    missing, and held if a need was cancelled. A ready unit waits if something is missing. Otherwise
-    only the time or the first sentence about needs changes. Skips units with a shared cause.
+    missing, and held if a need was cancelled. A ready unit waits if something is missing. In other
+    cases only its time changes, or it gets its first sentence about needs. Skips units with a
+    shared cause.
     """
     changed = []
     for unit in units:
@@ -93,7 +96,7 @@ def settle(units: Iterable[Unit], known: Mapping[str, UnitState], *, now: dateti
 
 
 def next_time(units: Iterable[Unit], *, now: datetime) -> datetime | None:
-    """Return when the next unit's wait ends, so that nothing has to poll; None if none ends."""
+    """Return when the next wait of a unit ends, so that no loop has to poll; None if none ends."""
     times = []
     for unit in units:
         if unit.state is UnitState.WAITING and not unit.cause and unit.not_before:
@@ -133,7 +136,7 @@ def why_stopped(unit: Unit, agent: str, resting: Mapping[str, str], *, trunk_red
 
 
 def _overlap(unit: Unit, others: Iterable[Unit]) -> str:
-    """Return which unit overlaps, or ""; a unit without a scope overlaps no other unit."""
+    """Return a unit whose scope overlaps, or ""; a unit without a scope overlaps none."""
     if not unit.scope:
         return ""
     for other in others:
@@ -156,7 +159,7 @@ def _settled(unit: Unit, known: Mapping[str, UnitState], now: datetime) -> Unit:
         return advance(unit, UnitState.WAITING, now=now, why=why)
     if not why and unit.state is UnitState.WAITING:
         return replace(advance(unit, UnitState.READY, now=now), not_before=None)
-    # views.why describes the needs when it shows the unit; only a time must be stored.
+    # When views.why shows the unit, it describes the needs; so only a time must be stored.
     is_said = unit.needs and unit.why
     if why and not is_said:
         return replace(unit, why=why)

@@ -1,4 +1,4 @@
-"""Why units may not start: the causes that units share, and a model that its agent cannot use.
+"""Why units may not start: a cause that several units share, or a model that the agent cannot use.
 
 Invariant: pure functions of the facts.
 """

@@ -58,7 +58,7 @@ class Waits:
         return [changed.get(unit.id, unit) for unit in units]
 
     def _release(self, unit: Unit, at: datetime) -> Unit:
-        """Release a unit after the card of its cause was closed."""
+        """Release a unit if the card of its cause is closed."""
         to = UnitState.QUEUED if unit.submission else UnitState.READY
         why = "the cause of its wait is over"
         free = advance(replace(unit, cause=""), to, now=at, why=why)
@@ -82,7 +82,7 @@ class Waits:
         return free
 
     def _past_limit(self, unit: Unit, facts: Facts) -> Unit:
-        """Release a unit that waits for an agent's reset as soon as another agent can take it."""
+        """Release a unit that waits for the reset of a limit, if another agent can take it."""
         last = facts.newest.get(unit.id)
         if not unit.not_before or last is None or last.reason is not EndReason.LIMIT:
             return unit

@@ -24,7 +24,7 @@ _UNSTARTED = (UnitState.WAITING, UnitState.READY, UnitState.HELD)
 
 
 class Acceptance:
-    """Makes units. `is_taken` returns whether a new unit cannot use an id."""
+    """Makes units. `is_taken` returns whether an id is not free for a new unit."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class Acceptance:
         now: datetime,
         ignored: tuple[str, ...] = (),
     ) -> str:
-        """Parse a task's text, which happens only here, and return the unit's id.
+        """Parse a task's text and return the unit's id; no other code parses tasks.
 
         `source`: the intake name; `ignored`: keys that the task's agent may not set. Raises
         TaskFileError.
@@ -132,7 +132,7 @@ class Acceptance:
 
 
 def as_asked(unit: Unit, spec: Spec) -> Unit:
-    """Return the unit with the values of its task file."""
+    """Return the unit with the values from its task file."""
     return replace(
         unit,
         title=spec.title,

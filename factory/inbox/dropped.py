@@ -1,6 +1,7 @@
-"""A dropped file: whether it is complete, and its content.
+"""Reads a dropped file, and finds out whether it is complete.
 
-Invariant: no link is followed, no file is changed, and reading stops at the size limit of a task.
+Invariant: this module follows no link, changes no file, and stops reading at the size limit of a
+task.
 """
 
 import fcntl
@@ -31,12 +32,12 @@ def editor_lock(path: Path) -> Path | None:
 
 
 def is_blank(path: Path, size: int) -> bool:
-    """Whether a file of this size contains only white space."""
+    """Return whether the file, which has this size, contains only white space."""
     return size < BLANK_MOST and not bounded.head(path, BLANK_MOST).strip(BLANK)
 
 
 def written_to(path: Path) -> bool | None:
-    """Whether a process has the file open for writing; None if the system cannot tell."""
+    """Return whether a process has the file open for writing; None if the system cannot tell."""
     if sys.platform != "linux":
         return None
     try:
@@ -44,7 +45,8 @@ def written_to(path: Path) -> bool | None:
     except PermissionError:
         return None
     try:
-        # When a writer comes, the system sends SIGIO to us, which would end the daemon.
+        # If a process opens the file for writing now, the system sends SIGIO to the daemon, which
+        # would end it.
         signal.signal(signal.SIGIO, signal.SIG_IGN)
         fcntl.fcntl(handle, fcntl.F_SETLEASE, fcntl.F_RDLCK)
         fcntl.fcntl(handle, fcntl.F_SETLEASE, fcntl.F_UNLCK)

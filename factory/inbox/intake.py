@@ -45,12 +45,12 @@ class Scan:
 
     accepted: list[str] = field(default_factory=list)  # ids of new or replaced units
     rejected: list[str] = field(default_factory=list)  # file names
-    warnings: list[str] = field(default_factory=list)  # which file stays, and why
-    again_s: float | None = None  # until the next pass: a file is still being written
+    warnings: list[str] = field(default_factory=list)  # sentences: which file stays, and why
+    again_s: float | None = None  # seconds until the next pass, if a file is still being written
 
 
 class _Wait(NamedTuple):
-    """Why an incomplete file waits: for some seconds, or for the reason in a sentence."""
+    """Why an incomplete file waits: a number of seconds, or a sentence with the reason."""
 
     seconds: float = 0
     why: str = ""
@@ -74,9 +74,9 @@ class Intake:
         self._store = store
         self._acceptance = acceptance
         self._ask_git = tracked
-        self._tracked = frozenset[str]()  # git's last answer
+        self._tracked = frozenset[str]()  # names that git tracks, by git's last answer
         self._written_to = ask_writers
-        # Inode, size and time of change of a file → since when they are the same.
+        # Inode, size and time of change of a file → the time since these have not changed.
         self._still: dict[tuple[int, int, int], datetime] = {}
 
     async def tick(self, now: datetime) -> Scan:
@@ -172,7 +172,7 @@ class Intake:
             else:
                 scan.again_s = min(wait.seconds, scan.again_s or wait.seconds)
         except FileNotFoundError:
-            pass  # somebody removed it again
+            pass  # somebody removed the file again
         except (OSError, TaskFileError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             scan.warnings.append(f"{where} cannot be taken ({reason}); factoryd tries again")
@@ -181,7 +181,7 @@ class Intake:
         """Return why the file waits; None if it is complete."""
         seen = path.lstat()
         if not stat.S_ISREG(seen.st_mode):
-            return None  # `read` refuses it
+            return None  # complete, and `read` then refuses the file
         lock = dropped.editor_lock(path)
         if lock:
             return _Wait(why=f"waits: {shown(lock.name)} shows that an editor has it open")
@@ -201,8 +201,8 @@ class Intake:
 
     def _take(self, path: Path, scan: Scan, now: datetime) -> None:
         # Move the file before writing the record: after a crash between the two, the next scan
-        # finds the file. Read it only after the move, and only if still nobody writes to it. So the
-        # text is always complete.
+        # finds the file. Read it only after the move, and only if no process writes to it then. So
+        # the text is always complete.
         moved = self._folder / f"{secrets.token_hex(8)}-{path.name}"
         # Only the daemon that owns the store can begin a transaction.
         with self._store.transaction(), faults.step("inbox.take"):
@@ -212,7 +212,7 @@ class Intake:
     # ── files that git tracks: copied, once for each content ──
 
     async def _learn_tracked(self, names: list[str], now: datetime) -> None:
-        """Ask git if there are new names; at the first start, record the existing files."""
+        """Ask git about new names, if any; at the first start, record the existing files."""
         is_first = self._store.get(Fact, "inbox") is None
         if is_first or not self._tracked.issuperset(names):
             self._tracked = await self._ask_git()
@@ -253,7 +253,7 @@ class Intake:
     # ── from file to unit ──
 
     def _admit(self, path: Path, scan: Scan, now: datetime) -> None:
-        """Make a unit from a file in the intake folder, or reject it; a second call is harmless."""
+        """Make a unit from a file in the intake folder, or reject it; may be called twice."""
         name = path.name.partition("-")[2]
         try:
             if not name.isprintable():
@@ -303,5 +303,5 @@ class Intake:
 
 
 def _where(path: Path) -> str:
-    """Return the file with its folder, for a person."""
+    """Return the path as text for a person: the file with its folder."""
     return f"{path.parent.name}/{shown(path.name)}"

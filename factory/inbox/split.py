@@ -1,8 +1,8 @@
 """Splits a unit that is too big: the agent's files in the outbox become the task files of parts.
 
-Invariant: no part gets more rights than the whole. Its scope lies inside the whole's scope, its
-priority is not higher, and other keys are inherited. The accept commands are not lost: the last
-part gets them, and needs all other parts.
+Invariant: no part gets more rights than the split unit (the whole). Its scope lies inside the
+whole's scope, its priority is not higher, and it inherits all other keys. The last part gets the
+accept commands and needs all other parts, so a split does not avoid them.
 """
 
 import json
@@ -20,15 +20,15 @@ from factory.store.task_file import FORMS, PARTS_BYTES, TaskFile, decode, free_i
 from factory.store.unit import Unit, UnitState
 
 FEWEST, MOST = 2, 20  # parts
-MOST_GLOBS = 50  # of a part: each pass of the pool compares the globs of every two units
-MOST_VALUES = 150  # in a part's front matter: one turn of the event loop parses all parts
+MOST_GLOBS = 50  # globs of a part; each pass of the pool compares the globs of every two units
+MOST_VALUES = 150  # values in a part's front matter; one turn of the event loop parses all parts
 SETTABLE = ("title", "priority", "needs", "scope")  # keys that a part may set (line.md §5)
 INHERITED = ("agent", "model", "attempts", "minutes", "allow", "review")
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A future unit: its id and its task file. `left_out`: keys that its agent may not set."""
+    """A future unit: its id and its task file. `left_out`: keys to ignore in it."""
 
     id: str
     text: str
@@ -37,7 +37,7 @@ class Part:
 
 
 def part_ids(whole: str, names: Sequence[str], taken: Callable[[str], bool]) -> dict[str, str]:
-    """Return file name → id of the part: the whole's id and the file's name, if not `taken`."""
+    """Return a dictionary from file name to id of the part: the whole's id and the file's name."""
     found = dict[str, str]()
     used = set[str]()
     for name in names:
@@ -57,8 +57,8 @@ def plan(
 ) -> tuple[Part, ...]:
     """Return the parts of `whole`, in the order of their names.
 
-    `files`: name → content; `units`: all units that are not final, and split units with their
-    parts as needs; `taken`: returns whether a unit already has that id. Raises TaskFileError with
+    `files`: name → content; `units`: all units that are not final, and all split units, whose needs
+    are their parts; `taken`: returns whether a unit already has that id. Raises TaskFileError with
     the file's name if the files are not a valid split.
     """
     _check_whole(whole, spec, units)
@@ -120,7 +120,7 @@ def told(parts: Iterable[Part]) -> str:
 
 
 def replaced(needs: Iterable[str], parts: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
-    """Return the needs, with each split unit replaced by its `parts`, and these by theirs."""
+    """Return the needs, with each split unit replaced by its `parts`, recursively."""
     found = dict[str, None]()
     for need in needs:
         if need not in parts:
@@ -178,10 +178,10 @@ class _Split:
         for name in INHERITED:
             fields[name] = getattr(self.spec, name)
         fields["accept"] = accept
-        if not file.body.strip() and "title" not in file.lines:  # it may have only `run`
+        if not file.body.strip() and "title" not in file.lines:  # the whole may have only `run`
             raise TaskFileError("has no task", form="write the task below the front matter")
         text = _task_file(fields, file.body)
-        parse(text, f"{part}.md")  # the whole may be too large, or a heading be no title
+        parse(text, f"{part}.md")  # too large, or an invalid title
         left_out = tuple(name for name in file.lines if name not in SETTABLE)
         return Part(part, text, needs, left_out)
 

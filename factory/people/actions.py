@@ -1,4 +1,4 @@
-"""What the factory does when an option of a card is chosen, as a closed set of values.
+"""Actions: what factoryd does if a person chooses an option of a card; a closed set of values.
 
 Invariant: `parse(written(action)) == action`; only `parse` reads the text that a card stores.
 """
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Leave the card open: its cause ends without an answer, or the person removes the cause."""
+    """Leave the card open; its cause ends by itself, or the person removes the cause."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recheck:
-    """Close the card; the units that waited for it try again."""
+    """Close the card; units that waited because of it try again."""
 
 
 @dataclass(frozen=True, slots=True)

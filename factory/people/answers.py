@@ -1,6 +1,6 @@
-"""Answers of a person about inferred gates, which no file of the repository defines.
+"""Answers of a person about inferred gates. No file of the repository defines such gates.
 
-Invariant: an answer changes inferred gates only, never a gate that has a file.
+Invariant: an answer changes only inferred gates, never a gate with a file.
 """
 
 import json
@@ -16,8 +16,8 @@ from factory.store.journal import Event
 from factory.store.ports import Store
 from factory.store.records import Fact
 
-LEFT_OUT = "left_out"  # the fact that names the gates that are left out
-RESTORES = "restores"  # the fact that names the files to restore after each gate
+LEFT_OUT = "left_out"  # name of the fact with the gates that are left out
+RESTORES = "restores"  # name of the fact with the files to restore after each gate
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The text of cards about one unit: one pure function for each cause.
 
-A choice is (label, effect, action); the first choice is the recommended one. effects.py has what an
-action does to the unit; line_cards.py has the cards about the line.
+A choice is (label, effect, action); the first choice is the recommended one. effects.py defines
+what an action does to the unit; line_cards.py has the cards about the line.
 """
 
 from collections.abc import Sequence
@@ -49,7 +49,7 @@ SPLIT: Choice = (
     "a new attempt writes smaller tasks, which replace this unit",
     Split(),
 )
-# For a unit with a command: no agent reads an answer.
+# This choice is for units with `run`, because there no agent reads an answer.
 RERUN: Choice = ("Run it again", "the same command once more, on the newest trunk", Rerun())
 RECHECK: Choice = ("Try again", "fix the cause first; waiting units continue", Recheck())
 AFRESH: Choice = (
@@ -81,7 +81,7 @@ def question(
 
 
 def no_model(unit: Unit, agent: str, model: str) -> Ask:
-    """Return the card for a unit that names a model when its agent's command takes none."""
+    """Return the card for a unit that names a model if its agent's command takes no model."""
     asks = (
         f"{unit.id} asks for the model {model}, but agent {agent} takes no model: "
         "its command has no {model}."
@@ -111,7 +111,7 @@ def need_cancelled(unit: Unit, needs: Sequence[str]) -> Ask:
 def attempts_exhausted(
     unit: Unit, *, last: str, evidence: str, limit: int, is_part: bool = False
 ) -> Ask:
-    """Return the card for a unit without attempts left; a part (`is_part`) is not split again."""
+    """Return the card for a unit without attempts left; a part (`is_part`) cannot be split."""
     tried = _attempts(unit)
     asks = f"{unit.id} failed after {tried}; the last one: {one_line(last)}. What now?"
     more = (
@@ -199,7 +199,7 @@ def guard(
 ) -> Ask:
     """Return the card for a change that touches guarded files.
 
-    `told`: a line about each path; `stops`: after the change lands, nothing can be judged.
+    `told`: a line about each path; `stops`: if the change lands, nothing can be judged any more.
     """
     lands = "factoryd judges this change and lands it if it is green"
     if stops:
@@ -225,7 +225,8 @@ def guard(
 def too_big(unit: Unit, sentence: str, told: Sequence[str], *, where: str, submitted: bool) -> Ask:
     """Return the card for an attempt that left more than factoryd keeps.
 
-    `where`: the folder with all its files. `submitted`: the kept part can be judged.
+    `where`: the folder with all files of the attempt. `submitted`: factoryd can judge the files
+    that it kept.
     """
     choices = [_for(unit, SEND_BACK)]
     if submitted:
@@ -259,7 +260,7 @@ def landing_blocked(unit: Unit, reason: str, paths: Sequence[str]) -> Ask:
         "the unit then lands automatically",
         Wait(),
     )
-    # One card for each first file, even if other files block these units too.
+    # Units with the same first file share a card, even if different other files block them too.
     about = cause("landing_blocked", min(paths, default=reason))
     where = f"git status; factory diff {unit.id}"
     return Ask(
@@ -268,7 +269,7 @@ def landing_blocked(unit: Unit, reason: str, paths: Sequence[str]) -> Ask:
 
 
 def landing_refused(unit: Unit, said: str, mend: str) -> Ask:
-    """Return the card for a landing that git refused; `mend`: the command that helps, or ""."""
+    """Return the card for a landing that git refused; `mend`: a command that helps, or ""."""
     why = one_line(said).rstrip(".")
     asks = f"{unit.id} is green, but git refused to land it: {why}. Trunk has not moved."
     about = cause("landing_refused", mend or one_line(said))
@@ -293,7 +294,7 @@ def landing_unknown(unit: str, step: str, said: str, mend: str) -> Ask:
 
 
 def with_remedy(said: str, mend: str) -> str:
-    """Return what is wrong, with the command that fixes it if one is known."""
+    """Return what is wrong, with a command that fixes it if factoryd knows one."""
     return f"{said}\n\nTo fix it: {mend}" if mend else said
 
 
@@ -322,7 +323,7 @@ def no_markdown(unit: Unit, name: str) -> Ask:
 
 
 def unjudged(what: str, said: str, *, unit: Unit | None = None, evidence: str = "") -> Ask:
-    """Return the card for a unit, or trunk, that factoryd or the machine cannot judge."""
+    """Return the card for a unit, or trunk, that factoryd cannot judge because of an error."""
     error = one_line(said).rstrip(".")
     asks = f"{what} has no verdict: judging it fails with an error each time ({error})."
     if unit:
@@ -336,7 +337,7 @@ def unjudged(what: str, said: str, *, unit: Unit | None = None, evidence: str = 
 
 
 def unit_spent(unit: Unit, *, used: str, cap: str) -> Ask:
-    """Return the card for a unit that has reached its spending limit, or nearly."""
+    """Return the card for a unit that has reached or almost reached its spending limit."""
     asks = f"{unit.id} has used {used} of its limit of {cap}; its work is kept. What now?"
     more = (
         "Give it as much again",

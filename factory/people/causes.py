@@ -1,4 +1,4 @@
-"""Why cards are open: a cause is a value with a stable key, and it says when it is over.
+"""Causes: why cards are open. A cause has a stable key and decides when it is over.
 
 Invariant: equal causes share one card; only `parse` reads the key that a card or a unit stores.
 """
@@ -16,7 +16,7 @@ Choice = tuple[str, str, Action]  # label, effect, action
 class Cause:
     """A cause that ends only with an answer, or when its owner closes the card.
 
-    `about` tells causes of one name apart; None if there can be only one.
+    `about` distinguishes causes with the same name; None if there can be only one such cause.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Ask:
     choices: Sequence[Choice]  # the first is recommended
     evidence: str = ""
     where: str = ""  # where to read more
-    default: str = ""  # the key of a safe option, taken at the deadline
+    default: str = ""  # the key of the option that takes effect at the deadline
     deadline_s: float = 0
 
 
@@ -60,8 +60,8 @@ class Circumstances:
     prompts: str = ""  # the key of the prompts on trunk
     agents: Mapping[str, Ask | None] = field(
         default_factory=dict
-    )  # agents that units ask for; None: usable
-    day: Cause | None = None  # the cause of units that wait for the day's limit
+    )  # agents that units ask for; None: the agent is usable
+    day: Cause | None = None  # the cause of units that wait because of the day's limit
     at_cap: Collection[str] = ()  # units that have reached their spending limit
 
 

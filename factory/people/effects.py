@@ -56,7 +56,7 @@ def moved(action: UnitAction, unit: Unit, card: Card, *, now: datetime) -> Moved
 
 
 def done(action: UnitAction) -> str:  # noqa: C901 - one flat case an action
-    """Return what happened to the units, as words that follow their names."""
+    """Return what happened to the units, as words to write after their names."""
     match action:
         case Retry():
             return "tried again"

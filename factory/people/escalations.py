@@ -1,4 +1,4 @@
-"""Raises cards, joins those of one cause, closes them when the cause is over, takes answers.
+"""Raises cards, joins cards with the same cause, closes cards whose cause is over, takes answers.
 
 Invariant: one cause has at most one open card; a card takes one answer; no worker and no bench
 waits for a card. The texts of cards are in cards.py and line_cards.py.
@@ -81,7 +81,7 @@ class Escalations:
         return over
 
     def wait(self, unit: Unit, ask: Ask, *, now: datetime) -> None:
-        """Raise the card; the unit waits until its cause is over."""
+        """Raise the card; the unit waits until the cause of the card is over."""
         with self._store.transaction():
             card = self.raise_card(ask, now=now, unit=unit)
             caused = replace(unit, cause=ask.cause.key)
@@ -120,7 +120,7 @@ class Escalations:
         return found[0] if found else None
 
     def close(self, cause: Cause, *, now: datetime, why: str) -> None:
-        """Close the card of a cause that is over; `Waits` then releases the units that waited."""
+        """Close the card of a cause that is over; `Waits` then releases its units."""
         card = self.open_card(cause)
         if card is not None:
             self._close(card, now=now, why=why)
@@ -132,11 +132,11 @@ class Escalations:
                 self._close(card, now=now, why=why)
 
     def leave(self, unit: str, *, now: datetime, why: str) -> None:
-        """Remove a unit from every open card; close cards about units that now name no unit."""
+        """Remove a unit from every open card; close cards about units that no unit is left on."""
         self._leave(unit, lambda card: True, now, why)
 
     def spare(self, unit: str, cause: Cause, *, now: datetime, why: str) -> None:
-        """Remove a unit from the card of a cause that lasts; the card stays open."""
+        """Remove a unit from the card of a cause; the card stays open, because the cause lasts."""
         card = self.open_card(cause)
         if card is not None:
             line = replace(card, unit="") if card.units == (unit,) else card
@@ -157,7 +157,7 @@ class Escalations:
     def answer(self, card_id: str, choice: str, *, now: datetime) -> str:
         """Act on an answer (an option's key, or free text) and return the sentence for the person.
 
-        Raises RefusedByState if the card is closed or unknown, UsageError if no option has the
+        Raises RefusedByState if the card is closed or unknown, and UsageError if no option has the
         number.
         """
         card = self._store.get(Card, card_id)
@@ -260,7 +260,7 @@ class Escalations:
     def remark(
         self, unit: str, kind: str, text: str, *, now: datetime, who: str = "person"
     ) -> None:
-        """Record a remark, which the next attempt gets."""
+        """Record a remark for the next attempt."""
         seq = len(self._store.select(Remark, unit=unit)) + 1
         remark = Remark(unit=unit, seq=seq, who=who, kind=kind, text=text, at=now)
         self._store.write(
@@ -269,7 +269,7 @@ class Escalations:
 
 
 def is_landing(store: Store, unit: str) -> bool:
-    """Whether a landing of the unit is under way; it cannot be stopped."""
+    """Return whether a landing of the unit is under way; a landing cannot be stopped."""
     for step in store.open(Step):
         names = [name for name, _ in json.loads(step.data)["units"]]
         if unit in names:
@@ -328,14 +328,14 @@ def _new_card(name: str, ask: Ask, unit: Unit | None, now: datetime) -> Card:
 
 
 def _folded(card: Card, ask: Ask, unit: Unit | None) -> Card:
-    """Return the open card, updated by a new ask of the same cause (unit None: of the line)."""
+    """Return the open card, updated by a new ask of the same cause; unit None: about the line."""
     units = card.units
     if unit is not None and unit.id not in units:
         units = (*units, unit.id)
     folded = replace(card, units=units, count=max(len(units), 1))
     if unit is not None and unit.id != card.unit:
         return folded
-    # The card's text is about its first unit, or the line; the text may have changed.
+    # The new ask is about the unit or line that the card's text is about, so update the text.
     fresh = _new_card(card.id, ask, unit, card.since)
     folded = replace(
         folded,
@@ -345,7 +345,7 @@ def _folded(card: Card, ask: Ask, unit: Unit | None) -> Card:
         where=fresh.where or card.where,
     )
     if ask.kind is CardKind.CONFIG and folded.question != card.question:
-        return replace(folded, answer="")  # the answer was about another mistake
+        return replace(folded, answer="")  # the earlier answer was about another mistake
     return folded
 
 

@@ -94,7 +94,7 @@ def no_gate() -> Ask:
 
 
 def setup_failed(*, sentence: str, tail: str = "", log: str = "") -> Ask:
-    """Return the card for an environment that could not be made."""
+    """Return the card for an environment that factoryd could not make."""
     again = (
         "Try again",
         "setup runs again; fix the problem first (trunk, network, tools)",
@@ -122,7 +122,7 @@ def unconfined(said: str, log: str = "") -> Ask:
 
 
 def runtime_trouble(agent: str, sentence: str, *, evidence: str = "") -> Ask:
-    """Return the card for an agent that is missing, not logged in, or has a wrong file."""
+    """Return the card for an agent that is missing, is not logged in, or has a wrong file."""
     return Ask(
         CardKind.RUNTIME,
         agent_trouble(agent),
@@ -155,7 +155,7 @@ def runtime_failing(agent: str, detail: str, *, evidence: str) -> Ask:
 
 
 def runtime_limited(agent: str, detail: str, *, evidence: str) -> Ask:
-    """Return the card for an agent that has been limited for long, with no known end."""
+    """Return the card for an agent that has been at a limit for long, without a known end."""
     why = one_line(detail)
     asks = (
         f"{agent} cannot continue and does not say for how long ({why}): "
@@ -178,7 +178,7 @@ def _paused(agent: str, asks: str, evidence: str) -> Ask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedTrunk:
-    """A trunk that fails its gates; if they are `inferred`, a person may leave them out."""
+    """A trunk that fails its gates; if the gates are `inferred`, a person may leave them out."""
 
     branch: str
     commit: str
@@ -221,7 +221,7 @@ def trunk_rewritten(
     """Return the card for gates of trunk that change the files that they judge.
 
     `rewrote`: the files of each gate; `read_from`: where factoryd found the gates; `form`: the
-    option with which the tool only checks.
+    option that makes the tool only check.
     """
     branch = trunk.branch
     gates = shown([*rewrote])
@@ -327,7 +327,7 @@ def rules_too_large(files: Sequence[tuple[str, int]]) -> Ask:
 
 
 def wrong_prompt(sentence: str, key: str) -> Ask:
-    """Return the card for a prompt file on trunk that cannot be used; `key`: of all prompts."""
+    """Return the card for a prompt file on trunk that cannot be used; `key`: see causes.py."""
     asks = f"A prompt on trunk cannot be used, so no agent starts: {one_line(sentence)}"
     mine = ("I fix it on trunk", "the waiting units then continue", Wait())
     return Ask(

@@ -1,4 +1,4 @@
 """Takes submitted units to trunk: decides what may land, and in which order.
 
-This room runs no agent, and it tells a person something only with a card.
+This room runs no agent, and it gives messages to a person only as cards.
 """

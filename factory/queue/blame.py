@@ -1,4 +1,4 @@
-"""Blame: decides about a candidate that is red although no other candidate is below it.
+"""Blame: decides what happens to a red candidate that is directly on trunk.
 
 Invariant: a unit goes back only if it fails a gate that passes on trunk.
 """
@@ -31,7 +31,7 @@ class Blame:
         group: TaskGroup,
         at: datetime,
     ) -> bool:
-        """Send the unit back, hold it, or let it wait; False if trunk must be judged first."""
+        """Send the unit back, hold it or let it wait; False: trunk must be judged first."""
         unit = candidate.unit
         if ruled.setup is not None:
             self._setup_failed(unit, ruled, tip, at)

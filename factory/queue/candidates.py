@@ -56,7 +56,7 @@ class Candidates:
         self._outcomes = outcomes
         self._setbacks = setbacks
         self._rulings = judgings.rulings
-        self._specs: dict[str, Spec] = {}  # of queued units: their specs do not change
+        self._specs: dict[str, Spec] = {}  # specs of queued units, which do not change
         self._checked: set[Check] = set()  # changes that break no current rule
         self._compared: set[tuple[str, str]] = (
             set()
@@ -64,7 +64,7 @@ class Candidates:
         self._rehearsals: dict[tuple[str, str], Rehearsed | Conflict | Nothing] = {}
 
     def keep(self, units: Collection[str]) -> None:
-        """Forget all other units."""
+        """Forget all units except these."""
         for name in self.aside.keys() - units:
             del self.aside[name]
         for name in self._specs.keys() - units:
@@ -111,11 +111,12 @@ class Candidates:
         links: list[Candidate] = []
         for unit in units:
             if links and self._may_change_rules(links[-1].unit):
-                break  # rules that have not landed must not judge or guard another unit
+                break  # changed rules must land before they can judge or guard another unit
             parent = links[-1].commit if links else tip
             rehearsed = await self._tried(unit, self._rehearse(unit, parent), at)
             if isinstance(rehearsed, Rehearsed):
-                # Check the merged change too: a merge follows renames on trunk.
+                # Check the merged change too, because the merge may move it to paths that trunk
+                # renamed.
                 step = self._admit(unit, parent, rehearsed.commit, tip, at)
                 if await self._tried(unit, step, at):
                     links.append(self._candidate(unit, parent, rehearsed))
@@ -133,11 +134,11 @@ class Candidates:
         )
 
     async def _compare(self, unit: Unit) -> None:
-        with suppress(GitError):  # the next caller gets the same error
+        with suppress(GitError):  # the next caller gets the same error and handles it
             await self._trunk.own.changed(unit.base, unit.submission)
 
     async def _tried(self, unit: Unit, step: Awaitable[T], at: datetime) -> T | None:
-        """Return the result of a step for one unit; None if it failed and runs again later."""
+        """Return the result of a step for one unit; None if the step failed and will run again."""
         try:
             return await step
         except (GitError, NoSpec) as error:
@@ -149,7 +150,7 @@ class Candidates:
             return None
 
     async def _admit(self, unit: Unit, before: str, after: str, tip: str, at: datetime) -> bool:
-        """Whether the change between the commits breaks no rule; otherwise send the unit back."""
+        """Return whether the change breaks no rule; if it breaks one, refuse the unit."""
         ruling = await self._rulings.of(tip)
         own = await self._rulings.of(unit.base)
         spec = self.spec(unit)
@@ -203,7 +204,7 @@ class Candidates:
 
     def _message(self, unit: Unit, attempt: Attempt) -> str:
         asked = self.spec(unit).title
-        with suppress(NoMarkdown):  # then the message takes less from the agent's summary
+        with suppress(NoMarkdown):  # the text is gone: the summary counts less
             asked = f"{asked}\n{body_of(self._store, unit.id)}"
         trailers = {
             UNIT: unit.id,

@@ -1,7 +1,7 @@
 """What the merge queue does next: pure arithmetic on the rehearsed chain.
 
 Prefix k of the queue is trunk plus the first k candidates, each one commit. Every prefix is judged
-on its own tree, up to one per bench at once, so that trunk only ever moves over judged commits.
+on its own tree, up to one per bench at once, so that trunk moves only to commits that were judged.
 The window comes from Zuul's chain. The simulation in docs/design.md explains why a red candidate is
 set aside and judged alone.
 """
@@ -34,7 +34,7 @@ class Moves:
 
     land: tuple[str, ...] = ()  # units whose prefixes are green, in order
     blame: str = ""  # a unit that is red directly on trunk
-    aside: tuple[str, ...] = ()  # units that are red behind others; they are judged alone later
+    aside: tuple[str, ...] = ()  # red units behind other units; they are judged alone later
     judge: tuple[str, ...] = ()  # prefixes to put on free benches
 
 
@@ -49,7 +49,7 @@ def plan(chain: Sequence[Link], *, free: int, window: int) -> Moves:
     for depth, link in enumerate(rest):
         if link.standing is Standing.RED:
             aside = link.unit
-            break  # the next pass rehearses later units without this one
+            break  # the next pass rehearses the later units without the red unit
         if link.standing is Standing.UNKNOWN and depth < window and len(judge) < free:
             judge.append(link.unit)
     return Moves(land=land, aside=(aside,) if aside else (), judge=tuple(judge))

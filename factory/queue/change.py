@@ -38,7 +38,7 @@ class Facts:
         theirs: Collection[str],
         passed: bool,
     ) -> Refused | None:
-        """Return the objection of the guards, if any; `passed`: a person let this change land."""
+        """Return the objection of the guards, if any; `passed` means that a person let it land."""
 
         def ask() -> Refused | None:
             sources = frozenset(self.filters).union(
@@ -64,7 +64,8 @@ async def facts_of(own: Git, before: str, after: str, folder: str) -> Facts:
     texts = await own.read(attributes)
     larger = await too_large(own, after, changes, folder)
     calling = [path for path, text in texts.found.items() if "filter" in text]
-    # A checkout runs filters, but a bench does not. The next start would refuse the repository.
+    # A user's checkout runs filters, but a bench does not. If a filter landed, the next start would
+    # refuse the repository.
     return Facts(paths, targets.found, [*calling, *texts.larger], {**larger, **targets.larger})
 
 

@@ -1,4 +1,4 @@
-"""The files that block landings: when such a file changes, its units may be able to land.
+"""The files that block landings: after such a file changes, the units that it blocked may land.
 
 Invariant: checking the files runs no git, because a file may block a landing for a whole night.
 """
@@ -24,7 +24,7 @@ class InTheWay:
         self._paths[unit] = tuple(paths)
 
     def keep(self, units: Collection[str]) -> None:
-        """Forget all other units."""
+        """Forget all units except these."""
         for name in self._paths.keys() - set(units):
             del self._paths[name]
 

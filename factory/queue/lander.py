@@ -1,6 +1,6 @@
 """The lander: lands green candidates while the merge queue continues its passes.
 
-Invariant: one landing at a time; during a landing nothing else uses trunk and the open steps.
+Invariant: one landing at a time; during a landing, no other code uses trunk or the open steps.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ Choices = Sequence[Sequence[Candidate]]
 
 
 class Lander:
-    """Lands candidates; `tip` is the commit of trunk after the last look or landing."""
+    """Lands candidates; `tip` is the commit of trunk at the last check or landing."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Lander:
         self._outcomes = outcomes
         self.tip = ""
         self.units: frozenset[str] = frozenset()  # units whose landing is under way
-        self.passed_over = False  # a pass skipped work because of a landing
+        self.passed_over = False  # whether a pass skipped work because of a landing
         self.failed = Retries()  # units that could not be landed
         self.in_the_way = InTheWay()
 
@@ -71,7 +71,7 @@ class Lander:
                 self._state.queue.send()
 
     async def _land(self, choices: Choices, at: datetime) -> bool:
-        """Land what can land of the first possible choice; return whether anything changed."""
+        """Land units of the first choice that can land; return whether anything changed."""
         for green in choices:
             ready = self._reviewed(green, at)
             if not ready:
@@ -85,7 +85,7 @@ class Lander:
         return False
 
     def _reviewed(self, green: Sequence[Candidate], at: datetime) -> Sequence[Candidate]:
-        """Return the leading candidates that need no further review; hold the first other one."""
+        """Return the leading candidates that need no further review; hold the next one."""
         for position, each in enumerate(green):
             needs_review = self._candidates.spec(each.unit).review == "required"
             if needs_review and CardKind.REVIEW not in each.unit.approved:

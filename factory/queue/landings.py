@@ -30,8 +30,8 @@ from factory.store.ports import Store
 from factory.store.records import Step
 from factory.store.unit import Unit, UnitState
 
-LANDING_SECONDS = 1800.0  # for the whole landing; each git command also has its own limit
-TRIES = 3  # checks of a running git, or of an unreadable trunk, before a card asks
+LANDING_SECONDS = 1800.0  # limit for the whole landing; each git command also has its own limit
+TRIES = 3  # factoryd checks a running git, or an unreadable trunk, so often before a card asks
 TRUNK = "trunk"
 Units = Sequence[Sequence[str]]  # the units of a landing, each with its commit
 
@@ -48,7 +48,7 @@ class Landings:
     async def land(
         self, ready: Sequence[tuple[Unit, str]], *, parent: str, at: datetime
     ) -> Outcome:
-        """Land units, each with its commit, the first on `parent`; trunk goes to the last commit.
+        """Land units: move trunk from `parent` over their commits to the last commit.
 
         Returns Blocked if git refuses before it changed anything. Raises OSError or GitError if a
         disk is full.
@@ -72,7 +72,8 @@ class Landings:
         self._store.write(
             Event.LANDING_OPENED, step, now=at, to=to, units=[unit for unit, _ in units]
         )
-        # If a stop came in between, trunk would have moved without a record until the next start.
+        # The shield is for a stop of the daemon: without it, trunk could move without a record
+        # until the next start.
         with anyio.fail_after(LANDING_SECONDS, shield=True):
             outcome = await self._outcome(step, self.trunk.land(plan, self._started(step, units)))
             self._record(outcome, step, units)
@@ -83,7 +84,7 @@ class Landings:
         self._escalations.raise_card(_asks(unit, blocked), now=at, unit=unit)
 
     def still_queued(self, unit: Unit) -> bool:
-        """Whether the unit is still in the queue with the same submission."""
+        """Return whether the unit is still in the queue with the same submission."""
         fresh = self._store.get(Unit, unit.id)
         return (
             fresh is not None
@@ -94,8 +95,8 @@ class Landings:
     async def finish_open(self, at: datetime) -> bool:
         """Finish or undo each interrupted landing; return False while one is not settled.
 
-        Needed at any time, not only at the start: if a full disk stops the record of a landing,
-        trunk holds units that are still queued.
+        Each pass of the queue needs this, not only the start: if the disk is full, factoryd cannot
+        record a landing, and trunk holds units that are still queued.
         """
         settled = True
         for step in self._store.open(Step):
@@ -119,7 +120,7 @@ class Landings:
             if self._record(outcome, step, units):
                 self.looks.forget(step.id, _running(step))
                 return True
-        # A running git has its own count: it is checked in each pass.
+        # A running git is checked in each pass, with a separate count.
         is_running = isinstance(outcome, Blocked) and outcome.kind == "running"
         self.looks.fail(_running(step) if is_running else step.id)
         return False
@@ -139,8 +140,8 @@ class Landings:
     ) -> str | None:
         """Fetch trunk and return its commit; "" if the branch is gone; None if git cannot read it.
 
-        Runs `first` before, and treats its errors in the same way. After repeated errors, raises a
-        card.
+        Runs `first` before that, and treats errors of `first` in the same way. Raises a card after
+        repeated errors.
         """
         try:
             if first is not None:
@@ -157,7 +158,7 @@ class Landings:
         return tip
 
     async def _refused(self, error: GitError | OSError) -> Blocked:
-        """Return the refusal, with a fix if it is known; reraise the error if a disk is full."""
+        """Return the refusal, with a known fix if there is one; reraise if a disk is full."""
         if disk.full(error):
             raise error
         log.info(LANDING_REFUSED, error=str(error))
@@ -197,7 +198,7 @@ class Landings:
         return True
 
     def _ask(self, outcome: Blocked, step: Step, units: Units) -> None:
-        """Raise a card about a landing with an unknown outcome; first wait for a running git."""
+        """Raise a card about a landing with an unknown outcome; if git still runs, wait first."""
         if outcome.kind == "running" and self.looks.failures(_running(step)) < TRIES - 1:
             return
         for name, _ in units:

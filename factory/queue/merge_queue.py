@@ -1,7 +1,7 @@
 """The merge queue: checks, rehearses and judges candidates, and lands them in order.
 
 Invariant: trunk moves only to a commit whose exact tree passed the gates of the commit below it, or
-that a person let land.
+to a commit that a person let land.
 """
 
 import json
@@ -77,13 +77,13 @@ class MergeQueue:
             trunk_judge=trunk_judge,
             outcomes=outcomes,
         )
-        # Must succeed before the first look at trunk.
+        # A call that must succeed before the queue reads trunk for the first time.
         self.before_trunk: Callable[[datetime], Awaitable[None]] | None = None
 
     async def run(self, group: TaskGroup) -> None:
         """Tick whenever something changed, and at the latest every 30 seconds."""
         while True:
-            # Before the pass, so that a change during the pass is noticed after it.
+            # Read before the pass, so that a change during the pass is noticed afterwards.
             seen = self.lander.in_the_way.look()
             moved = await self._state.guarded("queue", self.tick, group, now())
             self._withdraw_warnings()
@@ -112,13 +112,13 @@ class MergeQueue:
             yield from retries.waits()
 
     def _noticed(self, before: Look) -> bool:
-        """Return whether a blocking file has changed; let its units try again at once."""
+        """Return whether a blocking file has changed; let the blocked units try again."""
         changed = self.lander.in_the_way.changed(before)
         self.lander.failed.forget(*changed)
         return bool(changed)
 
     def _withdraw_warnings(self) -> None:
-        """Remove warnings about failed landings and judgings that need no further try."""
+        """Remove warnings about failed landings and judgings that will not be tried again."""
         if not self.lander.units:
             self._state.mended("landing")
         if not self.judgings.running and not self._setbacks.retries.waits():
@@ -199,7 +199,7 @@ class MergeQueue:
         return True
 
     async def _moved_from_outside(self, known: str, tip: str, at: datetime) -> None:
-        # Not with the last fetch: a person may have undone our landing before that fetch.
+        # Do not compare with the last fetch: a person may have undone our landing before it.
         rewritten = not await self._trunk.own.contains(tip, known)
         self._store.write(Event.TRUNK_MOVED, now=at, was=known, to=tip, rewritten=rewritten)
         await self.watch.recognize(at)
@@ -207,7 +207,7 @@ class MergeQueue:
             self._trunk_judge.missing = await self.watch.follow(at)
 
     async def _is_ours(self, tip: str, *, since: str) -> bool:
-        """Whether our own, just recorded landing moved trunk."""
+        """Return whether a landing of this daemon, which is on record, moved trunk."""
         landed = self._store.select(Unit, commit=tip)
         return bool(landed) and await self._trunk.own.contains(tip, since)
 
@@ -230,7 +230,7 @@ class MergeQueue:
         self._setbacks.retries.keep(names)
         self.lander.in_the_way.keep(names)
         queued.sort(key=lambda unit: (unit.priority, unit.since, unit.id))
-        await self._candidates.compare(queued)  # the next step reads the cached comparisons
+        await self._candidates.compare(queued)  # the next step reads the comparisons from the cache
         there = [unit for unit in queued if unit.id in self._aside or self._is_due(unit.id)]
         return await self._candidates.admitted(there, self.lander.tip, at)
 

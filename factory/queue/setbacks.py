@@ -1,4 +1,4 @@
-"""Steps of units that failed because of factoryd or the machine, without a verdict.
+"""Handles steps of units that failed without a verdict, because of factoryd or the machine.
 
 Invariant: each step is retried after longer and longer waits. After the third failure, a card asks
 a person. A restart does not reset the count. No other unit waits for the step.
@@ -41,7 +41,7 @@ class Setbacks:
     def count(self, tip: str, at: datetime) -> Iterator[str]:
         """Yield the units whose judging failed; count only those judged directly on trunk.
 
-        Behind other candidates, one of those may be the cause.
+        If other candidates are below a unit, one of them may be the cause.
         """
         for name, (candidate, error) in list(self._uncounted.items()):
             unit = self._store.get(Unit, name)

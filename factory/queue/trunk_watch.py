@@ -24,7 +24,7 @@ SEEN = "trailers_seen"  # the fact that says up to which commit trunk was read
 
 
 def made_by(store: Store, unit: Unit, landing: Landing) -> bool:
-    """Whether an attempt of exactly this unit made the commit."""
+    """Return whether an attempt of exactly this unit made the commit."""
     if unit.id != landing.unit:
         return False
     if not landing.run:
@@ -32,7 +32,7 @@ def made_by(store: Store, unit: Unit, landing: Landing) -> bool:
     attempts = store.select(Attempt, unit=unit.id)
     if any(attempt.nonce == landing.run for attempt in attempts):
         return True
-    # The record of the attempt is lost, but no other store makes nonces like it.
+    # The record of the attempt is lost, but no other store makes such a nonce.
     known = recorded(store)
     return known is not None and is_nonce_of(known.id, landing.run)
 
@@ -51,7 +51,7 @@ def newest(store: Store, unit: Unit, landings: Iterable[Landing]) -> Landing | N
 
 
 def _is_of_older_release(store: Store, unit: Unit, landing: Landing) -> bool:
-    """Whether number and time fit a commit and a record that have no nonce."""
+    """Return whether number and time match, for a commit and a record without a nonce."""
     attempt = store.get(Attempt, unit.id, landing.attempt)
     without_nonce = attempt is not None and not attempt.nonce
     return without_nonce and landing.at >= unit.accepted.timestamp() - SLACK_S
@@ -73,8 +73,8 @@ class TrunkWatch:
         """Record units as landed if trunk holds, or held, their commits; return their ids.
 
         Runs one git process for any number of units, and reads only the commits since the last
-        call. `at_start`: reads even if trunk has not moved, because a restored store may know this
-        commit but not the landings that a person removed from trunk.
+        call. `at_start`: reads even if trunk has not moved. A restored store may know this commit,
+        but not the landings that a person removed from trunk.
         """
         tip = await self._trunk.tip()
         known = read_so_far(self._store)
@@ -92,7 +92,7 @@ class TrunkWatch:
         return found
 
     async def follow(self, at: datetime) -> list[str]:
-        """Give each landed unit its new commit after somebody rewrote trunk.
+        """After somebody rewrote trunk, record the new commit of each landed unit.
 
         Returns the ids of the units that trunk does not hold any more.
         """

@@ -1,7 +1,6 @@
-"""Updates a store that is older than the world: a restored backup, or lost last writes.
+"""Updates a store that is older than the world (a restored backup, or lost last writes).
 
-Invariant: runs before anything is dispatched, so nothing is done twice; it only adds to the
-records.
+Invariant: runs before any unit starts, so nothing is done twice; it only adds records.
 """
 
 from collections.abc import Iterator
@@ -61,7 +60,7 @@ class CatchUp:
         return lines
 
     def _lost_acceptances(self) -> list[Path]:
-        """Return taken task files without a unit on record, unless a later file has the name."""
+        """Return taken task files without a unit on record, if no later file has the same name."""
         lost = []
         for path in _taken(self._where):
             known = self._store.select(Spec, source=path.name)
@@ -70,7 +69,7 @@ class CatchUp:
         return lost
 
     def _is_replaced(self, path: Path) -> bool:
-        """Whether a file of the same name that was taken later is on record."""
+        """Return whether the store has a file with the same name that was taken later."""
         name = path.name.partition("-")[2]
         for spec in self._store.select(Spec, name=name):
             later = _find(self._where, spec)
@@ -80,7 +79,7 @@ class CatchUp:
 
 
 def is_behind(store: Store, where: Places) -> bool:
-    """Whether something exists that only a store with later writes could have made."""
+    """Return whether something exists that was recorded only after the last write in this store."""
     mark = HighWater(where.high_water).read()
     return mark.seq > store.last_seq() or any(_strange_units(store, where))
 

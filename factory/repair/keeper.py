@@ -1,7 +1,7 @@
 """The keeper: archives what finished units leave, and deletes it after `keep.days`.
 
 Invariant: a tree that an attempt made is never deleted. Anything else is deleted only in the
-factory's own folders, for final units, when nothing works there any more.
+factory's own folders, for final units, and after all processes in them have ended.
 """
 
 import shutil
@@ -34,7 +34,7 @@ PRUNE_EVERY = timedelta(hours=6)
 
 
 class Keeper:
-    """Cleans up once a minute; starts no process if no unit has ended."""
+    """Cleans up once a minute; if no unit has ended, it starts no process."""
 
     def __init__(
         self,
@@ -61,8 +61,9 @@ class Keeper:
                 await anyio.sleep(LOOK_SECONDS)
 
     async def tick(self, at: datetime) -> bool:
-        """Do one pass; return True once the pass is complete."""
-        # First the files: no unit in the archive may still have a file among the unfinished ones.
+        """Do one pass and return True."""
+        # Move the files first: a unit in the archive must not have a file in the folder of
+        # unfinished units.
         await self._move_tasks()
         await self._move_refs(at)
         HighWater(self.state.places.high_water).note_seq(self.store.last_seq())
@@ -101,7 +102,7 @@ class Keeper:
             snapshot = await self.workspaces.snapshot(workspace, base=base, aside=place)
         except (GitError, OSError):
             return False
-        # kept first: if the daemon is killed in between, the tree is kept twice
+        # keep the tree before the workspace is deleted; at worst, the tree is kept twice
         if snapshot.changed:
             message = f"Rescue {name}\n"
             made = await self.workspaces.commit(snapshot.tree, base=base, message=message)
@@ -114,17 +115,17 @@ class Keeper:
     # ── finished units ──
 
     async def _move_refs(self, at: datetime) -> None:
-        # a daemon may have died after it moved a chain and before it recorded that
+        # an earlier daemon may have died after it moved a chain and before it recorded the move
         if not self._caught_up:
             self._note(await self.archive.entries(newest=True), at)
         if not self._caught_up or any(map(self._is_over, self.archive.units())):
-            self._caught_up = False  # until everything is on record
+            self._caught_up = False  # stays False until every move is on record
             refs = await self.archive.refs()
             names = [name for name in refs if self._is_over(name.partition("/")[0])]
             for first in range(0, len(names), AT_ONCE):
                 some = {name: refs[name].commit for name in names[first : first + AT_ONCE]}
-                # World first: the recorded ref only says where to look, and the commit can be found
-                # with either ref.
+                # First move, then record: the recorded ref only says where to look, and factoryd
+                # finds the commit with the old ref or the new one.
                 self._note(await self.archive.put(some, at), at)
         self._caught_up = True
 
@@ -146,14 +147,14 @@ class Keeper:
     async def _move_tasks(self) -> None:
         """Put each unit's task file into the unit's folder, to show which unit owns the folder.
 
-        While the unit is unfinished, a copy; afterwards the file itself, because a file among the
-        taken ones means an unfinished unit (rebuild.py).
+        While the unit is unfinished, put a copy there; afterwards move the file itself, because a
+        file in `taken` means an unfinished unit (rebuild.py).
         """
         taken = self.state.places.intake / "taken"
         for path in inside(taken):
             specs = self.store.select(Spec, source=path.name)
             is_settled = True
-            folder = taken.with_name("replaced")  # its unit has another text now
+            folder = taken.with_name("replaced")  # the unit has a newer text
             if specs:
                 is_settled = self._is_over(specs[0].unit)
                 folder = self.state.places.unit_dir(specs[0].unit)
@@ -165,7 +166,7 @@ class Keeper:
                     part = folder / f".{path.name}.part"
                     shutil.copyfile(path, part)
                     part.replace(folder / path.name)
-            await anyio.lowlevel.checkpoint()  # thousands may wait
+            await anyio.lowlevel.checkpoint()  # let others run: there may be thousands
 
     def _is_over(self, name: str, before: datetime | None = None) -> bool:
         unit = self.store.get(Unit, name)
@@ -202,7 +203,7 @@ class Keeper:
             )
 
     async def _put_away_older(self, before: datetime, at: datetime) -> list[str]:
-        """Put away the workspaces that were abandoned before that time; return their names."""
+        """Put away the workspaces that factoryd abandoned before that time; return their names."""
         away = []
         for path in _older(self.state.places.work / "workspaces", before):
             if ABANDONED in path.name and await self.put_away(path.name, at):
@@ -211,5 +212,5 @@ class Keeper:
 
 
 def _older(folder: Path, before: datetime) -> list[Path]:
-    """Return what is in one of our folders and has not changed since that time."""
+    """Return the entries of one of factoryd's folders that have not changed since that time."""
     return [path for path in inside(folder) if path.lstat().st_ctime < before.timestamp()]

@@ -1,8 +1,8 @@
-"""Builds a new store from what outlives a lost one: git, the folders of units, the taken files.
+"""Builds a new store from what is left without the old one: git, unit folders, taken files.
 
 Invariant: nothing is done twice. A unit that trunk contains or contained has landed. An unfinished
-unit continues with an attempt number that was never used. A unit whose file is no longer among the
-taken ones had ended (keeper.py).
+unit continues with an attempt number that was never used. If the file of a unit is no longer in
+`taken`, the unit had ended (keeper.py).
 """
 
 import json
@@ -45,14 +45,14 @@ HOW_IT_ENDED = "how it ended was lost with the store"
 class Trace:
     """What is left of one unit."""
 
-    # Number → commit; None: only a run dir is left.
+    # Number of an attempt → its commit; None: only its run dir is left.
     kept: dict[int, Kept | None] = field(default_factory=dict)
     # landings by commits with the unit's name, newest first
     landings: list[Landing] = field(default_factory=list)
     spec: Spec | None = None
     task: Task | None = None
     parts: tuple[str, ...] = ()  # the units that took its place
-    taken: float = 0  # time since when its file has been among those of unfinished units
+    taken: float = 0  # time at which its file was taken; 0: it is finished
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +66,7 @@ class Made:
 
 
 class Rebuild:
-    """Records what outlived a store, or the store's last writes; runs while no attempt runs."""
+    """Records what is not in the store but elsewhere; runs while no attempt runs."""
 
     def __init__(
         self,
@@ -124,7 +124,7 @@ class Rebuild:
     ) -> bool:
         """Add what the store lacks about a unit that it knows.
 
-        Returns whether there was anything.
+        Returns whether it added something.
         """
         has_more = self._add_attempts(unit, traces[unit.id], made, at)
         return self._note_split(unit, traces, new, at) or has_more
@@ -136,7 +136,7 @@ class Rebuild:
         new: KeysView[str],
         at: datetime,
     ) -> bool:
-        """Record that a unit was split if the store lost its parts; return whether it did."""
+        """If the store lost the parts of a unit, record its split; return whether this was done."""
         parts = self._parts(unit.id, traces)
         if new.isdisjoint(parts):
             return False
@@ -191,7 +191,7 @@ class Rebuild:
         made: Mapping[str, Made],
         at: datetime,
     ) -> bool:
-        """Record the attempts of a unit that the store lost; return whether there were any."""
+        """Record attempts that the store lost; return whether it had lost any of this unit."""
         known = {attempt.number for attempt in self._store.select(Attempt, unit=unit.id)}
         missing = [number for number in trace.kept if number not in known]
         for number in missing:
@@ -206,7 +206,7 @@ class Rebuild:
         return bool(missing)
 
     async def _stop(self) -> None:
-        """End what still runs, and put every workspace aside: the owner of its work is unknown."""
+        """End all attempts and put every workspace aside, because its owner is unknown."""
         runs = self._where.home / "attempts"
         for name in set(process.living(f"{MARKER}={runs}/").values()):
             await process.end(runs / name)
@@ -264,7 +264,7 @@ class Rebuild:
         return found
 
     def _tasks(self, ended: Mapping[str, float]) -> Iterator[tuple[Spec, Task, float]]:
-        """Return spec, task and the time since it is unfinished (0: finished) of each task file."""
+        """Yield spec, task and the time of taking (0: the unit is finished) of each task file."""
         intake = self._where.intake
         taken = {path.name: path for path in (intake / "taken").glob("*.md")}
         used = set()
@@ -276,15 +276,15 @@ class Rebuild:
             if open_file is None and waiting.exists():
                 open_file = waiting
             yield _task(unit, open_file or path, _since(open_file) if open_file else 0)
-        newest = {}  # a file that was saved again before its unit began
+        newest = {}  # by name: if a file was saved again before its unit began, the newest
         for path in sorted(taken.values(), key=_since):
             newest[path.name.partition("-")[2]] = path
         for name, path in newest.items():
             since = _since(path)
 
             def is_other(unit: str, since: float = since) -> bool:
-                # The id of an ended unit was not reusable; a unit that has landed since is this
-                # unit.
+                # A new file cannot get the id of an ended unit. If a unit with that id landed after
+                # this file was taken, it is the unit of this file.
                 return unit in used or ended.get(unit, since) < since - SLACK_S
 
             unit = task_file.free_id(name, is_other)
@@ -292,7 +292,7 @@ class Rebuild:
             yield _task(unit, path, since)
 
     async def _made(self, traces: Mapping[str, Trace]) -> dict[str, Made]:
-        """Return what those kept commits say that exist; one process reads them all."""
+        """Read all kept commits that exist, in one process; return what they say."""
         asked = ""
         for trace in traces.values():
             for kept in trace.kept.values():
@@ -333,8 +333,8 @@ class Rebuild:
     ) -> Landing | None:
         """Return the newest landing with the unit's name and its attempt's nonce.
 
-        If no nonce is known, compares times, since an id may have been used again in another life
-        of the factory.
+        If no nonce is known, compares times, because an earlier factory in this repository may have
+        used the same id.
         """
         known = recorded(self._store)
         for landing in trace.landings:
@@ -413,7 +413,7 @@ def _unit(
         attempt=newest,
         why="it had ended before the store was rebuilt",
     )
-    if trace.spec and trace.spec.trouble:  # an older version took it
+    if trace.spec and trace.spec.trouble:  # an older version accepted the file
         trace.taken = 0
         why = f"its task file is no longer valid ({trace.spec.trouble}): drop it again"
         unit = replace(unit, why=why)
@@ -474,5 +474,5 @@ def _since(path: Path) -> float:
 
 
 def _folders(folder: Path) -> list[Path]:
-    """Return the real folders inside a real folder that may belong to units or attempts."""
+    """Return the folders inside a folder that may belong to units or attempts; follow no links."""
     return [path for path in inside(folder) if is_real(path) and ID.fullmatch(path.name)]

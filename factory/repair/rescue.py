@@ -1,4 +1,4 @@
-"""The reconcile at a start: finds what a dead daemon left open, and records it.
+"""Rescue at a start: finds what a dead daemon left open, and records its outcome.
 
 Attempts are not handled here: the worker of a full hook adopts the attempt that still runs
 (worker.py).
@@ -58,7 +58,7 @@ class Rescue:
                 )
         try:
             await self._forget_what_is_gone(at)
-        # if git cannot answer, nothing is forgotten; the code that needs a commit reports it
+        # if git cannot answer, forget nothing; the code that needs a commit reports the error
         except GitError:
             log.exception(TICK_BROKE, loop="rescue")
 
@@ -90,7 +90,7 @@ class Rescue:
                 continue
             if unit.state is UnitState.QUEUED:
                 self._outcomes.send_back(unit, Refusal(EndReason.LOST, GONE), at)
-            else:  # the commits that an answer to a card may land
+            else:  # the same for commits that land if a person answers a card
                 self._store.write(
                     Event.ATTEMPT_NOTED,
                     replace(unit, submission=""),

@@ -1,7 +1,7 @@
 """Finds files without a record, and differences between the store and git, each with a remedy.
 
-Invariant: looking changes nothing, and `mend` loses nothing, because trees are kept before anything
-is deleted.
+Invariant: looking changes nothing, and `mend` loses nothing, because factoryd keeps the trees
+before it deletes anything.
 """
 
 import json
@@ -63,7 +63,7 @@ class Strays:
         self._own = trunk.own
 
     async def find(self, *, daemon: bool) -> AsyncIterator[Finding]:
-        """Return every finding; what a running daemon uses now is no stray."""
+        """Yield every finding; files that a running daemon uses now are no strays."""
         for found in self._lying(daemon=daemon):
             yield found
         if not daemon and is_behind(self._store, self._where):
@@ -143,7 +143,7 @@ class Strays:
     # ── the store and git ──
 
     async def _landings(self, units: Iterable[Unit]) -> AsyncIterator[Finding]:
-        """Return the units that have landed only on record, or only in trunk."""
+        """Yield the units that have landed only on record, or only on trunk."""
         branch = self._trunk.branch
         landings = by_unit(await self._trunk.landings())
         fact = self._store.get(Fact, "trunk")
@@ -162,7 +162,7 @@ class Strays:
                 yield Finding(f"{said}, which is {unit.state} on record. {next_start}")
 
     async def _trees(self, units: Iterable[Unit]) -> AsyncIterator[Finding]:
-        """Return the recorded commits that are no longer in git."""
+        """Yield findings about recorded commits that are no longer in git."""
         attempts = {}
         for attempt in self._store.select(Attempt):
             attempts[attempt.commit] = f"{attempt.unit}/{attempt.number}"
@@ -183,5 +183,5 @@ class Strays:
 
 
 def _more(found: Sized) -> str:
-    """Return how many there are, apart from the named one."""
+    """Return how many more there are, as text to add to the first one."""
     return f" (and {len(found) - 1} more)" if len(found) > 1 else ""

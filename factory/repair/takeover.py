@@ -1,7 +1,7 @@
 """What a start does about earlier lives of this factory, before it uses anything they left.
 
-Invariant: when the first attempt starts, no process of an earlier life of this repository is still
-at work. A process that belongs to another repository (of which this is a copy) never gets a signal.
+Invariant: before the first attempt starts, all processes of earlier daemons of this repository have
+ended. A process that belongs to another repository (of which this is a copy) never gets a signal.
 """
 
 import json
@@ -37,7 +37,7 @@ from factory.store.unit import EndReason, Unit, UnitState, advance
 
 WORKSPACES = "workspaces"
 BENCHES = "benches"
-# Names what a place's environment was made from; its paths are wrong after a move.
+# The file that names what a place's environment was made from; after a move, its paths are wrong.
 STAMP = "environment.json"
 SET_ASIDE = "set-aside"  # in .factory: task files that came with a copy
 
@@ -59,7 +59,7 @@ async def take_over(
 ) -> Told:
     """Find out which checkout owns the store, and stop everything of earlier lives.
 
-    `identity_at` returns the identity of the store in that checkout: "" if there is no store, None
+    `identity_at` returns the identity of the store in a checkout: "" if there is no store, None
     if it is unknown.
     """
     known = recorded(store) or _of_older_release(store)
@@ -116,10 +116,10 @@ def _leave_to_original(
     known: Identity,
     now: datetime,
 ) -> list[str]:
-    """Forget what the original continues: its processes, hooks, cards and open units."""
+    """Forget processes, hooks, cards and open units, because the original continues them."""
     original = known.root
-    # World first: if this is killed in between, the next start finds a copy again and does the
-    # rest.
+    # First the files, then the records: if the daemon dies in between, the next start finds a copy
+    # again and does the rest.
     files = _set_aside(where)
     with faults.step("copy.forget"):
         _forget_runs(where)
@@ -194,7 +194,7 @@ def _free(path: Path) -> Path:
 
 
 def _forget_runs(where: Places) -> None:
-    """Delete everything that names processes of the original; keep their output."""
+    """Delete all files that name processes of the original; keep the output of these processes."""
     starts = [*where.home.glob("attempts/*/*/start.json"), *where.judged.glob("*/start.json")]
     for start in starts:
         if not start.with_name("exit.json").exists():
@@ -210,7 +210,7 @@ async def _move(
     known: Identity,
     now: datetime,
 ) -> list[str]:
-    """Move the work folder too, and update the checkout's path in the journal's open steps."""
+    """Move the work folder too, and update the path of the checkout in the open steps."""
     await _end_all(_runs_of(Path(known.root) / ".factory"))
     moved = await to_thread.run_sync(_move_work, Path(known.work or "/nonexistent"), where.work)
     with store.transaction():
@@ -229,7 +229,7 @@ def _move_work(old: Path, new: Path) -> bool:
     if not is_real(old) or old == new:
         return old == new
     with suppress(OSError), faults.step("move.work"):
-        if is_real(new) and any(new.iterdir()):  # it belongs to a repository that was here before
+        if is_real(new) and any(new.iterdir()):  # an earlier repository here made the folder
             new.rename(new.with_name(f"{new.name}{ABANDONED}{secrets.token_hex(4)}"))
         elif is_real(new):
             new.rmdir()
@@ -260,7 +260,7 @@ async def _end_earlier(
     *,
     was: Identity | None,
 ) -> list[str]:
-    """End every run that no hook of this store holds."""
+    """End every run that is on no hook of this store."""
     runs = _runs_of(where.home)
     for hook in store.select(Hook):
         if hook.unit and _is_on_record(store, where, hook):
@@ -277,7 +277,7 @@ async def _end_earlier(
 
 
 def _is_on_record(store: Store, where: Places, hook: Hook) -> bool:
-    """Whether the process that runs for the hook is the attempt that the store has on record."""
+    """Return whether the store has the attempt on record that now runs for the hook."""
     attempt = store.get(Attempt, hook.unit, hook.attempt)
     if attempt is None:
         return False
@@ -296,7 +296,7 @@ def _runs_of(home: Path) -> dict[Path, int]:
 
 
 async def _end_all(runs: Mapping[Path, int]) -> int:
-    """End what runs there; return the number of processes."""
+    """End these runs; return the number of processes."""
     for run in runs:
         with faults.step("command.end"):
             await process.end(run)
@@ -307,7 +307,7 @@ async def _end_all(runs: Mapping[Path, int]) -> int:
 
 
 async def _put_aside(store: Store, where: Places, found: Found) -> list[str]:
-    """Put folders out of use that an earlier life may still write to, or that no record names."""
+    """Put aside folders that an earlier daemon may still write to, or that no record names."""
     is_strange = found in (Found.NEW, Found.COPIED)
     hooks = {hook.workspace: hook for hook in store.select(Hook)}
     aside = []
@@ -337,7 +337,7 @@ def _abandon(place: Path) -> str:
 
 
 def _marked(where: Places) -> set[int]:
-    """Return the processes of gates and setups; judging handles them."""
+    """Return the processes of gates and setups, which the judging code handles."""
     begun = [identity.pid for identity in process.living(f"{MARKER}={where.judged}/")]
     return set(family(begun))
 
