@@ -1,7 +1,8 @@
 """Reads an agent's output while it grows, by the rules of the agent's runtime file.
 
-Invariant: whatever the agent prints, one look takes a bounded time, and all looks together take a
-bounded memory. Skipped bytes are counted, and sums without them are marked.
+Invariant: whatever the agent prints, each call of `look` takes a bounded time, and all calls
+together take a bounded memory. Skipped bytes are counted. If a sum lacks skipped parts, it is
+marked.
 """
 
 import gc
@@ -23,65 +24,69 @@ from factory.agents.tail import Fragment, Tail
 from factory.child import process, report
 from factory.ground.selectors import Selector, plain
 
-LOOKS = 8  # looks at the output before other tasks get their turn
-END_SECONDS = 2.0  # for reading after the agent's end; then only the last part is read
-# An agent is in a loop if its last LOOP_STEPS steps are of at most LOOP_KINDS kinds. Such an agent
-# makes 8 to 20 steps a second, and each step costs money. An agent that alternates between tests
-# and edits makes a different edit each time, and an agent that waits makes fewer steps.
+LOOKS = 8  # after so many calls of `look`, other tasks get their turn
+# seconds to read after the agent's end; then the rest is skipped, except its last part
+END_SECONDS = 2.0
+# An agent is in a loop if its last LOOP_STEPS steps are of at most LOOP_KINDS kinds. An agent in a
+# loop makes 8 to 20 steps a second, and each step costs money. An agent that alternates between
+# tests and edits is not in a loop, because each edit differs. An agent that waits makes fewer
+# steps.
 LOOP_STEPS = 40
 LOOP_KINDS = 3
-MOST_TOOLS = 1000  # open calls; if there are more, only the newest are kept
-_MOST = 1e12  # tokens or dollars: larger and negative numbers are ignored
+MOST_TOOLS = 1000  # most open calls that are kept; if there are more, the oldest are forgotten
+_MOST = 1e12  # most tokens or dollars; larger and negative numbers are ignored
 _TAIL = 4000  # characters kept of plain text
-_SAID = 16_000  # characters kept of its last message
-_NAME = 500  # characters kept of a session's or a tool call's id
+_SAID = 16_000  # characters kept of the agent's last message
+_NAME = 500  # characters kept of the id of a session or a tool call
 
 Price = tuple[float, float]  # dollars per million tokens, input and output
-Found = Callable[[Iterable[Selector]], list[Any]]  # returns what selectors find in an event
+# returns the values that selectors find in an event
+Found = Callable[[Iterable[Selector]], list[Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens, and dollars if the agent reports them."""
+    """The number of tokens, and the dollars if the agent reports them."""
 
     input: int = 0
     output: int = 0
     cost: float = 0.0
     estimated: bool = False  # the cost is calculated from tokens
-    priced: bool = field(default=False, compare=False)  # the cost is known, even if it is 0
+    # the agent reported the cost, even if it is 0
+    priced: bool = field(default=False, compare=False)
 
 
 @dataclass(slots=True, kw_only=True)
 class Seen:
-    """What is known from the output so far."""
+    """What the output has shown so far."""
 
     first: datetime | None = None  # when the agent first showed activity
     last: datetime | None = None
     session: str = ""
     tools: frozenset[str] = frozenset()  # ids of open tool calls
-    # The newest steps; equal actions have equal numbers.
+    # The newest steps, as numbers: equal actions have equal numbers.
     steps: tuple[int, ...] = field(default=(), compare=False)
     looped: bool = False  # the agent reported that it stopped because it was in a loop
     usage: Usage = Usage()
-    result: str = ""  # its last message
-    tail: str = ""  # the end of its plain text (only stderr if it prints events)
-    done: bool = False  # its final message was read
+    result: str = ""  # the agent's last message
+    tail: str = ""  # the end of its plain text; if the agent prints events, this is only stderr
+    done: bool = False  # the agent's final message was read
     failed: bool = False
     error: str = ""
     limited: bool = False
-    reset: datetime | None = None  # when the limit ends, if the agent reports it
+    reset: datetime | None = None  # when the usage limit ends, if the agent reports it
     unauthorized: bool = False
-    unread: int = 0  # skipped bytes, at least
-    too_little: bool = False  # the usage is a sum and lacks skipped parts
+    unread: int = 0  # the number of skipped bytes, at least
+    too_little: bool = False  # the usage is a sum, and skipped parts are missing in it
 
     @property
     def good(self) -> bool:
-        """Whether the agent's final message says that it succeeded."""
+        """Whether the agent's final message reports success."""
         return self.done and not self.failed and not self.looped
 
     @property
     def tells_tokens(self) -> bool:
-        """Whether all tokens that the agent used are known."""
+        """Whether the number of all tokens that the agent used is known."""
         return bool(self.usage.input or self.usage.output) and not self.too_little
 
     @property
@@ -91,10 +96,10 @@ class Seen:
 
 
 class OutputReader:
-    """Reads the output of one run while it grows, from its start and across file rotations.
+    """Reads the output of one run while it grows, from its beginning and across file rotations.
 
     `earlier`: the session's usage before this run, for runtimes that report totals of the session.
-    `model`: the model that the task names, to find its price.
+    `model`: the model that the task names, which determines the price.
     """
 
     def __init__(
@@ -108,8 +113,8 @@ class OutputReader:
         self._price = _price_of(model, runtime.output.usage.price)
         self._seen = Seen(done=not self._rules.done_if)
         self._tools: dict[str, None] = {}
-        self._lost = 0  # skipped bytes of the output at the last look
-        self._unread = 0  # skipped bytes of the report
+        self._lost = 0  # the number of skipped bytes of the output after the last look
+        self._unread = 0  # the number of skipped bytes of the report
 
     @property
     def is_behind(self) -> bool:
@@ -117,7 +122,7 @@ class OutputReader:
         return self._tail.is_behind
 
     async def catch_up(self, clock: Callable[[], datetime]) -> Seen:
-        """Look up to LOOKS times, until nothing is left; other tasks get a turn after each look."""
+        """Call `look` up to LOOKS times, until nothing is left; other tasks run in between."""
         for _ in range(LOOKS):
             self.look(clock())
             if not self.is_behind:
@@ -128,7 +133,7 @@ class OutputReader:
     async def finish(self, clock: Callable[[], datetime], *, seconds: float = END_SECONDS) -> Seen:
         """Read the rest of a run that has ended, with its report, and interpret its plain text.
 
-        After `seconds`, skip the rest except its last part, which says how the run ended.
+        After `seconds`, skip the rest, but read its last part, because that says how the run ended.
         """
         until = anyio.current_time() + seconds
         self.look(clock())
@@ -149,13 +154,14 @@ class OutputReader:
         lines = self._tail.lines()
         if self._tail.lost > self._lost:
             self._lost = self._tail.lost
-            self._tools.clear()  # the skipped part may contain their ends
+            self._tools.clear()  # the skipped part may contain the ends of these tool calls
         self._read(lines, now)
 
     def end(self, now: datetime) -> None:
         """Read the last line, which may be incomplete, and interpret the plain text.
 
-        This must not happen earlier: after a line on stderr about a limit, a retry may succeed.
+        Call this only after the run's end, because a retry may succeed after a line on stderr about
+        a limit.
         """
         self._read(self._tail.last(), now)
         tail = self._seen.tail
@@ -166,7 +172,7 @@ class OutputReader:
         self._trouble(tail, now)
 
     def seen(self) -> Seen:
-        """Return what is known now."""
+        """Return everything that is known now."""
         unread = self._tail.lost + self._unread
         is_sum = self._rules.usage.mode == "step" or self._unread > 0
         known = replace(self._seen, tools=frozenset(self._tools), unread=unread)
@@ -190,7 +196,7 @@ class OutputReader:
 
     def _event(self, line: bytes, now: datetime) -> bool:
         """Read a line as an event; return False if it is plain text."""
-        if isinstance(line, Fragment):  # a part of an event
+        if isinstance(line, Fragment):  # the line is only a part of an event
             return True
         if not line.startswith(b"{"):
             return False
@@ -206,7 +212,7 @@ class OutputReader:
         self._take(lambda selectors: _all(selectors, event), now)
 
     async def _report(self, now: datetime) -> None:
-        """Read the report, if the agent wrote one at its end, as one more event."""
+        """Read the report, if the agent wrote one at its end, and handle it as one more event."""
         if not self._rules.report:
             return
         selectors = _selectors(self._rules, self._limit)
@@ -254,7 +260,7 @@ class OutputReader:
         self._troubles(found, now)
 
     def _troubles(self, found: Found, now: datetime) -> None:
-        """Note what the event says about errors and limits."""
+        """Note errors and limits that the event reports."""
         seen = self._seen
         for text in map(plain, found(self._rules.error)):
             seen.error = text[:_TAIL]
@@ -285,7 +291,7 @@ class OutputReader:
         self._seen.last = now
 
     def _trouble(self, text: str, now: datetime) -> None:
-        """Look for a missing login and for limits in an error text."""
+        """Look for a missing login or a usage limit in the text of an error."""
         seen = self._seen
         if len(text) > 2 * _TAIL:
             text = f"{text[:_TAIL]}\n{text[-_TAIL:]}"
@@ -299,7 +305,7 @@ class OutputReader:
             seen.reset = seen.reset or reset_time(match.groupdict().get("reset") or "", now)
 
     def _usage(self, found: Found) -> Usage:
-        """Return the usage so far, including what an event says about it."""
+        """Return the usage so far, including the usage that an event reports."""
         rules = self._rules.usage
         known = self._seen.usage
         read = _numbers(found(rules.input))
@@ -323,7 +329,7 @@ class OutputReader:
 
 
 def _price_of(model: str, prices: Mapping[str, Price]) -> Price | None:
-    """Return the price of the first pattern that matches the model."""
+    """Return the price for the first pattern that matches the model; None if no pattern matches."""
     for pattern, price in prices.items():
         if fnmatchcase(model, pattern):
             return price
@@ -331,7 +337,7 @@ def _price_of(model: str, prices: Mapping[str, Price]) -> Price | None:
 
 
 def _selectors(rules: OutputRules, limit: LimitRules) -> tuple[Selector, ...]:
-    """Return all selectors, to read a report with."""
+    """Return all selectors that apply to a report."""
     every = chain(
         rules.progress,
         rules.session,
@@ -354,7 +360,7 @@ def _selectors(rules: OutputRules, limit: LimitRules) -> tuple[Selector, ...]:
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Stop the garbage collector: it would visit all parts of a long event again and again."""
+    """Pause the garbage collector, because it would visit all parts of a long event repeatedly."""
     collects = gc.isenabled()
     gc.disable()
     try:
@@ -372,7 +378,7 @@ def _all(selectors: Iterable[Selector], event: Mapping[str, Any]) -> list[Any]:
 
 
 def _is_session(name: object) -> bool:
-    """Whether the value is safe as a session id in a command line."""
+    """Whether the value can safely be a session id in a command line."""
     if not isinstance(name, str) or len(name) > _NAME:
         return False
     return name.isprintable() and not name.startswith("-")

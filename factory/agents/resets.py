@@ -1,19 +1,20 @@
-"""Finds out when a usage limit ends, from an agent's text."""
+"""Finds in an agent's text when a usage limit ends."""
 
 import re
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
-FARTHEST = timedelta(days=8)  # a week and a day: providers have limits by the hour and by the week
-_MILLISECONDS = 1e11  # a larger epoch is in milliseconds
-_EPOCH = 1e9  # a smaller number is not an epoch but seconds from now
+FARTHEST = timedelta(days=8)  # a week and a day, because providers have hourly and weekly limits
+_MILLISECONDS = 1e11  # a larger number is an epoch in milliseconds
+_EPOCH = 1e9  # a smaller number is not an epoch, but the number of seconds from now
 _CLOCKS = ("%b %d %Y %I:%M%p", "%b %d %Y %I%p", "%b %d %Y %H:%M")
 
 
 def reset_time(text: str, now: datetime) -> datetime | None:
     """Return the time in `text`: an epoch, seconds from now, or the next clock time (UTC).
 
-    Returns None for any other text, and for a time beyond FARTHEST: no limit lasts so long.
+    Returns None for any other text. Also returns None for a time beyond FARTHEST, because no limit
+    lasts so long.
     """
     told = _moment(text[:100].strip(), now)
     return told if told and told - now <= FARTHEST else None
@@ -35,7 +36,8 @@ def _moment(text: str, now: datetime) -> datetime | None:
         return told
     dated = re.sub(r"^(\w+ \d+) (?!\d{4}\b)", rf"\g<1> {now.year} ", plain)
     told = _clock(dated)
-    if told and dated != plain and told < now - FARTHEST:  # a January date in December
+    # a date in January that was read in December
+    if told and dated != plain and told < now - FARTHEST:
         return _clock(dated.replace(str(now.year), str(now.year + 1), 1))
     return told
 

@@ -42,11 +42,11 @@ PLACEHOLDERS = (
 )
 _THE_PROMPT = frozenset({"prompt", "prompt_file"})
 _NEVER_EMPTY = _THE_PROMPT | {"workspace", "outbox", "run_dir"}
-# The daemon's variables that every agent gets.
+# Every agent gets these environment variables of the daemon.
 ALWAYS = ("PATH", "HOME", "LANG", "LC_*", "SHELL", "USER", "LOGNAME")
-LONG_PROMPT = 100 << 10  # bytes; one argument may have 128 KiB on Linux
+LONG_PROMPT = 100 << 10  # bytes; Linux allows 128 KiB for one argument
 OWN = "own"  # {run_dir}: a folder in the run dir where the agent may write, for example its report
-_LONG_NAME = 255  # bytes of the longest file name on Linux
+_LONG_NAME = 255  # bytes of the longest file name that Linux allows
 _WORDS = re.compile(r"\{([a-z_]+)\}")
 
 
@@ -89,74 +89,82 @@ class _Table(BaseModel):
 
 
 class StopRules(_Table):
-    """The first step of the stop ladder, which always ends with SIGKILL for all processes."""
+    """The first step to stop the agent. The last step always sends SIGKILL to all its processes."""
 
     signal: Literal["TERM", "INT", "HUP", "QUIT"] = "TERM"
     grace_s: float = Field(default=5, ge=0, le=60)
 
 
 class UsageRules(_Table):
-    """Where the output reports tokens and cost; the values of several selectors are added."""
+    """Where the output reports tokens and cost. The values of several selectors are added up."""
 
-    # The numbers are totals of the run, totals of the whole session, or must be summed.
+    # What each number means: a total of the run, a total of the whole session, or one part of a
+    # sum.
     mode: Literal["run", "thread", "step"] = "run"
     input: Selectors = ()
     output: Selectors = ()
     cost: Selectors = ()
-    # Model → dollars per million tokens, input and output.
+    # Model → the dollars for a million input tokens and for a million output tokens.
     price: Mapping[str, tuple[Price, Price]] = Field(default_factory=dict)
 
 
 class OutputRules(_Table):
-    """How to read the output; if there are several values, the last one counts."""
+    """How to read the output. If a selector finds several values, the last one counts."""
 
     format: Literal["text", "jsonl"] = "text"
     progress: Selectors = ()  # events that show activity; empty: all events
     session: Selectors = ()
-    tool_open: Selectors = ()  # a tool call's id
+    tool_open: Selectors = ()  # the id of a tool call
     tool_close: Selectors = ()
-    idle_cpu: float = Field(default=0.1, ge=0, le=64)  # cores that it uses while it waits
+    # CPU cores that the agent uses while it waits
+    idle_cpu: float = Field(default=0.1, ge=0, le=64)
     usage: UsageRules = UsageRules()
-    step: Selectors = ()  # an action, without growing numbers; a few actions repeated are a loop
-    step_text: Patterns = ()  # the same in plain text
-    looped: Selectors = ()  # it reports that it was in a loop
+    # an action, without numbers that grow; if a few actions repeat, the agent is in a loop
+    step: Selectors = ()
+    step_text: Patterns = ()  # the same as `step`, for plain text
+    looped: Selectors = ()  # events in which the agent reports that it was in a loop
     result: Selectors = ()
-    joined: bool = False  # the result is joined from all pieces after the last tool call
-    report: str = ""  # a JSON file that it writes to its run dir at the end: read as one more event
-    # Must be at the end of its plain text. If not, the run failed, and the text may say why.
+    # the result consists of all pieces of text after the last tool call, joined
+    joined: bool = False
+    # name of a JSON file that the agent writes into its run dir at its end; it is one more event
+    report: str = ""
+    # This pattern must match the end of the agent's plain text. Without a match, the run failed,
+    # and the text may say why.
     done_text: Patterns = ()
-    failed: Selectors = ()  # a true value, or an event that exists
-    done_if: Selectors = ()  # the final message; without it, the run was cut off
+    failed: Selectors = ()  # shows a failure: a true value, or an event that exists
+    done_if: Selectors = ()  # shows the final message; without such a message, the run was cut off
     error: Selectors = ()
 
 
 class LimitRules(_Table):
-    """How it reports a usage limit, an overloaded server or a missing login."""
+    """How the agent reports a usage limit, an overloaded server or a missing login."""
 
-    # Matched in its error text. A group `reset` is an epoch, seconds from now or a UTC clock time.
+    # Patterns for the agent's error text. A group `reset` is an epoch, a number of seconds from
+    # now, or a clock time in UTC.
     patterns: Patterns = ()
-    reset: Selectors = ()  # an epoch
-    status: Selectors = ()  # an HTTP status: 429 and 5xx are limits, 401 and 403 a missing login
+    reset: Selectors = ()  # the epoch at which the limit ends
+    # an HTTP status: 429 and 5xx mean a limit, 401 and 403 mean a missing login
+    status: Selectors = ()
     login: Patterns = ()
 
 
 class DoctorRules(_Table):
-    """What `factory doctor --agent` checks, and what it tells a person to do."""
+    """What `factory doctor --agent` checks, and its advice for a person."""
 
-    install: str = ""  # the command line that installs it
+    install: str = ""  # the command line that installs the program
     version: tuple[str, ...] = ("--version",)
-    # The newest tested version.
+    # The newest version that factoryd was tested with.
     known_good: Annotated[str, Field(pattern=r"^(\d+(\.\d+)*)?$")] = ""
     login: str = ""  # how a person logs in
-    # Signs of a login: files in HOME (with a slash), or variables (`*` allowed).
+    # Signs of a login: names of files in HOME (with a slash) or of variables (`*` allowed).
     logged_in: tuple[str, ...] = ()
 
 
 class Notes(_Table):
-    """Keys of a runtime file for people: factoryd checks their form and does not use them."""
+    """Keys of a runtime file that only people use. factoryd checks only their form."""
 
-    instructions: str = ""  # the file of instructions that the program itself reads
-    exit: Mapping[str, str] = Field(default_factory=dict)  # code → what it means
+    instructions: str = ""  # the file with instructions that the program reads by itself
+    exit: Mapping[str, str] = Field(default_factory=dict)  # exit code → its meaning
 
 
 class Runtime(_Table):
@@ -164,15 +172,17 @@ class Runtime(_Table):
 
     name: str
     command: tuple[str | tuple[str, ...], ...] = Field(min_length=1)
-    stdin: Literal["prompt", "none"] | None = None  # None: the prompt, unless the command names it
-    resume: tuple[str, ...] = ()  # empty: its sessions cannot be continued
-    env: tuple[str, ...] = ()  # names of variables that it gets, `*` allowed
+    # None: the prompt, unless the command line contains it
+    stdin: Literal["prompt", "none"] | None = None
+    resume: tuple[str, ...] = ()  # empty: sessions of this agent cannot be continued
+    env: tuple[str, ...] = ()  # names of the variables that the agent gets; `*` is allowed
     set: Mapping[str, str] = Field(default_factory=dict)
     # Files that factoryd writes into the agent's own HOME.
     files: Annotated[Mapping[str, str], AfterValidator(_in_home)] = Field(default_factory=dict)
-    # Folders with its login: in the user's HOME, or below the folder in the variable `$NAME`.
+    # Folders with the agent's login, in the user's HOME or in the folder that the variable `$NAME`
+    # names.
     home: tuple[Folder, ...] = ()
-    # Globs of files in the agent's own HOME that are kept after the unit's end.
+    # Globs of files in the agent's own HOME that factoryd keeps after the unit's end.
     keep: Annotated[tuple[str, ...], AfterValidator(kept)] = ()
     network: Literal["open", "none"] = "open"
     stop: StopRules = StopRules()
@@ -220,9 +230,9 @@ _NOTES = Notes.model_fields.keys()
 _KEYS = sorted(chain.from_iterable(table.model_fields for table in _Table.__subclasses__()))
 
 
-@lru_cache(maxsize=64)  # the function is pure, and the pool calls it on every pass
+@lru_cache(maxsize=64)  # cached, because the pool calls this pure function on every pass
 def parse_runtime(name: str, text: str, *, where: str) -> Runtime:
-    """Return the runtime of a file; raises ConfigError with place, key and correct form."""
+    """Return the runtime of a file; raise ConfigError with place, key and correct form."""
     try:
         values = {"name": name} | tomllib.loads(text)
         Notes.model_validate({key: values.pop(key) for key in _NOTES & values.keys()})
@@ -243,7 +253,7 @@ def _sentence(error: ValidationError) -> str:
     first = error.errors()[0]
     told = first["msg"].removeprefix("Value error, ")
     loc = first["loc"]
-    if not loc:  # the error is about several keys
+    if not loc:  # the error concerns several keys
         return told
     names = [part for part in loc if isinstance(part, str) and "[" not in part and part != "str"]
     key = ".".join(names)
@@ -253,8 +263,9 @@ def _sentence(error: ValidationError) -> str:
 
 
 def find(command: str, *, path: str, root: Path) -> Path | None:
-    """Return the program, found on `path`, absolute, or relative to `root`; None if not found."""
-    # Relative folders are left out: they mean different places in the daemon and in a workspace.
+    """Return the program's path, or None. `command`: a name on `path`, or a path below `root`."""
+    # Relative folders in `path` do not count, because the daemon and a workspace would find
+    # different folders.
     fixed = os.pathsep.join(folder for folder in path.split(os.pathsep) if folder[:1] == "/")
     found = shutil.which(root / command if "/" in command else command, path=fixed)
     return Path(found).absolute() if found else None
@@ -263,7 +274,7 @@ def find(command: str, *, path: str, root: Path) -> Path | None:
 def environment(
     runtime: Runtime, source: Mapping[str, str], own: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return an agent's variables: from `source`, then from the file, then `own`; the last wins."""
+    """Return an agent's variables: from `source`, the file and `own`. A later one overrides."""
     passed = dict[str, str]()
     for pattern in (*ALWAYS, *runtime.env):
         for name in fnmatch_filter(source.keys(), pattern):
@@ -273,7 +284,7 @@ def environment(
 
 
 def logins(runtime: Runtime, environ: Mapping[str, str], own: Path) -> dict[Path, Path]:
-    """Return the user's login folders → where the agent finds them when its HOME is `own`."""
+    """Return a map from the user's login folders to their places in the agent's HOME `own`."""
     found = dict[Path, Path]()
     for said in runtime.home:
         name, _, rest = said.removeprefix("$").partition("/")
@@ -289,7 +300,7 @@ def logins(runtime: Runtime, environ: Mapping[str, str], own: Path) -> dict[Path
 
 
 def check_home(runtime: Runtime, environ: Mapping[str, str]) -> None:
-    """Raise ConfigError if the first login folder, which also holds sessions, is read-only."""
+    """Raise ConfigError if the first login folder is read-only, because it also holds sessions."""
     folder = next(iter(logins(runtime, environ, Path("/"))), None)
     if folder and not os.access(folder, os.W_OK | os.X_OK):
         raise ConfigError(
@@ -307,11 +318,11 @@ def invocation(
     session: str = "",
     budget: str = "",
 ) -> tuple[tuple[str, ...], Path | None]:
-    """Return the command line and the file for its stdin; the prompt is prompt.md in `run_dir`.
+    """Return the command line and the stdin file; the prompt is prompt.md in `run_dir`.
 
-    `session`: the session to continue. A group in the command is left out if one of its
-    placeholders is empty. If a prompt is too long for an argument, the argument asks the agent to
-    read the prompt's file.
+    `session`: the session to continue. If one of the placeholders in a group of words is empty, the
+    group is left out. If a prompt is too long for an argument, the argument instead asks the agent
+    to read the prompt's file.
     """
     prompt_file = run_dir / "prompt.md"
     prompt = prompt_file.read_text(encoding="utf-8")

@@ -1,37 +1,38 @@
 """The lines of a run's output, read while its file grows.
 
-Invariant: no line is read twice, even if output.log is rotated to output.1.log. One look reads at
-most LOOK_BYTES and returns at most LOOK_LINES lines. Skipped bytes are counted in `lost`.
+Invariant: no line is returned twice, even if output.log is rotated to output.1.log. One call reads
+at most LOOK_BYTES and returns at most LOOK_LINES lines. `lost` counts the skipped bytes.
 """
 
 import os
 import weakref
 from contextlib import suppress
 
-LOOK_BYTES = 1 << 20  # bytes that one look reads at most
-LOOK_LINES = 500  # lines that one look returns at most
-LONGEST = 2 << 20  # bytes of the longest whole line; parsing it as JSON takes up to 0.1 s
-LAST_BYTES = 256 << 10  # bytes that are still read at the end of a skipped part
+LOOK_BYTES = 1 << 20  # most bytes that one call reads
+LOOK_LINES = 500  # most lines that one call returns
+# bytes of the longest line that is returned whole; parsing its JSON takes up to 0.1 s
+LONGEST = 2 << 20
+LAST_BYTES = 256 << 10  # bytes at the end of a skipped part that are still read
 _KEPT = 16_000  # bytes of the longest fragment
 
 
 class Fragment(bytes):
-    """The end of a part of a line that was not read whole."""
+    """The end of a line, or of a part of it, that was not read whole."""
 
 
 class Tail:
-    """Reads the output in one run folder from its start; each look reads what is new."""
+    """Reads a run's output from the beginning; each later call returns only what was added."""
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
-        self.lost = 0  # skipped bytes, at least
+        self.lost = 0  # the number of skipped bytes, at least
         self.is_behind = False  # there may be more to read now
         self._file: _File | None = None
         self._rest = b""
         self._in_part = False  # the beginning of the current line was skipped
 
     def lines(self) -> list[bytes]:
-        """Return the next lines; a line that is too long or partly skipped becomes a Fragment."""
+        """Return the next lines. A line that is too long or partly skipped becomes a Fragment."""
         self.is_behind = True
         if b"\n" not in self._rest:
             fresh = self._fresh()
@@ -48,7 +49,7 @@ class Tail:
         return lines
 
     def last(self) -> list[bytes]:
-        """Return the last line, which may be incomplete; call this after the run's end."""
+        """Return the last line, which may be incomplete. Call this only after the run's end."""
         last = self._rest
         self._rest = b""
         if self._in_part:
@@ -56,7 +57,7 @@ class Tail:
         return [last] if last else []
 
     def skip(self) -> None:
-        """Skip everything except the last LAST_BYTES."""
+        """Skip everything that is not read yet, except the last LAST_BYTES."""
         files = self._unread()
         unread = sum(file.size - file.at for file in files)
         if unread + len(self._rest) <= LAST_BYTES:
@@ -74,7 +75,7 @@ class Tail:
                 break
 
     def _unread(self) -> list["_File"]:
-        """Return the files with unread output; each begins at its unread part."""
+        """Return the files with unread output, each positioned where its unread part begins."""
         found = list[_File]()
         for name in ("output.1.log", "output.log"):
             file = self._open(name)
@@ -93,7 +94,8 @@ class Tail:
     def _fresh(self) -> bytes:
         self._file = self._file or self._open("output.1.log") or self._open("output.log")
         while self._file:
-            # Open the newest file before the read: if it is another one, `_file` grows no more.
+            # Open the newest file before reading. If it is not `_file`, then `_file` no longer
+            # grows.
             newest = self._open("output.log")
             chunk = self._file.read()
             if chunk:
@@ -104,10 +106,10 @@ class Tail:
         return b""
 
     def _go_on(self, ended: "_File", newest: "_File") -> None:
-        """Continue with the next file after the end of another."""
+        """After the end of one file, continue with the next file."""
         self._file = newest
         older = self._open("output.1.log")
-        # The output was rotated more than once: files between the two may be deleted.
+        # The output was rotated more than once, so files between these two may be lost.
         if older and older.inode != ended.inode:
             self._file = older
             self._in_part = bool(self._rest)
@@ -122,7 +124,7 @@ class Tail:
 
 
 class _File:
-    """An open file. While it is open, no other file can get its inode."""
+    """An open file. While it is open, no other file can have its inode number."""
 
     def __init__(self, path: str) -> None:
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -133,7 +135,7 @@ class _File:
         self.at = 0
 
     def begin(self, at: int) -> None:
-        """Continue at that offset."""
+        """Continue at that offset in the file."""
         self.at = os.lseek(self._fd, at, os.SEEK_SET)
 
     def read(self) -> bytes:

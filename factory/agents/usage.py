@@ -1,4 +1,4 @@
-"""The usage of an attempt's session before the attempt began."""
+"""Finds how much an attempt's session had used before the attempt began."""
 
 from factory.agents.output import Usage
 from factory.store.ports import Store
@@ -6,9 +6,9 @@ from factory.store.records import Attempt
 
 
 def of_session(store: Store, attempt: Attempt) -> Usage | None:
-    """Return what earlier attempts used in the same session, or None if the session is new.
+    """Return what earlier attempts used in the same session; None if the session is new.
 
-    Some runtimes report totals of the whole session.
+    This is needed because some runtimes report totals of the whole session.
     """
     if not attempt.resumed:
         return None

@@ -1,4 +1,4 @@
-"""Finds out how a repository is judged and set up, from the files of one commit.
+"""Finds out how to judge and set up a repository, from the files of one commit.
 
-Nothing here runs a command.
+No module here runs a command.
 """

@@ -1,7 +1,7 @@
 """The files of one commit, from which gates and setup are read.
 
-Invariant: functions are pure. Only wanted files have a content. A file that was too large to read
-is noted as soon as its content is needed.
+Invariant: all functions are pure. Only wanted files have a content here. If a needed file was too
+large to read, its path is noted.
 """
 
 import json
@@ -33,7 +33,7 @@ _TEST_FILE = re.compile(r"(^|/)(test_[^/]*|[^/]*_test)\.py$")
 
 
 class Files:
-    """The file names of a commit, and the contents of the wanted files."""
+    """The file names of a commit, and the contents of those files that inference needs."""
 
     def __init__(
         self,
@@ -51,25 +51,25 @@ class Files:
         self.tests = sorted(tests_in(self.names))
         self.pyproject = _parsed(tomllib.loads, self.text("pyproject.toml"))
         self.package: dict[str, Any] = {}
-        # With another client's lock file, npm would install something else: infer nothing.
+        # If another client made the lock file, npm would install other versions, so infer nothing.
         if not self.names.intersection(OTHER_LOCKS) or self.names.intersection(NPM_LOCKS):
             self.package = _parsed(json.loads, self.text("package.json"))
 
     def text(self, *names: str) -> str:
-        """Return the joined content of these files, and note files that were too large to read."""
+        """Return the joined content of these files; note the files that were too large to read."""
         self.unread.update(self._larger.intersection(names))
         return self.sample(*names)
 
     def sample(self, *names: str) -> str:
-        """Return the joined content of these files, without files that could not be read."""
+        """Return the joined content of these files; leave out files that could not be read."""
         return "\n".join(self._contents.get(name, "") for name in names)
 
     def first(self, names: Iterable[str]) -> str:
-        """Return the first of these names that the commit has, or ""."""
+        """Return the first of these names that exists in the commit, or ""."""
         return next((name for name in names if name in self.names), "")
 
     def matching(self, *globs: str) -> list[str]:
-        """Return the commit's names that match a glob."""
+        """Return the names of the commit's files that match a glob."""
         return matching(self.names, *globs)
 
 
@@ -90,7 +90,8 @@ def tests_in(names: Iterable[str]) -> list[str]:
 
 def matching(names: Iterable[str], *globs: str) -> list[str]:
     """Return the names that match a glob, sorted; `*` does not match a slash."""
-    # One expression for all globs is fast: a repository may have very many names.
+    # All globs become one expression, which is faster, because a repository may have very many
+    # names.
     fits = re.compile("|".join(map(translate, globs)).replace(".*", "[^/]*"))
     return sorted(filter(fits.match, names))
 
@@ -106,7 +107,7 @@ def bare(path: str) -> str:
 
 
 def at(table: Mapping[str, Any], *path: str) -> Mapping[str, Any]:
-    """Return the nested table at this path; an empty table if there is none."""
+    """Return the nested table at this path; {} if there is no such table."""
     for key in path:
         found = table.get(key)
         table = found if isinstance(found, dict) else {}

@@ -1,6 +1,6 @@
-"""Gates from files of the repository: conventions/gates/NN-name.sh and NN-name.toml.
+"""Reads gates from files of the repository: conventions/gates/NN-name.sh and NN-name.toml.
 
-Invariant: a file that is not understood is refused, never ignored.
+Invariant: if factoryd does not understand a file, it refuses the file and never ignores it.
 """
 
 import re
@@ -15,7 +15,7 @@ from factory.inference.rules import Gate
 _NAME = re.compile(r"(\d+)-([\w.-]*\w)\.(sh|toml)")
 _IGNORED = (".md", ".txt", ".gitkeep")
 _KEYS = ("command", "timeout_s", "flaky_reruns")
-_MOST_SECONDS = 604_800  # of one gate: a week, the same limit as in factory.toml
+_MOST_SECONDS = 604_800  # the longest limit of one gate: a week, as in factory.toml
 _MOST_RERUNS = 10
 _FORM = (
     'the form is: command = "make test" or ["make", "test"]; '
@@ -25,7 +25,7 @@ _REWRITES = re.compile(r"^[ \t]*#[ \t]*rewrites:[ \t]*(\S.*)$", re.MULTILINE)
 
 
 def gates(files: Files) -> tuple[Gate, ...]:
-    """Return the gates that have a file, in the order of their runs; raises ConfigError."""
+    """Return the gates that have a file, in the order in which they run; raise ConfigError."""
     found = []
     for path in files.matching(f"{files.gates}*"):
         if not path.endswith(_IGNORED):
@@ -34,7 +34,7 @@ def gates(files: Files) -> tuple[Gate, ...]:
 
 
 def code_of(script: str) -> str:
-    """Return the lines of a script that are neither empty nor a comment."""
+    """Return the lines of a script, without empty lines and comments."""
     code = []
     for line in script.splitlines():
         if line.strip() and not line.lstrip().startswith("#"):
@@ -61,7 +61,7 @@ def _gate(path: str, text: str, folder: str) -> Gate:
 
 
 def _rewrites(path: str, text: str) -> tuple[str, ...]:
-    """Return the globs of the files that a gate may change, from its header."""
+    """Return the globs of the files that a gate may change, from the header of its script."""
     globs = " ".join(_REWRITES.findall(text)).split()
     for glob in globs:
         if leads_out(glob):
@@ -107,5 +107,5 @@ def _is_command(value: object) -> bool:
 
 
 def _is_amount(value: Any, most: int, *kinds: type) -> bool:
-    # Not isinstance, because a bool is also an int. nan fails the comparison.
+    # Not isinstance, because a bool is also an int. The comparison refuses nan.
     return type(value) in kinds and 0 <= value <= most

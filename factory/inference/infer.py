@@ -1,7 +1,8 @@
 """Finds the gates of one commit, and how to make its environment.
 
-Invariant: functions are pure; the same files give the same rules. `sources` has every file that
-decides something, also files that do not exist yet (a `pytest.ini` would overrule pyproject.toml).
+Invariant: all functions are pure, so the same files give the same rules. `sources` has every file
+that affects the rules, even if it does not exist yet (a new `pytest.ini` would override
+pyproject.toml).
 """
 
 import re
@@ -59,7 +60,7 @@ def rules_of(
     *,
     larger: Collection[str] = (),
 ) -> Rules:
-    """Return the gates and the setup of a commit; raises ConfigError for a wrong file.
+    """Return the gates and the setup of a commit; raise ConfigError for a wrong file.
 
     `folder`: the name of the conventions folder. `larger`: files that were too large to read.
     """
@@ -84,7 +85,7 @@ def rules_of(
 
 
 def _gates(files: Files) -> tuple[Gate, ...]:
-    """Return the gates that have a file; if there are none, the inferred gates."""
+    """Return the gates that have a file. If there are none, return the inferred gates."""
     written = gate_files.gates(files)
     if written:
         return written
@@ -99,9 +100,9 @@ def _setup(files: Files, tools: Collection[str]) -> Setup:
 
 
 def _files_run(texts: Iterable[str], files: Files) -> list[str]:
-    """Return the files that these commands name: a change of such a file changes the gate.
+    """Return the files that these commands name. A change of such a file changes the gate.
 
-    Tests are left out; factoryd judges changes of tests in another way.
+    Tests are left out, because factoryd judges changes of tests in another way.
     """
     words = _BETWEEN_WORDS.split("\n".join(texts))
     named = files.names.intersection(map(bare, words))

@@ -1,4 +1,4 @@
-"""Gates and setup from package.json; the client is npm."""
+"""Infers gates and setup from package.json; npm installs the packages."""
 
 from collections.abc import Iterator
 
@@ -23,7 +23,7 @@ _LIFECYCLE = (
 
 
 def gates(files: Files) -> Iterator[Gate]:
-    """Yield the gates of the scripts `lint` and `test`."""
+    """Yield gates for the scripts `lint` and `test`."""
     scripts = at(files.package, "scripts")
     if scripts.get("lint"):
         yield Gate("lint", 10, ("npm", "run", "lint"), "package.json, scripts.lint")
@@ -38,7 +38,7 @@ def with_packages(files: Files, setup: Setup) -> Setup:
     if not lock and not _needs_packages(files):
         return setup
     if any(name.startswith("node_modules/") for name in files.names):
-        return setup  # the tree already contains its modules
+        return setup  # the tree itself contains the modules
     inputs = [*setup.inputs, *NODE_INPUTS]
     keeps = ["node_modules"]
     for folder in _workspaces(files):
@@ -80,8 +80,9 @@ def _workspaces(files: Files) -> list[str]:
 
 
 def _lifecycle(files: Files) -> Iterator[tuple[str, ...]]:
-    """Yield the commands that run the project's install scripts, as `npm install` does."""
-    # --ignore-scripts: otherwise npm would also run the pre and post scripts of each script.
+    """Yield commands that run the project's own install scripts, as `npm install` does."""
+    # --ignore-scripts: without this option, npm would also run the pre and post scripts of each
+    # script.
     run = ("npm", "run", "--ignore-scripts")
     scripts = at(files.package, "scripts")
     for name in _LIFECYCLE:

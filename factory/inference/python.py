@@ -1,4 +1,4 @@
-"""Gates and setup of a Python project; uv or pip makes the environment."""
+"""Infers gates and setup of a Python project; uv or pip makes the environment."""
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -7,8 +7,8 @@ from typing import Any
 from factory.inference.files import PYTHON_INPUTS, TESTS_READ, Files, at, bare
 from factory.inference.rules import Gate, Setup
 
-# Files that decide how a tool judges, even if they do not exist yet. A module at the root with the
-# runner's name would run instead of it.
+# Files that decide how a tool judges, even if they do not exist yet. If the root folder has a
+# module with the name of a test runner, the module runs instead of the runner.
 RULED_BY: Mapping[str, tuple[str, ...]] = {
     "pytest": (
         "pytest.toml",
@@ -26,10 +26,10 @@ RULED_BY: Mapping[str, tuple[str, ...]] = {
     "ruff": ("ruff.toml", ".ruff.toml", "pyproject.toml"),
     "mypy": ("mypy.ini", ".mypy.ini", "pyproject.toml", "setup.cfg"),
 }
-LOCKS = ("uv.lock",)  # too large to parse: only lines that name a package are read
-LOCKED = '^name = "[^"]+"'  # matches such a line
+LOCKS = ("uv.lock",)  # too large to parse, so only the lines that name a package are read
+LOCKED = '^name = "[^"]+"'  # matches a line that names a package
 VENV = ("{python}", "-I", "-m", "venv", "{venv}")
-_INSTALLED = ("pytest", "tox", "ruff", "mypy")  # tools that must be installed in the environment
+_INSTALLED = ("pytest", "tox", "ruff", "mypy")  # tools that setup must install in the environment
 _PIP_INSTALL = (
     "{venv}/bin/python",
     "-I",
@@ -59,10 +59,10 @@ sys.exit(0 if done.testsRun and done.wasSuccessful() else 1)"""
 
 
 def gates(files: Files) -> Iterator[Gate]:
-    """Yield the gates of configured tools and of tests."""
+    """Yield the gates for configured tools and for tests."""
     ruff = _configured(files, "ruff")
     if ruff:
-        # --no-fix overrides `fix` in the configuration.
+        # The option --no-fix overrides `fix` in the configuration.
         yield Gate("ruff", 10, ("ruff", "check", "--no-fix", "."), ruff)
     mypy = _configured(files, "mypy")
     if mypy:
@@ -79,7 +79,7 @@ def gates(files: Files) -> Iterator[Gate]:
 
 
 def _configured(files: Files, tool: str) -> str:
-    """Return where a tool is configured, or ""."""
+    """Return the file in which a tool is configured, or ""."""
     if tool in at(files.pyproject, "tool"):
         return f"[tool.{tool}] in pyproject.toml"
     own = re.compile(rf"\.?{tool}\.(ini|toml)")
@@ -101,14 +101,14 @@ def _is_mypy_aimed(files: Files) -> bool:
 
 
 def _uses_pytest(files: Files) -> bool:
-    """Whether the tests or the manifests suggest that the tests need pytest."""
+    """Whether the tests or the manifests suggest that pytest must run the tests."""
     if any(name.endswith("conftest.py") for name in files.names):
         return True
     tests = files.tests[:TESTS_READ]
     manifests = (*files.matching(*PYTHON_INPUTS, "tox.ini"), *tests)
     if re.search(r"\bpytest\b", files.sample(*manifests)):
         return True
-    files.text(*manifests)  # a file that could not be read might name pytest
+    files.text(*manifests)  # if a file could not be read, it might name pytest
     return "unittest" not in files.text(*tests)
 
 
@@ -133,7 +133,7 @@ def _unittest_gate(files: Files) -> Gate:
 
 
 def setup(files: Files, tools: Collection[str]) -> Setup:
-    """Return how to make an environment in which these tools can judge."""
+    """Return how to make an environment that contains these tools."""
     runners = [tool for tool in _INSTALLED if tool in tools]
     if "uv.lock" in files.names:
         return _uv_setup(files, runners)
@@ -142,7 +142,8 @@ def setup(files: Files, tools: Collection[str]) -> Setup:
     if named or lists or runners:
         return _pip_setup(files, named, lists, runners)
     if "unittest" in tools:
-        # The Python on PATH may have an editable install of the project: tests get an empty venv.
+        # The Python on PATH may have an editable install of the project, so tests get an empty
+        # venv.
         venv = (*VENV, "--without-pip")
         return Setup(
             commands=(venv,), inputs=(".python-version",), reason="Python, no requirements"
@@ -193,13 +194,14 @@ def _pip_setup(
         kind="pip",
         commands=(VENV, *commands),
         inputs=(*PYTHON_INPUTS, *_read_too(files, lists)),
-        rebuild=tuple(commands),  # installs only editable packages, all others exist
+        # installs only editable packages, because all other packages exist
+        rebuild=tuple(commands),
         reason="a venv with " + " ".join([*named, *lists, *runners]),
     )
 
 
 def _named_requirements(files: Files) -> list[str]:
-    """Return pip's arguments for the project itself and its dependency groups."""
+    """Return the arguments that make pip install the project and its dependency groups."""
     named = []
     is_project = "project" in files.pyproject or "build-system" in files.pyproject
     if is_project or "setup.py" in files.names:
@@ -212,7 +214,7 @@ def _named_requirements(files: Files) -> list[str]:
 
 
 def _for_tests(files: Files, *table: str) -> list[str]:
-    """Return the extras or dependency groups in a table that tests need."""
+    """Return the names of those extras or dependency groups in a table that tests need."""
     return list(filter(_FOR_TESTS.fullmatch, at(files.pyproject, *table)))
 
 
@@ -232,7 +234,7 @@ def _group(groups: Mapping[str, Any], name: str, seen: tuple[str, ...]) -> list[
 
 
 def _read_too(files: Files, lists: Sequence[str]) -> list[str]:
-    """Return the files that requirement files and dynamic metadata name."""
+    """Return the files named by requirement files or by dynamic metadata; these are read too."""
     text = files.text(*lists)
     found: list[str] = _OTHER_LISTS.findall(text)
     for folder in _EDITABLES.findall(text):

@@ -1,6 +1,6 @@
 """The gates and the setup of one commit, as values.
 
-Invariant: a digest covers everything that decides a verdict or an environment, and nothing else.
+Invariant: a digest covers everything that affects a verdict or an environment, and nothing else.
 """
 
 import hashlib
@@ -27,25 +27,26 @@ class Gate:
     group: int
     command: tuple[str, ...] = ()
     reason: str = ""  # the gate's file, or why it was inferred
-    said: str = ""  # the command as a person would type it, if that differs
-    script: str = ""  # the text of a *.sh gate, written outside the bench before it runs
-    timeout_s: float = 0.0  # 0: the configured or measured limit
-    flaky_reruns: int | None = None  # None: the configured number
-    rewrites: tuple[str, ...] = ()  # globs of tracked files that it may change; they are restored
+    said: str = ""  # the command as a person would type it, if it differs from the real command
+    script: str = ""  # the text of a *.sh gate; factoryd writes it to a file outside the bench
+    timeout_s: float = 0.0  # 0: the configured limit or the measured one
+    flaky_reruns: int | None = None  # None: the configured number of reruns
+    # globs of tracked files that the gate may change; factoryd restores them
+    rewrites: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
-        """Digest of everything that decides its verdict."""
+        """Digest of everything that affects the gate's verdict."""
         return digest(self.name, self.script, *self.command, *self.rewrites)
 
     @property
     def inferred(self) -> bool:
-        """Whether the gate has no gate file in the repository."""
+        """Whether the repository has no file for this gate."""
         return not self.reason.startswith(_GATE_FOLDERS)
 
     @property
     def shown(self) -> str:
-        """The command that runs the gate in a checkout."""
+        """The command that a person can run in a checkout to run the gate."""
         if self.said:
             return self.said
         if self.script:
@@ -55,33 +56,35 @@ class Gate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """How to make an environment; commands name its venv `{venv}`, and its Python `{python}`."""
+    """How to make an environment. In commands, `{venv}` and `{python}` stand for paths."""
 
-    kind: str = "none"  # script, uv, pip, npm, or several joined by +
+    kind: str = "none"  # script, uv, pip or npm, or several of them joined by +
     commands: tuple[tuple[str, ...], ...] = ()
-    script: str = ""  # runs after the commands
-    # Globs of the files that it reads: an environment can be used while they are unchanged.
+    script: str = ""  # the text of a script that runs after the commands
+    # Globs of the files that setup reads. An environment can be used again while these are
+    # unchanged.
     inputs: tuple[str, ...] = ()
-    keeps: tuple[str, ...] = ()  # paths that it makes inside the tree
-    # Commands that build the tree's own packages again on existing dependencies.
+    keeps: tuple[str, ...] = ()  # paths that setup makes inside the tree
+    # Commands that only build the tree's own packages again, with existing dependencies.
     rebuild: tuple[tuple[str, ...], ...] = ()
-    made_from: tuple[str, ...] = ()  # globs of files that this build reads; empty: the whole tree
+    # globs of files that this build reads; empty means the whole tree
+    made_from: tuple[str, ...] = ()
     reason: str = "nothing to prepare was found"
 
     @property
     def digest(self) -> str:
-        """Digest of everything that decides what the environment contains."""
+        """Digest of everything that affects the content of the environment."""
         commands = map(shlex.join, (*self.commands, *self.rebuild))
         return digest(self.kind, self.script, *commands, *self.inputs, *self.keeps, *self.made_from)
 
     @property
     def inferred(self) -> bool:
-        """Whether it was inferred from manifests and not from a script."""
+        """Whether the setup was inferred from manifests. Otherwise a script describes it."""
         return self.kind not in ("none", "script")
 
     @property
     def dependencies(self) -> tuple[str, ...]:
-        """The folders of dependencies in the tree; they are reused while `inputs` are unchanged."""
+        """The folders of dependencies in the tree. They are reused while `inputs` are unchanged."""
         found: list[str] = []
         if self.kind == "script":
             found += DEPENDENCIES
@@ -90,28 +93,29 @@ class Setup:
 
     @property
     def builds(self) -> tuple[str, ...]:
-        """The other paths that it makes in the tree: each tree builds its own."""
+        """The other paths that setup makes in the tree. They are built separately for each tree."""
         return tuple(path for path in self.keeps if not _holds_dependencies(path))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """How one commit is judged; a guard refuses changes of `sources` without permission."""
+    """How to judge one commit. A guard refuses a change of `sources` without permission."""
 
     gates: tuple[Gate, ...] = ()
     setup: Setup = Setup()
     sources: frozenset[str] = frozenset()
-    unread: frozenset[str] = frozenset()  # files whose content matters but is too large to read
+    # files whose content matters, but that are too large to read
+    unread: frozenset[str] = frozenset()
 
     def sources_among(self, changed: Iterable[str]) -> frozenset[str]:
-        """Return `sources`, and changed or new paths that an inferred setup would read."""
+        """Return `sources`, and those changed or new paths that an inferred setup would read."""
         if not self.setup.inferred:
             return self.sources
         return self.sources.union(matching(changed, *SETUP_INPUTS, *self.setup.inputs))
 
 
 def digest(*parts: str) -> str:
-    """Return one digest of all parts, in their order."""
+    """Return one digest of all parts in their order."""
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
 
 

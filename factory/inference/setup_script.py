@@ -1,6 +1,6 @@
-"""Setup from a script of the repository: conventions/workspace/setup.sh.
+"""Reads the setup from a script of the repository: conventions/workspace/setup.sh.
 
-Invariant: all paths that the script names lie inside the tree.
+Invariant: all paths that the script's header names lie inside the tree.
 """
 
 import re
@@ -16,7 +16,7 @@ _EVERY_MANIFEST = " ".join((*SETUP_INPUTS, "go.*", "Cargo.*"))
 
 
 def setup(files: Files) -> Setup:
-    """Return the setup from the script and its header; raises ConfigError for a wrong path."""
+    """Return the setup from the script and its header; raise ConfigError for a wrong path."""
     script = files.text(files.setup)
     header = dict(_HEADER.findall(script))
     inputs = header.get("inputs", _EVERY_MANIFEST).split()
