@@ -1,4 +1,4 @@
 """What a verdict depends on: the environment, the gates, their changes, and the guards.
 
-Nothing here moves trunk.
+No module here moves trunk.
 """

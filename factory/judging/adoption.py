@@ -1,7 +1,7 @@
 """An adoption: this daemon continues what an earlier daemon began on a bench.
 
-Invariant: an adopted run counts only for the case that began it, and only while the bench still
-shows what the run did to the tree.
+Invariant: an adopted run counts only for the case that began the run, and only while the bench
+still shows the run's changes to the tree.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -21,7 +21,7 @@ from factory.repo.underway import BrokenOff, Record, says_something
 
 
 class Adoption:
-    """Adopts the setup or the gates that are under way for one case."""
+    """Adopts a setup or gates that an earlier daemon began for one case."""
 
     def __init__(
         self, environments: Environments, batches: Batches, case: Case, gates: Sequence[Gate]
@@ -48,13 +48,13 @@ class Adoption:
 
     @property
     def abouts(self) -> list[str]:
-        """The digest of the judging, and those of the setups that come before it."""
+        """The digest of the judging, and the digests of the setups that come before it."""
         case = self._case.by_trunk
         by_trunk = self._environments.building(case.place, case.rules.setup)
         return [self.about, self._building.about, by_trunk.about]
 
     async def course(self) -> Course | SetupFailed | None:
-        """Wait for what runs on the bench for this case, and return its course."""
+        """Wait for this case's setup or gates on the bench, and return their course."""
         folder = self._place.folder
         record = self._underway.at(folder)
         if record is None or record.what == "setup":
@@ -64,14 +64,15 @@ class Adoption:
             return None
         try:
             return await self._resumed(record)
-        except (KeyError, TypeError, AttributeError):  # another release wrote the record
+        # a daemon of another release wrote the record
+        except (KeyError, TypeError, AttributeError):
             await self._underway.vacate(folder)
         except BrokenOff as broken:
             self._underway.let_go(folder, broken)
         return None
 
     async def _resumed(self, record: Record) -> Course:
-        """Wait for the running batch, and check what it changed; raises BrokenOff."""
+        """Wait for the running batch, and check what it changed; raise BrokenOff."""
         progress = progress_of(record.found)
         known = {gate.digest: gate for gate in self._gates}
         trials = dict[str, Trial]()
@@ -94,18 +95,18 @@ class Adoption:
         again += await self._batches.again_of(self._case, batch, shared=shared)
         course = Course(record, trials.values(), progress.left)
         course.put(repeated(again, shares=self._batches.shares))
-        self._batches.note(self._case, course)  # before the tree is shown again
+        self._batches.note(self._case, course)  # this must come before git shows the tree again
         return course
 
     async def _recalled(self, record: Record, done: Done) -> Ran:
-        """Return a run that ended earlier, with the tracked files that it changed."""
+        """Return a run that ended earlier, with the tracked files that the run changed."""
         ran = await self._run(record, done.run)
         if ran is None:
             raise BrokenOff(done.run, left=0)
         return replace(ran, rewrote=done.rewrote)
 
     async def _followed(self, record: Record, running: Mapping[str, str]) -> dict[str, Ran]:
-        """Return how the runs of a batch ended, by the keys of their trials."""
+        """Return the ended runs of a batch, by the keys of their trials."""
         ended = dict[str, Ran]()
         left = 0
 

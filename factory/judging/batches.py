@@ -1,7 +1,7 @@
 """Batches: the gates of a batch run side by side on a bench, one batch after the other.
 
-Invariant: each batch begins in a tree as it would land. The changes of a run are noted before git
-shows the tree again.
+Invariant: each batch begins with the exact tree that would land. A run's changes are noted before
+git shows the tree again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ from factory.repo.underway import Run
 
 
 class Batches:
-    """Runs batches of gates; `verdicts` know their time limits."""
+    """Runs batches of gates; `verdicts` knows the gates' time limits."""
 
     def __init__(self, commands: Commands, verdicts: Verdicts) -> None:
         self._commands = commands
@@ -41,7 +41,7 @@ class Batches:
         shares = self.shares
         course.plan(trials, shares=shares)
         while batch := course.next(trials):
-            # Before git shows the tree again, because that undoes the changes of gates.
+            # Do this before git shows the tree again, because git then undoes the gates' changes.
             self.note(case, course)
             if not clean:
                 await case.lay_out(ready)
@@ -60,7 +60,7 @@ class Batches:
         runs = dict[str, Run]()
         for trial in batch:
             runs[trial.key] = underway.fresh(folder, trial.gate.name, course.record)
-        # Write the record first: if this daemon dies now, the next daemon continues these runs.
+        # Write the record first, so that the next daemon can continue these runs if this one dies.
         self.note(case, course, runs)
         beside = len(batch) > 1
         async with anyio.create_task_group() as together:
@@ -80,17 +80,18 @@ class Batches:
         trial.runs.append(await looked_at(case, gate, ran, beside=beside))
 
     def note(self, case: Case, course: Course, runs: Mapping[str, Run] | None = None) -> None:
-        """Record the course's progress for the next daemon; `runs`: what runs now."""
+        """Record the course's progress for the next daemon; `runs`: the runs of this moment."""
         running = {key: run.folder.name for key, run in (runs or {}).items()}
         layered = len(running) > 1 and not self.shares
         progress = course.progress(running, layered=layered)
         self._commands.underway.note(case.place.folder, course.record, progress.told())
 
     async def again_of(self, case: Case, batch: Sequence[Trial], *, shared: bool) -> list[Trial]:
-        """Return the trials of a batch that run again; `shared`: they ran in the same tree.
+        """Return the trials of a batch that must run again; `shared`: they ran in the same tree.
 
-        In a shared tree, another gate's changes may have caused a red one, so each red gate runs
-        again alone. If the tree was changed, all run again, because any of them may have done it.
+        In a shared tree, another gate's changes may have made a gate red, so each red gate runs
+        again alone. If the tree was changed, all gates run again, because any of them may have
+        changed it.
         """
         if not shared:
             return [trial for trial in batch if case.reruns and self._may_rerun(trial)]
@@ -106,9 +107,10 @@ class Batches:
 
 
 async def looked_at(case: Case, gate: Gate, ran: Ran, *, beside: bool) -> Ran:
-    """Return the run; if it succeeded, with the tracked files that it changed without permission.
+    """Return the run; if it succeeded, add the tracked files that it changed without permission.
 
-    `beside`: others ran at the same time. Without layers, their changes cannot be distinguished.
+    `beside`: other gates ran at the same time. Without layers, their changes cannot be
+    distinguished.
     """
     is_alone = bool(ran.wrote) or not beside
     if not (ran.succeeded and is_alone):

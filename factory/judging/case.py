@@ -14,24 +14,24 @@ from factory.judging.standing import Ready, lay
 from factory.repo.benches import Bench
 from factory.repo.underway import What
 
-SPARED = 100  # built paths that git keeps when it shows a tree; further ones are copied
-FIRST_BENCH = 100  # place index of benches: workers have lower ones
+SPARED = 100  # at most so many built paths stay when git shows a tree; the others are copied again
+FIRST_BENCH = 100  # first place index of benches; workers have lower ones
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """What is judged, where, and by which rules."""
+    """The tree to judge, the place, and the rules."""
 
     bench: Bench
     commit: str
     tree: str
     rules: Rules
     unit: str = ""
-    stacked: bool = False  # units that have not landed are below it: they may have caused a red
-    reruns: bool = True  # false if its commands should fail
-    trunk: str = ""  # the commit whose code may make what other cases use
-    trunk_tree: str = ""  # the tree of that commit
-    # The tree below, then the accept commands that failed on that tree, as they must.
+    stacked: bool = False  # units below it have not landed yet, and may be the cause of a red gate
+    reruns: bool = True  # whether red gates run again; false if its commands should fail
+    trunk: str = ""  # the trunk commit whose code may make things that other cases use
+    trunk_tree: str = ""  # the tree of this trunk commit
+    # The tree without the change, then the accept commands that failed on it, as they must.
     proof: tuple[str, ...] = ()
 
     @property
@@ -51,26 +51,27 @@ class Case:
 
     @property
     def what(self) -> What:
-        """The kind of record that is kept during the judging."""
+        """The kind of the record that exists while this case is judged."""
         return "gates" if self.reruns else "proof"
 
     @property
     def by_trunk(self) -> "Case":
-        """The same case for trunk's tree; candidates can use what trunk's code makes."""
+        """The same case for trunk's tree. Candidates can use what trunk's code makes."""
         if not self.trunk_tree:
             return self
         return replace(self, commit=self.trunk, tree=self.trunk_tree)
 
     async def lay_out(self, ready: Ready) -> None:
-        """Show the tree as it would land, with what setup built in it."""
+        """Show the tree that would land, with the paths that setup built in it."""
         keeps = (*self.rules.setup.dependencies, *ready.made[:SPARED])
         await self.bench.show(self.commit, keeps=keeps)
         await to_thread.run_sync(lay, self.place, ready)
 
     async def changed(self, wrote: Path | None = None) -> list[str]:
-        """Return the tracked files that differ from what would land.
+        """Return the tracked files that differ from the tree that would land.
 
-        `wrote`: what a gate wrote in a layer above the tree. Without it, look at the tree itself.
+        `wrote`: the layer above the tree that a gate wrote into. Without `wrote`, look at the tree
+        itself.
         """
         git = self.bench.benches.git(self.bench.name)
         if wrote:
@@ -79,7 +80,7 @@ class Case:
 
 
 def accepting(commands: Sequence[str]) -> tuple[Gate, ...]:
-    """Return accept commands as gates that run one after the other, before all other gates."""
+    """Return accept commands as gates. They run before all other gates, one after the other."""
     gates = list[Gate]()
     for group, command in enumerate(commands, start=-len(commands)):
         argv = ("sh", "-c", command)

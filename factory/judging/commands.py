@@ -1,7 +1,7 @@
-"""Commands of gates and setups at a place. They run confined, under the shim.
+"""Runs the commands of gates and setups at a place, confined and under the shim.
 
-Invariant: if the wait for a command is cancelled, the command is ended, unless the next daemon
-continues with it.
+Invariant: if the wait for a command is cancelled, the command is ended, unless the next daemon will
+continue the command.
 """
 
 from collections.abc import Callable
@@ -28,10 +28,12 @@ class Order:
     """A command to run at a place."""
 
     argv: tuple[str, ...]
-    script: str = ""  # runs from a file outside the tree, instead of argv's first two words
+    # if set, the run uses this file outside the tree instead of argv's first two words
+    script: str = ""
     seconds: float
-    judging: bool = False  # the command is a gate
-    beside: bool = False  # other gates run too: with layers, it does not see their changes
+    judging: bool = False  # whether the command is a gate
+    # other gates run at the same time; with layers, the command does not see their changes
+    beside: bool = False
 
 
 class Commands:
@@ -51,13 +53,14 @@ class Commands:
         self._limits = limits
 
     def limits(self, *folders: Path) -> process.Limits:
-        """Return the limits of a command; the disk limit counts in these folders."""
+        """Return the limits of a command; the disk limit applies to these folders together."""
         return replace(self._limits(), folders=folders)
 
     async def run(self, order: Order, place: Place, run: Run) -> Ran:
         """Run a command and wait for its end.
 
-        A cancelled wait ends the command, unless its run is recorded for the next daemon.
+        If the wait is cancelled, the command is ended, unless a record keeps the run for the next
+        daemon.
         """
         env = self.machine.variables(place, judging=order.judging)
         with faults.step("command.start"):
@@ -87,7 +90,7 @@ class Commands:
     async def resume(self, place: Place, run: Run) -> Ran | None:
         """Wait for a run of an earlier daemon; return None if the run never began.
 
-        A cancelled wait ends the command as in `run`.
+        If the wait is cancelled, the command is ended as in `run`.
         """
         found = await resumed(run)
         if found is None:
@@ -102,7 +105,7 @@ class Commands:
         except anyio.get_cancelled_exc_class():
             is_noted = bool(run.nonce)
             if not (is_noted and self.underway.leaves()):
-                # Only the stop ladder limits the time.
+                # The stop ladder alone limits the time.
                 with anyio.CancelScope(shield=True), faults.step("command.stop"):
                     await child.stop(grace_s=0)
             raise

@@ -1,6 +1,6 @@
 """The course of one judging: which gates have run, and which run next.
 
-Invariant: each trial that was planned has run, runs, or is left to run.
+Invariant: each planned trial has run, runs now, or is still to run.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,17 +12,18 @@ from factory.repo.underway import Record
 
 
 class Course:
-    """The course of the judging that a record is about; this or an earlier daemon began it."""
+    """The course of a judging that this daemon or an earlier one began and recorded."""
 
     def __init__(
         self, record: Record, trials: Iterable[Trial] = (), left: Iterable[Sequence[str]] = ()
     ) -> None:
         self.record = record
         self._trials = {trial.key: trial for trial in trials}
-        self._left = list(map(list, left))  # keys of the trials that run side by side
+        # batches still to run, as keys of trials; the trials of one batch run side by side
+        self._left = list(map(list, left))
 
     def trial(self, gate: Gate, key: str) -> Trial:
-        """Return the trial of that key with its earlier runs, or a new trial."""
+        """Return the trial of that key with its earlier runs, or else a new trial."""
         return self._trials.get(key) or Trial(gate, key)
 
     def plan(self, trials: Sequence[Trial], *, shares: bool) -> None:
@@ -47,7 +48,7 @@ class Course:
         return []
 
     def take(self, batch: Sequence[Trial]) -> None:
-        """Remove the batch from what is left, because it runs now."""
+        """Remove the batch from the batches still to run, because it runs now."""
         first = batch[0].key
         for left in self._left:
             if first in left:
@@ -55,7 +56,7 @@ class Course:
                 return
 
     def progress(self, running: Mapping[str, str], *, layered: bool) -> Progress:
-        """Return the progress; `running`: the run dirs of the running trials, by their keys."""
+        """Return the progress; `running`: the running trials' keys, each with its run dir."""
         gates = dict[str, str]()
         done = dict[str, tuple[Done, ...]]()
         for key, trial in self._trials.items():

@@ -1,7 +1,7 @@
-"""Gates run on a bench, and their verdicts.
+"""Runs gates on a bench, and makes their verdicts.
 
 Invariant: a verdict is about a clean checkout of exactly its tree, in an environment that the gate
-did not change. The gates are those of the caller's rules (trunk's). Settled verdicts are reused.
+did not change. The gates come from the caller's rules (trunk's). Settled verdicts are used again.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -37,12 +37,12 @@ class Answer(StrEnum):
     RED = "red"
     NO_GATE = "no_gate"  # there are no gates; this does not count as green
     SETUP = "setup"  # no environment could be made, so no gate ran
-    UNSETTLED = "unsettled"  # a gate was interrupted: judge again
+    UNSETTLED = "unsettled"  # a gate was interrupted, so judge again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """The answer and all verdicts behind it, including verdicts from the store."""
+    """The answer and all verdicts that led to it, including verdicts from the store."""
 
     answer: Answer
     verdicts: tuple[Verdict, ...] = ()
@@ -67,13 +67,13 @@ class Gates:
         self._batches = Batches(environments.commands, self.verdicts)
 
     async def judge(self, case: Case, *, accept: Sequence[str] = ()) -> Judgement:
-        """Run `accept`, then the gates, group by group; stop after the first red group."""
+        """Run `accept`, then the gates, group by group; stop after a group with a red gate."""
         if not case.rules.gates:
             return Judgement(answer=Answer.NO_GATE)
         return await self._judge(case, _all_gates(case.rules, accept), stop=True)
 
     async def prove(self, case: Case, accept: Sequence[str]) -> Judgement:
-        """Run `accept` commands on a tree where all should fail; RED if all fail."""
+        """Run `accept` commands on a tree where all of them should fail; RED if all do."""
         judgement = await self._judge(replace(case, reruns=False), accepting(accept), stop=False)
         passes = any(verdict.succeeded for verdict in judgement.verdicts)
         if judgement.answer is Answer.RED and passes:
@@ -83,7 +83,7 @@ class Gates:
     # ── what is running ──
 
     async def end_leftovers(self) -> bool:
-        """End the runs that a dead daemon left and nobody needs; True if none is left."""
+        """End the runs of a dead daemon that nobody needs; return True if none is left."""
         return await self._underway.sort_out()
 
     def fit(self, case: Case, accept: Sequence[str], *, proving: bool = False) -> Fit:
@@ -102,13 +102,13 @@ class Gates:
         return Fit.STALE if is_its_own else Fit.OTHER
 
     async def end_unwanted(self, bench: Bench, trees: Collection[str]) -> None:
-        """End what runs on a bench, unless it is about one of these trees."""
+        """End what runs on a bench, unless the run is about one of these trees."""
         record = self._underway.at(bench.place)
         if record is None or record.tree not in trees:
             await self._underway.vacate(bench.place)
 
     def is_judging(self, case: Case, accept: Sequence[str]) -> bool:
-        """Whether gates of this case are running; if so, setup and proof are finished."""
+        """Whether gates of this case are running. If so, setup and proof are finished."""
         record = self._underway.at(case.place.folder)
         if record is None:
             return False
@@ -120,13 +120,13 @@ class Gates:
     # ── one judging ──
 
     async def _judge(self, case: Case, gates: Sequence[Gate], *, stop: bool) -> Judgement:
-        """Judge, and judge a second time if a gate changed the environment."""
+        """Judge. If a gate changed the environment, judge once more."""
         judgement, changed = await self._try(case, gates, stop=stop)
         if changed:
             judgement, changed = await self._try(case, gates, stop=stop)
         if not changed or judgement.answer is not Answer.GREEN:
             return judgement
-        # Even a new environment was changed: gates may pass only because of such a change.
+        # Gates changed even a new environment, and may pass only because of such a change.
         last = judgement.verdicts[-1]
         sentence = (
             f"Gate {last.gate} (or a gate that runs at the same time) changes its environment, "
@@ -139,7 +139,7 @@ class Gates:
     async def _try(
         self, case: Case, gates: Sequence[Gate], *, stop: bool
     ) -> tuple[Judgement, list[str]]:
-        """Judge until a gate changes the environment; return the judgement and changed paths."""
+        """Judge until a gate changes the environment; return judgement and changed paths."""
         adoption = self._adoption(case, gates)
         with self._underway.until_over(case.place.folder):
             course = await adoption.course()
@@ -153,7 +153,7 @@ class Gates:
             return await self._go_through(case, gates, ready, course, clean=clean, stop=stop)
 
     def _begun(self, case: Case, about: str, course: Course | None) -> Course:
-        """Return the course, or a new one if a setup has run since then."""
+        """Return the course. If a setup has run since it began, return a new course."""
         folder = case.place.folder
         noted = self._underway.at(folder)
         if course and noted and noted.nonce == course.record.nonce:
@@ -170,9 +170,9 @@ class Gates:
         clean: bool,
         stop: bool,
     ) -> tuple[Judgement, list[str]]:
-        """Run the gates by group; `stop` after a red group.
+        """Run the gates by group. With `stop`, end after a group with a red gate.
 
-        `clean`: the tree is as it would land.
+        `clean`: the bench shows the tree that would land.
         """
         sandbox = self._commands.sandbox.name
         verdicts = list[Verdict]()
@@ -200,15 +200,15 @@ class Gates:
         return Judgement(answer=answer, verdicts=tuple(verdicts)), changed
 
     def _odd(self, trials: Sequence[Trial], sandbox: str) -> Judgement | None:
-        """Return a judgement if a group proves nothing; `sandbox`: the one it began in."""
-        if self._commands.sandbox.name != sandbox:  # somebody edited factory.toml meanwhile
+        """Return a judgement if a group proves nothing; `sandbox`: its name at the begin."""
+        if self._commands.sandbox.name != sandbox:  # somebody has edited factory.toml meanwhile
             return Judgement(answer=Answer.UNSETTLED)
         return _broken_off(trials)
 
     # ── before the gates ──
 
     async def _prepared(self, case: Case) -> tuple[Ready, bool] | SetupFailed:
-        """Return the environment, and whether the tree is already as it would land."""
+        """Return the environment, and whether the bench already shows the tree that would land."""
         setup = case.rules.setup
         await case.bench.show(case.commit, keeps=setup.dependencies)
         ready = await self._environments.found(case.place, setup)
@@ -219,7 +219,7 @@ class Gates:
             ready = made
         if not setup.builds:
             return ready, not ready.built
-        # Setup may build over files that git tracks.
+        # Setup may overwrite files that git tracks.
         if ready.built:
             await case.lay_out(ready)
         over = await case.changed()
@@ -228,9 +228,9 @@ class Gates:
         return ready, True
 
     async def _make_environment(self, case: Case) -> Ready | SetupFailed:
-        """Return a new environment, made by trunk's code if trunk needs the same one.
+        """Return a new environment. Trunk's code makes it if trunk needs the same one.
 
-        An environment that trunk's code made can be used for other candidates too.
+        If trunk's code made an environment, other candidates can use it too.
         """
         setup = case.rules.setup
         if case.trunk_tree and case.place.candidate:
@@ -246,7 +246,7 @@ class Gates:
         by_trunk = case.by_trunk.place
         asked_by_trunk = await environments.asked(by_trunk, setup)
         if asked_by_trunk.dependencies == asked.dependencies:
-            # A failure shows again when the case's own environment is made.
+            # A failure here is ignored: it occurs again when the case's own environment is made.
             await environments.ready(by_trunk, setup)
         await case.bench.show(case.commit, keeps=setup.dependencies)
 
@@ -280,7 +280,7 @@ def _broken_off(trials: Sequence[Trial]) -> Judgement | None:
         if trial.last.exit.cause == "unconfined":
             return Judgement(answer=Answer.UNSETTLED, failed=unconfined(trial.last))
     for trial in trials:
-        # A red on a full disk says nothing about the tree.
+        # If the disk is full, a red gate says nothing about the tree.
         is_disk_full = not trial.last.ok and lacking([trial.last.log.parent])
         if is_disk_full or trial.interrupted:
             return Judgement(answer=Answer.UNSETTLED)
@@ -288,6 +288,6 @@ def _broken_off(trials: Sequence[Trial]) -> Judgement | None:
 
 
 def _abandon_stuck(case: Case, trials: Sequence[Trial]) -> None:
-    """Stop using the bench if a process of a gate cannot be ended, because it may write there."""
+    """Stop using the bench if a gate's process cannot be ended: the process may write there."""
     if any(trial.last.exit.left for trial in trials):
         case.bench.benches.abandon(case.bench.name)

@@ -1,6 +1,7 @@
-"""Guards: what an agent's change may not do without permission.
+"""Guards: the changes that an agent may not make without permission.
 
-A change may not leave its scope, change how it is judged, or run code on the user's machine.
+Without permission, a change may not leave its scope, change how it is judged, or run code on the
+user's machine.
 
 Invariant: functions are pure. Upper and lower case do not matter, and symlinks are followed.
 """
@@ -21,17 +22,18 @@ from factory.ground.sentences import SHOWN, shown
 from factory.store.unit import EndReason
 
 OURS = frozenset({".factory", INBOX, HIDDEN[INBOX]})
-# Permissions: a task may list them under `allow`, or a person's answer gives them.
+# Permissions. A task can list them under `allow`, or a person can give them with an answer.
 GATES = "edit-gates"
 AGENTS = "edit-agents"
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A guarded path: what it runs or decides, where, and which `allow` permits a change.
+    """A guarded path: what its content does, where, and which `allow` permits a change.
 
-    `path`: a file, or a folder with everything below it; `*` stands for a part of a name. A path
-    with a leading slash begins at the root, others match at any depth. Case does not matter.
+    `path` is a file, or a folder with everything below it; `*` stands for a part of a name. A path
+    with a leading slash begins at the root. Any other path matches at any depth. Upper and lower
+    case do not matter.
     """
 
     path: str
@@ -41,7 +43,7 @@ class Rule:
 
 
 def _rules(allow: str, where: str, rows: Mapping[str, str]) -> Iterator[Rule]:
-    """Yield a rule for each path; a row says what its paths run, and lists the paths."""
+    """Yield a rule for each path. Each row has the content's effect and its paths."""
     for runs, paths in rows.items():
         for path in paths.split():
             yield Rule(path, runs, where, allow)
@@ -205,13 +207,13 @@ _PHRASES = {
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Why a change is not judged; `liftable`: a person may permit it to land."""
+    """Why a change is not judged; `liftable`: a person can give permission for the change."""
 
-    kind: EndReason  # out_of_scope or guard: also the card's kind
+    kind: EndReason  # out_of_scope or guard; the card gets the same kind
     paths: tuple[str, ...]
     sentence: str
     liftable: bool = True
-    evidence: tuple[str, ...] = ()  # one line per guarded path: what the path runs, and where
+    evidence: tuple[str, ...] = ()  # one line per guarded path: what its content runs, and where
 
 
 def guard(
@@ -225,9 +227,10 @@ def guard(
 ) -> Refused | None:
     """Return the first objection to a change of these paths, or None.
 
-    `changed`: has both names of a moved file. `allow`, `scope`: from the task; after a person's
-    permission, pass all guards or no scope. `links`: the target of each changed symlink. `larger`:
-    files that decide how work is judged and are too large to be read, with their bytes.
+    `changed` has both names of a moved file. `allow` and `scope` come from the task; after a
+    person's permission, the caller passes all guards or no scope. `links`: the target of each
+    changed symlink. `larger`: the rule files that are too large to be read, each with its size in
+    bytes.
     """
     paths = sorted(set(changed))
     ours = [path for path in paths if _is_ours(path, links or {}, guards.ours)]
@@ -268,7 +271,7 @@ def _guarded(paths: Sequence[str], guards: "Guards", allow: Collection[str]) -> 
 
 
 def _too_large(larger: Mapping[str, int], refused: Refused | None) -> Refused:
-    """Return the objection to files that are too large to be read, and add the other objections."""
+    """Return the objection to files that are too large to be read, with the other objections."""
     most = f"{bounded.shown(bounded.PARSED)} (lock files: {bounded.shown(bounded.LOCK_FILE)})"
     sentence = (
         f"it has {bounded.listed(larger.items(), SHOWN)}, but a file that decides how work "
@@ -284,7 +287,7 @@ def _too_large(larger: Mapping[str, int], refused: Refused | None) -> Refused:
 
 
 class Guards:
-    """Finds the rules that guard a path: from the table, and for `sources`.
+    """Finds the rules that guard a path: those in the table, and a rule for each of `sources`.
 
     `sources`: the files that gates and setup were read or inferred from. `theirs`: folders of the
     project that have a name of the factory's folders (see ground/names.py). `reached`: the targets
@@ -318,7 +321,7 @@ class Guards:
         return found
 
     def of_link(self, path: str) -> list[Rule]:
-        """Return the rules for a symlink at that path, and for all paths that can lie below it."""
+        """Return the rules for a symlink at that path and for all paths that can lie below it."""
         plain = path.casefold()
         found = self.of(path)
         if plain in self._above:
@@ -326,7 +329,7 @@ class Guards:
         return found + [row.rule for row in _long() if row.is_below(plain)]
 
     def link_to(self, path: str) -> str:
-        """Return trunk's guarded link that leads to a path; empty if there is none."""
+        """Return the guarded link in trunk that leads to a path; empty if there is none."""
         return _nearest(path.casefold(), self._reached)
 
 
@@ -366,7 +369,7 @@ class _Row:
 
 @cache
 def _rows() -> tuple[Mapping[str, Sequence[_Row]], Sequence[_Row], re.Pattern[str]]:
-    """Return rules by first part, rules with a `*` in that part, and a pattern for the latter."""
+    """Return rules by first part, rules with a `*` in that part, and a pattern for these."""
     plain = defaultdict[str, list[_Row]](list)
     wild = list[_Row]()
     for rule in RULES:
@@ -389,7 +392,7 @@ def _long() -> Sequence[_Row]:
 
 
 def _rows_for(part: str) -> Sequence[_Row]:
-    """Return the rules that may begin with that part. Fast: a change may have many paths."""
+    """Return the rules that may begin with that part. This is fast, for changes with many paths."""
     plain, wild, like_them = _rows()
     found = plain.get(part, ())
     return (*found, *wild) if like_them.match(part) else found
@@ -399,7 +402,7 @@ def _rows_for(part: str) -> Sequence[_Row]:
 
 
 def led_to(links: Mapping[str, str], origins: Mapping[str, str]) -> dict[str, str]:
-    """Return the targets of symlinks inside the repository: path in lower case → guarded link.
+    """Return the symlinks' targets in the repository: target in lower case → guarded link.
 
     `links`: link → its target; `origins`: link → the guarded link that led to it.
     """
@@ -412,7 +415,7 @@ def led_to(links: Mapping[str, str], origins: Mapping[str, str]) -> dict[str, st
 
 
 def in_the_way(links: Iterable[str], found: Mapping[str, str]) -> dict[str, str]:
-    """Return the links at, above or below a path of `found`, each with that path's guarded link."""
+    """Return the links at, above or below a path in `found`, each with that path's guarded link."""
     above = dict[str, str]()
     for path, origin in found.items():
         for parent in _with_parents(path):
@@ -433,7 +436,8 @@ def _is_ours(path: str, links: Mapping[str, str], ours: frozenset[str]) -> bool:
         return False
     target = _target(path, links[path]).casefold().split("/")
     if target[0] in ("", ".."):
-        # The link leads out of the tree and may lead back into it: each part of its target counts.
+        # The link leads out of the tree and may lead back into it, so each part of its target
+        # counts.
         return not ours.isdisjoint(target)
     return target[0] in ours
 
@@ -447,7 +451,7 @@ def _target(path: str, to: str) -> str:
 
 
 def _nearest(path: str, found: Mapping[str, str]) -> str:
-    """Return the value for a path or the nearest folder above it; empty if there is none."""
+    """Return the value of a path or of the nearest folder above it; empty if none has a value."""
     for above in _with_parents(path):
         if above in found:
             return found[above]
@@ -461,6 +465,6 @@ def _parents(path: str) -> Iterator[str]:
 
 
 def _with_parents(path: str) -> Iterator[str]:
-    """Yield the path, and the folders above it."""
+    """Yield the path, then the folders above it."""
     yield path
     yield from _parents(path)

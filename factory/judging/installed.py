@@ -1,6 +1,6 @@
-"""The installed packages of a Python: where its modules come from, and which package owns them.
+"""Finds the installed packages of a Python, their modules' paths, and each module's package.
 
-Invariant: no installed code runs, and files are read up to a bound. A larger file is refused, never
+Invariant: no installed code runs. Files are read up to a bound; a larger file is refused and never
 skipped.
 """
 
@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from factory.judging.texts import TooLarge, text_of, whole_text
 
-# Bounds: bytes of a .pth file or loader, lines of all .pth files, packages in a folder.
+# Upper bounds: bytes of a .pth file or a loader, lines of all .pth files, packages in a folder.
 LINK_BYTES = 1 << 20
 LINES = 10_000
 PACKAGES = 20_000
@@ -27,7 +27,7 @@ _SUFFIXES = (".py", ".pyc", ".so", ".abi3.so")
 _NAME = re.compile(r"^Name:[ \t]*(\S+)", re.MULTILINE | re.IGNORECASE)
 _ESCAPE = re.compile(r"\\(.)")
 _LOADED = re.compile(r"import[ \t]+([\w.]+(?:[ \t]*,[ \t]*[\w.]+)*)")
-# Parts of a loader's text. No text makes this expression read a character twice.
+# Matches parts of a loader's text. For every text, this expression reads each character only once.
 _TOKEN = re.compile(
     r"""(?P<text>'(?:[^'\\\n]|\\.)*+'?|"(?:[^"\\\n]|\\.)*+"?)"""
     r"""|(?P<between>[:,])|(?P<space>[\s\[]+)|(?P<other>[^'":,\s\[]+)"""
@@ -46,11 +46,11 @@ class Distribution:
 
     @property
     def folder(self) -> Path:
-        """The folder of its modules, unless it is editable."""
+        """The folder of the package's modules; None if the package is editable."""
         return Path(os.path.realpath(self.info.parent))
 
     def owns(self, module: str) -> bool:
-        """Whether its metadata says that it owns a top-level module. Raises TooLarge."""
+        """Whether the package's metadata says that it owns a top-level module. Raises TooLarge."""
         for path in self._files():
             first = path.partition("/")[0]
             if first == module or first.startswith(f"{module}."):
@@ -62,19 +62,20 @@ class Distribution:
         with suppress(csv.Error):
             for row in csv.reader(record.splitlines()):
                 yield from row[:1]
-        yield from text_of(self.info / "top_level.txt", most=_HEAD_BYTES).split()  # in an egg-info
+        # an egg-info lists modules in this file
+        yield from text_of(self.info / "top_level.txt", most=_HEAD_BYTES).split()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Installed:
-    """Where modules come from: first `folders`, in their order; then `led`, module → path."""
+    """Where modules come from: first `folders`, in their order; then `led` (module → path)."""
 
     folders: tuple[Path, ...]
     led: dict[str, Path] = field(default_factory=dict)
     distributions: tuple[Distribution, ...] = ()
 
     def origin(self, module: str) -> Path | None:
-        """Return where a top-level module is imported from; None if no installed package has it."""
+        """Return the path of a top-level module; None if no installed package has it."""
         for folder in self.folders:
             if found := _module_in(folder, module):
                 return found
@@ -82,7 +83,7 @@ class Installed:
 
 
 def read(site_folders: Sequence[Path], *, before: Sequence[Path] = ()) -> Installed:
-    """Read these folders and the targets of their .pth files; `before`: folders to search first.
+    """Read the folders and their .pth files' targets; `before`: folders that are searched first.
 
     Raises TooLarge.
     """
@@ -116,7 +117,7 @@ def _lines(site: Path) -> Iterator[str]:
 
 
 def _leads(site: Path, loaders: str) -> Iterator[tuple[str, Path]]:
-    """Yield modules and their paths from the texts of the loaders that an `import` line names.
+    """Yield each module with its path, from the texts of the loaders that an `import` line names.
 
     Such a text is `MAPPING = {'app': '/tree/src/app'}` (setuptools), or
     `F.map_module('app', '/tree/src/app/__init__.py')` (editables).
@@ -131,7 +132,7 @@ def _leads(site: Path, loaders: str) -> Iterator[tuple[str, Path]]:
 
 
 def _pairs(text: str) -> Iterator[tuple[str, str]]:
-    """Yield each two strings with a colon or a comma between them."""
+    """Yield each pair of strings in the text with a colon or a comma between them."""
     last = ""
     separated = False
     for token in _TOKEN.finditer(text):
@@ -149,7 +150,7 @@ def _pairs(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _module_in(folder: Path, module: str) -> Path | None:
-    """Return the package or module of that name in the folder; a package needs an `__init__`."""
+    """Return the package or module of that name in the folder. Packages need an `__init__`."""
     for base in (folder / module / "__init__", folder / module):
         for suffix in _SUFFIXES:
             path = f"{base}{suffix}"
@@ -172,7 +173,7 @@ def _distributions(folder: Path) -> Iterator[Distribution]:
 
 
 def _head(info: Path) -> str:
-    """Return the beginning of the metadata; an egg-info may be a file."""
+    """Return the beginning of a package's metadata. An egg-info may be a file or a folder."""
     for path in (info / "METADATA", info / "PKG-INFO", info):
         text = text_of(path, most=_HEAD_BYTES)
         if text:
@@ -203,7 +204,7 @@ def parsed(text: str) -> Any:
 
 
 def _entries(folder: Path, *endings: str) -> Iterable[Path]:
-    """Return the visible paths in a folder with one of these endings. Raises TooLarge."""
+    """Yield the visible paths in a folder that have one of these endings. Raises TooLarge."""
     try:
         with os.scandir(folder) as entries:
             names = [entry.name for entry in islice(entries, PACKAGES + 1)]

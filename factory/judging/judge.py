@@ -20,12 +20,12 @@ from factory.repo.underway import Fit
 from factory.store.records import CardKind, Verdict
 from factory.store.unit import Unit
 
-OnBench = Callable[..., Case]  # makes a case; only the bench is missing
-TRIES = 3  # tries of a judging whose gates are interrupted
+OnBench = Callable[..., Case]  # makes the case as soon as there is a bench
+TRIES = 3  # how often factoryd judges if gates are interrupted
 
 
 class Judge:
-    """Judges commits of the factory repository on benches, by their `rulings`."""
+    """Judges commits of the factory repository on benches; `rulings` has the rules."""
 
     def __init__(self, *, trunk: Trunk, benches: Benches, gates: Gates, rulings: Rulings) -> None:
         self.rulings = rulings
@@ -61,7 +61,7 @@ class Judge:
             return _ruled(judgement)
 
     async def prove(self, accept: Sequence[str]) -> Proof:
-        """Run accept commands on trunk, where each of them must fail."""
+        """Run accept commands on trunk, where all of them must fail; return the result."""
         tip = self.rulings.tip
         ruling = await self.rulings.of(tip)
         on, _ = await self._cases(tip, tip, ruling.rules, None, ())
@@ -76,17 +76,17 @@ class Judge:
         return Proof(commit=tip, passing=_first_passing(judgement.verdicts))
 
     async def end_unwanted(self, trees: Collection[str]) -> None:
-        """End what an earlier daemon began, unless it is about one of these trees or trunk's."""
+        """End an earlier daemon's work, unless it is about one of these trees or trunk's."""
         for bench in self._benches.begun():
             wanted = {*trees, await self._trunk.own.tree(self.rulings.tip)}
-            if bench in self._benches.begun():  # unless it ended meanwhile
+            if bench in self._benches.begun():  # unless the work ended meanwhile
                 await self._gates.end_unwanted(bench, wanted)
                 self._benches.look_again()
 
     async def _cases(
         self, commit: str, parent: str, rules: Rules, unit: Unit | None, accept: Sequence[str]
     ) -> tuple[OnBench, OnBench | None]:
-        """Return the case, and the case below it if accept commands must fail there first."""
+        """Return the case, and the case below it if accept commands must first fail there."""
         own = self._trunk.own
         is_trunk = unit is None and commit == parent
         trunk = parent if is_trunk else self.rulings.tip
@@ -107,14 +107,14 @@ class Judge:
         return partial(on, proof=(tree, *accept)), partial(on, commit=parent, tree=tree)
 
     def _fit(self, on: OnBench, below: OnBench | None, accept: Sequence[str], bench: Bench) -> Fit:
-        """Return how the record on a bench fits what is judged now."""
+        """Return how the record on a bench fits the present judging."""
         fit = self._gates.fit(on(bench=bench), accept)
         if below is None:
             return fit
         return max(fit, self._gates.fit(below(bench=bench), accept, proving=True))
 
     async def _ungated(self, case: Case, accept: Sequence[str], unit: Unit | None) -> Ruled:
-        """Judge without gates: green if a person permitted this and the accept commands pass."""
+        """Judge without gates. Green if a person permitted this and the accept commands pass."""
         if unit is None or CardKind.NO_GATE not in unit.approved:
             return Ruled(ok=False, setup=line_cards.no_gate())
         if not accept:
@@ -126,7 +126,7 @@ class Judge:
 
 
 async def _asked(ask: Callable[[], Awaitable[Judgement]]) -> Judgement:
-    """Return the judgement; interrupted gates run up to TRIES times."""
+    """Call `ask` to judge. If gates are interrupted, call it again, at most TRIES times in all."""
     for _ in range(TRIES):
         judgement = await ask()
         if judgement.answer is not Answer.UNSETTLED:
@@ -149,14 +149,14 @@ def _ruled(judgement: Judgement) -> Ruled:
 
 
 def _unproven(before: Judgement) -> Ruled:
-    """Return the result if accept commands did not fail on the commit below."""
+    """Return the result if the accept commands did not fail on the commit below."""
     if before.failed is not None:
         return Ruled(ok=False, setup=setup_card(before.failed))
     return Ruled(ok=False, passed_before=_first_passing(before.verdicts))
 
 
 def _first_passing(verdicts: Sequence[Verdict]) -> str:
-    """Return the first accept command that passed; empty if all failed."""
+    """Return the first accept command that passed; empty if all of them failed."""
     for verdict in verdicts:
         if verdict.succeeded:
             return verdict.command

@@ -1,7 +1,7 @@
-"""Files of an environment: their prints, a copy of them, and how they are restored.
+"""Files of an environment: takes their prints, copies them, and restores them.
 
 Invariant: a print includes the change time (ctime), which no program can set. So a changed file
-never counts as unchanged, whatever its size and its other times are.
+never looks unchanged, even if its size and its other times are the same.
 """
 
 import os
@@ -39,7 +39,7 @@ def _standing(path: str) -> tuple[int, ...]:
     about = os.lstat(path)
     mode = about.st_mode
     if stat.S_ISDIR(mode):
-        return (mode,)  # without times, which change with the folder's content
+        return (mode,)  # without times, because these change with the folder's content
     return (mode, about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino)
 
 
@@ -55,16 +55,16 @@ def differing(before: Print, after: Print) -> list[str]:
 
 
 def size_of(print_: Print) -> int:
-    """Return the sum of all file sizes in bytes; a sparse file counts with its full size."""
+    """Return the sum of all file sizes in bytes. A sparse file counts with its full size."""
     size = 0
     for standing in print_.values():
-        if len(standing) > 1:  # a folder has only a mode
+        if len(standing) > 1:  # a folder's print has only a mode
             size += standing[1]
     return size
 
 
 def remove_newer(tops: Iterable[Path], than: Path) -> None:
-    """Delete files made or changed after the file `than`, and folders that become empty."""
+    """Delete files that are newer than the file `than`, and folders that become empty."""
     since = than.lstat().st_ctime_ns
     for top in filter(is_real, tops):
         deepest_first = reversed(list(disk.below(top, opened=True)))
@@ -88,7 +88,7 @@ def is_real(path: Path) -> bool:
 
 
 def below(top: Path, paths: Iterable[str]) -> Iterator[str]:
-    """Yield the paths that are `top` or lie in it."""
+    """Yield those paths that equal `top` or lie in it."""
     itself, prefix = f"{top}", f"{top}/"
     for path in paths:
         if path == itself or path.startswith(prefix):
@@ -99,15 +99,15 @@ def below(top: Path, paths: Iterable[str]) -> Iterator[str]:
 
 
 def copy(source: Path, target: Path) -> None:
-    """Make `target` a copy of a file, a link or a folder; raises OSError if one cannot be read.
+    """Make `target` a copy of a file, a link or a folder; raise OSError for an unreadable one.
 
-    Fifos, sockets and devices are left out. The copy shares nothing with the source, because a gate
-    may write into either.
+    Fifos, sockets and devices are left out. The copy and the source share no data on disk, because
+    a gate may write into either of them.
     """
     disk.remove(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     pairs = [(source, target)]
-    for here, there in pairs:  # the loop adds pairs; recursion could get too deep
+    for here, there in pairs:  # the loop itself adds pairs, because recursion could get too deep
         if is_real(here):
             disk.reopen(here)
             there.mkdir(mode=0o700)
@@ -137,7 +137,7 @@ def _copy_mode(source: Path, target: Path) -> None:
 
 
 def put_back(state: Path, copied: Path, paths: Iterable[str]) -> None:
-    """Restore these paths, at or below `state`; delete those that the copy does not have."""
+    """Restore these paths, which are at or below `state`; delete paths that the copy lacks."""
     for path in map(Path, sorted(paths)):
         kept = copied / path.relative_to(state)
         if is_real(kept):
@@ -161,7 +161,7 @@ def _put_back_folder(path: Path, kept: Path) -> None:
 
 
 def keep_copy(place: Place, stamp: Stamp) -> None:
-    """Copy the dependencies in their present state; `stamp` names the copy."""
+    """Copy the dependencies in their present state; `stamp` has the name of the copy."""
     told = place.kept / _STAMP
     told.unlink(missing_ok=True)
     disk.remove(place.kept)
@@ -177,7 +177,7 @@ def _copy_of(place: Place, top: Path) -> Path:
 
 
 def copy_that_serves(place: Place, asked: str) -> Stamp | None:
-    """Return the stamp of the copied dependencies if they are the ones that are needed."""
+    """Return the stamp of the copied dependencies if these are the needed ones; otherwise None."""
     found = read_stamp(place.kept / _STAMP)
     if found is None or found.asked != asked:
         return None
@@ -188,7 +188,8 @@ def copy_that_serves(place: Place, asked: str) -> Stamp | None:
 def restore(place: Place, copied: Stamp, now: Print) -> None:
     """Restore the dependencies from their copy.
 
-    `now`: their present print. If only the last build changed them, restore only changed files.
+    `now`: the present print of the dependencies. If only the last build changed them, restore only
+    the changed files.
     """
     stamp = read_stamp(place.stamp)
     place.stamp.unlink(missing_ok=True)

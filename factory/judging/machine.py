@@ -1,7 +1,7 @@
 """The machine around a command: variables, PATH, tools and caches, captured at the daemon's start.
 
 Invariant: PATH contains no folder of the user's checkout, of a venv that was active at the start,
-or of factoryd's own venv. A tool from there would load the wrong modules.
+or of factoryd's own venv. A tool from such a folder would load the wrong modules.
 """
 
 import os
@@ -32,8 +32,8 @@ _CACHES = (
 class Machine:
     """The environment variables of commands, and the folders that commands may write.
 
-    `environ`: the variables as captured at the start; `passed` ([env] pass) names those that
-    commands get. `root`: the user's checkout. `caches`: a folder for the caches of tools.
+    `environ`: the variables at the daemon's start. `passed` ([env] pass) names the variables that
+    commands get. `root`: the user's checkout. `caches`: the folder for the caches of tools.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Machine:
             "TMPDIR": str(place.tmp),
             "TMPPREFIX": f"{place.tmp}/zsh",  # without it, zsh writes into /tmp
             "PATH": f"{place.venv}/bin{os.pathsep}{self._path}",
-            # With hard links, a gate that writes into its venv would write into other venvs too.
+            # With hard links, a gate that writes into its venv would also write into other venvs.
             "UV_LINK_MODE": "copy",
             "UV_COMPILE_BYTECODE": "1",
             "UV_PROJECT_ENVIRONMENT": str(place.venv),
@@ -78,9 +78,9 @@ class Machine:
     def profile(self, place: Place, *, judging: bool = False, layer: Path | None = None) -> Profile:
         """Return what a command at `place` may write.
 
-        Gates do not change the environment, and candidates do not change the caches. `layer`: a
-        folder for what a gate writes in the tree while others run. Other gates do not see what that
-        gate writes at `place`, because it must not change what they judge.
+        Gates must not change the environment, and candidates must not change the caches. `layer`: a
+        folder that gets what a gate writes in the tree while other gates run. The other gates do
+        not see these files, because a gate must not change what others judge.
         """
         caches = self._caches_of(place, judging=judging)
         caches.mkdir(parents=True, exist_ok=True)
@@ -102,11 +102,11 @@ class Machine:
         return Profile(writes=tuple(writes), scratch=tuple(scratch), layered={place.tree: layer})
 
     def passed(self) -> dict[str, str]:
-        """Return the variables that [env] pass names."""
+        """Return the variables named by [env] pass, with their values."""
         return self._captured(self._passed())
 
     def which(self, name: str) -> str:
-        """Return the path of a tool, as commands find it; empty if there is none."""
+        """Return the path of a tool, as commands find the tool; empty if they do not find it."""
         return shutil.which(name, path=self._path) or ""
 
     @property
@@ -115,14 +115,14 @@ class Machine:
         return shutil.which("python3", path=self._environ.get("PATH", os.defpath)) or "python3"
 
     def around(self, setup: Setup) -> list[str]:
-        """Return everything that an environment depends on, except the tree."""
+        """Return everything that an environment depends on, without the tree."""
         parts = [setup.digest, self.python, repr(sorted(self.passed().items()))]
         for name in _TOOLS:
             parts.append(f"{name} {identity(self.which(name))}")
         return parts
 
     def _toolchains(self) -> dict[str, str]:
-        """Return the folders of toolchains in the user's HOME, by the variables that name them."""
+        """Return the toolchain folders in the user's HOME: variable name → folder."""
         found = dict[str, str]()
         for name, folder in TOOLCHAINS.items():
             path = home(self._environ) / folder
@@ -134,12 +134,12 @@ class Machine:
         return {name: self._environ[name] for name in names if name in self._environ}
 
     def _caches_of(self, place: Place, *, judging: bool) -> Path:
-        """Return the folder of caches; gates have their own, so that no setup reads their files."""
+        """Return the folder of caches. Gates have their own, so that no setup reads their files."""
         return self._caches / ("gates" if judging else place.caches)
 
 
 def ports(index: int) -> dict[str, str]:
-    """Return the variables that give each place its own range of ports."""
+    """Return variables with a separate range of ports for each place."""
     first = 20_000 + 100 * index
     return {
         "FACTORY_WORKER_INDEX": str(index),
@@ -149,7 +149,7 @@ def ports(index: int) -> dict[str, str]:
 
 
 def _path(environ: Mapping[str, str], root: Path) -> str:
-    """Return PATH without the folders that the invariant excludes, and without relative folders."""
+    """Return PATH without relative folders and without those that the invariant excludes."""
     own = sys.prefix if sys.prefix != sys.base_prefix else ""
     barred = list[Path]()
     for folder in (str(root), environ.get("VIRTUAL_ENV"), own):

@@ -1,4 +1,4 @@
-"""How long gates took, and so how long a gate may take.
+"""Records how long gates took, and computes from that how long a gate may take.
 
 Invariant: only green runs count, because a red run may end early.
 """
@@ -12,18 +12,18 @@ from factory.store.records import Verdict
 
 UNMEASURED_SECONDS = 1800.0
 LEAST_SECONDS = 60.0
-MOST_RUNS = 200  # newest runs that count for each gate
+MOST_RUNS = 200  # for each gate, only so many of its newest runs count
 
 
 class Measured:
-    """The seconds of the newest green runs of each gate; the first ones come from the store."""
+    """The seconds of each gate's newest green runs. At first, they come from the store."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._seconds: dict[str, deque[float]] = {}
 
     def of(self, gate: str) -> deque[float]:
-        """Return the seconds of the gate's green runs so far, oldest first."""
+        """Return the seconds of the gate's green runs until now, oldest first."""
         if gate not in self._seconds:
             greens = self._store.select(Verdict, gate=gate, ok=1)
             greens.sort(key=attrgetter("at"))
@@ -32,9 +32,10 @@ class Measured:
 
 
 def time_limit(measured: Collection[float], *, runs: int) -> float:
-    """Return three times the 95th percentile in seconds, at least 60, doubled for each earlier run.
+    """Return 3 x the 95th percentile in seconds, at least 60, doubled for each earlier run.
 
-    It is doubled because the gate may need more time than before.
+    `runs`: the earlier runs of the gate in this judging. The limit is doubled because the gate may
+    need more time than before.
     """
     if not measured:
         return UNMEASURED_SECONDS

@@ -1,4 +1,4 @@
-"""Check that the project's modules come from the tree that is judged, and not from a copy.
+"""Checks that gates import the project's modules from the judged tree, and not from a copy.
 
 Invariant: no code of a candidate runs; only files are read.
 """
@@ -35,7 +35,7 @@ def modules_of(tree: Path) -> list[str]:
 
 
 def checked_modules(tree: Path) -> list[str]:
-    """Return the project's modules with names that nothing else is likely to have."""
+    """Return those of the project's modules whose names nothing else is likely to have."""
     common = sys.stdlib_module_names | _COMMON
     return [name for name in modules_of(tree) if name not in common]
 
@@ -45,8 +45,8 @@ def outside_python(
 ) -> str:
     """Return a sentence about a module that gates would import from outside the tree; else "".
 
-    `folders` hold installed packages, and `before` are searched first. Without a `venv`, the
-    folders are the machine's; packages there that do not belong to the project do not matter.
+    `folders` contain installed packages. Python searches the folders in `before` first. Without a
+    `venv`, `folders` are the machine's, and only the project's own packages matter in them.
     """
     try:
         return _Origins(tree, venv, read(folders, before=before)).wrong()
@@ -55,10 +55,10 @@ def outside_python(
 
 
 def folders_told(output: str) -> list[Path]:
-    """Return the package folders of a Python from its output.
+    """Return the package folders of a Python, read from the output of a program that it ran.
 
-    The last line is JSON: the Python's path, then folders. A venv's Python that runs with
-    -S does not know that it belongs to a venv.
+    The last line of the output is JSON: the path of the Python, then folders. If a venv's Python
+    runs with -S, it does not know that it belongs to a venv.
     """
     told = parsed(output.strip().rpartition("\n")[2])
     if not isinstance(told, list) or not told or not all(isinstance(each, str) for each in told):
@@ -91,7 +91,7 @@ class _Origins:
         return ""
 
     def _package(self, package: Distribution) -> str:
-        """Return a sentence if a package is installed in a wrong way; else ""."""
+        """Return a sentence if the package is installed in a wrong way; otherwise ""."""
         local = package.source if package.from_folder else None
         if local and not local.is_relative_to(self._tree):
             return f"{package.name} is installed from {local}, outside the tree{_CURE}"
@@ -105,7 +105,7 @@ class _Origins:
         return bool(self._project) and _plain(package.name) == self._project
 
     def _module(self, name: str, origin: Path) -> str:
-        """Return a sentence if a module comes from a wrong place; else ""."""
+        """Return a sentence if the module comes from a wrong place; otherwise ""."""
         if origin.is_relative_to(self._tree):
             return ""
         if not self._venv or not origin.is_relative_to(self._venv):
@@ -117,11 +117,11 @@ class _Origins:
         for owner in owners:
             if owner.source and not owner.editable:
                 return f"`import {name}` gives {shown}, a copy that {owner.name} installed{_CURE}"
-        return ""  # a dependency has that name, or an editable installation built the module
+        return ""  # a dependency has the same name, or an editable installation built the module
 
 
 def _project_of(tree: Path) -> str:
-    """Return the project's name from its manifests; empty if none has a name."""
+    """Return the project's name from its manifests; empty if no manifest has a name."""
     for name in _MANIFESTS:
         found = _PROJECT.search(text_of(tree / name, most=_MANIFEST_BYTES))
         if found:

@@ -1,6 +1,6 @@
-"""The state before a setup began: what a later daemon needs to finish that setup.
+"""The state before a setup began. A later daemon needs it to finish that setup.
 
-Invariant: a record is read back completely or refused.
+Invariant: a record is either read back completely or refused.
 """
 
 from collections.abc import Mapping
@@ -16,12 +16,12 @@ class Outset:
     """What a setup has to make, and the state in which it began."""
 
     asked: Asked
-    stamp: Stamp  # of the dependencies that already exist; without a key if there are none
+    stamp: Stamp  # the stamp of the existing dependencies; without a key if there are none
     ignored: tuple[str, ...]  # paths in the tree that git ignored
-    again: bool  # only the build in the tree runs; the dependencies already exist
+    again: bool  # only the build in the tree runs, because the dependencies already exist
 
     def told(self) -> dict[str, Any]:
-        """Return this as JSON values."""
+        """Return the outset as JSON values."""
         return asdict(self)
 
 

@@ -1,4 +1,4 @@
-"""Find the files that an editable installation put into a venv, apart from links to the tree.
+"""Finds the files that an editable installation put into a venv, except links to the tree.
 
 Invariant: no code of the candidate runs, and each file is read up to a bound.
 """
@@ -13,14 +13,15 @@ from pathlib import Path
 from factory.judging.texts import text_of
 from factory.judging.venvs import own_folders
 
-_LOADER = re.compile(r"editable|\.pth$", re.IGNORECASE)  # they only lead to the tree
+_LOADER = re.compile(r"editable|\.pth$", re.IGNORECASE)  # matches files that only lead to the tree
 _COMMAND = re.compile(r"(?m)^[ \t]*([\w.-]+)[ \t]*=")
 
 
 def built_into(venv: Path) -> list[str]:
     """Return the files that editable installations built or copied from the tree, by their RECORDs.
 
-    Leave out metadata, modules that only lead to the tree, and commands that only call a function.
+    The result leaves out metadata, modules that only lead to the tree, and commands that only call
+    a function.
     """
     found: list[str] = []
     for folder in own_folders(venv):

@@ -1,7 +1,7 @@
 """A tree, with its environment, its scratch folders and its copies beside it.
 
-Invariant: a stamp is removed before anything that it describes changes, and written after
-everything that it describes is in place.
+Invariant: a stamp describes a place. It is removed before any change of what it describes, and
+written when all of it is complete.
 """
 
 import json
@@ -25,23 +25,24 @@ async def _nothing() -> Sequence[str]:
 
 @dataclass(eq=False, slots=True)
 class Place:
-    """A tree and what belongs to it, in one folder."""
+    """A tree and everything that belongs to it, in one folder."""
 
     folder: Path
-    index: int = 0  # keeps the ports of places apart
+    index: int = 0  # a number that gives each place its own ports
     _: KW_ONLY
-    contents: Contents  # tracked paths in the tree → the ids of their content
-    ignored: Ignored = _nothing  # what git ignores in the tree
+    contents: Contents  # returns the tracked paths in the tree → the ids of their content
+    ignored: Ignored = _nothing  # returns what git ignores in the tree
     keeps: Sequence[str] = ()  # folders of dependencies in the tree (node_modules)
-    caches: str = "workspaces"  # which of the factory's caches are used here
-    shows: str = ""  # the tree's id: the key for what is built in the tree
-    # The tree's id if the tree is not trunk's. The tree's code must not write to caches, and an
-    # environment that it made is used for that tree only: other verdicts must not depend on it.
+    caches: str = "workspaces"  # which of the factory's caches commands use here
+    shows: str = ""  # the tree's id, which is the key of what setup builds in the tree
+    # The tree's id if the tree is not trunk's. Other verdicts must not depend on such a tree. So
+    # its code must not write to caches, and an environment that its code made is only for this
+    # tree.
     candidate: str = ""
 
     @property
     def tree(self) -> Path:
-        """The checkout."""
+        """The checkout of the tree."""
         return self.folder / "tree"
 
     @property
@@ -61,7 +62,7 @@ class Place:
 
     @property
     def layers(self) -> Path:
-        """A folder with one layer for each parallel gate, with what the gate writes in the tree."""
+        """A folder with a layer for each parallel gate; a layer gets the gate's writes."""
         return self.folder / "layers"
 
     @property
@@ -76,16 +77,16 @@ class Place:
 
     @property
     def stamp(self) -> Path:
-        """The file that names what the environment was made from; it is written last."""
+        """The stamp's file, which says what the environment was made from; it is written last."""
         return self.folder / STAMP
 
     @property
     def installed(self) -> tuple[Path, ...]:
-        """The paths of the dependencies: the venv, and the folders that really lie in the tree."""
+        """The paths of the dependencies: the venv, and folders that really lie in the tree."""
         return (self.venv, *self.inside(self.keeps))
 
     def inside(self, paths: Sequence[str]) -> list[Path]:
-        """Return the full paths of these, without paths that a link leads out of the tree."""
+        """Return the full paths of these; leave out a path if a link leads it out of the tree."""
         top = os.path.realpath(self.tree)
         found = list[Path]()
         for path in paths:
@@ -101,25 +102,26 @@ class Stamp:
     """What a place has: the dependencies, and what setup built in the tree."""
 
     asked: str  # digest of everything that the dependencies were made from
-    candidate: str  # the tree whose code installed them; "" for trunk's
+    candidate: str  # the tree whose code installed the dependencies; "" if trunk's code did
     key: str  # environments with equal keys have equal dependencies
     print: str = ""  # digest of the print of the dependencies
-    copy: str = ""  # names the copy that they equal, except for `touched`; "" for none
-    build: str = ""  # digest of everything that the build was made from; "" for no build
-    builder: str = ""  # the tree whose code built it; "" for trunk's
+    # the name of the copy that equals them, apart from `touched`; "" if there is none
+    copy: str = ""
+    build: str = ""  # digest of everything that the build was made from; "" if there is no build
+    builder: str = ""  # the tree whose code made the build; "" if trunk's code did
     made: tuple[str, ...] = ()  # what setup built, as paths in the tree
     touched: tuple[str, ...] = ()  # files of the dependencies that the build changed
 
 
 def read_stamp(path: Path) -> Stamp | None:
-    """Return the stamp in that file; None without a file, or if another version wrote it."""
+    """Return the stamp in that file; None if the file is missing or of another version."""
     with suppress(OSError, ValueError, TypeError, KeyError):
         return stamp_of(json.loads(bounded.whole(path, bounded.TOLD)))
     return None
 
 
 def stamp_of(told: Mapping[str, Any]) -> Stamp:
-    """Read a stamp from JSON values; raises TypeError or KeyError if a part is missing."""
+    """Read a stamp from JSON values; raise TypeError or KeyError if a part is missing."""
     made = tuple(told["made"])
     touched = tuple(told["touched"])
     return Stamp(**{**told, "made": made, "touched": touched})

@@ -1,7 +1,7 @@
-"""The progress of a group of gates: what a later daemon needs to continue them.
+"""The progress of a group of gates. A later daemon needs it to continue them.
 
-Invariant: the changes of a finished run are noted before git shows the tree again, because that
-undoes them.
+Invariant: the changes of a finished run are noted before git shows the tree again, because git then
+undoes these changes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,22 +13,23 @@ from typing import Any
 class Done:
     """A run that has ended, and the files that it changed."""
 
-    run: str  # its folder's name
-    rewrote: tuple[str, ...] = ()  # tracked files that it changed without permission
+    run: str  # the name of the run's folder
+    rewrote: tuple[str, ...] = ()  # tracked files that the run changed without permission
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """The gates of a group and their runs, by the keys of their verdicts."""
 
-    gates: Mapping[str, str] = field(default_factory=dict)  # digests of their files
+    gates: Mapping[str, str] = field(default_factory=dict)  # keys → digests of the gates' files
     done: Mapping[str, tuple[Done, ...]] = field(default_factory=dict)
-    running: Mapping[str, str] = field(default_factory=dict)  # folders of the present runs
-    layered: bool = False  # each running gate writes to its own layer
-    left: tuple[tuple[str, ...], ...] = ()  # the batches that run after these
+    # keys → folders of the runs that are not finished
+    running: Mapping[str, str] = field(default_factory=dict)
+    layered: bool = False  # whether each running gate writes to its own layer
+    left: tuple[tuple[str, ...], ...] = ()  # the batches that still have to run
 
     def told(self) -> dict[str, Any]:
-        """Return this as JSON values."""
+        """Return the progress as JSON values."""
         return asdict(self)
 
 

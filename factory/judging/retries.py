@@ -1,4 +1,4 @@
-"""Failed steps that are tried again, after longer and longer waits.
+"""Retries failed steps, after longer and longer waits.
 
 Invariant: times are from the event loop's clock, which nobody can set.
 """
@@ -18,8 +18,8 @@ from factory.store.ports import Store
 from factory.store.records import Fact
 
 LONGEST_S = 300.0
-EVIDENCE = 4000  # characters of a traceback
-BREAKS = 3  # failures in a row of a step until a card asks a person
+EVIDENCE = 4000  # characters of a traceback that are kept
+BREAKS = 3  # after so many failures in a row, a card asks a person about the step
 _BENCH = re.compile(r"/benches/b\d+/")
 
 
@@ -63,7 +63,7 @@ class Retries:
         self.forget(*others)
 
     def waits(self) -> list[float]:
-        """Return the seconds until each of the tries that are not due yet."""
+        """Return how many seconds remain until each try that is not due yet."""
         now = anyio.current_time()
         waits = []
         for failed in self._failed.values():
@@ -73,7 +73,7 @@ class Retries:
 
 
 class KeptRetries(Retries):
-    """Retries whose counts are kept in the store; after a restart, all tries are due."""
+    """Retries whose counts are kept in the store. After a restart, all tries are due at once."""
 
     def __init__(self, store: Store, fact: str) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class KeptRetries(Retries):
         self._fact = fact
 
     def fail(self, name: str) -> int:
-        """Note a failure, and return the number in a row, including those before a restart."""
+        """Note a failure, and return the failures in a row, including those before a restart."""
         super().fail(name)
         counts = self._counts()
         counts[name] = counts.get(name, 0) + 1
@@ -115,7 +115,7 @@ class KeptRetries(Retries):
 
 
 def sentence_of(error: Exception) -> str:
-    """Return the error as a sentence, with the same words on every bench."""
+    """Return the error as a sentence, without words that differ between benches."""
     error = first_of(error)
     first = next(iter(str(error).splitlines()), "")
     said = f"{type(error).__name__}: {first}" if first else type(error).__name__

@@ -1,4 +1,4 @@
-"""Find what a gate changed in the tree that it judged.
+"""Finds what a gate changed in the tree that it judged.
 
 Invariant: the gate saw exactly what would land. A tracked file counts as changed if its content,
 its kind or its executable bit differs. Time stamps, attributes and the tree's own `.git` do not
@@ -18,13 +18,13 @@ from factory.ground.plumbing import GITLINK
 from factory.ground.sentences import shown
 from factory.repo.git import Git
 
-MOST_KEPT = 100  # paths in a verdict
+MOST_KEPT = 100  # most paths that a verdict lists
 _CHUNK = 1 << 20
-_AT_ONCE = 1000  # files that are written at a time, for comparison
-# Attributes of a folder that hides the content of the layer below.
+_AT_ONCE = 1000  # so many files are written at a time, to compare them
+# Attributes that mark a folder which hides the content of the same folder in the layer below.
 _OPAQUE = ("user.overlay.opaque", "trusted.overlay.opaque")
 
-# How to make a tool that changes files only check them; the first matching pattern counts.
+# For tools that change files: the form that only checks them. The first matching pattern counts.
 _CHECK_FORMS: Mapping[str, str] = {
     r"\bruff\s+format\b": "ruff format --check",
     r"\bruff\b": "ruff check --no-fix",
@@ -47,12 +47,12 @@ _CHECK_FORMS: Mapping[str, str] = {
 async def changed_in(git: Git, commit: str, *, beside: Path) -> list[str]:
     """Return the tracked files of git's work tree that differ from the commit in its index.
 
-    `beside`: a folder for the copies to compare with; it is deleted.
+    `beside`: a folder for the copies to compare with; the function deletes this folder.
     """
     assert git.work_tree is not None
     if git.work_tree.is_symlink() or not git.work_tree.is_dir():
         return ["the whole tree"]
-    # Not the attributes in the tree: a gate may have written them.
+    # Do not use the attributes in the tree, because a gate may have written them.
     by_commit = f"--attr-source={commit}"
     suspects = await _suspects(git, by_commit)
     changed = list[str]()
@@ -67,11 +67,11 @@ async def changed_in(git: Git, commit: str, *, beside: Path) -> list[str]:
 
 
 async def _suspects(git: Git, by_commit: str) -> list[str]:
-    """Return the files whose times, size or mode differ from the index; some may be unchanged."""
+    """Return the files whose times, size or mode differ from the index, even with equal content."""
     assert git.work_tree is not None
     asked = (by_commit, "diff-files", "-z", "--name-only", "--ignore-submodules=all")
     told = await git.run(*asked)
-    if told.err:  # a folder cannot be read
+    if told.err:  # git could not read a folder
         await to_thread.run_sync(_open_all, git.work_tree)
         told = await git.run(*asked)
     suspects = os.fsdecode(told.out).split("\0")[:-1]
@@ -81,7 +81,7 @@ async def _suspects(git: Git, by_commit: str) -> list[str]:
 
 
 async def _check_out(git: Git, by_commit: str, paths: Sequence[str], folder: Path) -> None:
-    """Write these files, in the index's version, into the folder."""
+    """Write these files into the folder, in the version that the index has."""
     names = os.fsencode("".join(f"{path}\0" for path in paths))
     options = ("-f", "-q", "-z", "--stdin", f"--prefix={folder}/")
     await git.run(by_commit, "checkout-index", *options, stdin=names, ok=(0, 1, 128))
@@ -124,7 +124,7 @@ def sentence(paths: Collection[str], said: str) -> str:
 
 
 def built_over(paths: Collection[str]) -> str:
-    """Return what to do if setup writes tracked files, because gates would not see what lands."""
+    """Return advice for a setup that writes tracked files, so that gates do not see what lands."""
     return (
         f"Setup overwrites {shown(sorted(paths))}, which git tracks: "
         "gates would judge these files and not the ones that land. "
@@ -139,7 +139,7 @@ def told(command: str, output: str) -> str:
 
 
 def check_form(said: str) -> str:
-    """Return how the named tool only checks; empty for an unknown tool."""
+    """Return the form in which the tool in this text only checks; empty for an unknown tool."""
     for pattern, form in _CHECK_FORMS.items():
         if re.search(pattern, said):
             return form
@@ -152,14 +152,14 @@ def check_form(said: str) -> str:
 def _touched(layer: Path, tree: Path) -> frozenset[str]:
     """Return the paths that the layer changes, removes, or replaces as a whole folder."""
     found = list[str]()
-    left = [""]  # folders
+    left = [""]  # folders still to visit
     while left:
         inside = left.pop()
         for entry in _entries(layer / inside):
             path = f"{inside}/{entry.name}" if inside else entry.name
             before = _about(tree, path)
             if before is None:
-                continue  # the path is new
+                continue  # the path exists only in the layer
             both = stat.S_ISDIR(before.st_mode) and entry.is_dir(follow_symlinks=False)
             if both and not _is_opaque(entry.path):
                 left.append(path)

@@ -1,4 +1,4 @@
-"""The rule files of a commit: they say how work is judged, prepared and prompted.
+"""Reads the rule files of a commit, which say how to judge, prepare and prompt.
 
 Invariant: each file is read up to a bound. A larger file is reported and never counts as empty.
 """
@@ -19,14 +19,14 @@ from factory.repo.git import Git
 
 
 class RuleFiles:
-    """Reads rule files; a file that did not change since the last commit is not read again."""
+    """Reads rule files. If a file is the same as in the last commit, it is not read again."""
 
     def __init__(self, own: Git) -> None:
         self._own = own
-        self._known: dict[str, str] = {}  # by blob
+        self._known: dict[str, str] = {}  # the texts by blob id
 
     async def read(self, commit: str, blobs: Mapping[str, str]) -> Texts:
-        """Return the texts of these files of a commit; `blobs`: path → id."""
+        """Return the texts of these files of a commit; `blobs`: path → blob id."""
         # A copy, because another task may read another commit while git runs.
         known = dict(self._known)
         fresh = {path: blob for path, blob in blobs.items() if blob not in known}
@@ -66,13 +66,13 @@ def ruling_in(listing: Sequence[str], folder: str) -> list[str]:
 
 
 def conventions_in(listing: Iterable[str], folder: str) -> list[str]:
-    """Yield the known files in the conventions folder; other files there are ignored."""
+    """Return the files in the conventions folder that factoryd knows; other files are ignored."""
     counted = tuple(f"{folder}/{name}" for name in KNOWN)
     return [name for name in listing if name.startswith(counted)]
 
 
 async def too_large(own: Git, after: str, changes: Sequence[Change], folder: str) -> dict[str, int]:
-    """Return the rule files of a change that are too large to be read, with their bytes."""
+    """Return the rule files in a change that are too large to be read, each with its bytes."""
     blobs = await aside(len(changes), partial(_ruling, changes, folder))
     sizes = await own.sizes(blobs.values())
     larger = dict[str, int]()
@@ -88,12 +88,12 @@ async def too_large(own: Git, after: str, changes: Sequence[Change], folder: str
 
 
 def most(path: str) -> int:
-    """Return how many bytes a rule file may have."""
+    """Return how many bytes a rule file with this path may have."""
     return bounded.LOCK_FILE if path in LOCKS else bounded.PARSED
 
 
 def _ruling(changes: Sequence[Change], folder: str) -> dict[str, str]:
-    """Return the files of a change that may be rule files, with their blobs."""
+    """Return those files of a change that may be rule files, with their blob ids."""
     blobs = dict[str, str]()
     for change in changes:
         if change.new and change.mode not in (GITLINK, SYMLINK):

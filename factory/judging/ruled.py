@@ -15,9 +15,9 @@ class Ruled:
 
     ok: bool
     red: tuple[Verdict, ...] = ()
-    setup: Ask | None = None  # there is no environment, or the rules are wrong
-    passed_before: str = ""  # an accept command that passes on the commit below
-    not_proven: bool = False  # an accept command is red
+    setup: Ask | None = None  # set if there is no environment, or if the rules are wrong
+    passed_before: str = ""  # the accept command that passes even on the commit below
+    not_proven: bool = False  # whether an accept command is red
 
     @property
     def sentence(self) -> str:
@@ -40,7 +40,7 @@ class Ruled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """Whether accept commands fail on trunk. They must fail before the work is done."""
+    """Whether the accept commands fail on trunk. They must fail before the work is done."""
 
     commit: str
     passing: str = ""  # the first command that passes on trunk

@@ -1,4 +1,4 @@
-"""Rulings: how work is judged, prepared and prompted, as the files of a commit say.
+"""Rulings: the files of a commit say how work is judged, prepared and prompted.
 
 Invariant: the ruling of a commit depends only on its files, with one exception: a person's answer
 may remove an inferred gate or permit it to rewrite files.
@@ -30,20 +30,20 @@ RULINGS_KEPT = 64
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """How work is judged, prepared and prompted, as one commit says."""
+    """How work is judged, prepared and prompted, according to one commit's files."""
 
     rules: Rules
     conventions: Conventions
-    wrong: str = ""  # why its gate files cannot be used
-    # Rule files that are too large to be read, with their bytes.
+    wrong: str = ""  # the reason if its gate files cannot be used
+    # Rule files that are too large to be read → their sizes in bytes.
     unread: tuple[tuple[str, int], ...] = ()
-    layout: Layout = field(default_factory=Layout)  # the names of its folders
-    # The targets of its guarded symlinks (see guards.led_to).
+    layout: Layout = field(default_factory=Layout)  # the names of factoryd's folders in this commit
+    # The targets of the commit's guarded symlinks (see guards.led_to).
     reached: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def obstacle(self) -> Ask | None:
-        """Why nothing can be judged by this ruling."""
+        """The reason why nothing can be judged by this ruling, if there is one."""
         if self.unread:
             return line_cards.rules_too_large(self.unread)
         return line_cards.wrong_rules(self.wrong) if self.wrong else None
@@ -64,14 +64,14 @@ class Rulings:
         self._shipped = shipped
         self._files = RuleFiles(own)
         self._known: dict[str, Ruling] = {}
-        self._folder = CONVENTIONS  # the folder's name in trunk
+        self._folder = CONVENTIONS  # the name of the conventions folder in trunk
 
     async def of(self, commit: str) -> Ruling:
-        """Return the ruling of a commit; with wrong gate files, the ruling lets nothing pass."""
+        """Return the ruling of a commit. If its gate files are wrong, nothing passes."""
         if commit not in self._known:
             ruling = await self._read(commit)
             if len(self._known) >= RULINGS_KEPT:
-                # Keep trunk's ruling, because the pool may need it at any time.
+                # Keep trunk's ruling in memory, because the pool may need it at any time.
                 oldest = next(each for each in self._known if each != self.tip)
                 self._known.pop(oldest)
             self._known[commit] = ruling
@@ -92,7 +92,7 @@ class Rulings:
 
     @property
     def obstacle(self) -> Ask | None:
-        """Why nothing can be judged now: there is no gate, or gate files are wrong."""
+        """The reason why nothing can be judged now: there is no gate, or gate files are wrong."""
         ruling = self.current
         if ruling is None:
             return None
@@ -130,7 +130,7 @@ class Rulings:
         )
 
     async def _reached(self, commit: str, rules: Rules) -> Mapping[str, str]:
-        """Return the targets of a commit's guarded symlinks, following links on the way."""
+        """Return the targets of a commit's guarded symlinks; follow links on the way."""
         links = await self._own.links(commit)
         entries = await self._own.listing(commit)
         found = dict[str, str]()
@@ -145,7 +145,7 @@ class Rulings:
 
 
 async def _rules(listing: list[str], texts: Texts, folder: str) -> Rules:
-    """Return the rules in the files; raises ConfigError. Long files are parsed in a thread."""
+    """Return the rules in the files; raise ConfigError. A thread parses long files."""
     ask = partial(rules_of, listing, texts.found, folder, larger=texts.larger)
     lines = sum(map(len, texts.found.values())) // 64
     return await aside(len(listing) + lines, ask)
@@ -156,5 +156,5 @@ def _picked(entries: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
 
 
 def _guarded(guards: Guards, links: Collection[str]) -> dict[str, str]:
-    """Return the guarded links among these symlinks, each as its own origin."""
+    """Return those of these symlinks that are guarded; each is its own origin."""
     return {link: link for link in links if guards.of_link(link)}

@@ -1,6 +1,6 @@
 """Scratch folders of a place: HOME, TMPDIR and layers.
 
-Invariant: a command never finds files there that an earlier command left.
+Invariant: in these folders, a command never finds files that an earlier command left.
 """
 
 from factory.ground import disk, faults

@@ -1,4 +1,4 @@
-"""Setups: they build the environment of a place, and finish setups that an earlier daemon began.
+"""Runs setups: builds the environment of a place, or finishes a setup of an earlier daemon.
 
 Invariant: the stamp of an environment is removed before a setup begins and written after the setup
 has succeeded. So the environment of a setup that was killed is never used.
@@ -35,9 +35,9 @@ from factory.judging.trials import Ran
 from factory.judging.venvs import has_python, site_folders
 from factory.repo.underway import BrokenOff, Record, says_something
 
-COMMAND_SHOWN = 80  # characters of a setup command in a sentence
+COMMAND_SHOWN = 80  # most characters of a setup command in a sentence
 SETUP_SECONDS = 1800.0
-# The machine's Python runs this, without loading installed packages (-S).
+# The machine's Python runs this program, without loading installed packages (-S).
 _WHERE_INSTALLED = (
     "import json, site, sys; print(); print(json.dumps([sys.executable, *site.getsitepackages()]))"
 )
@@ -45,7 +45,7 @@ _WHERE_INSTALLED = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetupFailed:
-    """Why there is no environment; `unconfined`: the sandbox starts for no tree."""
+    """Why there is no environment; `unconfined`: the sandbox does not start for any tree."""
 
     sentence: str
     tail: str = ""
@@ -72,12 +72,12 @@ class Building:
         return digest("setup", *parts)
 
     async def build(self, asked: Asked) -> Ready | SetupFailed:
-        """Build on copied dependencies if they can be used; otherwise build everything."""
+        """Build on the copy of the dependencies if it can be used; otherwise build everything."""
         copied = await to_thread.run_sync(copy_that_serves, self._place, asked.dependencies)
         if copied is None or not (self._setup.rebuild or self._setup.script):
             return await self._build_all(asked)
         made = await self._build_on(asked, copied)
-        # A script may fail when it runs twice.
+        # A script may fail if it runs twice.
         failed_again = isinstance(made, SetupFailed) and self._setup.script
         if made is None or failed_again:
             return await self._build_all(asked)
@@ -100,7 +100,7 @@ class Building:
     async def _begin(
         self, asked: Asked, stamp: Stamp, *, before: Print | None
     ) -> Ready | SetupFailed:
-        """Run the setup; `before`: the print of the dependencies that it builds on."""
+        """Run the setup; `before`: the print of the dependencies on which it builds."""
         place = self._place
         ignored = tuple(await place.ignored())
         outset = Outset(asked=asked, stamp=stamp, ignored=ignored, again=before is not None)
@@ -116,8 +116,8 @@ class Building:
     async def go_on(self, *others: Place) -> SetupFailed | None:
         """Finish the setup that an earlier daemon began here, and return its failure.
 
-        Returns None if it succeeded, or if it was about one of `others`: the same place for other
-        trees. A setup that is about none of these places is ended.
+        Returns None if the setup succeeded, or if it belongs to one of `others`, which are the same
+        place for other trees. If the setup belongs to none of these, it is ended.
         """
         folder = self._place.folder
         builders = {self.about: self}
@@ -133,14 +133,14 @@ class Building:
 
     async def _go_on(self, record: Record) -> SetupFailed | None:
         folder = self._place.folder
-        if self._place.stamp.exists():  # the setup is finished, only its record was left
+        if self._place.stamp.exists():  # the setup is finished, and only its record was left
             return None
         try:
             outset = outset_of(record.found)
-        except (KeyError, TypeError):  # another release wrote it
+        except (KeyError, TypeError):  # a daemon of another release wrote the record
             await self._underway.vacate(folder)
             return None
-        # The earlier print of the dependencies is lost: the next build copies all of them.
+        # The earlier print of the dependencies is lost, so the next build copies all of them.
         outset = replace(outset, stamp=replace(outset.stamp, copy=""))
         try:
             made = await self._see_through(record, outset, before=None)
@@ -185,13 +185,13 @@ class Building:
             if not ran.ok:
                 return _failure(" ".join(order.argv), ran, place)
         with suppress(OSError):
-            place.venv.rmdir()  # if no command made a venv
+            place.venv.rmdir()  # no command made a venv, so the folder is empty
         return None
 
     # ── where modules come from ──
 
     async def _outside(self) -> SetupFailed | None:
-        """Return a failure if gates would load modules from outside the tree."""
+        """Return a failure if gates would load modules from outside the tree, else None."""
         tree, venv = self._place.tree, self._place.venv
         wrong = await to_thread.run_sync(outside_node, tree)
         if wrong:
@@ -213,7 +213,7 @@ class Building:
         return SetupFailed(sentence=wrong) if wrong else None
 
     async def _machine_folders(self) -> list[Path] | SetupFailed:
-        """Return the package folders of the Python on PATH; none if there is no Python."""
+        """Return the package folders of the Python on PATH; [] if there is no Python."""
         place = self._place
         python = self._commands.machine.which("python3")
         if not python:
@@ -240,7 +240,7 @@ def _strip(place: Place, setup: Setup) -> None:
     for path in place.installed:
         disk.remove(path)
     scratch.empty(place)
-    place.venv.mkdir()  # outside the tree, setup may write only to this folder
+    place.venv.mkdir()  # this is the only folder outside the tree that setup may write to
 
 
 def _restore(place: Place, setup: Setup, copied: Stamp) -> Print | None:
@@ -253,7 +253,7 @@ def _restore(place: Place, setup: Setup, copied: Stamp) -> Print | None:
 
 
 def _orders(setup: Setup, place: Place, python: str, *, again: bool) -> Iterator[Order]:
-    """Yield the commands of a setup, then its script; `again`: only the build in the tree."""
+    """Yield the commands of a setup, then its script. With `again`, only the build in the tree."""
     for command in setup.rebuild if again else setup.commands:
         argv = list[str]()
         for part in command:
@@ -282,7 +282,7 @@ def _sealed(
 
 
 def unconfined(ran: Ran) -> SetupFailed:
-    """Return the failure for a command that the sandbox did not start; it concerns every tree."""
+    """Return the failure for a sandbox that did not start the command; it concerns every tree."""
     sentence = f"the sandbox did not start a command: {ran.exit.detail}"
     return SetupFailed(sentence=sentence, log=ran.where, unconfined=True)
 
@@ -291,7 +291,8 @@ def _failure(command: str, ran: Ran, place: Place) -> SetupFailed:
     if ran.exit.cause == "unconfined":
         return unconfined(ran)
     detail = f" ({ran.exit.detail})" if ran.exit.detail else ""
-    # Without the path of the place, so that the same failure at several places makes one card.
+    # Leave out the path of the place, so that the same failure at several places makes only one
+    # card.
     here = f"{place.folder}/"
     command = command.replace(here, "")
     detail = detail.replace(here, "")

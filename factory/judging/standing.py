@@ -1,8 +1,8 @@
 """The environment at a place: whether it can be used, how it is restored, and its stamp.
 
-Invariant: an environment has two layers. Dependencies are used for every tree that needs the same
-ones. The build, which setup makes inside a tree, is used for that tree only, unless setup names
-the build's inputs.
+Invariant: an environment has two layers, the dependencies and the build. Every tree that needs the
+same dependencies uses them. Only the tree in which setup made the build uses the build, unless
+setup names the build's inputs.
 """
 
 import os
@@ -22,19 +22,19 @@ from factory.judging.place import Place, Stamp, read_stamp, write_stamp
 from factory.judging.texts import text_of
 from factory.judging.venvs import own_folders
 
-# Bounds: bytes that are copied (sums of file sizes), and paths that setup may build.
+# Upper bounds: bytes that are copied (sums of file sizes), and paths that setup may build.
 BUILD_BYTES = 4 << 30
 DEPENDENCIES_BYTES = 32 << 30
 BUILD_PATHS = 10_000
 
-# What node tools write into node_modules while they work.
+# Paths in node_modules that node tools write while they work.
 BUILD_CACHES = (".cache", ".vite", ".vitest")
 _COMMAND = re.compile(r"(?m)^command = .*$")
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The needs of a tree: for each layer, a digest of everything that it is made from."""
+    """What a tree needs: for each layer, a digest of everything that the layer is made from."""
 
     dependencies: str
     build: str
@@ -44,8 +44,8 @@ class Asked:
 class Ready:
     """An environment that may be used; equal keys mean equal dependencies.
 
-    `built`: it was built just now, so the tree may be dirty. `made`: the paths that setup built in
-    the tree; `laid`: their print.
+    `built`: setup has just run, so the tree may have changed. `made`: the paths that setup built in
+    the tree. `laid`: the print of these paths.
     """
 
     key: str
@@ -59,9 +59,10 @@ class Ready:
 
 
 def standing(place: Place, asked: Asked, *, verify: bool) -> Ready | None:
-    """Return the environment at the place if it can be used, after restoring the build in the tree.
+    """Return the place's environment, with its build restored; None if it cannot be used.
 
-    Without `verify`, changed dependencies and another tree's build are accepted too.
+    Without `verify`, an environment with changed dependencies or another tree's build is accepted
+    too.
     """
     stamp = read_stamp(place.stamp)
     if stamp is None or stamp.asked != asked.dependencies or not _ours(place, stamp.candidate):
@@ -73,19 +74,19 @@ def standing(place: Place, asked: Asked, *, verify: bool) -> Ready | None:
     if not fits or stamp.print != digest_of(print_):
         return None
     ready = Ready(key=stamp.key, built=False, print=print_, made=stamp.made)
-    with suppress(OSError):  # if the copy is damaged, the environment is built again
+    with suppress(OSError):  # if the copy is damaged, the environment is built from new
         return replace(ready, laid=lay(place, ready))
     return None
 
 
 def _ours(place: Place, maker: str) -> bool:
-    """Whether trunk's code or this candidate's own code made it."""
+    """Whether trunk's code or this candidate's own code made the environment."""
     return maker in ("", place.candidate)
 
 
 @faults.during("environment.print")
 def print_place(place: Place) -> Print:
-    """Return the print of the dependencies and of their Python."""
+    """Return the print of the dependencies and of the Python that they belong to."""
     for top in place.installed:
         if top == place.venv or top.is_symlink():
             continue
@@ -96,7 +97,7 @@ def print_place(place: Place) -> Print:
 
 
 def identity(path: str) -> tuple[int, ...]:
-    """Return what distinguishes a program from other programs at the same path."""
+    """Return values that distinguish a program from any other program at the same path."""
     if not path:
         return ()
     with suppress(OSError):
@@ -110,7 +111,7 @@ def identity(path: str) -> tuple[int, ...]:
 
 @faults.during("environment.lay")
 def lay(place: Place, ready: Ready) -> Print:
-    """Restore what setup built in the tree, and return its print."""
+    """Restore the paths that setup built in the tree, and return their print."""
     tops = place.inside(ready.made)
     changed = differing(ready.laid, print_of(tops))
     for top in tops:
@@ -159,7 +160,7 @@ class TooMuch(Exception):
 def made_in(
     place: Place, setup: Setup, *, before: Sequence[str], after: Sequence[str]
 ) -> tuple[str, ...]:
-    """Return what setup built in the tree: the paths that it names, and new ignored paths."""
+    """Return what setup built in the tree: the paths that setup names, and new ignored paths."""
     named = [path for path in setup.builds if os.path.lexists(place.tree / path)]
     known = tuple(f"{path}/" for path in (*place.keeps, *named))
     old = set(before)
@@ -168,9 +169,10 @@ def made_in(
 
 
 def seal(place: Place, setup: Setup, asked: Asked, stamp: Stamp, *, before: Print | None) -> Ready:
-    """Stamp the environment, and copy what will be restored later; raises OSError or TooMuch.
+    """Stamp the environment, and copy what will be restored later; raise OSError or TooMuch.
 
-    `before`: the print of the dependencies that the build used; None if they were made now too.
+    `before`: the print of the dependencies that the build used; None if the same setup also made
+    the dependencies.
     """
     tops = place.inside(stamp.made)
     laid = print_of(tops)
@@ -224,7 +226,7 @@ def _copy_of(place: Place, top: Path) -> Path:
 
 
 def _installed(place: Place, setup: Setup) -> Iterator[str]:
-    """Yield what the installers chose: the same request may give other versions elsewhere.
+    """Yield what the installers chose. The same request may give other versions elsewhere.
 
     Editable packages are left out, because their version may depend on the commit.
     """
@@ -232,6 +234,7 @@ def _installed(place: Place, setup: Setup) -> Iterator[str]:
         for info in sorted(folder.glob("*.dist-info")):
             if not is_editable(info):
                 yield info.name
-    yield _COMMAND.sub("", text_of(place.venv / "pyvenv.cfg"))  # without the path of the bench
+    # the path of the bench is removed from this text
+    yield _COMMAND.sub("", text_of(place.venv / "pyvenv.cfg"))
     for path in setup.keeps:
         yield text_of(place.tree / path / ".package-lock.json")

@@ -1,4 +1,4 @@
-"""Files that somebody else wrote. They are read up to a bound.
+"""Reads files that somebody else wrote, up to a bound.
 
 Invariant: only regular files are read, because a pipe or a device may have no end.
 """
@@ -21,7 +21,7 @@ def text_of(path: Path, *, most: int = MOST_BYTES) -> str:
 
 
 def whole_text(path: Path, *, most: int = MOST_BYTES) -> str:
-    """Return a whole file, decoded like file names; empty if there is no file. Raises TooLarge."""
+    """Return a whole file, decoded like file names; empty if there is no file. Raise TooLarge."""
     content = _read(path, most + 1)
     if len(content) > most:
         raise TooLarge(f"{path} is larger than {most >> 10:,} KiB, the most that factoryd reads")

@@ -20,24 +20,24 @@ class Ran:
     exit: Exit
     tail: str
     log: Path
-    where: str  # the log for people and the store: relative if it lies in the checkout
-    wrote: Path | None = None  # its layer above the tree, if it had one
-    rewrote: tuple[str, ...] = ()  # tracked files that it changed without permission
+    where: str  # the log's path for people and the store: relative if the log lies in the checkout
+    wrote: Path | None = None  # the layer above the tree that it wrote into, if it had one
+    rewrote: tuple[str, ...] = ()  # tracked files that the command changed without permission
 
     @property
     def succeeded(self) -> bool:
-        """Whether it exited with 0 and left no process."""
+        """Whether the command exited with 0, and none of its processes is left."""
         return self.exit.cause == "exited" and self.exit.code == 0 and not self.exit.left
 
     @property
     def ok(self) -> bool:
-        """Whether it succeeded without changing the tree."""
+        """Whether the command succeeded without changing the tree."""
         return self.succeeded and not self.rewrote
 
 
 @dataclass(slots=True)
 class Trial:
-    """One gate in one judging: its runs so far, oldest first."""
+    """One gate in one judging, with its runs until now, oldest first."""
 
     gate: Gate
     key: str
@@ -45,12 +45,12 @@ class Trial:
 
     @property
     def last(self) -> Ran:
-        """The last run, which counts."""
+        """The last run. Only this run counts."""
         return self.runs[-1]
 
     @property
     def done(self) -> tuple[Done, ...]:
-        """Its runs, as the next daemon needs to know them."""
+        """The gate's runs, in the form that the next daemon needs."""
         done = list[Done]()
         for ran in self.runs:
             rewrote = ran.rewrote[: rewrites.MOST_KEPT]
@@ -70,7 +70,7 @@ class Trial:
 
     @property
     def missing(self) -> bool:
-        """Whether its command is not installed; a command with a `/` belongs to the tree."""
+        """Whether the gate's command is not installed. A command with a `/` belongs to the tree."""
         if self.gate.script or "/" in self.gate.command[0]:
             return False
         return self.last.exit.cause == "unstartable"
@@ -80,12 +80,12 @@ class Trial:
 
 
 def repeated(trials: Sequence[Trial], *, shares: bool) -> list[Sequence[Trial]]:
-    """Return the batches of a rerun: one gate each if gates share a tree."""
+    """Return the batches for a rerun. If gates share a tree, each batch has one gate."""
     return [[trial] for trial in trials] if shares else batches(trials, shares=False)
 
 
 def batches(trials: Sequence[Trial], *, shares: bool) -> list[Sequence[Trial]]:
-    """Return the batches; if gates share a tree, a gate that may change it runs alone."""
+    """Return the batches. If gates share a tree, a gate that may change the tree runs alone."""
     together = list[Trial]()
     alone = list[Sequence[Trial]]()
     for trial in trials:
@@ -100,7 +100,7 @@ def batches(trials: Sequence[Trial], *, shares: bool) -> list[Sequence[Trial]]:
 
 
 def said_by(ran: Ran, command: str) -> str:
-    """Return the end of a run's output, and how it ended, unless with an exit code."""
+    """Return the end of a run's output, and how the run ended if it did not just exit."""
     end = _ending(ran, command)
     return f"{ran.tail}\n{end}" if end else ran.tail
 

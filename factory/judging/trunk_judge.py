@@ -1,4 +1,4 @@
-"""Trunk's judge: decides whether trunk itself passes, and makes the card if it does not.
+"""Trunk's judge: decides whether trunk itself passes; if trunk is red, makes a card.
 
 Invariant: a verdict about trunk is about the exact commit that trunk points to.
 """
@@ -29,27 +29,29 @@ from factory.store.unit import Unit
 class Breaks:
     """Judgings of trunk that failed with an error.
 
-    They are retried after longer and longer waits. After the third failure, a card asks a person.
+    Such a judging is retried after longer and longer waits. After the third failure, a card asks a
+    person.
     """
 
     def __init__(self, *, store: Store, escalations: Escalations, branch: str) -> None:
-        self.retries = KeptRetries(store, "trunk_broken")  # by commit
-        self.card: Ask | None = None  # the card about the errors, while it is open
+        self.retries = KeptRetries(store, "trunk_broken")  # failures by commit
+        self.card: Ask | None = None  # the open card about the errors, if there is one
         self._store = store
         self._escalations = escalations
         self._branch = branch
-        self._last: tuple[str, Exception] | None = None  # not counted yet
+        # the commit and the error that are not counted yet
+        self._last: tuple[str, Exception] | None = None
 
     def note(self, tip: str, error: Exception) -> None:
-        """Keep an error until the next look, which counts it."""
+        """Keep an error. The next call of `look` counts the error."""
         self._last = (tip, error)
 
     def may_judge(self, tip: str) -> bool:
-        """Whether trunk may be judged now: each error is counted, and the next try is due."""
+        """Whether trunk may be judged now: all errors are counted, and the next try is due."""
         return self._last is None and self.retries.is_due(tip)
 
     def count(self, tip: str) -> None:
-        """Count the last error if it was about `tip`; after the third in a row, raise a card."""
+        """Count the last error if it is about `tip`; after the third in a row, make a card."""
         last = self._last
         self._last = None
         self.retries.keep((tip,))
@@ -59,12 +61,12 @@ class Breaks:
             self.card = words.unjudged(what, sentence_of(error), evidence=trace_of(error))
             self._escalations.raise_card(self.card, now=now())
         is_answered = self.card and self._escalations.open_card(self.card.cause) is None
-        if is_answered:  # with "try again"
+        if is_answered:  # a person answered "try again"
             self.card = None
             self.retries.forget(tip)
 
     def close(self, at: datetime) -> None:
-        """Close the cards about errors, also of earlier daemons, because trunk has a verdict."""
+        """Close all cards about errors, even an earlier daemon's, because trunk has a verdict."""
         self.card = None
         why = f"{self._branch} has a verdict"
         for card in self._store.open(Card):
@@ -82,15 +84,16 @@ class TrunkJudge:
         self.judge = judge
         self._rulings = judge.rulings
         self.breaks = Breaks(store=store, escalations=escalations, branch=judge.branch)
-        # Landed units that are missing from a rewritten trunk; None: keep the recorded ones.
+        # Landed units that a rewritten trunk no longer contains; None: keep the recorded ones.
         self.missing: list[str] | None = None
         self._store = store
         self._state = state
         self._escalations = escalations
-        self._ruled: Ruled | None = None  # about the last known commit of trunk
-        self._looking = ""  # the commit that is being judged as trunk
-        self._looked: tuple[str, Answers | None] = ("", None)  # at the last look
-        # If the state is not written yet: whether it is from a new judging. None: it is written.
+        self._ruled: Ruled | None = None  # the result for the last known commit of trunk
+        self._looking = ""  # the trunk commit that is judged now
+        # the commit and the answers at the last call of `look`
+        self._looked: tuple[str, Answers | None] = ("", None)
+        # None: the state is written. Otherwise: whether the state comes from a new judging.
         self._unsettled: bool | None = None
 
     # ── its state ──
@@ -101,11 +104,11 @@ class TrunkJudge:
         return self._ruled is not None and bool(self._ruled.red)
 
     def ruled(self, tip: str) -> Ruled | None:
-        """Return the result for trunk if its last known commit is `tip`."""
+        """Return the result for trunk if `tip` is trunk's last known commit."""
         return self._ruled if tip == self._rulings.tip else None
 
     def excused(self, ruled: Ruled, unit: Unit) -> bool:
-        """Whether a person permitted the unit to land on a red trunk, and it adds no red gate."""
+        """Whether a person let the unit land on a red trunk, and the unit adds no red gate."""
         trunk = self._ruled
         if CardKind.TRUNK_RED not in unit.approved or trunk is None:
             return False
@@ -114,7 +117,7 @@ class TrunkJudge:
         return bool(ruled.red) and set(ruled.gates_red) <= set(trunk.gates_red)
 
     def card(self, trunk: Ruled) -> Ask:
-        """Return the card that says that trunk is red without any pending change."""
+        """Return the card that says that trunk alone is red, without any pending change."""
         first = trunk.red[0]
         names = trunk.gates_red
         ruling = self._rulings.current
@@ -138,13 +141,13 @@ class TrunkJudge:
 
     @property
     def is_judging(self) -> bool:
-        """Whether trunk is being judged at this moment."""
+        """Whether trunk is being judged now."""
         return bool(self._looking)
 
     # ── judging it ──
 
     async def look(self, tip: str, group: TaskGroup) -> None:
-        """Take `tip` as trunk's commit, and judge it if the commit or an answer is new."""
+        """Take `tip` as trunk's commit. If the commit or an answer is new, judge the commit."""
         answered = answers(self._store)
         failed = self._ruled.setup if self._ruled else None
         if self._unsettled is not None and tip == self._rulings.tip:
@@ -152,7 +155,7 @@ class TrunkJudge:
         self.breaks.count(tip)
         if not self.breaks.retries.is_due(tip):
             return
-        # If the card is closed, a person answered "try again".
+        # If the card is closed, a person has answered "try again".
         again = failed is not None and self._escalations.open_card(failed.cause) is None
         if (tip, answered) == self._looked and not again:
             return
@@ -160,14 +163,14 @@ class TrunkJudge:
         self._ruled = None
         ruling = await self._rulings.of_trunk(tip)
         self._tell("judging" if ruling.rules.gates else "unknown")
-        if ruling.obstacle:  # raise it at once, even if no unit waits
+        if ruling.obstacle:  # make the card at once, even if no unit waits
             self._escalations.raise_card(ruling.obstacle, now=now())
         if ruling.rules.gates:
             self.start(group)
-        self._state.pool.send()  # units may have waited for the end of an obstacle
+        self._state.pool.send()  # units may have waited until an obstacle ended
 
     def start(self, group: TaskGroup) -> None:
-        """Judge trunk in the background, unless the judging runs already or is finished."""
+        """Judge trunk in the background, unless this judging already runs or is finished."""
         tip = self._rulings.tip
         is_under_way = self._ruled is not None or self._looking == tip
         if is_under_way or not self.breaks.may_judge(tip):
@@ -187,7 +190,7 @@ class TrunkJudge:
         finally:
             if self._looking == tip:
                 self._looking = ""
-            if ruled is None:  # the judging failed: the next look starts it again
+            if ruled is None:  # the judging failed, so the next call of `look` starts it again
                 self._looked = ("", None)
         if tip == self._rulings.tip:
             self._ruled = ruled
@@ -195,9 +198,10 @@ class TrunkJudge:
         self._state.wake_all()
 
     async def landed(self, commit: str, ruled: Ruled | None, *, parent: str) -> None:
-        """Take note that trunk moved to a commit that was judged by the rules of `parent`.
+        """Note that trunk moved to a commit that was judged by the rules of `parent`.
 
-        If the commit's own rules differ, the next look judges it by its own rules.
+        If the commit has different rules, the next call of `look` judges the commit by its own
+        rules.
         """
         before = await self._rulings.of(parent)
         ruling = await self._rulings.of(commit)
@@ -211,7 +215,7 @@ class TrunkJudge:
     # ── recording it ──
 
     def _settle(self, *, anew: bool) -> None:
-        """Write trunk's state; `anew`: from a new judging, so that green closes setup cards."""
+        """Write trunk's state; `anew`: it comes from a new judging, so green closes setup cards."""
         ruled = self._ruled
         at = now()
         self._unsettled = anew
@@ -227,14 +231,15 @@ class TrunkJudge:
             self._tell("red")
         else:
             self._escalations.close(TRUNK_RED, now=at, why=f"{self.judge.branch} is green")
-            # Not after each landing: a workspace's setup may still fail, and must keep its card.
+            # Do not do this after each landing, because a workspace's setup may still fail and
+            # needs its card.
             if anew:
                 self._escalations.close_kind(CardKind.SETUP, now=at, why="setup works again")
             self._tell("green")
         self._unsettled = None
 
     def _tell(self, state: str) -> None:
-        """Write the fact about trunk if the fact has changed."""
+        """Write the fact about trunk if its value has changed."""
         tip = self._rulings.tip
         known = self._store.get(Fact, "trunk")
         told = {

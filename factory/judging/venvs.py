@@ -1,6 +1,6 @@
-"""Find the installed packages of a Python environment, by the layout of its folders.
+"""Finds the installed packages of a Python environment from the layout of its folders.
 
-Invariant: no program runs. A candidate may have made the environment's Python.
+Invariant: no program runs, because a candidate may have made the environment's Python.
 """
 
 import os
@@ -13,13 +13,13 @@ _SETTINGS_BYTES = 64 << 10
 
 
 def has_python(venv: Path) -> bool:
-    """Whether the venv has a Python. Without one, the folder is not a venv."""
+    """Whether the venv has a Python. Without a Python, the folder is not a venv."""
     bin_ = venv / "bin"
     return os.path.lexists(bin_ / "python") or os.path.lexists(bin_ / "python3")
 
 
 def site_folders(venv: Path) -> list[Path]:
-    """Return the venv's folders of installed packages, and those of the system if it uses them."""
+    """Return the venv's folders of installed packages, and the system's if the venv uses them."""
     return _existing([*_own(venv), *_of_the_system(venv)])
 
 
@@ -56,7 +56,7 @@ def _settings(venv: Path) -> dict[str, str]:
     for line in text_of(venv / "pyvenv.cfg", most=_SETTINGS_BYTES).splitlines():
         key, _, value = line.partition("=")
         found[key.strip().lower()] = value.strip()
-    found.setdefault("version", found.get("version_info", ""))  # uv's name for it
+    found.setdefault("version", found.get("version_info", ""))  # the name that uv uses
     return found
 
 

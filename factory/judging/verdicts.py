@@ -1,7 +1,7 @@
-"""Verdicts: read from the store, and written to it when gates have run.
+"""Verdicts: reads them from the store, and writes them when gates have run.
 
-Invariant: a verdict is settled only if its gate passed, or failed twice within its time, in an
-environment that no gate changed meanwhile. Only a settled verdict replaces a run.
+Invariant: a verdict is settled only if its gate passed, or failed twice within its time limit, in
+an environment that no gate changed meanwhile. Only a settled verdict can replace a run.
 """
 
 from collections.abc import Callable, Iterable
@@ -23,8 +23,8 @@ from factory.store.journal import Event
 from factory.store.ports import Store
 from factory.store.records import Verdict
 
-RECORD_SECONDS = 1.0  # between two tries to write a verdict
-_JUDGED = "unchanged"  # part of each key: older releases did not look at what a gate changes
+RECORD_SECONDS = 1.0  # seconds between two tries to write a verdict
+_JUDGED = "unchanged"  # a part of each key; older releases did not check what a gate changes
 
 
 def key_of(case: Case, gate: Gate, ready: Ready, sandbox: str) -> str:
@@ -33,7 +33,7 @@ def key_of(case: Case, gate: Gate, ready: Ready, sandbox: str) -> str:
 
 
 class Verdicts:
-    """Reads and writes verdicts, and knows how long gates took; `limits`: from factory.toml."""
+    """Reads and writes verdicts, and knows how long gates took; `limits` is from factory.toml."""
 
     def __init__(self, store: Store, limits: Callable[[], GateLimits]) -> None:
         self._store = store
@@ -43,7 +43,8 @@ class Verdicts:
     def limit(self, gate: Gate, runs: int = 0) -> float:
         """Return the seconds that a gate may take.
 
-        The gate's file decides; without a limit there, the configuration, and then earlier runs.
+        The limit comes from the gate's file. If the file has none, it comes from the configuration.
+        If this has none either, it is computed from earlier runs.
         """
         said = gate.timeout_s or self._limits().timeout_s
         if said:
@@ -68,7 +69,8 @@ class Verdicts:
     async def record(self, case: Case, trial: Trial, *, disturbed: bool) -> Verdict:
         """Write the verdict of a trial; `disturbed`: a gate changed the environment.
 
-        Tries until the store accepts it, so that a long gate need not run again because of a lock.
+        It tries until the store accepts the verdict. Otherwise a lock of the store could force a
+        long gate to run again.
         """
         while True:
             try:
@@ -96,7 +98,7 @@ class Verdicts:
             log=ran.where,
             rewrote=ran.rewrote[: rewrites.MOST_KEPT],
         )
-        # Read the store before it has this verdict, which would count twice otherwise.
+        # Read the store before it gets this verdict. Otherwise the verdict would count twice.
         measured = self._measured.of(verdict.gate)
         self._tell(case, verdict, verdict.at, cached=False)
         if verdict.ok:
@@ -104,14 +106,14 @@ class Verdicts:
         return verdict
 
     def tell_again(self, case: Case, verdict: Verdict, at: datetime) -> None:
-        """Journal that a settled verdict is used again for the unit; without a unit, do nothing."""
+        """Journal that a settled verdict is used again for the unit. Without a unit, do nothing."""
         if case.unit:
             self._tell(case, verdict, at, cached=True)
 
     def _tell(self, case: Case, verdict: Verdict, at: datetime, *, cached: bool) -> None:
         detail: dict[str, Any] = {"gate": verdict.gate, "ok": verdict.ok, "cached": cached}
         if not case.reruns:
-            detail["before"] = True  # it ran without the change, where it must fail
+            detail["before"] = True  # the gate ran on a tree without the change, where it must fail
         if case.stacked:
             detail["stacked"] = True
         self._store.write(Event.VERDICT_GIVEN, verdict, now=at, unit=case.unit, **detail)
