@@ -47,19 +47,19 @@ def boot() -> str:
 
 
 def pids() -> list[int]:
-    """Return the pids of all processes of the machine; none without /proc."""
+    """Return the pids of all processes of the machine; [] without /proc."""
     if not PROC:
         return []
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
 def arguments(pid: int) -> list[str]:
-    """Return the arguments of a process; none without /proc."""
+    """Return the arguments of a process; [] without /proc."""
     return os.fsdecode(_read(pid, "cmdline")).split("\0")
 
 
 def environment(pid: int) -> list[bytes]:
-    """Return the entries of a process's environment; none without /proc."""
+    """Return the entries of a process's environment; [] without /proc."""
     return _read(pid, "environ").split(b"\0")
 
 

@@ -258,7 +258,7 @@ class Child:
             self._due = time.monotonic() + seconds + grace_s + OVERDUE_SECONDS
 
     async def wait(self) -> Exit:
-        """Wait for the command's end. Several callers may wait; a cancelled wait has no effect.
+        """Wait for the command's end. Several may wait. Cancelling a wait does not end the command.
 
         A hung shim enforces no limit, so factoryd kills it and everything that it started.
         """

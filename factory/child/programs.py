@@ -1,6 +1,6 @@
 """Finds the folders that a confined command must see to run the user's programs.
 
-Invariant: files that one command can change do not affect what the next command sees.
+Invariant: if a command changes files, this does not affect what the next command sees.
 """
 # Uses os.path, because a link on PATH may lead into another user's HOME: there, pathlib raises, and
 # os.path returns False.

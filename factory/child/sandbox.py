@@ -110,7 +110,7 @@ class Sandbox:
     def confined(
         self, argv: Sequence[str], env: Mapping[str, str], profile: Profile
     ) -> tuple[str, ...]:
-        """Return the words to put before a command line; none if the sandbox is off."""
+        """Return the words to put before a command line; () if the sandbox is off."""
         if not self._confiner or not self.on:
             return ()
         seen = Profile(

@@ -137,7 +137,7 @@ class Seatbelt:
     async def look(self, programs: Callable[[], Sequence[Path]]) -> str:
         """Try what the profile must deny and allow; return what went wrong, or ""."""
         try:
-            # This effect needs no recovery: no code ever looks for this folder. Not in TMPDIR,
+            # This effect needs no recovery: no code ever looks for this folder. It is not in TMPDIR,
             # whose path may be too long for a socket.
             with tempfile.TemporaryDirectory(dir="/tmp") as name:
                 wrong = await self._tried(Path(name), programs())

@@ -1,6 +1,6 @@
 """Compares what a command and its descendants use with the limits of its run.
 
-Invariant: it imports only the standard library; the shim imports it after it has started the
+Invariant: this module imports only the standard library. The shim imports it after starting the
 command.
 """
 # ruff: noqa: PTH123

@@ -29,7 +29,7 @@ class Running:
     said: str = ""  # the sentence about the command, once it is slow
 
     def started(self, then: Callable[[int], None] | None) -> Callable[[int], None]:
-        """Return a function that stores the pid and then calls `then` with it."""
+        """Return a function that stores the pid and then passes the pid to `then`."""
 
         def note(pid: int) -> None:
             self.pid = pid

@@ -75,7 +75,7 @@ def _kept(glob: str) -> str:
 
 
 def _configuration_in(glob: str) -> str:
-    """Return what the glob would keep: a configuration file or the glob itself; "" if neither."""
+    """Return the configuration file that the glob would keep, or the glob; "" if it keeps none."""
     for path in _EXAMPLES:
         if within(path, [glob]):
             return path

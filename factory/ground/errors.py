@@ -129,7 +129,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def first_of(error: Exception) -> Exception:
-    """Return the error itself, or the first error of a group."""
+    """Return the error itself; of a group of errors, return the first one."""
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
     return error

@@ -17,7 +17,7 @@ import structlog
 HOOK_OVERDUE = "hook.overdue"  # a hook had a unit but no run, so a run was started
 # a worker's run failed with a traceback, or an attempt was no longer the newest
 RUN_BROKE = "run.broke"
-TICK_BROKE = "tick.broke"  # a service's pass failed with a traceback; the service goes on
+TICK_BROKE = "tick.broke"  # a service's pass failed with a traceback, but the service continues
 LANDING_REFUSED = "landing.refused"
 TRUNK_PUT_BACK = "trunk.put_back"  # somebody switched branches during a landing
 

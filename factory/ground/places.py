@@ -87,7 +87,7 @@ def there(root: Path) -> frozenset[str]:
 
 
 def holding(root: Path) -> frozenset[str]:
-    """Return which of these folders have content; a folder that factoryd makes does not count."""
+    """Return the names of the folders that contain more than folders made by factoryd."""
     return frozenset(name for name in there(root) if any(map(_counts, _entries(root / name))))
 
 

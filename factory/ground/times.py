@@ -26,7 +26,7 @@ def as_of(since: datetime, until: datetime, now: datetime) -> tuple[datetime, da
 
 
 def backoff(failures: int, *, at_most: float = 300) -> float:
-    """Return the seconds to wait after so many failures: 10 × 2^(n-1), at most 300."""
+    """Return the seconds to wait after n failures in a row: 10 × 2^(n-1), at most 300."""
     return float(min(at_most, 10 * 2 ** (failures - 1)))
 
 

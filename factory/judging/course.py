@@ -34,7 +34,7 @@ class Course:
         self.put(batches(fresh, shares=shares))
 
     def put(self, more: Iterable[Sequence[Trial]]) -> None:
-        """Add batches after all others; the trials of a batch run side by side."""
+        """Add batches after all others. The trials of one batch run side by side."""
         for batch in more:
             self._left.append([trial.key for trial in batch])
 

@@ -149,7 +149,7 @@ def put_back(state: Path, copied: Path, paths: Iterable[str]) -> None:
 
 
 def _put_back_folder(path: Path, kept: Path) -> None:
-    """Restore only the folder itself; `put_back` handles its content."""
+    """Restore only the folder itself, because `put_back` restores its content."""
     if not is_real(path):
         disk.remove(path)
         path.mkdir(parents=True)

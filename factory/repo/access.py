@@ -79,7 +79,7 @@ def first_unusable(git_dir: Path, user: User) -> Unusable | None:
 
 
 def _paths(git_dir: Path) -> Iterator[tuple[Path, str]]:
-    """Yield the paths that git needs, each with its use; a folder comes before its content."""
+    """Yield the paths that git needs, each with its use. A folder comes before its content."""
     yield git_dir, FOLDER
     yield from _top(git_dir)
     yield from _objects(git_dir / "objects")

@@ -99,7 +99,7 @@ class Branch:
         return landings
 
     async def builds_on(self, to: str, base: str) -> bool:
-        """Whether `to` contains `base`. Commits that this process made need no git."""
+        """Whether `to` contains `base`. If this process made the commits, no git starts."""
         at = to
         while at != base and at in self.own.known.bases:
             at = self.own.known.bases[at]

@@ -346,7 +346,7 @@ def _literal(path: str) -> str:
 
 
 def inside(folder: Path) -> list[Path]:
-    """Return the sorted content of a folder; nothing if the folder is missing or a link."""
+    """Return the sorted content of a folder; [] if the folder is missing or a link."""
     return sorted(folder.iterdir()) if is_real(folder) else []
 
 

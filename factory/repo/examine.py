@@ -1,4 +1,4 @@
-"""Examines the user's repository once, at a start; the only module that imports GitPython.
+"""Examines the user's repository at each start. Only this module imports GitPython.
 
 Invariant: the examination changes only `.git/info/exclude`.
 """

@@ -40,7 +40,7 @@ _ANY_END = tuple(range(-64, 256))  # exit codes
 
 
 class Move:
-    """Carries out a plan, or cleans up after a git of ours that died while it did so."""
+    """Carries out a plan, or cleans up if our git died while it carried out the plan."""
 
     def __init__(self, trunk: Branch, plan: LandingPlan) -> None:
         self._trunk = trunk

@@ -89,7 +89,7 @@ async def make(repository: Repository, path: Path, environ: Mapping[str, str]) -
 @faults.during("clone.make")
 async def _clone(repository: Repository, path: Path, environ: Mapping[str, str]) -> None:
     fresh = path.with_name(f"{path.name}.new")
-    shutil.rmtree(fresh, ignore_errors=True)  # an earlier start was killed and left this folder
+    shutil.rmtree(fresh, ignore_errors=True)  # a start that was killed left this folder
     # This command uses the user's configuration because of safe.directory. The clone itself keeps
     # no part of that configuration.
     clone = Git(

@@ -84,7 +84,7 @@ def record(store: Store, identity: Identity, *, now: datetime) -> None:
 
 
 def is_same_place(known: Identity, now: Identity) -> bool:
-    """Return whether the place is the same; the inode may differ after a restore."""
+    """Return whether the place is the same. Ignore the inode, which may differ after a restore."""
     return (known.root, known.git_dir) == (now.root, now.git_dir)
 
 
