@@ -72,7 +72,7 @@ def _take(path: Path, root: Path) -> TextIOWrapper:
 
 
 def _refuse_older(path: Path) -> None:
-    """Raise RefusedByState if a daemon of an older release runs; else remove its lock file."""
+    """Raise RefusedByState if a daemon of an older release runs; if none does, remove its lock."""
     if not path.exists():
         return
     with path.open("a+") as file:

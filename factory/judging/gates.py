@@ -102,7 +102,7 @@ class Gates:
         return Fit.STALE if is_its_own else Fit.OTHER
 
     async def end_unwanted(self, bench: Bench, trees: Collection[str]) -> None:
-        """End what runs on a bench, unless the run is about one of these trees."""
+        """End all runs on a bench, unless they are about one of these trees."""
         record = self._underway.at(bench.place)
         if record is None or record.tree not in trees:
             await self._underway.vacate(bench.place)

@@ -79,7 +79,7 @@ class Machine:
         """Return what a command at `place` may write.
 
         Gates must not change the environment, and candidates must not change the caches. `layer`: a
-        folder that gets what a gate writes in the tree while other gates run. The other gates do
+        folder for files that a gate writes in the tree while other gates run. The other gates do
         not see these files, because a gate must not change what others judge.
         """
         caches = self._caches_of(place, judging=judging)

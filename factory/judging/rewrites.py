@@ -124,7 +124,7 @@ def sentence(paths: Collection[str], said: str) -> str:
 
 
 def built_over(paths: Collection[str]) -> str:
-    """Return advice for a setup that writes tracked files, so that gates do not see what lands."""
+    """Return advice if setup writes tracked files, because gates then do not see what lands."""
     return (
         f"Setup overwrites {shown(sorted(paths))}, which git tracks: "
         "gates would judge these files and not the ones that land. "

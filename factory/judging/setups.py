@@ -155,7 +155,7 @@ class Building:
     async def _see_through(
         self, record: Record, outset: Outset, *, before: Print | None
     ) -> Ready | SetupFailed:
-        """Run the rest of the setup, and stamp what it made."""
+        """Run the rest of the setup, and stamp the environment that it made."""
         place, setup = self._place, self._setup
         with self._underway.until_over(place.folder):
             failed = await self._run(record, again=outset.again)
@@ -191,7 +191,7 @@ class Building:
     # ── where modules come from ──
 
     async def _outside(self) -> SetupFailed | None:
-        """Return a failure if gates would load modules from outside the tree, else None."""
+        """Return a failure if gates would load modules from outside the tree; otherwise None."""
         tree, venv = self._place.tree, self._place.venv
         wrong = await to_thread.run_sync(outside_node, tree)
         if wrong:

@@ -132,7 +132,7 @@ def tidy(place: Place) -> None:
 
 
 def clear(place: Place, setup: Setup) -> None:
-    """Remove what an earlier setup built in the tree."""
+    """Remove the paths that an earlier setup built in the tree."""
     stamp = read_stamp(place.stamp)
     made = stamp.made if stamp else ()
     for path in place.inside((*setup.builds, *made)):
@@ -169,7 +169,7 @@ def made_in(
 
 
 def seal(place: Place, setup: Setup, asked: Asked, stamp: Stamp, *, before: Print | None) -> Ready:
-    """Stamp the environment, and copy what will be restored later; raise OSError or TooMuch.
+    """Stamp the environment, and copy the paths to restore later; raise OSError or TooMuch.
 
     `before`: the print of the dependencies that the build used; None if the same setup also made
     the dependencies.
@@ -226,7 +226,7 @@ def _copy_of(place: Place, top: Path) -> Path:
 
 
 def _installed(place: Place, setup: Setup) -> Iterator[str]:
-    """Yield what the installers chose. The same request may give other versions elsewhere.
+    """Yield the versions that installers chose. The same request may give others elsewhere.
 
     Editable packages are left out, because their version may depend on the commit.
     """

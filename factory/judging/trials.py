@@ -1,6 +1,6 @@
 """Trials: one gate in one judging, with its runs; and the batches that run side by side.
 
-Invariant: a run that changed what it judged did not pass.
+Invariant: if a run changed the tree that it judged, the run did not pass.
 """
 
 from collections.abc import Sequence
