@@ -230,7 +230,7 @@ async def _mend(found: Sequence[Finding]) -> None:
 
 
 async def _later() -> None:
-    """With --fix, a new factory repository is made before anything else."""
+    """Do nothing: with --fix, the command has made a new factory repository before this."""
 
 
 async def _rebuild(top: Path) -> int:

@@ -6,7 +6,7 @@ Invariant: the scripted agent (apprentice.py) knows every task by name, except t
 from collections.abc import Iterator
 from importlib.resources import files
 
-AGENT = "tools/apprentice.py"  # in the shop, so that a kept shop needs nothing else
+AGENT = "tools/apprentice.py"  # a path in the shop, so that a kept shop is complete
 GATE = "conventions/gates/10-tests.sh"
 
 FILES = {

@@ -126,7 +126,7 @@ class Acceptance:
             if needed:
                 known[need] = needed.state
         changed = scheduling.settle([unit], known, now=now)
-        if not changed or changed[0].state is UnitState.HELD:  # the pool holds it and makes a card
+        if not changed or changed[0].state is UnitState.HELD:  # the pool later holds it
             return unit
         return changed[0]
 

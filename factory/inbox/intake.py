@@ -29,7 +29,7 @@ from factory.store.ports import Store
 from factory.store.records import Fact
 from factory.store.spec import Spec
 
-STILL_S = 1.0  # a file unchanged for so long is complete, if the system cannot tell who writes
+STILL_S = 1.0  # a file is complete after this time without a change, if writers are unknown
 QUIET_S = 0.02  # a script that appends line by line closes the file after each line
 OWN = "own."  # prefix of the intake name of a task that the factory itself wrote
 PASSED_OVER = re.compile(

@@ -106,7 +106,8 @@ class AgentTrouble(Cause):
 
     def why_over(self, card: Card, facts: Circumstances) -> str:
         """See Cause."""
-        # Evidence means e.g. a missing login; only an attempt can show that it is fixed.
+        # A card with evidence is about e.g. a missing login. Only an attempt can show that the
+        # login works again.
         if not facts.rules_read or card.evidence:
             return ""
         agent = self.about or ""

@@ -63,8 +63,8 @@ class Escalations:
     def reconcile(self, facts: Circumstances, *, now: datetime) -> Collection[Cause]:
         """Compare every open card with the facts; return the causes whose cards were closed.
 
-        Only this loop closes cards because their cause is over. It releases the units that such a
-        card held. `Waits` later releases the units that waited for the cause.
+        Only this loop closes cards because their cause is over. It releases the units that were
+        held by such a card. `Waits` later releases the units that waited because of the cause.
         """
         if facts.full:
             self.raise_card(facts.full, now=now)
@@ -132,7 +132,7 @@ class Escalations:
                 self._close(card, now=now, why=why)
 
     def leave(self, unit: str, *, now: datetime, why: str) -> None:
-        """Remove a unit from every open card; close cards about units that no unit is left on."""
+        """Remove a unit from every open card; close unit cards that then have no unit."""
         self._leave(unit, lambda card: True, now, why)
 
     def spare(self, unit: str, cause: Cause, *, now: datetime, why: str) -> None:

@@ -166,7 +166,7 @@ class Keeper:
                     part = folder / f".{path.name}.part"
                     shutil.copyfile(path, part)
                     part.replace(folder / path.name)
-            await anyio.lowlevel.checkpoint()  # let others run: there may be thousands
+            await anyio.lowlevel.checkpoint()  # other tasks run between two files
 
     def _is_over(self, name: str, before: datetime | None = None) -> bool:
         unit = self.store.get(Unit, name)

@@ -1,4 +1,4 @@
-"""What a start does about earlier lives of this factory, before it uses anything they left.
+"""What a start does about earlier daemons of this factory, before it uses their files.
 
 Invariant: before the first attempt starts, all processes of earlier daemons of this repository have
 ended. A process that belongs to another repository (of which this is a copy) never gets a signal.
