@@ -1,8 +1,8 @@
 """The parent process of one supervised command. It is small and outlives the daemon.
 
 Invariant: when exit.json appears, no process that the command started is alive (Linux). On other
-systems, no process of the command's group is alive, and no process with the run's marker in its
-environment.
+systems it means: no process of the command's group is alive, and no process that has the run's
+marker in its environment.
 
 It runs as `python -I -S` with only the standard library, and imports nothing expensive before it
 has started the command. SIGTERM makes it stop the command with increasing force; SIGINT makes it

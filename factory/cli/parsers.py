@@ -215,7 +215,8 @@ def add(parser: ArgumentParser) -> None:
 def check(parser: ArgumentParser) -> None:
     """Say whether a task file would be accepted."""
     parser.description = (
-        "Says whether factoryd would accept a task file, and as what. Exit code 1: it would not."
+        "Says whether factoryd would accept a task file, and what unit it would be. "
+        "Exit code 1: it would not."
     )
     parser.add_argument("file", metavar="FILE", help="the task file")
     _examples(parser, "factory check inbox/fix-login.md")
@@ -225,7 +226,7 @@ def check(parser: ArgumentParser) -> None:
 
 
 def gate(parser: ArgumentParser) -> None:
-    """Run the gates as the line would."""
+    """Run the gates as factoryd would."""
     parser.description = (
         "Runs the gates as factoryd does: on trunk, on a revision, or on your checkout.\n"
         "Exit code 0: every gate is green; 1: one is red."
@@ -309,7 +310,7 @@ def start(parser: ArgumentParser) -> None:
     """Start the factory of this repository."""
     parser.description = (
         "Starts the daemon of this repository and returns when it is up. If the daemon already\n"
-        "runs, the command says so. Ctrl-C before the daemon is up stops it again."
+        "runs, the command says so. Ctrl-C before the daemon is up cancels the start."
     )
     how = parser.add_argument_group("how it runs")
     how.add_argument(

@@ -30,7 +30,7 @@ class Agents:
         return self.deputy or self.default
 
     def deputized(self, stopped: Mapping[str, datetime], at: datetime) -> "Agents":
-        """Return the agents with a deputy: an agent without a pause, or whose pause ends first."""
+        """Return each agent with its deputy: one that is not paused, or whose pause ends first."""
         able = [name for name in (self.default, *self.fallback) if not self.trouble(name)]
         first = min(able, key=lambda name: stopped.get(name, at), default=self.default)
         return replace(self, deputy="" if first == self.default else first)

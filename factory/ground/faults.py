@@ -1,8 +1,9 @@
 """Fault points: named brackets around each effect outside the store. Tests kill the process there.
 
-Invariant: every change outside the store happens inside a bracket. effects.md lists the brackets
-and says what the next start does after a kill there. Every commit of the store is a fault point too
-(`store.EVENT`). So tests can kill the process between any two effects.
+Invariant: every change outside the store happens between two fault points. effects.md lists the
+pairs, and says what the next start does if the daemon was killed between them. Every commit of
+the store is a fault point too (`store.EVENT`). So tests can kill the process between any two
+effects.
 
 FACTORY_FAULT=NAME:before or NAME:after, with :N for the Nth passage, kills the process there with
 SIGKILL. Only tests set it; without it a bracket does nothing.

@@ -1,7 +1,6 @@
 """Parses the output of git's plumbing commands.
 
-Invariant: pure. The time grows only linearly with the output, because an agent can make the output
-long.
+Invariant: pure. An agent can make the output long, so the time must grow only linearly with it.
 """
 
 import os

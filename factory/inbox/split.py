@@ -230,7 +230,7 @@ def _task_file(fields: Mapping[str, object], body: str) -> str:
 
 
 def _written(value: object) -> str:
-    """Return the value as a task file accepts it; 1e-05 would not be a number there."""
+    """Return the value in a form that a task file accepts: it does not read 1e-05 as a number."""
     return f"{value:.9f}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
 
 

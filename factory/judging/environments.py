@@ -51,7 +51,7 @@ class Environments:
         return await to_thread.run_sync(partial(standing, place, asked, verify=True))
 
     async def lacks_only_its_build(self, place: Place, setup: Setup) -> bool:
-        """Whether a copy of the dependencies exists, and each tree needs its own build."""
+        """Whether a copy of the dependencies exists, although each tree needs its own build."""
         asked = await self.asked(place, setup)
         copied = await to_thread.run_sync(copy_that_serves, place, asked.dependencies)
         return copied is not None and not setup.made_from

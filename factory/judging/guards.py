@@ -43,7 +43,7 @@ class Rule:
 
 
 def _rules(allow: str, where: str, rows: Mapping[str, str]) -> Iterator[Rule]:
-    """Yield a rule for each path. Each row has the content's effect and its paths."""
+    """Yield a rule for each path. Each row: what the content does, and its paths."""
     for runs, paths in rows.items():
         for path in paths.split():
             yield Rule(path, runs, where, allow)
@@ -369,7 +369,7 @@ class _Row:
 
 @cache
 def _rows() -> tuple[Mapping[str, Sequence[_Row]], Sequence[_Row], re.Pattern[str]]:
-    """Return rules by first part, rules with a `*` in that part, and a pattern for these."""
+    """Return the rules by first part, the rules with a `*` there, and a pattern for the latter."""
     plain = defaultdict[str, list[_Row]](list)
     wild = list[_Row]()
     for rule in RULES:

@@ -86,7 +86,7 @@ class Judge:
 
 @dataclass(frozen=True, slots=True)
 class Unneed:
-    """Remove the needs that the card names from the unit."""
+    """Remove from the unit the needs that the card names."""
 
 
 @dataclass(frozen=True, slots=True)

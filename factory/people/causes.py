@@ -191,5 +191,5 @@ def agent_failing(agent: str) -> Cause:
 
 
 def landing_unknown(step: str) -> Cause:
-    """Return the cause of a landing that may or may not have moved trunk."""
+    """Return the cause of the card that asks whether a landing has moved trunk."""
     return cause("landing_unknown", step)

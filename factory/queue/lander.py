@@ -52,7 +52,7 @@ class Lander:
         self.in_the_way = InTheWay()
 
     def begin(self, choices: Choices, group: TaskGroup, at: datetime) -> None:
-        """Start to land the first choice that can land."""
+        """Begin to land the first choice that can land."""
         if not choices:
             return
         landing = set[str]()

@@ -57,7 +57,7 @@ async def take_over(
     identity_at: Callable[[str], str | None],
     now: datetime,
 ) -> Told:
-    """Find out which checkout owns the store, and stop everything of earlier lives.
+    """Find out which checkout owns the store, and stop what earlier daemons left running.
 
     `identity_at` returns the identity of the store in a checkout: "" if there is no store, None
     if it is unknown.
