@@ -28,6 +28,7 @@ THEIRS = {
     "x.log": "ignored, mine\n",
 }
 WRONG = "---\npriorty: 1\n---\nDo it.\n"
+ANSWER = "the brass one"  # in no prompt, so that an agent that reads it was told
 
 
 Step = tuple[Callable[[], object], Callable[[], object]]
@@ -83,7 +84,7 @@ class Day:
         for name in self.names("asks"):
             answered = f"write('{name}.txt', 'fine')"
             self._task(
-                name, f"leave('question.md', 'Which?') if 'this one' not in told else {answered}"
+                name, f"leave('question.md', 'Which?') if {ANSWER!r} not in told else {answered}"
             )
         for name in self.names("wrong"):
             self.put(f"{name}.md", WRONG)
@@ -179,7 +180,7 @@ class Day:
             self._commit("line 1", "tracked")
             (self.line.folder / "go").touch()
         if card := self.card("question"):
-            self.line.factory("answer", card, "this one")
+            self.line.factory("answer", card, ANSWER)
 
     def _commit(self, line: str, name: str) -> None:
         """A line (`clash` changes the first one too), and a task file, which is in the inbox once git tracks it."""
